@@ -1,0 +1,20 @@
+#include <string.h>
+
+#include "comm/comm.h"
+
+static const struct comm_backend *const backends[] = { &comm_null, &comm_mpi };
+
+const struct comm_backend *comm_backend_by_name(const char *name)
+{
+    for (size_t i = 0; i < sizeof backends / sizeof *backends; i++)
+        if (!strcmp(backends[i]->name, name))
+            return backends[i];
+    return NULL;
+}
+
+uint32_t comm_type_size(enum comm_type type)
+{
+    static const uint32_t size[] = { [COMM_F32] = 4, [COMM_BF16] = 2, [COMM_F64] = 8, [COMM_I32] = 4, [COMM_BYTE] = 1 };
+    CHECK((size_t)type < sizeof size / sizeof *size);
+    return size[type];
+}

@@ -1,0 +1,127 @@
+/* Data communication between ranks: streams of calls that a back end carries out in order.
+ *
+ * The executor launches calls in the plan's dispatch order and goes on; a call starts when all calls launched before it
+ * on its stream are done and all the events it waits for have happened, and its own event happens when it is done.
+ * Calls on different streams overlap. Every member of a group launches the same calls on it in the same order: the
+ * plan guarantees that. Comm knows groups, streams and events; it knows neither the graph nor strategies.
+ *
+ * Back ends: null (a world of one rank: calls are done at once; the template), mpi (host memory, a progress thread per
+ * rank), nccl (device memory). */
+#ifndef PIPER_COMM_COMM_H
+#define PIPER_COMM_COMM_H
+
+#include <stdatomic.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+/* Events: number i has happened in the current step when at[i] == epoch. The executor owns the array, marks its own
+ * events (compute) and reads those of comm. Epochs count steps from 1. */
+struct comm_events {
+    _Atomic uint32_t *at;
+    uint32_t n;
+    double *times; /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the
+                      event happens */
+};
+
+enum comm_op {
+    COMM_SEND,           /* src[count] to peer, matched by tag */
+    COMM_RECV,           /* dst[count] from peer */
+    COMM_ALL_REDUCE,     /* dst[count] = sum of src[count]; src == dst allowed */
+    COMM_REDUCE_SCATTER, /* dst[count] = sum of block `my index` of src[count*size]; dst may be that block of src */
+    COMM_ALL_GATHER,     /* dst[count*size] = blocks src[count]; src may be block `my index` of dst */
+    COMM_ALL_TO_ALL,     /* block i of src[count*size] to member i, block i of dst from member i */
+    COMM_ALL_TO_ALL_V,   /* as that, with rows of `row` elements: send_rows[i], recv_rows[i], packed without gaps. The counts
+                            are read when the call starts */
+    COMM_OP_COUNT
+};
+enum comm_type { COMM_F32, COMM_BF16, COMM_F64, COMM_I32, COMM_BYTE }; /* reductions: F32, F64, I32 */
+uint32_t comm_type_size(enum comm_type type);                         /* bytes */
+
+/* Ranks start, start+stride, ..., count of them; or a list (list != NULL, borrowed until close). Order is the order of the
+ * members. */
+struct comm_group {
+    uint32_t start, stride, count;
+    const uint32_t *list;
+};
+/* One communicator: a group on a stream. A rank makes only those that contain it; all members make it, in the order of
+ * `id`, the number of the channel in the whole job. */
+struct comm_channel {
+    uint32_t id;
+    struct comm_group group;
+    uint32_t stream; /* of this rank */
+};
+
+struct comm_setup {
+    const struct comm_channel *channels; /* those of this rank, by ascending id */
+    uint32_t n_channels;
+    uint32_t n_channels_world; /* ids in the whole job, so that collective creation can pair up */
+    uint32_t n_streams;        /* streams of this rank that carry communication, 0..n-1 */
+    uint32_t max_calls;        /* calls launched in one step at most: queues are allocated once */
+    struct comm_events events;
+};
+
+struct comm_call {
+    enum comm_op op;
+    enum comm_type type;
+    uint32_t stream;
+    uint32_t channel;       /* index in setup.channels; for SEND and RECV UINT32_MAX (they go rank to rank) */
+    uint32_t peer;          /* world rank, SEND and RECV */
+    uint32_t tag;           /* SEND and RECV: unique per pair of ranks among the calls of a step */
+    const void *src;
+    void *dst;
+    uint64_t count;         /* elements (rows count `row` elements each for ALL_TO_ALL_V: then unused) */
+    uint64_t row;
+    const int32_t *send_rows, *recv_rows; /* ALL_TO_ALL_V: group size each, host memory */
+    const uint32_t *waits;  /* events, borrowed until the call is done */
+    uint32_t n_waits;
+    uint32_t event;         /* happens when the call is done */
+};
+
+struct comm; /* an open back end, owned by the caller until close */
+
+struct comm_backend {
+    const char *name;
+    /* Collective over all ranks. On failure no rank has it open. */
+    enum status (*open)(const struct comm_setup *setup, struct comm **out, struct err *e);
+    void (*close)(struct comm *c);
+    /* Begins a step: events happen as `epoch` from now on. No call may be under way. */
+    void (*begin)(struct comm *c, uint32_t epoch);
+    /* Copies *call; never blocks, never allocates. Failures inside the transport end the job (MPI's error handler). */
+    void (*launch)(struct comm *c, const struct comm_call *call);
+    /* Blocks until the event of a launched call has happened. */
+    void (*wait)(struct comm *c, uint32_t event);
+    /* Blocks until every launched call is done. */
+    void (*drain)(struct comm *c);
+    /* The executor marked an event of its own that a launched call may wait for: look again. Cheap, never blocks. launch,
+     * wait and drain imply it, so without it such calls start late, not never. */
+    void (*notify)(struct comm *c);
+};
+extern const struct comm_backend comm_null, comm_mpi;
+const struct comm_backend *comm_backend_by_name(const char *name); /* NULL: unknown */
+
+/* Control: what ranks tell each other outside the plan. All are collective over the world and block; none is used while
+ * calls are under way. In a program started without mpirun the world is one rank. */
+enum status ctl_init(int *argc, char ***argv, struct err *e);
+void ctl_finalize(void);
+_Noreturn void ctl_abort(int code); /* ends all ranks at once; for what ranks cannot agree on */
+uint32_t ctl_rank(void);
+uint32_t ctl_size(void);
+/* Agreement on failure: every rank brings its own status and sentence; all return the same: the one of the lowest rank
+ * that failed, whose sentence e then holds on every rank. To be called at every boundary of a phase. */
+enum status ctl_agree(enum status mine, struct err *e);
+/* Rank 0's bytes to all. On other ranks *data is allocated (mem_free) and *size set. */
+void ctl_broadcast(void **data, uint64_t *size);
+/* The same to the members of each class: class_of[rank] (the same on all ranks); blobs[class] on rank 0. A class's blob
+ * travels once from rank 0 to its first member and is broadcast inside the class. *mine is allocated on every rank
+ * (mem_free). */
+void ctl_scatter_classes(const uint32_t *class_of, uint32_t n_classes, void *const *blobs, const uint64_t *sizes,
+                         void **mine, uint64_t *my_size);
+void ctl_max_u64(uint64_t *values, uint32_t n);
+void ctl_sum_f64(double *values, uint32_t n);
+/* Gathers size bytes of each rank, in rank order, on every rank. */
+void ctl_all_gather(const void *mine, uint64_t size, void *all);
+void ctl_barrier(void);
+double ctl_time(void); /* seconds, monotonic, this rank's clock */
+
+#endif

@@ -1,0 +1,21 @@
+noinst_LTLIBRARIES += libpiper_comm.la
+libpiper_comm_la_SOURCES = \
+	comm/backends.c \
+	comm/comm.h \
+	comm/ctl.c \
+	comm/mpi.c \
+	comm/mpi_patience.c \
+	comm/mpi_private.h \
+	comm/mpi_progress.c \
+	comm/mpi_rounds.c \
+	comm/mpi_sum.c \
+	comm/null.c
+libpiper_comm_la_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
+
+MPI_PROGS += tests/mpi/test_comm tests/mpi/bench_comm
+tests_mpi_test_comm_SOURCES = tests/mpi/test_comm.c tests/mpi/test_comm.h tests/mpi/test_comm_random.c
+tests_mpi_test_comm_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
+tests_mpi_test_comm_LDADD = $(PIPER_COMM)
+tests_mpi_bench_comm_SOURCES = tests/mpi/bench_comm.c tests/mpi/test_comm.h
+tests_mpi_bench_comm_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
+tests_mpi_bench_comm_LDADD = $(PIPER_COMM)

@@ -1,0 +1,132 @@
+/* Inside the MPI back end and ctl: not for other folders (the test sets the limits). */
+#ifndef PIPER_COMM_MPI_PRIVATE_H
+#define PIPER_COMM_MPI_PRIVATE_H
+
+#include <mpi.h>
+#include <pthread.h>
+#include <stdbool.h>
+
+#include "comm/comm.h"
+
+enum { COMM__NONE = UINT32_MAX };
+
+/* Limits read by open(), equal on all ranks; a test lowers them to reach the boundaries. */
+struct comm__limits {
+    uint64_t message; /* bytes of one MPI message at most, below INT_MAX; longer transfers go in rounds */
+    uint64_t scratch; /* bytes per stream for the terms of a reduction; longer reductions go in pieces */
+    uint64_t small;   /* an all-reduce whose terms have this many bytes together takes one round */
+    uint32_t direct;  /* an all-reduce of more members than this is MPI's own */
+};
+extern struct comm__limits comm__limits;
+
+/* How to wait without burning a core that others need: test at once again, then after sched_yield(), then nap, each
+ * nap an eighth longer than the one before, so that what a wait costs and what it adds both stay small beside it. */
+struct comm__patience {
+    uint32_t spins, yields; /* tests before the first nap */
+    uint32_t idle;          /* fruitless tests since the last success */
+    uint32_t nap_us;        /* the last nap; 0: none yet */
+};
+/* After a fruitless test: 0, test again (it may have yielded), else microseconds to nap first. */
+uint32_t comm__patience_next(struct comm__patience *p);
+void comm__patience_reset(struct comm__patience *p);
+/* Cores that this rank may count as its own (several ranks may share one: then 0). */
+uint32_t comm__cores(uint32_t ranks_here);
+/* Lets the naps of the calling thread be as short as they should. */
+void comm__precise_naps(void);
+
+/* A code other than MPI_SUCCESS prints one sentence and ends the job with code 76. */
+void comm__mpi_check(int code, const char *call);
+_Noreturn void comm__mpi_lost(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
+/* Waits for a request of a ctl call without burning the core. */
+void comm__ctl_wait(MPI_Request *request, const char *call);
+
+/* Consecutive bytes that go to, or come from, one member in a round. */
+struct comm__part {
+    unsigned char *p;
+    uint64_t bytes;
+};
+
+struct comm__channel {
+    struct comm_group group;
+    uint32_t me; /* index of this rank in the group */
+    uint32_t stream;
+    int tag;       /* on comm.members: the id */
+    MPI_Comm wide; /* groups above limits.direct, else MPI_COMM_NULL */
+};
+
+/* A launched call, in the ring of the back end and in the list of its stream. */
+struct comm__entry {
+    struct comm_call call;
+    uint32_t epoch;
+    uint32_t next; /* slot of the next call of the stream */
+};
+
+/* A stream carries out one call at a time, in rounds of requests: receives first, then sends. */
+struct comm__stream {
+    uint32_t first, last; /* slots; COMM__NONE: empty */
+    bool active;          /* the first call has started, a round of it is under way */
+    uint64_t round;
+    uint32_t members;                /* the largest group of a channel on it, at least 1 */
+    struct comm__part *send, *recv;  /* [members] of this round */
+    MPI_Request *request;            /* [2*members] */
+    MPI_Status *status;              /* [2*members] */
+    uint32_t n_requests, n_received; /* of this round; the first n_received have an expected size */
+    int *expected;                   /* [members] bytes */
+    unsigned char *scratch;          /* limits.scratch bytes, NULL when no channel is on the stream */
+};
+
+struct comm {
+    struct comm_events events;
+    struct comm__limits limits;
+    uint32_t rank, size;
+    int tag_max;
+    MPI_Comm pairs;   /* SEND and RECV, by the tags of the plan */
+    MPI_Comm members; /* between members of a group, by the channel's id */
+    struct comm__channel *channels;
+    uint32_t n_channels;
+    struct comm__stream *streams;
+    uint32_t n_streams;
+
+    /* The ring: the main thread writes slot launched % max_calls and then counts it; the progress thread counts done. */
+    struct comm__entry *ring;
+    uint32_t max_calls;
+    uint32_t epoch; /* main thread only */
+    _Atomic uint64_t launched, done;
+    uint64_t taken; /* progress thread only: launched calls that are in their stream's list */
+
+    /* Who holds `engine` moves the streams and calls MPI: the progress thread, or the main thread while it waits. */
+    pthread_mutex_t engine;
+    _Atomic uint32_t driving; /* the main thread waits and moves the streams itself: the progress thread keeps out */
+    uint32_t cores;
+    pthread_t thread;
+    bool running;
+    _Atomic uint32_t stop;
+    pthread_mutex_t lock;
+    pthread_cond_t work;       /* something was launched, marked or stopped, or the main thread drives no more */
+    _Atomic uint32_t signals;  /* counts reasons to look again */
+    _Atomic uint32_t sleepers; /* threads in, or about to enter, a nap */
+};
+
+void *comm__progress(void *comm);
+/* Tells whoever moves the streams to look again. */
+void comm__signal(struct comm *c);
+/* The calling thread moves the streams until done(c, arg). */
+void comm__drive(struct comm *c, bool (*done)(const struct comm *c, uint32_t arg), uint32_t arg);
+
+/* Posts the round s->round of a call; false: there is none, the call is done. */
+bool comm__round_post(struct comm *c, struct comm__stream *s, const struct comm_call *call);
+/* What is to be done locally once the requests of the round are complete: sizes checked, terms summed. */
+void comm__round_finish(struct comm *c, struct comm__stream *s, const struct comm_call *call);
+
+/* dst[n] = sum over i = 0..members-1, in this order for every element, of term i: own for i == me, else n elements
+ * at scratch + i*stride bytes. dst may be own. So the bits depend on nothing but the terms. F32, F64 or I32. */
+struct comm__terms {
+    const unsigned char *scratch, *own;
+    uint64_t stride;
+    uint32_t me, members;
+};
+void comm__sum(enum comm_type type, void *dst, const struct comm__terms *t, uint64_t n);
+
+uint32_t comm__group_rank(const struct comm_group *g, uint32_t index);
+
+#endif

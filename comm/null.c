@@ -1,0 +1,80 @@
+/* The world of one rank: every group is that rank, so a call is at most a copy and is done when launch returns. The
+ * template of a back end: what the others do asynchronously, in the fewest lines. */
+#include <string.h>
+
+#include "base/mem.h"
+#include "comm/comm.h"
+
+struct comm {
+    struct comm_events events;
+    uint32_t epoch;
+    uint32_t n_channels;
+};
+
+static enum status null_open(const struct comm_setup *setup, struct comm **out, struct err *e)
+{
+    if (ctl_size() != 1)
+        return err_set(e, ST_BUG, "comm null", "found %u ranks, expected one; use --comm mpi", ctl_size());
+    struct comm *c = mem_alloc(sizeof *c);
+    c->events = setup->events;
+    c->n_channels = setup->n_channels;
+    *out = c;
+    return ST_OK;
+}
+
+static void null_close(struct comm *c)
+{
+    mem_free(c);
+}
+
+static void null_begin(struct comm *c, uint32_t epoch)
+{
+    c->epoch = epoch;
+}
+
+static void null_launch(struct comm *c, const struct comm_call *call)
+{
+    /* A call that waits for something later could never be done here, and a lone rank has nobody to send to. */
+    for (uint32_t i = 0; i < call->n_waits; i++)
+        CHECK(atomic_load(&c->events.at[call->waits[i]]) == c->epoch);
+    CHECK(call->op != COMM_SEND && call->op != COMM_RECV);
+    CHECK(call->channel < c->n_channels && call->event < c->events.n);
+    if (c->events.times)
+        c->events.times[2 * (size_t)call->event] = ctl_time();
+    double *times = c->events.times ? c->events.times + 2 * (size_t)call->event : NULL;
+    if (times)
+        times[0] = ctl_time();
+    uint64_t elements = call->count;
+    if (call->op == COMM_ALL_TO_ALL_V) {
+        CHECK(call->send_rows[0] >= 0 && call->send_rows[0] == call->recv_rows[0]);
+        elements = (uint64_t)call->send_rows[0] * call->row;
+    }
+    if (elements && call->dst != call->src)
+        memmove(call->dst, call->src, elements * comm_type_size(call->type));
+    if (c->events.times)
+        c->events.times[2 * (size_t)call->event + 1] = ctl_time();
+    if (times)
+        times[1] = ctl_time();
+    atomic_store_explicit(&c->events.at[call->event], c->epoch, memory_order_release);
+}
+
+static void null_wait(struct comm *c, uint32_t event)
+{
+    CHECK(atomic_load(&c->events.at[event]) == c->epoch);
+}
+
+static void null_nothing(struct comm *c)
+{
+    (void)c;
+}
+
+const struct comm_backend comm_null = {
+    .name = "null",
+    .open = null_open,
+    .close = null_close,
+    .begin = null_begin,
+    .launch = null_launch,
+    .wait = null_wait,
+    .drain = null_nothing,
+    .notify = null_nothing,
+};

@@ -1,0 +1,103 @@
+/* Checkpoints: one HDF5 file each with logical tensors, whatever strategy wrote it. Layout: piper-checkpoint(5).
+ *
+ * How a file is made: rank 0 makes the whole HDF5 structure with room for every tensor (contiguous, allocated, not
+ * filled), closes it, and tells the ranks where each tensor lies; all ranks write their pieces there at once with plain
+ * pwrite, hashing as they go, and sync; the hashes are summed; rank 0 writes them, syncs, renames, syncs the folder. The
+ * result is an ordinary HDF5 file. So there is no collective HDF5 metadata (thousands of datasets cost what one
+ * process needs to make them), a piece needs no hyperslab, a full disk is answered with the system's own words, and a
+ * writer thread can do its share without MPI or HDF5.
+ *
+ * All functions but those marked serial are collective over the world, and all ranks return the same status. */
+#ifndef PIPER_IO_CHECKPOINT_H
+#define PIPER_IO_CHECKPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "io/sha256.h"
+#include "ir/graph.h"
+
+struct checkpoint_info {
+    uint64_t step;   /* updates done */
+    uint64_t sample; /* data position: global index of the next sample, = step*batch while the batch stays the same */
+    uint64_t seed;   /* of the generators: initialisation and data order are functions of it */
+    char optimizer[16]; /* "adamw": with /optimizer/m and v; "sgd", "none": without */
+    uint8_t job_digest[SHA256_BYTES], model_digest[SHA256_BYTES];
+    char build[96]; /* program, version, commit */
+    char time[32];  /* of writing, ISO 8601, UTC; filled in by checkpoint_write */
+};
+bool checkpoint_has_moments(const struct checkpoint_info *info);
+
+/* Elements [first, first + count) of parameter `param` of the graph, row-major over the logical tensor. m and v are NULL
+ * without moments. May be a snapshot: the data are only read (written when reading) inside the call. */
+struct checkpoint_piece {
+    uint32_t param;
+    uint64_t first, count;
+    float *data, *m, *v;
+};
+
+/* Writes `path` (same on all ranks). Over all ranks the pieces hold every element of every parameter exactly once: else
+ * ST_BUG. ST_IO with the reason when it cannot be written; then no file of that name is made or changed. */
+enum status checkpoint_write(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
+                             const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
+
+/* Reads pieces: any partition, overlaps and gaps are allowed. The file is verified whole before anything is written to a
+ * piece. ST_MISSING: no such file. ST_INPUT: damaged, or of another model than g and model_digest say (the first difference is named).
+ * A file without moments gives zeros in m and v. Fills in *info. */
+enum status checkpoint_read(const char *path, const struct ir_graph *g, const uint8_t model_digest[SHA256_BYTES],
+                            const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info, struct err *e);
+
+/* Structure and every block against its hash; the blocks are shared out over the ranks. */
+enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e);
+
+/* ---- folders: RUNDIR/checkpoints/step-000100.h5 ---- */
+
+struct checkpoint_entry {
+    uint64_t step;
+    char *path;
+};
+struct checkpoint_entries {
+    VEC(struct checkpoint_entry);
+};
+/* Serial. Those in the folder by ascending step, not looked into; none when there is no folder. */
+enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e);
+void checkpoint_entries_release(struct checkpoint_entries *list);
+
+/* checkpoint_write to RUNDIR/checkpoints (made when missing) under the name that info->step gives, then removes old ones:
+ * the last keep_last stay (0: all), and those whose step is a multiple of keep_every (0: none). Nothing is removed before the new
+ * one is durable. */
+struct checkpoint_keep {
+    uint32_t last;
+    uint64_t every; /* steps */
+};
+enum status checkpoint_save(const char *rundir, const struct checkpoint_info *info, const struct checkpoint_keep *keep,
+                            const struct ir_graph *g, const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
+
+/* Loads the newest valid checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over for
+ * the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's. */
+typedef void (*checkpoint_warn)(void *arg, const char *text);
+struct checkpoint_expect {
+    const uint8_t *model_digest;
+    checkpoint_warn warn;
+    void *arg;
+};
+enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, const struct checkpoint_expect *expect,
+                              const struct checkpoint_piece *pieces, uint32_t n, bool *found,
+                              struct checkpoint_info *info, struct err *e);
+
+/* ---- comparing, serial ---- */
+
+struct checkpoint_difference {
+    char *name;      /* "params/lm_head.weight" */
+    double most;     /* largest absolute difference; infinite where one is NaN and the other not */
+    uint64_t differ; /* elements that are not equal to the bit */
+    uint64_t elements;
+};
+struct checkpoint_differences {
+    VEC(struct checkpoint_difference); /* those that differ, in order of the model */
+};
+/* ST_INPUT when one cannot be read or they are not of the same model (names and shapes). */
+enum status checkpoint_diff(const char *a, const char *b, struct checkpoint_differences *out, struct err *e);
+void checkpoint_differences_release(struct checkpoint_differences *d);
+
+#endif

@@ -1,0 +1,157 @@
+#include <ctype.h>
+#include <dirent.h>
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/checkpoint_private.h"
+#include "io/world.h"
+
+static const char folder_name[] = "checkpoints";
+
+static char *join(const char *a, const char *b)
+{
+    char *s = mem_alloc(strlen(a) + strlen(b) + 2);
+    sprintf(s, "%s/%s", a, b);
+    return s;
+}
+
+/* "step-000100.h5": at least six digits, no other spelling of a number. */
+static bool parse_name(const char *name, uint64_t *step)
+{
+    if (strncmp(name, "step-", 5) != 0)
+        return false;
+    size_t digits = strspn(name + 5, "0123456789");
+    if (digits < 6 || digits > 19 || (digits > 6 && name[5] == '0') || strcmp(name + 5 + digits, ".h5") != 0)
+        return false;
+    *step = strtoull(name + 5, NULL, 10);
+    return true;
+}
+
+static int by_step(const void *a, const void *b)
+{
+    uint64_t x = ((const struct checkpoint_entry *)a)->step, y = ((const struct checkpoint_entry *)b)->step;
+    return (x > y) - (x < y);
+}
+
+enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e)
+{
+    *list = (struct checkpoint_entries){ 0 };
+    char *folder = join(rundir, folder_name);
+    DIR *d = opendir(folder);
+    enum status st = ST_OK;
+    if (!d && errno != ENOENT)
+        st = err_set(e, ST_IO, folder, "cannot be listed: %s", strerror(errno));
+    struct dirent *entry;
+    uint64_t step;
+    while (d && (entry = readdir(d)))
+        if (parse_name(entry->d_name, &step))
+            vec_add(list, ((struct checkpoint_entry){ step, join(folder, entry->d_name) }));
+    if (d)
+        closedir(d);
+    if (list->n)
+        qsort(list->at, list->n, sizeof *list->at, by_step);
+    mem_free(folder);
+    return st;
+}
+
+void checkpoint_entries_release(struct checkpoint_entries *list)
+{
+    for (uint32_t i = 0; i < list->n; i++)
+        mem_free(list->at[i].path);
+    vec_free(list);
+}
+
+/* ---- saving ---- */
+
+static enum status make_folder(const char *rundir, struct err *e)
+{
+    char *folder = join(rundir, folder_name);
+    enum status st = ST_OK;
+    if ((mkdir(rundir, 0777) != 0 && errno != EEXIST) || (mkdir(folder, 0777) != 0 && errno != EEXIST))
+        st = err_set(e, ST_IO, folder, "cannot be made: %s", strerror(errno));
+    mem_free(folder);
+    return st;
+}
+
+/* Rank 0, after the new file is durable. A file that cannot be removed is left: it costs space, not the job. */
+static void remove_old(const char *rundir, uint64_t newest, const struct checkpoint_keep *keep)
+{
+    struct checkpoint_entries list;
+    struct err ignored = { 0 };
+    if (!keep->last || checkpoint_list(rundir, &list, &ignored) != ST_OK)
+        return;
+    uint32_t older = 0;
+    while (older < list.n && list.at[older].step <= newest)
+        older++;
+    for (uint32_t i = 0; i + keep->last < older; i++)
+        if (!keep->every || list.at[i].step % keep->every != 0)
+            unlink(list.at[i].path);
+    checkpoint_entries_release(&list);
+}
+
+enum status checkpoint_save(const char *rundir, const struct checkpoint_info *info, const struct checkpoint_keep *keep,
+                            const struct ir_graph *g, const struct checkpoint_piece *pieces, uint32_t n, struct err *e)
+{
+    char name[64];
+    TRY(io_agree_root(io_rank() == 0 ? make_folder(rundir, e) : ST_OK, e));
+    snprintf(name, sizeof name, "%s/step-%06" PRIu64 ".h5", folder_name, info->step);
+    char *path = join(rundir, name);
+    enum status st = checkpoint_write(path, info, g, pieces, n, e);
+    if (st == ST_OK && io_rank() == 0)
+        remove_old(rundir, info->step, keep);
+    mem_free(path);
+    return st;
+}
+
+/* ---- resuming ---- */
+
+/* Rank 0's list to all: folders need not look the same on all hosts at the same time. */
+static enum status list_for_all(const char *rundir, struct checkpoint_entries *list, struct err *e)
+{
+    *list = (struct checkpoint_entries){ 0 };
+    TRY(io_agree_root(io_rank() == 0 ? checkpoint_list(rundir, list, e) : ST_OK, e));
+    uint64_t n = list->n;
+    io_broadcast(&n, sizeof n);
+    for (uint64_t i = 0; i < n; i++) {
+        uint64_t head[2] = { 0 };
+        if (io_rank() == 0) {
+            head[0] = list->at[i].step;
+            head[1] = strlen(list->at[i].path) + 1;
+        }
+        io_broadcast(head, sizeof head);
+        if (io_rank() != 0)
+            vec_add(list, ((struct checkpoint_entry){ head[0], mem_alloc(head[1]) }));
+        io_broadcast(list->at[i].path, head[1]);
+    }
+    return ST_OK;
+}
+
+enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, const struct checkpoint_expect *expect,
+                              const struct checkpoint_piece *pieces, uint32_t n, bool *found,
+                              struct checkpoint_info *info, struct err *e)
+{
+    struct checkpoint_entries list;
+    *found = false;
+    enum status st = list_for_all(rundir, &list, e);
+    for (uint32_t i = list.n; st == ST_OK && i-- > 0 && !*found;) {
+        struct err why = { 0 };
+        bool other_model;
+        st = ckpt__load(&(struct ckpt__source){ list.at[i].path, g, expect->model_digest }, pieces, n, info, &other_model,
+                        &why);
+        *found = st == ST_OK;
+        if (other_model || st == ST_BUG) {
+            err_set(e, st, NULL, "%s", why.text);
+        } else if (st != ST_OK) {
+            if (expect->warn && io_rank() == 0)
+                expect->warn(expect->arg, why.text);
+            st = ST_OK; /* the one before */
+        }
+    }
+    checkpoint_entries_release(&list);
+    return st;
+}

@@ -1,0 +1,310 @@
+#include <inttypes.h>
+#include <math.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/checkpoint_private.h"
+#include "io/file.h"
+#include "io/model.h"
+#include "io/world.h"
+
+/* ---- structure ---- */
+
+static enum status get_digest(const struct h5_at *root, const char *name, struct arena *a, uint8_t out[SHA256_BYTES],
+                              struct err *e)
+{
+    const char *hex;
+    TRY(h5_get_attr_text(root, name, a, &hex, e));
+    if (!sha256_unhex(hex, out))
+        return err_set(e, ST_INPUT, root->where, "attribute %s: expected 64 hexadecimal digits", name);
+    return ST_OK;
+}
+
+static enum status get_word(const struct h5_at *root, const char *name, struct arena *a, char *out, size_t size,
+                            struct err *e)
+{
+    const char *text;
+    TRY(h5_get_attr_text(root, name, a, &text, e));
+    if (strlen(text) >= size)
+        return err_set(e, ST_INPUT, root->where, "attribute %s is too long, expected less than %zu bytes", name, size);
+    strcpy(out, text);
+    return ST_OK;
+}
+
+static enum status get_info(const struct h5_at *root, struct arena *a, struct checkpoint_info *info, struct err *e)
+{
+    static const char *const attrs[] = { "schema",    "schema_version", "step", "sample",     "seed",
+                                         "optimizer", "build",          "time", "job_digest", "model_digest", NULL };
+    TRY(h5_only_attrs(root, attrs, e));
+    TRY(h5_get_attr_u64(root, "step", UINT64_MAX, &info->step, e));
+    TRY(h5_get_attr_u64(root, "sample", UINT64_MAX, &info->sample, e));
+    TRY(h5_get_attr_u64(root, "seed", UINT64_MAX, &info->seed, e));
+    TRY(get_word(root, "optimizer", a, info->optimizer, sizeof info->optimizer, e));
+    TRY(get_word(root, "build", a, info->build, sizeof info->build, e));
+    TRY(get_word(root, "time", a, info->time, sizeof info->time, e));
+    TRY(get_digest(root, "job_digest", a, info->job_digest, e));
+    TRY(get_digest(root, "model_digest", a, info->model_digest, e));
+    if (!checkpoint_has_moments(info) && strcmp(info->optimizer, "sgd") != 0 && strcmp(info->optimizer, "none") != 0)
+        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected adamw, sgd or none",
+                       info->optimizer);
+    return ST_OK;
+}
+
+/* As many members as the graph has parameters; opening each by name finds one that is missing. */
+static enum status check_number(const struct h5_at *group, const struct ir_graph *g, struct err *e)
+{
+    uint64_t n;
+    TRY(h5_count(group, &n, e));
+    return n == g->params.n ? ST_OK
+                            : err_set(e, ST_INPUT, group->where, "has %" PRIu64 " members, the model has %" PRIu32 " parameters",
+                                      n, g->params.n);
+}
+
+static enum status locate_group(const struct h5_at *group, const struct ir_graph *g, bool hashes, int kind,
+                                struct ckpt__place *place, struct err *e)
+{
+    for (uint32_t i = 0; i < g->params.n; i++) {
+        const struct ir_param *p = &g->params.at[i];
+        struct h5_data d = { .name = p->name, .rank = 2, .dim = { block_count(place[i].elements), BLOCK_HASH_BYTES } };
+        if (!hashes) {
+            d.rank = p->shape.ndim;
+            for (int k = 0; k < d.rank; k++)
+                d.dim[k] = p->shape.dim[k];
+        }
+        TRY(h5_locate(group, &d, hashes ? H5_U8 : H5_F32, hashes ? &place[i].hash[kind] : &place[i].data[kind], e));
+    }
+    return ST_OK;
+}
+
+/* Opens the group that `path` ("optimizer/m") names, component by component. */
+static enum status walk(const struct h5_at *from, const char *path, struct h5_at *out, struct err *e)
+{
+    const char *slash = strchr(path, '/');
+    if (!slash)
+        return h5_group(from, path, out, e);
+    char first[64];
+    snprintf(first, sizeof first, "%.*s", (int)(slash - path), path);
+    struct h5_at outer;
+    TRY(h5_group(from, first, &outer, e));
+    enum status st = walk(&outer, slash + 1, out, e);
+    h5_close(&outer);
+    return st;
+}
+
+static enum status locate_kind(const struct h5_at *root, struct ckpt__file *f, int kind, struct err *e)
+{
+    for (int hashes = 0; hashes < 2; hashes++) {
+        struct h5_at group;
+        char path[64];
+        snprintf(path, sizeof path, "%s%s", hashes ? "digests/" : "", ckpt__group[kind]);
+        TRY(walk(root, path, &group, e));
+        enum status st = check_number(&group, &f->graph, e);
+        if (st == ST_OK)
+            st = locate_group(&group, &f->graph, hashes, kind, f->place, e);
+        h5_close(&group);
+        TRY(st);
+    }
+    return ST_OK;
+}
+
+static enum status read_structure(const struct h5_at *root, struct ckpt__file *f, struct arena *a, struct err *e)
+{
+    static const char *const with[] = { "model", "params", "optimizer", "digests", NULL };
+    static const char *const without[] = { "model", "params", "digests", NULL };
+    TRY(get_info(root, a, &f->info, e));
+    f->kinds = checkpoint_has_moments(&f->info) ? CKPT_KINDS : 1;
+    TRY(h5_only(root, f->kinds == 1 ? without : with, e));
+    TRY(model_get(root, NULL, &f->graph, e));
+    f->has_graph = true;
+    f->n = f->graph.params.n;
+    f->place = mem_alloc(sizeof *f->place * f->n);
+    for (uint32_t i = 0; i < f->n; i++)
+        f->place[i].elements = ir_shape_elements(&f->graph.params.at[i].shape);
+    for (uint32_t k = 0; k < f->kinds; k++)
+        TRY(locate_kind(root, f, (int)k, e));
+    for (uint32_t i = 0; i < f->n; i++)
+        f->names_bytes += strlen(f->graph.params.at[i].name) + 1;
+    char *to = f->names = mem_alloc(f->names_bytes);
+    for (uint32_t i = 0; i < f->n; i++)
+        to = stpcpy(to, f->graph.params.at[i].name) + 1;
+    return ST_OK;
+}
+
+static enum status open_structure(const char *path, struct ckpt__file *f, struct err *e)
+{
+    struct h5_at root;
+    struct arena a;
+    TRY(h5_open(path, ckpt__schema, CKPT_VERSION, &root, e));
+    arena_init(&a);
+    enum status st = read_structure(&root, f, &a, e);
+    arena_release(&a);
+    h5_close(&root);
+    return st;
+}
+
+enum status ckpt__open_here(const char *path, struct ckpt__file *f, struct err *e)
+{
+    uint64_t size;
+    *f = (struct ckpt__file){ .path = path, .fd = -1 };
+    TRY(open_structure(path, f, e));
+    return file_open_read(path, &f->fd, &size, e);
+}
+
+enum status ckpt__open(const char *path, struct ckpt__file *f, struct err *e)
+{
+    *f = (struct ckpt__file){ .path = path, .fd = -1 };
+    TRY(io_agree_root(io_rank() == 0 ? open_structure(path, f, e) : ST_OK, e));
+    uint64_t head[3] = { f->n, f->kinds, f->names_bytes };
+    io_broadcast(head, sizeof head);
+    io_broadcast(&f->info, sizeof f->info);
+    if (io_rank() != 0) {
+        f->n = (uint32_t)head[0];
+        f->kinds = (uint32_t)head[1];
+        f->names_bytes = head[2];
+        f->place = mem_alloc(sizeof *f->place * f->n);
+        f->names = mem_alloc(f->names_bytes);
+    }
+    io_broadcast(f->place, sizeof *f->place * f->n);
+    io_broadcast(f->names, f->names_bytes);
+    uint64_t size;
+    return io_agree(file_open_read(path, &f->fd, &size, e), e);
+}
+
+void ckpt__close(struct ckpt__file *f)
+{
+    if (f->fd >= 0)
+        close(f->fd);
+    if (f->has_graph)
+        ir_graph_release(&f->graph);
+    mem_free(f->place);
+    mem_free(f->names);
+    *f = (struct ckpt__file){ .fd = -1 };
+}
+
+const char *ckpt__name(const struct ckpt__file *f, uint32_t param)
+{
+    const char *name = f->names;
+    while (param--)
+        name += strlen(name) + 1;
+    return name;
+}
+
+/* ---- contents ---- */
+
+struct verifying {
+    const struct ckpt__file *f;
+    float *block;
+    uint64_t lo, hi, at; /* this rank checks blocks [lo, hi) of all; at: number of the next tensor's first one */
+    struct err *e;
+};
+
+static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t kind)
+{
+    const struct ckpt__place *p = &v->f->place[param];
+    uint64_t n = block_count(p->elements);
+    uint64_t lo = v->lo > v->at ? v->lo - v->at : 0, hi = v->hi > v->at ? v->hi - v->at : 0;
+    v->at += n;
+    for (uint64_t b = lo; b < hi && b < n; b++) {
+        struct block_hash want, found = { 0 };
+        uint64_t first = b * BLOCK_WORDS, words = p->elements - first < BLOCK_WORDS ? p->elements - first : BLOCK_WORDS;
+        TRY(file_pread(v->f->fd, v->f->path, &want, sizeof want, p->hash[kind] + b * BLOCK_HASH_BYTES, v->e));
+        TRY(file_pread(v->f->fd, v->f->path, v->block, words * 4, p->data[kind] + first * 4, v->e));
+        block_hash_add(&found, v->block, (uint32_t)words, 0);
+        if (found.a != want.a || found.b != want.b)
+            return err_set(v->e, ST_INPUT, v->f->path,
+                           "/%s/%s, elements %" PRIu64 " to %" PRIu64
+                           ": the contents do not agree with their digest: the file is damaged",
+                           ckpt__group[kind], ckpt__name(v->f, param), first, first + words - 1);
+    }
+    return ST_OK;
+}
+
+enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
+{
+    uint64_t all = 0, rank = io_rank(), size = io_size();
+    for (uint32_t i = 0; i < f->n; i++)
+        all += f->kinds * block_count(f->place[i].elements);
+    struct verifying v = { f, mem_alloc(BLOCK_BYTES), all / size * rank + (rank < all % size ? rank : all % size), 0, 0, e };
+    v.hi = v.lo + all / size + (rank < all % size ? 1 : 0);
+    enum status st = ST_OK;
+    for (uint32_t k = 0; k < f->kinds; k++)
+        for (uint32_t i = 0; st == ST_OK && i < f->n; i++)
+            st = verify_tensor(&v, i, k);
+    mem_free(v.block);
+    return io_agree(st, e);
+}
+
+enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e)
+{
+    struct ckpt__file f;
+    enum status st = ckpt__open(path, &f, e);
+    if (st == ST_OK)
+        st = ckpt__verify(&f, e);
+    if (st == ST_OK)
+        *info = f.info;
+    ckpt__close(&f);
+    return st;
+}
+
+/* Rank 0 knows the file's graph. */
+static enum status check_model(const struct ckpt__file *f, const struct ir_graph *g, const uint8_t digest[SHA256_BYTES],
+                               struct err *e)
+{
+    char text[512];
+    if (!ir_graph_same(&f->graph, g, text, sizeof text))
+        return err_set(e, ST_INPUT, f->path,
+                       "is a checkpoint of another model: %s. Use another run folder, or piper train --fresh", text);
+    if (memcmp(f->info.model_digest, digest, SHA256_BYTES) != 0)
+        return err_set(e, ST_INPUT, f->path,
+                       "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
+                       "--fresh");
+    return ST_OK;
+}
+
+static enum status read_pieces(const struct ckpt__file *f, const struct checkpoint_piece *p, uint32_t n, struct err *e)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        float *data[CKPT_KINDS] = { p[i].data, p[i].m, p[i].v };
+        if (p[i].param >= f->n || p[i].first > f->place[p[i].param].elements ||
+            p[i].count > f->place[p[i].param].elements - p[i].first)
+            return err_set(e, ST_BUG, "checkpoint", "piece %" PRIu32 " lies outside its parameter", i);
+        const struct ckpt__place *place = &f->place[p[i].param];
+        for (uint32_t k = 0; k < CKPT_KINDS; k++) {
+            if (!data[k])
+                continue;
+            if (k < f->kinds)
+                TRY(file_pread(f->fd, f->path, data[k], p[i].count * 4, place->data[k] + p[i].first * 4, e));
+            else
+                memset(data[k], 0, p[i].count * 4);
+        }
+    }
+    return ST_OK;
+}
+
+enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_piece *pieces, uint32_t n,
+                       struct checkpoint_info *info, bool *other_model, struct err *e)
+{
+    struct ckpt__file f;
+    *other_model = false;
+    enum status st = ckpt__open(s->path, &f, e);
+    if (st == ST_OK)
+        st = ckpt__verify(&f, e);
+    if (st == ST_OK) {
+        st = io_agree_root(io_rank() == 0 ? check_model(&f, s->g, s->model_digest, e) : ST_OK, e);
+        *other_model = st != ST_OK;
+    }
+    if (st == ST_OK)
+        st = io_agree(read_pieces(&f, pieces, n, e), e);
+    if (st == ST_OK)
+        *info = f.info;
+    ckpt__close(&f);
+    return st;
+}
+
+enum status checkpoint_read(const char *path, const struct ir_graph *g, const uint8_t model_digest[SHA256_BYTES],
+                            const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info, struct err *e)
+{
+    bool other_model;
+    return ckpt__load(&(struct ckpt__source){ path, g, model_digest }, pieces, n, info, &other_model, e);
+}

@@ -1,0 +1,77 @@
+#include "io/h5.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "io/h5_private.h"
+
+void h5__quiet(void)
+{
+    H5dont_atexit(); /* every file is closed where it is used */
+    H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+hid_t h5__fapl(void)
+{
+    hid_t fapl = H5Pcreate(H5P_FILE_ACCESS);
+    H5Pset_libver_bounds(fapl, H5F_LIBVER_V110, H5F_LIBVER_V110);
+    H5Pset_fclose_degree(fapl, H5F_CLOSE_STRONG); /* a failed read leaves no object open */
+#if H5_VERSION_GE(1, 10, 7)
+    /* Files are complete when they get their name, and parallel file systems often have no locks. */
+    H5Pset_file_locking(fapl, 0, 1);
+#endif
+    return fapl;
+}
+
+uint64_t h5__elements(const struct h5_data *d)
+{
+    uint64_t n = 1;
+    for (int i = 0; i < d->rank; i++)
+        if (__builtin_mul_overflow(n, d->dim[i], &n))
+            return UINT64_MAX;
+    return n;
+}
+
+void h5__name(const struct h5_at *at, const char *name, struct h5_at *out)
+{
+    char where[sizeof out->where];
+    bool root = !strstr(at->where, ": /");
+    snprintf(where, sizeof where, "%.380s%s%.120s", at->where, root ? ": /" : "/", name);
+    out->id = -1;
+    memcpy(out->where, where, sizeof where);
+}
+
+void h5_close(struct h5_at *at)
+{
+    if (at->id > 0) {
+        if (H5Iget_type(at->id) == H5I_FILE)
+            H5Fclose(at->id);
+        else
+            H5Oclose(at->id);
+    }
+    at->id = -1;
+}
+
+static herr_t first_cause(unsigned n, const H5E_error2_t *d, void *arg)
+{
+    (void)n;
+    const char **text = arg;
+    if (!*text && d->desc && d->desc[0])
+        *text = d->desc;
+    return 0;
+}
+
+enum status h5_fail(struct err *e, enum status st, const struct h5_at *at, const char *fmt, ...)
+{
+    const char *cause = NULL;
+    char text[600];
+    hid_t stack = H5Eget_current_stack();
+    H5Ewalk2(stack, H5E_WALK_UPWARD, first_cause, &cause);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    err_set(e, st, at->where, "%s%s%s%s", text, cause ? " (HDF5: " : "", cause ? cause : "", cause ? ")" : "");
+    H5Eclose_stack(stack);
+    return st;
+}

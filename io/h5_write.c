@@ -1,0 +1,314 @@
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "io/file.h"
+#include "io/h5.h"
+#include "io/h5_private.h"
+
+hid_t h5__type(enum h5_type t)
+{
+    switch (t) {
+    case H5_U8:
+        return H5T_STD_U8LE;
+    case H5_U16:
+        return H5T_STD_U16LE;
+    case H5_U32:
+        return H5T_STD_U32LE;
+    case H5_U64:
+        return H5T_STD_U64LE;
+    case H5_I32:
+        return H5T_STD_I32LE;
+    case H5_F32:
+        return H5T_IEEE_F32LE;
+    case H5_F64:
+        return H5T_IEEE_F64LE;
+    }
+    return -1;
+}
+
+/* Little-endian machines only (checked by configure): the type in memory is that of the file. */
+static hid_t string_type(size_t width)
+{
+    hid_t t = H5Tcopy(H5T_C_S1);
+    H5Tset_size(t, width ? width : 1);
+    H5Tset_strpad(t, H5T_STR_NULLPAD);
+    H5Tset_cset(t, H5T_CSET_UTF8);
+    return t;
+}
+
+static hid_t group_links(void)
+{
+    hid_t lcpl = H5Pcreate(H5P_LINK_CREATE);
+    H5Pset_create_intermediate_group(lcpl, 1);
+    return lcpl;
+}
+
+/* Links and attributes lie in the object's own header, which carries a checksum, unless there are very many. */
+static void stay_compact(hid_t plist)
+{
+    H5Pset_link_phase_change(plist, 200, 100);
+    H5Pset_attr_phase_change(plist, 64, 32);
+}
+
+static enum status touch(const char *path, struct err *e)
+{
+    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
+    if (fd < 0)
+        return err_set(e, ST_IO, path, "cannot be created: %s", strerror(errno));
+    close(fd);
+    return ST_OK;
+}
+
+/* Lets the descriptor that HDF5 has just opened stand for a memory file. (It will not open one by name.) */
+static enum status divert(struct h5_out *o, struct err *e)
+{
+    void *handle = NULL;
+    struct stat s;
+    char head[4096];
+    if (H5Fget_vfd_handle(o->root.id, H5P_DEFAULT, &handle) < 0 || fstat(*(int *)handle, &s) != 0 ||
+        (size_t)s.st_size > sizeof head)
+        return h5_fail(e, ST_IO, &o->root, "cannot be created");
+    int fd = *(int *)handle;
+    TRY(file_pread(fd, o->temp, head, (uint64_t)s.st_size, 0, e));
+    o->memory = memfd_create("piper-h5", MFD_CLOEXEC);
+    if (o->memory < 0 || dup2(o->memory, fd) < 0)
+        return err_set(e, ST_IO, o->path, "cannot be prepared in memory: %s", strerror(errno));
+    return file_pwrite(fd, o->temp, head, (uint64_t)s.st_size, 0, e);
+}
+
+static enum status create_in_memory(struct h5_out *o, struct err *e)
+{
+    hid_t fapl = h5__fapl(), fcpl = H5Pcreate(H5P_FILE_CREATE);
+    stay_compact(fcpl);
+    o->root.id = H5Fcreate(o->temp, H5F_ACC_TRUNC, fcpl, fapl);
+    enum status st = o->root.id < 0 ? h5_fail(e, ST_IO, &o->root, "cannot be created") : ST_OK;
+    H5Pclose(fapl);
+    H5Pclose(fcpl);
+    return st == ST_OK ? divert(o, e) : st;
+}
+
+enum status h5_create(const char *path, const char *schema, uint32_t version, struct h5_out *o, struct err *e)
+{
+    *o = (struct h5_out){ .path = mem_strdup(path), .temp = mem_alloc(strlen(path) + 5), .memory = -1 };
+    sprintf(o->temp, "%s.tmp", path);
+    snprintf(o->root.where, sizeof o->root.where, "%.400s", path);
+    h5__quiet();
+    enum status st = touch(o->temp, e);
+    if (st == ST_OK)
+        st = create_in_memory(o, e);
+    if (st == ST_OK)
+        st = h5_attr_text(&o->root, "schema", schema, e);
+    if (st == ST_OK)
+        st = h5_attr_u64(&o->root, "schema_version", version, e);
+    if (st != ST_OK)
+        h5_abandon(o);
+    return st;
+}
+
+/* What HDF5 has written, without the holes of reserved datasets, to the temporary file of the same size. */
+static enum status copy_out(const struct h5_out *o, int to, struct err *e)
+{
+    enum { PART = 1 << 20 };
+    off_t size = lseek(o->memory, 0, SEEK_END), at = 0, hole;
+    if (ftruncate(to, size) != 0 || (fallocate(to, 0, 0, size) != 0 && (errno == ENOSPC || errno == EDQUOT)))
+        return err_set(e, ST_IO, o->temp, "has no room for %jd bytes: %s", (intmax_t)size, strerror(errno));
+    char *part = mem_alloc(PART);
+    enum status st = ST_OK;
+    while (st == ST_OK && at < size && (at = lseek(o->memory, at, SEEK_DATA)) >= 0) {
+        hole = lseek(o->memory, at, SEEK_HOLE);
+        for (; st == ST_OK && at < hole; at += PART) {
+            uint64_t n = hole - at < PART ? (uint64_t)(hole - at) : PART;
+            st = file_pread(o->memory, o->path, part, n, (uint64_t)at, e);
+            if (st == ST_OK)
+                st = file_pwrite(to, o->temp, part, n, (uint64_t)at, e);
+        }
+        at = hole;
+    }
+    mem_free(part);
+    return st;
+}
+
+enum status h5_finish(struct h5_out *o, struct err *e)
+{
+    if (o->root.id <= 0)
+        return ST_OK;
+    int to;
+    hid_t id = o->root.id;
+    o->root.id = -1;
+    if (H5Fclose(id) < 0)
+        return h5_fail(e, ST_IO, &o->root, "cannot be written");
+    TRY(file_open_write(o->temp, &to, e));
+    enum status st = copy_out(o, to, e);
+    if (close(to) != 0 && st == ST_OK)
+        st = err_set(e, ST_IO, o->temp, "cannot be written: %s", strerror(errno));
+    close(o->memory);
+    o->memory = -1;
+    return st;
+}
+
+enum status h5_commit(struct h5_out *o, struct err *e)
+{
+    enum status st = h5_finish(o, e);
+    if (st == ST_OK)
+        st = file_publish(o->temp, o->path, e);
+    if (st != ST_OK) {
+        h5_abandon(o);
+        return st;
+    }
+    mem_free(o->temp);
+    mem_free(o->path);
+    *o = (struct h5_out){ 0 };
+    return ST_OK;
+}
+
+void h5_abandon(struct h5_out *o)
+{
+    h5_close(&o->root);
+    if (o->path && o->memory >= 0)
+        close(o->memory);
+    if (o->temp)
+        unlink(o->temp);
+    mem_free(o->temp);
+    mem_free(o->path);
+    *o = (struct h5_out){ 0 };
+}
+
+enum status h5_make_group(const struct h5_at *at, const char *name, struct h5_at *out, struct err *e)
+{
+    h5__name(at, name, out);
+    if (h5_has(at, name)) {
+        out->id = H5Gopen2(at->id, name, H5P_DEFAULT);
+    } else {
+        hid_t lcpl = group_links(), gcpl = H5Pcreate(H5P_GROUP_CREATE);
+        stay_compact(gcpl);
+        out->id = H5Gcreate2(at->id, name, lcpl, gcpl, H5P_DEFAULT);
+        H5Pclose(gcpl);
+        H5Pclose(lcpl);
+    }
+    return out->id < 0 ? err_set(e, ST_IO, out->where, "group cannot be made") : ST_OK;
+}
+
+static hid_t make_space(const struct h5_data *d)
+{
+    hsize_t dim[4];
+    for (int i = 0; i < d->rank; i++)
+        dim[i] = d->dim[i];
+    return d->rank ? H5Screate_simple(d->rank, dim, NULL) : H5Screate(H5S_SCALAR);
+}
+
+static enum status make_dataset(const struct h5_at *at, const struct h5_data *d, hid_t type, bool reserve, hid_t *out,
+                                struct err *e)
+{
+    hid_t space = make_space(d), lcpl = group_links(), dcpl = H5Pcreate(H5P_DATASET_CREATE);
+    H5Pset_layout(dcpl, H5D_CONTIGUOUS);
+    H5Pset_obj_track_times(dcpl, 0); /* equal contents make equal files */
+    if (reserve) {
+        H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY);
+        H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
+    }
+    hid_t ds = H5Dcreate2(at->id, d->name, type, space, lcpl, dcpl, H5P_DEFAULT);
+    enum status st = ds < 0 ? h5_fail(e, ST_IO, at, "dataset %s cannot be made", d->name) : ST_OK;
+    H5Pclose(dcpl);
+    H5Pclose(lcpl);
+    H5Sclose(space);
+    *out = ds;
+    return st;
+}
+
+static enum status put_units(hid_t ds, const struct h5_at *at, const char *units, struct err *e)
+{
+    struct h5_at here = { ds, "" };
+    memcpy(here.where, at->where, sizeof here.where);
+    return units ? h5_attr_text(&here, "units", units, e) : ST_OK;
+}
+
+static enum status put(const struct h5_at *at, const struct h5_data *d, hid_t type, const void *data, struct err *e)
+{
+    hid_t ds;
+    TRY(make_dataset(at, d, type, false, &ds, e));
+    enum status st = ST_OK;
+    if (h5__elements(d) && H5Dwrite(ds, type, H5S_ALL, H5S_ALL, H5P_DEFAULT, data) < 0)
+        st = h5_fail(e, ST_IO, at, "dataset %s cannot be written", d->name);
+    if (st == ST_OK)
+        st = put_units(ds, at, d->units, e);
+    H5Dclose(ds);
+    return st;
+}
+
+enum status h5_put(const struct h5_at *at, const struct h5_data *d, enum h5_type type, const void *data, struct err *e)
+{
+    return put(at, d, h5__type(type), data, e);
+}
+
+enum status h5_reserve(const struct h5_at *at, const struct h5_data *d, enum h5_type type, uint64_t *offset,
+                       struct err *e)
+{
+    hid_t ds;
+    TRY(make_dataset(at, d, h5__type(type), true, &ds, e));
+    enum status st = ST_OK;
+    *offset = H5Dget_offset(ds);
+    if (*offset == HADDR_UNDEF && h5__elements(d))
+        st = h5_fail(e, ST_IO, at, "dataset %s has no place in the file", d->name);
+    if (st == ST_OK)
+        st = put_units(ds, at, d->units, e);
+    H5Dclose(ds);
+    return st;
+}
+
+enum status h5_put_strings(const struct h5_at *at, const char *name, const char *const *s, uint64_t n, struct err *e)
+{
+    size_t width = 1;
+    for (uint64_t i = 0; i < n; i++)
+        width = strlen(s[i]) > width ? strlen(s[i]) : width;
+    char *flat = mem_alloc(width * n);
+    for (uint64_t i = 0; i < n; i++)
+        memcpy(flat + i * width, s[i], strlen(s[i]));
+    hid_t type = string_type(width);
+    enum status st = put(at, &(struct h5_data){ .name = name, .rank = 1, .dim = { n } }, type, flat, e);
+    H5Tclose(type);
+    mem_free(flat);
+    return st;
+}
+
+enum status h5_put_text(const struct h5_at *at, const char *name, const char *text, struct err *e)
+{
+    hid_t type = string_type(strlen(text));
+    enum status st = put(at, &(struct h5_data){ .name = name }, type, text, e);
+    H5Tclose(type);
+    return st;
+}
+
+static enum status put_attr(const struct h5_at *at, const char *name, hid_t type, const void *data, struct err *e)
+{
+    hid_t space = H5Screate(H5S_SCALAR), a = H5Acreate2(at->id, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    enum status st = ST_OK;
+    if (a < 0 || H5Awrite(a, type, data) < 0)
+        st = h5_fail(e, ST_IO, at, "attribute %s cannot be written", name);
+    if (a >= 0)
+        H5Aclose(a);
+    H5Sclose(space);
+    return st;
+}
+
+enum status h5_attr_text(const struct h5_at *at, const char *name, const char *text, struct err *e)
+{
+    hid_t type = string_type(strlen(text));
+    enum status st = put_attr(at, name, type, text, e);
+    H5Tclose(type);
+    return st;
+}
+
+enum status h5_attr_u64(const struct h5_at *at, const char *name, uint64_t x, struct err *e)
+{
+    return put_attr(at, name, H5T_STD_U64LE, &x, e);
+}
+
+enum status h5_attr_f64(const struct h5_at *at, const char *name, double x, struct err *e)
+{
+    return put_attr(at, name, H5T_IEEE_F64LE, &x, e);
+}

@@ -1,0 +1,52 @@
+/* The job file: model graph, strategy, training settings and where they came from. Layout: piper-job(5). */
+#ifndef PIPER_IO_JOB_H
+#define PIPER_IO_JOB_H
+
+#include "io/sha256.h"
+#include "ir/graph.h"
+#include "ir/train.h"
+
+enum { JOB_MAX_ATTACHMENTS = 256 };
+
+/* A further text that belongs to the strategy (a csv schedule), under the name by which a directive calls it. */
+struct job_attachment {
+    const char *name, *text;
+};
+
+struct job {
+    struct arena texts; /* owns the texts below that readers and job_text() made */
+    struct ir_graph graph;
+    struct train_config train;
+    const char *model_file, *model_text;                         /* as given; "" when there was none */
+    const char *strategy_file, *strategy_text, *strategy_expanded; /* as given; expanded: macros as primitives */
+    struct job_attachments {
+        VEC(struct job_attachment);
+    } attachments;
+    struct job_provenance {
+        const char *version, *commit, *user, *host, *time, *command; /* time: ISO 8601, UTC */
+    } provenance;
+    uint8_t model_digest[SHA256_BYTES]; /* model and dtype: what must stay the same for a run to go on */
+    uint8_t digest[SHA256_BYTES];       /* everything */
+};
+
+/* All texts "", default training settings, an empty graph. */
+void job_init(struct job *j);
+void job_release(struct job *j);
+/* Copies a text into the job. */
+const char *job_text(struct job *j, const char *text);
+/* Fills in provenance: this program, the user, the host, now, the command line. */
+void job_sign(struct job *j, int argc, char *const *argv);
+/* Text of an attachment, borrowed from the job; NULL when there is none of that name. */
+const char *job_attachment(const struct job *j, const char *name);
+
+/* Serial. Fills in the digests and writes the file under a temporary name, syncs, renames. ST_IO with the reason when it
+ * cannot be written; ST_INPUT or ST_BUG when the job itself would not be read again. */
+enum status job_write(const char *path, struct job *j, struct err *e);
+
+/* Reads and validates the whole file; collective when MPI runs: rank 0 reads the bytes and broadcasts them, and every rank
+ * decodes the same bytes in memory. So the file system sees one reader however many ranks there are, ranks cannot see
+ * different versions, and no hostile byte meets a parallel file driver. *j is initialised here; on success the caller ends
+ * with job_release, on failure it is released. ST_MISSING: no such file; ST_INPUT: file, object, found, expected. */
+enum status job_read(const char *path, struct job *j, struct err *e);
+
+#endif

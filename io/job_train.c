@@ -1,0 +1,201 @@
+#include "io/job_train.h"
+
+#include <inttypes.h>
+#include <stddef.h>
+#include <string.h>
+
+#include "ir/op.h"
+
+enum kind { U32, U64, F64, BOOL, WORD, PATH };
+
+static const char *dtype_word(uint32_t i)
+{
+    return i == 0 ? "float32" : i == 1 ? "bfloat16" : NULL;
+}
+
+/* One setting: its dataset and its place in the struct. Words are numbered from 0. */
+static const struct setting {
+    const char *name, *units;
+    size_t offset;
+    enum kind kind;
+    const char *(*word)(uint32_t number);
+} settings[] = {
+#define AT(field) offsetof(struct train_config, field)
+    { "optimizer", NULL, AT(optimizer), WORD, train_optimizer_name },
+    { "beta1", NULL, AT(beta1), F64, NULL },
+    { "beta2", NULL, AT(beta2), F64, NULL },
+    { "eps", NULL, AT(eps), F64, NULL },
+    { "weight_decay", NULL, AT(weight_decay), F64, NULL },
+    { "lr_kind", NULL, AT(lr_kind), WORD, train_lr_name },
+    { "lr_peak", NULL, AT(lr_peak), F64, NULL },
+    { "lr_min", NULL, AT(lr_min), F64, NULL },
+    { "warmup_steps", "steps", AT(warmup_steps), U64, NULL },
+    { "decay_steps", "steps", AT(decay_steps), U64, NULL },
+    { "clip_norm", NULL, AT(clip_norm), F64, NULL },
+    { "batch_size", "sequences", AT(batch_size), U32, NULL },
+    { "seq_len", "tokens", AT(seq_len), U32, NULL },
+    { "steps", "steps", AT(steps), U64, NULL },
+    { "seed", NULL, AT(seed), U64, NULL },
+    { "dtype", NULL, AT(dtype), WORD, dtype_word },
+    { "data", NULL, AT(data), PATH, NULL },
+    { "shuffle", NULL, AT(shuffle), BOOL, NULL },
+    { "eval_data", NULL, AT(eval_data), PATH, NULL },
+    { "eval_every", "steps", AT(eval_every), U64, NULL },
+    { "checkpoint_every", "steps", AT(checkpoint_every), U64, NULL },
+    { "checkpoint_keep", "checkpoints", AT(checkpoint_keep), U64, NULL },
+    { "checkpoint_keep_every", "steps", AT(checkpoint_keep_every), U64, NULL },
+#undef AT
+};
+enum { SETTINGS = sizeof settings / sizeof settings[0] };
+
+/* dtype counts in enum ir_dtype; its words are numbered from 0. */
+static uint32_t to_number(const struct setting *s, uint32_t value)
+{
+    return s->word == dtype_word ? (value == IR_F32 ? 0 : value == IR_BF16 ? 1 : UINT32_MAX) : value;
+}
+
+static uint32_t to_value(const struct setting *s, uint32_t number)
+{
+    return s->word == dtype_word ? (number == 0 ? IR_F32 : IR_BF16) : number;
+}
+
+static const void *field(const struct train_config *t, const struct setting *s)
+{
+    return (const char *)t + s->offset;
+}
+
+static enum status put_setting(const struct h5_at *at, const struct setting *s, const struct train_config *t, struct err *e)
+{
+    struct h5_data d = { .name = s->name, .units = s->units };
+    const void *x = field(t, s);
+    switch (s->kind) {
+    case U32:
+        return h5_put(at, &d, H5_U32, x, e);
+    case U64:
+        return h5_put(at, &d, H5_U64, x, e);
+    case F64:
+        return h5_put(at, &d, H5_F64, x, e);
+    case BOOL:
+        return h5_put(at, &d, H5_U8, &(uint8_t){ *(const bool *)x }, e);
+    case WORD:
+        return h5_put_text(at, s->name, s->word(to_number(s, *(const uint32_t *)x)), e);
+    case PATH:
+        return h5_put_text(at, s->name, x, e);
+    }
+    return ST_BUG;
+}
+
+enum status job__train_put(const struct h5_at *at, const struct train_config *t, struct err *e)
+{
+    for (int i = 0; i < SETTINGS; i++)
+        TRY(put_setting(at, &settings[i], t, e));
+    struct h5_data d = { .name = "trace_steps", .units = "steps", .rank = 1, .dim = { t->n_trace_steps } };
+    return h5_put(at, &d, H5_U64, t->trace_steps, e);
+}
+
+static enum status get_text_setting(const struct h5_at *at, const struct setting *s, struct train_config *t, struct arena *a,
+                                    struct err *e)
+{
+    const char *text;
+    void *x = (char *)t + s->offset;
+    TRY(h5_get_text(at, s->name, a, &text, e));
+    if (s->kind == PATH) {
+        if (strlen(text) >= TRAIN_PATH_BYTES)
+            return err_set(e, ST_INPUT, at->where, "%s has %zu bytes, expected less than %d", s->name, strlen(text),
+                           TRAIN_PATH_BYTES);
+        strcpy(x, text);
+        return ST_OK;
+    }
+    for (uint32_t i = 0; s->word(i); i++)
+        if (strcmp(s->word(i), text) == 0) {
+            *(uint32_t *)x = to_value(s, i);
+            return ST_OK;
+        }
+    return err_set(e, ST_INPUT, at->where, "%s: found \"%.100s\", expected %s, %s or the like: see piper-job(5)", s->name, text,
+                   s->word(0), s->word(1));
+}
+
+static enum status get_setting(const struct h5_at *at, const struct setting *s, struct train_config *t, struct arena *a,
+                               struct err *e)
+{
+    if (s->kind == WORD || s->kind == PATH)
+        return get_text_setting(at, s, t, a, e);
+    struct h5_data d = { .name = s->name };
+    void *x = (char *)t + s->offset;
+    if (s->kind == F64) {
+        double *v;
+        TRY(h5_get_f64(at, &d, a, &v, e));
+        *(double *)x = *v;
+        return ST_OK;
+    }
+    int64_t *v;
+    TRY(h5_get_i64(at, &d, 0, s->kind == BOOL ? 1 : s->kind == U32 ? UINT32_MAX : INT64_MAX - 1, a, &v, e));
+    if (s->kind == BOOL)
+        *(bool *)x = *v != 0;
+    else if (s->kind == U32)
+        *(uint32_t *)x = (uint32_t)*v;
+    else
+        *(uint64_t *)x = (uint64_t)*v;
+    return ST_OK;
+}
+
+static enum status get_trace_steps(const struct h5_at *at, struct train_config *t, struct arena *a, struct err *e)
+{
+    struct h5_data d = { .name = "trace_steps", .rank = 1, .dim = { H5_ANY } };
+    int64_t *v;
+    TRY(h5_get_i64(at, &d, 1, INT64_MAX - 1, a, &v, e));
+    if (d.dim[0] > TRAIN_TRACE_MAX)
+        return err_set(e, ST_INPUT, at->where, "trace_steps: found %" PRIu64 " steps, expected at most %d", d.dim[0],
+                       TRAIN_TRACE_MAX);
+    t->n_trace_steps = (uint32_t)d.dim[0];
+    for (uint32_t i = 0; i < t->n_trace_steps; i++)
+        t->trace_steps[i] = (uint64_t)v[i];
+    return ST_OK;
+}
+
+enum status job__train_get(const struct h5_at *at, struct train_config *t, struct err *e)
+{
+    const char *known[SETTINGS + 2] = { 0 };
+    for (int i = 0; i < SETTINGS; i++)
+        known[i] = settings[i].name;
+    known[SETTINGS] = "trace_steps";
+    TRY(h5_only(at, known, e));
+    struct arena a;
+    arena_init(&a);
+    enum status st = ST_OK;
+    for (int i = 0; st == ST_OK && i < SETTINGS; i++)
+        st = get_setting(at, &settings[i], t, &a, e);
+    if (st == ST_OK)
+        st = get_trace_steps(at, t, &a, e);
+    arena_release(&a);
+    return st;
+}
+
+void job__train_hash(const struct train_config *t, struct sha256 *s)
+{
+    for (int i = 0; i < SETTINGS; i++) {
+        const void *x = field(t, &settings[i]);
+        sha256_add_text(s, settings[i].name);
+        switch (settings[i].kind) {
+        case U32:
+        case WORD:
+            sha256_add_u64(s, *(const uint32_t *)x);
+            break;
+        case U64:
+            sha256_add_u64(s, *(const uint64_t *)x);
+            break;
+        case F64:
+            sha256_add_f64(s, *(const double *)x);
+            break;
+        case BOOL:
+            sha256_add_u64(s, *(const bool *)x);
+            break;
+        case PATH:
+            sha256_add_text(s, x);
+            break;
+        }
+    }
+    sha256_add_u64(s, t->n_trace_steps);
+    for (uint32_t i = 0; i < t->n_trace_steps; i++)
+        sha256_add_u64(s, t->trace_steps[i]);
+}

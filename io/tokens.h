@@ -1,0 +1,40 @@
+/* Token files: what piper trains on. Layout: piper-tokens(5).
+ *
+ * An HDF5 file with one contiguous dataset /tokens (uint16 or uint32), or a .bin shard as llm.c's scripts write them (256
+ * int32: magic 20240520, version 1 with uint16 tokens, or magic 20240801, version 7 with uint32; then the tokens).
+ *
+ * A window is seq_len tokens and the seq_len tokens that follow each of them: window i is tokens[i*T .. i*T+T]. Reading one
+ * is one pread at a known offset: no HDF5 call and no allocation. */
+#ifndef PIPER_IO_TOKENS_H
+#define PIPER_IO_TOKENS_H
+
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct tokens {
+    char *path;        /* owned */
+    int fd;
+    uint32_t width;    /* bytes per token: 2 or 4 */
+    uint32_t vocab;    /* of the model: ids must be below */
+    uint32_t seq_len;  /* T */
+    uint64_t offset;   /* of token 0 in the file, bytes */
+    uint64_t n_tokens;
+    uint64_t n_windows; /* floor((n_tokens-1)/T) */
+    uint32_t file_vocab; /* vocab_size of the file; 0: it does not say */
+    void *row;         /* scratch of one window */
+};
+
+/* Opens either kind. ST_MISSING when it cannot be read; ST_INPUT when it is no token file or holds no whole window. On
+ * success the caller ends with tokens_close. */
+enum status tokens_open(const char *path, uint32_t seq_len, uint32_t vocab, struct tokens *t, struct err *e);
+void tokens_close(struct tokens *t); /* safe on a zeroed struct */
+/* tokens (T), targets (T). ST_INPUT with place, value and vocabulary for an id >= vocab; index < n_windows. */
+enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e);
+
+/* Makes `out` from text files, one after the other: every byte is a token, vocabulary 256. */
+enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e);
+/* Makes `out` from token files of either kind. vocab: ids must be below; 0: largest id + 1. All of one width. */
+enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, const char *out, struct err *e);
+
+#endif

@@ -1,0 +1,126 @@
+#include "io/world.h"
+
+#include <mpi.h>
+#include <string.h>
+
+/* One MPI call moves at most this many bytes: counts are int. */
+enum { PART = 1 << 28 };
+
+static bool running(void)
+{
+    int on = 0, over = 0;
+    MPI_Initialized(&on);
+    if (on)
+        MPI_Finalized(&over);
+    return on && !over;
+}
+
+uint32_t io_rank(void)
+{
+    int r = 0;
+    if (running())
+        MPI_Comm_rank(MPI_COMM_WORLD, &r);
+    return (uint32_t)r;
+}
+
+uint32_t io_size(void)
+{
+    int n = 1;
+    if (running())
+        MPI_Comm_size(MPI_COMM_WORLD, &n);
+    return (uint32_t)n;
+}
+
+bool io_parallel(void)
+{
+    return io_size() > 1;
+}
+
+static enum status take(struct err *e, uint32_t from, enum status st)
+{
+    char text[sizeof e->text] = "";
+    if (e && io_rank() == from)
+        memcpy(text, e->text, sizeof text);
+    MPI_Bcast(text, (int)sizeof text, MPI_CHAR, (int)from, MPI_COMM_WORLD);
+    if (e && io_rank() != from) {
+        e->status = st;
+        memcpy(e->text, text, sizeof text);
+    }
+    return st;
+}
+
+enum status io_agree(enum status mine, struct err *e)
+{
+    if (!io_parallel())
+        return mine;
+    struct {
+        int failed, rank;
+    } in = { mine == ST_OK ? 0 : 1, (int)io_rank() }, out;
+    MPI_Allreduce(&in, &out, 1, MPI_2INT, MPI_MAXLOC, MPI_COMM_WORLD); /* of equal values the lowest rank */
+    if (!out.failed)
+        return ST_OK;
+    int st = (int)mine;
+    MPI_Bcast(&st, 1, MPI_INT, out.rank, MPI_COMM_WORLD);
+    return take(e, (uint32_t)out.rank, (enum status)st);
+}
+
+enum status io_agree_root(enum status root, struct err *e)
+{
+    if (!io_parallel())
+        return root;
+    int st = (int)root;
+    MPI_Bcast(&st, 1, MPI_INT, 0, MPI_COMM_WORLD);
+    return st == ST_OK ? ST_OK : take(e, 0, (enum status)st);
+}
+
+void io_broadcast(void *data, uint64_t bytes)
+{
+    if (!io_parallel())
+        return;
+    for (uint64_t at = 0; at < bytes; at += PART)
+        MPI_Bcast((char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, 0, MPI_COMM_WORLD);
+}
+
+void io_barrier(void)
+{
+    if (io_parallel())
+        MPI_Barrier(MPI_COMM_WORLD);
+}
+
+void io_all_sum_u64(uint64_t *values, uint64_t n)
+{
+    enum { WORDS = PART / 8 };
+    if (!io_parallel())
+        return;
+    for (uint64_t at = 0; at < n; at += WORDS)
+        MPI_Allreduce(MPI_IN_PLACE, values + at, (int)(n - at < WORDS ? n - at : WORDS), MPI_UINT64_T, MPI_SUM,
+                      MPI_COMM_WORLD);
+}
+
+void io_reduce_sum_u64(uint64_t *values, uint64_t n)
+{
+    enum { WORDS = PART / 8 };
+    if (!io_parallel())
+        return;
+    for (uint64_t at = 0; at < n; at += WORDS) {
+        int count = (int)(n - at < WORDS ? n - at : WORDS);
+        if (io_rank() == 0)
+            MPI_Reduce(MPI_IN_PLACE, values + at, count, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD);
+        else
+            MPI_Reduce(values + at, NULL, count, MPI_UINT64_T, MPI_SUM, 0, MPI_COMM_WORLD);
+    }
+}
+
+void io_all_max_u64(uint64_t *values, uint32_t n)
+{
+    if (io_parallel())
+        MPI_Allreduce(MPI_IN_PLACE, values, (int)n, MPI_UINT64_T, MPI_MAX, MPI_COMM_WORLD);
+}
+
+void io_all_gather(const void *mine, uint32_t bytes, void *all)
+{
+    if (io_parallel())
+        MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD);
+    else
+        memcpy(all, mine, bytes);
+}

@@ -1,0 +1,159 @@
+#include "ir/dag.h"
+
+_Static_assert(sizeof(struct ir_node) == 16, "a node is 16 bytes");
+_Static_assert(sizeof(struct ir_edge) == 12, "an edge is 12 bytes");
+
+const char *ir_node_kind_name(enum ir_node_kind k)
+{
+    static const char *const names[IR_NODE_KINDS] = { "load", "run", "sum", "move", "reduce", "sumsq", "scalars", "update" };
+    return k < IR_NODE_KINDS ? names[k] : "?";
+}
+
+void ir_dag_init(struct ir_dag *d)
+{
+    *d = (struct ir_dag){ 0 };
+}
+
+static void unlink_dag(struct ir_dag *d)
+{
+    mem_free(d->out_first);
+    mem_free(d->out_edge);
+    mem_free(d->in_first);
+    mem_free(d->in_edge);
+    d->out_first = d->out_edge = d->in_first = d->in_edge = NULL;
+}
+
+void ir_dag_release(struct ir_dag *d)
+{
+    unlink_dag(d);
+    vec_free(&d->nodes);
+    vec_free(&d->edges);
+    vec_free(&d->moves);
+    vec_free(&d->sums);
+}
+
+uint32_t ir_dag_node(struct ir_dag *d, struct ir_node n)
+{
+    vec_add(&d->nodes, n);
+    return d->nodes.n - 1;
+}
+
+void ir_dag_edge(struct ir_dag *d, uint32_t from, uint32_t to, enum ir_edge_kind kind, uint32_t value)
+{
+    CHECK(value < 1u << 30 && from != to);
+    *vec_push(&d->edges) = (struct ir_edge){ .from = from, .to = to, .kind = kind, .value = value };
+}
+
+/* Counting sort of the edges by one of their ends. */
+static void csr(const struct ir_dag *d, bool by_from, uint32_t **first, uint32_t **edge)
+{
+    uint32_t n = d->nodes.n;
+    *first = mem_alloc((n + 2) * sizeof(uint32_t));
+    *edge = mem_alloc(d->edges.n * sizeof(uint32_t));
+    uint32_t *count = *first + 1;
+    for (uint32_t e = 0; e < d->edges.n; e++)
+        count[(by_from ? d->edges.at[e].from : d->edges.at[e].to)]++;
+    for (uint32_t i = 1; i <= n; i++)
+        (*first)[i] += (*first)[i - 1];
+    uint32_t *next = mem_alloc((n + 1) * sizeof(uint32_t));
+    memcpy(next, *first, (n + 1) * sizeof(uint32_t));
+    for (uint32_t e = 0; e < d->edges.n; e++)
+        (*edge)[next[by_from ? d->edges.at[e].from : d->edges.at[e].to]++] = e;
+    mem_free(next);
+}
+
+void ir_dag_link(struct ir_dag *d)
+{
+    unlink_dag(d);
+    csr(d, true, &d->out_first, &d->out_edge);
+    csr(d, false, &d->in_first, &d->in_edge);
+}
+
+/* Binary heap of node numbers, smallest on top. */
+struct heap {
+    uint32_t *at, n;
+};
+static void heap_push(struct heap *h, uint32_t x)
+{
+    uint32_t i = h->n++;
+    for (; i && h->at[(i - 1) / 2] > x; i = (i - 1) / 2)
+        h->at[i] = h->at[(i - 1) / 2];
+    h->at[i] = x;
+}
+static uint32_t heap_pop(struct heap *h)
+{
+    uint32_t top = h->at[0], x = h->at[--h->n], i = 0;
+    for (uint32_t c; (c = 2 * i + 1) < h->n; i = c) {
+        if (c + 1 < h->n && h->at[c + 1] < h->at[c])
+            c++;
+        if (h->at[c] >= x)
+            break;
+        h->at[i] = h->at[c];
+    }
+    h->at[i] = x;
+    return top;
+}
+
+uint32_t ir_dag_sort(const struct ir_dag *d, uint32_t *order)
+{
+    uint32_t n = d->nodes.n, done = 0;
+    uint32_t *missing = mem_alloc((n + 1) * sizeof *missing);
+    struct heap ready = { mem_alloc((n + 1) * sizeof(uint32_t)), 0 };
+    for (uint32_t i = 0; i < n; i++) {
+        missing[i] = d->in_first[i + 1] - d->in_first[i];
+        if (!missing[i])
+            heap_push(&ready, i);
+    }
+    while (ready.n) {
+        uint32_t i = heap_pop(&ready);
+        order[done++] = i;
+        for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++) {
+            uint32_t to = d->edges.at[d->out_edge[k]].to;
+            if (!--missing[to])
+                heap_push(&ready, to);
+        }
+    }
+    mem_free(missing);
+    mem_free(ready.at);
+    return done;
+}
+
+uint32_t ir_dag_cycle(const struct ir_dag *d, uint32_t *cycle)
+{
+    uint32_t n = d->nodes.n;
+    uint32_t *order = mem_alloc((n + 1) * sizeof *order);
+    uint8_t *sorted = mem_alloc(n + 1);
+    uint32_t done = ir_dag_sort(d, order);
+    for (uint32_t i = 0; i < done; i++)
+        sorted[order[i]] = 1;
+    uint32_t length = 0;
+    if (done < n) {
+        /* every node left has a predecessor that is left: walking back must come round */
+        uint32_t at = 0;
+        while (sorted[at])
+            at++;
+        uint32_t *seen = mem_alloc((n + 1) * sizeof *seen), *path = order, steps = 0;
+        while (!seen[at]) {
+            seen[at] = ++steps;
+            path[steps - 1] = at;
+            uint32_t k = d->in_first[at];
+            while (sorted[d->edges.at[d->in_edge[k]].from])
+                k++;
+            at = d->edges.at[d->in_edge[k]].from;
+        }
+        for (uint32_t i = steps; i >= seen[at]; i--) /* the path runs against the edges */
+            cycle[length++] = path[i - 1];
+        mem_free(seen);
+    }
+    mem_free(order);
+    mem_free(sorted);
+    return length;
+}
+
+uint32_t ir_dag_find_edge(const struct ir_dag *d, uint32_t a, uint32_t b)
+{
+    for (uint32_t k = d->out_first[a]; k < d->out_first[a + 1]; k++)
+        if (d->edges.at[d->out_edge[k]].to == b)
+            return d->out_edge[k];
+    return IR_NONE;
+}

@@ -1,0 +1,85 @@
+/* The global training DAG: every computation and communication of one step of the whole job.
+ *
+ * A node stands for all its replicas: it carries a device set, and replica r of the node runs on the r-th device. So the
+ * DAG grows with stages x microbatches, not with replicas. Edges carry a tensor, the gradient of one, or nothing but order.
+ * Rewrites append nodes and edges and redirect edges; adjacency (CSR) is derived, rebuilt, never patched. */
+#ifndef PIPER_IR_DAG_H
+#define PIPER_IR_DAG_H
+
+#include "ir/chunk.h"
+
+enum ir_node_kind {
+    IR_NODE_LOAD,    /* what = graph input (tokens, targets) */
+    IR_NODE_RUN,     /* what = sub-chunk; pass F, B, BI or BW */
+    IR_NODE_SUM,     /* what = index in dag.sums: adds the gradient parts of one tensor on the consumer's side */
+    IR_NODE_MOVE,    /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
+    IR_NODE_REDUCE,  /* what = bucket: all-reduce of its gradients over its holders */
+    IR_NODE_SUMSQ,   /* what = bucket: sum of squares of a holder's part */
+    IR_NODE_SCALARS, /* all-reduce of loss, norm and counters over all ranks */
+    IR_NODE_UPDATE,  /* what = bucket */
+    IR_NODE_KINDS
+};
+const char *ir_node_kind_name(enum ir_node_kind k);
+
+struct ir_node { /* 16 bytes */
+    uint8_t kind; /* enum ir_node_kind */
+    uint8_t pass; /* enum ir_pass */
+    uint16_t mb;  /* microbatch; IR_NO_MB */
+    uint32_t what;
+    uint16_t set;    /* device set; of a MOVE: the source's; of a bucket's nodes: the holders' */
+    uint16_t stream; /* number of the stream name */
+    float cost;      /* units of time on the compute stream: F of a sub-chunk is 1 */
+};
+enum { IR_NO_MB = 0xffff, IR_NO_SET = 0xffff };
+
+/* What an edge carries. Data: a tensor, or the gradient part of one. AFTER: order that the mathematics needs (what F keeps
+ * for B, reduction after the last backward). ORDER: order that the user wants: directive << 16 | group. */
+enum ir_edge_kind { IR_EDGE_TENSOR, IR_EDGE_GRAD, IR_EDGE_AFTER, IR_EDGE_ORDER };
+struct ir_edge {
+    uint32_t from, to;
+    uint32_t kind : 2;
+    uint32_t value : 30; /* tensor; ORDER: directive * 2^16 + group */
+};
+
+struct ir_move { /* of a MOVE node */
+    uint32_t tensor;
+    uint32_t grad; /* 1: its gradient, travelling back */
+    uint16_t from_set, to_set;
+    uint16_t to_stream; /* of the receive; the node's own stream is that of the send */
+};
+struct ir_sum { /* of a SUM node */
+    uint32_t tensor, parts;
+};
+
+struct ir_dag {
+    struct ir_nodes {
+        VEC(struct ir_node);
+    } nodes;
+    struct ir_edges {
+        VEC(struct ir_edge);
+    } edges;
+    struct ir_moves {
+        VEC(struct ir_move);
+    } moves;
+    struct ir_sums {
+        VEC(struct ir_sum);
+    } sums;
+    uint32_t *out_first, *out_edge; /* CSR: edges leaving node i are out_edge[out_first[i]] .. */
+    uint32_t *in_first, *in_edge;   /* and entering; in order of the edges' numbers */
+};
+
+void ir_dag_init(struct ir_dag *d);
+void ir_dag_release(struct ir_dag *d);
+uint32_t ir_dag_node(struct ir_dag *d, struct ir_node n);
+void ir_dag_edge(struct ir_dag *d, uint32_t from, uint32_t to, enum ir_edge_kind kind, uint32_t value);
+/* Rebuilds the adjacency after edges were added or redirected. */
+void ir_dag_link(struct ir_dag *d);
+/* Topological order, the lowest number first among the ready ones (deterministic). order has room for all nodes; returns how
+ * many could be ordered: fewer than all when there is a cycle. Needs the adjacency. */
+uint32_t ir_dag_sort(const struct ir_dag *d, uint32_t *order);
+/* A cycle, as nodes in order (edge i goes from cycle[i] to cycle[i+1], and from the last to the first); 0 when acyclic. */
+uint32_t ir_dag_cycle(const struct ir_dag *d, uint32_t *cycle);
+/* Edge from a to b of the given kind, IR_NONE when there is none. */
+uint32_t ir_dag_find_edge(const struct ir_dag *d, uint32_t a, uint32_t b);
+
+#endif

@@ -1,0 +1,187 @@
+/* The model graph: building, questions. The reader's checks are in ir/graph_validate.c. */
+#include "ir/graph.h"
+
+#include <stdio.h>
+
+void ir_graph_init(struct ir_graph *g)
+{
+    *g = (struct ir_graph){ 0 };
+    arena_init(&g->arena);
+}
+
+void ir_graph_release(struct ir_graph *g)
+{
+    vec_free(&g->tensors);
+    vec_free(&g->params);
+    vec_free(&g->ops);
+    arena_release(&g->arena);
+    *g = (struct ir_graph){ 0 };
+}
+
+/* ---- building ------------------------------------------------------------------------------------------------- */
+
+uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape shape)
+{
+    vec_add(&g->tensors, ((struct ir_tensor){ arena_strdup(&g->arena, name), shape, IR_NONE, 0 }));
+    return g->tensors.n - 1;
+}
+
+uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std)
+{
+    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std }));
+    return g->params.n - 1;
+}
+
+uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32_t block, const struct ir_attrs *attrs,
+                     const struct ir_op_in *in)
+{
+    uint32_t id = g->ops.n;
+    struct ir_node_op o = { .name = arena_strdup(&g->arena, name), .op = op, .block = block, .attrs = *attrs };
+    struct ir_op_shapes s;
+    ir_op_shapes(op, attrs, g->seq_len, &s);
+    for (uint32_t i = 0; i < IR_MAX_IN; i++)
+        o.in[i] = i < ir_op_inputs(op, attrs) ? in->tensor[i] : IR_NONE;
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
+        o.param[i] = i < ir_op_params(op, attrs) ? in->param[i] : IR_NONE;
+    for (uint32_t i = 0; i < IR_MAX_TAGS; i++)
+        o.tag[i] = -1;
+    for (uint32_t i = 0; i < IR_MAX_OUT; i++) {
+        o.out[i] = i < ir_op_info[op].n_out ? g->tensors.n : IR_NONE;
+        if (o.out[i] == IR_NONE)
+            continue;
+        const char *out = i ? arena_printf(&g->arena, "%s.%u", name, i) : o.name;
+        vec_add(&g->tensors, ((struct ir_tensor){ out, s.out[i], id, (uint8_t)i }));
+    }
+    vec_add(&g->ops, o);
+    if (g->n_blocks < block + 1)
+        g->n_blocks = block + 1;
+    return id;
+}
+
+uint32_t ir_graph_out(const struct ir_graph *g, uint32_t op, uint32_t which)
+{
+    return g->ops.at[op].out[which];
+}
+
+uint32_t ir_graph_find_tag(const struct ir_graph *g, const char *name)
+{
+    for (uint32_t i = 0; i < g->n_tags; i++)
+        if (strcmp(g->tags[i], name) == 0)
+            return i;
+    return IR_NONE;
+}
+
+uint32_t ir_graph_tag(struct ir_graph *g, const char *name)
+{
+    uint32_t i = ir_graph_find_tag(g, name);
+    if (i != IR_NONE || g->n_tags == IR_MAX_TAGS)
+        return i;
+    g->tags[g->n_tags] = arena_strdup(&g->arena, name);
+    return g->n_tags++;
+}
+
+/* ---- questions ------------------------------------------------------------------------------------------------ */
+
+uint64_t ir_graph_param_count(const struct ir_graph *g)
+{
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < g->params.n; i++)
+        n += ir_shape_elements(&g->params.at[i].shape);
+    return n;
+}
+
+double ir_graph_flops(const struct ir_graph *g)
+{
+    static const enum ir_pass kernels[] = { IR_PASS_F, IR_PASS_BI, IR_PASS_BW };
+    double n = 0;
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const struct ir_node_op *o = &g->ops.at[i];
+        for (uint32_t k = 0; k < 3; k++)
+            if (ir_op_has_kernel((enum ir_op)o->op, kernels[k]))
+                n += ir_op_info[o->op].flops(&o->attrs, kernels[k], 1, g->seq_len);
+    }
+    return n;
+}
+
+/* ---- comparing ------------------------------------------------------------------------------------------------ */
+
+static bool same_params(const struct ir_graph *a, const struct ir_graph *b, char *text, size_t size)
+{
+    uint32_t n = a->params.n < b->params.n ? a->params.n : b->params.n;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ir_param *p = &a->params.at[i], *q = &b->params.at[i];
+        if (strcmp(p->name, q->name) != 0)
+            return snprintf(text, size, "parameter %u is %s in one and %s in the other", i, p->name, q->name), false;
+        if (!ir_shape_same(&p->shape, &q->shape)) {
+            char s[IR_SHAPE_TEXT], t[IR_SHAPE_TEXT];
+            return snprintf(text, size, "parameter %s is %s in one and %s in the other", p->name,
+                            ir_shape_text(&p->shape, s), ir_shape_text(&q->shape, t)),
+                   false;
+        }
+    }
+    if (a->params.n == b->params.n)
+        return true;
+    const char *extra = a->params.n > n ? a->params.at[n].name : b->params.at[n].name;
+    return snprintf(text, size, "%u parameters in one, %u in the other; only one of them has %s", a->params.n,
+                    b->params.n, extra),
+           false;
+}
+
+static bool same_attrs(const struct ir_node_op *o, const struct ir_node_op *p, char *text, size_t size)
+{
+    for (uint32_t k = 0; k < IR_ATTR_COUNT; k++) {
+        const struct ir_attr_info *info = &ir_attr_info[k];
+        const void *x = (const char *)&o->attrs + info->offset, *y = (const char *)&p->attrs + info->offset;
+        if (memcmp(x, y, 4) == 0)
+            continue;
+        if (info->type == 'u')
+            snprintf(text, size, "operator %s has %s %u in one and %u in the other", o->name, info->name,
+                     *(const uint32_t *)x, *(const uint32_t *)y);
+        else
+            snprintf(text, size, "operator %s has %s %.9g in one and %.9g in the other", o->name, info->name,
+                     (double)*(const float *)x, (double)*(const float *)y);
+        return false;
+    }
+    return true;
+}
+
+/* Ids are compared: equal prefixes of operators and parameters make equal ids. */
+static bool same_edges(const struct ir_node_op *o, const struct ir_node_op *p)
+{
+    return memcmp(o->in, p->in, sizeof o->in) == 0 && memcmp(o->out, p->out, sizeof o->out) == 0 &&
+           memcmp(o->param, p->param, sizeof o->param) == 0;
+}
+
+static bool same_ops(const struct ir_graph *a, const struct ir_graph *b, char *text, size_t size)
+{
+    uint32_t n = a->ops.n < b->ops.n ? a->ops.n : b->ops.n;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ir_node_op *o = &a->ops.at[i], *p = &b->ops.at[i];
+        if (strcmp(o->name, p->name) != 0 || o->op != p->op)
+            return snprintf(text, size, "operator %u is %s (%s) in one and %s (%s) in the other", i, o->name,
+                            ir_op_info[o->op].name, p->name, ir_op_info[p->op].name),
+                   false;
+        if (!same_attrs(o, p, text, size))
+            return false;
+        if (!same_edges(o, p))
+            return snprintf(text, size, "operator %s reads other tensors or parameters in one than in the other",
+                            o->name),
+                   false;
+    }
+    if (a->ops.n == b->ops.n)
+        return true;
+    const char *extra = a->ops.n > n ? a->ops.at[n].name : b->ops.at[n].name;
+    return snprintf(text, size, "%u operators in one, %u in the other; only one of them has %s", a->ops.n, b->ops.n,
+                    extra),
+           false;
+}
+
+bool ir_graph_same(const struct ir_graph *a, const struct ir_graph *b, char *text, size_t size)
+{
+    if (a->vocab != b->vocab)
+        return snprintf(text, size, "vocab_size is %u in one and %u in the other", a->vocab, b->vocab), false;
+    if (a->seq_len != b->seq_len)
+        return snprintf(text, size, "the sequence length is %u in one and %u in the other", a->seq_len, b->seq_len),
+               false;
+    return same_params(a, b, text, size) && same_ops(a, b, text, size);
+}

@@ -1,0 +1,53 @@
+noinst_LTLIBRARIES += libpiper_ir.la
+libpiper_ir_la_SOURCES = \
+	ir/chunk.c ir/chunk.h \
+	ir/dag.c ir/dag.h \
+	ir/dag_print.c ir/dag_print.h \
+	ir/family/annotate.c \
+	ir/family/build.c ir/family/build.h \
+	ir/family/explicit.c \
+	ir/family/family.c ir/family/family.h \
+	ir/family/gpt2.c \
+	ir/family/hf.c \
+	ir/family/keys.c \
+	ir/family/llama.c \
+	ir/graph.c ir/graph.h \
+	ir/graph_validate.c \
+	ir/notices.c ir/notices.h \
+	ir/op.c ir/op.h \
+	ir/op_check.c \
+	ir/plan.c ir/plan.h \
+	ir/plan_open.c \
+	ir/target.c ir/target.h \
+	ir/target_cpu.c ir/target_cpu.h \
+	ir/train.c ir/train.h
+
+UNIT_TESTS += tests/unit/test_op
+tests_unit_test_op_SOURCES = tests/unit/test_op.c
+tests_unit_test_op_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_op_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_graph
+tests_unit_test_graph_SOURCES = tests/unit/test_graph.c
+tests_unit_test_graph_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_graph_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_family
+tests_unit_test_family_SOURCES = tests/unit/test_family.c
+tests_unit_test_family_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_family_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_config
+tests_unit_test_config_SOURCES = tests/unit/test_config.c src/config.c src/config.h
+tests_unit_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_config_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
+EXTRA_DIST += \
+	tests/unit/data/gpt2.json \
+	tests/unit/data/llama-2-7b.json \
+	tests/unit/data/llama-3-8b.json \
+	tests/unit/data/llama-3.1-8b.json \
+	tests/unit/data/mixtral-8x7b.json \
+	tests/unit/data/qwen3-0.6b.json \
+	tests/unit/data/qwen3-30b-a3b.json \
+	tests/unit/data/qwen3-v5.json

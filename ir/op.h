@@ -1,0 +1,148 @@
+/* The operator table: everything the compiler knows of an operator, in one row each (ir/op.c).
+ *
+ * A model graph is forward only. The compiler derives the backward from the table: per operator one kernel for the
+ * gradient of its inputs (BI) and one for the gradient of its parameters (BW); a fused backward B runs both, one
+ * after the other. A row says what each of them reads, so that the memory plan keeps that and nothing else.
+ *
+ * Shapes: every tensor has an implied leading dimension b, the sequences of a microbatch; a shape here is per sequence.
+ * T is the sequence length. Row-major, last dimension contiguous. Kernels work on rows = b*T unless said otherwise. */
+#ifndef PIPER_IR_OP_H
+#define PIPER_IR_OP_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+enum ir_op {
+    IR_OP_EMBED,     /* tokens (T) -> x (T,C); param W (V,C) */
+    IR_OP_POS_EMBED, /* x (T,C) -> x + P[t]; param P (maxT,C) */
+    IR_OP_LAYERNORM, /* x (T,C) -> (T,C); params w (C), b (C); save mean (T), rstd (T) */
+    IR_OP_RMSNORM,   /* x (T,C) -> (T,C), groups of `features` within a row (QK-norm: head_dim); param w (features);
+                        save rstd (T,C/features) */
+    IR_OP_LINEAR,    /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
+    IR_OP_ROPE,      /* x (T,heads*head_dim) -> rotated by halves with theta (Hugging Face's rotate_half) */
+    IR_OP_ATTENTION, /* q (T,heads*D), k (T,kv_heads*D), v -> o (T,heads*D), causal, scale; or one input if PACKED: (T,
+                        (heads+2*kv_heads)*D) with q, k, v side by side; save lse (heads,T) float32 */
+    IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
+    IR_OP_SWIGLU,    /* gate, up (T,F) -> silu(gate)*up */
+    IR_OP_ADD,       /* a, b -> a + b */
+    IR_OP_ROUTER,    /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
+                        softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
+                        aux_coef > 0 adds the load-balance loss, per sequence */
+    IR_OP_DISPATCH,  /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence.
+                        capacity > 0: R = E*capacity, laid out (E, b, capacity, C), rows beyond a count are zero, a token
+                        beyond the capacity has slot -1; capacity 0 (dropless): R = T*k, rows sorted by expert over the
+                        whole microbatch, then by token. slot is the row of the microbatch's (b*R,C) matrix */
+    IR_OP_EXPERTS,   /* rows by expert (R,C), counts (E) -> (R,C): (silu(x G') * (x U')) D'; params G, U (E,F,C), D (E,C,F);
+                        save gate (R,F), up (R,F) */
+    IR_OP_COMBINE,   /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
+    IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of x W' to the loss scalar; param W
+                        (V,C); save dlogits (T,V): gradient of the scaled loss. A target < 0 counts nothing */
+    IR_OP_GRAPH_COUNT,
+    /* of the compiler, never in a model graph */
+    IR_OP_SUM = IR_OP_GRAPH_COUNT, /* in0 + in1 -> out0, any shape (sums of gradients) */
+    IR_OP_COPY,                    /* in0 -> out0 */
+    IR_OP_COUNT
+};
+
+/* A pass over a chunk, and a kernel of an operator (no kernel is IR_PASS_B: that is BI, then BW). */
+enum ir_pass { IR_PASS_F, IR_PASS_B, IR_PASS_BI, IR_PASS_BW, IR_PASS_NONE, IR_PASS_COUNT = IR_PASS_NONE };
+const char *ir_pass_name(enum ir_pass pass); /* "F", "B", "BI", "BW", "-" */
+
+enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 3, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
+
+/* Attributes: one flat record; a row of the table names those that the operator uses, the others are 0. */
+struct ir_attrs {
+    uint32_t in_features, out_features; /* linear */
+    uint32_t features;                  /* norms: width of a group; elementwise: of a row; all others: C */
+    uint32_t heads, kv_heads, head_dim; /* attention, rope (heads = those in x); rmsnorm: heads = groups in a row, 0 is 1 */
+    uint32_t vocab;                     /* embed, head_loss */
+    uint32_t positions;                 /* pos_embed: rows of P */
+    uint32_t experts, top_k;            /* router, dispatch, experts, combine */
+    uint32_t capacity;                  /* dispatch, experts, combine: rows per expert and sequence; 0 dropless */
+    uint32_t ffn;                       /* experts: F */
+    uint32_t flags;                     /* enum ir_flag */
+    float eps;                          /* norms */
+    float theta;                        /* rope */
+    float scale;                        /* attention */
+    float aux_coef;                     /* router */
+};
+enum ir_flag {
+    IR_TRANSPOSED = 1, /* linear: W is (in,out), as in GPT-2's Conv1D */
+    IR_BIAS = 2,       /* linear */
+    IR_PACKED = 4,     /* attention */
+    IR_EXACT = 8,      /* gelu */
+    IR_NORM_TOPK = 16, /* router */
+};
+
+/* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
+struct ir_attr_info {
+    const char *name;
+    uint16_t offset; /* in struct ir_attrs */
+    char type;       /* 'u' uint32_t, 'f' float */
+};
+enum { IR_ATTR_COUNT = 17 };
+extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];
+
+/* Element types. IR_COMPUTE is the job's dtype: float32 or bfloat16. */
+enum ir_dtype { IR_COMPUTE, IR_F32, IR_I32, IR_BF16, IR_F64, IR_BYTE };
+uint32_t ir_dtype_size(enum ir_dtype t, enum ir_dtype compute); /* bytes */
+const char *ir_dtype_name(enum ir_dtype t);
+
+struct ir_shape {
+    uint8_t dtype; /* enum ir_dtype */
+    uint8_t ndim;  /* 0: absent */
+    uint32_t dim[3];
+};
+uint64_t ir_shape_elements(const struct ir_shape *s); /* per sequence; for a parameter: in all */
+bool ir_shape_same(const struct ir_shape *a, const struct ir_shape *b);
+enum { IR_SHAPE_TEXT = 64 };
+/* "(128,64) float32", written to text and returned. */
+const char *ir_shape_text(const struct ir_shape *s, char text[IR_SHAPE_TEXT]);
+
+/* What a backward kernel reads, as bits: input i, output i, saved i, gradient of output i, stash i, parameter i. */
+#define IR_IN(i) (1u << (i))
+#define IR_OUT(i) (1u << (4 + (i)))
+#define IR_SAVE(i) (1u << (8 + (i)))
+#define IR_DOUT(i) (1u << (12 + (i)))
+#define IR_STASH(i) (1u << (16 + (i)))
+#define IR_PARAM(i) (1u << (20 + (i)))
+
+/* Shapes that follow from attributes and T. Saved tensors live from F to the last backward that reads them; stashed
+ * ones from BI to BW. */
+struct ir_op_shapes {
+    struct ir_shape in[IR_MAX_IN], out[IR_MAX_OUT], save[IR_MAX_SAVE], stash[IR_MAX_STASH], param[IR_MAX_PARAM];
+};
+
+struct ir_op_info {
+    const char *name; /* as in a "graph" model and in every print */
+    uint8_t n_in, n_out, n_param, n_save, n_stash;
+    uint8_t grad_in;   /* bit i: input i has a gradient */
+    uint8_t alias_in;  /* bit i: the gradient of input i is that of output 0, unchanged: no kernel is needed for it */
+    uint32_t bi_reads; /* beside the gradients of the outputs; 0 with grad_in == alias_in: there is no BI kernel */
+    uint32_t bw_reads; /* 0: there is no BW kernel */
+    uint32_t attrs;    /* bit i: uses ir_attr_info[i] */
+    void (*shapes)(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
+    /* Floating-point operations (2 per multiply-add) and bytes moved at least, of one kernel (F, BI, BW) on b sequences. */
+    double (*flops)(const struct ir_attrs *a, enum ir_pass kernel, double b, double t);
+};
+extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
+
+/* Inputs and parameters this operator has with these attributes (packed attention has one input, a linear without bias
+ * one parameter). */
+uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
+uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
+uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* rmsnorm: groups of `features` in a row */
+/* NULL when the attributes are possible for sequences of length t (nothing missing, no unused one set, no shape beyond 32
+ * bits a dimension or 2^48 elements); else a sentence, static. Shapes and kernels may be asked only after this. */
+const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t t);
+bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr); /* attr: index in ir_attr_info */
+uint32_t ir_op_flags(enum ir_op op);                       /* bits of enum ir_flag that the operator knows */
+void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
+bool ir_op_has_kernel(enum ir_op op, enum ir_pass kernel);
+/* Returns IR_OP_COUNT when there is no such name. */
+enum ir_op ir_op_by_name(const char *name);
+/* Bytes that a kernel moves at least: every operand once, from the shapes. */
+double ir_op_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, double b, uint32_t t,
+                   enum ir_dtype compute);
+
+#endif

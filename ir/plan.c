@@ -1,0 +1,217 @@
+/* The plan's container: names, lookups in its tables, and the builder that lays sections out into one blob. */
+#include "ir/plan.h"
+
+#include <stddef.h>
+
+static const char *const op_names[PLAN_OP_COUNT] = {
+    [PLAN_LOAD] = "LOAD",
+    [PLAN_RUN] = "RUN",
+    [PLAN_SEND] = "SEND",
+    [PLAN_RECV] = "RECV",
+    [PLAN_EXCHANGE] = "EXCHANGE",
+    [PLAN_ALL_REDUCE] = "ALL_REDUCE",
+    [PLAN_REDUCE_SCATTER] = "REDUCE_SCATTER",
+    [PLAN_ALL_GATHER] = "ALL_GATHER",
+    [PLAN_ALL_TO_ALL] = "ALL_TO_ALL",
+    [PLAN_SUMSQ] = "SUMSQ",
+    [PLAN_SCALARS] = "SCALARS",
+    [PLAN_UPDATE] = "UPDATE",
+};
+
+const char *plan_op_name(enum plan_op op)
+{
+    return op < PLAN_OP_COUNT ? op_names[op] : "?";
+}
+
+static const char *const memory_names[MEM_KINDS] = {
+    [MEM_PARAMS] = "params",           [MEM_GRADS] = "grads", [MEM_OPTIMIZER] = "optimizer",
+    [MEM_ACTIVATIONS] = "activations", [MEM_COMM] = "comm",   [MEM_WORKSPACE] = "workspace",
+    [MEM_SNAPSHOT] = "snapshot",
+};
+
+const char *plan_memory_name(enum plan_kind_of_memory k)
+{
+    return k < MEM_KINDS ? memory_names[k] : "?";
+}
+
+uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i)
+{
+    const struct plan_set *s = &p->sets[set];
+    for (uint32_t k = 0; k < s->n_ranges; k++) {
+        const struct plan_range *r = &p->ranges[s->first_range + k];
+        if (i < r->count)
+            return r->start + i * r->stride;
+        i -= r->count;
+    }
+    return PLAN_NONE;
+}
+
+uint32_t plan_set_index(const struct plan *p, uint32_t set, uint32_t device)
+{
+    const struct plan_set *s = &p->sets[set];
+    uint32_t before = 0;
+    for (uint32_t k = 0; k < s->n_ranges; k++) {
+        const struct plan_range *r = &p->ranges[s->first_range + k];
+        if (device >= r->start) {
+            uint32_t d = device - r->start;
+            uint32_t stride = r->stride ? r->stride : 1; /* a single device may have stride 0 */
+            if (d % stride == 0 && d / stride < r->count)
+                return before + d / stride;
+        }
+        before += r->count;
+    }
+    return PLAN_NONE;
+}
+
+/* The view of a group by one device: sets first.., and the device's index in their union. */
+struct membership {
+    uint32_t first_set, n_sets, size, index;
+};
+
+static struct membership member_of(const struct plan *p, uint32_t group, uint32_t device)
+{
+    const struct plan_group *g = &p->groups[group];
+    struct membership m = { g->first_set, g->n_sets, 0, PLAN_NONE };
+    for (uint32_t k = 0; k < g->n_sets; k++) {
+        uint32_t set = g->first_set + k;
+        uint32_t i = plan_set_index(p, set, device);
+        if (g->kind == PLAN_GROUP_EACH) {
+            if (i != PLAN_NONE)
+                return (struct membership){ set, 1, p->sets[set].size, i };
+        } else {
+            if (i != PLAN_NONE && m.index == PLAN_NONE)
+                m.index = m.size + i;
+            m.size += p->sets[set].size;
+        }
+    }
+    return m;
+}
+
+uint32_t plan_group_size(const struct plan *p, uint32_t group, uint32_t device)
+{
+    struct membership m = member_of(p, group, device);
+    return m.index == PLAN_NONE ? PLAN_NONE : m.size;
+}
+
+uint32_t plan_group_index(const struct plan *p, uint32_t group, uint32_t device)
+{
+    return member_of(p, group, device).index;
+}
+
+uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, uint32_t i)
+{
+    struct membership m = member_of(p, group, device);
+    if (m.index == PLAN_NONE)
+        return PLAN_NONE;
+    for (uint32_t k = 0; k < m.n_sets; k++) {
+        if (i < p->sets[m.first_set + k].size)
+            return plan_set_at(p, m.first_set + k, i);
+        i -= p->sets[m.first_set + k].size;
+    }
+    return PLAN_NONE;
+}
+
+uint32_t plan_find_list(const struct plan *p, const char *name)
+{
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_LISTS]; i++)
+        if (strcmp(p->text + p->lists[i].name, name) == 0)
+            return i;
+    return PLAN_NONE;
+}
+
+uint32_t plan_builder_text(struct plan_builder *b, const char *s)
+{
+    uint32_t n = (uint32_t)strlen(s) + 1;
+    for (uint32_t at = 0; at < b->text.n; at += (uint32_t)strlen(b->text.at + at) + 1)
+        if (strcmp(b->text.at + at, s) == 0)
+            return at;
+    uint32_t at = vec_grow(&b->text, n);
+    memcpy(b->text.at + at, s, n);
+    return at;
+}
+
+struct section {
+    const void *at;
+    uint64_t count, size;
+};
+
+static void builder_sections(const struct plan_builder *b, struct section s[PLAN_SECTIONS])
+{
+#define SECTION(id, field) s[id] = (struct section){ b->field.at, b->field.n, sizeof *b->field.at }
+    SECTION(PLAN_S_RANGES, ranges);
+    SECTION(PLAN_S_SETS, sets);
+    SECTION(PLAN_S_GROUPS, groups);
+    SECTION(PLAN_S_CHANNELS, channels);
+    SECTION(PLAN_S_STREAMS, streams);
+    SECTION(PLAN_S_BUCKETS, buckets);
+    SECTION(PLAN_S_PIECES, pieces);
+    SECTION(PLAN_S_SLOTS, slots);
+    SECTION(PLAN_S_OPERANDS, operands);
+    SECTION(PLAN_S_KERNELS, kernels);
+    SECTION(PLAN_S_PROGRAMS, programs);
+    SECTION(PLAN_S_INSTRS, instrs);
+    SECTION(PLAN_S_WAITS, waits);
+    SECTION(PLAN_S_BASES, bases);
+    SECTION(PLAN_S_BUFFERS, buffers);
+    SECTION(PLAN_S_LISTS, lists);
+    SECTION(PLAN_S_TEXT, text);
+#undef SECTION
+}
+
+/* struct plan_instr has four bytes of padding before `count`: zero in a blob, so that equal plans are equal bytes. */
+_Static_assert(sizeof(struct plan_instr) == 56 && offsetof(struct plan_instr, count) == 48, "layout of plan_instr");
+
+static void clear_padding(struct plan_instr *in, uint32_t n)
+{
+    const size_t end = offsetof(struct plan_instr, peer_set) + sizeof in->peer_set;
+    for (uint32_t i = 0; i < n; i++)
+        memset((char *)&in[i] + end, 0, offsetof(struct plan_instr, count) - end);
+}
+
+void *plan_build(struct plan_builder *b, uint64_t *bytes)
+{
+    struct section s[PLAN_SECTIONS];
+    builder_sections(b, s);
+    struct plan_header *h = &b->h;
+    h->magic = PLAN_MAGIC;
+    h->version = 1;
+    uint64_t end = sizeof *h;
+    for (int i = 0; i < PLAN_SECTIONS; i++) {
+        h->first[i] = round_up(end, 8);
+        h->count[i] = s[i].count;
+        end = h->first[i] + s[i].count * s[i].size;
+    }
+    h->bytes = round_up(end, 8);
+    h->total_bytes = 0;
+    for (int a = 0; a < ARENA_COUNT; a++)
+        h->total_bytes += h->arena_bytes[a];
+    char *blob = mem_alloc(h->bytes);
+    memcpy(blob, h, sizeof *h);
+    for (int i = 0; i < PLAN_SECTIONS; i++)
+        if (s[i].count)
+            memcpy(blob + h->first[i], s[i].at, s[i].count * s[i].size);
+    clear_padding((struct plan_instr *)(void *)(blob + h->first[PLAN_S_INSTRS]), b->instrs.n);
+    *bytes = h->bytes;
+    return blob;
+}
+
+void plan_builder_release(struct plan_builder *b)
+{
+    vec_free(&b->ranges);
+    vec_free(&b->sets);
+    vec_free(&b->groups);
+    vec_free(&b->channels);
+    vec_free(&b->streams);
+    vec_free(&b->buckets);
+    vec_free(&b->pieces);
+    vec_free(&b->slots);
+    vec_free(&b->operands);
+    vec_free(&b->kernels);
+    vec_free(&b->programs);
+    vec_free(&b->instrs);
+    vec_free(&b->waits);
+    vec_free(&b->bases);
+    vec_free(&b->buffers);
+    vec_free(&b->lists);
+    vec_free(&b->text);
+}

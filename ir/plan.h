@@ -1,0 +1,279 @@
+/* The plan: what the ranks of one class execute. A pointer-free blob, validated whole before use, constant while running.
+ *
+ * A class is a set of devices that run the same program: as sets, two device sets of a strategy are equal or disjoint, so
+ * the classes are the distinct sets. All members of a class share one blob; what differs (peers, members of groups, place in
+ * a bucket) follows from the rank's index in the device sets, which are tables of ranges in the blob.
+ *
+ * Chunk programs are lists of kernels with offsets relative to slots. An instruction names a program and one base per slot;
+ * so a program is stored once, whatever the number of microbatches. A plan holds several lists of instructions ("train",
+ * "eval") over the same programs, memory and channels.
+ *
+ * Layout: struct plan_header, then the sections at the offsets it names, each an array of the fixed-size records below,
+ * 8-byte aligned, in native byte order. Built by plan_builder (ir/plan.c), read through struct plan. */
+#ifndef PIPER_IR_PLAN_H
+#define PIPER_IR_PLAN_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "ir/op.h"
+
+enum { PLAN_MAGIC = 0x50495031, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
+
+/* ---- tables that concern devices ---- */
+
+struct plan_range { /* devices start, start+stride, ... */
+    uint32_t start, stride, count;
+};
+struct plan_set { /* ordered device set: ranges one after the other */
+    uint32_t first_range, n_ranges, size;
+};
+/* The members of a communication: UNION: all devices of sets first_set.. as one group, in that order; EACH: every set is a
+ * group of its own (the sets are disjoint), and a device's group is the set that contains it. */
+enum plan_group_kind { PLAN_GROUP_UNION, PLAN_GROUP_EACH };
+struct plan_group {
+    uint32_t kind, first_set, n_sets;
+};
+/* One communicator of this class: a group on a stream. id: number in the whole job. */
+struct plan_channel {
+    uint32_t id, group, stream;
+};
+struct plan_stream {
+    uint32_t name;     /* offset in the text section */
+    uint32_t max_ctas; /* 0: the library's choice */
+    int32_t priority;  /* 0 normal, 1 high */
+};
+
+/* ---- parameters: the shard map ---- */
+
+/* Memory of a rank: one allocation each. ARENA_WORK holds activations, communication buffers and workspaces. */
+enum plan_arena { ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, ARENA_WORK, ARENA_SCALARS, ARENA_COUNT };
+enum plan_kind_of_memory { MEM_PARAMS, MEM_GRADS, MEM_OPTIMIZER, MEM_ACTIVATIONS, MEM_COMM, MEM_WORKSPACE, MEM_SNAPSHOT,
+                           MEM_KINDS };
+const char *plan_memory_name(enum plan_kind_of_memory k); /* "params", "grads", ... as in piper plan --json */
+
+/* A bucket: parameters that are reduced, gathered and updated together, flat. Elements [0, n_decay) decay. The flat range is
+ * padded to a multiple of the holders; holder i owns elements [i*size/H, (i+1)*size/H) where sharded, and the same part is
+ * its share of the norm everywhere. */
+struct plan_bucket {
+    uint32_t first_piece, n_pieces; /* in the shard map */
+    uint32_t holders;               /* group: every device with a copy */
+    uint32_t zero;                  /* 0; 1 optimizer state, 2 gradients, 3 parameters are sharded over the holders */
+    uint64_t elements;              /* padded */
+    uint64_t n_decay;
+    uint64_t param, grad;           /* byte offsets in ARENA_PARAMS and ARENA_GRADS */
+    uint64_t master, m, v;          /* byte offsets in ARENA_OPTIM; UINT64_MAX: has none */
+};
+/* The part of a parameter that a device holds, and its place: elements [first, first+count) of the logical tensor (row-major;
+ * the whole tensor, or a block of experts) at `offset` of the bucket. With split > 1 the logical tensor is cut along its
+ * first dimension into `split` blocks and device number i of its set of group `owners` holds block i: first = i*count. */
+struct plan_piece {
+    uint32_t param, bucket;
+    uint64_t first, count; /* elements */
+    uint64_t offset;       /* elements from the start of the bucket */
+    uint32_t split, owners;
+};
+
+/* ---- programs ---- */
+
+enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2 };
+struct plan_slot {
+    uint64_t bytes;
+    uint32_t access; /* bits: what the program does with it */
+    uint32_t kind;   /* enum plan_slot_kind */
+};
+enum plan_slot_kind { SLOT_PARAM, SLOT_GRAD, SLOT_TENSOR, SLOT_GRADIENT, SLOT_KEEP, SLOT_STASH, SLOT_TEMP };
+
+/* Operand of a kernel. Operands stand in the order of struct op_args: in, out, save, stash, param, dout, din, acc, dparam,
+ * work; `mask` of the kernel says which are there (bit = enum plan_operand_index). */
+struct plan_operand {
+    uint32_t slot;  /* of the program */
+    uint32_t flags; /* PLAN_OPERAND_ADD: a dparam that an earlier kernel of this program has written already */
+    uint64_t offset; /* bytes from the slot's base */
+};
+enum { PLAN_OPERAND_ADD = 1 };
+enum plan_operand_index {
+    OPERAND_IN = 0,
+    OPERAND_OUT = OPERAND_IN + IR_MAX_IN,
+    OPERAND_SAVE = OPERAND_OUT + IR_MAX_OUT,
+    OPERAND_STASH = OPERAND_SAVE + IR_MAX_SAVE,
+    OPERAND_PARAM = OPERAND_STASH + IR_MAX_STASH,
+    OPERAND_DOUT = OPERAND_PARAM + IR_MAX_PARAM,
+    OPERAND_DIN = OPERAND_DOUT + IR_MAX_OUT,
+    OPERAND_ACC = OPERAND_DIN + IR_MAX_IN,
+    OPERAND_DPARAM = OPERAND_ACC + IR_MAX_IN,
+    OPERAND_WORK = OPERAND_DPARAM + IR_MAX_PARAM,
+    OPERAND_COUNT
+};
+struct plan_kernel {
+    uint32_t op;            /* enum ir_op */
+    uint32_t graph_op;      /* operator of the model graph (attributes, name); PLAN_NONE for SUM and COPY */
+    uint32_t pass;          /* F, BI or BW */
+    uint32_t mask;          /* operands present */
+    uint32_t first_operand; /* popcount(mask) of them */
+    uint32_t pad;
+    uint64_t n;             /* SUM, COPY: elements; else 0 */
+};
+struct plan_program {
+    uint32_t chunk, sub;    /* of the model; sub: number of the sub-chunk in the whole model */
+    uint32_t pass;          /* F, B, BI, BW */
+    uint32_t first_kernel, n_kernels;
+    uint32_t first_slot, n_slots;
+    uint32_t ep;            /* devices that the experts are split over */
+    uint32_t eval;          /* forward only: nothing is kept */
+    float seconds;          /* predicted time of one run; 0: no prediction */
+};
+
+/* ---- instructions ---- */
+
+enum plan_op {
+    PLAN_LOAD,           /* host: tokens or targets of a microbatch into base 0; what = graph tensor */
+    PLAN_RUN,            /* what = program; bases = its slots */
+    PLAN_SEND,           /* base 0 to `peer_set`[my index in my_set] */
+    PLAN_RECV,           /* base 0 from `peer_set`[my index in my_set] */
+    PLAN_EXCHANGE,       /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
+                            from my_set[my index in peer_set] */
+    PLAN_ALL_REDUCE,     /* base 0 in place, over the channel */
+    PLAN_REDUCE_SCATTER, /* base 0 (count*size) to base 1 (count) */
+    PLAN_ALL_GATHER,     /* base 0 (count) to base 1 (count*size) */
+    PLAN_ALL_TO_ALL,     /* base 0 to base 1, count elements per member */
+    PLAN_SUMSQ,          /* scalar NORM2 += squares of this holder's part of bucket `what`; no bases */
+    PLAN_SCALARS,        /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is
+                            known after it; no bases */
+    PLAN_UPDATE,         /* optimizer step of bucket `what`: reads its gradients, writes parameters and moments; no bases */
+    PLAN_OP_COUNT
+};
+const char *plan_op_name(enum plan_op op);
+
+struct plan_instr {
+    uint8_t op;    /* enum plan_op */
+    uint8_t pass;  /* enum ir_pass, or IR_PASS_NONE */
+    uint16_t stream;
+    uint16_t mb;   /* microbatch; 0xffff: none */
+    uint16_t n_waits;
+    uint16_t n_bases;
+    uint16_t type; /* enum ir_dtype of what is communicated: IR_F32, IR_BF16, IR_I32, IR_F64 */
+    uint32_t what; /* see enum plan_op */
+    uint32_t node; /* of the global DAG: the same number on both ends and on all members */
+    uint32_t tag;  /* SEND, RECV, EXCHANGE: numbered per pair of classes */
+    uint32_t first_wait, first_base;
+    uint32_t channel;           /* index of plan_channel, collectives only */
+    uint32_t my_set, peer_set;  /* LOAD (my_set: replica = my index in it), SEND, RECV, EXCHANGE */
+    uint64_t count;             /* communicated elements */
+};
+/* Waits: indices of earlier instructions of the same list, on other streams. */
+struct plan_base {
+    uint8_t arena;   /* enum plan_arena */
+    uint8_t first;   /* SLOT_GRAD: nothing has been written to this bucket in the step: write, do not add */
+    uint16_t access; /* bits: what this instruction does with it (for RUN as the slot says) */
+    uint32_t buffer; /* WORK: index of plan_buffer; else the bucket, or PLAN_NONE */
+    uint64_t offset; /* bytes in the arena */
+};
+/* A buffer of ARENA_WORK: one value in one microbatch. Buffers may share bytes; the checker proves that they are never alive
+ * together. */
+struct plan_buffer {
+    uint64_t offset, bytes;
+    uint32_t kind;   /* enum plan_kind_of_memory */
+    uint32_t role;   /* enum plan_slot_kind */
+    uint32_t what;   /* tensor of the graph, or sub-chunk */
+    uint16_t mb;
+    uint16_t list;   /* buffers belong to one list */
+};
+struct plan_list {
+    uint32_t name; /* text: "train", "eval" */
+    uint32_t first_instr, n_instr;
+    uint32_t microbatches;
+    uint32_t microbatch_size; /* sequences */
+    uint32_t replicas;        /* of the data, over the whole job */
+};
+
+enum plan_section {
+    PLAN_S_RANGES, PLAN_S_SETS, PLAN_S_GROUPS, PLAN_S_CHANNELS, PLAN_S_STREAMS, PLAN_S_BUCKETS, PLAN_S_PIECES,
+    PLAN_S_SLOTS, PLAN_S_OPERANDS, PLAN_S_KERNELS, PLAN_S_PROGRAMS, PLAN_S_INSTRS, PLAN_S_WAITS, PLAN_S_BASES,
+    PLAN_S_BUFFERS, PLAN_S_LISTS, PLAN_S_TEXT, PLAN_SECTIONS
+};
+struct plan_header {
+    uint32_t magic, version;
+    uint64_t bytes; /* of the whole blob */
+    uint32_t class_id, n_classes;
+    uint32_t devices; /* set: the members of this class, ascending */
+    uint32_t world;   /* ranks of the job */
+    uint32_t n_channels_world;
+    uint32_t compute;   /* enum ir_dtype: IR_F32 or IR_BF16 */
+    uint32_t optimizer; /* enum optimizer of compute.h: 0 adamw, 1 sgd */
+    uint32_t clip;      /* 1: updates wait for the norm */
+    uint64_t arena_bytes[ARENA_COUNT];
+    uint64_t peak_bytes[MEM_KINDS]; /* each kind at its own peak, per rank */
+    uint64_t total_bytes;           /* what a rank allocates: the sum of the arenas */
+    uint64_t first[PLAN_SECTIONS];  /* byte offset */
+    uint64_t count[PLAN_SECTIONS];  /* records; bytes for the text */
+};
+
+/* A view of a validated blob: const pointers into it. */
+struct plan {
+    const struct plan_header *h;
+    const struct plan_range *ranges;
+    const struct plan_set *sets;
+    const struct plan_group *groups;
+    const struct plan_channel *channels;
+    const struct plan_stream *streams;
+    const struct plan_bucket *buckets;
+    const struct plan_piece *pieces;
+    const struct plan_slot *slots;
+    const struct plan_operand *operands;
+    const struct plan_kernel *kernels;
+    const struct plan_program *programs;
+    const struct plan_instr *instrs;
+    const uint32_t *waits;
+    const struct plan_base *bases;
+    const struct plan_buffer *buffers;
+    const struct plan_list *lists;
+    const char *text;
+};
+
+/* Checks magic, version, sizes and every index and range of the blob; the view borrows it. ST_BUG with a sentence when
+ * something is wrong. n_graph_ops, n_params, n_tensors: of the model that the plan belongs to. */
+enum status plan_open(const void *blob, uint64_t bytes, uint32_t n_graph_ops, uint32_t n_params, uint32_t n_tensors,
+                      struct plan *p, struct err *e);
+
+/* Device i of a set; index of a device in a set, PLAN_NONE when it is not in it. */
+uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i);
+uint32_t plan_set_index(const struct plan *p, uint32_t set, uint32_t device);
+/* Size of the group as seen by a device, and its index in it; PLAN_NONE when it is no member. */
+uint32_t plan_group_size(const struct plan *p, uint32_t group, uint32_t device);
+uint32_t plan_group_index(const struct plan *p, uint32_t group, uint32_t device);
+/* Member i of the group of `device`. */
+uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, uint32_t i);
+/* List by name; PLAN_NONE: the plan has no such list. */
+uint32_t plan_find_list(const struct plan *p, const char *name);
+
+/* Building: growable sections; plan_build() lays them out into one blob owned by the caller (mem_free). */
+struct plan_builder {
+    struct plan_header h;
+    struct { VEC(struct plan_range); } ranges;
+    struct { VEC(struct plan_set); } sets;
+    struct { VEC(struct plan_group); } groups;
+    struct { VEC(struct plan_channel); } channels;
+    struct { VEC(struct plan_stream); } streams;
+    struct { VEC(struct plan_bucket); } buckets;
+    struct { VEC(struct plan_piece); } pieces;
+    struct { VEC(struct plan_slot); } slots;
+    struct { VEC(struct plan_operand); } operands;
+    struct { VEC(struct plan_kernel); } kernels;
+    struct { VEC(struct plan_program); } programs;
+    struct { VEC(struct plan_instr); } instrs;
+    struct { VEC(uint32_t); } waits;
+    struct { VEC(struct plan_base); } bases;
+    struct { VEC(struct plan_buffer); } buffers;
+    struct { VEC(struct plan_list); } lists;
+    struct { VEC(char); } text;
+};
+uint32_t plan_builder_text(struct plan_builder *b, const char *s); /* offset in the text section */
+void *plan_build(struct plan_builder *b, uint64_t *bytes);
+void plan_builder_release(struct plan_builder *b);
+
+/* Text form (piper plan --dump), and back: reading what was printed gives the same blob. */
+struct ir_graph;
+void plan_print(const struct plan *p, const struct ir_graph *g, void *file /* FILE * */);
+enum status plan_parse(const char *text, const struct ir_graph *g, void **blob, uint64_t *bytes, struct err *e);
+
+#endif

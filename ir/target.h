@@ -1,0 +1,28 @@
+/* What a compute back end tells the compiler: pure functions, compiled in always, so that a login node plans for a GPU.
+ * Each back end has one row; src hands it to sched. */
+#ifndef PIPER_IR_TARGET_H
+#define PIPER_IR_TARGET_H
+
+#include "ir/op.h"
+
+struct ir_target {
+    const char *name;   /* "cpu", "cuda", "emulate" */
+    uint32_t alignment; /* bytes: every buffer and every parameter in a bucket starts at a multiple */
+    /* Scratch bytes of one kernel (F, BI, BW) on b sequences of length t; ep = devices that the experts are split over. */
+    uint64_t (*workspace)(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                          uint32_t ep, enum ir_dtype compute);
+    /* NULL when the operator can run; else a sentence why not. */
+    const char *(*unsupported)(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute);
+    /* Estimate of memory outside our arenas, bytes: context, library handles, communicators. */
+    uint64_t (*outside)(uint32_t communicators);
+};
+
+/* workspace() of the CPU kernels (ir/target_cpu.c), kept in step with src/cpu/. */
+uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                          uint32_t ep, enum ir_dtype compute);
+
+extern const struct ir_target ir_target_cpu, ir_target_emulate;
+/* NULL when there is no such name. */
+const struct ir_target *ir_target_by_name(const char *name);
+
+#endif

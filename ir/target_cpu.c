@@ -1,0 +1,49 @@
+/* Scratch of the CPU kernels: what each file of src/cpu/ says about `work`, in bytes. */
+#include "ir/target_cpu.h"
+
+#include "ir/target.h"
+
+static uint64_t up64(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep)
+{
+    const uint64_t most = (uint64_t)ep * b * (a->capacity ? a->capacity : (uint64_t)t * a->top_k);
+    const uint64_t tile = (most < CPU_EXPERT_ROWS ? most : CPU_EXPERT_ROWS) * a->ffn * sizeof(float);
+    const uint64_t tiles = kernel == IR_PASS_F ? 2 : 1; /* evaluation keeps no gate and up */
+    return (a->capacity ? 0 : up64(a->experts * sizeof(uint64_t))) + tiles * tile;
+}
+
+static uint64_t head_bytes(const struct ir_attrs *a, uint64_t rows)
+{
+    const uint64_t m = rows < CPU_HEAD_ROWS ? rows : CPU_HEAD_ROWS;
+    const uint64_t n = a->vocab < CPU_HEAD_COLUMNS ? a->vocab : CPU_HEAD_COLUMNS;
+    return up64(rows * sizeof(double)) + m * n * sizeof(float);
+}
+
+uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep,
+                          enum ir_dtype compute)
+{
+    const uint64_t rows = (uint64_t)b * t;
+    (void)compute;
+    switch (op) {
+    case IR_OP_ROPE: /* cos and sin of every position */
+        return (uint64_t)t * (a->head_dim / 2) * 2 * sizeof(float);
+    case IR_OP_ATTENTION: /* sum of dO O per head and row */
+        return kernel == IR_PASS_BI ? rows * a->heads * sizeof(float) : 0;
+    case IR_OP_ROUTER: /* F: probabilities, when they are not kept; BI: auxiliary gradient per sequence and expert */
+        return kernel == IR_PASS_F    ? rows * a->experts * sizeof(float)
+               : kernel == IR_PASS_BI ? (uint64_t)b * a->experts * sizeof(float)
+                                      : 0;
+    case IR_OP_DISPATCH: /* next free row per sequence and expert */
+        return kernel == IR_PASS_F && !a->capacity ? (uint64_t)b * a->experts * sizeof(int32_t) : 0;
+    case IR_OP_EXPERTS:
+        return experts_bytes(a, kernel, b, t, ep);
+    case IR_OP_HEAD_LOSS:
+        return kernel == IR_PASS_F ? head_bytes(a, rows) : 0;
+    default:
+        return 0;
+    }
+}

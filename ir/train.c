@@ -1,0 +1,81 @@
+#include "ir/train.h"
+
+#include <math.h>
+#include <string.h>
+
+#include "ir/op.h"
+
+static const char *const optimizer_names[] = { "adamw", "sgd" };
+static const char *const lr_names[] = { "constant", "linear", "cosine", "wsd" };
+
+const char *train_optimizer_name(uint32_t optimizer)
+{
+    return optimizer <= TRAIN_SGD ? optimizer_names[optimizer] : NULL;
+}
+
+const char *train_lr_name(uint32_t kind)
+{
+    return kind <= LR_WSD ? lr_names[kind] : NULL;
+}
+
+void train_config_default(struct train_config *c)
+{
+    *c = (struct train_config){ .optimizer = TRAIN_ADAMW,
+                                .beta1 = 0.9,
+                                .beta2 = 0.95,
+                                .eps = 1e-8,
+                                .weight_decay = 0.1,
+                                .lr_kind = LR_CONSTANT,
+                                .lr_peak = 3e-4,
+                                .seed = 1,
+                                .dtype = IR_F32,
+                                .shuffle = true,
+                                .checkpoint_keep = 3 };
+}
+
+static bool in_range(double x, double lo, double hi)
+{
+    return x >= lo && x <= hi; /* false for NaN */
+}
+
+static bool ends(const char *text)
+{
+    return memchr(text, '\0', TRAIN_PATH_BYTES) != NULL;
+}
+
+enum status train_config_validate(const struct train_config *c, const char *where, struct err *e)
+{
+    const uint64_t many = (uint64_t)1 << 53;
+    const struct {
+        bool good;
+        const char *what;
+    } rules[] = {
+        { train_optimizer_name(c->optimizer) != NULL, "the kind of the optimizer is unknown" },
+        { in_range(c->beta1, 0, 1) && c->beta1 < 1 && in_range(c->beta2, 0, 1) && c->beta2 < 1,
+          "betas must be at least 0 and below 1" },
+        { in_range(c->eps, 1e-30, 1), "eps must be above 0 and at most 1" },
+        { in_range(c->weight_decay, 0, 1e6), "weight_decay must be from 0 to 1e6" },
+        { train_lr_name(c->lr_kind) != NULL, "the kind of learning rate is unknown" },
+        { in_range(c->lr_peak, 0, 1e6) && in_range(c->lr_min, 0, c->lr_peak),
+          "lr.peak must be from 0 to 1e6, and lr.min from 0 to lr.peak" },
+        { c->warmup_steps < many && c->decay_steps < many, "warmup_steps and decay_steps must be below 2^53" },
+        { in_range(c->clip_norm, 0, 1e30), "clip_norm must be from 0 (none) to 1e30" },
+        { c->batch_size >= 1 && c->batch_size <= INT32_MAX, "batch_size must be from 1 to 2^31-1" },
+        { c->seq_len >= 1 && c->seq_len <= INT32_MAX, "seq_len must be from 1 to 2^31-1" },
+        { c->steps >= 1 && c->steps < many, "steps must be from 1 to 2^53" },
+        { c->seed < many, "seed must be below 2^53" },
+        { c->dtype == IR_F32 || c->dtype == IR_BF16, "dtype must be float32 or bfloat16" },
+        { ends(c->data) && ends(c->eval_data), "a file name is too long" },
+        { c->eval_every < many && (c->eval_every == 0 || c->eval_data[0]), "eval_every needs eval_data" },
+        { c->checkpoint_every < many && c->checkpoint_keep_every < many, "checkpoint_every must be below 2^53" },
+        { c->checkpoint_keep >= 1 && c->checkpoint_keep < many, "checkpoint_keep must be 1 or more" },
+        { c->n_trace_steps <= TRAIN_TRACE_MAX, "at most 64 trace_steps are possible" },
+    };
+    for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)
+        if (!rules[i].good)
+            return err_set(e, ST_INPUT, where, "%s", rules[i].what);
+    for (uint32_t i = 0; i < c->n_trace_steps; i++)
+        if (c->trace_steps[i] < 1 || (i && c->trace_steps[i] <= c->trace_steps[i - 1]))
+            return err_set(e, ST_INPUT, where, "trace_steps must ascend and begin at 1 or later");
+    return ST_OK;
+}

@@ -1,0 +1,51 @@
+/* Training settings: plain data, as train.json gives them (src/config.c) and the job file keeps them (io/). */
+#ifndef PIPER_IR_TRAIN_H
+#define PIPER_IR_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+enum { TRAIN_PATH_BYTES = 1024, TRAIN_TRACE_MAX = 64 };
+
+enum train_optimizer { TRAIN_ADAMW, TRAIN_SGD }; /* numbered like enum optimizer in src/compute.h */
+enum train_lr { LR_CONSTANT, LR_LINEAR, LR_COSINE, LR_WSD };
+
+struct train_config {
+    uint32_t optimizer; /* enum train_optimizer */
+    double beta1, beta2, eps, weight_decay;
+
+    uint32_t lr_kind; /* enum train_lr */
+    double lr_peak, lr_min;
+    uint64_t warmup_steps, decay_steps; /* decay_steps: of wsd; 0: a tenth of the steps */
+
+    double clip_norm;    /* 0: none */
+    uint32_t batch_size; /* sequences a step, over all replicas */
+    uint32_t seq_len;    /* tokens */
+    uint64_t steps, seed;
+    uint32_t dtype; /* IR_F32 or IR_BF16 of enum ir_dtype */
+
+    char data[TRAIN_PATH_BYTES]; /* "": to be given on the command line */
+    bool shuffle;
+    char eval_data[TRAIN_PATH_BYTES]; /* "": none */
+    uint64_t eval_every;              /* steps; 0: after the last step only */
+
+    uint64_t checkpoint_every;      /* steps; 0: after the last step only */
+    uint64_t checkpoint_keep;       /* the newest that stay, 1 or more */
+    uint64_t checkpoint_keep_every; /* those of every so many steps stay too; 0: none */
+
+    uint64_t trace_steps[TRAIN_TRACE_MAX]; /* ascending, from 1 */
+    uint32_t n_trace_steps;
+};
+
+/* What train.json says when it says nothing: AdamW (0.9, 0.95), eps 1e-8, weight decay 0.1, constant learning rate
+ * 3e-4, float32, shuffled, seed 1, the last 3 checkpoints. batch_size, seq_len and steps have no default: they are 0. */
+void train_config_default(struct train_config *c);
+/* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
+enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
+
+const char *train_optimizer_name(uint32_t optimizer); /* "adamw", "sgd"; NULL when there is no such */
+const char *train_lr_name(uint32_t kind);             /* "constant", "linear", "cosine", "wsd" */
+
+#endif

@@ -1,0 +1,130 @@
+/* Buckets: which parameters are reduced and updated together, and who holds them (DIRECTIVES.md, "replicate", "Tied
+ * parameters").
+ *
+ * The parameters of a sub-chunk form one bucket; a parameter that several sub-chunks use is a bucket of its own. The holders
+ * of a bucket are all devices of all classes that run one of those sub-chunks, for whatever reason: replicas and tied
+ * stages are one mechanism. Needs: sub-chunks, classes. */
+#include <stdlib.h>
+
+#include "sched/compile.h"
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+/* Classes that run a sub-chunk, appended to bucket_classes. */
+static void add_classes(struct sched *s, uint32_t sub)
+{
+    uint32_t c = s->chunks.subs.at[sub].chunk;
+    for (uint32_t mb = 0; mb < s->microbatches; mb++)
+        vec_add(&s->bucket_classes, s->sets.at[s->set_of[c * s->microbatches + mb]].class_id);
+}
+
+static void finish_classes(struct sched *s, struct bucket *b)
+{
+    uint32_t *at = s->bucket_classes.at + b->first_class, n = s->bucket_classes.n - b->first_class, out = 0;
+    qsort(at, n, sizeof *at, by_value);
+    for (uint32_t i = 0; i < n; i++)
+        if (!out || at[out - 1] != at[i])
+            at[out++] = at[i];
+    b->n_classes = out;
+    s->bucket_classes.n = b->first_class + out;
+    for (uint32_t i = 0; i < out; i++)
+        b->holders += s->classes.at[at[i]].n;
+}
+
+/* Parameters that decay (two or more dimensions) first; each starts at the target's alignment; the end is padded so that
+ * every holder's part is equal and starts at 16 bytes. */
+static void lay_out(struct sched *s, struct bucket *b)
+{
+    uint32_t align = s->in->target->alignment / sizeof(float);
+    uint64_t at = 0;
+    uint32_t *p = s->bucket_params.at + b->first_param, n = b->n_params, k = 0;
+    uint32_t *sorted = mem_alloc(n * sizeof *sorted);
+    for (int decay = 1; decay >= 0; decay--) {
+        for (uint32_t i = 0; i < n; i++)
+            if ((s->g->params.at[p[i]].shape.ndim >= 2) == decay) {
+                sorted[k++] = p[i];
+                at = round_up(at, align) + ir_shape_elements(&s->g->params.at[p[i]].shape);
+            }
+        if (decay)
+            b->n_decay = at;
+    }
+    memcpy(p, sorted, n * sizeof *sorted);
+    mem_free(sorted);
+    b->elements = round_up(round_up(at, align), (uint64_t)b->holders * 4);
+}
+
+/* Copies that nothing keeps equal would drift apart: several replicas of a chunk with parameters need replicate. */
+static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk, struct err *e)
+{
+    uint32_t r = s->replicate_of[chunk];
+    b->reduce_stream = r == IR_NONE ? s->stream_of[chunk] : s->directives.at[r].reduce_stream;
+    if (r != IR_NONE || s->replicas == 1)
+        return ST_OK;
+    char text[160], set[160];
+    return err_set(e, ST_INPUT, s->in->strategy_name,
+                   "%s is on devices %s, so its parameters have %u copies, but no replicate directive covers it: add "
+                   "{\"op\":\"replicate\",\"filter\":...,\"devices\":%s}",
+                   chunk_text(s, chunk, text, sizeof text), devices_text(s, s->set_of[chunk * s->microbatches], set, sizeof set),
+                   s->replicas, set);
+}
+
+static struct bucket *new_bucket(struct sched *s)
+{
+    struct bucket *b = vec_push(&s->buckets);
+    *b = (struct bucket){ .first_param = s->bucket_params.n,
+                          .first_class = s->bucket_classes.n,
+                          .reduce_node = IR_NONE };
+    return b;
+}
+
+enum status pass_buckets(struct sched *s, struct err *e)
+{
+    uint32_t n = s->g->params.n;
+    uint32_t *users = mem_alloc(n * sizeof *users); /* sub-chunks that use a parameter */
+    s->bucket_of = arena_array(&s->arena, uint32_t, n);
+    memset(s->bucket_of, 0xff, n * sizeof *s->bucket_of);
+    for (uint32_t i = 0; i < s->chunks.params.n; i++)
+        users[s->chunks.params.at[i]]++;
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < s->chunks.subs.n && st == ST_OK; i++) {
+        const struct ir_sub *sub = &s->chunks.subs.at[i];
+        for (uint32_t k = 0; k < sub->n_param && st == ST_OK; k++) { /* tied ones */
+            uint32_t p = s->chunks.params.at[sub->first_param + k];
+            if (users[p] < 2 || s->bucket_of[p] != IR_NONE)
+                continue;
+            struct bucket *b = new_bucket(s);
+            s->bucket_of[p] = s->buckets.n - 1;
+            vec_add(&s->bucket_params, p);
+            b->n_params = 1;
+            for (uint32_t j = 0; j < s->chunks.subs.n; j++)
+                for (uint32_t q = 0; q < s->chunks.subs.at[j].n_param; q++)
+                    if (s->chunks.params.at[s->chunks.subs.at[j].first_param + q] == p)
+                        add_classes(s, j);
+            finish_classes(s, b);
+            lay_out(s, b);
+            st = set_streams(s, b, sub->chunk, e);
+        }
+        struct bucket *b = NULL;
+        for (uint32_t k = 0; k < sub->n_param && st == ST_OK; k++) {
+            uint32_t p = s->chunks.params.at[sub->first_param + k];
+            if (users[p] >= 2)
+                continue;
+            b = b ? b : new_bucket(s);
+            s->bucket_of[p] = s->buckets.n - 1;
+            vec_add(&s->bucket_params, p);
+            b->n_params++;
+        }
+        if (b && st == ST_OK) {
+            add_classes(s, i);
+            finish_classes(s, b);
+            lay_out(s, b);
+            st = set_streams(s, b, sub->chunk, e);
+        }
+    }
+    mem_free(users);
+    return st;
+}

@@ -1,0 +1,178 @@
+/* From the model graph to the training DAG: chunks, sub-chunks, and the nodes of every pass of every microbatch.
+ *
+ * pass_chunks needs parsed directives (replicate cuts chunks). pass_build needs microbatches and device sets; it makes LOAD
+ * and RUN nodes with data edges. The nodes of one (microbatch, pass, chunk) are numbered one after the other, a sub-chunk
+ * each; pass_order relies on it. */
+#include "sched/compile.h"
+
+enum status pass_chunks(struct sched *s, struct err *e)
+{
+    uint32_t n = s->chunks.chunks.n;
+    struct ir_cut_rule *rules = arena_array(&s->arena, struct ir_cut_rule, n);
+    s->replicate_of = arena_array(&s->arena, uint32_t, n);
+    memset(s->replicate_of, 0xff, n * sizeof *s->replicate_of);
+    for (uint32_t i = 0; i < s->directives.n; i++) {
+        const struct directive *d = &s->directives.at[i];
+        if (d->kind != &directive_replicate)
+            continue;
+        TRY(filter_check(s, &d->filter, &d->js, e));
+        for (uint32_t c = 0; c < n; c++)
+            if (filter_chunk(s, &d->filter, c)) {
+                rules[c] = d->cut;
+                s->replicate_of[c] = i;
+            }
+    }
+    ir_chunks_cut(&s->chunks, s->g, rules, s->in->compute);
+    return ST_OK;
+}
+
+/* has[t]: some operator asks for the gradient of tensor t. From the end to the front: an operator passes gradients on
+ * when an output has one, or when it is a source of loss itself. */
+uint8_t *find_gradients(const struct ir_graph *g)
+{
+    uint8_t *has = mem_alloc(g->tensors.n);
+    for (uint32_t o = g->ops.n; o-- > 0;) {
+        const struct ir_node_op *op = &g->ops.at[o];
+        const struct ir_op_info *info = &ir_op_info[op->op];
+        bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+        for (int i = 0; i < IR_MAX_OUT; i++)
+            flows = flows || (op->out[i] != IR_NONE && has[op->out[i]]);
+        for (int i = 0; i < IR_MAX_IN && flows; i++)
+            if (op->in[i] != IR_NONE && (info->grad_in >> i & 1) && g->tensors.at[op->in[i]].producer != IR_NONE)
+                has[op->in[i]] = 1;
+    }
+    return has;
+}
+
+struct builder {
+    struct sched *s;
+    struct ir_dag *d;
+    uint8_t *has_grad;
+    uint32_t *f, *b, *w; /* [mb * subs + sub]: nodes of F, of B or BI, of BW (IR_NONE) */
+    bool eval;
+};
+
+static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_pass pass)
+{
+    static const float cost[IR_PASS_COUNT] = { [IR_PASS_F] = 1, [IR_PASS_B] = 2, [IR_PASS_BI] = 1, [IR_PASS_BW] = 1 };
+    struct sched *s = b->s;
+    uint32_t chunk = s->chunks.subs.at[sub].chunk;
+    return ir_dag_node(b->d, (struct ir_node){ .kind = IR_NODE_RUN,
+                                               .pass = (uint8_t)pass,
+                                               .mb = (uint16_t)mb,
+                                               .what = sub,
+                                               .set = s->set_of[chunk * s->microbatches + mb],
+                                               .cost = cost[pass] });
+}
+
+/* The LOAD of a graph input on a device set: one per (input, microbatch, set). */
+static uint32_t load_node(struct builder *b, uint32_t tensor, uint32_t mb, uint32_t set, uint32_t first)
+{
+    for (uint32_t i = first; i < b->d->nodes.n; i++) {
+        const struct ir_node *n = &b->d->nodes.at[i];
+        if (n->kind == IR_NODE_LOAD && n->what == tensor && n->mb == mb && n->set == set)
+            return i;
+    }
+    return ir_dag_node(b->d, (struct ir_node){ .kind = IR_NODE_LOAD,
+                                               .pass = IR_PASS_NONE,
+                                               .mb = (uint16_t)mb,
+                                               .what = tensor,
+                                               .set = (uint16_t)set });
+}
+
+static void forward_edges(struct builder *b, uint32_t mb)
+{
+    const struct sched *s = b->s;
+    uint32_t subs = s->chunks.subs.n, first_load = b->d->nodes.n;
+    for (uint32_t i = 0; i < subs; i++) {
+        const struct ir_sub *sub = &s->chunks.subs.at[i];
+        uint32_t to = b->f[mb * subs + i];
+        for (uint32_t k = 0; k < sub->n_in; k++) {
+            uint32_t t = s->chunks.tensors.at[sub->first_in + k], p = s->g->tensors.at[t].producer;
+            uint32_t from = p == IR_NONE ? load_node(b, t, mb, b->d->nodes.at[to].set, first_load) :
+                                           b->f[mb * subs + s->chunks.sub_of[p]];
+            ir_dag_edge(b->d, from, to, IR_EDGE_TENSOR, t);
+        }
+    }
+}
+
+/* Does sub-chunk `sub` give a gradient for tensor t, which it reads? */
+static bool gives_gradient(const struct builder *b, const struct ir_sub *sub, uint32_t t)
+{
+    const struct sched *s = b->s;
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
+        bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+        for (int k = 0; k < IR_MAX_OUT; k++)
+            flows = flows || (op->out[k] != IR_NONE && b->has_grad[op->out[k]]);
+        for (int k = 0; k < IR_MAX_IN && flows; k++)
+            if (op->in[k] == t && (ir_op_info[op->op].grad_in >> k & 1))
+                return true;
+    }
+    return false;
+}
+
+static void backward_edges(struct builder *b, uint32_t mb)
+{
+    const struct sched *s = b->s;
+    uint32_t subs = s->chunks.subs.n;
+    for (uint32_t i = 0; i < subs; i++) {
+        const struct ir_sub *sub = &s->chunks.subs.at[i];
+        uint32_t at = mb * subs + i;
+        ir_dag_edge(b->d, b->f[at], b->b[at], IR_EDGE_AFTER, 0);
+        if (b->w[at] != IR_NONE)
+            ir_dag_edge(b->d, b->b[at], b->w[at], IR_EDGE_AFTER, 0);
+        for (uint32_t k = 0; k < sub->n_in; k++) {
+            uint32_t t = s->chunks.tensors.at[sub->first_in + k], p = s->g->tensors.at[t].producer;
+            if (p != IR_NONE && b->has_grad[t] && gives_gradient(b, sub, t))
+                ir_dag_edge(b->d, b->b[at], b->b[mb * subs + s->chunks.sub_of[p]], IR_EDGE_GRAD, t);
+        }
+    }
+}
+
+static void build_microbatch(struct builder *b, uint32_t mb)
+{
+    const struct sched *s = b->s;
+    uint32_t subs = s->chunks.subs.n;
+    for (uint32_t i = 0; i < subs; i++)
+        b->f[mb * subs + i] = run_node(b, i, mb, IR_PASS_F);
+    for (uint32_t c = s->chunks.chunks.n; c-- > 0 && !b->eval;) { /* backwards in the order in which they run */
+        const struct ir_chunk *chunk = &s->chunks.chunks.at[c];
+        bool split = s->backward_split[c * s->microbatches + mb];
+        for (uint32_t k = chunk->n_subs; k-- > 0;)
+            b->b[mb * subs + chunk->first_sub + k] = run_node(b, chunk->first_sub + k, mb, split ? IR_PASS_BI : IR_PASS_B);
+        for (uint32_t k = chunk->n_subs; k-- > 0;)
+            b->w[mb * subs + chunk->first_sub + k] = split ? run_node(b, chunk->first_sub + k, mb, IR_PASS_BW) : IR_NONE;
+    }
+    forward_edges(b, mb);
+    if (!b->eval)
+        backward_edges(b, mb);
+}
+
+static void build_list(struct sched *s, struct list_plan *list)
+{
+    size_t n = (size_t)s->microbatches * s->chunks.subs.n;
+    struct builder b = { .s = s, .d = &list->dag, .eval = list->eval, .has_grad = find_gradients(s->g) };
+    b.f = mem_alloc(n * sizeof(uint32_t));
+    b.b = mem_alloc(n * sizeof(uint32_t));
+    b.w = mem_alloc(n * sizeof(uint32_t));
+    ir_dag_init(b.d);
+    for (uint32_t mb = 0; mb < s->microbatches; mb++)
+        build_microbatch(&b, mb);
+    mem_free(b.f);
+    mem_free(b.b);
+    mem_free(b.w);
+    mem_free(b.has_grad);
+}
+
+enum status pass_build(struct sched *s, struct err *e)
+{
+    (void)e;
+    s->train = (struct list_plan){ .name = "train" };
+    build_list(s, &s->train);
+    if (s->in->eval) {
+        s->eval = (struct list_plan){ .name = "eval", .eval = true };
+        build_list(s, &s->eval);
+    }
+    return ST_OK;
+}

@@ -1,0 +1,181 @@
+/* The checker's straight line, and its messages. */
+#include "sched/check/check.h"
+
+#include <stdio.h>
+
+static const char *const rule_names[] = {
+    [RULE_SHAPE] = "shape",     [RULE_BINDING] = "binding",   [RULE_CHANNEL] = "channel", [RULE_SHARDS] = "shards",
+    [RULE_HOLDERS] = "holders", [RULE_PROGRAM] = "program",   [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
+    [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
+    [RULE_FIRST] = "first",     [RULE_REDUCE] = "reduce",     [RULE_UPDATE] = "update",   [RULE_SCALARS] = "scalars",
+    [RULE_COVER] = "cover",
+};
+
+/* "0-3", "0-12:4", "0,5,..." */
+static void devices_text(const struct check *c, uint32_t seq, char *text, size_t size)
+{
+    const struct check_seq *s = &c->seqs.at[seq];
+    size_t n = 0;
+    text[0] = 0;
+    for (uint32_t k = 0; k < s->n_ranges && n + 40 < size; k++) {
+        const struct plan_range *r = &c->ranges.at[s->first_range + k];
+        const char *comma = k ? "," : "";
+        if (k == 4) {
+            snprintf(text + n, size - n, ",...");
+            return;
+        }
+        if (r->count == 1)
+            n += (size_t)snprintf(text + n, size - n, "%s%u", comma, r->start);
+        else if (r->stride == 1)
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, r->start + r->count - 1);
+        else
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start, r->start + r->stride * (r->count - 1),
+                                  r->stride);
+    }
+}
+
+const char *check_instr_text(const struct check *c, struct check_place at, char *text, size_t size)
+{
+    const struct plan *p = c->classes[at.cls].p;
+    const struct plan_instr *in = &check_instrs(c, at.l, at.cls)[at.instr];
+    char what[96] = "";
+    if (in->op == PLAN_RUN) {
+        const struct plan_program *g = &p->programs[in->what];
+        snprintf(what, sizeof what, " %s chunk %u sub-chunk %u", ir_pass_name(g->pass), g->chunk, g->sub);
+    } else if (in->op == PLAN_SUMSQ || in->op == PLAN_UPDATE) {
+        snprintf(what, sizeof what, " bucket %u", in->what);
+    } else if (in->op == PLAN_LOAD) {
+        snprintf(what, sizeof what, " %s", c->g->tensors.at[in->what].name);
+    } else if (check_is_comm(in->op)) {
+        snprintf(what, sizeof what, " node %u", in->node);
+    }
+    int n = snprintf(text, size, "%s[%u] %s%s", at.l->name, at.instr, plan_op_name(in->op), what);
+    if (in->mb != UINT16_MAX && n > 0 && (size_t)n < size)
+        snprintf(text + n, size - (size_t)n, " mb %u", in->mb);
+    return text;
+}
+
+const char *check_place_text(const struct check *c, struct check_place at, char *text, size_t size)
+{
+    if (at.cls == PLAN_NONE) {
+        snprintf(text, size, "the job");
+        return text;
+    }
+    char devices[160], instr[256] = "";
+    devices_text(c, c->classes[at.cls].devices, devices, sizeof devices);
+    const struct plan *p = c->classes[at.cls].p;
+    if (at.l)
+        check_instr_text(c, at, instr, sizeof instr);
+    snprintf(text, size, "rank %u of class %s%s%s", plan_set_at(p, p->h->devices, 0), devices, at.l ? ": " : "", instr);
+    return text;
+}
+
+enum status check_wrong(const struct check *c, enum check_rule rule, struct check_place at, const char *fmt, ...)
+{
+    char place[512], text[1400];
+    check_place_text(c, at, place, sizeof place);
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return err_set(c->e, ST_BUG, "plan check", "rule %s: %s: %s", rule_names[rule], place, text);
+}
+
+/* What plans of one job have in common. */
+static enum status check_shape(const struct check *c)
+{
+    const struct plan_header *a = c->classes[0].p->h;
+    for (uint32_t i = 0; i < c->n; i++) {
+        const struct plan *p = c->classes[i].p;
+        const struct plan_header *h = p->h;
+        if (h->class_id != i || h->n_classes != c->n)
+            return err_set(c->e, ST_BUG, "plan check", "rule shape: plan %u of %u calls itself class %u of %u", i, c->n,
+                           h->class_id, h->n_classes);
+        if (h->world != a->world || h->n_channels_world != a->n_channels_world || h->compute != a->compute ||
+            h->optimizer != a->optimizer || h->clip != a->clip || h->count[PLAN_S_LISTS] != a->count[PLAN_S_LISTS])
+            return err_set(c->e, ST_BUG, "plan check", "rule shape: the plans of class 0 and %u are of different jobs", i);
+    }
+    return ST_OK;
+}
+
+/* The list of class 0 with number `number`, by name in every class. */
+static enum status find_list(struct check *c, uint32_t number, struct check_list *l)
+{
+    const struct plan *a = c->classes[0].p;
+    const struct plan_list *first = &a->lists[number];
+    l->name = a->text + first->name;
+    l->train = strcmp(l->name, "train") == 0;
+    l->index = arena_array(&c->arena, uint32_t, c->n);
+    l->base = arena_array(&c->arena, uint32_t, c->n + 1);
+    uint64_t total = 0;
+    for (uint32_t i = 0; i < c->n; i++) {
+        const struct plan *p = c->classes[i].p;
+        struct check_place at = {.cls = i};
+        l->base[i] = (uint32_t)total;
+        l->index[i] = plan_find_list(p, l->name);
+        if (l->index[i] == PLAN_NONE)
+            return check_wrong(c, RULE_SHAPE, at, "has no list \"%s\"", l->name);
+        if (i == 0 && l->index[i] != number)
+            return check_wrong(c, RULE_SHAPE, at, "has two lists \"%s\"", l->name);
+        const struct plan_list *x = &p->lists[l->index[i]];
+        if (x->microbatches != first->microbatches || x->microbatch_size != first->microbatch_size ||
+            x->replicas != first->replicas)
+            return check_wrong(c, RULE_SHAPE, at, "list \"%s\": microbatches, their size or replicas differ from class 0",
+                               l->name);
+        total += x->n_instr;
+    }
+    l->base[c->n] = (uint32_t)total;
+    if (total >= PLAN_NONE)
+        return check_wrong(c, RULE_SHAPE, (struct check_place){.cls = PLAN_NONE}, "too many instructions");
+    return ST_OK;
+}
+
+static enum status check_one_list(struct check *c, uint32_t number)
+{
+    struct check_list l = {0};
+    enum status st = find_list(c, number, &l);
+    static enum status (*const proofs[])(struct check *, const struct check_list *) = {
+        check_run, check_order, check_bases, check_memory, check_steps, check_cover,
+    };
+    if (st == ST_OK)
+        st = check_bind_list(c, &l);
+    if (st == ST_OK)
+        st = check_match(c, &l);
+    for (size_t i = 0; i < sizeof proofs / sizeof *proofs && st == ST_OK; i++)
+        st = proofs[i](c, &l);
+    vec_free(&l.ends);
+    vec_free(&l.comms);
+    return st;
+}
+
+static enum status check_job(struct check *c)
+{
+    TRY(check_shape(c));
+    TRY(check_bind_sets(c));
+    TRY(check_bind_channels(c));
+    TRY(check_params(c));
+    TRY(check_programs(c));
+    for (uint32_t i = 0; i < c->classes[0].p->h->count[PLAN_S_LISTS]; i++)
+        TRY(check_one_list(c, i));
+    return ST_OK;
+}
+
+enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e)
+{
+    if (n_classes == 0)
+        return err_set(e, ST_BUG, "plan check", "rule shape: there is no plan");
+    struct check c = {.g = g, .e = e, .n = n_classes, .world = plans[0].h->world};
+    arena_init(&c.arena);
+    c.classes = arena_array(&c.arena, struct check_class, n_classes);
+    for (uint32_t i = 0; i < n_classes; i++)
+        c.classes[i].p = &plans[i];
+    enum status st = check_job(&c);
+    for (uint32_t i = 0; i < n_classes; i++)
+        vec_free(&c.classes[i].uses);
+    vec_free(&c.ranges);
+    vec_free(&c.seqs);
+    vec_free(&c.class_pool);
+    mem_free(c.seq_table);
+    arena_release(&c.arena);
+    return st;
+}

@@ -1,0 +1,349 @@
+/* Memory of a rank: happens-before comes from its own streams and waits alone.
+ *
+ * Every instruction has a vector clock: how many instructions of each stream are done when it is done. The list is swept in
+ * dispatch order, which extends happens-before; a map from bytes to their last writer and the readers since then gives the
+ * earlier accesses that an access conflicts with. Three things are proven: conflicting accesses are ordered; what is read of
+ * ARENA_WORK was written before in this list, last to the same buffer; a byte of a gradient is first written, then added to,
+ * and a bucket is complete before it is reduced, measured or applied. */
+#include "sched/check/check.h"
+
+#include <inttypes.h>
+
+/* Maps: one per arena, the scalars as one byte, and for the bytes of gradients whether they hold a value. */
+enum { MAP_FILLED = ARENA_COUNT, MAPS };
+enum mode {
+    MODE_READ = 1,
+    MODE_WRITE = 2,
+    MODE_NEED = 4,  /* the bytes hold a value: of this buffer in ARENA_WORK, of any in MAP_FILLED */
+    MODE_FIRST = 8, /* MAP_FILLED: no byte holds a value; from now on all do */
+};
+struct access {
+    uint8_t map, mode;
+    uint32_t buffer;
+    uint64_t from, to;
+};
+struct reader {
+    uint32_t instr, next;
+};
+struct sweep {
+    const struct check *c;
+    const struct check_list *l;
+    const struct check_class *k;
+    const struct plan *p;
+    const struct plan_instr *in;
+    uint32_t cls, n, streams;
+    uint32_t *clock; /* [n][streams] */
+    uint32_t *position; /* in its stream, from 1 */
+    struct check_spans maps[MAPS];
+    struct { VEC(struct reader); } readers;
+    struct { VEC(struct access); } now; /* of one instruction */
+};
+
+/* ---- what an instruction touches ---- */
+
+static void touch(struct sweep *s, uint32_t map, uint32_t mode, uint32_t buffer, uint64_t from, uint64_t bytes)
+{
+    if (bytes && mode)
+        vec_add(&s->now, ((struct access){(uint8_t)map, (uint8_t)mode, buffer, from, from + bytes}));
+}
+
+static void touch_base(struct sweep *s, const struct plan_base *b, uint32_t mode, uint64_t bytes)
+{
+    if (b->arena == ARENA_WORK && mode & MODE_READ)
+        mode |= MODE_NEED;
+    touch(s, b->arena, mode, b->buffer, b->offset, bytes);
+}
+
+static void touch_run(struct sweep *s, const struct plan_instr *in)
+{
+    const struct plan_program *g = &s->p->programs[in->what];
+    const struct check_program *x = &s->k->programs[in->what];
+    for (uint32_t i = 0; i < in->n_bases; i++) {
+        const struct plan_slot *slot = &s->p->slots[g->first_slot + i];
+        uint32_t mode = slot->access & PLAN_WRITE ? MODE_WRITE : 0;
+        if (slot->access & PLAN_READ && (s->k->exposed[g->first_slot + i] || slot->kind == SLOT_GRAD))
+            mode |= MODE_READ;
+        const struct plan_base *b = &s->p->bases[in->first_base + i];
+        if (slot->kind == SLOT_GRAD)
+            touch(s, b->arena, mode, b->buffer, b->offset, slot->bytes);
+        else
+            touch_base(s, b, mode, slot->bytes);
+    }
+    for (uint32_t i = x->first_use; i < x->first_use + x->n_uses; i++) {
+        const struct check_use *u = &s->k->uses.at[i];
+        const struct plan_base *b = &s->p->bases[in->first_base + u->slot];
+        if (u->grad && !u->add && b->arena == ARENA_GRADS)
+            touch(s, MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED, b->buffer, b->offset + u->offset, u->bytes);
+    }
+    if (x->scalars)
+        touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
+}
+
+/* The gradients of a bucket, complete. */
+static void touch_gradients(struct sweep *s, uint32_t bucket, uint32_t mode)
+{
+    const struct plan_bucket *b = &s->p->buckets[bucket];
+    touch(s, ARENA_GRADS, mode, bucket, b->grad, b->elements * 4);
+    for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++)
+        touch(s, MAP_FILLED, MODE_NEED, bucket, b->grad + s->p->pieces[i].offset * 4, s->p->pieces[i].count * 4);
+}
+
+static void touch_update(struct sweep *s, uint32_t bucket)
+{
+    const struct plan_bucket *b = &s->p->buckets[bucket];
+    const uint64_t state[3] = {b->master, b->m, b->v};
+    touch_gradients(s, bucket, MODE_READ);
+    touch(s, ARENA_PARAMS, MODE_READ | MODE_WRITE, bucket, b->param,
+          b->elements * ir_dtype_size(IR_COMPUTE, s->p->h->compute));
+    for (int i = 0; i < 3; i++)
+        if (state[i] != UINT64_MAX)
+            touch(s, ARENA_OPTIM, MODE_READ | MODE_WRITE, bucket, state[i], b->elements * 4);
+    if (s->p->h->clip)
+        touch(s, ARENA_SCALARS, MODE_READ, PLAN_NONE, 0, 1);
+}
+
+static void touch_collective(struct sweep *s, const struct plan_instr *in)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    uint32_t group = s->p->channels[in->channel].group;
+    uint32_t first = plan_set_at(s->p, s->p->h->devices, 0);
+    uint64_t part = in->count * ir_dtype_size(in->type, s->p->h->compute);
+    uint64_t whole = part * plan_group_size(s->p, group, first);
+    if (in->op == PLAN_ALL_REDUCE) {
+        if (b->arena == ARENA_GRADS && b->buffer != PLAN_NONE)
+            touch_gradients(s, b->buffer, MODE_READ | MODE_WRITE);
+        else
+            touch_base(s, b, MODE_READ | MODE_WRITE, part);
+        return;
+    }
+    touch_base(s, &b[0], MODE_READ, in->op == PLAN_ALL_GATHER ? part : whole);
+    touch_base(s, &b[1], MODE_WRITE, in->op == PLAN_REDUCE_SCATTER ? part : whole);
+}
+
+/* LOAD writes a microbatch of its tensor. */
+static uint64_t load_bytes(const struct sweep *s, const struct plan_instr *in)
+{
+    const struct ir_shape *shape = &s->c->g->tensors.at[in->what].shape;
+    return ir_shape_elements(shape) * s->p->lists[s->l->index[s->cls]].microbatch_size *
+           ir_dtype_size(shape->dtype, s->p->h->compute);
+}
+
+static void touches(struct sweep *s, uint32_t i)
+{
+    const struct plan_instr *in = &s->in[i];
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    uint64_t bytes = in->count * ir_dtype_size(in->type, s->p->h->compute);
+    s->now.n = 0;
+    switch ((enum plan_op)in->op) {
+    case PLAN_LOAD:
+        touch_base(s, b, MODE_WRITE, load_bytes(s, in));
+        break;
+    case PLAN_RUN:
+        touch_run(s, in);
+        break;
+    case PLAN_SEND:
+        touch_base(s, b, MODE_READ, bytes);
+        break;
+    case PLAN_RECV:
+        touch_base(s, b, MODE_WRITE, bytes);
+        break;
+    case PLAN_EXCHANGE:
+        touch_base(s, b, MODE_READ, bytes);
+        touch_base(s, b + 1, MODE_WRITE, bytes);
+        break;
+    case PLAN_ALL_REDUCE:
+    case PLAN_REDUCE_SCATTER:
+    case PLAN_ALL_GATHER:
+    case PLAN_ALL_TO_ALL:
+        touch_collective(s, in);
+        break;
+    case PLAN_SUMSQ:
+        touch_gradients(s, in->what, MODE_READ);
+        touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
+        break;
+    case PLAN_SCALARS:
+        touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
+        break;
+    case PLAN_UPDATE:
+        touch_update(s, in->what);
+        break;
+    case PLAN_OP_COUNT:
+        break;
+    }
+}
+
+/* ---- happens-before ---- */
+
+static void clocks(struct sweep *s)
+{
+    uint32_t *last = mem_alloc(sizeof *last * (size_t)s->streams);
+    memset(last, 0xff, sizeof *last * (size_t)s->streams);
+    s->clock = mem_alloc(sizeof *s->clock * (size_t)s->n * s->streams);
+    s->position = mem_alloc(sizeof *s->position * (size_t)s->n);
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct plan_instr *in = &s->in[i];
+        uint32_t *mine = s->clock + (size_t)i * s->streams;
+        if (last[in->stream] != PLAN_NONE)
+            memcpy(mine, s->clock + (size_t)last[in->stream] * s->streams, sizeof *mine * s->streams);
+        for (uint32_t w = 0; w < in->n_waits; w++) {
+            const uint32_t *other = s->clock + (size_t)s->p->waits[in->first_wait + w] * s->streams;
+            for (uint32_t k = 0; k < s->streams; k++)
+                mine[k] = other[k] > mine[k] ? other[k] : mine[k];
+        }
+        s->position[i] = ++mine[in->stream];
+        last[in->stream] = i;
+    }
+    mem_free(last);
+}
+
+/* An earlier instruction of the list is done before i starts. */
+static bool ordered(const struct sweep *s, uint32_t before, uint32_t i)
+{
+    return s->clock[(size_t)i * s->streams + s->in[before].stream] >= s->position[before];
+}
+
+/* ---- the sweep ---- */
+
+static const char *arena_name(uint32_t map)
+{
+    static const char *const names[MAPS] = {"params", "grads", "optimizer", "work", "scalars", "grads"};
+    return names[map];
+}
+
+static enum status race(const struct sweep *s, uint32_t i, uint32_t other, const struct access *a, uint64_t byte)
+{
+    char text[256];
+    check_instr_text(s->c, (struct check_place){s->cls, s->l, other}, text, sizeof text);
+    return check_wrong(s->c, RULE_RACE, (struct check_place){s->cls, s->l, i},
+                       "%s byte %" PRIu64 " of arena %s, but does not come after %s, which uses it too",
+                       a->mode & MODE_WRITE ? "writes" : "reads", byte, arena_name(a->map), text);
+}
+
+static enum status wrong_value(const struct sweep *s, uint32_t i, const struct access *a, const struct check_span *x,
+                               uint64_t byte)
+{
+    char text[256] = "nothing";
+    struct check_place at = {s->cls, s->l, i};
+    if (x->writer != PLAN_NONE)
+        check_instr_text(s->c, (struct check_place){s->cls, s->l, x->writer}, text, sizeof text);
+    if (a->map == MAP_FILLED && a->mode & MODE_FIRST)
+        return check_wrong(s->c, RULE_FIRST, at, "overwrites the gradient at byte %" PRIu64 " of bucket %u that %s left there",
+                           byte, a->buffer, text);
+    if (a->map == MAP_FILLED)
+        return check_wrong(s->c, RULE_FIRST, at, "needs the gradient at byte %" PRIu64
+                           " of bucket %u, but nothing has written it in this step", byte, a->buffer);
+    if (x->writer == PLAN_NONE)
+        return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " (buffer %u), which nothing has written", byte,
+                           a->buffer);
+    return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " as buffer %u, but %s has put buffer %u there", byte,
+                       a->buffer, text, x->buffer);
+}
+
+static enum status read_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
+{
+    if (x->writer != PLAN_NONE && x->writer != i && !ordered(s, x->writer, i))
+        return race(s, i, x->writer, a, byte);
+    if (a->mode & MODE_NEED && (x->writer == PLAN_NONE || (a->map == ARENA_WORK && x->buffer != a->buffer)))
+        return wrong_value(s, i, a, x, byte);
+    uint32_t next = x->readers; /* of one stream the last reader in a row is enough */
+    if (next != PLAN_NONE && s->in[s->readers.at[next].instr].stream == s->in[i].stream)
+        next = s->readers.at[next].next;
+    x->readers = s->readers.n;
+    vec_add(&s->readers, ((struct reader){i, next}));
+    return ST_OK;
+}
+
+static enum status write_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
+{
+    bool mine = x->writer == i;
+    if (x->writer != PLAN_NONE && !mine && !ordered(s, x->writer, i))
+        return race(s, i, x->writer, a, byte);
+    for (uint32_t r = x->readers; r != PLAN_NONE; r = s->readers.at[r].next) {
+        uint32_t reader = s->readers.at[r].instr;
+        if (reader != i && !ordered(s, reader, i))
+            return race(s, i, reader, a, byte);
+        mine = mine || reader == i;
+    }
+    if (mine && a->map == ARENA_WORK && x->buffer != a->buffer)
+        return check_wrong(s->c, RULE_VALUE, (struct check_place){s->cls, s->l, i},
+                           "buffers %u and %u share byte %" PRIu64 ", and this instruction uses both", x->buffer, a->buffer,
+                           byte);
+    return ST_OK;
+}
+
+/* MAP_FILLED: not memory, but whether a byte of a gradient holds a value; no order is asked for. */
+static enum status fill_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
+{
+    bool filled = x->writer != PLAN_NONE;
+    return filled == !(a->mode & MODE_FIRST) ? ST_OK : wrong_value(s, i, a, x, byte);
+}
+
+static enum status apply(struct sweep *s, uint32_t i, const struct access *a, bool write)
+{
+    struct check_spans *m = &s->maps[a->map];
+    uint32_t from = check_spans_find(m, a->from), to = check_spans_find(m, a->to);
+    check_spans_cut(m, from);
+    check_spans_cut(m, to);
+    for (uint32_t k = from; k < to; k = check_spans_next(m, k)) {
+        if (a->map == MAP_FILLED)
+            TRY(fill_span(s, i, a, &m->at[k], m->bounds[k]));
+        else if (write)
+            TRY(write_span(s, i, a, &m->at[k], m->bounds[k]));
+        else
+            TRY(read_span(s, i, a, &m->at[k], m->bounds[k]));
+    }
+    if (write) {
+        check_spans_join(m, from, to);
+        m->at[from] = (struct check_span){.writer = i, .buffer = a->buffer, .readers = PLAN_NONE};
+    }
+    return ST_OK;
+}
+
+static void make_maps(struct sweep *s)
+{
+    struct { VEC(uint64_t); } bounds[MAPS] = {0};
+    for (uint32_t i = 0; i < s->n; i++) {
+        touches(s, i);
+        for (uint32_t k = 0; k < s->now.n; k++) {
+            vec_add(&bounds[s->now.at[k].map], s->now.at[k].from);
+            vec_add(&bounds[s->now.at[k].map], s->now.at[k].to);
+        }
+    }
+    for (int m = 0; m < MAPS; m++)
+        check_spans_init(&s->maps[m], bounds[m].at, bounds[m].n, (struct check_span){PLAN_NONE, PLAN_NONE, PLAN_NONE});
+}
+
+static enum status sweep(struct sweep *s)
+{
+    for (uint32_t i = 0; i < s->n; i++) {
+        touches(s, i);
+        for (uint32_t k = 0; k < s->now.n; k++)
+            if (s->now.at[k].mode & (MODE_READ | MODE_NEED))
+                TRY(apply(s, i, &s->now.at[k], false));
+        for (uint32_t k = 0; k < s->now.n; k++)
+            if (s->now.at[k].mode & (MODE_WRITE | MODE_FIRST))
+                TRY(apply(s, i, &s->now.at[k], true));
+    }
+    return ST_OK;
+}
+
+enum status check_memory(struct check *c, const struct check_list *l)
+{
+    enum status st = ST_OK;
+    for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
+        const struct check_class *k = &c->classes[cls];
+        struct sweep s = {.c = c, .l = l, .k = k, .p = k->p, .in = check_instrs(c, l, cls), .cls = cls};
+        s.n = check_n_instrs(c, l, cls);
+        s.streams = (uint32_t)k->p->h->count[PLAN_S_STREAMS];
+        clocks(&s);
+        make_maps(&s);
+        st = sweep(&s);
+        for (int m = 0; m < MAPS; m++)
+            check_spans_release(&s.maps[m]);
+        mem_free(s.clock);
+        mem_free(s.position);
+        vec_free(&s.readers);
+        vec_free(&s.now);
+    }
+    return st;
+}

@@ -1,0 +1,239 @@
+/* The shard map: every parameter is held, whole, in one place of each class that has it; a bucket's holders are exactly the
+ * devices with a copy, in all classes alike; memory of buckets does not overlap. */
+#include "sched/check/check.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+struct extent {
+    uint64_t from, to;
+    uint32_t bucket;
+};
+struct extents {
+    VEC(struct extent);
+};
+
+static int by_start(const void *a, const void *b)
+{
+    const struct extent *x = a, *y = b;
+    return (x->from > y->from) - (x->from < y->from);
+}
+
+/* Sorts, and finds two that overlap: -1, or the index of the second. */
+static int64_t overlap(struct extents *x)
+{
+    if (x->n)
+        qsort(x->at, x->n, sizeof *x->at, by_start);
+    for (uint32_t i = 1; i < x->n; i++)
+        if (x->at[i - 1].to > x->at[i].from)
+            return i;
+    return -1;
+}
+
+static void add_extent(struct extents *x, uint64_t from, uint64_t bytes, uint32_t bucket)
+{
+    if (bytes && from != UINT64_MAX)
+        vec_add(x, ((struct extent){from, from + bytes, bucket}));
+}
+
+/* Buckets have memory of their own in each arena. */
+static enum status check_bucket_memory(const struct check *c, uint32_t cls)
+{
+    const struct plan *p = c->classes[cls].p;
+    struct extents arena[3] = {0};
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++) {
+        const struct plan_bucket *b = &p->buckets[i];
+        add_extent(&arena[0], b->param, b->elements * ir_dtype_size(IR_COMPUTE, p->h->compute), i);
+        add_extent(&arena[1], b->grad, b->elements * 4, i);
+        add_extent(&arena[2], b->master, b->elements * 4, i);
+        add_extent(&arena[2], b->m, b->elements * 4, i);
+        add_extent(&arena[2], b->v, b->elements * 4, i);
+    }
+    static const char *const names[3] = {"parameters", "gradients", "optimizer state"};
+    enum status st = ST_OK;
+    for (int a = 0; a < 3; a++) {
+        int64_t i = overlap(&arena[a]);
+        if (i >= 0 && st == ST_OK)
+            st = check_wrong(c, RULE_SHARDS, (struct check_place){.cls = cls}, "%s of buckets %u and %u overlap at byte %" PRIu64,
+                             names[a], arena[a].at[i - 1].bucket, arena[a].at[i].bucket, arena[a].at[i].from);
+        vec_free(&arena[a]);
+    }
+    return st;
+}
+
+static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
+{
+    struct check_class *k = &c->classes[cls];
+    const struct plan_piece *x = &k->p->pieces[i];
+    const struct ir_param *param = &c->g->params.at[x->param];
+    struct check_place at = {.cls = cls};
+    uint64_t elements = ir_shape_elements(&param->shape);
+    if (k->piece_of[x->param] != PLAN_NONE)
+        return check_wrong(c, RULE_SHARDS, at, "parameter %s has two pieces, in buckets %u and %u", param->name,
+                           k->p->pieces[k->piece_of[x->param]].bucket, x->bucket);
+    k->piece_of[x->param] = i;
+    if (x->split == 1 && (x->first != 0 || x->count != elements))
+        return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64,
+                           param->name, elements, x->count, x->first);
+    if (x->split > 1 && (x->first != 0 || param->shape.dim[0] % x->split || x->count * x->split != elements))
+        return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, cut into %u blocks of %" PRIu64,
+                           param->name, elements, x->split, x->count);
+    return ST_OK;
+}
+
+static enum status check_pieces(const struct check *c, uint32_t cls)
+{
+    const struct plan *p = c->classes[cls].p;
+    struct extents x = {0};
+    enum status st = ST_OK;
+    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS] && st == ST_OK; b++) {
+        const struct plan_bucket *u = &p->buckets[b];
+        struct check_place at = {.cls = cls};
+        x.n = 0;
+        for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces && st == ST_OK; i++) {
+            add_extent(&x, p->pieces[i].offset, p->pieces[i].count, b);
+            st = check_piece(c, cls, i);
+        }
+        if (st == ST_OK && u->n_pieces == 0)
+            st = check_wrong(c, RULE_SHARDS, at, "bucket %u is empty", b);
+        if (st == ST_OK && overlap(&x) >= 0)
+            st = check_wrong(c, RULE_SHARDS, at, "two parameters of bucket %u overlap", b);
+        if (st == ST_OK && ((p->h->optimizer == 0 && (u->m == UINT64_MAX || u->v == UINT64_MAX)) ||
+                            (p->h->compute != IR_F32 && u->master == UINT64_MAX)))
+            st = check_wrong(c, RULE_SHARDS, at, "bucket %u lacks optimizer state", b);
+    }
+    vec_free(&x);
+    return st;
+}
+
+/* ---- holders ---- */
+
+/* Index of every device of the class in its own set of the group, into index[device]. */
+static void index_in_group(const struct check *c, uint32_t cls, uint32_t group, uint32_t *index)
+{
+    const struct check_class *k = &c->classes[cls];
+    const struct plan_group *g = &k->p->groups[group];
+    for (uint32_t s = 0; s < g->n_sets; s++) {
+        const struct check_seq *q = &c->seqs.at[k->set_seq[g->first_set + s]];
+        uint32_t i = 0;
+        for (uint32_t r = 0; r < q->n_ranges; r++) {
+            struct plan_range x = c->ranges.at[q->first_range + r];
+            for (uint32_t j = 0; j < x.count; j++)
+                index[x.start + j * x.stride] = i++;
+        }
+    }
+}
+
+/* A block of a split parameter: its holders are the devices with the same index in their sets of `owners`. */
+static enum status check_split_holders(const struct check *c, uint32_t cls, uint32_t bucket, const struct plan_piece *x)
+{
+    const struct check_class *k = &c->classes[cls];
+    const struct plan_group *owners = &k->p->groups[x->owners];
+    const struct plan_group *holders = &k->p->groups[k->p->buckets[bucket].holders];
+    struct check_place at = {.cls = cls};
+    const uint32_t *classes;
+    const char *name = c->g->params.at[x->param].name;
+    if (check_group_classes(c, cls, x->owners, &classes) != 1 || classes[0] != cls ||
+        k->p->sets[owners->first_set].size != x->split || (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
+        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split in %u, but group %u of its owners has other sizes", name,
+                           x->split, x->owners);
+    if (check_group_classes(c, cls, k->p->buckets[bucket].holders, &classes) != 1 || classes[0] != cls)
+        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split, but bucket %u has holders in other classes", name,
+                           bucket);
+    uint32_t *index = mem_alloc(sizeof *index * (size_t)c->world);
+    index_in_group(c, cls, x->owners, index);
+    enum status st = ST_OK;
+    uint32_t n_sets = holders->kind == PLAN_GROUP_EACH ? holders->n_sets : 1;
+    for (uint32_t s = 0; s < n_sets && st == ST_OK; s++) {
+        uint32_t set = holders->first_set + s, size = k->p->sets[set].size;
+        bool same = size == owners->n_sets;
+        for (uint32_t i = 1; i < size && same; i++)
+            same = index[plan_set_at(k->p, set, i)] == index[plan_set_at(k->p, set, 0)];
+        if (!same)
+            st = check_wrong(c, RULE_HOLDERS, at, "bucket %u: set %u of its holders is not the %u devices with one block of %s",
+                             bucket, set, owners->n_sets, name);
+    }
+    mem_free(index);
+    return st;
+}
+
+/* Layout of a bucket, equal in all its classes: reductions add elements at equal places. */
+static bool same_layout(const struct plan *p, const struct plan_bucket *a, const struct plan *q, const struct plan_bucket *b)
+{
+    if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero)
+        return false;
+    for (uint32_t i = 0; i < a->n_pieces; i++) {
+        const struct plan_piece *x = &p->pieces[a->first_piece + i], *y = &q->pieces[b->first_piece + i];
+        if (x->param != y->param || x->offset != y->offset || x->count != y->count || x->split != y->split)
+            return false;
+    }
+    return true;
+}
+
+/* n_holding: classes that hold the parameter; first: the lowest of them. */
+static enum status check_whole_holders(const struct check *c, uint32_t cls, uint32_t bucket, const struct plan_piece *x,
+                                       uint32_t n_holding, uint32_t first)
+{
+    const struct check_class *k = &c->classes[cls], *a = &c->classes[first];
+    uint32_t group = k->p->buckets[bucket].holders;
+    struct check_place at = {.cls = cls};
+    const uint32_t *classes, *others;
+    uint32_t n = check_group_classes(c, cls, group, &classes);
+    const char *name = c->g->params.at[x->param].name;
+    if (k->group_seq[group] == PLAN_NONE)
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: all of the class hold %s, but its holders are smaller groups",
+                           bucket, name);
+    if (n != n_holding)
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u classes hold %s, its holders are %u classes", bucket, n_holding,
+                           name, n);
+    const struct plan_piece *y = &a->p->pieces[a->piece_of[x->param]];
+    const struct plan_bucket *other = &a->p->buckets[y->bucket];
+    uint32_t m = check_group_classes(c, first, other->holders, &others);
+    bool mine = false;
+    for (uint32_t i = 0; i < n; i++)
+        mine = mine || classes[i] == cls;
+    if (!mine || m != n || memcmp(classes, others, n * sizeof *classes) != 0)
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its holders are not the classes that hold %s", bucket, name);
+    if (!same_layout(k->p, &k->p->buckets[bucket], a->p, other))
+        return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in class %u", bucket, name, first);
+    return ST_OK;
+}
+
+static enum status check_holders(const struct check *c, const uint32_t *n_holding, const uint32_t *first)
+{
+    for (uint32_t cls = 0; cls < c->n; cls++) {
+        const struct plan *p = c->classes[cls].p;
+        for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++) {
+            const struct plan_piece *x = &p->pieces[i];
+            if (x->split > 1)
+                TRY(check_split_holders(c, cls, x->bucket, x));
+            else
+                TRY(check_whole_holders(c, cls, x->bucket, x, n_holding[x->param], first[x->param]));
+            if (x->split > 1 && n_holding[x->param] > 1)
+                return check_wrong(c, RULE_HOLDERS, (struct check_place){.cls = cls}, "%s is split, but in %u classes",
+                                   c->g->params.at[x->param].name, n_holding[x->param]);
+        }
+    }
+    return ST_OK;
+}
+
+enum status check_params(struct check *c)
+{
+    uint32_t n = c->g->params.n;
+    uint32_t *n_holding = arena_array(&c->arena, uint32_t, n), *first = arena_array(&c->arena, uint32_t, n);
+    for (uint32_t cls = 0; cls < c->n; cls++) {
+        struct check_class *k = &c->classes[cls];
+        k->piece_of = arena_array(&c->arena, uint32_t, n);
+        memset(k->piece_of, 0xff, sizeof *k->piece_of * (size_t)n);
+        TRY(check_bucket_memory(c, cls));
+        TRY(check_pieces(c, cls));
+        for (uint32_t i = 0; i < n; i++)
+            if (k->piece_of[i] != PLAN_NONE && n_holding[i]++ == 0)
+                first[i] = cls;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        if (n_holding[i] == 0)
+            return check_wrong(c, RULE_SHARDS, (struct check_place){.cls = PLAN_NONE}, "no class holds parameter %s",
+                               c->g->params.at[i].name);
+    return check_holders(c, n_holding, first);
+}

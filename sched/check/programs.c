@@ -1,0 +1,263 @@
+/* Programs: their kernels fit the model, they use parameters that the class holds, at the places of the shard map, and they
+ * use slots as declared. What a program reads of a slot before it has written it is what must be there before it runs. */
+#include "sched/check/check.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+/* An operand, in the order in which the program touches places. */
+struct touch {
+    uint32_t slot;
+    bool write;
+    uint64_t offset;
+    uint32_t order;
+};
+
+static int by_place(const void *a, const void *b)
+{
+    const struct touch *x = a, *y = b;
+    if (x->slot != y->slot)
+        return x->slot < y->slot ? -1 : 1;
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
+    return x->write - y->write; /* a kernel reads its operands before it writes */
+}
+
+static bool writes(const struct plan_kernel *k, uint32_t operand)
+{
+    bool forward = k->pass == IR_PASS_F || k->op >= IR_OP_GRAPH_COUNT;
+    if (operand >= OPERAND_OUT && operand < OPERAND_STASH)
+        return forward;
+    if (operand >= OPERAND_STASH && operand < OPERAND_PARAM)
+        return k->pass == IR_PASS_BI;
+    return (operand >= OPERAND_DIN && operand < OPERAND_ACC) || operand >= OPERAND_DPARAM;
+}
+
+/* Operands that a kernel of the graph cannot do without. */
+static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
+{
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads, mask = 0;
+    for (uint32_t i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_IN(i)))
+            mask |= 1u << (OPERAND_IN + i);
+    for (uint32_t i = 0; i < IR_MAX_OUT; i++)
+        if (op->out[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_OUT(i)))
+            mask |= 1u << (OPERAND_OUT + i);
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
+        if (op->param[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_PARAM(i)))
+            mask |= 1u << (OPERAND_PARAM + i);
+        if (op->param[i] != IR_NONE && pass == IR_PASS_BW)
+            mask |= 1u << (OPERAND_DPARAM + i);
+    }
+    for (uint32_t i = 0; i < IR_MAX_SAVE; i++)
+        if (pass != IR_PASS_F && reads & IR_SAVE(i) && i < info->n_save)
+            mask |= 1u << (OPERAND_SAVE + i);
+    return mask;
+}
+
+static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t program, uint32_t kernel)
+{
+    const struct plan *p = c->classes[cls].p;
+    const struct plan_program *g = &p->programs[program];
+    const struct plan_kernel *k = &p->kernels[kernel];
+    struct check_place at = {.cls = cls};
+    bool fits = g->pass == IR_PASS_F ? k->pass == IR_PASS_F
+                                     : g->pass == IR_PASS_BI ? k->pass != IR_PASS_BW
+                                                             : g->pass == IR_PASS_BW ? k->pass != IR_PASS_BI : true;
+    if (!fits || (g->pass == IR_PASS_NONE && k->op < IR_OP_GRAPH_COUNT))
+        return check_wrong(c, RULE_PROGRAM, at, "program %u of pass %s has kernel %u of pass %s", program,
+                           ir_pass_name(g->pass), kernel, ir_pass_name(k->pass));
+    if (k->op >= IR_OP_GRAPH_COUNT)
+        return ST_OK;
+    const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
+    if (op->op != k->op || !ir_op_has_kernel(k->op, k->pass))
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s", program,
+                           kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name, ir_op_info[op->op].name);
+    uint32_t lack = needed(op, k->pass) & ~k->mask;
+    if (lack)
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s %s) lacks operand %d", program, kernel, op->name,
+                           ir_pass_name(k->pass), __builtin_ctz(lack));
+    return ST_OK;
+}
+
+/* A parameter, or the gradient of one. */
+static enum status add_use(struct check *c, uint32_t cls, uint32_t program, struct check_use u, const struct plan_operand *x)
+{
+    struct check_class *k = &c->classes[cls];
+    const struct plan_program *g = &k->p->programs[program];
+    const struct plan_kernel *kernel = &k->p->kernels[u.kernel];
+    struct check_place at = {.cls = cls};
+    const struct plan_slot *slot = &k->p->slots[g->first_slot + x->slot];
+    uint32_t piece = u.param == IR_NONE ? PLAN_NONE : k->piece_of[u.param];
+    if (piece == PLAN_NONE)
+        return check_wrong(c, RULE_SHARDS, at, "program %u: operator %s uses a parameter that this class does not hold", program,
+                           c->g->ops.at[kernel->graph_op].name);
+    const struct plan_piece *y = &k->p->pieces[piece];
+    u.slot = x->slot;
+    u.offset = x->offset;
+    u.add = x->flags & PLAN_OPERAND_ADD;
+    u.bytes = y->count * ir_dtype_size(u.grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
+    if (slot->kind != (u.grad ? SLOT_GRAD : SLOT_PARAM) || x->offset > slot->bytes || u.bytes > slot->bytes - x->offset)
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: %s of %s is not inside a slot for it", program,
+                           u.grad ? "gradient" : "parameter", c->g->params.at[u.param].name);
+    if (y->split > 1 && y->split != g->ep)
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u", program,
+                           c->g->params.at[u.param].name, y->split, g->ep);
+    bool again = false;
+    for (uint32_t i = k->programs[program].first_use; i < k->uses.n && u.grad; i++)
+        again = again || (k->uses.at[i].grad && k->uses.at[i].param == u.param);
+    if (u.add != again)
+        return check_wrong(c, RULE_FIRST, at, "program %u: kernel %u %s the gradient of %s, %s kernel of the program has written it",
+                           program, u.kernel, u.add ? "adds to" : "overwrites", c->g->params.at[u.param].name,
+                           again ? "but an earlier" : "but no earlier");
+    vec_add(&k->uses, u);
+    return ST_OK;
+}
+
+/* Marks exposed slots, and holds what the program does against what its slots declare. */
+static enum status check_slots(struct check *c, uint32_t cls, uint32_t program, struct touch *t, uint32_t n)
+{
+    struct check_class *k = &c->classes[cls];
+    const struct plan_program *g = &k->p->programs[program];
+    struct check_place at = {.cls = cls};
+    if (n)
+        qsort(t, n, sizeof *t, by_place);
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t slot = g->first_slot + t[i].slot;
+        uint32_t access = k->p->slots[slot].access;
+        bool first = i == 0 || t[i - 1].slot != t[i].slot || t[i - 1].offset != t[i].offset;
+        if (first && !t[i].write)
+            k->exposed[slot] = 1;
+        if ((t[i].write && !(access & PLAN_WRITE)) || (first && !t[i].write && !(access & PLAN_READ)))
+            return check_wrong(c, RULE_PROGRAM, at, "program %u %s slot %u, which does not declare that", program,
+                               t[i].write ? "writes" : "reads", t[i].slot);
+    }
+    return ST_OK;
+}
+
+static enum status check_program(struct check *c, uint32_t cls, uint32_t program)
+{
+    struct check_class *k = &c->classes[cls];
+    const struct plan *p = k->p;
+    const struct plan_program *g = &p->programs[program];
+    struct { VEC(struct touch); } touches = {0};
+    enum status st = ST_OK;
+    k->programs[program].first_use = k->uses.n;
+    for (uint32_t i = g->first_kernel; i < g->first_kernel + g->n_kernels && st == ST_OK; i++) {
+        const struct plan_kernel *x = &p->kernels[i];
+        const struct plan_operand *o = &p->operands[x->first_operand];
+        st = check_kernel(c, cls, program, i);
+        for (uint32_t rest = x->mask; rest && st == ST_OK; rest &= rest - 1, o++) {
+            uint32_t which = (uint32_t)__builtin_ctz(rest);
+            vec_add(&touches, ((struct touch){o->slot, writes(x, which), o->offset, i}));
+            bool grad = which >= OPERAND_DPARAM && which < OPERAND_WORK;
+            if (!grad && (which < OPERAND_PARAM || which >= OPERAND_DOUT))
+                continue;
+            if (x->op >= IR_OP_GRAPH_COUNT) {
+                st = check_wrong(c, RULE_PROGRAM, (struct check_place){.cls = cls}, "program %u: %s has a parameter", program,
+                                 ir_op_info[x->op].name);
+                continue;
+            }
+            uint32_t param = c->g->ops.at[x->graph_op].param[which - (grad ? OPERAND_DPARAM : OPERAND_PARAM)];
+            st = add_use(c, cls, program, (struct check_use){.kernel = i, .param = param, .grad = grad}, o);
+        }
+        if (x->pass == IR_PASS_F && (x->op == IR_OP_HEAD_LOSS || x->op == IR_OP_ROUTER || x->op == IR_OP_DISPATCH))
+            k->programs[program].scalars = true;
+    }
+    k->programs[program].n_uses = k->uses.n - k->programs[program].first_use;
+    if (st == ST_OK)
+        st = check_slots(c, cls, program, touches.at, touches.n);
+    vec_free(&touches);
+    return st;
+}
+
+enum status check_programs(struct check *c)
+{
+    for (uint32_t cls = 0; cls < c->n; cls++) {
+        struct check_class *k = &c->classes[cls];
+        k->programs = arena_array(&c->arena, struct check_program, k->p->h->count[PLAN_S_PROGRAMS]);
+        k->exposed = arena_array(&c->arena, uint8_t, k->p->h->count[PLAN_S_SLOTS]);
+        for (uint32_t i = 0; i < k->p->h->count[PLAN_S_PROGRAMS]; i++)
+            TRY(check_program(c, cls, i));
+    }
+    return ST_OK;
+}
+
+/* ---- bases of instructions ---- */
+
+/* Parameters and gradients stand where the shard map says, when the bases are in the arenas of buckets. */
+static enum status check_uses(const struct check *c, struct check_place at, const struct plan_instr *in)
+{
+    const struct check_class *k = &c->classes[at.cls];
+    const struct check_program *g = &k->programs[in->what];
+    for (uint32_t i = g->first_use; i < g->first_use + g->n_uses; i++) {
+        const struct check_use *u = &k->uses.at[i];
+        const struct plan_base *b = &k->p->bases[in->first_base + u->slot];
+        const struct plan_piece *y = &k->p->pieces[k->piece_of[u->param]];
+        const struct plan_bucket *bucket = &k->p->buckets[y->bucket];
+        uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
+        uint64_t want = (u->grad ? bucket->grad : bucket->param) + y->offset * size;
+        if (b->arena == ARENA_WORK)
+            continue;
+        if (b->buffer != y->bucket || b->offset + u->offset != want)
+            return check_wrong(c, RULE_SHARDS, at, "base %u: %s of %s is at byte %" PRIu64 ", the shard map says %" PRIu64
+                               " in bucket %u", u->slot, u->grad ? "gradient" : "parameter", c->g->params.at[u->param].name,
+                               b->offset + u->offset, want, y->bucket);
+    }
+    return ST_OK;
+}
+
+static enum status check_run_bases(const struct check *c, struct check_place at, const struct plan_instr *in)
+{
+    const struct plan *p = c->classes[at.cls].p;
+    const struct plan_program *g = &p->programs[in->what];
+    if (in->pass != g->pass || in->mb == UINT16_MAX || (g->pass == IR_PASS_F && g->eval != !at.l->train) ||
+        (g->pass != IR_PASS_F && !at.l->train))
+        return check_wrong(c, RULE_PROGRAM, at, "pass or microbatch do not fit program %u (%s%s)", in->what,
+                           ir_pass_name(g->pass), g->eval ? ", eval" : "");
+    for (uint32_t i = 0; i < in->n_bases; i++) {
+        const struct plan_base *b = &p->bases[in->first_base + i];
+        const struct plan_slot *s = &p->slots[g->first_slot + i];
+        bool place = s->kind == SLOT_PARAM ? b->arena == ARENA_PARAMS || b->arena == ARENA_WORK
+                                           : s->kind == SLOT_GRAD ? b->arena == ARENA_GRADS || b->arena == ARENA_WORK
+                                                                  : b->arena == ARENA_WORK;
+        if (!place || b->access != s->access || (b->first && s->kind != SLOT_GRAD))
+            return check_wrong(c, RULE_PROGRAM, at, "base %u: arena, access or first do not fit slot %u of program %u", i, i,
+                               in->what);
+    }
+    return check_uses(c, at, in);
+}
+
+/* Access of base i of every instruction but RUN. */
+static uint32_t access_of(uint32_t op, uint32_t i)
+{
+    if (op == PLAN_LOAD || op == PLAN_RECV)
+        return PLAN_WRITE;
+    if (op == PLAN_ALL_REDUCE)
+        return PLAN_READ | PLAN_WRITE;
+    return i == 0 ? PLAN_READ : PLAN_WRITE;
+}
+
+enum status check_bases(struct check *c, const struct check_list *l)
+{
+    for (uint32_t cls = 0; cls < c->n; cls++) {
+        const struct plan *p = c->classes[cls].p;
+        const struct plan_instr *in = check_instrs(c, l, cls);
+        for (uint32_t k = 0; k < check_n_instrs(c, l, cls); k++) {
+            struct check_place at = {cls, l, k};
+            if (in[k].op == PLAN_RUN) {
+                TRY(check_run_bases(c, at, &in[k]));
+                continue;
+            }
+            for (uint32_t i = 0; i < in[k].n_bases; i++) {
+                const struct plan_base *b = &p->bases[in[k].first_base + i];
+                if (b->access != access_of(in[k].op, i) || b->first)
+                    return check_wrong(c, RULE_PROGRAM, at, "base %u: access or first do not fit", i);
+            }
+        }
+    }
+    return ST_OK;
+}

@@ -1,0 +1,152 @@
+/* The compiler as a straight line. */
+#include "sched/compile.h"
+
+#include <stdio.h>
+#include <time.h>
+
+#include "ir/dag_print.h"
+
+struct pass {
+    const char *name;
+    enum status (*run)(struct sched *s, struct err *e);
+    bool dumps; /* the DAG exists after it */
+};
+/* In the order in which directives act, by kind, whatever their place in the list (DIRECTIVES.md). */
+static const struct pass passes[] = {
+    { "expand", directives_expand, false }, /* macros to primitives */
+    { "chunks", pass_chunks_build, false }, /* operators to chunks */
+    { "parse", directives_parse, false },   /* primitives to structs */
+    { "cut", pass_chunks, false },          /* chunks to sub-chunks */
+    { "split", pass_split, false },         /* microbatches; BI and BW */
+    { "place", pass_place, false },         /* device sets, classes */
+    { "buckets", pass_buckets, false },     /* parameters and their holders */
+    { "build", pass_build, true },          /* nodes and data edges */
+    { "move", pass_move, true },            /* sends and receives */
+    { "reduce", pass_reduce, true },        /* gradient reductions */
+    { "update", pass_update, true },        /* norm and updates */
+    { "order", pass_order, true },          /* the user's order */
+    { "sequence", pass_sequence, true },    /* one global order */
+};
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static void init(struct sched *s, const struct sched_input *in)
+{
+    *s = (struct sched){ .in = in, .g = in->graph, .mb_name = "MB" };
+    arena_init(&s->arena);
+    stream_number(s, "default_stream");
+}
+
+static void release(struct sched *s)
+{
+    json_decref(s->primitives);
+    vec_free(&s->directives);
+    vec_free(&s->filters);
+    vec_free(&s->groups);
+    vec_free(&s->sets);
+    vec_free(&s->sets.pool);
+    vec_free(&s->classes);
+    vec_free(&s->class_pool);
+    vec_free(&s->streams);
+    vec_free(&s->buckets);
+    vec_free(&s->bucket_params);
+    vec_free(&s->bucket_classes);
+    ir_chunks_release(&s->chunks);
+    ir_dag_release(&s->train.dag);
+    ir_dag_release(&s->eval.dag);
+    mem_free(s->train.order);
+    mem_free(s->eval.order);
+    arena_release(&s->arena);
+}
+
+enum status pass_chunks_build(struct sched *s, struct err *e)
+{
+    (void)e;
+    ir_chunks_build(&s->chunks, s->g);
+    return ST_OK;
+}
+
+static enum status run_passes(struct sched *s, struct err *e)
+{
+    for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
+        TRY(passes[i].run(s, e));
+        if (s->in->dump && passes[i].dumps) {
+            fprintf(s->in->dump, "after %s:\n", passes[i].name);
+            ir_dag_print(&s->train.dag, &s->chunks, s->g, s->in->dump);
+        }
+    }
+    return ST_OK;
+}
+
+static enum status verify(const struct sched *s, struct sched_output *out, struct err *e)
+{
+    struct plan *plans = mem_alloc(out->n_classes * sizeof *plans);
+    enum status st = ST_OK;
+    for (uint32_t c = 0; c < out->n_classes && st == ST_OK; c++)
+        st = plan_open(out->classes[c].blob, out->classes[c].bytes, s->g->ops.n, s->g->params.n, s->g->tensors.n, &plans[c], e);
+    if (st == ST_OK)
+        st = sched_check(plans, out->n_classes, s->g, e);
+    mem_free(plans);
+    return st;
+}
+
+enum status sched_compile(const struct sched_input *in, struct sched_output *out, struct err *e)
+{
+    struct sched s;
+    double start = now();
+    *out = (struct sched_output){ 0 };
+    init(&s, in);
+    enum status st = run_passes(&s, e);
+    if (st == ST_OK)
+        st = pass_lower(&s, out, e);
+    out->compile_seconds = now() - start;
+    if (st == ST_OK) {
+        start = now();
+        st = verify(&s, out, e);
+        out->verify_seconds = now() - start;
+    }
+    release(&s);
+    if (st != ST_OK)
+        sched_output_release(out);
+    return st;
+}
+
+void sched_output_release(struct sched_output *out)
+{
+    for (uint32_t c = 0; c < out->n_classes; c++)
+        mem_free(out->classes[c].blob);
+    mem_free(out->classes);
+    mem_free(out->class_of);
+    *out = (struct sched_output){ 0 };
+}
+
+enum status sched_expand(const struct sched_input *in, json_t **primitives, uint32_t *ranks, struct err *e)
+{
+    struct sched s;
+    init(&s, in);
+    enum status st = ST_OK;
+    for (int i = 0; i < 6 && st == ST_OK; i++) /* up to place: the devices are known */
+        st = passes[i].run(&s, e);
+    if (st == ST_OK) {
+        *primitives = json_incref(s.primitives);
+        *ranks = s.ranks;
+    }
+    release(&s);
+    return st;
+}
+
+enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e)
+{
+    struct sched s;
+    init(&s, in);
+    enum status st = run_passes(&s, e);
+    if (st == ST_OK)
+        ir_dag_dot(&s.train.dag, &s.chunks, s.g, to);
+    release(&s);
+    return st;
+}

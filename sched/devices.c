@@ -1,0 +1,157 @@
+/* Device sets: parsing, interning, and the classes of devices that run the same program. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sched/compile.h"
+
+enum { MAX_DEVICES = 1 << 20 };
+
+static enum status add_range(const struct js *v, long lo, long hi, long step, uint32_t ranks,
+                             uint32_t **list, uint32_t *n, uint32_t *cap, struct err *e)
+{
+    if (lo < 0 || hi < lo || step < 1 || hi >= MAX_DEVICES)
+        return js_expected(v, e, "a device number or a range \"0-511\" or \"0-1023:4\" below %d", MAX_DEVICES);
+    if (ranks && hi >= (long)ranks)
+        return js_wrong(v, e, "device %ld does not exist: the job has %u ranks, devices 0 to %u", hi, ranks, ranks - 1);
+    for (long d = lo; d <= hi; d += step) {
+        vec_reserve_((void **)list, cap, *n + 1, sizeof **list);
+        (*list)[(*n)++] = (uint32_t)d;
+    }
+    return ST_OK;
+}
+
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
+uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n)
+{
+    for (uint32_t i = 0; i < s->sets.n; i++)
+        if (s->sets.at[i].n == n && !memcmp(devices_of(s, i), list, n * sizeof *list))
+            return i;
+    CHECK(s->sets.n < IR_NO_SET);
+    uint32_t first = vec_grow(&s->sets.pool, n);
+    memcpy(s->sets.pool.at + first, list, n * sizeof *list);
+    *vec_push(&s->sets) = (struct device_set){ first, n, IR_NONE };
+    return s->sets.n - 1;
+}
+
+enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e)
+{
+    uint32_t count, n = 0, cap = 0, *list = NULL;
+    if (!json_is_array(js->v))
+        return js_expected(js, e, "a list of devices: numbers and ranges \"0-511\"");
+    TRY(js_count(js, &count, e));
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < count && st == ST_OK; i++) {
+        struct js v = js_at(js, i);
+        long lo = -1, hi = -1, step = 1;
+        if (json_is_integer(v.v)) {
+            lo = hi = (long)json_integer_value(v.v);
+        } else if (json_is_string(v.v)) {
+            char *end;
+            const char *text = json_string_value(v.v);
+            lo = hi = strtol(text, &end, 10);
+            if (*end == '-')
+                hi = strtol(end + 1, &end, 10);
+            if (*end == ':')
+                step = strtol(end + 1, &end, 10);
+            if (*end || end == text)
+                lo = -1;
+        }
+        st = add_range(&v, lo, hi, step, s->in->ranks, &list, &n, &cap, e);
+    }
+    if (st == ST_OK && !n)
+        st = js_expected(js, e, "at least one device");
+    if (st == ST_OK) {
+        uint32_t *sorted = arena_copy(&s->arena, list, n * sizeof *list);
+        qsort(sorted, n, sizeof *sorted, by_value);
+        for (uint32_t i = 1; i < n && st == ST_OK; i++)
+            if (sorted[i] == sorted[i - 1])
+                st = js_wrong(js, e, "device %u stands twice in the list", sorted[i]);
+    }
+    if (st == ST_OK)
+        *set = devices_intern(s, list, n);
+    mem_free(list);
+    return st;
+}
+
+const char *devices_text(const struct sched *s, uint32_t set, char *text, size_t size)
+{
+    const uint32_t *d = devices_of(s, set);
+    uint32_t n = s->sets.at[set].n;
+    snprintf(text, size, "[");
+    for (uint32_t i = 0; i < n && strlen(text) + 24 < size; i++) {
+        if (i == 8 && n > 10) {
+            snprintf(text + strlen(text), size - strlen(text), ",... %u devices", n);
+            break;
+        }
+        snprintf(text + strlen(text), size - strlen(text), "%s%u", i ? "," : "", d[i]);
+    }
+    snprintf(text + strlen(text), size - strlen(text), "]");
+    return text;
+}
+
+/* Two sets are equal or disjoint: the class of a set is found through its smallest member. */
+enum status devices_classes(struct sched *s, struct err *e)
+{
+    uint32_t top = 0;
+    uint8_t *used = mem_alloc(s->sets.n + 1);
+    for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++)
+        used[s->set_of[i]] = 1;
+    for (uint32_t i = 0; i < s->sets.n; i++)
+        for (uint32_t k = 0; used[i] && k < s->sets.at[i].n; k++)
+            top = devices_of(s, i)[k] + 1 > top ? devices_of(s, i)[k] + 1 : top;
+    uint32_t *class_of = mem_alloc(top * sizeof *class_of);
+    memset(class_of, 0xff, top * sizeof *class_of);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < s->sets.n && st == ST_OK; i++) {
+        struct device_set *set = &s->sets.at[i];
+        const uint32_t *d = devices_of(s, i);
+        if (!used[i])
+            continue;
+        uint32_t c = class_of[d[0]];
+        bool fits = c == IR_NONE || s->classes.at[c].n == set->n;
+        for (uint32_t k = 0; k < set->n; k++)
+            fits = fits && class_of[d[k]] == c;
+        if (!fits) {
+            char text[160];
+            st = err_set(e, ST_INPUT, s->in->strategy_name,
+                         "device set %s shares some devices with another set, not all; two sets must have the same "
+                         "devices or none in common",
+                         devices_text(s, i, text, sizeof text));
+        } else if (c == IR_NONE) {
+            c = s->classes.n;
+            uint32_t first = vec_grow(&s->class_pool, set->n);
+            memcpy(s->class_pool.at + first, d, set->n * sizeof *d);
+            qsort(s->class_pool.at + first, set->n, sizeof *d, by_value);
+            *vec_push(&s->classes) = (struct device_class){ first, set->n };
+            for (uint32_t k = 0; k < set->n; k++)
+                class_of[d[k]] = c;
+        }
+        set->class_id = c;
+    }
+    s->ranks = top;
+    for (uint32_t d = 0; d < top && st == ST_OK; d++)
+        if (class_of[d] == IR_NONE)
+            st = err_set(e, ST_INPUT, s->in->strategy_name,
+                         "device %u is used, device %u is not: devices are numbered from 0 without gaps", top - 1, d);
+    if (st == ST_OK && s->in->ranks && s->in->ranks != top)
+        st = err_set(e, ST_USAGE, s->in->strategy_name,
+                     "the strategy uses %u devices, the job has %u ranks; start it with %u", top, s->in->ranks, top);
+    mem_free(used);
+    mem_free(class_of);
+    return st;
+}
+
+uint32_t stream_number(struct sched *s, const char *name)
+{
+    for (uint32_t i = 0; i < s->streams.n; i++)
+        if (!strcmp(s->streams.at[i], name))
+            return i;
+    CHECK(s->streams.n < UINT16_MAX);
+    vec_add(&s->streams, arena_strdup(&s->arena, name));
+    return s->streams.n - 1;
+}

@@ -1,0 +1,143 @@
+/* The table of directives, and the way from JSON to struct directive: macros are expanded to primitives first, in the
+ * order of the list; then every primitive is parsed. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sched/compile.h"
+#include "ir/family/family.h"
+
+const struct directive_kind *const sched_directive_kinds[] = {
+    &directive_place, &directive_replicate, &directive_split, &directive_order, /* primitives */
+    &directive_layout, &directive_schedule,                                    /* macros */
+    NULL,
+};
+
+static enum status find_kind(const struct js *js, const struct directive_kind **kind, struct err *e)
+{
+    struct js op;
+    const char *name;
+    if (!json_is_object(js->v))
+        return js_expected(js, e, "a directive: an object with \"op\"");
+    TRY(js_need(js, "op", &op, e));
+    TRY(js_str(&op, &name, e));
+    const char *names[16] = { 0 };
+    char list[256] = "";
+    for (int i = 0; sched_directive_kinds[i]; i++) {
+        *kind = sched_directive_kinds[i];
+        if (!strcmp((*kind)->name, name))
+            return js_only(js, (*kind)->keys, e);
+        names[i] = (*kind)->name;
+        snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", (*kind)->name);
+    }
+    const char *near = nearest_word(name, names);
+    return js_wrong(&op, e, "there is no directive \"%s\"%s%s%s; there are: %s", name, near ? "; did you mean \"" : "",
+                    near ? near : "", near ? "\"?" : "", list);
+}
+
+/* Stages that the strategy names: pp x chunks of layout, else the highest PP index of any filter, plus one. */
+static void highest_pp(const json_t *v, int *top)
+{
+    const json_t *pp = json_is_object(v) ? json_object_get(v, "PP") : NULL;
+    if (json_is_array(v) && json_array_size(v) == 2 && json_is_string(json_array_get(v, 0)) &&
+        !strcmp(json_string_value(json_array_get(v, 0)), "PP"))
+        pp = json_array_get(v, 1);
+    if (!pp)
+        return;
+    int index = 0;
+    if (json_is_integer(pp))
+        index = (int)json_integer_value(pp);
+    else if (json_is_string(pp)) {
+        const char *dash = strchr(json_string_value(pp), '-');
+        index = atoi(dash ? dash + 1 : json_string_value(pp));
+    }
+    *top = index > *top ? index : *top;
+}
+
+static void highest_pp_of_filters(const json_t *v, int *top)
+{
+    if (json_is_object(v))
+        highest_pp(v, top);
+    else if (json_is_array(v)) {
+        highest_pp(v, top);
+        for (size_t i = 0; i < json_array_size(v); i++) { /* filters nest three deep at most: groups, filters, pairs */
+            const json_t *w = json_array_get(v, i);
+            highest_pp(w, top);
+            for (size_t k = 0; json_is_array(w) && k < json_array_size(w); k++) {
+                highest_pp(json_array_get(w, k), top);
+                const json_t *x = json_array_get(w, k);
+                for (size_t j = 0; json_is_array(x) && j < json_array_size(x); j++)
+                    highest_pp(json_array_get(x, j), top);
+            }
+        }
+    }
+}
+
+static enum status name_stages(struct sched *s, struct err *e)
+{
+    if (ir_graph_find_tag(s->g, "PP") != IR_NONE)
+        return ST_OK;
+    int top = -1;
+    for (size_t i = 0; i < json_array_size(s->in->strategy); i++) {
+        const json_t *d = json_array_get(s->in->strategy, i);
+        const char *op = json_string_value(json_object_get(d, "op"));
+        if (op && !strcmp(op, "layout")) {
+            int stages = (int)json_integer_value(json_object_get(d, "pp")) * (int)layout_chunks(d);
+            top = stages - 1 > top ? stages - 1 : top;
+        } else if (op && !strcmp(op, "schedule")) {
+            top = top < 0 ? 0 : top;
+        }
+        highest_pp_of_filters(json_object_get(d, "filter"), &top);
+        highest_pp_of_filters(json_object_get(d, "filters"), &top);
+    }
+    return top < 0 ? ST_OK : ir_graph_cut_stages(s->in->graph, (uint32_t)top + 1, s->in->strategy_name, e);
+}
+
+enum status directives_expand(struct sched *s, struct err *e)
+{
+    struct js list = js_root(s->in->strategy, s->in->strategy_name);
+    uint32_t n;
+    if (!json_is_array(list.v))
+        return js_expected(&list, e, "a list of directives");
+    TRY(js_count(&list, &n, e));
+    s->primitives = json_array();
+    struct { VEC(uint32_t); } origin = { 0 };
+    enum status st = name_stages(s, e);
+    for (uint32_t i = 0; i < n && st == ST_OK; i++) {
+        struct js js = js_at(&list, i);
+        const struct directive_kind *kind;
+        st = find_kind(&js, &kind, e);
+        if (st == ST_OK && kind->expand)
+            st = kind->expand(s, &js, s->primitives, e);
+        else if (st == ST_OK)
+            json_array_append(s->primitives, js.v);
+        while (st == ST_OK && origin.n < json_array_size(s->primitives))
+            vec_add(&origin, i);
+    }
+    s->origin = arena_copy(&s->arena, origin.at, origin.n * sizeof *origin.at);
+    vec_free(&origin);
+    return st;
+}
+
+enum status directives_parse(struct sched *s, struct err *e)
+{
+    struct js list = js_root(s->primitives, s->in->strategy_name), given = js_root(s->in->strategy, s->in->strategy_name);
+    uint32_t n = (uint32_t)json_array_size(s->primitives);
+    /* split first: it names the microbatch tag that the others' filters may use */
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0; i < n; i++) {
+            struct js js = js_at(&given, s->origin[i]);
+            const struct directive_kind *kind;
+            if (js.v != json_array_get(s->primitives, i)) { /* a macro's: its path is the macro's, with a number */
+                js = js_at(&list, i);
+                snprintf(js.path, sizeof js.path, "$[%u] expanded, directive %u", s->origin[i], i);
+            }
+            TRY(find_kind(&js, &kind, e));
+            CHECK(kind->parse);
+            if ((kind == &directive_split) != (round == 0))
+                continue;
+            struct directive d = { .kind = kind, .js = js, .number = i, .set = IR_NO_SET };
+            TRY(kind->parse(s, &js, &d, e));
+            vec_add(&s->directives, d);
+        }
+    return ST_OK;
+}

@@ -1,0 +1,266 @@
+/* Offsets for buffers, in dispatch order, with reuse only where happens-before holds.
+ *
+ * Happens-before inside a rank comes from two things alone: a stream runs in order, and an instruction waits for others. For
+ * each instruction a vector clock says which instructions of every stream are done when it starts. Dead bytes carry a guard:
+ * per stream the last instruction that touched them. A new buffer may take them when its first writer's clock covers the
+ * guard. Where it does not, a wait is added if the other instruction lies some computations back (it is very likely
+ * done, so the wait costs nothing); a wait always points back in the one global order, so it cannot make a deadlock. */
+#include "sched/memory.h"
+
+enum { LAG = 2 /* computations between the last use of bytes by another stream and their reuse */ };
+
+/* Address space: segments without gaps, live or dead. */
+struct segment {
+    uint64_t offset, bytes;
+    uint32_t buffer; /* PLAN_NONE: dead */
+    uint32_t *guard; /* dead: [n_streams], instruction + 1, 0: none */
+};
+struct planner {
+    struct plan_builder *pb;
+    uint32_t first, n, n_streams, alignment;
+    struct { VEC(struct segment); } segments;
+    uint32_t *clock;   /* [n * n_streams]: instruction + 1 known done on each stream when i starts */
+    uint32_t *last_on; /* [n_streams]: last instruction + 1 of each stream so far */
+    uint32_t *compute_index; /* [n]: RUNs before instruction i */
+    uint32_t *last_use;      /* by buffer: instruction */
+    uint32_t *touched;       /* by buffer: [n_streams] instruction + 1 */
+    uint32_t first_buffer;
+    uint64_t live[MEM_KINDS], *peak;
+    uint64_t extent;
+};
+
+static const struct plan_instr *instr(const struct planner *p, uint32_t i)
+{
+    return &p->pb->instrs.at[p->first + i];
+}
+
+static uint32_t *clock_of(const struct planner *p, uint32_t i)
+{
+    return p->clock + (size_t)i * p->n_streams;
+}
+
+static void join_clock(struct planner *p, uint32_t i, uint32_t done)
+{
+    uint32_t *c = clock_of(p, i), *d = clock_of(p, done), stream = instr(p, done)->stream;
+    for (uint32_t s = 0; s < p->n_streams; s++)
+        c[s] = d[s] > c[s] ? d[s] : c[s];
+    c[stream] = done + 1 > c[stream] ? done + 1 : c[stream];
+}
+
+static void add_wait(struct planner *p, uint32_t i, uint32_t on)
+{
+    if (clock_of(p, i)[instr(p, on)->stream] > on)
+        return;
+    vec_add(&p->pb->waits, on);
+    p->pb->instrs.at[p->first + i].n_waits++;
+    join_clock(p, i, on);
+}
+
+static bool covered(const struct planner *p, uint32_t i, const uint32_t *guard)
+{
+    const uint32_t *c = clock_of(p, i);
+    for (uint32_t s = 0; s < p->n_streams; s++)
+        if (guard[s] > c[s])
+            return false;
+    return true;
+}
+
+/* Would waiting for the guard be free of cost, most likely? */
+static bool old_enough(const struct planner *p, uint32_t i, const uint32_t *guard)
+{
+    const uint32_t *c = clock_of(p, i);
+    for (uint32_t s = 0; s < p->n_streams; s++)
+        if (guard[s] > c[s] && p->compute_index[i] - p->compute_index[guard[s] - 1] < LAG)
+            return false;
+    return true;
+}
+
+/* Makes segment k end at `bytes`, the rest staying dead behind it. */
+static void cut_segment(struct planner *p, uint32_t k, uint64_t bytes)
+{
+    if (p->segments.at[k].bytes == bytes)
+        return;
+    vec_push(&p->segments);
+    memmove(&p->segments.at[k + 2], &p->segments.at[k + 1], (p->segments.n - k - 2) * sizeof(struct segment));
+    struct segment *a = &p->segments.at[k], *b = &p->segments.at[k + 1];
+    *b = *a;
+    b->offset += bytes;
+    b->bytes -= bytes;
+    b->guard = mem_alloc(p->n_streams * sizeof(uint32_t));
+    memcpy(b->guard, a->guard, p->n_streams * sizeof(uint32_t));
+    a->bytes = bytes;
+}
+
+static void drop_segment(struct planner *p, uint32_t k)
+{
+    mem_free(p->segments.at[k].guard);
+    memmove(&p->segments.at[k], &p->segments.at[k + 1], (p->segments.n - k - 1) * sizeof(struct segment));
+    p->segments.n--;
+}
+
+/* The run of dead segments that fits best: without waits if there is one, else with waits that cost nothing. */
+static bool find_run(const struct planner *p, uint32_t i, uint64_t bytes, uint32_t *first, uint32_t *count)
+{
+    for (int waits = 0; waits < 2; waits++) {
+        uint64_t best = UINT64_MAX;
+        for (uint32_t k = 0; k < p->segments.n; k++) {
+            uint64_t have = 0;
+            uint32_t j = k;
+            for (; j < p->segments.n && have < bytes; j++) {
+                const struct segment *g = &p->segments.at[j];
+                if (g->buffer != PLAN_NONE || !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard))))
+                    break;
+                have += g->bytes;
+            }
+            if (have >= bytes && have < best) {
+                best = have;
+                *first = k;
+                *count = j - k;
+            }
+        }
+        if (best != UINT64_MAX)
+            return true;
+    }
+    return false;
+}
+
+static void allocate(struct planner *p, uint32_t i, uint32_t buffer)
+{
+    struct plan_buffer *b = &p->pb->buffers.at[buffer];
+    uint64_t bytes = round_up(b->bytes ? b->bytes : 1, p->alignment);
+    uint32_t k, n;
+    if (!find_run(p, i, bytes, &k, &n)) {
+        k = p->segments.n; /* at the end; a dead tail that may be used is extended */
+        n = 0;
+        if (k && p->segments.at[k - 1].buffer == PLAN_NONE && covered(p, i, p->segments.at[k - 1].guard)) {
+            k--;
+            n = 1;
+            p->extent += bytes - p->segments.at[k].bytes;
+            p->segments.at[k].bytes = bytes;
+        } else {
+            vec_add(&p->segments, ((struct segment){ p->extent, bytes, PLAN_NONE, mem_alloc(p->n_streams * sizeof(uint32_t)) }));
+            p->extent += bytes;
+            n = 1;
+        }
+    }
+    for (uint32_t j = k; j < k + n; j++)
+        for (uint32_t s = 0; s < p->n_streams; s++)
+            if (p->segments.at[j].guard[s])
+                add_wait(p, i, p->segments.at[j].guard[s] - 1);
+    while (n > 1) {
+        p->segments.at[k].bytes += p->segments.at[k + 1].bytes;
+        for (uint32_t s = 0; s < p->n_streams; s++)
+            if (p->segments.at[k + 1].guard[s] > p->segments.at[k].guard[s])
+                p->segments.at[k].guard[s] = p->segments.at[k + 1].guard[s];
+        drop_segment(p, k + 1);
+        n--;
+    }
+    cut_segment(p, k, bytes);
+    p->segments.at[k].buffer = buffer;
+    b->offset = p->segments.at[k].offset;
+    p->live[b->kind] += b->bytes;
+    if (p->live[b->kind] > p->peak[b->kind])
+        p->peak[b->kind] = p->live[b->kind];
+}
+
+static void release(struct planner *p, uint32_t buffer)
+{
+    const struct plan_buffer *b = &p->pb->buffers.at[buffer];
+    uint32_t lo = 0, hi = p->segments.n;
+    while (hi - lo > 1) { /* segments are in address order */
+        uint32_t mid = (lo + hi) / 2;
+        if (p->segments.at[mid].offset <= b->offset)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    struct segment *g = &p->segments.at[lo];
+    CHECK(g->buffer == buffer);
+    g->buffer = PLAN_NONE;
+    memcpy(g->guard, p->touched + (size_t)(buffer - p->first_buffer) * p->n_streams, p->n_streams * sizeof(uint32_t));
+    p->live[b->kind] -= b->bytes;
+}
+
+/* Neighbouring dead segments with equal guards, or whose guards the compute stream has passed long ago, become one. */
+static void merge_dead(struct planner *p, uint32_t i)
+{
+    for (uint32_t k = 0; k + 1 < p->segments.n;) {
+        struct segment *a = &p->segments.at[k], *b = a + 1;
+        if (a->buffer != PLAN_NONE || b->buffer != PLAN_NONE || !covered(p, i, a->guard) || !covered(p, i, b->guard)) {
+            k++;
+            continue;
+        }
+        for (uint32_t s = 0; s < p->n_streams; s++)
+            a->guard[s] = a->guard[s] > b->guard[s] ? a->guard[s] : b->guard[s];
+        a->bytes += b->bytes;
+        drop_segment(p, k + 1);
+    }
+}
+
+static void plan_instruction(struct planner *p, uint32_t i, const struct dependencies *deps)
+{
+    struct plan_instr *x = &p->pb->instrs.at[p->first + i];
+    x->first_wait = p->pb->waits.n;
+    if (p->last_on[x->stream])
+        join_clock(p, i, p->last_on[x->stream] - 1);
+    for (uint32_t k = deps->first[i + 1]; k-- > deps->first[i];) /* the latest first: it may cover the others */
+        add_wait(p, i, deps->at[k]);
+    for (uint32_t k = 0; k < x->n_bases; k++) {
+        struct plan_base *b = &p->pb->bases.at[x->first_base + k];
+        if (b->arena != ARENA_WORK)
+            continue;
+        uint32_t *t = p->touched + (size_t)(b->buffer - p->first_buffer) * p->n_streams;
+        bool fresh = true;
+        for (uint32_t s = 0; s < p->n_streams; s++)
+            fresh = fresh && !t[s];
+        if (fresh)
+            allocate(p, i, b->buffer);
+        x = &p->pb->instrs.at[p->first + i];
+        b->offset = p->pb->buffers.at[b->buffer].offset;
+        t[x->stream] = i + 1;
+    }
+    bool freed = false;
+    for (uint32_t k = 0; k < x->n_bases; k++) {
+        const struct plan_base *b = &p->pb->bases.at[x->first_base + k];
+        if (b->arena == ARENA_WORK && p->last_use[b->buffer - p->first_buffer] == i) {
+            p->last_use[b->buffer - p->first_buffer] = PLAN_NONE; /* a buffer may stand twice in an instruction */
+            release(p, b->buffer);
+            freed = true;
+        }
+    }
+    if (freed)
+        merge_dead(p, i);
+    p->last_on[x->stream] = i + 1;
+}
+
+void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
+                 uint32_t alignment, const struct dependencies *deps, uint64_t *extent, uint64_t *peak)
+{
+    uint32_t n_buffers = pb->buffers.n - first_buffer;
+    struct planner p = { .pb = pb, .first = first, .n = n, .n_streams = n_streams, .alignment = alignment,
+                         .first_buffer = first_buffer, .peak = peak };
+    p.clock = mem_alloc((size_t)n * n_streams * sizeof(uint32_t));
+    p.last_on = mem_alloc(n_streams * sizeof(uint32_t));
+    p.compute_index = mem_alloc(n * sizeof(uint32_t));
+    p.last_use = mem_alloc((n_buffers + 1) * sizeof(uint32_t));
+    p.touched = mem_alloc(((size_t)n_buffers * n_streams + 1) * sizeof(uint32_t));
+    for (uint32_t i = 0, runs = 0; i < n; i++) {
+        const struct plan_instr *x = instr(&p, i);
+        p.compute_index[i] = runs;
+        runs += x->op == PLAN_RUN;
+        for (uint32_t k = 0; k < x->n_bases; k++)
+            if (pb->bases.at[x->first_base + k].arena == ARENA_WORK)
+                p.last_use[pb->bases.at[x->first_base + k].buffer - first_buffer] = i;
+    }
+    for (uint32_t i = 0; i < n; i++)
+        plan_instruction(&p, i, deps);
+    *extent = p.extent > *extent ? p.extent : *extent;
+    for (uint32_t k = 0; k < p.segments.n; k++)
+        mem_free(p.segments.at[k].guard);
+    vec_free(&p.segments);
+    mem_free(p.clock);
+    mem_free(p.last_on);
+    mem_free(p.compute_index);
+    mem_free(p.last_use);
+    mem_free(p.touched);
+}

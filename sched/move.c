@@ -1,0 +1,127 @@
+/* Sends and receives between device sets (DIRECTIVES.md, "place").
+ *
+ * Needs: the DAG of pass_build. Every data edge between two different device sets is redirected through a MOVE node, one per
+ * value and destination; on equal sets the value is handed over. Gradient parts of one tensor that come from one device
+ * set are summed there first, so that exactly one tensor travels. Keeps the nodes; breaks the adjacency. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "sched/compile.h"
+
+/* An edge that crosses, keyed so that edges that share a MOVE are neighbours after sorting. */
+struct crossing {
+    uint64_t key; /* forward: producer, destination set; gradient: receiving backward, source set */
+    uint32_t tensor, edge;
+};
+
+static int by_key(const void *pa, const void *pb)
+{
+    const struct crossing *a = pa, *b = pb;
+    if (a->key != b->key)
+        return a->key < b->key ? -1 : 1;
+    if (a->tensor != b->tensor)
+        return a->tensor < b->tensor ? -1 : 1;
+    return (a->edge > b->edge) - (a->edge < b->edge);
+}
+
+/* Lanes ("pp*"): one stream per pair of device sets, direction and kind. */
+static uint16_t lane(struct sched *s, uint32_t stream, const struct ir_move *m)
+{
+    const char *name = s->streams.at[stream];
+    size_t n = strlen(name);
+    if (!n || name[n - 1] != '*')
+        return (uint16_t)stream;
+    return (uint16_t)stream_number(s, arena_printf(&s->arena, "%.*s.%c%u-%u", (int)(n - 1), name, m->grad ? 'b' : 'f',
+                                                   s->sets.at[m->from_set].class_id, s->sets.at[m->to_set].class_id));
+}
+
+static uint32_t chunk_of_node(const struct sched *s, const struct ir_node *n)
+{
+    return s->chunks.subs.at[n->what].chunk;
+}
+
+static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
+{
+    struct ir_node a = d->nodes.at[from], b = d->nodes.at[to];
+    struct ir_move m = { .tensor = tensor, .grad = grad, .from_set = a.set, .to_set = b.set };
+    /* a sum runs where the backwards of its tensor's readers run: their chunk's stream is that of any of them */
+    uint32_t from_chunk = a.kind == IR_NODE_RUN ? chunk_of_node(s, &a) : IR_NONE;
+    uint32_t to_chunk = chunk_of_node(s, &b);
+    for (uint32_t c = 0; c < s->chunks.chunks.n && from_chunk == IR_NONE; c++)
+        if (s->set_of[c * s->microbatches + a.mb] == a.set)
+            from_chunk = c;
+    m.to_stream = lane(s, s->stream_of[to_chunk], &m);
+    vec_add(&d->moves, m);
+    return ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_MOVE,
+                                            .pass = (uint8_t)(grad ? IR_PASS_B : IR_PASS_F),
+                                            .mb = a.mb,
+                                            .what = d->moves.n - 1,
+                                            .set = a.set,
+                                            .stream = lane(s, s->stream_of[from_chunk], &m) });
+}
+
+static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
+{
+    struct ir_node first = d->nodes.at[d->edges.at[x[0].edge].from];
+    *vec_push(&d->sums) = (struct ir_sum){ x[0].tensor, n };
+    uint32_t sum = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_SUM,
+                                                    .pass = IR_PASS_B,
+                                                    .mb = first.mb,
+                                                    .what = d->sums.n - 1,
+                                                    .set = first.set,
+                                                    .cost = 0.01f });
+    for (uint32_t i = 0; i < n; i++)
+        ir_dag_edge(d, d->edges.at[x[i].edge].from, sum, IR_EDGE_GRAD, x[0].tensor);
+    return sum;
+}
+
+/* One group of crossing edges of the same value: forward, every reader takes it from the MOVE; backward, the MOVE carries the
+ * sum, and all but the first of the old edges go away (they become order that holds anyway). */
+static void move_group(struct sched *s, struct ir_dag *d, const struct crossing *x, uint32_t n)
+{
+    struct ir_edge first = d->edges.at[x[0].edge];
+    bool grad = first.kind == IR_EDGE_GRAD;
+    uint32_t from = first.from;
+    if (grad && n > 1)
+        from = sum_node(d, x, n);
+    uint32_t move = move_node(s, d, from, first.to, x[0].tensor, grad);
+    ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, x[0].tensor);
+    for (uint32_t i = 0; i < n; i++) {
+        struct ir_edge *e = &d->edges.at[x[i].edge];
+        e->from = move;
+        if (grad && i)
+            e->kind = IR_EDGE_AFTER;
+    }
+}
+
+static void move_list(struct sched *s, struct ir_dag *d)
+{
+    struct { VEC(struct crossing); } found = { 0 };
+    for (uint32_t i = 0; i < d->edges.n; i++) {
+        const struct ir_edge *e = &d->edges.at[i];
+        const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
+        if ((e->kind != IR_EDGE_TENSOR && e->kind != IR_EDGE_GRAD) || a->set == b->set)
+            continue;
+        uint64_t key = e->kind == IR_EDGE_TENSOR ? (uint64_t)e->from << 17 | b->set :
+                                                   (uint64_t)e->to << 17 | 1u << 16 | a->set;
+        vec_add(&found, ((struct crossing){ key, e->value, i }));
+    }
+    if (found.n)
+        qsort(found.at, found.n, sizeof *found.at, by_key);
+    for (uint32_t i = 0, n; i < found.n; i += n) {
+        for (n = 1; i + n < found.n && found.at[i + n].key == found.at[i].key &&
+                    found.at[i + n].tensor == found.at[i].tensor;)
+            n++;
+        move_group(s, d, found.at + i, n);
+    }
+    vec_free(&found);
+}
+
+enum status pass_move(struct sched *s, struct err *e)
+{
+    (void)e;
+    move_list(s, &s->train.dag);
+    if (s->in->eval)
+        move_list(s, &s->eval.dag);
+    return ST_OK;
+}

@@ -1,0 +1,206 @@
+/* order: temporal edges between consecutive groups of nodes (DIRECTIVES.md, "order").
+ *
+ * Edges run from the compute sinks of a group to the compute sources of the next, so communication is not held back. Needs:
+ * the DAG with all its data edges. Keeps all nodes; adds ORDER edges; refuses an order that data flow contradicts. */
+#include <stdio.h>
+
+#include "sched/compile.h"
+
+static enum status parse_order(struct sched *s, const struct js *js, struct directive *d, struct err *e)
+{
+    struct js groups;
+    uint32_t n;
+    TRY(js_need(js, "filters", &groups, e));
+    if (!json_is_array(groups.v))
+        return js_expected(&groups, e, "a list of groups, each a list of filters");
+    TRY(js_count(&groups, &n, e));
+    if (n < 2)
+        return js_expected(&groups, e, "at least two groups: an order needs a first and a next");
+    if (n >= 1u << 16)
+        return js_expected(&groups, e, "fewer than 65536 groups in one directive");
+    d->first_group = s->groups.n;
+    d->n_groups = n;
+    for (uint32_t i = 0; i < n; i++) {
+        struct js group = js_at(&groups, i);
+        uint32_t k;
+        if (!json_is_array(group.v))
+            return js_expected(&group, e, "a group: a list of filters");
+        TRY(js_count(&group, &k, e));
+        if (!k)
+            return js_expected(&group, e, "at least one filter in a group");
+        *vec_push(&s->groups) = (struct order_group){ s->filters.n, k };
+        for (uint32_t j = 0; j < k; j++) {
+            struct js f = js_at(&group, j);
+            TRY(filter_parse(s, &f, vec_push(&s->filters), e));
+        }
+    }
+    return ST_OK;
+}
+
+static const char *const keys[] = { "op", "filters", NULL };
+const struct directive_kind directive_order = { .name = "order", .keys = keys, .parse = parse_order };
+
+/* Compute nodes of one (chunk, microbatch, pass) are numbered one after the other: first[] finds them. */
+struct node_index {
+    uint32_t *first; /* [(chunk*m + mb)*PASSES + pass], IR_NONE: there is no such node */
+};
+enum { PASSES = IR_PASS_COUNT };
+
+static void index_nodes(const struct sched *s, const struct ir_dag *d, struct node_index *x)
+{
+    size_t n = (size_t)s->chunks.chunks.n * s->microbatches * PASSES;
+    x->first = mem_alloc(n * sizeof *x->first);
+    memset(x->first, 0xff, n * sizeof *x->first);
+    for (uint32_t i = 0; i < d->nodes.n; i++) {
+        const struct ir_node *k = &d->nodes.at[i];
+        if (k->kind != IR_NODE_RUN)
+            continue;
+        size_t at = ((size_t)s->chunks.subs.at[k->what].chunk * s->microbatches + k->mb) * PASSES + k->pass;
+        if (x->first[at] == IR_NONE)
+            x->first[at] = i;
+    }
+}
+
+struct members {
+    VEC(uint32_t);
+};
+
+/* The nodes of one filter: not empty, on one device set. mark[node] = group + 1. */
+static enum status collect(const struct sched *s, const struct ir_dag *d, const struct node_index *x,
+                           const struct directive *o, uint32_t group, const struct filter *f, uint32_t *row_class,
+                           uint32_t *mark, struct members *out, struct err *e)
+{
+    uint32_t before = out->n, m = s->microbatches;
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++) {
+        if (!filter_chunk(s, f, c))
+            continue;
+        uint32_t lo = 0, hi = m - 1;
+        if (f->mb.given && f->mb.mode == MATCH_RANGE) {
+            lo = (uint32_t)f->mb.lo;
+            hi = (uint32_t)f->mb.hi < hi ? (uint32_t)f->mb.hi : hi;
+        }
+        for (uint32_t mb = lo; mb <= hi; mb++)
+            for (int p = 0; p < PASSES; p++) {
+                size_t at = ((size_t)c * m + mb) * PASSES + (size_t)p;
+                if (x->first[at] == IR_NONE || !filter_match(s, f, c, mb, (enum ir_pass)p))
+                    continue;
+                for (uint32_t k = 0; k < s->chunks.chunks.at[c].n_subs; k++) {
+                    uint32_t node = x->first[at] + k;
+                    uint32_t cls = s->sets.at[d->nodes.at[node].set].class_id;
+                    char text[160];
+                    if (*row_class == IR_NONE)
+                        *row_class = cls;
+                    if (cls != *row_class)
+                        return js_wrong(&o->js, e, "group %u: %s is on another device set than the first of this order; an "
+                                        "order directive speaks of one device set",
+                                        group, node_text(s, d, node, text, sizeof text));
+                    if (mark[node] != group + 1)
+                        vec_add(out, node);
+                    mark[node] = group + 1;
+                }
+            }
+    }
+    if (out->n == before)
+        return js_wrong(&o->js, e, "group %u: a filter matches no node; microbatches are 0 to %u, a backward is B, or BI and BW "
+                        "where an order splits it", group, m - 1);
+    return ST_OK;
+}
+
+/* Sinks (or sources) of a group: no data edge to (from) another compute node of the group. A path that leaves the group and
+ * comes back through other nodes would make the group not convex: that order then has a cycle, found below. */
+static void ends(const struct ir_dag *d, const struct members *group, const uint32_t *mark, bool sinks,
+                 struct members *out)
+{
+    for (uint32_t i = 0; i < group->n; i++) {
+        uint32_t n = group->at[i];
+        const uint32_t *first = sinks ? d->out_first : d->in_first, *edge = sinks ? d->out_edge : d->in_edge;
+        bool end = true;
+        for (uint32_t k = first[n]; k < first[n + 1] && end; k++) {
+            const struct ir_edge *x = &d->edges.at[edge[k]];
+            end = x->kind == IR_EDGE_ORDER || mark[sinks ? x->to : x->from] != mark[n];
+        }
+        if (end)
+            vec_add(out, n);
+    }
+}
+
+static enum status apply(struct sched *s, struct ir_dag *d, const struct directive *o, const struct node_index *x,
+                         uint32_t *mark, struct err *e)
+{
+    struct members group = { 0 }, sinks = { 0 }, sources = { 0 };
+    uint32_t row_class = IR_NONE;
+    enum status st = ST_OK;
+    memset(mark, 0, d->nodes.n * sizeof *mark);
+    for (uint32_t i = 0; i < o->n_groups && st == ST_OK; i++) {
+        const struct order_group *g = &s->groups.at[o->first_group + i];
+        group.n = sources.n = 0;
+        for (uint32_t k = 0; k < g->n_filters && st == ST_OK; k++)
+            st = collect(s, d, x, o, i, &s->filters.at[g->first_filter + k], &row_class, mark, &group, e);
+        if (st != ST_OK)
+            break;
+        ends(d, &group, mark, false, &sources);
+        for (uint32_t a = 0; a < sinks.n; a++)
+            for (uint32_t b = 0; b < sources.n; b++)
+                if (sinks.at[a] != sources.at[b])
+                    ir_dag_edge(d, sinks.at[a], sources.at[b], IR_EDGE_ORDER, o->number << 16 | i);
+        sinks.n = 0;
+        ends(d, &group, mark, true, &sinks);
+    }
+    vec_free(&group);
+    vec_free(&sinks);
+    vec_free(&sources);
+    return st;
+}
+
+/* The sentence for a cycle: the order edge in it, and both nodes. */
+static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, const uint32_t *cycle, uint32_t n,
+                                struct err *e)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        uint32_t a = cycle[i], b = cycle[(i + 1) % n];
+        for (uint32_t k = d->out_first[a]; k < d->out_first[a + 1]; k++) {
+            const struct ir_edge *x = &d->edges.at[d->out_edge[k]];
+            if (x->to != b || x->kind != IR_EDGE_ORDER)
+                continue;
+            char ta[160], tb[160], other[160] = "";
+            uint32_t rows = 0, last = IR_NONE;
+            for (uint32_t j = 0; j < n; j++) { /* order edges of other directives in the cycle */
+                uint32_t y = ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n]);
+                if (d->edges.at[y].kind == IR_EDGE_ORDER && (uint32_t)d->edges.at[y].value >> 16 != last) {
+                    last = d->edges.at[y].value >> 16;
+                    if (last != (uint32_t)x->value >> 16 && !rows++)
+                        snprintf(other, sizeof other, " together with the order in directive %u of the list", last);
+                }
+            }
+            const struct directive *o = NULL;
+            for (uint32_t j = 0; j < s->directives.n; j++)
+                if (s->directives.at[j].number == (uint32_t)x->value >> 16)
+                    o = &s->directives.at[j];
+            CHECK(o);
+            return js_wrong(&o->js, e, "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
+                            "this order can never run", x->value & 0xffff,
+                            node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
+        }
+    }
+    return err_set(e, ST_BUG, s->in->strategy_name, "the training DAG has a cycle without an order edge");
+}
+
+enum status pass_order(struct sched *s, struct err *e)
+{
+    struct ir_dag *d = &s->train.dag;
+    struct node_index x;
+    uint32_t *mark = mem_alloc(d->nodes.n * sizeof *mark);
+    enum status st = ST_OK;
+    ir_dag_link(d);
+    index_nodes(s, d, &x);
+    for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++)
+        if (s->directives.at[i].kind == &directive_order)
+            st = apply(s, d, &s->directives.at[i], &x, mark, e);
+    ir_dag_link(d);
+    uint32_t n = st == ST_OK ? ir_dag_cycle(d, mark) : 0;
+    if (n)
+        st = refuse_cycle(s, d, mark, n, e);
+    mem_free(x.first);
+    mem_free(mark);
+    return st;
+}

@@ -1,0 +1,54 @@
+/* The compiler: model graph + strategy -> one plan per class of ranks. No MPI, no files.
+ *
+ * sched_compile() is the straight line (sched/compile.c); the passes stand one a file. */
+#ifndef PIPER_SCHED_SCHED_H
+#define PIPER_SCHED_SCHED_H
+
+#include "base/json.h"
+#include <stdio.h>
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "ir/graph.h"
+#include "ir/plan.h"
+#include "ir/target.h"
+
+struct sched_input {
+    struct ir_graph *graph;      /* tags PP are added when the model has none and the strategy names stages */
+    json_t *strategy;            /* the list of directives as given */
+    const char *strategy_name;   /* for messages: "strategy.json" */
+    uint32_t ranks;              /* 0: as many as the strategy says */
+    uint32_t batch_size;         /* sequences a step, over all replicas */
+    enum ir_dtype compute;       /* IR_F32 or IR_BF16 */
+    uint32_t optimizer;          /* 0 adamw, 1 sgd */
+    bool clip;
+    bool eval;                   /* plans get a list "eval" */
+    const struct ir_target *target;
+    FILE *dump;                  /* --dump: the DAG after every pass; NULL: none */
+};
+
+struct sched_output {
+    uint32_t ranks, n_classes;
+    struct sched_class {
+        void *blob; /* validated plan, owned */
+        uint64_t bytes;
+    } * classes;
+    uint32_t *class_of;    /* [ranks] */
+    uint64_t nodes;        /* of the training DAG */
+    uint64_t instructions; /* of the list "train", over all ranks */
+    double compile_seconds, verify_seconds;
+};
+
+/* The macros replaced by primitives: a new reference to the list, as --expand prints it. */
+enum status sched_expand(const struct sched_input *in, json_t **primitives, uint32_t *ranks, struct err *e);
+/* Expands, builds, rewrites, orders, plans memory, lowers and verifies. */
+enum status sched_compile(const struct sched_input *in, struct sched_output *out, struct err *e);
+void sched_output_release(struct sched_output *out);
+/* Number of the DAG as Graphviz text (--dot). */
+enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e);
+
+/* The checker of DESIGN 5: proves properties 1 to 3 of the plans alone. It shares no code with the passes. plans[i] is the view
+ * of class i, g the model. ST_BUG with a sentence that names class, instruction and rule. */
+enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e);
+
+#endif

@@ -1,0 +1,225 @@
+/* One global order of all nodes of a list, from a simulation with unit costs (DIRECTIVES.md, last section).
+ *
+ * Compute nodes of a class run one at a time; communication takes no time and stands at the moment when its value is
+ * produced. Every class dispatches the projection of this one order, every stream and every communicator too: so the
+ * communication that comes first among those not done is the head of its stream on all its members, and nothing can
+ * deadlock, whatever the assignment of streams. Where the user's order leaves a choice, backwards go before forwards (they
+ * free memory), forwards before BW (which only fills), the lower microbatch first. What ends the step (norm, updates) comes
+ * after all passes, in the order in which it became ready: before that it would hold the compute stream until its reduction
+ * is done.
+ *
+ * Needs: the final DAG, acyclic. Gives: list.order. */
+
+#include "sched/compile.h"
+
+struct event {
+    double t;
+    uint32_t node;
+};
+struct simulation {
+    const struct sched *s;
+    const struct ir_dag *d;
+    uint32_t *order, done;
+    uint32_t *missing;   /* by node: inputs not done */
+    uint8_t *placed;     /* by node: LOADs are placed with their first reader */
+    struct event *events; /* binary heap by (t, node) */
+    uint32_t n_events;
+    struct ready {
+        VEC(uint32_t); /* binary heap by priority */
+    } *ready;          /* by class */
+    uint8_t *busy;     /* by class */
+    struct ready now;  /* nodes without duration, to be placed at this moment: binary heap by number */
+    struct ready late; /* nodes that end the step, first in, first out */
+    uint32_t late_done;
+};
+
+static bool is_compute(const struct ir_node *n)
+{
+    return n->kind == IR_NODE_RUN || n->kind == IR_NODE_SUM;
+}
+
+static bool ends_step(const struct ir_node *n)
+{
+    return n->kind == IR_NODE_SUMSQ || n->kind == IR_NODE_SCALARS || n->kind == IR_NODE_UPDATE;
+}
+
+static uint64_t priority(const struct ir_node *n, uint32_t id)
+{
+    static const uint8_t rank[IR_PASS_COUNT + 1] = { [IR_PASS_F] = 1, [IR_PASS_BW] = 2 };
+    return (uint64_t)rank[n->pass] << 56 | (uint64_t)n->mb << 40 | id;
+}
+
+/* ---- heaps ---- */
+
+static bool event_before(const struct event *a, const struct event *b)
+{
+    return a->t < b->t || (a->t == b->t && a->node < b->node);
+}
+
+static void push_event(struct simulation *x, double t, uint32_t node)
+{
+    struct event e = { t, node };
+    uint32_t i = x->n_events++;
+    for (; i && event_before(&e, &x->events[(i - 1) / 2]); i = (i - 1) / 2)
+        x->events[i] = x->events[(i - 1) / 2];
+    x->events[i] = e;
+}
+
+static struct event pop_event(struct simulation *x)
+{
+    struct event top = x->events[0], e = x->events[--x->n_events];
+    uint32_t i = 0;
+    for (uint32_t c; (c = 2 * i + 1) < x->n_events; i = c) {
+        if (c + 1 < x->n_events && event_before(&x->events[c + 1], &x->events[c]))
+            c++;
+        if (!event_before(&x->events[c], &e))
+            break;
+        x->events[i] = x->events[c];
+    }
+    x->events[i] = e;
+    return top;
+}
+
+static uint64_t key_of(const struct simulation *x, bool by_priority, uint32_t node)
+{
+    return by_priority ? priority(&x->d->nodes.at[node], node) : node;
+}
+
+static void push_ready(struct simulation *x, struct ready *h, bool by_priority, uint32_t node)
+{
+    vec_add(h, node);
+    uint32_t i = h->n - 1;
+    uint64_t k = key_of(x, by_priority, node);
+    for (; i && key_of(x, by_priority, h->at[(i - 1) / 2]) > k; i = (i - 1) / 2)
+        h->at[i] = h->at[(i - 1) / 2];
+    h->at[i] = node;
+}
+
+static uint32_t pop_ready(struct simulation *x, struct ready *h, bool by_priority)
+{
+    uint32_t top = h->at[0], node = h->at[--h->n], i = 0;
+    uint64_t k = key_of(x, by_priority, node);
+    for (uint32_t c; (c = 2 * i + 1) < h->n; i = c) {
+        if (c + 1 < h->n && key_of(x, by_priority, h->at[c + 1]) < key_of(x, by_priority, h->at[c]))
+            c++;
+        if (key_of(x, by_priority, h->at[c]) >= k)
+            break;
+        h->at[i] = h->at[c];
+    }
+    h->at[i] = node;
+    return top;
+}
+
+/* ---- the simulation ---- */
+
+static void place(struct simulation *x, uint32_t node)
+{
+    for (uint32_t k = x->d->in_first[node]; k < x->d->in_first[node + 1]; k++) {
+        uint32_t from = x->d->edges.at[x->d->in_edge[k]].from;
+        if (x->d->nodes.at[from].kind == IR_NODE_LOAD && !x->placed[from]) {
+            x->placed[from] = 1;
+            x->order[x->done++] = from;
+        }
+    }
+    x->placed[node] = 1;
+    x->order[x->done++] = node;
+}
+
+static void become_ready(struct simulation *x, uint32_t node)
+{
+    const struct ir_node *n = &x->d->nodes.at[node];
+    if (is_compute(n))
+        push_ready(x, &x->ready[x->s->sets.at[n->set].class_id], true, node);
+    else if (ends_step(n))
+        vec_add(&x->late, node);
+    else
+        push_ready(x, &x->now, false, node);
+}
+
+static void complete(struct simulation *x, uint32_t node)
+{
+    for (uint32_t k = x->d->out_first[node]; k < x->d->out_first[node + 1]; k++) {
+        uint32_t to = x->d->edges.at[x->d->out_edge[k]].to;
+        if (!--x->missing[to])
+            become_ready(x, to);
+    }
+}
+
+static void start_idle(struct simulation *x, double t)
+{
+    for (uint32_t c = 0; c < x->s->classes.n; c++)
+        if (!x->busy[c] && x->ready[c].n) {
+            uint32_t node = pop_ready(x, &x->ready[c], true);
+            x->busy[c] = 1;
+            place(x, node);
+            push_event(x, t + (double)x->d->nodes.at[node].cost, node);
+        }
+}
+
+static void simulate(struct simulation *x)
+{
+    const struct ir_dag *d = x->d;
+    for (uint32_t i = 0; i < d->nodes.n; i++)
+        x->missing[i] = d->in_first[i + 1] - d->in_first[i];
+    for (uint32_t i = 0; i < d->nodes.n; i++) /* loads are done before time begins, and placed late */
+        if (d->nodes.at[i].kind == IR_NODE_LOAD)
+            complete(x, i);
+    for (uint32_t i = 0; i < d->nodes.n; i++)
+        if (d->nodes.at[i].kind != IR_NODE_LOAD && d->in_first[i + 1] == d->in_first[i])
+            become_ready(x, i);
+    for (double t = 0;;) {
+        while (x->now.n) {
+            uint32_t node = pop_ready(x, &x->now, false);
+            place(x, node);
+            complete(x, node);
+        }
+        start_idle(x, t);
+        if (!x->n_events) {
+            if (x->late_done == x->late.n)
+                break;
+            uint32_t node = x->late.at[x->late_done++];
+            place(x, node);
+            complete(x, node);
+            continue;
+        }
+        t = x->events[0].t;
+        while (x->n_events && x->events[0].t == t) {
+            uint32_t node = pop_event(x).node;
+            x->busy[x->s->sets.at[d->nodes.at[node].set].class_id] = 0;
+            complete(x, node);
+        }
+    }
+}
+
+static enum status sequence_list(const struct sched *s, struct list_plan *list, struct err *e)
+{
+    struct ir_dag *d = &list->dag;
+    uint32_t n = d->nodes.n;
+    ir_dag_link(d);
+    struct simulation x = { .s = s, .d = d };
+    x.order = list->order = mem_alloc((n + 1) * sizeof(uint32_t));
+    x.missing = mem_alloc((n + 1) * sizeof(uint32_t));
+    x.placed = mem_alloc(n + 1);
+    x.events = mem_alloc((s->classes.n + 1) * sizeof *x.events);
+    x.ready = mem_alloc(s->classes.n * sizeof *x.ready);
+    x.busy = mem_alloc(s->classes.n);
+    simulate(&x);
+    for (uint32_t c = 0; c < s->classes.n; c++)
+        vec_free(&x.ready[c]);
+    vec_free(&x.now);
+    vec_free(&x.late);
+    mem_free(x.missing);
+    mem_free(x.placed);
+    mem_free(x.events);
+    mem_free(x.ready);
+    mem_free(x.busy);
+    if (x.done != n)
+        return err_set(e, ST_BUG, s->in->strategy_name, "only %u of %u nodes of the training DAG could be ordered", x.done, n);
+    return ST_OK;
+}
+
+enum status pass_sequence(struct sched *s, struct err *e)
+{
+    TRY(sequence_list(s, &s->train, e));
+    return s->in->eval ? sequence_list(s, &s->eval, e) : ST_OK;
+}

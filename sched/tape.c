@@ -1,0 +1,284 @@
+/* The backward of a sub-chunk as a tape of kernels in SSA form, and the frames that carry values to it.
+ *
+ * Operators in reverse order. The gradient of a tensor that several operators read is a chain: each kernel adds its share to
+ * the value before it (operand ACC), and the memory plan of a program lets a chain share one place. Gradients that pass
+ * through unchanged (add) are the same value, no kernel. */
+#include "sched/program.h"
+
+struct taping {
+    struct programs *ps;
+    const struct ir_graph *g;
+    const struct ir_sub *sub;
+    struct tape *t;
+    uint32_t *current;  /* by tensor: the value of its gradient so far, IR_NONE */
+    uint8_t *written;   /* by parameter: some kernel has written its gradient */
+    uint32_t b;         /* sequences in a microbatch */
+};
+
+static uint64_t shape_bytes(const struct ir_shape *s, uint32_t b, enum ir_dtype compute)
+{
+    return ir_shape_elements(s) * b * ir_dtype_size(s->dtype, compute);
+}
+
+static uint32_t new_value(struct taping *x, enum value_kind kind, uint32_t a, uint32_t b, uint64_t bytes)
+{
+    *vec_push(&x->t->values) = (struct value){ .kind = (uint8_t)kind, .a = a, .b = b, .bytes = bytes };
+    return x->t->values.n - 1;
+}
+
+/* The value of a forward tensor, saved tensor or parameter: one per thing. */
+static uint32_t known_value(struct taping *x, enum value_kind kind, uint32_t a, uint32_t b, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < x->t->values.n; i++) {
+        const struct value *v = &x->t->values.at[i];
+        if (v->kind == kind && v->a == a && v->b == b)
+            return i;
+    }
+    return new_value(x, kind, a, b, bytes);
+}
+
+static struct step *new_step(struct taping *x, uint32_t op, uint32_t graph_op, enum ir_pass pass)
+{
+    struct step *k = vec_push(&x->t->steps);
+    *k = (struct step){ .op = op, .graph_op = graph_op, .pass = pass };
+    memset(k->operand, 0xff, sizeof k->operand);
+    return k;
+}
+
+static uint64_t tensor_bytes(const struct taping *x, uint32_t t)
+{
+    return shape_bytes(&x->g->tensors.at[t].shape, x->b, x->ps->s->in->compute);
+}
+
+static uint32_t sum(struct taping *x, uint32_t tensor, uint32_t a, uint32_t b)
+{
+    uint32_t v = new_value(x, VALUE_GRAD, tensor, 0, tensor_bytes(x, tensor));
+    struct step *k = new_step(x, IR_OP_SUM, PLAN_NONE, IR_PASS_BI);
+    k->n = ir_shape_elements(&x->g->tensors.at[tensor].shape) * x->b;
+    k->operand[OPERAND_IN] = a;
+    k->operand[OPERAND_IN + 1] = b;
+    k->operand[OPERAND_OUT] = v;
+    return v;
+}
+
+/* Operands that a backward kernel reads, by the bits of the operator table. */
+static void read_operands(struct taping *x, struct step *k, const struct ir_node_op *op, uint32_t reads,
+                          const uint32_t *dout, const uint32_t *stash)
+{
+    struct ir_op_shapes shapes;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (reads & IR_IN(i) && op->in[i] != IR_NONE)
+            k->operand[OPERAND_IN + i] = known_value(x, VALUE_TENSOR, op->in[i], 0, tensor_bytes(x, op->in[i]));
+    for (int i = 0; i < IR_MAX_OUT; i++) {
+        if (reads & IR_OUT(i) && op->out[i] != IR_NONE)
+            k->operand[OPERAND_OUT + i] = known_value(x, VALUE_TENSOR, op->out[i], 0, tensor_bytes(x, op->out[i]));
+        if (k->pass == IR_PASS_BI || reads & IR_DOUT(i))
+            k->operand[OPERAND_DOUT + i] = dout[i];
+    }
+    for (int i = 0; i < IR_MAX_SAVE; i++)
+        if (reads & IR_SAVE(i) && shapes.save[i].ndim)
+            k->operand[OPERAND_SAVE + i] = known_value(x, VALUE_SAVE, k->graph_op, (uint32_t)i,
+                                                       shape_bytes(&shapes.save[i], x->b, x->ps->s->in->compute));
+    for (int i = 0; i < IR_MAX_STASH; i++)
+        if (reads & IR_STASH(i))
+            k->operand[OPERAND_STASH + i] = stash[i];
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (reads & IR_PARAM(i) && op->param[i] != IR_NONE)
+            k->operand[OPERAND_PARAM + i] = known_value(x, VALUE_PARAM, op->param[i], 0, 0);
+}
+
+static void tape_bw(struct taping *x, uint32_t o, const uint32_t *dout, const uint32_t *stash)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BW))
+        return;
+    uint32_t at = x->t->steps.n;
+    struct step *k = new_step(x, op->op, o, IR_PASS_BW);
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (op->param[i] != IR_NONE) {
+            k->operand[OPERAND_DPARAM + i] = known_value(x, VALUE_DPARAM, op->param[i], 0, 0);
+            if (x->written[op->param[i]])
+                k->add |= 1u << i;
+            x->written[op->param[i]] = 1;
+        }
+    read_operands(x, &x->t->steps.at[at], op, info->bw_reads, dout, stash);
+}
+
+static void tape_bi(struct taping *x, uint32_t o, const uint32_t *dout, uint32_t *stash)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    struct ir_op_shapes shapes;
+    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI))
+        return;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
+    uint32_t wanted = 0;
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE && x->ps->has_grad[op->in[i]] && (info->grad_in & ~info->alias_in) >> i & 1)
+            wanted |= 1u << i;
+    if (!wanted && !info->n_stash)
+        return;
+    uint32_t at = x->t->steps.n;
+    struct step *k = new_step(x, op->op, o, IR_PASS_BI);
+    for (int i = 0; i < IR_MAX_STASH; i++)
+        if (shapes.stash[i].ndim)
+            k->operand[OPERAND_STASH + i] = stash[i] =
+                new_value(x, VALUE_STASH, o, (uint32_t)i, shape_bytes(&shapes.stash[i], x->b, x->ps->s->in->compute));
+    read_operands(x, k, op, info->bi_reads, dout, stash);
+    uint32_t twice[IR_MAX_IN] = { IR_NONE, IR_NONE, IR_NONE };
+    for (int i = 0; i < IR_MAX_IN; i++) {
+        if (!(wanted >> i & 1))
+            continue;
+        uint32_t t = op->in[i], v = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
+        bool again = false;
+        for (int j = 0; j < i; j++)
+            again = again || (wanted >> j & 1 && op->in[j] == t);
+        k = &x->t->steps.at[at];
+        k->operand[OPERAND_DIN + i] = v;
+        if (again) {
+            twice[i] = v;
+            continue;
+        }
+        k->operand[OPERAND_ACC + i] = x->current[t];
+        x->current[t] = v;
+    }
+    for (int i = 0; i < IR_MAX_IN; i++) /* the same tensor in two places of one operator */
+        if (twice[i] != IR_NONE)
+            x->current[op->in[i]] = sum(x, op->in[i], x->current[op->in[i]], twice[i]);
+}
+
+static void tape_op(struct taping *x, uint32_t o)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    uint32_t dout[IR_MAX_OUT], stash[IR_MAX_STASH] = { IR_NONE, IR_NONE };
+    bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+    for (int i = 0; i < IR_MAX_OUT; i++) {
+        dout[i] = op->out[i] == IR_NONE ? IR_NONE : x->current[op->out[i]];
+        flows = flows || dout[i] != IR_NONE;
+    }
+    if (!flows)
+        return;
+    bool stashes = info->bw_reads & (IR_STASH(0) | IR_STASH(1));
+    if (!stashes)
+        tape_bw(x, o, dout, stash); /* first: BI may then overwrite the gradient of the output */
+    for (int i = 0; i < IR_MAX_IN; i++) {
+        uint32_t t = op->in[i];
+        if (t == IR_NONE || !(info->alias_in >> i & 1) || !x->ps->has_grad[t])
+            continue;
+        x->current[t] = x->current[t] == IR_NONE ? dout[0] : sum(x, t, x->current[t], dout[0]);
+    }
+    tape_bi(x, o, dout, stash);
+    if (stashes)
+        tape_bw(x, o, dout, stash);
+}
+
+/* The gradients that leave: each in a value of its own, made by a kernel of this tape. */
+static void tape_leaving(struct taping *x)
+{
+    const struct ir_chunks *c = &x->ps->s->chunks;
+    for (uint32_t i = 0; i < x->sub->n_in; i++) {
+        uint32_t t = c->tensors.at[x->sub->first_in + i], v = x->current[t];
+        if (v == IR_NONE)
+            continue;
+        if (x->t->values.at[v].kind != VALUE_GRAD || x->t->values.at[v].leaves) {
+            uint32_t w = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
+            struct step *k = new_step(x, IR_OP_COPY, PLAN_NONE, IR_PASS_BI);
+            k->n = ir_shape_elements(&x->g->tensors.at[t].shape) * x->b;
+            k->operand[OPERAND_IN] = v;
+            k->operand[OPERAND_OUT] = w;
+            v = w;
+        }
+        x->t->values.at[v].leaves = 1;
+        x->t->values.at[v].a = t;
+    }
+}
+
+static bool reads(const struct step *k, uint32_t v)
+{
+    for (int i = 0; i < OPERAND_COUNT; i++) {
+        bool writes = i >= OPERAND_DIN && i < OPERAND_ACC;
+        writes = writes || (i >= OPERAND_DPARAM && i < OPERAND_WORK);
+        writes = writes || (k->pass == IR_PASS_BI && i >= OPERAND_STASH && i < OPERAND_PARAM);
+        writes = writes || (k->graph_op == PLAN_NONE && i >= OPERAND_OUT && i < OPERAND_SAVE);
+        if (!writes && k->operand[i] == v)
+            return true;
+    }
+    return false;
+}
+
+/* Frames: a forward value that only BI reads lives until BI, one that BW reads until BW. Values of BI that BW reads go to the
+ * stash, unless they leave the sub-chunk and so have a buffer. Tensors that cross the sub-chunk's border have buffers too. */
+static void lay_out(struct taping *x)
+{
+    struct tape *t = x->t;
+    const struct ir_chunks *c = &x->ps->s->chunks;
+    uint32_t n = t->values.n, align = x->ps->s->in->target->alignment;
+    t->keep_frame = mem_alloc(n + 1);
+    t->keep_offset = mem_alloc((n + 1) * sizeof(uint64_t));
+    t->stash_offset = mem_alloc((n + 1) * sizeof(uint64_t));
+    for (uint32_t v = 0; v < n; v++) {
+        const struct value *val = &t->values.at[v];
+        bool bw = false, crosses = val->kind == VALUE_GRAD && val->leaves;
+        for (uint32_t k = 0; k < t->steps.n && !bw; k++)
+            bw = t->steps.at[k].pass == IR_PASS_BW && reads(&t->steps.at[k], v);
+        if (val->kind == VALUE_TENSOR) {
+            for (uint32_t i = 0; i < x->sub->n_in; i++)
+                crosses = crosses || c->tensors.at[x->sub->first_in + i] == val->a;
+            for (uint32_t i = 0; i < x->sub->n_out; i++)
+                crosses = crosses || c->tensors.at[x->sub->first_out + i] == val->a;
+        }
+        t->keep_frame[v] = 0xff;
+        t->stash_offset[v] = UINT64_MAX;
+        if ((val->kind == VALUE_TENSOR && !crosses) || val->kind == VALUE_SAVE) {
+            uint64_t *end = &t->keep_bytes[bw];
+            t->keep_frame[v] = bw;
+            t->keep_offset[v] = *end;
+            *end += round_up(val->bytes, align);
+        } else if (bw && !crosses && (val->kind == VALUE_GRAD || val->kind == VALUE_STASH)) {
+            t->stash_offset[v] = t->stash_bytes;
+            t->stash_bytes += round_up(val->bytes, align);
+        }
+    }
+}
+
+struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts)
+{
+    const struct ir_graph *g = ps->s->g;
+    const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
+    struct tape *t = mem_alloc(sizeof *t);
+    struct taping x = { .ps = ps, .g = g, .sub = u, .t = t, .b = ps->s->microbatch_size };
+    x.current = mem_alloc((g->tensors.n + 1) * sizeof(uint32_t));
+    x.written = mem_alloc(g->params.n + 1);
+    memset(x.current, 0xff, g->tensors.n * sizeof(uint32_t));
+    t->sub = sub;
+    t->parts = mem_alloc((u->n_out + 1) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < u->n_out; i++) {
+        uint32_t tensor = ps->s->chunks.tensors.at[u->first_out + i];
+        t->parts[i] = parts[i];
+        for (uint32_t k = 0; k < parts[i]; k++) {
+            uint32_t v = new_value(&x, VALUE_PART, tensor, k, tensor_bytes(&x, tensor));
+            x.current[tensor] = k ? sum(&x, tensor, x.current[tensor], v) : v;
+        }
+    }
+    for (uint32_t i = u->n_ops; i-- > 0;)
+        tape_op(&x, ps->s->chunks.ops.at[u->first_op + i]);
+    tape_leaving(&x);
+    lay_out(&x);
+    mem_free(x.current);
+    mem_free(x.written);
+    return t;
+}
+
+void tape_free(struct tape *t)
+{
+    vec_free(&t->values);
+    vec_free(&t->steps);
+    mem_free(t->parts);
+    mem_free(t->keep_frame);
+    mem_free(t->keep_offset);
+    mem_free(t->stash_offset);
+    mem_free(t);
+}

@@ -1,0 +1,24 @@
+noinst_LTLIBRARIES += libpiper_base.la
+libpiper_base_la_SOURCES = \
+	src/base/json.c src/base/json.h \
+	src/base/mem.c src/base/mem.h \
+	src/base/status.c src/base/status.h \
+	src/base/version.c src/base/version.h
+nodist_libpiper_base_la_SOURCES = src/base/commit.h
+BUILT_SOURCES += src/base/commit.h
+CLEANFILES += src/base/commit.h
+
+# The commit is a string in a header that only version.c includes; the file is touched only when it changes, so a new
+# commit costs one small compilation. In a tarball the file .tarball-commit answers.
+EXTRA_DIST += src/base/commit.sh
+.PHONY: piper-commit
+src/base/commit.h: piper-commit
+	@$(MKDIR_P) src/base && $(SHELL) $(srcdir)/src/base/commit.sh $(srcdir) $@
+
+dist-hook:
+	$(SHELL) $(srcdir)/src/base/commit.sh $(srcdir) > $(distdir)/.tarball-commit
+
+UNIT_TESTS += tests/unit/test_base
+tests_unit_test_base_SOURCES = tests/unit/test_base.c
+tests_unit_test_base_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_base_LDADD = $(PIPER_BASE) $(CHECK_LIBS)

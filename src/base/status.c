@@ -1,0 +1,62 @@
+#include "base/status.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+enum status err_set(struct err *e, enum status status, const char *where, const char *fmt, ...)
+{
+    if (!e || e->status != ST_OK)
+        return status;
+    e->status = status;
+    size_t n = 0;
+    if (where)
+        n = (size_t)snprintf(e->text, sizeof e->text, "%s: ", where);
+    if (n >= sizeof e->text)
+        return status;
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(e->text + n, sizeof e->text - n, fmt, ap);
+    va_end(ap);
+    return status;
+}
+
+void err_clear(struct err *e)
+{
+    e->status = ST_OK;
+    e->text[0] = '\0';
+}
+
+const char *status_name(enum status status)
+{
+    switch (status) {
+    case ST_OK:
+        return "done";
+    case ST_USAGE:
+        return "usage";
+    case ST_INPUT:
+        return "bad input";
+    case ST_MISSING:
+        return "input missing";
+    case ST_BUG:
+        return "internal error";
+    case ST_DEVICE:
+        return "device or memory missing";
+    case ST_IO:
+        return "input/output";
+    case ST_STOPPED:
+        return "stopped";
+    case ST_HANG:
+        return "hang or lost peer";
+    }
+    return "unknown";
+}
+
+_Noreturn void check_failed(const char *file, int line, const char *cond)
+{
+    char text[512];
+    snprintf(text, sizeof text, "%s:%d: this does not hold: %s. This is a fault of piper: please report it", file, line,
+             cond);
+    process_fail(ST_BUG, text);
+}

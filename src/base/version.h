@@ -1,0 +1,8 @@
+/* Which program this is, for --version, logs and the provenance of files. */
+#ifndef PIPER_BASE_VERSION_H
+#define PIPER_BASE_VERSION_H
+
+extern const char piper_version[]; /* "0.1" */
+extern const char piper_commit[];  /* "3f2a9c0d1e4b", with "-modified" where the tree had changes; or "unknown" */
+
+#endif

@@ -1,0 +1,72 @@
+/* piper info: what this build and this machine can do. */
+#include <sched.h>
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/version.h"
+#include "command.h"
+#include "compile_job.h"
+#include "comm/comm.h"
+#include "compute.h"
+#include "ir/family/family.h"
+#include "options.h"
+
+static void print_machine(void)
+{
+    cpu_set_t cores;
+    char host[256] = "", memory[32];
+    gethostname(host, sizeof host - 1);
+    double bytes = (double)sysconf(_SC_PHYS_PAGES) * (double)sysconf(_SC_PAGESIZE);
+    int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
+    printf("machine        %s: %d %s for this process, %s of memory\n", host, n, n == 1 ? "core" : "cores",
+           compile_bytes(bytes, memory));
+}
+
+static void print_back_ends(void)
+{
+    static const char *const known[] = { "cpu", "cuda", "emulate" };
+    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
+        bool runs = strcmp(known[i], compute_cpu.name) == 0, plans = ir_target_by_name(known[i]) != NULL;
+        printf("%-14s %-8s %s\n", i ? "" : "compute", known[i],
+               runs    ? "runs here; chosen by --device auto"
+               : plans ? "piper plan only: not in this build"
+                       : "not in this build");
+    }
+    printf("%-14s %-8s host memory; chosen by --comm auto with more than one rank\n", "communication", comm_mpi.name);
+    printf("%-14s %-8s not in this build\n", "", "nccl");
+}
+
+static void print_model_parts(void)
+{
+    printf("families      ");
+    for (const struct family *f = ir_families; f->model_type; f++)
+        printf(" %s", f->model_type);
+    printf(" graph\noperators     ");
+    for (uint32_t i = 0; i < IR_OP_GRAPH_COUNT; i++)
+        printf(" %s", ir_op_info[i].name);
+    putchar('\n');
+}
+
+static enum status info_command(int argc, char **argv, struct err *e)
+{
+    const struct option options[] = { { .name = NULL } };
+    const struct option_usage usage = {
+        .command = "info",
+        .synopsis = "",
+        .about = "Shows what this build and this machine can do.",
+        .options = options,
+    };
+    struct option_list operands = { 0 };
+    bool help;
+    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help) {
+        printf("piper          %s (%s)\n", piper_version, piper_commit);
+        print_machine();
+        print_back_ends();
+        print_model_parts();
+    }
+    vec_free(&operands);
+    return st;
+}
+
+const struct command command_info = { "info", "what this build and this machine can do", info_command };

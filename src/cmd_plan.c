@@ -1,0 +1,235 @@
+/* piper plan: compile a job and show it, without MPI and without the device. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "command.h"
+#include "compile_job.h"
+#include "options.h"
+
+struct plan_options {
+    const char *job, *device, *dot;
+    uint64_t ranks;
+    bool json, expand, dump;
+};
+
+/* ---- output --------------------------------------------------------------------------------------------------- */
+
+static void print_json(const struct sched_output *out, const struct plan *plans)
+{
+    uint64_t bytes = 0;
+    json_t *per_rank = json_array();
+    for (uint32_t i = 0; i < out->n_classes; i++)
+        bytes += out->classes[i].bytes;
+    for (uint32_t r = 0; r < out->ranks; r++) {
+        const struct plan_header *h = plans[out->class_of[r]].h;
+        json_t *peak = json_object();
+        for (uint32_t k = 0; k < MEM_KINDS; k++)
+            json_object_set_new(peak, plan_memory_name((enum plan_kind_of_memory)k),
+                                json_integer((json_int_t)h->peak_bytes[k]));
+        json_object_set_new(peak, "total", json_integer((json_int_t)h->total_bytes));
+        json_array_append_new(per_rank, json_pack("{s:i, s:o}", "rank", (int)r, "peak_bytes", peak));
+    }
+    json_t *all = json_pack("{s:i, s:I, s:I, s:f, s:f, s:I, s:o}", "ranks", (int)out->ranks, "nodes",
+                            (json_int_t)out->nodes, "instructions", (json_int_t)out->instructions, "compile_seconds",
+                            out->compile_seconds, "verify_seconds", out->verify_seconds, "plan_bytes",
+                            (json_int_t)bytes, "per_rank", per_rank);
+    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(all);
+}
+
+/* Members as ranges: "0-3", "0,4,8", cut to size. */
+static void members(const struct plan *p, char *text, size_t size)
+{
+    const struct plan_set *s = &p->sets[p->h->devices];
+    size_t n = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < s->n_ranges && n < size; i++) {
+        const struct plan_range *r = &p->ranges[s->first_range + i];
+        uint32_t last = r->start + (r->count - 1) * r->stride;
+        const char *comma = i ? "," : "";
+        if (r->count == 1)
+            n += (size_t)snprintf(text + n, size - n, "%s%u", comma, r->start);
+        else if (r->stride == 1)
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, last);
+        else if (r->count == 2)
+            n += (size_t)snprintf(text + n, size - n, "%s%u,%u", comma, r->start, last);
+        else
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start, last, r->stride);
+    }
+}
+
+static void print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
+{
+    char text[32];
+    printf("\nmemory of a rank     ");
+    for (uint32_t k = 0; k < MEM_KINDS; k++)
+        printf(" %11s", plan_memory_name((enum plan_kind_of_memory)k));
+    printf(" %11s %11s\n", "total", "outside");
+    for (uint32_t c = 0; c < out->n_classes; c++) {
+        const struct plan_header *h = plans[c].h;
+        char ranks[24], label[40];
+        members(&plans[c], ranks, sizeof ranks);
+        snprintf(label, sizeof label, "%s %s", plans[c].sets[h->devices].size == 1 ? "rank" : "ranks", ranks);
+        printf("%-21s", label);
+        for (uint32_t k = 0; k < MEM_KINDS; k++)
+            printf(" %11s", h->peak_bytes[k] ? compile_bytes((double)h->peak_bytes[k], text) : "-");
+        printf(" %11s", compile_bytes((double)h->total_bytes, text));
+        printf(" %11s\n", compile_bytes((double)target->outside((uint32_t)h->count[PLAN_S_CHANNELS]), text));
+    }
+}
+
+static void print_summary(const struct job *j, const struct sched_output *out, const struct plan *plans,
+                          const struct ir_target *target)
+{
+    const struct plan_list *l = &plans[0].lists[plan_find_list(&plans[0], "train")];
+    uint64_t bytes = 0;
+    char text[32];
+    for (uint32_t i = 0; i < out->n_classes; i++)
+        bytes += out->classes[i].bytes;
+    printf("model         %s, %llu parameters, %s\n", j->graph.family,
+           (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
+    printf("ranks         %u in %u %s, %u %s of the data\n", out->ranks, out->n_classes,
+           out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
+    printf("batch         %u sequences of %u tokens: %u %s of %u in each replica\n", j->train.batch_size,
+           j->train.seq_len, l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    printf("training DAG  %llu nodes, %llu instructions a step, plans of %s\n", (unsigned long long)out->nodes,
+           (unsigned long long)out->instructions, compile_bytes((double)bytes, text));
+    printf("compiled      in %.3f s, verified in %.3f s, for %s\n", out->compile_seconds, out->verify_seconds,
+           target->name);
+    print_memory(out, plans, target);
+    printf("\nEach kind stands at its own peak, total is the peak of the sum and what a rank allocates; outside is an "
+           "estimate for libraries.\n");
+}
+
+static enum status print_dot(const struct sched_input *in, const char *path, struct err *e)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdout : fopen(path, "w");
+    if (!f)
+        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    enum status st = sched_dot(in, f, e);
+    bool good = fflush(f) == 0 && !ferror(f);
+    if (!standard && fclose(f) != 0)
+        good = false;
+    return st == ST_OK && !good ? err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno)) : st;
+}
+
+static enum status print_primitives(const struct sched_input *in, struct err *e)
+{
+    json_t *primitives, *directive;
+    uint32_t ranks;
+    size_t i;
+    TRY(sched_expand(in, &primitives, &ranks, e));
+    json_array_foreach(primitives, i, directive)
+    {
+        fputs(i ? ",\n  " : "[\n  ", stdout);
+        json_dumpf(directive, stdout, JSON_COMPACT);
+    }
+    puts(json_array_size(primitives) ? "\n]" : "[]");
+    json_decref(primitives);
+    return ST_OK;
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static enum status show(const struct plan_options *o, const struct job *j, const struct sched_input *in,
+                        const struct sched_output *out, struct err *e)
+{
+    struct plan *plans = mem_alloc(out->n_classes * sizeof *plans);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < out->n_classes && st == ST_OK; i++)
+        st = plan_open(out->classes[i].blob, out->classes[i].bytes, j->graph.ops.n, j->graph.params.n,
+                       j->graph.tensors.n, &plans[i], e);
+    if (st == ST_OK && o->dump)
+        for (uint32_t i = 0; i < out->n_classes; i++)
+            plan_print(&plans[i], &j->graph, stdout);
+    if (st == ST_OK && o->json)
+        print_json(out, plans);
+    else if (st == ST_OK && !o->dump)
+        print_summary(j, out, plans, in->target);
+    mem_free(plans);
+    return st;
+}
+
+static enum status compile_and_show(const struct plan_options *o, struct job *j, struct sched_input *in, struct err *e)
+{
+    if (o->expand)
+        return print_primitives(in, e);
+    if (o->dot)
+        return print_dot(in, o->dot, e);
+    struct sched_output out = { 0 };
+    in->dump = o->dump ? stdout : NULL;
+    enum status st = sched_compile(in, &out, e);
+    if (st == ST_OK)
+        st = show(o, j, in, &out, e);
+    sched_output_release(&out);
+    return st;
+}
+
+static enum status plan_job(const struct plan_options *o, struct err *e)
+{
+    struct job j;
+    struct sched_input in;
+    if (o->ranks > UINT32_MAX)
+        return err_set(e, ST_USAGE, "-n", "found %llu ranks, expected fewer than 2^32", (unsigned long long)o->ranks);
+    TRY(job_read(o->job, &j, e));
+    enum status st = compile_input(&j, o->device, (uint32_t)o->ranks, &in, e);
+    if (st == ST_OK) {
+        st = compile_and_show(o, &j, &in, e);
+        json_decref(in.strategy);
+    }
+    job_release(&j);
+    return st;
+}
+
+static enum status plan_command(int argc, char **argv, struct err *e)
+{
+    struct plan_options o = { .device = "cpu" };
+    const struct option options[] = {
+        { .name = "ranks",
+          .letter = 'n',
+          .kind = OPTION_NUMBER,
+          .to = &o.ranks,
+          .value = "RANKS",
+          .least = 1,
+          .help = "number of ranks, where the strategy leaves it open" },
+        { .name = "device",
+          .kind = OPTION_TEXT,
+          .to = &o.device,
+          .value = "D",
+          .help = "plan for cpu (default) or emulate" },
+        { .name = "json", .kind = OPTION_FLAG, .to = &o.json, .help = "figures as JSON" },
+        { .name = "expand", .kind = OPTION_FLAG, .to = &o.expand, .help = "the strategy as primitive directives" },
+        { .name = "dump",
+          .kind = OPTION_FLAG,
+          .to = &o.dump,
+          .help = "the training DAG after every pass, and the plans as text" },
+        { .name = "dot",
+          .kind = OPTION_TEXT,
+          .to = &o.dot,
+          .value = "FILE",
+          .help = "the training DAG for Graphviz (- is standard output)" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "plan",
+        .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE]",
+        .about =
+            "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
+        .options = options,
+        .min_operands = 1,
+        .max_operands = 1,
+    };
+    struct option_list operands = { 0 };
+    bool help;
+    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help) {
+        o.job = operands.at[0];
+        st = plan_job(&o, e);
+    }
+    vec_free(&operands);
+    return st;
+}
+
+const struct command command_plan = { "plan", "compile a job and show ranks, memory and instructions", plan_command };

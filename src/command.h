@@ -1,0 +1,17 @@
+/* The subcommands: one a file, cmd_<name>.c; the table of them stands in main.c. */
+#ifndef PIPER_COMMAND_H
+#define PIPER_COMMAND_H
+
+#include "base/status.h"
+
+struct command {
+    const char *name;
+    const char *summary; /* a line of `piper --help` */
+    /* argv[0] is the command's name. The exit code is -status. The sentence in e is printed by main; a rank of an MPI job
+     * that is not the one to print leaves the text empty. */
+    enum status (*run)(int argc, char **argv, struct err *e);
+};
+extern const struct command command_build, command_plan, command_train, command_data, command_trace, command_checkpoint,
+    command_info;
+
+#endif

@@ -1,0 +1,90 @@
+/* Compute back ends: a table of functions per device kind. src/cpu/ is the oracle and the template.
+ *
+ * A kernel is one operator in one pass (F, BI, BW) on one microbatch. It gets its operands resolved; it allocates
+ * nothing, and what it computes does not depend on anything but its operands (same bits every time, for the same number
+ * of threads). */
+#ifndef PIPER_COMPUTE_H
+#define PIPER_COMPUTE_H
+
+#include "base/status.h"
+#include "ir/graph.h"
+
+/* Per-step sums, in float64, on the device; zeroed when a step begins, summed over all ranks before they are read. */
+enum scalar {
+    SCALAR_LOSS,
+    SCALAR_AUX,
+    SCALAR_DROPPED,
+    SCALAR_NORM2,
+    SCALAR_NONFINITE,
+    SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
+    SCALAR_SAVE,
+    SCALAR_COUNT = 8
+};
+
+/* Per-step inputs of update kernels. */
+struct step_inputs {
+    double lr;
+    double grad_scale; /* clipping: min(1, clip/norm) */
+    uint64_t step;     /* from 1: Adam's bias correction */
+};
+
+/* Operands as ir_op_info orders them; NULL where the pass does not have one. Shapes: the operator's row in ir/op.h.
+ * F reads in, param; writes out, save. BI reads what bi_reads says and dout; writes din, stash. BW reads what bw_reads
+ * says; writes dparam. */
+struct op_args {
+    const struct ir_attrs *attrs;
+    uint32_t op;            /* enum ir_op */
+    uint32_t b, t;          /* sequences in the microbatch, sequence length */
+    uint32_t ep;            /* experts: devices they are split over; local experts = experts/ep, and the rows are ep parts,
+                               one per source device, each (local experts, ...) with counts (ep, b, local experts) */
+    uint32_t compute;       /* enum ir_dtype: IR_F32 or IR_BF16 */
+    void *in[IR_MAX_IN], *out[IR_MAX_OUT], *save[IR_MAX_SAVE], *stash[IR_MAX_STASH], *param[IR_MAX_PARAM];
+    void *dout[IR_MAX_OUT];
+    void *din[IR_MAX_IN];
+    void *acc[IR_MAX_IN];   /* addend of din: din = acc + gradient. NULL: din = gradient. May equal din, or be another
+                               buffer that stays unchanged */
+    void *dparam[IR_MAX_PARAM]; /* float32 always */
+    uint32_t dparam_add;    /* bit i: add to dparam[i]; else write it, all of it */
+    void *work;             /* target's workspace, 64-byte aligned at least */
+    double *scalars;        /* [SCALAR_COUNT]: head_loss adds to LOSS, router to AUX, dispatch to DROPPED */
+    double loss_scale;      /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
+    uint64_t n;             /* sum and copy: elements */
+    void *stream;           /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
+    bool train;             /* false: no gradient will be asked for; save may be NULL and work serves instead */
+};
+
+enum optimizer { OPT_ADAMW, OPT_SGD };
+struct optimizer_args {
+    enum optimizer kind;
+    float beta1, beta2, eps, weight_decay;
+};
+
+/* One update over elements [0,n): the first n_decay of them decay. master, m, v: float32; m, v NULL for SGD. param: compute
+ * type; equal to master in a float32 job (then one of them is written). grad: float32. */
+struct update_args {
+    const struct optimizer_args *opt;
+    uint64_t n, n_decay;
+    float *master, *m, *v;
+    const float *grad;
+    void *param;
+    uint32_t compute;
+    void *stream;
+};
+
+typedef void (*op_kernel)(const struct op_args *a);
+
+struct compute_backend {
+    const char *name;
+    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
+    op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
+    /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). */
+    void (*update)(const struct update_args *u, const struct step_inputs *s);
+    /* *sum += the sum of squares of n float32, in float64, in an order that depends on n alone; *nonfinite += count of
+     * NaN and Inf. */
+    void (*sumsq)(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
+    /* Threads that kernels may use. */
+    void (*set_threads)(int n);
+};
+extern const struct compute_backend compute_cpu;
+
+#endif

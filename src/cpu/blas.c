@@ -1,0 +1,123 @@
+/* See blas.h. */
+#ifdef HAVE_CONFIG_H
+#include "build-config.h"
+#endif
+
+#include "cpu/blas.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include CBLAS_HEADER
+
+#include "cpu/cpu.h"
+
+/* What some libraries offer beyond CBLAS; weak, so that any of them links. */
+#define WEAK __attribute__((weak))
+void openblas_set_num_threads(int n) WEAK;
+char *openblas_get_corename(void) WEAK;
+void gotoblas_dynamic_init(void) WEAK;
+void gotoblas_dynamic_quit(void) WEAK;
+void bli_thread_set_num_threads(long n) WEAK;
+void MKL_Set_Num_Threads(int n) WEAK;
+void flexiblas_set_num_threads(int n) WEAK;
+
+/* An OpenBLAS older than the processor falls back to AVX2 kernels where it has AVX-512 ones of twice the speed. It chooses
+ * again when asked to, unless the user has chosen. */
+static void openblas_choose_avx512(void)
+{
+#if defined(__x86_64__) && defined(__GNUC__)
+    if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit || !openblas_get_corename || getenv("OPENBLAS_CORETYPE") ||
+        strcmp(cpu_vec()->name, "avx512") != 0)
+        return;
+    const char *core = openblas_get_corename();
+    if (strcmp(core, "Haswell") != 0 && strcmp(core, "Zen") != 0)
+        return;
+    setenv("OPENBLAS_CORETYPE", "SkylakeX", 1);
+    gotoblas_dynamic_quit();
+    gotoblas_dynamic_init();
+    unsetenv("OPENBLAS_CORETYPE");
+#endif
+}
+
+void cpu_blas_init(void)
+{
+    static int done;
+    if (done)
+        return;
+    done = 1;
+    openblas_choose_avx512();
+    if (openblas_set_num_threads)
+        openblas_set_num_threads(1);
+    if (bli_thread_set_num_threads)
+        bli_thread_set_num_threads(1);
+    if (MKL_Set_Num_Threads)
+        MKL_Set_Num_Threads(1);
+    if (flexiblas_set_num_threads)
+        flexiblas_set_num_threads(1);
+}
+
+const char *cpu_blas_name(void)
+{
+    static char name[64] = "BLAS";
+    cpu_blas_init();
+    if (openblas_get_corename)
+        snprintf(name, sizeof name, "OpenBLAS %s", openblas_get_corename());
+    return name;
+}
+
+void cpu_gemm_block(const struct gemm_block *g)
+{
+    cblas_sgemm(CblasRowMajor, g->ta == 'T' ? CblasTrans : CblasNoTrans, g->tb == 'T' ? CblasTrans : CblasNoTrans, (int)g->m,
+                (int)g->n, (int)g->k, g->alpha, g->a, (int)g->lda, g->b, (int)g->ldb, g->beta, g->c, (int)g->ldc);
+}
+
+/* What the tile of C starts from. Returns beta. */
+static float start_tile(const struct gemm *g, float *c, size_t m, size_t n, size_t i0, size_t j0)
+{
+    if (!g->bias && !g->start)
+        return 0;
+    const float *from = g->bias ? g->bias + j0 : g->start + i0 * g->ldc + j0;
+    size_t step = g->bias ? 0 : g->ldc;
+    if (from != c)
+        for (size_t i = 0; i < m; i++)
+            memcpy(c + i * g->ldc, from + i * step, n * sizeof *c);
+    return 1;
+}
+
+/* First element of part i of n, in steps of 16 elements so that threads share no cache line and no kernel's edge. */
+static size_t part(size_t n, size_t i, size_t parts)
+{
+    size_t steps = (n + 15) / 16, at = steps * i / parts * 16;
+    return at < n ? at : n;
+}
+
+static void gemm_tile(const struct gemm *g, size_t i, size_t rows, size_t j, size_t columns)
+{
+    size_t i0 = part(g->m, i, rows), m = part(g->m, i + 1, rows) - i0;
+    size_t j0 = part(g->n, j, columns), n = part(g->n, j + 1, columns) - j0;
+    if (m == 0 || n == 0)
+        return;
+    float *c = g->c + i0 * g->ldc + j0;
+    float beta = start_tile(g, c, m, n, i0, j0);
+    cpu_gemm_block(&(struct gemm_block){
+        .ta = g->ta, .tb = g->tb, .m = m, .n = n, .k = g->k, .alpha = 1, .beta = beta,
+        .a = g->a + (g->ta == 'T' ? i0 : i0 * g->lda), .lda = g->lda,
+        .b = g->b + (g->tb == 'T' ? j0 * g->ldb : j0), .ldb = g->ldb, .c = c, .ldc = g->ldc });
+}
+
+void cpu_gemm(const struct gemm *g)
+{
+    if (g->m == 0 || g->n == 0)
+        return;
+    size_t team = (size_t)cpu_team((uint64_t)g->m * g->n * g->k / 16), rows = 1;
+    /* Every tile packs its m/rows rows of A and n/columns columns of B: as few as possible of both together. */
+    for (size_t r = 2; r <= team; r++)
+        if (team % r == 0 && g->m / r + g->n / (team / r) < g->m / rows + g->n / (team / rows))
+            rows = r;
+    size_t columns = team / rows;
+#pragma omp parallel for schedule(static) num_threads((int)team)
+    for (size_t i = 0; i < team; i++)
+        gemm_tile(g, i / columns, rows, i % columns, columns);
+}

@@ -1,0 +1,95 @@
+/* The CPU back end's table, threads, and the kernels that only move or add. */
+#include <string.h>
+
+#include "cpu/blas.h"
+#include "cpu/cpu.h"
+
+static int threads = 1;
+
+int cpu_team(uint64_t elements)
+{
+    return elements < 1u << 14 ? 1 : threads;
+}
+
+static void cpu_set_threads(int n)
+{
+    cpu_blas_init();
+    threads = n < 1 ? 1 : n;
+}
+
+enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
+
+void cpu_start_from(float *out, const float *acc, uint64_t n)
+{
+    if (!acc || acc == out)
+        return;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+    for (uint64_t i = 0; i < n; i += PIECE)
+        memcpy(out + i, acc + i, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
+}
+
+void cpu_zero(float *out, uint64_t n)
+{
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+    for (uint64_t i = 0; i < n; i += PIECE)
+        memset(out + i, 0, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
+}
+
+static void sum(float *out, const float *x, const float *y, uint64_t n)
+{
+    const struct vec *v = cpu_vec();
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+    for (uint64_t i = 0; i < n; i += PIECE)
+        v->add(out + i, x + i, y + i, n - i < PIECE ? n - i : PIECE);
+}
+
+void cpu_add_f(const struct op_args *a)
+{
+    sum(a->out[0], a->in[0], a->in[1], cpu_rows(a) * a->attrs->features);
+}
+
+void cpu_sum_f(const struct op_args *a)
+{
+    sum(a->out[0], a->in[0], a->in[1], a->n);
+}
+
+void cpu_copy_f(const struct op_args *a)
+{
+    cpu_start_from(a->out[0], a->in[0], a->n);
+}
+
+static const op_kernel table[IR_OP_COUNT][3] = {
+    [IR_OP_EMBED] = { cpu_embed_f, NULL, cpu_embed_bw },
+    [IR_OP_POS_EMBED] = { cpu_pos_embed_f, NULL, cpu_pos_embed_bw },
+    [IR_OP_LAYERNORM] = { cpu_layernorm_f, cpu_layernorm_bi, cpu_layernorm_bw },
+    [IR_OP_RMSNORM] = { cpu_rmsnorm_f, cpu_rmsnorm_bi, cpu_rmsnorm_bw },
+    [IR_OP_LINEAR] = { cpu_linear_f, cpu_linear_bi, cpu_linear_bw },
+    [IR_OP_ROPE] = { cpu_rope_f, cpu_rope_bi, NULL },
+    [IR_OP_ATTENTION] = { cpu_attention_f, cpu_attention_bi, NULL },
+    [IR_OP_GELU] = { cpu_gelu_f, cpu_gelu_bi, NULL },
+    [IR_OP_SWIGLU] = { cpu_swiglu_f, cpu_swiglu_bi, NULL },
+    [IR_OP_ADD] = { cpu_add_f, NULL, NULL },
+    [IR_OP_ROUTER] = { cpu_router_f, cpu_router_bi, cpu_router_bw },
+    [IR_OP_DISPATCH] = { cpu_dispatch_f, cpu_dispatch_bi, NULL },
+    [IR_OP_EXPERTS] = { cpu_experts_f, cpu_experts_bi, cpu_experts_bw },
+    [IR_OP_COMBINE] = { cpu_combine_f, cpu_combine_bi, NULL },
+    [IR_OP_HEAD_LOSS] = { cpu_head_loss_f, cpu_head_loss_bi, cpu_head_loss_bw },
+    [IR_OP_SUM] = { cpu_sum_f, NULL, NULL },
+    [IR_OP_COPY] = { cpu_copy_f, NULL, NULL },
+};
+
+static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
+{
+    cpu_blas_init();
+    if ((unsigned)op >= IR_OP_COUNT)
+        return NULL;
+    return pass == IR_PASS_F ? table[op][0] : pass == IR_PASS_BI ? table[op][1] : pass == IR_PASS_BW ? table[op][2] : NULL;
+}
+
+const struct compute_backend compute_cpu = {
+    .name = "cpu",
+    .kernel = cpu_kernel,
+    .update = cpu_update,
+    .sumsq = cpu_sumsq,
+    .set_threads = cpu_set_threads,
+};

@@ -1,0 +1,47 @@
+/* Private to src/cpu: the kernels by name, threads and rows. A kernel's operands: src/compute.h; its equations: ir/op.h. */
+#ifndef PIPER_CPU_CPU_H
+#define PIPER_CPU_CPU_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#include "compute.h"
+#include "cpu/vec.h"
+
+/* Threads of a parallel region over this many elements: 1 when it is not worth waking the others, else all of them (a
+ * team that changes its size makes OpenMP start threads anew). */
+int cpu_team(uint64_t elements);
+
+/* out[0..n) = acc, by all threads, unless acc is NULL or out itself: for kernels that add to what is there. */
+void cpu_start_from(float *out, const float *acc, uint64_t n);
+void cpu_zero(float *out, uint64_t n);
+
+static inline size_t cpu_rows(const struct op_args *a)
+{
+    return (size_t)a->b * a->t;
+}
+
+void cpu_embed_f(const struct op_args *a), cpu_embed_bw(const struct op_args *a);
+void cpu_pos_embed_f(const struct op_args *a), cpu_pos_embed_bw(const struct op_args *a);
+void cpu_layernorm_f(const struct op_args *a), cpu_layernorm_bi(const struct op_args *a);
+void cpu_layernorm_bw(const struct op_args *a);
+void cpu_rmsnorm_f(const struct op_args *a), cpu_rmsnorm_bi(const struct op_args *a);
+void cpu_rmsnorm_bw(const struct op_args *a);
+void cpu_linear_f(const struct op_args *a), cpu_linear_bi(const struct op_args *a), cpu_linear_bw(const struct op_args *a);
+void cpu_rope_f(const struct op_args *a), cpu_rope_bi(const struct op_args *a);
+void cpu_attention_f(const struct op_args *a), cpu_attention_bi(const struct op_args *a);
+void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
+void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
+void cpu_add_f(const struct op_args *a), cpu_sum_f(const struct op_args *a), cpu_copy_f(const struct op_args *a);
+void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a), cpu_router_bw(const struct op_args *a);
+void cpu_dispatch_f(const struct op_args *a), cpu_dispatch_bi(const struct op_args *a);
+void cpu_experts_f(const struct op_args *a), cpu_experts_bi(const struct op_args *a);
+void cpu_experts_bw(const struct op_args *a);
+void cpu_combine_f(const struct op_args *a), cpu_combine_bi(const struct op_args *a);
+void cpu_head_loss_f(const struct op_args *a), cpu_head_loss_bi(const struct op_args *a);
+void cpu_head_loss_bw(const struct op_args *a);
+
+void cpu_update(const struct update_args *u, const struct step_inputs *s);
+void cpu_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
+
+#endif

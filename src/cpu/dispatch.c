@@ -1,0 +1,137 @@
+/* Tokens to rows by expert, and back: permutation, capacity, weighted sum. Layouts: ir/op.h. */
+#include <string.h>
+
+#include "cpu/cpu.h"
+
+/* One sequence, capacity mode: slots in token order, then choice. count (experts): rows kept. */
+static void slots_capacity(const struct op_args *a, size_t s, const int32_t *index, int32_t *slot, int32_t *count)
+{
+    const size_t n = (size_t)a->t * a->attrs->top_k;
+    const int32_t capacity = (int32_t)a->attrs->capacity;
+    memset(count, 0, a->attrs->experts * sizeof *count);
+    for (size_t i = 0; i < n; i++) {
+        const size_t e = (size_t)index[i];
+        slot[i] = count[e] < capacity ? (int32_t)((e * a->b + s) * a->attrs->capacity) + count[e]++ : -1;
+    }
+}
+
+/* The microbatch, dropless: expert by expert, then sequence by sequence. next (b, experts): the next free row of each. */
+static void slots_dropless(const struct op_args *a, const int32_t *index, int32_t *slot, int32_t *count, int32_t *next)
+{
+    const size_t n = (size_t)a->t * a->attrs->top_k, experts = a->attrs->experts;
+    memset(count, 0, a->b * experts * sizeof *count);
+    for (size_t s = 0; s < a->b; s++)
+        for (size_t i = 0; i < n; i++)
+            count[s * experts + (size_t)index[s * n + i]]++;
+    int32_t at = 0;
+    for (size_t e = 0; e < experts; e++)
+        for (size_t s = 0; s < a->b; s++) {
+            next[s * experts + e] = at;
+            at += count[s * experts + e];
+        }
+    for (size_t s = 0; s < a->b; s++)
+        for (size_t i = 0; i < n; i++)
+            slot[s * n + i] = next[s * experts + (size_t)index[s * n + i]]++;
+}
+
+/* Rows beyond the counts. */
+static void zero_unused(const struct op_args *a, float *rows, const int32_t *count)
+{
+    const size_t c = a->attrs->features, capacity = a->attrs->capacity, experts = a->attrs->experts;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(experts * a->b * capacity * c))
+    for (size_t i = 0; i < experts * a->b; i++) {
+        const size_t used = (size_t)count[i % a->b * experts + i / a->b];
+        memset(rows + (i * capacity + used) * c, 0, (capacity - used) * c * sizeof *rows);
+    }
+}
+
+void cpu_dispatch_f(const struct op_args *a)
+{
+    const struct ir_attrs *at = a->attrs;
+    const size_t c = at->features, k = at->top_k, n = cpu_rows(a) * k, per_sequence = (size_t)a->t * k;
+    const float *x = a->in[0];
+    const int32_t *index = a->in[1];
+    float *rows = a->out[0];
+    int32_t *slot = a->out[1], *count = a->out[2];
+    if (at->capacity) {
+        for (size_t s = 0; s < a->b; s++)
+            slots_capacity(a, s, index + s * per_sequence, slot + s * per_sequence, count + s * at->experts);
+        zero_unused(a, rows, count);
+        size_t kept = 0;
+        for (size_t i = 0; i < (size_t)a->b * at->experts; i++)
+            kept += (size_t)count[i];
+        a->scalars[SCALAR_DROPPED] += (double)(n - kept);
+    } else {
+        slots_dropless(a, index, slot, count, a->work);
+    }
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n * c))
+    for (size_t i = 0; i < n; i++)
+        if (slot[i] >= 0)
+            memcpy(rows + (size_t)slot[i] * c, x + i / k * c, c * sizeof *x);
+}
+
+/* y (C) = acc + sum over k of weight * row; weight NULL: 1. A slot of -1 has no row. */
+static void gather(const struct op_args *a, float *y, const float *acc, const float *rows, const int32_t *slot,
+                   const float *weight)
+{
+    const struct vec *v = cpu_vec();
+    const size_t c = a->attrs->features, k = a->attrs->top_k;
+    if (!acc)
+        memset(y, 0, c * sizeof *y);
+    else if (acc != y)
+        memcpy(y, acc, c * sizeof *y);
+    for (size_t j = 0; j < k; j++)
+        if (slot[j] >= 0)
+            v->axpy(y, weight ? weight[j] : 1.0f, rows + (size_t)slot[j] * c, c);
+}
+
+void cpu_dispatch_bi(const struct op_args *a)
+{
+    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a);
+    const float *drows = a->dout[0], *acc = a->acc[0];
+    const int32_t *slot = a->out[1];
+    float *dx = a->din[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * k * c))
+    for (size_t r = 0; r < rows; r++)
+        gather(a, dx + r * c, acc ? acc + r * c : NULL, drows, slot + r * k, NULL);
+}
+
+void cpu_combine_f(const struct op_args *a)
+{
+    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a);
+    const float *x = a->in[0], *weight = a->in[2];
+    const int32_t *slot = a->in[1];
+    float *y = a->out[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * k * c))
+    for (size_t r = 0; r < rows; r++)
+        gather(a, y + r * c, NULL, x, slot + r * k, weight + r * k);
+}
+
+void cpu_combine_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const struct ir_attrs *at = a->attrs;
+    const size_t c = at->features, k = at->top_k, n = cpu_rows(a) * k;
+    const float *x = a->in[0], *weight = a->in[2], *dy = a->dout[0], *acc = a->acc[2];
+    const int32_t *slot = a->in[1];
+    float *dx = a->din[0], *dw = a->din[2];
+    const bool add = a->acc[0] != NULL;
+    const uint64_t elements = at->capacity ? (uint64_t)a->b * at->experts * at->capacity * c : n * c;
+    cpu_start_from(dx, a->acc[0], elements);
+    if (!add && at->capacity) /* dropless: every row is written below */
+        cpu_zero(dx, elements);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n * c))
+    for (size_t i = 0; i < n; i++) {
+        const float *dyi = dy + i / k * c;
+        float grad = 0;
+        if (slot[i] >= 0) {
+            const size_t at_row = (size_t)slot[i] * c;
+            grad = v->dot(dyi, x + at_row, c);
+            if (add)
+                v->axpy(dx + at_row, weight[i], dyi, c);
+            else
+                v->scale(dx + at_row, weight[i], dyi, c);
+        }
+        dw[i] = acc ? acc[i] + grad : grad;
+    }
+}

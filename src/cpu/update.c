@@ -1,0 +1,60 @@
+/* Optimizer steps and the norm of gradients: one pass over memory each. AdamW: Loshchilov, Hutter 2019. */
+#include <math.h>
+
+#include "cpu/cpu.h"
+
+enum { PIECE = 1 << 14, PARTS = 256 };
+
+static struct vec_update constants(const struct optimizer_args *o, const struct step_inputs *s)
+{
+    const double correct1 = 1 - pow(o->beta1, (double)s->step), correct2 = 1 - pow(o->beta2, (double)s->step);
+    return (struct vec_update){
+        .grad_scale = (float)s->grad_scale,
+        .beta1 = o->beta1, .beta2 = o->beta2,
+        .rest1 = (float)(1 - (double)o->beta1), .rest2 = (float)(1 - (double)o->beta2),
+        .step = (float)(o->kind == OPT_ADAMW ? s->lr / correct1 : s->lr),
+        .root = (float)(1 / sqrt(correct2)),
+        .eps = o->eps,
+        .keep = (float)(1 - s->lr * o->weight_decay),
+        .decay = o->weight_decay,
+    };
+}
+
+void cpu_update(const struct update_args *u, const struct step_inputs *s)
+{
+    const struct vec *v = cpu_vec();
+    const struct vec_update decaying = constants(u->opt, s);
+    struct vec_update plain = decaying;
+    plain.keep = 1;
+    plain.decay = 0;
+    for (int half = 0; half < 2; half++) {
+        const uint64_t from = half ? u->n_decay : 0, to = half ? u->n : u->n_decay;
+        const struct vec_update *c = half ? &plain : &decaying;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(to - from))
+        for (uint64_t i = from; i < to; i += PIECE) {
+            const size_t n = to - i < PIECE ? to - i : PIECE;
+            if (u->opt->kind == OPT_ADAMW)
+                v->adamw(c, u->master + i, u->m + i, u->v + i, u->grad + i, n);
+            else
+                v->sgd(c, u->master + i, u->grad + i, n);
+        }
+    }
+    cpu_start_from(u->param, u->master, u->n);
+}
+
+/* Always PARTS parts, whatever the number of threads. */
+void cpu_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream)
+{
+    const struct vec *v = cpu_vec();
+    const uint64_t each = round_up((n + PARTS - 1) / PARTS, 1024);
+    double part[PARTS] = { 0 }, bad[PARTS] = { 0 };
+    (void)stream;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+    for (size_t i = 0; i < PARTS; i++)
+        if (i * each < n)
+            part[i] = v->sumsq(x + i * each, n - i * each < each ? n - i * each : each, &bad[i]);
+    for (size_t i = 0; i < PARTS; i++) {
+        *sum += part[i];
+        *nonfinite += bad[i];
+    }
+}

@@ -1,0 +1,76 @@
+/* Loops over contiguous float32, compiled for several instruction sets from one source (vec_body.h).
+ *
+ * The table that fits the processor is chosen once, by cpu_vec(). The functions are leaves: one thread, no allocation,
+ * no dependence of the result on alignment. Where `acc` appears it is the addend of a gradient: out = acc + gradient, NULL
+ * for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64. */
+#ifndef PIPER_CPU_VEC_H
+#define PIPER_CPU_VEC_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* Constants of one AdamW or SGD step, from struct update_args and step_inputs. */
+struct vec_update {
+    float grad_scale;
+    float beta1, beta2, rest1, rest2; /* rest = 1 - beta */
+    float step;                       /* lr / (1 - beta1^t); SGD: lr */
+    float root;                       /* 1 / sqrt(1 - beta2^t) */
+    float eps;
+    float keep;  /* AdamW: 1 - lr*weight_decay */
+    float decay; /* SGD: weight_decay */
+};
+
+/* A norm's parameter gradients over a strip of `width` <= VEC_STRIP columns: x, dy (rows, ld) point at the strip. */
+enum { VEC_STRIP = 64 };
+struct vec_strip {
+    const float *x, *dy;
+    const float *mean, *rstd; /* (rows); mean NULL: rmsnorm; both NULL: only db, the sum of the rows of dy */
+    float *dw, *db;           /* (width), NULL: not asked for */
+    size_t rows, ld, width;
+    int add_dw, add_db; /* add to dw, db, else write them */
+};
+
+struct vec {
+    const char *name; /* "avx512", "avx2", "base" */
+    void (*add)(float *y, const float *a, const float *b, size_t n);
+    void (*axpy)(float *y, float a, const float *x, size_t n); /* y += a x */
+    void (*scale)(float *y, float a, const float *x, size_t n); /* y = a x, y may be x */
+    float (*dot)(const float *a, const float *b, size_t n);
+
+    float (*max)(const float *x, size_t n);
+    double (*exp_sum)(float *y, const float *x, float shift, size_t n); /* y = exp(x - shift), y may be x; returns its sum */
+    double (*sum_exp)(const float *x, float shift, size_t n);           /* the same sum, nothing written */
+    void (*softmax_grad)(float *ds, const float *p, const float *dp, float delta, float scale, size_t n);
+
+    void (*gelu)(float *y, const float *x, size_t n);     /* tanh form */
+    void (*gelu_erf)(float *y, const float *x, size_t n); /* exact form */
+    void (*gelu_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
+    void (*gelu_erf_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
+    void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
+    /* d[0], acc[0]: gate; d[1], acc[1]: up. */
+    void (*swiglu_grad)(float *const d[2], const float *const acc[2], const float *gate, const float *up, const float *dy,
+                        size_t n);
+
+    void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2]);
+    void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd);
+    void (*layernorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
+                           const float stat[2]); /* stat: mean, rstd */
+    void (*rmsnorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
+                         float rstd);
+    void (*norm_params)(const struct vec_strip *s);
+
+    /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. */
+    void (*rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign, size_t half);
+
+    void (*adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n);
+    void (*sgd)(const struct vec_update *u, float *p, const float *g, size_t n);
+    /* Sum of squares; *nonfinite += number of NaN and Inf. */
+    double (*sumsq)(const float *x, size_t n, double *nonfinite);
+};
+
+/* The best table that this processor runs. Borrowed, lives with the process. */
+const struct vec *cpu_vec(void);
+/* Every table that this processor runs, best first, then NULL: for tests. */
+const struct vec *const *cpu_vec_all(void);
+
+#endif

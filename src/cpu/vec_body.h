@@ -1,0 +1,374 @@
+/* The loops of vec.h for one instruction set; see vec.c. No include guard: it is included several times on purpose. */
+#include "cpu/vec_math.h"
+
+#define EACH for (size_t i = 0; i < n; i++)
+/* Runs a gradient loop with and without an addend, so that the loop has no branch in it. */
+#define WITH_ACC(out, grad)              \
+    do {                                 \
+        if (acc) {                       \
+            _Pragma("omp simd") EACH     \
+            {                            \
+                out[i] = acc[i] + (grad); \
+            }                            \
+        } else {                         \
+            _Pragma("omp simd") EACH     \
+            {                            \
+                out[i] = (grad);         \
+            }                            \
+        }                                \
+    } while (0)
+
+static void V(add)(float *y, const float *a, const float *b, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = a[i] + b[i];
+}
+
+static void V(axpy)(float *y, float a, const float *x, size_t n)
+{
+#pragma omp simd
+    EACH y[i] += a * x[i];
+}
+
+static void V(scale)(float *y, float a, const float *x, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = a * x[i];
+}
+
+static float V(dot)(const float *a, const float *b, size_t n)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    EACH sum += a[i] * b[i];
+    return sum;
+}
+
+/* ---- softmax -------------------------------------------------------------------------------------------------- */
+
+/* By lanes, because a maximum over floats does not vectorise where a NaN may occur; a NaN is passed over. */
+static float V(max)(const float *x, size_t n)
+{
+    enum { LANES = 32 };
+    float lane[LANES], most = -INFINITY;
+    size_t whole = n / LANES * LANES;
+    for (size_t k = 0; k < LANES; k++)
+        lane[k] = -INFINITY;
+    for (size_t i = 0; i < whole; i += LANES) {
+#pragma omp simd
+        for (size_t k = 0; k < LANES; k++)
+            lane[k] = x[i + k] > lane[k] ? x[i + k] : lane[k];
+    }
+    for (size_t i = whole; i < n; i++)
+        most = x[i] > most ? x[i] : most;
+    for (size_t k = 0; k < LANES; k++)
+        most = lane[k] > most ? lane[k] : most;
+    return most;
+}
+
+enum { V(block) = 1024 }; /* elements summed in float32 before the float64 sum takes them */
+
+static double V(exp_sum)(float *y, const float *x, float shift, size_t n)
+{
+    double sum = 0;
+    for (size_t i0 = 0; i0 < n; i0 += V(block)) {
+        size_t end = n - i0 < V(block) ? n : i0 + V(block);
+        float part = 0;
+#pragma omp simd reduction(+ : part)
+        for (size_t i = i0; i < end; i++) {
+            float e = V(exp1)(x[i] - shift);
+            y[i] = e;
+            part += e;
+        }
+        sum += part;
+    }
+    return sum;
+}
+
+static double V(sum_exp)(const float *x, float shift, size_t n)
+{
+    double sum = 0;
+    for (size_t i0 = 0; i0 < n; i0 += V(block)) {
+        size_t end = n - i0 < V(block) ? n : i0 + V(block);
+        float part = 0;
+#pragma omp simd reduction(+ : part)
+        for (size_t i = i0; i < end; i++)
+            part += V(exp1)(x[i] - shift);
+        sum += part;
+    }
+    return sum;
+}
+
+static void V(softmax_grad)(float *ds, const float *p, const float *dp, float delta, float scale, size_t n)
+{
+#pragma omp simd
+    EACH ds[i] = p[i] * (dp[i] - delta) * scale;
+}
+
+/* ---- activations ---------------------------------------------------------------------------------------------- */
+
+/* gelu_new: x/2 (1 + tanh u) = x logistic(2u), 2u = 2 sqrt(2/pi) (x + 0.044715 x^3). */
+#define GELU_A 1.59576912f
+#define GELU_B 0.0713548162726f
+
+static void V(gelu)(float *y, const float *x, size_t n)
+{
+#pragma omp simd
+    EACH
+    {
+        float v = x[i];
+        y[i] = v * V(logistic1)(v * FMA(v * v, GELU_B, GELU_A));
+    }
+}
+
+INLINE float V(gelu_slope1)(float v)
+{
+    float s = V(logistic1)(v * FMA(v * v, GELU_B, GELU_A));
+    return FMA(v * s * (1.0f - s), FMA(v * v, 3.0f * GELU_B, GELU_A), s);
+}
+
+static void V(gelu_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n)
+{
+    WITH_ACC(dx, dy[i] * V(gelu_slope1)(x[i]));
+}
+
+static void V(gelu_erf)(float *y, const float *x, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = x[i] * V(normal1)(x[i]).phi;
+}
+
+INLINE float V(gelu_erf_slope1)(float v)
+{
+    struct V(normal) d = V(normal1)(v);
+    return FMA(v * 0.39894228f, d.density, d.phi);
+}
+
+static void V(gelu_erf_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n)
+{
+    WITH_ACC(dx, dy[i] * V(gelu_erf_slope1)(x[i]));
+}
+
+static void V(swiglu)(float *y, const float *gate, const float *up, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = gate[i] * V(logistic1)(gate[i]) * up[i];
+}
+
+INLINE float V(silu_slope1)(float v)
+{
+    float s = V(logistic1)(v);
+    return s * FMA(v, 1.0f - s, 1.0f);
+}
+
+static void V(swiglu_grad)(float *const d[2], const float *const accs[2], const float *gate, const float *up,
+                           const float *dy, size_t n)
+{
+    float *dgate = d[0], *dup = d[1];
+    if (!accs[0] && !accs[1]) {
+#pragma omp simd
+        EACH
+        {
+            float s = V(logistic1)(gate[i]), g = gate[i], dyi = dy[i];
+            dgate[i] = dyi * up[i] * s * FMA(g, 1.0f - s, 1.0f);
+            dup[i] = dyi * g * s;
+        }
+        return;
+    }
+    const float *acc = accs[0];
+    WITH_ACC(dgate, dy[i] * up[i] * V(silu_slope1)(gate[i]));
+    acc = accs[1];
+    WITH_ACC(dup, dy[i] * gate[i] * V(logistic1)(gate[i]));
+}
+
+/* ---- norms ---------------------------------------------------------------------------------------------------- */
+
+static void V(layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2])
+{
+    float sum = 0, var = 0;
+#pragma omp simd reduction(+ : sum)
+    EACH sum += x[i];
+    float mean = sum / (float)n;
+#pragma omp simd reduction(+ : var)
+    EACH var += (x[i] - mean) * (x[i] - mean);
+    float rstd = 1.0f / sqrtf(var / (float)n + eps);
+#pragma omp simd
+    EACH y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+    stat[0] = mean;
+    stat[1] = rstd;
+}
+
+static void V(rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    EACH sum += x[i] * x[i];
+    float r = 1.0f / sqrtf(sum / (float)n + eps);
+#pragma omp simd
+    EACH y[i] = x[i] * r * w[i];
+    *rstd = r;
+}
+
+/* With h = (x - mean) rstd and g = w dy: dx = rstd (g - mean(g) - h mean(g h)); rmsnorm lacks both means of the
+ * centring. */
+static void V(layernorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
+                              const float stat[2])
+{
+    float mean = stat[0], rstd = stat[1], sum_g = 0, sum_gh = 0;
+#pragma omp simd reduction(+ : sum_g, sum_gh)
+    EACH
+    {
+        float g = w[i] * dy[i];
+        sum_g += g;
+        sum_gh += g * (x[i] - mean) * rstd;
+    }
+    float mg = sum_g / (float)n, mgh = sum_gh / (float)n;
+    WITH_ACC(dx, rstd * (w[i] * dy[i] - mg - (x[i] - mean) * rstd * mgh));
+}
+
+static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
+                            float rstd)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    EACH sum += w[i] * dy[i] * x[i];
+    float k = sum / (float)n * rstd * rstd;
+    WITH_ACC(dx, rstd * (w[i] * dy[i] - x[i] * k));
+}
+
+/* Rows are summed 128 at a time, so that the error does not grow with the number of rows. */
+static void V(norm_params)(const struct vec_strip *s)
+{
+    float w[VEC_STRIP] = { 0 }, b[VEC_STRIP] = { 0 };
+    const size_t n = s->width, ld = s->ld;
+    for (size_t r0 = 0; r0 < s->rows; r0 += 128) {
+        float wp[VEC_STRIP] = { 0 }, bp[VEC_STRIP] = { 0 };
+        size_t end = s->rows - r0 < 128 ? s->rows : r0 + 128;
+        for (size_t r = r0; r < end; r++) {
+            const float *dy = s->dy + r * ld;
+            if (s->rstd) {
+                const float *x = s->x + r * ld;
+                float rstd = s->rstd[r], mean = s->mean ? s->mean[r] : 0.0f;
+#pragma omp simd
+                EACH wp[i] += dy[i] * (x[i] - mean) * rstd;
+            }
+            if (s->db) {
+#pragma omp simd
+                EACH bp[i] += dy[i];
+            }
+        }
+#pragma omp simd
+        EACH
+        {
+            w[i] += wp[i];
+            b[i] += bp[i];
+        }
+    }
+    if (s->dw)
+        EACH s->dw[i] = s->add_dw ? s->dw[i] + w[i] : w[i];
+    if (s->db)
+        EACH s->db[i] = s->add_db ? s->db[i] + b[i] : b[i];
+}
+
+static void V(rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign, size_t half)
+{
+    const size_t n = half;
+    float *y2 = y + half;
+    const float *x2 = x + half;
+    if (acc) {
+        const float *acc2 = acc + half;
+#pragma omp simd
+        EACH
+        {
+            float s = sign * sin[i], a = x[i], b = x2[i];
+            y[i] = acc[i] + (a * cos[i] - b * s);
+            y2[i] = acc2[i] + (b * cos[i] + a * s);
+        }
+        return;
+    }
+#pragma omp simd
+    EACH
+    {
+        float s = sign * sin[i], a = x[i], b = x2[i];
+        y[i] = a * cos[i] - b * s;
+        y2[i] = b * cos[i] + a * s;
+    }
+}
+
+/* ---- optimizer ------------------------------------------------------------------------------------------------ */
+
+static void V(adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n)
+{
+    const struct vec_update c = *u;
+#pragma omp simd
+    EACH
+    {
+        float gi = g[i] * c.grad_scale;
+        float mi = c.beta1 * m[i] + c.rest1 * gi;
+        float vi = c.beta2 * v[i] + c.rest2 * gi * gi;
+        m[i] = mi;
+        v[i] = vi;
+        p[i] = c.keep * p[i] - c.step * mi / (__builtin_sqrtf(vi) * c.root + c.eps);
+    }
+}
+
+static void V(sgd)(const struct vec_update *u, float *p, const float *g, size_t n)
+{
+    const struct vec_update c = *u;
+#pragma omp simd
+    EACH p[i] -= c.step * (g[i] * c.grad_scale + c.decay * p[i]);
+}
+
+static double V(sumsq)(const float *x, size_t n, double *nonfinite)
+{
+    double sum = 0;
+    uint64_t bad = 0;
+    for (size_t i0 = 0; i0 < n; i0 += V(block)) {
+        size_t end = n - i0 < V(block) ? n : i0 + V(block);
+        double part = 0;
+        uint32_t count = 0;
+#pragma omp simd reduction(+ : part, count)
+        for (size_t i = i0; i < end; i++) {
+            union V(bits) z = { x[i] };
+            part += (double)x[i] * (double)x[i];
+            count += (z.u & 0x7f800000u) == 0x7f800000u;
+        }
+        sum += part;
+        bad += count;
+    }
+    *nonfinite += (double)bad;
+    return sum;
+}
+
+#undef INLINE
+#undef EACH
+#undef WITH_ACC
+#undef GELU_A
+#undef GELU_B
+
+static const struct vec V(table) = {
+    .name = V_NAME,
+    .add = V(add),
+    .axpy = V(axpy),
+    .scale = V(scale),
+    .dot = V(dot),
+    .max = V(max),
+    .exp_sum = V(exp_sum),
+    .sum_exp = V(sum_exp),
+    .softmax_grad = V(softmax_grad),
+    .gelu = V(gelu),
+    .gelu_erf = V(gelu_erf),
+    .gelu_grad = V(gelu_grad),
+    .gelu_erf_grad = V(gelu_erf_grad),
+    .swiglu = V(swiglu),
+    .swiglu_grad = V(swiglu_grad),
+    .layernorm = V(layernorm),
+    .rmsnorm = V(rmsnorm),
+    .layernorm_grad = V(layernorm_grad),
+    .rmsnorm_grad = V(rmsnorm_grad),
+    .norm_params = V(norm_params),
+    .rope = V(rope),
+    .adamw = V(adamw),
+    .sgd = V(sgd),
+    .sumsq = V(sumsq),
+};

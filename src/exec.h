@@ -1,0 +1,66 @@
+/* The executor: binds a plan to a rank (memory, channels, pointers) and runs its lists of instructions.
+ *
+ * One loop: wait for events, launch on the stream, record the event. Compute runs on the calling thread, communication in
+ * the comm back end beside it. The loop knows instructions and nothing of what they are for. Nothing in it allocates. */
+#ifndef PIPER_EXEC_H
+#define PIPER_EXEC_H
+
+#include <stdbool.h>
+
+#include "comm/comm.h"
+#include "compute.h"
+#include "ir/plan.h"
+
+/* Where PLAN_LOAD gets its numbers. */
+struct exec_data {
+    /* Token ids of sample number `sample`, or with `targets` the ids that follow them: to[seq_len]. */
+    enum status (*read)(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e);
+    void *self;
+};
+
+struct exec_setup {
+    const struct plan *plan; /* everything here is borrowed until exec_close */
+    const struct ir_graph *graph;
+    const struct compute_backend *compute;
+    const struct comm_backend *comm;
+    struct optimizer_args optimizer;
+    double clip_norm;     /* of a plan that clips */
+    uint64_t local_ranks; /* ranks that share this machine's memory, for the check that it suffices */
+    bool check_numbers;   /* after every kernel: no NaN, no Inf */
+    bool times;           /* keep the times of instructions, for exec_times() */
+};
+
+struct exec; /* owned by the caller until exec_close */
+
+/* Collective over all ranks; on failure no rank has it open. */
+enum status exec_open(const struct exec_setup *setup, struct exec **out, struct err *e);
+void exec_close(struct exec *x);
+
+/* Where the arenas begin: for initialisation, checkpoints, comparison. Borrowed until exec_close. */
+unsigned char *const *exec_arenas(const struct exec *x);
+
+struct exec_step {
+    uint32_t list; /* of the plan */
+    uint64_t step;   /* from 1: the number of the update */
+    uint64_t sample; /* the step takes samples sample .. sample+batch-1 of the data */
+    double lr;
+    bool stop, save; /* what this rank was asked for: SCALAR_STOP, SCALAR_SAVE */
+    const struct exec_data *data;
+};
+/* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.
+ * A failure inside a step (reading data, a broken transport, check_numbers) leaves by process_fail(): other ranks wait in
+ * communications and cannot be told otherwise. */
+void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+
+/* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran, at [2i] and [2i+1]. */
+const double *exec_times(const struct exec *x);
+/* What instruction i of a list is, in words: "F layers.0 mb3", "send to 2 mb3". Cut to size. */
+void exec_describe(const struct exec *x, uint32_t list, uint32_t i, char *text, size_t size);
+
+struct exec_memory {
+    uint64_t planned; /* bytes of the arenas */
+    uint64_t touched; /* bytes of them that are resident: what the steps really used */
+};
+struct exec_memory exec_memory(const struct exec *x);
+
+#endif

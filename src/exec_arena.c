@@ -1,0 +1,88 @@
+/* Memory of a rank. Mapped, not allocated: pages are zero and come when they are first touched, by the thread that works
+ * with them, and the system can tell afterwards which ones were. */
+#include "exec_private.h"
+
+#include <stdio.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+static uint64_t page_size(void)
+{
+    return (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+/* Bytes that programs may still take on this machine; UINT64_MAX: unknown. */
+static uint64_t available(void)
+{
+    FILE *f = fopen("/proc/meminfo", "r");
+    if (!f)
+        return UINT64_MAX;
+    char line[128];
+    unsigned long long kib = 0;
+    bool found = false;
+    while (!found && fgets(line, sizeof line, f))
+        found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
+    fclose(f);
+    return found ? (uint64_t)kib << 10 : UINT64_MAX;
+}
+
+static const double mib = 1024 * 1024;
+
+enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e)
+{
+    const struct plan_header *h = x->plan->h;
+    uint64_t there = available(), needed = h->total_bytes * (local_ranks ? local_ranks : 1);
+    if (needed > there)
+        return err_set(e, ST_DEVICE, NULL,
+                       "rank %u: the plan needs %.0f MiB a rank, %.0f MiB on this machine with its %llu ranks; "
+                       "available are %.0f MiB. Use more machines, more microbatches or a smaller batch (piper plan "
+                       "shows what takes how much)",
+                       x->rank, (double)h->total_bytes / mib, (double)needed / mib, (unsigned long long)local_ranks,
+                       (double)there / mib);
+    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
+        if (!h->arena_bytes[a])
+            continue;
+        void *p = mmap(NULL, h->arena_bytes[a], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (p == MAP_FAILED)
+            return err_set(e, ST_DEVICE, NULL,
+                           "rank %u: the system does not give %.0f MiB of memory; use more machines "
+                           "or a smaller job",
+                           x->rank, (double)h->arena_bytes[a] / mib);
+        x->arena[a] = p;
+    }
+    return ST_OK;
+}
+
+void exec__arenas_unmap(struct exec *x)
+{
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        if (x->arena[a])
+            munmap(x->arena[a], x->plan->h->arena_bytes[a]);
+}
+
+static uint64_t resident(unsigned char *base, uint64_t bytes)
+{
+    enum { WINDOW = 1 << 14 };
+    static unsigned char in_core[WINDOW];
+    uint64_t page = page_size(), pages = 0;
+    for (uint64_t at = 0; at < bytes; at += WINDOW * page) {
+        uint64_t n = bytes - at < WINDOW * page ? bytes - at : WINDOW * page;
+        if (mincore(base + at, n, in_core) != 0)
+            return bytes;
+        for (uint64_t i = 0; i < (n + page - 1) / page; i++)
+            pages += in_core[i] & 1;
+    }
+    uint64_t sum = pages * page;
+    return sum < bytes ? sum : bytes;
+}
+
+struct exec_memory exec_memory(const struct exec *x)
+{
+    struct exec_memory m = { 0 };
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        if (x->arena[a]) {
+            m.planned += x->plan->h->arena_bytes[a];
+            m.touched += resident(x->arena[a], x->plan->h->arena_bytes[a]);
+        }
+    return m;
+}

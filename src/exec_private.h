@@ -1,0 +1,84 @@
+/* Inside the executor: not for other files. */
+#ifndef PIPER_EXEC_PRIVATE_H
+#define PIPER_EXEC_PRIVATE_H
+
+#include "exec.h"
+#include "shard.h"
+
+/* A kernel of the plan, all but its pointers filled in. */
+struct exec__kernel {
+    op_kernel run;
+    struct op_args args;
+};
+
+/* An update or a share of the norm, bound to a bucket. */
+struct exec__bucket {
+    struct update_args update;
+    const float *norm_grad;
+    uint64_t norm_count;
+};
+
+struct exec {
+    const struct plan *plan;
+    const struct ir_graph *graph;
+    const struct compute_backend *compute;
+    const struct comm_backend *comm_backend;
+    struct comm *comm;
+    struct arena lists; /* members of the channels */
+    uint32_t rank;
+    struct optimizer_args optimizer;
+    double clip_norm;
+    bool check_numbers;
+    uint32_t tokens, targets; /* tensors of the graph that PLAN_LOAD fills; IR_NONE: has none */
+
+    unsigned char *arena[ARENA_COUNT];
+    double *scalars;              /* in ARENA_SCALARS */
+    struct exec__kernel *kernels; /* [kernels of the plan] */
+    struct exec__bucket *buckets; /* [buckets of the plan] */
+    struct comm_call *calls;      /* [instructions of the plan]; filled in for communications */
+    unsigned char *wakes;         /* [instructions of the plan] 1: a communication waits for its event */
+    uint32_t *replica;            /* [instructions of the plan] PLAN_LOAD: which part of the samples */
+    _Atomic uint32_t *events;     /* [instructions of the longest list] */
+    double *times;                /* [2*that], or NULL */
+    uint32_t epoch;
+
+    /* of the list that runs */
+    const struct plan_list *list;
+    const struct exec_step *step;
+    struct step_inputs inputs;
+    double loss_scale;
+};
+
+/* Arenas: one mapping each, zero, page by page given by the system when first touched. ST_DEVICE with what was needed and
+ * what there is. */
+enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e);
+void exec__arenas_unmap(struct exec *x);
+
+/* What the checks of --check-numbers look at after a kernel. Leaves by process_fail() when a number is not finite. */
+void exec__check_kernel(const struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
+                        const struct op_args *a);
+
+static inline bool exec__is_communication(enum plan_op op)
+{
+    switch (op) {
+    case PLAN_SEND:
+    case PLAN_RECV:
+    case PLAN_EXCHANGE:
+    case PLAN_ALL_REDUCE:
+    case PLAN_REDUCE_SCATTER:
+    case PLAN_ALL_GATHER:
+    case PLAN_ALL_TO_ALL:
+    case PLAN_SCALARS:
+        return true;
+    default:
+        return false;
+    }
+}
+
+static inline void *exec__base(const struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    const struct plan_base *b = &x->plan->bases[in->first_base + i];
+    return x->arena[b->arena] + b->offset;
+}
+
+#endif

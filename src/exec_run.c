@@ -1,0 +1,164 @@
+/* The loop over the instructions. */
+#include "exec_private.h"
+
+#include <math.h>
+#include <stdio.h>
+
+static _Noreturn void fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
+{
+    char what[256];
+    exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
+                  what, sizeof what);
+    char text[sizeof e->text + 400];
+    snprintf(text, sizeof text, "rank %u, step %llu, %s: %s", x->rank, (unsigned long long)x->step->step, what,
+             e->text);
+    process_fail(e->status, text);
+}
+
+/* ---- host and compute instructions ---------------------------------------------------------------------------- */
+
+/* Which samples: DESIGN 6. With R replicas of M microbatches of b sequences, a step takes R*M*b of them, replica r the
+ * r-th part, microbatch mb its mb-th. */
+static void run_load(struct exec *x, const struct plan_instr *in)
+{
+    const struct plan_list *l = x->list;
+    uint64_t b = l->microbatch_size, m = l->microbatches, t = x->graph->seq_len;
+    uint64_t replica = x->replica[in - x->plan->instrs];
+    uint64_t first = x->step->sample + (replica * m + in->mb) * b;
+    int32_t *to = exec__base(x, in, 0);
+    struct err e = { 0 };
+    for (uint64_t i = 0; i < b; i++)
+        if (x->step->data->read(x->step->data->self, first + i, in->what == x->targets, to + i * t, &e) != ST_OK)
+            fail(x, in, &e);
+}
+
+static void *operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o)
+{
+    const struct plan_base *b = &bases[o->slot];
+    return x->arena[b->arena] + b->offset + o->offset;
+}
+
+/* Pointers of one run of a kernel: operands stand in the order of the mask's bits. */
+static void resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a)
+{
+    const struct plan_operand *o = &x->plan->operands[k->first_operand];
+    uint32_t mask = k->mask;
+#define TAKE(array, first, count)          \
+    for (uint32_t i = 0; i < (count); i++) \
+        if (mask >> ((first) + i) & 1)     \
+            (array)[i] = operand(x, bases, o++);
+    TAKE(a->in, OPERAND_IN, IR_MAX_IN)
+    TAKE(a->out, OPERAND_OUT, IR_MAX_OUT)
+    TAKE(a->save, OPERAND_SAVE, IR_MAX_SAVE)
+    TAKE(a->stash, OPERAND_STASH, IR_MAX_STASH)
+    TAKE(a->param, OPERAND_PARAM, IR_MAX_PARAM)
+    TAKE(a->dout, OPERAND_DOUT, IR_MAX_OUT)
+    TAKE(a->din, OPERAND_DIN, IR_MAX_IN)
+    TAKE(a->acc, OPERAND_ACC, IR_MAX_IN)
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
+        if (mask >> (OPERAND_DPARAM + i) & 1) {
+            if (o->flags & PLAN_OPERAND_ADD || !bases[o->slot].first)
+                a->dparam_add |= 1u << i;
+            a->dparam[i] = operand(x, bases, o++);
+        }
+    if (mask >> OPERAND_WORK & 1)
+        a->work = operand(x, bases, o++);
+#undef TAKE
+}
+
+static void run_program(struct exec *x, const struct plan_instr *in)
+{
+    const struct plan *p = x->plan;
+    const struct plan_program *program = &p->programs[in->what];
+    const struct plan_base *bases = &p->bases[in->first_base];
+    for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
+        struct op_args a = x->kernels[i].args;
+        a.b = x->list->microbatch_size;
+        a.loss_scale = x->loss_scale;
+        resolve(x, bases, &p->kernels[i], &a);
+        x->kernels[i].run(&a);
+        if (x->check_numbers)
+            exec__check_kernel(x, in, &p->kernels[i], &a);
+    }
+}
+
+static void run_sumsq(struct exec *x, const struct plan_instr *in)
+{
+    const struct exec__bucket *b = &x->buckets[in->what];
+    x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE], NULL);
+}
+
+/* Where updates wait for the norm, a norm that is no number leaves the parameters as they were. */
+static void run_update(struct exec *x, const struct plan_instr *in)
+{
+    if (x->plan->h->clip) {
+        double norm = sqrt(x->scalars[SCALAR_NORM2]);
+        if (!isfinite(norm))
+            return;
+        x->inputs.grad_scale = norm > x->clip_norm ? x->clip_norm / norm : 1;
+    }
+    x->compute->update(&x->buckets[in->what].update, &x->inputs);
+}
+
+typedef void (*run_fn)(struct exec *x, const struct plan_instr *in);
+static const run_fn run[PLAN_OP_COUNT] = {
+    [PLAN_LOAD] = run_load, [PLAN_RUN] = run_program, [PLAN_SUMSQ] = run_sumsq, [PLAN_UPDATE] = run_update
+};
+
+/* ---- the loop ------------------------------------------------------------------------------------------------- */
+
+static void wait_for(struct exec *x, const struct plan_instr *in)
+{
+    const uint32_t *waits = &x->plan->waits[in->first_wait];
+    for (uint32_t i = 0; i < in->n_waits; i++)
+        if (atomic_load_explicit(&x->events[waits[i]], memory_order_acquire) != x->epoch)
+            x->comm_backend->wait(x->comm, waits[i]);
+}
+
+static void compute(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    wait_for(x, in);
+    if (x->times)
+        x->times[2 * (size_t)i] = ctl_time();
+    run[in->op](x, in);
+    if (x->times)
+        x->times[2 * (size_t)i + 1] = ctl_time();
+    atomic_store_explicit(&x->events[i], x->epoch, memory_order_release);
+    if (x->wakes[in - x->plan->instrs])
+        x->comm_backend->notify(x->comm);
+}
+
+/* A communication on the stream of compute is in order with compute: it is waited for. */
+static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    x->comm_backend->launch(x->comm, &x->calls[in - x->plan->instrs]);
+    if (in->stream == PLAN_COMPUTE_STREAM)
+        x->comm_backend->wait(x->comm, i);
+}
+
+void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
+{
+    const struct plan_list *l = &x->plan->lists[step->list];
+    x->list = l;
+    x->step = step;
+    x->inputs = (struct step_inputs){ .lr = step->lr, .grad_scale = 1, .step = step->step };
+    x->loss_scale = 1 / ((double)l->replicas * l->microbatches * l->microbatch_size * x->graph->seq_len);
+    memset(x->scalars, 0, SCALAR_COUNT * sizeof *x->scalars);
+    x->scalars[SCALAR_STOP] = step->stop;
+    x->scalars[SCALAR_SAVE] = step->save;
+    x->comm_backend->begin(x->comm, ++x->epoch);
+    const struct plan_instr *in = &x->plan->instrs[l->first_instr];
+    for (uint32_t i = 0; i < l->n_instr; i++, in++) {
+        if (run[in->op])
+            compute(x, in, i);
+        else
+            communicate(x, in, i);
+    }
+    x->comm_backend->drain(x->comm);
+    memcpy(scalars, x->scalars, SCALAR_COUNT * sizeof *scalars);
+}
+
+const double *exec_times(const struct exec *x)
+{
+    return x->times;
+}

@@ -1,0 +1,27 @@
+bin_PROGRAMS += piper
+piper_SOURCES = \
+	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c src/cmd_train.c \
+	src/command.h \
+	src/compile_job.c src/compile_job.h \
+	src/compute.h \
+	src/config.c src/config.h \
+	src/exec.h src/exec_arena.c src/exec_check.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
+	src/feed.c src/feed.h \
+	src/init.c src/init.h \
+	src/main.c \
+	src/metrics.c src/metrics.h \
+	src/number.h \
+	src/options.c src/options.h \
+	src/pieces.c src/pieces.h \
+	src/replicas.c src/replicas.h \
+	src/report.c src/report.h \
+	src/shard.c src/shard.h \
+	src/signals.c src/signals.h \
+	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c src/train_trace.c
+piper_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
+piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
+
+dist_man_MANS += \
+	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-info.1 \
+	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1

@@ -1,0 +1,64 @@
+/* piper: the table of subcommands. */
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/version.h"
+#include "command.h"
+
+static const struct command *const commands[] = {
+    &command_build, &command_plan, &command_train, &command_data, &command_trace, &command_checkpoint, &command_info,
+};
+enum { N_COMMANDS = sizeof commands / sizeof *commands };
+
+static void print_help(void)
+{
+    printf("usage: piper COMMAND [operands and options]\n\nTrains transformer models on many ranks under a declared "
+           "strategy.\n\nCommands:\n");
+    for (size_t i = 0; i < N_COMMANDS; i++)
+        printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
+    printf("\n`piper COMMAND --help` shows a command's options, `man piper` the manual.\n");
+}
+
+static enum status find(const char *name, const struct command **out, struct err *e)
+{
+    const char *words[N_COMMANDS + 1] = { NULL };
+    for (size_t i = 0; i < N_COMMANDS; i++) {
+        words[i] = commands[i]->name;
+        if (strcmp(name, words[i]) == 0) {
+            *out = commands[i];
+            return ST_OK;
+        }
+    }
+    const char *near = nearest_word(name, words);
+    return err_set(e, ST_USAGE, NULL, "there is no command \"%s\"%s%s%s; `piper --help` lists the commands", name,
+                   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+}
+
+static enum status run(int argc, char **argv, struct err *e)
+{
+    if (argc < 2)
+        return err_set(e, ST_USAGE, NULL, "a command is needed; `piper --help` lists the commands");
+    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
+        print_help();
+        return ST_OK;
+    }
+    if (strcmp(argv[1], "--version") == 0) {
+        printf("piper %s (%s)\n", piper_version, piper_commit);
+        return ST_OK;
+    }
+    const struct command *c = NULL;
+    TRY(find(argv[1], &c, e));
+    return c->run(argc - 1, argv + 1, e);
+}
+
+int main(int argc, char **argv)
+{
+    static struct err e;
+    enum status st = run(argc, argv, &e);
+    if (st == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
+        st = err_set(&e, ST_IO, "standard output", "writing failed");
+    if (st != ST_OK && e.text[0])
+        fprintf(stderr, "piper: %s\n", e.text);
+    return -st;
+}

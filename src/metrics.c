@@ -1,0 +1,78 @@
+#include "metrics.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/file.h"
+
+static const char header[] =
+    "step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens\n";
+
+static enum status cannot(const char *path, struct err *e)
+{
+    return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+}
+
+/* Copies the rows of steps up to `last` from the old file, if there is one. Columns that an older program did not write
+ * stay away from its rows: rows are copied as they are. */
+static void keep_rows(const char *path, uint64_t last, FILE *to)
+{
+    FILE *from = last ? fopen(path, "r") : NULL;
+    char line[1024];
+    if (!from || !fgets(line, sizeof line, from)) {
+        if (from)
+            fclose(from);
+        return;
+    }
+    while (fgets(line, sizeof line, from)) {
+        char *end;
+        unsigned long long step = strtoull(line, &end, 10);
+        size_t n = strlen(line);
+        if (end != line && *end == ',' && step >= 1 && step <= last && line[n - 1] == '\n')
+            fputs(line, to);
+    }
+    fclose(from);
+}
+
+enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e)
+{
+    char temp[sizeof m->path + 8];
+    snprintf(m->path, sizeof m->path, "%s/metrics.csv", dir);
+    snprintf(temp, sizeof temp, "%s.tmp", m->path);
+    FILE *f = fopen(temp, "w");
+    if (!f)
+        return cannot(temp, e);
+    fputs(header, f);
+    keep_rows(m->path, last, f);
+    bool good = fflush(f) == 0 && !ferror(f);
+    if (fclose(f) != 0 || !good)
+        return cannot(temp, e);
+    TRY(file_publish(temp, m->path, e));
+    m->file = fopen(m->path, "a");
+    return m->file ? ST_OK : cannot(m->path, e);
+}
+
+enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct err *e)
+{
+    if (!m->file)
+        return ST_OK;
+    fprintf(m->file, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,", (unsigned long long)r->step, r->loss, r->grad_norm, r->lr,
+            (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
+    if (!isnan(r->eval_loss))
+        fprintf(m->file, "%.9g", r->eval_loss);
+    fprintf(m->file, ",%.9g,%llu\n", r->aux_loss, (unsigned long long)r->dropped_tokens);
+    return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
+}
+
+enum status metrics_close(struct metrics *m, struct err *e)
+{
+    if (!m->file)
+        return ST_OK;
+    bool good = fflush(m->file) == 0 && fsync(fileno(m->file)) == 0;
+    good = fclose(m->file) == 0 && good;
+    m->file = NULL;
+    return good ? ST_OK : cannot(m->path, e);
+}

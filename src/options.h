@@ -1,0 +1,52 @@
+/* Options of the subcommands: one table a command, from which parsing, messages and --help are made.
+ *
+ * A long option takes its value as `--name value` or `--name=value`, a short one as `-o value` or `-ovalue`. `--` ends the
+ * options; a lone `-` is an operand. An option that is not in the table is a mistake, answered with the nearest one. */
+#ifndef PIPER_OPTIONS_H
+#define PIPER_OPTIONS_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/mem.h"
+#include "base/status.h"
+
+enum option_kind {
+    OPTION_FLAG,   /* bool: set to true */
+    OPTION_TEXT,   /* const char *: borrowed from argv */
+    OPTION_NUMBER, /* uint64_t: decimal, at least `least` */
+    OPTION_CHOICE, /* const char *: one of `words` */
+    OPTION_LIST,   /* struct option_list: may be given several times */
+};
+
+struct option_list {
+    VEC(const char *); /* borrowed from argv */
+};
+
+struct option {
+    const char *name; /* "output"; NULL ends the table */
+    char letter;      /* 'o'; 0: has none */
+    enum option_kind kind;
+    void *to;          /* of the kind's type; keeps its value when the option is not given */
+    const char *value; /* for --help: "RUNDIR"; NULL for a flag */
+    const char *help;
+    uint64_t least;           /* OPTION_NUMBER */
+    const char *const *words; /* OPTION_CHOICE, ends with NULL */
+};
+
+struct option_usage {
+    const char *command;  /* "train" */
+    const char *synopsis; /* "job.h5 -o RUNDIR [options]" */
+    const char *about;    /* a sentence or two for --help */
+    const struct option *options;
+    uint32_t min_operands, max_operands; /* UINT32_MAX: any number */
+};
+
+/* Reads argv[1..argc). Operands go to *operands (borrowed from argv; the caller frees the list). *help is true when --help
+ * was among them: it has been printed, and the command is to return ST_OK. ST_USAGE with a sentence otherwise. */
+enum status options_parse(const struct option_usage *u, int argc, char **argv, struct option_list *operands, bool *help,
+                          struct err *e);
+/* "64M" style is not taken: a plain decimal number. False when s is none or does not fit. */
+bool options_number(const char *s, uint64_t *out);
+
+#endif

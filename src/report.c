@@ -1,0 +1,133 @@
+#include "report.h"
+
+#include <errno.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+static const double seconds_between_lines = 5, seconds_between_updates = 0.1;
+
+/* mpirun gives its ranks a terminal whatever its own output is: under a launcher, the launcher's output decides. */
+static bool on_terminal(void)
+{
+    if (!isatty(STDOUT_FILENO))
+        return false;
+    if (!getenv("OMPI_COMM_WORLD_SIZE") && !getenv("PMI_SIZE") && !getenv("SLURM_STEP_ID"))
+        return true;
+    char path[64], to[PATH_MAX];
+    snprintf(path, sizeof path, "/proc/%ld/fd/1", (long)getppid());
+    ssize_t n = readlink(path, to, sizeof to - 1);
+    if (n < 0)
+        return false;
+    to[n] = '\0';
+    return strncmp(to, "/dev/pts/", 9) == 0 || strncmp(to, "/dev/tty", 8) == 0;
+}
+
+enum status report_open(struct report *r, const char *dir, struct err *e)
+{
+    char path[PATH_MAX];
+    snprintf(path, sizeof path, "%s/log.txt", dir);
+    r->file = fopen(path, "a");
+    if (!r->file)
+        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    r->terminal = on_terminal();
+    return ST_OK;
+}
+
+void report_close(struct report *r)
+{
+    if (!r->file)
+        return;
+    if (r->line)
+        putchar('\n');
+    fflush(stdout);
+    fclose(r->file);
+    *r = (struct report){ 0 };
+}
+
+static void write_file(struct report *r, const char *text)
+{
+    char when[32];
+    time_t now = time(NULL);
+    struct tm tm;
+    localtime_r(&now, &tm);
+    strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+    fprintf(r->file, "%s  %s\n", when, text);
+    fflush(r->file);
+}
+
+static void write_console(struct report *r, const char *text)
+{
+    if (r->line)
+        fputs("\r\033[K", stdout);
+    r->line = false;
+    puts(text);
+    fflush(stdout);
+}
+
+void report_line(struct report *r, const char *fmt, ...)
+{
+    if (!r->file)
+        return;
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    write_file(r, text);
+    write_console(r, text);
+}
+
+void report_note(struct report *r, const char *fmt, ...)
+{
+    if (!r->file)
+        return;
+    char text[2048];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    write_file(r, text);
+}
+
+void report_begin(struct report *r, uint64_t step, double now)
+{
+    r->began = r->last_line = now;
+    r->began_step = step;
+}
+
+/* "2:05", "1:02:05" */
+static void duration(double seconds, char *text, size_t size)
+{
+    unsigned long long s = (unsigned long long)(seconds + 0.5);
+    if (s >= 3600)
+        snprintf(text, size, "%llu:%02llu:%02llu", s / 3600, s / 60 % 60, s % 60);
+    else
+        snprintf(text, size, "%llu:%02llu", s / 60, s % 60);
+}
+
+void report_step(struct report *r, const struct report_step *s)
+{
+    if (!r->file)
+        return;
+    bool last = s->step == s->steps;
+    if (!last && s->now - r->last_line < (r->terminal ? seconds_between_updates : seconds_between_lines))
+        return;
+    r->last_line = s->now;
+    char left[32], text[256];
+    uint64_t done = s->step - r->began_step;
+    duration(done ? (s->now - r->began) / (double)done * (double)(s->steps - s->step) : 0, left, sizeof left);
+    snprintf(text, sizeof text, "step %llu/%llu  loss %.4f  grad_norm %.3g  %.0f tokens/s  %s left",
+             (unsigned long long)s->step, (unsigned long long)s->steps, s->loss, s->grad_norm, s->tokens_per_second,
+             left);
+    if (!r->terminal) {
+        report_line(r, "%s", text);
+        return;
+    }
+    printf("\r\033[K%s", text);
+    r->line = true;
+    fflush(stdout);
+}

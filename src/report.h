@@ -1,0 +1,37 @@
+/* What a person sees of a run: log.txt, and the same on standard output, with one progress line on a terminal or a line
+ * every few seconds elsewhere. On ranks other than 0 nothing is open and nothing is written. */
+#ifndef PIPER_REPORT_H
+#define PIPER_REPORT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+struct report {
+    FILE *file;    /* log.txt; NULL: this rank reports nothing */
+    bool terminal; /* standard output is one */
+    bool line;     /* a progress line stands on it, without its newline */
+    double began, last_line;
+    uint64_t began_step;
+};
+
+/* Appends to RUNDIR/log.txt. */
+enum status report_open(struct report *r, const char *dir, struct err *e);
+void report_close(struct report *r);
+/* A line in the log, with the time of day, and on standard output. */
+void report_line(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+/* In the log alone. */
+void report_note(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+struct report_step {
+    uint64_t step, steps; /* of how many */
+    double loss, grad_norm, tokens_per_second;
+    double now; /* seconds */
+};
+/* The steps begin: for the estimate of the time left. */
+void report_begin(struct report *r, uint64_t step, double now);
+void report_step(struct report *r, const struct report_step *s);
+
+#endif

@@ -1,0 +1,81 @@
+#include "train_private.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "signals.h"
+
+/* A failure that ranks cannot agree on: the rank that has it says so and takes the others with it. */
+static _Noreturn void fail(enum status status, const char *text)
+{
+    fprintf(stderr, "piper: %s\n", text);
+    fflush(stderr);
+    ctl_abort(-status);
+}
+
+/* The worst rank's figures. */
+static void report_memory(struct train *t)
+{
+    struct exec_memory m = exec_memory(t->exec);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    uint64_t own = mem_stats().live_bytes;
+    uint64_t worst[] = { m.planned, m.touched, own, (uint64_t)usage.ru_maxrss << 10, t->allocations };
+    ctl_max_u64(worst, sizeof worst / sizeof *worst);
+    const double mib = 1024 * 1024;
+    report_line(&t->report,
+                "memory of a rank at most: planned %.1f MiB, touched %.1f MiB, own allocations beside it %.1f MiB, "
+                "resident with libraries %.1f MiB; allocations in steps: %llu",
+                (double)worst[0] / mib, (double)worst[1] / mib, (double)worst[2] / mib, (double)worst[3] / mib,
+                (unsigned long long)worst[4]);
+}
+
+static void report_end(struct train *t)
+{
+    const char *dir = t->o->dir;
+    if (t->has_saved)
+        report_line(&t->report, "checkpoint: %s/checkpoints/step-%06llu.h5", dir, (unsigned long long)t->saved.step);
+    report_line(&t->report, "metrics:    %s/metrics.csv", dir);
+    if (t->config->n_trace_steps)
+        report_line(&t->report, "trace:      piper trace %s --summary", dir);
+}
+
+static enum status phases(struct train *t, struct err *e)
+{
+    TRY(train__start(t, e));
+    TRY(train__restore(t, e));
+    enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->o->dir, t->step, e) : ST_OK, e);
+    if (st == ST_OK)
+        st = train__loop(t, e);
+    if (st == ST_OK || st == ST_STOPPED) {
+        report_memory(t);
+        report_end(t);
+    }
+    struct err closing = { 0 };
+    enum status closed = ctl_agree(metrics_close(&t->metrics, &closing), &closing);
+    if (st == ST_OK && closed != ST_OK) {
+        *e = closing;
+        st = closed;
+    }
+    return st;
+}
+
+enum status train_run(const struct train_options *o, struct err *e)
+{
+    struct train t = { .o = o, .began = ctl_time() };
+    process_on_fail(fail);
+    signals_install();
+    enum status st = phases(&t, e);
+    if (st != ST_OK)
+        report_note(&t.report, "%s", e->text);
+    replicas_close(t.replicas);
+    exec_close(t.exec);
+    feed_close(&t.feed);
+    feed_close(&t.eval_feed);
+    mem_free(t.blob);
+    mem_free(t.step_names);
+    if (t.have_job)
+        job_release(&t.job);
+    report_close(&t.report);
+    return st;
+}

@@ -1,0 +1,25 @@
+/* A training run: from the job file to the last checkpoint, on all ranks together. */
+#ifndef PIPER_TRAIN_H
+#define PIPER_TRAIN_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "base/status.h"
+
+struct train_options {
+    const char *job, *dir; /* job file, run folder */
+    const char *data;      /* token file instead of the job's; NULL: the job's */
+    uint64_t steps;        /* the last step instead of the job's; 0: the job's. The learning rate keeps to the job's */
+    bool fresh;            /* do not go on from the folder's checkpoints */
+    const char *device;    /* "auto", "cpu", ... */
+    const char *comm;      /* "auto", "mpi", ... */
+    uint64_t max_seconds;  /* 0: no limit */
+    bool check_numbers;
+    uint64_t check_replicas; /* every so many steps; 0: never */
+};
+
+/* Collective over all ranks, which all return the same. ctl is running. */
+enum status train_run(const struct train_options *o, struct err *e);
+
+#endif

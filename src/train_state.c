@@ -1,0 +1,107 @@
+/* Parameters and moments: first values, checkpoints read and written. */
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <sys/stat.h>
+
+#include "base/version.h"
+#include "init.h"
+#include "train_private.h"
+
+enum { PATH_BYTES = 4096 };
+
+static void warn(void *arg, const char *text)
+{
+    report_line(arg, "warning: %s", text);
+}
+
+/* --fresh: earlier checkpoints are put aside, not deleted. Rank 0. */
+static enum status put_aside(const struct train *t, struct err *e)
+{
+    char from[PATH_BYTES], to[PATH_BYTES];
+    struct stat s;
+    snprintf(from, sizeof from, "%s/checkpoints", t->o->dir);
+    if (stat(from, &s) != 0)
+        return ST_OK;
+    for (unsigned n = 1;; n++) {
+        snprintf(to, sizeof to, "%s/checkpoints.%u", t->o->dir, n);
+        if (stat(to, &s) != 0)
+            break;
+    }
+    if (rename(from, to) != 0)
+        return err_set(e, ST_IO, from, "cannot be renamed to %s: %s", to, strerror(errno));
+    return ST_OK;
+}
+
+/* What may change when a run goes on, said where it did. */
+static void report_changes(struct train *t, const struct checkpoint_info *info)
+{
+    struct report *r = &t->report;
+    report_line(r, "going on from the checkpoint of step %llu, written %s by %s", (unsigned long long)info->step,
+                info->time, info->build);
+    if (info->seed != t->config->seed)
+        report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
+                    (unsigned long long)info->seed, (unsigned long long)t->config->seed);
+    if (info->sample != info->step * train__batch(t))
+        report_line(r, "warning: the batch size changed: the data go on at sample %llu",
+                    (unsigned long long)info->sample);
+    if (strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) != 0)
+        report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
+                    train_optimizer_name(t->config->optimizer));
+    if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
+        report_line(r, "the job file is another one than that of the checkpoint; the model is the same");
+}
+
+enum status train__restore(struct train *t, struct err *e)
+{
+    uint32_t rank = ctl_rank();
+    unsigned char *const *base = exec_arenas(t->exec);
+    if (t->o->fresh)
+        TRY(ctl_agree(rank == 0 ? put_aside(t, e) : ST_OK, e));
+    struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
+    struct pieces pieces;
+    bool found = false;
+    pieces_to_read(&t->plan, rank, base, &pieces);
+    enum status st = checkpoint_resume(t->o->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, &found,
+                                       &t->saved, e);
+    if (st == ST_OK && found)
+        pieces_take(&t->plan, rank, base, &pieces);
+    pieces_release(&pieces);
+    TRY(st);
+    t->has_saved = found;
+    if (found) {
+        t->step = t->saved.step;
+        t->sample = t->saved.sample;
+        report_changes(t, &t->saved);
+    } else {
+        init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);
+    }
+    if (t->step >= t->last_step)
+        report_line(&t->report, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
+                    (unsigned long long)t->last_step);
+    return ST_OK;
+}
+
+enum status train__save(struct train *t, struct err *e)
+{
+    if (t->has_saved && t->saved.step == t->step)
+        return ST_OK;
+    double begin = ctl_time();
+    struct checkpoint_info info = { .step = t->step, .sample = t->sample, .seed = t->config->seed };
+    snprintf(info.optimizer, sizeof info.optimizer, "%s", train_optimizer_name(t->config->optimizer));
+    memcpy(info.job_digest, t->job.digest, sizeof info.job_digest);
+    memcpy(info.model_digest, t->job.model_digest, sizeof info.model_digest);
+    snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
+    struct checkpoint_keep keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every };
+    struct pieces pieces;
+    pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &pieces);
+    enum status st = checkpoint_save(t->o->dir, &info, &keep, &t->job.graph, pieces.list.at, pieces.list.n, e);
+    pieces_release(&pieces);
+    TRY(st);
+    t->saved = info;
+    t->has_saved = true;
+    double seconds = ctl_time() - begin;
+    t->slowest_checkpoint = fmax(t->slowest_checkpoint, seconds);
+    report_note(&t->report, "checkpoint of step %llu written in %.2f s", (unsigned long long)t->step, seconds);
+    return ST_OK;
+}

@@ -1,0 +1,33 @@
+# Every test runs under tests/run-test, which sets its environment and a time limit and turns any program into TAP, so
+# that single cases are counted.
+TEST_EXTENSIONS = .sh
+LOG_DRIVER = $(TAP_DRIVER)
+SH_LOG_DRIVER = $(TAP_DRIVER)
+LOG_COMPILER = $(SHELL) $(srcdir)/tests/run-test
+SH_LOG_COMPILER = $(LOG_COMPILER)
+TAP_DRIVER = env AM_TAP_AWK='$(AWK)' $(SHELL) $(top_srcdir)/src/build-aux/tap-driver.sh
+AM_TESTS_ENVIRONMENT = \
+	top_srcdir='$(abs_top_srcdir)' top_builddir='$(abs_top_builddir)' PIPER='$(abs_top_builddir)/piper' \
+	CC='$(CC)' MPIEXEC='$(MPIEXEC)' MPIEXEC_FLAGS='$(MPIEXEC_FLAGS)' \
+	LSAN_OPTIONS='suppressions=$(abs_top_srcdir)/tests/lsan.supp:print_suppressions=0' \
+	UBSAN_OPTIONS=print_stacktrace=1; \
+	export top_srcdir top_builddir PIPER CC MPIEXEC MPIEXEC_FLAGS LSAN_OPTIONS UBSAN_OPTIONS;
+
+TESTS = $(SCRIPT_TESTS) $(PROG_TESTS)
+check_PROGRAMS += $(PROG_TESTS) $(MPI_PROGS) $(LONG_PROGS)
+if HAVE_CHECK
+TESTS += $(UNIT_TESTS)
+check_PROGRAMS += $(UNIT_TESTS)
+endif
+
+SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/mpi/all.sh
+EXTRA_DIST += $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+
+MOSTLYCLEANFILES += test-suite-long.log
+
+# The long tests, in a report of their own.
+.PHONY: check-long
+check-long: all $(check_PROGRAMS)
+	@for t in $(LONG_TESTS); do \
+	    exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log; \
+	done; echo 'check-long: there are no long tests'

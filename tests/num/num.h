@@ -1,0 +1,72 @@
+/* What the numerical tests share: random numbers, guarded buffers, comparison, and a float64 oracle of every operator. */
+#ifndef PIPER_TESTS_NUM_H
+#define PIPER_TESTS_NUM_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ir/op.h"
+
+/* ---- random numbers: splitmix64 ------------------------------------------------------------------------------- */
+
+struct rng {
+    uint64_t s;
+};
+uint64_t rng_next(struct rng *r);
+uint32_t rng_below(struct rng *r, uint32_t n);
+double rng_normal(struct rng *r); /* sum of uniforms: mean 0, variance 1, bounded by 6 */
+
+/* ---- guarded buffers: 64-byte aligned, poisoned with NaN (as integers: -1), a zone of known bytes on both sides - */
+
+struct guarded {
+    unsigned char *base;
+    void *at; /* what a kernel gets */
+    size_t bytes;
+};
+struct guarded guarded_new(size_t bytes);
+void guarded_poison(struct guarded *g);
+bool guarded_intact(const struct guarded *g);
+void guarded_free(struct guarded *g);
+
+/* ---- tensors: float64, or int32 ------------------------------------------------------------------------------- */
+
+struct tensor {
+    double *x;  /* NULL for integers */
+    int32_t *i; /* NULL for numbers */
+    size_t n;   /* 0: absent */
+};
+
+/* Largest |got - want| over (rms of want + |want| + floor); infinite where got is not a number. floor: what counts as nothing,
+ * where gradients cancel. */
+double worst_error(const float *got, const double *want, size_t n, double floor);
+
+/* ---- oracle --------------------------------------------------------------------------------------------------- */
+
+/* One operator on b sequences, all operands in full. Layouts: ir/op.h and src/compute.h. */
+struct problem {
+    enum ir_op op;
+    struct ir_attrs a;
+    uint32_t b, t, ep;
+    double loss_scale;
+    struct tensor in[IR_MAX_IN], out[IR_MAX_OUT], param[IR_MAX_PARAM];
+    struct tensor dout[IR_MAX_OUT], din[IR_MAX_IN], dparam[IR_MAX_PARAM];
+    double loss, aux, dropped; /* what F adds to the scalars */
+};
+
+/* Fills out and the scalars from in and param. */
+void oracle_forward(struct problem *p);
+/* Fills din and dparam from everything else; overwrites. */
+void oracle_backward(struct problem *p);
+/* sum of out * dout + the scaled losses: the function whose gradient oracle_backward() gives. */
+double oracle_objective(struct problem *p);
+/* Rows of expert e of part p, sequence s in the experts' operand; *n of them. */
+size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t e, size_t *n);
+
+/* The halves of the oracle: oracle_dense.c, oracle_moe.c. */
+void oracle_dense_forward(struct problem *p);
+void oracle_dense_backward(struct problem *p);
+void oracle_moe_forward(struct problem *p);
+void oracle_moe_backward(struct problem *p);
+
+#endif

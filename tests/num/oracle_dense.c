@@ -1,0 +1,322 @@
+/* Float64 oracle of the operators outside the experts, written as plainly as the equations. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "num/num.h"
+
+static size_t rows_of(const struct problem *p)
+{
+    return (size_t)p->b * p->t;
+}
+
+/* ---- norms ---------------------------------------------------------------------------------------------------- */
+
+static void norm_statistics(const struct problem *p, const double *x, size_t n, double *mean, double *rstd)
+{
+    double m = 0, v = 0;
+    for (size_t i = 0; i < n && p->op == IR_OP_LAYERNORM; i++)
+        m += x[i] / (double)n;
+    for (size_t i = 0; i < n; i++)
+        v += (x[i] - m) * (x[i] - m) / (double)n;
+    *mean = m;
+    *rstd = 1 / sqrt(v + p->a.eps);
+}
+
+static void norm_forward(struct problem *p)
+{
+    const size_t n = p->a.features, rows = p->in[0].n / n;
+    for (size_t r = 0; r < rows; r++) {
+        const double *x = p->in[0].x + r * n;
+        double mean, rstd;
+        norm_statistics(p, x, n, &mean, &rstd);
+        for (size_t i = 0; i < n; i++)
+            p->out[0].x[r * n + i] = (x[i] - mean) * rstd * p->param[0].x[i] + (p->param[1].n ? p->param[1].x[i] : 0);
+    }
+}
+
+static void norm_backward(struct problem *p)
+{
+    const size_t n = p->a.features, rows = p->in[0].n / n;
+    for (size_t r = 0; r < rows; r++) {
+        const double *x = p->in[0].x + r * n, *dy = p->dout[0].x + r * n;
+        double mean, rstd, sum_g = 0, sum_gh = 0;
+        norm_statistics(p, x, n, &mean, &rstd);
+        for (size_t i = 0; i < n; i++) {
+            const double h = (x[i] - mean) * rstd, g = dy[i] * p->param[0].x[i];
+            sum_g += p->op == IR_OP_LAYERNORM ? g : 0;
+            sum_gh += g * h;
+            p->dparam[0].x[i] += dy[i] * h;
+            if (p->dparam[1].n)
+                p->dparam[1].x[i] += dy[i];
+        }
+        for (size_t i = 0; i < n; i++)
+            p->din[0].x[r * n + i] = rstd * (dy[i] * p->param[0].x[i] - sum_g / (double)n -
+                                             (x[i] - mean) * rstd * sum_gh / (double)n);
+    }
+}
+
+/* ---- linear --------------------------------------------------------------------------------------------------- */
+
+static size_t weight_at(const struct problem *p, size_t o, size_t i)
+{
+    return p->a.flags & IR_TRANSPOSED ? i * p->a.out_features + o : o * p->a.in_features + i;
+}
+
+static void linear(struct problem *p, bool backward)
+{
+    const size_t in = p->a.in_features, out = p->a.out_features;
+    for (size_t r = 0; r < rows_of(p); r++)
+        for (size_t o = 0; o < out; o++) {
+            const double dy = backward ? p->dout[0].x[r * out + o] : 0;
+            double y = p->param[1].n ? p->param[1].x[o] : 0;
+            for (size_t i = 0; i < in; i++) {
+                y += p->in[0].x[r * in + i] * p->param[0].x[weight_at(p, o, i)];
+                if (backward) {
+                    p->din[0].x[r * in + i] += dy * p->param[0].x[weight_at(p, o, i)];
+                    p->dparam[0].x[weight_at(p, o, i)] += dy * p->in[0].x[r * in + i];
+                }
+            }
+            if (backward && p->dparam[1].n)
+                p->dparam[1].x[o] += dy;
+            if (!backward)
+                p->out[0].x[r * out + o] = y;
+        }
+}
+
+/* ---- rope ----------------------------------------------------------------------------------------------------- */
+
+static void rope(const struct problem *p, double *y, const double *x, double sign)
+{
+    const size_t d = p->a.head_dim, half = d / 2, heads = rows_of(p) * p->a.heads;
+    for (size_t h = 0; h < heads; h++)
+        for (size_t i = 0; i < half; i++) {
+            const double position = (double)(h / p->a.heads % p->t);
+            const double angle = position * pow(p->a.theta, -2.0 * (double)i / (double)d);
+            const double c = cos(angle), s = sign * sin(angle), u = x[h * d + i], v = x[h * d + half + i];
+            y[h * d + i] = u * c - v * s;
+            y[h * d + half + i] = v * c + u * s;
+        }
+}
+
+/* ---- attention ------------------------------------------------------------------------------------------------ */
+
+/* Element j of row t of head h of operand `which` (0 q, 1 k, 2 v) in x (the inputs, or their gradients). */
+static double *part(const struct problem *p, struct tensor *x, int which, size_t row, size_t h)
+{
+    const size_t d = p->a.head_dim, heads = p->a.heads, kv = p->a.kv_heads;
+    if (p->a.flags & IR_PACKED) {
+        const size_t first = which == 0 ? 0 : which == 1 ? heads : heads + kv;
+        return x[0].x + (row * (heads + 2 * kv) + first + h) * d;
+    }
+    return x[which].x + (row * (which == 0 ? heads : kv) + h) * d;
+}
+
+static double dot(const double *a, const double *b, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += a[i] * b[i];
+    return sum;
+}
+
+/* prob (t+1): what query row t of sequence s, head h, pays to keys 0..t. */
+static void probabilities(struct problem *p, size_t s, size_t h, size_t t, double *prob)
+{
+    const size_t kv = h / (p->a.heads / p->a.kv_heads), row0 = s * p->t;
+    double most = -INFINITY, sum = 0;
+    for (size_t j = 0; j <= t; j++) {
+        prob[j] = p->a.scale * dot(part(p, p->in, 0, row0 + t, h), part(p, p->in, 1, row0 + j, kv), p->a.head_dim);
+        most = prob[j] > most ? prob[j] : most;
+    }
+    for (size_t j = 0; j <= t; j++)
+        sum += prob[j] = exp(prob[j] - most);
+    for (size_t j = 0; j <= t; j++)
+        prob[j] /= sum;
+}
+
+static void attention_row(struct problem *p, size_t s, size_t h, size_t t, double *prob, bool backward)
+{
+    const size_t kv = h / (p->a.heads / p->a.kv_heads), row0 = s * p->t, d = p->a.head_dim;
+    const size_t o = ((row0 + t) * p->a.heads + h) * d;
+    probabilities(p, s, h, t, prob);
+    if (!backward) {
+        for (size_t i = 0; i < d; i++) {
+            p->out[0].x[o + i] = 0;
+            for (size_t j = 0; j <= t; j++)
+                p->out[0].x[o + i] += prob[j] * part(p, p->in, 2, row0 + j, kv)[i];
+        }
+        return;
+    }
+    const double *dy = p->dout[0].x + o;
+    double mean = 0;
+    for (size_t j = 0; j <= t; j++)
+        mean += prob[j] * dot(dy, part(p, p->in, 2, row0 + j, kv), d);
+    for (size_t j = 0; j <= t; j++) {
+        const double ds = prob[j] * (dot(dy, part(p, p->in, 2, row0 + j, kv), d) - mean) * p->a.scale;
+        for (size_t i = 0; i < d; i++) {
+            part(p, p->din, 2, row0 + j, kv)[i] += prob[j] * dy[i];
+            part(p, p->din, 1, row0 + j, kv)[i] += ds * part(p, p->in, 0, row0 + t, h)[i];
+            part(p, p->din, 0, row0 + t, h)[i] += ds * part(p, p->in, 1, row0 + j, kv)[i];
+        }
+    }
+}
+
+static void attention(struct problem *p, bool backward)
+{
+    double *prob = mem_alloc(p->t * sizeof *prob);
+    for (size_t s = 0; s < p->b; s++)
+        for (size_t h = 0; h < p->a.heads; h++)
+            for (size_t t = 0; t < p->t; t++)
+                attention_row(p, s, h, t, prob, backward);
+    mem_free(prob);
+}
+
+/* ---- activations ---------------------------------------------------------------------------------------------- */
+
+static double gelu(const struct ir_attrs *a, double x, double *slope)
+{
+    const double pi = 3.14159265358979323846, k = sqrt(2 / pi);
+    if (a->flags & IR_EXACT) {
+        const double phi = 0.5 * erfc(-x / sqrt(2));
+        *slope = phi + x * exp(-x * x / 2) / sqrt(2 * pi);
+        return x * phi;
+    }
+    const double th = tanh(k * (x + 0.044715 * x * x * x));
+    *slope = 0.5 * (1 + th) + 0.5 * x * (1 - th * th) * k * (1 + 3 * 0.044715 * x * x);
+    return 0.5 * x * (1 + th);
+}
+
+static void swiglu_backward(struct problem *p)
+{
+    for (size_t i = 0; i < p->out[0].n; i++) {
+        const double g = p->in[0].x[i], u = p->in[1].x[i], dy = p->dout[0].x[i], s = 1 / (1 + exp(-g));
+        p->din[0].x[i] = dy * u * (s + g * s * (1 - s));
+        p->din[1].x[i] = dy * g * s;
+    }
+}
+
+/* ---- head ----------------------------------------------------------------------------------------------------- */
+
+static void head_row(struct problem *p, size_t r, double *logits, bool backward)
+{
+    const size_t c = p->a.features, n = p->a.vocab;
+    const int32_t target = p->in[1].i[r];
+    double most = -INFINITY, sum = 0;
+    if (target < 0)
+        return;
+    for (size_t w = 0; w < n; w++) {
+        logits[w] = dot(p->in[0].x + r * c, p->param[0].x + w * c, c);
+        most = logits[w] > most ? logits[w] : most;
+    }
+    for (size_t w = 0; w < n; w++)
+        sum += exp(logits[w] - most);
+    if (!backward)
+        p->loss += log(sum) + most - logits[target];
+    for (size_t w = 0; w < n && backward; w++) {
+        const double d = (exp(logits[w] - most) / sum - (w == (size_t)target)) * p->loss_scale;
+        for (size_t i = 0; i < c; i++) {
+            p->din[0].x[r * c + i] += d * p->param[0].x[w * c + i];
+            p->dparam[0].x[w * c + i] += d * p->in[0].x[r * c + i];
+        }
+    }
+}
+
+static void head(struct problem *p, bool backward)
+{
+    double *logits = mem_alloc(p->a.vocab * sizeof *logits);
+    for (size_t r = 0; r < rows_of(p); r++)
+        head_row(p, r, logits, backward);
+    mem_free(logits);
+}
+
+/* ---- both passes ---------------------------------------------------------------------------------------------- */
+
+static void elementwise(struct problem *p)
+{
+    const size_t c = p->a.features;
+    for (size_t i = 0; i < p->out[0].n; i++) {
+        const double x = p->op == IR_OP_EMBED ? 0 : p->in[0].x[i];
+        double slope, *y = &p->out[0].x[i];
+        if (p->op == IR_OP_EMBED)
+            *y = p->param[0].x[(size_t)p->in[0].i[i / c] * c + i % c];
+        else if (p->op == IR_OP_POS_EMBED)
+            *y = x + p->param[0].x[i / c % p->t * c + i % c];
+        else if (p->op == IR_OP_GELU)
+            *y = gelu(&p->a, x, &slope);
+        else if (p->op == IR_OP_SWIGLU)
+            *y = x / (1 + exp(-x)) * p->in[1].x[i];
+        else
+            *y = x + p->in[1].x[i];
+    }
+}
+
+static void elementwise_backward(struct problem *p)
+{
+    const size_t c = p->a.features;
+    for (size_t i = 0; i < p->out[0].n; i++) {
+        const double dy = p->dout[0].x[i];
+        if (p->op == IR_OP_EMBED) {
+            p->dparam[0].x[(size_t)p->in[0].i[i / c] * c + i % c] += dy;
+        } else if (p->op == IR_OP_POS_EMBED) {
+            p->din[0].x[i] = dy;
+            p->dparam[0].x[i / c % p->t * c + i % c] += dy;
+        } else if (p->op == IR_OP_GELU) {
+            double slope;
+            gelu(&p->a, p->in[0].x[i], &slope);
+            p->din[0].x[i] = dy * slope;
+        } else {
+            p->din[0].x[i] = p->din[1].x[i] = dy;
+        }
+    }
+}
+
+void oracle_dense_forward(struct problem *p)
+{
+    switch (p->op) {
+    case IR_OP_LAYERNORM:
+    case IR_OP_RMSNORM:
+        norm_forward(p);
+        return;
+    case IR_OP_LINEAR:
+        linear(p, false);
+        return;
+    case IR_OP_ROPE:
+        rope(p, p->out[0].x, p->in[0].x, 1);
+        return;
+    case IR_OP_ATTENTION:
+        attention(p, false);
+        return;
+    case IR_OP_HEAD_LOSS:
+        head(p, false);
+        return;
+    default:
+        elementwise(p);
+    }
+}
+
+void oracle_dense_backward(struct problem *p)
+{
+    switch (p->op) {
+    case IR_OP_LAYERNORM:
+    case IR_OP_RMSNORM:
+        norm_backward(p);
+        return;
+    case IR_OP_LINEAR:
+        linear(p, true);
+        return;
+    case IR_OP_ROPE:
+        rope(p, p->din[0].x, p->dout[0].x, -1);
+        return;
+    case IR_OP_ATTENTION:
+        attention(p, true);
+        return;
+    case IR_OP_SWIGLU:
+        swiglu_backward(p);
+        return;
+    case IR_OP_HEAD_LOSS:
+        head(p, true);
+        return;
+    default:
+        elementwise_backward(p);
+    }
+}

@@ -1,0 +1,247 @@
+/* Float64 oracle of router, dispatch, experts and combine. */
+#include <math.h>
+
+#include "base/mem.h"
+#include "num/num.h"
+
+static size_t rows_of(const struct problem *p)
+{
+    return (size_t)p->b * p->t;
+}
+
+/* ---- router --------------------------------------------------------------------------------------------------- */
+
+static void softmax_row(const struct problem *p, size_t r, double *prob)
+{
+    const size_t c = p->a.features, n = p->a.experts;
+    double most = -INFINITY, sum = 0;
+    for (size_t e = 0; e < n; e++) {
+        prob[e] = 0;
+        for (size_t i = 0; i < c; i++)
+            prob[e] += p->in[0].x[r * c + i] * p->param[0].x[e * c + i];
+        most = prob[e] > most ? prob[e] : most;
+    }
+    for (size_t e = 0; e < n; e++)
+        sum += prob[e] = exp(prob[e] - most);
+    for (size_t e = 0; e < n; e++)
+        prob[e] /= sum;
+}
+
+/* An expert's rank among all: those more probable, and those as probable with a lower index. */
+static void choose(const struct problem *p, const double *prob, int32_t *index, double *weight)
+{
+    double sum = 0;
+    for (size_t e = 0; e < p->a.experts; e++) {
+        size_t rank = 0;
+        for (size_t o = 0; o < p->a.experts; o++)
+            rank += prob[o] > prob[e] || (prob[o] == prob[e] && o < e);
+        if (rank < p->a.top_k) {
+            index[rank] = (int32_t)e;
+            weight[rank] = prob[e];
+            sum += prob[e];
+        }
+    }
+    for (size_t j = 0; j < p->a.top_k && p->a.flags & IR_NORM_TOPK; j++)
+        weight[j] /= sum;
+}
+
+static double share(const struct problem *p, size_t s, size_t e)
+{
+    const size_t n = (size_t)p->t * p->a.top_k;
+    double count = 0;
+    for (size_t i = 0; i < n; i++)
+        count += p->out[1].i[s * n + i] == (int32_t)e;
+    return count / p->t;
+}
+
+static void router_forward(struct problem *p)
+{
+    const size_t n = p->a.experts, k = p->a.top_k;
+    double *prob = mem_alloc(rows_of(p) * n * sizeof *prob);
+    for (size_t r = 0; r < rows_of(p); r++) {
+        softmax_row(p, r, prob + r * n);
+        choose(p, prob + r * n, p->out[1].i + r * k, p->out[0].x + r * k);
+    }
+    for (size_t s = 0; s < p->b; s++)
+        for (size_t e = 0; e < n; e++) {
+            double mean = 0;
+            for (size_t t = 0; t < p->t; t++)
+                mean += prob[(s * p->t + t) * n + e] / p->t;
+            p->aux += p->a.aux_coef * (double)n * share(p, s, e) * mean;
+        }
+    mem_free(prob);
+}
+
+static void router_backward(struct problem *p)
+{
+    const size_t n = p->a.experts, k = p->a.top_k, c = p->a.features;
+    double *prob = mem_alloc(2 * n * sizeof *prob), *dp = prob + n;
+    for (size_t r = 0; r < rows_of(p); r++) {
+        const int32_t *index = p->out[1].i + r * k;
+        const double *dw = p->dout[0].x + r * k;
+        double sum = 0, mean = 0, inner = 0;
+        softmax_row(p, r, prob);
+        for (size_t e = 0; e < n; e++)
+            dp[e] = p->loss_scale * p->t * p->a.aux_coef * (double)n * share(p, r / p->t, e) / p->t;
+        for (size_t j = 0; j < k; j++)
+            sum += prob[index[j]];
+        for (size_t j = 0; j < k; j++)
+            mean += dw[j] * prob[index[j]] / sum;
+        for (size_t j = 0; j < k; j++)
+            dp[index[j]] += p->a.flags & IR_NORM_TOPK ? (dw[j] - mean) / sum : dw[j];
+        for (size_t e = 0; e < n; e++)
+            inner += prob[e] * dp[e];
+        for (size_t e = 0; e < n; e++)
+            for (size_t i = 0; i < c; i++) {
+                p->din[0].x[r * c + i] += prob[e] * (dp[e] - inner) * p->param[0].x[e * c + i];
+                p->dparam[0].x[e * c + i] += prob[e] * (dp[e] - inner) * p->in[0].x[r * c + i];
+            }
+    }
+    mem_free(prob);
+}
+
+/* ---- dispatch and combine ------------------------------------------------------------------------------------- */
+
+static void dispatch_forward(struct problem *p)
+{
+    const size_t n = (size_t)p->t * p->a.top_k, c = p->a.features;
+    int32_t next = 0;
+    for (size_t i = 0; i < p->out[0].n; i++)
+        p->out[0].x[i] = 0;
+    for (size_t e = 0; e < p->a.experts; e++)
+        for (size_t s = 0; s < p->b; s++) {
+            int32_t *count = &p->out[2].i[s * p->a.experts + e];
+            *count = 0;
+            for (size_t i = s * n; i < (s + 1) * n; i++) {
+                if (p->in[1].i[i] != (int32_t)e)
+                    continue;
+                p->out[1].i[i] = !p->a.capacity                         ? next++
+                                 : (uint32_t)*count < p->a.capacity ? (int32_t)((e * p->b + s) * p->a.capacity) + *count
+                                                                    : -1;
+                *count += p->out[1].i[i] >= 0;
+                p->dropped += p->out[1].i[i] < 0;
+                for (size_t k = 0; k < c && p->out[1].i[i] >= 0; k++)
+                    p->out[0].x[(size_t)p->out[1].i[i] * c + k] = p->in[0].x[i / p->a.top_k * c + k];
+            }
+        }
+}
+
+static void dispatch_backward(struct problem *p)
+{
+    const size_t c = p->a.features;
+    for (size_t i = 0; i < p->out[1].n; i++)
+        for (size_t k = 0; k < c && p->out[1].i[i] >= 0; k++)
+            p->din[0].x[i / p->a.top_k * c + k] += p->dout[0].x[(size_t)p->out[1].i[i] * c + k];
+}
+
+static void combine(struct problem *p, bool backward)
+{
+    const size_t c = p->a.features;
+    for (size_t i = 0; i < p->out[0].n && !backward; i++)
+        p->out[0].x[i] = 0;
+    for (size_t i = 0; i < p->in[1].n; i++) {
+        const int32_t slot = p->in[1].i[i];
+        for (size_t k = 0; k < c && slot >= 0; k++) {
+            const size_t row = (size_t)slot * c + k, y = i / p->a.top_k * c + k;
+            if (!backward) {
+                p->out[0].x[y] += p->in[2].x[i] * p->in[0].x[row];
+            } else {
+                p->din[0].x[row] += p->in[2].x[i] * p->dout[0].x[y];
+                p->din[2].x[i] += p->in[0].x[row] * p->dout[0].x[y];
+            }
+        }
+    }
+}
+
+/* ---- experts -------------------------------------------------------------------------------------------------- */
+
+size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t e, size_t *n)
+{
+    const size_t local = p->a.experts / p->ep;
+    const int32_t *count = p->in[1].i;
+    *n = (size_t)count[(part * p->b + s) * local + e];
+    if (p->a.capacity)
+        return ((part * local + e) * p->b + s) * p->a.capacity;
+    size_t first = 0; /* of all that stands before: part, then expert, then sequence */
+    for (size_t q = 0; q <= part; q++)
+        for (size_t f = 0; f < local; f++)
+            for (size_t z = 0; z < p->b; z++)
+                if (q < part || f < e || (f == e && z < s))
+                    first += (size_t)count[(q * p->b + z) * local + f];
+    return first;
+}
+
+struct mlp {
+    const double *g, *u, *d; /* weights of one expert */
+    double *dg, *du, *dd;
+    size_t c, f;
+};
+
+static void expert_row(struct problem *p, const struct mlp *m, size_t row, bool backward)
+{
+    const size_t c = m->c;
+    const double *x = p->in[0].x + row * c, *dy = backward ? p->dout[0].x + row * c : NULL;
+    for (size_t j = 0; j < m->f; j++) {
+        double gate = 0, up = 0, dh = 0;
+        for (size_t i = 0; i < c; i++) {
+            gate += x[i] * m->g[j * c + i];
+            up += x[i] * m->u[j * c + i];
+            dh += backward ? dy[i] * m->d[i * m->f + j] : 0;
+        }
+        const double s = 1 / (1 + exp(-gate)), h = gate * s * up;
+        const double dgate = dh * up * (s + gate * s * (1 - s)), dup = dh * gate * s;
+        for (size_t i = 0; i < c; i++) {
+            if (!backward) {
+                p->out[0].x[row * c + i] += h * m->d[i * m->f + j];
+                continue;
+            }
+            p->din[0].x[row * c + i] += dgate * m->g[j * c + i] + dup * m->u[j * c + i];
+            m->dg[j * c + i] += dgate * x[i];
+            m->du[j * c + i] += dup * x[i];
+            m->dd[i * m->f + j] += dy[i] * h;
+        }
+    }
+}
+
+static void experts(struct problem *p, bool backward)
+{
+    const size_t local = p->a.experts / p->ep, c = p->a.features, f = p->a.ffn;
+    for (size_t i = 0; i < p->out[0].n && !backward; i++)
+        p->out[0].x[i] = 0;
+    for (size_t part = 0; part < p->ep; part++)
+        for (size_t e = 0; e < local; e++) {
+            const size_t w = e * c * f;
+            const struct mlp m = { .g = p->param[0].x + w, .u = p->param[1].x + w, .d = p->param[2].x + w,
+                                   .dg = p->dparam[0].x + w, .du = p->dparam[1].x + w, .dd = p->dparam[2].x + w,
+                                   .c = c, .f = f };
+            for (size_t s = 0; s < p->b; s++) {
+                size_t n, first = oracle_expert_rows(p, part, s, e, &n);
+                for (size_t r = 0; r < n; r++)
+                    expert_row(p, &m, first + r, backward);
+            }
+        }
+}
+
+void oracle_moe_forward(struct problem *p)
+{
+    if (p->op == IR_OP_ROUTER)
+        router_forward(p);
+    else if (p->op == IR_OP_DISPATCH)
+        dispatch_forward(p);
+    else if (p->op == IR_OP_EXPERTS)
+        experts(p, false);
+    else
+        combine(p, false);
+}
+
+void oracle_moe_backward(struct problem *p)
+{
+    if (p->op == IR_OP_ROUTER)
+        router_backward(p);
+    else if (p->op == IR_OP_DISPATCH)
+        dispatch_backward(p);
+    else if (p->op == IR_OP_EXPERTS)
+        experts(p, true);
+    else
+        combine(p, true);
+}

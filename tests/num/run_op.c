@@ -1,0 +1,322 @@
+/* See run_op.h. A kernel gets what its row of the operator table says, nothing else; what it may not touch is guarded,
+ * what it must write held NaN before. */
+#include "num/run_op.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "compute.h"
+#include "ir/target.h"
+
+enum { SLOTS = 3 };
+
+/* Every operand of one operator, in guarded buffers. */
+struct bench {
+    const struct op_case *c;
+    struct problem p;
+    struct guarded in[SLOTS], out[SLOTS], param[SLOTS], dout[SLOTS], din[SLOTS], acc[SLOTS], dparam[SLOTS];
+    struct guarded save[IR_MAX_SAVE], stash[IR_MAX_STASH], work;
+    double scalars[SCALAR_COUNT];
+    double tolerance, *worst;
+    char text[160]; /* what went wrong first */
+};
+
+static void complain(struct bench *k, const char *what, int which, double error)
+{
+    if (!k->text[0])
+        snprintf(k->text, sizeof k->text, "%s %d: error %.3g", what, which, error);
+}
+
+/* ---- operands ------------------------------------------------------------------------------------------------- */
+
+static struct guarded guarded_copy(const struct tensor *x)
+{
+    if (x->n == 0)
+        return (struct guarded){ 0 };
+    struct guarded g = guarded_new(x->n * 4);
+    for (size_t i = 0; i < x->n; i++)
+        if (x->i)
+            ((int32_t *)g.at)[i] = x->i[i];
+        else
+            ((float *)g.at)[i] = (float)x->x[i];
+    return g;
+}
+
+static struct guarded guarded_blank(size_t n)
+{
+    return n ? guarded_new(n * 4) : (struct guarded){ 0 };
+}
+
+static void open_bench(struct bench *k, const struct op_case *c, uint64_t seed)
+{
+    struct ir_op_shapes s;
+    struct rng r = { seed ^ 0xacc };
+    *k = (struct bench){ .c = c, .p = problem_new(c, seed) };
+    ir_op_shapes(c->op, &c->a, c->t, &s);
+    const size_t rows = c->op == IR_OP_EXPERTS && !c->a.capacity ? (size_t)c->b * c->ep : c->b;
+    for (int i = 0; i < SLOTS; i++) {
+        k->in[i] = guarded_copy(&k->p.in[i]);
+        k->param[i] = guarded_copy(&k->p.param[i]);
+        k->dout[i] = guarded_copy(&k->p.dout[i]);
+        k->out[i] = guarded_blank(k->p.out[i].n);
+        k->din[i] = guarded_blank(k->p.din[i].n);
+        k->acc[i] = guarded_blank(k->p.din[i].n);
+        k->dparam[i] = guarded_blank(k->p.dparam[i].n);
+        for (size_t j = 0; j < k->p.din[i].n; j++)
+            ((float *)k->acc[i].at)[j] = (float)rng_normal(&r);
+    }
+    for (int i = 0; i < IR_MAX_SAVE; i++) {
+        k->save[i] = guarded_blank(ir_shape_elements(&s.save[i]) * rows);
+        k->stash[i] = guarded_blank(ir_shape_elements(&s.stash[i]) * rows);
+    }
+}
+
+static struct guarded *all_buffers(struct bench *k, size_t i)
+{
+    struct guarded *const groups[] = { k->in, k->out, k->param, k->dout, k->din, k->acc, k->dparam };
+    const size_t n = sizeof groups / sizeof *groups * SLOTS;
+    if (i < n)
+        return &groups[i / SLOTS][i % SLOTS];
+    i -= n;
+    return i < IR_MAX_SAVE ? &k->save[i] : i < IR_MAX_SAVE + IR_MAX_STASH ? &k->stash[i - IR_MAX_SAVE] : NULL;
+}
+
+static void close_bench(struct bench *k)
+{
+    for (size_t i = 0; all_buffers(k, i); i++)
+        guarded_free(all_buffers(k, i));
+    problem_free(&k->p);
+}
+
+static void input_unchanged(struct bench *k, const char *what, int i, const struct guarded *g, const struct tensor *x)
+{
+    struct guarded fresh = guarded_copy(x);
+    if (x->n && memcmp(fresh.at, g->at, g->bytes) != 0)
+        complain(k, what, i, INFINITY);
+    guarded_free(&fresh);
+}
+
+/* Runs a kernel in a workspace of exactly the planned size, and looks at all guards and at what only may be read. */
+static void launch(struct bench *k, enum ir_pass pass, struct op_args *a)
+{
+    const struct op_case *c = k->c;
+    const uint64_t bytes = ir_cpu_workspace(c->op, &c->a, pass, c->b, c->t, c->ep, IR_F32);
+    struct guarded work = guarded_new(bytes);
+    a->attrs = &c->a;
+    a->op = c->op;
+    a->b = c->b;
+    a->t = c->t;
+    a->ep = c->ep;
+    a->compute = IR_F32;
+    a->work = bytes ? work.at : NULL;
+    a->scalars = k->scalars;
+    a->loss_scale = k->p.loss_scale;
+    for (int i = 0; i < SCALAR_COUNT; i++)
+        k->scalars[i] = 3;
+    compute_cpu.kernel(c->op, pass)(a);
+    if (!guarded_intact(&work))
+        complain(k, "wrote outside its workspace", 0, INFINITY);
+    for (size_t i = 0; all_buffers(k, i); i++)
+        if (all_buffers(k, i)->base && !guarded_intact(all_buffers(k, i)))
+            complain(k, "wrote outside buffer", (int)i, INFINITY);
+    for (int i = 0; i < SLOTS; i++) {
+        input_unchanged(k, "changed input", i, &k->in[i], &k->p.in[i]);
+        input_unchanged(k, "changed parameter", i, &k->param[i], &k->p.param[i]);
+        input_unchanged(k, "changed output gradient", i, &k->dout[i], &k->p.dout[i]);
+    }
+    guarded_free(&work);
+}
+
+static void copy_pointers(void **to, const struct guarded *from, uint32_t bits, int n)
+{
+    for (int i = 0; i < n; i++)
+        to[i] = bits >> i & 1 ? from[i].at : NULL;
+}
+
+/* What a backward kernel reads. */
+static struct op_args reading(struct bench *k, uint32_t reads)
+{
+    struct op_args a = { .train = true };
+    copy_pointers(a.in, k->in, reads & 0xf, IR_MAX_IN);
+    copy_pointers(a.out, k->out, reads >> 4 & 0xf, IR_MAX_OUT);
+    copy_pointers(a.save, k->save, reads >> 8 & 0xf, IR_MAX_SAVE);
+    copy_pointers(a.dout, k->dout, reads >> 12 & 0xf, IR_MAX_OUT);
+    copy_pointers(a.stash, k->stash, reads >> 16 & 0xf, IR_MAX_STASH);
+    copy_pointers(a.param, k->param, reads >> 20 & 0xf, IR_MAX_PARAM);
+    return a;
+}
+
+/* ---- comparison ----------------------------------------------------------------------------------------------- */
+
+/* Elements that mean anything: of rows by expert without capacity, those of the counts. */
+static size_t meaningful(const struct bench *k, const struct tensor *x)
+{
+    const struct problem *p = &k->p;
+    if (k->c->op != IR_OP_EXPERTS || k->c->a.capacity || (x != &p->out[0] && x != &p->din[0]))
+        return x->n;
+    size_t rows = 0;
+    for (size_t i = 0; i < p->in[1].n; i++)
+        rows += (size_t)p->in[1].i[i];
+    return rows * k->c->a.features;
+}
+
+static void compare(struct bench *k, const char *what, int i, const struct guarded *got, const struct tensor *want)
+{
+    if (want->i) {
+        if (memcmp(got->at, want->i, got->bytes) != 0)
+            complain(k, what, i, INFINITY);
+        return;
+    }
+    const double floor = 0.05 * (k->c->op == IR_OP_HEAD_LOSS ? k->p.loss_scale : 1);
+    const double error = worst_error(got->at, want->x, meaningful(k, want), floor);
+    if (error > *k->worst)
+        *k->worst = error;
+    if (!(error <= k->tolerance))
+        complain(k, what, i, error);
+}
+
+static void compare_scalars(struct bench *k, const char *what)
+{
+    const double want[3] = { k->p.loss, k->p.aux, k->p.dropped };
+    for (int i = 0; i < 3; i++) {
+        const double got = k->scalars[i] - 3;
+        if (!(fabs(got - want[i]) <= k->tolerance * (1 + fabs(want[i]))))
+            complain(k, what, i, got - want[i]);
+    }
+    if (k->scalars[SCALAR_NORM2] != 3)
+        complain(k, "scalar of another kernel", SCALAR_NORM2, k->scalars[SCALAR_NORM2]);
+}
+
+static void *remember(const struct guarded *g, size_t bytes)
+{
+    void *copy = mem_alloc(bytes);
+    memcpy(copy, g->at, bytes);
+    return copy;
+}
+
+/* Runs again over poison: the same bits. */
+static void repeat(struct bench *k, enum ir_pass pass, struct op_args *a, struct guarded *written, const struct tensor *x)
+{
+    void *before[SLOTS] = { 0 };
+    for (int i = 0; i < SLOTS; i++)
+        if (written[i].at) {
+            before[i] = remember(&written[i], written[i].bytes);
+            guarded_poison(&written[i]);
+        }
+    launch(k, pass, a);
+    for (int i = 0; i < SLOTS; i++) {
+        if (before[i] && memcmp(before[i], written[i].at, meaningful(k, &x[i]) * 4) != 0)
+            complain(k, "other bits the second time, operand", i, 0);
+        mem_free(before[i]);
+    }
+}
+
+/* ---- the passes ----------------------------------------------------------------------------------------------- */
+
+static void run_forward(struct bench *k)
+{
+    struct op_args a = { .train = false }; /* evaluation keeps nothing */
+    copy_pointers(a.in, k->in, 0xf, IR_MAX_IN);
+    copy_pointers(a.param, k->param, 0xf, IR_MAX_PARAM);
+    copy_pointers(a.out, k->out, 0xf, IR_MAX_OUT);
+    launch(k, IR_PASS_F, &a);
+    compare_scalars(k, "scalar in evaluation");
+    for (int i = 0; i < SLOTS; i++)
+        if (k->p.out[i].n)
+            compare(k, "output in evaluation", i, &k->out[i], &k->p.out[i]);
+    a.train = true;
+    copy_pointers(a.save, k->save, 0xf, IR_MAX_SAVE);
+    for (int i = 0; i < SLOTS; i++)
+        if (k->out[i].at)
+            guarded_poison(&k->out[i]);
+    launch(k, IR_PASS_F, &a);
+    compare_scalars(k, "scalar");
+    for (int i = 0; i < SLOTS; i++)
+        if (k->p.out[i].n)
+            compare(k, "output", i, &k->out[i], &k->p.out[i]);
+    repeat(k, IR_PASS_F, &a, k->out, k->p.out);
+}
+
+/* din = acc + gradient: acc none, din itself, or another buffer. */
+static void run_bi(struct bench *k)
+{
+    const struct ir_op_info *info = &ir_op_info[k->c->op];
+    for (int mode = 0; mode < 3; mode++) {
+        struct op_args a = reading(k, info->bi_reads | IR_DOUT(0) * 7u);
+        copy_pointers(a.stash, k->stash, 0xf, IR_MAX_STASH);
+        copy_pointers(a.din, k->din, info->grad_in & ~info->alias_in, IR_MAX_IN);
+        for (int i = 0; i < IR_MAX_STASH; i++)
+            if (k->stash[i].at)
+                guarded_poison(&k->stash[i]);
+        for (int i = 0; i < SLOTS; i++) {
+            if (!a.din[i])
+                continue;
+            guarded_poison(&k->din[i]);
+            a.acc[i] = mode == 0 ? NULL : mode == 1 ? k->din[i].at : k->acc[i].at;
+            if (mode == 1)
+                memcpy(k->din[i].at, k->acc[i].at, k->din[i].bytes);
+            for (size_t j = 0; j < k->p.din[i].n && mode == 1; j++) /* as the oracle's: from here on with the addend */
+                k->p.din[i].x[j] += ((float *)k->acc[i].at)[j];
+        }
+        launch(k, IR_PASS_BI, &a);
+        for (int i = 0; i < SLOTS; i++)
+            if (a.din[i])
+                compare(k, mode == 0 ? "din" : mode == 1 ? "din in place" : "din beside", i, &k->din[i], &k->p.din[i]);
+        if (mode == 0)
+            repeat(k, IR_PASS_BI, &a, k->din, k->p.din);
+    }
+}
+
+/* dparam written, then added to, then one of them added to. */
+static void run_bw(struct bench *k)
+{
+    const struct ir_op_info *info = &ir_op_info[k->c->op];
+    for (uint32_t mode = 0; mode < 3; mode++) {
+        struct op_args a = reading(k, info->bw_reads);
+        copy_pointers(a.dparam, k->dparam, 0xf, IR_MAX_PARAM);
+        a.dparam_add = mode == 0 ? 0 : mode == 1 ? 7 : 2;
+        for (int i = 0; i < SLOTS; i++) {
+            if (!a.dparam[i])
+                continue;
+            if (a.dparam_add >> i & 1)
+                for (size_t j = 0; j < k->p.dparam[i].n; j++)
+                    ((float *)k->dparam[i].at)[j] = (float)(k->p.param[i].x[j]);
+            else
+                guarded_poison(&k->dparam[i]);
+        }
+        launch(k, IR_PASS_BW, &a);
+        for (int i = 0; i < SLOTS; i++) {
+            if (!a.dparam[i])
+                continue;
+            for (size_t j = 0; j < k->p.dparam[i].n && a.dparam_add >> i & 1; j++)
+                k->p.dparam[i].x[j] += k->p.param[i].x[j];
+            compare(k, a.dparam_add >> i & 1 ? "dparam added" : "dparam", i, &k->dparam[i], &k->p.dparam[i]);
+            for (size_t j = 0; j < k->p.dparam[i].n && a.dparam_add >> i & 1; j++)
+                k->p.dparam[i].x[j] -= k->p.param[i].x[j];
+        }
+        if (mode == 0)
+            repeat(k, IR_PASS_BW, &a, k->dparam, k->p.dparam);
+    }
+}
+
+const char *run_op_case(const struct op_case *c, uint64_t seed, double tolerance, double *worst)
+{
+    static char text[160];
+    struct bench k;
+    open_bench(&k, c, seed);
+    k.tolerance = tolerance;
+    k.worst = worst;
+    oracle_forward(&k.p);
+    run_forward(&k);
+    oracle_backward(&k.p);
+    if (ir_op_has_kernel(c->op, IR_PASS_BI))
+        run_bi(&k);
+    if (ir_op_has_kernel(c->op, IR_PASS_BW))
+        run_bw(&k);
+    memcpy(text, k.text, sizeof text);
+    close_bench(&k);
+    return text[0] ? text : NULL;
+}

@@ -1,0 +1,27 @@
+/* Runs one operator of a back end on one problem, under every condition that the contract in src/compute.h names, and
+ * compares with the oracle. */
+#ifndef PIPER_TESTS_RUN_OP_H
+#define PIPER_TESTS_RUN_OP_H
+
+#include "num/num.h"
+
+/* How tokens are spread over the experts. */
+enum spread { SPREAD_RANDOM, SPREAD_ONE, SPREAD_NONE }; /* all to one; all but the last expert */
+
+struct op_case {
+    enum ir_op op;
+    struct ir_attrs a;
+    uint32_t b, t, ep;
+    enum spread spread;
+};
+
+/* Returns NULL when all is well, else a sentence (static storage). *worst is raised to the largest error seen. */
+const char *run_op_case(const struct op_case *c, uint64_t seed, double tolerance, double *worst);
+/* Compares the oracle's gradients with central differences of its forward along random directions. */
+const char *check_oracle(const struct op_case *c, uint64_t seed);
+
+/* Problems: random operands in the shapes of the operator. */
+struct problem problem_new(const struct op_case *c, uint64_t seed);
+void problem_free(struct problem *p);
+
+#endif

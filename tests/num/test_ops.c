@@ -1,0 +1,287 @@
+/* Every operator of the CPU back end, forward and backward, on odd shapes, against the float64 oracle; and the oracle against
+ * finite differences. */
+#include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "compute.h"
+#include "num/run_op.h"
+
+/* Sequences and their length: small, odd, one more than a block. */
+static const struct size {
+    uint32_t b, t;
+} sizes[] = { { 1, 1 }, { 3, 7 }, { 2, 33 }, { 1, 130 } };
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* In attention the gradient of a score is a difference of sums over head_dim and keys that nearly cancel. */
+static double tolerance_of(enum ir_op op)
+{
+    return op == IR_OP_ATTENTION ? 3e-5 : 1e-5;
+}
+
+static void run(const struct op_case *c)
+{
+    static uint64_t seed = 1;
+    static double worst[IR_OP_COUNT];
+    char what[256];
+    snprintf(what, sizeof what, "%s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
+             "capacity=%u ffn=%u flags=%u", ir_op_info[c->op].name, c->b, c->t, c->ep, c->spread, c->a.in_features,
+             c->a.out_features, c->a.features, c->a.heads, c->a.kv_heads, c->a.head_dim, c->a.experts, c->a.top_k,
+             c->a.capacity, c->a.ffn, c->a.flags);
+    const char *wrong = check_oracle(c, seed);
+    ck_assert_msg(!wrong, "%s: %s", what, wrong);
+    wrong = run_op_case(c, seed, tolerance_of(c->op), &worst[c->op]);
+    ck_assert_msg(!wrong, "%s: %s", what, wrong);
+    seed++;
+}
+
+/* All sizes of one operator with these attributes. */
+static void run_sizes(enum ir_op op, struct ir_attrs a)
+{
+    for (size_t i = 0; i < SIZES; i++)
+        run(&(struct op_case){ .op = op, .a = a, .b = sizes[i].b, .t = sizes[i].t, .ep = 1 });
+}
+
+static const uint32_t widths[] = { 1, 5, 16, 67, 130 };
+enum { WIDTHS = sizeof widths / sizeof *widths };
+
+START_TEST(embed)
+{
+    for (size_t i = 0; i < WIDTHS; i++) {
+        run_sizes(IR_OP_EMBED, (struct ir_attrs){ .vocab = 11, .features = widths[i] });
+        run_sizes(IR_OP_POS_EMBED, (struct ir_attrs){ .positions = 130, .features = widths[i] });
+    }
+}
+END_TEST
+
+START_TEST(norms)
+{
+    for (size_t i = 0; i < WIDTHS; i++) {
+        if (widths[i] == 1) /* one element has no variance: only eps would be tested */
+            continue;
+        run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f });
+        run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .heads = 3, .eps = 1e-6f });
+        run_sizes(IR_OP_LAYERNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f });
+    }
+}
+END_TEST
+
+START_TEST(linear)
+{
+    static const uint32_t shapes[][2] = { { 1, 1 }, { 5, 16 }, { 67, 3 }, { 48, 130 }, { 129, 65 } };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (uint32_t flags = 0; flags < 4; flags++)
+            run_sizes(IR_OP_LINEAR,
+                      (struct ir_attrs){ .in_features = shapes[i][0], .out_features = shapes[i][1], .flags = flags });
+}
+END_TEST
+
+START_TEST(rope)
+{
+    static const uint32_t dims[] = { 2, 8, 20, 64, 128 };
+    for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
+        for (uint32_t heads = 1; heads <= 3; heads += 2)
+            run_sizes(IR_OP_ROPE, (struct ir_attrs){ .heads = heads, .head_dim = dims[i], .theta = 10000 });
+}
+END_TEST
+
+START_TEST(attention)
+{
+    static const uint32_t heads[][2] = { { 1, 1 }, { 4, 2 }, { 6, 3 }, { 3, 1 } }, dims[] = { 8, 20, 64, 80, 128 };
+    for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
+        for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
+            run_sizes(IR_OP_ATTENTION, (struct ir_attrs){ .heads = heads[h][0], .kv_heads = heads[h][1],
+                                                          .head_dim = dims[d], .scale = 0.3f / (float)(d + 1),
+                                                          .flags = (h + d) % 2 ? IR_PACKED : 0 });
+}
+END_TEST
+
+START_TEST(attention_blocks)
+{
+    static const uint32_t lengths[] = { 63, 64, 65, 128, 193 };
+    for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+        for (uint32_t packed = 0; packed <= IR_PACKED; packed += IR_PACKED)
+            run(&(struct op_case){ .op = IR_OP_ATTENTION, .b = 2, .t = lengths[i], .ep = 1,
+                                   .a = { .heads = 4, .kv_heads = 2, .head_dim = 8, .scale = 1, .flags = packed } });
+}
+END_TEST
+
+START_TEST(elementwise)
+{
+    for (size_t i = 0; i < WIDTHS; i++) {
+        run_sizes(IR_OP_GELU, (struct ir_attrs){ .features = widths[i] });
+        run_sizes(IR_OP_GELU, (struct ir_attrs){ .features = widths[i], .flags = IR_EXACT });
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i] });
+        run_sizes(IR_OP_ADD, (struct ir_attrs){ .features = widths[i] });
+    }
+    /* more than one piece, and several threads */
+    run(&(struct op_case){ .op = IR_OP_GELU, .a = { .features = 301 }, .b = 3, .t = 130, .ep = 1 });
+    run(&(struct op_case){ .op = IR_OP_SWIGLU, .a = { .features = 301 }, .b = 3, .t = 130, .ep = 1 });
+    run(&(struct op_case){ .op = IR_OP_ADD, .a = { .features = 301 }, .b = 3, .t = 130, .ep = 1 });
+}
+END_TEST
+
+/* Experts and choices; E >= k. */
+static const uint32_t choices[][2] = { { 1, 1 }, { 2, 1 }, { 4, 2 }, { 5, 3 }, { 8, 4 } };
+enum { CHOICES = sizeof choices / sizeof *choices };
+
+START_TEST(router)
+{
+    for (size_t i = 0; i < CHOICES; i++)
+        for (uint32_t variant = 0; variant < 4; variant++) {
+            const struct ir_attrs a = { .features = 21, .experts = choices[i][0], .top_k = choices[i][1],
+                                        .flags = variant & 1 ? IR_NORM_TOPK : 0, .aux_coef = variant & 2 ? 0.5f : 0 };
+            run_sizes(IR_OP_ROUTER, a);
+        }
+}
+END_TEST
+
+/* All probabilities equal: the lowest indices win. Finite differences have no meaning at a tie. */
+START_TEST(router_ties)
+{
+    double worst = 0;
+    const struct op_case c = { .op = IR_OP_ROUTER, .b = 2, .t = 7, .ep = 1, .spread = SPREAD_ONE,
+                               .a = { .features = 9, .experts = 6, .top_k = 3, .aux_coef = 1 } };
+    const char *wrong = run_op_case(&c, 5, tolerance_of(c.op), &worst);
+    ck_assert_msg(!wrong, "%s", wrong);
+}
+END_TEST
+
+static void run_routed(enum ir_op op, enum spread spread)
+{
+    for (size_t i = 0; i < CHOICES; i++)
+        for (size_t s = 0; s < SIZES; s++)
+            for (uint32_t capacity = 0; capacity < 3; capacity++) {
+                const uint32_t e = choices[i][0], k = choices[i][1], t = sizes[s].t;
+                struct op_case c = { .op = op, .b = sizes[s].b, .t = t, .ep = 1, .spread = spread,
+                                     .a = { .features = 21, .experts = e, .top_k = k } };
+                c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? (t * k + e - 1) / e : t;
+                run(&c);
+            }
+}
+
+START_TEST(dispatch)
+{
+    run_routed(IR_OP_DISPATCH, (enum spread)_i);
+}
+END_TEST
+
+START_TEST(combine)
+{
+    run_routed(IR_OP_COMBINE, (enum spread)_i);
+}
+END_TEST
+
+START_TEST(experts)
+{
+    for (uint32_t ep = 1; ep <= 4; ep *= 2)
+        for (size_t i = 0; i < CHOICES; i++)
+            for (size_t s = 0; s < SIZES; s++)
+                for (uint32_t capacity = 0; capacity < 3; capacity++) {
+                    const uint32_t e = choices[i][0], t = sizes[s].t;
+                    if (e % ep)
+                        continue;
+                    struct op_case c = { .op = IR_OP_EXPERTS, .b = sizes[s].b, .t = t, .ep = ep, .spread = (enum spread)_i,
+                                         .a = { .features = 13, .experts = e, .top_k = choices[i][1], .ffn = 18 } };
+                    c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? (t + 3) / 4 : t + 20;
+                    run(&c);
+                }
+}
+END_TEST
+
+/* Runs longer than a tile, and gaps on both sides of the length that is worth closing. */
+START_TEST(experts_long)
+{
+    for (uint32_t capacity = 0; capacity <= 300; capacity += 150)
+        run(&(struct op_case){ .op = IR_OP_EXPERTS, .b = 2, .t = 600, .ep = 1, .spread = (enum spread)_i,
+                               .a = { .features = 9, .experts = 2, .top_k = 1, .ffn = 7, .capacity = capacity } });
+}
+END_TEST
+
+START_TEST(head)
+{
+    static const uint32_t shapes[][2] = { { 1, 2 }, { 21, 5 }, { 16, 257 }, { 13, 1025 } };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        run_sizes(IR_OP_HEAD_LOSS, (struct ir_attrs){ .features = shapes[i][0], .vocab = shapes[i][1] });
+    run(&(struct op_case){ .op = IR_OP_HEAD_LOSS, .a = { .features = 5, .vocab = 2100 }, .b = 2, .t = 150, .ep = 1 });
+}
+END_TEST
+
+START_TEST(sum_and_copy)
+{
+    enum { N = 100003 };
+    struct guarded x = guarded_new(N * 4), y = guarded_new(N * 4), z = guarded_new(N * 4);
+    for (size_t i = 0; i < N; i++) {
+        ((float *)x.at)[i] = (float)i;
+        ((float *)y.at)[i] = 0.5f;
+    }
+    struct op_args a = { .in = { x.at, y.at }, .out = { z.at }, .n = N, .compute = IR_F32 };
+    compute_cpu.kernel(IR_OP_SUM, IR_PASS_F)(&a);
+    for (size_t i = 0; i < N; i++)
+        ck_assert(((float *)z.at)[i] == (float)i + 0.5f);
+    compute_cpu.kernel(IR_OP_COPY, IR_PASS_F)(&a);
+    for (size_t i = 0; i < N; i++)
+        ck_assert(((float *)z.at)[i] == (float)i);
+    ck_assert(guarded_intact(&x) && guarded_intact(&y) && guarded_intact(&z));
+    guarded_free(&x);
+    guarded_free(&y);
+    guarded_free(&z);
+}
+END_TEST
+
+/* The table of kernels has a hole exactly where the operator table says so. */
+START_TEST(kernels_exist)
+{
+    for (int op = 0; op < IR_OP_COUNT; op++)
+        for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++)
+            ck_assert_msg(ir_op_has_kernel((enum ir_op)op, (enum ir_pass)pass) ==
+                              (compute_cpu.kernel((enum ir_op)op, (enum ir_pass)pass) != NULL),
+                          "%s %s", ir_op_info[op].name, ir_pass_name((enum ir_pass)pass));
+}
+END_TEST
+
+static void one_thread(void)
+{
+    compute_cpu.set_threads(1);
+}
+
+static void three_threads(void)
+{
+    compute_cpu.set_threads(3);
+}
+
+static TCase *cases(const char *name, void (*setup)(void))
+{
+    TCase *t = tcase_create(name);
+    tcase_add_checked_fixture(t, setup, NULL);
+    tcase_set_timeout(t, 300);
+    tcase_add_test(t, kernels_exist);
+    tcase_add_test(t, embed);
+    tcase_add_test(t, norms);
+    tcase_add_test(t, linear);
+    tcase_add_test(t, rope);
+    tcase_add_test(t, attention);
+    tcase_add_test(t, attention_blocks);
+    tcase_add_test(t, elementwise);
+    tcase_add_test(t, router);
+    tcase_add_test(t, router_ties);
+    tcase_add_loop_test(t, dispatch, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_loop_test(t, combine, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_loop_test(t, experts, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_test(t, head);
+    tcase_add_test(t, sum_and_copy);
+    return t;
+}
+
+int main(void)
+{
+    Suite *s = suite_create("ops");
+    suite_add_tcase(s, cases("one thread", one_thread));
+    suite_add_tcase(s, cases("three threads", three_threads));
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,536 @@
+/* Status and error sentences, memory, JSON. */
+#include <check.h>
+#include <math.h>
+#include <setjmp.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/mem.h"
+#include "base/status.h"
+#include "base/version.h"
+
+/* ---- status --------------------------------------------------------------------------------------------------- */
+
+START_TEST(err_first_cause_stays)
+{
+    struct err e = { 0 };
+    ck_assert_int_eq(err_set(&e, ST_INPUT, "a.json", "found %d", 3), ST_INPUT);
+    ck_assert_str_eq(e.text, "a.json: found 3");
+    ck_assert_int_eq(err_set(&e, ST_IO, NULL, "later"), ST_IO);
+    ck_assert_int_eq(e.status, ST_INPUT);
+    ck_assert_str_eq(e.text, "a.json: found 3");
+    err_clear(&e);
+    ck_assert_int_eq(e.status, ST_OK);
+    err_set(&e, ST_IO, NULL, "now");
+    ck_assert_str_eq(e.text, "now");
+    ck_assert_int_eq(err_set(NULL, ST_HANG, "x", "nobody asks"), ST_HANG);
+}
+END_TEST
+
+START_TEST(err_long_text_is_cut)
+{
+    static char where[5000];
+    memset(where, 'w', sizeof where - 1);
+    struct err e = { 0 };
+    err_set(&e, ST_INPUT, where, "tail");
+    ck_assert_uint_eq(strlen(e.text), sizeof e.text - 1);
+    err_clear(&e);
+    err_set(&e, ST_INPUT, "short", "%s", where);
+    ck_assert_uint_eq(strlen(e.text), sizeof e.text - 1);
+}
+END_TEST
+
+static enum status twice(enum status first, int *reached)
+{
+    TRY(first);
+    *reached = 1;
+    return ST_OK;
+}
+
+START_TEST(try_and_names)
+{
+    int reached = 0;
+    ck_assert_int_eq(twice(ST_IO, &reached), ST_IO);
+    ck_assert_int_eq(reached, 0);
+    ck_assert_int_eq(twice(ST_OK, &reached), ST_OK);
+    ck_assert_int_eq(reached, 1);
+    const enum status all[] = { ST_OK, ST_USAGE, ST_INPUT, ST_MISSING, ST_BUG, ST_DEVICE, ST_IO, ST_STOPPED, ST_HANG };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        ck_assert_str_ne(status_name(all[i]), "unknown");
+    ck_assert_str_eq(status_name((enum status) - 1), "unknown");
+    ck_assert_uint_gt(strlen(piper_version), 0);
+    ck_assert_uint_gt(strlen(piper_commit), 0);
+}
+END_TEST
+
+/* ---- the failure door ----------------------------------------------------------------------------------------- */
+
+static jmp_buf door;
+static enum status door_status;
+static char door_text[512];
+
+static void leave(enum status status, const char *text)
+{
+    door_status = status;
+    snprintf(door_text, sizeof door_text, "%s", text);
+    longjmp(door, 1);
+}
+
+/* Runs `call`; true when it left by the door. */
+#define LEAVES(call)                              \
+    (process_on_fail(leave), door_text[0] = '\0', \
+     setjmp(door) ? (process_on_fail(NULL), 1) : ((call), process_on_fail(NULL), 0))
+
+START_TEST(check_leaves_by_the_door)
+{
+    ck_assert(!LEAVES(CHECK(1 + 1 == 2)));
+    ck_assert(LEAVES(CHECK(1 + 1 == 3)));
+    ck_assert_int_eq(door_status, ST_BUG);
+    ck_assert_ptr_nonnull(strstr(door_text, "1 + 1 == 3"));
+    ck_assert_ptr_nonnull(strstr(door_text, "test_base.c"));
+}
+END_TEST
+
+/* The default door ends the process with -status: the first case takes 70 from CHECK, the second 71 from memory. */
+START_TEST(default_door_exits)
+{
+    fclose(stderr);
+    if (_i == 0)
+        CHECK(0 > 1);
+    mem_fail_after(1);
+    mem_free(mem_alloc(1));
+}
+END_TEST
+
+/* ---- memory --------------------------------------------------------------------------------------------------- */
+
+START_TEST(mem_is_zeroed_and_counted)
+{
+    struct mem_stats before = mem_stats();
+    char *p = mem_alloc(1000);
+    for (int i = 0; i < 1000; i++)
+        ck_assert_int_eq(p[i], 0);
+    ck_assert_uint_eq(mem_stats().calls, before.calls + 1);
+    ck_assert_uint_ge(mem_stats().live_bytes, before.live_bytes + 1000);
+    memset(p, 7, 1000);
+    p = mem_realloc(p, 5000);
+    ck_assert_int_eq(p[999], 7);
+    ck_assert_uint_eq(mem_stats().calls, before.calls + 2);
+    ck_assert_uint_ge(mem_stats().live_bytes, before.live_bytes + 5000);
+    p = mem_realloc(p, 10);
+    ck_assert_uint_lt(mem_stats().live_bytes, before.live_bytes + 5000);
+    mem_free(p);
+    mem_free(NULL);
+    ck_assert_uint_eq(mem_stats().live_bytes, before.live_bytes);
+
+    char *s = mem_strdup("rank 3"), *empty = mem_alloc(0);
+    ck_assert_str_eq(s, "rank 3");
+    ck_assert_ptr_nonnull(empty);
+    mem_free(s);
+    mem_free(empty);
+    ck_assert_uint_eq(mem_stats().live_bytes, before.live_bytes);
+}
+END_TEST
+
+START_TEST(mem_nth_allocation_fails)
+{
+    struct mem_stats before = mem_stats();
+    char *volatile p[3] = { 0 };
+    mem_fail_after(3);
+    p[0] = mem_alloc(8);
+    p[1] = mem_realloc(NULL, 8);
+    ck_assert(LEAVES(p[2] = mem_alloc(4096)));
+    ck_assert_int_eq(door_status, ST_DEVICE);
+    ck_assert_ptr_nonnull(strstr(door_text, "4096"));
+    ck_assert_ptr_null(p[2]);
+    /* once: the next one is good again, and a failed realloc leaves the old block alone */
+    ck_assert(!LEAVES(p[2] = mem_alloc(16)));
+    strcpy(p[2], "kept");
+    mem_fail_after(1);
+    ck_assert(LEAVES(p[2] = mem_realloc(p[2], 1 << 20)));
+    ck_assert_str_eq(p[2], "kept");
+    mem_fail_after(1);
+    mem_fail_after(0);
+    ck_assert(!LEAVES(mem_free(mem_alloc(1))));
+    for (int i = 0; i < 3; i++)
+        mem_free(p[i]);
+    ck_assert_uint_eq(mem_stats().live_bytes, before.live_bytes);
+}
+END_TEST
+
+static int all_bytes_are(const unsigned char *p, size_t n, size_t value)
+{
+    for (size_t i = 0; i < n; i++)
+        if (p[i] != value)
+            return 0;
+    return 1;
+}
+
+START_TEST(arena_many_sizes)
+{
+    struct mem_stats before = mem_stats();
+    struct arena a;
+    arena_init(&a);
+    ck_assert_uint_eq(mem_stats().calls, before.calls);
+    enum { N = 500 };
+    unsigned char *at[N];
+    size_t size[N], sum = 0;
+    for (size_t i = 0; i < N; i++) {
+        size[i] = i % 50 == 49 ? 100000 : (i * 37) % 700;
+        at[i] = arena_alloc(&a, size[i]);
+        ck_assert_uint_eq((uintptr_t)at[i] % 16, 0);
+        ck_assert(all_bytes_are(at[i], size[i], 0));
+        memset(at[i], (int)(i % 251) + 1, size[i]);
+        sum += size[i];
+    }
+    for (size_t i = 0; i < N; i++)
+        ck_assert(all_bytes_are(at[i], size[i], i % 251 + 1));
+    ck_assert_uint_ge(a.used, sum);
+    ck_assert_uint_le(a.used, sum + N * 16);
+    arena_release(&a);
+    ck_assert_uint_eq(a.used, 0);
+    ck_assert_uint_eq(mem_stats().live_bytes, before.live_bytes);
+}
+END_TEST
+
+START_TEST(arena_copies)
+{
+    struct arena a;
+    arena_init(&a);
+    char *s = arena_strdup(&a, "layers.0");
+    ck_assert_str_eq(s, "layers.0");
+    ck_assert_str_eq(arena_printf(&a, "%s.%d", s, 12), "layers.0.12");
+    char *big = arena_printf(&a, "%0200000d", 7);
+    ck_assert_uint_eq(strlen(big), 200000);
+    int x[3] = { 1, 2, 3 }, *y = arena_copy(&a, x, sizeof x);
+    ck_assert_mem_eq(x, y, sizeof x);
+    ck_assert_ptr_nonnull(arena_copy(&a, NULL, 0));
+    struct err *e = arena_new(&a, struct err);
+    ck_assert_int_eq(e->status, ST_OK);
+    uint64_t *v = arena_array(&a, uint64_t, 100000);
+    ck_assert_uint_eq(v[99999], 0);
+    arena_release(&a);
+}
+END_TEST
+
+START_TEST(vec_grows)
+{
+    struct {
+        VEC(uint32_t);
+    } v = { 0 };
+    struct mem_stats before = mem_stats();
+    for (uint32_t i = 0; i < 10000; i++)
+        vec_add(&v, i * 3);
+    ck_assert_uint_eq(v.n, 10000);
+    ck_assert_uint_lt(mem_stats().calls, before.calls + 20); /* doubling, not one call an element */
+    for (uint32_t i = 0; i < 10000; i++)
+        ck_assert_uint_eq(v.at[i], i * 3);
+    *vec_push(&v) = 5;
+    ck_assert_uint_eq(v.at[10000], 5);
+    memset(v.at + v.n, 0xff, (v.cap - v.n) * sizeof *v.at);
+    uint32_t first = vec_grow(&v, 1000);
+    ck_assert_uint_eq(first, 10001);
+    for (uint32_t i = 0; i < 1000; i++)
+        ck_assert_uint_eq(v.at[first + i], 0);
+    ck_assert_uint_eq(vec_grow(&v, 0), v.n);
+    vec_free(&v);
+    ck_assert_ptr_null(v.at);
+    ck_assert_uint_eq(v.n + v.cap, 0);
+    ck_assert_uint_eq(mem_stats().live_bytes, before.live_bytes);
+    ck_assert_uint_eq(round_up(0, 64), 0);
+    ck_assert_uint_eq(round_up(1, 64), 64);
+    ck_assert_uint_eq(round_up(128, 64), 128);
+}
+END_TEST
+
+/* ---- JSON ----------------------------------------------------------------------------------------------------- */
+
+static const char sample[] =
+    "{\"lr\": {\"peak\": 3e-4, \"kind\": \"cosine\"}, \"steps\": 100, \"shuffle\": false,"
+    " \"none\": null, \"odd key\": 1, \"betas\": [0.9, 1, \"x\"], \"big\": 9223372036854775807,"
+    " \"thousand\": 1e3, \"half\": 2.5, \"name\": \"a\\tb\"}";
+static json_t *doc;
+static struct js root;
+static struct err err;
+
+static void load_sample(void)
+{
+    err = (struct err){ 0 };
+    ck_assert_int_eq(js_load_text(sample, "train.json", &doc, &err), ST_OK);
+    root = js_root(doc, "train.json");
+}
+
+static void drop_sample(void)
+{
+    json_decref(doc);
+}
+
+/* The call fails with ST_INPUT and this text; the error is cleared. */
+#define FAILS(call, expected)                   \
+    do {                                        \
+        ck_assert_int_eq((call), ST_INPUT);     \
+        ck_assert_int_eq(err.status, ST_INPUT); \
+        ck_assert_str_eq(err.text, expected);   \
+        err_clear(&err);                        \
+    } while (0)
+
+START_TEST(json_scalars)
+{
+    int64_t i;
+    double x;
+    bool b;
+    const char *s;
+    struct js v;
+    ck_assert_int_eq(js_need(&root, "steps", &v, &err), ST_OK);
+    ck_assert_int_eq(js_int(&v, 1, 100, &i, &err), ST_OK);
+    ck_assert_int_eq(i, 100);
+    ck_assert_int_eq(js_num(&v, 0, 1e9, &x, &err), ST_OK);
+    ck_assert_double_eq(x, 100);
+    ck_assert_int_eq(js_int_or(&root, "thousand", 0, 2000, 1, &i, &err), ST_OK);
+    ck_assert_int_eq(i, 1000);
+    ck_assert_int_eq(js_int_or(&root, "big", 0, INT64_MAX, 1, &i, &err), ST_OK);
+    ck_assert_int_eq(i, INT64_MAX);
+    ck_assert_int_eq(js_int_or(&root, "nokey", 0, 9, -7, &i, &err), ST_OK);
+    ck_assert_int_eq(i, -7);
+    ck_assert_int_eq(js_int_or(&root, "none", 0, 9, 8, &i, &err), ST_OK);
+    ck_assert_int_eq(i, 8);
+    ck_assert_int_eq(js_num_or(&root, "half", 0, 9, 1, &x, &err), ST_OK);
+    ck_assert_double_eq(x, 2.5);
+    ck_assert_int_eq(js_num_or(&root, "nokey", 0, 9, 0.25, &x, &err), ST_OK);
+    ck_assert_double_eq(x, 0.25);
+    ck_assert_int_eq(js_bool_or(&root, "shuffle", true, &b, &err), ST_OK);
+    ck_assert(!b);
+    ck_assert_int_eq(js_bool_or(&root, "nokey", true, &b, &err), ST_OK);
+    ck_assert(b);
+    ck_assert_int_eq(js_str_or(&root, "name", "z", &s, &err), ST_OK);
+    ck_assert_str_eq(s, "a\tb");
+    ck_assert_int_eq(js_str_or(&root, "nokey", "z", &s, &err), ST_OK);
+    ck_assert_str_eq(s, "z");
+    ck_assert(js_has(&root, "lr") && !js_has(&root, "none") && !js_has(&root, "nokey"));
+    ck_assert_int_eq(err.status, ST_OK);
+}
+END_TEST
+
+START_TEST(json_wrong_scalars)
+{
+    int64_t i = 5;
+    double x;
+    bool b;
+    const char *s;
+    struct js lr, v;
+    FAILS(js_int_or(&root, "steps", 1, 99, 1, &i, &err),
+          "train.json: $.steps: found 100, expected a whole number from 1 to 99");
+    FAILS(js_int_or(&root, "steps", 101, INT64_MAX, 1, &i, &err),
+          "train.json: $.steps: found 100, expected a whole number, 101 or more");
+    FAILS(js_int_or(&root, "steps", INT64_MIN, -1, 1, &i, &err),
+          "train.json: $.steps: found 100, expected a whole number, -1 or less");
+    FAILS(js_int_or(&root, "half", INT64_MIN, INT64_MAX, 1, &i, &err),
+          "train.json: $.half: found 2.5, expected a whole number");
+    ck_assert_int_eq(i, 5);
+    FAILS(js_bool_or(&root, "steps", 1, &b, &err), "train.json: $.steps: found 100, expected true or false");
+    FAILS(js_str_or(&root, "shuffle", "", &s, &err), "train.json: $.shuffle: found false, expected a text in quotes");
+    ck_assert_int_eq(js_need(&root, "lr", &lr, &err), ST_OK);
+    FAILS(js_num_or(&lr, "kind", 0, 1, 0, &x, &err),
+          "train.json: $.lr.kind: found \"cosine\", expected a number from 0 to 1");
+    FAILS(js_num_or(&lr, "peak", 1, INFINITY, 0, &x, &err),
+          "train.json: $.lr.peak: found 0.0003, expected a number, 1 or more");
+    FAILS(js_num(&lr, -INFINITY, INFINITY, &x, &err), "train.json: $.lr: found an object of 2 keys, expected a number");
+    ck_assert_int_eq(js_need(&root, "odd key", &v, &err), ST_OK);
+    FAILS(js_wrong(&v, &err, "%s", "no"), "train.json: $[\"odd key\"]: no");
+    ck_assert_int_eq(js_need(&root, "name", &v, &err), ST_OK);
+    FAILS(js_expected(&v, &err, "a %s", "tag"), "train.json: $.name: found \"a\\tb\", expected a tag");
+}
+END_TEST
+
+START_TEST(json_members)
+{
+    struct js v, steps;
+    uint32_t n;
+    double x;
+    ck_assert_int_eq(js_need(&root, "betas", &v, &err), ST_OK);
+    ck_assert_int_eq(js_count(&v, &n, &err), ST_OK);
+    ck_assert_uint_eq(n, 3);
+    struct js b = js_at(&v, 1);
+    ck_assert_int_eq(js_num(&b, 0, 1, &x, &err), ST_OK);
+    b = js_at(&v, 2);
+    FAILS(js_num(&b, 0, 1, &x, &err), "train.json: $.betas[2]: found \"x\", expected a number from 0 to 1");
+    b = js_at(&v, 3);
+    FAILS(js_num(&b, 0, 1, &x, &err), "train.json: $.betas[3]: found nothing, expected a number from 0 to 1");
+    FAILS(js_count(&root, &n, &err), "train.json: $: found an object of 10 keys, expected a list");
+    FAILS(js_need(&v, "x", &v, &err), "train.json: $.betas: found a list of 3, expected an object");
+    FAILS(js_need(&root, "none", &v, &err), "train.json: $.none: found null, expected a value");
+    ck_assert_int_eq(js_need(&root, "lr", &v, &err), ST_OK);
+    FAILS(js_need(&v, "min", &steps, &err),
+          "train.json: $.lr: found no key \"min\", expected it beside \"peak\", \"kind\"");
+    ck_assert_int_eq(js_opt(&root, "none", &steps, &err), ST_OK);
+    ck_assert_ptr_null(steps.v);
+    ck_assert_int_eq(js_opt(&root, "steps", &steps, &err), ST_OK);
+    FAILS(js_opt(&steps, "x", &v, &err), "train.json: $.steps: found 100, expected an object");
+}
+END_TEST
+
+START_TEST(json_unknown_keys)
+{
+    struct js lr;
+    ck_assert_int_eq(js_need(&root, "lr", &lr, &err), ST_OK);
+    ck_assert_int_eq(js_only(&lr, (const char *[]){ "kind", "min", "peak", NULL }, &err), ST_OK);
+    FAILS(js_only(&lr, (const char *[]){ "kind", "peek", NULL }, &err),
+          "train.json: $.lr: found the unknown key \"peak\", did you mean \"peek\"?");
+    FAILS(js_only(&lr, (const char *[]){ "kind", "warmup_steps", NULL }, &err),
+          "train.json: $.lr: found the unknown key \"peak\", expected \"kind\", \"warmup_steps\"");
+    FAILS(js_only(&lr, (const char *[]){ NULL }, &err),
+          "train.json: $.lr: found the unknown key \"peak\", expected no key");
+    struct js kind;
+    ck_assert_int_eq(js_need(&lr, "kind", &kind, &err), ST_OK);
+    FAILS(js_only(&kind, (const char *[]){ NULL }, &err),
+          "train.json: $.lr.kind: found \"cosine\", expected an object");
+}
+END_TEST
+
+START_TEST(json_nearest_word)
+{
+    const char *const words[] = { "place", "replicate", "shard", "split", "order", "dp", NULL };
+    ck_assert_str_eq(nearest_word("plcae", words), "place");
+    ck_assert_str_eq(nearest_word("replicat", words), "replicate");
+    ck_assert_str_eq(nearest_word("Sharded", words), "shard");
+    ck_assert_str_eq(nearest_word("ordre", words), "order");
+    ck_assert_str_eq(nearest_word("DP", words), "dp");
+    ck_assert_str_eq(nearest_word("pd", words), "dp");
+    ck_assert_ptr_null(nearest_word("gather", words));
+    ck_assert_ptr_null(nearest_word("", words));
+    ck_assert_ptr_null(nearest_word("x", words));
+    static char longer[200];
+    memset(longer, 'a', sizeof longer - 1);
+    ck_assert_ptr_null(nearest_word(longer, words));
+}
+END_TEST
+
+START_TEST(json_long_paths)
+{
+    char text[800] = "";
+    for (int i = 0; i < 12; i++)
+        strcat(text, "{\"a_key_of_twenty_chars\":");
+    strcat(text, "7");
+    for (int i = 0; i < 12; i++)
+        strcat(text, "}");
+    json_t *d;
+    ck_assert_int_eq(js_load_text(text, "f", &d, &err), ST_OK);
+    struct js v = js_root(d, "f");
+    for (int i = 0; i < 12; i++)
+        ck_assert_int_eq(js_need(&v, "a_key_of_twenty_chars", &v, &err), ST_OK);
+    ck_assert_uint_eq(strlen(v.path), sizeof v.path - 1);
+    ck_assert_str_eq(v.path + strlen(v.path) - 3, "...");
+    int64_t i;
+    ck_assert_int_eq(js_int(&v, 7, 7, &i, &err), ST_OK);
+    json_decref(d);
+
+    char quoted[300] = "[\"";
+    memset(quoted + 2, 'q', 200);
+    strcat(quoted, "\"]");
+    ck_assert_int_eq(js_load_text(quoted, "f", &d, &err), ST_OK);
+    v = js_root(d, "f");
+    v = js_at(&v, 0);
+    ck_assert_int_eq(js_int(&v, 7, 7, &i, &err), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "qqq...\", expected"));
+    ck_assert_uint_lt(strlen(err.text), 160);
+    json_decref(d);
+}
+END_TEST
+
+START_TEST(json_bad_text)
+{
+    static const struct {
+        const char *text, *message;
+    } bad[] = {
+        { "", "f.json: line 1, column 0: found no valid JSON: " },
+        { "{\"a\": 1,\n \"b\" 2}", "f.json: line 2, column 6: found no valid JSON: " },
+        { "{\"a\": 1, \"a\": 2}", "duplicate" },
+        { "{} x", "f.json: line 1, column 4: " },
+        { "{\"a\": 123456789012345678901234567890}", "too big" },
+        { "[1, \xff]", "f.json: line 1" },
+    };
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
+        json_t *d = NULL;
+        ck_assert_int_eq(js_load_text(bad[i].text, "f.json", &d, &err), ST_INPUT);
+        ck_assert_msg(strstr(err.text, bad[i].message), "%s", err.text);
+        ck_assert_ptr_null(d);
+        err_clear(&err);
+    }
+}
+END_TEST
+
+START_TEST(json_files)
+{
+    json_t *d;
+    ck_assert_int_eq(js_load_file("/nonexistent/a.json", &d, &err), ST_MISSING);
+    ck_assert_ptr_nonnull(strstr(err.text, "/nonexistent/a.json: cannot be opened: "));
+    err_clear(&err);
+    ck_assert_int_eq(js_load_file("/", &d, &err), ST_MISSING);
+    ck_assert_ptr_nonnull(strstr(err.text, "/: cannot be read: "));
+    err_clear(&err);
+
+    char name[] = "/tmp/piper-test-XXXXXX";
+    int fd = mkstemp(name);
+    ck_assert_int_ge(fd, 0);
+    FILE *f = fdopen(fd, "w");
+    fputs("[", f);
+    for (int i = 0; i < 50000; i++)
+        fprintf(f, "%d,", i);
+    fputs("-1]\n", f);
+    ck_assert_int_eq(fclose(f), 0);
+    ck_assert_int_eq(js_load_file(name, &d, &err), ST_OK);
+    struct js a = js_root(d, name);
+    uint32_t n;
+    ck_assert_int_eq(js_count(&a, &n, &err), ST_OK);
+    ck_assert_uint_eq(n, 50001);
+    json_decref(d);
+
+    ck_assert_ptr_nonnull(freopen(name, "r", stdin));
+    ck_assert_int_eq(js_load_file("-", &d, &err), ST_OK);
+    a = js_root(d, "-");
+    FAILS(js_expected(&a, &err, "an object"), "standard input: $: found a list of 50001, expected an object");
+    json_decref(d);
+    unlink(name);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("base");
+    TCase *status = tcase_create("status"), *mem = tcase_create("mem"), *json = tcase_create("json");
+    tcase_add_test(status, err_first_cause_stays);
+    tcase_add_test(status, err_long_text_is_cut);
+    tcase_add_test(status, try_and_names);
+    tcase_add_test(mem, check_leaves_by_the_door);
+    tcase_add_test(mem, mem_is_zeroed_and_counted);
+    tcase_add_test(mem, mem_nth_allocation_fails);
+    tcase_add_test(mem, arena_many_sizes);
+    tcase_add_test(mem, arena_copies);
+    tcase_add_test(mem, vec_grows);
+    tcase_add_checked_fixture(json, load_sample, drop_sample);
+    tcase_add_test(json, json_scalars);
+    tcase_add_test(json, json_wrong_scalars);
+    tcase_add_test(json, json_members);
+    tcase_add_test(json, json_unknown_keys);
+    tcase_add_test(json, json_nearest_word);
+    tcase_add_test(json, json_long_paths);
+    tcase_add_test(json, json_bad_text);
+    tcase_add_test(json, json_files);
+    suite_add_tcase(s, status);
+    suite_add_tcase(s, mem);
+    suite_add_tcase(s, json);
+
+    SRunner *r = srunner_create(s);
+    if (srunner_fork_status(r) == CK_FORK) {
+        TCase *ends = tcase_create("ends");
+        tcase_add_loop_exit_test(ends, default_door_exits, 70, 0, 1);
+        tcase_add_loop_exit_test(ends, default_door_exits, 71, 1, 2);
+        suite_add_tcase(s, ends);
+    }
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}

@@ -1,0 +1,629 @@
+/* Families: real configuration files, their keys, annotations, default cuts, explicit graphs. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "ir/family/family.h"
+
+static struct ir_graph g;
+static struct notices notices;
+static struct err err;
+
+static void setup(void)
+{
+    ir_graph_init(&g);
+    notices_init(&notices);
+    err_clear(&err);
+}
+
+static void teardown(void)
+{
+    ir_graph_release(&g);
+    notices_release(&notices);
+}
+
+static void again(void)
+{
+    teardown();
+    setup();
+}
+
+static json_t *load(const char *name)
+{
+    char path[512];
+    const char *top = getenv("top_srcdir");
+    json_t *doc;
+    snprintf(path, sizeof path, "%s/tests/unit/data/%s.json", top ? top : ".", name);
+    ck_assert_msg(js_load_file(path, &doc, &err) == ST_OK, "%s", err.text);
+    return doc;
+}
+
+static json_t *parse(const char *text)
+{
+    json_t *doc;
+    ck_assert_msg(js_load_text(text, "model.json", &doc, &err) == ST_OK, "%s", err.text);
+    return doc;
+}
+
+/* Takes doc. */
+static enum status build(json_t *doc, uint32_t seq_len)
+{
+    enum status st = ir_family_build(doc, "model.json", seq_len, &g, &notices, &err);
+    json_decref(doc);
+    return st;
+}
+
+static void must_build(json_t *doc, uint32_t seq_len)
+{
+    ck_assert_msg(build(doc, seq_len) == ST_OK, "%s", err.text);
+}
+
+/* The configuration with one key changed (value as JSON text). */
+static json_t *with(json_t *doc, const char *key, const char *value)
+{
+    json_t *v = json_loads(value, JSON_DECODE_ANY, NULL);
+    ck_assert_ptr_nonnull(v);
+    json_object_set_new(doc, key, v);
+    return doc;
+}
+
+static const struct ir_node_op *op(const char *name)
+{
+    for (uint32_t i = 0; i < g.ops.n; i++)
+        if (strcmp(g.ops.at[i].name, name) == 0)
+            return &g.ops.at[i];
+    ck_abort_msg("no operator %s", name);
+}
+
+static const struct ir_param *param(const char *name)
+{
+    for (uint32_t i = 0; i < g.params.n; i++)
+        if (strcmp(g.params.at[i].name, name) == 0)
+            return &g.params.at[i];
+    ck_abort_msg("no parameter %s", name);
+}
+
+static void reads(const char *consumer, uint32_t input, const char *tensor)
+{
+    ck_assert_str_eq(g.tensors.at[op(consumer)->in[input]].name, tensor);
+}
+
+static bool noticed(const char *part)
+{
+    for (uint32_t i = 0; i < notices.n; i++)
+        if (strstr(notices.at[i], part))
+            return true;
+    return false;
+}
+
+static int32_t tag(const char *operator_name, const char *tag_name)
+{
+    uint32_t t = ir_graph_find_tag(&g, tag_name);
+    return t == IR_NONE ? -1 : op(operator_name)->tag[t];
+}
+
+/* ---- real files: the parameter counts are the published ones -------------------------------------------------- */
+
+static const struct {
+    const char *file;
+    uint64_t params;
+    uint32_t ops, blocks, seq_len;
+} real[] = {
+    { "gpt2", 124439808, 2 + 12 * 10 + 2, 14, 1024 },
+    { "llama-2-7b", 6738415616, 1 + 32 * 15 + 2, 34, 4096 },
+    { "llama-3-8b", 8030261248, 1 + 32 * 15 + 2, 34, 8192 },
+    { "qwen3-0.6b", 596049920, 1 + 28 * 17 + 2, 30, 4096 },
+    { "qwen3-30b-a3b", 30532122624, 1 + 48 * 17 + 2, 50, 4096 },
+    { "mixtral-8x7b", 46702792704, 1 + 32 * 15 + 2, 34, 4096 },
+    { "qwen3-v5", 128 * 48 * 2 + 48 + 2 * (2 * 48 + 2 * 16 + 2 * 48 * 64 + 2 * 48 * 32 + 3 * 48 * 96), 1 + 2 * 17 + 2,
+      4, 16 },
+};
+
+START_TEST(real_files)
+{
+    must_build(load(real[_i].file), real[_i].seq_len);
+    ck_assert_uint_eq(ir_graph_param_count(&g), real[_i].params);
+    ck_assert_uint_eq(g.ops.n, real[_i].ops);
+    ck_assert_uint_eq(g.n_blocks, real[_i].blocks);
+    for (uint32_t i = 0; i < notices.n; i++)
+        ck_assert_msg(strstr(notices.at[i], "pdrop: dropout 0.1 trains as 0") != NULL, "%s", notices.at[i]);
+    ck_assert_uint_eq(notices.n, _i == 0 ? 3 : 0);
+}
+END_TEST
+
+START_TEST(gpt2_is_gpt2)
+{
+    must_build(load("gpt2"), 64);
+    ck_assert_str_eq(g.family, "gpt2");
+    ck_assert_uint_eq(g.vocab, 50257);
+    ck_assert_uint_eq(op("head")->param[0], op("embed")->param[0]); /* tied */
+    ck_assert_uint_eq(op("layers.3.attn.c_attn")->attrs.flags, IR_TRANSPOSED | IR_BIAS);
+    ck_assert_uint_eq(op("layers.3.attn.core")->attrs.flags, IR_PACKED);
+    ck_assert_float_eq(op("layers.3.attn.core")->attrs.scale, 0.125f);
+    ck_assert_uint_eq(op("layers.3.mlp.act")->attrs.flags, 0);
+    reads("embed.pos", 0, "embed");
+    reads("layers.0.attn.norm", 0, "embed.pos");
+    reads("layers.1.attn.add", 0, "layers.0.mlp.add");
+    reads("layers.1.attn.add", 1, "layers.1.attn.o_proj");
+    reads("layers.1.mlp.add", 0, "layers.1.attn.add");
+    reads("norm", 0, "layers.11.mlp.add");
+    reads("head", 1, "targets");
+    ck_assert_uint_eq(param("transformer.h.0.attn.c_attn.weight")->shape.dim[0], 768);
+    ck_assert_uint_eq(param("transformer.h.0.attn.c_attn.weight")->shape.dim[1], 2304);
+    ck_assert_uint_eq(param("transformer.h.11.mlp.c_fc.bias")->shape.dim[0], 3072);
+    ck_assert_float_eq(param("transformer.wte.weight")->std, 0.02f);
+    ck_assert_float_eq(param("transformer.h.2.mlp.c_fc.weight")->std, 0.02f);
+    ck_assert_float_eq(param("transformer.h.2.mlp.c_proj.weight")->std, (float)(0.02f / sqrt(24)));
+    ck_assert_float_eq(param("transformer.h.2.attn.c_proj.weight")->std, (float)(0.02f / sqrt(24)));
+    ck_assert_int_eq(param("transformer.ln_f.weight")->init, IR_INIT_ONES);
+    ck_assert_int_eq(param("transformer.ln_f.bias")->init, IR_INIT_ZEROS);
+    ck_assert_uint_eq(op("embed.pos")->block, 0);
+    ck_assert_uint_eq(op("layers.11.mlp.add")->block, 12);
+    ck_assert_uint_eq(op("head")->block, 13);
+}
+END_TEST
+
+START_TEST(gpt2_keys)
+{
+    /* the class's defaults are the 124M model */
+    must_build(parse("{\"model_type\":\"gpt2\"}"), 64);
+    ck_assert_uint_eq(ir_graph_param_count(&g), 124439808);
+    again(); /* other names of the keys, another activation, an inner size, an untied head */
+    must_build(parse("{\"model_type\":\"gpt2\",\"hidden_size\":24,\"num_hidden_layers\":2,\"num_attention_heads\":3,"
+                     "\"max_position_embeddings\":32,\"n_inner\":40,\"activation_function\":\"gelu\",\"vocab_size\":10,"
+                     "\"tie_word_embeddings\":false}"),
+               32);
+    ck_assert_uint_eq(op("layers.1.mlp.act")->attrs.features, 40);
+    ck_assert_uint_eq(op("layers.1.mlp.act")->attrs.flags, IR_EXACT);
+    ck_assert_uint_eq(param("lm_head.weight")->shape.dim[0], 10);
+    again();
+    ck_assert_int_eq(build(parse("{\"model_type\":\"gpt2\",\"hidden_size\":24,\"n_embd\":48}"), 8), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "$.hidden_size: found 24"));
+    again();
+    ck_assert_int_eq(build(load("gpt2"), 1025), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "n_positions is 1024"));
+}
+END_TEST
+
+START_TEST(llama_is_llama)
+{
+    must_build(load("llama-3-8b"), 512);
+    const struct ir_node_op *core = op("layers.31.attn.core");
+    ck_assert_uint_eq(core->attrs.heads, 32);
+    ck_assert_uint_eq(core->attrs.kv_heads, 8);
+    ck_assert_uint_eq(core->attrs.head_dim, 128);
+    ck_assert_float_eq(op("layers.0.attn.k_rope")->attrs.theta, 500000);
+    ck_assert_uint_eq(op("layers.0.attn.k_rope")->attrs.heads, 8);
+    ck_assert_float_eq(op("layers.0.attn.norm")->attrs.eps, 1e-5f);
+    reads("layers.0.attn.core", 0, "layers.0.attn.q_rope");
+    reads("layers.0.attn.core", 1, "layers.0.attn.k_rope");
+    reads("layers.0.attn.core", 2, "layers.0.attn.v_proj");
+    reads("layers.0.mlp.act", 0, "layers.0.mlp.gate_proj");
+    reads("layers.0.mlp.act", 1, "layers.0.mlp.up_proj");
+    ck_assert_uint_eq(param("model.layers.7.self_attn.k_proj.weight")->shape.dim[0], 1024);
+    ck_assert_uint_eq(param("model.layers.7.mlp.down_proj.weight")->shape.dim[1], 14336);
+    ck_assert(op("head")->param[0] != op("embed")->param[0]);
+    again();
+    must_build(load("llama-2-7b"), 512); /* an older file: no rope_theta, the class's default */
+    ck_assert_float_eq(op("layers.0.attn.k_rope")->attrs.theta, 10000);
+    again();
+    must_build(with(with(load("llama-3-8b"), "attention_bias", "true"), "mlp_bias", "true"), 512);
+    ck_assert_uint_eq(param("model.layers.0.self_attn.o_proj.bias")->shape.dim[0], 4096);
+    ck_assert_uint_eq(param("model.layers.0.mlp.gate_proj.bias")->shape.dim[0], 14336);
+    again();
+    must_build(with(with(load("llama-3-8b"), "head_dim", "64"), "num_key_value_heads", "null"), 512);
+    ck_assert_uint_eq(op("layers.0.attn.core")->attrs.kv_heads, 32);
+    ck_assert_uint_eq(param("model.layers.0.self_attn.q_proj.weight")->shape.dim[0], 2048);
+    again();
+    must_build(load("llama-2-7b"), 4097);
+    ck_assert(noticed("max_position_embeddings is 4096"));
+}
+END_TEST
+
+START_TEST(qwen3_is_qwen3)
+{
+    must_build(load("qwen3-0.6b"), 128);
+    ck_assert_uint_eq(op("layers.0.attn.core")->attrs.head_dim, 128); /* hidden/heads is 64 */
+    ck_assert_uint_eq(op("layers.0.attn.q_norm")->attrs.heads, 16);
+    ck_assert_uint_eq(op("layers.0.attn.q_norm")->attrs.features, 128);
+    ck_assert_uint_eq(op("layers.0.attn.k_norm")->attrs.heads, 8);
+    reads("layers.0.attn.q_norm", 0, "layers.0.attn.q_proj"); /* norm before rotation */
+    reads("layers.0.attn.q_rope", 0, "layers.0.attn.q_norm");
+    ck_assert_uint_eq(param("model.layers.0.self_attn.q_norm.weight")->shape.dim[0], 128);
+    ck_assert_uint_eq(op("head")->param[0], op("embed")->param[0]);
+    ck_assert_float_eq(op("layers.0.attn.q_rope")->attrs.theta, 1e6f);
+    again(); /* the class's defaults */
+    must_build(parse("{\"model_type\":\"qwen3\"}"), 128);
+    ck_assert_uint_eq(op("layers.31.attn.core")->attrs.kv_heads, 32);
+    ck_assert_uint_eq(op("layers.31.mlp.act")->attrs.features, 22016);
+    ck_assert_float_eq(op("layers.0.attn.q_rope")->attrs.theta, 10000);
+}
+END_TEST
+
+START_TEST(qwen3_moe_is_qwen3_moe)
+{
+    must_build(load("qwen3-30b-a3b"), 128);
+    const struct ir_node_op *router = op("layers.5.mlp.router");
+    ck_assert_uint_eq(router->attrs.experts, 128);
+    ck_assert_uint_eq(router->attrs.top_k, 8);
+    ck_assert_uint_eq(router->attrs.flags, IR_NORM_TOPK);
+    ck_assert_float_eq(router->attrs.aux_coef, 0); /* output_router_logits is false */
+    ck_assert_uint_eq(op("layers.5.mlp.dispatch")->attrs.capacity, 0);
+    reads("layers.5.mlp.dispatch", 1, "layers.5.mlp.router.1");
+    reads("layers.5.experts", 1, "layers.5.mlp.dispatch.2");
+    reads("layers.5.mlp.combine", 1, "layers.5.mlp.dispatch.1");
+    reads("layers.5.mlp.combine", 2, "layers.5.mlp.router");
+    reads("layers.5.mlp.add", 1, "layers.5.mlp.combine");
+    const struct ir_param *up = param("model.layers.5.mlp.experts.*.up_proj.weight");
+    ck_assert_uint_eq(up->shape.dim[0], 128);
+    ck_assert_uint_eq(up->shape.dim[1], 768);
+    ck_assert_uint_eq(up->shape.dim[2], 2048);
+    ck_assert_uint_eq(op("layers.5.experts")->param[1], (uint32_t)(up - g.params.at));
+    ck_assert_uint_eq(param("model.layers.5.mlp.gate.weight")->shape.dim[0], 128);
+    ck_assert_int_eq(tag("layers.5.experts", "EP"), 5);
+    ck_assert_int_eq(tag("layers.5.mlp.dispatch", "EP"), -1);
+    ck_assert_int_eq(tag("layers.5.mlp.combine", "EP"), -1);
+
+    again(); /* dense layers: 0, 2 (step 2) and 3 (listed) of 6 */
+    json_t *doc = with(with(load("qwen3-30b-a3b"), "decoder_sparse_step", "2"), "mlp_only_layers", "[3]");
+    must_build(
+        with(with(with(doc, "num_hidden_layers", "6"), "capacity_factor", "1.25"), "output_router_logits", "true"),
+        128);
+    op("layers.0.mlp.act");
+    op("layers.2.mlp.act");
+    op("layers.3.mlp.act");
+    ck_assert_uint_eq(op("layers.3.mlp.act")->attrs.features, 6144);
+    ck_assert_int_eq(tag("layers.1.experts", "EP"), 0);
+    ck_assert_int_eq(tag("layers.5.experts", "EP"), 1);
+    ck_assert_uint_eq(op("layers.1.mlp.dispatch")->attrs.capacity, 10);     /* 1.25 * 128 * 8 / 128 */
+    ck_assert_float_eq(op("layers.1.mlp.router")->attrs.aux_coef, 0.0005f); /* half of 0.001: two layers with experts */
+}
+END_TEST
+
+START_TEST(mixtral_is_mixtral)
+{
+    must_build(load("mixtral-8x7b"), 128);
+    ck_assert_uint_eq(op("layers.0.mlp.router")->attrs.flags, IR_NORM_TOPK);
+    ck_assert_uint_eq(param("model.layers.0.block_sparse_moe.gate.weight")->shape.dim[0], 8);
+    const struct ir_node_op *experts = op("layers.0.experts");
+    ck_assert_str_eq(g.params.at[experts->param[0]].name, "model.layers.0.block_sparse_moe.experts.*.w1.weight");
+    ck_assert_str_eq(g.params.at[experts->param[1]].name, "model.layers.0.block_sparse_moe.experts.*.w3.weight");
+    ck_assert_str_eq(g.params.at[experts->param[2]].name, "model.layers.0.block_sparse_moe.experts.*.w2.weight");
+    ck_assert_uint_eq(experts->attrs.ffn, 14336);
+    again(); /* the class's defaults are Mixtral 8x7B */
+    must_build(parse("{\"model_type\":\"mixtral\"}"), 128);
+    ck_assert_uint_eq(ir_graph_param_count(&g), 46702792704);
+    ck_assert_float_eq(op("layers.0.attn.q_rope")->attrs.theta, 1e6f);
+    again(); /* a window as long as the sequence changes nothing */
+    must_build(with(load("mixtral-8x7b"), "sliding_window", "128"), 128);
+}
+END_TEST
+
+/* ---- keys that are refused ------------------------------------------------------------------------------------ */
+
+static const struct {
+    const char *file, *key, *value, *says;
+} refused[] = {
+    { "llama-3.1-8b", "vocab_size", "100", "$.rope_scaling.rope_type: found \"llama3\"" },
+    { "llama-3-8b", "rope_scaling", "{\"type\":\"linear\",\"factor\":2}", "$.rope_scaling.type: found \"linear\"" },
+    { "llama-3-8b", "rope_parameters", "{\"rope_theta\":10000}", "$.rope_parameters.rope_theta: found 10000" },
+    { "llama-3-8b", "rope_parameters", "{\"full_attention\":{}}", "full_attention" },
+    { "llama-3-8b", "partial_rotary_factor", "0.5", "$.partial_rotary_factor: found 0.5" },
+    { "llama-3-8b", "hidden_act", "\"relu\"", "$.hidden_act: found \"relu\"" },
+    { "llama-3-8b", "num_key_value_heads", "5", "num_attention_heads 32 is not a multiple of num_key_value_heads 5" },
+    { "llama-3-8b", "num_attention_heads", "33", "num_attention_heads 33 is not a multiple" },
+    { "llama-3-8b", "head_dim", "63", "an even one" },
+    { "llama-3-8b", "num_hidden_layers", "0", "$.num_hidden_layers: found 0" },
+    { "llama-3-8b", "num_hidden_layers", "2000000000", "num_hidden_layers is 2000000000" },
+    { "llama-3-8b", "hidden_size", "\"4096\"", "$.hidden_size: found \"4096\"" },
+    { "llama-3-8b", "quantization_config", "{\"bits\":4}", "quantized" },
+    { "llama-3-8b", "model_type", "\"bert\"", "$.model_type: found \"bert\"" },
+    { "llama-3-8b", "model_type", "null", "found neither \"model_type\"" },
+    { "llama-3-8b", "attention_dropout", "2", "$.attention_dropout: found 2" },
+    { "qwen3-0.6b", "layer_types", "[\"linear_attention\"]", "$.layer_types[0]" },
+    { "qwen3-0.6b", "use_sliding_window", "1", "$.use_sliding_window" },
+    { "mixtral-8x7b", "sliding_window", "127", "$.sliding_window: found 127" },
+    { "mixtral-8x7b", "router_jitter_noise", "0.1", "$.router_jitter_noise: found 0.1" },
+    { "mixtral-8x7b", "num_experts_per_tok", "9", "num_experts_per_tok is 9, but there are 8 experts" },
+    { "mixtral-8x7b", "num_experts", "16", "$.num_experts: found 16" },
+    { "qwen3-30b-a3b", "mlp_only_layers", "[48]", "$.mlp_only_layers[0]: found 48" },
+    { "gpt2", "scale_attn_weights", "false", "$.scale_attn_weights: found false" },
+    { "gpt2", "scale_attn_by_inverse_layer_idx", "true", "$.scale_attn_by_inverse_layer_idx" },
+    { "gpt2", "add_cross_attention", "true", "cross attention" },
+    { "gpt2", "activation_function", "\"relu\"", "$.activation_function: found \"relu\"" },
+    { "gpt2", "n_head", "7", "n_embd 768 is not a multiple of n_head 7" },
+    { "gpt2", "n_embd", "2000000004", "too large" },
+};
+
+START_TEST(refused_keys)
+{
+    ck_assert_int_eq(build(with(load(refused[_i].file), refused[_i].key, refused[_i].value), 128), ST_INPUT);
+    ck_assert_msg(strstr(err.text, refused[_i].says) && strncmp(err.text, "model.json: ", 12) == 0, "%s", err.text);
+}
+END_TEST
+
+START_TEST(windows)
+{
+    json_t *doc = with(with(load("qwen3-0.6b"), "use_sliding_window", "true"), "sliding_window", "64");
+    ck_assert_int_eq(build(json_deep_copy(doc), 65), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "$.sliding_window: found 64"));
+    again();
+    must_build(json_deep_copy(doc), 64);
+    again(); /* all layers full: the window is not used */
+    must_build(with(json_deep_copy(doc), "layer_types", "[\"full_attention\"]"), 65);
+    again();
+    ck_assert_int_eq(build(with(doc, "layer_types", "[\"full_attention\",\"sliding_attention\"]"), 65), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "$.layer_types[1]"));
+}
+END_TEST
+
+START_TEST(notices_for_unknown_keys)
+{
+    json_t *doc = with(with(load("llama-3-8b"), "hiden_size", "1"), "xyzzy", "{}");
+    must_build(with(with(doc, "attention_dropout", "0.25"), "pretraining_tp", "2"), 128);
+    ck_assert_uint_eq(notices.n, 3);
+    ck_assert(noticed("model.json: $.hiden_size: an unknown key is ignored; is hidden_size meant?"));
+    ck_assert(noticed("$.xyzzy: an unknown key is ignored"));
+    ck_assert(noticed("$.attention_dropout: dropout 0.25 trains as 0"));
+}
+END_TEST
+
+/* ---- annotations and cuts ------------------------------------------------------------------------------------- */
+
+static json_t *tiny(const char *annotate)
+{
+    json_t *doc = parse(
+        "{\"model_type\":\"qwen3_moe\",\"hidden_size\":16,\"num_hidden_layers\":12,\"vocab_size\":20,"
+        "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_experts\":4,\"num_experts_per_tok\":2,"
+        "\"moe_intermediate_size\":8,\"intermediate_size\":8,\"decoder_sparse_step\":3}");
+    return annotate ? with(doc, "annotate", annotate) : doc;
+}
+
+START_TEST(annotate_with_index)
+{
+    must_build(tiny("[{\"tag\":\"PP\",\"index\":0,\"match\":[\"embed\",\"layers.0-5\"]},"
+                    "{\"tag\":\"PP\",\"index\":1,\"match\":[\"layers.6-10\",\"layers.11\",\"norm\",\"head\"]},"
+                    "{\"tag\":\"X\",\"index\":7,\"match\":[\"layers.*.attn\"]}]"),
+               8);
+    ck_assert_int_eq(tag("embed", "PP"), 0);
+    ck_assert_int_eq(tag("layers.1.mlp.add", "PP"), 0);
+    ck_assert_int_eq(tag("layers.10.mlp.add", "PP"), 1); /* layers.1 is no prefix of it */
+    ck_assert_int_eq(tag("layers.11.experts", "PP"), 1);
+    ck_assert_int_eq(tag("head", "PP"), 1);
+    ck_assert_int_eq(tag("layers.4.attn.q_norm", "X"), 7);
+    ck_assert_int_eq(tag("layers.4.mlp.norm", "X"), -1);
+    ck_assert_int_eq(tag("layers.11.experts", "EP"), 3);
+}
+END_TEST
+
+START_TEST(annotate_numbered)
+{
+    must_build(tiny("[{\"tag\":\"A\",\"match\":[\"layers.*.attn\"]},"
+                    "{\"tag\":\"PP\",\"match\":[\"layers.6-11\",\"norm\",\"head\"]},"
+                    "{\"tag\":\"PP\",\"match\":[\"embed\",\"layers.0-5\"]},"
+                    "{\"tag\":\"E\",\"match\":[\"layers.*.experts\"]},"
+                    "{\"tag\":\"B\",\"match\":[\"layers.0\",\"layers.1\",\"layers.5\"]}]"),
+               8);
+    ck_assert_int_eq(tag("layers.0.attn.norm", "A"), 0);
+    ck_assert_int_eq(tag("layers.11.attn.add", "A"), 11);
+    ck_assert_int_eq(tag("embed", "PP"), 0); /* by data flow, not by the order of entries */
+    ck_assert_int_eq(tag("layers.5.mlp.add", "PP"), 0);
+    ck_assert_int_eq(tag("layers.6.attn.norm", "PP"), 1);
+    ck_assert_int_eq(tag("head", "PP"), 1);
+    ck_assert_int_eq(tag("layers.5.experts", "E"), 1);
+    ck_assert_int_eq(tag("layers.0.attn.add", "B"), 0); /* connected: layers 0 and 1 are one part */
+    ck_assert_int_eq(tag("layers.1.mlp.act", "B"), 0);
+    ck_assert_int_eq(tag("layers.5.attn.add", "B"), 1);
+}
+END_TEST
+
+static const struct {
+    const char *annotate, *says;
+} bad_annotations[] = {
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.12\"]}]",
+      "$.annotate[0].match[0]: found \"layers.12\", expected a region of the model: embed, layers.0-11, norm, head" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.3-12\"]}]", "a range of regions that exist" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.5-3\"]}]", "expected a region" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layer\"]}]", "expected a region" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"\"]}]", "expected a region" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[]}]", "$.annotate[0].match: found a list of 0" },
+    { "[{\"tag\":\"PP\",\"index\":1,\"match\":[\"*\"]}]", "no operator has PP 0" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"embed\"]},{\"tag\":\"PP\",\"index\":1,\"match\":[\"*\"]}]",
+      "covers operator embed, which entry 0 has already given the tag PP" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"embed\"]},{\"tag\":\"PP\",\"match\":[\"head\"]}]",
+      "give an index to every entry of tag PP or to none" },
+    { "[{\"tag\":\"EP\",\"index\":0,\"match\":[\"layers.0\"]}]", "$.annotate[0].tag: found \"EP\"" },
+    { "[{\"tag\":\"PP\",\"index\":-1,\"match\":[\"embed\"]}]", "$.annotate[0].index: found -1" },
+    { "[{\"tag\":\"PP\",\"idx\":1,\"match\":[\"embed\"]}]", "found the unknown key \"idx\"" },
+    { "[{\"tag\":\"PP\",\"index\":1}]", "no key \"match\"" },
+    { "{}", "$.annotate: found an object" },
+    { "[{\"tag\":\"A\",\"match\":[\"*\"]},{\"tag\":\"B\",\"match\":[\"*\"]},{\"tag\":\"C\",\"match\":[\"*\"]},"
+      "{\"tag\":\"D\",\"match\":[\"*\"]},{\"tag\":\"E\",\"match\":[\"*\"]},{\"tag\":\"F\",\"match\":[\"*\"]},"
+      "{\"tag\":\"G\",\"match\":[\"*\"]},{\"tag\":\"H\",\"match\":[\"*\"]}]",
+      "at most 8 are possible" },
+};
+
+START_TEST(annotate_mistakes)
+{
+    ck_assert_int_eq(build(tiny(bad_annotations[_i].annotate), 8), ST_INPUT);
+    ck_assert_msg(strstr(err.text, bad_annotations[_i].says) != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(default_cut)
+{
+    must_build(tiny(NULL), 8);
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 5, "strategy.json", &err), ST_OK);
+    for (int i = 0; i < 12; i++) {
+        char name[64];
+        int32_t s = 0;
+        while ((s + 1) * 12 / 5 <= i) /* the definition */
+            s++;
+        snprintf(name, sizeof name, "layers.%d.attn.norm", i);
+        ck_assert_int_eq(tag(name, "PP"), s);
+    }
+    ck_assert_int_eq(tag("embed", "PP"), 0);
+    ck_assert_int_eq(tag("norm", "PP"), 4);
+    ck_assert_int_eq(tag("head", "PP"), 4);
+    ck_assert_int_eq(ir_graph_validate(&g, "x", &err), ST_OK);
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 2, "strategy.json", &err), ST_OK); /* annotated: left as it is */
+    ck_assert_int_eq(tag("head", "PP"), 4);
+    again();
+    must_build(tiny(NULL), 8);
+    ck_assert_int_eq(ir_graph_cut_stages(&g, 13, "strategy.json", &err), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(err.text, "strategy.json: the strategy has 13 pipeline stages, but the model has 12"));
+    for (uint32_t n = 1; n <= 12; n++) { /* every stage has a layer */
+        again();
+        must_build(tiny(NULL), 8);
+        ck_assert_int_eq(ir_graph_cut_stages(&g, n, "x", &err), ST_OK);
+        ck_assert_int_eq(ir_graph_validate(&g, "x", &err), ST_OK);
+        ck_assert_int_eq(tag("head", "PP"), (int32_t)n - 1);
+    }
+}
+END_TEST
+
+/* ---- explicit graphs ------------------------------------------------------------------------------------------ */
+
+#define EMBED      "{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":12}"
+#define HEAD(x)    "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"" x "\",\"targets\"]}"
+#define GRAPH(ops) "{\"vocab_size\":9,\"graph\":[" ops "]}"
+
+START_TEST(explicit_graph)
+{
+    must_build(
+        parse(GRAPH(
+            EMBED
+            ","
+            "{\"op\":\"rmsnorm\",\"name\":\"qn\",\"in\":[\"e\"],\"features\":4,\"block\":1,\"tags\":{\"X\":3}},"
+            "{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"qn\"],\"head_dim\":4},"
+            "{\"op\":\"linear\",\"name\":\"kv\",\"in\":[\"qn\"],\"out_features\":4,\"transposed\":true,\"std\":0.5},"
+            "{\"op\":\"linear\",\"name\":\"kv2\",\"in\":[\"qn\"],\"out_features\":4,\"transposed\":true,\"bias\":true,"
+            "\"param\":[\"kv.weight\",null]},"
+            "{\"op\":\"attention\",\"name\":\"a\",\"in\":[\"r\",\"kv\",\"kv2\"],\"heads\":3,\"kv_heads\":1},"
+            "{\"op\":\"router\",\"name\":\"ro\",\"in\":[\"a\"],\"experts\":4,\"top_k\":2,\"norm_topk\":true},"
+            "{\"op\":\"dispatch\",\"name\":\"d\",\"in\":[\"a\",\"ro.1\"],\"capacity_factor\":1.5},"
+            "{\"op\":\"experts\",\"name\":\"x\",\"in\":[\"d\",\"d.2\"],\"ffn\":6,\"init\":\"zeros\"},"
+            "{\"op\":\"combine\",\"name\":\"c\",\"in\":[\"x\",\"d.1\",\"ro\"]},"
+            "{\"op\":\"linear\",\"name\":\"down\",\"in\":[\"c\"],\"out_features\":12},"
+            "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"down\",\"targets\"],\"param\":[\"e.weight\"],\"block\":"
+            "2}")),
+        8);
+    ck_assert_str_eq(g.family, "graph");
+    ck_assert_uint_eq(op("qn")->attrs.heads, 3);
+    ck_assert_uint_eq(op("r")->attrs.heads, 3);
+    ck_assert_float_eq(op("r")->attrs.theta, 10000);
+    ck_assert_uint_eq(op("a")->attrs.head_dim, 4);
+    ck_assert_float_eq(op("a")->attrs.scale, 0.5f);
+    ck_assert_uint_eq(op("kv")->param[0], op("kv2")->param[0]);
+    ck_assert_float_eq(param("kv.weight")->std, 0.5f);
+    ck_assert_int_eq(param("kv2.bias")->init, IR_INIT_ZEROS);
+    ck_assert_uint_eq(op("c")->attrs.capacity, 6); /* ceil(1.5 * 8 * 2 / 4) */
+    ck_assert_int_eq(param("x.*.down.weight")->init, IR_INIT_ZEROS);
+    ck_assert_int_eq(param("qn.weight")->init, IR_INIT_ONES);
+    ck_assert_int_eq(tag("qn", "X"), 3);
+    ck_assert_int_eq(tag("x", "EP"), 0);
+    ck_assert_uint_eq(op("down")->block, 1);
+}
+END_TEST
+
+static const struct {
+    const char *text, *says;
+} bad_graphs[] = {
+    { "[]", "$: found a list of 0" },
+    { "{\"graph\":[]}", "vocab_size" },
+    { "{\"graph\":[],\"vocab_size\":5}", "$.graph: found a list of 0" },
+    { "{\"graph\":[],\"vocab_size\":5,\"model_type\":\"gpt2\"}", "unknown key \"model_type\"" },
+    { GRAPH("{\"op\":\"embd\",\"name\":\"e\",\"in\":[\"tokens\"]}"),
+      "$.graph[0].op: found \"embd\", expected an operator; is embed" },
+    { GRAPH("{\"op\":\"sum\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "$.graph[0].op: found \"sum\"" },
+    { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "operator e (embed) needs features" },
+    { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":4,\"heads\":2}"),
+      "unknown key \"heads\"" },
+    { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"targets\"],\"features\":4}," HEAD("e")),
+      "must read the graph's input tokens" },
+    { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":4,\"vocab\":8}," HEAD("e")),
+      "token ids go up to 8" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"f\"]}," HEAD("g")), "$.graph[1].in[0]: found \"f\"" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"g\"]}," HEAD("g")), "$.graph[1].in[0]: found \"g\"" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\",\"e\"]}," HEAD("g")), "expected 1 inputs" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"],\"features\":5}," HEAD("g")),
+      "(8,12) compute, but the operator's attributes say (8,5)" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"e\",\"in\":[\"e\"]}," HEAD("e")), "called e" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g h\",\"in\":[\"e\"]}," HEAD("g h")), "not allowed" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"]}," HEAD("e")), "nothing reads tensor g" },
+    { GRAPH(EMBED), "no head_loss" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"],\"block\":2}," HEAD("g")),
+      "$.graph[1].block: found 2" },
+    { GRAPH(
+          EMBED
+          ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":12,\"param\":[\"e.weight\"]}," HEAD("g")),
+      "parameter e.weight is used before with shape (9,12) compute, here it would be (12,12) compute" },
+    { GRAPH(
+          EMBED
+          ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":12,\"param\":[\"a\",\"b\"]}," HEAD("g")),
+      "at most 1 parameters" },
+    { GRAPH(EMBED
+            ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":12,\"init\":\"xavier\"}," HEAD("g")),
+      "$.graph[1].init: found \"xavier\"" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"],\"tags\":{\"EP\":1}}," HEAD("g")),
+      "$.graph[1].tags.EP: found 1" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"],\"tags\":{\"PP\":1}}," HEAD("g")),
+      "no operator has PP 0" },
+    { GRAPH(EMBED ",{\"op\":\"attention\",\"name\":\"a\",\"in\":[\"e\"],\"heads\":5,\"packed\":true}," HEAD("a")),
+      "needs head_dim" },
+    { GRAPH(EMBED ",{\"op\":\"pos_embed\",\"name\":\"p\",\"in\":[\"e\"],\"positions\":7}," HEAD("p")),
+      "longer than the table" },
+    { GRAPH(EMBED ",{\"op\":\"experts\",\"name\":\"x\",\"in\":[\"e\",\"targets\"],\"ffn\":6}," HEAD("e")),
+      "needs experts" },
+    { GRAPH(EMBED ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":2147483647},"
+                  "{\"op\":\"linear\",\"name\":\"i\",\"in\":[\"g\"],\"out_features\":2147483647}," HEAD("i")),
+      "$.graph[2]: operator i (linear): the sizes multiply to more than" },
+};
+
+START_TEST(explicit_mistakes)
+{
+    ck_assert_int_eq(build(parse(bad_graphs[_i].text), 8), ST_INPUT);
+    ck_assert_msg(strstr(err.text, bad_graphs[_i].says) != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(capacity)
+{
+    ck_assert_uint_eq(ir_capacity(0, 100, 2, 4), 0);
+    ck_assert_uint_eq(ir_capacity(1, 100, 2, 4), 50);
+    ck_assert_uint_eq(ir_capacity(1.01, 100, 2, 4), 51);
+    ck_assert_uint_eq(ir_capacity(0.001, 100, 2, 4), 1);
+    ck_assert_uint_eq(ir_capacity(1e6, 100, 2, 4), 100); /* an expert sees a token once */
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("family");
+    TCase *c = tcase_create("family");
+    tcase_add_checked_fixture(c, setup, teardown);
+    tcase_add_loop_test(c, real_files, 0, (int)(sizeof real / sizeof *real));
+    tcase_add_test(c, gpt2_is_gpt2);
+    tcase_add_test(c, gpt2_keys);
+    tcase_add_test(c, llama_is_llama);
+    tcase_add_test(c, qwen3_is_qwen3);
+    tcase_add_test(c, qwen3_moe_is_qwen3_moe);
+    tcase_add_test(c, mixtral_is_mixtral);
+    tcase_add_loop_test(c, refused_keys, 0, (int)(sizeof refused / sizeof *refused));
+    tcase_add_test(c, windows);
+    tcase_add_test(c, notices_for_unknown_keys);
+    tcase_add_test(c, annotate_with_index);
+    tcase_add_test(c, annotate_numbered);
+    tcase_add_loop_test(c, annotate_mistakes, 0, (int)(sizeof bad_annotations / sizeof *bad_annotations));
+    tcase_add_test(c, default_cut);
+    tcase_add_test(c, explicit_graph);
+    tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
+    tcase_add_test(c, capacity);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

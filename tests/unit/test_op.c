@@ -1,0 +1,280 @@
+/* The operator table: attributes, shapes, what backward kernels read, work and bytes, targets. */
+#include <check.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "ir/op.h"
+#include "ir/target.h"
+
+/* Attributes that are possible, one set per operator of a model graph. */
+static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
+    [IR_OP_EMBED] = { .vocab = 11, .features = 6 },
+    [IR_OP_POS_EMBED] = { .positions = 9, .features = 6 },
+    [IR_OP_LAYERNORM] = { .features = 6, .eps = 1e-5f },
+    [IR_OP_RMSNORM] = { .features = 4, .heads = 3, .eps = 1e-6f },
+    [IR_OP_LINEAR] = { .in_features = 6, .out_features = 10, .flags = IR_BIAS | IR_TRANSPOSED },
+    [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .theta = 1e4f },
+    [IR_OP_ATTENTION] = { .heads = 6, .kv_heads = 2, .head_dim = 4, .scale = 0.5f },
+    [IR_OP_GELU] = { .features = 10, .flags = IR_EXACT },
+    [IR_OP_SWIGLU] = { .features = 10 },
+    [IR_OP_ADD] = { .features = 6 },
+    [IR_OP_ROUTER] = { .features = 6, .experts = 5, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 0.01f },
+    [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
+    [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8 },
+    [IR_OP_COMBINE] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
+    [IR_OP_HEAD_LOSS] = { .features = 6, .vocab = 11 },
+};
+enum { T = 8 };
+
+static void is_shape(const struct ir_shape *s, enum ir_dtype t, uint32_t a, uint32_t b, uint32_t c)
+{
+    ck_assert_int_eq(s->dtype, t);
+    ck_assert_uint_eq(s->ndim, c ? 3 : b ? 2 : a ? 1 : 0);
+    ck_assert_uint_eq(s->dim[0], a);
+    ck_assert_uint_eq(s->dim[1], b);
+    ck_assert_uint_eq(s->dim[2], c);
+}
+
+START_TEST(rows_are_whole)
+{
+    for (uint32_t i = 0; i < IR_OP_COUNT; i++) {
+        const struct ir_op_info *o = &ir_op_info[i];
+        ck_assert_ptr_nonnull(o->name);
+        ck_assert_int_eq(ir_op_by_name(o->name), i);
+        ck_assert(o->shapes && o->flops);
+        ck_assert_uint_eq(o->grad_in >> o->n_in, 0);
+        ck_assert_uint_eq(o->alias_in & ~o->grad_in, 0);
+        ck_assert_uint_eq(o->attrs >> IR_ATTR_COUNT, 0);
+        ck_assert(o->n_in <= IR_MAX_IN && o->n_out <= IR_MAX_OUT && o->n_param <= IR_MAX_PARAM);
+        ck_assert(o->n_save <= IR_MAX_SAVE && o->n_stash <= IR_MAX_STASH);
+        ck_assert(!o->n_param == !o->bw_reads); /* a BW kernel is for parameters */
+        ck_assert(!(o->bi_reads && !ir_op_has_kernel((enum ir_op)i, IR_PASS_BI)));
+        ck_assert(!o->n_stash || o->bw_reads & IR_STASH(0));
+    }
+    ck_assert_int_eq(ir_op_by_name("relu"), IR_OP_COUNT);
+}
+END_TEST
+
+/* Every bit of bi_reads and bw_reads names something that exists. */
+START_TEST(reads_exist)
+{
+    for (uint32_t i = 0; i < IR_OP_GRAPH_COUNT; i++) {
+        struct ir_op_shapes s;
+        ir_op_shapes((enum ir_op)i, &good[i], T, &s);
+        const uint32_t reads = ir_op_info[i].bi_reads | ir_op_info[i].bw_reads;
+        for (uint32_t k = 0; k < 3; k++) {
+            ck_assert(!(reads & IR_IN(k)) || s.in[k].ndim);
+            ck_assert(!(reads & IR_OUT(k)) || s.out[k].ndim);
+            ck_assert(!(reads & IR_DOUT(k)) || (s.out[k].ndim && s.out[k].dtype != IR_I32));
+            ck_assert(!(reads & IR_PARAM(k)) || s.param[k].ndim);
+            ck_assert(k >= 2 || !(reads & IR_SAVE(k)) || s.save[k].ndim);
+            ck_assert(k >= 2 || !(reads & IR_STASH(k)) || s.stash[k].ndim);
+            ck_assert_int_eq(k<ir_op_info[i].n_in, s.in[k].ndim> 0);
+            ck_assert_int_eq(k<ir_op_info[i].n_out, s.out[k].ndim> 0);
+            ck_assert_int_eq(k<ir_op_info[i].n_param, s.param[k].ndim> 0);
+            ck_assert(k >= 2 || (k < ir_op_info[i].n_save) == (s.save[k].ndim > 0));
+            ck_assert(k >= 2 || (k < ir_op_info[i].n_stash) == (s.stash[k].ndim > 0));
+            if (ir_op_info[i].grad_in >> k & 1)
+                ck_assert(s.in[k].dtype != IR_I32);
+        }
+    }
+}
+END_TEST
+
+START_TEST(kernels)
+{
+    static const struct {
+        enum ir_op op;
+        bool bi, bw;
+    } want[] = {
+        { IR_OP_EMBED, false, true },     { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
+        { IR_OP_RMSNORM, true, true },    { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
+        { IR_OP_ATTENTION, true, false }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
+        { IR_OP_ADD, false, false },      { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
+        { IR_OP_EXPERTS, true, true },    { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
+        { IR_OP_SUM, false, false },      { IR_OP_COPY, false, false },
+    };
+    ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
+    for (size_t i = 0; i < IR_OP_COUNT; i++) {
+        ck_assert(ir_op_has_kernel(want[i].op, IR_PASS_F));
+        ck_assert_int_eq(ir_op_has_kernel(want[i].op, IR_PASS_BI), want[i].bi);
+        ck_assert_int_eq(ir_op_has_kernel(want[i].op, IR_PASS_BW), want[i].bw);
+        ck_assert(!ir_op_has_kernel(want[i].op, IR_PASS_B));
+    }
+    ck_assert_str_eq(ir_pass_name(IR_PASS_BW), "BW");
+    ck_assert_str_eq(ir_pass_name(IR_PASS_NONE), "-");
+}
+END_TEST
+
+START_TEST(shapes_dense)
+{
+    struct ir_op_shapes s;
+    ir_op_shapes(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 6, 0);
+    is_shape(&s.out[0], IR_COMPUTE, T, 10, 0);
+    is_shape(&s.param[0], IR_COMPUTE, 6, 10, 0);
+    is_shape(&s.param[1], IR_COMPUTE, 10, 0, 0);
+    struct ir_attrs plain = { .in_features = 6, .out_features = 10 };
+    ir_op_shapes(IR_OP_LINEAR, &plain, T, &s);
+    is_shape(&s.param[0], IR_COMPUTE, 10, 6, 0);
+    ck_assert_uint_eq(s.param[1].ndim, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_LINEAR, &plain), 1);
+    ck_assert_uint_eq(ir_op_params(IR_OP_LINEAR, &good[IR_OP_LINEAR]), 2);
+
+    ir_op_shapes(IR_OP_ATTENTION, &good[IR_OP_ATTENTION], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 24, 0);
+    is_shape(&s.in[2], IR_COMPUTE, T, 8, 0);
+    is_shape(&s.save[0], IR_F32, 6, T, 0);
+    struct ir_attrs packed = good[IR_OP_ATTENTION];
+    packed.flags = IR_PACKED;
+    ir_op_shapes(IR_OP_ATTENTION, &packed, T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 40, 0);
+    ck_assert_uint_eq(s.in[1].ndim, 0);
+    ck_assert_uint_eq(ir_op_inputs(IR_OP_ATTENTION, &packed), 1);
+    ck_assert_uint_eq(ir_op_inputs(IR_OP_ATTENTION, &good[IR_OP_ATTENTION]), 3);
+
+    ir_op_shapes(IR_OP_RMSNORM, &good[IR_OP_RMSNORM], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 12, 0);
+    is_shape(&s.param[0], IR_COMPUTE, 4, 0, 0);
+    is_shape(&s.save[0], IR_F32, T, 3, 0);
+    ir_op_shapes(IR_OP_HEAD_LOSS, &good[IR_OP_HEAD_LOSS], T, &s);
+    is_shape(&s.in[1], IR_I32, T, 0, 0);
+    is_shape(&s.save[0], IR_COMPUTE, T, 11, 0);
+}
+END_TEST
+
+START_TEST(shapes_routed)
+{
+    struct ir_op_shapes s;
+    ir_op_shapes(IR_OP_ROUTER, &good[IR_OP_ROUTER], T, &s);
+    is_shape(&s.out[0], IR_F32, T, 2, 0);
+    is_shape(&s.out[1], IR_I32, T, 2, 0);
+    is_shape(&s.save[0], IR_F32, T, 5, 0);
+    is_shape(&s.stash[0], IR_F32, T, 5, 0);
+    is_shape(&s.param[0], IR_COMPUTE, 5, 6, 0);
+    ir_op_shapes(IR_OP_DISPATCH, &good[IR_OP_DISPATCH], T, &s);
+    is_shape(&s.out[0], IR_COMPUTE, 15, 6, 0); /* experts * capacity */
+    is_shape(&s.out[1], IR_I32, T, 2, 0);
+    is_shape(&s.out[2], IR_I32, 5, 0, 0);
+    ir_op_shapes(IR_OP_EXPERTS, &good[IR_OP_EXPERTS], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, 16, 6, 0); /* dropless: T * k */
+    is_shape(&s.param[0], IR_COMPUTE, 5, 8, 6);
+    is_shape(&s.param[2], IR_COMPUTE, 5, 6, 8);
+    is_shape(&s.save[1], IR_COMPUTE, 16, 8, 0);
+    is_shape(&s.stash[0], IR_COMPUTE, 16, 8, 0);
+    ir_op_shapes(IR_OP_COMBINE, &good[IR_OP_COMBINE], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, 15, 6, 0);
+    is_shape(&s.in[2], IR_F32, T, 2, 0);
+}
+END_TEST
+
+static void put(struct ir_attrs *a, uint32_t i, uint32_t bits)
+{
+    memcpy((char *)a + ir_attr_info[i].offset, &bits, 4);
+}
+
+/* Every attribute that is used is needed (but the few that may be 0); every one that is not used must be 0. */
+START_TEST(attributes_are_checked)
+{
+    for (uint32_t op = 0; op < IR_OP_GRAPH_COUNT; op++) {
+        ck_assert_ptr_null(ir_op_attrs_wrong((enum ir_op)op, &good[op], T));
+        ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &good[op], 0));
+        for (uint32_t i = 0; i < IR_ATTR_COUNT; i++) {
+            struct ir_attrs a = good[op];
+            bool used = ir_op_info[op].attrs >> i & 1;
+            put(&a, i, 0);
+            ck_assert_int_eq(ir_op_attrs_wrong((enum ir_op)op, &a, T) == NULL,
+                             !used || ir_op_attr_may_be_zero((enum ir_op)op, i));
+            put(&a, i, ir_attr_info[i].type == 'f' ? 0x7fc00000u /* NaN */ : UINT32_MAX);
+            ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &a, T));
+            put(&a, i, ir_attr_info[i].type == 'f' ? 0x3f800000u /* 1.0 */ : 1);
+            if (!used)
+                ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &a, T));
+        }
+    }
+}
+END_TEST
+
+START_TEST(attributes_that_do_not_go_together)
+{
+    struct ir_attrs a = good[IR_OP_ATTENTION];
+    a.kv_heads = 4;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ATTENTION, &a, T));
+    a = good[IR_OP_ROPE];
+    a.head_dim = 5;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROPE, &a, T));
+    a = good[IR_OP_ROUTER];
+    a.top_k = 6;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROUTER, &a, T));
+    a = good[IR_OP_LINEAR];
+    a.flags |= IR_PACKED;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_POS_EMBED, &good[IR_OP_POS_EMBED], 10));
+    a = (struct ir_attrs){ .features = 6, .experts = 1 << 20, .top_k = 2, .capacity = 1 << 20 };
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_DISPATCH, &a, T)); /* 2^40 rows */
+    a = (struct ir_attrs){ .features = INT32_MAX, .experts = INT32_MAX, .top_k = 1, .ffn = INT32_MAX };
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_EXPERTS, &a, T)); /* 2^93 elements: wraps 64 bits */
+    a = (struct ir_attrs){ .heads = 1 << 30, .kv_heads = 1 << 30, .head_dim = 8, .scale = 1 };
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ATTENTION, &a, T));
+}
+END_TEST
+
+START_TEST(work_and_bytes)
+{
+    const struct ir_attrs *l = &good[IR_OP_LINEAR];
+    ck_assert_double_eq(ir_op_info[IR_OP_LINEAR].flops(l, IR_PASS_BI, 2, T), 2.0 * 2 * T * 6 * 10);
+    ck_assert_double_eq(ir_op_info[IR_OP_EXPERTS].flops(&good[IR_OP_EXPERTS], IR_PASS_F, 1, T),
+                        6.0 * 16 * 6 * 8 + 6.0 * 16 * 8);
+    /* linear: x, weights, bias read, y written; BW: x and dy read, float32 gradients written */
+    double f = 2 * T * 6 + 60 + 10 + 2 * T * 10;
+    ck_assert_double_eq(ir_op_bytes(IR_OP_LINEAR, l, IR_PASS_F, 2, T, IR_F32), 4 * f);
+    ck_assert_double_eq(ir_op_bytes(IR_OP_LINEAR, l, IR_PASS_F, 2, T, IR_BF16), 2 * f);
+    ck_assert_double_eq(ir_op_bytes(IR_OP_LINEAR, l, IR_PASS_BI, 2, T, IR_F32), 4.0 * (2 * T * 10 + 60 + 2 * T * 6));
+    ck_assert_double_eq(ir_op_bytes(IR_OP_LINEAR, l, IR_PASS_BW, 2, T, IR_F32), 4.0 * (2 * T * 6 + 2 * T * 10 + 70));
+    /* embedding: T rows of the table, not all of it */
+    ck_assert_double_eq(ir_op_bytes(IR_OP_EMBED, &good[IR_OP_EMBED], IR_PASS_F, 1, T, IR_F32),
+                        4.0 * (T + T * 6 + T * 6));
+    /* router, BI: index, probabilities, weights W, gradient of the weights read; dx and the stash written */
+    ck_assert_double_eq(ir_op_bytes(IR_OP_ROUTER, &good[IR_OP_ROUTER], IR_PASS_BI, 1, T, IR_F32),
+                        4.0 * (T * 2 + T * 5 + 30 + T * 2 + T * 6 + T * 5));
+    ck_assert_uint_eq(ir_dtype_size(IR_COMPUTE, IR_BF16), 2);
+    ck_assert_uint_eq(ir_dtype_size(IR_F32, IR_BF16), 4);
+    ck_assert_uint_eq(ir_dtype_size(IR_BYTE, IR_F32), 1);
+}
+END_TEST
+
+START_TEST(targets)
+{
+    ck_assert_ptr_eq(ir_target_by_name("cpu"), &ir_target_cpu);
+    ck_assert_ptr_eq(ir_target_by_name("emulate"), &ir_target_emulate);
+    ck_assert_ptr_null(ir_target_by_name("abacus"));
+    ck_assert_uint_eq(ir_target_cpu.alignment, 64);
+    ck_assert_ptr_null(ir_target_cpu.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_F32));
+    ck_assert_ptr_nonnull(ir_target_cpu.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_BF16));
+    ck_assert_uint_gt(ir_target_cpu.outside(1), ir_target_cpu.outside(0));
+    for (uint32_t op = 0; op < IR_OP_GRAPH_COUNT; op++) /* pure: the same answer twice */
+        ck_assert_uint_eq(ir_target_cpu.workspace((enum ir_op)op, &good[op], IR_PASS_F, 2, T, 1, IR_F32),
+                          ir_target_emulate.workspace((enum ir_op)op, &good[op], IR_PASS_F, 2, T, 1, IR_F32));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("op");
+    TCase *c = tcase_create("op");
+    tcase_add_test(c, rows_are_whole);
+    tcase_add_test(c, reads_exist);
+    tcase_add_test(c, kernels);
+    tcase_add_test(c, shapes_dense);
+    tcase_add_test(c, shapes_routed);
+    tcase_add_test(c, attributes_are_checked);
+    tcase_add_test(c, attributes_that_do_not_go_together);
+    tcase_add_test(c, work_and_bytes);
+    tcase_add_test(c, targets);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
