@@ -93,8 +93,8 @@ struct comm_backend {
     void (*wait)(struct comm *c, uint32_t event);
     /* Blocks until every launched call is done. */
     void (*drain)(struct comm *c);
-    /* The executor marked an event of its own that a launched call may wait for: look again. Cheap, never blocks. launch,
-     * wait and drain imply it, so without it such calls start late, not never. */
+    /* The executor marked an event of its own that a launched call may wait for: look again. Cheap, never blocks.
+     * launch, wait and drain imply it, so without it such calls start late, not never. */
     void (*notify)(struct comm *c);
 };
 extern const struct comm_backend comm_null, comm_mpi;

@@ -14,7 +14,7 @@ static struct {
     MPI_Comm world; /* a duplicate of MPI_COMM_WORLD that returns errors */
 } ctl = { .size = 1 };
 
-/* ---- errors and waiting ------------------------------------------------------------------------------------------- */
+/* ---- errors and waiting ------------------------------------------------------------------------------------------ */
 
 void comm__mpi_lost(const char *fmt, ...)
 {
@@ -43,7 +43,7 @@ static void nap(uint32_t us)
     nanosleep(&t, NULL);
 }
 
-/* Other ranks may be seconds behind, in rank 0's compiler for instance, and need the cores: naps, not MPI's spinning. */
+/* Other ranks may be seconds behind, in rank 0's compiler for instance, and need the cores: naps, not MPI's spins. */
 void comm__ctl_wait(MPI_Request *request, const char *call)
 {
     struct comm__patience patience = { .yields = 100 };
@@ -58,14 +58,14 @@ void comm__ctl_wait(MPI_Request *request, const char *call)
     }
 }
 
-/* ---- start and end ------------------------------------------------------------------------------------------------ */
+/* ---- start and end ----------------------------------------------------------------------------------------------- */
 
 enum status ctl_init(int *argc, char ***argv, struct err *e)
 {
     int level = 0, rank = 0, size = 0;
-    /* The progress thread and the main thread never are inside MPI at once on our account (control calls come when
-     * nothing is under way), so SERIALIZED is enough for this folder; MULTIPLE is better for who does parallel I/O from
-     * another thread. */
+    /* The progress thread and the main thread are never inside MPI at once on our account (one lock for the streams, and
+     * control calls come when nothing is under way), so SERIALIZED is enough here; MULTIPLE also allows parallel I/O
+     * from another thread. */
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS)
         return err_set(e, ST_DEVICE, "MPI", "MPI_Init_thread failed; start the program with this MPI's own mpirun");
     if (level < MPI_THREAD_SERIALIZED) {
@@ -115,7 +115,7 @@ uint32_t ctl_size(void)
     return ctl.size;
 }
 
-/* ---- telling each other ------------------------------------------------------------------------------------------- */
+/* ---- telling each other ------------------------------------------------------------------------------------------ */
 
 static void broadcast(void *data, uint64_t size, int root, MPI_Comm comm)
 {

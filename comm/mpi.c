@@ -5,7 +5,7 @@
 #include "base/mem.h"
 #include "comm/mpi_private.h"
 
-/* ---- opening ------------------------------------------------------------------------------------------------------ */
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
 
 static enum status check_channel(const struct comm *c, const struct comm_setup *setup, uint32_t k, struct err *e)
 {
@@ -192,7 +192,7 @@ static enum status mpi_open(const struct comm_setup *setup, struct comm **out, s
     return ST_OK;
 }
 
-/* ---- a step ------------------------------------------------------------------------------------------------------- */
+/* ---- a step ------------------------------------------------------------------------------------------------------ */
 
 static void mpi_begin(struct comm *c, uint32_t epoch)
 {

@@ -87,12 +87,12 @@ struct comm {
     struct comm__stream *streams;
     uint32_t n_streams;
 
-    /* The ring: the main thread writes slot launched % max_calls and then counts it; the progress thread counts done. */
+    /* The ring: launch() writes slot launched % max_calls, then counts it; who completes the call counts it as done. */
     struct comm__entry *ring;
     uint32_t max_calls;
     uint32_t epoch; /* main thread only */
     _Atomic uint64_t launched, done;
-    uint64_t taken; /* progress thread only: launched calls that are in their stream's list */
+    uint64_t taken; /* under engine: launched calls that are in their stream's list */
 
     /* Who holds `engine` moves the streams and calls MPI: the progress thread, or the main thread while it waits. */
     pthread_mutex_t engine;

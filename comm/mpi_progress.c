@@ -158,8 +158,8 @@ void *comm__progress(void *comm)
 {
     struct comm *c = comm;
     struct comm__patience patience = { 0 };
-    /* The main thread computes, on one core at least. On a shared core yielding is worse than a nap: who yields waits for
-     * the other's time slice, who wakes up goes first. */
+    /* The main thread computes, on one core at least. On a shared core yielding is worse than a nap: who yields waits
+     * for the other's time slice, who wakes up goes first. */
     if (c->cores >= 2)
         patience = (struct comm__patience){ .spins = 2000, .yields = 200 };
     comm__precise_naps();

@@ -137,7 +137,7 @@ static void finish_reduction(struct comm *c, struct comm__stream *s, const struc
     comm__sum(call->type, part(call->dst, r.lo + r.mine, 0, size).p, &t, r.mine_n);
 }
 
-/* ---- transfers: whole parts first, then the slice of this round --------------------------------------------------- */
+/* ---- transfers: whole parts first, then the slice of this round -------------------------------------------------- */
 
 static void fill_rows(struct comm__stream *s, const struct comm_call *call, uint32_t members, uint64_t size)
 {
@@ -185,7 +185,7 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
     return any;
 }
 
-/* ---- posting ------------------------------------------------------------------------------------------------------ */
+/* ---- posting ----------------------------------------------------------------------------------------------------- */
 
 /* Round 0 carries a message for every pair, also an empty one, so that ends that disagree about a size are found. Later
  * rounds have none for a pair that is through: the other end may have no more rounds. */

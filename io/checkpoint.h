@@ -41,6 +41,17 @@ struct checkpoint_piece {
 enum status checkpoint_write(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
                              const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
 
+/* checkpoint_write in parts, for a thread that writes a snapshot while training goes on: begin and end are collective; put
+ * (any number of pieces, one or many times) and sync are this rank's own, use neither MPI nor HDF5, and may run in one
+ * other thread between them. The caller sees to it that the pieces cover every element once. end takes the status of this
+ * rank's puts and sync, agrees, gives the file its name or removes it, and frees the writer. */
+struct checkpoint_writer;
+enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
+                             struct checkpoint_writer **w, struct err *e);
+enum status checkpoint_put(struct checkpoint_writer *w, const struct checkpoint_piece *piece, struct err *e);
+enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e);
+enum status checkpoint_end(struct checkpoint_writer *w, enum status mine, struct err *e);
+
 /* Reads pieces: any partition, overlaps and gaps are allowed. The file is verified whole before anything is written to a
  * piece. ST_MISSING: no such file. ST_INPUT: damaged, or of another model than g and model_digest say (the first difference is named).
  * A file without moments gives zeros in m and v. Fills in *info. */

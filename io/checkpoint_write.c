@@ -121,18 +121,69 @@ static enum status make_structure(struct h5_out *out, const struct checkpoint_in
 
 /* ---- contents, by all ---- */
 
-struct writing {
-    const char *temp;
+struct checkpoint_writer {
+    char *temp;
+    struct h5_out out; /* rank 0 */
     int fd;
-    uint32_t kinds;
-    const struct ckpt__place *place;
-    uint64_t *first_block;    /* [kinds * n_params]: of each tensor in `hash` */
-    struct block_hash *hash;  /* of all blocks of all tensors; this rank's share */
-    uint32_t n_params;
-    struct err *e;
+    uint32_t kinds, n_params;
+    struct ckpt__place *place;
+    uint64_t *first_block;   /* [kinds * n_params]: of each tensor in `hash` */
+    struct block_hash *hash; /* of all blocks of all tensors; this rank's share */
+    uint64_t blocks;
 };
 
-static enum status write_piece(struct writing *w, const struct checkpoint_piece *p, int kind, const float *data)
+static struct checkpoint_writer *new_writer(const char *path, const struct checkpoint_info *info, const struct ir_graph *g)
+{
+    struct checkpoint_writer *w = mem_alloc(sizeof *w);
+    *w = (struct checkpoint_writer){ .temp = mem_alloc(strlen(path) + 5), .fd = -1, .n_params = g->params.n };
+    sprintf(w->temp, "%s.tmp", path);
+    w->kinds = checkpoint_has_moments(info) ? CKPT_KINDS : 1;
+    w->place = mem_alloc(sizeof *w->place * w->n_params);
+    for (uint32_t i = 0; i < w->n_params; i++)
+        w->place[i].elements = ir_shape_elements(&g->params.at[i].shape);
+    w->first_block = mem_alloc(sizeof *w->first_block * w->kinds * w->n_params);
+    for (uint64_t i = 0; i < (uint64_t)w->kinds * w->n_params; i++) {
+        w->first_block[i] = w->blocks;
+        w->blocks += block_count(w->place[i % w->n_params].elements);
+    }
+    w->hash = mem_alloc(sizeof *w->hash * w->blocks);
+    return w;
+}
+
+static void free_writer(struct checkpoint_writer *w)
+{
+    if (w->fd >= 0)
+        close(w->fd);
+    if (w->out.path)
+        h5_abandon(&w->out);
+    mem_free(w->hash);
+    mem_free(w->first_block);
+    mem_free(w->place);
+    mem_free(w->temp);
+    mem_free(w);
+}
+
+enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
+                             struct checkpoint_writer **out, struct err *e)
+{
+    struct checkpoint_writer *w = new_writer(path, info, g);
+    enum status st = ST_OK;
+    if (io_rank() == 0 && (st = h5_create(path, ckpt__schema, CKPT_VERSION, &w->out, e)) == ST_OK)
+        st = make_structure(&w->out, info, g, w->place, e);
+    st = io_agree_root(st, e);
+    if (st == ST_OK) {
+        io_broadcast(w->place, sizeof *w->place * w->n_params);
+        st = io_agree(file_open_write(w->temp, &w->fd, e), e);
+    }
+    if (st != ST_OK)
+        free_writer(w);
+    else
+        *out = w;
+    return st;
+}
+
+static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint_piece *p, uint32_t kind, const float *data,
+                            struct err *e)
 {
     struct block_hash *hash = w->hash + w->first_block[(uint64_t)kind * w->n_params + p->param];
     uint64_t end = p->first + p->count, to;
@@ -141,85 +192,60 @@ static enum status write_piece(struct writing *w, const struct checkpoint_piece 
         to = (block + 1) * BLOCK_WORDS < end ? (block + 1) * BLOCK_WORDS : end;
         const float *from = data + (at - p->first);
         block_hash_add(&hash[block], from, (uint32_t)(to - at), (uint32_t)(at % BLOCK_WORDS));
-        TRY(file_pwrite(w->fd, w->temp, from, (to - at) * 4, w->place[p->param].data[kind] + at * 4, w->e));
+        TRY(file_pwrite(w->fd, w->temp, from, (to - at) * 4, w->place[p->param].data[kind] + at * 4, e));
     }
     return ST_OK;
 }
 
-static enum status write_pieces(struct writing *w, const struct checkpoint_piece *p, uint32_t n)
+enum status checkpoint_put(struct checkpoint_writer *w, const struct checkpoint_piece *p, struct err *e)
 {
-    TRY(file_open_write(w->temp, &w->fd, w->e));
-    enum status st = ST_OK;
-    for (uint32_t i = 0; st == ST_OK && i < n; i++) {
-        const float *data[CKPT_KINDS] = { p[i].data, p[i].m, p[i].v };
-        for (int k = 0; st == ST_OK && k < (int)w->kinds; k++)
-            st = p[i].count && !data[k] ? err_set(w->e, ST_BUG, "checkpoint", "piece %" PRIu32 " has no data", i)
-                                        : write_piece(w, &p[i], k, data[k]);
+    const float *data[CKPT_KINDS] = { p->data, p->m, p->v };
+    for (uint32_t k = 0; k < w->kinds; k++) {
+        if (p->count && !data[k])
+            return err_set(e, ST_BUG, "checkpoint", "a piece of parameter %" PRIu32 " has no data", p->param);
+        TRY(put_kind(w, p, k, data[k], e));
     }
-    enum status closed = file_sync_close(w->fd, w->temp, w->e);
-    return st == ST_OK ? closed : st;
+    return ST_OK;
 }
 
-/* Rank 0: the summed hashes to their datasets. */
-static enum status write_hashes(struct writing *w)
+enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e)
 {
-    TRY(file_open_write(w->temp, &w->fd, w->e));
-    enum status st = ST_OK;
-    for (uint32_t k = 0; k < w->kinds; k++)
-        for (uint32_t i = 0; st == ST_OK && i < w->n_params; i++)
-            st = file_pwrite(w->fd, w->temp, w->hash + w->first_block[(uint64_t)k * w->n_params + i],
-                             block_count(w->place[i].elements) * BLOCK_HASH_BYTES, w->place[i].hash[k], w->e);
-    close(w->fd); /* synced when it is published */
-    return st;
+    int fd = w->fd;
+    w->fd = -1;
+    return file_sync_close(fd, w->temp, e);
 }
 
-static enum status write_contents(struct writing *w, const struct checkpoint_piece *p, uint32_t n)
+/* Rank 0: the summed hashes to their datasets; they are synced when the file is published. */
+static enum status write_hashes(struct checkpoint_writer *w, struct err *e)
 {
-    uint64_t blocks = 0, *first = mem_alloc(sizeof *first * w->kinds * w->n_params);
+    TRY(file_open_write(w->temp, &w->fd, e));
     for (uint32_t k = 0; k < w->kinds; k++)
-        for (uint32_t i = 0; i < w->n_params; i++) {
-            first[(uint64_t)k * w->n_params + i] = blocks;
-            blocks += block_count(w->place[i].elements);
-        }
-    w->first_block = first;
-    w->hash = mem_alloc(sizeof *w->hash * blocks);
-    enum status st = io_agree(write_pieces(w, p, n), w->e);
+        for (uint32_t i = 0; i < w->n_params; i++)
+            TRY(file_pwrite(w->fd, w->temp, w->hash + w->first_block[(uint64_t)k * w->n_params + i],
+                            block_count(w->place[i].elements) * BLOCK_HASH_BYTES, w->place[i].hash[k], e));
+    return h5_commit(&w->out, e);
+}
+
+enum status checkpoint_end(struct checkpoint_writer *w, enum status mine, struct err *e)
+{
+    enum status st = io_agree(mine, e);
     if (st == ST_OK) {
-        io_reduce_sum_u64(&w->hash[0].a, 2 * blocks);
-        st = io_agree_root(io_rank() == 0 ? write_hashes(w) : ST_OK, w->e);
+        io_reduce_sum_u64(&w->hash[0].a, 2 * w->blocks);
+        st = io_agree_root(io_rank() == 0 ? write_hashes(w, e) : ST_OK, e);
     }
-    mem_free(w->hash);
-    mem_free(first);
+    free_writer(w);
     return st;
 }
 
 enum status checkpoint_write(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
                              const struct checkpoint_piece *pieces, uint32_t n, struct err *e)
 {
+    struct checkpoint_writer *w;
     TRY(check_cover(g, pieces, n, e));
-    struct h5_out out = { 0 };
-    struct ckpt__place *place = mem_alloc(sizeof *place * g->params.n);
-    for (uint32_t i = 0; i < g->params.n; i++)
-        place[i].elements = ir_shape_elements(&g->params.at[i].shape);
+    TRY(checkpoint_begin(path, info, g, &w, e));
     enum status st = ST_OK;
-    if (io_rank() == 0 && (st = h5_create(path, ckpt__schema, CKPT_VERSION, &out, e)) == ST_OK)
-        st = make_structure(&out, info, g, place, e);
-    st = io_agree_root(st, e);
-    if (st == ST_OK) {
-        char *temp = mem_alloc(strlen(path) + 5);
-        sprintf(temp, "%s.tmp", path);
-        io_broadcast(place, sizeof *place * g->params.n);
-        struct writing w = { .temp = temp, .place = place, .n_params = g->params.n, .e = e };
-        w.kinds = checkpoint_has_moments(info) ? CKPT_KINDS : 1;
-        st = write_contents(&w, pieces, n);
-        mem_free(temp);
-    }
-    if (io_rank() == 0) {
-        if (st == ST_OK)
-            st = h5_commit(&out, e);
-        else
-            h5_abandon(&out);
-    }
-    mem_free(place);
-    return io_agree_root(st, e);
+    for (uint32_t i = 0; st == ST_OK && i < n; i++)
+        st = checkpoint_put(w, &pieces[i], e);
+    enum status synced = checkpoint_sync(w, e);
+    return checkpoint_end(w, st == ST_OK ? synced : st, e);
 }

@@ -32,11 +32,11 @@ hid_t h5__type(enum h5_type t)
 }
 
 /* Little-endian machines only (checked by configure): the type in memory is that of the file. */
-static hid_t string_type(size_t width)
+static hid_t string_type(size_t width) /* with its NUL: padded strings are ugly in h5dump */
 {
     hid_t t = H5Tcopy(H5T_C_S1);
-    H5Tset_size(t, width ? width : 1);
-    H5Tset_strpad(t, H5T_STR_NULLPAD);
+    H5Tset_size(t, width);
+    H5Tset_strpad(t, H5T_STR_NULLTERM);
     H5Tset_cset(t, H5T_CSET_UTF8);
     return t;
 }
@@ -48,10 +48,10 @@ static hid_t group_links(void)
     return lcpl;
 }
 
-/* Links and attributes lie in the object's own header, which carries a checksum, unless there are very many. */
+/* Links and attributes lie in the object's own header, which carries a checksum, unless there are many. */
 static void stay_compact(hid_t plist)
 {
-    H5Pset_link_phase_change(plist, 200, 100);
+    H5Pset_link_phase_change(plist, 64, 32);
     H5Pset_attr_phase_change(plist, 64, 32);
 }
 
@@ -264,7 +264,7 @@ enum status h5_put_strings(const struct h5_at *at, const char *name, const char 
 {
     size_t width = 1;
     for (uint64_t i = 0; i < n; i++)
-        width = strlen(s[i]) > width ? strlen(s[i]) : width;
+        width = strlen(s[i]) + 1 > width ? strlen(s[i]) + 1 : width;
     char *flat = mem_alloc(width * n);
     for (uint64_t i = 0; i < n; i++)
         memcpy(flat + i * width, s[i], strlen(s[i]));
@@ -277,7 +277,7 @@ enum status h5_put_strings(const struct h5_at *at, const char *name, const char 
 
 enum status h5_put_text(const struct h5_at *at, const char *name, const char *text, struct err *e)
 {
-    hid_t type = string_type(strlen(text));
+    hid_t type = string_type(strlen(text) + 1);
     enum status st = put(at, &(struct h5_data){ .name = name }, type, text, e);
     H5Tclose(type);
     return st;
@@ -297,7 +297,7 @@ static enum status put_attr(const struct h5_at *at, const char *name, hid_t type
 
 enum status h5_attr_text(const struct h5_at *at, const char *name, const char *text, struct err *e)
 {
-    hid_t type = string_type(strlen(text));
+    hid_t type = string_type(strlen(text) + 1);
     enum status st = put_attr(at, name, type, text, e);
     H5Tclose(type);
     return st;

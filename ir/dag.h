@@ -13,7 +13,10 @@ enum ir_node_kind {
     IR_NODE_RUN,     /* what = sub-chunk; pass F, B, BI or BW */
     IR_NODE_SUM,     /* what = index in dag.sums: adds the gradient parts of one tensor on the consumer's side */
     IR_NODE_MOVE,    /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
-    IR_NODE_REDUCE,  /* what = bucket: all-reduce of its gradients over its holders */
+    IR_NODE_ALL_TO_ALL, /* what = index in dag.moves (from_set == to_set): rows by expert cross the border of a sharded
+                           region, inside the expert groups */
+    IR_NODE_REDUCE,  /* what = bucket: reduction of its gradients over its holders; mb: of one microbatch ("reduce":"each") */
+    IR_NODE_GATHER,  /* what = bucket: all-gather of its parameters from its holders */
     IR_NODE_SUMSQ,   /* what = bucket: sum of squares of a holder's part */
     IR_NODE_SCALARS, /* all-reduce of loss, norm and counters over all ranks */
     IR_NODE_UPDATE,  /* what = bucket */
@@ -46,6 +49,7 @@ struct ir_move { /* of a MOVE node */
     uint32_t grad; /* 1: its gradient, travelling back */
     uint16_t from_set, to_set;
     uint16_t to_stream; /* of the receive; the node's own stream is that of the send */
+    uint32_t shard;     /* ALL_TO_ALL: number of the directive */
 };
 struct ir_sum { /* of a SUM node */
     uint32_t tensor, parts;

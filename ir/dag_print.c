@@ -30,10 +30,12 @@ static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const s
         snprintf(text, size, "%s", g->tensors.at[d->sums.at[n->what].tensor].name);
         break;
     case IR_NODE_MOVE:
+    case IR_NODE_ALL_TO_ALL:
         snprintf(text, size, "%s%s", d->moves.at[n->what].grad ? "gradient of " : "",
                  g->tensors.at[d->moves.at[n->what].tensor].name);
         break;
     case IR_NODE_REDUCE:
+    case IR_NODE_GATHER:
     case IR_NODE_SUMSQ:
     case IR_NODE_UPDATE:
         snprintf(text, size, "bucket %u", n->what);
@@ -48,8 +50,8 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     char name[200];
     for (uint32_t i = 0; i < d->moves.n; i++) {
         const struct ir_move *m = &d->moves.at[i];
-        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u\n", i, m->tensor, m->grad, m->from_set, m->to_set,
-                m->to_stream);
+        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u\n", i, m->tensor, m->grad, m->from_set, m->to_set,
+                m->to_stream, m->shard);
     }
     for (uint32_t i = 0; i < d->sums.n; i++)
         fprintf(to, "sum %u tensor=%u parts=%u\n", i, d->sums.at[i].tensor, d->sums.at[i].parts);
@@ -92,11 +94,11 @@ static const char *edge_name(int i)
 static bool parse_line(const char *line, struct ir_dag *d)
 {
     char kind[16], pass[8];
-    unsigned i, a, b, from, to, stream;
+    unsigned i, a, b, from, to, stream, shard;
     int mb, set;
     float cost;
-    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u", &i, &a, &b, &from, &to, &stream) == 6) {
-        *vec_push(&d->moves) = (struct ir_move){ a, b, (uint16_t)from, (uint16_t)to, (uint16_t)stream };
+    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u", &i, &a, &b, &from, &to, &stream, &shard) == 7) {
+        *vec_push(&d->moves) = (struct ir_move){ a, b, (uint16_t)from, (uint16_t)to, (uint16_t)stream, shard };
         return i == d->moves.n - 1;
     }
     if (sscanf(line, "sum %u tensor=%u parts=%u", &i, &a, &b) == 3) {
@@ -133,7 +135,7 @@ static bool in_range(const struct ir_dag *d, const struct ir_chunks *c, const st
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if ((n->kind == IR_NODE_LOAD && n->what >= g->tensors.n) || (n->kind == IR_NODE_RUN && n->what >= c->subs.n) ||
-            (n->kind == IR_NODE_MOVE && n->what >= d->moves.n) || (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
+            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_ALL_TO_ALL) && n->what >= d->moves.n) || (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
             return false;
     }
     return true;
@@ -176,7 +178,7 @@ void ir_dag_dot(const struct ir_dag *d, const struct ir_chunks *c, const struct 
         if (n->mb != IR_NO_MB)
             fprintf(to, "\\nmb %u", n->mb);
         fprintf(to, "\",fillcolor=\"%s\"%s];\n", colour[n->kind == IR_NODE_RUN ? n->pass : IR_PASS_NONE],
-                n->kind == IR_NODE_MOVE || n->kind == IR_NODE_REDUCE ? ",shape=ellipse" : "");
+                n->kind == IR_NODE_MOVE || n->kind == IR_NODE_REDUCE || n->kind == IR_NODE_GATHER ? ",shape=ellipse" : "");
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];

@@ -18,6 +18,9 @@ libpiper_ir_la_SOURCES = \
 	ir/op_check.c \
 	ir/plan.c ir/plan.h \
 	ir/plan_open.c \
+	ir/plan_parse.c \
+	ir/plan_print.c \
+	ir/plan_text.c ir/plan_text.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \
 	ir/train.c ir/train.h

@@ -12,6 +12,7 @@ static const char *const op_names[PLAN_OP_COUNT] = {
     [PLAN_ALL_REDUCE] = "ALL_REDUCE",
     [PLAN_REDUCE_SCATTER] = "REDUCE_SCATTER",
     [PLAN_ALL_GATHER] = "ALL_GATHER",
+    [PLAN_ADD] = "ADD",
     [PLAN_ALL_TO_ALL] = "ALL_TO_ALL",
     [PLAN_SUMSQ] = "SUMSQ",
     [PLAN_SCALARS] = "SCALARS",

@@ -75,7 +75,8 @@ struct plan_piece {
 
 /* ---- programs ---- */
 
-enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2 };
+/* OWN: the base is this holder's part of a bucket that stands there whole: elements [i*size/H, (i+1)*size/H). */
+enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_OWN = 4 };
 struct plan_slot {
     uint64_t bytes;
     uint32_t access; /* bits: what the program does with it */
@@ -133,8 +134,9 @@ enum plan_op {
     PLAN_EXCHANGE,       /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
                             from my_set[my index in peer_set] */
     PLAN_ALL_REDUCE,     /* base 0 in place, over the channel */
-    PLAN_REDUCE_SCATTER, /* base 0 (count*size) to base 1 (count) */
-    PLAN_ALL_GATHER,     /* base 0 (count) to base 1 (count*size) */
+    PLAN_REDUCE_SCATTER, /* base 0 (count*size) to base 1 (count), which may be this member's part of base 0 */
+    PLAN_ALL_GATHER,     /* base 0 (count) to base 1 (count*size); base 0 may be this member's part of base 1 */
+    PLAN_ADD,            /* base 0 += base 1, count float32; base 0 `first`: base 0 = base 1. On the stream of a reduction */
     PLAN_ALL_TO_ALL,     /* base 0 to base 1, count elements per member */
     PLAN_SUMSQ,          /* scalar NORM2 += squares of this holder's part of bucket `what`; no bases */
     PLAN_SCALARS,        /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is

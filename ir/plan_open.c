@@ -292,40 +292,52 @@ static const struct shape {
     [PLAN_ALL_REDUCE] = { .bases = 1, .channel = true, .typed = true },
     [PLAN_REDUCE_SCATTER] = { .bases = 2, .channel = true, .typed = true, .scale = 1 },
     [PLAN_ALL_GATHER] = { .bases = 2, .channel = true, .typed = true, .scale = 2 },
+    [PLAN_ADD] = { .bases = 2, .typed = true },
     [PLAN_ALL_TO_ALL] = { .bases = 2, .channel = true, .typed = true, .scale = 3 },
     [PLAN_SCALARS] = { .channel = true },
 };
+
+/* A base in the arena of a bucket stays inside the bucket's memory there. */
+static enum status check_bucket_base(struct walk *w, uint32_t i, uint32_t k, uint64_t bytes)
+{
+    const struct plan *p = w->p;
+    const struct plan_base *b = &p->bases[p->instrs[i].first_base + k];
+    bool own = b->access & PLAN_OWN;
+    if (b->buffer == PLAN_NONE && !own)
+        return ST_OK;
+    NEED(b->buffer < p->h->count[PLAN_S_BUCKETS], w->e, "instruction %u: base %u: bucket %u", i, k, b->buffer);
+    NEED(!own || b->arena <= ARENA_GRADS, w->e, "instruction %u: base %u: own part of arena %u", i, k, b->arena);
+    if (b->arena > ARENA_GRADS)
+        return ST_OK;
+    const struct plan_bucket *u = &p->buckets[b->buffer];
+    uint32_t holders = w->group_size[u->holders];
+    uint64_t at = b->arena == ARENA_PARAMS ? u->param : u->grad;
+    uint64_t size = b->arena == ARENA_PARAMS ? param_bytes(p, u, holders) : grad_bytes(u, holders);
+    NEED(b->offset >= at && inside(b->offset - at, bytes, size), w->e,
+         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset, b->buffer);
+    NEED(!own || (b->offset == at && size % holders == 0 && bytes == size / holders), w->e,
+         "instruction %u: base %u: %" PRIu64 " bytes are not one holder's part of bucket %u", i, k, bytes, b->buffer);
+    return ST_OK;
+}
 
 static enum status check_base(struct walk *w, uint32_t i, uint32_t k, uint64_t bytes)
 {
     const struct plan *p = w->p;
     const struct plan_instr *in = &p->instrs[i];
     const struct plan_base *b = &p->bases[in->first_base + k];
-    NEED(b->arena < ARENA_COUNT && b->first <= 1 && b->access <= (PLAN_READ | PLAN_WRITE), w->e,
+    NEED(b->arena < ARENA_COUNT && b->first <= 1 && b->access <= (PLAN_READ | PLAN_WRITE | PLAN_OWN), w->e,
          "instruction %u: base %u: arena %u, first %u, access %u", i, k, b->arena, b->first, b->access);
     NEED(inside(b->offset, bytes, p->h->arena_bytes[b->arena]), w->e,
          "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " are not inside arena %u", i, k, bytes, b->offset,
          b->arena);
-    if (b->arena == ARENA_WORK) {
-        NEED(b->buffer < p->h->count[PLAN_S_BUFFERS], w->e, "instruction %u: base %u: buffer %u", i, k, b->buffer);
-        const struct plan_buffer *f = &p->buffers[b->buffer];
-        NEED(f->list == w->list, w->e, "instruction %u: base %u: buffer %u belongs to list %u", i, k, b->buffer,
-             f->list);
-        NEED(b->offset >= f->offset && inside(b->offset - f->offset, bytes, f->bytes), w->e,
-             "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave buffer %u", i, k, bytes, b->offset,
-             b->buffer);
-        return ST_OK;
-    }
-    if (b->buffer == PLAN_NONE)
-        return ST_OK;
-    NEED(b->buffer < p->h->count[PLAN_S_BUCKETS], w->e, "instruction %u: base %u: bucket %u", i, k, b->buffer);
-    const struct plan_bucket *u = &p->buckets[b->buffer];
-    uint32_t holders = w->group_size[u->holders];
-    uint64_t at = b->arena == ARENA_PARAMS ? u->param : u->grad;
-    uint64_t size = b->arena == ARENA_PARAMS ? param_bytes(p, u, holders) : grad_bytes(u, holders);
-    NEED(b->arena > ARENA_GRADS || (b->offset >= at && inside(b->offset - at, bytes, size)), w->e,
-         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset,
-         b->buffer);
+    if (b->arena != ARENA_WORK)
+        return check_bucket_base(w, i, k, bytes);
+    NEED(b->buffer < p->h->count[PLAN_S_BUFFERS] && !(b->access & PLAN_OWN), w->e,
+         "instruction %u: base %u: buffer %u, access %u", i, k, b->buffer, b->access);
+    const struct plan_buffer *f = &p->buffers[b->buffer];
+    NEED(f->list == w->list, w->e, "instruction %u: base %u: buffer %u belongs to list %u", i, k, b->buffer, f->list);
+    NEED(b->offset >= f->offset && inside(b->offset - f->offset, bytes, f->bytes), w->e,
+         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave buffer %u", i, k, bytes, b->offset, b->buffer);
     return ST_OK;
 }
 

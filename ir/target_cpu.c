@@ -23,8 +23,8 @@ static uint64_t head_bytes(const struct ir_attrs *a, uint64_t rows)
     return up64(rows * sizeof(double)) + m * n * sizeof(float);
 }
 
-uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep,
-                          enum ir_dtype compute)
+uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                          uint32_t ep, enum ir_dtype compute)
 {
     const uint64_t rows = (uint64_t)b * t;
     (void)compute;

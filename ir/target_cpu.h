@@ -3,8 +3,8 @@
 #define PIPER_IR_TARGET_CPU_H
 
 enum {
-    CPU_EXPERT_ROWS = 256,   /* rows of an expert that are computed at a time */
-    CPU_HEAD_ROWS = 256,     /* evaluation: a slice of logits */
+    CPU_EXPERT_ROWS = 256, /* rows of an expert that are computed at a time */
+    CPU_HEAD_ROWS = 256,   /* evaluation: a slice of logits */
     CPU_HEAD_COLUMNS = 1024,
 };
 

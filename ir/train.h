@@ -40,7 +40,7 @@ struct train_config {
 };
 
 /* What train.json says when it says nothing: AdamW (0.9, 0.95), eps 1e-8, weight decay 0.1, constant learning rate
- * 3e-4, float32, shuffled, seed 1, the last 3 checkpoints. batch_size, seq_len and steps have no default: they are 0. */
+ * 3e-4, float32, shuffled, seed 1, the last 3 checkpoints. batch_size, seq_len and steps have no default: 0. */
 void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);

@@ -33,11 +33,13 @@ static void finish_classes(struct sched *s, struct bucket *b)
     s->bucket_classes.n = b->first_class + out;
     for (uint32_t i = 0; i < out; i++)
         b->holders += s->classes.at[at[i]].n;
+    if (b->shard != IR_NONE)
+        b->holders = s->directives.at[b->shard].n_shard_sets;
 }
 
 /* Parameters that decay (two or more dimensions) first; each starts at the target's alignment; the end is padded so that
  * every holder's part is equal and starts at 16 bytes. */
-static void lay_out(struct sched *s, struct bucket *b)
+static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
 {
     uint32_t align = s->in->target->alignment / sizeof(float);
     uint64_t at = 0;
@@ -47,7 +49,7 @@ static void lay_out(struct sched *s, struct bucket *b)
         for (uint32_t i = 0; i < n; i++)
             if ((s->g->params.at[p[i]].shape.ndim >= 2) == decay) {
                 sorted[k++] = p[i];
-                at = round_up(at, align) + ir_shape_elements(&s->g->params.at[p[i]].shape);
+                at = round_up(at, align) + ir_shape_elements(&s->g->params.at[p[i]].shape) / parts;
             }
         if (decay)
             b->n_decay = at;
@@ -61,8 +63,16 @@ static void lay_out(struct sched *s, struct bucket *b)
 static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk, struct err *e)
 {
     uint32_t r = s->replicate_of[chunk];
-    b->reduce_stream = r == IR_NONE ? s->stream_of[chunk] : s->directives.at[r].reduce_stream;
-    if (r != IR_NONE || s->replicas == 1)
+    const struct directive *d = r == IR_NONE ? NULL : &s->directives.at[r];
+    b->reduce_stream = d ? d->reduce_stream : s->stream_of[chunk];
+    b->gather_stream = d ? d->gather_stream : 0;
+    if (d && b->holders > 1) {
+        b->reduce_each = d->reduce_each;
+        b->prefetch = d->prefetch;
+        /* several classes use a tied parameter at different times: they gather it together, at the start of the step */
+        b->zero = b->n_classes > 1 && d->zero > 1 ? 1 : d->zero;
+    }
+    if (d || s->replicas == 1)
         return ST_OK;
     char text[160], set[160];
     return err_set(e, ST_INPUT, s->in->strategy_name,
@@ -75,9 +85,7 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
 static struct bucket *new_bucket(struct sched *s)
 {
     struct bucket *b = vec_push(&s->buckets);
-    *b = (struct bucket){ .first_param = s->bucket_params.n,
-                          .first_class = s->bucket_classes.n,
-                          .reduce_node = IR_NONE };
+    *b = (struct bucket){ .first_param = s->bucket_params.n, .first_class = s->bucket_classes.n, .shard = IR_NONE };
     return b;
 }
 
@@ -105,7 +113,7 @@ enum status pass_buckets(struct sched *s, struct err *e)
                     if (s->chunks.params.at[s->chunks.subs.at[j].first_param + q] == p)
                         add_classes(s, j);
             finish_classes(s, b);
-            lay_out(s, b);
+            lay_out(s, b, 1);
             st = set_streams(s, b, sub->chunk, e);
         }
         struct bucket *b = NULL;
@@ -120,8 +128,9 @@ enum status pass_buckets(struct sched *s, struct err *e)
         }
         if (b && st == ST_OK) {
             add_classes(s, i);
+            b->shard = s->shard_of[sub->chunk];
             finish_classes(s, b);
-            lay_out(s, b);
+            lay_out(s, b, expert_parts(s, sub->chunk));
             st = set_streams(s, b, sub->chunk, e);
         }
     }

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "ir/dag_print.h"
+#include "sched/csv.h"
 
 struct pass {
     const char *name;
@@ -17,15 +18,19 @@ static const struct pass passes[] = {
     { "chunks", pass_chunks_build, false }, /* operators to chunks */
     { "parse", directives_parse, false },   /* primitives to structs */
     { "cut", pass_chunks, false },          /* chunks to sub-chunks */
+    { "shard", pass_shard, false },         /* expert regions and their groups */
     { "split", pass_split, false },         /* microbatches; BI and BW */
     { "place", pass_place, false },         /* device sets, classes */
     { "buckets", pass_buckets, false },     /* parameters and their holders */
     { "build", pass_build, true },          /* nodes and data edges */
     { "move", pass_move, true },            /* sends and receives */
+    { "all-to-all", pass_all_to_all, true }, /* borders of sharded regions */
     { "reduce", pass_reduce, true },        /* gradient reductions */
+    { "gather", pass_gather, true },        /* parameters at the start of the step, zero 1 and 2 */
     { "update", pass_update, true },        /* norm and updates */
     { "order", pass_order, true },          /* the user's order */
     { "sequence", pass_sequence, true },    /* one global order */
+    { "use", pass_gather_use, true },       /* parameters before their use, zero 3 */
 };
 
 static double now(void)
@@ -53,6 +58,7 @@ static void release(struct sched *s)
     vec_free(&s->classes);
     vec_free(&s->class_pool);
     vec_free(&s->streams);
+    vec_free(&s->shard_sets);
     vec_free(&s->buckets);
     vec_free(&s->bucket_params);
     vec_free(&s->bucket_classes);
@@ -130,7 +136,7 @@ enum status sched_expand(const struct sched_input *in, json_t **primitives, uint
     struct sched s;
     init(&s, in);
     enum status st = ST_OK;
-    for (int i = 0; i < 6 && st == ST_OK; i++) /* up to place: the devices are known */
+    for (int i = 0; i < 7 && st == ST_OK; i++) /* up to place: the devices are known */
         st = passes[i].run(&s, e);
     if (st == ST_OK) {
         *primitives = json_incref(s.primitives);
@@ -147,6 +153,17 @@ enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e)
     enum status st = run_passes(&s, e);
     if (st == ST_OK)
         ir_dag_dot(&s.train.dag, &s.chunks, s.g, to);
+    release(&s);
+    return st;
+}
+
+enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e)
+{
+    struct sched s;
+    init(&s, in);
+    enum status st = run_passes(&s, e);
+    if (st == ST_OK)
+        st = csv_write(&s, to, e);
     release(&s);
     return st;
 }

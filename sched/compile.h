@@ -44,7 +44,7 @@ struct directive_kind {
     enum status (*parse)(struct sched *s, const struct js *js, struct directive *d, struct err *e);
 };
 extern const struct directive_kind *const sched_directive_kinds[]; /* NULL-terminated; sched/directive.c */
-extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order,
+extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order, directive_shard,
     directive_layout, directive_schedule;
 
 struct order_group {
@@ -61,8 +61,10 @@ struct directive {
     struct ir_cut_rule cut;                /* replicate */
     uint32_t zero;                         /* replicate */
     bool reduce_each;                      /* replicate */
+    uint32_t prefetch;                     /* replicate */
     uint32_t microbatches;                 /* split */
     uint32_t first_group, n_groups;        /* order: in sched.groups */
+    uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets */
 };
 
 /* ---- parameters --------------------------------------------------------------------------------------------------- */
@@ -72,11 +74,13 @@ struct bucket {
     uint32_t first_param, n_params; /* in sched.bucket_params */
     uint32_t first_class, n_classes; /* in sched.bucket_classes */
     uint32_t reduce_stream, gather_stream;
-    uint32_t zero;
-    bool reduce_each;
+    uint32_t zero;     /* level in force: 0 where there is one holder */
+    bool reduce_each;  /* per microbatch; else once, after the last */
+    uint32_t prefetch; /* zero 3 */
     uint64_t elements, n_decay; /* elements padded to the holders */
-    uint32_t holders;           /* devices */
-    uint32_t reduce_node;       /* IR_NONE: one holder */
+    uint32_t holders;           /* devices with the same parameters */
+    uint32_t shard;             /* index in directives; IR_NONE: whole parameters. Else a device holds 1/ep of the experts, and
+                                   the holders are those with the same block in all groups */
 };
 
 /* ---- the compilation ---------------------------------------------------------------------------------------------- */
@@ -107,7 +111,9 @@ struct sched {
     uint8_t *backward_split; /* [chunk * microbatches + mb]: 1 where B is the pair BI, BW */
     uint16_t *set_of;        /* [chunk * microbatches + mb] */
     uint16_t *stream_of;     /* [chunk]: stream of place, for sends and tied sums */
-    uint32_t *replicate_of;  /* [chunk]: directive, IR_NONE */
+    uint32_t *replicate_of;  /* [chunk]: index in directives, IR_NONE */
+    uint32_t *shard_of;      /* [chunk]: index in directives, IR_NONE */
+    struct { VEC(uint32_t); } shard_sets; /* expert groups of the shard directives */
     struct { VEC(struct bucket); } buckets;
     struct { VEC(uint32_t); } bucket_params, bucket_classes;
     uint32_t *bucket_of; /* by parameter */
@@ -121,11 +127,16 @@ enum status pass_split(struct sched *s, struct err *e);
 enum status pass_place(struct sched *s, struct err *e);
 enum status pass_buckets(struct sched *s, struct err *e);
 enum status pass_build(struct sched *s, struct err *e);
+enum status pass_shard(struct sched *s, struct err *e);
+enum status shard_check_devices(struct sched *s, struct err *e);
 enum status pass_move(struct sched *s, struct err *e);
+enum status pass_all_to_all(struct sched *s, struct err *e);
 enum status pass_reduce(struct sched *s, struct err *e);
+enum status pass_gather(struct sched *s, struct err *e);
 enum status pass_update(struct sched *s, struct err *e);
 enum status pass_order(struct sched *s, struct err *e);
 enum status pass_sequence(struct sched *s, struct err *e);
+enum status pass_gather_use(struct sched *s, struct err *e);
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
 
 /* filter.c */
@@ -141,6 +152,12 @@ const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t
 /* devices.c: "devices" of a directive: numbers and ranges "0-511", "0-1023:4". */
 enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e);
 uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n);
+/* Devices that the experts of a chunk are split over; 1 where they are not. */
+static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
+{
+    uint32_t d = s->shard_of[chunk];
+    return d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
+}
 static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {
     return s->sets.pool.at + s->sets.at[set].first;
@@ -151,14 +168,20 @@ const char *devices_text(const struct sched *s, uint32_t set, char *text, size_t
 
 uint32_t stream_number(struct sched *s, const char *name);
 
-/* layout.c: stages per rank of a layout directive. */
+/* layout.c: how a layout directive puts stages on pipeline ranks; see there. Of JSON that may be wrong: chunks of the default,
+ * PLACEMENTS for a name that is none. layout_find: the last layout of a list, NULL when there is none. */
+enum placement { PLACE_STANDARD, PLACE_INTERLEAVED, PLACE_V, PLACE_TWO_WAY, PLACEMENTS };
+extern const char *const placement_names[PLACEMENTS];
 uint32_t layout_chunks(const json_t *layout);
+enum placement layout_placement(const json_t *layout);
+const json_t *layout_find(const json_t *strategy);
 
 /* directive.c: macros to primitives, primitives to struct directive. */
 enum status directives_expand(struct sched *s, struct err *e);
 enum status directives_parse(struct sched *s, struct err *e);
 
-/* schedules.c and schedules/: one row per kind. */
+/* schedule.c and schedules/: one row per kind. Stages of the second direction of a two-way placement are numbered stages,
+ * stages+1, ..: the model's stage is the number modulo stages; microbatches count from 0 in each direction. */
 struct cell {
     uint32_t stage, mb;
     enum ir_pass pass;
@@ -169,8 +192,9 @@ struct cells {
 };
 struct schedule_kind {
     const char *name;
-    uint32_t chunks; /* stages per rank: 0 as the layout says */
-    /* NULL or a sentence why p ranks, m microbatches, v stages per rank do not work. */
+    enum placement placement; /* that its stages need */
+    uint32_t chunks;          /* stages per rank: 0 as the layout says */
+    /* NULL or a sentence why p ranks, m microbatches (of both directions together), v stages per rank do not work. */
     const char *(*refuse)(uint32_t p, uint32_t m, uint32_t v);
     /* Appends the order of rank r (SCHEDULES.md). */
     void (*build)(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out);

@@ -7,7 +7,7 @@
 #include "ir/family/family.h"
 
 const struct directive_kind *const sched_directive_kinds[] = {
-    &directive_place, &directive_replicate, &directive_split, &directive_order, /* primitives */
+    &directive_place, &directive_replicate, &directive_shard, &directive_split, &directive_order, /* primitives */
     &directive_layout, &directive_schedule,                                    /* macros */
     NULL,
 };

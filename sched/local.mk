@@ -13,9 +13,12 @@ libpiper_sched_la_SOURCES = \
 	sched/check/spans.c \
 	sched/check/steps.c \
 	sched/compile.c sched/compile.h \
+	sched/csv.c sched/csv.h \
+	sched/csv_write.c \
 	sched/devices.c \
 	sched/directive.c \
 	sched/filter.c \
+	sched/gather.c \
 	sched/layout.c \
 	sched/lower.c sched/lower.h \
 	sched/memory.c sched/memory.h \
@@ -28,7 +31,16 @@ libpiper_sched_la_SOURCES = \
 	sched/sched.h \
 	sched/schedule.c \
 	sched/schedules/1f1b.c \
+	sched/schedules/dualpipe.c sched/schedules/dualpipe.h \
+	sched/schedules/dualpipev.c \
 	sched/schedules/gpipe.c \
+	sched/schedules/interleaved-zb.c \
+	sched/schedules/interleaved.c \
+	sched/schedules/row.h \
+	sched/schedules/zb-h1.c \
+	sched/schedules/zb-h2.c \
+	sched/schedules/zb-v.c \
 	sched/sequence.c \
+	sched/shard.c \
 	sched/split.c \
 	sched/tape.c

@@ -8,6 +8,11 @@
 
 #include "sched/memory.h"
 
+static bool same_group(const struct group_key *a, const struct group_key *b)
+{
+    return a->kind == b->kind && a->n == b->n && !memcmp(a->ids, b->ids, a->n * sizeof *a->ids);
+}
+
 /* ---- job-wide numbers: tags of moves, channels ---------------------------------------------------------------------- */
 
 static uint32_t class_of_set(const struct sched *s, uint32_t set)
@@ -31,16 +36,32 @@ static uint32_t *number_tags(const struct sched *s, const struct list_plan *list
     return tag;
 }
 
-/* A channel is a list of classes on a stream; all buckets with the same holders and stream share one. */
-static uint32_t channel_number(struct lowering *x, const uint32_t *classes, uint32_t n, uint32_t stream)
+/* A channel is a group on a stream; all buckets with the same holders and streams share one. */
+static uint32_t channel_number(struct lowering *x, struct group_key group, uint32_t stream)
 {
-    for (uint32_t i = 0; i < x->channels.n; i++) {
-        const struct job_channel *c = &x->channels.at[i];
-        if (c->n_classes == n && c->stream == stream && !memcmp(c->classes, classes, n * sizeof *classes))
+    for (uint32_t i = 0; i < x->channels.n; i++)
+        if (same_group(&x->channels.at[i].group, &group) && x->channels.at[i].stream == stream)
             return i;
-    }
-    vec_add(&x->channels, ((struct job_channel){ arena_copy(&x->s->arena, classes, n * sizeof *classes), n, stream }));
+    vec_add(&x->channels, ((struct job_channel){ group, stream }));
     return x->channels.n - 1;
+}
+
+/* The devices with the same block of experts in all groups of a shard directive: one set per block. */
+static struct group_key block_holders(struct sched *s, const struct directive *d)
+{
+    uint32_t ep = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
+    uint32_t *sets = arena_array(&s->arena, uint32_t, ep), *list = arena_array(&s->arena, uint32_t, d->n_shard_sets);
+    for (uint32_t i = 0; i < ep; i++) {
+        for (uint32_t g = 0; g < d->n_shard_sets; g++)
+            list[g] = devices_of(s, s->shard_sets.at[d->first_shard_set + g])[i];
+        sets[i] = devices_intern(s, list, d->n_shard_sets);
+    }
+    return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
+}
+
+static struct group_key expert_groups(const struct sched *s, const struct directive *d)
+{
+    return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
 }
 
 static void number_channels(struct lowering *x)
@@ -49,12 +70,26 @@ static void number_channels(struct lowering *x)
     uint32_t *all = arena_array(&s->arena, uint32_t, s->classes.n);
     for (uint32_t c = 0; c < s->classes.n; c++)
         all[c] = c;
-    x->scalars_channel = channel_number(x, all, s->classes.n, 0);
-    x->bucket_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
-    for (uint32_t b = 0; b < s->buckets.n; b++)
-        if (s->buckets.at[b].reduce_node != IR_NONE)
-            x->bucket_channel[b] = channel_number(x, s->bucket_classes.at + s->buckets.at[b].first_class,
-                                                  s->buckets.at[b].n_classes, s->buckets.at[b].reduce_stream);
+    x->scalars_channel = channel_number(x, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
+    x->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
+    x->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    x->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    x->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        const struct bucket *k = &s->buckets.at[b];
+        x->holders[b] = k->shard == IR_NONE ?
+                            (struct group_key){ PLAN_GROUP_UNION, s->bucket_classes.at + k->first_class, k->n_classes } :
+                            block_holders(s, &s->directives.at[k->shard]);
+        if (k->holders > 1)
+            x->reduce_channel[b] = channel_number(x, x->holders[b], k->reduce_stream);
+        if (k->zero)
+            x->gather_channel[b] = channel_number(x, x->holders[b], k->gather_stream);
+    }
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        if (s->shard_of[c] != IR_NONE) {
+            const struct directive *d = &s->directives.at[s->shard_of[c]];
+            x->shard_channel[s->shard_of[c]] = channel_number(x, expert_groups(s, d), d->stream);
+        }
 }
 
 /* ---- tables of a class ---------------------------------------------------------------------------------------------- */
@@ -82,19 +117,40 @@ static uint32_t local_set(struct class_lowering *c, uint32_t set)
     return c->set_of[set];
 }
 
-/* The union of classes as a group; the sets are the classes' members. */
-static uint32_t add_group(struct class_lowering *c, const uint32_t *classes, uint32_t n)
+static uint32_t add_group(struct class_lowering *c, struct group_key key)
 {
     const struct sched *s = c->x->s;
     for (uint32_t g = 0; g < c->group_keys.n; g++)
-        if (c->group_keys.at[g].n == n && !memcmp(c->group_keys.at[g].classes, classes, n * sizeof *classes))
+        if (same_group(&c->group_keys.at[g], &key))
             return g;
-    struct plan_group g = { .kind = PLAN_GROUP_UNION, .first_set = c->pb.sets.n, .n_sets = n };
-    for (uint32_t i = 0; i < n; i++)
-        add_set(&c->pb, s->class_pool.at + s->classes.at[classes[i]].first, s->classes.at[classes[i]].n);
+    struct plan_group g = { .kind = key.kind, .first_set = c->pb.sets.n, .n_sets = key.n };
+    for (uint32_t i = 0; i < key.n; i++) {
+        if (key.kind == PLAN_GROUP_UNION)
+            add_set(&c->pb, s->class_pool.at + s->classes.at[key.ids[i]].first, s->classes.at[key.ids[i]].n);
+        else
+            add_set(&c->pb, devices_of(s, key.ids[i]), s->sets.at[key.ids[i]].n);
+    }
     vec_add(&c->pb.groups, g);
-    vec_add(&c->group_keys, ((struct group_key){ classes, n }));
+    vec_add(&c->group_keys, key);
     return c->pb.groups.n - 1;
+}
+
+/* Is the class one of a group's? */
+static bool in_group(const struct class_lowering *c, const struct group_key *key)
+{
+    const struct sched *s = c->x->s;
+    if (key->kind == PLAN_GROUP_EACH) {
+        const uint32_t first = devices_of(s, key->ids[0])[0];
+        const struct device_class *k = &s->classes.at[c->class_id];
+        for (uint32_t i = 0; i < k->n; i++)
+            if (s->class_pool.at[k->first + i] == first)
+                return true;
+        return false;
+    }
+    for (uint32_t i = 0; i < key->n; i++)
+        if (key->ids[i] == c->class_id)
+            return true;
+    return false;
 }
 
 static uint16_t local_stream(struct class_lowering *c, uint32_t stream)
@@ -126,28 +182,32 @@ static void add_buckets(struct class_lowering *c)
             continue;
         c->bucket_of[i] = c->pb.buckets.n;
         struct plan_bucket p = { .first_piece = c->pb.pieces.n, .n_pieces = b->n_params, .elements = b->elements,
-                                 .n_decay = b->n_decay, .master = UINT64_MAX, .m = UINT64_MAX, .v = UINT64_MAX };
-        p.holders = add_group(c, s->bucket_classes.at + b->first_class, b->n_classes);
+                                 .n_decay = b->n_decay, .zero = b->zero, .master = UINT64_MAX, .m = UINT64_MAX, .v = UINT64_MAX };
+        p.holders = add_group(c, c->x->holders[i]);
+        const struct directive *d = b->shard == IR_NONE ? NULL : &s->directives.at[b->shard];
+        uint32_t owners = d ? add_group(c, expert_groups(s, d)) : p.holders;
+        uint32_t split = d ? s->sets.at[s->shard_sets.at[d->first_shard_set]].n : 1;
         uint32_t align = s->in->target->alignment;
+        uint64_t part = b->elements / b->holders;
         p.param = arena[ARENA_PARAMS];
-        arena[ARENA_PARAMS] = round_up(p.param + b->elements * size, align);
+        arena[ARENA_PARAMS] = round_up(p.param + (b->zero >= 3 ? part : b->elements) * size, align);
         p.grad = arena[ARENA_GRADS];
-        arena[ARENA_GRADS] = round_up(p.grad + b->elements * 4, align);
+        arena[ARENA_GRADS] = round_up(p.grad + (b->zero >= 2 ? part : b->elements) * 4, align);
         uint64_t *optim[3] = { s->in->compute == IR_F32 ? NULL : &p.master, s->in->optimizer ? NULL : &p.m,
                                s->in->optimizer ? NULL : &p.v };
         for (int k = 0; k < 3; k++)
             if (optim[k]) {
                 *optim[k] = arena[ARENA_OPTIM];
-                arena[ARENA_OPTIM] = round_up(*optim[k] + b->elements * 4, align);
+                arena[ARENA_OPTIM] = round_up(*optim[k] + (b->zero >= 1 ? part : b->elements) * 4, align);
             }
         for (uint32_t k = 0; k < b->n_params; k++) {
             uint32_t param = s->bucket_params.at[b->first_param + k];
             *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
                                                             .bucket = c->pb.buckets.n,
-                                                            .count = ir_shape_elements(&s->g->params.at[param].shape),
+                                                            .count = ir_shape_elements(&s->g->params.at[param].shape) / split,
                                                             .offset = c->programs.param_offset[param],
-                                                            .split = 1,
-                                                            .owners = p.holders };
+                                                            .split = split,
+                                                            .owners = owners };
         }
         vec_add(&c->pb.buckets, p);
     }
@@ -155,18 +215,15 @@ static void add_buckets(struct class_lowering *c)
 
 static void add_channels(struct class_lowering *c)
 {
-    const struct sched *s = c->x->s;
     for (uint32_t i = 0; i < c->x->channels.n; i++) {
         const struct job_channel *j = &c->x->channels.at[i];
-        bool mine = false;
-        for (uint32_t k = 0; k < j->n_classes; k++)
-            mine = mine || j->classes[k] == c->class_id;
-        c->channel_of[i] = mine ? c->pb.channels.n : IR_NONE;
-        if (mine)
-            vec_add(&c->pb.channels,
-                    ((struct plan_channel){ i, add_group(c, j->classes, j->n_classes), local_stream(c, j->stream) }));
+        c->channel_of[i] = IR_NONE;
+        if (!in_group(c, &j->group))
+            continue;
+        c->channel_of[i] = c->pb.channels.n;
+        struct plan_channel p = { .id = i, .group = add_group(c, j->group), .stream = local_stream(c, j->stream) };
+        vec_add(&c->pb.channels, p);
     }
-    (void)s;
 }
 
 /* ---- instructions ---------------------------------------------------------------------------------------------------- */
@@ -201,21 +258,13 @@ static uint32_t *buffer_slot(struct class_lowering *c, enum slot_what what, uint
     }
 }
 
-static uint32_t tensor_buffer(struct class_lowering *c, uint32_t tensor, uint32_t mb, enum plan_kind_of_memory kind)
+/* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
+static uint32_t value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb,
+                             enum plan_kind_of_memory kind)
 {
-    uint32_t *slot = buffer_slot(c, WHAT_TENSOR, tensor, mb);
+    uint32_t *slot = buffer_slot(c, what, giver, tensor);
     if (*slot == IR_NONE)
-        *slot = new_buffer(c, tensor_bytes(c->x->s, tensor), kind, SLOT_TENSOR, tensor, mb);
-    return *slot;
-}
-
-/* The gradient part of a tensor that node `giver` makes or receives. */
-static uint32_t gradient_buffer(struct class_lowering *c, uint32_t giver, uint32_t tensor, uint32_t mb,
-                                enum plan_kind_of_memory kind)
-{
-    uint32_t *slot = buffer_slot(c, WHAT_LEAVING, giver, tensor);
-    if (*slot == IR_NONE)
-        *slot = new_buffer(c, tensor_bytes(c->x->s, tensor), kind, SLOT_GRADIENT, tensor, mb);
+        *slot = new_buffer(c, tensor_bytes(c->x->s, tensor), kind, what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT, tensor, mb);
     return *slot;
 }
 
@@ -242,7 +291,7 @@ static void lower_load(struct class_lowering *c, uint32_t node, const struct ir_
     struct plan_instr *i = begin_instr(c, node, PLAN_LOAD, 0);
     i->what = n->what;
     i->my_set = local_set(c, n->set);
-    base(c, i, ARENA_WORK, tensor_buffer(c, n->what, n->mb, MEM_ACTIVATIONS), 0, PLAN_WRITE, false);
+    base(c, i, ARENA_WORK, value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), 0, PLAN_WRITE, false);
 }
 
 static void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n)
@@ -251,18 +300,52 @@ static void lower_move(struct class_lowering *c, uint32_t node, const struct ir_
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
     const struct ir_shape *shape = &s->g->tensors.at[m->tensor].shape;
-    bool sends = class_of_set(s, m->from_set) == c->class_id;
-    struct plan_instr *i = begin_instr(c, node, sends ? PLAN_SEND : PLAN_RECV, sends ? n->stream : m->to_stream);
+    bool sends = class_of_set(s, m->from_set) == c->class_id, receives = class_of_set(s, m->to_set) == c->class_id;
+    struct plan_instr *i = begin_instr(c, node, sends && receives ? PLAN_EXCHANGE : sends ? PLAN_SEND : PLAN_RECV,
+                                       sends ? n->stream : m->to_stream);
     i->what = m->tensor;
     i->tag = c->x->tag[n->what];
     i->my_set = local_set(c, sends ? m->from_set : m->to_set);
     i->peer_set = local_set(c, sends ? m->to_set : m->from_set);
     i->count = ir_shape_elements(shape) * s->microbatch_size;
     i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
-    uint32_t giver = sends ? d->edges.at[d->in_edge[d->in_first[node]]].from : node;
-    uint32_t buffer = m->grad ? gradient_buffer(c, giver, m->tensor, n->mb, MEM_COMM) :
-                                tensor_buffer(c, m->tensor, n->mb, MEM_COMM);
-    base(c, i, ARENA_WORK, buffer, 0, sends ? PLAN_READ : PLAN_WRITE, false);
+    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+    uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    if (sends)
+        base(c, i, ARENA_WORK, value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ, false);
+    if (receives)
+        base(c, i, ARENA_WORK, value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE, false);
+}
+
+static void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    const struct directive *shard = &s->directives.at[m->shard];
+    const struct ir_shape *shape = &s->g->tensors.at[m->tensor].shape;
+    struct plan_instr *i = begin_instr(c, node, PLAN_ALL_TO_ALL, n->stream);
+    i->what = m->tensor;
+    i->channel = c->channel_of[c->x->shard_channel[m->shard]];
+    i->count = ir_shape_elements(shape) * s->microbatch_size / s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
+    i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
+    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+    uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    base(c, i, ARENA_WORK, value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ, false);
+    base(c, i, ARENA_WORK, value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE, false);
+}
+
+/* Who makes the tensor that a run of a sub-chunk reads or writes: the forward itself, or the node that an edge of it names. */
+static uint32_t tensor_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor)
+{
+    const struct ir_dag *d = &c->list->dag;
+    uint32_t f = c->forward_of[node];
+    for (uint32_t k = d->in_first[f]; k < d->in_first[f + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
+        if (e->kind == IR_EDGE_TENSOR && e->value == tensor)
+            return e->from;
+    }
+    return f;
 }
 
 /* The gradient part number `index` of a tensor that enters a node: its edges in order. */
@@ -277,6 +360,49 @@ static uint32_t part_giver(const struct ir_dag *d, uint32_t node, uint32_t tenso
     return IR_NONE;
 }
 
+/* The whole parameters of a bucket: under zero 3 where the gather for this node has put them. */
+static void param_base(struct class_lowering *c, struct plan_instr *i, uint32_t node, uint32_t bucket, uint32_t access)
+{
+    const struct ir_dag *d = &c->list->dag;
+    const struct bucket *b = &c->x->s->buckets.at[bucket];
+    uint32_t local = c->bucket_of[bucket];
+    if (b->zero < 3) {
+        base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, access, false);
+        return;
+    }
+    for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
+        uint32_t from = d->edges.at[d->in_edge[k]].from;
+        if (d->nodes.at[from].kind == IR_NODE_GATHER && d->nodes.at[from].what == bucket) {
+            base(c, i, ARENA_WORK, *buffer_slot(c, WHAT_PARAM, from, 0), 0, access, false);
+            return;
+        }
+    }
+    CHECK(!"a pass that reads a sharded bucket has a gather");
+}
+
+/* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
+static bool grads_pass_through(const struct bucket *b)
+{
+    return b->reduce_each || b->zero >= 2;
+}
+
+/* Where a backward writes the whole gradients of a bucket. */
+static void grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t mb, uint32_t access)
+{
+    const struct bucket *b = &c->x->s->buckets.at[bucket];
+    uint32_t local = c->bucket_of[bucket];
+    if (!grads_pass_through(b)) {
+        base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, access, !c->grad_written[bucket]);
+        c->grad_written[bucket] = 1;
+        return;
+    }
+    uint32_t *found = buffer_slot(c, WHAT_GRAD, bucket, b->reduce_each ? mb : IR_NO_MB);
+    bool first = *found == IR_NONE;
+    if (first)
+        *found = new_buffer(c, b->elements * 4, MEM_GRADS, SLOT_GRAD, local, b->reduce_each ? mb : IR_NO_MB);
+    base(c, i, ARENA_WORK, *found, 0, access, first);
+}
+
 static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n, uint32_t slot)
 {
     const struct plan_slot *p = &c->pb.slots.at[slot];
@@ -284,22 +410,19 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
     uint32_t b, sub = c->pb.programs.at[i->what].sub, *found;
     switch ((enum slot_what)r->what) {
     case WHAT_PARAM:
-        b = c->bucket_of[r->id];
-        base(c, i, ARENA_PARAMS, b, c->pb.buckets.at[b].param, p->access, false);
+        param_base(c, i, node, r->id, p->access);
         return;
     case WHAT_GRAD:
-        b = c->bucket_of[r->id];
-        base(c, i, ARENA_GRADS, b, c->pb.buckets.at[b].grad, p->access, !c->grad_written[r->id]);
-        c->grad_written[r->id] = 1;
+        grad_base(c, i, r->id, n->mb, p->access);
         return;
     case WHAT_TENSOR:
-        b = tensor_buffer(c, r->id, n->mb, MEM_ACTIVATIONS);
+        b = value_buffer(c, WHAT_TENSOR, tensor_giver(c, node, r->id), r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_PART:
-        b = gradient_buffer(c, part_giver(&c->list->dag, node, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
+        b = value_buffer(c, WHAT_LEAVING, part_giver(&c->list->dag, node, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_LEAVING: /* BW reads what its BI has made */
-        b = gradient_buffer(c, n->pass == IR_PASS_BW ? c->bi_of[node] : node, r->id, n->mb, MEM_ACTIVATIONS);
+        b = value_buffer(c, WHAT_LEAVING, n->pass == IR_PASS_BW ? c->backward_of[node] : node, r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_KEEP:
     case WHAT_STASH:
@@ -354,14 +477,88 @@ static void lower_run(struct class_lowering *c, uint32_t node, const struct ir_n
 
 static void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op)
 {
-    uint32_t b = c->bucket_of[n->what];
-    struct plan_instr *i = begin_instr(c, node, op, op == PLAN_ALL_REDUCE ? n->stream : 0);
-    i->what = b;
-    if (op != PLAN_ALL_REDUCE)
+    begin_instr(c, node, op, 0)->what = c->bucket_of[n->what];
+}
+
+static struct plan_instr *begin_collective(struct class_lowering *c, uint32_t node, enum plan_op op, uint32_t channel,
+                                           uint64_t count, enum ir_dtype type)
+{
+    const struct ir_node *n = &c->list->dag.nodes.at[node];
+    struct plan_instr *i = begin_instr(c, node, op, n->stream);
+    i->what = c->bucket_of[n->what];
+    i->channel = c->channel_of[channel];
+    i->count = count;
+    i->type = (uint16_t)type;
+    return i;
+}
+
+/* base 0 += the reduced gradients in `from`, on the stream of the reduction. */
+static void add_reduced(struct class_lowering *c, uint32_t node, uint32_t from, uint64_t count)
+{
+    const struct ir_node *n = &c->list->dag.nodes.at[node];
+    const struct bucket *b = &c->x->s->buckets.at[n->what];
+    uint32_t local = c->bucket_of[n->what];
+    c->instr_of[node] = c->pb.instrs.n - c->first_instr;
+    struct plan_instr *i = begin_instr(c, node, PLAN_ADD, n->stream);
+    i->what = local;
+    i->count = count;
+    base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_READ | PLAN_WRITE | (b->zero == 1 ? PLAN_OWN : 0),
+         !c->grad_written[n->what]);
+    c->grad_written[n->what] = 1;
+    base(c, i, ARENA_WORK, from, 0, PLAN_READ, false);
+}
+
+/* Zero 0: all-reduce in place. Above: reduce-scatter to this holder's part, in ARENA_GRADS; per microbatch through a part in
+ * ARENA_WORK that is added there. So a reduction never reads what is reduced already. */
+static void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct bucket *b = &c->x->s->buckets.at[n->what];
+    uint32_t local = c->bucket_of[n->what], channel = c->x->reduce_channel[n->what];
+    uint64_t part = b->elements / b->holders;
+    struct plan_instr *i;
+    if (!grads_pass_through(b) && !b->zero) {
+        i = begin_collective(c, node, PLAN_ALL_REDUCE, channel, b->elements, IR_F32);
+        base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_READ | PLAN_WRITE, false);
         return;
-    i->channel = c->channel_of[c->x->bucket_channel[n->what]];
-    i->count = c->pb.buckets.at[b].elements;
-    base(c, i, ARENA_GRADS, b, c->pb.buckets.at[b].grad, PLAN_READ | PLAN_WRITE, false);
+    }
+    if (!grads_pass_through(b)) {
+        i = begin_collective(c, node, PLAN_REDUCE_SCATTER, channel, part, IR_F32);
+        base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_READ, false);
+        base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_WRITE | PLAN_OWN, false);
+        return;
+    }
+    uint32_t whole = *buffer_slot(c, WHAT_GRAD, n->what, n->mb);
+    if (!b->zero) {
+        i = begin_collective(c, node, PLAN_ALL_REDUCE, channel, b->elements, IR_F32);
+        base(c, i, ARENA_WORK, whole, 0, PLAN_READ | PLAN_WRITE, false);
+        add_reduced(c, node, whole, b->elements);
+        return;
+    }
+    i = begin_collective(c, node, PLAN_REDUCE_SCATTER, channel, part, IR_F32);
+    base(c, i, ARENA_WORK, whole, 0, PLAN_READ, false);
+    if (!b->reduce_each) {
+        base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_WRITE, false);
+        return;
+    }
+    uint32_t reduced = new_buffer(c, part * 4, MEM_COMM, SLOT_GRAD, local, n->mb);
+    base(c, i, ARENA_WORK, reduced, 0, PLAN_WRITE, false);
+    add_reduced(c, node, reduced, part);
+}
+
+static void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct bucket *b = &c->x->s->buckets.at[n->what];
+    enum ir_dtype compute = c->x->s->in->compute;
+    uint32_t local = c->bucket_of[n->what];
+    struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what], b->elements / b->holders, compute);
+    base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_READ | (b->zero < 3 ? PLAN_OWN : 0), false);
+    if (b->zero < 3) {
+        base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_WRITE, false);
+        return;
+    }
+    uint32_t *whole = buffer_slot(c, WHAT_PARAM, node, 0);
+    *whole = new_buffer(c, b->elements * ir_dtype_size(IR_COMPUTE, compute), MEM_PARAMS, SLOT_PARAM, local, IR_NO_MB);
+    base(c, i, ARENA_WORK, *whole, 0, PLAN_WRITE, false);
 }
 
 /* Does the node concern this class? */
@@ -373,11 +570,13 @@ static bool concerns(const struct class_lowering *c, const struct ir_node *n)
     case IR_NODE_LOAD:
     case IR_NODE_RUN:
     case IR_NODE_SUM:
+    case IR_NODE_ALL_TO_ALL:
         return class_of_set(s, n->set) == c->class_id;
     case IR_NODE_MOVE:
         m = &c->list->dag.moves.at[n->what];
         return class_of_set(s, m->from_set) == c->class_id || class_of_set(s, m->to_set) == c->class_id;
     case IR_NODE_REDUCE:
+    case IR_NODE_GATHER:
     case IR_NODE_SUMSQ:
     case IR_NODE_UPDATE:
         return c->bucket_of[n->what] != IR_NONE;
@@ -403,8 +602,14 @@ static void lower_node(struct class_lowering *c, uint32_t node)
     case IR_NODE_MOVE:
         lower_move(c, node, n);
         break;
+    case IR_NODE_ALL_TO_ALL:
+        lower_all_to_all(c, node, n);
+        break;
     case IR_NODE_REDUCE:
-        lower_bucket(c, node, n, PLAN_ALL_REDUCE);
+        lower_reduce(c, node, n);
+        break;
+    case IR_NODE_GATHER:
+        lower_gather(c, node, n);
         break;
     case IR_NODE_SUMSQ:
         lower_bucket(c, node, n, PLAN_SUMSQ);
@@ -439,8 +644,7 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
     deps->at = at.at;
 }
 
-/* For every node of a forward or backward: the backward (B or BI) of its sub-chunk, where the gradient parts enter; for BW:
- * its BI. */
+/* For every run of a sub-chunk: its forward, and the backward (B or BI) where gradient parts enter. */
 static void find_partners(struct class_lowering *c)
 {
     const struct ir_dag *d = &c->list->dag;
@@ -448,19 +652,26 @@ static void find_partners(struct class_lowering *c)
         const struct ir_node *n = &d->nodes.at[i];
         if (n->kind != IR_NODE_RUN)
             continue;
-        if (n->pass == IR_PASS_B || n->pass == IR_PASS_BI)
+        if (n->pass == IR_PASS_F)
+            c->forward_of[i] = i;
+        else if (n->pass != IR_PASS_BW)
             c->backward_of[i] = i;
         for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++) {
             const struct ir_edge *e = &d->edges.at[d->out_edge[k]];
             const struct ir_node *to = &d->nodes.at[e->to];
             if (e->kind != IR_EDGE_AFTER || to->kind != IR_NODE_RUN || to->what != n->what || to->mb != n->mb)
                 continue;
-            if (n->pass == IR_PASS_F)
+            if (n->pass == IR_PASS_F) {
                 c->backward_of[i] = e->to;
-            else
-                c->backward_of[e->to] = c->bi_of[e->to] = i;
+                c->forward_of[e->to] = i;
+            } else {
+                c->backward_of[e->to] = i;
+            }
         }
     }
+    for (uint32_t i = 0; i < d->nodes.n; i++)
+        if (d->nodes.at[i].kind == IR_NODE_RUN && d->nodes.at[i].pass == IR_PASS_BW)
+            c->forward_of[i] = c->forward_of[c->backward_of[i]];
 }
 
 static void lower_list(struct class_lowering *c, struct list_plan *list)
@@ -472,7 +683,7 @@ static void lower_list(struct class_lowering *c, struct list_plan *list)
     uint32_t first_buffer = c->pb.buffers.n;
     c->instr_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
     c->backward_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
-    c->bi_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
+    c->forward_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
     memset(c->instr_of, 0xff, d->nodes.n * sizeof(uint32_t));
     find_partners(c);
     c->grad_written = mem_alloc(s->buckets.n + 1);
@@ -496,7 +707,7 @@ static void lower_list(struct class_lowering *c, struct list_plan *list)
     mem_free(deps.at);
     mem_free(c->instr_of);
     mem_free(c->backward_of);
-    mem_free(c->bi_of);
+    mem_free(c->forward_of);
     mem_free(c->grad_written);
     mem_free(c->map_keys);
     mem_free(c->map_values);
@@ -539,8 +750,8 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
     if (s->in->eval)
         lower_list(&c, &s->eval);
     h->arena_bytes[ARENA_SCALARS] = PLAN_SCALARS_BYTES;
-    h->peak_bytes[MEM_PARAMS] = h->arena_bytes[ARENA_PARAMS];
-    h->peak_bytes[MEM_GRADS] = h->arena_bytes[ARENA_GRADS];
+    h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
+    h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
     h->peak_bytes[MEM_OPTIMIZER] = h->arena_bytes[ARENA_OPTIM];
     for (int a = 0; a < ARENA_COUNT; a++)
         h->total_bytes += h->arena_bytes[a];

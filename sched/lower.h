@@ -6,23 +6,27 @@
 
 enum { PLAN_SCALARS_BYTES = 64 /* SCALAR_COUNT float64 */ };
 
+/* A group of the job: UNION of classes, or EACH of device sets. */
+struct group_key {
+    enum plan_group_kind kind;
+    const uint32_t *ids;
+    uint32_t n;
+};
 struct job_channel {
-    const uint32_t *classes;
-    uint32_t n_classes, stream;
+    struct group_key group;
+    uint32_t stream;
 };
 /* The whole job. */
 struct lowering {
     struct sched *s;
     struct { VEC(struct job_channel); } channels; /* by id */
-    uint32_t scalars_channel, *bucket_channel;
+    struct group_key *holders;                                  /* by bucket */
+    uint32_t scalars_channel, *reduce_channel, *gather_channel; /* by bucket */
+    uint32_t *shard_channel;                                    /* by directive */
     uint32_t *train_tag, *eval_tag; /* by move */
     const uint32_t *tag;            /* of the list being lowered */
 };
 
-struct group_key {
-    const uint32_t *classes;
-    uint32_t n;
-};
 /* One class. */
 struct class_lowering {
     struct lowering *x;
@@ -36,7 +40,7 @@ struct class_lowering {
     uint32_t first_instr;
     uint32_t *instr_of;    /* by node, relative to first_instr; IR_NONE */
     uint32_t *backward_of; /* by RUN node: the B or BI of its sub-chunk and microbatch */
-    uint32_t *bi_of;       /* by BW node */
+    uint32_t *forward_of;  /* by RUN node: the F of it */
     uint8_t *grad_written; /* by bucket of the job: some instruction of the list has written its gradients */
     uint64_t *map_keys;    /* open addressing: value -> buffer */
     uint32_t *map_values, map_size, map_shift, map_used;

@@ -1,8 +1,9 @@
-/* Sends and receives between device sets (DIRECTIVES.md, "place").
+/* Communication on data edges: sends and receives between device sets (DIRECTIVES.md, "place"), all-to-all at the border of
+ * sharded regions ("shard").
  *
- * Needs: the DAG of pass_build. Every data edge between two different device sets is redirected through a MOVE node, one per
- * value and destination; on equal sets the value is handed over. Gradient parts of one tensor that come from one device
- * set are summed there first, so that exactly one tensor travels. Keeps the nodes; breaks the adjacency. */
+ * Needs: the DAG of pass_build. Every edge that crosses is redirected through a node of communication, one per value and
+ * destination; on equal sets a value is handed over. Gradient parts of one tensor that come from one side are summed
+ * there first, so that exactly one tensor travels. Keeps the nodes; breaks the adjacency. */
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -35,29 +36,42 @@ static uint16_t lane(struct sched *s, uint32_t stream, const struct ir_move *m)
                                                    s->sets.at[m->from_set].class_id, s->sets.at[m->to_set].class_id));
 }
 
-static uint32_t chunk_of_node(const struct sched *s, const struct ir_node *n)
+/* The chunk of a run. A sum runs where the backwards of its tensor's readers run: any chunk of that device set tells the
+ * stream. */
+static uint32_t chunk_at(const struct sched *s, const struct ir_node *n)
 {
-    return s->chunks.subs.at[n->what].chunk;
+    if (n->kind == IR_NODE_RUN)
+        return s->chunks.subs.at[n->what].chunk;
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        if (s->set_of[c * s->microbatches + n->mb] == n->set)
+            return c;
+    CHECK(!"a device set has a chunk");
+    return IR_NONE;
+}
+
+/* The shard directive of the region that a node belongs to, IR_NONE outside of all. */
+static uint32_t region_of(const struct sched *s, const struct ir_node *n)
+{
+    return n->kind == IR_NODE_RUN ? s->shard_of[s->chunks.subs.at[n->what].chunk] : IR_NONE;
 }
 
 static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
 {
     struct ir_node a = d->nodes.at[from], b = d->nodes.at[to];
     struct ir_move m = { .tensor = tensor, .grad = grad, .from_set = a.set, .to_set = b.set };
-    /* a sum runs where the backwards of its tensor's readers run: their chunk's stream is that of any of them */
-    uint32_t from_chunk = a.kind == IR_NODE_RUN ? chunk_of_node(s, &a) : IR_NONE;
-    uint32_t to_chunk = chunk_of_node(s, &b);
-    for (uint32_t c = 0; c < s->chunks.chunks.n && from_chunk == IR_NONE; c++)
-        if (s->set_of[c * s->microbatches + a.mb] == a.set)
-            from_chunk = c;
-    m.to_stream = lane(s, s->stream_of[to_chunk], &m);
+    struct ir_node n = { .kind = IR_NODE_MOVE, .pass = (uint8_t)(grad ? IR_PASS_B : IR_PASS_F), .mb = a.mb, .set = a.set };
+    uint32_t region = region_of(s, &a) != IR_NONE ? region_of(s, &a) : region_of(s, &b);
+    if (a.set == b.set) {
+        n.kind = IR_NODE_ALL_TO_ALL;
+        n.stream = (uint16_t)s->directives.at[region].stream;
+        m.shard = region;
+    } else {
+        n.stream = lane(s, s->stream_of[chunk_at(s, &a)], &m);
+        m.to_stream = lane(s, s->stream_of[chunk_at(s, &b)], &m);
+    }
     vec_add(&d->moves, m);
-    return ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_MOVE,
-                                            .pass = (uint8_t)(grad ? IR_PASS_B : IR_PASS_F),
-                                            .mb = a.mb,
-                                            .what = d->moves.n - 1,
-                                            .set = a.set,
-                                            .stream = lane(s, s->stream_of[from_chunk], &m) });
+    n.what = d->moves.n - 1;
+    return ir_dag_node(d, n);
 }
 
 static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
@@ -65,7 +79,7 @@ static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
     struct ir_node first = d->nodes.at[d->edges.at[x[0].edge].from];
     *vec_push(&d->sums) = (struct ir_sum){ x[0].tensor, n };
     uint32_t sum = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_SUM,
-                                                    .pass = IR_PASS_B,
+                                                    .pass = IR_PASS_NONE,
                                                     .mb = first.mb,
                                                     .what = d->sums.n - 1,
                                                     .set = first.set,
@@ -94,13 +108,22 @@ static void move_group(struct sched *s, struct ir_dag *d, const struct crossing 
     }
 }
 
-static void move_list(struct sched *s, struct ir_dag *d)
+/* Does this edge need communication in this pass? Moves first: then the sides of every other edge are on one set. */
+static bool crosses(const struct sched *s, const struct ir_dag *d, const struct ir_edge *e, bool regions)
+{
+    const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
+    if (e->kind != IR_EDGE_TENSOR && e->kind != IR_EDGE_GRAD)
+        return false;
+    return regions ? region_of(s, a) != region_of(s, b) : a->set != b->set;
+}
+
+static void move_list(struct sched *s, struct ir_dag *d, bool regions)
 {
     struct { VEC(struct crossing); } found = { 0 };
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];
         const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
-        if ((e->kind != IR_EDGE_TENSOR && e->kind != IR_EDGE_GRAD) || a->set == b->set)
+        if (!crosses(s, d, e, regions))
             continue;
         uint64_t key = e->kind == IR_EDGE_TENSOR ? (uint64_t)e->from << 17 | b->set :
                                                    (uint64_t)e->to << 17 | 1u << 16 | a->set;
@@ -120,8 +143,17 @@ static void move_list(struct sched *s, struct ir_dag *d)
 enum status pass_move(struct sched *s, struct err *e)
 {
     (void)e;
-    move_list(s, &s->train.dag);
+    move_list(s, &s->train.dag, false);
     if (s->in->eval)
-        move_list(s, &s->eval.dag);
+        move_list(s, &s->eval.dag, false);
+    return ST_OK;
+}
+
+enum status pass_all_to_all(struct sched *s, struct err *e)
+{
+    (void)e;
+    move_list(s, &s->train.dag, true);
+    if (s->in->eval)
+        move_list(s, &s->eval.dag, true);
     return ST_OK;
 }

@@ -112,5 +112,6 @@ enum status pass_place(struct sched *s, struct err *e)
         }
     TRY(settle(s, sets, any, e));
     TRY(devices_classes(s, e));
+    TRY(shard_check_devices(s, e));
     return count_replicas(s, e);
 }

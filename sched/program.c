@@ -14,11 +14,13 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
     uint32_t align = s->in->target->alignment / sizeof(float);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         uint64_t at = 0;
+        uint32_t d = s->buckets.at[b].shard;
+        uint32_t parts = d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
         for (uint32_t i = 0; i < s->buckets.at[b].n_params; i++) {
             uint32_t p = s->bucket_params.at[s->buckets.at[b].first_param + i];
             at = round_up(at, align);
             ps->param_offset[p] = at;
-            at += ir_shape_elements(&s->g->params.at[p].shape);
+            at += ir_shape_elements(&s->g->params.at[p].shape) / parts;
         }
     }
 }
@@ -58,6 +60,7 @@ struct making {
     struct programs *ps;
     struct sched *s;
     uint32_t first_slot, first_kernel;
+    uint32_t ep; /* devices that the experts are split over */
     uint64_t temp_bytes;
     struct { VEC(struct temp); } temps; /* of this program, placed */
 };
@@ -122,7 +125,7 @@ static void work(struct making *m, struct plan_kernel *k, uint32_t at)
     if (k->graph_op == PLAN_NONE)
         return;
     uint64_t bytes = m->s->in->target->workspace((enum ir_op)k->op, &m->s->g->ops.at[k->graph_op].attrs,
-                                                 (enum ir_pass)k->pass, m->s->microbatch_size, m->s->g->seq_len, 1,
+                                                 (enum ir_pass)k->pass, m->s->microbatch_size, m->s->g->seq_len, m->ep,
                                                  m->s->in->compute);
     if (bytes)
         operand(m, k, OPERAND_WORK, (struct place){ temp_slot(m), place_temp(m, bytes, at, at) }, 0);
@@ -387,9 +390,10 @@ static void backward(struct making *m, const struct ir_sub *sub, const struct ta
 
 /* ---- the table of programs ------------------------------------------------------------------------------------------ */
 
-static struct making begin(struct programs *ps)
+static struct making begin(struct programs *ps, uint32_t sub)
 {
-    return (struct making){ .ps = ps, .s = ps->s, .first_slot = ps->pb->slots.n, .first_kernel = ps->pb->kernels.n };
+    return (struct making){ .ps = ps, .s = ps->s, .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
+                            .first_slot = ps->pb->slots.n, .first_kernel = ps->pb->kernels.n };
 }
 
 static uint32_t finish(struct making *m, struct program_key key)
@@ -406,7 +410,7 @@ static uint32_t finish(struct making *m, struct program_key key)
                                                       .n_kernels = pb->kernels.n - m->first_kernel,
                                                       .first_slot = m->first_slot,
                                                       .n_slots = pb->slots.n - m->first_slot,
-                                                      .ep = 1,
+                                                      .ep = m->ep,
                                                       .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
     ps->keys[pb->programs.n - 1] = key;
@@ -431,7 +435,7 @@ uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const
     uint32_t found = find_program(ps, key);
     if (found != IR_NONE)
         return found;
-    struct making m = begin(ps);
+    struct making m = begin(ps, sub);
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
     if (pass == IR_PASS_F)
         forward(&m, u, tape);
@@ -446,7 +450,7 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
     uint32_t found = find_program(ps, key);
     if (found != IR_NONE)
         return found;
-    struct making m = begin(ps);
+    struct making m = begin(ps, sub);
     const struct ir_shape *shape = &ps->s->g->tensors.at[tensor].shape;
     uint64_t bytes = bytes_of(ps->s, shape), n = ir_shape_elements(shape) * ps->s->microbatch_size;
     struct place out = { slot(&m, (struct slot_ref){ WHAT_LEAVING, tensor, 0 }, bytes, PLAN_READ | PLAN_WRITE, SLOT_GRADIENT),

@@ -1,14 +1,14 @@
 /* Gradient reductions and the end of the step.
  *
- * pass_reduce: a bucket with more than one holder is all-reduced once, after the last backward that adds to it. pass_update:
- * sum of squares per bucket, the all-reduce of the step's scalars (the norm counts each parameter once), and the update of
- * every bucket. With clipping the norm is a barrier: updates wait for the scalars, and the DAG says so. */
+ * pass_reduce: the gradients of a bucket with more than one holder are reduced once, after the last backward that adds to
+ * them, or ("reduce":"each") once per microbatch. pass_update: sum of squares per bucket, the all-reduce of the step's scalars
+ * (the norm counts each parameter once), and the update of every bucket. With clipping the norm is a barrier: updates wait
+ * for the scalars, and the DAG says so. */
 #include "sched/compile.h"
 
-/* Edges from every node that writes gradients of the bucket's parameters. Users of a parameter are found by sub-chunk:
- * uses[sub] lists its buckets. */
+/* Buckets of every sub-chunk: those of sub-chunk i are buckets.at[first[i]] .. first[i + 1]. */
 struct uses {
-    uint32_t *first; /* [subs + 1] */
+    uint32_t *first;
     struct { VEC(uint32_t); } buckets;
 };
 
@@ -30,39 +30,53 @@ static void find_uses(const struct sched *s, struct uses *u)
     u->first[s->chunks.subs.n] = u->buckets.n;
 }
 
-static void edges_from_backwards(struct ir_dag *d, const struct uses *u, const uint32_t *target)
+static void release_uses(struct uses *u)
 {
+    mem_free(u->first);
+    vec_free(&u->buckets);
+}
+
+/* Edges from every node that writes gradients of a bucket to the node of this bucket and microbatch, if it has one:
+ * target[bucket * m + mb]. */
+static void edges_from_backwards(const struct sched *s, struct ir_dag *d, const uint32_t *target)
+{
+    struct uses u;
+    find_uses(s, &u);
     for (uint32_t i = 0, n = d->nodes.n; i < n; i++) {
         struct ir_node x = d->nodes.at[i];
         if (x.kind != IR_NODE_RUN || (x.pass != IR_PASS_B && x.pass != IR_PASS_BW))
             continue;
-        for (uint32_t k = u->first[x.what]; k < u->first[x.what + 1]; k++)
-            if (target[u->buckets.at[k]] != IR_NONE)
-                ir_dag_edge(d, i, target[u->buckets.at[k]], IR_EDGE_AFTER, 0);
+        for (uint32_t k = u.first[x.what]; k < u.first[x.what + 1]; k++) {
+            uint32_t to = target[u.buckets.at[k] * s->microbatches + x.mb];
+            if (to != IR_NONE)
+                ir_dag_edge(d, i, to, IR_EDGE_AFTER, 0);
+        }
     }
+    release_uses(&u);
+}
+
+static uint32_t bucket_node(struct ir_dag *d, enum ir_node_kind kind, uint32_t bucket, uint32_t mb, uint32_t stream)
+{
+    return ir_dag_node(d, (struct ir_node){ .kind = (uint8_t)kind, .pass = IR_PASS_NONE, .mb = (uint16_t)mb, .what = bucket,
+                                            .set = IR_NO_SET, .stream = (uint16_t)stream });
 }
 
 enum status pass_reduce(struct sched *s, struct err *e)
 {
     (void)e;
-    struct ir_dag *d = &s->train.dag;
-    uint32_t *target = mem_alloc((s->buckets.n + 1) * sizeof *target);
+    uint32_t m = s->microbatches, *target = mem_alloc(((size_t)s->buckets.n * m + 1) * sizeof *target);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
-        target[b] = IR_NONE;
-        if (s->buckets.at[b].holders > 1)
-            target[b] = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_REDUCE,
-                                                         .pass = IR_PASS_NONE,
-                                                         .mb = IR_NO_MB,
-                                                         .what = b,
-                                                         .set = IR_NO_SET,
-                                                         .stream = (uint16_t)s->buckets.at[b].reduce_stream });
-        s->buckets.at[b].reduce_node = target[b];
+        const struct bucket *k = &s->buckets.at[b];
+        for (uint32_t mb = 0; mb < m; mb++) {
+            if (k->holders < 2)
+                target[b * m + mb] = IR_NONE;
+            else if (k->reduce_each || !mb)
+                target[b * m + mb] = bucket_node(&s->train.dag, IR_NODE_REDUCE, b, k->reduce_each ? mb : IR_NO_MB, k->reduce_stream);
+            else
+                target[b * m + mb] = target[b * m];
+        }
     }
-    struct uses u;
-    find_uses(s, &u);
-    edges_from_backwards(d, &u, target);
-    mem_free(u.first);
-    vec_free(&u.buckets);
+    edges_from_backwards(s, &s->train.dag, target);
     mem_free(target);
     return ST_OK;
 }
@@ -96,34 +110,26 @@ static uint32_t scalars_node(struct sched *s, struct ir_dag *d)
 enum status pass_update(struct sched *s, struct err *e)
 {
     (void)e;
+    struct ir_dag *d = &s->train.dag;
+    uint32_t m = s->microbatches, first = d->nodes.n;
     if (s->in->eval)
         scalars_node(s, &s->eval.dag);
-    struct ir_dag *d = &s->train.dag;
-    uint32_t *sumsq = mem_alloc((s->buckets.n + 1) * sizeof *sumsq);
-    uint32_t *direct = mem_alloc((s->buckets.n + 1) * sizeof *direct); /* sumsq of buckets that nothing reduces */
-    struct ir_node at_end = { .pass = IR_PASS_NONE, .mb = IR_NO_MB, .set = IR_NO_SET };
+    uint32_t *direct = mem_alloc(((size_t)s->buckets.n * m + 1) * sizeof *direct); /* of buckets that nothing reduces */
     for (uint32_t b = 0; b < s->buckets.n; b++) {
-        at_end.kind = IR_NODE_SUMSQ;
-        at_end.what = b;
-        sumsq[b] = ir_dag_node(d, at_end);
-        direct[b] = s->buckets.at[b].reduce_node == IR_NONE ? sumsq[b] : IR_NONE;
-        if (s->buckets.at[b].reduce_node != IR_NONE)
-            ir_dag_edge(d, s->buckets.at[b].reduce_node, sumsq[b], IR_EDGE_AFTER, 0);
+        uint32_t sumsq = bucket_node(d, IR_NODE_SUMSQ, b, IR_NO_MB, 0);
+        for (uint32_t mb = 0; mb < m; mb++)
+            direct[b * m + mb] = s->buckets.at[b].holders < 2 ? sumsq : IR_NONE;
     }
-    struct uses u;
-    find_uses(s, &u);
-    edges_from_backwards(d, &u, direct);
+    for (uint32_t i = 0; i < first; i++)
+        if (d->nodes.at[i].kind == IR_NODE_REDUCE)
+            ir_dag_edge(d, i, first + d->nodes.at[i].what, IR_EDGE_AFTER, 0);
+    edges_from_backwards(s, d, direct);
     uint32_t scalars = scalars_node(s, d);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
-        ir_dag_edge(d, sumsq[b], scalars, IR_EDGE_AFTER, 0);
-        at_end.kind = IR_NODE_UPDATE;
-        at_end.what = b;
-        uint32_t update = ir_dag_node(d, at_end);
-        ir_dag_edge(d, s->in->clip ? scalars : sumsq[b], update, IR_EDGE_AFTER, 0);
+        ir_dag_edge(d, first + b, scalars, IR_EDGE_AFTER, 0);
+        uint32_t update = bucket_node(d, IR_NODE_UPDATE, b, IR_NO_MB, 0);
+        ir_dag_edge(d, s->in->clip ? scalars : first + b, update, IR_EDGE_AFTER, 0);
     }
-    mem_free(u.first);
-    vec_free(&u.buckets);
-    mem_free(sumsq);
     mem_free(direct);
     return ST_OK;
 }

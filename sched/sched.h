@@ -13,10 +13,17 @@
 #include "ir/plan.h"
 #include "ir/target.h"
 
+/* A file that a directive names (a csv schedule): its name there, and what it holds. */
+struct sched_text {
+    const char *name, *text;
+};
+
 struct sched_input {
     struct ir_graph *graph;      /* tags PP are added when the model has none and the strategy names stages */
     json_t *strategy;            /* the list of directives as given */
     const char *strategy_name;   /* for messages: "strategy.json" */
+    const struct sched_text *texts; /* [n_texts] */
+    uint32_t n_texts;
     uint32_t ranks;              /* 0: as many as the strategy says */
     uint32_t batch_size;         /* sequences a step, over all replicas */
     enum ir_dtype compute;       /* IR_F32 or IR_BF16 */
@@ -46,6 +53,12 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
 void sched_output_release(struct sched_output *out);
 /* Number of the DAG as Graphviz text (--dot). */
 enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e);
+
+/* The schedule of the compiled plan in the text form of SCHEDULES.md (--csv): a line per pipeline place of replica 0. */
+enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e);
+/* The i-th file that the strategy names, as it is to stand in sched_input.texts; NULL: there are no more. Borrowed from the
+ * strategy, which need not be valid. */
+const char *sched_file(const json_t *strategy, uint32_t i);
 
 /* The checker of DESIGN 5: proves properties 1 to 3 of the plans alone. It shares no code with the passes. plans[i] is the view
  * of class i, g the model. ST_BUG with a sentence that names class, instruction and rule. */

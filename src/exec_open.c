@@ -10,7 +10,9 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         const struct plan_kernel *k = &p->kernels[i];
         struct exec__kernel *bound = &x->kernels[i];
-        bound->run = x->compute->kernel((enum ir_op)k->op, (enum ir_pass)k->pass);
+        /* sums and copies have one kernel, in whatever pass they stand */
+        enum ir_pass pass = k->op < IR_OP_GRAPH_COUNT ? (enum ir_pass)k->pass : IR_PASS_F;
+        bound->run = x->compute->kernel((enum ir_op)k->op, pass);
         if (!bound->run)
             return err_set(e, ST_BUG, "executor", "the back end %s has no kernel %s of %s", x->compute->name,
                            ir_pass_name((enum ir_pass)k->pass), ir_op_info[k->op].name);

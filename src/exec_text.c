@@ -3,33 +3,33 @@
 
 #include <stdio.h>
 
-/* The longest prefix, cut at dots, that the names of all operators of the program share: its region of the model. */
+/* The part of the model that a program works on: what the names of its first and last operator share, up to a dot, or
+ * both names. */
 static void region(const struct exec *x, const struct plan_program *program, char *text, size_t size)
 {
-    size_t shared = SIZE_MAX;
-    const char *first = NULL;
+    uint32_t lo = UINT32_MAX, hi = 0;
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         uint32_t op = x->plan->kernels[i].graph_op;
         if (op == PLAN_NONE)
             continue;
-        const char *name = x->graph->ops.at[op].name;
-        if (!first) {
-            first = name;
-            shared = strlen(name);
-            continue;
-        }
-        size_t n = 0;
-        while (n < shared && first[n] == name[n])
-            n++;
-        if (n < shared || name[n])
-            while (n && first[n] != '.')
-                n--;
-        shared = n < shared ? n : shared;
+        lo = op < lo ? op : lo;
+        hi = op > hi ? op : hi;
     }
-    if (first && shared)
+    if (lo > hi) {
+        snprintf(text, size, " chunk %u.%u", program->chunk, program->sub);
+        return;
+    }
+    const char *first = x->graph->ops.at[lo].name, *last = x->graph->ops.at[hi].name;
+    size_t shared = 0;
+    for (size_t i = 0; first[i] && first[i] == last[i]; i++)
+        if (first[i] == '.')
+            shared = i;
+    if (lo == hi)
+        snprintf(text, size, " %s", first);
+    else if (shared)
         snprintf(text, size, " %.*s", (int)shared, first);
     else
-        snprintf(text, size, " chunk %u.%u", program->chunk, program->sub);
+        snprintf(text, size, " %s..%s", first, last);
 }
 
 static void what(const struct exec *x, const struct plan_instr *in, char *text, size_t size)

@@ -1,6 +1,6 @@
 bin_PROGRAMS += piper
 piper_SOURCES = \
-	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c src/cmd_train.c \
+	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_info.c src/cmd_plan.c src/cmd_train.c \
 	src/command.h \
 	src/compile_job.c src/compile_job.h \
 	src/compute.h \
@@ -17,11 +17,21 @@ piper_SOURCES = \
 	src/report.c src/report.h \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
-	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c src/train_trace.c
-piper_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
-	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-info.1 \
-	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1
+	src/man/piper.1 src/man/piper-build.1 src/man/piper-data.1 src/man/piper-info.1 \
+	src/man/piper-plan.1 src/man/piper-train.1
+
+UNIT_TESTS += tests/unit/test_options tests/unit/test_state
+tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h
+tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
+
+tests_unit_test_state_SOURCES = tests/unit/test_state.c \
+	src/init.c src/init.h src/number.h src/pieces.c src/pieces.h src/shard.c src/shard.h
+tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
+tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)

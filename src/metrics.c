@@ -55,12 +55,18 @@ enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, stru
     return m->file ? ST_OK : cannot(m->path, e);
 }
 
+/* "nan", not "-nan": the sign of a NaN means nothing. */
+static double unsigned_nan(double x)
+{
+    return isnan(x) ? (double)NAN : x;
+}
+
 enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct err *e)
 {
     if (!m->file)
         return ST_OK;
-    fprintf(m->file, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,", (unsigned long long)r->step, r->loss, r->grad_norm, r->lr,
-            (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
+    fprintf(m->file, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,", (unsigned long long)r->step, unsigned_nan(r->loss),
+            unsigned_nan(r->grad_norm), r->lr, (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
     if (!isnan(r->eval_loss))
         fprintf(m->file, "%.9g", r->eval_loss);
     fprintf(m->file, ",%.9g,%llu\n", r->aux_loss, (unsigned long long)r->dropped_tokens);

@@ -118,14 +118,6 @@ static void record(struct train *t, const struct outcome *o, double seconds)
                                                    .now = ctl_time() });
 }
 
-static bool is_traced(const struct train *t)
-{
-    for (uint32_t i = 0; i < t->config->n_trace_steps; i++)
-        if (t->config->trace_steps[i] == t->step)
-            return true;
-    return false;
-}
-
 static enum status diverged(const struct train *t, const struct outcome *o, struct err *e)
 {
     char kept[128] = "there is no checkpoint yet";
@@ -135,16 +127,15 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
         e, ST_INPUT, NULL,
         "step %llu: the loss is %g and the norm of the gradients %g: training has diverged. A lower learning "
         "rate, a longer warm-up or clip_norm may help; --check-numbers names the operator where it begins; %s",
-        (unsigned long long)t->step, o->loss, o->grad_norm, kept);
+        (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+        isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
 }
 
 /* What comes after a step and what every rank decides alike. */
-static enum status after_step(struct train *t, const struct outcome *o, double began, double ended, struct err *e)
+static enum status after_step(struct train *t, const struct outcome *o, struct err *e)
 {
     if (!o->finite)
         return diverged(t, o, e);
-    if (is_traced(t))
-        TRY(train__trace(t, began, ended, e));
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
         TRY(replicas_compare(t->replicas, t->step, e));
     bool due = t->config->checkpoint_every && t->step % t->config->checkpoint_every == 0;
@@ -158,13 +149,12 @@ enum status train__loop(struct train *t, struct err *e)
     bool stop = false;
     report_begin(&t->report, t->step, ctl_time());
     while (t->step < t->last_step && !stop) {
-        double seconds, began = ctl_time();
+        double seconds;
         struct outcome o = run_step(t, &seconds);
-        double ended = ctl_time();
         t->step++;
         t->sample += train__batch(t);
         record(t, &o, seconds);
-        TRY(after_step(t, &o, began, ended, e));
+        TRY(after_step(t, &o, e));
         stop = o.stop;
     }
     enum status st = ctl_agree(t->trouble.status, &t->trouble);

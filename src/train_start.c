@@ -7,6 +7,10 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
 #include "compile_job.h"
 #include "number.h"
 #include "train_private.h"
@@ -220,6 +224,9 @@ enum status train__start(struct train *t, struct err *e)
     uint32_t local_ranks = count_local_ranks();
     t->threads = choose_threads(local_ranks);
     compute_cpu.set_threads(t->threads);
+#ifdef _OPENMP
+    omp_set_num_threads(t->threads); /* for what is not a kernel */
+#endif
     TRY(bind(t, comm, local_ranks, e));
     report_job(t, local_ranks, comm);
     return ST_OK;

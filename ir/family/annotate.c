@@ -1,10 +1,10 @@
 /* "annotate": [{"tag":"PP","index":0,"match":["embed","layers.0-5"]}]: tags on regions of a model.
  *
  * A region is named by a prefix, up to a dot, of its operators' names: embed, layers.3, layers.3.attn,
- * layers.3.experts, norm, head. A match is a region name in which `*` stands for any text without a dot, and a component
- * a-b for the numbers a to b; it covers all operators of the regions it fits. Without index, the connected parts of what
- * an entry covers are numbered in data flow; either all entries of a tag have an index or none. An operator gets a tag
- * once. EP, PASS and MB come from the compiler. */
+ * layers.3.experts, norm, head. A match is a region name in which `*` stands for any text without a dot, and a
+ * component a-b for the numbers a to b; it covers all operators of the regions it fits. Without index, the connected
+ * parts of what an entry covers are numbered in data flow; either all entries of a tag have an index or none. An
+ * operator gets a tag once. EP, PASS and MB come from the compiler. */
 #include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>

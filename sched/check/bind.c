@@ -231,13 +231,13 @@ uint32_t check_group_classes(const struct check *c, uint32_t cls, uint32_t group
     return s->n_classes;
 }
 
-bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b)
+bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b, bool in_order)
 {
     const struct check_class *k = &c->classes[cls];
     uint32_t x = k->group_seq[a], y = k->group_seq[b];
     if (a == b || (x == y && x != PLAN_NONE))
         return true;
-    if (x != PLAN_NONE && y != PLAN_NONE) {
+    if (x != PLAN_NONE && y != PLAN_NONE && !in_order) {
         const struct check_seq *s = &c->seqs.at[x], *t = &c->seqs.at[y];
         return s->n_classes == t->n_classes && memcmp(c->class_pool.at + s->first_class, c->class_pool.at + t->first_class,
                                                       s->n_classes * sizeof *c->class_pool.at) == 0;

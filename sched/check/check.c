@@ -7,7 +7,7 @@ static const char *const rule_names[] = {
     [RULE_SHAPE] = "shape",     [RULE_BINDING] = "binding",   [RULE_CHANNEL] = "channel", [RULE_SHARDS] = "shards",
     [RULE_HOLDERS] = "holders", [RULE_PROGRAM] = "program",   [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
     [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
-    [RULE_FIRST] = "first",     [RULE_REDUCE] = "reduce",     [RULE_UPDATE] = "update",   [RULE_SCALARS] = "scalars",
+    [RULE_FIRST] = "first",     [RULE_REDUCE] = "reduce",     [RULE_GATHER] = "gather", [RULE_UPDATE] = "update",   [RULE_SCALARS] = "scalars",
     [RULE_COVER] = "cover",
 };
 

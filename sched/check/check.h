@@ -88,7 +88,8 @@ enum check_rule {
     RULE_RACE,     /* conflicting accesses are ordered by waits and streams */
     RULE_VALUE,    /* what is read was written before, to the same buffer */
     RULE_FIRST,    /* gradients: written first, then added to */
-    RULE_REDUCE,   /* one reduction of each shared bucket, over its holders, after all its gradients */
+    RULE_REDUCE,   /* one reduction of each gradient of a shared bucket, over its holders */
+    RULE_GATHER,   /* sharded parameters are whole where they are used */
     RULE_UPDATE,   /* one norm share and one update of each bucket, after its reduction */
     RULE_SCALARS,  /* one reduction of the scalars, after all that add to them */
     RULE_COVER,    /* every operator runs once per pass and microbatch */
@@ -135,8 +136,18 @@ enum status check_bind_channels(struct check *c);
 enum status check_bind_list(struct check *c, const struct check_list *l);
 /* The classes that a group's members are: n of them at *classes; 1 when the group is a partition of its class. */
 uint32_t check_group_classes(const struct check *c, uint32_t cls, uint32_t group, const uint32_t **classes);
-/* Two groups of a class have the same members. */
-bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b);
+/* Two groups of a class have the same members; in_order: and in the same order. */
+bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b, bool in_order);
+/* Number of the holders of a bucket. */
+uint32_t check_holders_of(const struct plan *p, const struct plan_bucket *b);
+/* Bytes of a bucket's memory: parameters and gradients, and one array of optimizer state; a share of each from ZeRO 3, 2 and
+ * 1 on. */
+uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b);
+uint64_t check_grad_bytes(const struct plan *p, const struct plan_bucket *b);
+uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b);
+/* Bucket of a base that holds parameters (kind SLOT_PARAM) or gradients (SLOT_GRAD), in the bucket's arena or in a buffer;
+ * PLAN_NONE: of none. */
+uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind);
 
 enum status check_programs(struct check *c);                               /* programs.c */
 enum status check_bases(struct check *c, const struct check_list *l);      /* programs.c */

@@ -9,13 +9,14 @@
 
 #include <inttypes.h>
 
-/* Maps: one per arena, the scalars as one byte, and for the bytes of gradients whether they hold a value. */
-enum { MAP_FILLED = ARENA_COUNT, MAPS };
+/* Maps: one per arena, the scalars as one byte; and for the bytes of gradients, in their arena and in buffers, whether they
+ * hold a value of this step. */
+enum { MAP_FILLED = ARENA_COUNT, MAP_FILLED_WORK, MAPS };
 enum mode {
     MODE_READ = 1,
     MODE_WRITE = 2,
-    MODE_NEED = 4,  /* the bytes hold a value: of this buffer in ARENA_WORK, of any in MAP_FILLED */
-    MODE_FIRST = 8, /* MAP_FILLED: no byte holds a value; from now on all do */
+    MODE_NEED = 4,  /* the bytes hold a value: in ARENA_WORK and MAP_FILLED_WORK of this buffer */
+    MODE_FIRST = 8, /* filled maps: no byte holds a value; from now on all do */
 };
 struct access {
     uint8_t map, mode;
@@ -60,31 +61,32 @@ static void touch_run(struct sweep *s, const struct plan_instr *in)
     const struct check_program *x = &s->k->programs[in->what];
     for (uint32_t i = 0; i < in->n_bases; i++) {
         const struct plan_slot *slot = &s->p->slots[g->first_slot + i];
-        uint32_t mode = slot->access & PLAN_WRITE ? MODE_WRITE : 0;
-        if (slot->access & PLAN_READ && (s->k->exposed[g->first_slot + i] || slot->kind == SLOT_GRAD))
-            mode |= MODE_READ;
         const struct plan_base *b = &s->p->bases[in->first_base + i];
-        if (slot->kind == SLOT_GRAD)
-            touch(s, b->arena, mode, b->buffer, b->offset, slot->bytes);
-        else
-            touch_base(s, b, mode, slot->bytes);
+        uint32_t mode = slot->access & PLAN_WRITE ? MODE_WRITE : 0;
+        bool reads = slot->kind == SLOT_GRAD ? !b->first : s->k->exposed[g->first_slot + i];
+        if (slot->access & PLAN_READ && reads)
+            mode |= MODE_READ;
+        touch_base(s, b, mode, slot->bytes);
     }
     for (uint32_t i = x->first_use; i < x->first_use + x->n_uses; i++) {
         const struct check_use *u = &s->k->uses.at[i];
         const struct plan_base *b = &s->p->bases[in->first_base + u->slot];
-        if (u->grad && !u->add && b->arena == ARENA_GRADS)
-            touch(s, MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED, b->buffer, b->offset + u->offset, u->bytes);
+        if (u->grad && !u->add)
+            touch(s, b->arena == ARENA_WORK ? MAP_FILLED_WORK : MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED, b->buffer,
+                  b->offset + u->offset, u->bytes);
     }
     if (x->scalars)
         touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
 }
 
-/* The gradients of a bucket, complete. */
+/* The gradients of a bucket in its arena, complete: its pieces, or this holder's share. */
 static void touch_gradients(struct sweep *s, uint32_t bucket, uint32_t mode)
 {
     const struct plan_bucket *b = &s->p->buckets[bucket];
-    touch(s, ARENA_GRADS, mode, bucket, b->grad, b->elements * 4);
-    for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++)
+    touch(s, ARENA_GRADS, mode, bucket, b->grad, check_grad_bytes(s->p, b));
+    if (b->zero >= 2)
+        touch(s, MAP_FILLED, MODE_NEED, bucket, b->grad, check_grad_bytes(s->p, b));
+    for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces && b->zero < 2; i++)
         touch(s, MAP_FILLED, MODE_NEED, bucket, b->grad + s->p->pieces[i].offset * 4, s->p->pieces[i].count * 4);
 }
 
@@ -93,13 +95,33 @@ static void touch_update(struct sweep *s, uint32_t bucket)
     const struct plan_bucket *b = &s->p->buckets[bucket];
     const uint64_t state[3] = {b->master, b->m, b->v};
     touch_gradients(s, bucket, MODE_READ);
-    touch(s, ARENA_PARAMS, MODE_READ | MODE_WRITE, bucket, b->param,
-          b->elements * ir_dtype_size(IR_COMPUTE, s->p->h->compute));
+    touch(s, ARENA_PARAMS, MODE_READ | MODE_WRITE, bucket, b->param, check_param_bytes(s->p, b));
     for (int i = 0; i < 3; i++)
         if (state[i] != UINT64_MAX)
-            touch(s, ARENA_OPTIM, MODE_READ | MODE_WRITE, bucket, state[i], b->elements * 4);
+            touch(s, ARENA_OPTIM, MODE_READ | MODE_WRITE, bucket, state[i], check_state_bytes(s->p, b));
     if (s->p->h->clip)
         touch(s, ARENA_SCALARS, MODE_READ, PLAN_NONE, 0, 1);
+}
+
+/* A base of a collective or an ADD. Which part of a bucket is the own one differs from rank to rank, so it counts as all of
+ * it. What is read of a bucket's gradients is complete. */
+static void touch_part(struct sweep *s, const struct plan_base *b, uint32_t mode, uint64_t bytes)
+{
+    uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
+    const struct plan_bucket *u = bucket == PLAN_NONE ? NULL : &s->p->buckets[bucket];
+    if (b->access & PLAN_OWN)
+        bytes *= check_holders_of(s->p, &s->p->buckets[b->buffer]);
+    if (b->arena == ARENA_GRADS && u && mode & MODE_READ) {
+        touch_gradients(s, bucket, mode);
+        return;
+    }
+    touch_base(s, b, mode, bytes);
+    if (b->arena == ARENA_GRADS && u && u->zero >= 2)
+        touch(s, MAP_FILLED, MODE_FIRST, bucket, b->offset, bytes);
+    if (b->arena != ARENA_WORK || !u || !(mode & MODE_READ) || bytes != u->elements * 4)
+        return;
+    for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces; i++)
+        touch(s, MAP_FILLED_WORK, MODE_NEED, b->buffer, b->offset + s->p->pieces[i].offset * 4, s->p->pieces[i].count * 4);
 }
 
 static void touch_collective(struct sweep *s, const struct plan_instr *in)
@@ -110,14 +132,24 @@ static void touch_collective(struct sweep *s, const struct plan_instr *in)
     uint64_t part = in->count * ir_dtype_size(in->type, s->p->h->compute);
     uint64_t whole = part * plan_group_size(s->p, group, first);
     if (in->op == PLAN_ALL_REDUCE) {
-        if (b->arena == ARENA_GRADS && b->buffer != PLAN_NONE)
-            touch_gradients(s, b->buffer, MODE_READ | MODE_WRITE);
-        else
-            touch_base(s, b, MODE_READ | MODE_WRITE, part);
+        touch_part(s, b, MODE_READ | MODE_WRITE, part);
         return;
     }
-    touch_base(s, &b[0], MODE_READ, in->op == PLAN_ALL_GATHER ? part : whole);
-    touch_base(s, &b[1], MODE_WRITE, in->op == PLAN_REDUCE_SCATTER ? part : whole);
+    touch_part(s, &b[0], MODE_READ, in->op == PLAN_ALL_GATHER ? part : whole);
+    touch_part(s, &b[1], MODE_WRITE, in->op == PLAN_REDUCE_SCATTER ? part : whole);
+}
+
+/* Reduced gradients of a microbatch into the bucket. */
+static void touch_add(struct sweep *s, const struct plan_instr *in)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    uint64_t bytes = in->count * 4, extent = bytes;
+    if (b->access & PLAN_OWN)
+        extent *= check_holders_of(s->p, &s->p->buckets[b->buffer]);
+    touch_base(s, b, MODE_WRITE | (b->first ? 0 : MODE_READ), extent);
+    if (b->arena == ARENA_GRADS)
+        touch(s, MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED, b->buffer, b->offset, extent);
+    touch_base(s, b + 1, MODE_READ, bytes);
 }
 
 /* LOAD writes a microbatch of its tensor. */
@@ -156,6 +188,9 @@ static void touches(struct sweep *s, uint32_t i)
     case PLAN_ALL_GATHER:
     case PLAN_ALL_TO_ALL:
         touch_collective(s, in);
+        break;
+    case PLAN_ADD:
+        touch_add(s, in);
         break;
     case PLAN_SUMSQ:
         touch_gradients(s, in->what, MODE_READ);
@@ -206,7 +241,7 @@ static bool ordered(const struct sweep *s, uint32_t before, uint32_t i)
 
 static const char *arena_name(uint32_t map)
 {
-    static const char *const names[MAPS] = {"params", "grads", "optimizer", "work", "scalars", "grads"};
+    static const char *const names[MAPS] = {"params", "grads", "optimizer", "work", "scalars", "grads", "work"};
     return names[map];
 }
 
@@ -226,12 +261,13 @@ static enum status wrong_value(const struct sweep *s, uint32_t i, const struct a
     struct check_place at = {s->cls, s->l, i};
     if (x->writer != PLAN_NONE)
         check_instr_text(s->c, (struct check_place){s->cls, s->l, x->writer}, text, sizeof text);
-    if (a->map == MAP_FILLED && a->mode & MODE_FIRST)
-        return check_wrong(s->c, RULE_FIRST, at, "overwrites the gradient at byte %" PRIu64 " of bucket %u that %s left there",
-                           byte, a->buffer, text);
-    if (a->map == MAP_FILLED)
+    const char *where = a->map == MAP_FILLED_WORK ? "buffer" : "bucket";
+    if (a->mode & MODE_FIRST)
+        return check_wrong(s->c, RULE_FIRST, at, "overwrites the gradient at byte %" PRIu64 " of %s %u that %s left there", byte,
+                           where, a->buffer, text);
+    if (a->map >= MAP_FILLED)
         return check_wrong(s->c, RULE_FIRST, at, "needs the gradient at byte %" PRIu64
-                           " of bucket %u, but nothing has written it in this step", byte, a->buffer);
+                           " of %s %u, but nothing has written it in this step", byte, where, a->buffer);
     if (x->writer == PLAN_NONE)
         return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " (buffer %u), which nothing has written", byte,
                            a->buffer);
@@ -271,10 +307,10 @@ static enum status write_span(struct sweep *s, uint32_t i, const struct access *
     return ST_OK;
 }
 
-/* MAP_FILLED: not memory, but whether a byte of a gradient holds a value; no order is asked for. */
+/* Not memory, but whether a byte of a gradient holds a value; no order is asked for. */
 static enum status fill_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
 {
-    bool filled = x->writer != PLAN_NONE;
+    bool filled = x->writer != PLAN_NONE && (a->map == MAP_FILLED || x->buffer == a->buffer);
     return filled == !(a->mode & MODE_FIRST) ? ST_OK : wrong_value(s, i, a, x, byte);
 }
 
@@ -285,7 +321,7 @@ static enum status apply(struct sweep *s, uint32_t i, const struct access *a, bo
     check_spans_cut(m, from);
     check_spans_cut(m, to);
     for (uint32_t k = from; k < to; k = check_spans_next(m, k)) {
-        if (a->map == MAP_FILLED)
+        if (a->map >= MAP_FILLED)
             TRY(fill_span(s, i, a, &m->at[k], m->bounds[k]));
         else if (write)
             TRY(write_span(s, i, a, &m->at[k], m->bounds[k]));

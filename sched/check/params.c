@@ -5,6 +5,40 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
+uint32_t check_holders_of(const struct plan *p, const struct plan_bucket *b)
+{
+    return plan_group_size(p, b->holders, plan_set_at(p, p->h->devices, 0));
+}
+
+static uint64_t share(const struct plan *p, const struct plan_bucket *b, uint32_t level)
+{
+    return b->zero >= level ? b->elements / check_holders_of(p, b) : b->elements;
+}
+
+uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b)
+{
+    return share(p, b, 3) * ir_dtype_size(IR_COMPUTE, p->h->compute);
+}
+
+uint64_t check_grad_bytes(const struct plan *p, const struct plan_bucket *b)
+{
+    return share(p, b, 2) * 4;
+}
+
+uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
+{
+    return share(p, b, 1) * 4;
+}
+
+uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind)
+{
+    if (b->arena == ARENA_WORK)
+        return p->buffers[b->buffer].role == kind && p->buffers[b->buffer].what < p->h->count[PLAN_S_BUCKETS]
+                   ? p->buffers[b->buffer].what
+                   : PLAN_NONE;
+    return b->arena == (kind == SLOT_PARAM ? ARENA_PARAMS : ARENA_GRADS) ? b->buffer : PLAN_NONE;
+}
+
 struct extent {
     uint64_t from, to;
     uint32_t bucket;
@@ -43,11 +77,11 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
     struct extents arena[3] = {0};
     for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++) {
         const struct plan_bucket *b = &p->buckets[i];
-        add_extent(&arena[0], b->param, b->elements * ir_dtype_size(IR_COMPUTE, p->h->compute), i);
-        add_extent(&arena[1], b->grad, b->elements * 4, i);
-        add_extent(&arena[2], b->master, b->elements * 4, i);
-        add_extent(&arena[2], b->m, b->elements * 4, i);
-        add_extent(&arena[2], b->v, b->elements * 4, i);
+        add_extent(&arena[0], b->param, check_param_bytes(p, b), i);
+        add_extent(&arena[1], b->grad, check_grad_bytes(p, b), i);
+        add_extent(&arena[2], b->master, check_state_bytes(p, b), i);
+        add_extent(&arena[2], b->m, check_state_bytes(p, b), i);
+        add_extent(&arena[2], b->v, check_state_bytes(p, b), i);
     }
     static const char *const names[3] = {"parameters", "gradients", "optimizer state"};
     enum status st = ST_OK;
@@ -192,7 +226,10 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     bool mine = false;
     for (uint32_t i = 0; i < n; i++)
         mine = mine || classes[i] == cls;
-    if (!mine || m != n || memcmp(classes, others, n * sizeof *classes) != 0)
+    bool same = m == n && memcmp(classes, others, n * sizeof *classes) == 0;
+    if (other->zero) /* parts go by the order of the holders */
+        same = same && k->group_seq[group] == a->group_seq[other->holders];
+    if (!mine || !same)
         return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its holders are not the classes that hold %s", bucket, name);
     if (!same_layout(k->p, &k->p->buckets[bucket], a->p, other))
         return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in class %u", bucket, name, first);

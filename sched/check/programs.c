@@ -188,7 +188,8 @@ enum status check_programs(struct check *c)
 
 /* ---- bases of instructions ---- */
 
-/* Parameters and gradients stand where the shard map says, when the bases are in the arenas of buckets. */
+/* Parameters and gradients stand where the shard map says: in the bucket's memory, or at the same places of a buffer that
+ * holds the whole bucket. */
 static enum status check_uses(const struct check *c, struct check_place at, const struct plan_instr *in)
 {
     const struct check_class *k = &c->classes[at.cls];
@@ -199,13 +200,13 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
         const struct plan_piece *y = &k->p->pieces[k->piece_of[u->param]];
         const struct plan_bucket *bucket = &k->p->buckets[y->bucket];
         uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
-        uint64_t want = (u->grad ? bucket->grad : bucket->param) + y->offset * size;
-        if (b->arena == ARENA_WORK)
-            continue;
-        if (b->buffer != y->bucket || b->offset + u->offset != want)
+        bool whole = bucket->zero < (u->grad ? 2 : 3);
+        uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset : u->grad ? bucket->grad : bucket->param;
+        if (check_bucket_of(k->p, b, u->grad ? SLOT_GRAD : SLOT_PARAM) != y->bucket ||
+            b->offset + u->offset != from + y->offset * size || (b->arena != ARENA_WORK && !whole))
             return check_wrong(c, RULE_SHARDS, at, "base %u: %s of %s is at byte %" PRIu64 ", the shard map says %" PRIu64
                                " in bucket %u", u->slot, u->grad ? "gradient" : "parameter", c->g->params.at[u->param].name,
-                               b->offset + u->offset, want, y->bucket);
+                               b->offset + u->offset, from + y->offset * size, y->bucket);
     }
     return ST_OK;
 }
@@ -236,9 +237,31 @@ static uint32_t access_of(uint32_t op, uint32_t i)
 {
     if (op == PLAN_LOAD || op == PLAN_RECV)
         return PLAN_WRITE;
-    if (op == PLAN_ALL_REDUCE)
+    if (op == PLAN_ALL_REDUCE || (op == PLAN_ADD && i == 0))
         return PLAN_READ | PLAN_WRITE;
-    return i == 0 ? PLAN_READ : PLAN_WRITE;
+    return i == 0 || op == PLAN_ADD ? PLAN_READ : PLAN_WRITE;
+}
+
+/* The base that may be this holder's part of a bucket that stands whole in its arena. */
+static bool may_be_own(uint32_t op, uint32_t i)
+{
+    return (op == PLAN_ADD && i == 0) || (op == PLAN_ALL_GATHER && i == 0) || (op == PLAN_REDUCE_SCATTER && i == 1);
+}
+
+/* A LOAD fills its buffer's tensor: one microbatch of a graph input. */
+static enum status check_load(const struct check *c, struct check_place at, const struct plan_instr *in)
+{
+    const struct plan *p = c->classes[at.cls].p;
+    const struct ir_tensor *t = &c->g->tensors.at[in->what];
+    const struct plan_base *b = &p->bases[in->first_base];
+    uint64_t bytes = ir_shape_elements(&t->shape) * ir_dtype_size(t->shape.dtype, p->h->compute);
+    bool over = __builtin_mul_overflow(bytes, p->lists[at.l->index[at.cls]].microbatch_size, &bytes);
+    if (t->producer != IR_NONE || in->mb == UINT16_MAX || b->arena != ARENA_WORK)
+        return check_wrong(c, RULE_PROGRAM, at, "is not one microbatch of a graph input into a buffer");
+    const struct plan_buffer *f = &p->buffers[b->buffer];
+    if (over || bytes > f->offset + f->bytes - b->offset)
+        return check_wrong(c, RULE_PROGRAM, at, "%" PRIu64 " bytes do not fit into buffer %u", bytes, b->buffer);
+    return ST_OK;
 }
 
 enum status check_bases(struct check *c, const struct check_list *l)
@@ -252,9 +275,12 @@ enum status check_bases(struct check *c, const struct check_list *l)
                 TRY(check_run_bases(c, at, &in[k]));
                 continue;
             }
+            if (in[k].op == PLAN_LOAD)
+                TRY(check_load(c, at, &in[k]));
             for (uint32_t i = 0; i < in[k].n_bases; i++) {
                 const struct plan_base *b = &p->bases[in[k].first_base + i];
-                if (b->access != access_of(in[k].op, i) || b->first)
+                uint32_t own = may_be_own(in[k].op, i) ? PLAN_OWN : 0;
+                if ((b->access & ~own) != access_of(in[k].op, i) || (b->first && (in[k].op != PLAN_ADD || i)))
                     return check_wrong(c, RULE_PROGRAM, at, "base %u: access or first do not fit", i);
             }
         }

@@ -1,21 +1,24 @@
-/* The step's bookkeeping, in dispatch order: for every bucket its gradients, then one reduction over its holders where it is
- * shared, one share of the norm, one update; for the step one reduction of the scalars after all that add to them. That
- * dispatch order is kept at run time is the matter of memory.c: all of these touch the same bytes. */
+/* The step's bookkeeping, in dispatch order: every gradient of a shared bucket is reduced once over its holders and ends in the
+ * bucket's memory, then there is one share of the norm and one update; the step's scalars are reduced once, after all that
+ * add to them; sharded parameters are gathered before they are used. That dispatch order is kept at run time is the matter
+ * of memory.c: all of these touch the same bytes.
+ *
+ * Gradients take one of two ways. They gather in the bucket's memory over all microbatches and are reduced there; or they
+ * gather in a buffer (of one microbatch, or of all), are reduced there or into another buffer, and are added to the bucket's
+ * memory, which holds reduced values alone. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>
 
-/* How the gradients of a shared bucket are brought together, by ZeRO level: one row per level that is compiled today. */
-static const struct reduction {
-    bool known;
-    uint8_t op;      /* enum plan_op, once per step */
-    bool every_part; /* the base is the whole bucket */
-} reductions[4] = {
-    [0] = {.known = true, .op = PLAN_ALL_REDUCE, .every_part = true},
-};
+/* The collective that brings gradients together, by ZeRO level. */
+static const uint8_t reduction_of[4] = {PLAN_ALL_REDUCE, PLAN_REDUCE_SCATTER, PLAN_REDUCE_SCATTER, PLAN_REDUCE_SCATTER};
 
+enum gradient { GRADIENT_NONE, GRADIENT_LOCAL, GRADIENT_REDUCED, GRADIENT_DONE };
 struct bucket_state {
-    uint32_t reduced, sumsq, updated; /* times */
+    uint8_t memory;          /* enum gradient: what the bucket's memory holds */
+    uint32_t pending;        /* buffers with gradients that are not in it yet */
+    uint32_t sumsq, updated; /* times */
+    bool gathered;
 };
 struct steps {
     struct check *c;
@@ -23,103 +26,206 @@ struct steps {
     const struct plan *p;
     uint32_t cls, scalars;
     struct bucket_state *buckets;
+    uint8_t *buffers; /* enum gradient, of buffers with gradients */
 };
 
-static enum status wrong_list(const struct steps *s, uint32_t i, const char *what)
+static enum status wrong(const struct steps *s, enum check_rule rule, uint32_t i, const char *what, uint32_t bucket)
 {
-    return check_wrong(s->c, RULE_UPDATE, (struct check_place){s->cls, s->l, i}, "%s, but the list is not \"train\"", what);
+    return check_wrong(s->c, rule, (struct check_place){s->cls, s->l, i}, "bucket %u %s", bucket, what);
 }
 
-static uint32_t holders_of(const struct steps *s, uint32_t bucket)
+/* ---- computation ---- */
+
+static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_base *b)
 {
-    return plan_group_size(s->p, s->p->buckets[bucket].holders, plan_set_at(s->p, s->p->h->devices, 0));
+    uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
+    if (bucket == PLAN_NONE)
+        return check_wrong(s->c, RULE_FIRST, (struct check_place){s->cls, s->l, i}, "writes gradients of no bucket");
+    if (!s->l->train)
+        return wrong(s, RULE_UPDATE, i, "gets gradients, but the list is not \"train\"", bucket);
+    struct bucket_state *x = &s->buckets[bucket];
+    uint8_t *state = b->arena == ARENA_WORK ? &s->buffers[b->buffer] : &x->memory;
+    if (x->sumsq || x->updated)
+        return wrong(s, RULE_UPDATE, i, "gets gradients after its share of the norm or its update", bucket);
+    if (*state > GRADIENT_LOCAL)
+        return wrong(s, RULE_REDUCE, i, "gets gradients where its reduced ones stand", bucket);
+    if (b->arena == ARENA_WORK && *state == GRADIENT_NONE)
+        x->pending++;
+    *state = GRADIENT_LOCAL;
+    return ST_OK;
 }
 
 static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
     struct check_place at = {s->cls, s->l, i};
+    const struct plan_program *g = &s->p->programs[in->what];
     for (uint32_t k = 0; k < in->n_bases; k++) {
         const struct plan_base *b = &s->p->bases[in->first_base + k];
-        if (b->arena == ARENA_PARAMS && b->access & PLAN_WRITE)
+        uint32_t kind = s->p->slots[g->first_slot + k].kind, bucket = check_bucket_of(s->p, b, SLOT_PARAM);
+        if (kind == SLOT_PARAM && b->access & PLAN_WRITE)
             return check_wrong(s->c, RULE_UPDATE, at, "base %u: writes parameters; only UPDATE does", k);
-        if (b->arena != ARENA_GRADS)
-            continue;
-        if (!s->l->train)
-            return wrong_list(s, i, "uses gradients");
-        if (b->buffer == PLAN_NONE)
-            return check_wrong(s->c, RULE_FIRST, at, "base %u: gradients of no bucket", k);
-        const struct bucket_state *x = &s->buckets[b->buffer];
-        if (x->reduced)
-            return check_wrong(s->c, RULE_REDUCE, at, "adds to bucket %u after its reduction", b->buffer);
-        if (x->sumsq || x->updated)
-            return check_wrong(s->c, RULE_UPDATE, at, "adds to bucket %u after its %s", b->buffer,
-                               x->updated ? "update" : "share of the norm");
+        if (kind == SLOT_PARAM && b->arena == ARENA_PARAMS && bucket != PLAN_NONE && s->p->buckets[bucket].zero &&
+            !s->buckets[bucket].gathered)
+            return wrong(s, RULE_GATHER, i, "is used, but its parts were not gathered in this list", bucket);
+        if (kind == SLOT_PARAM && bucket != PLAN_NONE && s->buckets[bucket].updated)
+            return wrong(s, RULE_UPDATE, i, "is used after its update", bucket);
+        if (kind == SLOT_GRAD && s->p->slots[g->first_slot + k].bytes)
+            TRY(run_gradient(s, i, b));
     }
     if (s->c->classes[s->cls].programs[in->what].scalars && s->scalars)
         return check_wrong(s->c, RULE_SCALARS, at, "adds to the scalars after their reduction");
     return ST_OK;
 }
 
-/* The same bucket is reduced by all ends: that of the lowest member class has the same first parameter. */
-static bool same_bucket(const struct steps *s, uint32_t i, uint32_t bucket)
+static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_instr *in)
+{
+    const struct plan_bucket *u = &s->p->buckets[in->what];
+    struct bucket_state *x = &s->buckets[in->what];
+    if (!s->l->train)
+        return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->what);
+    if (check_holders_of(s->p, u) > 1 && x->memory != GRADIENT_REDUCED)
+        return wrong(s, RULE_REDUCE, i, "has several holders, and its gradients are not reduced before", in->what);
+    if (x->pending)
+        return wrong(s, RULE_REDUCE, i, "has gradients in buffers that are not in its memory yet", in->what);
+    if (in->op == PLAN_SUMSQ) {
+        if (s->scalars)
+            return wrong(s, RULE_SCALARS, i, "counts in the norm after the scalars' reduction", in->what);
+        return x->sumsq++ ? wrong(s, RULE_UPDATE, i, "counts a second time in the norm", in->what) : ST_OK;
+    }
+    if (s->p->h->clip && !s->scalars)
+        return wrong(s, RULE_UPDATE, i, "is clipped, but the norm is not known before its update", in->what);
+    return x->updated++ ? wrong(s, RULE_UPDATE, i, "is updated a second time", in->what) : ST_OK;
+}
+
+/* ---- reductions ---- */
+
+/* The same bucket is meant by all ends: that of the lowest member class has the same first parameter. */
+static bool same_bucket(const struct steps *s, uint32_t i, uint32_t bucket, uint32_t kind)
 {
     const struct check_comm *comm = &s->l->comms.at[s->l->comm_of[s->l->base[s->cls] + i]];
     const struct check_end *x = &s->l->ends.at[comm->first_end];
     const struct plan *q = s->c->classes[x->cls].p;
-    const struct plan_base *b = &q->bases[check_instrs(s->c, s->l, x->cls)[x->instr].first_base];
-    return b->arena == ARENA_GRADS && b->buffer != PLAN_NONE &&
-           q->pieces[q->buckets[b->buffer].first_piece].param == s->p->pieces[s->p->buckets[bucket].first_piece].param;
+    uint32_t other = check_bucket_of(q, &q->bases[check_instrs(s->c, s->l, x->cls)[x->instr].first_base], kind);
+    return other != PLAN_NONE && q->pieces[q->buckets[other].first_piece].param ==
+                                     s->p->pieces[s->p->buckets[bucket].first_piece].param;
 }
 
-static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_instr *in)
+/* Members and sizes of a collective on a bucket: all of it in all, a part a holder when it is sharded. */
+static enum status check_collective(const struct steps *s, enum check_rule rule, uint32_t i, uint32_t bucket, uint32_t kind)
 {
+    const struct plan_instr *in = &check_instrs(s->c, s->l, s->cls)[i];
+    const struct plan_bucket *u = &s->p->buckets[bucket];
     struct check_place at = {s->cls, s->l, i};
-    const struct plan_base *b = &s->p->bases[in->first_base];
-    if (!s->l->train)
-        return wrong_list(s, i, "reduces gradients");
-    if (b->buffer == PLAN_NONE)
-        return check_wrong(s->c, RULE_REDUCE, at, "reduces gradients of no bucket");
-    const struct plan_bucket *u = &s->p->buckets[b->buffer];
-    struct bucket_state *x = &s->buckets[b->buffer];
-    const struct reduction *rule = &reductions[u->zero];
-    if (in->op != rule->op)
-        return check_wrong(s->c, RULE_REDUCE, at, "bucket %u is brought together by %s", b->buffer, plan_op_name(rule->op));
-    if (rule->every_part && (b->offset != u->grad || in->count != u->elements || in->type != IR_F32))
-        return check_wrong(s->c, RULE_REDUCE, at, "%" PRIu64 " elements of %s at byte %" PRIu64 ", bucket %u has %" PRIu64
-                           " of float32 at %" PRIu64, in->count, ir_dtype_name(in->type), b->offset, b->buffer, u->elements,
-                           u->grad);
-    if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders))
-        return check_wrong(s->c, RULE_REDUCE, at, "channel %u is group %u, which is not the holders of bucket %u, group %u",
-                           s->p->channels[in->channel].id, s->p->channels[in->channel].group, b->buffer, u->holders);
-    if (!same_bucket(s, i, b->buffer))
-        return check_wrong(s->c, RULE_REDUCE, at, "other members reduce another bucket than %u with this node", b->buffer);
-    if (x->sumsq || x->updated)
-        return check_wrong(s->c, RULE_REDUCE, at, "bucket %u is reduced after its share of the norm or its update", b->buffer);
-    if (x->reduced++)
-        return check_wrong(s->c, RULE_REDUCE, at, "bucket %u is reduced a second time", b->buffer);
+    bool parts = in->op != PLAN_ALL_REDUCE;
+    uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : s->p->h->compute;
+    if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders, parts))
+        return check_wrong(s->c, rule, at, "channel %u is group %u, which is not the holders of bucket %u, group %u",
+                           s->p->channels[in->channel].id, s->p->channels[in->channel].group, bucket, u->holders);
+    uint64_t count = parts ? u->elements / check_holders_of(s->p, u) : u->elements;
+    if (in->count != count || in->type != type)
+        return check_wrong(s->c, rule, at, "%" PRIu64 " elements of %s, bucket %u needs %" PRIu64 " of %s", in->count,
+                           ir_dtype_name(in->type), bucket, count, ir_dtype_name((enum ir_dtype)type));
+    if (!same_bucket(s, i, bucket, kind))
+        return check_wrong(s->c, rule, at, "other members have another bucket than %u with this node", bucket);
     return ST_OK;
 }
 
-static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_instr *in)
+/* A base is the whole bucket, or this holder's part of it; the buffers of both begin with it. */
+static bool stands_at_start(const struct steps *s, const struct plan_base *b, uint32_t bucket)
 {
-    struct check_place at = {s->cls, s->l, i};
-    struct bucket_state *x = &s->buckets[in->what];
-    if (!s->l->train)
-        return wrong_list(s, i, in->op == PLAN_SUMSQ ? "measures gradients" : "updates parameters");
-    if (holders_of(s, in->what) > 1 && !x->reduced)
-        return check_wrong(s->c, RULE_REDUCE, at, "bucket %u has %u holders and is not reduced before", in->what,
-                           holders_of(s, in->what));
-    if (in->op == PLAN_SUMSQ) {
-        if (s->scalars)
-            return check_wrong(s->c, RULE_SCALARS, at, "adds to the norm after the scalars' reduction");
-        if (x->sumsq++)
-            return check_wrong(s->c, RULE_UPDATE, at, "bucket %u counts a second time in the norm", in->what);
+    const struct plan_bucket *u = &s->p->buckets[bucket];
+    uint64_t at = b->arena == ARENA_WORK ? s->p->buffers[b->buffer].offset
+                                         : b->arena == ARENA_PARAMS ? u->param : u->grad;
+    return b->offset == at;
+}
+
+/* Where reduced gradients go: state of the destination, after all checks. */
+static enum status reduce_into(struct steps *s, uint32_t i, const struct plan_base *to, uint32_t bucket)
+{
+    struct bucket_state *x = &s->buckets[bucket];
+    if (check_bucket_of(s->p, to, SLOT_GRAD) != bucket || !stands_at_start(s, to, bucket))
+        return wrong(s, RULE_REDUCE, i, "is reduced into a place that is not its own", bucket);
+    if (to->arena == ARENA_WORK) {
+        if (s->buffers[to->buffer] != GRADIENT_NONE)
+            return wrong(s, RULE_REDUCE, i, "is reduced into a buffer that holds gradients", bucket);
+        x->pending++;
+        s->buffers[to->buffer] = GRADIENT_REDUCED;
         return ST_OK;
     }
-    if (s->p->h->clip && !s->scalars)
-        return check_wrong(s->c, RULE_UPDATE, at, "gradients are clipped, but the norm is not known before");
-    if (x->updated++)
-        return check_wrong(s->c, RULE_UPDATE, at, "bucket %u is updated a second time", in->what);
+    if (x->memory != GRADIENT_NONE || (s->p->buckets[bucket].zero < 2) != !!(to->access & PLAN_OWN))
+        return wrong(s, RULE_REDUCE, i, "is reduced into memory that holds gradients, or into another's part", bucket);
+    x->memory = GRADIENT_REDUCED;
+    return ST_OK;
+}
+
+static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_instr *in, uint32_t bucket)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    struct bucket_state *x = &s->buckets[bucket];
+    uint8_t *from = b->arena == ARENA_WORK ? &s->buffers[b->buffer] : &x->memory;
+    if (!s->l->train)
+        return wrong(s, RULE_REDUCE, i, "is reduced, but the list is not \"train\"", bucket);
+    if (in->op != reduction_of[s->p->buckets[bucket].zero])
+        return wrong(s, RULE_REDUCE, i, "is brought together by another collective at its ZeRO level", bucket);
+    TRY(check_collective(s, RULE_REDUCE, i, bucket, SLOT_GRAD));
+    if (x->sumsq || x->updated)
+        return wrong(s, RULE_REDUCE, i, "is reduced after its share of the norm or its update", bucket);
+    if (*from == GRADIENT_REDUCED || *from == GRADIENT_DONE)
+        return wrong(s, RULE_REDUCE, i, "is reduced a second time", bucket);
+    if (*from == GRADIENT_NONE || !stands_at_start(s, b, bucket))
+        return wrong(s, RULE_REDUCE, i, "is reduced before it has gradients, or not from its start", bucket);
+    if (in->op == PLAN_ALL_REDUCE) {
+        *from = GRADIENT_REDUCED;
+        return ST_OK;
+    }
+    x->pending -= b->arena == ARENA_WORK;
+    *from = b->arena == ARENA_WORK ? GRADIENT_DONE : GRADIENT_NONE;
+    return reduce_into(s, i, b + 1, bucket);
+}
+
+/* Reduced gradients from a buffer into the bucket's memory. */
+static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr *in)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD), from = check_bucket_of(s->p, b + 1, SLOT_GRAD);
+    struct check_place at = {s->cls, s->l, i};
+    if (!s->l->train || b->arena != ARENA_GRADS || b[1].arena != ARENA_WORK || bucket == PLAN_NONE || from != bucket)
+        return check_wrong(s->c, RULE_REDUCE, at, "does not add gradients of a bucket in a buffer to its memory");
+    const struct plan_bucket *u = &s->p->buckets[bucket];
+    struct bucket_state *x = &s->buckets[bucket];
+    uint64_t count = u->zero ? u->elements / check_holders_of(s->p, u) : u->elements;
+    if (in->count != count || in->type != IR_F32 || !stands_at_start(s, b, bucket) || !stands_at_start(s, b + 1, bucket) ||
+        (u->zero == 1) != !!(b->access & PLAN_OWN))
+        return wrong(s, RULE_REDUCE, i, "gets another number of gradients, or at another place, than it keeps", bucket);
+    if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || x->memory == GRADIENT_LOCAL)
+        return wrong(s, RULE_REDUCE, i, "gets gradients that are not reduced, or a second time", bucket);
+    if (x->sumsq || x->updated)
+        return wrong(s, RULE_UPDATE, i, "gets gradients after its share of the norm or its update", bucket);
+    s->buffers[b[1].buffer] = GRADIENT_DONE;
+    x->memory = GRADIENT_REDUCED;
+    x->pending--;
+    return ST_OK;
+}
+
+/* ---- the rest ---- */
+
+/* Parts to whole parameters: in place in the parameters' memory (ZeRO 1 and 2, once), or into a buffer (ZeRO 3). */
+static enum status gather_step(struct steps *s, uint32_t i, const struct plan_instr *in, uint32_t bucket)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    const struct plan_bucket *u = &s->p->buckets[bucket];
+    struct bucket_state *x = &s->buckets[bucket];
+    TRY(check_collective(s, RULE_GATHER, i, bucket, SLOT_PARAM));
+    bool in_place = u->zero == 1 || u->zero == 2;
+    if (in->op != PLAN_ALL_GATHER || u->zero == 0 || b->arena != ARENA_PARAMS || !stands_at_start(s, b, bucket) ||
+        check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket || !stands_at_start(s, b + 1, bucket) ||
+        b[1].arena != (in_place ? ARENA_PARAMS : ARENA_WORK) || in_place != !!(b->access & PLAN_OWN))
+        return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level asks for", bucket);
+    if (x->updated)
+        return wrong(s, RULE_GATHER, i, "is gathered after its update", bucket);
+    if (in_place && x->gathered)
+        return wrong(s, RULE_GATHER, i, "is gathered a second time", bucket);
+    x->gathered = true;
     return ST_OK;
 }
 
@@ -128,21 +234,23 @@ static enum status scalars_step(struct steps *s, uint32_t i, const struct plan_i
     struct check_place at = {s->cls, s->l, i};
     uint32_t group = s->p->channels[in->channel].group;
     const uint32_t *classes;
-    if (check_group_classes(s->c, s->cls, group, &classes) != s->c->n ||
-        (s->c->classes[s->cls].group_seq[group] == PLAN_NONE && s->c->world > 1))
+    if (check_group_classes(s->c, s->cls, group, &classes) != s->c->n || s->c->classes[s->cls].group_seq[group] == PLAN_NONE)
         return check_wrong(s->c, RULE_SCALARS, at, "channel %u is not all ranks", s->p->channels[in->channel].id);
-    if (s->scalars++)
-        return check_wrong(s->c, RULE_SCALARS, at, "the scalars are reduced a second time");
+    if (in->type != IR_F64 || s->scalars++)
+        return check_wrong(s->c, RULE_SCALARS, at, "the scalars are reduced a second time, or not as float64");
     return ST_OK;
 }
 
-/* Communication that is no reduction of a bucket touches neither parameters, gradients nor optimizer state. */
+/* Any other communication touches neither parameters, gradients nor optimizer state. */
 static enum status other_step(const struct steps *s, uint32_t i, const struct plan_instr *in)
 {
-    for (uint32_t k = 0; k < in->n_bases; k++)
-        if (s->p->bases[in->first_base + k].arena != ARENA_WORK)
+    for (uint32_t k = 0; k < in->n_bases; k++) {
+        const struct plan_base *b = &s->p->bases[in->first_base + k];
+        uint32_t role = b->arena == ARENA_WORK ? s->p->buffers[b->buffer].role : SLOT_PARAM;
+        if (role == SLOT_PARAM || role == SLOT_GRAD)
             return check_wrong(s->c, RULE_UPDATE, (struct check_place){s->cls, s->l, i},
-                               "base %u is not in the arena of activations and communication", k);
+                               "base %u is memory of parameters or gradients", k);
+    }
     return ST_OK;
 }
 
@@ -154,8 +262,16 @@ static enum status one_step(struct steps *s, uint32_t i, const struct plan_instr
         return bucket_step(s, i, in);
     if (in->op == PLAN_SCALARS)
         return scalars_step(s, i, in);
-    if (check_is_collective(in->op) && s->p->bases[in->first_base].arena == ARENA_GRADS)
-        return reduce_step(s, i, in);
+    if (in->op == PLAN_ADD)
+        return add_step(s, i, in);
+    if (check_is_collective(in->op)) {
+        const struct plan_base *b = &s->p->bases[in->first_base];
+        uint32_t grad = check_bucket_of(s->p, b, SLOT_GRAD), param = check_bucket_of(s->p, b, SLOT_PARAM);
+        if (grad != PLAN_NONE)
+            return reduce_step(s, i, in, grad);
+        if (param != PLAN_NONE)
+            return gather_step(s, i, in, param);
+    }
     return other_step(s, i, in);
 }
 
@@ -165,13 +281,9 @@ static enum status totals(const struct steps *s)
     if (s->scalars != 1)
         return check_wrong(s->c, RULE_SCALARS, at, "list \"%s\" never reduces the scalars", s->l->name);
     for (uint32_t b = 0; s->l->train && b < s->p->h->count[PLAN_S_BUCKETS]; b++) {
-        const struct bucket_state *x = &s->buckets[b];
-        if (!reductions[s->p->buckets[b].zero].known)
-            return check_wrong(s->c, RULE_REDUCE, at, "bucket %u: there is no rule for ZeRO level %u", b,
-                               s->p->buckets[b].zero);
-        if (x->sumsq != 1)
+        if (s->buckets[b].sumsq != 1)
             return check_wrong(s->c, RULE_UPDATE, at, "bucket %u does not count in the norm", b);
-        if (x->updated != 1)
+        if (s->buckets[b].updated != 1)
             return check_wrong(s->c, RULE_UPDATE, at, "bucket %u is never updated", b);
     }
     return ST_OK;
@@ -184,11 +296,13 @@ enum status check_steps(struct check *c, const struct check_list *l)
         struct steps s = {.c = c, .l = l, .p = c->classes[cls].p, .cls = cls};
         const struct plan_instr *in = check_instrs(c, l, cls);
         s.buckets = mem_alloc(sizeof *s.buckets * (size_t)s.p->h->count[PLAN_S_BUCKETS]);
+        s.buffers = mem_alloc(s.p->h->count[PLAN_S_BUFFERS]);
         for (uint32_t i = 0; i < check_n_instrs(c, l, cls) && st == ST_OK; i++)
             st = one_step(&s, i, &in[i]);
         if (st == ST_OK)
             st = totals(&s);
         mem_free(s.buckets);
+        mem_free(s.buffers);
     }
     return st;
 }

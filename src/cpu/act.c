@@ -26,8 +26,9 @@ void cpu_gelu_bi(const struct op_args *a)
     const size_t n = elements(a);
     const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0];
     float *dx = a->din[0];
-    void (*f)(float *, const float *, const float *, const float *, size_t) =
-        a->attrs->flags & IR_EXACT ? v->gelu_erf_grad : v->gelu_grad;
+    void (*f)(float *, const float *, const float *, const float *, size_t) = v->gelu_grad;
+    if (a->attrs->flags & IR_EXACT)
+        f = v->gelu_erf_grad;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n))
     for (size_t i = 0; i < n; i += PIECE)
         f(dx + i, acc ? acc + i : NULL, x + i, dy + i, n - i < PIECE ? n - i : PIECE);

@@ -63,16 +63,38 @@ static struct sequence sequence(const struct op_args *a, size_t s)
     split_operands(a, a->din, s, dx);
     float *o = a->out[0], *dout = a->dout[0], *lse = a->save[0], *delta = a->work;
     return (struct sequence){
-        .q = x[0], .k = x[1], .v = x[2], .o = { o + s * t * ldo, ldo },
-        .dq = dx[0], .dk = dx[1], .dv = dx[2], .dout = { dout ? dout + s * t * ldo : NULL, ldo },
-        .lse = lse ? lse + s * at->heads * t : NULL, .delta = delta ? delta + s * at->heads * t : NULL,
-        .t = t, .d = d, .group = at->heads / at->kv_heads, .scale = at->scale, .add = a->acc[0] != NULL,
+        .q = x[0],
+        .k = x[1],
+        .v = x[2],
+        .o = { o + s * t * ldo, ldo },
+        .dq = dx[0],
+        .dk = dx[1],
+        .dv = dx[2],
+        .dout = { dout ? dout + s * t * ldo : NULL, ldo },
+        .lse = lse ? lse + s * at->heads * t : NULL,
+        .delta = delta ? delta + s * at->heads * t : NULL,
+        .t = t,
+        .d = d,
+        .group = at->heads / at->kv_heads,
+        .scale = at->scale,
+        .add = a->acc[0] != NULL,
     };
 }
 
 static float *row(const struct heads *x, size_t t, size_t h, size_t d)
 {
     return x->at + t * x->ld + h * d;
+}
+
+/* Rows from t on of one head. */
+static struct matrix view(const struct heads *x, size_t t, size_t h, size_t d)
+{
+    return as_is(row(x, t, h, d), x->ld);
+}
+
+static struct matrix transpose(const struct heads *x, size_t t, size_t h, size_t d)
+{
+    return turned(row(x, t, h, d), x->ld);
 }
 
 /* Keys of the block from k0 that query q sees. */
@@ -121,14 +143,11 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
     struct running run;
     for (size_t k0 = 0; k0 <= q0; k0 += BLOCK) {
         const size_t nk = block_size(s->t, k0);
-        cpu_gemm_block(&(struct gemm_block){ .ta = 'N', .tb = 'T', .m = nq, .n = nk, .k = d, .alpha = s->scale,
-                                             .a = row(&s->q, q0, h, d), .lda = s->q.ld,
-                                             .b = row(&s->k, k0, kv, d), .ldb = s->k.ld, .c = p, .ldc = BLOCK });
+        cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, q0, h, d), transpose(&s->k, k0, kv, d), p, BLOCK,
+                                             s->scale, 0 });
         online_softmax(v, p, q0, nq, k0, nk, &run, &s->o, h, d);
-        cpu_gemm_block(&(struct gemm_block){ .ta = 'N', .tb = 'N', .m = nq, .n = d, .k = nk, .alpha = 1,
-                                             .beta = k0 > 0 ? 1 : 0, .a = p, .lda = BLOCK,
-                                             .b = row(&s->v, k0, kv, d), .ldb = s->v.ld,
-                                             .c = row(&s->o, q0, h, d), .ldc = s->o.ld });
+        cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(p, BLOCK), view(&s->v, k0, kv, d), row(&s->o, q0, h, d),
+                                             s->o.ld, 1, k0 > 0 ? 1 : 0 });
     }
     for (size_t r = 0; r < nq; r++) {
         v->scale(row(&s->o, q0 + r, h, d), 1.0f / run.sum[r], row(&s->o, q0 + r, h, d), d);
@@ -140,7 +159,8 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
 void cpu_attention_f(const struct op_args *a)
 {
     const size_t blocks = ((size_t)a->t + BLOCK - 1) / BLOCK, heads = a->attrs->heads, tasks = a->b * heads * blocks;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(tasks * BLOCK * a->attrs->head_dim))
+    const uint64_t elements = (uint64_t)tasks * BLOCK * a->attrs->head_dim;
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(elements))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / (heads * blocks));
         forward_block(&s, i / blocks % heads, (blocks - 1 - i % blocks) * BLOCK); /* the longest first */
@@ -168,27 +188,23 @@ static void block_probabilities(const struct vec *v, const struct sequence *s, c
 static void backward_block(const struct sequence *s, const struct block *b)
 {
     const struct vec *v = cpu_vec();
-    const size_t d = s->d;
-    const float *q = row(&s->q, b->q0, b->h, d), *k = row(&s->k, b->k0, b->kv, d), *dout = row(&s->dout, b->q0, b->h, d);
+    const size_t d = s->d, nq = b->nq, nk = b->nk;
+    const struct matrix q = view(&s->q, b->q0, b->h, d), dout = view(&s->dout, b->q0, b->h, d);
     const float first_k = b->first_k && !s->add ? 0 : 1, first_q = b->k0 == 0 && !s->add ? 0 : 1;
     _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK];
-    cpu_gemm_block(&(struct gemm_block){ .ta = 'N', .tb = 'T', .m = b->nq, .n = b->nk, .k = d, .alpha = s->scale, .a = q,
-                                         .lda = s->q.ld, .b = k, .ldb = s->k.ld, .c = p, .ldc = BLOCK });
+    cpu_gemm_block(&(struct gemm_block){ nq, nk, d, q, transpose(&s->k, b->k0, b->kv, d), p, BLOCK, s->scale, 0 });
     block_probabilities(v, s, b, p);
-    cpu_gemm_block(&(struct gemm_block){ .ta = 'T', .tb = 'N', .m = b->nk, .n = d, .k = b->nq, .alpha = 1, .beta = first_k,
-                                         .a = p, .lda = BLOCK, .b = dout, .ldb = s->dout.ld,
-                                         .c = row(&s->dv, b->k0, b->kv, d), .ldc = s->dv.ld });
-    cpu_gemm_block(&(struct gemm_block){ .ta = 'N', .tb = 'T', .m = b->nq, .n = b->nk, .k = d, .alpha = 1, .a = dout,
-                                         .lda = s->dout.ld, .b = row(&s->v, b->k0, b->kv, d), .ldb = s->v.ld, .c = ds,
-                                         .ldc = BLOCK });
-    for (size_t r = 0; r < b->nq; r++)
-        v->softmax_grad(ds + r * BLOCK, p + r * BLOCK, ds + r * BLOCK, s->delta[b->h * s->t + b->q0 + r], s->scale, b->nk);
-    cpu_gemm_block(&(struct gemm_block){ .ta = 'T', .tb = 'N', .m = b->nk, .n = d, .k = b->nq, .alpha = 1, .beta = first_k,
-                                         .a = ds, .lda = BLOCK, .b = q, .ldb = s->q.ld,
-                                         .c = row(&s->dk, b->k0, b->kv, d), .ldc = s->dk.ld });
-    cpu_gemm_block(&(struct gemm_block){ .ta = 'N', .tb = 'N', .m = b->nq, .n = d, .k = b->nk, .alpha = 1, .beta = first_q,
-                                         .a = ds, .lda = BLOCK, .b = k, .ldb = s->k.ld,
-                                         .c = row(&s->dq, b->q0, b->h, d), .ldc = s->dq.ld });
+    cpu_gemm_block(
+        &(struct gemm_block){ nk, d, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, d), s->dv.ld, 1, first_k });
+    cpu_gemm_block(&(struct gemm_block){ nq, nk, d, dout, transpose(&s->v, b->k0, b->kv, d), ds, BLOCK, 1, 0 });
+    for (size_t r = 0; r < nq; r++) {
+        const float delta = s->delta[b->h * s->t + b->q0 + r];
+        v->softmax_grad(ds + r * BLOCK, p + r * BLOCK, ds + r * BLOCK, delta, s->scale, nk);
+    }
+    cpu_gemm_block(
+        &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, first_k });
+    cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(ds, BLOCK), view(&s->k, b->k0, b->kv, d),
+                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, first_q });
 }
 
 /* One key/value head with all query heads that read it. */
@@ -200,7 +216,11 @@ static void backward_group(const struct sequence *s, size_t kv)
             s->delta[h * s->t + t] = v->dot(row(&s->o, t, h, s->d), row(&s->dout, t, h, s->d), s->d);
         for (size_t k0 = 0; k0 < s->t; k0 += BLOCK)
             for (size_t q0 = k0; q0 < s->t; q0 += BLOCK)
-                backward_block(s, &(struct block){ .h = h, .kv = kv, .q0 = q0, .nq = block_size(s->t, q0), .k0 = k0,
+                backward_block(s, &(struct block){ .h = h,
+                                                   .kv = kv,
+                                                   .q0 = q0,
+                                                   .nq = block_size(s->t, q0),
+                                                   .k0 = k0,
                                                    .nk = block_size(s->t, k0),
                                                    .first_k = h == kv * s->group && q0 == k0 });
     }

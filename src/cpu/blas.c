@@ -6,7 +6,6 @@
 #include "cpu/blas.h"
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include CBLAS_HEADER
@@ -17,29 +16,9 @@
 #define WEAK __attribute__((weak))
 void openblas_set_num_threads(int n) WEAK;
 char *openblas_get_corename(void) WEAK;
-void gotoblas_dynamic_init(void) WEAK;
-void gotoblas_dynamic_quit(void) WEAK;
 void bli_thread_set_num_threads(long n) WEAK;
 void MKL_Set_Num_Threads(int n) WEAK;
 void flexiblas_set_num_threads(int n) WEAK;
-
-/* An OpenBLAS older than the processor falls back to AVX2 kernels where it has AVX-512 ones of twice the speed. It chooses
- * again when asked to, unless the user has chosen. */
-static void openblas_choose_avx512(void)
-{
-#if defined(__x86_64__) && defined(__GNUC__)
-    if (!gotoblas_dynamic_init || !gotoblas_dynamic_quit || !openblas_get_corename || getenv("OPENBLAS_CORETYPE") ||
-        strcmp(cpu_vec()->name, "avx512") != 0)
-        return;
-    const char *core = openblas_get_corename();
-    if (strcmp(core, "Haswell") != 0 && strcmp(core, "Zen") != 0)
-        return;
-    setenv("OPENBLAS_CORETYPE", "SkylakeX", 1);
-    gotoblas_dynamic_quit();
-    gotoblas_dynamic_init();
-    unsetenv("OPENBLAS_CORETYPE");
-#endif
-}
 
 void cpu_blas_init(void)
 {
@@ -47,7 +26,6 @@ void cpu_blas_init(void)
     if (done)
         return;
     done = 1;
-    openblas_choose_avx512();
     if (openblas_set_num_threads)
         openblas_set_num_threads(1);
     if (bli_thread_set_num_threads)
@@ -69,8 +47,9 @@ const char *cpu_blas_name(void)
 
 void cpu_gemm_block(const struct gemm_block *g)
 {
-    cblas_sgemm(CblasRowMajor, g->ta == 'T' ? CblasTrans : CblasNoTrans, g->tb == 'T' ? CblasTrans : CblasNoTrans, (int)g->m,
-                (int)g->n, (int)g->k, g->alpha, g->a, (int)g->lda, g->b, (int)g->ldb, g->beta, g->c, (int)g->ldc);
+    cblas_sgemm(CblasRowMajor, g->a.turned ? CblasTrans : CblasNoTrans, g->b.turned ? CblasTrans : CblasNoTrans,
+                (int)g->m, (int)g->n, (int)g->k, g->alpha, g->a.at, (int)g->a.ld, g->b.at, (int)g->b.ld, g->beta, g->c,
+                (int)g->ldc);
 }
 
 /* What the tile of C starts from. Returns beta. */
@@ -101,10 +80,10 @@ static void gemm_tile(const struct gemm *g, size_t i, size_t rows, size_t j, siz
         return;
     float *c = g->c + i0 * g->ldc + j0;
     float beta = start_tile(g, c, m, n, i0, j0);
-    cpu_gemm_block(&(struct gemm_block){
-        .ta = g->ta, .tb = g->tb, .m = m, .n = n, .k = g->k, .alpha = 1, .beta = beta,
-        .a = g->a + (g->ta == 'T' ? i0 : i0 * g->lda), .lda = g->lda,
-        .b = g->b + (g->tb == 'T' ? j0 * g->ldb : j0), .ldb = g->ldb, .c = c, .ldc = g->ldc });
+    struct matrix a = g->a, b = g->b;
+    a.at += a.turned ? i0 : i0 * a.ld;
+    b.at += b.turned ? j0 * b.ld : j0;
+    cpu_gemm_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta });
 }
 
 void cpu_gemm(const struct gemm *g)

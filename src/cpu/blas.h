@@ -3,32 +3,48 @@
 #ifndef PIPER_CPU_BLAS_H
 #define PIPER_CPU_BLAS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
-/* Row-major: C (m,n) = start + op(A) op(B), op(A) (m,k), op(B) (k,n). lda, ldb, ldc: elements from row to row as stored. */
+/* A row-major matrix as it is stored, or taken as its transpose; ld elements from row to row. */
+struct matrix {
+    const float *at;
+    size_t ld;
+    bool turned;
+};
+
+static inline struct matrix as_is(const float *at, size_t ld)
+{
+    return (struct matrix){ at, ld, false };
+}
+
+static inline struct matrix turned(const float *at, size_t ld)
+{
+    return (struct matrix){ at, ld, true };
+}
+
+/* C (m,n) = start + A (m,k) B (k,n), by all threads. */
 struct gemm {
-    char ta, tb; /* 'N' or 'T' */
     size_t m, n, k;
-    const float *a, *b;
+    struct matrix a, b;
     float *c;
-    size_t lda, ldb, ldc;
+    size_t ldc;
     const float *start; /* (m,n) with rows ldc apart; NULL: 0; equal to c: add in place; else left unchanged */
     const float *bias;  /* (n), in place of start; or NULL */
 };
 void cpu_gemm(const struct gemm *g);
 
-/* In the calling thread: C = alpha op(A) op(B) + beta C. m, n, k > 0. */
+/* C (m,n) = alpha A (m,k) B (k,n) + beta C, in the calling thread. m, n, k > 0. */
 struct gemm_block {
-    char ta, tb;
     size_t m, n, k;
-    float alpha, beta;
-    const float *a, *b;
+    struct matrix a, b;
     float *c;
-    size_t lda, ldb, ldc;
+    size_t ldc;
+    float alpha, beta;
 };
 void cpu_gemm_block(const struct gemm_block *g);
 
-/* Once, before the first product: BLAS to one thread, and to the kernels that this processor is worth. */
+/* Before the first product: BLAS to one thread. */
 void cpu_blas_init(void);
 /* "OpenBLAS SkylakeX", or "BLAS". */
 const char *cpu_blas_name(void);

@@ -83,7 +83,10 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
     cpu_blas_init();
     if ((unsigned)op >= IR_OP_COUNT)
         return NULL;
-    return pass == IR_PASS_F ? table[op][0] : pass == IR_PASS_BI ? table[op][1] : pass == IR_PASS_BW ? table[op][2] : NULL;
+    return pass == IR_PASS_F    ? table[op][0]
+           : pass == IR_PASS_BI ? table[op][1]
+           : pass == IR_PASS_BW ? table[op][2]
+                                : NULL;
 }
 
 const struct compute_backend compute_cpu = {

@@ -27,13 +27,15 @@ void cpu_layernorm_f(const struct op_args *a), cpu_layernorm_bi(const struct op_
 void cpu_layernorm_bw(const struct op_args *a);
 void cpu_rmsnorm_f(const struct op_args *a), cpu_rmsnorm_bi(const struct op_args *a);
 void cpu_rmsnorm_bw(const struct op_args *a);
-void cpu_linear_f(const struct op_args *a), cpu_linear_bi(const struct op_args *a), cpu_linear_bw(const struct op_args *a);
+void cpu_linear_f(const struct op_args *a), cpu_linear_bi(const struct op_args *a),
+    cpu_linear_bw(const struct op_args *a);
 void cpu_rope_f(const struct op_args *a), cpu_rope_bi(const struct op_args *a);
 void cpu_attention_f(const struct op_args *a), cpu_attention_bi(const struct op_args *a);
 void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
 void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
 void cpu_add_f(const struct op_args *a), cpu_sum_f(const struct op_args *a), cpu_copy_f(const struct op_args *a);
-void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a), cpu_router_bw(const struct op_args *a);
+void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a),
+    cpu_router_bw(const struct op_args *a);
 void cpu_dispatch_f(const struct op_args *a), cpu_dispatch_bi(const struct op_args *a);
 void cpu_experts_f(const struct op_args *a), cpu_experts_bi(const struct op_args *a);
 void cpu_experts_bw(const struct op_args *a);

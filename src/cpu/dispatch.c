@@ -64,7 +64,7 @@ void cpu_dispatch_f(const struct op_args *a)
     } else {
         slots_dropless(a, index, slot, count, a->work);
     }
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n * c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n *c))
     for (size_t i = 0; i < n; i++)
         if (slot[i] >= 0)
             memcpy(rows + (size_t)slot[i] * c, x + i / k * c, c * sizeof *x);
@@ -91,7 +91,7 @@ void cpu_dispatch_bi(const struct op_args *a)
     const float *drows = a->dout[0], *acc = a->acc[0];
     const int32_t *slot = a->out[1];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * k * c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *k *c))
     for (size_t r = 0; r < rows; r++)
         gather(a, dx + r * c, acc ? acc + r * c : NULL, drows, slot + r * k, NULL);
 }
@@ -102,7 +102,7 @@ void cpu_combine_f(const struct op_args *a)
     const float *x = a->in[0], *weight = a->in[2];
     const int32_t *slot = a->in[1];
     float *y = a->out[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * k * c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *k *c))
     for (size_t r = 0; r < rows; r++)
         gather(a, y + r * c, NULL, x, slot + r * k, weight + r * k);
 }
@@ -120,7 +120,7 @@ void cpu_combine_bi(const struct op_args *a)
     cpu_start_from(dx, a->acc[0], elements);
     if (!add && at->capacity) /* dropless: every row is written below */
         cpu_zero(dx, elements);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n * c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n *c))
     for (size_t i = 0; i < n; i++) {
         const float *dyi = dy + i / k * c;
         float grad = 0;

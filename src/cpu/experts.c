@@ -129,25 +129,22 @@ static void swiglu_grad(float *const d[2], const float *gate, const float *up, c
     }
 }
 
-/* Y (n,out) = start + X (n,in) W', W (out,in). */
+/* Y (n,out) = X (n,in) W', W (out,in). */
 static void times_transposed(float *y, const float *x, const float *w, size_t n, size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'T', .m = n, .n = out, .k = in, .a = x, .lda = in, .b = w, .ldb = in, .c = y,
-                             .ldc = out });
+    cpu_gemm(&(struct gemm){ n, out, in, as_is(x, in), turned(w, in), y, out, NULL, NULL });
 }
 
 /* Y (n,in) = start + X (n,out) W, W (out,in). */
 static void times(float *y, const float *start, const float *x, const float *w, size_t n, size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'N', .m = n, .n = in, .k = out, .a = x, .lda = out, .b = w, .ldb = in,
-                             .c = y, .ldc = in, .start = start });
+    cpu_gemm(&(struct gemm){ n, in, out, as_is(x, out), as_is(w, in), y, in, start, NULL });
 }
 
 /* dW (out,in) = X' Y, X (n,out), Y (n,in), added to what is there if `add`. */
 static void weight_grad(float *dw, bool add, const float *x, const float *y, size_t n, size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ .ta = 'T', .tb = 'N', .m = out, .n = in, .k = n, .a = x, .lda = out, .b = y, .ldb = in, .c = dw,
-                             .ldc = in, .start = add ? dw : NULL });
+    cpu_gemm(&(struct gemm){ out, in, n, turned(x, out), as_is(y, in), dw, in, add ? dw : NULL, NULL });
 }
 
 void cpu_experts_f(const struct op_args *a)

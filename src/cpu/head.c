@@ -29,9 +29,8 @@ static void train_losses(const struct op_args *a, double *loss)
     const size_t c = a->attrs->features, n = a->attrs->vocab, rows = cpu_rows(a);
     const int32_t *target = a->in[1];
     float *logits = a->save[0];
-    cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'T', .m = rows, .n = n, .k = c, .a = a->in[0], .lda = c, .b = a->param[0],
-                             .ldb = c, .c = logits, .ldc = n });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * n))
+    cpu_gemm(&(struct gemm){ rows, n, c, as_is(a->in[0], c), turned(a->param[0], c), logits, n, NULL, NULL });
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *n))
     for (size_t r = 0; r < rows; r++)
         loss[r] = row_loss(v, logits + r * n, n, target[r], (float)a->loss_scale);
 }
@@ -42,7 +41,8 @@ struct running {
     float max, at_target;
 };
 
-static void run_slice(const struct vec *v, struct running *run, const float *logits, size_t j0, size_t n, int32_t target)
+static void run_slice(const struct vec *v, struct running *run, const float *logits, size_t j0, size_t n,
+                      int32_t target)
 {
     const float here = v->max(logits, n), most = j0 > 0 && run->max > here ? run->max : here;
     const double before = j0 > 0 ? run->sum * exp((double)run->max - most) : 0;
@@ -63,9 +63,8 @@ static void eval_losses(const struct op_args *a, double *loss, float *slice)
         const size_t m = rows - r0 < CPU_HEAD_ROWS ? rows - r0 : CPU_HEAD_ROWS;
         for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
             const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
-            cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'T', .m = m, .n = nj, .k = c, .a = x + r0 * c, .lda = c,
-                                     .b = w + j0 * c, .ldb = c, .c = slice, .ldc = nj });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(m * nj))
+            cpu_gemm(&(struct gemm){ m, nj, c, as_is(x + r0 * c, c), turned(w + j0 * c, c), slice, nj, NULL, NULL });
+#pragma omp parallel for schedule(static) num_threads(cpu_team(m *nj))
             for (size_t r = 0; r < m; r++)
                 run_slice(v, &run[r], slice + r * nj, j0, nj, target[r0 + r]);
         }
@@ -90,14 +89,14 @@ void cpu_head_loss_f(const struct op_args *a)
 void cpu_head_loss_bi(const struct op_args *a)
 {
     const size_t c = a->attrs->features, n = a->attrs->vocab;
-    cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'N', .m = cpu_rows(a), .n = c, .k = n, .a = a->save[0], .lda = n,
-                             .b = a->param[0], .ldb = c, .c = a->din[0], .ldc = c, .start = a->acc[0] });
+    cpu_gemm(&(struct gemm){ cpu_rows(a), c, n, as_is(a->save[0], n), as_is(a->param[0], c), a->din[0], c, a->acc[0],
+                             NULL });
 }
 
 void cpu_head_loss_bw(const struct op_args *a)
 {
     const size_t c = a->attrs->features, n = a->attrs->vocab;
     float *dw = a->dparam[0];
-    cpu_gemm(&(struct gemm){ .ta = 'T', .tb = 'N', .m = n, .n = c, .k = cpu_rows(a), .a = a->save[0], .lda = n,
-                             .b = a->in[0], .ldb = c, .c = dw, .ldc = c, .start = a->dparam_add & 1 ? dw : NULL });
+    cpu_gemm(&(struct gemm){ n, c, cpu_rows(a), turned(a->save[0], n), as_is(a->in[0], c), dw, c,
+                             a->dparam_add & 1 ? dw : NULL, NULL });
 }

@@ -22,4 +22,26 @@ libpiper_cpu_la_SOURCES = \
 # Loops marked simd vectorise only when sqrt sets no errno and a comparison cannot trap. Neither changes a result.
 libpiper_cpu_la_CFLAGS = $(AM_CFLAGS) $(PIPER_OPT_KERNELS) $(OPENMP_CFLAGS) -fno-math-errno -fno-trapping-math
 libpiper_cpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CBLAS_CFLAGS)
-libpiper_cpu_la_LIBADD = $(CBLAS_LIBS) -lm
+
+UNIT_TESTS += tests/num/test_ops tests/num/test_update tests/num/test_vec
+CPU_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
+CPU_TEST_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
+tests_num_test_ops_SOURCES = \
+	tests/num/num.c tests/num/num.h \
+	tests/num/oracle.c tests/num/oracle_dense.c tests/num/oracle_moe.c \
+	tests/num/problem.c \
+	tests/num/run_op.c tests/num/run_op.h \
+	tests/num/test_ops.c
+tests_num_test_ops_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
+tests_num_test_ops_LDADD = $(CPU_TEST_LDADD)
+tests_num_test_update_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_update.c
+tests_num_test_update_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
+tests_num_test_update_LDADD = $(CPU_TEST_LDADD)
+tests_num_test_vec_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_vec.c
+tests_num_test_vec_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
+tests_num_test_vec_LDADD = $(CPU_TEST_LDADD)
+
+# Times of the kernels beside their floors: make tests/num/bench_ops
+EXTRA_PROGRAMS = tests/num/bench_ops
+tests_num_bench_ops_SOURCES = tests/num/bench_ops.c
+tests_num_bench_ops_LDADD = $(PIPER_CPU) -lm

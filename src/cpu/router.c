@@ -57,12 +57,12 @@ void cpu_router_f(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
     const struct ir_attrs *at = a->attrs;
-    const size_t experts = at->experts, k = at->top_k, rows = cpu_rows(a);
+    const size_t experts = at->experts, k = at->top_k, c = at->features, rows = cpu_rows(a);
     float *weight = a->out[0], *probs = a->save[0] ? a->save[0] : a->work;
     int32_t *index = a->out[1];
-    cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'T', .m = rows, .n = experts, .k = at->features, .a = a->in[0],
-                             .lda = at->features, .b = a->param[0], .ldb = at->features, .c = probs, .ldc = experts });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * experts * k))
+    cpu_gemm(
+        &(struct gemm){ rows, experts, c, as_is(a->in[0], c), turned(a->param[0], c), probs, experts, NULL, NULL });
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *experts *k))
     for (size_t r = 0; r < rows; r++) {
         float *p = probs + r * experts;
         const float sum = (float)v->exp_sum(p, p, v->max(p, experts), experts);
@@ -97,23 +97,22 @@ static void balance_grad(const struct op_args *a, float *grad)
     const int32_t *index = a->out[1];
     for (size_t s = 0; s < a->b; s++)
         for (size_t e = 0; e < experts; e++)
-            grad[s * experts + e] =
-                a->attrs->aux_coef > 0
-                    ? (float)(a->attrs->aux_coef * a->loss_scale * (double)experts *
-                              chosen(a, index + s * a->t * a->attrs->top_k, e))
-                    : 0;
+            grad[s * experts + e] = a->attrs->aux_coef > 0
+                                        ? (float)(a->attrs->aux_coef * a->loss_scale * (double)experts *
+                                                  chosen(a, index + s * a->t * a->attrs->top_k, e))
+                                        : 0;
 }
 
 void cpu_router_bi(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
     const struct ir_attrs *at = a->attrs;
-    const size_t experts = at->experts, k = at->top_k, rows = cpu_rows(a);
+    const size_t experts = at->experts, k = at->top_k, c = at->features, rows = cpu_rows(a);
     const float *probs = a->save[0], *dw = a->dout[0];
     const int32_t *index = a->out[1];
     float *dlogits = a->stash[0], *aux = a->work;
     balance_grad(a, aux);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows * experts))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *experts))
     for (size_t r = 0; r < rows; r++) {
         const float *p = probs + r * experts;
         float *dl = dlogits + r * experts;
@@ -121,16 +120,14 @@ void cpu_router_bi(const struct op_args *a)
         weights_grad(at, dl, p, index + r * k, dw + r * k);
         v->softmax_grad(dl, p, dl, v->dot(p, dl, experts), 1.0f, experts);
     }
-    cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'N', .m = rows, .n = at->features, .k = experts, .a = dlogits, .lda = experts,
-                             .b = a->param[0], .ldb = at->features, .c = a->din[0], .ldc = at->features,
-                             .start = a->acc[0] });
+    cpu_gemm(&(struct gemm){ rows, c, experts, as_is(dlogits, experts), as_is(a->param[0], c), a->din[0], c, a->acc[0],
+                             NULL });
 }
 
 void cpu_router_bw(const struct op_args *a)
 {
-    const struct ir_attrs *at = a->attrs;
+    const size_t experts = a->attrs->experts, c = a->attrs->features;
     float *dw = a->dparam[0];
-    cpu_gemm(&(struct gemm){ .ta = 'T', .tb = 'N', .m = at->experts, .n = at->features, .k = cpu_rows(a), .a = a->stash[0],
-                             .lda = at->experts, .b = a->in[0], .ldb = at->features, .c = dw, .ldc = at->features,
-                             .start = a->dparam_add & 1 ? dw : NULL });
+    cpu_gemm(&(struct gemm){ experts, c, cpu_rows(a), turned(a->stash[0], experts), as_is(a->in[0], c), dw, c,
+                             a->dparam_add & 1 ? dw : NULL, NULL });
 }

@@ -10,8 +10,10 @@ static struct vec_update constants(const struct optimizer_args *o, const struct 
     const double correct1 = 1 - pow(o->beta1, (double)s->step), correct2 = 1 - pow(o->beta2, (double)s->step);
     return (struct vec_update){
         .grad_scale = (float)s->grad_scale,
-        .beta1 = o->beta1, .beta2 = o->beta2,
-        .rest1 = (float)(1 - (double)o->beta1), .rest2 = (float)(1 - (double)o->beta2),
+        .beta1 = o->beta1,
+        .beta2 = o->beta2,
+        .rest1 = (float)(1 - (double)o->beta1),
+        .rest2 = (float)(1 - (double)o->beta2),
         .step = (float)(o->kind == OPT_ADAMW ? s->lr / correct1 : s->lr),
         .root = (float)(1 / sqrt(correct2)),
         .eps = o->eps,

@@ -6,8 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define V(name) name##_base
-#define V_NAME "base"
+#define V(name)      name##_base
+#define V_NAME       "base"
 #define FMA(a, b, c) ((a) * (b) + (c))
 #include "cpu/vec_body.h"
 #undef V
@@ -24,20 +24,21 @@
 #pragma GCC target("avx2,fma")
 #endif
 #define V(name) name##_avx2
-#define V_NAME "avx2"
+#define V_NAME  "avx2"
 #include "cpu/vec_body.h"
 #undef V
 #undef V_NAME
 #ifdef __clang__
 #pragma clang attribute pop
-#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl"))), apply_to = function)
+#pragma clang attribute push(__attribute__((target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl"))), \
+                             apply_to = function)
 #else
 #pragma GCC pop_options
 #pragma GCC push_options
 #pragma GCC target("avx2,fma,avx512f,avx512dq,avx512bw,avx512vl,prefer-vector-width=512")
 #endif
 #define V(name) name##_avx512
-#define V_NAME "avx512"
+#define V_NAME  "avx512"
 #include "cpu/vec_body.h"
 #ifdef __clang__
 #pragma clang attribute pop

@@ -33,13 +33,14 @@ struct vec_strip {
 struct vec {
     const char *name; /* "avx512", "avx2", "base" */
     void (*add)(float *y, const float *a, const float *b, size_t n);
-    void (*axpy)(float *y, float a, const float *x, size_t n); /* y += a x */
+    void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a x */
     void (*scale)(float *y, float a, const float *x, size_t n); /* y = a x, y may be x */
     float (*dot)(const float *a, const float *b, size_t n);
 
     float (*max)(const float *x, size_t n);
-    double (*exp_sum)(float *y, const float *x, float shift, size_t n); /* y = exp(x - shift), y may be x; returns its sum */
-    double (*sum_exp)(const float *x, float shift, size_t n);           /* the same sum, nothing written */
+    double (*exp_sum)(float *y, const float *x, float shift,
+                      size_t n);                              /* y = exp(x - shift), y may be x; returns its sum */
+    double (*sum_exp)(const float *x, float shift, size_t n); /* the same sum, nothing written */
     void (*softmax_grad)(float *ds, const float *p, const float *dp, float delta, float scale, size_t n);
 
     void (*gelu)(float *y, const float *x, size_t n);     /* tanh form */
@@ -48,8 +49,8 @@ struct vec {
     void (*gelu_erf_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
     /* d[0], acc[0]: gate; d[1], acc[1]: up. */
-    void (*swiglu_grad)(float *const d[2], const float *const acc[2], const float *gate, const float *up, const float *dy,
-                        size_t n);
+    void (*swiglu_grad)(float *const d[2], const float *const acc[2], const float *gate, const float *up,
+                        const float *dy, size_t n);
 
     void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2]);
     void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd);
@@ -60,7 +61,8 @@ struct vec {
     void (*norm_params)(const struct vec_strip *s);
 
     /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. */
-    void (*rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign, size_t half);
+    void (*rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
+                 size_t half);
 
     void (*adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n);
     void (*sgd)(const struct vec_update *u, float *p, const float *g, size_t n);

@@ -3,19 +3,19 @@
 
 #define EACH for (size_t i = 0; i < n; i++)
 /* Runs a gradient loop with and without an addend, so that the loop has no branch in it. */
-#define WITH_ACC(out, grad)              \
-    do {                                 \
-        if (acc) {                       \
-            _Pragma("omp simd") EACH     \
-            {                            \
+#define WITH_ACC(out, grad)               \
+    do {                                  \
+        if (acc) {                        \
+            _Pragma("omp simd") EACH      \
+            {                             \
                 out[i] = acc[i] + (grad); \
-            }                            \
-        } else {                         \
-            _Pragma("omp simd") EACH     \
-            {                            \
-                out[i] = (grad);         \
-            }                            \
-        }                                \
+            }                             \
+        } else {                          \
+            _Pragma("omp simd") EACH      \
+            {                             \
+                out[i] = (grad);          \
+            }                             \
+        }                                 \
     } while (0)
 
 static void V(add)(float *y, const float *a, const float *b, size_t n)
@@ -270,7 +270,8 @@ static void V(norm_params)(const struct vec_strip *s)
         EACH s->db[i] = s->add_db ? s->db[i] + b[i] : b[i];
 }
 
-static void V(rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign, size_t half)
+static void V(rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
+                    size_t half)
 {
     const size_t n = half;
     float *y2 = y + half;

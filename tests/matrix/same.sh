@@ -4,7 +4,7 @@
 #
 # The loss and the norm of step 1 agree within 1e-5 relative, all losses within 1e-4 (SGD) or 1e-3 (AdamW, whose first steps
 # hide a wrong gradient scale; so both are run). Prints TAP: a case a strategy, with the worst deviations.
-# MODELS, OPTIMIZERS name fewer of them.
+# RUNS names other pairs of model and optimizer than the quick ones.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
 run="sh $src/tests/run-mpi -t 120"
@@ -81,36 +81,42 @@ layout()
     echo "[{\"op\":\"layout\",\"pp\":$1,\"dp\":$2},{\"op\":\"schedule\",\"kind\":\"$3\",\"microbatches\":$4}]"
 }
 
-cat "$src"/README "$src"/src/*.c "$src"/ir/*.h >"$dir/text" && "$piper" data text "$dir/text" -o "$dir/tokens.h5" >/dev/null ||
-    { echo "Bail out! piper data text failed"; exit 1; }
+cat "$src"/README "$src"/src/*.c "$src"/ir/*.h >"$dir/text"
+"$piper" data text "$dir/text" -o "$dir/tokens.h5" >/dev/null || { echo "Bail out! piper data text failed"; exit 1; }
 
-for model in ${MODELS:-llama gpt2 qwen3_moe}; do
-    for opt in ${OPTIMIZERS:-sgd adamw}; do
-        limit=1e-4
-        [ $opt = adamw ] && limit=1e-3
-        train "base-$model-$opt" 1 $model $opt '[]' || { echo "Bail out! the 1-rank run failed"; cat "$dir/log"; exit 1; }
-        tag=$model-$opt
-        case_of "$tag 1 rank, 4 microbatches" 1 $model $opt $limit "$(layout 1 1 1f1b 4)"
-        case_of "$tag dp=2" 2 $model $opt $limit "$(layout 1 2 gpipe 1)"
-        case_of "$tag dp=4, 2 microbatches" 4 $model $opt $limit "$(layout 1 4 gpipe 2)"
-        case_of "$tag pp=2 1f1b, 8 microbatches" 2 $model $opt $limit "$(layout 2 1 1f1b 8)"
-        case_of "$tag pp=4 gpipe, 4 microbatches" 4 $model $opt $limit "$(layout 4 1 gpipe 4)"
-        case_of "$tag pp=4 1f1b, 8 microbatches" 4 $model $opt $limit "$(layout 4 1 1f1b 8)"
-        case_of "$tag pp=2 dp=2 1f1b, 4 microbatches" 4 $model $opt $limit "$(layout 2 2 1f1b 4)"
-        case_of "$tag pp=2 dp=2 gpipe, 2 microbatches" 4 $model $opt $limit "$(layout 2 2 gpipe 2)"
-        case_of "$tag pp=4 dp=2 1f1b, 8 microbatches" 8 $model $opt $limit "$(layout 4 2 1f1b 8)"
-    done
+base()
+{
+    [ -e "$dir/base-$1-$2" ] || train "base-$1-$2" 1 "$1" "$2" '[]' ||
+        { echo "Bail out! the 1-rank run failed"; cat "$dir/log"; exit 1; }
+}
+
+for pair in ${RUNS:-llama/sgd gpt2/sgd gpt2/adamw qwen3_moe/sgd}; do
+    model=${pair%/*} opt=${pair#*/}
+    limit=1e-4
+    [ "$opt" = adamw ] && limit=1e-3
+    base "$model" "$opt"
+    tag=$model-$opt
+    case_of "$tag 1 rank, 4 microbatches" 1 "$model" "$opt" $limit "$(layout 1 1 1f1b 4)"
+    case_of "$tag dp=2" 2 "$model" "$opt" $limit "$(layout 1 2 gpipe 1)"
+    case_of "$tag dp=4, 2 microbatches" 4 "$model" "$opt" $limit "$(layout 1 4 gpipe 2)"
+    case_of "$tag pp=2 1f1b, 8 microbatches" 2 "$model" "$opt" $limit "$(layout 2 1 1f1b 8)"
+    case_of "$tag pp=4 gpipe, 4 microbatches" 4 "$model" "$opt" $limit "$(layout 4 1 gpipe 4)"
+    case_of "$tag pp=4 1f1b, 8 microbatches" 4 "$model" "$opt" $limit "$(layout 4 1 1f1b 8)"
+    case_of "$tag pp=2 dp=2 1f1b, 4 microbatches" 4 "$model" "$opt" $limit "$(layout 2 2 1f1b 4)"
+    case_of "$tag pp=2 dp=2 gpipe, 2 microbatches" 4 "$model" "$opt" $limit "$(layout 2 2 gpipe 2)"
+    case_of "$tag pp=4 dp=2 1f1b, 8 microbatches" 8 "$model" "$opt" $limit "$(layout 4 2 1f1b 8)"
 done
 
+base llama sgd
 # By hand: named streams, small buckets that cut layers, an order that is neither gpipe nor 1f1b, devices in another order.
-case_of "llama-sgd primitives, small buckets" 4 llama sgd 1e-4 '[
+case_of "primitives, small buckets" 4 llama sgd 1e-4 '[
  {"op":"split","filter":{},"dim_name":"MB","num_microbatches":2},
  {"op":"place","filter":{"PP":0},"devices":[2,0],"stream":"a"}, {"op":"place","filter":{"PP":1},"devices":[1,3],"stream":"b"},
  {"op":"replicate","filter":{"PP":0},"devices":[2,0],"reduce_stream":"dp","bucket_size":0.01},
  {"op":"replicate","filter":{"PP":1},"devices":[1,3],"bucket_size":0.005},
  {"op":"order","filters":[[{"PP":0,"MB":0,"PASS":"F"}],[{"PP":0,"MB":1,"PASS":"F"}],[{"PP":0,"MB":1,"PASS":"B"}],
   [{"PP":0,"MB":0,"PASS":"B"}]]}]'
-case_of "llama-sgd backward split into BI and BW" 2 llama sgd 1e-4 '[
+case_of "backward split into BI and BW" 2 llama sgd 1e-4 '[
  {"op":"split","filter":{},"num_microbatches":2},
  {"op":"place","filter":{"PP":0},"devices":[0]}, {"op":"place","filter":{"PP":1},"devices":[1]},
  {"op":"order","filters":[[{"PP":1,"MB":0,"PASS":"F"}],[{"PP":1,"MB":0,"PASS":"BI"}],[{"PP":1,"MB":1,"PASS":"F"}],

@@ -1,4 +1,4 @@
-/* Figures of the MPI back end beside plain MPI: `mpirun -n 2 bench_comm`. Times are the best of several runs on rank 0. */
+/* Figures of the MPI back end beside plain MPI: `mpirun -n 2 bench_comm`. Times: the best of several runs, on rank 0. */
 #include <mpi.h>
 #include <stdlib.h>
 #include <sys/resource.h>

@@ -62,7 +62,7 @@ bool bench_happened(const struct bench *t, uint32_t event)
     return atomic_load_explicit(&t->setup.events.at[event], memory_order_acquire) == t->epoch;
 }
 
-/* ---- sums --------------------------------------------------------------------------------------------------------- */
+/* ---- sums -------------------------------------------------------------------------------------------------------- */
 
 /* Terms of mixed sign and size, so that another order of summing gives other bits. */
 static float term(uint32_t rank, uint64_t i)
@@ -132,7 +132,7 @@ static void test_bits(const struct comm_backend *b)
     bench_close(&t);
 }
 
-/* ---- order and progress ------------------------------------------------------------------------------------------- */
+/* ---- order and progress ------------------------------------------------------------------------------------------ */
 
 static void test_order(const struct comm_backend *b)
 {
@@ -206,7 +206,7 @@ static void test_overlap(const struct comm_backend *b)
     bench_close(&t);
 }
 
-/* ---- opening and control ------------------------------------------------------------------------------------------ */
+/* ---- opening and control ----------------------------------------------------------------------------------------- */
 
 static void test_bad_setup(const struct comm_backend *b)
 {

@@ -1,5 +1,5 @@
-/* Random programs: all ranks derive one list of calls from a seed, and each launches those that it takes part in, in the
- * order of the list, on streams of its own choice, with random waits. Any such program ends, with the results that
+/* Random programs: all ranks derive one list of calls from a seed, and each launches those that it takes part in, in
+ * the order of the list, on streams of its own choice, with random waits. Any such program ends, with the results that
  * follow from the list. */
 #include <string.h>
 #include <unistd.h>

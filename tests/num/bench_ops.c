@@ -25,15 +25,24 @@ static const struct row rows[] = {
     { "embed", IR_OP_EMBED, 1, { .vocab = VOCAB, .features = C } },
     { "pos_embed", IR_OP_POS_EMBED, 1, { .positions = POSITIONS, .features = C } },
     { "layernorm", IR_OP_LAYERNORM, 2 * LAYERS + 1, { .features = C, .eps = 1e-5f } },
-    { "linear qkv", IR_OP_LINEAR, LAYERS,
+    { "linear qkv",
+      IR_OP_LINEAR,
+      LAYERS,
       { .in_features = C, .out_features = 3 * C, .flags = IR_BIAS | IR_TRANSPOSED } },
-    { "attention", IR_OP_ATTENTION, LAYERS,
+    { "attention",
+      IR_OP_ATTENTION,
+      LAYERS,
       { .heads = HEADS, .kv_heads = HEADS, .head_dim = C / HEADS, .scale = 0.125f, .flags = IR_PACKED } },
     { "linear proj", IR_OP_LINEAR, LAYERS, { .in_features = C, .out_features = C, .flags = IR_BIAS | IR_TRANSPOSED } },
     { "add", IR_OP_ADD, 2 * LAYERS, { .features = C } },
-    { "linear fc", IR_OP_LINEAR, LAYERS, { .in_features = C, .out_features = 4 * C, .flags = IR_BIAS | IR_TRANSPOSED } },
+    { "linear fc",
+      IR_OP_LINEAR,
+      LAYERS,
+      { .in_features = C, .out_features = 4 * C, .flags = IR_BIAS | IR_TRANSPOSED } },
     { "gelu", IR_OP_GELU, LAYERS, { .features = 4 * C } },
-    { "linear out", IR_OP_LINEAR, LAYERS,
+    { "linear out",
+      IR_OP_LINEAR,
+      LAYERS,
       { .in_features = 4 * C, .out_features = C, .flags = IR_BIAS | IR_TRANSPOSED } },
     { "head_loss", IR_OP_HEAD_LOSS, 1, { .features = C, .vocab = VOCAB } },
 };
@@ -69,8 +78,15 @@ static struct op_args operands(const struct row *r, uint32_t b, uint32_t t, doub
 {
     struct ir_op_shapes s;
     ir_op_shapes(r->op, &r->a, t, &s);
-    struct op_args a = { .attrs = &r->a, .op = r->op, .b = b, .t = t, .ep = 1, .compute = IR_F32, .scalars = scalars,
-                         .loss_scale = 1.0 / (b * t), .train = true };
+    struct op_args a = { .attrs = &r->a,
+                         .op = r->op,
+                         .b = b,
+                         .t = t,
+                         .ep = 1,
+                         .compute = IR_F32,
+                         .scalars = scalars,
+                         .loss_scale = 1.0 / (b * t),
+                         .train = true };
     uint64_t work = 64;
     for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++) {
         const uint64_t w = ir_cpu_workspace(r->op, &r->a, (enum ir_pass)pass, b, t, 1, IR_F32);
@@ -93,12 +109,12 @@ static struct op_args operands(const struct row *r, uint32_t b, uint32_t t, doub
 static double peak_flops(void)
 {
     enum { N = 1024 };
-    float *a = floats((uint64_t)N * N, IR_F32), *b = floats((uint64_t)N * N, IR_F32), *c = floats((uint64_t)N * N, IR_F32);
+    float *a = floats((uint64_t)N * N, IR_F32), *b = floats((uint64_t)N * N, IR_F32),
+          *c = floats((uint64_t)N * N, IR_F32);
     double best = 1e9;
     for (int i = 0; i < 10; i++) {
         const double t0 = now();
-        cpu_gemm(&(struct gemm){ .ta = 'N', .tb = 'N', .m = N, .n = N, .k = N, .a = a, .lda = N, .b = b, .ldb = N, .c = c,
-                                 .ldc = N });
+        cpu_gemm(&(struct gemm){ N, N, N, as_is(a, N), as_is(b, N), c, N, NULL, NULL });
         const double t = now() - t0;
         best = t < best ? t : best;
     }
@@ -124,8 +140,8 @@ static double peak_bytes(void)
 
 static double sum_time, sum_floor;
 
-static void report(const char *name, const char *pass, int count, double seconds, double flop, double bytes, double peak,
-                   double bandwidth)
+static void report(const char *name, const char *pass, int count, double seconds, double flop, double bytes,
+                   double peak, double bandwidth)
 {
     const double floor = flop / peak > bytes / bandwidth ? flop / peak : bytes / bandwidth;
     sum_time += count * seconds;
@@ -199,8 +215,8 @@ int main(int argc, char **argv)
     const double peak = peak_flops(), bandwidth = peak_bytes();
     printf("%s, %s loops, %d threads, batch %u x %u: products %.0f GFLOP/s, memory %.1f GB/s\n\n", cpu_blas_name(),
            cpu_vec()->name, threads, b, t, peak / 1e9, bandwidth / 1e9);
-    printf("%-12s %-3s %3s %9s %9s %6s %8s %8s %9s\n", "operator", "", "n", "ms", "floor ms", "ratio", "GFLOP/s", "GB/s",
-           "step ms");
+    printf("%-12s %-3s %3s %9s %9s %6s %8s %8s %9s\n", "operator", "", "n", "ms", "floor ms", "ratio", "GFLOP/s",
+           "GB/s", "step ms");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         bench_row(&rows[i], b, t, peak, bandwidth);
     bench_update(peak, bandwidth);

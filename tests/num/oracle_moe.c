@@ -115,7 +115,7 @@ static void dispatch_forward(struct problem *p)
             for (size_t i = s * n; i < (s + 1) * n; i++) {
                 if (p->in[1].i[i] != (int32_t)e)
                     continue;
-                p->out[1].i[i] = !p->a.capacity                         ? next++
+                p->out[1].i[i] = !p->a.capacity                     ? next++
                                  : (uint32_t)*count < p->a.capacity ? (int32_t)((e * p->b + s) * p->a.capacity) + *count
                                                                     : -1;
                 *count += p->out[1].i[i] >= 0;
@@ -211,9 +211,14 @@ static void experts(struct problem *p, bool backward)
     for (size_t part = 0; part < p->ep; part++)
         for (size_t e = 0; e < local; e++) {
             const size_t w = e * c * f;
-            const struct mlp m = { .g = p->param[0].x + w, .u = p->param[1].x + w, .d = p->param[2].x + w,
-                                   .dg = p->dparam[0].x + w, .du = p->dparam[1].x + w, .dd = p->dparam[2].x + w,
-                                   .c = c, .f = f };
+            const struct mlp m = { .g = p->param[0].x + w,
+                                   .u = p->param[1].x + w,
+                                   .d = p->param[2].x + w,
+                                   .dg = p->dparam[0].x + w,
+                                   .du = p->dparam[1].x + w,
+                                   .dd = p->dparam[2].x + w,
+                                   .c = c,
+                                   .f = f };
             for (size_t s = 0; s < p->b; s++) {
                 size_t n, first = oracle_expert_rows(p, part, s, e, &n);
                 for (size_t r = 0; r < n; r++)

@@ -198,7 +198,8 @@ static void *remember(const struct guarded *g, size_t bytes)
 }
 
 /* Runs again over poison: the same bits. */
-static void repeat(struct bench *k, enum ir_pass pass, struct op_args *a, struct guarded *written, const struct tensor *x)
+static void repeat(struct bench *k, enum ir_pass pass, struct op_args *a, struct guarded *written,
+                   const struct tensor *x)
 {
     void *before[SLOTS] = { 0 };
     for (int i = 0; i < SLOTS; i++)

@@ -24,10 +24,11 @@ static void run(const struct op_case *c)
     static uint64_t seed = 1;
     static double worst[IR_OP_COUNT];
     char what[256];
-    snprintf(what, sizeof what, "%s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
-             "capacity=%u ffn=%u flags=%u", ir_op_info[c->op].name, c->b, c->t, c->ep, c->spread, c->a.in_features,
-             c->a.out_features, c->a.features, c->a.heads, c->a.kv_heads, c->a.head_dim, c->a.experts, c->a.top_k,
-             c->a.capacity, c->a.ffn, c->a.flags);
+    snprintf(what, sizeof what,
+             "%s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
+             "capacity=%u ffn=%u flags=%u",
+             ir_op_info[c->op].name, c->b, c->t, c->ep, c->spread, c->a.in_features, c->a.out_features, c->a.features,
+             c->a.heads, c->a.kv_heads, c->a.head_dim, c->a.experts, c->a.top_k, c->a.capacity, c->a.ffn, c->a.flags);
     const char *wrong = check_oracle(c, seed);
     ck_assert_msg(!wrong, "%s: %s", what, wrong);
     wrong = run_op_case(c, seed, tolerance_of(c->op), &worst[c->op]);
@@ -90,8 +91,10 @@ START_TEST(attention)
     static const uint32_t heads[][2] = { { 1, 1 }, { 4, 2 }, { 6, 3 }, { 3, 1 } }, dims[] = { 8, 20, 64, 80, 128 };
     for (size_t h = 0; h < sizeof heads / sizeof *heads; h++)
         for (size_t d = 0; d < sizeof dims / sizeof *dims; d++)
-            run_sizes(IR_OP_ATTENTION, (struct ir_attrs){ .heads = heads[h][0], .kv_heads = heads[h][1],
-                                                          .head_dim = dims[d], .scale = 0.3f / (float)(d + 1),
+            run_sizes(IR_OP_ATTENTION, (struct ir_attrs){ .heads = heads[h][0],
+                                                          .kv_heads = heads[h][1],
+                                                          .head_dim = dims[d],
+                                                          .scale = 0.3f / (float)(d + 1),
                                                           .flags = (h + d) % 2 ? IR_PACKED : 0 });
 }
 END_TEST
@@ -101,7 +104,10 @@ START_TEST(attention_blocks)
     static const uint32_t lengths[] = { 63, 64, 65, 128, 193 };
     for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
         for (uint32_t packed = 0; packed <= IR_PACKED; packed += IR_PACKED)
-            run(&(struct op_case){ .op = IR_OP_ATTENTION, .b = 2, .t = lengths[i], .ep = 1,
+            run(&(struct op_case){ .op = IR_OP_ATTENTION,
+                                   .b = 2,
+                                   .t = lengths[i],
+                                   .ep = 1,
                                    .a = { .heads = 4, .kv_heads = 2, .head_dim = 8, .scale = 1, .flags = packed } });
 }
 END_TEST
@@ -129,8 +135,11 @@ START_TEST(router)
 {
     for (size_t i = 0; i < CHOICES; i++)
         for (uint32_t variant = 0; variant < 4; variant++) {
-            const struct ir_attrs a = { .features = 21, .experts = choices[i][0], .top_k = choices[i][1],
-                                        .flags = variant & 1 ? IR_NORM_TOPK : 0, .aux_coef = variant & 2 ? 0.5f : 0 };
+            const struct ir_attrs a = { .features = 21,
+                                        .experts = choices[i][0],
+                                        .top_k = choices[i][1],
+                                        .flags = variant & 1 ? IR_NORM_TOPK : 0,
+                                        .aux_coef = variant & 2 ? 0.5f : 0 };
             run_sizes(IR_OP_ROUTER, a);
         }
 }
@@ -140,7 +149,11 @@ END_TEST
 START_TEST(router_ties)
 {
     double worst = 0;
-    const struct op_case c = { .op = IR_OP_ROUTER, .b = 2, .t = 7, .ep = 1, .spread = SPREAD_ONE,
+    const struct op_case c = { .op = IR_OP_ROUTER,
+                               .b = 2,
+                               .t = 7,
+                               .ep = 1,
+                               .spread = SPREAD_ONE,
                                .a = { .features = 9, .experts = 6, .top_k = 3, .aux_coef = 1 } };
     const char *wrong = run_op_case(&c, 5, tolerance_of(c.op), &worst);
     ck_assert_msg(!wrong, "%s", wrong);
@@ -153,7 +166,11 @@ static void run_routed(enum ir_op op, enum spread spread)
         for (size_t s = 0; s < SIZES; s++)
             for (uint32_t capacity = 0; capacity < 3; capacity++) {
                 const uint32_t e = choices[i][0], k = choices[i][1], t = sizes[s].t;
-                struct op_case c = { .op = op, .b = sizes[s].b, .t = t, .ep = 1, .spread = spread,
+                struct op_case c = { .op = op,
+                                     .b = sizes[s].b,
+                                     .t = t,
+                                     .ep = 1,
+                                     .spread = spread,
                                      .a = { .features = 21, .experts = e, .top_k = k } };
                 c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? (t * k + e - 1) / e : t;
                 run(&c);
@@ -181,7 +198,11 @@ START_TEST(experts)
                     const uint32_t e = choices[i][0], t = sizes[s].t;
                     if (e % ep)
                         continue;
-                    struct op_case c = { .op = IR_OP_EXPERTS, .b = sizes[s].b, .t = t, .ep = ep, .spread = (enum spread)_i,
+                    struct op_case c = { .op = IR_OP_EXPERTS,
+                                         .b = sizes[s].b,
+                                         .t = t,
+                                         .ep = ep,
+                                         .spread = (enum spread)_i,
                                          .a = { .features = 13, .experts = e, .top_k = choices[i][1], .ffn = 18 } };
                     c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? (t + 3) / 4 : t + 20;
                     run(&c);
@@ -193,7 +214,11 @@ END_TEST
 START_TEST(experts_long)
 {
     for (uint32_t capacity = 0; capacity <= 300; capacity += 150)
-        run(&(struct op_case){ .op = IR_OP_EXPERTS, .b = 2, .t = 600, .ep = 1, .spread = (enum spread)_i,
+        run(&(struct op_case){ .op = IR_OP_EXPERTS,
+                               .b = 2,
+                               .t = 600,
+                               .ep = 1,
+                               .spread = (enum spread)_i,
                                .a = { .features = 9, .experts = 2, .top_k = 1, .ffn = 7, .capacity = capacity } });
 }
 END_TEST

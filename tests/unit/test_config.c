@@ -226,7 +226,9 @@ START_TEST(validate)
     ck_assert_int_eq(train_config_validate(&c, "job.h5", &err), ST_INPUT);
     c = good;
     c.n_trace_steps = UINT32_MAX;
+    err_clear(&err);
     ck_assert_int_eq(train_config_validate(&c, "job.h5", &err), ST_INPUT);
+    ck_assert_str_eq(err.text, "job.h5: at most 64 trace_steps are possible");
     c = good;
     c.lr_kind = 99;
     ck_assert_int_eq(train_config_validate(&c, "job.h5", &err), ST_INPUT);

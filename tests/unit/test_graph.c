@@ -203,6 +203,10 @@ static void in_outside(struct ir_graph *g)
 {
     g->ops.at[2].in[0] = 1000;
 }
+static void in_one_beyond(struct ir_graph *g)
+{
+    g->ops.at[2].in[0] = g->tensors.n;
+}
 static void in_missing(struct ir_graph *g)
 {
     g->ops.at[2].in[0] = IR_NONE;
@@ -351,6 +355,7 @@ static const struct {
     { attr_wrong, "operator a.core (attention)" },
     { attr_other_shape, "output a.qkv is (6,24) compute, but the operator's attributes say (6,25) compute" },
     { in_outside, "input 0 is tensor 1000" },
+    { in_one_beyond, "input 0 is tensor 15 of 15" },
     { in_missing, "input 0 is tensor 4294967295" },
     { in_too_many, "more than 1 inputs" },
     { in_later, "reads a.add before it is produced" },

@@ -1,0 +1,61 @@
+/* Safetensors files, the exchange format of Hugging Face: an 8-byte little-endian length, a JSON header, then tensors.
+ *
+ * Import makes a checkpoint of step 0 out of one file, or of a folder with model.safetensors, or with
+ * model.safetensors.index.json and its shards. F32, BF16 and F16 become float32. Export writes one F32 file.
+ *
+ * Names are the model's parameter names, which are Hugging Face's; a prefix `transformer.` or `model.` may be missing or too
+ * many. A stacked parameter with `*` in its name is one tensor per expert there. Tied heads equal to the embedding and
+ * buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed over. All functions are serial. */
+#ifndef PIPER_IO_SAFETENSORS_H
+#define PIPER_IO_SAFETENSORS_H
+
+#include "base/mem.h"
+#include "base/status.h"
+#include "io/checkpoint.h"
+
+enum safetensors_type { SAFETENSORS_F32, SAFETENSORS_BF16, SAFETENSORS_F16, SAFETENSORS_OTHER };
+enum { SAFETENSORS_MAX_DIMS = 8 };
+
+struct safetensors_entry {
+    const char *name; /* the arena's */
+    uint32_t file;    /* in files */
+    uint32_t type;    /* enum safetensors_type */
+    uint32_t ndim;
+    uint64_t dim[SAFETENSORS_MAX_DIMS];
+    uint64_t elements;
+    uint64_t offset; /* in the file, bytes */
+};
+struct safetensors_file {
+    char *path;
+    int fd;
+};
+struct safetensors {
+    struct arena arena;
+    struct safetensors_files {
+        VEC(struct safetensors_file);
+    } files;
+    struct safetensors_entries {
+        VEC(struct safetensors_entry);
+    } entries; /* by name */
+};
+
+/* Opens and validates: lengths, kinds, offsets inside the file, neither gaps nor overlaps. ST_MISSING, ST_INPUT. */
+enum status safetensors_open(const char *path, struct safetensors *s, struct err *e);
+void safetensors_close(struct safetensors *s);
+const struct safetensors_entry *safetensors_find(const struct safetensors *s, const char *name); /* NULL: none */
+/* Elements [first, first + n) as float32. ST_INPUT for a type other than F32, BF16, F16. */
+enum status safetensors_read(const struct safetensors *s, const struct safetensors_entry *t, uint64_t first, uint64_t n,
+                             float *out, struct err *e);
+
+/* Checkpoint `to` of model g from `from`. info: step, seed, digests; its optimizer must be "none". Missing, unexpected and
+ * wrongly shaped tensors are answered with a list. */
+enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
+                               const char *to, struct err *e);
+/* The parameters of a checkpoint (verified first) as one file. */
+enum status safetensors_export(const char *checkpoint, const char *to, struct err *e);
+
+/* Conversion, exact. */
+float safetensors_from_bf16(uint16_t x);
+float safetensors_from_f16(uint16_t x);
+
+#endif

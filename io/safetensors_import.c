@@ -1,0 +1,219 @@
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "io/safetensors.h"
+
+enum { LIST_MOST = 8, PART = 1 << 20 };
+
+struct importing {
+    const struct safetensors *s;
+    const char *path;
+    const struct ir_graph *g;
+    bool *used; /* by entry */
+    struct arena names;
+    char wrong[1400]; /* the list of what does not fit */
+    uint32_t n_wrong;
+    struct err *e;
+};
+
+static void complain(struct importing *im, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void complain(struct importing *im, const char *fmt, ...)
+{
+    size_t n = strlen(im->wrong);
+    va_list ap;
+    va_start(ap, fmt);
+    if (im->n_wrong++ < LIST_MOST && n + 2 < sizeof im->wrong) {
+        memcpy(im->wrong + n, n ? "; " : "", n ? 3 : 1);
+        n = strlen(im->wrong);
+        vsnprintf(im->wrong + n, sizeof im->wrong - n, fmt, ap);
+    }
+    va_end(ap);
+}
+
+/* Name of expert i, or the name itself; the arena's. */
+static const char *tensor_name(struct arena *a, const char *name, uint32_t i)
+{
+    const char *star = strchr(name, '*');
+    return star ? arena_printf(a, "%.*s%" PRIu32 "%s", (int)(star - name), name, i, star + 1) : name;
+}
+
+static uint32_t tensor_count(const struct ir_param *p)
+{
+    return strchr(p->name, '*') ? p->shape.dim[0] : 1;
+}
+
+/* The entry of that name, with a prefix more or less. */
+static const struct safetensors_entry *find(struct importing *im, const char *name)
+{
+    static const char *const prefixes[] = { "transformer.", "model." };
+    const struct safetensors_entry *t = safetensors_find(im->s, name);
+    for (int i = 0; !t && i < 2; i++) {
+        size_t n = strlen(prefixes[i]);
+        if (strncmp(name, prefixes[i], n) == 0)
+            t = safetensors_find(im->s, name + n);
+        else
+            t = safetensors_find(im->s, arena_printf(&im->names, "%s%s", prefixes[i], name));
+    }
+    return t;
+}
+
+static void print_shape(char *text, size_t size, const uint64_t *dim, uint32_t n)
+{
+    size_t at = (size_t)snprintf(text, size, "(");
+    for (uint32_t i = 0; i < n && at < size; i++)
+        at += (size_t)snprintf(text + at, size - at, "%s%" PRIu64, i ? "," : "", dim[i]);
+    if (at < size)
+        snprintf(text + at, size - at, ")");
+}
+
+static void check_param(struct importing *im, const struct ir_param *p)
+{
+    uint32_t skip = strchr(p->name, '*') ? 1 : 0, n = p->shape.ndim - skip;
+    for (uint32_t i = 0; i < tensor_count(p); i++) {
+        const char *name = tensor_name(&im->names, p->name, i);
+        const struct safetensors_entry *t = find(im, name);
+        if (!t) {
+            complain(im, "%.120s is missing", name);
+            continue;
+        }
+        im->used[t - im->s->entries.at] = true;
+        bool same = t->ndim == n;
+        uint64_t want[3];
+        for (uint32_t k = 0; k < n; k++) {
+            want[k] = p->shape.dim[skip + k];
+            same = same && t->dim[k] == want[k];
+        }
+        char a[128], b[128];
+        print_shape(a, sizeof a, t->dim, t->ndim);
+        print_shape(b, sizeof b, want, n);
+        if (!same)
+            complain(im, "%.120s has the shape %s, expected %s", t->name, a, b);
+        else if (t->type == SAFETENSORS_OTHER)
+            complain(im, "%.120s has another type, expected F32, BF16 or F16", t->name);
+    }
+}
+
+static bool ends_with(const char *s, const char *end)
+{
+    size_t n = strlen(s), k = strlen(end);
+    return n >= k && strcmp(s + n - k, end) == 0;
+}
+
+/* Buffers that older files carry: masks and tables that the model computes. */
+static bool is_buffer(const char *name)
+{
+    static const char *const ends[] = { ".attn.bias", ".attn.masked_bias", ".rotary_emb.inv_freq" };
+    for (size_t i = 0; i < sizeof ends / sizeof ends[0]; i++)
+        if (ends_with(name, ends[i]))
+            return true;
+    return false;
+}
+
+/* The parameter of the head, for a file that carries a tied head twice; NULL when the model has an own lm_head. */
+static const struct ir_param *tied_head(const struct ir_graph *g)
+{
+    const struct ir_param *p = NULL;
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        if (g->ops.at[i].op == IR_OP_HEAD_LOSS)
+            p = &g->params.at[g->ops.at[i].param[0]];
+    return p && !ends_with(p->name, "lm_head.weight") ? p : NULL;
+}
+
+/* Whether two entries hold the same values. */
+static enum status same_values(struct importing *im, const struct safetensors_entry *a, const struct safetensors_entry *b,
+                               bool *same)
+{
+    float *x = mem_alloc(sizeof *x * PART), *y = mem_alloc(sizeof *y * PART);
+    enum status st = ST_OK;
+    *same = a->elements == b->elements;
+    for (uint64_t at = 0; st == ST_OK && *same && at < a->elements; at += PART) {
+        uint64_t n = a->elements - at < PART ? a->elements - at : PART;
+        st = safetensors_read(im->s, a, at, n, x, im->e);
+        if (st == ST_OK)
+            st = safetensors_read(im->s, b, at, n, y, im->e);
+        *same = st == ST_OK && memcmp(x, y, n * sizeof *x) == 0;
+    }
+    mem_free(x);
+    mem_free(y);
+    return st;
+}
+
+static enum status check_rest(struct importing *im)
+{
+    const struct ir_param *head = tied_head(im->g);
+    for (uint32_t i = 0; i < im->s->entries.n; i++) {
+        const struct safetensors_entry *t = &im->s->entries.at[i], *embedding = NULL;
+        bool same = false;
+        if (im->used[i] || is_buffer(t->name))
+            continue;
+        if (head && ends_with(t->name, "lm_head.weight"))
+            embedding = find(im, head->name);
+        if (embedding) {
+            TRY(same_values(im, t, embedding, &same));
+            if (!same)
+                complain(im, "%.120s differs from %.120s, but the model ties them", t->name, embedding->name);
+        } else {
+            complain(im, "%.120s is not of this model", t->name);
+        }
+    }
+    return ST_OK;
+}
+
+static enum status check_all(struct importing *im)
+{
+    for (uint32_t i = 0; i < im->g->params.n; i++)
+        check_param(im, &im->g->params.at[i]);
+    TRY(check_rest(im));
+    if (im->n_wrong)
+        return err_set(im->e, ST_INPUT, im->path, "does not fit the model: %s%s", im->wrong,
+                       im->n_wrong > LIST_MOST ? "; and more" : "");
+    return ST_OK;
+}
+
+static enum status copy_param(struct importing *im, uint32_t param, struct checkpoint_writer *w, float *part)
+{
+    const struct ir_param *p = &im->g->params.at[param];
+    uint64_t each = ir_shape_elements(&p->shape) / tensor_count(p);
+    for (uint32_t i = 0; i < tensor_count(p); i++) {
+        const struct safetensors_entry *t = find(im, tensor_name(&im->names, p->name, i));
+        for (uint64_t at = 0; at < each; at += PART) {
+            uint64_t n = each - at < PART ? each - at : PART;
+            struct checkpoint_piece piece = { .param = param, .first = i * each + at, .count = n, .data = part };
+            TRY(safetensors_read(im->s, t, at, n, part, im->e));
+            TRY(checkpoint_put(w, &piece, im->e));
+        }
+    }
+    return ST_OK;
+}
+
+static enum status copy_all(struct importing *im, const struct checkpoint_info *info, const char *to)
+{
+    struct checkpoint_writer *w;
+    TRY(checkpoint_begin(to, info, im->g, &w, im->e));
+    float *part = mem_alloc(sizeof *part * PART);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < im->g->params.n; i++)
+        st = copy_param(im, i, w, part);
+    mem_free(part);
+    enum status synced = checkpoint_sync(w, im->e);
+    return checkpoint_end(w, st == ST_OK ? synced : st, im->e);
+}
+
+enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
+                               const char *to, struct err *e)
+{
+    struct safetensors s;
+    CHECK(!checkpoint_has_moments(info));
+    TRY(safetensors_open(from, &s, e));
+    struct importing im = { .s = &s, .path = from, .g = g, .used = mem_alloc(s.entries.n), .e = e };
+    arena_init(&im.names);
+    enum status st = check_all(&im);
+    if (st == ST_OK)
+        st = copy_all(&im, info, to);
+    arena_release(&im.names);
+    mem_free(im.used);
+    safetensors_close(&s);
+    return st;
+}

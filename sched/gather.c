@@ -1,0 +1,178 @@
+/* Gathers of sharded parameters (DIRECTIVES.md, "replicate", zero).
+ *
+ * Under zero 1 and 2 every holder has updated its part: pass_gather makes all of them whole again at the start of the next
+ * step, in order of first use, under the first forwards. Under zero 3 a holder keeps its part only: pass_gather_use, which
+ * needs the order of compute of a class, gathers a bucket before a pass that reads it; neighbouring passes of a bucket share
+ * one gather; with prefetch n a gather is dispatched where the n-th gather before it is first used, so n+1 whole buckets are
+ * alive. Nothing is gathered for BW: it reads no parameter. */
+#include "sched/compile.h"
+
+static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket)
+{
+    return ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_GATHER, .pass = IR_PASS_NONE, .mb = IR_NO_MB, .what = bucket,
+                                            .set = IR_NO_SET, .stream = (uint16_t)s->buckets.at[bucket].gather_stream });
+}
+
+static bool uses_bucket(const struct sched *s, const struct ir_sub *sub, uint32_t bucket)
+{
+    for (uint32_t k = 0; k < sub->n_param; k++)
+        if (s->bucket_of[s->chunks.params.at[sub->first_param + k]] == bucket)
+            return true;
+    return false;
+}
+
+static void gather_at_start(struct sched *s, struct ir_dag *d)
+{
+    uint32_t *node = mem_alloc((s->buckets.n + 1) * sizeof *node);
+    uint32_t n = d->nodes.n;
+    for (uint32_t b = 0; b < s->buckets.n; b++)
+        node[b] = s->buckets.at[b].zero == 1 || s->buckets.at[b].zero == 2 ? gather_node(s, d, b) : IR_NONE;
+    for (uint32_t i = 0; i < n; i++) {
+        struct ir_node x = d->nodes.at[i];
+        if (x.kind != IR_NODE_RUN || x.pass != IR_PASS_F)
+            continue;
+        const struct ir_sub *sub = &s->chunks.subs.at[x.what];
+        for (uint32_t k = 0; k < sub->n_param; k++) {
+            uint32_t b = s->bucket_of[s->chunks.params.at[sub->first_param + k]];
+            bool before = false;
+            for (uint32_t j = 0; j < k; j++)
+                before = before || s->bucket_of[s->chunks.params.at[sub->first_param + j]] == b;
+            if (node[b] != IR_NONE && !before)
+                ir_dag_edge(d, node[b], i, IR_EDGE_AFTER, 0);
+        }
+    }
+    mem_free(node);
+}
+
+enum status pass_gather(struct sched *s, struct err *e)
+{
+    (void)e;
+    gather_at_start(s, &s->train.dag);
+    if (s->in->eval)
+        gather_at_start(s, &s->eval.dag);
+    return ST_OK;
+}
+
+/* ---- zero 3 --------------------------------------------------------------------------------------------------------- */
+
+/* Does this pass of a sub-chunk read parameters of the bucket? */
+static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_t bucket)
+{
+    const struct ir_sub *sub = &s->chunks.subs.at[n->what];
+    if (n->pass == IR_PASS_BW)
+        return false;
+    if (n->pass == IR_PASS_F)
+        return uses_bucket(s, sub, bucket);
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
+        for (int k = 0; k < IR_MAX_PARAM; k++)
+            if (op->param[k] != IR_NONE && ir_op_info[op->op].bi_reads & IR_PARAM(k) && s->bucket_of[op->param[k]] == bucket)
+                return true;
+    }
+    return false;
+}
+
+/* A run of passes that share one gather. */
+struct use {
+    uint32_t bucket, begin; /* begin: position in the class's compute order of its first pass */
+    uint32_t node;
+};
+struct class_order {
+    VEC(uint32_t); /* RUN nodes of the class in order */
+};
+struct uses3 {
+    VEC(struct use);
+};
+
+/* Uses of all buckets of a class by begin, with edges from their gathers. */
+static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_order *runs, struct uses3 *uses)
+{
+    uint32_t *last = mem_alloc((s->buckets.n + 1) * sizeof *last), *current = mem_alloc((s->buckets.n + 1) * sizeof *current);
+    memset(last, 0xff, s->buckets.n * sizeof *last);
+    uint32_t reader = 0; /* passes that read any bucket of zero 3, counted */
+    for (uint32_t i = 0; i < runs->n; i++) {
+        const struct ir_node n = d->nodes.at[runs->at[i]];
+        const struct ir_sub *sub = &s->chunks.subs.at[n.what];
+        bool any = false;
+        for (uint32_t k = 0; k < sub->n_param; k++) {
+            uint32_t b = s->bucket_of[s->chunks.params.at[sub->first_param + k]];
+            if (s->buckets.at[b].zero != 3 || last[b] == reader || !reads_bucket(s, &n, b))
+                continue;
+            if (last[b] == IR_NONE || last[b] + 1 != reader) {
+                current[b] = gather_node(s, d, b);
+                vec_add(uses, ((struct use){ b, i, current[b] }));
+            }
+            ir_dag_edge(d, current[b], runs->at[i], IR_EDGE_AFTER, 0);
+            last[b] = reader;
+            any = true;
+        }
+        reader += any;
+    }
+    mem_free(last);
+    mem_free(current);
+}
+
+/* Where gather k of a class goes: before the first pass of the use `prefetch` before it. */
+static uint32_t *dispatch_points(struct sched *s, const struct class_order *runs, const struct uses3 *uses)
+{
+    uint32_t *before = mem_alloc((uses->n + 1) * sizeof *before); /* RUN node */
+    for (uint32_t k = 0; k < uses->n; k++) {
+        uint32_t n = s->buckets.at[uses->at[k].bucket].prefetch;
+        before[k] = runs->at[k >= n ? uses->at[k - n].begin : 0];
+    }
+    return before;
+}
+
+static void gather_for_use(struct sched *s, struct list_plan *list)
+{
+    struct ir_dag *d = &list->dag;
+    uint32_t n = d->nodes.n;
+    uint32_t *head = mem_alloc((n + 1) * sizeof *head); /* by node: its first gather, a linked list through next */
+    memset(head, 0xff, n * sizeof *head);
+    struct { VEC(uint32_t); } next = { 0 };
+    for (uint32_t c = 0; c < s->classes.n; c++) {
+        struct class_order runs = { 0 };
+        struct uses3 uses = { 0 };
+        for (uint32_t i = 0; i < n; i++) {
+            const struct ir_node *x = &d->nodes.at[list->order[i]];
+            if (x->kind == IR_NODE_RUN && s->sets.at[x->set].class_id == c)
+                vec_add(&runs, list->order[i]);
+        }
+        find_uses3(s, d, &runs, &uses);
+        uint32_t *before = dispatch_points(s, &runs, &uses);
+        for (uint32_t k = uses.n; k-- > 0;) {
+            if (next.n < d->nodes.n - n)
+                vec_grow(&next, d->nodes.n - n - next.n);
+            next.at[uses.at[k].node - n] = head[before[k]];
+            head[before[k]] = uses.at[k].node;
+        }
+        mem_free(before);
+        vec_free(&runs);
+        vec_free(&uses);
+    }
+    uint32_t *order = mem_alloc((d->nodes.n + 1) * sizeof *order), at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        for (uint32_t g = head[list->order[i]]; g != IR_NONE; g = next.at[g - n])
+            order[at++] = g;
+        order[at++] = list->order[i];
+    }
+    CHECK(at == d->nodes.n);
+    mem_free(list->order);
+    list->order = order;
+    mem_free(head);
+    vec_free(&next);
+    ir_dag_link(d);
+}
+
+enum status pass_gather_use(struct sched *s, struct err *e)
+{
+    (void)e;
+    bool any = false;
+    for (uint32_t b = 0; b < s->buckets.n; b++)
+        any = any || s->buckets.at[b].zero == 3;
+    if (any)
+        gather_for_use(s, &s->train);
+    if (any && s->in->eval)
+        gather_for_use(s, &s->eval);
+    return ST_OK;
+}

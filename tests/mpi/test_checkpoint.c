@@ -1,0 +1,529 @@
+/* Checkpoints on any number of ranks: written under one partition, read under another, damaged, missing, full of wrong
+ * pieces. Check with CK_FORK=no: run by tests/run-mpi. Arguments: none, or
+ * `bench TENSORS ROWS COLUMNS`: timings for a model of square tensors and one table. */
+#include "io/checkpoint.h"
+
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "io/checkpoint_private.h"
+#include "io/job.h"
+#include "io/model.h"
+#include "io/world.h"
+#include "tests/unit/io_sample.h"
+
+static struct err e;
+static struct ir_graph graph;
+static char folder[256], path[300];
+static uint8_t digest[SHA256_BYTES];
+
+/* Collective: a folder that all ranks know. */
+static void begin(void)
+{
+    err_clear(&e);
+    if (io_rank() == 0)
+        snprintf(folder, sizeof folder, "%s", sample_folder());
+    io_broadcast(folder, sizeof folder);
+    snprintf(path, sizeof path, "%s/c.h5", folder);
+    sample_graph(&graph);
+    model_digest(&graph, IR_F32, digest);
+}
+
+static void end(void)
+{
+    io_barrier();
+    if (io_rank() == 0)
+        sample_folder_remove(folder);
+    io_barrier();
+    ir_graph_release(&graph);
+}
+
+/* Parameters big enough for several blocks. Elements are known by place. */
+static void grow(uint32_t param, uint32_t rows)
+{
+    graph.params.at[param].shape.dim[0] = rows; /* the graph is not valid any more: for writing only */
+}
+
+static float element(uint32_t param, uint64_t i, int kind)
+{
+    uint32_t x = (uint32_t)(i * 2654435761u + param * 40503u + (uint32_t)kind * 977u), bits = (x & 0x807fffff) | 0x3f000000;
+    float f;
+    memcpy(&f, &bits, 4);
+    return f;
+}
+
+struct pieces {
+    VEC(struct checkpoint_piece);
+};
+
+static void add_piece(struct pieces *v, uint32_t param, uint64_t first, uint64_t count, bool fill)
+{
+    struct checkpoint_piece p = { .param = param, .first = first, .count = count };
+    float **to[3] = { &p.data, &p.m, &p.v };
+    for (int k = 0; k < 3; k++) {
+        *to[k] = mem_alloc(count * 4);
+        for (uint64_t i = 0; fill && i < count; i++)
+            (*to[k])[i] = element(param, first + i, k);
+    }
+    vec_add(v, p);
+}
+
+static uint64_t elements(uint32_t param)
+{
+    return ir_shape_elements(&graph.params.at[param].shape);
+}
+
+/* Ways to share out: 0 rank 0 has all; 1 equal cuts, not at block borders; 2 whole tensors round robin; 3 many small cuts
+ * dealt out in turn. */
+static void share(struct pieces *v, int way, bool fill)
+{
+    uint64_t rank = io_rank(), size = io_size();
+    for (uint32_t p = 0; p < graph.params.n; p++) {
+        uint64_t n = elements(p);
+        if (way == 0 && rank == 0)
+            add_piece(v, p, 0, n, fill);
+        if (way == 1)
+            add_piece(v, p, n * rank / size, n * (rank + 1) / size - n * rank / size, fill);
+        if (way == 2 && p % size == rank)
+            add_piece(v, p, 0, n, fill);
+        for (uint64_t at = 0, turn = 0; way == 3 && at < n; turn++) {
+            uint64_t step = n / 13 + 1 + turn % 3 < n - at ? n / 13 + 1 + turn % 3 : n - at;
+            if (turn % size == rank)
+                add_piece(v, p, at, step, fill);
+            at += step;
+        }
+    }
+}
+
+static void drop(struct pieces *v)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        mem_free(v->at[i].data);
+        mem_free(v->at[i].m);
+        mem_free(v->at[i].v);
+    }
+    vec_free(v);
+}
+
+static void check_pieces(const struct pieces *v, bool moments)
+{
+    for (uint32_t i = 0; i < v->n; i++) {
+        const struct checkpoint_piece *p = &v->at[i];
+        const float *data[3] = { p->data, p->m, p->v };
+        for (int k = 0; k < 3; k++)
+            for (uint64_t j = 0; j < p->count; j++) {
+                float want = k && !moments ? 0 : element(p->param, p->first + j, k);
+                ck_assert_msg(memcmp(&data[k][j], &want, 4) == 0, "param %u element %lu kind %d: %g, expected %g", p->param,
+                              (unsigned long)(p->first + j), k, (double)data[k][j], (double)want);
+            }
+    }
+}
+
+static struct checkpoint_info sample_info(const char *optimizer, uint64_t step)
+{
+    struct checkpoint_info info = { .step = step, .sample = step * 16, .seed = 7 };
+    strcpy(info.optimizer, optimizer);
+    strcpy(info.build, "piper test");
+    memset(info.job_digest, 5, sizeof info.job_digest);
+    memcpy(info.model_digest, digest, sizeof digest);
+    return info;
+}
+
+static void write_sample(const char *to, const char *optimizer, uint64_t step, int way)
+{
+    struct pieces v = { 0 };
+    struct checkpoint_info info = sample_info(optimizer, step);
+    share(&v, way, true);
+    ASSERT_OK(checkpoint_write(to, &info, &graph, v.at, v.n, &e));
+    drop(&v);
+}
+
+START_TEST(any_partition_to_any_other)
+{
+    begin();
+    for (int from = 0; from < 4; from++) {
+        write_sample(path, from == 2 ? "sgd" : "adamw", 100, from);
+        for (int to = 0; to < 4; to++) {
+            struct pieces v = { 0 };
+            struct checkpoint_info info = { 0 };
+            share(&v, to, false);
+            ASSERT_OK(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e));
+            check_pieces(&v, from != 2);
+            ck_assert_uint_eq(info.step, 100);
+            ck_assert_uint_eq(info.sample, 1600);
+            ck_assert_uint_eq(info.seed, 7);
+            ck_assert_str_eq(info.optimizer, from == 2 ? "sgd" : "adamw");
+            ck_assert_int_eq(info.job_digest[31], 5);
+            drop(&v);
+        }
+    }
+    struct pieces all = { 0 }; /* overlap: every rank reads everything */
+    struct checkpoint_info info;
+    for (uint32_t p = 0; p < graph.params.n; p++)
+        add_piece(&all, p, 0, elements(p), false);
+    ASSERT_OK(checkpoint_read(path, &graph, digest, all.at, all.n, &info, &e));
+    check_pieces(&all, true);
+    drop(&all);
+    end();
+}
+END_TEST
+
+/* Hashes of blocks do not depend on how ranks cut them, and the file is the same but for its time. */
+START_TEST(many_blocks)
+{
+    begin();
+    grow(0, 3 * BLOCK_WORDS / SAMPLE_C + 17);
+    char second[300];
+    snprintf(second, sizeof second, "%s/d.h5", folder);
+    write_sample(path, "adamw", 3, 1);
+    write_sample(second, "adamw", 3, 3);
+    if (io_rank() == 0) {
+        struct block_hash h[2][4];
+        for (int i = 0; i < 2; i++) { /* the graph is not valid, so the structure is read without it */
+            struct h5_at root, digests, params;
+            struct h5_data d = { .name = graph.params.at[0].name, .rank = 2, .dim = { 4, BLOCK_HASH_BYTES } };
+            struct arena a;
+            int64_t *bytes;
+            arena_init(&a);
+            ASSERT_OK(h5_open(i ? second : path, ckpt__schema, CKPT_VERSION, &root, &e));
+            ASSERT_OK(h5_group(&root, "digests", &digests, &e));
+            ASSERT_OK(h5_group(&digests, "params", &params, &e));
+            ASSERT_OK(h5_get_i64(&params, &d, 0, 255, &a, &bytes, &e));
+            for (int k = 0; k < 64; k++)
+                ((uint8_t *)h[i])[k] = (uint8_t)bytes[k];
+            h5_close(&params);
+            h5_close(&digests);
+            h5_close(&root);
+            arena_release(&a);
+        }
+        ck_assert_int_eq(memcmp(h[0], h[1], sizeof h[0]), 0);
+        float *whole = mem_alloc(elements(0) * 4);
+        for (uint64_t i = 0; i < elements(0); i++)
+            whole[i] = element(0, i, 0);
+        for (uint64_t b = 0; b < 4; b++) {
+            struct block_hash want = { 0 };
+            uint64_t n = elements(0) - b * BLOCK_WORDS < BLOCK_WORDS ? elements(0) - b * BLOCK_WORDS : BLOCK_WORDS;
+            block_hash_add(&want, whole + b * BLOCK_WORDS, (uint32_t)n, 0);
+            ck_assert_uint_eq(want.a, h[0][b].a);
+            ck_assert_uint_eq(want.b, h[0][b].b);
+        }
+        mem_free(whole);
+    }
+    end();
+}
+END_TEST
+
+START_TEST(wrong_pieces_are_a_fault)
+{
+    begin();
+    struct checkpoint_info info = sample_info("adamw", 1);
+    struct pieces v = { 0 };
+    share(&v, 1, true);
+    uint32_t last = v.n - 1;
+    if (io_rank() == io_size() - 1)
+        v.at[last].count--; /* a hole */
+    ASSERT_FAILS(checkpoint_write(path, &info, &graph, v.at, v.n, &e), ST_BUG, "model.norm.weight hold 5 elements");
+    if (io_rank() == io_size() - 1) {
+        v.at[last].count++;
+        v.at[last].first--; /* right number, wrong place */
+    }
+    ASSERT_FAILS(checkpoint_write(path, &info, &graph, v.at, v.n, &e), ST_BUG,
+                 io_size() > 1 ? "once" : "outside");
+    ck_assert_int_eq(access(path, F_OK), -1);
+    drop(&v);
+    end();
+}
+END_TEST
+
+static void flip_byte(const char *file, long offset)
+{
+    io_barrier();
+    if (io_rank() == 0) {
+        FILE *f = fopen(file, "r+b");
+        ck_assert_ptr_nonnull(f);
+        fseek(f, offset, SEEK_SET);
+        int c = fgetc(f);
+        fseek(f, offset, SEEK_SET);
+        fputc(c ^ 0x10, f);
+        fclose(f);
+    }
+    io_barrier();
+}
+
+/* Every byte (every 61st by default; CHECKPOINT_FLIP_STEP) of a checkpoint turned over: refused, or the same contents. */
+START_TEST(damage_is_found)
+{
+    begin();
+    write_sample(path, "adamw", 9, 1);
+    FILE *f = fopen(path, "rb");
+    fseek(f, 0, SEEK_END);
+    long size = ftell(f), step = getenv("CHECKPOINT_FLIP_STEP") ? atol(getenv("CHECKPOINT_FLIP_STEP")) : 61, refused = 0;
+    fclose(f);
+    for (long at = 0; at < size; at += step) {
+        struct pieces v = { 0 };
+        struct checkpoint_info info;
+        share(&v, 2, false);
+        flip_byte(path, at);
+        enum status st = checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e);
+        flip_byte(path, at);
+        if (st == ST_OK)
+            check_pieces(&v, true);
+        else
+            ck_assert_msg(st == ST_INPUT && e.text[0], "byte %ld: status %d: %s", at, st, e.text);
+        refused += st != ST_OK;
+        err_clear(&e);
+        drop(&v);
+    }
+    ck_assert_int_gt(refused * step, (long)elements(0) * 12);
+    io_barrier();
+    if (io_rank() == 0)
+        ck_assert_int_eq(truncate(path, size - 1), 0);
+    io_barrier();
+    struct checkpoint_info info;
+    ASSERT_FAILS(checkpoint_verify(path, &info, &e), ST_INPUT, "c.h5");
+    end();
+}
+END_TEST
+
+START_TEST(other_models_are_refused)
+{
+    begin();
+    write_sample(path, "adamw", 9, 1);
+    struct pieces v = { 0 };
+    struct checkpoint_info info;
+    uint8_t wrong[SHA256_BYTES] = { 0 };
+    share(&v, 0, false);
+    ASSERT_FAILS(checkpoint_read(path, &graph, wrong, v.at, v.n, &info, &e), ST_INPUT, "element type");
+    graph.ops.at[1].attrs.eps = 1;
+    ASSERT_FAILS(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e), ST_INPUT, "another model");
+    drop(&v);
+    snprintf(path, sizeof path, "%s/none.h5", folder);
+    ASSERT_FAILS(checkpoint_verify(path, &info, &e), ST_MISSING, "No such file");
+    snprintf(path, sizeof path, "%s/none/c.h5", folder);
+    struct checkpoint_info w = sample_info("sgd", 1);
+    share(&v, 1, true);
+    ASSERT_FAILS(checkpoint_write(path, &w, &graph, v.at, v.n, &e), ST_IO, "No such file");
+    drop(&v);
+    end();
+}
+END_TEST
+
+static char warned[1024];
+static void take_warning(void *arg, const char *text)
+{
+    (void)arg;
+    snprintf(warned, sizeof warned, "%s", text);
+}
+
+START_TEST(folders)
+{
+    begin();
+    struct checkpoint_keep keep = { .last = 2, .every = 30 };
+    struct checkpoint_expect expect = { digest, take_warning, NULL };
+    struct checkpoint_entries list;
+    struct checkpoint_info info;
+    struct pieces v = { 0 };
+    bool found = true;
+    share(&v, 1, true);
+    ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ck_assert(!found);
+    for (uint64_t step = 10; step <= 70; step += 10) {
+        info = sample_info("adamw", step);
+        ASSERT_OK(checkpoint_save(folder, &info, &keep, &graph, v.at, v.n, &e));
+    }
+    io_barrier();
+    ASSERT_OK(checkpoint_list(folder, &list, &e));
+    const uint64_t stay[] = { 30, 60, 70 };
+    ck_assert_uint_eq(list.n, 3);
+    for (uint32_t i = 0; i < 3; i++)
+        ck_assert_uint_eq(list.at[i].step, stay[i]);
+    ck_assert_ptr_nonnull(strstr(list.at[2].path, "/checkpoints/step-000070.h5"));
+    ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ck_assert(found && info.step == 70 && !warned[0]);
+    check_pieces(&v, true);
+    flip_byte(list.at[2].path, 1);
+    ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ck_assert(found && info.step == 60);
+    if (io_rank() == 0)
+        ck_assert_ptr_nonnull(strstr(warned, "step-000070.h5"));
+    graph.ops.at[1].attrs.eps = 1;
+    ASSERT_FAILS(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
+    graph.ops.at[1].attrs.eps = 1e-6f;
+    if (io_rank() == 0) {
+        struct checkpoint_differences d;
+        ASSERT_OK(checkpoint_diff(list.at[0].path, list.at[1].path, &d, &e));
+        ck_assert_uint_eq(d.n, 0);
+        checkpoint_differences_release(&d);
+    }
+    checkpoint_entries_release(&list);
+    drop(&v);
+    end();
+}
+END_TEST
+
+START_TEST(differences_are_named)
+{
+    begin();
+    char second[300];
+    snprintf(second, sizeof second, "%s/d.h5", folder);
+    write_sample(path, "adamw", 9, 1);
+    struct pieces v = { 0 };
+    struct checkpoint_info info = sample_info("adamw", 10);
+    share(&v, 0, true);
+    if (io_rank() == 0) {
+        v.at[2].data[3] += 0.25f;
+        v.at[4].v[5] += 2.0f;
+    }
+    ASSERT_OK(checkpoint_write(second, &info, &graph, v.at, v.n, &e));
+    if (io_rank() == 0) {
+        struct checkpoint_differences d;
+        ASSERT_OK(checkpoint_diff(path, second, &d, &e));
+        ck_assert_uint_eq(d.n, 2);
+        ck_assert_str_eq(d.at[0].name, "params/model.layers.0.mlp.gate.weight");
+        ck_assert_double_eq_tol(d.at[0].most, 0.25, 1e-6);
+        ck_assert_uint_eq(d.at[0].differ, 1);
+        ck_assert_str_eq(d.at[1].name, "optimizer/v/model.layers.0.mlp.experts.*.up_proj.weight");
+        ck_assert_double_eq_tol(d.at[1].most, 2.0, 1e-6);
+        checkpoint_differences_release(&d);
+    }
+    drop(&v);
+    end();
+}
+END_TEST
+
+/* All ranks decode the same job; a missing one fails on all. */
+START_TEST(jobs_are_read_by_all)
+{
+    begin();
+    struct job j, k;
+    job_init(&j);
+    ir_graph_release(&j.graph);
+    sample_graph(&j.graph);
+    j.train.batch_size = 4;
+    j.train.seq_len = SAMPLE_T;
+    j.train.steps = 5;
+    if (io_rank() == 0)
+        ASSERT_OK(job_write(path, &j, &e));
+    io_barrier();
+    ASSERT_OK(job_read(path, &k, &e));
+    ck_assert_uint_eq(k.train.steps, 5);
+    ck_assert_uint_eq(k.graph.ops.n, j.graph.ops.n);
+    job_release(&k);
+    job_release(&j);
+    flip_byte(path, 200);
+    ASSERT_FAILS(job_read(path, &k, &e), ST_INPUT, "c.h5");
+    snprintf(path, sizeof path, "%s/none.h5", folder);
+    ASSERT_FAILS(job_read(path, &k, &e), ST_MISSING, "No such file");
+    end();
+}
+END_TEST
+
+/* A model of many linear tensors: time of writing, reading and a plain parallel write of as many bytes. */
+static uint32_t bench_sizes[3]; /* tensors, rows, columns of the first one */
+
+START_TEST(bench)
+{
+    uint32_t tensors = bench_sizes[0], rows = bench_sizes[1], cols = bench_sizes[2];
+    begin();
+    ir_graph_release(&graph);
+    ir_graph_init(&graph);
+    graph.family = "graph";
+    graph.seq_len = 4;
+    graph.vocab = cols;
+    graph.n_blocks = 2;
+    struct ir_shape tok = { IR_I32, 1, { 4 } }, table = { IR_COMPUTE, 2, { cols, rows } };
+    struct ir_attrs embed = { .vocab = cols, .features = rows }, linear = { .in_features = rows, .out_features = rows };
+    uint32_t tokens = ir_graph_input(&graph, "tokens", tok), targets = ir_graph_input(&graph, "targets", tok);
+    uint32_t w = ir_graph_param(&graph, "embed.weight", table, IR_INIT_NORMAL, 1);
+    struct ir_op_in in = sample_in(tokens, IR_NONE, IR_NONE, w, IR_NONE, IR_NONE);
+    uint32_t x = ir_graph_out(&graph, ir_graph_op(&graph, IR_OP_EMBED, "embed", 0, &embed, &in), 0);
+    for (uint32_t i = 0; i < tensors; i++) {
+        char name[64];
+        struct ir_shape s = { IR_COMPUTE, 2, { rows, rows } };
+        snprintf(name, sizeof name, "layers.%u.proj.weight", i);
+        uint32_t p = ir_graph_param(&graph, name, s, IR_INIT_NORMAL, 1);
+        in = sample_in(x, IR_NONE, IR_NONE, p, IR_NONE, IR_NONE);
+        snprintf(name, sizeof name, "layers.%u.proj", i);
+        x = ir_graph_out(&graph, ir_graph_op(&graph, IR_OP_LINEAR, name, 1, &linear, &in), 0);
+    }
+    in = sample_in(x, targets, IR_NONE, w, IR_NONE, IR_NONE);
+    ir_graph_op(&graph, IR_OP_HEAD_LOSS, "head", 2, &embed, &in);
+    model_digest(&graph, IR_F32, digest);
+    struct pieces v = { 0 };
+    share(&v, 1, true);
+    struct checkpoint_info info = sample_info("adamw", 1);
+    uint64_t bytes = 0;
+    for (uint32_t p = 0; p < graph.params.n; p++)
+        bytes += 12 * elements(p);
+    for (int turn = 0; turn < 3; turn++) {
+        io_barrier();
+        double t0 = MPI_Wtime();
+        ASSERT_OK(checkpoint_write(path, &info, &graph, v.at, v.n, &e));
+        double t1 = MPI_Wtime();
+        ASSERT_OK(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e));
+        double t2 = MPI_Wtime();
+        char name[300];
+        snprintf(name, sizeof name, "%s/plain", folder);
+        if (io_rank() == 0)
+            sample_write_file(name, "", 0);
+        io_barrier();
+        double t3 = MPI_Wtime();
+        FILE *f = fopen(name, "r+b");
+        uint64_t mine = 0;
+        for (uint32_t i = 0; i < v.n; i++)
+            mine += 12 * v.at[i].count;
+        fseek(f, (long)(bytes / io_size() * io_rank()), SEEK_SET);
+        for (uint32_t i = 0; i < v.n; i++)
+            fwrite(v.at[i].data, 4, v.at[i].count, f), fwrite(v.at[i].m, 4, v.at[i].count, f),
+                fwrite(v.at[i].v, 4, v.at[i].count, f);
+        fflush(f);
+        fsync(fileno(f));
+        fclose(f);
+        io_barrier();
+        double t4 = MPI_Wtime();
+        if (io_rank() == 0) {
+            printf("%u tensors x 3, %.1f MB, %u ranks: write %.3f s (%.0f MB/s), verify and read %.3f s, plain write + fsync "
+                   "%.3f s (%.0f MB/s)\n",
+                   graph.params.n, (double)bytes / 1e6, io_size(), t1 - t0, (double)bytes / 1e6 / (t1 - t0), t2 - t1, t4 - t3,
+                   (double)bytes / 1e6 / (t4 - t3));
+            unlink(name);
+        }
+    }
+    drop(&v);
+    end();
+}
+END_TEST
+
+int main(int argc, char **argv)
+{
+    MPI_Init(&argc, &argv);
+    Suite *s = suite_create("checkpoint");
+    TCase *t = tcase_create("checkpoint");
+    if (argc == 5 && strcmp(argv[1], "bench") == 0) {
+        for (int i = 0; i < 3; i++)
+            bench_sizes[i] = (uint32_t)atoi(argv[2 + i]);
+        tcase_add_test(t, bench);
+    } else {
+        tcase_add_test(t, any_partition_to_any_other);
+        tcase_add_test(t, many_blocks);
+        tcase_add_test(t, wrong_pieces_are_a_fault);
+        tcase_add_test(t, damage_is_found);
+        tcase_add_test(t, other_models_are_refused);
+        tcase_add_test(t, folders);
+        tcase_add_test(t, differences_are_named);
+        tcase_add_test(t, jobs_are_read_by_all);
+    }
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_set_fork_status(r, CK_NOFORK);
+    srunner_run_all(r, io_rank() == 0 ? CK_NORMAL : CK_SILENT);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    if (failed) /* a rank that failed alone has left the others waiting */
+        MPI_Abort(MPI_COMM_WORLD, 1);
+    MPI_Finalize();
+    return 0;
+}

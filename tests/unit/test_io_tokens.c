@@ -1,0 +1,235 @@
+/* Token files and the order of the data. */
+#include "io/tokens.h"
+
+#include "base/mem.h"
+#include "io/h5.h"
+#include "io/order.h"
+#include "tests/unit/io_sample.h"
+
+static struct err e;
+static const char *folder;
+static char path[300], other[300];
+
+static void make_folder(void)
+{
+    folder = sample_folder();
+    snprintf(path, sizeof path, "%s/tokens.h5", folder);
+    snprintf(other, sizeof other, "%s/other", folder);
+    err_clear(&e);
+}
+
+static void drop_folder(void)
+{
+    sample_folder_remove(folder);
+}
+
+/* Writes a shard as llm.c does. */
+static void write_shard(const char *file, int32_t magic, int32_t version, const uint32_t *tokens, int32_t n, uint32_t width)
+{
+    char *b = mem_alloc(1024 + (size_t)n * width);
+    int32_t head[3] = { magic, version, n };
+    memcpy(b, head, sizeof head);
+    for (int32_t i = 0; i < n; i++)
+        memcpy(b + 1024 + (size_t)i * width, &tokens[i], width); /* little-endian */
+    sample_write_file(file, b, 1024 + (size_t)n * width);
+    mem_free(b);
+}
+
+START_TEST(text_becomes_bytes)
+{
+    const char *files[2] = { other, path };
+    char second[300], out[300];
+    snprintf(second, sizeof second, "%s/second", folder);
+    snprintf(out, sizeof out, "%s/out.h5", folder);
+    files[1] = second;
+    sample_write_file(other, "Hello, ", 7);
+    sample_write_file(second, "w\xc3\xb6rld\n", 7);
+    ASSERT_OK(tokens_from_text(files, 2, out, &e));
+    struct tokens t;
+    int32_t x[4], y[4];
+    ASSERT_OK(tokens_open(out, 4, 256, &t, &e));
+    ck_assert_uint_eq(t.n_tokens, 14);
+    ck_assert_uint_eq(t.n_windows, 3);
+    ck_assert_uint_eq(t.file_vocab, 256);
+    const unsigned char *text = (const unsigned char *)"Hello, w\xc3\xb6rld\n";
+    for (uint64_t w = 0; w < 3; w++) {
+        ASSERT_OK(tokens_window(&t, w, x, y, &e));
+        for (int i = 0; i < 4; i++) {
+            ck_assert_int_eq(x[i], text[w * 4 + (uint64_t)i]);
+            ck_assert_int_eq(y[i], text[w * 4 + (uint64_t)i + 1]);
+        }
+    }
+    tokens_close(&t);
+    ASSERT_FAILS(tokens_open(out, 14, 256, &t, &e), ST_INPUT, "found 14 tokens, expected at least 15");
+    ASSERT_OK(tokens_open(out, 13, 256, &t, &e));
+    ck_assert_uint_eq(t.n_windows, 1);
+    tokens_close(&t);
+    ASSERT_OK(tokens_open(out, 4, 200, &t, &e)); /* 0xc3 = 195, 0xb6 = 182 */
+    ASSERT_OK(tokens_window(&t, 2, x, y, &e));
+    tokens_close(&t);
+    ASSERT_OK(tokens_open(out, 4, 195, &t, &e));
+    ASSERT_OK(tokens_window(&t, 0, x, y, &e));
+    ASSERT_FAILS(tokens_window(&t, 2, x, y, &e), ST_INPUT, "token 8 is 195, but the model's vocabulary has 195");
+    tokens_close(&t);
+}
+END_TEST
+
+START_TEST(a_step_allocates_nothing)
+{
+    const char *files[1] = { other };
+    sample_write_file(other, "abcdefghijklmnop", 16);
+    ASSERT_OK(tokens_from_text(files, 1, path, &e));
+    struct tokens t;
+    int32_t x[4], y[4];
+    ASSERT_OK(tokens_open(path, 4, 256, &t, &e));
+    uint64_t before = mem_stats().calls;
+    for (uint64_t w = 0; w < t.n_windows; w++)
+        ASSERT_OK(tokens_window(&t, w, x, y, &e));
+    ck_assert_uint_eq(mem_stats().calls, before);
+    tokens_close(&t);
+}
+END_TEST
+
+START_TEST(shards)
+{
+    uint32_t narrow[7] = { 0, 50256, 3, 65535, 5, 6, 7 }, wide[6] = { 1, 128255, 3, 4, 5, 6 };
+    const char *files[2] = { other, other };
+    struct tokens t;
+    int32_t x[3], y[3];
+    write_shard(other, 20240520, 1, narrow, 7, 2);
+    ASSERT_OK(tokens_open(other, 3, 65536, &t, &e));
+    ck_assert_uint_eq(t.n_windows, 2);
+    ASSERT_OK(tokens_window(&t, 1, x, y, &e));
+    ck_assert_int_eq(x[0], 65535);
+    ck_assert_int_eq(y[2], 7);
+    tokens_close(&t);
+    ASSERT_OK(tokens_import(files, 2, 0, path, &e));
+    ASSERT_OK(tokens_open(path, 3, 65536, &t, &e));
+    ck_assert_uint_eq(t.n_tokens, 14);
+    ck_assert_uint_eq(t.file_vocab, 65536);
+    ASSERT_OK(tokens_window(&t, 2, x, y, &e));
+    ck_assert_int_eq(x[1], 0);
+    ck_assert_int_eq(y[1], 50256);
+    tokens_close(&t);
+    ASSERT_FAILS(tokens_import(files, 1, 50257, path, &e), ST_INPUT, "token 3 is 65535, expected less than 50257");
+    write_shard(other, 20240801, 7, wide, 6, 4);
+    ASSERT_OK(tokens_import(files, 1, 128256, path, &e));
+    ASSERT_OK(tokens_open(path, 3, 128256, &t, &e));
+    ASSERT_OK(tokens_window(&t, 0, x, y, &e));
+    ck_assert_int_eq(y[0], 128255);
+    tokens_close(&t);
+    write_shard(other, 20240520, 2, narrow, 7, 2);
+    ASSERT_FAILS(tokens_open(other, 3, 65536, &t, &e), ST_INPUT, "found version 2, expected 1");
+    write_shard(other, 20240520, 1, narrow, 7, 2);
+    ck_assert_int_eq(truncate(other, 1024 + 13), 0);
+    ASSERT_FAILS(tokens_open(other, 3, 65536, &t, &e), ST_INPUT, "the header says 7 tokens");
+    ck_assert_int_eq(truncate(other, 100), 0);
+    ASSERT_FAILS(tokens_open(other, 3, 65536, &t, &e), ST_INPUT, "the header says 7 tokens");
+}
+END_TEST
+
+START_TEST(bad_files)
+{
+    struct tokens t;
+    const char *files[1] = { other };
+    ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_MISSING, "No such file");
+    ASSERT_FAILS(tokens_open(folder, 3, 256, &t, &e), ST_MISSING, "not a regular file");
+    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_MISSING, "No such file");
+    sample_write_file(other, "", 0);
+    ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_INPUT, "not an HDF5 file");
+    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "there is no text");
+    struct h5_out out;
+    float f[4] = { 0 };
+    ASSERT_OK(h5_create(path, "piper-tokens", 1, &out, &e));
+    ASSERT_OK(h5_attr_u64(&out.root, "vocab_size", 256, &e));
+    ASSERT_OK(h5_put(&out.root, &(struct h5_data){ .name = "tokens", .rank = 1, .dim = { 4 } }, H5_F32, f, &e));
+    ASSERT_OK(h5_commit(&out, &e));
+    ASSERT_FAILS(tokens_open(path, 3, 256, &t, &e), ST_INPUT, "uint16 or uint32");
+    ASSERT_OK(h5_create(path, "piper-tokens", 1, &out, &e));
+    ASSERT_OK(h5_put(&out.root, &(struct h5_data){ .name = "tokens", .rank = 1, .dim = { 4 } }, H5_U32, f, &e));
+    ASSERT_OK(h5_attr_u64(&out.root, "vocab_syze", 256, &e));
+    ASSERT_OK(h5_commit(&out, &e));
+    ASSERT_FAILS(tokens_open(path, 3, 256, &t, &e), ST_INPUT, "attributes");
+    ASSERT_OK(h5_create(path, "piper-job", 1, &out, &e));
+    ASSERT_OK(h5_commit(&out, &e));
+    ASSERT_FAILS(tokens_open(path, 3, 256, &t, &e), ST_INPUT, "found \"piper-job\", expected \"piper-tokens\"");
+}
+END_TEST
+
+START_TEST(every_window_once_an_epoch)
+{
+    uint8_t *seen = mem_alloc(5000);
+    for (uint64_t n = 1; n <= 5000; n += n < 300 ? 1 : n % 7 + 97) {
+        struct data_order o = { n, 12345 + n, true };
+        for (uint64_t epoch = 0; epoch < 3; epoch++) {
+            memset(seen, 0, n);
+            for (uint64_t i = 0; i < n; i++) {
+                uint64_t w = data_sample(&o, epoch * n + i);
+                ck_assert_msg(w < n && !seen[w], "n %lu, epoch %lu, sample %lu", (unsigned long)n, (unsigned long)epoch,
+                              (unsigned long)i);
+                seen[w] = 1;
+            }
+        }
+    }
+    mem_free(seen);
+}
+END_TEST
+
+START_TEST(order_is_a_function_of_seed_and_epoch)
+{
+    enum { N = 1000 };
+    struct data_order a = { N, 1, true }, b = { N, 2, true }, s = { N, 1, false };
+    uint64_t seeds = 0, epochs = 0, fixed = 0;
+    for (uint64_t i = 0; i < N; i++) {
+        ck_assert_uint_eq(data_sample(&s, 7 * N + i), i);
+        ck_assert_uint_eq(data_sample(&a, i), data_sample(&a, i));
+        seeds += data_sample(&a, i) == data_sample(&b, i);
+        epochs += data_sample(&a, i) == data_sample(&a, N + i);
+        fixed += data_sample(&a, i) == i;
+    }
+    ck_assert_uint_lt(seeds, 10); /* one is expected by chance */
+    ck_assert_uint_lt(epochs, 10);
+    ck_assert_uint_lt(fixed, 10);
+    struct data_order huge = { UINT64_C(1) << 62, 3, true };
+    ck_assert_uint_lt(data_sample(&huge, (UINT64_C(1) << 62) - 1), UINT64_C(1) << 62);
+    struct data_order odd = { (UINT64_C(1) << 63) + 1, 3, true };
+    ck_assert_uint_le(data_sample(&odd, 5), UINT64_C(1) << 63);
+}
+END_TEST
+
+/* The means of windows in each tenth of an epoch lie near the middle: no drift from start to end. */
+START_TEST(order_looks_shuffled)
+{
+    enum { N = 20000 };
+    struct data_order o = { N, 42, true };
+    for (uint64_t part = 0; part < 10; part++) {
+        double sum = 0;
+        for (uint64_t i = 0; i < N / 10; i++)
+            sum += (double)data_sample(&o, part * (N / 10) + i);
+        double mean = sum / (N / 10); /* standard deviation 0.289*N/sqrt(N/10) = 129 */
+        ck_assert_msg(mean > N / 2 - 650 && mean < N / 2 + 650, "part %lu: mean %g", (unsigned long)part, mean);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("io_tokens");
+    TCase *t = tcase_create("tokens");
+    tcase_add_checked_fixture(t, make_folder, drop_folder);
+    tcase_add_test(t, text_becomes_bytes);
+    tcase_add_test(t, a_step_allocates_nothing);
+    tcase_add_test(t, shards);
+    tcase_add_test(t, bad_files);
+    suite_add_tcase(s, t);
+    t = tcase_create("order");
+    tcase_add_test(t, every_window_once_an_epoch);
+    tcase_add_test(t, order_is_a_function_of_seed_and_epoch);
+    tcase_add_test(t, order_looks_shuffled);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}

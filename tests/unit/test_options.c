@@ -1,0 +1,123 @@
+/* The option parser: what it takes, and the sentences for what it does not. */
+#include <check.h>
+#include <stdlib.h>
+
+#include "options.h"
+
+static struct {
+    bool flag;
+    const char *text, *word;
+    uint64_t number;
+    struct option_list list;
+} got;
+
+static const char *const words[] = { "red", "green", NULL };
+static const struct option table[] = {
+    { .name = "flag", .letter = 'f', .kind = OPTION_FLAG, .to = &got.flag, .help = "a flag" },
+    { .name = "text", .letter = 't', .kind = OPTION_TEXT, .to = &got.text, .value = "T", .help = "a text" },
+    { .name = "number", .letter = 'n', .kind = OPTION_NUMBER, .to = &got.number, .value = "N", .least = 2, .help = "" },
+    { .name = "colour", .kind = OPTION_CHOICE, .to = &got.word, .value = "C", .words = words, .help = "" },
+    { .name = "set", .kind = OPTION_LIST, .to = &got.list, .value = "K=V", .help = "" },
+    { .name = NULL },
+};
+static const struct option_usage usage = { "test", "A B [options]", "A test.", table, 1, 2 };
+static struct option_list operands;
+static struct err e;
+
+static enum status parse(const char *const *argv)
+{
+    int argc = 0;
+    bool help;
+    while (argv[argc])
+        argc++;
+    got.flag = false;
+    got.text = got.word = NULL;
+    got.number = 0;
+    got.list.n = operands.n = 0;
+    err_clear(&e);
+    return options_parse(&usage, argc, (char **)argv, &operands, &help, &e);
+}
+#define PARSE(...) parse((const char *const[]){ "test", __VA_ARGS__, NULL })
+
+static void teardown(void)
+{
+    vec_free(&got.list);
+    vec_free(&operands);
+}
+
+START_TEST(long_and_short)
+{
+    ck_assert_int_eq(PARSE("a", "--flag", "--text=x=y", "-n", "7", "--colour", "green", "--set", "a=1", "--set=b=2"),
+                     ST_OK);
+    ck_assert(got.flag);
+    ck_assert_str_eq(got.text, "x=y");
+    ck_assert_uint_eq(got.number, 7);
+    ck_assert_str_eq(got.word, "green");
+    ck_assert_uint_eq(got.list.n, 2);
+    ck_assert_str_eq(got.list.at[1], "b=2");
+    ck_assert_uint_eq(operands.n, 1);
+    ck_assert_int_eq(PARSE("-f", "-tvalue", "-", "-n3"), ST_OK);
+    ck_assert_str_eq(got.text, "value");
+    ck_assert_str_eq(operands.at[0], "-");
+    ck_assert_uint_eq(got.number, 3);
+}
+END_TEST
+
+START_TEST(two_dashes_end_options)
+{
+    ck_assert_int_eq(PARSE("--", "--flag"), ST_OK);
+    ck_assert(!got.flag);
+    ck_assert_str_eq(operands.at[0], "--flag");
+}
+END_TEST
+
+static void refused(enum status st, const char *text)
+{
+    ck_assert_int_eq(st, ST_USAGE);
+    ck_assert_msg(strstr(e.text, text), "\"%s\" has no \"%s\"", e.text, text);
+}
+
+START_TEST(mistakes_have_sentences)
+{
+    refused(PARSE("a", "--flagg"), "did you mean --flag?");
+    refused(PARSE("a", "--flagg"), "piper test --help");
+    refused(PARSE("a", "--zzzzzzzz"), "there is no option --zzzzzzzz");
+    refused(PARSE("a", "-z"), "there is no option -z");
+    refused(PARSE("a", "--flag=1"), "takes no value");
+    refused(PARSE("a", "-f1"), "takes no value");
+    refused(PARSE("a", "--text"), "--text needs a value (T)");
+    refused(PARSE("a", "--number", "1"), "found \"1\", expected a whole number from 2");
+    refused(PARSE("a", "--number", "2x"), "found \"2x\"");
+    refused(PARSE("a", "--number", "18446744073709551616"), "expected a whole number");
+    refused(PARSE("a", "--colour", "blue"), "expected one of red, green");
+    refused(PARSE("-f"), "found 0 operands");
+    refused(PARSE("a", "b", "c"), "found 3 operands");
+}
+END_TEST
+
+START_TEST(numbers)
+{
+    uint64_t x = 1;
+    ck_assert(options_number("18446744073709551615", &x));
+    ck_assert(x == UINT64_MAX);
+    ck_assert(!options_number("", &x) && !options_number("-1", &x) && !options_number("0x1", &x));
+    ck_assert(!options_number("18446744073709551616", &x) && !options_number("99999999999999999999", &x));
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("options");
+    TCase *t = tcase_create("parse");
+    tcase_add_checked_fixture(t, NULL, teardown);
+    tcase_add_test(t, long_and_short);
+    tcase_add_test(t, two_dashes_end_options);
+    tcase_add_test(t, mistakes_have_sentences);
+    tcase_add_test(t, numbers);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

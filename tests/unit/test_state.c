@@ -1,0 +1,252 @@
+/* What a rank holds (src/shard.c), first values (src/init.c), and a checkpoint's view of it (src/pieces.c): all of them read
+ * the shard map of a plan, so they are tested on one made by hand. */
+#include <check.h>
+#include <math.h>
+#include <stdlib.h>
+
+#include "init.h"
+#include "number.h"
+#include "pieces.h"
+#include "shard.h"
+
+enum { HOLDERS = 3, W = 100, BIAS = 7, EXPERT = 10, PAD = 132 };
+
+/* One bucket of three holders: w (100 elements), b (7), padded to 132 with a gap between; and a bucket of one holder each
+ * with that device's block of a stacked tensor of 3 x 10. */
+struct world {
+    struct ir_graph g;
+    void *blob;
+    struct plan p;
+    unsigned char *base[HOLDERS][ARENA_COUNT];
+};
+
+static void make_plan(struct plan_builder *b, uint32_t level)
+{
+    b->h = (struct plan_header){ .world = HOLDERS, .n_classes = 1, .compute = IR_F32 };
+    vec_add(&b->ranges, ((struct plan_range){ 0, 1, HOLDERS }));
+    vec_add(&b->sets, ((struct plan_set){ 0, 1, HOLDERS }));
+    for (uint32_t i = 0; i < HOLDERS; i++) {
+        vec_add(&b->ranges, ((struct plan_range){ i, 1, 1 }));
+        vec_add(&b->sets, ((struct plan_set){ 1 + i, 1, 1 }));
+    }
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_UNION, 0, 1 }));
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, 1, HOLDERS }));
+    uint64_t part = PAD / HOLDERS, state = level ? part : PAD, params = level == 3 ? part : PAD;
+    uint64_t grads = level >= 2 ? part : PAD;
+    vec_add(&b->pieces, ((struct plan_piece){ 0, 0, 0, W, 0, 1, 0 }));
+    vec_add(&b->pieces, ((struct plan_piece){ 1, 0, 0, BIAS, 112, 1, 0 }));
+    vec_add(&b->pieces, ((struct plan_piece){ 2, 1, 0, EXPERT, 0, HOLDERS, 0 }));
+    vec_add(&b->buckets, ((struct plan_bucket){ 0, 2, 0, level, PAD, W, 0, 0, UINT64_MAX, 0, 4 * state }));
+    vec_add(&b->buckets, ((struct plan_bucket){ 2, 1, 1, 0, EXPERT, EXPERT, 4 * params, 4 * grads, UINT64_MAX,
+                                                8 * state, 8 * state + 4 * EXPERT }));
+    b->h.arena_bytes[ARENA_PARAMS] = 4 * (params + EXPERT);
+    b->h.arena_bytes[ARENA_GRADS] = 4 * (grads + EXPERT);
+    b->h.arena_bytes[ARENA_OPTIM] = 8 * (state + EXPERT);
+}
+
+static void setup(struct world *w, uint32_t level)
+{
+    *w = (struct world){ 0 };
+    ir_graph_init(&w->g);
+    struct ir_shape weight = { IR_COMPUTE, 2, { 10, 10, 0 } }, bias = { IR_COMPUTE, 1, { BIAS, 0, 0 } },
+                    experts = { IR_COMPUTE, 2, { HOLDERS, EXPERT, 0 } };
+    ir_graph_param(&w->g, "w", weight, IR_INIT_NORMAL, 0.5f);
+    ir_graph_param(&w->g, "b", bias, IR_INIT_ONES, 0);
+    ir_graph_param(&w->g, "experts.*.up", experts, IR_INIT_NORMAL, 0.02f);
+    struct plan_builder b = { 0 };
+    uint64_t bytes;
+    make_plan(&b, level);
+    w->blob = plan_build(&b, &bytes);
+    plan_builder_release(&b);
+    /* the tables alone: a whole plan would need instructions */
+    const struct plan_header *h = w->blob;
+    const unsigned char *at = w->blob;
+    w->p = (struct plan){ .h = h,
+                          .ranges = (const void *)(at + h->first[PLAN_S_RANGES]),
+                          .sets = (const void *)(at + h->first[PLAN_S_SETS]),
+                          .groups = (const void *)(at + h->first[PLAN_S_GROUPS]),
+                          .buckets = (const void *)(at + h->first[PLAN_S_BUCKETS]),
+                          .pieces = (const void *)(at + h->first[PLAN_S_PIECES]) };
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        for (uint32_t a = 0; a < ARENA_COUNT; a++)
+            w->base[r][a] = mem_alloc(h->arena_bytes[a]);
+}
+
+static void teardown(struct world *w)
+{
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        for (uint32_t a = 0; a < ARENA_COUNT; a++)
+            mem_free(w->base[r][a]);
+    mem_free(w->blob);
+    ir_graph_release(&w->g);
+}
+
+START_TEST(philox_known_answers)
+{
+    /* kat_vectors of the Random123 distribution, philox4x32 10 rounds */
+    const uint32_t zero[4] = { 0 }, ones[4] = { ~0u, ~0u, ~0u, ~0u };
+    const uint32_t pi[4] = { 0x243f6a88, 0x85a308d3, 0x13198a2e, 0x03707344 }, key[2] = { 0xa4093822, 0x299f31d0 };
+    const uint32_t expected[3][4] = { { 0x6627e8d5, 0xe169c58d, 0xbc57ac4c, 0x9b00dbd8 },
+                                      { 0x408f276d, 0x41c83b0e, 0xa20bc7c6, 0x6d5451fd },
+                                      { 0xd16cfe09, 0x94fdcceb, 0x5001e420, 0x24126ea1 } };
+    uint32_t out[4];
+    init_philox(zero, zero, out);
+    ck_assert_mem_eq(out, expected[0], sizeof out);
+    init_philox(ones, ones, out);
+    ck_assert_mem_eq(out, expected[1], sizeof out);
+    init_philox(pi, key, out);
+    ck_assert_mem_eq(out, expected[2], sizeof out);
+}
+END_TEST
+
+START_TEST(normal_values)
+{
+    enum { N = 200001 };
+    float *x = mem_alloc(N * sizeof *x), part[9];
+    double sum = 0, squares = 0, fourth = 0;
+    init_normal(x, 0, N, 5, "a", 2);
+    for (int i = 0; i < N; i++) {
+        sum += x[i];
+        squares += (double)x[i] * x[i];
+        fourth += pow(x[i], 4);
+    }
+    ck_assert_double_eq_tol(sum / N, 0, 0.02);
+    ck_assert_double_eq_tol(squares / N, 4, 0.05);
+    ck_assert_double_eq_tol(fourth / N, 3 * 16, 2);
+    for (uint64_t first = 0; first < 6; first++) { /* any stretch has the bits of the whole */
+        init_normal(part, first, 9, 5, "a", 2);
+        ck_assert_mem_eq(part, x + first, sizeof part);
+    }
+    init_normal(part, 0, 9, 6, "a", 2);
+    ck_assert(part[0] != x[0] && part[8] != x[8]);
+    init_normal(part, 0, 9, 5, "b", 2);
+    ck_assert(part[0] != x[0] && part[8] != x[8]);
+    mem_free(x);
+}
+END_TEST
+
+/* Every copy has the values of the logical tensor, whatever is sharded. */
+START_TEST(init_does_not_depend_on_sharding)
+{
+    struct world w;
+    float weight[W], experts[HOLDERS * EXPERT];
+    setup(&w, (uint32_t)_i);
+    init_normal(weight, 0, W, 3, "w", 0.5f);
+    init_normal(experts, 0, HOLDERS * EXPERT, 3, "experts.*.up", 0.02f);
+    for (uint32_t r = 0; r < HOLDERS; r++) {
+        init_params(&w.g, &w.p, r, w.base[r], 3);
+        struct shard s = shard_of(&w.p, 0, r, w.base[r]), x = shard_of(&w.p, 1, r, w.base[r]);
+        for (uint64_t i = 0; i < s.params.count; i++) {
+            uint64_t at = s.params.first + i;
+            float expected = at < W ? weight[at] : at >= 112 && at < 112 + BIAS ? 1 : 0;
+            ck_assert(((float *)s.param)[i] == expected);
+        }
+        ck_assert_mem_eq(x.param, experts + r * EXPERT, EXPERT * sizeof(float));
+    }
+    teardown(&w);
+}
+END_TEST
+
+START_TEST(shards_cover_the_bucket)
+{
+    struct world w;
+    setup(&w, (uint32_t)_i);
+    for (uint32_t r = 0; r < HOLDERS; r++) {
+        struct shard s = shard_of(&w.p, 0, r, w.base[r]);
+        ck_assert_uint_eq(s.own.first, r * (PAD / HOLDERS));
+        ck_assert_uint_eq(s.own.count, PAD / HOLDERS);
+        ck_assert_uint_eq(s.state.count, _i >= 1 ? PAD / HOLDERS : PAD);
+        ck_assert_uint_eq(s.grads.count, _i >= 2 ? PAD / HOLDERS : PAD);
+        ck_assert_uint_eq(s.params.count, _i >= 3 ? PAD / HOLDERS : PAD);
+        ck_assert_ptr_null(s.master);
+    }
+    teardown(&w);
+}
+END_TEST
+
+/* What the ranks write is every element once, and reading it back gives every rank what it had. */
+START_TEST(written_once_and_read_back)
+{
+    struct world w, again;
+    float tensor[3][3][W] = { 0 }; /* values, m, v of each parameter */
+    int written[3][W] = { 0 };
+    setup(&w, (uint32_t)_i);
+    setup(&again, (uint32_t)_i);
+    for (uint32_t r = 0; r < HOLDERS; r++) {
+        init_params(&w.g, &w.p, r, w.base[r], 3);
+        for (uint32_t b = 0; b < 2; b++) {
+            struct shard s = shard_of(&w.p, b, r, w.base[r]);
+            for (uint64_t i = 0; i < s.state.count; i++) {
+                s.m[i] = (float)(1000 * (b + 1) + s.state.first + i + (b ? 100 * r : 0));
+                s.v[i] = -s.m[i];
+            }
+        }
+        struct pieces out;
+        pieces_to_write(&w.p, r, w.base[r], &out);
+        for (uint32_t k = 0; k < out.list.n; k++) {
+            const struct checkpoint_piece *q = &out.list.at[k];
+            for (uint64_t i = 0; i < q->count; i++) {
+                written[q->param][q->first + i]++;
+                tensor[q->param][0][q->first + i] = q->data[i];
+                tensor[q->param][1][q->first + i] = q->m[i];
+                tensor[q->param][2][q->first + i] = q->v[i];
+            }
+        }
+        pieces_release(&out);
+    }
+    const int sizes[] = { W, BIAS, HOLDERS * EXPERT };
+    for (int t = 0; t < 3; t++)
+        for (int i = 0; i < W; i++)
+            ck_assert_int_eq(written[t][i], i < sizes[t]);
+    for (uint32_t r = 0; r < HOLDERS; r++) {
+        struct pieces in;
+        pieces_to_read(&again.p, r, again.base[r], &in);
+        for (uint32_t k = 0; k < in.list.n; k++) {
+            const struct checkpoint_piece *q = &in.list.at[k];
+            memcpy(q->data, &tensor[q->param][0][q->first], q->count * sizeof(float));
+            if (q->m)
+                memcpy(q->m, &tensor[q->param][1][q->first], q->count * sizeof(float));
+            if (q->v)
+                memcpy(q->v, &tensor[q->param][2][q->first], q->count * sizeof(float));
+        }
+        pieces_take(&again.p, r, again.base[r], &in);
+        pieces_release(&in);
+        ck_assert_mem_eq(again.base[r][ARENA_PARAMS], w.base[r][ARENA_PARAMS], w.p.h->arena_bytes[ARENA_PARAMS]);
+        struct shard a = shard_of(&w.p, 1, r, w.base[r]), b = shard_of(&again.p, 1, r, again.base[r]);
+        ck_assert_mem_eq(a.m, b.m, EXPERT * sizeof(float));
+        ck_assert_mem_eq(a.v, b.v, EXPERT * sizeof(float));
+    }
+    teardown(&w);
+    teardown(&again);
+}
+END_TEST
+
+START_TEST(bfloat16_rounds_to_even)
+{
+    ck_assert_uint_eq(number_to_bf16(1.0f), 0x3f80);
+    ck_assert_uint_eq(number_to_bf16(1.00390625f), 0x3f80); /* half way: to the even one */
+    ck_assert_uint_eq(number_to_bf16(1.01171875f), 0x3f82);
+    ck_assert_uint_eq(number_to_bf16(-INFINITY), 0xff80);
+    ck_assert_uint_eq(number_to_bf16(3.4e38f), 0x7f80);
+    ck_assert(isnan(number_from_bf16(number_to_bf16(NAN))));
+    ck_assert(number_from_bf16(0x4049) == 3.140625f);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("state");
+    TCase *t = tcase_create("state");
+    tcase_add_test(t, philox_known_answers);
+    tcase_add_test(t, normal_values);
+    tcase_add_loop_test(t, init_does_not_depend_on_sharding, 0, 4);
+    tcase_add_loop_test(t, shards_cover_the_bucket, 0, 4);
+    tcase_add_loop_test(t, written_once_and_read_back, 0, 4);
+    tcase_add_test(t, bfloat16_rounds_to_even);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
