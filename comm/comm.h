@@ -27,6 +27,9 @@ struct comm_events {
 enum comm_op {
     COMM_SEND,           /* src[count] to peer, matched by tag */
     COMM_RECV,           /* dst[count] from peer */
+    COMM_EXCHANGE,       /* src[count] to peer and dst[count] from `from`, at once: neither end waits for the other's order */
+    COMM_ADD,            /* local: dst[count] += src[count], or dst = src with `replace`; float32. It stands on the stream of a
+                            reduction */
     COMM_ALL_REDUCE,     /* dst[count] = sum of src[count]; src == dst allowed */
     COMM_REDUCE_SCATTER, /* dst[count] = sum of block `my index` of src[count*size]; dst may be that block of src */
     COMM_ALL_GATHER,     /* dst[count*size] = blocks src[count]; src may be block `my index` of dst */
@@ -65,9 +68,11 @@ struct comm_call {
     enum comm_op op;
     enum comm_type type;
     uint32_t stream;
-    uint32_t channel;       /* index in setup.channels; for SEND and RECV UINT32_MAX (they go rank to rank) */
-    uint32_t peer;          /* world rank, SEND and RECV */
-    uint32_t tag;           /* SEND and RECV: unique per pair of ranks among the calls of a step */
+    uint32_t channel;       /* index in setup.channels; else UINT32_MAX: SEND, RECV, EXCHANGE, ADD */
+    uint32_t peer;          /* world rank, SEND, RECV and EXCHANGE */
+    uint32_t from;          /* EXCHANGE */
+    uint32_t replace;       /* ADD */
+    uint32_t tag;           /* SEND, RECV, EXCHANGE: unique per pair of ranks among the calls of a step */
     const void *src;
     void *dst;
     uint64_t count;         /* elements (rows count `row` elements each for ALL_TO_ALL_V: then unused) */

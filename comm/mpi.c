@@ -208,6 +208,15 @@ static void check_call(const struct comm *c, const struct comm_call *call)
         CHECK(call->channel == UINT32_MAX && call->peer < c->size && call->tag <= (uint32_t)c->tag_max);
         return;
     }
+    if (call->op == COMM_EXCHANGE) {
+        CHECK(call->channel == UINT32_MAX && call->peer < c->size && call->from < c->size);
+        CHECK(call->tag <= (uint32_t)c->tag_max);
+        return;
+    }
+    if (call->op == COMM_ADD) {
+        CHECK(call->type == COMM_F32);
+        return;
+    }
     CHECK(call->op < COMM_OP_COUNT && call->channel < c->n_channels);
     CHECK(c->channels[call->channel].stream == call->stream);
     if (call->op == COMM_ALL_REDUCE || call->op == COMM_REDUCE_SCATTER)

@@ -127,6 +127,8 @@ struct comm__terms {
 };
 void comm__sum(enum comm_type type, void *dst, const struct comm__terms *t, uint64_t n);
 
+/* COMM_ADD, by the calling thread. */
+void comm__add(const struct comm_call *call);
 uint32_t comm__group_rank(const struct comm_group *g, uint32_t index);
 
 #endif

@@ -107,8 +107,6 @@ static bool advance(struct comm *c, struct comm__stream *s)
             s->round = 0;
             if (c->events.times)
                 c->events.times[2 * (size_t)entry->call.event] = ctl_time();
-            if (c->events.times)
-                c->events.times[2 * (size_t)entry->call.event] = ctl_time();
         } else {
             if (!round_is_complete(s))
                 return moved;

@@ -240,9 +240,39 @@ static bool post_wide(struct comm *c, struct comm__stream *s, const struct comm_
     return true;
 }
 
+static bool post_exchange(struct comm *c, struct comm__stream *s, const struct comm_call *call)
+{
+    bool any = s->round == 0;
+    uint64_t size = comm_type_size(call->type);
+    struct comm__part out = slice(part(call->src, 0, call->count, size), s->round, c->limits.message, &any);
+    struct comm__part in = slice(part(call->dst, 0, call->count, size), s->round, c->limits.message, &any);
+    if (!any)
+        return false;
+    post_receive(s, in, call->from, (int)call->tag, c->pairs);
+    post_send(s, out, call->peer, (int)call->tag, c->pairs);
+    return true;
+}
+
+void comm__add(const struct comm_call *call)
+{
+    CHECK(call->type == COMM_F32);
+    float *dst = call->dst;
+    const float *src = call->src;
+    if (call->replace)
+        memcpy(dst, src, call->count * sizeof *dst);
+    for (uint64_t i = 0; i < call->count && !call->replace; i++)
+        dst[i] += src[i];
+}
+
 bool comm__round_post(struct comm *c, struct comm__stream *s, const struct comm_call *call)
 {
     s->n_requests = s->n_received = 0;
+    if (call->op == COMM_ADD) {
+        comm__add(call);
+        return false;
+    }
+    if (call->op == COMM_EXCHANGE)
+        return post_exchange(c, s, call);
     if (call->op == COMM_SEND || call->op == COMM_RECV)
         return post_pair(c, s, call);
     const struct comm__channel *ch = &c->channels[call->channel];

@@ -37,10 +37,8 @@ static void null_launch(struct comm *c, const struct comm_call *call)
     /* A call that waits for something later could never be done here, and a lone rank has nobody to send to. */
     for (uint32_t i = 0; i < call->n_waits; i++)
         CHECK(atomic_load(&c->events.at[call->waits[i]]) == c->epoch);
-    CHECK(call->op != COMM_SEND && call->op != COMM_RECV);
+    CHECK(call->op != COMM_SEND && call->op != COMM_RECV && call->op != COMM_EXCHANGE && call->op != COMM_ADD);
     CHECK(call->channel < c->n_channels && call->event < c->events.n);
-    if (c->events.times)
-        c->events.times[2 * (size_t)call->event] = ctl_time();
     double *times = c->events.times ? c->events.times + 2 * (size_t)call->event : NULL;
     if (times)
         times[0] = ctl_time();
@@ -51,8 +49,6 @@ static void null_launch(struct comm *c, const struct comm_call *call)
     }
     if (elements && call->dst != call->src)
         memmove(call->dst, call->src, elements * comm_type_size(call->type));
-    if (c->events.times)
-        c->events.times[2 * (size_t)call->event + 1] = ctl_time();
     if (times)
         times[1] = ctl_time();
     atomic_store_explicit(&c->events.at[call->event], c->epoch, memory_order_release);

@@ -8,12 +8,28 @@ libpiper_io_la_SOURCES = \
 	io/job.c io/job.h io/job_train.c io/job_train.h \
 	io/model.c io/model.h \
 	io/order.c io/order.h \
+	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c \
 	io/sha256.c io/sha256.h \
 	io/tokens.c io/tokens.h \
+	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c \
 	io/world.c io/world.h
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
-UNIT_TESTS += tests/unit/test_io_job
+UNIT_TESTS += tests/unit/test_io_job tests/unit/test_io_safetensors tests/unit/test_io_tokens tests/unit/test_io_trace
+MPI_PROGS += tests/mpi/test_checkpoint
+
 tests_unit_test_io_job_SOURCES = tests/unit/test_io_job.c tests/unit/io_sample.h
 tests_unit_test_io_job_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_io_job_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+tests_unit_test_io_safetensors_SOURCES = tests/unit/test_io_safetensors.c tests/unit/io_sample.h
+tests_unit_test_io_safetensors_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_io_safetensors_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+tests_unit_test_io_tokens_SOURCES = tests/unit/test_io_tokens.c tests/unit/io_sample.h
+tests_unit_test_io_tokens_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_io_tokens_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+tests_unit_test_io_trace_SOURCES = tests/unit/test_io_trace.c tests/unit/io_sample.h
+tests_unit_test_io_trace_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_io_trace_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+tests_mpi_test_checkpoint_SOURCES = tests/mpi/test_checkpoint.c tests/unit/io_sample.h
+tests_mpi_test_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
+tests_mpi_test_checkpoint_LDADD = $(PIPER_IO) $(CHECK_LIBS)

@@ -60,7 +60,7 @@ static enum status read_entry(const struct js *v, struct safetensors_entry *t, u
 {
     static const char *const keys[] = { "dtype", "shape", "data_offsets", NULL };
     struct js part;
-    uint32_t width, n;
+    uint32_t width = 0, n;
     int64_t begin, end;
     TRY(js_only(v, keys, e));
     TRY(js_need(v, "dtype", &part, e));

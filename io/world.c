@@ -1,10 +1,13 @@
 #include "io/world.h"
 
+#include <float.h>
 #include <mpi.h>
 #include <string.h>
 
+#include "base/mem.h"
+
 /* One MPI call moves at most this many bytes: counts are int. */
-enum { PART = 1 << 28 };
+enum { PART = 1 << 28, TAG = 77 };
 
 static bool running(void)
 {
@@ -123,4 +126,61 @@ void io_all_gather(const void *mine, uint32_t bytes, void *all)
         MPI_Allgather(mine, (int)bytes, MPI_BYTE, all, (int)bytes, MPI_BYTE, MPI_COMM_WORLD);
     else
         memcpy(all, mine, bytes);
+}
+
+static void send_bytes(const void *data, uint64_t bytes)
+{
+    for (uint64_t at = 0; at < bytes; at += PART)
+        MPI_Send((const char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, 0, TAG, MPI_COMM_WORLD);
+}
+
+static void receive_bytes(void *data, uint64_t bytes, uint32_t from)
+{
+    for (uint64_t at = 0; at < bytes; at += PART)
+        MPI_Recv((char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, (int)from, TAG, MPI_COMM_WORLD,
+                 MPI_STATUS_IGNORE);
+}
+
+void io_collect(const void *mine, const uint64_t *bytes, void **out)
+{
+    uint32_t rank = io_rank(), size = io_size();
+    if (rank != 0) {
+        send_bytes(mine, bytes[rank]);
+        return;
+    }
+    for (uint32_t r = 0; r < size; r++) {
+        out[r] = bytes[r] ? mem_alloc(bytes[r]) : NULL;
+        if (r)
+            receive_bytes(out[r], bytes[r], r);
+        else if (bytes[0])
+            memcpy(out[0], mine, bytes[0]);
+    }
+}
+
+double io_clock_offset(double (*now)(void))
+{
+    enum { TURNS = 12 };
+    double offset = 0, best = DBL_MAX, theirs = 0;
+    if (!io_parallel())
+        return 0;
+    if (io_rank() == 0) { /* answers each rank in turn with its time */
+        for (uint32_t r = 1; r < io_size(); r++)
+            for (int i = 0; i < TURNS; i++) {
+                MPI_Recv(NULL, 0, MPI_BYTE, (int)r, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+                theirs = now();
+                MPI_Send(&theirs, 1, MPI_DOUBLE, (int)r, TAG, MPI_COMM_WORLD);
+            }
+        return 0;
+    }
+    for (int i = 0; i < TURNS; i++) {
+        double sent = now();
+        MPI_Send(NULL, 0, MPI_BYTE, 0, TAG, MPI_COMM_WORLD);
+        MPI_Recv(&theirs, 1, MPI_DOUBLE, 0, TAG, MPI_COMM_WORLD, MPI_STATUS_IGNORE);
+        double got = now();
+        if (i > 1 && got - sent < best) { /* the first ones warm up, and wait for rank 0 to come to us */
+            best = got - sent;
+            offset = theirs - (sent + got) / 2;
+        }
+    }
+    return offset;
 }

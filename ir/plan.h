@@ -111,7 +111,7 @@ struct plan_kernel {
     uint32_t pass;          /* F, BI or BW */
     uint32_t mask;          /* operands present */
     uint32_t first_operand; /* popcount(mask) of them */
-    uint32_t pad;
+    uint32_t again;         /* 1: F computed again for a backward; it adds nothing to the step's scalars */
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
 struct plan_program {

@@ -98,7 +98,7 @@ const struct plan_field plan_slot_fields[] = {
 };
 const struct plan_field plan_kernel_fields[] = {
     E(plan_kernel, op, op_text, IR_OP_COUNT), E(plan_kernel, pass, pass_text, IR_PASS_COUNT + 1), U(plan_kernel, graph_op),
-    U(plan_kernel, pad), U(plan_kernel, n), END,
+    U(plan_kernel, again), U(plan_kernel, n), END,
 };
 const struct plan_field plan_list_fields[] = {
     U(plan_list, name), U(plan_list, microbatches), U(plan_list, microbatch_size), U(plan_list, replicas), END,

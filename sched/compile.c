@@ -18,6 +18,7 @@ static const struct pass passes[] = {
     { "chunks", pass_chunks_build, false }, /* operators to chunks */
     { "parse", directives_parse, false },   /* primitives to structs */
     { "cut", pass_chunks, false },          /* chunks to sub-chunks */
+    { "recompute", pass_recompute, false }, /* chunks that keep their inputs only */
     { "shard", pass_shard, false },         /* expert regions and their groups */
     { "split", pass_split, false },         /* microbatches; BI and BW */
     { "place", pass_place, false },         /* device sets, classes */
@@ -136,7 +137,7 @@ enum status sched_expand(const struct sched_input *in, json_t **primitives, uint
     struct sched s;
     init(&s, in);
     enum status st = ST_OK;
-    for (int i = 0; i < 7 && st == ST_OK; i++) /* up to place: the devices are known */
+    for (int i = 0; i < 8 && st == ST_OK; i++) /* up to place: the devices are known */
         st = passes[i].run(&s, e);
     if (st == ST_OK) {
         *primitives = json_incref(s.primitives);

@@ -44,7 +44,7 @@ struct directive_kind {
     enum status (*parse)(struct sched *s, const struct js *js, struct directive *d, struct err *e);
 };
 extern const struct directive_kind *const sched_directive_kinds[]; /* NULL-terminated; sched/directive.c */
-extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order, directive_shard,
+extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order, directive_shard, directive_recompute, directive_stream,
     directive_layout, directive_schedule;
 
 struct order_group {
@@ -56,7 +56,9 @@ struct directive {
     uint32_t number;   /* in the list of primitives */
     struct filter filter;
     uint32_t set;      /* place, replicate: IR_NO_SET where absent */
-    uint32_t stream;   /* place */
+    uint32_t stream;   /* place, shard, stream */
+    uint32_t max_ctas; /* stream */
+    int32_t priority;  /* stream */
     uint32_t reduce_stream, gather_stream; /* replicate */
     struct ir_cut_rule cut;                /* replicate */
     uint32_t zero;                         /* replicate */
@@ -112,6 +114,7 @@ struct sched {
     uint16_t *set_of;        /* [chunk * microbatches + mb] */
     uint16_t *stream_of;     /* [chunk]: stream of place, for sends and tied sums */
     uint32_t *replicate_of;  /* [chunk]: index in directives, IR_NONE */
+    uint8_t *recompute;      /* [chunk]: 1 where the backward computes its forward again */
     uint32_t *shard_of;      /* [chunk]: index in directives, IR_NONE */
     struct { VEC(uint32_t); } shard_sets; /* expert groups of the shard directives */
     struct { VEC(struct bucket); } buckets;
@@ -127,6 +130,7 @@ enum status pass_split(struct sched *s, struct err *e);
 enum status pass_place(struct sched *s, struct err *e);
 enum status pass_buckets(struct sched *s, struct err *e);
 enum status pass_build(struct sched *s, struct err *e);
+enum status pass_recompute(struct sched *s, struct err *e);
 enum status pass_shard(struct sched *s, struct err *e);
 enum status shard_check_devices(struct sched *s, struct err *e);
 enum status pass_move(struct sched *s, struct err *e);
@@ -167,6 +171,9 @@ enum status devices_classes(struct sched *s, struct err *e);
 const char *devices_text(const struct sched *s, uint32_t set, char *text, size_t size);
 
 uint32_t stream_number(struct sched *s, const char *name);
+/* stream.c */
+void stream_resources(const struct sched *s, uint32_t stream, uint32_t *max_ctas, int32_t *priority);
+enum status stream_check(const struct sched *s, const uint8_t *used, struct err *e);
 
 /* layout.c: how a layout directive puts stages on pipeline ranks; see there. Of JSON that may be wrong: chunks of the default,
  * PLACEMENTS for a name that is none. layout_find: the last layout of a list, NULL when there is none. */

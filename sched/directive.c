@@ -8,6 +8,7 @@
 
 const struct directive_kind *const sched_directive_kinds[] = {
     &directive_place, &directive_replicate, &directive_shard, &directive_split, &directive_order, /* primitives */
+    &directive_recompute, &directive_stream,
     &directive_layout, &directive_schedule,                                    /* macros */
     NULL,
 };

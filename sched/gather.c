@@ -4,7 +4,7 @@
  * step, in order of first use, under the first forwards. Under zero 3 a holder keeps its part only: pass_gather_use, which
  * needs the order of compute of a class, gathers a bucket before a pass that reads it; neighbouring passes of a bucket share
  * one gather; with prefetch n a gather is dispatched where the n-th gather before it is first used, so n+1 whole buckets are
- * alive. Nothing is gathered for BW: it reads no parameter. */
+ * alive. Nothing is gathered for BW: it reads no parameter, also where BI has computed the forward again. */
 #include "sched/compile.h"
 
 static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket)
@@ -61,7 +61,7 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     if (n->pass == IR_PASS_BW)
         return false;
-    if (n->pass == IR_PASS_F)
+    if (n->pass == IR_PASS_F || s->recompute[sub->chunk])
         return uses_bucket(s, sub, bucket);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];

@@ -12,6 +12,7 @@ libpiper_sched_la_SOURCES = \
 	sched/check/run.c \
 	sched/check/spans.c \
 	sched/check/steps.c \
+	sched/check/values.c \
 	sched/compile.c sched/compile.h \
 	sched/csv.c sched/csv.h \
 	sched/csv_write.c \
@@ -26,6 +27,7 @@ libpiper_sched_la_SOURCES = \
 	sched/order.c \
 	sched/place.c \
 	sched/program.c sched/program.h \
+	sched/recompute.c \
 	sched/reduce.c \
 	sched/replicate.c \
 	sched/sched.h \
@@ -43,4 +45,11 @@ libpiper_sched_la_SOURCES = \
 	sched/sequence.c \
 	sched/shard.c \
 	sched/split.c \
+	sched/stream.c \
 	sched/tape.c
+
+UNIT_TESTS += tests/unit/test_schedules
+tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h
+tests_unit_test_schedules_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_schedules_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+EXTRA_DIST += tests/golden/schedules.txt

@@ -157,7 +157,10 @@ static uint16_t local_stream(struct class_lowering *c, uint32_t stream)
 {
     if (c->stream_of[stream] == IR_NONE) {
         c->stream_of[stream] = c->pb.streams.n;
-        vec_add(&c->pb.streams, ((struct plan_stream){ .name = plan_builder_text(&c->pb, c->x->s->streams.at[stream]) }));
+        struct plan_stream p = { .name = plan_builder_text(&c->pb, c->x->s->streams.at[stream]) };
+        stream_resources(c->x->s, stream, &p.max_ctas, &p.priority);
+        vec_add(&c->pb.streams, p);
+        c->x->stream_used[stream] = 1;
     }
     return (uint16_t)c->stream_of[stream];
 }
@@ -763,8 +766,7 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    (void)e;
-    struct lowering x = { .s = s };
+    struct lowering x = { .s = s, .stream_used = arena_alloc(&s->arena, s->streams.n) };
     x.train_tag = number_tags(s, &s->train);
     x.eval_tag = s->in->eval ? number_tags(s, &s->eval) : NULL;
     number_channels(&x);
@@ -781,5 +783,5 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     mem_free(x.train_tag);
     mem_free(x.eval_tag);
     vec_free(&x.channels);
-    return ST_OK;
+    return stream_check(s, x.stream_used, e);
 }

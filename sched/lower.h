@@ -25,6 +25,7 @@ struct lowering {
     uint32_t *shard_channel;                                    /* by directive */
     uint32_t *train_tag, *eval_tag; /* by move */
     const uint32_t *tag;            /* of the list being lowered */
+    uint8_t *stream_used;           /* by stream: some class has it */
 };
 
 /* One class. */

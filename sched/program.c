@@ -140,23 +140,16 @@ static struct place param_place(struct making *m, uint32_t param, bool gradient)
     return (struct place){ i, m->ps->param_offset[param] * size };
 }
 
-static bool in_list(const struct sched *s, uint32_t first, uint32_t n, uint32_t tensor)
-{
-    for (uint32_t i = 0; i < n; i++)
-        if (s->chunks.tensors.at[first + i] == tensor)
-            return true;
-    return false;
-}
-
 static uint64_t bytes_of(const struct sched *s, const struct ir_shape *shape)
 {
     return ir_shape_elements(shape) * s->microbatch_size * ir_dtype_size(shape->dtype, s->in->compute);
 }
 
 /* A tensor that crosses the sub-chunk's border has a buffer of its own. */
-static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t tensor, uint32_t access, struct place *p)
+static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t tensor, bool outputs, uint32_t access,
+                           struct place *p)
 {
-    if (!in_list(m->s, sub->first_in, sub->n_in, tensor) && !in_list(m->s, sub->first_out, sub->n_out, tensor))
+    if (!tensor_crosses(m->s, sub, tensor, outputs))
         return false;
     *p = (struct place){ slot(m, (struct slot_ref){ WHAT_TENSOR, tensor, 0 },
                               bytes_of(m->s, &m->s->g->tensors.at[tensor].shape), access, SLOT_TENSOR),
@@ -194,7 +187,7 @@ static struct place made_place(struct making *m, const struct ir_sub *sub, const
                                uint32_t a, uint32_t b, uint64_t bytes, uint32_t from, uint32_t to)
 {
     struct place p;
-    if (kind == VALUE_TENSOR && crossing_place(m, sub, a, PLAN_WRITE, &p))
+    if (kind == VALUE_TENSOR && crossing_place(m, sub, a, true, PLAN_WRITE, &p))
         return p;
     uint32_t v = find_value(t, kind, a, b);
     if (v != IR_NONE && t->keep_frame[v] != 0xff)
@@ -216,7 +209,7 @@ static void forward(struct making *m, const struct ir_sub *sub, const struct tap
             struct place p;
             if (op->in[j] == IR_NONE)
                 continue;
-            if (!crossing_place(m, sub, op->in[j], PLAN_READ, &p))
+            if (!crossing_place(m, sub, op->in[j], true, PLAN_READ, &p))
                 p = at[op->in[j]];
             operand(m, k, OPERAND_IN + j, p, 0);
         }
@@ -253,16 +246,18 @@ struct backward {
 
 static bool in_program(const struct backward *x, const struct step *k)
 {
-    return x->pass == IR_PASS_B || k->pass == x->pass;
+    return x->pass == IR_PASS_B || (k->pass == IR_PASS_BW) == (x->pass == IR_PASS_BW);
 }
 
 /* Is the place of v the temporary frame of this program? */
 static bool is_temp(const struct backward *x, uint32_t v)
 {
     const struct value *val = &x->t->values.at[v];
-    if (val->kind != VALUE_GRAD && val->kind != VALUE_STASH)
-        return false;
-    return !val->leaves && (x->pass == IR_PASS_B || x->t->stash_offset[v] == UINT64_MAX);
+    bool made = val->kind == VALUE_GRAD || val->kind == VALUE_STASH;
+    if (x->t->recompute)
+        made = made || val->kind == VALUE_SAVE ||
+               (val->kind == VALUE_TENSOR && !tensor_crosses(x->m->s, x->sub, val->a, false));
+    return made && !val->leaves && (x->pass == IR_PASS_B || x->t->stash_offset[v] == UINT64_MAX);
 }
 
 static void find_lives(struct backward *x)
@@ -329,7 +324,7 @@ static struct place value_place(struct backward *x, uint32_t v, uint32_t access)
     case VALUE_PART:
         return (struct place){ slot(x->m, (struct slot_ref){ WHAT_PART, val->a, val->b }, val->bytes, access, SLOT_GRADIENT), 0 };
     case VALUE_TENSOR:
-        if (crossing_place(x->m, x->sub, val->a, access, &p))
+        if (crossing_place(x->m, x->sub, val->a, !x->t->recompute, access, &p))
             return p;
         break;
     case VALUE_GRAD:
@@ -350,13 +345,6 @@ static struct place value_place(struct backward *x, uint32_t v, uint32_t access)
                            x->t->stash_offset[v] };
 }
 
-static bool is_written(const struct step *k, int i)
-{
-    return (i >= OPERAND_DIN && i < OPERAND_ACC) || (i >= OPERAND_DPARAM && i < OPERAND_WORK) ||
-           (k->pass == IR_PASS_BI && i >= OPERAND_STASH && i < OPERAND_PARAM) ||
-           (k->graph_op == PLAN_NONE && i >= OPERAND_OUT && i < OPERAND_SAVE);
-}
-
 static void backward(struct making *m, const struct ir_sub *sub, const struct tape *t, enum ir_pass pass)
 {
     uint32_t n = t->values.n + 1;
@@ -373,11 +361,12 @@ static void backward(struct making *m, const struct ir_sub *sub, const struct ta
         if (!in_program(&x, step))
             continue;
         struct plan_kernel *k = kernel(m, step->op, step->graph_op, (enum ir_pass)step->pass, step->n);
+        k->again = step->pass == IR_PASS_F;
         for (int j = 0; j < OPERAND_WORK; j++) {
             if (step->operand[j] == IR_NONE)
                 continue;
             bool add = j >= OPERAND_DPARAM && (step->add >> (j - OPERAND_DPARAM) & 1);
-            operand(m, k, (uint32_t)j, value_place(&x, step->operand[j], is_written(step, j) ? PLAN_WRITE : PLAN_READ),
+            operand(m, k, (uint32_t)j, value_place(&x, step->operand[j], step_writes(step, j) ? PLAN_WRITE : PLAN_READ),
                     add ? PLAN_OPERAND_ADD : 0);
         }
         work(m, k, i);

@@ -31,9 +31,11 @@ struct step {
     uint32_t operand[OPERAND_COUNT]; /* value, IR_NONE; WORK is not a value */
 };
 
-/* The backward of a sub-chunk whose output tensors get parts[k] gradient parts from outside. */
+/* The backward of a sub-chunk whose output tensors get parts[k] gradient parts from outside. With recompute it begins with the
+ * forwards (steps of pass F) that it needs, which run with B or BI. */
 struct tape {
     uint32_t sub;
+    bool recompute;
     uint32_t *parts; /* by output of the sub-chunk */
     struct { VEC(struct value); } values;
     struct { VEC(struct step); } steps;
@@ -80,6 +82,10 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
 /* tape.c */
 struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts);
 void tape_free(struct tape *t);
+/* Does the step write its operand i (enum plan_operand_index)? */
+bool step_writes(const struct step *k, int i);
+/* Is the tensor an input (or, with outputs, an output) of the sub-chunk, so that it has a buffer of its own? */
+bool tensor_crosses(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, bool outputs);
 /* build.c: has[t]: some operator asks for the gradient of tensor t; owned by the caller. */
 uint8_t *find_gradients(const struct ir_graph *g);
 

@@ -196,48 +196,109 @@ static void tape_leaving(struct taping *x)
     }
 }
 
+bool step_writes(const struct step *k, int i)
+{
+    return (i >= OPERAND_DIN && i < OPERAND_ACC) || (i >= OPERAND_DPARAM && i < OPERAND_WORK) ||
+           (k->pass == IR_PASS_BI && i >= OPERAND_STASH && i < OPERAND_PARAM) ||
+           (k->graph_op == PLAN_NONE && i >= OPERAND_OUT && i < OPERAND_SAVE) ||
+           (k->pass == IR_PASS_F && i >= OPERAND_OUT && i < OPERAND_STASH);
+}
+
 static bool reads(const struct step *k, uint32_t v)
 {
-    for (int i = 0; i < OPERAND_COUNT; i++) {
-        bool writes = i >= OPERAND_DIN && i < OPERAND_ACC;
-        writes = writes || (i >= OPERAND_DPARAM && i < OPERAND_WORK);
-        writes = writes || (k->pass == IR_PASS_BI && i >= OPERAND_STASH && i < OPERAND_PARAM);
-        writes = writes || (k->graph_op == PLAN_NONE && i >= OPERAND_OUT && i < OPERAND_SAVE);
-        if (!writes && k->operand[i] == v)
+    for (int i = 0; i < OPERAND_COUNT; i++)
+        if (k->operand[i] == v && !step_writes(k, i))
             return true;
-    }
     return false;
 }
 
+bool tensor_crosses(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, bool outputs)
+{
+    for (uint32_t i = 0; i < sub->n_in; i++)
+        if (s->chunks.tensors.at[sub->first_in + i] == tensor)
+            return true;
+    for (uint32_t i = 0; i < sub->n_out && outputs; i++)
+        if (s->chunks.tensors.at[sub->first_out + i] == tensor)
+            return true;
+    return false;
+}
+
+/* The forward of one operator, as a step: made for recompute. */
+static struct step forward_step(struct taping *x, uint32_t o)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    struct ir_op_shapes shapes;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
+    struct step k = { .op = op->op, .graph_op = o, .pass = IR_PASS_F };
+    memset(k.operand, 0xff, sizeof k.operand);
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE)
+            k.operand[OPERAND_IN + i] = known_value(x, VALUE_TENSOR, op->in[i], 0, tensor_bytes(x, op->in[i]));
+    for (int i = 0; i < IR_MAX_OUT; i++)
+        if (op->out[i] != IR_NONE)
+            k.operand[OPERAND_OUT + i] = known_value(x, VALUE_TENSOR, op->out[i], 0, tensor_bytes(x, op->out[i]));
+    for (int i = 0; i < IR_MAX_SAVE; i++)
+        if (shapes.save[i].ndim)
+            k.operand[OPERAND_SAVE + i] = known_value(x, VALUE_SAVE, o, (uint32_t)i,
+                                                      shape_bytes(&shapes.save[i], x->b, x->ps->s->in->compute));
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (op->param[i] != IR_NONE)
+            k.operand[OPERAND_PARAM + i] = known_value(x, VALUE_PARAM, op->param[i], 0, 0);
+    return k;
+}
+
+/* Puts the forwards that the tape needs before it: from the last operator to the first, one whose output or saved tensor
+ * is read by a step so far. */
+static void tape_forwards(struct taping *x)
+{
+    struct tape *t = x->t;
+    struct { VEC(struct step); } forwards = { 0 };
+    for (uint32_t i = x->sub->n_ops; i-- > 0;) {
+        struct step k = forward_step(x, x->ps->s->chunks.ops.at[x->sub->first_op + i]);
+        bool needed = false;
+        for (int j = OPERAND_OUT; j < OPERAND_STASH && !needed; j++) {
+            for (uint32_t q = 0; q < t->steps.n && !needed && k.operand[j] != IR_NONE; q++)
+                needed = reads(&t->steps.at[q], k.operand[j]);
+            for (uint32_t q = 0; q < forwards.n && !needed && k.operand[j] != IR_NONE; q++)
+                needed = reads(&forwards.at[q], k.operand[j]);
+        }
+        if (needed)
+            vec_add(&forwards, k);
+    }
+    uint32_t n = t->steps.n;
+    vec_grow(&t->steps, forwards.n);
+    memmove(t->steps.at + forwards.n, t->steps.at, n * sizeof *t->steps.at);
+    for (uint32_t i = 0; i < forwards.n; i++)
+        t->steps.at[i] = forwards.at[forwards.n - 1 - i];
+    vec_free(&forwards);
+}
+
 /* Frames: a forward value that only BI reads lives until BI, one that BW reads until BW. Values of BI that BW reads go to the
- * stash, unless they leave the sub-chunk and so have a buffer. Tensors that cross the sub-chunk's border have buffers too. */
+ * stash, unless they leave the sub-chunk and so have a buffer. Tensors that cross the sub-chunk's border have buffers too;
+ * with recompute its outputs are not taken from there: they may be gone. */
 static void lay_out(struct taping *x)
 {
     struct tape *t = x->t;
-    const struct ir_chunks *c = &x->ps->s->chunks;
     uint32_t n = t->values.n, align = x->ps->s->in->target->alignment;
     t->keep_frame = mem_alloc(n + 1);
     t->keep_offset = mem_alloc((n + 1) * sizeof(uint64_t));
     t->stash_offset = mem_alloc((n + 1) * sizeof(uint64_t));
     for (uint32_t v = 0; v < n; v++) {
         const struct value *val = &t->values.at[v];
-        bool bw = false, crosses = val->kind == VALUE_GRAD && val->leaves;
+        bool bw = false, forward = val->kind == VALUE_SAVE;
         for (uint32_t k = 0; k < t->steps.n && !bw; k++)
             bw = t->steps.at[k].pass == IR_PASS_BW && reads(&t->steps.at[k], v);
-        if (val->kind == VALUE_TENSOR) {
-            for (uint32_t i = 0; i < x->sub->n_in; i++)
-                crosses = crosses || c->tensors.at[x->sub->first_in + i] == val->a;
-            for (uint32_t i = 0; i < x->sub->n_out; i++)
-                crosses = crosses || c->tensors.at[x->sub->first_out + i] == val->a;
-        }
+        if (val->kind == VALUE_TENSOR)
+            forward = !tensor_crosses(x->ps->s, x->sub, val->a, !t->recompute);
+        bool made = val->kind == VALUE_STASH || (val->kind == VALUE_GRAD && !val->leaves) || (forward && t->recompute);
         t->keep_frame[v] = 0xff;
         t->stash_offset[v] = UINT64_MAX;
-        if ((val->kind == VALUE_TENSOR && !crosses) || val->kind == VALUE_SAVE) {
+        if (forward && !t->recompute) {
             uint64_t *end = &t->keep_bytes[bw];
             t->keep_frame[v] = bw;
             t->keep_offset[v] = *end;
             *end += round_up(val->bytes, align);
-        } else if (bw && !crosses && (val->kind == VALUE_GRAD || val->kind == VALUE_STASH)) {
+        } else if (bw && made) {
             t->stash_offset[v] = t->stash_bytes;
             t->stash_bytes += round_up(val->bytes, align);
         }
@@ -254,6 +315,7 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts
     x.written = mem_alloc(g->params.n + 1);
     memset(x.current, 0xff, g->tensors.n * sizeof(uint32_t));
     t->sub = sub;
+    t->recompute = ps->s->recompute[u->chunk];
     t->parts = mem_alloc((u->n_out + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < u->n_out; i++) {
         uint32_t tensor = ps->s->chunks.tensors.at[u->first_out + i];
@@ -266,6 +328,8 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts
     for (uint32_t i = u->n_ops; i-- > 0;)
         tape_op(&x, ps->s->chunks.ops.at[u->first_op + i]);
     tape_leaving(&x);
+    if (t->recompute)
+        tape_forwards(&x);
     lay_out(&x);
     mem_free(x.current);
     mem_free(x.written);

@@ -50,6 +50,25 @@ static enum status read_sources(struct build *b, struct err *e)
     return ST_OK;
 }
 
+/* The files that the strategy names (csv schedules), by paths relative to its own, become part of the job. */
+static enum status attach_files(struct build *b, struct err *e)
+{
+    json_t *strategy;
+    TRY(js_load_text(b->job.strategy_text, b->strategy, &strategy, e));
+    const char *slash = strrchr(b->strategy, '/'), *name;
+    int folder = slash ? (int)(slash + 1 - b->strategy) : 0;
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && (name = sched_file(strategy, i)); i++) {
+        struct job_attachment a = { .name = job_text(&b->job, name) };
+        const char *path = *name == '/' ? name : arena_printf(&b->job.texts, "%.*s%s", folder, b->strategy, name);
+        st = read_text(b, path, &a.text, e);
+        if (st == ST_OK && !job_attachment(&b->job, name))
+            vec_add(&b->job.attachments, a);
+    }
+    json_decref(strategy);
+    return st;
+}
+
 /* The strategy as primitives, one a line. */
 static const char *primitives_text(struct build *b, json_t *list)
 {
@@ -97,6 +116,7 @@ static enum status build(struct build *b, int argc, char **argv, struct err *e)
     TRY(read_sources(b, e));
     TRY(config_parse(b->train_doc, b->train, &b->job.train, e));
     TRY(ir_family_build(b->model_doc, b->model, b->job.train.seq_len, &b->job.graph, &b->notices, e));
+    TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
     job_sign(&b->job, argc, argv);
     TRY(job_write(b->out, &b->job, e));

@@ -1,14 +1,19 @@
 /* piper checkpoint: what is in a run folder, is it whole, what differs, and weights from and to safetensors. */
+#include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
 #include "base/json.h"
+#include "base/version.h"
 #include "command.h"
 #include "compile_job.h"
+#include "folder.h"
 #include "io/checkpoint.h"
+#include "io/safetensors.h"
 #include "options.h"
 
 struct checkpoint_options {
+    const char *out;
     struct option_list operands; /* the verb first */
 };
 
@@ -73,6 +78,62 @@ static enum status diff(const struct checkpoint_options *o, struct err *e)
     return ST_OK;
 }
 
+/* ---- weights from and to safetensors -------------------------------------------------------------------------- */
+
+static enum status need_output(const struct checkpoint_options *o, const char *what, struct err *e)
+{
+    return o->out ? ST_OK : err_set(e, ST_USAGE, "checkpoint", "-o %s is missing", what);
+}
+
+/* A run folder with weights and nothing else: piper train begins with them. */
+static enum status import_to(const char *dir, const char *from, const struct job *j, struct err *e)
+{
+    char path[PATH_MAX];
+    struct checkpoint_entries there = { 0 };
+    TRY(checkpoint_list(dir, &there, e));
+    uint32_t n = there.n;
+    checkpoint_entries_release(&there);
+    if (n)
+        return err_set(e, ST_INPUT, dir,
+                       "found %u %s, expected a run folder without any: training would go on from them", n,
+                       n == 1 ? "checkpoint" : "checkpoints");
+    snprintf(path, sizeof path, "%s/checkpoints", dir);
+    TRY(folder_make(path, e));
+    snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
+    struct checkpoint_info info = { .seed = j->train.seed, .optimizer = "none" };
+    memcpy(info.job_digest, j->digest, sizeof info.job_digest);
+    memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
+    snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
+    TRY(safetensors_import(from, &j->graph, &info, path, e));
+    printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
+    return ST_OK;
+}
+
+static enum status import(const struct checkpoint_options *o, struct err *e)
+{
+    struct job j;
+    TRY(need_output(o, "RUNDIR", e));
+    TRY(job_read(o->operands.at[1], &j, e));
+    enum status st = import_to(o->out, o->operands.at[2], &j, e);
+    job_release(&j);
+    return st;
+}
+
+/* A checkpoint, or the newest of a run folder. */
+static enum status export(const struct checkpoint_options *o, struct err *e) {
+    const char *from = o->operands.at[1]; struct stat s; struct checkpoint_entries entries = { 0 };
+    TRY(need_output(o, "model.safetensors", e)); bool folder = stat(from, &s) == 0 && S_ISDIR(s.st_mode);
+    if (folder){ TRY(checkpoint_list(from, &entries, e));
+                 if (!entries.n) return err_set(e, ST_MISSING, from,
+                                                "found no checkpoints, expected a run folder or a checkpoint");
+                 from = entries.at[entries.n - 1].path; }
+enum status st = safetensors_export(from, o->out, e);
+if (st == ST_OK)
+    printf("%s: the parameters of %s\n", o->out, from);
+checkpoint_entries_release(&entries);
+return st;
+}
+
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static const struct verb {
@@ -84,6 +145,8 @@ static const struct verb {
     { "list", list, 1, 1, "RUNDIR" },
     { "verify", verify, 1, UINT32_MAX - 1, "FILE..." },
     { "diff", diff, 2, 2, "FILE FILE" },
+    { "import", import, 2, 2, "job.h5 SAFETENSORS" },
+    { "export", export, 1, 1, "RUNDIR or FILE" },
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
@@ -109,13 +172,24 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
 static enum status checkpoint_command(int argc, char **argv, struct err *e)
 {
     struct checkpoint_options o = { 0 };
-    const struct option options[] = { { .name = NULL } };
+    const struct option options[] = {
+        { .name = "output",
+          .letter = 'o',
+          .kind = OPTION_TEXT,
+          .to = &o.out,
+          .value = "PATH",
+          .help = "import: the run folder; export: the safetensors file" },
+        { .name = NULL },
+    };
     const struct option_usage usage = {
         .command = "checkpoint",
-        .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE",
+        .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
+                    "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE",
         .about = "list:   the checkpoints of a run folder\n"
                  "verify: is every block of the files what was written?\n"
-                 "diff:   in which tensors do two checkpoints differ? Exit status 65 when they do",
+                 "diff:   in which tensors do two checkpoints differ? Exit status 65 when they do\n"
+                 "import: weights of a safetensors file, or a folder of them, as the start of a run\n"
+                 "export: the weights of a checkpoint as one safetensors file, with Hugging Face's names",
         .options = options,
         .min_operands = 1,
         .max_operands = UINT32_MAX,
@@ -128,4 +202,5 @@ static enum status checkpoint_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_checkpoint = { "checkpoint", "list, verify and compare checkpoints", checkpoint_command };
+const struct command command_checkpoint = { "checkpoint", "list, verify, compare; weights from and to safetensors",
+                                            checkpoint_command };

@@ -7,7 +7,7 @@
 #include "options.h"
 
 struct plan_options {
-    const char *job, *device, *dot;
+    const char *job, *device, *dot, *csv;
     uint64_t ranks;
     bool json, expand, dump;
 };
@@ -102,13 +102,16 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
            "estimate for libraries.\n");
 }
 
-static enum status print_dot(const struct sched_input *in, const char *path, struct err *e)
+typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
+
+/* To a file, or to standard output where it is called "-". */
+static enum status print_to(const struct sched_input *in, const char *path, print_fn print, struct err *e)
 {
     bool standard = strcmp(path, "-") == 0;
     FILE *f = standard ? stdout : fopen(path, "w");
     if (!f)
         return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
-    enum status st = sched_dot(in, f, e);
+    enum status st = print(in, f, e);
     bool good = fflush(f) == 0 && !ferror(f);
     if (!standard && fclose(f) != 0)
         good = false;
@@ -157,7 +160,11 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
     if (o->expand)
         return print_primitives(in, e);
     if (o->dot)
-        return print_dot(in, o->dot, e);
+        TRY(print_to(in, o->dot, sched_dot, e));
+    if (o->csv)
+        TRY(print_to(in, o->csv, sched_csv, e));
+    if (o->dot || o->csv)
+        return ST_OK;
     struct sched_output out = { 0 };
     in->dump = o->dump ? stdout : NULL;
     enum status st = sched_compile(in, &out, e);
@@ -210,11 +217,16 @@ static enum status plan_command(int argc, char **argv, struct err *e)
           .to = &o.dot,
           .value = "FILE",
           .help = "the training DAG for Graphviz (- is standard output)" },
+        { .name = "csv",
+          .kind = OPTION_TEXT,
+          .to = &o.csv,
+          .value = "FILE",
+          .help = "the schedule as text, a line a pipeline place" },
         { .name = NULL },
     };
     const struct option_usage usage = {
         .command = "plan",
-        .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE]",
+        .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE]",
         .about =
             "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
         .options = options,

@@ -58,7 +58,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         { .name = "fresh",
           .kind = OPTION_FLAG,
           .to = &o->fresh,
-          .help = "start over; earlier checkpoints are put aside" },
+          .help = "start over; what is there is put aside" },
         { .name = "device",
           .kind = OPTION_CHOICE,
           .to = &o->device,

@@ -4,6 +4,14 @@
 
 #include "base/json.h"
 
+static const struct sched_text *texts_of(struct job *j)
+{
+    struct sched_text *texts = arena_array(&j->texts, struct sched_text, j->attachments.n);
+    for (uint32_t i = 0; i < j->attachments.n; i++)
+        texts[i] = (struct sched_text){ j->attachments.at[i].name, j->attachments.at[i].text };
+    return texts;
+}
+
 enum status compile_input(struct job *j, const char *device, uint32_t ranks, struct sched_input *in, struct err *e)
 {
     const char *name = *j->strategy_file ? j->strategy_file : "strategy";
@@ -17,6 +25,8 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, str
         .graph = &j->graph,
         .strategy = strategy,
         .strategy_name = name,
+        .texts = texts_of(j),
+        .n_texts = j->attachments.n,
         .ranks = ranks,
         .batch_size = j->train.batch_size,
         .compute = (enum ir_dtype)j->train.dtype,

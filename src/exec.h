@@ -40,7 +40,7 @@ void exec_close(struct exec *x);
 unsigned char *const *exec_arenas(const struct exec *x);
 
 struct exec_step {
-    uint32_t list; /* of the plan */
+    uint32_t list;   /* of the plan */
     uint64_t step;   /* from 1: the number of the update */
     uint64_t sample; /* the step takes samples sample .. sample+batch-1 of the data */
     double lr;
@@ -54,8 +54,17 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
 
 /* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran, at [2i] and [2i+1]. */
 const double *exec_times(const struct exec *x);
-/* What instruction i of a list is, in words: "F layers.0 mb3", "send to 2 mb3". Cut to size. */
-void exec_describe(const struct exec *x, uint32_t list, uint32_t i, char *text, size_t size);
+/* What instruction i of a list is. Name and tags do not tell the rank, so that ranks with the same program share them. */
+struct exec_instruction {
+    char name[128]; /* "F layers.0 mb3", "send B layers.1.add mb3", "all-reduce bucket 4"; cut to size */
+    char tags[64];  /* "PP=0 MB=3 PASS=F" */
+    uint32_t stream;
+    double predicted; /* seconds; 0: no prediction */
+    uint64_t bytes;   /* communicated: what this rank gives or gets */
+    int32_t group;    /* id of the channel in the job; -1: no collective */
+    int32_t peer;     /* rank at the other end; -1: none */
+};
+void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_instruction *out);
 
 struct exec_memory {
     uint64_t planned; /* bytes of the arenas */

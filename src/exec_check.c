@@ -31,13 +31,14 @@ static void check(const struct exec *x, const struct plan_instr *in, const struc
     struct found f;
     if (!data || (t != IR_F32 && t != IR_BF16) || !bad(data, times * ir_shape_elements(s), t, &f))
         return;
-    char where[256], text[768];
+    struct exec_instruction where;
+    char text[768];
     exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
-                  where, sizeof where);
+                  &where);
     snprintf(text, sizeof text,
              "rank %u, step %llu, %s: operator %s (%s, kernel %s) wrote %s = %g at element %llu. Before it all numbers "
              "were finite; a lower learning rate, a longer warm-up or clip_norm may help",
-             x->rank, (unsigned long long)x->step->step, where, x->graph->ops.at[k->graph_op].name,
+             x->rank, (unsigned long long)x->step->step, where.name, x->graph->ops.at[k->graph_op].name,
              ir_op_info[k->op].name, ir_pass_name((enum ir_pass)k->pass), what, f.value, (unsigned long long)f.index);
     process_fail(ST_INPUT, text);
 }

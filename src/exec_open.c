@@ -1,6 +1,8 @@
 /* Binding a plan to this rank: everything that can be looked up once is looked up here. */
 #include "exec_private.h"
 
+#include <stdlib.h>
+
 /* ---- kernels and buckets -------------------------------------------------------------------------------------- */
 
 static enum status bind_program(struct exec *x, const struct plan_program *program, struct err *e)
@@ -22,12 +24,54 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
             .t = x->graph->seq_len,
             .ep = program->ep,
             .compute = p->h->compute,
-            .scalars = x->scalars,
+            .scalars = k->again ? x->unheard : x->scalars,
             .n = k->n,
             .train = !program->eval,
         };
     }
     return ST_OK;
+}
+
+static int by_first(const void *a, const void *b)
+{
+    const struct exec__gap *x = a, *y = b;
+    return (x->first > y->first) - (x->first < y->first);
+}
+
+/* What the kernels of a program leave unwritten in a slot of gradients. */
+static void find_gaps(struct exec *x, const struct plan_program *program, uint32_t slot)
+{
+    const struct plan *p = x->plan;
+    struct {
+        VEC(struct exec__gap);
+    } written = { 0 };
+    for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
+        const struct plan_kernel *k = &p->kernels[i];
+        const struct plan_operand *o = &p->operands[k->first_operand];
+        for (uint32_t bit = 0; bit < OPERAND_COUNT; bit++) {
+            if (!(k->mask >> bit & 1))
+                continue;
+            if (bit >= OPERAND_DPARAM && bit < OPERAND_WORK && o->slot == slot) {
+                uint32_t param = x->graph->ops.at[k->graph_op].param[bit - OPERAND_DPARAM];
+                uint64_t n = ir_shape_elements(&x->graph->params.at[param].shape) / program->ep;
+                vec_add(&written, ((struct exec__gap){ o->offset, n * sizeof(float) }));
+            }
+            o++;
+        }
+    }
+    if (written.n)
+        qsort(written.at, written.n, sizeof *written.at, by_first);
+    struct exec__gaps *g = &x->gaps[program->first_slot + slot];
+    g->at = arena_array(&x->lists, struct exec__gap, written.n + 1);
+    uint64_t end = 0, bytes = p->slots[program->first_slot + slot].bytes;
+    for (uint32_t i = 0; i <= written.n; i++) {
+        uint64_t next = i < written.n ? written.at[i].first : bytes;
+        if (next > end)
+            g->at[g->n++] = (struct exec__gap){ end, next - end };
+        if (i < written.n && written.at[i].first + written.at[i].bytes > end)
+            end = written.at[i].first + written.at[i].bytes;
+    }
+    vec_free(&written);
 }
 
 /* Elements of a range that decay: the first n_decay of the bucket do. */
@@ -56,6 +100,8 @@ static void bind_bucket(struct exec *x, uint32_t i)
         },
         .norm_grad = s.grad + (s.own.first - s.grads.first),
         .norm_count = s.own.count,
+        .own_param = s.own.first * size,
+        .own_grad = s.own.first * sizeof(float),
     };
 }
 
@@ -107,6 +153,18 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
         c->op = in->op == PLAN_SEND ? COMM_SEND : COMM_RECV;
         c->channel = UINT32_MAX;
         c->peer = peer_of(x, in);
+        return ST_OK;
+    case PLAN_EXCHANGE: /* I send to the holder of my place in the other set, and receive from it in turn */
+        c->op = COMM_EXCHANGE;
+        c->channel = UINT32_MAX;
+        c->peer = peer_of(x, in);
+        c->from = plan_set_at(x->plan, in->my_set, plan_set_index(x->plan, in->peer_set, x->rank));
+        return ST_OK;
+    case PLAN_ADD:
+        c->op = COMM_ADD;
+        c->dst = exec__base(x, in, 0);
+        c->src = exec__base(x, in, 1);
+        c->replace = x->plan->bases[in->first_base].first;
         return ST_OK;
     case PLAN_ALL_REDUCE:
         c->op = COMM_ALL_REDUCE;
@@ -202,8 +260,13 @@ static enum status bind_all(struct exec *x, struct err *e)
     if (h->arena_bytes[ARENA_SCALARS] < SCALAR_COUNT * sizeof *x->scalars)
         return err_set(e, ST_BUG, "executor", "the plan has %llu bytes for the scalars of a step, expected %zu",
                        (unsigned long long)h->arena_bytes[ARENA_SCALARS], SCALAR_COUNT * sizeof *x->scalars);
-    for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS]; i++)
-        TRY(bind_program(x, &x->plan->programs[i], e));
+    for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS]; i++) {
+        const struct plan_program *program = &x->plan->programs[i];
+        TRY(bind_program(x, program, e));
+        for (uint32_t k = 0; k < program->n_slots; k++)
+            if (x->plan->slots[program->first_slot + k].kind == SLOT_GRAD)
+                find_gaps(x, program, k);
+    }
     for (uint32_t i = 0; i < h->count[PLAN_S_BUCKETS]; i++)
         bind_bucket(x, i);
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
@@ -242,6 +305,7 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     arena_init(&x->lists);
     x->kernels = mem_alloc(h->count[PLAN_S_KERNELS] * sizeof *x->kernels);
     x->buckets = mem_alloc(h->count[PLAN_S_BUCKETS] * sizeof *x->buckets);
+    x->gaps = mem_alloc(h->count[PLAN_S_SLOTS] * sizeof *x->gaps);
     x->calls = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *x->calls);
     x->wakes = mem_alloc(h->count[PLAN_S_INSTRS]);
     x->replica = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *x->replica);
@@ -277,6 +341,7 @@ void exec_close(struct exec *x)
     mem_free(x->wakes);
     mem_free(x->replica);
     mem_free((void *)x->events);
+    mem_free(x->gaps);
     mem_free(x->times);
     mem_free(x);
 }

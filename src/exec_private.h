@@ -16,6 +16,15 @@ struct exec__bucket {
     struct update_args update;
     const float *norm_grad;
     uint64_t norm_count;
+    uint64_t own_param, own_grad; /* bytes from the start of the whole bucket to this holder's part */
+};
+
+/* Bytes of a slot of gradients that no kernel of the program writes. */
+struct exec__gaps {
+    struct exec__gap {
+        uint64_t first, bytes;
+    } * at;
+    uint32_t n;
 };
 
 struct exec {
@@ -24,7 +33,7 @@ struct exec {
     const struct compute_backend *compute;
     const struct comm_backend *comm_backend;
     struct comm *comm;
-    struct arena lists; /* members of the channels */
+    struct arena lists; /* members of the channels, gaps */
     uint32_t rank;
     struct optimizer_args optimizer;
     double clip_norm;
@@ -32,14 +41,17 @@ struct exec {
     uint32_t tokens, targets; /* tensors of the graph that PLAN_LOAD fills; IR_NONE: has none */
 
     unsigned char *arena[ARENA_COUNT];
-    double *scalars;              /* in ARENA_SCALARS */
-    struct exec__kernel *kernels; /* [kernels of the plan] */
-    struct exec__bucket *buckets; /* [buckets of the plan] */
-    struct comm_call *calls;      /* [instructions of the plan]; filled in for communications */
-    unsigned char *wakes;         /* [instructions of the plan] 1: a communication waits for its event */
-    uint32_t *replica;            /* [instructions of the plan] PLAN_LOAD: which part of the samples */
-    _Atomic uint32_t *events;     /* [instructions of the longest list] */
-    double *times;                /* [2*that], or NULL */
+    double *scalars;                    /* in ARENA_SCALARS */
+    double unheard[SCALAR_COUNT];       /* where kernels that compute something again add to */
+    struct exec__kernel *kernels;       /* [kernels of the plan] */
+    struct exec__bucket *buckets;       /* [buckets of the plan] */
+    struct exec__gaps *gaps;            /* [slots of the plan] */
+    double again_scalars[SCALAR_COUNT]; /* where a forward that is computed again adds: nobody reads it */
+    struct comm_call *calls;            /* [instructions of the plan]; filled in for communications */
+    unsigned char *wakes;               /* [instructions of the plan] 1: a communication waits for its event */
+    uint32_t *replica;                  /* [instructions of the plan] PLAN_LOAD: which part of the samples */
+    _Atomic uint32_t *events;           /* [instructions of the longest list] */
+    double *times;                      /* [2*that], or NULL */
     uint32_t epoch;
 
     /* of the list that runs */
@@ -68,6 +80,7 @@ static inline bool exec__is_communication(enum plan_op op)
     case PLAN_REDUCE_SCATTER:
     case PLAN_ALL_GATHER:
     case PLAN_ALL_TO_ALL:
+    case PLAN_ADD:
     case PLAN_SCALARS:
         return true;
     default:
@@ -78,7 +91,10 @@ static inline bool exec__is_communication(enum plan_op op)
 static inline void *exec__base(const struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct plan_base *b = &x->plan->bases[in->first_base + i];
-    return x->arena[b->arena] + b->offset;
+    unsigned char *p = x->arena[b->arena] + b->offset;
+    if (!(b->access & PLAN_OWN))
+        return p;
+    return p + (b->arena == ARENA_PARAMS ? x->buckets[b->buffer].own_param : x->buckets[b->buffer].own_grad);
 }
 
 #endif

@@ -6,11 +6,11 @@
 
 static _Noreturn void fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
 {
-    char what[256];
+    struct exec_instruction what;
     exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
-                  what, sizeof what);
-    char text[sizeof e->text + 400];
-    snprintf(text, sizeof text, "rank %u, step %llu, %s: %s", x->rank, (unsigned long long)x->step->step, what,
+                  &what);
+    char text[sizeof e->text + sizeof what.name + 64];
+    snprintf(text, sizeof text, "rank %u, step %llu, %s: %s", x->rank, (unsigned long long)x->step->step, what.name,
              e->text);
     process_fail(e->status, text);
 }
@@ -66,11 +66,25 @@ static void resolve(const struct exec *x, const struct plan_base *bases, const s
 #undef TAKE
 }
 
+/* Whole gradients in ARENA_WORK stand in memory that held something else: what no kernel of the first program writes (padding)
+ * is zeroed, so that what is reduced is a number everywhere. */
+static void clear_gaps(const struct exec *x, const struct plan_program *program, const struct plan_base *bases)
+{
+    for (uint32_t i = 0; i < program->n_slots; i++) {
+        const struct exec__gaps *g = &x->gaps[program->first_slot + i];
+        if (!bases[i].first || bases[i].arena != ARENA_WORK)
+            continue;
+        for (uint32_t k = 0; k < g->n; k++)
+            memset(x->arena[ARENA_WORK] + bases[i].offset + g->at[k].first, 0, g->at[k].bytes);
+    }
+}
+
 static void run_program(struct exec *x, const struct plan_instr *in)
 {
     const struct plan *p = x->plan;
     const struct plan_program *program = &p->programs[in->what];
     const struct plan_base *bases = &p->bases[in->first_base];
+    clear_gaps(x, program, bases);
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         struct op_args a = x->kernels[i].args;
         a.b = x->list->microbatch_size;

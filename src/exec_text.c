@@ -32,39 +32,82 @@ static void region(const struct exec *x, const struct plan_program *program, cha
         snprintf(text, size, " %s..%s", first, last);
 }
 
-static void what(const struct exec *x, const struct plan_instr *in, char *text, size_t size)
+static void name_of(const struct exec *x, const struct plan_instr *in, char *text, size_t size)
 {
-    const struct plan *p = x->plan;
-    text[0] = '\0';
+    static const char *const collectives[PLAN_OP_COUNT] = {
+        [PLAN_ALL_REDUCE] = "all-reduce", [PLAN_REDUCE_SCATTER] = "reduce-scatter",
+        [PLAN_ALL_GATHER] = "all-gather", [PLAN_ADD] = "add",
+        [PLAN_SUMSQ] = "norm of",         [PLAN_UPDATE] = "update",
+    };
+    const struct ir_tensor *tensor = in->what < x->graph->tensors.n ? &x->graph->tensors.at[in->what] : NULL;
+    const char *pass = ir_pass_name((enum ir_pass)in->pass);
     switch ((enum plan_op)in->op) {
     case PLAN_LOAD:
-        snprintf(text, size, "load %s", x->graph->tensors.at[in->what].name);
+        snprintf(text, size, "load %s", tensor->name);
         break;
     case PLAN_RUN: {
-        int n = snprintf(text, size, "%s", ir_pass_name((enum ir_pass)p->programs[in->what].pass));
-        region(x, &p->programs[in->what], text + n, size - (size_t)n);
+        const struct plan_program *program = &x->plan->programs[in->what];
+        int n = snprintf(text, size, "%s", ir_pass_name((enum ir_pass)program->pass));
+        region(x, program, text + n, size - (size_t)n);
         break;
     }
     case PLAN_SEND:
     case PLAN_RECV:
-        snprintf(text, size, "%s %u tag %u", in->op == PLAN_SEND ? "send to" : "receive from",
-                 x->calls[in - p->instrs].peer, in->tag);
+    case PLAN_EXCHANGE:
+    case PLAN_ALL_TO_ALL:
+        snprintf(text, size, "%s %s %s",
+                 in->op == PLAN_SEND       ? "send"
+                 : in->op == PLAN_RECV     ? "receive"
+                 : in->op == PLAN_EXCHANGE ? "exchange"
+                                           : "all-to-all",
+                 pass, tensor ? tensor->name : "");
         break;
-    case PLAN_SUMSQ:
-    case PLAN_UPDATE:
-        snprintf(text, size, "%s bucket %u", plan_op_name((enum plan_op)in->op), in->what);
+    case PLAN_SCALARS:
+        snprintf(text, size, "all-reduce scalars");
         break;
     default:
-        snprintf(text, size, "%s", plan_op_name((enum plan_op)in->op));
-        if (in->n_bases && p->bases[in->first_base].arena == ARENA_GRADS)
-            snprintf(text + strlen(text), size - strlen(text), " bucket %u", p->bases[in->first_base].buffer);
+        snprintf(text, size, "%s bucket %u", collectives[in->op], in->what);
     }
 }
 
-void exec_describe(const struct exec *x, uint32_t list, uint32_t i, char *text, size_t size)
+/* The tags of a program's first operator, then microbatch and pass. */
+static void tags_of(const struct exec *x, const struct plan_instr *in, char *text, size_t size)
 {
-    const struct plan_instr *in = &x->plan->instrs[x->plan->lists[list].first_instr + i];
-    what(x, in, text, size);
-    if (in->mb != 0xffff)
-        snprintf(text + strlen(text), size - strlen(text), " mb%u", in->mb);
+    const struct ir_graph *g = x->graph;
+    size_t n = 0;
+    text[0] = '\0';
+    if (in->op == PLAN_RUN) {
+        const struct plan_program *program = &x->plan->programs[in->what];
+        uint32_t op = program->n_kernels ? x->plan->kernels[program->first_kernel].graph_op : PLAN_NONE;
+        for (uint32_t k = 0; op != PLAN_NONE && k < g->n_tags && n < size; k++)
+            if (g->ops.at[op].tag[k] >= 0)
+                n += (size_t)snprintf(text + n, size - n, "%s=%d ", g->tags[k], g->ops.at[op].tag[k]);
+    }
+    if (in->mb != 0xffff && n < size)
+        n += (size_t)snprintf(text + n, size - n, "MB=%u ", in->mb);
+    if (in->pass != IR_PASS_NONE && n < size)
+        snprintf(text + n, size - n, "PASS=%s ", ir_pass_name((enum ir_pass)in->pass));
+    if (text[0])
+        text[strlen(text) - 1] = '\0';
+}
+
+void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_instruction *out)
+{
+    const struct plan *p = x->plan;
+    const struct plan_instr *in = &p->instrs[p->lists[list].first_instr + i];
+    *out = (struct exec_instruction){ .stream = in->stream, .group = -1, .peer = -1 };
+    name_of(x, in, out->name, sizeof out->name);
+    if (in->mb != 0xffff && strlen(out->name) + 8 < sizeof out->name)
+        sprintf(out->name + strlen(out->name), " mb%u", in->mb);
+    tags_of(x, in, out->tags, sizeof out->tags);
+    if (in->op == PLAN_RUN)
+        out->predicted = (double)p->programs[in->what].seconds;
+    if (!exec__is_communication((enum plan_op)in->op))
+        return;
+    const struct comm_call *call = &x->calls[in - p->instrs];
+    out->bytes = call->count * comm_type_size(call->type);
+    if (call->peer != UINT32_MAX)
+        out->peer = (int32_t)call->peer;
+    else if (call->channel != UINT32_MAX)
+        out->group = (int32_t)p->channels[call->channel].id;
 }

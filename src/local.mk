@@ -1,12 +1,13 @@
 bin_PROGRAMS += piper
 piper_SOURCES = \
-	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_info.c src/cmd_plan.c src/cmd_train.c \
+	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c src/cmd_train.c \
 	src/command.h \
 	src/compile_job.c src/compile_job.h \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/exec.h src/exec_arena.c src/exec_check.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
+	src/folder.c src/folder.h \
 	src/init.c src/init.h \
 	src/main.c \
 	src/metrics.c src/metrics.h \
@@ -17,13 +18,15 @@ piper_SOURCES = \
 	src/report.c src/report.h \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
-	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c
+	src/trace_summary.c src/trace_summary.h \
+	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
+	src/train_trace.c
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
-	src/man/piper.1 src/man/piper-build.1 src/man/piper-data.1 src/man/piper-info.1 \
-	src/man/piper-plan.1 src/man/piper-train.1
+	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-info.1 \
+	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1
 
 UNIT_TESTS += tests/unit/test_options tests/unit/test_state
 tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h

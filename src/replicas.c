@@ -22,11 +22,12 @@ struct replicas {
     struct copy *mine, *all; /* [most], [most*n_ranks]; count 0: none */
 };
 
-static uint64_t pieces_of(const struct plan *p)
+/* Stretches of a rank at most: a bucket's pieces, cut at the borders of its holders' parts. */
+static uint64_t stretches(const struct plan *p, uint32_t rank)
 {
     uint64_t n = 0;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++)
-        n += p->buckets[b].n_pieces;
+        n += p->buckets[b].n_pieces + plan_group_size(p, p->buckets[b].holders, rank);
     return n;
 }
 
@@ -34,7 +35,9 @@ struct replicas *replicas_open(const struct ir_graph *g, const struct plan *p, u
                                unsigned char *const base[ARENA_COUNT])
 {
     struct replicas *r = mem_alloc(sizeof *r);
-    *r = (struct replicas){ .g = g, .p = p, .base = base, .rank = rank, .n_ranks = ctl_size(), .most = pieces_of(p) };
+    *r = (struct replicas){
+        .g = g, .p = p, .base = base, .rank = rank, .n_ranks = ctl_size(), .most = stretches(p, rank)
+    };
     ctl_max_u64(&r->most, 1);
     r->mine = mem_alloc(r->most * sizeof *r->mine);
     r->all = mem_alloc(r->most * r->n_ranks * sizeof *r->all);
@@ -60,27 +63,44 @@ static uint64_t hash_state(const struct shard *s, const struct shard_piece *piec
     return h;
 }
 
+static void add(struct replicas *r, uint64_t *n, const struct shard *s, uint32_t piece, struct shard_range in)
+{
+    uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)r->p->h->compute);
+    struct shard_piece held, kept;
+    if (!shard_piece(r->p, piece, r->rank, in, &held))
+        return;
+    bool same = shard_piece(r->p, piece, r->rank, s->state, &kept) && kept.count == held.count;
+    const unsigned char *values = (const unsigned char *)s->param + (held.offset - s->params.first) * size;
+    CHECK(*n < r->most);
+    r->mine[(*n)++] = (struct copy){ .param = held.param,
+                                     .rank = r->rank,
+                                     .first = held.first,
+                                     .count = held.count,
+                                     .values = number_hash(values, held.count * size, 0),
+                                     .state = same ? hash_state(s, &kept) : 0 };
+}
+
+/* Where only the owner of a part updates it, the others get the new values with the next step: until then the owner's are
+ * ahead of the copies, which are compared among themselves. */
+static void collect_bucket(struct replicas *r, uint64_t *n, uint32_t b)
+{
+    const struct plan_bucket *bucket = &r->p->buckets[b];
+    struct shard s = shard_of(r->p, b, r->rank, r->base);
+    bool ahead = s.state.count < s.params.count;
+    for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
+        if (!ahead)
+            add(r, n, &s, i, s.params);
+        for (uint64_t at = 0; ahead && at < s.params.count; at += s.own.count)
+            if (at != s.own.first)
+                add(r, n, &s, i, (struct shard_range){ at, s.own.count });
+    }
+}
+
 static uint64_t collect(struct replicas *r)
 {
-    const struct plan *p = r->p;
-    uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)p->h->compute);
     uint64_t n = 0;
-    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(p, b, r->rank, r->base);
-        for (uint32_t i = p->buckets[b].first_piece; i < p->buckets[b].first_piece + p->buckets[b].n_pieces; i++) {
-            struct shard_piece held, kept;
-            if (!shard_piece(p, i, r->rank, s.params, &held))
-                continue;
-            bool same = shard_piece(p, i, r->rank, s.state, &kept) && kept.count == held.count;
-            const unsigned char *values = (const unsigned char *)s.param + (held.offset - s.params.first) * size;
-            r->mine[n++] = (struct copy){ held.param,
-                                          r->rank,
-                                          held.first,
-                                          held.count,
-                                          number_hash(values, held.count * size, 0),
-                                          same ? hash_state(&s, &kept) : 0 };
-        }
-    }
+    for (uint32_t b = 0; b < r->p->h->count[PLAN_S_BUCKETS]; b++)
+        collect_bucket(r, &n, b);
     return n;
 }
 

@@ -36,7 +36,7 @@ static void report_end(struct train *t)
     if (t->has_saved)
         report_line(&t->report, "checkpoint: %s/checkpoints/step-%06llu.h5", dir, (unsigned long long)t->saved.step);
     report_line(&t->report, "metrics:    %s/metrics.csv", dir);
-    if (t->config->n_trace_steps)
+    if (t->tracing)
         report_line(&t->report, "trace:      piper trace %s --summary", dir);
 }
 
@@ -46,6 +46,8 @@ static enum status phases(struct train *t, struct err *e)
     TRY(train__restore(t, e));
     enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->o->dir, t->step, e) : ST_OK, e);
     if (st == ST_OK)
+        st = train__trace_open(t, e);
+    if (st == ST_OK)
         st = train__loop(t, e);
     if (st == ST_OK || st == ST_STOPPED) {
         report_memory(t);
@@ -53,6 +55,8 @@ static enum status phases(struct train *t, struct err *e)
     }
     struct err closing = { 0 };
     enum status closed = ctl_agree(metrics_close(&t->metrics, &closing), &closing);
+    if (closed == ST_OK)
+        closed = train__trace_close(t, &closing);
     if (st == ST_OK && closed != ST_OK) {
         *e = closing;
         st = closed;
@@ -73,7 +77,6 @@ enum status train_run(const struct train_options *o, struct err *e)
     feed_close(&t.feed);
     feed_close(&t.eval_feed);
     mem_free(t.blob);
-    mem_free(t.step_names);
     if (t.have_job)
         job_release(&t.job);
     report_close(&t.report);

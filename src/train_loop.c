@@ -153,6 +153,8 @@ enum status train__loop(struct train *t, struct err *e)
         struct outcome o = run_step(t, &seconds);
         t->step++;
         t->sample += train__batch(t);
+        if (t->tracing && train__is_traced(t, t->step))
+            TRY(train__trace_step(t, e));
         record(t, &o, seconds);
         TRY(after_step(t, &o, e));
         stop = o.stop;

@@ -6,6 +6,7 @@
 #include "feed.h"
 #include "io/checkpoint.h"
 #include "io/job.h"
+#include "io/trace.h"
 #include "metrics.h"
 #include "pieces.h"
 #include "replicas.h"
@@ -38,7 +39,9 @@ struct train {
     double slowest_step, slowest_checkpoint; /* seconds */
     uint64_t allocations;                    /* made by the steps */
     struct err trouble; /* of this rank alone, until the next agreement: it asks the others to stop */
-    char **step_names;  /* [instructions of the training list], of traced runs */
+    bool tracing;
+    struct trace_writer trace;
+    struct trace_event *events; /* [instructions of the training list] what is the same in every step */
 };
 
 /* train_start.c: from the job to ranks that are ready to run. Collective. */
@@ -48,8 +51,11 @@ enum status train__restore(struct train *t, struct err *e);
 enum status train__save(struct train *t, struct err *e);
 /* train_loop.c: the steps. Collective. */
 enum status train__loop(struct train *t, struct err *e);
-/* train_trace.c: the step that just ended, as a trace. Collective. */
-enum status train__trace(struct train *t, double began, double ended, struct err *e);
+/* train_trace.c: the job's traced steps. Collective, but for the first. step() comes after the step that was traced. */
+bool train__is_traced(const struct train *t, uint64_t step);
+enum status train__trace_open(struct train *t, struct err *e);
+enum status train__trace_step(struct train *t, struct err *e);
+enum status train__trace_close(struct train *t, struct err *e);
 
 static inline uint64_t train__batch(const struct train *t)
 {

@@ -1,10 +1,6 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
-#include <errno.h>
-#include <limits.h>
 #include <sched.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef _OPENMP
@@ -12,31 +8,17 @@
 #endif
 
 #include "compile_job.h"
+#include "folder.h"
 #include "number.h"
 #include "train_private.h"
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
-static enum status make_folders(const char *dir, struct err *e)
-{
-    char path[PATH_MAX];
-    if (strlen(dir) >= sizeof path)
-        return err_set(e, ST_USAGE, "-o", "the folder's name is too long");
-    for (size_t n = 1; n <= strlen(dir); n++) {
-        if (dir[n] != '/' && dir[n] != '\0')
-            continue;
-        snprintf(path, sizeof path, "%.*s", (int)n, dir);
-        if (mkdir(path, 0777) != 0 && errno != EEXIST)
-            return err_set(e, ST_IO, path, "the run folder cannot be made: %s", strerror(errno));
-    }
-    return ST_OK;
-}
-
 static enum status open_folder(struct train *t, struct err *e)
 {
     if (ctl_rank() != 0)
         return ST_OK;
-    TRY(make_folders(t->o->dir, e));
+    TRY(folder_make(t->o->dir, e));
     return report_open(&t->report, t->o->dir, e);
 }
 
@@ -110,6 +92,27 @@ static void hand_out(struct train *t, const struct sched_output *out, uint64_t *
         mem_free(classes);
 }
 
+/* Where the strategy cuts the model, the compiler on rank 0 has tagged its operators: the others tag theirs, so that all
+ * give the same names to the same things. */
+static void share_stages(struct train *t)
+{
+    struct ir_graph *g = &t->job.graph;
+    uint32_t tag = ir_graph_tag(g, "PP");
+    if (tag == IR_NONE) /* the model's own tags fill the table: it was not cut */
+        return;
+    uint64_t bytes = g->ops.n * sizeof(int32_t);
+    int32_t *mine = mem_alloc(bytes);
+    void *stages = mine;
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        mine[i] = g->ops.at[i].tag[tag];
+    ctl_broadcast(&stages, &bytes);
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        g->ops.at[i].tag[tag] = ((int32_t *)stages)[i];
+    if (stages != mine)
+        mem_free(stages);
+    mem_free(mine);
+}
+
 static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)
 {
     const struct ir_graph *g = &t->job.graph;
@@ -128,6 +131,7 @@ static enum status make_plans(struct train *t, struct err *e)
     if (st == ST_OK) {
         uint64_t bytes = 0;
         hand_out(t, &out, &bytes);
+        share_stages(t);
         st = ctl_agree(open_plan(t, bytes, e), e);
         if (st == ST_OK && ctl_rank() == 0)
             report_line(&t->report,

@@ -5,6 +5,7 @@
 #include <sys/stat.h>
 
 #include "base/version.h"
+#include "folder.h"
 #include "init.h"
 #include "train_private.h"
 
@@ -15,21 +16,44 @@ static void warn(void *arg, const char *text)
     report_line(arg, "warning: %s", text);
 }
 
-/* --fresh: earlier checkpoints are put aside, not deleted. Rank 0. */
-static enum status put_aside(const struct train *t, struct err *e)
+/* --fresh: what an earlier run has left goes to a folder of its own, old.1, old.2 and so on; nothing is deleted. Rank 0. */
+static enum status move_old(const char *from, const char *folder, bool *made, struct err *e)
 {
-    char from[PATH_BYTES], to[PATH_BYTES];
+    char to[PATH_BYTES];
     struct stat s;
-    snprintf(from, sizeof from, "%s/checkpoints", t->o->dir);
     if (stat(from, &s) != 0)
         return ST_OK;
-    for (unsigned n = 1;; n++) {
-        snprintf(to, sizeof to, "%s/checkpoints.%u", t->o->dir, n);
-        if (stat(to, &s) != 0)
-            break;
-    }
+    if (!*made)
+        TRY(folder_make(folder, e));
+    *made = true;
+    snprintf(to, sizeof to, "%s/%s", folder, strrchr(from, '/') + 1);
     if (rename(from, to) != 0)
         return err_set(e, ST_IO, from, "cannot be renamed to %s: %s", to, strerror(errno));
+    return ST_OK;
+}
+
+static enum status put_aside(struct train *t, struct err *e)
+{
+    static const char *const names[] = { "checkpoints", "metrics.csv" };
+    char folder[PATH_BYTES], from[PATH_BYTES];
+    struct stat s;
+    bool made = false;
+    unsigned n = 0;
+    do
+        snprintf(folder, sizeof folder, "%s/old.%u", t->o->dir, ++n);
+    while (stat(folder, &s) == 0);
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(from, sizeof from, "%s/%s", t->o->dir, names[i]);
+        TRY(move_old(from, folder, &made, e));
+    }
+    for (uint32_t i = trace_count(t->o->dir); i-- > 0;) { /* the last first: numbers stay without gaps */
+        char *path = trace_path(t->o->dir, i);
+        enum status st = move_old(path, folder, &made, e);
+        mem_free(path);
+        TRY(st);
+    }
+    if (made)
+        report_line(&t->report, "what was in the run folder is now in %s", folder);
     return ST_OK;
 }
 
@@ -45,7 +69,9 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
     if (info->sample != info->step * train__batch(t))
         report_line(r, "warning: the batch size changed: the data go on at sample %llu",
                     (unsigned long long)info->sample);
-    if (strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) != 0)
+    if (strcmp(info->optimizer, "none") == 0)
+        report_line(r, "the checkpoint holds weights alone: moments begin at zero");
+    else if (strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) != 0)
         report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
                     train_optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)

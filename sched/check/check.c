@@ -135,7 +135,7 @@ static enum status check_one_list(struct check *c, uint32_t number)
     struct check_list l = {0};
     enum status st = find_list(c, number, &l);
     static enum status (*const proofs[])(struct check *, const struct check_list *) = {
-        check_run, check_order, check_bases, check_memory, check_steps, check_cover,
+        check_run, check_order, check_bases, check_memory, check_values, check_steps, check_cover,
     };
     if (st == ST_OK)
         st = check_bind_list(c, &l);

@@ -6,8 +6,8 @@
  * streams and classes; device sets are looked at once each, as ranges.
  *
  * Order of the proofs, each relying on those before: shape (check.c), bindings (bind.c), shard map (params.c), programs
- * (programs.c), then for every list: matching (match.c), no deadlock and one global order (run.c), memory (memory.c),
- * gradients and updates (steps.c), nothing forgotten (cover.c). */
+ * (programs.c), then for every list: matching (match.c), no deadlock and one global order (run.c), memory (memory.c), what
+ * stands in it (values.c), gradients and updates (steps.c), nothing forgotten (cover.c). */
 #ifndef PIPER_SCHED_CHECK_CHECK_H
 #define PIPER_SCHED_CHECK_CHECK_H
 
@@ -156,6 +156,7 @@ enum status check_match(struct check *c, struct check_list *l);            /* ma
 enum status check_run(struct check *c, const struct check_list *l);        /* run.c */
 enum status check_order(struct check *c, const struct check_list *l);      /* run.c */
 enum status check_memory(struct check *c, const struct check_list *l);     /* memory.c */
+enum status check_values(struct check *c, const struct check_list *l);     /* values.c */
 enum status check_steps(struct check *c, const struct check_list *l);      /* steps.c */
 enum status check_cover(struct check *c, const struct check_list *l);      /* cover.c */
 

@@ -106,6 +106,11 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has two pieces, in buckets %u and %u", param->name,
                            k->p->pieces[k->piece_of[x->param]].bucket, x->bucket);
     k->piece_of[x->param] = i;
+    const struct plan_bucket *b = &k->p->buckets[x->bucket];
+    bool decays = param->shape.ndim >= 2; /* weight decay acts on matrices and stacks of them */
+    if (decays ? x->offset + x->count > b->n_decay : x->offset < b->n_decay)
+        return check_wrong(c, RULE_SHARDS, at, "parameter %s %s, but stands on the wrong side of element %" PRIu64
+                           " of bucket %u", param->name, decays ? "decays" : "does not decay", b->n_decay, x->bucket);
     if (x->split == 1 && (x->first != 0 || x->count != elements))
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64,
                            param->name, elements, x->count, x->first);

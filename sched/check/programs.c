@@ -67,6 +67,7 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
     bool fits = g->pass == IR_PASS_F ? k->pass == IR_PASS_F
                                      : g->pass == IR_PASS_BI ? k->pass != IR_PASS_BW
                                                              : g->pass == IR_PASS_BW ? k->pass != IR_PASS_BI : true;
+    fits = fits && (k->pass != IR_PASS_F || k->again == (g->pass != IR_PASS_F)); /* in a backward: computed again */
     if (!fits || (g->pass == IR_PASS_NONE && k->op < IR_OP_GRAPH_COUNT))
         return check_wrong(c, RULE_PROGRAM, at, "program %u of pass %s has kernel %u of pass %s", program,
                            ir_pass_name(g->pass), kernel, ir_pass_name(k->pass));
@@ -164,7 +165,7 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
             uint32_t param = c->g->ops.at[x->graph_op].param[which - (grad ? OPERAND_DPARAM : OPERAND_PARAM)];
             st = add_use(c, cls, program, (struct check_use){.kernel = i, .param = param, .grad = grad}, o);
         }
-        if (x->pass == IR_PASS_F && (x->op == IR_OP_HEAD_LOSS || x->op == IR_OP_ROUTER || x->op == IR_OP_DISPATCH))
+        if (x->pass == IR_PASS_F && !x->again && (x->op == IR_OP_HEAD_LOSS || x->op == IR_OP_ROUTER || x->op == IR_OP_DISPATCH))
             k->programs[program].scalars = true;
     }
     k->programs[program].n_uses = k->uses.n - k->programs[program].first_use;

@@ -62,12 +62,12 @@ static uint32_t bit_below(const struct check_spans *s, uint32_t i)
 void check_spans_init(struct check_spans *s, uint64_t *bounds, uint32_t n, struct check_span state)
 {
     *s = (struct check_spans){.bounds = bounds};
+    if (n == 0)
+        return;
     qsort(bounds, n, sizeof *bounds, by_value);
     for (uint32_t i = 0; i < n; i++)
         if (s->n == 0 || bounds[s->n - 1] != bounds[i])
             bounds[s->n++] = bounds[i];
-    if (s->n == 0)
-        return;
     for (uint32_t words = s->n; s->levels == 0 || words > 1; s->levels++) {
         words = (words + 63) / 64;
         s->bits[s->levels] = mem_alloc(sizeof **s->bits * (size_t)words);

@@ -1,9 +1,9 @@
-/* Causal attention without a T x T matrix in memory: blocks of scores on the stack, softmax carried from block to block
- * (Milakov, Gimelshein 2018; Dao et al. 2022), log-sum-exp kept for the backward, which makes the blocks anew.
+/* Causal attention without a T x T matrix in memory: blocks of scores on the stack, softmax carried from block to
+ * block (Milakov, Gimelshein 2018; Dao et al. 2022), log-sum-exp kept for the backward, which makes the blocks anew.
  *
- * Query head h reads key/value head h / (heads / kv_heads). Products of blocks are BLAS in the thread that owns the block:
- * forward one (sequence, head, block of queries) at a time; backward one (sequence, key/value head), so that the gradients
- * of keys and values are summed over blocks and heads in one order. */
+ * Query head h reads key/value head h / (heads / kv_heads). Products of blocks are BLAS in the thread that owns the
+ * block: forward one (sequence, head, block of queries) at a time; backward one (sequence, key/value head), so that
+ * the gradients of keys and values are summed over blocks and heads in one order. */
 #include <math.h>
 #include <string.h>
 
@@ -115,7 +115,7 @@ struct running {
     float max[BLOCK], sum[BLOCK];
 };
 
-/* Turns the block's scores into exponentials against the new maximum; o's rows, and the sums, are brought down to it. */
+/* Turns the scores into exponentials against the new maximum; the rows of o, and the sums, are brought down to it. */
 static void online_softmax(const struct vec *v, float *scores, size_t q0, size_t nq, size_t k0, size_t nk,
                            struct running *run, const struct heads *o, size_t h, size_t d)
 {
@@ -159,8 +159,8 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
 void cpu_attention_f(const struct op_args *a)
 {
     const size_t blocks = ((size_t)a->t + BLOCK - 1) / BLOCK, heads = a->attrs->heads, tasks = a->b * heads * blocks;
-    const uint64_t elements = (uint64_t)tasks * BLOCK * a->attrs->head_dim;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(elements))
+    const size_t task = (size_t)BLOCK * a->attrs->head_dim;
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(tasks, task))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / (heads * blocks));
         forward_block(&s, i / blocks % heads, (blocks - 1 - i % blocks) * BLOCK); /* the longest first */
@@ -233,8 +233,8 @@ void cpu_attention_bi(const struct op_args *a)
     ir_op_shapes(IR_OP_ATTENTION, at, a->t, &shapes);
     for (uint32_t i = 0; i < ir_op_inputs(IR_OP_ATTENTION, at); i++)
         cpu_start_from(a->din[i], a->acc[i], a->b * ir_shape_elements(&shapes.in[i]));
-    const size_t kv = at->kv_heads, tasks = a->b * kv;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a) * at->heads * at->head_dim))
+    const size_t kv = at->kv_heads, tasks = a->b * kv, task = (size_t)a->t * (at->heads / kv) * at->head_dim;
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(tasks, task))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / kv);
         backward_group(&s, i % kv);

@@ -47,9 +47,9 @@ const char *cpu_blas_name(void)
 
 void cpu_gemm_block(const struct gemm_block *g)
 {
-    cblas_sgemm(CblasRowMajor, g->a.turned ? CblasTrans : CblasNoTrans, g->b.turned ? CblasTrans : CblasNoTrans,
-                (int)g->m, (int)g->n, (int)g->k, g->alpha, g->a.at, (int)g->a.ld, g->b.at, (int)g->b.ld, g->beta, g->c,
-                (int)g->ldc);
+    const struct matrix *a = &g->a, *b = &g->b;
+    cblas_sgemm(CblasRowMajor, a->turned ? CblasTrans : CblasNoTrans, b->turned ? CblasTrans : CblasNoTrans, (int)g->m,
+                (int)g->n, (int)g->k, g->alpha, a->at, (int)a->ld, b->at, (int)b->ld, g->beta, g->c, (int)g->ldc);
 }
 
 /* What the tile of C starts from. Returns beta. */
@@ -90,7 +90,7 @@ void cpu_gemm(const struct gemm *g)
 {
     if (g->m == 0 || g->n == 0)
         return;
-    size_t team = (size_t)cpu_team((uint64_t)g->m * g->n * g->k / 16), rows = 1;
+    size_t team = (size_t)cpu_team((uint64_t)g->m * g->n, g->k / 16), rows = 1;
     /* Every tile packs its m/rows rows of A and n/columns columns of B: as few as possible of both together. */
     for (size_t r = 2; r <= team; r++)
         if (team % r == 0 && g->m / r + g->n / (team / r) < g->m / rows + g->n / (team / rows))

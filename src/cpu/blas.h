@@ -1,5 +1,6 @@
-/* Matrix products. BLAS runs in one thread; the threads are ours: a product is cut into one tile of C per thread. So there is
- * one pool of threads, any BLAS will do, and the order of every sum depends on sizes and number of threads alone. */
+/* Matrix products. BLAS runs in one thread; the threads are ours: a product is cut into one tile of C per thread. So
+ * there is one pool of threads, any BLAS will do, and the order of every sum depends on sizes and number of threads
+ * alone. */
 #ifndef PIPER_CPU_BLAS_H
 #define PIPER_CPU_BLAS_H
 

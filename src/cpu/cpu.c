@@ -6,9 +6,9 @@
 
 static int threads = 1;
 
-int cpu_team(uint64_t elements)
+int cpu_team(uint64_t rows, uint64_t width)
 {
-    return elements < 1u << 14 ? 1 : threads;
+    return rows * width < 1u << 14 ? 1 : threads;
 }
 
 static void cpu_set_threads(int n)
@@ -23,14 +23,14 @@ void cpu_start_from(float *out, const float *acc, uint64_t n)
 {
     if (!acc || acc == out)
         return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (uint64_t i = 0; i < n; i += PIECE)
         memcpy(out + i, acc + i, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
 }
 
 void cpu_zero(float *out, uint64_t n)
 {
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (uint64_t i = 0; i < n; i += PIECE)
         memset(out + i, 0, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
 }
@@ -38,7 +38,7 @@ void cpu_zero(float *out, uint64_t n)
 static void sum(float *out, const float *x, const float *y, uint64_t n)
 {
     const struct vec *v = cpu_vec();
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (uint64_t i = 0; i < n; i += PIECE)
         v->add(out + i, x + i, y + i, n - i < PIECE ? n - i : PIECE);
 }

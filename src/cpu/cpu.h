@@ -1,4 +1,5 @@
-/* Private to src/cpu: the kernels by name, threads and rows. A kernel's operands: src/compute.h; its equations: ir/op.h. */
+/* Private to src/cpu: the kernels by name, threads and rows. A kernel's operands: src/compute.h; its equations:
+ * ir/op.h. */
 #ifndef PIPER_CPU_CPU_H
 #define PIPER_CPU_CPU_H
 
@@ -8,9 +9,9 @@
 #include "compute.h"
 #include "cpu/vec.h"
 
-/* Threads of a parallel region over this many elements: 1 when it is not worth waking the others, else all of them (a
- * team that changes its size makes OpenMP start threads anew). */
-int cpu_team(uint64_t elements);
+/* Threads of a parallel region over rows * width elements: 1 when it is not worth waking the others, else all of them
+ * (a team that changes its size makes OpenMP start threads anew). */
+int cpu_team(uint64_t rows, uint64_t width);
 
 /* out[0..n) = acc, by all threads, unless acc is NULL or out itself: for kernels that add to what is there. */
 void cpu_start_from(float *out, const float *acc, uint64_t n);

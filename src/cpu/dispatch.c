@@ -15,7 +15,7 @@ static void slots_capacity(const struct op_args *a, size_t s, const int32_t *ind
     }
 }
 
-/* The microbatch, dropless: expert by expert, then sequence by sequence. next (b, experts): the next free row of each. */
+/* Dropless: expert by expert, then sequence by sequence. next (b, experts): the next free row of each. */
 static void slots_dropless(const struct op_args *a, const int32_t *index, int32_t *slot, int32_t *count, int32_t *next)
 {
     const size_t n = (size_t)a->t * a->attrs->top_k, experts = a->attrs->experts;
@@ -38,10 +38,11 @@ static void slots_dropless(const struct op_args *a, const int32_t *index, int32_
 static void zero_unused(const struct op_args *a, float *rows, const int32_t *count)
 {
     const size_t c = a->attrs->features, capacity = a->attrs->capacity, experts = a->attrs->experts;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(experts * a->b * capacity * c))
-    for (size_t i = 0; i < experts * a->b; i++) {
+    const size_t blocks = experts * a->b, block = capacity * c;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(blocks, block))
+    for (size_t i = 0; i < blocks; i++) {
         const size_t used = (size_t)count[i % a->b * experts + i / a->b];
-        memset(rows + (i * capacity + used) * c, 0, (capacity - used) * c * sizeof *rows);
+        memset(rows + i * block + used * c, 0, (block - used * c) * sizeof *rows);
     }
 }
 
@@ -64,7 +65,7 @@ void cpu_dispatch_f(const struct op_args *a)
     } else {
         slots_dropless(a, index, slot, count, a->work);
     }
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
     for (size_t i = 0; i < n; i++)
         if (slot[i] >= 0)
             memcpy(rows + (size_t)slot[i] * c, x + i / k * c, c * sizeof *x);
@@ -87,22 +88,22 @@ static void gather(const struct op_args *a, float *y, const float *acc, const fl
 
 void cpu_dispatch_bi(const struct op_args *a)
 {
-    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a);
+    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a), n = rows * k;
     const float *drows = a->dout[0], *acc = a->acc[0];
     const int32_t *slot = a->out[1];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *k *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
     for (size_t r = 0; r < rows; r++)
         gather(a, dx + r * c, acc ? acc + r * c : NULL, drows, slot + r * k, NULL);
 }
 
 void cpu_combine_f(const struct op_args *a)
 {
-    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a);
+    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a), n = rows * k;
     const float *x = a->in[0], *weight = a->in[2];
     const int32_t *slot = a->in[1];
     float *y = a->out[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *k *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
     for (size_t r = 0; r < rows; r++)
         gather(a, y + r * c, NULL, x, slot + r * k, weight + r * k);
 }
@@ -120,7 +121,7 @@ void cpu_combine_bi(const struct op_args *a)
     cpu_start_from(dx, a->acc[0], elements);
     if (!add && at->capacity) /* dropless: every row is written below */
         cpu_zero(dx, elements);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
     for (size_t i = 0; i < n; i++) {
         const float *dyi = dy + i / k * c;
         float grad = 0;

@@ -9,7 +9,7 @@ void cpu_embed_f(const struct op_args *a)
     const int32_t *token = a->in[0];
     const float *w = a->param[0];
     float *x = a->out[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
         memcpy(x + r * c, w + (size_t)token[r] * c, c * sizeof *x);
 }
@@ -24,7 +24,7 @@ void cpu_embed_bw(const struct op_args *a)
     float *dw = a->dparam[0];
     if (!(a->dparam_add & 1))
         cpu_zero(dw, vocab * c); /* most rows of the table have no token */
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t j = 0; j < c; j += VEC_STRIP)
         for (size_t r = 0; r < rows; r++)
             v->axpy(dw + (size_t)token[r] * c + j, 1.0f, dy + r * c + j, c - j < VEC_STRIP ? c - j : VEC_STRIP);
@@ -36,7 +36,7 @@ void cpu_pos_embed_f(const struct op_args *a)
     const size_t c = a->attrs->features, rows = cpu_rows(a);
     const float *x = a->in[0], *p = a->param[0];
     float *y = a->out[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
         v->add(y + r * c, x + r * c, p + r % a->t * c, c);
 }
@@ -48,7 +48,7 @@ void cpu_pos_embed_bw(const struct op_args *a)
     const float *dy = a->dout[0];
     float *dp = a->dparam[0];
     const int add = a->dparam_add & 1;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a) * c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), c))
     for (size_t i = 0; i < row; i += c) {
         if (add)
             v->add(dp + i, dp + i, dy + i, c);

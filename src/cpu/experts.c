@@ -1,8 +1,10 @@
-/* Grouped SwiGLU products of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at most.
+/* Grouped SwiGLU products of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
+ * most.
  *
- * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows beyond a
- * count are zero; dropless parts follow each other and hold just the rows counted. Counts: (ep, b, local experts).
- * work: dropless, the first row of each part and expert, (ep, local experts) uint64; then tiles (CPU_EXPERT_ROWS, F). */
+ * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows
+ * beyond a count are zero; dropless parts follow each other and hold just the rows counted. Counts: (ep, b, local
+ * experts). work: dropless, the first row of each part and expert, (ep, local experts) uint64; then tiles
+ * (CPU_EXPERT_ROWS, F). */
 #include <string.h>
 
 #include "cpu/blas.h"
@@ -100,7 +102,7 @@ static void zero_unused(const struct experts *x, float *rows)
     const size_t capacity = x->a->attrs->capacity;
     if (!capacity)
         return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(x->rows * x->c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(x->rows, x->c))
     for (size_t e = 0; e < x->local; e++)
         for (size_t i = 0; i < x->segments; i++) {
             size_t n, row = segment(x, e, i, &n);
@@ -113,7 +115,7 @@ enum { PIECE = 1 << 12 };
 static void swiglu(float *h, const float *gate, const float *up, size_t n)
 {
     const struct vec *v = cpu_vec();
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (size_t i = 0; i < n; i += PIECE)
         v->swiglu(h + i, gate + i, up + i, n - i < PIECE ? n - i : PIECE);
 }
@@ -122,7 +124,7 @@ static void swiglu_grad(float *const d[2], const float *gate, const float *up, c
 {
     static const float *const none[2];
     const struct vec *v = cpu_vec();
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (size_t i = 0; i < n; i += PIECE) {
         float *const at[2] = { d[0] + i, d[1] + i };
         v->swiglu_grad(at, none, gate + i, up + i, dh + i, n - i < PIECE ? n - i : PIECE);

@@ -1,7 +1,7 @@
 /* Output head and cross-entropy in one: the logits turn into their gradient in place.
  *
- * work of F: the loss of each row (rows) float64; then, when not training, a slice of logits, because nobody wants all of
- * them: HEAD_ROWS rows by HEAD_COLUMNS words at a time, with a running log-sum-exp. */
+ * work of F: the loss of each row (rows) float64; then, when not training, a slice of logits, because nobody wants all
+ * of them: HEAD_ROWS rows by HEAD_COLUMNS words at a time, with a running log-sum-exp. */
 #include <math.h>
 #include <string.h>
 
@@ -30,7 +30,7 @@ static void train_losses(const struct op_args *a, double *loss)
     const int32_t *target = a->in[1];
     float *logits = a->save[0];
     cpu_gemm(&(struct gemm){ rows, n, c, as_is(a->in[0], c), turned(a->param[0], c), logits, n, NULL, NULL });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t r = 0; r < rows; r++)
         loss[r] = row_loss(v, logits + r * n, n, target[r], (float)a->loss_scale);
 }
@@ -64,7 +64,7 @@ static void eval_losses(const struct op_args *a, double *loss, float *slice)
         for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
             const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
             cpu_gemm(&(struct gemm){ m, nj, c, as_is(x + r0 * c, c), turned(w + j0 * c, c), slice, nj, NULL, NULL });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(m *nj))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(m, nj))
             for (size_t r = 0; r < m; r++)
                 run_slice(v, &run[r], slice + r * nj, j0, nj, target[r0 + r]);
         }

@@ -30,7 +30,7 @@ static void bias_grad(const struct op_args *a)
     const size_t n = a->attrs->out_features, rows = cpu_rows(a);
     const float *dy = a->dout[0];
     float *db = a->dparam[1];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t j = 0; j < n; j += VEC_STRIP) {
         const struct vec_strip s = { .dy = dy + j,
                                      .db = db + j,

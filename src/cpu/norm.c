@@ -7,7 +7,7 @@ void cpu_layernorm_f(const struct op_args *a)
     const size_t c = a->attrs->features, rows = cpu_rows(a);
     const float *x = a->in[0];
     float *y = a->out[0], *mean = a->save[0], *rstd = a->save[1];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++) {
         float stat[2];
         v->layernorm(y + r * c, x + r * c, a->param[0], a->param[1], c, a->attrs->eps, stat);
@@ -24,7 +24,7 @@ void cpu_layernorm_bi(const struct op_args *a)
     const size_t c = a->attrs->features, rows = cpu_rows(a);
     const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0], *mean = a->save[0], *rstd = a->save[1];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++) {
         const size_t i = r * c;
         const float stat[2] = { mean[r], rstd[r] };
@@ -39,7 +39,7 @@ static void norm_params(const struct op_args *a, size_t rows, const float *mean,
     const size_t c = a->attrs->features;
     const float *x = a->in[0], *dy = a->dout[0];
     float *dw = a->dparam[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t j = 0; j < c; j += VEC_STRIP) {
         const struct vec_strip s = { .x = x + j,
                                      .dy = dy + j,
@@ -68,7 +68,7 @@ void cpu_rmsnorm_f(const struct op_args *a)
     const size_t c = a->attrs->features, rows = cpu_rows(a) * ir_op_norm_groups(a->attrs);
     const float *x = a->in[0];
     float *y = a->out[0], *rstd = a->save[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++) {
         float s;
         v->rmsnorm(y + r * c, x + r * c, a->param[0], c, a->attrs->eps, &s);
@@ -83,7 +83,7 @@ void cpu_rmsnorm_bi(const struct op_args *a)
     const size_t c = a->attrs->features, rows = cpu_rows(a) * ir_op_norm_groups(a->attrs);
     const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0], *rstd = a->save[0];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++) {
         const size_t i = r * c;
         v->rmsnorm_grad(dx + i, acc ? acc + i : NULL, x + i, a->param[0], dy + i, c, rstd[r]);

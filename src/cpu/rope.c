@@ -1,7 +1,8 @@
 /* Rotary position embedding by halves (Su et al. 2021; Hugging Face's rotate_half), positions 0..T-1.
  *
- * work: cos (T, head_dim/2), then sin (T, head_dim/2), float32. The angles are float64: cos and sin of the first position of
- * a block by libm, of the others by turning on by the frequency, which costs four operations and 1e-15 a step. */
+ * work: cos (T, head_dim/2), then sin (T, head_dim/2), float32. The angles are float64: cos and sin of the first
+ * position of a block by libm, of the others by turning on by the frequency, which costs four operations and 1e-15 a
+ * step. */
 #include <math.h>
 
 #include "cpu/cpu.h"
@@ -27,12 +28,12 @@ static void rope(const struct op_args *a, float *y, const float *acc, const floa
     const struct vec *v = cpu_vec();
     const size_t half = a->attrs->head_dim / 2, heads = a->attrs->heads, t = a->t, c = heads * 2 * half;
     float *const cs[2] = { a->work, (float *)a->work + t * half };
-#pragma omp parallel for schedule(static) num_threads(cpu_team(t *half))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(t, half))
     for (size_t t0 = 0; t0 < t; t0 += BLOCK)
         for (size_t i = 0; i < half; i++)
             angles(cs, half, i, t0, t - t0 < BLOCK ? t - t0 : BLOCK, pow(a->attrs->theta, -(double)i / (double)half));
     const size_t rows = cpu_rows(a);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
         for (size_t h = 0; h < heads; h++) {
             const size_t i = r * c + h * 2 * half, p = r % t * half;

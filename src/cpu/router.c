@@ -1,6 +1,6 @@
-/* Top-k router: softmax in float32 over the experts, ties to the lower index, auxiliary load-balance loss per sequence:
- * experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer (Fedus et al. 2021)
- * and Mixtral. The training loss takes aux_coef times its mean over sequences. */
+/* Top-k router: softmax in float32 over the experts, ties to the lower index, auxiliary load-balance loss per
+ * sequence: experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer
+ * (Fedus et al. 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences. */
 #include <string.h>
 
 #include "cpu/blas.h"
@@ -62,7 +62,7 @@ void cpu_router_f(const struct op_args *a)
     int32_t *index = a->out[1];
     cpu_gemm(
         &(struct gemm){ rows, experts, c, as_is(a->in[0], c), turned(a->param[0], c), probs, experts, NULL, NULL });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *experts *k))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, experts))
     for (size_t r = 0; r < rows; r++) {
         float *p = probs + r * experts;
         const float sum = (float)v->exp_sum(p, p, v->max(p, experts), experts);
@@ -74,7 +74,8 @@ void cpu_router_f(const struct op_args *a)
             a->scalars[SCALAR_AUX] += at->aux_coef * balance_loss(a, probs, index, s);
 }
 
-/* dp (experts), the gradient of one token's probabilities: through the weights, beside what the auxiliary loss put there. */
+/* dp (experts), the gradient of one token's probabilities: through the weights, beside what the auxiliary loss put
+ * there. */
 static void weights_grad(const struct ir_attrs *at, float *dp, const float *p, const int32_t *index, const float *dw)
 {
     float sum = 0, mean = 0;
@@ -95,12 +96,10 @@ static void balance_grad(const struct op_args *a, float *grad)
 {
     const size_t experts = a->attrs->experts;
     const int32_t *index = a->out[1];
+    const double factor = a->attrs->aux_coef * a->loss_scale * (double)experts;
     for (size_t s = 0; s < a->b; s++)
         for (size_t e = 0; e < experts; e++)
-            grad[s * experts + e] = a->attrs->aux_coef > 0
-                                        ? (float)(a->attrs->aux_coef * a->loss_scale * (double)experts *
-                                                  chosen(a, index + s * a->t * a->attrs->top_k, e))
-                                        : 0;
+            grad[s * experts + e] = factor > 0 ? (float)(factor * chosen(a, index + s * a->t * a->attrs->top_k, e)) : 0;
 }
 
 void cpu_router_bi(const struct op_args *a)
@@ -112,7 +111,7 @@ void cpu_router_bi(const struct op_args *a)
     const int32_t *index = a->out[1];
     float *dlogits = a->stash[0], *aux = a->work;
     balance_grad(a, aux);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows *experts))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, experts))
     for (size_t r = 0; r < rows; r++) {
         const float *p = probs + r * experts;
         float *dl = dlogits + r * experts;

@@ -32,7 +32,7 @@ void cpu_update(const struct update_args *u, const struct step_inputs *s)
     for (int half = 0; half < 2; half++) {
         const uint64_t from = half ? u->n_decay : 0, to = half ? u->n : u->n_decay;
         const struct vec_update *c = half ? &plain : &decaying;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(to - from))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(to - from, 1))
         for (uint64_t i = from; i < to; i += PIECE) {
             const size_t n = to - i < PIECE ? to - i : PIECE;
             if (u->opt->kind == OPT_ADAMW)
@@ -51,7 +51,7 @@ void cpu_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void 
     const uint64_t each = round_up((n + PARTS - 1) / PARTS, 1024);
     double part[PARTS] = { 0 }, bad[PARTS] = { 0 };
     (void)stream;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (size_t i = 0; i < PARTS; i++)
         if (i * each < n)
             part[i] = v->sumsq(x + i * each, n - i * each < each ? n - i * each : each, &bad[i]);

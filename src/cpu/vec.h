@@ -1,8 +1,8 @@
 /* Loops over contiguous float32, compiled for several instruction sets from one source (vec_body.h).
  *
  * The table that fits the processor is chosen once, by cpu_vec(). The functions are leaves: one thread, no allocation,
- * no dependence of the result on alignment. Where `acc` appears it is the addend of a gradient: out = acc + gradient, NULL
- * for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64. */
+ * no dependence of the result on alignment. Where `acc` appears it is the addend of a gradient: out = acc + gradient,
+ * NULL for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64. */
 #ifndef PIPER_CPU_VEC_H
 #define PIPER_CPU_VEC_H
 
@@ -38,9 +38,9 @@ struct vec {
     float (*dot)(const float *a, const float *b, size_t n);
 
     float (*max)(const float *x, size_t n);
-    double (*exp_sum)(float *y, const float *x, float shift,
-                      size_t n);                              /* y = exp(x - shift), y may be x; returns its sum */
-    double (*sum_exp)(const float *x, float shift, size_t n); /* the same sum, nothing written */
+    /* y = exp(x - shift), y may be x; returns the sum of y. sum_exp: the sum alone. */
+    double (*exp_sum)(float *y, const float *x, float shift, size_t n);
+    double (*sum_exp)(const float *x, float shift, size_t n);
     void (*softmax_grad)(float *ds, const float *p, const float *dp, float delta, float scale, size_t n);
 
     void (*gelu)(float *y, const float *x, size_t n);     /* tanh form */

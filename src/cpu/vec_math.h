@@ -1,5 +1,6 @@
-/* exp, logistic and normal distribution functions of one float32, in a form that vectorises: no branch, no call, no table.
- * Included by vec_body.h once per instruction set; V() and FMA() are its parameters. Coefficients: Chebyshev fits. */
+/* exp, logistic and normal distribution functions of one float32, in a form that vectorises: no branch, no call, no
+ * table. Included by vec_body.h once per instruction set; V() and FMA() are its parameters. Coefficients: Chebyshev
+ * fits. */
 
 #define INLINE static inline __attribute__((always_inline))
 
@@ -32,8 +33,8 @@ INLINE float V(logistic1)(float x)
     return 1.0f / (1.0f + V(exp1)(-x));
 }
 
-/* Phi(x), the normal distribution function, from erfc(z) = exp(-z^2) P(t) / (1 + 2z), t = (z - 2)/(z + 2), z = |x|/sqrt 2,
- * so small tails keep their relative precision. density = exp(-x^2/2), without 1/sqrt(2 pi). */
+/* Phi(x), the normal distribution function, from erfc(z) = exp(-z^2) P(t) / (1 + 2z), t = (z - 2)/(z + 2), z =
+ * |x|/sqrt 2, so small tails keep their relative precision. density = exp(-x^2/2), without 1/sqrt(2 pi). */
 struct V(normal) {
     float phi, density;
 };

@@ -1,5 +1,5 @@
 /* Checkpoints on any number of ranks: written under one partition, read under another, damaged, missing, full of wrong
- * pieces. Check with CK_FORK=no: run by tests/run-mpi. Arguments: none, or
+ * pieces; jobs and traces of several ranks. Check with CK_FORK=no: run by tests/run-mpi. Arguments: none, or
  * `bench TENSORS ROWS COLUMNS`: timings for a model of square tensors and one table. */
 #include "io/checkpoint.h"
 
@@ -12,6 +12,7 @@
 #include "io/checkpoint_private.h"
 #include "io/job.h"
 #include "io/model.h"
+#include "io/trace.h"
 #include "io/world.h"
 #include "tests/unit/io_sample.h"
 
@@ -421,6 +422,61 @@ START_TEST(jobs_are_read_by_all)
 }
 END_TEST
 
+static double skewed_clock(void)
+{
+    return MPI_Wtime() + 1000.0 * io_rank();
+}
+
+/* Odd ranks run another program; every rank's clock is off by a thousand seconds more. */
+START_TEST(traces_of_all)
+{
+    begin();
+    bool odd = io_rank() % 2;
+    const char *const names[] = { "default_stream", odd ? "odd_stream" : "even_stream" };
+    const struct trace_instruction in[] = { { "F", "PASS=F", 0, 0 }, { odd ? "odd" : "even", "", 1, 0 } };
+    const struct trace_group groups[] = { { 3, io_size(), "all" }, { odd ? 1u : 2u, 1, odd ? "odd" : "even" } };
+    struct trace_setup s = { .rundir = folder, .device = "cpu", .now = skewed_clock, .streams = names, .instructions = in,
+                             .groups = groups, .n_streams = 2, .n_instructions = 2, .n_groups = 2, .max_events = 100 };
+    struct trace_writer w;
+    ASSERT_OK(trace_open(&s, &w, &e));
+    io_barrier();
+    double start = skewed_clock();
+    for (uint32_t i = 0; io_rank() != 1 && i < 10 + io_rank(); i++) /* rank 1 has nothing to tell */
+        trace_add(&w, &(struct trace_event){ .t = start + i, .dur = 0.5, .step = i, .bytes = io_rank(), .location = i % 2,
+                                             .instruction = i % 2, .group = 3, .seq = i, .peer = -1 });
+    ASSERT_OK(trace_flush(&w, &e));
+    ASSERT_OK(trace_close(&w, &e));
+    ck_assert_uint_eq(trace_count(folder), 1);
+    if (io_rank() == 0) {
+        struct trace t;
+        char *name = trace_path(folder, 0);
+        uint64_t events = 0;
+        ASSERT_OK(trace_read(name, &t, &e));
+        for (uint32_t r = 0; r < io_size(); r++)
+            events += r == 1 ? 0 : 10 + r;
+        ck_assert_uint_eq(t.n_events, events);
+        ck_assert_uint_eq(t.n_ranks, io_size());
+        ck_assert_uint_eq(t.n_hosts, 1);
+        ck_assert_uint_eq(t.n_instructions, io_size() > 1 ? 4 : 2);
+        ck_assert_uint_eq(t.n_groups, io_size() > 1 ? 3 : 2);
+        ck_assert_uint_eq(t.n_locations, 2 * io_size());
+        for (uint64_t i = 0; i < t.n_events; i++) {
+            const struct trace_event *v = &t.events[i];
+            uint32_t rank = t.locations[v->location].rank;
+            ck_assert_uint_eq(rank, v->bytes);
+            const char *want = v->seq % 2 == 0 ? "F" : rank % 2 ? "odd" : "even";
+            ck_assert_str_eq(t.instructions[v->instruction].name, want);
+            ck_assert_uint_eq(t.instructions[v->instruction].stream, t.locations[v->location].stream);
+            /* all began together: half a second is far more than a barrier takes, far less than the skew */
+            ck_assert_double_eq_tol(v->t, t.events[0].t + v->seq, 0.5);
+        }
+        trace_release(&t);
+        mem_free(name);
+    }
+    end();
+}
+END_TEST
+
 /* A model of many linear tensors: time of writing, reading and a plain parallel write of as many bytes. */
 static uint32_t bench_sizes[3]; /* tensors, rows, columns of the first one */
 
@@ -472,9 +528,6 @@ START_TEST(bench)
         io_barrier();
         double t3 = MPI_Wtime();
         FILE *f = fopen(name, "r+b");
-        uint64_t mine = 0;
-        for (uint32_t i = 0; i < v.n; i++)
-            mine += 12 * v.at[i].count;
         fseek(f, (long)(bytes / io_size() * io_rank()), SEEK_SET);
         for (uint32_t i = 0; i < v.n; i++)
             fwrite(v.at[i].data, 4, v.at[i].count, f), fwrite(v.at[i].m, 4, v.at[i].count, f),
@@ -515,6 +568,7 @@ int main(int argc, char **argv)
         tcase_add_test(t, folders);
         tcase_add_test(t, differences_are_named);
         tcase_add_test(t, jobs_are_read_by_all);
+        tcase_add_test(t, traces_of_all);
     }
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

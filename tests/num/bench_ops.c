@@ -1,6 +1,7 @@
-/* bench_ops [THREADS [B T]]: time of every operator of GPT-2 124M (12 layers, 768 wide, 12 heads, 50257 words) in float32,
- * beside its floor: operations over the measured peak of matrix products, or bytes over the measured bandwidth, whichever
- * is longer. Every layer has operands of its own, so weights come from memory as in a real step. Not part of make check. */
+/* bench_ops [THREADS [B T]]: time of every operator of GPT-2 124M (12 layers, 768 wide, 12 heads, 50257 words) in
+ * float32, beside its floor: operations over the measured peak of matrix products, or bytes over the measured
+ * bandwidth, whichever is longer. Every layer has operands of its own, so weights come from memory as in a real step.
+ * Not part of make check. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

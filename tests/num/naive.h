@@ -1,7 +1,7 @@
-/* A naive interpreter of a model graph: every tensor and every gradient has a buffer of its own, operators run in the order
- * of the graph, their backwards in the opposite order. No compiler stands between the operator table and the kernels, so it
- * is what plans are compared with. A kernel gets exactly the operands that its row of the table names, the others are
- * NULL, and everything that it writes held NaN before. */
+/* A naive interpreter of a model graph: every tensor and every gradient has a buffer of its own, operators run in the
+ * order of the graph, their backwards in the opposite order. No compiler stands between the operator table and the
+ * kernels, so it is what plans are compared with. A kernel gets exactly the operands that its row of the table names,
+ * the others are NULL, and everything that it writes held NaN before. */
 #ifndef PIPER_TESTS_NUM_NAIVE_H
 #define PIPER_TESTS_NUM_NAIVE_H
 
@@ -30,7 +30,8 @@ void naive_init(struct naive *n, const struct compute_backend *backend, const st
 void naive_release(struct naive *n);
 /* Runs the whole graph; tokens, targets: (b,T). scalars are zeroed first. */
 void naive_forward(struct naive *n, const int32_t *tokens, const int32_t *targets);
-/* After naive_forward(): gradients of sum(loss)*loss_scale, written to dparam. A parameter that no operator reads keeps NaN. */
+/* After naive_forward(): gradients of sum(loss)*loss_scale, written to dparam; NaN stays where no operator reads the
+ * parameter. */
 void naive_backward(struct naive *n);
 
 #endif

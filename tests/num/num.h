@@ -1,4 +1,4 @@
-/* What the numerical tests share: random numbers, guarded buffers, comparison, and a float64 oracle of every operator. */
+/* What the numerical tests share: random numbers, guarded buffers, comparison, a float64 oracle of every operator. */
 #ifndef PIPER_TESTS_NUM_H
 #define PIPER_TESTS_NUM_H
 
@@ -37,8 +37,8 @@ struct tensor {
     size_t n;   /* 0: absent */
 };
 
-/* Largest |got - want| over (rms of want + |want| + floor); infinite where got is not a number. floor: what counts as nothing,
- * where gradients cancel. */
+/* Largest |got - want| over (rms of want + |want| + floor); infinite where got is not a number. floor: what counts as
+ * nothing, where gradients cancel. */
 double worst_error(const float *got, const double *want, size_t n, double floor);
 
 /* ---- oracle --------------------------------------------------------------------------------------------------- */

@@ -161,26 +161,33 @@ void problem_free(struct problem *p)
     }
 }
 
-/* (f(x + h d) - f(x - h d)) / 2h against <gradient, d>, d random. The scale of the error is that of the gradient. */
+/* x = keep + h d; returns the objective there. */
+static double objective_at(struct problem *p, struct tensor *x, const double *keep, const double *d, double h)
+{
+    for (size_t i = 0; i < x->n; i++)
+        x->x[i] = keep[i] + h * d[i];
+    return oracle_objective(p);
+}
+
+/* (f(x + h d) - f(x - h d)) / 2h against <gradient, d>, d random. A step that changes a router's choice is a step over
+ * a jump: a shorter one is tried. */
 static bool direction_agrees(struct problem *p, struct tensor *x, const struct tensor *grad, struct rng *r)
 {
     double *keep = mem_alloc(2 * x->n * sizeof *keep), *d = keep + x->n, inner = 0, size = 0;
-    const double h = 1e-5;
+    bool agrees = false;
     for (size_t i = 0; i < x->n; i++) {
         keep[i] = x->x[i];
         d[i] = rng_normal(r);
         inner += grad->x[i] * d[i];
         size += grad->x[i] * grad->x[i];
-        x->x[i] = keep[i] + h * d[i];
     }
-    const double above = oracle_objective(p);
-    for (size_t i = 0; i < x->n; i++)
-        x->x[i] = keep[i] - h * d[i];
-    const double below = oracle_objective(p);
-    for (size_t i = 0; i < x->n; i++)
-        x->x[i] = keep[i];
+    for (double h = 1e-5; h > 5e-8 && !agrees; h /= 10) {
+        const double above = objective_at(p, x, keep, d, h), below = objective_at(p, x, keep, d, -h);
+        agrees = fabs((above - below) / (2 * h) - inner) <= 1e-6 * (sqrt(size) + 1) + 1e-13 * fabs(above) / h;
+    }
+    objective_at(p, x, keep, d, 0);
     mem_free(keep);
-    return fabs((above - below) / (2 * h) - inner) <= 1e-6 * (sqrt(size) + 1) + 1e-10 * fabs(above) / h;
+    return agrees;
 }
 
 /* Dropless rows beyond the counts are NaN on purpose; here they must not be read at all, or count as 0. */

@@ -1,5 +1,5 @@
-/* Every operator of the CPU back end, forward and backward, on odd shapes, against the float64 oracle; and the oracle against
- * finite differences. */
+/* Every operator of the CPU back end, forward and backward, on odd shapes, against the float64 oracle; and the oracle
+ * against finite differences. */
 #include <check.h>
 #include <stdio.h>
 #include <stdlib.h>

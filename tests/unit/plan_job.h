@@ -208,7 +208,10 @@ struct job_list { /* of one class; buffers and instructions by microbatch, PLAN_
     uint32_t temp_at; /* all temporaries share their bytes */
 };
 
-static inline uint32_t job_buffer(struct job_list *l, uint64_t offset, uint64_t bytes, enum plan_slot_kind role, uint32_t mb)
+enum { JOB_BETWEEN = 3 }; /* tensor that travels between the stages: the output of l0 */
+
+static inline uint32_t job_buffer(struct job_list *l, uint64_t offset, uint64_t bytes, enum plan_slot_kind role, uint32_t what,
+                                  uint32_t mb)
 {
     uint64_t *work = &l->b->h.arena_bytes[ARENA_WORK];
     if (offset == UINT64_MAX)
@@ -216,7 +219,7 @@ static inline uint32_t job_buffer(struct job_list *l, uint64_t offset, uint64_t 
     if (*work < offset + bytes)
         *work = offset + bytes;
     vec_add(&l->b->buffers, ((struct plan_buffer){ .offset = offset, .bytes = bytes, .kind = MEM_ACTIVATIONS, .role = role,
-                                                   .mb = (uint16_t)mb, .list = (uint16_t)l->list }));
+                                                   .what = what, .mb = (uint16_t)mb, .list = (uint16_t)l->list }));
     return l->b->buffers.n - 1;
 }
 
@@ -251,7 +254,7 @@ static inline void job_base(struct job_list *l, enum plan_arena arena, uint32_t 
 static inline uint32_t job_load(struct job_list *l, uint32_t mb, uint32_t tensor, uint32_t slot)
 {
     uint32_t i = job_instr(l, PLAN_LOAD, mb, STREAM_COMPUTE, 0);
-    l->slot[mb][slot] = job_buffer(l, UINT64_MAX, JOB_TOKENS, SLOT_TENSOR, mb);
+    l->slot[mb][slot] = job_buffer(l, UINT64_MAX, JOB_TOKENS, SLOT_TENSOR, tensor, mb);
     job_last(l)->what = tensor;
     job_last(l)->my_set = SET_ALL + l->s;
     job_base(l, ARENA_WORK, l->slot[mb][slot], PLAN_WRITE);
@@ -284,7 +287,7 @@ static inline uint32_t job_run(struct job_list *l, uint32_t program, uint32_t mb
         uint32_t buffer = bucket ? 0 : l->slot[mb][k];
         if (!bucket && buffer == PLAN_NONE) { /* an empty slot, or a temporary of this run */
             if (temp == PLAN_NONE)
-                temp = job_buffer(l, l->temp_at, 5 * JOB_TENSOR, SLOT_TEMP, mb);
+                temp = job_buffer(l, l->temp_at, 5 * JOB_TENSOR, SLOT_TEMP, l->s, mb);
             buffer = temp;
         }
         job_base(l, s->kind == SLOT_PARAM ? ARENA_PARAMS : s->kind == SLOT_GRAD ? ARENA_GRADS : ARENA_WORK, buffer, s->access);
@@ -307,15 +310,15 @@ static inline void job_one_list(struct job *j, uint32_t s, bool eval)
         if (s == 0) {
             job_load(&l, mb, 0, SLOT_X);
         } else {
-            l.slot[mb][SLOT_X] = job_buffer(&l, UINT64_MAX, JOB_TENSOR, SLOT_TENSOR, mb);
+            l.slot[mb][SLOT_X] = job_buffer(&l, UINT64_MAX, JOB_TENSOR, SLOT_TENSOR, JOB_BETWEEN, mb);
             recv = job_move(&l, PLAN_RECV, mb, false, l.slot[mb][SLOT_X]);
         }
         if (head)
             job_load(&l, mb, 1, SLOT_TARGETS);
         else
-            l.slot[mb][SLOT_Y] = job_buffer(&l, UINT64_MAX, JOB_TENSOR, SLOT_TENSOR, mb);
+            l.slot[mb][SLOT_Y] = job_buffer(&l, UINT64_MAX, JOB_TENSOR, SLOT_TENSOR, JOB_BETWEEN, mb);
         if (!eval)
-            l.slot[mb][SLOT_K] = job_buffer(&l, UINT64_MAX, 3 * JOB_TENSOR + JOB_LOGITS, SLOT_KEEP, mb);
+            l.slot[mb][SLOT_K] = job_buffer(&l, UINT64_MAX, 3 * JOB_TENSOR + JOB_LOGITS, SLOT_KEEP, s, mb);
         last = job_run(&l, eval ? 2 : 0, mb);
         if (recv != PLAN_NONE)
             job_wait(&l, recv);
@@ -327,12 +330,12 @@ static inline void job_one_list(struct job *j, uint32_t s, bool eval)
     for (uint32_t mb = 0; mb < JOB_MB && !eval; mb++) {
         uint32_t recv = PLAN_NONE;
         if (!head) { /* the gradient takes the place of the activation, once that is sent */
-            l.slot[mb][SLOT_DY] = job_buffer(&l, l.b->buffers.at[l.slot[mb][SLOT_Y]].offset, JOB_TENSOR, SLOT_GRADIENT, mb);
+            l.slot[mb][SLOT_DY] = job_buffer(&l, l.b->buffers.at[l.slot[mb][SLOT_Y]].offset, JOB_TENSOR, SLOT_GRADIENT, JOB_BETWEEN, mb);
             recv = job_move(&l, PLAN_RECV, mb, true, l.slot[mb][SLOT_DY]);
             job_wait(&l, sent[mb]);
         }
         if (s > 0)
-            l.slot[mb][SLOT_DX] = job_buffer(&l, UINT64_MAX, JOB_TENSOR, SLOT_GRADIENT, mb);
+            l.slot[mb][SLOT_DX] = job_buffer(&l, UINT64_MAX, JOB_TENSOR, SLOT_GRADIENT, JOB_BETWEEN, mb);
         l.slot[mb][SLOT_Y] = l.slot[mb][SLOT_TARGETS] = PLAN_NONE;
         last = job_run(&l, 1, mb);
         if (recv != PLAN_NONE)

@@ -6,7 +6,7 @@ struct sim {
     const struct sim_input *in;
     struct sim_rank *rank;
     uint32_t *at, *live;
-    double *done[3]; /* F; B or BI; BW: [stage * m + mb], negative: not yet */
+    double *done; /* [(kind * stages * directions + stage) * m + mb], kinds F, B or BI, BW; negative: not yet */
 };
 
 static int kind_of(enum ir_pass p)
@@ -16,7 +16,7 @@ static int kind_of(enum ir_pass p)
 
 static double *done(const struct sim *x, int kind, uint32_t stage, uint32_t mb)
 {
-    return &x->done[kind][(size_t)stage * x->in->m + mb];
+    return &x->done[((size_t)kind * x->in->stages * x->in->directions + stage) * x->in->m + mb];
 }
 
 /* When the inputs of a cell are there; negative: not known yet. */
@@ -76,15 +76,18 @@ static bool step(struct sim *x, uint32_t r)
 void sim_run(const struct sim_input *in, struct sim_output *out)
 {
     struct sim x = { .in = in };
-    size_t n = (size_t)in->stages * in->directions * in->m;
+    static struct {
+        VEC(double);
+    } table; /* kept from run to run: there are many */
+    uint32_t n = 3 * in->stages * in->directions * in->m;
+    if (n > table.n)
+        vec_grow(&table, n - table.n);
+    for (uint32_t i = 0; i < n; i++)
+        table.at[i] = -1;
+    x.done = table.at;
     x.rank = mem_alloc(in->ranks * sizeof *x.rank);
     x.at = mem_alloc(in->ranks * sizeof *x.at);
     x.live = mem_alloc(in->ranks * sizeof *x.live);
-    for (int k = 0; k < 3; k++) {
-        x.done[k] = mem_alloc(n * sizeof *x.done[k]);
-        for (size_t i = 0; i < n; i++)
-            x.done[k][i] = -1;
-    }
     for (bool moved = true; moved;) {
         moved = false;
         for (uint32_t r = 0; r < in->ranks; r++)
@@ -102,8 +105,6 @@ void sim_run(const struct sim_input *in, struct sim_output *out)
     }
     mem_free(x.at);
     mem_free(x.live);
-    for (int k = 0; k < 3; k++)
-        mem_free(x.done[k]);
 }
 
 void sim_release(struct sim_output *out)
@@ -136,8 +137,11 @@ char *sim_text(const struct cells *row)
     for (uint32_t i = 0; i < row->n; i++) {
         const struct cell *c = &row->at[i];
         bool second = i && c[-1].with_next;
-        at += sprintf(at, "%s%s%u%s%u%s", second ? ";" : i ? "," : "", c->with_next ? "(" : "", c->stage, letter[c->pass], c->mb,
-                      second ? ")OVERLAP_F_B" : "");
+        at += sprintf(at, "%s%s%u%s%u%s",
+                      second ? ";"
+                      : i    ? ","
+                             : "",
+                      c->with_next ? "(" : "", c->stage, letter[c->pass], c->mb, second ? ")OVERLAP_F_B" : "");
     }
     strcpy(at, "\n");
     return text;

@@ -7,9 +7,9 @@
 
 struct sim_input {
     const struct cells *rows;
-    uint32_t ranks, m;            /* m: of one direction */
-    uint32_t stages, directions;  /* stage numbers d*stages .. (d+1)*stages-1 are direction d */
-    double f, b, w, pair;         /* a fused B takes b + w; pair: a forward and a backward in one group */
+    uint32_t ranks, m;           /* m: of one direction */
+    uint32_t stages, directions; /* stage numbers d*stages .. (d+1)*stages-1 are direction d */
+    double f, b, w, pair;        /* a fused B takes b + w; pair: a forward and a backward in one group */
 };
 struct sim_rank {
     double start, end, busy;

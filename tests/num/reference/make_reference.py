@@ -48,7 +48,7 @@ TRAIN = {
     "shuffle": False,
 }
 
-# Odd sizes on purpose: nothing here is a multiple of a vector width by accident.
+# Vocabularies, feed-forward widths and T are odd, so that every kernel has a remainder to do.
 MODELS = {
     "gpt2": GPT2Config(
         vocab_size=61, n_positions=19, n_embd=36, n_layer=2, n_head=3, n_inner=53,
@@ -104,7 +104,7 @@ class Torch64:
 
 
 class NoFloat32(TorchDispatchMode):
-    """Fails when an operation inside `with` gives float32."""
+    """Fails when an operation inside `with` gives float32; backwards of float64 operations are float64."""
 
     def __torch_dispatch__(self, func, types, args=(), kwargs=None):
         out = func(*args, **(kwargs or {}))

@@ -1,0 +1,373 @@
+/* Values: what stands in memory is what its reader takes it for.
+ *
+ * Inside a program every operand of the graph has a name: a forward tensor, a saved or stashed tensor of an operator, or a
+ * gradient. Programs are executed on names: an operand that is read was written under its name earlier in the program, whole
+ * and not overwritten since, or it comes from outside, whole. What comes from outside must be there under that name: a tensor
+ * in a buffer of that tensor and microbatch, what a forward keeps in the frame that it wrote.
+ *
+ * Gradients have no names of their own (sums share places), so of them it is proven only that each is read whole and as
+ * written. The size of a workspace is the back end's matter: only its first byte counts here. */
+#include "sched/check/check.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+
+enum { NAME_TENSOR, NAME_SAVE, NAME_STASH, NAME_GRADIENT, NAME_NONE };
+struct item { /* an operand: a name at a place of a slot */
+    uint8_t name; /* NAME_.. */
+    bool write;
+    uint32_t id; /* tensor, operator * 2 + which, or for gradients the number of the write */
+    uint32_t slot, kernel;
+    uint64_t offset, bytes;
+};
+struct items {
+    VEC(struct item);
+};
+/* What a program takes from outside and what it leaves there, by slot and offset. */
+struct interface {
+    bool done;
+    struct items in, out;
+};
+struct values {
+    struct check *c;
+    const struct check_list *l;
+    const struct plan *p;
+    uint32_t cls, microbatch_size;
+    struct interface *programs;
+    uint32_t *writer;   /* by buffer: slot (of the section) whose program wrote it last; PLAN_NONE */
+    uint32_t *verified; /* by slot: the writing slot that it was held against last; PLAN_NONE */
+};
+
+/* ---- operands with names ---- */
+
+static uint64_t bytes_of(const struct values *v, const struct ir_shape *s)
+{
+    return ir_shape_elements(s) * v->microbatch_size * ir_dtype_size((enum ir_dtype)s->dtype, v->p->h->compute);
+}
+
+/* Fills in name, id and bytes of operand number `which` of a kernel of the graph. */
+static void name_operand(const struct values *v, const struct plan_kernel *k, uint32_t which, struct item *x)
+{
+    const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
+    struct ir_op_shapes s;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, v->c->g->seq_len, &s);
+    x->name = NAME_NONE;
+    if (which < OPERAND_OUT) {
+        *x = (struct item){.name = NAME_TENSOR, .id = op->in[which - OPERAND_IN], .bytes = bytes_of(v, &s.in[which - OPERAND_IN])};
+    } else if (which < OPERAND_SAVE) {
+        *x = (struct item){.name = NAME_TENSOR, .id = op->out[which - OPERAND_OUT],
+                           .bytes = bytes_of(v, &s.out[which - OPERAND_OUT])};
+    } else if (which < OPERAND_STASH) {
+        *x = (struct item){.name = NAME_SAVE, .id = k->graph_op * IR_MAX_SAVE + which - OPERAND_SAVE,
+                           .bytes = bytes_of(v, &s.save[which - OPERAND_SAVE])};
+    } else if (which < OPERAND_PARAM) {
+        *x = (struct item){.name = NAME_STASH, .id = k->graph_op * IR_MAX_STASH + which - OPERAND_STASH,
+                           .bytes = bytes_of(v, &s.stash[which - OPERAND_STASH])};
+    } else if (which >= OPERAND_DOUT && which < OPERAND_DIN) {
+        *x = (struct item){.name = NAME_GRADIENT, .bytes = bytes_of(v, &s.out[which - OPERAND_DOUT])};
+    } else if (which >= OPERAND_DIN && which < OPERAND_DPARAM) {
+        *x = (struct item){.name = NAME_GRADIENT, .bytes = bytes_of(v, &s.in[(which - OPERAND_DIN) % IR_MAX_IN])};
+    }
+}
+
+static bool writes(const struct plan_kernel *k, uint32_t which)
+{
+    if (k->op >= IR_OP_GRAPH_COUNT)
+        return which >= OPERAND_OUT;
+    if (which >= OPERAND_OUT && which < OPERAND_STASH)
+        return k->pass == IR_PASS_F;
+    return (which >= OPERAND_STASH && which < OPERAND_PARAM && k->pass == IR_PASS_BI) ||
+           (which >= OPERAND_DIN && which < OPERAND_ACC) || which == OPERAND_WORK;
+}
+
+/* The operands of a program, in order, reads of a kernel before its writes; parameters are not among them. */
+static enum status list_items(const struct values *v, uint32_t program, struct items *items)
+{
+    const struct plan *p = v->p;
+    const struct plan_program *g = &p->programs[program];
+    for (uint32_t i = g->first_kernel; i < g->first_kernel + g->n_kernels; i++)
+        for (int write = 0; write < 2; write++) {
+            const struct plan_kernel *k = &p->kernels[i];
+            const struct plan_operand *o = &p->operands[k->first_operand];
+            for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++) {
+                uint32_t which = (uint32_t)__builtin_ctz(rest);
+                struct item x = {.name = NAME_GRADIENT, .bytes = k->n * ir_dtype_size(IR_COMPUTE, p->h->compute)};
+                if (k->op < IR_OP_GRAPH_COUNT)
+                    name_operand(v, k, which, &x);
+                if (which == OPERAND_WORK)
+                    x = (struct item){.name = NAME_GRADIENT, .bytes = 1};
+                if (writes(k, which) != write || x.name == NAME_NONE)
+                    continue;
+                x.write = write;
+                x.slot = o->slot;
+                x.offset = o->offset;
+                x.kernel = i;
+                uint64_t room = p->slots[g->first_slot + o->slot].bytes;
+                if (x.offset > room || x.bytes > room - x.offset)
+                    return check_wrong(v->c, RULE_PROGRAM, (struct check_place){.cls = v->cls},
+                                       "program %u, kernel %u: %s has %" PRIu64 " bytes at %" PRIu64 " of slot %u, which ends at %" PRIu64,
+                                       program, i - g->first_kernel, ir_op_info[k->op].name, x.bytes, x.offset, x.slot, room);
+                vec_add(items, x);
+            }
+        }
+    return ST_OK;
+}
+
+/* ---- execution of a program on names ---- */
+
+struct execution {
+    const struct values *v;
+    uint32_t program;
+    const uint64_t *start; /* by slot: its first byte when slots stand one behind the other */
+    struct check_spans map; /* writer: number of the item; PLAN_NONE: not written here */
+    struct items *items;
+};
+
+static enum status wrong_item(const struct execution *x, const struct item *i, const char *what)
+{
+    const struct plan *p = x->v->p;
+    const struct plan_kernel *k = &p->kernels[i->kernel];
+    const char *op = k->op < IR_OP_GRAPH_COUNT ? x->v->c->g->ops.at[k->graph_op].name : ir_op_info[k->op].name;
+    return check_wrong(x->v->c, RULE_VALUE, (struct check_place){.cls = x->v->cls},
+                       "program %u, kernel %u (%s %s): what it reads at byte %" PRIu64 " of slot %u %s", x->program,
+                       i->kernel - p->programs[x->program].first_kernel, op, ir_pass_name((enum ir_pass)k->pass), i->offset,
+                       i->slot, what);
+}
+
+static enum status read_item(struct execution *x, const struct item *i, struct interface *face)
+{
+    uint64_t at = x->start[i->slot] + i->offset;
+    uint32_t from = check_spans_find(&x->map, at), to = check_spans_find(&x->map, at + i->bytes);
+    check_spans_cut(&x->map, from);
+    check_spans_cut(&x->map, to);
+    uint32_t writer = x->map.at[from].writer;
+    if (writer == PLAN_NONE) {
+        for (uint32_t k = from; k < to; k = check_spans_next(&x->map, k))
+            if (x->map.at[k].writer != PLAN_NONE)
+                return wrong_item(x, i, "was overwritten in part");
+        vec_add(&face->in, *i);
+        return ST_OK;
+    }
+    const struct item *w = &x->items->at[writer];
+    if (w->name != i->name || w->offset != i->offset || (i->name != NAME_GRADIENT && w->id != i->id))
+        return wrong_item(x, i, "is another value");
+    uint64_t end = at + (w->bytes < i->bytes ? w->bytes : i->bytes); /* sums do not know their type: compare what both have */
+    for (uint32_t k = from; k < to && x->map.bounds[k] < end; k = check_spans_next(&x->map, k))
+        if (x->map.at[k].writer != writer)
+            return wrong_item(x, i, "was overwritten in part");
+    return ST_OK;
+}
+
+static void write_item(struct execution *x, uint32_t number)
+{
+    const struct item *i = &x->items->at[number];
+    uint64_t at = x->start[i->slot] + i->offset;
+    uint32_t from = check_spans_find(&x->map, at), to = check_spans_find(&x->map, at + i->bytes);
+    check_spans_cut(&x->map, from);
+    check_spans_cut(&x->map, to);
+    check_spans_join(&x->map, from, to);
+    x->map.at[from] = (struct check_span){.writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE};
+}
+
+/* What stands in slots at the end, whole. */
+static void collect_out(struct execution *x, struct interface *face)
+{
+    for (uint32_t n = 0; n < x->items->n; n++) {
+        const struct item *i = &x->items->at[n];
+        uint64_t at = x->start[i->slot] + i->offset;
+        if (!i->write || i->bytes == 0)
+            continue;
+        uint32_t from = check_spans_find(&x->map, at), to = check_spans_find(&x->map, at + i->bytes);
+        check_spans_cut(&x->map, from);
+        check_spans_cut(&x->map, to);
+        bool whole = true;
+        for (uint32_t k = from; k < to; k = check_spans_next(&x->map, k))
+            whole = whole && x->map.at[k].writer == n;
+        if (whole)
+            vec_add(&face->out, *i);
+    }
+}
+
+static enum status execute(const struct values *v, uint32_t program, struct interface *face)
+{
+    const struct plan_program *g = &v->p->programs[program];
+    struct items items = {0};
+    struct { VEC(uint64_t); } bounds = {0};
+    uint64_t *start = mem_alloc(sizeof *start * ((size_t)g->n_slots + 1));
+    for (uint32_t i = 0; i < g->n_slots; i++)
+        start[i + 1] = start[i] + v->p->slots[g->first_slot + i].bytes;
+    struct execution x = {.v = v, .program = program, .start = start, .items = &items};
+    enum status st = list_items(v, program, &items);
+    for (uint32_t i = 0; i < items.n; i++) {
+        vec_add(&bounds, start[items.at[i].slot] + items.at[i].offset);
+        vec_add(&bounds, start[items.at[i].slot] + items.at[i].offset + items.at[i].bytes);
+    }
+    check_spans_init(&x.map, bounds.at, bounds.n, (struct check_span){PLAN_NONE, PLAN_NONE, PLAN_NONE});
+    for (uint32_t i = 0; i < items.n && st == ST_OK; i++) {
+        if (items.at[i].bytes == 0)
+            continue;
+        if (items.at[i].write)
+            write_item(&x, i);
+        else
+            st = read_item(&x, &items.at[i], face);
+    }
+    if (st == ST_OK)
+        collect_out(&x, face);
+    face->done = true;
+    check_spans_release(&x.map);
+    vec_free(&items);
+    mem_free(start);
+    return st;
+}
+
+/* ---- instructions ---- */
+
+/* The frame that a forward (or BI) left holds what this program reads of it, at the same places. */
+static enum status check_frame(struct values *v, uint32_t i, const struct plan_program *g, uint32_t slot, uint32_t writer)
+{
+    const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
+    uint32_t number = g->first_slot + slot;
+    if (writer == PLAN_NONE || v->verified[number] == writer)
+        return ST_OK; /* a frame that nobody wrote is the matter of memory.c */
+    v->verified[number] = writer;
+    uint32_t lo = 0, hi = (uint32_t)v->p->h->count[PLAN_S_PROGRAMS];
+    while (hi - lo > 1) {
+        uint32_t mid = lo + (hi - lo) / 2;
+        if (v->p->programs[mid].first_slot <= writer)
+            lo = mid;
+        else
+            hi = mid;
+    }
+    const struct interface *from = &v->programs[lo], *to = &v->programs[in->what];
+    for (uint32_t a = 0; a < to->in.n; a++) {
+        const struct item *x = &to->in.at[a];
+        bool found = x->slot != slot || x->name == NAME_GRADIENT;
+        for (uint32_t b = 0; b < from->out.n && !found; b++) {
+            const struct item *y = &from->out.at[b];
+            found = y->slot == writer - v->p->programs[lo].first_slot && y->offset == x->offset && y->name == x->name &&
+                    y->id == x->id;
+        }
+        if (!found)
+            return check_wrong(v->c, RULE_VALUE, (struct check_place){v->cls, v->l, i},
+                               "program %u reads byte %" PRIu64 " of slot %u, where program %u has not left that value", in->what,
+                               x->offset, slot, lo);
+    }
+    return ST_OK;
+}
+
+/* Tensors in buffers: of that tensor, from its start. */
+static enum status check_tensors(struct values *v, uint32_t i, const struct items *items)
+{
+    const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
+    const struct plan_program *g = &v->p->programs[in->what];
+    for (uint32_t k = 0; k < items->n; k++) {
+        const struct item *x = &items->at[k];
+        if (v->p->slots[g->first_slot + x->slot].kind != SLOT_TENSOR)
+            continue;
+        const struct plan_base *b = &v->p->bases[in->first_base + x->slot];
+        const struct plan_buffer *f = &v->p->buffers[b->buffer];
+        if (x->name != NAME_TENSOR || f->role != SLOT_TENSOR || f->what != x->id || b->offset + x->offset != f->offset)
+            return check_wrong(v->c, RULE_VALUE, (struct check_place){v->cls, v->l, i}, "%s tensor %s in buffer %u of %s",
+                               x->write ? "writes" : "reads",
+                               x->name == NAME_TENSOR ? v->c->g->tensors.at[x->id].name : "(not one)", b->buffer,
+                               f->what < v->c->g->tensors.n ? v->c->g->tensors.at[f->what].name : "another kind");
+    }
+    return ST_OK;
+}
+
+static enum status check_run_values(struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    const struct plan_program *g = &v->p->programs[in->what];
+    struct interface *face = &v->programs[in->what];
+    if (!face->done)
+        TRY(execute(v, in->what, face));
+    TRY(check_tensors(v, i, &face->in));
+    TRY(check_tensors(v, i, &face->out));
+    for (uint32_t k = 0; k < g->n_slots; k++) {
+        const struct plan_base *b = &v->p->bases[in->first_base + k];
+        const struct plan_slot *s = &v->p->slots[g->first_slot + k];
+        if (b->arena != ARENA_WORK || s->kind == SLOT_PARAM || s->kind == SLOT_GRAD)
+            continue;
+        const struct plan_buffer *f = &v->p->buffers[b->buffer];
+        if (s->bytes && (f->role != s->kind || (s->kind != SLOT_TEMP && f->mb != in->mb)))
+            return check_wrong(v->c, RULE_VALUE, (struct check_place){v->cls, v->l, i},
+                               "base %u: buffer %u is of another kind or microbatch", k, b->buffer);
+        if (s->kind == SLOT_KEEP || s->kind == SLOT_STASH)
+            TRY(check_frame(v, i, g, k, v->writer[b->buffer]));
+        if (s->access & PLAN_WRITE)
+            v->writer[b->buffer] = g->first_slot + k;
+    }
+    return ST_OK;
+}
+
+/* A microbatch of a tensor, or of its gradient, that is loaded or travels. The same on both ends. */
+static enum status check_moved(struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    struct check_place at = {v->cls, v->l, i};
+    for (uint32_t k = 0; k < in->n_bases; k++) {
+        const struct plan_base *b = &v->p->bases[in->first_base + k];
+        if (b->arena != ARENA_WORK)
+            return check_wrong(v->c, RULE_VALUE, at, "base %u is no buffer", k);
+        const struct plan_buffer *f = &v->p->buffers[b->buffer];
+        bool tensor = f->role == SLOT_TENSOR || (f->role == SLOT_GRADIENT && in->op != PLAN_LOAD);
+        if (!tensor || f->what >= v->c->g->tensors.n || f->mb != in->mb || b->offset != f->offset ||
+            (in->op == PLAN_LOAD && f->what != in->what))
+            return check_wrong(v->c, RULE_VALUE, at, "buffer %u does not hold a tensor of this microbatch", b->buffer);
+        const struct ir_shape *s = &v->c->g->tensors.at[f->what].shape;
+        uint32_t type = s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype;
+        if (in->op != PLAN_LOAD && (in->type != type || in->count != ir_shape_elements(s) * v->microbatch_size))
+            return check_wrong(v->c, RULE_VALUE, at, "%" PRIu64 " elements of %s are not a microbatch of %s", in->count,
+                               ir_dtype_name((enum ir_dtype)in->type), v->c->g->tensors.at[f->what].name);
+    }
+    if (in->op == PLAN_LOAD)
+        return ST_OK;
+    const struct check_end *x = &v->l->ends.at[v->l->comms.at[v->l->comm_of[v->l->base[v->cls] + i]].first_end];
+    const struct plan *q = v->c->classes[x->cls].p;
+    const struct plan_buffer *f = &v->p->buffers[v->p->bases[in->first_base].buffer];
+    const struct plan_base *there = &q->bases[check_instrs(v->c, v->l, x->cls)[x->instr].first_base];
+    const struct plan_buffer *o = there->arena == ARENA_WORK ? &q->buffers[there->buffer] : NULL;
+    if (!o || o->role != f->role || o->what != f->what || o->mb != f->mb)
+        return check_wrong(v->c, RULE_VALUE, at, "the two ends are buffers of different tensors or microbatches");
+    if (in->op == PLAN_EXCHANGE) {
+        const struct plan_buffer *to = &v->p->buffers[v->p->bases[in->first_base + 1].buffer];
+        if (to->role != f->role || to->what != f->what)
+            return check_wrong(v->c, RULE_VALUE, at, "sends one tensor and receives another");
+    }
+    return ST_OK;
+}
+
+static enum status check_class(struct values *v)
+{
+    const struct plan_instr *in = check_instrs(v->c, v->l, v->cls);
+    for (uint32_t i = 0; i < check_n_instrs(v->c, v->l, v->cls); i++) {
+        if (in[i].op == PLAN_RUN)
+            TRY(check_run_values(v, i, &in[i]));
+        else if (in[i].op == PLAN_LOAD || in[i].op == PLAN_SEND || in[i].op == PLAN_RECV || in[i].op == PLAN_EXCHANGE)
+            TRY(check_moved(v, i, &in[i]));
+    }
+    return ST_OK;
+}
+
+enum status check_values(struct check *c, const struct check_list *l)
+{
+    enum status st = ST_OK;
+    for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
+        struct values v = {.c = c, .l = l, .p = c->classes[cls].p, .cls = cls};
+        const uint64_t *count = v.p->h->count;
+        v.microbatch_size = v.p->lists[l->index[cls]].microbatch_size;
+        v.programs = mem_alloc(sizeof *v.programs * (size_t)count[PLAN_S_PROGRAMS]);
+        v.writer = mem_alloc(sizeof *v.writer * (size_t)count[PLAN_S_BUFFERS]);
+        v.verified = mem_alloc(sizeof *v.verified * (size_t)count[PLAN_S_SLOTS]);
+        memset(v.writer, 0xff, sizeof *v.writer * (size_t)count[PLAN_S_BUFFERS]);
+        memset(v.verified, 0xff, sizeof *v.verified * (size_t)count[PLAN_S_SLOTS]);
+        st = check_class(&v);
+        for (uint32_t i = 0; i < count[PLAN_S_PROGRAMS]; i++) {
+            vec_free(&v.programs[i].in);
+            vec_free(&v.programs[i].out);
+        }
+        mem_free(v.programs);
+        mem_free(v.writer);
+        mem_free(v.verified);
+    }
+    return st;
+}

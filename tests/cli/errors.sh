@@ -1,0 +1,356 @@
+#!/bin/sh
+# time-limit: 600
+# Every mistake gets one message that says the place, what was found and what was expected, and its exit code (DESIGN 7);
+# under MPI the message is printed once and all ranks are gone soon. Prints TAP: a case a mistake.
+piper=${PIPER:-./piper}
+src=${top_srcdir:-.}
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+n=0
+
+# ---- judging --------------------------------------------------------------------------------------------------------
+
+result()
+{
+    n=$((n + 1))
+    if [ -z "$2" ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1: $2"
+        sed 's/^/# /' "$dir/out" "$dir/message"
+    fi
+}
+
+# judge NAME STATUS EXPECTED-STATUS PATTERN: $dir/message has one line, from piper, which matches the extended regular
+# expression; $dir/out, what else was printed, is no concern
+judge()
+{
+    why=
+    if [ "$2" -ne "$3" ]; then
+        why="exit status $2, expected $3"
+    elif [ "$(wc -l <"$dir/message")" -ne 1 ] || ! grep -q '^piper: ' "$dir/message"; then
+        why="expected one line that begins with \"piper: \""
+    elif ! grep -Eq -e "$4" "$dir/message"; then
+        why="expected a message like: $4"
+    fi
+    result "$1" "$why"
+}
+
+# bad NAME STATUS PATTERN ARGUMENT...: one piper, without a launcher
+bad()
+{
+    name=$1 expected=$2 pattern=$3
+    shift 3
+    status=0
+    (cd "$dir" && timeout 20 "$piper" "$@") >"$dir/out" 2>"$dir/message" </dev/null || status=$?
+    judge "$name" $status "$expected" "$pattern"
+}
+
+# strategy NAME STATUS PATTERN DIRECTIVES [MODEL]: piper build with these directives between [ and ]
+strategy()
+{
+    echo "[$4]" >"$dir/strategy.json"
+    bad "$1" "$2" "^piper: strategy\.json: $3" build -m "${5:-llama}.json" -s strategy.json -t train.json -o bad.h5
+}
+
+# model NAME PATTERN JSON; settings NAME PATTERN JSON: piper build with this model or train.json
+model()
+{
+    echo "$3" >"$dir/model.json"
+    bad "$1" 65 "^piper: model\.json: $2" build -m model.json -s one.json -t train.json -o bad.h5
+}
+settings()
+{
+    echo "$3" >"$dir/settings.json"
+    bad "$1" 65 "^piper: settings\.json: $2" build -m llama.json -s one.json -t settings.json -o bad.h5
+}
+
+# ranks N NAME STATUS PATTERN ARGUMENT...: piper train on N ranks; the command ends within 5 s more than a good one takes
+ranks()
+{
+    many=$1 name=$2 expected=$3 pattern=$4
+    shift 4
+    began=$(date +%s) why=
+    (cd "$dir" && sh "$run_mpi" -t 60 -x "$expected" "$piper" "$many" train "$@") >"$dir/all" 2>&1 ||
+        why=$(grep '^run-mpi: ' "$dir/all")
+    took=$(($(date +%s) - began))
+    grep '^piper: ' "$dir/all" >"$dir/message"
+    grep -v '^piper: ' "$dir/all" >"$dir/out"
+    if [ -z "$why" ] && [ $took -gt $((start + 5)) ]; then
+        why="ended after $took s, a good run takes $start s"
+    elif [ -z "$why" ] && grep -l "$dir/" /proc/[0-9]*/cmdline >"$dir/left" 2>/dev/null; then
+        why="ranks are left"
+    fi
+    name="$many ranks: $name"
+    if [ -n "$why" ]; then
+        result "$name" "$why"
+    else
+        judge "$name" "$expected" "$expected" "$pattern"
+    fi
+}
+
+# ---- material -------------------------------------------------------------------------------------------------------
+
+case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
+case $src in /*) ;; *) src=$PWD/$src ;; esac
+run_mpi=$src/tests/run-mpi
+llama='"model_type": "llama", "vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2,
+ "intermediate_size": 24'
+moe='"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
+ "num_key_value_heads": 1, "head_dim": 8, "moe_intermediate_size": 8, "num_experts": 4, "num_experts_per_tok": 2'
+sizes='"batch_size": 8, "seq_len": 16, "steps": 4'
+cd "$dir" || exit 99
+echo "{$llama}" >llama.json
+echo "{$moe}" >moe.json
+echo "{$llama, \"annotate\": [{\"tag\": \"PP\", \"index\": 0, \"match\": [\"embed\", \"layers.0-1\"]},
+ {\"tag\": \"PP\", \"index\": 1, \"match\": [\"layers.2-3\", \"norm\", \"head\"]}]}" >annotated.json
+echo "{$sizes, \"data\": \"tokens.h5\"}" >train.json
+echo '[]' >one.json
+echo '[{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1f1b","microbatches":2}]' >two.json
+cat "$src/README" "$src/tests/cli/errors.sh" >text
+{
+    "$piper" data text text -o tokens.h5 &&
+        "$piper" build -m llama.json -s one.json -t train.json -o one.h5 &&
+        "$piper" build -m llama.json -s two.json -t train.json -o two.h5 &&
+        "$piper" build -m llama.json -s two.json -t train.json -o other.h5 --set model.hidden_size=32 &&
+        "$piper" build -m llama.json -s two.json -t train.json -o small.h5 --set model.vocab_size=64
+} >log 2>&1 || { sed 's/^/# /' log; echo "Bail out! the good job could not be built"; exit 1; }
+head -c 3000 two.h5 >cut.h5
+echo hello >no.h5
+head -c 5 text >short
+"$piper" data text short -o short.h5 >log || { echo "Bail out! no short token file"; exit 1; }
+
+# ---- strategies -----------------------------------------------------------------------------------------------------
+
+two='{"op":"split","filter":{},"num_microbatches":2},
+ {"op":"place","filter":{"PP":0},"devices":[0]},{"op":"place","filter":{"PP":1},"devices":[1]}'
+# order PP,MB,PASS...: an order directive, a group a word
+order()
+{
+    echo ',{"op":"order","filters":['
+    comma=
+    for word; do
+        echo "$word" | sed "s/\(.*\),\(.*\),\(.*\)/$comma[{\"PP\":\1,\"MB\":\2,\"PASS\":\"\3\"}]/"
+        comma=,
+    done
+    echo ']}'
+}
+
+strategy "orders that contradict each other across stages" 65 \
+    '\$\[[34]\].*PP=. MB=. [FB] is ordered before PP=. MB=. [FB], but data flow together with the order .*can never run' \
+    "$two $(order 0,0,F 0,0,B 0,1,F) $(order 1,1,F 1,0,B)"
+strategy "an order against data flow" 65 \
+    '\$\[3\].*group 1: PP=0 MB=0 B is ordered before PP=0 MB=0 F, but data flow needs it the other way round' \
+    "$two $(order 0,0,B 0,0,F)"
+strategy "an order across device sets" 65 '\$\[3\].*group 1: PP=1 MB=0 F is on another device set' "$two $(order 0,0,F 1,0,F)"
+strategy "an order of one group" 65 '\$\[3\]\.filters: found a list of 1, expected at least two groups' "$two $(order 0,0,F)"
+strategy "an order of a microbatch that does not exist" 65 '\$\[3\].*group 1: .*matches no node; microbatches are 0 to 1' \
+    "$two $(order 0,0,F 0,7,F)"
+strategy "an order of an unknown pass" 65 '\$\[3\]\.filters\[1\]\[0\]\.PASS: found "X", expected one of "F", "B", "BI", "BW"' \
+    "$two $(order 0,0,F 0,0,X)"
+strategy "BI without BW" 65 '\$\[3\]: BI of PP=0 MB=0 has no BW in this order' "$two $(order 0,0,F 0,0,BI)"
+strategy "BW before BI" 65 '\$\[3\]: BW of PP=0 MB=0 stands before its BI' "$two $(order 0,0,F 0,0,BW 0,0,BI)"
+strategy "B beside BI and BW" 65 '\$\[4\]: PP=0 MB=0 is named with B and with the pair BI, BW' \
+    "$two $(order 0,0,F 0,0,BI 0,0,BW) $(order 0,0,F 0,0,B)"
+
+strategy "a tag that does not exist" 65 '\$\[0\]\.filter\.XX: the model has no tag "XX"; a filter may name .*PASS.*MB' \
+    '{"op":"place","filter":{"XX":0},"devices":[0]}'
+strategy "a filter that matches nothing" 65 '\$\[0\]: this filter matches nothing; the model.s chunks are: PP=0, PP=1' \
+    '{"op":"place","filter":{"PP":2},"devices":[0]}' annotated
+strategy "a filter of experts that do not exist" 65 '\$\[0\]: this filter matches nothing; the model.s chunks are: .*EP=1' \
+    '{"op":"place","filter":{"EP":7},"devices":[0]}' moe
+strategy "a filter that is no object" 65 '\$\[0\]\.filter: found 7, expected a filter' '{"op":"place","filter":7,"devices":[0]}'
+strategy "a filter with an index that is none" 65 '\$\[0\]\.filter\.PP: found "a", expected a number' \
+    '{"op":"place","filter":{"PP":"a"},"devices":[0]}'
+
+strategy "a device out of range" 65 '\$\[0\]\.devices\[0\]: found 99999999, expected a device number' \
+    '{"op":"place","filter":{},"devices":[99999999]}'
+strategy "a negative device" 65 '\$\[0\]\.devices\[1\]: found -1, expected a device number' \
+    '{"op":"place","filter":{},"devices":[0,-1]}'
+strategy "a device twice" 65 '\$\[0\]\.devices: device 0 stands twice' '{"op":"place","filter":{},"devices":[0,0]}'
+strategy "devices that are no list" 65 '\$\[0\]\.devices: found 9, expected a list of devices' \
+    '{"op":"place","filter":{},"devices":9}'
+strategy "no devices" 65 '\$\[0\]: "devices" is missing' '{"op":"place","filter":{}}'
+strategy "overlapping device sets" 65 'device set \[1,2\] shares some devices with another' \
+    '{"op":"place","filter":{"PP":0},"devices":[0,1]},{"op":"place","filter":{"PP":1},"devices":[1,2]}'
+strategy "a device that nothing uses" 65 'device 2 is used, device 1 is not' \
+    '{"op":"place","filter":{"PP":0},"devices":[0]},{"op":"place","filter":{"PP":1},"devices":[2]}'
+strategy "device sets of different sizes" 65 'device sets \[0,1\] and \[2\] differ in size' \
+    '{"op":"place","filter":{"PP":0},"devices":[0,1]},{"op":"place","filter":{"PP":1},"devices":[2]}'
+strategy "place without replicate" 65 'PP=0 is on devices \[0,1\].* no replicate directive covers it' \
+    '{"op":"place","filter":{"PP":0},"devices":[0,1]}'
+strategy "a stage without a place" 65 'PP=0 MB=0 has no device: add a place directive' \
+    '{"op":"place","filter":{"PP":1},"devices":[0]}'
+strategy "passes of a chunk on different devices" 65 'the passes of PP=0 MB=0 are placed on different devices' \
+    '{"op":"place","filter":{"PP":0,"PASS":"F"},"devices":[0]},{"op":"place","filter":{"PP":0,"PASS":"B"},"devices":[1]}'
+
+strategy "a batch that does not divide" 65 'batch of 8 .*does not divide by 3 replicas x 2 microbatches; choose a multiple of 6' \
+    '{"op":"layout","pp":1,"dp":3},{"op":"schedule","kind":"gpipe","microbatches":2}'
+strategy "no microbatches" 65 '\$\[0\]\.num_microbatches: found 0, expected a whole number from 1' \
+    '{"op":"split","filter":{},"num_microbatches":0}'
+strategy "splits that do not agree" 65 '\$\[1\]: an earlier split makes 2 microbatches' \
+    '{"op":"split","filter":{},"num_microbatches":2},{"op":"split","filter":{},"num_microbatches":4}'
+strategy "a split of part of the model" 65 '\$\[0\]: the split leaves out PP=1' \
+    '{"op":"split","filter":{"PP":0},"num_microbatches":2},{"op":"place","filter":{"PP":1},"devices":[0]}'
+strategy "more stages than layers" 65 'has 5 pipeline stages, but the model has 4 layers: use at most 4' \
+    '{"op":"layout","pp":5,"dp":1}'
+strategy "a placement that does not exist" 65 '\$\[0\]\.placement: found "x", expected "standard", "interleaved"' \
+    '{"op":"layout","pp":2,"dp":1,"placement":"x"}'
+strategy "an unknown directive" 65 '\$\[0\]\.op: there is no directive "palce"; did you mean "place"\?' \
+    '{"op":"palce","filter":{},"devices":[0]}'
+strategy "an unknown key" 65 '\$\[0\]: found the unknown key "strem", did you mean "stream"\?' \
+    '{"op":"place","filter":{},"devices":[0],"strem":"x"}'
+strategy "a missing key" 65 '\$\[0\]: found no key "filter"' '{"op":"place","devices":[0]}'
+strategy "a directive that is none" 65 '\$\[0\]: found 42, expected a directive' 42
+strategy "an unknown schedule" 65 '\$\[1\]\.kind: there is no schedule "1b1f"; did you mean "1f1b"\?; there are: gpipe' \
+    '{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1b1f","microbatches":2}'
+strategy "a schedule that needs another placement" 65 '\$\[1\]: the schedule "zb-v" needs the stages placed "v"' \
+    '{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"zb-v","microbatches":2}'
+strategy "a schedule file that does not exist" 66 '.*nope\.csv' '{"op":"schedule","kind":"csv","file":"nope.csv"}'
+strategy "a bucket of no size" 65 '\$\[0\]\.bucket_size: found -1, expected a number from' \
+    '{"op":"replicate","filter":{},"devices":[0,1],"bucket_size":-1}'
+strategy "experts that do not divide" 65 '\$\[1\]: EP=0 has 4 experts, which do not split evenly over 3 devices' \
+    '{"op":"replicate","filter":{},"devices":["0-2"]},{"op":"shard","filter":{"EP":"*"},"devices":["0-2"]}' moe
+strategy "a shard of more than experts" 65 '\$\[1\]: the filter matches PP=0.*only expert regions are sharded' \
+    '{"op":"replicate","filter":{},"devices":[0,1]},{"op":"shard","filter":{"PP":0},"devices":[0,1]}' moe
+
+# ---- models ---------------------------------------------------------------------------------------------------------
+
+model "a model that is cut off" 'line [0-9]+, column [0-9]+: found no valid JSON' "{$llama,"
+model "a missing comma" 'line 2, column [0-9]+: found no valid JSON: .}. expected near .*vocab_size' '{"model_type": "llama"
+ "vocab_size": 256}'
+model "a key twice" 'line 2, column [0-9]+: .*duplicate object key near .*vocab_size' "{$llama, \"vocab_size\": 3}"
+model "an unknown model_type" '\$\.model_type: found "bert", expected gpt2, llama, qwen3, qwen3_moe or mixtral' \
+    '{"model_type": "bert"}'
+model "no model_type" '\$: found neither "model_type".*nor "graph"' '{}'
+model "rope_scaling" '\$\.rope_scaling\.rope_type: found "llama3", expected "default"' \
+    "{$llama, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}"
+model "sliding_window" '\$\.sliding_window: found 4096' "{$(echo "$moe" | sed 's/qwen3_moe/mixtral/'), \"sliding_window\": 4096}"
+model "another activation" '\$\.hidden_act: found "relu", expected "silu"' "{$llama, \"hidden_act\": \"relu\"}"
+model "a size that is text" '\$\.rms_norm_eps: found "small", expected a number' "{$llama, \"rms_norm_eps\": \"small\"}"
+model "a negative size" '\$\.num_key_value_heads: found -3, expected a whole number' "{$llama, \"num_key_value_heads\": -3}"
+model "heads that do not divide" '\$: num_attention_heads 2 is not a multiple of num_key_value_heads 3' \
+    "{$llama, \"num_key_value_heads\": 3}"
+model "an annotation of nothing" '\$\.annotate\[0\]\.match\[0\]: found "layer\.0", expected a region of the model: embed' \
+    "{$llama, \"annotate\": [{\"tag\": \"PP\", \"index\": 0, \"match\": [\"layer.0\"]}]}"
+model "stages with a gap" 'PP goes up to 2, but no operator has PP 1' \
+    "{$llama, \"annotate\": [{\"tag\": \"PP\", \"index\": 0, \"match\": [\"embed\"]},
+     {\"tag\": \"PP\", \"index\": 2, \"match\": [\"layers.*\", \"norm\", \"head\"]}]}"
+model "positions that are too few" '\$: the sequences of the job have 16 tokens, but n_positions is 8' \
+    '{"model_type": "gpt2", "n_embd": 16, "n_layer": 1, "n_head": 2, "n_positions": 8}'
+
+# ---- training settings ----------------------------------------------------------------------------------------------
+
+settings "an unknown setting" '\$: found the unknown key "stepz", did you mean "steps"\?' "{$sizes, \"stepz\": 3}"
+settings "a missing setting" '\$: found no key "seq_len"' '{"batch_size": 8, "steps": 1}'
+settings "an unknown optimizer" '\$\.optimizer\.kind: found "adam", expected "adamw" or "sgd"' \
+    "{$sizes, \"optimizer\": {\"kind\": \"adam\"}}"
+settings "an optimizer that is text" '\$\.optimizer: found "adamw", expected an object' "{$sizes, \"optimizer\": \"adamw\"}"
+settings "betas out of range" '\$\.optimizer\.betas\[1\]: found 1\.5, expected a number from 0 to 1' \
+    "{$sizes, \"optimizer\": {\"betas\": [0.9, 1.5]}}"
+settings "an unknown learning-rate schedule" '\$\.lr\.kind: found "cosin", expected .*"cosine"' "{$sizes, \"lr\": {\"kind\": \"cosin\"}}"
+settings "a learning rate that is text" '\$\.lr\.peak: found "1", expected a number' "{$sizes, \"lr\": {\"peak\": \"1\"}}"
+settings "a batch of nothing" '\$\.batch_size: found 0, expected a whole number from 1' '{"batch_size": 0, "seq_len": 16, "steps": 1}'
+settings "an unknown dtype" '\$\.dtype: found "float16", expected "float32" or "bfloat16"' "{$sizes, \"dtype\": \"float16\"}"
+settings "trace steps out of order" '\$\.trace_steps\[1\]: found 1, expected a whole number from 4' "{$sizes, \"trace_steps\": [3, 1]}"
+settings "evaluation without data" '\$\.eval_every: there is no eval_data' "{$sizes, \"eval_every\": 1}"
+settings "a switch that is text" '\$\.shuffle: found "yes", expected true or false' "{$sizes, \"shuffle\": \"yes\"}"
+settings "a list" '\$: found a list of 0, expected an object' '[]'
+
+# ---- files ----------------------------------------------------------------------------------------------------------
+
+b="build -m llama.json -s one.json -t train.json"
+bad "a model that is missing" 66 '^piper: missing\.json: ' build -m missing.json -s one.json -t train.json -o bad.h5
+bad "a folder as model" 66 '^piper: \.: .*regular file' build -m . -s one.json -t train.json -o bad.h5
+bad "a job that is missing" 66 '^piper: missing\.h5: .*No such file' plan missing.h5
+bad "a job that is cut off" 65 '^piper: cut\.h5: .*cut off or damaged' plan cut.h5
+bad "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' plan no.h5
+bad "another file than a job" 65 '^piper: tokens\.h5: attribute schema: found "piper-tokens", expected "piper-job"' plan tokens.h5
+bad "a text that is missing" 66 '^piper: missing: ' data text missing -o bad.h5
+: >empty
+bad "a text without bytes" 65 '^piper: empty: there is no text' data text empty -o bad.h5
+bad "tokens that are none" 65 '^piper: text: ' data import text -o bad.h5
+# shellcheck disable=SC2086 # $b is words
+{
+    bad "a folder that is missing" 74 '^piper: none/bad\.h5.*: cannot be created' $b -o none/bad.h5
+    bad "a folder that takes no file" 74 '^piper: /proc/bad\.h5.*: cannot be created' $b -o /proc/bad.h5
+    bad "--set of an unknown setting" 65 '^piper: train\.json: \$: found the unknown key "stpes", did you mean "steps"\?' \
+        $b -o bad.h5 --set train.stpes=3
+    bad "--set without a file" 64 '^piper: --set: found steps=3, expected train\.KEY=VALUE' $b -o bad.h5 --set steps=3
+    bad "--set of another type" 65 '^piper: train\.json: \$\.steps: found "abc", expected a whole number' $b -o bad.h5 --set train.steps=abc
+    bad "a word too many" 64 '^piper: build: .*usage: piper build' $b -o bad.h5 extra
+}
+
+# A flipped byte is found wherever it stands: the whole file, 61 places.
+size=$(wc -c <two.h5)
+missed=
+"$piper" plan two.h5 --dump >good 2>/dev/null
+for i in $(seq 0 60); do
+    at=$((size * i / 61))
+    old=$(od -An -tu1 -j $at -N 1 two.h5)
+    cp two.h5 flip.h5
+    # shellcheck disable=SC2059 # the format is the byte
+    printf "\\$(printf %03o $((old ^ 16)))" | dd of=flip.h5 bs=1 seek=$at conv=notrunc 2>/dev/null
+    status=0
+    "$piper" plan flip.h5 --dump >out 2>message || status=$?
+    if [ $status -eq 0 ] && cmp -s out good; then
+        continue # a byte that nobody reads
+    fi
+    [ $status -eq 65 ] && [ "$(grep -c '^piper: flip.h5: ' message)" -eq 1 ] || missed="$missed $at:$status"
+done
+result "a flipped byte in a job" "${missed:+not refused with 65 (byte:status):$missed}"
+
+# ---- the command line -----------------------------------------------------------------------------------------------
+
+bad "no command" 64 '^piper: a command is needed'
+bad "an unknown command" 64 '^piper: there is no command "trian"; did you mean "train"\?' trian
+bad "an unknown option" 64 '^piper: plan: there is no option --jsno, did you mean --json\?' plan one.h5 --jsno
+bad "an option without its value" 64 '^piper: plan: --dot needs a value' plan one.h5 --dot
+bad "a flag with a value" 64 '^piper: plan: --json takes no value' plan one.h5 --json=yes
+bad "a number that is none" 64 '^piper: plan: --ranks: found "x", expected a whole number from 1' plan one.h5 -n x
+bad "no operand" 64 '^piper: plan: .*usage: piper plan job\.h5' plan
+bad "a missing option" 64 '^piper: build: -t train\.json is missing' build -m llama.json -s one.json -o bad.h5
+bad "plan for other ranks" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' plan two.h5 -n 3
+bad "plan for an unknown device" 71 '^piper: --device: this build has no back end tpu' plan one.h5 --device tpu
+
+# ---- training -------------------------------------------------------------------------------------------------------
+
+bad "1 rank of 2" 64 '^piper: two\.json: \$\[0\]: .*needs 2 ranks, the job has 1' train two.h5 -o run
+bad "a job that is missing, 1 rank" 66 '^piper: missing\.h5: ' train missing.h5 -o run
+bad "no run folder, 1 rank" 64 '^piper: train: -o RUNDIR is missing' train one.h5
+bad "a run folder that cannot be made, 1 rank" 74 '^piper: /proc/none: ' train one.h5 -o /proc/none
+bad "a token beyond the vocabulary, 1 rank" 65 '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64' \
+    train small.h5 -o run-small
+
+if ! command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1; then
+    echo "ok $((n + 1)) - on several ranks # SKIP no MPI launcher on this machine"
+    echo "1..$((n + 1))"
+    exit 0
+fi
+began=$(date +%s)
+sh "$run_mpi" "$piper" 2 train two.h5 -o run >out 2>&1 || { sed 's/^/# /' out; echo "Bail out! the good job does not run"; exit 1; }
+start=$(($(date +%s) - began))
+
+ranks 3 "more ranks than devices" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' two.h5 -o run
+ranks 2 "more ranks than devices, without directives" 64 '^piper: one\.json: .*1 devices?, the job has 2 ranks' one.h5 -o run1
+ranks 1 "fewer ranks than devices" 64 'needs 2 ranks, the job has 1' two.h5 -o run
+ranks 2 "a job that is missing" 66 '^piper: missing\.h5: .*No such file' missing.h5 -o run
+ranks 2 "a job that is cut off" 65 '^piper: cut\.h5: .*cut off or damaged' cut.h5 -o run
+ranks 2 "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' no.h5 -o run
+ranks 2 "data that is missing" 66 '^piper: missing\.h5: ' two.h5 -o run --data missing.h5
+ranks 2 "data that is none" 65 '^piper: text: ' two.h5 -o run --data text
+ranks 2 "data that is too short" 65 '^piper: short\.h5: found 5 tokens, expected at least 17' two.h5 -o run --data short.h5
+ranks 2 "a token beyond the vocabulary" 65 \
+    '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64 entries' small.h5 -o run-small
+ranks 2 "a run folder that cannot be made" 74 '^piper: /proc/none: ' two.h5 -o /proc/none
+ranks 2 "a file as run folder" 74 '^piper: text' two.h5 -o text
+ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: hidden_size is 16 in one and 32' \
+    other.h5 -o run
+ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did you mean --steps\?' two.h5 -o run --step 3
+ranks 2 "an option without its value" 64 '^piper: train: --steps needs a value' two.h5 -o run --steps
+ranks 2 "no run folder" 64 '^piper: train: -o RUNDIR is missing' two.h5
+ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
+if ! "$piper" info 2>/dev/null | grep -qi 'cuda.*yes'; then
+    ranks 2 "a device that this build has not" 71 '^piper: --device: this build has no back end cuda' two.h5 -o run --device cuda
+fi
+echo "1..$n"

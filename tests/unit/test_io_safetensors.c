@@ -1,0 +1,327 @@
+/* Safetensors: conversion, validation, names, and weights that go out and come back. */
+#include "io/safetensors.h"
+
+#include <math.h>
+
+#include "io/model.h"
+#include "tests/unit/io_sample.h"
+
+static struct err e;
+static const char *folder;
+static char file[300], ckpt[300], back[300];
+static struct ir_graph graph;
+
+static void begin(void)
+{
+    folder = sample_folder();
+    snprintf(file, sizeof file, "%s/model.safetensors", folder);
+    snprintf(ckpt, sizeof ckpt, "%s/step-000000.h5", folder);
+    snprintf(back, sizeof back, "%s/back.safetensors", folder);
+    sample_graph(&graph);
+    err_clear(&e);
+}
+
+static void end(void)
+{
+    ir_graph_release(&graph);
+    sample_folder_remove(folder);
+}
+
+/* Writes header text and n bytes of data. */
+static void write_raw(const char *path, const char *header, const void *data, size_t n)
+{
+    size_t k = strlen(header);
+    char *b = mem_alloc(8 + k + n);
+    for (int i = 0; i < 8; i++)
+        b[i] = (char)(k >> 8 * i);
+    memcpy(b + 8, header, k);
+    if (n)
+        memcpy(b + 8 + k, data, n);
+    sample_write_file(path, b, 8 + k + n);
+    mem_free(b);
+}
+
+/* A file under construction. */
+static struct {
+    char header[20000];
+    uint8_t data[20000];
+    size_t n, used;
+} f;
+
+static void start_file(void)
+{
+    f.used = 0;
+    f.n = (size_t)sprintf(f.header, "{\"__metadata__\":{\"format\":\"pt\"}");
+}
+
+static void add_tensor(const char *name, const char *type, const char *shape, const void *data, size_t bytes)
+{
+    f.n += (size_t)sprintf(f.header + f.n, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}", name, type, shape,
+                           f.used, f.used + bytes);
+    memcpy(f.data + f.used, data, bytes);
+    f.used += bytes;
+}
+
+static void end_file(const char *path)
+{
+    strcpy(f.header + f.n, "}");
+    write_raw(path, f.header, f.data, f.used);
+}
+
+static float value(uint32_t param, uint64_t i)
+{
+    return (float)param * 8 + (float)i * 0.125f; /* exact in bfloat16 up to 256 steps of 1/8 below 32; see below */
+}
+
+/* All parameters of the sample model; `strip` leaves that prefix out of the names. */
+static void add_model(const char *strip, uint32_t without)
+{
+    for (uint32_t p = 0; p < graph.params.n; p++) {
+        const struct ir_param *q = &graph.params.at[p];
+        const char *star = strchr(q->name, '*'), *name = q->name;
+        size_t skip = strncmp(name, strip, strlen(strip)) == 0 ? strlen(strip) : 0;
+        uint32_t n = star ? q->shape.dim[0] : 1;
+        uint64_t each = ir_shape_elements(&q->shape) / n;
+        float x[200];
+        for (uint32_t i = 0; i < n; i++) {
+            char full[200], shape[64];
+            if (star)
+                snprintf(full, sizeof full, "%.*s%u%s", (int)(star - name), name, i, star + 1);
+            else
+                snprintf(full, sizeof full, "%s", name);
+            size_t at = 0;
+            for (uint32_t k = star ? 1 : 0; k < q->shape.ndim; k++)
+                at += (size_t)sprintf(shape + at, "%s%u", at ? "," : "", q->shape.dim[k]);
+            for (uint64_t k = 0; k < each; k++)
+                x[k] = value(p, i * each + k);
+            if (p != without)
+                add_tensor(full + skip, "F32", shape, x, each * 4);
+        }
+    }
+}
+
+static struct checkpoint_info info(void)
+{
+    struct checkpoint_info i = { .seed = 3, .optimizer = "none", .build = "test" };
+    model_digest(&graph, IR_F32, i.model_digest);
+    return i;
+}
+
+static enum status import(void)
+{
+    struct checkpoint_info i = info();
+    return safetensors_import(file, &graph, &i, ckpt, &e);
+}
+
+static void check_checkpoint(void)
+{
+    struct checkpoint_info i = info(), got;
+    for (uint32_t p = 0; p < graph.params.n; p++) {
+        float x[200], m[200];
+        uint64_t n = ir_shape_elements(&graph.params.at[p].shape);
+        memset(m, 1, sizeof m);
+        struct checkpoint_piece piece = { .param = p, .count = n, .data = x, .m = m };
+        ASSERT_OK(checkpoint_read(ckpt, &graph, i.model_digest, &piece, 1, &got, &e));
+        for (uint64_t k = 0; k < n; k++) {
+            ck_assert_msg(x[k] == value(p, k), "param %u element %lu: %g", p, (unsigned long)k, (double)x[k]);
+            ck_assert(m[k] == 0);
+        }
+    }
+    ck_assert_uint_eq(got.step, 0);
+}
+
+START_TEST(conversions)
+{
+    ck_assert(safetensors_from_bf16(0x3f80) == 1.0f && safetensors_from_bf16(0xc049) == -3.140625f);
+    ck_assert(safetensors_from_f16(0x3c00) == 1.0f && safetensors_from_f16(0xc000) == -2.0f);
+    ck_assert(safetensors_from_f16(0x7bff) == 65504.0f && safetensors_from_f16(0x0001) == 0x1p-24f);
+    ck_assert(safetensors_from_f16(0x03ff) == 1023 * 0x1p-24f && safetensors_from_f16(0x0400) == 0x1p-14f);
+    ck_assert(safetensors_from_f16(0x3555) == 0x1.554p-2f);
+    ck_assert(isinf(safetensors_from_f16(0xfc00)) && isnan(safetensors_from_f16(0x7e00)));
+    ck_assert(signbit(safetensors_from_f16(0x8000)) && safetensors_from_f16(0x8000) == 0);
+    struct safetensors s;
+    uint16_t half[5] = { 0x3c00, 0x0001, 0xc000, 0x7bff, 0x3555 };
+    float x[5];
+    start_file();
+    add_tensor("h", "F16", "5", half, 10);
+    end_file(file);
+    ASSERT_OK(safetensors_open(file, &s, &e));
+    ASSERT_OK(safetensors_read(&s, safetensors_find(&s, "h"), 0, 5, x, &e));
+    for (int i = 0; i < 5; i++)
+        ck_assert(x[i] == safetensors_from_f16(half[i]));
+    ASSERT_OK(safetensors_read(&s, safetensors_find(&s, "h"), 3, 2, x, &e));
+    ck_assert(x[0] == 65504.0f);
+    ck_assert_ptr_null(safetensors_find(&s, "g"));
+    safetensors_close(&s);
+}
+END_TEST
+
+static const struct {
+    const char *header, *part;
+} bad[] = {
+    { "[]", "expected an object" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8]}", "JSON" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,4]}}", "the shape needs 8" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", "data_offsets" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", "data_offsets" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "shape" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", "size that can be" },
+    { "{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", "F32, BF16 or F16" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "8 bytes of data, its header describes 4" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "gap" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],"
+      "\"data_offsets\":[0,8]}}", "overlap" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}", "x" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", "data_offsets" },
+};
+
+START_TEST(bad_headers)
+{
+    struct safetensors s;
+    float x[2] = { 1, 2 };
+    write_raw(file, bad[_i].header, x, sizeof x);
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, bad[_i].part);
+}
+END_TEST
+
+START_TEST(bad_files)
+{
+    struct safetensors s;
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_MISSING, "No such file");
+    ASSERT_FAILS(safetensors_open(folder, &s, &e), ST_MISSING, "model.safetensors");
+    sample_write_file(file, "abc", 3);
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "cut off");
+    sample_write_file(file, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is no safetensors file");
+    sample_write_file(file, "\x10\0\0\0\0\0\0\0{}", 10);
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is no safetensors file");
+}
+END_TEST
+
+START_TEST(import_and_export)
+{
+    start_file();
+    add_model("", IR_NONE);
+    end_file(file);
+    ASSERT_OK(import());
+    check_checkpoint();
+    ASSERT_OK(safetensors_export(ckpt, back, &e));
+    struct safetensors a, b;
+    ASSERT_OK(safetensors_open(file, &a, &e));
+    ASSERT_OK(safetensors_open(back, &b, &e));
+    ck_assert_uint_eq(a.entries.n, b.entries.n);
+    ck_assert_uint_eq(a.entries.n, 4 + 3 * SAMPLE_E);
+    for (uint32_t i = 0; i < a.entries.n; i++) {
+        float x[200], y[200];
+        const struct safetensors_entry *s = &a.entries.at[i], *t = &b.entries.at[i];
+        ck_assert_str_eq(s->name, t->name);
+        ck_assert_uint_eq(s->ndim, t->ndim);
+        ck_assert_int_eq(memcmp(s->dim, t->dim, sizeof s->dim), 0);
+        ASSERT_OK(safetensors_read(&a, s, 0, s->elements, x, &e));
+        ASSERT_OK(safetensors_read(&b, t, 0, t->elements, y, &e));
+        ck_assert_int_eq(memcmp(x, y, s->elements * 4), 0);
+    }
+    safetensors_close(&a);
+    safetensors_close(&b);
+    strcpy(file, back); /* and in again */
+    ASSERT_OK(import());
+    check_checkpoint();
+}
+END_TEST
+
+START_TEST(prefixes_buffers_and_tied_heads)
+{
+    float head[200], zero[4] = { 0 };
+    for (uint64_t k = 0; k < SAMPLE_V * SAMPLE_C; k++)
+        head[k] = value(0, k);
+    start_file();
+    add_model("model.", IR_NONE);
+    add_tensor("h.0.attn.bias", "F32", "2,2", zero, 16);
+    add_tensor("h.0.attn.masked_bias", "F32", "", zero, 4);
+    add_tensor("layers.0.self_attn.rotary_emb.inv_freq", "I32", "1", zero, 4);
+    add_tensor("lm_head.weight", "F32", "11,6", head, sizeof(float) * SAMPLE_V * SAMPLE_C);
+    end_file(file);
+    ASSERT_OK(import());
+    check_checkpoint();
+    head[7]++;
+    start_file();
+    add_model("", IR_NONE);
+    add_tensor("lm_head.weight", "F32", "11,6", head, sizeof(float) * SAMPLE_V * SAMPLE_C);
+    end_file(file);
+    ASSERT_FAILS(import(), ST_INPUT, "lm_head.weight differs from model.embed_tokens.weight");
+}
+END_TEST
+
+START_TEST(what_does_not_fit_is_listed)
+{
+    float x[36] = { 0 };
+    start_file();
+    add_model("", 1);
+    add_tensor("model.layers.0.input_layernorm.weight", "F32", "7", x, 28);
+    add_tensor("model.layers.1.input_layernorm.weight", "F32", "6", x, 24);
+    end_file(file);
+    ASSERT_FAILS(import(), ST_INPUT, "model.layers.0.input_layernorm.weight has the shape (7), expected (6); "
+                                     "model.layers.1.input_layernorm.weight is not of this model");
+    start_file();
+    add_model("", 3);
+    end_file(file);
+    ASSERT_FAILS(import(), ST_INPUT, "model.layers.0.mlp.experts.0.gate_proj.weight is missing");
+    ck_assert_int_eq(access(ckpt, F_OK), -1);
+    ASSERT_FAILS(safetensors_export(ckpt, back, &e), ST_MISSING, "step-000000.h5");
+}
+END_TEST
+
+START_TEST(shards_and_index)
+{
+    char a[300], b[300], index[300];
+    snprintf(a, sizeof a, "%s/a.safetensors", folder);
+    snprintf(b, sizeof b, "%s/b.safetensors", folder);
+    snprintf(index, sizeof index, "%s/model.safetensors.index.json", folder);
+    float x[2] = { 1, 2 }, y[1] = { 3 };
+    struct safetensors s;
+    start_file();
+    add_tensor("one", "F32", "2", x, 8);
+    end_file(a);
+    start_file();
+    add_tensor("two", "F32", "1", y, 4);
+    end_file(b);
+    const char *good = "{\"metadata\":{},\"weight_map\":{\"one\":\"a.safetensors\",\"two\":\"b.safetensors\"}}";
+    sample_write_file(index, good, strlen(good));
+    ASSERT_OK(safetensors_open(folder, &s, &e));
+    ck_assert_uint_eq(s.entries.n, 2);
+    ASSERT_OK(safetensors_read(&s, safetensors_find(&s, "two"), 0, 1, y, &e));
+    ck_assert(y[0] == 3);
+    safetensors_close(&s);
+    const char *wrong[] = { "{\"weight_map\":{\"one\":\"b.safetensors\",\"two\":\"b.safetensors\"}}",
+                            "{\"weight_map\":{\"one\":\"a.safetensors\"}}x",
+                            "{\"weight_map\":{\"one\":\"../a.safetensors\"}}",
+                            "{\"weight_map\":{\"one\":\"none.safetensors\"}}",
+                            "{\"weight_map\":[]}",
+                            "{\"weight_map\":{\"two\":\"b.safetensors\",\"three\":\"b.safetensors\"}}" };
+    const char *part[] = { "it is not", "JSON", "same folder", "none.safetensors", "expected an object", "three" };
+    for (int i = 0; i < 6; i++) {
+        sample_write_file(index, wrong[i], strlen(wrong[i]));
+        ASSERT_FAILS(safetensors_open(folder, &s, &e), i == 3 ? ST_MISSING : ST_INPUT, part[i]);
+    }
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("io_safetensors");
+    TCase *t = tcase_create("safetensors");
+    tcase_add_checked_fixture(t, begin, end);
+    tcase_add_test(t, conversions);
+    tcase_add_loop_test(t, bad_headers, 0, (int)(sizeof bad / sizeof bad[0]));
+    tcase_add_test(t, bad_files);
+    tcase_add_test(t, import_and_export);
+    tcase_add_test(t, prefixes_buffers_and_tied_heads);
+    tcase_add_test(t, what_does_not_fit_is_listed);
+    tcase_add_test(t, shards_and_index);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
