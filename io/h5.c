@@ -1,13 +1,27 @@
 #include "io/h5.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/h5_private.h"
 
+bool h5__broken;
+
+static void close_library(void)
+{
+    if (!h5__broken)
+        H5close();
+}
+
 void h5__quiet(void)
 {
-    H5dont_atexit(); /* every file is closed where it is used */
+    static bool done;
+    if (!done) {
+        H5dont_atexit(); /* it would crash over a file that could not be closed */
+        atexit(close_library);
+        done = true;
+    }
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
 }
 

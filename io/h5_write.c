@@ -140,8 +140,10 @@ enum status h5_finish(struct h5_out *o, struct err *e)
     int to;
     hid_t id = o->root.id;
     o->root.id = -1;
-    if (H5Fclose(id) < 0)
+    if (H5Fclose(id) < 0) {
+        h5__broken = true;
         return h5_fail(e, ST_IO, &o->root, "cannot be written");
+    }
     TRY(file_open_write(o->temp, &to, e));
     enum status st = copy_out(o, to, e);
     if (close(to) != 0 && st == ST_OK)

@@ -16,10 +16,12 @@ libpiper_io_la_SOURCES = \
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
 UNIT_TESTS += tests/unit/test_io_job tests/unit/test_io_safetensors tests/unit/test_io_tokens tests/unit/test_io_trace
+if HAVE_CHECK
 MPI_PROGS += tests/mpi/test_checkpoint
+endif
 
 tests_unit_test_io_job_SOURCES = tests/unit/test_io_job.c tests/unit/io_sample.h
-tests_unit_test_io_job_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_io_job_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_io_job_LDADD = $(PIPER_IO) $(CHECK_LIBS)
 tests_unit_test_io_safetensors_SOURCES = tests/unit/test_io_safetensors.c tests/unit/io_sample.h
 tests_unit_test_io_safetensors_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)

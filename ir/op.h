@@ -28,7 +28,8 @@ enum ir_op {
     IR_OP_ROUTER,    /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
                         softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
                         aux_coef > 0 adds the load-balance loss, per sequence */
-    IR_OP_DISPATCH,  /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence.
+    IR_OP_DISPATCH,  /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
+                        out (E, b).
                         capacity > 0: R = E*capacity, laid out (E, b, capacity, C), rows beyond a count are zero, a token
                         beyond the capacity has slot -1; capacity 0 (dropless): R = T*k, rows sorted by expert over the
                         whole microbatch, then by token. slot is the row of the microbatch's (b*R,C) matrix */

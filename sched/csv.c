@@ -141,7 +141,8 @@ static enum status wrong(const struct csv *c, uint32_t line, uint32_t i, const c
                    letter(x->pass), x->mb, why);
 }
 
-/* How many stages and microbatches; a file too short for them is refused here, so that what follows may have tables of them. */
+/* How many stages and microbatches; a file far too short for them is refused here, so that what follows may have tables of
+ * them. */
 static enum status measure(struct csv *c, const char *file, struct err *e)
 {
     struct {
@@ -163,7 +164,7 @@ static enum status measure(struct csv *c, const char *file, struct err *e)
             }
         }
     uint64_t need = 2 * (uint64_t)c->stages * c->microbatches;
-    if (cells >= need)
+    if (need <= 4 * cells + 1024)
         return ST_OK;
     char why[200];
     snprintf(why, sizeof why,

@@ -53,3 +53,8 @@ tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/sched
 tests_unit_test_schedules_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_schedules_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
 EXTRA_DIST += tests/golden/schedules.txt
+
+UNIT_TESTS += tests/unit/test_csv
+tests_unit_test_csv_SOURCES = tests/unit/test_csv.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h
+tests_unit_test_csv_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_csv_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

@@ -38,3 +38,5 @@ tests_unit_test_state_SOURCES = tests/unit/test_state.c \
 tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
+SCRIPT_TESTS += tests/train/commands.sh tests/check-runtime.sh

@@ -46,11 +46,13 @@ static bool time_is_up(const struct train *t)
 
 /* ---- evaluation ----------------------------------------------------------------------------------------------- */
 
+/* The last step is the job's, or one beyond it; a run that stops earlier (--steps) writes the rows of one that does not. */
 static bool eval_is_due(const struct train *t)
 {
     if (t->eval_list == PLAN_NONE)
         return false;
-    return t->step == t->last_step || (t->config->eval_every && t->step % t->config->eval_every == 0);
+    uint64_t last = t->last_step > t->config->steps ? t->last_step : t->config->steps;
+    return t->step == last || (t->config->eval_every && t->step % t->config->eval_every == 0);
 }
 
 /* Mean loss over the whole batches of the evaluation data. */

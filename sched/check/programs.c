@@ -58,6 +58,23 @@ static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
     return mask;
 }
 
+/* Operands that the operator has at all. */
+static uint32_t possible(const struct ir_node_op *op)
+{
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    uint32_t mask = 1u << OPERAND_WORK | ((1u << info->n_save) - 1) << OPERAND_SAVE | ((1u << info->n_stash) - 1) << OPERAND_STASH;
+    for (uint32_t i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE)
+            mask |= 1u << (OPERAND_IN + i) | 1u << (OPERAND_DIN + i) | 1u << (OPERAND_ACC + i);
+    for (uint32_t i = 0; i < IR_MAX_OUT; i++)
+        if (op->out[i] != IR_NONE)
+            mask |= 1u << (OPERAND_OUT + i) | 1u << (OPERAND_DOUT + i);
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
+        if (op->param[i] != IR_NONE)
+            mask |= 1u << (OPERAND_PARAM + i) | 1u << (OPERAND_DPARAM + i);
+    return mask;
+}
+
 static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t program, uint32_t kernel)
 {
     const struct plan *p = c->classes[cls].p;
@@ -71,13 +88,22 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
     if (!fits || (g->pass == IR_PASS_NONE && k->op < IR_OP_GRAPH_COUNT))
         return check_wrong(c, RULE_PROGRAM, at, "program %u of pass %s has kernel %u of pass %s", program,
                            ir_pass_name(g->pass), kernel, ir_pass_name(k->pass));
-    if (k->op >= IR_OP_GRAPH_COUNT)
+    bool sum = k->op >= IR_OP_GRAPH_COUNT;
+    if (sum ? k->n == 0 || k->mask != (k->op == IR_OP_SUM ? 3u << OPERAND_IN : 1u << OPERAND_IN) + (1u << OPERAND_OUT)
+            : k->n != 0)
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s) has mask %x, n %" PRIu64, program, kernel,
+                           ir_op_info[k->op].name, k->mask, k->n);
+    if (sum)
         return ST_OK;
     const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
     if (op->op != k->op || !ir_op_has_kernel(k->op, k->pass))
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s", program,
                            kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name, ir_op_info[op->op].name);
     uint32_t lack = needed(op, k->pass) & ~k->mask;
+    uint32_t extra = k->mask & ~possible(op);
+    if (extra)
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s) has operand %d, which its operator does not have",
+                           program, kernel, op->name, __builtin_ctz(extra));
     if (lack)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s %s) lacks operand %d", program, kernel, op->name,
                            ir_pass_name(k->pass), __builtin_ctz(lack));
@@ -153,8 +179,11 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
         st = check_kernel(c, cls, program, i);
         for (uint32_t rest = x->mask; rest && st == ST_OK; rest &= rest - 1, o++) {
             uint32_t which = (uint32_t)__builtin_ctz(rest);
-            vec_add(&touches, ((struct touch){o->slot, writes(x, which), o->offset, i}));
             bool grad = which >= OPERAND_DPARAM && which < OPERAND_WORK;
+            if (o->flags && !grad)
+                st = check_wrong(c, RULE_PROGRAM, (struct check_place){.cls = cls}, "program %u: kernel %u: operand %u adds",
+                                 program, i, which);
+            vec_add(&touches, ((struct touch){o->slot, writes(x, which), o->offset, i}));
             if (!grad && (which < OPERAND_PARAM || which >= OPERAND_DOUT))
                 continue;
             if (x->op >= IR_OP_GRAPH_COUNT) {

@@ -19,6 +19,7 @@ struct item { /* an operand: a name at a place of a slot */
     uint32_t id; /* tensor, operator * 2 + which, or for gradients the number of the write */
     uint32_t slot, kernel;
     uint64_t offset, bytes;
+    uint64_t elements; /* sums and copies know these, but not their type */
 };
 struct items {
     VEC(struct item);
@@ -45,29 +46,36 @@ static uint64_t bytes_of(const struct values *v, const struct ir_shape *s)
     return ir_shape_elements(s) * v->microbatch_size * ir_dtype_size((enum ir_dtype)s->dtype, v->p->h->compute);
 }
 
-/* Fills in name, id and bytes of operand number `which` of a kernel of the graph. */
-static void name_operand(const struct values *v, const struct plan_kernel *k, uint32_t which, struct item *x)
+static struct item named(const struct values *v, uint32_t name, uint32_t id, const struct ir_shape *s)
 {
+    return (struct item){ .name = (uint8_t)name, .id = id, .bytes = bytes_of(v, s),
+                          .elements = ir_shape_elements(s) * v->microbatch_size };
+}
+
+/* Operand number `which` of a kernel; NAME_NONE: a parameter or the gradient of one. */
+static struct item name_operand(const struct values *v, const struct plan_kernel *k, uint32_t which)
+{
+    if (which == OPERAND_WORK)
+        return (struct item){ .name = NAME_GRADIENT, .bytes = 1, .elements = 1 };
+    if (k->op >= IR_OP_GRAPH_COUNT)
+        return (struct item){ .name = NAME_GRADIENT, .bytes = k->n * ir_dtype_size(IR_COMPUTE, v->p->h->compute),
+                              .elements = k->n };
     const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
     struct ir_op_shapes s;
     ir_op_shapes((enum ir_op)op->op, &op->attrs, v->c->g->seq_len, &s);
-    x->name = NAME_NONE;
-    if (which < OPERAND_OUT) {
-        *x = (struct item){.name = NAME_TENSOR, .id = op->in[which - OPERAND_IN], .bytes = bytes_of(v, &s.in[which - OPERAND_IN])};
-    } else if (which < OPERAND_SAVE) {
-        *x = (struct item){.name = NAME_TENSOR, .id = op->out[which - OPERAND_OUT],
-                           .bytes = bytes_of(v, &s.out[which - OPERAND_OUT])};
-    } else if (which < OPERAND_STASH) {
-        *x = (struct item){.name = NAME_SAVE, .id = k->graph_op * IR_MAX_SAVE + which - OPERAND_SAVE,
-                           .bytes = bytes_of(v, &s.save[which - OPERAND_SAVE])};
-    } else if (which < OPERAND_PARAM) {
-        *x = (struct item){.name = NAME_STASH, .id = k->graph_op * IR_MAX_STASH + which - OPERAND_STASH,
-                           .bytes = bytes_of(v, &s.stash[which - OPERAND_STASH])};
-    } else if (which >= OPERAND_DOUT && which < OPERAND_DIN) {
-        *x = (struct item){.name = NAME_GRADIENT, .bytes = bytes_of(v, &s.out[which - OPERAND_DOUT])};
-    } else if (which >= OPERAND_DIN && which < OPERAND_DPARAM) {
-        *x = (struct item){.name = NAME_GRADIENT, .bytes = bytes_of(v, &s.in[(which - OPERAND_DIN) % IR_MAX_IN])};
-    }
+    if (which < OPERAND_OUT)
+        return named(v, NAME_TENSOR, op->in[which - OPERAND_IN], &s.in[which - OPERAND_IN]);
+    if (which < OPERAND_SAVE)
+        return named(v, NAME_TENSOR, op->out[which - OPERAND_OUT], &s.out[which - OPERAND_OUT]);
+    if (which < OPERAND_STASH)
+        return named(v, NAME_SAVE, k->graph_op * IR_MAX_SAVE + which - OPERAND_SAVE, &s.save[which - OPERAND_SAVE]);
+    if (which < OPERAND_PARAM)
+        return named(v, NAME_STASH, k->graph_op * IR_MAX_STASH + which - OPERAND_STASH, &s.stash[which - OPERAND_STASH]);
+    if (which >= OPERAND_DOUT && which < OPERAND_DIN)
+        return named(v, NAME_GRADIENT, 0, &s.out[which - OPERAND_DOUT]);
+    if (which >= OPERAND_DIN && which < OPERAND_DPARAM)
+        return named(v, NAME_GRADIENT, 0, &s.in[(which - OPERAND_DIN) % IR_MAX_IN]);
+    return (struct item){ .name = NAME_NONE };
 }
 
 static bool writes(const struct plan_kernel *k, uint32_t which)
@@ -78,6 +86,44 @@ static bool writes(const struct plan_kernel *k, uint32_t which)
         return k->pass == IR_PASS_F;
     return (which >= OPERAND_STASH && which < OPERAND_PARAM && k->pass == IR_PASS_BI) ||
            (which >= OPERAND_DIN && which < OPERAND_ACC) || which == OPERAND_WORK;
+}
+
+/* Where a name may stand when it comes from outside. Whatever is written stays out of parameters and their gradients. */
+static bool may_stand(const struct item *x, uint32_t kind)
+{
+    if (x->write)
+        return kind != SLOT_PARAM && kind != SLOT_GRAD;
+    switch (x->name) {
+    case NAME_TENSOR:
+        return kind == SLOT_TENSOR || kind == SLOT_KEEP;
+    case NAME_SAVE:
+        return kind == SLOT_KEEP;
+    case NAME_STASH:
+        return kind == SLOT_STASH;
+    default:
+        return kind == SLOT_GRADIENT || kind == SLOT_STASH;
+    }
+}
+
+/* Checks one operand against its slot, and appends it. */
+static enum status add_item(const struct values *v, uint32_t program, struct item x, struct items *items)
+{
+    const struct plan *p = v->p;
+    const struct plan_program *g = &p->programs[program];
+    const struct plan_slot *s = &p->slots[g->first_slot + x.slot];
+    struct check_place at = { .cls = v->cls };
+    uint32_t number = x.kernel - g->first_kernel;
+    if (x.offset > s->bytes || x.bytes > s->bytes - x.offset || (x.elements > 1 && x.offset % (x.bytes / x.elements)))
+        return check_wrong(v->c, RULE_PROGRAM, at,
+                           "program %u, kernel %u (%s): %" PRIu64 " elements, %" PRIu64 " bytes, at %" PRIu64
+                           " of slot %u, which has %" PRIu64 " bytes",
+                           program, number, ir_op_info[p->kernels[x.kernel].op].name, x.elements, x.bytes, x.offset, x.slot,
+                           s->bytes);
+    if (x.write && !may_stand(&x, s->kind))
+        return check_wrong(v->c, RULE_PROGRAM, at, "program %u, kernel %u (%s): writes into slot %u of parameters", program,
+                           number, ir_op_info[p->kernels[x.kernel].op].name, x.slot);
+    vec_add(items, x);
+    return ST_OK;
 }
 
 /* The operands of a program, in order, reads of a kernel before its writes; parameters are not among them. */
@@ -91,23 +137,14 @@ static enum status list_items(const struct values *v, uint32_t program, struct i
             const struct plan_operand *o = &p->operands[k->first_operand];
             for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++) {
                 uint32_t which = (uint32_t)__builtin_ctz(rest);
-                struct item x = {.name = NAME_GRADIENT, .bytes = k->n * ir_dtype_size(IR_COMPUTE, p->h->compute)};
-                if (k->op < IR_OP_GRAPH_COUNT)
-                    name_operand(v, k, which, &x);
-                if (which == OPERAND_WORK)
-                    x = (struct item){.name = NAME_GRADIENT, .bytes = 1};
+                struct item x = name_operand(v, k, which);
                 if (writes(k, which) != write || x.name == NAME_NONE)
                     continue;
                 x.write = write;
                 x.slot = o->slot;
                 x.offset = o->offset;
                 x.kernel = i;
-                uint64_t room = p->slots[g->first_slot + o->slot].bytes;
-                if (x.offset > room || x.bytes > room - x.offset)
-                    return check_wrong(v->c, RULE_PROGRAM, (struct check_place){.cls = v->cls},
-                                       "program %u, kernel %u: %s has %" PRIu64 " bytes at %" PRIu64 " of slot %u, which ends at %" PRIu64,
-                                       program, i - g->first_kernel, ir_op_info[k->op].name, x.bytes, x.offset, x.slot, room);
-                vec_add(items, x);
+                TRY(add_item(v, program, x, items));
             }
         }
     return ST_OK;
@@ -145,11 +182,14 @@ static enum status read_item(struct execution *x, const struct item *i, struct i
         for (uint32_t k = from; k < to; k = check_spans_next(&x->map, k))
             if (x->map.at[k].writer != PLAN_NONE)
                 return wrong_item(x, i, "was overwritten in part");
+        const struct plan_program *g = &x->v->p->programs[x->program];
+        if (!may_stand(i, x->v->p->slots[g->first_slot + i->slot].kind))
+            return wrong_item(x, i, "was not written, and cannot come from outside there");
         vec_add(&face->in, *i);
         return ST_OK;
     }
     const struct item *w = &x->items->at[writer];
-    if (w->name != i->name || w->offset != i->offset || (i->name != NAME_GRADIENT && w->id != i->id))
+    if (w->name != i->name || w->offset != i->offset || w->elements != i->elements || (i->name != NAME_GRADIENT && w->id != i->id))
         return wrong_item(x, i, "is another value");
     uint64_t end = at + (w->bytes < i->bytes ? w->bytes : i->bytes); /* sums do not know their type: compare what both have */
     for (uint32_t k = from; k < to && x->map.bounds[k] < end; k = check_spans_next(&x->map, k))
@@ -169,9 +209,12 @@ static void write_item(struct execution *x, uint32_t number)
     x->map.at[from] = (struct check_span){.writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE};
 }
 
-/* What stands in slots at the end, whole. */
-static void collect_out(struct execution *x, struct interface *face)
+/* What stands in slots at the end, whole. A slot for a tensor or a gradient is left written from end to end, if it is declared
+ * to be written. */
+static enum status collect_out(struct execution *x, struct interface *face)
 {
+    const struct plan_program *g = &x->v->p->programs[x->program];
+    uint8_t *full = mem_alloc(g->n_slots);
     for (uint32_t n = 0; n < x->items->n; n++) {
         const struct item *i = &x->items->at[n];
         uint64_t at = x->start[i->slot] + i->offset;
@@ -185,7 +228,18 @@ static void collect_out(struct execution *x, struct interface *face)
             whole = whole && x->map.at[k].writer == n;
         if (whole)
             vec_add(&face->out, *i);
+        full[i->slot] |= whole && i->offset == 0 && i->bytes == x->v->p->slots[g->first_slot + i->slot].bytes;
     }
+    enum status st = ST_OK;
+    for (uint32_t k = 0; k < g->n_slots && st == ST_OK; k++) {
+        const struct plan_slot *s = &x->v->p->slots[g->first_slot + k];
+        bool value = s->kind == SLOT_TENSOR || s->kind == SLOT_GRADIENT;
+        if (value && s->bytes && s->access & PLAN_WRITE && !full[k])
+            st = check_wrong(x->v->c, RULE_PROGRAM, (struct check_place){ .cls = x->v->cls },
+                             "program %u is to write slot %u, and does not, or not all of it", x->program, k);
+    }
+    mem_free(full);
+    return st;
 }
 
 static enum status execute(const struct values *v, uint32_t program, struct interface *face)
@@ -212,7 +266,7 @@ static enum status execute(const struct values *v, uint32_t program, struct inte
             st = read_item(&x, &items.at[i], face);
     }
     if (st == ST_OK)
-        collect_out(&x, face);
+        st = collect_out(&x, face);
     face->done = true;
     check_spans_release(&x.map);
     vec_free(&items);

@@ -3,31 +3,33 @@
 
 #include "cpu/cpu.h"
 
-/* One sequence, capacity mode: slots in token order, then choice. count (experts): rows kept. */
+/* One sequence, capacity mode: slots in token order, then choice. count (experts, b): rows kept. */
 static void slots_capacity(const struct op_args *a, size_t s, const int32_t *index, int32_t *slot, int32_t *count)
 {
     const size_t n = (size_t)a->t * a->attrs->top_k;
     const int32_t capacity = (int32_t)a->attrs->capacity;
-    memset(count, 0, a->attrs->experts * sizeof *count);
+    for (size_t e = 0; e < a->attrs->experts; e++)
+        count[e * a->b + s] = 0;
     for (size_t i = 0; i < n; i++) {
         const size_t e = (size_t)index[i];
-        slot[i] = count[e] < capacity ? (int32_t)((e * a->b + s) * a->attrs->capacity) + count[e]++ : -1;
+        int32_t *next = &count[e * a->b + s];
+        slot[i] = *next < capacity ? (int32_t)((e * a->b + s) * a->attrs->capacity) + (*next)++ : -1;
     }
 }
 
-/* Dropless: expert by expert, then sequence by sequence. next (b, experts): the next free row of each. */
+/* Dropless: expert by expert, then sequence by sequence. count (experts, b), next (b, experts): the next free row of each. */
 static void slots_dropless(const struct op_args *a, const int32_t *index, int32_t *slot, int32_t *count, int32_t *next)
 {
     const size_t n = (size_t)a->t * a->attrs->top_k, experts = a->attrs->experts;
     memset(count, 0, a->b * experts * sizeof *count);
     for (size_t s = 0; s < a->b; s++)
         for (size_t i = 0; i < n; i++)
-            count[s * experts + (size_t)index[s * n + i]]++;
+            count[(size_t)index[s * n + i] * a->b + s]++;
     int32_t at = 0;
     for (size_t e = 0; e < experts; e++)
         for (size_t s = 0; s < a->b; s++) {
             next[s * experts + e] = at;
-            at += count[s * experts + e];
+            at += count[e * a->b + s];
         }
     for (size_t s = 0; s < a->b; s++)
         for (size_t i = 0; i < n; i++)
@@ -41,7 +43,7 @@ static void zero_unused(const struct op_args *a, float *rows, const int32_t *cou
     const size_t blocks = experts * a->b, block = capacity * c;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(blocks, block))
     for (size_t i = 0; i < blocks; i++) {
-        const size_t used = (size_t)count[i % a->b * experts + i / a->b];
+        const size_t used = (size_t)count[i];
         memset(rows + i * block + used * c, 0, (block - used * c) * sizeof *rows);
     }
 }
@@ -56,7 +58,7 @@ void cpu_dispatch_f(const struct op_args *a)
     int32_t *slot = a->out[1], *count = a->out[2];
     if (at->capacity) {
         for (size_t s = 0; s < a->b; s++)
-            slots_capacity(a, s, index + s * per_sequence, slot + s * per_sequence, count + s * at->experts);
+            slots_capacity(a, s, index + s * per_sequence, slot + s * per_sequence, count);
         zero_unused(a, rows, count);
         size_t kept = 0;
         for (size_t i = 0; i < (size_t)a->b * at->experts; i++)

@@ -2,8 +2,8 @@
  * most.
  *
  * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows
- * beyond a count are zero; dropless parts follow each other and hold just the rows counted. Counts: (ep, b, local
- * experts). work: dropless, the first row of each part and expert, (ep, local experts) uint64; then tiles
+ * beyond a count are zero; dropless parts follow each other and hold just the rows counted. Counts: (ep, local
+ * experts, b). work: dropless, the first row of each part and expert, (ep, local experts) uint64; then tiles
  * (CPU_EXPERT_ROWS, F). */
 #include <string.h>
 
@@ -32,7 +32,7 @@ struct walk {
 
 static size_t count_of(const struct experts *x, size_t part, size_t sequence, size_t e)
 {
-    return (size_t)x->count[(part * x->a->b + sequence) * x->local + e];
+    return (size_t)x->count[(part * x->local + e) * x->a->b + sequence];
 }
 
 static struct experts experts(const struct op_args *a)

@@ -113,7 +113,8 @@ cat "$src/README" "$src/tests/cli/errors.sh" >text
         "$piper" build -m llama.json -s one.json -t train.json -o one.h5 &&
         "$piper" build -m llama.json -s two.json -t train.json -o two.h5 &&
         "$piper" build -m llama.json -s two.json -t train.json -o other.h5 --set model.hidden_size=32 &&
-        "$piper" build -m llama.json -s two.json -t train.json -o small.h5 --set model.vocab_size=64
+        "$piper" build -m llama.json -s two.json -t train.json -o small.h5 --set model.vocab_size=64 &&
+        "$piper" build -m llama.json -s one.json -t train.json -o small-1.h5 --set model.vocab_size=64
 } >log 2>&1 || { sed 's/^/# /' log; echo "Bail out! the good job could not be built"; exit 1; }
 head -c 3000 two.h5 >cut.h5
 echo hello >no.h5
@@ -130,7 +131,7 @@ order()
     echo ',{"op":"order","filters":['
     comma=
     for word; do
-        echo "$word" | sed "s/\(.*\),\(.*\),\(.*\)/$comma[{\"PP\":\1,\"MB\":\2,\"PASS\":\"\3\"}]/"
+        echo "$word" | sed "s/\(.*\),\(.*\),\(.*\)/${comma}[{\"PP\":\1,\"MB\":\2,\"PASS\":\"\3\"}]/"
         comma=,
     done
     echo ']}'
@@ -184,7 +185,7 @@ strategy "a stage without a place" 65 'PP=0 MB=0 has no device: add a place dire
 strategy "passes of a chunk on different devices" 65 'the passes of PP=0 MB=0 are placed on different devices' \
     '{"op":"place","filter":{"PP":0,"PASS":"F"},"devices":[0]},{"op":"place","filter":{"PP":0,"PASS":"B"},"devices":[1]}'
 
-strategy "a batch that does not divide" 65 'batch of 8 .*does not divide by 3 replicas x 2 microbatches; choose a multiple of 6' \
+strategy "a batch that does not divide" 65 'a batch of 8 .*does not divide by 3 replicas x 2 microbatches; choose a multiple of 6' \
     '{"op":"layout","pp":1,"dp":3},{"op":"schedule","kind":"gpipe","microbatches":2}'
 strategy "no microbatches" 65 '\$\[0\]\.num_microbatches: found 0, expected a whole number from 1' \
     '{"op":"split","filter":{},"num_microbatches":0}'
@@ -192,7 +193,7 @@ strategy "splits that do not agree" 65 '\$\[1\]: an earlier split makes 2 microb
     '{"op":"split","filter":{},"num_microbatches":2},{"op":"split","filter":{},"num_microbatches":4}'
 strategy "a split of part of the model" 65 '\$\[0\]: the split leaves out PP=1' \
     '{"op":"split","filter":{"PP":0},"num_microbatches":2},{"op":"place","filter":{"PP":1},"devices":[0]}'
-strategy "more stages than layers" 65 'has 5 pipeline stages, but the model has 4 layers: use at most 4' \
+strategy "more stages than layers" 65 'the strategy has 5 pipeline stages, but the model has 4 layers: use at most 4' \
     '{"op":"layout","pp":5,"dp":1}'
 strategy "a placement that does not exist" 65 '\$\[0\]\.placement: found "x", expected "standard", "interleaved"' \
     '{"op":"layout","pp":2,"dp":1,"placement":"x"}'
@@ -225,7 +226,7 @@ model "an unknown model_type" '\$\.model_type: found "bert", expected gpt2, llam
 model "no model_type" '\$: found neither "model_type".*nor "graph"' '{}'
 model "rope_scaling" '\$\.rope_scaling\.rope_type: found "llama3", expected "default"' \
     "{$llama, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}"
-model "sliding_window" '\$\.sliding_window: found 4096' "{$(echo "$moe" | sed 's/qwen3_moe/mixtral/'), \"sliding_window\": 4096}"
+model "sliding_window" '\$\.sliding_window: found 8' "{$(echo "$moe" | sed 's/qwen3_moe/mixtral/'), \"sliding_window\": 8}"
 model "another activation" '\$\.hidden_act: found "relu", expected "silu"' "{$llama, \"hidden_act\": \"relu\"}"
 model "a size that is text" '\$\.rms_norm_eps: found "small", expected a number' "{$llama, \"rms_norm_eps\": \"small\"}"
 model "a negative size" '\$\.num_key_value_heads: found -3, expected a whole number' "{$llama, \"num_key_value_heads\": -3}"
@@ -319,8 +320,6 @@ bad "1 rank of 2" 64 '^piper: two\.json: \$\[0\]: .*needs 2 ranks, the job has 1
 bad "a job that is missing, 1 rank" 66 '^piper: missing\.h5: ' train missing.h5 -o run
 bad "no run folder, 1 rank" 64 '^piper: train: -o RUNDIR is missing' train one.h5
 bad "a run folder that cannot be made, 1 rank" 74 '^piper: /proc/none: ' train one.h5 -o /proc/none
-bad "a token beyond the vocabulary, 1 rank" 65 '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64' \
-    train small.h5 -o run-small
 
 if ! command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1; then
     echo "ok $((n + 1)) - on several ranks # SKIP no MPI launcher on this machine"
@@ -340,17 +339,19 @@ ranks 2 "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' no.h5 -
 ranks 2 "data that is missing" 66 '^piper: missing\.h5: ' two.h5 -o run --data missing.h5
 ranks 2 "data that is none" 65 '^piper: text: ' two.h5 -o run --data text
 ranks 2 "data that is too short" 65 '^piper: short\.h5: found 5 tokens, expected at least 17' two.h5 -o run --data short.h5
+ranks 1 "a token beyond the vocabulary" 65 \
+    '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64 entries' small-1.h5 -o run-small-1
 ranks 2 "a token beyond the vocabulary" 65 \
     '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64 entries' small.h5 -o run-small
 ranks 2 "a run folder that cannot be made" 74 '^piper: /proc/none: ' two.h5 -o /proc/none
 ranks 2 "a file as run folder" 74 '^piper: text' two.h5 -o text
-ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: hidden_size is 16 in one and 32' \
+ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: .*\(256,16\).*\(256,32\)' \
     other.h5 -o run
 ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did you mean --steps\?' two.h5 -o run --step 3
 ranks 2 "an option without its value" 64 '^piper: train: --steps needs a value' two.h5 -o run --steps
 ranks 2 "no run folder" 64 '^piper: train: -o RUNDIR is missing' two.h5
 ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
-if ! "$piper" info 2>/dev/null | grep -qi 'cuda.*yes'; then
+if "$piper" info | grep -q 'cuda  *not in this build'; then
     ranks 2 "a device that this build has not" 71 '^piper: --device: this build has no back end cuda' two.h5 -o run --device cuda
 fi
 echo "1..$n"

@@ -110,7 +110,7 @@ static void dispatch_forward(struct problem *p)
         p->out[0].x[i] = 0;
     for (size_t e = 0; e < p->a.experts; e++)
         for (size_t s = 0; s < p->b; s++) {
-            int32_t *count = &p->out[2].i[s * p->a.experts + e];
+            int32_t *count = &p->out[2].i[e * p->b + s];
             *count = 0;
             for (size_t i = s * n; i < (s + 1) * n; i++) {
                 if (p->in[1].i[i] != (int32_t)e)
@@ -159,7 +159,7 @@ size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t
 {
     const size_t local = p->a.experts / p->ep;
     const int32_t *count = p->in[1].i;
-    *n = (size_t)count[(part * p->b + s) * local + e];
+    *n = (size_t)count[(part * local + e) * p->b + s];
     if (p->a.capacity)
         return ((part * local + e) * p->b + s) * p->a.capacity;
     size_t first = 0; /* of all that stands before: part, then expert, then sequence */
@@ -167,7 +167,7 @@ size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t
         for (size_t f = 0; f < local; f++)
             for (size_t z = 0; z < p->b; z++)
                 if (q < part || f < e || (f == e && z < s))
-                    first += (size_t)count[(q * p->b + z) * local + f];
+                    first += (size_t)count[(q * local + f) * p->b + z];
     return first;
 }
 

@@ -51,7 +51,7 @@ static void fill_index(const struct op_case *c, int32_t *index, size_t rows, str
         }
 }
 
-/* Counts of the experts' rows: (ep, b, local), each what one sequence of one source sends. */
+/* Counts of the experts' rows: (ep, local, b), each what one sequence of one source sends. */
 static void fill_counts(const struct op_case *c, struct problem *p, struct rng *r)
 {
     const uint32_t local = c->a.experts / c->ep, hot = local / 2;
@@ -64,7 +64,7 @@ static void fill_counts(const struct op_case *c, struct problem *p, struct rng *
                 n = e == hot ? most : 0;
             if (c->spread == SPREAD_NONE && e + 1 == local)
                 n = 0;
-            count[s * local + e] = (int32_t)n;
+            count[(s / c->b * local + e) * c->b + s % c->b] = (int32_t)n;
         }
 }
 

@@ -316,6 +316,38 @@ MUTATION(received_overlap, move_buffer(b, run_base(b, IR_PASS_F, 1, SLOT_X)->buf
 MUTATION(no_load, drop(a, PLAN_LOAD, 0))
 MUTATION(no_forward, edit(a, find_run(a, IR_PASS_F, 1), DROP, 0))
 MUTATION(load_too_late, edit(a, find_instr(a, TRAIN, PLAN_LOAD, 0), MOVE, find_run(a, IR_PASS_F, 1)))
+/* values: operands 0.. of program 0 (F) are: tokens, embed out (keep), param, then of l0: in, out, param, ... */
+static struct plan_operand *operand(struct plan_builder *b, uint32_t kernel, uint32_t nth)
+{
+    return &b->operands.at[b->kernels.at[kernel].first_operand + nth];
+}
+/* The nth kernel of program B that is of this operator and pass. */
+static uint32_t backward_kernel(const struct plan_builder *b, uint32_t op, enum ir_pass pass)
+{
+    uint32_t k = b->programs.at[1].first_kernel;
+    while (b->kernels.at[k].graph_op != op || b->kernels.at[k].pass != pass)
+        k++;
+    return k;
+}
+MUTATION(reads_other_tensor, operand(a, 2, 0)->offset = 0) /* l1 reads the embedding's output */
+MUTATION(output_in_place_of_input, operand(a, 1, 1)->offset = 32) /* l0 half over its input */
+MUTATION(outputs_overlap, (operand(a, 1, 1)->offset = 32, operand(a, 2, 0)->offset = 32, a->kernels.at[1].mask |= 0))
+MUTATION(misaligned, operand(a, 1, 1)->offset = operand(a, 2, 0)->offset = 66)
+MUTATION(output_elsewhere, operand(a, 1, 1)->slot = SLOT_K)
+MUTATION(input_of_parameters, operand(a, 2, 0)->slot = SLOT_P)
+MUTATION(adds_input, operand(a, 2, 0)->flags = PLAN_OPERAND_ADD)
+MUTATION(counts_elements, a->kernels.at[0].n = 1)
+MUTATION(operand_too_many, (a->kernels.at[0].mask = 1u << OPERAND_SAVE | 1u << OPERAND_IN | 1u << OPERAND_PARAM))
+MUTATION(beyond_slot, operand(a, 3, 2)->offset = 3 * JOB_TENSOR + 64)
+MUTATION(frame_read_elsewhere, operand(a, backward_kernel(a, 1, IR_PASS_BW), 0)->offset = JOB_TENSOR)
+MUTATION(gradient_clobbered, operand(a, backward_kernel(a, 2, IR_PASS_BI), 2)->offset = 2 * JOB_TENSOR - 32)
+MUTATION(gradient_of_nothing, operand(a, backward_kernel(a, 2, IR_PASS_BI), 1)->offset = 3 * JOB_TENSOR)
+MUTATION(loads_wrong_tensor, instr(a, PLAN_LOAD, 0)->what = 1)
+MUTATION(loads_wrong_microbatch, instr(a, PLAN_LOAD, 0)->mb = 1)
+MUTATION(sends_wrong_microbatch, (instr(a, PLAN_SEND, 0)->mb = instr(b, PLAN_RECV, 0)->mb = 1))
+MUTATION(sends_tensor_as_gradient, b->buffers.at[run_base(b, IR_PASS_F, 0, SLOT_X)->buffer].role = SLOT_GRADIENT)
+MUTATION(sends_half, (instr(a, PLAN_SEND, 0)->count = instr(b, PLAN_RECV, 0)->count = 8))
+MUTATION(decays_wrongly, a->buckets.at[0].n_decay = 32)
 /* gradients */
 MUTATION(never_first, run_base(a, IR_PASS_B, 0, SLOT_G)->first = 0)
 MUTATION(first_twice, run_base(a, IR_PASS_B, 1, SLOT_G)->first = 1)
@@ -357,6 +389,7 @@ MUTATION(loss_after_scalars, edit(a, find_instr(a, EVAL, PLAN_SCALARS, 0), MOVE,
 MUTATION(no_scalars, edit(a, find_instr(a, EVAL, PLAN_SCALARS, 0), DROP, 0))
 /* cover */
 MUTATION(no_backward, edit(a, find_run(a, IR_PASS_B, 1), DROP, 0))
+MUTATION(backward_twice, edit(a, find_run(a, IR_PASS_B, 1), REPEAT, 0))
 MUTATION(same_microbatch, (a->instrs.at[find_run(a, IR_PASS_B, 1)].mb = 0))
 MUTATION(eval_forgotten, edit(a, find_instr(a, EVAL, PLAN_RUN, 1), DROP, 0))
 
@@ -446,6 +479,25 @@ static const struct mutation mutations[] = {
     M(1, 1, "value", no_load),
     M(1, 1, "value", no_forward),
     M(1, 1, "value", load_too_late),
+    M(1, 1, "value", reads_other_tensor),
+    M(1, 1, "program", output_in_place_of_input),
+    M(1, 1, "program", beyond_slot),
+    M(1, 1, "value", outputs_overlap),
+    M(1, 1, "program", misaligned),
+    M(2, 1, "program", output_elsewhere),
+    M(1, 1, "program", input_of_parameters),
+    M(1, 1, "program", adds_input),
+    M(1, 1, "program", counts_elements),
+    M(1, 1, "program", operand_too_many),
+    M(1, 1, "value", frame_read_elsewhere),
+    M(1, 1, "value", gradient_clobbered),
+    M(1, 1, "value", gradient_of_nothing),
+    M(1, 1, "value", loads_wrong_tensor),
+    M(1, 1, "value", loads_wrong_microbatch),
+    M(2, 1, "value", sends_wrong_microbatch),
+    M(2, 1, "value", sends_tensor_as_gradient),
+    M(2, 1, "value", sends_half),
+    M(1, 1, "shards", decays_wrongly),
     M(1, 1, "first", never_first),
     M(1, 1, "first", first_twice),
     M(1, 1, "first", add_in_program),
@@ -467,8 +519,9 @@ static const struct mutation mutations[] = {
     M(1, 1, "scalars", no_scalars),
     M(2, 2, "scalars", scalars_of_class),
     M(1, 1, "cover", no_backward),
-    M(1, 1, "cover", same_microbatch),
+    M(1, 1, "value", same_microbatch),
     M(1, 1, "first", no_kernel),
+    M(1, 1, "cover", backward_twice),
     M(1, 1, "cover", eval_forgotten),
 };
 enum { N_MUTATIONS = sizeof mutations / sizeof *mutations };

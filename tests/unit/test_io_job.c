@@ -5,6 +5,7 @@
 #include <sys/resource.h>
 
 #include "io/file.h"
+#include "io/h5.h"
 #include "tests/unit/io_sample.h"
 
 static struct err e;
@@ -212,6 +213,44 @@ static uint64_t next_random(uint64_t *x)
     return *x ^= *x << 17;
 }
 
+/* HDF5 identifiers of all kinds that can be left open. */
+static uint64_t open_ids(void)
+{
+    static const H5I_type_t kinds[] = { H5I_FILE, H5I_GROUP, H5I_DATASET, H5I_ATTR, H5I_DATATYPE, H5I_DATASPACE,
+                                        H5I_GENPROP_LST, H5I_ERROR_STACK };
+    uint64_t all = 0;
+    hsize_t n;
+    for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)
+        if (H5Inmembers(kinds[i], &n) >= 0)
+            all += n;
+    return all;
+}
+
+START_TEST(nothing_is_left_open)
+{
+    struct job j, k;
+    void *data;
+    uint64_t n, before = 0;
+    sample_job(&j);
+    ASSERT_OK(job_write(path, &j, &e));
+    ASSERT_OK(file_read_all(path, 1 << 26, &data, &n, &e));
+    for (int turn = 0; turn < 40; turn++) {
+        uint8_t *b = data;
+        ASSERT_OK(job_write(path, &j, &e));
+        ASSERT_OK(job_read(path, &k, &e));
+        job_release(&k);
+        b[n / 41 * (uint64_t)turn + 8] ^= 0x40;
+        ck_assert(refused_or_equal(b, n, &j));
+        b[n / 41 * (uint64_t)turn + 8] ^= 0x40;
+        if (turn == 0)
+            before = open_ids();
+        ck_assert_uint_eq(open_ids(), before);
+    }
+    mem_free(data);
+    job_release(&j);
+}
+END_TEST
+
 /* IO_FLIP_STEP=1 turns over every byte; the default tries some of them, at another place in each bit. */
 START_TEST(every_byte_flipped)
 {
@@ -325,6 +364,7 @@ int main(void)
     tcase_add_test(t, refusals);
     tcase_add_test(t, no_permission);
     tcase_add_test(t, full_disk_leaves_the_old_file);
+    tcase_add_test(t, nothing_is_left_open);
     tcase_add_test(t, every_byte_flipped);
     tcase_add_test(t, every_length);
     tcase_add_test(t, random_mutations);

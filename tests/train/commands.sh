@@ -1,0 +1,164 @@
+#!/bin/sh
+# time-limit: 300
+# The commands as a user runs them: what they make, what they refuse and with which exit status, going on after a stop.
+piper=${PIPER:-./piper}
+src=${top_srcdir:-.}
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+n=0
+
+case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
+case $src in /*) ;; *) src=$PWD/$src ;; esac
+cd "$dir" || exit 99
+
+cat >model.json <<'JSON'
+{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "intermediate_size": 64, "tie_word_embeddings": false}
+JSON
+cat >train.json <<'JSON'
+{"lr": {"kind": "cosine", "peak": 1e-3, "min": 1e-4, "warmup_steps": 3}, "clip_norm": 1.0, "batch_size": 8, "seq_len": 16,
+ "steps": 12, "data": "tokens.h5", "eval_data": "tokens.h5", "eval_every": 6, "checkpoint_every": 4, "trace_steps": [2, 3]}
+JSON
+echo '[]' >one.json
+echo '[{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1f1b","microbatches":4}]' >pp2.json
+echo '[{"op":"layout","pp":2,"dp":2},{"op":"schedule","kind":"gpipe","microbatches":2}]' >four.json
+cat "$src/README" >text
+
+# result NAME: judges the status of the command before it
+result()
+{
+    status=$?
+    n=$((n + 1))
+    if [ $status -eq 0 ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1"
+        sed 's/^/# /' out
+    fi
+}
+# refuses NAME STATUS PATTERN COMMAND...: the command ends with STATUS and a sentence that matches, within 5 seconds (a
+# process takes a second or so to start and to end MPI)
+refuses()
+{
+    name=$1 expected=$2 pattern=$3
+    shift 3
+    begin=$(date +%s)
+    "$@" >out 2>&1 </dev/null
+    got=$?
+    seconds=$(($(date +%s) - begin))
+    limit=$((5 * ${TEST_TIME_SCALE:-1}))
+    { [ $got -eq "$expected" ] && grep -q -e "$pattern" out && [ $seconds -le $limit ]; } ||
+        { echo "exit status $got, expected $expected; after $seconds s, limit $limit; looked for: $pattern" >>out; false; }
+    result "$name"
+}
+mpi()
+{
+    sh "$src/tests/run-mpi" "$@"
+}
+# mpi as seen by refuses(): status and message of the program itself
+fails()
+{
+    expected_of_mpi=$1
+    shift
+    mpi -x "$expected_of_mpi" "$@" && return "$expected_of_mpi"
+}
+without_times()
+{
+    cut -d, -f1-5,8- "$1/metrics.csv"
+}
+
+# ---- making things
+"$piper" data text text -o tokens.h5 >out 2>&1
+result 'data text'
+for s in one pp2 four; do
+    "$piper" build -m model.json -s $s.json -t train.json -o $s.h5 >out 2>&1
+    result "build $s"
+done
+"$piper" build -m model.json -s one.json -t train.json --set train.steps=5 --set=train.batch_size=4 -o set.h5 >out 2>&1 &&
+    grep -q 'batch 4 x 16 tokens, 5 steps' out
+result 'build --set'
+
+# ---- plan
+"$piper" plan four.h5 --json >out 2>&1 && for key in ranks nodes instructions compile_seconds verify_seconds plan_bytes per_rank \
+    rank peak_bytes params grads optimizer activations comm workspace snapshot total; do
+    grep -q "\"$key\":" out || { echo "no key $key" >>out; false; break; }
+done
+result 'plan --json has its keys'
+"$piper" plan four.h5 >out 2>&1 && grep -q '^ranks .* 4 in 2 classes' out
+result 'plan for people'
+"$piper" plan four.h5 --expand >expanded.json 2>out && "$piper" build -m model.json -s expanded.json -t train.json -o expanded.h5 >out 2>&1
+result 'plan --expand can be built again'
+"$piper" plan pp2.h5 --dump >out 2>&1 && "$piper" plan pp2.h5 --dot - >dag.dot 2>out && grep -q '^digraph' dag.dot
+result 'plan --dump and --dot'
+
+# ---- training
+mpi "$piper" 1 train one.h5 -o a >out 2>&1 && [ "$(wc -l <a/metrics.csv)" -eq 13 ] &&
+    [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens ] &&
+    grep -q 'allocations in steps: 0' a/log.txt
+result 'train: metrics, and no allocation in the steps'
+[ "$(cut -d, -f8 a/metrics.csv | grep -c '[0-9]')" -eq 2 ] && [ -f a/checkpoints/step-000012.h5 ] && [ -f a/trace.0000.h5 ]
+result 'train: evaluation, checkpoint, trace'
+mpi "$piper" 1 train one.h5 -o b --steps 7 >out 2>&1 && mpi "$piper" 1 train one.h5 -o b >out 2>&1 &&
+    without_times a >x && without_times b >y && cmp x y >>out 2>&1 &&
+    "$piper" checkpoint diff a/checkpoints/step-000012.h5 b/checkpoints/step-000012.h5 >>out 2>&1
+result 'stopped after 7 of 12 steps and continued: the same bits'
+mpi "$piper" 4 train four.h5 -o c --steps 6 --check-replicas 2 >out 2>&1 && mpi "$piper" 2 train pp2.h5 -o c --check-numbers >out 2>&1 &&
+    [ "$(cut -d, -f1 c/metrics.csv | tail -n +2 | tr '\n' ' ')" = '1 2 3 4 5 6 7 8 9 10 11 12 ' ]
+result 'from 4 ranks to 2 ranks on the way: no step twice, none missing'
+mpi "$piper" 2 train pp2.h5 -o c --fresh --steps 2 >out 2>&1 && [ -f c/old.1/metrics.csv ] && [ -d c/old.1/checkpoints ] &&
+    [ "$(wc -l <c/metrics.csv)" -eq 3 ]
+result 'train --fresh puts aside what was there'
+
+# ---- stopping
+"$piper" build -m model.json -s one.json -t train.json --set train.steps=1000000 --set train.eval_every=0 -o long.h5 >out 2>&1
+result 'build a long job'
+for signal in USR1 TERM; do
+    OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "$piper" train long.h5 -o s-$signal >out 2>&1 &
+    pid=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        sleep 1
+        [ -s s-$signal/metrics.csv ] && [ "$(wc -l <s-$signal/metrics.csv)" -gt 2 ] && break
+    done
+    kill -$signal $pid
+    wait $pid
+    [ $? -eq 75 ] && step=$(tail -n 1 s-$signal/metrics.csv | cut -d, -f1) &&
+        [ -f "s-$signal/checkpoints/step-$(printf %06d "$step").h5" ]
+    result "$signal: a checkpoint and status 75"
+done
+mpi -x 75 "$piper" 1 train long.h5 -o s-time --max-time 0:04 >out 2>&1
+result 'train --max-time'
+
+# ---- traces, checkpoints
+"$piper" trace a --summary >out 2>&1 && grep -q 'rank .* compute' out && "$piper" trace a --perfetto p.json --steps 2 >out 2>&1 &&
+    grep -q '"ph":"X"' p.json
+result 'trace --summary and --perfetto'
+"$piper" checkpoint list a >out 2>&1 && [ "$(wc -l <out)" -eq 3 ] && "$piper" checkpoint verify a/checkpoints/*.h5 >out 2>&1
+result 'checkpoint list and verify'
+"$piper" checkpoint export a -o w.safetensors >out 2>&1 && "$piper" checkpoint import one.h5 w.safetensors -o imported >out 2>&1 &&
+    "$piper" checkpoint export imported -o w2.safetensors >out 2>&1 && cmp w.safetensors w2.safetensors >>out 2>&1
+result 'checkpoint export and import: the same weights'
+mpi "$piper" 2 train pp2.h5 -o imported --steps 1 >out 2>&1
+result 'training begins with imported weights'
+
+# ---- refusals: place, found, expected; all ranks gone
+refuses 'unknown command' 64 'did you mean "plan"' "$piper" plam
+refuses 'unknown option' 64 'did you mean --steps' fails 64 "$piper" 2 train pp2.h5 -o r --step 3
+refuses 'no run folder given' 64 'RUNDIR is missing' fails 64 "$piper" 2 train pp2.h5
+refuses 'wrong number of ranks' 64 '4 ranks' fails 64 "$piper" 3 train four.h5 -o r
+refuses 'no such job' 66 'nothere.h5' fails 66 "$piper" 2 train nothere.h5 -o r
+refuses 'no such data' 66 'nothere.h5' fails 66 "$piper" 2 train pp2.h5 -o r --data nothere.h5
+refuses 'cuda' 71 'cuda' fails 71 "$piper" 2 train pp2.h5 -o r --device cuda
+head -c 5000 pp2.h5 >cut.h5
+refuses 'truncated job' 65 'cut.h5' fails 65 "$piper" 2 train cut.h5 -o r
+"$piper" build -m model.json -s pp2.json -t train.json -o small.h5 --set model.vocab_size=100 >out 2>&1
+refuses 'token beyond the vocabulary' 65 'vocabulary' fails 65 "$piper" 2 train small.h5 -o r
+refuses 'run folder that cannot be made' 74 'out/run' fails 74 "$piper" 2 train pp2.h5 -o out/run
+refuses 'checkpoint of another model' 65 'vocab\|shape\|embed' fails 65 "$piper" 2 train small.h5 -o b
+"$piper" build -m model.json -s pp2.json -t train.json -o wild.h5 --set train.lr=1e6 --set train.clip_norm=0 --set train.optimizer.kind=sgd >out 2>&1
+refuses 'diverged' 65 'diverged' fails 65 "$piper" 2 train wild.h5 -o w
+refuses 'diverged, --check-numbers' 65 'operator .* wrote' fails 65 "$piper" 2 train wild.h5 -o w --check-numbers
+refuses 'differing checkpoints' 65 'differ in' "$piper" checkpoint diff a/checkpoints/step-000008.h5 a/checkpoints/step-000012.h5
+cp a/checkpoints/step-000008.h5 bad.h5
+printf 'XXXX' | dd of=bad.h5 bs=1 seek=$(($(wc -c <bad.h5) / 2)) conv=notrunc 2>/dev/null
+refuses 'damaged checkpoint' 65 'bad.h5' "$piper" checkpoint verify bad.h5
+echo "1..$n"
