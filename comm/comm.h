@@ -62,6 +62,9 @@ struct comm_setup {
     uint32_t n_streams;        /* streams of this rank that carry communication, 0..n-1 */
     uint32_t max_calls;        /* calls launched in one step at most: queues are allocated once */
     struct comm_events events;
+    /* Called with the rows that an ALL_TO_ALL_V would have received beyond max_rows; must not return. */
+    void (*overflow)(void *self, uint32_t event, uint64_t rows);
+    void *self;
 };
 
 struct comm_call {
@@ -77,7 +80,9 @@ struct comm_call {
     void *dst;
     uint64_t count;         /* elements (rows count `row` elements each for ALL_TO_ALL_V: then unused) */
     uint64_t row;
-    const int32_t *send_rows, *recv_rows; /* ALL_TO_ALL_V: group size each, host memory */
+    const int32_t *send_rows, *recv_rows; /* ALL_TO_ALL_V: row_counts for each member, which are added up; host memory */
+    uint32_t row_counts;
+    uint64_t max_rows;      /* ALL_TO_ALL_V: rows that dst has room for; more: setup.overflow */
     const uint32_t *waits;  /* events, borrowed until the call is done */
     uint32_t n_waits;
     uint32_t event;         /* happens when the call is done */

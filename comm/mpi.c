@@ -171,6 +171,8 @@ static enum status mpi_open(const struct comm_setup *setup, struct comm **out, s
 {
     struct comm *c = mem_alloc(sizeof *c);
     c->events = setup->events;
+    c->overflow = setup->overflow;
+    c->overflow_self = setup->self;
     c->limits = comm__limits;
     c->rank = ctl_rank();
     c->size = ctl_size();

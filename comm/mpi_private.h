@@ -77,6 +77,8 @@ struct comm__stream {
 
 struct comm {
     struct comm_events events;
+    void (*overflow)(void *self, uint32_t event, uint64_t rows);
+    void *overflow_self;
     struct comm__limits limits;
     uint32_t rank, size;
     int tag_max;

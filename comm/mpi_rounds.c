@@ -139,16 +139,29 @@ static void finish_reduction(struct comm *c, struct comm__stream *s, const struc
 
 /* ---- transfers: whole parts first, then the slice of this round -------------------------------------------------- */
 
-static void fill_rows(struct comm__stream *s, const struct comm_call *call, uint32_t members, uint64_t size)
+static uint64_t rows_of(const int32_t *counts, uint32_t member, uint32_t per_member)
+{
+    uint64_t n = 0;
+    for (uint32_t i = member * per_member; i < (member + 1) * per_member; i++) {
+        CHECK(counts[i] >= 0);
+        n += (uint64_t)counts[i];
+    }
+    return n;
+}
+
+static void fill_rows(const struct comm *c, struct comm__stream *s, const struct comm_call *call, uint32_t members,
+                      uint64_t size)
 {
     uint64_t out = 0, in = 0, row = call->row * size;
     for (uint32_t i = 0; i < members; i++) {
-        CHECK(call->send_rows[i] >= 0 && call->recv_rows[i] >= 0);
-        s->send[i] = part(call->src, out, (uint64_t)call->send_rows[i], row);
-        s->recv[i] = part(call->dst, in, (uint64_t)call->recv_rows[i], row);
-        out += (uint64_t)call->send_rows[i];
-        in += (uint64_t)call->recv_rows[i];
+        uint64_t sent = rows_of(call->send_rows, i, call->row_counts), got = rows_of(call->recv_rows, i, call->row_counts);
+        s->send[i] = part(call->src, out, sent, row);
+        s->recv[i] = part(call->dst, in, got, row);
+        out += sent;
+        in += got;
     }
+    if (in > call->max_rows)
+        c->overflow(c->overflow_self, call->event, in);
 }
 
 static struct comm__part slice(struct comm__part p, uint64_t round, uint64_t most, bool *any)
@@ -164,7 +177,7 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
     uint64_t size = comm_type_size(call->type);
     bool any = s->round == 0;
     if (call->op == COMM_ALL_TO_ALL_V)
-        fill_rows(s, call, members, size);
+        fill_rows(c, s, call, members, size);
     for (uint32_t i = 0; i < members; i++) {
         if (call->op == COMM_ALL_GATHER) {
             s->send[i] = part(call->src, 0, call->count, size);

@@ -44,8 +44,11 @@ static void null_launch(struct comm *c, const struct comm_call *call)
         times[0] = ctl_time();
     uint64_t elements = call->count;
     if (call->op == COMM_ALL_TO_ALL_V) {
-        CHECK(call->send_rows[0] >= 0 && call->send_rows[0] == call->recv_rows[0]);
-        elements = (uint64_t)call->send_rows[0] * call->row;
+        elements = 0;
+        for (uint32_t i = 0; i < call->row_counts; i++) {
+            CHECK(call->send_rows[i] >= 0 && call->send_rows[i] == call->recv_rows[i]);
+            elements += (uint64_t)call->send_rows[i] * call->row;
+        }
     }
     if (elements && call->dst != call->src)
         memmove(call->dst, call->src, elements * comm_type_size(call->type));

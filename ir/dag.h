@@ -49,7 +49,8 @@ struct ir_move { /* of a MOVE node */
     uint32_t grad; /* 1: its gradient, travelling back */
     uint16_t from_set, to_set;
     uint16_t to_stream; /* of the receive; the node's own stream is that of the send */
-    uint32_t shard;     /* ALL_TO_ALL: number of the directive */
+    uint32_t shard;     /* ALL_TO_ALL: index of the directive */
+    uint32_t inward;    /* ALL_TO_ALL: into the region */
 };
 struct ir_sum { /* of a SUM node */
     uint32_t tensor, parts;

@@ -50,8 +50,8 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     char name[200];
     for (uint32_t i = 0; i < d->moves.n; i++) {
         const struct ir_move *m = &d->moves.at[i];
-        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u\n", i, m->tensor, m->grad, m->from_set, m->to_set,
-                m->to_stream, m->shard);
+        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u\n", i, m->tensor, m->grad, m->from_set, m->to_set,
+                m->to_stream, m->shard, m->inward);
     }
     for (uint32_t i = 0; i < d->sums.n; i++)
         fprintf(to, "sum %u tensor=%u parts=%u\n", i, d->sums.at[i].tensor, d->sums.at[i].parts);
@@ -94,11 +94,12 @@ static const char *edge_name(int i)
 static bool parse_line(const char *line, struct ir_dag *d)
 {
     char kind[16], pass[8];
-    unsigned i, a, b, from, to, stream, shard;
+    unsigned i, a, b, from, to, stream, shard, inward;
     int mb, set;
     float cost;
-    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u", &i, &a, &b, &from, &to, &stream, &shard) == 7) {
-        *vec_push(&d->moves) = (struct ir_move){ a, b, (uint16_t)from, (uint16_t)to, (uint16_t)stream, shard };
+    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u", &i, &a, &b, &from, &to, &stream, &shard,
+               &inward) == 8) {
+        *vec_push(&d->moves) = (struct ir_move){ a, b, (uint16_t)from, (uint16_t)to, (uint16_t)stream, shard, inward };
         return i == d->moves.n - 1;
     }
     if (sscanf(line, "sum %u tensor=%u parts=%u", &i, &a, &b) == 3) {

@@ -30,6 +30,11 @@ tests_unit_test_op_SOURCES = tests/unit/test_op.c
 tests_unit_test_op_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_op_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
+UNIT_TESTS += tests/unit/test_plan
+tests_unit_test_plan_SOURCES = tests/unit/test_plan.c tests/unit/plan_job.h
+tests_unit_test_plan_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_plan_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
 UNIT_TESTS += tests/unit/test_graph
 tests_unit_test_graph_SOURCES = tests/unit/test_graph.c
 tests_unit_test_graph_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)

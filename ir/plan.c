@@ -14,6 +14,7 @@ static const char *const op_names[PLAN_OP_COUNT] = {
     [PLAN_ALL_GATHER] = "ALL_GATHER",
     [PLAN_ADD] = "ADD",
     [PLAN_ALL_TO_ALL] = "ALL_TO_ALL",
+    [PLAN_ALL_TO_ALL_V] = "ALL_TO_ALL_V",
     [PLAN_SUMSQ] = "SUMSQ",
     [PLAN_SCALARS] = "SCALARS",
     [PLAN_UPDATE] = "UPDATE",

@@ -138,6 +138,8 @@ enum plan_op {
     PLAN_ALL_GATHER,     /* base 0 (count) to base 1 (count*size); base 0 may be this member's part of base 1 */
     PLAN_ADD,            /* base 0 += base 1, count float32; base 0 `first`: base 0 = base 1. On the stream of a reduction */
     PLAN_ALL_TO_ALL,     /* base 0 to base 1, count elements per member */
+    PLAN_ALL_TO_ALL_V,   /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of
+                            what is sent, base 3 of what is received, int32, equally many per member */
     PLAN_SUMSQ,          /* scalar NORM2 += squares of this holder's part of bucket `what`; no bases */
     PLAN_SCALARS,        /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is
                             known after it; no bases */

@@ -227,7 +227,8 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(ours ? k->graph_op == PLAN_NONE : k->graph_op < n_graph_ops, e, "kernel %u: operator %u of the graph", i,
          k->graph_op);
     NEED(k->pass < IR_PASS_NONE && k->pass != IR_PASS_B, e, "kernel %u: pass %u, expected F, BI or BW", i, k->pass);
-    NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again, k->pass);
+    NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
+         k->pass);
     NEED(k->mask < 1u << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i, k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
     NEED(k->first_operand == *next_operand && n <= p->h->count[PLAN_S_OPERANDS] - *next_operand, e,
@@ -253,8 +254,8 @@ static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, st
              "program %u: slots %u.. (%u), expected %" PRIu64, i, g->first_slot, g->n_slots, slot);
         NEED(g->first_kernel == kernel && g->n_kernels <= count[PLAN_S_KERNELS] - kernel, e,
              "program %u: kernels %u.. (%u), expected %" PRIu64, i, g->first_kernel, g->n_kernels, kernel);
-        NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i, g->pass,
-             g->eval, g->ep);
+        NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i,
+             g->pass, g->eval, g->ep);
         NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: predicted time is no time", i);
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_slot *s = &p->slots[slot + k];
@@ -295,6 +296,7 @@ static const struct shape {
     [PLAN_ALL_GATHER] = { .bases = 2, .channel = true, .typed = true, .scale = 2 },
     [PLAN_ADD] = { .bases = 2, .typed = true },
     [PLAN_ALL_TO_ALL] = { .bases = 2, .channel = true, .typed = true, .scale = 3 },
+    [PLAN_ALL_TO_ALL_V] = { .bases = 4, .channel = true, .typed = true }, /* at least a row; how many, the counts say */
     [PLAN_SCALARS] = { .channel = true },
 };
 
@@ -315,7 +317,8 @@ static enum status check_bucket_base(struct walk *w, uint32_t i, uint32_t k, uin
     uint64_t at = b->arena == ARENA_PARAMS ? u->param : u->grad;
     uint64_t size = b->arena == ARENA_PARAMS ? param_bytes(p, u, holders) : grad_bytes(u, holders);
     NEED(b->offset >= at && inside(b->offset - at, bytes, size), w->e,
-         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset, b->buffer);
+         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset,
+         b->buffer);
     NEED(!own || (b->offset == at && size % holders == 0 && bytes == size / holders), w->e,
          "instruction %u: base %u: %" PRIu64 " bytes are not one holder's part of bucket %u", i, k, bytes, b->buffer);
     return ST_OK;
@@ -338,7 +341,8 @@ static enum status check_base(struct walk *w, uint32_t i, uint32_t k, uint64_t b
     const struct plan_buffer *f = &p->buffers[b->buffer];
     NEED(f->list == w->list, w->e, "instruction %u: base %u: buffer %u belongs to list %u", i, k, b->buffer, f->list);
     NEED(b->offset >= f->offset && inside(b->offset - f->offset, bytes, f->bytes), w->e,
-         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave buffer %u", i, k, bytes, b->offset, b->buffer);
+         "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave buffer %u", i, k, bytes, b->offset,
+         b->buffer);
     return ST_OK;
 }
 
@@ -357,6 +361,7 @@ static enum status check_bases(struct walk *w, uint32_t i)
     uint64_t unit = shape->typed ? in->count * ir_dtype_size(in->type, p->h->compute) : 0;
     for (uint32_t k = 0; k < want; k++) {
         uint64_t bytes = in->op == PLAN_RUN ? p->slots[p->programs[in->what].first_slot + k].bytes
+                         : k >= 2           ? sizeof(int32_t) /* counts */
                                             : unit * (shape->scale >> k & 1 ? size : 1);
         TRY(check_base(w, i, k, bytes));
     }
@@ -384,6 +389,7 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(!shape->peer || in->peer_set < count[PLAN_S_SETS], w->e, "instruction %u: peer set %u", i, in->peer_set);
     NEED(in->count <= huge && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
+    NEED(in->op != PLAN_ALL_TO_ALL_V || in->count > 0, w->e, "instruction %u: rows of no elements", i);
     NEED(!shape->typed || (in->type >= IR_F32 && in->type <= IR_F64), w->e,
          "instruction %u: communicates elements of type %u, expected float32, bfloat16, int32 or float64", i, in->type);
     return ST_OK;

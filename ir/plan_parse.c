@@ -109,7 +109,7 @@ static enum status field_value(struct parser *x, const struct plan_field *f, voi
     } else if (f->type == 'i') {
         bool minus = take(x, "-");
         TRY(number(x, &v));
-        v = minus ? (uint64_t)(uint32_t)-(int32_t)v : v;
+        v = minus ? (uint64_t)(uint32_t) - (int32_t)v : v;
     } else if (take(x, "-")) {
         v = none;
     } else {
@@ -147,7 +147,7 @@ static enum status fields(struct parser *x, const struct plan_field *f, void *re
 /* The record's number, which is its position. */
 static enum status position(struct parser *x, uint32_t expected)
 {
-    uint32_t n;
+    uint32_t n = 0;
     skip_blanks(x);
     const char *from = x->at;
     TRY(number32(x, &n));
@@ -233,12 +233,12 @@ static enum status parse_set(struct parser *x)
     return ST_OK;
 }
 
-#define PLAIN(name, records, table)                        \
-    static enum status parse_##name(struct parser *x)      \
-    {                                                      \
-        TRY(position(x, x->b.records.n));                  \
-        uint32_t i = vec_grow(&x->b.records, 1);           \
-        return fields(x, table, &x->b.records.at[i]);      \
+#define PLAIN(name, records, table)                   \
+    static enum status parse_##name(struct parser *x) \
+    {                                                 \
+        TRY(position(x, x->b.records.n));             \
+        uint32_t i = vec_grow(&x->b.records, 1);      \
+        return fields(x, table, &x->b.records.at[i]); \
     }
 PLAIN(group, groups, plan_group_fields)
 PLAIN(channel, channels, plan_channel_fields)
@@ -331,7 +331,7 @@ static enum status parse_list(struct parser *x)
 static enum status parse_waits(struct parser *x, struct plan_instr *in)
 {
     do {
-        uint32_t w;
+        uint32_t w = 0;
         TRY(number32(x, &w));
         vec_add(&x->b.waits, w);
         if (++in->n_waits == 0)
@@ -402,10 +402,10 @@ static const struct record {
     const char *name;
     enum status (*parse)(struct parser *x);
 } records[] = {
-    { "plan", parse_plan },       { "arenas", parse_arenas }, { "peaks", parse_peaks },   { "text", parse_text },
-    { "set", parse_set },         { "group", parse_group },   { "channel", parse_channel }, { "stream", parse_stream },
-    { "bucket", parse_bucket },   { "piece", parse_piece },   { "program", parse_program }, { "slot", parse_slot },
-    { "kernel", parse_kernel },   { "list", parse_list },     { "instr", parse_instr },   { "buffer", parse_buffer },
+    { "plan", parse_plan },     { "arenas", parse_arenas }, { "peaks", parse_peaks },     { "text", parse_text },
+    { "set", parse_set },       { "group", parse_group },   { "channel", parse_channel }, { "stream", parse_stream },
+    { "bucket", parse_bucket }, { "piece", parse_piece },   { "program", parse_program }, { "slot", parse_slot },
+    { "kernel", parse_kernel }, { "list", parse_list },     { "instr", parse_instr },     { "buffer", parse_buffer },
 };
 
 /* The line's end without its remark. In a string a # is no remark. */

@@ -62,10 +62,10 @@ static void print_record(FILE *f, const char *name, uint32_t number, const struc
 }
 
 /* One record of each plain table a line. */
-#define TABLE(name, section, records, fields)                                              \
-    for (uint32_t i = 0; i < p->h->count[section]; i++) {                                  \
-        print_record(f, name, i, fields, &p->records[i]);                                  \
-        fputc('\n', f);                                                                    \
+#define TABLE(name, section, records, fields)             \
+    for (uint32_t i = 0; i < p->h->count[section]; i++) { \
+        print_record(f, name, i, fields, &p->records[i]); \
+        fputc('\n', f);                                   \
     }
 
 static void print_header(const struct printer *x)

@@ -22,10 +22,10 @@
 struct plan_field {
     const char *key;
     uint16_t offset;
-    uint8_t size;                   /* bytes: 1, 2, 4, 8 */
-    char type;                      /* 'u' number, all bits set is `-`; 'i' signed; 'f' float; 'e' name of an enum */
+    uint8_t size;                    /* bytes: 1, 2, 4, 8 */
+    char type;                       /* 'u' number, all bits set is `-`; 'i' signed; 'f' float; 'e' name of an enum */
     const char *(*name)(uint32_t v); /* 'e' */
-    uint32_t count;                 /* 'e': values 0 .. count-1 */
+    uint32_t count;                  /* 'e': values 0 .. count-1 */
 };
 /* Ended by a key of NULL. Fields that follow from the position of records (first_slot, n_waits, ...) are not in them. */
 extern const struct plan_field plan_header_fields[], plan_group_fields[], plan_channel_fields[], plan_stream_fields[],

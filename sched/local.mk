@@ -58,3 +58,8 @@ UNIT_TESTS += tests/unit/test_csv
 tests_unit_test_csv_SOURCES = tests/unit/test_csv.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h
 tests_unit_test_csv_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_csv_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_check
+tests_unit_test_check_SOURCES = tests/unit/test_check.c tests/unit/plan_job.h
+tests_unit_test_check_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_check_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

@@ -239,9 +239,27 @@ static uint32_t new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_k
     return c->pb.buffers.n - 1;
 }
 
-static uint64_t tensor_bytes(const struct sched *s, uint32_t tensor)
+/* The chunk on whose side of a border the value of a giver lies: it decides how many rows are planned for. */
+static uint32_t side_of(const struct class_lowering *c, uint32_t giver)
 {
+    const struct sched *s = c->x->s;
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_node *n = &d->nodes.at[giver];
+    if (n->kind == IR_NODE_RUN)
+        return s->chunks.subs.at[n->what].chunk;
+    if (n->kind != IR_NODE_ALL_TO_ALL || !d->moves.at[n->what].inward)
+        return IR_NONE;
+    const struct ir_node *to = &d->nodes.at[d->edges.at[d->out_edge[d->out_first[giver]]].to];
+    return to->kind == IR_NODE_RUN ? s->chunks.subs.at[to->what].chunk : IR_NONE;
+}
+
+static uint64_t tensor_bytes(const struct class_lowering *c, uint32_t giver, uint32_t tensor)
+{
+    const struct sched *s = c->x->s;
     const struct ir_shape *shape = &s->g->tensors.at[tensor].shape;
+    uint32_t chunk = side_of(c, giver);
+    if (chunk != IR_NONE)
+        return value_bytes(s, chunk, shape);
     return ir_shape_elements(shape) * s->microbatch_size * ir_dtype_size(shape->dtype, s->in->compute);
 }
 
@@ -267,7 +285,7 @@ static uint32_t value_buffer(struct class_lowering *c, enum slot_what what, uint
 {
     uint32_t *slot = buffer_slot(c, what, giver, tensor);
     if (*slot == IR_NONE)
-        *slot = new_buffer(c, tensor_bytes(c->x->s, tensor), kind, what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT, tensor, mb);
+        *slot = new_buffer(c, tensor_bytes(c, giver, tensor), kind, what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT, tensor, mb);
     return *slot;
 }
 
@@ -320,6 +338,43 @@ static void lower_move(struct class_lowering *c, uint32_t node, const struct ir_
         base(c, i, ARENA_WORK, value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE, false);
 }
 
+/* The forward run of the region that an all-to-all belongs to. */
+static uint32_t region_forward(const struct class_lowering *c, uint32_t node)
+{
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[d->nodes.at[node].what];
+    if (!m->inward)
+        return c->forward_of[d->edges.at[d->in_edge[d->in_first[node]]].from];
+    for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
+        uint32_t to = d->edges.at[d->out_edge[k]].to;
+        if (d->nodes.at[to].kind == IR_NODE_RUN)
+            return c->forward_of[to];
+    }
+    CHECK(!"rows that go into a region are read there");
+    return IR_NONE;
+}
+
+/* Counts of the rows that go to each member and come from each, as bases 2 and 3. */
+static void count_bases(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n)
+{
+    const struct ir_dag *d = &c->list->dag;
+    uint32_t forward = region_forward(c, node), received = IR_NONE, tensor = IR_NONE;
+    for (uint32_t k = d->in_first[forward]; k < d->in_first[forward + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
+        if (e->kind == IR_EDGE_TENSOR && c->x->s->g->tensors.at[e->value].shape.dtype == IR_I32) {
+            received = e->from;
+            tensor = e->value;
+        }
+    }
+    CHECK(received != IR_NONE);
+    uint32_t giver = d->edges.at[d->in_edge[d->in_first[received]]].from;
+    uint32_t local = value_buffer(c, WHAT_TENSOR, giver, tensor, n->mb, MEM_COMM);
+    uint32_t remote = value_buffer(c, WHAT_TENSOR, received, tensor, n->mb, MEM_COMM);
+    bool inward = d->moves.at[n->what].inward;
+    base(c, i, ARENA_WORK, inward ? local : remote, 0, PLAN_READ, false);
+    base(c, i, ARENA_WORK, inward ? remote : local, 0, PLAN_READ, false);
+}
+
 static void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 {
     const struct sched *s = c->x->s;
@@ -327,15 +382,21 @@ static void lower_all_to_all(struct class_lowering *c, uint32_t node, const stru
     const struct ir_move *m = &d->moves.at[n->what];
     const struct directive *shard = &s->directives.at[m->shard];
     const struct ir_shape *shape = &s->g->tensors.at[m->tensor].shape;
-    struct plan_instr *i = begin_instr(c, node, PLAN_ALL_TO_ALL, n->stream);
+    uint32_t ep = s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
+    uint32_t chunk = s->chunks.subs.at[d->nodes.at[region_forward(c, node)].what].chunk;
+    const struct ir_node_op *experts = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]];
+    bool uneven = !experts->attrs.capacity && shape->dtype != IR_I32;
+    struct plan_instr *i = begin_instr(c, node, uneven ? PLAN_ALL_TO_ALL_V : PLAN_ALL_TO_ALL, n->stream);
     i->what = m->tensor;
     i->channel = c->channel_of[c->x->shard_channel[m->shard]];
-    i->count = ir_shape_elements(shape) * s->microbatch_size / s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
+    i->count = uneven ? shape->dim[shape->ndim - 1] : ir_shape_elements(shape) * s->microbatch_size / ep;
     i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
     enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
     uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
     base(c, i, ARENA_WORK, value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ, false);
     base(c, i, ARENA_WORK, value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE, false);
+    if (uneven)
+        count_bases(c, i, node, n);
 }
 
 /* Who makes the tensor that a run of a sub-chunk reads or writes: the forward itself, or the node that an edge of it names. */

@@ -65,6 +65,7 @@ static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint
         n.kind = IR_NODE_ALL_TO_ALL;
         n.stream = (uint16_t)s->directives.at[region].stream;
         m.shard = region;
+        m.inward = region_of(s, &b) != IR_NONE;
     } else {
         n.stream = lane(s, s->stream_of[chunk_at(s, &a)], &m);
         m.to_stream = lane(s, s->stream_of[chunk_at(s, &b)], &m);
@@ -72,6 +73,28 @@ static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint
     vec_add(&d->moves, m);
     n.what = d->moves.n - 1;
     return ir_dag_node(d, n);
+}
+
+/* Rows of a dropless region can travel once the counts are there: every all-to-all of a region that is not its counts comes
+ * after the one that is. (Those of the backward come after the forward anyway.) */
+static void order_after_counts(const struct sched *s, struct ir_dag *d)
+{
+    uint32_t *counts = mem_alloc(((size_t)s->chunks.chunks.n * s->microbatches + 1) * sizeof *counts);
+    for (int round = 0; round < 2; round++)
+        for (uint32_t i = 0, n = d->edges.n; i < n; i++) {
+            const struct ir_edge *e = &d->edges.at[i];
+            const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
+            if (e->kind != IR_EDGE_TENSOR || a->kind != IR_NODE_ALL_TO_ALL || b->kind != IR_NODE_RUN ||
+                !d->moves.at[a->what].inward)
+                continue;
+            uint32_t *at = &counts[s->chunks.subs.at[b->what].chunk * s->microbatches + b->mb];
+            bool is_counts = s->g->tensors.at[e->value].shape.dtype == IR_I32;
+            if (round == 0 && is_counts)
+                *at = e->from;
+            else if (round == 1 && !is_counts)
+                ir_dag_edge(d, *at, e->from, IR_EDGE_AFTER, 0);
+        }
+    mem_free(counts);
 }
 
 static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
@@ -138,6 +161,8 @@ static void move_list(struct sched *s, struct ir_dag *d, bool regions)
         move_group(s, d, found.at + i, n);
     }
     vec_free(&found);
+    if (regions)
+        order_after_counts(s, d);
 }
 
 enum status pass_move(struct sched *s, struct err *e)

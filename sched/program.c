@@ -140,11 +140,6 @@ static struct place param_place(struct making *m, uint32_t param, bool gradient)
     return (struct place){ i, m->ps->param_offset[param] * size };
 }
 
-static uint64_t bytes_of(const struct sched *s, const struct ir_shape *shape)
-{
-    return ir_shape_elements(shape) * s->microbatch_size * ir_dtype_size(shape->dtype, s->in->compute);
-}
-
 /* A tensor that crosses the sub-chunk's border has a buffer of its own. */
 static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t tensor, bool outputs, uint32_t access,
                            struct place *p)
@@ -152,7 +147,7 @@ static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t 
     if (!tensor_crosses(m->s, sub, tensor, outputs))
         return false;
     *p = (struct place){ slot(m, (struct slot_ref){ WHAT_TENSOR, tensor, 0 },
-                              bytes_of(m->s, &m->s->g->tensors.at[tensor].shape), access, SLOT_TENSOR),
+                              value_bytes(m->s, sub->chunk, &m->s->g->tensors.at[tensor].shape), access, SLOT_TENSOR),
                          0 };
     return true;
 }
@@ -216,14 +211,14 @@ static void forward(struct making *m, const struct ir_sub *sub, const struct tap
         for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
             if (op->out[j] == IR_NONE)
                 continue;
-            at[op->out[j]] = made_place(m, sub, t, VALUE_TENSOR, op->out[j], 0, bytes_of(s, &shapes.out[j]), i,
+            at[op->out[j]] = made_place(m, sub, t, VALUE_TENSOR, op->out[j], 0, value_bytes(s, sub->chunk, &shapes.out[j]), i,
                                         last_reader(s, sub, op->out[j], i));
             operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
         }
         for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
             if (shapes.save[j].ndim && (t || op->op != IR_OP_HEAD_LOSS)) /* no gradient in place of logits in eval */
                 operand(m, k, OPERAND_SAVE + j,
-                        made_place(m, sub, t, VALUE_SAVE, o, j, bytes_of(s, &shapes.save[j]), i, i), 0);
+                        made_place(m, sub, t, VALUE_SAVE, o, j, value_bytes(s, sub->chunk, &shapes.save[j]), i, i), 0);
         for (uint32_t j = 0; j < IR_MAX_PARAM; j++)
             if (op->param[j] != IR_NONE)
                 operand(m, k, OPERAND_PARAM + j, param_place(m, op->param[j], false), 0);
@@ -441,7 +436,8 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
         return found;
     struct making m = begin(ps, sub);
     const struct ir_shape *shape = &ps->s->g->tensors.at[tensor].shape;
-    uint64_t bytes = bytes_of(ps->s, shape), n = ir_shape_elements(shape) * ps->s->microbatch_size;
+    uint32_t chunk = ps->s->chunks.subs.at[sub].chunk;
+    uint64_t bytes = value_bytes(ps->s, chunk, shape), n = value_elements(ps->s, chunk, shape);
     struct place out = { slot(&m, (struct slot_ref){ WHAT_LEAVING, tensor, 0 }, bytes, PLAN_READ | PLAN_WRITE, SLOT_GRADIENT),
                          0 };
     struct place sum = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, 0 }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };

@@ -82,6 +82,9 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
 /* tape.c */
 struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts);
 void tape_free(struct tape *t);
+/* Size of a value in a chunk, of one microbatch: rows by expert may be more where they are received. */
+uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape);
+uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape);
 /* Does the step write its operand i (enum plan_operand_index)? */
 bool step_writes(const struct step *k, int i);
 /* Is the tensor an input (or, with outputs, an output) of the sub-chunk, so that it has a buffer of its own? */

@@ -5,6 +5,9 @@
  * the border of the region goes through an ALL_TO_ALL node inside the groups: rows and counts on the way in, rows on the
  * way out, and the gradients of both. BW needs none: what it reads has arrived for BI.
  *
+ * Without a capacity (dropless) counts travel first, then as many rows as they say. A device may receive all rows of its
+ * group: buffers are planned for that, or for `expert_bound` times the balanced size.
+ *
  * Needs: placement, the DAG with moves. Keeps the nodes; breaks the adjacency. */
 #include <stdio.h>
 
@@ -48,10 +51,10 @@ static enum status parse_shard(struct sched *s, const struct js *js, struct dire
     TRY(parse_groups(s, &v, d, e));
     TRY(js_str_or(js, "stream", "default_stream", &name, e));
     d->stream = stream_number(s, name);
-    return ST_OK;
+    return js_num_or(js, "expert_bound", 1, 1e6, 0, &d->expert_bound, e);
 }
 
-static const char *const keys[] = { "op", "filter", "devices", "device", "stream", NULL };
+static const char *const keys[] = { "op", "filter", "devices", "device", "stream", "expert_bound", NULL };
 const struct directive_kind directive_shard = { .name = "shard", .keys = keys, .parse = parse_shard };
 
 static enum status check_region(const struct sched *s, const struct directive *d, uint32_t chunk, struct err *e)
@@ -68,9 +71,6 @@ static enum status check_region(const struct sched *s, const struct directive *d
         if (op->attrs.experts % ep)
             return js_wrong(&d->js, e, "%s has %u experts, which do not split evenly over %u devices",
                             chunk_text(s, chunk, text, sizeof text), op->attrs.experts, ep);
-        if (!op->attrs.capacity && ep > 1)
-            return js_wrong(&d->js, e, "%s routes without a capacity: sharded experts need \"capacity_factor\" in the model",
-                            chunk_text(s, chunk, text, sizeof text));
     }
     return ST_OK;
 }
@@ -128,4 +128,13 @@ enum status shard_check_devices(struct sched *s, struct err *e)
         }
     }
     return ST_OK;
+}
+
+double expert_row_factor(const struct sched *s, uint32_t chunk)
+{
+    uint32_t ep = expert_parts(s, chunk), d = s->shard_of[chunk];
+    if (ep < 2 || s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]].attrs.capacity)
+        return 1;
+    double bound = s->directives.at[d].expert_bound;
+    return bound > 0 && bound < ep ? bound : ep;
 }

@@ -5,6 +5,8 @@
  * through unchanged (add) are the same value, no kernel. */
 #include "sched/program.h"
 
+#include <math.h>
+
 struct taping {
     struct programs *ps;
     const struct ir_graph *g;
@@ -12,12 +14,21 @@ struct taping {
     struct tape *t;
     uint32_t *current;  /* by tensor: the value of its gradient so far, IR_NONE */
     uint8_t *written;   /* by parameter: some kernel has written its gradient */
-    uint32_t b;         /* sequences in a microbatch */
 };
 
-static uint64_t shape_bytes(const struct ir_shape *s, uint32_t b, enum ir_dtype compute)
+uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
 {
-    return ir_shape_elements(s) * b * ir_dtype_size(s->dtype, compute);
+    uint64_t n = ir_shape_elements(shape) * s->microbatch_size;
+    double factor = shape->dtype == IR_I32 ? 1 : expert_row_factor(s, chunk);
+    if (factor <= 1)
+        return n;
+    uint64_t row = shape->dim[shape->ndim - 1];
+    return (uint64_t)ceil((double)(n / row) * factor) * row;
+}
+
+uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
+{
+    return value_elements(s, chunk, shape) * ir_dtype_size(shape->dtype, s->in->compute);
 }
 
 static uint32_t new_value(struct taping *x, enum value_kind kind, uint32_t a, uint32_t b, uint64_t bytes)
@@ -47,14 +58,14 @@ static struct step *new_step(struct taping *x, uint32_t op, uint32_t graph_op, e
 
 static uint64_t tensor_bytes(const struct taping *x, uint32_t t)
 {
-    return shape_bytes(&x->g->tensors.at[t].shape, x->b, x->ps->s->in->compute);
+    return value_bytes(x->ps->s, x->sub->chunk, &x->g->tensors.at[t].shape);
 }
 
 static uint32_t sum(struct taping *x, uint32_t tensor, uint32_t a, uint32_t b)
 {
     uint32_t v = new_value(x, VALUE_GRAD, tensor, 0, tensor_bytes(x, tensor));
     struct step *k = new_step(x, IR_OP_SUM, PLAN_NONE, IR_PASS_BI);
-    k->n = ir_shape_elements(&x->g->tensors.at[tensor].shape) * x->b;
+    k->n = value_elements(x->ps->s, x->sub->chunk, &x->g->tensors.at[tensor].shape);
     k->operand[OPERAND_IN] = a;
     k->operand[OPERAND_IN + 1] = b;
     k->operand[OPERAND_OUT] = v;
@@ -79,7 +90,7 @@ static void read_operands(struct taping *x, struct step *k, const struct ir_node
     for (int i = 0; i < IR_MAX_SAVE; i++)
         if (reads & IR_SAVE(i) && shapes.save[i].ndim)
             k->operand[OPERAND_SAVE + i] = known_value(x, VALUE_SAVE, k->graph_op, (uint32_t)i,
-                                                       shape_bytes(&shapes.save[i], x->b, x->ps->s->in->compute));
+                                                       value_bytes(x->ps->s, x->sub->chunk, &shapes.save[i]));
     for (int i = 0; i < IR_MAX_STASH; i++)
         if (reads & IR_STASH(i))
             k->operand[OPERAND_STASH + i] = stash[i];
@@ -125,7 +136,7 @@ static void tape_bi(struct taping *x, uint32_t o, const uint32_t *dout, uint32_t
     for (int i = 0; i < IR_MAX_STASH; i++)
         if (shapes.stash[i].ndim)
             k->operand[OPERAND_STASH + i] = stash[i] =
-                new_value(x, VALUE_STASH, o, (uint32_t)i, shape_bytes(&shapes.stash[i], x->b, x->ps->s->in->compute));
+                new_value(x, VALUE_STASH, o, (uint32_t)i, value_bytes(x->ps->s, x->sub->chunk, &shapes.stash[i]));
     read_operands(x, k, op, info->bi_reads, dout, stash);
     uint32_t twice[IR_MAX_IN] = { IR_NONE, IR_NONE, IR_NONE };
     for (int i = 0; i < IR_MAX_IN; i++) {
@@ -186,7 +197,7 @@ static void tape_leaving(struct taping *x)
         if (x->t->values.at[v].kind != VALUE_GRAD || x->t->values.at[v].leaves) {
             uint32_t w = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
             struct step *k = new_step(x, IR_OP_COPY, PLAN_NONE, IR_PASS_BI);
-            k->n = ir_shape_elements(&x->g->tensors.at[t].shape) * x->b;
+            k->n = value_elements(x->ps->s, x->sub->chunk, &x->g->tensors.at[t].shape);
             k->operand[OPERAND_IN] = v;
             k->operand[OPERAND_OUT] = w;
             v = w;
@@ -240,7 +251,7 @@ static struct step forward_step(struct taping *x, uint32_t o)
     for (int i = 0; i < IR_MAX_SAVE; i++)
         if (shapes.save[i].ndim)
             k.operand[OPERAND_SAVE + i] = known_value(x, VALUE_SAVE, o, (uint32_t)i,
-                                                      shape_bytes(&shapes.save[i], x->b, x->ps->s->in->compute));
+                                                      value_bytes(x->ps->s, x->sub->chunk, &shapes.save[i]));
     for (int i = 0; i < IR_MAX_PARAM; i++)
         if (op->param[i] != IR_NONE)
             k.operand[OPERAND_PARAM + i] = known_value(x, VALUE_PARAM, op->param[i], 0, 0);
@@ -310,7 +321,7 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts
     const struct ir_graph *g = ps->s->g;
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
     struct tape *t = mem_alloc(sizeof *t);
-    struct taping x = { .ps = ps, .g = g, .sub = u, .t = t, .b = ps->s->microbatch_size };
+    struct taping x = { .ps = ps, .g = g, .sub = u, .t = t };
     x.current = mem_alloc((g->tensors.n + 1) * sizeof(uint32_t));
     x.written = mem_alloc(g->params.n + 1);
     memset(x.current, 0xff, g->tensors.n * sizeof(uint32_t));

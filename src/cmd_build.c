@@ -61,7 +61,10 @@ static enum status attach_files(struct build *b, struct err *e)
     for (uint32_t i = 0; st == ST_OK && (name = sched_file(strategy, i)); i++) {
         struct job_attachment a = { .name = job_text(&b->job, name) };
         const char *path = *name == '/' ? name : arena_printf(&b->job.texts, "%.*s%s", folder, b->strategy, name);
-        st = read_text(b, path, &a.text, e);
+        struct err missing = { 0 };
+        st = read_text(b, path, &a.text, &missing);
+        if (st != ST_OK)
+            err_set(e, st, b->strategy, "the schedule \"%s\": %s", name, missing.text);
         if (st == ST_OK && !job_attachment(&b->job, name))
             vec_add(&b->job.attachments, a);
     }

@@ -178,6 +178,18 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
     case PLAN_ALL_TO_ALL:
         c->op = COMM_ALL_TO_ALL;
         return ST_OK;
+    case PLAN_ALL_TO_ALL_V: {
+        const struct plan_channel *channel = &x->plan->channels[in->channel];
+        const struct plan_buffer *to = &x->plan->buffers[x->plan->bases[in->first_base + 1].buffer];
+        const struct plan_buffer *counts = &x->plan->buffers[x->plan->bases[in->first_base + 2].buffer];
+        c->op = COMM_ALL_TO_ALL_V;
+        c->row = in->count;
+        c->send_rows = exec__base(x, in, 2);
+        c->recv_rows = exec__base(x, in, 3);
+        c->row_counts = (uint32_t)(counts->bytes / sizeof(int32_t)) / plan_group_size(x->plan, channel->group, x->rank);
+        c->max_rows = to->bytes / (in->count * comm_type_size(c->type));
+        return ST_OK;
+    }
     case PLAN_SCALARS:
         c->op = COMM_ALL_REDUCE;
         c->type = COMM_F64;
@@ -239,6 +251,8 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
         .n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS],
         .max_calls = max_calls,
         .events = { .at = x->events, .n = n_events, .times = x->times },
+        .overflow = exec__overflow,
+        .self = x,
     };
     return x->comm_backend->open(&setup, &x->comm, e);
 }

@@ -46,7 +46,6 @@ struct exec {
     struct exec__kernel *kernels;       /* [kernels of the plan] */
     struct exec__bucket *buckets;       /* [buckets of the plan] */
     struct exec__gaps *gaps;            /* [slots of the plan] */
-    double again_scalars[SCALAR_COUNT]; /* where a forward that is computed again adds: nobody reads it */
     struct comm_call *calls;            /* [instructions of the plan]; filled in for communications */
     unsigned char *wakes;               /* [instructions of the plan] 1: a communication waits for its event */
     uint32_t *replica;                  /* [instructions of the plan] PLAN_LOAD: which part of the samples */
@@ -70,6 +69,9 @@ void exec__arenas_unmap(struct exec *x);
 void exec__check_kernel(const struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
                         const struct op_args *a);
 
+/* More rows for the experts of this rank than were planned: leaves by process_fail(), before the step's update. */
+void exec__overflow(void *x, uint32_t event, uint64_t rows);
+
 static inline bool exec__is_communication(enum plan_op op)
 {
     switch (op) {
@@ -80,6 +82,7 @@ static inline bool exec__is_communication(enum plan_op op)
     case PLAN_REDUCE_SCATTER:
     case PLAN_ALL_GATHER:
     case PLAN_ALL_TO_ALL:
+    case PLAN_ALL_TO_ALL_V:
     case PLAN_ADD:
     case PLAN_SCALARS:
         return true;

@@ -119,6 +119,21 @@ static const run_fn run[PLAN_OP_COUNT] = {
     [PLAN_LOAD] = run_load, [PLAN_RUN] = run_program, [PLAN_SUMSQ] = run_sumsq, [PLAN_UPDATE] = run_update
 };
 
+void exec__overflow(void *self, uint32_t event, uint64_t rows)
+{
+    const struct exec *x = self;
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + event];
+    const struct comm_call *c = &x->calls[in - x->plan->instrs];
+    struct err e = { 0 };
+    const struct ir_shape *shape = &x->graph->tensors.at[in->what].shape;
+    double balanced = (double)shape->dim[0] * x->list->microbatch_size;
+    err_set(&e, ST_INPUT, NULL,
+            "%llu rows arrive for the experts of this rank, the plan has room for %llu; \"expert_bound\": %.3g in the shard "
+            "directive would do, or leave it out to plan for the worst case",
+            (unsigned long long)rows, (unsigned long long)c->max_rows, (double)rows / balanced + 0.005);
+    fail(x, in, &e);
+}
+
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
 static void wait_for(struct exec *x, const struct plan_instr *in)

@@ -55,6 +55,7 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
     case PLAN_RECV:
     case PLAN_EXCHANGE:
     case PLAN_ALL_TO_ALL:
+    case PLAN_ALL_TO_ALL_V:
         snprintf(text, size, "%s %s %s",
                  in->op == PLAN_SEND       ? "send"
                  : in->op == PLAN_RECV     ? "receive"

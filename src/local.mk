@@ -39,4 +39,4 @@ tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
-SCRIPT_TESTS += tests/train/commands.sh tests/check-runtime.sh
+SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh

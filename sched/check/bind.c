@@ -39,7 +39,7 @@ static uint64_t hash_ranges(const struct plan_range *r, uint32_t n)
 {
     uint64_t h = 1469598103934665603u;
     for (uint32_t i = 0; i < n; i++) {
-        const uint32_t v[3] = {r[i].start, r[i].stride, r[i].count};
+        const uint32_t v[3] = { r[i].start, r[i].stride, r[i].count };
         for (int k = 0; k < 3; k++)
             h = (h ^ v[k]) * 1099511628211u;
     }
@@ -111,7 +111,7 @@ static uint32_t seq_intern(struct check *c, uint32_t first)
             return i;
         }
     }
-    struct check_seq s = {.first_range = first, .n_ranges = n};
+    struct check_seq s = { .first_range = first, .n_ranges = n };
     for (uint32_t k = 0; k < n; k++)
         s.size += r[k].count;
     seq_classes(c, &s);
@@ -145,8 +145,8 @@ static enum status check_partition(struct check *c)
             for (uint32_t j = 0; j < r->count; j++) {
                 uint32_t d = r->start + j * r->stride;
                 if (c->class_of[d] != PLAN_NONE)
-                    return err_set(c->e, ST_BUG, "plan check", "rule binding: rank %u is in class %u and in class %u", d,
-                                   c->class_of[d], i);
+                    return err_set(c->e, ST_BUG, "plan check", "rule binding: rank %u is in class %u and in class %u",
+                                   d, c->class_of[d], i);
                 c->class_of[d] = i;
                 seen++;
             }
@@ -191,7 +191,7 @@ static enum status check_each(struct check *c, uint32_t cls, uint32_t group)
 {
     const struct check_class *k = &c->classes[cls];
     const struct plan_group *g = &k->p->groups[group];
-    struct check_place at = {.cls = cls};
+    struct check_place at = { .cls = cls };
     uint32_t seen = 0;
     uint32_t epoch = ++c->epoch;
     for (uint32_t i = 0; i < g->n_sets; i++) {
@@ -201,8 +201,8 @@ static enum status check_each(struct check *c, uint32_t cls, uint32_t group)
             for (uint32_t j = 0; j < x.count; j++) {
                 uint32_t d = x.start + j * x.stride;
                 if (c->class_of[d] != cls || c->stamp[d] == epoch)
-                    return check_wrong(c, RULE_CHANNEL, at, "group %u: rank %u is of another class, or stands in it twice",
-                                       group, d);
+                    return check_wrong(c, RULE_CHANNEL, at,
+                                       "group %u: rank %u is of another class, or stands in it twice", group, d);
                 c->stamp[d] = epoch;
                 seen++;
             }
@@ -231,6 +231,12 @@ uint32_t check_group_classes(const struct check *c, uint32_t cls, uint32_t group
     return s->n_classes;
 }
 
+uint32_t check_group_size(const struct check *c, uint32_t cls, uint32_t group)
+{
+    const struct plan *p = c->classes[cls].p;
+    return plan_group_size(p, group, plan_set_at(p, p->h->devices, 0));
+}
+
 bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b, bool in_order)
 {
     const struct check_class *k = &c->classes[cls];
@@ -239,8 +245,9 @@ bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_
         return true;
     if (x != PLAN_NONE && y != PLAN_NONE && !in_order) {
         const struct check_seq *s = &c->seqs.at[x], *t = &c->seqs.at[y];
-        return s->n_classes == t->n_classes && memcmp(c->class_pool.at + s->first_class, c->class_pool.at + t->first_class,
-                                                      s->n_classes * sizeof *c->class_pool.at) == 0;
+        return s->n_classes == t->n_classes &&
+               memcmp(c->class_pool.at + s->first_class, c->class_pool.at + t->first_class,
+                      s->n_classes * sizeof *c->class_pool.at) == 0;
     }
     const struct plan_group *g = &k->p->groups[a], *h = &k->p->groups[b];
     if (x != y || g->n_sets != h->n_sets)
@@ -268,45 +275,48 @@ static enum status check_channel(const struct check *c, const struct channel_row
 {
     uint32_t group = c->classes[r->cls].p->channels[r->channel].group;
     uint32_t seq = c->classes[r->cls].group_seq[group];
-    struct check_place at = {.cls = r->cls};
+    struct check_place at = { .cls = r->cls };
     if (seq == PLAN_NONE)
-        return n == 1 ? ST_OK
-                      : check_wrong(c, RULE_CHANNEL, at, "channel %u is a partition of this class, but class %u has it too",
-                                    r->id, r[1].cls);
+        return n == 1
+                   ? ST_OK
+                   : check_wrong(c, RULE_CHANNEL, at,
+                                 "channel %u is a partition of this class, but class %u has it too", r->id, r[1].cls);
     const struct check_seq *s = &c->seqs.at[seq];
     for (uint32_t i = 0; i < n; i++) {
         at.cls = r[i].cls;
         const struct check_class *k = &c->classes[r[i].cls];
         if (k->group_seq[k->p->channels[r[i].channel].group] != seq)
-            return check_wrong(c, RULE_CHANNEL, at, "channel %u: its members or their order differ from class %u", r->id,
-                               r->cls);
+            return check_wrong(c, RULE_CHANNEL, at, "channel %u: its members or their order differ from class %u",
+                               r->id, r->cls);
         if (!has_class(c, seq, r[i].cls))
             return check_wrong(c, RULE_CHANNEL, at, "channel %u does not contain this class", r->id);
     }
     at.cls = r->cls;
     if (n != s->n_classes)
-        return check_wrong(c, RULE_CHANNEL, at, "channel %u has %u member classes, but %u have it in their plans", r->id,
-                           s->n_classes, n);
+        return check_wrong(c, RULE_CHANNEL, at, "channel %u has %u member classes, but %u have it in their plans",
+                           r->id, s->n_classes, n);
     return ST_OK;
 }
 
 enum status check_bind_channels(struct check *c)
 {
-    struct { VEC(struct channel_row); } rows = {0};
+    struct {
+        VEC(struct channel_row);
+    } rows = { 0 };
     enum status st = ST_OK;
     for (uint32_t i = 0; i < c->n && st == ST_OK; i++) {
         const struct check_class *k = &c->classes[i];
         const uint64_t *count = k->p->h->count;
         for (uint32_t g = 0; g < count[PLAN_S_GROUPS] && st == ST_OK; g++) {
             uint32_t seq = k->group_seq[g];
-            struct check_place at = {.cls = i};
+            struct check_place at = { .cls = i };
             if (seq == PLAN_NONE)
                 st = check_each(c, i, g);
             else if (c->seqs.at[seq].n_classes == 0)
                 st = check_wrong(c, RULE_CHANNEL, at, "group %u does not consist of whole classes", g);
         }
         for (uint32_t x = 0; x < count[PLAN_S_CHANNELS]; x++)
-            vec_add(&rows, ((struct channel_row){k->p->channels[x].id, i, x}));
+            vec_add(&rows, ((struct channel_row){ k->p->channels[x].id, i, x }));
     }
     if (rows.n)
         qsort(rows.at, rows.n, sizeof *rows.at, by_id);
@@ -341,8 +351,8 @@ static enum status check_transfer(const struct check *c, struct check_place at, 
         return check_wrong(c, RULE_BINDING, at, "my_set has %u devices, peer_set %u", c->seqs.at[mine].size,
                            c->seqs.at[peer].size);
     if ((other == at.cls) != (in->op == PLAN_EXCHANGE))
-        return check_wrong(c, RULE_BINDING, at, "the peers are of class %u; EXCHANGE is for the own class, SEND and RECV for others",
-                           other);
+        return check_wrong(c, RULE_BINDING, at,
+                           "the peers are of class %u; EXCHANGE is for the own class, SEND and RECV for others", other);
     return ST_OK;
 }
 
@@ -351,7 +361,7 @@ enum status check_bind_list(struct check *c, const struct check_list *l)
     for (uint32_t i = 0; i < c->n; i++) {
         const struct plan_instr *in = check_instrs(c, l, i);
         for (uint32_t k = 0; k < check_n_instrs(c, l, i); k++) {
-            struct check_place at = {i, l, k};
+            struct check_place at = { i, l, k };
             uint32_t op = in[k].op;
             if (op == PLAN_LOAD || op == PLAN_SEND || op == PLAN_RECV || op == PLAN_EXCHANGE)
                 TRY(check_transfer(c, at, &in[k]));

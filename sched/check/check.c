@@ -4,11 +4,11 @@
 #include <stdio.h>
 
 static const char *const rule_names[] = {
-    [RULE_SHAPE] = "shape",     [RULE_BINDING] = "binding",   [RULE_CHANNEL] = "channel", [RULE_SHARDS] = "shards",
-    [RULE_HOLDERS] = "holders", [RULE_PROGRAM] = "program",   [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
+    [RULE_SHAPE] = "shape",       [RULE_BINDING] = "binding", [RULE_CHANNEL] = "channel", [RULE_SHARDS] = "shards",
+    [RULE_HOLDERS] = "holders",   [RULE_PROGRAM] = "program", [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
     [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
-    [RULE_FIRST] = "first",     [RULE_REDUCE] = "reduce",     [RULE_GATHER] = "gather", [RULE_UPDATE] = "update",   [RULE_SCALARS] = "scalars",
-    [RULE_COVER] = "cover",
+    [RULE_FIRST] = "first",       [RULE_REDUCE] = "reduce",   [RULE_GATHER] = "gather",   [RULE_UPDATE] = "update",
+    [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",
 };
 
 /* "0-3", "0-12:4", "0,5,..." */
@@ -29,8 +29,8 @@ static void devices_text(const struct check *c, uint32_t seq, char *text, size_t
         else if (r->stride == 1)
             n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, r->start + r->count - 1);
         else
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start, r->start + r->stride * (r->count - 1),
-                                  r->stride);
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start,
+                                  r->start + r->stride * (r->count - 1), r->stride);
     }
 }
 
@@ -93,7 +93,8 @@ static enum status check_shape(const struct check *c)
                            h->class_id, h->n_classes);
         if (h->world != a->world || h->n_channels_world != a->n_channels_world || h->compute != a->compute ||
             h->optimizer != a->optimizer || h->clip != a->clip || h->count[PLAN_S_LISTS] != a->count[PLAN_S_LISTS])
-            return err_set(c->e, ST_BUG, "plan check", "rule shape: the plans of class 0 and %u are of different jobs", i);
+            return err_set(c->e, ST_BUG, "plan check", "rule shape: the plans of class 0 and %u are of different jobs",
+                           i);
     }
     return ST_OK;
 }
@@ -110,7 +111,7 @@ static enum status find_list(struct check *c, uint32_t number, struct check_list
     uint64_t total = 0;
     for (uint32_t i = 0; i < c->n; i++) {
         const struct plan *p = c->classes[i].p;
-        struct check_place at = {.cls = i};
+        struct check_place at = { .cls = i };
         l->base[i] = (uint32_t)total;
         l->index[i] = plan_find_list(p, l->name);
         if (l->index[i] == PLAN_NONE)
@@ -120,19 +121,19 @@ static enum status find_list(struct check *c, uint32_t number, struct check_list
         const struct plan_list *x = &p->lists[l->index[i]];
         if (x->microbatches != first->microbatches || x->microbatch_size != first->microbatch_size ||
             x->replicas != first->replicas)
-            return check_wrong(c, RULE_SHAPE, at, "list \"%s\": microbatches, their size or replicas differ from class 0",
-                               l->name);
+            return check_wrong(c, RULE_SHAPE, at,
+                               "list \"%s\": microbatches, their size or replicas differ from class 0", l->name);
         total += x->n_instr;
     }
     l->base[c->n] = (uint32_t)total;
     if (total >= PLAN_NONE)
-        return check_wrong(c, RULE_SHAPE, (struct check_place){.cls = PLAN_NONE}, "too many instructions");
+        return check_wrong(c, RULE_SHAPE, (struct check_place){ .cls = PLAN_NONE }, "too many instructions");
     return ST_OK;
 }
 
 static enum status check_one_list(struct check *c, uint32_t number)
 {
-    struct check_list l = {0};
+    struct check_list l = { 0 };
     enum status st = find_list(c, number, &l);
     static enum status (*const proofs[])(struct check *, const struct check_list *) = {
         check_run, check_order, check_bases, check_memory, check_values, check_steps, check_cover,
@@ -164,7 +165,7 @@ enum status sched_check(const struct plan *plans, uint32_t n_classes, const stru
 {
     if (n_classes == 0)
         return err_set(e, ST_BUG, "plan check", "rule shape: there is no plan");
-    struct check c = {.g = g, .e = e, .n = n_classes, .world = plans[0].h->world};
+    struct check c = { .g = g, .e = e, .n = n_classes, .world = plans[0].h->world };
     arena_init(&c.arena);
     c.classes = arena_array(&c.arena, struct check_class, n_classes);
     for (uint32_t i = 0; i < n_classes; i++)

@@ -17,7 +17,8 @@
 struct check_seq {
     uint32_t first_range, n_ranges; /* in check.ranges, in the one form that a sequence has */
     uint32_t size;
-    uint32_t first_class, n_classes; /* in check.class_pool: the classes it consists of, whole, ascending; 0: it does not */
+    uint32_t first_class,
+        n_classes; /* in check.class_pool: the classes it consists of, whole, ascending; 0: it does not */
 };
 
 /* A use of a parameter by a program: the operand of kernel `kernel`. */
@@ -33,13 +34,15 @@ struct check_program {
 
 struct check_class {
     const struct plan *p;
-    uint32_t devices;           /* seq */
-    uint32_t *set_seq;          /* by set */
-    uint32_t *group_seq;        /* by group: the members; PLAN_NONE: several groups, that partition the class */
-    uint32_t *piece_of;         /* by parameter of the model: piece, PLAN_NONE */
+    uint32_t devices;    /* seq */
+    uint32_t *set_seq;   /* by set */
+    uint32_t *group_seq; /* by group: the members; PLAN_NONE: several groups, that partition the class */
+    uint32_t *piece_of;  /* by parameter of the model: piece, PLAN_NONE */
     struct check_program *programs;
-    uint8_t *exposed;           /* by slot: the program reads what was there before it */
-    struct { VEC(struct check_use); } uses;
+    uint8_t *exposed; /* by slot: the program reads what was there before it */
+    struct {
+        VEC(struct check_use);
+    } uses;
 };
 
 struct check {
@@ -48,11 +51,17 @@ struct check {
     struct arena arena;
     uint32_t world, n;
     struct check_class *classes;
-    uint32_t *class_of; /* by device */
+    uint32_t *class_of;     /* by device */
     uint32_t *stamp, epoch; /* by device: scratch */
-    struct { VEC(struct plan_range); } ranges;
-    struct { VEC(struct check_seq); } seqs;
-    struct { VEC(uint32_t); } class_pool;
+    struct {
+        VEC(struct plan_range);
+    } ranges;
+    struct {
+        VEC(struct check_seq);
+    } seqs;
+    struct {
+        VEC(uint32_t);
+    } class_pool;
     uint32_t *seq_table, seq_slots; /* open addressing; PLAN_NONE: free */
 };
 
@@ -68,8 +77,12 @@ struct check_list {
     bool train;
     uint32_t *index; /* by class: number of the list in its plan */
     uint32_t *base;  /* by class: instruction i of class c has number base[c] + i; base[n] is the total */
-    struct { VEC(struct check_end); } ends; /* by node, class, instruction */
-    struct { VEC(struct check_comm); } comms;
+    struct {
+        VEC(struct check_end);
+    } ends; /* by node, class, instruction */
+    struct {
+        VEC(struct check_comm);
+    } comms;
     uint32_t *comm_of; /* by number: communication, PLAN_NONE for what is none */
 };
 
@@ -122,7 +135,7 @@ static inline uint32_t check_n_instrs(const struct check *c, const struct check_
 static inline bool check_is_collective(uint32_t op)
 {
     return op == PLAN_ALL_REDUCE || op == PLAN_REDUCE_SCATTER || op == PLAN_ALL_GATHER || op == PLAN_ALL_TO_ALL ||
-           op == PLAN_SCALARS;
+           op == PLAN_ALL_TO_ALL_V || op == PLAN_SCALARS;
 }
 
 static inline bool check_is_comm(uint32_t op)
@@ -138,6 +151,8 @@ enum status check_bind_list(struct check *c, const struct check_list *l);
 uint32_t check_group_classes(const struct check *c, uint32_t cls, uint32_t group, const uint32_t **classes);
 /* Two groups of a class have the same members; in_order: and in the same order. */
 bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b, bool in_order);
+/* Members of a group, as every device of the class sees it. */
+uint32_t check_group_size(const struct check *c, uint32_t cls, uint32_t group);
 /* Number of the holders of a bucket. */
 uint32_t check_holders_of(const struct plan *p, const struct plan_bucket *b);
 /* Bytes of a bucket's memory: parameters and gradients, and one array of optimizer state; a share of each from ZeRO 3, 2 and
@@ -149,16 +164,16 @@ uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b);
  * PLAN_NONE: of none. */
 uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind);
 
-enum status check_programs(struct check *c);                               /* programs.c */
-enum status check_bases(struct check *c, const struct check_list *l);      /* programs.c */
-enum status check_params(struct check *c);                                 /* params.c */
-enum status check_match(struct check *c, struct check_list *l);            /* match.c */
-enum status check_run(struct check *c, const struct check_list *l);        /* run.c */
-enum status check_order(struct check *c, const struct check_list *l);      /* run.c */
-enum status check_memory(struct check *c, const struct check_list *l);     /* memory.c */
-enum status check_values(struct check *c, const struct check_list *l);     /* values.c */
-enum status check_steps(struct check *c, const struct check_list *l);      /* steps.c */
-enum status check_cover(struct check *c, const struct check_list *l);      /* cover.c */
+enum status check_programs(struct check *c);                           /* programs.c */
+enum status check_bases(struct check *c, const struct check_list *l);  /* programs.c */
+enum status check_params(struct check *c);                             /* params.c */
+enum status check_match(struct check *c, struct check_list *l);        /* match.c */
+enum status check_run(struct check *c, const struct check_list *l);    /* run.c */
+enum status check_order(struct check *c, const struct check_list *l);  /* run.c */
+enum status check_memory(struct check *c, const struct check_list *l); /* memory.c */
+enum status check_values(struct check *c, const struct check_list *l); /* values.c */
+enum status check_steps(struct check *c, const struct check_list *l);  /* steps.c */
+enum status check_cover(struct check *c, const struct check_list *l);  /* cover.c */
 
 /* spans.c: a map from bytes to states, as intervals over a fixed set of boundaries. */
 struct check_span {

@@ -22,7 +22,9 @@ struct cover {
     const struct check_list *l;
     uint32_t microbatches;
     uint8_t **runs; /* by class: [program][microbatch] times, at most 2 */
-    struct { VEC(struct cover_row); } rows;
+    struct {
+        VEC(struct cover_row);
+    } rows;
     uint8_t *needs; /* by operator: bit pass */
 };
 
@@ -81,7 +83,7 @@ static enum status count_runs(struct cover *x, uint32_t cls)
             continue; /* sums of gradients may run for several tensors' parts */
         uint8_t *n = &x->runs[cls][(size_t)in[i].what * x->microbatches + in[i].mb];
         if (++*n > 1)
-            return check_wrong(x->c, RULE_COVER, (struct check_place){cls, x->l, i},
+            return check_wrong(x->c, RULE_COVER, (struct check_place){ cls, x->l, i },
                                "program %u runs a second time for this microbatch", in[i].what);
     }
     return ST_OK;
@@ -96,7 +98,7 @@ static void add_rows(struct cover *x, uint32_t cls)
             const struct plan_kernel *kernel = &p->kernels[k];
             bool counts = kernel->graph_op != PLAN_NONE && (kernel->pass == IR_PASS_F) == (g->pass == IR_PASS_F);
             if (counts)
-                vec_add(&x->rows, ((struct cover_row){kernel->graph_op, kernel->pass, cls, i}));
+                vec_add(&x->rows, ((struct cover_row){ kernel->graph_op, kernel->pass, cls, i }));
         }
     }
 }
@@ -113,16 +115,17 @@ static enum status check_rows(const struct cover *x, uint32_t op, uint32_t pass,
             times += x->runs[r[i].cls][(size_t)r[i].program * x->microbatches + mb];
         if (times == 1 || (times == 0 && !needed))
             continue;
-        struct check_place at = {.cls = n ? r->cls : PLAN_NONE};
-        return check_wrong(x->c, RULE_COVER, at, "list \"%s\": operator %s runs its kernel %s %u times in microbatch %u",
-                           x->l->name, x->c->g->ops.at[op].name, ir_pass_name(pass), times, mb);
+        struct check_place at = { .cls = n ? r->cls : PLAN_NONE };
+        return check_wrong(x->c, RULE_COVER, at,
+                           "list \"%s\": operator %s runs its kernel %s %u times in microbatch %u", x->l->name,
+                           x->c->g->ops.at[op].name, ir_pass_name(pass), times, mb);
     }
     return ST_OK;
 }
 
 static enum status check_all(struct cover *x)
 {
-    static const uint32_t passes[] = {IR_PASS_F, IR_PASS_BI, IR_PASS_BW}; /* ascending, as the rows are */
+    static const uint32_t passes[] = { IR_PASS_F, IR_PASS_BI, IR_PASS_BW }; /* ascending, as the rows are */
     if (x->rows.n)
         qsort(x->rows.at, x->rows.n, sizeof *x->rows.at, by_op);
     uint32_t i = 0;
@@ -138,7 +141,7 @@ static enum status check_all(struct cover *x)
 
 enum status check_cover(struct check *c, const struct check_list *l)
 {
-    struct cover x = {.c = c, .l = l};
+    struct cover x = { .c = c, .l = l };
     x.microbatches = c->classes[0].p->lists[l->index[0]].microbatches;
     x.runs = mem_alloc(sizeof *x.runs * (size_t)c->n);
     x.needs = mem_alloc(c->g->ops.n);

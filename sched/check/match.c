@@ -23,7 +23,7 @@ static const struct plan_instr *instr_of(const struct check *c, const struct che
 static enum status match_pair(const struct check *c, const struct check_list *l, const struct check_end *x, uint32_t n)
 {
     const struct plan_instr *a = instr_of(c, l, x);
-    struct check_place at = {x->cls, l, x->instr};
+    struct check_place at = { x->cls, l, x->instr };
     if (a->op == PLAN_EXCHANGE)
         return n == 1 ? ST_OK : check_wrong(c, RULE_MATCH, at, "%u more instructions have this node number", n - 1);
     if (n == 1)
@@ -31,11 +31,12 @@ static enum status match_pair(const struct check *c, const struct check_list *l,
                            a->op == PLAN_SEND ? "receive" : "send", a->node);
     const struct plan_instr *b = instr_of(c, l, x + 1);
     char text[256];
-    struct check_place there = {x[1].cls, l, x[1].instr};
+    struct check_place there = { x[1].cls, l, x[1].instr };
     check_place_text(c, there, text, sizeof text);
     if (n > 2 || (a->op == PLAN_SEND ? b->op != PLAN_RECV : b->op != PLAN_SEND))
-        return check_wrong(c, RULE_MATCH, at, "node %u is one send and one receive, but %u instructions have it, also %s",
-                           a->node, n, text);
+        return check_wrong(c, RULE_MATCH, at,
+                           "node %u is one send and one receive, but %u instructions have it, also %s", a->node, n,
+                           text);
     const uint32_t *s = c->classes[x->cls].set_seq, *t = c->classes[x[1].cls].set_seq;
     if (s[a->my_set] != t[b->peer_set] || s[a->peer_set] != t[b->my_set])
         return check_wrong(c, RULE_MATCH, at, "its sets are not those of %s, swapped", text);
@@ -47,21 +48,23 @@ static enum status match_pair(const struct check *c, const struct check_list *l,
     return ST_OK;
 }
 
-static enum status match_collective(const struct check *c, const struct check_list *l, const struct check_end *x, uint32_t n)
+static enum status match_collective(const struct check *c, const struct check_list *l, const struct check_end *x,
+                                    uint32_t n)
 {
     const struct plan_instr *a = instr_of(c, l, x);
     const struct plan_channel *ch = &c->classes[x->cls].p->channels[a->channel];
-    struct check_place at = {x->cls, l, x->instr};
+    struct check_place at = { x->cls, l, x->instr };
     const uint32_t *classes;
     uint32_t members = check_group_classes(c, x->cls, ch->group, &classes);
     for (uint32_t i = 0; i < n && i < members; i++) {
         const struct plan_instr *b = instr_of(c, l, &x[i]);
         const struct check_class *k = &c->classes[x[i].cls];
         char text[256];
-        check_place_text(c, (struct check_place){x[i].cls, l, x[i].instr}, text, sizeof text);
+        check_place_text(c, (struct check_place){ x[i].cls, l, x[i].instr }, text, sizeof text);
         if (x[i].cls != classes[i])
-            return check_wrong(c, RULE_MATCH, at, "class %u is a member of channel %u, but does not call it for node %u",
-                               classes[i], ch->id, a->node);
+            return check_wrong(c, RULE_MATCH, at,
+                               "class %u is a member of channel %u, but does not call it for node %u", classes[i],
+                               ch->id, a->node);
         if (b->op != a->op || !check_is_collective(b->op) || k->p->channels[b->channel].id != ch->id)
             return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or channel", text);
         if (b->count != a->count || b->type != a->type)
@@ -92,14 +95,16 @@ static int by_tag(const void *a, const void *b)
 /* Tags of a list are unique per ordered pair of classes: so they are per ordered pair of ranks. */
 static enum status check_tags(const struct check *c, const struct check_list *l)
 {
-    struct { VEC(struct tag_row); } rows = {0};
+    struct {
+        VEC(struct tag_row);
+    } rows = { 0 };
     for (uint32_t i = 0; i < l->ends.n; i++) {
         const struct check_end *x = &l->ends.at[i];
         const struct plan_instr *in = instr_of(c, l, x);
         if (in->op != PLAN_SEND && in->op != PLAN_EXCHANGE)
             continue;
         const struct check_seq *peer = &c->seqs.at[c->classes[x->cls].set_seq[in->peer_set]];
-        vec_add(&rows, ((struct tag_row){x->cls, c->class_pool.at[peer->first_class], in->tag, *x}));
+        vec_add(&rows, ((struct tag_row){ x->cls, c->class_pool.at[peer->first_class], in->tag, *x }));
     }
     if (rows.n)
         qsort(rows.at, rows.n, sizeof *rows.at, by_tag);
@@ -109,9 +114,9 @@ static enum status check_tags(const struct check *c, const struct check_list *l)
             continue;
         char text[256];
         const struct check_end *a = &rows.at[i - 1].end, *b = &rows.at[i].end;
-        check_instr_text(c, (struct check_place){b->cls, l, b->instr}, text, sizeof text);
-        st = check_wrong(c, RULE_TAG, (struct check_place){a->cls, l, a->instr}, "tag %u is also that of %s to the same class",
-                         rows.at[i].tag, text);
+        check_instr_text(c, (struct check_place){ b->cls, l, b->instr }, text, sizeof text);
+        st = check_wrong(c, RULE_TAG, (struct check_place){ a->cls, l, a->instr },
+                         "tag %u is also that of %s to the same class", rows.at[i].tag, text);
     }
     vec_free(&rows);
     return st;
@@ -123,7 +128,7 @@ enum status check_match(struct check *c, struct check_list *l)
         const struct plan_instr *in = check_instrs(c, l, i);
         for (uint32_t k = 0; k < check_n_instrs(c, l, i); k++)
             if (check_is_comm(in[k].op))
-                vec_add(&l->ends, ((struct check_end){in[k].node, i, k}));
+                vec_add(&l->ends, ((struct check_end){ in[k].node, i, k }));
     }
     if (l->ends.n)
         qsort(l->ends.at, l->ends.n, sizeof *l->ends.at, by_node);
@@ -139,7 +144,7 @@ enum status check_match(struct check *c, struct check_list *l)
             TRY(match_pair(c, l, x, n));
         for (uint32_t k = 0; k < n; k++)
             l->comm_of[l->base[x[k].cls] + x[k].instr] = l->comms.n;
-        vec_add(&l->comms, ((struct check_comm){i, n}));
+        vec_add(&l->comms, ((struct check_comm){ i, n }));
     }
     return check_tags(c, l);
 }

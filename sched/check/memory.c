@@ -33,11 +33,15 @@ struct sweep {
     const struct plan *p;
     const struct plan_instr *in;
     uint32_t cls, n, streams;
-    uint32_t *clock; /* [n][streams] */
+    uint32_t *clock;    /* [n][streams] */
     uint32_t *position; /* in its stream, from 1 */
     struct check_spans maps[MAPS];
-    struct { VEC(struct reader); } readers;
-    struct { VEC(struct access); } now; /* of one instruction */
+    struct {
+        VEC(struct reader);
+    } readers;
+    struct {
+        VEC(struct access);
+    } now; /* of one instruction */
 };
 
 /* ---- what an instruction touches ---- */
@@ -45,7 +49,7 @@ struct sweep {
 static void touch(struct sweep *s, uint32_t map, uint32_t mode, uint32_t buffer, uint64_t from, uint64_t bytes)
 {
     if (bytes && mode)
-        vec_add(&s->now, ((struct access){(uint8_t)map, (uint8_t)mode, buffer, from, from + bytes}));
+        vec_add(&s->now, ((struct access){ (uint8_t)map, (uint8_t)mode, buffer, from, from + bytes }));
 }
 
 static void touch_base(struct sweep *s, const struct plan_base *b, uint32_t mode, uint64_t bytes)
@@ -72,8 +76,8 @@ static void touch_run(struct sweep *s, const struct plan_instr *in)
         const struct check_use *u = &s->k->uses.at[i];
         const struct plan_base *b = &s->p->bases[in->first_base + u->slot];
         if (u->grad && !u->add)
-            touch(s, b->arena == ARENA_WORK ? MAP_FILLED_WORK : MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED, b->buffer,
-                  b->offset + u->offset, u->bytes);
+            touch(s, b->arena == ARENA_WORK ? MAP_FILLED_WORK : MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED,
+                  b->buffer, b->offset + u->offset, u->bytes);
     }
     if (x->scalars)
         touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
@@ -93,7 +97,7 @@ static void touch_gradients(struct sweep *s, uint32_t bucket, uint32_t mode)
 static void touch_update(struct sweep *s, uint32_t bucket)
 {
     const struct plan_bucket *b = &s->p->buckets[bucket];
-    const uint64_t state[3] = {b->master, b->m, b->v};
+    const uint64_t state[3] = { b->master, b->m, b->v };
     touch_gradients(s, bucket, MODE_READ);
     touch(s, ARENA_PARAMS, MODE_READ | MODE_WRITE, bucket, b->param, check_param_bytes(s->p, b));
     for (int i = 0; i < 3; i++)
@@ -121,22 +125,32 @@ static void touch_part(struct sweep *s, const struct plan_base *b, uint32_t mode
     if (b->arena != ARENA_WORK || !u || !(mode & MODE_READ) || bytes != u->elements * 4)
         return;
     for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces; i++)
-        touch(s, MAP_FILLED_WORK, MODE_NEED, b->buffer, b->offset + s->p->pieces[i].offset * 4, s->p->pieces[i].count * 4);
+        touch(s, MAP_FILLED_WORK, MODE_NEED, b->buffer, b->offset + s->p->pieces[i].offset * 4,
+              s->p->pieces[i].count * 4);
 }
 
 static void touch_collective(struct sweep *s, const struct plan_instr *in)
 {
     const struct plan_base *b = &s->p->bases[in->first_base];
-    uint32_t group = s->p->channels[in->channel].group;
-    uint32_t first = plan_set_at(s->p, s->p->h->devices, 0);
     uint64_t part = in->count * ir_dtype_size(in->type, s->p->h->compute);
-    uint64_t whole = part * plan_group_size(s->p, group, first);
+    uint64_t whole = part * check_group_size(s->c, s->cls, s->p->channels[in->channel].group);
     if (in->op == PLAN_ALL_REDUCE) {
         touch_part(s, b, MODE_READ | MODE_WRITE, part);
         return;
     }
     touch_part(s, &b[0], MODE_READ, in->op == PLAN_ALL_GATHER ? part : whole);
     touch_part(s, &b[1], MODE_WRITE, in->op == PLAN_REDUCE_SCATTER ? part : whole);
+}
+
+/* As many rows as counts say at run time: buffers to their ends. */
+static void touch_rows(struct sweep *s, const struct plan_instr *in)
+{
+    for (uint32_t i = 0; i < in->n_bases; i++) {
+        const struct plan_base *b = &s->p->bases[in->first_base + i];
+        const struct plan_buffer *f = b->arena == ARENA_WORK ? &s->p->buffers[b->buffer] : NULL;
+        if (f) /* else refused by values.c */
+            touch_base(s, b, i == 1 ? MODE_WRITE : MODE_READ, f->offset + f->bytes - b->offset);
+    }
 }
 
 /* Reduced gradients of a microbatch into the bucket. */
@@ -188,6 +202,9 @@ static void touches(struct sweep *s, uint32_t i)
     case PLAN_ALL_GATHER:
     case PLAN_ALL_TO_ALL:
         touch_collective(s, in);
+        break;
+    case PLAN_ALL_TO_ALL_V:
+        touch_rows(s, in);
         break;
     case PLAN_ADD:
         touch_add(s, in);
@@ -241,15 +258,15 @@ static bool ordered(const struct sweep *s, uint32_t before, uint32_t i)
 
 static const char *arena_name(uint32_t map)
 {
-    static const char *const names[MAPS] = {"params", "grads", "optimizer", "work", "scalars", "grads", "work"};
+    static const char *const names[MAPS] = { "params", "grads", "optimizer", "work", "scalars", "grads", "work" };
     return names[map];
 }
 
 static enum status race(const struct sweep *s, uint32_t i, uint32_t other, const struct access *a, uint64_t byte)
 {
     char text[256];
-    check_instr_text(s->c, (struct check_place){s->cls, s->l, other}, text, sizeof text);
-    return check_wrong(s->c, RULE_RACE, (struct check_place){s->cls, s->l, i},
+    check_instr_text(s->c, (struct check_place){ s->cls, s->l, other }, text, sizeof text);
+    return check_wrong(s->c, RULE_RACE, (struct check_place){ s->cls, s->l, i },
                        "%s byte %" PRIu64 " of arena %s, but does not come after %s, which uses it too",
                        a->mode & MODE_WRITE ? "writes" : "reads", byte, arena_name(a->map), text);
 }
@@ -258,21 +275,23 @@ static enum status wrong_value(const struct sweep *s, uint32_t i, const struct a
                                uint64_t byte)
 {
     char text[256] = "nothing";
-    struct check_place at = {s->cls, s->l, i};
+    struct check_place at = { s->cls, s->l, i };
     if (x->writer != PLAN_NONE)
-        check_instr_text(s->c, (struct check_place){s->cls, s->l, x->writer}, text, sizeof text);
+        check_instr_text(s->c, (struct check_place){ s->cls, s->l, x->writer }, text, sizeof text);
     const char *where = a->map == MAP_FILLED_WORK ? "buffer" : "bucket";
     if (a->mode & MODE_FIRST)
-        return check_wrong(s->c, RULE_FIRST, at, "overwrites the gradient at byte %" PRIu64 " of %s %u that %s left there", byte,
-                           where, a->buffer, text);
+        return check_wrong(s->c, RULE_FIRST, at,
+                           "overwrites the gradient at byte %" PRIu64 " of %s %u that %s left there", byte, where,
+                           a->buffer, text);
     if (a->map >= MAP_FILLED)
-        return check_wrong(s->c, RULE_FIRST, at, "needs the gradient at byte %" PRIu64
-                           " of %s %u, but nothing has written it in this step", byte, where, a->buffer);
+        return check_wrong(s->c, RULE_FIRST, at,
+                           "needs the gradient at byte %" PRIu64 " of %s %u, but nothing has written it in this step",
+                           byte, where, a->buffer);
     if (x->writer == PLAN_NONE)
         return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " (buffer %u), which nothing has written", byte,
                            a->buffer);
-    return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " as buffer %u, but %s has put buffer %u there", byte,
-                       a->buffer, text, x->buffer);
+    return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " as buffer %u, but %s has put buffer %u there",
+                       byte, a->buffer, text, x->buffer);
 }
 
 static enum status read_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
@@ -285,7 +304,7 @@ static enum status read_span(struct sweep *s, uint32_t i, const struct access *a
     if (next != PLAN_NONE && s->in[s->readers.at[next].instr].stream == s->in[i].stream)
         next = s->readers.at[next].next;
     x->readers = s->readers.n;
-    vec_add(&s->readers, ((struct reader){i, next}));
+    vec_add(&s->readers, ((struct reader){ i, next }));
     return ST_OK;
 }
 
@@ -301,9 +320,9 @@ static enum status write_span(struct sweep *s, uint32_t i, const struct access *
         mine = mine || reader == i;
     }
     if (mine && a->map == ARENA_WORK && x->buffer != a->buffer)
-        return check_wrong(s->c, RULE_VALUE, (struct check_place){s->cls, s->l, i},
-                           "buffers %u and %u share byte %" PRIu64 ", and this instruction uses both", x->buffer, a->buffer,
-                           byte);
+        return check_wrong(s->c, RULE_VALUE, (struct check_place){ s->cls, s->l, i },
+                           "buffers %u and %u share byte %" PRIu64 ", and this instruction uses both", x->buffer,
+                           a->buffer, byte);
     return ST_OK;
 }
 
@@ -330,14 +349,16 @@ static enum status apply(struct sweep *s, uint32_t i, const struct access *a, bo
     }
     if (write) {
         check_spans_join(m, from, to);
-        m->at[from] = (struct check_span){.writer = i, .buffer = a->buffer, .readers = PLAN_NONE};
+        m->at[from] = (struct check_span){ .writer = i, .buffer = a->buffer, .readers = PLAN_NONE };
     }
     return ST_OK;
 }
 
 static void make_maps(struct sweep *s)
 {
-    struct { VEC(uint64_t); } bounds[MAPS] = {0};
+    struct {
+        VEC(uint64_t);
+    } bounds[MAPS] = { 0 };
     for (uint32_t i = 0; i < s->n; i++) {
         touches(s, i);
         for (uint32_t k = 0; k < s->now.n; k++) {
@@ -346,7 +367,8 @@ static void make_maps(struct sweep *s)
         }
     }
     for (int m = 0; m < MAPS; m++)
-        check_spans_init(&s->maps[m], bounds[m].at, bounds[m].n, (struct check_span){PLAN_NONE, PLAN_NONE, PLAN_NONE});
+        check_spans_init(&s->maps[m], bounds[m].at, bounds[m].n,
+                         (struct check_span){ PLAN_NONE, PLAN_NONE, PLAN_NONE });
 }
 
 static enum status sweep(struct sweep *s)
@@ -368,7 +390,7 @@ enum status check_memory(struct check *c, const struct check_list *l)
     enum status st = ST_OK;
     for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
         const struct check_class *k = &c->classes[cls];
-        struct sweep s = {.c = c, .l = l, .k = k, .p = k->p, .in = check_instrs(c, l, cls), .cls = cls};
+        struct sweep s = { .c = c, .l = l, .k = k, .p = k->p, .in = check_instrs(c, l, cls), .cls = cls };
         s.n = check_n_instrs(c, l, cls);
         s.streams = (uint32_t)k->p->h->count[PLAN_S_STREAMS];
         clocks(&s);

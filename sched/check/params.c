@@ -67,14 +67,14 @@ static int64_t overlap(struct extents *x)
 static void add_extent(struct extents *x, uint64_t from, uint64_t bytes, uint32_t bucket)
 {
     if (bytes && from != UINT64_MAX)
-        vec_add(x, ((struct extent){from, from + bytes, bucket}));
+        vec_add(x, ((struct extent){ from, from + bytes, bucket }));
 }
 
 /* Buckets have memory of their own in each arena. */
 static enum status check_bucket_memory(const struct check *c, uint32_t cls)
 {
     const struct plan *p = c->classes[cls].p;
-    struct extents arena[3] = {0};
+    struct extents arena[3] = { 0 };
     for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++) {
         const struct plan_bucket *b = &p->buckets[i];
         add_extent(&arena[0], b->param, check_param_bytes(p, b), i);
@@ -83,13 +83,14 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
         add_extent(&arena[2], b->m, check_state_bytes(p, b), i);
         add_extent(&arena[2], b->v, check_state_bytes(p, b), i);
     }
-    static const char *const names[3] = {"parameters", "gradients", "optimizer state"};
+    static const char *const names[3] = { "parameters", "gradients", "optimizer state" };
     enum status st = ST_OK;
     for (int a = 0; a < 3; a++) {
         int64_t i = overlap(&arena[a]);
         if (i >= 0 && st == ST_OK)
-            st = check_wrong(c, RULE_SHARDS, (struct check_place){.cls = cls}, "%s of buckets %u and %u overlap at byte %" PRIu64,
-                             names[a], arena[a].at[i - 1].bucket, arena[a].at[i].bucket, arena[a].at[i].from);
+            st = check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = cls },
+                             "%s of buckets %u and %u overlap at byte %" PRIu64, names[a], arena[a].at[i - 1].bucket,
+                             arena[a].at[i].bucket, arena[a].at[i].from);
         vec_free(&arena[a]);
     }
     return st;
@@ -100,7 +101,7 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
     struct check_class *k = &c->classes[cls];
     const struct plan_piece *x = &k->p->pieces[i];
     const struct ir_param *param = &c->g->params.at[x->param];
-    struct check_place at = {.cls = cls};
+    struct check_place at = { .cls = cls };
     uint64_t elements = ir_shape_elements(&param->shape);
     if (k->piece_of[x->param] != PLAN_NONE)
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has two pieces, in buckets %u and %u", param->name,
@@ -109,11 +110,13 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
     const struct plan_bucket *b = &k->p->buckets[x->bucket];
     bool decays = param->shape.ndim >= 2; /* weight decay acts on matrices and stacks of them */
     if (decays ? x->offset + x->count > b->n_decay : x->offset < b->n_decay)
-        return check_wrong(c, RULE_SHARDS, at, "parameter %s %s, but stands on the wrong side of element %" PRIu64
-                           " of bucket %u", param->name, decays ? "decays" : "does not decay", b->n_decay, x->bucket);
+        return check_wrong(c, RULE_SHARDS, at,
+                           "parameter %s %s, but stands on the wrong side of element %" PRIu64 " of bucket %u",
+                           param->name, decays ? "decays" : "does not decay", b->n_decay, x->bucket);
     if (x->split == 1 && (x->first != 0 || x->count != elements))
-        return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64,
-                           param->name, elements, x->count, x->first);
+        return check_wrong(c, RULE_SHARDS, at,
+                           "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64, param->name,
+                           elements, x->count, x->first);
     if (x->split > 1 && (x->first != 0 || param->shape.dim[0] % x->split || x->count * x->split != elements))
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, cut into %u blocks of %" PRIu64,
                            param->name, elements, x->split, x->count);
@@ -123,11 +126,11 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
 static enum status check_pieces(const struct check *c, uint32_t cls)
 {
     const struct plan *p = c->classes[cls].p;
-    struct extents x = {0};
+    struct extents x = { 0 };
     enum status st = ST_OK;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS] && st == ST_OK; b++) {
         const struct plan_bucket *u = &p->buckets[b];
-        struct check_place at = {.cls = cls};
+        struct check_place at = { .cls = cls };
         x.n = 0;
         for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces && st == ST_OK; i++) {
             add_extent(&x, p->pieces[i].offset, p->pieces[i].count, b);
@@ -169,16 +172,17 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
     const struct check_class *k = &c->classes[cls];
     const struct plan_group *owners = &k->p->groups[x->owners];
     const struct plan_group *holders = &k->p->groups[k->p->buckets[bucket].holders];
-    struct check_place at = {.cls = cls};
+    struct check_place at = { .cls = cls };
     const uint32_t *classes;
     const char *name = c->g->params.at[x->param].name;
     if (check_group_classes(c, cls, x->owners, &classes) != 1 || classes[0] != cls ||
         k->p->sets[owners->first_set].size != x->split || (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
-        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split in %u, but group %u of its owners has other sizes", name,
-                           x->split, x->owners);
+        return check_wrong(c, RULE_HOLDERS, at,
+                           "parameter %s is split in %u, but group %u of its owners has other sizes", name, x->split,
+                           x->owners);
     if (check_group_classes(c, cls, k->p->buckets[bucket].holders, &classes) != 1 || classes[0] != cls)
-        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split, but bucket %u has holders in other classes", name,
-                           bucket);
+        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split, but bucket %u has holders in other classes",
+                           name, bucket);
     uint32_t *index = mem_alloc(sizeof *index * (size_t)c->world);
     index_in_group(c, cls, x->owners, index);
     enum status st = ST_OK;
@@ -189,15 +193,17 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
         for (uint32_t i = 1; i < size && same; i++)
             same = index[plan_set_at(k->p, set, i)] == index[plan_set_at(k->p, set, 0)];
         if (!same)
-            st = check_wrong(c, RULE_HOLDERS, at, "bucket %u: set %u of its holders is not the %u devices with one block of %s",
-                             bucket, set, owners->n_sets, name);
+            st = check_wrong(c, RULE_HOLDERS, at,
+                             "bucket %u: set %u of its holders is not the %u devices with one block of %s", bucket, set,
+                             owners->n_sets, name);
     }
     mem_free(index);
     return st;
 }
 
 /* Layout of a bucket, equal in all its classes: reductions add elements at equal places. */
-static bool same_layout(const struct plan *p, const struct plan_bucket *a, const struct plan *q, const struct plan_bucket *b)
+static bool same_layout(const struct plan *p, const struct plan_bucket *a, const struct plan *q,
+                        const struct plan_bucket *b)
 {
     if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero)
         return false;
@@ -215,16 +221,16 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
 {
     const struct check_class *k = &c->classes[cls], *a = &c->classes[first];
     uint32_t group = k->p->buckets[bucket].holders;
-    struct check_place at = {.cls = cls};
+    struct check_place at = { .cls = cls };
     const uint32_t *classes, *others;
     uint32_t n = check_group_classes(c, cls, group, &classes);
     const char *name = c->g->params.at[x->param].name;
     if (k->group_seq[group] == PLAN_NONE)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: all of the class hold %s, but its holders are smaller groups",
-                           bucket, name);
+        return check_wrong(c, RULE_HOLDERS, at,
+                           "bucket %u: all of the class hold %s, but its holders are smaller groups", bucket, name);
     if (n != n_holding)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u classes hold %s, its holders are %u classes", bucket, n_holding,
-                           name, n);
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u classes hold %s, its holders are %u classes", bucket,
+                           n_holding, name, n);
     const struct plan_piece *y = &a->p->pieces[a->piece_of[x->param]];
     const struct plan_bucket *other = &a->p->buckets[y->bucket];
     uint32_t m = check_group_classes(c, first, other->holders, &others);
@@ -235,7 +241,8 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     if (other->zero) /* parts go by the order of the holders */
         same = same && k->group_seq[group] == a->group_seq[other->holders];
     if (!mine || !same)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its holders are not the classes that hold %s", bucket, name);
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its holders are not the classes that hold %s", bucket,
+                           name);
     if (!same_layout(k->p, &k->p->buckets[bucket], a->p, other))
         return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in class %u", bucket, name, first);
     return ST_OK;
@@ -252,8 +259,9 @@ static enum status check_holders(const struct check *c, const uint32_t *n_holdin
             else
                 TRY(check_whole_holders(c, cls, x->bucket, x, n_holding[x->param], first[x->param]));
             if (x->split > 1 && n_holding[x->param] > 1)
-                return check_wrong(c, RULE_HOLDERS, (struct check_place){.cls = cls}, "%s is split, but in %u classes",
-                                   c->g->params.at[x->param].name, n_holding[x->param]);
+                return check_wrong(c, RULE_HOLDERS, (struct check_place){ .cls = cls },
+                                   "%s is split, but in %u classes", c->g->params.at[x->param].name,
+                                   n_holding[x->param]);
         }
     }
     return ST_OK;
@@ -275,7 +283,7 @@ enum status check_params(struct check *c)
     }
     for (uint32_t i = 0; i < n; i++)
         if (n_holding[i] == 0)
-            return check_wrong(c, RULE_SHARDS, (struct check_place){.cls = PLAN_NONE}, "no class holds parameter %s",
+            return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = PLAN_NONE }, "no class holds parameter %s",
                                c->g->params.at[i].name);
     return check_holders(c, n_holding, first);
 }

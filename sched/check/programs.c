@@ -62,7 +62,8 @@ static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
 static uint32_t possible(const struct ir_node_op *op)
 {
     const struct ir_op_info *info = &ir_op_info[op->op];
-    uint32_t mask = 1u << OPERAND_WORK | ((1u << info->n_save) - 1) << OPERAND_SAVE | ((1u << info->n_stash) - 1) << OPERAND_STASH;
+    uint32_t mask = 1u << OPERAND_WORK | ((1u << info->n_save) - 1) << OPERAND_SAVE |
+                    ((1u << info->n_stash) - 1) << OPERAND_STASH;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE)
             mask |= 1u << (OPERAND_IN + i) | 1u << (OPERAND_DIN + i) | 1u << (OPERAND_ACC + i);
@@ -80,10 +81,11 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
     const struct plan *p = c->classes[cls].p;
     const struct plan_program *g = &p->programs[program];
     const struct plan_kernel *k = &p->kernels[kernel];
-    struct check_place at = {.cls = cls};
-    bool fits = g->pass == IR_PASS_F ? k->pass == IR_PASS_F
-                                     : g->pass == IR_PASS_BI ? k->pass != IR_PASS_BW
-                                                             : g->pass == IR_PASS_BW ? k->pass != IR_PASS_BI : true;
+    struct check_place at = { .cls = cls };
+    bool fits = g->pass == IR_PASS_F    ? k->pass == IR_PASS_F
+                : g->pass == IR_PASS_BI ? k->pass != IR_PASS_BW
+                : g->pass == IR_PASS_BW ? k->pass != IR_PASS_BI
+                                        : true;
     fits = fits && (k->pass != IR_PASS_F || k->again == (g->pass != IR_PASS_F)); /* in a backward: computed again */
     if (!fits || (g->pass == IR_PASS_NONE && k->op < IR_OP_GRAPH_COUNT))
         return check_wrong(c, RULE_PROGRAM, at, "program %u of pass %s has kernel %u of pass %s", program,
@@ -97,31 +99,34 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
         return ST_OK;
     const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
     if (op->op != k->op || !ir_op_has_kernel(k->op, k->pass))
-        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s", program,
-                           kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name, ir_op_info[op->op].name);
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s",
+                           program, kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name,
+                           ir_op_info[op->op].name);
     uint32_t lack = needed(op, k->pass) & ~k->mask;
     uint32_t extra = k->mask & ~possible(op);
     if (extra)
-        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s) has operand %d, which its operator does not have",
-                           program, kernel, op->name, __builtin_ctz(extra));
+        return check_wrong(c, RULE_PROGRAM, at,
+                           "program %u: kernel %u (%s) has operand %d, which its operator does not have", program,
+                           kernel, op->name, __builtin_ctz(extra));
     if (lack)
-        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s %s) lacks operand %d", program, kernel, op->name,
-                           ir_pass_name(k->pass), __builtin_ctz(lack));
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s %s) lacks operand %d", program, kernel,
+                           op->name, ir_pass_name(k->pass), __builtin_ctz(lack));
     return ST_OK;
 }
 
 /* A parameter, or the gradient of one. */
-static enum status add_use(struct check *c, uint32_t cls, uint32_t program, struct check_use u, const struct plan_operand *x)
+static enum status add_use(struct check *c, uint32_t cls, uint32_t program, struct check_use u,
+                           const struct plan_operand *x)
 {
     struct check_class *k = &c->classes[cls];
     const struct plan_program *g = &k->p->programs[program];
     const struct plan_kernel *kernel = &k->p->kernels[u.kernel];
-    struct check_place at = {.cls = cls};
+    struct check_place at = { .cls = cls };
     const struct plan_slot *slot = &k->p->slots[g->first_slot + x->slot];
     uint32_t piece = u.param == IR_NONE ? PLAN_NONE : k->piece_of[u.param];
     if (piece == PLAN_NONE)
-        return check_wrong(c, RULE_SHARDS, at, "program %u: operator %s uses a parameter that this class does not hold", program,
-                           c->g->ops.at[kernel->graph_op].name);
+        return check_wrong(c, RULE_SHARDS, at, "program %u: operator %s uses a parameter that this class does not hold",
+                           program, c->g->ops.at[kernel->graph_op].name);
     const struct plan_piece *y = &k->p->pieces[piece];
     u.slot = x->slot;
     u.offset = x->offset;
@@ -137,7 +142,8 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
     for (uint32_t i = k->programs[program].first_use; i < k->uses.n && u.grad; i++)
         again = again || (k->uses.at[i].grad && k->uses.at[i].param == u.param);
     if (u.add != again)
-        return check_wrong(c, RULE_FIRST, at, "program %u: kernel %u %s the gradient of %s, %s kernel of the program has written it",
+        return check_wrong(c, RULE_FIRST, at,
+                           "program %u: kernel %u %s the gradient of %s, %s kernel of the program has written it",
                            program, u.kernel, u.add ? "adds to" : "overwrites", c->g->params.at[u.param].name,
                            again ? "but an earlier" : "but no earlier");
     vec_add(&k->uses, u);
@@ -149,7 +155,7 @@ static enum status check_slots(struct check *c, uint32_t cls, uint32_t program, 
 {
     struct check_class *k = &c->classes[cls];
     const struct plan_program *g = &k->p->programs[program];
-    struct check_place at = {.cls = cls};
+    struct check_place at = { .cls = cls };
     if (n)
         qsort(t, n, sizeof *t, by_place);
     for (uint32_t i = 0; i < n; i++) {
@@ -170,7 +176,9 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
     struct check_class *k = &c->classes[cls];
     const struct plan *p = k->p;
     const struct plan_program *g = &p->programs[program];
-    struct { VEC(struct touch); } touches = {0};
+    struct {
+        VEC(struct touch);
+    } touches = { 0 };
     enum status st = ST_OK;
     k->programs[program].first_use = k->uses.n;
     for (uint32_t i = g->first_kernel; i < g->first_kernel + g->n_kernels && st == ST_OK; i++) {
@@ -181,20 +189,21 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
             uint32_t which = (uint32_t)__builtin_ctz(rest);
             bool grad = which >= OPERAND_DPARAM && which < OPERAND_WORK;
             if (o->flags && !grad)
-                st = check_wrong(c, RULE_PROGRAM, (struct check_place){.cls = cls}, "program %u: kernel %u: operand %u adds",
-                                 program, i, which);
-            vec_add(&touches, ((struct touch){o->slot, writes(x, which), o->offset, i}));
+                st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls },
+                                 "program %u: kernel %u: operand %u adds", program, i, which);
+            vec_add(&touches, ((struct touch){ o->slot, writes(x, which), o->offset, i }));
             if (!grad && (which < OPERAND_PARAM || which >= OPERAND_DOUT))
                 continue;
             if (x->op >= IR_OP_GRAPH_COUNT) {
-                st = check_wrong(c, RULE_PROGRAM, (struct check_place){.cls = cls}, "program %u: %s has a parameter", program,
-                                 ir_op_info[x->op].name);
+                st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls }, "program %u: %s has a parameter",
+                                 program, ir_op_info[x->op].name);
                 continue;
             }
             uint32_t param = c->g->ops.at[x->graph_op].param[which - (grad ? OPERAND_DPARAM : OPERAND_PARAM)];
-            st = add_use(c, cls, program, (struct check_use){.kernel = i, .param = param, .grad = grad}, o);
+            st = add_use(c, cls, program, (struct check_use){ .kernel = i, .param = param, .grad = grad }, o);
         }
-        if (x->pass == IR_PASS_F && !x->again && (x->op == IR_OP_HEAD_LOSS || x->op == IR_OP_ROUTER || x->op == IR_OP_DISPATCH))
+        if (x->pass == IR_PASS_F && !x->again &&
+            (x->op == IR_OP_HEAD_LOSS || x->op == IR_OP_ROUTER || x->op == IR_OP_DISPATCH))
             k->programs[program].scalars = true;
     }
     k->programs[program].n_uses = k->uses.n - k->programs[program].first_use;
@@ -231,11 +240,14 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
         const struct plan_bucket *bucket = &k->p->buckets[y->bucket];
         uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
         bool whole = bucket->zero < (u->grad ? 2 : 3);
-        uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset : u->grad ? bucket->grad : bucket->param;
+        uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset
+                        : u->grad              ? bucket->grad
+                                               : bucket->param;
         if (check_bucket_of(k->p, b, u->grad ? SLOT_GRAD : SLOT_PARAM) != y->bucket ||
             b->offset + u->offset != from + y->offset * size || (b->arena != ARENA_WORK && !whole))
-            return check_wrong(c, RULE_SHARDS, at, "base %u: %s of %s is at byte %" PRIu64 ", the shard map says %" PRIu64
-                               " in bucket %u", u->slot, u->grad ? "gradient" : "parameter", c->g->params.at[u->param].name,
+            return check_wrong(c, RULE_SHARDS, at,
+                               "base %u: %s of %s is at byte %" PRIu64 ", the shard map says %" PRIu64 " in bucket %u",
+                               u->slot, u->grad ? "gradient" : "parameter", c->g->params.at[u->param].name,
                                b->offset + u->offset, from + y->offset * size, y->bucket);
     }
     return ST_OK;
@@ -252,12 +264,12 @@ static enum status check_run_bases(const struct check *c, struct check_place at,
     for (uint32_t i = 0; i < in->n_bases; i++) {
         const struct plan_base *b = &p->bases[in->first_base + i];
         const struct plan_slot *s = &p->slots[g->first_slot + i];
-        bool place = s->kind == SLOT_PARAM ? b->arena == ARENA_PARAMS || b->arena == ARENA_WORK
-                                           : s->kind == SLOT_GRAD ? b->arena == ARENA_GRADS || b->arena == ARENA_WORK
-                                                                  : b->arena == ARENA_WORK;
+        bool place = s->kind == SLOT_PARAM  ? b->arena == ARENA_PARAMS || b->arena == ARENA_WORK
+                     : s->kind == SLOT_GRAD ? b->arena == ARENA_GRADS || b->arena == ARENA_WORK
+                                            : b->arena == ARENA_WORK;
         if (!place || b->access != s->access || (b->first && s->kind != SLOT_GRAD))
-            return check_wrong(c, RULE_PROGRAM, at, "base %u: arena, access or first do not fit slot %u of program %u", i, i,
-                               in->what);
+            return check_wrong(c, RULE_PROGRAM, at, "base %u: arena, access or first do not fit slot %u of program %u",
+                               i, i, in->what);
     }
     return check_uses(c, at, in);
 }
@@ -269,7 +281,7 @@ static uint32_t access_of(uint32_t op, uint32_t i)
         return PLAN_WRITE;
     if (op == PLAN_ALL_REDUCE || (op == PLAN_ADD && i == 0))
         return PLAN_READ | PLAN_WRITE;
-    return i == 0 || op == PLAN_ADD ? PLAN_READ : PLAN_WRITE;
+    return i == 1 && op != PLAN_ADD ? PLAN_WRITE : PLAN_READ;
 }
 
 /* The base that may be this holder's part of a bucket that stands whole in its arena. */
@@ -300,7 +312,7 @@ enum status check_bases(struct check *c, const struct check_list *l)
         const struct plan *p = c->classes[cls].p;
         const struct plan_instr *in = check_instrs(c, l, cls);
         for (uint32_t k = 0; k < check_n_instrs(c, l, cls); k++) {
-            struct check_place at = {cls, l, k};
+            struct check_place at = { cls, l, k };
             if (in[k].op == PLAN_RUN) {
                 TRY(check_run_bases(c, at, &in[k]));
                 continue;

@@ -11,15 +11,18 @@
 struct run {
     const struct check *c;
     const struct check_list *l;
-    uint32_t *pending;            /* by number: conditions that do not hold yet */
+    uint32_t *pending;             /* by number: conditions that do not hold yet */
     uint32_t *first_after, *after; /* CSR: who waits for instruction i */
-    uint32_t *ready;              /* ends of a communication that have not started */
+    uint32_t *ready;               /* ends of a communication that have not started */
     uint8_t *done;
-    struct { VEC(uint32_t); } work;
+    struct {
+        VEC(uint32_t);
+    } work;
 };
 
 /* Calls of visit: every condition (before, after) of one class, both as numbers. */
-static void conditions(const struct run *r, uint32_t cls, void (*visit)(const struct run *, uint32_t before, uint32_t after))
+static void conditions(const struct run *r, uint32_t cls,
+                       void (*visit)(const struct run *, uint32_t before, uint32_t after))
 {
     const struct plan *p = r->c->classes[cls].p;
     const struct plan_instr *in = check_instrs(r->c, r->l, cls);
@@ -115,7 +118,7 @@ static struct check_place place_of(const struct run *r, uint32_t number)
         else
             hi = mid;
     }
-    return (struct check_place){lo, r->l, number - r->l->base[lo]};
+    return (struct check_place){ lo, r->l, number - r->l->base[lo] };
 }
 
 /* What an instruction that is not done waits for: an end that has not started, or an earlier instruction of its class that
@@ -171,7 +174,7 @@ static enum status report(const struct run *r, uint32_t start)
 
 enum status check_run(struct check *c, const struct check_list *l)
 {
-    struct run r = {.c = c, .l = l};
+    struct run r = { .c = c, .l = l };
     build(&r);
     execute(&r);
     enum status st = ST_OK;
@@ -240,7 +243,7 @@ static uint32_t order_sort(const struct check_list *l, struct order *o, uint32_t
  * another unsorted one. */
 static enum status order_report(const struct check *c, const struct check_list *l, struct order *o)
 {
-    struct run r = {.c = c, .l = l};
+    struct run r = { .c = c, .l = l };
     uint32_t n = l->comms.n, at = 0;
     uint32_t *from = mem_alloc(sizeof *from * (size_t)n);
     uint8_t *seen = mem_alloc(n);
@@ -258,16 +261,18 @@ static enum status order_report(const struct check *c, const struct check_list *
     uint32_t i = at, links = 0;
     do {
         if (links++ < 6 && len < sizeof text)
-            len += (size_t)snprintf(text + len, sizeof text - len, "%s node %u after node %u in %s", links > 1 ? ";" : "",
-                                    l->ends.at[l->comms.at[i].first_end].node,
+            len += (size_t)snprintf(text + len, sizeof text - len, "%s node %u after node %u in %s",
+                                    links > 1 ? ";" : "", l->ends.at[l->comms.at[i].first_end].node,
                                     l->ends.at[l->comms.at[from[i]].first_end].node,
                                     check_place_text(c, place_of(&r, o->prev[i]), place, sizeof place));
         i = from[i];
     } while (i != at);
     mem_free(from);
     mem_free(seen);
-    return check_wrong(c, RULE_ORDER, place_of(&r, o->prev[at]), "the classes dispatch communications in orders that contradict "
-                       "each other:%s", text);
+    return check_wrong(c, RULE_ORDER, place_of(&r, o->prev[at]),
+                       "the classes dispatch communications in orders that contradict "
+                       "each other:%s",
+                       text);
 }
 
 enum status check_order(struct check *c, const struct check_list *l)
@@ -275,7 +280,7 @@ enum status check_order(struct check *c, const struct check_list *l)
     uint32_t n = l->comms.n;
     if (n == 0)
         return ST_OK;
-    struct order o = {0};
+    struct order o = { 0 };
     o.degree = mem_alloc(sizeof *o.degree * (size_t)n);
     o.prev = mem_alloc(sizeof *o.prev * (size_t)n);
     o.first = mem_alloc(sizeof *o.first * ((size_t)n + 1));

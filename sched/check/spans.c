@@ -61,7 +61,7 @@ static uint32_t bit_below(const struct check_spans *s, uint32_t i)
 
 void check_spans_init(struct check_spans *s, uint64_t *bounds, uint32_t n, struct check_span state)
 {
-    *s = (struct check_spans){.bounds = bounds};
+    *s = (struct check_spans){ .bounds = bounds };
     if (n == 0)
         return;
     qsort(bounds, n, sizeof *bounds, by_value);

@@ -11,7 +11,8 @@
 #include <inttypes.h>
 
 /* The collective that brings gradients together, by ZeRO level. */
-static const uint8_t reduction_of[4] = {PLAN_ALL_REDUCE, PLAN_REDUCE_SCATTER, PLAN_REDUCE_SCATTER, PLAN_REDUCE_SCATTER};
+static const uint8_t reduction_of[4] = { PLAN_ALL_REDUCE, PLAN_REDUCE_SCATTER, PLAN_REDUCE_SCATTER,
+                                         PLAN_REDUCE_SCATTER };
 
 enum gradient { GRADIENT_NONE, GRADIENT_LOCAL, GRADIENT_REDUCED, GRADIENT_DONE };
 struct bucket_state {
@@ -31,7 +32,7 @@ struct steps {
 
 static enum status wrong(const struct steps *s, enum check_rule rule, uint32_t i, const char *what, uint32_t bucket)
 {
-    return check_wrong(s->c, rule, (struct check_place){s->cls, s->l, i}, "bucket %u %s", bucket, what);
+    return check_wrong(s->c, rule, (struct check_place){ s->cls, s->l, i }, "bucket %u %s", bucket, what);
 }
 
 /* ---- computation ---- */
@@ -40,7 +41,7 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
 {
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
     if (bucket == PLAN_NONE)
-        return check_wrong(s->c, RULE_FIRST, (struct check_place){s->cls, s->l, i}, "writes gradients of no bucket");
+        return check_wrong(s->c, RULE_FIRST, (struct check_place){ s->cls, s->l, i }, "writes gradients of no bucket");
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "gets gradients, but the list is not \"train\"", bucket);
     struct bucket_state *x = &s->buckets[bucket];
@@ -57,7 +58,7 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
 
 static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
-    struct check_place at = {s->cls, s->l, i};
+    struct check_place at = { s->cls, s->l, i };
     const struct plan_program *g = &s->p->programs[in->what];
     for (uint32_t k = 0; k < in->n_bases; k++) {
         const struct plan_base *b = &s->p->bases[in->first_base + k];
@@ -106,16 +107,17 @@ static bool same_bucket(const struct steps *s, uint32_t i, uint32_t bucket, uint
     const struct check_end *x = &s->l->ends.at[comm->first_end];
     const struct plan *q = s->c->classes[x->cls].p;
     uint32_t other = check_bucket_of(q, &q->bases[check_instrs(s->c, s->l, x->cls)[x->instr].first_base], kind);
-    return other != PLAN_NONE && q->pieces[q->buckets[other].first_piece].param ==
-                                     s->p->pieces[s->p->buckets[bucket].first_piece].param;
+    return other != PLAN_NONE &&
+           q->pieces[q->buckets[other].first_piece].param == s->p->pieces[s->p->buckets[bucket].first_piece].param;
 }
 
 /* Members and sizes of a collective on a bucket: all of it in all, a part a holder when it is sharded. */
-static enum status check_collective(const struct steps *s, enum check_rule rule, uint32_t i, uint32_t bucket, uint32_t kind)
+static enum status check_collective(const struct steps *s, enum check_rule rule, uint32_t i, uint32_t bucket,
+                                    uint32_t kind)
 {
     const struct plan_instr *in = &check_instrs(s->c, s->l, s->cls)[i];
     const struct plan_bucket *u = &s->p->buckets[bucket];
-    struct check_place at = {s->cls, s->l, i};
+    struct check_place at = { s->cls, s->l, i };
     bool parts = in->op != PLAN_ALL_REDUCE;
     uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : s->p->h->compute;
     if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders, parts))
@@ -134,8 +136,9 @@ static enum status check_collective(const struct steps *s, enum check_rule rule,
 static bool stands_at_start(const struct steps *s, const struct plan_base *b, uint32_t bucket)
 {
     const struct plan_bucket *u = &s->p->buckets[bucket];
-    uint64_t at = b->arena == ARENA_WORK ? s->p->buffers[b->buffer].offset
-                                         : b->arena == ARENA_PARAMS ? u->param : u->grad;
+    uint64_t at = b->arena == ARENA_WORK     ? s->p->buffers[b->buffer].offset
+                  : b->arena == ARENA_PARAMS ? u->param
+                                             : u->grad;
     return b->offset == at;
 }
 
@@ -188,14 +191,14 @@ static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr
 {
     const struct plan_base *b = &s->p->bases[in->first_base];
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD), from = check_bucket_of(s->p, b + 1, SLOT_GRAD);
-    struct check_place at = {s->cls, s->l, i};
+    struct check_place at = { s->cls, s->l, i };
     if (!s->l->train || b->arena != ARENA_GRADS || b[1].arena != ARENA_WORK || bucket == PLAN_NONE || from != bucket)
         return check_wrong(s->c, RULE_REDUCE, at, "does not add gradients of a bucket in a buffer to its memory");
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct bucket_state *x = &s->buckets[bucket];
     uint64_t count = u->zero ? u->elements / check_holders_of(s->p, u) : u->elements;
-    if (in->count != count || in->type != IR_F32 || !stands_at_start(s, b, bucket) || !stands_at_start(s, b + 1, bucket) ||
-        (u->zero == 1) != !!(b->access & PLAN_OWN))
+    if (in->count != count || in->type != IR_F32 || !stands_at_start(s, b, bucket) ||
+        !stands_at_start(s, b + 1, bucket) || (u->zero == 1) != !!(b->access & PLAN_OWN))
         return wrong(s, RULE_REDUCE, i, "gets another number of gradients, or at another place, than it keeps", bucket);
     if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || x->memory == GRADIENT_LOCAL)
         return wrong(s, RULE_REDUCE, i, "gets gradients that are not reduced, or a second time", bucket);
@@ -231,10 +234,11 @@ static enum status gather_step(struct steps *s, uint32_t i, const struct plan_in
 
 static enum status scalars_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
-    struct check_place at = {s->cls, s->l, i};
+    struct check_place at = { s->cls, s->l, i };
     uint32_t group = s->p->channels[in->channel].group;
     const uint32_t *classes;
-    if (check_group_classes(s->c, s->cls, group, &classes) != s->c->n || s->c->classes[s->cls].group_seq[group] == PLAN_NONE)
+    if (check_group_classes(s->c, s->cls, group, &classes) != s->c->n ||
+        s->c->classes[s->cls].group_seq[group] == PLAN_NONE)
         return check_wrong(s->c, RULE_SCALARS, at, "channel %u is not all ranks", s->p->channels[in->channel].id);
     if (in->type != IR_F64 || s->scalars++)
         return check_wrong(s->c, RULE_SCALARS, at, "the scalars are reduced a second time, or not as float64");
@@ -248,7 +252,7 @@ static enum status other_step(const struct steps *s, uint32_t i, const struct pl
         const struct plan_base *b = &s->p->bases[in->first_base + k];
         uint32_t role = b->arena == ARENA_WORK ? s->p->buffers[b->buffer].role : SLOT_PARAM;
         if (role == SLOT_PARAM || role == SLOT_GRAD)
-            return check_wrong(s->c, RULE_UPDATE, (struct check_place){s->cls, s->l, i},
+            return check_wrong(s->c, RULE_UPDATE, (struct check_place){ s->cls, s->l, i },
                                "base %u is memory of parameters or gradients", k);
     }
     return ST_OK;
@@ -277,7 +281,7 @@ static enum status one_step(struct steps *s, uint32_t i, const struct plan_instr
 
 static enum status totals(const struct steps *s)
 {
-    struct check_place at = {.cls = s->cls};
+    struct check_place at = { .cls = s->cls };
     if (s->scalars != 1)
         return check_wrong(s->c, RULE_SCALARS, at, "list \"%s\" never reduces the scalars", s->l->name);
     for (uint32_t b = 0; s->l->train && b < s->p->h->count[PLAN_S_BUCKETS]; b++) {
@@ -293,7 +297,7 @@ enum status check_steps(struct check *c, const struct check_list *l)
 {
     enum status st = ST_OK;
     for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
-        struct steps s = {.c = c, .l = l, .p = c->classes[cls].p, .cls = cls};
+        struct steps s = { .c = c, .l = l, .p = c->classes[cls].p, .cls = cls };
         const struct plan_instr *in = check_instrs(c, l, cls);
         s.buckets = mem_alloc(sizeof *s.buckets * (size_t)s.p->h->count[PLAN_S_BUCKETS]);
         s.buffers = mem_alloc(s.p->h->count[PLAN_S_BUFFERS]);

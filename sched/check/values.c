@@ -13,7 +13,7 @@
 #include <stdlib.h>
 
 enum { NAME_TENSOR, NAME_SAVE, NAME_STASH, NAME_GRADIENT, NAME_NONE };
-struct item { /* an operand: a name at a place of a slot */
+struct item {     /* an operand: a name at a place of a slot */
     uint8_t name; /* NAME_.. */
     bool write;
     uint32_t id; /* tensor, operator * 2 + which, or for gradients the number of the write */
@@ -48,8 +48,9 @@ static uint64_t bytes_of(const struct values *v, const struct ir_shape *s)
 
 static struct item named(const struct values *v, uint32_t name, uint32_t id, const struct ir_shape *s)
 {
-    return (struct item){ .name = (uint8_t)name, .id = id, .bytes = bytes_of(v, s),
-                          .elements = ir_shape_elements(s) * v->microbatch_size };
+    return (struct item){
+        .name = (uint8_t)name, .id = id, .bytes = bytes_of(v, s), .elements = ir_shape_elements(s) * v->microbatch_size
+    };
 }
 
 /* Operand number `which` of a kernel; NAME_NONE: a parameter or the gradient of one. */
@@ -58,7 +59,8 @@ static struct item name_operand(const struct values *v, const struct plan_kernel
     if (which == OPERAND_WORK)
         return (struct item){ .name = NAME_GRADIENT, .bytes = 1, .elements = 1 };
     if (k->op >= IR_OP_GRAPH_COUNT)
-        return (struct item){ .name = NAME_GRADIENT, .bytes = k->n * ir_dtype_size(IR_COMPUTE, v->p->h->compute),
+        return (struct item){ .name = NAME_GRADIENT,
+                              .bytes = k->n * ir_dtype_size(IR_COMPUTE, v->p->h->compute),
                               .elements = k->n };
     const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
     struct ir_op_shapes s;
@@ -70,7 +72,8 @@ static struct item name_operand(const struct values *v, const struct plan_kernel
     if (which < OPERAND_STASH)
         return named(v, NAME_SAVE, k->graph_op * IR_MAX_SAVE + which - OPERAND_SAVE, &s.save[which - OPERAND_SAVE]);
     if (which < OPERAND_PARAM)
-        return named(v, NAME_STASH, k->graph_op * IR_MAX_STASH + which - OPERAND_STASH, &s.stash[which - OPERAND_STASH]);
+        return named(v, NAME_STASH, k->graph_op * IR_MAX_STASH + which - OPERAND_STASH,
+                     &s.stash[which - OPERAND_STASH]);
     if (which >= OPERAND_DOUT && which < OPERAND_DIN)
         return named(v, NAME_GRADIENT, 0, &s.out[which - OPERAND_DOUT]);
     if (which >= OPERAND_DIN && which < OPERAND_DPARAM)
@@ -117,11 +120,11 @@ static enum status add_item(const struct values *v, uint32_t program, struct ite
         return check_wrong(v->c, RULE_PROGRAM, at,
                            "program %u, kernel %u (%s): %" PRIu64 " elements, %" PRIu64 " bytes, at %" PRIu64
                            " of slot %u, which has %" PRIu64 " bytes",
-                           program, number, ir_op_info[p->kernels[x.kernel].op].name, x.elements, x.bytes, x.offset, x.slot,
-                           s->bytes);
+                           program, number, ir_op_info[p->kernels[x.kernel].op].name, x.elements, x.bytes, x.offset,
+                           x.slot, s->bytes);
     if (x.write && !may_stand(&x, s->kind))
-        return check_wrong(v->c, RULE_PROGRAM, at, "program %u, kernel %u (%s): writes into slot %u of parameters", program,
-                           number, ir_op_info[p->kernels[x.kernel].op].name, x.slot);
+        return check_wrong(v->c, RULE_PROGRAM, at, "program %u, kernel %u (%s): writes into slot %u of parameters",
+                           program, number, ir_op_info[p->kernels[x.kernel].op].name, x.slot);
     vec_add(items, x);
     return ST_OK;
 }
@@ -155,7 +158,7 @@ static enum status list_items(const struct values *v, uint32_t program, struct i
 struct execution {
     const struct values *v;
     uint32_t program;
-    const uint64_t *start; /* by slot: its first byte when slots stand one behind the other */
+    const uint64_t *start;  /* by slot: its first byte when slots stand one behind the other */
     struct check_spans map; /* writer: number of the item; PLAN_NONE: not written here */
     struct items *items;
 };
@@ -165,10 +168,10 @@ static enum status wrong_item(const struct execution *x, const struct item *i, c
     const struct plan *p = x->v->p;
     const struct plan_kernel *k = &p->kernels[i->kernel];
     const char *op = k->op < IR_OP_GRAPH_COUNT ? x->v->c->g->ops.at[k->graph_op].name : ir_op_info[k->op].name;
-    return check_wrong(x->v->c, RULE_VALUE, (struct check_place){.cls = x->v->cls},
+    return check_wrong(x->v->c, RULE_VALUE, (struct check_place){ .cls = x->v->cls },
                        "program %u, kernel %u (%s %s): what it reads at byte %" PRIu64 " of slot %u %s", x->program,
-                       i->kernel - p->programs[x->program].first_kernel, op, ir_pass_name((enum ir_pass)k->pass), i->offset,
-                       i->slot, what);
+                       i->kernel - p->programs[x->program].first_kernel, op, ir_pass_name((enum ir_pass)k->pass),
+                       i->offset, i->slot, what);
 }
 
 static enum status read_item(struct execution *x, const struct item *i, struct interface *face)
@@ -189,9 +192,11 @@ static enum status read_item(struct execution *x, const struct item *i, struct i
         return ST_OK;
     }
     const struct item *w = &x->items->at[writer];
-    if (w->name != i->name || w->offset != i->offset || w->elements != i->elements || (i->name != NAME_GRADIENT && w->id != i->id))
+    if (w->name != i->name || w->offset != i->offset || w->elements != i->elements ||
+        (i->name != NAME_GRADIENT && w->id != i->id))
         return wrong_item(x, i, "is another value");
-    uint64_t end = at + (w->bytes < i->bytes ? w->bytes : i->bytes); /* sums do not know their type: compare what both have */
+    uint64_t end = at + (w->bytes < i->bytes ? w->bytes
+                                             : i->bytes); /* sums do not know their type: compare what both have */
     for (uint32_t k = from; k < to && x->map.bounds[k] < end; k = check_spans_next(&x->map, k))
         if (x->map.at[k].writer != writer)
             return wrong_item(x, i, "was overwritten in part");
@@ -206,7 +211,7 @@ static void write_item(struct execution *x, uint32_t number)
     check_spans_cut(&x->map, from);
     check_spans_cut(&x->map, to);
     check_spans_join(&x->map, from, to);
-    x->map.at[from] = (struct check_span){.writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE};
+    x->map.at[from] = (struct check_span){ .writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE };
 }
 
 /* What stands in slots at the end, whole. A slot for a tensor or a gradient is left written from end to end, if it is declared
@@ -228,7 +233,9 @@ static enum status collect_out(struct execution *x, struct interface *face)
             whole = whole && x->map.at[k].writer == n;
         if (whole)
             vec_add(&face->out, *i);
-        full[i->slot] |= whole && i->offset == 0 && i->bytes == x->v->p->slots[g->first_slot + i->slot].bytes;
+        /* (with experts of other devices a slot may have room for more rows than one device has) */
+        uint64_t room = x->v->p->slots[g->first_slot + i->slot].bytes;
+        full[i->slot] |= whole && i->offset == 0 && (i->bytes == room || g->ep > 1);
     }
     enum status st = ST_OK;
     for (uint32_t k = 0; k < g->n_slots && st == ST_OK; k++) {
@@ -245,18 +252,20 @@ static enum status collect_out(struct execution *x, struct interface *face)
 static enum status execute(const struct values *v, uint32_t program, struct interface *face)
 {
     const struct plan_program *g = &v->p->programs[program];
-    struct items items = {0};
-    struct { VEC(uint64_t); } bounds = {0};
+    struct items items = { 0 };
+    struct {
+        VEC(uint64_t);
+    } bounds = { 0 };
     uint64_t *start = mem_alloc(sizeof *start * ((size_t)g->n_slots + 1));
     for (uint32_t i = 0; i < g->n_slots; i++)
         start[i + 1] = start[i] + v->p->slots[g->first_slot + i].bytes;
-    struct execution x = {.v = v, .program = program, .start = start, .items = &items};
+    struct execution x = { .v = v, .program = program, .start = start, .items = &items };
     enum status st = list_items(v, program, &items);
     for (uint32_t i = 0; i < items.n; i++) {
         vec_add(&bounds, start[items.at[i].slot] + items.at[i].offset);
         vec_add(&bounds, start[items.at[i].slot] + items.at[i].offset + items.at[i].bytes);
     }
-    check_spans_init(&x.map, bounds.at, bounds.n, (struct check_span){PLAN_NONE, PLAN_NONE, PLAN_NONE});
+    check_spans_init(&x.map, bounds.at, bounds.n, (struct check_span){ PLAN_NONE, PLAN_NONE, PLAN_NONE });
     for (uint32_t i = 0; i < items.n && st == ST_OK; i++) {
         if (items.at[i].bytes == 0)
             continue;
@@ -277,7 +286,8 @@ static enum status execute(const struct values *v, uint32_t program, struct inte
 /* ---- instructions ---- */
 
 /* The frame that a forward (or BI) left holds what this program reads of it, at the same places. */
-static enum status check_frame(struct values *v, uint32_t i, const struct plan_program *g, uint32_t slot, uint32_t writer)
+static enum status check_frame(struct values *v, uint32_t i, const struct plan_program *g, uint32_t slot,
+                               uint32_t writer)
 {
     const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
     uint32_t number = g->first_slot + slot;
@@ -302,9 +312,9 @@ static enum status check_frame(struct values *v, uint32_t i, const struct plan_p
                     y->id == x->id;
         }
         if (!found)
-            return check_wrong(v->c, RULE_VALUE, (struct check_place){v->cls, v->l, i},
-                               "program %u reads byte %" PRIu64 " of slot %u, where program %u has not left that value", in->what,
-                               x->offset, slot, lo);
+            return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
+                               "program %u reads byte %" PRIu64 " of slot %u, where program %u has not left that value",
+                               in->what, x->offset, slot, lo);
     }
     return ST_OK;
 }
@@ -321,8 +331,8 @@ static enum status check_tensors(struct values *v, uint32_t i, const struct item
         const struct plan_base *b = &v->p->bases[in->first_base + x->slot];
         const struct plan_buffer *f = &v->p->buffers[b->buffer];
         if (x->name != NAME_TENSOR || f->role != SLOT_TENSOR || f->what != x->id || b->offset + x->offset != f->offset)
-            return check_wrong(v->c, RULE_VALUE, (struct check_place){v->cls, v->l, i}, "%s tensor %s in buffer %u of %s",
-                               x->write ? "writes" : "reads",
+            return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
+                               "%s tensor %s in buffer %u of %s", x->write ? "writes" : "reads",
                                x->name == NAME_TENSOR ? v->c->g->tensors.at[x->id].name : "(not one)", b->buffer,
                                f->what < v->c->g->tensors.n ? v->c->g->tensors.at[f->what].name : "another kind");
     }
@@ -344,7 +354,7 @@ static enum status check_run_values(struct values *v, uint32_t i, const struct p
             continue;
         const struct plan_buffer *f = &v->p->buffers[b->buffer];
         if (s->bytes && (f->role != s->kind || (s->kind != SLOT_TEMP && f->mb != in->mb)))
-            return check_wrong(v->c, RULE_VALUE, (struct check_place){v->cls, v->l, i},
+            return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
                                "base %u: buffer %u is of another kind or microbatch", k, b->buffer);
         if (s->kind == SLOT_KEEP || s->kind == SLOT_STASH)
             TRY(check_frame(v, i, g, k, v->writer[b->buffer]));
@@ -357,7 +367,7 @@ static enum status check_run_values(struct values *v, uint32_t i, const struct p
 /* A microbatch of a tensor, or of its gradient, that is loaded or travels. The same on both ends. */
 static enum status check_moved(struct values *v, uint32_t i, const struct plan_instr *in)
 {
-    struct check_place at = {v->cls, v->l, i};
+    struct check_place at = { v->cls, v->l, i };
     for (uint32_t k = 0; k < in->n_bases; k++) {
         const struct plan_base *b = &v->p->bases[in->first_base + k];
         if (b->arena != ARENA_WORK)
@@ -390,6 +400,35 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
     return ST_OK;
 }
 
+/* Rows of a tensor, or of its gradient, between the devices that share the experts. */
+static enum status check_rows(struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    struct check_place at = { v->cls, v->l, i };
+    const struct plan_buffer *f[4];
+    for (uint32_t k = 0; k < in->n_bases; k++) {
+        const struct plan_base *b = &v->p->bases[in->first_base + k];
+        f[k] = b->arena == ARENA_WORK ? &v->p->buffers[b->buffer] : NULL;
+        if (!f[k] || (f[k]->role != SLOT_TENSOR && f[k]->role != SLOT_GRADIENT) || f[k]->what >= v->c->g->tensors.n ||
+            f[k]->mb != in->mb || b->offset != f[k]->offset)
+            return check_wrong(v->c, RULE_VALUE, at, "base %u is not a tensor of this microbatch", k);
+    }
+    const struct ir_shape *s = &v->c->g->tensors.at[f[0]->what].shape;
+    uint32_t type = s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype;
+    uint64_t members = check_group_size(v->c, v->cls, v->p->channels[in->channel].group);
+    bool even = in->op == PLAN_ALL_TO_ALL;
+    uint64_t count = even ? ir_shape_elements(s) * v->microbatch_size / members : s->dim[s->ndim - 1];
+    if (f[0]->role != f[1]->role || f[0]->what != f[1]->what || in->type != type || in->count != count)
+        return check_wrong(v->c, RULE_VALUE, at,
+                           "sends and receives different tensors, or not in blocks of %" PRIu64 " elements of %s",
+                           count, ir_dtype_name((enum ir_dtype)type));
+    if (!even && (f[2]->role != SLOT_TENSOR || f[3]->role != SLOT_TENSOR || f[2]->what != f[3]->what ||
+                  f[2]->bytes != f[3]->bytes || f[2]->bytes % (4 * members) ||
+                  v->c->g->tensors.at[f[2]->what].shape.dtype != IR_I32))
+        return check_wrong(v->c, RULE_VALUE, at,
+                           "bases 2 and 3 are not the counts of rows for each of %" PRIu64 " members", members);
+    return ST_OK;
+}
+
 static enum status check_class(struct values *v)
 {
     const struct plan_instr *in = check_instrs(v->c, v->l, v->cls);
@@ -398,6 +437,8 @@ static enum status check_class(struct values *v)
             TRY(check_run_values(v, i, &in[i]));
         else if (in[i].op == PLAN_LOAD || in[i].op == PLAN_SEND || in[i].op == PLAN_RECV || in[i].op == PLAN_EXCHANGE)
             TRY(check_moved(v, i, &in[i]));
+        else if (in[i].op == PLAN_ALL_TO_ALL || in[i].op == PLAN_ALL_TO_ALL_V)
+            TRY(check_rows(v, i, &in[i]));
     }
     return ST_OK;
 }
@@ -406,7 +447,7 @@ enum status check_values(struct check *c, const struct check_list *l)
 {
     enum status st = ST_OK;
     for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
-        struct values v = {.c = c, .l = l, .p = c->classes[cls].p, .cls = cls};
+        struct values v = { .c = c, .l = l, .p = c->classes[cls].p, .cls = cls };
         const uint64_t *count = v.p->h->count;
         v.microbatch_size = v.p->lists[l->index[cls]].microbatch_size;
         v.programs = mem_alloc(sizeof *v.programs * (size_t)count[PLAN_S_PROGRAMS]);

@@ -159,8 +159,7 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
 void cpu_attention_f(const struct op_args *a)
 {
     const size_t blocks = ((size_t)a->t + BLOCK - 1) / BLOCK, heads = a->attrs->heads, tasks = a->b * heads * blocks;
-    const size_t task = (size_t)BLOCK * a->attrs->head_dim;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(tasks, task))
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / (heads * blocks));
         forward_block(&s, i / blocks % heads, (blocks - 1 - i % blocks) * BLOCK); /* the longest first */
@@ -233,8 +232,8 @@ void cpu_attention_bi(const struct op_args *a)
     ir_op_shapes(IR_OP_ATTENTION, at, a->t, &shapes);
     for (uint32_t i = 0; i < ir_op_inputs(IR_OP_ATTENTION, at); i++)
         cpu_start_from(a->din[i], a->acc[i], a->b * ir_shape_elements(&shapes.in[i]));
-    const size_t kv = at->kv_heads, tasks = a->b * kv, task = (size_t)a->t * (at->heads / kv) * at->head_dim;
-#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(tasks, task))
+    const size_t kv = at->kv_heads, tasks = a->b * kv;
+#pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / kv);
         backward_group(&s, i % kv);

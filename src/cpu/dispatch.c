@@ -90,22 +90,22 @@ static void gather(const struct op_args *a, float *y, const float *acc, const fl
 
 void cpu_dispatch_bi(const struct op_args *a)
 {
-    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a), n = rows * k;
+    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a);
     const float *drows = a->dout[0], *acc = a->acc[0];
     const int32_t *slot = a->out[1];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
         gather(a, dx + r * c, acc ? acc + r * c : NULL, drows, slot + r * k, NULL);
 }
 
 void cpu_combine_f(const struct op_args *a)
 {
-    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a), n = rows * k;
+    const size_t c = a->attrs->features, k = a->attrs->top_k, rows = cpu_rows(a);
     const float *x = a->in[0], *weight = a->in[2];
     const int32_t *slot = a->in[1];
     float *y = a->out[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
         gather(a, y + r * c, NULL, x, slot + r * k, weight + r * k);
 }

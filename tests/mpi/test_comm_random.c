@@ -178,6 +178,8 @@ static void make_local(struct program *pr, uint32_t seed, uint32_t k, uint32_t l
         c->stream = pr->stream_of[l->g.group];
         c->row = 1 + k % 5;
         c->send_rows = l->send_rows;
+        c->row_counts = 1;
+        c->max_rows = UINT64_MAX;
         c->recv_rows = l->recv_rows;
     }
     if (!l->takes_part)

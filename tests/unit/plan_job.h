@@ -61,8 +61,8 @@ static inline void job_operand(struct plan_builder *b, uint32_t index, uint32_t 
 
 static inline void job_kernel(struct plan_builder *b, const struct ir_graph *g, uint32_t op, enum ir_pass pass)
 {
-    vec_add(&b->kernels, ((struct plan_kernel){ .op = g->ops.at[op].op, .graph_op = op, .pass = pass,
-                                                .first_operand = b->operands.n }));
+    vec_add(&b->kernels, ((struct plan_kernel){
+                             .op = g->ops.at[op].op, .graph_op = op, .pass = pass, .first_operand = b->operands.n }));
 }
 
 /* Offset of parameter i of the stage in its bucket, bytes. */
@@ -154,8 +154,15 @@ static inline void job_program(struct plan_builder *b, const struct ir_graph *g,
                                enum ir_pass pass, bool eval)
 {
     uint32_t first_op = stage * 2, end_op = stages == 1 ? 4 : first_op + 2;
-    struct plan_program p = { .chunk = stage, .sub = stage, .pass = pass, .first_kernel = b->kernels.n,
-                              .first_slot = b->slots.n, .n_slots = JOB_SLOTS, .ep = 1, .eval = eval, .seconds = 0.125f };
+    struct plan_program p = { .chunk = stage,
+                              .sub = stage,
+                              .pass = pass,
+                              .first_kernel = b->kernels.n,
+                              .first_slot = b->slots.n,
+                              .n_slots = JOB_SLOTS,
+                              .ep = 1,
+                              .eval = eval,
+                              .seconds = 0.125f };
     job_slots(b, first_op, end_op, pass, eval);
     if (pass == IR_PASS_F)
         job_forward(b, g, first_op, end_op);
@@ -171,8 +178,13 @@ static inline void job_tables(struct job *j, uint32_t s)
 {
     struct plan_builder *b = &j->b[s];
     uint32_t size = (uint32_t)job_param(s * 2, j->stages == 1 ? 4 : s * 2 + 2), n = size / 4;
-    b->h = (struct plan_header){ .class_id = s, .n_classes = j->stages, .world = j->stages * j->dp, .compute = IR_F32,
-                                 .n_channels_world = 1 + j->stages, .clip = 1, .devices = SET_ME };
+    b->h = (struct plan_header){ .class_id = s,
+                                 .n_classes = j->stages,
+                                 .world = j->stages * j->dp,
+                                 .compute = IR_F32,
+                                 .n_channels_world = 1 + j->stages,
+                                 .clip = 1,
+                                 .devices = SET_ME };
     for (uint32_t i = 0; i <= j->stages; i++) { /* mine, then those of all stages: rank = stage + stages * replica */
         uint32_t stage = i == SET_ME ? s : i - 1;
         vec_add(&b->ranges, ((struct plan_range){ stage, j->stages, j->dp }));
@@ -185,11 +197,19 @@ static inline void job_tables(struct job *j, uint32_t s)
         vec_add(&b->streams, ((struct plan_stream){ .name = plan_builder_text(b, names[i]), .priority = -i }));
     vec_add(&b->channels, ((struct plan_channel){ 0, GROUP_ALL, STREAM_COMPUTE }));
     vec_add(&b->channels, ((struct plan_channel){ 1 + s, GROUP_ME, STREAM_DP }));
-    vec_add(&b->buckets, ((struct plan_bucket){ .n_pieces = j->stages == 1 ? 4 : 2, .holders = GROUP_ME, .elements = n,
-                                                .n_decay = n, .master = UINT64_MAX, .m = 0, .v = size }));
+    vec_add(&b->buckets, ((struct plan_bucket){ .n_pieces = j->stages == 1 ? 4 : 2,
+                                                .holders = GROUP_ME,
+                                                .elements = n,
+                                                .n_decay = n,
+                                                .master = UINT64_MAX,
+                                                .m = 0,
+                                                .v = size }));
     for (uint32_t op = s * 2; op < (j->stages == 1 ? 4 : s * 2 + 2); op++)
-        vec_add(&b->pieces, ((struct plan_piece){ .param = op, .count = (job_param(0, op + 1) - job_param(0, op)) / 4,
-                                                  .offset = job_param(s * 2, op) / 4, .split = 1, .owners = GROUP_ME }));
+        vec_add(&b->pieces, ((struct plan_piece){ .param = op,
+                                                  .count = (job_param(0, op + 1) - job_param(0, op)) / 4,
+                                                  .offset = job_param(s * 2, op) / 4,
+                                                  .split = 1,
+                                                  .owners = GROUP_ME }));
     b->h.arena_bytes[ARENA_PARAMS] = b->h.arena_bytes[ARENA_GRADS] = size;
     b->h.arena_bytes[ARENA_OPTIM] = 2 * size;
     b->h.arena_bytes[ARENA_SCALARS] = 64;
@@ -210,25 +230,37 @@ struct job_list { /* of one class; buffers and instructions by microbatch, PLAN_
 
 enum { JOB_BETWEEN = 3 }; /* tensor that travels between the stages: the output of l0 */
 
-static inline uint32_t job_buffer(struct job_list *l, uint64_t offset, uint64_t bytes, enum plan_slot_kind role, uint32_t what,
-                                  uint32_t mb)
+static inline uint32_t job_buffer(struct job_list *l, uint64_t offset, uint64_t bytes, enum plan_slot_kind role,
+                                  uint32_t what, uint32_t mb)
 {
     uint64_t *work = &l->b->h.arena_bytes[ARENA_WORK];
     if (offset == UINT64_MAX)
         offset = *work;
     if (*work < offset + bytes)
         *work = offset + bytes;
-    vec_add(&l->b->buffers, ((struct plan_buffer){ .offset = offset, .bytes = bytes, .kind = MEM_ACTIVATIONS, .role = role,
-                                                   .what = what, .mb = (uint16_t)mb, .list = (uint16_t)l->list }));
+    vec_add(&l->b->buffers, ((struct plan_buffer){ .offset = offset,
+                                                   .bytes = bytes,
+                                                   .kind = MEM_ACTIVATIONS,
+                                                   .role = role,
+                                                   .what = what,
+                                                   .mb = (uint16_t)mb,
+                                                   .list = (uint16_t)l->list }));
     return l->b->buffers.n - 1;
 }
 
 static inline uint32_t job_instr(struct job_list *l, enum plan_op op, uint32_t mb, uint32_t stream, uint32_t node)
 {
-    vec_add(&l->b->instrs,
-            ((struct plan_instr){ .op = (uint8_t)op, .pass = IR_PASS_NONE, .stream = (uint16_t)stream, .mb = (uint16_t)mb,
-                                  .type = IR_F32, .node = node, .first_wait = l->b->waits.n, .first_base = l->b->bases.n,
-                                  .channel = PLAN_NONE, .my_set = PLAN_NONE, .peer_set = PLAN_NONE }));
+    vec_add(&l->b->instrs, ((struct plan_instr){ .op = (uint8_t)op,
+                                                 .pass = IR_PASS_NONE,
+                                                 .stream = (uint16_t)stream,
+                                                 .mb = (uint16_t)mb,
+                                                 .type = IR_F32,
+                                                 .node = node,
+                                                 .first_wait = l->b->waits.n,
+                                                 .first_base = l->b->bases.n,
+                                                 .channel = PLAN_NONE,
+                                                 .my_set = PLAN_NONE,
+                                                 .peer_set = PLAN_NONE }));
     return l->b->instrs.n - 1 - l->first;
 }
 
@@ -246,8 +278,9 @@ static inline void job_wait(struct job_list *l, uint32_t on)
 static inline void job_base(struct job_list *l, enum plan_arena arena, uint32_t buffer, uint32_t access)
 {
     uint64_t offset = arena == ARENA_WORK ? l->b->buffers.at[buffer].offset : 0;
-    vec_add(&l->b->bases, ((struct plan_base){ .arena = (uint8_t)arena, .access = (uint16_t)access, .buffer = buffer,
-                                               .offset = offset }));
+    vec_add(&l->b->bases,
+            ((struct plan_base){
+                .arena = (uint8_t)arena, .access = (uint16_t)access, .buffer = buffer, .offset = offset }));
     job_last(l)->n_bases++;
 }
 
@@ -290,7 +323,11 @@ static inline uint32_t job_run(struct job_list *l, uint32_t program, uint32_t mb
                 temp = job_buffer(l, l->temp_at, 5 * JOB_TENSOR, SLOT_TEMP, l->s, mb);
             buffer = temp;
         }
-        job_base(l, s->kind == SLOT_PARAM ? ARENA_PARAMS : s->kind == SLOT_GRAD ? ARENA_GRADS : ARENA_WORK, buffer, s->access);
+        job_base(l,
+                 s->kind == SLOT_PARAM  ? ARENA_PARAMS
+                 : s->kind == SLOT_GRAD ? ARENA_GRADS
+                                        : ARENA_WORK,
+                 buffer, s->access);
         l->b->bases.at[l->b->bases.n - 1].first = s->kind == SLOT_GRAD && mb == 0 && p->pass != IR_PASS_F;
     }
     return i;
@@ -330,7 +367,8 @@ static inline void job_one_list(struct job *j, uint32_t s, bool eval)
     for (uint32_t mb = 0; mb < JOB_MB && !eval; mb++) {
         uint32_t recv = PLAN_NONE;
         if (!head) { /* the gradient takes the place of the activation, once that is sent */
-            l.slot[mb][SLOT_DY] = job_buffer(&l, l.b->buffers.at[l.slot[mb][SLOT_Y]].offset, JOB_TENSOR, SLOT_GRADIENT, JOB_BETWEEN, mb);
+            l.slot[mb][SLOT_DY] = job_buffer(&l, l.b->buffers.at[l.slot[mb][SLOT_Y]].offset, JOB_TENSOR, SLOT_GRADIENT,
+                                             JOB_BETWEEN, mb);
             recv = job_move(&l, PLAN_RECV, mb, true, l.slot[mb][SLOT_DY]);
             job_wait(&l, sent[mb]);
         }
@@ -362,8 +400,8 @@ static inline void job_one_list(struct job *j, uint32_t s, bool eval)
     job_last(&l)->type = IR_F64;
     if (!eval)
         job_instr(&l, PLAN_UPDATE, UINT16_MAX, STREAM_COMPUTE, 230 + s);
-    vec_add(&l.b->lists, ((struct plan_list){ plan_builder_text(l.b, eval ? "eval" : "train"), l.first, l.b->instrs.n - l.first,
-                                              JOB_MB, 1, j->dp }));
+    vec_add(&l.b->lists, ((struct plan_list){ plan_builder_text(l.b, eval ? "eval" : "train"), l.first,
+                                              l.b->instrs.n - l.first, JOB_MB, 1, j->dp }));
 }
 
 /* ---- the job ---- */

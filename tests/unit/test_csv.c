@@ -320,7 +320,7 @@ static const struct wrong_text {
     { "0F0,0B0,1F0\n\n1B0\n", "line 2, cell 1: found nothing" },
     { "0F0,0B0,0I1,0W1\n1F0,1B0,1F1,1B1\n", "line 1, cell 3: 0I1 stands before its forward" },
     { "0F0,0B0,0F1,0I1,0W1\n2F0,2B0,2F1,2B1,2I1,2W1,2I0,2W0\n", "line 2, cell 5: 2I1 stands beside" },
-    { "0F0,0B0,0F1,0I1,0W1\n2F0,2F1,2I1,2W1,2I0,2W0\n", "file has 11" },
+    { "0F0,0B0,0F1,0I1,0W1\n2F0,2F1,2I1,2W1,2I0,2W0\n", "no line has stage 1; stages are numbered from 0 to 2" },
     { "0F0,0I0,0W0,0F1,0I1,0W1\n2F0,2F1,2I1,2W1,2I0,2W0\n", "no line has stage 1" },
     { "(0F0;0B0OVERLAP_F_B\n1F0,1B0\n", "line 1, cell 1: found \"(0F0;0B0OVERLAP_F_B\"" },
     { "0F0,(0F1;0I0)OVERLAP_F_B,0W0,0B1\n1F0,1B0,1F1,1B1\n", "line 1, cell 2" },

@@ -158,10 +158,10 @@ END_TEST
 /* ---- what plan_open refuses ---- */
 
 typedef void (*break_fn)(struct plan_builder *b);
-#define BREAK(name, statement)                 \
+#define BREAK(name, statement)                       \
     static void break_##name(struct plan_builder *b) \
-    {                                          \
-        statement;                             \
+    {                                                \
+        statement;                                   \
     }
 BREAK(class_id, b->h.class_id = 2)
 BREAK(world, b->h.world = 0)
@@ -237,16 +237,78 @@ static const struct breaking {
     const char *name;
     break_fn fn;
 } breaks[] = {
-#define B(name) { #name, break_##name }
-    B(class_id), B(world), B(devices), B(compute), B(optimizer), B(arena), B(grads), B(params), B(optim), B(text), B(no_stream),
-    B(range_beyond), B(range_stride), B(range_empty), B(set_size), B(set_first), B(range_owner), B(group_kind), B(group_sets),
-    B(group_empty), B(channel_group), B(channel_stream), B(channel_id), B(channel_order), B(stream_name), B(bucket_pieces),
-    B(bucket_holders), B(bucket_padding), B(bucket_decay), B(bucket_zero), B(piece_param), B(piece_bucket), B(piece_offset),
-    B(piece_split), B(slot_access), B(slot_kind), B(slot_bytes), B(operand_slot), B(operand_offset), B(operand_flags),
-    B(kernel_op), B(kernel_graph_op), B(kernel_pass), B(kernel_mask), B(kernel_mask_count), B(program_slots),
-    B(program_kernels), B(program_ep), B(program_seconds), B(list_name), B(list_instrs), B(list_microbatches), B(instr_op),
-    B(instr_stream), B(instr_mb), B(instr_what), B(instr_set), B(instr_bases), B(instr_channel), B(instr_waits), B(wait_later),
-    B(base_arena), B(base_buffer), B(base_offset), B(base_leaves_buffer), B(base_access), B(buffer_bytes), B(buffer_list),
+#define B(name)             \
+    {                       \
+#name, break_##name \
+    }
+    B(class_id),
+    B(world),
+    B(devices),
+    B(compute),
+    B(optimizer),
+    B(arena),
+    B(grads),
+    B(params),
+    B(optim),
+    B(text),
+    B(no_stream),
+    B(range_beyond),
+    B(range_stride),
+    B(range_empty),
+    B(set_size),
+    B(set_first),
+    B(range_owner),
+    B(group_kind),
+    B(group_sets),
+    B(group_empty),
+    B(channel_group),
+    B(channel_stream),
+    B(channel_id),
+    B(channel_order),
+    B(stream_name),
+    B(bucket_pieces),
+    B(bucket_holders),
+    B(bucket_padding),
+    B(bucket_decay),
+    B(bucket_zero),
+    B(piece_param),
+    B(piece_bucket),
+    B(piece_offset),
+    B(piece_split),
+    B(slot_access),
+    B(slot_kind),
+    B(slot_bytes),
+    B(operand_slot),
+    B(operand_offset),
+    B(operand_flags),
+    B(kernel_op),
+    B(kernel_graph_op),
+    B(kernel_pass),
+    B(kernel_mask),
+    B(kernel_mask_count),
+    B(program_slots),
+    B(program_kernels),
+    B(program_ep),
+    B(program_seconds),
+    B(list_name),
+    B(list_instrs),
+    B(list_microbatches),
+    B(instr_op),
+    B(instr_stream),
+    B(instr_mb),
+    B(instr_what),
+    B(instr_set),
+    B(instr_bases),
+    B(instr_channel),
+    B(instr_waits),
+    B(wait_later),
+    B(base_arena),
+    B(base_buffer),
+    B(base_offset),
+    B(base_leaves_buffer),
+    B(base_access),
+    B(buffer_bytes),
+    B(buffer_list),
     B(buffer_kind),
 };
 enum { N_BREAKS = sizeof breaks / sizeof *breaks };

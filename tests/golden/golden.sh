@@ -1,0 +1,46 @@
+#!/bin/sh
+# Text in, text out: every folder here holds a job (model.json, strategy.json, train.json) and what comes of it:
+#   expand.txt  its strategy as primitive directives (piper plan --expand)
+#   dag.txt     its training DAG after the last pass (the last but one part of piper plan --dump)
+#   plan.txt    the plans of its classes of ranks (the last part)
+# Prints TAP, with the differences. `UPDATE=1 make check TESTS=tests/golden/golden.sh` writes the files that exist anew; a
+# new one begins as an empty file. What changes then is to be read before it is committed.
+piper=${PIPER:-./piper}
+src=${top_srcdir:-.}/tests/golden
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+n=0
+
+result()
+{
+    n=$((n + 1))
+    if [ "$2" -eq 0 ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1"
+        sed 's/^/# /' "$dir/log"
+    fi
+}
+
+for case in "$src"/*/; do
+    case=${case%/} name=${case%/}
+    name=${name##*/}
+    "$piper" build -m "$case/model.json" -s "$case/strategy.json" -t "$case/train.json" -o "$dir/job.h5" >"$dir/log" 2>&1 &&
+        "$piper" plan "$dir/job.h5" --expand >"$dir/expand.txt" 2>"$dir/log" &&
+        "$piper" plan "$dir/job.h5" --dump >"$dir/dump" 2>"$dir/log"
+    status=$?
+    result "$name compiles" $status
+    [ $status -eq 0 ] || continue
+    awk -v dag="$dir/dag.txt" -v plan="$dir/plan.txt" '
+        /^after / { text = ""; next }
+        /^plan / && !to { printf "%s", text >dag; to = plan }
+        to { print >to; next }
+        { text = text $0 "\n" }' "$dir/dump"
+    for what in expand dag plan; do
+        [ -e "$case/$what.txt" ] || continue
+        [ -z "${UPDATE-}" ] || cp "$dir/$what.txt" "$case/$what.txt"
+        diff -u "$case/$what.txt" "$dir/$what.txt" >"$dir/log"
+        result "$name/$what.txt" $?
+    done
+done
+echo "1..$n"
