@@ -31,7 +31,7 @@ struct ir_node { /* 16 bytes */
     uint32_t what;
     uint16_t set;    /* device set; of a MOVE: the source's; of a bucket's nodes: the holders' */
     uint16_t stream; /* number of the stream name */
-    float cost;      /* units of time on the compute stream: F of a sub-chunk is 1 */
+    float cost;      /* units of time: F of a sub-chunk is 1 */
 };
 enum { IR_NO_MB = 0xffff, IR_NO_SET = 0xffff };
 

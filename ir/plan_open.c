@@ -1,9 +1,9 @@
 /* Validation of a plan blob: nothing in it is trusted. Every record is visited once and in order.
  *
- * Records that belong to others stand in their owners' order without gaps: the ranges of set 0, then those of set 1; so do
- * pieces of buckets, slots, kernels and operands of programs, waits and bases of instructions, instructions of lists. So
- * each belongs to exactly one owner, and the whole check is linear in the size of the blob. (Groups name runs of sets and
- * may share them.) */
+ * Records that belong to others stand in their owners' order without gaps: the ranges of set 0, then those of set 1;
+ * so do pieces of buckets, slots, kernels and operands of programs, waits and bases of instructions, instructions of
+ * lists. So each belongs to exactly one owner, and the whole check is linear in the size of the blob. (Groups name
+ * runs of sets and may share them.) */
 #include "ir/plan.h"
 
 #include <inttypes.h>

@@ -1,5 +1,5 @@
-/* The text form of a plan, one record a line. Private to plan_print.c and plan_parse.c, which share the tables of fields, so
- * that what is printed can be read.
+/* The text form of a plan, one record a line. Private to plan_print.c and plan_parse.c, which share the tables of
+ * fields, so that what is printed can be read.
  *
  *   plan class=0 n_classes=2 ...        the header; then `arenas` and `peaks`, name=bytes
  *   text 0 "default_stream"             strings, by offset
@@ -27,7 +27,8 @@ struct plan_field {
     const char *(*name)(uint32_t v); /* 'e' */
     uint32_t count;                  /* 'e': values 0 .. count-1 */
 };
-/* Ended by a key of NULL. Fields that follow from the position of records (first_slot, n_waits, ...) are not in them. */
+/* Ended by a key of NULL. Fields that follow from the position of records (first_slot, n_waits, ...) are not in them.
+ * */
 extern const struct plan_field plan_header_fields[], plan_group_fields[], plan_channel_fields[], plan_stream_fields[],
     plan_bucket_fields[], plan_piece_fields[], plan_program_fields[], plan_slot_fields[], plan_kernel_fields[],
     plan_list_fields[], plan_buffer_fields[], plan_instr_fields[];

@@ -64,6 +64,7 @@ static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint
     if (a.set == b.set) {
         n.kind = IR_NODE_ALL_TO_ALL;
         n.stream = (uint16_t)s->directives.at[region].stream;
+        n.cost = n.stream ? 1 : 0; /* on the stream of compute nothing can run beside it */
         m.shard = region;
         m.inward = region_of(s, &b) != IR_NONE;
     } else {

@@ -1,7 +1,10 @@
 /* One global order of all nodes of a list, from a simulation with unit costs (DIRECTIVES.md, last section).
  *
- * Compute nodes of a class run one at a time; communication takes no time and stands at the moment when its value is
- * produced. Every class dispatches the projection of this one order, every stream and every communicator too: so the
+ * Compute nodes of a class run one at a time; communication stands at the moment when its value is produced. It takes no
+ * time, but for an all-to-all on a stream of its own, which takes as long as a sub-chunk's forward: so a class that has other
+ * work goes on with it. That is the policy of interleaving inside an order group of several filters (and wherever the
+ * user left a choice): list scheduling with that latency puts the compute of one filter under the all-to-all of the other,
+ * turn by turn, which is what overlapped pairs of forward and backward are for (DeepSeek-V3, section 3.2.1). Every class dispatches the projection of this one order, every stream and every communicator too: so the
  * communication that comes first among those not done is the head of its stream on all its members, and nothing can
  * deadlock, whatever the assignment of streams. Where the user's order leaves a choice, backwards go before forwards (they
  * free memory), forwards before BW (which only fills), the lower microbatch first. What ends the step (norm, updates) comes
@@ -171,7 +174,10 @@ static void simulate(struct simulation *x)
         while (x->now.n) {
             uint32_t node = pop_ready(x, &x->now, false);
             place(x, node);
-            complete(x, node);
+            if (d->nodes.at[node].cost > 0)
+                push_event(x, t + (double)d->nodes.at[node].cost, node);
+            else
+                complete(x, node);
         }
         start_idle(x, t);
         if (!x->n_events) {
@@ -185,7 +191,8 @@ static void simulate(struct simulation *x)
         t = x->events[0].t;
         while (x->n_events && x->events[0].t == t) {
             uint32_t node = pop_event(x).node;
-            x->busy[x->s->sets.at[d->nodes.at[node].set].class_id] = 0;
+            if (is_compute(&d->nodes.at[node]))
+                x->busy[x->s->sets.at[d->nodes.at[node].set].class_id] = 0;
             complete(x, node);
         }
     }
@@ -200,7 +207,7 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     x.order = list->order = mem_alloc((n + 1) * sizeof(uint32_t));
     x.missing = mem_alloc((n + 1) * sizeof(uint32_t));
     x.placed = mem_alloc(n + 1);
-    x.events = mem_alloc((s->classes.n + 1) * sizeof *x.events);
+    x.events = mem_alloc((n + 1) * sizeof *x.events);
     x.ready = mem_alloc(s->classes.n * sizeof *x.ready);
     x.busy = mem_alloc(s->classes.n);
     simulate(&x);

@@ -1,16 +1,18 @@
-/* Bindings: what differs between the devices of a class follows from device sets. This file gives every ordered set one
- * number for the whole job, and proves that the sets in use relabel whole classes, so that one rank can stand for its class:
+/* Bindings: what differs between the devices of a class follows from device sets. This file gives every ordered set
+ * one number for the whole job, and proves that the sets in use relabel whole classes, so that one rank can stand for
+ * its class:
  * - the classes partition the ranks;
  * - both sets of a transfer are one whole class each, and of equal size;
- * - a communicator is one group of whole classes, known to all of them under one number, or a partition of one class. */
+ * - a communicator is one group of whole classes, known to all of them under one number, or a partition of one class.
+ *   */
 #include "sched/check/check.h"
 
 #include <stdlib.h>
 
 /* ---- one number per sequence of devices ---- */
 
-/* Appends a range to the sequence that starts at ranges[first], in the form that depends on the sequence alone: every run is
- * as long as it can be, from the left. */
+/* Appends a range to the sequence that starts at ranges[first], in the form that depends on the sequence alone: every
+ * run is as long as it can be, from the left. */
 static void append_range(struct check *c, uint32_t first, struct plan_range r)
 {
     if (r.count == 1)
@@ -62,8 +64,8 @@ static void seq_rehash(struct check *c)
     }
 }
 
-/* Ranges of the sequence, and the stamps that mark its devices; false: a device stands in it twice. counts[class] members of
- * each touched class are left in c->class_pool as (class) entries when they are whole. */
+/* Ranges of the sequence, and the stamps that mark its devices; false: a device stands in it twice. counts[class]
+ * members of each touched class are left in c->class_pool as (class) entries when they are whole. */
 static bool seq_expand(struct check *c, const struct check_seq *s, uint32_t *count)
 {
     c->epoch++;

@@ -1,13 +1,13 @@
-/* Private to sched/check/: the checker of finished plans. It reads plans (ir/plan.h) and the model, and nothing of the passes
- * that made them.
+/* Private to sched/check/: the checker of finished plans. It reads plans (ir/plan.h) and the model, and nothing of
+ * the passes that made them.
  *
- * It works on classes: one rank stands for all devices of its class. That is sound because bind.c first proves that every
- * binding (peer sets, groups) is the same for all of them up to a relabelling of devices. The cost grows with instructions,
- * streams and classes; device sets are looked at once each, as ranges.
+ * It works on classes: one rank stands for all devices of its class. That is sound because bind.c first proves that
+ * every binding (peer sets, groups) is the same for all of them up to a relabelling of devices. The cost grows with
+ * instructions, streams and classes; device sets are looked at once each, as ranges.
  *
- * Order of the proofs, each relying on those before: shape (check.c), bindings (bind.c), shard map (params.c), programs
- * (programs.c), then for every list: matching (match.c), no deadlock and one global order (run.c), memory (memory.c), what
- * stands in it (values.c), gradients and updates (steps.c), nothing forgotten (cover.c). */
+ * Order of the proofs, each relying on those before: shape (check.c), bindings (bind.c), shard map (params.c),
+ * programs (programs.c), then for every list: matching (match.c), no deadlock and one global order (run.c), memory
+ * (memory.c), what stands in it (values.c), gradients and updates (steps.c), nothing forgotten (cover.c). */
 #ifndef PIPER_SCHED_CHECK_CHECK_H
 #define PIPER_SCHED_CHECK_CHECK_H
 
@@ -155,13 +155,13 @@ bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_
 uint32_t check_group_size(const struct check *c, uint32_t cls, uint32_t group);
 /* Number of the holders of a bucket. */
 uint32_t check_holders_of(const struct plan *p, const struct plan_bucket *b);
-/* Bytes of a bucket's memory: parameters and gradients, and one array of optimizer state; a share of each from ZeRO 3, 2 and
- * 1 on. */
+/* Bytes of a bucket's memory: parameters and gradients, and one array of optimizer state; a share of each from ZeRO
+ * 3, 2 and 1 on. */
 uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b);
 uint64_t check_grad_bytes(const struct plan *p, const struct plan_bucket *b);
 uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b);
-/* Bucket of a base that holds parameters (kind SLOT_PARAM) or gradients (SLOT_GRAD), in the bucket's arena or in a buffer;
- * PLAN_NONE: of none. */
+/* Bucket of a base that holds parameters (kind SLOT_PARAM) or gradients (SLOT_GRAD), in the bucket's arena or in a
+ * buffer; PLAN_NONE: of none. */
 uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind);
 
 enum status check_programs(struct check *c);                           /* programs.c */
@@ -187,7 +187,8 @@ struct check_spans {
     uint64_t *bits[6]; /* 64-ary tree over the boundaries that start an interval */
     struct check_span *at;
 };
-/* bounds: owned by the map from now on, in any order, with duplicates; the whole range is one span in the given state. */
+/* bounds: owned by the map from now on, in any order, with duplicates; the whole range is one span in the given
+ * state. */
 void check_spans_init(struct check_spans *s, uint64_t *bounds, uint32_t n, struct check_span state);
 void check_spans_release(struct check_spans *s);
 /* Boundary index of a byte that was among the bounds. */

@@ -1,5 +1,6 @@
-/* Nothing is forgotten and nothing runs twice: for every microbatch each operator of the model has one forward kernel, and
- * in "train" one kernel per backward pass that its place in the model asks for, over all classes together. */
+/* Nothing is forgotten and nothing runs twice: for every microbatch each operator of the model has one forward
+ * kernel, and in "train" one kernel per backward pass that its place in the model asks for, over all classes
+ * together. */
 #include "sched/check/check.h"
 
 #include <stdlib.h>

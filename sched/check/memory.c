@@ -1,16 +1,16 @@
 /* Memory of a rank: happens-before comes from its own streams and waits alone.
  *
- * Every instruction has a vector clock: how many instructions of each stream are done when it is done. The list is swept in
- * dispatch order, which extends happens-before; a map from bytes to their last writer and the readers since then gives the
- * earlier accesses that an access conflicts with. Three things are proven: conflicting accesses are ordered; what is read of
- * ARENA_WORK was written before in this list, last to the same buffer; a byte of a gradient is first written, then added to,
- * and a bucket is complete before it is reduced, measured or applied. */
+ * Every instruction has a vector clock: how many instructions of each stream are done when it is done. The list is
+ * swept in dispatch order, which extends happens-before; a map from bytes to their last writer and the readers since
+ * then gives the earlier accesses that an access conflicts with. Three things are proven: conflicting accesses are
+ * ordered; what is read of ARENA_WORK was written before in this list, last to the same buffer; a byte of a gradient
+ * is first written, then added to, and a bucket is complete before it is reduced, measured or applied. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>
 
-/* Maps: one per arena, the scalars as one byte; and for the bytes of gradients, in their arena and in buffers, whether they
- * hold a value of this step. */
+/* Maps: one per arena, the scalars as one byte; and for the bytes of gradients, in their arena and in buffers,
+ * whether they hold a value of this step. */
 enum { MAP_FILLED = ARENA_COUNT, MAP_FILLED_WORK, MAPS };
 enum mode {
     MODE_READ = 1,
@@ -107,8 +107,8 @@ static void touch_update(struct sweep *s, uint32_t bucket)
         touch(s, ARENA_SCALARS, MODE_READ, PLAN_NONE, 0, 1);
 }
 
-/* A base of a collective or an ADD. Which part of a bucket is the own one differs from rank to rank, so it counts as all of
- * it. What is read of a bucket's gradients is complete. */
+/* A base of a collective or an ADD. Which part of a bucket is the own one differs from rank to rank, so it counts as
+ * all of it. What is read of a bucket's gradients is complete. */
 static void touch_part(struct sweep *s, const struct plan_base *b, uint32_t mode, uint64_t bytes)
 {
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);

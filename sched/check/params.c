@@ -1,5 +1,5 @@
-/* The shard map: every parameter is held, whole, in one place of each class that has it; a bucket's holders are exactly the
- * devices with a copy, in all classes alike; memory of buckets does not overlap. */
+/* The shard map: every parameter is held, whole, in one place of each class that has it; a bucket's holders are
+ * exactly the devices with a copy, in all classes alike; memory of buckets does not overlap. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>

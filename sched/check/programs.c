@@ -1,5 +1,6 @@
-/* Programs: their kernels fit the model, they use parameters that the class holds, at the places of the shard map, and they
- * use slots as declared. What a program reads of a slot before it has written it is what must be there before it runs. */
+/* Programs: their kernels fit the model, they use parameters that the class holds, at the places of the shard map,
+ * and they use slots as declared. What a program reads of a slot before it has written it is what must be there
+ * before it runs. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>
@@ -227,8 +228,8 @@ enum status check_programs(struct check *c)
 
 /* ---- bases of instructions ---- */
 
-/* Parameters and gradients stand where the shard map says: in the bucket's memory, or at the same places of a buffer that
- * holds the whole bucket. */
+/* Parameters and gradients stand where the shard map says: in the bucket's memory, or at the same places of a buffer
+ * that holds the whole bucket. */
 static enum status check_uses(const struct check *c, struct check_place at, const struct plan_instr *in)
 {
     const struct check_class *k = &c->classes[at.cls];

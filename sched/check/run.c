@@ -1,9 +1,9 @@
 /* No deadlock: symbolic execution of all classes at once.
  *
- * An instruction starts when the one before it on its stream is done, its waits are done, and every computation before it in
- * the list is done (an executor may dispatch in list order and block in computation). A computation is done when it has
- * started; a communication when all its ends have started: no transport buffers anything. There is no choice in this, so one
- * execution decides: if it ends early, every execution does. */
+ * An instruction starts when the one before it on its stream is done, its waits are done, and every computation
+ * before it in the list is done (an executor may dispatch in list order and block in computation). A computation is
+ * done when it has started; a communication when all its ends have started: no transport buffers anything. There is
+ * no choice in this, so one execution decides: if it ends early, every execution does. */
 #include "sched/check/check.h"
 
 #include <stdio.h>
@@ -121,8 +121,8 @@ static struct check_place place_of(const struct run *r, uint32_t number)
     return (struct check_place){ lo, r->l, number - r->l->base[lo] };
 }
 
-/* What an instruction that is not done waits for: an end that has not started, or an earlier instruction of its class that
- * is not done. */
+/* What an instruction that is not done waits for: an end that has not started, or an earlier instruction of its class
+ * that is not done. */
 static uint32_t blocker(const struct run *r, uint32_t number)
 {
     const struct check_list *l = r->l;
@@ -239,8 +239,8 @@ static uint32_t order_sort(const struct check_list *l, struct order *o, uint32_t
     return n - sorted;
 }
 
-/* Walks back through the unsorted until one comes again; prev[comm] holds the number of its instruction that stands after
- * another unsorted one. */
+/* Walks back through the unsorted until one comes again; prev[comm] holds the number of its instruction that stands
+ * after another unsorted one. */
 static enum status order_report(const struct check *c, const struct check_list *l, struct order *o)
 {
     struct run r = { .c = c, .l = l };

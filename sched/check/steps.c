@@ -1,11 +1,11 @@
-/* The step's bookkeeping, in dispatch order: every gradient of a shared bucket is reduced once over its holders and ends in the
- * bucket's memory, then there is one share of the norm and one update; the step's scalars are reduced once, after all that
- * add to them; sharded parameters are gathered before they are used. That dispatch order is kept at run time is the matter
- * of memory.c: all of these touch the same bytes.
+/* The step's bookkeeping, in dispatch order: every gradient of a shared bucket is reduced once over its holders and
+ * ends in the bucket's memory, then there is one share of the norm and one update; the step's scalars are reduced
+ * once, after all that add to them; sharded parameters are gathered before they are used. That dispatch order is kept
+ * at run time is the matter of memory.c: all of these touch the same bytes.
  *
- * Gradients take one of two ways. They gather in the bucket's memory over all microbatches and are reduced there; or they
- * gather in a buffer (of one microbatch, or of all), are reduced there or into another buffer, and are added to the bucket's
- * memory, which holds reduced values alone. */
+ * Gradients take one of two ways. They gather in the bucket's memory over all microbatches and are reduced there; or
+ * they gather in a buffer (of one microbatch, or of all), are reduced there or into another buffer, and are added to
+ * the bucket's memory, which holds reduced values alone. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>

@@ -1,9 +1,10 @@
 /* Values: what stands in memory is what its reader takes it for.
  *
- * Inside a program every operand of the graph has a name: a forward tensor, a saved or stashed tensor of an operator, or a
- * gradient. Programs are executed on names: an operand that is read was written under its name earlier in the program, whole
- * and not overwritten since, or it comes from outside, whole. What comes from outside must be there under that name: a tensor
- * in a buffer of that tensor and microbatch, what a forward keeps in the frame that it wrote.
+ * Inside a program every operand of the graph has a name: a forward tensor, a saved or stashed tensor of an operator,
+ * or a gradient. Programs are executed on names: an operand that is read was written under its name earlier in the
+ * program, whole and not overwritten since, or it comes from outside, whole. What comes from outside must be there
+ * under that name: a tensor in a buffer of that tensor and microbatch, what a forward keeps in the frame that it
+ * wrote.
  *
  * Gradients have no names of their own (sums share places), so of them it is proven only that each is read whole and as
  * written. The size of a workspace is the back end's matter: only its first byte counts here. */
@@ -91,7 +92,8 @@ static bool writes(const struct plan_kernel *k, uint32_t which)
            (which >= OPERAND_DIN && which < OPERAND_ACC) || which == OPERAND_WORK;
 }
 
-/* Where a name may stand when it comes from outside. Whatever is written stays out of parameters and their gradients. */
+/* Where a name may stand when it comes from outside. Whatever is written stays out of parameters and their gradients.
+ * */
 static bool may_stand(const struct item *x, uint32_t kind)
 {
     if (x->write)
@@ -214,8 +216,8 @@ static void write_item(struct execution *x, uint32_t number)
     x->map.at[from] = (struct check_span){ .writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE };
 }
 
-/* What stands in slots at the end, whole. A slot for a tensor or a gradient is left written from end to end, if it is declared
- * to be written. */
+/* What stands in slots at the end, whole. A slot for a tensor or a gradient is left written from end to end, if it is
+ * declared to be written. */
 static enum status collect_out(struct execution *x, struct interface *face)
 {
     const struct plan_program *g = &x->v->p->programs[x->program];

@@ -1,7 +1,7 @@
 /* Small jobs, built by hand with plan_builder, for the tests of the plan and of its checker.
  *
- * Model: embed -> linear -> linear -> head_loss, T = 4, 4 features, 8 words. Stages: 1, or 2 of two operators. dp replicas
- * of each stage; all forwards, then all backwards (gpipe). One bucket a stage. Lists "train" and "eval". */
+ * Model: embed -> linear -> linear -> head_loss, T = 4, 4 features, 8 words. Stages: 1, or 2 of two operators. dp
+ * replicas of each stage; all forwards, then all backwards (gpipe). One bucket a stage. Lists "train" and "eval". */
 #ifndef TESTS_UNIT_PLAN_JOB_H
 #define TESTS_UNIT_PLAN_JOB_H
 

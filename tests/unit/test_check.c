@@ -94,7 +94,8 @@ static void put_lists(struct plan_builder *b, const struct records *lists)
 }
 
 enum edit { DROP, REPEAT, MOVE };
-/* Changes the instruction with number i of the section: drop it, repeat it behind itself, or move it before number `to`. */
+/* Changes the instruction with number i of the section: drop it, repeat it behind itself, or move it before number
+ * `to`. */
 static void edit(struct plan_builder *b, uint32_t i, enum edit what, uint32_t to)
 {
     struct records lists[2] = { 0 };

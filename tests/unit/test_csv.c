@@ -345,6 +345,8 @@ START_TEST(wrong_two_way_refused)
                   "line 1, cell 1: 0F0 is not what line 2 has there for the other direction, 2F0");
     check_refused(2, strategy, "0F0,3F0,0B0,3B0\n2F0,1F0,2B0,1I0,1W0\n", ST_INPUT,
                   "line 1, cell 4: 3B0 is not what line 2");
+    check_refused(2, strategy, "0F0,3F0,0F1,(3F1;0B0)OVERLAP_F_B,3B0,0B1,3B1\n2F0,1F0,2F1,1F1,2B0,1B0,2B1,1B1\n",
+                  ST_INPUT, "line 1, cell 4: 3F1 is not what line 2");
     check_refused(2, strategy, "0F0,2F0,0B0,2B0\n1F0,3F0,1B0,3B0\n", ST_INPUT, "other direction");
     check_refused(2, strategy, "0F0,0B0\n1F0,1B0\n", ST_INPUT, "the second direction's, 2 to 3, are missing");
     check_refused(2,
