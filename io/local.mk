@@ -35,3 +35,5 @@ tests_unit_test_io_trace_LDADD = $(PIPER_IO) $(CHECK_LIBS)
 tests_mpi_test_checkpoint_SOURCES = tests/mpi/test_checkpoint.c tests/unit/io_sample.h
 tests_mpi_test_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
 tests_mpi_test_checkpoint_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+
+dist_man_MANS += src/man/piper-checkpoint.5 src/man/piper-job.5 src/man/piper-tokens.5 src/man/piper-trace.5

@@ -472,6 +472,7 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
     const struct plan_slot *p = &c->pb.slots.at[slot];
     const struct slot_ref *r = &c->programs.refs.at[slot];
     uint32_t b, sub = c->pb.programs.at[i->what].sub, *found;
+    uint32_t backward = n->pass == IR_PASS_BW ? c->backward_of[node] : node; /* where gradients enter and leave */
     switch ((enum slot_what)r->what) {
     case WHAT_PARAM:
         param_base(c, i, node, r->id, p->access);
@@ -483,10 +484,10 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
         b = value_buffer(c, WHAT_TENSOR, tensor_giver(c, node, r->id), r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_PART:
-        b = value_buffer(c, WHAT_LEAVING, part_giver(&c->list->dag, node, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
+        b = value_buffer(c, WHAT_LEAVING, part_giver(&c->list->dag, backward, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
         break;
-    case WHAT_LEAVING: /* BW reads what its BI has made */
-        b = value_buffer(c, WHAT_LEAVING, n->pass == IR_PASS_BW ? c->backward_of[node] : node, r->id, n->mb, MEM_ACTIVATIONS);
+    case WHAT_LEAVING:
+        b = value_buffer(c, WHAT_LEAVING, backward, r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_KEEP:
     case WHAT_STASH:

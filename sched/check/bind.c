@@ -64,8 +64,7 @@ static void seq_rehash(struct check *c)
     }
 }
 
-/* Ranges of the sequence, and the stamps that mark its devices; false: a device stands in it twice. counts[class]
- * members of each touched class are left in c->class_pool as (class) entries when they are whole. */
+/* count[class]: devices of each class in the sequence; false: a device stands in it twice. */
 static bool seq_expand(struct check *c, const struct check_seq *s, uint32_t *count)
 {
     c->epoch++;

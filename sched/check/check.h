@@ -17,8 +17,7 @@
 struct check_seq {
     uint32_t first_range, n_ranges; /* in check.ranges, in the one form that a sequence has */
     uint32_t size;
-    uint32_t first_class,
-        n_classes; /* in check.class_pool: the classes it consists of, whole, ascending; 0: it does not */
+    uint32_t first_class, n_classes; /* in check.class_pool: the whole classes that it is, ascending; 0: it is not */
 };
 
 /* A use of a parameter by a program: the operand of kernel `kernel`. */
