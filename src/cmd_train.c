@@ -128,8 +128,10 @@ static enum status train_command(int argc, char **argv, struct err *e)
     st = ctl_agree(st, e);
     if (st == ST_OK)
         st = train_run(&o, e);
+    /* once, and before the launcher may think that the rank has ended */
     if (ctl_rank() != 0)
         e->text[0] = '\0';
+    command_print_error(e);
     ctl_finalize();
     return st;
 }

@@ -7,10 +7,13 @@
 struct command {
     const char *name;
     const char *summary; /* a line of `piper --help` */
-    /* argv[0] is the command's name. The exit code is -status. The sentence in e is printed by main; a rank of an MPI job
-     * that is not the one to print leaves the text empty. */
+    /* argv[0] is the command's name. The exit code is -status. The sentence in e is printed by main, unless the text is
+     * empty. */
     enum status (*run)(int argc, char **argv, struct err *e);
 };
+/* Prints the sentence, if there is one, and empties it. */
+void command_print_error(struct err *e);
+
 extern const struct command command_build, command_plan, command_train, command_data, command_trace, command_checkpoint,
     command_info;
 

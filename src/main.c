@@ -11,6 +11,14 @@ static const struct command *const commands[] = {
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
+void command_print_error(struct err *e)
+{
+    if (e->text[0])
+        fprintf(stderr, "piper: %s\n", e->text);
+    fflush(stderr);
+    e->text[0] = '\0';
+}
+
 static void print_help(void)
 {
     printf("usage: piper COMMAND [operands and options]\n\nTrains transformer models on many ranks under a declared "
@@ -58,7 +66,7 @@ int main(int argc, char **argv)
     enum status st = run(argc, argv, &e);
     if (st == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
         st = err_set(&e, ST_IO, "standard output", "writing failed");
-    if (st != ST_OK && e.text[0])
-        fprintf(stderr, "piper: %s\n", e.text);
+    if (st != ST_OK)
+        command_print_error(&e);
     return -st;
 }

@@ -100,9 +100,9 @@ static bool may_stand(const struct item *x, uint32_t kind)
         return kind != SLOT_PARAM && kind != SLOT_GRAD;
     switch (x->name) {
     case NAME_TENSOR:
-        return kind == SLOT_TENSOR || kind == SLOT_KEEP;
+        return kind == SLOT_TENSOR || kind == SLOT_KEEP || kind == SLOT_STASH; /* stash: computed again by BI */
     case NAME_SAVE:
-        return kind == SLOT_KEEP;
+        return kind == SLOT_KEEP || kind == SLOT_STASH;
     case NAME_STASH:
         return kind == SLOT_STASH;
     default:
