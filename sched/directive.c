@@ -6,12 +6,21 @@
 #include "sched/compile.h"
 #include "ir/family/family.h"
 
-const struct directive_kind *const sched_directive_kinds[] = {
-    &directive_place, &directive_replicate, &directive_shard, &directive_split, &directive_order, /* primitives */
-    &directive_recompute, &directive_stream,
-    &directive_layout, &directive_schedule,                                    /* macros */
-    NULL,
-};
+/* A row a directive: primitives, then macros. */
+#define KINDS(ROW) \
+    ROW(place) \
+    ROW(replicate) \
+    ROW(shard) \
+    ROW(split) \
+    ROW(order) \
+    ROW(recompute) \
+    ROW(stream) \
+    ROW(layout) \
+    ROW(schedule)
+#define DECLARE(kind) extern const struct directive_kind directive_##kind;
+#define ADDRESS(kind) &directive_##kind,
+KINDS(DECLARE)
+const struct directive_kind *const sched_directive_kinds[] = { KINDS(ADDRESS) NULL };
 
 static enum status find_kind(const struct js *js, const struct directive_kind **kind, struct err *e)
 {

@@ -46,7 +46,9 @@ libpiper_sched_la_SOURCES = \
 	sched/shard.c \
 	sched/split.c \
 	sched/stream.c \
-	sched/tape.c
+	sched/tape.c \
+	sched/timeline.c sched/timeline.h \
+	sched/timeline_units.c
 
 UNIT_TESTS += tests/unit/test_schedules
 tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h
@@ -63,3 +65,8 @@ UNIT_TESTS += tests/unit/test_check
 tests_unit_test_check_SOURCES = tests/unit/test_check.c tests/unit/plan_job.h
 tests_unit_test_check_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_check_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_timeline
+tests_unit_test_timeline_SOURCES = tests/unit/test_timeline.c
+tests_unit_test_timeline_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_timeline_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

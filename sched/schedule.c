@@ -7,12 +7,21 @@
 
 #include "sched/csv.h"
 
-extern const struct schedule_kind schedule_gpipe, schedule_1f1b, schedule_interleaved, schedule_interleaved_zb,
-    schedule_zb_h1, schedule_zb_h2, schedule_zb_v, schedule_dualpipe, schedule_dualpipev;
-const struct schedule_kind *const sched_schedule_kinds[] = {
-    &schedule_gpipe, &schedule_1f1b, &schedule_interleaved, &schedule_interleaved_zb, &schedule_zb_h1,
-    &schedule_zb_h2, &schedule_zb_v, &schedule_dualpipe,    &schedule_dualpipev,      NULL,
-};
+/* A row a kind. */
+#define KINDS(ROW) \
+    ROW(gpipe) \
+    ROW(1f1b) \
+    ROW(interleaved) \
+    ROW(interleaved_zb) \
+    ROW(zb_h1) \
+    ROW(zb_h2) \
+    ROW(zb_v) \
+    ROW(dualpipe) \
+    ROW(dualpipev)
+#define DECLARE(kind) extern const struct schedule_kind schedule_##kind;
+#define ADDRESS(kind) &schedule_##kind,
+KINDS(DECLARE)
+const struct schedule_kind *const sched_schedule_kinds[] = { KINDS(ADDRESS) NULL };
 static const char csv_kind[] = "csv";
 
 /* NULL in *kind: csv. */

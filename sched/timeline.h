@@ -1,0 +1,60 @@
+/* When every instruction of a step runs: a discrete-event simulation of the compiled plans.
+ *
+ * One rank stands for its class: members run the same program, and a transfer inside a class relabels it onto itself. An
+ * instruction starts when the one before it on its stream is done and its waits are done; a communication starts when that
+ * holds on all its ends, and ends everywhere at once. What an instruction takes is the caller's: the unit times below, or
+ * measured ones. Events are worked through in the order of their starts: n log n in instructions. */
+#ifndef PIPER_SCHED_TIMELINE_H
+#define PIPER_SCHED_TIMELINE_H
+
+#include "ir/graph.h"
+#include "ir/plan.h"
+
+struct timeline_cost {
+    /* What an instruction of class cls takes, not negative. Calls come in the order of `start`, one for a communication: its
+     * sender's end, or the end on the lowest class. */
+    double (*time)(void *self, uint32_t cls, const struct plan_instr *in, double start);
+    void *self;
+};
+
+struct timeline_span {
+    double start, end;
+};
+struct timeline_class {
+    struct timeline_span *spans; /* by instruction of the list */
+    uint32_t list, n;            /* list of its plan, instructions in it */
+    double busy;                 /* time that a member computes */
+};
+struct timeline {
+    struct timeline_class *classes; /* [n_classes] */
+    uint32_t n_classes;
+    double step;   /* the last end; the first start is 0 */
+    double bubble; /* 1 - busy / (ranks * step), over all ranks; 0 for an empty step */
+};
+
+/* plans[i] is the view of class i, verified (sched_check): plans that deadlock are a broken invariant. The spans are those of
+ * the list of that name ("train"); all plans have it. Ends with timeline_release. */
+void timeline_run(const struct plan *plans, uint32_t n_classes, const char *list, const struct timeline_cost *cost,
+                  struct timeline *out);
+void timeline_release(struct timeline *t);
+
+/* Unit times, as in the figures of the papers: over the operators of a pipeline stage F takes 1, BI 1, BW 1, a fused B
+ * 2, a forward computed again 1; each operator has its share of floating-point operations. The others as given. */
+struct timeline_units {
+    double move, all_to_all;    /* one transfer */
+    double collective, update;  /* all parameters of a rank once: a reduction or a gather; norm and optimizer step */
+    double **program, *elements; /* by class: time of each program, elements of all buckets */
+    const struct plan *plans;    /* borrowed */
+    uint32_t n_classes;
+};
+/* Fills in the rest; move, all_to_all, collective and update are left as they are. */
+void timeline_units_init(struct timeline_units *u, const struct plan *plans, uint32_t n_classes,
+                         const struct ir_graph *g);
+void timeline_units_release(struct timeline_units *u);
+/* For struct timeline_cost: self is a struct timeline_units. */
+double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in, double start);
+
+/* Index under the tag PP of what a program belongs to; 0 where the model has no such tag. */
+uint32_t timeline_stage(const struct plan *p, uint32_t program, const struct ir_graph *g);
+
+#endif

@@ -1,0 +1,91 @@
+# shellcheck shell=sh
+# Shared by the matrix tests: models, settings, and the comparison of a run with its 1-rank run. The caller prints the plan.
+piper=${PIPER:-./piper}
+src=${top_srcdir:-.}
+run="sh $src/tests/run-mpi -t 120"
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+n=0
+
+command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1 || { echo "no MPI launcher on this machine"; exit 77; }
+
+cat >"$dir/llama.json" <<'JSON'
+{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "intermediate_size": 72, "tie_word_embeddings": false}
+JSON
+cat >"$dir/gpt2.json" <<'JSON'
+{"model_type": "gpt2", "vocab_size": 256, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}
+JSON
+cat >"$dir/qwen3_moe.json" <<'JSON'
+{"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64, "moe_intermediate_size": 24, "num_experts": 4,
+ "num_experts_per_tok": 2, "norm_topk_prob": true, "output_router_logits": true, "router_aux_loss_coef": 0.01,
+ "capacity_factor": 1.25, "tie_word_embeddings": false}
+JSON
+sed 's/"capacity_factor": 1.25, //' "$dir/qwen3_moe.json" >"$dir/dropless.json"
+# learning rates at which 20 steps fall clearly and do not blow rounding up
+cat >"$dir/sgd.json" <<'JSON'
+{"optimizer": {"kind": "sgd", "weight_decay": 0.01}, "lr": {"kind": "constant", "peak": 0.1}, "clip_norm": 1.0,
+ "batch_size": 16, "seq_len": 24, "steps": 20, "seed": 7, "dtype": "float32", "data": "tokens.h5"}
+JSON
+cat >"$dir/adamw.json" <<'JSON'
+{"optimizer": {"kind": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
+ "lr": {"kind": "cosine", "peak": 1e-3, "min": 1e-4, "warmup_steps": 5}, "clip_norm": 1.0,
+ "batch_size": 16, "seq_len": 24, "steps": 20, "seed": 7, "dtype": "float32", "data": "tokens.h5"}
+JSON
+
+# shellcheck disable=SC2086 # options are words
+# train NAME RANKS MODEL OPTIMIZER STRATEGY: metrics in $dir/NAME/metrics.csv
+train()
+{
+    echo "$5" >"$dir/strategy.json"
+    "$piper" build -m "$dir/$3.json" -s "$dir/strategy.json" -t "$dir/$4.json" -o "$dir/$1.h5" --set train.steps="${steps:-20}" \
+        >"$dir/log" 2>&1 &&
+        $run "$piper" "$2" train "$dir/$1.h5" -o "$dir/$1" --data "$dir/tokens.h5" --device cpu \
+            ${train_options-} >"$dir/log" 2>&1
+}
+
+# worst NAME BASE: "first-loss first-norm all-losses", relative deviations of metrics.csv; fails when rows are missing
+worst()
+{
+    awk -F, 'function rel(a, b) { d = a - b; d = d < 0 ? -d : d; m = b < 0 ? -b : b; return m > 0 ? d / m : d }
+        FNR == 1 { for (i = 1; i <= NF; i++) col[$i] = i; next }
+        NR == FNR { loss[$1] = $col["loss"]; norm[$1] = $col["grad_norm"]; rows++; next }
+        { d = rel($col["loss"], loss[$1]); if (!(d <= all)) all = d
+          if ($1 == 1) { first = d; fnorm = rel($col["grad_norm"], norm[1]) }
+          seen++ }
+        END { printf "%.2e %.2e %.2e", first, fnorm, all; exit seen != rows || rows == 0 }' \
+        "$dir/$2/metrics.csv" "$dir/$1/metrics.csv"
+}
+
+# case_of NAME RANKS MODEL OPTIMIZER LIMIT STRATEGY
+case_of()
+{
+    n=$((n + 1))
+    if ! train "$1" "$2" "$3" "$4" "$6"; then
+        echo "not ok $n - $1"
+        sed 's/^/# /' "$dir/log"
+        return
+    fi
+    if w=$(worst "$1" "base-$3-$4") && echo "$w $5" | awk '{ exit !($1 <= 1e-5 && $2 <= 1e-5 && $3 <= $4) }'; then
+        echo "ok $n - $1: $w"
+    else
+        echo "not ok $n - $1: deviations of first loss, first norm, all losses are $w, limits 1e-5 1e-5 $5"
+    fi
+    [ "${keep-}" ] && cut -d, -f1-5 "$dir/$1/metrics.csv" >"$dir/kept.csv"
+    rm -rf "${dir:?}/$1" "$dir/$1.h5"
+}
+
+layout()
+{
+    echo "[{\"op\":\"layout\",\"pp\":$1,\"dp\":$2},{\"op\":\"schedule\",\"kind\":\"$3\",\"microbatches\":$4}]"
+}
+
+cat "$src"/README "$src"/src/*.c "$src"/ir/*.h >"$dir/text"
+"$piper" data text "$dir/text" -o "$dir/tokens.h5" >/dev/null || { echo "Bail out! piper data text failed"; exit 1; }
+
+base()
+{
+    [ -e "$dir/base-$1-$2" ] || train "base-$1-$2" 1 "$1" "$2" '[]' ||
+        { echo "Bail out! the 1-rank run failed"; cat "$dir/log"; exit 1; }
+}
