@@ -41,8 +41,8 @@ void timeline_release(struct timeline *t);
 /* Unit times, as in the figures of the papers: over the operators of a pipeline stage F takes 1, BI 1, BW 1, a fused B
  * 2, a forward computed again 1; each operator has its share of floating-point operations. The others as given. */
 struct timeline_units {
-    double move, all_to_all;    /* one transfer */
-    double collective, update;  /* all parameters of a rank once: a reduction or a gather; norm and optimizer step */
+    double move, all_to_all;     /* one transfer */
+    double collective, update;   /* all parameters of a rank once: a reduction or a gather; norm and optimizer step */
     double **program, *elements; /* by class: time of each program, elements of all buckets */
     const struct plan *plans;    /* borrowed */
     uint32_t n_classes;

@@ -17,7 +17,8 @@ static uint32_t stage_of_op(const struct ir_graph *g, uint32_t pp, uint32_t op)
 uint32_t timeline_stage(const struct plan *p, uint32_t program, const struct ir_graph *g)
 {
     uint32_t pp = ir_graph_find_tag(g, "PP"), chunk = p->programs[program].chunk;
-    for (uint32_t i = 0; i <= p->h->count[PLAN_S_PROGRAMS]; i++) { /* itself; a sum of gradients: another of its chunk */
+    for (uint32_t i = 0; i <= p->h->count[PLAN_S_PROGRAMS];
+         i++) { /* itself; a sum of gradients: another of its chunk */
         const struct plan_program *q = &p->programs[i ? i - 1 : program];
         for (uint32_t k = 0; k < q->n_kernels && q->chunk == chunk; k++)
             if (p->kernels[q->first_kernel + k].graph_op != PLAN_NONE)
@@ -70,8 +71,9 @@ void timeline_units_init(struct timeline_units *u, const struct plan *plans, uin
             for (uint32_t k = 0; k < p->programs[i].n_kernels; k++) {
                 const struct plan_kernel *kernel = &p->kernels[p->programs[i].first_kernel + k];
                 if (kernel->graph_op != PLAN_NONE)
-                    u->program[c][i] += weight(g, kernel) / total[stage_of_op(g, pp, kernel->graph_op) * KERNELS +
-                                                                  kernel_index(kernel->pass)];
+                    u->program[c][i] +=
+                        weight(g, kernel) /
+                        total[stage_of_op(g, pp, kernel->graph_op) * KERNELS + kernel_index(kernel->pass)];
             }
         for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++)
             u->elements[c] += (double)p->buckets[i].elements;

@@ -20,7 +20,7 @@ TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
 endif
 
-SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh
+SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
 EXTRA_DIST += tests/matrix/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
