@@ -55,12 +55,17 @@ struct comm_channel {
     uint32_t stream; /* of this rank */
 };
 
+enum { COMM_SCRATCH = 1 << 20 };
 struct comm_setup {
     const struct comm_channel *channels; /* those of this rank, by ascending id */
     uint32_t n_channels;
     uint32_t n_channels_world; /* ids in the whole job, so that collective creation can pair up */
     uint32_t n_streams;        /* streams of this rank that carry communication, 0..n-1 */
     uint32_t max_calls;        /* calls launched in one step at most: queues are allocated once */
+    /* Memory for the terms of reductions, per stream, borrowed until close: COMM_SCRATCH is as much as is useful; the same
+     * size on all ranks of a channel. NULL: the back end takes its own. */
+    void *const *scratch;
+    const uint64_t *scratch_bytes;
     struct comm_events events;
     /* Called with the rows that an ALL_TO_ALL_V would have received beyond max_rows; must not return. */
     void (*overflow)(void *self, uint32_t event, uint64_t rows);

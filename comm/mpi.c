@@ -77,11 +77,11 @@ static void open_wide(struct comm *c)
     comm__mpi_check(MPI_Group_free(&world), "MPI_Group_free");
 }
 
-static void open_streams(struct comm *c, uint32_t n_streams)
+static void open_streams(struct comm *c, const struct comm_setup *setup)
 {
-    c->streams = mem_alloc(n_streams * sizeof *c->streams);
-    c->n_streams = n_streams;
-    for (uint32_t i = 0; i < n_streams; i++) {
+    c->streams = mem_alloc(setup->n_streams * sizeof *c->streams);
+    c->n_streams = setup->n_streams;
+    for (uint32_t i = 0; i < setup->n_streams; i++) {
         struct comm__stream *s = &c->streams[i];
         bool reduces = false;
         s->first = s->last = COMM__NONE;
@@ -97,7 +97,9 @@ static void open_streams(struct comm *c, uint32_t n_streams)
         s->request = mem_alloc(2 * (size_t)s->members * sizeof *s->request);
         s->status = mem_alloc(2 * (size_t)s->members * sizeof *s->status);
         s->expected = mem_alloc(s->members * sizeof *s->expected);
-        s->scratch = reduces ? mem_alloc(c->limits.scratch) : NULL;
+        s->scratch_bytes = setup->scratch ? setup->scratch_bytes[i] : c->limits.scratch;
+        s->scratch = setup->scratch ? setup->scratch[i] : reduces ? mem_alloc(s->scratch_bytes) : NULL;
+        s->owns_scratch = !setup->scratch;
     }
 }
 
@@ -154,7 +156,8 @@ static void mpi_close(struct comm *c)
         mem_free(s->request);
         mem_free(s->status);
         mem_free(s->expected);
-        mem_free(s->scratch);
+        if (s->owns_scratch)
+            mem_free(s->scratch);
     }
     for (uint32_t k = 0; k < c->n_channels; k++)
         if (c->channels[k].wide != MPI_COMM_NULL)
@@ -181,7 +184,7 @@ static enum status mpi_open(const struct comm_setup *setup, struct comm **out, s
     if (status == ST_OK) {
         open_channels(c, setup);
         open_wide(c);
-        open_streams(c, setup->n_streams);
+        open_streams(c, setup);
         c->max_calls = setup->max_calls ? setup->max_calls : 1;
         c->ring = mem_alloc(c->max_calls * sizeof *c->ring);
         status = ctl_agree(start_thread(c, e), e);

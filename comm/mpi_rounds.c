@@ -12,7 +12,7 @@
 
 struct comm__limits comm__limits = {
     .message = UINT64_C(1) << 30,
-    .scratch = UINT64_C(1) << 20,
+    .scratch = COMM_SCRATCH,
     .small = UINT64_C(16) << 10,
     .direct = 64,
 };
@@ -53,12 +53,13 @@ static bool all_reduce_round(const struct comm *c, const struct comm__channel *c
                              uint64_t round, struct reduction *r)
 {
     uint64_t p = ch->group.count, size = comm_type_size(call->type), n = call->count;
+    uint64_t scratch = c->streams[ch->stream].scratch_bytes;
     *r = (struct reduction){ 0 };
-    if (n * size * p <= min_u64(c->limits.small, c->limits.scratch)) {
+    if (n * size * p <= min_u64(c->limits.small, scratch)) {
         *r = (struct reduction){ .one_round = true, .n = n, .block = n, .mine_n = n };
         return round == 0;
     }
-    uint64_t most = c->limits.scratch / (p * size) * p; /* elements of a piece */
+    uint64_t most = scratch / (p * size) * p; /* elements of a piece */
     uint64_t pieces = (n + most - 1) / most;
     uint64_t piece = (n + pieces - 1) / pieces;
     r->lo = round / 2 * piece;
@@ -75,7 +76,8 @@ static bool all_reduce_round(const struct comm *c, const struct comm__channel *c
 static bool reduce_scatter_round(const struct comm *c, const struct comm__channel *ch, const struct comm_call *call,
                                  uint64_t round, struct reduction *r)
 {
-    uint64_t piece = c->limits.scratch / (ch->group.count * (uint64_t)comm_type_size(call->type));
+    uint64_t scratch = c->streams[ch->stream].scratch_bytes;
+    uint64_t piece = scratch / (ch->group.count * (uint64_t)comm_type_size(call->type));
     uint64_t lo = round * piece;
     if (lo >= call->count && round)
         return false;

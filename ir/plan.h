@@ -41,12 +41,15 @@ struct plan_stream {
     uint32_t name;     /* offset in the text section */
     uint32_t max_ctas; /* 0: the library's choice */
     int32_t priority;  /* 0 normal, 1 high */
+    uint32_t pad;
+    uint64_t scratch, scratch_bytes; /* byte offset in ARENA_COMM; the same size on all ranks that have this stream */
 };
 
 /* ---- parameters: the shard map ---- */
 
-/* Memory of a rank: one allocation each. ARENA_WORK holds activations, communication buffers and workspaces. */
-enum plan_arena { ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, ARENA_WORK, ARENA_SCALARS, ARENA_COUNT };
+/* Memory of a rank: one allocation each. ARENA_WORK holds activations, communication buffers and workspaces; ARENA_COMM is
+ * the communication back end's own, for the terms of reductions: no base names it. */
+enum plan_arena { ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, ARENA_WORK, ARENA_SCALARS, ARENA_COMM, ARENA_COUNT };
 enum plan_kind_of_memory { MEM_PARAMS, MEM_GRADS, MEM_OPTIMIZER, MEM_ACTIVATIONS, MEM_COMM, MEM_WORKSPACE, MEM_SNAPSHOT,
                            MEM_KINDS };
 const char *plan_memory_name(enum plan_kind_of_memory k); /* "params", "grads", ... as in piper plan --json */

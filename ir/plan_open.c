@@ -146,8 +146,12 @@ static enum status check_groups(const struct plan *p, uint32_t *group_size, stru
         NEED(total <= p->h->world, e, "group %u: %" PRIu64 " members of %u ranks", i, total, p->h->world);
         group_size[i] = g->kind == PLAN_GROUP_EACH ? p->sets[g->first_set].size : (uint32_t)total;
     }
-    for (uint32_t i = 0; i < p->h->count[PLAN_S_STREAMS]; i++)
-        NEED(p->streams[i].name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_STREAMS]; i++) {
+        const struct plan_stream *x = &p->streams[i];
+        NEED(x->name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
+        NEED(x->pad == 0 && inside(x->scratch, x->scratch_bytes, p->h->arena_bytes[ARENA_COMM]), e,
+             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, x->scratch_bytes, x->scratch);
+    }
     for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++) {
         const struct plan_channel *c = &p->channels[i];
         NEED(c->group < p->h->count[PLAN_S_GROUPS] && c->stream < p->h->count[PLAN_S_STREAMS], e,

@@ -47,7 +47,7 @@ static const char *access_text(uint32_t v)
 
 const char *plan_arena_name(uint32_t arena)
 {
-    static const char *const names[ARENA_COUNT] = { "params", "grads", "optimizer", "work", "scalars" };
+    static const char *const names[ARENA_COUNT] = { "params", "grads", "optimizer", "work", "scalars", "comm" };
     return names[arena];
 }
 
@@ -100,6 +100,8 @@ const struct plan_field plan_stream_fields[] = {
     U(plan_stream, name),
     U(plan_stream, max_ctas),
     FIELD(plan_stream, priority, 'i', NULL, 0),
+    U(plan_stream, scratch),
+    U(plan_stream, scratch_bytes),
     END,
 };
 const struct plan_field plan_bucket_fields[] = {

@@ -92,6 +92,26 @@ static void number_channels(struct lowering *x)
         }
 }
 
+/* What the back end needs to sum: the terms of all members, up to its limit. The same on all ranks of a stream, so that
+ * both ends of a reduction cut it into the same pieces. */
+static void want_scratch(struct lowering *x, uint32_t stream, uint64_t members, uint64_t bytes)
+{
+    uint64_t want = round_up(members * bytes, x->s->in->target->alignment), limit = x->s->in->comm_scratch;
+    want = want < limit ? want : limit;
+    if (members > 1 && want > x->stream_scratch[stream])
+        x->stream_scratch[stream] = want;
+}
+
+static void size_scratch(struct lowering *x)
+{
+    const struct sched *s = x->s;
+    want_scratch(x, 0, s->ranks, PLAN_SCALARS_BYTES);
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        const struct bucket *k = &s->buckets.at[b];
+        want_scratch(x, k->reduce_stream, k->holders, k->elements * 4 / (k->zero ? k->holders : 1));
+    }
+}
+
 /* ---- tables of a class ---------------------------------------------------------------------------------------------- */
 
 /* A set as ranges: maximal arithmetic progressions. */
@@ -159,6 +179,9 @@ static uint16_t local_stream(struct class_lowering *c, uint32_t stream)
         c->stream_of[stream] = c->pb.streams.n;
         struct plan_stream p = { .name = plan_builder_text(&c->pb, c->x->s->streams.at[stream]) };
         stream_resources(c->x->s, stream, &p.max_ctas, &p.priority);
+        p.scratch = c->pb.h.arena_bytes[ARENA_COMM];
+        p.scratch_bytes = c->x->stream_scratch[stream];
+        c->pb.h.arena_bytes[ARENA_COMM] += p.scratch_bytes;
         vec_add(&c->pb.streams, p);
         c->x->stream_used[stream] = 1;
     }
@@ -818,6 +841,7 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
     h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
     h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
     h->peak_bytes[MEM_OPTIMIZER] = h->arena_bytes[ARENA_OPTIM];
+    h->peak_bytes[MEM_COMM] += h->arena_bytes[ARENA_COMM];
     for (int a = 0; a < ARENA_COUNT; a++)
         h->total_bytes += h->arena_bytes[a];
     out->blob = plan_build(&c.pb, &out->bytes);
@@ -828,7 +852,9 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    struct lowering x = { .s = s, .stream_used = arena_alloc(&s->arena, s->streams.n) };
+    struct lowering x = { .s = s, .stream_used = arena_alloc(&s->arena, s->streams.n),
+                          .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
+    size_scratch(&x);
     x.train_tag = number_tags(s, &s->train);
     x.eval_tag = s->in->eval ? number_tags(s, &s->eval) : NULL;
     number_channels(&x);

@@ -26,6 +26,7 @@ struct lowering {
     uint32_t *train_tag, *eval_tag; /* by move */
     const uint32_t *tag;            /* of the list being lowered */
     uint8_t *stream_used;           /* by stream: some class has it */
+    uint64_t *stream_scratch;       /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
 };
 
 /* One class. */

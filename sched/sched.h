@@ -31,6 +31,7 @@ struct sched_input {
     bool clip;
     bool eval;                   /* plans get a list "eval" */
     const struct ir_target *target;
+    uint64_t comm_scratch;       /* bytes that the communication back end wants per reducing stream, at most; 0: none */
     FILE *dump;                  /* --dump: the DAG after every pass; NULL: none */
 };
 

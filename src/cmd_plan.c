@@ -1,13 +1,15 @@
 /* piper plan: compile a job and show it, without MPI and without the device. */
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "command.h"
 #include "compile_job.h"
+#include "draw_plan.h"
 #include "options.h"
 
 struct plan_options {
-    const char *job, *device, *dot, *csv;
+    const char *job, *device, *dot, *csv, *svg;
     uint64_t ranks;
     bool json, expand, dump;
 };
@@ -105,17 +107,35 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
 
 /* To a file, or to standard output where it is called "-". */
-static enum status print_to(const struct sched_input *in, const char *path, print_fn print, struct err *e)
+static enum status open_output(const char *path, FILE **f, struct err *e)
 {
-    bool standard = strcmp(path, "-") == 0;
-    FILE *f = standard ? stdout : fopen(path, "w");
-    if (!f)
-        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
-    enum status st = print(in, f, e);
+    *f = strcmp(path, "-") ? fopen(path, "w") : stdout;
+    return *f ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+}
+
+/* st: how the writing ended. */
+static enum status close_output(const char *path, FILE *f, enum status st, struct err *e)
+{
     bool good = fflush(f) == 0 && !ferror(f);
-    if (!standard && fclose(f) != 0)
+    if (f != stdout && fclose(f) != 0)
         good = false;
     return st == ST_OK && !good ? err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno)) : st;
+}
+
+static enum status print_to(const struct sched_input *in, const char *path, print_fn print, struct err *e)
+{
+    FILE *f;
+    TRY(open_output(path, &f, e));
+    return close_output(path, f, print(in, f, e), e);
+}
+
+static enum status print_svg(const char *path, const struct plan *plans, uint32_t n, const struct ir_graph *g,
+                             struct err *e)
+{
+    FILE *f;
+    TRY(open_output(path, &f, e));
+    draw_plan_svg(plans, n, g, f);
+    return close_output(path, f, ST_OK, e);
 }
 
 static enum status print_primitives(const struct sched_input *in, struct err *e)
@@ -147,10 +167,14 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->dump)
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
-    if (st == ST_OK && o->json)
+    if (st == ST_OK && o->svg) {
+        st = print_svg(o->svg, plans, out->n_classes, &j->graph, e);
+    } else if (st == ST_OK && o->json) {
         print_json(out, plans);
-    else if (st == ST_OK && !o->dump)
+    } else if (st == ST_OK && !o->dump) {
         print_summary(j, out, plans, in->target);
+        draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO), stdout);
+    }
     mem_free(plans);
     return st;
 }
@@ -163,7 +187,7 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
         TRY(print_to(in, o->dot, sched_dot, e));
     if (o->csv)
         TRY(print_to(in, o->csv, sched_csv, e));
-    if (o->dot || o->csv)
+    if ((o->dot || o->csv) && !o->svg)
         return ST_OK;
     struct sched_output out = { 0 };
     in->dump = o->dump ? stdout : NULL;
@@ -222,11 +246,17 @@ static enum status plan_command(int argc, char **argv, struct err *e)
           .to = &o.csv,
           .value = "FILE",
           .help = "the schedule as text, a line a pipeline place" },
+        { .name = "svg",
+          .kind = OPTION_TEXT,
+          .to = &o.svg,
+          .value = "FILE",
+          .help = "a picture of the schedule, ranks by time" },
         { .name = NULL },
     };
     const struct option_usage usage = {
         .command = "plan",
-        .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE]",
+        .synopsis =
+            "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE]",
         .about =
             "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
         .options = options,

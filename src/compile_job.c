@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "base/json.h"
+#include "comm/comm.h"
 
 static const struct sched_text *texts_of(struct job *j)
 {
@@ -34,6 +35,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, str
         .clip = j->train.clip_norm > 0,
         .eval = j->train.eval_data[0] != '\0',
         .target = target,
+        .comm_scratch = COMM_SCRATCH,
     };
     return ST_OK;
 }

@@ -244,11 +244,20 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
     for (uint32_t i = 0; i < n; i++)
         channels[i] = (struct comm_channel){ p->channels[i].id, group_of(x, p->channels[i].group, &x->lists),
                                              p->channels[i].stream };
+    uint32_t n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS];
+    void **scratch = arena_array(&x->lists, void *, n_streams);
+    uint64_t *scratch_bytes = arena_array(&x->lists, uint64_t, n_streams);
+    for (uint32_t i = 0; i < n_streams; i++) {
+        scratch[i] = x->arena[ARENA_COMM] + p->streams[i].scratch;
+        scratch_bytes[i] = p->streams[i].scratch_bytes;
+    }
     struct comm_setup setup = {
         .channels = channels,
         .n_channels = n,
         .n_channels_world = p->h->n_channels_world,
-        .n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS],
+        .n_streams = n_streams,
+        .scratch = scratch,
+        .scratch_bytes = scratch_bytes,
         .max_calls = max_calls,
         .events = { .at = x->events, .n = n_events, .times = x->times },
         .overflow = exec__overflow,

@@ -5,6 +5,7 @@ piper_SOURCES = \
 	src/compile_job.c src/compile_job.h \
 	src/compute.h \
 	src/config.c src/config.h \
+	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
 	src/exec.h src/exec_arena.c src/exec_check.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \

@@ -42,12 +42,7 @@ static void end(void)
     ir_graph_release(&graph);
 }
 
-/* Parameters big enough for several blocks. Elements are known by place. */
-static void grow(uint32_t param, uint32_t rows)
-{
-    graph.params.at[param].shape.dim[0] = rows; /* the graph is not valid any more: for writing only */
-}
-
+/* Elements are known by place. */
 static float element(uint32_t param, uint64_t i, int kind)
 {
     uint32_t x = (uint32_t)(i * 2654435761u + param * 40503u + (uint32_t)kind * 977u), bits = (x & 0x807fffff) | 0x3f000000;
@@ -172,46 +167,33 @@ START_TEST(any_partition_to_any_other)
 }
 END_TEST
 
-/* Hashes of blocks do not depend on how ranks cut them, and the file is the same but for its time. */
+/* Parameter 0 has several blocks: contents, and hashes that do not depend on how ranks cut them. */
 START_TEST(many_blocks)
 {
     begin();
-    grow(0, 3 * BLOCK_WORDS / SAMPLE_C + 17);
-    char second[300];
-    snprintf(second, sizeof second, "%s/d.h5", folder);
-    write_sample(path, "adamw", 3, 1);
-    write_sample(second, "adamw", 3, 3);
-    if (io_rank() == 0) {
-        struct block_hash h[2][4];
-        for (int i = 0; i < 2; i++) { /* the graph is not valid, so the structure is read without it */
-            struct h5_at root, digests, params;
-            struct h5_data d = { .name = graph.params.at[0].name, .rank = 2, .dim = { 4, BLOCK_HASH_BYTES } };
-            struct arena a;
-            int64_t *bytes;
-            arena_init(&a);
-            ASSERT_OK(h5_open(i ? second : path, ckpt__schema, CKPT_VERSION, &root, &e));
-            ASSERT_OK(h5_group(&root, "digests", &digests, &e));
-            ASSERT_OK(h5_group(&digests, "params", &params, &e));
-            ASSERT_OK(h5_get_i64(&params, &d, 0, 255, &a, &bytes, &e));
-            for (int k = 0; k < 64; k++)
-                ((uint8_t *)h[i])[k] = (uint8_t)bytes[k];
-            h5_close(&params);
-            h5_close(&digests);
-            h5_close(&root);
-            arena_release(&a);
+    ir_graph_release(&graph);
+    sample_graph_of(&graph, 3 * BLOCK_WORDS / SAMPLE_C + 17);
+    model_digest(&graph, IR_F32, digest);
+    for (int way = 0; way < 4; way++) {
+        struct pieces v = { 0 };
+        struct checkpoint_info info;
+        write_sample(path, "adamw", 3, way);
+        share(&v, (way + 1) % 4, false);
+        ASSERT_OK(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e));
+        check_pieces(&v, true);
+        drop(&v);
+        struct ckpt__file f;
+        ASSERT_OK(ckpt__open(path, &f, &e));
+        for (uint64_t b = 0; io_rank() == 0 && b < 4; b++) {
+            struct block_hash want = { 0 }, found;
+            for (uint64_t i = b * BLOCK_WORDS; i < (b + 1) * BLOCK_WORDS && i < elements(0); i++) {
+                float x = element(0, i, 2);
+                block_hash_add(&want, &x, 1, (uint32_t)(i % BLOCK_WORDS));
+            }
+            ck_assert_int_eq(pread(f.fd, &found, sizeof found, (off_t)(f.place[0].hash[2] + b * sizeof found)), sizeof found);
+            ck_assert(found.a == want.a && found.b == want.b);
         }
-        ck_assert_int_eq(memcmp(h[0], h[1], sizeof h[0]), 0);
-        float *whole = mem_alloc(elements(0) * 4);
-        for (uint64_t i = 0; i < elements(0); i++)
-            whole[i] = element(0, i, 0);
-        for (uint64_t b = 0; b < 4; b++) {
-            struct block_hash want = { 0 };
-            uint64_t n = elements(0) - b * BLOCK_WORDS < BLOCK_WORDS ? elements(0) - b * BLOCK_WORDS : BLOCK_WORDS;
-            block_hash_add(&want, whole + b * BLOCK_WORDS, (uint32_t)n, 0);
-            ck_assert_uint_eq(want.a, h[0][b].a);
-            ck_assert_uint_eq(want.b, h[0][b].b);
-        }
-        mem_free(whole);
+        ckpt__close(&f);
     }
     end();
 }
@@ -322,7 +304,7 @@ static void take_warning(void *arg, const char *text)
 START_TEST(folders)
 {
     begin();
-    struct checkpoint_keep keep = { .last = 2, .every = 30 };
+    struct checkpoint_keep keep = { .last = 2, .every = 40 };
     struct checkpoint_expect expect = { digest, take_warning, NULL };
     struct checkpoint_entries list;
     struct checkpoint_info info;
@@ -337,7 +319,7 @@ START_TEST(folders)
     }
     io_barrier();
     ASSERT_OK(checkpoint_list(folder, &list, &e));
-    const uint64_t stay[] = { 30, 60, 70 };
+    const uint64_t stay[] = { 40, 60, 70 };
     ck_assert_uint_eq(list.n, 3);
     for (uint32_t i = 0; i < 3; i++)
         ck_assert_uint_eq(list.at[i].step, stay[i]);
@@ -460,10 +442,13 @@ START_TEST(traces_of_all)
         ck_assert_uint_eq(t.n_instructions, io_size() > 1 ? 4 : 2);
         ck_assert_uint_eq(t.n_groups, io_size() > 1 ? 3 : 2);
         ck_assert_uint_eq(t.n_locations, 2 * io_size());
+        uint32_t *next = mem_alloc(sizeof *next * io_size());
         for (uint64_t i = 0; i < t.n_events; i++) {
             const struct trace_event *v = &t.events[i];
             uint32_t rank = t.locations[v->location].rank;
             ck_assert_uint_eq(rank, v->bytes);
+            ck_assert_uint_eq(v->step, v->seq);
+            ck_assert_uint_eq(v->seq, next[rank]++);
             const char *want = v->seq % 2 == 0 ? "F" : rank % 2 ? "odd" : "even";
             ck_assert_str_eq(t.instructions[v->instruction].name, want);
             ck_assert_uint_eq(t.instructions[v->instruction].stream, t.locations[v->location].stream);
@@ -471,6 +456,7 @@ START_TEST(traces_of_all)
             ck_assert_double_eq_tol(v->t, t.events[0].t + v->seq, 0.5);
         }
         trace_release(&t);
+        mem_free(next);
         mem_free(name);
     }
     end();

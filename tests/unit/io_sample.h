@@ -20,14 +20,14 @@ static inline struct ir_op_in sample_in(uint32_t a, uint32_t b, uint32_t c, uint
 }
 
 /* tokens -> embed -> norm -> router, dispatch, experts, combine -> add -> norm -> head (tied to embed). */
-static inline void sample_graph(struct ir_graph *g)
+static inline void sample_graph_of(struct ir_graph *g, uint32_t vocab)
 {
     const uint32_t no = IR_NONE;
     struct ir_shape row = { IR_I32, 1, { SAMPLE_T } }, vec = { IR_COMPUTE, 1, { SAMPLE_C } };
-    struct ir_shape table = { IR_COMPUTE, 2, { SAMPLE_V, SAMPLE_C } }, router = { IR_COMPUTE, 2, { SAMPLE_E, SAMPLE_C } };
+    struct ir_shape table = { IR_COMPUTE, 2, { vocab, SAMPLE_C } }, router = { IR_COMPUTE, 2, { SAMPLE_E, SAMPLE_C } };
     struct ir_shape up = { IR_COMPUTE, 3, { SAMPLE_E, SAMPLE_F, SAMPLE_C } };
     struct ir_shape down = { IR_COMPUTE, 3, { SAMPLE_E, SAMPLE_C, SAMPLE_F } };
-    struct ir_attrs embed = { .vocab = SAMPLE_V, .features = SAMPLE_C };
+    struct ir_attrs embed = { .vocab = vocab, .features = SAMPLE_C };
     struct ir_attrs norm = { .features = SAMPLE_C, .heads = 1, .eps = 1e-6f }, plain = { .features = SAMPLE_C };
     struct ir_attrs route = { .features = SAMPLE_C, .experts = SAMPLE_E, .top_k = 2,
                               .flags = IR_NORM_TOPK, .aux_coef = 0.01f };
@@ -36,7 +36,7 @@ static inline void sample_graph(struct ir_graph *g)
     ir_graph_init(g);
     g->family = "qwen3_moe";
     g->seq_len = SAMPLE_T;
-    g->vocab = SAMPLE_V;
+    g->vocab = vocab;
     g->n_blocks = 3;
     uint32_t tokens = ir_graph_input(g, "tokens", row), targets = ir_graph_input(g, "targets", row);
     uint32_t wte = ir_graph_param(g, "model.embed_tokens.weight", table, IR_INIT_NORMAL, 0.02f);
@@ -68,6 +68,11 @@ static inline void sample_graph(struct ir_graph *g)
     for (uint32_t i = 0; i < g->ops.n; i++)
         g->ops.at[i].tag[pp] = i == head || i == fin ? 1 : 0;
     g->ops.at[ex].tag[ep] = 0;
+}
+
+static inline void sample_graph(struct ir_graph *g)
+{
+    sample_graph_of(g, SAMPLE_V);
 }
 
 /* A folder for the files of a test, removed with them by sample_folder_remove(). */

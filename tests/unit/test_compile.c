@@ -165,20 +165,20 @@ static struct plan_instr *find_backward(struct open_plan *o, bool last)
     return b ? b : find(o, PLAN_RUN, IR_PASS_BW, last);
 }
 
-/* Puts base b of an instruction on the memory of base a. */
+/* Puts a buffer of one role on the memory of another, of an instruction that uses both. */
 static bool overlay(struct open_plan *o, const struct plan_instr *x, enum plan_slot_kind from, enum plan_slot_kind onto)
 {
     struct plan_base *a = NULL, *b = NULL;
     for (uint32_t i = 0; i < x->n_bases; i++) {
         struct plan_base *at = &o->bases[x->first_base + i];
-        if (at->arena != ARENA_WORK)
+        if (at->arena != ARENA_WORK || !o->buffers[at->buffer].bytes)
             continue;
         if (o->buffers[at->buffer].role == onto && !a)
             a = at;
         else if (o->buffers[at->buffer].role == from && !b)
             b = at;
     }
-    if (!a || !b || o->buffers[a->buffer].bytes < o->buffers[b->buffer].bytes)
+    if (!a || !b || o->buffers[a->buffer].offset + o->buffers[b->buffer].bytes > o->p->h->arena_bytes[ARENA_WORK])
         return false;
     o->buffers[b->buffer].offset = o->buffers[a->buffer].offset;
     for (uint64_t i = 0; i < o->p->h->count[PLAN_S_BASES]; i++)
@@ -187,7 +187,15 @@ static bool overlay(struct open_plan *o, const struct plan_instr *x, enum plan_s
     return true;
 }
 
-/* The number of ids in waits that are lost when an instruction waits for nothing. */
+/* The same in the first run of a pass that uses both. */
+static bool overlay_in(struct open_plan *o, enum ir_pass pass, enum plan_slot_kind from, enum plan_slot_kind onto)
+{
+    for (uint32_t i = 0; i < o->n; i++)
+        if (o->instrs[i].op == PLAN_RUN && o->instrs[i].pass == pass && overlay(o, &o->instrs[i], from, onto))
+            return true;
+    return false;
+}
+
 static bool drop_waits(struct plan_instr *x)
 {
     if (!x || !x->n_waits)
@@ -225,9 +233,7 @@ DAMAGE(backward_of_other_microbatch)
 }
 DAMAGE(backward_before_forward)
 {
-    struct plan_instr *f = find(o, PLAN_RUN, IR_PASS_F, true), *b = find(o, PLAN_RUN, IR_PASS_B, false);
-    if (!b || b < f)
-        return false;
+    struct plan_instr *f = find(o, PLAN_RUN, IR_PASS_F, false), *b = find_backward(o, false);
     swap_work(f, b);
     return true;
 }
@@ -247,15 +253,9 @@ DAMAGE(loads_other_tensor)
     x->what = !x->what;
     return true;
 }
-DAMAGE(temp_on_keep)
-{
-    return overlay(o, find(o, PLAN_RUN, IR_PASS_B, false) ? find(o, PLAN_RUN, IR_PASS_B, false) : o->instrs, SLOT_TEMP,
-                   SLOT_KEEP);
-}
-DAMAGE(input_on_keep)
-{
-    return overlay(o, find(o, PLAN_RUN, IR_PASS_F, false), SLOT_TENSOR, SLOT_KEEP);
-}
+DAMAGE(temp_on_keep) { return overlay_in(o, IR_PASS_B, SLOT_TEMP, SLOT_KEEP) || overlay_in(o, IR_PASS_BI, SLOT_TEMP, SLOT_KEEP); }
+DAMAGE(input_on_keep) { return overlay_in(o, IR_PASS_F, SLOT_TENSOR, SLOT_KEEP); }
+DAMAGE(gradient_on_keep) { return overlay_in(o, IR_PASS_B, SLOT_GRADIENT, SLOT_KEEP); }
 DAMAGE(buffer_beyond_arena)
 {
     o->buffers[0].offset = o->p->h->arena_bytes[ARENA_WORK];
@@ -429,6 +429,7 @@ static const struct damage {
     D(loads_other_tensor, N_CASES),
     D(temp_on_keep, 30),
     D(input_on_keep, 30),
+    D(gradient_on_keep, 30),
     D(buffer_beyond_arena, N_CASES),
     D(sends_twice, 40),
     D(sends_half, 60),

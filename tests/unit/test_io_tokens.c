@@ -150,6 +150,13 @@ START_TEST(bad_files)
     ASSERT_OK(h5_attr_u64(&out.root, "vocab_syze", 256, &e));
     ASSERT_OK(h5_commit(&out, &e));
     ASSERT_FAILS(tokens_open(path, 3, 256, &t, &e), ST_INPUT, "attributes");
+    ASSERT_OK(h5_create(path, "piper-tokens", 1, &out, &e)); /* a dataset that was never written */
+    hid_t space = H5Screate_simple(1, (hsize_t[]){ 100 }, NULL);
+    hid_t ds = H5Dcreate2(out.root.id, "tokens", H5T_STD_U16LE, space, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT);
+    ck_assert_int_ge(H5Dclose(ds) | H5Sclose(space), 0);
+    ASSERT_OK(h5_attr_u64(&out.root, "vocab_size", 256, &e));
+    ASSERT_OK(h5_commit(&out, &e));
+    ASSERT_FAILS(tokens_open(path, 3, 256, &t, &e), ST_INPUT, "never written");
     ASSERT_OK(h5_create(path, "piper-job", 1, &out, &e));
     ASSERT_OK(h5_commit(&out, &e));
     ASSERT_FAILS(tokens_open(path, 3, 256, &t, &e), ST_INPUT, "found \"piper-job\", expected \"piper-tokens\"");
