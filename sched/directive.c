@@ -91,7 +91,8 @@ static enum status name_stages(struct sched *s, struct err *e)
         const json_t *d = json_array_get(s->in->strategy, i);
         const char *op = json_string_value(json_object_get(d, "op"));
         if (op && !strcmp(op, "layout")) {
-            int stages = (int)json_integer_value(json_object_get(d, "pp")) * (int)layout_chunks(d);
+            const json_t *pp = json_object_get(d, "pp");
+            int stages = (json_is_integer(pp) ? (int)json_integer_value(pp) : 1) * (int)layout_chunks(d);
             top = stages - 1 > top ? stages - 1 : top;
         } else if (op && !strcmp(op, "schedule")) {
             top = top < 0 ? 0 : top;

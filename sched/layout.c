@@ -44,6 +44,20 @@ const json_t *layout_find(const json_t *strategy)
     return NULL;
 }
 
+/* 1 where it is absent, or wrong: layout refuses it. */
+static uint32_t count_of(const json_t *layout, const char *key)
+{
+    const json_t *v = json_object_get(layout, key);
+    bool good = json_is_integer(v) && json_integer_value(v) > 0 && json_integer_value(v) < 1 << 15;
+    return good ? (uint32_t)json_integer_value(v) : 1;
+}
+
+uint32_t sched_least_ranks(const json_t *strategy)
+{
+    const json_t *layout = layout_find(strategy), *dp = json_object_get(layout, "dp");
+    return layout && (!dp || json_is_null(dp)) ? count_of(layout, "pp") * count_of(layout, "ep") : 0;
+}
+
 struct grid {
     int64_t pp, dp, ep, chunks;
     enum placement placement;

@@ -22,6 +22,9 @@ libpiper_sched_la_SOURCES = \
 	sched/gather.c \
 	sched/layout.c \
 	sched/lower.c sched/lower.h \
+	sched/lower_comm.c \
+	sched/lower_tables.c \
+	sched/lower_values.c \
 	sched/memory.c sched/memory.h \
 	sched/move.c \
 	sched/order.c \

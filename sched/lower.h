@@ -48,4 +48,44 @@ struct class_lowering {
     uint32_t *map_values, map_size, map_shift, map_used;
 };
 
+static inline uint32_t class_of_set(const struct sched *s, uint32_t set)
+{
+    return s->sets.at[set].class_id;
+}
+
+/* ---- lower_tables.c ---- */
+/* Tags are numbered per ordered pair of classes, in the global order; by move, owned by the caller. */
+uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list);
+/* Channels of the job, and the scratch of its streams: into x. */
+void lower_number_channels(struct lowering *x);
+void lower_size_scratch(struct lowering *x);
+/* Set, stream: the number in this plan of the job's, added when new. */
+uint32_t lower_set(struct plan_builder *pb, const uint32_t *d, uint32_t n);
+uint32_t lower_device_set(struct class_lowering *c, uint32_t set);
+uint16_t lower_stream(struct class_lowering *c, uint32_t stream);
+/* Buckets with their arenas and pieces, and channels that this class takes part in. */
+void lower_buckets(struct class_lowering *c);
+void lower_channels(struct class_lowering *c);
+
+/* ---- lower_values.c ---- */
+uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind, enum plan_slot_kind role, uint32_t what, uint32_t mb);
+/* The buffer of a value by (what, id, index): IR_NONE in the place that is returned when there is none yet. Valid until the
+ * next call. */
+uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint32_t id, uint32_t index);
+/* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
+uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb, enum plan_kind_of_memory kind);
+struct plan_instr *lower_begin(struct class_lowering *c, uint32_t node, enum plan_op op, uint32_t stream);
+void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset, uint32_t access, bool first);
+/* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
+bool grads_pass_through(const struct bucket *b);
+void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+
+/* ---- lower_comm.c ---- */
+void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op);
+void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+
 #endif

@@ -61,6 +61,10 @@ enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e);
  * strategy, which need not be valid. */
 const char *sched_file(const json_t *strategy, uint32_t i);
 
+/* 0, or, where a layout leaves its dp to the number of ranks, the least number that it works with: what is wrong with the
+ * strategy for that one is wrong for all. */
+uint32_t sched_least_ranks(const json_t *strategy);
+
 /* The checker of DESIGN 5: proves properties 1 to 3 of the plans alone. It shares no code with the passes. plans[i] is the view
  * of class i, g the model. ST_BUG with a sentence that names class, instruction and rule. */
 enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e);

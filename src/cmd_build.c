@@ -93,18 +93,20 @@ static const char *primitives_text(struct build *b, json_t *list)
     return kept;
 }
 
-/* Where the strategy says how many ranks there are, it is compiled, so that what cannot run is refused here. */
+/* The strategy is compiled, so that what cannot run is refused here; where it leaves the number of ranks open, for the least
+ * number. */
 static enum status check_strategy(struct build *b, struct err *e)
 {
     struct sched_input in;
     json_t *primitives = NULL;
     uint32_t ranks = 0;
     TRY(compile_input(&b->job, "cpu", 0, &in, e));
+    in.ranks = sched_least_ranks(in.strategy);
     enum status st = sched_expand(&in, &primitives, &ranks, e);
-    if (st == ST_OK) {
+    if (st == ST_OK && !in.ranks)
         b->job.strategy_expanded = primitives_text(b, primitives);
+    if (st == ST_OK)
         json_decref(primitives);
-    }
     if (st == ST_OK && ranks) {
         struct sched_output out = { 0 };
         st = sched_compile(&in, &out, e);

@@ -67,7 +67,8 @@ struct draw_picture {
     double end; /* of the time axis, which starts at 0 */
 };
 
-/* Drops boxes without duration, and finds the passes. Every way of drawing needs it, once. */
+/* Drops boxes without duration, joins those of a pass that follow each other without a break, finds the passes. Every way
+ * of drawing needs it, once. */
 void draw_find_spans(struct draw_picture *p);
 void draw_release(struct draw_picture *p);
 

@@ -17,12 +17,22 @@ static bool same_pass(const struct draw_box *a, const struct draw_box *b)
     return a->kind == b->kind && a->stage == b->stage && a->number == b->number;
 }
 
-static void drop_empty(struct draw_picture *p)
+/* Drops boxes without duration, and makes one box of the parts of a pass that follow each other without a break. */
+static void join_boxes(struct draw_picture *p)
 {
+    double least = 1e-9 * p->end;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < p->boxes.n; i++)
-        if (p->boxes.at[i].end - p->boxes.at[i].start > 1e-9 * p->end)
-            p->boxes.at[n++] = p->boxes.at[i];
+    for (uint32_t i = 0; i < p->boxes.n; i++) {
+        const struct draw_box *b = &p->boxes.at[i];
+        struct draw_box *last = n ? &p->boxes.at[n - 1] : NULL;
+        if (b->end - b->start <= least)
+            continue;
+        if (last && last->row == b->row && draw_is_pass((enum draw_kind)b->kind) && same_pass(last, b) &&
+            b->start <= last->end + least)
+            last->end = b->end;
+        else
+            p->boxes.at[n++] = *b;
+    }
     p->boxes.n = n;
 }
 
@@ -84,7 +94,7 @@ static void find_places(struct draw_picture *p)
 
 void draw_find_spans(struct draw_picture *p)
 {
-    drop_empty(p);
+    join_boxes(p);
     for (uint32_t i = 0; i < p->boxes.n;)
         i = find_in_row(p, i);
     find_places(p);

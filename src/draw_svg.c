@@ -272,20 +272,11 @@ static void write_span(const struct svg *s, uint32_t index)
     write_hint(s, b, span->start, span->end);
     if (span->first != span->last)
         write_rect(s, "p", x_of(s, span->start), y, inner((span->end - span->start) * s->scale), h);
-    for (uint32_t i = span->first; i <= span->last;) {
-        double start = s->p->boxes.at[i].start, end = start;
-        uint32_t k = i; /* parts without time between them are one box */
-        for (; k <= span->last; k++) {
-            const struct draw_box *part = &s->p->boxes.at[k];
-            if (!draw_is_pass((enum draw_kind)part->kind) || part->span != index)
-                continue;
-            if (part->start > end + 1e-9 * s->p->end)
-                break;
-            end = part->end;
-        }
-        fprintf(s->to, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>", x_of(s, start), y,
-                inner((end - start) * s->scale), h);
-        i = k;
+    for (uint32_t i = span->first; i <= span->last; i++) {
+        const struct draw_box *part = &s->p->boxes.at[i];
+        if (draw_is_pass((enum draw_kind)part->kind) && part->span == index)
+            fprintf(s->to, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>", x_of(s, part->start), y,
+                    inner((part->end - part->start) * s->scale), h);
     }
     fputs("</g>\n", s->to);
     write_number(s, span);

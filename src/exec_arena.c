@@ -28,19 +28,6 @@ static uint64_t available(void)
 
 static const double mib = 1024 * 1024;
 
-/* Large pages for large arenas: fewer faults while the first step touches everything, fewer misses after it. A small arena
- * would have more pages given than it touches. A system without them says no, which changes nothing. */
-static void ask_for_large_pages(void *at, uint64_t bytes)
-{
-#ifdef MADV_HUGEPAGE
-    if (bytes >= 64 << 20)
-        (void)madvise(at, bytes, MADV_HUGEPAGE);
-#else
-    (void)at;
-    (void)bytes;
-#endif
-}
-
 enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e)
 {
     const struct plan_header *h = x->plan->h;
@@ -62,7 +49,6 @@ enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e
                            "or a smaller job",
                            x->rank, (double)h->arena_bytes[a] / mib);
         x->arena[a] = p;
-        ask_for_large_pages(p, h->arena_bytes[a]);
     }
     return ST_OK;
 }

@@ -7,16 +7,20 @@
 
 void init_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4])
 {
-    uint32_t c[4] = { counter[0], counter[1], counter[2], counter[3] }, k[2] = { key[0], key[1] };
+    uint32_t w = counter[0], x = counter[1], y = counter[2], z = counter[3], k0 = key[0], k1 = key[1];
     for (int round = 0; round < 10; round++) {
-        uint64_t a = (uint64_t)0xD2511F53 * c[0], b = (uint64_t)0xCD9E8D57 * c[2];
-        uint32_t next[4] = { (uint32_t)(b >> 32) ^ c[1] ^ k[0], (uint32_t)b, (uint32_t)(a >> 32) ^ c[3] ^ k[1],
-                             (uint32_t)a };
-        memcpy(c, next, sizeof c);
-        k[0] += 0x9E3779B9;
-        k[1] += 0xBB67AE85;
+        uint64_t a = (uint64_t)0xD2511F53 * w, b = (uint64_t)0xCD9E8D57 * y;
+        w = (uint32_t)(b >> 32) ^ x ^ k0;
+        x = (uint32_t)b;
+        y = (uint32_t)(a >> 32) ^ z ^ k1;
+        z = (uint32_t)a;
+        k0 += 0x9E3779B9;
+        k1 += 0xBB67AE85;
     }
-    memcpy(out, c, sizeof c);
+    out[0] = w;
+    out[1] = x;
+    out[2] = y;
+    out[3] = z;
 }
 
 /* 53 bits as a number in (0,1): never 0, whose logarithm is infinite. */
