@@ -56,7 +56,8 @@ enum status checkpoint_end(struct checkpoint_writer *w, enum status mine, struct
  * piece. ST_MISSING: no such file. ST_INPUT: damaged, or of another model than g and model_digest say (the first difference is named).
  * A file without moments gives zeros in m and v. Fills in *info. */
 enum status checkpoint_read(const char *path, const struct ir_graph *g, const uint8_t model_digest[SHA256_BYTES],
-                            const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info, struct err *e);
+                            const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info,
+                            struct err *e);
 
 /* Structure and every block against its hash; the blocks are shared out over the ranks. */
 enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e);

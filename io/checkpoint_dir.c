@@ -141,8 +141,8 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
     for (uint32_t i = list.n; st == ST_OK && i-- > 0 && !*found;) {
         struct err why = { 0 };
         bool other_model;
-        st = ckpt__load(&(struct ckpt__source){ list.at[i].path, g, expect->model_digest }, pieces, n, info, &other_model,
-                        &why);
+        st = ckpt__load(&(struct ckpt__source){ list.at[i].path, g, expect->model_digest }, pieces, n, info,
+                        &other_model, &why);
         *found = st == ST_OK;
         if (other_model || st == ST_BUG) {
             err_set(e, st, NULL, "%s", why.text);

@@ -34,8 +34,8 @@ static enum status get_word(const struct h5_at *root, const char *name, struct a
 
 static enum status get_info(const struct h5_at *root, struct arena *a, struct checkpoint_info *info, struct err *e)
 {
-    static const char *const attrs[] = { "schema",    "schema_version", "step", "sample",     "seed",
-                                         "optimizer", "build",          "time", "job_digest", "model_digest", NULL };
+    static const char *const attrs[] = { "schema", "schema_version", "step",       "sample",       "seed", "optimizer",
+                                         "build",  "time",           "job_digest", "model_digest", NULL };
     TRY(h5_only_attrs(root, attrs, e));
     TRY(h5_get_attr_u64(root, "step", UINT64_MAX, &info->step, e));
     TRY(h5_get_attr_u64(root, "sample", UINT64_MAX, &info->sample, e));
@@ -57,8 +57,8 @@ static enum status check_number(const struct h5_at *group, const struct ir_graph
     uint64_t n;
     TRY(h5_count(group, &n, e));
     return n == g->params.n ? ST_OK
-                            : err_set(e, ST_INPUT, group->where, "has %" PRIu64 " members, the model has %" PRIu32 " parameters",
-                                      n, g->params.n);
+                            : err_set(e, ST_INPUT, group->where,
+                                      "has %" PRIu64 " members, the model has %" PRIu32 " parameters", n, g->params.n);
 }
 
 static enum status locate_group(const struct h5_at *group, const struct ir_graph *g, bool hashes, int kind,
@@ -225,7 +225,8 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
     uint64_t all = 0, rank = io_rank(), size = io_size();
     for (uint32_t i = 0; i < f->n; i++)
         all += f->kinds * block_count(f->place[i].elements);
-    struct verifying v = { f, mem_alloc(BLOCK_BYTES), all / size * rank + (rank < all % size ? rank : all % size), 0, 0, e };
+    struct verifying v = { f, mem_alloc(BLOCK_BYTES), all / size * rank + (rank < all % size ? rank : all % size), 0, 0,
+                           e };
     v.hi = v.lo + all / size + (rank < all % size ? 1 : 0);
     enum status st = ST_OK;
     for (uint32_t k = 0; k < f->kinds; k++)
@@ -256,9 +257,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
         return err_set(e, ST_INPUT, f->path,
                        "is a checkpoint of another model: %s. Use another run folder, or piper train --fresh", text);
     if (memcmp(f->info.model_digest, digest, SHA256_BYTES) != 0)
-        return err_set(e, ST_INPUT, f->path,
-                       "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
-                       "--fresh");
+        return err_set(
+            e, ST_INPUT, f->path,
+            "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
+            "--fresh");
     return ST_OK;
 }
 
@@ -303,7 +305,8 @@ enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_pie
 }
 
 enum status checkpoint_read(const char *path, const struct ir_graph *g, const uint8_t model_digest[SHA256_BYTES],
-                            const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info, struct err *e)
+                            const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info,
+                            struct err *e)
 {
     bool other_model;
     return ckpt__load(&(struct ckpt__source){ path, g, model_digest }, pieces, n, info, &other_model, e);

@@ -30,7 +30,8 @@ static uint64_t sum1(uint64_t n)
 static uint64_t sum2(uint64_t n) /* of squares below n: (n-1)n(2n-1)/6 */
 {
     unsigned __int128 x = n % 2 ? (unsigned __int128)((n - 1) / 2) * n : (unsigned __int128)(n / 2) * (n - 1);
-    return x % 3 ? (uint64_t)(x * ((2 * (unsigned __int128)n - 1) / 3)) : (uint64_t)(x / 3 * (2 * (unsigned __int128)n - 1));
+    return x % 3 ? (uint64_t)(x * ((2 * (unsigned __int128)n - 1) / 3))
+                 : (uint64_t)(x / 3 * (2 * (unsigned __int128)n - 1));
 }
 
 static enum status check_cover(const struct ir_graph *g, const struct checkpoint_piece *p, uint32_t n, struct err *e)
@@ -97,7 +98,9 @@ static enum status reserve_kind(const struct h5_at *root, const struct ir_graph 
             struct h5_data d = { .name = p->name, .rank = p->shape.ndim };
             for (int k = 0; k < d.rank; k++)
                 d.dim[k] = p->shape.dim[k];
-            struct h5_data h = { .name = p->name, .rank = 2, .dim = { block_count(place[i].elements), BLOCK_HASH_BYTES } };
+            struct h5_data h = { .name = p->name,
+                                 .rank = 2,
+                                 .dim = { block_count(place[i].elements), BLOCK_HASH_BYTES } };
             st = h5_reserve(&data, &d, H5_F32, &place[i].data[kind], e);
             if (st == ST_OK)
                 st = h5_reserve(&hashes, &h, H5_U8, &place[i].hash[kind], e);
@@ -132,7 +135,8 @@ struct checkpoint_writer {
     uint64_t blocks;
 };
 
-static struct checkpoint_writer *new_writer(const char *path, const struct checkpoint_info *info, const struct ir_graph *g)
+static struct checkpoint_writer *new_writer(const char *path, const struct checkpoint_info *info,
+                                            const struct ir_graph *g)
 {
     struct checkpoint_writer *w = mem_alloc(sizeof *w);
     *w = (struct checkpoint_writer){ .temp = mem_alloc(strlen(path) + 5), .fd = -1, .n_params = g->params.n };
@@ -182,8 +186,8 @@ enum status checkpoint_begin(const char *path, const struct checkpoint_info *inf
     return st;
 }
 
-static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint_piece *p, uint32_t kind, const float *data,
-                            struct err *e)
+static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint_piece *p, uint32_t kind,
+                            const float *data, struct err *e)
 {
     struct block_hash *hash = w->hash + w->first_block[(uint64_t)kind * w->n_params + p->param];
     uint64_t end = p->first + p->count, to;

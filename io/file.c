@@ -36,8 +36,8 @@ enum status file_pread(int fd, const char *path, void *data, uint64_t bytes, uin
         if (n < 0)
             return err_set(e, ST_IO, path, "cannot be read at byte %" PRIu64 ": %s", offset, strerror(errno));
         if (n == 0)
-            return err_set(e, ST_INPUT, path, "ends at byte %" PRIu64 ", expected %" PRIu64 " more: the file is cut off",
-                           offset, bytes);
+            return err_set(e, ST_INPUT, path,
+                           "ends at byte %" PRIu64 ", expected %" PRIu64 " more: the file is cut off", offset, bytes);
         to += n;
         offset += (uint64_t)n;
         bytes -= (uint64_t)n;

@@ -87,12 +87,12 @@ enum status h5_only_attrs(const struct h5_at *at, const char *const *names, stru
 enum status h5_count(const struct h5_at *at, uint64_t *n, struct err *e); /* members */
 
 /* What a dataset must be; dim[i] = H5_ANY takes what is there (then d->dim holds it), up to H5_MOST elements in all. */
-#define H5_ANY UINT64_MAX
+#define H5_ANY  UINT64_MAX
 #define H5_MOST (UINT64_C(1) << 28)
 /* Numbers of any standard integer or float type, converted; a value outside [lo, hi] is an error with its index. Arrays are
  * the arena's. */
-enum status h5_get_i64(const struct h5_at *at, struct h5_data *d, int64_t lo, int64_t hi, struct arena *a, int64_t **out,
-                       struct err *e);
+enum status h5_get_i64(const struct h5_at *at, struct h5_data *d, int64_t lo, int64_t hi, struct arena *a,
+                       int64_t **out, struct err *e);
 enum status h5_get_f64(const struct h5_at *at, struct h5_data *d, struct arena *a, double **out, struct err *e);
 /* n strings (H5_ANY), NUL-terminated, the arena's; printable characters only. */
 enum status h5_get_strings(const struct h5_at *at, const char *name, uint64_t *n, struct arena *a, const char ***out,
@@ -104,7 +104,8 @@ enum status h5_locate(const struct h5_at *at, struct h5_data *d, enum h5_type ty
 /* Tells which of the types a dataset has (locate takes exactly one). */
 enum status h5_type_of(const struct h5_at *at, const char *name, enum h5_type *type, struct err *e);
 
-enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct arena *a, const char **out, struct err *e);
+enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct arena *a, const char **out,
+                             struct err *e);
 enum status h5_get_attr_u64(const struct h5_at *at, const char *name, uint64_t hi, uint64_t *out, struct err *e);
 enum status h5_get_attr_f64(const struct h5_at *at, const char *name, double *out, struct err *e);
 bool h5_has_attr(const struct h5_at *at, const char *name);

@@ -104,7 +104,8 @@ static enum status check_link(const struct h5_at *at, const char *name, struct e
     if (H5Lget_info(at->id, name, &info, H5P_DEFAULT) < 0)
         return h5_fail(e, ST_INPUT, at, "member %s cannot be read", name);
     if (info.type != H5L_TYPE_HARD)
-        return err_set(e, ST_INPUT, at->where, "member \"%s\" is a soft or external link, expected the object itself", name);
+        return err_set(e, ST_INPUT, at->where, "member \"%s\" is a soft or external link, expected the object itself",
+                       name);
     return ST_OK;
 }
 
@@ -148,8 +149,8 @@ static enum status unknown_ones(const struct h5_at *at, const char *kind, uint64
 {
     char text[400];
     list_known(names, text, sizeof text);
-    return err_set(e, ST_INPUT, at->where, "has %" PRIu64 " %s, of which %" PRIu64 " are known here (%s)", there, kind, known,
-                   text);
+    return err_set(e, ST_INPUT, at->where, "has %" PRIu64 " %s, of which %" PRIu64 " are known here (%s)", there, kind,
+                   known, text);
 }
 
 struct finding {
@@ -223,9 +224,9 @@ enum status h5_only_attrs(const struct h5_at *at, const char *const *names, stru
 
 static bool standard(hid_t type, bool floats)
 {
-    const hid_t ints[] = { H5T_STD_I8LE,  H5T_STD_I16LE, H5T_STD_I32LE, H5T_STD_I64LE, H5T_STD_U8LE,  H5T_STD_U16LE,
-                           H5T_STD_U32LE, H5T_STD_U64LE, H5T_STD_I16BE, H5T_STD_I32BE, H5T_STD_I64BE, H5T_STD_U16BE,
-                           H5T_STD_U32BE, H5T_STD_U64BE };
+    const hid_t ints[] = { H5T_STD_I8LE,  H5T_STD_I16LE, H5T_STD_I32LE, H5T_STD_I64LE, H5T_STD_U8LE,
+                           H5T_STD_U16LE, H5T_STD_U32LE, H5T_STD_U64LE, H5T_STD_I16BE, H5T_STD_I32BE,
+                           H5T_STD_I64BE, H5T_STD_U16BE, H5T_STD_U32BE, H5T_STD_U64BE };
     const hid_t reals[] = { H5T_IEEE_F32LE, H5T_IEEE_F64LE, H5T_IEEE_F32BE, H5T_IEEE_F64BE };
     for (size_t i = 0; i < sizeof ints / sizeof ints[0]; i++)
         if (H5Tequal(type, ints[i]) > 0)
@@ -372,8 +373,8 @@ static enum status read_as(const struct h5_at *at, struct h5_data *d, enum want 
     return st;
 }
 
-enum status h5_get_i64(const struct h5_at *at, struct h5_data *d, int64_t lo, int64_t hi, struct arena *a, int64_t **out,
-                       struct err *e)
+enum status h5_get_i64(const struct h5_at *at, struct h5_data *d, int64_t lo, int64_t hi, struct arena *a,
+                       int64_t **out, struct err *e)
 {
     void *data = NULL;
     TRY(read_as(at, d, WANT_INT, H5T_NATIVE_INT64, a, &data, e));
@@ -410,7 +411,8 @@ static enum status get_strings(const struct h5_at *at, struct h5_data *d, bool l
     for (uint64_t i = 0; st == ST_OK && i < n; i++) {
         (*out)[i] = take_string(a, flat + i * width, width, line);
         if (!(*out)[i])
-            st = err_set(e, ST_INPUT, ds.where, "element %" PRIu64 " is not %s UTF-8 text", i, line ? "printable" : "clean");
+            st = err_set(e, ST_INPUT, ds.where, "element %" PRIu64 " is not %s UTF-8 text", i,
+                         line ? "printable" : "clean");
     }
     mem_free(flat);
     H5Tclose(type);
@@ -505,7 +507,8 @@ static enum status open_attr(const struct h5_at *at, const char *name, hid_t *a,
     return err_set(e, ST_INPUT, at->where, "attribute %s is not a single value", name);
 }
 
-enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct arena *ar, const char **out, struct err *e)
+enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct arena *ar, const char **out,
+                             struct err *e)
 {
     hid_t a, type;
     size_t width;
@@ -528,7 +531,8 @@ enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct ar
     return st;
 }
 
-static enum status get_attr(const struct h5_at *at, const char *name, bool floats, hid_t memory, void *out, struct err *e)
+static enum status get_attr(const struct h5_at *at, const char *name, bool floats, hid_t memory, void *out,
+                            struct err *e)
 {
     hid_t a, type;
     TRY(open_attr(at, name, &a, &type, e));
@@ -547,7 +551,8 @@ enum status h5_get_attr_u64(const struct h5_at *at, const char *name, uint64_t h
 {
     TRY(get_attr(at, name, false, H5T_NATIVE_UINT64, out, e)); /* negative values become 0 on conversion */
     if (*out > hi)
-        return err_set(e, ST_INPUT, at->where, "attribute %s: found %" PRIu64 ", expected at most %" PRIu64, name, *out, hi);
+        return err_set(e, ST_INPUT, at->where, "attribute %s: found %" PRIu64 ", expected at most %" PRIu64, name, *out,
+                       hi);
     return ST_OK;
 }
 

@@ -19,7 +19,9 @@ static const uint64_t file_most = UINT64_C(1) << 30;
 
 void job_init(struct job *j)
 {
-    *j = (struct job){ .model_file = "", .model_text = "", .strategy_file = "", .strategy_text = "", .strategy_expanded = "" };
+    *j = (struct job){
+        .model_file = "", .model_text = "", .strategy_file = "", .strategy_text = "", .strategy_expanded = ""
+    };
     j->provenance = (struct job_provenance){ "", "", "", "", "", "" };
     arena_init(&j->texts);
     ir_graph_init(&j->graph);
@@ -83,9 +85,9 @@ void job_sign(struct job *j, int argc, char *const *argv)
 static void make_digests(const struct job *j, uint8_t model[SHA256_BYTES], uint8_t all[SHA256_BYTES])
 {
     const struct job_provenance *p = &j->provenance;
-    const char *texts[] = { j->model_file,        j->model_text, j->strategy_file, j->strategy_text,
-                            j->strategy_expanded, p->version,    p->commit,        p->user,
-                            p->host,              p->time,       p->command };
+    const char *texts[] = { j->model_file, j->model_text, j->strategy_file, j->strategy_text, j->strategy_expanded,
+                            p->version,    p->commit,     p->user,          p->host,          p->time,
+                            p->command };
     struct sha256 s;
     model_digest(&j->graph, (enum ir_dtype)j->train.dtype, model);
     sha256_init(&s);
@@ -107,7 +109,8 @@ static enum status check_whole(const struct job *j, const char *where, struct er
 {
     TRY(train_config_validate(&j->train, where, e));
     if (j->train.seq_len != j->graph.seq_len)
-        return err_set(e, ST_INPUT, where, "/train/seq_len is %" PRIu32 ", but the model was built for %" PRIu32 " tokens",
+        return err_set(e, ST_INPUT, where,
+                       "/train/seq_len is %" PRIu32 ", but the model was built for %" PRIu32 " tokens",
                        j->train.seq_len, j->graph.seq_len);
     return ST_OK;
 }
@@ -122,8 +125,8 @@ static enum status put_strategy(const struct h5_at *at, const struct job *j, str
     if (!j->attachments.n)
         return ST_OK;
     if (j->attachments.n > JOB_MAX_ATTACHMENTS)
-        return err_set(e, ST_INPUT, at->where, "found %" PRIu32 " attached files, expected at most %d", j->attachments.n,
-                       JOB_MAX_ATTACHMENTS);
+        return err_set(e, ST_INPUT, at->where, "found %" PRIu32 " attached files, expected at most %d",
+                       j->attachments.n, JOB_MAX_ATTACHMENTS);
     const char *names[JOB_MAX_ATTACHMENTS];
     for (uint32_t i = 0; i < j->attachments.n; i++) {
         char name[32];
@@ -272,8 +275,8 @@ static enum status get_group(const struct h5_at *root, const char *name, struct 
 }
 
 /* A job that another program wrote need not carry digests; one that is there must agree. */
-static enum status check_digest(const struct h5_at *root, const char *name, struct job *j, const uint8_t found[SHA256_BYTES],
-                                struct err *e)
+static enum status check_digest(const struct h5_at *root, const char *name, struct job *j,
+                                const uint8_t found[SHA256_BYTES], struct err *e)
 {
     const char *text;
     char hex[SHA256_HEX];
@@ -282,9 +285,11 @@ static enum status check_digest(const struct h5_at *root, const char *name, stru
     TRY(h5_get_attr_text(root, name, &j->texts, &text, e));
     sha256_hex(found, hex);
     if (strcmp(text, hex) != 0)
-        return err_set(e, ST_INPUT, root->where,
-                       "the contents do not agree with attribute %s: the file is damaged or was edited (an editor of job "
-                       "files removes that attribute)", name);
+        return err_set(
+            e, ST_INPUT, root->where,
+            "the contents do not agree with attribute %s: the file is damaged or was edited (an editor of job "
+            "files removes that attribute)",
+            name);
     return ST_OK;
 }
 

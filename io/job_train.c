@@ -64,7 +64,8 @@ static const void *field(const struct train_config *t, const struct setting *s)
     return (const char *)t + s->offset;
 }
 
-static enum status put_setting(const struct h5_at *at, const struct setting *s, const struct train_config *t, struct err *e)
+static enum status put_setting(const struct h5_at *at, const struct setting *s, const struct train_config *t,
+                               struct err *e)
 {
     struct h5_data d = { .name = s->name, .units = s->units };
     const void *x = field(t, s);
@@ -93,8 +94,8 @@ enum status job__train_put(const struct h5_at *at, const struct train_config *t,
     return h5_put(at, &d, H5_U64, t->trace_steps, e);
 }
 
-static enum status get_text_setting(const struct h5_at *at, const struct setting *s, struct train_config *t, struct arena *a,
-                                    struct err *e)
+static enum status get_text_setting(const struct h5_at *at, const struct setting *s, struct train_config *t,
+                                    struct arena *a, struct err *e)
 {
     const char *text;
     void *x = (char *)t + s->offset;
@@ -111,8 +112,8 @@ static enum status get_text_setting(const struct h5_at *at, const struct setting
             *(uint32_t *)x = to_value(s, i);
             return ST_OK;
         }
-    return err_set(e, ST_INPUT, at->where, "%s: found \"%.100s\", expected %s, %s or the like: see piper-job(5)", s->name, text,
-                   s->word(0), s->word(1));
+    return err_set(e, ST_INPUT, at->where, "%s: found \"%.100s\", expected %s, %s or the like: see piper-job(5)",
+                   s->name, text, s->word(0), s->word(1));
 }
 
 static enum status get_setting(const struct h5_at *at, const struct setting *s, struct train_config *t, struct arena *a,

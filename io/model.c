@@ -33,7 +33,8 @@ static enum status put_shapes(struct columns *c, uint32_t n, const struct ir_sha
             dims[3 * i + k] = s->dim[k];
         c->s[i] = ir_dtype_name((enum ir_dtype)s->dtype);
     }
-    enum status st = h5_put(c->at, &(struct h5_data){ .name = "shape", .units = "elements", .rank = 2, .dim = { n, 3 } },
+    enum status st = h5_put(c->at,
+                            &(struct h5_data){ .name = "shape", .units = "elements", .rank = 2, .dim = { n, 3 } },
                             H5_U32, dims, c->e);
     mem_free(dims);
     return st == ST_OK ? h5_put_strings(c->at, "dtype", c->s, n, c->e) : st;
@@ -246,9 +247,11 @@ static enum status get_names(struct reading *r, const struct h5_at *at, const ch
     return h5_get_strings(at, column, n, &r->scratch, &r->strings, r->e);
 }
 
-static enum status get_ints(struct reading *r, const struct h5_at *at, const char *column, uint64_t n, int64_t lo, int64_t hi)
+static enum status get_ints(struct reading *r, const struct h5_at *at, const char *column, uint64_t n, int64_t lo,
+                            int64_t hi)
 {
-    return h5_get_i64(at, &(struct h5_data){ .name = column, .rank = 1, .dim = { n } }, lo, hi, &r->scratch, &r->num, r->e);
+    return h5_get_i64(at, &(struct h5_data){ .name = column, .rank = 1, .dim = { n } }, lo, hi, &r->scratch, &r->num,
+                      r->e);
 }
 
 /* The first column of a table: its names say how many rows there are. */
@@ -264,7 +267,8 @@ static enum status get_keys(struct reading *r, const struct h5_at *at, struct na
     return ST_OK;
 }
 
-static enum status get_shapes(struct reading *r, const struct h5_at *at, uint64_t n, struct ir_shape *first, size_t stride)
+static enum status get_shapes(struct reading *r, const struct h5_at *at, uint64_t n, struct ir_shape *first,
+                              size_t stride)
 {
     static const enum ir_dtype types[] = { IR_COMPUTE, IR_F32, IR_I32, IR_BF16, IR_F64, IR_BYTE };
     struct h5_data d = { .name = "shape", .rank = 2, .dim = { n, 3 } };
@@ -296,7 +300,8 @@ static enum status get_references(struct reading *r, const struct h5_at *at, con
     for (uint64_t i = 0; i < n; i++) {
         uint32_t id = r->strings[i][0] ? find_name(x, r->strings[i]) : IR_NONE;
         if (r->strings[i][0] && id == IR_NONE)
-            return err_set(r->e, ST_INPUT, at->where, "%s, row %" PRIu64 ": there is no \"%s\"", column, i, r->strings[i]);
+            return err_set(r->e, ST_INPUT, at->where, "%s, row %" PRIu64 ": there is no \"%s\"", column, i,
+                           r->strings[i]);
         *(uint32_t *)((char *)field + i * stride) = id;
     }
     return ST_OK;
@@ -331,8 +336,8 @@ static enum status get_params(struct reading *r, const struct h5_at *at)
     for (uint64_t i = 0; i < n; i++) {
         int init = word_number(r->strings[i], init_names);
         if (init < 0)
-            return err_set(r->e, ST_INPUT, at->where, "init, row %" PRIu64 ": found \"%s\", expected normal, zeros or ones",
-                           i, r->strings[i]);
+            return err_set(r->e, ST_INPUT, at->where,
+                           "init, row %" PRIu64 ": found \"%s\", expected normal, zeros or ones", i, r->strings[i]);
         if (!isfinite(std[i]) || std[i] < 0)
             return err_set(r->e, ST_INPUT, at->where, "std, row %" PRIu64 ": found %g, expected 0 or more", i, std[i]);
         p[i].name = r->params.names[i];
@@ -410,7 +415,8 @@ static enum status get_operators(struct reading *r, const struct h5_at *at)
         ops[i].name = r->ops.names[i];
         ops[i].op = (uint32_t)ir_op_by_name(r->strings[i]);
         if (ops[i].op >= IR_OP_GRAPH_COUNT)
-            return err_set(r->e, ST_INPUT, at->where, "op, row %" PRIu64 ": there is no operator \"%s\"", i, r->strings[i]);
+            return err_set(r->e, ST_INPUT, at->where, "op, row %" PRIu64 ": there is no operator \"%s\"", i,
+                           r->strings[i]);
     }
     for (int k = 0; k < IR_MAX_IN; k++)
         TRY(get_references(r, at, column_in[k], n, &r->tensors, &ops[0].in[k], sizeof *ops));

@@ -11,9 +11,9 @@
 #include <stdint.h>
 
 struct data_order {
-    uint64_t n;    /* windows, at least 1 */
+    uint64_t n; /* windows, at least 1 */
     uint64_t seed;
-    bool shuffle;  /* false: sequential */
+    bool shuffle; /* false: sequential */
 };
 
 /* Window of sample g (counted over all epochs from 0): in [0, n). */

@@ -122,8 +122,8 @@ static const struct ir_param *tied_head(const struct ir_graph *g)
 }
 
 /* Whether two entries hold the same values. */
-static enum status same_values(struct importing *im, const struct safetensors_entry *a, const struct safetensors_entry *b,
-                               bool *same)
+static enum status same_values(struct importing *im, const struct safetensors_entry *a,
+                               const struct safetensors_entry *b, bool *same)
 {
     float *x = mem_alloc(sizeof *x * PART), *y = mem_alloc(sizeof *y * PART);
     enum status st = ST_OK;

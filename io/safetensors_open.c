@@ -19,12 +19,13 @@ static enum status read_type(const struct js *v, struct safetensors_entry *t, ui
     static const struct {
         const char *name;
         uint32_t type, width;
-    } known[] = { { "F32", SAFETENSORS_F32, 4 },   { "BF16", SAFETENSORS_BF16, 2 }, { "F16", SAFETENSORS_F16, 2 },
-                  { "BOOL", SAFETENSORS_OTHER, 1 }, { "U8", SAFETENSORS_OTHER, 1 },  { "I8", SAFETENSORS_OTHER, 1 },
-                  { "F8_E5M2", SAFETENSORS_OTHER, 1 }, { "F8_E4M3", SAFETENSORS_OTHER, 1 },
-                  { "U16", SAFETENSORS_OTHER, 2 }, { "I16", SAFETENSORS_OTHER, 2 }, { "U32", SAFETENSORS_OTHER, 4 },
-                  { "I32", SAFETENSORS_OTHER, 4 }, { "U64", SAFETENSORS_OTHER, 8 }, { "I64", SAFETENSORS_OTHER, 8 },
-                  { "F64", SAFETENSORS_OTHER, 8 } };
+    } known[] = {
+        { "F32", SAFETENSORS_F32, 4 },       { "BF16", SAFETENSORS_BF16, 2 },     { "F16", SAFETENSORS_F16, 2 },
+        { "BOOL", SAFETENSORS_OTHER, 1 },    { "U8", SAFETENSORS_OTHER, 1 },      { "I8", SAFETENSORS_OTHER, 1 },
+        { "F8_E5M2", SAFETENSORS_OTHER, 1 }, { "F8_E4M3", SAFETENSORS_OTHER, 1 }, { "U16", SAFETENSORS_OTHER, 2 },
+        { "I16", SAFETENSORS_OTHER, 2 },     { "U32", SAFETENSORS_OTHER, 4 },     { "I32", SAFETENSORS_OTHER, 4 },
+        { "U64", SAFETENSORS_OTHER, 8 },     { "I64", SAFETENSORS_OTHER, 8 },     { "F64", SAFETENSORS_OTHER, 8 }
+    };
     const char *name;
     TRY(js_str(v, &name, e));
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
@@ -56,7 +57,8 @@ static enum status read_shape(const struct js *v, struct safetensors_entry *t, s
 }
 
 /* One member of the header; *size is the size of the data behind it, *length the tensor's. */
-static enum status read_entry(const struct js *v, struct safetensors_entry *t, uint64_t size, uint64_t *length, struct err *e)
+static enum status read_entry(const struct js *v, struct safetensors_entry *t, uint64_t size, uint64_t *length,
+                              struct err *e)
 {
     static const char *const keys[] = { "dtype", "shape", "data_offsets", NULL };
     struct js part;
@@ -75,7 +77,8 @@ static enum status read_entry(const struct js *v, struct safetensors_entry *t, u
     TRY(js_int(&b, 0, (int64_t)size, &begin, e));
     TRY(js_int(&f, begin, (int64_t)size, &end, e));
     if ((uint64_t)(end - begin) != t->elements * width)
-        return js_wrong(&part, e, "found %" PRId64 " bytes, the shape needs %" PRIu64, end - begin, t->elements * width);
+        return js_wrong(&part, e, "found %" PRId64 " bytes, the shape needs %" PRIu64, end - begin,
+                        t->elements * width);
     t->offset = (uint64_t)begin;
     *length = (uint64_t)(end - begin);
     return ST_OK;
@@ -102,12 +105,15 @@ static enum status check_spans(struct span *s, size_t n, uint64_t size, const ch
         qsort(s, n, sizeof *s, by_begin);
     for (size_t i = 0; i < n; i++) {
         if (s[i].begin != at)
-            return err_set(e, ST_INPUT, path, "tensor \"%.200s\" begins at byte %" PRIu64 " of the data, expected %" PRIu64
-                           ": there is a%s", s[i].name, s[i].begin, at, s[i].begin > at ? " gap" : "n overlap");
+            return err_set(e, ST_INPUT, path,
+                           "tensor \"%.200s\" begins at byte %" PRIu64 " of the data, expected %" PRIu64
+                           ": there is a%s",
+                           s[i].name, s[i].begin, at, s[i].begin > at ? " gap" : "n overlap");
         at = s[i].end;
     }
-    return at == size ? ST_OK
-                      : err_set(e, ST_INPUT, path, "has %" PRIu64 " bytes of data, its header describes %" PRIu64, size, at);
+    return at == size
+               ? ST_OK
+               : err_set(e, ST_INPUT, path, "has %" PRIu64 " bytes of data, its header describes %" PRIu64, size, at);
 }
 
 static enum status read_header(struct safetensors *s, uint32_t file, json_t *doc, uint64_t start, uint64_t size,
@@ -160,7 +166,8 @@ static enum status open_one(struct safetensors *s, char *path, struct err *e)
         length = length << 8 | head[i];
     if (length > HEADER_MOST || length > size - 8 || length < 2)
         return err_set(e, ST_INPUT, path,
-                       "is no safetensors file: it begins with the length %" PRIu64 " of its header, but has %" PRIu64 " bytes",
+                       "is no safetensors file: it begins with the length %" PRIu64 " of its header, but has %" PRIu64
+                       " bytes",
                        length, size);
     char *text = mem_alloc(length + 1);
     json_t *doc = NULL;
@@ -184,7 +191,8 @@ static char *join(const char *folder, const char *name)
 }
 
 /* Opens the shard when it is new; *file is its number. */
-static enum status open_shard(struct safetensors *s, const char *folder, const struct js *v, uint32_t *file, struct err *e)
+static enum status open_shard(struct safetensors *s, const char *folder, const struct js *v, uint32_t *file,
+                              struct err *e)
 {
     const char *name;
     TRY(js_str(v, &name, e));
@@ -241,8 +249,9 @@ static enum status check_index(const struct safetensors *s, const char *index, j
                            json_string_value(value));
         n++;
     }
-    return n == s->entries.n ? ST_OK
-                             : err_set(e, ST_INPUT, index, "names %zu tensors, its files have %" PRIu32, n, s->entries.n);
+    return n == s->entries.n
+               ? ST_OK
+               : err_set(e, ST_INPUT, index, "names %zu tensors, its files have %" PRIu32, n, s->entries.n);
 }
 
 static enum status sort_entries(struct safetensors *s, const char *path, struct err *e)

@@ -83,8 +83,9 @@ enum status tokens_open(const char *path, uint32_t seq_len, uint32_t vocab, stru
         t->n_windows = t->n_tokens ? (t->n_tokens - 1) / seq_len : 0;
         t->row = mem_alloc(((size_t)seq_len + 1) * t->width);
         if (t->n_windows == 0)
-            st = err_set(e, ST_INPUT, path, "found %" PRIu64 " tokens, expected at least %" PRIu64
-                         ", one window of seq_len + 1", t->n_tokens, (uint64_t)seq_len + 1);
+            st = err_set(e, ST_INPUT, path,
+                         "found %" PRIu64 " tokens, expected at least %" PRIu64 ", one window of seq_len + 1",
+                         t->n_tokens, (uint64_t)seq_len + 1);
     }
     if (st != ST_OK)
         tokens_close(t);
@@ -228,13 +229,14 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
 
 /* Calls fn on every block of a file's tokens. */
 static enum status each_block(const char *path, uint32_t width, void *block,
-                              enum status (*fn)(void *arg, const struct tokens *t, uint64_t first, uint64_t n), void *arg,
-                              struct err *e)
+                              enum status (*fn)(void *arg, const struct tokens *t, uint64_t first, uint64_t n),
+                              void *arg, struct err *e)
 {
     struct tokens t;
     enum status st = open_file(&t, path, e);
     if (st == ST_OK && t.width != width)
-        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, those before it have %" PRIu32, t.width, width);
+        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, those before it have %" PRIu32, t.width,
+                     width);
     uint64_t step = BLOCK / width;
     for (uint64_t at = 0; st == ST_OK && at < t.n_tokens; at += step) {
         uint64_t n = t.n_tokens - at < step ? t.n_tokens - at : step;

@@ -13,16 +13,16 @@
 #include "base/status.h"
 
 struct tokens {
-    char *path;        /* owned */
+    char *path; /* owned */
     int fd;
-    uint32_t width;    /* bytes per token: 2 or 4 */
-    uint32_t vocab;    /* of the model: ids must be below */
-    uint32_t seq_len;  /* T */
-    uint64_t offset;   /* of token 0 in the file, bytes */
+    uint32_t width;   /* bytes per token: 2 or 4 */
+    uint32_t vocab;   /* of the model: ids must be below */
+    uint32_t seq_len; /* T */
+    uint64_t offset;  /* of token 0 in the file, bytes */
     uint64_t n_tokens;
-    uint64_t n_windows; /* floor((n_tokens-1)/T) */
+    uint64_t n_windows;  /* floor((n_tokens-1)/T) */
     uint32_t file_vocab; /* vocab_size of the file; 0: it does not say */
-    void *row;         /* scratch of one window */
+    void *row;           /* scratch of one window */
 };
 
 /* Opens either kind. ST_MISSING when it cannot be read; ST_INPUT when it is no token file or holds no whole window. On

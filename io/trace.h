@@ -26,10 +26,10 @@ struct trace_event {
 /* ---- recording ---- */
 
 struct trace_instruction {
-    const char *name;  /* "F 0.1 mb 3" */
-    const char *tags;  /* "PP=0 MB=3 PASS=F"; may be "" */
-    uint32_t stream;   /* of the rank; reading: row of the streams' table */
-    double predicted;  /* seconds; 0: no prediction */
+    const char *name; /* "F 0.1 mb 3" */
+    const char *tags; /* "PP=0 MB=3 PASS=F"; may be "" */
+    uint32_t stream;  /* of the rank; reading: row of the streams' table */
+    double predicted; /* seconds; 0: no prediction */
 };
 struct trace_group {
     uint32_t id, size; /* number in the whole job; members */
@@ -37,7 +37,7 @@ struct trace_group {
 };
 struct trace_setup {
     const char *rundir;
-    const char *device; /* "cpu" */
+    const char *device;  /* "cpu" */
     double (*now)(void); /* the clock of the events, seconds */
     const char *const *streams;
     const struct trace_instruction *instructions;

@@ -29,7 +29,8 @@ static enum status reals(struct reading *r, const char *name, uint64_t *n, doubl
     *n = d.dim[0];
     for (uint64_t i = 0; i < *n; i++)
         if (!isfinite((*out)[i]))
-            return err_set(r->e, ST_INPUT, r->at->where, "%s, row %" PRIu64 ": found %g, expected a time", name, i, (*out)[i]);
+            return err_set(r->e, ST_INPUT, r->at->where, "%s, row %" PRIu64 ": found %g, expected a time", name, i,
+                           (*out)[i]);
     return ST_OK;
 }
 
@@ -60,7 +61,8 @@ static enum status read_ranks(struct reading *r)
     r->t->n_ranks = n;
     r->t->ranks = arena_array(&r->t->arena, struct trace_rank, n);
     for (uint64_t i = 0; i < n; i++)
-        r->t->ranks[i] = (struct trace_rank){ (uint32_t)host[i], device[i], os[i], oe[i], cs[i], ce[i], (uint64_t)dropped[i] };
+        r->t->ranks[i] = (struct trace_rank){ (uint32_t)host[i],   device[i], os[i], oe[i], cs[i], ce[i],
+                                              (uint64_t)dropped[i] };
     return ST_OK;
 }
 
@@ -133,7 +135,9 @@ static enum status read_events(struct reading *r)
     uint64_t n = H5_ANY;
     for (int c = 0; c < TRACE_COLUMNS; c++) {
         const struct trace__column *col = &trace__columns[c];
-        int64_t lo = col->type == H5_I32 ? -1 : 0, hi = col->width == 8 ? INT64_MAX - 1 : col->type == H5_I32 ? INT32_MAX : UINT32_MAX;
+        int64_t lo = col->type == H5_I32 ? -1 : 0, hi = col->width == 8       ? INT64_MAX - 1
+                                                        : col->type == H5_I32 ? INT32_MAX
+                                                                              : UINT32_MAX;
         int64_t *whole = NULL;
         double *real = NULL;
         if (strcmp(col->name, "location") == 0)
@@ -148,7 +152,8 @@ static enum status read_events(struct reading *r)
         if (c == 0)
             t->events = arena_array(&t->arena, struct trace_event, n);
         for (uint64_t i = 0; i < n; i++) {
-            const void *x = real ? (const void *)&real[i] : (const void *)&whole[i]; /* little-endian: low bytes first */
+            const void *x = real ? (const void *)&real[i]
+                                 : (const void *)&whole[i]; /* little-endian: low bytes first */
             memcpy((char *)&t->events[i] + col->offset, x, col->width);
         }
     }
@@ -164,7 +169,8 @@ static enum status finish(struct trace *t, const struct h5_at *root, struct err 
     for (uint64_t i = 0; i < t->n_events; i++) {
         struct trace_event *ev = &t->events[i];
         if (ev->dur < 0)
-            return err_set(e, ST_INPUT, root->where, "/events/dur, row %" PRIu64 ": found %g, expected 0 or more", i, ev->dur);
+            return err_set(e, ST_INPUT, root->where, "/events/dur, row %" PRIu64 ": found %g, expected 0 or more", i,
+                           ev->dur);
         ev->t = to_common_clock(&t->ranks[t->locations[ev->location].rank], ev->t, zero);
     }
     return ST_OK;
@@ -173,10 +179,11 @@ static enum status finish(struct trace *t, const struct h5_at *root, struct err 
 static enum status read_all(struct trace *t, const struct h5_at *root, struct err *e)
 {
     static const char *const attrs[] = { "schema", "schema_version", "segment", "zero", "time", NULL };
-    static const char *const names[] = { "hosts",     "ranks",        "streams", "locations",
+    static const char *const names[] = { "hosts",        "ranks",  "streams", "locations",
                                          "instructions", "groups", "events",  NULL };
-    static enum status (*const readers[])(struct reading *) = { read_hosts,        read_ranks,  read_streams, read_locations,
-                                                                read_instructions, read_groups, read_events };
+    static enum status (*const readers[])(struct reading *) = { read_hosts,     read_ranks,        read_streams,
+                                                                read_locations, read_instructions, read_groups,
+                                                                read_events };
     TRY(h5_only(root, names, e));
     TRY(h5_only_attrs(root, attrs, e));
     for (int i = 0; names[i]; i++) {

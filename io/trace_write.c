@@ -12,14 +12,10 @@
 const char trace__schema[] = "piper-trace";
 #define AT(field) offsetof(struct trace_event, field)
 const struct trace__column trace__columns[TRACE_COLUMNS] = {
-    { "t", "seconds", H5_F64, 8, AT(t) },
-    { "dur", "seconds", H5_F64, 8, AT(dur) },
-    { "location", NULL, H5_U32, 4, AT(location) },
-    { "instruction", NULL, H5_U32, 4, AT(instruction) },
-    { "step", "steps", H5_U64, 8, AT(step) },
-    { "group", NULL, H5_I32, 4, AT(group) },
-    { "seq", NULL, H5_U32, 4, AT(seq) },
-    { "bytes", "bytes", H5_U64, 8, AT(bytes) },
+    { "t", "seconds", H5_F64, 8, AT(t) },          { "dur", "seconds", H5_F64, 8, AT(dur) },
+    { "location", NULL, H5_U32, 4, AT(location) }, { "instruction", NULL, H5_U32, 4, AT(instruction) },
+    { "step", "steps", H5_U64, 8, AT(step) },      { "group", NULL, H5_I32, 4, AT(group) },
+    { "seq", NULL, H5_U32, 4, AT(seq) },           { "bytes", "bytes", H5_U64, 8, AT(bytes) },
     { "peer", NULL, H5_I32, 4, AT(peer) },
 };
 #undef AT
@@ -291,11 +287,13 @@ struct segment {
 static enum status put_column(struct segment *s, const char *name, const char *units, enum h5_type type, uint64_t n,
                               const void *data)
 {
-    return h5_put(&s->out.root, &(struct h5_data){ .name = name, .units = units, .rank = 1, .dim = { n } }, type, data, s->e);
+    return h5_put(&s->out.root, &(struct h5_data){ .name = name, .units = units, .rank = 1, .dim = { n } }, type, data,
+                  s->e);
 }
 
 /* A column of /ranks: field at `offset` of each card, 8 bytes. */
-static enum status put_card_column(struct segment *s, const char *name, const char *units, enum h5_type type, size_t offset)
+static enum status put_card_column(struct segment *s, const char *name, const char *units, enum h5_type type,
+                                   size_t offset)
 {
     char *data = mem_alloc(8 * (size_t)s->ranks);
     for (uint32_t r = 0; r < s->ranks; r++)

@@ -131,14 +131,15 @@ void io_all_gather(const void *mine, uint32_t bytes, void *all)
 static void send_bytes(const void *data, uint64_t bytes)
 {
     for (uint64_t at = 0; at < bytes; at += PART)
-        MPI_Send((const char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, 0, TAG, MPI_COMM_WORLD);
+        MPI_Send((const char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, 0, TAG,
+                 MPI_COMM_WORLD);
 }
 
 static void receive_bytes(void *data, uint64_t bytes, uint32_t from)
 {
     for (uint64_t at = 0; at < bytes; at += PART)
-        MPI_Recv((char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, (int)from, TAG, MPI_COMM_WORLD,
-                 MPI_STATUS_IGNORE);
+        MPI_Recv((char *)data + at, (int)(bytes - at < PART ? bytes - at : PART), MPI_BYTE, (int)from, TAG,
+                 MPI_COMM_WORLD, MPI_STATUS_IGNORE);
 }
 
 void io_collect(const void *mine, const uint64_t *bytes, void **out)

@@ -51,6 +51,7 @@ tests_unit_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_config_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
 EXTRA_DIST += \
+	ir/README \
 	tests/unit/data/gpt2.json \
 	tests/unit/data/llama-2-7b.json \
 	tests/unit/data/llama-3-8b.json \

@@ -41,13 +41,16 @@ void timeline_release(struct timeline *t);
 /* Unit times, as in the figures of the papers: over the operators of a pipeline stage F takes 1, BI 1, BW 1, a fused B
  * 2, a forward computed again 1; each operator has its share of floating-point operations. The others as given. */
 struct timeline_units {
-    double move, all_to_all;     /* one transfer */
-    double collective, update;   /* all parameters of a rank once: a reduction or a gather; norm and optimizer step */
-    double **program, *elements; /* by class: time of each program, elements of all buckets */
-    const struct plan *plans;    /* borrowed */
+    double move;       /* one transfer between stages */
+    double all_to_all; /* all of one pass of a stage */
+    double collective; /* all parameters of a rank once: reductions or gathers */
+    double update;     /* of all parameters of a rank */
+    double **program, *elements,
+        *transfers;           /* by class: time of each program; elements of all buckets; all-to-alls of a pass */
+    const struct plan *plans; /* borrowed */
     uint32_t n_classes;
 };
-/* Fills in the rest; move, all_to_all, collective and update are left as they are. */
+/* Fills in what follows the four times. */
 void timeline_units_init(struct timeline_units *u, const struct plan *plans, uint32_t n_classes,
                          const struct ir_graph *g);
 void timeline_units_release(struct timeline_units *u);

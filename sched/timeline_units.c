@@ -56,6 +56,29 @@ static double *stage_weights(const struct plan *plans, uint32_t n_classes, const
     return total;
 }
 
+/* All-to-alls of a forward pass of a stage, on average over the stages of the class; at least 1. */
+static double transfers_of_pass(const struct plan *p, const struct ir_graph *g)
+{
+    struct {
+        VEC(uint32_t);
+    } stages = { 0 };
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_PROGRAMS]; i++) {
+        uint32_t stage = timeline_stage(p, i, g), k = 0;
+        while (k < stages.n && stages.at[k] != stage)
+            k++;
+        if (k == stages.n)
+            vec_add(&stages, stage);
+    }
+    const struct plan_list *l = &p->lists[0];
+    uint32_t n = 0;
+    for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
+        n += p->instrs[i].pass == IR_PASS_F &&
+             (p->instrs[i].op == PLAN_ALL_TO_ALL || p->instrs[i].op == PLAN_ALL_TO_ALL_V);
+    double passes = (double)stages.n * l->microbatches;
+    vec_free(&stages);
+    return n > passes ? n / passes : 1;
+}
+
 void timeline_units_init(struct timeline_units *u, const struct plan *plans, uint32_t n_classes,
                          const struct ir_graph *g)
 {
@@ -64,6 +87,7 @@ void timeline_units_init(struct timeline_units *u, const struct plan *plans, uin
     u->n_classes = n_classes;
     u->program = mem_alloc(n_classes * sizeof *u->program);
     u->elements = mem_alloc(n_classes * sizeof *u->elements);
+    u->transfers = mem_alloc(n_classes * sizeof *u->transfers);
     for (uint32_t c = 0; c < n_classes; c++) {
         const struct plan *p = &plans[c];
         u->program[c] = mem_alloc(p->h->count[PLAN_S_PROGRAMS] * sizeof **u->program);
@@ -77,6 +101,7 @@ void timeline_units_init(struct timeline_units *u, const struct plan *plans, uin
             }
         for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++)
             u->elements[c] += (double)p->buckets[i].elements;
+        u->transfers[c] = transfers_of_pass(p, g);
     }
     u->plans = plans;
     mem_free(total);
@@ -88,6 +113,7 @@ void timeline_units_release(struct timeline_units *u)
         mem_free(u->program[c]);
     mem_free(u->program);
     mem_free(u->elements);
+    mem_free(u->transfers);
     u->n_classes = 0;
 }
 
@@ -104,7 +130,7 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
         return u->move;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
-        return u->all_to_all;
+        return u->all_to_all / u->transfers[cls];
     case PLAN_ALL_REDUCE:
     case PLAN_REDUCE_SCATTER:
     case PLAN_ALL_GATHER:

@@ -1,6 +1,7 @@
 /* piper plan: compile a job and show it, without MPI and without the device. */
 #include <errno.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "command.h"
@@ -173,7 +174,7 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         print_json(out, plans);
     } else if (st == ST_OK && !o->dump) {
         print_summary(j, out, plans, in->target);
-        draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO), stdout);
+        draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
     }
     mem_free(plans);
     return st;

@@ -64,7 +64,7 @@ struct draw_picture {
         VEC(struct draw_span);
     } spans; /* by first box */
     uint32_t n_shades;
-    double end; /* of the time axis, which starts at 0 */
+    double end; /* of the time axis, which starts at 0; > 0 */
 };
 
 /* Drops boxes without duration, joins those of a pass that follow each other without a break, finds the passes. Every way

@@ -174,7 +174,7 @@ static void add_boxes(struct drawing *d, const struct place *place, uint32_t str
     const struct plan_instr *in = instrs_of(d, place->cls);
     uint32_t m = p->lists[c->list].microbatches;
     for (uint32_t i = 0; i < c->n; i++, in++) {
-        if (in->stream != stream || c->spans[i].end <= c->spans[i].start)
+        if (in->stream != stream)
             continue;
         struct draw_box b = { .start = c->spans[i].start, .end = c->spans[i].end, .row = row, .kind = kind_of(in) };
         b.number = in->mb == 0xffff ? DRAW_NO_NUMBER : in->mb;
@@ -229,11 +229,17 @@ static void add_place(struct drawing *d, const struct place *place)
 
 /* ---- the whole --------------------------------------------------------------------------------------------------------- */
 
-static void begin(struct drawing *d, struct timeline_units *u)
+static void simulate(const struct drawing *d, const struct timeline_units *given, struct timeline *t)
 {
-    timeline_units_init(u, d->plans, d->n_classes, d->g);
-    timeline_run(d->plans, d->n_classes, "train", &(struct timeline_cost){ timeline_units_time, u }, &d->t);
-    timeline_units_release(u);
+    struct timeline_units u = *given;
+    timeline_units_init(&u, d->plans, d->n_classes, d->g);
+    timeline_run(d->plans, d->n_classes, "train", &(struct timeline_cost){ timeline_units_time, &u }, t);
+    timeline_units_release(&u);
+}
+
+static void begin(struct drawing *d, const struct timeline_units *u)
+{
+    simulate(d, u, &d->t);
     struct draw_picture *pic = &d->picture;
     arena_init(&pic->text);
     pic->end = d->t.step;
@@ -261,32 +267,37 @@ static void end(struct drawing *d)
 
 void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, FILE *to)
 {
-    struct timeline_units u = { .move = 0.1, .all_to_all = 0.25, .collective = 0.5, .update = 0.25 };
+    struct timeline_units u = { .move = 0.1, .all_to_all = 0.5, .collective = 0.5, .update = 0.25 };
     struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
+    struct timeline bare;
     begin(&d, &u);
+    simulate(&d, &(struct timeline_units){ 0 }, &bare);
     struct draw_picture *pic = &d.picture;
-    const struct plan_list *l = &plans[0].lists[d.t.classes[0].list];
-    pic->title = arena_printf(&pic->text, "%s, %u %s, %u %s: bubble %.1f%%", g->family, plans[0].h->world,
-                              plans[0].h->world == 1 ? "rank" : "ranks", l->microbatches,
-                              l->microbatches == 1 ? "microbatch" : "microbatches", 100 * d.t.bubble);
-    pic->subtitle = arena_printf(&pic->text,
-                                 "a step of %.4g units of time: a stage's F 1, BI 1, BW 1, B 2; a transfer %g, an "
-                                 "all-to-all %g, all of a rank's gradients %g, its update %g",
-                                 d.t.step, u.move, u.all_to_all, u.collective, u.update);
+    uint32_t ranks = plans[0].h->world, m = plans[0].lists[d.t.classes[0].list].microbatches;
+    pic->title = arena_printf(&pic->text, "%s, %u %s, %u %s: bubble %.1f%%", g->family, ranks,
+                              ranks == 1 ? "rank" : "ranks", m, m == 1 ? "microbatch" : "microbatches",
+                              100 * d.t.bubble);
+    pic->subtitle = arena_printf(
+        &pic->text,
+        "%.4g units of time; a stage's F 1, BI 1, BW 1, B 2, its all-to-alls %g, a transfer %g, a "
+        "rank's gradients %g, its update %g. With compute alone %.4g units, bubble %.1f%%",
+        d.t.step, u.all_to_all, u.move, u.collective, u.update, bare.step, 100 * bare.bubble);
     draw_svg(pic, to);
+    timeline_release(&bare);
     end(&d);
 }
 
 void draw_plan_text(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, bool colour, FILE *to)
 {
-    struct timeline_units u = { 0 };
     struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
-    begin(&d, &u);
-    fprintf(to, "\nschedule in units of time (a stage's F 1, BI 1, BW 1, B 2, communication 0): %.4g, bubble %.1f%%\n",
+    begin(&d, &(struct timeline_units){ 0 });
+    fprintf(to, "\nschedule      %.4g units of time (F, BI, BW of a stage 1, B 2, communication 0), bubble %.1f%%\n",
             d.t.step, 100 * d.t.bubble);
     if (draw_text(&d.picture, 1, TEXT_COLUMNS, colour, to))
-        fputs("F: 0 1 2 ..., B and BI: a b c ..., BW: A B C ...; --svg FILE draws it with its communication.\n", to);
+        fputs(
+            "F is 0 1 2 ..., B and BI are a b c ..., BW is A B C ...: the microbatch modulo 10. --svg FILE draws it.\n",
+            to);
     else
-        fputs("It does not fit into a terminal; --svg FILE draws it.\n", to);
+        fputs("It is too large for a terminal; --svg FILE draws it.\n", to);
     end(&d);
 }

@@ -109,7 +109,8 @@ static void write_style(const struct svg *s)
 {
     fputs("<style>text{font-family:'DejaVu Sans',Verdana,Arial,sans-serif;font-size:11px;fill:#22252a}"
           ".n{text-anchor:middle}.l{text-anchor:end}.h{font-size:15px;font-weight:bold}.q{fill:#5b616b}"
-          ".v{font-size:6px;fill:#5b616b}.e{fill:#eef0f3}.t{stroke:#c9ced6;stroke-width:.6}.p{fill-opacity:.3}\n",
+          ".v{font-size:6px;fill:#5b616b}.e{fill:#eef0f3}.t{stroke:#c9ced6;stroke-width:.6}.p{fill-opacity:.3}"
+          ".z{fill:#111;stroke:#fff;stroke-width:2px;stroke-linejoin:round;paint-order:stroke}\n",
           s->to);
     for (uint32_t k = 0; k < DRAW_KINDS; k++)
         for (uint32_t i = 0; s->used[k] && i < (draw_is_pass((enum draw_kind)k) ? s->p->n_shades : 1); i++) {
@@ -136,14 +137,14 @@ static void write_escaped(FILE *to, const char *text)
 
 static void write_text(const struct svg *s, const char *class, double x, double y, const char *text)
 {
-    fprintf(s->to, "<text class=\"%s\" x=\"%.2f\" y=\"%.2f\">", class, x, y);
+    fprintf(s->to, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", class, x, y);
     write_escaped(s->to, text);
     fputs("</text>\n", s->to);
 }
 
 static void write_rect(const struct svg *s, const char *class, double x, double y, double w, double h)
 {
-    fprintf(s->to, "<rect class=\"%s\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>\n", class, x, y, w, h);
+    fprintf(s->to, "<rect class=\"%s\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>\n", class, x, y, w, h);
 }
 
 static double text_width(const char *text)
@@ -174,8 +175,13 @@ static void write_legend(const struct svg *s)
         write_text(s, "q", x + 14 + 5 * (shades - 1) + 5, y, draw_names[k]);
         x += room;
     }
-    if (s->p->n_shades > 1 && s->p->shades_note)
-        write_text(s, "q", x, y, s->p->shades_note);
+    if (s->p->n_shades < 2 || !s->p->shades_note)
+        return;
+    if (x + text_width(s->p->shades_note) > s->width) {
+        x = LEFT;
+        y += 17;
+    }
+    write_text(s, "q", x, y, s->p->shades_note);
 }
 
 /* ---- rows ------------------------------------------------------------------------------------------------------------ */
@@ -207,7 +213,7 @@ static void write_axis(const struct svg *s)
     char text[32];
     for (uint32_t i = 0; i * step <= s->p->end * (1 + 1e-9); i++) {
         double x = x_of(s, i * step);
-        fprintf(s->to, "<path class=\"t\" d=\"M%.2f %d V%.2f\"/>\n", x, TOP - 4, bottom);
+        fprintf(s->to, "<path class=\"t\" d=\"M%.1f %d V%.1f\"/>\n", x, TOP - 4, bottom);
         snprintf(text, sizeof text, "%.6g", i * step);
         write_text(s, "n q", x, bottom + 12, text);
     }
@@ -226,10 +232,10 @@ static void vertical(const struct svg *s, const struct draw_box *b, double *y, d
     *y += s->p->spans.at[b->span].place == DRAW_LOWER ? *h : 0;
 }
 
-/* A hair of background between neighbours, where there is room for it. */
+/* A hair of background between neighbours where there is room for it, and never too thin to be seen. */
 static double inner(double width)
 {
-    return width > 3 ? width - 0.6 : width > 0.4 ? width - 0.2 : width;
+    return width > 3 ? width - 0.6 : fmax(width, 0.8);
 }
 
 static void write_hint(const struct svg *s, const struct draw_box *b, double start, double end)
@@ -250,15 +256,23 @@ static void write_number(const struct svg *s, const struct draw_span *span)
         return;
     vertical(s, b, &y, &h);
     double room = 0.62 * digits(b->number), font = fmin(11.5, h - 3);
-    if (width - 1 < 6 * room) { /* not in its longest part: over all of it */
+    bool over = width - 1 < 6 * room &&
+                span->first != span->last; /* not in its longest part: over all of it, outlined */
+    if (over) {
         start = span->start;
         end = span->end;
         width = (end - start) * s->scale;
     }
     font = fmin(font, (width - 1) / room);
-    if (font >= 5)
-        fprintf(s->to, "<text class=\"n %s%ut\" x=\"%.2f\" y=\"%.2f\" style=\"font-size:%.1fpx\">%u</text>\n",
-                colours[b->kind].name, b->shade, x_of(s, (start + end) / 2), y + h / 2 + 0.36 * font, font, b->number);
+    if (font < 5)
+        return;
+    fputs("<text class=\"n ", s->to);
+    if (over)
+        fputs("z", s->to);
+    else
+        fprintf(s->to, "%s%ut", colours[b->kind].name, b->shade);
+    fprintf(s->to, "\" x=\"%.1f\" y=\"%.1f\" style=\"font-size:%.1fpx\">%u</text>\n", x_of(s, (start + end) / 2),
+            y + h / 2 + 0.36 * font, font, b->number);
 }
 
 /* The parts of a pass, and pale what lies between them. */
@@ -275,7 +289,7 @@ static void write_span(const struct svg *s, uint32_t index)
     for (uint32_t i = span->first; i <= span->last; i++) {
         const struct draw_box *part = &s->p->boxes.at[i];
         if (draw_is_pass((enum draw_kind)part->kind) && part->span == index)
-            fprintf(s->to, "<rect x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\"/>", x_of(s, part->start), y,
+            fprintf(s->to, "<rect x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\"/>", x_of(s, part->start), y,
                     inner((part->end - part->start) * s->scale), h);
     }
     fputs("</g>\n", s->to);
@@ -286,7 +300,7 @@ static void write_other(const struct svg *s, const struct draw_box *b)
 {
     double y, h;
     vertical(s, b, &y, &h);
-    fprintf(s->to, "<rect class=\"%s0\" x=\"%.2f\" y=\"%.2f\" width=\"%.2f\" height=\"%.2f\">", colours[b->kind].name,
+    fprintf(s->to, "<rect class=\"%s0\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\">", colours[b->kind].name,
             x_of(s, b->start), y, inner((b->end - b->start) * s->scale), h);
     write_hint(s, b, b->start, b->end);
     fputs("</rect>\n", s->to);

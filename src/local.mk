@@ -27,7 +27,8 @@ piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(C
 
 dist_man_MANS += \
 	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-info.1 \
-	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1
+	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
+	src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
 UNIT_TESTS += tests/unit/test_options tests/unit/test_state
 tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h

@@ -20,7 +20,7 @@ TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
 endif
 
-SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
+SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
 EXTRA_DIST += tests/matrix/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
@@ -32,3 +32,50 @@ check-long: all $(check_PROGRAMS)
 	@for t in $(LONG_TESTS); do \
 	    exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log; \
 	done; echo 'check-long: there are no long tests'
+
+# What users get wrong, and text in, text out.
+SCRIPT_TESTS += tests/cli/errors.sh tests/golden/golden.sh
+EXTRA_DIST += \
+	tests/golden/expand-grid/expand.txt \
+	tests/golden/expand-grid/model.json \
+	tests/golden/expand-grid/strategy.json \
+	tests/golden/expand-grid/train.json \
+	tests/golden/expand-primitives/expand.txt \
+	tests/golden/expand-primitives/model.json \
+	tests/golden/expand-primitives/strategy.json \
+	tests/golden/expand-primitives/train.json \
+	tests/golden/expand-two-way/expand.txt \
+	tests/golden/expand-two-way/model.json \
+	tests/golden/expand-two-way/strategy.json \
+	tests/golden/expand-two-way/train.json \
+	tests/golden/expand-v/expand.txt \
+	tests/golden/expand-v/model.json \
+	tests/golden/expand-v/strategy.json \
+	tests/golden/expand-v/train.json \
+	tests/golden/first/dag.txt \
+	tests/golden/first/expand.txt \
+	tests/golden/first/model.json \
+	tests/golden/first/plan.txt \
+	tests/golden/first/strategy.json \
+	tests/golden/first/train.json \
+	tests/golden/grid/dag.txt \
+	tests/golden/grid/expand.txt \
+	tests/golden/grid/model.json \
+	tests/golden/grid/plan.txt \
+	tests/golden/grid/strategy.json \
+	tests/golden/grid/train.json \
+	tests/golden/pipeline/dag.txt \
+	tests/golden/pipeline/expand.txt \
+	tests/golden/pipeline/model.json \
+	tests/golden/pipeline/plan.txt \
+	tests/golden/pipeline/strategy.json \
+	tests/golden/pipeline/train.json
+
+UNIT_TESTS += tests/unit/test_roundtrip tests/unit/test_compile
+tests_unit_test_roundtrip_SOURCES = tests/unit/test_roundtrip.c tests/unit/compiled.h
+tests_unit_test_roundtrip_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_roundtrip_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+
+tests_unit_test_compile_SOURCES = tests/unit/test_compile.c tests/unit/compiled.h
+tests_unit_test_compile_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_compile_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

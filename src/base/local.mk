@@ -12,6 +12,7 @@ CLEANFILES += src/base/commit.h
 # commit costs one small compilation. In a tarball the file .tarball-commit answers.
 EXTRA_DIST += src/base/commit.sh
 .PHONY: piper-commit
+src/base/version.lo: src/base/commit.h
 src/base/commit.h: piper-commit
 	@$(MKDIR_P) src/base && $(SHELL) $(srcdir)/src/base/commit.sh $(srcdir) $@
 

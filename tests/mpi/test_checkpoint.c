@@ -45,7 +45,8 @@ static void end(void)
 /* Elements are known by place. */
 static float element(uint32_t param, uint64_t i, int kind)
 {
-    uint32_t x = (uint32_t)(i * 2654435761u + param * 40503u + (uint32_t)kind * 977u), bits = (x & 0x807fffff) | 0x3f000000;
+    uint32_t x = (uint32_t)(i * 2654435761u + param * 40503u + (uint32_t)kind * 977u),
+             bits = (x & 0x807fffff) | 0x3f000000;
     float f;
     memcpy(&f, &bits, 4);
     return f;
@@ -112,8 +113,8 @@ static void check_pieces(const struct pieces *v, bool moments)
         for (int k = 0; k < 3; k++)
             for (uint64_t j = 0; j < p->count; j++) {
                 float want = k && !moments ? 0 : element(p->param, p->first + j, k);
-                ck_assert_msg(memcmp(&data[k][j], &want, 4) == 0, "param %u element %lu kind %d: %g, expected %g", p->param,
-                              (unsigned long)(p->first + j), k, (double)data[k][j], (double)want);
+                ck_assert_msg(memcmp(&data[k][j], &want, 4) == 0, "param %u element %lu kind %d: %g, expected %g",
+                              p->param, (unsigned long)(p->first + j), k, (double)data[k][j], (double)want);
             }
     }
 }
@@ -190,7 +191,8 @@ START_TEST(many_blocks)
                 float x = element(0, i, 2);
                 block_hash_add(&want, &x, 1, (uint32_t)(i % BLOCK_WORDS));
             }
-            ck_assert_int_eq(pread(f.fd, &found, sizeof found, (off_t)(f.place[0].hash[2] + b * sizeof found)), sizeof found);
+            ck_assert_int_eq(pread(f.fd, &found, sizeof found, (off_t)(f.place[0].hash[2] + b * sizeof found)),
+                             sizeof found);
             ck_assert(found.a == want.a && found.b == want.b);
         }
         ckpt__close(&f);
@@ -213,8 +215,7 @@ START_TEST(wrong_pieces_are_a_fault)
         v.at[last].count++;
         v.at[last].first--; /* right number, wrong place */
     }
-    ASSERT_FAILS(checkpoint_write(path, &info, &graph, v.at, v.n, &e), ST_BUG,
-                 io_size() > 1 ? "once" : "outside");
+    ASSERT_FAILS(checkpoint_write(path, &info, &graph, v.at, v.n, &e), ST_BUG, io_size() > 1 ? "once" : "outside");
     ck_assert_int_eq(access(path, F_OK), -1);
     drop(&v);
     end();
@@ -243,7 +244,8 @@ START_TEST(damage_is_found)
     write_sample(path, "adamw", 9, 1);
     FILE *f = fopen(path, "rb");
     fseek(f, 0, SEEK_END);
-    long size = ftell(f), step = getenv("CHECKPOINT_FLIP_STEP") ? atol(getenv("CHECKPOINT_FLIP_STEP")) : 61, refused = 0;
+    long size = ftell(f), step = getenv("CHECKPOINT_FLIP_STEP") ? atol(getenv("CHECKPOINT_FLIP_STEP")) : 61,
+         refused = 0;
     fclose(f);
     for (long at = 0; at < size; at += step) {
         struct pieces v = { 0 };
@@ -417,15 +419,30 @@ START_TEST(traces_of_all)
     const char *const names[] = { "default_stream", odd ? "odd_stream" : "even_stream" };
     const struct trace_instruction in[] = { { "F", "PASS=F", 0, 0 }, { odd ? "odd" : "even", "", 1, 0 } };
     const struct trace_group groups[] = { { 3, io_size(), "all" }, { odd ? 1u : 2u, 1, odd ? "odd" : "even" } };
-    struct trace_setup s = { .rundir = folder, .device = "cpu", .now = skewed_clock, .streams = names, .instructions = in,
-                             .groups = groups, .n_streams = 2, .n_instructions = 2, .n_groups = 2, .max_events = 100 };
+    struct trace_setup s = { .rundir = folder,
+                             .device = "cpu",
+                             .now = skewed_clock,
+                             .streams = names,
+                             .instructions = in,
+                             .groups = groups,
+                             .n_streams = 2,
+                             .n_instructions = 2,
+                             .n_groups = 2,
+                             .max_events = 100 };
     struct trace_writer w;
     ASSERT_OK(trace_open(&s, &w, &e));
     io_barrier();
     double start = skewed_clock();
     for (uint32_t i = 0; io_rank() != 1 && i < 10 + io_rank(); i++) /* rank 1 has nothing to tell */
-        trace_add(&w, &(struct trace_event){ .t = start + i, .dur = 0.5, .step = i, .bytes = io_rank(), .location = i % 2,
-                                             .instruction = i % 2, .group = 3, .seq = i, .peer = -1 });
+        trace_add(&w, &(struct trace_event){ .t = start + i,
+                                             .dur = 0.5,
+                                             .step = i,
+                                             .bytes = io_rank(),
+                                             .location = i % 2,
+                                             .instruction = i % 2,
+                                             .group = 3,
+                                             .seq = i,
+                                             .peer = -1 });
     ASSERT_OK(trace_flush(&w, &e));
     ASSERT_OK(trace_close(&w, &e));
     ck_assert_uint_eq(trace_count(folder), 1);
@@ -524,10 +541,11 @@ START_TEST(bench)
         io_barrier();
         double t4 = MPI_Wtime();
         if (io_rank() == 0) {
-            printf("%u tensors x 3, %.1f MB, %u ranks: write %.3f s (%.0f MB/s), verify and read %.3f s, plain write + fsync "
+            printf("%u tensors x 3, %.1f MB, %u ranks: write %.3f s (%.0f MB/s), verify and read %.3f s, plain write + "
+                   "fsync "
                    "%.3f s (%.0f MB/s)\n",
-                   graph.params.n, (double)bytes / 1e6, io_size(), t1 - t0, (double)bytes / 1e6 / (t1 - t0), t2 - t1, t4 - t3,
-                   (double)bytes / 1e6 / (t4 - t3));
+                   graph.params.n, (double)bytes / 1e6, io_size(), t1 - t0, (double)bytes / 1e6 / (t1 - t0), t2 - t1,
+                   t4 - t3, (double)bytes / 1e6 / (t4 - t3));
             unlink(name);
         }
     }

@@ -29,8 +29,9 @@ static inline void sample_graph_of(struct ir_graph *g, uint32_t vocab)
     struct ir_shape down = { IR_COMPUTE, 3, { SAMPLE_E, SAMPLE_C, SAMPLE_F } };
     struct ir_attrs embed = { .vocab = vocab, .features = SAMPLE_C };
     struct ir_attrs norm = { .features = SAMPLE_C, .heads = 1, .eps = 1e-6f }, plain = { .features = SAMPLE_C };
-    struct ir_attrs route = { .features = SAMPLE_C, .experts = SAMPLE_E, .top_k = 2,
-                              .flags = IR_NORM_TOPK, .aux_coef = 0.01f };
+    struct ir_attrs route = {
+        .features = SAMPLE_C, .experts = SAMPLE_E, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 0.01f
+    };
     struct ir_attrs routed = { .features = SAMPLE_C, .experts = SAMPLE_E, .top_k = 2 }, moe = routed;
     moe.ffn = SAMPLE_F;
     ir_graph_init(g);
@@ -113,18 +114,18 @@ static inline void sample_write_file(const char *path, const void *data, size_t 
     ck_assert_int_eq(fclose(f), 0);
 }
 
-#define ASSERT_OK(call)                                                                \
-    do {                                                                               \
-        enum status assert_st_ = (call);                                               \
+#define ASSERT_OK(call)                                                                     \
+    do {                                                                                    \
+        enum status assert_st_ = (call);                                                    \
         ck_assert_msg(assert_st_ == ST_OK, "%s: status %d: %s", #call, assert_st_, e.text); \
     } while (0)
-#define ASSERT_FAILS(call, want, part)                                                                        \
-    do {                                                                                                      \
-        err_clear(&e);                                                                                        \
-        enum status assert_st_ = (call);                                                                      \
+#define ASSERT_FAILS(call, want, part)                                                                          \
+    do {                                                                                                        \
+        err_clear(&e);                                                                                          \
+        enum status assert_st_ = (call);                                                                        \
         ck_assert_msg(assert_st_ == (want), "%s: status %d, expected %d: %s", #call, assert_st_, want, e.text); \
-        ck_assert_msg(strstr(e.text, part) != NULL, "%s: \"%s\" lacks \"%s\"", #call, e.text, part);          \
-        err_clear(&e);                                                                                        \
+        ck_assert_msg(strstr(e.text, part) != NULL, "%s: \"%s\" lacks \"%s\"", #call, e.text, part);            \
+        err_clear(&e);                                                                                          \
     } while (0)
 
 #endif

@@ -57,10 +57,10 @@ static bool same_job(const struct job *a, const struct job *b)
 {
     char text[256];
     bool same = memcmp(a->digest, b->digest, SHA256_BYTES) == 0 && memcmp(a->model_digest, b->model_digest, 32) == 0 &&
-                ir_graph_same(&a->graph, &b->graph, text, sizeof text) &&
-                a->graph.n_tags == b->graph.n_tags && strcmp(a->model_text, b->model_text) == 0 &&
-                strcmp(a->strategy_text, b->strategy_text) == 0 && strcmp(a->strategy_file, b->strategy_file) == 0 &&
-                a->attachments.n == b->attachments.n && memcmp(&a->train, &b->train, sizeof a->train) == 0 &&
+                ir_graph_same(&a->graph, &b->graph, text, sizeof text) && a->graph.n_tags == b->graph.n_tags &&
+                strcmp(a->model_text, b->model_text) == 0 && strcmp(a->strategy_text, b->strategy_text) == 0 &&
+                strcmp(a->strategy_file, b->strategy_file) == 0 && a->attachments.n == b->attachments.n &&
+                memcmp(&a->train, &b->train, sizeof a->train) == 0 &&
                 strcmp(a->provenance.command, b->provenance.command) == 0;
     for (uint32_t i = 0; same && i < a->graph.ops.n; i++)
         same = memcmp(a->graph.ops.at[i].tag, b->graph.ops.at[i].tag, sizeof a->graph.ops.at[i].tag) == 0 &&
@@ -216,8 +216,8 @@ static uint64_t next_random(uint64_t *x)
 /* HDF5 identifiers of all kinds that can be left open. */
 static uint64_t open_ids(void)
 {
-    static const H5I_type_t kinds[] = { H5I_FILE, H5I_GROUP, H5I_DATASET, H5I_ATTR, H5I_DATATYPE, H5I_DATASPACE,
-                                        H5I_GENPROP_LST, H5I_ERROR_STACK };
+    static const H5I_type_t kinds[] = { H5I_FILE,     H5I_GROUP,     H5I_DATASET,     H5I_ATTR,
+                                        H5I_DATATYPE, H5I_DATASPACE, H5I_GENPROP_LST, H5I_ERROR_STACK };
     uint64_t all = 0;
     hsize_t n;
     for (size_t i = 0; i < sizeof kinds / sizeof kinds[0]; i++)

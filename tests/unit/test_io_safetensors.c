@@ -56,8 +56,8 @@ static void start_file(void)
 
 static void add_tensor(const char *name, const char *type, const char *shape, const void *data, size_t bytes)
 {
-    f.n += (size_t)sprintf(f.header + f.n, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}", name, type, shape,
-                           f.used, f.used + bytes);
+    f.n += (size_t)sprintf(f.header + f.n, ",\"%s\":{\"dtype\":\"%s\",\"shape\":[%s],\"data_offsets\":[%zu,%zu]}", name,
+                           type, shape, f.used, f.used + bytes);
     memcpy(f.data + f.used, data, bytes);
     f.used += bytes;
 }
@@ -170,7 +170,8 @@ static const struct {
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "8 bytes of data, its header describes 4" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "gap" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]},\"b\":{\"dtype\":\"F32\",\"shape\":[2],"
-      "\"data_offsets\":[0,8]}}", "overlap" },
+      "\"data_offsets\":[0,8]}}",
+      "overlap" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[0,8],\"x\":1}}", "x" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2]}}", "data_offsets" },
 };
@@ -260,8 +261,9 @@ START_TEST(what_does_not_fit_is_listed)
     add_tensor("model.layers.0.input_layernorm.weight", "F32", "7", x, 28);
     add_tensor("model.layers.1.input_layernorm.weight", "F32", "6", x, 24);
     end_file(file);
-    ASSERT_FAILS(import(), ST_INPUT, "model.layers.0.input_layernorm.weight has the shape (7), expected (6); "
-                                     "model.layers.1.input_layernorm.weight is not of this model");
+    ASSERT_FAILS(import(), ST_INPUT,
+                 "model.layers.0.input_layernorm.weight has the shape (7), expected (6); "
+                 "model.layers.1.input_layernorm.weight is not of this model");
     start_file();
     add_model("", 3);
     end_file(file);

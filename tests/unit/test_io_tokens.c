@@ -24,7 +24,8 @@ static void drop_folder(void)
 }
 
 /* Writes a shard as llm.c does. */
-static void write_shard(const char *file, int32_t magic, int32_t version, const uint32_t *tokens, int32_t n, uint32_t width)
+static void write_shard(const char *file, int32_t magic, int32_t version, const uint32_t *tokens, int32_t n,
+                        uint32_t width)
 {
     char *b = mem_alloc(1024 + (size_t)n * width);
     int32_t head[3] = { magic, version, n };

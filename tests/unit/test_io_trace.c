@@ -32,16 +32,29 @@ static const struct trace_group groups[] = { { 7, 4, "dp" }, { 9, 2, "ep" } };
 
 static struct trace_setup setup(void)
 {
-    return (struct trace_setup){ .rundir = folder, .device = "cpu", .now = fake_clock, .streams = streams,
-                                 .instructions = instructions, .groups = groups, .n_streams = 2, .n_instructions = 2,
-                                 .n_groups = 2, .max_events = 3 };
+    return (struct trace_setup){ .rundir = folder,
+                                 .device = "cpu",
+                                 .now = fake_clock,
+                                 .streams = streams,
+                                 .instructions = instructions,
+                                 .groups = groups,
+                                 .n_streams = 2,
+                                 .n_instructions = 2,
+                                 .n_groups = 2,
+                                 .max_events = 3 };
 }
 
 static void record(struct trace_writer *w, int n)
 {
     for (int i = 0; i < n; i++)
-        trace_add(w, &(struct trace_event){ .t = 1002 + i, .dur = 0.25, .step = 4, .bytes = 100u + (unsigned)i,
-                                            .location = i % 2, .instruction = i % 2, .group = i % 2 ? 9 : -1, .seq = 5,
+        trace_add(w, &(struct trace_event){ .t = 1002 + i,
+                                            .dur = 0.25,
+                                            .step = 4,
+                                            .bytes = 100u + (unsigned)i,
+                                            .location = i % 2,
+                                            .instruction = i % 2,
+                                            .group = i % 2 ? 9 : -1,
+                                            .seq = 5,
                                             .peer = i % 2 ? 0 : -1 });
 }
 
