@@ -1,9 +1,9 @@
-/* A hash of up to 1 MiB of 32-bit words that can be computed in parts: each word is mixed with its place in the block to
- * 2 x 64 bits, and the hash is the sum. So ranks that hold parts of a block, cut anywhere, add up their shares.
+/* A hash of up to 1 MiB of 32-bit words that can be computed in parts: each word is mixed with its place in the block
+ * to 2 x 64 bits, and the hash is the sum. So ranks that hold parts of a block, cut anywhere, add up their shares.
  *
  * What it detects: a change of one word always (mixing is a bijection of place and word); moved, swapped, repeated or
- * zeroed words and any other damage but for one chance in about 2^128. It is no signature: a person who wants to
- * forge a block can. */
+ * zeroed words and any other damage but for one chance in about 2^128. It is no signature: a person who wants to forge
+ * a block can. */
 #ifndef PIPER_IO_BLOCK_HASH_H
 #define PIPER_IO_BLOCK_HASH_H
 

@@ -2,8 +2,8 @@
  *
  * How a file is made: rank 0 makes the whole HDF5 structure with room for every tensor (contiguous, allocated, not
  * filled), closes it, and tells the ranks where each tensor lies; all ranks write their pieces there at once with plain
- * pwrite, hashing as they go, and sync; the hashes are summed; rank 0 writes them, syncs, renames, syncs the folder. The
- * result is an ordinary HDF5 file. So there is no collective HDF5 metadata (thousands of datasets cost what one
+ * pwrite, hashing as they go, and sync; the hashes are summed; rank 0 writes them, syncs, renames, syncs the folder.
+ * The result is an ordinary HDF5 file. So there is no collective HDF5 metadata (thousands of datasets cost what one
  * process needs to make them), a piece needs no hyperslab, a full disk is answered with the system's own words, and a
  * writer thread can do its share without MPI or HDF5.
  *
@@ -28,8 +28,8 @@ struct checkpoint_info {
 };
 bool checkpoint_has_moments(const struct checkpoint_info *info);
 
-/* Elements [first, first + count) of parameter `param` of the graph, row-major over the logical tensor. m and v are NULL
- * without moments. May be a snapshot: the data are only read (written when reading) inside the call. */
+/* Elements [first, first + count) of parameter `param` of the graph, row-major over the logical tensor. m and v are
+ * NULL without moments. May be a snapshot: the data are only read (written when reading) inside the call. */
 struct checkpoint_piece {
     uint32_t param;
     uint64_t first, count;
@@ -41,10 +41,10 @@ struct checkpoint_piece {
 enum status checkpoint_write(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
                              const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
 
-/* checkpoint_write in parts, for a thread that writes a snapshot while training goes on: begin and end are collective; put
- * (any number of pieces, one or many times) and sync are this rank's own, use neither MPI nor HDF5, and may run in one
- * other thread between them. The caller sees to it that the pieces cover every element once. end takes the status of this
- * rank's puts and sync, agrees, gives the file its name or removes it, and frees the writer. */
+/* checkpoint_write in parts, for a thread that writes a snapshot while training goes on: begin and end are collective;
+ * put (any number of pieces, one or many times) and sync are this rank's own, use neither MPI nor HDF5, and may run in
+ * one other thread between them. The caller sees to it that the pieces cover every element once. end takes the status
+ * of this rank's puts and sync, agrees, gives the file its name or removes it, and frees the writer. */
 struct checkpoint_writer;
 enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
                              struct checkpoint_writer **w, struct err *e);
@@ -52,9 +52,9 @@ enum status checkpoint_put(struct checkpoint_writer *w, const struct checkpoint_
 enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e);
 enum status checkpoint_end(struct checkpoint_writer *w, enum status mine, struct err *e);
 
-/* Reads pieces: any partition, overlaps and gaps are allowed. The file is verified whole before anything is written to a
- * piece. ST_MISSING: no such file. ST_INPUT: damaged, or of another model than g and model_digest say (the first difference is named).
- * A file without moments gives zeros in m and v. Fills in *info. */
+/* Reads pieces: any partition, overlaps and gaps are allowed. The file is verified whole before anything is written to
+ * a piece. ST_MISSING: no such file. ST_INPUT: damaged, or of another model than g and model_digest say (the first
+ * difference is named). A file without moments gives zeros in m and v. Fills in *info. */
 enum status checkpoint_read(const char *path, const struct ir_graph *g, const uint8_t model_digest[SHA256_BYTES],
                             const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info,
                             struct err *e);
@@ -75,9 +75,9 @@ struct checkpoint_entries {
 enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e);
 void checkpoint_entries_release(struct checkpoint_entries *list);
 
-/* checkpoint_write to RUNDIR/checkpoints (made when missing) under the name that info->step gives, then removes old ones:
- * the last keep_last stay (0: all), and those whose step is a multiple of keep_every (0: none). Nothing is removed before the new
- * one is durable. */
+/* checkpoint_write to RUNDIR/checkpoints (made when missing) under the name that info->step gives, then removes old
+ * ones: the last keep_last stay (0: all), and those whose step is a multiple of keep_every (0: none). Nothing is
+ * removed before the new one is durable. */
 struct checkpoint_keep {
     uint32_t last;
     uint64_t every; /* steps */
@@ -85,8 +85,8 @@ struct checkpoint_keep {
 enum status checkpoint_save(const char *rundir, const struct checkpoint_info *info, const struct checkpoint_keep *keep,
                             const struct ir_graph *g, const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
 
-/* Loads the newest valid checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over for
- * the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's. */
+/* Loads the newest valid checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over
+ * for the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
     const uint8_t *model_digest;

@@ -20,8 +20,9 @@ bool checkpoint_has_moments(const struct checkpoint_info *info)
 
 /* ---- every element exactly once ---- */
 
-/* Sums of i^0, i^1 and i^2 over the elements of all pieces of a parameter, modulo 2^64, are those of 0..n-1. Not a proof,
- * but no mistake of a shard map gets through: a gap and an overlap would have to agree in number, sum and squares. */
+/* Sums of i^0, i^1 and i^2 over the elements of all pieces of a parameter, modulo 2^64, are those of 0..n-1. Not a
+ * proof, but no mistake of a shard map gets through: a gap and an overlap would have to agree in number, sum and
+ * squares. */
 static uint64_t sum1(uint64_t n)
 {
     return n % 2 ? n * ((n - 1) / 2) : n / 2 * (n - 1);

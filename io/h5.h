@@ -4,9 +4,10 @@
  * Files have the v110 format (metadata carries checksums), root attributes `schema` and `schema_version`, fixed-length
  * strings, contiguous or compact datasets, and a `units` attribute where a number has a unit.
  *
- * The reader opens what it expects by name and looks before it reads: hard links only; class, size, rank, extents, layout and
- * storage size are checked before a byte is converted. Unknown names are mistakes. Variable-length data, references, filters,
- * external and virtual storage are refused. HDF5's own printing is turned off; its sentence ends ours.
+ * The reader opens what it expects by name and looks before it reads: hard links only; class, size, rank, extents,
+ * layout and storage size are checked before a byte is converted. Unknown names are mistakes. Variable-length data,
+ * references, filters, external and virtual storage are refused. HDF5's own printing is turned off; its sentence ends
+ * ours.
  *
  * The HDF5 library is not thread-safe: all calls come from one thread. */
 #ifndef PIPER_IO_H5_H
@@ -32,9 +33,9 @@ void h5_close(struct h5_at *at); /* closes the group or file; safe on one that w
 
 /* ---- writing: to PATH.tmp, which h5_commit makes durable and gives its name ----
  *
- * HDF5 writes to memory (a sparse memory file: reserved datasets take no room), and we write what it made to the disk. So a
- * full disk is answered with the system's reason, the library is never left with a file that it cannot close (it crashes at
- * exit then), and metadata go out in one sweep instead of many small writes. */
+ * HDF5 writes to memory (a sparse memory file: reserved datasets take no room), and we write what it made to the disk.
+ * So a full disk is answered with the system's reason, the library is never left with a file that it cannot close (it
+ * crashes at exit then), and metadata go out in one sweep instead of many small writes. */
 
 struct h5_out {
     struct h5_at root;
@@ -72,8 +73,8 @@ enum status h5_attr_f64(const struct h5_at *at, const char *name, double x, stru
 
 /* ---- reading ---- */
 
-/* Opens a file, or its bytes (borrowed until h5_close), read-only. ST_MISSING when there is no such file or it cannot be
- * read; ST_INPUT when it is not of this schema and version. The root must be closed with h5_close. */
+/* Opens a file, or its bytes (borrowed until h5_close), read-only. ST_MISSING when there is no such file or it cannot
+ * be read; ST_INPUT when it is not of this schema and version. The root must be closed with h5_close. */
 enum status h5_open(const char *path, const char *schema, uint32_t version, struct h5_at *root, struct err *e);
 enum status h5_open_bytes(const void *bytes, size_t n, const char *path, const char *schema, uint32_t version,
                           struct h5_at *root, struct err *e);
@@ -89,8 +90,8 @@ enum status h5_count(const struct h5_at *at, uint64_t *n, struct err *e); /* mem
 /* What a dataset must be; dim[i] = H5_ANY takes what is there (then d->dim holds it), up to H5_MOST elements in all. */
 #define H5_ANY  UINT64_MAX
 #define H5_MOST (UINT64_C(1) << 28)
-/* Numbers of any standard integer or float type, converted; a value outside [lo, hi] is an error with its index. Arrays are
- * the arena's. */
+/* Numbers of any standard integer or float type, converted; a value outside [lo, hi] is an error with its index. Arrays
+ * are the arena's. */
 enum status h5_get_i64(const struct h5_at *at, struct h5_data *d, int64_t lo, int64_t hi, struct arena *a,
                        int64_t **out, struct err *e);
 enum status h5_get_f64(const struct h5_at *at, struct h5_data *d, struct arena *a, double **out, struct err *e);

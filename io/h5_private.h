@@ -1,4 +1,4 @@
-/* Shared by h5_read.c and h5_write.c. */
+/* Shared by the h5*.c files. */
 #ifndef PIPER_IO_H5_PRIVATE_H
 #define PIPER_IO_H5_PRIVATE_H
 
@@ -10,5 +10,12 @@ hid_t h5__fapl(void);           /* v110, no file locks; H5Pclose */
 hid_t h5__type(enum h5_type t); /* a constant of the library */
 uint64_t h5__elements(const struct h5_data *d);                             /* product; UINT64_MAX when it overflows */
 void h5__name(const struct h5_at *at, const char *name, struct h5_at *out); /* where = at/name, id = -1 */
+
+bool h5__standard(hid_t type, bool floats); /* an integer (or float) of HDF5's standard types */
+/* A fixed-length string of at most `most` bytes; *width is set. */
+bool h5__fixed_string(hid_t type, uint64_t most, size_t *width);
+/* A padded string of `width` bytes to an ordinary one, the arena's; NULL when it is no UTF-8 text (line: a printable
+ * one). */
+char *h5__take_string(struct arena *a, const char *s, size_t width, bool line);
 
 #endif

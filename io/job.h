@@ -39,14 +39,15 @@ void job_sign(struct job *j, int argc, char *const *argv);
 /* Text of an attachment, borrowed from the job; NULL when there is none of that name. */
 const char *job_attachment(const struct job *j, const char *name);
 
-/* Serial. Fills in the digests and writes the file under a temporary name, syncs, renames. ST_IO with the reason when it
- * cannot be written; ST_INPUT or ST_BUG when the job itself would not be read again. */
+/* Serial. Fills in the digests and writes the file under a temporary name, syncs, renames. ST_IO with the reason when
+ * it cannot be written; ST_INPUT or ST_BUG when the job itself would not be read again. */
 enum status job_write(const char *path, struct job *j, struct err *e);
 
-/* Reads and validates the whole file; collective when MPI runs: rank 0 reads the bytes and broadcasts them, and every rank
- * decodes the same bytes in memory. So the file system sees one reader however many ranks there are, ranks cannot see
- * different versions, and no hostile byte meets a parallel file driver. *j is initialised here; on success the caller ends
- * with job_release, on failure it is released. ST_MISSING: no such file; ST_INPUT: file, object, found, expected. */
+/* Reads and validates the whole file; collective when MPI runs: rank 0 reads the bytes and broadcasts them, and every
+ * rank decodes the same bytes in memory. So the file system sees one reader however many ranks there are, ranks cannot
+ * see different versions, and no hostile byte meets a parallel file driver. *j is initialised here; on success the
+ * caller ends with job_release, on failure it is released. ST_MISSING: no such file; ST_INPUT: file, object, found,
+ * expected. */
 enum status job_read(const char *path, struct job *j, struct err *e);
 
 #endif

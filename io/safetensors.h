@@ -3,9 +3,10 @@
  * Import makes a checkpoint of step 0 out of one file, or of a folder with model.safetensors, or with
  * model.safetensors.index.json and its shards. F32, BF16 and F16 become float32. Export writes one F32 file.
  *
- * Names are the model's parameter names, which are Hugging Face's; a prefix `transformer.` or `model.` may be missing or too
- * many. A stacked parameter with `*` in its name is one tensor per expert there. Tied heads equal to the embedding and
- * buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed over. All functions are serial. */
+ * Names are the model's parameter names, which are Hugging Face's; a prefix `transformer.` or `model.` may be missing
+ * or too many. A stacked parameter with `*` in its name is one tensor per expert there. Tied heads equal to the
+ * embedding and buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed over. All functions are serial.
+ */
 #ifndef PIPER_IO_SAFETENSORS_H
 #define PIPER_IO_SAFETENSORS_H
 
@@ -47,8 +48,8 @@ const struct safetensors_entry *safetensors_find(const struct safetensors *s, co
 enum status safetensors_read(const struct safetensors *s, const struct safetensors_entry *t, uint64_t first, uint64_t n,
                              float *out, struct err *e);
 
-/* Checkpoint `to` of model g from `from`. info: step, seed, digests; its optimizer must be "none". Missing, unexpected and
- * wrongly shaped tensors are answered with a list. */
+/* Checkpoint `to` of model g from `from`. info: step, seed, digests; its optimizer must be "none". Missing, unexpected
+ * and wrongly shaped tensors are answered with a list. */
 enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
                                const char *to, struct err *e);
 /* The parameters of a checkpoint (verified first) as one file. */

@@ -20,7 +20,8 @@ void sha256_hex(const uint8_t digest[SHA256_BYTES], char hex[SHA256_HEX]); /* lo
 
 bool sha256_unhex(const char *hex, uint8_t digest[SHA256_BYTES]); /* false: not 64 digits of lower case */
 
-/* A text with its terminating NUL, and a number as 8 bytes, little-endian: so no two sequences of adds look the same. */
+/* A text with its terminating NUL, and a number as 8 bytes, little-endian: so no two sequences of adds look the same.
+ */
 void sha256_add_text(struct sha256 *s, const char *text);
 void sha256_add_u64(struct sha256 *s, uint64_t x);
 void sha256_add_f64(struct sha256 *s, double x);

@@ -1,10 +1,10 @@
 /* Token files: what piper trains on. Layout: piper-tokens(5).
  *
- * An HDF5 file with one contiguous dataset /tokens (uint16 or uint32), or a .bin shard as llm.c's scripts write them (256
- * int32: magic 20240520, version 1 with uint16 tokens, or magic 20240801, version 7 with uint32; then the tokens).
+ * An HDF5 file with one contiguous dataset /tokens (uint16 or uint32), or a .bin shard as llm.c's scripts write them
+ * (256 int32: magic 20240520, version 1 with uint16 tokens, or magic 20240801, version 7 with uint32; then the tokens).
  *
- * A window is seq_len tokens and the seq_len tokens that follow each of them: window i is tokens[i*T .. i*T+T]. Reading one
- * is one pread at a known offset: no HDF5 call and no allocation. */
+ * A window is seq_len tokens and the seq_len tokens that follow each of them: window i is tokens[i*T .. i*T+T]. Reading
+ * one is one pread at a known offset: no HDF5 call and no allocation. */
 #ifndef PIPER_IO_TOKENS_H
 #define PIPER_IO_TOKENS_H
 

@@ -1,9 +1,9 @@
 /* Traces: what every rank did when, in segments RUNDIR/trace.0000.h5, trace.0001.h5, ... Layout: piper-trace(5).
  *
- * A rank records events into a buffer made once; a segment is written collectively when the caller says so (after the traced
- * steps), in the way of checkpoints: rank 0 makes the HDF5 structure, every rank writes its slice of each column. Ranks with
- * the same definitions share one copy. Times are each rank's own clock; the offset to rank 0's is measured at the start and
- * at the end of a segment, and readers interpolate. */
+ * A rank records events into a buffer made once; a segment is written collectively when the caller says so (after the
+ * traced steps), in the way of checkpoints: rank 0 makes the HDF5 structure, every rank writes its slice of each
+ * column. Ranks with the same definitions share one copy. Times are each rank's own clock; the offset to rank 0's is
+ * measured at the start and at the end of a segment, and readers interpolate. */
 #ifndef PIPER_IO_TRACE_H
 #define PIPER_IO_TRACE_H
 
@@ -12,8 +12,8 @@
 #include "base/mem.h"
 #include "base/status.h"
 
-/* One run of an instruction. When recording, location is the rank's stream and instruction its own number; when reading, both
- * are rows of the segment's tables. */
+/* One run of an instruction. When recording, location is the rank's stream and instruction its own number; when
+ * reading, both are rows of the segment's tables. */
 struct trace_event {
     double t, dur; /* seconds; recording: the rank's clock; reading: rank 0's, from the start of the trace */
     uint64_t step, bytes;
@@ -63,8 +63,8 @@ static inline void trace_add(struct trace_writer *w, const struct trace_event *e
     else
         w->dropped++;
 }
-/* Collective: writes a segment when any rank has an event, and empties the buffers. ST_IO when it cannot be written; then the
- * events are lost. */
+/* Collective: writes a segment when any rank has an event, and empties the buffers. ST_IO when it cannot be written;
+ * then the events are lost. */
 enum status trace_flush(struct trace_writer *w, struct err *e);
 /* trace_flush, and frees; collective. Safe on a zeroed struct on all ranks. */
 enum status trace_close(struct trace_writer *w, struct err *e);

@@ -22,7 +22,8 @@ const struct trace__column trace__columns[TRACE_COLUMNS] = {
 
 enum { HOST_BYTES = 64 };
 
-/* Definitions travel as one block of bytes: the counts, then per stream, instruction and group its numbers and texts. */
+/* Definitions travel as one block of bytes: the counts, then per stream, instruction and group its numbers and texts.
+ */
 struct blob {
     VEC(char);
 };

@@ -1,5 +1,5 @@
-/* What io needs of MPI: rank, size, agreement, broadcast. Without MPI_Init the world is one rank, so that the commands that
- * run without mpirun use the same code. Everything but io_rank and io_size is collective over the world. */
+/* What io needs of MPI: rank, size, agreement, broadcast. Without MPI_Init the world is one rank, so that the commands
+ * that run without mpirun use the same code. Everything but io_rank and io_size is collective over the world. */
 #ifndef PIPER_IO_WORLD_H
 #define PIPER_IO_WORLD_H
 
@@ -26,7 +26,8 @@ void io_reduce_sum_u64(uint64_t *values, uint64_t n);
 void io_all_max_u64(uint64_t *values, uint32_t n);
 /* Gathers `bytes` (a few) of each rank in rank order on every rank. */
 void io_all_gather(const void *mine, uint32_t bytes, void *all);
-/* Rank r sends bytes[r] bytes (the same table on all ranks; 0: nothing) to rank 0, where out[r] is allocated (mem_free). */
+/* Rank r sends bytes[r] bytes (the same table on all ranks; 0: nothing) to rank 0, where out[r] is allocated
+ * (mem_free). */
 void io_collect(const void *mine, const uint64_t *bytes, void **out);
 /* Rank 0's clock minus this rank's, seconds, good to half the time of the fastest of some round trips. */
 double io_clock_offset(double (*now)(void));

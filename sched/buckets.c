@@ -59,6 +59,26 @@ static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
     b->elements = round_up(round_up(at, align), (uint64_t)b->holders * 4);
 }
 
+/* Does every class of the bucket have gradients of every microbatch? Not where the microbatches of a stage are placed on
+ * disjoint sets: then a reduction per microbatch would wait for terms that nobody computes. */
+static bool every_microbatch(const struct sched *s, const struct bucket *b, uint32_t number)
+{
+    uint32_t found = 0, m = s->microbatches;
+    for (uint32_t k = 0; k < b->n_classes; k++)
+        for (uint32_t mb = 0; mb < m; mb++) {
+            bool runs = false;
+            for (uint32_t i = 0; i < s->chunks.subs.n && !runs; i++) {
+                const struct ir_sub *sub = &s->chunks.subs.at[i];
+                uint32_t set = s->set_of[sub->chunk * m + mb];
+                for (uint32_t q = 0; q < sub->n_param && !runs; q++)
+                    runs = s->bucket_of[s->chunks.params.at[sub->first_param + q]] == number &&
+                           s->sets.at[set].class_id == s->bucket_classes.at[b->first_class + k];
+            }
+            found += runs;
+        }
+    return found == b->n_classes * m;
+}
+
 /* Copies that nothing keeps equal would drift apart: several replicas of a chunk with parameters need replicate. */
 static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk, struct err *e)
 {
@@ -67,7 +87,7 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
     b->reduce_stream = d ? d->reduce_stream : s->stream_of[chunk];
     b->gather_stream = d ? d->gather_stream : 0;
     if (d && b->holders > 1) {
-        b->reduce_each = d->reduce_each;
+        b->reduce_each = d->reduce_each && (b->n_classes == 1 || every_microbatch(s, b, (uint32_t)(b - s->buckets.at)));
         b->prefetch = d->prefetch;
         /* several classes use a tied parameter at different times: they gather it together, at the start of the step */
         b->zero = b->n_classes > 1 && d->zero > 1 ? 1 : d->zero;

@@ -52,8 +52,10 @@ struct draw_span {
 enum draw_place { DRAW_WHOLE, DRAW_UPPER, DRAW_LOWER }; /* half the height each where two passes overlap */
 
 struct draw_picture {
-    struct arena text;                                 /* of labels */
-    const char *title, *subtitle, *shades_note, *unit; /* note: NULL where there is one shade; unit: "units", "ms" */
+    struct arena text;                   /* of labels */
+    const char *title, *subtitle, *note; /* note: under the axis */
+    const char *shades_note;             /* what a lighter shade means */
+    const char *unit;                    /* of time: "units", "ms" */
     struct {
         VEC(struct draw_row);
     } rows; /* a rank's row, then its streams */

@@ -277,11 +277,13 @@ void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir
     pic->title = arena_printf(&pic->text, "%s, %u %s, %u %s: bubble %.1f%%", g->family, ranks,
                               ranks == 1 ? "rank" : "ranks", m, m == 1 ? "microbatch" : "microbatches",
                               100 * d.t.bubble);
-    pic->subtitle = arena_printf(
+    pic->subtitle = arena_printf(&pic->text, "%.4g units of time; its compute alone would take %.4g, bubble %.1f%%",
+                                 d.t.step, bare.step, 100 * bare.bubble);
+    pic->note = arena_printf(
         &pic->text,
-        "%.4g units of time; a stage's F 1, BI 1, BW 1, B 2, its all-to-alls %g, a transfer %g, a "
-        "rank's gradients %g, its update %g. With compute alone %.4g units, bubble %.1f%%",
-        d.t.step, u.all_to_all, u.move, u.collective, u.update, bare.step, 100 * bare.bubble);
+        "Assumed, in units: a stage's F 1, BI 1, BW 1, B 2, all-to-alls of a pass %g; a transfer %g; a "
+        "rank's gradients %g, update %g.",
+        u.all_to_all, u.move, u.collective, u.update);
     draw_svg(pic, to);
     timeline_release(&bare);
     end(&d);

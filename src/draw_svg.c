@@ -11,7 +11,7 @@ enum {
     STREAM = 7,       /* of a stream's */
     GAP = 1,          /* above a stream's row */
     RANK_GAP = 9,     /* above a rank's row */
-    AXIS = 34,        /* below the last row */
+    AXIS = 48,        /* below the last row: axis and note */
     LEGEND_ROOM = 900 /* the least width, for title and legend */
 };
 
@@ -175,7 +175,7 @@ static void write_legend(const struct svg *s)
         write_text(s, "q", x + 14 + 5 * (shades - 1) + 5, y, draw_names[k]);
         x += room;
     }
-    if (s->p->n_shades < 2 || !s->p->shades_note)
+    if (s->p->n_shades < 2)
         return;
     if (x + text_width(s->p->shades_note) > s->width) {
         x = LEFT;
@@ -218,6 +218,7 @@ static void write_axis(const struct svg *s)
         write_text(s, "n q", x, bottom + 12, text);
     }
     write_text(s, "l q", LEFT - 6, bottom + 12, s->p->unit);
+    write_text(s, "q", LEFT, bottom + 34, s->p->note);
 }
 
 /* ---- boxes ------------------------------------------------------------------------------------------------------------ */
@@ -256,8 +257,8 @@ static void write_number(const struct svg *s, const struct draw_span *span)
         return;
     vertical(s, b, &y, &h);
     double room = 0.62 * digits(b->number), font = fmin(11.5, h - 3);
-    bool over = width - 1 < 6 * room &&
-                span->first != span->last; /* not in its longest part: over all of it, outlined */
+    bool over = b->end - b->start <
+                0.6 * (span->end - span->start); /* not in its longest part: over all of it, outlined */
     if (over) {
         start = span->start;
         end = span->end;

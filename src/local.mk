@@ -30,7 +30,11 @@ dist_man_MANS += \
 	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
 	src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
-UNIT_TESTS += tests/unit/test_options tests/unit/test_state
+UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state
+tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.c src/draw_svg.c src/draw_text.c
+tests_unit_test_draw_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_draw_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
+
 tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h
 tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)

@@ -46,6 +46,7 @@ EXTRA_DIST += \
 	tests/golden/expand-primitives/train.json \
 	tests/golden/expand-two-way/expand.txt \
 	tests/golden/expand-two-way/model.json \
+	tests/golden/expand-two-way/schedule.txt \
 	tests/golden/expand-two-way/strategy.json \
 	tests/golden/expand-two-way/train.json \
 	tests/golden/expand-v/expand.txt \
@@ -68,6 +69,8 @@ EXTRA_DIST += \
 	tests/golden/pipeline/expand.txt \
 	tests/golden/pipeline/model.json \
 	tests/golden/pipeline/plan.txt \
+	tests/golden/pipeline/schedule.svg \
+	tests/golden/pipeline/schedule.txt \
 	tests/golden/pipeline/strategy.json \
 	tests/golden/pipeline/train.json
 

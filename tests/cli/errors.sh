@@ -330,6 +330,17 @@ began=$(date +%s)
 sh "$run_mpi" "$piper" 2 train two.h5 -o run >out 2>&1 || { sed 's/^/# /' out; echo "Bail out! the good job does not run"; exit 1; }
 start=$(($(date +%s) - began))
 
+# The number of replicas is left to the ranks: the job is good for 2 of them, which is what piper build tries.
+open='{"op":"layout","pp":2},{"op":"schedule","kind":"1f1b","microbatches":2}'
+echo "[$open]" >open.json
+echo "[$open,{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"devices\":[0]}]" >fixed.json
+for i in open fixed; do
+    "$piper" build -m llama.json -s $i.json -t train.json -o $i.h5 >log 2>&1 || { sed 's/^/# /' log; echo "Bail out! $i.json"; exit 1; }
+done
+ranks 3 "ranks that do not divide by the stages" 64 '^piper: open\.json: \$\[0\]: 3 ranks do not divide by pp=2' open.h5 -o run-open
+ranks 6 "a batch that does not divide" 65 '^piper: open\.json: a batch of 8 .*does not divide by 3 replicas x 2 microbatches' \
+    open.h5 -o run-open
+ranks 4 "device sets that fit fewer ranks only" 65 '^piper: fixed\.json: device ' fixed.h5 -o run-fixed
 ranks 3 "more ranks than devices" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' two.h5 -o run
 ranks 2 "more ranks than devices, without directives" 64 '^piper: one\.json: .*1 devices?, the job has 2 ranks' one.h5 -o run1
 ranks 1 "fewer ranks than devices" 64 'needs 2 ranks, the job has 1' two.h5 -o run

@@ -3,6 +3,7 @@
 #   expand.txt  its strategy as primitive directives (piper plan --expand)
 #   dag.txt     its training DAG after the last pass (the last but one part of piper plan --dump)
 #   plan.txt    the plans of its classes of ranks (the last part)
+#   schedule.txt, schedule.svg  the pictures of piper plan and piper plan --svg
 # Prints TAP, with the differences. `UPDATE=1 make check TESTS=tests/golden/golden.sh` writes the files that exist anew; a
 # new one begins as an empty file. What changes then is to be read before it is committed.
 piper=${PIPER:-./piper}
@@ -27,7 +28,9 @@ for case in "$src"/*/; do
     name=${name##*/}
     "$piper" build -m "$case/model.json" -s "$case/strategy.json" -t "$case/train.json" -o "$dir/job.h5" >"$dir/log" 2>&1 &&
         "$piper" plan "$dir/job.h5" --expand >"$dir/expand.txt" 2>"$dir/log" &&
-        "$piper" plan "$dir/job.h5" --dump >"$dir/dump" 2>"$dir/log"
+        "$piper" plan "$dir/job.h5" --dump >"$dir/dump" 2>"$dir/log" &&
+        "$piper" plan "$dir/job.h5" --svg "$dir/schedule.svg" >"$dir/log" 2>&1 &&
+        "$piper" plan "$dir/job.h5" >"$dir/summary" 2>"$dir/log"
     status=$?
     result "$name compiles" $status
     [ $status -eq 0 ] || continue
@@ -36,11 +39,12 @@ for case in "$src"/*/; do
         /^plan / && !to { printf "%s", text >dag; to = plan }
         to { print >to; next }
         { text = text $0 "\n" }' "$dir/dump"
-    for what in expand dag plan; do
-        [ -e "$case/$what.txt" ] || continue
-        [ -z "${UPDATE-}" ] || cp "$dir/$what.txt" "$case/$what.txt"
-        diff -u "$case/$what.txt" "$dir/$what.txt" >"$dir/log"
-        result "$name/$what.txt" $?
+    sed -n '/^schedule /,$p' "$dir/summary" >"$dir/schedule.txt"
+    for what in expand.txt dag.txt plan.txt schedule.txt schedule.svg; do
+        [ -e "$case/$what" ] || continue
+        [ -z "${UPDATE-}" ] || cp "$dir/$what" "$case/$what"
+        diff -u "$case/$what" "$dir/$what" >"$dir/log"
+        result "$name/$what" $?
     done
 done
 echo "1..$n"

@@ -101,7 +101,7 @@ json_t *random_filter(struct random_job *j, uint32_t chunk, uint32_t tags, uint3
     }
     if (mb_lo <= mb_hi && (mb_lo || mb_hi + 1 < j->microbatches))
         put(f, pairs, j->mb_name, range(j, mb_lo, mb_hi));
-    else if (rng_chance(&j->rng, 15))
+    else if (j->microbatches > 1 && rng_chance(&j->rng, 15))
         put(f, pairs, j->mb_name, json_string("*"));
     if (pass)
         put(f, pairs, "PASS", json_string(pass));
@@ -338,21 +338,17 @@ static void shard(struct random_job *j)
 static void split(struct random_job *j)
 {
     struct rng *r = &j->rng;
-    uint32_t pp = find_tag(j, "PP");
+    uint32_t pp = ir_graph_find_tag(&j->g, "PP");
     if (j->microbatches == 1 && rng_chance(r, 50))
         return;
-    bool twice = pp && rng_chance(r, 10);
+    int32_t last = 0;
+    for (uint32_t c = 0; c < j->chunks.chunks.n && pp != IR_NONE; c++)
+        last = j->chunks.chunks.at[c].tag[pp] > last ? j->chunks.chunks.at[c].tag[pp] : last;
+    bool twice = last > 0 && rng_chance(r, 10);
     for (int i = 0; i < (twice ? 2 : 1); i++) {
         json_t *f = json_object();
         if (twice)
-            json_object_set_new(f, "PP", json_string(i ? "1-99" : "0"));
-        bool some = !twice || !i;
-        for (uint32_t c = 0; c < j->chunks.chunks.n && !some; c++)
-            some = j->chunks.chunks.at[c].tag[ir_graph_find_tag(&j->g, "PP")] > 0;
-        if (!some) {
-            json_decref(f);
-            continue;
-        }
+            json_object_set_new(f, "PP", i ? json_sprintf("1-%d", last) : json_integer(0));
         json_t *d = directive(j, "split", f);
         json_object_set_new(d, "num_microbatches", json_integer(j->microbatches));
         if (strcmp(j->mb_name, "MB") != 0 || rng_chance(r, 50))
@@ -460,7 +456,7 @@ static bool macros(struct random_job *j, uint32_t stages)
     if (k >= 7)
         m = 2 * pp;
     uint32_t ways = k == 8 ? 2 : 1, ep = 1u << rng_below(r, 3);
-    if (!pp || (k == 8 && pp % 2) || pp * dp > RANDOM_MOST_RANKS || j->model.batch % (dp * m))
+    if (pp * kinds[k].chunks != stages || (k == 8 && pp % 2) || pp * dp > RANDOM_MOST_RANKS || j->model.batch % (dp * m))
         return false;
     ep = dp % ep ? 1 : ep;
     for (uint32_t c = 0; c < j->chunks.chunks.n; c++)

@@ -73,8 +73,8 @@ static uint64_t elements(uint32_t param)
     return ir_shape_elements(&graph.params.at[param].shape);
 }
 
-/* Ways to share out: 0 rank 0 has all; 1 equal cuts, not at block borders; 2 whole tensors round robin; 3 many small cuts
- * dealt out in turn. */
+/* Ways to share out: 0 rank 0 has all; 1 equal cuts, not at block borders; 2 whole tensors round robin; 3 many small
+ * cuts dealt out in turn. */
 static void share(struct pieces *v, int way, bool fill)
 {
     uint64_t rank = io_rank(), size = io_size();
@@ -237,7 +237,8 @@ static void flip_byte(const char *file, long offset)
     io_barrier();
 }
 
-/* Every byte (every 61st by default; CHECKPOINT_FLIP_STEP) of a checkpoint turned over: refused, or the same contents. */
+/* Every byte (every 61st by default; CHECKPOINT_FLIP_STEP) of a checkpoint turned over: refused, or the same contents.
+ */
 START_TEST(damage_is_found)
 {
     begin();

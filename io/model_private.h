@@ -1,0 +1,12 @@
+/* Shared by model_write.c and model_read.c: names of the tables' columns. */
+#ifndef PIPER_IO_MODEL_PRIVATE_H
+#define PIPER_IO_MODEL_PRIVATE_H
+
+#include "io/model.h"
+
+enum { MODEL_COLUMN_NAME = 220 }; /* "tag." and the longest name of a tag fit */
+
+extern const char *const model__init_names[]; /* by enum ir_init; NULL ends */
+extern const char *const model__in[IR_MAX_IN], *const model__out[IR_MAX_OUT], *const model__param[IR_MAX_PARAM];
+
+#endif

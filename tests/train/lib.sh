@@ -1,0 +1,145 @@
+# shellcheck shell=sh
+# Shared by the tests of training: models, settings, runs and what is read from run folders. Works in a folder of its own.
+# Every case ends with result(); the caller prints the plan.
+piper=${PIPER:-./piper}
+src=${top_srcdir:-.}
+case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
+case $src in /*) ;; *) src=$PWD/$src ;; esac
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 99
+n=0
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1 || { echo "no MPI launcher on this machine"; exit 77; }
+
+cat >llama.json <<'JSON'
+{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "intermediate_size": 72, "tie_word_embeddings": false}
+JSON
+cat >gpt2.json <<'JSON'
+{"model_type": "gpt2", "vocab_size": 256, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}
+JSON
+cat >moe.json <<'JSON'
+{"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64, "moe_intermediate_size": 24, "num_experts": 4,
+ "num_experts_per_tok": 2, "norm_topk_prob": true, "output_router_logits": true, "router_aux_loss_coef": 0.01,
+ "capacity_factor": 1.25, "tie_word_embeddings": false}
+JSON
+cat >adamw.json <<'JSON'
+{"optimizer": {"kind": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
+ "lr": {"kind": "cosine", "peak": 1e-3, "min": 1e-4, "warmup_steps": 3}, "clip_norm": 1.0, "batch_size": 8, "seq_len": 16,
+ "steps": 12, "seed": 7, "shuffle": true, "data": "tokens.h5"}
+JSON
+
+cat "$src/README" "$src"/src/train*.c >text
+"$piper" data text text -o tokens.h5 >out 2>&1 || { echo "Bail out! piper data text failed"; exit 1; }
+
+# strategies; each word is used as a file name too
+layout()
+{
+    echo "[{\"op\":\"layout\",\"pp\":$1,\"dp\":$2},{\"op\":\"schedule\",\"kind\":\"$3\",\"microbatches\":$4}]"
+}
+echo '[]' >one.json
+layout 2 2 1f1b 2 >pp2dp2.json
+layout 1 4 gpipe 1 >dp4.json
+echo '[{"op":"replicate","filter":{},"devices":[0,1],"zero":3}]' >zero3.json
+experts() # DEVICES
+{
+    echo "[{\"op\":\"replicate\",\"filter\":{},\"devices\":$1,\"zero\":1},{\"op\":\"shard\",\"filter\":{\"EP\":\"*\"},\"devices\":$1}]"
+}
+experts '[0,1]' >ep2.json
+experts '[0,1,2,3]' >ep4.json
+
+# result NAME: judges the status of the command before it; `out` says what happened
+result()
+{
+    status=$?
+    n=$((n + 1))
+    if [ $status -eq 0 ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1"
+        sed 's/^/# /' out
+    fi
+}
+# build JOB MODEL STRATEGY [KEY=VALUE...]: JOB.h5 from the files of those names and adamw.json
+build()
+{
+    job=$1 model=$2 strategy=$3
+    shift 3
+    for setting; do
+        shift
+        set -- "$@" --set "$setting"
+    done
+    "$piper" build -m "$model.json" -s "$strategy.json" -t adamw.json -o "$job.h5" "$@" >out 2>&1 ||
+        { echo "Bail out! piper build $job failed"; cat out; exit 1; }
+}
+# train RANKS JOB RUN [OPTION...]
+train()
+{
+    ranks=$1 job=$2 folder=$3
+    shift 3
+    sh "$src/tests/run-mpi" "$piper" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
+}
+# launch RANKS JOB RUN [OPTION...]: train in the background. $launched: what to wait for; pid.launcher and pid.N, of rank N
+launch()
+{
+    ranks=$1 job=$2 folder=$3
+    shift 3
+    rm -f pid.*
+    cat >rank <<SCRIPT
+#!/bin/sh
+echo \$PPID >pid.launcher
+echo \$\$ >pid.\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}
+exec "$piper" "\$@"
+SCRIPT
+    chmod +x rank
+    sh "$src/tests/run-mpi" -x "${expect:-0}" "$dir/rank" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1 &
+    launched=$!
+}
+# await ROWS RUN: metrics.csv has so many steps at least
+await()
+{
+    tries=$((400 * ${TEST_TIME_SCALE:-1}))
+    while [ $tries -gt 0 ]; do
+        [ -f "$2/metrics.csv" ] && [ "$(wc -l <"$2/metrics.csv")" -gt "$1" ] && return
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    echo "await: no $1 steps in $2" >>out
+    return 1
+}
+last_step()
+{
+    tail -n 1 "$1/metrics.csv" | cut -d, -f1
+}
+# all columns but the times
+numbers()
+{
+    cut -d, -f1-5,8- "$1/metrics.csv"
+}
+# same_bits RUN RUN: metrics, and the checkpoints of their last step; the steps are 1, 2, 3, ...
+same_bits()
+{
+    numbers "$1" >bits.1 && numbers "$2" >bits.2 && diff bits.1 bits.2 >>out 2>&1 &&
+        awk -F, 'NR > 1 && $1 != NR - 1 { print "step " $1 " in row " NR - 1; exit 1 }' "$1/metrics.csv" >>out &&
+        file=checkpoints/step-$(printf %06d "$(last_step "$1")").h5 &&
+        "$piper" checkpoint diff "$1/$file" "$2/$file" >>out 2>&1
+}
+# column RUN NAME: "step value" of the rows that have one
+column()
+{
+    awk -F, -v name="$2" 'NR == 1 { for (i = 1; i <= NF; i++) if ($i == name) at = i; next }
+        $at != "" { print $1, $at }' "$1/metrics.csv"
+}
+# near FILE FILE LIMIT: two lists of "step value", equal but for a relative deviation; prints the worst
+near()
+{
+    awk -v limit="$3" 'NR == FNR { a[$1] = $2; rows++; next }
+        { d = $2 - a[$1]; d = d < 0 ? -d : d; m = a[$1] < 0 ? -a[$1] : a[$1]; d = m > 0 ? d / m : d
+          if (!(d <= worst)) worst = d
+          seen += $1 in a }
+        END { printf "worst deviation %.2e, limit %g, %d of %d rows\n", worst, limit, seen, rows
+              exit !(worst <= limit && seen == rows && FNR == rows && rows > 0) }' "$1" "$2" >>out
+}

@@ -1,0 +1,45 @@
+#!/bin/sh
+# time-limit: 300
+# What piper plan says of memory is what a run takes: arenas as planned, touched bytes with our own allocations within 5% of the
+# total, and no allocation in a step, training and evaluation, under every way to keep parameters.
+. "${top_srcdir:-.}"/tests/train/lib.sh
+
+# large enough that page sizes and tables do not count
+cat >big.json <<'JSON'
+{"model_type": "llama", "vocab_size": 2048, "hidden_size": 256, "num_hidden_layers": 4, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "intermediate_size": 512, "tie_word_embeddings": true}
+JSON
+cat >bigmoe.json <<'JSON'
+{"model_type": "qwen3_moe", "vocab_size": 2048, "hidden_size": 256, "num_hidden_layers": 2, "num_attention_heads": 4,
+ "num_key_value_heads": 2, "head_dim": 64, "intermediate_size": 512, "moe_intermediate_size": 256, "num_experts": 8,
+ "num_experts_per_tok": 2, "capacity_factor": 1.25, "tie_word_embeddings": false}
+JSON
+head -c 3000 text >few && "$piper" data text few -o few.h5 >out 2>&1
+result 'data'
+
+# case_of NAME RANKS MODEL STRATEGY
+case_of()
+{
+    echo "$4" >case.json
+    build case "$3" case train.steps=3 train.seq_len=64 train.eval_data=few.h5 train.eval_every=2
+    rm -rf r
+    "$piper" plan case.h5 --json >plan.txt 2>out && train "$2" case r &&
+        total=$(tr ',{}' '\n\n\n' <plan.txt | awk -F: '/"total"/ && $2 > most { most = $2 } END { printf "%.1f", most / 1048576 }') &&
+        sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB, touched \([0-9.]*\) MiB, own allocations beside it \([0-9.]*\) MiB, resident with libraries \([0-9.]*\) MiB; allocations in steps: \([0-9]*\)$/\1 \2 \3 \4 \5/p' r/log.txt >seen &&
+        echo "plan $total MiB; planned, touched, own, resident, allocations: $(cat seen)" >>out &&
+        awk -v total="$total" '{ used = $2 + $3
+            ok = $1 == total && used >= 0.95 * total && used <= 1.05 * total && $4 >= $2 && $5 == 0 }
+            END { exit !(NR == 1 && ok) }' seen
+    result "$1: $(cat seen)"
+}
+case_of 'one rank' 1 big '[]'
+case_of 'recompute' 1 big '[{"op":"recompute","filter":{}}]'
+case_of 'pp2 dp2 1f1b' 4 big "$(layout 2 2 1f1b 2)"
+case_of 'pp4 gpipe' 4 big "$(layout 4 1 gpipe 8)"
+case_of 'pp2 zb-v' 2 big '[{"op":"layout","pp":2,"dp":1,"placement":"v"},{"op":"schedule","kind":"zb-v","microbatches":4}]'
+for z in 0 1 2 3; do
+    case_of "dp2 zero $z" 2 big "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[0,1],\"zero\":$z}]"
+done
+case_of 'experts over 2' 2 bigmoe "$(experts '[0,1]')"
+case_of 'experts over 4' 4 bigmoe "$(experts '[0,1,2,3]')"
+echo "1..$n"

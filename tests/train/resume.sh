@@ -1,0 +1,76 @@
+#!/bin/sh
+# time-limit: 600
+# A run that stops and goes on is the run that never stopped: the same bits in metrics.csv and in the last checkpoint, however
+# it was stopped. Under another strategy: the same weights to the bit, and the losses of the same training.
+. "${top_srcdir:-.}"/tests/train/lib.sh
+
+# ---- the same command again
+for s in one pp2dp2 zero3; do
+    ranks=4
+    [ $s = one ] && ranks=1
+    [ $s = zero3 ] && ranks=2
+    build $s gpt2 $s
+    train $ranks $s $s-whole && train $ranks $s $s-half --steps 6 && [ "$(last_step $s-half)" = 6 ] && train $ranks $s $s-half &&
+        same_bits $s-whole $s-half
+    result "$s: 12 steps, and 6 and 6"
+    build $s gpt2 $s train.steps=1000000 train.checkpoint_every=5 train.checkpoint_keep=2
+    expect=75 launch $ranks $s $s-usr1
+    await 3 $s-usr1 && kill -USR1 "$(cat pid.launcher)"
+    wait $launched && stop=$(last_step $s-usr1) && [ -f $s-usr1/checkpoints/step-"$(printf %06d "$stop")".h5 ] &&
+        train $ranks $s $s-usr1 --steps $((stop + 7)) && train $ranks $s $s-ref --steps $((stop + 7)) && same_bits $s-ref $s-usr1
+    result "$s: USR1 to the launcher gives 75, and it goes on"
+    expect=137 launch $ranks $s $s-kill
+    await 12 $s-kill && kill -KILL "$(cat pid.$((ranks - 1)))"
+    wait $launched
+    stop=$(last_step $s-kill)
+    ls $s-kill/checkpoints >before
+    rm -rf $s-ref
+    train $ranks $s $s-kill --steps $((stop + 3)) && grep -q 'going on from' $s-kill/log.txt &&
+        train $ranks $s $s-ref --steps $((stop + 3)) && same_bits $s-ref $s-kill && [ "$(ls $s-kill/checkpoints | wc -l)" -le 3 ]
+    result "$s: killed without warning, it goes on from the last checkpoint"
+done
+
+# ---- another strategy
+# The weights are not touched by a step with learning rate 0, so what was loaded is what is written.
+build a gpt2 one
+train 1 a hop --steps 4 && cp -r hop straight && train 1 a straight
+result "1 rank, 12 steps"
+for next in pp2dp2:4:6 zero3:2:9 dp4:4:10 one:1:12; do
+    s=${next%%:*} ranks=${next#*:} to=${next##*:}
+    ranks=${ranks%:*}
+    from=$(last_step hop)
+    build still gpt2 "$s" train.lr=0
+    rm -rf look
+    cp -r hop look
+    train "$ranks" still look --steps $((from + 1)) &&
+        "$piper" checkpoint diff look/checkpoints/step-"$(printf %06d "$from")".h5 \
+            look/checkpoints/step-"$(printf %06d $((from + 1)))".h5 >diff.txt 2>/dev/null
+    [ -s diff.txt ] && cat diff.txt >>out && ! grep '^/params/\|^params/' diff.txt >>out
+    result "from step $from on $s: weights as they were written"
+    build b gpt2 "$s"
+    train "$ranks" b hop --steps "$to" --check-replicas 1
+    result "on $s to step $to"
+done
+column straight loss >want && column hop loss >got && near want got 1e-4
+result "losses over 5 strategies as on 1 rank"
+column straight grad_norm >want && column hop grad_norm >got && near want got 1e-3
+result "norms of the gradients over 5 strategies as on 1 rank"
+
+# ---- experts on 2 ranks, on 4 ranks, on one
+build m1 moe one
+build m2 moe ep2
+build m4 moe ep4
+for s in m2:2 m4:4; do
+    train "${s#*:}" "${s%:*}" "${s%:*}"-whole && train "${s#*:}" "${s%:*}" "${s%:*}"-half --steps 6 && train "${s#*:}" "${s%:*}" "${s%:*}"-half &&
+        same_bits "${s%:*}"-whole "${s%:*}"-half
+    result "experts over ${s#*:} ranks: 12 steps, and 6 and 6"
+done
+train 1 m1 m1 && train 2 m2 mix --steps 4 && train 4 m4 mix --steps 8 && train 1 m1 mix
+result "experts over 2, then over 4 ranks, then on one"
+for c in loss aux_loss; do
+    column m1 $c >want && column mix $c >got && near want got 1e-4
+    result "$c as on one rank"
+done
+column m1 dropped_tokens >want && column mix dropped_tokens >got && diff want got >>out
+result "dropped tokens as on one rank"
+echo "1..$n"
