@@ -75,9 +75,9 @@ struct checkpoint_entries {
 enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e);
 void checkpoint_entries_release(struct checkpoint_entries *list);
 
-/* checkpoint_write to RUNDIR/checkpoints (made when missing) under the name that info->step gives, then removes old
- * ones: the last keep_last stay (0: all), and those whose step is a multiple of keep_every (0: none). Nothing is
- * removed before the new one is durable. */
+/* checkpoint_write to RUNDIR/checkpoints (made when missing) under the name that info->step gives. When the new one is
+ * durable, and not before, old ones are removed: the last `last` stay (0: all), and those whose step is a multiple of
+ * `every` (0: none); and what a killed run left unfinished. */
 struct checkpoint_keep {
     uint32_t last;
     uint64_t every; /* steps */

@@ -94,6 +94,29 @@ static void remove_old(const char *rundir, uint64_t newest, const struct checkpo
     checkpoint_entries_release(&list);
 }
 
+/* Rank 0: what a killed run left unfinished. Only one checkpoint of a run folder is written at a time. */
+static void remove_unfinished(const char *rundir)
+{
+    char *folder = join(rundir, folder_name);
+    DIR *d = opendir(folder);
+    struct dirent *entry;
+    while (d && (entry = readdir(d))) {
+        size_t n = strlen(entry->d_name);
+        uint64_t step;
+        if (n <= 4 || strcmp(entry->d_name + n - 4, ".tmp") != 0)
+            continue;
+        char *path = join(folder, entry->d_name), *name = mem_strdup(entry->d_name);
+        name[n - 4] = '\0';
+        if (parse_name(name, &step))
+            unlink(path);
+        mem_free(name);
+        mem_free(path);
+    }
+    if (d)
+        closedir(d);
+    mem_free(folder);
+}
+
 enum status checkpoint_save(const char *rundir, const struct checkpoint_info *info, const struct checkpoint_keep *keep,
                             const struct ir_graph *g, const struct checkpoint_piece *pieces, uint32_t n, struct err *e)
 {
@@ -102,8 +125,10 @@ enum status checkpoint_save(const char *rundir, const struct checkpoint_info *in
     snprintf(name, sizeof name, "%s/step-%06" PRIu64 ".h5", folder_name, info->step);
     char *path = join(rundir, name);
     enum status st = checkpoint_write(path, info, g, pieces, n, e);
-    if (st == ST_OK && io_rank() == 0)
+    if (st == ST_OK && io_rank() == 0) {
         remove_old(rundir, info->step, keep);
+        remove_unfinished(rundir);
+    }
     mem_free(path);
     return st;
 }

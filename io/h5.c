@@ -6,6 +6,9 @@
 
 #include "io/h5_private.h"
 
+/* The types in memory are those of the files. */
+_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "piper runs on little-endian machines only");
+
 bool h5__broken;
 
 static void close_library(void)

@@ -31,7 +31,6 @@ hid_t h5__type(enum h5_type t)
     return -1;
 }
 
-/* Little-endian machines only (checked by configure): the type in memory is that of the file. */
 static hid_t string_type(size_t width) /* with its NUL: padded strings are ugly in h5dump */
 {
     hid_t t = H5Tcopy(H5T_C_S1);

@@ -4,10 +4,18 @@
  * each instruction a vector clock says which instructions of every stream are done when it starts. Dead bytes carry a guard:
  * per stream the last instruction that touched them. A new buffer may take them when its first writer's clock covers the
  * guard. Where it does not, a wait is added if the other instruction lies some computations back (it is very likely
- * done, so the wait costs nothing); a wait always points back in the one global order, so it cannot make a deadlock. */
+ * done, so the wait costs nothing); a wait always points back in the one global order, so it cannot make a deadlock.
+ *
+ * Whole parameters, whole gradients and all the rest have an address space of their own each, one behind the other: few
+ * large buffers of few sizes that come and go would be cut up by small ones. In the first two a dead segment is taken as
+ * it is, by a buffer of nearly its size, and is never cut or joined. */
 #include "sched/memory.h"
 
-enum { LAG = 2 /* computations between the last use of bytes by another stream and their reuse */ };
+enum pool { POOL_REST, POOL_PARAMS, POOL_GRADS, POOLS };
+/* Computations between the last use of bytes by another stream and their reuse, at least. Gathered parameters: none, the plan
+ * says when a gather is dispatched (prefetch) and has room for that many buckets. Gradients: one, so that a reduction runs
+ * under the next backward, in two buffers. */
+static const uint32_t lag[POOLS] = { [POOL_REST] = 2, [POOL_PARAMS] = 0, [POOL_GRADS] = 1 };
 
 /* Address space: segments without gaps, live or dead. */
 struct segment {
@@ -15,10 +23,14 @@ struct segment {
     uint32_t buffer; /* PLAN_NONE: dead */
     uint32_t *guard; /* dead: [n_streams], instruction + 1, 0: none */
 };
+struct space {
+    VEC(struct segment);
+    uint64_t extent;
+};
 struct planner {
     struct plan_builder *pb;
     uint32_t first, n, n_streams, alignment;
-    struct { VEC(struct segment); } segments;
+    struct space spaces[POOLS];
     uint32_t *clock;   /* [n * n_streams]: instruction + 1 known done on each stream when i starts */
     uint32_t *last_on; /* [n_streams]: last instruction + 1 of each stream so far */
     uint32_t *compute_index; /* [n]: RUNs before instruction i */
@@ -26,7 +38,6 @@ struct planner {
     uint32_t *touched;       /* by buffer: [n_streams] instruction + 1 */
     uint32_t first_buffer;
     uint64_t live[MEM_KINDS], *peak;
-    uint64_t extent;
 };
 
 static const struct plan_instr *instr(const struct planner *p, uint32_t i)
@@ -66,23 +77,23 @@ static bool covered(const struct planner *p, uint32_t i, const uint32_t *guard)
 }
 
 /* Would waiting for the guard be free of cost, most likely? */
-static bool old_enough(const struct planner *p, uint32_t i, const uint32_t *guard)
+static bool old_enough(const struct planner *p, uint32_t i, const uint32_t *guard, uint32_t lag)
 {
     const uint32_t *c = clock_of(p, i);
     for (uint32_t s = 0; s < p->n_streams; s++)
-        if (guard[s] > c[s] && p->compute_index[i] - p->compute_index[guard[s] - 1] < LAG)
+        if (guard[s] > c[s] && p->compute_index[i] - p->compute_index[guard[s] - 1] < lag)
             return false;
     return true;
 }
 
 /* Makes segment k end at `bytes`, the rest staying dead behind it. */
-static void cut_segment(struct planner *p, uint32_t k, uint64_t bytes)
+static void cut_segment(struct planner *p, struct space *v, uint32_t k, uint64_t bytes)
 {
-    if (p->segments.at[k].bytes == bytes)
+    if (v->at[k].bytes == bytes)
         return;
-    vec_push(&p->segments);
-    memmove(&p->segments.at[k + 2], &p->segments.at[k + 1], (p->segments.n - k - 2) * sizeof(struct segment));
-    struct segment *a = &p->segments.at[k], *b = &p->segments.at[k + 1];
+    vec_push(v);
+    memmove(&v->at[k + 2], &v->at[k + 1], (v->n - k - 2) * sizeof(struct segment));
+    struct segment *a = &v->at[k], *b = &v->at[k + 1];
     *b = *a;
     b->offset += bytes;
     b->bytes -= bytes;
@@ -91,24 +102,33 @@ static void cut_segment(struct planner *p, uint32_t k, uint64_t bytes)
     a->bytes = bytes;
 }
 
-static void drop_segment(struct planner *p, uint32_t k)
+static void drop_segment(struct space *v, uint32_t k)
 {
-    mem_free(p->segments.at[k].guard);
-    memmove(&p->segments.at[k], &p->segments.at[k + 1], (p->segments.n - k - 1) * sizeof(struct segment));
-    p->segments.n--;
+    mem_free(v->at[k].guard);
+    memmove(&v->at[k], &v->at[k + 1], (v->n - k - 1) * sizeof(struct segment));
+    v->n--;
+}
+
+/* Where segments are taken as they are: by a buffer that fills two thirds of them at least. */
+static bool fits_whole(const struct segment *g, uint64_t bytes)
+{
+    return g->buffer == PLAN_NONE && g->bytes >= bytes && g->bytes <= bytes + bytes / 2;
 }
 
 /* The run of dead segments that fits best: without waits if there is one, else with waits that cost nothing. */
-static bool find_run(const struct planner *p, uint32_t i, uint64_t bytes, uint32_t *first, uint32_t *count)
+static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64_t bytes, uint32_t *first, uint32_t *count)
 {
+    const struct space *v = &p->spaces[pool];
     for (int waits = 0; waits < 2; waits++) {
         uint64_t best = UINT64_MAX;
-        for (uint32_t k = 0; k < p->segments.n; k++) {
+        for (uint32_t k = 0; k < v->n; k++) {
             uint64_t have = 0;
             uint32_t j = k;
-            for (; j < p->segments.n && have < bytes; j++) {
-                const struct segment *g = &p->segments.at[j];
-                if (g->buffer != PLAN_NONE || !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard))))
+            for (; j < v->n && have < bytes; j++) {
+                const struct segment *g = &v->at[j];
+                if (pool != POOL_REST && !fits_whole(g, bytes))
+                    break;
+                if (g->buffer != PLAN_NONE || !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard, lag[pool]))))
                     break;
                 have += g->bytes;
             }
@@ -124,40 +144,50 @@ static bool find_run(const struct planner *p, uint32_t i, uint64_t bytes, uint32
     return false;
 }
 
+static enum pool pool_of(const struct plan_buffer *b)
+{
+    if (b->role == SLOT_PARAM)
+        return POOL_PARAMS;
+    return b->role == SLOT_GRAD ? POOL_GRADS : POOL_REST;
+}
+
 static void allocate(struct planner *p, uint32_t i, uint32_t buffer)
 {
     struct plan_buffer *b = &p->pb->buffers.at[buffer];
+    enum pool pool = pool_of(b);
+    struct space *v = &p->spaces[pool];
     uint64_t bytes = round_up(b->bytes ? b->bytes : 1, p->alignment);
     uint32_t k, n;
-    if (!find_run(p, i, bytes, &k, &n)) {
-        k = p->segments.n; /* at the end; a dead tail that may be used is extended */
+    if (!find_run(p, pool, i, bytes, &k, &n)) {
+        k = v->n; /* at the end; a dead tail that may be used is extended */
         n = 0;
-        if (k && p->segments.at[k - 1].buffer == PLAN_NONE && covered(p, i, p->segments.at[k - 1].guard)) {
+        if (k && pool == POOL_REST && v->at[k - 1].buffer == PLAN_NONE && covered(p, i, v->at[k - 1].guard)) {
             k--;
             n = 1;
-            p->extent += bytes - p->segments.at[k].bytes;
-            p->segments.at[k].bytes = bytes;
+            v->extent += bytes - v->at[k].bytes;
+            v->at[k].bytes = bytes;
         } else {
-            vec_add(&p->segments, ((struct segment){ p->extent, bytes, PLAN_NONE, mem_alloc(p->n_streams * sizeof(uint32_t)) }));
-            p->extent += bytes;
+            vec_add(v, ((struct segment){ v->extent, bytes, PLAN_NONE, mem_alloc(p->n_streams * sizeof(uint32_t)) }));
+            v->extent += bytes;
             n = 1;
         }
     }
     for (uint32_t j = k; j < k + n; j++)
         for (uint32_t s = 0; s < p->n_streams; s++)
-            if (p->segments.at[j].guard[s])
-                add_wait(p, i, p->segments.at[j].guard[s] - 1);
+            if (v->at[j].guard[s])
+                add_wait(p, i, v->at[j].guard[s] - 1);
     while (n > 1) {
-        p->segments.at[k].bytes += p->segments.at[k + 1].bytes;
+        v->at[k].bytes += v->at[k + 1].bytes;
         for (uint32_t s = 0; s < p->n_streams; s++)
-            if (p->segments.at[k + 1].guard[s] > p->segments.at[k].guard[s])
-                p->segments.at[k].guard[s] = p->segments.at[k + 1].guard[s];
-        drop_segment(p, k + 1);
+            if (v->at[k + 1].guard[s] > v->at[k].guard[s])
+                v->at[k].guard[s] = v->at[k + 1].guard[s];
+        drop_segment(v, k + 1);
         n--;
     }
-    cut_segment(p, k, bytes);
-    p->segments.at[k].buffer = buffer;
-    b->offset = p->segments.at[k].offset;
+    if (pool == POOL_REST)
+        cut_segment(p, v, k, bytes);
+    v->at[k].buffer = buffer;
+    b->offset = v->at[k].offset;
     p->live[b->kind] += b->bytes;
     if (p->live[b->kind] > p->peak[b->kind])
         p->peak[b->kind] = p->live[b->kind];
@@ -166,15 +196,16 @@ static void allocate(struct planner *p, uint32_t i, uint32_t buffer)
 static void release(struct planner *p, uint32_t buffer)
 {
     const struct plan_buffer *b = &p->pb->buffers.at[buffer];
-    uint32_t lo = 0, hi = p->segments.n;
+    struct space *v = &p->spaces[pool_of(b)];
+    uint32_t lo = 0, hi = v->n;
     while (hi - lo > 1) { /* segments are in address order */
         uint32_t mid = (lo + hi) / 2;
-        if (p->segments.at[mid].offset <= b->offset)
+        if (v->at[mid].offset <= b->offset)
             lo = mid;
         else
             hi = mid;
     }
-    struct segment *g = &p->segments.at[lo];
+    struct segment *g = &v->at[lo];
     CHECK(g->buffer == buffer);
     g->buffer = PLAN_NONE;
     memcpy(g->guard, p->touched + (size_t)(buffer - p->first_buffer) * p->n_streams, p->n_streams * sizeof(uint32_t));
@@ -182,10 +213,10 @@ static void release(struct planner *p, uint32_t buffer)
 }
 
 /* Neighbouring dead segments with equal guards, or whose guards the compute stream has passed long ago, become one. */
-static void merge_dead(struct planner *p, uint32_t i)
+static void merge_dead(struct planner *p, struct space *v, uint32_t i)
 {
-    for (uint32_t k = 0; k + 1 < p->segments.n;) {
-        struct segment *a = &p->segments.at[k], *b = a + 1;
+    for (uint32_t k = 0; k + 1 < v->n;) {
+        struct segment *a = &v->at[k], *b = a + 1;
         if (a->buffer != PLAN_NONE || b->buffer != PLAN_NONE || !covered(p, i, a->guard) || !covered(p, i, b->guard)) {
             k++;
             continue;
@@ -193,7 +224,7 @@ static void merge_dead(struct planner *p, uint32_t i)
         for (uint32_t s = 0; s < p->n_streams; s++)
             a->guard[s] = a->guard[s] > b->guard[s] ? a->guard[s] : b->guard[s];
         a->bytes += b->bytes;
-        drop_segment(p, k + 1);
+        drop_segment(v, k + 1);
     }
 }
 
@@ -216,7 +247,6 @@ static void plan_instruction(struct planner *p, uint32_t i, const struct depende
         if (fresh)
             allocate(p, i, b->buffer);
         x = &p->pb->instrs.at[p->first + i];
-        b->offset = p->pb->buffers.at[b->buffer].offset;
         t[x->stream] = i + 1;
     }
     bool freed = false;
@@ -229,8 +259,27 @@ static void plan_instruction(struct planner *p, uint32_t i, const struct depende
         }
     }
     if (freed)
-        merge_dead(p, i);
+        merge_dead(p, &p->spaces[POOL_REST], i);
     p->last_on[x->stream] = i + 1;
+}
+
+/* Puts the address spaces one behind the other, and the offsets into the bases. */
+static void settle(struct planner *p, uint64_t *extent)
+{
+    uint64_t base[POOLS], end = 0;
+    for (int v = 0; v < POOLS; v++) {
+        base[v] = end;
+        end += p->spaces[v].extent;
+    }
+    *extent = end > *extent ? end : *extent;
+    for (uint32_t i = p->first_buffer; i < p->pb->buffers.n; i++)
+        p->pb->buffers.at[i].offset += base[pool_of(&p->pb->buffers.at[i])];
+    for (uint32_t i = 0; i < p->n; i++)
+        for (uint32_t k = 0; k < instr(p, i)->n_bases; k++) {
+            struct plan_base *b = &p->pb->bases.at[instr(p, i)->first_base + k];
+            if (b->arena == ARENA_WORK)
+                b->offset = p->pb->buffers.at[b->buffer].offset;
+        }
 }
 
 void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
@@ -254,10 +303,12 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t f
     }
     for (uint32_t i = 0; i < n; i++)
         plan_instruction(&p, i, deps);
-    *extent = p.extent > *extent ? p.extent : *extent;
-    for (uint32_t k = 0; k < p.segments.n; k++)
-        mem_free(p.segments.at[k].guard);
-    vec_free(&p.segments);
+    settle(&p, extent);
+    for (int v = 0; v < POOLS; v++) {
+        for (uint32_t k = 0; k < p.spaces[v].n; k++)
+            mem_free(p.spaces[v].at[k].guard);
+        vec_free(&p.spaces[v]);
+    }
     mem_free(p.clock);
     mem_free(p.last_on);
     mem_free(p.compute_index);

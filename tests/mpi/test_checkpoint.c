@@ -316,7 +316,14 @@ START_TEST(folders)
     share(&v, 1, true);
     ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(!found);
+    char orphan[400], stranger[400];
+    snprintf(orphan, sizeof orphan, "%s/checkpoints/step-000033.h5.tmp", folder);
+    snprintf(stranger, sizeof stranger, "%s/checkpoints/notes.tmp", folder);
     for (uint64_t step = 10; step <= 70; step += 10) {
+        if (io_rank() == 0 && step == 40) {
+            sample_write_file(orphan, "x", 1);
+            sample_write_file(stranger, "x", 1);
+        }
         info = sample_info("adamw", step);
         ASSERT_OK(checkpoint_save(folder, &info, &keep, &graph, v.at, v.n, &e));
     }
@@ -324,6 +331,8 @@ START_TEST(folders)
     ASSERT_OK(checkpoint_list(folder, &list, &e));
     const uint64_t stay[] = { 40, 60, 70 };
     ck_assert_uint_eq(list.n, 3);
+    ck_assert_int_ne(access(orphan, F_OK), 0);
+    ck_assert_int_eq(access(stranger, F_OK), 0);
     for (uint32_t i = 0; i < 3; i++)
         ck_assert_uint_eq(list.at[i].step, stay[i]);
     ck_assert_ptr_nonnull(strstr(list.at[2].path, "/checkpoints/step-000070.h5"));

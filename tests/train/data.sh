@@ -2,7 +2,7 @@
 # time-limit: 300
 # Every window of the data is seen once an epoch, in whatever order and on however many ranks, and a run that goes on reads
 # on where it stopped. With learning rate 0 the losses of the steps of an epoch have the mean that evaluation finds.
-. "${top_srcdir:-.}"/tests/train/lib.sh
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
 # 24 windows of 16 tokens: 3 steps of 8
 head -c 385 text >few && "$piper" data text few -o few.h5 >out 2>&1

@@ -2,7 +2,7 @@
 # time-limit: 300
 # What piper plan says of memory is what a run takes: arenas as planned, touched bytes with our own allocations within 5% of the
 # total, and no allocation in a step, training and evaluation, under every way to keep parameters.
-. "${top_srcdir:-.}"/tests/train/lib.sh
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
 # large enough that page sizes and tables do not count
 cat >big.json <<'JSON'

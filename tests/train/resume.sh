@@ -2,7 +2,7 @@
 # time-limit: 600
 # A run that stops and goes on is the run that never stopped: the same bits in metrics.csv and in the last checkpoint, however
 # it was stopped. Under another strategy: the same weights to the bit, and the losses of the same training.
-. "${top_srcdir:-.}"/tests/train/lib.sh
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
 # ---- the same command again
 for s in one pp2dp2 zero3; do
