@@ -40,7 +40,7 @@ static void write_cells(const struct draw_picture *p, uint32_t at, uint32_t row,
         was = now;
         putc(busy ? letter(b) : '.', to);
     }
-    fputs(was != PLAIN ? "\033[0m\n" + (colour ? 0 : 4) : "\n", to);
+    fputs(colour && was != PLAIN ? "\033[0m\n" : "\n", to);
 }
 
 bool draw_text(const struct draw_picture *p, double cell, uint32_t columns, bool colour, FILE *to)

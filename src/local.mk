@@ -40,7 +40,7 @@ tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
 
 tests_unit_test_state_SOURCES = tests/unit/test_state.c \
-	src/init.c src/init.h src/number.h src/pieces.c src/pieces.h src/shard.c src/shard.h
+	src/init.c src/init.h src/number.h src/pieces.c src/pieces.h src/replicas.c src/replicas.h src/shard.c src/shard.h
 tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)

@@ -339,8 +339,10 @@ static void split(struct random_job *j)
 {
     struct rng *r = &j->rng;
     uint32_t pp = ir_graph_find_tag(&j->g, "PP");
-    if (j->microbatches == 1 && rng_chance(r, 50))
+    if (j->microbatches == 1 && rng_chance(r, 50)) {
+        j->mb_name = "MB";
         return;
+    }
     int32_t last = 0;
     for (uint32_t c = 0; c < j->chunks.chunks.n && pp != IR_NONE; c++)
         last = j->chunks.chunks.at[c].tag[pp] > last ? j->chunks.chunks.at[c].tag[pp] : last;

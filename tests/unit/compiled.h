@@ -13,7 +13,8 @@ enum compiled_model { MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODELS };
 static const char *const model_texts[MODELS] = {
     [MODEL_LLAMA] = "{\"model_type\":\"llama\",\"vocab_size\":48,\"hidden_size\":16,\"num_hidden_layers\":4,"
                     "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"intermediate_size\":24}",
-    [MODEL_GPT2] = "{\"model_type\":\"gpt2\",\"vocab_size\":48,\"n_embd\":16,\"n_layer\":4,\"n_head\":2,\"n_positions\":8}",
+    [MODEL_GPT2] =
+        "{\"model_type\":\"gpt2\",\"vocab_size\":48,\"n_embd\":16,\"n_layer\":4,\"n_head\":2,\"n_positions\":8}",
     [MODEL_MOE] = "{\"model_type\":\"qwen3_moe\",\"vocab_size\":48,\"hidden_size\":16,\"num_hidden_layers\":4,"
                   "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":8,\"moe_intermediate_size\":8,"
                   "\"num_experts\":4,\"num_experts_per_tok\":2,\"capacity_factor\":1.5}",

@@ -7,13 +7,13 @@
 
 #include "compiled.h"
 
-#define S(kind, m) ",{\"op\":\"schedule\",\"kind\":\"" kind "\",\"microbatches\":" #m "}"
-#define L(pp, dp) "{\"op\":\"layout\",\"pp\":" #pp ",\"dp\":" #dp "}"
+#define S(kind, m)           ",{\"op\":\"schedule\",\"kind\":\"" kind "\",\"microbatches\":" #m "}"
+#define L(pp, dp)            "{\"op\":\"layout\",\"pp\":" #pp ",\"dp\":" #dp "}"
 #define L_MORE(pp, dp, more) "{\"op\":\"layout\",\"pp\":" #pp ",\"dp\":" #dp "," more "}"
-#define SPLIT(m) "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":" #m "}"
+#define SPLIT(m)             "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":" #m "}"
 #define PLACE(pp, devices, stream) \
     "{\"op\":\"place\",\"filter\":{\"PP\":" #pp "},\"devices\":" devices ",\"stream\":\"" stream "\"}"
-#define COPY(pp, devices, stream, bucket)                                                                            \
+#define COPY(pp, devices, stream, bucket)                                                                         \
     "{\"op\":\"replicate\",\"filter\":{\"PP\":" #pp "},\"devices\":" devices ",\"reduce_stream\":\"" stream "\"," \
     "\"bucket_size\":" bucket "}"
 
@@ -62,14 +62,16 @@ static const struct strategy {
       SPLIT(2) "," PLACE(0, "[2,0]", "a") "," PLACE(1, "[1,3]", "b") "," COPY(0, "[2,0]", "dp", "0.002") "," COPY(
           1, "[1,3]", "dp", "\"layer\"") },
     { 2, 2, 1,
-      SPLIT(2) "," PLACE(0, "[1]", "a") "," PLACE(1, "[0]", "b") ",{\"op\":\"order\",\"filters\":["
-               "[{\"PP\":1,\"MB\":0,\"PASS\":\"F\"}],[{\"PP\":1,\"MB\":0,\"PASS\":\"BI\"}],"
-               "[{\"PP\":1,\"MB\":1,\"PASS\":\"F\"}],[{\"PP\":1,\"MB\":1,\"PASS\":\"BI\"}],"
-               "[{\"PP\":1,\"MB\":0,\"PASS\":\"BW\"}],[{\"PP\":1,\"MB\":1,\"PASS\":\"BW\"}]]}" },
+      SPLIT(2) "," PLACE(0, "[1]", "a") "," PLACE(
+          1, "[0]", "b") ",{\"op\":\"order\",\"filters\":["
+                         "[{\"PP\":1,\"MB\":0,\"PASS\":\"F\"}],[{\"PP\":1,\"MB\":0,\"PASS\":\"BI\"}],"
+                         "[{\"PP\":1,\"MB\":1,\"PASS\":\"F\"}],[{\"PP\":1,\"MB\":1,\"PASS\":\"BI\"}],"
+                         "[{\"PP\":1,\"MB\":0,\"PASS\":\"BW\"}],[{\"PP\":1,\"MB\":1,\"PASS\":\"BW\"}]]}" },
     { 2, 2, 1,
-      SPLIT(2) "," PLACE(0, "[0]", "a") "," PLACE(1, "[1]", "a") ",{\"op\":\"order\",\"filters\":["
-               "[{\"PP\":0,\"MB\":1,\"PASS\":\"F\"}],[{\"PP\":0,\"MB\":0,\"PASS\":\"F\"}],"
-               "[{\"PP\":0,\"MB\":0,\"PASS\":\"B\"}],[{\"PP\":0,\"MB\":1,\"PASS\":\"B\"}]]}" },
+      SPLIT(2) "," PLACE(0, "[0]", "a") "," PLACE(
+          1, "[1]", "a") ",{\"op\":\"order\",\"filters\":["
+                         "[{\"PP\":0,\"MB\":1,\"PASS\":\"F\"}],[{\"PP\":0,\"MB\":0,\"PASS\":\"F\"}],"
+                         "[{\"PP\":0,\"MB\":0,\"PASS\":\"B\"}],[{\"PP\":0,\"MB\":1,\"PASS\":\"B\"}]]}" },
     { 4, 2, 4, L_MORE(1, 4, "\"zero\":1") S("gpipe", 2) },
     { 4, 4, 2, L_MORE(2, 2, "\"zero\":2") S("1f1b", 4) },
     { 4, 2, 2, L_MORE(2, 2, "\"zero\":3") S("1f1b", 2) },
@@ -145,7 +147,7 @@ struct open_plan {
 static void take_apart(const struct plan *p, struct open_plan *o)
 {
     *o = (struct open_plan){ .p = p, .b = { .h = *p->h } };
-#define TAKE(section, SECTION)                                                                          \
+#define TAKE(section, SECTION)                                                                              \
     memcpy((vec_grow(&o->b.section, (uint32_t)p->h->count[PLAN_S_##SECTION]), o->b.section.at), p->section, \
            p->h->count[PLAN_S_##SECTION] * sizeof *p->section)
     TAKE(ranges, RANGES);
@@ -305,24 +307,51 @@ static bool overlay_in(struct open_plan *o, enum ir_pass pass, enum plan_slot_ki
     static bool name(struct open_plan *o); \
     static bool name(struct open_plan *o)
 /* Changes a field of the instruction x, where there is one. */
-#define CHANGE(x_, ...)         \
-    do {                        \
-        struct record *x = x_;  \
-        if (!x)                 \
-            return false;       \
-        __VA_ARGS__;            \
-        return true;            \
+#define CHANGE(x_, ...)        \
+    do {                       \
+        struct record *x = x_; \
+        if (!x)                \
+            return false;      \
+        __VA_ARGS__;           \
+        return true;           \
     } while (0)
 
-DAMAGE(no_load) { return drop(o, find(o, PLAN_LOAD, IR_PASS_NONE, true)); }
-DAMAGE(no_forward) { return drop(o, find(o, PLAN_RUN, IR_PASS_F, true)); }
-DAMAGE(no_backward) { return drop(o, find_backward(o, true)); }
-DAMAGE(no_send) { return drop(o, find(o, PLAN_SEND, IR_PASS_NONE, false)); }
-DAMAGE(no_receive) { return drop(o, find(o, PLAN_RECV, IR_PASS_NONE, true)); }
-DAMAGE(no_reduction) { return drop(o, find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, false)); }
-DAMAGE(no_norm) { return drop(o, find(o, PLAN_SUMSQ, IR_PASS_NONE, false)); }
-DAMAGE(no_scalars) { return drop(o, find(o, PLAN_SCALARS, IR_PASS_NONE, false)); }
-DAMAGE(no_update) { return drop(o, find(o, PLAN_UPDATE, IR_PASS_NONE, true)); }
+DAMAGE(no_load)
+{
+    return drop(o, find(o, PLAN_LOAD, IR_PASS_NONE, true));
+}
+DAMAGE(no_forward)
+{
+    return drop(o, find(o, PLAN_RUN, IR_PASS_F, true));
+}
+DAMAGE(no_backward)
+{
+    return drop(o, find_backward(o, true));
+}
+DAMAGE(no_send)
+{
+    return drop(o, find(o, PLAN_SEND, IR_PASS_NONE, false));
+}
+DAMAGE(no_receive)
+{
+    return drop(o, find(o, PLAN_RECV, IR_PASS_NONE, true));
+}
+DAMAGE(no_reduction)
+{
+    return drop(o, find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, false));
+}
+DAMAGE(no_norm)
+{
+    return drop(o, find(o, PLAN_SUMSQ, IR_PASS_NONE, false));
+}
+DAMAGE(no_scalars)
+{
+    return drop(o, find(o, PLAN_SCALARS, IR_PASS_NONE, false));
+}
+DAMAGE(no_update)
+{
+    return drop(o, find(o, PLAN_UPDATE, IR_PASS_NONE, true));
+}
 DAMAGE(backward_of_other_microbatch)
 {
     if (o->b.lists.at[0].microbatches < 2)
@@ -333,13 +362,22 @@ DAMAGE(backward_before_forward)
 {
     return swap(find(o, PLAN_RUN, IR_PASS_F, false), find_backward(o, false));
 }
-DAMAGE(loads_other_tensor) { CHANGE(find(o, PLAN_LOAD, IR_PASS_NONE, false), x->in.what = !x->in.what); }
+DAMAGE(loads_other_tensor)
+{
+    CHANGE(find(o, PLAN_LOAD, IR_PASS_NONE, false), x->in.what = !x->in.what);
+}
 DAMAGE(temp_on_keep)
 {
     return overlay_in(o, IR_PASS_B, SLOT_TEMP, SLOT_KEEP) || overlay_in(o, IR_PASS_BI, SLOT_TEMP, SLOT_KEEP);
 }
-DAMAGE(input_on_keep) { return overlay_in(o, IR_PASS_F, SLOT_TENSOR, SLOT_KEEP); }
-DAMAGE(gradient_on_keep) { return overlay_in(o, IR_PASS_B, SLOT_GRADIENT, SLOT_KEEP); }
+DAMAGE(input_on_keep)
+{
+    return overlay_in(o, IR_PASS_F, SLOT_TENSOR, SLOT_KEEP);
+}
+DAMAGE(gradient_on_keep)
+{
+    return overlay_in(o, IR_PASS_B, SLOT_GRADIENT, SLOT_KEEP);
+}
 DAMAGE(sends_crossed)
 {
     struct record *a = find(o, PLAN_SEND, IR_PASS_NONE, false), *b = find(o, PLAN_SEND, IR_PASS_NONE, true);
@@ -350,10 +388,22 @@ DAMAGE(sends_crossed)
     b->bases = t;
     return true;
 }
-DAMAGE(sends_half) { CHANGE(find(o, PLAN_SEND, IR_PASS_NONE, false), x->in.count /= 2); }
-DAMAGE(sends_under_other_tag) { CHANGE(find(o, PLAN_SEND, IR_PASS_NONE, false), x->in.tag += 1000); }
-DAMAGE(sends_to_itself) { CHANGE(find(o, PLAN_SEND, IR_PASS_NONE, false), x->in.peer_set = x->in.my_set); }
-DAMAGE(sends_what_is_not_there) { return drop_waits(find(o, PLAN_SEND, IR_PASS_NONE, false)); }
+DAMAGE(sends_half)
+{
+    CHANGE(find(o, PLAN_SEND, IR_PASS_NONE, false), x->in.count /= 2);
+}
+DAMAGE(sends_under_other_tag)
+{
+    CHANGE(find(o, PLAN_SEND, IR_PASS_NONE, false), x->in.tag += 1000);
+}
+DAMAGE(sends_to_itself)
+{
+    CHANGE(find(o, PLAN_SEND, IR_PASS_NONE, false), x->in.peer_set = x->in.my_set);
+}
+DAMAGE(sends_what_is_not_there)
+{
+    return drop_waits(find(o, PLAN_SEND, IR_PASS_NONE, false));
+}
 DAMAGE(reads_before_receive)
 {
     for (uint32_t i = 0; i < o->n; i++) /* the run that waits for a receive */
@@ -362,8 +412,14 @@ DAMAGE(reads_before_receive)
                 return drop_waits(&o->records[i]);
     return false;
 }
-DAMAGE(reduces_too_early) { return drop_waits(find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, true)); }
-DAMAGE(reduces_less) { CHANGE(find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, false), x->in.count--); }
+DAMAGE(reduces_too_early)
+{
+    return drop_waits(find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, true));
+}
+DAMAGE(reduces_less)
+{
+    CHANGE(find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, false), x->in.count--);
+}
 DAMAGE(reductions_swapped)
 {
     struct record *a = find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, false), *b = find(o, PLAN_ALL_REDUCE, IR_PASS_NONE, true);
@@ -445,7 +501,10 @@ static const struct damage {
     bool (*apply)(struct open_plan *o);
     uint32_t least; /* cases in which the checker, not plan_open() before it, has to refuse such a thing */
 } damages[] = {
-#define D(name, least) { #name, name, least }
+#define D(name, least)     \
+    {                      \
+#name, name, least \
+    }
     D(no_load, N_CASES),
     D(no_forward, N_CASES),
     D(no_backward, N_CASES),
@@ -529,7 +588,8 @@ START_TEST(test_damage)
         refused += answer == REFUSED;
         compiled_release(&c);
     }
-    ck_assert_msg(refused >= d->least, "%s: refused by the checker in %u cases, expected %u", d->name, refused, d->least);
+    ck_assert_msg(refused >= d->least, "%s: refused by the checker in %u cases, expected %u", d->name, refused,
+                  d->least);
 }
 END_TEST
 

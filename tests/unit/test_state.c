@@ -1,12 +1,14 @@
-/* What a rank holds (src/shard.c), first values (src/init.c), and a checkpoint's view of it (src/pieces.c): all of them read
- * the shard map of a plan, so they are tested on one made by hand. */
+/* What a rank holds (src/shard.c), first values (src/init.c), a checkpoint's view of it (src/pieces.c), and the comparison of
+ * copies (src/replicas.c): all of them read the shard map of a plan, so they are tested on one made by hand. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
+#include "comm/comm.h"
 #include "init.h"
 #include "number.h"
 #include "pieces.h"
+#include "replicas.h"
 #include "shard.h"
 
 enum { HOLDERS = 3, W = 100, BIAS = 7, EXPERT = 10, PAD = 132 };
@@ -221,6 +223,130 @@ START_TEST(written_once_and_read_back)
 }
 END_TEST
 
+/* ---- copies --------------------------------------------------------------------------------------------------- */
+
+/* The ranks take turns in this process. What they give to a gathering stays until they give something else, so after a turn
+ * of all of them each finds what the others would have sent. */
+static struct {
+    uint32_t rank;
+    unsigned char given[HOLDERS][4096];
+} turn;
+
+uint32_t ctl_size(void)
+{
+    return HOLDERS;
+}
+
+void ctl_max_u64(uint64_t *values, uint32_t n)
+{
+    (void)values; /* the ranks of this plan have equally many stretches */
+    (void)n;
+}
+
+void ctl_all_gather(const void *mine, uint64_t size, void *all)
+{
+    ck_assert_uint_le(size, sizeof turn.given[0]);
+    memcpy(turn.given[turn.rank], mine, size);
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        memcpy((unsigned char *)all + r * size, turn.given[r], size);
+}
+
+/* What all ranks find; the same on each. */
+static enum status compare(struct world *w, struct err *e)
+{
+    struct replicas *copies[HOLDERS];
+    enum status st = ST_OK;
+    memset(&turn, 0, sizeof turn);
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        copies[r] = replicas_open(&w->g, &w->p, r, w->base[r]);
+    for (uint32_t round = 0; round < 2; round++)
+        for (uint32_t r = 0; r < HOLDERS; r++) {
+            struct err found = { 0 };
+            turn.rank = r;
+            enum status got = replicas_compare(copies[r], 12, &found);
+            if (round == 0)
+                continue;
+            ck_assert(r == 0 || (got == st && strcmp(found.text, e->text) == 0));
+            st = got;
+            *e = found;
+        }
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        replicas_close(copies[r]);
+    return st;
+}
+
+static void ck_assert_differs(struct world *w, const char *first, const char *second)
+{
+    struct err e = { 0 };
+    ck_assert_int_eq(compare(w, &e), ST_BUG);
+    ck_assert_msg(strstr(e.text, first) && strstr(e.text, second), "message: %s", e.text);
+}
+
+START_TEST(equal_copies_pass)
+{
+    struct world w;
+    struct err e = { 0 };
+    setup(&w, (uint32_t)_i);
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        init_params(&w.g, &w.p, r, w.base[r], 3);
+    ck_assert_int_eq(compare(&w, &e), ST_OK);
+    teardown(&w);
+}
+END_TEST
+
+/* Every element of the bucket in turn, on every rank: one bit of it is wrong. */
+START_TEST(one_wrong_bit_is_found)
+{
+    struct world w;
+    setup(&w, 0);
+    for (uint32_t r = 0; r < HOLDERS; r++)
+        init_params(&w.g, &w.p, r, w.base[r], 3);
+    for (uint32_t at = 0; at < 112 + BIAS; at += at == W - 1 ? 112 - at : 1)
+        for (uint32_t r = 0; r < HOLDERS; r++) {
+            uint32_t *bits = (uint32_t *)shard_of(&w.p, 0, r, w.base[r]).param + at;
+            *bits ^= 1;
+            ck_assert_differs(&w, at < W ? "copies of w (elements 0 to 99)" : "copies of b (elements 0 to 6)", "value");
+            *bits ^= 1;
+        }
+    for (uint32_t r = 0; r < HOLDERS; r++) {
+        struct shard s = shard_of(&w.p, 0, r, w.base[r]);
+        float *const moments[] = { s.m, s.v };
+        for (int k = 0; k < 2; k++) {
+            moments[k][W - 1] = 1e-30f;
+            ck_assert_differs(&w, "copies of w", "optimizer state");
+            moments[k][W - 1] = 0;
+        }
+    }
+    struct err e = { 0 };
+    ck_assert_int_eq(compare(&w, &e), ST_OK);
+    teardown(&w);
+}
+END_TEST
+
+/* Where owners alone update, their own part runs ahead of the copies until the next step: only the copies must agree. Where
+ * parameters are sharded there are none. */
+START_TEST(owners_run_ahead_of_copies)
+{
+    struct world w;
+    setup(&w, (uint32_t)_i);
+    for (uint32_t r = 0; r < HOLDERS; r++) {
+        init_params(&w.g, &w.p, r, w.base[r], 3);
+        struct shard s = shard_of(&w.p, 0, r, w.base[r]);
+        for (uint64_t i = 0; i < s.own.count; i++)
+            ((float *)s.param)[s.own.first - s.params.first + i] += 1;
+        s.m[0] = (float)r;
+    }
+    struct err e = { 0 };
+    ck_assert_int_eq(compare(&w, &e), ST_OK);
+    if (_i < 3) {
+        struct shard s = shard_of(&w.p, 0, 2, w.base[2]);
+        ((float *)s.param)[PAD / HOLDERS] += 1; /* rank 1 owns it, ranks 0 and 2 hold copies */
+        ck_assert_differs(&w, "copies of w (elements 44 to 87) on ranks 0 and 2", "value");
+    }
+    teardown(&w);
+}
+END_TEST
+
 START_TEST(bfloat16_rounds_to_even)
 {
     ck_assert_uint_eq(number_to_bf16(1.0f), 0x3f80);
@@ -242,6 +368,9 @@ int main(void)
     tcase_add_loop_test(t, init_does_not_depend_on_sharding, 0, 4);
     tcase_add_loop_test(t, shards_cover_the_bucket, 0, 4);
     tcase_add_loop_test(t, written_once_and_read_back, 0, 4);
+    tcase_add_loop_test(t, equal_copies_pass, 0, 4);
+    tcase_add_test(t, one_wrong_bit_is_found);
+    tcase_add_loop_test(t, owners_run_ahead_of_copies, 1, 4);
     tcase_add_test(t, bfloat16_rounds_to_even);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
