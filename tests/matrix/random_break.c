@@ -113,6 +113,16 @@ static json_t *order_of(struct random_job *j, uint32_t chunk, uint32_t mb, const
     return json_pack("{s:s,s:o}", "op", "order", "filters", groups);
 }
 
+/* Do filters by the tags of placement match what an order may name? */
+static bool orderly(const struct random_job *j)
+{
+    struct random_part p;
+    if (j->macros || !random_part(j, j->place.tags, true, &p))
+        return false;
+    random_part_release(&p);
+    return true;
+}
+
 static uint32_t some_chunk(struct random_job *j)
 {
     return rng_below(&j->rng, j->chunks.chunks.n);
@@ -600,6 +610,22 @@ static bool bad_bound(struct breaker *b)
     return set_key(b, "shard", "expert_bound", json_real(0.5), "0.5");
 }
 
+/* The expert groups of microbatch 0 are not the devices of the others. */
+static bool shard_of_some(struct breaker *b)
+{
+    struct random_job *j = b->j;
+    uint32_t c = j->macros || !j->halves ? IR_NONE : some_expert_chunk(j);
+    const struct random_set *s = c == IR_NONE ? NULL : random_set_of(j, c, 0);
+    if (!s || s[0].class_id == s[1].class_id)
+        return false;
+    int32_t region = j->chunks.chunks.at[c].tag[ir_graph_find_tag(&j->g, "EP")];
+    drop(j, "shard");
+    append(b, "", shard_on(j, s->device, j->replicas, region));
+    want(b, "EP=%d", region);
+    want(b, "exactly these devices");
+    return true;
+}
+
 /* The experts on another device set than their neighbours. */
 static bool region_away(struct breaker *b)
 {
@@ -717,7 +743,7 @@ static bool order_no_list(struct breaker *b)
 static bool order_no_such_microbatch(struct breaker *b)
 {
     struct random_job *j = b->j;
-    if (j->macros)
+    if (!orderly(j))
         return false;
     uint32_t c = some_chunk(j);
     json_t *f = random_filter(j, c, j->place.tags, 1, 0, "F");
@@ -736,7 +762,7 @@ static bool order_against_data(struct breaker *b)
 {
     static const char *const passes[] = { "B", "F", NULL };
     struct random_job *j = b->j;
-    if (j->macros)
+    if (!orderly(j))
         return false;
     drop(j, "order");
     uint32_t mb = rng_below(&j->rng, j->microbatches);
@@ -749,7 +775,7 @@ static bool order_against_data(struct breaker *b)
 static bool order_stages_backwards(struct breaker *b)
 {
     struct random_job *j = b->j;
-    if (j->macros)
+    if (!orderly(j))
         return false;
     drop(j, "order");
     for (uint32_t x = 0; x < j->chunks.chunks.n; x++)
@@ -769,7 +795,7 @@ static bool order_stages_backwards(struct breaker *b)
 static bool order_rows_deadlock(struct breaker *b)
 {
     struct random_job *j = b->j;
-    if (j->macros || j->microbatches < 2 || j->halves)
+    if (!orderly(j) || j->microbatches < 2 || j->halves)
         return false;
     drop(j, "order");
     for (uint32_t x = 0; x < j->chunks.chunks.n; x++)
@@ -791,7 +817,7 @@ static bool order_rows_deadlock(struct breaker *b)
 static bool order_across_sets(struct breaker *b)
 {
     struct random_job *j = b->j;
-    uint32_t c = some_chunk(j), other = j->macros ? IR_NONE : elsewhere(j, c);
+    uint32_t c = some_chunk(j), other = orderly(j) ? elsewhere(j, c) : IR_NONE;
     if (other == IR_NONE)
         return false;
     append(b, "", json_pack("{s:s,s:[[o],[o]]}", "op", "order", "filters", pass_filter(j, c, 0, "F"), pass_filter(j, other, 0, "F")));
@@ -821,7 +847,7 @@ static bool order_not_convex(struct breaker *b)
 static bool order_passes(struct breaker *b, const char *const *passes, const char *sentence)
 {
     struct random_job *j = b->j;
-    if (j->macros)
+    if (!orderly(j))
         return false;
     drop(j, "order");
     append(b, "", order_of(j, some_chunk(j), rng_below(&j->rng, j->microbatches), passes));
@@ -863,7 +889,7 @@ static bool order_pair_twice(struct breaker *b)
 {
     static const char *const passes[] = { "BI", "BW", NULL };
     struct random_job *j = b->j;
-    if (j->macros)
+    if (!orderly(j))
         return false;
     uint32_t c = some_chunk(j);
     drop(j, "order");
@@ -961,7 +987,7 @@ static bool schedule_placement(struct breaker *b)
     ROW(device_beyond) ROW(device_gap) ROW(sets_overlap) ROW(sets_differ) ROW(no_place) ROW(passes_apart) ROW(wrong_ranks) \
     ROW(wrong_ranks_default) ROW(no_replicate) ROW(bad_zero) ROW(bad_shard_grads) ROW(bad_reduce) ROW(bad_bucket) ROW(bad_prefetch) \
     ROW(stream_on_replicate) ROW(shard_dense) ROW(shard_uneven) ROW(shard_elsewhere) ROW(shard_half) ROW(shard_device_in_two_groups) \
-    ROW(shard_unequal) ROW(shard_twice) ROW(bad_bound) ROW(region_away) ROW(split_not_whole) ROW(split_disagrees) ROW(split_part) \
+    ROW(shard_unequal) ROW(shard_twice) ROW(shard_of_some) ROW(bad_bound) ROW(region_away) ROW(split_not_whole) ROW(split_disagrees) ROW(split_part) \
     ROW(split_takes_tag) ROW(split_zero) ROW(order_one_group) ROW(order_empty_group) ROW(order_no_list) \
     ROW(order_no_such_microbatch) ROW(order_against_data) ROW(order_stages_backwards) ROW(order_rows_deadlock) ROW(order_across_sets) \
     ROW(order_not_convex) ROW(order_bi_alone) ROW(order_bw_first) ROW(order_bw_alone) ROW(order_twice) ROW(order_pair_and_b) \

@@ -294,7 +294,7 @@ static void graph(struct rng *r, struct random_model *m)
 
 void random_model(uint32_t number, struct random_model *m)
 {
-    static const uint32_t batches[] = { 8, 12, 16, 24 };
+    static const uint32_t batches[] = { 8, 16, 24, 32 };
     struct rng r = { .state = 0x6d6f64656cu + number };
     *m = (struct random_model){ .batch = batches[rng_below(&r, 4)], .seq_len = 6 + 2 * rng_below(&r, 4) };
     switch (number % 4) {

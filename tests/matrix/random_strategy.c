@@ -423,7 +423,7 @@ static void primitives(struct random_job *j)
     uint32_t per_replica = j->model.batch / (j->replicas = 1u << rng_below(r, 3));
     do
         j->microbatches = 1 + rng_below(r, RANDOM_MOST_MB);
-    while (per_replica % j->microbatches);
+    while (per_replica % j->microbatches || (j->microbatches == 1 && rng_chance(r, 80)));
     j->mb_name = rng_chance(r, 10) ? "PIECE" : "MB";
     random_part(j, placing_tags(j), false, &j->place);
     choose_halves(j);

@@ -2,7 +2,7 @@
  * with a mistake are refused, by name.
  *
  *   random_test                          what make check runs, as TAP
- *   random_test legal|illegal FIRST N    the same for other seeds
+ *   random_test legal|illegal FIRST N    the same for other seeds; of illegal ones N of each kind
  *   random_test write SEED DIR           model.json, strategy.json, and on stdout: model ranks batch seq_len what
  *   random_test break SEED KIND          strategy, answer, and what was wanted */
 #include <signal.h>
@@ -15,7 +15,7 @@
 #include "random.h"
 #include "sched/sched.h"
 
-enum { LEGAL_SEEDS = 2000, ILLEGAL_SEEDS = 3000, SHOWN = 20 };
+enum { LEGAL_SEEDS = 1500, ILLEGAL_EACH = 25, SHOWN = 20 };
 
 static char current[128]; /* for what ends the process */
 
@@ -112,11 +112,50 @@ static enum status verify(const struct compiled *c, struct err *e)
 
 /* ---- legal ------------------------------------------------------------------------------------------------------- */
 
+/* What the strategies are to be made of, as pieces of their text. */
+static const char *const features[] = {
+    "\"place\"", "\"replicate\"", "\"shard\"", "\"split\"", "\"order\"", "\"recompute\"", "\"op\":\"stream\"", "\"layout\"",
+    "\"zero\":1", "\"zero\":2", "\"zero\":3", "\"shard_grads\"", "\"shard_params\"", "\"reduce\":\"each\"", "\"reduce\":\"last\"",
+    "\"prefetch\":0", "\"prefetch\":3", "\"bucket_size\":0.0", "\"bucket_size\":\"layer\"", "\"default_stream\"", "\"lanes\"",
+    "\"expert_bound\"", "\"devices\":[[", "\"device\":", "\"PASS\":\"B\"", "\"PASS\":\"BI\"", "\"PASS\":\"BW\"", "\"},{\"PP\":",
+    "\"TOWER\"", "\"LAYER\"", "\"EP\":\"-\"", "\"PIECE\"", "[[\"PP\",", "\"dualpipev\"", "\"two-way\"",
+};
+enum { FEATURES = sizeof features / sizeof *features };
+static uint32_t seen[FEATURES], seen_ranks[RANDOM_MOST_RANKS + 1];
+
+static void count_features(const struct random_job *j)
+{
+    char *text = json_dumps(j->strategy, JSON_COMPACT);
+    for (uint32_t i = 0; i < FEATURES; i++)
+        seen[i] += strstr(text, features[i]) != NULL;
+    seen_ranks[j->ranks]++;
+    free(text);
+}
+
+static uint32_t cover(void)
+{
+    uint32_t missing = 0;
+    for (uint32_t i = 0; i < FEATURES; i++)
+        if (!seen[i]) {
+            printf("# in no strategy: %s\n", features[i]);
+            missing++;
+        }
+    printf("# strategies by number of ranks:");
+    for (uint32_t i = 1; i <= RANDOM_MOST_RANKS; i++) {
+        printf(" %u:%u", i, seen_ranks[i]);
+        missing += !seen_ranks[i];
+    }
+    printf("\n%sok 2 - they have all %u features that are looked for, and 1 to %u ranks\n", missing ? "not " : "", FEATURES,
+           RANDOM_MOST_RANKS);
+    return missing;
+}
+
 static bool legal_one(uint64_t seed, struct err *e)
 {
     struct random_job j;
     struct compiled c;
     random_job_init(&j, seed);
+    count_features(&j);
     enum status st = compile(&j, 0, &c, e);
     if (st == ST_OK && c.out.ranks != j.ranks)
         st = err_set(e, ST_BUG, NULL, "found %u ranks, expected %u", c.out.ranks, j.ranks);
@@ -157,35 +196,34 @@ static int illegal_one(uint64_t seed, uint32_t kind, struct random_job *j, struc
     return st == b->status && named ? 1 : -1;
 }
 
-static uint32_t illegal(uint64_t first, uint32_t n, uint32_t test)
+/* `each` jobs with the mistake, of the seeds that give the opportunity. */
+static uint32_t illegal_kind(uint64_t first, uint32_t kind, uint32_t each, uint32_t test)
 {
-    uint32_t kinds = random_break_kinds(), *refused = mem_alloc(kinds * sizeof *refused), *bad = mem_alloc(kinds * sizeof *bad);
+    uint32_t refused = 0, bad = 0;
+    for (uint64_t seed = first; seed < first + 40u * each && refused + bad < each; seed++) {
+        struct random_job j;
+        struct random_break b;
+        struct err e = { 0 };
+        snprintf(current, sizeof current, "# illegal seed %llu kind %s ends the process\n", (unsigned long long)seed,
+                 random_break_name(kind));
+        int done = illegal_one(seed, kind, &j, &b, &e);
+        random_job_release(&j);
+        refused += done > 0;
+        if (done < 0 && bad++ < 2)
+            printf("# seed %llu %s: found \"%s\", expected \"%s\" \"%s\" \"%s\"\n", (unsigned long long)seed,
+                   random_break_name(kind), e.text, b.needles[0], b.needles[1], b.needles[2]);
+    }
+    bool good = !bad && refused;
+    printf("%sok %u - %s: refused by name %u times, not so %u times\n", good ? "" : "not ", test, random_break_name(kind), refused,
+           bad);
+    return !good;
+}
+
+static uint32_t illegal(uint64_t first, uint32_t each, uint32_t test)
+{
     uint32_t wrong = 0;
-    for (uint64_t seed = first; seed < first + n; seed++) {
-        int done = 0;
-        for (uint32_t k = 0; k < kinds && !done; k++) { /* the first that the job has an opportunity for */
-            struct random_job j;
-            struct random_break b;
-            struct err e = { 0 };
-            uint32_t kind = (uint32_t)((seed / RANDOM_MODELS * 7 + seed + k) % kinds);
-            snprintf(current, sizeof current, "# illegal seed %llu kind %s ends the process\n", (unsigned long long)seed,
-                     random_break_name(kind));
-            done = illegal_one(seed, kind, &j, &b, &e);
-            random_job_release(&j);
-            refused[kind] += done > 0;
-            if (done < 0 && bad[kind]++ < 2)
-                printf("# seed %llu %s: found \"%s\", expected \"%s\" \"%s\" \"%s\"\n", (unsigned long long)seed,
-                       random_break_name(kind), e.text, b.needles[0], b.needles[1], b.needles[2]);
-        }
-    }
-    for (uint32_t k = 0; k < kinds; k++) {
-        bool good = !bad[k] && refused[k];
-        wrong += !good;
-        printf("%sok %u - %s: refused by name %u times, not so %u times\n", good ? "" : "not ", test + k, random_break_name(k),
-               refused[k], bad[k]);
-    }
-    mem_free(refused);
-    mem_free(bad);
+    for (uint32_t k = 0; k < random_break_kinds(); k++)
+        wrong += illegal_kind(first + k * 997u, k, each, test + k);
     return wrong;
 }
 
@@ -231,9 +269,9 @@ int main(int argc, char **argv)
     signal(SIGSEGV, on_signal);
     signal(SIGABRT, on_signal);
     if (argc == 1) {
-        printf("1..%u\n", 1 + random_break_kinds());
-        uint32_t bad = legal(0, LEGAL_SEEDS);
-        return (bad + illegal(0, ILLEGAL_SEEDS, 2)) != 0;
+        printf("1..%u\n", 2 + random_break_kinds());
+        uint32_t bad = legal(0, LEGAL_SEEDS) + cover();
+        return (bad + illegal(0, ILLEGAL_EACH, 3)) != 0;
     }
     if (argc == 4 && !strcmp(argv[1], "legal"))
         return legal(seed, (uint32_t)strtoul(argv[3], NULL, 0)) != 0;

@@ -132,6 +132,41 @@ static void test_bits(const struct comm_backend *b)
     bench_close(&t);
 }
 
+/* Every rank sends to the next and receives from the one before at once, then adds what came on the same stream. */
+static void test_exchange(const struct comm_backend *b)
+{
+    static const uint64_t sizes[] = { 0, 1, 1000, (1 << 20) + 5 };
+    uint32_t p = ctl_size(), me = ctl_rank(), before = (me + p - 1) % p;
+    if (p == 1)
+        return;
+    struct comm_channel channel = { 0, { 0, 1, p, NULL }, 0 };
+    struct bench t;
+    bench_open(&t, b, &channel, 1, 1, 1, 4, 4);
+    for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
+        uint64_t n = sizes[k], wrong = 0;
+        float *x = mem_alloc(n * sizeof *x), *y = mem_alloc(n * sizeof *y), *sum = mem_alloc(n * sizeof *sum);
+        for (uint64_t i = 0; i < n; i++)
+            x[i] = term(me, i);
+        struct comm_call call = { .op = COMM_EXCHANGE, .src = x, .dst = y, .count = n, .channel = UINT32_MAX,
+                                  .peer = (me + 1) % p, .from = before, .tag = 7 };
+        bench_begin(&t);
+        t.b->launch(t.c, &call);
+        call = (struct comm_call){ .op = COMM_ADD, .src = y, .dst = sum, .count = n, .channel = UINT32_MAX, .replace = 1,
+                                   .event = 1 };
+        t.b->launch(t.c, &call);
+        call = (struct comm_call){ .op = COMM_ADD, .src = x, .dst = sum, .count = n, .channel = UINT32_MAX, .event = 2 };
+        t.b->launch(t.c, &call);
+        t.b->drain(t.c);
+        for (uint64_t i = 0; i < n; i++)
+            wrong += y[i] != term(before, i) || sum[i] != term(before, i) + term(me, i);
+        EXPECT(wrong == 0);
+        mem_free(x);
+        mem_free(y);
+        mem_free(sum);
+    }
+    bench_close(&t);
+}
+
 /* ---- order and progress ------------------------------------------------------------------------------------------ */
 
 static void test_order(const struct comm_backend *b)
@@ -341,6 +376,7 @@ static void all_tests(const struct comm_backend *b)
     test_random(b, "normal");
     test_order(b);
     test_bits(b);
+    test_exchange(b);
     test_overlap(b);
     test_bad_setup(b);
     comm__limits = (struct comm__limits){ .message = 40, .scratch = 200, .small = 64, .direct = 64 };
@@ -355,6 +391,7 @@ static void all_tests(const struct comm_backend *b)
     comm__limits = normal;
     comm__limits.scratch = 4096;
     test_bits(b);
+    test_exchange(b);
     comm__limits = normal;
 }
 

@@ -63,7 +63,10 @@ static struct global draw(uint32_t seed, uint32_t k)
     uint32_t p = ctl_size();
     struct global g = { 0 };
     struct comm_group group;
-    g.op = mix(seed, k, 1, 0) % (p > 1 ? COMM_OP_COUNT : COMM_OP_COUNT - 2) + (p > 1 ? 0 : 2);
+    /* pairs and collectives; EXCHANGE and ADD have a test of their own */
+    enum { COLLECTIVES = COMM_OP_COUNT - COMM_ALL_REDUCE };
+    uint32_t draw = mix(seed, k, 1, 0) % (p > 1 ? COLLECTIVES + 2 : COLLECTIVES);
+    g.op = draw < COLLECTIVES ? COMM_ALL_REDUCE + draw : draw - COLLECTIVES;
     g.type = mix(seed, k, 2, 0) % 5;
     if (g.op == COMM_ALL_REDUCE || g.op == COMM_REDUCE_SCATTER)
         g.type = (enum comm_type[]){ COMM_F32, COMM_F64, COMM_I32 }[mix(seed, k, 2, 1) % 3];

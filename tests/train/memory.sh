@@ -26,11 +26,11 @@ case_of()
     "$piper" plan case.h5 --json >plan.txt 2>out && train "$2" case r &&
         total=$(tr ',{}' '\n\n\n' <plan.txt | awk -F: '/"total"/ && $2 > most { most = $2 } END { printf "%.1f", most / 1048576 }') &&
         sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB, touched \([0-9.]*\) MiB, own allocations beside it \([0-9.]*\) MiB, resident with libraries \([0-9.]*\) MiB; allocations in steps: \([0-9]*\)$/\1 \2 \3 \4 \5/p' r/log.txt >seen &&
-        echo "plan $total MiB; planned, touched, own, resident, allocations: $(cat seen)" >>out &&
+        echo "plan $total MiB; planned, touched, own, resident, allocations: $(cat seen)" >out &&
         awk -v total="$total" '{ used = $2 + $3
             ok = $1 == total && used >= 0.95 * total && used <= 1.05 * total && $4 >= $2 && $5 == 0 }
             END { exit !(NR == 1 && ok) }' seen
-    result "$1: $(cat seen)"
+    result "$1"
 }
 case_of 'one rank' 1 big '[]'
 case_of 'recompute' 1 big '[{"op":"recompute","filter":{}}]'

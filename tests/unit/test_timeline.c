@@ -33,6 +33,7 @@ static void compile(struct job *j, const char *model, const char *strategy)
                               .batch_size = 32 * 9 * 5,
                               .compute = IR_F32,
                               .clip = true,
+                              .eval = true,
                               .target = ir_target_by_name("cpu") };
     ck_assert_msg(sched_compile(&in, &j->out, &e) == ST_OK, "%s: %s", strategy, e.text);
     j->plans = mem_alloc(j->out.n_classes * sizeof *j->plans);
