@@ -100,7 +100,7 @@ void ctl_abort(int code)
     fflush(NULL);
     MPI_Initialized(&begun);
     MPI_Finalized(&ended);
-    if (begun && !ended)
+    if (begun && !ended && ctl_size() > 1) /* alone there is nobody to tell, and MPI would print a banner */
         MPI_Abort(MPI_COMM_WORLD, code);
     _Exit(code);
 }

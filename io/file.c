@@ -68,6 +68,14 @@ enum status file_open_write(const char *path, int *fd, struct err *e)
     return *fd < 0 ? err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno)) : ST_OK;
 }
 
+enum status file_differs(const char *out, const char *in, struct err *e)
+{
+    struct stat a, b;
+    if (stat(out, &a) != 0 || stat(in, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
+        return ST_OK;
+    return err_set(e, ST_USAGE, out, "is the input %s, expected another name for the output", in);
+}
+
 enum status file_sync_close(int fd, const char *path, struct err *e)
 {
     int bad = fsync(fd), why = errno;

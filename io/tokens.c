@@ -211,8 +211,9 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
         close(fd);
         total += size;
     }
-    if (total == 0)
-        return err_set(e, ST_INPUT, n ? files[0] : NULL, "there is no text: no byte in %" PRIu32 " files", n);
+    if (total < 2)
+        return err_set(e, ST_INPUT, n ? files[0] : NULL,
+                       "there is no text: found %" PRIu64 " bytes in all, expected at least 2", total);
     char source[1024];
     list_sources(files, n, source);
     struct making m = { .e = e };
@@ -293,8 +294,8 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
     struct importing im = { .m = { .fd = -1, .e = e }, .block = mem_alloc(BLOCK), .vocab = vocab };
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = each_block(files[i], width, im.block, inspect_block, &im, e);
-    if (st == ST_OK && im.total == 0)
-        st = err_set(e, ST_INPUT, files[0], "there are no tokens in %" PRIu32 " files", n);
+    if (st == ST_OK && im.total < 2)
+        st = err_set(e, ST_INPUT, files[0], "found %" PRIu64 " tokens in all, expected at least 2", im.total);
     char source[1024];
     list_sources(files, n, source);
     if (st == ST_OK) {

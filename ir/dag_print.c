@@ -64,7 +64,11 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];
-        fprintf(to, "edge %u %u %s %u\n", e->from, e->to, edge_names[e->kind], (uint32_t)e->value);
+        uint32_t value = e->value;
+        if (e->kind == IR_EDGE_ORDER) /* directive:group */
+            fprintf(to, "edge %u %u order %u:%u\n", e->from, e->to, value >> 16, value & 0xffff);
+        else
+            fprintf(to, "edge %u %u %s %u\n", e->from, e->to, edge_names[e->kind], value);
     }
 }
 
@@ -114,7 +118,11 @@ static bool parse_line(const char *line, struct ir_dag *d)
                                          .stream = (uint16_t)stream, .cost = cost });
         return i == d->nodes.n - 1 && k >= 0 && p >= 0;
     }
-    if (sscanf(line, "edge %u %u %15s %u", &from, &to, kind, &a) == 4) {
+    b = 0;
+    int fields = sscanf(line, "edge %u %u %15s %u:%u", &from, &to, kind, &a, &b);
+    if (fields >= 4) {
+        if (fields == 5)
+            a = a << 16 | (b & 0xffff);
         int k = index_of(kind, edge_name, 4);
         if (k < 0 || from >= d->nodes.n || to >= d->nodes.n || from == to || a >= 1u << 30)
             return false;

@@ -78,6 +78,18 @@ enum status pass_chunks_build(struct sched *s, struct err *e)
     return ST_OK;
 }
 
+/* Can the device run every operator of the model in this type? */
+static enum status check_target(const struct sched *s, struct err *e)
+{
+    for (uint32_t o = 0; o < s->g->ops.n; o++) {
+        const struct ir_node_op *op = &s->g->ops.at[o];
+        const char *why = s->in->target->unsupported((enum ir_op)op->op, &op->attrs, s->in->compute);
+        if (why)
+            return err_set(e, ST_INPUT, op->name, "%s", why);
+    }
+    return ST_OK;
+}
+
 static enum status run_passes(struct sched *s, struct err *e)
 {
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
@@ -108,7 +120,9 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     double start = now();
     *out = (struct sched_output){ 0 };
     init(&s, in);
-    enum status st = run_passes(&s, e);
+    enum status st = check_target(&s, e);
+    if (st == ST_OK)
+        st = run_passes(&s, e);
     if (st == ST_OK)
         st = pass_lower(&s, out, e);
     out->compile_seconds = now() - start;

@@ -57,8 +57,8 @@ static void highest_pp(const json_t *v, int *top)
     if (json_is_integer(pp))
         index = (int)json_integer_value(pp);
     else if (json_is_string(pp)) {
-        const char *dash = strchr(json_string_value(pp), '-');
-        index = atoi(dash ? dash + 1 : json_string_value(pp));
+        const char *text = json_string_value(pp), *dash = strchr(text, '-');
+        index = atoi(dash && atoi(dash + 1) >= atoi(text) ? dash + 1 : text);
     }
     *top = index > *top ? index : *top;
 }

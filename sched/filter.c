@@ -119,11 +119,25 @@ bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk,
     return filter_chunk(s, f, chunk) && matches(&f->mb, (int32_t)mb) && (f->pass == IR_PASS_NONE || f->pass == pass);
 }
 
-enum status filter_check(const struct sched *s, const struct filter *f, const struct js *js, struct err *e)
+/* Does the filter match a pass that exists? Before pass_split nobody knows which backwards are split: any will do. */
+static bool matches_some(const struct sched *s, const struct filter *f)
 {
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        if (filter_chunk(s, f, c))
-            return ST_OK;
+        for (uint32_t mb = 0; mb < (s->microbatches ? s->microbatches : 1); mb++)
+            for (int p = IR_PASS_F; p < IR_PASS_COUNT; p++) {
+                bool pair = p == IR_PASS_BI || p == IR_PASS_BW;
+                bool split = s->backward_split && s->backward_split[c * s->microbatches + mb];
+                bool exists = !s->backward_split || p == IR_PASS_F || split == pair;
+                if (exists && filter_match(s, f, c, mb, (enum ir_pass)p))
+                    return true;
+            }
+    return false;
+}
+
+enum status filter_check(const struct sched *s, const struct filter *f, const struct js *js, struct err *e)
+{
+    if (matches_some(s, f))
+        return ST_OK;
     char have[1024] = "";
     for (uint32_t c = 0; c < s->chunks.chunks.n && strlen(have) < 400; c++) {
         char one[128];
@@ -131,7 +145,9 @@ enum status filter_check(const struct sched *s, const struct filter *f, const st
         if (!strstr(have, one))
             snprintf(have + strlen(have), sizeof have - strlen(have), "%s%s", c ? ", " : "", one);
     }
-    return js_wrong(js, e, "this filter matches nothing; the model's chunks are: %s", have);
+    return js_wrong(js, e, "this filter matches nothing; the model's chunks are: %s; microbatches 0 to %u, a backward is B, or BI "
+                    "and BW where an order splits it",
+                    have, s->microbatches ? s->microbatches - 1 : 0);
 }
 
 const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t size)
@@ -142,7 +158,8 @@ const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t
             snprintf(text + strlen(text), size - strlen(text), "%s%s=%d", *text ? " " : "", s->g->tags[i],
                      s->chunks.chunks.at[chunk].tag[i]);
     if (!*text)
-        snprintf(text, size, "chunk %u", chunk);
+        snprintf(text, size, "chunk %u (%s ..)", chunk,
+                 s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]].name);
     return text;
 }
 

@@ -152,6 +152,15 @@ static enum status apply(struct sched *s, struct ir_dag *d, const struct directi
     return st;
 }
 
+static const struct directive *directive_at(const struct sched *s, uint32_t number)
+{
+    for (uint32_t i = 0; i < s->directives.n; i++)
+        if (s->directives.at[i].number == number)
+            return &s->directives.at[i];
+    CHECK(!"an order edge belongs to a directive");
+    return NULL;
+}
+
 /* The sentence for a cycle: the order edge in it, and both nodes. */
 static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, const uint32_t *cycle, uint32_t n,
                                 struct err *e)
@@ -162,22 +171,17 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
             const struct ir_edge *x = &d->edges.at[d->out_edge[k]];
             if (x->to != b || x->kind != IR_EDGE_ORDER)
                 continue;
-            char ta[160], tb[160], other[160] = "";
+            char ta[160], tb[160], other[256] = "";
             uint32_t rows = 0, last = IR_NONE;
             for (uint32_t j = 0; j < n; j++) { /* order edges of other directives in the cycle */
                 uint32_t y = ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n]);
                 if (d->edges.at[y].kind == IR_EDGE_ORDER && (uint32_t)d->edges.at[y].value >> 16 != last) {
                     last = d->edges.at[y].value >> 16;
                     if (last != (uint32_t)x->value >> 16 && !rows++)
-                        snprintf(other, sizeof other, " together with the order in directive %u of the list", last);
+                        snprintf(other, sizeof other, " together with the order in %s", directive_at(s, last)->js.path);
                 }
             }
-            const struct directive *o = NULL;
-            for (uint32_t j = 0; j < s->directives.n; j++)
-                if (s->directives.at[j].number == (uint32_t)x->value >> 16)
-                    o = &s->directives.at[j];
-            CHECK(o);
-            return js_wrong(&o->js, e, "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
+            return js_wrong(&directive_at(s, (uint32_t)x->value >> 16)->js, e, "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
                             "this order can never run", x->value & 0xffff,
                             node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
         }

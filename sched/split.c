@@ -14,7 +14,7 @@ static enum status parse_split(struct sched *s, const struct js *js, struct dire
     TRY(js_int(&v, 1, IR_NO_MB - 1, &m, e));
     d->microbatches = (uint32_t)m;
     TRY(js_str_or(js, "dim_name", "MB", &name, e));
-    if (!strcmp(name, "PASS") || ir_graph_find_tag(s->g, name) != IR_NONE)
+    if (!strcmp(name, "PASS") || !strcmp(name, "PP") || !strcmp(name, "EP") || ir_graph_find_tag(s->g, name) != IR_NONE)
         return js_wrong(js, e, "dim_name \"%s\" is a tag already; choose another name for the microbatch tag", name);
     if (s->microbatches && (s->microbatches != d->microbatches || strcmp(s->mb_name, name)))
         return js_wrong(js, e, "an earlier split makes %u microbatches under the tag %s; several splits must agree",

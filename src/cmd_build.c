@@ -94,13 +94,13 @@ static const char *primitives_text(struct build *b, json_t *list)
 }
 
 /* The strategy is compiled, so that what cannot run is refused here; where it leaves the number of ranks open, for the least
- * number. */
+ * number. For a device that can do everything: this machine need not be the one that trains. */
 static enum status check_strategy(struct build *b, struct err *e)
 {
     struct sched_input in;
     json_t *primitives = NULL;
     uint32_t ranks = 0;
-    TRY(compile_input(&b->job, "cpu", 0, &in, e));
+    TRY(compile_input(&b->job, "emulate", 0, &in, e));
     in.ranks = sched_least_ranks(in.strategy);
     enum status st = sched_expand(&in, &primitives, &ranks, e);
     if (st == ST_OK && !in.ranks)
@@ -118,6 +118,9 @@ static enum status check_strategy(struct build *b, struct err *e)
 
 static enum status build(struct build *b, int argc, char **argv, struct err *e)
 {
+    const char *const inputs[] = { b->model, b->strategy, b->train };
+    for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
+        TRY(file_differs(b->out, inputs[i], e));
     TRY(read_sources(b, e));
     TRY(config_parse(b->train_doc, b->train, &b->job.train, e));
     TRY(ir_family_build(b->model_doc, b->model, b->job.train.seq_len, &b->job.graph, &b->notices, e));

@@ -9,6 +9,7 @@
 #include "compile_job.h"
 #include "folder.h"
 #include "io/checkpoint.h"
+#include "io/file.h"
 #include "io/safetensors.h"
 #include "options.h"
 
@@ -22,6 +23,9 @@ struct checkpoint_options {
 static enum status list(const struct checkpoint_options *o, struct err *e)
 {
     struct checkpoint_entries entries = { 0 };
+    struct stat dir;
+    if (stat(o->operands.at[1], &dir) != 0 || !S_ISDIR(dir.st_mode))
+        return err_set(e, ST_MISSING, o->operands.at[1], "there is no such folder, expected a run folder");
     TRY(checkpoint_list(o->operands.at[1], &entries, e));
     for (uint32_t i = 0; i < entries.n; i++) {
         struct stat s;
@@ -122,12 +126,14 @@ static enum status import(const struct checkpoint_options *o, struct err *e)
 /* A checkpoint, or the newest of a run folder. */
 static enum status export(const struct checkpoint_options *o, struct err *e) {
     const char *from = o->operands.at[1]; struct stat s; struct checkpoint_entries entries = { 0 };
-    TRY(need_output(o, "model.safetensors", e)); bool folder = stat(from, &s) == 0 && S_ISDIR(s.st_mode);
-    if (folder){ TRY(checkpoint_list(from, &entries, e));
-                 if (!entries.n) return err_set(e, ST_MISSING, from,
-                                                "found no checkpoints, expected a run folder or a checkpoint");
-                 from = entries.at[entries.n - 1].path; }
-enum status st = safetensors_export(from, o->out, e);
+    TRY(need_output(o, "model.safetensors", e)); if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)){
+        TRY(checkpoint_list(from, &entries, e));
+        if (!entries.n) return err_set(e, ST_MISSING, from,
+                                       "found no checkpoints, expected a run folder or a checkpoint");
+        from = entries.at[entries.n - 1].path; }
+enum status st = file_differs(o->out, from, e);
+if (st == ST_OK)
+    st = safetensors_export(from, o->out, e);
 if (st == ST_OK)
     printf("%s: the parameters of %s\n", o->out, from);
 checkpoint_entries_release(&entries);

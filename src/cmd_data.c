@@ -3,6 +3,7 @@
 
 #include "base/json.h"
 #include "command.h"
+#include "io/file.h"
 #include "io/tokens.h"
 #include "options.h"
 
@@ -32,6 +33,8 @@ static enum status run(const struct option_list *operands, const char *out, uint
         return err_set(e, ST_USAGE, "data", "-o FILE is missing: the token file to make");
     if (vocab > UINT32_MAX || (vocab && !import))
         return err_set(e, ST_USAGE, "data", "--vocab goes with import, and is below 2^32");
+    for (uint32_t i = 1; i < operands->n; i++)
+        TRY(file_differs(out, operands->at[i], e));
     if (import)
         TRY(tokens_import(operands->at + 1, operands->n - 1, (uint32_t)vocab, out, e));
     else

@@ -29,7 +29,7 @@ static void print_back_ends(void)
         bool runs = strcmp(known[i], compute_cpu.name) == 0, plans = ir_target_by_name(known[i]) != NULL;
         printf("%-14s %-8s %s\n", i ? "" : "compute", known[i],
                runs    ? "runs here; chosen by --device auto"
-               : plans ? "piper plan only: not in this build"
+               : plans ? "planned for (piper plan --device); does not train in this build"
                        : "not in this build");
     }
     printf("%-14s %-8s host memory; chosen by --comm auto with more than one rank\n", "communication", comm_mpi.name);

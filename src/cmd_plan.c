@@ -168,11 +168,11 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->dump)
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
-    if (st == ST_OK && o->svg) {
+    if (st == ST_OK && o->svg)
         st = print_svg(o->svg, plans, out->n_classes, &j->graph, e);
-    } else if (st == ST_OK && o->json) {
+    if (st == ST_OK && o->json) {
         print_json(out, plans);
-    } else if (st == ST_OK && !o->dump) {
+    } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target);
         draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
     }
@@ -188,7 +188,7 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
         TRY(print_to(in, o->dot, sched_dot, e));
     if (o->csv)
         TRY(print_to(in, o->csv, sched_csv, e));
-    if ((o->dot || o->csv) && !o->svg)
+    if ((o->dot || o->csv) && !o->svg && !o->json && !o->dump)
         return ST_OK;
     struct sched_output out = { 0 };
     in->dump = o->dump ? stdout : NULL;
@@ -267,6 +267,9 @@ static enum status plan_command(int argc, char **argv, struct err *e)
     struct option_list operands = { 0 };
     bool help;
     enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help && o.json + o.expand + o.dump > 1)
+        st = err_set(e, ST_USAGE, "plan",
+                     "found several of --json, --expand and --dump, expected one: each is an output");
     if (st == ST_OK && !help) {
         o.job = operands.at[0];
         st = plan_job(&o, e);

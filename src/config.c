@@ -32,9 +32,13 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
         TRY(js_count(&v, &n, e));
         if (n != 2)
             return js_expected(&v, e, "a list of two numbers");
-        struct js b1 = js_at(&v, 0), b2 = js_at(&v, 1);
-        TRY(js_num(&b1, 0, 1 - 1e-15, &c->beta1, e));
-        TRY(js_num(&b2, 0, 1 - 1e-15, &c->beta2, e));
+        for (uint32_t i = 0; i < n; i++) {
+            struct js beta = js_at(&v, i);
+            double *x = i ? &c->beta2 : &c->beta1;
+            TRY(js_num(&beta, 0, 1, x, e));
+            if (*x == 1)
+                return js_expected(&beta, e, "a number below 1");
+        }
     }
     TRY(js_num_or(&o, "eps", 1e-30, 1, c->eps, &c->eps, e));
     return js_num_or(&o, "weight_decay", 0, 1e6, c->weight_decay, &c->weight_decay, e);

@@ -24,7 +24,7 @@ bool options_number(const char *s, uint64_t *out)
 
 static void print_help(const struct option_usage *u)
 {
-    printf("usage: piper %s %s\n\n%s\n", u->command, u->synopsis, u->about);
+    printf("usage: piper %s%s%s\n\n%s\n", u->command, *u->synopsis ? " " : "", u->synopsis, u->about);
     if (u->options->name)
         printf("\nOptions:\n");
     for (const struct option *o = u->options; o->name; o++) {
@@ -169,7 +169,7 @@ enum status options_parse(const struct option_usage *u, int argc, char **argv, s
         }
     }
     if (operands->n < u->min_operands || operands->n > u->max_operands)
-        return err_set(e, ST_USAGE, NULL, "%s: found %u operands; usage: piper %s %s", u->command, operands->n,
-                       u->command, u->synopsis);
+        return err_set(e, ST_USAGE, NULL, "%s: found %u operands; usage: piper %s%s%s", u->command, operands->n,
+                       u->command, *u->synopsis ? " " : "", u->synopsis);
     return ST_OK;
 }

@@ -146,16 +146,28 @@ static enum status make_plans(struct train *t, struct err *e)
 
 /* ---- data ----------------------------------------------------------------------------------------------------- */
 
+/* A token file that is not there: the job names it, and names are looked up from the current folder. */
+static enum status open_feed(struct train *t, const char *path, bool shuffle, struct feed *feed, const char *hint,
+                             struct err *e)
+{
+    struct err why = { 0 };
+    enum status st = feed_open(path, &t->job.graph, t->config->seed, shuffle, feed, &why);
+    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s%s", why.text, st == ST_MISSING ? hint : "");
+}
+
 static enum status open_data(struct train *t, struct err *e)
 {
     const struct train_config *c = t->config;
     t->data = t->o->data ? t->o->data : c->data;
     if (!*t->data)
         return err_set(e, ST_USAGE, "train", "the job names no data; say --data FILE");
-    TRY(feed_open(t->data, &t->job.graph, c->seed, c->shuffle, &t->feed, e));
+    TRY(open_feed(t, t->data, c->shuffle, &t->feed,
+                  t->o->data ? "" : " (the job's data, looked for from the current folder; --data FILE names another)",
+                  e));
     if (t->eval_list == PLAN_NONE)
         return ST_OK;
-    TRY(feed_open(c->eval_data, &t->job.graph, c->seed, false, &t->eval_feed, e));
+    TRY(open_feed(t, c->eval_data, false, &t->eval_feed, " (the job's eval_data, looked for from the current folder)",
+                  e));
     if (t->eval_feed.tokens.n_windows < c->batch_size)
         return err_set(e, ST_INPUT, c->eval_data,
                        "found %llu sequences of %u tokens, expected at least one batch of %u to evaluate on",

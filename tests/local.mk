@@ -22,7 +22,8 @@ endif
 
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-EXTRA_DIST += tests/matrix/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+SCRIPT_TESTS += tests/train/data.sh tests/train/ends.sh tests/train/memory.sh tests/train/resume.sh
+EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
 MOSTLYCLEANFILES += test-suite-long.log
 

@@ -46,12 +46,12 @@ struct random_job {
     /* where it runs; not known of a strategy of macros */
     bool macros;
     struct random_part place;
-    uint8_t half[RANDOM_MOST_MB];   /* microbatches in two halves may be placed apart */
+    uint8_t half[RANDOM_MOST_MB]; /* microbatches in two halves may be placed apart */
     bool halves;
     struct random_set {
         uint32_t class_id;
         uint32_t device[RANDOM_MOST_RANKS]; /* [replicas], in order */
-    } *sets; /* [place.n * 2] by unit and half */
+    } * sets;                               /* [place.n * 2] by unit and half */
 };
 
 void random_job_init(struct random_job *j, uint64_t seed);
@@ -61,7 +61,8 @@ void random_job_release(struct random_job *j);
 bool random_part(const struct random_job *j, uint32_t tags, bool acyclic, struct random_part *p);
 void random_part_release(struct random_part *p);
 /* A filter for the chunks like `chunk` under `tags`, in one of its spellings; mb_lo > mb_hi: all microbatches. */
-json_t *random_filter(struct random_job *j, uint32_t chunk, uint32_t tags, uint32_t mb_lo, uint32_t mb_hi, const char *pass);
+json_t *random_filter(struct random_job *j, uint32_t chunk, uint32_t tags, uint32_t mb_lo, uint32_t mb_hi,
+                      const char *pass);
 json_t *random_devices(struct random_job *j, const uint32_t *device, uint32_t n);
 const struct random_set *random_set_of(const struct random_job *j, uint32_t chunk, uint32_t mb);
 /* Edge of data flow between chunks? */

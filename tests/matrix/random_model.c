@@ -52,7 +52,8 @@ static json_t *annotate(struct rng *r, uint32_t layers, bool layer_tag)
     json_array_append_new(match, json_string("head"));
     json_array_append_new(list, json_pack("{s:s,s:i,s:o}", "tag", "PP", "index", stage, "match", match));
     for (uint32_t i = 0; i < layers && layer_tag; i++)
-        json_array_append_new(list, json_pack("{s:s,s:i,s:[o]}", "tag", "LAYER", "index", i, "match", json_sprintf("layers.%u", i)));
+        json_array_append_new(
+            list, json_pack("{s:s,s:i,s:[o]}", "tag", "LAYER", "index", i, "match", json_sprintf("layers.%u", i)));
     return list;
 }
 
@@ -81,8 +82,9 @@ static json_t *dense(struct rng *r, uint32_t layers)
     static const uint32_t hidden[] = { 16, 24, 32 };
     uint32_t c = hidden[rng_below(r, 3)], heads = rng_chance(r, 50) ? 2 : 4;
     if (rng_chance(r, 40))
-        return json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:b}", "model_type", "gpt2", "vocab_size", 256, "n_embd", c, "n_layer",
-                         layers, "n_head", heads, "n_positions", 16, "tie_word_embeddings", !rng_chance(r, 20));
+        return json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:b}", "model_type", "gpt2", "vocab_size", 256, "n_embd", c,
+                         "n_layer", layers, "n_head", heads, "n_positions", 16, "tie_word_embeddings",
+                         !rng_chance(r, 20));
     return json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b,s:b}", "model_type", rng_chance(r, 60) ? "llama" : "qwen3",
                      "vocab_size", 256 + rng_below(r, 4), "hidden_size", c, "num_hidden_layers", layers,
                      "num_attention_heads", heads, "num_key_value_heads", heads / 2, "head_dim", 8, "intermediate_size",
@@ -96,10 +98,11 @@ static json_t *experts(struct rng *r, uint32_t layers, json_t *sparse)
     static const uint32_t counts[] = { 2, 4, 4, 8 };
     uint32_t n = counts[rng_below(r, 4)];
     bool mixtral = rng_chance(r, 25);
-    json_t *m = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b,s:f}", "model_type", mixtral ? "mixtral" : "qwen3_moe",
-                          "vocab_size", 256, "hidden_size", 16, "num_hidden_layers", layers, "num_attention_heads", 2,
-                          "num_key_value_heads", 1, "head_dim", 8, "intermediate_size", 24, "num_experts_per_tok",
-                          1 + rng_below(r, 2), "output_router_logits", rng_chance(r, 60), "router_aux_loss_coef", 0.01);
+    json_t *m = json_pack("{s:s,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:i,s:b,s:f}", "model_type",
+                          mixtral ? "mixtral" : "qwen3_moe", "vocab_size", 256, "hidden_size", 16, "num_hidden_layers",
+                          layers, "num_attention_heads", 2, "num_key_value_heads", 1, "head_dim", 8,
+                          "intermediate_size", 24, "num_experts_per_tok", 1 + rng_below(r, 2), "output_router_logits",
+                          rng_chance(r, 60), "router_aux_loss_coef", 0.01);
     json_object_set_new(m, mixtral ? "num_local_experts" : "num_experts", json_integer(n));
     if (rng_chance(r, 60))
         json_object_set_new(m, "capacity_factor", json_real(1 + 0.25 * rng_below(r, 4)));
@@ -152,7 +155,8 @@ static json_t *draw(struct drawing *d, const char *op, struct name name, const c
     json_array_append_new(in, json_string(in0));
     if (in1)
         json_array_append_new(in, json_string(in1));
-    json_t *o = json_pack("{s:s,s:s,s:o,s:o,s:i}", "op", op, "name", name.at, "in", in, "tags", tags, "block", d->block);
+    json_t *o = json_pack("{s:s,s:s,s:o,s:o,s:i}", "op", op, "name", name.at, "in", in, "tags", tags, "block",
+                          d->block);
     json_array_append_new(d->ops, o);
     return o;
 }
@@ -256,7 +260,8 @@ static void head(struct drawing *d, struct name x, const char *name, bool tied)
 static void graph(struct rng *r, struct random_model *m)
 {
     struct drawing d = { .r = r, .ops = json_array(), .width = rng_chance(r, 50) ? 16 : 24, .tower = -1 };
-    bool towers = rng_chance(r, 60), tags = rng_chance(r, 50), moe_parts = rng_chance(r, 40), tied_head = rng_chance(r, 50);
+    bool towers = rng_chance(r, 60), tags = rng_chance(r, 50), moe_parts = rng_chance(r, 40),
+         tied_head = rng_chance(r, 50);
     struct name x = { "embed" }, a, b;
     d.tied = rng_chance(r, 25);
     json_object_set_new(draw(&d, "embed", x, "tokens", NULL), "features", json_integer(d.width));

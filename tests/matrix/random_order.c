@@ -80,7 +80,9 @@ static void relate(struct orders *o)
 static void draw_line(struct orders *o)
 {
     uint32_t n = o->all.n, *missing = mem_alloc((n + 1) * sizeof *missing);
-    struct { VEC(uint32_t); } ready = { 0 };
+    struct {
+        VEC(uint32_t);
+    } ready = { 0 };
     o->line = mem_alloc((n + 1) * sizeof *o->line);
     for (uint32_t a = 0; a < n; a++)
         for (uint32_t b = 0; b < n; b++)
@@ -132,7 +134,8 @@ static json_t *group_of(struct orders *o, const struct row *r, uint32_t first, u
         const struct element *a = &o->all.at[r->at[i]], *b;
         for (last = i; last + 1 < end; last++) {
             b = &o->all.at[r->at[last + 1]];
-            if (b->unit != a->unit || b->pass != a->pass || b->mb != a->mb + (last + 1 - i) || !rng_chance(&o->j->rng, 80))
+            if (b->unit != a->unit || b->pass != a->pass || b->mb != a->mb + (last + 1 - i) ||
+                !rng_chance(&o->j->rng, 80))
                 break;
         }
         b = &o->all.at[r->at[last]];
@@ -185,7 +188,8 @@ static void add_row(struct orders *o, uint32_t class_id, uint32_t leave_out, uin
 /* The finest tags, or those of placement, or something between, by which units of order have an order. */
 static bool choose_part(struct random_job *j, struct random_part *p)
 {
-    uint32_t all = (1u << j->g.n_tags) - 1, tags[4] = { all, j->place.tags | rng_below(&j->rng, all + 1), j->place.tags, j->place.tags };
+    uint32_t all = (1u << j->g.n_tags) - 1,
+             tags[4] = { all, j->place.tags | rng_below(&j->rng, all + 1), j->place.tags, j->place.tags };
     uint32_t ep = ir_graph_find_tag(&j->g, "EP");
     if (ep != IR_NONE)
         tags[2] = all & ~(1u << ep);

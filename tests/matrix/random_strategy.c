@@ -7,123 +7,6 @@
 
 enum { ALL_TAGS = (1 << IR_MAX_TAGS) - 1 };
 
-/* ---- parts of the model ------------------------------------------------------------------------------------------ */
-
-bool random_chunk_edge(const struct random_job *j, uint32_t from, uint32_t to)
-{
-    for (uint32_t o = 0; o < j->g.ops.n; o++)
-        for (int i = 0; i < IR_MAX_IN && j->chunks.chunk_of[o] == to; i++) {
-            uint32_t t = j->g.ops.at[o].in[i], p = t == IR_NONE ? IR_NONE : j->g.tensors.at[t].producer;
-            if (p != IR_NONE && j->chunks.chunk_of[p] == from && from != to)
-                return true;
-        }
-    return false;
-}
-
-static bool same(const struct random_job *j, uint32_t a, uint32_t b, uint32_t tags)
-{
-    for (uint32_t i = 0; i < j->g.n_tags; i++)
-        if ((tags >> i & 1) && j->chunks.chunks.at[a].tag[i] != j->chunks.chunks.at[b].tag[i])
-            return false;
-    return true;
-}
-
-/* Units are taken away as long as one has no predecessor left. */
-static bool is_acyclic(const struct random_job *j, const struct random_part *p)
-{
-    uint32_t chunks = j->chunks.chunks.n, gone = 0;
-    bool *left = mem_alloc(p->n * sizeof *left), moved = true;
-    while (moved) {
-        moved = false;
-        for (uint32_t u = 0; u < p->n; u++) {
-            bool ready = !left[u];
-            for (uint32_t a = 0; a < chunks && ready; a++)
-                for (uint32_t b = 0; b < chunks && ready; b++)
-                    ready = p->of[b] != u || p->of[a] == u || left[p->of[a]] || !random_chunk_edge(j, a, b);
-            if (!ready)
-                continue;
-            left[u] = moved = true;
-            gone++;
-        }
-    }
-    mem_free(left);
-    return gone == p->n;
-}
-
-bool random_part(const struct random_job *j, uint32_t tags, bool acyclic, struct random_part *p)
-{
-    uint32_t n = j->chunks.chunks.n;
-    *p = (struct random_part){ .tags = tags, .of = mem_alloc(n * sizeof(uint32_t)) };
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t k = 0;
-        while (k < i && !same(j, k, i, tags))
-            k++;
-        p->of[i] = k < i ? p->of[k] : p->n++;
-    }
-    if (!acyclic || is_acyclic(j, p))
-        return true;
-    random_part_release(p);
-    return false;
-}
-
-void random_part_release(struct random_part *p)
-{
-    mem_free(p->of);
-    *p = (struct random_part){ 0 };
-}
-
-/* ---- JSON -------------------------------------------------------------------------------------------------------- */
-
-static void put(json_t *filter, bool pairs, const char *key, json_t *value)
-{
-    if (pairs)
-        json_array_append_new(filter, json_pack("[s,o]", key, value));
-    else
-        json_object_set_new(filter, key, value);
-}
-
-static json_t *range(struct random_job *j, uint32_t lo, uint32_t hi)
-{
-    if (lo == hi && !rng_chance(&j->rng, 10))
-        return rng_chance(&j->rng, 10) ? json_sprintf("%u", lo) : json_integer(lo);
-    return json_sprintf("%u-%u", lo, hi);
-}
-
-json_t *random_filter(struct random_job *j, uint32_t chunk, uint32_t tags, uint32_t mb_lo, uint32_t mb_hi, const char *pass)
-{
-    bool pairs = rng_chance(&j->rng, 5);
-    json_t *f = pairs ? json_array() : json_object();
-    for (uint32_t i = 0; i < j->g.n_tags; i++) {
-        int32_t at = j->chunks.chunks.at[chunk].tag[i];
-        if (!(tags >> i & 1))
-            continue;
-        put(f, pairs, j->g.tags[i], at >= 0 ? range(j, (uint32_t)at, (uint32_t)at) : rng_chance(&j->rng, 50) ? json_null() : json_string("-"));
-    }
-    if (mb_lo <= mb_hi && (mb_lo || mb_hi + 1 < j->microbatches))
-        put(f, pairs, j->mb_name, range(j, mb_lo, mb_hi));
-    else if (j->microbatches > 1 && rng_chance(&j->rng, 15))
-        put(f, pairs, j->mb_name, json_string("*"));
-    if (pass)
-        put(f, pairs, "PASS", json_string(pass));
-    return f;
-}
-
-json_t *random_devices(struct random_job *j, const uint32_t *device, uint32_t n)
-{
-    json_t *list = json_array();
-    uint32_t step = n > 1 && device[1] > device[0] ? device[1] - device[0] : 0;
-    for (uint32_t i = 1; i < n; i++)
-        step = device[i] == device[0] + i * step ? step : 0;
-    if (step && rng_chance(&j->rng, 40)) {
-        json_array_append_new(list, step == 1 ? json_sprintf("%u-%u", device[0], device[n - 1]) :
-                                                json_sprintf("%u-%u:%u", device[0], device[n - 1], step));
-        return list;
-    }
-    for (uint32_t i = 0; i < n; i++)
-        json_array_append_new(list, json_integer(device[i]));
-    return list;
-}
-
 static json_t *directive(struct random_job *j, const char *op, json_t *filter)
 {
     json_t *d = json_pack("{s:s,s:o}", "op", op, "filter", filter);
@@ -191,7 +74,8 @@ static void choose_sets(struct random_job *j)
 static bool one_set(const struct random_job *j)
 {
     for (uint32_t i = 0; i < j->place.n * 2; i++)
-        if ((j->halves || i % 2 == 0) && memcmp(j->sets[i].device, j->sets[0].device, j->replicas * sizeof(uint32_t)) != 0)
+        if ((j->halves || i % 2 == 0) &&
+            memcmp(j->sets[i].device, j->sets[0].device, j->replicas * sizeof(uint32_t)) != 0)
             return false;
     return true;
 }
@@ -324,7 +208,8 @@ static void shard(struct random_job *j)
         const struct random_set *s = random_set_of(j, c, 0);
         if (ep > j->replicas || experts_of(j, c) % ep || (j->halves && s[0].class_id != s[1].class_id))
             continue;
-        json_t *d = directive(j, "shard", random_filter(j, c, ep_tag | (rng_chance(&j->rng, 50) ? j->place.tags : 0), 1, 0, NULL));
+        json_t *d = directive(j, "shard",
+                              random_filter(j, c, ep_tag | (rng_chance(&j->rng, 50) ? j->place.tags : 0), 1, 0, NULL));
         json_object_set_new(d, "devices", expert_groups(j, s, ep));
         if (rng_chance(&j->rng, 60))
             json_object_set_new(d, "stream", json_string(stream(j)));
@@ -370,7 +255,8 @@ static void recompute(struct random_job *j)
         if (rng_chance(&j->rng, 30)) {
             uint32_t tags = 1u << rng_below(&j->rng, j->g.n_tags + 1);
             directive(j, "recompute", random_filter(j, c, tags, 1, 0, NULL));
-            json_t *d = json_array_get(j->strategy, json_array_size(j->strategy) - 1), *f = json_object_get(d, "filter");
+            json_t *d = json_array_get(j->strategy, json_array_size(j->strategy) - 1),
+                   *f = json_object_get(d, "filter");
             if (json_is_object(f))
                 json_object_del(f, j->mb_name);
             else
@@ -389,7 +275,8 @@ static void resources(struct random_job *j)
         if (j->replicas > 1 && !strcmp(op, "replicate") && name && !json_object_size(json_object_get(d, "filter")) &&
             json_is_object(json_object_get(d, "filter")) && rng_chance(&j->rng, 50)) {
             json_array_append_new(j->strategy, json_pack("{s:s,s:s,s:i,s:s}", "op", "stream", "name", name, "max_ctas",
-                                                         rng_below(&j->rng, 32), "priority", rng_chance(&j->rng, 50) ? "high" : "normal"));
+                                                         rng_below(&j->rng, 32), "priority",
+                                                         rng_chance(&j->rng, 50) ? "high" : "normal"));
             return;
         }
     }
@@ -449,16 +336,24 @@ static bool macros(struct random_job *j, uint32_t stages)
         const char *name, *placement;
         uint32_t chunks;
     } kinds[] = {
-        { "gpipe", "standard", 1 }, { "1f1b", "standard", 1 },        { "zb-h1", "standard", 1 },        { "zb-h2", "standard", 1 },
-        { "zb-v", "v", 2 },         { "interleaved", "interleaved", 2 }, { "interleaved-zb", "interleaved", 2 }, { "dualpipev", "v", 2 },
+        { "gpipe", "standard", 1 },
+        { "1f1b", "standard", 1 },
+        { "zb-h1", "standard", 1 },
+        { "zb-h2", "standard", 1 },
+        { "zb-v", "v", 2 },
+        { "interleaved", "interleaved", 2 },
+        { "interleaved-zb", "interleaved", 2 },
+        { "dualpipev", "v", 2 },
         { "dualpipe", "two-way", 1 },
     };
     struct rng *r = &j->rng;
-    uint32_t k = rng_below(r, 9), pp = stages / kinds[k].chunks, dp = 1u << rng_below(r, 3), m = pp * (1 + rng_below(r, 2));
+    uint32_t k = rng_below(r, 9), pp = stages / kinds[k].chunks, dp = 1u << rng_below(r, 3),
+             m = pp * (1 + rng_below(r, 2));
     if (k >= 7)
         m = 2 * pp;
     uint32_t ways = k == 8 ? 2 : 1, ep = 1u << rng_below(r, 3);
-    if (pp * kinds[k].chunks != stages || (k == 8 && pp % 2) || pp * dp > RANDOM_MOST_RANKS || j->model.batch % (dp * m))
+    if (pp * kinds[k].chunks != stages || (k == 8 && pp % 2) || pp * dp > RANDOM_MOST_RANKS ||
+        j->model.batch % (dp * m))
         return false;
     ep = dp % ep ? 1 : ep;
     for (uint32_t c = 0; c < j->chunks.chunks.n; c++)
@@ -469,7 +364,8 @@ static bool macros(struct random_job *j, uint32_t stages)
     j->microbatches = m / ways;
     j->ranks = pp * dp;
     json_t *o = replicate_options(j);
-    json_t *layout = json_pack("{s:s,s:i,s:i,s:i,s:s}", "op", "layout", "pp", pp, "dp", dp, "ep", ep, "placement", kinds[k].placement);
+    json_t *layout = json_pack("{s:s,s:i,s:i,s:i,s:s}", "op", "layout", "pp", pp, "dp", dp, "ep", ep, "placement",
+                               kinds[k].placement);
     json_object_update(layout, o);
     if (ep > 1 && rng_chance(r, 50))
         json_object_set_new(layout, "expert_stream", json_string(stream(j)));
@@ -478,7 +374,8 @@ static bool macros(struct random_job *j, uint32_t stages)
     if (rng_chance(r, 50))
         json_object_set_new(layout, "outer", json_string(rng_chance(r, 50) ? "pp" : "dp"));
     json_array_append_new(j->strategy, layout);
-    json_array_append_new(j->strategy, json_pack("{s:s,s:s,s:i}", "op", "schedule", "kind", kinds[k].name, "microbatches", m));
+    json_array_append_new(j->strategy,
+                          json_pack("{s:s,s:s,s:i}", "op", "schedule", "kind", kinds[k].name, "microbatches", m));
     recompute(j);
     json_decref(o);
     return true;
@@ -488,7 +385,9 @@ void random_job_init(struct random_job *j, uint64_t seed)
 {
     struct notices notices;
     struct err e = { 0 };
-    *j = (struct random_job){ .seed = seed, .rng = { .state = seed * 0x2545f4914f6cdd1du }, .model_number = (uint32_t)(seed % RANDOM_MODELS) };
+    *j = (struct random_job){ .seed = seed,
+                              .rng = { .state = seed * 0x2545f4914f6cdd1du },
+                              .model_number = (uint32_t)(seed % RANDOM_MODELS) };
     j->strategy = json_array();
     j->mb_name = "MB";
     random_model(j->model_number, &j->model);

@@ -114,11 +114,41 @@ static enum status verify(const struct compiled *c, struct err *e)
 
 /* What the strategies are to be made of, as pieces of their text. */
 static const char *const features[] = {
-    "\"place\"", "\"replicate\"", "\"shard\"", "\"split\"", "\"order\"", "\"recompute\"", "\"op\":\"stream\"", "\"layout\"",
-    "\"zero\":1", "\"zero\":2", "\"zero\":3", "\"shard_grads\"", "\"shard_params\"", "\"reduce\":\"each\"", "\"reduce\":\"last\"",
-    "\"prefetch\":0", "\"prefetch\":3", "\"bucket_size\":0.0", "\"bucket_size\":\"layer\"", "\"default_stream\"", "\"lanes\"",
-    "\"expert_bound\"", "\"devices\":[[", "\"device\":", "\"PASS\":\"B\"", "\"PASS\":\"BI\"", "\"PASS\":\"BW\"", "\"},{\"PP\":",
-    "\"TOWER\"", "\"LAYER\"", "\"EP\":\"-\"", "\"PIECE\"", "[[\"PP\",", "\"dualpipev\"", "\"two-way\"",
+    "\"place\"",
+    "\"replicate\"",
+    "\"shard\"",
+    "\"split\"",
+    "\"order\"",
+    "\"recompute\"",
+    "\"op\":\"stream\"",
+    "\"layout\"",
+    "\"zero\":1",
+    "\"zero\":2",
+    "\"zero\":3",
+    "\"shard_grads\"",
+    "\"shard_params\"",
+    "\"reduce\":\"each\"",
+    "\"reduce\":\"last\"",
+    "\"prefetch\":0",
+    "\"prefetch\":3",
+    "\"bucket_size\":0.0",
+    "\"bucket_size\":\"layer\"",
+    "\"default_stream\"",
+    "\"lanes\"",
+    "\"expert_bound\"",
+    "\"devices\":[[",
+    "\"device\":",
+    "\"PASS\":\"B\"",
+    "\"PASS\":\"BI\"",
+    "\"PASS\":\"BW\"",
+    "\"},{\"PP\":",
+    "\"TOWER\"",
+    "\"LAYER\"",
+    "\"EP\":\"-\"",
+    "\"PIECE\"",
+    "[[\"PP\",",
+    "\"dualpipev\"",
+    "\"two-way\"",
 };
 enum { FEATURES = sizeof features / sizeof *features };
 static uint32_t seen[FEATURES], seen_ranks[RANDOM_MOST_RANKS + 1];
@@ -145,8 +175,8 @@ static uint32_t cover(void)
         printf(" %u:%u", i, seen_ranks[i]);
         missing += !seen_ranks[i];
     }
-    printf("\n%sok 2 - they have all %u features that are looked for, and 1 to %u ranks\n", missing ? "not " : "", FEATURES,
-           RANDOM_MOST_RANKS);
+    printf("\n%sok 2 - they have all %u features that are looked for, and 1 to %u ranks\n", missing ? "not " : "",
+           FEATURES, RANDOM_MOST_RANKS);
     return missing;
 }
 
@@ -214,8 +244,8 @@ static uint32_t illegal_kind(uint64_t first, uint32_t kind, uint32_t each, uint3
                    random_break_name(kind), e.text, b.needles[0], b.needles[1], b.needles[2]);
     }
     bool good = !bad && refused;
-    printf("%sok %u - %s: refused by name %u times, not so %u times\n", good ? "" : "not ", test, random_break_name(kind), refused,
-           bad);
+    printf("%sok %u - %s: refused by name %u times, not so %u times\n", good ? "" : "not ", test,
+           random_break_name(kind), refused, bad);
     return !good;
 }
 
@@ -242,9 +272,9 @@ static int write_job(uint64_t seed, const char *dir)
     random_job_init(&j, seed);
     bool bad = write_json(dir, "model.json", j.model.json) || write_json(dir, "strategy.json", j.strategy);
     const char *type = json_string_value(json_object_get(j.model.json, "model_type"));
-    printf("%u %u %u %u %s,replicas=%u,microbatches=%u,chunks=%u,directives=%zu%s\n", j.model_number, j.ranks, j.model.batch,
-           j.model.seq_len, type ? type : "graph", j.replicas, j.microbatches, j.chunks.chunks.n, json_array_size(j.strategy),
-           j.macros ? ",macros" : "");
+    printf("%u %u %u %u %s,replicas=%u,microbatches=%u,chunks=%u,directives=%zu%s\n", j.model_number, j.ranks,
+           j.model.batch, j.model.seq_len, type ? type : "graph", j.replicas, j.microbatches, j.chunks.chunks.n,
+           json_array_size(j.strategy), j.macros ? ",macros" : "");
     random_job_release(&j);
     return bad;
 }
@@ -256,7 +286,8 @@ static int show_break(uint64_t seed, uint32_t kind)
     struct err e = { 0 };
     int done = illegal_one(seed, kind, &j, &b, &e);
     json_dumpf(j.strategy, stdout, JSON_COMPACT);
-    printf("\n%s: %d: %s\nexpected \"%s\" \"%s\" \"%s\"\n", random_break_name(kind), done, e.text, b.needles[0], b.needles[1], b.needles[2]);
+    printf("\n%s: %d: %s\nexpected \"%s\" \"%s\" \"%s\"\n", random_break_name(kind), done, e.text, b.needles[0],
+           b.needles[1], b.needles[2]);
     random_job_release(&j);
     return done < 0;
 }

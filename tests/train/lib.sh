@@ -96,6 +96,7 @@ exec "$piper" "\$@"
 SCRIPT
     chmod +x rank
     sh "$src/tests/run-mpi" -x "${expect:-0}" "$dir/rank" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1 &
+    # shellcheck disable=SC2034 # for the caller
     launched=$!
 }
 # await ROWS RUN: metrics.csv has so many steps at least
@@ -113,6 +114,11 @@ await()
 last_step()
 {
     tail -n 1 "$1/metrics.csv" | cut -d, -f1
+}
+# how many checkpoints a run folder has
+checkpoints()
+{
+    find "$1/checkpoints" -name 'step-*.h5' | wc -l
 }
 # all columns but the times
 numbers()

@@ -24,7 +24,7 @@ case_of()
     build case "$3" case train.steps=3 train.seq_len=64 train.eval_data=few.h5 train.eval_every=2
     rm -rf r
     "$piper" plan case.h5 --json >plan.txt 2>out && train "$2" case r &&
-        total=$(tr ',{}' '\n\n\n' <plan.txt | awk -F: '/"total"/ && $2 > most { most = $2 } END { printf "%.1f", most / 1048576 }') &&
+        total=$(grep -o '"total": *[0-9]*' plan.txt | awk '$2 > most { most = $2 } END { printf "%.1f", most / 1048576 }') &&
         sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB, touched \([0-9.]*\) MiB, own allocations beside it \([0-9.]*\) MiB, resident with libraries \([0-9.]*\) MiB; allocations in steps: \([0-9]*\)$/\1 \2 \3 \4 \5/p' r/log.txt >seen &&
         echo "plan $total MiB; planned, touched, own, resident, allocations: $(cat seen)" >out &&
         awk -v total="$total" '{ used = $2 + $3

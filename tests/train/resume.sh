@@ -10,23 +10,22 @@ for s in one pp2dp2 zero3; do
     [ $s = one ] && ranks=1
     [ $s = zero3 ] && ranks=2
     build $s gpt2 $s
-    train $ranks $s $s-whole && train $ranks $s $s-half --steps 6 && [ "$(last_step $s-half)" = 6 ] && train $ranks $s $s-half &&
+    train "$ranks" $s $s-whole && train "$ranks" $s $s-half --steps 6 && [ "$(last_step $s-half)" = 6 ] && train "$ranks" $s $s-half &&
         same_bits $s-whole $s-half
     result "$s: 12 steps, and 6 and 6"
     build $s gpt2 $s train.steps=1000000 train.checkpoint_every=5 train.checkpoint_keep=2
-    expect=75 launch $ranks $s $s-usr1
+    expect=75 launch "$ranks" $s $s-usr1
     await 3 $s-usr1 && kill -USR1 "$(cat pid.launcher)"
     wait $launched && stop=$(last_step $s-usr1) && [ -f $s-usr1/checkpoints/step-"$(printf %06d "$stop")".h5 ] &&
-        train $ranks $s $s-usr1 --steps $((stop + 7)) && train $ranks $s $s-ref --steps $((stop + 7)) && same_bits $s-ref $s-usr1
+        train "$ranks" $s $s-usr1 --steps $((stop + 7)) && train "$ranks" $s $s-ref --steps $((stop + 7)) && same_bits $s-ref $s-usr1
     result "$s: USR1 to the launcher gives 75, and it goes on"
-    expect=137 launch $ranks $s $s-kill
+    expect=137 launch "$ranks" $s $s-kill
     await 12 $s-kill && kill -KILL "$(cat pid.$((ranks - 1)))"
     wait $launched
     stop=$(last_step $s-kill)
-    ls $s-kill/checkpoints >before
     rm -rf $s-ref
-    train $ranks $s $s-kill --steps $((stop + 3)) && grep -q 'going on from' $s-kill/log.txt &&
-        train $ranks $s $s-ref --steps $((stop + 3)) && same_bits $s-ref $s-kill && [ "$(ls $s-kill/checkpoints | wc -l)" -le 3 ]
+    train "$ranks" $s $s-kill --steps $((stop + 3)) && grep -q 'going on from' $s-kill/log.txt &&
+        train "$ranks" $s $s-ref --steps $((stop + 3)) && same_bits $s-ref $s-kill && [ "$(checkpoints $s-kill)" -le 3 ]
     result "$s: killed without warning, it goes on from the last checkpoint"
 done
 
