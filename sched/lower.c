@@ -120,6 +120,16 @@ static void find_partners(struct class_lowering *c)
             c->forward_of[i] = c->forward_of[c->backward_of[i]];
 }
 
+static uint32_t pass_runs(const struct class_lowering *c)
+{
+    const struct ir_dag *d = &c->list->dag;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < d->nodes.n; i++)
+        n += d->nodes.at[i].kind == IR_NODE_RUN && d->nodes.at[i].pass == IR_PASS_F && d->nodes.at[i].mb == 0 &&
+             c->instr_of[i] != IR_NONE;
+    return n;
+}
+
 static void lower_list(struct class_lowering *c, struct list_plan *list)
 {
     struct sched *s = c->x->s;
@@ -144,7 +154,7 @@ static void lower_list(struct class_lowering *c, struct list_plan *list)
     uint32_t n = c->pb.instrs.n - c->first_instr;
     struct dependencies deps;
     find_dependencies(c, &deps, n);
-    memory_plan(&c->pb, c->first_instr, n, first_buffer, c->pb.streams.n, s->in->target->alignment, &deps,
+    memory_plan(&c->pb, c->first_instr, n, first_buffer, c->pb.streams.n, s->in->target->alignment, pass_runs(c), &deps,
                 &c->pb.h.arena_bytes[ARENA_WORK], c->pb.h.peak_bytes);
     vec_add(&c->pb.lists, ((struct plan_list){ .name = plan_builder_text(&c->pb, list->name), .first_instr = c->first_instr,
                                                .n_instr = n, .microbatches = s->microbatches,

@@ -12,10 +12,6 @@
 #include "sched/memory.h"
 
 enum pool { POOL_REST, POOL_PARAMS, POOL_GRADS, POOLS };
-/* Computations between the last use of bytes by another stream and their reuse, at least. Gathered parameters: none, the plan
- * says when a gather is dispatched (prefetch) and has room for that many buckets. Gradients: one, so that a reduction runs
- * under the next backward, in two buffers. */
-static const uint32_t lag[POOLS] = { [POOL_REST] = 2, [POOL_PARAMS] = 0, [POOL_GRADS] = 1 };
 
 /* Address space: segments without gaps, live or dead. */
 struct segment {
@@ -31,6 +27,11 @@ struct planner {
     struct plan_builder *pb;
     uint32_t first, n, n_streams, alignment;
     struct space spaces[POOLS];
+    /* Computations between the last use of bytes by another stream and their reuse, at least. Gathered parameters: none, the
+     * plan says when a gather is dispatched (prefetch) and has room for that many buckets. Gradients: one, so that a reduction
+     * runs under the next backward, in two buffers. The rest, what is sent and received: a pass over the device's stages,
+     * so that a receive is not held back by the pass that reads what came before it. */
+    uint32_t lag[POOLS];
     uint32_t *clock;   /* [n * n_streams]: instruction + 1 known done on each stream when i starts */
     uint32_t *last_on; /* [n_streams]: last instruction + 1 of each stream so far */
     uint32_t *compute_index; /* [n]: RUNs before instruction i */
@@ -128,7 +129,7 @@ static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64
                 const struct segment *g = &v->at[j];
                 if (pool != POOL_REST && !fits_whole(g, bytes))
                     break;
-                if (g->buffer != PLAN_NONE || !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard, lag[pool]))))
+                if (g->buffer != PLAN_NONE || !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard, p->lag[pool]))))
                     break;
                 have += g->bytes;
             }
@@ -283,11 +284,12 @@ static void settle(struct planner *p, uint64_t *extent)
 }
 
 void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
-                 uint32_t alignment, const struct dependencies *deps, uint64_t *extent, uint64_t *peak)
+                 uint32_t alignment, uint32_t pass_runs, const struct dependencies *deps, uint64_t *extent, uint64_t *peak)
 {
     uint32_t n_buffers = pb->buffers.n - first_buffer;
     struct planner p = { .pb = pb, .first = first, .n = n, .n_streams = n_streams, .alignment = alignment,
-                         .first_buffer = first_buffer, .peak = peak };
+                         .first_buffer = first_buffer, .peak = peak,
+                         .lag = { [POOL_REST] = pass_runs + 1, [POOL_GRADS] = 1 } };
     p.clock = mem_alloc((size_t)n * n_streams * sizeof(uint32_t));
     p.last_on = mem_alloc(n_streams * sizeof(uint32_t));
     p.compute_index = mem_alloc(n * sizeof(uint32_t));

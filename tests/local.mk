@@ -25,6 +25,15 @@ LONG_TESTS += tests/matrix/all.sh
 SCRIPT_TESTS += tests/train/data.sh tests/train/ends.sh tests/train/memory.sh tests/train/resume.sh
 EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
+# Random strategies: random_test judges thousands in one process and writes those that the scripts train.
+PROG_TESTS += tests/matrix/random_test
+tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/random.h tests/matrix/random_model.c \
+	tests/matrix/random_part.c tests/matrix/random_strategy.c tests/matrix/random_order.c \
+	tests/matrix/random_break.c tests/matrix/random_break.h tests/matrix/random_break_place.c tests/matrix/random_break_order.c
+tests_matrix_random_test_LDADD = $(PIPER_SCHED)
+SCRIPT_TESTS += tests/matrix/random.sh
+LONG_TESTS += tests/matrix/random_all.sh
+
 MOSTLYCLEANFILES += test-suite-long.log
 
 # The long tests, in a report of their own.

@@ -9,14 +9,14 @@
 /* clang-format off */
 #define BREAK_ROWS(ROW) \
     ROW(not_a_list) ROW(not_an_object) ROW(unknown_directive) ROW(unknown_key) ROW(no_op) ROW(no_filter) \
-    ROW(stream_is_number) ROW(old_microbatch_tag) ROW(matches_nothing) ROW(bad_index) ROW(bad_pass) \
+    ROW(stream_is_number) ROW(unknown_tag) ROW(old_microbatch_tag) ROW(matches_nothing) ROW(bad_index) ROW(bad_pass) \
     ROW(too_many_stages) ROW(no_devices) ROW(device_twice) ROW(device_negative) ROW(device_range) \
     ROW(device_none) ROW(device_no_list) ROW(device_beyond) ROW(device_gap) ROW(sets_overlap) ROW(sets_differ) \
     ROW(no_place) ROW(passes_apart) ROW(wrong_ranks) ROW(wrong_ranks_default) ROW(no_replicate) ROW(bad_zero) \
     ROW(bad_shard_grads) ROW(bad_reduce) ROW(bad_bucket) ROW(bad_prefetch) ROW(stream_on_replicate) \
     ROW(shard_dense) ROW(shard_uneven) ROW(shard_elsewhere) ROW(shard_half) ROW(shard_device_in_two_groups) \
     ROW(shard_unequal) ROW(shard_twice) ROW(shard_of_some) ROW(bad_bound) ROW(region_away) ROW(split_not_whole) \
-    ROW(split_disagrees) ROW(split_part) ROW(split_takes_tag) ROW(order_one_group) ROW(order_empty_group) \
+    ROW(split_disagrees) ROW(split_part) ROW(split_takes_tag) ROW(split_zero) ROW(order_one_group) ROW(order_empty_group) \
     ROW(order_no_list) ROW(order_no_such_microbatch) ROW(order_against_data) ROW(order_stages_backwards) \
     ROW(order_rows_deadlock) ROW(order_across_sets) ROW(order_not_convex) ROW(order_bi_alone) \
     ROW(order_bw_first) ROW(order_bw_alone) ROW(order_twice) ROW(order_pair_and_b) ROW(order_pair_twice) \

@@ -315,7 +315,7 @@ bool breaks_order_rows_deadlock(struct breaker *b)
                                   json_pack("{s:s,s:[[o],[o]]}", "op", "order", "filters",
                                             break_pass_filter(j, y, 1, "F"), break_pass_filter(j, y, 0, "B")));
             break_want(b, "is ordered before");
-            break_want(b, "together with the order in directive");
+            break_want(b, "together with the order in $[");
             break_want(b, "can never run");
             return true;
         }

@@ -44,15 +44,15 @@ result 'max-time shorter than a start: a step is made and kept'
 # ---- signals
 expect=75 launch 4 long u
 await 3 u && kill -USR1 "$(cat pid.2)"
-wait $launched && [ -f u/checkpoints/step-"$(printf %06d "$(last_step u)")".h5 ]
+wait "$launched" && [ -f u/checkpoints/step-"$(printf %06d "$(last_step u)")".h5 ]
 result 'USR1 to one rank of four stops all with 75'
 expect=75 launch 4 long v
 await 3 v && kill -TERM "$(cat pid.1)"
-wait $launched && [ -f v/checkpoints/step-"$(printf %06d "$(last_step v)")".h5 ]
+wait "$launched" && [ -f v/checkpoints/step-"$(printf %06d "$(last_step v)")".h5 ]
 result 'TERM to one rank of four stops all with 75'
 expect=75 launch 4 long s
 await 3 s && kill -USR2 "$(cat pid.0)" && from=$(last_step s) && await $((from + 5)) s && kill -USR1 "$(cat pid.launcher)"
-wait $launched && [ "$(checkpoints s)" -eq 2 ]
+wait "$launched" && [ "$(checkpoints s)" -eq 2 ]
 result 'USR2 writes a checkpoint and goes on'
 # steps of seconds, so that the second TERM comes before the first one is obeyed
 build slow gpt2 one train.batch_size=8192 train.steps=1000

@@ -101,7 +101,7 @@ static const struct {
     { "{" SIZES ",\"optimizer\":{\"kind\":\"lion\"}}", "$.optimizer.kind: found \"lion\"" },
     { "{" SIZES ",\"optimizer\":{\"momentum\":0.9}}", "unknown key \"momentum\"" },
     { "{" SIZES ",\"optimizer\":{\"betas\":[0.9]}}", "$.optimizer.betas: found a list of 1" },
-    { "{" SIZES ",\"optimizer\":{\"betas\":[0.9,1]}}", "$.optimizer.betas[1]: found 1" },
+    { "{" SIZES ",\"optimizer\":{\"betas\":[0.9,1]}}", "$.optimizer.betas[1]: found 1, expected a number below 1" },
     { "{" SIZES ",\"optimizer\":{\"eps\":0}}", "$.optimizer.eps: found 0" },
     { "{" SIZES ",\"lr\":{\"kind\":\"step\"}}", "$.lr.kind: found \"step\"" },
     { "{" SIZES ",\"lr\":{\"peak\":1e-4,\"min\":1e-3}}", "$.lr.min: found 0.001" },

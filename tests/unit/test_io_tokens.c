@@ -1,7 +1,10 @@
 /* Token files and the order of the data. */
 #include "io/tokens.h"
 
+#include <unistd.h>
+
 #include "base/mem.h"
+#include "io/file.h"
 #include "io/h5.h"
 #include "io/order.h"
 #include "tests/unit/io_sample.h"
@@ -139,6 +142,12 @@ START_TEST(bad_files)
     sample_write_file(other, "", 0);
     ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_INPUT, "not an HDF5 file");
     ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "there is no text");
+    sample_write_file(other, "x", 1); /* a token has none after it to be predicted */
+    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "found 1 bytes in all, expected at least 2");
+    ck_assert_int_ne(access(path, F_OK), 0);
+    ASSERT_FAILS(file_differs(other, other, &e), ST_USAGE, "is the input");
+    ASSERT_OK(file_differs(path, other, &e));
+    sample_write_file(other, "", 0);
     struct h5_out out;
     float f[4] = { 0 };
     ASSERT_OK(h5_create(path, "piper-tokens", 1, &out, &e));
