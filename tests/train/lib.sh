@@ -46,7 +46,8 @@ layout 1 4 gpipe 1 >dp4.json
 echo '[{"op":"replicate","filter":{},"devices":[0,1],"zero":3}]' >zero3.json
 experts() # DEVICES
 {
-    echo "[{\"op\":\"replicate\",\"filter\":{},\"devices\":$1,\"zero\":1},{\"op\":\"shard\",\"filter\":{\"EP\":\"*\"},\"devices\":$1}]"
+    echo "[{\"op\":\"replicate\",\"filter\":{},\"devices\":$1,\"zero\":1},
+        {\"op\":\"shard\",\"filter\":{\"EP\":\"*\"},\"devices\":$1}]"
 }
 experts '[0,1]' >ep2.json
 experts '[0,1,2,3]' >ep4.json
