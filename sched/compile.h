@@ -156,6 +156,9 @@ const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t
 
 /* devices.c: "devices" of a directive: numbers and ranges "0-511", "0-1023:4". */
 enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e);
+/* "filter" and "devices" of place, replicate and shard: the filter into d, the value of devices to be parsed. */
+enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices, const char *meaning,
+                           struct err *e);
 uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n);
 /* Devices that the experts of a chunk are split over; 1 where they are not. */
 static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)

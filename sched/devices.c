@@ -78,6 +78,18 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
     return st;
 }
 
+enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices, const char *meaning,
+                           struct err *e)
+{
+    struct js v;
+    TRY(js_need(js, "filter", &v, e));
+    TRY(filter_parse(s, &v, &d->filter, e));
+    TRY(js_opt(js, "devices", devices, e));
+    if (!devices->v)
+        TRY(js_opt(js, "device", devices, e)); /* older files */
+    return devices->v ? ST_OK : js_wrong(js, e, "\"devices\" is missing: %s", meaning);
+}
+
 const char *devices_text(const struct sched *s, uint32_t set, char *text, size_t size)
 {
     const uint32_t *d = devices_of(s, set);

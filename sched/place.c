@@ -11,13 +11,7 @@ static enum status parse_place(struct sched *s, const struct js *js, struct dire
 {
     struct js v;
     const char *stream;
-    TRY(js_need(js, "filter", &v, e));
-    TRY(filter_parse(s, &v, &d->filter, e));
-    TRY(js_opt(js, "devices", &v, e));
-    if (!v.v)
-        TRY(js_opt(js, "device", &v, e)); /* older files */
-    if (!v.v)
-        return js_wrong(js, e, "\"devices\" is missing: the devices of replica 0, 1, ... in order");
+    TRY(placement_keys(s, js, d, &v, "the devices of replica 0, 1, ... in order", e));
     TRY(devices_parse(s, &v, &d->set, e));
     TRY(js_str_or(js, "stream", "pp_stream", &stream, e));
     bool lanes;

@@ -48,13 +48,7 @@ static enum status parse_replicate(struct sched *s, const struct js *js, struct 
 {
     struct js v;
     const char *name;
-    TRY(js_need(js, "filter", &v, e));
-    TRY(filter_parse(s, &v, &d->filter, e));
-    TRY(js_opt(js, "devices", &v, e));
-    if (!v.v)
-        TRY(js_opt(js, "device", &v, e)); /* older files */
-    if (!v.v)
-        return js_wrong(js, e, "\"devices\" is missing: the devices that hold a copy");
+    TRY(placement_keys(s, js, d, &v, "the devices that hold a copy", e));
     TRY(devices_parse(s, &v, &d->set, e));
     TRY(js_str_or(js, "reduce_stream", "default_stream", &name, e));
     d->reduce_stream = stream_number(s, name);

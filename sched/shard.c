@@ -41,13 +41,7 @@ static enum status parse_shard(struct sched *s, const struct js *js, struct dire
 {
     struct js v;
     const char *name;
-    TRY(js_need(js, "filter", &v, e));
-    TRY(filter_parse(s, &v, &d->filter, e));
-    TRY(js_opt(js, "devices", &v, e));
-    if (!v.v)
-        TRY(js_opt(js, "device", &v, e)); /* older files */
-    if (!v.v)
-        return js_wrong(js, e, "\"devices\" is missing: the devices that share the experts, or a list of such groups");
+    TRY(placement_keys(s, js, d, &v, "the devices that share the experts, or a list of such groups", e));
     TRY(parse_groups(s, &v, d, e));
     TRY(js_str_or(js, "stream", "default_stream", &name, e));
     d->stream = stream_number(s, name);
