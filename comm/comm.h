@@ -20,26 +20,27 @@
 struct comm_events {
     _Atomic uint32_t *at;
     uint32_t n;
-    double *times; /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the
+    double *
+        times; /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the
                       event happens */
 };
 
 enum comm_op {
-    COMM_SEND,           /* src[count] to peer, matched by tag */
-    COMM_RECV,           /* dst[count] from peer */
-    COMM_EXCHANGE,       /* src[count] to peer and dst[count] from `from`, at once: neither end waits for the other's order */
-    COMM_ADD,            /* local: dst[count] += src[count], or dst = src with `replace`; float32. It stands on the stream of a
+    COMM_SEND,     /* src[count] to peer, matched by tag */
+    COMM_RECV,     /* dst[count] from peer */
+    COMM_EXCHANGE, /* src[count] to peer and dst[count] from `from`, at once: neither end waits for the other's order */
+    COMM_ADD, /* local: dst[count] += src[count], or dst = src with `replace`; float32. It stands on the stream of a
                             reduction */
     COMM_ALL_REDUCE,     /* dst[count] = sum of src[count]; src == dst allowed */
     COMM_REDUCE_SCATTER, /* dst[count] = sum of block `my index` of src[count*size]; dst may be that block of src */
     COMM_ALL_GATHER,     /* dst[count*size] = blocks src[count]; src may be block `my index` of dst */
     COMM_ALL_TO_ALL,     /* block i of src[count*size] to member i, block i of dst from member i */
-    COMM_ALL_TO_ALL_V,   /* as that, with rows of `row` elements: send_rows[i], recv_rows[i], packed without gaps. The counts
+    COMM_ALL_TO_ALL_V, /* as that, with rows of `row` elements: send_rows[i], recv_rows[i], packed without gaps. The counts
                             are read when the call starts */
     COMM_OP_COUNT
 };
 enum comm_type { COMM_F32, COMM_BF16, COMM_F64, COMM_I32, COMM_BYTE }; /* reductions: F32, F64, I32 */
-uint32_t comm_type_size(enum comm_type type);                         /* bytes */
+uint32_t comm_type_size(enum comm_type type);                          /* bytes */
 
 /* Ranks start, start+stride, ..., count of them; or a list (list != NULL, borrowed until close). Order is the order of the
  * members. */
@@ -76,21 +77,22 @@ struct comm_call {
     enum comm_op op;
     enum comm_type type;
     uint32_t stream;
-    uint32_t channel;       /* index in setup.channels; else UINT32_MAX: SEND, RECV, EXCHANGE, ADD */
-    uint32_t peer;          /* world rank, SEND, RECV and EXCHANGE */
-    uint32_t from;          /* EXCHANGE */
-    uint32_t replace;       /* ADD */
-    uint32_t tag;           /* SEND, RECV, EXCHANGE: unique per pair of ranks among the calls of a step */
+    uint32_t channel; /* index in setup.channels; else UINT32_MAX: SEND, RECV, EXCHANGE, ADD */
+    uint32_t peer;    /* world rank, SEND, RECV and EXCHANGE */
+    uint32_t from;    /* EXCHANGE */
+    uint32_t replace; /* ADD */
+    uint32_t tag;     /* SEND, RECV, EXCHANGE: unique per pair of ranks among the calls of a step */
     const void *src;
     void *dst;
-    uint64_t count;         /* elements (rows count `row` elements each for ALL_TO_ALL_V: then unused) */
+    uint64_t count; /* elements (rows count `row` elements each for ALL_TO_ALL_V: then unused) */
     uint64_t row;
-    const int32_t *send_rows, *recv_rows; /* ALL_TO_ALL_V: row_counts for each member, which are added up; host memory */
+    const int32_t *send_rows,
+        *recv_rows; /* ALL_TO_ALL_V: row_counts for each member, which are added up; host memory */
     uint32_t row_counts;
-    uint64_t max_rows;      /* ALL_TO_ALL_V: rows that dst has room for; more: setup.overflow */
-    const uint32_t *waits;  /* events, borrowed until the call is done */
+    uint64_t max_rows;     /* ALL_TO_ALL_V: rows that dst has room for; more: setup.overflow */
+    const uint32_t *waits; /* events, borrowed until the call is done */
     uint32_t n_waits;
-    uint32_t event;         /* happens when the call is done */
+    uint32_t event; /* happens when the call is done */
 };
 
 struct comm; /* an open back end, owned by the caller until close */

@@ -72,7 +72,7 @@ struct comm__stream {
     MPI_Status *status;              /* [2*members] */
     uint32_t n_requests, n_received; /* of this round; the first n_received have an expected size */
     int *expected;                   /* [members] bytes */
-    unsigned char *scratch;          /* for the terms of reductions; may be NULL when nothing is reduced on the stream */
+    unsigned char *scratch; /* for the terms of reductions; may be NULL when nothing is reduced on the stream */
     uint64_t scratch_bytes;
     bool owns_scratch;
 };

@@ -55,7 +55,7 @@ static bool all_reduce_round(const struct comm *c, const struct comm__channel *c
     uint64_t p = ch->group.count, size = comm_type_size(call->type), n = call->count;
     uint64_t scratch = c->streams[ch->stream].scratch_bytes;
     *r = (struct reduction){ 0 };
-    if (n * size * p <= min_u64(c->limits.small, scratch)) {
+    if (p == 1 || n * size * p <= min_u64(c->limits.small, scratch)) { /* alone: no terms of others, no scratch */
         *r = (struct reduction){ .one_round = true, .n = n, .block = n, .mine_n = n };
         return round == 0;
     }
@@ -77,7 +77,7 @@ static bool reduce_scatter_round(const struct comm *c, const struct comm__channe
                                  uint64_t round, struct reduction *r)
 {
     uint64_t scratch = c->streams[ch->stream].scratch_bytes;
-    uint64_t piece = scratch / (ch->group.count * (uint64_t)comm_type_size(call->type));
+    uint64_t p = ch->group.count, piece = p == 1 ? call->count : scratch / (p * comm_type_size(call->type));
     uint64_t lo = round * piece;
     if (lo >= call->count && round)
         return false;
@@ -156,7 +156,8 @@ static void fill_rows(const struct comm *c, struct comm__stream *s, const struct
 {
     uint64_t out = 0, in = 0, row = call->row * size;
     for (uint32_t i = 0; i < members; i++) {
-        uint64_t sent = rows_of(call->send_rows, i, call->row_counts), got = rows_of(call->recv_rows, i, call->row_counts);
+        uint64_t sent = rows_of(call->send_rows, i, call->row_counts),
+                 got = rows_of(call->recv_rows, i, call->row_counts);
         s->send[i] = part(call->src, out, sent, row);
         s->recv[i] = part(call->dst, in, got, row);
         out += sent;

@@ -56,7 +56,9 @@ void ir_chunks_build(struct ir_chunks *c, const struct ir_graph *g)
     uint32_t n = g->ops.n;
     uint32_t *level = mem_alloc(n * sizeof *level), *parent = mem_alloc(n * sizeof *parent);
     find_components(g, level, parent);
-    struct { VEC(struct component); } order = { 0 };
+    struct {
+        VEC(struct component);
+    } order = { 0 };
     for (uint32_t o = 0; o < n; o++)
         if (find_root(parent, o) == o)
             vec_add(&order, ((struct component){ level[o], o }));
@@ -153,8 +155,8 @@ static uint8_t *find_crossing(const struct ir_chunks *c, const struct ir_graph *
     for (uint32_t o = 0; o < g->ops.n; o++)
         for (int i = 0; i < IR_MAX_IN; i++) {
             uint32_t t = g->ops.at[o].in[i];
-            if (t != IR_NONE && (g->tensors.at[t].producer == IR_NONE ||
-                                 c->sub_of[g->tensors.at[t].producer] != c->sub_of[o]))
+            if (t != IR_NONE &&
+                (g->tensors.at[t].producer == IR_NONE || c->sub_of[g->tensors.at[t].producer] != c->sub_of[o]))
                 crossing[t] = 1;
         }
     return crossing;
@@ -168,8 +170,7 @@ static void fill_sub(struct ir_chunks *c, const struct ir_graph *g, struct ir_su
         const struct ir_node_op *op = &g->ops.at[c->ops.at[s->first_op + i]];
         for (int j = 0; j < IR_MAX_IN; j++) {
             uint32_t t = op->in[j];
-            if (t != IR_NONE &&
-                (g->tensors.at[t].producer == IR_NONE || c->sub_of[g->tensors.at[t].producer] != self))
+            if (t != IR_NONE && (g->tensors.at[t].producer == IR_NONE || c->sub_of[g->tensors.at[t].producer] != self))
                 vec_add(&c->tensors, t);
         }
     }
@@ -196,7 +197,8 @@ static void fill_sub(struct ir_chunks *c, const struct ir_graph *g, struct ir_su
     s->n_param = c->params.n - s->first_param;
 }
 
-void ir_chunks_cut(struct ir_chunks *c, const struct ir_graph *g, const struct ir_cut_rule *rules, enum ir_dtype compute)
+void ir_chunks_cut(struct ir_chunks *c, const struct ir_graph *g, const struct ir_cut_rule *rules,
+                   enum ir_dtype compute)
 {
     uint8_t *seen = mem_alloc(g->params.n);
     for (uint32_t i = 0; i < c->chunks.n; i++)

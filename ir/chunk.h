@@ -43,7 +43,8 @@ struct ir_chunks {
 enum ir_cut { IR_CUT_NONE, IR_CUT_BLOCK /* where the block (layer) changes */, IR_CUT_BYTES };
 struct ir_cut_rule {
     enum ir_cut how;
-    uint64_t bytes; /* IR_CUT_BYTES: greedy, parameters of a piece in the compute type, at least one operator with any */
+    uint64_t
+        bytes; /* IR_CUT_BYTES: greedy, parameters of a piece in the compute type, at least one operator with any */
 };
 
 /* Builds the chunks, each one sub-chunk. */

@@ -9,13 +9,13 @@
 #include "ir/chunk.h"
 
 enum ir_node_kind {
-    IR_NODE_LOAD,    /* what = graph input (tokens, targets) */
-    IR_NODE_RUN,     /* what = sub-chunk; pass F, B, BI or BW */
-    IR_NODE_SUM,     /* what = index in dag.sums: adds the gradient parts of one tensor on the consumer's side */
-    IR_NODE_MOVE,    /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
+    IR_NODE_LOAD,       /* what = graph input (tokens, targets) */
+    IR_NODE_RUN,        /* what = sub-chunk; pass F, B, BI or BW */
+    IR_NODE_SUM,        /* what = index in dag.sums: adds the gradient parts of one tensor on the consumer's side */
+    IR_NODE_MOVE,       /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
     IR_NODE_ALL_TO_ALL, /* what = index in dag.moves (from_set == to_set): rows by expert cross the border of a sharded
                            region, inside the expert groups */
-    IR_NODE_REDUCE,  /* what = bucket: reduction of its gradients over its holders; mb: of one microbatch ("reduce":"each") */
+    IR_NODE_REDUCE, /* what = bucket: reduction of its gradients over its holders; mb: of one microbatch ("reduce":"each") */
     IR_NODE_GATHER,  /* what = bucket: all-gather of its parameters from its holders */
     IR_NODE_SUMSQ,   /* what = bucket: sum of squares of a holder's part */
     IR_NODE_SCALARS, /* all-reduce of loss, norm and counters over all ranks */
@@ -24,7 +24,7 @@ enum ir_node_kind {
 };
 const char *ir_node_kind_name(enum ir_node_kind k);
 
-struct ir_node { /* 16 bytes */
+struct ir_node {  /* 16 bytes */
     uint8_t kind; /* enum ir_node_kind */
     uint8_t pass; /* enum ir_pass */
     uint16_t mb;  /* microbatch; IR_NO_MB */

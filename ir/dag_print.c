@@ -16,8 +16,8 @@ static void chunk_name(const struct ir_chunks *c, const struct ir_graph *g, uint
         snprintf(text, size, "chunk %u", chunk);
 }
 
-static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const struct ir_graph *g, const struct ir_node *n,
-                      char *text, size_t size)
+static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const struct ir_graph *g,
+                      const struct ir_node *n, char *text, size_t size)
 {
     switch ((enum ir_node_kind)n->kind) {
     case IR_NODE_LOAD:
@@ -50,8 +50,8 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     char name[200];
     for (uint32_t i = 0; i < d->moves.n; i++) {
         const struct ir_move *m = &d->moves.at[i];
-        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u\n", i, m->tensor, m->grad, m->from_set, m->to_set,
-                m->to_stream, m->shard, m->inward);
+        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u\n", i, m->tensor, m->grad,
+                m->from_set, m->to_set, m->to_stream, m->shard, m->inward);
     }
     for (uint32_t i = 0; i < d->sums.n; i++)
         fprintf(to, "sum %u tensor=%u parts=%u\n", i, d->sums.at[i].tensor, d->sums.at[i].parts);
@@ -60,7 +60,8 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
         node_name(d, c, g, n, name, sizeof name);
         fprintf(to, "node %u kind=%s pass=%s mb=%d what=%u set=%d stream=%u cost=%.9g # %s\n", i,
                 ir_node_kind_name((enum ir_node_kind)n->kind), ir_pass_name((enum ir_pass)n->pass),
-                n->mb == IR_NO_MB ? -1 : n->mb, n->what, n->set == IR_NO_SET ? -1 : n->set, n->stream, (double)n->cost, name);
+                n->mb == IR_NO_MB ? -1 : n->mb, n->what, n->set == IR_NO_SET ? -1 : n->set, n->stream, (double)n->cost,
+                name);
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];
@@ -101,8 +102,8 @@ static bool parse_line(const char *line, struct ir_dag *d)
     unsigned i, a, b, from, to, stream, shard, inward;
     int mb, set;
     float cost;
-    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u", &i, &a, &b, &from, &to, &stream, &shard,
-               &inward) == 8) {
+    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u", &i, &a, &b, &from, &to,
+               &stream, &shard, &inward) == 8) {
         *vec_push(&d->moves) = (struct ir_move){ a, b, (uint16_t)from, (uint16_t)to, (uint16_t)stream, shard, inward };
         return i == d->moves.n - 1;
     }
@@ -110,12 +111,16 @@ static bool parse_line(const char *line, struct ir_dag *d)
         *vec_push(&d->sums) = (struct ir_sum){ a, b };
         return i == d->sums.n - 1;
     }
-    if (sscanf(line, "node %u kind=%15s pass=%7s mb=%d what=%u set=%d stream=%u cost=%f", &i, kind, pass, &mb, &a, &set, &stream,
-               &cost) == 8) {
+    if (sscanf(line, "node %u kind=%15s pass=%7s mb=%d what=%u set=%d stream=%u cost=%f", &i, kind, pass, &mb, &a, &set,
+               &stream, &cost) == 8) {
         int k = index_of(kind, kind_name, IR_NODE_KINDS), p = index_of(pass, pass_name, IR_PASS_NONE + 1);
-        ir_dag_node(d, (struct ir_node){ .kind = (uint8_t)k, .pass = (uint8_t)p, .mb = mb < 0 ? IR_NO_MB : (uint16_t)mb,
-                                         .what = a, .set = set < 0 ? IR_NO_SET : (uint16_t)set,
-                                         .stream = (uint16_t)stream, .cost = cost });
+        ir_dag_node(d, (struct ir_node){ .kind = (uint8_t)k,
+                                         .pass = (uint8_t)p,
+                                         .mb = mb < 0 ? IR_NO_MB : (uint16_t)mb,
+                                         .what = a,
+                                         .set = set < 0 ? IR_NO_SET : (uint16_t)set,
+                                         .stream = (uint16_t)stream,
+                                         .cost = cost });
         return i == d->nodes.n - 1 && k >= 0 && p >= 0;
     }
     b = 0;
@@ -144,13 +149,15 @@ static bool in_range(const struct ir_dag *d, const struct ir_chunks *c, const st
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if ((n->kind == IR_NODE_LOAD && n->what >= g->tensors.n) || (n->kind == IR_NODE_RUN && n->what >= c->subs.n) ||
-            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_ALL_TO_ALL) && n->what >= d->moves.n) || (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
+            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_ALL_TO_ALL) && n->what >= d->moves.n) ||
+            (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
             return false;
     }
     return true;
 }
 
-enum status ir_dag_parse(const char *text, const struct ir_chunks *c, const struct ir_graph *g, struct ir_dag *d, struct err *e)
+enum status ir_dag_parse(const char *text, const struct ir_chunks *c, const struct ir_graph *g, struct ir_dag *d,
+                         struct err *e)
 {
     ir_dag_init(d);
     uint32_t number = 1;
@@ -160,8 +167,9 @@ enum status ir_dag_parse(const char *text, const struct ir_chunks *c, const stru
         snprintf(line, sizeof line, "%.*s", (int)(n < sizeof line ? n : sizeof line - 1), at);
         if (*line && !parse_line(line, d)) {
             ir_dag_release(d);
-            return err_set(e, ST_INPUT, NULL, "line %u: found \"%.80s\", expected move, sum, node or edge as --dump prints them",
-                           number, line);
+            return err_set(e, ST_INPUT, NULL,
+                           "line %u: found \"%.80s\", expected move, sum, node or edge as --dump prints them", number,
+                           line);
         }
         at += n + (at[n] == '\n');
     }
@@ -182,12 +190,14 @@ void ir_dag_dot(const struct ir_dag *d, const struct ir_chunks *c, const struct 
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         node_name(d, c, g, n, name, sizeof name);
-        fprintf(to, "  n%u [label=\"%s%s\\n%s", i, n->kind == IR_NODE_RUN ? "" : ir_node_kind_name((enum ir_node_kind)n->kind),
+        fprintf(to, "  n%u [label=\"%s%s\\n%s", i,
+                n->kind == IR_NODE_RUN ? "" : ir_node_kind_name((enum ir_node_kind)n->kind),
                 n->kind == IR_NODE_RUN ? ir_pass_name((enum ir_pass)n->pass) : "", name);
         if (n->mb != IR_NO_MB)
             fprintf(to, "\\nmb %u", n->mb);
         fprintf(to, "\",fillcolor=\"%s\"%s];\n", colour[n->kind == IR_NODE_RUN ? n->pass : IR_PASS_NONE],
-                n->kind == IR_NODE_MOVE || n->kind == IR_NODE_REDUCE || n->kind == IR_NODE_GATHER ? ",shape=ellipse" : "");
+                n->kind == IR_NODE_MOVE || n->kind == IR_NODE_REDUCE || n->kind == IR_NODE_GATHER ? ",shape=ellipse"
+                                                                                                  : "");
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];

@@ -31,7 +31,7 @@ struct ir_param {
     float std;    /* of IR_INIT_NORMAL */
 };
 
-struct ir_node_op { /* an operator of the graph */
+struct ir_node_op {   /* an operator of the graph */
     const char *name; /* unique: "layers.3.attn.q_proj"; a prefix of it names its region: "layers.3.attn" */
     uint32_t op;      /* enum ir_op */
     uint32_t block;   /* 0 embedding, 1.. layers, last norm and head: the unit of default cuts */

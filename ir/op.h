@@ -18,8 +18,8 @@ enum ir_op {
     IR_OP_LAYERNORM, /* x (T,C) -> (T,C); params w (C), b (C); save mean (T), rstd (T) */
     IR_OP_RMSNORM,   /* x (T,C) -> (T,C), groups of `features` within a row (QK-norm: head_dim); param w (features);
                         save rstd (T,C/features) */
-    IR_OP_LINEAR,    /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
-    IR_OP_ROPE,      /* x (T,heads*head_dim) -> rotated by halves with theta (Hugging Face's rotate_half) */
+    IR_OP_LINEAR, /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
+    IR_OP_ROPE,   /* x (T,heads*head_dim) -> rotated by halves with theta (Hugging Face's rotate_half) */
     IR_OP_ATTENTION, /* q (T,heads*D), k (T,kv_heads*D), v -> o (T,heads*D), causal, scale; or one input if PACKED: (T,
                         (heads+2*kv_heads)*D) with q, k, v side by side; save lse (heads,T) float32 */
     IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
@@ -28,14 +28,14 @@ enum ir_op {
     IR_OP_ROUTER,    /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
                         softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
                         aux_coef > 0 adds the load-balance loss, per sequence */
-    IR_OP_DISPATCH,  /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
+    IR_OP_DISPATCH, /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
                         out (E, b).
                         capacity > 0: R = E*capacity, laid out (E, b, capacity, C), rows beyond a count are zero, a token
                         beyond the capacity has slot -1; capacity 0 (dropless): R = T*k, rows sorted by expert over the
                         whole microbatch, then by token. slot is the row of the microbatch's (b*R,C) matrix */
-    IR_OP_EXPERTS,   /* rows by expert (R,C), counts (E) -> (R,C): (silu(x G') * (x U')) D'; params G, U (E,F,C), D (E,C,F);
+    IR_OP_EXPERTS, /* rows by expert (R,C), counts (E) -> (R,C): (silu(x G') * (x U')) D'; params G, U (E,F,C), D (E,C,F);
                         save gate (R,F), up (R,F) */
-    IR_OP_COMBINE,   /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
+    IR_OP_COMBINE, /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
     IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of x W' to the loss scalar; param W
                         (V,C); save dlogits (T,V): gradient of the scaled loss. A target < 0 counts nothing */
     IR_OP_GRAPH_COUNT,
@@ -55,17 +55,18 @@ enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 3, IR_MAX_SAVE = 2, IR_MAX_
 struct ir_attrs {
     uint32_t in_features, out_features; /* linear */
     uint32_t features;                  /* norms: width of a group; elementwise: of a row; all others: C */
-    uint32_t heads, kv_heads, head_dim; /* attention, rope (heads = those in x); rmsnorm: heads = groups in a row, 0 is 1 */
-    uint32_t vocab;                     /* embed, head_loss */
-    uint32_t positions;                 /* pos_embed: rows of P */
-    uint32_t experts, top_k;            /* router, dispatch, experts, combine */
-    uint32_t capacity;                  /* dispatch, experts, combine: rows per expert and sequence; 0 dropless */
-    uint32_t ffn;                       /* experts: F */
-    uint32_t flags;                     /* enum ir_flag */
-    float eps;                          /* norms */
-    float theta;                        /* rope */
-    float scale;                        /* attention */
-    float aux_coef;                     /* router */
+    uint32_t heads, kv_heads,
+        head_dim;            /* attention, rope (heads = those in x); rmsnorm: heads = groups in a row, 0 is 1 */
+    uint32_t vocab;          /* embed, head_loss */
+    uint32_t positions;      /* pos_embed: rows of P */
+    uint32_t experts, top_k; /* router, dispatch, experts, combine */
+    uint32_t capacity;       /* dispatch, experts, combine: rows per expert and sequence; 0 dropless */
+    uint32_t ffn;            /* experts: F */
+    uint32_t flags;          /* enum ir_flag */
+    float eps;               /* norms */
+    float theta;             /* rope */
+    float scale;             /* attention */
+    float aux_coef;          /* router */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1, /* linear: W is (in,out), as in GPT-2's Conv1D */
@@ -101,10 +102,10 @@ enum { IR_SHAPE_TEXT = 64 };
 const char *ir_shape_text(const struct ir_shape *s, char text[IR_SHAPE_TEXT]);
 
 /* What a backward kernel reads, as bits: input i, output i, saved i, gradient of output i, stash i, parameter i. */
-#define IR_IN(i) (1u << (i))
-#define IR_OUT(i) (1u << (4 + (i)))
-#define IR_SAVE(i) (1u << (8 + (i)))
-#define IR_DOUT(i) (1u << (12 + (i)))
+#define IR_IN(i)    (1u << (i))
+#define IR_OUT(i)   (1u << (4 + (i)))
+#define IR_SAVE(i)  (1u << (8 + (i)))
+#define IR_DOUT(i)  (1u << (12 + (i)))
 #define IR_STASH(i) (1u << (16 + (i)))
 #define IR_PARAM(i) (1u << (20 + (i)))
 

@@ -50,8 +50,16 @@ struct plan_stream {
 /* Memory of a rank: one allocation each. ARENA_WORK holds activations, communication buffers and workspaces; ARENA_COMM is
  * the communication back end's own, for the terms of reductions: no base names it. */
 enum plan_arena { ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, ARENA_WORK, ARENA_SCALARS, ARENA_COMM, ARENA_COUNT };
-enum plan_kind_of_memory { MEM_PARAMS, MEM_GRADS, MEM_OPTIMIZER, MEM_ACTIVATIONS, MEM_COMM, MEM_WORKSPACE, MEM_SNAPSHOT,
-                           MEM_KINDS };
+enum plan_kind_of_memory {
+    MEM_PARAMS,
+    MEM_GRADS,
+    MEM_OPTIMIZER,
+    MEM_ACTIVATIONS,
+    MEM_COMM,
+    MEM_WORKSPACE,
+    MEM_SNAPSHOT,
+    MEM_KINDS
+};
 const char *plan_memory_name(enum plan_kind_of_memory k); /* "params", "grads", ... as in piper plan --json */
 
 /* A bucket: parameters that are reduced, gathered and updated together, flat. Elements [0, n_decay) decay. The flat range is
@@ -63,8 +71,8 @@ struct plan_bucket {
     uint32_t zero;                  /* 0; 1 optimizer state, 2 gradients, 3 parameters are sharded over the holders */
     uint64_t elements;              /* padded */
     uint64_t n_decay;
-    uint64_t param, grad;           /* byte offsets in ARENA_PARAMS and ARENA_GRADS */
-    uint64_t master, m, v;          /* byte offsets in ARENA_OPTIM; UINT64_MAX: has none */
+    uint64_t param, grad;  /* byte offsets in ARENA_PARAMS and ARENA_GRADS */
+    uint64_t master, m, v; /* byte offsets in ARENA_OPTIM; UINT64_MAX: has none */
 };
 /* The part of a parameter that a device holds, and its place: elements [first, first+count) of the logical tensor (row-major;
  * the whole tensor, or a block of experts) at `offset` of the bucket. With split > 1 the logical tensor is cut along its
@@ -90,8 +98,8 @@ enum plan_slot_kind { SLOT_PARAM, SLOT_GRAD, SLOT_TENSOR, SLOT_GRADIENT, SLOT_KE
 /* Operand of a kernel. Operands stand in the order of struct op_args: in, out, save, stash, param, dout, din, acc, dparam,
  * work; `mask` of the kernel says which are there (bit = enum plan_operand_index). */
 struct plan_operand {
-    uint32_t slot;  /* of the program */
-    uint32_t flags; /* PLAN_OPERAND_ADD: a dparam that an earlier kernel of this program has written already */
+    uint32_t slot;   /* of the program */
+    uint32_t flags;  /* PLAN_OPERAND_ADD: a dparam that an earlier kernel of this program has written already */
     uint64_t offset; /* bytes from the slot's base */
 };
 enum { PLAN_OPERAND_ADD = 1 };
@@ -118,44 +126,44 @@ struct plan_kernel {
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
 struct plan_program {
-    uint32_t chunk, sub;    /* of the model; sub: number of the sub-chunk in the whole model */
-    uint32_t pass;          /* F, B, BI, BW */
+    uint32_t chunk, sub; /* of the model; sub: number of the sub-chunk in the whole model */
+    uint32_t pass;       /* F, B, BI, BW */
     uint32_t first_kernel, n_kernels;
     uint32_t first_slot, n_slots;
-    uint32_t ep;            /* devices that the experts are split over */
-    uint32_t eval;          /* forward only: nothing is kept */
-    float seconds;          /* predicted time of one run; 0: no prediction */
+    uint32_t ep;   /* devices that the experts are split over */
+    uint32_t eval; /* forward only: nothing is kept */
+    float seconds; /* predicted time of one run; 0: no prediction */
 };
 
 /* ---- instructions ---- */
 
 enum plan_op {
-    PLAN_LOAD,           /* host: tokens or targets of a microbatch into base 0; what = graph tensor */
-    PLAN_RUN,            /* what = program; bases = its slots */
-    PLAN_SEND,           /* base 0 to `peer_set`[my index in my_set] */
-    PLAN_RECV,           /* base 0 from `peer_set`[my index in my_set] */
-    PLAN_EXCHANGE,       /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
+    PLAN_LOAD,     /* host: tokens or targets of a microbatch into base 0; what = graph tensor */
+    PLAN_RUN,      /* what = program; bases = its slots */
+    PLAN_SEND,     /* base 0 to `peer_set`[my index in my_set] */
+    PLAN_RECV,     /* base 0 from `peer_set`[my index in my_set] */
+    PLAN_EXCHANGE, /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
                             from my_set[my index in peer_set] */
     PLAN_ALL_REDUCE,     /* base 0 in place, over the channel */
     PLAN_REDUCE_SCATTER, /* base 0 (count*size) to base 1 (count), which may be this member's part of base 0 */
     PLAN_ALL_GATHER,     /* base 0 (count) to base 1 (count*size); base 0 may be this member's part of base 1 */
-    PLAN_ADD,            /* base 0 += base 1, count float32; base 0 `first`: base 0 = base 1. On the stream of a reduction */
-    PLAN_ALL_TO_ALL,     /* base 0 to base 1, count elements per member */
-    PLAN_ALL_TO_ALL_V,   /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of
+    PLAN_ADD, /* base 0 += base 1, count float32; base 0 `first`: base 0 = base 1. On the stream of a reduction */
+    PLAN_ALL_TO_ALL, /* base 0 to base 1, count elements per member */
+    PLAN_ALL_TO_ALL_V, /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of
                             what is sent, base 3 of what is received, int32, equally many per member */
-    PLAN_SUMSQ,          /* scalar NORM2 += squares of this holder's part of bucket `what`; no bases */
-    PLAN_SCALARS,        /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is
+    PLAN_SUMSQ,        /* scalar NORM2 += squares of this holder's part of bucket `what`; no bases */
+    PLAN_SCALARS, /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is
                             known after it; no bases */
-    PLAN_UPDATE,         /* optimizer step of bucket `what`: reads its gradients, writes parameters and moments; no bases */
+    PLAN_UPDATE,  /* optimizer step of bucket `what`: reads its gradients, writes parameters and moments; no bases */
     PLAN_OP_COUNT
 };
 const char *plan_op_name(enum plan_op op);
 
 struct plan_instr {
-    uint8_t op;    /* enum plan_op */
-    uint8_t pass;  /* enum ir_pass, or IR_PASS_NONE */
+    uint8_t op;   /* enum plan_op */
+    uint8_t pass; /* enum ir_pass, or IR_PASS_NONE */
     uint16_t stream;
-    uint16_t mb;   /* microbatch; 0xffff: none */
+    uint16_t mb; /* microbatch; 0xffff: none */
     uint16_t n_waits;
     uint16_t n_bases;
     uint16_t type; /* enum ir_dtype of what is communicated: IR_F32, IR_BF16, IR_I32, IR_F64 */
@@ -163,9 +171,9 @@ struct plan_instr {
     uint32_t node; /* of the global DAG: the same number on both ends and on all members */
     uint32_t tag;  /* SEND, RECV, EXCHANGE: numbered per pair of classes */
     uint32_t first_wait, first_base;
-    uint32_t channel;           /* index of plan_channel, collectives only */
-    uint32_t my_set, peer_set;  /* LOAD (my_set: replica = my index in it), SEND, RECV, EXCHANGE */
-    uint64_t count;             /* communicated elements */
+    uint32_t channel;          /* index of plan_channel, collectives only */
+    uint32_t my_set, peer_set; /* LOAD (my_set: replica = my index in it), SEND, RECV, EXCHANGE */
+    uint64_t count;            /* communicated elements */
 };
 /* Waits: indices of earlier instructions of the same list, on other streams. */
 struct plan_base {
@@ -179,11 +187,11 @@ struct plan_base {
  * together. */
 struct plan_buffer {
     uint64_t offset, bytes;
-    uint32_t kind;   /* enum plan_kind_of_memory */
-    uint32_t role;   /* enum plan_slot_kind */
-    uint32_t what;   /* tensor of the graph, or sub-chunk */
+    uint32_t kind; /* enum plan_kind_of_memory */
+    uint32_t role; /* enum plan_slot_kind */
+    uint32_t what; /* tensor of the graph, or sub-chunk */
     uint16_t mb;
-    uint16_t list;   /* buffers belong to one list */
+    uint16_t list; /* buffers belong to one list */
 };
 struct plan_list {
     uint32_t name; /* text: "train", "eval" */
@@ -194,9 +202,24 @@ struct plan_list {
 };
 
 enum plan_section {
-    PLAN_S_RANGES, PLAN_S_SETS, PLAN_S_GROUPS, PLAN_S_CHANNELS, PLAN_S_STREAMS, PLAN_S_BUCKETS, PLAN_S_PIECES,
-    PLAN_S_SLOTS, PLAN_S_OPERANDS, PLAN_S_KERNELS, PLAN_S_PROGRAMS, PLAN_S_INSTRS, PLAN_S_WAITS, PLAN_S_BASES,
-    PLAN_S_BUFFERS, PLAN_S_LISTS, PLAN_S_TEXT, PLAN_SECTIONS
+    PLAN_S_RANGES,
+    PLAN_S_SETS,
+    PLAN_S_GROUPS,
+    PLAN_S_CHANNELS,
+    PLAN_S_STREAMS,
+    PLAN_S_BUCKETS,
+    PLAN_S_PIECES,
+    PLAN_S_SLOTS,
+    PLAN_S_OPERANDS,
+    PLAN_S_KERNELS,
+    PLAN_S_PROGRAMS,
+    PLAN_S_INSTRS,
+    PLAN_S_WAITS,
+    PLAN_S_BASES,
+    PLAN_S_BUFFERS,
+    PLAN_S_LISTS,
+    PLAN_S_TEXT,
+    PLAN_SECTIONS
 };
 struct plan_header {
     uint32_t magic, version;
@@ -256,23 +279,57 @@ uint32_t plan_find_list(const struct plan *p, const char *name);
 /* Building: growable sections; plan_build() lays them out into one blob owned by the caller (mem_free). */
 struct plan_builder {
     struct plan_header h;
-    struct { VEC(struct plan_range); } ranges;
-    struct { VEC(struct plan_set); } sets;
-    struct { VEC(struct plan_group); } groups;
-    struct { VEC(struct plan_channel); } channels;
-    struct { VEC(struct plan_stream); } streams;
-    struct { VEC(struct plan_bucket); } buckets;
-    struct { VEC(struct plan_piece); } pieces;
-    struct { VEC(struct plan_slot); } slots;
-    struct { VEC(struct plan_operand); } operands;
-    struct { VEC(struct plan_kernel); } kernels;
-    struct { VEC(struct plan_program); } programs;
-    struct { VEC(struct plan_instr); } instrs;
-    struct { VEC(uint32_t); } waits;
-    struct { VEC(struct plan_base); } bases;
-    struct { VEC(struct plan_buffer); } buffers;
-    struct { VEC(struct plan_list); } lists;
-    struct { VEC(char); } text;
+    struct {
+        VEC(struct plan_range);
+    } ranges;
+    struct {
+        VEC(struct plan_set);
+    } sets;
+    struct {
+        VEC(struct plan_group);
+    } groups;
+    struct {
+        VEC(struct plan_channel);
+    } channels;
+    struct {
+        VEC(struct plan_stream);
+    } streams;
+    struct {
+        VEC(struct plan_bucket);
+    } buckets;
+    struct {
+        VEC(struct plan_piece);
+    } pieces;
+    struct {
+        VEC(struct plan_slot);
+    } slots;
+    struct {
+        VEC(struct plan_operand);
+    } operands;
+    struct {
+        VEC(struct plan_kernel);
+    } kernels;
+    struct {
+        VEC(struct plan_program);
+    } programs;
+    struct {
+        VEC(struct plan_instr);
+    } instrs;
+    struct {
+        VEC(uint32_t);
+    } waits;
+    struct {
+        VEC(struct plan_base);
+    } bases;
+    struct {
+        VEC(struct plan_buffer);
+    } buffers;
+    struct {
+        VEC(struct plan_list);
+    } lists;
+    struct {
+        VEC(char);
+    } text;
 };
 uint32_t plan_builder_text(struct plan_builder *b, const char *s); /* offset in the text section */
 void *plan_build(struct plan_builder *b, uint64_t *bytes);

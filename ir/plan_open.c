@@ -150,7 +150,8 @@ static enum status check_groups(const struct plan *p, uint32_t *group_size, stru
         const struct plan_stream *x = &p->streams[i];
         NEED(x->name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
         NEED(x->pad == 0 && inside(x->scratch, x->scratch_bytes, p->h->arena_bytes[ARENA_COMM]), e,
-             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, x->scratch_bytes, x->scratch);
+             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, x->scratch_bytes,
+             x->scratch);
     }
     for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++) {
         const struct plan_channel *c = &p->channels[i];

@@ -97,12 +97,8 @@ const struct plan_field plan_channel_fields[] = {
     END,
 };
 const struct plan_field plan_stream_fields[] = {
-    U(plan_stream, name),
-    U(plan_stream, max_ctas),
-    FIELD(plan_stream, priority, 'i', NULL, 0),
-    U(plan_stream, scratch),
-    U(plan_stream, scratch_bytes),
-    END,
+    U(plan_stream, name),    U(plan_stream, max_ctas),      FIELD(plan_stream, priority, 'i', NULL, 0),
+    U(plan_stream, scratch), U(plan_stream, scratch_bytes), END,
 };
 const struct plan_field plan_bucket_fields[] = {
     U(plan_bucket, holders),  U(plan_bucket, zero),

@@ -98,8 +98,8 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
     return err_set(e, ST_INPUT, s->in->strategy_name,
                    "%s is on devices %s, so its parameters have %u copies, but no replicate directive covers it: add "
                    "{\"op\":\"replicate\",\"filter\":...,\"devices\":%s}",
-                   chunk_text(s, chunk, text, sizeof text), devices_text(s, s->set_of[chunk * s->microbatches], set, sizeof set),
-                   s->replicas, set);
+                   chunk_text(s, chunk, text, sizeof text),
+                   devices_text(s, s->set_of[chunk * s->microbatches], set, sizeof set), s->replicas, set);
 }
 
 static struct bucket *new_bucket(struct sched *s)

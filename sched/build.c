@@ -73,11 +73,10 @@ static uint32_t load_node(struct builder *b, uint32_t tensor, uint32_t mb, uint3
         if (n->kind == IR_NODE_LOAD && n->what == tensor && n->mb == mb && n->set == set)
             return i;
     }
-    return ir_dag_node(b->d, (struct ir_node){ .kind = IR_NODE_LOAD,
-                                               .pass = IR_PASS_NONE,
-                                               .mb = (uint16_t)mb,
-                                               .what = tensor,
-                                               .set = (uint16_t)set });
+    return ir_dag_node(
+        b->d,
+        (struct ir_node){
+            .kind = IR_NODE_LOAD, .pass = IR_PASS_NONE, .mb = (uint16_t)mb, .what = tensor, .set = (uint16_t)set });
 }
 
 static void forward_edges(struct builder *b, uint32_t mb)
@@ -89,8 +88,8 @@ static void forward_edges(struct builder *b, uint32_t mb)
         uint32_t to = b->f[mb * subs + i];
         for (uint32_t k = 0; k < sub->n_in; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_in + k], p = s->g->tensors.at[t].producer;
-            uint32_t from = p == IR_NONE ? load_node(b, t, mb, b->d->nodes.at[to].set, first_load) :
-                                           b->f[mb * subs + s->chunks.sub_of[p]];
+            uint32_t from = p == IR_NONE ? load_node(b, t, mb, b->d->nodes.at[to].set, first_load)
+                                         : b->f[mb * subs + s->chunks.sub_of[p]];
             ir_dag_edge(b->d, from, to, IR_EDGE_TENSOR, t);
         }
     }
@@ -140,9 +139,11 @@ static void build_microbatch(struct builder *b, uint32_t mb)
         const struct ir_chunk *chunk = &s->chunks.chunks.at[c];
         bool split = s->backward_split[c * s->microbatches + mb];
         for (uint32_t k = chunk->n_subs; k-- > 0;)
-            b->b[mb * subs + chunk->first_sub + k] = run_node(b, chunk->first_sub + k, mb, split ? IR_PASS_BI : IR_PASS_B);
+            b->b[mb * subs + chunk->first_sub + k] = run_node(b, chunk->first_sub + k, mb,
+                                                              split ? IR_PASS_BI : IR_PASS_B);
         for (uint32_t k = chunk->n_subs; k-- > 0;)
-            b->w[mb * subs + chunk->first_sub + k] = split ? run_node(b, chunk->first_sub + k, mb, IR_PASS_BW) : IR_NONE;
+            b->w[mb * subs + chunk->first_sub + k] = split ? run_node(b, chunk->first_sub + k, mb, IR_PASS_BW)
+                                                           : IR_NONE;
     }
     forward_edges(b, mb);
     if (!b->eval)

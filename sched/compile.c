@@ -14,24 +14,24 @@ struct pass {
 };
 /* In the order in which directives act, by kind, whatever their place in the list (DIRECTIVES.md). */
 static const struct pass passes[] = {
-    { "expand", directives_expand, false }, /* macros to primitives */
-    { "chunks", pass_chunks_build, false }, /* operators to chunks */
-    { "parse", directives_parse, false },   /* primitives to structs */
-    { "cut", pass_chunks, false },          /* chunks to sub-chunks */
-    { "recompute", pass_recompute, false }, /* chunks that keep their inputs only */
-    { "shard", pass_shard, false },         /* expert regions and their groups */
-    { "split", pass_split, false },         /* microbatches; BI and BW */
-    { "place", pass_place, false },         /* device sets, classes */
-    { "buckets", pass_buckets, false },     /* parameters and their holders */
-    { "build", pass_build, true },          /* nodes and data edges */
-    { "move", pass_move, true },            /* sends and receives */
+    { "expand", directives_expand, false },  /* macros to primitives */
+    { "chunks", pass_chunks_build, false },  /* operators to chunks */
+    { "parse", directives_parse, false },    /* primitives to structs */
+    { "cut", pass_chunks, false },           /* chunks to sub-chunks */
+    { "recompute", pass_recompute, false },  /* chunks that keep their inputs only */
+    { "shard", pass_shard, false },          /* expert regions and their groups */
+    { "split", pass_split, false },          /* microbatches; BI and BW */
+    { "place", pass_place, false },          /* device sets, classes */
+    { "buckets", pass_buckets, false },      /* parameters and their holders */
+    { "build", pass_build, true },           /* nodes and data edges */
+    { "move", pass_move, true },             /* sends and receives */
     { "all-to-all", pass_all_to_all, true }, /* borders of sharded regions */
-    { "reduce", pass_reduce, true },        /* gradient reductions */
-    { "gather", pass_gather, true },        /* parameters at the start of the step, zero 1 and 2 */
-    { "update", pass_update, true },        /* norm and updates */
-    { "order", pass_order, true },          /* the user's order */
-    { "sequence", pass_sequence, true },    /* one global order */
-    { "use", pass_gather_use, true },       /* parameters before their use, zero 3 */
+    { "reduce", pass_reduce, true },         /* gradient reductions */
+    { "gather", pass_gather, true },         /* parameters at the start of the step, zero 1 and 2 */
+    { "update", pass_update, true },         /* norm and updates */
+    { "order", pass_order, true },           /* the user's order */
+    { "sequence", pass_sequence, true },     /* one global order */
+    { "use", pass_gather_use, true },        /* parameters before their use, zero 3 */
 };
 
 static double now(void)
@@ -107,7 +107,8 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
     struct plan *plans = mem_alloc(out->n_classes * sizeof *plans);
     enum status st = ST_OK;
     for (uint32_t c = 0; c < out->n_classes && st == ST_OK; c++)
-        st = plan_open(out->classes[c].blob, out->classes[c].bytes, s->g->ops.n, s->g->params.n, s->g->tensors.n, &plans[c], e);
+        st = plan_open(out->classes[c].blob, out->classes[c].bytes, s->g->ops.n, s->g->params.n, s->g->tensors.n,
+                       &plans[c], e);
     if (st == ST_OK)
         st = sched_check(plans, out->n_classes, s->g, e);
     mem_free(plans);

@@ -25,7 +25,9 @@ struct device_set {
 };
 struct device_sets {
     VEC(struct device_set);
-    struct { VEC(uint32_t); } pool;
+    struct {
+        VEC(uint32_t);
+    } pool;
 };
 struct device_class {
     uint32_t first, n; /* in class_pool: members ascending */
@@ -44,28 +46,28 @@ struct directive_kind {
     enum status (*parse)(struct sched *s, const struct js *js, struct directive *d, struct err *e);
 };
 extern const struct directive_kind *const sched_directive_kinds[]; /* NULL-terminated; sched/directive.c */
-extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order, directive_shard, directive_recompute, directive_stream,
-    directive_layout, directive_schedule;
+extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order,
+    directive_shard, directive_recompute, directive_stream, directive_layout, directive_schedule;
 
 struct order_group {
     uint32_t first_filter, n_filters; /* in sched.filters */
 };
 struct directive {
     const struct directive_kind *kind;
-    struct js js;      /* for messages: its path is that of the list as given, where it can be told */
-    uint32_t number;   /* in the list of primitives */
+    struct js js;    /* for messages: its path is that of the list as given, where it can be told */
+    uint32_t number; /* in the list of primitives */
     struct filter filter;
-    uint32_t set;      /* place, replicate: IR_NO_SET where absent */
-    uint32_t stream;   /* place, shard, stream */
-    uint32_t max_ctas; /* stream */
-    int32_t priority;  /* stream */
-    uint32_t reduce_stream, gather_stream; /* replicate */
-    struct ir_cut_rule cut;                /* replicate */
-    uint32_t zero;                         /* replicate */
-    bool reduce_each;                      /* replicate */
-    uint32_t prefetch;                     /* replicate */
-    uint32_t microbatches;                 /* split */
-    uint32_t first_group, n_groups;        /* order: in sched.groups */
+    uint32_t set;                           /* place, replicate: IR_NO_SET where absent */
+    uint32_t stream;                        /* place, shard, stream */
+    uint32_t max_ctas;                      /* stream */
+    int32_t priority;                       /* stream */
+    uint32_t reduce_stream, gather_stream;  /* replicate */
+    struct ir_cut_rule cut;                 /* replicate */
+    uint32_t zero;                          /* replicate */
+    bool reduce_each;                       /* replicate */
+    uint32_t prefetch;                      /* replicate */
+    uint32_t microbatches;                  /* split */
+    uint32_t first_group, n_groups;         /* order: in sched.groups */
     uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets */
     double expert_bound;                    /* shard: rows planned for, in balanced sizes; 0: the worst case */
 };
@@ -74,15 +76,15 @@ struct directive {
 
 /* A bucket of the job. classes: those that hold it, ascending. */
 struct bucket {
-    uint32_t first_param, n_params; /* in sched.bucket_params */
+    uint32_t first_param, n_params;  /* in sched.bucket_params */
     uint32_t first_class, n_classes; /* in sched.bucket_classes */
     uint32_t reduce_stream, gather_stream;
-    uint32_t zero;     /* level in force: 0 where there is one holder */
-    bool reduce_each;  /* per microbatch; else once, after the last */
-    uint32_t prefetch; /* zero 3 */
+    uint32_t zero;              /* level in force: 0 where there is one holder */
+    bool reduce_each;           /* per microbatch; else once, after the last */
+    uint32_t prefetch;          /* zero 3 */
     uint64_t elements, n_decay; /* elements padded to the holders */
     uint32_t holders;           /* devices with the same parameters */
-    uint32_t shard;             /* index in directives; IR_NONE: whole parameters. Else a device holds 1/ep of the experts, and
+    uint32_t shard; /* index in directives; IR_NONE: whole parameters. Else a device holds 1/ep of the experts, and
                                    the holders are those with the same block in all groups */
 };
 
@@ -92,7 +94,7 @@ struct list_plan { /* one list of instructions: "train" or "eval" */
     const char *name;
     bool eval;
     struct ir_dag dag;
-    uint32_t *order;  /* global order of all nodes: every class dispatches a projection of it */
+    uint32_t *order; /* global order of all nodes: every class dispatches a projection of it */
 };
 
 struct sched {
@@ -103,13 +105,25 @@ struct sched {
     const char *mb_name; /* split's dim_name */
     json_t *primitives;
     uint32_t *origin; /* of primitive i: index in the list as given */
-    struct { VEC(struct directive); } directives;
-    struct { VEC(struct filter); } filters;
-    struct { VEC(struct order_group); } groups;
+    struct {
+        VEC(struct directive);
+    } directives;
+    struct {
+        VEC(struct filter);
+    } filters;
+    struct {
+        VEC(struct order_group);
+    } groups;
     struct device_sets sets;
-    struct { VEC(struct device_class); } classes;
-    struct { VEC(uint32_t); } class_pool;
-    struct { VEC(const char *); } streams; /* number 0 is default_stream */
+    struct {
+        VEC(struct device_class);
+    } classes;
+    struct {
+        VEC(uint32_t);
+    } class_pool;
+    struct {
+        VEC(const char *);
+    } streams; /* number 0 is default_stream */
     struct ir_chunks chunks;
     uint8_t *backward_split; /* [chunk * microbatches + mb]: 1 where B is the pair BI, BW */
     uint16_t *set_of;        /* [chunk * microbatches + mb] */
@@ -117,9 +131,15 @@ struct sched {
     uint32_t *replicate_of;  /* [chunk]: index in directives, IR_NONE */
     uint8_t *recompute;      /* [chunk]: 1 where the backward computes its forward again */
     uint32_t *shard_of;      /* [chunk]: index in directives, IR_NONE */
-    struct { VEC(uint32_t); } shard_sets; /* expert groups of the shard directives */
-    struct { VEC(struct bucket); } buckets;
-    struct { VEC(uint32_t); } bucket_params, bucket_classes;
+    struct {
+        VEC(uint32_t);
+    } shard_sets; /* expert groups of the shard directives */
+    struct {
+        VEC(struct bucket);
+    } buckets;
+    struct {
+        VEC(uint32_t);
+    } bucket_params, bucket_classes;
     uint32_t *bucket_of; /* by parameter */
     struct list_plan train, eval;
 };
@@ -157,8 +177,8 @@ const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t
 /* devices.c: "devices" of a directive: numbers and ranges "0-511", "0-1023:4". */
 enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e);
 /* "filter" and "devices" of place, replicate and shard: the filter into d, the value of devices to be parsed. */
-enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices, const char *meaning,
-                           struct err *e);
+enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices,
+                           const char *meaning, struct err *e);
 uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n);
 /* Devices that the experts of a chunk are split over; 1 where they are not. */
 static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)

@@ -6,8 +6,8 @@
 
 enum { MAX_DEVICES = 1 << 20 };
 
-static enum status add_range(const struct js *v, long lo, long hi, long step, uint32_t ranks,
-                             uint32_t **list, uint32_t *n, uint32_t *cap, struct err *e)
+static enum status add_range(const struct js *v, long lo, long hi, long step, uint32_t ranks, uint32_t **list,
+                             uint32_t *n, uint32_t *cap, struct err *e)
 {
     if (lo < 0 || hi < lo || step < 1 || hi >= MAX_DEVICES)
         return js_expected(v, e, "a device number or a range \"0-511\" or \"0-1023:4\" below %d", MAX_DEVICES);
@@ -78,8 +78,8 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
     return st;
 }
 
-enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices, const char *meaning,
-                           struct err *e)
+enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices,
+                           const char *meaning, struct err *e)
 {
     struct js v;
     TRY(js_need(js, "filter", &v, e));

@@ -8,14 +8,14 @@
 
 /* A row a directive: primitives, then macros. */
 #define KINDS(ROW) \
-    ROW(place) \
+    ROW(place)     \
     ROW(replicate) \
-    ROW(shard) \
-    ROW(split) \
-    ROW(order) \
+    ROW(shard)     \
+    ROW(split)     \
+    ROW(order)     \
     ROW(recompute) \
-    ROW(stream) \
-    ROW(layout) \
+    ROW(stream)    \
+    ROW(layout)    \
     ROW(schedule)
 #define DECLARE(kind) extern const struct directive_kind directive_##kind;
 #define ADDRESS(kind) &directive_##kind,
@@ -111,7 +111,9 @@ enum status directives_expand(struct sched *s, struct err *e)
         return js_expected(&list, e, "a list of directives");
     TRY(js_count(&list, &n, e));
     s->primitives = json_array();
-    struct { VEC(uint32_t); } origin = { 0 };
+    struct {
+        VEC(uint32_t);
+    } origin = { 0 };
     enum status st = name_stages(s, e);
     for (uint32_t i = 0; i < n && st == ST_OK; i++) {
         struct js js = js_at(&list, i);
@@ -131,7 +133,8 @@ enum status directives_expand(struct sched *s, struct err *e)
 
 enum status directives_parse(struct sched *s, struct err *e)
 {
-    struct js list = js_root(s->primitives, s->in->strategy_name), given = js_root(s->in->strategy, s->in->strategy_name);
+    struct js list = js_root(s->primitives, s->in->strategy_name),
+              given = js_root(s->in->strategy, s->in->strategy_name);
     uint32_t n = (uint32_t)json_array_size(s->primitives);
     /* split first: it names the microbatch tag that the others' filters may use */
     for (int round = 0; round < 2; round++)

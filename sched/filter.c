@@ -145,9 +145,11 @@ enum status filter_check(const struct sched *s, const struct filter *f, const st
         if (!strstr(have, one))
             snprintf(have + strlen(have), sizeof have - strlen(have), "%s%s", c ? ", " : "", one);
     }
-    return js_wrong(js, e, "this filter matches nothing; the model's chunks are: %s; microbatches 0 to %u, a backward is B, or BI "
-                    "and BW where an order splits it",
-                    have, s->microbatches ? s->microbatches - 1 : 0);
+    return js_wrong(
+        js, e,
+        "this filter matches nothing; the model's chunks are: %s; microbatches 0 to %u, a backward is B, or BI "
+        "and BW where an order splits it",
+        have, s->microbatches ? s->microbatches - 1 : 0);
 }
 
 const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t size)

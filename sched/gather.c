@@ -9,8 +9,12 @@
 
 static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket)
 {
-    return ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_GATHER, .pass = IR_PASS_NONE, .mb = IR_NO_MB, .what = bucket,
-                                            .set = IR_NO_SET, .stream = (uint16_t)s->buckets.at[bucket].gather_stream });
+    return ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_GATHER,
+                                            .pass = IR_PASS_NONE,
+                                            .mb = IR_NO_MB,
+                                            .what = bucket,
+                                            .set = IR_NO_SET,
+                                            .stream = (uint16_t)s->buckets.at[bucket].gather_stream });
 }
 
 static bool uses_bucket(const struct sched *s, const struct ir_sub *sub, uint32_t bucket)
@@ -66,7 +70,8 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
         for (int k = 0; k < IR_MAX_PARAM; k++)
-            if (op->param[k] != IR_NONE && ir_op_info[op->op].bi_reads & IR_PARAM(k) && s->bucket_of[op->param[k]] == bucket)
+            if (op->param[k] != IR_NONE && ir_op_info[op->op].bi_reads & IR_PARAM(k) &&
+                s->bucket_of[op->param[k]] == bucket)
                 return true;
     }
     return false;
@@ -87,7 +92,8 @@ struct uses3 {
 /* Uses of all buckets of a class by begin, with edges from their gathers. */
 static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_order *runs, struct uses3 *uses)
 {
-    uint32_t *last = mem_alloc((s->buckets.n + 1) * sizeof *last), *current = mem_alloc((s->buckets.n + 1) * sizeof *current);
+    uint32_t *last = mem_alloc((s->buckets.n + 1) * sizeof *last),
+             *current = mem_alloc((s->buckets.n + 1) * sizeof *current);
     memset(last, 0xff, s->buckets.n * sizeof *last);
     uint32_t reader = 0; /* passes that read any bucket of zero 3, counted */
     for (uint32_t i = 0; i < runs->n; i++) {
@@ -129,7 +135,9 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
     uint32_t n = d->nodes.n;
     uint32_t *head = mem_alloc((n + 1) * sizeof *head); /* by node: its first gather, a linked list through next */
     memset(head, 0xff, n * sizeof *head);
-    struct { VEC(uint32_t); } next = { 0 };
+    struct {
+        VEC(uint32_t);
+    } next = { 0 };
     for (uint32_t c = 0; c < s->classes.n; c++) {
         struct class_order runs = { 0 };
         struct uses3 uses = { 0 };

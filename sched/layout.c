@@ -105,7 +105,8 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
         return err_set(e, ST_USAGE, js->file, "%s: pp=%lld x dp=%lld needs %lld ranks, the job has %u", js->path,
                        (long long)g->pp, (long long)g->dp, (long long)(g->pp * g->dp), s->in->ranks);
     if (g->dp % g->ep)
-        return js_wrong(js, e, "ep=%lld does not divide dp=%lld; the experts of a stage are split over ep of its dp copies",
+        return js_wrong(js, e,
+                        "ep=%lld does not divide dp=%lld; the experts of a stage are split over ep of its dp copies",
                         (long long)g->ep, (long long)g->dp);
     return ST_OK;
 }
@@ -162,8 +163,8 @@ static const char *const passed_on[] = { "zero", "reduce", "prefetch", "shard_gr
 static json_t *replicate_of(const struct js *js, int64_t stage, json_t *devices, const char *reduce, const char *gather,
                             json_t *bucket)
 {
-    json_t *d = json_pack("{s:s, s:{s:I}, s:O, s:s, s:s}", "op", "replicate", "filter", "PP", (json_int_t)stage, "devices",
-                          devices, "reduce_stream", reduce, "gather_stream", gather);
+    json_t *d = json_pack("{s:s, s:{s:I}, s:O, s:s, s:s}", "op", "replicate", "filter", "PP", (json_int_t)stage,
+                          "devices", devices, "reduce_stream", reduce, "gather_stream", gather);
     if (bucket)
         json_object_set(d, "bucket_size", bucket);
     else
@@ -210,8 +211,10 @@ static enum status expand_layout(struct sched *s, const struct js *js, json_t *o
     return ST_OK;
 }
 
-static const char *const keys[] = { "op",           "pp",          "dp",          "ep",       "placement",     "chunks",
-                                    "outer",        "stream",      "zero",        "reduce",   "reduce_stream", "gather_stream",
-                                    "bucket_size",  "shard_grads", "shard_params", "prefetch", "expert_stream", "expert_bound",
-                                    NULL };
+static const char *const keys[] = {
+    "op",          "pp",          "dp",           "ep",       "placement",     "chunks",
+    "outer",       "stream",      "zero",         "reduce",   "reduce_stream", "gather_stream",
+    "bucket_size", "shard_grads", "shard_params", "prefetch", "expert_stream", "expert_bound",
+    NULL
+};
 const struct directive_kind directive_layout = { .name = "layout", .keys = keys, .expand = expand_layout };

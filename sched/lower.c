@@ -75,7 +75,9 @@ static void lower_node(struct class_lowering *c, uint32_t node)
 static void find_dependencies(struct class_lowering *c, struct dependencies *deps, uint32_t n)
 {
     const struct ir_dag *d = &c->list->dag;
-    struct { VEC(uint32_t); } at = { 0 };
+    struct {
+        VEC(uint32_t);
+    } at = { 0 };
     deps->first = mem_alloc((n + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < n; i++) {
         const struct plan_instr *x = &c->pb.instrs.at[c->first_instr + i];
@@ -156,9 +158,12 @@ static void lower_list(struct class_lowering *c, struct list_plan *list)
     find_dependencies(c, &deps, n);
     memory_plan(&c->pb, c->first_instr, n, first_buffer, c->pb.streams.n, s->in->target->alignment, pass_runs(c), &deps,
                 &c->pb.h.arena_bytes[ARENA_WORK], c->pb.h.peak_bytes);
-    vec_add(&c->pb.lists, ((struct plan_list){ .name = plan_builder_text(&c->pb, list->name), .first_instr = c->first_instr,
-                                               .n_instr = n, .microbatches = s->microbatches,
-                                               .microbatch_size = s->microbatch_size, .replicas = s->replicas }));
+    vec_add(&c->pb.lists, ((struct plan_list){ .name = plan_builder_text(&c->pb, list->name),
+                                               .first_instr = c->first_instr,
+                                               .n_instr = n,
+                                               .microbatches = s->microbatches,
+                                               .microbatch_size = s->microbatch_size,
+                                               .replicas = s->replicas }));
     mem_free(deps.first);
     mem_free(deps.at);
     mem_free(c->instr_of);
@@ -220,7 +225,8 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    struct lowering x = { .s = s, .stream_used = arena_alloc(&s->arena, s->streams.n),
+    struct lowering x = { .s = s,
+                          .stream_used = arena_alloc(&s->arena, s->streams.n),
                           .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
     lower_size_scratch(&x);
     x.train_tag = lower_number_tags(s, &s->train);

@@ -19,14 +19,16 @@ struct job_channel {
 /* The whole job. */
 struct lowering {
     struct sched *s;
-    struct { VEC(struct job_channel); } channels; /* by id */
+    struct {
+        VEC(struct job_channel);
+    } channels;                                                 /* by id */
     struct group_key *holders;                                  /* by bucket */
     uint32_t scalars_channel, *reduce_channel, *gather_channel; /* by bucket */
     uint32_t *shard_channel;                                    /* by directive */
-    uint32_t *train_tag, *eval_tag; /* by move */
-    const uint32_t *tag;            /* of the list being lowered */
-    uint8_t *stream_used;           /* by stream: some class has it */
-    uint64_t *stream_scratch;       /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
+    uint32_t *train_tag, *eval_tag;                             /* by move */
+    const uint32_t *tag;                                        /* of the list being lowered */
+    uint8_t *stream_used;                                       /* by stream: some class has it */
+    uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
 };
 
 /* One class. */
@@ -36,7 +38,9 @@ struct class_lowering {
     struct plan_builder pb;
     struct programs programs;
     uint32_t *set_of, *stream_of, *bucket_of, *channel_of; /* job number -> number in this plan; IR_NONE */
-    struct { VEC(struct group_key); } group_keys;          /* by group */
+    struct {
+        VEC(struct group_key);
+    } group_keys; /* by group */
     /* the list being lowered */
     struct list_plan *list;
     uint32_t first_instr;
@@ -68,14 +72,17 @@ void lower_buckets(struct class_lowering *c);
 void lower_channels(struct class_lowering *c);
 
 /* ---- lower_values.c ---- */
-uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind, enum plan_slot_kind role, uint32_t what, uint32_t mb);
+uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,
+                          enum plan_slot_kind role, uint32_t what, uint32_t mb);
 /* The buffer of a value by (what, id, index): IR_NONE in the place that is returned when there is none yet. Valid until the
  * next call. */
 uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint32_t id, uint32_t index);
 /* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
-uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb, enum plan_kind_of_memory kind);
+uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb,
+                            enum plan_kind_of_memory kind);
 struct plan_instr *lower_begin(struct class_lowering *c, uint32_t node, enum plan_op op, uint32_t stream);
-void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset, uint32_t access, bool first);
+void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset,
+                uint32_t access, bool first);
 /* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
 bool grads_pass_through(const struct bucket *b);
 void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n);

@@ -6,7 +6,8 @@ void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n
     struct plan_instr *i = lower_begin(c, node, PLAN_LOAD, 0);
     i->what = n->what;
     i->my_set = lower_device_set(c, n->set);
-    lower_base(c, i, ARENA_WORK, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), 0, PLAN_WRITE, false);
+    lower_base(c, i, ARENA_WORK, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), 0,
+               PLAN_WRITE, false);
 }
 
 void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n)
@@ -16,7 +17,10 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
     const struct ir_move *m = &d->moves.at[n->what];
     const struct ir_shape *shape = &s->g->tensors.at[m->tensor].shape;
     bool sends = class_of_set(s, m->from_set) == c->class_id, receives = class_of_set(s, m->to_set) == c->class_id;
-    struct plan_instr *i = lower_begin(c, node, sends && receives ? PLAN_EXCHANGE : sends ? PLAN_SEND : PLAN_RECV,
+    struct plan_instr *i = lower_begin(c, node,
+                                       sends && receives ? PLAN_EXCHANGE
+                                       : sends           ? PLAN_SEND
+                                                         : PLAN_RECV,
                                        sends ? n->stream : m->to_stream);
     i->what = m->tensor;
     i->tag = c->x->tag[n->what];
@@ -27,9 +31,11 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
     enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
     uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
     if (sends)
-        lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ, false);
+        lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ,
+                   false);
     if (receives)
-        lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE, false);
+        lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE,
+                   false);
 }
 
 /* The forward run of the region that an all-to-all belongs to. */
@@ -120,8 +126,8 @@ static void add_reduced(struct class_lowering *c, uint32_t node, uint32_t from, 
     struct plan_instr *i = lower_begin(c, node, PLAN_ADD, n->stream);
     i->what = local;
     i->count = count;
-    lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_READ | PLAN_WRITE | (b->zero == 1 ? PLAN_OWN : 0),
-         !c->grad_written[n->what]);
+    lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad,
+               PLAN_READ | PLAN_WRITE | (b->zero == 1 ? PLAN_OWN : 0), !c->grad_written[n->what]);
     c->grad_written[n->what] = 1;
     lower_base(c, i, ARENA_WORK, from, 0, PLAN_READ, false);
 }
@@ -168,13 +174,16 @@ void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node 
     const struct bucket *b = &c->x->s->buckets.at[n->what];
     enum ir_dtype compute = c->x->s->in->compute;
     uint32_t local = c->bucket_of[n->what];
-    struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what], b->elements / b->holders, compute);
-    lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_READ | (b->zero < 3 ? PLAN_OWN : 0), false);
+    struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what],
+                                            b->elements / b->holders, compute);
+    lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_READ | (b->zero < 3 ? PLAN_OWN : 0),
+               false);
     if (b->zero < 3) {
         lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_WRITE, false);
         return;
     }
     uint32_t *whole = lower_buffer_slot(c, WHAT_PARAM, node, 0);
-    *whole = lower_new_buffer(c, b->elements * ir_dtype_size(IR_COMPUTE, compute), MEM_PARAMS, SLOT_PARAM, local, IR_NO_MB);
+    *whole = lower_new_buffer(c, b->elements * ir_dtype_size(IR_COMPUTE, compute), MEM_PARAMS, SLOT_PARAM, local,
+                              IR_NO_MB);
     lower_base(c, i, ARENA_WORK, *whole, 0, PLAN_WRITE, false);
 }

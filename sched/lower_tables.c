@@ -7,7 +7,6 @@ static bool same_group(const struct group_key *a, const struct group_key *b)
     return a->kind == b->kind && a->n == b->n && !memcmp(a->ids, b->ids, a->n * sizeof *a->ids);
 }
 
-
 /* ---- numbers of the whole job: tags of moves, channels ---------------------------------------------------------------------- */
 
 /* Tags are numbered per ordered pair of classes, in the global order. */
@@ -67,9 +66,9 @@ void lower_number_channels(struct lowering *x)
     x->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        x->holders[b] = k->shard == IR_NONE ?
-                            (struct group_key){ PLAN_GROUP_UNION, s->bucket_classes.at + k->first_class, k->n_classes } :
-                            block_holders(s, &s->directives.at[k->shard]);
+        x->holders[b] = k->shard == IR_NONE ? (struct group_key){ PLAN_GROUP_UNION,
+                                                                  s->bucket_classes.at + k->first_class, k->n_classes }
+                                            : block_holders(s, &s->directives.at[k->shard]);
         if (k->holders > 1)
             x->reduce_channel[b] = channel_number(x, x->holders[b], k->reduce_stream);
         if (k->zero)
@@ -197,8 +196,14 @@ void lower_buckets(struct class_lowering *c)
         if (!has_class(s, b, c->class_id))
             continue;
         c->bucket_of[i] = c->pb.buckets.n;
-        struct plan_bucket p = { .first_piece = c->pb.pieces.n, .n_pieces = b->n_params, .elements = b->elements,
-                                 .n_decay = b->n_decay, .zero = b->zero, .master = UINT64_MAX, .m = UINT64_MAX, .v = UINT64_MAX };
+        struct plan_bucket p = { .first_piece = c->pb.pieces.n,
+                                 .n_pieces = b->n_params,
+                                 .elements = b->elements,
+                                 .n_decay = b->n_decay,
+                                 .zero = b->zero,
+                                 .master = UINT64_MAX,
+                                 .m = UINT64_MAX,
+                                 .v = UINT64_MAX };
         p.holders = add_group(c, c->x->holders[i]);
         const struct directive *d = b->shard == IR_NONE ? NULL : &s->directives.at[b->shard];
         uint32_t owners = d ? add_group(c, expert_groups(s, d)) : p.holders;
@@ -220,7 +225,8 @@ void lower_buckets(struct class_lowering *c)
             uint32_t param = s->bucket_params.at[b->first_param + k];
             *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
                                                             .bucket = c->pb.buckets.n,
-                                                            .count = ir_shape_elements(&s->g->params.at[param].shape) / split,
+                                                            .count = ir_shape_elements(&s->g->params.at[param].shape) /
+                                                                     split,
                                                             .offset = c->programs.param_offset[param],
                                                             .split = split,
                                                             .owners = owners };

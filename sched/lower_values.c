@@ -3,11 +3,12 @@
  * A value is known by the node that makes, loads or receives it; every value of a microbatch has one buffer. */
 #include "sched/lower.h"
 
-uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind, enum plan_slot_kind role,
-                           uint32_t what, uint32_t mb)
+uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,
+                          enum plan_slot_kind role, uint32_t what, uint32_t mb)
 {
-    *vec_push(&c->pb.buffers) = (struct plan_buffer){ .bytes = bytes, .kind = kind, .role = role, .what = what,
-                                                      .mb = (uint16_t)mb, .list = (uint16_t)c->pb.lists.n };
+    *vec_push(&c->pb.buffers) = (struct plan_buffer){
+        .bytes = bytes, .kind = kind, .role = role, .what = what, .mb = (uint16_t)mb, .list = (uint16_t)c->pb.lists.n
+    };
     return c->pb.buffers.n - 1;
 }
 
@@ -53,11 +54,12 @@ uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint3
 
 /* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
 uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb,
-                             enum plan_kind_of_memory kind)
+                            enum plan_kind_of_memory kind)
 {
     uint32_t *slot = lower_buffer_slot(c, what, giver, tensor);
     if (*slot == IR_NONE)
-        *slot = lower_new_buffer(c, tensor_bytes(c, giver, tensor), kind, what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT, tensor, mb);
+        *slot = lower_new_buffer(c, tensor_bytes(c, giver, tensor), kind,
+                                 what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT, tensor, mb);
     return *slot;
 }
 
@@ -65,17 +67,25 @@ struct plan_instr *lower_begin(struct class_lowering *c, uint32_t node, enum pla
 {
     const struct ir_node *n = &c->list->dag.nodes.at[node];
     struct plan_instr *i = vec_push(&c->pb.instrs);
-    *i = (struct plan_instr){ .op = (uint8_t)op, .pass = n->pass, .stream = lower_stream(c, stream), .mb = n->mb,
-                              .type = IR_F32, .node = node, .first_base = c->pb.bases.n, .channel = PLAN_NONE,
-                              .my_set = PLAN_NONE, .peer_set = PLAN_NONE };
+    *i = (struct plan_instr){ .op = (uint8_t)op,
+                              .pass = n->pass,
+                              .stream = lower_stream(c, stream),
+                              .mb = n->mb,
+                              .type = IR_F32,
+                              .node = node,
+                              .first_base = c->pb.bases.n,
+                              .channel = PLAN_NONE,
+                              .my_set = PLAN_NONE,
+                              .peer_set = PLAN_NONE };
     return i;
 }
 
 void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset,
-                 uint32_t access, bool first)
+                uint32_t access, bool first)
 {
-    *vec_push(&c->pb.bases) = (struct plan_base){ .arena = (uint8_t)arena, .first = first, .access = (uint16_t)access,
-                                                  .buffer = buffer, .offset = offset };
+    *vec_push(&c->pb.bases) = (struct plan_base){
+        .arena = (uint8_t)arena, .first = first, .access = (uint16_t)access, .buffer = buffer, .offset = offset
+    };
     i->n_bases++;
 }
 
@@ -147,7 +157,8 @@ static void grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t b
     lower_base(c, i, ARENA_WORK, *found, 0, access, first);
 }
 
-static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n, uint32_t slot)
+static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n,
+                      uint32_t slot)
 {
     const struct plan_slot *p = &c->pb.slots.at[slot];
     const struct slot_ref *r = &c->programs.refs.at[slot];
@@ -164,7 +175,8 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
         b = lower_value_buffer(c, WHAT_TENSOR, tensor_giver(c, node, r->id), r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_PART:
-        b = lower_value_buffer(c, WHAT_LEAVING, part_giver(&c->list->dag, backward, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
+        b = lower_value_buffer(c, WHAT_LEAVING, part_giver(&c->list->dag, backward, r->id, r->index), r->id, n->mb,
+                               MEM_ACTIVATIONS);
         break;
     case WHAT_LEAVING:
         b = lower_value_buffer(c, WHAT_LEAVING, backward, r->id, n->mb, MEM_ACTIVATIONS);

@@ -32,8 +32,8 @@ struct planner {
      * runs under the next backward, in two buffers. The rest, what is sent and received: a pass over the device's stages,
      * so that a receive is not held back by the pass that reads what came before it. */
     uint32_t lag[POOLS];
-    uint32_t *clock;   /* [n * n_streams]: instruction + 1 known done on each stream when i starts */
-    uint32_t *last_on; /* [n_streams]: last instruction + 1 of each stream so far */
+    uint32_t *clock;         /* [n * n_streams]: instruction + 1 known done on each stream when i starts */
+    uint32_t *last_on;       /* [n_streams]: last instruction + 1 of each stream so far */
     uint32_t *compute_index; /* [n]: RUNs before instruction i */
     uint32_t *last_use;      /* by buffer: instruction */
     uint32_t *touched;       /* by buffer: [n_streams] instruction + 1 */
@@ -117,7 +117,8 @@ static bool fits_whole(const struct segment *g, uint64_t bytes)
 }
 
 /* The run of dead segments that fits best: without waits if there is one, else with waits that cost nothing. */
-static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64_t bytes, uint32_t *first, uint32_t *count)
+static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64_t bytes, uint32_t *first,
+                     uint32_t *count)
 {
     const struct space *v = &p->spaces[pool];
     for (int waits = 0; waits < 2; waits++) {
@@ -129,7 +130,8 @@ static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64
                 const struct segment *g = &v->at[j];
                 if (pool != POOL_REST && !fits_whole(g, bytes))
                     break;
-                if (g->buffer != PLAN_NONE || !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard, p->lag[pool]))))
+                if (g->buffer != PLAN_NONE ||
+                    !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard, p->lag[pool]))))
                     break;
                 have += g->bytes;
             }
@@ -284,11 +286,17 @@ static void settle(struct planner *p, uint64_t *extent)
 }
 
 void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
-                 uint32_t alignment, uint32_t pass_runs, const struct dependencies *deps, uint64_t *extent, uint64_t *peak)
+                 uint32_t alignment, uint32_t pass_runs, const struct dependencies *deps, uint64_t *extent,
+                 uint64_t *peak)
 {
     uint32_t n_buffers = pb->buffers.n - first_buffer;
-    struct planner p = { .pb = pb, .first = first, .n = n, .n_streams = n_streams, .alignment = alignment,
-                         .first_buffer = first_buffer, .peak = peak,
+    struct planner p = { .pb = pb,
+                         .first = first,
+                         .n = n,
+                         .n_streams = n_streams,
+                         .alignment = alignment,
+                         .first_buffer = first_buffer,
+                         .peak = peak,
                          .lag = { [POOL_REST] = pass_runs + 1, [POOL_GRADS] = 1 } };
     p.clock = mem_alloc((size_t)n * n_streams * sizeof(uint32_t));
     p.last_on = mem_alloc(n_streams * sizeof(uint32_t));

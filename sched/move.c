@@ -59,7 +59,9 @@ static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint
 {
     struct ir_node a = d->nodes.at[from], b = d->nodes.at[to];
     struct ir_move m = { .tensor = tensor, .grad = grad, .from_set = a.set, .to_set = b.set };
-    struct ir_node n = { .kind = IR_NODE_MOVE, .pass = (uint8_t)(grad ? IR_PASS_B : IR_PASS_F), .mb = a.mb, .set = a.set };
+    struct ir_node n = {
+        .kind = IR_NODE_MOVE, .pass = (uint8_t)(grad ? IR_PASS_B : IR_PASS_F), .mb = a.mb, .set = a.set
+    };
     uint32_t region = region_of(s, &a) != IR_NONE ? region_of(s, &a) : region_of(s, &b);
     if (a.set == b.set) {
         n.kind = IR_NODE_ALL_TO_ALL;
@@ -143,21 +145,23 @@ static bool crosses(const struct sched *s, const struct ir_dag *d, const struct 
 
 static void move_list(struct sched *s, struct ir_dag *d, bool regions)
 {
-    struct { VEC(struct crossing); } found = { 0 };
+    struct {
+        VEC(struct crossing);
+    } found = { 0 };
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];
         const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
         if (!crosses(s, d, e, regions))
             continue;
-        uint64_t key = e->kind == IR_EDGE_TENSOR ? (uint64_t)e->from << 17 | b->set :
-                                                   (uint64_t)e->to << 17 | 1u << 16 | a->set;
+        uint64_t key = e->kind == IR_EDGE_TENSOR ? (uint64_t)e->from << 17 | b->set
+                                                 : (uint64_t)e->to << 17 | 1u << 16 | a->set;
         vec_add(&found, ((struct crossing){ key, e->value, i }));
     }
     if (found.n)
         qsort(found.at, found.n, sizeof *found.at, by_key);
     for (uint32_t i = 0, n; i < found.n; i += n) {
-        for (n = 1; i + n < found.n && found.at[i + n].key == found.at[i].key &&
-                    found.at[i + n].tensor == found.at[i].tensor;)
+        for (n = 1;
+             i + n < found.n && found.at[i + n].key == found.at[i].key && found.at[i + n].tensor == found.at[i].tensor;)
             n++;
         move_group(s, d, found.at + i, n);
     }

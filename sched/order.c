@@ -91,7 +91,8 @@ static enum status collect(const struct sched *s, const struct ir_dag *d, const 
                     if (*row_class == IR_NONE)
                         *row_class = cls;
                     if (cls != *row_class)
-                        return js_wrong(&o->js, e, "group %u: %s is on another device set than the first of this order; an "
+                        return js_wrong(&o->js, e,
+                                        "group %u: %s is on another device set than the first of this order; an "
                                         "order directive speaks of one device set",
                                         group, node_text(s, d, node, text, sizeof text));
                     if (mark[node] != group + 1)
@@ -101,8 +102,10 @@ static enum status collect(const struct sched *s, const struct ir_dag *d, const 
             }
     }
     if (out->n == before)
-        return js_wrong(&o->js, e, "group %u: a filter matches no node; microbatches are 0 to %u, a backward is B, or BI and BW "
-                        "where an order splits it", group, m - 1);
+        return js_wrong(&o->js, e,
+                        "group %u: a filter matches no node; microbatches are 0 to %u, a backward is B, or BI and BW "
+                        "where an order splits it",
+                        group, m - 1);
     return ST_OK;
 }
 
@@ -181,9 +184,11 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
                         snprintf(other, sizeof other, " together with the order in %s", directive_at(s, last)->js.path);
                 }
             }
-            return js_wrong(&directive_at(s, (uint32_t)x->value >> 16)->js, e, "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
-                            "this order can never run", x->value & 0xffff,
-                            node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
+            return js_wrong(&directive_at(s, (uint32_t)x->value >> 16)->js, e,
+                            "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
+                            "this order can never run",
+                            x->value & 0xffff, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb),
+                            other);
         }
     }
     return err_set(e, ST_BUG, s->in->strategy_name, "the training DAG has a cycle without an order edge");

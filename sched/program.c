@@ -62,7 +62,9 @@ struct making {
     uint32_t first_slot, first_kernel;
     uint32_t ep; /* devices that the experts are split over */
     uint64_t temp_bytes;
-    struct { VEC(struct temp); } temps; /* of this program, placed */
+    struct {
+        VEC(struct temp);
+    } temps; /* of this program, placed */
 };
 
 static uint32_t slot(struct making *m, struct slot_ref ref, uint64_t bytes, uint32_t access, enum plan_slot_kind kind)
@@ -135,8 +137,9 @@ static struct place param_place(struct making *m, uint32_t param, bool gradient)
 {
     uint32_t b = m->s->bucket_of[param];
     uint32_t size = gradient ? 4 : ir_dtype_size(IR_COMPUTE, m->s->in->compute);
-    uint32_t i = slot(m, (struct slot_ref){ gradient ? WHAT_GRAD : WHAT_PARAM, b, 0 }, m->s->buckets.at[b].elements * size,
-                      gradient ? PLAN_READ | PLAN_WRITE : PLAN_READ, gradient ? SLOT_GRAD : SLOT_PARAM);
+    uint32_t i = slot(m, (struct slot_ref){ gradient ? WHAT_GRAD : WHAT_PARAM, b, 0 },
+                      m->s->buckets.at[b].elements * size, gradient ? PLAN_READ | PLAN_WRITE : PLAN_READ,
+                      gradient ? SLOT_GRAD : SLOT_PARAM);
     return (struct place){ i, m->ps->param_offset[param] * size };
 }
 
@@ -211,7 +214,8 @@ static void forward(struct making *m, const struct ir_sub *sub, const struct tap
         for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
             if (op->out[j] == IR_NONE)
                 continue;
-            at[op->out[j]] = made_place(m, sub, t, VALUE_TENSOR, op->out[j], 0, value_bytes(s, sub->chunk, &shapes.out[j]), i,
+            at[op->out[j]] = made_place(m, sub, t, VALUE_TENSOR, op->out[j], 0,
+                                        value_bytes(s, sub->chunk, &shapes.out[j]), i,
                                         last_reader(s, sub, op->out[j], i));
             operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
         }
@@ -289,7 +293,8 @@ static void find_chains(struct backward *x)
                 x->join[acc] = din;
         }
     }
-    for (uint32_t v = x->t->values.n; v-- > 0;) { /* a later value of a chain has a larger number: roots are done first */
+    for (uint32_t v = x->t->values.n;
+         v-- > 0;) { /* a later value of a chain has a larger number: roots are done first */
         uint32_t root = x->join[v];
         if (root == v)
             continue;
@@ -317,15 +322,18 @@ static struct place value_place(struct backward *x, uint32_t v, uint32_t access)
     case VALUE_DPARAM:
         return param_place(x->m, val->a, val->kind == VALUE_DPARAM);
     case VALUE_PART:
-        return (struct place){ slot(x->m, (struct slot_ref){ WHAT_PART, val->a, val->b }, val->bytes, access, SLOT_GRADIENT), 0 };
+        return (struct place){
+            slot(x->m, (struct slot_ref){ WHAT_PART, val->a, val->b }, val->bytes, access, SLOT_GRADIENT), 0
+        };
     case VALUE_TENSOR:
         if (crossing_place(x->m, x->sub, val->a, !x->t->recompute, access, &p))
             return p;
         break;
     case VALUE_GRAD:
         if (val->leaves)
-            return (struct place){ slot(x->m, (struct slot_ref){ WHAT_LEAVING, val->a, 0 }, val->bytes, access, SLOT_GRADIENT),
-                                   0 };
+            return (struct place){
+                slot(x->m, (struct slot_ref){ WHAT_LEAVING, val->a, 0 }, val->bytes, access, SLOT_GRADIENT), 0
+            };
         break;
     case VALUE_SAVE:
     case VALUE_STASH:
@@ -376,8 +384,11 @@ static void backward(struct making *m, const struct ir_sub *sub, const struct ta
 
 static struct making begin(struct programs *ps, uint32_t sub)
 {
-    return (struct making){ .ps = ps, .s = ps->s, .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
-                            .first_slot = ps->pb->slots.n, .first_kernel = ps->pb->kernels.n };
+    return (struct making){ .ps = ps,
+                            .s = ps->s,
+                            .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
+                            .first_slot = ps->pb->slots.n,
+                            .first_kernel = ps->pb->kernels.n };
 }
 
 static uint32_t finish(struct making *m, struct program_key key)
@@ -438,8 +449,9 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
     const struct ir_shape *shape = &ps->s->g->tensors.at[tensor].shape;
     uint32_t chunk = ps->s->chunks.subs.at[sub].chunk;
     uint64_t bytes = value_bytes(ps->s, chunk, shape), n = value_elements(ps->s, chunk, shape);
-    struct place out = { slot(&m, (struct slot_ref){ WHAT_LEAVING, tensor, 0 }, bytes, PLAN_READ | PLAN_WRITE, SLOT_GRADIENT),
-                         0 };
+    struct place out = {
+        slot(&m, (struct slot_ref){ WHAT_LEAVING, tensor, 0 }, bytes, PLAN_READ | PLAN_WRITE, SLOT_GRADIENT), 0
+    };
     struct place sum = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, 0 }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
     for (uint32_t i = 1; i < parts; i++) {
         struct place part = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, i }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };

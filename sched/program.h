@@ -18,7 +18,7 @@ enum value_kind {
     VALUE_STASH,  /* made by a BI kernel for BW; a: operator, b: which */
 };
 struct value {
-    uint8_t kind;  /* enum value_kind */
+    uint8_t kind;   /* enum value_kind */
     uint8_t leaves; /* VALUE_GRAD: it is the gradient that this sub-chunk gives for tensor a */
     uint32_t a, b;
     uint64_t bytes;
@@ -26,8 +26,8 @@ struct value {
 /* A kernel before its operands have places. */
 struct step {
     uint32_t op, graph_op, pass;
-    uint32_t add;                   /* bit i: dparam i was written by an earlier kernel of the tape */
-    uint64_t n;                     /* SUM, COPY: elements */
+    uint32_t add;                    /* bit i: dparam i was written by an earlier kernel of the tape */
+    uint64_t n;                      /* SUM, COPY: elements */
     uint32_t operand[OPERAND_COUNT]; /* value, IR_NONE; WORK is not a value */
 };
 
@@ -37,8 +37,12 @@ struct tape {
     uint32_t sub;
     bool recompute;
     uint32_t *parts; /* by output of the sub-chunk */
-    struct { VEC(struct value); } values;
-    struct { VEC(struct step); } steps;
+    struct {
+        VEC(struct value);
+    } values;
+    struct {
+        VEC(struct step);
+    } steps;
     /* Frames that F leaves for the backward: 0 until BI, 1 until BW. keep_frame[value]: 0xff not kept. */
     uint8_t *keep_frame;
     uint64_t *keep_offset;
@@ -58,15 +62,19 @@ struct slot_ref {
 struct programs {
     struct sched *s;
     struct plan_builder *pb;
-    uint8_t *has_grad; /* by tensor */
+    uint8_t *has_grad;      /* by tensor */
     uint64_t *param_offset; /* bytes in the bucket, by parameter */
-    struct { VEC(struct tape *); } tapes;
-    struct { VEC(struct slot_ref); } refs; /* one per plan slot, same index */
+    struct {
+        VEC(struct tape *);
+    } tapes;
+    struct {
+        VEC(struct slot_ref);
+    } refs; /* one per plan slot, same index */
     struct program_key {
         uint32_t sub, pass;
         uint32_t tensor, parts; /* of a sum; else 0 */
         const struct tape *tape;
-    } *keys; /* by program */
+    } * keys; /* by program */
     uint32_t keys_cap;
 };
 

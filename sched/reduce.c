@@ -9,7 +9,9 @@
 /* Buckets of every sub-chunk: those of sub-chunk i are buckets.at[first[i]] .. first[i + 1]. */
 struct uses {
     uint32_t *first;
-    struct { VEC(uint32_t); } buckets;
+    struct {
+        VEC(uint32_t);
+    } buckets;
 };
 
 static void find_uses(const struct sched *s, struct uses *u)
@@ -57,8 +59,12 @@ static void edges_from_backwards(const struct sched *s, struct ir_dag *d, const 
 
 static uint32_t bucket_node(struct ir_dag *d, enum ir_node_kind kind, uint32_t bucket, uint32_t mb, uint32_t stream)
 {
-    return ir_dag_node(d, (struct ir_node){ .kind = (uint8_t)kind, .pass = IR_PASS_NONE, .mb = (uint16_t)mb, .what = bucket,
-                                            .set = IR_NO_SET, .stream = (uint16_t)stream });
+    return ir_dag_node(d, (struct ir_node){ .kind = (uint8_t)kind,
+                                            .pass = IR_PASS_NONE,
+                                            .mb = (uint16_t)mb,
+                                            .what = bucket,
+                                            .set = IR_NO_SET,
+                                            .stream = (uint16_t)stream });
 }
 
 enum status pass_reduce(struct sched *s, struct err *e)
@@ -71,7 +77,8 @@ enum status pass_reduce(struct sched *s, struct err *e)
             if (k->holders < 2)
                 target[b * m + mb] = IR_NONE;
             else if (k->reduce_each || !mb)
-                target[b * m + mb] = bucket_node(&s->train.dag, IR_NODE_REDUCE, b, k->reduce_each ? mb : IR_NO_MB, k->reduce_stream);
+                target[b * m + mb] = bucket_node(&s->train.dag, IR_NODE_REDUCE, b, k->reduce_each ? mb : IR_NO_MB,
+                                                 k->reduce_stream);
             else
                 target[b * m + mb] = target[b * m];
         }
@@ -95,10 +102,8 @@ static bool adds_scalars(const struct sched *s, const struct ir_sub *sub)
 static uint32_t scalars_node(struct sched *s, struct ir_dag *d)
 {
     uint32_t n = d->nodes.n;
-    uint32_t scalars = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_SCALARS,
-                                                        .pass = IR_PASS_NONE,
-                                                        .mb = IR_NO_MB,
-                                                        .set = IR_NO_SET });
+    uint32_t scalars = ir_dag_node(
+        d, (struct ir_node){ .kind = IR_NODE_SCALARS, .pass = IR_PASS_NONE, .mb = IR_NO_MB, .set = IR_NO_SET });
     for (uint32_t i = 0; i < n; i++) {
         const struct ir_node *x = &d->nodes.at[i];
         if (x->kind == IR_NODE_RUN && x->pass == IR_PASS_F && adds_scalars(s, &s->chunks.subs.at[x->what]))

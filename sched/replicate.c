@@ -38,7 +38,8 @@ static enum status parse_zero(const struct js *js, struct directive *d, struct e
     TRY(js_str_or(js, "reduce", d->zero >= 2 ? "each" : "last", &reduce, e));
     d->reduce_each = !strcmp(reduce, "each");
     if (!d->reduce_each && strcmp(reduce, "last"))
-        return js_wrong(js, e, "\"reduce\": found \"%s\", expected \"each\" (per microbatch) or \"last\" (once a step)", reduce);
+        return js_wrong(js, e, "\"reduce\": found \"%s\", expected \"each\" (per microbatch) or \"last\" (once a step)",
+                        reduce);
     TRY(js_int_or(js, "prefetch", 0, 1 << 10, 1, &prefetch, e));
     d->prefetch = (uint32_t)prefetch;
     return ST_OK;
@@ -58,6 +59,7 @@ static enum status parse_replicate(struct sched *s, const struct js *js, struct 
     return parse_bucket(js, d->zero, &d->cut, e);
 }
 
-static const char *const keys[] = { "op",     "filter", "devices",     "device",       "reduce_stream", "gather_stream", "bucket_size",
-                                    "zero",   "reduce", "shard_grads", "shard_params", "prefetch",      NULL };
+static const char *const keys[] = { "op",          "filter", "devices", "device",      "reduce_stream", "gather_stream",
+                                    "bucket_size", "zero",   "reduce",  "shard_grads", "shard_params",  "prefetch",
+                                    NULL };
 const struct directive_kind directive_replicate = { .name = "replicate", .keys = keys, .parse = parse_replicate };

@@ -19,20 +19,20 @@ struct sched_text {
 };
 
 struct sched_input {
-    struct ir_graph *graph;      /* tags PP are added when the model has none and the strategy names stages */
-    json_t *strategy;            /* the list of directives as given */
-    const char *strategy_name;   /* for messages: "strategy.json" */
+    struct ir_graph *graph;         /* tags PP are added when the model has none and the strategy names stages */
+    json_t *strategy;               /* the list of directives as given */
+    const char *strategy_name;      /* for messages: "strategy.json" */
     const struct sched_text *texts; /* [n_texts] */
     uint32_t n_texts;
-    uint32_t ranks;              /* 0: as many as the strategy says */
-    uint32_t batch_size;         /* sequences a step, over all replicas */
-    enum ir_dtype compute;       /* IR_F32 or IR_BF16 */
-    uint32_t optimizer;          /* 0 adamw, 1 sgd */
+    uint32_t ranks;        /* 0: as many as the strategy says */
+    uint32_t batch_size;   /* sequences a step, over all replicas */
+    enum ir_dtype compute; /* IR_F32 or IR_BF16 */
+    uint32_t optimizer;    /* 0 adamw, 1 sgd */
     bool clip;
-    bool eval;                   /* plans get a list "eval" */
+    bool eval; /* plans get a list "eval" */
     const struct ir_target *target;
-    uint64_t comm_scratch;       /* bytes that the communication back end wants per reducing stream, at most; 0: none */
-    FILE *dump;                  /* --dump: the DAG after every pass; NULL: none */
+    uint64_t comm_scratch; /* bytes that the communication back end wants per reducing stream, at most; 0: none */
+    FILE *dump;            /* --dump: the DAG after every pass; NULL: none */
 };
 
 struct sched_output {

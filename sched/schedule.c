@@ -8,15 +8,15 @@
 #include "sched/csv.h"
 
 /* A row a kind. */
-#define KINDS(ROW) \
-    ROW(gpipe) \
-    ROW(1f1b) \
-    ROW(interleaved) \
+#define KINDS(ROW)      \
+    ROW(gpipe)          \
+    ROW(1f1b)           \
+    ROW(interleaved)    \
     ROW(interleaved_zb) \
-    ROW(zb_h1) \
-    ROW(zb_h2) \
-    ROW(zb_v) \
-    ROW(dualpipe) \
+    ROW(zb_h1)          \
+    ROW(zb_h2)          \
+    ROW(zb_v)           \
+    ROW(dualpipe)       \
     ROW(dualpipev)
 #define DECLARE(kind) extern const struct schedule_kind schedule_##kind;
 #define ADDRESS(kind) &schedule_##kind,

@@ -23,13 +23,13 @@ struct simulation {
     const struct sched *s;
     const struct ir_dag *d;
     uint32_t *order, done;
-    uint32_t *missing;   /* by node: inputs not done */
-    uint8_t *placed;     /* by node: LOADs are placed with their first reader */
+    uint32_t *missing;    /* by node: inputs not done */
+    uint8_t *placed;      /* by node: LOADs are placed with their first reader */
     struct event *events; /* binary heap by (t, node) */
     uint32_t n_events;
     struct ready {
         VEC(uint32_t); /* binary heap by priority */
-    } *ready;          /* by class */
+    } * ready;         /* by class */
     uint8_t *busy;     /* by class */
     struct ready now;  /* nodes without duration, to be placed at this moment: binary heap by number */
     struct ready late; /* nodes that end the step, first in, first out */
@@ -221,7 +221,8 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     mem_free(x.ready);
     mem_free(x.busy);
     if (x.done != n)
-        return err_set(e, ST_BUG, s->in->strategy_name, "only %u of %u nodes of the training DAG could be ordered", x.done, n);
+        return err_set(e, ST_BUG, s->in->strategy_name, "only %u of %u nodes of the training DAG could be ordered",
+                       x.done, n);
     return ST_OK;
 }
 

@@ -59,7 +59,8 @@ static enum status check_region(const struct sched *s, const struct directive *d
     for (uint32_t i = 0; i < c->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[c->first_op + i]];
         if (op->op != IR_OP_EXPERTS)
-            return js_wrong(&d->js, e, "the filter matches %s, which has operator %s: only expert regions are sharded; add "
+            return js_wrong(&d->js, e,
+                            "the filter matches %s, which has operator %s: only expert regions are sharded; add "
                             "\"EP\" to the filter",
                             chunk_text(s, chunk, text, sizeof text), op->name);
         if (op->attrs.experts % ep)
@@ -116,9 +117,9 @@ enum status shard_check_devices(struct sched *s, struct err *e)
         }
         if (!inside || total != k->n) {
             char text[160], set[160];
-            return js_wrong(&d->js, e, "%s is placed on %s; the expert groups must be exactly these devices, each in one group",
-                            chunk_text(s, c, text, sizeof text),
-                            devices_text(s, s->set_of[c * s->microbatches], set, sizeof set));
+            return js_wrong(
+                &d->js, e, "%s is placed on %s; the expert groups must be exactly these devices, each in one group",
+                chunk_text(s, c, text, sizeof text), devices_text(s, s->set_of[c * s->microbatches], set, sizeof set));
         }
     }
     return ST_OK;

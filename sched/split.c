@@ -45,7 +45,8 @@ static enum status check_cover(struct sched *s, struct err *e)
     for (uint32_t c = 0; c < n && last; c++)
         if (!covered[c]) {
             char text[160];
-            return js_wrong(&last->js, e, "the split leaves out %s; for now all of the model is split: use \"filter\":{}",
+            return js_wrong(&last->js, e,
+                            "the split leaves out %s; for now all of the model is split: use \"filter\":{}",
                             chunk_text(s, c, text, sizeof text));
         }
     return ST_OK;
@@ -91,10 +92,12 @@ static enum status merge_keys(struct sched *s, const struct directive *d, const 
         char text[160];
         const char *name = chunk_text(s, i / m, text, sizeof text);
         if (count[i].bi != count[i].bw)
-            return js_wrong(&d->js, e, "BI of %s %s=%u has no BW in this order; a split backward needs both in one directive",
+            return js_wrong(&d->js, e,
+                            "BI of %s %s=%u has no BW in this order; a split backward needs both in one directive",
                             name, s->mb_name, i % m);
         if (count[i].bi && s->backward_split[i])
-            return js_wrong(&d->js, e, "the backward of %s %s=%u is split by two order directives", name, s->mb_name, i % m);
+            return js_wrong(&d->js, e, "the backward of %s %s=%u is split by two order directives", name, s->mb_name,
+                            i % m);
         s->backward_split[i] |= count[i].bi;
         fused[i] |= count[i].b;
         if (fused[i] && s->backward_split[i])

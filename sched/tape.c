@@ -12,8 +12,8 @@ struct taping {
     const struct ir_graph *g;
     const struct ir_sub *sub;
     struct tape *t;
-    uint32_t *current;  /* by tensor: the value of its gradient so far, IR_NONE */
-    uint8_t *written;   /* by parameter: some kernel has written its gradient */
+    uint32_t *current; /* by tensor: the value of its gradient so far, IR_NONE */
+    uint8_t *written;  /* by parameter: some kernel has written its gradient */
 };
 
 uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
@@ -135,8 +135,8 @@ static void tape_bi(struct taping *x, uint32_t o, const uint32_t *dout, uint32_t
     struct step *k = new_step(x, op->op, o, IR_PASS_BI);
     for (int i = 0; i < IR_MAX_STASH; i++)
         if (shapes.stash[i].ndim)
-            k->operand[OPERAND_STASH + i] = stash[i] =
-                new_value(x, VALUE_STASH, o, (uint32_t)i, value_bytes(x->ps->s, x->sub->chunk, &shapes.stash[i]));
+            k->operand[OPERAND_STASH + i] = stash[i] = new_value(
+                x, VALUE_STASH, o, (uint32_t)i, value_bytes(x->ps->s, x->sub->chunk, &shapes.stash[i]));
     read_operands(x, k, op, info->bi_reads, dout, stash);
     uint32_t twice[IR_MAX_IN] = { IR_NONE, IR_NONE, IR_NONE };
     for (int i = 0; i < IR_MAX_IN; i++) {
@@ -263,7 +263,9 @@ static struct step forward_step(struct taping *x, uint32_t o)
 static void tape_forwards(struct taping *x)
 {
     struct tape *t = x->t;
-    struct { VEC(struct step); } forwards = { 0 };
+    struct {
+        VEC(struct step);
+    } forwards = { 0 };
     for (uint32_t i = x->sub->n_ops; i-- > 0;) {
         struct step k = forward_step(x, x->ps->s->chunks.ops.at[x->sub->first_op + i]);
         bool needed = false;

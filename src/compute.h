@@ -33,24 +33,24 @@ struct step_inputs {
  * says; writes dparam. */
 struct op_args {
     const struct ir_attrs *attrs;
-    uint32_t op;            /* enum ir_op */
-    uint32_t b, t;          /* sequences in the microbatch, sequence length */
-    uint32_t ep;            /* experts: devices they are split over; local experts = experts/ep, and the rows are ep parts,
+    uint32_t op;      /* enum ir_op */
+    uint32_t b, t;    /* sequences in the microbatch, sequence length */
+    uint32_t ep;      /* experts: devices they are split over; local experts = experts/ep, and the rows are ep parts,
                                one per source device, each (local experts, ...) with counts (ep, local experts, b) */
-    uint32_t compute;       /* enum ir_dtype: IR_F32 or IR_BF16 */
+    uint32_t compute; /* enum ir_dtype: IR_F32 or IR_BF16 */
     void *in[IR_MAX_IN], *out[IR_MAX_OUT], *save[IR_MAX_SAVE], *stash[IR_MAX_STASH], *param[IR_MAX_PARAM];
     void *dout[IR_MAX_OUT];
     void *din[IR_MAX_IN];
-    void *acc[IR_MAX_IN];   /* addend of din: din = acc + gradient. NULL: din = gradient. May equal din, or be another
+    void *acc[IR_MAX_IN]; /* addend of din: din = acc + gradient. NULL: din = gradient. May equal din, or be another
                                buffer that stays unchanged */
     void *dparam[IR_MAX_PARAM]; /* float32 always */
-    uint32_t dparam_add;    /* bit i: add to dparam[i]; else write it, all of it */
-    void *work;             /* target's workspace, 64-byte aligned at least */
-    double *scalars;        /* [SCALAR_COUNT]: head_loss adds to LOSS, router to AUX, dispatch to DROPPED */
-    double loss_scale;      /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
-    uint64_t n;             /* sum and copy: elements */
-    void *stream;           /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
-    bool train;             /* false: no gradient will be asked for; save may be NULL and work serves instead */
+    uint32_t dparam_add;        /* bit i: add to dparam[i]; else write it, all of it */
+    void *work;                 /* target's workspace, 64-byte aligned at least */
+    double *scalars;            /* [SCALAR_COUNT]: head_loss adds to LOSS, router to AUX, dispatch to DROPPED */
+    double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
+    uint64_t n;        /* sum and copy: elements */
+    void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
+    bool train;        /* false: no gradient will be asked for; save may be NULL and work serves instead */
 };
 
 enum optimizer { OPT_ADAMW, OPT_SGD };

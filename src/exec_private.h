@@ -41,16 +41,16 @@ struct exec {
     uint32_t tokens, targets; /* tensors of the graph that PLAN_LOAD fills; IR_NONE: has none */
 
     unsigned char *arena[ARENA_COUNT];
-    double *scalars;                    /* in ARENA_SCALARS */
-    double unheard[SCALAR_COUNT];       /* where kernels that compute something again add to */
-    struct exec__kernel *kernels;       /* [kernels of the plan] */
-    struct exec__bucket *buckets;       /* [buckets of the plan] */
-    struct exec__gaps *gaps;            /* [slots of the plan] */
-    struct comm_call *calls;            /* [instructions of the plan]; filled in for communications */
-    unsigned char *wakes;               /* [instructions of the plan] 1: a communication waits for its event */
-    uint32_t *replica;                  /* [instructions of the plan] PLAN_LOAD: which part of the samples */
-    _Atomic uint32_t *events;           /* [instructions of the longest list] */
-    double *times;                      /* [2*that], or NULL */
+    double *scalars;              /* in ARENA_SCALARS */
+    double unheard[SCALAR_COUNT]; /* where kernels that compute something again add to */
+    struct exec__kernel *kernels; /* [kernels of the plan] */
+    struct exec__bucket *buckets; /* [buckets of the plan] */
+    struct exec__gaps *gaps;      /* [slots of the plan] */
+    struct comm_call *calls;      /* [instructions of the plan]; filled in for communications */
+    unsigned char *wakes;         /* [instructions of the plan] 1: a communication waits for its event */
+    uint32_t *replica;            /* [instructions of the plan] PLAN_LOAD: which part of the samples */
+    _Atomic uint32_t *events;     /* [instructions of the longest list] */
+    double *times;                /* [2*that], or NULL */
     uint32_t epoch;
 
     /* of the list that runs */

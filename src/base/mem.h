@@ -47,7 +47,7 @@ void *arena_alloc(struct arena *a, size_t bytes);
 void *arena_copy(struct arena *a, const void *p, size_t bytes);
 char *arena_strdup(struct arena *a, const char *s);
 char *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-#define arena_new(a, T) ((T *)arena_alloc((a), sizeof(T)))
+#define arena_new(a, T)      ((T *)arena_alloc((a), sizeof(T)))
 #define arena_array(a, T, n) ((T *)arena_alloc((a), sizeof(T) * (size_t)(n)))
 
 /* Growable array of T: `struct { VEC(int); } v = {0};` or a field `VEC(T)` in a struct of its own; v.at, v.n.
@@ -55,11 +55,11 @@ char *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(
 #define VEC(T) \
     T *at;     \
     uint32_t n, cap
-#define vec_push(v) (vec_reserve_((void **)&(v)->at, &(v)->cap, (v)->n + 1u, sizeof *(v)->at), &(v)->at[(v)->n++])
+#define vec_push(v)   (vec_reserve_((void **)&(v)->at, &(v)->cap, (v)->n + 1u, sizeof *(v)->at), &(v)->at[(v)->n++])
 #define vec_add(v, x) (*vec_push(v) = (x))
 /* Room for count more elements, contiguous and zeroed; returns the index of the first. */
 #define vec_grow(v, count) vec_grow_((void **)&(v)->at, &(v)->n, &(v)->cap, (count), sizeof *(v)->at)
-#define vec_free(v) (mem_free((v)->at), (v)->at = NULL, (v)->n = (v)->cap = 0)
+#define vec_free(v)        (mem_free((v)->at), (v)->at = NULL, (v)->n = (v)->cap = 0)
 void vec_reserve_(void **at, uint32_t *cap, uint32_t need, size_t size);
 uint32_t vec_grow_(void **at, uint32_t *n, uint32_t *cap, uint32_t count, size_t size);
 

@@ -48,11 +48,11 @@ _Noreturn void check_failed(const char *file, int line, const char *cond);
 #endif
 
 /* Propagate: TRY(f(x, e)); returns from the caller with the status of f when it is not ST_OK. */
-#define TRY(call)                              \
-    do {                                       \
-        enum status try_status_ = (call);      \
-        if (try_status_ != ST_OK)              \
-            return try_status_;                \
+#define TRY(call)                         \
+    do {                                  \
+        enum status try_status_ = (call); \
+        if (try_status_ != ST_OK)         \
+            return try_status_;           \
     } while (0)
 
 #endif
