@@ -20,9 +20,8 @@
 struct comm_events {
     _Atomic uint32_t *at;
     uint32_t n;
-    double *
-        times; /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the
-                      event happens */
+    /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the event happens */
+    double *times;
 };
 
 enum comm_op {

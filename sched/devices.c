@@ -20,6 +20,30 @@ static enum status add_range(const struct js *v, long lo, long hi, long step, ui
     return ST_OK;
 }
 
+/* A decimal number at *at, which moves behind it: false where there is none. */
+static bool read_number(const char **at, long *x)
+{
+    char *end;
+    if (**at < '0' || **at > '9')
+        return false;
+    *x = strtol(*at, &end, 10);
+    *at = end;
+    return true;
+}
+
+/* "7", "0-511", "0-1023:4"; lo is -1 where it is none of them. */
+static void parse_range(const char *text, long *lo, long *hi, long *step)
+{
+    bool good = read_number(&text, lo);
+    *hi = *lo;
+    if (good && *text == '-')
+        good = read_number((text++, &text), hi);
+    if (good && *text == ':')
+        good = read_number((text++, &text), step);
+    if (!good || *text)
+        *lo = -1;
+}
+
 static int by_value(const void *a, const void *b)
 {
     uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
@@ -51,15 +75,7 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
         if (json_is_integer(v.v)) {
             lo = hi = (long)json_integer_value(v.v);
         } else if (json_is_string(v.v)) {
-            char *end;
-            const char *text = json_string_value(v.v);
-            lo = hi = strtol(text, &end, 10);
-            if (*end == '-')
-                hi = strtol(end + 1, &end, 10);
-            if (*end == ':')
-                step = strtol(end + 1, &end, 10);
-            if (*end || end == text)
-                lo = -1;
+            parse_range(json_string_value(v.v), &lo, &hi, &step);
         }
         st = add_range(&v, lo, hi, step, s->in->ranks, &list, &n, &cap, e);
     }

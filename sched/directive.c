@@ -57,8 +57,9 @@ static void highest_pp(const json_t *v, int *top)
     if (json_is_integer(pp))
         index = (int)json_integer_value(pp);
     else if (json_is_string(pp)) {
+        /* what is no index and no range upwards counts as none: the filter's parser answers it */
         const char *text = json_string_value(pp), *dash = strchr(text, '-');
-        index = atoi(dash && atoi(dash + 1) >= atoi(text) ? dash + 1 : text);
+        index = !dash ? atoi(text) : dash > text && atoi(dash + 1) >= atoi(text) ? atoi(dash + 1) : 0;
     }
     *top = index > *top ? index : *top;
 }
@@ -103,6 +104,21 @@ static enum status name_stages(struct sched *s, struct err *e)
     return top < 0 ? ST_OK : ir_graph_cut_stages(s->in->graph, (uint32_t)top + 1, s->in->strategy_name, e);
 }
 
+/* A list has one grid and one schedule: of two, one would be without effect or contradict the other. */
+static enum status one_of_each_macro(const struct js *list, uint32_t n, struct err *e)
+{
+    const char *const macros[] = { directive_layout.name, directive_schedule.name };
+    for (int k = 0; k < 2; k++)
+        for (uint32_t i = 0, seen = 0; i < n; i++) {
+            struct js js = js_at(list, i);
+            const char *op = json_string_value(json_object_get(js.v, "op"));
+            if (op && !strcmp(op, macros[k]) && seen++)
+                return js_wrong(&js, e, "a second \"%s\"; a strategy has one: write primitives for what it cannot say",
+                                macros[k]);
+        }
+    return ST_OK;
+}
+
 enum status directives_expand(struct sched *s, struct err *e)
 {
     struct js list = js_root(s->in->strategy, s->in->strategy_name);
@@ -110,6 +126,7 @@ enum status directives_expand(struct sched *s, struct err *e)
     if (!json_is_array(list.v))
         return js_expected(&list, e, "a list of directives");
     TRY(js_count(&list, &n, e));
+    TRY(one_of_each_macro(&list, n, e));
     s->primitives = json_array();
     struct {
         VEC(uint32_t);

@@ -109,6 +109,80 @@ static enum status collect(const struct sched *s, const struct ir_dag *d, const 
     return ST_OK;
 }
 
+/* A filter's match is convex: no path of data flow leaves it for another chunk and comes back. It depends on chunks and passes
+ * alone, so filters that differ in the microbatch only are looked at once. */
+struct convexity {
+    uint8_t *reaches; /* [from * chunks + to]: data flows from chunk to chunk, also through others */
+    struct {
+        VEC(const struct filter *);
+    } done;
+};
+
+static void find_reaches(const struct sched *s, struct convexity *v)
+{
+    uint32_t n = s->chunks.chunks.n;
+    v->reaches = mem_alloc((size_t)n * n + 1);
+    for (uint32_t b = 0; b < n; b++) /* numbered in a topological order */
+        for (uint32_t i = 0; i < s->chunks.chunks.at[b].n_ops; i++) {
+            const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[b].first_op + i]];
+            for (int k = 0; k < IR_MAX_IN; k++) {
+                uint32_t p = op->in[k] == IR_NONE ? IR_NONE : s->g->tensors.at[op->in[k]].producer;
+                uint32_t a = p == IR_NONE ? b : s->chunks.chunk_of[p];
+                if (a == b || v->reaches[(size_t)a * n + b])
+                    continue;
+                v->reaches[(size_t)a * n + b] = 1;
+                for (uint32_t c = 0; c < a; c++)
+                    v->reaches[(size_t)c * n + b] |= v->reaches[(size_t)c * n + a];
+            }
+        }
+}
+
+static bool same_match(const struct sched *s, const struct filter *a, const struct filter *b)
+{
+    bool same = a->pass == b->pass;
+    for (uint32_t i = 0; i < s->g->n_tags && same; i++) {
+        const struct match *x = &a->tag[i], *y = &b->tag[i];
+        same = x->given == y->given && x->mode == y->mode && x->lo == y->lo && x->hi == y->hi;
+    }
+    return same;
+}
+
+/* The chunk outside through which data comes back; IR_NONE: there is none. Without PASS a forward and its backward match:
+ * between them lies all that follows. BW gives nothing on. */
+static uint32_t find_detour(const struct sched *s, struct convexity *v, const struct filter *f)
+{
+    uint32_t n = s->chunks.chunks.n;
+    for (uint32_t i = 0; i < v->done.n; i++)
+        if (same_match(s, v->done.at[i], f))
+            return IR_NONE;
+    vec_add(&v->done, f);
+    for (uint32_t x = 0; x < n && f->pass != IR_PASS_BW; x++) {
+        bool after = false, before = f->pass == IR_PASS_NONE;
+        for (uint32_t c = 0; c < n && !filter_chunk(s, f, x); c++) {
+            if (!filter_chunk(s, f, c))
+                continue;
+            after = after || v->reaches[(size_t)c * n + x];
+            before = before || v->reaches[(size_t)x * n + c];
+        }
+        if (after && before)
+            return x;
+    }
+    return IR_NONE;
+}
+
+static enum status check_convex(const struct sched *s, struct convexity *v, const struct directive *o, uint32_t group,
+                                const struct filter *f, struct err *e)
+{
+    char text[160];
+    uint32_t x = find_detour(s, v, f);
+    return x == IR_NONE
+               ? ST_OK
+               : js_wrong(&o->js, e,
+                          "group %u: the match of a filter is not convex: data flows from it through %s and back "
+                          "into it; match that too, or use a filter each for what lies before and behind it",
+                          group, chunk_text(s, x, text, sizeof text));
+}
+
 /* Sinks (or sources) of a group: no data edge to (from) another compute node of the group. A path that leaves the group and
  * comes back through other nodes would make the group not convex: that order then has a cycle, found below. */
 static void ends(const struct ir_dag *d, const struct members *group, const uint32_t *mark, bool sinks,
@@ -128,7 +202,7 @@ static void ends(const struct ir_dag *d, const struct members *group, const uint
 }
 
 static enum status apply(struct sched *s, struct ir_dag *d, const struct directive *o, const struct node_index *x,
-                         uint32_t *mark, struct err *e)
+                         uint32_t *mark, struct convexity *v, struct err *e)
 {
     struct members group = { 0 }, sinks = { 0 }, sources = { 0 };
     uint32_t row_class = IR_NONE;
@@ -137,8 +211,11 @@ static enum status apply(struct sched *s, struct ir_dag *d, const struct directi
     for (uint32_t i = 0; i < o->n_groups && st == ST_OK; i++) {
         const struct order_group *g = &s->groups.at[o->first_group + i];
         group.n = sources.n = 0;
-        for (uint32_t k = 0; k < g->n_filters && st == ST_OK; k++)
+        for (uint32_t k = 0; k < g->n_filters && st == ST_OK; k++) {
             st = collect(s, d, x, o, i, &s->filters.at[g->first_filter + k], &row_class, mark, &group, e);
+            if (st == ST_OK)
+                st = check_convex(s, v, o, i, &s->filters.at[g->first_filter + k], e);
+        }
         if (st != ST_OK)
             break;
         ends(d, &group, mark, false, &sources);
@@ -199,16 +276,20 @@ enum status pass_order(struct sched *s, struct err *e)
     struct ir_dag *d = &s->train.dag;
     struct node_index x;
     uint32_t *mark = mem_alloc(d->nodes.n * sizeof *mark);
+    struct convexity v = { 0 };
     enum status st = ST_OK;
     ir_dag_link(d);
     index_nodes(s, d, &x);
+    find_reaches(s, &v);
     for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++)
         if (s->directives.at[i].kind == &directive_order)
-            st = apply(s, d, &s->directives.at[i], &x, mark, e);
+            st = apply(s, d, &s->directives.at[i], &x, mark, &v, e);
     ir_dag_link(d);
     uint32_t n = st == ST_OK ? ir_dag_cycle(d, mark) : 0;
     if (n)
         st = refuse_cycle(s, d, mark, n, e);
+    mem_free(v.reaches);
+    vec_free(&v.done);
     mem_free(x.first);
     mem_free(mark);
     return st;

@@ -94,34 +94,69 @@ enum status pass_shard(struct sched *s, struct err *e)
     return ST_OK;
 }
 
-/* The groups together are the devices of the region. */
+/* Every member of the class is in one group, and nothing else is. */
+static bool groups_fit(const struct sched *s, const struct directive *d, const struct device_class *k)
+{
+    const uint32_t *members = s->class_pool.at + k->first;
+    uint8_t *seen = mem_alloc(k->n);
+    uint32_t total = 0;
+    bool fit = true;
+    for (uint32_t g = 0; g < d->n_shard_sets; g++) {
+        uint32_t set = s->shard_sets.at[d->first_shard_set + g];
+        total += s->sets.at[set].n;
+        for (uint32_t i = 0; i < s->sets.at[set].n; i++) {
+            uint32_t lo = 0, hi = k->n, x = devices_of(s, set)[i];
+            while (hi - lo > 1)
+                *(members[(lo + hi) / 2] <= x ? &lo : &hi) = (lo + hi) / 2;
+            fit = fit && members[lo] == x && !seen[lo];
+            seen[lo] = 1;
+        }
+    }
+    mem_free(seen);
+    return fit && total == k->n;
+}
+
+/* What crosses the border of the region is rows of the experts' own devices. */
+static enum status check_neighbours(const struct sched *s, uint32_t from, uint32_t to, struct err *e)
+{
+    uint32_t region = s->shard_of[from] != IR_NONE ? from : to, other = region == from ? to : from, m = s->microbatches;
+    for (uint32_t mb = 0; mb < m; mb++) {
+        uint32_t a = s->set_of[region * m + mb], b = s->set_of[other * m + mb];
+        char name[160], near[160], here[160], there[160];
+        if (a != b)
+            return js_wrong(&s->directives.at[s->shard_of[region]].js, e,
+                            "%s %s=%u is placed on %s, its neighbour %s on %s: sharded experts and what they are "
+                            "computed from and for are on the same devices, in the same order",
+                            chunk_text(s, region, name, sizeof name), s->mb_name, mb,
+                            devices_text(s, a, here, sizeof here), chunk_text(s, other, near, sizeof near),
+                            devices_text(s, b, there, sizeof there));
+    }
+    return ST_OK;
+}
+
+/* The groups together are the devices of the region, for every microbatch; its neighbours are there too. */
 enum status shard_check_devices(struct sched *s, struct err *e)
 {
-    for (uint32_t c = 0; c < s->chunks.chunks.n; c++) {
+    for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
+        uint32_t c = i / s->microbatches;
+        char text[160], set[160];
         if (s->shard_of[c] == IR_NONE)
             continue;
         const struct directive *d = &s->directives.at[s->shard_of[c]];
-        const struct device_class *k = &s->classes.at[s->sets.at[s->set_of[c * s->microbatches]].class_id];
-        const uint32_t *members = s->class_pool.at + k->first;
-        uint32_t total = 0;
-        bool inside = true;
-        for (uint32_t g = 0; g < d->n_shard_sets; g++) {
-            uint32_t set = s->shard_sets.at[d->first_shard_set + g];
-            total += s->sets.at[set].n;
-            for (uint32_t i = 0; i < s->sets.at[set].n; i++) {
-                uint32_t lo = 0, hi = k->n, x = devices_of(s, set)[i];
-                while (hi - lo > 1)
-                    *(members[(lo + hi) / 2] <= x ? &lo : &hi) = (lo + hi) / 2;
-                inside = inside && members[lo] == x;
-            }
-        }
-        if (!inside || total != k->n) {
-            char text[160], set[160];
+        if (!groups_fit(s, d, &s->classes.at[s->sets.at[s->set_of[i]].class_id]))
             return js_wrong(
-                &d->js, e, "%s is placed on %s; the expert groups must be exactly these devices, each in one group",
-                chunk_text(s, c, text, sizeof text), devices_text(s, s->set_of[c * s->microbatches], set, sizeof set));
-        }
+                &d->js, e,
+                "%s %s=%u is placed on %s; the expert groups must be exactly these devices, each in one group",
+                chunk_text(s, c, text, sizeof text), s->mb_name, i % s->microbatches,
+                devices_text(s, s->set_of[i], set, sizeof set));
     }
+    for (uint32_t o = 0; o < s->g->ops.n; o++)
+        for (int i = 0; i < IR_MAX_IN; i++) {
+            uint32_t t = s->g->ops.at[o].in[i], p = t == IR_NONE ? IR_NONE : s->g->tensors.at[t].producer;
+            if (p == IR_NONE || s->shard_of[s->chunks.chunk_of[p]] == s->shard_of[s->chunks.chunk_of[o]])
+                continue;
+            TRY(check_neighbours(s, s->chunks.chunk_of[p], s->chunks.chunk_of[o], e));
+        }
     return ST_OK;
 }
 

@@ -101,8 +101,9 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
     printf("compiled      in %.3f s, verified in %.3f s, for %s\n", out->compile_seconds, out->verify_seconds,
            target->name);
     print_memory(out, plans, target);
-    printf("\nEach kind stands at its own peak, total is the peak of the sum and what a rank allocates; outside is an "
-           "estimate for libraries.\n");
+    printf("\nEach kind stands at its own peak; total is what a rank allocates, the peak of the sum with the gaps "
+           "between buffers; "
+           "outside is an estimate for libraries.\n");
 }
 
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);

@@ -132,6 +132,31 @@ static void test_bits(const struct comm_backend *b)
     bench_close(&t);
 }
 
+/* A rank alone in its group has no terms of others: it needs no scratch, and the compiler plans none. */
+static void test_alone(const struct comm_backend *b)
+{
+    void *const scratch[] = { NULL };
+    const uint64_t scratch_bytes[] = { 0 };
+    const float x[3] = { 1, 2, 3 };
+    float y[3] = { 0 }, z[3] = { 0 };
+    struct comm_channel own = { ctl_rank(), { ctl_rank(), 1, 1, NULL }, 0 };
+    struct comm_call all = { .op = COMM_ALL_REDUCE, .src = x, .dst = y, .count = 3 };
+    struct comm_call part = { .op = COMM_REDUCE_SCATTER, .src = x, .dst = z, .count = 3, .event = 1 };
+    struct bench t;
+    struct err e = { 0 };
+    bench_open(&t, b, &own, 1, ctl_size(), 1, 2, 2);
+    b->close(t.c);
+    t.setup.scratch = scratch;
+    t.setup.scratch_bytes = scratch_bytes;
+    EXPECT(b->open(&t.setup, &t.c, &e) == ST_OK);
+    bench_begin(&t);
+    b->launch(t.c, &all);
+    b->launch(t.c, &part);
+    b->drain(t.c);
+    EXPECT(!memcmp(x, y, sizeof x) && !memcmp(x, z, sizeof x));
+    bench_close(&t);
+}
+
 /* Every rank sends to the next and receives from the one before at once, then adds what came on the same stream. */
 static void test_exchange(const struct comm_backend *b)
 {
@@ -147,14 +172,22 @@ static void test_exchange(const struct comm_backend *b)
         float *x = mem_alloc(n * sizeof *x), *y = mem_alloc(n * sizeof *y), *sum = mem_alloc(n * sizeof *sum);
         for (uint64_t i = 0; i < n; i++)
             x[i] = term(me, i);
-        struct comm_call call = { .op = COMM_EXCHANGE, .src = x, .dst = y, .count = n, .channel = UINT32_MAX,
-                                  .peer = (me + 1) % p, .from = before, .tag = 7 };
+        struct comm_call call = { .op = COMM_EXCHANGE,
+                                  .src = x,
+                                  .dst = y,
+                                  .count = n,
+                                  .channel = UINT32_MAX,
+                                  .peer = (me + 1) % p,
+                                  .from = before,
+                                  .tag = 7 };
         bench_begin(&t);
         t.b->launch(t.c, &call);
-        call = (struct comm_call){ .op = COMM_ADD, .src = y, .dst = sum, .count = n, .channel = UINT32_MAX, .replace = 1,
-                                   .event = 1 };
+        call = (struct comm_call){
+            .op = COMM_ADD, .src = y, .dst = sum, .count = n, .channel = UINT32_MAX, .replace = 1, .event = 1
+        };
         t.b->launch(t.c, &call);
-        call = (struct comm_call){ .op = COMM_ADD, .src = x, .dst = sum, .count = n, .channel = UINT32_MAX, .event = 2 };
+        call =
+            (struct comm_call){ .op = COMM_ADD, .src = x, .dst = sum, .count = n, .channel = UINT32_MAX, .event = 2 };
         t.b->launch(t.c, &call);
         t.b->drain(t.c);
         for (uint64_t i = 0; i < n; i++)
@@ -376,6 +409,7 @@ static void all_tests(const struct comm_backend *b)
     test_random(b, "normal");
     test_order(b);
     test_bits(b);
+    test_alone(b);
     test_exchange(b);
     test_overlap(b);
     test_bad_setup(b);
