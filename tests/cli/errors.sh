@@ -222,6 +222,7 @@ strategy "a bucket of no size" 65 '\$\[0\]\.bucket_size: found -1, expected a nu
     '{"op":"replicate","filter":{},"devices":[0,1],"bucket_size":-1}'
 strategy "experts that do not divide" 65 '\$\[1\]: EP=0 has 4 experts, which do not split evenly over 3 devices' \
     '{"op":"replicate","filter":{},"devices":["0-2"]},{"op":"shard","filter":{"EP":"*"},"devices":["0-2"]}' moe
+strategy "two layouts" 65 '\$\[1\]: a second "layout"' '{"op":"layout","pp":1,"dp":1},{"op":"layout","pp":2,"dp":1}'
 strategy "a shard of more than experts" 65 '\$\[1\]: the filter matches PP=0.*only expert regions are sharded' \
     '{"op":"replicate","filter":{},"devices":[0,1]},{"op":"shard","filter":{"PP":0},"devices":[0,1]}' moe
 
@@ -326,6 +327,10 @@ bad "plan for an unknown device" 71 '^piper: --device: this build has no back en
 
 # ---- training -------------------------------------------------------------------------------------------------------
 
+"$piper" build -m llama.json -s one.json -t train.json -o half.h5 --set train.dtype=bfloat16 >log 2>&1 || cat log
+bad "a type that the device does not compute in: plan" 65 '^piper: .*bfloat16.*float32' plan half.h5
+bad "a type that the device does not compute in: train, 1 rank" 65 '^piper: .*bfloat16.*float32' train half.h5 -o run
+bad "checkpoints of a folder that is not there" 66 '^piper: .*nowhere' checkpoint list nowhere
 bad "1 rank of 2" 64 '^piper: two\.json: \$\[0\]: .*needs 2 ranks, the job has 1' train two.h5 -o run
 bad "a job that is missing, 1 rank" 66 '^piper: missing\.h5: ' train missing.h5 -o run
 bad "no run folder, 1 rank" 64 '^piper: train: -o RUNDIR is missing' train one.h5
@@ -375,4 +380,8 @@ ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected o
 if "$piper" info | grep -q 'cuda  *not in this build'; then
     ranks 2 "a device that this build has not" 71 '^piper: --device: this build has no back end cuda' two.h5 -o run --device cuda
 fi
+echo '[{"op":"replicate","filter":{},"devices":[0,1]},{"op":"shard","filter":{"EP":"*"},"devices":[0,1],"expert_bound":1}]' >bound.json
+"$piper" build -m moe.json -s bound.json -t train.json -o bound.h5 >log 2>&1 || cat log
+ranks 2 "more rows for the experts than expert_bound plans" 65 'rank [01], step 1, all-to-all F .*rows arrive .*"expert_bound": [0-9.]+' \
+    bound.h5 -o bound
 echo "1..$n"
