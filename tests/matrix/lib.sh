@@ -41,7 +41,7 @@ train()
     echo "$5" >"$dir/strategy.json"
     "$piper" build -m "$dir/$3.json" -s "$dir/strategy.json" -t "$dir/$4.json" -o "$dir/$1.h5" --set train.steps="${steps:-20}" \
         >"$dir/log" 2>&1 &&
-        $run "$piper" "$2" train "$dir/$1.h5" -o "$dir/$1" --data "$dir/tokens.h5" --device cpu \
+        $run "$piper" "$2" train "$dir/$1.h5" -o "$dir/$1" --data "$dir/${data:-tokens.h5}" --device cpu \
             ${train_options-} >"$dir/log" 2>&1
 }
 

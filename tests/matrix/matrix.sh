@@ -86,4 +86,18 @@ case_of "dropless dp=4 ep=4 zero=3" 4 dropless sgd 1e-4 \
     '[{"op":"layout","pp":1,"dp":4,"ep":4,"zero":3},{"op":"split","filter":{},"num_microbatches":2}]'
 case_of "dropless dualpipev ep=2 recompute" 8 dropless sgd 1e-4 \
     '[{"op":"layout","pp":2,"dp":4,"ep":2,"zero":2,"placement":"v"},{"op":"schedule","kind":"dualpipev","microbatches":4},{"op":"recompute","filter":{}}]'
+
+# Text of one letter: all positions are alike, so one expert gets all tokens, the others none.
+awk 'BEGIN { for (i = 0; i < 40000; i++) printf "a" }' >"$dir/text"
+"$piper" data text "$dir/text" -o "$dir/alike.h5" >/dev/null || { echo "Bail out! piper data text failed"; exit 1; }
+sed 's/"num_experts_per_tok": 2/"num_experts_per_tok": 1/' "$dir/qwen3_moe.json" >"$dir/collapsed.json"
+sed 's/"capacity_factor": 1.25, //' "$dir/collapsed.json" >"$dir/collapsed-dropless.json"
+data=alike.h5
+for model in collapsed collapsed-dropless; do
+    base $model sgd
+    case_of "$model: one expert with all tokens, ep=4 zero=2" 4 $model sgd 1e-4 \
+        '[{"op":"layout","pp":1,"dp":4,"ep":4,"zero":2},{"op":"split","filter":{},"num_microbatches":2}]'
+    case_of "$model: one expert with all tokens, zb-v ep=2 zero=3" 4 $model sgd 1e-4 \
+        '[{"op":"layout","pp":2,"dp":2,"ep":2,"zero":3,"placement":"v"},{"op":"schedule","kind":"zb-v","microbatches":4}]'
+done
 echo "1..$n"
