@@ -85,13 +85,15 @@ static enum status check_target(const struct sched *s, struct err *e)
         const struct ir_node_op *op = &s->g->ops.at[o];
         const char *why = s->in->target->unsupported((enum ir_op)op->op, &op->attrs, s->in->compute);
         if (why)
-            return err_set(e, ST_INPUT, op->name, "%s", why);
+            return err_set(e, ST_INPUT, NULL, "the job's dtype is %s, operator %s (%s): %s",
+                           ir_dtype_name(s->in->compute), op->name, ir_op_info[op->op].name, why);
     }
     return ST_OK;
 }
 
 static enum status run_passes(struct sched *s, struct err *e)
 {
+    TRY(check_target(s, e));
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
         TRY(passes[i].run(s, e));
         if (s->in->dump && passes[i].dumps) {
@@ -121,9 +123,7 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     double start = now();
     *out = (struct sched_output){ 0 };
     init(&s, in);
-    enum status st = check_target(&s, e);
-    if (st == ST_OK)
-        st = run_passes(&s, e);
+    enum status st = run_passes(&s, e);
     if (st == ST_OK)
         st = pass_lower(&s, out, e);
     out->compile_seconds = now() - start;

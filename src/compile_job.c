@@ -13,19 +13,6 @@ static const struct sched_text *texts_of(struct job *j)
     return texts;
 }
 
-/* Can the device compute all of the model in the job's type? */
-static enum status check_supported(const struct job *j, const struct ir_target *target, struct err *e)
-{
-    for (uint32_t i = 0; i < j->graph.ops.n; i++) {
-        const struct ir_node_op *op = &j->graph.ops.at[i];
-        const char *why = target->unsupported(op->op, &op->attrs, (enum ir_dtype)j->train.dtype);
-        if (why)
-            return err_set(e, ST_INPUT, NULL, "the job's dtype is %s, operator %s (%s): %s",
-                           ir_dtype_name((enum ir_dtype)j->train.dtype), op->name, ir_op_info[op->op].name, why);
-    }
-    return ST_OK;
-}
-
 enum status compile_input(struct job *j, const char *device, uint32_t ranks, struct sched_input *in, struct err *e)
 {
     const char *name = *j->strategy_file ? j->strategy_file : "strategy";
@@ -33,7 +20,6 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, str
     if (!target)
         return err_set(e, ST_DEVICE, "--device",
                        "this build has no back end %s to plan for; `piper info` lists what it has", device);
-    TRY(check_supported(j, target, e));
     json_t *strategy = NULL;
     TRY(js_load_text(j->strategy_text, name, &strategy, e));
     *in = (struct sched_input){

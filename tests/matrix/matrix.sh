@@ -5,7 +5,7 @@
 # the end, and recompute gives the same bits as none. Prints TAP: a case a cell, with the worst deviations.
 # CELLS=pairs (default): every pair of values of the four axes occurs; CELLS=all: every cell.
 steps=10
-. "${top_srcdir:-.}"/tests/matrix/lib.sh
+. "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
 train_options="--check-replicas $steps"
 
 base llama sgd

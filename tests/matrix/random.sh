@@ -4,7 +4,7 @@
 # loss and norm within 1e-5, all losses within 1e-4; all copies of every parameter equal at the end. Prints TAP, a case a seed.
 # SEEDS (default 25) strategies from FIRST_SEED (0) on, every STRIDE-th seed.
 steps=6
-. "${top_srcdir:-.}"/tests/matrix/lib.sh
+. "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
 train_options="--check-replicas $steps"
 random=${top_builddir:-.}/tests/matrix/random_test
 

@@ -4,7 +4,7 @@
 # (two stages on [0,2] and [1,3], experts split over both copies, buckets, shard_grads, shard_params, several stages a device,
 # V placement, its own orders with an overlapped pair), and the older forms of filters and devices. Written anew here. What
 # it refuses, we refuse with a sentence. Prints TAP.
-. "${top_srcdir:-.}"/tests/matrix/lib.sh
+. "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
 steps=5
 base qwen3_moe sgd
 base llama sgd

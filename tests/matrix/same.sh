@@ -5,7 +5,7 @@
 # The loss and the norm of step 1 agree within 1e-5 relative, all losses within 1e-4 (SGD) or 1e-3 (AdamW, whose first steps
 # hide a wrong gradient scale; so both are run). Prints TAP: a case a strategy, with the worst deviations.
 # RUNS names other pairs of model and optimizer than the quick ones.
-. "${top_srcdir:-.}"/tests/matrix/lib.sh
+. "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
 
 for pair in ${RUNS:-llama/sgd gpt2/sgd gpt2/adamw qwen3_moe/sgd}; do
     model=${pair%/*} opt=${pair#*/}
