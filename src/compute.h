@@ -21,11 +21,13 @@ enum scalar {
     SCALAR_COUNT = 8
 };
 
-/* Per-step inputs of update kernels. */
+/* Per-step inputs of update kernels, in the back end's memory. */
 struct step_inputs {
     double lr;
     double grad_scale; /* clipping: min(1, clip/norm) */
     uint64_t step;     /* from 1: Adam's bias correction */
+    uint32_t skip;     /* 1: the norm is no number, the parameters stay as they are */
+    uint32_t epoch;    /* of the step's events */
 };
 
 /* Operands as ir_op_info orders them; NULL where the pass does not have one. Shapes: the operator's row in ir/op.h.
@@ -77,13 +79,18 @@ struct compute_backend {
     const char *name;
     /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
-    /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). */
+    /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
+     * s->skip. s: the back end's memory. */
     void (*update)(const struct update_args *u, const struct step_inputs *s);
+    /* grad_scale and skip from the step's sums, norm = sqrt(scalars[SCALAR_NORM2]). All in the back end's memory. */
+    void (*clip)(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
     /* *sum += the sum of squares of n float32, in float64, in an order that depends on n alone; *nonfinite += count of
      * NaN and Inf. */
     void (*sumsq)(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
-    /* Threads that kernels may use. */
+    /* Threads that kernels may use; NULL on a device. */
     void (*set_threads)(int n);
+    /* NULL on the host, where every call returns when its work is done and memory is the host's. */
+    const struct device_ops *device;
 };
 extern const struct compute_backend compute_cpu;
 

@@ -1,7 +1,6 @@
 /* The loop over the instructions. */
 #include "exec_private.h"
 
-#include <math.h>
 #include <stdio.h>
 
 static _Noreturn void fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
@@ -105,12 +104,8 @@ static void run_sumsq(struct exec *x, const struct plan_instr *in)
 /* Where updates wait for the norm, a norm that is no number leaves the parameters as they were. */
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
-    if (x->plan->h->clip) {
-        double norm = sqrt(x->scalars[SCALAR_NORM2]);
-        if (!isfinite(norm))
-            return;
-        x->inputs.grad_scale = norm > x->clip_norm ? x->clip_norm / norm : 1;
-    }
+    if (x->plan->h->clip)
+        x->compute->clip(&x->inputs, x->scalars, x->clip_norm, NULL);
     x->compute->update(&x->buckets[in->what].update, &x->inputs);
 }
 

@@ -93,6 +93,7 @@ const struct compute_backend compute_cpu = {
     .name = "cpu",
     .kernel = cpu_kernel,
     .update = cpu_update,
+    .clip = cpu_clip,
     .sumsq = cpu_sumsq,
     .set_threads = cpu_set_threads,
 };

@@ -44,6 +44,7 @@ void cpu_combine_f(const struct op_args *a), cpu_combine_bi(const struct op_args
 void cpu_head_loss_f(const struct op_args *a), cpu_head_loss_bi(const struct op_args *a);
 void cpu_head_loss_bw(const struct op_args *a);
 
+void cpu_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
 void cpu_update(const struct update_args *u, const struct step_inputs *s);
 void cpu_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
 

@@ -22,8 +22,18 @@ static struct vec_update constants(const struct optimizer_args *o, const struct 
     };
 }
 
+void cpu_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream)
+{
+    (void)stream;
+    const double norm = sqrt(scalars[SCALAR_NORM2]);
+    s->skip = !isfinite(norm);
+    s->grad_scale = norm > clip_norm ? clip_norm / norm : 1;
+}
+
 void cpu_update(const struct update_args *u, const struct step_inputs *s)
 {
+    if (s->skip)
+        return;
     const struct vec *v = cpu_vec();
     const struct vec_update decaying = constants(u->opt, s);
     struct vec_update plain = decaying;
