@@ -4,14 +4,7 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *cpu_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute)
-{
-    (void)op;
-    (void)a;
-    return compute == IR_F32 ? NULL : "the CPU kernels compute in float32; say \"dtype\": \"float32\" in train.json";
-}
-
-static const char *emulate_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute)
+static const char *host_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute)
 {
     (void)op;
     (void)a;
@@ -30,7 +23,7 @@ const struct ir_target ir_target_cpu = {
     .name = "cpu",
     .alignment = 64,
     .workspace = ir_cpu_workspace,
-    .unsupported = cpu_unsupported,
+    .unsupported = host_unsupported,
     .outside = host_outside,
 };
 
@@ -39,7 +32,7 @@ const struct ir_target ir_target_emulate = {
     .name = "emulate",
     .alignment = 64,
     .workspace = ir_cpu_workspace,
-    .unsupported = emulate_unsupported,
+    .unsupported = host_unsupported,
     .outside = host_outside,
 };
 

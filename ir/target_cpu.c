@@ -3,6 +3,8 @@
 
 #include "ir/target.h"
 
+#include <stddef.h>
+
 static uint64_t up64(uint64_t bytes)
 {
     return (bytes + 63) / 64 * 64;
@@ -23,11 +25,36 @@ static uint64_t head_bytes(const struct ir_attrs *a, uint64_t rows)
     return up64(rows * sizeof(double)) + m * n * sizeof(float);
 }
 
-uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute)
+/* src/cpu/bf16.c: every operand in the compute type once more, in float32. */
+static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                           uint32_t ep)
+{
+    struct ir_op_shapes s;
+    ir_op_shapes(op, a, t, &s);
+    const uint64_t tensors = op == IR_OP_EXPERTS && !a->capacity ? (uint64_t)b * ep : b;
+    const struct {
+        const struct ir_shape *at;
+        uint32_t n;
+        uint64_t times;
+    } groups[] = {
+        { s.in, IR_MAX_IN, tensors * (kernel == IR_PASS_BI ? 2 : 1) }, /* and their gradients */
+        { s.out, IR_MAX_OUT, tensors * (kernel == IR_PASS_F ? 1 : 2) },
+        { s.save, IR_MAX_SAVE, tensors },
+        { s.stash, IR_MAX_STASH, tensors },
+        { s.param, IR_MAX_PARAM, 1 },
+    };
+    uint64_t sum = 0;
+    for (size_t g = 0; g < sizeof groups / sizeof *groups; g++)
+        for (uint32_t i = 0; i < groups[g].n; i++)
+            if (groups[g].at[i].ndim && groups[g].at[i].dtype == IR_COMPUTE)
+                sum += up64(groups[g].times * ir_shape_elements(&groups[g].at[i]) * sizeof(float)) + 64;
+    return sum;
+}
+
+static uint64_t float_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                            uint32_t ep)
 {
     const uint64_t rows = (uint64_t)b * t;
-    (void)compute;
     switch (op) {
     case IR_OP_ROPE: /* cos and sin of every position */
         return (uint64_t)t * (a->head_dim / 2) * 2 * sizeof(float);
@@ -46,4 +73,11 @@ uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass 
     default:
         return 0;
     }
+}
+
+uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                          uint32_t ep, enum ir_dtype compute)
+{
+    const uint64_t own = float_bytes(op, a, kernel, b, t, ep);
+    return compute == IR_BF16 && op < IR_OP_GRAPH_COUNT ? own + wide_bytes(op, a, kernel, b, t, ep) : own;
 }

@@ -48,14 +48,20 @@ void cpu_add_f(const struct op_args *a)
     sum(a->out[0], a->in[0], a->in[1], cpu_rows(a) * a->attrs->features);
 }
 
-void cpu_sum_f(const struct op_args *a)
+static void sum_f(const struct op_args *a)
 {
-    sum(a->out[0], a->in[0], a->in[1], a->n);
+    if (a->compute == IR_BF16)
+        cpu_bf16_sum(a);
+    else
+        sum(a->out[0], a->in[0], a->in[1], a->n);
 }
 
-void cpu_copy_f(const struct op_args *a)
+static void copy_f(const struct op_args *a)
 {
-    cpu_start_from(a->out[0], a->in[0], a->n);
+    if (a->compute == IR_BF16)
+        memmove(a->out[0], a->in[0], a->n * sizeof(uint16_t));
+    else
+        cpu_start_from(a->out[0], a->in[0], a->n);
 }
 
 static const op_kernel table[IR_OP_COUNT][3] = {
@@ -74,19 +80,41 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_EXPERTS] = { cpu_experts_f, cpu_experts_bi, cpu_experts_bw },
     [IR_OP_COMBINE] = { cpu_combine_f, cpu_combine_bi, NULL },
     [IR_OP_HEAD_LOSS] = { cpu_head_loss_f, cpu_head_loss_bi, cpu_head_loss_bw },
-    [IR_OP_SUM] = { cpu_sum_f, NULL, NULL },
-    [IR_OP_COPY] = { cpu_copy_f, NULL, NULL },
 };
+
+static void run(const struct op_args *a, enum ir_pass pass, op_kernel kernel)
+{
+    if (a->compute == IR_BF16)
+        cpu_bf16(a, pass, kernel);
+    else
+        kernel(a);
+}
+
+static void run_f(const struct op_args *a)
+{
+    run(a, IR_PASS_F, table[a->op][0]);
+}
+
+static void run_bi(const struct op_args *a)
+{
+    run(a, IR_PASS_BI, table[a->op][1]);
+}
+
+static void run_bw(const struct op_args *a)
+{
+    run(a, IR_PASS_BW, table[a->op][2]);
+}
 
 static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 {
+    static const op_kernel runs[3] = { run_f, run_bi, run_bw };
     cpu_blas_init();
-    if ((unsigned)op >= IR_OP_COUNT)
+    const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
+    if (op == IR_OP_SUM || op == IR_OP_COPY)
+        return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;
+    if ((unsigned)op >= IR_OP_COUNT || (i == 2 && pass != IR_PASS_BW) || !table[op][i])
         return NULL;
-    return pass == IR_PASS_F    ? table[op][0]
-           : pass == IR_PASS_BI ? table[op][1]
-           : pass == IR_PASS_BW ? table[op][2]
-                                : NULL;
+    return runs[i];
 }
 
 const struct compute_backend compute_cpu = {

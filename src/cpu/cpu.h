@@ -34,7 +34,7 @@ void cpu_rope_f(const struct op_args *a), cpu_rope_bi(const struct op_args *a);
 void cpu_attention_f(const struct op_args *a), cpu_attention_bi(const struct op_args *a);
 void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
 void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
-void cpu_add_f(const struct op_args *a), cpu_sum_f(const struct op_args *a), cpu_copy_f(const struct op_args *a);
+void cpu_add_f(const struct op_args *a);
 void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a),
     cpu_router_bw(const struct op_args *a);
 void cpu_dispatch_f(const struct op_args *a), cpu_dispatch_bi(const struct op_args *a);
@@ -43,6 +43,11 @@ void cpu_experts_bw(const struct op_args *a);
 void cpu_combine_f(const struct op_args *a), cpu_combine_bi(const struct op_args *a);
 void cpu_head_loss_f(const struct op_args *a), cpu_head_loss_bi(const struct op_args *a);
 void cpu_head_loss_bw(const struct op_args *a);
+
+/* kernel, the float32 one of this pass, on bfloat16 operands (bf16.c). */
+void cpu_bf16(const struct op_args *a, enum ir_pass pass, op_kernel kernel);
+void cpu_bf16_sum(const struct op_args *a);
+void cpu_round(uint16_t *to, const float *from, uint64_t n); /* to bfloat16 */
 
 void cpu_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
 void cpu_update(const struct update_args *u, const struct step_inputs *s);

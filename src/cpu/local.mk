@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += libpiper_cpu.la
 libpiper_cpu_la_SOURCES = \
 	src/cpu/act.c \
 	src/cpu/attention.c \
+	src/cpu/bf16.c \
 	src/cpu/blas.c \
 	src/cpu/blas.h \
 	src/cpu/cpu.c \

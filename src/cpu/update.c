@@ -51,7 +51,10 @@ void cpu_update(const struct update_args *u, const struct step_inputs *s)
                 v->sgd(c, u->master + i, u->grad + i, n);
         }
     }
-    cpu_start_from(u->param, u->master, u->n);
+    if (u->compute == IR_BF16)
+        cpu_round(u->param, u->master, u->n);
+    else
+        cpu_start_from(u->param, u->master, u->n);
 }
 
 /* Always PARTS parts, whatever the number of threads. */

@@ -327,9 +327,6 @@ bad "plan for an unknown device" 71 '^piper: --device: this build has no back en
 
 # ---- training -------------------------------------------------------------------------------------------------------
 
-"$piper" build -m llama.json -s one.json -t train.json -o half.h5 --set train.dtype=bfloat16 >log 2>&1 || cat log
-bad "a type that the device does not compute in: plan" 65 '^piper: .*bfloat16.*float32' plan half.h5
-bad "a type that the device does not compute in: train, 1 rank" 65 '^piper: .*bfloat16.*float32' train half.h5 -o run
 bad "checkpoints of a folder that is not there" 66 '^piper: .*nowhere' checkpoint list nowhere
 bad "1 rank of 2" 64 '^piper: two\.json: \$\[0\]: .*needs 2 ranks, the job has 1' train two.h5 -o run
 bad "a job that is missing, 1 rank" 66 '^piper: missing\.h5: ' train missing.h5 -o run

@@ -1,0 +1,39 @@
+#!/bin/sh
+# bfloat16: the curve of float32 within 1%, the same under every strategy, the same bits after a restart.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+
+half="train.dtype=bfloat16"
+build full llama one train.steps=200
+build half llama one train.steps=200 $half
+train 1 full full && train 1 half half && column full loss >want && column half loss >got && near want got 0.01
+result "200 steps within 1% of float32"
+column half loss >got && ! cmp -s want got
+result "and not the same numbers"
+
+build moe1 moe one $half
+echo '[{"op":"layout","pp":2,"dp":2,"ep":2,"zero":3},{"op":"schedule","kind":"zb-h1","microbatches":4}]' \
+    >zb.json
+build moe4 moe zb $half train.steps=12
+train 1 moe1 moe1 && train 4 moe4 moe4 --check-replicas 3 && column moe1 loss >want && column moe4 loss >got &&
+    near want got 2e-3
+result "experts, zb-h1 with ZeRO-3 on 4 ranks against 1 rank"
+
+for s in one:1 zero3:2 pp2dp2:4; do
+    ranks=${s#*:} s=${s%:*}
+    build "$s" gpt2 "$s" $half
+    train "$ranks" "$s" "$s-whole" && train "$ranks" "$s" "$s-half" --steps 5 && train "$ranks" "$s" "$s-half" &&
+        same_bits "$s-whole" "$s-half"
+    result "$s: a continued run has the same bits"
+done
+
+# The sum of 64 equal gradients, each scaled by 1/64, is one gradient.
+awk 'BEGIN { for (i = 0; i < 4000; i++) printf "the same again. " }' >period
+"$piper" data text period -o period.h5 >out 2>&1
+echo '[{"op":"split","filter":{},"dim_name":"MB","num_microbatches":64}]' >mb64.json
+build mb1 llama one $half train.batch_size=1 train.steps=1
+build mb64 llama mb64 $half train.batch_size=64 train.steps=1
+train 1 mb1 mb1 --data period.h5 && train 1 mb64 mb64 --data period.h5 &&
+    column mb1 grad_norm >want && column mb64 grad_norm >got && near want got 1e-3
+result "64 equal microbatches against one: the gradient within 1e-3"
+
+echo "1..$n"
