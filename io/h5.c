@@ -61,9 +61,13 @@ void h5__name(const struct h5_at *at, const char *name, struct h5_at *out)
 void h5_close(struct h5_at *at)
 {
     if (at->id > 0) {
-        if (H5Iget_type(at->id) == H5I_FILE)
+        unsigned intent = H5F_ACC_RDWR;
+        if (H5Iget_type(at->id) == H5I_FILE) {
+            H5Fget_intent(at->id, &intent);
             H5Fclose(at->id);
-        else
+            if (intent == H5F_ACC_RDONLY)
+                h5__unguard();
+        } else
             H5Oclose(at->id);
     }
     at->id = -1;

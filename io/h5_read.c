@@ -51,9 +51,12 @@ static enum status open_root(const char *file, hid_t fapl, const char *schema, u
                              struct err *e)
 {
     enum status st = ST_OK;
+    h5__guard(root->where);
     root->id = H5Fopen(file, H5F_ACC_RDONLY, fapl);
-    if (root->id < 0)
+    if (root->id < 0) {
         st = h5_fail(e, ST_INPUT, root, "cannot be opened as HDF5; it may be cut off or damaged");
+        h5__unguard();
+    }
     H5Pclose(fapl);
     return st == ST_OK ? check_schema(root, schema, version, e) : st;
 }

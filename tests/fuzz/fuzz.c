@@ -1,0 +1,195 @@
+/* fuzz TARGET CORPUS INPUTS [SEED [FIRST]]: gives INPUTS mutations of the files CORPUS/TARGET* to a reader, in child
+ * processes. A crash, an exit or 10 s of silence is reported with the number of the input, which is kept as
+ * fuzz-TARGET.crash in the current folder; `fuzz TARGET CORPUS 1 SEED NUMBER` makes it again. Exit status 1 after one.
+ * fuzz TARGET CORPUS FILE...: gives these files as they are. */
+#include <dirent.h>
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
+#include <sys/wait.h>
+#include <signal.h>
+#include <unistd.h>
+
+#include "tests/fuzz/fuzz.h"
+
+enum { BATCH = 1000, SILENCE = 10, FILES = 64 };
+
+/* Seen by parent and child. */
+struct progress {
+    uint64_t done, accepted;
+};
+static struct progress *progress;
+static struct fuzz_input corpus[FILES];
+static size_t n_corpus;
+static char temp[4096];
+
+static void die(const char *what)
+{
+    perror(what);
+    exit(99);
+}
+
+static struct fuzz_input load(const char *path)
+{
+    struct fuzz_input in = { .at = calloc(1, FUZZ_ROOM + 1) };
+    FILE *f = fopen(path, "rb");
+    if (!f || !in.at)
+        die(path);
+    in.n = fread(in.at, 1, FUZZ_ROOM, f);
+    fclose(f);
+    return in;
+}
+
+static int by_name(const void *a, const void *b)
+{
+    return strcmp(a, b);
+}
+
+/* Files named TARGET.something or TARGET-something. */
+static void load_corpus(const char *folder, const char *target)
+{
+    static char names[FILES][256];
+    const size_t length = strlen(target);
+    DIR *d = opendir(folder);
+    if (!d)
+        die(folder);
+    for (struct dirent *e; (e = readdir(d)) && n_corpus < FILES;)
+        if (strncmp(e->d_name, target, length) == 0 && (e->d_name[length] == '.' || e->d_name[length] == '-'))
+            if (strcmp(target, "plan") != 0 || strncmp(e->d_name, "plan-text", 9) != 0)
+                strcpy(names[n_corpus++], e->d_name);
+    closedir(d);
+    qsort(names, n_corpus, sizeof *names, by_name);
+    for (size_t i = 0; i < n_corpus; i++) {
+        char path[4400];
+        snprintf(path, sizeof path, "%s/%s", folder, names[i]);
+        corpus[i] = load(path);
+    }
+    if (!n_corpus) {
+        fprintf(stderr, "%s has no file for %s\n", folder, target);
+        exit(99);
+    }
+}
+
+static void store(const char *path, const struct fuzz_input *in)
+{
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(in->at, 1, in->n, f) != in->n || fclose(f) != 0)
+        die(path);
+}
+
+static void make(const struct fuzz_target *t, uint64_t seed, uint64_t number, struct fuzz_input *in)
+{
+    struct fuzz_random r = { seed * UINT64_C(0x100000001b3) + number };
+    fuzz_next(&r);
+    const struct fuzz_input *from = &corpus[fuzz_below(&r, n_corpus)];
+    memcpy(in->at, from->at, from->n + 1);
+    in->n = from->n;
+    fuzz_mutate(in, &corpus[fuzz_below(&r, n_corpus)], &r);
+    if (t->is_hdf5 && fuzz_below(&r, 4))
+        fuzz_repair_hdf5(in);
+}
+
+static int give(const struct fuzz_target *t, const struct fuzz_input *in)
+{
+    if (t->is_file)
+        store(temp, in);
+    return t->run(in, temp);
+}
+
+/* A child works through inputs [first, end). */
+static pid_t start(const struct fuzz_target *t, uint64_t seed, uint64_t first, uint64_t end)
+{
+    fflush(NULL);
+    pid_t pid = fork();
+    if (pid < 0)
+        die("fork");
+    if (pid)
+        return pid;
+#if !defined(__SANITIZE_ADDRESS__)
+    const struct rlimit most = { (rlim_t)4 << 30, (rlim_t)4 << 30 }; /* a reader that believes a size shows */
+    setrlimit(RLIMIT_AS, &most);
+#endif
+    struct fuzz_input in = { .at = malloc(FUZZ_ROOM + 1) };
+    for (uint64_t i = first; i < end; i++) {
+        make(t, seed, i, &in);
+        progress->accepted += (uint64_t)give(t, &in);
+        progress->done = i + 1;
+        alarm(SILENCE);
+    }
+    _exit(0);
+}
+
+static int fuzz(const struct fuzz_target *t, uint64_t seed, uint64_t first, uint64_t inputs)
+{
+    int failures = 0, guarded = 0;
+    for (uint64_t i = first; i < first + inputs;) {
+        const uint64_t left = first + inputs - i;
+        int status;
+        progress->done = i;
+        pid_t pid = start(t, seed, i, i + (left < BATCH ? left : BATCH));
+        if (waitpid(pid, &status, 0) != pid)
+            die("waitpid");
+        i = progress->done;
+        if (WIFEXITED(status) && WEXITSTATUS(status) == 0)
+            continue;
+        if (t->is_hdf5 && WIFEXITED(status) && WEXITSTATUS(status) == 65) { /* the library crashed, and we said so */
+            guarded++;
+            i++;
+            continue;
+        }
+        struct fuzz_input in = { .at = malloc(FUZZ_ROOM + 1) };
+        char name[64];
+        make(t, seed, i, &in);
+        snprintf(name, sizeof name, "fuzz-%s.crash", t->name);
+        store(name, &in);
+        free(in.at);
+        printf("%s: input %llu of seed %llu: %s %d\n", t->name, (unsigned long long)i, (unsigned long long)seed,
+               WIFSIGNALED(status) ? WTERMSIG(status) == SIGALRM ? "silence, signal" : "signal" : "exit status",
+               WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
+        if (++failures == 5)
+            break;
+        i++;
+    }
+    printf("%s: %llu inputs, %llu accepted, %d answered by the guard, %d failures\n", t->name,
+           (unsigned long long)(progress->done - first), (unsigned long long)progress->accepted, guarded, failures);
+    return failures != 0;
+}
+
+int main(int argc, char **argv)
+{
+    const struct fuzz_target *t = fuzz_targets;
+    while (argc > 3 && t->name && strcmp(t->name, argv[1]) != 0)
+        t++;
+    if (argc < 4 || !t->name) {
+        fprintf(stderr, "usage: fuzz TARGET CORPUS INPUTS [SEED [FIRST]] | fuzz TARGET CORPUS FILE...\ntargets:");
+        for (t = fuzz_targets; t->name; t++)
+            fprintf(stderr, " %s", t->name);
+        fprintf(stderr, "\n");
+        return 99;
+    }
+    const char *folder = access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp";
+    snprintf(temp, sizeof temp, "%s/piper-fuzz-%ld", folder, (long)getpid());
+    progress = mmap(NULL, sizeof *progress, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (progress == MAP_FAILED)
+        die("mmap");
+    fuzz_targets_open(argv[2]);
+    char *end;
+    const uint64_t inputs = strtoull(argv[3], &end, 10);
+    int failed = 0;
+    if (*end) {
+        for (int i = 3; i < argc; i++) {
+            struct fuzz_input in = load(argv[i]);
+            printf("%s: %s\n", argv[i], give(t, &in) ? "accepted" : "refused");
+            free(in.at);
+        }
+    } else {
+        load_corpus(argv[2], t->name);
+        failed = fuzz(t, argc > 4 ? strtoull(argv[4], NULL, 10) : 1, argc > 5 ? strtoull(argv[5], NULL, 10) : 0,
+                      inputs);
+    }
+    unlink(temp);
+    return failed;
+}

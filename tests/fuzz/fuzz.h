@@ -1,0 +1,36 @@
+/* Fuzzing of everything that reads what others wrote: mutate a file of the corpus, give it to a reader, see that it answers. */
+#ifndef PIPER_TESTS_FUZZ_H
+#define PIPER_TESTS_FUZZ_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct fuzz_input {
+    unsigned char *at; /* room for FUZZ_ROOM bytes; text targets may rely on a 0 after the last one */
+    size_t n;
+};
+enum { FUZZ_ROOM = 1 << 22 };
+
+struct fuzz_random {
+    uint64_t state;
+};
+uint64_t fuzz_next(struct fuzz_random *r);
+uint64_t fuzz_below(struct fuzz_random *r, uint64_t n);
+
+/* mutate.c: a few changes of any kind; `other` is another file of the corpus, to splice from. */
+void fuzz_mutate(struct fuzz_input *in, const struct fuzz_input *other, struct fuzz_random *r);
+/* hdf5.c: makes the checksums of an HDF5 file right again, so that what was changed is read and not refused at once. */
+void fuzz_repair_hdf5(struct fuzz_input *in);
+
+/* targets.c: a reader. Returns 1 when it accepted the input, 0 when it refused it with a sentence; anything else is a
+ * crash. `path`: the input as a file, for readers of files. */
+struct fuzz_target {
+    const char *name;
+    int (*run)(const struct fuzz_input *in, const char *path);
+    int is_file, is_hdf5;
+};
+extern const struct fuzz_target fuzz_targets[];
+/* What readers need beside the input: the job file of the corpus. */
+void fuzz_targets_open(const char *corpus);
+
+#endif

@@ -1,0 +1,250 @@
+/* The readers. Each gets bytes nobody vouches for and has to end with ST_OK or with a status and a sentence. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "config.h"
+#include "io/checkpoint.h"
+#include "io/job.h"
+#include "io/safetensors.h"
+#include "io/tokens.h"
+#include "io/trace.h"
+#include "ir/family/family.h"
+#include "sched/sched.h"
+#include "tests/fuzz/fuzz.h"
+
+static struct job job;
+
+void fuzz_targets_open(const char *corpus)
+{
+    char path[4096];
+    struct err e = { 0 };
+    snprintf(path, sizeof path, "%s/job.h5", corpus);
+    if (job_read(path, &job, &e) != ST_OK) {
+        fprintf(stderr, "%s\n", e.text);
+        exit(99);
+    }
+}
+
+/* A refusal without a sentence, or one that blames the program, is a failure of the reader. */
+static int answer(enum status st, const struct err *e)
+{
+    if (st == ST_OK)
+        return 1;
+    if (!*e->text || st == ST_BUG) {
+        fprintf(stderr, "status %d, sentence \"%s\"\n", st, e->text);
+        abort();
+    }
+    return 0;
+}
+
+static int run_job(const struct fuzz_input *in, const char *path)
+{
+    (void)in;
+    struct job j;
+    struct err e = { 0 };
+    enum status st = job_read(path, &j, &e);
+    if (st == ST_OK)
+        job_release(&j);
+    return answer(st, &e);
+}
+
+static int run_checkpoint(const struct fuzz_input *in, const char *path)
+{
+    (void)in;
+    struct checkpoint_info info;
+    struct err e = { 0 };
+    float x[4], m[4], v[4];
+    struct checkpoint_piece piece = { .param = 0, .first = 1, .count = 4, .data = x, .m = m, .v = v };
+    int accepted = answer(checkpoint_verify(path, &info, &e), &e);
+    err_clear(&e);
+    return accepted & answer(checkpoint_read(path, &job.graph, job.model_digest, &piece, 1, &info, &e), &e);
+}
+
+static int run_tokens(const struct fuzz_input *in, const char *path)
+{
+    (void)in;
+    struct tokens t;
+    struct err e = { 0 };
+    const uint32_t length = job.graph.seq_len;
+    int32_t *x = mem_alloc(2 * length * sizeof *x);
+    enum status st = tokens_open(path, length, job.graph.vocab, &t, &e);
+    bool open = st == ST_OK;
+    for (uint64_t i = 0; st == ST_OK && i < t.n_windows && i < 64; i++)
+        st = tokens_window(&t, i, x, x + length, &e);
+    if (open)
+        tokens_close(&t);
+    mem_free(x);
+    return answer(st, &e);
+}
+
+static int run_trace(const struct fuzz_input *in, const char *path)
+{
+    (void)in;
+    struct trace t;
+    struct err e = { 0 };
+    enum status st = trace_read(path, &t, &e);
+    if (st == ST_OK)
+        trace_release(&t);
+    return answer(st, &e);
+}
+
+static int run_safetensors(const struct fuzz_input *in, const char *path)
+{
+    (void)in;
+    struct safetensors s;
+    struct err e = { 0 };
+    float x[16];
+    enum status st = safetensors_open(path, &s, &e);
+    if (st != ST_OK)
+        return answer(st, &e);
+    for (uint32_t i = 0; st == ST_OK && i < s.entries.n; i++)
+        st = safetensors_read(&s, &s.entries.at[i], 0, 1, x, &e);
+    safetensors_close(&s);
+    return answer(st, &e);
+}
+
+/* ---- text ---- */
+
+static json_t *document(const struct fuzz_input *in, struct err *e)
+{
+    json_t *doc = NULL;
+    if (memchr(in->at, 0, in->n) || js_load_text((const char *)in->at, "fuzz.json", &doc, e) != ST_OK)
+        return NULL;
+    return doc;
+}
+
+static int run_model(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct err e = { 0 };
+    struct ir_graph g;
+    struct notices notices;
+    json_t *doc = document(in, &e);
+    if (!doc)
+        return 0;
+    ir_graph_init(&g);
+    notices_init(&notices);
+    int accepted = answer(ir_family_build(doc, "fuzz.json", 8, &g, &notices, &e), &e);
+    notices_release(&notices);
+    ir_graph_release(&g);
+    json_decref(doc);
+    return accepted;
+}
+
+static int run_train(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct err e = { 0 };
+    struct train_config c;
+    json_t *doc = document(in, &e);
+    if (!doc)
+        return 0;
+    int accepted = answer(config_parse(doc, "fuzz.json", &c, &e), &e);
+    json_decref(doc);
+    return accepted;
+}
+
+static struct sched_input compiler_input(json_t *strategy)
+{
+    return (struct sched_input){
+        .graph = &job.graph,
+        .strategy = strategy,
+        .strategy_name = "fuzz.json",
+        .batch_size = job.train.batch_size,
+        .compute = IR_F32,
+        .clip = true,
+        .target = &ir_target_cpu,
+    };
+}
+
+/* Everything the compiler makes of a strategy, verified. What it cannot know is who else sees the graph: a copy each time. */
+static int compile(json_t *strategy, const struct sched_text *text)
+{
+    struct err e = { 0 };
+    struct sched_output out = { 0 };
+    struct sched_input in = compiler_input(strategy);
+    in.texts = text;
+    in.n_texts = text != NULL;
+    const uint32_t tags = job.graph.n_tags;
+    int accepted = answer(sched_compile(&in, &out, &e), &e);
+    sched_output_release(&out);
+    job.graph.n_tags = tags;
+    return accepted;
+}
+
+static int run_strategy(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct err e = { 0 };
+    json_t *doc = document(in, &e);
+    if (!doc)
+        return 0;
+    int accepted = compile(doc, NULL);
+    json_decref(doc);
+    return accepted;
+}
+
+static int run_csv(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct err e = { 0 };
+    json_t *doc = NULL;
+    if (memchr(in->at, 0, in->n))
+        return 0;
+    const struct sched_text text = { "fuzz.csv", (const char *)in->at };
+    js_load_text("[{\"op\":\"layout\",\"pp\":2,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"fuzz.csv\"}]",
+                 "fuzz.json", &doc, &e);
+    int accepted = compile(doc, &text);
+    json_decref(doc);
+    return accepted;
+}
+
+/* ---- plans: a blob that is refused is our fault (ST_BUG), and may not crash ---- */
+
+static int run_plan(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct plan p;
+    struct err e = { 0 };
+    const struct ir_graph *g = &job.graph;
+    void *blob = mem_alloc(in->n);
+    memcpy(blob, in->at, in->n);
+    enum status st = plan_open(blob, in->n, g->ops.n, g->params.n, g->tensors.n, &p, &e);
+    if (st == ST_OK)
+        sched_check(&p, 1, g, &e);
+    mem_free(blob);
+    return st == ST_OK;
+}
+
+static int run_plan_text(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct err e = { 0 };
+    void *blob = NULL;
+    uint64_t bytes;
+    if (memchr(in->at, 0, in->n))
+        return 0;
+    enum status st = plan_parse((const char *)in->at, &job.graph, &blob, &bytes, &e);
+    if (st == ST_OK) {
+        struct fuzz_input again = { blob, bytes };
+        run_plan(&again, NULL);
+        mem_free(blob);
+    }
+    return st == ST_OK;
+}
+
+const struct fuzz_target fuzz_targets[] = {
+    { "job", run_job, 1, 1 },
+    { "checkpoint", run_checkpoint, 1, 1 },
+    { "tokens", run_tokens, 1, 1 },
+    { "trace", run_trace, 1, 1 },
+    { "safetensors", run_safetensors, 1, 0 },
+    { "model", run_model, 0, 0 },
+    { "strategy", run_strategy, 0, 0 },
+    { "train", run_train, 0, 0 },
+    { "csv", run_csv, 0, 0 },
+    { "plan-text", run_plan_text, 0, 0 },
+    { "plan", run_plan, 0, 0 },
+    { 0 },
+};
