@@ -1,34 +1,19 @@
 /* piper train: the command line; the run itself is train.c. */
 #include "comm/comm.h"
 #include "command.h"
+#include "duration.h"
 #include "options.h"
+#include "signals.h"
 #include "train.h"
 
-/* "H:M:S", "M:S" or seconds. */
-static enum status read_duration(const char *text, uint64_t *seconds, struct err *e)
+/* "auto" or a duration. */
+static enum status read_max_time(const char *text, struct train_options *o, struct err *e)
 {
-    uint64_t sum = 0;
-    const char *s = text;
-    for (int parts = 0; parts < 3; parts++) {
-        char number[16];
-        uint64_t x;
-        size_t n = strcspn(s, ":");
-        if (n >= sizeof number)
-            break;
-        memcpy(number, s, n);
-        number[n] = '\0';
-        if (!options_number(number, &x) || x > 1000000000 || (parts && x > 59))
-            break;
-        sum = 60 * sum + x;
-        s += n;
-        if (!*s && sum) {
-            *seconds = sum;
-            return ST_OK;
-        }
-        if (!*s++)
-            break;
-    }
-    return err_set(e, ST_USAGE, "--max-time", "found \"%s\", expected hours:minutes:seconds, as in 1:30:00", text);
+    o->max_auto = strcmp(text, "auto") == 0;
+    if (o->max_auto || (duration_read(text, &o->max_seconds) && o->max_seconds))
+        return ST_OK;
+    return err_set(e, ST_USAGE, "--max-time",
+                   "found \"%s\", expected hours:minutes:seconds, as in 1:30:00, or auto: ask the batch system", text);
 }
 
 static enum status parse(int argc, char **argv, struct train_options *o, bool *help, struct err *e)
@@ -71,8 +56,8 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         { .name = "max-time",
           .kind = OPTION_TEXT,
           .to = &max_time,
-          .value = "H:M:S",
-          .help = "stop with a checkpoint before this much time has passed" },
+          .value = "H:M:S|auto",
+          .help = "stop with a checkpoint in time; auto: before the batch job's time is up" },
         { .name = "checkpoint",
           .kind = OPTION_CHOICE,
           .to = &checkpoint,
@@ -106,7 +91,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)
-            st = read_duration(max_time, &o->max_seconds, e);
+            st = read_max_time(max_time, o, e);
     }
     vec_free(&operands);
     return st;
@@ -119,6 +104,7 @@ static enum status train_command(int argc, char **argv, struct err *e)
     enum status st = parse(argc, argv, &o, &help, e);
     if (st == ST_OK && help)
         return ST_OK;
+    signals_install(); /* MPI's own start takes seconds on many nodes */
     struct err mpi = { 0 };
     enum status up = ctl_init(&argc, &argv, &mpi);
     if (up != ST_OK) {

@@ -1,15 +1,20 @@
 bin_PROGRAMS += piper
 piper_SOURCES = \
-	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c src/cmd_train.c \
+	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c \
+	src/cmd_train.c \
 	src/command.h \
+	src/batch_time.c src/batch_time.h \
 	src/compile_job.c src/compile_job.h \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
+	src/duration.c src/duration.h \
 	src/exec.h src/exec_arena.c src/exec_check.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
+	src/halt.c src/halt.h \
 	src/init.c src/init.h \
+	src/lock.c src/lock.h \
 	src/main.c \
 	src/metrics.c src/metrics.h \
 	src/number.h \
@@ -21,13 +26,13 @@ piper_SOURCES = \
 	src/signals.c src/signals.h \
 	src/trace_summary.c src/trace_summary.h \
 	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
-	src/train_trace.c
+	src/train_stop.c src/train_trace.c
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
-	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-info.1 \
-	src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
+	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-halt.1 \
+	src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
 	src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
 UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "duration.h"
+
 static const double seconds_between_lines = 5, seconds_between_updates = 0.1;
 
 /* mpirun gives its ranks a terminal whatever its own output is: under a launcher, the launcher's output decides. */
@@ -99,16 +101,6 @@ void report_begin(struct report *r, uint64_t step, double now)
     r->began_step = step;
 }
 
-/* "2:05", "1:02:05" */
-static void duration(double seconds, char *text, size_t size)
-{
-    unsigned long long s = (unsigned long long)(seconds + 0.5);
-    if (s >= 3600)
-        snprintf(text, size, "%llu:%02llu:%02llu", s / 3600, s / 60 % 60, s % 60);
-    else
-        snprintf(text, size, "%llu:%02llu", s / 60, s % 60);
-}
-
 void report_step(struct report *r, const struct report_step *s)
 {
     if (!r->file)
@@ -117,9 +109,9 @@ void report_step(struct report *r, const struct report_step *s)
     if (!last && s->now - r->last_line < (r->terminal ? seconds_between_updates : seconds_between_lines))
         return;
     r->last_line = s->now;
-    char left[32], text[256];
+    char left[DURATION_BYTES], text[256];
     uint64_t done = s->step - r->began_step;
-    duration(done ? (s->now - r->began) / (double)done * (double)(s->steps - s->step) : 0, left, sizeof left);
+    duration_write(done ? (s->now - r->began) / (double)done * (double)(s->steps - s->step) : 0, left);
     snprintf(text, sizeof text, "step %llu/%llu  loss %.4f  grad_norm %.3g  %.0f tokens/s  %s left",
              (unsigned long long)s->step, (unsigned long long)s->steps, s->loss, s->grad_norm, s->tokens_per_second,
              left);

@@ -3,8 +3,6 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-#include "signals.h"
-
 /* A failure that ranks cannot agree on: the rank that has it says so and takes the others with it. */
 static _Noreturn void fail(enum status status, const char *text)
 {
@@ -68,7 +66,6 @@ enum status train_run(const struct train_options *o, struct err *e)
 {
     struct train t = { .o = o, .began = ctl_time() };
     process_on_fail(fail);
-    signals_install();
     enum status st = phases(&t, e);
     if (st != ST_OK)
         report_note(&t.report, "%s", e->text);
@@ -79,6 +76,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     mem_free(t.blob);
     if (t.have_job)
         job_release(&t.job);
+    train__stop_close(&t, st);
     report_close(&t.report);
     return st;
 }

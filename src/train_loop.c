@@ -34,16 +34,6 @@ static struct outcome read_sums(const struct train *t, const double *sums)
     return o;
 }
 
-/* Enough time is left for one more step and the checkpoint after it, and for one step of doubt: ranks learn of the wish to
- * stop within the step that follows it. */
-static bool time_is_up(const struct train *t)
-{
-    if (!t->o->max_seconds)
-        return false;
-    double needed = 2 * t->slowest_step + 1.5 * t->slowest_checkpoint + 1;
-    return ctl_time() - t->began + needed > (double)t->o->max_seconds;
-}
-
 /* ---- evaluation ----------------------------------------------------------------------------------------------- */
 
 /* The last step is the job's, or one beyond it; a run that stops earlier (--steps) writes the rows of one that does not. */
@@ -71,6 +61,11 @@ static double evaluate(struct train *t)
 
 /* ---- a step --------------------------------------------------------------------------------------------------- */
 
+static bool save_is_due(const struct train *t, uint64_t step)
+{
+    return step == t->last_step || (t->config->checkpoint_every && step % t->config->checkpoint_every == 0);
+}
+
 static struct outcome run_step(struct train *t, double *seconds)
 {
     struct exec_data data = feed_data(&t->feed);
@@ -79,7 +74,8 @@ static struct outcome run_step(struct train *t, double *seconds)
         .step = t->step + 1,
         .sample = t->sample,
         .lr = config_lr(t->config, t->step + 1),
-        .stop = signals_stop() || time_is_up(t) || t->trouble.status != ST_OK,
+        /* a "no" lets the step after this one be made too */
+        .stop = train__stop_asked(t, 2, save_is_due(t, t->step + 1)) || t->trouble.status != ST_OK,
         .save = signals_save(),
         .data = &data,
     };
@@ -92,7 +88,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     return read_sums(t, scalars);
 }
 
-static void record(struct train *t, const struct outcome *o, double seconds)
+static void record(struct train *t, struct outcome *o, double seconds)
 {
     double tokens = (double)train__batch(t) * t->job.graph.seq_len;
     struct metrics_row row = {
@@ -108,7 +104,10 @@ static void record(struct train *t, const struct outcome *o, double seconds)
         .dropped_tokens = o->dropped,
     };
     if (o->finite && eval_is_due(t)) {
+        double begin = ctl_time();
         row.eval_loss = evaluate(t);
+        t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
+        o->stop |= train__stop_agreed(t); /* evaluating may have taken long */
         report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, row.eval_loss);
     }
     metrics_write(&t->metrics, &row, &t->trouble);
@@ -134,21 +133,24 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
 }
 
 /* What comes after a step and what every rank decides alike. */
-static enum status after_step(struct train *t, const struct outcome *o, struct err *e)
+static enum status after_step(struct train *t, struct outcome *o, struct err *e)
 {
     if (!o->finite)
         return diverged(t, o, e);
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
         TRY(replicas_compare(t->replicas, t->step, e));
-    bool due = t->config->checkpoint_every && t->step % t->config->checkpoint_every == 0;
-    if (due || o->save || o->stop || t->step == t->last_step)
-        TRY(train__save(t, e));
+    if (!save_is_due(t, t->step) && !o->save && !o->stop)
+        return ST_OK;
+    TRY(train__save(t, e));
+    train__stop_saved(t);
+    o->stop = o->stop || train__stop_agreed(t); /* now a stop costs nothing more */
     return ST_OK;
 }
 
 enum status train__loop(struct train *t, struct err *e)
 {
-    bool stop = false;
+    /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
+    bool stop = t->has_saved && train__stop_signalled();
     report_begin(&t->report, t->step, ctl_time());
     while (t->step < t->last_step && !stop) {
         double seconds;

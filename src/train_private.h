@@ -7,11 +7,23 @@
 #include "io/checkpoint.h"
 #include "io/job.h"
 #include "io/trace.h"
+#include "lock.h"
 #include "metrics.h"
 #include "pieces.h"
 #include "replicas.h"
 #include "report.h"
 #include "train.h"
+
+/* What ends a run before its last step, beside signals. Rank 0 alone looks at clock and run folder: one rank's wish is
+ * enough. */
+struct train_stop {
+    struct lock *lock;
+    double deadline;      /* ctl_time(); INFINITY: none */
+    double next_look;     /* for a request of piper halt */
+    uint64_t checkpoints; /* still to be written before the stop; 0: not asked for */
+    bool now;             /* stop at the next opportunity */
+    char asked_by[64];    /* of piper halt: "user on host"; empty: it has not asked */
+};
 
 struct train {
     const struct train_options *o;
@@ -36,8 +48,9 @@ struct train {
     struct report report;
     struct metrics metrics;
 
-    double slowest_step, slowest_checkpoint; /* seconds */
-    uint64_t allocations;                    /* made by the steps */
+    struct train_stop stop;
+    double slowest_step, slowest_checkpoint, slowest_eval; /* seconds */
+    uint64_t allocations;                                  /* made by the steps */
     struct err trouble; /* of this rank alone, until the next agreement: it asks the others to stop */
     bool tracing;
     struct trace_writer trace;
@@ -51,6 +64,18 @@ enum status train__restore(struct train *t, struct err *e);
 enum status train__save(struct train *t, struct err *e);
 /* train_loop.c: the steps. Collective. */
 enum status train__loop(struct train *t, struct err *e);
+/* train_stop.c: reasons to stop. The folder's lock, before anything is written there (rank 0); the limits of time, when the
+ * log is open (rank 0). */
+enum status train__stop_lock(struct train *t, struct err *e);
+void train__stop_open(struct train *t);
+/* Does this rank want the run to end? `steps` more would be made before anything comes of the answer "no"; `saves`: the next
+ * of them writes a checkpoint in any case. */
+bool train__stop_asked(struct train *t, int steps, bool saves);
+/* The same when no step is under way, agreed; and by signals alone. Collective. */
+bool train__stop_agreed(struct train *t);
+bool train__stop_signalled(void);
+void train__stop_saved(struct train *t); /* a checkpoint was written */
+void train__stop_close(struct train *t, enum status st); /* st: how the run ends */
 /* train_trace.c: the job's traced steps. Collective, but for the first. step() comes after the step that was traced. */
 bool train__is_traced(const struct train *t, uint64_t step);
 enum status train__trace_open(struct train *t, struct err *e);

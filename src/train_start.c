@@ -19,7 +19,10 @@ static enum status open_folder(struct train *t, struct err *e)
     if (ctl_rank() != 0)
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
-    return report_open(&t->report, t->o->dir, e);
+    TRY(train__stop_lock(t, e));
+    TRY(report_open(&t->report, t->o->dir, e));
+    train__stop_open(t);
+    return ST_OK;
 }
 
 /* ---- devices -------------------------------------------------------------------------------------------------- */

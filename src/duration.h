@@ -1,0 +1,15 @@
+/* Spans of time as people and batch systems write them. */
+#ifndef PIPER_DURATION_H
+#define PIPER_DURATION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+/* "D-H:M:S", "H:M:S", "M:S" or seconds, the whole text. False when it is none. */
+bool duration_read(const char *text, uint64_t *seconds);
+
+enum { DURATION_BYTES = 32 };
+/* "2:05", "1:02:05"; returns text. Less than nothing is written as nothing. */
+const char *duration_write(double seconds, char text[DURATION_BYTES]);
+
+#endif
