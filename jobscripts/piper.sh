@@ -1,0 +1,39 @@
+#!/bin/sh
+# Trains a job on this machine, without a batch system:
+#
+#     jobscripts/piper.sh 4 job.h5 run
+#     nohup jobscripts/piper.sh 4 job.h5 run >out.txt 2>&1 &      goes on when you log out
+#
+# 4 is the number of ranks (`piper plan job.h5` says how many the strategy needs), job.h5 comes from `piper build`, run
+# is the folder for checkpoints, metrics and traces. The same command starts a job and continues it.
+# Ctrl-C, or kill (TERM or USR1) of this script: a checkpoint is written and training stops, exit status 75.
+# A run that loses a rank is started again, three times at most without a new checkpoint.
+
+ranks=${1:-} job=${2:-} run=${3:-}
+if [ -z "$ranks" ] || [ -z "$job" ] || [ -z "$run" ]; then
+    echo 'usage: piper.sh RANKS JOB.h5 RUNDIR [OPTION OF piper train...]' >&2
+    exit 64
+fi
+shift 3
+
+scripts=${PIPER_JOBSCRIPTS:-$(dirname "$0")}
+piper=${PIPER:-$(command -v piper || echo "$scripts/../build/piper")}
+# --oversubscribe: more ranks than cores are allowed, and slow
+launch=${LAUNCH:-mpirun -q -n $ranks --oversubscribe --bind-to none}
+
+export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+export OPENBLAS_NUM_THREADS="$OMP_NUM_THREADS"
+
+[ -r "$scripts/batch.sh" ] || {
+    echo "$scripts/batch.sh is missing: set PIPER_JOBSCRIPTS to the folder that has it" >&2
+    exit 66
+}
+# shellcheck source=jobscripts/batch.sh
+. "$scripts/batch.sh"
+
+piper_train "$@"
+while [ "$verdict" = elsewhere ]; do
+    sleep 5
+    piper_train "$@"
+done
+exit "$status"
