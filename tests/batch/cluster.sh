@@ -117,7 +117,7 @@ cluster_up()
             exit 77
         }
     done
-    cluster=$dir/cluster
+    cluster=${dir:?}/cluster
     mkdir -m 755 "$cluster"
     chmod 755 "$dir" # munge wants that
     { cat /etc/hosts && echo 127.0.0.1 n1 n2; } >"$cluster/hosts"
@@ -161,7 +161,7 @@ cluster_kill_node()
 # submit SCRIPT [ARGUMENT...]: sets jobid; $options are sbatch's. A job inherits this environment.
 submit()
 {
-    # shellcheck disable=SC2086 # options are words
+    # shellcheck disable=SC2034,SC2086 # for the caller; options are words
     jobid=$(PIPER_TEST_CLUSTER=$cluster sbatch --parsable --output="$dir/%x-%j.txt" ${options-} "$@" 2>>out)
 }
 job_is() # ID STATES, as PD,R

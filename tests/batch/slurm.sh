@@ -11,16 +11,34 @@ export PIPER="$piper" PIPER_JOBSCRIPTS="$src/jobscripts"
 cluster_up
 
 # ---- USR1, 75, requeue, resume, against a run without a stop
-build job gpt2 pp2dp2 train.steps=4000 train.checkpoint_every=1000
+build job gpt2 pp2dp2 train.steps=600 train.checkpoint_every=200
 options='--ntasks=4 --time=5' submit "$src/jobscripts/piper.slurm" job.h5 run
-stop_once()
-{
-    await 50 run && scancel --batch --signal=USR1 "$jobid"
-}
-stop_once && finish "$jobid" && cat piper-"$jobid".txt >>out && grep -q 'piper ended with exit status 75' piper-"$jobid".txt &&
-    grep -q 'start 2' piper-"$jobid".txt && [ "$(last_step run)" -eq 4000 ] && grep -q 'going on from' run/log.txt &&
-    grep -q 'time: Slurm job .* left' run/log.txt
+first=$jobid
+await 10 run && scancel --batch --signal=USR1 "$first"
+result 'a job runs and gets USR1'
+
+# ---- while that one waits for its second start: Slurm's reader of #PBS lines
+build one gpt2 one train.steps=20
+JOB=one.h5 RUN=pbs submit "$src/jobscripts/piper.pbs" && scontrol show job "$jobid" >>out &&
+    scontrol show job "$jobid" | tr ' ' '\n' | grep -cxE 'JobName=piper|TimeLimit=01:00:00|NumCPUs=4' | grep -qx 3 &&
+    finish "$jobid" && cat piper-"$jobid".txt >>out && [ "$(last_step pbs)" -eq 20 ] &&
+    grep -q 'time: Slurm job .* has \(1:00:00\|59:..\) left' pbs/log.txt
+result 'piper.pbs, read by Slurm; piper asks for the time that is left'
+
+# ---- a chain of parts: the first one is asked to stop, the second one goes on, the third has nothing to do
+build chain gpt2 pp2dp2 train.steps=600
+options='--array=1-3%1 --ntasks=4 --time=5' submit "$src/jobscripts/piper-array.slurm" chain.h5 chain
+await 10 chain && scancel --batch --signal=USR1 "${jobid}_1" && finish "$jobid"
+cat piper-*.txt >>out
+[ "$(last_step chain)" -eq 600 ] && grep -q 'the next task goes on' out && grep -q 'chain, task 2' out &&
+    grep -q 'the tasks that wait are not needed' out && ! grep -q 'chain, task 3' out
+result 'array: a chain of parts'
+
+finish "$first" && cat piper-"$first".txt >>out && grep -q 'piper ended with exit status 75' out && grep -q 'start 2' out &&
+    [ "$(last_step run)" -eq 600 ] && grep -q 'going on from' run/log.txt
 result 'USR1: a checkpoint, exit status 75, requeue, and on to the end'
+same_bits run chain # the same training, stopped elsewhere
+result 'two runs that were stopped at different steps have the same bits'
 train 4 job whole && same_bits run whole
-result 'the bits of a run without a stop'
+result 'so has one without a stop'
 echo "1..$n"
