@@ -1,9 +1,12 @@
 #!/bin/sh
-# check.sh [CONFIGURE OPTION...]: installs what is missing, builds in ./build, runs all tests there.
+# check.sh [CONFIGURE OPTION...]: installs what is missing, builds in ./build, runs all tests there. With
+# PIPER_TEST_SLURM=1 also installs Slurm, munge and shellcheck, which a few tests need and else skip.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . jobscripts/lib.sh
 
+# shellcheck disable=SC2034 # read by lib.sh
+with_tests=${PIPER_TEST_SLURM-}
 install_packages
 build_piper "$@"
 say 'running the tests'

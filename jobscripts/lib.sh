@@ -17,6 +17,9 @@ die()
 PIPER_PACKAGES='gcc libc6-dev make autoconf automake libtool pkgconf|pkg-config libopenmpi-dev openmpi-bin
     libhdf5-openmpi-dev libopenblas-pthread-dev|libopenblas-dev|libopenblas-openmp-dev libjansson-dev check'
 
+# What some tests need beside that; without them they are skipped.
+PIPER_TEST_PACKAGES='slurm-wlm slurm-wlm-basic-plugins munge shellcheck'
+
 package_installed()
 {
     dpkg-query -W -f '${Status}\n' "$1" 2>/dev/null | grep -q '^install ok installed$'
@@ -24,7 +27,7 @@ package_installed()
 
 missing_packages()
 {
-    for choice in $PIPER_PACKAGES; do
+    for choice in $PIPER_PACKAGES ${with_tests:+$PIPER_TEST_PACKAGES}; do
         found=no
         for package in $(echo "$choice" | tr '|' ' '); do
             if package_installed "$package"; then

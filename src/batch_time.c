@@ -89,7 +89,7 @@ static char *output_of(const char *const *argv)
         if (poll(&p, 1, (int)left) <= 0)
             continue;
         ssize_t got = read(from, text + n, OUTPUT_BYTES - 1 - n);
-        if (got <= 0 && errno != EINTR)
+        if (got == 0 || (got < 0 && errno != EINTR))
             break;
         n += got > 0 ? (size_t)got : 0;
     }

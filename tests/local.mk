@@ -104,3 +104,8 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
 	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
+
+# Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
+SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
+LONG_TESTS += tests/batch/slurm_all.sh
+EXTRA_DIST += tests/batch/cluster.sh

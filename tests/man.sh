@@ -185,7 +185,7 @@ for page in strategy model train-config; do
     result "$count examples of piper-$page(5)"
 done
 
-# ---- examples of commands, each in a new folder with the files that it names; training is left to the other tests
+# ---- examples of commands, each in a new folder with the files that it names; training, and stopping it, is left to the other tests
 cd "$dir" || exit 99
 mkdir bin fixture fixture/gpt2
 printf '#!/bin/sh\nexec "%s" "$@"\n' "$piper" >bin/piper
@@ -213,7 +213,7 @@ for file in open.h5 gpt2/model.safetensors run/trace.0000.h5; do
 done
 result 'a small run to try the examples on'
 for page in "$man"/piper.1 "$man"/piper-*.1; do
-    plain "$page" | awk '/^\.SH/ { inside = /EXAMPLES/ } inside' | grep -E '^piper ' | grep -v '^piper train'
+    plain "$page" | awk '/^\.SH/ { inside = /EXAMPLES/ } inside' | grep -E '^piper ' | grep -vE '^piper (train|halt)'
 done | sort -u >examples.txt
 while read -r line; do
     rm -rf now

@@ -41,7 +41,7 @@ await $((from + 20)) h && [ ! -e h/halt ] && [ ! -e h/halted ] && printf 'run 01
 result 'halt --checkpoints 2; requests for earlier runs change nothing'
 expect=75 launch 2 long h
 from=$(last_step h)
-await $((from + 20)) h && asks h --before +0:0:8 && wait "$launched" && newest_is_whole h &&
+await $((from + 20)) h && asks h --before +0:0:6 && wait "$launched" && newest_is_whole h &&
     [ "$(stat -c %Y h/halted)" -le "$(date -d "$(sed 's/.*before //' said)" +%s)" ]
 result 'halt --before'
 refuses 64 'no run is alive' "$piper" halt h && refuses 66 'no such folder' "$piper" halt nowhere &&
@@ -78,11 +78,11 @@ alive=$!
 refuses 64 'process 1 on elsewhere.invalid since 2001-01-01' "$piper" train short.h5 -o f && asks f --before 18:30 && rm f/halt
 result 'a run on another host that changes its lock is alive'
 kill $alive
-foreign 10
+foreign 13
 "$piper" train short.h5 -o f >out 2>&1 &
 pid=$!
 waited=no
-tries=90
+tries=60
 while [ $tries -gt 0 ] && [ $waited = no ]; do
     sleep 0.1
     tries=$((tries - 1))
@@ -154,7 +154,7 @@ auto 0 'PBS job 12.server has 1:[0-4][0-9] left (PBS_WALLTIME)' PBS_JOBID=12.ser
     auto 0 'no time limit was learnt for PBS job 12.server' PBS_JOBID=12.server
 result 'auto: PBS_WALLTIME, and no answer at all'
 job=endless
-end=$(($(date +%s) + 12))
+end=$(($(date +%s) + 9))
 auto 75 'left (SLURM_JOB_END_TIME)' SLURM_JOB_ID=7 SLURM_JOB_END_TIME=$end && [ "$(date +%s)" -le $end ] &&
     grep -q 'the same command goes on' a/log.txt
 result 'auto: it stops with 75 before the end of the job'
