@@ -113,14 +113,17 @@ allow src/cpu/a.c '"compute.h"'
 expect 'includes: an empty tree does not pass' 1 'no source files' $includes
 
 # ---- every script of the tree
+lint()
+{
+    (cd "$tests/.." && shellcheck -x "$@" && echo clean)
+}
 if command -v shellcheck >/dev/null; then
-    (cd "$tests/.." && find .ci/run jobscripts src tests \( -name run -o -name 'run-*' -o -name '*.sh' -o -name 'piper*.slurm' \
+    (cd "$tests/.." && find .ci/run jobscripts src/base tests \( -name run -o -name 'run-*' -o -name '*.sh' -o -name 'piper*.slurm' \
         -o -name '*.pbs' \) -type f) 2>/dev/null | sort >"$dir/scripts"
     # shellcheck disable=SC2046 # names without spaces
-    expect "shellcheck: $(wc -l <"$dir/scripts") scripts" 0 '^clean$' \
-        sh -c 'cd "$1/.." && shift && shellcheck -x "$@" && echo clean' sh "$tests" $(cat "$dir/scripts")
-    printf '#!/bin/sh\nx=$1\necho $y\n' | script bad.sh
-    expect 'shellcheck: a bad script is found' 1 SC2154 shellcheck "$dir/bad.sh"
+    expect "shellcheck: $(wc -l <"$dir/scripts") scripts" 0 '^clean$' lint $(cat "$dir/scripts")
+    echo 'if true; then' | script bad.sh
+    expect 'shellcheck: a bad script is found' 1 SC1073 shellcheck -s sh "$dir/bad.sh"
 else
     n=$((n + 1))
     echo "ok $n - shellcheck # SKIP there is no shellcheck on this machine"

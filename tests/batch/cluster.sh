@@ -11,10 +11,19 @@
 PATH=$PATH:/usr/sbin:/sbin
 export PATH
 
-# Processes with this setting in their environment: all that this cluster has started, or a node of it.
+# Processes with one setting or two in their environment: what this cluster has started, or a node of it. A slurmstepd
+# overwrites its own, so it is found as the parent of one.
 processes_with()
 {
-    grep -lzxF -e "$1" /proc/[0-9]*/environ 2>/dev/null | cut -d/ -f3
+    found=$(grep -lzxF -e "$1" /proc/[0-9]*/environ 2>/dev/null)
+    # shellcheck disable=SC2086 # names of files
+    [ $# -eq 1 ] || found=$(grep -lzxF -e "$2" $found /dev/null 2>/dev/null)
+    found=$(echo "$found" | cut -d/ -f3)
+    for process in $found; do
+        parent=$(sed -n 's/^PPid:[[:space:]]*//p' "/proc/$process/status" 2>/dev/null)
+        ! grep -qx slurmstepd "/proc/$parent/comm" 2>/dev/null || echo "$parent"
+    done | sort -u
+    echo "$found"
 }
 
 configure_cluster() # PORT
@@ -148,12 +157,12 @@ cluster_down()
     [ -z "${cluster-}" ] || kill_cluster
 }
 
-# slurmd first, so that it has nothing to say about the others.
+# The daemons first, so that they have nothing to say about the rest.
 cluster_kill_node()
 {
     # shellcheck disable=SC2046 # process ids
-    kill -9 $(cat "$cluster/slurmd.$1.pid") $(processes_with "PIPER_TEST_NODE=$cluster/$1") \
-        $(processes_with "SLURMD_NODENAME=$1") 2>/dev/null
+    kill -9 $(cat "$cluster/slurmd.$1.pid") $(processes_with "SLURM_CONF=$SLURM_CONF" "SLURMD_NODENAME=$1") \
+        $(processes_with "PIPER_TEST_NODE=$cluster/$1") 2>/dev/null
 }
 
 # ---- jobs
@@ -168,9 +177,10 @@ job_is() # ID STATES, as PD,R
 {
     [ -n "$(squeue -h -j "$1" -t "$2" -o %T 2>/dev/null)" ]
 }
+# A scheduler that does not answer at the moment says nothing of the job.
 job_is_over()
 {
-    ! job_is "$1" PD,CF,R,CG,S,RQ
+    states=$(squeue -h -j "$1" -o %T 2>/dev/null) && [ -z "$states" ]
 }
 # finish ID [SECONDS]: the job has left the queue
 finish()

@@ -17,15 +17,15 @@ shows()
 }
 
 # ---- a node dies under its job, which goes on on the other one
-build job gpt2 pp2dp2 train.steps=6000 train.checkpoint_every=100
+build job gpt2 pp2dp2 train.steps=3000 train.checkpoint_every=100
 train 4 job whole
 options='--ntasks=4 --time=10' submit "$src/jobscripts/piper.slurm" job.h5 died
-await 150 died
+await 110 died
 node=$(squeue -h -j "$jobid" -o %N)
 cluster_kill_node "$node"
 began=$(date +%s)
 wait_until 1200 job_is "$jobid" PD && echo "# the loss of $node was noticed after $(($(date +%s) - began)) s"
-finish "$jobid" 200 && shows died 6000 && grep -q 'start 2, on n' out && [ -f "$dir/died/log.txt" ] &&
+finish "$jobid" 200 && shows died 3000 && grep -q 'start 2, on n' out && [ -f "$dir/died/log.txt" ] &&
     [ "$(grep -c "start .*, on $node" out)" -eq 1 ] && same_bits died whole
 result 'a node dies: restart on the other node, and the same bits'
 cluster_start_node "$node"
