@@ -30,6 +30,7 @@ pass_on()
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
+trap '[ -z "$pid" ] || kill -USR2 "$pid"' USR2 # a checkpoint, and on
 
 # One start; sets status. A trapped signal ends `wait` early, so it waits until the process is gone.
 start()

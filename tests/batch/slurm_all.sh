@@ -35,7 +35,7 @@ result 'the node comes back'
 # ---- limits of time: by --max-time auto, and by Slurm's signal
 build minute gpt2 pp2dp2 train.steps=1000000
 sed 's/ --max-time auto//' "$src/jobscripts/piper.slurm" >signal.slurm
-options='--ntasks=4 --time=1 --signal=B:USR2@1' submit "$src/jobscripts/piper.slurm" minute.h5 limit
+options='--ntasks=4 --time=1 --signal=B:CONT@1' submit "$src/jobscripts/piper.slurm" minute.h5 limit
 by_auto=$jobid
 options='--ntasks=4 --time=2 --signal=B:USR1@60' submit signal.slurm minute.h5 signal
 by_signal=$jobid
