@@ -1,5 +1,6 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -67,6 +68,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
         return ST_OK;
     struct sched_input in;
     TRY(compile_input(&t->job, "cpu", ctl_size(), &in, e));
+    in.snapshot = !t->o->sync;
     enum status st = sched_compile(&in, out, e);
     json_decref(in.strategy);
     return st;
@@ -219,6 +221,12 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
                 ctl_size() == 1 ? "rank" : "ranks", local_ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    char every[48] = "after the last step";
+    if (c->checkpoint_every)
+        snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
+    report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+                t->o->sync ? "sync: training waits" : "async: written beside training",
+                (unsigned long long)c->checkpoint_keep);
     report_line(r, "device cpu%s; communication %s%s; memory of a rank at most %s",
                 strcmp(t->o->device, "auto") == 0 ? " (auto: this build has no other)" : "", comm->name,
                 strcmp(t->o->comm, "auto") == 0 ? ctl_size() == 1 ? " (auto: one rank)" : " (auto: host memory)" : "",
