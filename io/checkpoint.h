@@ -107,7 +107,7 @@ enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, stru
 double checkpoint_save_seconds(const struct checkpoint_saver *s);
 
 /* Loads the newest valid checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over
- * for the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's. */
+ * for the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's, or all are damaged. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
     const uint8_t *model_digest;

@@ -128,6 +128,7 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
                               struct checkpoint_info *info, struct err *e)
 {
     struct checkpoint_entries list;
+    struct err first = { 0 }; /* of the newest */
     *found = false;
     enum status st = list_for_all(rundir, &list, e);
     for (uint32_t i = list.n; st == ST_OK && i-- > 0 && !*found;) {
@@ -139,11 +140,18 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
         if (other_model || st == ST_BUG) {
             err_set(e, st, NULL, "%s", why.text);
         } else if (st != ST_OK) {
-            if (expect->warn && io_rank() == 0)
+            err_set(&first, st, NULL, "%s", why.text);
+            if (expect->warn && io_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
             st = ST_OK; /* the one before */
         }
     }
+    if (st == ST_OK && list.n && !*found)
+        st = err_set(e, ST_INPUT, rundir,
+                     "none of its %" PRIu32
+                     " checkpoints can be used. The newest: %s. Put a good copy in its place, or begin "
+                     "anew with piper train --fresh, which puts them aside",
+                     list.n, first.text);
     checkpoint_entries_release(&list);
     return st;
 }

@@ -22,6 +22,7 @@ struct train {
     uint64_t last_step;
     double began; /* seconds */
 
+    char compiled[160]; /* figures of the compilation, for the log; rank 0 */
     void *blob;
     struct plan plan;
     uint32_t train_list, eval_list; /* eval_list PLAN_NONE: no evaluation */

@@ -2,6 +2,7 @@
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef _OPENMP
@@ -15,9 +16,12 @@
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
-static enum status open_folder(struct train *t, struct err *e)
+/* One that is there is opened first of all, so that its log tells why a run did not start; one that is not is made last of
+ * all, so that a run that cannot start leaves none behind. */
+static enum status open_folder(struct train *t, bool make, struct err *e)
 {
-    if (ctl_rank() != 0)
+    struct stat s;
+    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     return report_open(&t->report, t->o->dir, e);
@@ -136,11 +140,11 @@ static enum status make_plans(struct train *t, struct err *e)
         share_stages(t);
         st = ctl_agree(open_plan(t, bytes, e), e);
         if (st == ST_OK && ctl_rank() == 0)
-            report_line(&t->report,
-                        "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
-                        out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
-                        (unsigned long long)out.instructions, out.n_classes,
-                        out.n_classes == 1 ? "class of ranks" : "classes of ranks");
+            snprintf(t->compiled, sizeof t->compiled,
+                     "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
+                     out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
+                     (unsigned long long)out.instructions, out.n_classes,
+                     out.n_classes == 1 ? "class of ranks" : "classes of ranks");
     }
     sched_output_release(&out);
     return st;
@@ -211,6 +215,7 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
     char most[32];
     uint64_t total = t->plan.h->total_bytes;
     ctl_max_u64(&total, 1);
+    report_line(r, "%s", t->compiled);
     report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
                 ir_dtype_name((enum ir_dtype)c->dtype), train_optimizer_name(c->optimizer), c->batch_size, c->seq_len,
@@ -242,7 +247,7 @@ enum status train__start(struct train *t, struct err *e)
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     TRY(ctl_agree(choose_back_ends(t, &comm, e), e));
-    TRY(ctl_agree(open_folder(t, e), e));
+    TRY(ctl_agree(open_folder(t, false, e), e));
     TRY(make_plans(t, e));
     TRY(ctl_agree(open_data(t, e), e));
     uint32_t local_ranks = count_local_ranks();
@@ -252,6 +257,7 @@ enum status train__start(struct train *t, struct err *e)
     omp_set_num_threads(t->threads); /* for what is not a kernel */
 #endif
     TRY(bind(t, comm, local_ranks, e));
+    TRY(ctl_agree(open_folder(t, true, e), e));
     report_job(t, local_ranks, comm);
     return ST_OK;
 }
