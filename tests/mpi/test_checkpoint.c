@@ -1,6 +1,5 @@
 /* Checkpoints on any number of ranks: written under one partition, read under another, damaged, missing, full of wrong
- * pieces; jobs and traces of several ranks. Check with CK_FORK=no: run by tests/run-mpi. Arguments: none, or
- * `bench TENSORS ROWS COLUMNS`: timings for a model of square tensors and one table. */
+ * pieces; jobs and traces of several ranks. Check with CK_FORK=no: run by tests/run-mpi. */
 #include "io/checkpoint.h"
 
 #include <mpi.h>
@@ -530,100 +529,20 @@ START_TEST(traces_of_all)
 }
 END_TEST
 
-/* A model of many linear tensors: time of writing, reading and a plain parallel write of as many bytes. */
-static uint32_t bench_sizes[3]; /* tensors, rows, columns of the first one */
-
-START_TEST(bench)
-{
-    uint32_t tensors = bench_sizes[0], rows = bench_sizes[1], cols = bench_sizes[2];
-    begin();
-    ir_graph_release(&graph);
-    ir_graph_init(&graph);
-    graph.family = "graph";
-    graph.seq_len = 4;
-    graph.vocab = cols;
-    graph.n_blocks = 2;
-    struct ir_shape tok = { IR_I32, 1, { 4 } }, table = { IR_COMPUTE, 2, { cols, rows } };
-    struct ir_attrs embed = { .vocab = cols, .features = rows }, linear = { .in_features = rows, .out_features = rows };
-    uint32_t tokens = ir_graph_input(&graph, "tokens", tok), targets = ir_graph_input(&graph, "targets", tok);
-    uint32_t w = ir_graph_param(&graph, "embed.weight", table, IR_INIT_NORMAL, 1);
-    struct ir_op_in in = sample_in(tokens, IR_NONE, IR_NONE, w, IR_NONE, IR_NONE);
-    uint32_t x = ir_graph_out(&graph, ir_graph_op(&graph, IR_OP_EMBED, "embed", 0, &embed, &in), 0);
-    for (uint32_t i = 0; i < tensors; i++) {
-        char name[64];
-        struct ir_shape s = { IR_COMPUTE, 2, { rows, rows } };
-        snprintf(name, sizeof name, "layers.%u.proj.weight", i);
-        uint32_t p = ir_graph_param(&graph, name, s, IR_INIT_NORMAL, 1);
-        in = sample_in(x, IR_NONE, IR_NONE, p, IR_NONE, IR_NONE);
-        snprintf(name, sizeof name, "layers.%u.proj", i);
-        x = ir_graph_out(&graph, ir_graph_op(&graph, IR_OP_LINEAR, name, 1, &linear, &in), 0);
-    }
-    in = sample_in(x, targets, IR_NONE, w, IR_NONE, IR_NONE);
-    ir_graph_op(&graph, IR_OP_HEAD_LOSS, "head", 2, &embed, &in);
-    model_digest(&graph, IR_F32, digest);
-    struct pieces v = { 0 };
-    share(&v, 1, true);
-    struct checkpoint_info info = sample_info("adamw", 1);
-    uint64_t bytes = 0;
-    for (uint32_t p = 0; p < graph.params.n; p++)
-        bytes += 12 * elements(p);
-    for (int turn = 0; turn < 3; turn++) {
-        io_barrier();
-        double t0 = MPI_Wtime();
-        ASSERT_OK(write_file(path, &info, &v));
-        double t1 = MPI_Wtime();
-        ASSERT_OK(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e));
-        double t2 = MPI_Wtime();
-        char name[300];
-        snprintf(name, sizeof name, "%s/plain", folder);
-        if (io_rank() == 0)
-            sample_write_file(name, "", 0);
-        io_barrier();
-        double t3 = MPI_Wtime();
-        FILE *f = fopen(name, "r+b");
-        fseek(f, (long)(bytes / io_size() * io_rank()), SEEK_SET);
-        for (uint32_t i = 0; i < v.n; i++)
-            fwrite(v.at[i].data, 4, v.at[i].count, f), fwrite(v.at[i].m, 4, v.at[i].count, f),
-                fwrite(v.at[i].v, 4, v.at[i].count, f);
-        fflush(f);
-        fsync(fileno(f));
-        fclose(f);
-        io_barrier();
-        double t4 = MPI_Wtime();
-        if (io_rank() == 0) {
-            printf("%u tensors x 3, %.1f MB, %u ranks: write %.3f s (%.0f MB/s), verify and read %.3f s, plain write + "
-                   "fsync "
-                   "%.3f s (%.0f MB/s)\n",
-                   graph.params.n, (double)bytes / 1e6, io_size(), t1 - t0, (double)bytes / 1e6 / (t1 - t0), t2 - t1,
-                   t4 - t3, (double)bytes / 1e6 / (t4 - t3));
-            unlink(name);
-        }
-    }
-    drop(&v);
-    end();
-}
-END_TEST
-
 int main(int argc, char **argv)
 {
     MPI_Init(&argc, &argv);
     Suite *s = suite_create("checkpoint");
     TCase *t = tcase_create("checkpoint");
-    if (argc == 5 && strcmp(argv[1], "bench") == 0) {
-        for (int i = 0; i < 3; i++)
-            bench_sizes[i] = (uint32_t)atoi(argv[2 + i]);
-        tcase_add_test(t, bench);
-    } else {
-        tcase_add_test(t, any_partition_to_any_other);
-        tcase_add_test(t, many_blocks);
-        tcase_add_test(t, wrong_pieces_are_a_fault);
-        tcase_add_test(t, damage_is_found);
-        tcase_add_test(t, other_models_are_refused);
-        tcase_add_test(t, folders);
-        tcase_add_test(t, differences_are_named);
-        tcase_add_test(t, jobs_are_read_by_all);
-        tcase_add_test(t, traces_of_all);
-    }
+    tcase_add_test(t, any_partition_to_any_other);
+    tcase_add_test(t, many_blocks);
+    tcase_add_test(t, wrong_pieces_are_a_fault);
+    tcase_add_test(t, damage_is_found);
+    tcase_add_test(t, other_models_are_refused);
+    tcase_add_test(t, folders);
+    tcase_add_test(t, differences_are_named);
+    tcase_add_test(t, jobs_are_read_by_all);
+    tcase_add_test(t, traces_of_all);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
