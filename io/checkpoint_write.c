@@ -80,7 +80,10 @@ static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint
         to = (block + 1) * BLOCK_WORDS < end ? (block + 1) * BLOCK_WORDS : end;
         const float *from = data + (at - p->first);
         block_hash_add(&hash[block], from, (uint32_t)(to - at), (uint32_t)(at % BLOCK_WORDS));
-        TRY(file_pwrite(w->fd, w->temp, from, (to - at) * 4, l->place[p->param].data[kind] + at * 4, e));
+        uint64_t offset = l->place[p->param].data[kind] + at * 4;
+        TRY(file_pwrite(w->fd, w->temp, from, (to - at) * 4, offset, e));
+        if (to - at == BLOCK_WORDS) /* the disk begins now, not at the fsync; nothing is lost where it cannot */
+            sync_file_range(w->fd, (off_t)offset, BLOCK_BYTES, SYNC_FILE_RANGE_WRITE);
     }
     return ST_OK;
 }

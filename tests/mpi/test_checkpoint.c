@@ -279,16 +279,19 @@ START_TEST(damage_is_found)
     long size = ftell(f), step = getenv("CHECKPOINT_FLIP_STEP") ? atol(getenv("CHECKPOINT_FLIP_STEP")) : 61,
          refused = 0;
     fclose(f);
+    struct checkpoint_info whole;
+    ASSERT_OK(checkpoint_verify(path, &whole, &e));
     for (long at = 0; at < size; at += step) {
         struct pieces v = { 0 };
-        struct checkpoint_info info;
+        struct checkpoint_info info = { 0 };
         share(&v, 2, false);
         flip_byte(path, at);
         enum status st = checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e);
         flip_byte(path, at);
-        if (st == ST_OK)
+        if (st == ST_OK) {
             check_pieces(&v, true);
-        else
+            ck_assert_mem_eq(&info, &whole, sizeof info);
+        } else
             ck_assert_msg(st == ST_INPUT && e.text[0], "byte %ld: status %d: %s", at, st, e.text);
         refused += st != ST_OK;
         err_clear(&e);
