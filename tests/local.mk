@@ -24,7 +24,7 @@ SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh test
 LONG_TESTS += tests/matrix/all.sh
 SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
 	tests/train/resume.sh
-EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+EXTRA_DIST += tests/train/bench_stall.sh tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
 # A checkpoint of each strategy, loaded under every other one.
 MPI_PROGS += tests/train/anywhere
