@@ -1,13 +1,14 @@
 /* Checkpoints: one HDF5 file each with logical tensors, whatever strategy wrote it. Layout: piper-checkpoint(5).
  *
  * How a file is made: rank 0 makes the whole HDF5 structure with room for every tensor (contiguous, allocated, not
- * filled), closes it, and tells the ranks where each tensor lies; all ranks write their pieces there at once with plain
- * pwrite, hashing as they go, and sync; the hashes are summed; rank 0 writes them, syncs, renames, syncs the folder.
+ * filled) in memory, once a run, and tells the ranks where each tensor lies; for each file rank 0 writes a copy of it,
+ * and all ranks write their pieces there at once with plain pwrite, hashing as they go, and sync; the hashes are summed;
+ * rank 0 writes them, syncs, renames, syncs the folder.
  * The result is an ordinary HDF5 file. So there is no collective HDF5 metadata (thousands of datasets cost what one
  * process needs to make them), a piece needs no hyperslab, a full disk is answered with the system's own words, and a
  * writer thread can do its share without MPI or HDF5.
  *
- * All functions but those marked serial are collective over the world, and all ranks return the same status. */
+ * All functions but those marked are collective over the world, and all ranks return the same status. */
 #ifndef PIPER_IO_CHECKPOINT_H
 #define PIPER_IO_CHECKPOINT_H
 
@@ -24,27 +25,22 @@ struct checkpoint_info {
     char optimizer[16]; /* "adamw": with /optimizer/m and v; "sgd", "none": without */
     uint8_t job_digest[SHA256_BYTES], model_digest[SHA256_BYTES];
     char build[96]; /* program, version, commit */
-    char time[32];  /* of writing, ISO 8601, UTC; filled in by checkpoint_write */
+    char time[32];  /* of writing, ISO 8601, UTC; filled in by the writer */
 };
 bool checkpoint_has_moments(const struct checkpoint_info *info);
 
 /* Elements [first, first + count) of parameter `param` of the graph, row-major over the logical tensor. m and v are
- * NULL without moments. May be a snapshot: the data are only read (written when reading) inside the call. */
+ * NULL without moments. The data are only read, or, by the functions that read a file, written. */
 struct checkpoint_piece {
     uint32_t param;
     uint64_t first, count;
     float *data, *m, *v;
 };
 
-/* Writes `path` (same on all ranks). Over all ranks the pieces hold every element of every parameter exactly once: else
- * ST_BUG. ST_IO with the reason when it cannot be written; then no file of that name is made or changed. */
-enum status checkpoint_write(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
-                             const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
-
-/* checkpoint_write in parts, for a thread that writes a snapshot while training goes on: begin and end are collective;
- * put (any number of pieces, one or many times) and sync are this rank's own, use neither MPI nor HDF5, and may run in
- * one other thread between them. The caller sees to it that the pieces cover every element once. end takes the status
- * of this rank's puts and sync, agrees, gives the file its name or removes it, and frees the writer. */
+/* A file in parts: begin and end are collective; put (any number of pieces, one or many times) and sync are this rank's
+ * own. The caller sees to it that the pieces of all ranks cover every element once. end takes the status of this rank's
+ * puts and sync, agrees, gives the file its name or removes it, and frees the writer. ST_IO with the reason when the file
+ * cannot be written; then no file of that name is made or changed. */
 struct checkpoint_writer;
 enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
                              struct checkpoint_writer **w, struct err *e);
@@ -75,18 +71,43 @@ struct checkpoint_entries {
 enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e);
 void checkpoint_entries_release(struct checkpoint_entries *list);
 
-/* checkpoint_write to RUNDIR/checkpoints (made when missing) under the name that info->step gives. When the new one is
- * durable, and not before, old ones are removed: the last `last` stay (0: all), and those whose step is a multiple of
- * `every` (0: none); and what a killed run left unfinished. */
+/* The last `last` stay (0: all), and those whose step is a multiple of `every` (0: none). */
 struct checkpoint_keep {
     uint32_t last;
     uint64_t every; /* steps */
 };
-enum status checkpoint_save(const char *rundir, const struct checkpoint_info *info, const struct checkpoint_keep *keep,
-                            const struct ir_graph *g, const struct checkpoint_piece *pieces, uint32_t n, struct err *e);
+
+/* Writes the checkpoints of a run, one after the other, beside what the caller does meanwhile: a thread of each rank
+ * writes its pieces and syncs, and when all are done (the caller finds out: idle) the sums of the hashes are taken and
+ * rank 0's thread gives the file its name, and only then removes old ones. */
+struct checkpoint_setup {
+    const char *rundir; /* an existing folder */
+    const struct ir_graph *graph;
+    struct checkpoint_info info; /* all but step, sample and time */
+    struct checkpoint_keep keep;
+    const struct checkpoint_piece *pieces; /* of this rank, for every checkpoint; borrowed until close, like the rest */
+    uint32_t n_pieces;
+    void (*ready)(void *arg); /* returns when the pieces can be read; called by the thread. NULL: they can at once */
+    void *arg;
+};
+struct checkpoint_saver;
+/* Over all ranks the pieces hold every element of every parameter exactly once: else ST_BUG. Removes what a killed run
+ * left unfinished. */
+enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct checkpoint_saver **s, struct err *e);
+/* Gives up one that is under way. */
+void checkpoint_saver_close(struct checkpoint_saver *s);
+/* Not collective, but every rank calls it after the same step; none may be under way. What goes wrong is told later. */
+void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample);
+/* Not collective. This rank has done what it can until all call advance. True when none is under way. */
+bool checkpoint_save_idle(const struct checkpoint_saver *s);
+/* One is under way: takes it further, waiting for this rank's thread. *done: it is durable, or failed. ST_IO with the reason:
+ * then no file of that name is made, and older ones stay. */
+enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, struct err *e);
+/* Seconds that this rank's thread took for the last one. */
+double checkpoint_save_seconds(const struct checkpoint_saver *s);
 
 /* Loads the newest valid checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over
- * for the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's. */
+ * for the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's, or all are damaged. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
     const uint8_t *model_digest;

@@ -38,10 +38,22 @@ static int by_step(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+char *ckpt__folder(const char *rundir)
+{
+    return join(rundir, folder_name);
+}
+
+char *ckpt__path(const char *rundir, uint64_t step)
+{
+    char name[64];
+    snprintf(name, sizeof name, "%s/step-%06" PRIu64 ".h5", folder_name, step);
+    return join(rundir, name);
+}
+
 enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e)
 {
     *list = (struct checkpoint_entries){ 0 };
-    char *folder = join(rundir, folder_name);
+    char *folder = ckpt__folder(rundir);
     DIR *d = opendir(folder);
     enum status st = ST_OK;
     if (!d && errno != ENOENT)
@@ -66,38 +78,9 @@ void checkpoint_entries_release(struct checkpoint_entries *list)
     vec_free(list);
 }
 
-/* ---- saving ---- */
-
-static enum status make_folder(const char *rundir, struct err *e)
+void ckpt__remove_unfinished(const char *rundir)
 {
-    char *folder = join(rundir, folder_name);
-    enum status st = ST_OK;
-    if ((mkdir(rundir, 0777) != 0 && errno != EEXIST) || (mkdir(folder, 0777) != 0 && errno != EEXIST))
-        st = err_set(e, ST_IO, folder, "cannot be made: %s", strerror(errno));
-    mem_free(folder);
-    return st;
-}
-
-/* Rank 0, after the new file is durable. A file that cannot be removed is left: it costs space, not the job. */
-static void remove_old(const char *rundir, uint64_t newest, const struct checkpoint_keep *keep)
-{
-    struct checkpoint_entries list;
-    struct err ignored = { 0 };
-    if (!keep->last || checkpoint_list(rundir, &list, &ignored) != ST_OK)
-        return;
-    uint32_t older = 0;
-    while (older < list.n && list.at[older].step <= newest)
-        older++;
-    for (uint32_t i = 0; i + keep->last < older; i++)
-        if (!keep->every || list.at[i].step % keep->every != 0)
-            unlink(list.at[i].path);
-    checkpoint_entries_release(&list);
-}
-
-/* Rank 0: what a killed run left unfinished. Only one checkpoint of a run folder is written at a time. */
-static void remove_unfinished(const char *rundir)
-{
-    char *folder = join(rundir, folder_name);
+    char *folder = ckpt__folder(rundir);
     DIR *d = opendir(folder);
     struct dirent *entry;
     while (d && (entry = readdir(d))) {
@@ -115,22 +98,6 @@ static void remove_unfinished(const char *rundir)
     if (d)
         closedir(d);
     mem_free(folder);
-}
-
-enum status checkpoint_save(const char *rundir, const struct checkpoint_info *info, const struct checkpoint_keep *keep,
-                            const struct ir_graph *g, const struct checkpoint_piece *pieces, uint32_t n, struct err *e)
-{
-    char name[64];
-    TRY(io_agree_root(io_rank() == 0 ? make_folder(rundir, e) : ST_OK, e));
-    snprintf(name, sizeof name, "%s/step-%06" PRIu64 ".h5", folder_name, info->step);
-    char *path = join(rundir, name);
-    enum status st = checkpoint_write(path, info, g, pieces, n, e);
-    if (st == ST_OK && io_rank() == 0) {
-        remove_old(rundir, info->step, keep);
-        remove_unfinished(rundir);
-    }
-    mem_free(path);
-    return st;
 }
 
 /* ---- resuming ---- */
@@ -161,6 +128,7 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
                               struct checkpoint_info *info, struct err *e)
 {
     struct checkpoint_entries list;
+    struct err first = { 0 }; /* of the newest */
     *found = false;
     enum status st = list_for_all(rundir, &list, e);
     for (uint32_t i = list.n; st == ST_OK && i-- > 0 && !*found;) {
@@ -172,11 +140,18 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
         if (other_model || st == ST_BUG) {
             err_set(e, st, NULL, "%s", why.text);
         } else if (st != ST_OK) {
-            if (expect->warn && io_rank() == 0)
+            err_set(&first, st, NULL, "%s", why.text);
+            if (expect->warn && io_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
             st = ST_OK; /* the one before */
         }
     }
+    if (st == ST_OK && list.n && !*found)
+        st = err_set(e, ST_INPUT, rundir,
+                     "none of its %" PRIu32
+                     " checkpoints can be used. The newest: %s. Put a good copy in its place, or begin "
+                     "anew with piper train --fresh, which puts them aside",
+                     list.n, first.text);
     checkpoint_entries_release(&list);
     return st;
 }

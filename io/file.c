@@ -68,6 +68,12 @@ enum status file_open_write(const char *path, int *fd, struct err *e)
     return *fd < 0 ? err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno)) : ST_OK;
 }
 
+enum status file_open_make(const char *path, int *fd, struct err *e)
+{
+    *fd = open(path, O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+    return *fd < 0 ? err_set(e, ST_IO, path, "cannot be created: %s", strerror(errno)) : ST_OK;
+}
+
 enum status file_differs(const char *out, const char *in, struct err *e)
 {
     struct stat a, b;
@@ -127,12 +133,9 @@ enum status file_publish(const char *temp, const char *path, struct err *e)
     if (rename(temp, path) != 0)
         return err_set(e, ST_IO, path, "cannot take this name: %s", strerror(errno));
     const char *slash = strrchr(path, '/');
-    char *folder = mem_strdup(slash ? path : ".");
-    if (slash)
-        folder[slash == path ? 1 : slash - path] = '\0';
-    enum status st = ST_OK;
+    char folder[PATH_MAX];
+    snprintf(folder, sizeof folder, "%.*s", slash ? slash == path ? 1 : (int)(slash - path) : 1, slash ? path : ".");
     if (sync_path(folder, O_RDONLY | O_DIRECTORY) != 0)
-        st = err_set(e, ST_IO, folder, "folder cannot be made durable: %s", strerror(errno));
-    mem_free(folder);
-    return st;
+        return err_set(e, ST_IO, folder, "folder cannot be made durable: %s", strerror(errno));
+    return ST_OK;
 }

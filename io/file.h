@@ -16,6 +16,8 @@ enum status file_pwrite(int fd, const char *path, const void *data, uint64_t byt
 enum status file_open_read(const char *path, int *fd, uint64_t *size, struct err *e);
 /* An existing file, to be filled in with file_pwrite. */
 enum status file_open_write(const char *path, int *fd, struct err *e);
+/* The same; made when it is missing, but not emptied: several processes may open it at once. */
+enum status file_open_make(const char *path, int *fd, struct err *e);
 /* ST_USAGE where `out`, which is to be made, is the file `in`, by whatever name: the input would be lost. */
 enum status file_differs(const char *out, const char *in, struct err *e);
 /* fsync and close: bytes written from this host are on the disk. ST_IO with the reason. */

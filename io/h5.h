@@ -50,6 +50,20 @@ enum status h5_finish(struct h5_out *o, struct err *e);
 enum status h5_commit(struct h5_out *o, struct err *e);
 void h5_abandon(struct h5_out *o); /* removes the temporary file */
 
+/* An image: the memory file alone, for many files that are alike but for some attributes. Made, closed, opened again to
+ * change attributes, and copied while it is closed; ends with h5_abandon. */
+enum status h5_create_image(const char *where, const char *schema, uint32_t version, struct h5_out *o, struct err *e);
+enum status h5_close_image(struct h5_out *o, struct err *e);
+enum status h5_open_image(struct h5_out *o, struct err *e);
+uint64_t h5_image_bytes(const struct h5_out *o);
+/* Gives the file `to` (`path` in messages) its full size and copies these bytes [first, end) of the image to it: all that is
+ * not reserved, others may be filling in that. Does not call HDF5 and does not allocate. */
+struct h5_range {
+    uint64_t first, end;
+};
+enum status h5_copy_image(const struct h5_out *o, int to, const char *path, const struct h5_range *range, uint32_t n,
+                          struct err *e);
+
 /* Group `name` below `at`; names with '/' make groups on the way, existing ones are opened. */
 enum status h5_make_group(const struct h5_at *at, const char *name, struct h5_at *out, struct err *e);
 
@@ -67,6 +81,7 @@ enum status h5_put_text(const struct h5_at *at, const char *name, const char *te
 /* A contiguous dataset whose bytes will be written by others at *offset of the file; nothing is written now. */
 enum status h5_reserve(const struct h5_at *at, const struct h5_data *d, enum h5_type type, uint64_t *offset,
                        struct err *e);
+/* Makes an attribute, or overwrites one of the same type and length. */
 enum status h5_attr_text(const struct h5_at *at, const char *name, const char *text, struct err *e);
 enum status h5_attr_u64(const struct h5_at *at, const char *name, uint64_t x, struct err *e);
 enum status h5_attr_f64(const struct h5_at *at, const char *name, double x, struct err *e);

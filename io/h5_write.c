@@ -64,43 +64,32 @@ static enum status touch(const char *path, struct err *e)
     return ST_OK;
 }
 
-/* Lets the descriptor that HDF5 has just opened stand for a memory file. (It will not open one by name.) */
-static enum status divert(struct h5_out *o, struct err *e)
+/* A memory file by the one name it has. HDF5 takes it with the driver that does not resolve names. */
+static hid_t memory_access(const struct h5_out *o, char name[64])
 {
-    void *handle = NULL;
-    struct stat s;
-    char head[4096];
-    if (H5Fget_vfd_handle(o->root.id, H5P_DEFAULT, &handle) < 0 || fstat(*(int *)handle, &s) != 0 ||
-        (size_t)s.st_size > sizeof head)
-        return h5_fail(e, ST_IO, &o->root, "cannot be created");
-    int fd = *(int *)handle;
-    TRY(file_pread(fd, o->temp, head, (uint64_t)s.st_size, 0, e));
-    o->memory = memfd_create("piper-h5", MFD_CLOEXEC);
-    if (o->memory < 0 || dup2(o->memory, fd) < 0)
-        return err_set(e, ST_IO, o->path, "cannot be prepared in memory: %s", strerror(errno));
-    return file_pwrite(fd, o->temp, head, (uint64_t)s.st_size, 0, e);
+    hid_t fapl = h5__fapl();
+    H5Pset_fapl_stdio(fapl);
+    snprintf(name, 64, "/proc/self/fd/%d", o->memory);
+    return fapl;
 }
 
-static enum status create_in_memory(struct h5_out *o, struct err *e)
+enum status h5_create_image(const char *where, const char *schema, uint32_t version, struct h5_out *o, struct err *e)
 {
-    hid_t fapl = h5__fapl(), fcpl = H5Pcreate(H5P_FILE_CREATE);
-    stay_compact(fcpl);
-    o->root.id = H5Fcreate(o->temp, H5F_ACC_TRUNC, fcpl, fapl);
-    enum status st = o->root.id < 0 ? h5_fail(e, ST_IO, &o->root, "cannot be created") : ST_OK;
-    H5Pclose(fapl);
-    H5Pclose(fcpl);
-    return st == ST_OK ? divert(o, e) : st;
-}
-
-enum status h5_create(const char *path, const char *schema, uint32_t version, struct h5_out *o, struct err *e)
-{
-    *o = (struct h5_out){ .path = mem_strdup(path), .temp = mem_alloc(strlen(path) + 5), .memory = -1 };
-    sprintf(o->temp, "%s.tmp", path);
-    snprintf(o->root.where, sizeof o->root.where, "%.400s", path);
+    char name[64];
+    *o = (struct h5_out){ .path = mem_strdup(where), .memory = memfd_create("piper-h5", MFD_CLOEXEC) };
+    snprintf(o->root.where, sizeof o->root.where, "%.400s", where);
     h5__quiet();
-    enum status st = touch(o->temp, e);
-    if (st == ST_OK)
-        st = create_in_memory(o, e);
+    enum status st = ST_OK;
+    if (o->memory < 0) {
+        st = err_set(e, ST_IO, where, "cannot be prepared in memory: %s", strerror(errno));
+    } else {
+        hid_t fapl = memory_access(o, name), fcpl = H5Pcreate(H5P_FILE_CREATE);
+        stay_compact(fcpl);
+        o->root.id = H5Fcreate(name, H5F_ACC_TRUNC, fcpl, fapl);
+        st = o->root.id < 0 ? h5_fail(e, ST_IO, &o->root, "cannot be created") : ST_OK;
+        H5Pclose(fapl);
+        H5Pclose(fcpl);
+    }
     if (st == ST_OK)
         st = h5_attr_text(&o->root, "schema", schema, e);
     if (st == ST_OK)
@@ -110,27 +99,84 @@ enum status h5_create(const char *path, const char *schema, uint32_t version, st
     return st;
 }
 
-/* What HDF5 has written, without the holes of reserved datasets, to the temporary file of the same size. */
+enum status h5_create(const char *path, const char *schema, uint32_t version, struct h5_out *o, struct err *e)
+{
+    char *temp = mem_alloc(strlen(path) + 5);
+    sprintf(temp, "%s.tmp", path);
+    enum status st = touch(temp, e);
+    if (st == ST_OK && (st = h5_create_image(path, schema, version, o, e)) != ST_OK)
+        unlink(temp);
+    if (st == ST_OK)
+        o->temp = temp;
+    else
+        mem_free(temp);
+    return st;
+}
+
+enum status h5_close_image(struct h5_out *o, struct err *e)
+{
+    hid_t id = o->root.id;
+    o->root.id = -1;
+    if (id > 0 && H5Fclose(id) < 0) {
+        h5__broken = true;
+        return h5_fail(e, ST_IO, &o->root, "cannot be written");
+    }
+    return ST_OK;
+}
+
+enum status h5_open_image(struct h5_out *o, struct err *e)
+{
+    char name[64];
+    hid_t fapl = memory_access(o, name);
+    o->root.id = H5Fopen(name, H5F_ACC_RDWR, fapl);
+    H5Pclose(fapl);
+    return o->root.id < 0 ? h5_fail(e, ST_BUG, &o->root, "cannot be opened again in memory") : ST_OK;
+}
+
+/* The whole of the file at once: room that is there now cannot be missing later. */
+static enum status set_size(const struct h5_out *o, int to, const char *path, struct err *e)
+{
+    off_t size = lseek(o->memory, 0, SEEK_END);
+    if (ftruncate(to, size) != 0 || (fallocate(to, 0, 0, size) != 0 && (errno == ENOSPC || errno == EDQUOT)))
+        return err_set(e, ST_IO, path, "has no room for %jd bytes: %s", (intmax_t)size, strerror(errno));
+    return ST_OK;
+}
+
+static enum status copy_range(const struct h5_out *o, int to, const char *path, struct h5_range r, struct err *e)
+{
+    char part[1 << 16];
+    for (uint64_t n; r.first < r.end; r.first += n) {
+        n = r.end - r.first < sizeof part ? r.end - r.first : sizeof part;
+        TRY(file_pread(o->memory, o->path, part, n, r.first, e));
+        TRY(file_pwrite(to, path, part, n, r.first, e));
+    }
+    return ST_OK;
+}
+
+enum status h5_copy_image(const struct h5_out *o, int to, const char *path, const struct h5_range *range, uint32_t n,
+                          struct err *e)
+{
+    TRY(set_size(o, to, path, e));
+    for (uint32_t i = 0; i < n; i++)
+        TRY(copy_range(o, to, path, range[i], e));
+    return ST_OK;
+}
+
+/* What HDF5 has written, without the holes of reserved datasets. */
 static enum status copy_out(const struct h5_out *o, int to, struct err *e)
 {
-    enum { PART = 1 << 20 };
     off_t size = lseek(o->memory, 0, SEEK_END), at = 0, hole;
-    if (ftruncate(to, size) != 0 || (fallocate(to, 0, 0, size) != 0 && (errno == ENOSPC || errno == EDQUOT)))
-        return err_set(e, ST_IO, o->temp, "has no room for %jd bytes: %s", (intmax_t)size, strerror(errno));
-    char *part = mem_alloc(PART);
-    enum status st = ST_OK;
-    while (st == ST_OK && at < size && (at = lseek(o->memory, at, SEEK_DATA)) >= 0) {
+    TRY(set_size(o, to, o->temp, e));
+    for (; at < size && (at = lseek(o->memory, at, SEEK_DATA)) >= 0; at = hole) {
         hole = lseek(o->memory, at, SEEK_HOLE);
-        for (; st == ST_OK && at < hole; at += PART) {
-            uint64_t n = hole - at < PART ? (uint64_t)(hole - at) : PART;
-            st = file_pread(o->memory, o->path, part, n, (uint64_t)at, e);
-            if (st == ST_OK)
-                st = file_pwrite(to, o->temp, part, n, (uint64_t)at, e);
-        }
-        at = hole;
+        TRY(copy_range(o, to, o->temp, (struct h5_range){ (uint64_t)at, (uint64_t)hole }, e));
     }
-    mem_free(part);
-    return st;
+    return ST_OK;
+}
+
+uint64_t h5_image_bytes(const struct h5_out *o)
+{
+    return (uint64_t)lseek(o->memory, 0, SEEK_END);
 }
 
 enum status h5_finish(struct h5_out *o, struct err *e)
@@ -138,12 +184,7 @@ enum status h5_finish(struct h5_out *o, struct err *e)
     if (o->root.id <= 0)
         return ST_OK;
     int to;
-    hid_t id = o->root.id;
-    o->root.id = -1;
-    if (H5Fclose(id) < 0) {
-        h5__broken = true;
-        return h5_fail(e, ST_IO, &o->root, "cannot be written");
-    }
+    TRY(h5_close_image(o, e));
     TRY(file_open_write(o->temp, &to, e));
     enum status st = copy_out(o, to, e);
     if (close(to) != 0 && st == ST_OK)
@@ -287,7 +328,9 @@ enum status h5_put_text(const struct h5_at *at, const char *name, const char *te
 
 static enum status put_attr(const struct h5_at *at, const char *name, hid_t type, const void *data, struct err *e)
 {
-    hid_t space = H5Screate(H5S_SCALAR), a = H5Acreate2(at->id, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
+    hid_t space = H5Screate(H5S_SCALAR);
+    hid_t a = H5Aexists(at->id, name) > 0 ? H5Aopen(at->id, name, H5P_DEFAULT)
+                                          : H5Acreate2(at->id, name, type, space, H5P_DEFAULT, H5P_DEFAULT);
     enum status st = ST_OK;
     if (a < 0 || H5Awrite(a, type, data) < 0)
         st = h5_fail(e, ST_IO, at, "attribute %s cannot be written", name);

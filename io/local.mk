@@ -2,7 +2,8 @@ noinst_LTLIBRARIES += libpiper_io.la
 libpiper_io_la_SOURCES = \
 	io/block_hash.c io/block_hash.h \
 	io/checkpoint.h io/checkpoint_private.h \
-	io/checkpoint_diff.c io/checkpoint_dir.c io/checkpoint_read.c io/checkpoint_write.c \
+	io/checkpoint_diff.c io/checkpoint_dir.c io/checkpoint_layout.c io/checkpoint_read.c io/checkpoint_save.c \
+	io/checkpoint_write.c \
 	io/file.c io/file.h \
 	io/h5.c io/h5.h io/h5_attr.c io/h5_guard.c io/h5_private.h io/h5_read.c io/h5_write.c \
 	io/job.c io/job.h io/job_train.c io/job_train.h \
@@ -16,6 +17,7 @@ libpiper_io_la_SOURCES = \
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
 UNIT_TESTS += tests/unit/test_io_job tests/unit/test_io_safetensors tests/unit/test_io_tokens tests/unit/test_io_trace
+MPI_PROGS += tests/mpi/bench_checkpoint
 if HAVE_CHECK
 MPI_PROGS += tests/mpi/test_checkpoint
 endif
@@ -35,5 +37,9 @@ tests_unit_test_io_trace_LDADD = $(PIPER_IO) $(CHECK_LIBS)
 tests_mpi_test_checkpoint_SOURCES = tests/mpi/test_checkpoint.c tests/unit/io_sample.h
 tests_mpi_test_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
 tests_mpi_test_checkpoint_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+
+tests_mpi_bench_checkpoint_SOURCES = tests/mpi/bench_checkpoint.c
+tests_mpi_bench_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+tests_mpi_bench_checkpoint_LDADD = $(PIPER_IO)
 
 dist_man_MANS += src/man/piper-checkpoint.5 src/man/piper-job.5 src/man/piper-tokens.5 src/man/piper-trace.5

@@ -48,8 +48,18 @@ struct plan_stream {
 /* ---- parameters: the shard map ---- */
 
 /* Memory of a rank: one allocation each. ARENA_WORK holds activations, communication buffers and workspaces; ARENA_COMM is
- * the communication back end's own, for the terms of reductions: no base names it. */
-enum plan_arena { ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, ARENA_WORK, ARENA_SCALARS, ARENA_COMM, ARENA_COUNT };
+ * the communication back end's own, for the terms of reductions: no base names it. Nor ARENA_SNAPSHOT, host memory
+ * always, where this rank's part of the state lies while a checkpoint is written. */
+enum plan_arena {
+    ARENA_PARAMS,
+    ARENA_GRADS,
+    ARENA_OPTIM,
+    ARENA_WORK,
+    ARENA_SCALARS,
+    ARENA_COMM,
+    ARENA_SNAPSHOT,
+    ARENA_COUNT
+};
 enum plan_kind_of_memory {
     MEM_PARAMS,
     MEM_GRADS,
@@ -73,6 +83,9 @@ struct plan_bucket {
     uint64_t n_decay;
     uint64_t param, grad;  /* byte offsets in ARENA_PARAMS and ARENA_GRADS */
     uint64_t master, m, v; /* byte offsets in ARENA_OPTIM; UINT64_MAX: has none */
+    /* byte offset in ARENA_SNAPSHOT of this holder's own part in float32: of the parameters, then of m and of v where it has
+     * them, without gaps; UINT64_MAX: no snapshot is planned */
+    uint64_t snapshot;
 };
 /* The part of a parameter that a device holds, and its place: elements [first, first+count) of the logical tensor (row-major;
  * the whole tensor, or a block of experts) at `offset` of the bucket. With split > 1 the logical tensor is cut along its
@@ -264,6 +277,12 @@ struct plan {
  * something is wrong. n_graph_ops, n_params, n_tensors: of the model that the plan belongs to. */
 enum status plan_open(const void *blob, uint64_t bytes, uint32_t n_graph_ops, uint32_t n_params, uint32_t n_tensors,
                       struct plan *p, struct err *e);
+
+/* Bytes of a bucket's snapshot on one of its holders. */
+static inline uint64_t plan_snapshot_bytes(const struct plan_bucket *b, uint32_t holders)
+{
+    return b->elements / holders * 4 * (1 + (b->m != UINT64_MAX) + (b->v != UINT64_MAX));
+}
 
 /* Device i of a set; index of a device in a set, PLAN_NONE when it is not in it. */
 uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i);

@@ -217,6 +217,8 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
         for (int k = 0; k < 3; k++)
             NEED(state[k] == UINT64_MAX || inside(state[k], bucket_bytes(b, h, 1, 4), arena[ARENA_OPTIM]), e,
                  "bucket %u: optimizer state beyond its arena", i);
+        NEED(b->snapshot == UINT64_MAX || inside(b->snapshot, plan_snapshot_bytes(b, h), arena[ARENA_SNAPSHOT]), e,
+             "bucket %u: snapshot beyond its arena", i);
         TRY(check_pieces(p, i, e, n_params));
     }
     NEED(next == n_pieces, e, "pieces from %" PRIu64 " on belong to no bucket", next);

@@ -47,7 +47,8 @@ static const char *access_text(uint32_t v)
 
 const char *plan_arena_name(uint32_t arena)
 {
-    static const char *const names[ARENA_COUNT] = { "params", "grads", "optimizer", "work", "scalars", "comm" };
+    static const char *const names[ARENA_COUNT] = { "params",  "grads", "optimizer", "work",
+                                                    "scalars", "comm",  "snapshot" };
     return names[arena];
 }
 
@@ -101,11 +102,17 @@ const struct plan_field plan_stream_fields[] = {
     U(plan_stream, scratch), U(plan_stream, scratch_bytes), END,
 };
 const struct plan_field plan_bucket_fields[] = {
-    U(plan_bucket, holders),  U(plan_bucket, zero),
-    U(plan_bucket, elements), U(plan_bucket, n_decay),
-    U(plan_bucket, param),    U(plan_bucket, grad),
-    U(plan_bucket, master),   U(plan_bucket, m),
-    U(plan_bucket, v),        END,
+    U(plan_bucket, holders),
+    U(plan_bucket, zero),
+    U(plan_bucket, elements),
+    U(plan_bucket, n_decay),
+    U(plan_bucket, param),
+    U(plan_bucket, grad),
+    U(plan_bucket, master),
+    U(plan_bucket, m),
+    U(plan_bucket, v),
+    U(plan_bucket, snapshot),
+    END,
 };
 const struct plan_field plan_piece_fields[] = {
     U(plan_piece, param),

@@ -214,6 +214,7 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
     h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
     h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
     h->peak_bytes[MEM_OPTIMIZER] = h->arena_bytes[ARENA_OPTIM];
+    h->peak_bytes[MEM_SNAPSHOT] = h->arena_bytes[ARENA_SNAPSHOT];
     h->peak_bytes[MEM_COMM] += h->arena_bytes[ARENA_COMM];
     for (int a = 0; a < ARENA_COUNT; a++)
         h->total_bytes += h->arena_bytes[a];

@@ -221,6 +221,11 @@ void lower_buckets(struct class_lowering *c)
                 *optim[k] = arena[ARENA_OPTIM];
                 arena[ARENA_OPTIM] = round_up(*optim[k] + (b->zero >= 1 ? part : b->elements) * 4, align);
             }
+        p.snapshot = UINT64_MAX;
+        if (s->in->snapshot) {
+            p.snapshot = arena[ARENA_SNAPSHOT];
+            arena[ARENA_SNAPSHOT] = round_up(p.snapshot + plan_snapshot_bytes(&p, b->holders), align);
+        }
         for (uint32_t k = 0; k < b->n_params; k++) {
             uint32_t param = s->bucket_params.at[b->first_param + k];
             *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,

@@ -29,7 +29,8 @@ struct sched_input {
     enum ir_dtype compute; /* IR_F32 or IR_BF16 */
     uint32_t optimizer;    /* 0 adamw, 1 sgd */
     bool clip;
-    bool eval; /* plans get a list "eval" */
+    bool eval;     /* plans get a list "eval" */
+    bool snapshot; /* plans get memory for a copy of the state: checkpoints are written beside training */
     const struct ir_target *target;
     uint64_t comm_scratch; /* bytes that the communication back end wants per reducing stream, at most; 0: none */
     FILE *dump;            /* --dump: the DAG after every pass; NULL: none */

@@ -2,6 +2,7 @@
 #include <limits.h>
 #include <stdio.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "base/version.h"
@@ -101,6 +102,8 @@ static enum status import_to(const char *dir, const char *from, const struct job
         return err_set(e, ST_INPUT, dir,
                        "found %u %s, expected a run folder without any: training would go on from them", n,
                        n == 1 ? "checkpoint" : "checkpoints");
+    struct stat s;
+    bool made = stat(dir, &s) != 0;
     snprintf(path, sizeof path, "%s/checkpoints", dir);
     TRY(folder_make(path, e));
     snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
@@ -108,7 +111,14 @@ static enum status import_to(const char *dir, const char *from, const struct job
     memcpy(info.job_digest, j->digest, sizeof info.job_digest);
     memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
     snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
-    TRY(safetensors_import(from, &j->graph, &info, path, e));
+    enum status st = safetensors_import(from, &j->graph, &info, path, e);
+    if (st != ST_OK) { /* what was made for it goes; folders that were there are not empty or were empty before */
+        *strrchr(path, '/') = '\0';
+        rmdir(path);
+        if (made)
+            rmdir(dir);
+        return st;
+    }
     printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
     return ST_OK;
 }

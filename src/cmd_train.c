@@ -20,8 +20,8 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
 {
     static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
     static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
-    static const char *const checkpoints[] = { "sync", NULL };
-    const char *checkpoint = "sync", *max_time = NULL;
+    static const char *const checkpoints[] = { "async", "sync", NULL };
+    const char *checkpoint = "async", *max_time = NULL;
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -61,9 +61,9 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         { .name = "checkpoint",
           .kind = OPTION_CHOICE,
           .to = &checkpoint,
-          .value = "sync",
+          .value = "HOW",
           .words = checkpoints,
-          .help = "training waits while a checkpoint is written" },
+          .help = "async (default): written beside the steps; sync: training waits" },
         { .name = "check-numbers",
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
@@ -88,6 +88,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     enum status st = options_parse(&usage, argc, argv, &operands, help, e);
     if (st == ST_OK && !*help) {
         o->job = operands.at[0];
+        o->sync = strcmp(checkpoint, "sync") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)

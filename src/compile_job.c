@@ -34,6 +34,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, str
         .optimizer = j->train.optimizer,
         .clip = j->train.clip_norm > 0,
         .eval = j->train.eval_data[0] != '\0',
+        .snapshot = true,
         .target = target,
         .comm_scratch = COMM_SCRATCH,
     };

@@ -18,6 +18,7 @@ enum scalar {
     SCALAR_NONFINITE,
     SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
     SCALAR_SAVE,
+    SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
     SCALAR_COUNT = 8
 };
 

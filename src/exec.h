@@ -39,12 +39,27 @@ void exec_close(struct exec *x);
 /* Where the arenas begin: for initialisation, checkpoints, comparison. Borrowed until exec_close. */
 unsigned char *const *exec_arenas(const struct exec *x);
 
+/* State that leaves the arenas beside the steps, for a checkpoint: a list of copies to host memory (ARENA_SNAPSHOT), borrowed
+ * until they are done. begin() comes between two steps, when the copies before are done, and returns at once; the first
+ * update of the next step waits for the copies, so they see the state of the step before. wait() returns when they are
+ * done; any thread may call it. */
+struct exec_copy {
+    void *to;
+    const void *from;
+    uint64_t bytes;
+};
+void exec_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n);
+void exec_copy_wait(struct exec *x);
+/* Seconds that updates have waited for copies so far. */
+double exec_copy_waited(const struct exec *x);
+
 struct exec_step {
     uint32_t list;   /* of the plan */
     uint64_t step;   /* from 1: the number of the update */
     uint64_t sample; /* the step takes samples sample .. sample+batch-1 of the data */
     double lr;
     bool stop, save; /* what this rank was asked for: SCALAR_STOP, SCALAR_SAVE */
+    bool written;    /* SCALAR_WRITTEN */
     const struct exec_data *data;
 };
 /* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.

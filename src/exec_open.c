@@ -326,6 +326,7 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     x->tokens = graph_input(s->graph, "tokens");
     x->targets = graph_input(s->graph, "targets");
     arena_init(&x->lists);
+    exec__copies_init(&x->copies);
     x->kernels = mem_alloc(h->count[PLAN_S_KERNELS] * sizeof *x->kernels);
     x->buckets = mem_alloc(h->count[PLAN_S_BUCKETS] * sizeof *x->buckets);
     x->gaps = mem_alloc(h->count[PLAN_S_SLOTS] * sizeof *x->gaps);
@@ -358,6 +359,7 @@ void exec_close(struct exec *x)
         x->comm_backend->close(x->comm);
     exec__arenas_unmap(x);
     arena_release(&x->lists);
+    exec__copies_release(&x->copies);
     mem_free(x->kernels);
     mem_free(x->buckets);
     mem_free(x->calls);

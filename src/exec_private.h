@@ -2,6 +2,8 @@
 #ifndef PIPER_EXEC_PRIVATE_H
 #define PIPER_EXEC_PRIVATE_H
 
+#include <pthread.h>
+
 #include "exec.h"
 #include "shard.h"
 
@@ -26,6 +28,19 @@ struct exec__gaps {
     } * at;
     uint32_t n;
 };
+
+/* Copies under way: those before `next` are taken, `done` of them finished. */
+struct exec__copies {
+    pthread_mutex_t lock;
+    pthread_cond_t all_done;
+    const struct exec_copy *list;
+    uint32_t n, next, done;
+    double waited; /* seconds */
+};
+void exec__copies_init(struct exec__copies *c);
+void exec__copies_release(struct exec__copies *c);
+/* Updates change what copies read. */
+void exec__before_update(struct exec *x);
 
 struct exec {
     const struct plan *plan;
@@ -52,6 +67,7 @@ struct exec {
     _Atomic uint32_t *events;     /* [instructions of the longest list] */
     double *times;                /* [2*that], or NULL */
     uint32_t epoch;
+    struct exec__copies copies;
 
     /* of the list that runs */
     const struct plan_list *list;

@@ -104,6 +104,7 @@ static void run_sumsq(struct exec *x, const struct plan_instr *in)
 /* Where updates wait for the norm, a norm that is no number leaves the parameters as they were. */
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
+    exec__before_update(x);
     if (x->plan->h->clip)
         x->compute->clip(&x->inputs, x->scalars, x->clip_norm, NULL);
     x->compute->update(&x->buckets[in->what].update, &x->inputs);
@@ -171,6 +172,7 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     memset(x->scalars, 0, SCALAR_COUNT * sizeof *x->scalars);
     x->scalars[SCALAR_STOP] = step->stop;
     x->scalars[SCALAR_SAVE] = step->save;
+    x->scalars[SCALAR_WRITTEN] = step->written;
     x->comm_backend->begin(x->comm, ++x->epoch);
     const struct plan_instr *in = &x->plan->instrs[l->first_instr];
     for (uint32_t i = 0; i < l->n_instr; i++, in++) {

@@ -8,8 +8,8 @@ piper_SOURCES = \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
-	src/duration.c src/duration.h \
-	src/exec.h src/exec_arena.c src/exec_check.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
+	src/duration.c src/duration.h src/exec.h src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_open.c \
+	src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
 	src/halt.c src/halt.h \
@@ -25,8 +25,8 @@ piper_SOURCES = \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
 	src/trace_summary.c src/trace_summary.h \
-	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
-	src/train_stop.c src/train_trace.c
+	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c \
+	src/train_state.c src/train_stop.c src/train_trace.c
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 

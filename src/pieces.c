@@ -34,12 +34,29 @@ static struct checkpoint_piece state_at(const struct shard *s, struct shard_rang
     };
 }
 
+/* The same values in the snapshot, and how they get there. */
+static struct checkpoint_piece snapshot_of(const struct shard *s, const struct checkpoint_piece *at, struct pieces *out)
+{
+    float *const from[] = { at->data, at->m, at->v };
+    float *to[3] = { NULL }, *next = s->snapshot;
+    for (int i = 0; i < 3; i++) {
+        if (!from[i])
+            continue;
+        to[i] = next;
+        next += s->own.count;
+        vec_add(&out->copies, ((struct exec_copy){ to[i], from[i], s->own.count * sizeof(float) }));
+    }
+    return (struct checkpoint_piece){ .data = to[0], .m = to[1], .v = to[2] };
+}
+
 void pieces_to_write(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT], struct pieces *out)
 {
     *out = (struct pieces){ 0 };
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
         struct shard s = shard_of(p, b, rank, base);
         struct checkpoint_piece at = state_at(&s, s.own);
+        if (s.snapshot)
+            at = snapshot_of(&s, &at, out);
         add(p, rank, &p->buckets[b], s.own, &at, out);
     }
 }
@@ -89,6 +106,7 @@ void pieces_take(const struct plan *p, uint32_t rank, unsigned char *const base[
 void pieces_release(struct pieces *s)
 {
     vec_free(&s->list);
+    vec_free(&s->copies);
     mem_free(s->block);
     s->block = NULL;
 }

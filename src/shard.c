@@ -23,6 +23,7 @@ struct shard shard_of(const struct plan *p, uint32_t bucket, uint32_t rank, unsi
         .master = at(base[ARENA_OPTIM], b->master),
         .m = at(base[ARENA_OPTIM], b->m),
         .v = at(base[ARENA_OPTIM], b->v),
+        .snapshot = at(base[ARENA_SNAPSHOT], b->snapshot),
     };
 }
 

@@ -19,6 +19,7 @@ struct shard {
     void *param; /* compute type */
     float *grad;
     float *master, *m, *v; /* over `state` */
+    float *snapshot;       /* over `own`: of the parameters, then of m and v where there are any */
 };
 
 /* base[arena]: where the arenas of this rank begin. */

@@ -42,6 +42,7 @@ static enum status phases(struct train *t, struct err *e)
 {
     TRY(train__start(t, e));
     TRY(train__restore(t, e));
+    TRY(train__save_open(t, e));
     enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->o->dir, t->step, e) : ST_OK, e);
     if (st == ST_OK)
         st = train__trace_open(t, e);
@@ -69,6 +70,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     enum status st = phases(&t, e);
     if (st != ST_OK)
         report_note(&t.report, "%s", e->text);
+    train__save_close(&t);
     replicas_close(t.replicas);
     exec_close(t.exec);
     feed_close(&t.feed);

@@ -16,6 +16,7 @@ struct train_options {
     const char *comm;      /* "auto", "mpi", ... */
     uint64_t max_seconds;  /* 0: no limit */
     bool max_auto;         /* the limit is what the batch system says */
+    bool sync;             /* training waits while a checkpoint is written */
     bool check_numbers;
     uint64_t check_replicas; /* every so many steps; 0: never */
 };

@@ -10,7 +10,7 @@
 struct outcome {
     double loss, grad_norm, aux_loss;
     uint64_t dropped;
-    bool finite, stop, save;
+    bool finite, stop, save, written; /* written: every rank has done its share of the checkpoint under way */
 };
 
 static double sequences(const struct train *t, uint32_t list)
@@ -29,6 +29,7 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .dropped = (uint64_t)sums[SCALAR_DROPPED],
         .stop = sums[SCALAR_STOP] > 0,
         .save = sums[SCALAR_SAVE] > 0,
+        .written = sums[SCALAR_WRITTEN] == ctl_size(),
     };
     o.finite = isfinite(o.loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
     return o;
@@ -77,6 +78,7 @@ static struct outcome run_step(struct train *t, double *seconds)
         /* a "no" lets the step after this one be made too */
         .stop = train__stop_asked(t, 2, save_is_due(t, t->step + 1)) || t->trouble.status != ST_OK,
         .save = signals_save(),
+        .written = t->saving && checkpoint_save_idle(t->saver),
         .data = &data,
     };
     double scalars[SCALAR_COUNT], begin = ctl_time();
@@ -135,8 +137,12 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
 /* What comes after a step and what every rank decides alike. */
 static enum status after_step(struct train *t, struct outcome *o, struct err *e)
 {
-    if (!o->finite)
+    if (!o->finite) {
+        TRY(train__save_finish(t, e));
         return diverged(t, o, e);
+    }
+    if (o->written)
+        TRY(train__save_advance(t, e));
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
         TRY(replicas_compare(t->replicas, t->step, e));
     if (!save_is_due(t, t->step) && !o->save && !o->stop)
@@ -147,7 +153,7 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
     return ST_OK;
 }
 
-enum status train__loop(struct train *t, struct err *e)
+static enum status run_steps(struct train *t, struct err *e)
 {
     /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
     bool stop = t->has_saved && train__stop_signalled();
@@ -164,10 +170,17 @@ enum status train__loop(struct train *t, struct err *e)
         stop = o.stop;
     }
     enum status st = ctl_agree(t->trouble.status, &t->trouble);
-    if (st != ST_OK) {
-        *e = t->trouble;
+    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", t->trouble.text);
+}
+
+enum status train__loop(struct train *t, struct err *e)
+{
+    struct err saving = { 0 };
+    enum status st = run_steps(t, e), saved = train__save_finish(t, &saving);
+    if (st != ST_OK)
         return st;
-    }
+    if (saved != ST_OK)
+        return err_set(e, saved, NULL, "%s", saving.text);
     if (t->step < t->last_step)
         return err_set(e, ST_STOPPED, NULL,
                        "stopped after step %llu of %llu with a checkpoint; the same command goes on",

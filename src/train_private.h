@@ -34,6 +34,7 @@ struct train {
     uint64_t last_step;
     double began; /* seconds */
 
+    char compiled[160]; /* figures of the compilation, for the log; rank 0 */
     void *blob;
     struct plan plan;
     uint32_t train_list, eval_list; /* eval_list PLAN_NONE: no evaluation */
@@ -45,6 +46,12 @@ struct train {
     uint64_t step, sample;        /* done; the next one */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
     bool has_saved;
+    struct pieces pieces; /* what this rank writes of a checkpoint */
+    struct checkpoint_saver *saver;
+    bool saving;          /* one is under way, */
+    uint64_t saving_step; /* of this step; */
+    double waited;        /* seconds that training has waited for it so far, but for its updates */
+    double copy_waited;   /* exec_copy_waited() when it began */
     struct report report;
     struct metrics metrics;
 
@@ -59,9 +66,15 @@ struct train {
 
 /* train_start.c: from the job to ranks that are ready to run. Collective. */
 enum status train__start(struct train *t, struct err *e);
-/* train_state.c: first values, or those of a checkpoint; and writing one. Collective. */
+/* train_state.c: first values, or those of a checkpoint. Collective. */
 enum status train__restore(struct train *t, struct err *e);
+/* train_save.c: writing checkpoints. Collective. save() begins one of the step just done, after the one under way; advance()
+ * takes the one under way further, when all ranks have said that they are ready for it; finish() waits until it is durable. */
+enum status train__save_open(struct train *t, struct err *e);
 enum status train__save(struct train *t, struct err *e);
+enum status train__save_advance(struct train *t, struct err *e);
+enum status train__save_finish(struct train *t, struct err *e);
+void train__save_close(struct train *t);
 /* train_loop.c: the steps. Collective. */
 enum status train__loop(struct train *t, struct err *e);
 /* train_stop.c: reasons to stop. The folder's lock, before anything is written there (rank 0); the limits of time, when the

@@ -1,6 +1,8 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
 #include <sched.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #ifdef _OPENMP
@@ -14,9 +16,12 @@
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
-static enum status open_folder(struct train *t, struct err *e)
+/* One that is there is opened first of all, so that its log tells why a run did not start; one that is not is made last of
+ * all, so that a run that cannot start leaves none behind. */
+static enum status open_folder(struct train *t, bool make, struct err *e)
 {
-    if (ctl_rank() != 0)
+    struct stat s;
+    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     TRY(train__stop_lock(t, e));
@@ -70,6 +75,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
         return ST_OK;
     struct sched_input in;
     TRY(compile_input(&t->job, "cpu", ctl_size(), &in, e));
+    in.snapshot = !t->o->sync;
     enum status st = sched_compile(&in, out, e);
     json_decref(in.strategy);
     return st;
@@ -137,11 +143,11 @@ static enum status make_plans(struct train *t, struct err *e)
         share_stages(t);
         st = ctl_agree(open_plan(t, bytes, e), e);
         if (st == ST_OK && ctl_rank() == 0)
-            report_line(&t->report,
-                        "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
-                        out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
-                        (unsigned long long)out.instructions, out.n_classes,
-                        out.n_classes == 1 ? "class of ranks" : "classes of ranks");
+            snprintf(t->compiled, sizeof t->compiled,
+                     "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
+                     out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
+                     (unsigned long long)out.instructions, out.n_classes,
+                     out.n_classes == 1 ? "class of ranks" : "classes of ranks");
     }
     sched_output_release(&out);
     return st;
@@ -212,6 +218,7 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
     char most[32];
     uint64_t total = t->plan.h->total_bytes;
     ctl_max_u64(&total, 1);
+    report_line(r, "%s", t->compiled);
     report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
                 ir_dtype_name((enum ir_dtype)c->dtype), train_optimizer_name(c->optimizer), c->batch_size, c->seq_len,
@@ -222,6 +229,12 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
                 ctl_size() == 1 ? "rank" : "ranks", local_ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    char every[48] = "after the last step";
+    if (c->checkpoint_every)
+        snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
+    report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+                t->o->sync ? "sync: training waits" : "async: written beside training",
+                (unsigned long long)c->checkpoint_keep);
     report_line(r, "device cpu%s; communication %s%s; memory of a rank at most %s",
                 strcmp(t->o->device, "auto") == 0 ? " (auto: this build has no other)" : "", comm->name,
                 strcmp(t->o->comm, "auto") == 0 ? ctl_size() == 1 ? " (auto: one rank)" : " (auto: host memory)" : "",
@@ -237,7 +250,7 @@ enum status train__start(struct train *t, struct err *e)
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     TRY(ctl_agree(choose_back_ends(t, &comm, e), e));
-    TRY(ctl_agree(open_folder(t, e), e));
+    TRY(ctl_agree(open_folder(t, false, e), e));
     TRY(make_plans(t, e));
     TRY(ctl_agree(open_data(t, e), e));
     uint32_t local_ranks = count_local_ranks();
@@ -247,6 +260,7 @@ enum status train__start(struct train *t, struct err *e)
     omp_set_num_threads(t->threads); /* for what is not a kernel */
 #endif
     TRY(bind(t, comm, local_ranks, e));
+    TRY(ctl_agree(open_folder(t, true, e), e));
     report_job(t, local_ranks, comm);
     return ST_OK;
 }

@@ -1,10 +1,8 @@
-/* Parameters and moments: first values, checkpoints read and written. */
+/* Parameters and moments: first values, or those of a checkpoint. */
 #include <errno.h>
-#include <math.h>
 #include <stdio.h>
 #include <sys/stat.h>
 
-#include "base/version.h"
 #include "folder.h"
 #include "init.h"
 #include "train_private.h"
@@ -105,29 +103,5 @@ enum status train__restore(struct train *t, struct err *e)
     if (t->step >= t->last_step)
         report_line(&t->report, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
                     (unsigned long long)t->last_step);
-    return ST_OK;
-}
-
-enum status train__save(struct train *t, struct err *e)
-{
-    if (t->has_saved && t->saved.step == t->step)
-        return ST_OK;
-    double begin = ctl_time();
-    struct checkpoint_info info = { .step = t->step, .sample = t->sample, .seed = t->config->seed };
-    snprintf(info.optimizer, sizeof info.optimizer, "%s", train_optimizer_name(t->config->optimizer));
-    memcpy(info.job_digest, t->job.digest, sizeof info.job_digest);
-    memcpy(info.model_digest, t->job.model_digest, sizeof info.model_digest);
-    snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
-    struct checkpoint_keep keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every };
-    struct pieces pieces;
-    pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &pieces);
-    enum status st = checkpoint_save(t->o->dir, &info, &keep, &t->job.graph, pieces.list.at, pieces.list.n, e);
-    pieces_release(&pieces);
-    TRY(st);
-    t->saved = info;
-    t->has_saved = true;
-    double seconds = ctl_time() - begin;
-    t->slowest_checkpoint = fmax(t->slowest_checkpoint, seconds);
-    report_note(&t->report, "checkpoint of step %llu written in %.2f s", (unsigned long long)t->step, seconds);
     return ST_OK;
 }

@@ -22,8 +22,16 @@ endif
 
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/memory.sh tests/train/resume.sh
-EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
+	tests/train/resume.sh
+EXTRA_DIST += tests/train/bench_stall.sh tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+
+# A checkpoint of each strategy, loaded under every other one.
+MPI_PROGS += tests/train/anywhere
+tests_train_anywhere_SOURCES = tests/train/anywhere.c src/pieces.c src/pieces.h src/shard.c src/shard.h src/number.h
+tests_train_anywhere_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+tests_train_anywhere_LDADD = libpiper_sched.la $(PIPER_IO)
+LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh
 
 # Random strategies: random_test judges thousands in one process and writes those that the scripts train.
 PROG_TESTS += tests/matrix/random_test

@@ -30,6 +30,13 @@ uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
     return share(p, b, 1) * 4;
 }
 
+/* The own part of the parameters and of each moment, in float32. */
+static uint64_t snapshot_bytes(const struct plan *p, const struct plan_bucket *b)
+{
+    uint64_t kinds = p->h->optimizer == 0 ? 3 : 1;
+    return b->elements / check_holders_of(p, b) * 4 * kinds;
+}
+
 uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind)
 {
     if (b->arena == ARENA_WORK)
@@ -74,7 +81,7 @@ static void add_extent(struct extents *x, uint64_t from, uint64_t bytes, uint32_
 static enum status check_bucket_memory(const struct check *c, uint32_t cls)
 {
     const struct plan *p = c->classes[cls].p;
-    struct extents arena[3] = { 0 };
+    struct extents arena[4] = { 0 };
     for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++) {
         const struct plan_bucket *b = &p->buckets[i];
         add_extent(&arena[0], b->param, check_param_bytes(p, b), i);
@@ -82,10 +89,11 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
         add_extent(&arena[2], b->master, check_state_bytes(p, b), i);
         add_extent(&arena[2], b->m, check_state_bytes(p, b), i);
         add_extent(&arena[2], b->v, check_state_bytes(p, b), i);
+        add_extent(&arena[3], b->snapshot, snapshot_bytes(p, b), i);
     }
-    static const char *const names[3] = { "parameters", "gradients", "optimizer state" };
+    static const char *const names[4] = { "parameters", "gradients", "optimizer state", "snapshots" };
     enum status st = ST_OK;
-    for (int a = 0; a < 3; a++) {
+    for (int a = 0; a < 4; a++) {
         int64_t i = overlap(&arena[a]);
         if (i >= 0 && st == ST_OK)
             st = check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = cls },
@@ -143,6 +151,8 @@ static enum status check_pieces(const struct check *c, uint32_t cls)
         if (st == ST_OK && ((p->h->optimizer == 0 && (u->m == UINT64_MAX || u->v == UINT64_MAX)) ||
                             (p->h->compute != IR_F32 && u->master == UINT64_MAX)))
             st = check_wrong(c, RULE_SHARDS, at, "bucket %u lacks optimizer state", b);
+        if (st == ST_OK && (u->snapshot == UINT64_MAX) != (p->buckets[0].snapshot == UINT64_MAX))
+            st = check_wrong(c, RULE_SHARDS, at, "buckets 0 and %u: one has a snapshot, the other has none", b);
     }
     vec_free(&x);
     return st;

@@ -61,6 +61,7 @@ static enum status compile(const struct random_job *j, uint32_t ranks, struct co
         .optimizer = j->seed / 5 % 2,
         .clip = j->seed / 10 % 3 > 0,
         .eval = j->seed / 30 % 2,
+        .snapshot = j->seed / 60 % 2,
         .target = j->seed % 5 == 0 ? &ir_target_emulate : &ir_target_cpu,
     };
     return sched_compile(&in, &c->out, e);

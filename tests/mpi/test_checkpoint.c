@@ -1,6 +1,5 @@
 /* Checkpoints on any number of ranks: written under one partition, read under another, damaged, missing, full of wrong
- * pieces; jobs and traces of several ranks. Check with CK_FORK=no: run by tests/run-mpi. Arguments: none, or
- * `bench TENSORS ROWS COLUMNS`: timings for a model of square tensors and one table. */
+ * pieces; jobs and traces of several ranks. Check with CK_FORK=no: run by tests/run-mpi. */
 #include "io/checkpoint.h"
 
 #include <mpi.h>
@@ -129,12 +128,44 @@ static struct checkpoint_info sample_info(const char *optimizer, uint64_t step)
     return info;
 }
 
+/* One file of these pieces. */
+static enum status write_file(const char *to, const struct checkpoint_info *info, const struct pieces *v)
+{
+    struct checkpoint_writer *w;
+    TRY(checkpoint_begin(to, info, &graph, &w, &e));
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < v->n; i++)
+        st = checkpoint_put(w, &v->at[i], &e);
+    enum status synced = checkpoint_sync(w, &e);
+    return checkpoint_end(w, st == ST_OK ? synced : st, &e);
+}
+
+static struct checkpoint_setup setup_of(const struct pieces *v, struct checkpoint_keep keep)
+{
+    return (struct checkpoint_setup){ .rundir = folder,
+                                      .graph = &graph,
+                                      .info = sample_info("adamw", 0),
+                                      .keep = keep,
+                                      .pieces = v->at,
+                                      .n_pieces = v->n };
+}
+
+static enum status save(struct checkpoint_saver *s, uint64_t step)
+{
+    bool done = false;
+    enum status st = ST_OK;
+    checkpoint_save_begin(s, step, step * 16);
+    while (!done)
+        st = checkpoint_save_advance(s, &done, &e);
+    return st;
+}
+
 static void write_sample(const char *to, const char *optimizer, uint64_t step, int way)
 {
     struct pieces v = { 0 };
     struct checkpoint_info info = sample_info(optimizer, step);
     share(&v, way, true);
-    ASSERT_OK(checkpoint_write(to, &info, &graph, v.at, v.n, &e));
+    ASSERT_OK(write_file(to, &info, &v));
     drop(&v);
 }
 
@@ -204,19 +235,19 @@ END_TEST
 START_TEST(wrong_pieces_are_a_fault)
 {
     begin();
-    struct checkpoint_info info = sample_info("adamw", 1);
     struct pieces v = { 0 };
+    struct checkpoint_saver *s;
     share(&v, 1, true);
+    struct checkpoint_setup setup = setup_of(&v, (struct checkpoint_keep){ 0 });
     uint32_t last = v.n - 1;
     if (io_rank() == io_size() - 1)
         v.at[last].count--; /* a hole */
-    ASSERT_FAILS(checkpoint_write(path, &info, &graph, v.at, v.n, &e), ST_BUG, "model.norm.weight hold 5 elements");
+    ASSERT_FAILS(checkpoint_saver_open(&setup, &s, &e), ST_BUG, "model.norm.weight hold 5 elements");
     if (io_rank() == io_size() - 1) {
         v.at[last].count++;
         v.at[last].first--; /* right number, wrong place */
     }
-    ASSERT_FAILS(checkpoint_write(path, &info, &graph, v.at, v.n, &e), ST_BUG, io_size() > 1 ? "once" : "outside");
-    ck_assert_int_eq(access(path, F_OK), -1);
+    ASSERT_FAILS(checkpoint_saver_open(&setup, &s, &e), ST_BUG, io_size() > 1 ? "once" : "outside");
     drop(&v);
     end();
 }
@@ -248,16 +279,19 @@ START_TEST(damage_is_found)
     long size = ftell(f), step = getenv("CHECKPOINT_FLIP_STEP") ? atol(getenv("CHECKPOINT_FLIP_STEP")) : 61,
          refused = 0;
     fclose(f);
+    struct checkpoint_info whole;
+    ASSERT_OK(checkpoint_verify(path, &whole, &e));
     for (long at = 0; at < size; at += step) {
         struct pieces v = { 0 };
-        struct checkpoint_info info;
+        struct checkpoint_info info = { 0 };
         share(&v, 2, false);
         flip_byte(path, at);
         enum status st = checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e);
         flip_byte(path, at);
-        if (st == ST_OK)
+        if (st == ST_OK) {
             check_pieces(&v, true);
-        else
+            ck_assert_mem_eq(&info, &whole, sizeof info);
+        } else
             ck_assert_msg(st == ST_INPUT && e.text[0], "byte %ld: status %d: %s", at, st, e.text);
         refused += st != ST_OK;
         err_clear(&e);
@@ -291,7 +325,7 @@ START_TEST(other_models_are_refused)
     snprintf(path, sizeof path, "%s/none/c.h5", folder);
     struct checkpoint_info w = sample_info("sgd", 1);
     share(&v, 1, true);
-    ASSERT_FAILS(checkpoint_write(path, &w, &graph, v.at, v.n, &e), ST_IO, "No such file");
+    ASSERT_FAILS(write_file(path, &w, &v), ST_IO, "No such file");
     drop(&v);
     end();
 }
@@ -319,13 +353,21 @@ START_TEST(folders)
     char orphan[400], stranger[400];
     snprintf(orphan, sizeof orphan, "%s/checkpoints/step-000033.h5.tmp", folder);
     snprintf(stranger, sizeof stranger, "%s/checkpoints/notes.tmp", folder);
-    for (uint64_t step = 10; step <= 70; step += 10) {
-        if (io_rank() == 0 && step == 40) {
+    struct checkpoint_setup setup = setup_of(&v, keep);
+    struct checkpoint_saver *s;
+    for (int run = 0; run < 2; run++) {
+        ASSERT_OK(checkpoint_saver_open(&setup, &s, &e));
+        ck_assert_int_ne(access(orphan, F_OK), 0);
+        for (uint64_t step = run ? 50 : 10; step <= (run ? 70 : 40); step += 10) {
+            ck_assert(checkpoint_save_idle(s));
+            ASSERT_OK(save(s, step));
+        }
+        if (io_rank() == 0 && run == 0) {
             sample_write_file(orphan, "x", 1);
             sample_write_file(stranger, "x", 1);
         }
-        info = sample_info("adamw", step);
-        ASSERT_OK(checkpoint_save(folder, &info, &keep, &graph, v.at, v.n, &e));
+        io_barrier();
+        checkpoint_saver_close(s);
     }
     io_barrier();
     ASSERT_OK(checkpoint_list(folder, &list, &e));
@@ -372,7 +414,7 @@ START_TEST(differences_are_named)
         v.at[2].data[3] += 0.25f;
         v.at[4].v[5] += 2.0f;
     }
-    ASSERT_OK(checkpoint_write(second, &info, &graph, v.at, v.n, &e));
+    ASSERT_OK(write_file(second, &info, &v));
     if (io_rank() == 0) {
         struct checkpoint_differences d;
         ASSERT_OK(checkpoint_diff(path, second, &d, &e));
@@ -490,100 +532,20 @@ START_TEST(traces_of_all)
 }
 END_TEST
 
-/* A model of many linear tensors: time of writing, reading and a plain parallel write of as many bytes. */
-static uint32_t bench_sizes[3]; /* tensors, rows, columns of the first one */
-
-START_TEST(bench)
-{
-    uint32_t tensors = bench_sizes[0], rows = bench_sizes[1], cols = bench_sizes[2];
-    begin();
-    ir_graph_release(&graph);
-    ir_graph_init(&graph);
-    graph.family = "graph";
-    graph.seq_len = 4;
-    graph.vocab = cols;
-    graph.n_blocks = 2;
-    struct ir_shape tok = { IR_I32, 1, { 4 } }, table = { IR_COMPUTE, 2, { cols, rows } };
-    struct ir_attrs embed = { .vocab = cols, .features = rows }, linear = { .in_features = rows, .out_features = rows };
-    uint32_t tokens = ir_graph_input(&graph, "tokens", tok), targets = ir_graph_input(&graph, "targets", tok);
-    uint32_t w = ir_graph_param(&graph, "embed.weight", table, IR_INIT_NORMAL, 1);
-    struct ir_op_in in = sample_in(tokens, IR_NONE, IR_NONE, w, IR_NONE, IR_NONE);
-    uint32_t x = ir_graph_out(&graph, ir_graph_op(&graph, IR_OP_EMBED, "embed", 0, &embed, &in), 0);
-    for (uint32_t i = 0; i < tensors; i++) {
-        char name[64];
-        struct ir_shape s = { IR_COMPUTE, 2, { rows, rows } };
-        snprintf(name, sizeof name, "layers.%u.proj.weight", i);
-        uint32_t p = ir_graph_param(&graph, name, s, IR_INIT_NORMAL, 1);
-        in = sample_in(x, IR_NONE, IR_NONE, p, IR_NONE, IR_NONE);
-        snprintf(name, sizeof name, "layers.%u.proj", i);
-        x = ir_graph_out(&graph, ir_graph_op(&graph, IR_OP_LINEAR, name, 1, &linear, &in), 0);
-    }
-    in = sample_in(x, targets, IR_NONE, w, IR_NONE, IR_NONE);
-    ir_graph_op(&graph, IR_OP_HEAD_LOSS, "head", 2, &embed, &in);
-    model_digest(&graph, IR_F32, digest);
-    struct pieces v = { 0 };
-    share(&v, 1, true);
-    struct checkpoint_info info = sample_info("adamw", 1);
-    uint64_t bytes = 0;
-    for (uint32_t p = 0; p < graph.params.n; p++)
-        bytes += 12 * elements(p);
-    for (int turn = 0; turn < 3; turn++) {
-        io_barrier();
-        double t0 = MPI_Wtime();
-        ASSERT_OK(checkpoint_write(path, &info, &graph, v.at, v.n, &e));
-        double t1 = MPI_Wtime();
-        ASSERT_OK(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e));
-        double t2 = MPI_Wtime();
-        char name[300];
-        snprintf(name, sizeof name, "%s/plain", folder);
-        if (io_rank() == 0)
-            sample_write_file(name, "", 0);
-        io_barrier();
-        double t3 = MPI_Wtime();
-        FILE *f = fopen(name, "r+b");
-        fseek(f, (long)(bytes / io_size() * io_rank()), SEEK_SET);
-        for (uint32_t i = 0; i < v.n; i++)
-            fwrite(v.at[i].data, 4, v.at[i].count, f), fwrite(v.at[i].m, 4, v.at[i].count, f),
-                fwrite(v.at[i].v, 4, v.at[i].count, f);
-        fflush(f);
-        fsync(fileno(f));
-        fclose(f);
-        io_barrier();
-        double t4 = MPI_Wtime();
-        if (io_rank() == 0) {
-            printf("%u tensors x 3, %.1f MB, %u ranks: write %.3f s (%.0f MB/s), verify and read %.3f s, plain write + "
-                   "fsync "
-                   "%.3f s (%.0f MB/s)\n",
-                   graph.params.n, (double)bytes / 1e6, io_size(), t1 - t0, (double)bytes / 1e6 / (t1 - t0), t2 - t1,
-                   t4 - t3, (double)bytes / 1e6 / (t4 - t3));
-            unlink(name);
-        }
-    }
-    drop(&v);
-    end();
-}
-END_TEST
-
 int main(int argc, char **argv)
 {
     MPI_Init(&argc, &argv);
     Suite *s = suite_create("checkpoint");
     TCase *t = tcase_create("checkpoint");
-    if (argc == 5 && strcmp(argv[1], "bench") == 0) {
-        for (int i = 0; i < 3; i++)
-            bench_sizes[i] = (uint32_t)atoi(argv[2 + i]);
-        tcase_add_test(t, bench);
-    } else {
-        tcase_add_test(t, any_partition_to_any_other);
-        tcase_add_test(t, many_blocks);
-        tcase_add_test(t, wrong_pieces_are_a_fault);
-        tcase_add_test(t, damage_is_found);
-        tcase_add_test(t, other_models_are_refused);
-        tcase_add_test(t, folders);
-        tcase_add_test(t, differences_are_named);
-        tcase_add_test(t, jobs_are_read_by_all);
-        tcase_add_test(t, traces_of_all);
-    }
+    tcase_add_test(t, any_partition_to_any_other);
+    tcase_add_test(t, many_blocks);
+    tcase_add_test(t, wrong_pieces_are_a_fault);
+    tcase_add_test(t, damage_is_found);
+    tcase_add_test(t, other_models_are_refused);
+    tcase_add_test(t, folders);
+    tcase_add_test(t, differences_are_named);
+    tcase_add_test(t, jobs_are_read_by_all);
+    tcase_add_test(t, traces_of_all);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);

@@ -21,7 +21,7 @@ result 'data'
 case_of()
 {
     echo "$4" >case.json
-    build case "$3" case train.steps=3 train.seq_len=64 train.eval_data=few.h5 train.eval_every=2
+    build case "$3" case train.steps=3 train.seq_len=64 train.eval_data=few.h5 train.eval_every=2 train.checkpoint_every=1
     rm -rf r
     "$piper" plan case.h5 --json >plan.txt 2>out && train "$2" case r &&
         total=$(grep -o '"total": *[0-9]*' plan.txt | awk '$2 > most { most = $2 } END { printf "%.1f", most / 1048576 }') &&
@@ -43,4 +43,14 @@ for z in 0 1 2 3; do
 done
 case_of 'experts over 2' 2 bigmoe "$(experts '[0,1]')"
 case_of 'experts over 4' 4 bigmoe "$(experts '[0,1,2,3]')"
+
+# What checkpoints beside training cost: parameters and moments in float32, each once over all ranks; with sync nothing.
+echo '[{"op":"replicate","filter":{},"devices":[0,1],"zero":1}]' >case.json
+build case big case train.steps=3 train.checkpoint_every=1
+rm -rf r
+"$piper" plan case.h5 --json >plan.txt 2>out && train 2 case r --checkpoint sync &&
+    awk -F': *' '/"params"/ { params = $2 + 0 } /"snapshot"/ { sum += $2 } /"total"/ { total = $2 - last } { last = $2 }
+        END { printf "%.1f\n", total / 1048576; exit !(sum >= 3 * params && sum <= 3.01 * params) }' plan.txt >want &&
+    sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB.*/\1/p' r/log.txt >got && diff want got >>out
+result 'snapshots hold the state once, and there are none with --checkpoint sync'
 echo "1..$n"

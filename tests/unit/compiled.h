@@ -73,6 +73,7 @@ static inline void compiled_init(struct compiled *c, enum compiled_model model, 
         .compute = IR_F32,
         .clip = true,
         .eval = true,
+        .snapshot = true,
         .target = &ir_target_cpu,
         .dump = to,
     };

@@ -203,7 +203,8 @@ static inline void job_tables(struct job *j, uint32_t s)
                                                 .n_decay = n,
                                                 .master = UINT64_MAX,
                                                 .m = 0,
-                                                .v = size }));
+                                                .v = size,
+                                                .snapshot = UINT64_MAX }));
     for (uint32_t op = s * 2; op < (j->stages == 1 ? 4 : s * 2 + 2); op++)
         vec_add(&b->pieces, ((struct plan_piece){ .param = op,
                                                   .count = (job_param(0, op + 1) - job_param(0, op)) / 4,

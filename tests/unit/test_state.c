@@ -22,7 +22,7 @@ struct world {
     unsigned char *base[HOLDERS][ARENA_COUNT];
 };
 
-static void make_plan(struct plan_builder *b, uint32_t level)
+static void make_plan(struct plan_builder *b, uint32_t level, bool snapshot)
 {
     b->h = (struct plan_header){ .world = HOLDERS, .n_classes = 1, .compute = IR_F32 };
     vec_add(&b->ranges, ((struct plan_range){ 0, 1, HOLDERS }));
@@ -38,15 +38,19 @@ static void make_plan(struct plan_builder *b, uint32_t level)
     vec_add(&b->pieces, ((struct plan_piece){ 0, 0, 0, W, 0, 1, 0 }));
     vec_add(&b->pieces, ((struct plan_piece){ 1, 0, 0, BIAS, 112, 1, 0 }));
     vec_add(&b->pieces, ((struct plan_piece){ 2, 1, 0, EXPERT, 0, HOLDERS, 0 }));
-    vec_add(&b->buckets, ((struct plan_bucket){ 0, 2, 0, level, PAD, W, 0, 0, UINT64_MAX, 0, 4 * state }));
-    vec_add(&b->buckets, ((struct plan_bucket){ 2, 1, 1, 0, EXPERT, EXPERT, 4 * params, 4 * grads, UINT64_MAX,
-                                                8 * state, 8 * state + 4 * EXPERT }));
+    uint64_t none = UINT64_MAX, own = 3 * 4 * part;
+    vec_add(&b->buckets,
+            ((struct plan_bucket){ 0, 2, 0, level, PAD, W, 0, 0, none, 0, 4 * state, snapshot ? 0 : none }));
+    vec_add(&b->buckets, ((struct plan_bucket){ 2, 1, 1, 0, EXPERT, EXPERT, 4 * params, 4 * grads, none, 8 * state,
+                                                8 * state + 4 * EXPERT, snapshot ? own : none }));
     b->h.arena_bytes[ARENA_PARAMS] = 4 * (params + EXPERT);
     b->h.arena_bytes[ARENA_GRADS] = 4 * (grads + EXPERT);
     b->h.arena_bytes[ARENA_OPTIM] = 8 * (state + EXPERT);
+    b->h.arena_bytes[ARENA_SNAPSHOT] = snapshot ? own + 3 * 4 * EXPERT : 0;
 }
 
-static void setup(struct world *w, uint32_t level)
+/* variant: level of ZeRO, + 4 with a snapshot */
+static void setup(struct world *w, uint32_t variant)
 {
     *w = (struct world){ 0 };
     ir_graph_init(&w->g);
@@ -57,7 +61,7 @@ static void setup(struct world *w, uint32_t level)
     ir_graph_param(&w->g, "experts.*.up", experts, IR_INIT_NORMAL, 0.02f);
     struct plan_builder b = { 0 };
     uint64_t bytes;
-    make_plan(&b, level);
+    make_plan(&b, variant % 4, variant >= 4);
     w->blob = plan_build(&b, &bytes);
     plan_builder_release(&b);
     /* the tables alone: a whole plan would need instructions */
@@ -185,8 +189,14 @@ START_TEST(written_once_and_read_back)
         }
         struct pieces out;
         pieces_to_write(&w.p, r, w.base[r], &out);
+        ck_assert_uint_eq(out.copies.n, _i >= 4 ? 6 : 0);
+        for (uint32_t k = 0; k < out.copies.n; k++)
+            memcpy(out.copies.at[k].to, out.copies.at[k].from, out.copies.at[k].bytes);
+        unsigned char *from = _i >= 4 ? w.base[r][ARENA_SNAPSHOT] : w.base[r][ARENA_PARAMS];
+        uint64_t bytes = w.p.h->arena_bytes[_i >= 4 ? ARENA_SNAPSHOT : ARENA_PARAMS];
         for (uint32_t k = 0; k < out.list.n; k++) {
             const struct checkpoint_piece *q = &out.list.at[k];
+            ck_assert((unsigned char *)q->data >= from && (unsigned char *)(q->data + q->count) <= from + bytes);
             for (uint64_t i = 0; i < q->count; i++) {
                 written[q->param][q->first + i]++;
                 tensor[q->param][0][q->first + i] = q->data[i];
@@ -367,7 +377,7 @@ int main(void)
     tcase_add_test(t, normal_values);
     tcase_add_loop_test(t, init_does_not_depend_on_sharding, 0, 4);
     tcase_add_loop_test(t, shards_cover_the_bucket, 0, 4);
-    tcase_add_loop_test(t, written_once_and_read_back, 0, 4);
+    tcase_add_loop_test(t, written_once_and_read_back, 0, 8);
     tcase_add_loop_test(t, equal_copies_pass, 0, 4);
     tcase_add_test(t, one_wrong_bit_is_found);
     tcase_add_loop_test(t, owners_run_ahead_of_copies, 1, 4);

@@ -1,0 +1,238 @@
+/* The checkpoints of a run, written beside it. */
+#include <errno.h>
+#include <inttypes.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "io/checkpoint_private.h"
+#include "io/world.h"
+
+struct checkpoint_saver {
+    struct checkpoint_setup set;
+    char *folder; /* RUNDIR/checkpoints */
+    struct ckpt__layout *layout;
+    struct checkpoint_writer *w;   /* NULL: none is under way */
+    bool publishing;               /* all ranks' pieces are written */
+    struct checkpoint_entries old; /* rank 0: to be removed when it is durable */
+
+    pthread_t thread;
+    bool has_thread;
+    _Atomic bool idle;
+    enum status mine; /* what the thread came to; to be read when it is idle */
+    struct err err;
+    double seconds;
+};
+
+/* ---- every element exactly once ---- */
+
+/* Sums of i^0, i^1 and i^2 over the elements of all pieces of a parameter, modulo 2^64, are those of 0..n-1. Not a
+ * proof, but no mistake of a shard map gets through: a gap and an overlap would have to agree in number, sum and
+ * squares. */
+static uint64_t sum1(uint64_t n)
+{
+    return n % 2 ? n * ((n - 1) / 2) : n / 2 * (n - 1);
+}
+
+static uint64_t sum2(uint64_t n) /* of squares below n: (n-1)n(2n-1)/6 */
+{
+    unsigned __int128 x = n % 2 ? (unsigned __int128)((n - 1) / 2) * n : (unsigned __int128)(n / 2) * (n - 1);
+    return x % 3 ? (uint64_t)(x * ((2 * (unsigned __int128)n - 1) / 3))
+                 : (uint64_t)(x / 3 * (2 * (unsigned __int128)n - 1));
+}
+
+static enum status check_cover(const struct ir_graph *g, const struct checkpoint_piece *p, uint32_t n, struct err *e)
+{
+    uint64_t *sums = mem_alloc(sizeof *sums * 3 * g->params.n);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < n; i++) {
+        uint64_t end = p[i].first + p[i].count;
+        if (p[i].param >= g->params.n || end < p[i].first || end > ir_shape_elements(&g->params.at[p[i].param].shape)) {
+            st = err_set(e, ST_BUG, "checkpoint", "piece %" PRIu32 " lies outside its parameter", i);
+            break;
+        }
+        uint64_t *s = sums + 3 * (uint64_t)p[i].param;
+        s[0] += p[i].count;
+        s[1] += sum1(end) - sum1(p[i].first);
+        s[2] += sum2(end) - sum2(p[i].first);
+    }
+    st = io_agree(st, e);
+    if (st == ST_OK)
+        io_all_sum_u64(sums, 3 * (uint64_t)g->params.n);
+    for (uint32_t i = 0; st == ST_OK && i < g->params.n; i++) {
+        uint64_t all = ir_shape_elements(&g->params.at[i].shape), *s = sums + 3 * (uint64_t)i;
+        if (s[0] != all || s[1] != sum1(all) || s[2] != sum2(all))
+            st = err_set(e, ST_BUG, "checkpoint",
+                         "the ranks' pieces of %s hold %" PRIu64 " elements, expected each of its %" PRIu64 " once",
+                         g->params.at[i].name, s[0], all);
+    }
+    mem_free(sums);
+    return st;
+}
+
+/* ---- what the threads do: no MPI, no HDF5, no allocation ---- */
+
+static double now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
+}
+
+static enum status write_pieces(struct checkpoint_saver *s)
+{
+    if (s->set.ready)
+        s->set.ready(s->set.arg);
+    if (mkdir(s->folder, 0777) != 0 && errno != EEXIST)
+        return err_set(&s->err, ST_IO, s->folder, "cannot be made: %s", strerror(errno));
+    TRY(ckpt__writer_open(s->w, &s->err));
+    for (uint32_t i = 0; i < s->set.n_pieces; i++)
+        TRY(checkpoint_put(s->w, &s->set.pieces[i], &s->err));
+    return checkpoint_sync(s->w, &s->err);
+}
+
+/* A file that cannot be removed is left: it costs space, not the job. */
+static enum status publish(struct checkpoint_saver *s)
+{
+    TRY(ckpt__publish(s->w, &s->err));
+    for (uint32_t i = 0; i < s->old.n; i++)
+        unlink(s->old.at[i].path);
+    return ST_OK;
+}
+
+static void *work(void *self)
+{
+    struct checkpoint_saver *s = self;
+    double began = now();
+    s->mine = s->publishing ? publish(s) : write_pieces(s);
+    s->seconds += now() - began;
+    atomic_store(&s->idle, true);
+    return NULL;
+}
+
+/* Signals are for the main thread. Where there is no thread to be had, the work is done here. */
+static void start(struct checkpoint_saver *s)
+{
+    sigset_t all, before;
+    atomic_store(&s->idle, false);
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    if (!s->has_thread)
+        work(s);
+}
+
+static void join_thread(struct checkpoint_saver *s)
+{
+    if (s->has_thread)
+        pthread_join(s->thread, NULL);
+    s->has_thread = false;
+}
+
+/* ---- what the ranks do together ---- */
+
+enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct checkpoint_saver **out, struct err *e)
+{
+    struct ckpt__layout *layout;
+    TRY(check_cover(setup->graph, setup->pieces, setup->n_pieces, e));
+    TRY(ckpt__layout_new(setup->rundir, &setup->info, setup->graph, &layout, e));
+    if (io_rank() == 0)
+        ckpt__remove_unfinished(setup->rundir);
+    io_barrier();
+    struct checkpoint_saver *s = mem_alloc(sizeof *s);
+    *s = (struct checkpoint_saver){
+        .set = *setup, .folder = ckpt__folder(setup->rundir), .layout = layout, .idle = true
+    };
+    *out = s;
+    return ST_OK;
+}
+
+static void drop_writer(struct checkpoint_saver *s)
+{
+    ckpt__writer_free(s->w);
+    s->w = NULL;
+    checkpoint_entries_release(&s->old);
+}
+
+void checkpoint_saver_close(struct checkpoint_saver *s)
+{
+    if (!s)
+        return;
+    join_thread(s);
+    if (s->w)
+        drop_writer(s);
+    ckpt__layout_free(s->layout);
+    mem_free(s->folder);
+    mem_free(s);
+}
+
+void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample)
+{
+    CHECK(!s->w);
+    s->set.info.step = step;
+    s->set.info.sample = sample;
+    char *path = ckpt__path(s->set.rundir, step);
+    s->w = ckpt__writer_new(s->layout, path);
+    mem_free(path);
+    s->publishing = false;
+    s->seconds = 0;
+    err_clear(&s->err);
+    s->mine = io_rank() == 0 ? ckpt__layout_stamp(s->layout, &s->set.info, &s->err) : ST_OK;
+    if (s->mine == ST_OK)
+        start(s);
+}
+
+bool checkpoint_save_idle(const struct checkpoint_saver *s)
+{
+    return atomic_load(&s->idle);
+}
+
+double checkpoint_save_seconds(const struct checkpoint_saver *s)
+{
+    return s->seconds;
+}
+
+/* Of the older ones, those that need not stay beside the new one. */
+static void find_old(struct checkpoint_saver *s)
+{
+    const struct checkpoint_keep *keep = &s->set.keep;
+    struct checkpoint_entries list;
+    struct err ignored = { 0 };
+    uint32_t older = 0;
+    if (!keep->last || checkpoint_list(s->set.rundir, &list, &ignored) != ST_OK)
+        return;
+    while (older < list.n && list.at[older].step < s->set.info.step)
+        older++;
+    for (uint32_t i = 0; i < list.n; i++) {
+        const struct checkpoint_entry *c = &list.at[i];
+        if (i + keep->last <= older && (!keep->every || c->step % keep->every != 0))
+            vec_add(&s->old, *c);
+        else
+            mem_free(c->path);
+    }
+    vec_free(&list);
+}
+
+enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, struct err *e)
+{
+    join_thread(s);
+    struct err mine = s->err;
+    enum status st = s->publishing ? io_agree_root(s->mine, &mine) : ckpt__seal(s->w, s->mine, &mine);
+    *done = s->publishing || st != ST_OK;
+    if (*done) {
+        drop_writer(s);
+        return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", mine.text);
+    }
+    s->publishing = true;
+    s->mine = ST_OK;
+    if (io_rank() == 0) {
+        find_old(s);
+        start(s);
+    }
+    return ST_OK;
+}

@@ -1,0 +1,80 @@
+/* Writing checkpoints. State changes only in the updates, so what a checkpoint is to hold is copied while the next forward and
+ * backward run; a thread writes it while training goes on. Ranks tell each other in the sums of the steps how far they are. */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/version.h"
+#include "train_private.h"
+
+static void copied(void *x)
+{
+    exec_copy_wait(x);
+}
+
+enum status train__save_open(struct train *t, struct err *e)
+{
+    struct checkpoint_setup setup = {
+        .rundir = t->o->dir,
+        .graph = &t->job.graph,
+        .info = { .seed = t->config->seed },
+        .keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every },
+        .ready = copied,
+        .arg = t->exec,
+    };
+    struct checkpoint_info *info = &setup.info;
+    snprintf(info->optimizer, sizeof info->optimizer, "%s", train_optimizer_name(t->config->optimizer));
+    memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
+    memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
+    snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);
+    pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &t->pieces);
+    setup.pieces = t->pieces.list.at;
+    setup.n_pieces = t->pieces.list.n;
+    return checkpoint_saver_open(&setup, &t->saver, e);
+}
+
+void train__save_close(struct train *t)
+{
+    checkpoint_saver_close(t->saver);
+    pieces_release(&t->pieces);
+}
+
+enum status train__save_advance(struct train *t, struct err *e)
+{
+    bool done;
+    double begin = ctl_time();
+    enum status st = checkpoint_save_advance(t->saver, &done, e);
+    t->waited += ctl_time() - begin;
+    t->saving = !done;
+    TRY(st);
+    if (!done)
+        return ST_OK;
+    double seconds = checkpoint_save_seconds(t->saver);
+    t->slowest_checkpoint = fmax(t->slowest_checkpoint, seconds);
+    t->saved.step = t->saving_step;
+    t->has_saved = true;
+    report_note(&t->report, "checkpoint of step %llu written in %.2f s; training waited %.4f s",
+                (unsigned long long)t->saved.step, seconds, t->waited + exec_copy_waited(t->exec) - t->copy_waited);
+    return ST_OK;
+}
+
+enum status train__save_finish(struct train *t, struct err *e)
+{
+    while (t->saving)
+        TRY(train__save_advance(t, e));
+    return ST_OK;
+}
+
+enum status train__save(struct train *t, struct err *e)
+{
+    TRY(train__save_finish(t, e));
+    if (t->has_saved && t->saved.step == t->step)
+        return ST_OK;
+    double begin = ctl_time();
+    t->saving = true;
+    t->saving_step = t->step;
+    t->copy_waited = exec_copy_waited(t->exec);
+    exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
+    checkpoint_save_begin(t->saver, t->step, t->sample);
+    t->waited = ctl_time() - begin;
+    return t->o->sync ? train__save_finish(t, e) : ST_OK;
+}

@@ -1,0 +1,285 @@
+/* anywhere [STRIDE]: a checkpoint saved under one strategy is loaded under another, on other numbers of ranks, to the bit: weights,
+ * masters and moments, and every copy of them. All ordered pairs of the strategies below, or every STRIDE-th, in float32
+ * and in bfloat16 with masters. Run on 8 ranks, by tests/run-mpi; a strategy of fewer ranks leaves the others without pieces.
+ *
+ * The plans are the compiler's; nothing is trained: values are functions of tensor, element and kind, so that each is known
+ * wherever it comes to lie. */
+#include <mpi.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "io/checkpoint.h"
+#include "io/model.h"
+#include "io/world.h"
+#include "ir/family/family.h"
+#include "number.h"
+#include "pieces.h"
+#include "sched/sched.h"
+#include "shard.h"
+
+static const char model[] =
+    "{\"model_type\":\"qwen3_moe\",\"vocab_size\":50,\"hidden_size\":16,\"num_hidden_layers\":8,"
+    "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":8,\"moe_intermediate_size\":12,\"num_experts\":8,"
+    "\"num_experts_per_tok\":2,\"capacity_factor\":1.5}";
+
+#define LAYOUT(what)                 "{\"op\":\"layout\"," what "}"
+#define SCHEDULE(kind, microbatches) ",{\"op\":\"schedule\",\"kind\":\"" kind "\",\"microbatches\":" #microbatches "}"
+static const struct {
+    uint32_t ranks;
+    const char *text;
+} strategies[] = {
+    { 1, "[]" },
+    { 2, "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[0,1]}]" },
+    { 3, "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[0,1,2],\"zero\":1,\"bucket_size\":0.01}]" },
+    { 4, "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[0,1,2,3],\"zero\":2}]" },
+    { 6, "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[\"0-5\"],\"zero\":3}]" },
+    { 8, "[" LAYOUT("\"pp\":1,\"dp\":8,\"ep\":8,\"zero\":1") "]" },
+    { 8, "[" LAYOUT("\"pp\":1,\"dp\":8,\"ep\":4,\"zero\":3") "]" },
+    { 4, "[" LAYOUT("\"pp\":4,\"dp\":1") SCHEDULE("1f1b", 4) "]" },
+    { 8, "[" LAYOUT("\"pp\":2,\"dp\":4,\"ep\":2,\"zero\":2") SCHEDULE("1f1b", 2) "]" },
+    { 4, "[" LAYOUT("\"pp\":2,\"dp\":2,\"placement\":\"interleaved\",\"zero\":1") SCHEDULE("interleaved", 2) "]" },
+    { 4, "[" LAYOUT("\"pp\":4,\"dp\":1") SCHEDULE("zb-h1", 4) "]" },
+    { 8, "[" LAYOUT("\"pp\":4,\"dp\":2,\"ep\":2,\"placement\":\"v\"") SCHEDULE("dualpipev", 8) "]" },
+    { 4, "[" LAYOUT("\"pp\":4,\"dp\":1,\"placement\":\"two-way\"") SCHEDULE("dualpipe", 8) "]" },
+};
+enum { STRATEGIES = sizeof strategies / sizeof *strategies, BATCH = 48, SEQ_LEN = 8, RANKS = 8 };
+
+static char folder[64];
+static uint64_t compared;
+
+static _Noreturn void fail(const char *what, uint32_t from, uint32_t to, const char *text)
+{
+    fprintf(stderr, "anywhere: rank %u, %s, from strategy %u to %u: %s\n", io_rank(), what, from, to, text);
+    MPI_Abort(MPI_COMM_WORLD, 1);
+    abort();
+}
+
+/* One strategy on this rank. */
+struct world {
+    uint32_t strategy;
+    struct ir_graph g;
+    struct sched_output out;
+    bool member;
+    struct plan p;
+    unsigned char *base[ARENA_COUNT];
+};
+
+static void build(struct ir_graph *g)
+{
+    struct err e = { 0 };
+    struct notices notices;
+    json_t *json;
+    notices_init(&notices);
+    ir_graph_init(g);
+    if (js_load_text(model, "model", &json, &e) != ST_OK ||
+        ir_family_build(json, "model", SEQ_LEN, g, &notices, &e) != ST_OK)
+        fail("model", 0, 0, e.text);
+    notices_release(&notices);
+    json_decref(json);
+}
+
+static void open_world(struct world *w, uint32_t strategy, enum ir_dtype dtype)
+{
+    struct err e = { 0 };
+    json_t *list;
+    *w = (struct world){ .strategy = strategy, .member = io_rank() < strategies[strategy].ranks };
+    build(&w->g);
+    if (js_load_text(strategies[strategy].text, "strategy", &list, &e) != ST_OK)
+        fail("strategy", strategy, strategy, e.text);
+    struct sched_input in = { .graph = &w->g,
+                              .strategy = list,
+                              .strategy_name = "strategy",
+                              .ranks = strategies[strategy].ranks,
+                              .batch_size = BATCH,
+                              .compute = dtype,
+                              .snapshot = strategy % 2,
+                              .target = dtype == IR_F32 ? &ir_target_cpu : &ir_target_emulate };
+    if (sched_compile(&in, &w->out, &e) != ST_OK)
+        fail("compiler", strategy, strategy, e.text);
+    json_decref(list);
+    if (!w->member)
+        return;
+    const struct sched_class *c = &w->out.classes[w->out.class_of[io_rank()]];
+    if (plan_open(c->blob, c->bytes, w->g.ops.n, w->g.params.n, w->g.tensors.n, &w->p, &e) != ST_OK)
+        fail("plan", strategy, strategy, e.text);
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        w->base[a] = mem_alloc(w->p.h->arena_bytes[a]);
+}
+
+static void close_world(struct world *w)
+{
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        mem_free(w->base[a]);
+    sched_output_release(&w->out);
+    ir_graph_release(&w->g);
+}
+
+/* ---- values by place ------------------------------------------------------------------------------------------ */
+
+/* Any bits but those of NaN; different in nearby places. */
+static float value(uint32_t param, uint64_t i, int kind)
+{
+    uint32_t x = (uint32_t)(i * 2654435761u + param * 40503u + (uint32_t)kind * 977u + 12345u);
+    float f;
+    x ^= x >> 15;
+    x = (x * 2246822519u & 0x807fffff) | (0x30000000 + (x % 16 << 23));
+    memcpy(&f, &x, sizeof f);
+    return f;
+}
+
+/* Sets, or compares, what lies at `at` for the range `in` of a bucket; `half`: as bfloat16. */
+static bool visit_range(const struct world *w, uint32_t bucket, struct shard_range in, void *at, int kind, bool half,
+                        bool set)
+{
+    const struct plan_bucket *b = &w->p.buckets[bucket];
+    bool same = true;
+    for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
+        struct shard_piece s;
+        if (!shard_piece(&w->p, i, io_rank(), in, &s))
+            continue;
+        for (uint64_t k = 0; k < s.count; k++) {
+            float want = value(s.param, s.first + k, kind);
+            uint16_t short_want = number_to_bf16(want);
+            unsigned char *to = (unsigned char *)at + (s.offset - in.first + k) * (half ? 2 : 4);
+            const void *from = half ? (void *)&short_want : (void *)&want;
+            if (set)
+                memcpy(to, from, half ? 2 : 4);
+            else
+                same = same && memcmp(to, from, half ? 2 : 4) == 0;
+            compared += !set;
+        }
+    }
+    return same;
+}
+
+/* Everything that this rank holds, owned or copied. */
+static bool visit(const struct world *w, bool set)
+{
+    bool same = true, half = w->member && w->p.h->compute == IR_BF16;
+    for (uint32_t b = 0; w->member && b < w->p.h->count[PLAN_S_BUCKETS]; b++) {
+        struct shard s = shard_of(&w->p, b, io_rank(), w->base);
+        float *const state[] = { s.master, s.m, s.v };
+        same &= visit_range(w, b, s.params, s.param, 0, half, set);
+        for (int kind = 0; kind < 3; kind++)
+            if (state[kind])
+                same &= visit_range(w, b, s.state, state[kind], kind, false, set);
+    }
+    return same;
+}
+
+/* ---- saving and loading --------------------------------------------------------------------------------------- */
+
+static const char *run_folder(uint32_t strategy)
+{
+    static char path[96];
+    snprintf(path, sizeof path, "%s/%u", folder, strategy);
+    return path;
+}
+
+static void save(const struct world *w, const struct ir_graph *g, const uint8_t digest[SHA256_BYTES])
+{
+    struct err e = { 0 };
+    struct pieces pieces = { .block = NULL };
+    struct checkpoint_saver *s;
+    if (w->member)
+        pieces_to_write(&w->p, io_rank(), w->base, &pieces);
+    for (uint32_t i = 0; i < pieces.copies.n; i++)
+        memcpy(pieces.copies.at[i].to, pieces.copies.at[i].from, pieces.copies.at[i].bytes);
+    struct checkpoint_setup setup = { .rundir = run_folder(w->strategy),
+                                      .graph = g,
+                                      .info = { .seed = 5, .optimizer = "adamw", .build = "test" },
+                                      .pieces = pieces.list.at,
+                                      .n_pieces = pieces.list.n };
+    memcpy(setup.info.model_digest, digest, SHA256_BYTES);
+    if (io_rank() == 0 && mkdir(setup.rundir, 0777) != 0)
+        fail("folder", w->strategy, w->strategy, setup.rundir);
+    if (checkpoint_saver_open(&setup, &s, &e) != ST_OK)
+        fail("saving", w->strategy, w->strategy, e.text);
+    checkpoint_save_begin(s, 3, 3 * BATCH);
+    for (bool done = false; !done;)
+        if (checkpoint_save_advance(s, &done, &e) != ST_OK)
+            fail("saving", w->strategy, w->strategy, e.text);
+    checkpoint_saver_close(s);
+    pieces_release(&pieces);
+}
+
+static void load(const struct world *w, uint32_t from, const struct ir_graph *g, const uint8_t digest[SHA256_BYTES])
+{
+    struct err e = { 0 };
+    struct pieces pieces = { .block = NULL };
+    struct checkpoint_info info;
+    bool found;
+    for (uint32_t a = 0; w->member && a < ARENA_COUNT; a++)
+        memset(w->base[a], 0xee, w->p.h->arena_bytes[a]);
+    if (w->member)
+        pieces_to_read(&w->p, io_rank(), w->base, &pieces);
+    struct checkpoint_expect expect = { .model_digest = digest };
+    if (checkpoint_resume(run_folder(from), g, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
+        fail("loading", from, w->strategy, e.text);
+    if (w->member)
+        pieces_take(&w->p, io_rank(), w->base, &pieces);
+    pieces_release(&pieces);
+    if (!found || info.step != 3 || info.sample != 3 * BATCH || info.seed != 5)
+        fail("loading", from, w->strategy, "step, sample or seed is another one");
+    if (!visit(w, false))
+        fail("loading", from, w->strategy, "values differ from what was saved");
+}
+
+static void remove_file(uint32_t strategy)
+{
+    char path[160];
+    snprintf(path, sizeof path, "%s/checkpoints/step-000003.h5", run_folder(strategy));
+    unlink(path);
+    *strrchr(path, '/') = '\0';
+    rmdir(path);
+    rmdir(run_folder(strategy));
+}
+
+static uint32_t all_pairs(enum ir_dtype dtype, uint32_t stride)
+{
+    struct world worlds[STRATEGIES];
+    struct ir_graph g;
+    uint8_t digest[SHA256_BYTES];
+    uint32_t pairs = 0;
+    build(&g);
+    model_digest(&g, dtype, digest);
+    for (uint32_t i = 0; i < STRATEGIES; i++) {
+        open_world(&worlds[i], i, dtype);
+        visit(&worlds[i], true);
+        save(&worlds[i], &g, digest);
+    }
+    for (uint32_t pair = 0; pair < STRATEGIES * STRATEGIES; pair += stride, pairs++)
+        load(&worlds[pair % STRATEGIES], pair / STRATEGIES, &g, digest);
+    io_barrier();
+    for (uint32_t i = 0; i < STRATEGIES; i++) {
+        if (io_rank() == 0)
+            remove_file(i);
+        close_world(&worlds[i]);
+    }
+    ir_graph_release(&g);
+    return pairs;
+}
+
+int main(int argc, char **argv)
+{
+    MPI_Init(&argc, &argv);
+    uint32_t stride = argc > 1 ? (uint32_t)atoi(argv[1]) : 1;
+    if (io_size() != RANKS || stride == 0)
+        fail("usage", 0, 0, "expected 8 ranks and a stride of 1 or more");
+    strcpy(folder, "/tmp/anywhere.XXXXXX");
+    if (io_rank() == 0 && !mkdtemp(folder))
+        fail("folder", 0, 0, folder);
+    io_broadcast(folder, sizeof folder);
+    uint32_t pairs = all_pairs(IR_F32, stride) + all_pairs(IR_BF16, stride);
+    io_all_sum_u64(&compared, 1);
+    if (io_rank() == 0) {
+        rmdir(folder);
+        printf("%u pairs of %u strategies: %llu values equal to the bit\n", pairs, (uint32_t)STRATEGIES,
+               (unsigned long long)compared);
+    }
+    MPI_Finalize();
+    return compared == 0;
+}

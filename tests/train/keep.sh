@@ -1,0 +1,84 @@
+#!/bin/sh
+# time-limit: 300
+# Which checkpoints a run keeps, what it does with damaged ones, when it cannot write one, and what it leaves when it cannot
+# start. A folder in the place of a file stands for a disk that does not take it.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+
+# fails STATUS RANKS JOB RUN [OPTION...]: `out` holds what was said
+fails()
+{
+    status=$1 ranks=$2 job=$3 folder=$4
+    shift 4
+    sh "$src/tests/run-mpi" -x "$status" "$piper" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
+}
+steps_of()
+{
+    find "$1/checkpoints" -type f | sed 's|.*/||; s/^step-0*//; s/\.h5$//' | sort -n | tr '\n' ' '
+}
+# damage FILE: one byte in the middle
+damage()
+{
+    middle=$(($(wc -c <"$1") / 2))
+    byte=$(od -An -tu1 -j $middle -N 1 "$1")
+    # shellcheck disable=SC2059 # the format is the byte
+    printf "\\$(printf %o $(((byte + 1) % 256)))" | dd of="$1" bs=1 seek=$middle conv=notrunc 2>>out
+}
+
+# ---- the last K and every Mth
+for how in async sync; do
+    build k gpt2 pp2dp2 train.steps=13 train.checkpoint_every=2 train.checkpoint_keep=2 train.checkpoint_keep_every=6
+    train 4 k k-$how --checkpoint $how && [ "$(steps_of k-$how)" = '6 12 13 ' ] && grep -q "checkpoints .* $how: " k-$how/log.txt
+    result "$how: the last 2 of 13 steps and every 6th stay"
+done
+same_bits k-async k-sync
+result 'async and sync write the same'
+
+# ---- what cannot be written
+build f gpt2 zero3 train.steps=9 train.checkpoint_every=2 train.checkpoint_keep=1
+train 2 f whole
+for how in async sync; do
+    train 2 f d-$how --steps 4 && mkdir d-$how/checkpoints/step-000006.h5.tmp && fails 74 2 f d-$how --checkpoint $how &&
+        grep -q 'step-000006.h5.tmp: cannot be .*: Is a directory' out && [ "$(steps_of d-$how)" = '4 ' ]
+    result "$how: a file that cannot be made: 74, and the checkpoint before it stays"
+    rmdir d-$how/checkpoints/step-000006.h5.tmp
+    mkdir d-$how/checkpoints/step-000008.h5
+    fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot take this name: Is a directory' out &&
+        [ "$(steps_of d-$how)" = '6 ' ]
+    result "$how: a file that cannot get its name: 74, the one before it stays, nothing is left"
+    rmdir d-$how/checkpoints/step-000008.h5
+    train 2 f d-$how --checkpoint $how && same_bits whole d-$how
+    result "$how: and then it goes on"
+done
+rm -rf d-sync
+
+# ---- damaged ones
+build h gpt2 pp2dp2 train.steps=9 train.checkpoint_every=3
+train 4 h h && cp -r h good && damage h/checkpoints/step-000009.h5 && ! "$piper" checkpoint verify h/checkpoints/step-000009.h5 \
+    >>out 2>&1 && train 4 h h && grep -q 'warning: .*step-000009.h5: /' h/log.txt &&
+    grep -q 'going on from the checkpoint of step 6' h/log.txt && same_bits good h
+result 'the newest is damaged: a warning, and on from the one before, with the same bits'
+for step in 3 6 9; do damage h/checkpoints/step-00000$step.h5; done
+cp -r h before
+fails 65 4 h h && grep -q 'none of its 3 checkpoints can be used.*step-000009.h5.*--fresh' out && diff -r -x log.txt before h >>out
+result 'all are damaged: 65, nothing is touched, --fresh is named'
+train 4 h h --fresh && same_bits good h && [ -f h/old.1/checkpoints/step-000009.h5 ]
+result 'and --fresh begins anew'
+
+# ---- another model
+sed 's/"n_layer": 4/"n_layer": 3/' gpt2.json >three.json
+build t three one train.steps=9
+fails 65 1 t h && grep -q 'is a checkpoint of another model: .*--fresh' out
+result 'a checkpoint of another model is refused'
+
+# ---- no run folder where no run began
+fails 64 3 h new && [ ! -e new ]
+result 'wrong number of ranks: 64 and no run folder'
+fails 66 4 h new --data none.h5 && [ ! -e new ]
+result 'no data: 66 and no run folder'
+echo no >wrong.safetensors
+"$piper" checkpoint import h.h5 wrong.safetensors -o new >out 2>&1
+[ $? -eq 65 ] && [ ! -e new ]
+result 'what cannot be imported: 65 and no run folder'
+mkdir empty && ! "$piper" checkpoint import h.h5 none.safetensors -o empty >out 2>&1 && [ -d empty ] && [ -z "$(ls empty)" ]
+result 'a folder that was there stays as it was'
+echo "1..$n"
