@@ -36,7 +36,8 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
     static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
     static const char *const checkpoints[] = { "sync", NULL };
-    const char *checkpoint = "sync", *max_time = NULL;
+    static const char *const policies[] = { "stop", "skip", NULL };
+    const char *on_nan = "stop", *checkpoint = "sync", *max_time = NULL;
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -83,6 +84,17 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
           .help = "look for NaN and Inf after every operator" },
+        { .name = "on-nan",
+          .kind = OPTION_CHOICE,
+          .to = &on_nan,
+          .value = "stop|skip",
+          .words = policies,
+          .help = "loss or norm is no number: end, or leave out the step's update" },
+        { .name = "hang-timeout",
+          .kind = OPTION_NUMBER,
+          .to = &o->hang_timeout,
+          .value = "S",
+          .help = "seconds of silence that make a hang (5); 0: no watchdog" },
         { .name = "check-replicas",
           .kind = OPTION_NUMBER,
           .to = &o->check_replicas,
@@ -103,6 +115,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     enum status st = options_parse(&usage, argc, argv, &operands, help, e);
     if (st == ST_OK && !*help) {
         o->job = operands.at[0];
+        o->skip_not_finite = strcmp(on_nan, "skip") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)
@@ -114,7 +127,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
 
 static enum status train_command(int argc, char **argv, struct err *e)
 {
-    struct train_options o = { .device = "auto", .comm = "auto" };
+    struct train_options o = { .device = "auto", .comm = "auto", .hang_timeout = 5 };
     bool help = false;
     enum status st = parse(argc, argv, &o, &help, e);
     if (st == ST_OK && help)

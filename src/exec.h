@@ -66,6 +66,40 @@ struct exec_instruction {
 };
 void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_instruction *out);
 
+/* Where the rank is, looked at from another thread while exec_run() runs: derived from the events, so that the loop pays
+ * nothing for being watched. */
+struct exec_place {
+    bool inside;    /* exec_run() is at work; else the place is the end of the last list that ran */
+    uint32_t epoch; /* lists run so far, with this one: the same number on all ranks; 0: none yet */
+    uint32_t list;
+    uint64_t step;
+    uint32_t at;   /* instruction that the loop is at; the length of the list: it waits for what is under way */
+    uint64_t mark; /* another number whenever something has happened in this epoch */
+};
+uint32_t exec_streams(const struct exec *x);
+/* first[exec_streams()]: the first instruction of each stream that is not done; the length of the list: all are. */
+struct exec_place exec_look(const struct exec *x, uint32_t *first);
+
+/* An instruction that is under way: nothing of this rank holds it up. */
+struct exec_task {
+    uint32_t instr, stream;
+    uint32_t node;       /* the same number on both ends and on all members */
+    uint32_t host;       /* 1: this rank's own work: computing, loading, adding; 0: a communication */
+    int32_t peer, from;  /* ranks at the other end: an exchange has two; -1: none */
+    uint32_t group_size; /* of a collective, else 0: ranks start, start+stride, ...; stride 0: they are no range */
+    uint32_t start, stride;
+};
+/* Those that the loop depends on come first. Returns how many of them stand in tasks[max]. */
+uint32_t exec_tasks(const struct exec *x, const struct exec_place *p, const uint32_t *first, struct exec_task *tasks,
+                    uint32_t max);
+/* How far this rank is with an instruction of another rank, by epoch and node. */
+enum exec_arrival { EXEC_NO_PART, EXEC_NOT_YET, EXEC_UNDER_WAY, EXEC_DONE };
+enum exec_arrival exec_arrival(const struct exec *x, const struct exec_place *p, const uint32_t *first, uint32_t epoch,
+                               uint32_t node);
+bool exec_is_load(const struct exec *x, uint32_t list, uint32_t i);
+uint32_t exec_lists(const struct exec *x);
+uint32_t exec_list_length(const struct exec *x, uint32_t list);
+
 struct exec_memory {
     uint64_t planned; /* bytes of the arenas */
     uint64_t touched; /* bytes of them that are resident: what the steps really used */

@@ -52,6 +52,8 @@ struct exec {
     _Atomic uint32_t *events;     /* [instructions of the longest list] */
     double *times;                /* [2*that], or NULL */
     uint32_t epoch;
+    /* For exec_look(): the list that runs, list << 32 | epoch, with the highest bit while it does; and its step. */
+    _Atomic uint64_t running, running_step;
 
     /* of the list that runs */
     const struct plan_list *list;
@@ -71,6 +73,8 @@ void exec__check_kernel(const struct exec *x, const struct plan_instr *in, const
 
 /* More rows for the experts of this rank than were planned: leaves by process_fail(), before the step's update. */
 void exec__overflow(void *x, uint32_t event, uint64_t rows);
+
+#define EXEC__RUNS (UINT64_C(1) << 63)
 
 static inline bool exec__is_communication(enum plan_op op)
 {

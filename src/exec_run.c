@@ -172,6 +172,8 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     x->scalars[SCALAR_STOP] = step->stop;
     x->scalars[SCALAR_SAVE] = step->save;
     x->comm_backend->begin(x->comm, ++x->epoch);
+    atomic_store(&x->running_step, step->step);
+    atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
     const struct plan_instr *in = &x->plan->instrs[l->first_instr];
     for (uint32_t i = 0; i < l->n_instr; i++, in++) {
         if (run[in->op])
@@ -180,6 +182,7 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
             communicate(x, in, i);
     }
     x->comm_backend->drain(x->comm);
+    atomic_fetch_and(&x->running, ~EXEC__RUNS);
     memcpy(scalars, x->scalars, SCALAR_COUNT * sizeof *scalars);
 }
 

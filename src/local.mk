@@ -6,7 +6,7 @@ piper_SOURCES = \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
-	src/exec.h src/exec_arena.c src/exec_check.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
+	src/exec.h src/exec_arena.c src/exec_check.c src/exec_look.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
 	src/init.c src/init.h \
@@ -17,11 +17,14 @@ piper_SOURCES = \
 	src/pieces.c src/pieces.h \
 	src/replicas.c src/replicas.h \
 	src/report.c src/report.h \
+	src/ring.c src/ring.h \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
 	src/trace_summary.c src/trace_summary.h \
 	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
-	src/train_trace.c
+	src/train_trace.c \
+	src/watch.c src/watch.h src/watch_inquiry.c src/watch_look.c src/watch_private.h src/watch_record.c \
+	src/watch_verdict.c
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 

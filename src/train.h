@@ -16,6 +16,8 @@ struct train_options {
     const char *comm;      /* "auto", "mpi", ... */
     uint64_t max_seconds;  /* 0: no limit */
     bool check_numbers;
+    uint64_t hang_timeout;   /* seconds; 0: no watchdog */
+    bool skip_not_finite;    /* a step whose loss or norm is no number is left out; else training ends there */
     uint64_t check_replicas; /* every so many steps; 0: never */
 };
 

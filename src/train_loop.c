@@ -5,6 +5,7 @@
 #include "config.h"
 #include "signals.h"
 #include "train_private.h"
+#include "watch.h"
 
 /* What the sums of a step say. */
 struct outcome {
@@ -133,22 +134,39 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
         isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
 }
 
+static enum status compare(struct train *t, struct err *e)
+{
+    watch_phase("comparison of replicas");
+    enum status st = replicas_compare(t->replicas, t->step, e);
+    watch_phase("between steps");
+    return st;
+}
+
+static enum status save(struct train *t, struct err *e)
+{
+    watch_phase("checkpoint");
+    enum status st = train__save(t, e);
+    watch_phase("between steps");
+    return st;
+}
+
 /* What comes after a step and what every rank decides alike. */
 static enum status after_step(struct train *t, const struct outcome *o, struct err *e)
 {
     if (!o->finite)
         return diverged(t, o, e);
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
-        TRY(replicas_compare(t->replicas, t->step, e));
+        TRY(compare(t, e));
     bool due = t->config->checkpoint_every && t->step % t->config->checkpoint_every == 0;
     if (due || o->save || o->stop || t->step == t->last_step)
-        TRY(train__save(t, e));
+        TRY(save(t, e));
     return ST_OK;
 }
 
 enum status train__loop(struct train *t, struct err *e)
 {
     bool stop = false;
+    watch_phase("between steps");
     report_begin(&t->report, t->step, ctl_time());
     while (t->step < t->last_step && !stop) {
         double seconds;

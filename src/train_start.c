@@ -11,6 +11,7 @@
 #include "folder.h"
 #include "number.h"
 #include "train_private.h"
+#include "watch.h"
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
@@ -196,6 +197,7 @@ static enum status bind(struct train *t, const struct comm_backend *comm, uint32
         .times = c->n_trace_steps > 0,
     };
     TRY(exec_open(&setup, &t->exec, e));
+    watch_attach(t->exec);
     if (t->o->check_replicas)
         t->replicas = replicas_open(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec));
     return ST_OK;
@@ -235,7 +237,10 @@ enum status train__start(struct train *t, struct err *e)
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     TRY(ctl_agree(choose_back_ends(t, &comm, e), e));
     TRY(ctl_agree(open_folder(t, e), e));
+    TRY(ctl_agree(watch_record(e), e));
+    watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
+    watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
     uint32_t local_ranks = count_local_ranks();
     t->threads = choose_threads(local_ranks);
@@ -245,5 +250,7 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, comm, local_ranks, e));
     report_job(t, local_ranks, comm);
+    if (watch_note())
+        report_line(&t->report, "%s", watch_note());
     return ST_OK;
 }
