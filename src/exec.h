@@ -27,7 +27,9 @@ struct exec_setup {
     double clip_norm;     /* of a plan that clips */
     uint64_t local_ranks; /* ranks that share this machine's memory, for the check that it suffices */
     bool check_numbers;   /* after every kernel: no NaN, no Inf */
-    bool times;           /* keep the times of instructions, for exec_times() */
+    /* NULL: such a number ends the job; else it is told, the first one of a step, and the step goes on */
+    void (*tell_number)(const char *text);
+    bool times; /* keep the times of instructions, for exec_times() */
 };
 
 struct exec; /* owned by the caller until exec_close */
@@ -74,7 +76,7 @@ struct exec_place {
     uint32_t list;
     uint64_t step;
     uint32_t at;   /* instruction that the loop is at; the length of the list: it waits for what is under way */
-    uint64_t mark; /* another number whenever something has happened in this epoch */
+    uint64_t mark; /* another number whenever something has happened in this epoch: an event, a kernel begun */
 };
 uint32_t exec_streams(const struct exec *x);
 /* first[exec_streams()]: the first instruction of each stream that is not done; the length of the list: all are. */

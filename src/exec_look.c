@@ -48,6 +48,7 @@ struct exec_place exec_look(const struct exec *x, uint32_t *first)
         left--;
     }
     p.at = first[PLAN_COMPUTE_STREAM];
+    p.mark = (uint64_t)atomic_load_explicit(&x->kernel, memory_order_relaxed) << 32;
     for (uint32_t s = 0; s < n_streams; s++)
         p.mark += first[s];
     return p;

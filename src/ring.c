@@ -174,7 +174,7 @@ static void print_records(const struct contents *c, FILE *out)
         }
         clock_text(c->at[i].time, when);
         place_in_words(&c->at[i], place, sizeof place);
-        fprintf(out, "  %s  %s%s\n", when, c->at[i].waits ? "waits in " : "", place);
+        fprintf(out, "  %s  %s%s\n", when, place, c->at[i].waits ? " (waits)" : "");
     }
     if (last == UINT64_MAX)
         fputs("  no records\n", out);

@@ -21,6 +21,11 @@ static _Noreturn void fail(enum status status, const char *text)
     ctl_abort(-status);
 }
 
+void train__tell_number(const char *text)
+{
+    report_append(run_folder, text);
+}
+
 /* The worst rank's figures. */
 static void report_memory(struct train *t)
 {

@@ -31,7 +31,8 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .stop = sums[SCALAR_STOP] > 0,
         .save = sums[SCALAR_SAVE] > 0,
     };
-    o.finite = isfinite(o.loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
+    /* as the back end's clip() judges, which leaves out the update */
+    o.finite = isfinite(o.loss) && isfinite(o.aux_loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
     return o;
 }
 
@@ -108,7 +109,7 @@ static void record(struct train *t, const struct outcome *o, double seconds)
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
     };
-    if (o->finite && eval_is_due(t)) {
+    if ((o->finite || t->o->skip_not_finite) && eval_is_due(t)) {
         row.eval_loss = evaluate(t);
         report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, row.eval_loss);
     }
@@ -134,6 +135,23 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
         isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
 }
 
+/* The update of this step was left out on all ranks, which read the same sums. */
+static enum status skipped(struct train *t, const struct outcome *o, struct err *e)
+{
+    enum { MOST = 10 }; /* in a row: then it is no accident of the data */
+    t->skipped++;
+    t->skipped_in_row++;
+    report_note(&t->report,
+                "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
+                (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+                isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
+    if (t->skipped_in_row < MOST)
+        return ST_OK;
+    struct err why = { 0 };
+    enum status st = diverged(t, o, &why);
+    return err_set(e, st, NULL, "the updates of %d steps in a row were left out. %s", MOST, why.text);
+}
+
 static enum status compare(struct train *t, struct err *e)
 {
     watch_phase("comparison of replicas");
@@ -153,8 +171,10 @@ static enum status save(struct train *t, struct err *e)
 /* What comes after a step and what every rank decides alike. */
 static enum status after_step(struct train *t, const struct outcome *o, struct err *e)
 {
-    if (!o->finite)
-        return diverged(t, o, e);
+    if (o->finite)
+        t->skipped_in_row = 0;
+    else
+        TRY(t->o->skip_not_finite ? skipped(t, o, e) : diverged(t, o, e));
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
         TRY(compare(t, e));
     bool due = t->config->checkpoint_every && t->step % t->config->checkpoint_every == 0;

@@ -38,6 +38,7 @@ struct train {
 
     double slowest_step, slowest_checkpoint; /* seconds */
     uint64_t allocations;                    /* made by the steps */
+    uint64_t skipped, skipped_in_row;        /* steps without update, because numbers were not finite */
     struct err trouble; /* of this rank alone, until the next agreement: it asks the others to stop */
     bool tracing;
     struct trace_writer trace;
@@ -46,6 +47,8 @@ struct train {
 
 /* train_start.c: from the job to ranks that are ready to run. Collective. */
 enum status train__start(struct train *t, struct err *e);
+/* train.c: a line in the log, from any rank. */
+void train__tell_number(const char *text);
 /* train_state.c: first values, or those of a checkpoint; and writing one. Collective. */
 enum status train__restore(struct train *t, struct err *e);
 enum status train__save(struct train *t, struct err *e);

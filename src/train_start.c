@@ -49,6 +49,17 @@ static int choose_threads(uint32_t local_ranks)
     return n > (int)local_ranks ? n / (int)local_ranks : 1;
 }
 
+/* Only where updates wait for the norm can a step be left out after it is known. */
+static enum status check_policy(const struct train *t, struct err *e)
+{
+    if (!t->o->skip_not_finite || t->config->clip_norm > 0)
+        return ST_OK;
+    return err_set(
+        e, ST_USAGE, "--on-nan skip",
+        "the job has clip_norm 0, so updates do not wait for the norm of the gradients and cannot be left out; a "
+        "clip_norm that is never reached, as 1e9, makes them wait");
+}
+
 static enum status choose_back_ends(const struct train *t, const struct comm_backend **comm, struct err *e)
 {
     if (strcmp(t->o->device, "auto") != 0 && strcmp(t->o->device, "cpu") != 0)
@@ -194,6 +205,7 @@ static enum status bind(struct train *t, const struct comm_backend *comm, uint32
         .clip_norm = c->clip_norm,
         .local_ranks = local_ranks,
         .check_numbers = t->o->check_numbers,
+        .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
         .times = c->n_trace_steps > 0,
     };
     TRY(exec_open(&setup, &t->exec, e));
@@ -235,6 +247,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(st, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
+    TRY(ctl_agree(check_policy(t, e), e));
     TRY(ctl_agree(choose_back_ends(t, &comm, e), e));
     TRY(ctl_agree(open_folder(t, e), e));
     TRY(ctl_agree(watch_record(e), e));

@@ -219,6 +219,8 @@ static const char *advice(const struct watch_answer *a)
         return "It waits for a disk or a network file system";
     if (a->answered && !a->report.place.inside)
         return "All ranks' places are in log.txt; --hang-timeout SECONDS allows more time";
+    if (a->answered && a->report.state == 'S')
+        return "Its process lives and sleeps there: it waits for something that is not in the plan";
     if (a->answered)
         return "It is slow, or it spins: it computes far longer than ever before; --hang-timeout SECONDS allows more "
                "time";
