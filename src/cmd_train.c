@@ -3,6 +3,7 @@
 #include "command.h"
 #include "options.h"
 #include "train.h"
+#include "watch.h"
 
 /* "H:M:S", "M:S" or seconds. */
 static enum status read_duration(const char *text, uint64_t *seconds, struct err *e)
@@ -133,6 +134,7 @@ static enum status train_command(int argc, char **argv, struct err *e)
     if (st == ST_OK && help)
         return ST_OK;
     struct err mpi = { 0 };
+    watch_beside_begin(st == ST_OK ? (double)o.hang_timeout : 0);
     enum status up = ctl_init(&argc, &argv, &mpi);
     if (up != ST_OK) {
         *e = mpi;

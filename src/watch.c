@@ -225,8 +225,7 @@ void watch_where(char *text, size_t size)
     watch_unlock();
 }
 
-/* Signals are for the main thread. */
-static int start(pthread_t *thread, void *(*run)(void *), void *arg)
+int watch_start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
 {
     sigset_t all, before;
     sigfillset(&all);
@@ -258,8 +257,9 @@ enum status watch_open(const struct watch_setup *setup, struct err *e)
     dog.expects = w->ranks > 1;
     w->heard = ctl_time();
     watch_look_at(&w->look, watch_phase_now(), w->heard);
-    int code = start(&dog.guard, guard, w);
+    int code = watch_start_thread(&dog.guard, guard, w);
     dog.guarding = code == 0;
+    watch_beside_end(); /* from here on the guard does it */
     enum status st = code ? err_set(e, ST_DEVICE, "watchdog", "rank %u cannot start its thread: %s", w->rank,
                                     strerror(code))
                           : ST_OK;
@@ -269,7 +269,7 @@ enum status watch_open(const struct watch_setup *setup, struct err *e)
 enum status watch_record(struct err *e)
 {
     TRY(watch_record_open(dog.watch.dir, e));
-    int code = start(&dog.recorder, watch_recorder, NULL);
+    int code = watch_start_thread(&dog.recorder, watch_recorder, NULL);
     dog.recording = code == 0;
     return code ? err_set(e, ST_DEVICE, "watchdog", "the recorder of rank %u cannot start: %s", ctl_rank(),
                           strerror(code))
@@ -296,6 +296,7 @@ void watch_close(void)
         watch_inquiry_end(&dog.watch.inquiry);
     watch_look_end(&dog.watch.look);
     mem_free(dog.watch.peers);
+    watch_beside_begin(dog.watch.timeout);
     pthread_cond_destroy(&dog.bell);
     dog.watch = (struct watch){ 0 };
 }

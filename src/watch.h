@@ -18,6 +18,11 @@ struct watch_setup {
     double timeout;  /* seconds: of silence, and the least that makes an instruction overdue; 0: no watchdog */
 };
 
+/* Before MPI starts, where no rank can ask another: looks for stopped ranks of this machine, until open. Close begins it again,
+ * for the end of MPI. */
+void watch_beside_begin(double timeout);
+void watch_beside_end(void);
+
 /* Collective; so is close, which comes when no rank has anything more to do. */
 enum status watch_open(const struct watch_setup *setup, struct err *e);
 void watch_close(void);

@@ -2,6 +2,8 @@
 #ifndef PIPER_WATCH_PRIVATE_H
 #define PIPER_WATCH_PRIVATE_H
 
+#include <pthread.h>
+
 #include "comm/liveness.h"
 #include "watch.h"
 
@@ -127,6 +129,8 @@ void watch_record_attach(const struct exec *x); /* under the lock */
 /* Both threads look while they hold this, so that main does not close the executor meanwhile. */
 void watch_lock(void);
 void watch_unlock(void);
+/* Signals are for the main thread. 0, or an error number. */
+int watch_start_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 /* A nap that the end cuts short; false: it has come. */
 bool watch_sleep(double seconds);
 
