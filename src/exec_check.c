@@ -57,16 +57,28 @@ static void check(struct exec *x, const struct plan_instr *in, const struct plan
     report(x, in, text);
 }
 
-void exec__check_bucket(struct exec *x, const struct plan_instr *in)
+static bool bad_bucket(const struct exec *x, const struct plan_instr *in, struct found *f)
 {
     const struct exec__bucket *b = &x->buckets[in->what];
     bool update = in->op == PLAN_UPDATE;
+    return bad(update ? b->update.master : b->norm_grad, update ? b->update.n : b->norm_count, IR_F32, f);
+}
+
+bool exec__is_finite(const struct exec *x, const struct plan_instr *in)
+{
     struct found f;
-    if (!bad(update ? b->update.master : b->norm_grad, update ? b->update.n : b->norm_count, IR_F32, &f))
+    return !bad_bucket(x, in, &f);
+}
+
+void exec__check_bucket(struct exec *x, const struct plan_instr *in)
+{
+    struct found f;
+    if (!bad_bucket(x, in, &f))
         return;
     char text[160];
     snprintf(text, sizeof text, "%s = %g at element %llu of this rank's part of the bucket",
-             update ? "wrote a parameter" : "the sum of a gradient", f.value, (unsigned long long)f.index);
+             in->op == PLAN_UPDATE ? "wrote a parameter" : "the sum of a gradient", f.value,
+             (unsigned long long)f.index);
     report(x, in, text);
 }
 

@@ -76,6 +76,8 @@ void exec__check_kernel(struct exec *x, const struct plan_instr *in, const struc
                         const struct op_args *a);
 
 void exec__check_bucket(struct exec *x, const struct plan_instr *in);
+/* What an update is about to write: is all of it finite? */
+bool exec__is_finite(const struct exec *x, const struct plan_instr *in);
 
 /* More rows for the experts of this rank than were planned: leaves by process_fail(), before the step's update. */
 void exec__overflow(void *x, uint32_t event, uint64_t rows);

@@ -109,8 +109,9 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 {
     if (x->plan->h->clip)
         x->compute->clip(&x->inputs, x->scalars, x->clip_norm, NULL);
+    bool check = x->check_numbers && exec__is_finite(x, in);
     x->compute->update(&x->buckets[in->what].update, &x->inputs);
-    if (x->check_numbers && !x->inputs.skip)
+    if (check)
         exec__check_bucket(x, in);
 }
 

@@ -87,10 +87,10 @@ static void *look_beside(void *unused)
         struct sight s = look_around(own_rank);
         if (s.stopped != suspect || now - last > late) /* this process itself was stopped with it */
             since = now;
+        first = s.first && (first || s.stopped != suspect);
         suspect = s.stopped;
-        first = first && s.first;
         last = now;
-        if (suspect < 0 || now - since < beside.timeout + (first ? 0 : 1))
+        if (suspect < 0 || now - since < beside.timeout + (first ? 0 : 8))
             continue;
         if (first)
             dprintf(STDERR_FILENO,

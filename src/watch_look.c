@@ -55,7 +55,7 @@ static bool look_inside(struct watch_look *l)
     if (run || p->at != before.at)
         measure(l, &before, stood);
     if (l->runs && before.inside && run)
-        l->runs[before.list]++;
+        l->runs[before.list] += p->epoch - before.epoch + !p->inside;
     return run || p->mark != before.mark;
 }
 

@@ -24,7 +24,7 @@ else
     expect=76 misbehaves sleep 2 long 4 y --hang-timeout 2 &&
         grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*is in [FB] .* since .* lives and sleeps there' out
     result 'a rank that sleeps is told apart'
-    misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
+    from=2000 misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
     result 'a rank that is slow and moves is let alone'
 fi
 

@@ -18,8 +18,13 @@ while [ $i -lt "${HANG_TRIALS:-50}" ]; do
     4) stopped 4 long $((1 + $(random 500))) ;;
     esac
     result "trial $i"
-    echo "$took" >>times
+    echo "$named $took" >>times
     i=$((i + 1))
 done
-sort -n times | awk '{ t[NR] = $1 } END { print "# ms from the signal to the end: median " t[int((NR + 1) / 2)] ", worst " t[NR] }'
+figures() # COLUMN WHAT
+{
+    cut -d' ' -f"$1" times | sort -n | awk -v what="$2" '{ t[NR] = $1 } END { print "# " what ": median " t[int((NR + 1) / 2)] ", worst " t[NR] }'
+}
+figures 1 'seconds until the rank was named'
+figures 2 'milliseconds from the signal to the end of mpirun'
 echo "1..$n"
