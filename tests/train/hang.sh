@@ -6,7 +6,7 @@
 
 build long gpt2 pp2dp2 train.steps=1000000
 stopped 4 long 3
-result 'a stopped rank is named in 10 s'
+result 'a stopped rank is named'
 build often gpt2 pp2dp2 train.steps=1000000 train.checkpoint_every=1
 stopped 4 often 2 --hang-timeout 2
 result 'a rank that is stopped while checkpoints are written is named'
@@ -33,7 +33,7 @@ expect=75 launch 4 long z --hang-timeout 1
 await 3 z && kill -STOP "$(cat pid.0)" "$(cat pid.1)" "$(cat pid.2)" "$(cat pid.3)" && sleep 3 &&
     kill -CONT "$(cat pid.0)" "$(cat pid.1)" "$(cat pid.2)" "$(cat pid.3)" && from=$(last_step z) && await $((from + 20)) z &&
     sleep 2 && kill -USR1 "$(cat pid.0)"
-wait "$launched" && ! grep -q rank.*since z/log.txt
+wait "$launched" && ! grep -q 'rank.*since' z/log.txt
 result 'a job that is stopped whole for 3 s goes on'
 
 # What is left of a crash.
@@ -56,7 +56,8 @@ while [ $i -lt 110 ]; do # every second byte of the header
     cp k/ring/0000 ring && printf '\245' | dd of=ring bs=1 seek=$i conv=notrunc 2>/dev/null
     mkdir -p h/ring && cp ring h/ring/0000
     "$piper" trace h --last >out 2>&1
-    [ $? -eq 65 ] && grep -q '^piper: h: ring/0000 cannot be read' out || break
+    [ $? -eq 65 ] || break
+    grep -q '^piper: h: ring/0000 cannot be read' out || break
     i=$((i + 10))
 done
 [ $i -eq 110 ]
