@@ -8,9 +8,8 @@
 build long gpt2 pp2dp2 train.steps=1000000
 build often gpt2 dp4 train.steps=1000000 train.checkpoint_every=1
 build experts moe ep4 train.steps=1000000
-within=10 # seconds; on a machine that is not loaded beyond this run
-# shellcheck disable=SC2034
-:
+# shellcheck disable=SC2034 # for stopped(); on a machine that is not loaded beyond this run
+within=10
 i=0
 : >times
 while [ $i -lt "${HANG_TRIALS:-50}" ]; do
