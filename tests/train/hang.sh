@@ -41,7 +41,7 @@ expect=137 launch 4 long k
 await 30 k && kill -9 "$(cat pid.1)"
 wait "$launched"
 "$piper" trace k --last >out 2>&1 && [ "$(grep -c '^rank [0-3] of 4 (node .*, process [0-9]*), last seen' out)" -eq 4 ] &&
-    [ "$(grep -c '^  20.* step [0-9]*, ' out)" -ge 4 ] && grep -q ' compile$' out
+    [ "$(grep -c '^  20.* step [0-9]*, ' out)" -ge 4 ]
 result 'trace --last: the last places of all ranks after a kill'
 "$piper" trace k --last --ranks 2 >out 2>&1 && [ "$(grep -c '^rank' out)" -eq 1 ]
 result 'trace --last --ranks'
