@@ -23,8 +23,16 @@ void comm__mpi_lost(const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    fprintf(stderr, "piper: rank %u: %s\n", ctl.rank, text);
-    ctl_abort(-ST_HANG);
+    char line[sizeof text + 32];
+    snprintf(line, sizeof line, "rank %u: %s", ctl.rank, text);
+    process_fail(ST_HANG, line);
+}
+
+/* Until the program says otherwise: a failure that ranks cannot agree on ends all of them. */
+static _Noreturn void fail(enum status status, const char *text)
+{
+    fprintf(stderr, "piper: %s\n", text);
+    ctl_abort(-status);
 }
 
 void comm__mpi_check(int code, const char *call)
@@ -82,6 +90,7 @@ enum status ctl_init(int *argc, char ***argv, struct err *e)
     ctl.rank = (uint32_t)rank;
     ctl.size = (uint32_t)size;
     ctl.running = true;
+    process_on_fail(fail);
     return ST_OK;
 }
 

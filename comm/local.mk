@@ -3,6 +3,8 @@ libpiper_comm_la_SOURCES = \
 	comm/backends.c \
 	comm/comm.h \
 	comm/ctl.c \
+	comm/liveness.c \
+	comm/liveness.h \
 	comm/mpi.c \
 	comm/mpi_patience.c \
 	comm/mpi_private.h \

@@ -4,11 +4,12 @@
 
 #include "command.h"
 #include "options.h"
+#include "ring.h"
 #include "trace_summary.h"
 
 struct trace_options {
     const char *dir, *perfetto, *ranks, *steps;
-    bool summary;
+    bool summary, last;
 };
 
 /* ---- which events --------------------------------------------------------------------------------------------- */
@@ -175,6 +176,20 @@ static enum status read_and_show(const struct trace_options *o, struct err *e)
     return st;
 }
 
+static bool rank_is_wanted(void *options, uint32_t rank)
+{
+    const struct trace_options *o = options;
+    return in_list(o->ranks, rank);
+}
+
+static enum status show_last(struct trace_options *o, struct err *e)
+{
+    if (o->summary || o->perfetto || o->steps)
+        return err_set(e, ST_USAGE, "--last", "goes with --ranks alone");
+    TRY(check_list("--ranks", o->ranks, e));
+    return ring_print(o->dir, rank_is_wanted, o, stdout, e);
+}
+
 static enum status trace_command(int argc, char **argv, struct err *e)
 {
     struct trace_options o = { 0 };
@@ -188,6 +203,7 @@ static enum status trace_command(int argc, char **argv, struct err *e)
           .to = &o.perfetto,
           .value = "FILE",
           .help = "a file for ui.perfetto.dev (- is standard output)" },
+        { .name = "last", .kind = OPTION_FLAG, .to = &o.last, .help = "where each rank was last, also after a crash" },
         { .name = "ranks",
           .kind = OPTION_TEXT,
           .to = &o.ranks,
@@ -198,8 +214,8 @@ static enum status trace_command(int argc, char **argv, struct err *e)
     };
     const struct option_usage usage = {
         .command = "trace",
-        .synopsis = "RUNDIR [--summary] [--perfetto FILE] [--ranks LIST] [--steps LIST]",
-        .about = "Shows what the ranks did in the steps that the job traced.",
+        .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--ranks LIST] [--steps LIST]",
+        .about = "Shows what the ranks did in the steps that the job traced, or where they were last.",
         .options = options,
         .min_operands = 1,
         .max_operands = 1,
@@ -209,7 +225,7 @@ static enum status trace_command(int argc, char **argv, struct err *e)
     enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
     if (st == ST_OK && !help) {
         o.dir = operands.at[0];
-        st = read_and_show(&o, e);
+        st = o.last ? show_last(&o, e) : read_and_show(&o, e);
     }
     vec_free(&operands);
     return st;

@@ -5,6 +5,7 @@
 #include "options.h"
 #include "signals.h"
 #include "train.h"
+#include "watch.h"
 
 /* "auto" or a duration. */
 static enum status read_max_time(const char *text, struct train_options *o, struct err *e)
@@ -21,7 +22,8 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
     static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
     static const char *const checkpoints[] = { "async", "sync", NULL };
-    const char *checkpoint = "async", *max_time = NULL;
+    static const char *const policies[] = { "stop", "skip", NULL };
+    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL;
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -68,6 +70,17 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
           .help = "look for NaN and Inf after every operator" },
+        { .name = "on-nan",
+          .kind = OPTION_CHOICE,
+          .to = &on_nan,
+          .value = "stop|skip",
+          .words = policies,
+          .help = "loss or norm is no number: end, or leave out the step's update" },
+        { .name = "hang-timeout",
+          .kind = OPTION_NUMBER,
+          .to = &o->hang_timeout,
+          .value = "S",
+          .help = "seconds of silence that make a hang (5); 0: no watchdog" },
         { .name = "check-replicas",
           .kind = OPTION_NUMBER,
           .to = &o->check_replicas,
@@ -89,6 +102,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     if (st == ST_OK && !*help) {
         o->job = operands.at[0];
         o->sync = strcmp(checkpoint, "sync") == 0;
+        o->skip_not_finite = strcmp(on_nan, "skip") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)
@@ -100,13 +114,14 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
 
 static enum status train_command(int argc, char **argv, struct err *e)
 {
-    struct train_options o = { .device = "auto", .comm = "auto" };
+    struct train_options o = { .device = "auto", .comm = "auto", .hang_timeout = 5 };
     bool help = false;
     enum status st = parse(argc, argv, &o, &help, e);
     if (st == ST_OK && help)
         return ST_OK;
     signals_install(); /* MPI's own start takes seconds on many nodes */
     struct err mpi = { 0 };
+    watch_beside_begin(st == ST_OK ? (double)o.hang_timeout : 0);
     enum status up = ctl_init(&argc, &argv, &mpi);
     if (up != ST_OK) {
         *e = mpi;

@@ -27,7 +27,7 @@ struct step_inputs {
     double lr;
     double grad_scale; /* clipping: min(1, clip/norm) */
     uint64_t step;     /* from 1: Adam's bias correction */
-    uint32_t skip;     /* 1: the norm is no number, the parameters stay as they are */
+    uint32_t skip;     /* 1: norm or loss is no number, the parameters stay as they are */
     uint32_t epoch;    /* of the step's events */
 };
 
@@ -83,7 +83,8 @@ struct compute_backend {
     /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
      * s->skip. s: the back end's memory. */
     void (*update)(const struct update_args *u, const struct step_inputs *s);
-    /* grad_scale and skip from the step's sums, norm = sqrt(scalars[SCALAR_NORM2]). All in the back end's memory. */
+    /* grad_scale and skip from the step's sums: norm = sqrt(scalars[SCALAR_NORM2]); skipped is where the norm, LOSS or AUX is
+     * not finite, or NONFINITE not zero. All in the back end's memory. */
     void (*clip)(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
     /* *sum += the sum of squares of n float32, in float64, in an order that depends on n alone; *nonfinite += count of
      * NaN and Inf. */

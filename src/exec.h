@@ -27,7 +27,9 @@ struct exec_setup {
     double clip_norm;     /* of a plan that clips */
     uint64_t local_ranks; /* ranks that share this machine's memory, for the check that it suffices */
     bool check_numbers;   /* after every kernel: no NaN, no Inf */
-    bool times;           /* keep the times of instructions, for exec_times() */
+    /* NULL: such a number ends the job; else it is told, the first one of a step, and the step goes on */
+    void (*tell_number)(const char *text);
+    bool times; /* keep the times of instructions, for exec_times() */
 };
 
 struct exec; /* owned by the caller until exec_close */
@@ -80,6 +82,40 @@ struct exec_instruction {
     int32_t peer;     /* rank at the other end; -1: none */
 };
 void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_instruction *out);
+
+/* Where the rank is, looked at from another thread while exec_run() runs: derived from the events, so that the loop pays
+ * nothing for being watched. */
+struct exec_place {
+    bool inside;    /* exec_run() is at work; else the place is the end of the last list that ran */
+    uint32_t epoch; /* lists run so far, with this one: the same number on all ranks; 0: none yet */
+    uint32_t list;
+    uint64_t step;
+    uint32_t at;   /* instruction that the loop is at; the length of the list: it waits for what is under way */
+    uint64_t mark; /* another number whenever something has happened in this epoch: an event, a kernel begun */
+};
+uint32_t exec_streams(const struct exec *x);
+/* first[exec_streams()]: the first instruction of each stream that is not done; the length of the list: all are. */
+struct exec_place exec_look(const struct exec *x, uint32_t *first);
+
+/* An instruction that is under way: nothing of this rank holds it up. */
+struct exec_task {
+    uint32_t instr, stream;
+    uint32_t node;       /* the same number on both ends and on all members */
+    uint32_t host;       /* 1: this rank's own work: computing, loading, adding; 0: a communication */
+    int32_t peer, from;  /* ranks at the other end: an exchange has two; -1: none */
+    uint32_t group_size; /* of a collective, else 0: ranks start, start+stride, ...; stride 0: they are no range */
+    uint32_t start, stride;
+};
+/* Those that the loop depends on come first. Returns how many of them stand in tasks[max]. */
+uint32_t exec_tasks(const struct exec *x, const struct exec_place *p, const uint32_t *first, struct exec_task *tasks,
+                    uint32_t max);
+/* How far this rank is with an instruction of another rank, by epoch and node. */
+enum exec_arrival { EXEC_NO_PART, EXEC_NOT_YET, EXEC_UNDER_WAY, EXEC_DONE };
+enum exec_arrival exec_arrival(const struct exec *x, const struct exec_place *p, const uint32_t *first, uint32_t epoch,
+                               uint32_t node);
+bool exec_is_load(const struct exec *x, uint32_t list, uint32_t i);
+uint32_t exec_lists(const struct exec *x);
+uint32_t exec_list_length(const struct exec *x, uint32_t list);
 
 struct exec_memory {
     uint64_t planned; /* bytes of the arenas */

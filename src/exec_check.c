@@ -24,26 +24,65 @@ static bool bad(const void *data, uint64_t n, enum ir_dtype t, struct found *f)
     return false;
 }
 
-static void check(const struct exec *x, const struct plan_instr *in, const struct plan_kernel *k, const char *what,
+/* what: "operator ... wrote ... = nan at element 3" */
+static void report(struct exec *x, const struct plan_instr *in, const char *what)
+{
+    struct exec_instruction where;
+    char text[768];
+    exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
+                  &where);
+    snprintf(
+        text, sizeof text,
+        "rank %u, step %llu, %s: %s. Before it all numbers of this rank were finite; a lower learning rate, a longer "
+        "warm-up or clip_norm may help",
+        x->rank, (unsigned long long)x->step->step, where.name, what);
+    if (!x->tell_number)
+        process_fail(ST_INPUT, text);
+    if (x->told != x->epoch)
+        x->tell_number(text);
+    x->told = x->epoch;
+}
+
+static void check(struct exec *x, const struct plan_instr *in, const struct plan_kernel *k, const char *what,
                   const void *data, const struct ir_shape *s, uint64_t times)
 {
     enum ir_dtype t = s->dtype == IR_COMPUTE ? (enum ir_dtype)x->plan->h->compute : (enum ir_dtype)s->dtype;
     struct found f;
     if (!data || (t != IR_F32 && t != IR_BF16) || !bad(data, times * ir_shape_elements(s), t, &f))
         return;
-    struct exec_instruction where;
-    char text[768];
-    exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
-                  &where);
-    snprintf(text, sizeof text,
-             "rank %u, step %llu, %s: operator %s (%s, kernel %s) wrote %s = %g at element %llu. Before it all numbers "
-             "were finite; a lower learning rate, a longer warm-up or clip_norm may help",
-             x->rank, (unsigned long long)x->step->step, where.name, x->graph->ops.at[k->graph_op].name,
-             ir_op_info[k->op].name, ir_pass_name((enum ir_pass)k->pass), what, f.value, (unsigned long long)f.index);
-    process_fail(ST_INPUT, text);
+    char text[384];
+    snprintf(text, sizeof text, "operator %s (%s, kernel %s) wrote %s = %g at element %llu",
+             x->graph->ops.at[k->graph_op].name, ir_op_info[k->op].name, ir_pass_name((enum ir_pass)k->pass), what,
+             f.value, (unsigned long long)f.index);
+    report(x, in, text);
 }
 
-void exec__check_kernel(const struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
+static bool bad_bucket(const struct exec *x, const struct plan_instr *in, struct found *f)
+{
+    const struct exec__bucket *b = &x->buckets[in->what];
+    bool update = in->op == PLAN_UPDATE;
+    return bad(update ? b->update.master : b->norm_grad, update ? b->update.n : b->norm_count, IR_F32, f);
+}
+
+bool exec__is_finite(const struct exec *x, const struct plan_instr *in)
+{
+    struct found f;
+    return !bad_bucket(x, in, &f);
+}
+
+void exec__check_bucket(struct exec *x, const struct plan_instr *in)
+{
+    struct found f;
+    if (!bad_bucket(x, in, &f))
+        return;
+    char text[160];
+    snprintf(text, sizeof text, "%s = %g at element %llu of this rank's part of the bucket",
+             in->op == PLAN_UPDATE ? "wrote a parameter" : "the sum of a gradient", f.value,
+             (unsigned long long)f.index);
+    report(x, in, text);
+}
+
+void exec__check_kernel(struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
                         const struct op_args *a)
 {
     if (k->graph_op == PLAN_NONE)

@@ -323,6 +323,7 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     x->optimizer = s->optimizer;
     x->clip_norm = s->clip_norm;
     x->check_numbers = s->check_numbers;
+    x->tell_number = s->tell_number;
     x->tokens = graph_input(s->graph, "tokens");
     x->targets = graph_input(s->graph, "targets");
     arena_init(&x->lists);

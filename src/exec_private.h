@@ -53,6 +53,8 @@ struct exec {
     struct optimizer_args optimizer;
     double clip_norm;
     bool check_numbers;
+    void (*tell_number)(const char *text);
+    uint32_t told;            /* the epoch in which tell_number() was called last */
     uint32_t tokens, targets; /* tensors of the graph that PLAN_LOAD fills; IR_NONE: has none */
 
     unsigned char *arena[ARENA_COUNT];
@@ -68,6 +70,9 @@ struct exec {
     double *times;                /* [2*that], or NULL */
     uint32_t epoch;
     struct exec__copies copies;
+    /* For exec_look(): the list that runs, list << 32 | epoch, with the highest bit while it does; and its step. */
+    _Atomic uint64_t running, running_step;
+    _Atomic uint32_t kernel; /* that the loop is in: so that a long program is seen to move */
 
     /* of the list that runs */
     const struct plan_list *list;
@@ -81,12 +86,19 @@ struct exec {
 enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e);
 void exec__arenas_unmap(struct exec *x);
 
-/* What the checks of --check-numbers look at after a kernel. Leaves by process_fail() when a number is not finite. */
-void exec__check_kernel(const struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
+/* What the checks of --check-numbers look at after a kernel, before a bucket's share of the norm, and after its update. When
+ * a number is not finite they leave by process_fail(), or tell it. */
+void exec__check_kernel(struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
                         const struct op_args *a);
+
+void exec__check_bucket(struct exec *x, const struct plan_instr *in);
+/* What an update is about to write: is all of it finite? */
+bool exec__is_finite(const struct exec *x, const struct plan_instr *in);
 
 /* More rows for the experts of this rank than were planned: leaves by process_fail(), before the step's update. */
 void exec__overflow(void *x, uint32_t event, uint64_t rows);
+
+#define EXEC__RUNS (UINT64_C(1) << 63)
 
 static inline bool exec__is_communication(enum plan_op op)
 {

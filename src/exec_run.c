@@ -85,6 +85,7 @@ static void run_program(struct exec *x, const struct plan_instr *in)
     const struct plan_base *bases = &p->bases[in->first_base];
     clear_gaps(x, program, bases);
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
+        atomic_store_explicit(&x->kernel, i, memory_order_relaxed);
         struct op_args a = x->kernels[i].args;
         a.b = x->list->microbatch_size;
         a.loss_scale = x->loss_scale;
@@ -98,16 +99,21 @@ static void run_program(struct exec *x, const struct plan_instr *in)
 static void run_sumsq(struct exec *x, const struct plan_instr *in)
 {
     const struct exec__bucket *b = &x->buckets[in->what];
+    if (x->check_numbers)
+        exec__check_bucket(x, in);
     x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE], NULL);
 }
 
-/* Where updates wait for the norm, a norm that is no number leaves the parameters as they were. */
+/* Where updates wait for the norm, a norm or a loss that is no number leaves the parameters as they were. */
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
     exec__before_update(x);
     if (x->plan->h->clip)
         x->compute->clip(&x->inputs, x->scalars, x->clip_norm, NULL);
+    bool check = x->check_numbers && exec__is_finite(x, in);
     x->compute->update(&x->buckets[in->what].update, &x->inputs);
+    if (check)
+        exec__check_bucket(x, in);
 }
 
 typedef void (*run_fn)(struct exec *x, const struct plan_instr *in);
@@ -174,6 +180,8 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     x->scalars[SCALAR_SAVE] = step->save;
     x->scalars[SCALAR_WRITTEN] = step->written;
     x->comm_backend->begin(x->comm, ++x->epoch);
+    atomic_store(&x->running_step, step->step);
+    atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
     const struct plan_instr *in = &x->plan->instrs[l->first_instr];
     for (uint32_t i = 0; i < l->n_instr; i++, in++) {
         if (run[in->op])
@@ -182,6 +190,7 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
             communicate(x, in, i);
     }
     x->comm_backend->drain(x->comm);
+    atomic_fetch_and(&x->running, ~EXEC__RUNS);
     memcpy(scalars, x->scalars, SCALAR_COUNT * sizeof *scalars);
 }
 

@@ -8,8 +8,8 @@ piper_SOURCES = \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
-	src/duration.c src/duration.h src/exec.h src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_open.c \
-	src/exec_private.h src/exec_run.c src/exec_text.c \
+	src/duration.c src/duration.h src/exec.h src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_look.c \
+	src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
 	src/halt.c src/halt.h \
@@ -22,11 +22,13 @@ piper_SOURCES = \
 	src/pieces.c src/pieces.h \
 	src/replicas.c src/replicas.h \
 	src/report.c src/report.h \
+	src/ring.c src/ring.h \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
 	src/trace_summary.c src/trace_summary.h \
 	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c \
-	src/train_state.c src/train_stop.c src/train_trace.c
+	src/train_state.c src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c \
+	src/watch_inquiry.c src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
@@ -35,7 +37,7 @@ dist_man_MANS += \
 	src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
 	src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
-UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state
+UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state tests/unit/test_watch
 tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.c src/draw_svg.c src/draw_text.c
 tests_unit_test_draw_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_draw_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
@@ -49,5 +51,9 @@ tests_unit_test_state_SOURCES = tests/unit/test_state.c \
 tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
+
+tests_unit_test_watch_SOURCES = tests/unit/test_watch.c src/watch_private.h src/watch_verdict.c
+tests_unit_test_watch_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_watch_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
 
 SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh

@@ -69,7 +69,7 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
             unsigned_nan(r->grad_norm), r->lr, (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
     if (!isnan(r->eval_loss))
         fprintf(m->file, "%.9g", r->eval_loss);
-    fprintf(m->file, ",%.9g,%llu\n", r->aux_loss, (unsigned long long)r->dropped_tokens);
+    fprintf(m->file, ",%.9g,%llu\n", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
     return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
 }
 

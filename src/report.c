@@ -1,6 +1,7 @@
 #include "report.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -50,13 +51,30 @@ void report_close(struct report *r)
     *r = (struct report){ 0 };
 }
 
-static void write_file(struct report *r, const char *text)
+static void time_of_day(char when[32])
 {
-    char when[32];
     time_t now = time(NULL);
     struct tm tm;
     localtime_r(&now, &tm);
-    strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", &tm);
+    strftime(when, 32, "%Y-%m-%d %H:%M:%S", &tm);
+}
+
+void report_append(const char *dir, const char *text)
+{
+    char path[PATH_MAX], when[32];
+    snprintf(path, sizeof path, "%s/log.txt", dir);
+    int f = open(path, O_WRONLY | O_APPEND | O_CLOEXEC); /* a folder without a log is no run folder */
+    if (f < 0)
+        return;
+    time_of_day(when);
+    dprintf(f, "%s  %s\n", when, text);
+    close(f);
+}
+
+static void write_file(struct report *r, const char *text)
+{
+    char when[32];
+    time_of_day(when);
     fprintf(r->file, "%s  %s\n", when, text);
     fflush(r->file);
 }

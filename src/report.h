@@ -25,6 +25,9 @@ void report_line(struct report *r, const char *fmt, ...) __attribute__((format(p
 /* In the log alone. */
 void report_note(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
+/* A line in the log of a run folder, from any rank and any thread, past the open file. */
+void report_append(const char *dir, const char *text);
+
 struct report_step {
     uint64_t step, steps; /* of how many */
     double loss, grad_norm, tokens_per_second;

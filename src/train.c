@@ -3,12 +3,26 @@
 #include <stdio.h>
 #include <sys/resource.h>
 
-/* A failure that ranks cannot agree on: the rank that has it says so and takes the others with it. */
+#include "watch.h"
+
+static const char *run_folder; /* of the one run of this process, for failures that come from anywhere */
+
+/* A failure that ranks cannot agree on: the rank that has it says so, also in the log, and takes the others with it. */
 static _Noreturn void fail(enum status status, const char *text)
 {
-    fprintf(stderr, "piper: %s\n", text);
+    char where[256] = "", line[2560];
+    if (strncmp(text, "rank ", 5) != 0)
+        watch_where(where, sizeof where);
+    snprintf(line, sizeof line, "%s%s%s", where, *where ? ": " : "", text);
+    fprintf(stderr, "piper: %s\n", line);
     fflush(stderr);
+    report_append(run_folder, line);
     ctl_abort(-status);
+}
+
+void train__tell_number(const char *text)
+{
+    report_append(run_folder, text);
 }
 
 /* The worst rank's figures. */
@@ -41,6 +55,7 @@ static void report_end(struct train *t)
 static enum status phases(struct train *t, struct err *e)
 {
     TRY(train__start(t, e));
+    watch_phase("resume");
     TRY(train__restore(t, e));
     TRY(train__save_open(t, e));
     enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->o->dir, t->step, e) : ST_OK, e);
@@ -48,6 +63,7 @@ static enum status phases(struct train *t, struct err *e)
         st = train__trace_open(t, e);
     if (st == ST_OK)
         st = train__loop(t, e);
+    watch_phase("end");
     if (st == ST_OK || st == ST_STOPPED) {
         report_memory(t);
         report_end(t);
@@ -66,8 +82,14 @@ static enum status phases(struct train *t, struct err *e)
 enum status train_run(const struct train_options *o, struct err *e)
 {
     struct train t = { .o = o, .began = ctl_time() };
+    run_folder = o->dir;
     process_on_fail(fail);
-    enum status st = phases(&t, e);
+    watch_phase("start");
+    enum status st = watch_open(&(struct watch_setup){ .dir = o->dir, .timeout = (double)o->hang_timeout }, e);
+    if (st == ST_OK)
+        st = phases(&t, e);
+    watch_phase("end");
+    watch_attach(NULL);
     if (st != ST_OK)
         report_note(&t.report, "%s", e->text);
     train__save_close(&t);
@@ -80,5 +102,6 @@ enum status train_run(const struct train_options *o, struct err *e)
         job_release(&t.job);
     train__stop_close(&t, st);
     report_close(&t.report);
+    watch_close();
     return st;
 }

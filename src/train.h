@@ -18,6 +18,8 @@ struct train_options {
     bool max_auto;         /* the limit is what the batch system says */
     bool sync;             /* training waits while a checkpoint is written */
     bool check_numbers;
+    uint64_t hang_timeout;   /* seconds; 0: no watchdog */
+    bool skip_not_finite;    /* a step whose loss or norm is no number is left out; else training ends there */
     uint64_t check_replicas; /* every so many steps; 0: never */
 };
 

@@ -5,6 +5,7 @@
 #include "config.h"
 #include "signals.h"
 #include "train_private.h"
+#include "watch.h"
 
 /* What the sums of a step say. */
 struct outcome {
@@ -31,7 +32,8 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .save = sums[SCALAR_SAVE] > 0,
         .written = sums[SCALAR_WRITTEN] == ctl_size(),
     };
-    o.finite = isfinite(o.loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
+    /* as the back end's clip() judges, which leaves out the update */
+    o.finite = isfinite(o.loss) && isfinite(o.aux_loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
     return o;
 }
 
@@ -105,7 +107,7 @@ static void record(struct train *t, struct outcome *o, double seconds)
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
     };
-    if (o->finite && eval_is_due(t)) {
+    if ((o->finite || t->o->skip_not_finite) && eval_is_due(t)) {
         double begin = ctl_time();
         row.eval_loss = evaluate(t);
         t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
@@ -134,20 +136,65 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
         isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
 }
 
+/* The update of this step was left out on all ranks, which read the same sums. */
+static enum status skipped(struct train *t, const struct outcome *o, struct err *e)
+{
+    enum { MOST = 10 }; /* in a row: then it is no accident of the data */
+    t->skipped++;
+    t->skipped_in_row++;
+    report_note(&t->report,
+                "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
+                (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+                isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
+    if (t->skipped_in_row < MOST)
+        return ST_OK;
+    struct err why = { 0 };
+    enum status st = diverged(t, o, &why);
+    return err_set(e, st, NULL, "the updates of %d steps in a row were left out. %s", MOST, why.text);
+}
+
+static enum status compare(struct train *t, struct err *e)
+{
+    watch_phase("comparison of replicas");
+    enum status st = replicas_compare(t->replicas, t->step, e);
+    watch_phase("between steps");
+    return st;
+}
+
+static enum status save(struct train *t, struct err *e)
+{
+    watch_phase("checkpoint");
+    enum status st = train__save(t, e);
+    watch_phase("between steps");
+    return st;
+}
+
+static enum status advance(struct train *t, struct err *e)
+{
+    watch_phase("checkpoint");
+    enum status st = train__save_advance(t, e);
+    watch_phase("between steps");
+    return st;
+}
+
 /* What comes after a step and what every rank decides alike. */
 static enum status after_step(struct train *t, struct outcome *o, struct err *e)
 {
-    if (!o->finite) {
+    if (o->finite) {
+        t->skipped_in_row = 0;
+    } else if (t->o->skip_not_finite) {
+        TRY(skipped(t, o, e));
+    } else {
         TRY(train__save_finish(t, e));
         return diverged(t, o, e);
     }
     if (o->written)
-        TRY(train__save_advance(t, e));
+        TRY(advance(t, e));
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
-        TRY(replicas_compare(t->replicas, t->step, e));
+        TRY(compare(t, e));
     if (!save_is_due(t, t->step) && !o->save && !o->stop)
         return ST_OK;
-    TRY(train__save(t, e));
+    TRY(save(t, e));
     train__stop_saved(t);
     o->stop = o->stop || train__stop_agreed(t); /* now a stop costs nothing more */
     return ST_OK;
@@ -157,6 +204,7 @@ static enum status run_steps(struct train *t, struct err *e)
 {
     /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
     bool stop = t->has_saved && train__stop_signalled();
+    watch_phase("between steps");
     report_begin(&t->report, t->step, ctl_time());
     while (t->step < t->last_step && !stop) {
         double seconds;

@@ -58,6 +58,7 @@ struct train {
     struct train_stop stop;
     double slowest_step, slowest_checkpoint, slowest_eval; /* seconds */
     uint64_t allocations;                                  /* made by the steps */
+    uint64_t skipped, skipped_in_row;                      /* steps without update: numbers were not finite */
     struct err trouble; /* of this rank alone, until the next agreement: it asks the others to stop */
     bool tracing;
     struct trace_writer trace;
@@ -66,6 +67,8 @@ struct train {
 
 /* train_start.c: from the job to ranks that are ready to run. Collective. */
 enum status train__start(struct train *t, struct err *e);
+/* train.c: a line in the log, from any rank. */
+void train__tell_number(const char *text);
 /* train_state.c: first values, or those of a checkpoint. Collective. */
 enum status train__restore(struct train *t, struct err *e);
 /* train_save.c: writing checkpoints. Collective. save() begins one of the step just done, after the one under way; advance()

@@ -13,6 +13,7 @@
 #include "folder.h"
 #include "number.h"
 #include "train_private.h"
+#include "watch.h"
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
@@ -54,6 +55,17 @@ static int choose_threads(uint32_t local_ranks)
     cpu_set_t cores;
     int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
     return n > (int)local_ranks ? n / (int)local_ranks : 1;
+}
+
+/* Only where updates wait for the norm can a step be left out after it is known. */
+static enum status check_policy(const struct train *t, struct err *e)
+{
+    if (!t->o->skip_not_finite || t->config->clip_norm > 0)
+        return ST_OK;
+    return err_set(
+        e, ST_USAGE, "--on-nan skip",
+        "the job has clip_norm 0, so updates do not wait for the norm of the gradients and cannot be left out; a "
+        "clip_norm that is never reached, as 1e9, makes them wait");
 }
 
 static enum status choose_back_ends(const struct train *t, const struct comm_backend **comm, struct err *e)
@@ -202,9 +214,11 @@ static enum status bind(struct train *t, const struct comm_backend *comm, uint32
         .clip_norm = c->clip_norm,
         .local_ranks = local_ranks,
         .check_numbers = t->o->check_numbers,
+        .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
         .times = c->n_trace_steps > 0,
     };
     TRY(exec_open(&setup, &t->exec, e));
+    watch_attach(t->exec);
     if (t->o->check_replicas)
         t->replicas = replicas_open(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec));
     return ST_OK;
@@ -249,9 +263,12 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(st, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
+    TRY(ctl_agree(check_policy(t, e), e));
     TRY(ctl_agree(choose_back_ends(t, &comm, e), e));
     TRY(ctl_agree(open_folder(t, false, e), e));
+    watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
+    watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
     uint32_t local_ranks = count_local_ranks();
     t->threads = choose_threads(local_ranks);
@@ -261,6 +278,9 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, comm, local_ranks, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(ctl_agree(watch_record(e), e));
     report_job(t, local_ranks, comm);
+    if (watch_note())
+        report_line(&t->report, "%s", watch_note());
     return ST_OK;
 }

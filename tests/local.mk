@@ -32,6 +32,11 @@ tests_train_anywhere_SOURCES = tests/train/anywhere.c src/pieces.c src/pieces.h 
 tests_train_anywhere_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_train_anywhere_LDADD = libpiper_sched.la $(PIPER_IO)
 LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh
+SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/memory.sh tests/train/resume.sh
+SCRIPT_TESTS += tests/train/hang.sh tests/train/numbers.sh
+LONG_TESTS += tests/train/hang_all.sh tests/train/hang_soak.sh
+EXTRA_DIST += tests/train/hang_lib.sh tests/train/spin.c
+EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
 # Random strategies: random_test judges thousands in one process and writes those that the scripts train.
 PROG_TESTS += tests/matrix/random_test

@@ -1,0 +1,213 @@
+#include "ring.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "folder.h"
+#include "number.h"
+
+static double time_of_day(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+static uint64_t header_check(const struct ring_header *h)
+{
+    return number_hash(h, offsetof(struct ring_header, check), RING_MAGIC);
+}
+
+static uint64_t record_check(const struct ring_record *r)
+{
+    return number_hash(r, offsetof(struct ring_record, check), RING_MAGIC);
+}
+
+static void path_of(const char *dir, uint32_t rank, char path[PATH_MAX])
+{
+    snprintf(path, PATH_MAX, "%s/ring/%04u", dir, rank);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+static bool write_header(struct ring *r)
+{
+    r->header.alive = time_of_day();
+    r->header.check = header_check(&r->header);
+    return pwrite(r->file, &r->header, sizeof r->header, 0) == (ssize_t)sizeof r->header;
+}
+
+enum status ring_open(struct ring *r, const char *dir, const struct ring_header *header, struct err *e)
+{
+    char path[PATH_MAX];
+    static const struct ring_record empty[RING_RECORDS];
+    *r = (struct ring){ .file = -1, .header = *header };
+    r->header.magic = RING_MAGIC;
+    r->header.version = RING_VERSION;
+    snprintf(path, sizeof path, "%s/ring", dir);
+    TRY(folder_make(path, e));
+    path_of(dir, header->rank, path);
+    r->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
+    if (r->file < 0 || !write_header(r) ||
+        pwrite(r->file, empty, sizeof empty, sizeof r->header) != (ssize_t)sizeof empty) {
+        enum status st = err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+        ring_close(r);
+        return st;
+    }
+    return ST_OK;
+}
+
+void ring_close(struct ring *r)
+{
+    if (r->file >= 0)
+        close(r->file);
+    r->file = -1;
+}
+
+void ring_add(struct ring *r, struct ring_record *record)
+{
+    record->number = ++r->number;
+    record->time = time_of_day();
+    record->check = record_check(record);
+    uint64_t at = (record->number - 1) % RING_RECORDS;
+    if (pwrite(r->file, record, sizeof *record, (off_t)(sizeof r->header + at * sizeof *record)) < 0)
+        return;
+}
+
+void ring_alive(struct ring *r)
+{
+    write_header(r);
+}
+
+/* ---- reading ----------------------------------------------------------------------------------------------------- */
+
+struct contents {
+    struct ring_header header;
+    struct ring_record at[RING_RECORDS];
+};
+
+/* NULL: good; else what is wrong with it. *missing: there is no such file. */
+static const char *read_ring(const char *dir, uint32_t rank, struct contents *c, bool *missing)
+{
+    char path[PATH_MAX], more;
+    path_of(dir, rank, path);
+    int f = open(path, O_RDONLY | O_CLOEXEC);
+    *missing = f < 0;
+    if (f < 0)
+        return strerror(errno);
+    ssize_t n = read(f, c, sizeof *c);
+    bool longer = n == (ssize_t)sizeof *c && read(f, &more, 1) != 0;
+    close(f);
+    if (n != (ssize_t)sizeof *c || longer)
+        return "its size is not that of a ring";
+    const struct ring_header *h = &c->header;
+    if (h->magic != RING_MAGIC || h->version != RING_VERSION)
+        return "it is no ring of this version of piper";
+    if (h->check != header_check(h) || h->rank != rank || h->rank >= h->ranks ||
+        memchr(h->host, 0, sizeof h->host) == NULL)
+        return "its header is damaged";
+    return NULL;
+}
+
+static bool is_good(const struct contents *c, uint64_t i)
+{
+    const struct ring_record *r = &c->at[i];
+    return r->number && (r->number - 1) % RING_RECORDS == i && r->check == record_check(r) &&
+           memchr(r->name, 0, sizeof r->name);
+}
+
+/* The slot of the newest record; UINT64_MAX: there is none. */
+static uint64_t newest(const struct contents *c)
+{
+    uint64_t found = UINT64_MAX;
+    for (uint64_t i = 0; i < RING_RECORDS; i++)
+        if (is_good(c, i) && (found == UINT64_MAX || c->at[i].number > c->at[found].number))
+            found = i;
+    return found;
+}
+
+static void place_in_words(const struct ring_record *r, char *text, size_t size)
+{
+    if (r->step)
+        snprintf(text, size, "step %llu, %s", (unsigned long long)r->step, r->name);
+    else
+        snprintf(text, size, "%s", r->name);
+}
+
+void ring_last_words(const char *dir, uint32_t rank, char *text, size_t size)
+{
+    struct contents c;
+    bool missing;
+    text[0] = '\0';
+    if (read_ring(dir, rank, &c, &missing))
+        return;
+    uint64_t i = newest(&c);
+    if (i != UINT64_MAX)
+        place_in_words(&c.at[i], text, size);
+}
+
+/* "2026-11-21 12:30:05.913" */
+static void clock_text(double t, char text[40])
+{
+    time_t s = (time_t)t;
+    struct tm tm;
+    size_t n = 0;
+    if (localtime_r(&s, &tm))
+        n = strftime(text, 32, "%Y-%m-%d %H:%M:%S", &tm);
+    snprintf(text + n, 40 - n, ".%03d", (int)((t - (double)s) * 1000));
+}
+
+static void print_records(const struct contents *c, FILE *out)
+{
+    uint64_t last = newest(c), damaged = 0;
+    for (uint64_t k = 1; last != UINT64_MAX && k <= RING_RECORDS; k++) {
+        uint64_t i = (last + k) % RING_RECORDS;
+        char when[40], place[128];
+        if (!is_good(c, i)) {
+            static const struct ring_record empty;
+            damaged += memcmp(&c->at[i], &empty, sizeof empty) != 0;
+            continue;
+        }
+        clock_text(c->at[i].time, when);
+        place_in_words(&c->at[i], place, sizeof place);
+        fprintf(out, "  %s  %s%s\n", when, place, c->at[i].waits ? " (waits)" : "");
+    }
+    if (last == UINT64_MAX)
+        fputs("  no records\n", out);
+    if (damaged)
+        fprintf(out, "  %llu damaged records are left out\n", (unsigned long long)damaged);
+}
+
+enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out, struct err *e)
+{
+    struct contents c;
+    bool missing;
+    uint32_t ranks = 1;
+    double began = 0;
+    for (uint32_t r = 0; r < ranks; r++) {
+        const char *why = read_ring(dir, r, &c, &missing);
+        if (r == 0 && why)
+            return err_set(e, missing ? ST_MISSING : ST_INPUT, dir,
+                           "ring/0000 cannot be read: %s; a run writes a ring of every rank's last places", why);
+        if (r == 0) {
+            ranks = c.header.ranks;
+            began = c.header.began;
+        }
+        if (!wanted(self, r))
+            continue;
+        if (why || c.header.began != began || c.header.ranks != ranks) {
+            fprintf(out, "rank %u: ring/%04u cannot be used: %s\n", r, r, why ? why : "it is of another run");
+            continue;
+        }
+        char when[40];
+        clock_text(c.header.alive, when);
+        fprintf(out, "rank %u of %u (node %s, process %d), last seen %s\n", r, ranks, c.header.host, (int)c.header.pid,
+                when);
+        print_records(&c, out);
+    }
+    return ST_OK;
+}

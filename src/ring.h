@@ -1,0 +1,56 @@
+/* RUNDIR/ring/0003: the last places of rank 3, in a file of fixed size that survives the process. A record is written when the
+ * rank is seen in another place than before, ten times a second at most; the oldest one is overwritten.
+ *
+ * Layout, native byte order: struct ring_header, then RING_RECORDS of struct ring_record. */
+#ifndef PIPER_RING_H
+#define PIPER_RING_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+
+enum { RING_MAGIC = 0x474e5250, RING_VERSION = 1, RING_RECORDS = 128 };
+
+struct ring_header {
+    uint32_t magic, version;
+    uint32_t rank, ranks;
+    int32_t pid;
+    char host[60];
+    double began; /* seconds since 1970, of rank 0: the same in all rings of a run */
+    double alive; /* when the rank was last seen, seconds since 1970 */
+    uint64_t check;
+};
+struct ring_record {
+    uint64_t number; /* from 1, ascending; record i stands at (number - 1) % RING_RECORDS */
+    double time;     /* when it was first seen there, seconds since 1970 */
+    uint64_t step;   /* 0: outside of steps */
+    uint32_t instr;  /* of the list; UINT32_MAX: outside of steps */
+    uint32_t waits;  /* 1: a communication */
+    char name[88];   /* as exec_describe() gives it, or the phase; ends with 0 */
+    uint64_t check;
+};
+
+struct ring {
+    int file; /* -1: none */
+    uint64_t number;
+    struct ring_header header;
+};
+/* Makes the folder and the file. header: rank, ranks, pid, host and began are the caller's. */
+enum status ring_open(struct ring *r, const char *dir, const struct ring_header *header, struct err *e);
+void ring_close(struct ring *r);
+/* number, time and check are filled in here. A full disk is nobody's failure: the record is missing then. */
+void ring_add(struct ring *r, struct ring_record *record);
+/* The rank is seen now. */
+void ring_alive(struct ring *r);
+
+/* "step 12, BW layers.1 mb3": the newest record of a rank; empty: there is none. */
+void ring_last_words(const char *dir, uint32_t rank, char *text, size_t size);
+/* The last places of all ranks that wanted(self, rank) names, oldest first. A ring that is damaged or of an earlier run is
+ * answered with a line instead of its records. ST_MISSING: the folder has none. */
+enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
+                       struct err *e);
+
+#endif

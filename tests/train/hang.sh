@@ -1,0 +1,69 @@
+#!/bin/sh
+# time-limit: 240
+# Ranks that are stopped, spin, sleep or are slow: who is named, who is let alone, and what is found afterwards.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+. "$src/tests/train/hang_lib.sh"
+
+build long gpt2 pp2dp2 train.steps=1000000
+stopped 4 long 3
+result 'a stopped rank is named'
+build often gpt2 pp2dp2 train.steps=1000000 train.checkpoint_every=1
+stopped 4 often 2 --hang-timeout 2
+result 'a rank that is stopped while checkpoints are written is named'
+stopped 4 long start --hang-timeout 2
+result 'a rank that is stopped at start is named'
+
+if [ -z "$preload" ] || [ -n "${TEST_WRAPPER-}" ]; then
+    echo 'ok # SKIP no preloaded library here'
+    n=$((n + 1))
+else
+    expect=76 misbehaves spin 1 long 4 x --hang-timeout 2 &&
+        grep -q '^piper: rank [023] (.*) waits in .* for rank 1 ([^)]*), which is in [FB] .* since .* it spins' out &&
+        grep -q 'rank 1 (.*) is in [FB] ' x/log.txt
+    result 'a rank that computes without end is named, and who waits for it'
+    expect=76 misbehaves sleep 2 long 4 y --hang-timeout 2 &&
+        grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*is in [FB] .* since .* lives and sleeps there' out
+    result 'a rank that sleeps is told apart'
+    from=2000 misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
+    result 'a rank that is slow and moves is let alone'
+fi
+
+# The whole job stops and goes on, as with Ctrl-Z.
+expect=75 launch 4 long z --hang-timeout 1
+await 3 z && kill -STOP "$(cat pid.0)" "$(cat pid.1)" "$(cat pid.2)" "$(cat pid.3)" && sleep 3 &&
+    kill -CONT "$(cat pid.0)" "$(cat pid.1)" "$(cat pid.2)" "$(cat pid.3)" && from=$(last_step z) && await $((from + 20)) z &&
+    sleep 2 && kill -USR1 "$(cat pid.0)"
+wait "$launched" && ! grep -q 'rank.*since' z/log.txt
+result 'a job that is stopped whole for 3 s goes on'
+
+# What is left of a crash.
+expect=137 launch 4 long k
+await 30 k && kill -9 "$(cat pid.1)"
+wait "$launched"
+"$piper" trace k --last >out 2>&1 && [ "$(grep -c '^rank [0-3] of 4 (node .*, process [0-9]*), last seen' out)" -eq 4 ] &&
+    [ "$(grep -c '^  20.* step [0-9]*, ' out)" -ge 4 ]
+result 'trace --last: the last places of all ranks after a kill'
+"$piper" trace k --last --ranks 2 >out 2>&1 && [ "$(grep -c '^rank' out)" -eq 1 ]
+result 'trace --last --ranks'
+printf x | dd of=k/ring/0001 bs=1 seek=500 conv=notrunc 2>/dev/null
+head -c 300 k/ring/0002 >ring && cp ring k/ring/0002
+rm k/ring/0003
+"$piper" trace k --last >out 2>&1 && grep -q '^  1 damaged records are left out' out &&
+    grep -q '^rank 2: ring/0002 cannot be used: its size' out && grep -q '^rank 3: ring/0003 cannot be used: No such' out
+result 'trace --last: damaged rings are said to be so'
+i=0
+while [ $i -lt 110 ]; do # every second byte of the header
+    cp k/ring/0000 ring && printf '\245' | dd of=ring bs=1 seek=$i conv=notrunc 2>/dev/null
+    mkdir -p h/ring && cp ring h/ring/0000
+    "$piper" trace h --last >out 2>&1
+    [ $? -eq 65 ] || break
+    grep -q '^piper: h: ring/0000 cannot be read' out || break
+    i=$((i + 10))
+done
+[ $i -eq 110 ]
+result 'trace --last: a damaged header'
+rm -r h
+"$piper" trace h --last >out 2>&1
+[ $? -eq 66 ] && grep -q 'ring/0000 cannot be read' out
+result 'trace --last: no ring'
+echo "1..$n"

@@ -1,0 +1,64 @@
+#!/bin/sh
+# time-limit: 240
+# Numbers that are none: --on-nan, --check-numbers, and failures in a step in the log.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+
+# The embedding of one byte is NaN; it occurs once in the data, in step 3, on the second replica.
+layout 2 2 1f1b 2 >pp2dp2.json
+tr '~' ' ' <text | head -c $((16 * 20 + 3)) >data
+printf '~' >>data
+tr '~' ' ' <text >>data
+"$piper" data text data -o one.h5 >out 2>&1
+build rare llama pp2dp2 train.shuffle=false train.data=one.h5
+train 4 rare seed --steps 1 && "$piper" checkpoint export seed -o weights.safetensors >out 2>&1
+begin=$(head -c 20000 weights.safetensors | tr -d '\0' | grep -aoE '"model.embed_tokens.weight":\{[^}]*\}' |
+    sed 's/.*"data_offsets": *\[ *\([0-9]*\).*/\1/')
+header=$(od -An -N8 -tu8 weights.safetensors)
+printf '\000\000\300\177' | dd of=weights.safetensors bs=1 seek=$((8 + header + begin + 126 * 32 * 4)) conv=notrunc 2>/dev/null
+poisoned() # RUN
+{
+    "$piper" checkpoint import rare.h5 weights.safetensors -o "$1" >out 2>&1
+}
+
+poisoned a && sh "$src/tests/run-mpi" -x 65 "$piper" 4 train rare.h5 -o a >out 2>&1 &&
+    grep -q '^piper: step 3: the loss is nan .* diverged' out && [ "$(last_step a)" -eq 3 ]
+result 'stop: the first such step ends training'
+
+poisoned b && train 4 rare b --on-nan skip --check-replicas 1 && [ "$(last_step b)" -eq 12 ] &&
+    [ "$(awk -F, '$2 == "nan"' b/metrics.csv | cut -d, -f1)" = 3 ] &&
+    [ "$(grep -c 'step 3: the loss is nan .* its update is left out, 1 so far' b/log.txt)" -eq 1 ]
+result 'skip: that step is left out, the others are made'
+poisoned c && train 4 rare c --on-nan skip --steps 3 && train 4 rare c --on-nan skip --steps 2 --fresh &&
+    "$piper" checkpoint diff c/checkpoints/step-000002.h5 c/old.1/checkpoints/step-000003.h5 >out 2>&1
+[ $? -eq 65 ] # --fresh has lost the imported weights, so the two must differ
+result 'skip: a comparison that can fail'
+poisoned d && train 4 rare d --on-nan skip --steps 2 && cp d/checkpoints/step-000002.h5 before.h5 &&
+    train 4 rare d --on-nan skip --steps 3 && "$piper" checkpoint diff before.h5 d/checkpoints/step-000003.h5 >out 2>&1
+result 'skip: weights and moments are those of the step before'
+
+build wild gpt2 pp2dp2 train.lr=1e6 train.clip_norm=1e9 train.optimizer.weight_decay=1
+sh "$src/tests/run-mpi" -x 65 "$piper" 4 train wild.h5 -o w --on-nan skip --steps 100 >out 2>&1 &&
+    grep -q 'the updates of 10 steps in a row were left out. step [0-9]*: ' out && [ "$(last_step w)" -lt 40 ]
+result 'skip: ten in a row end training'
+build free gpt2 pp2dp2 train.clip_norm=0
+sh "$src/tests/run-mpi" -x 64 "$piper" 4 train free.h5 -o f --on-nan skip >out 2>&1 && grep -q 'on-nan skip: .*clip_norm' out
+result 'skip: refused where updates do not wait for the norm'
+
+first='rank [0-3], step 3, F .* mb[01]: operator [^ ]*embed[^ ]* (embed.*, kernel F) wrote an output = nan at element'
+poisoned e && sh "$src/tests/run-mpi" -x 65 "$piper" 4 train rare.h5 -o e --check-numbers >out 2>&1 &&
+    grep -q "^piper: $first" out && grep -q "  $first" e/log.txt
+result 'check-numbers: rank and operator of the first one, on the console and in the log'
+poisoned g && train 4 rare g --check-numbers --on-nan skip && grep "  rank" g/log.txt | head -n 1 | grep -q "$first" &&
+    [ "$(last_step g)" -eq 12 ]
+result 'check-numbers with skip: the first one is logged, training goes on'
+sh "$src/tests/run-mpi" -x 65 "$piper" 4 train wild.h5 -o v --check-numbers >out 2>&1 &&
+    grep -q 'rank [0-3], step [0-9]*, ' v/log.txt
+result 'check-numbers: a run that blows up'
+
+# A failure that only one rank sees, inside a step, stands in the log with rank and instruction.
+build tight moe ep2 train.steps=4 model.capacity_factor=0 && sed 's/"op":"shard"/"expert_bound":1.0001,&/' ep2.json >bound.json &&
+    build bound moe bound train.steps=50 model.capacity_factor=0 &&
+    sh "$src/tests/run-mpi" -x 65 "$piper" 2 train bound.h5 -o t >out 2>&1
+grep -q 'rank [01], step [0-9]*, all-to-all .*: [0-9]* rows arrive' t/log.txt
+result 'a failure inside a step is in the log'
+echo "1..$n"
