@@ -14,6 +14,7 @@ libpiper_sched_la_SOURCES = \
 	sched/check/steps.c \
 	sched/check/values.c \
 	sched/compile.c sched/compile.h \
+	sched/cost.c sched/cost.h sched/cost_comm.c \
 	sched/csv.c sched/csv.h \
 	sched/csv_write.c \
 	sched/devices.c \

@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "ir/graph.h"
+#include "ir/machine.h"
 #include "ir/plan.h"
 #include "ir/target.h"
 
@@ -32,6 +33,7 @@ struct sched_input {
     bool eval; /* plans get a list "eval" */
     const struct ir_target *target;
     uint64_t comm_scratch; /* bytes that the communication back end wants per reducing stream, at most; 0: none */
+    const struct machine *machine; /* predicted times are written into the plans; NULL: none */
     FILE *dump;            /* --dump: the DAG after every pass; NULL: none */
 };
 
