@@ -48,6 +48,7 @@ libpiper_sched_la_SOURCES = \
 	sched/schedules/zb-v.c \
 	sched/sequence.c \
 	sched/shard.c \
+	sched/simulate.c sched/simulate.h sched/simulate_report.c \
 	sched/split.c \
 	sched/stream.c \
 	sched/tape.c \

@@ -34,7 +34,7 @@ struct sched_input {
     const struct ir_target *target;
     uint64_t comm_scratch; /* bytes that the communication back end wants per reducing stream, at most; 0: none */
     const struct machine *machine; /* predicted times are written into the plans; NULL: none */
-    FILE *dump;            /* --dump: the DAG after every pass; NULL: none */
+    FILE *dump;                    /* --dump: the DAG after every pass; NULL: none */
 };
 
 struct sched_output {

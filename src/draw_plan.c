@@ -233,7 +233,7 @@ static void simulate(const struct drawing *d, const struct timeline_units *given
 {
     struct timeline_units u = *given;
     timeline_units_init(&u, d->plans, d->n_classes, d->g);
-    timeline_run(d->plans, d->n_classes, "train", &(struct timeline_cost){ timeline_units_time, &u }, t);
+    timeline_run(d->plans, d->n_classes, "train", &(struct timeline_cost){ .time = timeline_units_time, .self = &u }, t);
     timeline_units_release(&u);
 }
 
