@@ -15,6 +15,7 @@ piper_SOURCES = \
 	src/halt.c src/halt.h \
 	src/init.c src/init.h \
 	src/lock.c src/lock.h \
+	src/machine_file.c src/machine_file.h \
 	src/main.c \
 	src/metrics.c src/metrics.h \
 	src/number.h \
@@ -25,8 +26,10 @@ piper_SOURCES = \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
 	src/trace_summary.c src/trace_summary.h \
+	src/simulate_other.c src/simulate_text.c src/simulate_text.h \
 	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
 	src/train_stop.c src/train_trace.c
+piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"'
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
@@ -51,3 +54,6 @@ tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
 SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh
+
+machinesdir = $(pkgdatadir)/machines
+dist_machines_DATA = src/machines/a100.json src/machines/h100.json
