@@ -117,7 +117,8 @@ double cost_kernel(const struct machine *m, const struct cost_kernel *k)
 {
     double work, width, seconds;
     cost_kernel_size(k, &work, &width);
-    if (from_points(m, k->op, k->pass, k->compute, work, width, &seconds))
+    bool plain = k->op == IR_OP_SUM || k->op == IR_OP_COPY; /* as an addition, byte for byte */
+    if (from_points(m, plain ? IR_OP_ADD : k->op, plain ? IR_PASS_F : k->pass, k->compute, work, width, &seconds))
         return seconds;
     return m->launch + fmax(kernel_flops(k) / m->flops[k->compute == IR_BF16], kernel_bytes(k) / m->bandwidth);
 }

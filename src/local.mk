@@ -1,7 +1,8 @@
 bin_PROGRAMS += piper
 piper_SOURCES = \
-	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c \
-	src/cmd_train.c \
+	src/calibrate.h src/calibrate_compute.c src/calibrate_kernel.c src/calibrate_links.c \
+	src/cmd_build.c src/cmd_calibrate.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c src/cmd_info.c src/cmd_plan.c \
+	src/cmd_trace.c src/cmd_train.c \
 	src/command.h \
 	src/batch_time.c src/batch_time.h \
 	src/compile_job.c src/compile_job.h \
