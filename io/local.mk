@@ -38,3 +38,8 @@ tests_mpi_test_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_mpi_test_checkpoint_LDADD = $(PIPER_IO) $(CHECK_LIBS)
 
 dist_man_MANS += src/man/piper-checkpoint.5 src/man/piper-job.5 src/man/piper-tokens.5 src/man/piper-trace.5
+
+UNIT_TESTS += tests/unit/test_io_machine
+tests_unit_test_io_machine_SOURCES = tests/unit/test_io_machine.c
+tests_unit_test_io_machine_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_io_machine_LDADD = $(PIPER_IO) $(CHECK_LIBS)

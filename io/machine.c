@@ -139,11 +139,15 @@ struct reading {
     struct err *e;
 };
 
-static enum status get_scalars(struct reading *r)
+/* The scalars of the group that is open. */
+static enum status get_scalars(struct reading *r, const char *group)
 {
+    size_t n_group = strlen(group);
     for (int i = 0; i < SCALARS; i++) {
         const struct scalar *s = &scalars[i];
-        struct h5_data d = { .name = s->name };
+        if (strncmp(s->name, group, n_group) || s->name[n_group] != '/')
+            continue;
+        struct h5_data d = { .name = s->name + n_group + 1 };
         char *to = (char *)r->m + s->offset;
         double *x;
         int64_t *n;
@@ -172,17 +176,15 @@ static enum status no_such(const struct reading *r, const char *column, uint64_t
 
 static enum status get_points(struct reading *r)
 {
-    if (!h5_has(r->at, "kernels"))
-        return ST_OK;
     uint64_t n = H5_ANY;
     const char **kernel, **pass, **dtype;
     double *width, *work, *seconds;
-    TRY(h5_get_strings(r->at, "kernels/kernel", &n, &r->scratch, &kernel, r->e));
-    TRY(h5_get_strings(r->at, "kernels/pass", &n, &r->scratch, &pass, r->e));
-    TRY(h5_get_strings(r->at, "kernels/dtype", &n, &r->scratch, &dtype, r->e));
-    TRY(get_column(r, "kernels/width", n, &width));
-    TRY(get_column(r, "kernels/work", n, &work));
-    TRY(get_column(r, "kernels/seconds", n, &seconds));
+    TRY(h5_get_strings(r->at, "kernel", &n, &r->scratch, &kernel, r->e));
+    TRY(h5_get_strings(r->at, "pass", &n, &r->scratch, &pass, r->e));
+    TRY(h5_get_strings(r->at, "dtype", &n, &r->scratch, &dtype, r->e));
+    TRY(get_column(r, "width", n, &width));
+    TRY(get_column(r, "work", n, &work));
+    TRY(get_column(r, "seconds", n, &seconds));
     for (uint64_t i = 0; i < n; i++) {
         struct machine_point p = { .kind = machine_kind_by_name(kernel[i]),
                                    .dtype = strcmp(dtype[i], dtype_name(IR_F32)) ? IR_BF16 : IR_F32,
@@ -192,11 +194,11 @@ static enum status get_points(struct reading *r)
         while (p.pass < IR_PASS_NONE && strcmp(ir_pass_name((enum ir_pass)p.pass), pass[i]))
             p.pass++;
         if (p.kind == MACHINE_KINDS)
-            return no_such(r, "kernels/kernel", i, kernel[i]);
+            return no_such(r, "kernel", i, kernel[i]);
         if (strcmp(ir_pass_name((enum ir_pass)p.pass), pass[i]))
-            return no_such(r, "kernels/pass", i, pass[i]);
+            return no_such(r, "pass", i, pass[i]);
         if (strcmp(dtype_name(p.dtype), dtype[i]))
-            return no_such(r, "kernels/dtype", i, dtype[i]);
+            return no_such(r, "dtype", i, dtype[i]);
         vec_add(&r->m->points, p);
     }
     return ST_OK;
@@ -215,75 +217,93 @@ static enum status get_links(struct reading *r)
     uint64_t n = LINK_COUNT;
     const char **name, *collectives;
     double *latency, *bandwidth, *shared;
-    TRY(h5_get_strings(r->at, "links/link", &n, &r->scratch, &name, r->e));
-    TRY(get_column(r, "links/latency", n, &latency));
-    TRY(get_column(r, "links/bandwidth", n, &bandwidth));
-    TRY(get_column(r, "links/shared", n, &shared));
+    TRY(h5_get_strings(r->at, "link", &n, &r->scratch, &name, r->e));
+    TRY(get_column(r, "latency", n, &latency));
+    TRY(get_column(r, "bandwidth", n, &bandwidth));
+    TRY(get_column(r, "shared", n, &shared));
     for (uint32_t i = 0; i < n; i++) {
         if (link_by_name(name[i]) != i)
-            return no_such(r, "links/link", i, name[i]);
+            return no_such(r, "link", i, name[i]);
         r->m->links[i] = (struct machine_links){ latency[i], bandwidth[i], shared[i] };
     }
-    TRY(h5_get_text(r->at, "links/collectives", &r->scratch, &collectives, r->e));
+    TRY(h5_get_text(r->at, "collectives", &r->scratch, &collectives, r->e));
     r->m->ring = strcmp(collectives, "pairwise") != 0;
-    return strcmp(collectives, "ring") && r->m->ring ? no_such(r, "links/collectives", 0, collectives) : ST_OK;
+    return strcmp(collectives, "ring") && r->m->ring ? no_such(r, "collectives", 0, collectives) : ST_OK;
 }
 
 static enum status get_messages(struct reading *r)
 {
-    if (!h5_has(r->at, "messages"))
-        return ST_OK;
     uint64_t n = H5_ANY;
     const char **link;
     double *bytes, *seconds;
-    TRY(h5_get_strings(r->at, "messages/link", &n, &r->scratch, &link, r->e));
-    TRY(get_column(r, "messages/bytes", n, &bytes));
-    TRY(get_column(r, "messages/seconds", n, &seconds));
+    TRY(h5_get_strings(r->at, "link", &n, &r->scratch, &link, r->e));
+    TRY(get_column(r, "bytes", n, &bytes));
+    TRY(get_column(r, "seconds", n, &seconds));
     for (uint64_t i = 0; i < n; i++) {
         struct machine_link_point p = { link_by_name(link[i]), bytes[i], seconds[i] };
         if (p.link == LINK_COUNT)
-            return no_such(r, "messages/link", i, link[i]);
+            return no_such(r, "link", i, link[i]);
         vec_add(&r->m->link_points, p);
     }
     return ST_OK;
 }
 
-static enum status only(struct reading *r)
+static enum status get_compute(struct reading *r)
 {
-    static const char *const root[] = { "name", "source", "compute", "topology", "kernels", "links", "messages", NULL };
-    TRY(h5_only(r->at, root, r->e));
-    for (int g = 2; root[g]; g++) {
-        static const char *const members[][12] = {
-            { "flops_float32", "flops_bfloat16", "bandwidth", "launch", "sum", "units", "comm_units", "compute_beside",
-              "transfer_beside" },
-            { "ranks_per_node", "nodes_per_island" },
-            { "kernel", "pass", "dtype", "width", "work", "seconds" },
-            { "link", "latency", "bandwidth", "shared", "collectives" },
-            { "link", "bytes", "seconds" },
-        };
-        struct h5_at group;
-        if (!h5_has(r->at, root[g]))
-            continue;
-        TRY(h5_group(r->at, root[g], &group, r->e));
-        enum status st = h5_only(&group, members[g - 2], r->e);
-        h5_close(&group);
-        TRY(st);
-    }
-    return ST_OK;
+    return get_scalars(r, "compute");
+}
+
+static enum status get_topology(struct reading *r)
+{
+    return get_scalars(r, "topology");
+}
+
+static const struct group {
+    const char *name;
+    bool may_lack;
+    enum status (*get)(struct reading *r);
+    const char *members[12];
+} groups[] = {
+    { "compute",
+      false,
+      get_compute,
+      { "flops_float32", "flops_bfloat16", "bandwidth", "launch", "sum", "units", "comm_units", "compute_beside",
+        "transfer_beside" } },
+    { "topology", false, get_topology, { "ranks_per_node", "nodes_per_island" } },
+    { "kernels", true, get_points, { "kernel", "pass", "dtype", "width", "work", "seconds" } },
+    { "links", false, get_links, { "link", "latency", "bandwidth", "shared", "collectives" } },
+    { "messages", true, get_messages, { "link", "bytes", "seconds" } },
+};
+
+static enum status get_group(struct reading *r, const struct group *g)
+{
+    struct h5_at at;
+    const struct h5_at *root = r->at;
+    if (g->may_lack && !h5_has(root, g->name))
+        return ST_OK;
+    TRY(h5_group(root, g->name, &at, r->e));
+    r->at = &at;
+    enum status st = h5_only(&at, g->members, r->e);
+    if (st == ST_OK)
+        st = g->get(r);
+    r->at = root;
+    h5_close(&at);
+    return st;
 }
 
 static enum status get_machine(struct reading *r)
 {
+    static const char *const known[] = {
+        "name", "source", "compute", "topology", "kernels", "links", "messages", NULL
+    };
     const char *name, *source;
-    TRY(only(r));
+    TRY(h5_only(r->at, known, r->e));
     TRY(h5_get_text(r->at, "name", &r->scratch, &name, r->e));
     TRY(h5_get_text(r->at, "source", &r->scratch, &source, r->e));
     snprintf(r->m->name, sizeof r->m->name, "%s", name);
     snprintf(r->m->source, sizeof r->m->source, "%s", source);
-    TRY(get_scalars(r));
-    TRY(get_points(r));
-    TRY(get_links(r));
-    TRY(get_messages(r));
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++)
+        TRY(get_group(r, &groups[i]));
     TRY(machine_validate(r->m, r->at->where, r->e));
     machine_sort(r->m);
     return ST_OK;

@@ -75,3 +75,8 @@ UNIT_TESTS += tests/unit/test_timeline
 tests_unit_test_timeline_SOURCES = tests/unit/test_timeline.c
 tests_unit_test_timeline_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_timeline_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_cost
+tests_unit_test_cost_SOURCES = tests/unit/test_cost.c tests/unit/compiled.h
+tests_unit_test_cost_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_cost_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

@@ -35,9 +35,9 @@ piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
-	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-halt.1 \
-	src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
-	src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
+	src/man/piper.1 src/man/piper-build.1 src/man/piper-calibrate.1 src/man/piper-checkpoint.1 src/man/piper-data.1 \
+	src/man/piper-halt.1 src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
+	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
 UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state
 tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.c src/draw_svg.c src/draw_text.c

@@ -136,9 +136,24 @@ static void try_zero_1(const struct simulate_job *job, const char *list, double 
             100 * (1 - whole / step));
 }
 
+/* The same batch in more, smaller microbatches. */
+static void try_more_microbatches(const struct simulate_job *job, const char *list, double step,
+                                  struct simulate_advice *advice)
+{
+    json_t *other = json_deep_copy(job->strategy), *schedule = find(other, "schedule");
+    json_int_t n = 2 * json_integer_value(json_object_get(schedule, "microbatches"));
+    json_object_set_new(schedule, "microbatches", json_integer(n));
+    double more = n ? step_of(job, other, list) : -1;
+    json_decref(other);
+    if (more > 0 && more < 0.99 * step)
+        say(advice, "With %lld microbatches of half the size it takes %.1f%% less time.", (long long)n,
+            100 * (1 - more / step));
+}
+
 void simulate_alternatives(const struct simulate_job *job, const char *list, double step,
                            struct simulate_advice *advice)
 {
     try_1f1b(job, list, step, advice);
     try_zero_1(job, list, step, advice);
+    try_more_microbatches(job, list, step, advice);
 }

@@ -106,18 +106,12 @@ static void print_path(const struct simulated *s, FILE *to)
     fputc('\n', to);
 }
 
-static void print_hints(const struct simulated *s, const struct simulate_input *in, FILE *to)
+static void print_hints(const struct simulated *s, FILE *to)
 {
-    const struct plan_list *l = &in->plans[0].lists[plan_find_list(&in->plans[0], in->list)];
     fputs(s->n_hints ? "what would help, each simulated alone:\n" : "nothing that was tried would help by a percent\n",
           to);
     for (uint32_t i = 0; i < s->n_hints; i++)
         fprintf(to, "  %4.0f%% less time  %s\n", 100 * (1 - s->hints[i].step / s->t.step), s->hints[i].what);
-    double waiting = s->mean.idle / s->t.step;
-    if (in->n_classes > 1 && waiting > 0.1)
-        fprintf(to,
-                "Ranks wait for others %.0f%% of the step; with more than %u microbatches in it that share falls.\n",
-                100 * waiting, l->microbatches);
     for (uint32_t i = 0; i < s->advice.n; i++)
         fprintf(to, "%s\n", s->advice.at[i]);
 }
@@ -136,7 +130,7 @@ void simulate_print(const struct simulate_input *in, const struct simulate_job *
     fputc('\n', to);
     print_hidden(&s, to);
     print_path(&s, to);
-    print_hints(&s, in, to);
+    print_hints(&s, to);
     simulated_release(&s);
 }
 
@@ -180,6 +174,6 @@ void simulate_json(const struct simulate_input *in, const struct simulate_job *j
     json_object_set_new(to, "classes", classes);
     json_object_set_new(to, "critical_path", path);
     json_object_set_new(to, "what_if", hints);
-    json_object_set_new(to, "does_not_pay", advice);
+    json_object_set_new(to, "advice", advice);
     simulated_release(&s);
 }

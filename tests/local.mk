@@ -22,6 +22,11 @@ endif
 
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
+
+# The cost model: hidden all-to-all in simulation; the compiler at thousands of ranks; predicted beside measured.
+SCRIPT_TESTS += tests/hidden.sh
+LONG_TESTS += tests/predict.sh tests/scale.sh
+
 SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/memory.sh tests/train/resume.sh
 EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
 
@@ -73,12 +78,14 @@ EXTRA_DIST += \
 	tests/golden/grid/expand.txt \
 	tests/golden/grid/model.json \
 	tests/golden/grid/plan.txt \
+	tests/golden/grid/simulate.txt \
 	tests/golden/grid/strategy.json \
 	tests/golden/grid/train.json \
 	tests/golden/pipeline/dag.txt \
 	tests/golden/pipeline/expand.txt \
 	tests/golden/pipeline/model.json \
 	tests/golden/pipeline/plan.txt \
+	tests/golden/pipeline/simulate.txt \
 	tests/golden/pipeline/schedule.svg \
 	tests/golden/pipeline/schedule.txt \
 	tests/golden/pipeline/strategy.json \

@@ -66,7 +66,8 @@ static void unit_times(const struct job *j, const struct timeline_units *given, 
 {
     struct timeline_units u = *given;
     timeline_units_init(&u, j->plans, j->out.n_classes, &j->g);
-    timeline_run(j->plans, j->out.n_classes, "train", &(struct timeline_cost){ .time = timeline_units_time, .self = &u }, t);
+    timeline_run(j->plans, j->out.n_classes, "train",
+                 &(struct timeline_cost){ .time = timeline_units_time, .self = &u }, t);
     timeline_units_release(&u);
 }
 
