@@ -1,6 +1,7 @@
 #include "machine_file.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/json.h"
@@ -158,7 +159,8 @@ static bool is_json(const char *path)
 static enum status load(const char *path, struct machine *m, struct err *e)
 {
     char sheet[512];
-    snprintf(sheet, sizeof sheet, "%s/%s.json", PIPER_MACHINES, path);
+    const char *folder = getenv("PIPER_MACHINES");
+    snprintf(sheet, sizeof sheet, "%s/%s.json", folder ? folder : PIPER_MACHINES, path);
     if (!strchr(path, '/') && access(path, F_OK) != 0 && access(sheet, R_OK) == 0)
         path = sheet;
     return is_json(path) ? load_sheet(path, m, e) : machine_read(path, m, e);

@@ -48,7 +48,7 @@ links() # BANDWIDTH of the network and BANDWIDTH between islands
 # The bandwidth at which 1f1b has as long an all-to-all as computing: both halves of a bisection in the logarithm.
 lo=1e8 hi=1e12
 for _ in 1 2 3 4 5 6 7 8 9 10 11 12; do
-    middle=$(awk -v a=$lo -v b=$hi 'BEGIN { printf "%.6e", sqrt(a * b) }')
+    middle=$(awk -v a="$lo" -v b="$hi" 'BEGIN { printf "%.6e", sqrt(a * b) }')
     links "$middle" "$middle"
     "$piper" plan 1f1b.h5 --simulate --machine "$sheet" --topology topology.json --json >1f1b.out 2>log || { cat log; exit 99; }
     if awk -v c="$(mean 1f1b.out compute_seconds)" -v a="$(mean 1f1b.out all-to-all | tail -1)" 'BEGIN { exit !(a > c) }'; then

@@ -52,7 +52,7 @@ for ranks in 1 2; do
     run $ranks calibrate -o "machine$ranks.h5" >"calibrate$ranks" 2>&1 || { cat "calibrate$ranks"; exit 99; }
     for model in $models; do
         strategy=one.json
-        [ $ranks -eq 1 ] || strategy=$model.2.json
+        [ "$ranks" -eq 1 ] || strategy=$model.2.json
         "$piper" build -m "$model.json" -s "$strategy" -t train.json -o "$model$ranks.h5" >log 2>&1 || { cat log; exit 99; }
     done
 done

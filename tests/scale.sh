@@ -28,9 +28,9 @@ for mb in 64 256; do
         echo "[{\"op\": \"layout\", \"pp\": 8, \"dp\": $dp, \"ep\": 8, \"zero\": 1, \"placement\": \"v\"},
             {\"op\": \"schedule\", \"kind\": \"dualpipev\", \"microbatches\": $mb}]" >strategy.json
         echo "{\"batch_size\": $((dp * mb)), \"seq_len\": 4096, \"steps\": 1, \"dtype\": \"bfloat16\"}" >train.json
-        "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 &&
-            bash -c "TIMEFORMAT='%U %S'; time '$piper' plan job.h5 --json >plan.json" 2>cpu || { cat log cpu; exit 99; }
-        (ulimit -v 1048576 && exec "$piper" plan job.h5 --json) >/dev/null 2>&1
+        "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 || { cat log; exit 99; }
+        bash -c "TIMEFORMAT='%U %S'; time '$piper' plan job.h5 --json >plan.json" 2>cpu || { cat cpu; exit 99; }
+        bash -c "ulimit -v 1048576 && exec '$piper' plan job.h5 --json" >/dev/null 2>&1
         fits=$?
         cpu=$(awk '{ print $1 + $2 }' cpu)
         kib=$(command -v /usr/bin/time >/dev/null && /usr/bin/time -f %M "$piper" plan job.h5 --json 2>&1 >/dev/null)
