@@ -212,7 +212,7 @@ double calibrate_kernel_time(struct calibrate_kernel *k, enum ir_pass pass)
     double median[RUNS], once;
     time_runs(k, pass, 1); /* touches memory */
     once = time_runs(k, pass, 1);
-    uint32_t each = once * RUNS < long_enough ? (uint32_t)(long_enough / RUNS / (once + 1e-7)) : 1;
+    uint32_t each = 1 + (uint32_t)(long_enough / RUNS / (once + 1e-7));
     uint32_t runs = once > 10 * long_enough ? 3 : RUNS;
     for (uint32_t i = 0; i < runs; i++)
         median[i] = time_runs(k, pass, each);
