@@ -184,7 +184,7 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         st = print_svg(o->svg, &x, e);
     if (st == ST_OK && o->json) {
         print_json(out, plans, o->simulate ? &x : NULL, &job);
-    } else if (st == ST_OK && o->simulate && !o->dump) {
+    } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
         simulate_print(&x, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target);
