@@ -26,10 +26,11 @@ cat >llama.json <<'END'
 {"model_type": "llama", "vocab_size": 4096, "hidden_size": 512, "intermediate_size": 1536, "num_hidden_layers": 6,
  "num_attention_heads": 8, "num_key_value_heads": 4, "max_position_embeddings": 512, "tie_word_embeddings": false}
 END
+# With a capacity: the model predicts balanced experts, and what a dropless router sends to each rank is known only when it runs.
 cat >qwen3_moe.json <<'END'
 {"model_type": "qwen3_moe", "vocab_size": 4096, "hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8,
  "num_key_value_heads": 4, "head_dim": 32, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 512,
- "max_position_embeddings": 512, "tie_word_embeddings": false}
+ "capacity_factor": 1.0, "max_position_embeddings": 512, "tie_word_embeddings": false}
 END
 cat >train.json <<'END'
 {"batch_size": 8, "seq_len": 128, "steps": 1000, "clip_norm": 1.0, "data": "tokens.h5", "trace_steps": [4]}
