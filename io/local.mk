@@ -7,6 +7,7 @@ libpiper_io_la_SOURCES = \
 	io/file.c io/file.h \
 	io/h5.c io/h5.h io/h5_attr.c io/h5_guard.c io/h5_private.h io/h5_read.c io/h5_write.c \
 	io/job.c io/job.h io/job_train.c io/job_train.h \
+	io/machine.c io/machine.h \
 	io/model.c io/model.h io/model_private.h io/model_read.c io/model_write.c \
 	io/order.c io/order.h \
 	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c \
@@ -43,3 +44,8 @@ tests_mpi_bench_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS
 tests_mpi_bench_checkpoint_LDADD = $(PIPER_IO)
 
 dist_man_MANS += src/man/piper-checkpoint.5 src/man/piper-job.5 src/man/piper-tokens.5 src/man/piper-trace.5
+
+UNIT_TESTS += tests/unit/test_io_machine
+tests_unit_test_io_machine_SOURCES = tests/unit/test_io_machine.c
+tests_unit_test_io_machine_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_io_machine_LDADD = $(PIPER_IO) $(CHECK_LIBS)

@@ -13,6 +13,7 @@ libpiper_ir_la_SOURCES = \
 	ir/family/llama.c \
 	ir/graph.c ir/graph.h \
 	ir/graph_validate.c \
+	ir/machine.c ir/machine.h \
 	ir/notices.c ir/notices.h \
 	ir/op.c ir/op.h \
 	ir/op_check.c \

@@ -186,6 +186,7 @@ struct plan_instr {
     uint32_t first_wait, first_base;
     uint32_t channel;          /* index of plan_channel, collectives only */
     uint32_t my_set, peer_set; /* LOAD (my_set: replica = my index in it), SEND, RECV, EXCHANGE */
+    float seconds;             /* predicted time, alone; RUN: 0, its program has it; 0: no prediction */
     uint64_t count;            /* communicated elements */
 };
 /* Waits: indices of earlier instructions of the same list, on other streams. */

@@ -396,6 +396,7 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(!shape->peer || in->peer_set < count[PLAN_S_SETS], w->e, "instruction %u: peer set %u", i, in->peer_set);
     NEED(in->count <= huge && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
+    NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: predicted time is no time", i);
     NEED(in->op != PLAN_ALL_TO_ALL_V || in->count > 0, w->e, "instruction %u: rows of no elements", i);
     NEED(!shape->typed || (in->type >= IR_F32 && in->type <= IR_F64), w->e,
          "instruction %u: communicates elements of type %u, expected float32, bfloat16, int32 or float64", i, in->type);

@@ -172,5 +172,6 @@ const struct plan_field plan_instr_fields[] = {
     U(plan_instr, peer_set),
     U(plan_instr, count),
     E(plan_instr, type, dtype_text, IR_BYTE + 1),
+    FIELD(plan_instr, seconds, 'f', NULL, 0),
     END,
 };

@@ -5,6 +5,7 @@
 #include <time.h>
 
 #include "ir/dag_print.h"
+#include "sched/cost.h"
 #include "sched/csv.h"
 
 struct pass {
@@ -113,6 +114,8 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
                        &plans[c], e);
     if (st == ST_OK)
         st = sched_check(plans, out->n_classes, s->g, e);
+    for (uint32_t c = 0; c < out->n_classes && st == ST_OK && s->in->machine; c++)
+        cost_fill(s->in->machine, s->g, &plans[c], out->classes[c].blob);
     mem_free(plans);
     return st;
 }

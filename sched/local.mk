@@ -14,6 +14,7 @@ libpiper_sched_la_SOURCES = \
 	sched/check/steps.c \
 	sched/check/values.c \
 	sched/compile.c sched/compile.h \
+	sched/cost.c sched/cost.h sched/cost_comm.c \
 	sched/csv.c sched/csv.h \
 	sched/csv_write.c \
 	sched/devices.c \
@@ -47,6 +48,7 @@ libpiper_sched_la_SOURCES = \
 	sched/schedules/zb-v.c \
 	sched/sequence.c \
 	sched/shard.c \
+	sched/simulate.c sched/simulate.h sched/simulate_report.c \
 	sched/split.c \
 	sched/stream.c \
 	sched/tape.c \
@@ -73,3 +75,8 @@ UNIT_TESTS += tests/unit/test_timeline
 tests_unit_test_timeline_SOURCES = tests/unit/test_timeline.c
 tests_unit_test_timeline_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_timeline_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_cost
+tests_unit_test_cost_SOURCES = tests/unit/test_cost.c tests/unit/compiled.h
+tests_unit_test_cost_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_cost_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

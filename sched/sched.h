@@ -10,6 +10,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "ir/graph.h"
+#include "ir/machine.h"
 #include "ir/plan.h"
 #include "ir/target.h"
 
@@ -33,7 +34,8 @@ struct sched_input {
     bool snapshot; /* plans get memory for a copy of the state: checkpoints are written beside training */
     const struct ir_target *target;
     uint64_t comm_scratch; /* bytes that the communication back end wants per reducing stream, at most; 0: none */
-    FILE *dump;            /* --dump: the DAG after every pass; NULL: none */
+    const struct machine *machine; /* predicted times are written into the plans; NULL: none */
+    FILE *dump;                    /* --dump: the DAG after every pass; NULL: none */
 };
 
 struct sched_output {

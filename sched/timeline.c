@@ -3,9 +3,10 @@
 #include "sched/timeline.h"
 
 struct happening {
-    double start, end;
-    uint32_t pending;    /* what it waits for and is not done */
-    uint32_t cls, instr; /* the end that is asked for its time */
+    double start, end, speed;
+    uint32_t pending; /* what it waits for and is not done */
+    uint32_t first;   /* number of the instruction that is asked for its time */
+    uint32_t cause;   /* event that it waited for last + 1; 0: it waited for none */
 };
 struct simulation {
     const struct plan *plans;
@@ -16,7 +17,11 @@ struct simulation {
         VEC(struct happening);
     } events;
     uint32_t *first_after, *after; /* CSR: events that wait for event i */
-    uint32_t *heap, n_heap;        /* events that can start, the earliest on top; ties by number */
+    uint32_t *first_end;           /* CSR: ends of event i */
+    struct timeline_end *ends;
+    struct {
+        VEC(uint32_t);
+    } ready, active; /* events that can start, in the order in which they could; those under way */
     uint32_t done;
 };
 
@@ -62,12 +67,36 @@ static void find_events(struct simulation *x)
                 *event = x->events.n;
                 vec_add(&x->events, ((struct happening){ 0 }));
             }
-            x->events.at[*event].cls = c;
-            x->events.at[*event].instr = i;
+            x->events.at[*event].first = x->base[c] + i;
             if (meets)
                 of_node[in->node] = *event + 1;
         }
     mem_free(of_node);
+}
+
+/* The ends of every event, with the one that is asked for its time in front. */
+static void find_ends(struct simulation *x)
+{
+    uint32_t n = x->events.n, all = x->base[x->t->n_classes];
+    uint32_t *at = mem_alloc((n + 1) * sizeof *at);
+    x->first_end = mem_alloc((n + 1) * sizeof *x->first_end);
+    x->ends = mem_alloc((all + 1) * sizeof *x->ends);
+    for (uint32_t i = 0; i < all; i++)
+        x->first_end[x->event[i] + 1]++;
+    for (uint32_t i = 0; i < n; i++) {
+        x->first_end[i + 1] += x->first_end[i];
+        at[i] = x->first_end[i];
+    }
+    for (uint32_t c = 0; c < x->t->n_classes; c++)
+        for (uint32_t i = x->base[c]; i < x->base[c + 1]; i++) {
+            uint32_t event = x->event[i], to = at[event]++, front = x->first_end[event];
+            if (x->events.at[event].first == i) {
+                x->ends[to] = x->ends[front];
+                to = front;
+            }
+            x->ends[to] = (struct timeline_end){ c, i - x->base[c] };
+        }
+    mem_free(at);
 }
 
 static void add_condition(struct simulation *x, uint32_t before, uint32_t after, bool store)
@@ -114,56 +143,81 @@ static void find_conditions(struct simulation *x)
 
 /* ---- time ------------------------------------------------------------------------------------------------------- */
 
-static bool before(const struct simulation *x, uint32_t a, uint32_t b)
+static void start(struct simulation *x, const struct timeline_cost *cost, double now)
 {
-    double at = x->events.at[a].start, bt = x->events.at[b].start;
-    return at < bt || (at == bt && a < b);
-}
-
-static void push(struct simulation *x, uint32_t event)
-{
-    uint32_t i = x->n_heap++;
-    for (; i && before(x, event, x->heap[(i - 1) / 2]); i = (i - 1) / 2)
-        x->heap[i] = x->heap[(i - 1) / 2];
-    x->heap[i] = event;
-}
-
-static uint32_t pop(struct simulation *x)
-{
-    uint32_t top = x->heap[0], event = x->heap[--x->n_heap], i = 0;
-    for (uint32_t c; (c = 2 * i + 1) < x->n_heap; i = c) {
-        if (c + 1 < x->n_heap && before(x, x->heap[c + 1], x->heap[c]))
-            c++;
-        if (!before(x, x->heap[c], event))
-            break;
-        x->heap[i] = x->heap[c];
-    }
-    x->heap[i] = event;
-    return top;
-}
-
-/* Nothing that can start later starts before the event on top: what follows from an event starts at its end. */
-static void simulate(struct simulation *x, const struct timeline_cost *cost)
-{
-    x->heap = mem_alloc(x->events.n * sizeof *x->heap);
-    for (uint32_t i = 0; i < x->events.n; i++)
-        if (!x->events.at[i].pending)
-            push(x, i);
-    while (x->n_heap) {
-        uint32_t i = pop(x);
+    for (uint32_t k = 0; k < x->ready.n; k++) {
+        uint32_t i = x->ready.at[k];
         struct happening *h = &x->events.at[i];
-        double takes = cost->time(cost->self, h->cls, &instrs_of(x, h->cls)[h->instr], h->start);
+        const struct timeline_end *end = &x->ends[x->first_end[i]];
+        double takes = cost->time(cost->self, end->cls, &instrs_of(x, end->cls)[end->instr], now);
         CHECK(takes >= 0);
-        h->end = h->start + takes;
+        h->start = now;
+        h->end = now + takes;
+        h->speed = 1;
+        vec_add(&x->active, i);
+    }
+    x->ready.n = 0;
+}
+
+/* What is under way goes on at the speeds that hold from now on. */
+static void change_speeds(struct simulation *x, const struct timeline_cost *cost, struct timeline_active *active,
+                          double now)
+{
+    for (uint32_t k = 0; k < x->active.n; k++) {
+        uint32_t i = x->active.at[k];
+        active[k] = (struct timeline_active){ &x->ends[x->first_end[i]], x->first_end[i + 1] - x->first_end[i], 1 };
+    }
+    cost->speeds(cost->self, active, x->active.n);
+    for (uint32_t k = 0; k < x->active.n; k++) {
+        struct happening *h = &x->events.at[x->active.at[k]];
+        CHECK(active[k].speed > 0 && active[k].speed <= 1);
+        if (active[k].speed != h->speed)
+            h->end = now + (h->end - now) * h->speed / active[k].speed;
+        h->speed = active[k].speed;
+    }
+}
+
+/* Takes what is done now from the list of what is under way, and finds what can start. */
+static void finish(struct simulation *x, double now)
+{
+    uint32_t left = 0;
+    for (uint32_t k = 0; k < x->active.n; k++) {
+        uint32_t i = x->active.at[k];
+        if (x->events.at[i].end > now) {
+            x->active.at[left++] = i;
+            continue;
+        }
         x->done++;
-        for (uint32_t k = x->first_after[i]; k < x->first_after[i + 1]; k++) {
-            struct happening *next = &x->events.at[x->after[k]];
-            next->start = h->end > next->start ? h->end : next->start;
+        for (uint32_t a = x->first_after[i]; a < x->first_after[i + 1]; a++) {
+            struct happening *next = &x->events.at[x->after[a]];
+            next->cause = i + 1;
             if (!--next->pending)
-                push(x, x->after[k]);
+                vec_add(&x->ready, x->after[a]);
         }
     }
-    mem_free(x->heap);
+    x->active.n = left;
+}
+
+static void simulate(struct simulation *x, const struct timeline_cost *cost)
+{
+    double now = 0;
+    struct timeline_active *active = mem_alloc((x->events.n + 1) * sizeof *active);
+    for (uint32_t i = 0; i < x->events.n; i++)
+        if (!x->events.at[i].pending)
+            vec_add(&x->ready, i);
+    while (x->ready.n) {
+        start(x, cost, now);
+        do {
+            if (cost->speeds)
+                change_speeds(x, cost, active, now);
+            double next = x->events.at[x->active.at[0]].end;
+            for (uint32_t k = 1; k < x->active.n; k++)
+                next = x->events.at[x->active.at[k]].end < next ? x->events.at[x->active.at[k]].end : next;
+            now = next > now ? next : now;
+            finish(x, now);
+        } while (!x->ready.n && x->active.n);
+    }
+    mem_free(active);
     CHECK(x->done == x->events.n);
 }
 
@@ -177,6 +231,7 @@ static void take_spans(const struct simulation *x, struct timeline *out)
         for (uint32_t i = 0; i < k->n; i++) {
             const struct happening *h = &x->events.at[x->event[x->base[c] + i]];
             k->spans[i] = (struct timeline_span){ h->start, h->end };
+            k->after[i] = h->cause ? x->ends[x->first_end[h->cause - 1]] : (struct timeline_end){ PLAN_NONE, 0 };
             k->busy += computes((enum plan_op)instrs_of(x, c)[i].op) ? h->end - h->start : 0;
             out->step = h->end > out->step ? h->end : out->step;
         }
@@ -199,10 +254,12 @@ void timeline_run(const struct plan *plans, uint32_t n_classes, const char *list
         CHECK(k->list != PLAN_NONE);
         k->n = plans[c].lists[k->list].n_instr;
         k->spans = mem_alloc(k->n * sizeof *k->spans);
+        k->after = mem_alloc(k->n * sizeof *k->after);
         x.base[c + 1] = x.base[c] + k->n;
     }
     x.event = mem_alloc(x.base[n_classes] * sizeof *x.event);
     find_events(&x);
+    find_ends(&x);
     find_conditions(&x);
     simulate(&x, cost);
     take_spans(&x, out);
@@ -211,12 +268,18 @@ void timeline_run(const struct plan *plans, uint32_t n_classes, const char *list
     vec_free(&x.events);
     mem_free(x.first_after);
     mem_free(x.after);
+    mem_free(x.first_end);
+    mem_free(x.ends);
+    vec_free(&x.ready);
+    vec_free(&x.active);
 }
 
 void timeline_release(struct timeline *t)
 {
-    for (uint32_t c = 0; c < t->n_classes; c++)
+    for (uint32_t c = 0; c < t->n_classes; c++) {
         mem_free(t->classes[c].spans);
+        mem_free(t->classes[c].after);
+    }
     mem_free(t->classes);
     *t = (struct timeline){ 0 };
 }

@@ -3,18 +3,31 @@
  * One rank stands for its class: members run the same program, and a transfer inside a class relabels it onto itself. An
  * instruction starts when the one before it on its stream is done and its waits are done; a communication starts when that
  * holds on all its ends, and ends everywhere at once. What an instruction takes is the caller's: the unit times below, or
- * measured ones. Events are worked through in the order of their starts: n log n in instructions. */
+ * a machine's (sched/simulate.h), and so is how things that run at the same time slow each other down. Linear in
+ * instructions times what is under way at once. */
 #ifndef PIPER_SCHED_TIMELINE_H
 #define PIPER_SCHED_TIMELINE_H
 
 #include "ir/graph.h"
 #include "ir/plan.h"
 
+/* An end of something that happens: instruction `instr` of the list, on class `cls`. */
+struct timeline_end {
+    uint32_t cls, instr;
+};
+/* Something that is under way: an instruction, or a communication with all its ends. */
+struct timeline_active {
+    const struct timeline_end *ends; /* [n_ends]; the first is the one that was asked for its time */
+    uint32_t n_ends;
+    double speed; /* 1: as fast as alone */
+};
 struct timeline_cost {
-    /* What an instruction of class cls takes, not negative. Calls come in the order of `start`, one for a communication: its
-     * sender's end, or the end on the lowest class. */
+    /* What an instruction of class cls takes when it is alone, not negative. Calls come in the order of `start`, one for a
+     * communication: its sender's end, or the end on the lowest class. */
     double (*time)(void *self, uint32_t cls, const struct plan_instr *in, double start);
     void *self;
+    /* Sets the speed of everything that is under way at once: above 0, at most 1. NULL: all run at full speed. */
+    void (*speeds)(void *self, struct timeline_active *active, uint32_t n);
 };
 
 struct timeline_span {
@@ -22,6 +35,7 @@ struct timeline_span {
 };
 struct timeline_class {
     struct timeline_span *spans; /* by instruction of the list */
+    struct timeline_end *after;  /* by instruction: what it waited for last; cls PLAN_NONE: for nothing */
     uint32_t list, n;            /* list of its plan, instructions in it */
     double busy;                 /* time that a member computes */
 };

@@ -7,17 +7,21 @@
 #include "command.h"
 #include "compile_job.h"
 #include "draw_plan.h"
+#include "machine_file.h"
 #include "options.h"
+#include "simulate_text.h"
 
 struct plan_options {
-    const char *job, *device, *dot, *csv, *svg;
+    const char *job, *device, *dot, *csv, *svg, *machine, *topology;
     uint64_t ranks;
-    bool json, expand, dump;
+    bool json, expand, dump, simulate;
 };
 
 /* ---- output --------------------------------------------------------------------------------------------------- */
 
-static void print_json(const struct sched_output *out, const struct plan *plans)
+/* in: NULL without --simulate. */
+static void print_json(const struct sched_output *out, const struct plan *plans, const struct simulate_input *in,
+                       const struct simulate_job *job)
 {
     uint64_t bytes = 0;
     json_t *per_rank = json_array();
@@ -36,6 +40,8 @@ static void print_json(const struct sched_output *out, const struct plan *plans)
                             (json_int_t)out->nodes, "instructions", (json_int_t)out->instructions, "compile_seconds",
                             out->compile_seconds, "verify_seconds", out->verify_seconds, "plan_bytes",
                             (json_int_t)bytes, "per_rank", per_rank);
+    if (in)
+        simulate_json(in, job, all);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);
@@ -131,12 +137,14 @@ static enum status print_to(const struct sched_input *in, const char *path, prin
     return close_output(path, f, print(in, f, e), e);
 }
 
-static enum status print_svg(const char *path, const struct plan *plans, uint32_t n, const struct ir_graph *g,
-                             struct err *e)
+static enum status print_svg(const char *path, const struct simulate_input *in, struct err *e)
 {
     FILE *f;
     TRY(open_output(path, &f, e));
-    draw_plan_svg(plans, n, g, f);
+    if (in->machine)
+        draw_simulated_svg(in, f);
+    else
+        draw_plan_svg(in->plans, in->n_classes, in->graph, f);
     return close_output(path, f, ST_OK, e);
 }
 
@@ -169,10 +177,15 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->dump)
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
+    const struct simulate_input x = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
+    const struct simulate_job job = { o->job,       o->device,   out->ranks,
+                                      in->strategy, in->machine, (double)j->train.batch_size * j->train.seq_len };
     if (st == ST_OK && o->svg)
-        st = print_svg(o->svg, plans, out->n_classes, &j->graph, e);
+        st = print_svg(o->svg, &x, e);
     if (st == ST_OK && o->json) {
-        print_json(out, plans);
+        print_json(out, plans, o->simulate ? &x : NULL, &job);
+    } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
+        simulate_print(&x, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target);
         draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
@@ -189,7 +202,7 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
         TRY(print_to(in, o->dot, sched_dot, e));
     if (o->csv)
         TRY(print_to(in, o->csv, sched_csv, e));
-    if ((o->dot || o->csv) && !o->svg && !o->json && !o->dump)
+    if ((o->dot || o->csv) && !o->svg && !o->json && !o->dump && !o->simulate)
         return ST_OK;
     struct sched_output out = { 0 };
     in->dump = o->dump ? stdout : NULL;
@@ -206,13 +219,20 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
     struct sched_input in;
     if (o->ranks > UINT32_MAX)
         return err_set(e, ST_USAGE, "-n", "found %llu ranks, expected fewer than 2^32", (unsigned long long)o->ranks);
-    TRY(job_read(o->job, &j, e));
-    enum status st = compile_input(&j, o->device, (uint32_t)o->ranks, &in, e);
+    struct machine machine = { 0 };
+    if (o->simulate || o->machine)
+        TRY(machine_load(o->machine, o->topology, &machine, e));
+    enum status st = job_read(o->job, &j, e);
     if (st == ST_OK) {
-        st = compile_and_show(o, &j, &in, e);
-        json_decref(in.strategy);
+        st = compile_input(&j, o->device, (uint32_t)o->ranks, &in, e);
+        if (st == ST_OK) {
+            in.machine = o->simulate || o->machine ? &machine : NULL;
+            st = compile_and_show(o, &j, &in, e);
+            json_decref(in.strategy);
+        }
+        job_release(&j);
     }
-    job_release(&j);
+    machine_release(&machine);
     return st;
 }
 
@@ -253,12 +273,27 @@ static enum status plan_command(int argc, char **argv, struct err *e)
           .to = &o.svg,
           .value = "FILE",
           .help = "a picture of the schedule, ranks by time" },
+        { .name = "simulate",
+          .kind = OPTION_FLAG,
+          .to = &o.simulate,
+          .help = "predict a step on a machine: time, what is exposed, what would help" },
+        { .name = "machine",
+          .kind = OPTION_TEXT,
+          .to = &o.machine,
+          .value = "FILE",
+          .help = "what piper calibrate measured, or a data sheet (a100, h100)" },
+        { .name = "topology",
+          .kind = OPTION_TEXT,
+          .to = &o.topology,
+          .value = "FILE",
+          .help = "ranks per node, nodes per island and links, in place of the machine's" },
         { .name = NULL },
     };
     const struct option_usage usage = {
         .command = "plan",
         .synopsis =
-            "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE]",
+            "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
+            "[--simulate [--machine FILE] [--topology FILE]]",
         .about =
             "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
         .options = options,
@@ -271,6 +306,11 @@ static enum status plan_command(int argc, char **argv, struct err *e)
     if (st == ST_OK && !help && o.json + o.expand + o.dump > 1)
         st = err_set(e, ST_USAGE, "plan",
                      "found several of --json, --expand and --dump, expected one: each is an output");
+    if (st == ST_OK && !help && o.topology && !o.simulate && !o.machine)
+        st = err_set(e, ST_USAGE, "--topology", "expected --simulate or --machine with it");
+    if (st == ST_OK && !help && o.simulate && (o.expand || o.dump))
+        st = err_set(e, ST_USAGE, "--simulate", "found %s with it, which is another output",
+                     o.expand ? "--expand" : "--dump");
     if (st == ST_OK && !help) {
         o.job = operands.at[0];
         st = plan_job(&o, e);

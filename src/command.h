@@ -14,7 +14,7 @@ struct command {
 /* Prints the sentence, if there is one, and empties it. */
 void command_print_error(struct err *e);
 
-extern const struct command command_build, command_plan, command_train, command_halt, command_data, command_trace,
-    command_checkpoint, command_info;
+extern const struct command command_build, command_calibrate, command_plan, command_train, command_halt, command_data,
+    command_trace, command_checkpoint, command_info;
 
 #endif

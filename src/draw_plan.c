@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "draw.h"
-#include "sched/timeline.h"
+#include "sched/simulate.h"
 
 enum { TEXT_COLUMNS = 120 };
 
@@ -233,17 +233,18 @@ static void simulate(const struct drawing *d, const struct timeline_units *given
 {
     struct timeline_units u = *given;
     timeline_units_init(&u, d->plans, d->n_classes, d->g);
-    timeline_run(d->plans, d->n_classes, "train", &(struct timeline_cost){ timeline_units_time, &u }, t);
+    timeline_run(d->plans, d->n_classes, "train", &(struct timeline_cost){ .time = timeline_units_time, .self = &u },
+                 t);
     timeline_units_release(&u);
 }
 
-static void begin(struct drawing *d, const struct timeline_units *u)
+/* d->t: filled in. */
+static void begin(struct drawing *d, const char *unit)
 {
-    simulate(d, u, &d->t);
     struct draw_picture *pic = &d->picture;
     arena_init(&pic->text);
     pic->end = d->t.step;
-    pic->unit = "units";
+    pic->unit = unit;
     pic->shades_note = "lighter: a rank's further stages";
     find_stages(d);
     find_places(d);
@@ -265,18 +266,43 @@ static void end(struct drawing *d)
     timeline_release(&d->t);
 }
 
+static void set_title(struct drawing *d)
+{
+    struct draw_picture *pic = &d->picture;
+    uint32_t ranks = d->plans[0].h->world, m = d->plans[0].lists[d->t.classes[0].list].microbatches;
+    pic->title = arena_printf(&pic->text, "%s, %u %s, %u %s: bubble %.1f%%", d->g->family, ranks,
+                              ranks == 1 ? "rank" : "ranks", m, m == 1 ? "microbatch" : "microbatches",
+                              100 * d->t.bubble);
+}
+
+void draw_simulated_svg(const struct simulate_input *in, FILE *to)
+{
+    struct drawing d = { .plans = in->plans, .n_classes = in->n_classes, .g = in->graph };
+    simulate_run(in, NULL, &d.t);
+    for (uint32_t c = 0; c < d.n_classes; c++) /* milliseconds */
+        for (uint32_t i = 0; i < d.t.classes[c].n; i++) {
+            d.t.classes[c].spans[i].start *= 1e3;
+            d.t.classes[c].spans[i].end *= 1e3;
+        }
+    d.t.step *= 1e3;
+    begin(&d, "ms");
+    set_title(&d);
+    d.picture.subtitle = arena_printf(&d.picture.text, "%.4g ms predicted on %s", d.t.step, in->machine->name);
+    d.picture.note = "Times as the cost model predicts them, with transfers that share their links.";
+    draw_svg(&d.picture, to);
+    end(&d);
+}
+
 void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, FILE *to)
 {
     struct timeline_units u = { .move = 0.1, .all_to_all = 0.5, .collective = 0.5, .update = 0.25 };
     struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
     struct timeline bare;
-    begin(&d, &u);
+    simulate(&d, &u, &d.t);
+    begin(&d, "units");
     simulate(&d, &(struct timeline_units){ 0 }, &bare);
     struct draw_picture *pic = &d.picture;
-    uint32_t ranks = plans[0].h->world, m = plans[0].lists[d.t.classes[0].list].microbatches;
-    pic->title = arena_printf(&pic->text, "%s, %u %s, %u %s: bubble %.1f%%", g->family, ranks,
-                              ranks == 1 ? "rank" : "ranks", m, m == 1 ? "microbatch" : "microbatches",
-                              100 * d.t.bubble);
+    set_title(&d);
     pic->subtitle = arena_printf(&pic->text, "%.4g units of time; its compute alone would take %.4g, bubble %.1f%%",
                                  d.t.step, bare.step, 100 * bare.bubble);
     pic->note = arena_printf(
@@ -292,7 +318,8 @@ void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir
 void draw_plan_text(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, bool colour, FILE *to)
 {
     struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
-    begin(&d, &(struct timeline_units){ 0 });
+    simulate(&d, &(struct timeline_units){ 0 }, &d.t);
+    begin(&d, "units");
     fprintf(to, "\nschedule      %.4g units of time (F, BI, BW of a stage 1, B 2, communication 0), bubble %.1f%%\n",
             d.t.step, 100 * d.t.bubble);
     if (draw_text(&d.picture, 1, TEXT_COLUMNS, colour, to))

@@ -10,6 +10,9 @@
 
 /* A row for each place of the pipeline: the ranks that are replica 0 of a stage. plans[i] is the view of class i. */
 void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, FILE *to);
+/* The same in predicted times. */
+struct simulate_input;
+void draw_simulated_svg(const struct simulate_input *in, FILE *to);
 /* For a terminal: a heading, and the rows where they fit into 120 columns. Communication takes no time here. */
 void draw_plan_text(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, bool colour, FILE *to);
 

@@ -1,7 +1,8 @@
 bin_PROGRAMS += piper
 piper_SOURCES = \
-	src/cmd_build.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c src/cmd_info.c src/cmd_plan.c src/cmd_trace.c \
-	src/cmd_train.c \
+	src/calibrate.h src/calibrate_compute.c src/calibrate_kernel.c src/calibrate_links.c \
+	src/cmd_build.c src/cmd_calibrate.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c src/cmd_info.c src/cmd_plan.c \
+	src/cmd_trace.c src/cmd_train.c \
 	src/command.h \
 	src/batch_time.c src/batch_time.h \
 	src/compile_job.c src/compile_job.h \
@@ -15,6 +16,7 @@ piper_SOURCES = \
 	src/halt.c src/halt.h \
 	src/init.c src/init.h \
 	src/lock.c src/lock.h \
+	src/machine_file.c src/machine_file.h \
 	src/main.c \
 	src/metrics.c src/metrics.h \
 	src/number.h \
@@ -26,16 +28,18 @@ piper_SOURCES = \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
 	src/trace_summary.c src/trace_summary.h \
+	src/simulate_other.c src/simulate_text.c src/simulate_text.h \
 	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c \
 	src/train_state.c src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c \
 	src/watch_inquiry.c src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
+piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"'
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
-	src/man/piper.1 src/man/piper-build.1 src/man/piper-checkpoint.1 src/man/piper-data.1 src/man/piper-halt.1 \
-	src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
-	src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
+	src/man/piper.1 src/man/piper-build.1 src/man/piper-calibrate.1 src/man/piper-checkpoint.1 src/man/piper-data.1 \
+	src/man/piper-halt.1 src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
+	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
 UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state tests/unit/test_watch
 tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.c src/draw_svg.c src/draw_text.c
@@ -57,3 +61,6 @@ tests_unit_test_watch_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_watch_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
 
 SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh
+
+machinesdir = $(pkgdatadir)/machines
+dist_machines_DATA = src/machines/a100.json src/machines/h100.json

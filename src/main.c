@@ -7,7 +7,7 @@
 #include "command.h"
 
 static const struct command *const commands[] = {
-    &command_build, &command_plan,  &command_train,      &command_halt,
+    &command_build, &command_plan,  &command_train,      &command_halt, &command_calibrate,
     &command_data,  &command_trace, &command_checkpoint, &command_info,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };

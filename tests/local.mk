@@ -24,7 +24,7 @@ SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh test
 LONG_TESTS += tests/matrix/all.sh
 SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
 	tests/train/resume.sh
-EXTRA_DIST += tests/train/bench_stall.sh tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+EXTRA_DIST += tests/train/bench_stall.sh
 
 # A checkpoint of each strategy, loaded under every other one.
 MPI_PROGS += tests/train/anywhere
@@ -32,7 +32,11 @@ tests_train_anywhere_SOURCES = tests/train/anywhere.c src/pieces.c src/pieces.h 
 tests_train_anywhere_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_train_anywhere_LDADD = libpiper_sched.la $(PIPER_IO)
 LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh
-SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/memory.sh tests/train/resume.sh
+
+# The cost model: hidden all-to-all in simulation; the compiler at thousands of ranks; predicted beside measured.
+SCRIPT_TESTS += tests/hidden.sh
+LONG_TESTS += tests/predict.sh tests/scale.sh
+
 SCRIPT_TESTS += tests/train/hang.sh tests/train/numbers.sh
 LONG_TESTS += tests/train/hang_all.sh tests/train/hang_soak.sh
 EXTRA_DIST += tests/train/hang_lib.sh tests/train/spin.c
@@ -86,12 +90,14 @@ EXTRA_DIST += \
 	tests/golden/grid/expand.txt \
 	tests/golden/grid/model.json \
 	tests/golden/grid/plan.txt \
+	tests/golden/grid/simulate.txt \
 	tests/golden/grid/strategy.json \
 	tests/golden/grid/train.json \
 	tests/golden/pipeline/dag.txt \
 	tests/golden/pipeline/expand.txt \
 	tests/golden/pipeline/model.json \
 	tests/golden/pipeline/plan.txt \
+	tests/golden/pipeline/simulate.txt \
 	tests/golden/pipeline/schedule.svg \
 	tests/golden/pipeline/schedule.txt \
 	tests/golden/pipeline/strategy.json \

@@ -277,6 +277,15 @@ bad "a folder as model" 66 '^piper: \.: .*regular file' build -m . -s one.json -
 bad "a job that is missing" 66 '^piper: missing\.h5: .*No such file' plan missing.h5
 bad "a job that is cut off" 65 '^piper: cut\.h5: .*cut off or damaged' plan cut.h5
 bad "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' plan no.h5
+echo '{"name": "x", "flopz": 1}' >"$dir/sheet.json"
+echo '{"ranks_per_node": 0}' >"$dir/topology.json"
+bad "an unknown key of a data sheet" 65 '^piper: sheet\.json: \$: found the unknown key "flopz"' plan tokens.h5 --simulate --machine sheet.json
+bad "a machine that is missing" 66 '^piper: no-such\.h5: ' plan tokens.h5 --simulate --machine no-such.h5
+bad "another file than a machine" 65 'found "piper-tokens", expected "piper-machine"' plan tokens.h5 --simulate --machine tokens.h5
+bad "a topology without ranks" 65 '^piper: topology\.json: \$\.ranks_per_node: found 0' plan tokens.h5 --simulate --topology topology.json
+bad "a topology without a machine" 64 '^piper: --topology: ' plan tokens.h5 --topology topology.json
+bad "two outputs of plan" 64 '^piper: --simulate: ' plan tokens.h5 --simulate --dump
+bad "calibrate without a file" 64 'expected|missing' calibrate
 bad "another file than a job" 65 '^piper: tokens\.h5: attribute schema: found "piper-tokens", expected "piper-job"' plan tokens.h5
 bad "a text that is missing" 66 '^piper: missing: ' data text missing -o bad.h5
 : >empty

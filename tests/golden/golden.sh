@@ -3,6 +3,7 @@
 #   expand.txt  its strategy as primitive directives (piper plan --expand)
 #   dag.txt     its training DAG after the last pass (the last but one part of piper plan --dump)
 #   plan.txt    the plans of its classes of ranks (the last part)
+#   simulate.txt  a step predicted on H100s (piper plan --simulate, with the data sheet that is installed)
 #   schedule.txt, schedule.svg  the pictures of piper plan and piper plan --svg
 # Prints TAP, with the differences. `UPDATE=1 make check TESTS=tests/golden/golden.sh` writes the files that exist anew; a
 # new one begins as an empty file. What changes then is to be read before it is committed.
@@ -30,6 +31,7 @@ for case in "$src"/*/; do
         "$piper" plan "$dir/job.h5" --expand >"$dir/expand.txt" 2>"$dir/log" &&
         "$piper" plan "$dir/job.h5" --dump >"$dir/dump" 2>"$dir/log" &&
         "$piper" plan "$dir/job.h5" --svg "$dir/schedule.svg" >"$dir/log" 2>&1 &&
+        "$piper" plan "$dir/job.h5" --simulate --machine "$src/../../src/machines/h100.json" >"$dir/simulate.txt" 2>"$dir/log" &&
         "$piper" plan "$dir/job.h5" >"$dir/summary" 2>"$dir/log"
     status=$?
     result "$name compiles" $status
@@ -40,7 +42,7 @@ for case in "$src"/*/; do
         to { print >to; next }
         { text = text $0 "\n" }' "$dir/dump"
     sed -n '/^schedule /,$p' "$dir/summary" >"$dir/schedule.txt"
-    for what in expand.txt dag.txt plan.txt schedule.txt schedule.svg; do
+    for what in expand.txt dag.txt plan.txt schedule.txt schedule.svg simulate.txt; do
         [ -e "$case/$what" ] || continue
         [ -z "${UPDATE-}" ] || cp "$dir/$what" "$case/$what"
         diff -u "$case/$what" "$dir/$what" >"$dir/log"

@@ -66,7 +66,8 @@ static void unit_times(const struct job *j, const struct timeline_units *given, 
 {
     struct timeline_units u = *given;
     timeline_units_init(&u, j->plans, j->out.n_classes, &j->g);
-    timeline_run(j->plans, j->out.n_classes, "train", &(struct timeline_cost){ timeline_units_time, &u }, t);
+    timeline_run(j->plans, j->out.n_classes, "train",
+                 &(struct timeline_cost){ .time = timeline_units_time, .self = &u }, t);
     timeline_units_release(&u);
 }
 
@@ -214,7 +215,7 @@ START_TEST(order_is_kept)
     struct timeline t;
     struct asked a = { 0 };
     compile(&j, moe, strategies[_i]);
-    timeline_run(j.plans, j.out.n_classes, "train", &(struct timeline_cost){ odd_time, &a }, &t);
+    timeline_run(j.plans, j.out.n_classes, "train", &(struct timeline_cost){ .time = odd_time, .self = &a }, &t);
     check_spans(&j, &t, &a);
     ck_assert_uint_eq(a.calls, a.ends + a.communications);
     ck_assert(a.communications > 10);

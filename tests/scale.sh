@@ -1,0 +1,46 @@
+#!/bin/sh
+# What compiling, verifying and memory planning cost at thousands of ranks: the Qwen3-MoE 9B shape, dualpipev, 8 stages by 8 expert
+# ranks, on one core. Prints a table with the growth per doubling, and TAP: at 16,384 ranks with 64 microbatches the goal is a
+# second and a GiB; LIMIT seconds of processor time (default 5: the machine may be slow or shared) and 1 GiB fail.
+piper=$(realpath "${PIPER:-./piper}")
+limit=${LIMIT:-5}
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 99
+cat >model.json <<'END'
+{"model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 2048, "num_hidden_layers": 24, "num_attention_heads": 32,
+ "num_key_value_heads": 8, "head_dim": 64, "num_experts": 8, "num_experts_per_tok": 2, "moe_intermediate_size": 7168,
+ "rope_theta": 1000000.0, "tie_word_embeddings": false}
+END
+# field NAME: of the JSON that piper plan printed
+field()
+{
+    sed -n "s/^ *\"$1\": \([0-9.e+-]*\),*\$/\1/p" plan.json
+}
+n=0
+last=
+printf '# %7s %4s %9s %8s %8s %8s %10s %8s %7s %s\n' ranks mb nodes 'compile' 'verify' 'cpu s' 'plan bytes' 'a rank' 'MiB' \
+    'growth per doubling of ranks'
+for mb in 64 256; do
+    last=
+    for dp in 8 128 512 2048; do
+        ranks=$((8 * dp))
+        echo "[{\"op\": \"layout\", \"pp\": 8, \"dp\": $dp, \"ep\": 8, \"zero\": 1, \"placement\": \"v\"},
+            {\"op\": \"schedule\", \"kind\": \"dualpipev\", \"microbatches\": $mb}]" >strategy.json
+        echo "{\"batch_size\": $((dp * mb)), \"seq_len\": 4096, \"steps\": 1, \"dtype\": \"bfloat16\"}" >train.json
+        "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 || { cat log; exit 99; }
+        bash -c "TIMEFORMAT='%U %S'; time '$piper' plan job.h5 --json >plan.json" 2>cpu || { cat cpu; exit 99; }
+        bash -c "ulimit -v 1048576 && exec '$piper' plan job.h5 --json" >/dev/null 2>&1
+        fits=$?
+        cpu=$(awk '{ print $1 + $2 }' cpu)
+        kib=$(command -v /usr/bin/time >/dev/null && /usr/bin/time -f %M "$piper" plan job.h5 --json 2>&1 >/dev/null)
+        growth=$(awk -v a="$last" -v b="$cpu" -v k="$ranks" 'BEGIN { if (a > 0) printf "%.2f", (b / a) ^ (1 / (k == 1024 ? 4 : 2)) }')
+        printf '# %7d %4d %9d %8.3f %8.3f %8.2f %10d %8d %7s %s\n' $ranks $mb "$(field nodes)" "$(field compile_seconds)" \
+            "$(field verify_seconds)" "$cpu" "$(field plan_bytes)" $(($(field plan_bytes) / 8)) "$((${kib:-0} / 1024))" "$growth"
+        last=$cpu
+        n=$((n + 1))
+        [ $fits -eq 0 ] && awk -v c="$cpu" -v l="$limit" -v m=$mb 'BEGIN { exit !(c < l * m / 64) }' || printf 'not '
+        echo "ok $n - $ranks ranks, $mb microbatches: within a GiB and $((limit * mb / 64)) s"
+    done
+done
+echo "1..$n"

@@ -1,0 +1,222 @@
+/* The cost model and the contention of links, against values computed by hand. */
+#include <math.h>
+
+#include "sched/simulate.h"
+#include "compiled.h"
+
+/* A machine of round numbers: a byte takes a nanosecond everywhere, an operation too. */
+static struct machine round_machine(void)
+{
+    struct machine m;
+    machine_generic(&m);
+    m.flops[0] = m.flops[1] = m.bandwidth = 1e9;
+    m.launch = m.sum = 0;
+    m.ring = 0;
+    for (int l = 0; l < LINK_COUNT; l++)
+        m.links[l] = (struct machine_links){ 0, 1e9, 0 };
+    return m;
+}
+
+static const struct ir_attrs linear = { .in_features = 8, .out_features = 16 };
+
+static double linear_time(const struct machine *m, uint32_t t)
+{
+    return cost_kernel(m, &(struct cost_kernel){ IR_OP_LINEAR, IR_PASS_F, &linear, 1, t, 1, IR_F32, 0 });
+}
+
+START_TEST(roofline)
+{
+    struct machine m = round_machine();
+    ck_assert_double_eq_tol(linear_time(&m, 4), 2 * 4 * 8 * 16 * 1e-9, 1e-15);
+    m.launch = 1e-6;
+    m.bandwidth = 1e8; /* now bytes count: (4*8 + 8*16 + 4*16) float32 */
+    ck_assert_double_eq_tol(linear_time(&m, 4), 1e-6 + 4 * (4 * 8 + 8 * 16 + 4 * 16) * 1e-8, 1e-12);
+    ck_assert_double_eq_tol(cost_elements(&m, MACHINE_ADAMW, 100, IR_BF16), 1e-6 + 3000 * 1e-8, 1e-12);
+}
+END_TEST
+
+START_TEST(points)
+{
+    struct machine m = round_machine();
+    /* width 4: 1 and 4 Gflop/s; width 16: 16 Gflop/s */
+    vec_add(&m.points, ((struct machine_point){ IR_OP_LINEAR, IR_PASS_F, IR_F32, 16, 1e6, 1e6 / 16e9 }));
+    vec_add(&m.points, ((struct machine_point){ IR_OP_LINEAR, IR_PASS_F, IR_F32, 4, 16e3, 16e3 / 4e9 }));
+    vec_add(&m.points, ((struct machine_point){ IR_OP_LINEAR, IR_PASS_F, IR_F32, 4, 1e3, 1e3 / 1e9 }));
+    machine_sort(&m);
+    ck_assert_double_eq_tol(linear_time(&m, 4) * 1e9, 1024 / pow(4, log(1.024) / log(16)), 1e-6);
+    ck_assert_double_eq_tol(linear_time(&m, 2) * 1e9, 512, 1e-6); /* narrower and smaller than all */
+    double wide = 2 * 8 * 8 * 16.0, at4 = wide / pow(4, log(wide / 1e3) / log(16)), at16 = wide / 16;
+    ck_assert_double_eq_tol(linear_time(&m, 8) * 1e9, sqrt(at4 * at16), 1e-6); /* width 8: half way */
+    machine_release(&m);
+}
+END_TEST
+
+START_TEST(topology)
+{
+    struct machine m = round_machine();
+    m.ranks_per_node = 4;
+    m.nodes_per_island = 2;
+    ck_assert_int_eq(machine_link_between(&m, 0, 3), LINK_NODE);
+    ck_assert_int_eq(machine_link_between(&m, 3, 4), LINK_NETWORK);
+    ck_assert_int_eq(machine_link_between(&m, 7, 8), LINK_ISLANDS);
+    m.nodes_per_island = 0;
+    ck_assert_int_eq(machine_link_between(&m, 7, 8), LINK_NETWORK);
+}
+END_TEST
+
+/* The first instruction of a kind on a class; NULL. */
+static const struct plan_instr *first(const struct plan *p, enum plan_op op)
+{
+    const struct plan_list *l = &p->lists[0];
+    for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
+        if (p->instrs[i].op == op)
+            return &p->instrs[i];
+    return NULL;
+}
+
+static struct cost_transfer transfer_of(const struct compiled *c, const struct machine *m, enum plan_op op)
+{
+    struct cost_class k;
+    struct cost_transfer t;
+    const struct plan_instr *in = first(&c->plans[0], op);
+    ck_assert_ptr_nonnull(in);
+    cost_class_init(&k, m, &c->plans[0], &c->g);
+    ck_assert(cost_transfer(&k, &c->plans[0].lists[0], in, &t));
+    cost_class_release(&k);
+    return t;
+}
+
+START_TEST(transfers)
+{
+    struct compiled c;
+    struct machine m = round_machine();
+    compiled_init(&c, MODEL_LLAMA,
+                  "[{\"op\":\"layout\",\"pp\":2,\"dp\":4},{\"op\":\"schedule\",\"kind\":\"1f1b\","
+                  "\"microbatches\":2}]",
+                  false);
+    double send = 4.0 * (double)first(&c.plans[0], PLAN_SEND)->count;
+    double n = 4.0 * (double)first(&c.plans[0], PLAN_ALL_REDUCE)->count;
+    m.links[LINK_NODE].latency = 1e-3;
+    m.sum = 1e-12;
+    ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_SEND).seconds, 1e-3 + send * 1e-9, 1e-12);
+    /* rank = i + 2 r: of 4 members every one sends a quarter to each other, twice; or all at once where it is small */
+    double small = 4 * n <= 16384, bytes = small ? 3 * n : 1.5 * n, rounds = small ? 1 : 2, sums = small ? 4 * n : n;
+    ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_ALL_REDUCE).seconds, rounds * 1e-3 + bytes * 1e-9 + sums * 1e-12,
+                            1e-12);
+    /* two nodes: of three peers two are behind the network, and its port is the busy one */
+    m.ranks_per_node = 4;
+    m.links[LINK_NETWORK] = (struct machine_links){ 2e-3, 1e8, 0 };
+    struct cost_transfer t = transfer_of(&c, &m, PLAN_ALL_REDUCE);
+    ck_assert_double_eq_tol(t.seconds, rounds * 2e-3 + bytes * 2 / 3 * 1e-8 + sums * 1e-12, 1e-12);
+    ck_assert_double_eq_tol(t.port[LINK_NETWORK], bytes * 2 / 3 * 1e-8 / t.seconds, 1e-9);
+    ck_assert_double_eq_tol(t.port[LINK_NODE], bytes / 3 * 1e-9 / t.seconds, 1e-9);
+    /* what a node has together is half of what its two members could send */
+    m.links[LINK_NETWORK].shared = 1e8;
+    ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_ALL_REDUCE).seconds,
+                            rounds * 2e-3 + 2 * bytes * 2 / 3 * 1e-8 + sums * 1e-12, 1e-12);
+    compiled_release(&c);
+}
+END_TEST
+
+/* Two reductions on streams of their own begin when a backward ends, one after the other; computing is free. */
+static double step_of(struct compiled *c, const struct machine *m, double compute, double *reductions)
+{
+    struct simulate_input in = { m, c->plans, c->out.n_classes, &c->g, "train" };
+    struct simulate_change change = { .scale = { compute, 1, 1, 1, 1 } };
+    struct timeline t;
+    for (uint32_t i = 0; i < c->out.n_classes; i++)
+        cost_fill(m, &c->g, &c->plans[i], c->out.classes[i].blob);
+    simulate_run(&in, &change, &t);
+    struct cost_class k;
+    cost_class_init(&k, m, &c->plans[0], &c->g);
+    *reductions = 0;
+    for (uint32_t i = 0; i < t.classes[0].n; i++)
+        if (simulate_kind_of((enum plan_op)c->plans[0].instrs[i].op) == SIMULATE_REDUCE)
+            *reductions += cost_instr(&k, &c->plans[0].lists[0], &c->plans[0].instrs[i]);
+    cost_class_release(&k);
+    double step = t.step;
+    timeline_release(&t);
+    return step;
+}
+
+START_TEST(contention)
+{
+    static const char strategy[] =
+        "[{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"devices\":[0,1],\"reduce_stream\":\"a\"},"
+        "{\"op\":\"replicate\",\"filter\":{\"PP\":1},\"devices\":[0,1],\"reduce_stream\":\"b\"}]";
+    struct compiled c;
+    struct machine m = round_machine();
+    double all, step;
+    compiled_init(&c, MODEL_LLAMA, strategy, false);
+    step = step_of(&c, &m, 0, &all);
+    ck_assert_double_eq_tol(step, all, 1e-12); /* they share one port: together as long as one after the other */
+    m.links[LINK_NODE].latency = 1;            /* the port is idle nearly all the time: no contention */
+    step = step_of(&c, &m, 0, &all);
+    ck_assert(step < 0.75 * all);
+    m = round_machine();
+    m.transfer_beside = 0.5; /* nothing computes beside them but at the end of the backward */
+    double slow = step_of(&c, &m, 1, &all), full;
+    m.transfer_beside = 1;
+    full = step_of(&c, &m, 1, &all);
+    ck_assert(slow >= full);
+    m.compute_beside = 0.5;
+    ck_assert(step_of(&c, &m, 1, &all) > full);
+    compiled_release(&c);
+}
+END_TEST
+
+START_TEST(accounts)
+{
+    struct compiled c;
+    struct machine m = round_machine();
+    compiled_init(&c, MODEL_MOE,
+                  "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2},{\"op\":\"schedule\","
+                  "\"kind\":\"1f1b\",\"microbatches\":4}]",
+                  false);
+    for (uint32_t i = 0; i < c.out.n_classes; i++)
+        cost_fill(&m, &c.g, &c.plans[i], c.out.classes[i].blob);
+    struct simulate_input in = { &m, c.plans, c.out.n_classes, &c.g, "train" };
+    struct timeline t;
+    struct simulate_class k[8];
+    struct simulate_path path = { 0 };
+    ck_assert_uint_le(c.out.n_classes, 8);
+    simulate_run(&in, NULL, &t);
+    simulate_account(&in, &t, k);
+    for (uint32_t i = 0; i < c.out.n_classes; i++) {
+        double sum = k[i].compute + k[i].idle;
+        for (int j = 0; j < SIMULATE_KINDS; j++) {
+            sum += k[i].exposed[j];
+            ck_assert(k[i].exposed[j] <= k[i].total[j] * (1 + 1e-9));
+        }
+        ck_assert_double_eq_tol(sum, t.step, 1e-9 * t.step);
+        ck_assert(k[i].exposed[SIMULATE_ALL_TO_ALL] > 0);
+    }
+    simulate_critical(&in, &t, &path);
+    double sum = 0;
+    for (uint32_t i = 0; i < path.n; i++)
+        sum += path.at[i].seconds;
+    ck_assert_double_eq_tol(sum, t.step, 1e-9 * t.step); /* a chain without gaps from the start to the end */
+    vec_free(&path);
+    timeline_release(&t);
+    compiled_release(&c);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("cost");
+    TCase *tc = tcase_create("cost");
+    tcase_set_timeout(tc, 60);
+    tcase_add_test(tc, roofline);
+    tcase_add_test(tc, points);
+    tcase_add_test(tc, topology);
+    tcase_add_test(tc, transfers);
+    tcase_add_test(tc, contention);
+    tcase_add_test(tc, accounts);
+    suite_add_tcase(s, tc);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
