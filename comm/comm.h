@@ -11,6 +11,7 @@
 #define PIPER_COMM_COMM_H
 
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -92,12 +93,17 @@ struct comm_call {
     const uint32_t *waits; /* events, borrowed until the call is done */
     uint32_t n_waits;
     uint32_t event; /* happens when the call is done */
+    /* > 0: for emulated links. The call meets its other ends, as a rendezvous does however small the message, and is done no
+     * sooner than this many seconds after that (ADD: after it began). Other streams go on. A lone rank's back end, where no
+     * link is, takes no notice. */
+    double least;
 };
 
 struct comm; /* an open back end, owned by the caller until close */
 
 struct comm_backend {
     const char *name;
+    bool queues; /* calls may be launched long before the events they wait for; false: launch carries them out */
     /* Collective over all ranks. On failure no rank has it open. */
     enum status (*open)(const struct comm_setup *setup, struct comm **out, struct err *e);
     void (*close)(struct comm *c);

@@ -267,6 +267,7 @@ static void mpi_drain(struct comm *c)
 
 const struct comm_backend comm_mpi = {
     .name = "mpi",
+    .queues = true,
     .open = mpi_open,
     .close = mpi_close,
     .begin = mpi_begin,

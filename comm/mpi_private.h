@@ -65,6 +65,9 @@ struct comm__entry {
 struct comm__stream {
     uint32_t first, last; /* slots; COMM__NONE: empty */
     bool active;          /* the first call has started, a round of it is under way */
+    bool meets;           /* it has `least`: its sends are done when they are received */
+    bool held;            /* its rounds are done, it is not until `until`, ctl_time() */
+    double until;
     uint64_t round;
     uint32_t members;                /* the largest group of a channel on it, at least 1 */
     struct comm__part *send, *recv;  /* [members] of this round */

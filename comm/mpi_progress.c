@@ -4,10 +4,16 @@
  * while there are none, and naps ever longer when tests are fruitless. A main thread that waits does the same itself,
  * without the detour over another thread. */
 #include <errno.h>
+#include <math.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "comm/mpi_private.h"
+
+enum {
+    NAP_DUE_US = 500000, /* at most until something is due: what nap() can count */
+    NAP_MEET_US = 100    /* emulated links have the cores for themselves, and are late by half of this */
+};
 
 void comm__signal(struct comm *c)
 {
@@ -94,12 +100,30 @@ static bool round_is_complete(struct comm__stream *s)
     return all;
 }
 
+/* What is left to do when a call has no further round; its ends have met. */
+static void end_rounds(struct comm *c, struct comm__stream *s, const struct comm_call *call)
+{
+    s->held = call->least > 0;
+    if (s->held)
+        s->until = ctl_time() + call->least;
+    else
+        complete(c, s);
+}
+
 /* Moves a stream as far as it goes without waiting; false: it did not move. */
 static bool advance(struct comm *c, struct comm__stream *s)
 {
     bool moved = false;
     while (s->first != COMM__NONE) {
         const struct comm__entry *entry = &c->ring[s->first];
+        if (s->held) {
+            if (ctl_time() < s->until)
+                return moved;
+            s->held = false;
+            complete(c, s);
+            moved = true;
+            continue;
+        }
         if (!s->active) {
             if (!may_start(c, entry))
                 return moved;
@@ -115,7 +139,7 @@ static bool advance(struct comm *c, struct comm__stream *s)
         }
         moved = true;
         if (!comm__round_post(c, s, &entry->call))
-            complete(c, s);
+            end_rounds(c, s, &entry->call);
     }
     return moved;
 }
@@ -124,16 +148,22 @@ static bool advance(struct comm *c, struct comm__stream *s)
  * at all, a nap, or until something changes. */
 struct pass {
     uint32_t seen;
-    bool moved, active;
+    bool moved, active; /* active: messages are under way */
+    bool meets;         /* and a call with `least` waits for its ends */
+    double due;         /* when the first held call is done; INFINITY: none is held */
 };
 
 static struct pass pass(struct comm *c)
 {
-    struct pass p = { .seen = atomic_load(&c->signals) };
+    struct pass p = { .seen = atomic_load(&c->signals), .due = INFINITY };
     take_launched(c);
     for (uint32_t i = 0; i < c->n_streams; i++) {
+        const struct comm__stream *s = &c->streams[i];
         p.moved |= advance(c, &c->streams[i]);
-        p.active |= c->streams[i].active;
+        p.active |= s->active && !s->held;
+        p.meets |= s->active && !s->held && s->meets;
+        if (s->held)
+            p.due = fmin(p.due, s->until);
     }
     return p;
 }
@@ -142,11 +172,16 @@ static void rest(struct comm *c, const struct pass *p, struct comm__patience *pa
 {
     if (p->moved) {
         comm__patience_reset(patience);
-    } else if (!p->active) {
+    } else if (!p->active && p->due == INFINITY) {
         comm__patience_reset(patience);
         nap(c, p->seen, 0);
     } else {
-        uint32_t us = comm__patience_next(patience);
+        uint32_t us = p->active ? comm__patience_next(patience) : NAP_DUE_US;
+        if (p->meets && us > NAP_MEET_US)
+            us = NAP_MEET_US;
+        double left = 1e6 * (p->due - ctl_time());
+        if (left < us)
+            us = left > 1 ? (uint32_t)left : 0;
         if (us)
             nap(c, p->seen, us);
     }

@@ -219,8 +219,11 @@ static void post_receive(struct comm__stream *s, struct comm__part p, uint32_t f
 
 static void post_send(struct comm__stream *s, struct comm__part p, uint32_t to, int tag, MPI_Comm comm)
 {
-    comm__mpi_check(MPI_Isend(p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, &s->request[s->n_requests++]),
-                    "MPI_Isend");
+    MPI_Request *request = &s->request[s->n_requests++];
+    if (s->meets)
+        comm__mpi_check(MPI_Issend(p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, request), "MPI_Issend");
+    else
+        comm__mpi_check(MPI_Isend(p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, request), "MPI_Isend");
 }
 
 /* SEND and RECV: the part is cut into messages of limits.message, one a round, matched in their order. */
@@ -283,6 +286,7 @@ void comm__add(const struct comm_call *call)
 bool comm__round_post(struct comm *c, struct comm__stream *s, const struct comm_call *call)
 {
     s->n_requests = s->n_received = 0;
+    s->meets = call->least > 0;
     if (call->op == COMM_ADD) {
         comm__add(call);
         return false;

@@ -19,17 +19,18 @@ struct trace_event {
     uint64_t step, bytes;
     uint32_t location, instruction;
     int32_t group; /* id of the group in the job; -1: no collective. (group, seq) is one collective on all ranks */
-    uint32_t seq;  /* number of the call on its group within the step */
+    uint32_t seq;  /* number of the call on its group within the step; of a message between two ranks: its tag */
     int32_t peer;  /* rank; -1: none */
 };
 
 /* ---- recording ---- */
 
 struct trace_instruction {
-    const char *name; /* "F 0.1 mb 3" */
-    const char *tags; /* "PP=0 MB=3 PASS=F"; may be "" */
-    uint32_t stream;  /* of the rank; reading: row of the streams' table */
-    double predicted; /* seconds; 0: no prediction */
+    const char *name;       /* "F 0.1 mb 3" */
+    const char *tags;       /* "PP=0 MB=3 PASS=F"; may be "" */
+    uint32_t stream;        /* of the rank; reading: row of the streams' table */
+    double predicted;       /* seconds; 0: no prediction */
+    double predicted_start; /* seconds from the start of the step; -1: no prediction */
 };
 struct trace_group {
     uint32_t id, size; /* number in the whole job; members */

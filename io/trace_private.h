@@ -7,7 +7,7 @@
 #include "io/h5.h"
 #include "io/trace.h"
 
-enum { TRACE_COLUMNS = 9, TRACE_VERSION = 1 };
+enum { TRACE_COLUMNS = 9, TRACE_VERSION = 2 };
 struct trace__column {
     const char *name, *units;
     enum h5_type type;

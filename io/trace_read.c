@@ -90,15 +90,17 @@ static enum status read_instructions(struct reading *r)
     uint64_t n = H5_ANY;
     const char **name, **tags;
     int64_t *stream;
-    double *predicted;
+    double *predicted, *start;
     TRY(texts(r, "name", &n, &name));
     TRY(texts(r, "tags", &n, &tags));
     TRY(ints(r, "stream", 0, (int64_t)r->t->n_streams - 1, &n, &stream));
     TRY(reals(r, "predicted", &n, &predicted));
+    TRY(reals(r, "predicted_start", &n, &start));
     r->t->n_instructions = n;
     r->t->instructions = arena_array(&r->t->arena, struct trace_instruction, n);
     for (uint64_t i = 0; i < n; i++)
-        r->t->instructions[i] = (struct trace_instruction){ name[i], tags[i], (uint32_t)stream[i], predicted[i] };
+        r->t->instructions[i] = (struct trace_instruction){ name[i], tags[i], (uint32_t)stream[i], predicted[i],
+                                                            start[i] };
     return ST_OK;
 }
 

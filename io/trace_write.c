@@ -84,6 +84,7 @@ static void pack(const struct trace_setup *s, struct blob *b)
         const struct trace_instruction *in = &s->instructions[i];
         add_u32(b, in->stream);
         add_bytes(b, &in->predicted, sizeof in->predicted);
+        add_bytes(b, &in->predicted_start, sizeof in->predicted_start);
         add_text(b, in->name);
         add_text(b, in->tags);
     }
@@ -173,7 +174,7 @@ struct tables {
     } rank_host, location_rank, location_stream, instr_stream, group_id, group_size;
     struct f64_list {
         VEC(double);
-    } predicted;
+    } predicted, predicted_start;
 };
 
 static uint32_t host_row(struct tables *t, const char *host)
@@ -211,11 +212,12 @@ static void unpack(struct tables *t, const char *p)
     for (uint32_t i = 0; i < n_streams; i++)
         vec_add(&t->streams, take_text(&p));
     for (uint32_t i = 0; i < n_instructions; i++) {
-        double predicted;
+        double predicted[2];
         vec_add(&t->instr_stream, first + take_u32(&p));
-        memcpy(&predicted, p, sizeof predicted);
+        memcpy(predicted, p, sizeof predicted);
         p += sizeof predicted;
-        vec_add(&t->predicted, predicted);
+        vec_add(&t->predicted, predicted[0]);
+        vec_add(&t->predicted_start, predicted[1]);
         vec_add(&t->names, take_text(&p));
         vec_add(&t->tags, take_text(&p));
     }
@@ -271,6 +273,7 @@ static void release_tables(struct tables *t)
     vec_free(&t->group_id);
     vec_free(&t->group_size);
     vec_free(&t->predicted);
+    vec_free(&t->predicted_start);
 }
 
 /* ---- the file ---- */
@@ -333,6 +336,7 @@ static enum status put_definitions(struct segment *s)
     TRY(h5_put_strings(root, "instructions/tags", t->tags.at, t->tags.n, s->e));
     TRY(put_column(s, "instructions/stream", NULL, H5_U32, t->instr_stream.n, t->instr_stream.at));
     TRY(put_column(s, "instructions/predicted", "seconds", H5_F64, t->predicted.n, t->predicted.at));
+    TRY(put_column(s, "instructions/predicted_start", "seconds", H5_F64, t->predicted_start.n, t->predicted_start.at));
     TRY(put_column(s, "groups/id", NULL, H5_U32, t->group_id.n, t->group_id.at));
     TRY(put_column(s, "groups/size", "ranks", H5_U32, t->group_size.n, t->group_size.at));
     return h5_put_strings(root, "groups/name", t->group_names.at, t->group_names.n, s->e);

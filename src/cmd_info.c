@@ -1,6 +1,7 @@
 /* piper info: what this build and this machine can do. */
 #include <sched.h>
 #include <stdio.h>
+#include <string.h>
 #include <unistd.h>
 
 #include "base/version.h"
@@ -28,7 +29,8 @@ static void print_back_ends(void)
     for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
         bool runs = strcmp(known[i], compute_cpu.name) == 0, plans = ir_target_by_name(known[i]) != NULL;
         printf("%-14s %-8s %s\n", i ? "" : "compute", known[i],
-               runs    ? "runs here; chosen by --device auto"
+               runs                                          ? "runs here; chosen by --device auto"
+               : strcmp(known[i], compute_emulate.name) == 0 ? "kernels only take their time (--device emulate)"
                : plans ? "planned for (piper plan --device); does not train in this build"
                        : "not in this build");
     }

@@ -3,12 +3,13 @@
 #include <stdio.h>
 
 #include "command.h"
+#include "draw_trace.h"
 #include "options.h"
 #include "ring.h"
 #include "trace_summary.h"
 
 struct trace_options {
-    const char *dir, *perfetto, *ranks, *steps;
+    const char *dir, *perfetto, *svg, *ranks, *steps;
     bool summary, last;
 };
 
@@ -52,77 +53,43 @@ static enum status check_list(const char *option, const char *list, struct err *
     return ST_OK;
 }
 
-/* Keeps the events that were asked for. */
-static void select_events(const struct trace_options *o, struct trace *t)
+static bool is_asked_for(const void *self, uint32_t rank, uint64_t step)
 {
-    uint64_t n = 0;
-    for (uint64_t i = 0; i < t->n_events; i++)
-        if (in_list(o->ranks, t->locations[t->events[i].location].rank) && in_list(o->steps, t->events[i].step))
-            t->events[n++] = t->events[i];
-    t->n_events = n;
+    const struct trace_options *o = self;
+    return in_list(o->ranks, rank) && in_list(o->steps, step);
 }
 
-/* ---- Perfetto: the JSON trace event format -------------------------------------------------------------------- */
+/* ---- files ------------------------------------------------------------------------------------------------------- */
 
-static void print_string(FILE *f, const char *s)
+typedef void (*write_fn)(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to);
+
+static void write_perfetto(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
 {
-    putc('"', f);
-    for (; *s; s++) {
-        if (*s == '"' || *s == '\\')
-            putc('\\', f);
-        putc((unsigned char)*s < 0x20 ? ' ' : *s, f);
-    }
-    putc('"', f);
+    (void)o;
+    trace_perfetto(views, n, to);
 }
 
-/* A process a rank, a thread a stream. */
-static void print_tracks(FILE *f, const struct trace *t, const char **comma)
+static void write_svg(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
 {
-    for (uint64_t i = 0; i < t->n_locations; i++) {
-        uint32_t rank = t->locations[i].rank, stream = (uint32_t)(i);
-        fprintf(f, "%s{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"rank %u\"}},\n", *comma,
-                rank, rank);
-        fprintf(f, "{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":", rank, stream);
-        print_string(f, t->streams[t->locations[i].stream]);
-        fprintf(f,
-                "}},\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%u}}",
-                rank, stream, stream);
-        *comma = ",\n";
-    }
+    size_t end = strlen(o->dir);
+    while (end > 1 && o->dir[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && o->dir[begin - 1] != '/')
+        begin--;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)(end - begin), o->dir + begin);
+    draw_trace_svg(views, n, o->steps != NULL, name, to);
 }
 
-static void print_event(FILE *f, const struct trace *t, const struct trace_event *ev)
-{
-    const struct trace_instruction *in = &t->instructions[ev->instruction];
-    fprintf(f, ",\n{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":",
-            t->locations[ev->location].rank, ev->location, 1e6 * ev->t, 1e6 * ev->dur,
-            trace_is_communication(ev) ? "communication" : "compute");
-    print_string(f, in->name);
-    fprintf(f, ",\"args\":{\"step\":%llu,\"tags\":", (unsigned long long)ev->step);
-    print_string(f, in->tags);
-    if (ev->bytes)
-        fprintf(f, ",\"bytes\":%llu", (unsigned long long)ev->bytes);
-    if (ev->group >= 0)
-        fprintf(f, ",\"group\":%d,\"seq\":%u", ev->group, ev->seq);
-    if (ev->peer >= 0)
-        fprintf(f, ",\"peer\":%d", ev->peer);
-    fputs("}}", f);
-}
-
-static enum status write_perfetto(const char *path, const struct trace *traces, uint32_t n, struct err *e)
+static enum status write_to(const struct trace_options *o, const struct trace_view *views, uint32_t n, const char *path,
+                            write_fn write, struct err *e)
 {
     bool standard = strcmp(path, "-") == 0;
     FILE *f = standard ? stdout : fopen(path, "w");
-    const char *comma = "";
     if (!f)
         return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
-    fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", f);
-    for (uint32_t k = 0; k < n; k++) {
-        print_tracks(f, &traces[k], &comma);
-        for (uint64_t i = 0; i < traces[k].n_events; i++)
-            print_event(f, &traces[k], &traces[k].events[i]);
-    }
-    fputs("\n]}\n", f);
+    write(o, views, n, f);
     bool good = fflush(f) == 0 && !ferror(f);
     if (!standard && fclose(f) != 0)
         good = false;
@@ -131,20 +98,22 @@ static enum status write_perfetto(const char *path, const struct trace *traces, 
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
-static enum status show(const struct trace_options *o, const struct trace *traces, uint32_t n, struct err *e)
+static enum status show(const struct trace_options *o, const struct trace_view *views, uint32_t n, struct err *e)
 {
     uint64_t events = 0, dropped = 0;
     for (uint32_t k = 0; k < n; k++) {
-        events += traces[k].n_events;
-        for (uint64_t r = 0; r < traces[k].n_ranks; r++)
-            dropped += traces[k].ranks[r].dropped;
+        events += views[k].t.n_events;
+        for (uint64_t r = 0; r < views[k].t.n_ranks; r++)
+            dropped += views[k].t.ranks[r].dropped;
     }
     if (!events)
         return err_set(e, ST_INPUT, o->dir, "found no events of these ranks and steps, expected some");
     if (o->perfetto)
-        TRY(write_perfetto(o->perfetto, traces, n, e));
-    if (o->summary || !o->perfetto)
-        trace_summary(traces, n, stdout);
+        TRY(write_to(o, views, n, o->perfetto, write_perfetto, e));
+    if (o->svg)
+        TRY(write_to(o, views, n, o->svg, write_svg, e));
+    if (o->summary || (!o->perfetto && !o->svg))
+        trace_summary(views, n, stdout);
     if (dropped)
         fprintf(stderr, "piper: note: %llu events did not fit into the buffers and are missing\n",
                 (unsigned long long)dropped);
@@ -159,20 +128,20 @@ static enum status read_and_show(const struct trace_options *o, struct err *e)
     if (!n)
         return err_set(e, ST_MISSING, o->dir,
                        "there is no trace.0000.h5; \"trace_steps\" in train.json says which steps to trace");
-    struct trace *traces = mem_alloc(n * sizeof *traces);
+    struct trace_view *views = mem_alloc(n * sizeof *views);
     enum status st = ST_OK;
     while (st == ST_OK && read < n) {
         char *path = trace_path(o->dir, read);
-        st = trace_read(path, &traces[read], e);
+        st = trace_view_open(path, &views[read], e);
         if (st == ST_OK)
-            select_events(o, &traces[read++]);
+            trace_view_select(&views[read++], is_asked_for, o);
         mem_free(path);
     }
     if (st == ST_OK)
-        st = show(o, traces, n, e);
+        st = show(o, views, n, e);
     while (read > 0)
-        trace_release(&traces[--read]);
-    mem_free(traces);
+        trace_view_release(&views[--read]);
+    mem_free(views);
     return st;
 }
 
@@ -204,6 +173,11 @@ static enum status trace_command(int argc, char **argv, struct err *e)
           .value = "FILE",
           .help = "a file for ui.perfetto.dev (- is standard output)" },
         { .name = "last", .kind = OPTION_FLAG, .to = &o.last, .help = "where each rank was last, also after a crash" },
+        { .name = "svg",
+          .kind = OPTION_TEXT,
+          .to = &o.svg,
+          .value = "FILE",
+          .help = "a picture, ranks by time: the last traced step, or those of --steps" },
         { .name = "ranks",
           .kind = OPTION_TEXT,
           .to = &o.ranks,
@@ -214,7 +188,7 @@ static enum status trace_command(int argc, char **argv, struct err *e)
     };
     const struct option_usage usage = {
         .command = "trace",
-        .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--ranks LIST] [--steps LIST]",
+        .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST]",
         .about = "Shows what the ranks did in the steps that the job traced, or where they were last.",
         .options = options,
         .min_operands = 1,

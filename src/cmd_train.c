@@ -1,4 +1,6 @@
 /* piper train: the command line; the run itself is train.c. */
+#include <stdlib.h>
+
 #include "comm/comm.h"
 #include "command.h"
 #include "duration.h"
@@ -17,13 +19,22 @@ static enum status read_max_time(const char *text, struct train_options *o, stru
                    "found \"%s\", expected hours:minutes:seconds, as in 1:30:00, or auto: ask the batch system", text);
 }
 
+static enum status read_seconds(const char *option, const char *text, double *seconds, struct err *e)
+{
+    char *end;
+    *seconds = strtod(text, &end);
+    if (end == text || *end || !(*seconds >= 0 && *seconds <= 3600))
+        return err_set(e, ST_USAGE, option, "found \"%s\", expected seconds, from 0 to 3600", text);
+    return ST_OK;
+}
+
 static enum status parse(int argc, char **argv, struct train_options *o, bool *help, struct err *e)
 {
     static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
     static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
     static const char *const checkpoints[] = { "async", "sync", NULL };
     static const char *const policies[] = { "stop", "skip", NULL };
-    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL;
+    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL, *forward = NULL;
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -49,6 +60,21 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .value = "D",
           .words = devices,
           .help = "cpu, cuda, emulate or auto" },
+        { .name = "machine",
+          .kind = OPTION_TEXT,
+          .to = &o->machine,
+          .value = "FILE",
+          .help = "what piper calibrate measured, or a data sheet: predicted times, which an emulation takes" },
+        { .name = "topology",
+          .kind = OPTION_TEXT,
+          .to = &o->topology,
+          .value = "FILE",
+          .help = "ranks per node, nodes per island and links, in place of the machine's" },
+        { .name = "emulate-forward",
+          .kind = OPTION_TEXT,
+          .to = &forward,
+          .value = "SECONDS",
+          .help = "with --device emulate: what the forward of a stage takes (0.01)" },
         { .name = "comm",
           .kind = OPTION_CHOICE,
           .to = &o->comm,
@@ -107,6 +133,8 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)
             st = read_max_time(max_time, o, e);
+        if (st == ST_OK && forward)
+            st = read_seconds("--emulate-forward", forward, &o->emulate_forward, e);
     }
     vec_free(&operands);
     return st;
@@ -114,7 +142,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
 
 static enum status train_command(int argc, char **argv, struct err *e)
 {
-    struct train_options o = { .device = "auto", .comm = "auto", .hang_timeout = 5 };
+    struct train_options o = { .device = "auto", .comm = "auto", .emulate_forward = -1, .hang_timeout = 5 };
     bool help = false;
     enum status st = parse(argc, argv, &o, &help, e);
     if (st == ST_OK && help)

@@ -91,9 +91,12 @@ struct compute_backend {
     void (*sumsq)(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
     /* Threads that kernels may use; NULL on a device. */
     void (*set_threads)(int n);
+    /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
+     * returns at `until` (ctl_time() seconds). Nothing else of the table is ever called, and no operand is touched. */
+    void (*pretend)(double until);
     /* NULL on the host, where every call returns when its work is done and memory is the host's. */
     const struct device_ops *device;
 };
-extern const struct compute_backend compute_cpu;
+extern const struct compute_backend compute_cpu, compute_emulate;
 
 #endif

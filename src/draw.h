@@ -41,6 +41,7 @@ struct draw_box {
 struct draw_row {
     const char *label; /* "rank 0", or a stream's name */
     bool stream;       /* a thin row under the rank's */
+    bool predicted;    /* of a rank whose measured row stands above: what was expected */
 };
 /* A pass of a stage: the boxes of its parts, and the time between them. Two at most are open at a time on a row. */
 struct draw_span {
@@ -66,7 +67,8 @@ struct draw_picture {
         VEC(struct draw_span);
     } spans; /* by first box */
     uint32_t n_shades;
-    double end; /* of the time axis, which starts at 0; > 0 */
+    double slack; /* parts of a pass with less than this between them follow each other without a break */
+    double end;   /* of the time axis, which starts at 0; > 0 */
 };
 
 /* Drops boxes without duration, joins those of a pass that follow each other without a break, finds the passes. Every way

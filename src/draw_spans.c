@@ -20,7 +20,7 @@ static bool same_pass(const struct draw_box *a, const struct draw_box *b)
 /* Drops boxes without duration, and makes one box of the parts of a pass that follow each other without a break. */
 static void join_boxes(struct draw_picture *p)
 {
-    double least = 1e-9 * p->end;
+    double least = 1e-9 * p->end, slack = p->slack > least ? p->slack : least;
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->boxes.n; i++) {
         const struct draw_box *b = &p->boxes.at[i];
@@ -28,7 +28,7 @@ static void join_boxes(struct draw_picture *p)
         if (b->end - b->start <= least)
             continue;
         if (last && last->row == b->row && draw_is_pass((enum draw_kind)b->kind) && same_pass(last, b) &&
-            b->start <= last->end + least)
+            b->start <= last->end + slack)
             last->end = b->end;
         else
             p->boxes.at[n++] = *b;
@@ -82,9 +82,9 @@ static void find_places(struct draw_picture *p)
         const struct draw_box *ab = &p->boxes.at[a->first], *bb = &p->boxes.at[b->first];
         if (ab->row != bb->row)
             continue;
-        if (i >= 2 && p->spans.at[i - 2].end > b->start && p->boxes.at[p->spans.at[i - 2].first].row == bb->row)
+        if (i >= 2 && p->spans.at[i - 2].end > b->start + p->slack && p->boxes.at[p->spans.at[i - 2].first].row == bb->row)
             a = &p->spans.at[i - 2]; /* a pass that goes on after a short one beside it */
-        if (a->end <= b->start)
+        if (a->end <= b->start + p->slack)
             continue;
         if (a->place == DRAW_WHOLE)
             a->place = ab->kind == DRAW_F || bb->kind != DRAW_F ? DRAW_UPPER : DRAW_LOWER;

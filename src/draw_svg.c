@@ -8,6 +8,7 @@ enum {
     RIGHT = 16,
     TOP = 92,         /* title, subtitle, legend */
     RANK = 22,        /* height of a rank's row */
+    PREDICTED = 13,   /* of what was expected of it */
     STREAM = 7,       /* of a stream's */
     GAP = 1,          /* above a stream's row */
     RANK_GAP = 9,     /* above a rank's row */
@@ -38,7 +39,8 @@ struct svg {
 
 static double row_height(const struct svg *s, uint32_t row)
 {
-    return s->p->rows.at[row].stream ? STREAM : RANK;
+    const struct draw_row *r = &s->p->rows.at[row];
+    return r->stream ? STREAM : r->predicted ? PREDICTED : RANK;
 }
 
 static uint32_t digits(uint32_t number)
@@ -74,7 +76,7 @@ static void lay_out(struct svg *s)
     s->scale = choose_scale(s->p);
     s->y = mem_alloc((s->p->rows.n + 1) * sizeof *s->y);
     for (uint32_t i = 0; i < s->p->rows.n; i++) {
-        y += s->p->rows.at[i].stream ? GAP : i ? RANK_GAP : 0;
+        y += s->p->rows.at[i].stream || s->p->rows.at[i].predicted ? GAP : i ? RANK_GAP : 0;
         s->y[i] = y;
         y += row_height(s, i);
     }
@@ -109,7 +111,8 @@ static void write_style(const struct svg *s)
 {
     fputs("<style>text{font-family:'DejaVu Sans',Verdana,Arial,sans-serif;font-size:11px;fill:#22252a}"
           ".n{text-anchor:middle}.l{text-anchor:end}.h{font-size:15px;font-weight:bold}.q{fill:#5b616b}"
-          ".v{font-size:6px;fill:#5b616b}.e{fill:#eef0f3}.t{stroke:#c9ced6;stroke-width:.6}.p{fill-opacity:.3}"
+          ".x{font-size:8px;fill:#5b616b}.v{font-size:6px;fill:#5b616b}.e{fill:#eef0f3}.t{stroke:#c9ced6;stroke-width:."
+          "6}.p{fill-opacity:.3}"
           ".z{fill:#111;stroke:#fff;stroke-width:2px;stroke-linejoin:round;paint-order:stroke}\n",
           s->to);
     for (uint32_t k = 0; k < DRAW_KINDS; k++)
@@ -193,7 +196,11 @@ static void write_rows(const struct svg *s)
         double h = row_height(s, i);
         if (!r->stream)
             write_rect(s, "e", LEFT, s->y[i], s->p->end * s->scale, h);
-        write_text(s, r->stream ? "l v" : "l", LEFT - 6, s->y[i] + (r->stream ? h - 1.2 : h / 2 + 4), r->label);
+        write_text(s,
+                   r->stream      ? "l v"
+                   : r->predicted ? "l x"
+                                  : "l",
+                   LEFT - 6, s->y[i] + (r->stream ? h - 1.2 : h / 2 + (r->predicted ? 3 : 4)), r->label);
     }
 }
 

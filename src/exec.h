@@ -80,6 +80,7 @@ struct exec_instruction {
     uint64_t bytes;   /* communicated: what this rank gives or gets */
     int32_t group;    /* id of the channel in the job; -1: no collective */
     int32_t peer;     /* rank at the other end; -1: none */
+    uint32_t tag;     /* of the message, unique among those of a step between the two ranks */
 };
 void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_instruction *out);
 

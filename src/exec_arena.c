@@ -28,6 +28,21 @@ static uint64_t available(void)
 
 static const double mib = 1024 * 1024;
 
+static enum status map(struct exec *x, enum plan_arena a, struct err *e)
+{
+    uint64_t bytes = x->plan->h->arena_bytes[a];
+    if (!bytes)
+        return ST_OK;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (p == MAP_FAILED)
+        return err_set(e, ST_DEVICE, NULL,
+                       "rank %u: the system does not give %.0f MiB of memory; use more machines "
+                       "or a smaller job",
+                       x->rank, (double)bytes / mib);
+    x->arena[a] = p;
+    return ST_OK;
+}
+
 enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e)
 {
     const struct plan_header *h = x->plan->h;
@@ -39,22 +54,24 @@ enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e
                        "shows what takes how much)",
                        x->rank, (double)h->total_bytes / mib, (double)needed / mib, (unsigned long long)local_ranks,
                        (double)there / mib);
-    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
-        if (!h->arena_bytes[a])
-            continue;
-        void *p = mmap(NULL, h->arena_bytes[a], PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (p == MAP_FAILED)
-            return err_set(e, ST_DEVICE, NULL,
-                           "rank %u: the system does not give %.0f MiB of memory; use more machines "
-                           "or a smaller job",
-                           x->rank, (double)h->arena_bytes[a] / mib);
-        x->arena[a] = p;
-    }
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        TRY(map(x, (enum plan_arena)a, e));
     return ST_OK;
+}
+
+/* Room for a message from or to each member of any group, of one element at least. */
+enum status exec__window_map(struct exec *x, struct err *e)
+{
+    const struct plan_header *h = x->plan->h;
+    uint64_t least = h->world * sizeof(double);
+    x->window_bytes = least > EXEC__ENVELOPE ? least : EXEC__ENVELOPE;
+    x->window = mem_alloc(2 * x->window_bytes);
+    return map(x, ARENA_SCALARS, e);
 }
 
 void exec__arenas_unmap(struct exec *x)
 {
+    mem_free(x->window);
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (x->arena[a])
             munmap(x->arena[a], x->plan->h->arena_bytes[a]);
@@ -79,10 +96,10 @@ static uint64_t resident(unsigned char *base, uint64_t bytes)
 struct exec_memory exec_memory(const struct exec *x)
 {
     struct exec_memory m = { 0 };
-    for (uint32_t a = 0; a < ARENA_COUNT; a++)
-        if (x->arena[a]) {
-            m.planned += x->plan->h->arena_bytes[a];
+    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
+        m.planned += x->plan->h->arena_bytes[a];
+        if (x->arena[a])
             m.touched += resident(x->arena[a], x->plan->h->arena_bytes[a]);
-        }
+    }
     return m;
 }

@@ -1,6 +1,7 @@
 /* Binding a plan to this rank: everything that can be looked up once is looked up here. */
 #include "exec_private.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- kernels and buckets -------------------------------------------------------------------------------------- */
@@ -129,6 +130,11 @@ static uint32_t peer_of(const struct exec *x, const struct plan_instr *in)
     return plan_set_at(x->plan, in->peer_set, plan_set_index(x->plan, in->my_set, x->rank));
 }
 
+static uint32_t group_size(const struct exec *x, uint32_t channel)
+{
+    return plan_group_size(x->plan, x->plan->channels[channel].group, x->rank);
+}
+
 static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32_t event, struct err *e)
 {
     struct comm_call *c = &x->calls[in - x->plan->instrs];
@@ -179,14 +185,13 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
         c->op = COMM_ALL_TO_ALL;
         return ST_OK;
     case PLAN_ALL_TO_ALL_V: {
-        const struct plan_channel *channel = &x->plan->channels[in->channel];
         const struct plan_buffer *to = &x->plan->buffers[x->plan->bases[in->first_base + 1].buffer];
         const struct plan_buffer *counts = &x->plan->buffers[x->plan->bases[in->first_base + 2].buffer];
         c->op = COMM_ALL_TO_ALL_V;
         c->row = in->count;
         c->send_rows = exec__base(x, in, 2);
         c->recv_rows = exec__base(x, in, 3);
-        c->row_counts = (uint32_t)(counts->bytes / sizeof(int32_t)) / plan_group_size(x->plan, channel->group, x->rank);
+        c->row_counts = (uint32_t)(counts->bytes / sizeof(int32_t)) / group_size(x, in->channel);
         c->max_rows = to->bytes / (in->count * comm_type_size(c->type));
         return ST_OK;
     }
@@ -202,6 +207,21 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
     }
 }
 
+void exec__envelope(struct exec *x, const struct plan_instr *in, struct comm_call *c)
+{
+    if (in->op != PLAN_SCALARS) {
+        uint64_t members = c->channel == UINT32_MAX ? 1 : group_size(x, c->channel);
+        uint64_t most = x->window_bytes / (members * comm_type_size(c->type));
+        if (c->op == COMM_ALL_TO_ALL_V) /* the balanced case */
+            c->op = COMM_ALL_TO_ALL;
+        if (c->count > most)
+            c->count = most;
+        c->src = x->window;
+        c->dst = c->op == COMM_ADD ? x->window : x->window + x->window_bytes;
+    }
+    c->least = fmax((double)in->seconds, 1e-9);
+}
+
 static enum status bind_list(struct exec *x, const struct plan_list *l, struct err *e)
 {
     const struct plan *p = x->plan;
@@ -212,6 +232,8 @@ static enum status bind_list(struct exec *x, const struct plan_list *l, struct e
         if (!exec__is_communication((enum plan_op)in->op))
             continue;
         TRY(bind_call(x, in, i, e));
+        if (x->window)
+            exec__envelope(x, in, &x->calls[l->first_instr + i]);
         for (uint32_t w = 0; w < in->n_waits; w++)
             x->wakes[l->first_instr + p->waits[in->first_wait + w]] = 1;
     }
@@ -247,7 +269,7 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
     uint32_t n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS];
     void **scratch = arena_array(&x->lists, void *, n_streams);
     uint64_t *scratch_bytes = arena_array(&x->lists, uint64_t, n_streams);
-    for (uint32_t i = 0; i < n_streams; i++) {
+    for (uint32_t i = 0; !x->window && i < n_streams; i++) {
         scratch[i] = x->arena[ARENA_COMM] + p->streams[i].scratch;
         scratch_bytes[i] = p->streams[i].scratch_bytes;
     }
@@ -256,7 +278,7 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
         .n_channels = n,
         .n_channels_world = p->h->n_channels_world,
         .n_streams = n_streams,
-        .scratch = scratch,
+        .scratch = x->window ? NULL : scratch,
         .scratch_bytes = scratch_bytes,
         .max_calls = max_calls,
         .events = { .at = x->events, .n = n_events, .times = x->times },
@@ -283,14 +305,14 @@ static enum status bind_all(struct exec *x, struct err *e)
     if (h->arena_bytes[ARENA_SCALARS] < SCALAR_COUNT * sizeof *x->scalars)
         return err_set(e, ST_BUG, "executor", "the plan has %llu bytes for the scalars of a step, expected %zu",
                        (unsigned long long)h->arena_bytes[ARENA_SCALARS], SCALAR_COUNT * sizeof *x->scalars);
-    for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS]; i++) {
+    for (uint32_t i = 0; !x->window && i < h->count[PLAN_S_PROGRAMS]; i++) {
         const struct plan_program *program = &x->plan->programs[i];
         TRY(bind_program(x, program, e));
         for (uint32_t k = 0; k < program->n_slots; k++)
             if (x->plan->slots[program->first_slot + k].kind == SLOT_GRAD)
                 find_gaps(x, program, k);
     }
-    for (uint32_t i = 0; i < h->count[PLAN_S_BUCKETS]; i++)
+    for (uint32_t i = 0; !x->window && i < h->count[PLAN_S_BUCKETS]; i++)
         bind_bucket(x, i);
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         TRY(bind_list(x, &x->plan->lists[i], e));
@@ -337,8 +359,8 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     uint32_t n_events, max_calls;
     longest(s->plan, &n_events, &max_calls);
     x->events = mem_alloc(n_events * sizeof *x->events);
-    x->times = s->times ? mem_alloc(2 * (size_t)n_events * sizeof *x->times) : NULL;
-    enum status st = exec__arenas_map(x, s->local_ranks, e);
+    x->times = s->times || s->compute->pretend ? mem_alloc(2 * (size_t)n_events * sizeof *x->times) : NULL;
+    enum status st = s->compute->pretend ? exec__window_map(x, e) : exec__arenas_map(x, s->local_ranks, e);
     if (st == ST_OK)
         st = bind_all(x, e);
     st = ctl_agree(st, e);

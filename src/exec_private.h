@@ -58,6 +58,9 @@ struct exec {
     uint32_t tokens, targets; /* tensors of the graph that PLAN_LOAD fills; IR_NONE: has none */
 
     unsigned char *arena[ARENA_COUNT];
+    unsigned char *window; /* where nothing is computed: every operand lies here, [2][window_bytes] */
+    uint64_t window_bytes;
+    double free_at;               /* there: when the instruction before this one ended, ctl_time() */
     double *scalars;              /* in ARENA_SCALARS */
     double unheard[SCALAR_COUNT]; /* where kernels that compute something again add to */
     struct exec__kernel *kernels; /* [kernels of the plan] */
@@ -85,6 +88,12 @@ struct exec {
  * what there is. */
 enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e);
 void exec__arenas_unmap(struct exec *x);
+
+/* Where nothing is computed: no arena but that of the scalars, and a window for what travels. */
+enum status exec__window_map(struct exec *x, struct err *e);
+/* Makes of a bound call what travels instead: at most EXEC__ENVELOPE bytes a message, with the time that it takes. */
+enum { EXEC__ENVELOPE = 4096 };
+void exec__envelope(struct exec *x, const struct plan_instr *in, struct comm_call *c);
 
 /* What the checks of --check-numbers look at after a kernel, before a bucket's share of the norm, and after its update. When
  * a number is not finite they leave by process_fail(), or tell it. */
@@ -122,6 +131,8 @@ static inline bool exec__is_communication(enum plan_op op)
 static inline void *exec__base(const struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct plan_base *b = &x->plan->bases[in->first_base + i];
+    if (x->window)
+        return x->window;
     unsigned char *p = x->arena[b->arena] + b->offset;
     if (!(b->access & PLAN_OWN))
         return p;

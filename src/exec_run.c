@@ -1,6 +1,7 @@
 /* The loop over the instructions. */
 #include "exec_private.h"
 
+#include <math.h>
 #include <stdio.h>
 
 static _Noreturn void fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
@@ -147,14 +148,36 @@ static void wait_for(struct exec *x, const struct plan_instr *in)
             x->comm_backend->wait(x->comm, waits[i]);
 }
 
-static void compute(struct exec *x, const struct plan_instr *in, uint32_t i)
+/* Nothing is computed, only time passes, as on a device's stream: an instruction begins when the one before it and all that
+ * it waits for have ended, however late this thread woke up for it. */
+static void pretend(struct exec *x, const struct plan_instr *in, double *times)
 {
-    wait_for(x, in);
+    const uint32_t *waits = &x->plan->waits[in->first_wait];
+    times[0] = x->free_at;
+    for (uint32_t i = 0; i < in->n_waits; i++)
+        times[0] = fmax(times[0], x->times[2 * (size_t)waits[i] + 1]);
+    times[1] = times[0] + (double)(in->op == PLAN_RUN ? x->plan->programs[in->what].seconds : in->seconds);
+    x->free_at = times[1];
+    if (times[1] > times[0])
+        x->compute->pretend(times[1]);
+}
+
+static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
     if (x->times)
         x->times[2 * (size_t)i] = ctl_time();
     run[in->op](x, in);
     if (x->times)
         x->times[2 * (size_t)i + 1] = ctl_time();
+}
+
+static void compute(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    wait_for(x, in);
+    if (x->window)
+        pretend(x, in, &x->times[2 * (size_t)i]);
+    else
+        carry_out(x, in, i);
     atomic_store_explicit(&x->events[i], x->epoch, memory_order_release);
     if (x->wakes[in - x->plan->instrs])
         x->comm_backend->notify(x->comm);
@@ -164,8 +187,22 @@ static void compute(struct exec *x, const struct plan_instr *in, uint32_t i)
 static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     x->comm_backend->launch(x->comm, &x->calls[in - x->plan->instrs]);
-    if (in->stream == PLAN_COMPUTE_STREAM)
-        x->comm_backend->wait(x->comm, i);
+    if (in->stream != PLAN_COMPUTE_STREAM)
+        return;
+    x->comm_backend->wait(x->comm, i);
+    if (x->window)
+        x->free_at = x->times[2 * (size_t)i + 1];
+}
+
+/* Compute holds this thread up. So that it does not hold up what comes behind it, the communications between it and the next
+ * computation are launched before it begins; what they wait for is in their calls. Further ones need not: they stand where
+ * they are expected to start. Returns the first instruction that is not launched. */
+static uint32_t launch_ahead(struct exec *x, uint32_t i)
+{
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
+    for (i++; i < x->list->n_instr && !run[in[i].op] && in[i].stream != PLAN_COMPUTE_STREAM; i++)
+        communicate(x, &in[i], i);
+    return i;
 }
 
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
@@ -182,11 +219,16 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     x->comm_backend->begin(x->comm, ++x->epoch);
     atomic_store(&x->running_step, step->step);
     atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
+    bool ahead = x->comm_backend->queues && !x->compute->device;
+    uint32_t launched = 0;
+    x->free_at = ctl_time();
     const struct plan_instr *in = &x->plan->instrs[l->first_instr];
     for (uint32_t i = 0; i < l->n_instr; i++, in++) {
+        if (run[in->op] && ahead)
+            launched = launch_ahead(x, i);
         if (run[in->op])
             compute(x, in, i);
-        else
+        else if (i >= launched)
             communicate(x, in, i);
     }
     x->comm_backend->drain(x->comm);

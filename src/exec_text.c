@@ -3,19 +3,37 @@
 
 #include <stdio.h>
 
-/* The part of the model that a program works on: what the names of its first and last operator share, up to a dot, or
- * both names. */
-static void region(const struct exec *x, const struct plan_program *program, char *text, size_t size)
+/* Operators of the model that the kernels of a program are of: the least and the largest; false: of none, it only adds or
+ * copies. */
+static bool operators(const struct exec *x, const struct plan_program *program, uint32_t *lo, uint32_t *hi)
 {
-    uint32_t lo = UINT32_MAX, hi = 0;
+    *lo = UINT32_MAX;
+    *hi = 0;
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         uint32_t op = x->plan->kernels[i].graph_op;
         if (op == PLAN_NONE)
             continue;
-        lo = op < lo ? op : lo;
-        hi = op > hi ? op : hi;
+        *lo = op < *lo ? op : *lo;
+        *hi = op > *hi ? op : *hi;
     }
-    if (lo > hi) {
+    return *lo <= *hi;
+}
+
+/* The same; of a program that has none those of another pass of its part of the model. */
+static bool operators_near(const struct exec *x, const struct plan_program *program, uint32_t *lo, uint32_t *hi)
+{
+    bool found = operators(x, program, lo, hi);
+    for (uint32_t i = 0; !found && i < x->plan->h->count[PLAN_S_PROGRAMS]; i++)
+        found = x->plan->programs[i].sub == program->sub && operators(x, &x->plan->programs[i], lo, hi);
+    return found;
+}
+
+/* The part of the model that a program works on: what the names of its first and last operator share, up to a dot, or
+ * both names. */
+static void region(const struct exec *x, const struct plan_program *program, char *text, size_t size)
+{
+    uint32_t lo, hi;
+    if (!operators_near(x, program, &lo, &hi)) {
         snprintf(text, size, " chunk %u.%u", program->chunk, program->sub);
         return;
     }
@@ -71,7 +89,7 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
     }
 }
 
-/* The tags of a program's first operator, then microbatch and pass. */
+/* The tags of a program's first operator (all have the same), then microbatch and pass. */
 static void tags_of(const struct exec *x, const struct plan_instr *in, char *text, size_t size)
 {
     const struct ir_graph *g = x->graph;
@@ -79,8 +97,9 @@ static void tags_of(const struct exec *x, const struct plan_instr *in, char *tex
     text[0] = '\0';
     if (in->op == PLAN_RUN) {
         const struct plan_program *program = &x->plan->programs[in->what];
-        uint32_t op = program->n_kernels ? x->plan->kernels[program->first_kernel].graph_op : PLAN_NONE;
-        for (uint32_t k = 0; op != PLAN_NONE && k < g->n_tags && n < size; k++)
+        uint32_t op, last;
+        bool found = operators_near(x, program, &op, &last);
+        for (uint32_t k = 0; found && k < g->n_tags && n < size; k++)
             if (g->ops.at[op].tag[k] >= 0)
                 n += (size_t)snprintf(text + n, size - n, "%s=%d ", g->tags[k], g->ops.at[op].tag[k]);
     }
@@ -101,12 +120,14 @@ void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_
     if (in->mb != 0xffff && strlen(out->name) + 8 < sizeof out->name)
         sprintf(out->name + strlen(out->name), " mb%u", in->mb);
     tags_of(x, in, out->tags, sizeof out->tags);
-    if (in->op == PLAN_RUN)
-        out->predicted = (double)p->programs[in->what].seconds;
+    out->predicted = (double)(in->op == PLAN_RUN ? p->programs[in->what].seconds : in->seconds);
     if (!exec__is_communication((enum plan_op)in->op))
         return;
     const struct comm_call *call = &x->calls[in - p->instrs];
-    out->bytes = call->count * comm_type_size(call->type);
+    uint64_t count = in->op == PLAN_SCALARS ? call->count
+                                            : in->count; /* a call may carry less, where nothing is computed */
+    out->bytes = count * comm_type_size(call->type);
+    out->tag = in->tag;
     if (call->peer != UINT32_MAX)
         out->peer = (int32_t)call->peer;
     else if (call->channel != UINT32_MAX)

@@ -9,8 +9,9 @@ piper_SOURCES = \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
-	src/duration.c src/duration.h src/exec.h src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_look.c \
-	src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
+	src/draw_trace.c src/draw_trace.h src/duration.c src/duration.h src/emulate.c src/exec.h src/exec_arena.c \
+	src/exec_check.c src/exec_copy.c src/exec_look.c src/exec_open.c src/exec_private.h src/exec_run.c \
+	src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
 	src/halt.c src/halt.h \
@@ -22,16 +23,17 @@ piper_SOURCES = \
 	src/number.h \
 	src/options.c src/options.h \
 	src/pieces.c src/pieces.h \
+	src/predict.c src/predict.h \
 	src/replicas.c src/replicas.h \
 	src/report.c src/report.h \
 	src/ring.c src/ring.h \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
-	src/trace_summary.c src/trace_summary.h \
 	src/simulate_other.c src/simulate_text.c src/simulate_text.h \
-	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c \
-	src/train_state.c src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c \
-	src/watch_inquiry.c src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
+	src/trace_perfetto.c src/trace_summary.c src/trace_summary.h src/trace_view.c src/trace_view.h src/train.c \
+	src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c src/train_state.c \
+	src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
+	src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
 piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"'
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)

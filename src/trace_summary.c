@@ -1,5 +1,6 @@
 #include "trace_summary.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 /* ---- intervals ------------------------------------------------------------------------------------------------ */
@@ -64,13 +65,14 @@ static void add_step(struct times *t, const struct interval *v, uint32_t n)
     t->steps++;
 }
 
-static struct intervals all_intervals(const struct trace *traces, uint32_t n)
+/* A communication counts from when all its ends are there: what its first end waits is not the link's time. */
+static struct intervals all_intervals(const struct trace_view *views, uint32_t n)
 {
     struct intervals v = { 0 };
     for (uint32_t k = 0; k < n; k++)
-        for (uint64_t i = 0; i < traces[k].n_events; i++) {
-            const struct trace_event *ev = &traces[k].events[i];
-            vec_add(&v, ((struct interval){ ev->t, ev->t + ev->dur, ev->step, traces[k].locations[ev->location].rank,
+        for (uint64_t i = 0; i < views[k].t.n_events; i++) {
+            const struct trace_event *ev = &views[k].t.events[i];
+            vec_add(&v, ((struct interval){ views[k].met[i], ev->t + ev->dur, ev->step, trace_rank_of(&views[k].t, ev),
                                             trace_is_communication(ev) }));
         }
     if (v.n)
@@ -121,15 +123,18 @@ static void print_ranks(const struct intervals *v, FILE *to)
 
 /* ---- what took most ------------------------------------------------------------------------------------------- */
 
+/* Of instructions with the same name, whatever the microbatch: sums, seconds. */
 struct total {
     const char *name;
-    size_t length; /* of the name without its microbatch */
-    double seconds;
+    size_t length;                          /* of the name without its microbatch */
+    double seconds, waited, predicted, off; /* off: sum of what each missed its prediction by */
     uint64_t count;
+    bool communication;
 };
 struct totals {
     VEC(struct total);
 };
+enum { SHOWN = 10 };
 
 static size_t without_microbatch(const char *name)
 {
@@ -151,56 +156,184 @@ static int by_time(const void *a, const void *b)
     return x->seconds > y->seconds ? -1 : x->seconds < y->seconds ? 1 : by_name(a, b);
 }
 
-/* Sorted by name, equal names joined; then sorted by time. */
-static void join(struct totals *t)
+static int by_miss(const void *a, const void *b)
 {
-    uint32_t n = 0;
-    qsort(t->at, t->n, sizeof *t->at, by_name);
-    for (uint32_t i = 0; i < t->n; i++) {
-        if (n && by_name(&t->at[n - 1], &t->at[i]) == 0) {
-            t->at[n - 1].seconds += t->at[i].seconds;
-            t->at[n - 1].count += t->at[i].count;
-        } else {
-            t->at[n++] = t->at[i];
-        }
-    }
-    t->n = n;
-    qsort(t->at, t->n, sizeof *t->at, by_time);
+    const struct total *x = a, *y = b;
+    return x->off > y->off ? -1 : x->off < y->off ? 1 : by_name(a, b);
 }
 
-static void print_most(const struct trace *traces, uint32_t n, bool communication, FILE *to)
+/* Sorted by name, equal names joined. */
+static struct totals all_totals(const struct trace_view *views, uint32_t n)
 {
-    enum { SHOWN = 10 };
     struct totals t = { 0 };
-    double sum = 0;
+    uint32_t joined = 0;
     for (uint32_t k = 0; k < n; k++)
-        for (uint64_t i = 0; i < traces[k].n_events; i++) {
-            const struct trace_event *ev = &traces[k].events[i];
-            const char *name = traces[k].instructions[ev->instruction].name;
-            if (trace_is_communication(ev) != communication)
-                continue;
-            vec_add(&t, ((struct total){ name, without_microbatch(name), ev->dur, 1 }));
-            sum += ev->dur;
+        for (uint64_t i = 0; i < views[k].t.n_events; i++) {
+            const struct trace_event *ev = &views[k].t.events[i];
+            const struct trace_instruction *in = &views[k].t.instructions[ev->instruction];
+            double seconds = ev->t + ev->dur - views[k].met[i], waited = views[k].met[i] - ev->t;
+            double off = in->predicted > 0 ? fabs(seconds - in->predicted) : 0;
+            vec_add(&t, ((struct total){ in->name, without_microbatch(in->name), seconds, waited, in->predicted, off, 1,
+                                         trace_is_communication(ev) }));
         }
-    if (!t.n)
-        return;
-    join(&t);
-    fprintf(to, "\n%s, over all ranks and traced steps\n%8s %12s %8s  what\n",
-            communication ? "communication that took longest, waiting for the other end included"
-                          : "computation that took longest",
-            "share", "ms each", "times");
-    for (uint32_t i = 0; i < t.n && i < SHOWN; i++)
-        fprintf(to, "%7.1f%% %12.3f %8llu  %.*s\n", sum > 0 ? 100 * t.at[i].seconds / sum : 0,
-                1e3 * t.at[i].seconds / (double)t.at[i].count, (unsigned long long)t.at[i].count, (int)t.at[i].length,
-                t.at[i].name);
+    if (t.n)
+        qsort(t.at, t.n, sizeof *t.at, by_name);
+    for (uint32_t i = 0; i < t.n; i++) {
+        struct total *last = joined ? &t.at[joined - 1] : NULL;
+        if (!last || by_name(last, &t.at[i]) != 0) {
+            t.at[joined++] = t.at[i];
+            continue;
+        }
+        last->seconds += t.at[i].seconds;
+        last->waited += t.at[i].waited;
+        last->predicted += t.at[i].predicted;
+        last->off += t.at[i].off;
+        last->count += t.at[i].count;
+    }
+    t.n = joined;
+    return t;
+}
+
+static void print_most(const struct totals *t, bool communication, FILE *to)
+{
+    double sum = 0;
+    for (uint32_t i = 0; i < t->n; i++)
+        sum += t->at[i].communication == communication ? t->at[i].seconds : 0;
+    uint32_t shown = 0;
+    for (uint32_t i = 0; i < t->n && shown < SHOWN; i++) {
+        const struct total *x = &t->at[i];
+        if (x->communication != communication)
+            continue;
+        if (!shown++)
+            fprintf(to, "\n%s, over all ranks and traced steps\n%8s %12s %12s %8s  what\n",
+                    communication ? "communication that took longest" : "computation that took longest", "share",
+                    "ms each", communication ? "waited" : "", "times");
+        fprintf(to, "%7.1f%% %12.3f ", sum > 0 ? 100 * x->seconds / sum : 0, 1e3 * x->seconds / (double)x->count);
+        if (communication)
+            fprintf(to, "%12.3f", 1e3 * x->waited / (double)x->count);
+        else
+            fprintf(to, "%12s", "");
+        fprintf(to, " %8llu  %.*s\n", (unsigned long long)x->count, (int)x->length, x->name);
+    }
+}
+
+static void print_missed(const struct totals *t, FILE *to)
+{
+    for (uint32_t i = 0; i < t->n && i < SHOWN && t->at[i].off > 1e-3 * t->at[i].predicted; i++) {
+        const struct total *x = &t->at[i];
+        double n = (double)x->count * 1e-3;
+        if (!i)
+            fprintf(to, "\npredictions that were missed most\n%12s %12s %12s %8s  what\n", "predicted", "ms each",
+                    "off by", "times");
+        fprintf(to, "%12.3f %12.3f %12.3f %8llu  %.*s\n", x->predicted / n, x->seconds / n, x->off / n,
+                (unsigned long long)x->count, (int)x->length, x->name);
+    }
+}
+
+static void print_totals(const struct trace_view *views, uint32_t n, FILE *to)
+{
+    struct totals t = all_totals(views, n);
+    if (t.n)
+        qsort(t.at, t.n, sizeof *t.at, by_time);
+    print_most(&t, false, to);
+    print_most(&t, true, to);
+    if (t.n)
+        qsort(t.at, t.n, sizeof *t.at, by_miss);
+    print_missed(&t, to);
     vec_free(&t);
 }
 
-void trace_summary(const struct trace *traces, uint32_t n, FILE *to)
+/* ---- whom collectives waited for ------------------------------------------------------------------------------- */
+
+struct arrival {
+    uint32_t segment, match, rank;
+    int32_t group;
+    double t, waited; /* seconds */
+};
+struct arrivals {
+    VEC(struct arrival);
+};
+
+static int by_collective(const void *a, const void *b)
 {
-    struct intervals v = all_intervals(traces, n);
+    const struct arrival *x = a, *y = b;
+    if (x->group != y->group)
+        return x->group < y->group ? -1 : 1;
+    if (x->segment != y->segment)
+        return x->segment < y->segment ? -1 : 1;
+    if (x->match != y->match)
+        return x->match < y->match ? -1 : 1;
+    return x->t != y->t ? (x->t < y->t ? -1 : 1) : (x->rank > y->rank) - (x->rank < y->rank);
+}
+
+static const char *group_name(const struct trace *t, int32_t id)
+{
+    for (uint64_t i = 0; i < t->n_groups; i++)
+        if ((int64_t)t->groups[i].id == id)
+            return t->groups[i].name;
+    return "";
+}
+
+/* By rank. */
+struct counts {
+    uint32_t *at;
+    uint64_t n;
+};
+
+/* The arrivals of one group: of each collective the last one, and what all have waited. last: scratch. */
+static void print_group(const struct trace *t, const struct arrival *v, uint32_t n, struct counts last, FILE *to)
+{
+    double waited = 0;
+    uint32_t collectives = 0, worst = 0;
+    memset(last.at, 0, last.n * sizeof *last.at);
+    for (uint32_t i = 0; i < n; i++) {
+        waited += v[i].waited;
+        if (i + 1 < n && v[i + 1].segment == v[i].segment && v[i + 1].match == v[i].match)
+            continue;
+        collectives++;
+        last.at[v[i].rank]++;
+    }
+    for (uint32_t r = 1; r < last.n; r++)
+        worst = last.at[r] > last.at[worst] ? r : worst;
+    fprintf(to, "%6u %7.0f%% %12.3f %8u  group %d: %s\n", worst, 100.0 * last.at[worst] / collectives, 1e3 * waited / n,
+            collectives, v->group, group_name(t, v->group));
+}
+
+static void print_slowest(const struct trace_view *views, uint32_t n, FILE *to)
+{
+    struct arrivals v = { 0 };
+    struct counts last = { 0 };
+    for (uint32_t k = 0; k < n; k++) {
+        last.n = views[k].t.n_ranks > last.n ? views[k].t.n_ranks : last.n;
+        for (uint64_t i = 0; i < views[k].t.n_events; i++) {
+            const struct trace_event *ev = &views[k].t.events[i];
+            if (ev->group >= 0 && views[k].match[i])
+                vec_add(&v, ((struct arrival){ k, views[k].match[i], trace_rank_of(&views[k].t, ev), ev->group, ev->t,
+                                               views[k].met[i] - ev->t }));
+        }
+    }
+    if (v.n)
+        qsort(v.at, v.n, sizeof *v.at, by_collective);
+    last.at = mem_alloc((last.n + 1) * sizeof *last.at);
+    for (uint32_t i = 0, count; i < v.n; i += count) {
+        for (count = 1; i + count < v.n && v.at[i + count].group == v.at[i].group;)
+            count++;
+        if (!i)
+            fprintf(to,
+                    "\ncollectives: the rank that came last most often, and what a rank waited for the last\n"
+                    "%6s %8s %12s %8s  group\n",
+                    "rank", "of them", "ms each", "times");
+        print_group(&views[v.at[i].segment].t, &v.at[i], count, last, to);
+    }
+    mem_free(last.at);
+    vec_free(&v);
+}
+
+void trace_summary(const struct trace_view *views, uint32_t n, FILE *to)
+{
+    struct intervals v = all_intervals(views, n);
     print_ranks(&v, to);
     vec_free(&v);
-    print_most(traces, n, false, to);
-    print_most(traces, n, true, to);
+    print_totals(views, n, to);
+    print_slowest(views, n, to);
 }

@@ -2,18 +2,16 @@
 #ifndef PIPER_TRACE_SUMMARY_H
 #define PIPER_TRACE_SUMMARY_H
 
-#include <stdbool.h>
 #include <stdio.h>
 
-#include "io/trace.h"
+#include "trace_view.h"
 
-/* Per rank, in time of a step on average: computing; communicating (at least one transfer under way); exposed: communicating
- * while nothing is computed; idle: neither. Then what took most. traces: n segments. */
-void trace_summary(const struct trace *traces, uint32_t n, FILE *to);
+/* Per rank, in time of a step on average: computing; communicating (at least one transfer under way, all its ends there);
+ * exposed: communicating while nothing is computed; idle: neither. Then what took most, whom collectives waited for, and
+ * what missed its prediction. views: n segments. */
+void trace_summary(const struct trace_view *views, uint32_t n, FILE *to);
 
-static inline bool trace_is_communication(const struct trace_event *ev)
-{
-    return ev->group >= 0 || ev->peer >= 0;
-}
+/* The events as a file for a viewer. */
+void trace_perfetto(const struct trace_view *views, uint32_t n, FILE *to);
 
 #endif

@@ -98,6 +98,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     feed_close(&t.feed);
     feed_close(&t.eval_feed);
     mem_free(t.blob);
+    mem_free(t.predicted);
     if (t.have_job)
         job_release(&t.job);
     train__stop_close(&t, st);

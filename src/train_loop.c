@@ -32,6 +32,11 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .save = sums[SCALAR_SAVE] > 0,
         .written = sums[SCALAR_WRITTEN] == ctl_size(),
     };
+    if (train__emulates(t)) {
+        o.loss = o.grad_norm = o.aux_loss = NAN;
+        o.finite = true;
+        return o;
+    }
     /* as the back end's clip() judges, which leaves out the update */
     o.finite = isfinite(o.loss) && isfinite(o.aux_loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
     return o;
@@ -229,6 +234,9 @@ enum status train__loop(struct train *t, struct err *e)
         return st;
     if (saved != ST_OK)
         return err_set(e, saved, NULL, "%s", saving.text);
+    if (t->step < t->last_step && train__emulates(t))
+        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; an emulation starts over each time",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step);
     if (t->step < t->last_step)
         return err_set(e, ST_STOPPED, NULL,
                        "stopped after step %llu of %llu with a checkpoint; the same command goes on",

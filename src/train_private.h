@@ -7,6 +7,7 @@
 #include "io/checkpoint.h"
 #include "io/job.h"
 #include "io/trace.h"
+#include "ir/machine.h"
 #include "lock.h"
 #include "metrics.h"
 #include "pieces.h"
@@ -28,6 +29,7 @@ struct train_stop {
 struct train {
     const struct train_options *o;
     struct job job;
+    struct machine machine; /* on rank 0, while plans are made: what o->machine names */
     bool have_job;
     const struct train_config *config; /* of the job */
     const char *data;
@@ -39,8 +41,10 @@ struct train {
     struct plan plan;
     uint32_t train_list, eval_list; /* eval_list PLAN_NONE: no evaluation */
     struct exec *exec;
+    const struct compute_backend *compute;
     struct feed feed, eval_feed;
     struct replicas *replicas;
+    double *predicted; /* start of every instruction of the training list, seconds; NULL: no predictions */
     int threads;
 
     uint64_t step, sample;        /* done; the next one */
@@ -98,6 +102,16 @@ enum status train__trace_open(struct train *t, struct err *e);
 enum status train__trace_step(struct train *t, struct err *e);
 enum status train__trace_close(struct train *t, struct err *e);
 
+/* Kernels only take their time: there are neither data nor parameters. */
+static inline bool train__emulates(const struct train *t)
+{
+    return t->compute && t->compute->pretend;
+}
+/* Traces tell what was expected. The same on all ranks. */
+static inline bool train__predicts(const struct train *t)
+{
+    return (train__emulates(t) || t->o->machine) && t->config->n_trace_steps > 0;
+}
 static inline uint64_t train__batch(const struct train *t)
 {
     return t->config->batch_size;

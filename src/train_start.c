@@ -11,7 +11,9 @@
 
 #include "compile_job.h"
 #include "folder.h"
+#include "machine_file.h"
 #include "number.h"
+#include "predict.h"
 #include "train_private.h"
 #include "watch.h"
 
@@ -68,10 +70,34 @@ static enum status check_policy(const struct train *t, struct err *e)
         "clip_norm that is never reached, as 1e9, makes them wait");
 }
 
-static enum status choose_back_ends(const struct train *t, const struct comm_backend **comm, struct err *e)
+/* What a forward of a stage takes, seconds, where no machine says it. */
+static double emulated_unit(const struct train *t)
 {
-    if (strcmp(t->o->device, "auto") != 0 && strcmp(t->o->device, "cpu") != 0)
-        return err_set(e, ST_DEVICE, "--device", "this build has no back end %s; it has cpu", t->o->device);
+    return t->o->emulate_forward >= 0 ? t->o->emulate_forward : PREDICT_UNIT;
+}
+
+/* Options that only one of the two kinds of runs can obey. */
+static enum status check_emulation(const struct train *t, struct err *e)
+{
+    const struct train_options *o = t->o;
+    if (o->topology && !o->machine)
+        return err_set(e, ST_USAGE, "--topology", "expected --machine with it");
+    if (o->machine && o->emulate_forward >= 0)
+        return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
+    if (!train__emulates(t) && o->emulate_forward >= 0)
+        return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
+    if (train__emulates(t) && (o->check_numbers || o->check_replicas))
+        return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
+                       "an emulation has no numbers to check; leave it out, or take another --device");
+    return ST_OK;
+}
+
+static enum status choose_back_ends(struct train *t, const struct comm_backend **comm, struct err *e)
+{
+    t->compute = strcmp(t->o->device, compute_emulate.name) ? &compute_cpu : &compute_emulate;
+    if (strcmp(t->o->device, "auto") != 0 && strcmp(t->o->device, t->compute->name) != 0)
+        return err_set(e, ST_DEVICE, "--device", "this build has no back end %s; it has cpu and emulate", t->o->device);
+    TRY(check_emulation(t, e));
     const char *name = t->o->comm;
     if (strcmp(name, "auto") == 0)
         name = ctl_size() == 1 ? "null" : "mpi";
@@ -86,9 +112,15 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     if (ctl_rank() != 0)
         return ST_OK;
     struct sched_input in;
-    TRY(compile_input(&t->job, "cpu", ctl_size(), &in, e));
-    in.snapshot = !t->o->sync;
-    enum status st = sched_compile(&in, out, e);
+    TRY(compile_input(&t->job, t->compute->name, ctl_size(), &in, e));
+    in.snapshot = !t->o->sync && !train__emulates(t);
+    in.eval &= !train__emulates(t); /* there is nothing to evaluate */
+    in.machine = t->o->machine ? &t->machine : NULL;
+    enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
+    if (st == ST_OK)
+        st = sched_compile(&in, out, e);
+    if (st == ST_OK && train__emulates(t) && !t->o->machine)
+        predict_unit_times(out, &t->job.graph, emulated_unit(t));
     json_decref(in.strategy);
     return st;
 }
@@ -107,6 +139,16 @@ static void hand_out(struct train *t, const struct sched_output *out, uint64_t *
         sizes[i] = out->classes[i].bytes;
     }
     ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &t->blob, bytes);
+    if (train__predicts(t)) {
+        uint64_t size_of_starts;
+        void *starts = NULL;
+        if (ctl_rank() == 0)
+            predict_starts(out, &t->job.graph, t->o->machine ? &t->machine : NULL, blobs, sizes);
+        ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &starts, &size_of_starts);
+        t->predicted = starts;
+        for (uint32_t i = 0; i < out->n_classes; i++)
+            mem_free(blobs[i]);
+    }
     mem_free(blobs);
     mem_free(sizes);
     if (ctl_rank() != 0)
@@ -162,6 +204,7 @@ static enum status make_plans(struct train *t, struct err *e)
                      out.n_classes == 1 ? "class of ranks" : "classes of ranks");
     }
     sched_output_release(&out);
+    machine_release(&t->machine);
     return st;
 }
 
@@ -179,6 +222,8 @@ static enum status open_feed(struct train *t, const char *path, bool shuffle, st
 static enum status open_data(struct train *t, struct err *e)
 {
     const struct train_config *c = t->config;
+    if (train__emulates(t))
+        return ST_OK;
     t->data = t->o->data ? t->o->data : c->data;
     if (!*t->data)
         return err_set(e, ST_USAGE, "train", "the job names no data; say --data FILE");
@@ -204,7 +249,7 @@ static enum status bind(struct train *t, const struct comm_backend *comm, uint32
     struct exec_setup setup = {
         .plan = &t->plan,
         .graph = &t->job.graph,
-        .compute = &compute_cpu,
+        .compute = t->compute,
         .comm = comm,
         .optimizer = { .kind = (enum optimizer)c->optimizer,
                        .beta1 = (float)c->beta1,
@@ -224,6 +269,18 @@ static enum status bind(struct train *t, const struct comm_backend *comm, uint32
     return ST_OK;
 }
 
+static void report_emulation(struct train *t)
+{
+    if (t->o->machine)
+        report_line(&t->report, "emulation: kernels and transfers take what they would on the machine %s",
+                    t->o->machine);
+    else
+        report_line(&t->report, "emulation: F, BI and BW of a stage take %g ms each, B twice that",
+                    1e3 * emulated_unit(t));
+    report_line(&t->report, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
+                            "written, whatever --checkpoint says");
+}
+
 static void report_job(struct train *t, uint32_t local_ranks, const struct comm_backend *comm)
 {
     const struct train_config *c = t->config;
@@ -237,8 +294,12 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
                 ir_dtype_name((enum ir_dtype)c->dtype), train_optimizer_name(c->optimizer), c->batch_size, c->seq_len,
                 (unsigned long long)t->last_step);
-    report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data, (unsigned long long)t->feed.tokens.n_windows,
-                (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+    if (train__emulates(t))
+        report_emulation(t);
+    else
+        report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
+                    (unsigned long long)t->feed.tokens.n_windows,
+                    (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
     report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
                 ctl_size() == 1 ? "rank" : "ranks", local_ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
@@ -246,10 +307,11 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
     char every[48] = "after the last step";
     if (c->checkpoint_every)
         snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
-    report_line(r, "checkpoints %s, %s; the last %llu stay", every,
-                t->o->sync ? "sync: training waits" : "async: written beside training",
-                (unsigned long long)c->checkpoint_keep);
-    report_line(r, "device cpu%s; communication %s%s; memory of a rank at most %s",
+    if (!train__emulates(t))
+        report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+                    t->o->sync ? "sync: training waits" : "async: written beside training",
+                    (unsigned long long)c->checkpoint_keep);
+    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", t->compute->name,
                 strcmp(t->o->device, "auto") == 0 ? " (auto: this build has no other)" : "", comm->name,
                 strcmp(t->o->comm, "auto") == 0 ? ctl_size() == 1 ? " (auto: one rank)" : " (auto: host memory)" : "",
                 compile_bytes((double)total, most));
@@ -272,7 +334,8 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(open_data(t, e), e));
     uint32_t local_ranks = count_local_ranks();
     t->threads = choose_threads(local_ranks);
-    compute_cpu.set_threads(t->threads);
+    if (t->compute->set_threads)
+        t->compute->set_threads(t->threads);
 #ifdef _OPENMP
     omp_set_num_threads(t->threads); /* for what is not a kernel */
 #endif

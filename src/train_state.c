@@ -36,6 +36,11 @@ static enum status put_aside(struct train *t, struct err *e)
     char folder[PATH_BYTES], from[PATH_BYTES];
     struct stat s;
     bool made = false;
+    snprintf(from, sizeof from, "%s/checkpoints", t->o->dir);
+    if (!t->o->fresh && stat(from, &s) == 0)
+        return err_set(e, ST_USAGE, t->o->dir,
+                       "holds the checkpoints of a training run, and an emulation starts over each time; name another "
+                       "run folder, or say --fresh to put them aside");
     unsigned n = 0;
     do
         snprintf(folder, sizeof folder, "%s/old.%u", t->o->dir, ++n);
@@ -80,8 +85,10 @@ enum status train__restore(struct train *t, struct err *e)
 {
     uint32_t rank = ctl_rank();
     unsigned char *const *base = exec_arenas(t->exec);
-    if (t->o->fresh)
+    if (t->o->fresh || train__emulates(t))
         TRY(ctl_agree(rank == 0 ? put_aside(t, e) : ST_OK, e));
+    if (train__emulates(t))
+        return ST_OK;
     struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
     struct pieces pieces;
     bool found = false;

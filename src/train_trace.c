@@ -28,13 +28,13 @@ static void describe(struct train *t, struct trace_instruction *names, struct ar
         struct exec_instruction in;
         exec_describe(t->exec, t->train_list, i, &in);
         names[i] = (struct trace_instruction){ arena_strdup(a, in.name), arena_strdup(a, in.tags), in.stream,
-                                               in.predicted };
+                                               in.predicted, t->predicted ? t->predicted[i] : -1 };
         t->events[i] = (struct trace_event){
             .bytes = in.bytes,
             .location = in.stream,
             .instruction = i,
             .group = in.group,
-            .seq = in.group >= 0 ? calls[in.group]++ : 0,
+            .seq = in.group >= 0 ? calls[in.group]++ : in.tag,
             .peer = in.peer,
         };
     }
@@ -62,7 +62,7 @@ enum status train__trace_open(struct train *t, struct err *e)
     struct trace_instruction *names = arena_array(&a, struct trace_instruction, n);
     struct trace_setup setup = {
         .rundir = t->o->dir,
-        .device = compute_cpu.name,
+        .device = t->compute->name,
         .now = ctl_time,
         .instructions = names,
         .n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS],

@@ -51,6 +51,12 @@ tests_matrix_random_test_LDADD = $(PIPER_SCHED)
 SCRIPT_TESTS += tests/matrix/random.sh
 LONG_TESTS += tests/matrix/random_all.sh
 
+# Emulated runs, and what is made of traces.
+SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
+LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
+EXTRA_DIST += tests/emulate/recorded/trace.0000.h5 tests/emulate/recorded/summary.txt \
+	tests/emulate/recorded/perfetto.json tests/emulate/recorded/picture.svg
+
 MOSTLYCLEANFILES += test-suite-long.log
 
 # The long tests, in a report of their own.

@@ -469,7 +469,7 @@ START_TEST(traces_of_all)
     begin();
     bool odd = io_rank() % 2;
     const char *const names[] = { "default_stream", odd ? "odd_stream" : "even_stream" };
-    const struct trace_instruction in[] = { { "F", "PASS=F", 0, 0 }, { odd ? "odd" : "even", "", 1, 0 } };
+    const struct trace_instruction in[] = { { "F", "PASS=F", 0, 0, -1 }, { odd ? "odd" : "even", "", 1, 0, -1 } };
     const struct trace_group groups[] = { { 3, io_size(), "all" }, { odd ? 1u : 2u, 1, odd ? "odd" : "even" } };
     struct trace_setup s = { .rundir = folder,
                              .device = "cpu",

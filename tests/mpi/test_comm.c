@@ -274,6 +274,51 @@ static void test_overlap(const struct comm_backend *b)
     bench_close(&t);
 }
 
+/* A small message on an emulated link: sent when it is received, done `least` after that at both ends; a stream beside it goes
+ * on. */
+static void test_least(const struct comm_backend *b)
+{
+    static const double late = 0.1, least = 0.05;
+    uint32_t rank = ctl_rank(), peer = rank ^ 1;
+    float x[2] = { 0 }, y[2] = { 1, 2 };
+    struct bench t;
+    if (!b->queues)
+        return;
+    bench_open(&t, b, NULL, 0, 0, 2, 2, 2);
+    struct comm_call add = {
+        .op = COMM_ADD, .stream = 1, .channel = UINT32_MAX, .src = y, .dst = x, .count = 1, .event = 1
+    };
+    struct comm_call call = { .op = rank % 2 ? COMM_RECV : COMM_SEND,
+                              .channel = UINT32_MAX,
+                              .peer = peer,
+                              .src = y,
+                              .dst = x + 1,
+                              .count = 1,
+                              .least = least };
+    if (peer >= ctl_size()) { /* the last of an odd number: a local call takes its time too */
+        call = add;
+        call.stream = call.event = 0;
+        call.least = least;
+    }
+    for (double until = ctl_time() + late; rank % 2 && ctl_time() < until;) {
+    }
+    double mine = ctl_time(), *launched = mem_alloc(ctl_size() * sizeof *launched);
+    bench_begin(&t);
+    t.b->launch(t.c, &call);
+    t.b->launch(t.c, &add);
+    t.b->wait(t.c, 1);
+    bool alone = !bench_happened(&t, 0) || ctl_time() > mine + least;
+    t.b->wait(t.c, 0);
+    double done = ctl_time();
+    t.b->drain(t.c);
+    ctl_all_gather(&mine, sizeof mine, launched); /* one clock: the ranks are on one machine */
+    EXPECT(alone);
+    EXPECT(done >= mine + least && (peer >= ctl_size() || done >= launched[peer] + least));
+    mem_free(launched);
+    EXPECT(!(rank % 2) || x[1] == 1);
+    bench_close(&t);
+}
+
 /* ---- opening and control ----------------------------------------------------------------------------------------- */
 
 static void test_bad_setup(const struct comm_backend *b)
@@ -412,6 +457,7 @@ static void all_tests(const struct comm_backend *b)
     test_alone(b);
     test_exchange(b);
     test_overlap(b);
+    test_least(b);
     test_bad_setup(b);
     comm__limits = (struct comm__limits){ .message = 40, .scratch = 200, .small = 64, .direct = 64 };
     test_broadcast();

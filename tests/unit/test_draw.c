@@ -15,7 +15,7 @@ static void begin(struct draw_picture *p)
 
 static void row(struct draw_picture *p, const char *label, bool stream)
 {
-    vec_add(&p->rows, ((struct draw_row){ label, stream }));
+    vec_add(&p->rows, ((struct draw_row){ label, stream, false }));
 }
 
 /* A box of the row added last. */

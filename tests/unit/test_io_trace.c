@@ -26,8 +26,8 @@ static void end(void)
 }
 
 static const char *const streams[] = { "default_stream", "pp_stream" };
-static const struct trace_instruction instructions[] = { { "F 0.0 mb 0", "PP=0 MB=0 PASS=F", 0, 1e-3 },
-                                                         { "send 0-1", "", 1, 0 } };
+static const struct trace_instruction instructions[] = { { "F 0.0 mb 0", "PP=0 MB=0 PASS=F", 0, 1e-3, 0.5 },
+                                                         { "send 0-1", "", 1, 0, -1 } };
 static const struct trace_group groups[] = { { 7, 4, "dp" }, { 9, 2, "ep" } };
 
 static struct trace_setup setup(void)
@@ -93,6 +93,9 @@ START_TEST(round_trip)
     ck_assert_int_eq(t.events[0].group, -1);
     ck_assert_str_eq(t.instructions[v->instruction].name, "send 0-1");
     ck_assert_str_eq(t.instructions[0].tags, "PP=0 MB=0 PASS=F");
+    ck_assert_double_eq(t.instructions[0].predicted, 1e-3);
+    ck_assert_double_eq(t.instructions[0].predicted_start, 0.5);
+    ck_assert_double_eq(t.instructions[1].predicted_start, -1);
     ck_assert_str_eq(t.streams[t.locations[v->location].stream], "pp_stream");
     ck_assert_str_eq(t.streams[t.instructions[v->instruction].stream], "pp_stream");
     trace_release(&t);
