@@ -6,7 +6,7 @@
 
 namespace
 {
-enum { ATTENTION_THREADS = 128 };
+enum { ATTENTION_THREADS = 64 };
 
 /* Rows of one operand: element e of head h of row r at at[r*ld + h*d + e]. */
 template <typename T> struct attention_heads {
@@ -36,14 +36,16 @@ template <typename T> __device__ __forceinline__ void attention_fetch(float *to,
     }
 }
 
+/* In float64: the gradient of a score is a difference of such products that nearly cancel. */
 template <typename T> __device__ __forceinline__ float attention_dot(const float *x, const T *row, unsigned d)
 {
-    float sum = 0, v[1];
+    double sum = 0;
+    float v[1];
     for (unsigned e = 0; e < d; e++) {
         load(v, row + e);
-        sum += x[e] * v[0];
+        sum += static_cast<double>(x[e]) * static_cast<double>(v[0]);
     }
-    return sum;
+    return static_cast<float>(sum);
 }
 
 /* sum over j in [first, end) of weight[j] * row j, element e. */
@@ -98,22 +100,22 @@ template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) atten
 /* Gradient of a query, and the sum of dO O; blocks as in the forward. */
 template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) attention_dq_kernel(attention_operands<T> p)
 {
-    SHARED(float, room, MAX_WARPS);
+    SHARED(double, room, MAX_WARPS);
     DYNAMIC_SHARED(float, shared);
     float *const q = shared, *const dout = q + p.d, *const ds = dout + p.d;
     const unsigned i = blockIdx.x, h = blockIdx.y, kv = h / p.group;
     const uint64_t row0 = static_cast<uint64_t>(blockIdx.z) * p.t;
     const uint64_t stat = (static_cast<uint64_t>(blockIdx.z) * p.heads + h) * p.t + i;
-    float delta = 0;
+    double sum = 0;
     attention_fetch(q, p.q.row(row0 + i, h, p.d), p.d);
     attention_fetch(dout, p.dout.row(row0 + i, h, p.d), p.d);
     __syncthreads();
     for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS) {
         float o[1];
         load(o, p.o.row(row0 + i, h, p.d) + e);
-        delta += o[0] * dout[e];
+        sum += static_cast<double>(o[0]) * static_cast<double>(dout[e]);
     }
-    delta = block_sum(delta, room);
+    const float delta = static_cast<float>(block_sum(sum, room));
     for (unsigned j = threadIdx.x; j <= i; j += ATTENTION_THREADS) {
         const float w = expf(p.scale * attention_dot(q, p.k.row(row0 + j, kv, p.d), p.d) - p.lse[stat]);
         ds[j] = w * (attention_dot(dout, p.v.row(row0 + j, kv, p.d), p.d) - delta) * p.scale;

@@ -9,7 +9,8 @@ dim3 blockDim, gridDim;
 
 namespace
 {
-enum { MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 48 << 10, ZONE = 64, MARK = 0xa5, POISON = 0xff };
+constexpr unsigned MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 48 << 10, ZONE = 64;
+constexpr int MARK = 0xa5, POISON = 0xff;
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
 
 struct fiber {
