@@ -24,10 +24,21 @@ struct update_operands {
     void *param;
 };
 
-__device__ void update_constants_of(const struct optimizer_args &o, const struct step_inputs *s, update_constants *c)
+/* x^n; the library's pow would be a call, for which the kernel would have to put registers away. */
+__device__ __forceinline__ double update_power(double x, uint64_t n)
 {
-    const double correct1 = 1 - pow(static_cast<double>(o.beta1), static_cast<double>(s->step));
-    const double correct2 = 1 - pow(static_cast<double>(o.beta2), static_cast<double>(s->step));
+    double y = 1;
+    for (; n; n >>= 1, x *= x)
+        if (n & 1)
+            y *= x;
+    return y;
+}
+
+__device__ __forceinline__ void update_constants_of(const struct optimizer_args &o, const struct step_inputs *s,
+                                                    update_constants *c)
+{
+    const double correct1 = 1 - update_power(o.beta1, s->step);
+    const double correct2 = 1 - update_power(o.beta2, s->step);
     c->grad_scale = static_cast<float>(s->grad_scale);
     c->beta1 = o.beta1;
     c->beta2 = o.beta2;
@@ -75,7 +86,7 @@ __device__ __forceinline__ void update_at(const update_operands &u, const update
 
 /* Blocks walk over the elements, so that few compute the constants. */
 template <bool ADAM, int V, typename T>
-__global__ void __launch_bounds__(UPDATE_THREADS) update_kernel(update_operands u, const struct step_inputs *s)
+__global__ void __launch_bounds__(UPDATE_THREADS, 4) update_kernel(update_operands u, const struct step_inputs *s)
 {
     SHARED(update_constants, shared, 1);
     if (s->skip)
