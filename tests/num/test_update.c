@@ -99,6 +99,8 @@ static void train(const struct optimizer_args *o, size_t n, size_t n_decay, bool
         for (size_t i = 0; i < n; i++)
             ((float *)s.grad.at)[i] = i % 7 == 3 ? 0 : (float)rng_normal(&r);
         oracle_step(&s, o, &in, n_decay);
+        if (machine->order)
+            machine->order(step % 2 == 0);
         update(&s, &u, &in, 0, separate);
     }
     ck_assert_msg(worst_error(s.master.at, s.p, n, 0.01) < 2e-6, "%s: n=%zu decay=%zu", machine->name, n, n_decay);
