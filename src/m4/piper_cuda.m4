@@ -41,9 +41,12 @@ AS_IF([test "x$with_cuda" != xno],[
   CUDA_CFLAGS="-I$with_cuda/include"
   CUDA_LIBS="$piper_cuda_dir -lcublasLt -lcudnn -lnccl $piper_cuda_rt"
   piper_how_CUDA="$with_cuda, architectures $CUDA_ARCHS"
+  NVCC_WARN="--compiler-options=-Wall,-Wextra"
+  AS_IF([test "x$enable_werror" = xyes],[NVCC_WARN="$NVCC_WARN -Werror all-warnings"])
   AC_DEFINE([HAVE_CUDA],[1],[the CUDA libraries were found])])
 AM_CONDITIONAL([HAVE_CUDA],[test "x$with_cuda" != xno])
 AC_SUBST([NVCC_GENCODE])
+AC_SUBST([NVCC_WARN])
 AC_SUBST([CUDA_CFLAGS])
 AC_SUBST([CUDA_LIBS])
 ])
