@@ -1,0 +1,86 @@
+/* Scratch of the own CUDA kernels: what each file of src/cuda says about `work`, in bytes. */
+#include "ir/target_cuda_own.h"
+
+#include <stddef.h>
+
+static uint64_t up64(uint64_t bytes)
+{
+    return (bytes + 63) / 64 * 64;
+}
+
+static uint64_t over(uint64_t n, uint64_t each)
+{
+    return (n + each - 1) / each;
+}
+
+uint32_t cuda_parts(uint64_t rows, uint32_t least_rows, uint32_t most_parts)
+{
+    const uint64_t n = over(rows, least_rows);
+    return n > most_parts ? most_parts : n ? (uint32_t)n : 1;
+}
+
+uint32_t cuda_sort_passes(uint32_t below)
+{
+    uint32_t n = 1;
+    for (uint64_t reach = CUDA_SORT_BINS; reach < below; reach *= CUDA_SORT_BINS)
+        n++;
+    return n;
+}
+
+uint64_t cuda_columns_workspace(uint64_t rows, uint32_t width)
+{
+    return 2ull * cuda_parts(rows, CUDA_COLUMN_ROWS, CUDA_COLUMN_PARTS) * width * sizeof(float);
+}
+
+/* Keys and rows, twice; counts of bins; two partial sums for each block. */
+static uint64_t embed_bytes(const struct ir_attrs *a, uint64_t rows)
+{
+    return 4 * up64(rows * sizeof(int32_t)) + up64((CUDA_SORT_BINS * over(rows, CUDA_BIN_TILE) + 1) * sizeof(int32_t)) +
+           over(rows, CUDA_EMBED_ROWS) * 2 * a->features * sizeof(float);
+}
+
+static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint64_t rows)
+{
+    if (kernel == IR_PASS_F) /* balance loss of each sequence; probabilities, when they are not kept */
+        return up64(b * sizeof(double)) + rows * a->experts * sizeof(float);
+    if (kernel == IR_PASS_BI) /* auxiliary gradient of each sequence and expert */
+        return (uint64_t)b * a->experts * sizeof(float);
+    return (uint64_t)cuda_parts(rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS) * a->experts * a->features * sizeof(float);
+}
+
+uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                            uint32_t ep, enum ir_dtype compute)
+{
+    const uint64_t rows = (uint64_t)b * t;
+    (void)ep;
+    (void)compute;
+    switch (op) {
+    case IR_OP_EMBED:
+        return kernel == IR_PASS_BW ? embed_bytes(a, rows) : 0;
+    case IR_OP_LAYERNORM:
+        return kernel == IR_PASS_BW ? cuda_columns_workspace(rows, a->features) : 0;
+    case IR_OP_RMSNORM:
+        return kernel == IR_PASS_BW ? cuda_columns_workspace(rows * ir_op_norm_groups(a), a->features) : 0;
+    case IR_OP_ROUTER:
+        return router_bytes(a, kernel, b, rows);
+    case IR_OP_DISPATCH: /* counts of tiles by expert */
+        return kernel == IR_PASS_F
+                   ? (a->experts * (b * over((uint64_t)t * a->top_k, CUDA_BIN_TILE)) + 1) * sizeof(int32_t)
+                   : 0;
+    case IR_OP_COMBINE: /* which rows have a token */
+        return kernel == IR_PASS_BI && a->capacity ? (uint64_t)b * a->experts * a->capacity : 0;
+    case IR_OP_ATTENTION: /* sum of dO O per head and row */
+        return kernel == IR_PASS_BI ? rows * a->heads * sizeof(float) : 0;
+    default:
+        return 0;
+    }
+}
+
+const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
+{
+    if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
+        return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
+    if (op == IR_OP_ROPE && a->head_dim > CUDA_MAX_ROPE_DIM)
+        return "the CUDA kernel of rope takes a head_dim of at most 512; use --device cpu";
+    return NULL;
+}

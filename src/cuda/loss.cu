@@ -1,0 +1,133 @@
+/* Cross-entropy of rows of logits, and its gradient in their place.
+ *
+ * A block has a row: it reads it for maximum and sum (both at once: Milakov, Gimelshein 2018), and again, from the
+ * cache, to write the gradient. Rows of the vocabulary's own length begin anywhere, so a row is a head, 16-byte pieces
+ * and a tail. */
+#include "cuda/kernel.cuh"
+
+namespace
+{
+enum { LOSS_THREADS = 1024 };
+
+/* f(x, index of x[0]) for all of row (n), V elements at a time where they are aligned; WRITE: x goes back. */
+template <bool WRITE, int V, typename T, typename F>
+__device__ __forceinline__ void loss_piece(T *row, unsigned at, F f)
+{
+    float x[V];
+    load(x, row + at);
+    f(x, at);
+    if (WRITE)
+        store(row + at, x);
+}
+
+template <bool WRITE, typename T, typename F> __device__ __forceinline__ void loss_row(T *row, unsigned n, F f)
+{
+    enum { V = vector_of<T> };
+    const unsigned off = static_cast<unsigned>(reinterpret_cast<uintptr_t>(row) % 16 / sizeof(T));
+    const unsigned head = off == 0 ? 0 : V - off < n ? V - off : n, tail = head + (n - head) / V * V;
+    if (threadIdx.x < head)
+        loss_piece<WRITE, 1>(row, threadIdx.x, f);
+#pragma unroll 2
+    for (unsigned i = head + threadIdx.x * V; i < tail; i += blockDim.x * V)
+        loss_piece<WRITE, V>(row, i, f);
+    if (tail + threadIdx.x < n)
+        loss_piece<WRITE, 1>(row, tail + threadIdx.x, f);
+}
+
+/* Maximum, and the sum of exponentials against it. */
+struct loss_running {
+    float max, sum;
+    template <int V> __device__ __forceinline__ void operator()(float (&x)[V], unsigned)
+    {
+        float most = max;
+#pragma unroll
+        for (int i = 0; i < V; i++)
+            most = fmaxf(most, x[i]);
+        if (most > max) {
+            sum *= expf(max - most);
+            max = most;
+        }
+#pragma unroll
+        for (int i = 0; i < V; i++)
+            sum += expf(x[i] - max);
+    }
+};
+
+struct loss_gradient {
+    float max, scale, one; /* scale: of exponentials; one: of the target's element */
+    unsigned target;
+    template <int V> __device__ __forceinline__ void operator()(float (&x)[V], unsigned at) const
+    {
+#pragma unroll
+        for (int i = 0; i < V; i++)
+            x[i] = expf(x[i] - max) * scale - (at + i == target ? one : 0);
+    }
+};
+
+struct loss_zero {
+    template <int V> __device__ __forceinline__ void operator()(float (&x)[V], unsigned) const
+    {
+#pragma unroll
+        for (int i = 0; i < V; i++)
+            x[i] = 0;
+    }
+};
+
+/* loss (rows). */
+template <typename T>
+__global__ void __launch_bounds__(LOSS_THREADS) loss_kernel(T *logits, const int32_t *__restrict__ target, double *loss,
+                                                            unsigned vocab, unsigned ld, bool gradient, float scale)
+{
+    SHARED(float, room, MAX_WARPS);
+    T *const row = logits + static_cast<uint64_t>(blockIdx.x) * ld;
+    const int32_t t = target[blockIdx.x];
+    if (t < 0) {
+        if (threadIdx.x == 0)
+            loss[blockIdx.x] = 0;
+        if (gradient)
+            loss_row<true>(row, ld, loss_zero());
+        return;
+    }
+    loss_running run = { -INFINITY, 0 };
+    loss_row<false>(row, vocab, [&run](auto &x, unsigned at) { run(x, at); });
+    float at_target[1];
+    load(at_target, row + t);
+    const float most = block_max(run.max, room);
+    const float sum = block_sum(run.sum * expf(run.max - most), room); /* from here on no thread reads the target's */
+    if (threadIdx.x == 0)
+        loss[blockIdx.x] = log(static_cast<double>(sum)) + most - at_target[0];
+    if (!gradient)
+        return;
+    const loss_gradient grad = { most, scale / sum, scale, static_cast<unsigned>(t) };
+    loss_row<true>(row, vocab, grad);
+    loss_row<true>(row + vocab, ld - vocab, loss_zero());
+}
+
+/* *sum += x[0..n), in an order that depends on n alone. One block. */
+__global__ void __launch_bounds__(LOSS_THREADS) loss_sum_kernel(double *sum, const double *__restrict__ x, uint64_t n)
+{
+    SHARED(double, room, MAX_WARPS);
+    double mine = 0;
+    for (uint64_t i = threadIdx.x; i < n; i += LOSS_THREADS)
+        mine += x[i];
+    mine = block_sum(mine, room);
+    if (threadIdx.x == 0)
+        *sum += mine;
+}
+
+template <typename T> void cross_entropy(const struct cuda_cross_entropy *c)
+{
+    launch("cross-entropy", loss_kernel<T>, static_cast<unsigned>(c->rows),
+           threads_for(blocks_for(c->vocab, vector_of<T>), LOSS_THREADS), 0, c->stream, static_cast<T *>(c->logits),
+           c->target, c->work, c->vocab, c->ld, c->gradient, static_cast<float>(c->loss_scale));
+    launch("cross-entropy", loss_sum_kernel, 1, LOSS_THREADS, 0, c->stream, c->loss, c->work, c->rows);
+}
+} // namespace
+
+extern "C" void cuda_cross_entropy(const struct cuda_cross_entropy *c)
+{
+    if (c->compute == IR_BF16)
+        cross_entropy<bf16>(c);
+    else
+        cross_entropy<float>(c);
+}

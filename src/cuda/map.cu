@@ -1,0 +1,243 @@
+/* Elementwise kernels: activations, sums, conversions. One thread has 16 bytes of each operand, so a full SM has 32 KiB
+ * of each under way, twice what the memory's latency asks for. */
+#include "cuda/kernel.cuh"
+
+namespace
+{
+enum { MAP_THREADS = 256, MAP_IN = 3, MAP_OUT = 2 };
+
+template <typename T> struct map_args {
+    const T *in[MAP_IN];
+    const T *acc[MAP_OUT]; /* addends of out; NULL: none. One may be out itself */
+    T *out[MAP_OUT];
+    uint64_t n;
+};
+
+/* F::IN inputs to F::OUT outputs, of one element: F::at(x, y). */
+struct gelu_tanh {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        const float u = 1.5957691216f * (x[0] + 0.044715f * x[0] * x[0] * x[0]); /* 2 sqrt(2/pi) */
+        y[0] = __fdividef(x[0], 1 + expf(-u));
+    }
+};
+
+struct gelu_tanh_grad { /* x, dy */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        const float u = 1.5957691216f * (x[0] + 0.044715f * x[0] * x[0] * x[0]);
+        const float s = __fdividef(1, 1 + expf(-u)); /* (1 + tanh(u/2)) / 2 */
+        const float slope = 1.5957691216f * (1 + 3 * 0.044715f * x[0] * x[0]);
+        y[0] = x[1] * (s + x[0] * s * (1 - s) * slope);
+    }
+};
+
+struct gelu_erf {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        y[0] = 0.5f * x[0] * (1 + erff(0.70710678118f * x[0]));
+    }
+};
+
+struct gelu_erf_grad {
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        const float phi = 0.5f * (1 + erff(0.70710678118f * x[0]));
+        y[0] = x[1] * (phi + 0.39894228040f * x[0] * expf(-0.5f * x[0] * x[0]));
+    }
+};
+
+struct swiglu { /* gate, up */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        y[0] = __fdividef(x[0], 1 + expf(-x[0])) * x[1];
+    }
+};
+
+struct swiglu_grad { /* gate, up, dy -> dgate, dup */
+    static constexpr int IN = 3, OUT = 2;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        const float s = __fdividef(1, 1 + expf(-x[0]));
+        y[0] = x[2] * x[1] * s * (1 + x[0] * (1 - s));
+        y[1] = x[2] * x[0] * s;
+    }
+};
+
+struct plus {
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const float *x, float *y)
+    {
+        y[0] = x[0] + x[1];
+    }
+};
+
+template <typename F, int V, typename T> __device__ __forceinline__ void map_at(const map_args<T> &p, uint64_t at)
+{
+    float in[F::IN][V], out[F::OUT][V];
+#pragma unroll
+    for (int k = 0; k < F::IN; k++)
+        load(in[k], p.in[k] + at);
+#pragma unroll
+    for (int v = 0; v < V; v++) {
+        float x[F::IN], y[F::OUT];
+#pragma unroll
+        for (int k = 0; k < F::IN; k++)
+            x[k] = in[k][v];
+        F::at(x, y);
+#pragma unroll
+        for (int k = 0; k < F::OUT; k++)
+            out[k][v] = y[k];
+    }
+#pragma unroll
+    for (int k = 0; k < F::OUT; k++) {
+        add_acc(out[k], p.acc[k], at);
+        store(p.out[k] + at, out[k]);
+    }
+}
+
+template <typename F, typename T, int V> __global__ void __launch_bounds__(MAP_THREADS) map_kernel(map_args<T> p)
+{
+    uint64_t i = (static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+    if (i + V <= p.n)
+        map_at<F, V>(p, i);
+    else
+        for (; i < p.n; i++)
+            map_at<F, 1>(p, i);
+}
+
+template <typename F, typename T> void map(const char *name, const map_args<T> &p, void *stream)
+{
+    const bool fits = wide<T>(0, p.in[0], p.in[1], p.in[2], p.acc[0], p.acc[1], p.out[0], p.out[1]);
+    if (fits)
+        launch(name, map_kernel<F, T, vector_of<T>>, blocks_for(p.n, MAP_THREADS * vector_of<T>), MAP_THREADS, 0,
+               stream, p);
+    else
+        launch(name, map_kernel<F, T, 1>, blocks_for(p.n, MAP_THREADS), MAP_THREADS, 0, stream, p);
+}
+
+template <typename T> map_args<T> map_operands(const struct op_args *a)
+{
+    map_args<T> p = {};
+    for (int i = 0; i < 2; i++) {
+        p.in[i] = static_cast<const T *>(a->in[i]);
+        p.out[i] = static_cast<T *>(a->out[i]);
+    }
+    p.n = rows_of(a) * a->attrs->features;
+    return p;
+}
+
+/* Input gradients of an operator with n inputs: x.., dy -> din, with addends. */
+template <typename T> map_args<T> map_gradients(const struct op_args *a, int n)
+{
+    map_args<T> p = map_operands<T>(a);
+    p.in[n] = static_cast<const T *>(a->dout[0]);
+    for (int i = 0; i < 2; i++) {
+        p.out[i] = static_cast<T *>(a->din[i]);
+        p.acc[i] = static_cast<const T *>(a->acc[i]);
+    }
+    return p;
+}
+
+template <typename T> void gelu_f(const struct op_args *a)
+{
+    if (a->attrs->flags & IR_EXACT)
+        map<gelu_erf>("gelu F", map_operands<T>(a), a->stream);
+    else
+        map<gelu_tanh>("gelu F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void gelu_bi(const struct op_args *a)
+{
+    if (a->attrs->flags & IR_EXACT)
+        map<gelu_erf_grad>("gelu BI", map_gradients<T>(a, 1), a->stream);
+    else
+        map<gelu_tanh_grad>("gelu BI", map_gradients<T>(a, 1), a->stream);
+}
+
+template <typename T> void swiglu_f(const struct op_args *a)
+{
+    map<swiglu>("swiglu F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void swiglu_bi(const struct op_args *a)
+{
+    map<swiglu_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
+}
+
+template <typename T> void add_f(const struct op_args *a)
+{
+    map<plus>("add F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void sum_f(const struct op_args *a)
+{
+    map_args<T> p = {};
+    p.in[0] = static_cast<const T *>(a->in[0]);
+    p.in[1] = static_cast<const T *>(a->in[1]);
+    p.out[0] = static_cast<T *>(a->out[0]);
+    p.n = a->n;
+    map<plus>("sum", p, a->stream);
+}
+
+template <typename To, typename From, int V>
+__global__ void __launch_bounds__(MAP_THREADS) convert_kernel(To *to, const From *from, uint64_t n)
+{
+    uint64_t i = (static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x) * V;
+    if (i + V <= n) {
+        float x[V];
+        load(x, from + i);
+        store(to + i, x);
+        return;
+    }
+    for (; i < n; i++) {
+        float x[1];
+        load(x, from + i);
+        store(to + i, x);
+    }
+}
+
+template <typename To, typename From> void convert(void *to, const void *from, uint64_t n, void *stream)
+{
+    enum { V = vector_of<bf16> };
+    if (wide<bf16>(0, to, from))
+        launch("convert", convert_kernel<To, From, V>, blocks_for(n, MAP_THREADS * V), MAP_THREADS, 0, stream,
+               static_cast<To *>(to), static_cast<const From *>(from), n);
+    else
+        launch("convert", convert_kernel<To, From, 1>, blocks_for(n, MAP_THREADS), MAP_THREADS, 0, stream,
+               static_cast<To *>(to), static_cast<const From *>(from), n);
+}
+} // namespace
+
+FOR_BOTH_TYPES(gelu_f)
+FOR_BOTH_TYPES(gelu_bi)
+FOR_BOTH_TYPES(swiglu_f)
+FOR_BOTH_TYPES(swiglu_bi)
+FOR_BOTH_TYPES(add_f)
+FOR_BOTH_TYPES(sum_f)
+
+extern "C" void cuda_copy_f(const struct op_args *a)
+{
+    const size_t size = a->compute == IR_BF16 ? sizeof(bf16) : sizeof(float);
+    cuda__check(cudaMemcpyAsync(a->out[0], a->in[0], a->n * size, cudaMemcpyDeviceToDevice,
+                                static_cast<cudaStream_t>(a->stream)),
+                "copy");
+}
+
+extern "C" void cuda_convert(void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n,
+                             void *stream)
+{
+    if (to_type == IR_BF16 && from_type == IR_BF16)
+        convert<bf16, bf16>(to, from, n, stream);
+    else if (to_type == IR_BF16)
+        convert<bf16, float>(to, from, n, stream);
+    else if (from_type == IR_BF16)
+        convert<float, bf16>(to, from, n, stream);
+    else
+        convert<float, float>(to, from, n, stream);
+}

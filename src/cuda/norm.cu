@@ -1,0 +1,271 @@
+/* LayerNorm and RMSNorm. Ba, Kiros, Hinton 2016; Zhang, Sennrich 2019. Statistics are float32.
+ *
+ * A row is read from memory once: it stays in shared memory between its sums and its outputs. A warp has a row, or a
+ * block has one that is long. */
+#include "cuda/kernel.cuh"
+
+namespace
+{
+enum { NORM_THREADS = 256, NORM_WARP_BYTES = 4096, NORM_SHARED = 48 << 10 };
+
+/* One row of c elements of `copies` operands, and the threads that share it. */
+struct norm_shape {
+    uint64_t rows;
+    unsigned c;
+    bool kept; /* the row fits in shared memory */
+};
+
+/* Row of this thread's group, its index in the group, the group's size. */
+template <bool BLOCK> struct norm_group {
+    uint64_t row;
+    unsigned lane, size, warp;
+    __device__ norm_group()
+    {
+        warp = BLOCK ? 0 : threadIdx.x / WARP;
+        row = BLOCK ? blockIdx.x : static_cast<uint64_t>(blockIdx.x) * (blockDim.x / WARP) + warp;
+        lane = BLOCK ? threadIdx.x : lane_id();
+        size = BLOCK ? blockDim.x : static_cast<unsigned>(WARP);
+    }
+    __device__ float sum(float v, float *room) const
+    {
+        return BLOCK ? block_sum(v, room) : warp_sum(v);
+    }
+};
+
+/* y = (x - mean) rstd w + b; without MEAN (RMSNorm) mean and b are 0. mean, rstd (rows), NULL: not kept. */
+template <typename T, int V, bool BLOCK, bool MEAN>
+__global__ void __launch_bounds__(NORM_THREADS)
+    norm_f_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ w, const T *__restrict__ b,
+                  float *mean, float *rstd, norm_shape s, float eps)
+{
+    SHARED(float, room, MAX_WARPS);
+    DYNAMIC_SHARED(T, shared);
+    const norm_group<BLOCK> g;
+    if (g.row >= s.rows)
+        return;
+    const T *from = x + g.row * s.c;
+    T *kept = shared + g.warp * s.c, *to = y + g.row * s.c;
+    float v[V], sum = 0;
+#pragma unroll 4
+    for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
+        load(v, from + i);
+        if (s.kept)
+            store(kept + i, v);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            sum += MEAN ? v[k] : v[k] * v[k];
+    }
+    if (s.kept)
+        from = kept;
+    sum = g.sum(sum, room);
+    const float m = MEAN ? sum / s.c : 0;
+    if (MEAN) {
+        sum = 0;
+        for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
+            load(v, from + i);
+#pragma unroll
+            for (int k = 0; k < V; k++)
+                sum += (v[k] - m) * (v[k] - m);
+        }
+        sum = g.sum(sum, room);
+    }
+    const float r = rsqrtf(sum / s.c + eps);
+    for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
+        float scale[V], shift[V] = {};
+        load(v, from + i);
+        load(scale, w + i);
+        if (MEAN)
+            load(shift, b + i);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            v[k] = (v[k] - m) * r * scale[k] + shift[k];
+        store(to + i, v);
+    }
+    if (g.lane == 0 && rstd) {
+        rstd[g.row] = r;
+        if (MEAN)
+            mean[g.row] = m;
+    }
+}
+
+template <typename T> struct norm_bi_operands {
+    T *dx;
+    const T *acc, *x, *w, *dy;
+    const float *mean, *rstd;
+};
+
+/* With h = (x - mean) rstd and g = dy w: dx = acc + rstd (g - average of g - h * average of g h). */
+template <typename T, int V, bool BLOCK, bool MEAN>
+__global__ void __launch_bounds__(NORM_THREADS) norm_bi_kernel(norm_bi_operands<T> p, norm_shape s)
+{
+    SHARED(float, room, MAX_WARPS);
+    DYNAMIC_SHARED(T, shared);
+    const norm_group<BLOCK> g;
+    if (g.row >= s.rows)
+        return;
+    const T *x = p.x + g.row * s.c, *dy = p.dy + g.row * s.c;
+    T *kept_x = shared + g.warp * 2 * s.c, *kept_dy = kept_x + s.c;
+    const float m = MEAN ? p.mean[g.row] : 0, r = p.rstd[g.row];
+    float sum_g = 0, sum_gh = 0, v[V], d[V], w[V];
+#pragma unroll 2
+    for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
+        load(v, x + i);
+        load(d, dy + i);
+        load(w, p.w + i);
+        if (s.kept) {
+            store(kept_x + i, v);
+            store(kept_dy + i, d);
+        }
+#pragma unroll
+        for (int k = 0; k < V; k++) {
+            const float grad = d[k] * w[k];
+            sum_g += grad;
+            sum_gh += grad * (v[k] - m) * r;
+        }
+    }
+    if (s.kept) {
+        x = kept_x;
+        dy = kept_dy;
+    }
+    sum_g = MEAN ? g.sum(sum_g, room) / s.c : 0;
+    sum_gh = g.sum(sum_gh, room) / s.c;
+    for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
+        load(v, x + i);
+        load(d, dy + i);
+        load(w, p.w + i);
+#pragma unroll
+        for (int k = 0; k < V; k++)
+            d[k] = r * (d[k] * w[k] - sum_g - (v[k] - m) * r * sum_gh);
+        add_acc(d, p.acc, g.row * s.c + i);
+        store(p.dx + g.row * s.c + i, d);
+    }
+}
+
+struct norm_launch {
+    norm_shape shape;
+    unsigned grid, threads;
+    size_t shared;
+    bool block;
+};
+
+/* copies: operands of a row that are kept. */
+template <typename T, int V> norm_launch norm_plan(uint64_t rows, unsigned c, unsigned copies)
+{
+    const size_t bytes = static_cast<size_t>(c) * sizeof(T) * copies;
+    norm_launch l = { { rows, c, bytes <= NORM_SHARED }, 0, NORM_THREADS, 0, bytes > NORM_WARP_BYTES };
+    if (l.block) {
+        l.grid = static_cast<unsigned>(rows);
+        l.threads = threads_for((c + V - 1) / V, NORM_THREADS);
+        l.shared = l.shape.kept ? bytes : 0;
+    } else {
+        l.grid = blocks_for(rows, NORM_THREADS / WARP);
+        l.shared = NORM_THREADS / WARP * bytes;
+    }
+    return l;
+}
+
+template <typename T, int V, bool MEAN> void norm_f_as(const struct op_args *a, uint64_t rows)
+{
+    const unsigned c = a->attrs->features;
+    const norm_launch l = norm_plan<T, V>(rows, c, 1);
+    float *mean = static_cast<float *>(a->save[0]), *rstd = MEAN ? static_cast<float *>(a->save[1]) : mean;
+    launch(MEAN ? "layernorm F" : "rmsnorm F",
+           l.block ? norm_f_kernel<T, V, true, MEAN> : norm_f_kernel<T, V, false, MEAN>, l.grid, l.threads, l.shared,
+           a->stream, static_cast<T *>(a->out[0]), static_cast<const T *>(a->in[0]),
+           static_cast<const T *>(a->param[0]), static_cast<const T *>(a->param[1]), mean, rstd, l.shape,
+           a->attrs->eps);
+}
+
+template <typename T, int V, bool MEAN> void norm_bi_as(const struct op_args *a, uint64_t rows)
+{
+    const unsigned c = a->attrs->features;
+    const norm_launch l = norm_plan<T, V>(rows, c, 2);
+    const float *first = static_cast<const float *>(a->save[0]), *second = static_cast<const float *>(a->save[1]);
+    const norm_bi_operands<T> p = { static_cast<T *>(a->din[0]),
+                                    static_cast<const T *>(a->acc[0]),
+                                    static_cast<const T *>(a->in[0]),
+                                    static_cast<const T *>(a->param[0]),
+                                    static_cast<const T *>(a->dout[0]),
+                                    MEAN ? first : nullptr,
+                                    MEAN ? second : first };
+    launch(MEAN ? "layernorm BI" : "rmsnorm BI",
+           l.block ? norm_bi_kernel<T, V, true, MEAN> : norm_bi_kernel<T, V, false, MEAN>, l.grid, l.threads, l.shared,
+           a->stream, p, l.shape);
+}
+
+template <typename T, bool MEAN> void norm_f(const struct op_args *a, uint64_t rows)
+{
+    if (wide<T>(a->attrs->features, a->in[0], a->out[0], a->param[0], a->param[1]))
+        norm_f_as<T, vector_of<T>, MEAN>(a, rows);
+    else
+        norm_f_as<T, 1, MEAN>(a, rows);
+}
+
+template <typename T, bool MEAN> void norm_bi(const struct op_args *a, uint64_t rows)
+{
+    if (wide<T>(a->attrs->features, a->in[0], a->dout[0], a->param[0], a->din[0], a->acc[0]))
+        norm_bi_as<T, vector_of<T>, MEAN>(a, rows);
+    else
+        norm_bi_as<T, 1, MEAN>(a, rows);
+}
+
+/* A row holds one group, or one for each head. */
+uint64_t norm_groups(const struct op_args *a)
+{
+    return rows_of(a) * (a->attrs->heads ? a->attrs->heads : 1);
+}
+
+template <typename T> void layernorm_f(const struct op_args *a)
+{
+    norm_f<T, true>(a, rows_of(a));
+}
+
+template <typename T> void layernorm_bi(const struct op_args *a)
+{
+    norm_bi<T, true>(a, rows_of(a));
+}
+
+template <typename T> void rmsnorm_f(const struct op_args *a)
+{
+    norm_f<T, false>(a, norm_groups(a));
+}
+
+template <typename T> void rmsnorm_bi(const struct op_args *a)
+{
+    norm_bi<T, false>(a, norm_groups(a));
+}
+
+void norm_bw(const struct op_args *a, uint64_t rows, const void *mean, const void *rstd)
+{
+    struct cuda_columns c = {};
+    c.dy = a->dout[0];
+    c.x = a->in[0];
+    c.mean = static_cast<const float *>(mean);
+    c.rstd = static_cast<const float *>(rstd);
+    c.dw = static_cast<float *>(a->dparam[0]);
+    c.db = static_cast<float *>(a->dparam[1]);
+    c.add_dw = a->dparam_add & 1;
+    c.add_db = a->dparam_add >> 1 & 1;
+    c.rows = rows;
+    c.width = a->attrs->features;
+    c.compute = a->compute;
+    c.work = a->work;
+    c.stream = a->stream;
+    cuda_column_sums(&c);
+}
+} // namespace
+
+FOR_BOTH_TYPES(layernorm_f)
+FOR_BOTH_TYPES(layernorm_bi)
+FOR_BOTH_TYPES(rmsnorm_f)
+FOR_BOTH_TYPES(rmsnorm_bi)
+
+extern "C" void cuda_layernorm_bw(const struct op_args *a)
+{
+    norm_bw(a, rows_of(a), a->save[0], a->save[1]);
+}
+
+extern "C" void cuda_rmsnorm_bw(const struct op_args *a)
+{
+    norm_bw(a, norm_groups(a), nullptr, a->save[0]);
+}

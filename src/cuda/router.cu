@@ -1,0 +1,284 @@
+/* Top-k router: softmax in float32 over the experts, ties to the lower index, auxiliary load-balance loss per sequence:
+ * experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer (Fedus et al.
+ * 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences.
+ *
+ * A warp has a row of probabilities, in shared memory. */
+#include "cuda/product.cuh"
+
+namespace
+{
+enum { ROUTER_WARPS = 8, ROUTER_THREADS = ROUTER_WARPS * WARP, BALANCE_THREADS = 1024 };
+
+struct router_shape {
+    uint64_t rows;
+    unsigned experts, k, t;
+    bool norm; /* weights are divided by their sum */
+};
+
+/* Lane's row of shared memory of its warp. */
+__device__ __forceinline__ float *router_row(float *shared, unsigned experts)
+{
+    return shared + threadIdx.x / WARP * experts;
+}
+
+/* Index of the largest of p (experts), the lowest of equals, in every lane. */
+__device__ __forceinline__ unsigned router_best(const float *p, unsigned experts)
+{
+    float most = -INFINITY;
+    unsigned best = experts;
+    for (unsigned e = lane_id(); e < experts; e += WARP)
+        if (p[e] > most) {
+            most = p[e];
+            best = e;
+        }
+#pragma unroll
+    for (int o = WARP / 2; o; o /= 2) {
+        const float other = __shfl_xor_sync(ALL_LANES, most, o);
+        const unsigned at = __shfl_xor_sync(ALL_LANES, best, o);
+        if (other > most || (other == most && at < best)) {
+            most = other;
+            best = at;
+        }
+    }
+    return best;
+}
+
+/* probs (rows, experts): logits become probabilities. weight, index (rows, k). */
+__global__ void __launch_bounds__(ROUTER_THREADS)
+    router_choose_kernel(float *probs, float *weight, int32_t *index, router_shape s)
+{
+    DYNAMIC_SHARED(float, shared);
+    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * ROUTER_WARPS + threadIdx.x / WARP;
+    if (row >= s.rows)
+        return;
+    float *const p = router_row(shared, s.experts), *const out = probs + row * s.experts;
+    float most = -INFINITY, sum = 0;
+    for (unsigned e = lane_id(); e < s.experts; e += WARP) {
+        p[e] = out[e];
+        most = fmaxf(most, p[e]);
+    }
+    most = warp_max(most);
+    for (unsigned e = lane_id(); e < s.experts; e += WARP)
+        sum += p[e] = expf(p[e] - most);
+    const float scale = 1 / warp_sum(sum);
+    for (unsigned e = lane_id(); e < s.experts; e += WARP) {
+        out[e] = p[e] * scale;
+        p[e] = out[e] >= 0 ? out[e] : 0; /* a NaN must choose an expert that exists */
+    }
+    __syncwarp();
+    sum = 0;
+    for (unsigned j = 0; j < s.k; j++) {
+        const unsigned best = router_best(p, s.experts);
+        sum += p[best];
+        __syncwarp();
+        if (lane_id() == 0) {
+            index[row * s.k + j] = static_cast<int32_t>(best);
+            weight[row * s.k + j] = out[best];
+            p[best] = -1; /* taken */
+        }
+        __syncwarp();
+    }
+    for (unsigned j = lane_id(); j < s.k && s.norm; j += WARP)
+        weight[row * s.k + j] /= sum;
+}
+
+/* ---- balance of a sequence ----------------------------------------------------------------------------------------- */
+
+/* count (experts) in shared memory: choices of each expert in the sequence blockIdx.x. */
+__device__ __forceinline__ void router_count(int *count, const int32_t *index, const router_shape &s)
+{
+    const uint64_t n = static_cast<uint64_t>(s.t) * s.k;
+    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
+        count[e] = 0;
+    __syncthreads();
+    for (uint64_t i = threadIdx.x; i < n; i += blockDim.x)
+        atomicAdd(&count[index[blockIdx.x * n + i]], 1); /* integers: any order gives the same */
+    __syncthreads();
+}
+
+/* loss (sequences): without coefficient. Threads are (lanes, experts); each sums a share of the tokens. */
+__global__ void __launch_bounds__(BALANCE_THREADS)
+    router_balance_kernel(double *loss, const float *__restrict__ probs, const int32_t *__restrict__ index,
+                          router_shape s)
+{
+    SHARED(int, count, CUDA_MAX_EXPERTS);
+    SHARED(double, part, BALANCE_THREADS);
+    SHARED(double, room, MAX_WARPS);
+    const unsigned e = threadIdx.x % s.experts, lane = threadIdx.x / s.experts, lanes = BALANCE_THREADS / s.experts;
+    double sum = 0;
+    router_count(count, index, s);
+    if (lane < lanes)
+#pragma unroll 8
+        for (unsigned i = lane; i < s.t; i += lanes)
+            sum += probs[(static_cast<uint64_t>(blockIdx.x) * s.t + i) * s.experts + e];
+    part[threadIdx.x] = sum;
+    __syncthreads();
+    sum = 0;
+    if (lane == 0) {
+        for (unsigned l = 0; l < lanes; l++)
+            sum += part[l * s.experts + e];
+        sum *= static_cast<double>(count[e]) / s.t / s.t;
+    }
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        loss[blockIdx.x] = sum * s.experts;
+}
+
+__global__ void router_aux_kernel(double *scalar, const double *loss, unsigned n, double coefficient)
+{
+    double sum = 0;
+    for (unsigned i = 0; i < n; i++)
+        sum += loss[i];
+    *scalar += coefficient * sum;
+}
+
+/* aux (sequences, experts): gradient of each probability from the balance loss. */
+__global__ void __launch_bounds__(BALANCE_THREADS)
+    router_balance_grad_kernel(float *aux, const int32_t *__restrict__ index, router_shape s, double factor)
+{
+    SHARED(int, count, CUDA_MAX_EXPERTS);
+    router_count(count, index, s);
+    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
+        aux[blockIdx.x * s.experts + e] = static_cast<float>(factor * (static_cast<double>(count[e]) / s.t));
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------------------ */
+
+/* dlogits (rows, experts) from the gradients of the weights (rows, k) and aux (sequences, experts), NULL: none. */
+__global__ void __launch_bounds__(ROUTER_THREADS)
+    router_logits_grad_kernel(float *__restrict__ dlogits, const float *__restrict__ probs,
+                              const int32_t *__restrict__ index, const float *__restrict__ dweight, const float *aux,
+                              router_shape s)
+{
+    DYNAMIC_SHARED(float, shared);
+    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * ROUTER_WARPS + threadIdx.x / WARP;
+    if (row >= s.rows)
+        return;
+    const float *const p = probs + row * s.experts, *const dw = dweight + row * s.k;
+    const int32_t *const chosen = index + row * s.k;
+    float *const dp = router_row(shared, s.experts);
+    for (unsigned e = lane_id(); e < s.experts; e += WARP)
+        dp[e] = aux ? aux[row / s.t * s.experts + e] : 0;
+    float sum = 0, mean = 0, inner = 0;
+    for (unsigned j = lane_id(); j < s.k; j += WARP) {
+        sum += p[chosen[j]];
+        mean += dw[j] * p[chosen[j]];
+    }
+    sum = s.norm ? warp_sum(sum) : 1;
+    mean = s.norm ? warp_sum(mean) / sum : 0;
+    __syncwarp();
+    for (unsigned j = lane_id(); j < s.k; j += WARP)
+        dp[chosen[j]] += (dw[j] - mean) / sum;
+    __syncwarp();
+    for (unsigned e = lane_id(); e < s.experts; e += WARP)
+        inner += p[e] * dp[e];
+    inner = warp_sum(inner);
+    for (unsigned e = lane_id(); e < s.experts; e += WARP)
+        dlogits[row * s.experts + e] = p[e] * (dp[e] - inner);
+}
+
+/* dw = the parts (parts, n), in order. */
+__global__ void __launch_bounds__(ROUTER_THREADS)
+    router_join_kernel(float *dw, const float *__restrict__ part, unsigned parts, uint64_t n, bool add)
+{
+    const uint64_t i = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
+    if (i >= n)
+        return;
+    float sum = 0;
+    for (unsigned j = 0; j < parts; j++)
+        sum += part[j * n + i];
+    dw[i] = add ? dw[i] + sum : sum;
+}
+
+router_shape router_of(const struct op_args *a)
+{
+    return { rows_of(a), a->attrs->experts, a->attrs->top_k, a->t, (a->attrs->flags & IR_NORM_TOPK) != 0 };
+}
+
+size_t router_shared(const router_shape &s)
+{
+    return ROUTER_WARPS * s.experts * sizeof(float);
+}
+
+/* work: balance loss of each sequence, then the probabilities that evaluation does not keep. */
+template <typename T> void router_f(const struct op_args *a)
+{
+    const router_shape s = router_of(a);
+    const unsigned c = a->attrs->features;
+    double *loss = static_cast<double *>(a->work);
+    float *probs = static_cast<float *>(a->save[0]);
+    if (!probs)
+        probs = static_cast<float *>(a->work) + (a->b * sizeof *loss + 63) / 64 * 64 / sizeof *probs;
+    float *weight = static_cast<float *>(a->out[0]);
+    int32_t *index = static_cast<int32_t *>(a->out[1]);
+    const product_operands<T, T, float> p = { probs,
+                                              nullptr,
+                                              static_cast<const T *>(a->in[0]),
+                                              static_cast<const T *>(a->param[0]),
+                                              static_cast<unsigned>(s.rows),
+                                              s.experts,
+                                              c,
+                                              c,
+                                              c,
+                                              c };
+    product<true, true>("router F", p, a->stream);
+    launch("router F", router_choose_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS, router_shared(s),
+           a->stream, probs, weight, index, s);
+    if (!(a->attrs->aux_coef > 0))
+        return;
+    launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, loss, probs, index, s);
+    launch("router F balance", router_aux_kernel, 1, 1, 0, a->stream, a->scalars + SCALAR_AUX, loss, a->b,
+           a->attrs->aux_coef);
+}
+
+template <typename T> void router_bi(const struct op_args *a)
+{
+    const router_shape s = router_of(a);
+    const unsigned c = a->attrs->features;
+    const int32_t *index = static_cast<const int32_t *>(a->out[1]);
+    float *aux = a->attrs->aux_coef > 0 ? static_cast<float *>(a->work) : nullptr;
+    float *dlogits = static_cast<float *>(a->stash[0]);
+    if (aux)
+        launch("router BI balance", router_balance_grad_kernel, a->b, BALANCE_THREADS, 0, a->stream, aux, index, s,
+               static_cast<double>(a->attrs->aux_coef) * a->loss_scale * s.experts);
+    launch("router BI", router_logits_grad_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS, router_shared(s),
+           a->stream, dlogits, static_cast<const float *>(a->save[0]), index, static_cast<const float *>(a->dout[0]),
+           aux, s);
+    const product_operands<float, T, T> p = { static_cast<T *>(a->din[0]),
+                                              static_cast<const T *>(a->acc[0]),
+                                              dlogits,
+                                              static_cast<const T *>(a->param[0]),
+                                              static_cast<unsigned>(s.rows),
+                                              c,
+                                              s.experts,
+                                              s.experts,
+                                              s.experts,
+                                              c };
+    product<true, false>("router BI", p, a->stream);
+}
+
+template <typename T> void router_bw(const struct op_args *a)
+{
+    const router_shape s = router_of(a);
+    const unsigned c = a->attrs->features, parts = cuda_parts(s.rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS);
+    const uint64_t n = static_cast<uint64_t>(s.experts) * c, each = (s.rows + parts - 1) / parts;
+    float *part = static_cast<float *>(a->work);
+    const product_operands<float, T, float> p = { part,
+                                                  nullptr,
+                                                  static_cast<const float *>(a->stash[0]),
+                                                  static_cast<const T *>(a->in[0]),
+                                                  s.experts,
+                                                  c,
+                                                  s.rows,
+                                                  each,
+                                                  s.experts,
+                                                  c };
+    product<false, false>("router BW", p, a->stream);
+    launch("router BW", router_join_kernel, blocks_for(n, ROUTER_THREADS), ROUTER_THREADS, 0, a->stream,
+           static_cast<float *>(a->dparam[0]), part, blocks_for(s.rows, each), n, (a->dparam_add & 1) != 0);
+}
+} // namespace
+
+FOR_BOTH_TYPES(router_f)
+FOR_BOTH_TYPES(router_bi)
+FOR_BOTH_TYPES(router_bw)

@@ -1,0 +1,260 @@
+/* Fibers, barriers, warps and shared memory of cuda_runtime.h. */
+#include "cuda_runtime.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+
+uint3 threadIdx, blockIdx;
+dim3 blockDim, gridDim;
+
+namespace
+{
+enum { MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 48 << 10, ZONE = 64, MARK = 0xa5, POISON = 0xff };
+enum state { READY, AT_WARP, AT_BLOCK, DONE };
+
+struct fiber {
+    void *sp;
+    unsigned char *stack;
+    enum state state;
+    unsigned phase; /* AT_WARP: the operation that it waits for */
+};
+
+struct warp {
+    unsigned phase, arrived;
+    uint64_t slot[2][LANES]; /* by parity of phase: a lane may be one operation ahead of one that has not read yet */
+};
+
+fiber fibers[MAX_THREADS];
+warp warps[MAX_THREADS / LANES];
+void *scheduler_sp;
+unsigned current, threads;
+uint64_t block_number;
+const host_launch *running;
+unsigned char dynamic_shared[MAX_SHARED + ZONE] __attribute__((aligned(128)));
+int backwards;
+unsigned long launches;
+
+[[noreturn]] void stop(const char *what)
+{
+    fprintf(stderr, "kernel %s, block %u, thread %u: %s\n", running ? running->name : "?", blockIdx.x, current, what);
+    abort();
+}
+
+/* ---- switching: the callee-saved registers lie on the stack that is left ------------------------------------------- */
+
+#if defined(__x86_64__)
+extern "C" void host_cuda_switch(void **save, void *to);
+asm(".text\n.globl host_cuda_switch\n.type host_cuda_switch,@function\nhost_cuda_switch:\n"
+    "pushq %rbp\npushq %rbx\npushq %r12\npushq %r13\npushq %r14\npushq %r15\n"
+    "movq %rsp,(%rdi)\nmovq %rsi,%rsp\n"
+    "popq %r15\npopq %r14\npopq %r13\npopq %r12\npopq %rbx\npopq %rbp\nret\n"
+    ".size host_cuda_switch,.-host_cuda_switch\n");
+
+void *first_frame(unsigned char *stack, void (*entry)())
+{
+    void **top = reinterpret_cast<void **>(stack + STACK - 64); /* after ret the stack is 8 off 16, as after a call */
+    *--top = nullptr;
+    *--top = reinterpret_cast<void *>(entry);
+    for (int i = 0; i < 6; i++)
+        *--top = nullptr;
+    return top;
+}
+#else
+#include <ucontext.h>
+void host_cuda_switch(void **save, void *to)
+{
+    ucontext_t here;
+    *save = &here;
+    swapcontext(&here, static_cast<ucontext_t *>(to));
+}
+
+void *first_frame(unsigned char *stack, void (*entry)())
+{
+    ucontext_t *c = new ucontext_t;
+    getcontext(c);
+    c->uc_stack.ss_sp = stack;
+    c->uc_stack.ss_size = STACK;
+    c->uc_link = nullptr;
+    makecontext(c, entry, 0);
+    return c;
+}
+#endif
+
+void leave(enum state state)
+{
+    fibers[current].state = state;
+    host_cuda_switch(&fibers[current].sp, scheduler_sp);
+}
+
+void fiber_main()
+{
+    for (;;) {
+        running->body();
+        leave(DONE);
+    }
+}
+
+void resume(unsigned thread)
+{
+    current = thread;
+    threadIdx = { thread, 0, 0 };
+    fibers[thread].state = READY;
+    host_cuda_switch(&scheduler_sp, fibers[thread].sp);
+}
+
+/* ---- a block ------------------------------------------------------------------------------------------------------ */
+
+unsigned turned(unsigned i, unsigned n)
+{
+    return backwards ? n - 1 - i : i;
+}
+
+/* Until every lane is at the block's barrier or done. */
+void run_warp(unsigned w)
+{
+    const unsigned first = w * LANES, n = threads - first < LANES ? threads - first : LANES;
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (unsigned i = 0; i < n; i++) {
+            fiber *f = &fibers[first + turned(i, n)];
+            if (f->state == READY || (f->state == AT_WARP && f->phase != warps[w].phase)) {
+                resume(first + turned(i, n));
+                moved = true;
+            }
+        }
+    }
+    for (unsigned i = 0; i < n; i++)
+        if (fibers[first + i].state == AT_WARP)
+            stop("not all lanes of its warp come to a warp operation");
+}
+
+void run_block()
+{
+    const unsigned n = (threads + LANES - 1) / LANES;
+    block_number++;
+    memset(dynamic_shared, POISON, running->shared);
+    memset(dynamic_shared + running->shared, MARK, ZONE);
+    for (unsigned i = 0; i < threads; i++)
+        fibers[i].state = READY;
+    for (;;) {
+        unsigned done = 0;
+        for (unsigned w = 0; w < n; w++)
+            run_warp(turned(w, n));
+        for (unsigned i = 0; i < threads; i++)
+            done += fibers[i].state == DONE;
+        if (done == threads)
+            break;
+        if (done > 0)
+            stop("some threads wait at a barrier, others have ended");
+        for (unsigned i = 0; i < threads; i++)
+            fibers[i].state = READY;
+    }
+    for (unsigned i = 0; i < ZONE; i++)
+        if (dynamic_shared[running->shared + i] != MARK)
+            stop("wrote beyond its dynamic shared memory");
+}
+
+void check_limits(const host_launch *l)
+{
+    if (l->block == 0 || l->block > MAX_THREADS)
+        stop("impossible number of threads");
+    if (l->shared > MAX_SHARED)
+        stop("more than 48 KiB of dynamic shared memory");
+    if (l->grid[0] > 0x7fffffffu || l->grid[1] > 65535 || l->grid[2] > 65535)
+        stop("grid beyond CUDA's limits");
+}
+} // namespace
+
+/* ---- what kernels call -------------------------------------------------------------------------------------------- */
+
+void __syncthreads()
+{
+    leave(AT_BLOCK);
+}
+
+unsigned host_lane()
+{
+    return current % LANES;
+}
+
+const uint64_t *host_gather(unsigned mask, uint64_t mine)
+{
+    const unsigned w = current / LANES, phase = warps[w].phase;
+    if (mask != 0xffffffffu)
+        stop("only operations of whole warps are known here");
+    warps[w].slot[phase & 1][current % LANES] = mine;
+    if (++warps[w].arrived == LANES) {
+        warps[w].arrived = 0;
+        warps[w].phase++;
+    } else {
+        fibers[current].phase = phase;
+        leave(AT_WARP);
+    }
+    return warps[w].slot[phase & 1];
+}
+
+void *host_site::enter()
+{
+    if (!at)
+        at = static_cast<unsigned char *>(aligned_alloc(16, (bytes + 15) / 16 * 16));
+    if (!at)
+        stop("no memory");
+    if (block != block_number)
+        memset(at, POISON, bytes);
+    block = block_number;
+    return at;
+}
+
+void *host_dynamic_shared()
+{
+    return dynamic_shared;
+}
+
+/* ---- launches ----------------------------------------------------------------------------------------------------- */
+
+extern "C" void host_cuda_run(const host_launch *l)
+{
+    running = l;
+    check_limits(l);
+    threads = l->block;
+    launches++;
+    for (unsigned i = 0; i < threads; i++)
+        if (!fibers[i].stack) {
+            fibers[i].stack = static_cast<unsigned char *>(malloc(STACK));
+            if (!fibers[i].stack)
+                stop("no memory");
+            fibers[i].sp = first_frame(fibers[i].stack, fiber_main);
+        }
+    blockDim = dim3(l->block);
+    gridDim = dim3(l->grid[0], l->grid[1], l->grid[2]);
+    const uint64_t blocks = static_cast<uint64_t>(l->grid[0]) * l->grid[1] * l->grid[2];
+    for (uint64_t i = 0; i < blocks; i++) {
+        const uint64_t b = backwards ? blocks - 1 - i : i;
+        blockIdx = { static_cast<unsigned>(b % l->grid[0]), static_cast<unsigned>(b / l->grid[0] % l->grid[1]),
+                     static_cast<unsigned>(b / l->grid[0] / l->grid[1]) };
+        run_block();
+    }
+    running = nullptr;
+}
+
+extern "C" void host_cuda_delete(host_launch *l)
+{
+    delete l;
+}
+
+extern "C" __attribute__((weak)) void host_cuda_enqueue(void *stream, host_launch *l)
+{
+    (void)stream;
+    host_cuda_run(l);
+    host_cuda_delete(l);
+}
+
+extern "C" void host_cuda_order(int other_way)
+{
+    backwards = other_way;
+}
+
+extern "C" unsigned long host_cuda_launches(void)
+{
+    return launches;
+}
