@@ -28,15 +28,18 @@ libpiper_cpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CBLAS_CFLAGS)
 UNIT_TESTS += tests/num/test_ops tests/num/test_update tests/num/test_vec
 CPU_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 CPU_TEST_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
-tests_num_test_ops_SOURCES = \
-	tests/num/num.c tests/num/num.h \
+# Operators and updates of any back end: tests/num/machine_cpu.c names those of the CPU.
+MACHINE_TEST_SOURCES = tests/num/machine.c tests/num/machine.h tests/num/num.c tests/num/num.h
+OPS_TEST_SOURCES = $(MACHINE_TEST_SOURCES) \
 	tests/num/oracle.c tests/num/oracle_dense.c tests/num/oracle_moe.c \
 	tests/num/problem.c \
 	tests/num/run_op.c tests/num/run_op.h \
 	tests/num/test_ops.c
+UPDATE_TEST_SOURCES = $(MACHINE_TEST_SOURCES) tests/num/test_update.c
+tests_num_test_ops_SOURCES = $(OPS_TEST_SOURCES) tests/num/machine_cpu.c
 tests_num_test_ops_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_ops_LDADD = $(CPU_TEST_LDADD)
-tests_num_test_update_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_update.c
+tests_num_test_update_SOURCES = $(UPDATE_TEST_SOURCES) tests/num/machine_cpu.c
 tests_num_test_update_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_update_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_vec_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_vec.c

@@ -30,13 +30,18 @@ double rng_normal(struct rng *r)
 
 enum { ZONE = 256, MARK = 0xa5 };
 
+size_t guarded_all(const struct guarded *g)
+{
+    return ZONE + (g->bytes + 63) / 64 * 64 + ZONE;
+}
+
 struct guarded guarded_new(size_t bytes)
 {
-    const size_t all = ZONE + (bytes + 63) / 64 * 64 + ZONE;
-    struct guarded g = { .base = aligned_alloc(64, all), .bytes = bytes };
+    struct guarded g = { .bytes = bytes };
+    g.base = aligned_alloc(64, guarded_all(&g));
     CHECK(g.base != NULL);
-    memset(g.base, MARK, all);
-    g.at = g.base + ZONE;
+    memset(g.base, MARK, guarded_all(&g));
+    g.at = g.device = g.base + ZONE;
     guarded_poison(&g);
     return g;
 }
@@ -48,8 +53,7 @@ void guarded_poison(struct guarded *g)
 
 bool guarded_intact(const struct guarded *g)
 {
-    const size_t all = ZONE + (g->bytes + 63) / 64 * 64 + ZONE;
-    for (size_t i = 0; i < all; i++)
+    for (size_t i = 0; i < guarded_all(g); i++)
         if ((i < ZONE || i >= ZONE + g->bytes) && g->base[i] != MARK)
             return false;
     return true;

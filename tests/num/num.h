@@ -21,10 +21,13 @@ double rng_normal(struct rng *r); /* sum of uniforms: mean 0, variance 1, bounde
 
 struct guarded {
     unsigned char *base;
-    void *at; /* what a kernel gets */
+    void *at;     /* on the host */
+    void *device; /* what a kernel gets: `at` itself, or its place on a device (machine.h) */
     size_t bytes;
+    unsigned char *device_base; /* NULL: no device */
 };
 struct guarded guarded_new(size_t bytes);
+size_t guarded_all(const struct guarded *g); /* bytes from base, zones included */
 void guarded_poison(struct guarded *g);
 bool guarded_intact(const struct guarded *g);
 void guarded_free(struct guarded *g);

@@ -8,18 +8,17 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "compute.h"
-#include "ir/target.h"
 
 enum { SLOTS = 3 };
 
 /* Every operand of one operator, in guarded buffers. */
 struct bench {
+    const struct machine *m;
     const struct op_case *c;
     struct problem p;
+    struct ir_op_shapes shapes;
     struct guarded in[SLOTS], out[SLOTS], param[SLOTS], dout[SLOTS], din[SLOTS], acc[SLOTS], dparam[SLOTS];
-    struct guarded save[IR_MAX_SAVE], stash[IR_MAX_STASH], work;
-    double scalars[SCALAR_COUNT];
+    struct guarded save[IR_MAX_SAVE], stash[IR_MAX_STASH], scalars;
     double tolerance, *worst;
     char text[160]; /* what went wrong first */
 };
@@ -32,46 +31,69 @@ static void complain(struct bench *k, const char *what, int which, double error)
 
 /* ---- operands ------------------------------------------------------------------------------------------------- */
 
-static struct guarded guarded_copy(const struct tensor *x)
+static enum ir_dtype type_of(const struct bench *k, const struct ir_shape *s)
 {
-    if (x->n == 0)
-        return (struct guarded){ 0 };
-    struct guarded g = guarded_new(x->n * 4);
+    return s->dtype == IR_COMPUTE ? k->m->compute : (enum ir_dtype)s->dtype;
+}
+
+static struct guarded blank(const struct bench *k, size_t n, const struct ir_shape *s)
+{
+    return n ? machine_buffer(k->m, n * ir_dtype_size((enum ir_dtype)s->dtype, k->m->compute)) : (struct guarded){ 0 };
+}
+
+static void fill_buffer(const struct bench *k, struct guarded *g, const struct tensor *x, const struct ir_shape *s)
+{
     for (size_t i = 0; i < x->n; i++)
         if (x->i)
-            ((int32_t *)g.at)[i] = x->i[i];
+            ((int32_t *)g->at)[i] = x->i[i];
         else
-            ((float *)g.at)[i] = (float)x->x[i];
+            set_element(g, type_of(k, s), i, x->x[i]);
+}
+
+static struct guarded filled(const struct bench *k, const struct tensor *x, const struct ir_shape *s)
+{
+    struct guarded g = blank(k, x->n, s);
+    fill_buffer(k, &g, x, s);
     return g;
 }
 
-static struct guarded guarded_blank(size_t n)
+/* The oracle reads what the kernel reads. */
+static void round_problem(struct problem *p, enum ir_dtype type)
 {
-    return n ? guarded_new(n * 4) : (struct guarded){ 0 };
+    for (int i = 0; i < SLOTS; i++) {
+        struct tensor *const all[] = { &p->in[i], &p->param[i], &p->dout[i] };
+        for (size_t j = 0; j < sizeof all / sizeof *all; j++)
+            for (size_t e = 0; all[j]->x && e < all[j]->n; e++)
+                all[j]->x[e] = rounded(type, all[j]->x[e]);
+    }
 }
 
-static void open_bench(struct bench *k, const struct op_case *c, uint64_t seed)
+static const struct ir_shape gradient = { IR_F32, 1, { 0, 0, 0 } }; /* of a parameter, whatever the compute type */
+
+static void open_bench(struct bench *k, const struct machine *m, const struct op_case *c, uint64_t seed)
 {
-    struct ir_op_shapes s;
     struct rng r = { seed ^ 0xacc };
-    *k = (struct bench){ .c = c, .p = problem_new(c, seed) };
-    ir_op_shapes(c->op, &c->a, c->t, &s);
+    *k = (struct bench){ .m = m, .c = c, .p = problem_new(c, seed) };
+    round_problem(&k->p, m->compute);
+    ir_op_shapes(c->op, &c->a, c->t, &k->shapes);
+    const struct ir_op_shapes *s = &k->shapes;
     const size_t rows = c->op == IR_OP_EXPERTS && !c->a.capacity ? (size_t)c->b * c->ep : c->b;
     for (int i = 0; i < SLOTS; i++) {
-        k->in[i] = guarded_copy(&k->p.in[i]);
-        k->param[i] = guarded_copy(&k->p.param[i]);
-        k->dout[i] = guarded_copy(&k->p.dout[i]);
-        k->out[i] = guarded_blank(k->p.out[i].n);
-        k->din[i] = guarded_blank(k->p.din[i].n);
-        k->acc[i] = guarded_blank(k->p.din[i].n);
-        k->dparam[i] = guarded_blank(k->p.dparam[i].n);
+        k->in[i] = filled(k, &k->p.in[i], &s->in[i]);
+        k->param[i] = filled(k, &k->p.param[i], &s->param[i]);
+        k->dout[i] = filled(k, &k->p.dout[i], &s->out[i]);
+        k->out[i] = blank(k, k->p.out[i].n, &s->out[i]);
+        k->din[i] = blank(k, k->p.din[i].n, &s->in[i]);
+        k->acc[i] = blank(k, k->p.din[i].n, &s->in[i]);
+        k->dparam[i] = blank(k, k->p.dparam[i].n, &gradient);
         for (size_t j = 0; j < k->p.din[i].n; j++)
-            ((float *)k->acc[i].at)[j] = (float)rng_normal(&r);
+            set_element(&k->acc[i], type_of(k, &s->in[i]), j, rng_normal(&r));
     }
     for (int i = 0; i < IR_MAX_SAVE; i++) {
-        k->save[i] = guarded_blank(ir_shape_elements(&s.save[i]) * rows);
-        k->stash[i] = guarded_blank(ir_shape_elements(&s.stash[i]) * rows);
+        k->save[i] = blank(k, ir_shape_elements(&s->save[i]) * rows, &s->save[i]);
+        k->stash[i] = blank(k, ir_shape_elements(&s->stash[i]) * rows, &s->stash[i]);
     }
+    k->scalars = machine_buffer(m, SCALAR_COUNT * sizeof(double));
 }
 
 static struct guarded *all_buffers(struct bench *k, size_t i)
@@ -81,59 +103,78 @@ static struct guarded *all_buffers(struct bench *k, size_t i)
     if (i < n)
         return &groups[i / SLOTS][i % SLOTS];
     i -= n;
-    return i < IR_MAX_SAVE ? &k->save[i] : i < IR_MAX_SAVE + IR_MAX_STASH ? &k->stash[i - IR_MAX_SAVE] : NULL;
+    if (i < IR_MAX_SAVE)
+        return &k->save[i];
+    i -= IR_MAX_SAVE;
+    return i < IR_MAX_STASH ? &k->stash[i] : i == IR_MAX_STASH ? &k->scalars : NULL;
 }
 
 static void close_bench(struct bench *k)
 {
     for (size_t i = 0; all_buffers(k, i); i++)
-        guarded_free(all_buffers(k, i));
+        machine_free(k->m, all_buffers(k, i));
     problem_free(&k->p);
 }
 
-static void input_unchanged(struct bench *k, const char *what, int i, const struct guarded *g, const struct tensor *x)
+static void input_unchanged(struct bench *k, const char *what, int i, const struct guarded *g, const struct tensor *x,
+                            const struct ir_shape *s)
 {
-    struct guarded fresh = guarded_copy(x);
-    if (x->n && memcmp(fresh.at, g->at, g->bytes) != 0)
+    if (x->n == 0)
+        return;
+    struct guarded fresh = guarded_new(g->bytes);
+    fill_buffer(k, &fresh, x, s);
+    if (memcmp(fresh.at, g->at, g->bytes) != 0)
         complain(k, what, i, INFINITY);
     guarded_free(&fresh);
+}
+
+static void look_at_buffers(struct bench *k)
+{
+    for (size_t i = 0; all_buffers(k, i); i++)
+        if (all_buffers(k, i)->base && !guarded_intact(all_buffers(k, i)))
+            complain(k, "wrote outside buffer", (int)i, INFINITY);
+    for (int i = 0; i < SLOTS; i++) {
+        input_unchanged(k, "changed input", i, &k->in[i], &k->p.in[i], &k->shapes.in[i]);
+        input_unchanged(k, "changed parameter", i, &k->param[i], &k->p.param[i], &k->shapes.param[i]);
+        input_unchanged(k, "changed output gradient", i, &k->dout[i], &k->p.dout[i], &k->shapes.out[i]);
+    }
 }
 
 /* Runs a kernel in a workspace of exactly the planned size, and looks at all guards and at what only may be read. */
 static void launch(struct bench *k, enum ir_pass pass, struct op_args *a)
 {
     const struct op_case *c = k->c;
-    const uint64_t bytes = ir_cpu_workspace(c->op, &c->a, pass, c->b, c->t, c->ep, IR_F32);
-    struct guarded work = guarded_new(bytes);
+    const uint64_t bytes = k->m->workspace(c->op, &c->a, pass, c->b, c->t, c->ep, k->m->compute);
+    struct guarded work = machine_buffer(k->m, bytes);
     a->attrs = &c->a;
     a->op = c->op;
     a->b = c->b;
     a->t = c->t;
     a->ep = c->ep;
-    a->compute = IR_F32;
-    a->work = bytes ? work.at : NULL;
-    a->scalars = k->scalars;
+    a->compute = k->m->compute;
+    a->work = bytes ? work.device : NULL;
+    a->scalars = k->scalars.device;
     a->loss_scale = k->p.loss_scale;
+    a->stream = k->m->stream;
     for (int i = 0; i < SCALAR_COUNT; i++)
-        k->scalars[i] = 3;
-    compute_cpu.kernel(c->op, pass)(a);
+        ((double *)k->scalars.at)[i] = 3;
+    machine_put(k->m, &work);
+    for (size_t i = 0; all_buffers(k, i); i++)
+        machine_put(k->m, all_buffers(k, i));
+    k->m->backend->kernel(c->op, pass)(a);
+    machine_get(k->m, &work);
+    for (size_t i = 0; all_buffers(k, i); i++)
+        machine_get(k->m, all_buffers(k, i));
     if (!guarded_intact(&work))
         complain(k, "wrote outside its workspace", 0, INFINITY);
-    for (size_t i = 0; all_buffers(k, i); i++)
-        if (all_buffers(k, i)->base && !guarded_intact(all_buffers(k, i)))
-            complain(k, "wrote outside buffer", (int)i, INFINITY);
-    for (int i = 0; i < SLOTS; i++) {
-        input_unchanged(k, "changed input", i, &k->in[i], &k->p.in[i]);
-        input_unchanged(k, "changed parameter", i, &k->param[i], &k->p.param[i]);
-        input_unchanged(k, "changed output gradient", i, &k->dout[i], &k->p.dout[i]);
-    }
-    guarded_free(&work);
+    look_at_buffers(k);
+    machine_free(k->m, &work);
 }
 
 static void copy_pointers(void **to, const struct guarded *from, uint32_t bits, int n)
 {
     for (int i = 0; i < n; i++)
-        to[i] = bits >> i & 1 ? from[i].at : NULL;
+        to[i] = bits >> i & 1 ? from[i].device : NULL;
 }
 
 /* What a backward kernel reads. */
@@ -163,7 +204,8 @@ static size_t meaningful(const struct bench *k, const struct tensor *x)
     return rows * k->c->a.features;
 }
 
-static void compare(struct bench *k, const char *what, int i, const struct guarded *got, const struct tensor *want)
+static void compare(struct bench *k, const char *what, int i, const struct guarded *got, const struct tensor *want,
+                    const struct ir_shape *s)
 {
     if (want->i) {
         if (memcmp(got->at, want->i, got->bytes) != 0)
@@ -171,7 +213,12 @@ static void compare(struct bench *k, const char *what, int i, const struct guard
         return;
     }
     const double floor = 0.05 * (k->c->op == IR_OP_HEAD_LOSS ? k->p.loss_scale : 1);
-    const double error = worst_error(got->at, want->x, meaningful(k, want), floor);
+    const size_t n = meaningful(k, want);
+    float *x = mem_alloc(n * sizeof *x);
+    for (size_t e = 0; e < n; e++)
+        x[e] = (float)element(got, type_of(k, s), e);
+    const double error = worst_error(x, want->x, n, floor);
+    mem_free(x);
     if (error > *k->worst)
         *k->worst = error;
     if (!(error <= k->tolerance))
@@ -180,14 +227,14 @@ static void compare(struct bench *k, const char *what, int i, const struct guard
 
 static void compare_scalars(struct bench *k, const char *what)
 {
-    const double want[3] = { k->p.loss, k->p.aux, k->p.dropped };
+    const double want[3] = { k->p.loss, k->p.aux, k->p.dropped }, *scalars = k->scalars.at;
     for (int i = 0; i < 3; i++) {
-        const double got = k->scalars[i] - 3;
+        const double got = scalars[i] - 3;
         if (!(fabs(got - want[i]) <= k->tolerance * (1 + fabs(want[i]))))
             complain(k, what, i, got - want[i]);
     }
-    if (k->scalars[SCALAR_NORM2] != 3)
-        complain(k, "scalar of another kernel", SCALAR_NORM2, k->scalars[SCALAR_NORM2]);
+    if (scalars[SCALAR_NORM2] != 3)
+        complain(k, "scalar of another kernel", SCALAR_NORM2, scalars[SCALAR_NORM2]);
 }
 
 static void *remember(const struct guarded *g, size_t bytes)
@@ -197,9 +244,9 @@ static void *remember(const struct guarded *g, size_t bytes)
     return copy;
 }
 
-/* Runs again over poison: the same bits. */
+/* Runs again over poison, in another order where the machine has one: the same bits. x, s: what is written. */
 static void repeat(struct bench *k, enum ir_pass pass, struct op_args *a, struct guarded *written,
-                   const struct tensor *x)
+                   const struct tensor *x, const struct ir_shape *s)
 {
     void *before[SLOTS] = { 0 };
     for (int i = 0; i < SLOTS; i++)
@@ -207,9 +254,14 @@ static void repeat(struct bench *k, enum ir_pass pass, struct op_args *a, struct
             before[i] = remember(&written[i], written[i].bytes);
             guarded_poison(&written[i]);
         }
+    if (k->m->order)
+        k->m->order(1);
     launch(k, pass, a);
+    if (k->m->order)
+        k->m->order(0);
     for (int i = 0; i < SLOTS; i++) {
-        if (before[i] && memcmp(before[i], written[i].at, meaningful(k, &x[i]) * 4) != 0)
+        const uint32_t size = s ? ir_dtype_size(type_of(k, &s[i]), k->m->compute) : sizeof(float);
+        if (before[i] && memcmp(before[i], written[i].at, meaningful(k, &x[i]) * size) != 0)
             complain(k, "other bits the second time, operand", i, 0);
         mem_free(before[i]);
     }
@@ -227,7 +279,7 @@ static void run_forward(struct bench *k)
     compare_scalars(k, "scalar in evaluation");
     for (int i = 0; i < SLOTS; i++)
         if (k->p.out[i].n)
-            compare(k, "output in evaluation", i, &k->out[i], &k->p.out[i]);
+            compare(k, "output in evaluation", i, &k->out[i], &k->p.out[i], &k->shapes.out[i]);
     a.train = true;
     copy_pointers(a.save, k->save, 0xf, IR_MAX_SAVE);
     for (int i = 0; i < SLOTS; i++)
@@ -237,8 +289,8 @@ static void run_forward(struct bench *k)
     compare_scalars(k, "scalar");
     for (int i = 0; i < SLOTS; i++)
         if (k->p.out[i].n)
-            compare(k, "output", i, &k->out[i], &k->p.out[i]);
-    repeat(k, IR_PASS_F, &a, k->out, k->p.out);
+            compare(k, "output", i, &k->out[i], &k->p.out[i], &k->shapes.out[i]);
+    repeat(k, IR_PASS_F, &a, k->out, k->p.out, k->shapes.out);
 }
 
 /* din = acc + gradient: acc none, din itself, or another buffer. */
@@ -256,18 +308,22 @@ static void run_bi(struct bench *k)
             if (!a.din[i])
                 continue;
             guarded_poison(&k->din[i]);
-            a.acc[i] = mode == 0 ? NULL : mode == 1 ? k->din[i].at : k->acc[i].at;
+            a.acc[i] = mode == 0 ? NULL : mode == 1 ? k->din[i].device : k->acc[i].device;
             if (mode == 1)
                 memcpy(k->din[i].at, k->acc[i].at, k->din[i].bytes);
             for (size_t j = 0; j < k->p.din[i].n && mode == 1; j++) /* as the oracle's: from here on with the addend */
-                k->p.din[i].x[j] += ((float *)k->acc[i].at)[j];
+                k->p.din[i].x[j] += element(&k->acc[i], type_of(k, &k->shapes.in[i]), j);
         }
         launch(k, IR_PASS_BI, &a);
         for (int i = 0; i < SLOTS; i++)
             if (a.din[i])
-                compare(k, mode == 0 ? "din" : mode == 1 ? "din in place" : "din beside", i, &k->din[i], &k->p.din[i]);
+                compare(k,
+                        mode == 0   ? "din"
+                        : mode == 1 ? "din in place"
+                                    : "din beside",
+                        i, &k->din[i], &k->p.din[i], &k->shapes.in[i]);
         if (mode == 0)
-            repeat(k, IR_PASS_BI, &a, k->din, k->p.din);
+            repeat(k, IR_PASS_BI, &a, k->din, k->p.din, k->shapes.in);
     }
 }
 
@@ -294,20 +350,29 @@ static void run_bw(struct bench *k)
                 continue;
             for (size_t j = 0; j < k->p.dparam[i].n && a.dparam_add >> i & 1; j++)
                 k->p.dparam[i].x[j] += k->p.param[i].x[j];
-            compare(k, a.dparam_add >> i & 1 ? "dparam added" : "dparam", i, &k->dparam[i], &k->p.dparam[i]);
+            compare(k, a.dparam_add >> i & 1 ? "dparam added" : "dparam", i, &k->dparam[i], &k->p.dparam[i], &gradient);
             for (size_t j = 0; j < k->p.dparam[i].n && a.dparam_add >> i & 1; j++)
                 k->p.dparam[i].x[j] -= k->p.param[i].x[j];
         }
         if (mode == 0)
-            repeat(k, IR_PASS_BW, &a, k->dparam, k->p.dparam);
+            repeat(k, IR_PASS_BW, &a, k->dparam, k->p.dparam, NULL);
     }
 }
 
-const char *run_op_case(const struct op_case *c, uint64_t seed, double tolerance, double *worst)
+bool has_kernels(const struct machine *m, enum ir_op op)
+{
+    for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++)
+        if (ir_op_has_kernel(op, (enum ir_pass)pass) && !m->backend->kernel(op, (enum ir_pass)pass))
+            return false;
+    return true;
+}
+
+const char *run_op_case(const struct machine *m, const struct op_case *c, uint64_t seed, double tolerance,
+                        double *worst)
 {
     static char text[160];
     struct bench k;
-    open_bench(&k, c, seed);
+    open_bench(&k, m, c, seed);
     k.tolerance = tolerance;
     k.worst = worst;
     oracle_forward(&k.p);

@@ -3,7 +3,7 @@
 #ifndef PIPER_TESTS_RUN_OP_H
 #define PIPER_TESTS_RUN_OP_H
 
-#include "num/num.h"
+#include "num/machine.h"
 
 /* How tokens are spread over the experts. */
 enum spread { SPREAD_RANDOM, SPREAD_ONE, SPREAD_NONE }; /* all to one; all but the last expert */
@@ -15,8 +15,11 @@ struct op_case {
     enum spread spread;
 };
 
+/* Whether the machine has every kernel of the operator. */
+bool has_kernels(const struct machine *m, enum ir_op op);
 /* Returns NULL when all is well, else a sentence (static storage). *worst is raised to the largest error seen. */
-const char *run_op_case(const struct op_case *c, uint64_t seed, double tolerance, double *worst);
+const char *run_op_case(const struct machine *m, const struct op_case *c, uint64_t seed, double tolerance,
+                        double *worst);
 /* Compares the oracle's gradients with central differences of its forward along random directions. */
 const char *check_oracle(const struct op_case *c, uint64_t seed);
 

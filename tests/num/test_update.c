@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "compute.h"
-#include "num/num.h"
+#include "num/machine.h"
 
 static const size_t sizes[] = { 0, 1, 15, 1000, 16384, 50001 };
 enum { SIZES = sizeof sizes / sizeof *sizes, STEPS = 5 };
@@ -20,9 +19,15 @@ struct state {
 static struct state state_new(size_t n, uint64_t seed)
 {
     struct rng r = { seed };
-    struct state s = { guarded_new(n * 4), guarded_new(n * 4), guarded_new(n * 4),
-                       guarded_new(n * 4), guarded_new(n * 4), mem_alloc(n * 8),
-                       mem_alloc(n * 8),   mem_alloc(n * 8),   n };
+    struct state s = { machine_buffer(machine, n * 4),
+                       machine_buffer(machine, n * 4),
+                       machine_buffer(machine, n * 4),
+                       machine_buffer(machine, n * 4),
+                       machine_buffer(machine, n * ir_dtype_size(machine->compute, machine->compute)),
+                       mem_alloc(n * 8),
+                       mem_alloc(n * 8),
+                       mem_alloc(n * 8),
+                       n };
     for (size_t i = 0; i < n; i++) {
         s.p[i] = ((float *)s.master.at)[i] = (float)rng_normal(&r);
         ((float *)s.m.at)[i] = ((float *)s.v.at)[i] = 0;
@@ -35,11 +40,35 @@ static void state_free(struct state *s)
     struct guarded *all[] = { &s->master, &s->m, &s->v, &s->grad, &s->param };
     for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
         ck_assert(guarded_intact(all[i]));
-        guarded_free(all[i]);
+        machine_free(machine, all[i]);
     }
     mem_free(s->p);
     mem_free(s->dm);
     mem_free(s->dv);
+}
+
+/* Runs an update on elements [first, first + n) of the state. */
+static void update(struct state *s, struct update_args *u, const struct step_inputs *in, size_t first, bool separate)
+{
+    struct guarded *all[] = { &s->master, &s->m, &s->v, &s->grad, &s->param };
+    struct guarded inputs = machine_buffer(machine, sizeof *in);
+    const bool adam = u->opt->kind == OPT_ADAMW;
+    memcpy(inputs.at, in, sizeof *in);
+    machine_put(machine, &inputs);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        machine_put(machine, all[i]);
+    u->master = (float *)s->master.device + first;
+    u->m = adam ? (float *)s->m.device + first : NULL;
+    u->v = adam ? (float *)s->v.device + first : NULL;
+    u->grad = (float *)s->grad.device + first;
+    u->param = separate ? (unsigned char *)s->param.device + first * ir_dtype_size(machine->compute, machine->compute)
+                        : (void *)u->master;
+    u->compute = machine->compute;
+    u->stream = machine->stream;
+    machine->backend->update(u, inputs.device);
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        machine_get(machine, all[i]);
+    machine_free(machine, &inputs);
 }
 
 static void oracle_step(struct state *s, const struct optimizer_args *o, const struct step_inputs *in, size_t n_decay)
@@ -63,26 +92,18 @@ static void train(const struct optimizer_args *o, size_t n, size_t n_decay, bool
 {
     struct state s = state_new(n, n + 1);
     struct rng r = { n };
-    const bool adam = o->kind == OPT_ADAMW;
-    struct update_args u = { .opt = o,
-                             .n = n,
-                             .n_decay = n_decay,
-                             .master = s.master.at,
-                             .m = adam ? s.m.at : NULL,
-                             .v = adam ? s.v.at : NULL,
-                             .grad = s.grad.at,
-                             .param = separate ? s.param.at : s.master.at,
-                             .compute = IR_F32 };
+    struct update_args u = { .opt = o, .n = n, .n_decay = n_decay };
+    separate = separate || machine->compute != IR_F32;
     for (uint64_t step = 1; step <= STEPS; step++) {
         const struct step_inputs in = { .lr = 0.01 * (double)step, .grad_scale = 0.5, .step = step };
         for (size_t i = 0; i < n; i++)
             ((float *)s.grad.at)[i] = i % 7 == 3 ? 0 : (float)rng_normal(&r);
         oracle_step(&s, o, &in, n_decay);
-        compute_cpu.update(&u, &in);
+        update(&s, &u, &in, 0, separate);
     }
-    ck_assert_msg(worst_error(s.master.at, s.p, n, 0.01) < 2e-6, "n=%zu decay=%zu", n, n_decay);
-    if (separate)
-        ck_assert(memcmp(s.param.at, s.master.at, n * 4) == 0);
+    ck_assert_msg(worst_error(s.master.at, s.p, n, 0.01) < 2e-6, "%s: n=%zu decay=%zu", machine->name, n, n_decay);
+    for (size_t i = 0; i < n && separate; i++)
+        ck_assert(element(&s.param, machine->compute, i) == rounded(machine->compute, ((float *)s.master.at)[i]));
     if (result)
         memcpy(result->at, s.master.at, n * 4);
     state_free(&s);
@@ -109,47 +130,72 @@ END_TEST
 START_TEST(same_bits)
 {
     static const struct optimizer_args adam = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f };
-    enum { N = 50001 };
+    enum { N = 50001, SHORT = 100 };
     struct guarded one = guarded_new(N * 4), many = guarded_new(N * 4);
-    compute_cpu.set_threads(1);
+    if (machine->backend->set_threads)
+        machine->backend->set_threads(1);
     train(&adam, N, N / 2, false, &one);
-    compute_cpu.set_threads(3);
+    if (machine->backend->set_threads)
+        machine->backend->set_threads(3);
     train(&adam, N, N / 2, false, &many);
     ck_assert(memcmp(one.at, many.at, N * 4) == 0);
     guarded_free(&one);
     guarded_free(&many);
 
-    float x[2][100], m[2][100] = { 0 }, v[2][100] = { 0 }, g[100];
-    for (size_t i = 0; i < 100; i++)
-        x[0][i] = x[1][i] = g[i] = (float)i * 0.37f - 9;
+    struct state whole = state_new(SHORT, 5), parts = state_new(SHORT, 5);
     const struct step_inputs in = { .lr = 0.01, .grad_scale = 0.7, .step = 3 };
-    struct update_args u = { .opt = &adam,
-                             .n = 100,
-                             .n_decay = 100,
-                             .master = x[0],
-                             .m = m[0],
-                             .v = v[0],
-                             .grad = g,
-                             .param = x[0],
-                             .compute = IR_F32 };
-    compute_cpu.update(&u, &in);
-    for (size_t i = 0; i < 100; i += 7) {
-        u.n = u.n_decay = 100 - i < 7 ? 100 - i : 7;
-        u.param = u.master = x[1] + i;
-        u.m = m[1] + i;
-        u.v = v[1] + i;
-        u.grad = g + i;
-        compute_cpu.update(&u, &in);
+    struct update_args u = { .opt = &adam, .n = SHORT, .n_decay = SHORT };
+    for (size_t i = 0; i < SHORT; i++)
+        ((float *)whole.grad.at)[i] = ((float *)parts.grad.at)[i] = (float)i * 0.37f - 9;
+    update(&whole, &u, &in, 0, true);
+    for (size_t i = 0; i < SHORT; i += 7) {
+        u.n = u.n_decay = SHORT - i < 7 ? SHORT - i : 7;
+        update(&parts, &u, &in, i, true);
     }
-    ck_assert(memcmp(x[0], x[1], sizeof x[0]) == 0 && memcmp(v[0], v[1], sizeof v[0]) == 0);
+    ck_assert(memcmp(whole.master.at, parts.master.at, SHORT * 4) == 0);
+    ck_assert(memcmp(whole.v.at, parts.v.at, SHORT * 4) == 0);
+    ck_assert(memcmp(whole.param.at, parts.param.at, parts.param.bytes) == 0);
+    state_free(&whole);
+    state_free(&parts);
 }
 END_TEST
+
+/* A step whose norm is no number changes nothing. */
+START_TEST(skipped)
+{
+    static const struct optimizer_args adam = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f };
+    enum { N = 1000 };
+    struct state s = state_new(N, 3), before = state_new(N, 3);
+    const struct step_inputs in = { .lr = 0.01, .grad_scale = NAN, .step = 2, .skip = 1 };
+    struct update_args u = { .opt = &adam, .n = N, .n_decay = N };
+    update(&s, &u, &in, 0, true);
+    ck_assert(memcmp(s.master.at, before.master.at, N * 4) == 0 && memcmp(s.m.at, before.m.at, N * 4) == 0);
+    state_free(&s);
+    state_free(&before);
+}
+END_TEST
+
+/* sums[0] += squares, sums[1] += count of what is not finite. */
+static void sumsq(const struct guarded *x, size_t n, double sums[2])
+{
+    struct guarded g = machine_buffer(machine, 2 * sizeof *sums);
+    double *device = g.device;
+    memcpy(g.at, sums, g.bytes);
+    machine_put(machine, x);
+    machine_put(machine, &g);
+    machine->backend->sumsq(x->device, n, device, device + 1, machine->stream);
+    machine_get(machine, x);
+    machine_get(machine, &g);
+    memcpy(sums, g.at, g.bytes);
+    ck_assert(guarded_intact(&g));
+    machine_free(machine, &g);
+}
 
 START_TEST(squares)
 {
     for (size_t i = 0; i < SIZES; i++) {
         const size_t n = sizes[i];
-        struct guarded x = guarded_new(n * 4);
+        struct guarded x = machine_buffer(machine, n * 4);
         struct rng r = { i };
         double want = 0, bits = 0;
         for (size_t k = 0; k < n; k++) {
@@ -157,37 +203,69 @@ START_TEST(squares)
             want += (double)value * value;
         }
         for (int threads = 1; threads <= 4; threads++) {
-            double sum = 1e30, bad = 2;
-            compute_cpu.set_threads(threads);
-            compute_cpu.sumsq(x.at, n, &sum, &bad, NULL);
-            ck_assert(fabs(sum - 1e30 - want) <= 1e-12 * (want + 1e30) && bad == 2);
-            ck_assert(threads == 1 || sum == bits);
-            bits = sum;
+            double sums[2] = { 1e30, 2 };
+            if (machine->backend->set_threads)
+                machine->backend->set_threads(threads);
+            if (machine->order)
+                machine->order(threads % 2);
+            sumsq(&x, n, sums);
+            ck_assert(fabs(sums[0] - 1e30 - want) <= 1e-12 * (want + 1e30) && sums[1] == 2);
+            ck_assert(threads == 1 || sums[0] == bits);
+            bits = sums[0];
         }
         if (n > 2) {
-            double sum = 0, bad = 0;
+            double sums[2] = { 0, 0 };
             ((float *)x.at)[n - 1] = INFINITY;
             ((float *)x.at)[n / 2] = NAN;
-            compute_cpu.sumsq(x.at, n, &sum, &bad, NULL);
-            ck_assert(bad == 2 && !isfinite(sum));
+            sumsq(&x, n, sums);
+            ck_assert(sums[1] == 2 && !isfinite(sums[0]));
         }
         ck_assert(guarded_intact(&x));
-        guarded_free(&x);
+        machine_free(machine, &x);
     }
 }
 END_TEST
 
-int main(void)
+/* Clipping to 3 where the squares sum to `norm2`. */
+static struct step_inputs clip(double norm2)
+{
+    struct guarded inputs = machine_buffer(machine, sizeof(struct step_inputs));
+    struct guarded scalars = machine_buffer(machine, SCALAR_COUNT * sizeof(double));
+    ((double *)scalars.at)[SCALAR_NORM2] = norm2;
+    machine_put(machine, &inputs);
+    machine_put(machine, &scalars);
+    machine->backend->clip(inputs.device, scalars.device, 3, machine->stream);
+    machine_get(machine, &inputs);
+    struct step_inputs s;
+    memcpy(&s, inputs.at, sizeof s);
+    machine_free(machine, &inputs);
+    machine_free(machine, &scalars);
+    return s;
+}
+
+START_TEST(clipping)
+{
+    ck_assert(clip(36).grad_scale == 0.5 && !clip(36).skip);
+    ck_assert(clip(4).grad_scale == 1 && clip(0).grad_scale == 1);
+    ck_assert(clip(NAN).skip && clip(INFINITY).skip && !clip(1e300).skip);
+}
+END_TEST
+
+static Suite *suite(void)
 {
     Suite *s = suite_create("update");
-    TCase *t = tcase_create("update");
+    TCase *t = tcase_create(machine->name);
+    tcase_set_timeout(t, 100);
     tcase_add_test(t, optimizers);
     tcase_add_test(t, same_bits);
+    tcase_add_test(t, skipped);
     tcase_add_test(t, squares);
+    tcase_add_test(t, clipping);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return s;
+}
+
+int main(void)
+{
+    return run_machines(suite);
 }

@@ -1,0 +1,11 @@
+/* All kernels of src/cuda, compiled for the host. */
+#include "cuda/attention_f32.cu"
+#include "cuda/columns.cu"
+#include "cuda/dispatch.cu"
+#include "cuda/embed.cu"
+#include "cuda/loss.cu"
+#include "cuda/map.cu"
+#include "cuda/norm.cu"
+#include "cuda/rope.cu"
+#include "cuda/router.cu"
+#include "cuda/update.cu"

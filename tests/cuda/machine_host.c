@@ -1,0 +1,56 @@
+/* Our own CUDA kernels on the host (tests/cuda/host): in float32 and in bfloat16. What libraries compute is left out. */
+#include <stdlib.h>
+
+#include "base/status.h"
+#include "cuda/cuda.h"
+#include "cuda_on_host.h"
+#include "ir/target_cuda_own.h"
+#include "num/machine.h"
+
+void cuda__check(cudaError_t error, const char *call)
+{
+    (void)call;
+    CHECK(error == cudaSuccess);
+}
+
+static const op_kernel table[IR_OP_COUNT][3] = {
+    [IR_OP_EMBED] = { cuda_embed_f, NULL, cuda_embed_bw },
+    [IR_OP_POS_EMBED] = { cuda_pos_embed_f, NULL, cuda_pos_embed_bw },
+    [IR_OP_LAYERNORM] = { cuda_layernorm_f, cuda_layernorm_bi, cuda_layernorm_bw },
+    [IR_OP_RMSNORM] = { cuda_rmsnorm_f, cuda_rmsnorm_bi, cuda_rmsnorm_bw },
+    [IR_OP_ROPE] = { cuda_rope_f, cuda_rope_bi, NULL },
+    [IR_OP_ATTENTION] = { cuda_attention_f32_f, cuda_attention_f32_bi, NULL },
+    [IR_OP_GELU] = { cuda_gelu_f, cuda_gelu_bi, NULL },
+    [IR_OP_SWIGLU] = { cuda_swiglu_f, cuda_swiglu_bi, NULL },
+    [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
+    [IR_OP_ROUTER] = { cuda_router_f, cuda_router_bi, cuda_router_bw },
+    [IR_OP_DISPATCH] = { cuda_dispatch_f, cuda_dispatch_bi, NULL },
+    [IR_OP_COMBINE] = { cuda_combine_f, cuda_combine_bi, NULL },
+    [IR_OP_SUM] = { cuda_sum_f, NULL, NULL },
+    [IR_OP_COPY] = { cuda_copy_f, NULL, NULL },
+};
+
+static op_kernel kernel(enum ir_op op, enum ir_pass pass)
+{
+    return pass == IR_PASS_F    ? table[op][0]
+           : pass == IR_PASS_BI ? table[op][1]
+           : pass == IR_PASS_BW ? table[op][2]
+                                : NULL;
+}
+
+static const struct compute_backend own = {
+    .name = "cuda", .kernel = kernel, .update = cuda_update, .clip = cuda_clip, .sumsq = cuda_sumsq
+};
+static const struct machine wide = { .name = "own CUDA kernels",
+                                     .backend = &own,
+                                     .compute = IR_F32,
+                                     .partial = true,
+                                     .workspace = cuda_own_workspace,
+                                     .order = host_cuda_order };
+static const struct machine narrow = { .name = "own CUDA kernels, bfloat16",
+                                       .backend = &own,
+                                       .compute = IR_BF16,
+                                       .partial = true,
+                                       .workspace = cuda_own_workspace,
+                                       .order = host_cuda_order };
+const struct machine *const machines[] = { &wide, &narrow, NULL };

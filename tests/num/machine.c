@@ -1,0 +1,71 @@
+/* Buffers on a machine, elements of either type, a suite on every machine. */
+#include "num/machine.h"
+
+#include <check.h>
+#include <stdlib.h>
+
+#include "number.h"
+
+const struct machine *machine;
+
+struct guarded machine_buffer(const struct machine *m, size_t bytes)
+{
+    struct guarded g = guarded_new(bytes);
+    if (m->alloc) {
+        g.device_base = m->alloc(guarded_all(&g));
+        g.device = g.device_base + ((unsigned char *)g.at - g.base);
+    }
+    return g;
+}
+
+void machine_put(const struct machine *m, const struct guarded *g)
+{
+    if (g->device_base)
+        m->put(g->device_base, g->base, guarded_all(g));
+}
+
+void machine_get(const struct machine *m, const struct guarded *g)
+{
+    if (g->device_base)
+        m->get(g->base, g->device_base, guarded_all(g));
+}
+
+void machine_free(const struct machine *m, struct guarded *g)
+{
+    if (g->device_base)
+        m->free(g->device_base);
+    guarded_free(g);
+}
+
+double element(const struct guarded *g, enum ir_dtype type, size_t i)
+{
+    return type == IR_BF16 ? number_from_bf16(((uint16_t *)g->at)[i]) : ((float *)g->at)[i];
+}
+
+void set_element(struct guarded *g, enum ir_dtype type, size_t i, double value)
+{
+    if (type == IR_BF16)
+        ((uint16_t *)g->at)[i] = number_to_bf16((float)value);
+    else
+        ((float *)g->at)[i] = (float)value;
+}
+
+double rounded(enum ir_dtype type, double value)
+{
+    return type == IR_BF16 ? number_from_bf16(number_to_bf16((float)value)) : (float)value;
+}
+
+int run_machines(struct Suite *(*suite)(void))
+{
+    int failed = 0;
+    for (size_t i = 0; machines[i]; i++) {
+        machine = machines[i];
+        if (machine->setup)
+            machine->setup();
+        SRunner *runner = srunner_create(suite());
+        srunner_run_all(runner, CK_ENV);
+        failed += srunner_ntests_failed(runner);
+        srunner_free(runner);
+    }
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
