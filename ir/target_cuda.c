@@ -33,22 +33,46 @@ uint64_t cuda_expert_tile(const struct ir_attrs *a, uint32_t b, uint32_t t, uint
     return *experts * rows;
 }
 
+uint64_t cuda_product_work(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                           uint32_t ep)
+{
+    const uint64_t rows = (uint64_t)b * t, enough = 32 << 20, least = 64 << 10;
+    uint64_t elements;
+    uint32_t experts;
+    if (op == IR_OP_LINEAR) {
+        elements = kernel == IR_PASS_F    ? rows * a->out_features
+                   : kernel == IR_PASS_BI ? rows * a->in_features
+                                          : (uint64_t)a->in_features * a->out_features;
+    } else if (op == IR_OP_HEAD_LOSS) {
+        elements = kernel == IR_PASS_F    ? rows * a->vocab
+                   : kernel == IR_PASS_BI ? rows * a->features
+                                          : (uint64_t)a->vocab * a->features;
+    } else if (op == IR_OP_EXPERTS) {
+        const uint64_t tile = cuda_expert_tile(a, b, t, ep, &experts);
+        elements = kernel == IR_PASS_BW ? (uint64_t)experts * a->features * a->ffn : tile * most(a->features, a->ffn);
+    } else {
+        return 0;
+    }
+    const uint64_t bytes = up(least + 8 * elements * sizeof(float), CUDA_ALIGNMENT);
+    return bytes < enough ? bytes : enough;
+}
+
 /* F: hidden layer, and in evaluation gate and up, which nobody keeps; BI: its gradient; BW: the hidden layer again. */
 static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep,
                               uint32_t size)
 {
     uint32_t experts;
     const uint64_t tile = up(cuda_expert_tile(a, b, t, ep, &experts) * a->ffn * size, CUDA_ALIGNMENT);
-    return CUDA_PRODUCT_WORK + (kernel == IR_PASS_F ? 3 : 1) * tile;
+    return (kernel == IR_PASS_F ? 3 : 1) * tile;
 }
 
 /* F: the loss of each row, float64; evaluation: a slice of logits. */
 static uint64_t head_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint64_t rows, uint32_t size)
 {
     if (kernel != IR_PASS_F)
-        return CUDA_PRODUCT_WORK;
+        return 0;
     const uint64_t slice = rows < CUDA_HEAD_ROWS ? rows : CUDA_HEAD_ROWS;
-    return CUDA_PRODUCT_WORK + up(rows * sizeof(double), CUDA_ALIGNMENT) + slice * ir_op_logit_columns(a) * size;
+    return up(rows * sizeof(double), CUDA_ALIGNMENT) + slice * ir_op_logit_columns(a) * size;
 }
 
 /* ---- attention ---------------------------------------------------------------------------------------------------- */
@@ -103,18 +127,18 @@ static uint64_t attention_bytes(const struct ir_attrs *a, enum ir_pass kernel, u
 static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                                uint32_t ep, enum ir_dtype compute)
 {
-    const uint64_t rows = (uint64_t)b * t;
+    const uint64_t rows = (uint64_t)b * t, products = cuda_product_work(op, a, kernel, b, t, ep);
     const uint32_t size = ir_dtype_size(IR_COMPUTE, compute);
     switch (op) {
     case IR_OP_LINEAR:
-        return CUDA_PRODUCT_WORK +
+        return products +
                (kernel == IR_PASS_BW && a->flags & IR_BIAS ? cuda_columns_workspace(rows, a->out_features) : 0);
     case IR_OP_ATTENTION:
         return attention_bytes(a, kernel, b, t, compute);
     case IR_OP_EXPERTS:
-        return experts_bytes(a, kernel, b, t, ep, size);
+        return products + experts_bytes(a, kernel, b, t, ep, size);
     case IR_OP_HEAD_LOSS:
-        return head_bytes(a, kernel, rows, size);
+        return products + head_bytes(a, kernel, rows, size);
     default:
         return cuda_own_workspace(op, a, kernel, b, t, ep, compute);
     }

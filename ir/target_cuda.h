@@ -6,11 +6,15 @@
 
 enum {
     CUDA_ALIGNMENT = 256,
-    CUDA_PRODUCT_WORK = 32 << 20, /* what a matrix product may take: NVIDIA's advice for Hopper */
     CUDA_EXPERT_ROWS =
         16384,             /* rows of experts whose hidden layer is in memory at a time, unless one expert has more */
     CUDA_HEAD_ROWS = 1024, /* evaluation: rows of logits at a time */
 };
+
+/* Bytes that the matrix products of a kernel may take: they stand first in its workspace. Enough for 8 partial sums of its
+ * result, 32 MiB at most (NVIDIA's advice for Hopper). 0: the operator has no products. */
+uint64_t cuda_product_work(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                           uint32_t ep);
 
 /* Rows of experts computed at a time: whole experts in capacity mode (*experts of them), else a piece of one. */
 uint64_t cuda_expert_tile(const struct ir_attrs *a, uint32_t b, uint32_t t, uint32_t ep, uint32_t *experts);

@@ -26,6 +26,7 @@ struct run {
 struct experts {
     const struct op_args *a;
     struct cuda__products *to;
+    enum ir_pass pass;
     uint32_t local; /* experts here */
     uint64_t c, f;
     uint32_t size; /* bytes of an element */
@@ -39,15 +40,17 @@ static struct {
     uint64_t n;
 } host;
 
-static struct experts experts_of(const struct op_args *a, struct cuda__products *to)
+static struct experts experts_of(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)
 {
     const struct ir_attrs *at = a->attrs;
-    struct experts x = { .a = a, .to = to, .local = at->experts / a->ep, .c = at->features, .f = at->ffn };
+    struct experts x = {
+        .a = a, .to = to, .pass = pass, .local = at->experts / a->ep, .c = at->features, .f = at->ffn
+    };
     uint32_t whole;
     x.size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
     const uint64_t tile = round_up(cuda_expert_tile(at, a->b, a->t, a->ep, &whole) * x.f * x.size, CUDA_ALIGNMENT);
     for (uint32_t i = 0; i < 3; i++)
-        x.tile[i] = (char *)a->work + CUDA_PRODUCT_WORK + i * tile;
+        x.tile[i] = cuda__work_after(a, IR_OP_EXPERTS, pass) + i * tile;
     return x;
 }
 
@@ -69,7 +72,7 @@ static void *expert_of(const struct experts *x, const struct run *r, void *at, u
 static void rows_product(const struct experts *x, const struct run *r, void *y, uint64_t out, const void *start,
                          const void *in_rows, uint64_t in, void *w, bool turned)
 {
-    struct cuda_matmul p = cuda__product_of(x->a);
+    struct cuda_matmul p = cuda__product_of(x->a, IR_OP_EXPERTS, x->pass);
     p.m = r->n;
     p.n = p.ldc = out;
     p.k = in;
@@ -89,7 +92,7 @@ static void rows_product(const struct experts *x, const struct run *r, void *y, 
 static void weight_product(const struct experts *x, const struct run *r, uint32_t which, const void *out_rows,
                            uint64_t out, const void *in_rows, uint64_t in)
 {
-    struct cuda_matmul p = cuda__product_of(x->a);
+    struct cuda_matmul p = cuda__product_of(x->a, IR_OP_EXPERTS, x->pass);
     p.m = out;
     p.n = p.ldc = in;
     p.k = r->n;
@@ -243,7 +246,7 @@ static void dropless_prepare(const struct experts *x, run_fn run)
 
 void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)
 {
-    const struct experts x = experts_of(a, to);
+    const struct experts x = experts_of(a, pass, to);
     const run_fn run = pass == IR_PASS_F ? forward : pass == IR_PASS_BI ? inputs : weights;
     if (a->attrs->capacity) {
         capacity_runs(&x, run);

@@ -12,8 +12,8 @@ static void slice(const struct op_args *a, uint64_t first, uint64_t rows, void *
 {
     const uint32_t ld = ir_op_logit_columns(a->attrs), size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
     const uint64_t c = a->attrs->features;
-    double *loss = (double *)(void *)((char *)a->work + CUDA_PRODUCT_WORK);
-    struct cuda_matmul p = cuda__product_of(a);
+    double *loss = (double *)(void *)(cuda__work_after(a, IR_OP_HEAD_LOSS, IR_PASS_F));
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_HEAD_LOSS, IR_PASS_F);
     p.m = rows;
     p.n = a->attrs->vocab;
     p.k = c;
@@ -39,7 +39,7 @@ static void slice(const struct op_args *a, uint64_t first, uint64_t rows, void *
 static void forward(const struct op_args *a, struct cuda__products *to)
 {
     const uint64_t rows = cuda__rows(a);
-    char *slice_at = (char *)a->work + CUDA_PRODUCT_WORK + round_up(rows * sizeof(double), CUDA_ALIGNMENT);
+    char *slice_at = cuda__work_after(a, IR_OP_HEAD_LOSS, IR_PASS_F) + round_up(rows * sizeof(double), CUDA_ALIGNMENT);
     if (a->train) {
         slice(a, 0, rows, a->save[0], to);
         return;
@@ -50,7 +50,7 @@ static void forward(const struct op_args *a, struct cuda__products *to)
 
 static void inputs(const struct op_args *a, struct cuda__products *to)
 {
-    struct cuda_matmul p = cuda__product_of(a);
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_HEAD_LOSS, IR_PASS_BI);
     p.m = cuda__rows(a);
     p.n = p.ldc = a->attrs->features;
     p.k = a->attrs->vocab;
@@ -63,7 +63,7 @@ static void inputs(const struct op_args *a, struct cuda__products *to)
 
 static void weights(const struct op_args *a, struct cuda__products *to)
 {
-    struct cuda_matmul p = cuda__product_of(a);
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_HEAD_LOSS, IR_PASS_BW);
     p.m = a->attrs->vocab;
     p.n = p.ldc = a->attrs->features;
     p.k = cuda__rows(a);

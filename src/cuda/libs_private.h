@@ -4,6 +4,7 @@
 
 #include "compute.h"
 #include "cuda/matmul.h"
+#include "ir/target_cuda.h"
 
 /* Leaves by the process's failure door, with the call and the library's words. */
 _Noreturn void cuda__library_failed(const char *call, const char *words);
@@ -26,15 +27,22 @@ void cuda__experts_close(void);
 
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e);
 
-/* One product of the operator, all but its operands filled in. */
-static inline struct cuda_matmul cuda__product_of(const struct op_args *a)
+/* One product of a kernel, all but its operands filled in. */
+static inline struct cuda_matmul cuda__product_of(const struct op_args *a, enum ir_op op, enum ir_pass pass)
 {
     return (struct cuda_matmul){ .batch = 1,
                                  .alpha = 1,
                                  .type = (enum ir_dtype)a->compute,
                                  .out = (enum ir_dtype)a->compute,
                                  .work = a->work,
+                                 .work_bytes = cuda_product_work(op, a->attrs, pass, a->b, a->t, a->ep),
                                  .stream = a->stream };
+}
+
+/* What follows the products' part of the workspace. */
+static inline char *cuda__work_after(const struct op_args *a, enum ir_op op, enum ir_pass pass)
+{
+    return (char *)a->work + cuda_product_work(op, a->attrs, pass, a->b, a->t, a->ep);
 }
 
 static inline uint64_t cuda__rows(const struct op_args *a)

@@ -14,7 +14,7 @@ static struct cuda_matrix weight(const struct op_args *a, bool transpose)
 
 static void forward(const struct op_args *a, struct cuda__products *to)
 {
-    struct cuda_matmul p = cuda__product_of(a);
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_F);
     p.m = cuda__rows(a);
     p.n = p.ldc = a->attrs->out_features;
     p.k = a->attrs->in_features;
@@ -27,7 +27,7 @@ static void forward(const struct op_args *a, struct cuda__products *to)
 
 static void inputs(const struct op_args *a, struct cuda__products *to)
 {
-    struct cuda_matmul p = cuda__product_of(a);
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_BI);
     p.m = cuda__rows(a);
     p.n = p.ldc = a->attrs->in_features;
     p.k = a->attrs->out_features;
@@ -43,7 +43,7 @@ static void weights(const struct op_args *a, struct cuda__products *to)
     const uint64_t in = a->attrs->in_features, out = a->attrs->out_features;
     const struct cuda_matrix x = { .at = a->in[0], .ld = in }, dy = { .at = a->dout[0], .ld = out };
     const bool transposed = (a->attrs->flags & IR_TRANSPOSED) != 0;
-    struct cuda_matmul p = cuda__product_of(a);
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_BW);
     p.m = transposed ? in : out;
     p.n = p.ldc = transposed ? out : in;
     p.k = cuda__rows(a);
@@ -61,7 +61,7 @@ static void weights(const struct op_args *a, struct cuda__products *to)
                                                  .rows = cuda__rows(a),
                                                  .width = (uint32_t)out,
                                                  .compute = a->compute,
-                                                 .work = (char *)a->work + CUDA_PRODUCT_WORK,
+                                                 .work = cuda__work_after(a, IR_OP_LINEAR, IR_PASS_BW),
                                                  .stream = a->stream });
 }
 

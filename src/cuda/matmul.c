@@ -120,6 +120,7 @@ static struct cuda__shape shape_of(const struct cuda_matmul *p)
         .stride_b = p->batch > 1 ? p->b.stride : 0,
         .stride_c = p->batch > 1 ? p->stride_c : 0,
         .aligned = alignment_of(p),
+        .work = p->work_bytes,
         .batch = p->batch,
         .turned_a = p->a.turned,
         .turned_b = p->b.turned,
@@ -152,23 +153,23 @@ static cublasLtMatmulAlgo_t algorithm_of(const struct cuda__choice *c)
 }
 
 /* Can the algorithm do this, in the workspace that is planned? */
-static bool fits(struct descriptors *d, const cublasLtMatmulAlgo_t *a)
+static bool fits(struct descriptors *d, const cublasLtMatmulAlgo_t *a, uint64_t work)
 {
     cublasLtMatmulHeuristicResult_t r;
     return cublasLtMatmulAlgoCheck(lt.handle, &d->product, &d->a, &d->b, &d->c, &d->c, a, &r) ==
                CUBLAS_STATUS_SUCCESS &&
-           r.state == CUBLAS_STATUS_SUCCESS && r.workspaceSize <= CUDA_PRODUCT_WORK;
+           r.state == CUBLAS_STATUS_SUCCESS && r.workspaceSize <= work;
 }
 
 /* What the library proposes, best guess first; returns how many. */
-static int candidates(struct descriptors *d, uint64_t aligned, cublasLtMatmulHeuristicResult_t *r, int most)
+static int candidates(struct descriptors *d, const struct cuda__shape *s, cublasLtMatmulHeuristicResult_t *r, int most)
 {
     static const cublasLtMatmulPreferenceAttributes_t operands[] = { CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_A_BYTES,
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_B_BYTES,
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
-    const uint64_t bytes = CUDA_PRODUCT_WORK;
-    const uint32_t alignment = (uint32_t)aligned;
+    const uint64_t bytes = s->work;
+    const uint32_t alignment = (uint32_t)s->aligned;
     /* parts of a split sum are added in float32, not in the type of the output */
     const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreferenceOpaque_t want;
@@ -192,8 +193,7 @@ static cublasStatus_t enqueue(const struct cuda_matmul *p, struct descriptors *d
 {
     const float beta = p->start ? 1 : 0;
     return cublasLtMatmul(lt.handle, &d->product, &p->alpha, p->b.at, &d->a, p->a.at, &d->b, &beta,
-                          p->start ? p->start : p->c, &d->c, p->c, &d->c, algorithm, p->work, CUDA_PRODUCT_WORK,
-                          stream);
+                          p->start ? p->start : p->c, &d->c, p->c, &d->c, algorithm, p->work, p->work_bytes, stream);
 }
 
 /* Seconds of REPEATS products after one that warms up; infinite where the algorithm does not run. */
@@ -243,16 +243,16 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
     struct cuda__choice *old = find(&new.shape);
     if (old) {
         const cublasLtMatmulAlgo_t a = algorithm_of(old);
-        if (fits(&d, &a))
+        if (fits(&d, &a, p->work_bytes))
             return ST_OK;
     }
     cublasLtMatmulHeuristicResult_t r[CANDIDATES];
-    const int n = candidates(&d, new.shape.aligned, r, CANDIDATES);
+    const int n = candidates(&d, &new.shape, r, CANDIDATES);
     if (n == 0)
         return err_set(e, ST_DEVICE, "cuBLASLt",
-                       "has no algorithm for a product (%llu,%llu) x (%llu,%llu) of %s in %d MiB of workspace",
+                       "has no algorithm for a product (%llu,%llu) x (%llu,%llu) of %s in %llu KiB of workspace",
                        (unsigned long long)like.m, (unsigned long long)like.k, (unsigned long long)like.k,
-                       (unsigned long long)like.n, ir_dtype_name(p->type), CUDA_PRODUCT_WORK >> 20);
+                       (unsigned long long)like.n, ir_dtype_name(p->type), (unsigned long long)(p->work_bytes >> 10));
     new.timed = time &&lt.choose;
     memcpy(new.algorithm, &r[new.timed ? fastest(&like, &d, r, n) : 0].algo, sizeof new.algorithm);
     if (old)
@@ -276,9 +276,10 @@ void cuda_matmul(const struct cuda_matmul *p)
     }
     cublasLtMatmulAlgo_t algorithm = algorithm_of(c);
     describe(&d, p);
-    if ((p->m != shape.m || p->k != shape.k) && !fits(&d, &algorithm)) { /* made for a size near this one */
+    if ((p->m != shape.m || p->k != shape.k) &&
+        !fits(&d, &algorithm, p->work_bytes)) { /* made for a size near this one */
         cublasLtMatmulHeuristicResult_t r;
-        if (candidates(&d, shape.aligned, &r, 1) == 0)
+        if (candidates(&d, &shape, &r, 1) == 0)
             cuda__library_failed("cublasLtMatmulAlgoGetHeuristic", "no algorithm for the size of this step");
         algorithm = r.algo;
     }

@@ -40,7 +40,8 @@ struct cuda_matmul {
     enum ir_dtype type, out; /* IR_F32, IR_BF16 */
     uint64_t like_m,
         like_k; /* sizes that differ from step to step: the ones whose algorithm is taken; 0: m, k themselves */
-    void *work; /* CUDA_PRODUCT_WORK bytes (ir/target_cuda.h), 256-byte aligned */
+    void *work; /* 256-byte aligned */
+    uint64_t work_bytes;
     void *stream;
 };
 void cuda_matmul(const struct cuda_matmul *p);
@@ -61,11 +62,11 @@ uint64_t cuda__matmul_version(void);
 
 /* What an algorithm was chosen for. Compared as bytes: no padding. */
 struct cuda__shape {
-    uint64_t m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c,
-        aligned; /* aligned: bytes, of the least aligned operand */
+    uint64_t m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c, aligned; /* bytes, of the least aligned operand */
+    uint64_t work;                                                          /* bytes */
     uint32_t batch, turned_a, turned_b, type, out, epilogue, bias, start, multiprocessors, tf32;
 };
-enum { CUDA__SHAPE_WORDS = 20, CUDA__ALGORITHM_WORDS = 8 };
+enum { CUDA__SHAPE_WORDS = 21, CUDA__ALGORITHM_WORDS = 8 };
 struct cuda__choice {
     struct cuda__shape shape;
     uint64_t algorithm[CUDA__ALGORITHM_WORDS]; /* cublasLtMatmulAlgo_t */

@@ -4,7 +4,7 @@
  *     library 130100
  *     device NVIDIA H100 80GB HBM3
  *     products 12
- *     <20 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
+ *     <21 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
  *     end */
 #include <errno.h>
 #include <inttypes.h>
@@ -35,7 +35,8 @@ static uint64_t word_of(const struct cuda__shape *s, uint32_t i)
                                                 s->bias,
                                                 s->start,
                                                 s->multiprocessors,
-                                                s->tf32 };
+                                                s->tf32,
+                                                s->work };
     return words[i];
 }
 
@@ -60,7 +61,8 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .bias = (uint32_t)w[16],
                                .start = (uint32_t)w[17],
                                .multiprocessors = (uint32_t)w[18],
-                               .tf32 = (uint32_t)w[19] };
+                               .tf32 = (uint32_t)w[19],
+                               .work = w[20] };
 }
 
 enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
