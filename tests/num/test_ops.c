@@ -15,8 +15,9 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 /* In attention the gradient of a score is a difference of sums over head_dim and keys that nearly cancel. */
 static double tolerance_of(enum ir_op op)
 {
-    if (machine->compute == IR_BF16) /* half a unit in the last of 8 bits, a few times */
-        return 0.01;
+    if (machine->compute ==
+        IR_BF16) /* half a unit in the last of 8 bits, a few times; more where steps between are rounded */
+        return op == IR_OP_ATTENTION ? 0.06 : op == IR_OP_EXPERTS ? 0.03 : 0.01;
     return op == IR_OP_ATTENTION ? 3e-5 : 1e-5;
 }
 
@@ -152,6 +153,8 @@ END_TEST
 /* All probabilities equal: the lowest indices win. Finite differences have no meaning at a tie. */
 START_TEST(router_ties)
 {
+    if (!has_kernels(machine, IR_OP_ROUTER))
+        return;
     double worst = 0;
     const struct op_case c = { .op = IR_OP_ROUTER,
                                .b = 2,
@@ -238,6 +241,8 @@ END_TEST
 
 START_TEST(sum_and_copy)
 {
+    if (!has_kernels(machine, IR_OP_SUM))
+        return;
     enum { N = 100003 };
     const enum ir_dtype type = machine->compute;
     struct guarded x[3]; /* two operands, the result */
