@@ -150,7 +150,7 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, enu
         return "the CUDA kernels compute in bfloat16 or float32; say so under \"dtype\" in train.json";
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
         return "the CUDA products take experts of less than 2^31 weights a matrix";
-    return NULL;
+    return cuda_own_unsupported(op, a);
 }
 
 /* A context with the kernels of the libraries, what cuBLASLt and cuDNN hold, and the channels' buffers of a communicator with

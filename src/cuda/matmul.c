@@ -45,7 +45,7 @@ static void set(struct descriptors *d, cublasLtMatmulDescAttributes_t what, cons
 }
 
 /* A row-major (rows,cols) is the library's (cols,rows). */
-static void layout(cublasLtMatrixLayoutOpaque_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, uint64_t ld,
+static void matrix(cublasLtMatrixLayoutOpaque_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, uint64_t ld,
                    uint32_t batch, uint64_t stride)
 {
     const int32_t count = (int32_t)batch;
@@ -89,11 +89,11 @@ static void describe(struct descriptors *d, const struct cuda_matmul *p)
     if (target)
         set(d, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, &target, sizeof target);
     epilogue(d, p);
-    layout(&d->a, type_of(p->type), p->b.turned ? p->n : p->k, p->b.turned ? p->k : p->n, p->b.ld, p->batch,
+    matrix(&d->a, type_of(p->type), p->b.turned ? p->n : p->k, p->b.turned ? p->k : p->n, p->b.ld, p->batch,
            p->b.stride);
-    layout(&d->b, type_of(p->type), p->a.turned ? p->k : p->m, p->a.turned ? p->m : p->k, p->a.ld, p->batch,
+    matrix(&d->b, type_of(p->type), p->a.turned ? p->k : p->m, p->a.turned ? p->m : p->k, p->a.ld, p->batch,
            p->a.stride);
-    layout(&d->c, type_of(p->out), p->m, p->n, p->ldc, p->batch, p->stride_c);
+    matrix(&d->c, type_of(p->out), p->m, p->n, p->ldc, p->batch, p->stride_c);
 }
 
 /* ---- shapes and their algorithms ---------------------------------------------------------------------------------- */
