@@ -42,11 +42,11 @@ EOS
 plan()
 {
     echo "$2" >"$dir/strategy.json"
-    "$piper" build -m "$dir/model.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/$1.h5" ${4:+--set "$4"} \
-        >"$dir/out" 2>&1 && "$piper" plan "$dir/$1.h5" -n "$3" --device cuda --json >"$dir/$1.plan" 2>>"$dir/out" || {
+    if ! "$piper" build -m "$dir/model.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/$1.h5" ${4:+--set "$4"} \
+        >"$dir/out" 2>&1 || ! "$piper" plan "$dir/$1.h5" -n "$3" --device cuda --json >"$dir/$1.plan" 2>>"$dir/out"; then
         sed 's/^/# /' "$dir/out"
         return 1
-    }
+    fi
 }
 
 plan wide '[]' 1 train.dtype=float32
