@@ -24,6 +24,7 @@ libpiper_ir_la_SOURCES = \
 	ir/plan_text.c ir/plan_text.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \
+	ir/target_cuda.c ir/target_cuda.h \
 	ir/target_cuda_own.c ir/target_cuda_own.h \
 	ir/train.c ir/train.h
 

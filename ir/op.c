@@ -120,6 +120,11 @@ uint32_t ir_op_norm_groups(const struct ir_attrs *a)
     return a->heads ? a->heads : 1;
 }
 
+uint32_t ir_op_logit_columns(const struct ir_attrs *a)
+{
+    return a->vocab <= 128 ? a->vocab : (a->vocab + 127) / 128 * 128;
+}
+
 static void shapes_embed(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
     s->in[0] = shape1(IR_I32, t);
@@ -226,7 +231,7 @@ static void shapes_head_loss(const struct ir_attrs *a, uint32_t t, struct ir_op_
     s->in[0] = shape2(IR_COMPUTE, t, a->features);
     s->in[1] = shape1(IR_I32, t);
     s->param[0] = shape2(IR_COMPUTE, a->vocab, a->features);
-    s->save[0] = shape2(IR_COMPUTE, t, a->vocab);
+    s->save[0] = shape2(IR_COMPUTE, t, ir_op_logit_columns(a));
 }
 
 static void shapes_any(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)

@@ -37,7 +37,8 @@ enum ir_op {
                         save gate (R,F), up (R,F) */
     IR_OP_COMBINE, /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
     IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of x W' to the loss scalar; param W
-                        (V,C); save dlogits (T,V): gradient of the scaled loss. A target < 0 counts nothing */
+                        (V,C); save dlogits (T,V), V padded as
+                        ir_op_logit_columns() says: gradient of the scaled loss. A target < 0 counts nothing */
     IR_OP_GRAPH_COUNT,
     /* of the compiler, never in a model graph */
     IR_OP_SUM = IR_OP_GRAPH_COUNT, /* in0 + in1 -> out0, any shape (sums of gradients) */
@@ -134,6 +135,9 @@ extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* rmsnorm: groups of `features` in a row */
+/* head_loss: columns that dlogits has room for. Beyond 128 a multiple of 128, so that rows may start where a device reads
+ * fast; a back end may as well keep its rows vocab apart. */
+uint32_t ir_op_logit_columns(const struct ir_attrs *a);
 /* NULL when the attributes are possible for sequences of length t (nothing missing, no unused one set, no shape beyond 32
  * bits a dimension or 2^48 elements); else a sentence, static. Shapes and kernels may be asked only after this. */
 const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t t);

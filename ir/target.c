@@ -36,7 +36,7 @@ const struct ir_target ir_target_emulate = {
     .outside = host_outside,
 };
 
-static const struct ir_target *const targets[] = { &ir_target_cpu, &ir_target_emulate };
+static const struct ir_target *const targets[] = { &ir_target_cpu, &ir_target_cuda, &ir_target_emulate };
 
 const struct ir_target *ir_target_by_name(const char *name)
 {

@@ -21,7 +21,7 @@ struct ir_target {
 uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute);
 
-extern const struct ir_target ir_target_cpu, ir_target_emulate;
+extern const struct ir_target ir_target_cpu, ir_target_cuda, ir_target_emulate;
 /* NULL when there is no such name. */
 const struct ir_target *ir_target_by_name(const char *name);
 

@@ -41,7 +41,7 @@ static void finish_classes(struct sched *s, struct bucket *b)
  * every holder's part is equal and starts at 16 bytes. */
 static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
 {
-    uint32_t align = s->in->target->alignment / sizeof(float);
+    uint32_t align = elements_of(s, s->in->target->alignment);
     uint64_t at = 0;
     uint32_t *p = s->bucket_params.at + b->first_param, n = b->n_params, k = 0;
     uint32_t *sorted = mem_alloc(n * sizeof *sorted);
@@ -56,7 +56,7 @@ static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
     }
     memcpy(p, sorted, n * sizeof *sorted);
     mem_free(sorted);
-    b->elements = round_up(round_up(at, align), (uint64_t)b->holders * 4);
+    b->elements = round_up(round_up(at, align), (uint64_t)b->holders * elements_of(s, 16));
 }
 
 /* Does every class of the bucket have gradients of every microbatch? Not where the microbatches of a stage are placed on

@@ -180,6 +180,11 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
 enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices,
                            const char *meaning, struct err *e);
 uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n);
+/* Elements of a bucket that take at least `bytes` as parameters (in the job's type) and as gradients (float32). */
+static inline uint32_t elements_of(const struct sched *s, uint32_t bytes)
+{
+    return bytes / ir_dtype_size(IR_COMPUTE, s->in->compute);
+}
 /* Devices that the experts of a chunk are split over; 1 where they are not. */
 static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
 {

@@ -11,7 +11,7 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
     *ps = (struct programs){ .s = s, .pb = pb };
     ps->has_grad = find_gradients(s->g);
     ps->param_offset = mem_alloc((s->g->params.n + 1) * sizeof(uint64_t));
-    uint32_t align = s->in->target->alignment / sizeof(float);
+    uint32_t align = elements_of(s, s->in->target->alignment);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         uint64_t at = 0;
         uint32_t d = s->buckets.at[b].shard;

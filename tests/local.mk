@@ -67,7 +67,7 @@ check-long: all $(check_PROGRAMS)
 	done; echo 'check-long: there are no long tests'
 
 # What users get wrong, and text in, text out.
-SCRIPT_TESTS += tests/cli/errors.sh tests/golden/golden.sh
+SCRIPT_TESTS += tests/cli/errors.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
 EXTRA_DIST += \
 	tests/golden/expand-grid/expand.txt \
 	tests/golden/expand-grid/model.json \

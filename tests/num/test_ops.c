@@ -16,8 +16,8 @@ enum { SIZES = sizeof sizes / sizeof *sizes };
 static double tolerance_of(enum ir_op op)
 {
     if (machine->compute ==
-        IR_BF16) /* half a unit in the last of 8 bits; more where the backward reads rounded values */
-        return op == IR_OP_ATTENTION ? 0.05 : op == IR_OP_EXPERTS ? 0.04 : 0.01;
+        IR_BF16) /* half a unit in the last of 8 bits, a few times; more where steps between are rounded */
+        return op == IR_OP_ATTENTION ? 0.06 : op == IR_OP_EXPERTS ? 0.05 : 0.01;
     return op == IR_OP_ATTENTION ? 3e-5 : 1e-5;
 }
 
@@ -153,6 +153,8 @@ END_TEST
 /* All probabilities equal: the lowest indices win. Finite differences have no meaning at a tie. */
 START_TEST(router_ties)
 {
+    if (!has_kernels(machine, IR_OP_ROUTER))
+        return;
     double worst = 0;
     const struct op_case c = { .op = IR_OP_ROUTER,
                                .b = 2,
@@ -239,6 +241,8 @@ END_TEST
 
 START_TEST(sum_and_copy)
 {
+    if (!has_kernels(machine, IR_OP_SUM))
+        return;
     enum { N = 100003 };
     const enum ir_dtype type = machine->compute;
     struct guarded x[3]; /* two operands, the result */

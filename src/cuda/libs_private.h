@@ -1,0 +1,53 @@
+/* Inside the files of src/cuda that call cuBLASLt and cuDNN. */
+#ifndef PIPER_CUDA_LIBS_PRIVATE_H
+#define PIPER_CUDA_LIBS_PRIVATE_H
+
+#include "compute.h"
+#include "cuda/matmul.h"
+#include "ir/target_cuda.h"
+
+/* Leaves by the process's failure door, with the call and the library's words. */
+_Noreturn void cuda__library_failed(const char *call, const char *words);
+
+/* What a kernel does with a product: enqueue it, or prepare for it. Kernels and cuda_libs_prepare() share the code that lists an
+ * operator's products. A status other than ST_OK ends the list. */
+struct cuda__products {
+    bool prepare, time;
+    struct err *e;
+    enum status status;
+};
+void cuda__product(struct cuda__products *to, const struct cuda_matmul *p);
+
+/* The products of an operator (linear.c, head.c, experts.c); `to` decides what becomes of them. */
+void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
+void cuda__head_loss(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
+void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
+enum status cuda__experts_open(const struct op_args *a, struct err *e); /* pinned memory for counts */
+void cuda__experts_close(void);
+
+enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e);
+
+/* One product of a kernel, all but its operands filled in. */
+static inline struct cuda_matmul cuda__product_of(const struct op_args *a, enum ir_op op, enum ir_pass pass)
+{
+    return (struct cuda_matmul){ .batch = 1,
+                                 .alpha = 1,
+                                 .type = (enum ir_dtype)a->compute,
+                                 .out = (enum ir_dtype)a->compute,
+                                 .work = a->work,
+                                 .work_bytes = cuda_product_work(op, a->attrs, pass, a->b, a->t, a->ep),
+                                 .stream = a->stream };
+}
+
+/* What follows the products' part of the workspace. */
+static inline char *cuda__work_after(const struct op_args *a, enum ir_op op, enum ir_pass pass)
+{
+    return (char *)a->work + cuda_product_work(op, a->attrs, pass, a->b, a->t, a->ep);
+}
+
+static inline uint64_t cuda__rows(const struct op_args *a)
+{
+    return (uint64_t)a->b * a->t;
+}
+
+#endif

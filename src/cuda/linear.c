@@ -1,0 +1,86 @@
+/* y = x W' + bias; W is (out,in), or (in,out) when transposed. The bias is added in the product; weight gradients accumulate in
+ * it, in float32. */
+#include "cuda/cuda.h"
+#include "cuda/libs_private.h"
+#include "ir/target_cuda.h"
+
+/* W' (in,out), or W itself (out,in), however it is stored. */
+static struct cuda_matrix weight(const struct op_args *a, bool transpose)
+{
+    const bool stored_transposed = (a->attrs->flags & IR_TRANSPOSED) != 0;
+    const uint64_t ld = stored_transposed ? a->attrs->out_features : a->attrs->in_features;
+    return (struct cuda_matrix){ .at = a->param[0], .ld = ld, .turned = transpose != stored_transposed };
+}
+
+static void forward(const struct op_args *a, struct cuda__products *to)
+{
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_F);
+    p.m = cuda__rows(a);
+    p.n = p.ldc = a->attrs->out_features;
+    p.k = a->attrs->in_features;
+    p.a = (struct cuda_matrix){ .at = a->in[0], .ld = p.k };
+    p.b = weight(a, true);
+    p.c = a->out[0];
+    p.bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL;
+    cuda__product(to, &p);
+}
+
+static void inputs(const struct op_args *a, struct cuda__products *to)
+{
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_BI);
+    p.m = cuda__rows(a);
+    p.n = p.ldc = a->attrs->in_features;
+    p.k = a->attrs->out_features;
+    p.a = (struct cuda_matrix){ .at = a->dout[0], .ld = p.k };
+    p.b = weight(a, false);
+    p.c = a->din[0];
+    p.start = a->acc[0];
+    cuda__product(to, &p);
+}
+
+static void weights(const struct op_args *a, struct cuda__products *to)
+{
+    const uint64_t in = a->attrs->in_features, out = a->attrs->out_features;
+    const struct cuda_matrix x = { .at = a->in[0], .ld = in }, dy = { .at = a->dout[0], .ld = out };
+    const bool transposed = (a->attrs->flags & IR_TRANSPOSED) != 0;
+    struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_BW);
+    p.m = transposed ? in : out;
+    p.n = p.ldc = transposed ? out : in;
+    p.k = cuda__rows(a);
+    p.a = transposed ? x : dy;
+    p.a.turned = true;
+    p.b = transposed ? dy : x;
+    p.c = a->dparam[0];
+    p.start = a->dparam_add & 1 ? p.c : NULL;
+    p.out = IR_F32;
+    cuda__product(to, &p);
+    if (a->attrs->flags & IR_BIAS && !to->prepare)
+        cuda_column_sums(&(struct cuda_columns){ .dy = a->dout[0],
+                                                 .db = a->dparam[1],
+                                                 .add_db = a->dparam_add >> 1 & 1,
+                                                 .rows = cuda__rows(a),
+                                                 .width = (uint32_t)out,
+                                                 .compute = a->compute,
+                                                 .work = cuda__work_after(a, IR_OP_LINEAR, IR_PASS_BW),
+                                                 .stream = a->stream });
+}
+
+void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)
+{
+    (pass == IR_PASS_F ? forward : pass == IR_PASS_BI ? inputs : weights)(a, to);
+}
+
+void cuda_linear_f(const struct op_args *a)
+{
+    cuda__linear(a, IR_PASS_F, &(struct cuda__products){ 0 });
+}
+
+void cuda_linear_bi(const struct op_args *a)
+{
+    cuda__linear(a, IR_PASS_BI, &(struct cuda__products){ 0 });
+}
+
+void cuda_linear_bw(const struct op_args *a)
+{
+    cuda__linear(a, IR_PASS_BW, &(struct cuda__products){ 0 });
+}

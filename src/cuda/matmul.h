@@ -1,0 +1,84 @@
+/* Matrix products with cuBLASLt. Row-major, like everything here; the library is column-major, so it is given the transposed
+ * product C' = B' A'. Algorithms are kept by shape: see cuda/libs.h for when they are chosen. */
+#ifndef PIPER_CUDA_MATMUL_H
+#define PIPER_CUDA_MATMUL_H
+
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+
+#include "base/status.h"
+#include "ir/op.h"
+
+/* A row-major matrix as it is stored, or taken as its transpose; ld elements from row to row. */
+struct cuda_matrix {
+    const void *at;
+    uint64_t ld;
+    bool turned;
+    uint64_t stride; /* elements from one product of a batch to the next */
+};
+
+enum cuda_epilogue {
+    CUDA_PLAIN,
+    CUDA_GELU,      /* C = gelu(product), tanh form; aux (m,n; rows ldc apart) gets the product before it */
+    CUDA_GELU_GRAD, /* C = product * gelu'(aux) */
+};
+
+/* C (m,n) = start + alpha A (m,k) B (k,n) + bias, `batch` of them. A, B, bias and aux have type `type`, C and start `out`; sums
+ * are float32. m, n, k, batch > 0. */
+struct cuda_matmul {
+    uint64_t m, n, k;
+    uint32_t batch;
+    struct cuda_matrix a, b;
+    void *c;
+    uint64_t ldc, stride_c;
+    const void *start; /* laid out like c; NULL: 0; equal to c: add in place; else left unchanged */
+    const void *bias;  /* (n); or NULL */
+    void *aux;
+    enum cuda_epilogue epilogue;
+    float alpha;
+    enum ir_dtype type, out; /* IR_F32, IR_BF16 */
+    uint64_t like_m,
+        like_k; /* sizes that differ from step to step: the ones whose algorithm is taken; 0: m, k themselves */
+    void *work; /* 256-byte aligned */
+    uint64_t work_bytes;
+    void *stream;
+};
+void cuda_matmul(const struct cuda_matmul *p);
+
+/* cuda_matmul() of this shape will enqueue and nothing else. Times candidates where this process chooses and `time` says so;
+ * c then holds anything. ST_DEVICE when the library has no algorithm. */
+enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct err *e);
+
+/* The process's handle, and the file of algorithms (NULL: none) for a device of this name: see cuda/libs.h. */
+enum status cuda__matmul_open(const char *path, const char *device, void *stream, bool choose, struct err *e);
+enum status cuda__matmul_store(const char *path, const char *device, struct err *e);
+void cuda__matmul_close(void);
+void cuda__matmul_tune(uint32_t multiprocessors);
+void cuda__matmul_tf32(bool allow);
+uint64_t cuda__matmul_version(void);
+
+/* ---- the file of chosen algorithms (matmul_file.c) ---- */
+
+/* What an algorithm was chosen for. Compared as bytes: no padding. */
+struct cuda__shape {
+    uint64_t m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c, aligned; /* bytes, of the least aligned operand */
+    uint64_t work;                                                          /* bytes */
+    uint32_t batch, turned_a, turned_b, type, out, epilogue, bias, start, multiprocessors, tf32;
+};
+enum { CUDA__SHAPE_WORDS = 21, CUDA__ALGORITHM_WORDS = 8 };
+struct cuda__choice {
+    struct cuda__shape shape;
+    uint64_t algorithm[CUDA__ALGORITHM_WORDS]; /* cublasLtMatmulAlgo_t */
+    bool timed;                                /* goes to the file */
+};
+struct cuda__choices {
+    struct cuda__choice *at;
+    uint32_t n, cap;
+};
+/* Adds what the file holds for this library and device; a missing file holds nothing. ST_INPUT: not such a file. */
+enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                               struct err *e);
+enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                                struct err *e);
+#endif

@@ -1,0 +1,155 @@
+/* The file of chosen algorithms: text, so that a person can compare two of them.
+ *
+ *     piper products 1
+ *     library 130100
+ *     device NVIDIA H100 80GB HBM3
+ *     products 12
+ *     <21 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
+ *     end */
+#include <errno.h>
+#include <inttypes.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "base/mem.h"
+#include "cuda/matmul.h"
+
+static uint64_t word_of(const struct cuda__shape *s, uint32_t i)
+{
+    const uint64_t words[CUDA__SHAPE_WORDS] = { s->m,
+                                                s->n,
+                                                s->k,
+                                                s->lda,
+                                                s->ldb,
+                                                s->ldc,
+                                                s->stride_a,
+                                                s->stride_b,
+                                                s->stride_c,
+                                                s->aligned,
+                                                s->batch,
+                                                s->turned_a,
+                                                s->turned_b,
+                                                s->type,
+                                                s->out,
+                                                s->epilogue,
+                                                s->bias,
+                                                s->start,
+                                                s->multiprocessors,
+                                                s->tf32,
+                                                s->work };
+    return words[i];
+}
+
+static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
+{
+    *s = (struct cuda__shape){ .m = w[0],
+                               .n = w[1],
+                               .k = w[2],
+                               .lda = w[3],
+                               .ldb = w[4],
+                               .ldc = w[5],
+                               .stride_a = w[6],
+                               .stride_b = w[7],
+                               .stride_c = w[8],
+                               .aligned = w[9],
+                               .batch = (uint32_t)w[10],
+                               .turned_a = (uint32_t)w[11],
+                               .turned_b = (uint32_t)w[12],
+                               .type = (uint32_t)w[13],
+                               .out = (uint32_t)w[14],
+                               .epilogue = (uint32_t)w[15],
+                               .bias = (uint32_t)w[16],
+                               .start = (uint32_t)w[17],
+                               .multiprocessors = (uint32_t)w[18],
+                               .tf32 = (uint32_t)w[19],
+                               .work = w[20] };
+}
+
+enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                                struct err *e)
+{
+    char temporary[4096];
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++)
+        n += c->at[i].timed;
+    if (n == 0)
+        return ST_OK;
+    if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary)
+        return err_set(e, ST_IO, path, "the name is too long");
+    FILE *f = fopen(temporary, "w");
+    if (!f)
+        return err_set(e, ST_IO, temporary, "cannot be written: %s", strerror(errno));
+    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, n);
+    for (uint32_t i = 0; i < c->n; i++) {
+        if (!c->at[i].timed)
+            continue;
+        for (uint32_t k = 0; k < CUDA__SHAPE_WORDS; k++)
+            fprintf(f, "%" PRIu64 " ", word_of(&c->at[i].shape, k));
+        fputc(':', f);
+        for (uint32_t k = 0; k < CUDA__ALGORITHM_WORDS; k++)
+            fprintf(f, " %" PRIx64, c->at[i].algorithm[k]);
+        fputc('\n', f);
+    }
+    fputs("end\n", f);
+    const bool written = !ferror(f);
+    if (fclose(f) != 0 || !written || rename(temporary, path) != 0)
+        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    return ST_OK;
+}
+
+static bool read_choice(FILE *f, struct cuda__choice *out)
+{
+    uint64_t words[CUDA__SHAPE_WORDS];
+    char colon;
+    *out = (struct cuda__choice){ .timed = true };
+    for (uint32_t k = 0; k < CUDA__SHAPE_WORDS; k++)
+        if (fscanf(f, "%" SCNu64, &words[k]) != 1)
+            return false;
+    shape_of(&out->shape, words);
+    if (fscanf(f, " %c", &colon) != 1 || colon != ':')
+        return false;
+    for (uint32_t k = 0; k < CUDA__ALGORITHM_WORDS; k++)
+        if (fscanf(f, "%" SCNx64, &out->algorithm[k]) != 1)
+            return false;
+    return true;
+}
+
+/* All after the line of the device. */
+static bool read_choices(FILE *f, struct cuda__choices *c)
+{
+    struct cuda__choice one;
+    char end[4] = "";
+    uint32_t n;
+    if (fscanf(f, "products %" SCNu32, &n) != 1)
+        return false;
+    for (uint32_t i = 0; i < n; i++) {
+        if (!read_choice(f, &one))
+            return false;
+        vec_add(c, one);
+    }
+    return fscanf(f, " %3s", end) == 1 && strcmp(end, "end") == 0;
+}
+
+enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                               struct err *e)
+{
+    char line[512], head[512];
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return errno == ENOENT ? ST_OK : err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
+    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
+    snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
+    good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;
+    same = same && good && strcmp(line, head) == 0;
+    snprintf(head, sizeof head, "device %s\n", device);
+    good = good && fgets(line, sizeof line, f) && strncmp(line, "device ", 7) == 0;
+    same = same && good && strcmp(line, head) == 0;
+    if (good && same)
+        good = read_choices(f, c);
+    fclose(f);
+    return good ? ST_OK
+                : err_set(e, ST_INPUT, path,
+                          "not a whole file of chosen matrix products; remove it, and they are chosen anew (sums may "
+                          "then be "
+                          "rounded differently)");
+}

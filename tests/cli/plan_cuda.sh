@@ -1,0 +1,80 @@
+#!/bin/sh
+# piper plan --device cuda, on a machine that has none: a bfloat16 job's parameters take 2 bytes, its gradients and masters 4,
+# whatever is sharded; what cannot run is refused. Prints TAP.
+piper=${PIPER:-./piper}
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+n=0
+
+result()
+{
+    # shellcheck disable=SC2319 # the status of the condition is meant
+    status=$?
+    n=$((n + 1))
+    if [ $status -eq 0 ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1"
+    fi
+}
+
+# bytes KIND PLAN: of rank 0.
+bytes()
+{
+    sed -n "s/.*\"$1\": *\([0-9]*\).*/\1/p" "$2" | head -n 1
+}
+
+# near A B: A within 2% of B.
+near()
+{
+    awk -v a="$1" -v b="$2" 'BEGIN { exit !(a > 0.98 * b && a < 1.02 * b) }'
+}
+
+cat >"$dir/model.json" <<'EOS'
+{"model_type": "gpt2", "vocab_size": 5021, "n_embd": 256, "n_layer": 4, "n_head": 4, "n_positions": 128}
+EOS
+cat >"$dir/train.json" <<'EOS'
+{"optimizer": {"kind": "adamw"}, "lr": {"kind": "constant", "peak": 0.001}, "batch_size": 8, "seq_len": 128, "steps": 1,
+ "seed": 1, "dtype": "bfloat16", "data": "tokens.h5"}
+EOS
+
+# plan NAME STRATEGY RANKS [SET]: compiles for cuda, into NAME.plan.
+plan()
+{
+    echo "$2" >"$dir/strategy.json"
+    if ! "$piper" build -m "$dir/model.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/$1.h5" ${4:+--set "$4"} \
+        >"$dir/out" 2>&1 || ! "$piper" plan "$dir/$1.h5" -n "$3" --device cuda --json >"$dir/$1.plan" 2>>"$dir/out"; then
+        sed 's/^/# /' "$dir/out"
+        return 1
+    fi
+}
+
+plan wide '[]' 1 train.dtype=float32
+result "float32"
+p=$(bytes params "$dir/wide.plan")
+plan narrow '[]' 1
+result "bfloat16"
+near "$(bytes params "$dir/narrow.plan")" $((p / 2))
+result "parameters: half of float32's"
+near "$(bytes grads "$dir/narrow.plan")" "$(bytes grads "$dir/wide.plan")"
+result "gradients: float32"
+near "$(bytes optimizer "$dir/narrow.plan")" $((3 * p))
+result "optimizer: masters and two moments, float32"
+near "$(bytes optimizer "$dir/wide.plan")" $((2 * p))
+result "optimizer of a float32 job: two moments"
+for zero in 0 1 2 3; do
+    plan "zero$zero" "[{\"op\":\"layout\",\"pp\":1,\"dp\":4,\"zero\":$zero}]" 4
+    result "level $zero"
+    share=$((zero > 0 ? 4 : 1))
+    near "$(bytes optimizer "$dir/zero$zero.plan")" $((3 * p / share))
+    result "level $zero: optimizer with masters over $share"
+done
+[ "$(bytes params "$dir/zero3.plan")" -lt "$(bytes params "$dir/zero2.plan")" ]
+result "level 3: fewer parameters in memory at a time"
+plan pipeline '[{"op":"layout","pp":2,"dp":2,"zero":1},{"op":"schedule","kind":"1f1b","microbatches":2},
+                {"op":"recompute","filter":{}}]' 4
+result "pipeline, shards and recomputation"
+"$piper" plan "$dir/narrow.h5" --device cuda >"$dir/text"
+grep -q 'for cuda$' "$dir/text"
+result "said to be for cuda"
+echo "1..$n"

@@ -1,0 +1,41 @@
+# Matrix products and attention of libraries. Their files are compiled against stand-ins of the libraries' headers, whatever
+# is installed, and tested on what these compute; with --with-cuda also against the real headers, and cuDNN builds its plans.
+CUDA_LIBS_SOURCES = \
+	src/cuda/attention.c src/cuda/cuda.h \
+	src/cuda/experts.c \
+	src/cuda/head.c \
+	src/cuda/libs.c src/cuda/libs.h src/cuda/libs_private.h \
+	src/cuda/linear.c \
+	src/cuda/matmul.c src/cuda/matmul.h src/cuda/matmul_file.c \
+	src/cuda/sdpa.c src/cuda/sdpa.h \
+	src/cuda/sdpa_graph.c src/cuda/sdpa_graph.h
+CUDA_FAKE_LIBS_SOURCES = \
+	tests/cuda/libs/cublasLt.h tests/cuda/libs/cuda_runtime_api.h tests/cuda/libs/cudnn.h \
+	tests/cuda/libs/fake.h \
+	tests/cuda/libs/fake_cublaslt.c \
+	tests/cuda/libs/fake_cudnn.c tests/cuda/libs/fake_cudnn.h tests/cuda/libs/fake_cudnn_run.c \
+	tests/cuda/libs/fake_runtime.c
+CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
+
+UNIT_TESTS += tests/cuda/test_libs tests/cuda/test_matmul
+tests_cuda_test_libs_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(OPS_TEST_SOURCES) tests/cuda/machine_libs.c
+tests_cuda_test_libs_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
+tests_cuda_test_libs_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
+tests_cuda_test_matmul_SOURCES = src/cuda/matmul.c src/cuda/matmul.h src/cuda/matmul_file.c \
+	src/cuda/sdpa.c src/cuda/sdpa.h src/cuda/sdpa_graph.c src/cuda/sdpa_graph.h \
+	$(CUDA_FAKE_LIBS_SOURCES) tests/cuda/test_matmul.c
+tests_cuda_test_matmul_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
+tests_cuda_test_matmul_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
+
+SCRIPT_TESTS += tests/cuda/plans.sh
+if HAVE_CUDA
+noinst_LTLIBRARIES += libpiper_cuda_libs.la
+libpiper_cuda_libs_la_SOURCES = $(CUDA_LIBS_SOURCES)
+libpiper_cuda_libs_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
+
+check_PROGRAMS += tests/cuda/plans_test
+tests_cuda_plans_test_SOURCES = tests/cuda/plans_test.c src/cuda/attention.c src/cuda/sdpa.c src/cuda/sdpa_graph.c
+tests_cuda_plans_test_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
+tests_cuda_plans_test_LDADD = $(PIPER_IR) $(CUDA_LIBS)
+endif
+EXTRA_DIST += tests/cuda/plans_test.c

@@ -1,0 +1,244 @@
+/* Matrix products beside what operators use, the choice of algorithms and its file, the choice of engines. On the stand-ins of
+ * tests/cuda/libs, where algorithm 2 is the fastest and algorithm 0 is proposed first. */
+#include <check.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "cuda/cuda.h"
+#include "cuda/libs_private.h"
+#include "cuda/matmul.h"
+#include "cuda/sdpa.h"
+#include "fake.h"
+
+enum { M = 6, N = 16, K = 5, WORK = 64 << 10 };
+
+void cuda__check(cudaError_t error, const char *call)
+{
+    (void)call;
+    CHECK(error == cudaSuccess);
+}
+
+void cuda__library_failed(const char *call, const char *words)
+{
+    (void)call;
+    process_fail(ST_DEVICE, words);
+}
+
+static float a[M * K], b[K * N], c[M * N], aux[M * N], bias[N];
+static _Alignas(256) char work[WORK];
+static char path[] = "products.XXXXXX";
+
+static struct cuda_matmul product(void)
+{
+    for (int i = 0; i < M * K; i++)
+        a[i] = (float)(i % 7) - 3;
+    for (int i = 0; i < K * N; i++)
+        b[i] = 0.25f * (float)(i % 5) - 0.5f;
+    for (int i = 0; i < N; i++)
+        bias[i] = (float)i;
+    return (struct cuda_matmul){ .m = M,
+                                 .n = N,
+                                 .k = K,
+                                 .batch = 1,
+                                 .a = { .at = a, .ld = K },
+                                 .b = { .at = b, .ld = N },
+                                 .c = c,
+                                 .ldc = N,
+                                 .alpha = 1,
+                                 .type = IR_F32,
+                                 .out = IR_F32,
+                                 .work = work,
+                                 .work_bytes = WORK };
+}
+
+static double expected(int i, int j)
+{
+    double x = 0;
+    for (int k = 0; k < K; k++)
+        x += (double)a[i * K + k] * (double)b[k * N + j];
+    return x;
+}
+
+static double gelu(double x)
+{
+    return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
+}
+
+static void open_choosing(const char *file, bool choose)
+{
+    struct err e = { 0 };
+    ck_assert_msg(cuda__matmul_open(file, fake_device, NULL, choose, &e) == ST_OK, "%s", e.text);
+}
+
+START_TEST(epilogues)
+{
+    open_choosing(NULL, false);
+    struct cuda_matmul p = product();
+    p.bias = bias;
+    p.aux = aux;
+    p.epilogue = CUDA_GELU;
+    cuda_matmul(&p);
+    for (int i = 0; i < M * N; i++) {
+        const double x = expected(i / N, i % N) + i % N;
+        ck_assert_double_eq_tol((double)aux[i], x, 1e-5);
+        ck_assert_double_eq_tol((double)c[i], gelu(x), 1e-5);
+    }
+    p.bias = NULL;
+    p.epilogue = CUDA_GELU_GRAD;
+    cuda_matmul(&p);
+    for (int i = 0; i < M * N; i++) {
+        const double x = (double)aux[i], slope = (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
+        ck_assert_double_eq_tol((double)c[i], expected(i / N, i % N) * slope, 1e-4);
+    }
+    ck_assert_ptr_null(fake_complaint);
+    cuda__matmul_close();
+}
+END_TEST
+
+START_TEST(timed_once_and_kept)
+{
+    struct err e = { 0 };
+    struct cuda_matmul p = product();
+    open_choosing(path, true);
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    cuda_matmul(&p);
+    ck_assert_int_eq((int)fake_last_algorithm, 2);
+    ck_assert_int_eq(cuda__matmul_store(path, fake_device, &e), ST_OK);
+    cuda__matmul_close();
+
+    const int searches = fake_searches;
+    open_choosing(path, false); /* another rank, or the next run */
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    cuda_matmul(&p);
+    ck_assert_int_eq((int)fake_last_algorithm, 2);
+    ck_assert_int_eq(fake_searches, searches);
+    p.start = c; /* not in the file: what is proposed first, untimed */
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    cuda_matmul(&p);
+    ck_assert_int_eq((int)fake_last_algorithm, 0);
+    cuda__matmul_close();
+    unlink(path);
+}
+END_TEST
+
+START_TEST(file_of_another_library_or_device)
+{
+    struct err e = { 0 };
+    const struct cuda_matmul p = product();
+    for (int i = 0; i < 2; i++) {
+        open_choosing(path, true);
+        ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+        ck_assert_int_eq(cuda__matmul_store(path, fake_device, &e), ST_OK);
+        cuda__matmul_close();
+        fake_library_version += i == 0;
+        if (i == 1)
+            snprintf(fake_device, sizeof fake_device, "Another");
+        const int searches = fake_searches;
+        open_choosing(path, false);
+        ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+        ck_assert_int_gt(fake_searches, searches);
+        cuda__matmul_close();
+        unlink(path);
+    }
+}
+END_TEST
+
+START_TEST(damaged_file)
+{
+    static const char *const contents[] = {
+        "",
+        "something\n",
+        "piper products 1\n",
+        "piper products 1\nlibrary 130100\ndevice Fake\n",
+        "piper products 1\nlibrary 130100\ndevice Fake\nproducts 1\n1 2 3\nend\n",
+        "piper products 1\nlibrary 130100\ndevice Fake\nproducts 0\n",
+        "piper products 1\nlibrary 130100\ndevice Fake\nproducts 1\n"
+        "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 ; 1 2 3 4 5 6 7 8\nend\n",
+    };
+    snprintf(fake_device, sizeof fake_device, "Fake");
+    fake_library_version = 130100;
+    for (size_t i = 0; i < sizeof contents / sizeof *contents; i++) {
+        struct err e = { 0 };
+        FILE *f = fopen(path, "w");
+        fputs(contents[i], f);
+        fclose(f);
+        ck_assert_int_eq(cuda__matmul_open(path, fake_device, NULL, true, &e), ST_INPUT);
+        ck_assert_ptr_nonnull(strstr(e.text, path));
+        cuda__matmul_close();
+        unlink(path);
+    }
+}
+END_TEST
+
+START_TEST(multiprocessors)
+{
+    const struct cuda_matmul p = product();
+    open_choosing(NULL, false);
+    cuda_matmul(&p);
+    ck_assert_int_eq(fake_last_multiprocessors, 0);
+    cuda__matmul_tune(112);
+    cuda_matmul(&p);
+    ck_assert_int_eq(fake_last_multiprocessors, 112);
+    cuda__matmul_close();
+}
+END_TEST
+
+/* The stand-in proposes an engine that is not deterministic, one that wants too much, a good one. */
+START_TEST(engines)
+{
+    struct err e = { 0 };
+    const struct cuda_sdpa_shape s = { .b = 1,
+                                       .heads = 1,
+                                       .kv_heads = 1,
+                                       .t = 3,
+                                       .d = 64,
+                                       .row_q = 64,
+                                       .row_k = 64,
+                                       .row_v = 64,
+                                       .row_o = 64,
+                                       .step_q = 192,
+                                       .step_k = 192,
+                                       .step_v = 192,
+                                       .step_o = 192,
+                                       .step_stats = 3 };
+    static _Alignas(256) uint16_t x[4][192];
+    float stats[4];
+    ck_assert_int_eq(cuda__sdpa_open(NULL, &e), ST_OK);
+    fake_no_good_engine = true;
+    ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE);
+    ck_assert_msg(strstr(e.text, "no deterministic engine") && strstr(e.text, "heads 1/1 of 64"), "%s", e.text);
+    fake_no_good_engine = false;
+    err_clear(&e);
+    ck_assert_msg(cuda_sdpa_prepare(&s, 4096, &e) == ST_OK, "%s", e.text);
+    cuda_sdpa(&(struct cuda_sdpa){
+        .shape = s, .q = x[0], .k = x[1], .v = x[2], .o = x[3], .stats = stats, .scale = 1, .work = work });
+    ck_assert_int_eq(fake_last_engine, FAKE_GOOD_ENGINE);
+    ck_assert_double_eq_tol((double)stats[2], log(3), 1e-6); /* three keys, all scores 0 */
+    ck_assert_ptr_null(fake_complaint);
+    cuda__sdpa_close();
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("products");
+    TCase *t = tcase_create("products");
+    close(mkstemp(path));
+    unlink(path);
+    tcase_set_timeout(t, 60);
+    tcase_add_test(t, epilogues);
+    tcase_add_test(t, timed_once_and_kept);
+    tcase_add_test(t, file_of_another_library_or_device);
+    tcase_add_test(t, damaged_file);
+    tcase_add_test(t, multiprocessors);
+    tcase_add_test(t, engines);
+    suite_add_tcase(s, t);
+    SRunner *runner = srunner_create(s);
+    srunner_run_all(runner, CK_ENV);
+    const int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
+    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
