@@ -133,7 +133,7 @@ static struct pass pass(struct comm *c)
     take_launched(c);
     for (uint32_t i = 0; i < c->n_streams; i++) {
         p.moved |= advance(c, &c->streams[i]);
-        p.active |= c->streams[i].active;
+        p.active |= c->streams[i].active || (c->events.unannounced && c->streams[i].first != COMM__NONE);
     }
     return p;
 }
