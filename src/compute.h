@@ -6,6 +6,8 @@
 #ifndef PIPER_COMPUTE_H
 #define PIPER_COMPUTE_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 #include "ir/graph.h"
 
@@ -75,8 +77,24 @@ struct update_args {
 
 typedef void (*op_kernel)(const struct op_args *a);
 
+/* What a back end has from libraries, which look for good algorithms before the first step: open; prepare, once for every
+ * kernel and size; store; close. */
+struct compute_libraries {
+    /* stream: where products are timed. cache_path: the file of what was chosen, NULL: none. choose: what is not in it is
+     * timed, else it is what the library puts first. ST_DEVICE, ST_INPUT. */
+    enum status (*open)(void *stream, const char *cache_path, bool choose, struct err *e);
+    /* The operands are real ones; what the kernel would write may be lost. ST_DEVICE. */
+    enum status (*prepare)(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
+    enum status (*store)(struct err *e); /* the file; ST_IO */
+    void (*close)(void);
+    const char *(*versions)(void); /* "cuBLASLt 13.1.0, ...", static storage */
+    /* Do this operator's kernels wait for their stream and read operands on the host? Then they cannot be captured. */
+    bool (*host_reads)(enum ir_op op, const struct ir_attrs *attrs);
+};
+
 struct compute_backend {
     const char *name;
+    const char *target; /* name of the ir_target that its plans are made for */
     /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
     /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
@@ -89,6 +107,8 @@ struct compute_backend {
     void (*sumsq)(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
     /* Threads that kernels may use; NULL on a device. */
     void (*set_threads)(int n);
+    /* NULL: none. */
+    const struct compute_libraries *libraries;
     /* NULL on the host, where every call returns when its work is done and memory is the host's. */
     const struct device_ops *device;
 };

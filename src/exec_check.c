@@ -1,5 +1,5 @@
 /* --check-numbers: where did the first number come from that is none? */
-#include "exec_private.h"
+#include "exec_device.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -28,8 +28,13 @@ static void check(const struct exec *x, const struct plan_instr *in, const struc
                   const void *data, const struct ir_shape *s, uint64_t times)
 {
     enum ir_dtype t = s->dtype == IR_COMPUTE ? (enum ir_dtype)x->plan->h->compute : (enum ir_dtype)s->dtype;
+    uint64_t n = times * ir_shape_elements(s);
     struct found f;
-    if (!data || (t != IR_F32 && t != IR_BF16) || !bad(data, times * ir_shape_elements(s), t, &f))
+    if (!data || (t != IR_F32 && t != IR_BF16))
+        return;
+    if (x->device)
+        data = exec__device_read(x, data, n * ir_dtype_size(t, t));
+    if (!bad(data, n, t, &f))
         return;
     struct exec_instruction where;
     char text[768];

@@ -15,6 +15,7 @@ struct train_options {
     const char *device;    /* "auto", "cpu", ... */
     const char *comm;      /* "auto", "mpi", ... */
     uint64_t max_seconds;  /* 0: no limit */
+    bool graphs;           /* --cuda-graph */
     bool check_numbers;
     uint64_t check_replicas; /* every so many steps; 0: never */
 };

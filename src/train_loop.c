@@ -81,6 +81,7 @@ static struct outcome run_step(struct train *t, double *seconds)
         .lr = config_lr(t->config, t->step + 1),
         .stop = signals_stop() || time_is_up(t) || t->trouble.status != ST_OK,
         .save = signals_save(),
+        .traced = t->tracing && train__is_traced(t, t->step + 1),
         .data = &data,
     };
     double scalars[SCALAR_COUNT], begin = ctl_time();
@@ -138,8 +139,10 @@ static enum status after_step(struct train *t, const struct outcome *o, struct e
 {
     if (!o->finite)
         return diverged(t, o, e);
-    if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
+    if (t->o->check_replicas && t->step % t->o->check_replicas == 0) {
+        exec_download(t->exec);
         TRY(replicas_compare(t->replicas, t->step, e));
+    }
     bool due = t->config->checkpoint_every && t->step % t->config->checkpoint_every == 0;
     if (due || o->save || o->stop || t->step == t->last_step)
         TRY(train__save(t, e));

@@ -26,6 +26,7 @@ struct train {
     struct plan plan;
     uint32_t train_list, eval_list; /* eval_list PLAN_NONE: no evaluation */
     struct exec *exec;
+    const struct compute_backend *compute;
     struct feed feed, eval_feed;
     struct replicas *replicas;
     int threads;

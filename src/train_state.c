@@ -102,6 +102,7 @@ enum status train__restore(struct train *t, struct err *e)
     } else {
         init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);
     }
+    exec_upload(t->exec);
     if (t->step >= t->last_step)
         report_line(&t->report, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
                     (unsigned long long)t->last_step);
@@ -120,6 +121,7 @@ enum status train__save(struct train *t, struct err *e)
     snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
     struct checkpoint_keep keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every };
     struct pieces pieces;
+    exec_download(t->exec);
     pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &pieces);
     enum status st = checkpoint_save(t->o->dir, &info, &keep, &t->job.graph, pieces.list.at, pieces.list.n, e);
     pieces_release(&pieces);

@@ -62,7 +62,7 @@ enum status train__trace_open(struct train *t, struct err *e)
     struct trace_instruction *names = arena_array(&a, struct trace_instruction, n);
     struct trace_setup setup = {
         .rundir = t->o->dir,
-        .device = compute_cpu.name,
+        .device = t->compute->name,
         .now = ctl_time,
         .instructions = names,
         .n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS],
