@@ -35,8 +35,9 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
 {
     static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
     static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
+    static const char *const on_off[] = { "on", "off", NULL };
     static const char *const checkpoints[] = { "sync", NULL };
-    const char *checkpoint = "sync", *max_time = NULL;
+    const char *checkpoint = "sync", *max_time = NULL, *graphs = "on";
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -79,6 +80,12 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .value = "sync",
           .words = checkpoints,
           .help = "training waits while a checkpoint is written" },
+        { .name = "cuda-graph",
+          .kind = OPTION_CHOICE,
+          .to = &graphs,
+          .value = "on|off",
+          .words = on_off,
+          .help = "off: a device gets its work piece by piece, to look inside with a profiler" },
         { .name = "check-numbers",
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
@@ -103,6 +110,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     enum status st = options_parse(&usage, argc, argv, &operands, help, e);
     if (st == ST_OK && !*help) {
         o->job = operands.at[0];
+        o->graphs = strcmp(graphs, "on") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)

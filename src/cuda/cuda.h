@@ -1,0 +1,100 @@
+/* Private to src/cuda: the kernels by name and what stands beside them. A kernel's operands: src/compute.h, all of them
+ * device pointers; its equations: ir/op.h. A call enqueues on its stream and returns: it allocates nothing and waits
+ * for nothing. Results depend on operands and sizes alone: sums have a fixed order, no float is added atomically.
+ *
+ * Operators compute in float32 whatever compute is; what they write is rounded once. For sum and copy, compute is the
+ * type of the operands. */
+#ifndef PIPER_CUDA_CUDA_H
+#define PIPER_CUDA_CUDA_H
+
+#include <cuda_runtime_api.h>
+
+#include "compute.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Leaves the process, by its failure door, with the call and CUDA's words for the error; returns when there is none. */
+void cuda__check(cudaError_t error, const char *call);
+
+/* ---- operators: own kernels ------------------------------------------------------------------------------------- */
+
+void cuda_embed_f(const struct op_args *a), cuda_embed_bw(const struct op_args *a);
+void cuda_pos_embed_f(const struct op_args *a), cuda_pos_embed_bw(const struct op_args *a);
+void cuda_layernorm_f(const struct op_args *a), cuda_layernorm_bi(const struct op_args *a);
+void cuda_layernorm_bw(const struct op_args *a);
+void cuda_rmsnorm_f(const struct op_args *a), cuda_rmsnorm_bi(const struct op_args *a);
+void cuda_rmsnorm_bw(const struct op_args *a);
+void cuda_rope_f(const struct op_args *a), cuda_rope_bi(const struct op_args *a);
+void cuda_gelu_f(const struct op_args *a), cuda_gelu_bi(const struct op_args *a);
+void cuda_swiglu_f(const struct op_args *a), cuda_swiglu_bi(const struct op_args *a);
+void cuda_add_f(const struct op_args *a), cuda_sum_f(const struct op_args *a), cuda_copy_f(const struct op_args *a);
+void cuda_router_f(const struct op_args *a), cuda_router_bi(const struct op_args *a);
+void cuda_router_bw(const struct op_args *a);
+void cuda_dispatch_f(const struct op_args *a), cuda_dispatch_bi(const struct op_args *a);
+void cuda_combine_f(const struct op_args *a), cuda_combine_bi(const struct op_args *a);
+/* Attention without tensor cores, any head size, for tests in float32 and for what cuDNN refuses. */
+void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const struct op_args *a);
+
+/* ---- operators: libraries (cuBLASLt, cuDNN) --------------------------------------------------------------------- */
+
+void cuda_linear_f(const struct op_args *a), cuda_linear_bi(const struct op_args *a);
+void cuda_linear_bw(const struct op_args *a);
+void cuda_attention_f(const struct op_args *a), cuda_attention_bi(const struct op_args *a);
+void cuda_experts_f(const struct op_args *a), cuda_experts_bi(const struct op_args *a);
+void cuda_experts_bw(const struct op_args *a);
+void cuda_head_loss_f(const struct op_args *a), cuda_head_loss_bi(const struct op_args *a);
+void cuda_head_loss_bw(const struct op_args *a);
+
+/* ---- a step's other work ---------------------------------------------------------------------------------------- */
+
+void cuda_update(const struct update_args *u, const struct step_inputs *s);
+void cuda_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
+/* At most CUDA_SUMSQ_AT_ONCE calls may be under way at a time: each has a place of its own for its partial sums. */
+enum { CUDA_SUMSQ_AT_ONCE = 64 };
+void cuda_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
+/* Writes s->epoch to a word of mapped host memory, after everything that the stream did before. */
+void cuda_progress(uint32_t *mapped_word, const struct step_inputs *s, void *stream);
+
+/* ---- parts of operators, for the files that call libraries ------------------------------------------------------ */
+
+/* Cross-entropy of rows of logits: adds the losses to *loss, turns the logits into their gradient where they are. */
+struct cuda_cross_entropy {
+    void *logits;          /* (rows, ld); columns from vocab on are padding: not read, their gradient is 0 */
+    const int32_t *target; /* (rows); < 0 counts nothing and has gradient 0 */
+    uint64_t rows;
+    uint32_t vocab, ld;
+    uint32_t compute;  /* of the logits */
+    bool gradient;     /* false: the logits stay as they are */
+    double loss_scale; /* of the gradient */
+    double *loss;      /* SCALAR_LOSS */
+    double *work;      /* (rows) */
+    void *stream;
+};
+void cuda_cross_entropy(const struct cuda_cross_entropy *c);
+
+/* Sums over rows: db = sum of dy; with x, dw = sum of dy (x - mean) rstd, a norm's weight gradient. */
+struct cuda_columns {
+    const void *dy;           /* (rows, width), compute type */
+    const void *x;            /* as dy; NULL: only db */
+    const float *mean, *rstd; /* (rows), with x; mean NULL: 0 */
+    float *dw, *db;           /* (width); NULL: not asked for */
+    bool add_dw, add_db;      /* add to dw, db, else write them */
+    uint64_t rows;
+    uint32_t width;
+    uint32_t compute;
+    void *work; /* cuda_columns_workspace(rows, width) bytes (ir/target_cuda_own.h) */
+    void *stream;
+};
+void cuda_column_sums(const struct cuda_columns *c);
+
+/* y (rows, width) += bias (width), all in compute type. */
+void cuda_bias_add(void *y, const void *bias, uint64_t rows, uint32_t width, uint32_t compute, void *stream);
+/* Elements from one type to the other, float32 or bfloat16 each, rounded to the nearest even. */
+void cuda_convert(void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n, void *stream);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,48 @@
+/* What the CUDA back end takes from libraries: matrix products (cuBLASLt) and attention (cuDNN). Kernels have their names in
+ * cuda/cuda.h; here is what the executor calls around them, before the first step and on rank 0:
+ *
+ *     cuda_libs_open()                  rank 0 with choose = true; the others after rank 0 has stored
+ *     cuda_libs_prepare() per kernel    finds algorithms and builds plans; rank 0 times products on the kernel's own operands,
+ *                                       so what they write is lost
+ *     cuda_libs_store()                 rank 0, then a barrier
+ *
+ * A step then calls no function of a library that allocates device memory or waits, so it can be captured. One device, and one
+ * thread at a time. */
+#ifndef PIPER_CUDA_LIBS_H
+#define PIPER_CUDA_LIBS_H
+
+#include "compute.h"
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+/* Handles on the current device; stream: where products are timed. cache_path: the file of chosen algorithms, in the run
+ * folder; NULL: none. It is read if it exists: another library or device makes it count for nothing, a damaged one is ST_INPUT.
+ * choose: products that are not in it are timed; else they take what the library puts first, which is the same on every
+ * rank and in every run. ST_DEVICE where a library does not start. */
+enum status cuda_libs_open(void *stream, const char *cache_path, bool choose, struct err *e);
+/* The file of chosen algorithms, under a temporary name first; nothing when no product was timed. ST_IO. */
+enum status cuda_libs_store(struct err *e);
+void cuda_libs_close(void);
+
+/* Everything that the kernel of (op, pass) will need for these sizes; ST_DEVICE with the sizes when no algorithm or engine
+ * fits into the planned workspace. Operators without a library: nothing. */
+enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
+
+/* Products are tuned for this many multiprocessors from now on (those that communication leaves free); 0: all. */
+void cuda_libs_set_multiprocessors(uint32_t n);
+/* Float32 products with TensorFloat-32 inputs (10 bits of mantissa); off unless asked for. */
+void cuda_libs_allow_tf32(bool allow);
+
+/* Kernels of this operator wait for the stream and read sizes on the host, so a captured graph ends before them: experts
+ * without capacity. */
+bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a);
+
+/* "cuBLASLt 13.1.0, cuDNN 9.19.0", static. */
+const char *cuda_libs_versions(void);
+
+#ifdef __cplusplus
+}
+#endif
+#endif
