@@ -23,6 +23,7 @@ struct comm_events {
     uint32_t n;
     /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the event happens */
     double *times;
+    bool unannounced; /* events may come without notify(): a device marks them */
 };
 
 enum comm_op {
@@ -68,6 +69,10 @@ struct comm_setup {
     void *const *scratch;
     const uint64_t *scratch_bytes;
     struct comm_events events;
+    /* NULL: host memory. Else, for back ends with `device`: [n_streams] the device's streams, on which launch() only
+     * enqueues. The caller keeps the order between streams; waits, events and wait() are then not used. */
+    void *const *device_streams;
+    void (*device_copy)(void *to, const void *from, uint64_t bytes, void *stream);
     /* Called with the rows that an ALL_TO_ALL_V would have received beyond max_rows; must not return. */
     void (*overflow)(void *self, uint32_t event, uint64_t rows);
     void *self;
@@ -104,6 +109,7 @@ struct comm; /* an open back end, owned by the caller until close */
 struct comm_backend {
     const char *name;
     bool queues; /* calls may be launched long before the events they wait for; false: launch carries them out */
+    bool device; /* works on device memory too; comm_setup.device_streams */
     /* Collective over all ranks. On failure no rank has it open. */
     enum status (*open)(const struct comm_setup *setup, struct comm **out, struct err *e);
     void (*close)(struct comm *c);

@@ -160,7 +160,7 @@ static struct pass pass(struct comm *c)
     for (uint32_t i = 0; i < c->n_streams; i++) {
         const struct comm__stream *s = &c->streams[i];
         p.moved |= advance(c, &c->streams[i]);
-        p.active |= s->active && !s->held;
+        p.active |= (s->active && !s->held) || (c->events.unannounced && s->first != COMM__NONE);
         p.meets |= s->active && !s->held && s->meets;
         if (s->held)
             p.due = fmin(p.due, s->until);

@@ -9,6 +9,8 @@ struct comm {
     struct comm_events events;
     uint32_t epoch;
     uint32_t n_channels;
+    void *const *streams; /* of a device; NULL: host memory */
+    void (*copy)(void *to, const void *from, uint64_t bytes, void *stream);
 };
 
 static enum status null_open(const struct comm_setup *setup, struct comm **out, struct err *e)
@@ -18,6 +20,8 @@ static enum status null_open(const struct comm_setup *setup, struct comm **out, 
     struct comm *c = mem_alloc(sizeof *c);
     c->events = setup->events;
     c->n_channels = setup->n_channels;
+    c->streams = setup->device_streams;
+    c->copy = setup->device_copy;
     *out = c;
     return ST_OK;
 }
@@ -32,16 +36,8 @@ static void null_begin(struct comm *c, uint32_t epoch)
     c->epoch = epoch;
 }
 
-static void null_launch(struct comm *c, const struct comm_call *call)
+static uint64_t bytes_of(const struct comm_call *call)
 {
-    /* A call that waits for something later could never be done here, and a lone rank has nobody to send to. */
-    for (uint32_t i = 0; i < call->n_waits; i++)
-        CHECK(atomic_load(&c->events.at[call->waits[i]]) == c->epoch);
-    CHECK(call->op != COMM_SEND && call->op != COMM_RECV && call->op != COMM_EXCHANGE && call->op != COMM_ADD);
-    CHECK(call->channel < c->n_channels && call->event < c->events.n);
-    double *times = c->events.times ? c->events.times + 2 * (size_t)call->event : NULL;
-    if (times)
-        times[0] = ctl_time();
     uint64_t elements = call->count;
     if (call->op == COMM_ALL_TO_ALL_V) {
         elements = 0;
@@ -50,8 +46,27 @@ static void null_launch(struct comm *c, const struct comm_call *call)
             elements += (uint64_t)call->send_rows[i] * call->row;
         }
     }
-    if (elements && call->dst != call->src)
-        memmove(call->dst, call->src, elements * comm_type_size(call->type));
+    return elements * comm_type_size(call->type);
+}
+
+static void null_launch(struct comm *c, const struct comm_call *call)
+{
+    if (c->streams) {
+        if (call->dst != call->src)
+            c->copy(call->dst, call->src, bytes_of(call), c->streams[call->stream]);
+        return;
+    }
+    /* A call that waits for something later could never be done here, and a lone rank has nobody to send to. */
+    for (uint32_t i = 0; i < call->n_waits; i++)
+        CHECK(atomic_load(&c->events.at[call->waits[i]]) == c->epoch);
+    CHECK(call->op != COMM_SEND && call->op != COMM_RECV && call->op != COMM_EXCHANGE && call->op != COMM_ADD);
+    CHECK(call->channel < c->n_channels && call->event < c->events.n);
+    double *times = c->events.times ? c->events.times + 2 * (size_t)call->event : NULL;
+    if (times)
+        times[0] = ctl_time();
+    uint64_t bytes = bytes_of(call);
+    if (bytes && call->dst != call->src)
+        memmove(call->dst, call->src, bytes);
     if (times)
         times[1] = ctl_time();
     atomic_store_explicit(&c->events.at[call->event], c->epoch, memory_order_release);
@@ -69,6 +84,7 @@ static void null_nothing(struct comm *c)
 
 const struct comm_backend comm_null = {
     .name = "null",
+    .device = true,
     .open = null_open,
     .close = null_close,
     .begin = null_begin,

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "backends.h"
 #include "base/version.h"
 #include "command.h"
 #include "compile_job.h"
@@ -25,17 +26,21 @@ static void print_machine(void)
 
 static void print_back_ends(void)
 {
-    static const char *const known[] = { "cpu", "cuda", "emulate" };
-    for (size_t i = 0; i < sizeof known / sizeof *known; i++) {
-        bool runs = strcmp(known[i], compute_cpu.name) == 0, plans = ir_target_by_name(known[i]) != NULL;
-        printf("%-14s %-8s %s\n", i ? "" : "compute", known[i],
-               runs                                          ? "runs here; chosen by --device auto"
-               : strcmp(known[i], compute_emulate.name) == 0 ? "kernels only take their time (--device emulate)"
-               : plans ? "planned for (piper plan --device); does not train in this build"
-                       : "not in this build");
-    }
-    printf("%-14s %-8s host memory; chosen by --comm auto with more than one rank\n", "communication", comm_mpi.name);
-    printf("%-14s %-8s not in this build\n", "", "nccl");
+    const struct compute_backend *cuda = NULL;
+    const struct comm_backend *nccl = NULL;
+    struct device_found found;
+    struct err why = { 0 };
+    bool usable = backends_cuda(&cuda, &nccl, &found, &why) == ST_OK;
+    printf("%-14s %-8s runs here%s\n", "compute", "cpu", usable ? "" : "; chosen by --device auto");
+    if (usable)
+        printf("%-14s %-8s runs here: %s, %s; chosen by --device auto\n", "", "cuda", found.name,
+               cuda->libraries->versions());
+    else
+        printf("%-14s %-8s does not run here: %s\n", "", "cuda", why.text);
+    printf("%-14s %-8s kernels only take their time (--device emulate)\n", "", compute_emulate.name);
+    printf("%-14s %-8s host memory, device memory by way of it; chosen by --comm auto with more than one rank\n",
+           "communication", comm_mpi.name);
+    printf("%-14s %-8s %s\n", "", "nccl", nccl ? "device memory" : "not in this build");
 }
 
 static void print_model_parts(void)

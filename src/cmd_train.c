@@ -32,9 +32,10 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
 {
     static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
     static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
+    static const char *const on_off[] = { "on", "off", NULL };
     static const char *const checkpoints[] = { "async", "sync", NULL };
     static const char *const policies[] = { "stop", "skip", NULL };
-    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL, *forward = NULL;
+    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL, *forward = NULL, *graphs = "on";
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -92,6 +93,12 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .value = "HOW",
           .words = checkpoints,
           .help = "async (default): written beside the steps; sync: training waits" },
+        { .name = "cuda-graph",
+          .kind = OPTION_CHOICE,
+          .to = &graphs,
+          .value = "on|off",
+          .words = on_off,
+          .help = "off: a device gets its work piece by piece, to look inside with a profiler" },
         { .name = "check-numbers",
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
@@ -129,6 +136,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         o->job = operands.at[0];
         o->sync = strcmp(checkpoint, "sync") == 0;
         o->skip_not_finite = strcmp(on_nan, "skip") == 0;
+        o->graphs = strcmp(graphs, "on") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)

@@ -6,6 +6,8 @@
 #ifndef PIPER_COMPUTE_H
 #define PIPER_COMPUTE_H
 
+#include <stdbool.h>
+
 #include "base/status.h"
 #include "ir/graph.h"
 
@@ -76,8 +78,24 @@ struct update_args {
 
 typedef void (*op_kernel)(const struct op_args *a);
 
+/* What a back end has from libraries, which look for good algorithms before the first step: open; prepare, once for every
+ * kernel and size; store; close. */
+struct compute_libraries {
+    /* stream: where products are timed. cache_path: the file of what was chosen, NULL: none. choose: what is not in it is
+     * timed, else it is what the library puts first. ST_DEVICE, ST_INPUT. */
+    enum status (*open)(void *stream, const char *cache_path, bool choose, struct err *e);
+    /* The operands are real ones; what the kernel would write may be lost. ST_DEVICE. */
+    enum status (*prepare)(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
+    enum status (*store)(struct err *e); /* the file; ST_IO */
+    void (*close)(void);
+    const char *(*versions)(void); /* "cuBLASLt 13.1.0, ...", static storage */
+    /* Do this operator's kernels wait for their stream and read operands on the host? Then they cannot be captured. */
+    bool (*host_reads)(enum ir_op op, const struct ir_attrs *attrs);
+};
+
 struct compute_backend {
     const char *name;
+    const char *target; /* name of the ir_target that its plans are made for */
     /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
     /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
@@ -94,6 +112,8 @@ struct compute_backend {
     /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
      * returns at `until` (ctl_time() seconds). Nothing else of the table is ever called, and no operand is touched. */
     void (*pretend)(double until);
+    /* NULL: none. */
+    const struct compute_libraries *libraries;
     /* NULL on the host, where every call returns when its work is done and memory is the host's. */
     const struct device_ops *device;
 };

@@ -21,4 +21,4 @@ static void pretend(double until)
         sched_yield();
 }
 
-const struct compute_backend compute_emulate = { .name = "emulate", .pretend = pretend };
+const struct compute_backend compute_emulate = { .name = "emulate", .target = "emulate", .pretend = pretend };

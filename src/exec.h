@@ -24,9 +24,12 @@ struct exec_setup {
     const struct compute_backend *compute;
     const struct comm_backend *comm;
     struct optimizer_args optimizer;
-    double clip_norm;     /* of a plan that clips */
-    uint64_t local_ranks; /* ranks that share this machine's memory, for the check that it suffices */
-    bool check_numbers;   /* after every kernel: no NaN, no Inf */
+    double clip_norm;       /* of a plan that clips */
+    uint64_t local_ranks;   /* ranks that share this machine's memory, for the check that it suffices */
+    uint32_t local_rank;    /* among them: the number of its device */
+    const char *algorithms; /* on a device: file of what libraries have chosen; NULL: none */
+    bool graphs;            /* on a device: lists run as captured graphs where they can */
+    bool check_numbers;     /* after every kernel: no NaN, no Inf */
     /* NULL: such a number ends the job; else it is told, the first one of a step, and the step goes on */
     void (*tell_number)(const char *text);
     bool times; /* keep the times of instructions, for exec_times() */
@@ -38,8 +41,12 @@ struct exec; /* owned by the caller until exec_close */
 enum status exec_open(const struct exec_setup *setup, struct exec **out, struct err *e);
 void exec_close(struct exec *x);
 
-/* Where the arenas begin: for initialisation, checkpoints, comparison. Borrowed until exec_close. */
+/* Where the arenas begin, in host memory: for initialisation, checkpoints, comparison. Borrowed until exec_close. On a device
+ * it is an image of parameters and optimizer state, of which download() makes the contents, and upload() brings them back:
+ * between the two the image counts, else the device. Both do nothing where the arenas are host memory. */
 unsigned char *const *exec_arenas(const struct exec *x);
+void exec_download(struct exec *x);
+void exec_upload(struct exec *x);
 
 /* State that leaves the arenas beside the steps, for a checkpoint: a list of copies to host memory (ARENA_SNAPSHOT), borrowed
  * until they are done. begin() comes between two steps, when the copies before are done, and returns at once; the first
@@ -62,6 +69,7 @@ struct exec_step {
     double lr;
     bool stop, save; /* what this rank was asked for: SCALAR_STOP, SCALAR_SAVE */
     bool written;    /* SCALAR_WRITTEN */
+    bool traced;     /* exec_times() will be asked for */
     const struct exec_data *data;
 };
 /* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.
@@ -69,7 +77,8 @@ struct exec_step {
  * communications and cannot be told otherwise. */
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
 
-/* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran, at [2i] and [2i+1]. */
+/* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran traced, at [2i] and
+ * [2i+1]. */
 const double *exec_times(const struct exec *x);
 /* What instruction i of a list is. Name and tags do not tell the rank, so that ranks with the same program share them. */
 struct exec_instruction {
@@ -120,7 +129,9 @@ uint32_t exec_list_length(const struct exec *x, uint32_t list);
 
 struct exec_memory {
     uint64_t planned; /* bytes of the arenas */
-    uint64_t touched; /* bytes of them that are resident: what the steps really used */
+    /* bytes of them that are resident: what the steps really used. On a device: by how much its free memory has shrunk since
+     * before exec_open, so libraries' memory is in it */
+    uint64_t touched;
 };
 struct exec_memory exec_memory(const struct exec *x);
 

@@ -1,6 +1,6 @@
 /* Memory of a rank. Mapped, not allocated: pages are zero and come when they are first touched, by the thread that works
  * with them, and the system can tell afterwards which ones were. */
-#include "exec_private.h"
+#include "exec_device.h"
 
 #include <stdio.h>
 #include <sys/mman.h>
@@ -96,6 +96,8 @@ static uint64_t resident(unsigned char *base, uint64_t bytes)
 struct exec_memory exec_memory(const struct exec *x)
 {
     struct exec_memory m = { 0 };
+    if (x->device)
+        return exec__device_memory(x);
     for (uint32_t a = 0; a < ARENA_COUNT; a++) {
         m.planned += x->plan->h->arena_bytes[a];
         if (x->arena[a])

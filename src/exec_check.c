@@ -1,5 +1,5 @@
 /* --check-numbers: where did the first number come from that is none? */
-#include "exec_private.h"
+#include "exec_device.h"
 
 #include <math.h>
 #include <stdio.h>
@@ -47,8 +47,13 @@ static void check(struct exec *x, const struct plan_instr *in, const struct plan
                   const void *data, const struct ir_shape *s, uint64_t times)
 {
     enum ir_dtype t = s->dtype == IR_COMPUTE ? (enum ir_dtype)x->plan->h->compute : (enum ir_dtype)s->dtype;
+    uint64_t n = times * ir_shape_elements(s);
     struct found f;
-    if (!data || (t != IR_F32 && t != IR_BF16) || !bad(data, times * ir_shape_elements(s), t, &f))
+    if (!data || (t != IR_F32 && t != IR_BF16))
+        return;
+    if (x->device)
+        data = exec__device_read(x, data, n * ir_dtype_size(t, t));
+    if (!bad(data, n, t, &f))
         return;
     char text[384];
     snprintf(text, sizeof text, "operator %s (%s, kernel %s) wrote %s = %g at element %llu",

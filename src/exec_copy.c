@@ -17,6 +17,7 @@ void exec__copies_release(struct exec__copies *c)
 void exec_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 {
     struct exec__copies *c = &x->copies;
+    exec_download(x); /* on a device the copies read the image */
     pthread_mutex_lock(&c->lock);
     CHECK(c->done == c->n);
     c->list = list;

@@ -1,5 +1,5 @@
 /* Binding a plan to this rank: everything that can be looked up once is looked up here. */
-#include "exec_private.h"
+#include "exec_device.h"
 
 #include <math.h>
 #include <stdlib.h>
@@ -270,7 +270,7 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
     void **scratch = arena_array(&x->lists, void *, n_streams);
     uint64_t *scratch_bytes = arena_array(&x->lists, uint64_t, n_streams);
     for (uint32_t i = 0; !x->window && i < n_streams; i++) {
-        scratch[i] = x->arena[ARENA_COMM] + p->streams[i].scratch;
+        scratch[i] = x->arena[ARENA_COMM] ? x->arena[ARENA_COMM] + p->streams[i].scratch : NULL;
         scratch_bytes[i] = p->streams[i].scratch_bytes;
     }
     struct comm_setup setup = {
@@ -285,6 +285,8 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
         .overflow = exec__overflow,
         .self = x,
     };
+    if (x->device)
+        TRY(exec__device_comm(x, &setup, e));
     return x->comm_backend->open(&setup, &x->comm, e);
 }
 
@@ -302,7 +304,7 @@ static enum status bind_all(struct exec *x, struct err *e)
 {
     const struct plan_header *h = x->plan->h;
     x->scalars = (double *)(void *)x->arena[ARENA_SCALARS];
-    if (h->arena_bytes[ARENA_SCALARS] < SCALAR_COUNT * sizeof *x->scalars)
+    if (!x->device && h->arena_bytes[ARENA_SCALARS] < SCALAR_COUNT * sizeof *x->scalars)
         return err_set(e, ST_BUG, "executor", "the plan has %llu bytes for the scalars of a step, expected %zu",
                        (unsigned long long)h->arena_bytes[ARENA_SCALARS], SCALAR_COUNT * sizeof *x->scalars);
     for (uint32_t i = 0; !x->window && i < h->count[PLAN_S_PROGRAMS]; i++) {
@@ -346,6 +348,8 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     x->clip_norm = s->clip_norm;
     x->check_numbers = s->check_numbers;
     x->tell_number = s->tell_number;
+    x->inputs = &x->block.inputs;
+    x->unheard = x->block.unheard;
     x->tokens = graph_input(s->graph, "tokens");
     x->targets = graph_input(s->graph, "targets");
     arena_init(&x->lists);
@@ -358,12 +362,17 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     x->replica = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *x->replica);
     uint32_t n_events, max_calls;
     longest(s->plan, &n_events, &max_calls);
-    x->events = mem_alloc(n_events * sizeof *x->events);
+    x->n_events = n_events;
+    x->events = s->compute->device ? NULL : mem_alloc(n_events * sizeof *x->events);
     x->times = s->times || s->compute->pretend ? mem_alloc(2 * (size_t)n_events * sizeof *x->times) : NULL;
-    enum status st = s->compute->pretend ? exec__window_map(x, e) : exec__arenas_map(x, s->local_ranks, e);
+    enum status st = s->compute->pretend  ? exec__window_map(x, e)
+                     : s->compute->device ? exec__device_open(x, s, e)
+                                          : exec__arenas_map(x, s->local_ranks, e);
     if (st == ST_OK)
         st = bind_all(x, e);
     st = ctl_agree(st, e);
+    if (st == ST_OK && x->device)
+        st = exec__device_libraries(x, s->algorithms, e);
     if (st == ST_OK)
         st = open_comm(x, max_calls, n_events, e);
     if (st != ST_OK) {
@@ -380,7 +389,10 @@ void exec_close(struct exec *x)
         return;
     if (x->comm)
         x->comm_backend->close(x->comm);
-    exec__arenas_unmap(x);
+    if (x->device)
+        exec__device_close(x);
+    else
+        exec__arenas_unmap(x);
     arena_release(&x->lists);
     exec__copies_release(&x->copies);
     mem_free(x->kernels);
@@ -396,5 +408,5 @@ void exec_close(struct exec *x)
 
 unsigned char *const *exec_arenas(const struct exec *x)
 {
-    return x->arena;
+    return x->device ? exec__device_image(x) : x->arena;
 }

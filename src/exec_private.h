@@ -41,6 +41,12 @@ void exec__copies_init(struct exec__copies *c);
 void exec__copies_release(struct exec__copies *c);
 /* Updates change what copies read. */
 void exec__before_update(struct exec *x);
+/* What a step reads and adds to beside the arenas, in the back end's memory. */
+struct exec__block {
+    double scalars[SCALAR_COUNT]; /* on a device; on the host they stand in ARENA_SCALARS */
+    struct step_inputs inputs;
+    double unheard[SCALAR_COUNT]; /* where kernels that compute something again add to */
+};
 
 struct exec {
     const struct plan *plan;
@@ -62,14 +68,18 @@ struct exec {
     uint64_t window_bytes;
     double free_at;               /* there: when the instruction before this one ended, ctl_time() */
     double *scalars;              /* in ARENA_SCALARS */
-    double unheard[SCALAR_COUNT]; /* where kernels that compute something again add to */
+    struct exec__block block;     /* of the host */
+    double *unheard;              /* block's, or the device's */
+    struct step_inputs *inputs;   /* the same */
+    struct exec__device *device;  /* NULL: the arenas are host memory */
     struct exec__kernel *kernels; /* [kernels of the plan] */
     struct exec__bucket *buckets; /* [buckets of the plan] */
     struct exec__gaps *gaps;      /* [slots of the plan] */
     struct comm_call *calls;      /* [instructions of the plan]; filled in for communications */
     unsigned char *wakes;         /* [instructions of the plan] 1: a communication waits for its event */
     uint32_t *replica;            /* [instructions of the plan] PLAN_LOAD: which part of the samples */
-    _Atomic uint32_t *events;     /* [instructions of the longest list] */
+    uint32_t n_events;            /* instructions of the longest list */
+    _Atomic uint32_t *events;     /* [n_events] */
     double *times;                /* [2*that], or NULL */
     uint32_t epoch;
     struct exec__copies copies;
@@ -80,9 +90,17 @@ struct exec {
     /* of the list that runs */
     const struct plan_list *list;
     const struct exec_step *step;
-    struct step_inputs inputs;
     double loss_scale;
 };
+
+/* Leaves by process_fail(): rank, step, instruction, e. */
+_Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, const struct err *e);
+/* What scalars[SCALAR_COUNT] and inputs are when a step begins. */
+void exec__first_values(const struct exec *x, double *scalars, struct step_inputs *inputs);
+/* The numbers of a PLAN_LOAD: to[microbatch_size*seq_len], host memory. */
+void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to);
+/* Fills in the operands of one run of a kernel. */
+void exec__resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a);
 
 /* Arenas: one mapping each, zero, page by page given by the system when first touched. ST_DEVICE with what was needed and
  * what there is. */

@@ -1,10 +1,10 @@
 /* The loop over the instructions. */
-#include "exec_private.h"
+#include "exec_device.h"
 
 #include <math.h>
 #include <stdio.h>
 
-static _Noreturn void fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
+_Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
 {
     struct exec_instruction what;
     exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
@@ -19,17 +19,21 @@ static _Noreturn void fail(const struct exec *x, const struct plan_instr *in, co
 
 /* Which samples: DESIGN 6. With R replicas of M microbatches of b sequences, a step takes R*M*b of them, replica r the
  * r-th part, microbatch mb its mb-th. */
-static void run_load(struct exec *x, const struct plan_instr *in)
+void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
 {
     const struct plan_list *l = x->list;
     uint64_t b = l->microbatch_size, m = l->microbatches, t = x->graph->seq_len;
     uint64_t replica = x->replica[in - x->plan->instrs];
     uint64_t first = x->step->sample + (replica * m + in->mb) * b;
-    int32_t *to = exec__base(x, in, 0);
     struct err e = { 0 };
     for (uint64_t i = 0; i < b; i++)
         if (x->step->data->read(x->step->data->self, first + i, in->what == x->targets, to + i * t, &e) != ST_OK)
-            fail(x, in, &e);
+            exec__fail(x, in, &e);
+}
+
+static void run_load(struct exec *x, const struct plan_instr *in)
+{
+    exec__load(x, in, exec__base(x, in, 0));
 }
 
 static void *operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o)
@@ -39,7 +43,7 @@ static void *operand(const struct exec *x, const struct plan_base *bases, const 
 }
 
 /* Pointers of one run of a kernel: operands stand in the order of the mask's bits. */
-static void resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a)
+void exec__resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a)
 {
     const struct plan_operand *o = &x->plan->operands[k->first_operand];
     uint32_t mask = k->mask;
@@ -90,7 +94,7 @@ static void run_program(struct exec *x, const struct plan_instr *in)
         struct op_args a = x->kernels[i].args;
         a.b = x->list->microbatch_size;
         a.loss_scale = x->loss_scale;
-        resolve(x, bases, &p->kernels[i], &a);
+        exec__resolve(x, bases, &p->kernels[i], &a);
         x->kernels[i].run(&a);
         if (x->check_numbers)
             exec__check_kernel(x, in, &p->kernels[i], &a);
@@ -110,9 +114,9 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 {
     exec__before_update(x);
     if (x->plan->h->clip)
-        x->compute->clip(&x->inputs, x->scalars, x->clip_norm, NULL);
+        x->compute->clip(x->inputs, x->scalars, x->clip_norm, NULL);
     bool check = x->check_numbers && exec__is_finite(x, in);
-    x->compute->update(&x->buckets[in->what].update, &x->inputs);
+    x->compute->update(&x->buckets[in->what].update, x->inputs);
     if (check)
         exec__check_bucket(x, in);
 }
@@ -135,7 +139,7 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
             "shard "
             "directive would do, or leave it out to plan for the worst case",
             (unsigned long long)rows, (unsigned long long)c->max_rows, (double)rows / balanced + 0.005);
-    fail(x, in, &e);
+    exec__fail(x, in, &e);
 }
 
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
@@ -205,21 +209,21 @@ static uint32_t launch_ahead(struct exec *x, uint32_t i)
     return i;
 }
 
-void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
+void exec__first_values(const struct exec *x, double *scalars, struct step_inputs *inputs)
 {
-    const struct plan_list *l = &x->plan->lists[step->list];
-    x->list = l;
-    x->step = step;
-    x->inputs = (struct step_inputs){ .lr = step->lr, .grad_scale = 1, .step = step->step };
-    x->loss_scale = 1 / ((double)l->replicas * l->microbatches * l->microbatch_size * x->graph->seq_len);
-    memset(x->scalars, 0, SCALAR_COUNT * sizeof *x->scalars);
-    x->scalars[SCALAR_STOP] = step->stop;
-    x->scalars[SCALAR_SAVE] = step->save;
-    x->scalars[SCALAR_WRITTEN] = step->written;
-    x->comm_backend->begin(x->comm, ++x->epoch);
-    atomic_store(&x->running_step, step->step);
-    atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
-    bool ahead = x->comm_backend->queues && !x->compute->device;
+    *inputs = (struct step_inputs){ .lr = x->step->lr, .grad_scale = 1, .step = x->step->step, .epoch = x->epoch };
+    memset(scalars, 0, SCALAR_COUNT * sizeof *scalars);
+    scalars[SCALAR_STOP] = x->step->stop;
+    scalars[SCALAR_SAVE] = x->step->save;
+    scalars[SCALAR_WRITTEN] = x->step->written;
+}
+
+static void run_list(struct exec *x, double *scalars)
+{
+    const struct plan_list *l = x->list;
+    exec__first_values(x, x->scalars, x->inputs);
+    x->comm_backend->begin(x->comm, x->epoch);
+    bool ahead = x->comm_backend->queues;
     uint32_t launched = 0;
     x->free_at = ctl_time();
     const struct plan_instr *in = &x->plan->instrs[l->first_instr];
@@ -232,8 +236,23 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
             communicate(x, in, i);
     }
     x->comm_backend->drain(x->comm);
-    atomic_fetch_and(&x->running, ~EXEC__RUNS);
     memcpy(scalars, x->scalars, SCALAR_COUNT * sizeof *scalars);
+}
+
+void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
+{
+    const struct plan_list *l = &x->plan->lists[step->list];
+    x->list = l;
+    x->step = step;
+    x->loss_scale = 1 / ((double)l->replicas * l->microbatches * l->microbatch_size * x->graph->seq_len);
+    x->epoch++;
+    atomic_store(&x->running_step, step->step);
+    atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
+    if (x->device)
+        exec__device_run(x, scalars);
+    else
+        run_list(x, scalars);
+    atomic_fetch_and(&x->running, ~EXEC__RUNS);
 }
 
 const double *exec_times(const struct exec *x)

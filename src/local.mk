@@ -1,16 +1,17 @@
 bin_PROGRAMS += piper
 piper_SOURCES = \
-	src/calibrate.h src/calibrate_compute.c src/calibrate_kernel.c src/calibrate_links.c \
-	src/cmd_build.c src/cmd_calibrate.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c src/cmd_info.c src/cmd_plan.c \
-	src/cmd_trace.c src/cmd_train.c \
+	src/backends.c src/backends.h src/calibrate.h src/calibrate_compute.c src/calibrate_kernel.c \
+	src/calibrate_links.c src/cmd_build.c src/cmd_calibrate.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c \
+	src/cmd_info.c src/cmd_plan.c src/cmd_trace.c src/cmd_train.c \
 	src/command.h \
 	src/batch_time.c src/batch_time.h \
 	src/compile_job.c src/compile_job.h \
 	src/compute.h \
 	src/config.c src/config.h \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
-	src/draw_trace.c src/draw_trace.h src/duration.c src/duration.h src/emulate.c src/exec.h src/exec_arena.c \
-	src/exec_check.c src/exec_copy.c src/exec_look.c src/exec_open.c src/exec_private.h src/exec_run.c \
+	src/device.h src/draw_trace.c src/draw_trace.h src/duration.c src/duration.h src/emulate.c src/exec.h \
+	src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_device.c src/exec_device.h src/exec_device_comm.c \
+	src/exec_device_libs.c src/exec_device_open.c src/exec_look.c src/exec_open.c src/exec_private.h src/exec_run.c \
 	src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
@@ -19,6 +20,7 @@ piper_SOURCES = \
 	src/lock.c src/lock.h \
 	src/machine_file.c src/machine_file.h \
 	src/main.c \
+	src/module.c src/module.h \
 	src/metrics.c src/metrics.h \
 	src/number.h \
 	src/options.c src/options.h \
@@ -35,7 +37,13 @@ piper_SOURCES = \
 	src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
 	src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
 piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"'
+	src/trace_summary.c src/trace_summary.h \
+	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
+	src/train_trace.c
+piper_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
+# Modules use the program's own functions.
+piper_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
 piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \

@@ -86,6 +86,7 @@ static struct outcome run_step(struct train *t, double *seconds)
         .stop = train__stop_asked(t, 2, save_is_due(t, t->step + 1)) || t->trouble.status != ST_OK,
         .save = signals_save(),
         .written = t->saving && checkpoint_save_idle(t->saver),
+        .traced = t->tracing && train__is_traced(t, t->step + 1),
         .data = &data,
     };
     double scalars[SCALAR_COUNT], begin = ctl_time();
@@ -161,6 +162,7 @@ static enum status skipped(struct train *t, const struct outcome *o, struct err 
 static enum status compare(struct train *t, struct err *e)
 {
     watch_phase("comparison of replicas");
+    exec_download(t->exec);
     enum status st = replicas_compare(t->replicas, t->step, e);
     watch_phase("between steps");
     return st;

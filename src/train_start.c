@@ -1,4 +1,5 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
+#include <limits.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -9,6 +10,7 @@
 #include <omp.h>
 #endif
 
+#include "backends.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -33,20 +35,27 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     return ST_OK;
 }
 
+/* What a rank finds on its machine. */
+struct local {
+    uint32_t ranks, rank; /* of this job: how many, and the place of this one among them */
+    struct backends backends;
+};
+
 /* ---- devices -------------------------------------------------------------------------------------------------- */
 
-/* Ranks on this machine, by the names of their hosts. */
-static uint32_t count_local_ranks(void)
+/* Ranks on this machine, by the names of their hosts, and how many of them come before this one. */
+static void count_local_ranks(uint32_t *n, uint32_t *before)
 {
     char host[256] = "";
     gethostname(host, sizeof host - 1);
     uint64_t mine = number_hash(host, strlen(host), 0), *all = mem_alloc(ctl_size() * sizeof *all);
-    uint32_t n = 0;
+    *n = *before = 0;
     ctl_all_gather(&mine, sizeof mine, all);
-    for (uint32_t i = 0; i < ctl_size(); i++)
-        n += all[i] == mine;
+    for (uint32_t i = 0; i < ctl_size(); i++) {
+        *n += all[i] == mine;
+        *before += all[i] == mine && i < ctl_rank();
+    }
     mem_free(all);
-    return n;
 }
 
 static int choose_threads(uint32_t local_ranks)
@@ -80,29 +89,33 @@ static double emulated_unit(const struct train *t)
 static enum status check_emulation(const struct train *t, struct err *e)
 {
     const struct train_options *o = t->o;
+    bool emulates = strcmp(o->device, compute_emulate.name) == 0;
     if (o->topology && !o->machine)
         return err_set(e, ST_USAGE, "--topology", "expected --machine with it");
     if (o->machine && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
-    if (!train__emulates(t) && o->emulate_forward >= 0)
+    if (!emulates && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
-    if (train__emulates(t) && (o->check_numbers || o->check_replicas))
+    if (emulates && (o->check_numbers || o->check_replicas))
         return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
                        "an emulation has no numbers to check; leave it out, or take another --device");
     return ST_OK;
 }
 
-static enum status choose_back_ends(struct train *t, const struct comm_backend **comm, struct err *e)
+static enum status choose_back_ends(struct train *t, struct local *local, struct err *e)
 {
-    t->compute = strcmp(t->o->device, compute_emulate.name) ? &compute_cpu : &compute_emulate;
-    if (strcmp(t->o->device, "auto") != 0 && strcmp(t->o->device, t->compute->name) != 0)
-        return err_set(e, ST_DEVICE, "--device", "this build has no back end %s; it has cpu and emulate", t->o->device);
-    TRY(check_emulation(t, e));
-    const char *name = t->o->comm;
-    if (strcmp(name, "auto") == 0)
-        name = ctl_size() == 1 ? "null" : "mpi";
-    *comm = comm_backend_by_name(name);
-    return *comm ? ST_OK : err_set(e, ST_DEVICE, "--comm", "this build has no back end %s; it has mpi", name);
+    count_local_ranks(&local->ranks, &local->rank);
+    const struct backends_asked asked = {
+        .device = t->o->device,
+        .comm = t->o->comm,
+        .graph = &t->job.graph,
+        .compute = (enum ir_dtype)t->config->dtype,
+        .local_rank = local->rank,
+        .local_ranks = local->ranks,
+    };
+    TRY(backends_choose(&asked, &local->backends, e));
+    t->compute = local->backends.compute;
+    return ST_OK;
 }
 
 /* ---- plans ---------------------------------------------------------------------------------------------------- */
@@ -112,7 +125,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     if (ctl_rank() != 0)
         return ST_OK;
     struct sched_input in;
-    TRY(compile_input(&t->job, t->compute->name, ctl_size(), &in, e));
+    TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
     in.snapshot = !t->o->sync && !train__emulates(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
@@ -243,21 +256,26 @@ static enum status open_data(struct train *t, struct err *e)
 
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
-static enum status bind(struct train *t, const struct comm_backend *comm, uint32_t local_ranks, struct err *e)
+static enum status bind(struct train *t, const struct local *local, struct err *e)
 {
     const struct train_config *c = t->config;
+    char algorithms[PATH_MAX];
+    snprintf(algorithms, sizeof algorithms, "%s/algorithms", t->o->dir);
     struct exec_setup setup = {
         .plan = &t->plan,
         .graph = &t->job.graph,
         .compute = t->compute,
-        .comm = comm,
+        .comm = local->backends.comm,
         .optimizer = { .kind = (enum optimizer)c->optimizer,
                        .beta1 = (float)c->beta1,
                        .beta2 = (float)c->beta2,
                        .eps = (float)c->eps,
                        .weight_decay = (float)c->weight_decay },
         .clip_norm = c->clip_norm,
-        .local_ranks = local_ranks,
+        .local_ranks = local->ranks,
+        .local_rank = local->rank,
+        .algorithms = algorithms,
+        .graphs = t->o->graphs,
         .check_numbers = t->o->check_numbers,
         .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
         .times = c->n_trace_steps > 0,
@@ -281,7 +299,7 @@ static void report_emulation(struct train *t)
                             "written, whatever --checkpoint says");
 }
 
-static void report_job(struct train *t, uint32_t local_ranks, const struct comm_backend *comm)
+static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
     const struct plan_list *l = &t->plan.lists[t->train_list];
@@ -301,7 +319,7 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
                     (unsigned long long)t->feed.tokens.n_windows,
                     (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
     report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
-                ctl_size() == 1 ? "rank" : "ranks", local_ranks, t->threads, t->threads == 1 ? "thread" : "threads",
+                ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     char every[48] = "after the last step";
@@ -311,38 +329,37 @@ static void report_job(struct train *t, uint32_t local_ranks, const struct comm_
         report_line(r, "checkpoints %s, %s; the last %llu stay", every,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
-    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", t->compute->name,
-                strcmp(t->o->device, "auto") == 0 ? " (auto: this build has no other)" : "", comm->name,
-                strcmp(t->o->comm, "auto") == 0 ? ctl_size() == 1 ? " (auto: one rank)" : " (auto: host memory)" : "",
+    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
+                local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)total, most));
 }
 
 enum status train__start(struct train *t, struct err *e)
 {
-    const struct comm_backend *comm = NULL;
+    struct local local;
     enum status st = job_read(t->o->job, &t->job, e);
     t->have_job = st == ST_OK;
     TRY(ctl_agree(st, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     TRY(ctl_agree(check_policy(t, e), e));
-    TRY(ctl_agree(choose_back_ends(t, &comm, e), e));
+    TRY(ctl_agree(check_emulation(t, e), e));
+    TRY(choose_back_ends(t, &local, e));
     TRY(ctl_agree(open_folder(t, false, e), e));
     watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
-    uint32_t local_ranks = count_local_ranks();
-    t->threads = choose_threads(local_ranks);
+    t->threads = choose_threads(local.ranks);
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
     omp_set_num_threads(t->threads); /* for what is not a kernel */
 #endif
-    TRY(bind(t, comm, local_ranks, e));
+    TRY(bind(t, &local, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
     TRY(ctl_agree(watch_record(e), e));
-    report_job(t, local_ranks, comm);
+    report_job(t, &local);
     if (watch_note())
         report_line(&t->report, "%s", watch_note());
     return ST_OK;

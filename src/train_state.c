@@ -107,6 +107,7 @@ enum status train__restore(struct train *t, struct err *e)
     } else {
         init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);
     }
+    exec_upload(t->exec);
     if (t->step >= t->last_step)
         report_line(&t->report, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
                     (unsigned long long)t->last_step);

@@ -119,6 +119,7 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 
 const struct compute_backend compute_cpu = {
     .name = "cpu",
+    .target = "cpu",
     .kernel = cpu_kernel,
     .update = cpu_update,
     .clip = cpu_clip,

@@ -383,8 +383,9 @@ ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did yo
 ranks 2 "an option without its value" 64 '^piper: train: --steps needs a value' two.h5 -o run --steps
 ranks 2 "no run folder" 64 '^piper: train: -o RUNDIR is missing' two.h5
 ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
-if "$piper" info | grep -q 'cuda  *not in this build'; then
-    ranks 2 "a device that this build has not" 71 '^piper: --device: this build has no back end cuda' two.h5 -o run --device cuda
+if "$piper" info | grep -q 'cuda  *does not run here'; then
+    ranks 2 "a device that is not there" 71 '^piper: --device cuda: cuda: (this build has no CUDA back end|this machine)' two.h5 -o run \
+        --device cuda
 fi
 echo '[{"op":"replicate","filter":{},"devices":[0,1]},{"op":"shard","filter":{"EP":"*"},"devices":[0,1],"expert_bound":1}]' >bound.json
 "$piper" build -m moe.json -s bound.json -t train.json -o bound.h5 >log 2>&1 || cat log

@@ -1,0 +1,28 @@
+/* Which back ends a run uses: what was asked for, or the best that all its machines have. */
+#ifndef PIPER_BACKENDS_H
+#define PIPER_BACKENDS_H
+
+#include "comm/comm.h"
+#include "compute.h"
+#include "device.h"
+
+struct backends_asked {
+    const char *device, *comm;    /* words of --device and --comm */
+    const struct ir_graph *graph; /* can its operators run? */
+    enum ir_dtype compute;
+    uint32_t local_rank, local_ranks;
+};
+struct backends {
+    const struct compute_backend *compute;
+    const struct comm_backend *comm;
+    char device[256], device_why[2200]; /* "cuda, NVIDIA H100"; why not another one, or empty */
+    char comm_why[64];
+};
+/* Collective. ST_DEVICE with what is missing and what to do. */
+enum status backends_choose(const struct backends_asked *asked, struct backends *out, struct err *e);
+
+/* The CUDA back end and the device of the first rank here, for piper info; ST_DEVICE with a sentence why not. */
+enum status backends_cuda(const struct compute_backend **out, const struct comm_backend **comm,
+                          struct device_found *found, struct err *e);
+
+#endif

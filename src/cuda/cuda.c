@@ -1,0 +1,68 @@
+/* The CUDA back end's table: what the program finds in the module. */
+#include "cuda/cuda.h"
+
+#include "build-config.h"
+#include "cuda/libs.h"
+#include "device.h"
+#include "module.h"
+
+/* Plans for the fake device of the tests are made for the kernels that it runs. */
+#ifndef CUDA_TARGET
+#define CUDA_TARGET "cuda"
+#endif
+
+static const op_kernel table[IR_OP_COUNT][3] = {
+    [IR_OP_EMBED] = { cuda_embed_f, NULL, cuda_embed_bw },
+    [IR_OP_POS_EMBED] = { cuda_pos_embed_f, NULL, cuda_pos_embed_bw },
+    [IR_OP_LAYERNORM] = { cuda_layernorm_f, cuda_layernorm_bi, cuda_layernorm_bw },
+    [IR_OP_RMSNORM] = { cuda_rmsnorm_f, cuda_rmsnorm_bi, cuda_rmsnorm_bw },
+    [IR_OP_LINEAR] = { cuda_linear_f, cuda_linear_bi, cuda_linear_bw },
+    [IR_OP_ROPE] = { cuda_rope_f, cuda_rope_bi, NULL },
+    [IR_OP_ATTENTION] = { cuda_attention_f, cuda_attention_bi, NULL },
+    [IR_OP_GELU] = { cuda_gelu_f, cuda_gelu_bi, NULL },
+    [IR_OP_SWIGLU] = { cuda_swiglu_f, cuda_swiglu_bi, NULL },
+    [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
+    [IR_OP_ROUTER] = { cuda_router_f, cuda_router_bi, cuda_router_bw },
+    [IR_OP_DISPATCH] = { cuda_dispatch_f, cuda_dispatch_bi, NULL },
+    [IR_OP_EXPERTS] = { cuda_experts_f, cuda_experts_bi, cuda_experts_bw },
+    [IR_OP_COMBINE] = { cuda_combine_f, cuda_combine_bi, NULL },
+    [IR_OP_HEAD_LOSS] = { cuda_head_loss_f, cuda_head_loss_bi, cuda_head_loss_bw },
+    [IR_OP_SUM] = { cuda_sum_f, NULL, NULL },
+    [IR_OP_COPY] = { cuda_copy_f, NULL, NULL },
+};
+
+static op_kernel cuda_kernel(enum ir_op op, enum ir_pass pass)
+{
+    if ((unsigned)op >= IR_OP_COUNT)
+        return NULL;
+    return pass == IR_PASS_F    ? table[op][0]
+           : pass == IR_PASS_BI ? table[op][1]
+           : pass == IR_PASS_BW ? table[op][2]
+                                : NULL;
+}
+
+static const struct compute_libraries libraries = {
+    .open = cuda_libs_open,
+    .prepare = cuda_libs_prepare,
+    .store = cuda_libs_store,
+    .close = cuda_libs_close,
+    .versions = cuda_libs_versions,
+    .host_reads = cuda_host_reads,
+};
+
+static const struct compute_backend compute_cuda = {
+    .name = "cuda",
+    .target = CUDA_TARGET,
+    .kernel = cuda_kernel,
+    .update = cuda_update,
+    .clip = cuda_clip,
+    .sumsq = cuda_sumsq,
+    .libraries = &libraries,
+    .device = &cuda_device,
+};
+
+const struct module piper_module = {
+    .version = PACKAGE_VERSION,
+    .sizes = MODULE_SIZES,
+    .compute = &compute_cuda,
+};

@@ -1,0 +1,82 @@
+/* Inside the executor: what it keeps for a device. Streams of the plan are the device's, waits its events. */
+#ifndef PIPER_EXEC_DEVICE_H
+#define PIPER_EXEC_DEVICE_H
+
+#include "device.h"
+#include "exec_private.h"
+
+/* A part of a list that was captured, and what the host does itself after it: kernel `kernel` of the plan in instruction
+ * `instr` of the list, or that communication (kernel PLAN_NONE); instr PLAN_NONE: nothing. */
+struct exec__segment {
+    void *graph;
+    uint32_t instr, kernel;
+};
+struct exec__tape {
+    VEC(struct exec__segment); /* room for all that the list will need */
+};
+
+/* A communication by host memory: the call with its operands in pinned memory, and what is copied before and after it. A
+ * stream carries out one call at a time, so its calls share their memory. */
+struct exec__pinned_call {
+    struct comm_call call;
+    uint64_t out_bytes, in_bytes, count_bytes; /* of src, dst, and each array of row counts; 0: not copied */
+    int32_t *sent, *received;                  /* pinned row counts */
+};
+
+struct exec__device {
+    const struct device_ops *ops;
+    uint32_t n_streams;
+    void **streams;       /* [n_streams] */
+    uint64_t free_before; /* bytes */
+    bool by_host;         /* communication is by host memory; then nothing is captured */
+    bool graphs;
+    bool libraries;                 /* open */
+    struct exec__block *block;      /* pinned: its image goes to the device when a step begins, the scalars come back */
+    unsigned char *loads, *staging; /* pinned: tokens; operands of communications */
+    uint64_t *load_at;              /* [instructions of the plan] PLAN_LOAD: bytes from the start of `loads` */
+    struct exec__pinned_call *call; /* [instructions of the plan] of communications */
+    uint32_t *ready;       /* [n_events] the event that says that operands are in pinned memory: n_events + i */
+    unsigned char *wanted; /* [instructions of the plan] 1: another stream waits for it */
+    op_kernel add;         /* out = in + in */
+    char (*names)[128];    /* [instructions of the plan] for a profiler; NULL: there is none */
+    unsigned char *image[ARENA_COUNT]; /* host memory; ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM */
+    void *checked;                     /* host memory for one operand, of --check-numbers */
+    uint64_t checked_bytes;
+
+    bool *ran;                    /* [lists] */
+    struct exec__tape *tapes;     /* [2*lists] plain and traced */
+    struct exec__tape *tape;      /* being recorded; NULL: what is enqueued runs */
+    uint32_t segment;             /* counts forks: events recorded in an earlier one are behind the fork */
+    const struct plan_instr *now; /* being enqueued; NULL: none */
+    uint32_t *recorded;           /* [n_events] the segment in which it was */
+};
+
+enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct err *e);
+void exec__device_close(struct exec *x);
+/* Completes the setup of the comm back end, when calls are bound. Collective. */
+enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e);
+/* Runs x->list; returns when everything is done. */
+void exec__device_run(struct exec *x, double *scalars);
+/* Does the host do this kernel, or this communication, itself, so that it cannot be captured? */
+bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kernel *k);
+bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *in);
+/* Enqueues communication i of the list, whose waits are on its stream. */
+void exec__device_communicate(struct exec *x, uint32_t i);
+
+unsigned char *const *exec__device_image(const struct exec *x);
+struct exec_memory exec__device_memory(const struct exec *x);
+/* `bytes` of device memory, for the host to read until the next call. */
+const void *exec__device_read(const struct exec *x, const void *p, uint64_t bytes);
+/* Leaves by process_fail() when the device has an error. in: NULL, not known. */
+void exec__device_check(const struct exec *x, const struct plan_instr *in);
+void exec__device_failed(void *x);
+/* Libraries choose their algorithms for all kernels of the plan; arenas are zero afterwards. Collective. */
+enum status exec__device_libraries(struct exec *x, const char *cache_path, struct err *e);
+
+/* Fork and join: n_events, and behind it one a stream. */
+static inline uint32_t exec__device_events(const struct exec *x)
+{
+    return x->n_events + 1 + x->device->n_streams;
+}
+
+#endif

@@ -1,0 +1,308 @@
+/* Opening a device for a plan: everything that a step needs is made here, or the sentence says why it cannot be. And the
+ * image of its state in host memory. */
+#include "exec_device.h"
+
+#include <sys/mman.h>
+
+static const double mib = 1024 * 1024;
+
+/* Of an arena on the device: nothing for communication, whose back ends have memory of their own here, nor for snapshots, which
+ * are host memory; behind the scalars what a step reads beside them. */
+static uint64_t arena_bytes(const struct exec *x, uint32_t arena)
+{
+    uint64_t bytes = x->plan->h->arena_bytes[arena];
+    if (arena == ARENA_COMM || arena == ARENA_SNAPSHOT)
+        return 0;
+    if (arena == ARENA_SCALARS)
+        return bytes < sizeof(struct exec__block) ? sizeof(struct exec__block) : bytes;
+    return bytes;
+}
+
+static uint64_t planned(const struct exec *x)
+{
+    uint64_t sum = 0;
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        sum += arena_bytes(x, a);
+    return sum;
+}
+
+static enum status no_memory(const struct exec *x, struct err *e)
+{
+    struct device_memory m = x->device->ops->memory();
+    return err_set(
+        e, ST_DEVICE, NULL,
+        "rank %u: the plan needs %.0f MiB of its device, which had %.0f MiB free, has %.0f MiB now, and %.0f MiB in "
+        "all. Use more devices, more microbatches or a smaller batch (piper plan shows what takes how much), or "
+        "end what else runs on the device",
+        x->rank, (double)planned(x) / mib, (double)x->device->free_before / mib, (double)m.free / mib,
+        (double)m.total / mib);
+}
+
+static enum status take_arenas(struct exec *x, struct err *e)
+{
+    if (planned(x) > x->device->free_before)
+        return no_memory(x, e);
+    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
+        uint64_t bytes = arena_bytes(x, a);
+        x->arena[a] = bytes ? x->device->ops->alloc(bytes) : NULL;
+        if (bytes && !x->arena[a])
+            return no_memory(x, e);
+    }
+    struct exec__block *block = (struct exec__block *)(void *)x->arena[ARENA_SCALARS];
+    x->inputs = &block->inputs;
+    x->unheard = block->unheard;
+    return ST_OK;
+}
+
+/* ---- pinned memory --------------------------------------------------------------------------------------------- */
+
+/* Lists do not run at once: they share the memory of their tokens. */
+static uint64_t place_loads(struct exec *x)
+{
+    uint64_t most = 0;
+    for (uint32_t l = 0; l < x->plan->h->count[PLAN_S_LISTS]; l++) {
+        const struct plan_list *list = &x->plan->lists[l];
+        uint64_t bytes = (uint64_t)list->microbatch_size * x->graph->seq_len * sizeof(int32_t), at = 0;
+        for (uint32_t i = list->first_instr; i < list->first_instr + list->n_instr; i++)
+            if (x->plan->instrs[i].op == PLAN_LOAD) {
+                x->device->load_at[i] = at;
+                at += round_up(bytes, 64);
+            }
+        most = at > most ? at : most;
+    }
+    return most;
+}
+
+static enum status take_pinned(struct exec *x, struct err *e)
+{
+    struct exec__device *d = x->device;
+    uint64_t loads = place_loads(x), events = 2 * (uint64_t)x->n_events * sizeof *x->events;
+    d->block = d->ops->host_alloc(sizeof *d->block);
+    d->loads = d->ops->host_alloc(loads);
+    x->events = d->ops->host_alloc(events);
+    if (d->block && d->loads && x->events)
+        return ST_OK;
+    return err_set(e, ST_DEVICE, NULL, "rank %u: the system does not give %.1f MiB of pinned memory (ulimit -l)",
+                   x->rank, (double)(loads + events) / mib);
+}
+
+/* ---- what a step needs ----------------------------------------------------------------------------------------- */
+
+/* Cuts of a list, so that its tapes have room. */
+static uint32_t count_cuts(const struct exec *x, const struct plan_list *l)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < l->n_instr; i++) {
+        const struct plan_instr *in = &x->plan->instrs[l->first_instr + i];
+        n += exec__device_call_is_direct(x, in);
+        if (in->op != PLAN_RUN)
+            continue;
+        const struct plan_program *p = &x->plan->programs[in->what];
+        for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++)
+            n += exec__device_kernel_is_direct(x, &x->plan->kernels[k]);
+    }
+    return n;
+}
+
+static void prepare_list(struct exec *x, uint32_t list)
+{
+    struct exec__device *d = x->device;
+    const struct plan_list *l = &x->plan->lists[list];
+    uint32_t room = count_cuts(x, l) + 1;
+    for (uint32_t traced = 0; traced < 2; traced++) {
+        struct exec__tape *t = &d->tapes[2 * list + traced];
+        vec_reserve_((void **)&t->at, &t->cap, room, sizeof *t->at);
+    }
+    for (uint32_t i = 0; i < l->n_instr; i++) {
+        const struct plan_instr *in = &x->plan->instrs[l->first_instr + i];
+        for (uint32_t w = 0; w < in->n_waits; w++)
+            d->wanted[l->first_instr + x->plan->waits[in->first_wait + w]] = 1;
+    }
+}
+
+static void prepare(struct exec *x)
+{
+    const struct plan_header *h = x->plan->h;
+    struct exec__device *d = x->device;
+    d->load_at = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *d->load_at);
+    d->call = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *d->call);
+    d->wanted = mem_alloc(h->count[PLAN_S_INSTRS]);
+    d->ready = mem_alloc(x->n_events * sizeof *d->ready);
+    d->recorded = mem_alloc(x->n_events * sizeof *d->recorded);
+    d->ran = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->ran);
+    d->tapes = mem_alloc(2 * h->count[PLAN_S_LISTS] * sizeof *d->tapes);
+    d->streams = mem_alloc(d->n_streams * sizeof *d->streams);
+    d->add = x->compute->kernel(IR_OP_SUM, IR_PASS_F);
+    for (uint32_t i = 0; i < x->n_events; i++)
+        d->ready[i] = x->n_events + i;
+    for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
+        prepare_list(x, i);
+    uint64_t most = 0;
+    for (uint32_t i = 0; x->check_numbers && i < h->count[PLAN_S_SLOTS]; i++)
+        most = x->plan->slots[i].bytes > most ? x->plan->slots[i].bytes : most;
+    d->checked = mem_alloc(most);
+    d->checked_bytes = most;
+}
+
+static enum status open_device(struct exec *x, uint32_t local_rank, struct err *e)
+{
+    struct exec__device *d = x->device;
+    int32_t *priority = mem_alloc(d->n_streams * sizeof *priority);
+    for (uint32_t i = 0; i < d->n_streams; i++)
+        priority[i] = x->plan->streams[i].priority;
+    struct device_setup setup = {
+        .local_rank = local_rank,
+        .n_streams = d->n_streams,
+        .priority = priority,
+        .n_events = exec__device_events(x),
+        .n_stamps = x->times ? 2 * x->n_events : 0,
+        .failed = exec__device_failed,
+        .self = x,
+    };
+    enum status st = d->ops->open(&setup, e);
+    mem_free(priority);
+    return st;
+}
+
+/* ---- opening and closing --------------------------------------------------------------------------------------- */
+
+enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct err *e)
+{
+    struct exec__device *d = mem_alloc(sizeof *d);
+    x->device = d;
+    d->ops = s->compute->device;
+    d->n_streams = (uint32_t)x->plan->h->count[PLAN_S_STREAMS];
+    d->by_host = !s->comm->device;
+    d->graphs = s->graphs && !d->by_host && !s->check_numbers;
+    prepare(x);
+    enum status st = open_device(x, s->local_rank, e);
+    if (st != ST_OK) {
+        d->ops = NULL; /* nothing is there to be given back */
+        return st;
+    }
+    for (uint32_t i = 0; i < d->n_streams; i++)
+        d->streams[i] = d->ops->stream(i);
+    d->free_before = d->ops->memory().free;
+    TRY(take_arenas(x, e));
+    TRY(take_pinned(x, e));
+    d->ops->synchronize(); /* the zeros */
+    const char *error = d->ops->error();
+    return error ? err_set(e, ST_DEVICE, NULL, "rank %u: %s", x->rank, error) : ST_OK;
+}
+
+static void give_back(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    if (d->libraries)
+        x->compute->libraries->close();
+    void *const pinned[] = { d->block, d->loads, d->staging, (void *)x->events };
+    for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
+        for (uint32_t k = 0; k < d->tapes[i].n; k++)
+            d->ops->graph_release(d->tapes[i].at[k].graph);
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        if (x->arena[a])
+            d->ops->release(x->arena[a]);
+    for (size_t i = 0; i < sizeof pinned / sizeof *pinned; i++)
+        if (pinned[i])
+            d->ops->host_release(pinned[i]);
+    d->ops->close();
+}
+
+void exec__device_close(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    if (d->ops)
+        give_back(x);
+    x->events = NULL;
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        if (d->image[a])
+            munmap(d->image[a], x->plan->h->arena_bytes[a]);
+    for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
+        vec_free(&d->tapes[i]);
+    mem_free(d->load_at);
+    mem_free(d->call);
+    mem_free(d->wanted);
+    mem_free(d->ready);
+    mem_free(d->recorded);
+    mem_free(d->ran);
+    mem_free(d->tapes);
+    mem_free(d->streams);
+    mem_free(d->names);
+    mem_free(d->checked);
+    mem_free(d);
+}
+
+/* ---- the image ------------------------------------------------------------------------------------------------- */
+
+static bool has_image(uint32_t arena)
+{
+    return arena == ARENA_PARAMS || arena == ARENA_OPTIM;
+}
+
+/* Snapshots are in it, and gradients have addresses, which are computed, but never contents. */
+unsigned char *const *exec__device_image(const struct exec *x)
+{
+    struct exec__device *d = x->device;
+    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
+        uint64_t bytes = x->plan->h->arena_bytes[a];
+        if (d->image[a] || !bytes || !(has_image(a) || a == ARENA_GRADS || a == ARENA_SNAPSHOT))
+            continue;
+        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+        if (p == MAP_FAILED)
+            process_fail(ST_DEVICE, "the system gives no addresses for the image of the device's state in host memory");
+        d->image[a] = p;
+    }
+    return d->image;
+}
+
+static void copy_image(struct exec *x, bool to_device)
+{
+    struct exec__device *d = x->device;
+    unsigned char *const *image = exec__device_image(x);
+    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
+        void *to = to_device ? x->arena[a] : image[a];
+        const void *from = to_device ? image[a] : x->arena[a];
+        if (has_image(a) && image[a])
+            d->ops->copy(to, from, x->plan->h->arena_bytes[a], d->streams[PLAN_COMPUTE_STREAM]);
+    }
+    d->ops->synchronize();
+    const char *text = d->ops->error();
+    if (text)
+        process_fail(ST_DEVICE, text);
+}
+
+void exec_download(struct exec *x)
+{
+    if (!x->device)
+        return;
+    exec_copy_wait(x); /* what still reads the image */
+    copy_image(x, false);
+}
+
+/* The image's pages are given back to the system. */
+void exec_upload(struct exec *x)
+{
+    if (!x->device)
+        return;
+    copy_image(x, true);
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        if (x->device->image[a])
+            madvise(x->device->image[a], x->plan->h->arena_bytes[a], MADV_DONTNEED);
+}
+
+/* ---- measuring and looking ------------------------------------------------------------------------------------- */
+
+struct exec_memory exec__device_memory(const struct exec *x)
+{
+    uint64_t now = x->device->ops->memory().free, before = x->device->free_before;
+    return (struct exec_memory){ .planned = planned(x), .touched = before > now ? before - now : 0 };
+}
+
+const void *exec__device_read(const struct exec *x, const void *p, uint64_t bytes)
+{
+    struct exec__device *d = x->device;
+    CHECK(bytes <= d->checked_bytes);
+    d->ops->copy(d->checked, p, bytes, d->streams[PLAN_COMPUTE_STREAM]);
+    d->ops->synchronize_stream(d->streams[PLAN_COMPUTE_STREAM]);
+    return d->checked;
+}

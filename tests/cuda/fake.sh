@@ -1,0 +1,119 @@
+#!/bin/sh
+# time-limit: 300
+# Training on a device that is not there: the module of tests/cuda/fake runs the CPU's kernels in the worst order that streams,
+# events and graphs allow. The numbers are the CPU's to the bit, whatever the order; and a wait that is left out shows.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+# shellcheck disable=SC2034 # of lib.sh
+PIPER_CUDA_MODULE=${top_builddir:-.}/tests/cuda/.libs/piper_fake.so
+export PIPER_CUDA_MODULE
+[ -f "$PIPER_CUDA_MODULE" ] || { echo "there is no $PIPER_CUDA_MODULE"; exit 99; }
+
+head -c 2000 text >little
+"$piper" data text little -o tokens.h5 >out 2>&1 || { echo 'Bail out! piper data text failed'; exit 1; }
+sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
+settings="train.steps=4 train.eval_data=tokens.h5 train.eval_every=4 train.checkpoint_every=2 train.trace_steps=[3,4]"
+# shellcheck disable=SC2086 # settings are words
+build one llama one $settings
+# shellcheck disable=SC2086
+build two llama zero3 $settings
+# shellcheck disable=SC2086
+build four llama pp2dp2 $settings
+# shellcheck disable=SC2086
+build alone dropless one $settings
+# shellcheck disable=SC2086
+build experts dropless ep2 $settings
+
+# of the report: value of a word
+count()
+{
+    awk -v word="$1" '{ for (i = 1; i < NF; i++) if ($i == word) { print $(i + 1); exit } }' report
+}
+# same NAME RANKS JOB [OPTION...]: like the CPU; $fake: settings of the fake
+same()
+{
+    name=$1 ranks=$2 job=$3
+    shift 3
+    rm -rf report "$job-cuda"
+    [ -d "$job-cpu" ] || train "$ranks" "$job" "$job-cpu" --device cpu
+    # shellcheck disable=SC2086 # settings are words
+    export FAKE_CUDA_REPORT="$dir/report" FAKE_CUDA_SEED=${fake:-1} &&
+        train "$ranks" "$job" "$job-cuda" --device cuda "$@" && cat "$job-cuda/log.txt" >out &&
+        grep -q 'allocations in steps: 0' out && same_bits "$job-cpu" "$job-cuda"
+    result "$name"
+}
+
+same 'one rank, captured' 1 one
+# steps 2 to 4 and all but one of the evaluation's batches are launches of one graph each; 3 and 4 are traced
+[ "$(count graphs)" -eq 3 ] && [ "$(count launches)" -gt 3 ] && [ "$(count captured)" -gt 50 ]
+result 'a list is captured once, and once to be traced'
+"$piper" trace one-cuda --summary >out 2>&1 && grep -q 'step' out
+result 'its trace can be read'
+same 'one rank, not captured' 1 one --cuda-graph off
+[ "$(count graphs)" -eq 0 ]
+result 'nothing is captured'
+same 'experts without capacity: the graph is cut where the host reads' 1 alone
+[ "$(count graphs)" -gt 3 ]
+result 'into several graphs'
+fake=2
+same 'two ranks, messages through host memory' 2 two
+fake=3
+same 'experts on two ranks, other order' 2 experts
+same 'four ranks' 4 four
+FAKE_CUDA_NO_WAIT_VALUE=1
+export FAKE_CUDA_NO_WAIT_VALUE
+same 'a device that cannot wait for a word of memory' 2 two
+unset FAKE_CUDA_NO_WAIT_VALUE
+
+deaf()
+{
+    for FAKE_CUDA_SEED in 1 2 3; do
+        rm -rf two-cuda
+        export FAKE_CUDA_SEED FAKE_CUDA_DEAF=2
+        expect=0 train 2 two two-cuda --device cuda --steps 2 || return 0
+        same_bits two-cpu two-cuda || return 0
+    done
+    return 1
+}
+deaf
+result 'waits that are left out are seen'
+unset FAKE_CUDA_DEAF
+
+# going on: on a device from the CPU's state, and back
+rm -rf mixed
+train 1 one mixed --device cuda --steps 1 && train 1 one mixed --device cpu --steps 2 && train 1 one mixed --device cuda &&
+    same_bits one-cpu mixed
+result 'a run goes on from the other device with the same bits'
+rm -rf checked
+train 1 one checked --device cuda --check-numbers --check-replicas 2 && same_bits one-cpu checked
+result 'every kernel is waited for and looked at'
+
+# fails NAME PATTERN SETTING RANKS [OPTION...]: ends with 71 and a sentence
+fails()
+{
+    name=$1 pattern=$2 setting=$3 ranks=$4
+    shift 4
+    job=one
+    [ "$ranks" = 1 ] || job=two
+    rm -rf failed
+    (
+        export "${setting?}"
+        expect=71
+        export expect
+        sh "$src/tests/run-mpi" -x 71 "$piper" "$ranks" train "$job.h5" -o failed "$@" >out 2>&1
+    ) && grep -qE "$pattern" out
+    result "$name"
+}
+fails 'no driver' 'no NVIDIA driver' FAKE_CUDA_DEVICES=-1 1 --device cuda
+fails 'no GPU' 'shows no GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
+fails 'no module' 'PIPER_CUDA_MODULE names /none' PIPER_CUDA_MODULE=/none 1 --device cuda
+fails 'more ranks than GPUs' 'ranks 0 and 1 would use the same device' FAKE_CUDA_DEVICES=1 2 --device cuda
+fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of its device' FAKE_CUDA_BYTES=1000000 1 --device cuda
+fails 'a kernel that fails' 'rank 0, step 1, [FB].*: a kernel: unspecified launch failure' FAKE_CUDA_FAIL=30 1 --device cuda
+rm -rf auto
+(FAKE_CUDA_DEVICES=-1 && export FAKE_CUDA_DEVICES && train 1 one auto --steps 1) &&
+    grep -q 'device cpu (auto: cuda: this machine has no NVIDIA driver' out
+result 'auto takes the CPU and says why'
+rm -rf auto
+train 1 one auto --steps 1 && grep -q 'device cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *runs here: Fake GPU' out
+result 'auto takes the device, piper info shows it'
+echo "1..$n"

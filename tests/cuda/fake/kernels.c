@@ -1,0 +1,199 @@
+/* Kernels of the fake device: those of the CPU, run when their turn comes. */
+#include "fake.h"
+
+#include "cuda/cuda.h"
+#include "cuda/libs.h"
+
+struct kernel {
+    op_kernel run;
+    struct op_args args;
+};
+
+static void run_kernel(const void *arg)
+{
+    const struct kernel *k = arg;
+    k->run(&k->args);
+}
+
+static void launch(const struct op_args *a, enum ir_op op, enum ir_pass pass)
+{
+    struct kernel k = { compute_cpu.kernel(op, pass), *a };
+    fake_launch(run_kernel, &k, sizeof k, a->stream);
+}
+
+#define KERNEL(name, op, pass)                \
+    void cuda_##name(const struct op_args *a) \
+    {                                         \
+        launch(a, op, pass);                  \
+    }
+KERNEL(embed_f, IR_OP_EMBED, IR_PASS_F)
+KERNEL(embed_bw, IR_OP_EMBED, IR_PASS_BW)
+KERNEL(pos_embed_f, IR_OP_POS_EMBED, IR_PASS_F)
+KERNEL(pos_embed_bw, IR_OP_POS_EMBED, IR_PASS_BW)
+KERNEL(layernorm_f, IR_OP_LAYERNORM, IR_PASS_F)
+KERNEL(layernorm_bi, IR_OP_LAYERNORM, IR_PASS_BI)
+KERNEL(layernorm_bw, IR_OP_LAYERNORM, IR_PASS_BW)
+KERNEL(rmsnorm_f, IR_OP_RMSNORM, IR_PASS_F)
+KERNEL(rmsnorm_bi, IR_OP_RMSNORM, IR_PASS_BI)
+KERNEL(rmsnorm_bw, IR_OP_RMSNORM, IR_PASS_BW)
+KERNEL(linear_f, IR_OP_LINEAR, IR_PASS_F)
+KERNEL(linear_bi, IR_OP_LINEAR, IR_PASS_BI)
+KERNEL(linear_bw, IR_OP_LINEAR, IR_PASS_BW)
+KERNEL(rope_f, IR_OP_ROPE, IR_PASS_F)
+KERNEL(rope_bi, IR_OP_ROPE, IR_PASS_BI)
+KERNEL(attention_f, IR_OP_ATTENTION, IR_PASS_F)
+KERNEL(attention_bi, IR_OP_ATTENTION, IR_PASS_BI)
+KERNEL(gelu_f, IR_OP_GELU, IR_PASS_F)
+KERNEL(gelu_bi, IR_OP_GELU, IR_PASS_BI)
+KERNEL(swiglu_f, IR_OP_SWIGLU, IR_PASS_F)
+KERNEL(swiglu_bi, IR_OP_SWIGLU, IR_PASS_BI)
+KERNEL(add_f, IR_OP_ADD, IR_PASS_F)
+KERNEL(router_f, IR_OP_ROUTER, IR_PASS_F)
+KERNEL(router_bi, IR_OP_ROUTER, IR_PASS_BI)
+KERNEL(router_bw, IR_OP_ROUTER, IR_PASS_BW)
+KERNEL(dispatch_f, IR_OP_DISPATCH, IR_PASS_F)
+KERNEL(dispatch_bi, IR_OP_DISPATCH, IR_PASS_BI)
+KERNEL(combine_f, IR_OP_COMBINE, IR_PASS_F)
+KERNEL(combine_bi, IR_OP_COMBINE, IR_PASS_BI)
+KERNEL(head_loss_f, IR_OP_HEAD_LOSS, IR_PASS_F)
+KERNEL(head_loss_bi, IR_OP_HEAD_LOSS, IR_PASS_BI)
+KERNEL(head_loss_bw, IR_OP_HEAD_LOSS, IR_PASS_BW)
+KERNEL(sum_f, IR_OP_SUM, IR_PASS_F)
+KERNEL(copy_f, IR_OP_COPY, IR_PASS_F)
+
+/* Sizes are read on the host, where experts have no capacity: so this waits for what is before it. */
+bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a)
+{
+    return op == IR_OP_EXPERTS && !a->capacity;
+}
+
+static void experts(const struct op_args *a, enum ir_pass pass)
+{
+    if (cuda_host_reads(IR_OP_EXPERTS, a->attrs))
+        cudaStreamSynchronize(a->stream);
+    launch(a, IR_OP_EXPERTS, pass);
+}
+
+void cuda_experts_f(const struct op_args *a)
+{
+    experts(a, IR_PASS_F);
+}
+
+void cuda_experts_bi(const struct op_args *a)
+{
+    experts(a, IR_PASS_BI);
+}
+
+void cuda_experts_bw(const struct op_args *a)
+{
+    experts(a, IR_PASS_BW);
+}
+
+/* ---- a step's other work --------------------------------------------------------------------------------------- */
+
+struct update {
+    struct update_args args;
+    const struct step_inputs *inputs;
+};
+
+static void run_update(const void *arg)
+{
+    const struct update *u = arg;
+    compute_cpu.update(&u->args, u->inputs);
+}
+
+void cuda_update(const struct update_args *u, const struct step_inputs *s)
+{
+    struct update arg = { *u, s };
+    fake_launch(run_update, &arg, sizeof arg, u->stream);
+}
+
+struct clip {
+    struct step_inputs *inputs;
+    const double *scalars;
+    double norm;
+};
+
+static void run_clip(const void *arg)
+{
+    const struct clip *c = arg;
+    compute_cpu.clip(c->inputs, c->scalars, c->norm, NULL);
+}
+
+void cuda_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream)
+{
+    struct clip arg = { s, scalars, clip_norm };
+    fake_launch(run_clip, &arg, sizeof arg, stream);
+}
+
+struct sumsq {
+    const float *x;
+    uint64_t n;
+    double *sum, *nonfinite;
+};
+
+static void run_sumsq(const void *arg)
+{
+    const struct sumsq *s = arg;
+    compute_cpu.sumsq(s->x, s->n, s->sum, s->nonfinite, NULL);
+}
+
+void cuda_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream)
+{
+    struct sumsq arg = { x, n, sum, nonfinite };
+    fake_launch(run_sumsq, &arg, sizeof arg, stream);
+}
+
+struct mark {
+    uint32_t *word;
+    const struct step_inputs *inputs;
+};
+
+static void run_mark(const void *arg)
+{
+    const struct mark *m = arg;
+    __atomic_store_n(m->word, m->inputs->epoch, __ATOMIC_RELEASE);
+}
+
+void cuda_progress(uint32_t *mapped_word, const struct step_inputs *s, void *stream)
+{
+    struct mark arg = { mapped_word, s };
+    fake_launch(run_mark, &arg, sizeof arg, stream);
+}
+
+/* ---- libraries ------------------------------------------------------------------------------------------------- */
+
+/* What a library times writes nonsense into the operands. */
+static bool times;
+
+enum status cuda_libs_open(void *stream, const char *cache_path, bool choose, struct err *e)
+{
+    (void)stream, (void)cache_path, (void)e;
+    times = choose;
+    return ST_OK;
+}
+
+enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e)
+{
+    (void)e;
+    if (times && op == IR_OP_LINEAR && pass == IR_PASS_BW)
+        memset(a->dparam[0], 0xff, sizeof(float));
+    if (times && op == IR_OP_LINEAR && pass == IR_PASS_F)
+        memset(a->out[0], 0xff, sizeof(float));
+    return ST_OK;
+}
+
+enum status cuda_libs_store(struct err *e)
+{
+    (void)e;
+    return ST_OK;
+}
+
+void cuda_libs_close(void)
+{
+}
+
+const char *cuda_libs_versions(void)
+{
+    return "fake libraries";
+}

@@ -1,0 +1,58 @@
+#!/bin/sh
+# time-limit: 900
+# On a real device: training as on the CPU, twice with the same bits, captured and not, going on after a stop, and with ranks that
+# share the device. Prints TAP; 77 without a device.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+if ! "$piper" info | grep -q 'cuda  *runs here'; then
+    "$piper" info | sed -n 's/.*cuda  *//p'
+    exit 77
+fi
+PIPER_SHARE_DEVICES=1
+export PIPER_SHARE_DEVICES
+sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
+for model in llama gpt2 moe dropless; do
+    build "$model-f32" "$model" one train.steps=40 'train.trace_steps=[39,40]' train.checkpoint_every=20
+    build "$model-bf16" "$model" one train.steps=40 train.dtype=bfloat16 train.checkpoint_every=20
+done
+build pp2dp2 llama pp2dp2
+build ep2 dropless ep2
+
+# loss NAME RUN RUN LIMIT: the curves lie within a relative deviation
+loss()
+{
+    column "$2" loss >a && column "$3" loss >b && near a b "$4"
+    result "$1: $(tail -n 1 out)"
+}
+for model in llama gpt2 moe dropless; do
+    train 1 "$model-f32" "$model-cpu" --device cpu
+    result "$model: the CPU trains"
+    train 1 "$model-f32" "$model-cuda" --device cuda
+    result "$model: the device trains, float32"
+    loss "$model: float32 as on the CPU" "$model-cpu" "$model-cuda" 1e-4
+    train 1 "$model-f32" "$model-again" --device cuda && same_bits "$model-cuda" "$model-again"
+    result "$model: twice the same bits"
+    train 1 "$model-f32" "$model-pieces" --device cuda --cuda-graph off && same_bits "$model-cuda" "$model-pieces"
+    result "$model: captured and not, the same bits"
+    train 1 "$model-f32" "$model-parts" --device cuda --steps 20 && train 1 "$model-f32" "$model-parts" --device cuda &&
+        same_bits "$model-cuda" "$model-parts"
+    result "$model: going on after a stop gives the same bits"
+    train 1 "$model-bf16" "$model-half" --device cuda
+    result "$model: the device trains, bfloat16"
+    loss "$model: bfloat16 near the CPU's float32" "$model-cpu" "$model-half" 1e-2
+    train 1 "$model-bf16" "$model-half-parts" --device cuda --steps 20 &&
+        train 1 "$model-bf16" "$model-half-parts" --device cuda && same_bits "$model-half" "$model-half-parts"
+    result "$model: bfloat16, going on gives the same bits"
+done
+train 1 llama-f32 checked --device cuda --check-numbers --steps 20
+result 'every kernel is waited for and looked at'
+"$piper" trace llama-cuda --summary >out 2>&1
+result 'its trace can be read'
+
+# ranks that share the device, messages through host memory
+for job in pp2dp2:4 ep2:2; do
+    ranks=${job#*:} job=${job%:*}
+    train "$ranks" "$job" "$job-cpu" --device cpu && train "$ranks" "$job" "$job-cuda" --device cuda --comm mpi
+    result "$job: $ranks ranks train"
+    loss "$job: as on the CPU" "$job-cpu" "$job-cuda" 1e-3
+done
+echo "1..$n"
