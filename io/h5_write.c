@@ -117,9 +117,10 @@ enum status h5_close_image(struct h5_out *o, struct err *e)
 {
     hid_t id = o->root.id;
     o->root.id = -1;
+    errno = 0;
     if (id > 0 && H5Fclose(id) < 0) {
         h5__broken = true;
-        return h5_fail(e, ST_IO, &o->root, "cannot be written");
+        return h5_fail(e, ST_IO, &o->root, "cannot be written: %s", errno ? strerror(errno) : "HDF5 gives up");
     }
     return ST_OK;
 }

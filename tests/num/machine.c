@@ -55,17 +55,32 @@ double rounded(enum ir_dtype type, double value)
     return type == IR_BF16 ? number_from_bf16(number_to_bf16((float)value)) : (float)value;
 }
 
+/* Unchecked fixtures run in the program itself, before the tests behind them are forked off. */
+static void next_machine(void)
+{
+    static size_t next;
+    machine = machines[next++];
+    if (machine->setup)
+        machine->setup();
+}
+
 int run_machines(struct Suite *(*suite)(void))
 {
-    int failed = 0;
+    SRunner *runner = NULL;
     for (size_t i = 0; machines[i]; i++) {
         machine = machines[i];
-        if (machine->setup)
-            machine->setup();
-        SRunner *runner = srunner_create(suite());
-        srunner_run_all(runner, CK_ENV);
-        failed += srunner_ntests_failed(runner);
-        srunner_free(runner);
+        Suite *change = suite_create(machine->name);
+        TCase *none = tcase_create("machine");
+        tcase_add_unchecked_fixture(none, next_machine, NULL);
+        suite_add_tcase(change, none);
+        if (runner)
+            srunner_add_suite(runner, change);
+        else
+            runner = srunner_create(change);
+        srunner_add_suite(runner, suite());
     }
+    srunner_run_all(runner, CK_ENV);
+    int failed = srunner_ntests_failed(runner);
+    srunner_free(runner);
     return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }

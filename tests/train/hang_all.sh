@@ -11,7 +11,7 @@ build experts moe ep4 train.steps=1000000
 # shellcheck disable=SC2034 # for stopped(); on a machine that is not loaded beyond this run
 within=10
 i=0
-: >times
+: >times.txt
 while [ $i -lt "${HANG_TRIALS:-50}" ]; do
     case $((i % 5)) in
     0) stopped 4 long start ;;
@@ -20,12 +20,12 @@ while [ $i -lt "${HANG_TRIALS:-50}" ]; do
     4) stopped 4 long $((1 + $(random 500))) ;;
     esac
     result "trial $i"
-    echo "$named $took" >>times
+    echo "$named $took" >>times.txt
     i=$((i + 1))
 done
 figures() # COLUMN WHAT
 {
-    cut -d' ' -f"$1" times | sort -n | awk -v what="$2" '{ t[NR] = $1 } END { print "# " what ": median " t[int((NR + 1) / 2)] ", worst " t[NR] }'
+    cut -d' ' -f"$1" times.txt | sort -n | awk -v what="$2" '{ t[NR] = $1 } END { print "# " what ": median " t[int((NR + 1) / 2)] ", worst " t[NR] }'
 }
 figures 1 'milliseconds from the signal to the name'
 figures 2 'milliseconds from the signal to the end of mpirun'

@@ -179,7 +179,7 @@ START_TEST(full_disk_leaves_the_old_file)
     enum status st = job_write(path, &j, &e);
     ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &old), 0);
     ck_assert_int_eq(st, ST_IO);
-    ck_assert_ptr_nonnull(strstr(e.text, "File too large"));
+    ck_assert_msg(strstr(e.text, "File too large") != NULL, "%s", e.text);
     err_clear(&e);
     ASSERT_OK(job_read(path, &k, &e));
     ck_assert(same_job(&j, &k));
