@@ -54,8 +54,8 @@ static bool look_inside(struct watch_look *l)
             l->since[s] = l->now;
     if (run || p->at != before.at)
         measure(l, &before, stood);
-    if (l->runs && before.inside && run)
-        l->runs[before.list] += p->epoch - before.epoch + !p->inside;
+    if (l->runs && run) /* lists that ended between the samples: short steps are many of them */
+        l->runs[p->list] += p->epoch - p->inside - (before.epoch - before.inside);
     return run || p->mark != before.mark;
 }
 
