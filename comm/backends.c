@@ -12,6 +12,19 @@ const struct comm_backend *comm_backend_by_name(const char *name)
     return NULL;
 }
 
+uint32_t comm_group_rank(const struct comm_group *g, uint32_t index)
+{
+    return g->list ? g->list[index] : g->start + index * g->stride;
+}
+
+uint32_t comm_group_index(const struct comm_group *g, uint32_t rank)
+{
+    uint32_t i = 0;
+    while (i < g->count && comm_group_rank(g, i) != rank)
+        i++;
+    return i < g->count ? i : UINT32_MAX;
+}
+
 uint32_t comm_type_size(enum comm_type type)
 {
     static const uint32_t size[] = { [COMM_F32] = 4, [COMM_BF16] = 2, [COMM_F64] = 8, [COMM_I32] = 4, [COMM_BYTE] = 1 };

@@ -49,6 +49,9 @@ struct comm_group {
     uint32_t start, stride, count;
     const uint32_t *list;
 };
+uint32_t comm_group_rank(const struct comm_group *g, uint32_t index);
+/* UINT32_MAX: no member. */
+uint32_t comm_group_index(const struct comm_group *g, uint32_t rank);
 /* One communicator: a group on a stream. A rank makes only those that contain it; all members make it, in the order of
  * `id`, the number of the channel in the whole job. */
 struct comm_channel {
@@ -57,13 +60,27 @@ struct comm_channel {
     uint32_t stream; /* of this rank */
 };
 
+/* Messages that are in flight beside all others of their ranks: those of a direction between two ranks (group: from, to), or
+ * the exchanges of a group. kind: 0, 1, ..., where groups are equal. All members name the lane. For back ends that need a
+ * communicator for it; others tell messages apart by their tags. */
+struct comm_lane {
+    struct comm_group group;
+    uint32_t kind;
+    bool exchange;
+    uint32_t max_ctas; /* as comm_setup.max_ctas */
+};
+
 enum { COMM_SCRATCH = 1 << 20 };
 struct comm_setup {
     const struct comm_channel *channels; /* those of this rank, by ascending id */
     uint32_t n_channels;
-    uint32_t n_channels_world; /* ids in the whole job, so that collective creation can pair up */
-    uint32_t n_streams;        /* streams of this rank that carry communication, 0..n-1 */
-    uint32_t max_calls;        /* calls launched in one step at most: queues are allocated once */
+    uint32_t n_channels_world;     /* ids in the whole job, so that collective creation can pair up */
+    const struct comm_lane *lanes; /* of this rank, all different */
+    uint32_t n_lanes;
+    uint32_t n_streams; /* streams of this rank that carry communication, 0..n-1 */
+    /* [n_streams] thread blocks that a communicator on the stream may take of a device; NULL, or 0: as many as it likes */
+    const uint32_t *max_ctas;
+    uint32_t max_calls; /* calls launched in one step at most: queues are allocated once */
     /* Memory for the terms of reductions, per stream, borrowed until close: COMM_SCRATCH is as much as is useful; the same
      * size on all ranks of a channel. NULL: the back end takes its own. */
     void *const *scratch;
@@ -87,6 +104,7 @@ struct comm_call {
     uint32_t from;    /* EXCHANGE */
     uint32_t replace; /* ADD */
     uint32_t tag;     /* SEND, RECV, EXCHANGE: unique per pair of ranks among the calls of a step */
+    uint32_t lane;    /* SEND, RECV, EXCHANGE: index in setup.lanes */
     const void *src;
     void *dst;
     uint64_t count; /* elements (rows count `row` elements each for ALL_TO_ALL_V: then unused) */
@@ -109,7 +127,8 @@ struct comm; /* an open back end, owned by the caller until close */
 struct comm_backend {
     const char *name;
     bool queues; /* calls may be launched long before the events they wait for; false: launch carries them out */
-    bool device; /* works on device memory too; comm_setup.device_streams */
+    bool device; /* works on device memory; comm_setup.device_streams */
+    bool host;   /* works on host memory */
     /* Collective over all ranks. On failure no rank has it open. */
     enum status (*open)(const struct comm_setup *setup, struct comm **out, struct err *e);
     void (*close)(struct comm *c);
@@ -126,6 +145,7 @@ struct comm_backend {
     void (*notify)(struct comm *c);
 };
 extern const struct comm_backend comm_null, comm_mpi;
+extern const struct comm_backend comm_nccl;                        /* in the module */
 const struct comm_backend *comm_backend_by_name(const char *name); /* NULL: unknown */
 
 /* Control: what ranks tell each other outside the plan. All are collective over the world and block; none is used while
@@ -133,6 +153,9 @@ const struct comm_backend *comm_backend_by_name(const char *name); /* NULL: unkn
 enum status ctl_init(int *argc, char ***argv, struct err *e);
 void ctl_finalize(void);
 _Noreturn void ctl_abort(int code); /* ends all ranks at once; for what ranks cannot agree on */
+/* What is done first when this rank ends all at once, here or in the watchdog: a back end lets go of the network and of the
+ * device. Once, within seconds, by any thread. NULL: nothing. */
+void ctl_before_abort(void (*let_go)(void));
 uint32_t ctl_rank(void);
 uint32_t ctl_size(void);
 /* Agreement on failure: every rank brings its own status and sentence; all return the same: the one of the lowest rank

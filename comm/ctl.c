@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <limits.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -103,9 +104,24 @@ void ctl_finalize(void)
     MPI_Finalize();
 }
 
+static void (*_Atomic let_go)(void);
+
+void ctl_before_abort(void (*f)(void))
+{
+    atomic_store(&let_go, f);
+}
+
+void comm__let_go(void)
+{
+    void (*f)(void) = atomic_exchange(&let_go, NULL);
+    if (f)
+        f();
+}
+
 void ctl_abort(int code)
 {
     int begun = 0, ended = 0;
+    comm__let_go();
     fflush(NULL);
     MPI_Initialized(&begun);
     MPI_Finalized(&ended);

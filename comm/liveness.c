@@ -128,6 +128,7 @@ bool liveness_receive(struct liveness *l, void *message, uint32_t *bytes, uint32
 
 void liveness_abort(int code)
 {
+    comm__let_go();
     if (ctl_size() > 1)
         MPI_Abort(MPI_COMM_WORLD, code);
     _Exit(code);

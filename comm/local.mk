@@ -12,6 +12,9 @@ libpiper_comm_la_SOURCES = \
 	comm/mpi_rounds.c \
 	comm/mpi_sum.c \
 	comm/null.c
+# In the module.
+NCCL_SOURCES = comm/nccl.c comm/nccl_open.c comm/nccl_private.h comm/nccl_watch.c
+
 libpiper_comm_la_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 
 MPI_PROGS += tests/mpi/test_comm tests/mpi/bench_comm

@@ -21,7 +21,7 @@ static enum status check_channel(const struct comm *c, const struct comm_setup *
                        (unsigned long long)c->limits.scratch / 8);
     bool mine = false;
     for (uint32_t i = 0; i < g->count; i++) {
-        uint32_t r = comm__group_rank(g, i);
+        uint32_t r = comm_group_rank(g, i);
         if (r >= c->size)
             return err_set(e, ST_BUG, "comm mpi", "channel %u has rank %u, expected ranks below %u", ch->id, r,
                            c->size);
@@ -49,7 +49,7 @@ static void open_channels(struct comm *c, const struct comm_setup *setup)
                                       .stream = setup->channels[k].stream,
                                       .tag = (int)setup->channels[k].id,
                                       .wide = MPI_COMM_NULL };
-        while (comm__group_rank(&ch->group, ch->me) != c->rank)
+        while (comm_group_rank(&ch->group, ch->me) != c->rank)
             ch->me++;
     }
 }
@@ -66,7 +66,7 @@ static void open_wide(struct comm *c)
             continue;
         int *ranks = mem_alloc(ch->group.count * sizeof *ranks);
         for (uint32_t i = 0; i < ch->group.count; i++)
-            ranks[i] = (int)comm__group_rank(&ch->group, i);
+            ranks[i] = (int)comm_group_rank(&ch->group, i);
         MPI_Group group;
         comm__mpi_check(MPI_Group_incl(world, (int)ch->group.count, ranks, &group), "MPI_Group_incl");
         comm__mpi_check(MPI_Comm_create_group(c->members, group, ch->tag, &ch->wide), "MPI_Comm_create_group");
@@ -267,6 +267,7 @@ static void mpi_drain(struct comm *c)
 
 const struct comm_backend comm_mpi = {
     .name = "mpi",
+    .host = true,
     .queues = true,
     .open = mpi_open,
     .close = mpi_close,

@@ -36,6 +36,8 @@ void comm__precise_naps(void);
 
 /* A code other than MPI_SUCCESS prints one sentence and ends the job with code 76. */
 void comm__mpi_check(int code, const char *call);
+/* What was asked to be done before all ranks are ended; once. */
+void comm__let_go(void);
 _Noreturn void comm__mpi_lost(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 /* Waits for a request of a ctl call without burning the core. */
 void comm__ctl_wait(MPI_Request *request, const char *call);
@@ -136,6 +138,5 @@ void comm__sum(enum comm_type type, void *dst, const struct comm__terms *t, uint
 
 /* COMM_ADD, by the calling thread. */
 void comm__add(const struct comm_call *call);
-uint32_t comm__group_rank(const struct comm_group *g, uint32_t index);
 
 #endif

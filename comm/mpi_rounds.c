@@ -17,11 +17,6 @@ struct comm__limits comm__limits = {
     .direct = 64,
 };
 
-uint32_t comm__group_rank(const struct comm_group *g, uint32_t index)
-{
-    return g->list ? g->list[index] : g->start + index * g->stride;
-}
-
 static struct comm__part part(const void *base, uint64_t first, uint64_t n, uint64_t size)
 {
     return (struct comm__part){ (unsigned char *)(uintptr_t)base + first * size, n * size };
@@ -306,12 +301,12 @@ bool comm__round_post(struct comm *c, struct comm__stream *s, const struct comm_
     for (uint32_t d = 1; d < p; d++) {
         uint32_t i = (uint32_t)((ch->me + (uint64_t)p - d) % p);
         if (travels(s, &s->recv[i]))
-            post_receive(s, s->recv[i], comm__group_rank(&ch->group, i), ch->tag, c->members);
+            post_receive(s, s->recv[i], comm_group_rank(&ch->group, i), ch->tag, c->members);
     }
     for (uint32_t d = 1; d < p; d++) {
         uint32_t i = (uint32_t)((ch->me + (uint64_t)d) % p);
         if (travels(s, &s->send[i]))
-            post_send(s, s->send[i], comm__group_rank(&ch->group, i), ch->tag, c->members);
+            post_send(s, s->send[i], comm_group_rank(&ch->group, i), ch->tag, c->members);
     }
     return true;
 }

@@ -84,6 +84,7 @@ static void null_nothing(struct comm *c)
 
 const struct comm_backend comm_null = {
     .name = "null",
+    .host = true,
     .device = true,
     .open = null_open,
     .close = null_close,

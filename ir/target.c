@@ -14,9 +14,9 @@ static const char *host_unsupported(enum ir_op op, const struct ir_attrs *a, enu
 
 /* Measured with Open MPI 4.1: a fresh process has 40 MB resident (libraries, BLAS buffers), and large collectives leave
  * 64 MB more in the transport. */
-static uint64_t host_outside(uint32_t communicators)
+static uint64_t host_outside(uint32_t communicators, uint32_t lanes)
 {
-    return ((uint64_t)40 << 20) + (communicators ? (uint64_t)64 << 20 : 0);
+    return ((uint64_t)40 << 20) + (communicators || lanes ? (uint64_t)64 << 20 : 0);
 }
 
 const struct ir_target ir_target_cpu = {

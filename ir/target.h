@@ -13,13 +13,22 @@ struct ir_target {
                           uint32_t ep, enum ir_dtype compute);
     /* NULL when the operator can run; else a sentence why not. */
     const char *(*unsupported)(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute);
-    /* Estimate of memory outside our arenas, bytes: context, library handles, communicators. */
-    uint64_t (*outside)(uint32_t communicators);
+    /* What runs communications: multiprocessors that the smallest device of this kind has, 0: nothing is shared; and thread
+     * blocks that a communicator takes where the strategy does not say: one for collectives, one for messages. */
+    uint32_t multiprocessors, ctas, message_ctas;
+    /* Estimate of memory outside our arenas, bytes: context, library handles, communicators of groups and of messages. */
+    uint64_t (*outside)(uint32_t communicators, uint32_t lanes);
 };
 
 /* workspace() of the CPU kernels (ir/target_cpu.c), kept in step with src/cpu/. */
 uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute);
+
+/* Thread blocks of a stream's communicators; asked: by the strategy, 0: it does not say. */
+static inline uint32_t ir_target_ctas(const struct ir_target *t, uint32_t asked, bool collectives)
+{
+    return asked ? asked : collectives ? t->ctas : t->message_ctas;
+}
 
 extern const struct ir_target ir_target_cpu, ir_target_cuda, ir_target_emulate;
 /* NULL when there is no such name. */

@@ -6,6 +6,7 @@
 #include "ir/target.h"
 #include "ir/target_cuda_own.h"
 
+enum { CUDA_CTAS = 16, CUDA_MESSAGE_CTAS = 4 }; /* of a communicator */
 enum { SLICE_BYTES = 256 << 20 }; /* an attention slice's gradient of scores, unless one key/value head has more */
 
 static uint64_t up(uint64_t x, uint64_t to)
@@ -153,11 +154,14 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, enu
     return cuda_own_unsupported(op, a);
 }
 
-/* A context with the kernels of the libraries, what cuBLASLt and cuDNN hold, and the channels' buffers of a communicator with
- * NCCL's defaults. An estimate: src/device.h's memory() tells what is free in truth. */
-static uint64_t cuda_outside(uint32_t communicators)
+/* A context with the kernels of the libraries, what cuBLASLt and cuDNN hold, the parent of all communicators, and a
+ * communicator's buffers: NCCL's default is about 4 MiB a thread block and direction. An estimate: src/device.h's memory()
+ * tells what is free in truth. */
+static uint64_t cuda_outside(uint32_t communicators, uint32_t lanes)
 {
-    return ((uint64_t)500 << 20) + ((uint64_t)100 << 20) + communicators * ((uint64_t)64 << 20);
+    const uint64_t mib = 1 << 20, each = 8;
+    return (500 + 100) * mib + (communicators || lanes ? 32 * mib : 0) +
+           (communicators * (uint64_t)CUDA_CTAS + lanes * (uint64_t)CUDA_MESSAGE_CTAS) * each * mib;
 }
 
 const struct ir_target ir_target_cuda = {
@@ -165,5 +169,8 @@ const struct ir_target ir_target_cuda = {
     .alignment = CUDA_ALIGNMENT,
     .workspace = cuda_workspace,
     .unsupported = cuda_unsupported,
+    .multiprocessors = 108, /* A100; an H100 has 114 or 132 */
+    .ctas = CUDA_CTAS,
+    .message_ctas = CUDA_MESSAGE_CTAS,
     .outside = cuda_outside,
 };

@@ -68,6 +68,38 @@ static void members(const struct plan *p, char *text, size_t size)
     }
 }
 
+/* Communicators of a rank: of its channels with other members, and one per peer, direction and kind of its messages. */
+static uint32_t channels_of(const struct plan *p)
+{
+    uint32_t n = 0, device = plan_set_at(p, p->h->devices, 0);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++)
+        n += plan_group_size(p, p->channels[i].group, device) > 1;
+    return n;
+}
+
+static uint32_t lanes_of(const struct plan *p)
+{
+    struct {
+        VEC(uint64_t);
+    } seen = { 0 };
+    uint32_t device = plan_set_at(p, p->h->devices, 0);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_INSTRS]; i++) {
+        const struct plan_instr *in = &p->instrs[i];
+        if (in->op != PLAN_SEND && in->op != PLAN_RECV && in->op != PLAN_EXCHANGE)
+            continue;
+        uint64_t peer = plan_set_at(p, in->peer_set, plan_set_index(p, in->my_set, device));
+        uint64_t lane = (uint64_t)in->op << 40 | (uint64_t)(in->pass == IR_PASS_F) << 32 | peer;
+        uint32_t k = 0;
+        while (k < seen.n && seen.at[k] != lane)
+            k++;
+        if (k == seen.n)
+            vec_add(&seen, lane);
+    }
+    uint32_t n = seen.n;
+    vec_free(&seen);
+    return n;
+}
+
 static void print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
 {
     char text[32];
@@ -84,7 +116,7 @@ static void print_memory(const struct sched_output *out, const struct plan *plan
         for (uint32_t k = 0; k < MEM_KINDS; k++)
             printf(" %11s", h->peak_bytes[k] ? compile_bytes((double)h->peak_bytes[k], text) : "-");
         printf(" %11s", compile_bytes((double)h->total_bytes, text));
-        printf(" %11s\n", compile_bytes((double)target->outside((uint32_t)h->count[PLAN_S_CHANNELS]), text));
+        printf(" %11s\n", compile_bytes((double)target->outside(channels_of(&plans[c]), lanes_of(&plans[c])), text));
     }
 }
 

@@ -86,6 +86,8 @@ struct compute_libraries {
     enum status (*open)(void *stream, const char *cache_path, bool choose, struct err *e);
     /* The operands are real ones; what the kernel would write may be lost. ST_DEVICE. */
     enum status (*prepare)(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
+    /* Before prepare(): communication takes so many multiprocessors beside the kernels; 0: none. */
+    void (*leave)(uint32_t multiprocessors);
     enum status (*store)(struct err *e); /* the file; ST_IO */
     void (*close)(void);
     const char *(*versions)(void); /* "cuBLASLt 13.1.0, ...", static storage */

@@ -31,12 +31,25 @@ static enum status prepare_list(struct exec *x, const struct plan_list *l, unsig
     return ST_OK;
 }
 
-static enum status prepare(struct exec *x, const char *cache_path, bool choose, struct err *e)
+/* Thread blocks that are away while a product runs: those of the stream with most. More than one communication beside a
+ * product is rare, and a product that is tuned for less than it has loses too. */
+static uint64_t beside_compute(const struct exec *x)
+{
+    uint32_t most = 0;
+    for (uint32_t i = 0; ctl_size() > 1 && i < x->plan->h->count[PLAN_S_STREAMS]; i++) {
+        uint32_t ctas = i == PLAN_COMPUTE_STREAM ? 0 : exec__ctas(x, i);
+        most = ctas > most ? ctas : most;
+    }
+    return x->device->by_host ? 0 : most;
+}
+
+static enum status prepare(struct exec *x, const char *cache_path, bool choose, uint64_t beside, struct err *e)
 {
     const struct compute_libraries *libs = x->compute->libraries;
     uint64_t n = x->plan->h->count[PLAN_S_PROGRAMS];
     TRY(libs->open(x->device->streams[PLAN_COMPUTE_STREAM], cache_path, choose, e));
     x->device->libraries = true;
+    libs->leave((uint32_t)beside);
     unsigned char *seen = mem_alloc(n);
     enum status st = ST_OK;
     for (uint32_t i = 0; st == ST_OK && i < x->plan->h->count[PLAN_S_LISTS]; i++) {
@@ -53,8 +66,10 @@ enum status exec__device_libraries(struct exec *x, const char *cache_path, struc
     bool first = x->rank == 0;
     if (!x->compute->libraries)
         return ST_OK;
-    TRY(ctl_agree(first ? prepare(x, cache_path, true, e) : ST_OK, e));
-    TRY(ctl_agree(first ? ST_OK : prepare(x, cache_path, false, e), e));
+    uint64_t beside = beside_compute(x);
+    ctl_max_u64(&beside, 1); /* all choose for the same device */
+    TRY(ctl_agree(first ? prepare(x, cache_path, true, beside, e) : ST_OK, e));
+    TRY(ctl_agree(first ? ST_OK : prepare(x, cache_path, false, beside, e), e));
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (x->arena[a] && a != ARENA_SCALARS)
             ops->clear(x->arena[a], x->plan->h->arena_bytes[a], x->device->streams[PLAN_COMPUTE_STREAM]);

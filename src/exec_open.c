@@ -159,12 +159,14 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
         c->op = in->op == PLAN_SEND ? COMM_SEND : COMM_RECV;
         c->channel = UINT32_MAX;
         c->peer = peer_of(x, in);
+        c->lane = exec__lane(x, in, c);
         return ST_OK;
     case PLAN_EXCHANGE: /* I send to the holder of my place in the other set, and receive from it in turn */
         c->op = COMM_EXCHANGE;
         c->channel = UINT32_MAX;
         c->peer = peer_of(x, in);
         c->from = plan_set_at(x->plan, in->my_set, plan_set_index(x->plan, in->peer_set, x->rank));
+        c->lane = exec__lane(x, in, c);
         return ST_OK;
     case PLAN_ADD:
         c->op = COMM_ADD;
@@ -269,6 +271,9 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
     uint32_t n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS];
     void **scratch = arena_array(&x->lists, void *, n_streams);
     uint64_t *scratch_bytes = arena_array(&x->lists, uint64_t, n_streams);
+    uint32_t *ctas = arena_array(&x->lists, uint32_t, n_streams);
+    for (uint32_t i = 0; i < n_streams; i++)
+        ctas[i] = exec__ctas(x, i);
     for (uint32_t i = 0; !x->window && i < n_streams; i++) {
         scratch[i] = x->arena[ARENA_COMM] ? x->arena[ARENA_COMM] + p->streams[i].scratch : NULL;
         scratch_bytes[i] = p->streams[i].scratch_bytes;
@@ -277,7 +282,10 @@ static enum status open_comm(struct exec *x, uint32_t max_calls, uint32_t n_even
         .channels = channels,
         .n_channels = n,
         .n_channels_world = p->h->n_channels_world,
+        .lanes = x->lanes.at,
+        .n_lanes = x->lanes.n,
         .n_streams = n_streams,
+        .max_ctas = ctas,
         .scratch = x->window ? NULL : scratch,
         .scratch_bytes = scratch_bytes,
         .max_calls = max_calls,
@@ -394,6 +402,7 @@ void exec_close(struct exec *x)
     else
         exec__arenas_unmap(x);
     arena_release(&x->lists);
+    vec_free(&x->lanes);
     exec__copies_release(&x->copies);
     mem_free(x->kernels);
     mem_free(x->buckets);

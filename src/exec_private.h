@@ -54,7 +54,10 @@ struct exec {
     const struct compute_backend *compute;
     const struct comm_backend *comm_backend;
     struct comm *comm;
-    struct arena lists; /* members of the channels, gaps */
+    struct arena lists; /* members of channels and lanes, gaps */
+    struct {
+        VEC(struct comm_lane);
+    } lanes;
     uint32_t rank;
     struct optimizer_args optimizer;
     double clip_norm;
@@ -112,6 +115,11 @@ enum status exec__window_map(struct exec *x, struct err *e);
 /* Makes of a bound call what travels instead: at most EXEC__ENVELOPE bytes a message, with the time that it takes. */
 enum { EXEC__ENVELOPE = 4096 };
 void exec__envelope(struct exec *x, const struct plan_instr *in, struct comm_call *c);
+
+/* Thread blocks that communicators on a stream may take; 0: the device knows none. */
+uint32_t exec__ctas(const struct exec *x, uint32_t stream);
+/* The lane of a message that is bound otherwise, in x->lanes. */
+uint32_t exec__lane(struct exec *x, const struct plan_instr *in, const struct comm_call *c);
 
 /* What the checks of --check-numbers look at after a kernel, before a bucket's share of the norm, and after its update. When
  * a number is not finite they leave by process_fail(), or tell it. */

@@ -11,6 +11,11 @@
 #define CUDA_TARGET "cuda"
 #endif
 
+/* The fake device has no NCCL. */
+#ifndef CUDA_COMM
+#define CUDA_COMM &comm_nccl
+#endif
+
 static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_EMBED] = { cuda_embed_f, NULL, cuda_embed_bw },
     [IR_OP_POS_EMBED] = { cuda_pos_embed_f, NULL, cuda_pos_embed_bw },
@@ -44,6 +49,7 @@ static op_kernel cuda_kernel(enum ir_op op, enum ir_pass pass)
 static const struct compute_libraries libraries = {
     .open = cuda_libs_open,
     .prepare = cuda_libs_prepare,
+    .leave = cuda_libs_leave,
     .store = cuda_libs_store,
     .close = cuda_libs_close,
     .versions = cuda_libs_versions,
@@ -65,4 +71,5 @@ const struct module piper_module = {
     .version = PACKAGE_VERSION,
     .sizes = MODULE_SIZES,
     .compute = &compute_cuda,
+    .comm = CUDA_COMM,
 };

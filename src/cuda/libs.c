@@ -13,6 +13,7 @@
 static struct {
     char *path;
     char device[256];
+    uint32_t multiprocessors;
 } libs;
 
 void cuda__library_failed(const char *call, const char *words)
@@ -40,6 +41,7 @@ enum status cuda_libs_open(void *stream, const char *cache_path, bool choose, st
     if (error != cudaSuccess)
         return err_set(e, ST_DEVICE, "CUDA", "%s", cudaGetErrorString(error));
     snprintf(libs.device, sizeof libs.device, "%s", properties.name);
+    libs.multiprocessors = (uint32_t)properties.multiProcessorCount;
     libs.path = cache_path ? mem_strdup(cache_path) : NULL;
     enum status st = cuda__matmul_open(libs.path, libs.device, stream, choose, e);
     if (st == ST_OK)
@@ -91,9 +93,9 @@ enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pa
     return prepare_products(&other, op, pass, e);
 }
 
-void cuda_libs_set_multiprocessors(uint32_t n)
+void cuda_libs_leave(uint32_t n)
 {
-    cuda__matmul_tune(n);
+    cuda__matmul_tune(n && n < libs.multiprocessors ? libs.multiprocessors - n : 0);
 }
 
 void cuda_libs_allow_tf32(bool allow)

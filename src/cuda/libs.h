@@ -30,8 +30,8 @@ void cuda_libs_close(void);
  * fits into the planned workspace. Operators without a library: nothing. */
 enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
 
-/* Products are tuned for this many multiprocessors from now on (those that communication leaves free); 0: all. */
-void cuda_libs_set_multiprocessors(uint32_t n);
+/* Products are tuned for what is left of the multiprocessors when communication takes n; 0: for all. After open. */
+void cuda_libs_leave(uint32_t n);
 /* Float32 products with TensorFloat-32 inputs (10 bits of mantissa); off unless asked for. */
 void cuda_libs_allow_tf32(bool allow);
 

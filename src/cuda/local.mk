@@ -50,10 +50,10 @@ $(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/kernel
 
 if HAVE_CUDA
 pkglib_LTLIBRARIES += piper_cuda.la
-piper_cuda_la_SOURCES = $(CUDA_SOURCES)
+piper_cuda_la_SOURCES = $(CUDA_SOURCES) $(NCCL_SOURCES)
 piper_cuda_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 piper_cuda_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared
 piper_cuda_la_LIBADD = $(CUDA_LIBS)
 else
-EXTRA_DIST += $(CUDA_SOURCES)
+EXTRA_DIST += $(CUDA_SOURCES) $(NCCL_SOURCES)
 endif

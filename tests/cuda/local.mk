@@ -10,7 +10,7 @@ tests_cuda_piper_fake_la_SOURCES = \
 	tests/cuda/fake/memory.c \
 	tests/cuda/fake/run.c \
 	tests/cuda/fake/stream.c
-tests_cuda_piper_fake_la_CPPFLAGS = -I$(top_srcdir)/tests/cuda/fake $(AM_CPPFLAGS) -DCUDA_TARGET='"cpu"'
+tests_cuda_piper_fake_la_CPPFLAGS = -I$(top_srcdir)/tests/cuda/fake $(AM_CPPFLAGS) -DCUDA_TARGET='"cpu"' -DCUDA_COMM=NULL
 tests_cuda_piper_fake_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
 
 UNIT_TESTS += tests/cuda/test_device

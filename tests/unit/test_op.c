@@ -257,7 +257,7 @@ START_TEST(targets)
     ck_assert_uint_gt(ir_target_cuda.workspace(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_PASS_F, 2, T, 1, IR_BF16), 0);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 100 }), 100);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 50257 }), 50304);
-    ck_assert_uint_gt(ir_target_cpu.outside(1), ir_target_cpu.outside(0));
+    ck_assert_uint_gt(ir_target_cpu.outside(1, 0), ir_target_cpu.outside(0, 0));
     for (uint32_t op = 0; op < IR_OP_GRAPH_COUNT; op++) /* pure: the same answer twice */
         ck_assert_uint_eq(ir_target_cpu.workspace((enum ir_op)op, &good[op], IR_PASS_F, 2, T, 1, IR_F32),
                           ir_target_emulate.workspace((enum ir_op)op, &good[op], IR_PASS_F, 2, T, 1, IR_F32));
