@@ -1,0 +1,10 @@
+# The NCCL back end on a stand-in that records its calls: no toolkit, no GPU. Lines of tests/mpi/testlist start it.
+MPI_PROGS += tests/nccl/test_nccl
+tests_nccl_test_nccl_SOURCES = \
+	tests/nccl/cells.c tests/nccl/cells.h tests/nccl/device.c tests/nccl/judge.c tests/nccl/standin.c \
+	tests/nccl/standin.h tests/nccl/standin/nccl.h tests/nccl/test_nccl.c \
+	$(NCCL_SOURCES) \
+	src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_device.c src/exec_device_comm.c src/exec_device_libs.c \
+	src/exec_device_open.c src/exec_lanes.c src/exec_look.c src/exec_open.c src/exec_run.c src/exec_text.c src/shard.c
+tests_nccl_test_nccl_CPPFLAGS = -I$(top_srcdir)/tests/nccl/standin $(AM_CPPFLAGS)
+tests_nccl_test_nccl_LDADD = libpiper_comm.la $(PIPER_SCHED) $(MPI_LIBS) -lm
