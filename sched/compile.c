@@ -33,6 +33,7 @@ static const struct pass passes[] = {
     { "order", pass_order, true },           /* the user's order */
     { "sequence", pass_sequence, true },     /* one global order */
     { "use", pass_gather_use, true },        /* parameters before their use, zero 3 */
+    { "fit", pass_fit, true },               /* communications that share a device */
 };
 
 static double now(void)

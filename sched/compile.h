@@ -162,6 +162,7 @@ enum status pass_update(struct sched *s, struct err *e);
 enum status pass_order(struct sched *s, struct err *e);
 enum status pass_sequence(struct sched *s, struct err *e);
 enum status pass_gather_use(struct sched *s, struct err *e);
+enum status pass_fit(struct sched *s, struct err *e);
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
 
 /* filter.c */

@@ -20,6 +20,7 @@ libpiper_sched_la_SOURCES = \
 	sched/devices.c \
 	sched/directive.c \
 	sched/filter.c \
+	sched/fit.c \
 	sched/gather.c \
 	sched/layout.c \
 	sched/lower.c sched/lower.h \

@@ -8,3 +8,4 @@ tests_nccl_test_nccl_SOURCES = \
 	src/exec_device_open.c src/exec_lanes.c src/exec_look.c src/exec_open.c src/exec_run.c src/exec_text.c src/shard.c
 tests_nccl_test_nccl_CPPFLAGS = -I$(top_srcdir)/tests/nccl/standin $(AM_CPPFLAGS)
 tests_nccl_test_nccl_LDADD = libpiper_comm.la $(PIPER_SCHED) $(MPI_LIBS) -lm
+LONG_TESTS += tests/nccl/all.sh
