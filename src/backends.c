@@ -100,6 +100,9 @@ static enum status choose_comm(const struct backends_asked *asked, struct backen
                                        : "through host memory, this build has no other for it");
     }
     out->comm = nccl && strcmp(name, nccl->name) == 0 ? nccl : comm_backend_by_name(name);
+    if (!out->comm && !device)
+        return err_set(e, ST_DEVICE, "--comm", "%s works on device memory, and --device is %s here%s; use --comm mpi",
+                       name, out->compute->name, out->device_why);
     if (!out->comm)
         return err_set(e, ST_DEVICE, "--comm", "this build has no back end %s for %s; it has mpi", name,
                        out->compute->name);

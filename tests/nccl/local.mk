@@ -9,3 +9,15 @@ tests_nccl_test_nccl_SOURCES = \
 tests_nccl_test_nccl_CPPFLAGS = -I$(top_srcdir)/tests/nccl/standin $(AM_CPPFLAGS)
 tests_nccl_test_nccl_LDADD = libpiper_comm.la $(PIPER_SCHED) $(MPI_LIBS) -lm
 LONG_TESTS += tests/nccl/all.sh
+
+# What needs a GPU: start-up by real NCCL.
+GPU_TESTS += tests/gpu/nccl.sh
+if HAVE_CUDA
+GPU_PROGS += tests/nccl/start
+EXTRA_PROGRAMS = tests/nccl/start
+tests_nccl_start_SOURCES = tests/nccl/start.c $(NCCL_SOURCES)
+tests_nccl_start_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
+tests_nccl_start_LDADD = $(PIPER_COMM) $(CUDA_LIBS)
+else
+EXTRA_DIST += tests/nccl/start.c
+endif
