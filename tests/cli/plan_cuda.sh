@@ -77,4 +77,21 @@ result "pipeline, shards and recomputation"
 "$piper" plan "$dir/narrow.h5" --device cuda >"$dir/text"
 grep -q 'for cuda$' "$dir/text"
 result "said to be for cuda"
+
+# Communications in flight together: 4 streams of 40 thread blocks are too many for 108 multiprocessors, 20 are not.
+fits() # MAX_CTAS
+{
+    plan "fit$1" "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"zero\":1},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":2},
+        {\"op\":\"stream\",\"name\":\"dp\",\"max_ctas\":$1},{\"op\":\"stream\",\"name\":\"ag\",\"max_ctas\":$1}]" 4
+    "$piper" plan "$dir/fit$1.h5" --device cuda --dump >"$dir/text" 2>&1
+}
+fits 60 && [ "$(grep -c '^fit: train, class .* want .* the device may have 108: .* take turns$' "$dir/text")" -ge 2 ]
+result "streams that do not fit take turns"
+fits 20 && ! grep -q '^fit:' "$dir/text"
+result "streams that fit do not"
+"$piper" plan "$dir/fit60.h5" --device cpu --dump >"$dir/text" 2>&1 && ! grep -q '^fit:' "$dir/text"
+result "nor those of a CPU"
+fits 109
+grep -q 'max_ctas 109: .* runs 108 thread blocks' "$dir/text"
+result "a stream that fits no device is refused"
 echo "1..$n"
