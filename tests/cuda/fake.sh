@@ -78,6 +78,14 @@ deaf
 result 'waits that are left out are seen'
 unset FAKE_CUDA_DEAF
 
+# --comm nccl where it cannot be: a sentence, once, and exit code 71
+sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cpu --comm nccl >out 2>&1 &&
+    [ "$(grep -c 'works on device memory' out)" -eq 1 ]
+result '--comm nccl wants device memory'
+sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cuda --comm nccl >out 2>&1 &&
+    [ "$(grep -c 'this build has no back end nccl' out)" -eq 1 ]
+result '--comm nccl wants a build with it'
+
 # going on: on a device from the CPU's state, and back
 rm -rf mixed
 train 1 one mixed --device cuda --steps 1 && train 1 one mixed --device cpu --steps 2 && train 1 one mixed --device cuda &&
