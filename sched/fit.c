@@ -1,4 +1,4 @@
-/* Communications in flight together have to fit onto the device (DIRECTIVES.md has no directive for it). A communicator's
+/* Communications in flight together have to fit onto the device. A communicator's
  * kernel holds its thread blocks until all members have come. If two ranks start kernels of two communicators in different
  * order, and the blocks of the first leave no room for the second, both wait for ever: the one total order says in which order
  * they are started, but streams of a device run side by side. So the blocks of all streams of a class that communicate are

@@ -40,7 +40,8 @@ static void print_back_ends(void)
     printf("%-14s %-8s kernels only take their time (--device emulate)\n", "", compute_emulate.name);
     printf("%-14s %-8s host memory, device memory by way of it; chosen by --comm auto with more than one rank\n",
            "communication", comm_mpi.name);
-    printf("%-14s %-8s %s\n", "", "nccl", nccl ? "device memory; chosen by --comm auto with --device cuda" : "not in this build");
+    printf("%-14s %-8s %s\n", "", "nccl",
+           nccl ? "device memory; chosen by --comm auto with --device cuda" : "not in this build");
 }
 
 static void print_model_parts(void)
