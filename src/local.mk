@@ -36,11 +36,7 @@ piper_SOURCES = \
 	src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c src/train_state.c \
 	src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
 	src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
-piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"'
-	src/trace_summary.c src/trace_summary.h \
-	src/train.c src/train.h src/train_loop.c src/train_private.h src/train_start.c src/train_state.c \
-	src/train_trace.c
-piper_CPPFLAGS = $(AM_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
+piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'
 piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 # Modules use the program's own functions.
 piper_LDFLAGS = $(AM_LDFLAGS) -export-dynamic

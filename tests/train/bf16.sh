@@ -18,6 +18,33 @@ train 1 moe1 moe1 && train 4 moe4 moe4 --check-replicas 3 && column moe1 loss >w
     near want got 2e-3
 result "experts, zb-h1 with ZeRO-3 on 4 ranks against 1 rank"
 
+# The weights of one router are read in two chunks, so a kernel adds their gradients: float32 tensors in a bfloat16 job.
+cat >twice.json <<'JSON'
+{"vocab_size": 256, "graph": [
+ {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32, "block": 0},
+ {"op": "rmsnorm", "name": "a.norm", "in": ["embed"], "block": 1},
+ {"op": "router", "name": "a.router", "in": ["a.norm"], "experts": 4, "top_k": 2},
+ {"op": "dispatch", "name": "a.rows", "in": ["a.norm", "a.router.1"]},
+ {"op": "experts", "name": "a.experts", "in": ["a.rows", "a.rows.2"], "experts": 4, "top_k": 2, "ffn": 24},
+ {"op": "combine", "name": "a.combine", "in": ["a.experts", "a.rows.1", "a.router"], "experts": 4, "top_k": 2},
+ {"op": "add", "name": "a.add", "in": ["embed", "a.combine"]},
+ {"op": "rmsnorm", "name": "b.norm", "in": ["a.add"], "block": 2},
+ {"op": "dispatch", "name": "b.rows", "in": ["b.norm", "a.router.1"]},
+ {"op": "experts", "name": "b.experts", "in": ["b.rows", "b.rows.2"], "experts": 4, "top_k": 2, "ffn": 24},
+ {"op": "combine", "name": "b.combine", "in": ["b.experts", "b.rows.1", "a.router"], "experts": 4, "top_k": 2},
+ {"op": "add", "name": "b.add", "in": ["a.add", "b.combine"]},
+ {"op": "rmsnorm", "name": "norm", "in": ["b.add"], "block": 3},
+ {"op": "head_loss", "name": "head", "in": ["norm", "targets"]}]}
+JSON
+build twice-full twice one
+build twice-half twice one $half
+"$piper" plan twice-half.h5 --dump >out 2>&1 && grep -q 'kernel.* op=sum .*type=float32' out
+result "gradients of one router's weights from two chunks are added as float32"
+train 1 twice-full twice-full && train 1 twice-half twice-half && column twice-full loss >want &&
+    column twice-half loss >got && near want got 0.01 && column twice-full grad_norm >want &&
+    column twice-half grad_norm >got && near want got 0.05
+result "and train as in a float32 job"
+
 for s in one:1 zero3:2 pp2dp2:4; do
     ranks=${s#*:} s=${s%:*}
     build "$s" gpt2 "$s" $half
