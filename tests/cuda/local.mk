@@ -49,7 +49,7 @@ tests_gpu_test_parts_LDADD = $(CPU_TEST_LDADD)
 endif
 
 GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
-EXTRA_DIST += $(GPU_TESTS) tests/gpu/parts_device.c
+EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
 .PHONY: check-gpu
 check-gpu: all $(GPU_PROGS)
 	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(GPU_PROGS) $(GPU_TESTS)" TEST_SUITE_LOG=test-suite-gpu.log
