@@ -135,7 +135,8 @@ struct plan_kernel {
     uint32_t pass;          /* F, BI or BW */
     uint32_t mask;          /* operands present */
     uint32_t first_operand; /* popcount(mask) of them */
-    uint32_t again;         /* 1: F computed again for a backward; it adds nothing to the step's scalars */
+    uint16_t again;         /* 1: F computed again for a backward; it adds nothing to the step's scalars */
+    uint16_t type;          /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
 struct plan_program {

@@ -4,10 +4,11 @@
 #include <stddef.h>
 #include <string.h>
 
-static const char *host_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute)
+static const char *host_unsupported(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute)
 {
     (void)op;
     (void)a;
+    (void)t;
     (void)compute;
     return NULL;
 }

@@ -11,8 +11,8 @@ struct ir_target {
     /* Scratch bytes of one kernel (F, BI, BW) on b sequences of length t; ep = devices that the experts are split over. */
     uint64_t (*workspace)(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute);
-    /* NULL when the operator can run; else a sentence why not. */
-    const char *(*unsupported)(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute);
+    /* NULL when the operator can run on sequences of length t; else a sentence why not. */
+    const char *(*unsupported)(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute);
     /* What runs communications: multiprocessors that the smallest device of this kind has, 0: nothing is shared; and thread
      * blocks that a communicator takes where the strategy does not say: one for collectives, one for messages. */
     uint32_t multiprocessors, ctas, message_ctas;

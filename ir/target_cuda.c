@@ -145,12 +145,16 @@ static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_
     }
 }
 
-static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute)
+static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute)
 {
     if (compute != IR_F32 && compute != IR_BF16)
         return "the CUDA kernels compute in bfloat16 or float32; say so under \"dtype\" in train.json";
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
         return "the CUDA products take experts of less than 2^31 weights a matrix";
+    if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_by_library(a, compute))
+        return "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 tokens "
+               "on "
+               "CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
     return cuda_own_unsupported(op, a);
 }
 

@@ -85,7 +85,7 @@ static enum status check_target(const struct sched *s, struct err *e)
 {
     for (uint32_t o = 0; o < s->g->ops.n; o++) {
         const struct ir_node_op *op = &s->g->ops.at[o];
-        const char *why = s->in->target->unsupported((enum ir_op)op->op, &op->attrs, s->in->compute);
+        const char *why = s->in->target->unsupported((enum ir_op)op->op, &op->attrs, s->g->seq_len, s->in->compute);
         if (why)
             return err_set(e, ST_INPUT, NULL, "the job's dtype is %s, operator %s (%s): %s",
                            ir_dtype_name(s->in->compute), op->name, ir_op_info[op->op].name, why);

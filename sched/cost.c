@@ -153,7 +153,7 @@ double cost_program(const struct machine *m, const struct plan *p, uint32_t prog
                                       .b = b,
                                       .t = g->seq_len,
                                       .ep = q->ep,
-                                      .compute = p->h->compute,
+                                      .compute = k->type == IR_COMPUTE ? p->h->compute : k->type,
                                       .n = k->n });
     }
     return seconds;

@@ -365,6 +365,7 @@ static void backward(struct making *m, const struct ir_sub *sub, const struct ta
             continue;
         struct plan_kernel *k = kernel(m, step->op, step->graph_op, (enum ir_pass)step->pass, step->n);
         k->again = step->pass == IR_PASS_F;
+        k->type = step->type;
         for (int j = 0; j < OPERAND_WORK; j++) {
             if (step->operand[j] == IR_NONE)
                 continue;
@@ -456,6 +457,7 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
     for (uint32_t i = 1; i < parts; i++) {
         struct place part = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, i }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
         struct plan_kernel *k = kernel(&m, IR_OP_SUM, PLAN_NONE, IR_PASS_BI, n);
+        k->type = shape->dtype;
         operand(&m, k, OPERAND_IN, sum, 0);
         operand(&m, k, OPERAND_IN + 1, part, 0);
         operand(&m, k, OPERAND_OUT, out, 0);

@@ -27,6 +27,7 @@ struct value {
 struct step {
     uint32_t op, graph_op, pass;
     uint32_t add;                    /* bit i: dparam i was written by an earlier kernel of the tape */
+    uint16_t type;                   /* SUM, COPY: enum ir_dtype of the elements */
     uint64_t n;                      /* SUM, COPY: elements */
     uint32_t operand[OPERAND_COUNT]; /* value, IR_NONE; WORK is not a value */
 };

@@ -61,11 +61,20 @@ static uint64_t tensor_bytes(const struct taping *x, uint32_t t)
     return value_bytes(x->ps->s, x->sub->chunk, &x->g->tensors.at[t].shape);
 }
 
+/* A sum or a copy of gradients of a tensor. */
+static struct step *plain_step(struct taping *x, enum ir_op op, uint32_t tensor)
+{
+    const struct ir_shape *shape = &x->g->tensors.at[tensor].shape;
+    struct step *k = new_step(x, op, PLAN_NONE, IR_PASS_BI);
+    k->n = value_elements(x->ps->s, x->sub->chunk, shape);
+    k->type = shape->dtype;
+    return k;
+}
+
 static uint32_t sum(struct taping *x, uint32_t tensor, uint32_t a, uint32_t b)
 {
     uint32_t v = new_value(x, VALUE_GRAD, tensor, 0, tensor_bytes(x, tensor));
-    struct step *k = new_step(x, IR_OP_SUM, PLAN_NONE, IR_PASS_BI);
-    k->n = value_elements(x->ps->s, x->sub->chunk, &x->g->tensors.at[tensor].shape);
+    struct step *k = plain_step(x, IR_OP_SUM, tensor);
     k->operand[OPERAND_IN] = a;
     k->operand[OPERAND_IN + 1] = b;
     k->operand[OPERAND_OUT] = v;
@@ -196,8 +205,7 @@ static void tape_leaving(struct taping *x)
             continue;
         if (x->t->values.at[v].kind != VALUE_GRAD || x->t->values.at[v].leaves) {
             uint32_t w = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
-            struct step *k = new_step(x, IR_OP_COPY, PLAN_NONE, IR_PASS_BI);
-            k->n = value_elements(x->ps->s, x->sub->chunk, &x->g->tensors.at[t].shape);
+            struct step *k = plain_step(x, IR_OP_COPY, t);
             k->operand[OPERAND_IN] = v;
             k->operand[OPERAND_OUT] = w;
             v = w;

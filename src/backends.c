@@ -24,7 +24,7 @@ static enum status supports(const struct compute_backend *c, const struct backen
         return err_set(e, ST_DEVICE, c->name, "this build cannot plan for it");
     for (uint32_t i = 0; i < asked->graph->ops.n; i++) {
         const struct ir_node_op *op = &asked->graph->ops.at[i];
-        const char *why = t->unsupported((enum ir_op)op->op, &op->attrs, asked->compute);
+        const char *why = t->unsupported((enum ir_op)op->op, &op->attrs, asked->graph->seq_len, asked->compute);
         if (why)
             return err_set(e, ST_DEVICE, c->name, "operator %s: %s", op->name, why);
     }

@@ -74,7 +74,7 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
                            enum ir_dtype compute, struct machine *m)
 {
     struct ir_attrs attrs = attrs_of(p);
-    if (target->unsupported(p->op, &attrs, compute))
+    if (target->unsupported(p->op, &attrs, p->t, compute))
         return;
     struct calibrate_kernel *k = calibrate_kernel_new(back, target, p->op, &attrs, p->b, p->t, compute);
     for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {

@@ -42,7 +42,7 @@ struct op_args {
     uint32_t b, t;    /* sequences in the microbatch, sequence length */
     uint32_t ep;      /* experts: devices they are split over; local experts = experts/ep, and the rows are ep parts,
                                one per source device, each (local experts, ...) with counts (ep, local experts, b) */
-    uint32_t compute; /* enum ir_dtype: IR_F32 or IR_BF16 */
+    uint32_t compute; /* enum ir_dtype: IR_F32 or IR_BF16; sum and copy: of the elements, whatever the job's is */
     void *in[IR_MAX_IN], *out[IR_MAX_OUT], *save[IR_MAX_SAVE], *stash[IR_MAX_STASH], *param[IR_MAX_PARAM];
     void *dout[IR_MAX_OUT];
     void *din[IR_MAX_IN];

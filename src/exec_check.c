@@ -66,7 +66,11 @@ static bool bad_bucket(const struct exec *x, const struct plan_instr *in, struct
 {
     const struct exec__bucket *b = &x->buckets[in->what];
     bool update = in->op == PLAN_UPDATE;
-    return bad(update ? b->update.master : b->norm_grad, update ? b->update.n : b->norm_count, IR_F32, f);
+    const void *data = update ? b->update.master : b->norm_grad;
+    uint64_t n = update ? b->update.n : b->norm_count;
+    if (x->device)
+        data = exec__device_read(x, data, n * sizeof(float));
+    return bad(data, n, IR_F32, f);
 }
 
 bool exec__is_finite(const struct exec *x, const struct plan_instr *in)

@@ -91,6 +91,13 @@ bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kerne
            x->compute->libraries->host_reads((enum ir_op)k->op, &x->graph->ops.at[k->graph_op].attrs);
 }
 
+/* --check-numbers: waits for what the instruction's stream has done so far. */
+static void settle(struct exec *x, const struct plan_instr *in)
+{
+    x->device->ops->synchronize_stream(x->device->streams[in->stream]);
+    exec__device_check(x, in);
+}
+
 static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t kernel)
 {
     const struct plan_kernel *k = &x->plan->kernels[kernel];
@@ -101,8 +108,7 @@ static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t ker
     exec__resolve(x, &x->plan->bases[in->first_base], k, &a);
     x->kernels[kernel].run(&a);
     if (x->check_numbers) {
-        x->device->ops->synchronize_stream(a.stream);
-        exec__device_check(x, in);
+        settle(x, in);
         exec__check_kernel(x, in, k, &a);
     }
 }
@@ -123,12 +129,23 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 {
     struct update_args u = x->buckets[in->what].update;
     u.stream = x->device->streams[in->stream];
+    if (x->check_numbers)
+        settle(x, in);
+    bool check = x->check_numbers && exec__is_finite(x, in);
     x->compute->update(&u, x->inputs);
+    if (!check)
+        return;
+    settle(x, in);
+    exec__check_bucket(x, in);
 }
 
 static void run_sumsq(struct exec *x, const struct plan_instr *in)
 {
     const struct exec__bucket *b = &x->buckets[in->what];
+    if (x->check_numbers) {
+        settle(x, in);
+        exec__check_bucket(x, in);
+    }
     x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE],
                       x->device->streams[in->stream]);
 }

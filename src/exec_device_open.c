@@ -120,6 +120,19 @@ static void prepare_list(struct exec *x, uint32_t list)
     }
 }
 
+/* Bytes of what --check-numbers looks at: operands of kernels, buckets in float32. */
+static uint64_t largest_checked(const struct exec *x)
+{
+    uint64_t most = 0;
+    for (uint32_t i = 0; i < x->plan->h->count[PLAN_S_SLOTS]; i++)
+        most = x->plan->slots[i].bytes > most ? x->plan->slots[i].bytes : most;
+    for (uint32_t i = 0; i < x->plan->h->count[PLAN_S_BUCKETS]; i++) {
+        uint64_t bytes = x->plan->buckets[i].elements * sizeof(float);
+        most = bytes > most ? bytes : most;
+    }
+    return most;
+}
+
 static void prepare(struct exec *x)
 {
     const struct plan_header *h = x->plan->h;
@@ -137,11 +150,8 @@ static void prepare(struct exec *x)
         d->ready[i] = x->n_events + i;
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         prepare_list(x, i);
-    uint64_t most = 0;
-    for (uint32_t i = 0; x->check_numbers && i < h->count[PLAN_S_SLOTS]; i++)
-        most = x->plan->slots[i].bytes > most ? x->plan->slots[i].bytes : most;
-    d->checked = mem_alloc(most);
-    d->checked_bytes = most;
+    d->checked_bytes = x->check_numbers ? largest_checked(x) : 0;
+    d->checked = mem_alloc(d->checked_bytes);
 }
 
 static enum status open_device(struct exec *x, uint32_t local_rank, struct err *e)

@@ -24,7 +24,7 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
             .op = k->op,
             .t = x->graph->seq_len,
             .ep = program->ep,
-            .compute = p->h->compute,
+            .compute = k->type == IR_COMPUTE ? p->h->compute : k->type,
             .scalars = k->again ? x->unheard : x->scalars,
             .n = k->n,
             .train = !program->eval,

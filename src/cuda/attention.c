@@ -9,6 +9,7 @@
 #include "cuda/libs_private.h"
 #include "cuda/sdpa.h"
 #include "ir/target_cuda.h"
+#include "ir/target_cuda_own.h"
 
 /* First elements of q, k, v in x: one packed operand, or three. */
 static void split(const struct op_args *a, void *const x[3], char *out[3])
@@ -57,6 +58,11 @@ static bool by_library(const struct op_args *a)
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
+    if (!by_library(a) &&
+        a->t > CUDA_MAX_ATTENTION_T) /* what the compiler does not know: a gradient added to another */
+        return err_set(e, ST_DEVICE, "CUDA",
+                       "attention on %u tokens whose gradient is added to another tensor's: at most %d tokens", a->t,
+                       CUDA_MAX_ATTENTION_T);
     if (!by_library(a))
         return ST_OK;
     return cuda_sdpa_prepare(&s, pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine, e);

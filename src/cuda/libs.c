@@ -16,13 +16,6 @@ static struct {
     uint32_t multiprocessors;
 } libs;
 
-void cuda__library_failed(const char *call, const char *words)
-{
-    char text[512];
-    snprintf(text, sizeof text, "%s: %s", call, words);
-    process_fail(ST_DEVICE, text);
-}
-
 void cuda__product(struct cuda__products *to, const struct cuda_matmul *p)
 {
     if (!to->prepare)

@@ -6,9 +6,6 @@
 #include "cuda/matmul.h"
 #include "ir/target_cuda.h"
 
-/* Leaves by the process's failure door, with the call and the library's words. */
-_Noreturn void cuda__library_failed(const char *call, const char *words);
-
 /* What a kernel does with a product: enqueue it, or prepare for it. Kernels and cuda_libs_prepare() share the code that lists an
  * operator's products. A status other than ST_OK ends the list. */
 struct cuda__products {

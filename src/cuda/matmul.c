@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
+#include "cuda/fail.h"
 #include "cuda/libs_private.h"
 #include "ir/target_cuda.h"
 
@@ -24,7 +25,7 @@ static struct {
 static void must(cublasStatus_t status, const char *call)
 {
     if (status != CUBLAS_STATUS_SUCCESS)
-        cuda__library_failed(call, cublasLtGetStatusString(status));
+        cuda__failed(call, cublasLtGetStatusString(status));
 }
 
 /* ---- descriptors -------------------------------------------------------------------------------------------------- */
@@ -280,7 +281,7 @@ void cuda_matmul(const struct cuda_matmul *p)
         !fits(&d, &algorithm, p->work_bytes)) { /* made for a size near this one */
         cublasLtMatmulHeuristicResult_t r;
         if (candidates(&d, &shape, &r, 1) == 0)
-            cuda__library_failed("cublasLtMatmulAlgoGetHeuristic", "no algorithm for the size of this step");
+            cuda__failed("cublasLtMatmulAlgoGetHeuristic", "no algorithm for the size of this step");
         algorithm = r.algo;
     }
     must(enqueue(p, &d, &algorithm, p->stream), "cublasLtMatmul");

@@ -5,6 +5,7 @@
 #include <math.h>
 #include <string.h>
 
+#include "cuda/fail.h"
 #include "cuda/libs_private.h"
 #include "cuda/sdpa_graph.h"
 
@@ -163,12 +164,12 @@ void cuda_sdpa(const struct cuda_sdpa *a)
     cuda__sdpa_set(&g, pack, CUDNN_ATTR_VARIANT_PACK_WORKSPACE, CUDNN_TYPE_VOID_PTR, 1, &a->work);
     cuda__sdpa_finalize(&g, pack);
     if (g.status != CUDNN_STATUS_SUCCESS)
-        cuda__library_failed("cuDNN's variant pack", g.failed);
+        cuda__failed("cuDNN's variant pack", g.failed);
     cudnnStatus_t status = cudnnSetStream(dnn.handle, a->stream);
     if (status == CUDNN_STATUS_SUCCESS)
         status = cudnnBackendExecute(dnn.handle, p->plan, pack);
     if (status != CUDNN_STATUS_SUCCESS)
-        cuda__library_failed("cudnnBackendExecute", cudnnGetErrorString(status));
+        cuda__failed("cudnnBackendExecute", cudnnGetErrorString(status));
     cuda__sdpa_release(&g);
 }
 

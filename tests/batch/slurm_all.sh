@@ -70,7 +70,7 @@ result 'a sweep: each task its own job and folder'
 # ---- taken away by its owner: a checkpoint, and no second start
 options='--ntasks=4 --time=5' submit "$src/jobscripts/piper.slurm" minute.h5 gone
 await 20 gone && scancel --batch --signal=TERM "$jobid" && finish "$jobid" && shows gone "$(last_step gone)" &&
-    grep -q 'stopped by request' out && ! grep -q 'start 2' out
+    grep -q 'stopped by request' out && ! grep -q "job $jobid, start 2" out
 result 'TERM: a checkpoint, and the job does not come back'
 options='--ntasks=4 --time=5' submit "$src/jobscripts/piper.slurm" minute.h5 gone
 await "$(($(last_step gone) + 20))" gone && "$piper" halt gone >>out 2>&1 && finish "$jobid" && shows gone "$(last_step gone)" &&

@@ -95,6 +95,20 @@ rm -rf checked
 train 1 one checked --device cuda --check-numbers --check-replicas 2 && same_bits one-cpu checked
 result 'every kernel is waited for and looked at'
 
+# update 3 writes a NaN: it is found where it is written, and told where training is to go on
+FAKE_CUDA_SPOIL=3
+export FAKE_CUDA_SPOIL
+rm -rf spoilt
+sh "$src/tests/run-mpi" -x 65 "$piper" 1 train one.h5 -o spoilt --device cuda --check-numbers >out 2>&1 &&
+    grep -q 'rank 0, step [0-9]*, update .*: wrote a parameter = nan at element 0' out
+result 'check-numbers looks at what an update wrote'
+rm -rf spoilt
+sh "$src/tests/run-mpi" -x 65 "$piper" 1 train one.h5 -o spoilt --device cuda --check-numbers --on-nan skip \
+    >out 2>&1
+grep -q 'rank 0, step [0-9]*, update .*: wrote a parameter = nan at element 0' spoilt/log.txt
+result 'and tells it once a step with --on-nan skip'
+unset FAKE_CUDA_SPOIL
+
 # fails NAME PATTERN SETTING RANKS [OPTION...]: ends with 71 and a sentence
 fails()
 {

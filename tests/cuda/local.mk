@@ -22,9 +22,35 @@ tests_cuda_test_device_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 SCRIPT_TESTS += tests/cuda/fake.sh
 
 # What needs a GPU: make check-gpu. Without one the tests are skipped and say so.
-GPU_TESTS += tests/gpu/train.sh
-EXTRA_DIST += $(GPU_TESTS)
+# The tests of operators and updates on the device of a module: with the module of tests/cuda/fake they are tried without one.
+GPU_PROGS += tests/gpu/test_ops tests/gpu/test_update
+DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/module.c src/module.h
+# The module takes functions of the program, the fake one the CPU's kernels.
+DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu
+DEVICE_CPPFLAGS = $(CPU_TEST_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
+tests_gpu_test_ops_SOURCES = $(OPS_TEST_SOURCES) $(DEVICE_MACHINE)
+tests_gpu_test_ops_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_test_ops_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_test_ops_LDADD = $(CPU_TEST_LDADD)
+tests_gpu_test_update_SOURCES = $(UPDATE_TEST_SOURCES) $(DEVICE_MACHINE)
+tests_gpu_test_update_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_test_update_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_test_update_LDADD = $(CPU_TEST_LDADD)
+check_PROGRAMS += tests/gpu/test_ops tests/gpu/test_update
+SCRIPT_TESTS += tests/gpu/rehearse.sh
+
+if HAVE_CUDA
+GPU_PROGS += tests/gpu/test_parts
+EXTRA_PROGRAMS += tests/gpu/test_parts
+tests_gpu_test_parts_SOURCES = $(MACHINE_TEST_SOURCES) tests/cuda/test_parts.c tests/gpu/parts_device.c $(DEVICE_MACHINE)
+tests_gpu_test_parts_CPPFLAGS = $(DEVICE_CPPFLAGS) $(CUDA_CFLAGS)
+tests_gpu_test_parts_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_test_parts_LDADD = $(CPU_TEST_LDADD)
+endif
+
+GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
+EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
 .PHONY: check-gpu
 check-gpu: all $(GPU_PROGS)
-	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(GPU_TESTS)" TEST_SUITE_LOG=test-suite-gpu.log
+	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(GPU_PROGS) $(GPU_TESTS)" TEST_SUITE_LOG=test-suite-gpu.log
 MOSTLYCLEANFILES += test-suite-gpu.log

@@ -5,6 +5,7 @@
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
+#include "cuda/fail.h"
 #include "cuda/libs.h"
 #include "fake.h"
 #include "ir/target.h"
@@ -14,6 +15,12 @@ void cuda__check(cudaError_t error, const char *call)
 {
     (void)call;
     CHECK(error == cudaSuccess);
+}
+
+void cuda__failed(const char *call, const char *words)
+{
+    (void)call;
+    process_fail(ST_DEVICE, words);
 }
 
 /* ---- own kernels ---- */

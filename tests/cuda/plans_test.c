@@ -82,7 +82,7 @@ void cuda_attention_f32_bi(const struct op_args *a)
     (void)a;
 }
 
-void cuda__library_failed(const char *call, const char *words)
+void cuda__failed(const char *call, const char *words)
 {
     process_fail(ST_DEVICE, words ? words : call);
 }

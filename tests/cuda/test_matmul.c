@@ -8,6 +8,7 @@
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
+#include "cuda/fail.h"
 #include "cuda/libs_private.h"
 #include "cuda/matmul.h"
 #include "cuda/sdpa.h"
@@ -21,7 +22,7 @@ void cuda__check(cudaError_t error, const char *call)
     CHECK(error == cudaSuccess);
 }
 
-void cuda__library_failed(const char *call, const char *words)
+void cuda__failed(const char *call, const char *words)
 {
     (void)call;
     process_fail(ST_DEVICE, words);

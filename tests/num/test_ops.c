@@ -256,6 +256,7 @@ START_TEST(sum_and_copy)
         .in = { x[0].device, x[1].device }, .out = { x[2].device }, .n = N, .compute = type, .stream = machine->stream
     };
     for (enum ir_op op = IR_OP_SUM; op <= IR_OP_COPY; op++) {
+        a.op = op;
         for (int i = 0; i < 3; i++)
             machine_put(machine, &x[i]);
         machine->backend->kernel(op, IR_PASS_F)(&a);

@@ -228,11 +228,13 @@ START_TEST(squares)
 }
 END_TEST
 
-/* Clipping to 3 where the squares sum to `norm2`. */
-static struct step_inputs clip(double norm2)
+/* Clipping to 3 where the squares sum to `norm2` and another of the step's sums is `value`. */
+static struct step_inputs clip_with(double norm2, enum scalar which, double value)
 {
     struct guarded inputs = machine_buffer(machine, sizeof(struct step_inputs));
     struct guarded scalars = machine_buffer(machine, SCALAR_COUNT * sizeof(double));
+    memset(scalars.at, 0, scalars.bytes);
+    ((double *)scalars.at)[which] = value;
     ((double *)scalars.at)[SCALAR_NORM2] = norm2;
     machine_put(machine, &inputs);
     machine_put(machine, &scalars);
@@ -245,11 +247,19 @@ static struct step_inputs clip(double norm2)
     return s;
 }
 
+static struct step_inputs clip(double norm2)
+{
+    return clip_with(norm2, SCALAR_LOSS, 1);
+}
+
 START_TEST(clipping)
 {
     ck_assert(clip(36).grad_scale == 0.5 && !clip(36).skip);
     ck_assert(clip(4).grad_scale == 1 && clip(0).grad_scale == 1);
     ck_assert(clip(NAN).skip && clip(INFINITY).skip && !clip(1e300).skip);
+    ck_assert(clip_with(4, SCALAR_LOSS, NAN).skip && clip_with(4, SCALAR_LOSS, INFINITY).skip);
+    ck_assert(clip_with(4, SCALAR_AUX, NAN).skip && clip_with(4, SCALAR_NONFINITE, 1).skip);
+    ck_assert(!clip_with(4, SCALAR_AUX, 1).skip && !clip_with(4, SCALAR_DROPPED, 7).skip);
 }
 END_TEST
 

@@ -18,6 +18,47 @@ train 1 moe1 moe1 && train 4 moe4 moe4 --check-replicas 3 && column moe1 loss >w
     near want got 2e-3
 result "experts, zb-h1 with ZeRO-3 on 4 ranks against 1 rank"
 
+# The weights of one router are read in two chunks, so a kernel adds their gradients: float32 tensors in a bfloat16 job.
+# After one long step of SGD the router's weights are its gradient.
+cat >twice.json <<'JSON'
+{"vocab_size": 256, "graph": [
+ {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32, "block": 0},
+ {"op": "rmsnorm", "name": "a.norm", "in": ["embed"], "block": 1},
+ {"op": "router", "name": "a.router", "in": ["a.norm"], "experts": 4, "top_k": 2},
+ {"op": "dispatch", "name": "a.rows", "in": ["a.norm", "a.router.1"]},
+ {"op": "experts", "name": "a.experts", "in": ["a.rows", "a.rows.2"], "experts": 4, "top_k": 2, "ffn": 24},
+ {"op": "combine", "name": "a.combine", "in": ["a.experts", "a.rows.1", "a.router"], "experts": 4, "top_k": 2},
+ {"op": "add", "name": "a.add", "in": ["embed", "a.combine"]},
+ {"op": "rmsnorm", "name": "b.norm", "in": ["a.add"], "block": 2},
+ {"op": "dispatch", "name": "b.rows", "in": ["b.norm", "a.router.1"]},
+ {"op": "experts", "name": "b.experts", "in": ["b.rows", "b.rows.2"], "experts": 4, "top_k": 2, "ffn": 24},
+ {"op": "combine", "name": "b.combine", "in": ["b.experts", "b.rows.1", "a.router"], "experts": 4, "top_k": 2},
+ {"op": "add", "name": "b.add", "in": ["a.add", "b.combine"]},
+ {"op": "rmsnorm", "name": "norm", "in": ["b.add"], "block": 3},
+ {"op": "head_loss", "name": "head", "in": ["norm", "targets"]}]}
+JSON
+long() # JOB [SETTING...]
+{
+    build "$@" 'train.optimizer={"kind":"sgd","weight_decay":0}' 'train.lr={"kind":"constant","peak":1e5}' train.clip_norm=0 \
+        train.steps=1
+}
+long twice-full twice one
+long twice-half twice one $half
+"$piper" plan twice-half.h5 --dump >out 2>&1 && grep -q 'kernel.* op=sum .*type=float32' out
+result "gradients of one router's weights from two chunks are added as float32"
+router() # RUN: "number value" of its router's weights
+{
+    train 1 "$1" "$1" && "$piper" checkpoint export "$1" -o weights.safetensors >>out 2>&1 || return
+    at=$(head -c 20000 weights.safetensors | tr -d '\0' | grep -aoE '"a.router.weight":\{[^}]*\}' |
+        sed 's/.*"data_offsets": *\[ *\([0-9]*\).*/\1/')
+    tail -c +$((9 + $(od -An -N8 -tu8 weights.safetensors) + at)) weights.safetensors | head -c 512 |
+        od -An -v -tf4 -w4 | awk '{ print NR, $1 }'
+}
+router twice-full >want && router twice-half >got &&
+    awk 'NR == FNR { a[$1] = $2; next } { d += ($2 - a[$1]) ^ 2; s += a[$1] ^ 2 }
+        END { print "relative deviation", sqrt(d / s); exit !(FNR == 128 && d < 0.01 * s) }' want got >>out
+result "and the router's gradient is that of a float32 job"
+
 for s in one:1 zero3:2 pp2dp2:4; do
     ranks=${s#*:} s=${s%:*}
     build "$s" gpt2 "$s" $half

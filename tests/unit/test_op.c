@@ -249,11 +249,17 @@ START_TEST(targets)
     ck_assert_ptr_eq(ir_target_by_name("emulate"), &ir_target_emulate);
     ck_assert_ptr_null(ir_target_by_name("abacus"));
     ck_assert_uint_eq(ir_target_cpu.alignment, 64);
-    ck_assert_ptr_null(ir_target_cpu.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_F32));
-    ck_assert_ptr_null(ir_target_cpu.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_BF16));
+    ck_assert_ptr_null(ir_target_cpu.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_F32));
+    ck_assert_ptr_null(ir_target_cpu.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_BF16));
     ck_assert_ptr_eq(ir_target_by_name("cuda"), &ir_target_cuda);
-    ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_BF16));
-    ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_F64));
+    ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_BF16));
+    ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_F64));
+    const struct ir_attrs narrow = { .heads = 2, .kv_heads = 2, .head_dim = 64 },
+                          odd = { .heads = 2, .kv_heads = 2, .head_dim = 80 };
+    ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 8192, IR_BF16));
+    ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 4096, IR_F32));
+    ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 4097, IR_F32));
+    ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &odd, 4097, IR_BF16));
     ck_assert_uint_gt(ir_target_cuda.workspace(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_PASS_F, 2, T, 1, IR_BF16), 0);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 100 }), 100);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 50257 }), 50304);

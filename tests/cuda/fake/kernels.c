@@ -1,6 +1,8 @@
 /* Kernels of the fake device: those of the CPU, run when their turn comes. */
 #include "fake.h"
 
+#include <math.h>
+
 #include "cuda/cuda.h"
 #include "cuda/libs.h"
 
@@ -99,7 +101,10 @@ struct update {
 static void run_update(const void *arg)
 {
     const struct update *u = arg;
+    static uint64_t updates;
     compute_cpu.update(&u->args, u->inputs);
+    if (++updates == fake_setting("FAKE_CUDA_SPOIL", 0))
+        u->args.master[0] = NAN;
 }
 
 void cuda_update(const struct update_args *u, const struct step_inputs *s)

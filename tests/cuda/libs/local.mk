@@ -2,7 +2,7 @@
 # is installed, and tested on what these compute; with --with-cuda also against the real headers, and cuDNN builds its plans.
 CUDA_LIBS_SOURCES = \
 	src/cuda/attention.c src/cuda/cuda.h \
-	src/cuda/experts.c \
+	src/cuda/experts.c src/cuda/fail.h \
 	src/cuda/head.c \
 	src/cuda/libs.c src/cuda/libs.h src/cuda/libs_private.h \
 	src/cuda/linear.c \
