@@ -134,3 +134,15 @@ EXTRA_DIST += \
 SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
 LONG_TESTS += tests/batch/slurm_all.sh
 EXTRA_DIST += tests/batch/cluster.sh
+
+# Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
+check_PROGRAMS += tests/fault/piper-fault
+tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
+tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
+tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
+	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
+	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=pthread_create,--wrap=pwrite \
+	-Wl,--wrap=realloc,--wrap=rename,--wrap=write
+tests_fault_piper_fault_LDADD = $(piper_LDADD)
+SCRIPT_TESTS += tests/fault/fault.sh
+LONG_TESTS += tests/fault/fault_all.sh
