@@ -146,3 +146,4 @@ tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fault/fault.sh
 LONG_TESTS += tests/fault/fault_all.sh
+EXTRA_DIST += tests/fault/lib.sh

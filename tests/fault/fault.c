@@ -22,6 +22,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 #include <stdio.h>
+#include <stdio_ext.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -156,11 +157,11 @@ WRAP(int, fallocate, "file", (int fd, int mode, off_t at, off_t n), (fd, mode, a
 WRAP(int, rename, "file", (const char *from, const char *to), (from, to), to, -1, -1)
 WRAP(int, mkdir, "file", (const char *path, mode_t mode), (path, mode), path, -1, -1)
 WRAP(FILE *, fopen, "file", (const char *path, const char *mode), (path, mode), path, -1, NULL)
-WRAP(int, fflush, "file", (FILE * f), (f), f ? NULL : "", f ? fileno(f) : -1, EOF)
 
-/* An error of these comes late: the file is closed nevertheless. */
+/* An error of these comes late: the file is closed nevertheless. What a stream could not write it forgets, as glibc does. */
 WRAP(int, close, "file", (int fd), (fd), NULL, fd, (__real_close(fd), errno = fault.code, -1))
-WRAP(int, fclose, "file", (FILE * f), (f), NULL, fileno(f), (__real_fclose(f), errno = fault.code, EOF))
+WRAP(int, fflush, "file", (FILE * f), (f), f ? NULL : "", f ? fileno(f) : -1, (__fpurge(f), EOF))
+WRAP(int, fclose, "file", (FILE * f), (f), NULL, fileno(f), (__fpurge(f), __real_fclose(f), errno = fault.code, EOF))
 
 #define SOME(n) (fault.what == SHORT && (n) ? 1 : 0)
 WRAP(ssize_t, write, "file", (int fd, const void *data, size_t n), (fd, data, n), NULL, fd,

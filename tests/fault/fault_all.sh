@@ -1,4 +1,4 @@
 #!/bin/sh
-# time-limit: 7200
+# time-limit: 10800
 # Every call.
-STRIDE=1 exec sh "${top_srcdir:-.}/tests/fault/fault.sh"
+STRIDE=${STRIDE:-1} STRIKES=${STRIKES:-25} exec sh "${top_srcdir:-.}/tests/fault/fault.sh"

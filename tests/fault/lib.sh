@@ -18,7 +18,7 @@ alive()
     ls -l /proc/[0-9]*/exe 2>/dev/null | grep -q "$dir/piper-fault"
 }
 # strike FAULT JOB RUN [OPTION...]: two ranks, with PIPER_FAULT=FAULT. $status: of mpirun, 124: it did not come back;
-# $happened: lines of the mark. False: processes are left, or it took longer than $within (20) seconds.
+# 137: or a rank was killed; $happened: lines of the mark. False: processes are left, or it took longer than $within (20) seconds.
 slowest=0
 strike()
 {
@@ -31,6 +31,7 @@ strike()
     took=$((($(date +%s%N) - begin) / 1000000))
     [ $took -le $slowest ] || slowest=$took
     status=$(sed -n 's/^run-mpi: .* ranks: exit status \([0-9]*\), expected 199$/\1/p' out)
+    [ -n "$status" ] || [ $took -gt 50000 ] || status=137 # run-mpi takes it for an end of its own
     status=${status:-124}
     happened=$(cat mark 2>/dev/null)
     echo "PIPER_FAULT=$struck: exit status $status after $took ms; $happened" >>out
@@ -59,12 +60,14 @@ goes_on()
     cat before >>out
     return 1
 }
-# walk NAME FAULT FIRST STRIDE WHAT JUDGE [OPTION...]: call number FIRST, FIRST + STRIDE, ... until there are no more. Each
-# begins with a copy of the folder $base. JUDGE JOB RUN says what has to come of it. $job_name: the job
+# walk NAME FAULT FIRST STRIDE WHAT JUDGE [OPTION...]: call number FIRST, FIRST + STRIDE, ... until there are no more; with
+# $STRIDE set 1, 1 + STRIDE, ...; STRIDE 0: one call. Each begins with a copy of the folder $base. JUDGE JOB RUN says what has
+# to come of it. $job_name: the job
 walk()
 {
     name=$1 call=$2 number=$3 stride=$4 what=$5 judge=$6
     shift 6
+    [ -z "${STRIDE-}" ] || [ "$stride" -eq 0 ] || { number=1 stride=$STRIDE; }
     walked=0 good=0
     while :; do
         rm -rf x
@@ -73,7 +76,11 @@ walk()
         ended=$?
         [ -n "$happened" ] || break
         walked=$((walked + 1))
-        [ $ended -eq 0 ] && $judge "$job_name" x || { good=1; break; }
+        if [ $ended -ne 0 ] || ! $judge "$job_name" x; then
+            good=1
+            break
+        fi
+        [ "$stride" -gt 0 ] || break
         number=$((number + stride))
     done
     [ $good -eq 0 ] && [ $walked -gt 0 ] && [ "$status" -ne 124 ]
