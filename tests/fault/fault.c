@@ -1,8 +1,8 @@
 /* piper-fault is piper with calls that fail. PIPER_FAULT=RANK:CALL:N:WHAT, for example 1:pwrite@step-000004:3:ENOSPC
  *
  *   RANK  a rank, or * for every one
- *   CALL  a function (pwrite, rename, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that change a file or make
- *         it durable), mem, mpi; @TEXT behind it: only calls on a file whose path contains TEXT
+ *   CALL  a function (pwrite, rename, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that make, change or
+ *         close a file or make it durable), read (open), mem, mpi; @TEXT behind it: only calls on a file whose path contains TEXT
  *   N     the how manieth such call of the rank, from 1
  *   WHAT  ENOSPC, EIO, ENOMEM, EINTR: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes one byte and says so;
  *         stop, exit, kill, spin: the rank does that instead, exit with status 0; count: nothing, the rank counts; with a + behind
@@ -156,7 +156,8 @@ WRAP(int, ftruncate, "file", (int fd, off_t n), (fd, n), NULL, fd, -1)
 WRAP(int, fallocate, "file", (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), NULL, fd, -1)
 WRAP(int, rename, "file", (const char *from, const char *to), (from, to), to, -1, -1)
 WRAP(int, mkdir, "file", (const char *path, mode_t mode), (path, mode), path, -1, -1)
-WRAP(FILE *, fopen, "file", (const char *path, const char *mode), (path, mode), path, -1, NULL)
+WRAP(FILE *, fopen, mode[0] == 'r' ? "read" : "file", (const char *path, const char *mode), (path, mode), path, -1,
+     NULL)
 
 /* An error of these comes late: the file is closed nevertheless. What a stream could not write it forgets, as glibc does. */
 WRAP(int, close, "file", (int fd), (fd), NULL, fd, (__real_close(fd), errno = fault.code, -1))
@@ -176,7 +177,8 @@ int __wrap_open(const char *path, int flags, ...)
     va_start(ap, flags);
     int mode = flags & O_CREAT ? va_arg(ap, int) : 0;
     va_end(ap);
-    return happens("file", "open", path, -1) ? -1 : __real_open(path, flags, mode);
+    const char *class = flags & (O_WRONLY | O_RDWR) ? "file" : "read";
+    return happens(class, "open", path, -1) ? -1 : __real_open(path, flags, mode);
 }
 
 /* ---- memory, threads ------------------------------------------------------------------------------------------ */

@@ -27,6 +27,14 @@ finishes()
 {
     [ "$status" -eq 0 ] && same_bits "$1.whole" "$2"
 }
+reads()
+{
+    case $status in
+    0) ;;
+    65 | 66 | 74) once '/' ;;
+    *) false ;;
+    esac && whole_checkpoints "$2" && goes_on "$1" "$2"
+}
 base=begun
 walk 'async: rank 0, a full disk' 0:file@checkpoints 60 90 ENOSPC+ saves
 walk 'sync: rank 1, a full disk' 1:file@checkpoints 20 900 ENOSPC+ saves --checkpoint sync
@@ -38,6 +46,7 @@ if [ "${STRIDE-}" ]; then
     walk 'async: rank 1, a full disk' 1:file@checkpoints 1 1 ENOSPC+ saves
     walk 'one call fails on rank 0' 0:file@checkpoints 1 1 EIO saves
     walk 'one call fails on rank 1' 1:file@checkpoints 1 1 EIO saves --checkpoint sync
+    walk 'a file cannot be read' 0:read 1 1 EIO reads
     walk 'a write that a signal ends' 0:pwrite@checkpoints 1 1 EINTR finishes
 fi
 
