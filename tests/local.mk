@@ -120,12 +120,15 @@ tests_unit_test_compile_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz
-tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c src/config.c
-tests_fuzz_fuzz_LDADD = libpiper_sched.la $(PIPER_IO)
+tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c \
+	tests/fuzz/targets_run.c src/cuda/matmul_file.c
+tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la $(PIPER_IO)
 SCRIPT_TESTS += tests/fuzz/fuzz.sh
 LONG_TESTS += tests/fuzz/fuzz_all.sh
 EXTRA_DIST += \
 	tests/fuzz/corpus/csv-1f1b.csv tests/fuzz/corpus/csv-pair.csv tests/fuzz/corpus/csv-split.csv \
+	tests/fuzz/corpus/halt-before.txt tests/fuzz/corpus/halt-now.txt tests/fuzz/corpus/lock-slurm.txt \
+	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
 	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
