@@ -58,8 +58,10 @@ enum status train__save_advance(struct train *t, struct err *e)
     t->slowest_checkpoint = fmax(t->slowest_checkpoint, seconds);
     t->saved.step = t->saving_step;
     t->has_saved = true;
-    report_note(&t->report, "checkpoint of step %llu written in %.2f s; training waited %.4f s",
-                (unsigned long long)t->saved.step, seconds, t->waited + exec_copy_waited(t->exec) - t->copy_waited);
+    uint64_t later = t->step - t->saved.step;
+    report_note(&t->report, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
+                (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
+                t->waited + exec_copy_waited(t->exec) - t->copy_waited);
     return ST_OK;
 }
 

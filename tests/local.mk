@@ -147,6 +147,6 @@ tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=pthread_create,--wrap=pwrite \
 	-Wl,--wrap=realloc,--wrap=rename,--wrap=write
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
-SCRIPT_TESTS += tests/fault/fault.sh
+SCRIPT_TESTS += tests/fault/disk.sh tests/fault/fault.sh
 LONG_TESTS += tests/fault/fault_all.sh
 EXTRA_DIST += tests/fault/lib.sh
