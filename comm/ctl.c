@@ -84,6 +84,7 @@ enum status ctl_init(int *argc, char ***argv, struct err *e)
                        "use an MPI that was built with threads",
                        level, MPI_THREAD_SERIALIZED, MPI_THREAD_MULTIPLE);
     }
+    comm__mpi_check(MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     comm__mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &ctl.world), "MPI_Comm_dup");
     comm__mpi_check(MPI_Comm_set_errhandler(ctl.world, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     comm__mpi_check(MPI_Comm_rank(ctl.world, &rank), "MPI_Comm_rank");

@@ -87,7 +87,8 @@ struct checkpoint_setup {
     struct checkpoint_keep keep;
     const struct checkpoint_piece *pieces; /* of this rank, for every checkpoint; borrowed until close, like the rest */
     uint32_t n_pieces;
-    void (*ready)(void *arg); /* returns when the pieces can be read; called by the thread. NULL: they can at once */
+    /* Returns when the pieces can be read; called by the thread. A failure gives the checkpoint up. NULL: they can at once */
+    enum status (*ready)(void *arg, struct err *e);
     void *arg;
 };
 struct checkpoint_saver;

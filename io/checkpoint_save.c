@@ -86,7 +86,7 @@ static double now(void)
 static enum status write_pieces(struct checkpoint_saver *s)
 {
     if (s->set.ready)
-        s->set.ready(s->set.arg);
+        TRY(s->set.ready(s->set.arg, &s->err));
     if (mkdir(s->folder, 0777) != 0 && errno != EEXIST)
         return err_set(&s->err, ST_IO, s->folder, "cannot be made: %s", strerror(errno));
     TRY(ckpt__writer_open(s->w, &s->err));

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -245,9 +246,31 @@ static hid_t make_space(const struct h5_data *d)
     return d->rank ? H5Screate_simple(d->rank, dim, NULL) : H5Screate(H5S_SCALAR);
 }
 
+/* A limit on the size of files (ulimit -f) holds in memory too. HDF5 cannot close a file that hit it, and then crashes at its
+ * own end: so it is asked before. The metadata of a dataset take less than MARGIN. */
+static enum status check_limit(const struct h5_at *at, const struct h5_data *d, hid_t type, struct err *e)
+{
+    enum { MARGIN = 1 << 16 };
+    struct rlimit most;
+    hsize_t size = 0;
+    if (getrlimit(RLIMIT_FSIZE, &most) != 0 || most.rlim_cur == RLIM_INFINITY)
+        return ST_OK;
+    hid_t file = H5Iget_file_id(at->id);
+    H5Fget_filesize(file, &size);
+    H5Fclose(file);
+    double bytes = (double)H5Tget_size(type);
+    for (int i = 0; i < d->rank; i++)
+        bytes *= (double)d->dim[i];
+    if ((double)size + bytes + MARGIN <= (double)most.rlim_cur)
+        return ST_OK;
+    return err_set(e, ST_IO, at->where, "no room for %s of %.0f bytes behind %ju: %s (ulimit -f)", d->name, bytes,
+                   (uintmax_t)size, strerror(EFBIG));
+}
+
 static enum status make_dataset(const struct h5_at *at, const struct h5_data *d, hid_t type, bool reserve, hid_t *out,
                                 struct err *e)
 {
+    TRY(check_limit(at, d, type, e));
     hid_t space = make_space(d), lcpl = group_links(), dcpl = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_layout(dcpl, H5D_CONTIGUOUS);
     H5Pset_obj_track_times(dcpl, 0);

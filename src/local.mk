@@ -1,5 +1,6 @@
-bin_PROGRAMS += piper
-piper_SOURCES = \
+# All but main(): the program, and the one whose calls fail (tests/fault), are made of it.
+noinst_LTLIBRARIES += libpiper_main.la
+libpiper_main_la_SOURCES = \
 	src/backends.c src/backends.h src/calibrate.h src/calibrate_compute.c src/calibrate_kernel.c \
 	src/calibrate_links.c src/cmd_build.c src/cmd_calibrate.c src/cmd_checkpoint.c src/cmd_data.c src/cmd_halt.c \
 	src/cmd_info.c src/cmd_plan.c src/cmd_trace.c src/cmd_train.c \
@@ -19,7 +20,6 @@ piper_SOURCES = \
 	src/init.c src/init.h \
 	src/lock.c src/lock.h \
 	src/machine_file.c src/machine_file.h \
-	src/main.c \
 	src/module.c src/module.h \
 	src/metrics.c src/metrics.h \
 	src/number.h \
@@ -36,11 +36,14 @@ piper_SOURCES = \
 	src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c src/train_state.c \
 	src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
 	src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
-piper_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'
-piper_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
+libpiper_main_la_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'
+libpiper_main_la_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
+
+bin_PROGRAMS += piper
+piper_SOURCES = src/main.c
 # Modules use the program's own functions.
 piper_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
-piper_LDADD = libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
+piper_LDADD = libpiper_main.la libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
 	src/man/piper.1 src/man/piper-build.1 src/man/piper-calibrate.1 src/man/piper-checkpoint.1 src/man/piper-data.1 \

@@ -17,24 +17,24 @@ static enum status cannot(const char *path, struct err *e)
 }
 
 /* Copies the rows of steps up to `last` from the old file, if there is one. Columns that an older program did not write
- * stay away from its rows: rows are copied as they are. */
-static void keep_rows(const char *path, uint64_t last, FILE *to)
+ * stay away from its rows: rows are copied as they are. False: they cannot be read. */
+static bool keep_rows(const char *path, uint64_t last, FILE *to)
 {
     FILE *from = last ? fopen(path, "r") : NULL;
     char line[1024];
-    if (!from || !fgets(line, sizeof line, from)) {
-        if (from)
-            fclose(from);
-        return;
-    }
-    while (fgets(line, sizeof line, from)) {
+    if (!from)
+        return !last || errno == ENOENT;
+    bool header_is_there = fgets(line, sizeof line, from) != NULL;
+    while (header_is_there && fgets(line, sizeof line, from)) {
         char *end;
         unsigned long long step = strtoull(line, &end, 10);
         size_t n = strlen(line);
         if (end != line && *end == ',' && step >= 1 && step <= last && line[n - 1] == '\n')
             fputs(line, to);
     }
+    bool good = !ferror(from);
     fclose(from);
+    return good;
 }
 
 enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e)
@@ -46,7 +46,11 @@ enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, stru
     if (!f)
         return cannot(temp, e);
     fputs(header, f);
-    keep_rows(m->path, last, f);
+    if (!keep_rows(m->path, last, f)) {
+        err_set(e, ST_IO, m->path, "cannot be read: %s", strerror(errno));
+        fclose(f);
+        return ST_IO;
+    }
     bool good = fflush(f) == 0 && !ferror(f);
     if (fclose(f) != 0 || !good)
         return cannot(temp, e);
@@ -71,6 +75,11 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
         fprintf(m->file, "%.9g", r->eval_loss);
     fprintf(m->file, ",%.9g,%llu\n", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
     return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
+}
+
+enum status metrics_sync(const struct metrics *m, struct err *e)
+{
+    return !m->file || fsync(fileno(m->file)) == 0 ? ST_OK : cannot(m->path, e);
 }
 
 enum status metrics_close(struct metrics *m, struct err *e)

@@ -71,14 +71,6 @@ void report_append(const char *dir, const char *text)
     close(f);
 }
 
-static void write_file(struct report *r, const char *text)
-{
-    char when[32];
-    time_of_day(when);
-    fprintf(r->file, "%s  %s\n", when, text);
-    fflush(r->file);
-}
-
 static void write_console(struct report *r, const char *text)
 {
     if (r->line)
@@ -86,6 +78,20 @@ static void write_console(struct report *r, const char *text)
     r->line = false;
     puts(text);
     fflush(stdout);
+}
+
+/* False: the disk does not take it; that is said once. No reason to end a run. */
+static bool write_file(struct report *r, const char *text)
+{
+    char when[32], why[256];
+    time_of_day(when);
+    if (fprintf(r->file, "%s  %s\n", when, text) >= 0 && fflush(r->file) == 0)
+        return true;
+    snprintf(why, sizeof why, "log.txt cannot be written: %s; its lines come here", strerror(errno));
+    if (!r->failed)
+        write_console(r, why);
+    r->failed = true;
+    return false;
 }
 
 void report_line(struct report *r, const char *fmt, ...)
@@ -110,7 +116,8 @@ void report_note(struct report *r, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    write_file(r, text);
+    if (!write_file(r, text))
+        write_console(r, text);
 }
 
 void report_begin(struct report *r, uint64_t step, double now)

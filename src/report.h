@@ -13,6 +13,7 @@ struct report {
     FILE *file;    /* log.txt; NULL: this rank reports nothing */
     bool terminal; /* standard output is one */
     bool line;     /* a progress line stands on it, without its newline */
+    bool failed;   /* the log could not be written, and that was said */
     double began, last_line;
     uint64_t began_step;
 };
@@ -22,7 +23,7 @@ enum status report_open(struct report *r, const char *dir, struct err *e);
 void report_close(struct report *r);
 /* A line in the log, with the time of day, and on standard output. */
 void report_line(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-/* In the log alone. */
+/* In the log alone; on standard output where that cannot be written. */
 void report_note(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
 /* A line in the log of a run folder, from any rank and any thread, past the open file. */

@@ -19,6 +19,7 @@ void signals_install(void)
     sigemptyset(&action.sa_mask);
     sigaction(SIGUSR1, &action, NULL);
     sigaction(SIGUSR2, &action, NULL);
+    signal(SIGXFSZ, SIG_IGN); /* a limit on the size of files (ulimit -f) is an error of the write, which is answered */
     action.sa_flags |= (int)SA_RESETHAND; /* the second TERM finds the system's own handling */
     sigaction(SIGTERM, &action, NULL);
 }

@@ -120,7 +120,8 @@ static void record(struct train *t, struct outcome *o, double seconds)
         o->stop |= train__stop_agreed(t); /* evaluating may have taken long */
         report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, row.eval_loss);
     }
-    metrics_write(&t->metrics, &row, &t->trouble);
+    if (t->trouble.status == ST_OK) /* no row behind half a row */
+        metrics_write(&t->metrics, &row, &t->trouble);
     report_step(&t->report, &(struct report_step){ .step = t->step,
                                                    .steps = t->last_step,
                                                    .loss = o->loss,

@@ -54,6 +54,7 @@ struct train {
     struct checkpoint_saver *saver;
     bool saving;          /* one is under way, */
     uint64_t saving_step; /* of this step; */
+    struct err rows;      /* of metrics.csv, when it began: what kept them from being written; rank 0 */
     double waited;        /* seconds that training has waited for it so far, but for its updates */
     double copy_waited;   /* exec_copy_waited() when it began */
     struct report report;
@@ -94,7 +95,7 @@ bool train__stop_asked(struct train *t, int steps, bool saves);
 /* The same when no step is under way, agreed; and by signals alone. Collective. */
 bool train__stop_agreed(struct train *t);
 bool train__stop_signalled(void);
-void train__stop_saved(struct train *t); /* a checkpoint was written */
+void train__stop_saved(struct train *t);                 /* a checkpoint was written */
 void train__stop_close(struct train *t, enum status st); /* st: how the run ends */
 /* train_trace.c: the job's traced steps. Collective, but for the first. step() comes after the step that was traced. */
 bool train__is_traced(const struct train *t, uint64_t step);

@@ -6,9 +6,13 @@
 #include "base/version.h"
 #include "train_private.h"
 
-static void copied(void *x)
+/* Nothing may be missing of the steps that the checkpoint lets a restart pass over: their rows are durable before it is. */
+static enum status ready(void *x, struct err *e)
 {
-    exec_copy_wait(x);
+    const struct train *t = x;
+    exec_copy_wait(t->exec);
+    TRY(metrics_sync(&t->metrics, e));
+    return t->rows.status == ST_OK ? ST_OK : err_set(e, t->rows.status, NULL, "%s", t->rows.text);
 }
 
 enum status train__save_open(struct train *t, struct err *e)
@@ -20,8 +24,8 @@ enum status train__save_open(struct train *t, struct err *e)
         .graph = &t->job.graph,
         .info = { .seed = t->config->seed },
         .keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every },
-        .ready = copied,
-        .arg = t->exec,
+        .ready = ready,
+        .arg = t,
     };
     struct checkpoint_info *info = &setup.info;
     snprintf(info->optimizer, sizeof info->optimizer, "%s", train_optimizer_name(t->config->optimizer));
@@ -54,8 +58,10 @@ enum status train__save_advance(struct train *t, struct err *e)
     t->slowest_checkpoint = fmax(t->slowest_checkpoint, seconds);
     t->saved.step = t->saving_step;
     t->has_saved = true;
-    report_note(&t->report, "checkpoint of step %llu written in %.2f s; training waited %.4f s",
-                (unsigned long long)t->saved.step, seconds, t->waited + exec_copy_waited(t->exec) - t->copy_waited);
+    uint64_t later = t->step - t->saved.step;
+    report_note(&t->report, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
+                (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
+                t->waited + exec_copy_waited(t->exec) - t->copy_waited);
     return ST_OK;
 }
 
@@ -74,6 +80,7 @@ enum status train__save(struct train *t, struct err *e)
     double begin = ctl_time();
     t->saving = true;
     t->saving_step = t->step;
+    t->rows = t->trouble;
     t->copy_waited = exec_copy_waited(t->exec);
     exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
     checkpoint_save_begin(t->saver, t->step, t->sample);

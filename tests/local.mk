@@ -120,12 +120,15 @@ tests_unit_test_compile_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz
-tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c src/config.c
-tests_fuzz_fuzz_LDADD = libpiper_sched.la $(PIPER_IO)
+tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c \
+	tests/fuzz/targets_run.c src/cuda/matmul_file.c
+tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la $(PIPER_IO)
 SCRIPT_TESTS += tests/fuzz/fuzz.sh
 LONG_TESTS += tests/fuzz/fuzz_all.sh
 EXTRA_DIST += \
 	tests/fuzz/corpus/csv-1f1b.csv tests/fuzz/corpus/csv-pair.csv tests/fuzz/corpus/csv-split.csv \
+	tests/fuzz/corpus/halt-before.txt tests/fuzz/corpus/halt-now.txt tests/fuzz/corpus/lock-slurm.txt \
+	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
 	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
@@ -134,3 +137,16 @@ EXTRA_DIST += \
 SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
 LONG_TESTS += tests/batch/slurm_all.sh
 EXTRA_DIST += tests/batch/cluster.sh
+
+# Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
+check_PROGRAMS += tests/fault/piper-fault
+tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
+tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
+tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
+	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
+	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=pthread_create,--wrap=pwrite \
+	-Wl,--wrap=realloc,--wrap=rename,--wrap=write
+tests_fault_piper_fault_LDADD = $(piper_LDADD)
+SCRIPT_TESTS += tests/fault/disk.sh tests/fault/fault.sh
+LONG_TESTS += tests/fault/fault_all.sh
+EXTRA_DIST += tests/fault/lib.sh

@@ -191,5 +191,6 @@ int main(int argc, char **argv)
                       inputs);
     }
     unlink(temp);
+    fuzz_remove_run(temp);
     return failed;
 }

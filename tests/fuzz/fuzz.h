@@ -5,6 +5,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "base/status.h"
+
 struct fuzz_input {
     unsigned char *at; /* room for FUZZ_ROOM bytes; text targets may rely on a 0 after the last one */
     size_t n;
@@ -30,7 +32,19 @@ struct fuzz_target {
     int is_file, is_hdf5;
 };
 extern const struct fuzz_target fuzz_targets[];
-/* What readers need beside the input: the job file of the corpus. */
+/* What readers need beside the input: the job file of the corpus. Makes its machine.h5. */
 void fuzz_targets_open(const char *corpus);
+/* 1: accepted. A refusal without a sentence, or one that blames the program, is a failure of the reader. */
+int fuzz_answer(enum status st, const struct err *e);
+
+/* targets_run.c */
+void fuzz_make_machine(const char *path);
+int fuzz_run_machine(const struct fuzz_input *in, const char *path);
+int fuzz_run_topology(const struct fuzz_input *in, const char *path);
+int fuzz_run_products(const struct fuzz_input *in, const char *path);
+int fuzz_run_ring(const struct fuzz_input *in, const char *path);
+int fuzz_run_halt(const struct fuzz_input *in, const char *path);
+int fuzz_run_lock(const struct fuzz_input *in, const char *path);
+void fuzz_remove_run(const char *path); /* the folder they used */
 
 #endif

@@ -27,12 +27,14 @@ cp "$src"/tests/fuzz/corpus/* corpus/
 "$piper" train corpus/job.h5 -o run >log 2>&1 || bail "piper train failed"
 cp run/checkpoints/step-000003.h5 corpus/checkpoint.h5
 cp run/trace.0000.h5 corpus/trace.h5
+cp run/ring/0000 corpus/ring.bin
+cp "$src"/src/machines/h100.json corpus/sheet-h100.json
 "$piper" checkpoint export run -o corpus/safetensors.safetensors >log 2>&1 || bail "piper checkpoint export failed"
 "$piper" plan corpus/job.h5 --dump >dump 2>log || bail "piper plan failed"
 sed -n '/^plan /,$p' dump >corpus/plan-text.txt
 
 n=0
-for target in job checkpoint tokens trace safetensors model strategy train csv plan-text; do
+for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock; do
     n=$((n + 1))
     if "$fuzz" "$target" corpus "${FUZZ_INPUTS:-300}" "${FUZZ_SEED:-1}" >log 2>&1; then
         echo "ok $n - $(tail -n 1 log)"

@@ -24,10 +24,11 @@ void fuzz_targets_open(const char *corpus)
         fprintf(stderr, "%s\n", e.text);
         exit(99);
     }
+    snprintf(path, sizeof path, "%s/machine.h5", corpus);
+    fuzz_make_machine(path);
 }
 
-/* A refusal without a sentence, or one that blames the program, is a failure of the reader. */
-static int answer(enum status st, const struct err *e)
+int fuzz_answer(enum status st, const struct err *e)
 {
     if (st == ST_OK)
         return 1;
@@ -46,7 +47,7 @@ static int run_job(const struct fuzz_input *in, const char *path)
     enum status st = job_read(path, &j, &e);
     if (st == ST_OK)
         job_release(&j);
-    return answer(st, &e);
+    return fuzz_answer(st, &e);
 }
 
 static int run_checkpoint(const struct fuzz_input *in, const char *path)
@@ -56,9 +57,9 @@ static int run_checkpoint(const struct fuzz_input *in, const char *path)
     struct err e = { 0 };
     float x[4], m[4], v[4];
     struct checkpoint_piece piece = { .param = 0, .first = 1, .count = 4, .data = x, .m = m, .v = v };
-    int accepted = answer(checkpoint_verify(path, &info, &e), &e);
+    int accepted = fuzz_answer(checkpoint_verify(path, &info, &e), &e);
     err_clear(&e);
-    return accepted & answer(checkpoint_read(path, &job.graph, job.model_digest, &piece, 1, &info, &e), &e);
+    return accepted & fuzz_answer(checkpoint_read(path, &job.graph, job.model_digest, &piece, 1, &info, &e), &e);
 }
 
 static int run_tokens(const struct fuzz_input *in, const char *path)
@@ -75,7 +76,7 @@ static int run_tokens(const struct fuzz_input *in, const char *path)
     if (open)
         tokens_close(&t);
     mem_free(x);
-    return answer(st, &e);
+    return fuzz_answer(st, &e);
 }
 
 static int run_trace(const struct fuzz_input *in, const char *path)
@@ -86,7 +87,7 @@ static int run_trace(const struct fuzz_input *in, const char *path)
     enum status st = trace_read(path, &t, &e);
     if (st == ST_OK)
         trace_release(&t);
-    return answer(st, &e);
+    return fuzz_answer(st, &e);
 }
 
 static int run_safetensors(const struct fuzz_input *in, const char *path)
@@ -97,11 +98,11 @@ static int run_safetensors(const struct fuzz_input *in, const char *path)
     float x[16];
     enum status st = safetensors_open(path, &s, &e);
     if (st != ST_OK)
-        return answer(st, &e);
+        return fuzz_answer(st, &e);
     for (uint32_t i = 0; st == ST_OK && i < s.entries.n; i++)
         st = safetensors_read(&s, &s.entries.at[i], 0, 1, x, &e);
     safetensors_close(&s);
-    return answer(st, &e);
+    return fuzz_answer(st, &e);
 }
 
 /* ---- text ---- */
@@ -125,7 +126,7 @@ static int run_model(const struct fuzz_input *in, const char *path)
         return 0;
     ir_graph_init(&g);
     notices_init(&notices);
-    int accepted = answer(ir_family_build(doc, "fuzz.json", 8, &g, &notices, &e), &e);
+    int accepted = fuzz_answer(ir_family_build(doc, "fuzz.json", 8, &g, &notices, &e), &e);
     notices_release(&notices);
     ir_graph_release(&g);
     json_decref(doc);
@@ -140,7 +141,7 @@ static int run_train(const struct fuzz_input *in, const char *path)
     json_t *doc = document(in, &e);
     if (!doc)
         return 0;
-    int accepted = answer(config_parse(doc, "fuzz.json", &c, &e), &e);
+    int accepted = fuzz_answer(config_parse(doc, "fuzz.json", &c, &e), &e);
     json_decref(doc);
     return accepted;
 }
@@ -167,7 +168,7 @@ static int compile(json_t *strategy, const struct sched_text *text)
     in.texts = text;
     in.n_texts = text != NULL;
     const uint32_t tags = job.graph.n_tags;
-    int accepted = answer(sched_compile(&in, &out, &e), &e);
+    int accepted = fuzz_answer(sched_compile(&in, &out, &e), &e);
     sched_output_release(&out);
     job.graph.n_tags = tags;
     return accepted;
@@ -246,5 +247,12 @@ const struct fuzz_target fuzz_targets[] = {
     { "csv", run_csv, 0, 0 },
     { "plan-text", run_plan_text, 0, 0 },
     { "plan", run_plan, 0, 0 },
+    { "machine", fuzz_run_machine, 1, 1 },
+    { "sheet", fuzz_run_machine, 1, 0 },
+    { "topology", fuzz_run_topology, 1, 0 },
+    { "products", fuzz_run_products, 1, 0 },
+    { "ring", fuzz_run_ring, 0, 0 },
+    { "halt", fuzz_run_halt, 0, 0 },
+    { "lock", fuzz_run_lock, 0, 0 },
     { 0 },
 };

@@ -1,0 +1,235 @@
+/* piper-fault is piper with calls that fail. PIPER_FAULT=RANK:CALL:N:WHAT, for example 1:pwrite@step-000004:3:ENOSPC
+ *
+ *   RANK  a rank, or * for every one
+ *   CALL  a function (pwrite, rename, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that make, change or
+ *         close a file or make it durable), read (open), mem, mpi; @TEXT behind it: only calls on a file whose path contains TEXT
+ *   N     the how manieth such call of the rank, from 1
+ *   WHAT  ENOSPC, EIO, ENOMEM, EINTR: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes one byte and says so;
+ *         stop, exit, kill, spin: the rank does that instead, exit with status 0; count: nothing, the rank counts; with a + behind
+ *         it all later calls do so too, as on a disk that stays full
+ *
+ * PIPER_FAULT_MARK=FILE gets a line when it happens, or, of count, a line with the number when the rank ends.
+ *
+ * Calls of piper's own objects are caught, by the linker (--wrap) and by MPI's own second names (PMPI); what libraries call
+ * inside is not. Both programs are linked of the same objects; piper has nothing of this. */
+#include <errno.h>
+#include <fcntl.h>
+#include <mpi.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <stdio_ext.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum what { NOTHING, FAIL, SHORT, STOP, EXIT, KILL, SPIN, COUNT };
+
+static struct {
+    bool on; /* for this rank */
+    char rank[16], call[32], text[128];
+    unsigned long long n;
+    bool onwards;
+    enum what what;
+    int code; /* errno, of FAIL */
+    atomic_ullong calls;
+} fault;
+
+static const struct {
+    const char *name;
+    enum what what;
+    int code;
+} words[] = {
+    { "ENOSPC", FAIL, ENOSPC }, { "EIO", FAIL, EIO },  { "ENOMEM", FAIL, ENOMEM }, { "EINTR", FAIL, EINTR },
+    { "ERR", FAIL, 0 },         { "short", SHORT, 0 }, { "stop", STOP, 0 },        { "exit", EXIT, 0 },
+    { "kill", KILL, 0 },        { "spin", SPIN, 0 },   { "count", COUNT, 0 },
+};
+
+int __real_open(const char *path, int flags, ...);
+ssize_t __real_write(int fd, const void *data, size_t n);
+int __real_close(int fd);
+
+static void mark(const char *call, unsigned long long n)
+{
+    const char *path = getenv("PIPER_FAULT_MARK");
+    char line[128];
+    int fd = path ? __real_open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666) : -1;
+    int bytes = snprintf(line, sizeof line, "%s %llu\n", call, n);
+    if (fd >= 0 && (__real_write(fd, line, (size_t)bytes) != bytes || __real_close(fd) != 0))
+        abort();
+}
+
+__attribute__((constructor)) static void begin(void)
+{
+    const char *text = getenv("PIPER_FAULT"), *rank = getenv("OMPI_COMM_WORLD_RANK");
+    char what[16] = "", n[24] = "", *end;
+    if (!text || !*text)
+        return;
+    rank = rank ? rank : getenv("PMI_RANK");
+    if (sscanf(text, "%15[^:]:%31[^@:]", fault.rank, fault.call) == 2) {
+        const char *rest = strchr(strchr(text, ':') + 1, ':'), *file = strchr(text, '@');
+        if (rest && sscanf(rest, ":%23[^:]:%15s", n, what) == 2 && file && file < rest)
+            snprintf(fault.text, sizeof fault.text, "%.*s", (int)(rest - file - 1), file + 1);
+    }
+    fault.onwards = strchr(what, '+') != NULL;
+    what[strcspn(what, "+")] = '\0';
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        if (strcmp(what, words[i].name) == 0) {
+            fault.what = words[i].what;
+            fault.code = words[i].code;
+        }
+    fault.n = strtoull(n, &end, 10);
+    if (fault.what == NOTHING || end == n || *end) {
+        fprintf(stderr, "PIPER_FAULT=%s is not RANK:CALL:N:WHAT\n", text);
+        _exit(99);
+    }
+    fault.on = strcmp(fault.rank, "*") == 0 || strcmp(fault.rank, rank ? rank : "0") == 0;
+}
+
+__attribute__((destructor)) static void end(void)
+{
+    if (fault.on && fault.what == COUNT)
+        mark(fault.call, atomic_load(&fault.calls));
+}
+
+static void path_of(int fd, char path[4096])
+{
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", fd);
+    ssize_t n = readlink(link, path, 4095);
+    path[n > 0 ? n : 0] = '\0';
+}
+
+/* To be asked by every call: is it the one that fails? What does not return here does not come back. The path comes from
+ * the caller, or, if that has none, from the fd. */
+static bool happens(const char *class, const char *call, const char *path, int fd)
+{
+    char own[4096] = "";
+    if (!fault.on || (strcmp(fault.call, call) != 0 && strcmp(fault.call, class) != 0))
+        return false;
+    if (*fault.text && !path)
+        path_of(fd, own);
+    if (*fault.text && !strstr(path ? path : own, fault.text))
+        return false;
+    unsigned long long n = atomic_fetch_add(&fault.calls, 1) + 1;
+    if (fault.what == COUNT || (fault.onwards ? n < fault.n : n != fault.n))
+        return false;
+    if (n == fault.n)
+        mark(call, n);
+    switch (fault.what) {
+    case STOP:
+        kill(getpid(), SIGSTOP);
+        return false;
+    case EXIT:
+        _exit(0);
+    case KILL:
+        kill(getpid(), SIGKILL);
+        return false;
+    case SPIN:
+        for (volatile unsigned turns = 0;; turns++)
+            ;
+    default:
+        errno = fault.code;
+        return true;
+    }
+}
+
+/* ---- files ---------------------------------------------------------------------------------------------------- */
+
+#define WRAP(type, name, class, params, args, path, fd, failed) \
+    type __real_##name params;                                  \
+    type __wrap_##name params;                                  \
+    type __wrap_##name params                                   \
+    {                                                           \
+        if (happens(class, #name, path, fd))                    \
+            return failed;                                      \
+        return __real_##name args;                              \
+    }
+
+WRAP(int, fsync, "file", (int fd), (fd), NULL, fd, -1)
+WRAP(int, ftruncate, "file", (int fd, off_t n), (fd, n), NULL, fd, -1)
+WRAP(int, fallocate, "file", (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), NULL, fd, -1)
+WRAP(int, rename, "file", (const char *from, const char *to), (from, to), to, -1, -1)
+WRAP(int, mkdir, "file", (const char *path, mode_t mode), (path, mode), path, -1, -1)
+WRAP(FILE *, fopen, mode[0] == 'r' ? "read" : "file", (const char *path, const char *mode), (path, mode), path, -1,
+     NULL)
+
+/* An error of these comes late: the file is closed nevertheless. What a stream could not write it forgets, as glibc does. */
+WRAP(int, close, "file", (int fd), (fd), NULL, fd, (__real_close(fd), errno = fault.code, -1))
+WRAP(int, fflush, "file", (FILE * f), (f), f ? NULL : "", f ? fileno(f) : -1, (__fpurge(f), EOF))
+WRAP(int, fclose, "file", (FILE * f), (f), NULL, fileno(f), (__fpurge(f), __real_fclose(f), errno = fault.code, EOF))
+
+#define SOME(n) (fault.what == SHORT && (n) ? 1 : 0)
+WRAP(ssize_t, write, "file", (int fd, const void *data, size_t n), (fd, data, n), NULL, fd,
+     SOME(n) ? __real_write(fd, data, 1) : -1)
+WRAP(ssize_t, pwrite, "file", (int fd, const void *data, size_t n, off_t at), (fd, data, n, at), NULL, fd,
+     SOME(n) ? __real_pwrite(fd, data, 1, at) : -1)
+
+int __wrap_open(const char *path, int flags, ...);
+int __wrap_open(const char *path, int flags, ...)
+{
+    va_list ap;
+    va_start(ap, flags);
+    int mode = flags & O_CREAT ? va_arg(ap, int) : 0;
+    va_end(ap);
+    const char *class = flags & (O_WRONLY | O_RDWR) ? "file" : "read";
+    return happens(class, "open", path, -1) ? -1 : __real_open(path, flags, mode);
+}
+
+/* ---- memory, threads ------------------------------------------------------------------------------------------ */
+
+WRAP(void *, calloc, "mem", (size_t n, size_t size), (n, size), "", -1, NULL)
+WRAP(void *, malloc, "mem", (size_t n), (n), "", -1, NULL)
+WRAP(void *, realloc, "mem", (void *p, size_t n), (p, n), "", -1, NULL)
+WRAP(void *, mmap, "mem", (void *p, size_t n, int prot, int flags, int fd, off_t at), (p, n, prot, flags, fd, at), "",
+     -1, MAP_FAILED)
+WRAP(int, pthread_create, "thread", (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *arg),
+     (t, a, run, arg), "", -1, EAGAIN)
+
+/* ---- MPI ------------------------------------------------------------------------------------------------------ */
+
+#define MPI(name, params, args)                                                         \
+    int MPI_##name params                                                               \
+    {                                                                                   \
+        return happens("mpi", "MPI_" #name, "", -1) ? MPI_ERR_OTHER : PMPI_##name args; \
+    }
+
+MPI(Init_thread, (int *argc, char ***argv, int asked, int *got), (argc, argv, asked, got))
+MPI(Finalize, (void), ())
+MPI(Comm_dup, (MPI_Comm from, MPI_Comm *to), (from, to))
+MPI(Comm_split, (MPI_Comm from, int color, int key, MPI_Comm *to), (from, color, key, to))
+MPI(Comm_split_type, (MPI_Comm from, int type, int key, MPI_Info info, MPI_Comm *to), (from, type, key, info, to))
+MPI(Comm_create_group, (MPI_Comm from, MPI_Group group, int tag, MPI_Comm *to), (from, group, tag, to))
+MPI(Comm_free, (MPI_Comm * c), (c))
+MPI(Send, (const void *p, int n, MPI_Datatype type, int to, int tag, MPI_Comm c), (p, n, type, to, tag, c))
+MPI(Recv, (void *p, int n, MPI_Datatype type, int from, int tag, MPI_Comm c, MPI_Status *s),
+    (p, n, type, from, tag, c, s))
+MPI(Isend, (const void *p, int n, MPI_Datatype type, int to, int tag, MPI_Comm c, MPI_Request *r),
+    (p, n, type, to, tag, c, r))
+MPI(Issend, (const void *p, int n, MPI_Datatype type, int to, int tag, MPI_Comm c, MPI_Request *r),
+    (p, n, type, to, tag, c, r))
+MPI(Irecv, (void *p, int n, MPI_Datatype type, int from, int tag, MPI_Comm c, MPI_Request *r),
+    (p, n, type, from, tag, c, r))
+MPI(Test, (MPI_Request * r, int *done, MPI_Status *s), (r, done, s))
+MPI(Testall, (int n, MPI_Request *r, int *done, MPI_Status *s), (n, r, done, s))
+MPI(Wait, (MPI_Request * r, MPI_Status *s), (r, s))
+MPI(Cancel, (MPI_Request * r), (r))
+MPI(Barrier, (MPI_Comm c), (c))
+MPI(Ibarrier, (MPI_Comm c, MPI_Request *r), (c, r))
+MPI(Bcast, (void *p, int n, MPI_Datatype type, int root, MPI_Comm c), (p, n, type, root, c))
+MPI(Ibcast, (void *p, int n, MPI_Datatype type, int root, MPI_Comm c, MPI_Request *r), (p, n, type, root, c, r))
+MPI(Reduce, (const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, int root, MPI_Comm c),
+    (in, out, n, type, op, root, c))
+MPI(Allreduce, (const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm c), (in, out, n, type, op, c))
+MPI(Iallreduce, (const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm c, MPI_Request *r),
+    (in, out, n, type, op, c, r))
+MPI(Allgather, (const void *in, int n, MPI_Datatype type, void *out, int m, MPI_Datatype to, MPI_Comm c),
+    (in, n, type, out, m, to, c))
+MPI(Iallgather,
+    (const void *in, int n, MPI_Datatype type, void *out, int m, MPI_Datatype to, MPI_Comm c, MPI_Request *r),
+    (in, n, type, out, m, to, c, r))

@@ -1,0 +1,148 @@
+#!/bin/sh
+# time-limit: 400
+# Every call that can fail does: what is said, how it ends, what is left, and that the same command then goes on. A sample;
+# STRIDE=1 (tests/fault/fault_all.sh) takes every call.
+. "${top_srcdir:-.}"/tests/fault/lib.sh || exit 99
+if nm "$piper" 2>/dev/null | grep -E '__wrap_| fault$' >out || grep -c PIPER_FAULT "$piper" >>out; then false; fi
+result 'the program that is installed has nothing of this'
+
+job_name=pp2
+build pp2 tiny pp2 train.steps=4 train.checkpoint_every=1 train.checkpoint_keep=2 'train.trace_steps=[4]'
+if ! train 2 pp2 pp2.whole || ! train 2 pp2 begun --steps 3; then
+    echo 'Bail out! training failed'
+    cat out
+    exit 1
+fi
+
+# ---- checkpoints: the old ones stay, and it goes on; or nothing was lost by the failure
+saves()
+{
+    case $status in
+    0) ;;
+    74) once "$2/checkpoints" ;;
+    *) false ;;
+    esac && whole_checkpoints "$2" && [ "$(checkpoints "$2")" -ge 2 ] && goes_on "$1" "$2"
+}
+finishes()
+{
+    [ "$status" -eq 0 ] && same_bits "$1.whole" "$2"
+}
+reads()
+{
+    case $status in
+    0) ;;
+    65 | 66 | 74) once '/' ;;
+    *) false ;;
+    esac && whole_checkpoints "$2" && goes_on "$1" "$2"
+}
+base=begun
+walk 'async: rank 0, a full disk' 0:file@checkpoints 60 900 ENOSPC+ saves
+walk 'sync: rank 1, a full disk' 1:file@checkpoints 20 900 ENOSPC+ saves --checkpoint sync
+walk 'fsync fails on rank 0' 0:fsync@checkpoints 3 100 EIO saves
+walk 'a write that takes one byte' 1:pwrite@checkpoints 20 900 short finishes
+if [ "${STRIDE-}" ]; then
+    walk 'sync: rank 0, a full disk' 0:file@checkpoints 1 1 ENOSPC+ saves --checkpoint sync
+    walk 'async: rank 1, a full disk' 1:file@checkpoints 1 1 ENOSPC+ saves
+    walk 'rename fails' 0:rename@checkpoints 1 1 EIO saves
+    walk 'one call fails on rank 0' 0:file@checkpoints 1 1 EIO saves
+    walk 'one call fails on rank 1' 1:file@checkpoints 1 1 EIO saves --checkpoint sync
+    walk 'a file cannot be read' 0:read 1 1 EIO reads
+    walk 'a write that a signal ends' 0:pwrite@checkpoints 1 1 EINTR finishes
+fi
+
+# ---- the other files of a run
+# writer FILE SENTENCE FIRST
+writer()
+{
+    said=$2
+    walk "$1: a full disk" "0:file@$1" "$3" 100 ENOSPC+ writes
+}
+writes()
+{
+    case $status in
+    0) same_bits "$1.whole" "$2" ;;
+    74) once "$said" ;;
+    *) false ;;
+    esac && whole_checkpoints "$2" && goes_on "$1" "$2"
+}
+writer metrics.csv metrics.csv 6
+writer trace.0 trace.0000.h5 5
+writer log.txt log.txt 5
+if [ "${STRIDE-}" ]; then
+    writer ring ring 1
+    writer lock lock 2
+fi
+
+# ---- memory and threads
+base=
+memory()
+{
+    [ "$status" -eq 71 ] && once 'out of host memory|the system does not give .* MiB of memory' &&
+        { [ ! -d "$2/checkpoints" ] || whole_checkpoints "$2"; }
+}
+walk 'memory of rank 0' 0:mem 200 900 ENOMEM memory
+walk 'memory of rank 1' 1:mem 7 900 ENOMEM memory
+walk 'mapped memory of rank 1' 1:mmap 1 900 ENOMEM memory
+threads()
+{
+    case $status in
+    0) same_bits "$1.whole" "$2" ;; # it is done without
+    71) once 'thread|cannot start' ;;
+    *) false ;;
+    esac
+}
+walk 'a thread of rank 0' 0:pthread_create 5 900 ENOMEM threads
+
+# ---- MPI
+base=begun
+lost()
+{
+    case $status in
+    0) ;; # at the very end
+    76 | 71) once 'MPI' ;;
+    *) false ;;
+    esac && whole_checkpoints "$2" && goes_on "$1" "$2"
+}
+walk 'MPI_Iallreduce fails on rank 1' 1:MPI_Iallreduce 10 900 ERR lost
+if [ "${STRIDE-}" ]; then
+    walk 'MPI_Bcast fails on rank 0' 0:MPI_Bcast 1 1 ERR lost
+    for name in Init_thread Comm_dup Comm_create_group Ibcast Allreduce Barrier Isend Irecv Reduce Send Recv Finalize; do
+        walk "MPI_$name fails on rank 1" 1:MPI_$name 1 1 ERR lost
+    done
+fi
+
+# ---- a rank that stops, leaves or computes without end, at some call of MPI, in whichever thread
+random()
+{
+    echo $(($(od -An -N4 -tu4 /dev/urandom) % $1))
+}
+# The watch may have no time to say why when mpirun ends all at once.
+gone()
+{
+    case $status in
+    76) once 'rank 1' ;;
+    1 | 137) [ "$may_be_silent" -eq 1 ] && { ! grep -q '^piper: ' out || once 'rank 1'; } ;;
+    *) false ;;
+    esac && whole_checkpoints "$2" && goes_on "$1" "$2"
+}
+# strikes WHAT CALL FIRST: at one of 1000 calls from FIRST on
+strikes()
+{
+    within=60
+    walk "rank 1: $1" "1:$2" $(($3 + $(random 1000))) 0 "$1" gone --hang-timeout 1
+}
+build long tiny pp2 train.steps=60 train.checkpoint_every=1 train.checkpoint_keep=2
+train 2 long long.whole && cp -r begun long.begun
+job_name=long base=long.begun
+k=0
+while [ $k -lt "${STRIKES:-1}" ]; do
+    may_be_silent=0
+    strikes stop mpi 1
+    [ -z "${STRIDE-}" ] || strikes spin MPI_Testall 1000 # within steps: outside of them a long time is no fault
+    may_be_silent=1
+    strikes kill mpi 1
+    [ -z "${STRIDE-}" ] || strikes exit mpi 1
+    k=$((k + 1))
+done
+echo "# the slowest run took $slowest ms"
+echo "1..$n"
