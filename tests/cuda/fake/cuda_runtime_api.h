@@ -24,6 +24,7 @@ typedef struct CUgraph_st *cudaGraph_t;
 typedef struct CUgraphExec_st *cudaGraphExec_t;
 
 struct cudaDeviceProp {
+    int multiProcessorCount;
     char name[256];
     struct {
         char bytes[16];

@@ -56,7 +56,7 @@ cudaError_t cudaGetDeviceCount(int *n)
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
-    *p = (struct cudaDeviceProp){ .totalGlobalMem = device_bytes(), .major = 9 };
+    *p = (struct cudaDeviceProp){ .totalGlobalMem = device_bytes(), .major = 9, .multiProcessorCount = 132 };
     snprintf(p->name, sizeof p->name, "Fake GPU");
     p->uuid.bytes[0] = (char)(device + 1);
     return cudaSuccess;

@@ -18,6 +18,7 @@ typedef struct CUevent_st {
 } * cudaEvent_t;
 enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3 };
 struct cudaDeviceProp {
+    int multiProcessorCount;
     char name[256];
 };
 typedef enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
