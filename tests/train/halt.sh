@@ -37,7 +37,8 @@ from=$(last_step h)
 await $((from + 20)) h && [ ! -e h/halt ] && [ ! -e h/halted ] && printf 'run 0123456789abcdef\nnow 0\nby an old one\n' >h/halt &&
     sleep 1.5 && await "$(($(last_step h) + 10))" h && asks h --checkpoints 2 && wait "$launched" &&
     [ $(($(last_step h) % 50)) -eq 0 ] && newest_is_whole h &&
-    [ "$(tac h/log.txt | sed -n '/: to stop after 2 more/q;/checkpoint of step/p' | wc -l)" -eq 2 ]
+    written=$(tac h/log.txt | sed -n '/: to stop after 2 more/q;/checkpoint of step/p' | wc -l) &&
+    [ "$written" -ge 2 ] && [ "$written" -le 3 ] # one may have been under way
 result 'halt --checkpoints 2; requests for earlier runs change nothing'
 expect=75 launch 2 long h
 from=$(last_step h)
