@@ -1,3 +1,4 @@
+#include <stdatomic.h>
 #include "standin.h"
 
 #include <nccl.h>
@@ -160,11 +161,13 @@ ncclResult_t ncclCommAbort(ncclComm_t comm)
     return ncclSuccess;
 }
 
+_Atomic int standin_lost;
+
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *r)
 {
     if (comm->busy)
         comm->busy--;
-    *r = comm->busy ? ncclInProgress : ncclSuccess;
+    *r = comm->busy ? ncclInProgress : atomic_load(&standin_lost) ? ncclRemoteError : ncclSuccess;
     return ncclSuccess;
 }
 

@@ -59,4 +59,7 @@ void standin_job_release(struct standin_job *job);
  * all calls are done; else what does not fit, static storage. */
 const char *standin_judge(const struct standin_job *job);
 
+/* 1: from now on every communicator of this rank says that its peer is lost. */
+extern _Atomic int standin_lost;
+
 #endif

@@ -1,10 +1,12 @@
-/* mpirun -n RANKS test_nccl [all]: what comm/nccl*.c calls for compiled strategies, on a stand-in for NCCL. Each strategy is
+/* mpirun -n RANKS test_nccl [all|lost]: what comm/nccl*.c calls for compiled strategies, on a stand-in for NCCL. Each strategy is
  * compiled, opened, trained and evaluated by an executor whose device does nothing. On every rank the calls have to be those of
  * the plan, in its order; on rank 0 those of all ranks have to meet (judge.c). At the end calls are spoilt on purpose, and the
  * judge has to see it. Prints what fails, and how much was looked at. */
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "cells.h"
 #include "comm/comm.h"
@@ -311,6 +313,17 @@ static void run_list(struct exec *x, struct job *j, const struct cell *cell, uin
     standin_job_release(&all);
 }
 
+static bool losing;
+
+/* Rank 1 is told that its peers are lost, while nobody waits for them: the job ends with 76, and does not come back here. */
+static _Noreturn void lose(void)
+{
+    if (ctl_rank() == 1)
+        atomic_store(&standin_lost, 1);
+    sleep(20);
+    exit(99);
+}
+
 static void run_cell(const struct cell *cell, bool spoilt)
 {
     struct job j = { .out = { 0 } };
@@ -335,6 +348,8 @@ static void run_cell(const struct cell *cell, bool spoilt)
         if (spoilt)
             spoil(cell);
         rounds = standin_splits > rounds ? standin_splits : rounds;
+        if (losing)
+            lose();
         exec_close(x);
         if (standin_left())
             fail(cell->name, "at the end", standin_left());
@@ -355,6 +370,7 @@ int main(int argc, char **argv)
         fprintf(stderr, "test_nccl: %s\n", e.text);
         return 99;
     }
+    losing = argc > 1 && !strcmp(argv[1], "lost");
     struct cell cell;
     for (uint32_t i = 0; cell_at(ctl_size(), all, i, &cell); i++)
         run_cell(&cell, i < 4 || i % 8 == 0);
