@@ -1,7 +1,7 @@
 #!/bin/sh
 # Predicted beside measured step times on the CPU: calibrates this machine with 1 and with 2 ranks, predicts three models on as
 # many ranks, trains them a few steps, and prints a table. Prints TAP: a prediction further off than LIMIT percent (default 50:
-# the machine may be shared) fails. QUIET (a command, as "chrt -f 1") starts what is measured.
+# the machine may be shared) fails. QUIET (a command, as "nice -n -5") starts what is measured.
 piper=$(realpath "${PIPER:-./piper}")
 limit=${LIMIT:-50} rounds=${ROUNDS:-3} steps=${STEPS:-6}
 dir=${KEEP:-$(mktemp -d)} || exit 99

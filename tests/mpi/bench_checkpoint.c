@@ -1,7 +1,7 @@
 /* bench_checkpoint [FOLDER [TURNS]]: how fast checkpoints are written, against a plain parallel write of as many bytes. The
  * model is GPT-2 124M with its moments, shared out evenly; each turn writes a checkpoint and then the same bytes of every
  * rank with pwrite into one new file, with fsync. Prints every turn and the medians. Not part of make check:
- *     make tests/mpi/bench_checkpoint && mpirun -n 4 tests/mpi/bench_checkpoint /var/tmp/bench */
+ *     make tests/mpi/bench_checkpoint && mpirun -n 4 tests/mpi/bench_checkpoint FOLDER */
 #include <errno.h>
 #include <fcntl.h>
 #include <mpi.h>
