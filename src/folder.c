@@ -5,6 +5,7 @@
 #include <stdio.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 enum status folder_make(const char *path, struct err *e)
 {
@@ -20,4 +21,13 @@ enum status folder_make(const char *path, struct err *e)
             return err_set(e, ST_IO, part, "the folder cannot be made: %s", strerror(errno));
     }
     return ST_OK;
+}
+
+void folder_of_program(char dir[FOLDER_BYTES])
+{
+    ssize_t n = readlink("/proc/self/exe", dir, FOLDER_BYTES - 1);
+    dir[n > 0 ? n : 0] = '\0';
+    char *slash = strrchr(dir, '/');
+    if (slash)
+        *slash = '\0';
 }

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "folder.h"
 #include "io/machine.h"
 
 #ifndef PIPER_MACHINES
@@ -156,13 +157,41 @@ static bool is_json(const char *path)
     return c == '{';
 }
 
+enum { PATH_BYTES = FOLDER_BYTES + 300 };
+
+/* The data sheet of that name: where the variable says, else beside the program (sources above or around a build tree, an
+ * installation that was moved), else where it was to be installed. */
+static bool find_sheet(const char *name, char sheet[PATH_BYTES])
+{
+    static const char *const beside[] = { "src/machines", "../src/machines", "../share/piper/machines" };
+    char dir[FOLDER_BYTES];
+    const char *folder = getenv("PIPER_MACHINES");
+    if (folder) {
+        snprintf(sheet, PATH_BYTES, "%.4000s/%.200s.json", folder, name);
+        return access(sheet, R_OK) == 0;
+    }
+    folder_of_program(dir);
+    for (size_t i = 0; i < sizeof beside / sizeof *beside; i++) {
+        snprintf(sheet, PATH_BYTES, "%s/%s/%.200s.json", dir, beside[i], name);
+        if (access(sheet, R_OK) == 0)
+            return true;
+    }
+    snprintf(sheet, PATH_BYTES, "%s/%.200s.json", PIPER_MACHINES, name);
+    return access(sheet, R_OK) == 0;
+}
+
 static enum status load(const char *path, struct machine *m, struct err *e)
 {
-    char sheet[512];
-    const char *folder = getenv("PIPER_MACHINES");
-    snprintf(sheet, sizeof sheet, "%s/%s.json", folder ? folder : PIPER_MACHINES, path);
-    if (!strchr(path, '/') && access(path, F_OK) != 0 && access(sheet, R_OK) == 0)
+    char sheet[PATH_BYTES];
+    if (!strpbrk(path, "./") && access(path, F_OK) != 0) {
+        if (!find_sheet(path, sheet))
+            return err_set(
+                e, ST_MISSING, path,
+                "there is no such file, and no data sheet of that name: a100 and h100 come with piper, in the "
+                "folder that PIPER_MACHINES names or in %s",
+                PIPER_MACHINES);
         path = sheet;
+    }
     return is_json(path) ? load_sheet(path, m, e) : machine_read(path, m, e);
 }
 

@@ -8,19 +8,10 @@
 
 #include "base/version.h"
 #include "build-config.h"
+#include "folder.h"
 
-enum { PATH_BYTES = 4096 };
+enum { PATH_BYTES = FOLDER_BYTES };
 static const char file_name[] = "piper_cuda.so";
-
-/* The folder of the program, without the slash at its end. */
-static void program_folder(char dir[PATH_BYTES])
-{
-    ssize_t n = readlink("/proc/self/exe", dir, PATH_BYTES - 1);
-    dir[n > 0 ? n : 0] = '\0';
-    char *slash = strrchr(dir, '/');
-    if (slash)
-        *slash = '\0';
-}
 
 /* The first place that has the file. */
 static enum status find(char path[PATH_BYTES + 32], struct err *e)
@@ -33,7 +24,7 @@ static enum status find(char path[PATH_BYTES + 32], struct err *e)
                    ? ST_OK
                    : err_set(e, ST_DEVICE, "cuda", "PIPER_CUDA_MODULE names %s, which cannot be read", named);
     }
-    program_folder(dir);
+    folder_of_program(dir);
     snprintf(path, PATH_BYTES + 32, "%s/.libs/%s", dir, file_name);
     if (access(path, R_OK) == 0)
         return ST_OK;

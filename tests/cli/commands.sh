@@ -161,4 +161,8 @@ refuses 'differing checkpoints' 65 'differ in' "$piper" checkpoint diff a/checkp
 cp a/checkpoints/step-000008.h5 bad.h5
 printf 'XXXX' | dd of=bad.h5 bs=1 seek=$(($(wc -c <bad.h5) / 2)) conv=notrunc 2>/dev/null
 refuses 'damaged checkpoint' 65 'bad.h5' "$piper" checkpoint verify bad.h5
+# Data sheets are found by name beside a program that was moved.
+mkdir -p moved/bin moved/share/piper/machines && cp "$piper" moved/bin/piper && cp "$src"/src/machines/h100.json moved/share/piper/machines/ &&
+    (unset PIPER_MACHINES && moved/bin/piper plan pp2.h5 --simulate --machine h100) >out 2>&1 && grep -q H100 out
+result 'data sheets beside a program that was moved'
 echo "1..$n"

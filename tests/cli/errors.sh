@@ -280,6 +280,7 @@ bad "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' plan no.h5
 echo '{"name": "x", "flopz": 1}' >"$dir/sheet.json"
 echo '{"ranks_per_node": 0}' >"$dir/topology.json"
 bad "an unknown key of a data sheet" 65 '^piper: sheet\.json: \$: found the unknown key "flopz"' plan tokens.h5 --simulate --machine sheet.json
+bad "a data sheet that is missing" 66 '^piper: b200: there is no such file, and no data sheet of that name: a100 and h100' plan tokens.h5 --simulate --machine b200
 bad "a machine that is missing" 66 '^piper: no-such\.h5: ' plan tokens.h5 --simulate --machine no-such.h5
 bad "another file than a machine" 65 'found "piper-tokens", expected "piper-machine"' plan tokens.h5 --simulate --machine tokens.h5
 bad "a topology without ranks" 65 '^piper: topology\.json: \$\.ranks_per_node: found 0' plan tokens.h5 --simulate --topology topology.json

@@ -24,7 +24,7 @@ SCRIPT_TESTS += tests/cuda/fake.sh
 # What needs a GPU: make check-gpu. Without one the tests are skipped and say so.
 # The tests of operators and updates on the device of a module: with the module of tests/cuda/fake they are tried without one.
 GPU_PROGS += tests/gpu/test_ops tests/gpu/test_update
-DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/module.c src/module.h
+DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/folder.c src/folder.h src/module.c src/module.h
 # The module takes functions of the program, the fake one the CPU's kernels.
 DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu
 DEVICE_CPPFLAGS = $(CPU_TEST_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
