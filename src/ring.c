@@ -164,8 +164,9 @@ static void clock_text(double t, char text[40])
 static void print_records(const struct contents *c, FILE *out)
 {
     uint64_t last = newest(c), damaged = 0;
-    for (uint64_t k = 1; last != UINT64_MAX && k <= RING_RECORDS; k++) {
-        uint64_t i = (last + k) % RING_RECORDS;
+    uint64_t from = last == UINT64_MAX ? 0 : last + 1;
+    for (uint64_t k = 0; k < RING_RECORDS; k++) {
+        uint64_t i = (from + k) % RING_RECORDS;
         char when[40], place[128];
         if (!is_good(c, i)) {
             static const struct ring_record empty;
