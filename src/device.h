@@ -50,6 +50,10 @@ struct device_ops {
     /* Event i happens when what is on the stream now is done; a stream that waits for it goes on then. */
     void (*record)(uint32_t event, void *stream);
     void (*wait)(void *stream, uint32_t event);
+    /* As wait(); captured, each run of the graph waits for what was recorded last, outside of captures, before its launch. */
+    void (*wait_outside)(void *stream, uint32_t event);
+    /* The host waits, in any thread. What went wrong, in words; NULL: nothing. */
+    const char *(*await)(uint32_t event);
     /* As record(), with the time; a captured one is taken anew each time the graph runs. */
     void (*stamp)(uint32_t stamp, void *stream);
     /* Takes the zero of the stamps' clock; waits for the stream. */

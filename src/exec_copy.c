@@ -1,6 +1,6 @@
-/* Copies of state out of the arenas, on the host: there is no thread for them. Whoever waits first works through the list,
- * and who comes meanwhile takes a share of what is left. */
-#include "exec_private.h"
+/* Copies of state out of the arenas. A device makes them itself; on the host there is no thread for them: whoever waits first
+ * works through the list, and who comes meanwhile takes a share of what is left. */
+#include "exec_device.h"
 
 void exec__copies_init(struct exec__copies *c)
 {
@@ -17,7 +17,10 @@ void exec__copies_release(struct exec__copies *c)
 void exec_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 {
     struct exec__copies *c = &x->copies;
-    exec_download(x); /* on a device the copies read the image */
+    if (x->device) {
+        exec__device_copy_begin(x, list, n);
+        return;
+    }
     pthread_mutex_lock(&c->lock);
     CHECK(c->done == c->n);
     c->list = list;
@@ -29,6 +32,10 @@ void exec_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 void exec_copy_wait(struct exec *x)
 {
     struct exec__copies *c = &x->copies;
+    if (x->device) {
+        exec__device_copy_wait(x);
+        return;
+    }
     pthread_mutex_lock(&c->lock);
     while (c->next < c->n) {
         const struct exec_copy *k = &c->list[c->next++];

@@ -129,6 +129,7 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 {
     struct update_args u = x->buckets[in->what].update;
     u.stream = x->device->streams[in->stream];
+    exec__device_before_update(x, u.stream);
     if (x->check_numbers)
         settle(x, in);
     bool check = x->check_numbers && exec__is_finite(x, in);
@@ -239,6 +240,7 @@ static void enqueue_list(struct exec *x)
     if (d->tape)
         d->ops->capture_begin(origin);
     d->ops->copy(x->arena[ARENA_SCALARS], d->block, sizeof *d->block, origin);
+    d->held = false;
     fork_streams(x);
     for (uint32_t i = 0; i < x->list->n_instr; i++)
         enqueue(x, &in[i], i);
@@ -310,6 +312,7 @@ void exec__device_run(struct exec *x, double *scalars)
     exec__device_check(x, NULL);
     x->comm_backend->drain(x->comm);
     d->ran[list] = true;
+    exec__device_ran(x, list);
     if (traced)
         read_stamps(x, zero);
     memcpy(scalars, d->block->scalars, SCALAR_COUNT * sizeof *scalars);

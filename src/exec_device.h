@@ -39,11 +39,15 @@ struct exec__device {
     unsigned char *wanted; /* [instructions of the plan] 1: another stream waits for it */
     op_kernel add;         /* out = in + in */
     char (*names)[128];    /* [instructions of the plan] for a profiler; NULL: there is none */
-    unsigned char *image[ARENA_COUNT]; /* host memory; ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM */
-    void *checked;                     /* host memory for one operand, of --check-numbers */
+    unsigned char
+        *image[ARENA_COUNT]; /* host memory; ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM; ARENA_SNAPSHOT itself, pinned */
+    void *checked;           /* host memory for one operand, of --check-numbers */
     uint64_t checked_bytes;
 
-    bool *ran;                    /* [lists] */
+    void *copy_stream;            /* state to host memory */
+    bool copying;                 /* since the last update */
+    bool held;                    /* an update of the list that is enqueued waits for copies */
+    bool *ran, *updates;          /* [lists] has run; has updates */
     struct exec__tape *tapes;     /* [2*lists] plain and traced */
     struct exec__tape *tape;      /* being recorded; NULL: what is enqueued runs */
     uint32_t segment;             /* counts forks: events recorded in an earlier one are behind the fork */
@@ -73,10 +77,29 @@ void exec__device_failed(void *x);
 /* Libraries choose their algorithms for all kernels of the plan; arenas are zero afterwards. Collective. */
 enum status exec__device_libraries(struct exec *x, const char *cache_path, struct err *e);
 
-/* Fork and join: n_events, and behind it one a stream. */
-static inline uint32_t exec__device_events(const struct exec *x)
+/* Copies of state (exec_copy_begin() and so on): what is on the device is copied by a stream of its own. before_update()
+ * comes before an update is enqueued on the stream; ran() after a list has run. wait() may be called in any thread. */
+void exec__device_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n);
+void exec__device_copy_wait(const struct exec *x);
+void exec__device_before_update(struct exec *x, void *stream);
+void exec__device_ran(struct exec *x, uint32_t list);
+
+/* Events: of instructions; fork and join, n_events and behind it one a stream; the end of copies. */
+static inline uint32_t exec__device_copied(const struct exec *x)
 {
     return x->n_events + 1 + x->device->n_streams;
+}
+
+static inline uint32_t exec__device_events(const struct exec *x)
+{
+    return exec__device_copied(x) + 1;
+}
+
+/* Stamps: the begin and end of traced instructions, then how long the first update was held up by copies. */
+enum { EXEC__HELD_STAMPS = 2 };
+static inline uint32_t exec__device_held(const struct exec *x)
+{
+    return x->times ? 2 * x->n_events : 0;
 }
 
 #endif

@@ -1,5 +1,5 @@
 /* Opening a device for a plan: everything that a step needs is made here, or the sentence says why it cannot be. And the
- * image of its state in host memory. */
+ * numbers that tell what it took. */
 #include "exec_device.h"
 
 #include <sys/mman.h>
@@ -77,13 +77,18 @@ static enum status take_pinned(struct exec *x, struct err *e)
 {
     struct exec__device *d = x->device;
     uint64_t loads = place_loads(x), events = 2 * (uint64_t)x->n_events * sizeof *x->events;
+    uint64_t snapshot = x->plan->h->arena_bytes[ARENA_SNAPSHOT];
     d->block = d->ops->host_alloc(sizeof *d->block);
     d->loads = d->ops->host_alloc(loads);
     x->events = d->ops->host_alloc(events);
-    if (d->block && d->loads && x->events)
+    if (snapshot)
+        d->image[ARENA_SNAPSHOT] = d->ops->host_alloc(snapshot);
+    if (d->block && d->loads && x->events && (d->image[ARENA_SNAPSHOT] || !snapshot))
         return ST_OK;
-    return err_set(e, ST_DEVICE, NULL, "rank %u: the system does not give %.1f MiB of pinned memory (ulimit -l)",
-                   x->rank, (double)(loads + events) / mib);
+    return err_set(e, ST_DEVICE, NULL,
+                   "rank %u: the system does not give %.1f MiB of pinned memory (ulimit -l; --checkpoint sync needs "
+                   "%.1f MiB less)",
+                   x->rank, (double)(loads + events + snapshot) / mib, (double)snapshot / mib);
 }
 
 /* ---- what a step needs ----------------------------------------------------------------------------------------- */
@@ -115,6 +120,7 @@ static void prepare_list(struct exec *x, uint32_t list)
     }
     for (uint32_t i = 0; i < l->n_instr; i++) {
         const struct plan_instr *in = &x->plan->instrs[l->first_instr + i];
+        d->updates[list] = d->updates[list] || in->op == PLAN_UPDATE;
         for (uint32_t w = 0; w < in->n_waits; w++)
             d->wanted[l->first_instr + x->plan->waits[in->first_wait + w]] = 1;
     }
@@ -143,6 +149,7 @@ static void prepare(struct exec *x)
     d->ready = mem_alloc(x->n_events * sizeof *d->ready);
     d->recorded = mem_alloc(x->n_events * sizeof *d->recorded);
     d->ran = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->ran);
+    d->updates = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->updates);
     d->tapes = mem_alloc(2 * h->count[PLAN_S_LISTS] * sizeof *d->tapes);
     d->streams = mem_alloc(d->n_streams * sizeof *d->streams);
     d->add = x->compute->kernel(IR_OP_SUM, IR_PASS_F);
@@ -157,15 +164,15 @@ static void prepare(struct exec *x)
 static enum status open_device(struct exec *x, uint32_t local_rank, struct err *e)
 {
     struct exec__device *d = x->device;
-    int32_t *priority = mem_alloc(d->n_streams * sizeof *priority);
+    int32_t *priority = mem_alloc((d->n_streams + 1) * sizeof *priority);
     for (uint32_t i = 0; i < d->n_streams; i++)
         priority[i] = x->plan->streams[i].priority;
     struct device_setup setup = {
         .local_rank = local_rank,
-        .n_streams = d->n_streams,
+        .n_streams = d->n_streams + 1,
         .priority = priority,
         .n_events = exec__device_events(x),
-        .n_stamps = x->times ? 2 * x->n_events : 0,
+        .n_stamps = EXEC__HELD_STAMPS + (x->times ? 2 * x->n_events : 0),
         .failed = exec__device_failed,
         .self = x,
     };
@@ -192,6 +199,8 @@ enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct
     }
     for (uint32_t i = 0; i < d->n_streams; i++)
         d->streams[i] = d->ops->stream(i);
+    d->copy_stream = d->ops->stream(d->n_streams);
+    d->ops->record(exec__device_copied(x), d->copy_stream); /* nothing is under way */
     d->free_before = d->ops->memory().free;
     TRY(take_arenas(x, e));
     TRY(take_pinned(x, e));
@@ -205,7 +214,7 @@ static void give_back(struct exec *x)
     struct exec__device *d = x->device;
     if (d->libraries)
         x->compute->libraries->close();
-    void *const pinned[] = { d->block, d->loads, d->staging, (void *)x->events };
+    void *const pinned[] = { d->block, d->loads, d->staging, (void *)x->events, d->image[ARENA_SNAPSHOT] };
     for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
         for (uint32_t k = 0; k < d->tapes[i].n; k++)
             d->ops->graph_release(d->tapes[i].at[k].graph);
@@ -225,7 +234,7 @@ void exec__device_close(struct exec *x)
         give_back(x);
     x->events = NULL;
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
-        if (d->image[a])
+        if (d->image[a] && a != ARENA_SNAPSHOT)
             munmap(d->image[a], x->plan->h->arena_bytes[a]);
     for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
         vec_free(&d->tapes[i]);
@@ -235,69 +244,12 @@ void exec__device_close(struct exec *x)
     mem_free(d->ready);
     mem_free(d->recorded);
     mem_free(d->ran);
+    mem_free(d->updates);
     mem_free(d->tapes);
     mem_free(d->streams);
     mem_free(d->names);
     mem_free(d->checked);
     mem_free(d);
-}
-
-/* ---- the image ------------------------------------------------------------------------------------------------- */
-
-static bool has_image(uint32_t arena)
-{
-    return arena == ARENA_PARAMS || arena == ARENA_OPTIM;
-}
-
-/* Snapshots are in it, and gradients have addresses, which are computed, but never contents. */
-unsigned char *const *exec__device_image(const struct exec *x)
-{
-    struct exec__device *d = x->device;
-    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
-        uint64_t bytes = x->plan->h->arena_bytes[a];
-        if (d->image[a] || !bytes || !(has_image(a) || a == ARENA_GRADS || a == ARENA_SNAPSHOT))
-            continue;
-        void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-        if (p == MAP_FAILED)
-            process_fail(ST_DEVICE, "the system gives no addresses for the image of the device's state in host memory");
-        d->image[a] = p;
-    }
-    return d->image;
-}
-
-static void copy_image(struct exec *x, bool to_device)
-{
-    struct exec__device *d = x->device;
-    unsigned char *const *image = exec__device_image(x);
-    for (uint32_t a = 0; a < ARENA_COUNT; a++) {
-        void *to = to_device ? x->arena[a] : image[a];
-        const void *from = to_device ? image[a] : x->arena[a];
-        if (has_image(a) && image[a])
-            d->ops->copy(to, from, x->plan->h->arena_bytes[a], d->streams[PLAN_COMPUTE_STREAM]);
-    }
-    d->ops->synchronize();
-    const char *text = d->ops->error();
-    if (text)
-        process_fail(ST_DEVICE, text);
-}
-
-void exec_download(struct exec *x)
-{
-    if (!x->device)
-        return;
-    exec_copy_wait(x); /* what still reads the image */
-    copy_image(x, false);
-}
-
-/* The image's pages are given back to the system. */
-void exec_upload(struct exec *x)
-{
-    if (!x->device)
-        return;
-    copy_image(x, true);
-    for (uint32_t a = 0; a < ARENA_COUNT; a++)
-        if (x->device->image[a])
-            madvise(x->device->image[a], x->plan->h->arena_bytes[a], MADV_DONTNEED);
 }
 
 /* ---- measuring and looking ------------------------------------------------------------------------------------- */

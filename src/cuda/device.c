@@ -25,6 +25,7 @@ static struct {
     cudaStream_t *streams;
     cudaEvent_t *events, *stamps, start;
     uint32_t n_streams, n_events, n_stamps;
+    int number;
     wait_value_fn wait_value;
     bool capturing;
     void (*failed)(void *self);
@@ -170,6 +171,7 @@ static enum status cuda_open(const struct device_setup *s, struct err *e)
     TRY(choose(s->local_rank, &number, e));
     dev.failed = s->failed;
     dev.self = s->self;
+    dev.number = number;
     if (!GOOD(cudaSetDevice(number)) || !make_streams(s) ||
         !make_events(&dev.events, &dev.n_events, s->n_events, cudaEventDisableTiming) ||
         !make_events(&dev.stamps, &dev.n_stamps, s->n_stamps, cudaEventDefault) ||
@@ -246,6 +248,22 @@ static void cuda_wait(void *stream, uint32_t event)
 {
     CHECK(event < dev.n_events);
     GOOD(cudaStreamWaitEvent(stream, dev.events[event], 0));
+}
+
+static void cuda_wait_outside(void *stream, uint32_t event)
+{
+    CHECK(event < dev.n_events);
+    GOOD(cudaStreamWaitEvent(stream, dev.events[event], dev.capturing ? cudaEventWaitExternal : cudaEventWaitDefault));
+}
+
+/* A thread's first call must name the device, else the runtime makes a context on another one. */
+static const char *cuda_await(uint32_t event)
+{
+    CHECK(event < dev.n_events);
+    cudaError_t code = cudaSetDevice(dev.number);
+    if (code == cudaSuccess)
+        code = cudaEventSynchronize(dev.events[event]);
+    return code == cudaSuccess ? NULL : cudaGetErrorString(code);
 }
 
 static void cuda_stamp(uint32_t stamp, void *stream)
@@ -359,6 +377,8 @@ const struct device_ops cuda_device = {
     .stream = cuda_stream,
     .record = cuda_record,
     .wait = cuda_wait,
+    .wait_outside = cuda_wait_outside,
+    .await = cuda_await,
     .stamp = cuda_stamp,
     .clock_zero = cuda_clock_zero,
     .clock_read = cuda_clock_read,

@@ -51,6 +51,21 @@ result 'its trace can be read'
 same 'one rank, not captured' 1 one --cuda-graph off
 [ "$(count graphs)" -eq 0 ]
 result 'nothing is captured'
+
+# step 2 is checkpointed beside step 3, whose update waits until all is copied; here nothing is copied before something waits
+between()
+{
+    "$piper" checkpoint diff one-cpu/checkpoints/step-000002.h5 one-cuda/checkpoints/step-000002.h5 >out 2>&1 &&
+        grep -q 'checkpoint of step 2 written' one-cuda/log.txt
+}
+fake=0
+same 'copies come last, captured' 1 one
+between
+result 'the checkpoint of a step is not that of the next'
+same 'copies come last, not captured' 1 one --cuda-graph off
+between
+result 'the checkpoint of a step is not that of the next, not captured'
+unset fake
 same 'experts without capacity: the graph is cut where the host reads' 1 alone
 [ "$(count graphs)" -gt 3 ]
 result 'into several graphs'

@@ -109,6 +109,33 @@ START_TEST(a_graph_runs_again_and_again)
 }
 END_TEST
 
+START_TEST(a_graph_waits_for_what_was_recorded_before_its_launch)
+{
+    double copy = 0, v = 1, out = 0;
+    setenv("FAKE_CUDA_SEED", "0", 1); /* the newest first: whoever need not wait does not */
+    begin();
+    ops->capture_begin(ops->stream(0));
+    ops->wait_outside(ops->stream(0), 0);
+    add(&v, &one, 0);
+    void *graph = ops->capture_end(ops->stream(0));
+    for (int i = 0; i < 2; i++) {
+        add(&copy, &v, 2);
+        ops->record(0, ops->stream(2));
+        ops->graph_launch(graph, ops->stream(0));
+        ops->wait_outside(ops->stream(1), 0);
+        add(&out, &copy, 1);
+        ck_assert_ptr_null(ops->await(0));
+        ck_assert_double_eq(copy, i ? 2 * 1 + 3 : 1);
+        ops->synchronize();
+    }
+    ck_assert_double_eq(v, 7);
+    ck_assert_double_eq(out, 2 * 1 + 5);
+    ck_assert_ptr_null(ops->error());
+    ops->graph_release(graph);
+    ops->close();
+}
+END_TEST
+
 START_TEST(a_stream_that_is_not_joined_is_refused)
 {
     double v[3] = { 0 };
@@ -190,6 +217,7 @@ int main(void)
     tcase_add_test(t, memory_is_zero_and_comes_back);
     tcase_add_test(t, events_order_streams);
     tcase_add_test(t, a_graph_runs_again_and_again);
+    tcase_add_test(t, a_graph_waits_for_what_was_recorded_before_its_launch);
     tcase_add_test(t, a_stream_that_is_not_joined_is_refused);
     tcase_add_test(t, an_event_of_outside_is_refused);
     tcase_add_test(t, waiting_for_the_device_is_refused_in_a_capture);

@@ -41,6 +41,8 @@ enum {
     cudaEventDisableTiming = 2,
     cudaEventRecordDefault = 0,
     cudaEventRecordExternal = 1,
+    cudaEventWaitDefault = 0,
+    cudaEventWaitExternal = 1,
     cudaHostAllocPortable = 1,
     cudaHostAllocMapped = 2,
     cudaEnableDefault = 0,

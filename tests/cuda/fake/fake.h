@@ -3,7 +3,7 @@
  * the newest piece that may run is preferred, so that what is missing an event comes out wrong. Device memory is host memory,
  * poisoned until it is written.
  *
- * Environment: FAKE_CUDA_SEED; FAKE_CUDA_DEVICES (default 8; 0: none; -1: no driver); FAKE_CUDA_BYTES of device memory;
+ * Environment: FAKE_CUDA_SEED (0: always the newest); FAKE_CUDA_DEVICES (default 8; 0: none; -1: no driver); FAKE_CUDA_BYTES of device memory;
  * FAKE_CUDA_NO_WAIT_VALUE=1: the driver has no stream memory operations; FAKE_CUDA_DEAF=N: a stream does not wait for one
  * event in N (a test that passes with it sees nothing); FAKE_CUDA_FAIL=N: kernel N fails; FAKE_CUDA_SPOIL=N: update N writes
  * a NaN; FAKE_CUDA_REPORT: a file to which close appends the counts below. */
@@ -50,7 +50,8 @@ struct CUevent_st {
 };
 struct fake_node {
     struct fake_work work;
-    int64_t before[2]; /* -1: none */
+    cudaEvent_t outside; /* which it also waits for, as recorded when the graph is launched; NULL: none */
+    int64_t before[2];   /* -1: none */
 };
 struct CUgraph_st {
     uint64_t number; /* from 1 */
@@ -62,6 +63,12 @@ struct CUgraph_st {
     } streams; /* captured into it, the first where it began */
 };
 extern struct CUgraph_st *fake_capture; /* the one that goes on; NULL: none */
+bool fake_captures(void);               /* in this thread */
+
+/* One thread at a time, until the end of the block. */
+int *fake_lock(void);
+void fake_unlock(int **unused);
+#define FAKE_LOCKED __attribute__((cleanup(fake_unlock), unused)) int *locked_ = fake_lock()
 
 /* Counts of calls, so that a test can say what a step costs. */
 struct fake_counts {
@@ -84,6 +91,8 @@ struct fake_piece *fake_piece_hold(struct fake_piece *p);
 void fake_piece_drop(struct fake_piece *p);
 /* Runs pieces until this one is done; NULL: until all are. */
 void fake_run_until(const struct fake_piece *p);
+/* In a thread that did not open the device: waits up to a tenth of a second for others to do so, in a worse order. */
+void fake_leave_to_others(const struct fake_piece *p);
 
 /* Node of a graph after up to two others of it; -1: none. Takes a copy of the work. */
 int64_t fake_node_new(struct CUgraph_st *g, const struct fake_work *work, const int64_t *before, uint32_t n);

@@ -1,6 +1,8 @@
 /* Captured graphs. */
 #include "fake.h"
 
+#include <pthread.h>
+
 struct CUgraphExec_st {
     uint32_t n;
     struct fake_node *nodes;
@@ -8,6 +10,12 @@ struct CUgraphExec_st {
 };
 
 struct CUgraph_st *fake_capture;
+static pthread_t capturing;
+
+bool fake_captures(void)
+{
+    return fake_capture && pthread_equal(capturing, pthread_self());
+}
 
 static struct fake_work copy_of(const struct fake_work *w)
 {
@@ -33,6 +41,7 @@ cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMo
         return fake_error(cudaErrorStreamCaptureUnsupported);
     fake_capture = mem_alloc(sizeof *fake_capture);
     fake_capture->number = ++number;
+    capturing = pthread_self();
     stream->into = fake_capture;
     stream->tail = -1;
     vec_add(&fake_capture->streams, stream);
@@ -107,14 +116,16 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream)
 cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t stream)
 {
     static const struct fake_work nothing = { .run = NULL };
+    FAKE_LOCKED;
     if (stream->into)
         return fake_error(cudaErrorStreamCaptureUnsupported);
     fake_counts.launches++;
     for (uint32_t i = 0; i < x->n; i++) {
         const int64_t *before = x->nodes[i].before;
         struct fake_piece *after[] = { before[0] >= 0 ? x->pieces[before[0]] : NULL,
-                                       before[1] >= 0 ? x->pieces[before[1]] : NULL, stream->last };
-        x->pieces[i] = fake_piece_new(&x->nodes[i].work, after, 3);
+                                       before[1] >= 0 ? x->pieces[before[1]] : NULL, stream->last,
+                                       x->nodes[i].outside ? x->nodes[i].outside->after : NULL };
+        x->pieces[i] = fake_piece_new(&x->nodes[i].work, after, 4);
     }
     x->pieces[x->n] = stream->last;
     struct fake_piece *end = fake_piece_new(&nothing, x->pieces, x->n + 1);

@@ -6,7 +6,7 @@
 #include <stdlib.h>
 
 struct fake_counts fake_counts;
-static cudaError_t last_error;
+static _Thread_local cudaError_t last_error;
 static int chosen;
 
 /* ---- errors ---------------------------------------------------------------------------------------------------- */

@@ -1,7 +1,7 @@
 /* Pieces of work, and who runs next. */
 #include "fake.h"
 
-#include <sched.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <unistd.h>
 
@@ -14,6 +14,32 @@ struct fake_piece {
 
 static struct fake_pieces ready; /* nothing is before them, in the order in which that came to be */
 static uint64_t unfinished, state;
+static pthread_mutex_t lock;
+static pthread_t opener; /* the thread that came first */
+
+static void make_lock(void)
+{
+    pthread_mutexattr_t a;
+    pthread_mutexattr_init(&a);
+    pthread_mutexattr_settype(&a, PTHREAD_MUTEX_RECURSIVE);
+    pthread_mutex_init(&lock, &a);
+    pthread_mutexattr_destroy(&a);
+    opener = pthread_self();
+}
+
+int *fake_lock(void)
+{
+    static pthread_once_t once = PTHREAD_ONCE_INIT;
+    pthread_once(&once, make_lock);
+    pthread_mutex_lock(&lock);
+    return NULL;
+}
+
+void fake_unlock(int **unused)
+{
+    (void)unused;
+    pthread_mutex_unlock(&lock);
+}
 
 uint64_t fake_setting(const char *name, uint64_t otherwise)
 {
@@ -91,8 +117,9 @@ bool fake_is_deaf(void)
 static bool run_one(void)
 {
     uint64_t r = next_random();
+    bool newest = r % 4 || !fake_setting("FAKE_CUDA_SEED", 1);
     for (uint32_t i = 0; i < ready.n; i++) {
-        uint32_t first = r % 4 ? ready.n - 1 : (uint32_t)(r / 4 % ready.n), at = (first + ready.n - i) % ready.n;
+        uint32_t first = newest ? ready.n - 1 : (uint32_t)(r / 4 % ready.n), at = (first + ready.n - i) % ready.n;
         const struct fake_work *w = &ready.at[at]->work;
         if (w->may_run && !w->may_run(w->arg))
             continue;
@@ -113,5 +140,17 @@ void fake_run_until(const struct fake_piece *p)
         CHECK(ready.n); /* else pieces wait for each other */
         usleep(50);     /* another thread will write the word that a piece waits for */
         CHECK(++idle < (fake_setting("FAKE_CUDA_DEAF", 0) ? 20000 : 2000000)); /* or it never will */
+    }
+}
+
+void fake_leave_to_others(const struct fake_piece *p)
+{
+    for (int i = 0; i < 100 && !pthread_equal(opener, pthread_self()); i++) {
+        {
+            FAKE_LOCKED;
+            if (p->done)
+                return;
+        }
+        usleep(1000);
     }
 }

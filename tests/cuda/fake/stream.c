@@ -26,6 +26,7 @@ static cudaStream_t stream_or_default(cudaStream_t s)
 cudaError_t fake_enqueue(cudaStream_t stream, const struct fake_work *work)
 {
     cudaStream_t s = stream_or_default(stream);
+    FAKE_LOCKED;
     if (s->into)
         s->tail = fake_node_new(s->into, work, &s->tail, 1);
     else
@@ -60,6 +61,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 {
     if (fake_capture)
         return fake_error(cudaErrorStreamCaptureUnsupported);
+    FAKE_LOCKED;
     fake_counts.synchronizes++;
     if (stream->last)
         fake_run_until(stream->last);
@@ -70,6 +72,7 @@ cudaError_t cudaDeviceSynchronize(void)
 {
     if (fake_capture)
         return fake_error(cudaErrorStreamCaptureUnsupported);
+    FAKE_LOCKED;
     fake_counts.synchronizes++;
     fake_run_until(NULL);
     return cudaSuccess;
@@ -100,6 +103,7 @@ static void take_time(const void *arg)
 cudaError_t cudaEventRecordWithFlags(cudaEvent_t event, cudaStream_t stream, unsigned flags)
 {
     struct fake_work time = { .run = take_time, .arg = &event, .bytes = sizeof event };
+    FAKE_LOCKED;
     if (flags == cudaEventRecordExternal && !stream->into)
         return fake_error(cudaErrorInvalidValue);
     if (stream->into && flags != cudaEventRecordExternal) {
@@ -139,10 +143,17 @@ static cudaError_t wait_captured(cudaStream_t stream, cudaEvent_t event, bool de
 
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags)
 {
-    (void)flags;
     static const struct fake_work nothing = { .run = NULL };
+    FAKE_LOCKED;
     bool deaf = fake_is_deaf();
     fake_counts.waits++;
+    if (flags == cudaEventWaitExternal) {
+        if (!stream->into || event->capture)
+            return fake_error(cudaErrorInvalidValue);
+        stream->tail = fake_node_new(stream->into, &nothing, &stream->tail, 1);
+        stream->into->nodes.at[stream->tail].outside = deaf ? NULL : event;
+        return cudaSuccess;
+    }
     if (stream->into || event->capture)
         return wait_captured(stream, event, deaf);
     struct fake_piece *before[] = { stream->last, deaf ? NULL : event->after };
@@ -150,13 +161,23 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
     return cudaSuccess;
 }
 
+/* The piece is held: the event may be recorded again meanwhile. */
 cudaError_t cudaEventSynchronize(cudaEvent_t event)
 {
-    if (fake_capture)
+    struct fake_piece *until;
+    if (fake_captures())
         return fake_error(cudaErrorStreamCaptureUnsupported);
-    fake_counts.synchronizes++;
-    if (event->after)
-        fake_run_until(event->after);
+    {
+        FAKE_LOCKED;
+        fake_counts.synchronizes++;
+        until = fake_piece_hold(event->after);
+    }
+    if (!until)
+        return cudaSuccess;
+    fake_leave_to_others(until);
+    FAKE_LOCKED;
+    fake_run_until(until);
+    fake_piece_drop(until);
     return cudaSuccess;
 }
 
