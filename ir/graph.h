@@ -83,8 +83,9 @@ enum status ir_graph_validate(const struct ir_graph *g, const char *where, struc
 /* First difference between two models as a sentence in text (names, shapes, attributes; tags do not count); true: the same. */
 bool ir_graph_same(const struct ir_graph *a, const struct ir_graph *b, char *text, size_t size);
 
-/* Parameters and floating-point operations of a step, per sequence: forward + backward. */
 uint64_t ir_graph_param_count(const struct ir_graph *g);
+/* Model flops of a step, per sequence: the products of forward and backward once each, attention over all T x T, experts only
+ * of the top k, nothing that is computed again or padded (PaLM, arXiv 2204.02311, appendix B). */
 double ir_graph_flops(const struct ir_graph *g);
 
 #endif

@@ -44,7 +44,9 @@ struct machine_links {
 
 struct machine {
     char name[MACHINE_NAME], source[MACHINE_TEXT]; /* source: where the figures come from, a sentence */
+    char device[MACHINE_NAME];                     /* names of devices that have this in them are its; empty: none */
     double flops[2];                               /* per second of large matrix products: float32, bfloat16 */
+    double peak[2];                                /* what its maker says of them; 0: not known */
     double bandwidth;                              /* bytes per second of a rank's memory */
     double launch;                                 /* seconds that every kernel takes beside its work */
     double sum;                                    /* seconds per byte that a reduction reads to add its terms */

@@ -1,5 +1,6 @@
 #include "machine_file.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -96,8 +97,8 @@ static enum status read_compute(const struct js *root, struct machine *m, double
     for (int i = 0; i < 2; i++) {
         struct js v;
         TRY(js_need(&o, dtypes[i], &v, e));
-        TRY(js_num(&v, 1, 1e20, &m->flops[i], e));
-        m->flops[i] *= flops;
+        TRY(js_num(&v, 1, 1e20, &m->peak[i], e));
+        m->flops[i] = m->peak[i] * flops;
     }
     TRY(js_need(root, "bandwidth", &o, e));
     TRY(js_num(&o, 1, 1e18, &m->bandwidth, e));
@@ -110,11 +111,11 @@ static enum status read_compute(const struct js *root, struct machine *m, double
 
 static enum status read_sheet(const struct js *root, struct machine *m, struct err *e)
 {
-    static const char *const keys[] = { "name",       "source",         "sources",          "flops",
-                                        "bandwidth",  "efficiency",     "launch",           "units",
-                                        "comm_units", "ranks_per_node", "nodes_per_island", "links",
-                                        NULL };
-    const char *name, *source;
+    static const char *const keys[] = {
+        "name",       "source",         "sources",          "flops", "bandwidth", "efficiency", "launch", "units",
+        "comm_units", "ranks_per_node", "nodes_per_island", "links", "device",    NULL
+    };
+    const char *name, *source, *device;
     struct js v;
     double efficiency;
     machine_generic(m);
@@ -122,6 +123,8 @@ static enum status read_sheet(const struct js *root, struct machine *m, struct e
     TRY(js_need(root, "name", &v, e));
     TRY(js_str(&v, &name, e));
     TRY(js_str_or(root, "source", "a data sheet", &source, e));
+    TRY(js_str_or(root, "device", "", &device, e));
+    snprintf(m->device, sizeof m->device, "%s", device);
     snprintf(m->name, sizeof m->name, "%s", name);
     snprintf(m->source, sizeof m->source, "%s", source);
     TRY(read_compute(root, m, &efficiency, e));
@@ -207,4 +210,23 @@ enum status machine_load(const char *path, const char *topology, struct machine 
     if (st != ST_OK)
         machine_release(m);
     return st;
+}
+
+/* The sheet is looked for by every word of the device's name, in small letters. */
+bool machine_of_device(const char *device, struct machine *m)
+{
+    char word[MACHINE_NAME], sheet[PATH_BYTES];
+    struct err e = { 0 };
+    for (const char *at = device; *at; at += *at != '\0') {
+        size_t n = 0;
+        for (; isalnum((unsigned char)*at) && n + 1 < sizeof word; at++)
+            word[n++] = (char)tolower((unsigned char)*at);
+        word[n] = '\0';
+        if (!n || !find_sheet(word, sheet) || load_sheet(sheet, m, &e) != ST_OK)
+            continue;
+        if (*m->device && strstr(device, m->device))
+            return true;
+        machine_release(m);
+    }
+    return false;
 }

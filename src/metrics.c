@@ -9,7 +9,7 @@
 #include "io/file.h"
 
 static const char header[] =
-    "step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens\n";
+    "step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu\n";
 
 static enum status cannot(const char *path, struct err *e)
 {
@@ -73,7 +73,10 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
             unsigned_nan(r->grad_norm), r->lr, (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
     if (!isnan(r->eval_loss))
         fprintf(m->file, "%.9g", r->eval_loss);
-    fprintf(m->file, ",%.9g,%llu\n", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
+    fprintf(m->file, ",%.9g,%llu,", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
+    if (!isnan(r->mfu))
+        fprintf(m->file, "%.4g", r->mfu);
+    fputc('\n', m->file);
     return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
 }
 

@@ -21,6 +21,7 @@ struct metrics_row {
     double eval_loss; /* NAN: no evaluation after this step, an empty cell */
     double aux_loss;
     uint64_t dropped_tokens;
+    double mfu; /* NAN: the peak is not known, an empty cell */
 };
 
 /* Opens RUNDIR/metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),

@@ -120,6 +120,24 @@ static enum status choose_back_ends(struct train *t, struct local *local, struct
 
 /* ---- plans ---------------------------------------------------------------------------------------------------- */
 
+/* What mfu is a share of. */
+static void take_peak(struct train *t, const struct machine *m)
+{
+    bool narrow = t->config->dtype == IR_BF16;
+    t->peak = m->peak[narrow] > 0 ? m->peak[narrow] : m->flops[narrow];
+    snprintf(t->peak_of, sizeof t->peak_of, "%s", m->name);
+}
+
+/* A device's own; a machine that is named comes after it and counts. */
+static void find_peak(struct train *t, const char *device)
+{
+    struct machine m;
+    if (!machine_of_device(device, &m))
+        return;
+    take_peak(t, &m);
+    machine_release(&m);
+}
+
 static enum status compile(struct train *t, struct sched_output *out, struct err *e)
 {
     if (ctl_rank() != 0)
@@ -130,6 +148,8 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
+    if (st == ST_OK && t->o->machine)
+        take_peak(t, &t->machine);
     if (st == ST_OK)
         st = sched_compile(&in, out, e);
     if (st == ST_OK && train__emulates(t) && !t->o->machine)
@@ -332,6 +352,9 @@ static void report_job(struct train *t, const struct local *local)
     report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)total, most));
+    if (t->peak > 0)
+        report_line(r, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
+                    ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
 }
 
 enum status train__start(struct train *t, struct err *e)
@@ -346,6 +369,8 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
     TRY(ctl_agree(open_folder(t, false, e), e));
+    if (ctl_rank() == 0 && t->compute->device)
+        find_peak(t, local.backends.device);
     watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");

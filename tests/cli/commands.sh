@@ -93,7 +93,7 @@ result 'plan --dump and --dot'
 
 # ---- training
 mpi "$piper" 1 train one.h5 -o a >out 2>&1 && [ "$(wc -l <a/metrics.csv)" -eq 13 ] &&
-    [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens ] &&
+    [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu ] &&
     grep -q 'allocations in steps: 0' a/log.txt
 result 'train: metrics, and no allocation in the steps'
 [ "$(cut -d, -f8 a/metrics.csv | grep -c '[0-9]')" -eq 2 ] && [ -f a/checkpoints/step-000012.h5 ] && [ -f a/trace.0000.h5 ]
