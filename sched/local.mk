@@ -9,6 +9,7 @@ libpiper_sched_la_SOURCES = \
 	sched/check/memory.c \
 	sched/check/params.c \
 	sched/check/programs.c \
+	sched/check/replicas.c \
 	sched/check/run.c \
 	sched/check/spans.c \
 	sched/check/steps.c \

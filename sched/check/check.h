@@ -7,7 +7,7 @@
  *
  * Order of the proofs, each relying on those before: shape (check.c), bindings (bind.c), shard map (params.c),
  * programs (programs.c), then for every list: matching (match.c), no deadlock and one global order (run.c), memory
- * (memory.c), what stands in it (values.c), gradients and updates (steps.c), nothing forgotten (cover.c). */
+ * (memory.c), what stands in it (values.c, replicas.c), gradients and updates (steps.c), nothing forgotten (cover.c). */
 #ifndef PIPER_SCHED_CHECK_CHECK_H
 #define PIPER_SCHED_CHECK_CHECK_H
 
@@ -99,6 +99,7 @@ enum check_rule {
     RULE_ORDER,    /* dispatch orders are projections of one global order of communications */
     RULE_RACE,     /* conflicting accesses are ordered by waits and streams */
     RULE_VALUE,    /* what is read was written before, to the same buffer */
+    RULE_REPLICA,  /* operands are of the same samples on every rank */
     RULE_FIRST,    /* gradients: written first, then added to */
     RULE_REDUCE,   /* one reduction of each gradient of a shared bucket, over its holders */
     RULE_GATHER,   /* sharded parameters are whole where they are used */
@@ -163,16 +164,17 @@ uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b);
  * buffer; PLAN_NONE: of none. */
 uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind);
 
-enum status check_programs(struct check *c);                           /* programs.c */
-enum status check_bases(struct check *c, const struct check_list *l);  /* programs.c */
-enum status check_params(struct check *c);                             /* params.c */
-enum status check_match(struct check *c, struct check_list *l);        /* match.c */
-enum status check_run(struct check *c, const struct check_list *l);    /* run.c */
-enum status check_order(struct check *c, const struct check_list *l);  /* run.c */
-enum status check_memory(struct check *c, const struct check_list *l); /* memory.c */
-enum status check_values(struct check *c, const struct check_list *l); /* values.c */
-enum status check_steps(struct check *c, const struct check_list *l);  /* steps.c */
-enum status check_cover(struct check *c, const struct check_list *l);  /* cover.c */
+enum status check_programs(struct check *c);                             /* programs.c */
+enum status check_bases(struct check *c, const struct check_list *l);    /* programs.c */
+enum status check_params(struct check *c);                               /* params.c */
+enum status check_match(struct check *c, struct check_list *l);          /* match.c */
+enum status check_run(struct check *c, const struct check_list *l);      /* run.c */
+enum status check_order(struct check *c, const struct check_list *l);    /* run.c */
+enum status check_memory(struct check *c, const struct check_list *l);   /* memory.c */
+enum status check_values(struct check *c, const struct check_list *l);   /* values.c */
+enum status check_replicas(struct check *c, const struct check_list *l); /* replicas.c */
+enum status check_steps(struct check *c, const struct check_list *l);    /* steps.c */
+enum status check_cover(struct check *c, const struct check_list *l);    /* cover.c */
 
 /* spans.c: a map from bytes to states, as intervals over a fixed set of boundaries. */
 struct check_span {

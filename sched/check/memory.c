@@ -258,7 +258,9 @@ static bool ordered(const struct sweep *s, uint32_t before, uint32_t i)
 
 static const char *arena_name(uint32_t map)
 {
-    static const char *const names[MAPS] = { "params", "grads", "optimizer", "work", "scalars", "comm", "grads", "work" };
+    static const char *const names[MAPS] = {
+        "params", "grads", "optimizer", "work", "scalars", "comm", "grads", "work"
+    };
     return names[map];
 }
 

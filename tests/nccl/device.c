@@ -88,6 +88,12 @@ static void wait_for(void *s, uint32_t event)
     (void)event, (void)s;
 }
 
+static const char *happened(uint32_t event)
+{
+    (void)event;
+    return NULL;
+}
+
 static void on_stream(void *s)
 {
     (void)s;
@@ -159,6 +165,8 @@ static const struct device_ops device = {
     .stream = stream,
     .record = order,
     .wait = wait_for,
+    .wait_outside = wait_for,
+    .await = happened,
     .stamp = order,
     .clock_zero = on_stream,
     .clock_read = clock_read,

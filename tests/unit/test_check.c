@@ -206,6 +206,17 @@ static void mutate_peer_permuted(struct job *j) /* stage 1 names the ranks of st
     b->sets.at[SET_ALL + 1].first_range = 3;
     no_channel_of_all(j);
 }
+static void mutate_load_permuted(struct job *j) /* stage 1 loads its targets in another order than activations come */
+{
+    struct plan_builder *b = &j->b[1];
+    struct plan_set set = b->sets.at[SET_ME];
+    set.first_range = b->ranges.n;
+    set.n_ranges = 2;
+    vec_add(&b->ranges, ((struct plan_range){ 3, 1, 1 }));
+    vec_add(&b->ranges, ((struct plan_range){ 1, 1, 1 }));
+    vec_add(&b->sets, set);
+    instr(b, PLAN_LOAD, 0)->my_set = b->sets.n - 1;
+}
 static void mutate_half_a_class(struct job *j) /* stage 0 sends to one rank of stage 1 only */
 {
     struct plan_builder *a = &j->b[0];
@@ -436,6 +447,7 @@ static const struct mutation mutations[] = {
     M(2, 2, "binding", load_set),
     M(2, 2, "binding", load_replicas),
     M(2, 2, "match", peer_permuted),
+    M(2, 2, "replica", load_permuted),
     M(2, 2, "binding", half_a_class),
     M(2, 2, "binding", exchange),
     M(2, 2, "channel", channel_stream),
