@@ -56,6 +56,8 @@ struct exec__device {
 };
 
 enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct err *e);
+/* Gives captured lists back. Before communicators are closed: NCCL waits for the graphs that they are in. */
+void exec__device_forget(struct exec *x);
 void exec__device_close(struct exec *x);
 /* Completes the setup of the comm back end, when calls are bound. Collective. */
 enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e);

@@ -209,15 +209,22 @@ enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct
     return error ? err_set(e, ST_DEVICE, NULL, "rank %u: %s", x->rank, error) : ST_OK;
 }
 
+void exec__device_forget(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++) {
+        for (uint32_t k = 0; k < d->tapes[i].n; k++)
+            d->ops->graph_release(d->tapes[i].at[k].graph);
+        d->tapes[i].n = 0;
+    }
+}
+
 static void give_back(struct exec *x)
 {
     struct exec__device *d = x->device;
     if (d->libraries)
         x->compute->libraries->close();
     void *const pinned[] = { d->block, d->loads, d->staging, (void *)x->events, d->image[ARENA_SNAPSHOT] };
-    for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
-        for (uint32_t k = 0; k < d->tapes[i].n; k++)
-            d->ops->graph_release(d->tapes[i].at[k].graph);
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (x->arena[a])
             d->ops->release(x->arena[a]);

@@ -395,6 +395,8 @@ void exec_close(struct exec *x)
 {
     if (!x)
         return;
+    if (x->device)
+        exec__device_forget(x);
     if (x->comm)
         x->comm_backend->close(x->comm);
     if (x->device)

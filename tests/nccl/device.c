@@ -12,6 +12,8 @@ static struct allocation {
     uint64_t bytes;
 } memory[16];
 
+uint32_t standin_graphs;
+
 bool standin_memory(const void *p, uint64_t bytes)
 {
     const unsigned char *at = p;
@@ -133,9 +135,16 @@ static void wait_word(const uint32_t *word, uint32_t value, void *s)
     (void)word, (void)value, (void)s;
 }
 
-static void *no_graph(void *s)
+static void *graph_begun(void *s)
 {
+    standin_graphs++;
     return s;
+}
+
+static void graph_ended(void *graph)
+{
+    (void)graph;
+    standin_graphs--;
 }
 
 static void graph_launch(void *graph, void *s)
@@ -176,9 +185,9 @@ static const struct device_ops device = {
     .can_wait_word = no,
     .wait_word = wait_word,
     .capture_begin = on_stream,
-    .capture_end = no_graph,
+    .capture_end = graph_begun,
     .graph_launch = graph_launch,
-    .graph_release = on_stream,
+    .graph_release = graph_ended,
     .synchronize_stream = on_stream,
     .synchronize = nothing,
     .error = no_error,

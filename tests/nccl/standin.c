@@ -140,6 +140,9 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t *ma
 ncclResult_t ncclCommFinalize(ncclComm_t comm)
 {
     check_idle(comm, "finalize");
+    if (standin_graphs) /* NCCL would wait for their end (commDestroySync) */
+        standin_say_wrong("communicator %u is finalized before %u captured graphs are released", comm->what.id,
+                          standin_graphs);
     comm->finalized = true;
     comm->busy = 1;
     return ncclInProgress;

@@ -44,6 +44,7 @@ void standin_say_wrong(const char *fmt, ...) __attribute__((format(printf, 1, 2)
 extern const struct compute_backend standin_compute;
 bool standin_memory(const void *p, uint64_t bytes); /* of the device? */
 uint32_t standin_stream(const void *stream);        /* its number; UINT32_MAX: none */
+extern uint32_t standin_graphs;                     /* captured and not released */
 
 /* What all ranks did. */
 struct standin_job {

@@ -324,6 +324,15 @@ static _Noreturn void lose(void)
     exit(99);
 }
 
+/* Where the host enqueues calls between captured parts they are recorded after those that are captured. */
+static bool in_order(const struct plan *p)
+{
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_INSTRS]; i++)
+        if (p->instrs[i].op == PLAN_ALL_TO_ALL_V)
+            return false;
+    return true;
+}
+
 static void run_cell(const struct cell *cell, bool spoilt)
 {
     struct job j = { .out = { 0 } };
@@ -337,14 +346,16 @@ static void run_cell(const struct cell *cell, bool spoilt)
                                 .local_rank = ctl_rank(),
                                 .clip_norm = 1 };
     enum status st = ctl_agree(compile(&j, cell, &e), &e);
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        setup.graphs = in_order(&j.plan);
         st = exec_open(&setup, &x, &e);
+    }
     if (st != ST_OK) {
         fail(cell->name, "open", e.text);
     } else {
         for (uint32_t l = 0; l < j.plan.h->count[PLAN_S_LISTS]; l++)
             run_list(x, &j, cell, l);
-        run_list(x, &j, cell, 0); /* a second step is as the first */
+        run_list(x, &j, cell, 0); /* a second step is as the first, also where it is captured */
         if (spoilt)
             spoil(cell);
         rounds = standin_splits > rounds ? standin_splits : rounds;
