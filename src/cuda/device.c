@@ -324,7 +324,8 @@ static void *cuda_capture_end(void *stream)
     dev.capturing = false;
     if (!GOOD(cudaStreamEndCapture(stream, &graph)))
         return NULL;
-    GOOD(cudaGraphInstantiate(&exec, graph, 0));
+    /* nodes keep their streams' priorities, else all have that of the stream of the launch */
+    GOOD(cudaGraphInstantiate(&exec, graph, cudaGraphInstantiateFlagUseNodePriority));
     GOOD(cudaGraphDestroy(graph));
     if (exec)
         GOOD(cudaGraphUpload(exec, stream));

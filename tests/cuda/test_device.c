@@ -97,6 +97,7 @@ START_TEST(a_graph_runs_again_and_again)
     ck_assert_double_eq(v[0], 0);
     ck_assert_uint_eq(fake_counts.kernels_captured, 5);
     ck_assert_uint_eq(fake_counts.nodes, 5 + 4 + 1); /* kernels, waits, the stamp */
+    ck_assert_uint_eq(fake_counts.with_priorities, fake_counts.graphs);
     ops->clock_zero(ops->stream(0));
     ops->graph_launch(graph, ops->stream(0));
     ops->graph_launch(graph, ops->stream(0));

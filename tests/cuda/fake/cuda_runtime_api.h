@@ -46,6 +46,7 @@ enum {
     cudaHostAllocPortable = 1,
     cudaHostAllocMapped = 2,
     cudaEnableDefault = 0,
+    cudaGraphInstantiateFlagUseNodePriority = 8,
 };
 
 const char *cudaGetErrorString(cudaError_t code);

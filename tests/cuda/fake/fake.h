@@ -73,6 +73,7 @@ void fake_unlock(int **unused);
 /* Counts of calls, so that a test can say what a step costs. */
 struct fake_counts {
     uint64_t kernels, kernels_captured, copies, waits, graphs, nodes, edges, launches, synchronizes, allocations;
+    uint64_t with_priorities; /* of the graphs: nodes run with the priorities of their streams */
 };
 extern struct fake_counts fake_counts;
 

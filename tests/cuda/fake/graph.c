@@ -80,13 +80,13 @@ cudaError_t cudaStreamEndCapture(cudaStream_t stream, cudaGraph_t *graph)
 
 cudaError_t cudaGraphInstantiate(cudaGraphExec_t *exec, cudaGraph_t graph, unsigned long long flags)
 {
-    (void)flags;
     struct CUgraphExec_st *x = mem_alloc(sizeof *x);
     x->n = graph->nodes.n;
     x->nodes = mem_alloc(x->n * sizeof *x->nodes);
     x->pieces = mem_alloc((x->n + 1) * sizeof(struct fake_piece *));
     fake_counts.graphs++;
     fake_counts.nodes += x->n;
+    fake_counts.with_priorities += (flags & cudaGraphInstantiateFlagUseNodePriority) != 0;
     for (uint32_t i = 0; i < x->n; i++) {
         x->nodes[i] = graph->nodes.at[i];
         x->nodes[i].work = copy_of(&graph->nodes.at[i].work);
