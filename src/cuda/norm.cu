@@ -6,7 +6,8 @@
 
 namespace
 {
-enum { NORM_THREADS = 256, NORM_WARP_BYTES = 4096, NORM_SHARED = 48 << 10 };
+/* NORM_SHARED: for rows, of the 48 KiB that a block has, beside the room of its sums. */
+enum { NORM_THREADS = 256, NORM_WARP_BYTES = 4096, NORM_SHARED = (48 << 10) - MAX_WARPS * sizeof(float) };
 
 /* One row of c elements of `copies` operands, and the threads that share it. */
 struct norm_shape {

@@ -31,6 +31,7 @@ void *scheduler_sp;
 unsigned current, threads;
 uint64_t block_number;
 const host_launch *running;
+size_t static_shared; /* bytes of this block's declarations so far */
 unsigned char dynamic_shared[MAX_SHARED + ZONE] __attribute__((aligned(128)));
 int backwards;
 unsigned long launches;
@@ -133,6 +134,7 @@ void run_block()
 {
     const unsigned n = (threads + LANES - 1) / LANES;
     block_number++;
+    static_shared = 0;
     memset(dynamic_shared, POISON, running->shared);
     memset(dynamic_shared + running->shared, MARK, ZONE);
     for (unsigned i = 0; i < threads; i++)
@@ -200,8 +202,12 @@ void *host_site::enter()
         at = static_cast<unsigned char *>(aligned_alloc(16, (bytes + 15) / 16 * 16));
     if (!at)
         stop("no memory");
-    if (block != block_number)
+    if (block != block_number) {
         memset(at, POISON, bytes);
+        static_shared += (bytes + 15) / 16 * 16;
+        if (static_shared + running->shared > MAX_SHARED)
+            stop("more than 48 KiB of shared memory, static and dynamic");
+    }
     block = block_number;
     return at;
 }
