@@ -26,18 +26,23 @@ AS_IF([test "x$with_cuda" != xno],[
   AS_IF([test "x${NVCCFLAGS+set}" != xset],[NVCCFLAGS="-O3 -lineinfo"])
   piper_cuda_dir="-L$piper_cuda_lib -Wl,-rpath,$piper_cuda_lib"
   piper_cuda_rt="-lcudart_static -ldl -lrt -lpthread -lstdc++"
+  # what the oldest versions that will do have and the ones before them have not
   PIPER_TRY_LINK([CUDART],[$with_cuda],[-I$with_cuda/include],[$piper_cuda_dir $piper_cuda_rt],
-    [[#include <cuda_runtime_api.h>]],[[int n; return (int)cudaGetDeviceCount(&n);]])
+    [[#include <cuda_runtime_api.h>]],
+    [[void *f; return (int)cudaGetDriverEntryPointByVersion("cuInit", &f, 12000, cudaEnableDefault, (void *)0);]])
   PIPER_TRY_LINK([CUBLASLT],[$with_cuda],[-I$with_cuda/include],[$piper_cuda_dir -lcublasLt],
     [[#include <cublasLt.h>]],[[cublasLtHandle_t h; return (int)cublasLtCreate(&h);]])
   PIPER_TRY_LINK([CUDNN],[$with_cuda],[-I$with_cuda/include],[$piper_cuda_dir -lcudnn],
-    [[#include <cudnn.h>]],[[cudnnHandle_t h; return (int)cudnnCreate(&h);]])
+    [[#include <cudnn.h>]],
+    [[cudnnBackendDescriptor_t d; return (int)cudnnBackendCreateDescriptor(CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR, &d);]])
   PIPER_TRY_LINK([NCCL],[$with_cuda],[-I$with_cuda/include],[$piper_cuda_dir -lnccl],
-    [[#include <nccl.h>]],[[int v; return (int)ncclGetVersion(&v);]])
-  _PIPER_CUDA_PART([CUDART],[the CUDA runtime],[cuda-cudart-dev])
+    [[#include <nccl.h>]],
+    [[ncclConfig_t c = NCCL_CONFIG_INITIALIZER; c.splitShare = 0;
+      return (int)ncclCommSplit((void *)0, NCCL_SPLIT_NOCOLOR, 0, (void *)0, &c);]])
+  _PIPER_CUDA_PART([CUDART],[the CUDA runtime 12.5 or later],[cuda-cudart-dev])
   _PIPER_CUDA_PART([CUBLASLT],[cuBLASLt],[libcublas-dev])
-  _PIPER_CUDA_PART([CUDNN],[cuDNN 9],[libcudnn9-dev-cuda-12])
-  _PIPER_CUDA_PART([NCCL],[NCCL],[libnccl-dev])
+  _PIPER_CUDA_PART([CUDNN],[cuDNN 9.8 or later],[libcudnn9-dev-cuda-12])
+  _PIPER_CUDA_PART([NCCL],[NCCL 2.18 or later],[libnccl-dev])
   CUDA_CFLAGS="-I$with_cuda/include"
   CUDA_LIBS="$piper_cuda_dir -lcublasLt -lcudnn -lnccl $piper_cuda_rt"
   piper_how_CUDA="$with_cuda, architectures $CUDA_ARCHS"
