@@ -150,11 +150,11 @@ static void add(struct cuda__sdpa_graph *g, desc op)
         g->ops[g->n_ops++] = op;
 }
 
-/* y = mode(x, b, t); b, t may be NULL. axis: of GEN_INDEX, else -1. */
+/* y = mode(x, b, t); b, t may be NULL. axis: of GEN_INDEX, else -1. Precisions are those of NVIDIA's own graphs. */
 static desc pointwise(struct cuda__sdpa_graph *g, cudnnPointwiseMode_t mode, desc x, desc b, desc t, desc y,
                       int64_t axis)
 {
-    const cudnnDataType_t precision = CUDNN_DATA_FLOAT;
+    const cudnnDataType_t precision = mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : CUDNN_DATA_FLOAT;
     desc how = cuda__sdpa_new(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
     cuda__sdpa_set(g, how, CUDNN_ATTR_POINTWISE_MODE, CUDNN_TYPE_POINTWISE_MODE, 1, &mode);
     cuda__sdpa_set(g, how, CUDNN_ATTR_POINTWISE_MATH_PREC, CUDNN_TYPE_DATA_TYPE, 1, &precision);
