@@ -155,6 +155,8 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
         return "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 tokens "
                "on "
                "CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
+    if (op == IR_OP_ATTENTION && a->head_dim > CUDA_MAX_ATTENTION_DIM)
+        return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);
 }
 

@@ -255,11 +255,15 @@ START_TEST(targets)
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_BF16));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_F64));
     const struct ir_attrs narrow = { .heads = 2, .kv_heads = 2, .head_dim = 64 },
-                          odd = { .heads = 2, .kv_heads = 2, .head_dim = 80 };
+                          odd = { .heads = 2, .kv_heads = 2, .head_dim = 80 },
+                          wide = { .heads = 1, .kv_heads = 1, .head_dim = 1024 },
+                          wider = { .heads = 1, .kv_heads = 1, .head_dim = 1025 };
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 8192, IR_BF16));
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 4096, IR_F32));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 4097, IR_F32));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &odd, 4097, IR_BF16));
+    ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &wide, 4096, IR_BF16));
+    ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &wider, 1, IR_BF16));
     ck_assert_uint_gt(ir_target_cuda.workspace(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_PASS_F, 2, T, 1, IR_BF16), 0);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 100 }), 100);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 50257 }), 50304);
