@@ -125,6 +125,20 @@ static void find_wait_value(void)
     cudaGetLastError();
 }
 
+/* A driver may have the function and refuse the operation (virtual devices): a word that is there already is waited for. */
+static void try_wait_value(void)
+{
+    void *word = NULL;
+    if (!dev.wait_value || !dev.n_streams ||
+        !GOOD(cudaHostAlloc(&word, sizeof(uint32_t), cudaHostAllocMapped | cudaHostAllocPortable)))
+        return;
+    memset(word, 0, sizeof(uint32_t));
+    if (dev.wait_value(dev.streams[0], (unsigned long long)(uintptr_t)word, 0, WAIT_EQUAL) != 0)
+        dev.wait_value = NULL;
+    GOOD(cudaStreamSynchronize(dev.streams[0]));
+    GOOD(cudaFreeHost(word));
+}
+
 static bool make_streams(const struct device_setup *s)
 {
     int least = 0, greatest = 0; /* greatest priority: the lower number */
@@ -181,6 +195,7 @@ static enum status cuda_open(const struct device_setup *s, struct err *e)
         return ST_DEVICE;
     }
     find_wait_value();
+    try_wait_value();
     return ST_OK;
 }
 

@@ -195,6 +195,16 @@ START_TEST(words_are_marked_and_waited_for)
 }
 END_TEST
 
+START_TEST(words_that_cannot_be_waited_for)
+{
+    setenv("FAKE_CUDA_NO_WAIT_VALUE", "2", 1);
+    begin();
+    ck_assert(!ops->can_wait_word());
+    ck_assert_ptr_null(ops->error());
+    ops->close();
+}
+END_TEST
+
 START_TEST(no_device_is_a_sentence)
 {
     struct device_found found;
@@ -223,6 +233,7 @@ int main(void)
     tcase_add_test(t, an_event_of_outside_is_refused);
     tcase_add_test(t, waiting_for_the_device_is_refused_in_a_capture);
     tcase_add_test(t, words_are_marked_and_waited_for);
+    tcase_add_test(t, words_that_cannot_be_waited_for);
     tcase_add_test(t, no_device_is_a_sentence);
     Suite *s = suite_create("device");
     suite_add_tcase(s, t);

@@ -205,6 +205,8 @@ static bool has_value(const void *arg)
 static int stream_wait_value(cudaStream_t stream, unsigned long long address, uint32_t value, unsigned flags)
 {
     struct word w = { (_Atomic uint32_t *)(uintptr_t)address, value };
+    if (fake_setting("FAKE_CUDA_NO_WAIT_VALUE", 0) == 2)
+        return 801;
     if (flags != 1 || stream->into)
         return 1;
     return (int)fake_enqueue(stream, &(struct fake_work){ .may_run = has_value, .arg = &w, .bytes = sizeof w });
@@ -215,7 +217,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **entry, u
 {
     (void)version, (void)flags;
     int (*function)(cudaStream_t, unsigned long long, uint32_t, unsigned) = stream_wait_value;
-    bool there = strcmp(symbol, "cuStreamWaitValue32") == 0 && !fake_setting("FAKE_CUDA_NO_WAIT_VALUE", 0);
+    bool there = strcmp(symbol, "cuStreamWaitValue32") == 0 && fake_setting("FAKE_CUDA_NO_WAIT_VALUE", 0) != 1;
     *found = there ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
     if (there)
         memcpy(entry, &function, sizeof function);
