@@ -99,13 +99,17 @@ static void *watch(void *arg)
 
 /* ---- letting go ------------------------------------------------------------------------------------------------ */
 
+/* In one group: all are told to end before the first is waited for. One alone may wait for another's kernel that stands before
+ * its own on a stream, or for ever for captured graphs that it is in (commDestroySync). */
 void comm__nccl_abort(struct comm *c)
 {
+    ncclGroupStart();
     for (uint32_t i = 0; i < comm__nccl_count(c); i++)
         if (c->made[i].comm)
             ncclCommAbort(c->made[i].comm);
     if (c->world)
         ncclCommAbort(c->world);
+    ncclGroupEnd();
 }
 
 static _Atomic uint32_t aborted;
