@@ -19,8 +19,9 @@
 typedef __nv_bfloat16 bf16;
 
 #ifdef __CUDACC__
-/* n elements of shared memory of a block; DYNAMIC_SHARED: as many bytes as the launch says, 16-byte aligned. */
-#define SHARED(T, name, n) __shared__ T name[n]
+/* n elements of shared memory of a block; DYNAMIC_SHARED: as many bytes as the launch says. Both 16-byte aligned, so that the
+ * compiler reads neighbours at once. */
+#define SHARED(T, name, n) __shared__ __align__(16) T name[n]
 #define DYNAMIC_SHARED(T, name)                    \
     extern __shared__ uint4 cuda_dynamic_shared[]; \
     T *const name = reinterpret_cast<T *>(cuda_dynamic_shared)
