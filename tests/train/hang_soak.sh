@@ -6,7 +6,7 @@
 minutes=${SOAK_MINUTES:-30}
 layout 4 2 1f1b 4 >pp4dp2.json
 build soak gpt2 pp4dp2 train.steps=1000000000 train.batch_size=32 train.checkpoint_every=2000
-cores=$(nproc)
+cores=$(env -u OMP_NUM_THREADS nproc) # which it would obey
 [ "$cores" -gt 2 ] && cores=2
 taskset -c 0-$((cores - 1)) sh "$src/tests/run-mpi" -t $((60 * minutes + 120)) -x 75 "$piper" 8 train soak.h5 -o s \
     --max-time $((60 * minutes)) >out 2>&1
