@@ -47,6 +47,17 @@ tests_gpu_test_parts_CPPFLAGS = $(DEVICE_CPPFLAGS) $(CUDA_CFLAGS)
 tests_gpu_test_parts_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_parts_LDADD = $(CPU_TEST_LDADD)
 endif
+# Products, attention and the measured peak by the functions of a module that has them.
+GPU_PROGS += tests/gpu/test_products
+EXTRA_PROGRAMS += tests/gpu/test_products tests/gpu/peak
+tests_gpu_test_products_SOURCES = $(PRODUCTS_TEST_SOURCES) tests/gpu/products_device.c $(DEVICE_MACHINE)
+tests_gpu_test_products_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_test_products_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_test_products_LDADD = $(CPU_TEST_LDADD)
+tests_gpu_peak_SOURCES = $(MACHINE_TEST_SOURCES) tests/gpu/peak.c tests/gpu/products_device.c $(DEVICE_MACHINE)
+tests_gpu_peak_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_peak_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_peak_LDADD = $(CPU_TEST_LDADD)
 
 GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
 EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
