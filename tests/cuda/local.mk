@@ -37,7 +37,7 @@ tests_gpu_test_update_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_test_update_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_update_LDADD = $(CPU_TEST_LDADD)
 check_PROGRAMS += tests/gpu/test_ops tests/gpu/test_update
-SCRIPT_TESTS += tests/gpu/rehearse.sh
+SCRIPT_TESTS += tests/gpu/rehearse.sh tests/gpu/packed.sh
 
 if HAVE_CUDA
 GPU_PROGS += tests/gpu/test_parts
@@ -59,9 +59,18 @@ tests_gpu_peak_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_peak_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_peak_LDADD = $(CPU_TEST_LDADD)
 
+GPU_PROGS += tests/gpu/peak
 GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
-EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
-.PHONY: check-gpu
-check-gpu: all $(GPU_PROGS)
-	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(GPU_PROGS) $(GPU_TESTS)" TEST_SUITE_LOG=test-suite-gpu.log
-MOSTLYCLEANFILES += test-suite-gpu.log
+EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/check.sh tests/gpu/env.sh tests/gpu/llmc.sh tests/gpu/pack.sh \
+	tests/gpu/table.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
+# Automake has rules for the tests of TESTS only: these have a runner of their own.
+.PHONY: check-gpu gpu-programs gpu-list
+gpu-programs: all $(GPU_PROGS)
+check-gpu: gpu-programs
+	@$(AM_TESTS_ENVIRONMENT) sh $(srcdir)/tests/gpu/check.sh $(GPU_PROGS) $(GPU_TESTS)
+gpu-list:
+	@echo $(GPU_PROGS) $(GPU_TESTS)
+clean-local: clean-gpu
+.PHONY: clean-gpu
+clean-gpu:
+	-rm -rf check-gpu
