@@ -52,6 +52,7 @@ else
     build_here
     piper=$build/piper
 fi
+[ -z "${LLMC-}" ] || LLMC=$(cd "$LLMC" && pwd) || stop 'LLMC is to name a checkout of llm.c'
 case $piper in /*) ;; *) piper=$PWD/$piper build=$PWD/$build ;; esac
 "$piper" --version >/dev/null || stop "$piper does not start: is the C library of this host older than that of the build host?"
 device=$("$piper" info | sed -n 's/.*cuda  *runs here: *\(.*\); chosen.*/\1/p')
@@ -102,9 +103,9 @@ fi
 
 # ---- training
 
-batch=64 length=1024 steps=20
-[ -z "${SMALL-}" ] || { batch=2 length=16 steps=4; }
-awk 'BEGIN { for (i = 0; i < 40000; i++) print "line " i " of a text that is only there to be read" }' >text
+batch=64 length=1024 steps=20 lines=40000
+[ -z "${SMALL-}" ] || { batch=2 length=16 steps=4 lines=400; }
+awk -v n=$lines 'BEGIN { for (i = 0; i < n; i++) print "line " i " of a text that is only there to be read" }' >text
 "$piper" data text text -o tokens.h5 >log 2>&1 || { cat log >&2; stop 'no data'; }
 
 # gpt2 NAME WIDTH LAYERS HEADS
@@ -178,7 +179,6 @@ rm -rf start gpt2-124M/checkpoints
 
 if [ -n "${LLMC-}" ]; then
     echo '== llm.c'
-    LLMC=$(cd "$LLMC" && pwd) || stop 'LLMC is to name a checkout of llm.c'
     llmc_build "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | head -n 1)"
     llmc_data text >llmc.bin
     llmc_run $batch $length $steps || { tail -n 20 llmc.log >&2; stop "llm.c does not train, see $work/llmc.log"; }

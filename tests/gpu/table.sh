@@ -51,7 +51,7 @@ cat <<TEXT
 | model | batch x length | tokens/s | MFU | step, s | floor by the data sheet, s | floor as measured, s |
 |---|---|---|---|---|---|---|
 TEXT
-unknown='not measured | | | | |'
+unknown='not measured | | | |'
 row gpt2-124M "64 x 1024 | $unknown"
 row 'llm.c, gpt2-124M' "64 x 1024 | $unknown"
 row gpt2-1.5B "32 x 1024 | $unknown"
