@@ -64,9 +64,11 @@ GPU_PROGS += tests/gpu/peak
 GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
 EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/check.sh tests/gpu/env.sh tests/gpu/llmc.sh tests/gpu/pack.sh \
 	tests/gpu/table.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
-# Automake has rules for the tests of TESTS only: these have a runner of their own.
+# Automake has rules for the tests of TESTS only: these have a runner of their own. `all` is a make of its own, so the programs come
+# after it.
 .PHONY: check-gpu gpu-programs gpu-list
-gpu-programs: all $(GPU_PROGS)
+gpu-programs: all
+	@$(MAKE) $(AM_MAKEFLAGS) $(GPU_PROGS)
 check-gpu: gpu-programs
 	@$(AM_TESTS_ENVIRONMENT) sh $(srcdir)/tests/gpu/check.sh $(GPU_PROGS) $(GPU_TESTS)
 gpu-list:
