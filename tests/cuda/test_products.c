@@ -15,24 +15,6 @@
 
 enum { WORK = 4 << 20, ENGINE = 16 << 20 };
 
-/* n elements, poisoned. */
-static struct guarded buffer(size_t n, enum ir_dtype type)
-{
-    return machine_buffer(machine, n * ir_dtype_size(type, machine->compute));
-}
-
-/* Random elements, rounded to the type, go to the machine; x (n) gets them. */
-static struct guarded random_buffer(size_t n, enum ir_dtype type, struct rng *r, double *x)
-{
-    struct guarded g = buffer(n, type);
-    for (size_t i = 0; i < n; i++) {
-        x[i] = rounded(type, rng_normal(r));
-        set_element(&g, type, i, x[i]);
-    }
-    machine_put(machine, &g);
-    return g;
-}
-
 /* Workspace on the machine, and where it begins at a multiple of 256 bytes. */
 static struct guarded workspace(size_t bytes, void **at)
 {
@@ -109,20 +91,20 @@ static void open_operands(struct operands *o, const struct product *p)
     o->start = mem_alloc(nc * sizeof(double));
     o->want = mem_alloc(nc * sizeof(double));
     o->before = mem_alloc(nc * sizeof(double));
-    o->ga = random_buffer(na, type, &r, o->a);
-    o->gb = random_buffer(nb, type, &r, o->b);
-    o->gc = p->start == IN_PLACE ? random_buffer(nc, o->out, &r, o->start) : buffer(nc, o->out);
+    o->ga = machine_random(na, type, &r, o->a);
+    o->gb = machine_random(nb, type, &r, o->b);
+    o->gc = p->start == IN_PLACE ? machine_random(nc, o->out, &r, o->start) : machine_elements(nc, o->out);
     machine_put(machine, &o->gc);
     if (p->bias)
-        o->gbias = random_buffer(p->n, type, &r, o->bias);
+        o->gbias = machine_random(p->n, type, &r, o->bias);
     if (p->epilogue == CUDA_GELU_GRAD)
-        o->gaux = random_buffer(nc, type, &r, o->aux);
+        o->gaux = machine_random(nc, type, &r, o->aux);
     else if (p->epilogue == CUDA_GELU)
-        o->gaux = buffer(nc, type);
+        o->gaux = machine_elements(nc, type);
     if (o->gaux.base)
         machine_put(machine, &o->gaux);
     if (p->start == FROM_ANOTHER)
-        o->gstart = random_buffer(nc, o->out, &r, o->start);
+        o->gstart = machine_random(nc, o->out, &r, o->start);
     o->call = (struct cuda_matmul){ .m = p->m,
                                     .n = p->n,
                                     .k = p->k,
@@ -312,17 +294,17 @@ static void open_attention(struct attention *a, int i)
         const size_t n = (size_t)(rows * width[k]);
         a->oracle.in[k] = tensor(n);
         a->oracle.din[k] = tensor(n);
-        a->x[k] = random_buffer(n, IR_BF16, &r, a->oracle.in[k].x);
-        a->dx[k] = buffer(n, IR_BF16);
+        a->x[k] = machine_random(n, IR_BF16, &r, a->oracle.in[k].x);
+        a->dx[k] = machine_elements(n, IR_BF16);
         machine_put(machine, &a->dx[k]);
     }
     const size_t n = (size_t)(rows * heads * d);
     a->oracle.out[0] = tensor(n);
     a->oracle.dout[0] = tensor(n);
-    a->o = buffer(n, IR_BF16);
-    a->dout = random_buffer(n, IR_BF16, &r, a->oracle.dout[0].x);
-    a->stats = buffer((size_t)(rows * heads), IR_F32);
-    a->sums = buffer((size_t)(rows * heads), IR_F32);
+    a->o = machine_elements(n, IR_BF16);
+    a->dout = machine_random(n, IR_BF16, &r, a->oracle.dout[0].x);
+    a->stats = machine_elements((size_t)(rows * heads), IR_F32);
+    a->sums = machine_elements((size_t)(rows * heads), IR_F32);
     machine_put(machine, &a->o);
     machine_put(machine, &a->stats);
     a->call = (struct cuda_sdpa){ .shape = { b, heads, kv, t, d, width[0], packed ? all : kv * d, packed ? all : kv * d,

@@ -6,7 +6,11 @@
 #     CONFIGURE=OPTIONS        more for configure, as --with-cuda=DIR
 #     PEAK=, BANDWIDTH=        of the data sheet, flop/s in bfloat16 and bytes/s, of a device that is not known here
 #     PIPER=PROGRAM            one that is built: nothing is built, and checked only what CHECK names
+#     CHECK=TESTS              the tests to run, as tests/gpu/test_ops; empty: none
+#     MODELS=NAMES             of gpt2-124M, gpt2-1.5B, qwen3-moe-1B
 #     SMALL=1                  models of no size, to try this script
+#
+# Run again in the same folder with the same program it keeps what it does not measure anew, so it can be run in parts.
 set -u
 src=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
 work=$PWD/bench
@@ -39,15 +43,16 @@ build_here()
         tail -n 20 build.log >&2
         stop "the build failed, see $PWD/build.log"
     }
-    CHECK=$(make -s gpu-list)
+    CHECK=${CHECK-$(make -s gpu-list)}
 }
 if [ -n "${PIPER-}" ]; then
     piper=$PIPER build=$(dirname "$PIPER")
 elif [ -f "$src/env.sh" ]; then
     export PIPER_PACK="$src"
+    # shellcheck source=tests/gpu/env.sh
     . "$src/env.sh"
     build=$src/build piper=$src/build/piper
-    CHECK=$(cat "$src/build/list")
+    CHECK=${CHECK-$(cat "$src/build/list")}
 else
     build_here
     piper=$build/piper
@@ -57,7 +62,10 @@ case $piper in /*) ;; *) piper=$PWD/$piper build=$PWD/$build ;; esac
 "$piper" --version >/dev/null || stop "$piper does not start: is the C library of this host older than that of the build host?"
 device=$("$piper" info | sed -n 's/.*cuda  *runs here: *\(.*\); chosen.*/\1/p')
 [ -n "$device" ] || stop "nothing to time: $("$piper" info | sed -n 's/^.*cuda  *\(does not\)/cuda \1/p')"
-mkdir -p "$work" && cd "$work" && rm -f facts summary ./*.trace || exit 1
+mkdir -p "$work" && cd "$work" || exit 1
+version="$("$piper" --version | head -n 1) on $device"
+[ "$(cat version 2>/dev/null)" = "$version" ] || rm -f facts summary ./*.trace
+echo "$version" >version
 
 if [ -n "${CHECK-}" ]; then
     echo "== checking ($build/check-gpu)"
@@ -86,7 +94,7 @@ esac
 peak=${PEAK:-$1} bandwidth=${BANDWIDTH:-$2}
 fact device "$device"
 fact driver "$(nvidia-smi --query-gpu=driver_version --format=csv,noheader 2>/dev/null | head -n 1)"
-fact program "$("$piper" --version | head -n 1)"
+fact program "${version%% on *}"
 [ -z "$peak" ] || fact sheet_peak "$peak flop/s"
 [ -z "$bandwidth" ] || fact sheet_bandwidth "$bandwidth bytes/s"
 measured_peak='' measured_bandwidth=''
@@ -103,6 +111,11 @@ fi
 
 # ---- training
 
+models=${MODELS-gpt2-124M gpt2-1.5B qwen3-moe-1B}
+wanted()
+{
+    case " $models " in *" $1 "*) ;; *) return 1 ;; esac
+}
 batch=64 length=1024 steps=20 lines=40000
 [ -z "${SMALL-}" ] || { batch=2 length=16 steps=4 lines=400; }
 awk -v n=$lines 'BEGIN { for (i = 0; i < n; i++) print "line " i " of a text that is only there to be read" }' >text
@@ -162,22 +175,25 @@ written()
     sed -n "s/.*checkpoint of step.*$2 \([0-9.]*\) s.*/\1/p" "$1/log.txt" | tail -n 1
 }
 
-if [ -n "${SMALL-}" ]; then
-    gpt2 gpt2-124M 32 2 2
-    model gpt2-124M $batch 1 2 32 0
-else
-    gpt2 gpt2-124M 768 12 12
-    model gpt2-124M $batch 1 12 768 0
-fi
-ours=$s
-fact checkpoint "$(written gpt2-124M 'written in')"
-fact waited "$(written gpt2-124M 'training waited')"
-rm -rf start
-fact start_new "$(starts 1)"
-fact start_again "$(starts 2)"
-rm -rf start gpt2-124M/checkpoints
-
-if [ -n "${LLMC-}" ]; then
+first() # the model that llm.c trains too
+{
+    if [ -n "${SMALL-}" ]; then
+        gpt2 gpt2-124M 32 2 2
+        model gpt2-124M $batch 1 2 32 0
+    else
+        gpt2 gpt2-124M 768 12 12
+        model gpt2-124M $batch 1 12 768 0
+    fi
+    fact checkpoint "$(written gpt2-124M 'written in')"
+    fact waited "$(written gpt2-124M 'training waited')"
+    rm -rf start
+    fact start_new "$(starts 1)"
+    fact start_again "$(starts 2)"
+    rm -rf start gpt2-124M/checkpoints
+}
+beside() # llm.c
+{
+    ours=$s
     echo '== llm.c'
     llmc_build "$(nvidia-smi --query-gpu=compute_cap --format=csv,noheader 2>/dev/null | tr -d . | head -n 1)"
     llmc_data text >llmc.bin
@@ -186,12 +202,17 @@ if [ -n "${LLMC-}" ]; then
     [ -n "$theirs" ] || stop "no step in the output of llm.c, $work/llmc.log"
     row 'llm.c, gpt2-124M' $batch "$theirs" "$parameters" 0 12 768
     fact ratio "$(awk -v a="$ours" -v b="$theirs" 'BEGIN { printf "%.3f", b / a }') (llm.c $(llmc_version))"
+}
+if wanted gpt2-124M; then
+    first
+    [ -z "${LLMC-}" ] || beside
 fi
-
-if [ -z "${SMALL-}" ]; then
+if wanted gpt2-1.5B && [ -z "${SMALL-}" ]; then
     gpt2 gpt2-1.5B 1600 48 25
     model gpt2-1.5B 32 4 48 1600 0
     rm -rf gpt2-1.5B/checkpoints
+fi
+if wanted qwen3-moe-1B && [ -z "${SMALL-}" ]; then
     cat >qwen3-moe-1B.json <<'JSON'
 {"model_type": "qwen3_moe", "vocab_size": 151936, "hidden_size": 1024, "num_hidden_layers": 16, "num_attention_heads": 16,
  "num_key_value_heads": 8, "head_dim": 64, "intermediate_size": 3584, "moe_intermediate_size": 3584, "num_experts": 4,

@@ -3,8 +3,8 @@
 # shared libraries they load (Open MPI with its plug-ins, HDF5, BLAS, CUDA's) into the new folder OUT, which may be moved: for a
 # host with an NVIDIA driver and a shell. There, in any folder, `sh OUT/bench.sh` checks, times and prints the table.
 #
-# --without-libraries: leaves out cuBLASLt, cuDNN, NCCL and NVRTC, more than 1 GiB, for a host with the same toolkit (CUDA_HOME,
-# default /usr/local/cuda). The host's C library must be as new as this host's. Open MPI 4 only.
+# --without-libraries: leaves out cuBLASLt, cuDNN, NCCL and NVRTC, more than 1 GiB, for a host that has them in CUDA_HOME (default
+# /usr/local/cuda) or in folders of LD_LIBRARY_PATH. The host's C library must be as new as this host's. Open MPI 4 only.
 set -u
 stop()
 {
