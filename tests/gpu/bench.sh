@@ -2,7 +2,8 @@
 # bench.sh: on a machine with a GPU, in an empty folder: builds there, checks, times, and writes RESULTS.md. In the root of the source
 # tree it builds in build-gpu. In a folder that tests/gpu/pack.sh made everything is built. From the environment:
 #
-#     LLMC=FOLDER              a checkout of llm.c, to be built and timed beside us on the same shapes
+#     LLMC=FOLDER              a checkout of llm.c, to be built and timed beside us on the same shapes; its attention is cuDNN's
+#                              where cudnn-frontend lies in it or in HOME
 #     CONFIGURE=OPTIONS        more for configure, as --with-cuda=DIR
 #     PEAK=, BANDWIDTH=        of the data sheet, flop/s in bfloat16 and bytes/s, of a device that is not known here
 #     PIPER=PROGRAM            one that is built: nothing is built, and checked only what CHECK names
@@ -13,7 +14,7 @@
 # Run again in the same folder with the same program it keeps what it does not measure anew, so it can be run in parts.
 set -u
 src=$(cd "$(dirname "$0")/../.." && pwd) || exit 1
-work=$PWD/bench
+work=$PWD/bench host_libraries=${LD_LIBRARY_PATH-}
 stop()
 {
     echo "bench.sh: $*" >&2

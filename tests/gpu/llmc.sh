@@ -1,6 +1,6 @@
 # shellcheck shell=sh
 # For bench.sh: llm.c's train_gpt2cu beside us. Its source is the user's checkout, in $LLMC; nothing of it is kept here.
-# The caller has stop().
+# The caller has stop() and $host_libraries.
 
 # Little-endian bytes of a number.
 le32()
@@ -23,25 +23,44 @@ llmc_data()
         done
 }
 
-# llmc_build ARCHITECTURE: train_gpt2cu, unless it is there. With cuDNN where its frontend lies where llm.c looks for it.
+# llmc_build ARCHITECTURE: train_gpt2cu, unless it is there. With cuDNN where its frontend lies where llm.c looks for it. Its source
+# stays as it is; what it lacks is given to nvcc beside it, in the folder llmc-lacks.
 llmc_build()
 {
     [ ! -x "$LLMC/train_gpt2cu" ] || return 0
-    cudnn=0
+    cuda=${CUDA_HOME:-/usr/local/cuda} cudnn=0
     if [ -d "$HOME/cudnn-frontend/include" ] || [ -d "$LLMC/cudnn-frontend/include" ]; then
         cudnn=1
     fi
+    mkdir -p llmc-lacks
+    # the compiler reads this before the source
+    cat >llmc-lacks/cuda13.h <<'TEXT'
+#include <cuda_runtime.h>
+#if defined __cplusplus && CUDART_VERSION >= 13000 /* a place is no longer a number */
+static inline cudaError_t cudaMemAdvise(const void *p, size_t n, cudaMemoryAdvise advice, int device)
+{
+    cudaMemLocation at = {};
+    at.type = device < 0 ? cudaMemLocationTypeHost : cudaMemLocationTypeDevice;
+    at.id = device < 0 ? 0 : device;
+    return cudaMemAdvise(p, n, advice, at);
+}
+#endif
+TEXT
+    # it links NVML in any case, and uses it where its header is: else a library without contents
+    [ -f "$cuda/include/nvml.h" ] || echo '!<arch>' >llmc-lacks/libnvidia-ml.a
     (
-        PATH=$PATH:${CUDA_HOME:-/usr/local/cuda}/bin
+        PATH=$PATH:$cuda/bin NVCC_APPEND_FLAGS="-include $PWD/llmc-lacks/cuda13.h -L$PWD/llmc-lacks"
+        export PATH NVCC_APPEND_FLAGS
         # its makefile does not find the architecture by itself
         make -C "$LLMC" train_gpt2cu USE_CUDNN=$cudnn NO_MULTI_GPU=1 NO_USE_MPI=1 GPU_COMPUTE_CAPABILITY="$1"
     ) >llmc-build.log 2>&1 || stop "llm.c does not build, see $PWD/llmc-build.log; its own README says what it needs"
 }
 
-# llmc_run BATCH LENGTH STEPS: trains on llmc.bin with as few things beside training as its options allow
+# llmc_run BATCH LENGTH STEPS: trains on llmc.bin with as few things beside training as its options allow. With the host's CUDA
+# libraries, which it was linked with; $host_libraries: LD_LIBRARY_PATH as bench.sh found it
 llmc_run()
 {
-    "$LLMC/train_gpt2cu" -i "$PWD/llmc.bin" -j "$PWD/llmc.bin" -e d12 -b "$1" -t "$2" -d $(($1 * $2)) -x "$3" -r 0 -z 0 \
+    LD_LIBRARY_PATH=$host_libraries:${CUDA_HOME:-/usr/local/cuda}/lib64 "$LLMC/train_gpt2cu" -i "$PWD/llmc.bin" -j "$PWD/llmc.bin" -e d12 -b "$1" -t "$2" -d $(($1 * $2)) -x "$3" -r 0 -z 0 \
         -l 0.0001 -c 0.0 -v 1000000 -m 1 -s 0 -h 0 >llmc.log 2>&1
 }
 
