@@ -88,7 +88,7 @@ case $device in
 *H200*) set -- 989e12 4.8e12 ;;
 *H100*PCIe*) set -- 756e12 2.0e12 ;;
 *H100*NVL*) set -- 835e12 3.9e12 ;;
-*H100*) set -- "$(sheet h100 bfloat16)" "$(sheet h100 bandwidth)" ;;
+*"H100 80GB HBM3"*) set -- "$(sheet h100 bfloat16)" "$(sheet h100 bandwidth)" ;;
 *A100*) set -- "$(sheet a100 bfloat16)" "$(sheet a100 bandwidth)" ;;
 *) set -- '' '' ;;
 esac

@@ -60,8 +60,10 @@ TEXT
 # libraries, which it was linked with; $host_libraries: LD_LIBRARY_PATH as bench.sh found it
 llmc_run()
 {
-    LD_LIBRARY_PATH=$host_libraries:${CUDA_HOME:-/usr/local/cuda}/lib64 "$LLMC/train_gpt2cu" -i "$PWD/llmc.bin" -j "$PWD/llmc.bin" -e d12 -b "$1" -t "$2" -d $(($1 * $2)) -x "$3" -r 0 -z 0 \
-        -l 0.0001 -c 0.0 -v 1000000 -m 1 -s 0 -h 0 >llmc.log 2>&1
+    # shellcheck disable=SC2154 # the caller's
+    LD_LIBRARY_PATH=$host_libraries:${CUDA_HOME:-/usr/local/cuda}/lib64 "$LLMC/train_gpt2cu" -e d12 -i "$PWD/llmc.bin" \
+        -j "$PWD/llmc.bin" -b "$1" -t "$2" -d $(($1 * $2)) -x "$3" -r 0 -z 0 -l 0.0001 -c 0.0 -v 1000000 -m 1 -s 0 -h 0 \
+        >llmc.log 2>&1
 }
 
 # llmc_seconds SKIP: of its output, the average seconds of the steps after the first SKIP; nothing when there are none

@@ -61,9 +61,10 @@ cat <<TEXT
 gpt2-124M, tokens/s of this program over llm.c's in the same run (goal 1.0): $(fact ratio)
 
 Steps are averages of the second half of a run. A token costs 6 operations for each parameter that it meets in a product, and 6 x
-layers x width x length for causal attention, as llm.c counts; MFU is these operations over the data sheet's peak. The floor of a
-step: these operations over the peak, and the bytes of parameters, gradients and optimizer state, each moved once, over the
-bandwidth; once with the data sheet's figures, once with those measured on this device.
+layers x width x length for causal attention, as llm.c counts (the column mfu of metrics.csv counts attention over all positions, 12 x);
+MFU is these operations over the data sheet's peak. The floor of a step: these operations over the peak, and the bytes of
+parameters, gradients and optimizer state, each moved once, over the bandwidth; once with the data sheet's figures, once with those
+measured on this device.
 
 ## Where the time goes
 TEXT
