@@ -28,7 +28,10 @@ if ! "${MPIEXEC:-mpirun}" --version 2>&1 | grep -q 'Open MPI) 4\.'; then
     echo 'what is packed is Open MPI 4, which is not here'
     exit 77
 fi
-case $("${PIPER:-$build/piper}" --version) in *sanitize*) skip_rest 'a build with sanitizers is not packed' ;; esac
+if ldd "$build/piper" | grep -q 'libasan'; then
+    echo 'a build with sanitizers is not packed'
+    exit 77
+fi
 (cd "$build" && sh "$src/tests/gpu/pack.sh" "$dir/made" --without-libraries) >"$out" 2>&1
 result "packed: $(head -n 1 "$out" | sed 's/.*: \(.*\);.*/\1/')"
 mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" && mv "$dir/made" "$root/moved"
