@@ -75,6 +75,14 @@ static double now(void)
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
+static void give(const struct machine *m, void *p)
+{
+    if (m->free)
+        m->free(p);
+    else
+        free(p);
+}
+
 /* Of one call, where many of them follow each other for `least` seconds. */
 static double seconds_of(void (*call)(const struct bench *), const struct bench *b, double least)
 {
@@ -144,5 +152,10 @@ int main(int argc, char **argv)
     }
     const double bandwidth = 2 * (double)b.bytes / seconds_of(copy, &b, least);
     printf("copy %zu %.4e\npeak %.4e\nbandwidth %.4e\n", b.bytes, bandwidth, best, bandwidth);
+    void *const taken[] = { a, c, second, b.from, b.to, b.product.work };
+    for (size_t i = 0; i < sizeof taken / sizeof *taken; i++)
+        give(b.m, taken[i]);
+    mem_free(host);
+    cuda__matmul_close();
     return EXIT_SUCCESS;
 }
