@@ -25,19 +25,20 @@ SCRIPT_TESTS += tests/cuda/fake.sh
 # The tests of operators and updates on the device of a module: with the module of tests/cuda/fake they are tried without one.
 GPU_PROGS += tests/gpu/test_ops tests/gpu/test_update
 DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/folder.c src/folder.h src/module.c src/module.h
-# The module takes functions of the program, the fake one the CPU's kernels.
-DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu
+# The module takes functions of the program: the fake one the CPU's kernels, the real one those that its NCCL back end calls.
+DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu,--undefined=ctl_max_u64,--undefined=comm_group_rank
+DEVICE_LDADD = $(PIPER_COMM) $(CPU_TEST_LDADD)
 DEVICE_CPPFLAGS = $(CPU_TEST_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
 tests_gpu_test_ops_SOURCES = $(OPS_TEST_SOURCES) $(DEVICE_MACHINE)
 tests_gpu_test_ops_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_test_ops_LDFLAGS = $(DEVICE_LINK)
-tests_gpu_test_ops_LDADD = $(CPU_TEST_LDADD)
+tests_gpu_test_ops_LDADD = $(DEVICE_LDADD)
 tests_gpu_test_update_SOURCES = $(UPDATE_TEST_SOURCES) $(DEVICE_MACHINE)
 tests_gpu_test_update_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_test_update_LDFLAGS = $(DEVICE_LINK)
-tests_gpu_test_update_LDADD = $(CPU_TEST_LDADD)
+tests_gpu_test_update_LDADD = $(DEVICE_LDADD)
 check_PROGRAMS += tests/gpu/test_ops tests/gpu/test_update
-SCRIPT_TESTS += tests/gpu/rehearse.sh
+SCRIPT_TESTS += tests/gpu/rehearse.sh tests/gpu/packed.sh
 
 if HAVE_CUDA
 GPU_PROGS += tests/gpu/test_parts
@@ -45,12 +46,34 @@ EXTRA_PROGRAMS += tests/gpu/test_parts
 tests_gpu_test_parts_SOURCES = $(MACHINE_TEST_SOURCES) tests/cuda/test_parts.c tests/gpu/parts_device.c $(DEVICE_MACHINE)
 tests_gpu_test_parts_CPPFLAGS = $(DEVICE_CPPFLAGS) $(CUDA_CFLAGS)
 tests_gpu_test_parts_LDFLAGS = $(DEVICE_LINK)
-tests_gpu_test_parts_LDADD = $(CPU_TEST_LDADD)
+tests_gpu_test_parts_LDADD = $(DEVICE_LDADD)
 endif
+# Products, attention and the measured peak by the functions of a module that has them.
+GPU_PROGS += tests/gpu/test_products
+EXTRA_PROGRAMS += tests/gpu/test_products tests/gpu/peak
+tests_gpu_test_products_SOURCES = $(PRODUCTS_TEST_SOURCES) tests/gpu/products_device.c $(DEVICE_MACHINE)
+tests_gpu_test_products_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_test_products_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_test_products_LDADD = $(DEVICE_LDADD)
+tests_gpu_peak_SOURCES = $(MACHINE_TEST_SOURCES) tests/gpu/peak.c tests/gpu/products_device.c $(DEVICE_MACHINE)
+tests_gpu_peak_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_peak_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_peak_LDADD = $(DEVICE_LDADD)
 
+GPU_PROGS += tests/gpu/peak
 GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
-EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
-.PHONY: check-gpu
-check-gpu: all $(GPU_PROGS)
-	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(GPU_PROGS) $(GPU_TESTS)" TEST_SUITE_LOG=test-suite-gpu.log
-MOSTLYCLEANFILES += test-suite-gpu.log
+EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/check.sh tests/gpu/env.sh tests/gpu/llmc.sh tests/gpu/pack.sh \
+	tests/gpu/table.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
+# Automake has rules for the tests of TESTS only: these have a runner of their own. `all` is a make of its own, so the programs come
+# after it.
+.PHONY: check-gpu gpu-programs gpu-list
+gpu-programs: all
+	@$(MAKE) $(AM_MAKEFLAGS) $(GPU_PROGS)
+check-gpu: gpu-programs
+	@$(AM_TESTS_ENVIRONMENT) sh $(srcdir)/tests/gpu/check.sh $(GPU_PROGS) $(GPU_TESTS)
+gpu-list:
+	@echo $(GPU_PROGS) $(GPU_TESTS)
+clean-local: clean-gpu
+.PHONY: clean-gpu
+clean-gpu:
+	-rm -rf check-gpu

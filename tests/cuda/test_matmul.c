@@ -1,5 +1,5 @@
-/* Matrix products beside what operators use, the choice of algorithms and its file, the choice of engines. On the stand-ins of
- * tests/cuda/libs, where algorithm 2 is the fastest and algorithm 0 is proposed first. */
+/* The choice of algorithms and its file, the choice of engines. On the stand-ins of tests/cuda/libs, where algorithm 2 is the fastest
+ * and algorithm 0 is proposed first. The numbers: test_products.c. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -28,7 +28,7 @@ void cuda__failed(const char *call, const char *words)
     process_fail(ST_DEVICE, words);
 }
 
-static float a[M * K], b[K * N], c[M * N], aux[M * N], bias[N];
+static float a[M * K], b[K * N], c[M * N];
 static _Alignas(256) char work[WORK];
 static char path[] = "products.XXXXXX";
 
@@ -38,8 +38,6 @@ static struct cuda_matmul product(void)
         a[i] = (float)(i % 7) - 3;
     for (int i = 0; i < K * N; i++)
         b[i] = 0.25f * (float)(i % 5) - 0.5f;
-    for (int i = 0; i < N; i++)
-        bias[i] = (float)i;
     return (struct cuda_matmul){ .m = M,
                                  .n = N,
                                  .k = K,
@@ -55,49 +53,11 @@ static struct cuda_matmul product(void)
                                  .work_bytes = WORK };
 }
 
-static double expected(int i, int j)
-{
-    double x = 0;
-    for (int k = 0; k < K; k++)
-        x += (double)a[i * K + k] * (double)b[k * N + j];
-    return x;
-}
-
-static double gelu(double x)
-{
-    return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
-}
-
 static void open_choosing(const char *file, bool choose)
 {
     struct err e = { 0 };
     ck_assert_msg(cuda__matmul_open(file, fake_device, NULL, choose, &e) == ST_OK, "%s", e.text);
 }
-
-START_TEST(epilogues)
-{
-    open_choosing(NULL, false);
-    struct cuda_matmul p = product();
-    p.bias = bias;
-    p.aux = aux;
-    p.epilogue = CUDA_GELU;
-    cuda_matmul(&p);
-    for (int i = 0; i < M * N; i++) {
-        const double x = expected(i / N, i % N) + i % N;
-        ck_assert_double_eq_tol((double)aux[i], x, 1e-5);
-        ck_assert_double_eq_tol((double)c[i], gelu(x), 1e-5);
-    }
-    p.bias = NULL;
-    p.epilogue = CUDA_GELU_GRAD;
-    cuda_matmul(&p);
-    for (int i = 0; i < M * N; i++) {
-        const double x = (double)aux[i], slope = (gelu(x + 1e-5) - gelu(x - 1e-5)) / 2e-5;
-        ck_assert_double_eq_tol((double)c[i], expected(i / N, i % N) * slope, 1e-4);
-    }
-    ck_assert_ptr_null(fake_complaint);
-    cuda__matmul_close();
-}
-END_TEST
 
 START_TEST(timed_once_and_kept)
 {
@@ -230,7 +190,6 @@ int main(void)
     close(mkstemp(path));
     unlink(path);
     tcase_set_timeout(t, 60);
-    tcase_add_test(t, epilogues);
     tcase_add_test(t, timed_once_and_kept);
     tcase_add_test(t, file_of_another_library_or_device);
     tcase_add_test(t, damaged_file);

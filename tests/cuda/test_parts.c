@@ -10,23 +10,6 @@
 #include "ir/target_cuda_own.h"
 #include "num/machine.h"
 
-static struct guarded buffer(size_t n, enum ir_dtype type)
-{
-    return machine_buffer(machine, n * ir_dtype_size(type, machine->compute));
-}
-
-/* n random elements, rounded to the type; x (n) gets them. */
-static struct guarded random_buffer(size_t n, enum ir_dtype type, struct rng *r, double *x)
-{
-    struct guarded g = buffer(n, type);
-    for (size_t i = 0; i < n; i++) {
-        x[i] = rounded(type, rng_normal(r));
-        set_element(&g, type, i, x[i]);
-    }
-    machine_put(machine, &g);
-    return g;
-}
-
 /* Brings the buffer back and compares it; guards must stand. */
 static void expect(const char *what, const struct guarded *g, enum ir_dtype type, const double *want, size_t n)
 {
@@ -62,8 +45,9 @@ static void entropy(uint32_t rows, uint32_t vocab, uint32_t ld, bool gradient)
     const size_t n = (size_t)rows * ld;
     const enum ir_dtype type = machine->compute;
     double *x = mem_alloc(n * sizeof *x), want = 7;
-    struct guarded logits = random_buffer(n, type, &r, x), target = buffer(rows, IR_I32), loss = buffer(1, IR_F64);
-    struct guarded work = buffer(rows, IR_F64);
+    struct guarded logits = machine_random(n, type, &r, x), target = machine_elements(rows, IR_I32),
+                   loss = machine_elements(1, IR_F64);
+    struct guarded work = machine_elements(rows, IR_F64);
     int32_t *t = target.at;
     for (uint32_t i = 0; i < rows; i++) {
         t[i] = i % 3 == 1 ? -1 : (int32_t)rng_below(&r, vocab);
@@ -125,7 +109,7 @@ static void columns(uint64_t rows, uint32_t width, bool add)
     struct rng r = { rows + width };
     const enum ir_dtype type = machine->compute;
     double *dy = mem_alloc(rows * width * sizeof *dy), *db = mem_alloc(width * sizeof *db);
-    struct guarded g = random_buffer(rows * width, type, &r, dy), to = random_buffer(width, IR_F32, &r, db);
+    struct guarded g = machine_random(rows * width, type, &r, dy), to = machine_random(width, IR_F32, &r, db);
     struct guarded work = machine_buffer(machine, cuda_columns_workspace(rows, width));
     for (uint32_t j = 0; j < width && !add; j++)
         db[j] = 0;
@@ -155,7 +139,7 @@ static void bias(uint64_t rows, uint32_t width)
     struct rng r = { rows + width };
     const enum ir_dtype type = machine->compute;
     double *y = mem_alloc(rows * width * sizeof *y), *b = mem_alloc(width * sizeof *b);
-    struct guarded to = random_buffer(rows * width, type, &r, y), from = random_buffer(width, type, &r, b);
+    struct guarded to = machine_random(rows * width, type, &r, y), from = machine_random(width, type, &r, b);
     for (uint64_t i = 0; i < rows * width; i++)
         y[i] += b[i % width];
     cuda_bias_add(to.device, from.device, rows, width, type, machine->stream);
@@ -187,7 +171,7 @@ START_TEST(conversion)
             const enum ir_dtype from = pair & 1 ? IR_BF16 : IR_F32, to = pair & 2 ? IR_BF16 : IR_F32;
             struct rng r = { i };
             double *x = mem_alloc(sizes[i] * sizeof *x);
-            struct guarded a = random_buffer(sizes[i], from, &r, x), b = buffer(sizes[i], to);
+            struct guarded a = machine_random(sizes[i], from, &r, x), b = machine_elements(sizes[i], to);
             cuda_convert(b.device, to, a.device, from, sizes[i], machine->stream);
             machine_get(machine, &b);
             for (size_t k = 0; k < sizes[i]; k++)
@@ -202,7 +186,7 @@ END_TEST
 
 START_TEST(progress)
 {
-    struct guarded inputs = machine_buffer(machine, sizeof(struct step_inputs)), word = buffer(1, IR_I32);
+    struct guarded inputs = machine_buffer(machine, sizeof(struct step_inputs)), word = machine_elements(1, IR_I32);
     ((struct step_inputs *)inputs.at)->epoch = 4321;
     machine_put(machine, &inputs);
     machine_put(machine, &word);

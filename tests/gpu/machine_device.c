@@ -4,6 +4,7 @@
 #include <dlfcn.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "base/status.h"
 #include "device.h"
@@ -86,7 +87,13 @@ static void open_device(void)
         return;
     snprintf(path, sizeof path, "%s/.libs/piper_cuda.so", build ? build : ".");
     setenv("PIPER_CUDA_MODULE", path, 0);
-    if (module_cuda(&m, &e) != ST_OK || m->compute->device->find(0, &found, &e) != ST_OK) {
+    if (access(getenv("PIPER_CUDA_MODULE"), R_OK) != 0) {
+        printf("there is no %s: configure --with-cuda makes it\n", getenv("PIPER_CUDA_MODULE"));
+        exit(77);
+    }
+    if (module_cuda(&m, &e) != ST_OK) /* it is there: not being able to load it is a failure */
+        process_fail(e.status, e.text);
+    if (m->compute->device->find(0, &found, &e) != ST_OK) {
         printf("%s\n", e.text);
         exit(77);
     }

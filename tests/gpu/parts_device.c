@@ -1,23 +1,12 @@
 /* The parts that tests/cuda/test_parts.c calls by name, those of the module. */
-#include <string.h>
-
 #include "cuda/cuda.h"
 #include "gpu/machine_device.h"
 
-/* POSIX: dlsym() gives functions as objects' pointers. */
-#define FORWARD(name, parameters, arguments)    \
-    void name parameters                        \
-    {                                           \
-        void(*f) parameters;                    \
-        void *address = device_function(#name); \
-        memcpy(&f, &address, sizeof f);         \
-        f arguments;                            \
-    }
-FORWARD(cuda_cross_entropy, (const struct cuda_cross_entropy *c), (c))
-FORWARD(cuda_column_sums, (const struct cuda_columns *c), (c))
-FORWARD(cuda_bias_add, (void *y, const void *bias, uint64_t rows, uint32_t width, uint32_t compute, void *stream),
+FORWARD(void, cuda_cross_entropy, (const struct cuda_cross_entropy *c), (c))
+FORWARD(void, cuda_column_sums, (const struct cuda_columns *c), (c))
+FORWARD(void, cuda_bias_add, (void *y, const void *bias, uint64_t rows, uint32_t width, uint32_t compute, void *stream),
         (y, bias, rows, width, compute, stream))
-FORWARD(cuda_convert,
+FORWARD(void, cuda_convert,
         (void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n, void *stream),
         (to, to_type, from, from_type, n, stream))
-FORWARD(cuda_progress, (uint32_t * word, const struct step_inputs *s, void *stream), (word, s, stream))
+FORWARD(void, cuda_progress, (uint32_t * word, const struct step_inputs *s, void *stream), (word, s, stream))

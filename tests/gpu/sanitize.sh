@@ -9,7 +9,7 @@ tool=$(command -v compute-sanitizer || command -v "${CUDA_HOME:-/usr/local/cuda}
 out=$(mktemp) || exit 99
 trap 'rm -f "$out"' EXIT
 for what in memcheck racecheck initcheck; do
-    for test in test_ops test_update test_parts; do
+    for test in test_ops test_update test_parts test_products; do
         n=$((n + 1))
         if "$tool" --tool "$what" --error-exitcode 99 "$build/tests/gpu/$test" >"$out" 2>&1; then
             echo "ok $n - $what $test"

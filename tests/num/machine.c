@@ -55,6 +55,22 @@ double rounded(enum ir_dtype type, double value)
     return type == IR_BF16 ? number_from_bf16(number_to_bf16((float)value)) : (float)value;
 }
 
+struct guarded machine_elements(size_t n, enum ir_dtype type)
+{
+    return machine_buffer(machine, n * ir_dtype_size(type, machine->compute));
+}
+
+struct guarded machine_random(size_t n, enum ir_dtype type, struct rng *r, double *x)
+{
+    struct guarded g = machine_elements(n, type);
+    for (size_t i = 0; i < n; i++) {
+        x[i] = rounded(type, rng_normal(r));
+        set_element(&g, type, i, x[i]);
+    }
+    machine_put(machine, &g);
+    return g;
+}
+
 /* Unchecked fixtures run in the program itself, before the tests behind them are forked off. */
 static void next_machine(void)
 {

@@ -39,6 +39,10 @@ void set_element(struct guarded *g, enum ir_dtype type, size_t i, double value);
 /* value as the type holds it. */
 double rounded(enum ir_dtype type, double value);
 
+/* On `machine`: n elements, poisoned; n random ones, rounded to the type, which are put there and in x (n). */
+struct guarded machine_elements(size_t n, enum ir_dtype type);
+struct guarded machine_random(size_t n, enum ir_dtype type, struct rng *r, double *x);
+
 /* Runs `suite` on every machine, which is in `machine` meanwhile; returns what main() should. */
 struct Suite;
 extern const struct machine *machine;

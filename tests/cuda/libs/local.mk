@@ -17,7 +17,7 @@ CUDA_FAKE_LIBS_SOURCES = \
 	tests/cuda/libs/fake_runtime.c
 CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 
-UNIT_TESTS += tests/cuda/test_libs tests/cuda/test_matmul
+UNIT_TESTS += tests/cuda/test_libs tests/cuda/test_matmul tests/cuda/test_products
 tests_cuda_test_libs_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(OPS_TEST_SOURCES) tests/cuda/machine_libs.c
 tests_cuda_test_libs_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
 tests_cuda_test_libs_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
@@ -26,6 +26,16 @@ tests_cuda_test_matmul_SOURCES = src/cuda/matmul.c src/cuda/matmul.h src/cuda/ma
 	$(CUDA_FAKE_LIBS_SOURCES) tests/cuda/test_matmul.c
 tests_cuda_test_matmul_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
 tests_cuda_test_matmul_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
+
+PRODUCTS_TEST_SOURCES = $(MACHINE_TEST_SOURCES) tests/cuda/test_products.c \
+	tests/num/oracle.c tests/num/oracle_dense.c tests/num/oracle_moe.c
+tests_cuda_test_products_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(PRODUCTS_TEST_SOURCES) tests/cuda/machine_libs.c
+tests_cuda_test_products_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
+tests_cuda_test_products_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
+check_PROGRAMS += tests/cuda/peak
+tests_cuda_peak_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(MACHINE_TEST_SOURCES) tests/cuda/machine_libs.c tests/gpu/peak.c
+tests_cuda_peak_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
+tests_cuda_peak_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
 
 SCRIPT_TESTS += tests/cuda/plans.sh
 if HAVE_CUDA

@@ -1,0 +1,39 @@
+# shellcheck shell=sh
+# Of a folder that tests/gpu/pack.sh made: cd FOLDER && . ./env.sh; then ./build/piper and mpirun are those of the folder.
+# PIPER_PACK names the folder where it is not the current one.
+PIPER_PACK=${PIPER_PACK:-$PWD}
+PATH=$PIPER_PACK/mpi/bin:$PATH
+
+# Libraries that tools of this host may load too are taken from the folder only where the host has none.
+mkdir -p "$PIPER_PACK/lib"
+for piper_file in "$PIPER_PACK"/spare/*; do
+    piper_name=${piper_file##*/} piper_found=
+    for piper_dir in /lib /usr/lib /lib64 /usr/lib64 /lib/*-linux-gnu /usr/lib/*-linux-gnu; do
+        [ ! -e "$piper_dir/$piper_name" ] || piper_found=yes
+    done
+    if [ -n "$piper_found" ]; then
+        rm -f "$PIPER_PACK/lib/$piper_name"
+    else
+        ln -sf "../spare/$piper_name" "$PIPER_PACK/lib/$piper_name"
+    fi
+done
+LD_LIBRARY_PATH=$PIPER_PACK/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+# packed --without-libraries: CUDA's are the host's
+for piper_dir in "${CUDA_HOME:-/usr/local/cuda}/lib64" "${CUDA_HOME:-/usr/local/cuda}"/targets/*/lib; do
+    [ ! -d "$piper_dir" ] || LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$piper_dir
+done
+unset piper_file piper_name piper_found piper_dir
+
+# Open MPI and PMIx were built for another place.
+OPAL_PREFIX=$PIPER_PACK/mpi OPAL_BINDIR=$PIPER_PACK/mpi/bin OPAL_LIBDIR=$PIPER_PACK/lib
+OPAL_PKGLIBDIR=$PIPER_PACK/mpi/plugins OPAL_PKGDATADIR=$PIPER_PACK/mpi/share OPAL_DATADIR=$PIPER_PACK/mpi/share
+OPAL_SYSCONFDIR=$PIPER_PACK/mpi/etc
+PMIX_PREFIX=$PIPER_PACK/mpi PMIX_LIBDIR=$PIPER_PACK/lib PMIX_PKGLIBDIR=$PIPER_PACK/mpi/pmix
+PMIX_PKGDATADIR=$PIPER_PACK/mpi/share PMIX_DATADIR=$PIPER_PACK/mpi/share PMIX_SYSCONFDIR=$PIPER_PACK/mpi/etc
+# one machine: root may be all there is, there may be no ssh, hwloc's plug-ins are not here
+OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMPI_MCA_plm_rsh_agent=false
+OMPI_MCA_rmaps_base_oversubscribe=1 OMPI_MCA_hwloc_base_binding_policy=none HWLOC_PLUGINS_PATH=$PIPER_PACK/none
+export PIPER_PACK PATH LD_LIBRARY_PATH OPAL_PREFIX OPAL_BINDIR OPAL_LIBDIR OPAL_PKGLIBDIR OPAL_PKGDATADIR OPAL_DATADIR \
+    OPAL_SYSCONFDIR PMIX_PREFIX PMIX_LIBDIR PMIX_PKGLIBDIR PMIX_PKGDATADIR PMIX_DATADIR PMIX_SYSCONFDIR \
+    OMPI_ALLOW_RUN_AS_ROOT OMPI_ALLOW_RUN_AS_ROOT_CONFIRM OMPI_MCA_plm_rsh_agent OMPI_MCA_rmaps_base_oversubscribe \
+    OMPI_MCA_hwloc_base_binding_policy HWLOC_PLUGINS_PATH

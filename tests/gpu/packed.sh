@@ -1,0 +1,84 @@
+#!/bin/sh
+# time-limit: 300
+# What tests/gpu/pack.sh packs of this build works on a host that has a shell, coreutils and a C library: in a root folder with
+# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh says why it times nothing. Prints TAP.
+src=${top_srcdir:-.} build=${top_builddir:-.} n=0
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+out=$dir/out root=$dir/root
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+result()
+{
+    status=$?
+    n=$((n + 1))
+    if [ $status -eq 0 ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1"
+        sed 's/^/# /' "$out"
+    fi
+}
+skip_rest()
+{
+    echo "ok $((n + 1)) - $* # SKIP"
+    echo "1..$((n + 1))"
+    exit 0
+}
+if ! "${MPIEXEC:-mpirun}" --version 2>&1 | grep -q 'Open MPI) 4\.'; then
+    echo 'what is packed is Open MPI 4, which is not here'
+    exit 77
+fi
+if ldd "$build/piper" | grep -q 'libasan'; then
+    echo 'a build with sanitizers is not packed'
+    exit 77
+fi
+(cd "$build" && sh "$src/tests/gpu/pack.sh" "$dir/made" --without-libraries) >"$out" 2>&1
+result "packed: $(head -n 1 "$out" | sed 's/.*: \(.*\);.*/\1/')"
+mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" && mv "$dir/made" "$root/moved"
+echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
+
+# the bare host: tools with what they load, where they load it from
+tools='sh awk basename cat cp cut date dirname env false getconf grep head hostname ln ls mkdir mktemp mv nproc rm sed sort tail tee
+    timeout tr true uname wc'
+for tool in $tools; do
+    [ ! -f "/bin/$tool" ] || cp -L "/bin/$tool" "$root/bin/$tool"
+done
+# of the program's libraries only those of the C library
+for library in $(ldd "$root"/bin/* | grep -o '/[^ :]*\.so[^ ]*') \
+    $(ldd "$build/piper" | grep -o '/[^ ]*/lib\(m\|pthread\|dl\|rt\|resolv\|util\)\.so[^ ]*'); do
+    [ -e "$root$library" ] || { mkdir -p "$root${library%/*}" && cp -L "$library" "$root$library"; }
+done
+cat >"$root/run.sh" <<'SH'
+set -e
+cd /moved && . ./env.sh && cd /tmp
+echo '{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "intermediate_size": 72}' >model.json
+echo '[{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1f1b","microbatches":2}]' >strategy.json
+echo '{"optimizer": {"kind": "adamw"}, "lr": {"kind": "constant", "peak": 1e-3}, "batch_size": 4, "seq_len": 16, "steps": 3,
+    "seed": 1, "data": "tokens.h5"}' >train.json
+piper=/moved/build/piper
+$piper data text /moved/README -o tokens.h5
+$piper build -m model.json -s strategy.json -t train.json -o job.h5
+$piper plan job.h5 --simulate --machine h100 >plan.txt
+mpirun -n 2 $piper train job.h5 -o run --device cpu
+SH
+# bare COMMAND...: there, with nothing of this environment
+bare()
+{
+    if [ "$(id -u)" -eq 0 ]; then own=''; else own=-r; fi
+    # shellcheck disable=SC2016,SC2086
+    timeout 120 unshare $own -m sh -c 'mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" || exit 99
+        root=$0 && exec env -i PATH=/bin HOME=/tmp TMPDIR=/tmp LC_ALL=C "$(command -v chroot)" "$root" "$@"' "$root" "$@" </dev/null
+}
+bare true >"$out" 2>&1 || skip_rest 'no other root folder may be used here'
+! bare sh -c 'command -v mpirun || ls /usr/lib/*/libmpi* /lib/*/libmpi*' >"$out" 2>&1
+result 'there is no MPI on the bare host'
+bare sh -e /run.sh >"$out" 2>&1 && grep -q '2 ranks (2 on this machine' "$out" && grep -q 'step 3/3' "$out"
+result 'two ranks train there'
+bare sh -c 'cd /tmp && sh /moved/bench.sh' >"$out" 2>&1
+[ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda does not run here: ' "$out"
+result "bench.sh there: $(tail -n 1 "$out")"
+# one that is missing is not found elsewhere
+rm "$root"/moved/lib/libhdf5* && ! bare sh -e /run.sh >"$out" 2>&1 && grep -q 'libhdf5' "$out"
+result 'without one of its libraries it does not start'
+echo "1..$n"
