@@ -35,7 +35,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     static const char *const on_off[] = { "on", "off", NULL };
     static const char *const checkpoints[] = { "async", "sync", NULL };
     static const char *const policies[] = { "stop", "skip", NULL };
-    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL, *forward = NULL, *graphs = "on";
+    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL, *forward = NULL, *graphs = "on", *fuse = "on";
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -99,6 +99,12 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .value = "on|off",
           .words = on_off,
           .help = "off: a device gets its work piece by piece, to look inside with a profiler" },
+        { .name = "fuse",
+          .kind = OPTION_CHOICE,
+          .to = &fuse,
+          .value = "on|off",
+          .words = on_off,
+          .help = "off: a device runs every operator as a kernel of its own" },
         { .name = "check-numbers",
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
@@ -137,6 +143,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         o->sync = strcmp(checkpoint, "sync") == 0;
         o->skip_not_finite = strcmp(on_nan, "skip") == 0;
         o->graphs = strcmp(graphs, "on") == 0;
+        o->fuse = strcmp(fuse, "on") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
         else if (max_time)

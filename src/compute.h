@@ -77,6 +77,8 @@ struct update_args {
 };
 
 typedef void (*op_kernel)(const struct op_args *a);
+/* What `first` and then `second` would do, in one. */
+typedef void (*op_pair)(const struct op_args *first, const struct op_args *second);
 
 /* What a back end has from libraries, which look for good algorithms before the first step: open; prepare, once for every
  * kernel and size; store; close. */
@@ -86,6 +88,9 @@ struct compute_libraries {
     enum status (*open)(void *stream, const char *cache_path, bool choose, struct err *e);
     /* The operands are real ones; what the kernel would write may be lost. ST_DEVICE. */
     enum status (*prepare)(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
+    /* The same for a kernel of compute_backend.pair, after prepare() for each of the two. False: no library has an algorithm for
+     * it, or the two are faster; then they run apart. */
+    bool (*prepare_pair)(const struct op_args *first, const struct op_args *second, enum ir_pass pass);
     /* Before prepare(): communication takes so many multiprocessors beside the kernels; 0: none. */
     void (*leave)(uint32_t multiprocessors);
     enum status (*store)(struct err *e); /* the file; ST_IO */
@@ -100,6 +105,11 @@ struct compute_backend {
     const char *target; /* name of the ir_target that its plans are made for */
     /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
+    /* NULL: none. One kernel for two neighbours of a program in the same pass, F or BI, whose operands are these, or NULL. The
+     * result of the first, out[0] or din[0], is in[0] or dout[0] of the second. In F it is written all the same; in BI nobody
+     * else reads it, and its memory holds anything afterwards. No other output of either lies where the other has an
+     * operand; first->work is NULL where the second writes over it. */
+    op_pair (*pair)(enum ir_pass pass, const struct op_args *first, const struct op_args *second);
     /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
      * s->skip. s: the back end's memory. */
     void (*update)(const struct update_args *u, const struct step_inputs *s);

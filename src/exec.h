@@ -29,6 +29,7 @@ struct exec_setup {
     uint32_t local_rank;    /* among them: the number of its device */
     const char *algorithms; /* on a device: file of what libraries have chosen; NULL: none */
     bool graphs;            /* on a device: lists run as captured graphs where they can */
+    bool fuse;              /* on a device: neighbouring kernels run as one where they can; not with check_numbers */
     bool check_numbers;     /* after every kernel: no NaN, no Inf */
     /* NULL: such a number ends the job; else it is told, the first one of a step, and the step goes on */
     void (*tell_number)(const char *text);

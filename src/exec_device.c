@@ -98,19 +98,32 @@ static void settle(struct exec *x, const struct plan_instr *in)
     exec__device_check(x, in);
 }
 
-static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t kernel)
+struct op_args exec__device_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
+                                 uint32_t kernel)
 {
-    const struct plan_kernel *k = &x->plan->kernels[kernel];
     struct op_args a = x->kernels[kernel].args;
-    a.b = x->list->microbatch_size;
+    a.b = l->microbatch_size;
     a.loss_scale = x->loss_scale;
     a.stream = x->device->streams[in->stream];
-    exec__resolve(x, &x->plan->bases[in->first_base], k, &a);
+    exec__resolve(x, &x->plan->bases[in->first_base], &x->plan->kernels[kernel], &a);
+    return a;
+}
+
+static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t kernel)
+{
+    const struct op_args a = exec__device_args(x, x->list, in, kernel);
     x->kernels[kernel].run(&a);
     if (x->check_numbers) {
         settle(x, in);
-        exec__check_kernel(x, in, k, &a);
+        exec__check_kernel(x, in, &x->plan->kernels[kernel], &a);
     }
+}
+
+static void run_pair(struct exec *x, const struct plan_instr *in, uint32_t kernel)
+{
+    struct op_args a[2];
+    exec__device_pair_args(x, x->list, in, kernel, a);
+    x->kernels[kernel].pair(&a[0], &a[1]);
 }
 
 static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
@@ -120,6 +133,8 @@ static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
     for (uint32_t k = program->first_kernel; k < program->first_kernel + program->n_kernels; k++) {
         if (x->device->tape && exec__device_kernel_is_direct(x, &x->plan->kernels[k]))
             cut(x, i, k);
+        else if (x->kernels[k].pair)
+            run_pair(x, in, k++);
         else
             run_kernel(x, in, k);
     }

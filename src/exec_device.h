@@ -63,6 +63,14 @@ void exec__device_close(struct exec *x);
 enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e);
 /* Runs x->list; returns when everything is done. */
 void exec__device_run(struct exec *x, double *scalars);
+/* Operands of kernel `kernel` of the plan in an instruction of list l. */
+struct op_args exec__device_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
+                                 uint32_t kernel);
+/* The same of kernel `kernel` and the next, which run as one. */
+void exec__device_pair_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
+                            uint32_t kernel, struct op_args pair[2]);
+/* Which neighbouring kernels run as one: sets their `pair`. When programs are bound. */
+void exec__device_pairs(struct exec *x);
 /* Does the host do this kernel, or this communication, itself, so that it cannot be captured? */
 bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kernel *k);
 bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *in);

@@ -8,12 +8,17 @@ static enum status prepare_program(struct exec *x, const struct plan_list *l, co
     const struct plan_program *program = &x->plan->programs[in->what];
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         const struct plan_kernel *k = &x->plan->kernels[i];
-        struct op_args a = x->kernels[i].args;
-        a.b = l->microbatch_size;
-        a.stream = x->device->streams[PLAN_COMPUTE_STREAM];
-        exec__resolve(x, &x->plan->bases[in->first_base], k, &a);
+        const struct op_args a = exec__device_args(x, l, in, i);
         if (k->op < IR_OP_GRAPH_COUNT)
             TRY(x->compute->libraries->prepare(&a, (enum ir_op)k->op, (enum ir_pass)k->pass, e));
+    }
+    for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
+        struct op_args a[2];
+        if (!x->kernels[i].pair)
+            continue;
+        exec__device_pair_args(x, l, in, i, a);
+        if (!x->compute->libraries->prepare_pair(&a[0], &a[1], (enum ir_pass)x->plan->kernels[i].pass))
+            x->kernels[i].pair = NULL;
     }
     return ST_OK;
 }

@@ -308,7 +308,7 @@ static uint32_t graph_input(const struct ir_graph *g, const char *name)
     return IR_NONE;
 }
 
-static enum status bind_all(struct exec *x, struct err *e)
+static enum status bind_all(struct exec *x, bool fuse, struct err *e)
 {
     const struct plan_header *h = x->plan->h;
     x->scalars = (double *)(void *)x->arena[ARENA_SCALARS];
@@ -326,6 +326,8 @@ static enum status bind_all(struct exec *x, struct err *e)
         bind_bucket(x, i);
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         TRY(bind_list(x, &x->plan->lists[i], e));
+    if (x->device && x->compute->pair && fuse)
+        exec__device_pairs(x);
     return ST_OK;
 }
 
@@ -377,7 +379,7 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
                      : s->compute->device ? exec__device_open(x, s, e)
                                           : exec__arenas_map(x, s->local_ranks, e);
     if (st == ST_OK)
-        st = bind_all(x, e);
+        st = bind_all(x, s->fuse && !s->check_numbers, e);
     st = ctl_agree(st, e);
     if (st == ST_OK && x->device)
         st = exec__device_libraries(x, s->algorithms, e);

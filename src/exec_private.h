@@ -11,6 +11,8 @@
 struct exec__kernel {
     op_kernel run;
     struct op_args args;
+    op_pair pair;       /* on a device: runs this one and the next; NULL: they run apart */
+    bool apart, narrow; /* they must; the pair has no room for the workspace of this one */
 };
 
 /* An update or a share of the norm, bound to a bucket. */
@@ -102,6 +104,7 @@ _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, con
 void exec__first_values(const struct exec *x, double *scalars, struct step_inputs *inputs);
 /* The numbers of a PLAN_LOAD: to[microbatch_size*seq_len], host memory. */
 void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to);
+void *exec__operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o);
 /* Fills in the operands of one run of a kernel. */
 void exec__resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a);
 

@@ -36,7 +36,7 @@ static void run_load(struct exec *x, const struct plan_instr *in)
     exec__load(x, in, exec__base(x, in, 0));
 }
 
-static void *operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o)
+void *exec__operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o)
 {
     const struct plan_base *b = &bases[o->slot];
     return x->arena[b->arena] + b->offset + o->offset;
@@ -50,7 +50,7 @@ void exec__resolve(const struct exec *x, const struct plan_base *bases, const st
 #define TAKE(array, first, count)          \
     for (uint32_t i = 0; i < (count); i++) \
         if (mask >> ((first) + i) & 1)     \
-            (array)[i] = operand(x, bases, o++);
+            (array)[i] = exec__operand(x, bases, o++);
     TAKE(a->in, OPERAND_IN, IR_MAX_IN)
     TAKE(a->out, OPERAND_OUT, IR_MAX_OUT)
     TAKE(a->save, OPERAND_SAVE, IR_MAX_SAVE)
@@ -63,10 +63,10 @@ void exec__resolve(const struct exec *x, const struct plan_base *bases, const st
         if (mask >> (OPERAND_DPARAM + i) & 1) {
             if (o->flags & PLAN_OPERAND_ADD || !bases[o->slot].first)
                 a->dparam_add |= 1u << i;
-            a->dparam[i] = operand(x, bases, o++);
+            a->dparam[i] = exec__operand(x, bases, o++);
         }
     if (mask >> OPERAND_WORK & 1)
-        a->work = operand(x, bases, o++);
+        a->work = exec__operand(x, bases, o++);
 #undef TAKE
 }
 

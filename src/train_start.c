@@ -296,6 +296,7 @@ static enum status bind(struct train *t, const struct local *local, struct err *
         .local_rank = local->rank,
         .algorithms = algorithms,
         .graphs = t->o->graphs,
+        .fuse = t->o->fuse,
         .check_numbers = t->o->check_numbers,
         .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
         .times = c->n_trace_steps > 0,

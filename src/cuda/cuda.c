@@ -46,9 +46,22 @@ static op_kernel cuda_kernel(enum ir_op op, enum ir_pass pass)
                                 : NULL;
 }
 
+static op_pair cuda_pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)
+{
+    const bool f = pass == IR_PASS_F;
+    if (first->op == IR_OP_LINEAR && second->op == IR_OP_GELU && cuda_linear_fits_gelu(first, second, pass))
+        return f ? cuda_linear_gelu_f : cuda_linear_gelu_bi;
+    if (f && first->op == IR_OP_ADD && second->op == IR_OP_LAYERNORM)
+        return cuda_add_layernorm_f;
+    if (f && first->op == IR_OP_ADD && second->op == IR_OP_RMSNORM)
+        return cuda_add_rmsnorm_f;
+    return NULL;
+}
+
 static const struct compute_libraries libraries = {
     .open = cuda_libs_open,
     .prepare = cuda_libs_prepare,
+    .prepare_pair = cuda_libs_prepare_pair,
     .leave = cuda_libs_leave,
     .store = cuda_libs_store,
     .close = cuda_libs_close,
@@ -60,6 +73,7 @@ static const struct compute_backend compute_cuda = {
     .name = "cuda",
     .target = CUDA_TARGET,
     .kernel = cuda_kernel,
+    .pair = cuda_pair,
     .update = cuda_update,
     .clip = cuda_clip,
     .sumsq = cuda_sumsq,

@@ -37,6 +37,16 @@ void cuda_combine_f(const struct op_args *a), cuda_combine_bi(const struct op_ar
 /* Attention without tensor cores, any head size, for tests in float32 and for what cuDNN refuses. */
 void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const struct op_args *a);
 
+/* ---- two operators in one --------------------------------------------------------------------------------------- */
+
+/* The norm is of the sum as it is rounded: the bits are those of the two, one after the other. */
+void cuda_add_layernorm_f(const struct op_args *add, const struct op_args *norm);
+void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_args *norm);
+/* GELU's tanh form, of the product as it is before rounding; what `linear` would write in BI is not written. */
+bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass);
+void cuda_linear_gelu_f(const struct op_args *linear, const struct op_args *gelu);
+void cuda_linear_gelu_bi(const struct op_args *linear, const struct op_args *gelu);
+
 /* ---- operators: libraries (cuBLASLt, cuDNN) --------------------------------------------------------------------- */
 
 void cuda_linear_f(const struct op_args *a), cuda_linear_bi(const struct op_args *a);

@@ -86,6 +86,11 @@ enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pa
     return prepare_products(&other, op, pass, e);
 }
 
+bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass)
+{
+    return first->op != IR_OP_LINEAR || cuda__linear_gelu_pays(first, second, pass);
+}
+
 void cuda_libs_leave(uint32_t n)
 {
     cuda__matmul_tune(n && n < libs.multiprocessors ? libs.multiprocessors - n : 0);

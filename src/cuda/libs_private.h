@@ -17,6 +17,8 @@ void cuda__product(struct cuda__products *to, const struct cuda_matmul *p);
 
 /* The products of an operator (linear.c, head.c, experts.c); `to` decides what becomes of them. */
 void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
+/* Is GELU faster in the product's epilogue? */
+bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass);
 void cuda__head_loss(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
 void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
 enum status cuda__experts_open(const struct op_args *a, struct err *e); /* pinned memory for counts */

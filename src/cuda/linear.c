@@ -1,5 +1,6 @@
 /* y = x W' + bias; W is (out,in), or (in,out) when transposed. The bias is added in the product; weight gradients accumulate in
- * it, in float32. */
+ * it, in float32. GELU on either side of it may be its epilogue: the library's is the tanh form, like ours, of sums that
+ * are not rounded before. */
 #include "cuda/cuda.h"
 #include "cuda/libs_private.h"
 #include "ir/target_cuda.h"
@@ -12,7 +13,7 @@ static struct cuda_matrix weight(const struct op_args *a, bool transpose)
     return (struct cuda_matrix){ .at = a->param[0], .ld = ld, .turned = transpose != stored_transposed };
 }
 
-static void forward(const struct op_args *a, struct cuda__products *to)
+static struct cuda_matmul forward(const struct op_args *a)
 {
     struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_F);
     p.m = cuda__rows(a);
@@ -22,10 +23,10 @@ static void forward(const struct op_args *a, struct cuda__products *to)
     p.b = weight(a, true);
     p.c = a->out[0];
     p.bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL;
-    cuda__product(to, &p);
+    return p;
 }
 
-static void inputs(const struct op_args *a, struct cuda__products *to)
+static struct cuda_matmul inputs(const struct op_args *a)
 {
     struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_BI);
     p.m = cuda__rows(a);
@@ -35,7 +36,7 @@ static void inputs(const struct op_args *a, struct cuda__products *to)
     p.b = weight(a, false);
     p.c = a->din[0];
     p.start = a->acc[0];
-    cuda__product(to, &p);
+    return p;
 }
 
 static void weights(const struct op_args *a, struct cuda__products *to)
@@ -67,7 +68,66 @@ static void weights(const struct op_args *a, struct cuda__products *to)
 
 void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)
 {
-    (pass == IR_PASS_F ? forward : pass == IR_PASS_BI ? inputs : weights)(a, to);
+    if (pass == IR_PASS_BW) {
+        weights(a, to);
+        return;
+    }
+    const struct cuda_matmul p = pass == IR_PASS_F ? forward(a) : inputs(a);
+    cuda__product(to, &p);
+}
+
+static struct cuda_matmul with_gelu(const struct op_args *linear, const struct op_args *gelu)
+{
+    struct cuda_matmul p = forward(linear);
+    p.epilogue = CUDA_GELU;
+    p.aux = p.c;
+    p.c = gelu->out[0];
+    if (!linear->work)
+        p.work_bytes = 0;
+    return p;
+}
+
+/* The gradient that is not written leaves its memory to the product. */
+static struct cuda_matmul with_gelu_grad(const struct op_args *linear, const struct op_args *gelu)
+{
+    struct cuda_matmul p = inputs(linear);
+    const uint64_t unused = p.m * p.n * ir_dtype_size(IR_COMPUTE, p.type);
+    p.epilogue = CUDA_GELU_GRAD;
+    p.aux = gelu->in[0];
+    p.c = gelu->din[0];
+    if (!linear->work) {
+        p.work = linear->din[0];
+        p.work_bytes = unused < p.work_bytes ? unused : p.work_bytes;
+    }
+    return p;
+}
+
+/* The library wants rows of aux a multiple of 8 elements apart. */
+bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
+{
+    const uint32_t width = pass == IR_PASS_F ? linear->attrs->out_features : linear->attrs->in_features;
+    return !(gelu->attrs->flags & IR_EXACT) && gelu->attrs->features == width && width % 8 == 0 && !linear->acc[0] &&
+           !gelu->acc[0];
+}
+
+bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
+{
+    const bool f = pass == IR_PASS_F;
+    const struct cuda_matmul plain = f ? forward(linear) : inputs(linear);
+    const struct cuda_matmul p = f ? with_gelu(linear, gelu) : with_gelu_grad(linear, gelu);
+    return cuda_matmul_pays(&p, &plain, f ? cuda_gelu_f : cuda_gelu_bi, gelu);
+}
+
+void cuda_linear_gelu_f(const struct op_args *linear, const struct op_args *gelu)
+{
+    const struct cuda_matmul p = with_gelu(linear, gelu);
+    cuda_matmul(&p);
+}
+
+void cuda_linear_gelu_bi(const struct op_args *linear, const struct op_args *gelu)
+{
+    const struct cuda_matmul p = with_gelu_grad(linear, gelu);
+    cuda_matmul(&p);
 }
 
 void cuda_linear_f(const struct op_args *a)

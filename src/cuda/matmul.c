@@ -263,6 +263,46 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
     return ST_OK;
 }
 
+/* Seconds of REPEATS products, each with what follows it, after one that warms up. */
+static double seconds_with(const struct cuda_matmul *p, void (*rest)(const struct op_args *arg),
+                           const struct op_args *arg)
+{
+    cudaEvent_t from, to;
+    float ms;
+    cuda__check(cudaEventCreate(&from), "cudaEventCreate");
+    cuda__check(cudaEventCreate(&to), "cudaEventCreate");
+    for (int i = -1; i < REPEATS; i++) {
+        if (i == 0)
+            cuda__check(cudaEventRecord(from, p->stream), "cudaEventRecord");
+        cuda_matmul(p);
+        if (rest)
+            rest(arg);
+    }
+    cuda__check(cudaEventRecord(to, p->stream), "cudaEventRecord");
+    cuda__check(cudaEventSynchronize(to), "cudaEventSynchronize");
+    cuda__check(cudaEventElapsedTime(&ms, from, to), "cudaEventElapsedTime");
+    cuda__check(cudaEventDestroy(from), "cudaEventDestroy");
+    cuda__check(cudaEventDestroy(to), "cudaEventDestroy");
+    return (double)ms * 1e-3;
+}
+
+bool cuda_matmul_pays(const struct cuda_matmul *p, const struct cuda_matmul *plain,
+                      void (*rest)(const struct op_args *arg), const struct op_args *arg)
+{
+    static const uint64_t none[CUDA__ALGORITHM_WORDS];
+    const struct cuda__shape shape = shape_of(p);
+    const struct cuda__choice *known = find(&shape);
+    struct err e = { 0 };
+    if (known && memcmp(known->algorithm, none, sizeof none) == 0)
+        return false;
+    if (cuda_matmul_prepare(p, true, &e) != ST_OK)
+        return false;
+    if (known || !lt.choose || seconds_with(p, NULL, NULL) < seconds_with(plain, rest, arg))
+        return true;
+    memset(find(&shape)->algorithm, 0, sizeof none);
+    return false;
+}
+
 void cuda_matmul(const struct cuda_matmul *p)
 {
     struct descriptors d;

@@ -50,6 +50,13 @@ void cuda_matmul(const struct cuda_matmul *p);
  * c then holds anything. ST_DEVICE when the library has no algorithm. */
 enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct err *e);
 
+/* Is a product with an epilogue worth it: has the library an algorithm, and is it faster than product `plain`, which is prepared,
+ * and then rest(arg)? Timed where this process chooses, and kept with the algorithms; else yes, unless the file says no.
+ * Prepares p. */
+struct op_args;
+bool cuda_matmul_pays(const struct cuda_matmul *p, const struct cuda_matmul *plain,
+                      void (*rest)(const struct op_args *arg), const struct op_args *arg);
+
 /* The process's handle, and the file of algorithms (NULL: none) for a device of this name: see cuda/libs.h. */
 enum status cuda__matmul_open(const char *path, const char *device, void *stream, bool choose, struct err *e);
 enum status cuda__matmul_store(const char *path, const char *device, struct err *e);
@@ -69,7 +76,7 @@ struct cuda__shape {
 enum { CUDA__SHAPE_WORDS = 21, CUDA__ALGORITHM_WORDS = 8 };
 struct cuda__choice {
     struct cuda__shape shape;
-    uint64_t algorithm[CUDA__ALGORITHM_WORDS]; /* cublasLtMatmulAlgo_t */
+    uint64_t algorithm[CUDA__ALGORITHM_WORDS]; /* cublasLtMatmulAlgo_t; all 0: the epilogue does not pay */
     bool timed;                                /* goes to the file */
 };
 struct cuda__choices {

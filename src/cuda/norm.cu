@@ -33,11 +33,31 @@ template <bool BLOCK> struct norm_group {
     }
 };
 
-/* y = (x - mean) rstd w + b; without MEAN (RMSNorm) mean and b are 0. mean, rstd (rows), NULL: not kept. */
-template <typename T, int V, bool BLOCK, bool MEAN>
+/* x + p.other, rounded, is written to p.sum, and the norm is of it. */
+template <typename T> struct norm_sum {
+    const T *other;
+    T *sum;
+};
+
+template <typename T, int V, int N>
+__device__ __forceinline__ void add_to(float (&v)[N], const norm_sum<T> &p, uint64_t at)
+{
+    float more[V];
+    load(more, p.other + at);
+#pragma unroll
+    for (int k = 0; k < V; k++) {
+        v[k] += more[k];
+        if constexpr (sizeof(T) == sizeof(bf16))
+            v[k] = __bfloat162float(__float2bfloat16_rn(v[k]));
+    }
+    store(p.sum + at, v);
+}
+
+/* y = (x - mean) rstd w + b; without MEAN (RMSNorm) mean and b are 0. mean, rstd (rows), NULL: not kept. With SUM x is a sum. */
+template <typename T, int V, bool BLOCK, bool MEAN, bool SUM>
 __global__ void __launch_bounds__(NORM_THREADS)
     norm_f_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ w, const T *__restrict__ b,
-                  float *mean, float *rstd, norm_shape s, float eps)
+                  float *mean, float *rstd, norm_shape s, float eps, norm_sum<T> p)
 {
     SHARED(float, room, MAX_WARPS);
     DYNAMIC_SHARED(T, shared);
@@ -50,6 +70,8 @@ __global__ void __launch_bounds__(NORM_THREADS)
 #pragma unroll 4
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         load(v, from + i);
+        if (SUM)
+            add_to<T, V>(v, p, g.row * s.c + i);
         if (s.kept)
             store(kept + i, v);
 #pragma unroll
@@ -58,6 +80,8 @@ __global__ void __launch_bounds__(NORM_THREADS)
     }
     if (s.kept)
         from = kept;
+    else if (SUM)
+        from = p.sum + g.row * s.c; /* each thread reads what it wrote itself */
     sum = g.sum(sum, room);
     const float m = MEAN ? sum / s.c : 0;
     if (MEAN) {
@@ -165,16 +189,21 @@ template <typename T, int V> norm_launch norm_plan(uint64_t rows, unsigned c, un
     return l;
 }
 
-template <typename T, int V, bool MEAN> void norm_f_as(const struct op_args *a, uint64_t rows)
+/* add: NULL, or what sums x first. */
+template <typename T, int V, bool MEAN, bool SUM>
+void norm_f_as(const struct op_args *add, const struct op_args *a, uint64_t rows)
 {
     const unsigned c = a->attrs->features;
     const norm_launch l = norm_plan<T, V>(rows, c, 1);
     float *mean = static_cast<float *>(a->save[0]), *rstd = MEAN ? static_cast<float *>(a->save[1]) : mean;
+    norm_sum<T> sum = {};
+    if (SUM)
+        sum = { static_cast<const T *>(add->in[1]), static_cast<T *>(add->out[0]) };
     launch(MEAN ? "layernorm F" : "rmsnorm F",
-           l.block ? norm_f_kernel<T, V, true, MEAN> : norm_f_kernel<T, V, false, MEAN>, l.grid, l.threads, l.shared,
-           a->stream, static_cast<T *>(a->out[0]), static_cast<const T *>(a->in[0]),
-           static_cast<const T *>(a->param[0]), static_cast<const T *>(a->param[1]), mean, rstd, l.shape,
-           a->attrs->eps);
+           l.block ? norm_f_kernel<T, V, true, MEAN, SUM> : norm_f_kernel<T, V, false, MEAN, SUM>, l.grid, l.threads,
+           l.shared, a->stream, static_cast<T *>(a->out[0]), static_cast<const T *>(SUM ? add->in[0] : a->in[0]),
+           static_cast<const T *>(a->param[0]), static_cast<const T *>(a->param[1]), mean, rstd, l.shape, a->attrs->eps,
+           sum);
 }
 
 template <typename T, int V, bool MEAN> void norm_bi_as(const struct op_args *a, uint64_t rows)
@@ -197,9 +226,17 @@ template <typename T, int V, bool MEAN> void norm_bi_as(const struct op_args *a,
 template <typename T, bool MEAN> void norm_f(const struct op_args *a, uint64_t rows)
 {
     if (wide<T>(a->attrs->features, a->in[0], a->out[0], a->param[0], a->param[1]))
-        norm_f_as<T, vector_of<T>, MEAN>(a, rows);
+        norm_f_as<T, vector_of<T>, MEAN, false>(nullptr, a, rows);
     else
-        norm_f_as<T, 1, MEAN>(a, rows);
+        norm_f_as<T, 1, MEAN, false>(nullptr, a, rows);
+}
+
+template <typename T, bool MEAN> void add_norm_f(const struct op_args *add, const struct op_args *a, uint64_t rows)
+{
+    if (wide<T>(a->attrs->features, add->in[0], add->in[1], add->out[0], a->out[0], a->param[0], a->param[1]))
+        norm_f_as<T, vector_of<T>, MEAN, true>(add, a, rows);
+    else
+        norm_f_as<T, 1, MEAN, true>(add, a, rows);
 }
 
 template <typename T, bool MEAN> void norm_bi(const struct op_args *a, uint64_t rows)
@@ -260,6 +297,16 @@ FOR_BOTH_TYPES(layernorm_f)
 FOR_BOTH_TYPES(layernorm_bi)
 FOR_BOTH_TYPES(rmsnorm_f)
 FOR_BOTH_TYPES(rmsnorm_bi)
+
+extern "C" void cuda_add_layernorm_f(const struct op_args *add, const struct op_args *norm)
+{
+    (norm->compute == IR_BF16 ? add_norm_f<bf16, true> : add_norm_f<float, true>)(add, norm, rows_of(norm));
+}
+
+extern "C" void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_args *norm)
+{
+    (norm->compute == IR_BF16 ? add_norm_f<bf16, false> : add_norm_f<float, false>)(add, norm, norm_groups(norm));
+}
 
 extern "C" void cuda_layernorm_bw(const struct op_args *a)
 {

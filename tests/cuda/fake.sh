@@ -11,6 +11,8 @@ export PIPER_CUDA_MODULE
 head -c 2000 text >little
 "$piper" data text little -o tokens.h5 >out 2>&1 || { echo 'Bail out! piper data text failed'; exit 1; }
 sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
+layout 2 1 zb-h1 2 >zb2.json
+echo '[{"op":"recompute","filter":{}}]' >recompute.json
 settings="train.steps=4 train.eval_data=tokens.h5 train.eval_every=4 train.checkpoint_every=2 train.trace_steps=[3,4]"
 # shellcheck disable=SC2086 # settings are words
 build one llama one $settings
@@ -22,8 +24,14 @@ build four llama pp2dp2 $settings
 build alone dropless one $settings
 # shellcheck disable=SC2086
 build experts dropless ep2 $settings
+# shellcheck disable=SC2086
+build gpt gpt2 one $settings
+# shellcheck disable=SC2086
+build stages gpt2 zb2 $settings
+# shellcheck disable=SC2086
+build again gpt2 recompute train.dtype=bfloat16 $settings
 
-# of the report: value of a word
+# of the report: value of a word, of the first process
 count()
 {
     awk -v word="$1" '{ for (i = 1; i < NF; i++) if ($i == word) { print $(i + 1); exit } }' report
@@ -78,6 +86,33 @@ FAKE_CUDA_NO_WAIT_VALUE=1
 export FAKE_CUDA_NO_WAIT_VALUE
 same 'a device that cannot wait for a word of memory' 2 two
 unset FAKE_CUDA_NO_WAIT_VALUE
+
+# neighbouring kernels in one, which the module runs in the worst order that they allow; pairs N NAME: so many by a rank. A training
+# step has one of GELU forward and back and, but where a layer is a program of its own, two of sum and norm for each layer;
+# an evaluation or a recomputed layer, where memory is used again at once, those of GELU forward
+pairs()
+{
+    echo "$(count pairs) pairs, expected $1" >>out
+    [ "$(count pairs)" -eq "$1" ]
+    result "$2"
+}
+batches=15 # of the evaluation
+fake=4
+same 'GPT-2, neighbours as one' 1 gpt --cuda-graph off
+pairs $((4 * 4 * 4 + batches * 4)) 'pairs of GELU and of norms'
+same 'two stages, BI and BW apart' 2 stages
+pairs $((4 * 2 * 2 * 3 + batches * 2 * 2)) 'pairs of a stage'
+same 'recomputed, bfloat16' 1 again --cuda-graph off
+pairs $((4 * 4 * 3 + batches * 4)) 'pairs of GELU, both times'
+same 'each kernel alone' 1 gpt --fuse off
+pairs 0 'no pairs'
+FAKE_CUDA_NO_EPILOGUE=1
+export FAKE_CUDA_NO_EPILOGUE
+same 'no epilogues in the library' 1 gpt --cuda-graph off
+pairs $((4 * 4 * 2)) 'pairs of norms'
+unset FAKE_CUDA_NO_EPILOGUE
+train 1 gpt gpt-checked --device cuda --check-numbers && cat gpt-checked/log.txt >out && same_bits gpt-cpu gpt-checked
+result 'each is looked at alone'
 
 deaf()
 {

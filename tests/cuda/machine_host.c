@@ -38,8 +38,17 @@ static op_kernel kernel(enum ir_op op, enum ir_pass pass)
                                 : NULL;
 }
 
+static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)
+{
+    if (pass != IR_PASS_F || first->op != IR_OP_ADD)
+        return NULL;
+    return second->op == IR_OP_LAYERNORM ? cuda_add_layernorm_f
+           : second->op == IR_OP_RMSNORM ? cuda_add_rmsnorm_f
+                                         : NULL;
+}
+
 static const struct compute_backend own = {
-    .name = "cuda", .kernel = kernel, .update = cuda_update, .clip = cuda_clip, .sumsq = cuda_sumsq
+    .name = "cuda", .kernel = kernel, .pair = pair, .update = cuda_update, .clip = cuda_clip, .sumsq = cuda_sumsq
 };
 static const struct machine wide = { .name = "own CUDA kernels",
                                      .backend = &own,

@@ -45,6 +45,23 @@ void cuda_swiglu_bi(const struct op_args *a)
     }
 }
 
+void cuda_gelu_f(const struct op_args *a)
+{
+    const bool narrow = a->compute == IR_BF16;
+    for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++)
+        fake_store(a->out[0], i, narrow, fake_gelu(fake_load(a->in[0], i, narrow)));
+    fake_clock += 1e-3;
+}
+
+void cuda_gelu_bi(const struct op_args *a)
+{
+    const bool narrow = a->compute == IR_BF16;
+    for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++)
+        fake_store(a->din[0], i, narrow,
+                   fake_load(a->dout[0], i, narrow) * fake_gelu_grad(fake_load(a->in[0], i, narrow)));
+    fake_clock += 1e-3;
+}
+
 void cuda_column_sums(const struct cuda_columns *c)
 {
     for (int64_t j = 0; j < c->width; j++) {
@@ -226,6 +243,27 @@ RUN(head_loss_f, HEAD_LOSS, F)
 RUN(head_loss_bi, HEAD_LOSS, BI)
 RUN(head_loss_bw, HEAD_LOSS, BW)
 
+#define RUN_PAIR(pass, name)                                                           \
+    static void pair_##pass(const struct op_args *first, const struct op_args *second) \
+    {                                                                                  \
+        struct err e = { 0 };                                                          \
+        if (cuda_libs_prepare(first, IR_OP_LINEAR, IR_PASS_##pass, &e) != ST_OK ||     \
+            !cuda_libs_prepare_pair(first, second, IR_PASS_##pass))                    \
+            process_fail(ST_DEVICE, "a pair is not prepared");                         \
+        name(first, second);                                                           \
+        if (fake_complaint)                                                            \
+            process_fail(ST_BUG, fake_complaint);                                      \
+    }
+RUN_PAIR(F, cuda_linear_gelu_f)
+RUN_PAIR(BI, cuda_linear_gelu_bi)
+
+static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)
+{
+    const bool fits = first->op == IR_OP_LINEAR && second->op == IR_OP_GELU &&
+                      cuda_linear_fits_gelu(first, second, pass);
+    return !fits ? NULL : pass == IR_PASS_F ? pair_F : pair_BI;
+}
+
 static op_kernel kernel(enum ir_op op, enum ir_pass pass)
 {
     static const op_kernel table[IR_OP_COUNT][3] = {
@@ -254,7 +292,7 @@ static void open_libs(void)
         process_fail(e.status, e.text);
 }
 
-static const struct compute_backend libs = { .name = "cuda", .kernel = kernel };
+static const struct compute_backend libs = { .name = "cuda", .kernel = kernel, .pair = pair };
 static const struct machine wide = { .name = "CUDA libraries",
                                      .backend = &libs,
                                      .compute = IR_F32,

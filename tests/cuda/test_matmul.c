@@ -85,6 +85,46 @@ START_TEST(timed_once_and_kept)
 }
 END_TEST
 
+/* What follows a product takes 1 ms, as long as the fastest product. */
+static void rest(const struct op_args *arg)
+{
+    (void)arg;
+    fake_clock += 1e-3;
+}
+
+static bool pays(bool choose)
+{
+    struct err e = { 0 };
+    struct cuda_matmul p = product(), plain = p;
+    open_choosing(path, choose);
+    ck_assert_int_eq(cuda_matmul_prepare(&plain, true, &e), ST_OK);
+    p.aux = aux;
+    p.epilogue = CUDA_GELU;
+    const bool first = cuda_matmul_pays(&p, &plain, rest, NULL);
+    const double clock = fake_clock;
+    ck_assert(cuda_matmul_pays(&p, &plain, rest, NULL) == first && !(fake_clock > clock)); /* known by now */
+    if (choose)
+        ck_assert_int_eq(cuda__matmul_store(path, fake_device, &e), ST_OK);
+    cuda__matmul_close();
+    return first;
+}
+
+START_TEST(epilogue_pays)
+{
+    ck_assert(pays(true) && pays(false));
+    unlink(path);
+    ck_assert(pays(false)); /* nothing is known */
+    fake_epilogue_seconds = 2e-3;
+    ck_assert(!pays(true) && !pays(false)); /* the others read it in the file */
+    unlink(path);
+    fake_epilogue_seconds = 0;
+    fake_no_epilogues = true;
+    ck_assert(!pays(true) && !pays(false));
+    fake_no_epilogues = false;
+    unlink(path);
+}
+END_TEST
+
 START_TEST(file_of_another_library_or_device)
 {
     struct err e = { 0 };
@@ -191,6 +231,7 @@ int main(void)
     unlink(path);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, timed_once_and_kept);
+    tcase_add_test(t, epilogue_pays);
     tcase_add_test(t, file_of_another_library_or_device);
     tcase_add_test(t, damaged_file);
     tcase_add_test(t, multiprocessors);

@@ -23,6 +23,10 @@ const char *run_op_case(const struct machine *m, const struct op_case *c, uint64
 /* Compares the oracle's gradients with central differences of its forward along random directions. */
 const char *check_oracle(const struct op_case *c, uint64_t seed);
 
+/* The tests of pairs of operators (pairs.c), on `machine`. */
+struct TCase;
+void add_pairs(struct TCase *t);
+
 /* Problems: random operands in the shapes of the operator. */
 struct problem problem_new(const struct op_case *c, uint64_t seed);
 void problem_free(struct problem *p);

@@ -318,6 +318,7 @@ static Suite *suite(void)
     tcase_add_test(t, head);
     tcase_add_test(t, sum_and_copy);
     tcase_add_test(t, norm_rows);
+    add_pairs(t);
     suite_add_tcase(s, t);
     return s;
 }

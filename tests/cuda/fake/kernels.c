@@ -5,6 +5,7 @@
 
 #include "cuda/cuda.h"
 #include "cuda/libs.h"
+#include "ir/target.h"
 
 struct kernel {
     op_kernel run;
@@ -62,6 +63,66 @@ KERNEL(head_loss_bi, IR_OP_HEAD_LOSS, IR_PASS_BI)
 KERNEL(head_loss_bw, IR_OP_HEAD_LOSS, IR_PASS_BW)
 KERNEL(sum_f, IR_OP_SUM, IR_PASS_F)
 KERNEL(copy_f, IR_OP_COPY, IR_PASS_F)
+
+/* Two kernels in one, in an order that the contract allows: the second's output is written before anything is read, the workspace
+ * at the end, and nothing is left of a gradient that only the second reads. */
+struct pair {
+    struct op_args first, second;
+    enum ir_pass pass;
+};
+
+static void spoil(void *p, const struct op_args *a, const struct ir_shape *s)
+{
+    memset(p, 0xff, ir_shape_elements(s) * a->b * ir_dtype_size((enum ir_dtype)s->dtype, (enum ir_dtype)a->compute));
+}
+
+static void run_pair(const void *arg)
+{
+    struct pair p = *(const struct pair *)arg;
+    const bool f = p.pass == IR_PASS_F;
+    struct ir_op_shapes s;
+    ir_op_shapes((enum ir_op)p.second.op, p.second.attrs, p.second.t, &s);
+    spoil(f ? p.second.out[0] : p.second.din[0], &p.second, &s.in[0]);
+    for (int i = 0; f && i < IR_MAX_SAVE; i++)
+        if (p.second.save[i])
+            spoil(p.second.save[i], &p.second, &s.save[i]);
+    const uint64_t bytes = ir_cpu_workspace((enum ir_op)p.first.op, p.first.attrs, p.pass, p.first.b, p.first.t, 1,
+                                            (enum ir_dtype)p.first.compute);
+    void *work = p.first.work;
+    if (!work)
+        p.first.work = fake_alloc(bytes + 1);
+    compute_cpu.kernel((enum ir_op)p.first.op, p.pass)(&p.first);
+    compute_cpu.kernel((enum ir_op)p.second.op, p.pass)(&p.second);
+    if (work)
+        memset(work, 0xff, bytes);
+    else
+        fake_free(p.first.work);
+    if (!f)
+        spoil(p.second.dout[0], &p.second, &s.in[0]);
+}
+
+static void launch_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass)
+{
+    struct pair p = { *first, *second, pass };
+    fake_counts.pairs++;
+    fake_launch(run_pair, &p, sizeof p, first->stream);
+}
+
+#define PAIR(name, pass)                                                        \
+    void cuda_##name(const struct op_args *first, const struct op_args *second) \
+    {                                                                           \
+        launch_pair(first, second, pass);                                       \
+    }
+PAIR(add_layernorm_f, IR_PASS_F)
+PAIR(add_rmsnorm_f, IR_PASS_F)
+PAIR(linear_gelu_f, IR_PASS_F)
+PAIR(linear_gelu_bi, IR_PASS_BI)
+
+bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
+{
+    (void)pass;
+    return !(gelu->attrs->flags & IR_EXACT) && !linear->acc[0] && !gelu->acc[0];
+}
 
 /* Sizes are read on the host, where experts have no capacity: so this waits for what is before it. */
 bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a)
@@ -186,6 +247,12 @@ enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pa
     if (times && op == IR_OP_LINEAR && pass == IR_PASS_F)
         memset(a->out[0], 0xff, sizeof(float));
     return ST_OK;
+}
+
+bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass)
+{
+    (void)second, (void)pass;
+    return first->op != IR_OP_LINEAR || !fake_setting("FAKE_CUDA_NO_EPILOGUE", 0);
 }
 
 void cuda_libs_leave(uint32_t n)

@@ -244,13 +244,14 @@ static void __attribute__((destructor)) report(void)
     FILE *f = path ? fopen(path, "a") : NULL;
     if (!f)
         return;
-    fprintf(
-        f,
-        "device %d kernels %llu captured %llu copies %llu waits %llu graphs %llu nodes %llu edges %llu launches %llu "
-        "synchronizes %llu allocations %llu left %zu\n",
-        chosen, (unsigned long long)c->kernels, (unsigned long long)c->kernels_captured, (unsigned long long)c->copies,
-        (unsigned long long)c->waits, (unsigned long long)c->graphs, (unsigned long long)c->nodes,
-        (unsigned long long)c->edges, (unsigned long long)c->launches, (unsigned long long)c->synchronizes,
-        (unsigned long long)c->allocations, taken);
+    fprintf(f,
+            "device %d kernels %llu captured %llu pairs %llu copies %llu waits %llu graphs %llu nodes %llu edges %llu "
+            "launches %llu "
+            "synchronizes %llu allocations %llu left %zu\n",
+            chosen, (unsigned long long)c->kernels, (unsigned long long)c->kernels_captured,
+            (unsigned long long)c->pairs, (unsigned long long)c->copies, (unsigned long long)c->waits,
+            (unsigned long long)c->graphs, (unsigned long long)c->nodes, (unsigned long long)c->edges,
+            (unsigned long long)c->launches, (unsigned long long)c->synchronizes, (unsigned long long)c->allocations,
+            taken);
     fclose(f);
 }

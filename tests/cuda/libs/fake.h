@@ -14,6 +14,9 @@ bool fake_complain(const char *what);
 extern uint64_t fake_library_version; /* of cuBLASLt */
 extern int fake_searches;             /* times that cuBLASLt was asked for algorithms */
 extern uint64_t fake_last_algorithm;  /* 0, 1, 2: of the last product. 0 is proposed first, 2 is the fastest */
+extern double fake_epilogue_seconds;  /* that a product takes longer with GELU */
+extern bool fake_no_epilogues;        /* there is no algorithm for it */
+double fake_gelu(double x), fake_gelu_grad(double x);
 extern int fake_last_multiprocessors; /* that the last product was tuned for; 0: all */
 /* cuDNN's engines, in the order they are proposed: one that is not deterministic, one that wants more memory, a good one. */
 enum { FAKE_RANDOM_ENGINE, FAKE_BIG_ENGINE, FAKE_GOOD_ENGINE };

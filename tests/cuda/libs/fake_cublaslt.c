@@ -7,7 +7,8 @@
 #include "fake.h"
 #include "number.h"
 
-double fake_clock;
+double fake_clock, fake_epilogue_seconds;
+bool fake_no_epilogues;
 char fake_device[256] = "Fake";
 int fake_waits, fake_searches, fake_last_multiprocessors;
 uint64_t fake_library_version = 130100, fake_last_algorithm;
@@ -48,10 +49,10 @@ struct preference {
     uint64_t workspace;
     uint32_t aligned, reductions;
 };
-enum { ALGORITHMS = 3 };
+enum { ALGORITHMS = 3, FAKE_WORK = 64 << 10 };
 /* A chosen algorithm remembers what it was chosen for. */
 struct algorithm {
-    uint64_t number, aligned, type, trans, epilogue;
+    uint64_t number, aligned, work, type, trans, epilogue;
 };
 
 static struct layout *layout_of(cublasLtMatrixLayout_t l)
@@ -193,10 +194,14 @@ static cublasStatus_t check_call(const struct call *x)
     return CUBLAS_STATUS_SUCCESS;
 }
 
-static struct algorithm made_for(const struct call *x, uint64_t number, uint64_t aligned)
+static struct algorithm made_for(const struct call *x, uint64_t number, uint64_t aligned, uint64_t work)
 {
-    return (struct algorithm){ number, aligned, (uint64_t)x->a->type << 8 | (uint64_t)x->d->type,
-                               (uint64_t)(x->p->trans_a << 1 | x->p->trans_b), (uint64_t)x->p->epilogue };
+    return (struct algorithm){ number,
+                               aligned,
+                               work,
+                               (uint64_t)x->a->type << 8 | (uint64_t)x->d->type,
+                               (uint64_t)(x->p->trans_a << 1 | x->p->trans_b),
+                               (uint64_t)x->p->epilogue };
 }
 
 cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtMatmulDesc_t product,
@@ -214,8 +219,11 @@ cublasStatus_t cublasLtMatmulAlgoGetHeuristic(cublasLtHandle_t handle, cublasLtM
     const cublasStatus_t status = check_call(&x);
     if (status != CUBLAS_STATUS_SUCCESS)
         return status;
+    if (fake_no_epilogues && x.p->epilogue & 128)
+        return CUBLAS_STATUS_NOT_SUPPORTED;
     for (; *n < ALGORITHMS && *n < most; (*n)++) {
-        const struct algorithm algorithm = made_for(&x, (uint64_t)*n, w->aligned);
+        const struct algorithm algorithm = made_for(&x, (uint64_t)*n, w->aligned,
+                                                    w->workspace < FAKE_WORK ? w->workspace : FAKE_WORK);
         results[*n] = (cublasLtMatmulHeuristicResult_t){ .workspaceSize = w->workspace,
                                                          .state = CUBLAS_STATUS_SUCCESS };
         memcpy(results[*n].algo.data, &algorithm, sizeof algorithm);
@@ -231,21 +239,21 @@ cublasStatus_t cublasLtMatmulAlgoCheck(cublasLtHandle_t handle, cublasLtMatmulDe
     struct algorithm have;
     REFUSE(!handle);
     memcpy(&have, algo->data, sizeof have);
-    const struct algorithm need = made_for(&x, have.number, have.aligned);
-    *result = (cublasLtMatmulHeuristicResult_t){ .algo = *algo, .workspaceSize = 64 << 10 };
+    const struct algorithm need = made_for(&x, have.number, have.aligned, have.work);
+    *result = (cublasLtMatmulHeuristicResult_t){ .algo = *algo, .workspaceSize = have.work };
     return have.number < ALGORITHMS && memcmp(&have, &need, sizeof need) == 0 ? check_call(&x)
                                                                               : CUBLAS_STATUS_NOT_SUPPORTED;
 }
 
-static double gelu(double x)
+double fake_gelu(double x)
 {
     return 0.5 * x * (1 + tanh(0.7978845608028654 * (x + 0.044715 * x * x * x)));
 }
 
-static double gelu_grad(double x)
+double fake_gelu_grad(double x)
 {
     const double h = 1e-6;
-    return (gelu(x + h) - gelu(x - h)) / (2 * h);
+    return (fake_gelu(x + h) - fake_gelu(x - h)) / (2 * h);
 }
 
 /* One element of D, before it is rounded. */
@@ -257,9 +265,9 @@ static double finish(const struct product *p, double x, int64_t i, int64_t j, bo
         return x;
     const int64_t at = i + j * p->aux_ld;
     if (p->epilogue & 64)
-        return x * gelu_grad(fake_load(p->aux, at, bf16));
+        return x * fake_gelu_grad(fake_load(p->aux, at, bf16));
     fake_store(p->aux, at, bf16, x);
-    return gelu(x);
+    return fake_gelu(x);
 }
 
 static void multiply(const struct call *x, double alpha, const void *a, const void *b, double beta, const void *c,
@@ -296,12 +304,12 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         REFUSE(!at[i] || (uintptr_t)at[i] % have.aligned != 0);
     REFUSE(cublasLtMatmulAlgoCheck(handle, product, la, lb, lc, ld, algo, &r) != CUBLAS_STATUS_SUCCESS);
-    REFUSE(!workspace || (uintptr_t)workspace % 16 != 0 || bytes < r.workspaceSize);
+    REFUSE(bytes < r.workspaceSize || (bytes && (!workspace || (uintptr_t)workspace % 16 != 0)));
     REFUSE(c == d && (x.c->ld != x.d->ld || x.c->offset != x.d->offset));
-    memset(workspace, 0xa5, 4096); /* it may be written */
+    memset(workspace, 0xa5, bytes < 4096 ? bytes : 4096); /* it may be written */
     fake_last_algorithm = have.number;
     fake_last_multiprocessors = x.p->multiprocessors;
-    fake_clock += have.number == 2 ? 1e-3 : 2e-3;
+    fake_clock += (have.number == 2 ? 1e-3 : 2e-3) + (x.p->epilogue & 128 ? fake_epilogue_seconds : 0);
     for (int64_t i = 0; i < x.d->batch; i++)
         multiply(&x, (double)*(const float *)alpha, a, b, (double)*(const float *)beta, c, d, i);
     return CUBLAS_STATUS_SUCCESS;
