@@ -88,9 +88,9 @@ struct compute_libraries {
     enum status (*open)(void *stream, const char *cache_path, bool choose, struct err *e);
     /* The operands are real ones; what the kernel would write may be lost. ST_DEVICE. */
     enum status (*prepare)(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
-    /* The same for a kernel of compute_backend.pair, after prepare() for each of the two. False: no library has an algorithm for
-     * it, or the two are faster; then they run apart. */
-    bool (*prepare_pair)(const struct op_args *first, const struct op_args *second, enum ir_pass pass);
+    /* The same for a kernel of compute_backend.pair, after prepare() for each of the two. work: the workspace of the first when it
+     * runs apart. False: no library has an algorithm for the pair, or the two apart are faster. */
+    bool (*prepare_pair)(const struct op_args *first, const struct op_args *second, enum ir_pass pass, void *work);
     /* Before prepare(): communication takes so many multiprocessors beside the kernels; 0: none. */
     void (*leave)(uint32_t multiprocessors);
     enum status (*store)(struct err *e); /* the file; ST_IO */

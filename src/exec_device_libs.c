@@ -17,7 +17,8 @@ static enum status prepare_program(struct exec *x, const struct plan_list *l, co
         if (!x->kernels[i].pair)
             continue;
         exec__device_pair_args(x, l, in, i, a);
-        if (!x->compute->libraries->prepare_pair(&a[0], &a[1], (enum ir_pass)x->plan->kernels[i].pass))
+        void *work = exec__device_args(x, l, in, i).work;
+        if (!x->compute->libraries->prepare_pair(&a[0], &a[1], (enum ir_pass)x->plan->kernels[i].pass, work))
             x->kernels[i].pair = NULL;
     }
     return ST_OK;

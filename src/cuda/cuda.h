@@ -43,9 +43,15 @@ void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const 
 void cuda_add_layernorm_f(const struct op_args *add, const struct op_args *norm);
 void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_args *norm);
 /* GELU's tanh form, of the product as it is before rounding; what `linear` would write in BI is not written. */
-bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass);
 void cuda_linear_gelu_f(const struct op_args *linear, const struct op_args *gelu);
 void cuda_linear_gelu_bi(const struct op_args *linear, const struct op_args *gelu);
+/* The library wants the rows that it keeps for the backward a multiple of 8 elements apart, and adds nothing behind GELU. */
+static inline bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
+{
+    const uint32_t width = pass == IR_PASS_F ? linear->attrs->out_features : linear->attrs->in_features;
+    return !(gelu->attrs->flags & IR_EXACT) && gelu->attrs->features == width && width % 8 == 0 && !linear->acc[0] &&
+           !gelu->acc[0];
+}
 
 /* ---- operators: libraries (cuBLASLt, cuDNN) --------------------------------------------------------------------- */
 

@@ -86,9 +86,9 @@ enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pa
     return prepare_products(&other, op, pass, e);
 }
 
-bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass)
+bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass, void *work)
 {
-    return first->op != IR_OP_LINEAR || cuda__linear_gelu_pays(first, second, pass);
+    return first->op != IR_OP_LINEAR || cuda__linear_gelu_pays(first, second, pass, work);
 }
 
 void cuda_libs_leave(uint32_t n)

@@ -32,7 +32,7 @@ enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pa
 
 /* The same for two neighbouring kernels in one, after cuda_libs_prepare() for each of them. False: the two apart are faster, or
  * the library has no algorithm. */
-bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass);
+bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass, void *work);
 
 /* Products are tuned for what is left of the multiprocessors when communication takes n; 0: for all. After open. */
 void cuda_libs_leave(uint32_t n);

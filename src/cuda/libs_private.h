@@ -18,7 +18,7 @@ void cuda__product(struct cuda__products *to, const struct cuda_matmul *p);
 /* The products of an operator (linear.c, head.c, experts.c); `to` decides what becomes of them. */
 void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
 /* Is GELU faster in the product's epilogue? */
-bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass);
+bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass, void *work);
 void cuda__head_loss(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
 void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
 enum status cuda__experts_open(const struct op_args *a, struct err *e); /* pinned memory for counts */
@@ -26,7 +26,7 @@ void cuda__experts_close(void);
 
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e);
 
-/* One product of a kernel, all but its operands filled in. */
+/* One product of a kernel, all but its operands filled in; no workspace where the kernel has none. */
 static inline struct cuda_matmul cuda__product_of(const struct op_args *a, enum ir_op op, enum ir_pass pass)
 {
     return (struct cuda_matmul){ .batch = 1,
@@ -34,7 +34,7 @@ static inline struct cuda_matmul cuda__product_of(const struct op_args *a, enum 
                                  .type = (enum ir_dtype)a->compute,
                                  .out = (enum ir_dtype)a->compute,
                                  .work = a->work,
-                                 .work_bytes = cuda_product_work(op, a->attrs, pass, a->b, a->t, a->ep),
+                                 .work_bytes = a->work ? cuda_product_work(op, a->attrs, pass, a->b, a->t, a->ep) : 0,
                                  .stream = a->stream };
 }
 

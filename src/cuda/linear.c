@@ -82,8 +82,6 @@ static struct cuda_matmul with_gelu(const struct op_args *linear, const struct o
     p.epilogue = CUDA_GELU;
     p.aux = p.c;
     p.c = gelu->out[0];
-    if (!linear->work)
-        p.work_bytes = 0;
     return p;
 }
 
@@ -91,29 +89,22 @@ static struct cuda_matmul with_gelu(const struct op_args *linear, const struct o
 static struct cuda_matmul with_gelu_grad(const struct op_args *linear, const struct op_args *gelu)
 {
     struct cuda_matmul p = inputs(linear);
-    const uint64_t unused = p.m * p.n * ir_dtype_size(IR_COMPUTE, p.type);
     p.epilogue = CUDA_GELU_GRAD;
     p.aux = gelu->in[0];
     p.c = gelu->din[0];
     if (!linear->work) {
         p.work = linear->din[0];
-        p.work_bytes = unused < p.work_bytes ? unused : p.work_bytes;
+        p.work_bytes = p.m * p.n * ir_dtype_size(IR_COMPUTE, p.type);
     }
     return p;
 }
 
-/* The library wants rows of aux a multiple of 8 elements apart. */
-bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
-{
-    const uint32_t width = pass == IR_PASS_F ? linear->attrs->out_features : linear->attrs->in_features;
-    return !(gelu->attrs->flags & IR_EXACT) && gelu->attrs->features == width && width % 8 == 0 && !linear->acc[0] &&
-           !gelu->acc[0];
-}
-
-bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
+bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass, void *work)
 {
     const bool f = pass == IR_PASS_F;
-    const struct cuda_matmul plain = f ? forward(linear) : inputs(linear);
+    struct op_args apart = *linear;
+    apart.work = work;
+    const struct cuda_matmul plain = f ? forward(&apart) : inputs(&apart);
     const struct cuda_matmul p = f ? with_gelu(linear, gelu) : with_gelu_grad(linear, gelu);
     return cuda_matmul_pays(&p, &plain, f ? cuda_gelu_f : cuda_gelu_bi, gelu);
 }

@@ -248,7 +248,7 @@ RUN(head_loss_bw, HEAD_LOSS, BW)
     {                                                                                  \
         struct err e = { 0 };                                                          \
         if (cuda_libs_prepare(first, IR_OP_LINEAR, IR_PASS_##pass, &e) != ST_OK ||     \
-            !cuda_libs_prepare_pair(first, second, IR_PASS_##pass))                    \
+            !cuda_libs_prepare_pair(first, second, IR_PASS_##pass, first->work))       \
             process_fail(ST_DEVICE, "a pair is not prepared");                         \
         name(first, second);                                                           \
         if (fake_complaint)                                                            \

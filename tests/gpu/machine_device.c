@@ -72,6 +72,33 @@ static op_kernel kernel(enum ir_op op, enum ir_pass pass)
     return pass == IR_PASS_F ? run_f : pass == IR_PASS_BI ? run_bi : run_bw;
 }
 
+static op_pair found; /* of the last pair() */
+static enum ir_pass found_in;
+
+/* A pair for which the library has no algorithm runs as in the program: apart. */
+static void run_found(const struct op_args *first, const struct op_args *second)
+{
+    struct err e = { 0 };
+    if (real->libraries->prepare(first, (enum ir_op)first->op, found_in, &e) != ST_OK)
+        process_fail(e.status, e.text);
+    if (real->libraries->prepare_pair(first, second, found_in, first->work)) {
+        found(first, second);
+        check();
+        return;
+    }
+    printf("%s and %s, %s: no algorithm for both in one\n", ir_op_info[first->op].name, ir_op_info[second->op].name,
+           ir_dtype_name((enum ir_dtype)first->compute));
+    run(first, found_in);
+    run(second, found_in);
+}
+
+static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)
+{
+    found = real->pair(pass, first, second);
+    found_in = pass;
+    return found ? run_found : NULL;
+}
+
 /* Check would fork for each test, and a device does not survive that. */
 static void open_device(void)
 {
@@ -105,6 +132,7 @@ static void open_device(void)
         process_fail(e.status, e.text);
     backend = *real;
     backend.kernel = kernel;
+    backend.pair = pair;
 }
 
 static uint64_t workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass pass, uint32_t b, uint32_t t,

@@ -118,12 +118,6 @@ PAIR(add_rmsnorm_f, IR_PASS_F)
 PAIR(linear_gelu_f, IR_PASS_F)
 PAIR(linear_gelu_bi, IR_PASS_BI)
 
-bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
-{
-    (void)pass;
-    return !(gelu->attrs->flags & IR_EXACT) && !linear->acc[0] && !gelu->acc[0];
-}
-
 /* Sizes are read on the host, where experts have no capacity: so this waits for what is before it. */
 bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a)
 {
@@ -249,9 +243,9 @@ enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pa
     return ST_OK;
 }
 
-bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass)
+bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass, void *work)
 {
-    (void)second, (void)pass;
+    (void)second, (void)pass, (void)work;
     return first->op != IR_OP_LINEAR || !fake_setting("FAKE_CUDA_NO_EPILOGUE", 0);
 }
 
