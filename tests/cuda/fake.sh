@@ -13,6 +13,18 @@ head -c 2000 text >little
 sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
 layout 2 1 zb-h1 2 >zb2.json
 echo '[{"op":"recompute","filter":{}}]' >recompute.json
+# of these neighbours only the first two are a pair: "other" is of another product, "act" is read twice
+cat >graph.json <<'JSON'
+{"vocab_size": 256, "graph": [
+  {"op": "embed", "name": "embed", "in": ["tokens"], "features": 8},
+  {"op": "linear", "name": "up", "in": ["embed"], "out_features": 16},
+  {"op": "gelu", "name": "act", "in": ["up"]},
+  {"op": "linear", "name": "left", "in": ["act"], "out_features": 8},
+  {"op": "linear", "name": "right", "in": ["act"], "out_features": 8},
+  {"op": "gelu", "name": "other", "in": ["left"]},
+  {"op": "add", "name": "sum", "in": ["right", "other"]},
+  {"op": "head_loss", "name": "head", "in": ["sum", "targets"]}]}
+JSON
 settings="train.steps=4 train.eval_data=tokens.h5 train.eval_every=4 train.checkpoint_every=2 train.trace_steps=[3,4]"
 # shellcheck disable=SC2086 # settings are words
 build one llama one $settings
@@ -28,6 +40,8 @@ build experts dropless ep2 $settings
 build gpt gpt2 one $settings
 # shellcheck disable=SC2086
 build stages gpt2 zb2 $settings
+# shellcheck disable=SC2086
+build neighbours graph one $settings
 # shellcheck disable=SC2086
 build again gpt2 recompute train.dtype=bfloat16 $settings
 
@@ -104,6 +118,8 @@ same 'two stages, BI and BW apart' 2 stages
 pairs $((4 * 2 * 2 * 3 + batches * 2 * 2)) 'pairs of a stage'
 same 'recomputed, bfloat16' 1 again --cuda-graph off
 pairs $((4 * 4 * 3 + batches * 4)) 'pairs of GELU, both times'
+same 'neighbours that are no pairs' 1 neighbours --cuda-graph off
+pairs $((4 + batches)) 'one of them'
 same 'each kernel alone' 1 gpt --fuse off
 pairs 0 'no pairs'
 FAKE_CUDA_NO_EPILOGUE=1

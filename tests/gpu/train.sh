@@ -43,6 +43,16 @@ for model in llama gpt2 moe dropless; do
         train 1 "$model-bf16" "$model-half-parts" --device cuda && same_bits "$model-half" "$model-half-parts"
     result "$model: bfloat16, going on gives the same bits"
 done
+# a residual and a norm in one round as the two do; GELU in a product is of a sum that is not rounded
+train 1 llama-f32 llama-alone --device cuda --fuse off && same_bits llama-cuda llama-alone
+result 'llama: each operator alone, the same bits'
+for type in f32:gpt2-cuda:1e-4 bf16:gpt2-half:1e-2; do
+    train 1 "gpt2-${type%%:*}" gpt2-alone --device cuda --fuse off
+    result "gpt2: each operator alone, ${type%%:*}"
+    fused=${type#*:}
+    loss "gpt2: GELU in products or alone, ${type%%:*}" "${fused%:*}" gpt2-alone "${type##*:}"
+    rm -rf gpt2-alone
+done
 train 1 llama-f32 checked --device cuda --check-numbers --steps 20
 result 'every kernel is waited for and looked at'
 "$piper" trace llama-cuda --summary >out 2>&1
