@@ -27,6 +27,11 @@ static struct guarded filled(struct tensor *x)
     return g;
 }
 
+static struct guarded work_of(const struct op_case *c, enum ir_pass pass)
+{
+    return machine_buffer(machine, machine->workspace(c->op, &c->a, pass, c->b, c->t, 1, machine->compute));
+}
+
 static struct op_args args_of(const struct op_case *c, void *work)
 {
     return (struct op_args){ .attrs = &c->a,
@@ -54,7 +59,7 @@ static void expect(const char *what, const struct op_case *c, const struct guard
 /* Runs it on n buffers, guards and all; those from `written` on may change. */
 static void run_pair(op_pair pair, const struct op_args a[2], struct guarded *const *g, size_t n, size_t written)
 {
-    void *before[8] = { 0 };
+    void *before[10] = { 0 };
     for (size_t i = 0; i < n; i++) {
         machine_put(machine, g[i]);
         before[i] = memcpy(mem_alloc(g[i]->bytes + 1), g[i]->at, g[i]->bytes);
@@ -89,13 +94,12 @@ static void gelu_f(const struct op_case *c, bool without)
     struct problem p = problem_new(c, 1), q = problem_new(&next, 2);
     struct guarded x = filled(&p.in[0]), w = filled(&p.param[0]), bias = filled(&p.param[1]);
     struct guarded h = blank(p.out[0].n, IR_COMPUTE), y = blank(p.out[0].n, IR_COMPUTE);
-    struct guarded work = machine_buffer(machine,
-                                         machine->workspace(c->op, &c->a, IR_PASS_F, c->b, c->t, 1, machine->compute));
-    struct guarded *const all[] = { &x, &w, &bias, &h, &y, &work };
+    struct guarded work = work_of(c, IR_PASS_F), own = work_of(&next, IR_PASS_F);
+    struct guarded *const all[] = { &x, &w, &bias, &h, &y, &work, &own };
     oracle_forward(&p);
     memcpy(q.in[0].x, p.out[0].x, p.out[0].n * sizeof(double));
     oracle_forward(&q);
-    struct op_args a[2] = { args_of(c, without ? NULL : work.device), args_of(&next, NULL) };
+    struct op_args a[2] = { args_of(c, without ? NULL : work.device), args_of(&next, own.device) };
     a[0].in[0] = x.device;
     a[0].param[0] = w.device;
     a[0].param[1] = c->a.flags & IR_BIAS ? bias.device : NULL;
@@ -103,10 +107,10 @@ static void gelu_f(const struct op_case *c, bool without)
     a[1].out[0] = y.device;
     const op_pair pair = machine->backend->pair(IR_PASS_F, &a[0], &a[1]);
     ck_assert_ptr_nonnull(pair);
-    run_pair(pair, a, all, 6, 3);
+    run_pair(pair, a, all, 7, 3);
     expect("product", c, &h, &p.out[0]);
     expect("GELU", c, &y, &q.out[0]);
-    release(all, 6, &p, &q);
+    release(all, 7, &p, &q);
 }
 
 static void gelu_bi(const struct op_case *c, bool without)
@@ -115,13 +119,12 @@ static void gelu_bi(const struct op_case *c, bool without)
     struct problem p = problem_new(c, 3), q = problem_new(&before, 4);
     struct guarded dy = filled(&p.dout[0]), w = filled(&p.param[0]), x = filled(&q.in[0]);
     struct guarded between = blank(p.din[0].n, IR_COMPUTE), dx = blank(p.din[0].n, IR_COMPUTE);
-    struct guarded work = machine_buffer(machine,
-                                         machine->workspace(c->op, &c->a, IR_PASS_BI, c->b, c->t, 1, machine->compute));
-    struct guarded *const all[] = { &dy, &w, &x, &between, &dx, &work };
+    struct guarded work = work_of(c, IR_PASS_BI), own = work_of(&before, IR_PASS_BI);
+    struct guarded *const all[] = { &dy, &w, &x, &between, &dx, &work, &own };
     oracle_backward(&p);
     memcpy(q.dout[0].x, p.din[0].x, p.din[0].n * sizeof(double));
     oracle_backward(&q);
-    struct op_args a[2] = { args_of(c, without ? NULL : work.device), args_of(&before, NULL) };
+    struct op_args a[2] = { args_of(c, without ? NULL : work.device), args_of(&before, own.device) };
     a[0].dout[0] = dy.device;
     a[0].param[0] = w.device;
     a[0].din[0] = a[1].dout[0] = between.device;
@@ -129,14 +132,14 @@ static void gelu_bi(const struct op_case *c, bool without)
     a[1].din[0] = dx.device;
     const op_pair pair = machine->backend->pair(IR_PASS_BI, &a[0], &a[1]);
     ck_assert_ptr_nonnull(pair);
-    run_pair(pair, a, all, 6, 3);
+    run_pair(pair, a, all, 7, 3);
     expect("gradient of GELU", c, &dx, &q.din[0]);
     for (int i = 0; i < 2; i++) { /* an epilogue adds nothing behind GELU, and another reads what is added before */
         a[i].acc[0] = dx.device;
         ck_assert_ptr_null(machine->backend->pair(IR_PASS_BI, &a[0], &a[1]));
         a[i].acc[0] = NULL;
     }
-    release(all, 6, &p, &q);
+    release(all, 7, &p, &q);
 }
 
 START_TEST(product_and_gelu)
@@ -184,8 +187,9 @@ static void sum_and(enum ir_op norm, const struct ir_attrs *attrs, uint32_t b, u
     struct guarded x = filled(&p.in[0]), more = filled(&p.in[1]), w = filled(&q.param[0]), shift = filled(&q.param[1]);
     struct guarded sum = blank(n, IR_COMPUTE), y = blank(n, IR_COMPUTE),
                    save[2] = { blank(rows, IR_F32), blank(rows, IR_F32) };
-    struct guarded *const all[] = { &x, &more, &w, &shift, &sum, &y, &save[0], &save[1] };
-    struct op_args a[2] = { args_of(&add, NULL), args_of(&next, NULL) };
+    struct guarded work[2] = { work_of(&add, IR_PASS_F), work_of(&next, IR_PASS_F) };
+    struct guarded *const all[] = { &x, &more, &w, &shift, &sum, &y, &save[0], &save[1], &work[0], &work[1] };
+    struct op_args a[2] = { args_of(&add, work[0].device), args_of(&next, work[1].device) };
     a[0].in[0] = x.device;
     a[0].in[1] = more.device;
     a[0].out[0] = a[1].in[0] = sum.device;
@@ -196,7 +200,7 @@ static void sum_and(enum ir_op norm, const struct ir_attrs *attrs, uint32_t b, u
     a[1].save[1] = norm == IR_OP_LAYERNORM ? save[1].device : NULL;
     const op_pair pair = machine->backend->pair(IR_PASS_F, &a[0], &a[1]);
     ck_assert_ptr_nonnull(pair);
-    run_pair(pair, a, all, 8, 4);
+    run_pair(pair, a, all, 10, 4);
     void *got[4];
     for (size_t i = 0; i < 4; i++) {
         got[i] = memcpy(mem_alloc(all[4 + i]->bytes), all[4 + i]->at, all[4 + i]->bytes);
@@ -212,7 +216,7 @@ static void sum_and(enum ir_op norm, const struct ir_attrs *attrs, uint32_t b, u
                       machine->name, ir_op_info[norm].name, b, t, attrs->features, attrs->heads, i);
         mem_free(got[i]);
     }
-    release(all, 8, &p, &q);
+    release(all, 10, &p, &q);
 }
 
 START_TEST(sum_and_norm)
