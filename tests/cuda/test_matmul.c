@@ -96,6 +96,7 @@ static bool pays(bool choose)
 {
     struct err e = { 0 };
     struct cuda_matmul p = product(), plain = p;
+    static float aux[M * N];
     open_choosing(path, choose);
     ck_assert_int_eq(cuda_matmul_prepare(&plain, true, &e), ST_OK);
     p.aux = aux;
