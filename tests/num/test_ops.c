@@ -230,6 +230,35 @@ START_TEST(experts_long)
 }
 END_TEST
 
+/* Widths of whole pieces of 16 bytes: dropless on CUDA these are one launch for all experts. Tiles and steps that are full, cut
+ * and just begun; all rows with one expert, and none with others; more rows than have their hidden layer in memory at once. */
+START_TEST(experts_grouped)
+{
+    static const uint32_t shapes[][7] = { /* b, t, ep, experts, top_k, features, ffn */
+                                          { 1, 1, 1, 3, 2, 8, 8 },
+                                          { 3, 7, 2, 4, 2, 24, 40 },
+                                          { 1, 130, 1, 2, 1, 136, 72 },
+                                          { 2, 33, 4, 8, 3, 16, 200 },
+                                          { 1, 200, 2, 2, 2, 264, 64 }
+    };
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
+        const uint32_t *s = shapes[i];
+        run(&(struct op_case){ .op = IR_OP_EXPERTS,
+                               .b = s[0],
+                               .t = s[1],
+                               .ep = s[2],
+                               .spread = (enum spread)_i,
+                               .a = { .experts = s[3], .top_k = s[4], .features = s[5], .ffn = s[6] } });
+    }
+    run(&(struct op_case){ .op = IR_OP_EXPERTS,
+                           .b = 1,
+                           .t = 16500,
+                           .ep = 1,
+                           .spread = (enum spread)_i,
+                           .a = { .experts = 2, .top_k = 1, .features = 8, .ffn = 8 } });
+}
+END_TEST
+
 START_TEST(head)
 {
     static const uint32_t shapes[][2] = { { 1, 2 }, { 21, 5 }, { 16, 257 }, { 13, 1025 } };
@@ -315,6 +344,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, combine, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_loop_test(t, experts_grouped, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_test(t, head);
     tcase_add_test(t, sum_and_copy);
     tcase_add_test(t, norm_rows);

@@ -1,6 +1,7 @@
 /* Fibers, barriers, warps and shared memory of cuda_runtime.h. */
 #include "cuda_runtime.h"
 
+#include <deque>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,6 +21,11 @@ struct fiber {
     unsigned phase; /* AT_WARP: the operation that it waits for */
 };
 
+struct copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+};
+
 struct warp {
     unsigned phase, arrived;
     uint64_t slot[2][LANES]; /* by parity of phase: a lane may be one operation ahead of one that has not read yet */
@@ -27,6 +33,7 @@ struct warp {
 
 fiber fibers[MAX_THREADS];
 warp warps[MAX_THREADS / LANES];
+std::deque<std::deque<copy>> copies[MAX_THREADS]; /* under way, by group; the last one is open */
 void *scheduler_sp;
 unsigned current, threads;
 uint64_t block_number;
@@ -152,6 +159,9 @@ void run_block()
         for (unsigned i = 0; i < threads; i++)
             fibers[i].state = READY;
     }
+    for (unsigned i = 0; i < threads; i++)
+        if (!copies[i].empty() && !(copies[i].size() == 1 && copies[i][0].empty()))
+            stop("ended with copies under way");
     for (unsigned i = 0; i < ZONE; i++)
         if (dynamic_shared[running->shared + i] != MARK)
             stop("wrote beyond its dynamic shared memory");
@@ -215,6 +225,78 @@ void *host_site::enter()
 void *host_dynamic_shared()
 {
     return dynamic_shared;
+}
+
+/* ---- tensor cores -------------------------------------------------------------------------------------------------- */
+
+void copy_async(void *shared, const void *global, bool inside)
+{
+    if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16)
+        stop("a copy of 16 bytes that are not aligned");
+    memset(shared, POISON, 16);
+    if (copies[current].empty())
+        copies[current].emplace_back();
+    copies[current].back().push_back({ shared, inside ? global : nullptr });
+}
+
+void copy_commit()
+{
+    if (copies[current].empty())
+        copies[current].emplace_back();
+    copies[current].emplace_back();
+}
+
+void host_copy_wait(unsigned groups)
+{
+    for (; copies[current].size() > groups + 1; copies[current].pop_front())
+        for (const copy &c : copies[current].front())
+            if (c.from)
+                memcpy(c.to, c.from, 16);
+            else
+                memset(c.to, 0, 16);
+}
+
+/* Element (row, column) of a matrix of 16-bit elements. */
+static unsigned half_at(const uint64_t *rows, unsigned matrix, unsigned row, unsigned column)
+{
+    uint16_t bits;
+    memcpy(&bits, reinterpret_cast<const char *>(rows[8 * matrix + row]) + 2 * column, sizeof bits);
+    return bits;
+}
+
+void host_load_matrices(unsigned to[4], const void *row, bool turned)
+{
+    const uint64_t *rows = host_gather(0xffffffffu, reinterpret_cast<uint64_t>(row));
+    const unsigned g = host_lane() / 4, t = host_lane() % 4;
+    if (reinterpret_cast<uintptr_t>(row) % 16)
+        stop("a row of a matrix that is not aligned to 16 bytes");
+    for (unsigned i = 0; i < 4; i++)
+        to[i] = turned ? half_at(rows, i, 2 * t, g) | half_at(rows, i, 2 * t + 1, g) << 16
+                       : half_at(rows, i, g, 2 * t) | half_at(rows, i, g, 2 * t + 1) << 16;
+}
+
+static float half_of(uint64_t words, unsigned i)
+{
+    const uint32_t bits = static_cast<uint32_t>(words >> 16 * i & 0xffff) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+    /* of all lanes: rows g and g + 8 of a for k 2t, 2t + 1 and 8 more; the column g of b for the same k */
+    uint64_t upper[LANES], lower[LANES], right[LANES];
+    memcpy(upper, host_gather(0xffffffffu, a[0] | static_cast<uint64_t>(a[2]) << 32), sizeof upper);
+    memcpy(lower, host_gather(0xffffffffu, a[1] | static_cast<uint64_t>(a[3]) << 32), sizeof lower);
+    memcpy(right, host_gather(0xffffffffu, b0 | static_cast<uint64_t>(b1) << 32), sizeof right);
+    const unsigned g = host_lane() / 4, t = host_lane() % 4;
+    for (unsigned e = 0; e < 4; e++) {
+        const uint64_t *row = (e < 2 ? upper : lower) + 4 * g, *column = right + 4 * (2 * t + e % 2);
+        for (unsigned q = 0; q < 4; q++)
+            for (unsigned i = 0; i < 4; i++)
+                c[e] += half_of(row[q], i) * half_of(column[q], i);
+    }
 }
 
 /* ---- launches ----------------------------------------------------------------------------------------------------- */
