@@ -144,6 +144,8 @@ __device__ __forceinline__ void group_product(group_sums &c, const group_side<T>
     constexpr unsigned step = GROUP_STEP / sizeof(T);
     group_feed<T, A_K, false> feed_a(a);
     group_feed<T, B_K, PAIR> feed_b(b);
+    const group_place at = group_here(); /* a warp beyond the ends has nothing to compute */
+    const bool here = a.first + at.row < a.n && b.first + (PAIR ? at.column / 2 : at.column) < b.n;
     const unsigned steps = (k + step - 1) / step;
     unsigned copied = 0;
     const auto copy = [&]() {
@@ -162,7 +164,8 @@ __device__ __forceinline__ void group_product(group_sums &c, const group_side<T>
         __syncthreads(); /* step s is here for all, and all have done step s - 1, whose place is filled next */
         copy();
         const char *tile = shared + s % GROUP_STAGES * (2 * GROUP_OPERAND);
-        group_step<A_K, B_K>(c, tile, tile + GROUP_OPERAND, T());
+        if (here)
+            group_step<A_K, B_K>(c, tile, tile + GROUP_OPERAND, T());
     }
     copy_wait<0>();
     __syncthreads();

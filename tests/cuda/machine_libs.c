@@ -1,10 +1,15 @@
 /* The operators of libraries, on stand-ins of cuBLASLt and cuDNN that compute on the host (tests/cuda/libs): in float32 and in
- * bfloat16. Own kernels that they call run on the host too (tests/cuda/host). */
+ * bfloat16. Own kernels that they call are plain loops here. */
+#include <math.h>
+#include <stdlib.h>
+
+#include "base/mem.h"
 #include "cuda/cuda.h"
 #include "cuda/fail.h"
 #include "cuda/libs.h"
 #include "fake.h"
 #include "ir/target.h"
+#include "ir/target_cuda_own.h"
 #include "num/machine.h"
 
 void cuda__check(cudaError_t error, const char *call)
@@ -17,6 +22,202 @@ void cuda__failed(const char *call, const char *words)
 {
     (void)call;
     process_fail(ST_DEVICE, words);
+}
+
+/* ---- own kernels ---- */
+
+void cuda_swiglu_f(const struct op_args *a)
+{
+    const bool narrow = a->compute == IR_BF16;
+    for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++) {
+        const double gate = fake_load(a->in[0], i, narrow);
+        fake_store(a->out[0], i, narrow, gate / (1 + exp(-gate)) * fake_load(a->in[1], i, narrow));
+    }
+}
+
+void cuda_swiglu_bi(const struct op_args *a)
+{
+    const bool narrow = a->compute == IR_BF16;
+    for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++) {
+        const double gate = fake_load(a->in[0], i, narrow), up = fake_load(a->in[1], i, narrow);
+        const double dh = fake_load(a->dout[0], i, narrow), s = 1 / (1 + exp(-gate));
+        fake_store(a->din[0], i, narrow, dh * up * s * (1 + gate * (1 - s)));
+        fake_store(a->din[1], i, narrow, dh * gate * s);
+    }
+}
+
+void cuda_column_sums(const struct cuda_columns *c)
+{
+    for (int64_t j = 0; j < c->width; j++) {
+        double sum = c->add_db ? (double)c->db[j] : 0;
+        for (int64_t r = 0; r < (int64_t)c->rows; r++)
+            sum += fake_load(c->dy, r * c->width + j, c->compute == IR_BF16);
+        c->db[j] = (float)sum;
+    }
+}
+
+void cuda_cross_entropy(const struct cuda_cross_entropy *c)
+{
+    const bool narrow = c->compute == IR_BF16;
+    for (int64_t r = 0; r < (int64_t)c->rows; r++) {
+        const int64_t row = r * c->ld;
+        double sum = 0;
+        for (int64_t j = 0; j < c->vocab; j++)
+            sum += exp(fake_load(c->logits, row + j, narrow));
+        c->work[r] = 0;
+        if (c->target[r] >= 0)
+            *c->loss += log(sum) - fake_load(c->logits, row + c->target[r], narrow);
+        for (int64_t j = 0; j < c->ld && c->gradient; j++) {
+            const double p = j < c->vocab ? exp(fake_load(c->logits, row + j, narrow)) / sum : 0;
+            fake_store(c->logits, row + j, narrow, c->target[r] < 0 ? 0 : (p - (j == c->target[r])) * c->loss_scale);
+        }
+    }
+}
+
+/* Attention in float64, for what the library does not take. */
+static void by_hand(const struct op_args *a, bool backward);
+
+void cuda_attention_f32_f(const struct op_args *a)
+{
+    by_hand(a, false);
+}
+
+void cuda_attention_f32_bi(const struct op_args *a)
+{
+    by_hand(a, true);
+}
+
+/* Element e of row t, head h of operand 0 q, 1 k, 2 v of sequence s. */
+static int64_t place(const struct op_args *a, int which, int64_t s, int64_t t, int64_t h, int64_t e)
+{
+    const struct ir_attrs *at = a->attrs;
+    const int64_t d = at->head_dim, heads = at->heads, kv = at->kv_heads;
+    if (at->flags & IR_PACKED)
+        return ((s * a->t + t) * (heads + 2 * kv) + (which > 0 ? heads : 0) + (which > 1 ? kv : 0) + h) * d + e;
+    return ((s * a->t + t) * (which ? kv : heads) + h) * d + e;
+}
+
+static double get(const struct op_args *a, void *const x[3], int which, int64_t at)
+{
+    return fake_load(x[a->attrs->flags & IR_PACKED ? 0 : which], at, a->compute == IR_BF16);
+}
+
+static void put(const struct op_args *a, int which, int64_t at, double x)
+{
+    const int i = a->attrs->flags & IR_PACKED ? 0 : which;
+    if (a->acc[i])
+        x += fake_load(a->acc[i], at, a->compute == IR_BF16);
+    fake_store(a->din[i], at, a->compute == IR_BF16, x);
+}
+
+/* Probabilities p (t, t) of one head; log of the sum of exponentials of each row to lse. */
+static void probabilities(const struct op_args *a, int64_t s, int64_t h, double *p, double *lse)
+{
+    const int64_t n = a->t, d = a->attrs->head_dim, kv = h / (a->attrs->heads / a->attrs->kv_heads);
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j <= i; j++) {
+            double x = 0;
+            for (int64_t e = 0; e < d; e++)
+                x += get(a, a->in, 0, place(a, 0, s, i, h, e)) * get(a, a->in, 1, place(a, 1, s, j, kv, e));
+            p[i * n + j] = exp(x * (double)a->attrs->scale);
+            sum += p[i * n + j];
+        }
+        lse[i] = log(sum);
+        for (int64_t j = 0; j < n; j++)
+            p[i * n + j] = j <= i ? p[i * n + j] / sum : 0;
+    }
+}
+
+static void head_forward(const struct op_args *a, int64_t s, int64_t h, const double *p, const double *lse)
+{
+    const int64_t n = a->t, d = a->attrs->head_dim, kv = h / (a->attrs->heads / a->attrs->kv_heads);
+    for (int64_t i = 0; i < n; i++) {
+        if (a->save[0])
+            ((float *)a->save[0])[(s * a->attrs->heads + h) * n + i] = (float)lse[i];
+        for (int64_t e = 0; e < d; e++) {
+            double o = 0;
+            for (int64_t j = 0; j <= i; j++)
+                o += p[i * n + j] * get(a, a->in, 2, place(a, 2, s, j, kv, e));
+            fake_store(a->out[0], ((s * n + i) * a->attrs->heads + h) * d + e, a->compute == IR_BF16, o);
+        }
+    }
+}
+
+/* Adds to g: gradients of q (heads, t, d), k and v (kv_heads, t, d) of the sequence, one after the other. */
+static void head_backward(const struct op_args *a, int64_t s, int64_t h, const double *p, double *g)
+{
+    const int64_t n = a->t, d = a->attrs->head_dim, heads = a->attrs->heads, kv = h / (heads / a->attrs->kv_heads);
+    double *dq = g + h * n * d, *dk = g + (heads + kv) * n * d, *dv = g + (heads + a->attrs->kv_heads + kv) * n * d;
+    double *dp = mem_alloc((size_t)n * sizeof *dp);
+    for (int64_t i = 0; i < n; i++) {
+        double sum = 0;
+        for (int64_t j = 0; j <= i; j++) {
+            dp[j] = 0;
+            for (int64_t e = 0; e < d; e++) {
+                const double dout = fake_load(a->dout[0], ((s * n + i) * heads + h) * d + e, a->compute == IR_BF16);
+                dp[j] += dout * get(a, a->in, 2, place(a, 2, s, j, kv, e));
+                dv[j * d + e] += p[i * n + j] * dout;
+            }
+            sum += p[i * n + j] * dp[j];
+        }
+        for (int64_t j = 0; j <= i; j++)
+            for (int64_t e = 0; e < d; e++) {
+                const double ds = p[i * n + j] * (dp[j] - sum) * (double)a->attrs->scale;
+                dq[i * d + e] += ds * get(a, a->in, 1, place(a, 1, s, j, kv, e));
+                dk[j * d + e] += ds * get(a, a->in, 0, place(a, 0, s, i, h, e));
+            }
+    }
+    mem_free(dp);
+}
+
+static void by_hand(const struct op_args *a, bool backward)
+{
+    const int64_t n = a->t, d = a->attrs->head_dim, heads = a->attrs->heads, kv = a->attrs->kv_heads;
+    for (int64_t s = 0; s < a->b; s++) {
+        double *p = mem_alloc((size_t)(n * n + n) * sizeof *p),
+               *g = mem_alloc((size_t)((heads + 2 * kv) * n * d) * sizeof *g);
+        for (int64_t h = 0; h < heads; h++) {
+            probabilities(a, s, h, p, p + n * n);
+            if (backward)
+                head_backward(a, s, h, p, g);
+            else
+                head_forward(a, s, h, p, p + n * n);
+        }
+        for (int64_t i = 0; i < (heads + 2 * kv) * n * d && backward; i++) {
+            const int64_t h = i / (n * d), which = h < heads ? 0 : h < heads + kv ? 1 : 2;
+            put(a, (int)which, place(a, (int)which, s, i / d % n, which == 0 ? h : (h - heads) % kv, i % d), g[i]);
+        }
+        mem_free(p);
+        mem_free(g);
+    }
+}
+
+/* Grouped products are tested where our own kernels are: machine_host.c. */
+static bool takes(enum ir_op op, const struct ir_attrs *a)
+{
+    return op != IR_OP_EXPERTS || !cuda_experts_grouped(a);
+}
+
+static void not_here(const struct op_args *a)
+{
+    (void)a;
+    process_fail(ST_BUG, "a product of the library became a grouped one");
+}
+
+void cuda_grouped_f(const struct op_args *a)
+{
+    not_here(a);
+}
+
+void cuda_grouped_bi(const struct op_args *a)
+{
+    not_here(a);
+}
+
+void cuda_grouped_bw(const struct op_args *a)
+{
+    not_here(a);
 }
 
 /* ---- machines ---- */
@@ -86,12 +287,14 @@ static const struct machine wide = { .name = "CUDA libraries",
                                      .backend = &libs,
                                      .compute = IR_F32,
                                      .partial = true,
+                                     .takes = takes,
                                      .workspace = workspace,
                                      .setup = open_libs };
 static const struct machine narrow = { .name = "CUDA libraries, bfloat16",
                                        .backend = &libs,
                                        .compute = IR_BF16,
                                        .partial = true,
+                                       .takes = takes,
                                        .workspace = workspace,
                                        .setup = open_libs };
 const struct machine *const machines[] = { &wide, &narrow, NULL };

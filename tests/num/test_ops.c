@@ -26,7 +26,7 @@ static void run(const struct op_case *c)
     static uint64_t seed = 1;
     static double worst[IR_OP_COUNT];
     char what[256];
-    if (machine->partial && !has_kernels(machine, c->op))
+    if ((machine->partial && !has_kernels(machine, c->op)) || (machine->takes && !machine->takes(c->op, &c->a)))
         return;
     snprintf(what, sizeof what,
              "%s: %s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
@@ -250,12 +250,13 @@ START_TEST(experts_grouped)
                                .spread = (enum spread)_i,
                                .a = { .experts = s[3], .top_k = s[4], .features = s[5], .ffn = s[6] } });
     }
-    run(&(struct op_case){ .op = IR_OP_EXPERTS,
-                           .b = 1,
-                           .t = 16500,
-                           .ep = 1,
-                           .spread = (enum spread)_i,
-                           .a = { .experts = 2, .top_k = 1, .features = 8, .ffn = 8 } });
+    if (_i == SPREAD_ONE)
+        run(&(struct op_case){ .op = IR_OP_EXPERTS,
+                               .b = 3,
+                               .t = 5500,
+                               .ep = 1,
+                               .spread = SPREAD_ONE,
+                               .a = { .experts = 1, .top_k = 1, .features = 8, .ffn = 8 } });
 }
 END_TEST
 

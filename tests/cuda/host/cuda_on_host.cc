@@ -190,13 +190,16 @@ unsigned host_lane()
     return current % LANES;
 }
 
-const uint64_t *host_gather(unsigned mask, uint64_t mine)
+/* last: what the last lane to come does before any of them goes on. */
+static const uint64_t *gather(unsigned mask, uint64_t mine, void (*last)(const uint64_t *))
 {
     const unsigned w = current / LANES, phase = warps[w].phase;
     if (mask != 0xffffffffu)
         stop("only operations of whole warps are known here");
     warps[w].slot[phase & 1][current % LANES] = mine;
     if (++warps[w].arrived == LANES) {
+        if (last)
+            last(warps[w].slot[phase & 1]);
         warps[w].arrived = 0;
         warps[w].phase++;
     } else {
@@ -204,6 +207,11 @@ const uint64_t *host_gather(unsigned mask, uint64_t mine)
         leave(AT_WARP);
     }
     return warps[w].slot[phase & 1];
+}
+
+const uint64_t *host_gather(unsigned mask, uint64_t mine)
+{
+    return gather(mask, mine, nullptr);
 }
 
 void *host_site::enter()
@@ -275,28 +283,46 @@ void host_load_matrices(unsigned to[4], const void *row, bool turned)
                        : half_at(rows, i, g, 2 * t) | half_at(rows, i, g, 2 * t + 1) << 16;
 }
 
-static float half_of(uint64_t words, unsigned i)
+struct fragments { /* of a lane */
+    float *c;
+    const unsigned *a;
+    unsigned b[2];
+};
+
+static float half_of(unsigned word, unsigned i)
 {
-    const uint32_t bits = static_cast<uint32_t>(words >> 16 * i & 0xffff) << 16;
+    const uint32_t bits = (i ? word >> 16 : word & 0xffff) << 16;
     float f;
     memcpy(&f, &bits, sizeof f);
     return f;
 }
 
+/* c += a b for the whole warp. */
+static void multiply_warp(const uint64_t *lanes)
+{
+    float a[16][16], b[16][8]; /* (row, k), (k, column) */
+    for (unsigned l = 0; l < LANES; l++) {
+        const fragments *f = reinterpret_cast<const fragments *>(lanes[l]);
+        const unsigned g = l / 4, k = l % 4 * 2;
+        for (unsigned i = 0; i < 2; i++)
+            for (unsigned high = 0; high < 2; high++) {
+                a[g][k + 8 * high + i] = half_of(f->a[2 * high], i);
+                a[g + 8][k + 8 * high + i] = half_of(f->a[2 * high + 1], i);
+                b[k + 8 * high + i][g] = half_of(f->b[high], i);
+            }
+    }
+    for (unsigned l = 0; l < LANES; l++)
+        for (unsigned e = 0; e < 4; e++) {
+            float *c = &reinterpret_cast<const fragments *>(lanes[l])->c[e];
+            for (unsigned k = 0; k < 16; k++)
+                *c += a[l / 4 + e / 2 * 8][k] * b[k][l % 4 * 2 + e % 2];
+        }
+}
+
 void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
 {
-    /* of all lanes: rows g and g + 8 of a for k 2t, 2t + 1 and 8 more; the column g of b for the same k */
-    uint64_t upper[LANES], lower[LANES], right[LANES];
-    memcpy(upper, host_gather(0xffffffffu, a[0] | static_cast<uint64_t>(a[2]) << 32), sizeof upper);
-    memcpy(lower, host_gather(0xffffffffu, a[1] | static_cast<uint64_t>(a[3]) << 32), sizeof lower);
-    memcpy(right, host_gather(0xffffffffu, b0 | static_cast<uint64_t>(b1) << 32), sizeof right);
-    const unsigned g = host_lane() / 4, t = host_lane() % 4;
-    for (unsigned e = 0; e < 4; e++) {
-        const uint64_t *row = (e < 2 ? upper : lower) + 4 * g, *column = right + 4 * (2 * t + e % 2);
-        for (unsigned q = 0; q < 4; q++)
-            for (unsigned i = 0; i < 4; i++)
-                c[e] += half_of(row[q], i) * half_of(column[q], i);
-    }
+    const fragments mine = { c, a, { b0, b1 } };
+    gather(0xffffffffu, reinterpret_cast<uint64_t>(&mine), multiply_warp);
 }
 
 /* ---- launches ----------------------------------------------------------------------------------------------------- */
