@@ -2,8 +2,9 @@
  * local experts, b).
  *
  * Capacity: a part is (local experts, b, capacity) and rows beyond a count are zero, so products over all rows need no count:
- * the experts of a part are one batch. Dropless: parts follow each other and hold just the rows counted; the sizes of
- * products are read on the host, from pinned memory, once the stream has come so far.
+ * the experts of a part are one batch. Dropless: parts follow each other and hold just the rows counted. Most layers of them are
+ * grouped.cu's; here are the others, whose products' sizes are read on the host, from pinned memory, once the stream has come so
+ * far.
  *
  * work: a product's, then tiles of the hidden layer (rows of cuda_expert_tile(), F). */
 #include <cuda_runtime_api.h>
