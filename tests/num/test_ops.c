@@ -231,15 +231,14 @@ START_TEST(experts_long)
 END_TEST
 
 /* Widths of whole pieces of 16 bytes: dropless on CUDA these are one launch for all experts. Tiles and steps that are full, cut
- * and just begun; all rows with one expert, and none with others; more rows than have their hidden layer in memory at once. */
+ * and just begun; all rows with one expert, and none with others; more rows than have their hidden layer in memory at once; a
+ * layer so wide that it is not grouped. */
 START_TEST(experts_grouped)
 {
     static const uint32_t shapes[][7] = { /* b, t, ep, experts, top_k, features, ffn */
-                                          { 1, 1, 1, 3, 2, 8, 8 },
-                                          { 3, 7, 2, 4, 2, 24, 40 },
-                                          { 1, 130, 1, 2, 1, 136, 72 },
-                                          { 2, 33, 4, 8, 3, 16, 200 },
-                                          { 1, 200, 2, 2, 2, 264, 64 }
+                                          { 1, 1, 1, 3, 2, 8, 8 },      { 3, 7, 2, 4, 2, 24, 40 },
+                                          { 1, 130, 1, 2, 1, 136, 72 }, { 2, 33, 4, 8, 3, 16, 200 },
+                                          { 1, 200, 2, 2, 2, 264, 64 }, { 1, 5, 1, 2, 1, 8, 8192 }
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const uint32_t *s = shapes[i];
