@@ -236,12 +236,16 @@ END_TEST
 START_TEST(experts_grouped)
 {
     static const uint32_t shapes[][7] = { /* b, t, ep, experts, top_k, features, ffn */
-                                          { 1, 1, 1, 3, 2, 8, 8 },      { 3, 7, 2, 4, 2, 24, 40 },
-                                          { 1, 130, 1, 2, 1, 136, 72 }, { 2, 33, 4, 8, 3, 16, 200 },
-                                          { 1, 200, 2, 2, 2, 264, 64 }, { 1, 5, 1, 2, 1, 8, 8192 }
+                                          { 1, 1, 1, 3, 2, 8, 8 },
+                                          { 3, 7, 2, 4, 2, 24, 40 },
+                                          { 1, 70, 2, 2, 2, 136, 72 },
+                                          { 1, 2, 1, 2, 1, 8, 8192 },
+                                          { 3, 5500, 1, 1, 1, 8, 8 }
     };
     for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++) {
         const uint32_t *s = shapes[i];
+        if (i > 2 && _i != SPREAD_ONE)
+            break;
         run(&(struct op_case){ .op = IR_OP_EXPERTS,
                                .b = s[0],
                                .t = s[1],
@@ -249,13 +253,6 @@ START_TEST(experts_grouped)
                                .spread = (enum spread)_i,
                                .a = { .experts = s[3], .top_k = s[4], .features = s[5], .ffn = s[6] } });
     }
-    if (_i == SPREAD_ONE)
-        run(&(struct op_case){ .op = IR_OP_EXPERTS,
-                               .b = 3,
-                               .t = 5500,
-                               .ep = 1,
-                               .spread = SPREAD_ONE,
-                               .a = { .experts = 1, .top_k = 1, .features = 8, .ffn = 8 } });
 }
 END_TEST
 
