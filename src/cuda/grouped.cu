@@ -30,11 +30,7 @@ __global__ void __launch_bounds__(GROUP_MAP_THREADS)
         rows += static_cast<unsigned>(counts[static_cast<uint64_t>(segment) * b + s]);
     /* one scan for both: tiles in the high half */
     const uint64_t mine = static_cast<uint64_t>((rows + GROUP_TILE - 1) / GROUP_TILE) << 32 | rows;
-    uint64_t upto = mine;
-    for (unsigned o = 1; o < WARP; o *= 2) {
-        const uint64_t before = __shfl_up_sync(ALL_LANES, upto, o);
-        upto += lane_id() >= o ? before : 0;
-    }
+    const uint64_t upto = warp_upto(mine);
     if (lane_id() == WARP - 1)
         room[threadIdx.x / WARP] = upto;
     __syncthreads();

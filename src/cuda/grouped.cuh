@@ -1,5 +1,5 @@
 /* The part of a product C (m,n) = A (m,k) B (k,n) that one block computes: GROUP_TILE x GROUP_TILE of C. Steps over k go through a
- * ring of GROUP_STAGES pairs of tiles in shared memory, which copies in the background fill; 8 warps have 64 x 32 of C each,
+ * queue of GROUP_DEPTH pairs of tiles in shared memory, which copies in the background fill; 8 warps have 64 x 32 of C each,
  * bfloat16 on tensor cores, float32 on plain ones. Every sum goes over k in order, so its bits depend on operands alone.
  *
  * An operand's index outside k is called i. Where k is its contiguous index (K_NEAR), a tile is (GROUP_TILE, a step of k) in
@@ -12,10 +12,10 @@
 
 namespace
 {
-constexpr unsigned GROUP_TILE = CUDA_GROUP_ROWS, GROUP_THREADS = 256, GROUP_STAGES = 3;
+constexpr unsigned GROUP_TILE = CUDA_GROUP_ROWS, GROUP_THREADS = 256, GROUP_DEPTH = 3;
 constexpr unsigned GROUP_STEP = 64; /* bytes of k in a step */
 constexpr unsigned GROUP_OPERAND = GROUP_TILE * GROUP_STEP;
-constexpr unsigned GROUP_SHARED = GROUP_STAGES * 2 * GROUP_OPERAND; /* 48 KiB: what a kernel may have without asking */
+constexpr unsigned GROUP_SHARED = GROUP_DEPTH * 2 * GROUP_OPERAND; /* 48 KiB: what a kernel may have without asking */
 constexpr unsigned GROUP_PIECES = GROUP_OPERAND / 16 / GROUP_THREADS;
 
 /* Where a block's tile of an operand begins; all rows 16-byte aligned. PAIR: two matrices, whose i alternate in runs of 16. */
@@ -150,20 +150,20 @@ __device__ __forceinline__ void group_product(group_sums &c, const group_side<T>
     unsigned copied = 0;
     const auto copy = [&]() {
         if (copied < steps) {
-            char *tile = shared + copied % GROUP_STAGES * (2 * GROUP_OPERAND);
+            char *tile = shared + copied % GROUP_DEPTH * (2 * GROUP_OPERAND);
             feed_a.copy(tile, k - copied * step);
             feed_b.copy(tile + GROUP_OPERAND, k - copied * step);
             copied++;
         }
         copy_commit(); /* maybe an empty group, so that the wait counts steps */
     };
-    for (unsigned s = 0; s + 1 < GROUP_STAGES; s++)
+    for (unsigned s = 0; s + 1 < GROUP_DEPTH; s++)
         copy();
     for (unsigned s = 0; s < steps; s++) {
-        copy_wait<GROUP_STAGES - 2>();
+        copy_wait<GROUP_DEPTH - 2>();
         __syncthreads(); /* step s is here for all, and all have done step s - 1, whose place is filled next */
         copy();
-        const char *tile = shared + s % GROUP_STAGES * (2 * GROUP_OPERAND);
+        const char *tile = shared + s % GROUP_DEPTH * (2 * GROUP_OPERAND);
         if (here)
             group_step<A_K, B_K>(c, tile, tile + GROUP_OPERAND, T());
     }

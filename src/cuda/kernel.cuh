@@ -144,6 +144,17 @@ template <typename N> __device__ __forceinline__ N warp_sum(N v)
     return v;
 }
 
+/* Of this lane and those before it. */
+template <typename N> __device__ __forceinline__ N warp_upto(N v)
+{
+#pragma unroll
+    for (unsigned o = 1; o < WARP; o *= 2) {
+        const N before = __shfl_up_sync(ALL_LANES, v, o);
+        v += lane_id() >= o ? before : N(0);
+    }
+    return v;
+}
+
 __device__ __forceinline__ float warp_max(float v)
 {
 #pragma unroll
