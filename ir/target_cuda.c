@@ -137,12 +137,15 @@ static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_
     case IR_OP_ATTENTION:
         return attention_bytes(a, kernel, b, t, compute);
     case IR_OP_EXPERTS:
+        if (cuda_experts_grouped(a))
+            break;
         return products + experts_bytes(a, kernel, b, t, ep, size);
     case IR_OP_HEAD_LOSS:
         return products + head_bytes(a, kernel, rows, size);
     default:
-        return cuda_own_workspace(op, a, kernel, b, t, ep, compute);
+        break;
     }
+    return cuda_own_workspace(op, a, kernel, b, t, ep, compute);
 }
 
 static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute)

@@ -6,8 +6,6 @@
 
 enum {
     CUDA_ALIGNMENT = 256,
-    CUDA_EXPERT_ROWS =
-        16384,             /* rows of experts whose hidden layer is in memory at a time, unless one expert has more */
     CUDA_HEAD_ROWS = 1024, /* evaluation: rows of logits at a time */
 };
 

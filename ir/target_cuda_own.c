@@ -48,12 +48,32 @@ static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint
     return (uint64_t)cuda_parts(rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS) * a->experts * a->features * sizeof(float);
 }
 
+bool cuda_experts_grouped(const struct ir_attrs *a)
+{
+    return !a->capacity && a->ffn < CUDA_EXPERT_WIDE && a->features % 8 == 0 && a->ffn % 8 == 0 &&
+           a->experts <= CUDA_MAX_EXPERTS;
+}
+
+struct cuda_group_work cuda_group_work(const struct ir_attrs *a, uint32_t b, uint32_t t, uint32_t ep)
+{
+    struct cuda_group_work w = { .tiles = (uint64_t)ep * b * t * a->top_k / CUDA_GROUP_ROWS + a->experts };
+    w.map = up64((a->experts + 1) * sizeof(int32_t));
+    w.hidden = w.map + up64(w.tiles * CUDA_GROUP_TILE_BYTES);
+    return w;
+}
+
+static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep,
+                              enum ir_dtype compute)
+{
+    const uint64_t rows = (uint64_t)ep * b * t * a->top_k, tile = rows < CUDA_EXPERT_ROWS ? rows : CUDA_EXPERT_ROWS;
+    return cuda_group_work(a, b, t, ep).hidden +
+           (kernel == IR_PASS_BI ? 0 : tile * a->ffn * ir_dtype_size(IR_COMPUTE, compute));
+}
+
 uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                             uint32_t ep, enum ir_dtype compute)
 {
     const uint64_t rows = (uint64_t)b * t;
-    (void)ep;
-    (void)compute;
     switch (op) {
     case IR_OP_EMBED:
         return kernel == IR_PASS_BW ? embed_bytes(a, rows) : 0;
@@ -69,6 +89,8 @@ uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pas
                    : 0;
     case IR_OP_COMBINE: /* which rows have a token */
         return kernel == IR_PASS_BI && a->capacity ? (uint64_t)b * a->experts * a->capacity : 0;
+    case IR_OP_EXPERTS:
+        return cuda_experts_grouped(a) ? experts_bytes(a, kernel, b, t, ep, compute) : 0;
     case IR_OP_ATTENTION: /* sum of dO O per head and row */
         return kernel == IR_PASS_BI ? rows * a->heads * sizeof(float) : 0;
     default:

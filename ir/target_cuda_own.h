@@ -18,6 +18,12 @@ enum {
     CUDA_MAX_ATTENTION_T = 4096,   /* attention without tensor cores: a row of scores in shared memory, twice, */
     CUDA_MAX_ATTENTION_DIM = 1024, /* and four of a head: 48 KiB */
 };
+enum {
+    CUDA_EXPERT_ROWS = 16384,   /* rows whose hidden layer is in memory at a time, unless one expert has more */
+    CUDA_EXPERT_WIDE = 8192,    /* hidden layer of an expert whose products fill a GPU alone */
+    CUDA_GROUP_ROWS = 128,      /* rows of an expert that a block of a grouped product has, */
+    CUDA_GROUP_TILE_BYTES = 12, /* and what says which */
+};
 
 #ifdef __cplusplus
 extern "C" {
@@ -31,6 +37,15 @@ uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pas
 const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a);
 /* Of struct cuda_columns. */
 uint64_t cuda_columns_workspace(uint64_t rows, uint32_t width);
+
+/* Are the experts' products grouped, so that sizes are read on the device? Dropless experts, but wide ones, where a product each of
+ * the library is faster, and odd sizes, whose rows are not 16-byte aligned. */
+bool cuda_experts_grouped(const struct ir_attrs *a);
+/* Their workspace. Offsets of the map of tiles and of the hidden layer, which BI does not have. */
+struct cuda_group_work {
+    uint64_t tiles, map, hidden; /* tiles: the most that there can be */
+};
+struct cuda_group_work cuda_group_work(const struct ir_attrs *a, uint32_t b, uint32_t t, uint32_t ep);
 
 /* How many parts a long sum is cut into. Sizes alone decide, so the order of a sum is the same on every device. */
 uint32_t cuda_parts(uint64_t rows, uint32_t least_rows, uint32_t most_parts);

@@ -59,11 +59,7 @@ __global__ void __launch_bounds__(SCAN_THREADS) bin_scan_kernel(int *x, uint64_t
     int sum = 0;
     for (uint64_t i = first; i < end; i++)
         sum += x[i];
-    int upto = sum; /* of this thread and the lanes before it */
-    for (unsigned o = 1; o < WARP; o *= 2) {
-        const int before = __shfl_up_sync(ALL_LANES, upto, o);
-        upto += lane_id() >= o ? before : 0;
-    }
+    const int upto = warp_upto(sum);
     if (lane_id() == WARP - 1)
         room[threadIdx.x / WARP] = upto;
     __syncthreads();

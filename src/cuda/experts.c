@@ -2,8 +2,9 @@
  * local experts, b).
  *
  * Capacity: a part is (local experts, b, capacity) and rows beyond a count are zero, so products over all rows need no count:
- * the experts of a part are one batch. Dropless: parts follow each other and hold just the rows counted; the sizes of
- * products are read on the host, from pinned memory, once the stream has come so far.
+ * the experts of a part are one batch. Dropless: parts follow each other and hold just the rows counted. Most layers of them are
+ * grouped.cu's; here are the others, whose products' sizes are read on the host, from pinned memory, once the stream has come so
+ * far.
  *
  * work: a product's, then tiles of the hidden layer (rows of cuda_expert_tile(), F). */
 #include <cuda_runtime_api.h>
@@ -14,6 +15,7 @@
 #include "cuda/libs.h"
 #include "cuda/libs_private.h"
 #include "ir/target_cuda.h"
+#include "ir/target_cuda_own.h"
 
 /* Products of `batch` experts from local expert e on: rows [row, row+n) for the first, then n more for each. */
 struct run {
@@ -246,6 +248,11 @@ static void dropless_prepare(const struct experts *x, run_fn run)
 
 void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)
 {
+    if (cuda_experts_grouped(a->attrs)) {
+        if (!to->prepare)
+            (pass == IR_PASS_F ? cuda_grouped_f : pass == IR_PASS_BI ? cuda_grouped_bi : cuda_grouped_bw)(a);
+        return;
+    }
     const struct experts x = experts_of(a, pass, to);
     const run_fn run = pass == IR_PASS_F ? forward : pass == IR_PASS_BI ? inputs : weights;
     if (a->attrs->capacity) {
@@ -263,7 +270,7 @@ void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__prod
 enum status cuda__experts_open(const struct op_args *a, struct err *e)
 {
     const uint64_t n = (uint64_t)a->attrs->experts * a->b;
-    if (a->attrs->capacity || n <= host.n)
+    if (!cuda_host_reads(IR_OP_EXPERTS, a->attrs) || n <= host.n)
         return ST_OK;
     cuda__experts_close();
     if (cudaMallocHost((void **)&host.count, n * sizeof *host.count) != cudaSuccess)
@@ -283,7 +290,7 @@ void cuda__experts_close(void)
 
 bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a)
 {
-    return op == IR_OP_EXPERTS && !a->capacity;
+    return op == IR_OP_EXPERTS && !a->capacity && !cuda_experts_grouped(a);
 }
 
 void cuda_experts_f(const struct op_args *a)

@@ -1,7 +1,7 @@
 /* What the kernels of src/cuda share: loads and stores of 16 bytes, reductions in a fixed order, launches.
  *
  * The .cu files are compiled by nvcc, or by a C++ compiler with tests/cuda/host in front of the include path, which
- * runs them on the host; SHARED and launch() are the two places where the languages differ. */
+ * runs them on the host; SHARED, launch() and tensor.cuh are the places where the languages differ. */
 #ifndef PIPER_CUDA_KERNEL_CUH
 #define PIPER_CUDA_KERNEL_CUH
 
@@ -144,6 +144,17 @@ template <typename N> __device__ __forceinline__ N warp_sum(N v)
     return v;
 }
 
+/* Of this lane and those before it. */
+template <typename N> __device__ __forceinline__ N warp_upto(N v)
+{
+#pragma unroll
+    for (unsigned o = 1; o < WARP; o *= 2) {
+        const N before = __shfl_up_sync(ALL_LANES, v, o);
+        v += lane_id() >= o ? before : N(0);
+    }
+    return v;
+}
+
 __device__ __forceinline__ float warp_max(float v)
 {
 #pragma unroll
@@ -173,6 +184,20 @@ __device__ __forceinline__ float block_max(float v, float *room)
     v = warp_max(lane_id() < blockDim.x / WARP ? room[lane_id()] : -INFINITY);
     __syncthreads();
     return v;
+}
+
+/* ---- silu(gate) * up, and its gradients -------------------------------------------------------------------------- */
+
+__device__ __forceinline__ float swiglu_of(float gate, float up)
+{
+    return __fdividef(gate, 1 + expf(-gate)) * up;
+}
+
+__device__ __forceinline__ void swiglu_gradient_of(float gate, float up, float dy, float &dgate, float &dup)
+{
+    const float s = __fdividef(1, 1 + expf(-gate));
+    dgate = dy * up * s * (1 + gate * (1 - s));
+    dup = dy * gate * s;
 }
 
 /* ---- host side ---------------------------------------------------------------------------------------------------- */

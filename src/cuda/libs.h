@@ -40,7 +40,7 @@ void cuda_libs_leave(uint32_t n);
 void cuda_libs_allow_tf32(bool allow);
 
 /* Kernels of this operator wait for the stream and read sizes on the host, so a captured graph ends before them: experts
- * without capacity. */
+ * without capacity whose products are not grouped (cuda_experts_grouped()). */
 bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a);
 
 /* "cuBLASLt 13.1.0, cuDNN 9.19.0", static. */

@@ -11,6 +11,8 @@ CUDA_SOURCES = \
 	src/cuda/embed.cu \
 	src/cuda/experts.c \
 	src/cuda/fail.h \
+	src/cuda/grouped.cu \
+	src/cuda/grouped.cuh \
 	src/cuda/head.c \
 	src/cuda/kernel.cuh \
 	src/cuda/libs.c \
@@ -30,6 +32,7 @@ CUDA_SOURCES = \
 	src/cuda/sdpa.h \
 	src/cuda/sdpa_graph.c \
 	src/cuda/sdpa_graph.h \
+	src/cuda/tensor.cuh \
 	src/cuda/update.cu
 
 SUFFIXES = .cu
@@ -43,9 +46,9 @@ am__v_NVCC_1 =
 .cu.lo:
 	$(AM_V_NVCC)$(MKDIR_P) $(@D) && $(LIBTOOL) $(AM_V_lt) --tag=CC --mode=compile $(NVCC_COMPILE) -prefer-non-pic -c -o $@ $<
 CUDA_OBJECTS = \
-	src/cuda/attention_f32.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/loss.lo src/cuda/map.lo \
-	src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
-$(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/kernel.cuh src/cuda/product.cuh \
+	src/cuda/attention_f32.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/grouped.lo src/cuda/loss.lo \
+	src/cuda/map.lo src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
+$(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh src/cuda/tensor.cuh \
 	ir/op.h ir/target_cuda_own.h
 
 if HAVE_CUDA

@@ -55,7 +55,7 @@ struct swiglu { /* gate, up */
     static constexpr int IN = 2, OUT = 1;
     static __device__ __forceinline__ void at(const float *x, float *y)
     {
-        y[0] = __fdividef(x[0], 1 + expf(-x[0])) * x[1];
+        y[0] = swiglu_of(x[0], x[1]);
     }
 };
 
@@ -63,9 +63,7 @@ struct swiglu_grad { /* gate, up, dy -> dgate, dup */
     static constexpr int IN = 3, OUT = 2;
     static __device__ __forceinline__ void at(const float *x, float *y)
     {
-        const float s = __fdividef(1, 1 + expf(-x[0]));
-        y[0] = x[2] * x[1] * s * (1 + x[0] * (1 - s));
-        y[1] = x[2] * x[0] * s;
+        swiglu_gradient_of(x[0], x[1], x[2], y[0], y[1]);
     }
 };
 

@@ -3,7 +3,7 @@
 AC_DEFUN([PIPER_CUDA],[
 AC_ARG_VAR([NVCC],[CUDA compiler])
 AC_ARG_VAR([NVCCFLAGS],[flags for nvcc (default: -O3 -lineinfo)])
-AC_ARG_VAR([CUDA_ARCHS],[GPU architectures to compile for (default: 80 90)])
+AC_ARG_VAR([CUDA_ARCHS],[GPU architectures to compile for, 80 or later (default: 80 90)])
 AC_ARG_WITH([cuda],[AS_HELP_STRING([--with-cuda@<:@=DIR@:>@],[use CUDA, cuBLASLt, cuDNN and NCCL (default: no)])],
   [],[with_cuda=no])
 piper_how_CUDA="off (--with-cuda=DIR)"

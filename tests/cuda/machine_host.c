@@ -25,6 +25,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
     [IR_OP_ROUTER] = { cuda_router_f, cuda_router_bi, cuda_router_bw },
     [IR_OP_DISPATCH] = { cuda_dispatch_f, cuda_dispatch_bi, NULL },
+    [IR_OP_EXPERTS] = { cuda_grouped_f, cuda_grouped_bi, cuda_grouped_bw },
     [IR_OP_COMBINE] = { cuda_combine_f, cuda_combine_bi, NULL },
     [IR_OP_SUM] = { cuda_sum_f, NULL, NULL },
     [IR_OP_COPY] = { cuda_copy_f, NULL, NULL },
@@ -47,6 +48,11 @@ static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct
                                          : NULL;
 }
 
+static bool takes(enum ir_op op, const struct ir_attrs *a)
+{
+    return op != IR_OP_EXPERTS || cuda_experts_grouped(a);
+}
+
 static const struct compute_backend own = {
     .name = "cuda", .kernel = kernel, .pair = pair, .update = cuda_update, .clip = cuda_clip, .sumsq = cuda_sumsq
 };
@@ -54,12 +60,14 @@ static const struct machine wide = { .name = "own CUDA kernels",
                                      .backend = &own,
                                      .compute = IR_F32,
                                      .partial = true,
+                                     .takes = takes,
                                      .workspace = cuda_own_workspace,
                                      .order = host_cuda_order };
 static const struct machine narrow = { .name = "own CUDA kernels, bfloat16",
                                        .backend = &own,
                                        .compute = IR_BF16,
                                        .partial = true,
+                                       .takes = takes,
                                        .workspace = cuda_own_workspace,
                                        .order = host_cuda_order };
 const struct machine *const machines[] = { &wide, &narrow, NULL };

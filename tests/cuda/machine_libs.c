@@ -9,6 +9,7 @@
 #include "cuda/libs.h"
 #include "fake.h"
 #include "ir/target.h"
+#include "ir/target_cuda_own.h"
 #include "num/machine.h"
 
 void cuda__check(cudaError_t error, const char *call)
@@ -209,6 +210,33 @@ static void by_hand(const struct op_args *a, bool backward)
     }
 }
 
+/* Grouped products are tested where our own kernels are: machine_host.c. */
+static bool takes(enum ir_op op, const struct ir_attrs *a)
+{
+    return op != IR_OP_EXPERTS || !cuda_experts_grouped(a);
+}
+
+static void not_here(const struct op_args *a)
+{
+    (void)a;
+    process_fail(ST_BUG, "a product of the library became a grouped one");
+}
+
+void cuda_grouped_f(const struct op_args *a)
+{
+    not_here(a);
+}
+
+void cuda_grouped_bi(const struct op_args *a)
+{
+    not_here(a);
+}
+
+void cuda_grouped_bw(const struct op_args *a)
+{
+    not_here(a);
+}
+
 /* ---- machines ---- */
 
 /* As the executor: prepared, then run. Whatever the real library would have refused ends the test. */
@@ -297,12 +325,14 @@ static const struct machine wide = { .name = "CUDA libraries",
                                      .backend = &libs,
                                      .compute = IR_F32,
                                      .partial = true,
+                                     .takes = takes,
                                      .workspace = workspace,
                                      .setup = open_libs };
 static const struct machine narrow = { .name = "CUDA libraries, bfloat16",
                                        .backend = &libs,
                                        .compute = IR_BF16,
                                        .partial = true,
+                                       .takes = takes,
                                        .workspace = workspace,
                                        .setup = open_libs };
 const struct machine *const machines[] = { &wide, &narrow, NULL };

@@ -1,6 +1,7 @@
 /* Fibers, barriers, warps and shared memory of cuda_runtime.h. */
 #include "cuda_runtime.h"
 
+#include <deque>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -20,6 +21,11 @@ struct fiber {
     unsigned phase; /* AT_WARP: the operation that it waits for */
 };
 
+struct copy {
+    void *to;
+    const void *from; /* NULL: zeros */
+};
+
 struct warp {
     unsigned phase, arrived;
     uint64_t slot[2][LANES]; /* by parity of phase: a lane may be one operation ahead of one that has not read yet */
@@ -27,6 +33,7 @@ struct warp {
 
 fiber fibers[MAX_THREADS];
 warp warps[MAX_THREADS / LANES];
+std::deque<std::deque<copy>> copies[MAX_THREADS]; /* under way, by group; the last one is open */
 void *scheduler_sp;
 unsigned current, threads;
 uint64_t block_number;
@@ -152,6 +159,9 @@ void run_block()
         for (unsigned i = 0; i < threads; i++)
             fibers[i].state = READY;
     }
+    for (unsigned i = 0; i < threads; i++)
+        if (!copies[i].empty() && !(copies[i].size() == 1 && copies[i][0].empty()))
+            stop("ended with copies under way");
     for (unsigned i = 0; i < ZONE; i++)
         if (dynamic_shared[running->shared + i] != MARK)
             stop("wrote beyond its dynamic shared memory");
@@ -180,13 +190,16 @@ unsigned host_lane()
     return current % LANES;
 }
 
-const uint64_t *host_gather(unsigned mask, uint64_t mine)
+/* last: what the last lane to come does before any of them goes on. */
+static const uint64_t *gather(unsigned mask, uint64_t mine, void (*last)(const uint64_t *))
 {
     const unsigned w = current / LANES, phase = warps[w].phase;
     if (mask != 0xffffffffu)
         stop("only operations of whole warps are known here");
     warps[w].slot[phase & 1][current % LANES] = mine;
     if (++warps[w].arrived == LANES) {
+        if (last)
+            last(warps[w].slot[phase & 1]);
         warps[w].arrived = 0;
         warps[w].phase++;
     } else {
@@ -194,6 +207,11 @@ const uint64_t *host_gather(unsigned mask, uint64_t mine)
         leave(AT_WARP);
     }
     return warps[w].slot[phase & 1];
+}
+
+const uint64_t *host_gather(unsigned mask, uint64_t mine)
+{
+    return gather(mask, mine, nullptr);
 }
 
 void *host_site::enter()
@@ -217,7 +235,114 @@ void *host_dynamic_shared()
     return dynamic_shared;
 }
 
+/* ---- tensor cores -------------------------------------------------------------------------------------------------- */
+
+void copy_async(void *shared, const void *global, bool inside)
+{
+    if (reinterpret_cast<uintptr_t>(shared) % 16 || reinterpret_cast<uintptr_t>(global) % 16)
+        stop("a copy of 16 bytes that are not aligned");
+    memset(shared, POISON, 16);
+    if (copies[current].empty())
+        copies[current].emplace_back();
+    copies[current].back().push_back({ shared, inside ? global : nullptr });
+}
+
+void copy_commit()
+{
+    if (copies[current].empty())
+        copies[current].emplace_back();
+    copies[current].emplace_back();
+}
+
+void host_copy_wait(unsigned groups)
+{
+    for (; copies[current].size() > groups + 1; copies[current].pop_front())
+        for (const copy &c : copies[current].front())
+            if (c.from)
+                memcpy(c.to, c.from, 16);
+            else
+                memset(c.to, 0, 16);
+}
+
+/* Element (row, column) of a matrix of 16-bit elements. */
+static unsigned half_at(const uint64_t *rows, unsigned matrix, unsigned row, unsigned column)
+{
+    uint16_t bits;
+    memcpy(&bits, reinterpret_cast<const char *>(rows[8 * matrix + row]) + 2 * column, sizeof bits);
+    return bits;
+}
+
+void host_load_matrices(unsigned to[4], const void *row, bool turned)
+{
+    const uint64_t *rows = host_gather(0xffffffffu, reinterpret_cast<uint64_t>(row));
+    const unsigned g = host_lane() / 4, t = host_lane() % 4;
+    if (reinterpret_cast<uintptr_t>(row) % 16)
+        stop("a row of a matrix that is not aligned to 16 bytes");
+    for (unsigned i = 0; i < 4; i++)
+        to[i] = turned ? half_at(rows, i, 2 * t, g) | half_at(rows, i, 2 * t + 1, g) << 16
+                       : half_at(rows, i, g, 2 * t) | half_at(rows, i, g, 2 * t + 1) << 16;
+}
+
+struct fragments { /* of a lane */
+    float *c;
+    const unsigned *a;
+    unsigned b[2];
+};
+
+static float half_of(unsigned word, unsigned i)
+{
+    const uint32_t bits = (i ? word >> 16 : word & 0xffff) << 16;
+    float f;
+    memcpy(&f, &bits, sizeof f);
+    return f;
+}
+
+/* c += a b for the whole warp. */
+static void multiply_warp(const uint64_t *lanes)
+{
+    float a[16][16], b[16][8]; /* (row, k), (k, column) */
+    for (unsigned l = 0; l < LANES; l++) {
+        const fragments *f = reinterpret_cast<const fragments *>(lanes[l]);
+        const unsigned g = l / 4, k = l % 4 * 2;
+        for (unsigned i = 0; i < 2; i++)
+            for (unsigned high = 0; high < 2; high++) {
+                a[g][k + 8 * high + i] = half_of(f->a[2 * high], i);
+                a[g + 8][k + 8 * high + i] = half_of(f->a[2 * high + 1], i);
+                b[k + 8 * high + i][g] = half_of(f->b[high], i);
+            }
+    }
+    for (unsigned l = 0; l < LANES; l++)
+        for (unsigned e = 0; e < 4; e++) {
+            float *c = &reinterpret_cast<const fragments *>(lanes[l])->c[e];
+            for (unsigned k = 0; k < 16; k++)
+                *c += a[l / 4 + e / 2 * 8][k] * b[k][l % 4 * 2 + e % 2];
+        }
+}
+
+void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
+{
+    const fragments mine = { c, a, { b0, b1 } };
+    gather(0xffffffffu, reinterpret_cast<uint64_t>(&mine), multiply_warp);
+}
+
 /* ---- launches ----------------------------------------------------------------------------------------------------- */
+
+cudaError_t cudaGetLastError()
+{
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t)
+{
+    memset(p, value, bytes);
+    return cudaSuccess;
+}
+
+cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaMemcpyKind, cudaStream_t)
+{
+    memmove(to, from, bytes);
+    return cudaSuccess;
+}
 
 extern "C" void host_cuda_run(const host_launch *l)
 {

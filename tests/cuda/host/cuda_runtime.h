@@ -13,7 +13,7 @@
 #include <string.h>
 
 #include "cuda_on_host.h"
-#include "fake_cudart.h"
+#include "cuda_runtime_api.h"
 
 /* ---- language ----------------------------------------------------------------------------------------------------- */
 
@@ -31,12 +31,19 @@ struct dim3 {
     {
     }
 };
+struct alignas(8) float2 {
+    float x, y;
+};
 struct alignas(16) float4 {
     float x, y, z, w;
 };
 struct alignas(16) uint4 {
     unsigned x, y, z, w;
 };
+static inline float2 make_float2(float x, float y)
+{
+    return { x, y };
+}
 static inline float4 make_float4(float x, float y, float z, float w)
 {
     return { x, y, z, w };
@@ -119,8 +126,33 @@ static inline void __syncwarp()
     host_gather(0xffffffffu, 0);
 }
 
+/* ---- tensor cores: src/cuda/tensor.cuh says what they do ------------------------------------------------------------- */
+
+/* Until the copy is waited for its place holds NaN: who reads too early, or writes over what others still read, shows. */
+void copy_async(void *shared, const void *global, bool inside);
+void copy_commit();
+void host_copy_wait(unsigned groups);
+template <int N> static inline void copy_wait()
+{
+    host_copy_wait(N);
+}
+void host_load_matrices(unsigned to[4], const void *row, bool turned);
+template <bool TURNED> static inline void load_matrices(unsigned (&to)[4], const void *row)
+{
+    host_load_matrices(to, row, TURNED);
+}
+void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1);
+
 /* ---- functions ---------------------------------------------------------------------------------------------------- */
 
+template <typename T> static inline T min(T a, T b)
+{
+    return b < a ? b : a;
+}
+template <typename T> static inline T max(T a, T b)
+{
+    return a < b ? b : a;
+}
 static inline int atomicAdd(int *p, int v)
 {
     const int old = *p;
@@ -159,10 +191,6 @@ static inline void host_sincosf(float v, float *s, float *c)
 }
 static inline void __threadfence_system()
 {
-}
-static inline cudaError_t cudaGetLastError()
-{
-    return cudaSuccess;
 }
 
 /* ---- launches ----------------------------------------------------------------------------------------------------- */

@@ -3,6 +3,7 @@
 #include "cuda/columns.cu"
 #include "cuda/dispatch.cu"
 #include "cuda/embed.cu"
+#include "cuda/grouped.cu"
 #include "cuda/loss.cu"
 #include "cuda/map.cu"
 #include "cuda/norm.cu"

@@ -11,6 +11,9 @@ extern const char *fake_complaint;
 /* Returns false, after keeping the first complaint. */
 bool fake_complain(const char *what);
 
+extern double fake_clock; /* of events, in seconds */
+extern char fake_device[256];
+extern int fake_waits;                /* of the host for a stream or an event */
 extern uint64_t fake_library_version; /* of cuBLASLt */
 extern int fake_searches;             /* times that cuBLASLt was asked for algorithms */
 extern uint64_t fake_last_algorithm;  /* 0, 1, 2: of the last product. 0 is proposed first, 2 is the fastest */

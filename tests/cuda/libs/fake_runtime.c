@@ -1,6 +1,14 @@
 /* The calls of the CUDA runtime that the library files make, on host memory. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "fake.h"
+
+struct CUevent_st {
+    double at;
+};
 
 cudaError_t cudaGetDevice(int *device)
 {

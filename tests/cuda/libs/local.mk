@@ -10,12 +10,12 @@ CUDA_LIBS_SOURCES = \
 	src/cuda/sdpa.c src/cuda/sdpa.h \
 	src/cuda/sdpa_graph.c src/cuda/sdpa_graph.h
 CUDA_FAKE_LIBS_SOURCES = \
-	tests/cuda/libs/cublasLt.h tests/cuda/libs/cuda_runtime_api.h tests/cuda/libs/cudnn.h \
+	tests/cuda/cuda_runtime_api.h tests/cuda/libs/cublasLt.h tests/cuda/libs/cudnn.h \
 	tests/cuda/libs/fake.h \
 	tests/cuda/libs/fake_cublaslt.c \
 	tests/cuda/libs/fake_cudnn.c tests/cuda/libs/fake_cudnn.h tests/cuda/libs/fake_cudnn_run.c \
 	tests/cuda/libs/fake_runtime.c
-CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
+CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 
 UNIT_TESTS += tests/cuda/test_libs tests/cuda/test_matmul tests/cuda/test_products
 tests_cuda_test_libs_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(OPS_TEST_SOURCES) tests/cuda/machine_libs.c

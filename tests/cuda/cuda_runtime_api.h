@@ -1,9 +1,14 @@
-/* The part of the CUDA runtime that src/cuda/device.c uses, as tests/cuda/fake implements it: names, argument types and the
- * values of what is compared are CUDA 13's. So the device layer compiles and runs without a toolkit and without a GPU. */
-#ifndef PIPER_FAKE_CUDA_RUNTIME_API_H
-#define PIPER_FAKE_CUDA_RUNTIME_API_H
+/* Stands in front of the toolkit's header: the part of the CUDA runtime that src/cuda uses; names, argument types and the values of
+ * what is compared are CUDA 13's. So all of it compiles and runs without a toolkit and without a GPU. Three things implement it, each
+ * what its tests call: tests/cuda/fake a device with streams and graphs, tests/cuda/libs and tests/cuda/host host memory, at once. */
+#ifndef PIPER_TESTS_CUDA_RUNTIME_API_H
+#define PIPER_TESTS_CUDA_RUNTIME_API_H
 
 #include <stddef.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 typedef enum cudaError {
     cudaSuccess = 0,
@@ -32,7 +37,9 @@ struct cudaDeviceProp {
     size_t totalGlobalMem;
     int major, minor;
 };
-enum cudaMemcpyKind { cudaMemcpyDefault = 4 };
+enum cudaMemcpyKind { cudaMemcpyDeviceToHost = 2, cudaMemcpyDeviceToDevice = 3, cudaMemcpyDefault = 4 };
+typedef enum cudaDataType_t { CUDA_R_32F = 0, CUDA_R_16BF = 14 } cudaDataType_t;
+typedef cudaDataType_t cudaDataType;
 enum cudaStreamCaptureMode { cudaStreamCaptureModeThreadLocal = 1 };
 enum cudaDriverEntryPointQueryResult { cudaDriverEntryPointSuccess = 0, cudaDriverEntryPointSymbolNotFound = 1 };
 enum {
@@ -52,6 +59,7 @@ enum {
 const char *cudaGetErrorString(cudaError_t code);
 const char *cudaGetErrorName(cudaError_t code);
 cudaError_t cudaGetLastError(void);
+cudaError_t cudaGetDevice(int *device);
 cudaError_t cudaGetDeviceCount(int *n);
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device);
 cudaError_t cudaSetDevice(int device);
@@ -61,6 +69,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **entry, u
 cudaError_t cudaMalloc(void **p, size_t bytes);
 cudaError_t cudaFree(void *p);
 cudaError_t cudaHostAlloc(void **p, size_t bytes, unsigned flags);
+cudaError_t cudaMallocHost(void **p, size_t bytes);
 cudaError_t cudaFreeHost(void *p);
 cudaError_t cudaMemset(void *p, int value, size_t bytes);
 cudaError_t cudaMemsetAsync(void *p, int value, size_t bytes, cudaStream_t stream);
@@ -71,6 +80,7 @@ cudaError_t cudaStreamDestroy(cudaStream_t stream);
 cudaError_t cudaStreamSynchronize(cudaStream_t stream);
 cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned flags);
 cudaError_t cudaDeviceSynchronize(void);
+cudaError_t cudaEventCreate(cudaEvent_t *event);
 cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned flags);
 cudaError_t cudaEventDestroy(cudaEvent_t event);
 cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream);
@@ -85,4 +95,7 @@ cudaError_t cudaGraphUpload(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream);
 cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec);
 
+#ifdef __cplusplus
+}
+#endif
 #endif
