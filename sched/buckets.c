@@ -1,5 +1,4 @@
-/* Buckets: which parameters are reduced and updated together, and who holds them (DIRECTIVES.md, "replicate", "Tied
- * parameters").
+/* Buckets: which parameters are reduced and updated together, and who holds them (piper-strategy(5), replicate).
  *
  * The parameters of a sub-chunk form one bucket; a parameter that several sub-chunks use is a bucket of its own. The holders
  * of a bucket are all devices of all classes that run one of those sub-chunks, for whatever reason: replicas and tied

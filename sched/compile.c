@@ -13,7 +13,7 @@ struct pass {
     enum status (*run)(struct sched *s, struct err *e);
     bool dumps; /* the DAG exists after it */
 };
-/* In the order in which directives act, by kind, whatever their place in the list (DIRECTIVES.md). */
+/* In the order in which directives act, by kind, whatever their place in the list (piper-strategy(5), Order of application). */
 static const struct pass passes[] = {
     { "expand", directives_expand, false },  /* macros to primitives */
     { "chunks", pass_chunks_build, false },  /* operators to chunks */

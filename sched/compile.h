@@ -235,7 +235,7 @@ struct schedule_kind {
     uint32_t chunks;          /* stages per rank: 0 as the layout says */
     /* NULL or a sentence why p ranks, m microbatches (of both directions together), v stages per rank do not work. */
     const char *(*refuse)(uint32_t p, uint32_t m, uint32_t v);
-    /* Appends the order of rank r (SCHEDULES.md). */
+    /* Appends the order of rank r. */
     void (*build)(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out);
 };
 extern const struct schedule_kind *const sched_schedule_kinds[]; /* NULL-terminated */

@@ -1,4 +1,4 @@
-/* Schedules as text, the form of SCHEDULES.md: a line for each rank of the pipeline, cells `[stage][F|B|I|W][microbatch]`,
+/* Schedules as text (--csv in piper-plan(1)): a line for each rank of the pipeline, cells `[stage][F|B|I|W][microbatch]`,
  * `(0F9;7B8)OVERLAP_F_B` for two that stand in one order group. Private to sched/. */
 #ifndef PIPER_SCHED_CSV_H
 #define PIPER_SCHED_CSV_H

@@ -1,4 +1,4 @@
-/* Filters: which nodes a directive means (DIRECTIVES.md, "Filters"). */
+/* Filters: which nodes a directive means (piper-strategy(5), FILTERS). */
 #include <stdio.h>
 #include <stdlib.h>
 

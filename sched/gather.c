@@ -1,4 +1,4 @@
-/* Gathers of sharded parameters (DIRECTIVES.md, "replicate", zero).
+/* Gathers of sharded parameters (piper-strategy(5), replicate, zero).
  *
  * Under zero 1 and 2 every holder has updated its part: pass_gather makes all of them whole again at the start of the next
  * step, in order of first use, under the first forwards. Under zero 3 a holder keeps its part only: pass_gather_use, which

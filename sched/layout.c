@@ -1,4 +1,4 @@
-/* layout: place, replicate and shard for a grid of pp x dp devices (DIRECTIVES.md, "Macros").
+/* layout: place, replicate and shard for a grid of pp x dp devices (piper-strategy(5), layout).
  *
  * Stages stand on pipeline ranks by "placement": standard (stage s on rank s), interleaved (stage s on rank s mod pp), v (the
  * second half runs back: stage 2pp-1-r on rank r), two-way (stage s on ranks s and pp-1-s, two replicas: what enters at

@@ -1,5 +1,5 @@
-/* Communication on data edges: sends and receives between device sets (DIRECTIVES.md, "place"), all-to-all at the border of
- * sharded regions ("shard").
+/* Communication on data edges: sends and receives between device sets (piper-strategy(5), place), all-to-all at the border of
+ * sharded regions (shard).
  *
  * Needs: the DAG of pass_build. Every edge that crosses is redirected through a node of communication, one per value and
  * destination; on equal sets a value is handed over. Gradient parts of one tensor that come from one side are summed

@@ -1,4 +1,4 @@
-/* order: temporal edges between consecutive groups of nodes (DIRECTIVES.md, "order").
+/* order: temporal edges between consecutive groups of nodes (piper-strategy(5), order).
  *
  * Edges run from the compute sinks of a group to the compute sources of the next, so communication is not held back. Needs:
  * the DAG with all its data edges. Keeps all nodes; adds ORDER edges; refuses an order that data flow contradicts. */

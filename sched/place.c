@@ -1,5 +1,5 @@
-/* place: device sets of nodes (DIRECTIVES.md, "place"), and what replicate says of them ("Matched nodes are placed on exactly
- * `devices`").
+/* place: device sets of nodes (piper-strategy(5), place), and what replicate says of them: it places what it matches on exactly
+ * its devices.
  *
  * Needs: chunks, microbatches. Gives: set_of and stream_of, classes, replicas. A later directive overrides an earlier one,
  * and replicate overrides place. Without any placement everything is on device 0. */

@@ -1,5 +1,5 @@
 /* recompute: what the backward of the matched chunks needs is computed again, just before B or BI, from the chunk's inputs;
- * nothing but those is kept (DIRECTIVES.md). Communication is not repeated: received values are inputs. The work is done by
+ * nothing but those is kept (piper-strategy(5), recompute). Communication is not repeated: received values are inputs. The work is done by
  * the tape (sched/tape.c): it begins with the forwards that its backward needs. */
 #include "sched/compile.h"
 

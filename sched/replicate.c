@@ -1,5 +1,5 @@
 /* replicate: parameters of the matched chunks are copied on every device of the set; their gradients are reduced once a step,
- * in buckets that cut the chunk (DIRECTIVES.md, "replicate").
+ * in buckets that cut the chunk (piper-strategy(5), replicate).
  *
  * The directive acts in three places: it places (sched/place.c), it cuts chunks into sub-chunks (pass_chunks), and its
  * streams carry the reductions (sched/buckets.c, sched/reduce.c) and gathers (sched/gather.c). */

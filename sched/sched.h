@@ -58,7 +58,7 @@ void sched_output_release(struct sched_output *out);
 /* Number of the DAG as Graphviz text (--dot). */
 enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e);
 
-/* The schedule of the compiled plan in the text form of SCHEDULES.md (--csv): a line per pipeline place of replica 0. */
+/* The schedule of the compiled plan as text (sched/csv.h): a line per pipeline place of replica 0. */
 enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e);
 /* The i-th file that the strategy names, as it is to stand in sched_input.texts; NULL: there are no more. Borrowed from the
  * strategy, which need not be valid. */
@@ -68,8 +68,9 @@ const char *sched_file(const json_t *strategy, uint32_t i);
  * strategy for that one is wrong for all. */
 uint32_t sched_least_ranks(const json_t *strategy);
 
-/* The checker of DESIGN 5: proves properties 1 to 3 of the plans alone. It shares no code with the passes. plans[i] is the view
- * of class i, g the model. ST_BUG with a sentence that names class, instruction and rule. */
+/* The checker (sched/check/check.h): proves, from the plans alone, that no rank waits for ever, that what is read was written and
+ * is still there, that gradients are reduced over their holders and parameters updated once. It shares no code with the passes.
+ * plans[i] is the view of class i, g the model. ST_BUG with a sentence that names class, instruction and rule. */
 enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e);
 
 #endif

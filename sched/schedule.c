@@ -1,4 +1,4 @@
-/* schedule: split and one order directive per pipeline rank (DIRECTIVES.md, "Macros"; orders in SCHEDULES.md).
+/* schedule: split and one order directive per pipeline rank (piper-strategy(5), schedule).
  *
  * Each kind is a file in sched/schedules/ and a row here: it says the order of rank r as cells; the rest is the same for
  * all. The kind "csv" reads the cells from a text (sched/csv.c). Two-way: ranks r and p-1-r are one device set, so one

@@ -1,15 +1,15 @@
-/* One global order of all nodes of a list, from a simulation with unit costs (DIRECTIVES.md, last section).
+/* One global order of all nodes of a list, from a simulation with unit costs.
  *
- * Compute nodes of a class run one at a time; communication stands at the moment when its value is produced. It takes no
- * time, but for an all-to-all on a stream of its own, which takes as long as a sub-chunk's forward: so a class that has other
- * work goes on with it. That is the policy of interleaving inside an order group of several filters (and wherever the
- * user left a choice): list scheduling with that latency puts the compute of one filter under the all-to-all of the other,
- * turn by turn, which is what overlapped pairs of forward and backward are for (DeepSeek-V3, section 3.2.1). Every class dispatches the projection of this one order, every stream and every communicator too: so the
- * communication that comes first among those not done is the head of its stream on all its members, and nothing can
- * deadlock, whatever the assignment of streams. Where the user's order leaves a choice, backwards go before forwards (they
- * free memory), forwards before BW (which only fills), the lower microbatch first. What ends the step (norm, updates) comes
- * after all passes, in the order in which it became ready: before that it would hold the compute stream until its reduction
- * is done.
+ * Compute nodes of a class run one at a time; communication stands at the moment when its value is produced. It takes no time,
+ * but for an all-to-all on a stream of its own, which takes as long as a sub-chunk's forward: so a class that has other work
+ * goes on with it. That is the policy of interleaving inside an order group of several filters (and wherever the user left a
+ * choice): list scheduling with that latency puts the compute of one filter under the all-to-all of the other, turn by turn,
+ * which is what overlapped pairs of forward and backward are for (DeepSeek-V3, section 3.2.1). Every class dispatches the
+ * projection of this one order, every stream and every communicator too: so the communication that comes first among those not
+ * done is the head of its stream on all its members, and nothing can deadlock, whatever the assignment of streams. Where the
+ * user's order leaves a choice, backwards go before forwards (they free memory), forwards before BW (which only fills), the
+ * lower microbatch first. What ends the step (norm, updates) comes after all passes, in the order in which it became ready:
+ * before that it would hold the compute stream until its reduction is done.
  *
  * Needs: the final DAG, acyclic. Gives: list.order. */
 

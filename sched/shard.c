@@ -1,4 +1,4 @@
-/* shard: the experts of a region are split over a device set (DIRECTIVES.md, "shard").
+/* shard: the experts of a region are split over a device set (piper-strategy(5), shard).
  *
  * The devices are one expert group, or a list of groups of equal size: device i of a group holds block i of the experts, and
  * the devices with the same block in all groups are the holders of its parameters (sched/buckets.c). Every data edge across

@@ -1,4 +1,4 @@
-/* split: microbatches; and which backwards are split into BI and BW (DIRECTIVES.md, "split" and "order").
+/* split: microbatches; and which backwards are split into BI and BW (piper-strategy(5), split and order).
  *
  * Needs: chunks, parsed directives. Gives: microbatches, backward_split. */
 #include "sched/compile.h"

@@ -1,4 +1,4 @@
-/* stream: resources of a stream: thread blocks that its communication may take, and its priority (DIRECTIVES.md). They go
+/* stream: resources of a stream: thread blocks that its communication may take, and its priority (piper-strategy(5), stream). They go
  * into the plan's table of streams; back ends without such resources ignore them. */
 #include "sched/compile.h"
 

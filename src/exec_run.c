@@ -17,7 +17,7 @@ _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, con
 
 /* ---- host and compute instructions ---------------------------------------------------------------------------- */
 
-/* Which samples: DESIGN 6. With R replicas of M microbatches of b sequences, a step takes R*M*b of them, replica r the
+/* Which samples. With R replicas of M microbatches of b sequences, a step takes R*M*b of them, replica r the
  * r-th part, microbatch mb its mb-th. */
 void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
 {

@@ -1,4 +1,4 @@
-/* metrics.csv: a row a step, written by rank 0. Columns: DESIGN 7 and piper-train(1). */
+/* metrics.csv: a row a step, written by rank 0. Columns: piper-train(1); new ones come last, since others read them. */
 #ifndef PIPER_METRICS_H
 #define PIPER_METRICS_H
 

@@ -1,4 +1,4 @@
-/* 1f1b: p-1-r forwards to fill, then one forward, one backward (Narayanan et al., 2019; SCHEDULES.md). */
+/* 1f1b: p-1-r forwards to fill, then one forward, one backward (Narayanan et al., 2019). */
 #include "sched/compile.h"
 
 static void build(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out)

@@ -1,5 +1,5 @@
 /* dualpipe: microbatches enter at both ends of the pipeline; each rank holds a stage of either direction, and a forward of one
- * runs together with a backward of the other (DeepSeek-AI, 2024, section 3.2.1; SCHEDULES.md).
+ * runs together with a backward of the other (DeepSeek-AI, 2024, section 3.2.1).
  *
  * Seen from the nearer end, rank r of p does what rank min(r, p-1-r) of dualpipev does with p/2 ranks and half the
  * microbatches. So rank r and rank p-1-r have the same order up to the direction: their stages s and s+p (the second

@@ -1,6 +1,6 @@
 /* dualpipev: two stages a rank that form a V; a forward of one and a backward of the other run together, so that the
- * communication of each hides under the compute of the other (DualPipe's "cut in half", DeepSeek-AI, 2025; SCHEDULES.md, whose
- * eight phases are numbered here). */
+ * communication of each hides under the compute of the other (DualPipe's "cut in half", DeepSeek-AI, 2025, whose eight phases
+ * are numbered here). */
 #include "sched/schedules/dualpipe.h"
 
 enum { A, B };

@@ -1,4 +1,4 @@
-/* gpipe: all forwards, then all backwards (Huang et al., 2019; SCHEDULES.md). */
+/* gpipe: all forwards, then all backwards (Huang et al., 2019). */
 #include "sched/compile.h"
 
 static void build(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out)

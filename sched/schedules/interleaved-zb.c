@@ -1,5 +1,5 @@
 /* interleaved-zb: interleaved with every backward split, so that half the warm-up fills the pipeline and BW fills the gaps that
- * are left; rank r holds r BW back (Qi et al., 2023, carried to chunks; SCHEDULES.md). */
+ * are left; rank r holds r BW back (Qi et al., 2023, carried to chunks). */
 #include "sched/schedules/row.h"
 
 static void build(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out)

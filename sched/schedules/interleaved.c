@@ -1,5 +1,5 @@
 /* interleaved: 1f1b over v chunks a rank, in rounds of g microbatches that pass through chunk after chunk (Narayanan et al.,
- * 2021, section 2.2; SCHEDULES.md). */
+ * 2021, section 2.2). */
 #include "sched/schedules/row.h"
 
 static void build(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out)

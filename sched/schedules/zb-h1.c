@@ -1,5 +1,5 @@
 /* zb-h1: 1f1b with the backward split; rank r holds r BW back and fills the gaps of the end with them, within the memory of
- * 1f1b's first rank (Qi et al., 2023, section 2; SCHEDULES.md). */
+ * 1f1b's first rank (Qi et al., 2023, section 2). */
 #include "sched/schedules/row.h"
 
 static void build(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out)

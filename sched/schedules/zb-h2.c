@@ -1,5 +1,5 @@
 /* zb-h2: twice the warm-up of zb-h1, so that no rank waits between its first and its last pass; at most 2p-1 microbatches are
- * alive on a rank (Qi et al., 2023, section 2; SCHEDULES.md). */
+ * alive on a rank (Qi et al., 2023, section 2). */
 #include "sched/schedules/row.h"
 
 static void build(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out)

@@ -1,5 +1,5 @@
 /* zb-v: the backward split, and two stages a rank that form a V, so that the first rank also has the last stage and every rank
- * holds the same number of activations (Qi et al., 2024; SCHEDULES.md). */
+ * holds the same number of activations (Qi et al., 2024). */
 #include "sched/schedules/row.h"
 
 enum { A, B }; /* stage r, stage 2p-1-r */

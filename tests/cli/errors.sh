@@ -1,6 +1,6 @@
 #!/bin/sh
 # time-limit: 600
-# Every mistake gets one message that says the place, what was found and what was expected, and its exit code (DESIGN 7);
+# Every mistake gets one message that says the place, what was found and what was expected, and its exit code;
 # under MPI the message is printed once and all ranks are gone soon. Prints TAP: a case a mistake.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}

@@ -1,6 +1,6 @@
 /* Random jobs: models, legal strategies for them, and strategies with one mistake. All of it follows from a seed.
  *
- * A strategy is written from the rules of DIRECTIVES.md, with nothing of sched/: the generator knows the chunks of the model
+ * A strategy is written from the rules of piper-strategy(5), with nothing of sched/: the generator knows the chunks of the model
  * (ir/chunk.h), picks device sets for parts of it, and projects one random topological order of all passes on every set. */
 #ifndef TESTS_MATRIX_RANDOM_H
 #define TESTS_MATRIX_RANDOM_H

@@ -1,4 +1,4 @@
-/* Strategies with one mistake: the table of mistakes, a row a rule of DIRECTIVES.md, and what they are made with. */
+/* Strategies with one mistake: the table of mistakes, a row a rule of piper-strategy(5), and what they are made with. */
 #include "random_break.h"
 
 #include <stdio.h>

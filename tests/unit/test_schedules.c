@@ -1,7 +1,7 @@
-/* Orders of the schedules against what SCHEDULES.md and the papers say of them. -v prints the table of bubbles and peaks.
+/* Orders of the schedules against what the papers say of them. -v prints the table of bubbles and peaks.
  *
  * The formulas are checked with equal unit times, and with others where they hold there: those of zero bubble need tW at most
- * tB (as SCHEDULES.md says) and at most tF too; else a rank waits for more than BW can fill, and the simulator is the oracle. An overlapped pair is one
+ * tB and at most tF; else a rank waits for more than BW can fill, and the simulator is the oracle. An overlapped pair is one
  * operation of a given length (F&B): with the length of both parts one after the other every rank is equally busy and meets
  * DualPipe's formula; with a shorter one ranks have different numbers of pairs, and the formula is that of the rank that waits
  * most (p/2-1). */

@@ -1,4 +1,4 @@
-/* The simulation of compiled plans: bubbles of schedules equal the formulas of the papers (SCHEDULES.md), streams and
+/* The simulation of compiled plans: bubbles of schedules equal the formulas of the papers, streams and
  * rendezvous keep their order, and times that the caller gives are the times that come out. */
 #include <check.h>
 #include <stdio.h>
@@ -88,7 +88,7 @@ static const struct row {
     { "interleaved-zb", "interleaved", 2 },
 };
 
-/* SCHEDULES.md, bubble of the whole step at tF = tB = tW = 1. */
+/* Bubble of the whole step at tF = tB = tW = 1. */
 static double bubble_of(const struct row *r, double p)
 {
     bool fused = !strcmp(r->kind, "gpipe") || !strcmp(r->kind, "1f1b") || !strcmp(r->kind, "interleaved");
