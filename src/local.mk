@@ -12,8 +12,8 @@ libpiper_main_la_SOURCES = \
 	src/draw.h src/draw_plan.c src/draw_plan.h src/draw_spans.c src/draw_svg.c src/draw_text.c \
 	src/device.h src/draw_trace.c src/draw_trace.h src/duration.c src/duration.h src/emulate.c src/exec.h \
 	src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_device.c src/exec_device.h src/exec_device_comm.c \
-	src/exec_device_libs.c src/exec_device_open.c src/exec_device_pairs.c src/exec_device_state.c src/exec_lanes.c src/exec_look.c src/exec_open.c src/exec_private.h src/exec_run.c \
-	src/exec_text.c \
+	src/exec_device_libs.c src/exec_device_open.c src/exec_device_pairs.c src/exec_device_state.c src/exec_lanes.c \
+	src/exec_look.c src/exec_open.c src/exec_private.h src/exec_run.c src/exec_text.c \
 	src/feed.c src/feed.h \
 	src/folder.c src/folder.h \
 	src/halt.c src/halt.h \

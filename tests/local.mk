@@ -20,7 +20,8 @@ TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
 endif
 
-SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
+SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
+	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
 SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
 	tests/train/resume.sh
@@ -40,7 +41,8 @@ LONG_TESTS += tests/predict.sh tests/scale.sh
 SCRIPT_TESTS += tests/train/hang.sh tests/train/numbers.sh
 LONG_TESTS += tests/train/hang_all.sh tests/train/hang_soak.sh
 EXTRA_DIST += tests/train/hang_lib.sh tests/train/spin.c
-EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/lsan.supp tests/mpi/testlist
+EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi \
+	tests/lsan.supp tests/mpi/testlist
 
 # Random strategies: random_test judges thousands in one process and writes those that the scripts train.
 PROG_TESTS += tests/matrix/random_test

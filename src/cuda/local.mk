@@ -48,8 +48,8 @@ am__v_NVCC_1 =
 CUDA_OBJECTS = \
 	src/cuda/attention_f32.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/grouped.lo src/cuda/loss.lo \
 	src/cuda/map.lo src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
-$(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh src/cuda/tensor.cuh \
-	ir/op.h ir/target_cuda_own.h
+$(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh \
+	src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h
 
 if HAVE_CUDA
 pkglib_LTLIBRARIES += piper_cuda.la
@@ -57,6 +57,4 @@ piper_cuda_la_SOURCES = $(CUDA_SOURCES) $(NCCL_SOURCES)
 piper_cuda_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 piper_cuda_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared
 piper_cuda_la_LIBADD = $(CUDA_LIBS)
-else
-EXTRA_DIST += $(CUDA_SOURCES) $(NCCL_SOURCES)
 endif

@@ -1,7 +1,6 @@
 # The device layer and the executor on a device, without one: tests/cuda/fake is a CUDA runtime whose device is this machine.
 check_LTLIBRARIES += tests/cuda/piper_fake.la
-tests_cuda_piper_fake_la_SOURCES = \
-	src/cuda/cuda.c \
+CUDA_FAKE_SOURCES = \
 	src/cuda/device.c \
 	tests/cuda/cuda_runtime_api.h \
 	tests/cuda/fake/fake.h \
@@ -10,13 +9,12 @@ tests_cuda_piper_fake_la_SOURCES = \
 	tests/cuda/fake/memory.c \
 	tests/cuda/fake/run.c \
 	tests/cuda/fake/stream.c
+tests_cuda_piper_fake_la_SOURCES = src/cuda/cuda.c $(CUDA_FAKE_SOURCES)
 tests_cuda_piper_fake_la_CPPFLAGS = -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) -DCUDA_TARGET='"cpu"' -DCUDA_COMM=NULL
 tests_cuda_piper_fake_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared -rpath /nowhere
 
 UNIT_TESTS += tests/cuda/test_device
-tests_cuda_test_device_SOURCES = tests/cuda/test_device.c \
-	src/cuda/device.c \
-	tests/cuda/fake/graph.c tests/cuda/fake/kernels.c tests/cuda/fake/memory.c tests/cuda/fake/run.c tests/cuda/fake/stream.c
+tests_cuda_test_device_SOURCES = tests/cuda/test_device.c $(CUDA_FAKE_SOURCES)
 tests_cuda_test_device_CPPFLAGS = -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_cuda_test_device_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 SCRIPT_TESTS += tests/cuda/fake.sh
@@ -49,7 +47,7 @@ tests_gpu_test_parts_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_parts_LDADD = $(DEVICE_LDADD)
 endif
 # Products, attention and the measured peak by the functions of a module that has them.
-GPU_PROGS += tests/gpu/test_products
+GPU_PROGS += tests/gpu/test_products tests/gpu/peak
 EXTRA_PROGRAMS += tests/gpu/test_products tests/gpu/peak
 tests_gpu_test_products_SOURCES = $(PRODUCTS_TEST_SOURCES) tests/gpu/products_device.c $(DEVICE_MACHINE)
 tests_gpu_test_products_CPPFLAGS = $(DEVICE_CPPFLAGS)
@@ -60,10 +58,9 @@ tests_gpu_peak_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_peak_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_peak_LDADD = $(DEVICE_LDADD)
 
-GPU_PROGS += tests/gpu/peak
 GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
 EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/check.sh tests/gpu/env.sh tests/gpu/llmc.sh tests/gpu/pack.sh \
-	tests/gpu/table.sh tests/gpu/RESULTS.md tests/gpu/parts_device.c
+	tests/gpu/table.sh tests/gpu/RESULTS.md
 # Automake has rules for the tests of TESTS only: these have a runner of their own. `all` is a make of its own, so the programs come
 # after it.
 .PHONY: check-gpu gpu-programs gpu-list

@@ -19,6 +19,4 @@ EXTRA_PROGRAMS += tests/nccl/start
 tests_nccl_start_SOURCES = tests/nccl/start.c $(NCCL_SOURCES)
 tests_nccl_start_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 tests_nccl_start_LDADD = $(PIPER_COMM) $(CUDA_LIBS)
-else
-EXTRA_DIST += tests/nccl/start.c
 endif

@@ -6,7 +6,6 @@ CUDA_HOST_SOURCES = \
 	tests/cuda/host/cuda_on_host.h \
 	tests/cuda/host/cuda_runtime.h \
 	tests/cuda/host/kernels.cc
-EXTRA_DIST += $(CUDA_HOST_SOURCES) tests/cuda/machine_host.c tests/cuda/test_parts.c
 
 if HAVE_CXX
 check_LTLIBRARIES += libpiper_cuda_host.la

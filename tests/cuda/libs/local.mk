@@ -15,7 +15,8 @@ CUDA_FAKE_LIBS_SOURCES = \
 	tests/cuda/libs/fake_cublaslt.c \
 	tests/cuda/libs/fake_cudnn.c tests/cuda/libs/fake_cudnn.h tests/cuda/libs/fake_cudnn_run.c \
 	tests/cuda/libs/fake_runtime.c
-CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
+CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) -I$(top_srcdir)/tests \
+	$(CHECK_CFLAGS)
 
 UNIT_TESTS += tests/cuda/test_libs tests/cuda/test_matmul tests/cuda/test_products
 tests_cuda_test_libs_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(OPS_TEST_SOURCES) tests/cuda/machine_libs.c
@@ -29,11 +30,13 @@ tests_cuda_test_matmul_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
 
 PRODUCTS_TEST_SOURCES = $(MACHINE_TEST_SOURCES) tests/cuda/test_products.c \
 	tests/num/oracle.c tests/num/oracle_dense.c tests/num/oracle_moe.c
-tests_cuda_test_products_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(PRODUCTS_TEST_SOURCES) tests/cuda/machine_libs.c
+tests_cuda_test_products_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(PRODUCTS_TEST_SOURCES) \
+	tests/cuda/machine_libs.c
 tests_cuda_test_products_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
 tests_cuda_test_products_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
 check_PROGRAMS += tests/cuda/peak
-tests_cuda_peak_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(MACHINE_TEST_SOURCES) tests/cuda/machine_libs.c tests/gpu/peak.c
+tests_cuda_peak_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(MACHINE_TEST_SOURCES) \
+	tests/cuda/machine_libs.c tests/gpu/peak.c
 tests_cuda_peak_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
 tests_cuda_peak_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
 
@@ -48,4 +51,3 @@ tests_cuda_plans_test_SOURCES = tests/cuda/plans_test.c src/cuda/attention.c src
 tests_cuda_plans_test_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 tests_cuda_plans_test_LDADD = $(PIPER_IR) $(CUDA_LIBS)
 endif
-EXTRA_DIST += tests/cuda/plans_test.c
