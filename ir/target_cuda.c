@@ -153,11 +153,10 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
     if (compute != IR_F32 && compute != IR_BF16)
         return "the CUDA kernels compute in bfloat16 or float32; say so under \"dtype\" in train.json";
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
-        return "the CUDA products take experts of less than 2^31 weights a matrix";
+        return "the CUDA products take experts of less than 2^31 weights a matrix; use smaller ones, or --device cpu";
     if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_by_library(a, compute))
-        return "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 tokens "
-               "on "
-               "CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
+        return "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 "
+               "tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
     if (op == IR_OP_ATTENTION && a->head_dim > CUDA_MAX_ATTENTION_DIM)
         return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);

@@ -100,9 +100,8 @@ static enum status parse(int argc, char **argv, struct calibrate_options *o, boo
     const struct option_usage usage = {
         .command = "calibrate",
         .synopsis = "-o machine.h5 [--device D]",
-        .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun with "
-                 "as many\n"
-                 "ranks on a node as will train there; alone it measures one rank and no links.",
+        .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
+                 "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
         .options = options,
     };
     struct option_list operands = { 0 };

@@ -85,10 +85,12 @@ static enum status bind_calls(struct exec *x, struct err *e)
         }
     mem_free(rooms);
     mem_free(first);
-    return d->staging ? ST_OK
-                      : err_set(e, ST_DEVICE, NULL,
-                                "rank %u: the system does not give %.0f MiB of pinned memory for communication",
-                                x->rank, (double)bytes / (1 << 20));
+    return d->staging
+               ? ST_OK
+               : err_set(e, ST_DEVICE, NULL,
+                         "rank %u: the system does not give %.0f MiB of pinned memory for communication (ulimit -l); "
+                         "--comm nccl needs none",
+                         x->rank, (double)bytes / (1 << 20));
 }
 
 /* Instructions in words, for a profiler. */

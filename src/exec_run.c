@@ -135,9 +135,8 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     const struct ir_shape *shape = &x->graph->tensors.at[in->what].shape;
     double balanced = (double)shape->dim[0] * x->list->microbatch_size;
     err_set(&e, ST_INPUT, NULL,
-            "%llu rows arrive for the experts of this rank, the plan has room for %llu; \"expert_bound\": %.3g in the "
-            "shard "
-            "directive would do, or leave it out to plan for the worst case",
+            "%llu rows arrive for the experts of this rank, the plan has room for %llu; \"expert_bound\": %.3g in "
+            "the shard directive would do, or leave it out to plan for the worst case",
             (unsigned long long)rows, (unsigned long long)c->max_rows, (double)rows / balanced + 0.005);
     exec__fail(x, in, &e);
 }

@@ -130,9 +130,8 @@ static void try_zero_1(const struct simulate_job *job, const char *list, double 
     json_decref(other);
     if (whole > 0 && whole < 0.995 * step)
         say(advice,
-            "Sharded parameters (zero 3) cost %.1f%% of the step in gathers that are not hidden: zero 1 takes that "
-            "much "
-            "less time, where its memory is there.",
+            "Sharded parameters (zero 3) cost %.1f%% of the step in gathers that are not hidden: zero 1 takes "
+            "that much less time, where its memory is there.",
             100 * (1 - whole / step));
 }
 

@@ -60,9 +60,11 @@ enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, 
     const struct cuda_sdpa_shape s = shape(a, pass);
     if (!by_library(a) &&
         a->t > CUDA_MAX_ATTENTION_T) /* what the compiler does not know: a gradient added to another */
-        return err_set(e, ST_DEVICE, "CUDA",
-                       "attention on %u tokens whose gradient is added to another tensor's: at most %d tokens", a->t,
-                       CUDA_MAX_ATTENTION_T);
+        return err_set(
+            e, ST_DEVICE, "CUDA",
+            "attention on %u tokens whose gradient is added to another tensor's: at most %d tokens; use shorter "
+            "sequences or --device cpu",
+            a->t, CUDA_MAX_ATTENTION_T);
     if (!by_library(a))
         return ST_OK;
     return cuda_sdpa_prepare(&s, pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine, e);

@@ -274,7 +274,8 @@ enum status cuda__experts_open(const struct op_args *a, struct err *e)
         return ST_OK;
     cuda__experts_close();
     if (cudaMallocHost((void **)&host.count, n * sizeof *host.count) != cudaSuccess)
-        return err_set(e, ST_DEVICE, "CUDA", "no %llu bytes of pinned memory for the counts of the experts",
+        return err_set(e, ST_DEVICE, "CUDA",
+                       "the system does not give %llu bytes of pinned memory for the counts of the experts (ulimit -l)",
                        (unsigned long long)(n * sizeof *host.count));
     host.n = n;
     return ST_OK;

@@ -149,7 +149,6 @@ enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64
     fclose(f);
     return good ? ST_OK
                 : err_set(e, ST_INPUT, path,
-                          "not a whole file of chosen matrix products; remove it, and they are chosen anew (sums may "
-                          "then be "
-                          "rounded differently)");
+                          "not a whole file of chosen matrix products; remove it, and they are chosen anew "
+                          "(sums may then be rounded differently)");
 }

@@ -120,9 +120,8 @@ enum status cuda_sdpa_prepare(const struct cuda_sdpa_shape *s, uint64_t limit, s
     build(p, limit);
     if (!p->plan) {
         err_set(e, ST_DEVICE, "cuDNN",
-                "has no deterministic engine for the attention %s of %lld sequences of %lld, heads %lld/%lld of %lld, "
-                "within "
-                "%llu MiB%s%s",
+                "has no deterministic engine for the attention %s of %lld sequences of %lld, heads %lld/%lld of "
+                "%lld, within %llu MiB%s%s. Another version of cuDNN, float32 or --device cpu may do",
                 s->backward ? "backward" : "forward", (long long)s->b, (long long)s->t, (long long)s->heads,
                 (long long)s->kv_heads, (long long)s->d, (unsigned long long)(limit >> 20),
                 p->graph.failed[0] ? "; the last refusal: " : "", p->graph.failed);
