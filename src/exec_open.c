@@ -135,6 +135,19 @@ static uint32_t group_size(const struct exec *x, uint32_t channel)
     return plan_group_size(x->plan, x->plan->channels[channel].group, x->rank);
 }
 
+/* Rows that are counted while the step runs: bases are rows out, rows in, counts out, counts in. */
+static void bind_rows(const struct exec *x, const struct plan_instr *in, struct comm_call *c)
+{
+    const struct plan_buffer *to = &x->plan->buffers[x->plan->bases[in->first_base + 1].buffer];
+    const struct plan_buffer *counts = &x->plan->buffers[x->plan->bases[in->first_base + 2].buffer];
+    c->op = COMM_ALL_TO_ALL_V;
+    c->row = in->count;
+    c->send_rows = exec__base(x, in, 2);
+    c->recv_rows = exec__base(x, in, 3);
+    c->row_counts = (uint32_t)(counts->bytes / sizeof(int32_t)) / group_size(x, in->channel);
+    c->max_rows = to->bytes / (in->count * comm_type_size(c->type));
+}
+
 static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32_t event, struct err *e)
 {
     struct comm_call *c = &x->calls[in - x->plan->instrs];
@@ -156,16 +169,12 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
     switch ((enum plan_op)in->op) {
     case PLAN_SEND:
     case PLAN_RECV:
-        c->op = in->op == PLAN_SEND ? COMM_SEND : COMM_RECV;
-        c->channel = UINT32_MAX;
-        c->peer = peer_of(x, in);
-        c->lane = exec__lane(x, in, c);
-        return ST_OK;
     case PLAN_EXCHANGE: /* I send to the holder of my place in the other set, and receive from it in turn */
-        c->op = COMM_EXCHANGE;
+        c->op = in->op == PLAN_SEND ? COMM_SEND : in->op == PLAN_RECV ? COMM_RECV : COMM_EXCHANGE;
         c->channel = UINT32_MAX;
         c->peer = peer_of(x, in);
-        c->from = plan_set_at(x->plan, in->my_set, plan_set_index(x->plan, in->peer_set, x->rank));
+        if (in->op == PLAN_EXCHANGE)
+            c->from = plan_set_at(x->plan, in->my_set, plan_set_index(x->plan, in->peer_set, x->rank));
         c->lane = exec__lane(x, in, c);
         return ST_OK;
     case PLAN_ADD:
@@ -186,17 +195,9 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
     case PLAN_ALL_TO_ALL:
         c->op = COMM_ALL_TO_ALL;
         return ST_OK;
-    case PLAN_ALL_TO_ALL_V: {
-        const struct plan_buffer *to = &x->plan->buffers[x->plan->bases[in->first_base + 1].buffer];
-        const struct plan_buffer *counts = &x->plan->buffers[x->plan->bases[in->first_base + 2].buffer];
-        c->op = COMM_ALL_TO_ALL_V;
-        c->row = in->count;
-        c->send_rows = exec__base(x, in, 2);
-        c->recv_rows = exec__base(x, in, 3);
-        c->row_counts = (uint32_t)(counts->bytes / sizeof(int32_t)) / group_size(x, in->channel);
-        c->max_rows = to->bytes / (in->count * comm_type_size(c->type));
+    case PLAN_ALL_TO_ALL_V:
+        bind_rows(x, in, c);
         return ST_OK;
-    }
     case PLAN_SCALARS:
         c->op = COMM_ALL_REDUCE;
         c->type = COMM_F64;
