@@ -77,6 +77,11 @@ struct update_args {
 };
 
 typedef void (*op_kernel)(const struct op_args *a);
+/* Of a row { F, BI, BW } of a back end's table; NULL: none. */
+static inline op_kernel op_kernel_of(const op_kernel row[3], enum ir_pass pass)
+{
+    return pass == IR_PASS_F ? row[0] : pass == IR_PASS_BI ? row[1] : pass == IR_PASS_BW ? row[2] : NULL;
+}
 /* What `first` and then `second` would do, in one. */
 typedef void (*op_pair)(const struct op_args *first, const struct op_args *second);
 

@@ -38,12 +38,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
 
 static op_kernel cuda_kernel(enum ir_op op, enum ir_pass pass)
 {
-    if ((unsigned)op >= IR_OP_COUNT)
-        return NULL;
-    return pass == IR_PASS_F    ? table[op][0]
-           : pass == IR_PASS_BI ? table[op][1]
-           : pass == IR_PASS_BW ? table[op][2]
-                                : NULL;
+    return (unsigned)op < IR_OP_COUNT ? op_kernel_of(table[op], pass) : NULL;
 }
 
 static op_pair cuda_pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)

@@ -197,21 +197,27 @@ static cublasStatus_t enqueue(const struct cuda_matmul *p, struct descriptors *d
                           p->start ? p->start : p->c, &d->c, p->c, &d->c, algorithm, p->work, p->work_bytes, stream);
 }
 
+/* Seconds from event `from`, which is recorded, to where the stream is now; waits for it. */
+static double seconds_since(cudaEvent_t from, cudaEvent_t to, void *stream)
+{
+    float ms;
+    cuda__check(cudaEventRecord(to, stream), "cudaEventRecord");
+    cuda__check(cudaEventSynchronize(to), "cudaEventSynchronize");
+    cuda__check(cudaEventElapsedTime(&ms, from, to), "cudaEventElapsedTime");
+    return (double)ms * 1e-3;
+}
+
 /* Seconds of REPEATS products after one that warms up; infinite where the algorithm does not run. */
 static double seconds(const struct cuda_matmul *p, struct descriptors *d, const cublasLtMatmulAlgo_t *algorithm,
                       cudaEvent_t from, cudaEvent_t to)
 {
-    float ms;
     if (enqueue(p, d, algorithm, lt.stream) != CUBLAS_STATUS_SUCCESS)
         return INFINITY;
     cuda__check(cudaEventRecord(from, lt.stream), "cudaEventRecord");
     for (int i = 0; i < REPEATS; i++)
         if (enqueue(p, d, algorithm, lt.stream) != CUBLAS_STATUS_SUCCESS)
             return INFINITY;
-    cuda__check(cudaEventRecord(to, lt.stream), "cudaEventRecord");
-    cuda__check(cudaEventSynchronize(to), "cudaEventSynchronize");
-    cuda__check(cudaEventElapsedTime(&ms, from, to), "cudaEventElapsedTime");
-    return (double)ms * 1e-3;
+    return seconds_since(from, to, lt.stream);
 }
 
 static int fastest(const struct cuda_matmul *p, struct descriptors *d, const cublasLtMatmulHeuristicResult_t *r, int n)
@@ -250,11 +256,13 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
     cublasLtMatmulHeuristicResult_t r[CANDIDATES];
     const int n = candidates(&d, &new.shape, r, CANDIDATES);
     if (n == 0)
-        return err_set(e, ST_DEVICE, "cuBLASLt",
-                       "has no algorithm for a product (%llu,%llu) x (%llu,%llu) of %s in %llu KiB of workspace",
-                       (unsigned long long)like.m, (unsigned long long)like.k, (unsigned long long)like.k,
-                       (unsigned long long)like.n, ir_dtype_name(p->type), (unsigned long long)(p->work_bytes >> 10));
-    new.timed = time &&lt.choose;
+        return err_set(
+            e, ST_DEVICE, "cuBLASLt",
+            "has no algorithm for a product (%llu,%llu) x (%llu,%llu) of %s in %llu KiB of workspace; widths that "
+            "are multiples of 8, another version of cuBLAS or --device cpu may do",
+            (unsigned long long)like.m, (unsigned long long)like.k, (unsigned long long)like.k,
+            (unsigned long long)like.n, ir_dtype_name(p->type), (unsigned long long)(p->work_bytes >> 10));
+    new.timed = (time && lt.choose);
     memcpy(new.algorithm, &r[new.timed ? fastest(&like, &d, r, n) : 0].algo, sizeof new.algorithm);
     if (old)
         *old = new;
@@ -268,7 +276,6 @@ static double seconds_with(const struct cuda_matmul *p, void (*rest)(const struc
                            const struct op_args *arg)
 {
     cudaEvent_t from, to;
-    float ms;
     cuda__check(cudaEventCreate(&from), "cudaEventCreate");
     cuda__check(cudaEventCreate(&to), "cudaEventCreate");
     for (int i = -1; i < REPEATS; i++) {
@@ -278,12 +285,10 @@ static double seconds_with(const struct cuda_matmul *p, void (*rest)(const struc
         if (rest)
             rest(arg);
     }
-    cuda__check(cudaEventRecord(to, p->stream), "cudaEventRecord");
-    cuda__check(cudaEventSynchronize(to), "cudaEventSynchronize");
-    cuda__check(cudaEventElapsedTime(&ms, from, to), "cudaEventElapsedTime");
+    const double s = seconds_since(from, to, p->stream);
     cuda__check(cudaEventDestroy(from), "cudaEventDestroy");
     cuda__check(cudaEventDestroy(to), "cudaEventDestroy");
-    return (double)ms * 1e-3;
+    return s;
 }
 
 bool cuda_matmul_pays(const struct cuda_matmul *p, const struct cuda_matmul *plain,

@@ -33,10 +33,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
 
 static op_kernel kernel(enum ir_op op, enum ir_pass pass)
 {
-    return pass == IR_PASS_F    ? table[op][0]
-           : pass == IR_PASS_BI ? table[op][1]
-           : pass == IR_PASS_BW ? table[op][2]
-                                : NULL;
+    return op_kernel_of(table[op], pass);
 }
 
 static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)

@@ -5,24 +5,11 @@
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
-#include "cuda/fail.h"
 #include "cuda/libs.h"
 #include "fake.h"
 #include "ir/target.h"
 #include "ir/target_cuda_own.h"
 #include "num/machine.h"
-
-void cuda__check(cudaError_t error, const char *call)
-{
-    (void)call;
-    CHECK(error == cudaSuccess);
-}
-
-void cuda__failed(const char *call, const char *words)
-{
-    (void)call;
-    process_fail(ST_DEVICE, words);
-}
 
 /* ---- own kernels ---- */
 
@@ -300,10 +287,7 @@ static op_kernel kernel(enum ir_op op, enum ir_pass pass)
         [IR_OP_EXPERTS] = { run_experts_f, run_experts_bi, run_experts_bw },
         [IR_OP_HEAD_LOSS] = { run_head_loss_f, run_head_loss_bi, run_head_loss_bw },
     };
-    return pass == IR_PASS_F    ? table[op][0]
-           : pass == IR_PASS_BI ? table[op][1]
-           : pass == IR_PASS_BW ? table[op][2]
-                                : NULL;
+    return op_kernel_of(table[op], pass);
 }
 
 static uint64_t workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass pass, uint32_t b, uint32_t t,

@@ -8,25 +8,12 @@
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
-#include "cuda/fail.h"
 #include "cuda/libs_private.h"
 #include "cuda/matmul.h"
 #include "cuda/sdpa.h"
 #include "fake.h"
 
 enum { M = 6, N = 16, K = 5, WORK = 64 << 10 };
-
-void cuda__check(cudaError_t error, const char *call)
-{
-    (void)call;
-    CHECK(error == cudaSuccess);
-}
-
-void cuda__failed(const char *call, const char *words)
-{
-    (void)call;
-    process_fail(ST_DEVICE, words);
-}
 
 static float a[M * K], b[K * N], c[M * N];
 static _Alignas(256) char work[WORK];

@@ -1,10 +1,25 @@
-/* The calls of the CUDA runtime that the library files make, on host memory. */
+/* The calls of the CUDA runtime that the library files make, on host memory; and what they take from src/cuda/device.c. */
 #include <cuda_runtime_api.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/status.h"
+#include "cuda/cuda.h"
+#include "cuda/fail.h"
 #include "fake.h"
+
+void cuda__check(cudaError_t error, const char *call)
+{
+    (void)call;
+    CHECK(error == cudaSuccess);
+}
+
+void cuda__failed(const char *call, const char *words)
+{
+    (void)call;
+    process_fail(ST_DEVICE, words);
+}
 
 struct CUevent_st {
     double at;
