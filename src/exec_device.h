@@ -39,9 +39,9 @@ struct exec__device {
     unsigned char *wanted; /* [instructions of the plan] 1: another stream waits for it */
     op_kernel add;         /* out = in + in */
     char (*names)[128];    /* [instructions of the plan] for a profiler; NULL: there is none */
-    unsigned char
-        *image[ARENA_COUNT]; /* host memory; ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM; ARENA_SNAPSHOT itself, pinned */
-    void *checked;           /* host memory for one operand, of --check-numbers */
+    /* host memory: of ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, when it is first asked for; ARENA_SNAPSHOT itself, pinned */
+    unsigned char *image[ARENA_COUNT];
+    void *checked; /* host memory for one operand, of --check-numbers */
     uint64_t checked_bytes;
 
     void *copy_stream;            /* state to host memory */

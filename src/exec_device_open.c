@@ -172,7 +172,7 @@ static enum status open_device(struct exec *x, uint32_t local_rank, struct err *
         .n_streams = d->n_streams + 1,
         .priority = priority,
         .n_events = exec__device_events(x),
-        .n_stamps = EXEC__HELD_STAMPS + (x->times ? 2 * x->n_events : 0),
+        .n_stamps = exec__device_held(x) + EXEC__HELD_STAMPS,
         .failed = exec__device_failed,
         .self = x,
     };

@@ -19,8 +19,8 @@ struct train_options {
     bool sync;             /* training waits while a checkpoint is written */
     const char *machine, *topology; /* predicted times: machine_load(); NULL: none */
     double emulate_forward;         /* seconds of a unit of time of an emulation; below 0: PREDICT_UNIT */
-    bool graphs;           /* --cuda-graph */
-    bool fuse;             /* --fuse */
+    bool graphs;                    /* --cuda-graph */
+    bool fuse;                      /* --fuse */
     bool check_numbers;
     uint64_t hang_timeout;   /* seconds; 0: no watchdog */
     bool skip_not_finite;    /* a step whose loss or norm is no number is left out; else training ends there */

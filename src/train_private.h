@@ -29,9 +29,9 @@ struct train_stop {
 struct train {
     const struct train_options *o;
     struct job job;
-    struct machine machine; /* on rank 0, while plans are made: what o->machine names */
-    char peak_of[MACHINE_NAME]; /* the machine that it is of; rank 0 */
-    double peak;                /* flop/s of a rank, of the job's type; 0: not known */
+    struct machine machine;     /* on rank 0, while plans are made: what o->machine names */
+    double peak;                /* flop/s of a rank, of the job's type; 0: not known. On rank 0, as the next */
+    char peak_of[MACHINE_NAME]; /* name of the machine whose peak it is */
     bool have_job;
     const struct train_config *config; /* of the job */
     const char *data;

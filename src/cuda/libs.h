@@ -30,8 +30,7 @@ void cuda_libs_close(void);
  * fits into the planned workspace. Operators without a library: nothing. */
 enum status cuda_libs_prepare(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
 
-/* The same for two neighbouring kernels in one, after cuda_libs_prepare() for each of them. False: the two apart are faster, or
- * the library has no algorithm. */
+/* compute_libraries.prepare_pair: the same for two neighbouring kernels in one. Pairs without a product need nothing: true. */
 bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *second, enum ir_pass pass, void *work);
 
 /* Products are tuned for what is left of the multiprocessors when communication takes n; 0: for all. After open. */

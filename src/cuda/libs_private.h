@@ -17,7 +17,7 @@ void cuda__product(struct cuda__products *to, const struct cuda_matmul *p);
 
 /* The products of an operator (linear.c, head.c, experts.c); `to` decides what becomes of them. */
 void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
-/* Is GELU faster in the product's epilogue? */
+/* cuda_libs_prepare_pair() of the two. */
 bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass, void *work);
 void cuda__head_loss(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);
 void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__products *to);

@@ -135,13 +135,13 @@ static void wait_word(const uint32_t *word, uint32_t value, void *s)
     (void)word, (void)value, (void)s;
 }
 
-static void *graph_begun(void *s)
+static void *graph_captured(void *s)
 {
     standin_graphs++;
     return s;
 }
 
-static void graph_ended(void *graph)
+static void graph_released(void *graph)
 {
     (void)graph;
     standin_graphs--;
@@ -185,9 +185,9 @@ static const struct device_ops device = {
     .can_wait_word = no,
     .wait_word = wait_word,
     .capture_begin = on_stream,
-    .capture_end = graph_begun,
+    .capture_end = graph_captured,
     .graph_launch = graph_launch,
-    .graph_release = graph_ended,
+    .graph_release = graph_released,
     .synchronize_stream = on_stream,
     .synchronize = nothing,
     .error = no_error,

@@ -1,5 +1,6 @@
 /* Where operators under test run: a back end, the type it computes in, its memory. The test programs of operators and
- * updates are linked with a file that says which machines there are: tests/num/machine_cpu.c, tests/cuda/machine_*.c. */
+ * updates are linked with a file that says which machines there are: tests/num/machine_cpu.c, tests/cuda/machine_*.c (stand-ins of
+ * a GPU), tests/gpu/machine_device.c. */
 #ifndef PIPER_TESTS_MACHINE_H
 #define PIPER_TESTS_MACHINE_H
 
