@@ -85,10 +85,14 @@ static enum status take_pinned(struct exec *x, struct err *e)
         d->image[ARENA_SNAPSHOT] = d->ops->host_alloc(snapshot);
     if (d->block && d->loads && x->events && (d->image[ARENA_SNAPSHOT] || !snapshot))
         return ST_OK;
-    return err_set(e, ST_DEVICE, NULL,
-                   "rank %u: the system does not give %.1f MiB of pinned memory (ulimit -l; --checkpoint sync needs "
-                   "%.1f MiB less)",
-                   x->rank, (double)(loads + events + snapshot) / mib, (double)snapshot / mib);
+    char less[64] = "";
+    if (snapshot)
+        snprintf(less, sizeof less, "; --checkpoint sync needs %.1f MiB less", (double)snapshot / mib);
+    return err_set(
+        e, ST_DEVICE, NULL,
+        "rank %u: the system does not give %.1f MiB of pinned memory: fewer ranks on this machine, or a higher "
+        "limit (ulimit -l), may help%s",
+        x->rank, (double)(loads + events + snapshot) / mib, less);
 }
 
 /* ---- what a step needs ----------------------------------------------------------------------------------------- */

@@ -75,7 +75,7 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
         fprintf(m->file, "%.9g", r->eval_loss);
     fprintf(m->file, ",%.9g,%llu,", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
     if (!isnan(r->mfu))
-        fprintf(m->file, "%.4g", r->mfu);
+        fprintf(m->file, "%.9g", r->mfu);
     fputc('\n', m->file);
     return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
 }
