@@ -2,6 +2,7 @@
  * numbers that tell what it took. */
 #include "exec_device.h"
 
+#include <stdio.h>
 #include <sys/mman.h>
 
 static const double mib = 1024 * 1024;
