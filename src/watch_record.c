@@ -29,9 +29,15 @@ void watch_record_begin(const struct liveness_peer *me)
         mem_free(began);
 }
 
+/* The phase in which it is opened is the first record: a rank that dies soon has one. */
 enum status watch_record_open(const char *dir, struct err *e)
 {
-    return ring_open(&recorder.ring, dir, &recorder.header, e);
+    struct ring_record first = { .instr = UINT32_MAX };
+    TRY(ring_open(&recorder.ring, dir, &recorder.header, e));
+    recorder.phase = watch_phase_now();
+    snprintf(first.name, sizeof first.name, "%s", recorder.phase);
+    ring_add(&recorder.ring, &first);
+    return ST_OK;
 }
 
 void watch_record_attach(const struct exec *x)

@@ -38,7 +38,17 @@ result 'a job that is stopped whole for 3 s goes on'
 
 # What is left of a crash.
 expect=137 launch 4 long k
-await 30 k && kill -9 "$(cat pid.1)"
+await 30 k
+"$piper" trace k --last >out 2>&1 && [ "$(grep -c '^rank [0-3] of 4' out)" -eq 4 ] && ! grep 'no records' out
+result 'trace --last: no ring of a job that runs is empty'
+# in_steps: each rank has been seen in a step; where they are is looked at ten times a second
+in_steps()
+{
+    [ "$("$piper" trace k --last 2>&1 | awk '/^rank/ { rank = $2 } / step [0-9]*, / { n += !seen[rank]++ } END { print n + 0 }')" -eq 4 ]
+}
+tries=0
+until in_steps || [ $((tries += 1)) -gt 300 ]; do sleep 0.1; done
+kill -9 "$(cat pid.1)"
 wait "$launched"
 "$piper" trace k --last >out 2>&1 && [ "$(grep -c '^rank [0-3] of 4 (node .*, process [0-9]*), last seen' out)" -eq 4 ] &&
     [ "$(grep -c '^  20.* step [0-9]*, ' out)" -ge 4 ]
