@@ -69,7 +69,8 @@ static void add(struct replicas *r, uint64_t *n, const struct shard *s, uint32_t
     struct shard_piece held, kept;
     if (!shard_piece(r->p, piece, r->rank, in, &held))
         return;
-    bool same = shard_piece(r->p, piece, r->rank, s->state, &kept) && kept.count == held.count;
+    bool same = shard_piece(r->p, piece, r->rank, s->state, &kept) && kept.offset == held.offset &&
+                kept.count == held.count;
     const unsigned char *values = (const unsigned char *)s->param + (held.offset - s->params.first) * size;
     CHECK(*n < r->most);
     r->mine[(*n)++] = (struct copy){ .param = held.param,

@@ -69,12 +69,13 @@ version="$("$piper" --version | head -n 1) on $device"
 echo "$version" >version
 
 if [ -n "${CHECK-}" ]; then
-    echo "== checking ($build/check-gpu)"
+    export CHECK_LOGS="$work/check-gpu"
+    echo "== checking ($CHECK_LOGS)"
     # shellcheck disable=SC2086 # words
     PIPER=$piper top_srcdir=$src top_builddir=$build sh "$src/tests/gpu/check.sh" $CHECK ||
         echo 'bench.sh: tests failed; going on' >&2
-    cp "$build/check-gpu/summary" summary
-    seconds=$(sed -n 's/^ok.*- 64 communicators: //p' "$build/check-gpu/nccl.log" 2>/dev/null)
+    cp "$CHECK_LOGS/summary" summary
+    seconds=$(sed -n 's/^ok.*- 64 communicators: //p' "$CHECK_LOGS/nccl.log" 2>/dev/null)
     [ -z "$seconds" ] || fact nccl "$seconds"
 fi
 

@@ -4,9 +4,11 @@
 #
 #     PASS|FAIL|SKIP TEST CASES SECONDS WHY
 #
-# also in check-gpu/summary of the build folder, beside what each test printed. Exit status 1 when one failed.
+# also in the file summary of the folder CHECK_LOGS (default: check-gpu in the build folder), beside what each test printed. Exit
+# status 1 when one failed, 2 when none is named.
 src=${top_srcdir:-.} build=${top_builddir:-.}
-logs=$build/check-gpu
+logs=${CHECK_LOGS:-$build/check-gpu}
+[ $# -gt 0 ] || { echo 'usage: check.sh TEST..., as tests/gpu/test_ops' >&2; exit 2; }
 mkdir -p "$logs" || exit 99
 : >"$logs/summary"
 failed=0 passed=0 skipped=0

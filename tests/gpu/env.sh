@@ -1,28 +1,29 @@
 # shellcheck shell=sh
 # Of a folder that tests/gpu/pack.sh made: cd FOLDER && . ./env.sh; then ./build/piper and mpirun are those of the folder.
-# PIPER_PACK names the folder where it is not the current one.
+# PIPER_PACK names the folder where it is not the current one. It may be read-only.
 PIPER_PACK=${PIPER_PACK:-$PWD}
 PATH=$PIPER_PACK/mpi/bin:$PATH
 
 # Libraries that tools of this host may load too are taken from the folder only where the host has none.
-mkdir -p "$PIPER_PACK/lib"
+piper_spare=
 for piper_file in "$PIPER_PACK"/spare/*; do
+    [ -e "$piper_file" ] || continue
     piper_name=${piper_file##*/} piper_found=
     for piper_dir in /lib /usr/lib /lib64 /usr/lib64 /lib/*-linux-gnu /usr/lib/*-linux-gnu; do
         [ ! -e "$piper_dir/$piper_name" ] || piper_found=yes
     done
     if [ -n "$piper_found" ]; then
-        rm -f "$PIPER_PACK/lib/$piper_name"
-    else
-        ln -sf "../spare/$piper_name" "$PIPER_PACK/lib/$piper_name"
+        rm -f "$PIPER_PACK/lib/$piper_name" 2>/dev/null || :
+    elif [ ! -e "$PIPER_PACK/lib/$piper_name" ]; then
+        ln -s "../spare/$piper_name" "$PIPER_PACK/lib/$piper_name" 2>/dev/null || piper_spare=:$PIPER_PACK/spare
     fi
 done
-LD_LIBRARY_PATH=$PIPER_PACK/lib${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
+LD_LIBRARY_PATH=$PIPER_PACK/lib$piper_spare${LD_LIBRARY_PATH:+:$LD_LIBRARY_PATH}
 # packed --without-libraries: CUDA's are the host's
 for piper_dir in "${CUDA_HOME:-/usr/local/cuda}/lib64" "${CUDA_HOME:-/usr/local/cuda}"/targets/*/lib; do
     [ ! -d "$piper_dir" ] || LD_LIBRARY_PATH=$LD_LIBRARY_PATH:$piper_dir
 done
-unset piper_file piper_name piper_found piper_dir
+unset piper_file piper_name piper_found piper_dir piper_spare
 
 # Open MPI and PMIx were built for another place.
 OPAL_PREFIX=$PIPER_PACK/mpi OPAL_BINDIR=$PIPER_PACK/mpi/bin OPAL_LIBDIR=$PIPER_PACK/lib

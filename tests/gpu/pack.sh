@@ -71,16 +71,16 @@ fi
 
 # ---- libraries
 
-# What files load, "NAME PATH" a line, but for the C library.
+# What files of the folder load, "NAME PATH" a line, but for the C library.
 needs()
 {
-    ldd "$@" 2>/dev/null | awk '$2 == "=>" && $3 ~ "^/" { print $1, $3 }
+    (cd "$out" && ldd "$@" 2>/dev/null) | awk '$2 == "=>" && $3 ~ "^/" { print $1, $3 }
         $2 == "=>" && $3 == "not" { print "pack.sh: " $1 " is not on this host either" | "cat >&2" }' | sort -u |
         grep -v -E '^(ld-linux|lib(c|m|dl|rt|pthread|util|resolv|nsl|anl|mvec|nss_[a-z]*)\.so)'
 }
 files()
 {
-    find "$out/build" "$out/mpi" "$out/lib" "$out/spare" -type f \( -name '*.so*' -o -perm -u+x \)
+    cd "$out" && find build mpi lib spare -type f \( -name '*.so*' -o -perm -u+x \)
 }
 # what host tools may load too: see env.sh
 shared='^lib(gcc_s|stdc\+\+|z|crypto|ssl|udev|selinux|pcre2?-.*|gmp|zstd|lzma|cap|systemd|tinfo|com_err|keyutils|ffi)\.so'
@@ -103,12 +103,12 @@ needs $(files) | while read -r name path; do
     esac
 done
 # shellcheck disable=SC2046
-needs $(find "$out/lib" -name 'libcudnn*') | while read -r name path; do take "$name" "$path"; done
+needs $(cd "$out" && find lib -name 'libcudnn*') | while read -r name path; do take "$name" "$path"; done
 chmod -R u+w "$out"
 
 cat >"$out/bench.sh" <<'SH'
 #!/bin/sh
 exec sh "$(dirname "$0")/tests/gpu/bench.sh" "$@"
 SH
-du -sk "$out" | awk -v out="$out" '{ printf "%s: %d MiB; there: sh %s/bench.sh\n", out, $1 / 1024, out }'
-du -sk "$out"/build "$out"/lib "$out"/spare "$out"/mpi | awk '{ printf "  %d MiB %s\n", $1 / 1024, $2 }'
+du -sk "$out" | awk -v out="$out" '{ printf "%s: %d MiB; there: sh \"%s/bench.sh\"\n", out, $1 / 1024, out }'
+(cd "$out" && du -sk build lib spare mpi) | awk '{ printf "  %d MiB %s\n", $1 / 1024, $2 }'

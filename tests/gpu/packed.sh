@@ -1,7 +1,8 @@
 #!/bin/sh
 # time-limit: 300
 # What tests/gpu/pack.sh packs of this build works on a host that has a shell, coreutils and a C library: in a root folder with
-# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh says why it times nothing. Prints TAP.
+# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh says why it times nothing; what is packed has a name
+# with a blank and is read-only there. Prints TAP.
 src=${top_srcdir:-.} build=${top_builddir:-.} n=0
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
@@ -32,9 +33,9 @@ if ldd "$build/piper" | grep -q 'libasan'; then
     echo 'a build with sanitizers is not packed'
     exit 77
 fi
-(cd "$build" && sh "$src/tests/gpu/pack.sh" "$dir/made" --without-libraries) >"$out" 2>&1
+(cd "$build" && sh "$src/tests/gpu/pack.sh" "$dir/ma de" --without-libraries) >"$out" 2>&1
 result "packed: $(head -n 1 "$out" | sed 's/.*: \(.*\);.*/\1/')"
-mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" && mv "$dir/made" "$root/moved"
+mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" && mv "$dir/ma de" "$root/mo ved"
 echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
 
 # the bare host: tools with what they load, where they load it from
@@ -50,17 +51,17 @@ for library in $(ldd "$root"/bin/* | grep -o '/[^ :]*\.so[^ ]*') \
 done
 cat >"$root/run.sh" <<'SH'
 set -e
-cd /moved && . ./env.sh && cd /tmp
+cd '/mo ved' && . ./env.sh && cd /tmp
 echo '{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
     "num_key_value_heads": 2, "intermediate_size": 72}' >model.json
 echo '[{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1f1b","microbatches":2}]' >strategy.json
 echo '{"optimizer": {"kind": "adamw"}, "lr": {"kind": "constant", "peak": 1e-3}, "batch_size": 4, "seq_len": 16, "steps": 3,
     "seed": 1, "data": "tokens.h5"}' >train.json
-piper=/moved/build/piper
-$piper data text /moved/README -o tokens.h5
-$piper build -m model.json -s strategy.json -t train.json -o job.h5
-$piper plan job.h5 --simulate --machine h100 >plan.txt
-mpirun -n 2 $piper train job.h5 -o run --device cpu
+piper="/mo ved/build/piper"
+"$piper" data text "/mo ved/README" -o tokens.h5
+"$piper" build -m model.json -s strategy.json -t train.json -o job.h5
+"$piper" plan job.h5 --simulate --machine h100 >plan.txt
+mpirun -n 2 "$piper" train job.h5 -o run --device cpu
 SH
 # bare COMMAND...: there, with nothing of this environment
 bare()
@@ -68,6 +69,7 @@ bare()
     if [ "$(id -u)" -eq 0 ]; then own=''; else own=-r; fi
     # shellcheck disable=SC2016,SC2086
     timeout 120 unshare $own -m sh -c 'mount --rbind /proc "$0/proc" && mount --rbind /dev "$0/dev" || exit 99
+        mount --bind "$0/mo ved" "$0/mo ved" && mount -o remount,bind,ro "$0/mo ved" || : # not allowed everywhere
         root=$0 && exec env -i PATH=/bin HOME=/tmp TMPDIR=/tmp LC_ALL=C "$(command -v chroot)" "$root" "$@"' "$root" "$@" </dev/null
 }
 bare true >"$out" 2>&1 || skip_rest 'no other root folder may be used here'
@@ -75,10 +77,10 @@ bare true >"$out" 2>&1 || skip_rest 'no other root folder may be used here'
 result 'there is no MPI on the bare host'
 bare sh -e /run.sh >"$out" 2>&1 && grep -q '2 ranks (2 on this machine' "$out" && grep -q 'step 3/3' "$out"
 result 'two ranks train there'
-bare sh -c 'cd /tmp && sh /moved/bench.sh' >"$out" 2>&1
+bare sh -c 'cd /tmp && sh "/mo ved/bench.sh"' >"$out" 2>&1
 [ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda does not run here: ' "$out"
 result "bench.sh there: $(tail -n 1 "$out")"
 # one that is missing is not found elsewhere
-rm "$root"/moved/lib/libhdf5* && ! bare sh -e /run.sh >"$out" 2>&1 && grep -q 'libhdf5' "$out"
+rm "$root/mo ved"/lib/libhdf5* && ! bare sh -e /run.sh >"$out" 2>&1 && grep -q 'libhdf5' "$out"
 result 'without one of its libraries it does not start'
 echo "1..$n"

@@ -31,6 +31,9 @@ check tests/gpu/test_ops tests/gpu/test_update tests/gpu/peak && grep -q '^PASS 
 result 'operators and updates on the fake device'
 FAKE_CUDA_DEVICES=0 check tests/gpu/test_ops tests/gpu/test_update && [ "$(grep -c '^SKIP .* 1 .*shows no GPU' "$out")" -eq 2 ]
 result 'without a device they are skipped'
+check
+[ $? -eq 2 ] && grep -q '^usage' "$out"
+result 'no test is no success'
 # a kernel that fails is not passed over
 ! FAKE_CUDA_FAIL=100 check tests/gpu/test_ops && grep -q '^FAIL tests/gpu/test_ops' "$out" &&
     grep -q 'launch failure' "$dir/check/check-gpu/test_ops.log"

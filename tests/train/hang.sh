@@ -72,6 +72,10 @@ while [ $i -lt 110 ]; do # every second byte of the header
 done
 [ $i -eq 110 ]
 result 'trace --last: a damaged header'
+rm h/ring/0000 && mkfifo h/ring/0000
+timeout 20 "$piper" trace h --last >out 2>&1
+[ $? -eq 65 ] && grep -q '^piper: h: ring/0000 cannot be read' out
+result 'trace --last: a ring that is no file'
 rm -r h
 "$piper" trace h --last >out 2>&1
 [ $? -eq 66 ] && grep -q 'ring/0000 cannot be read' out

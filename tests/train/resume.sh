@@ -62,9 +62,9 @@ build m2 moe ep2
 build m4 moe ep4
 for ranks in 2 4; do
     s=m$ranks
-    train "$ranks" "$s" "$s-whole" && train "$ranks" "$s" "$s-half" --steps 6 && train "$ranks" "$s" "$s-half" &&
+    train "$ranks" "$s" "$s-whole" --check-replicas 6 && train "$ranks" "$s" "$s-half" --steps 6 && train "$ranks" "$s" "$s-half" &&
         same_bits "$s-whole" "$s-half"
-    result "experts over $ranks ranks: 12 steps, and 6 and 6"
+    result "experts over $ranks ranks, ZeRO-1: 12 steps, and 6 and 6; copies are equal"
 done
 train 1 m1 m1 && train 2 m2 mix --steps 4 && train 4 m4 mix --steps 8 && train 1 m1 mix
 result "experts over 2, then over 4 ranks, then on one"
