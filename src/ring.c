@@ -187,7 +187,7 @@ enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank
 {
     struct contents c;
     bool missing;
-    uint32_t ranks = 1;
+    uint32_t ranks = 1, shown = 0;
     double began = 0;
     for (uint32_t r = 0; r < ranks; r++) {
         const char *why = read_ring(dir, r, &c, &missing);
@@ -200,6 +200,7 @@ enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank
         }
         if (!wanted(self, r))
             continue;
+        shown++;
         if (why || c.header.began != began || c.header.ranks != ranks) {
             fprintf(out, "rank %u: ring/%04u cannot be used: %s\n", r, r, why ? why : "it is of another run");
             continue;
@@ -210,5 +211,6 @@ enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank
                 when);
         print_records(&c, out);
     }
-    return ST_OK;
+    return shown ? ST_OK
+                 : err_set(e, ST_INPUT, dir, "found rings of ranks 0 to %u, and none of those asked for", ranks - 1);
 }

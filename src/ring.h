@@ -49,7 +49,7 @@ void ring_alive(struct ring *r);
 /* "step 12, BW layers.1 mb3": the newest record of a rank; empty: there is none. */
 void ring_last_words(const char *dir, uint32_t rank, char *text, size_t size);
 /* The last places of all ranks that wanted(self, rank) names, oldest first. A ring that is damaged or of an earlier run is
- * answered with a line instead of its records. ST_MISSING: the folder has none. */
+ * answered with a line instead of its records. ST_MISSING: the folder has none; ST_INPUT: none of a rank that is wanted. */
 enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
                        struct err *e);
 

@@ -55,6 +55,9 @@ wait "$launched"
 result 'trace --last: the last places of all ranks after a kill'
 "$piper" trace k --last --ranks 2 >out 2>&1 && [ "$(grep -c '^rank' out)" -eq 1 ]
 result 'trace --last --ranks'
+"$piper" trace k --last --ranks 9 >out 2>&1
+[ $? -eq 65 ] && grep -q 'found rings of ranks 0 to 3' out
+result 'trace --last --ranks of a rank that there is not'
 printf damaged | dd of=k/ring/0001 bs=1 seek=500 conv=notrunc 2>/dev/null
 head -c 300 k/ring/0002 >ring && cp ring k/ring/0002
 rm k/ring/0003
