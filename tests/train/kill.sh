@@ -14,9 +14,11 @@ random()
 {
     echo $(($(od -An -N 4 -tu4 /dev/urandom) % $1))
 }
+# 0: there is none yet
 newest()
 {
-    find "$1/checkpoints" -name 'step-*.h5' 2>/dev/null | sed 's|.*/step-0*||; s/\.h5$//' | sort -n | tail -n 1
+    find "$1/checkpoints" -name 'step-*.h5' 2>/dev/null | sed 's|.*/step-0*||; s/\.h5$//' | sort -n | tail -n 1 |
+        grep . || echo 0
 }
 # the most steps from the step of a checkpoint to the one after which it was durable, in all runs so far
 slowest_lag()
@@ -51,7 +53,8 @@ while [ $k -lt "$kills" ]; do
         cat pid.[0-3] | xargs kill -KILL 2>>log
     fi
     wait "$launched"
-    "$piper" checkpoint verify r/checkpoints/step-*.h5 >verified 2>&1 || { cat verified >>log; break; }
+    [ "$(newest r)" -eq 0 ] || "$piper" checkpoint verify r/checkpoints/step-*.h5 >verified 2>&1 ||
+        { cat verified >>log; break; }
     redone=$(($(last_step r) - $(newest r)))
     lag=$(slowest_lag)
     echo "kill $k: step $(last_step r), checkpoint $(newest r), $lag steps until one is durable" >>log
