@@ -29,8 +29,9 @@ void bench_open(struct bench *t, const struct comm_backend *b, const struct comm
                                     .n_channels_world = n_channels_world,
                                     .n_streams = n_streams,
                                     .max_calls = max_calls,
-                                    .events = { mem_alloc(n_events * sizeof(uint32_t)), n_events,
-                                                mem_alloc(2 * n_events * sizeof(double)) } } };
+                                    .events = { .at = mem_alloc(n_events * sizeof(uint32_t)),
+                                                .n = n_events,
+                                                .times = mem_alloc(2 * n_events * sizeof(double)) } } };
     EXPECT(b->open(&t->setup, &t->c, &e) == ST_OK);
     if (!t->c) {
         fprintf(stderr, "%s\n", e.text);
