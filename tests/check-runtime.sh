@@ -5,7 +5,7 @@
 tree=${1:-${top_srcdir:-.}}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
-n=0
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
 
 # Words that mean nothing but a strategy, in any case, also as parts of names (run_1f1b).
 words='pipeline[ds]?|pipelining|stages?|1f1b|gpipe|dualpipev?|interleav(ed|ing|e)|zero[ -]bubble|bubbles?|zb[-_]?(h1|h2|v)'
@@ -23,18 +23,6 @@ scan()
 {
     { grep -niE "(^|[^[:alnum:]])($words)([^[:alnum:]]|\$)" "$@"; grep -nE "$exact" "$@"; grep -nE "$level" "$@" | grep -v '^src/shard\.c:'; } |
         grep -vE "$innocent" | sort -u
-}
-
-result()
-{
-    # shellcheck disable=SC2319 # the status of the condition is meant
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-    fi
 }
 
 cd "$tree" || exit 99

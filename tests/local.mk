@@ -41,7 +41,7 @@ LONG_TESTS += tests/predict.sh tests/scale.sh
 SCRIPT_TESTS += tests/train/hang.sh tests/train/numbers.sh
 LONG_TESTS += tests/train/hang_all.sh tests/train/hang_soak.sh
 EXTRA_DIST += tests/train/hang_lib.sh tests/train/spin.c
-EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi \
+EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh \
 	tests/lsan.supp tests/mpi/testlist
 
 # Random strategies: random_test judges thousands in one process and writes those that the scripts train.

@@ -8,19 +8,8 @@ readme=$src/ir/README
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
-n=0
-
-result()
-{
-    if [ $? -eq 0 ]; then
-        n=$((n + 1))
-        echo "ok $n - $1"
-    else
-        n=$((n + 1))
-        echo "not ok $n - $1"
-        sed 's/^/# /' "$dir/log"
-    fi
-}
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=$dir/log
 
 # The indented block below the line that begins with $1, without its indentation.
 block()

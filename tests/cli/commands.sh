@@ -3,9 +3,10 @@
 # The commands as a user runs them: what they make, what they refuse and with which exit status, going on after a stop.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=out
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
-n=0
 
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 case $src in /*) ;; *) src=$PWD/$src ;; esac
@@ -24,18 +25,6 @@ echo '[{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1f1b","microbatche
 echo '[{"op":"layout","pp":2,"dp":2},{"op":"schedule","kind":"gpipe","microbatches":2}]' >four.json
 cat "$src/README" >text
 
-# result NAME: judges the status of the command before it
-result()
-{
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        sed 's/^/# /' out
-    fi
-}
 # refuses NAME STATUS PATTERN COMMAND...: the command ends with STATUS and a sentence that matches, within 5 seconds (a
 # process takes a second or so to start and to end MPI)
 refuses()

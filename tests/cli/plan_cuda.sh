@@ -4,19 +4,7 @@
 piper=${PIPER:-./piper}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
-n=0
-
-result()
-{
-    # shellcheck disable=SC2319 # the status of the condition is meant
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-    fi
-}
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
 
 # bytes KIND PLAN: of rank 0.
 bytes()

@@ -5,21 +5,11 @@ piper=${PIPER:-./piper}
 src=${top_srcdir:-.}/tests/emulate/recorded
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
-n=0
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=$dir/log
 mkdir "$dir/run" "$dir/empty"
 cp "$src/trace.0000.h5" "$dir/run"
 
-result()
-{
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        sed 's/^/# /' "$dir/log"
-    fi
-}
 # same FILE: as it is kept
 same()
 {

@@ -1,24 +1,15 @@
 #!/bin/sh
 # time-limit: 300
 # What tests/gpu/pack.sh packs of this build works on a host that has a shell, coreutils and a C library: in a root folder with
-# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh says why it times nothing; what is packed has a name
-# with a blank and is read-only there. Prints TAP.
-src=${top_srcdir:-.} build=${top_builddir:-.} n=0
+# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh says why it times nothing. The packed
+# folder has a name with a blank and is read-only there. Prints TAP.
+src=${top_srcdir:-.} build=${top_builddir:-.}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 out=$dir/out root=$dir/root
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=$out
 unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
-result()
-{
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        sed 's/^/# /' "$out"
-    fi
-}
 skip_rest()
 {
     echo "ok $((n + 1)) - $* # SKIP"

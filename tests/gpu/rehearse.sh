@@ -3,23 +3,14 @@
 # The tests of a real device on the module of tests/cuda/fake: so that their first run on a device is not their first run. Without
 # any device they are skipped with a sentence. bench.sh with models of no size, beside a program that prints what llm.c prints.
 # Prints TAP.
-src=${top_srcdir:-.} build=${top_builddir:-.} n=0
+src=${top_srcdir:-.} build=${top_builddir:-.}
 fake=$build/tests/cuda/.libs/piper_fake.so
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 out=$dir/out
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=$out
 
-result()
-{
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        grep -v ': Passed$' "$out" | head -n 20 | sed 's/^/# /'
-    fi
-}
 # the runner of make check-gpu: good, not good, left out
 check()
 {

@@ -3,12 +3,13 @@
 # Every case ends with result(); the caller prints the plan.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=out
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 case $src in /*) ;; *) src=$PWD/$src ;; esac
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 cd "$dir" || exit 99
-n=0
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1 || { echo "no MPI launcher on this machine"; exit 77; }
@@ -52,18 +53,6 @@ experts() # DEVICES
 experts '[0,1]' >ep2.json
 experts '[0,1,2,3]' >ep4.json
 
-# result NAME: judges the status of the command before it; `out` says what happened
-result()
-{
-    status=$?
-    n=$((n + 1))
-    if [ $status -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        sed 's/^/# /' out
-    fi
-}
 # build JOB MODEL STRATEGY [KEY=VALUE...]: JOB.h5 from the files of those names and adamw.json
 build()
 {

@@ -1,0 +1,17 @@
+# shellcheck shell=sh
+# Read by tests that print TAP: n counts the cases; $shown is the file that is shown of one that fails, if there is one.
+n=0
+shown=
+# result NAME: judges the status of the command before it
+result()
+{
+    # shellcheck disable=SC2319 # the status of a condition may be meant
+    status=$?
+    n=$((n + 1))
+    if [ $status -eq 0 ]; then
+        echo "ok $n - $1"
+    else
+        echo "not ok $n - $1"
+        [ ! -f "$shown" ] || sed 's/^/# /' "$shown"
+    fi
+}
