@@ -101,7 +101,6 @@ static struct outcome run_step(struct train *t, double *seconds)
 static void record(struct train *t, struct outcome *o, double seconds)
 {
     double tokens = (double)train__batch(t) * t->job.graph.seq_len;
-    double flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
     struct metrics_row row = {
         .step = t->step,
         .loss = o->loss,
@@ -113,7 +112,7 @@ static void record(struct train *t, struct outcome *o, double seconds)
         .eval_loss = NAN,
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
-        .mfu = t->peak > 0 ? flops / seconds / (t->peak * ctl_size()) : (double)NAN,
+        .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * ctl_size()) : (double)NAN,
     };
     if ((o->finite || t->o->skip_not_finite) && eval_is_due(t)) {
         double begin = ctl_time();

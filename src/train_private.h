@@ -30,6 +30,7 @@ struct train {
     const struct train_options *o;
     struct job job;
     struct machine machine;     /* on rank 0, while plans are made: what o->machine names */
+    double flops;               /* model flops of a step */
     double peak;                /* flop/s of a rank, of the job's type; 0: not known. On rank 0, as the next */
     char peak_of[MACHINE_NAME]; /* name of the machine whose peak it is */
     bool have_job;

@@ -366,6 +366,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(st, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
+    t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
     TRY(ctl_agree(check_policy(t, e), e));
     TRY(ctl_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
