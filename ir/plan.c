@@ -65,6 +65,13 @@ uint32_t plan_set_index(const struct plan *p, uint32_t set, uint32_t device)
     return PLAN_NONE;
 }
 
+uint64_t plan_lane(const struct plan *p, const struct plan_instr *in, uint32_t device)
+{
+    uint64_t kind = (uint64_t)in->op << 1 | (in->pass == IR_PASS_F);
+    bool all = in->op == PLAN_EXCHANGE;
+    return kind << 32 | (all ? 0 : plan_set_at(p, in->peer_set, plan_set_index(p, in->my_set, device)));
+}
+
 /* The view of a group by one device: sets first.., and the device's index in their union. */
 struct membership {
     uint32_t first_set, n_sets, size, index;

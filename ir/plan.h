@@ -289,6 +289,9 @@ static inline uint64_t plan_snapshot_bytes(const struct plan_bucket *b, uint32_t
 /* Device i of a set; index of a device in a set, PLAN_NONE when it is not in it. */
 uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i);
 uint32_t plan_set_index(const struct plan *p, uint32_t set, uint32_t device);
+/* The lane of a message (SEND, RECV, EXCHANGE) of a device: those with one number share a communicator where messages need one,
+ * all exchanges of a class, else a direction to a peer; forward apart from backward, so neither waits for the other. */
+uint64_t plan_lane(const struct plan *p, const struct plan_instr *in, uint32_t device);
 /* Size of the group as seen by a device, and its index in it; PLAN_NONE when it is no member. */
 uint32_t plan_group_size(const struct plan *p, uint32_t group, uint32_t device);
 uint32_t plan_group_index(const struct plan *p, uint32_t group, uint32_t device);

@@ -12,7 +12,7 @@
 
 #include "sched/compile.h"
 
-struct lane { /* streams of a class that take turns */
+struct turn { /* streams of a class that take turns */
     uint32_t ctas, calls;
     uint32_t last; /* communication, its stream: the latest in the order */
     uint32_t on;
@@ -22,8 +22,8 @@ struct fit {
     const struct sched *s;
     struct list_plan *list;
     uint32_t class_id;
-    struct lane *lanes;  /* [streams] */
-    uint32_t *lane_of;   /* [streams]: first stream of its lane */
+    struct turn *turns;  /* [streams] */
+    uint32_t *turn_of;   /* [streams]: first stream of its turn */
     uint8_t *collective; /* [streams] */
 };
 
@@ -66,16 +66,16 @@ static void count(struct fit *f)
         uint32_t stream = stream_in(f, n);
         if (stream == IR_NONE)
             continue;
-        f->lanes[stream].calls++;
+        f->turns[stream].calls++;
         f->collective[stream] |= n->kind != IR_NODE_MOVE;
     }
     for (uint32_t i = 0; i < s->streams.n; i++) {
         uint32_t asked;
         int32_t priority;
         stream_resources(s, i, &asked, &priority);
-        f->lane_of[i] = i;
-        f->lanes[i].ctas = f->lanes[i].calls ? ir_target_ctas(s->in->target, asked, f->collective[i]) : 0;
-        f->lanes[i].last = IR_NONE;
+        f->turn_of[i] = i;
+        f->turns[i].ctas = f->turns[i].calls ? ir_target_ctas(s->in->target, asked, f->collective[i]) : 0;
+        f->turns[i].last = IR_NONE;
     }
 }
 
@@ -83,17 +83,17 @@ static uint32_t sum(const struct fit *f)
 {
     uint32_t ctas = 0;
     for (uint32_t i = 0; i < f->s->streams.n; i++)
-        ctas += f->lanes[i].joined ? 0 : f->lanes[i].ctas;
+        ctas += f->turns[i].joined ? 0 : f->turns[i].ctas;
     return ctas;
 }
 
-/* The lane with the fewest calls but for `other`; IR_NONE: there is no more. */
+/* The turn with the fewest calls but for `other`; IR_NONE: there is no more. */
 static uint32_t least(const struct fit *f, uint32_t other)
 {
     uint32_t found = IR_NONE;
     for (uint32_t i = 0; i < f->s->streams.n; i++)
-        if (i != other && f->lanes[i].calls && !f->lanes[i].joined &&
-            (found == IR_NONE || f->lanes[i].calls < f->lanes[found].calls))
+        if (i != other && f->turns[i].calls && !f->turns[i].joined &&
+            (found == IR_NONE || f->turns[i].calls < f->turns[found].calls))
             found = i;
     return found;
 }
@@ -105,14 +105,14 @@ static void join(struct fit *f, uint32_t a, uint32_t b)
         fprintf(s->in->dump,
                 "fit: %s, class %u: streams want %u thread blocks at once, the device may have %u: \"%s\" (%u) and "
                 "\"%s\" (%u) take turns\n",
-                f->list->name, f->class_id, sum(f), s->in->target->multiprocessors, s->streams.at[a], f->lanes[a].ctas,
-                s->streams.at[b], f->lanes[b].ctas);
-    f->lanes[a].calls += f->lanes[b].calls;
-    f->lanes[a].ctas = f->lanes[a].ctas > f->lanes[b].ctas ? f->lanes[a].ctas : f->lanes[b].ctas;
-    f->lanes[b].joined = true;
+                f->list->name, f->class_id, sum(f), s->in->target->multiprocessors, s->streams.at[a], f->turns[a].ctas,
+                s->streams.at[b], f->turns[b].ctas);
+    f->turns[a].calls += f->turns[b].calls;
+    f->turns[a].ctas = f->turns[a].ctas > f->turns[b].ctas ? f->turns[a].ctas : f->turns[b].ctas;
+    f->turns[b].joined = true;
     for (uint32_t i = 0; i < s->streams.n; i++)
-        if (f->lane_of[i] == b)
-            f->lane_of[i] = a;
+        if (f->turn_of[i] == b)
+            f->turn_of[i] = a;
 }
 
 static void add_edges(struct fit *f)
@@ -122,7 +122,7 @@ static void add_edges(struct fit *f)
         uint32_t node = f->list->order[i], stream = stream_in(f, &d->nodes.at[node]);
         if (stream == IR_NONE)
             continue;
-        struct lane *l = &f->lanes[f->lane_of[stream]];
+        struct turn *l = &f->turns[f->turn_of[stream]];
         if (l->last != IR_NONE && l->on != stream)
             ir_dag_edge(d, l->last, node, IR_EDGE_AFTER, 0);
         l->last = node;
@@ -147,12 +147,12 @@ static enum status fit_class(struct fit *f, struct err *e)
     const struct sched *s = f->s;
     uint32_t most = s->in->target->multiprocessors;
     bool any = false;
-    memset(f->lanes, 0, s->streams.n * sizeof *f->lanes);
+    memset(f->turns, 0, s->streams.n * sizeof *f->turns);
     memset(f->collective, 0, s->streams.n);
     count(f);
     for (uint32_t i = 0; i < s->streams.n; i++)
-        if (f->lanes[i].ctas > most)
-            return refuse(s, i, f->lanes[i].ctas, e);
+        if (f->turns[i].ctas > most)
+            return refuse(s, i, f->turns[i].ctas, e);
     while (sum(f) > most) {
         uint32_t a = least(f, IR_NONE), b = least(f, a);
         join(f, a < b ? a : b, a < b ? b : a);
@@ -168,13 +168,13 @@ static enum status fit_list(struct sched *s, struct list_plan *list, struct err 
     struct fit f = { .s = s, .list = list };
     uint32_t edges = list->dag.edges.n;
     enum status st = ST_OK;
-    f.lanes = mem_alloc(s->streams.n * sizeof *f.lanes);
-    f.lane_of = mem_alloc(s->streams.n * sizeof *f.lane_of);
+    f.turns = mem_alloc(s->streams.n * sizeof *f.turns);
+    f.turn_of = mem_alloc(s->streams.n * sizeof *f.turn_of);
     f.collective = mem_alloc(s->streams.n);
     for (f.class_id = 0; f.class_id < s->classes.n && st == ST_OK; f.class_id++)
         st = fit_class(&f, e);
-    mem_free(f.lanes);
-    mem_free(f.lane_of);
+    mem_free(f.turns);
+    mem_free(f.turn_of);
     mem_free(f.collective);
     if (list->dag.edges.n != edges)
         ir_dag_link(&list->dag);

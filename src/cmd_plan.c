@@ -68,7 +68,7 @@ static void members(const struct plan *p, char *text, size_t size)
     }
 }
 
-/* Communicators of a rank: of its channels with other members, and one per peer, direction and kind of its messages. */
+/* Communicators of a rank: of its channels with other members, and of its lanes. */
 static uint32_t channels_of(const struct plan *p)
 {
     uint32_t n = 0, device = plan_set_at(p, p->h->devices, 0);
@@ -87,8 +87,7 @@ static uint32_t lanes_of(const struct plan *p)
         const struct plan_instr *in = &p->instrs[i];
         if (in->op != PLAN_SEND && in->op != PLAN_RECV && in->op != PLAN_EXCHANGE)
             continue;
-        uint64_t peer = plan_set_at(p, in->peer_set, plan_set_index(p, in->my_set, device));
-        uint64_t lane = (uint64_t)in->op << 40 | (uint64_t)(in->pass == IR_PASS_F) << 32 | peer;
+        uint64_t lane = plan_lane(p, in, device);
         uint32_t k = 0;
         while (k < seen.n && seen.at[k] != lane)
             k++;

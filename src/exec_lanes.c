@@ -1,5 +1,5 @@
-/* Lanes: which messages are in flight beside all others. One per direction between two ranks and per kind: what goes forward does
- * not wait for what comes back. Both ends find the same one from what the plan says of the message alone. */
+/* Lanes: which messages are in flight beside all others (plan_lane()). Both ends find the same one from what the plan says of the
+ * message alone. */
 #include "exec_private.h"
 #include "ir/target.h"
 
@@ -16,13 +16,6 @@ uint32_t exec__ctas(const struct exec *x, uint32_t stream)
 {
     const struct ir_target *t = ir_target_by_name(x->compute->target);
     return t ? ir_target_ctas(t, x->plan->streams[stream].max_ctas, has_collectives(x, stream)) : 0;
-}
-
-static bool same(const struct comm_lane *a, const struct comm_lane *b)
-{
-    return a->kind == b->kind && a->exchange == b->exchange &&
-           comm_group_rank(&a->group, 0) == comm_group_rank(&b->group, 0) &&
-           (a->exchange || comm_group_rank(&a->group, 1) == comm_group_rank(&b->group, 1));
 }
 
 /* Exchanges go from all members of a class to all of them at once, and no two classes share a rank. */
@@ -46,21 +39,20 @@ static struct comm_group two(struct exec *x, uint32_t from, uint32_t to)
 uint32_t exec__lane(struct exec *x, const struct plan_instr *in, const struct comm_call *c)
 {
     uint32_t ctas = exec__ctas(x, in->stream);
-    struct comm_lane lane = {
-        .kind = in->pass == IR_PASS_F ? 0 : 1,
-        .exchange = c->op == COMM_EXCHANGE,
-        .max_ctas = ctas,
-    };
-    lane.group = lane.exchange        ? everybody(x)
-                 : c->op == COMM_SEND ? two(x, x->rank, c->peer)
-                                      : two(x, c->peer, x->rank);
+    uint64_t number = plan_lane(x->plan, in, x->rank);
     for (uint32_t i = 0; i < x->lanes.n; i++) {
         struct comm_lane *known = &x->lanes.at[i];
-        if (!same(known, &lane))
+        if (x->lane_numbers.at[i] != number)
             continue;
         known->max_ctas = ctas && (!known->max_ctas || ctas < known->max_ctas) ? ctas : known->max_ctas;
         return i;
     }
-    vec_add(&x->lanes, lane);
+    vec_add(&x->lane_numbers, number);
+    vec_add(&x->lanes, ((struct comm_lane){ .kind = in->pass == IR_PASS_F ? 0 : 1,
+                                            .exchange = c->op == COMM_EXCHANGE,
+                                            .max_ctas = ctas,
+                                            .group = c->op == COMM_EXCHANGE ? everybody(x)
+                                                     : c->op == COMM_SEND   ? two(x, x->rank, c->peer)
+                                                                            : two(x, c->peer, x->rank) }));
     return x->lanes.n - 1;
 }

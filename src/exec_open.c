@@ -408,6 +408,7 @@ void exec_close(struct exec *x)
         exec__arenas_unmap(x);
     arena_release(&x->lists);
     vec_free(&x->lanes);
+    vec_free(&x->lane_numbers);
     exec__copies_release(&x->copies);
     mem_free(x->kernels);
     mem_free(x->buckets);

@@ -60,6 +60,9 @@ struct exec {
     struct {
         VEC(struct comm_lane);
     } lanes;
+    struct {
+        VEC(uint64_t);
+    } lane_numbers; /* [lanes.n] plan_lane() */
     uint32_t rank;
     struct optimizer_args optimizer;
     double clip_norm;
