@@ -139,6 +139,15 @@ struct plan_kernel {
     uint16_t type;          /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
+/* Does the kernel write this operand (enum plan_operand_index)? Else it reads it. Sums and copies write out[0] in any pass. */
+static inline bool plan_kernel_writes(const struct plan_kernel *k, uint32_t operand)
+{
+    if (operand >= OPERAND_OUT && operand < OPERAND_STASH)
+        return k->pass == IR_PASS_F || k->op >= IR_OP_GRAPH_COUNT;
+    if (operand >= OPERAND_STASH && operand < OPERAND_PARAM)
+        return k->pass == IR_PASS_BI;
+    return (operand >= OPERAND_DIN && operand < OPERAND_ACC) || operand >= OPERAND_DPARAM;
+}
 struct plan_program {
     uint32_t chunk, sub; /* of the model; sub: number of the sub-chunk in the whole model */
     uint32_t pass;       /* F, B, BI, BW */

@@ -18,13 +18,6 @@ struct spans {
     uint32_t n;
 };
 
-static bool writes(uint32_t pass, uint32_t bit)
-{
-    return (pass == IR_PASS_F && bit >= OPERAND_OUT && bit < OPERAND_STASH) ||
-           (pass == IR_PASS_BI && bit >= OPERAND_STASH && bit < OPERAND_PARAM) ||
-           (bit >= OPERAND_DIN && bit < OPERAND_ACC) || bit >= OPERAND_DPARAM;
-}
-
 static uint64_t bytes_of(const struct exec *x, const struct op_args *a, enum ir_pass pass, uint32_t bit)
 {
     struct ir_op_shapes s;
@@ -56,7 +49,7 @@ static struct spans spans_of(const struct exec *x, const struct plan_instr *in, 
         const uintptr_t at = (uintptr_t)exec__operand(x, &x->plan->bases[in->first_base], o++);
         if (bit < OPERAND_PARAM || bit >= OPERAND_DOUT)
             s.at[s.n++] = (struct span){ at, at + bytes_of(x, a, (enum ir_pass)k->pass, bit), bit,
-                                         writes(k->pass, bit) };
+                                         plan_kernel_writes(k, bit) };
     }
     return s;
 }
@@ -69,14 +62,12 @@ static bool read_later(const struct exec *x, const struct plan_program *program,
     for (uint32_t i = from; i < program->first_kernel + program->n_kernels; i++) {
         const struct plan_kernel *k = &x->plan->kernels[i];
         const struct plan_operand *o = &x->plan->operands[k->first_operand];
-        /* sums and copies write out[0] in any pass */
-        const uint32_t pass = k->op < IR_OP_GRAPH_COUNT ? k->pass : IR_PASS_F;
         bool there = false;
         for (uint32_t bit = 0; bit < OPERAND_COUNT; bit++) {
             if (!(k->mask >> bit & 1))
                 continue;
             if (o->slot == result->slot && o->offset == result->offset) {
-                if (!writes(pass, bit))
+                if (!plan_kernel_writes(k, bit))
                     return true;
                 there = true;
             }

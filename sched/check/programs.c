@@ -26,16 +26,6 @@ static int by_place(const void *a, const void *b)
     return x->write - y->write; /* a kernel reads its operands before it writes */
 }
 
-static bool writes(const struct plan_kernel *k, uint32_t operand)
-{
-    bool forward = k->pass == IR_PASS_F || k->op >= IR_OP_GRAPH_COUNT;
-    if (operand >= OPERAND_OUT && operand < OPERAND_STASH)
-        return forward;
-    if (operand >= OPERAND_STASH && operand < OPERAND_PARAM)
-        return k->pass == IR_PASS_BI;
-    return (operand >= OPERAND_DIN && operand < OPERAND_ACC) || operand >= OPERAND_DPARAM;
-}
-
 /* Operands that a kernel of the graph cannot do without. */
 static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
 {
@@ -192,7 +182,7 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
             if (o->flags && !grad)
                 st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls },
                                  "program %u: kernel %u: operand %u adds", program, i, which);
-            vec_add(&touches, ((struct touch){ o->slot, writes(x, which), o->offset, i }));
+            vec_add(&touches, ((struct touch){ o->slot, plan_kernel_writes(x, which), o->offset, i }));
             if (!grad && (which < OPERAND_PARAM || which >= OPERAND_DOUT))
                 continue;
             if (x->op >= IR_OP_GRAPH_COUNT) {

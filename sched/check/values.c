@@ -82,16 +82,6 @@ static struct item name_operand(const struct values *v, const struct plan_kernel
     return (struct item){ .name = NAME_NONE };
 }
 
-static bool writes(const struct plan_kernel *k, uint32_t which)
-{
-    if (k->op >= IR_OP_GRAPH_COUNT)
-        return which >= OPERAND_OUT;
-    if (which >= OPERAND_OUT && which < OPERAND_STASH)
-        return k->pass == IR_PASS_F;
-    return (which >= OPERAND_STASH && which < OPERAND_PARAM && k->pass == IR_PASS_BI) ||
-           (which >= OPERAND_DIN && which < OPERAND_ACC) || which == OPERAND_WORK;
-}
-
 /* Where a name may stand when it comes from outside. Whatever is written stays out of parameters and their gradients.
  * */
 static bool may_stand(const struct item *x, uint32_t kind)
@@ -143,7 +133,7 @@ static enum status list_items(const struct values *v, uint32_t program, struct i
             for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++) {
                 uint32_t which = (uint32_t)__builtin_ctz(rest);
                 struct item x = name_operand(v, k, which);
-                if (writes(k, which) != write || x.name == NAME_NONE)
+                if (plan_kernel_writes(k, which) != write || x.name == NAME_NONE)
                     continue;
                 x.write = write;
                 x.slot = o->slot;
