@@ -26,7 +26,7 @@ struct sequence {
     float *delta; /* (heads, T): sum over head_dim of dO O */
     size_t t, d, group;
     float scale;
-    bool add; /* gradients are added to what is there */
+    bool add_q, add_k, add_v; /* the gradient is added to what is there */
 };
 
 static void split_packed(const struct ir_attrs *a, float *at, struct heads out[3])
@@ -58,6 +58,7 @@ static struct sequence sequence(const struct op_args *a, size_t s)
 {
     const struct ir_attrs *at = a->attrs;
     const size_t d = at->head_dim, t = a->t, ldo = at->heads * d;
+    const bool packed = (at->flags & IR_PACKED) != 0;
     struct heads x[3], dx[3];
     split_operands(a, a->in, s, x);
     split_operands(a, a->din, s, dx);
@@ -77,7 +78,9 @@ static struct sequence sequence(const struct op_args *a, size_t s)
         .d = d,
         .group = at->heads / at->kv_heads,
         .scale = at->scale,
-        .add = a->acc[0] != NULL,
+        .add_q = a->acc[0] != NULL,
+        .add_k = a->acc[packed ? 0 : 1] != NULL,
+        .add_v = a->acc[packed ? 0 : 2] != NULL,
     };
 }
 
@@ -189,21 +192,21 @@ static void backward_block(const struct sequence *s, const struct block *b)
     const struct vec *v = cpu_vec();
     const size_t d = s->d, nq = b->nq, nk = b->nk;
     const struct matrix q = view(&s->q, b->q0, b->h, d), dout = view(&s->dout, b->q0, b->h, d);
-    const float first_k = b->first_k && !s->add ? 0 : 1, first_q = b->k0 == 0 && !s->add ? 0 : 1;
+    const float add_q = b->k0 > 0 || s->add_q, add_k = !b->first_k || s->add_k, add_v = !b->first_k || s->add_v;
     _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK];
     cpu_gemm_block(&(struct gemm_block){ nq, nk, d, q, transpose(&s->k, b->k0, b->kv, d), p, BLOCK, s->scale, 0 });
     block_probabilities(v, s, b, p);
     cpu_gemm_block(
-        &(struct gemm_block){ nk, d, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, d), s->dv.ld, 1, first_k });
+        &(struct gemm_block){ nk, d, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, d), s->dv.ld, 1, add_v });
     cpu_gemm_block(&(struct gemm_block){ nq, nk, d, dout, transpose(&s->v, b->k0, b->kv, d), ds, BLOCK, 1, 0 });
     for (size_t r = 0; r < nq; r++) {
         const float delta = s->delta[b->h * s->t + b->q0 + r];
         v->softmax_grad(ds + r * BLOCK, p + r * BLOCK, ds + r * BLOCK, delta, s->scale, nk);
     }
     cpu_gemm_block(
-        &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, first_k });
+        &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, add_k });
     cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(ds, BLOCK), view(&s->k, b->k0, b->kv, d),
-                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, first_q });
+                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, add_q });
 }
 
 /* One key/value head with all query heads that read it. */
