@@ -13,6 +13,7 @@ struct op_case {
     struct ir_attrs a;
     uint32_t b, t, ep;
     enum spread spread;
+    bool readers; /* every subset of the inputs has another reader, whose gradient stands in place or beside */
 };
 
 /* Whether the machine has every kernel of the operator. */
