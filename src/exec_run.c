@@ -210,7 +210,7 @@ static uint32_t launch_ahead(struct exec *x, uint32_t i)
 
 void exec__first_values(const struct exec *x, double *scalars, struct step_inputs *inputs)
 {
-    *inputs = (struct step_inputs){ .lr = x->step->lr, .grad_scale = 1, .step = x->step->step, .epoch = x->epoch };
+    *inputs = (struct step_inputs){ .lr = x->step->lr, .grad_scale = 1, .update = x->step->update, .epoch = x->epoch };
     memset(scalars, 0, SCALAR_COUNT * sizeof *scalars);
     scalars[SCALAR_STOP] = x->step->stop;
     scalars[SCALAR_SAVE] = x->step->save;

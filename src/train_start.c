@@ -274,6 +274,14 @@ static enum status open_data(struct train *t, struct err *e)
     return ST_OK;
 }
 
+static enum status agree_on_data(const struct train *t, struct err *e)
+{
+    if (train__emulates(t))
+        return ST_OK;
+    TRY(feed_agree(&t->feed, e));
+    return t->eval_list == PLAN_NONE ? ST_OK : feed_agree(&t->eval_feed, e);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
 static enum status bind(struct train *t, const struct local *local, struct err *e)
@@ -377,6 +385,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
+    TRY(agree_on_data(t, e));
     t->threads = choose_threads(local.ranks);
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
