@@ -36,6 +36,21 @@ poisoned d && train 4 rare d --on-nan skip --steps 2 && cp d/checkpoints/step-00
     train 4 rare d --on-nan skip --steps 3 && "$piper" checkpoint diff before.h5 d/checkpoints/step-000003.h5 >out 2>&1
 result 'skip: weights and moments are those of the step before'
 
+# A step without update is none in Adam's bias correction: the first one moves a weight by the learning rate.
+{ printf '~'; tr '~' ' ' <text; } >poison && "$piper" data text poison -o poison.h5 >out 2>&1
+constant='train.shuffle=false train.lr=1e-3 train.optimizer.weight_decay=0 train.data=poison.h5'
+echo '[{"op":"layout","pp":2,"dp":2,"zero":3},{"op":"schedule","kind":"zb-h1","microbatches":2}]' >zb.json
+# shellcheck disable=SC2086 # settings are words
+build first llama one $constant && build firstzb llama zb $constant
+poisoned h && train 1 first h --on-nan skip --steps 1 && cp h/checkpoints/step-000001.h5 before.h5 &&
+    train 1 first h --on-nan skip --steps 2 && echo 1 1e-3 >want &&
+    moved before.h5 h/checkpoints/step-000002.h5 >got && near want got 1e-3 && train 1 first h --on-nan skip --steps 8 &&
+    "$piper" checkpoint list h >>out && grep -q 'step 8 .* 7 updates' out
+result 'skip: the first update after it moves a weight by the learning rate'
+poisoned i && train 4 firstzb i --on-nan skip --steps 8 && column h loss | sed 1d >want && column i loss | sed 1d >got &&
+    near want got 1e-4 && "$piper" checkpoint list i >>out && grep -q 'step 8 .* 7 updates' out
+result 'skip: the same on four ranks'
+
 build wild gpt2 pp2dp2 train.lr=1e6 train.clip_norm=1e9 train.optimizer.weight_decay=1
 sh "$src/tests/run-mpi" -x 65 "$piper" 4 train wild.h5 -o w --on-nan skip --steps 100 >out 2>&1 &&
     grep -q 'the updates of 10 steps in a row were left out. step [0-9]*: ' out && [ "$(last_step w)" -lt 40 ]
