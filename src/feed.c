@@ -1,5 +1,7 @@
 #include "feed.h"
 
+#include <unistd.h>
+
 #include "comm/comm.h"
 
 enum status feed_open(const char *path, const struct ir_graph *g, uint64_t seed, bool shuffle, struct feed *f,
@@ -32,14 +34,17 @@ enum status feed_agree(const struct feed *f, struct err *e)
     mem_free(all);
     if (memcmp(&first, &mine, sizeof mine) == 0)
         return ctl_agree(ST_OK, e);
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
     const bool contents = mine.tokens == first.tokens && mine.width == first.width && mine.vocab == first.vocab;
     return ctl_agree(
-        err_set(e, ST_INPUT, f->tokens.path,
-                "rank %u reads another file than rank 0: %llu tokens of %llu bytes, vocabulary %llu, against %llu of "
-                "%llu, vocabulary %llu%s; give every node the same file",
-                ctl_rank(), (unsigned long long)mine.tokens, (unsigned long long)mine.width,
-                (unsigned long long)mine.vocab, (unsigned long long)first.tokens, (unsigned long long)first.width,
-                (unsigned long long)first.vocab, contents ? ", with other contents" : ""),
+        err_set(
+            e, ST_INPUT, f->tokens.path,
+            "rank %u on %s reads another file than rank 0: %llu tokens of %llu bytes, vocabulary %llu, against %llu of "
+            "%llu, vocabulary %llu%s; give every node the same file",
+            ctl_rank(), host, (unsigned long long)mine.tokens, (unsigned long long)mine.width,
+            (unsigned long long)mine.vocab, (unsigned long long)first.tokens, (unsigned long long)first.width,
+            (unsigned long long)first.vocab, contents ? ", with other contents" : ""),
         e);
 }
 

@@ -328,6 +328,18 @@ static void report_emulation(struct train *t)
                             "written, whatever --checkpoint says");
 }
 
+static void report_eval_data(struct train *t)
+{
+    const uint64_t windows = t->eval_feed.tokens.n_windows, rest = windows % train__batch(t);
+    char left[96] = "";
+    if (train__emulates(t) || t->eval_list == PLAN_NONE)
+        return;
+    if (rest)
+        snprintf(left, sizeof left, ", of which the last %llu are left out: no whole batch", (unsigned long long)rest);
+    report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
+                left);
+}
+
 static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
@@ -347,6 +359,7 @@ static void report_job(struct train *t, const struct local *local)
         report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
                     (unsigned long long)t->feed.tokens.n_windows,
                     (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+    report_eval_data(t);
     report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
