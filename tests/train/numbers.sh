@@ -76,4 +76,13 @@ build tight moe ep2 train.steps=4 model.capacity_factor=0 && sed 's/"op":"shard"
     sh "$src/tests/run-mpi" -x 65 "$piper" 2 train bound.h5 -o t >out 2>&1
 grep -q 'rank [01], step [0-9]*, all-to-all .*: [0-9]* rows arrive' t/log.txt
 result 'a failure inside a step is in the log'
+# The bound that it names is enough for that step; two hundredths less, more than one row of 128, are not.
+bound=$(sed -n 's/.*"expert_bound": \([0-9]*\)\.\([0-9][0-9]\) .*/\1\2/p' t/log.txt | head -n 1)
+step=$(sed -n 's/.*rank [01], step \([0-9]*\), .*rows arrive.*/\1/p' t/log.txt | head -n 1)
+for try in "$bound:0" "$((bound - 2)):65"; do
+    sed "s/\"op\":\"shard\"/\"expert_bound\":$((${try%:*} / 100)).$(printf %02d $((${try%:*} % 100))),&/" ep2.json >bound.json &&
+        build bound moe bound train.steps=50 model.capacity_factor=0 && rm -rf t &&
+        sh "$src/tests/run-mpi" -x "${try#*:}" "$piper" 2 train bound.h5 -o t --steps "$step" >out 2>&1
+    result "with expert_bound ${try%:*} hundredths step $step ends with ${try#*:}"
+done
 echo "1..$n"
