@@ -53,6 +53,16 @@ tests_matrix_random_test_LDADD = $(PIPER_SCHED)
 SCRIPT_TESTS += tests/matrix/random.sh
 LONG_TESTS += tests/matrix/random_all.sh
 
+# Random graphs whose operators share inputs, on several ranks, against float64: lines of tests/mpi/testlist start it.
+MPI_PROGS += tests/matrix/graphs_test
+tests_matrix_graphs_test_SOURCES = tests/matrix/graphs.h tests/matrix/graphs_model.c tests/matrix/graphs_strategy.c \
+	tests/matrix/graphs_test.c tests/num/evaluate.c tests/num/evaluate.h tests/num/num.c tests/num/num.h tests/num/oracle.c \
+	tests/num/oracle_dense.c tests/num/oracle_moe.c
+tests_matrix_graphs_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_matrix_graphs_test_LDFLAGS = $(piper_LDFLAGS)
+tests_matrix_graphs_test_LDADD = $(piper_LDADD)
+LONG_TESTS += tests/matrix/graphs_all.sh
+
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
 LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
