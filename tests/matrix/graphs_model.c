@@ -226,7 +226,7 @@ static void gather(struct drawing *d)
     head(d, norm(d, x));
 }
 
-/* Cuts at random between parts. */
+/* Cuts at random between parts: into stages, and into blocks, which are programs of their own. */
 static void cut(struct drawing *d, uint32_t stages)
 {
     const uint32_t parts = d->part + 1;
@@ -239,11 +239,14 @@ static void cut(struct drawing *d, uint32_t stages)
     }
     size_t i;
     json_t *o;
-    uint32_t stage = 0, at = 0;
+    uint32_t stage = 0, block = 0, at = 0;
     json_array_foreach(d->ops, i, o)
     {
-        for (; at < json_integer_value(json_object_get(o, "block")); at++)
+        for (; at < json_integer_value(json_object_get(o, "block")); at++) {
             stage += begins[at + 1];
+            block += begins[at + 1] || chance(d, 25);
+        }
+        set(o, "block", (int)block);
         json_object_set_new(o, "tags", json_pack("{s:i}", "PP", (int)stage));
     }
 }
