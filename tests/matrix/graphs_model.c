@@ -152,7 +152,7 @@ static struct name unary(struct drawing *d)
     return y;
 }
 
-/* Experts, whose weights, slots and, at times, rows are read by a second combine too. */
+/* Experts; the weights, slots and, at times, rows are read by a second combine too, what is sent by a second group of experts. */
 static struct name experts(struct drawing *d)
 {
     struct name x = take(d, &d->wide), route, sent, rows, y;
@@ -172,8 +172,10 @@ static struct name experts(struct drawing *d)
     o = draw(d, "experts", &rows, sent.at, counts, NULL);
     set(o, "ffn", 8);
     draw(d, "combine", &y, rows.at, slot, route.at);
-    if (chance(d, 40)) {
+    if (chance(d, 50)) {
         struct name z, sum;
+        if (chance(d, 60))
+            set(draw(d, "experts", &rows, sent.at, counts, NULL), "ffn", 8);
         draw(d, "combine", &z, rows.at, slot, route.at);
         draw(d, "add", &sum, y.at, z.at, NULL);
         y = sum;
