@@ -112,7 +112,7 @@ static void tape_bw(struct taping *x, uint32_t o, const uint32_t *dout, const ui
 {
     const struct ir_node_op *op = &x->g->ops.at[o];
     const struct ir_op_info *info = &ir_op_info[op->op];
-    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BW))
+    if (!ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW))
         return;
     uint32_t at = x->t->steps.n;
     struct step *k = new_step(x, op->op, o, IR_PASS_BW);
