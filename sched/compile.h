@@ -3,6 +3,7 @@
 #define PIPER_SCHED_COMPILE_H
 
 #include "base/json.h"
+#include "base/ratio.h"
 #include "ir/dag.h"
 #include "sched/sched.h"
 
@@ -69,7 +70,7 @@ struct directive {
     uint32_t microbatches;                  /* split */
     uint32_t first_group, n_groups;         /* order: in sched.groups */
     uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets */
-    double expert_bound;                    /* shard: rows planned for, in balanced sizes; 0: the worst case */
+    struct ratio expert_bound;              /* shard: rows planned for, in balanced sizes; num 0: the worst case */
 };
 
 /* ---- parameters --------------------------------------------------------------------------------------------------- */
@@ -193,7 +194,7 @@ static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
     return d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
 }
 /* Rows planned for in a sub-chunk of sharded experts, as a multiple of those that a device sends: 1 with a capacity. */
-double expert_row_factor(const struct sched *s, uint32_t chunk);
+struct ratio expert_row_factor(const struct sched *s, uint32_t chunk);
 static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {
     return s->sets.pool.at + s->sets.at[set].first;

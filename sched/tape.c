@@ -5,8 +5,6 @@
  * through unchanged (add) are the same value, no kernel. */
 #include "sched/program.h"
 
-#include <math.h>
-
 struct taping {
     struct programs *ps;
     const struct ir_graph *g;
@@ -19,11 +17,8 @@ struct taping {
 uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
 {
     uint64_t n = ir_shape_elements(shape) * s->microbatch_size;
-    double factor = shape->dtype == IR_I32 ? 1 : expert_row_factor(s, chunk);
-    if (factor <= 1)
-        return n;
     uint64_t row = shape->dim[shape->ndim - 1];
-    return (uint64_t)ceil((double)(n / row) * factor) * row;
+    return shape->dtype == IR_I32 ? n : ratio_ceil(expert_row_factor(s, chunk), n / row, 1) * row;
 }
 
 uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)

@@ -80,6 +80,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     struct exec_step step = {
         .list = t->train_list,
         .step = t->step + 1,
+        .update = t->updates + 1,
         .sample = t->sample,
         .lr = config_lr(t->config, t->step + 1),
         /* a "no" lets the step after this one be made too */
@@ -219,6 +220,7 @@ static enum status run_steps(struct train *t, struct err *e)
         double seconds;
         struct outcome o = run_step(t, &seconds);
         t->step++;
+        t->updates += o.finite;
         t->sample += train__batch(t);
         if (t->tracing && train__is_traced(t, t->step))
             TRY(train__trace_step(t, e));

@@ -51,6 +51,7 @@ struct train {
     int threads;
 
     uint64_t step, sample;        /* done; the next one */
+    uint64_t updates;             /* made since the optimizer's state was zero: skipped steps make none */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
     bool has_saved;
     struct pieces pieces; /* what this rank writes of a checkpoint */

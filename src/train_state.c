@@ -60,6 +60,26 @@ static enum status put_aside(struct train *t, struct err *e)
     return ST_OK;
 }
 
+/* Are the moments those of the checkpoint? */
+static bool same_optimizer(const struct train *t, const struct checkpoint_info *info)
+{
+    return strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) == 0;
+}
+
+/* Version 1 of checkpoints, and imported weights, do not say what the data were. */
+static void report_data(struct train *t, const struct checkpoint_data *was)
+{
+    const struct checkpoint_source *now = &t->feed.source, *old = &was->at[0];
+    if (was->n == 0 ||
+        (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
+        return;
+    report_line(&t->report,
+                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): other samples follow than those "
+                "that were left",
+                old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
+                (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
+}
+
 /* What may change when a run goes on, said where it did. */
 static void report_changes(struct train *t, const struct checkpoint_info *info)
 {
@@ -69,12 +89,13 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
     if (info->seed != t->config->seed)
         report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
                     (unsigned long long)info->seed, (unsigned long long)t->config->seed);
+    report_data(t, &info->data);
     if (info->sample != info->step * train__batch(t))
         report_line(r, "warning: the batch size changed: the data go on at sample %llu",
                     (unsigned long long)info->sample);
     if (strcmp(info->optimizer, "none") == 0)
         report_line(r, "the checkpoint holds weights alone: moments begin at zero");
-    else if (strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) != 0)
+    else if (!same_optimizer(t, info))
         report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
                     train_optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
@@ -103,6 +124,7 @@ enum status train__restore(struct train *t, struct err *e)
     if (found) {
         t->step = t->saved.step;
         t->sample = t->saved.sample;
+        t->updates = same_optimizer(t, &t->saved) ? t->saved.updates : 0;
         report_changes(t, &t->saved);
     } else {
         init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);

@@ -131,7 +131,7 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
-	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
+	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5 tests/train/version-1.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
 SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh

@@ -299,7 +299,7 @@ static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_
 static void run_list(struct exec *x, struct job *j, const struct cell *cell, uint32_t list)
 {
     struct exec_data data = { read_tokens, &j->g };
-    struct exec_step step = { .list = list, .step = 1, .lr = 1, .data = &data };
+    struct exec_step step = { .list = list, .step = 1, .update = 1, .lr = 1, .data = &data };
     struct standin_job all;
     double scalars[SCALAR_COUNT];
     standin_reset();

@@ -1,4 +1,4 @@
-/* Status and error sentences, memory, JSON. */
+/* Status and error sentences, memory, ratios, JSON. */
 #include <check.h>
 #include <math.h>
 #include <setjmp.h>
@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/ratio.h"
 #include "base/status.h"
 #include "base/version.h"
 
@@ -276,6 +277,38 @@ static void drop_sample(void)
         err_clear(&err);                        \
     } while (0)
 
+static void check_ratio(const char *text, uint64_t num, uint64_t den)
+{
+    const struct ratio r = ratio_of(strtod(text, NULL));
+    ck_assert_msg(r.num == num && r.den == den, "%s: %llu/%llu", text, (unsigned long long)r.num,
+                  (unsigned long long)r.den);
+}
+
+START_TEST(ratios)
+{
+    check_ratio("0", 0, 1);
+    check_ratio("1", 1, 1);
+    check_ratio("1.10", 11, 10);
+    check_ratio("120000", 120000, 1);
+    check_ratio("1e9", 1000000000, 1);
+    check_ratio("0.0625", 625, 10000);
+    check_ratio("1.2345678901234567", 12345678901234567, 10000000000000000);
+    check_ratio("1e-18", 1, 1000000000000000000);
+    check_ratio("1e-300", 1, 1000000000000000000);
+    ck_assert_uint_eq(ratio_ceil(ratio_of(1e9), UINT64_MAX, 1), UINT64_MAX);
+    ck_assert_uint_eq(ratio_ceil((struct ratio){ 0, 1 }, 5, 3), 0);
+    /* against whole numbers: p/1000 * n / m for all that are and are not whole */
+    for (uint32_t p = 1; p <= 3000; p += 7)
+        for (uint32_t n = 1; n <= 2000; n += 37)
+            for (uint32_t m = 1; m <= 64; m *= 4) {
+                char text[16];
+                snprintf(text, sizeof text, "%u.%03u", p / 1000, p % 1000);
+                const uint64_t want = ((uint64_t)p * n + 1000 * m - 1) / (1000 * m);
+                ck_assert_uint_eq(ratio_ceil(ratio_of(strtod(text, NULL)), n, m), want);
+            }
+}
+END_TEST
+
 START_TEST(json_scalars)
 {
     int64_t i;
@@ -510,6 +543,7 @@ int main(void)
     tcase_add_test(mem, arena_copies);
     tcase_add_test(mem, vec_grows);
     tcase_add_checked_fixture(json, load_sample, drop_sample);
+    tcase_add_test(mem, ratios);
     tcase_add_test(json, json_scalars);
     tcase_add_test(json, json_wrong_scalars);
     tcase_add_test(json, json_members);
