@@ -136,7 +136,7 @@ EXTRA_DIST += \
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
 SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
 LONG_TESTS += tests/batch/slurm_all.sh
-EXTRA_DIST += tests/batch/cluster.sh
+EXTRA_DIST += tests/batch/cluster.sh tests/batch/launcher.c
 
 # Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
 check_PROGRAMS += tests/fault/piper-fault
