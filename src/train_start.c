@@ -36,6 +36,22 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     return ST_OK;
 }
 
+/* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
+static enum status check_resume(const struct train *t, struct err *e)
+{
+    if (!t->o->resume || ctl_rank() != 0)
+        return ST_OK;
+    struct checkpoint_entries list;
+    TRY(checkpoint_list(t->o->dir, &list, e));
+    uint32_t n = list.n;
+    checkpoint_entries_release(&list);
+    return n ? ST_OK
+             : err_set(e, ST_MISSING, t->o->dir,
+                       "--resume found no checkpoint in it. Is this the run folder, and is its file system mounted? "
+                       "Without "
+                       "--resume training begins at step 1");
+}
+
 /* What a rank finds on its machine. */
 struct local {
     uint32_t ranks, rank; /* of this job: how many, and the place of this one among them */
@@ -97,6 +113,8 @@ static enum status check_emulation(const struct train *t, struct err *e)
         return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
     if (!emulates && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
+    if (emulates && o->resume)
+        return err_set(e, ST_USAGE, "--resume", "an emulation starts over each time; leave it out");
     if (emulates && (o->check_numbers || o->check_replicas))
         return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
                        "an emulation has no numbers to check; leave it out, or take another --device");
@@ -393,6 +411,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
     TRY(ctl_agree(open_folder(t, false, e), e));
+    TRY(ctl_agree(check_resume(t, e), e));
     if (ctl_rank() == 0 && t->compute->device)
         find_peak(t, local.backends.device);
     watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
@@ -408,6 +427,7 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, &local, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(train__check_shared(t, e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
     if (watch_note())
