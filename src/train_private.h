@@ -114,6 +114,11 @@ static inline bool train__emulates(const struct train *t)
 {
     return t->compute && t->compute->pretend;
 }
+/* Checkpoints are looked for and written. */
+static inline bool train__keeps(const struct train *t)
+{
+    return !t->o->no_checkpoint && !train__emulates(t);
+}
 /* Traces tell what was expected. The same on all ranks. */
 static inline bool train__predicts(const struct train *t)
 {

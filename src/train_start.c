@@ -163,7 +163,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
         return ST_OK;
     struct sched_input in;
     TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
-    in.snapshot = !t->o->sync && !train__emulates(t);
+    in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
@@ -386,10 +386,12 @@ static void report_job(struct train *t, const struct local *local)
     char every[48] = "after the last step";
     if (c->checkpoint_every)
         snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
-    if (!train__emulates(t))
+    if (train__keeps(t))
         report_line(r, "checkpoints %s, %s; the last %llu stay", every,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
+    else if (!train__emulates(t))
+        report_line(r, "no checkpoint is written (--no-checkpoint)");
     report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)total, most));

@@ -49,8 +49,9 @@ static enum status put_aside(struct train *t, struct err *e)
     snprintf(from, sizeof from, "%s/checkpoints", t->o->dir);
     if (!t->o->fresh && lstat(from, &s) == 0)
         return err_set(e, ST_USAGE, t->o->dir,
-                       "holds the checkpoints of a training run, and an emulation starts over each time; name another "
-                       "run folder, or say --fresh to put them aside");
+                       "holds the checkpoints of a training run, and %s starts over each time; name another run folder, "
+                       "or say --fresh to put them aside",
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
     name_old(t->o->dir, folder);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(from, sizeof from, "%s/%s", t->o->dir, names[i]);
@@ -125,24 +126,30 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
         report_line(r, "the job file is another one than that of the checkpoint; the model is the same");
 }
 
-enum status train__restore(struct train *t, struct err *e)
+static enum status read_newest(struct train *t, bool *found, struct err *e)
 {
     uint32_t rank = ctl_rank();
     unsigned char *const *base = exec_arenas(t->exec);
-    if (t->o->fresh || train__emulates(t))
-        TRY(ctl_agree(rank == 0 ? put_aside(t, e) : ST_OK, e));
-    if (train__emulates(t))
-        return ST_OK;
     struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
     struct pieces pieces;
-    bool found = false;
     pieces_to_read(&t->plan, rank, base, &pieces);
-    enum status st = checkpoint_resume(t->o->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, &found,
+    enum status st = checkpoint_resume(t->o->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, found,
                                        &t->saved, e);
-    if (st == ST_OK && found)
+    if (st == ST_OK && *found)
         pieces_take(&t->plan, rank, base, &pieces);
     pieces_release(&pieces);
-    TRY(st);
+    return st;
+}
+
+enum status train__restore(struct train *t, struct err *e)
+{
+    bool found = false;
+    if (t->o->fresh || !train__keeps(t))
+        TRY(ctl_agree(ctl_rank() == 0 ? put_aside(t, e) : ST_OK, e));
+    if (train__emulates(t))
+        return ST_OK;
+    if (train__keeps(t))
+        TRY(read_newest(t, &found, e));
     t->has_saved = found;
     if (found) {
         t->step = t->saved.step;
@@ -150,8 +157,8 @@ enum status train__restore(struct train *t, struct err *e)
         t->updates = same_optimizer(t, &t->saved) ? t->saved.updates : 0;
         report_changes(t, &t->saved);
     } else {
-        TRY(ctl_agree(rank == 0 ? begin_anew(t, e) : ST_OK, e));
-        init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);
+        TRY(ctl_agree(ctl_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
+        init_params(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec), t->config->seed);
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)
