@@ -169,6 +169,11 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 enum status filter_parse(struct sched *s, const struct js *js, struct filter *f, struct err *e);
 bool filter_chunk(const struct sched *s, const struct filter *f, uint32_t chunk);
 bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk, uint32_t mb, enum ir_pass pass);
+/* Microbatches [first, end) of the job that the filter names; none where first >= end. */
+struct mb_range {
+    uint32_t first, end;
+};
+struct mb_range filter_microbatches(const struct sched *s, const struct filter *f);
 /* Matched chunks > 0, else the error with the tags that exist. */
 enum status filter_check(const struct sched *s, const struct filter *f, const struct js *js, struct err *e);
 /* "PP=0 MB=1 F": what a node is called in messages; text of the caller. */

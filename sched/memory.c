@@ -285,18 +285,17 @@ static void settle(struct planner *p, uint64_t *extent)
         }
 }
 
-void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
-                 uint32_t alignment, uint32_t pass_runs, const struct dependencies *deps, uint64_t *extent,
-                 uint64_t *peak)
+void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer, uint32_t alignment, uint32_t pass_runs,
+                 const struct dependencies *deps)
 {
-    uint32_t n_buffers = pb->buffers.n - first_buffer;
+    uint32_t n = pb->instrs.n - first, n_buffers = pb->buffers.n - first_buffer, n_streams = pb->streams.n;
     struct planner p = { .pb = pb,
                          .first = first,
                          .n = n,
                          .n_streams = n_streams,
                          .alignment = alignment,
                          .first_buffer = first_buffer,
-                         .peak = peak,
+                         .peak = pb->h.peak_bytes,
                          .lag = { [POOL_REST] = pass_runs + 1, [POOL_GRADS] = 1 } };
     p.clock = mem_alloc((size_t)n * n_streams * sizeof(uint32_t));
     p.last_on = mem_alloc(n_streams * sizeof(uint32_t));
@@ -313,7 +312,7 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t f
     }
     for (uint32_t i = 0; i < n; i++)
         plan_instruction(&p, i, deps);
-    settle(&p, extent);
+    settle(&p, &pb->h.arena_bytes[ARENA_WORK]);
     for (int v = 0; v < POOLS; v++) {
         for (uint32_t k = 0; k < p.spaces[v].n; k++)
             mem_free(p.spaces[v].at[k].guard);
