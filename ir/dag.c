@@ -31,6 +31,7 @@ void ir_dag_release(struct ir_dag *d)
     vec_free(&d->edges);
     vec_free(&d->moves);
     vec_free(&d->sums);
+    vec_free(&d->orders);
 }
 
 uint32_t ir_dag_node(struct ir_dag *d, struct ir_node n)

@@ -53,6 +53,9 @@ static void init(struct sched *s, const struct sched_input *in)
 static void release(struct sched *s)
 {
     json_decref(s->primitives);
+    for (uint32_t i = 0; i < s->rows.n; i++)
+        vec_free(&s->rows.at[i]);
+    vec_free(&s->rows);
     vec_free(&s->directives);
     vec_free(&s->filters);
     vec_free(&s->groups);
@@ -151,14 +154,26 @@ void sched_output_release(struct sched_output *out)
     *out = (struct sched_output){ 0 };
 }
 
+/* The orders that stand as cells, in the list of primitives. */
+static void rows_to_json(struct sched *s)
+{
+    for (uint32_t i = 0, row = 0; row < s->rows.n; i++)
+        if (json_is_null(json_array_get(s->primitives, i)))
+            json_array_set_new(s->primitives, i, schedule_row_json(&s->rows.at[row++], s->stages));
+}
+
 enum status sched_expand(const struct sched_input *in, json_t **primitives, uint32_t *ranks, struct err *e)
 {
     struct sched s;
     init(&s, in);
     enum status st = ST_OK;
-    for (int i = 0; i < 8 && st == ST_OK; i++) /* up to place: the devices are known */
+    for (int i = 0; st == ST_OK; i++) {
         st = passes[i].run(&s, e);
+        if (passes[i].run == pass_place) /* the devices are known */
+            break;
+    }
     if (st == ST_OK) {
+        rows_to_json(&s);
         *primitives = json_incref(s.primitives);
         *ranks = s.ranks;
     }

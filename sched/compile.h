@@ -72,6 +72,16 @@ struct directive {
     double expert_bound;                    /* shard: rows planned for, in balanced sizes; 0: the worst case */
 };
 
+/* The order of a pipeline rank as cells. Stages of the second direction of a two-way placement are numbered stages,
+ * stages+1, ..: the model's stage is the number modulo stages; microbatches count from 0 in each direction. */
+struct cell {
+    uint32_t stage, mb;
+    enum ir_pass pass;
+    bool with_next; /* in one group with the cell after it */
+};
+struct cells {
+    VEC(struct cell);
+};
 /* ---- parameters --------------------------------------------------------------------------------------------------- */
 
 /* A bucket of the job. classes: those that hold it, ascending. */
@@ -103,7 +113,11 @@ struct sched {
     struct arena arena;
     uint32_t ranks, microbatches, microbatch_size, replicas;
     const char *mb_name; /* split's dim_name */
-    json_t *primitives;
+    json_t *primitives;  /* null: an order in cells, the next of rows */
+    struct {
+        VEC(struct cells);
+    } rows;           /* what schedule gives: one pipeline rank each */
+    uint32_t stages;  /* of the model, for the cells of rows */
     uint32_t *origin; /* of primitive i: index in the list as given */
     struct {
         VEC(struct directive);
@@ -224,16 +238,7 @@ const json_t *layout_find(const json_t *strategy);
 enum status directives_expand(struct sched *s, struct err *e);
 enum status directives_parse(struct sched *s, struct err *e);
 
-/* schedule.c and schedules/: one row per kind. Stages of the second direction of a two-way placement are numbered stages,
- * stages+1, ..: the model's stage is the number modulo stages; microbatches count from 0 in each direction. */
-struct cell {
-    uint32_t stage, mb;
-    enum ir_pass pass;
-    bool with_next; /* in one group with the cell after it */
-};
-struct cells {
-    VEC(struct cell);
-};
+/* schedule.c and schedules/: one row per kind. */
 struct schedule_kind {
     const char *name;
     enum placement placement; /* that its stages need */
@@ -244,6 +249,10 @@ struct schedule_kind {
     void (*build)(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out);
 };
 extern const struct schedule_kind *const sched_schedule_kinds[]; /* NULL-terminated */
+/* The order directive of a row: into d, whose js is set; and as JSON, a new reference. */
+enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t stages, struct directive *d,
+                           struct err *e);
+json_t *schedule_row_json(const struct cells *cells, uint32_t stages);
 
 /* program.c, memory.c: used by lower.c; see there. */
 
