@@ -90,6 +90,9 @@ void ir_dag_link(struct ir_dag *d);
 /* Topological order, the lowest number first among the ready ones (deterministic). order has room for all nodes; returns how
  * many could be ordered: fewer than all when there is a cycle. Needs the adjacency. */
 uint32_t ir_dag_sort(const struct ir_dag *d, uint32_t *order);
+/* What every pass keeps: kinds and passes that exist, numbers that name rows of their tables, edges between two nodes that are
+ * there, no cycle. Rebuilds the adjacency. For debug builds and tests. */
+bool ir_dag_sound(struct ir_dag *d);
 /* A cycle, as nodes in order (edge i goes from cycle[i] to cycle[i+1], and from the last to the first); 0 when acyclic. */
 uint32_t ir_dag_cycle(const struct ir_dag *d, uint32_t *cycle);
 /* Edge from a to b of the given kind, IR_NONE when there is none. */

@@ -101,6 +101,7 @@ static enum status run_passes(struct sched *s, struct err *e)
     TRY(check_target(s, e));
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
         TRY(passes[i].run(s, e));
+        ASSERT(!passes[i].dumps || (ir_dag_sound(&s->train.dag) && (!s->in->eval || ir_dag_sound(&s->eval.dag))));
         if (s->in->dump && passes[i].dumps) {
             fprintf(s->in->dump, "after %s:\n", passes[i].name);
             ir_dag_print(&s->train.dag, &s->chunks, s->g, s->in->dump);
