@@ -65,9 +65,12 @@ enum status ckpt__layout_stamp(struct ckpt__layout *l, const struct checkpoint_i
 void ckpt__layout_free(struct ckpt__layout *l);
 
 /* A file in parts. new and free are this rank's own; open, checkpoint_put, checkpoint_sync and publish too, and may run in
- * another thread: they use neither MPI nor HDF5 and allocate nothing. seal is collective: it agrees on the puts and sums
- * the hashes. publish (rank 0; nothing elsewhere) makes the file durable under its name; free removes one that was not. */
+ * another thread: they use neither MPI nor HDF5 and allocate nothing. make and seal are collective: in make rank 0 makes the
+ * file, which the others only open, so that no rank writes into one of its own where they do not share the folder; seal agrees on
+ * the puts and sums the hashes. publish (rank 0; nothing elsewhere) makes the file durable under its name; free removes one that
+ * was not. */
 struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, const char *path);
+enum status ckpt__writer_make(struct checkpoint_writer *w, struct err *e);
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e);
 enum status ckpt__seal(struct checkpoint_writer *w, enum status mine, struct err *e);
 enum status ckpt__publish(struct checkpoint_writer *w, struct err *e);

@@ -143,7 +143,7 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         uint32_t c = i / s->microbatches;
         char text[160], set[160];
-        if (s->shard_of[c] == IR_NONE)
+        if (s->shard_of[c] == IR_NONE || (i % s->microbatches && s->set_of[i] == s->set_of[i - 1]))
             continue;
         const struct directive *d = &s->directives.at[s->shard_of[c]];
         if (!groups_fit(s, d, &s->classes.at[s->sets.at[s->set_of[i]].class_id]))

@@ -78,7 +78,7 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
         return;
     struct calibrate_kernel *k = calibrate_kernel_new(back, target, p->op, &attrs, p->b, p->t, compute);
     for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {
-        if (pass == IR_PASS_B || !ir_op_has_kernel(p->op, (enum ir_pass)pass))
+        if (pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)pass))
             continue;
         struct machine_point point = { .kind = p->op, .pass = pass, .dtype = compute };
         cost_kernel_size(&(struct cost_kernel){ p->op, pass, &attrs, p->b, p->t, 1, compute, 0 }, &point.work,

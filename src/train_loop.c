@@ -240,9 +240,10 @@ enum status train__loop(struct train *t, struct err *e)
         return st;
     if (saved != ST_OK)
         return err_set(e, saved, NULL, "%s", saving.text);
-    if (t->step < t->last_step && train__emulates(t))
-        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; an emulation starts over each time",
-                       (unsigned long long)t->step, (unsigned long long)t->last_step);
+    if (t->step < t->last_step && !train__keeps(t))
+        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; %s starts over each time",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step,
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
     if (t->step < t->last_step)
         return err_set(e, ST_STOPPED, NULL,
                        "stopped after step %llu of %llu with a checkpoint; the same command goes on",

@@ -17,7 +17,7 @@ static enum status ready(void *x, struct err *e)
 
 enum status train__save_open(struct train *t, struct err *e)
 {
-    if (train__emulates(t))
+    if (!train__keeps(t))
         return ST_OK;
     struct checkpoint_setup setup = {
         .rundir = t->o->dir,
@@ -76,7 +76,7 @@ enum status train__save_finish(struct train *t, struct err *e)
 enum status train__save(struct train *t, struct err *e)
 {
     TRY(train__save_finish(t, e));
-    if (train__emulates(t) || (t->has_saved && t->saved.step == t->step))
+    if (!train__keeps(t) || (t->has_saved && t->saved.step == t->step))
         return ST_OK;
     double begin = ctl_time();
     t->saving = true;

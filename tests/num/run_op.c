@@ -151,6 +151,7 @@ static void launch(struct bench *k, enum ir_pass pass, struct op_args *a)
     a->b = c->b;
     a->t = c->t;
     a->ep = c->ep;
+    a->document = c->document;
     a->compute = k->m->compute;
     a->work = bytes ? work.device : NULL;
     a->scalars = k->scalars.device;
@@ -403,10 +404,10 @@ static void run_bw(struct bench *k)
     }
 }
 
-bool has_kernels(const struct machine *m, enum ir_op op)
+bool has_kernels(const struct machine *m, enum ir_op op, const struct ir_attrs *a)
 {
     for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++)
-        if (ir_op_has_kernel(op, (enum ir_pass)pass) && !m->backend->kernel(op, (enum ir_pass)pass))
+        if (ir_op_runs(op, a, (enum ir_pass)pass) && !m->backend->kernel(op, (enum ir_pass)pass))
             return false;
     return true;
 }
@@ -424,7 +425,7 @@ const char *run_op_case(const struct machine *m, const struct op_case *c, uint64
     oracle_backward(&k.p);
     if (ir_op_has_kernel(c->op, IR_PASS_BI))
         run_bi(&k);
-    if (ir_op_has_kernel(c->op, IR_PASS_BW))
+    if (ir_op_runs(c->op, &c->a, IR_PASS_BW))
         run_bw(&k);
     memcpy(text, k.text, sizeof text);
     close_bench(&k);
