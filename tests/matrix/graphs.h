@@ -13,6 +13,9 @@ enum { GRAPH_T = 6, GRAPH_BATCH = 24, GRAPH_WIDTH = 16, GRAPH_VOCAB = 16, GRAPH_
  * be the weight of a linear too. Owned. */
 json_t *graphs_model(uint64_t seed, uint32_t stages);
 
+/* Number `i` of some small graphs of one stage, in which attention shares some of its inputs with others. NULL: no more. Owned. */
+json_t *graphs_case(uint32_t i);
+
 /* Number `cell` of the strategies for so many ranks; *stages: that the model is to have. NULL: there are no more. Owned. */
 json_t *graphs_strategy(uint32_t ranks, uint32_t cell, uint32_t *stages);
 

@@ -268,3 +268,65 @@ json_t *graphs_model(uint64_t seed, uint32_t stages)
     cut(&d, stages);
     return json_pack("{s:i,s:o}", "vocab_size", GRAPH_VOCAB, "graph", d.ops);
 }
+
+/* Between an embedding, e, and the loss of the last one. */
+static const struct row {
+    uint32_t graph;
+    const char *op, *name, *in[3];
+} rows[] = {
+    /* keys are read again; values; queries */
+    { 0, "linear", "q", { "e" } },
+    { 0, "linear", "k", { "e" } },
+    { 0, "linear", "v", { "e" } },
+    { 0, "attention", "a", { "q", "k", "v" } },
+    { 0, "add", "r", { "a", "k" } },
+    { 1, "linear", "q", { "e" } },
+    { 1, "linear", "k", { "e" } },
+    { 1, "linear", "v", { "e" } },
+    { 1, "attention", "a", { "q", "k", "v" } },
+    { 1, "add", "r", { "a", "v" } },
+    { 2, "linear", "q", { "e" } },
+    { 2, "linear", "k", { "e" } },
+    { 2, "linear", "v", { "e" } },
+    { 2, "attention", "a", { "q", "k", "v" } },
+    { 2, "add", "r", { "a", "q" } },
+    /* one tensor for all */
+    { 3, "rmsnorm", "x", { "e" } },
+    { 3, "attention", "a", { "x", "x", "x" } },
+    { 3, "add", "r", { "a", "x" } },
+    /* two layers on the same keys and values */
+    { 4, "linear", "q1", { "e" } },
+    { 4, "linear", "k", { "e" } },
+    { 4, "linear", "v", { "e" } },
+    { 4, "attention", "a1", { "q1", "k", "v" } },
+    { 4, "add", "x", { "e", "a1" } },
+    { 4, "linear", "q2", { "x" } },
+    { 4, "attention", "a2", { "q2", "k", "v" } },
+    { 4, "add", "y", { "x", "a2" } },
+};
+
+json_t *graphs_case(uint32_t i)
+{
+    json_t *ops = json_pack("[{s:s,s:s,s:[s],s:i}]", "op", "embed", "name", "e", "in", "tokens", "features",
+                            (int)GRAPH_WIDTH);
+    const char *last = NULL;
+    for (const struct row *r = rows; r < rows + sizeof rows / sizeof *rows; r++) {
+        if (r->graph != i)
+            continue;
+        json_t *in = json_array(), *o = json_pack("{s:s,s:s,s:o}", "op", r->op, "name", r->name, "in", in);
+        for (int k = 0; k < 3 && r->in[k]; k++)
+            json_array_append_new(in, json_string(r->in[k]));
+        if (!strcmp(r->op, "linear"))
+            set(o, "out_features", GRAPH_WIDTH);
+        if (!strcmp(r->op, "attention"))
+            set(o, "heads", 2);
+        json_array_append_new(ops, o);
+        last = r->name;
+    }
+    if (!last) {
+        json_decref(ops);
+        return NULL;
+    }
+    json_array_append_new(ops, json_pack("{s:s,s:s,s:[s,s]}", "op", "head_loss", "name", "h", "in", last, "targets"));
+    return json_pack("{s:i,s:o}", "vocab_size", GRAPH_VOCAB, "graph", ops);
+}

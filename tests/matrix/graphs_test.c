@@ -20,7 +20,8 @@ static const double rate = 1, scalar_limit = 1e-5, param_limit = 1e-3;
 enum { STEPS = 3, SEEDS = 40, TOKENS = GRAPH_BATCH * GRAPH_T };
 
 struct job {
-    uint64_t seed;
+    uint64_t seed; /* of the model, or the number of a case */
+    bool fixed;    /* a case */
     struct ir_graph g;
     struct sched_output out;
     struct plan plan; /* of this rank */
@@ -34,7 +35,8 @@ static uint32_t bad;
 
 static void fail(const struct job *j, const char *what, const char *why)
 {
-    printf("rank %u: seed %llu, %s: %s: %s\n", ctl_rank(), (unsigned long long)j->seed, j->strategy, what, why);
+    printf("rank %u: %s %llu, %s: %s: %s\n", ctl_rank(), j->fixed ? "case" : "seed", (unsigned long long)j->seed,
+           j->strategy, what, why);
     bad++;
 }
 
@@ -44,7 +46,8 @@ static enum status compile(struct job *j, uint32_t cell, struct err *e)
 {
     struct notices notices;
     uint32_t stages = 1;
-    json_t *strategy = graphs_strategy(ctl_size(), cell, &stages), *model = graphs_model(j->seed, stages);
+    json_t *strategy = graphs_strategy(ctl_size(), cell, &stages),
+           *model = j->fixed ? graphs_case((uint32_t)j->seed) : graphs_model(j->seed, stages);
     char *text = json_dumps(strategy, JSON_COMPACT);
     snprintf(j->strategy, sizeof j->strategy, "%s", text);
     free(text);
@@ -209,9 +212,9 @@ static void train(struct job *j, struct exec *x)
     evaluation_release(&j->want);
 }
 
-static void run(uint64_t seed, uint32_t cell)
+static void run(uint64_t seed, bool fixed, uint32_t cell)
 {
-    struct job j = { .seed = seed };
+    struct job j = { .seed = seed, .fixed = fixed };
     struct err e = { 0 };
     struct exec *x;
     struct exec_setup setup = { .plan = &j.plan,
@@ -242,6 +245,21 @@ static uint32_t count_cells(void)
     return n;
 }
 
+/* Under every strategy that keeps a model whole. */
+static void run_cases(void)
+{
+    uint32_t stages;
+    json_t *model, *strategy;
+    for (uint32_t i = 0; (model = graphs_case(i)); i++) {
+        json_decref(model);
+        for (uint32_t cell = 0; (strategy = graphs_strategy(ctl_size(), cell, &stages)); cell++) {
+            json_decref(strategy);
+            if (stages == 1)
+                run(i, true, cell);
+        }
+    }
+}
+
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
@@ -253,8 +271,9 @@ int main(int argc, char **argv)
                    first = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
     const uint32_t cells = count_cells();
     compute_cpu.set_threads(1);
+    run_cases();
     for (uint64_t seed = first; seed < first + seeds; seed++)
-        run(seed, (uint32_t)(seed % cells));
+        run(seed, false, (uint32_t)(seed % cells));
     uint64_t failed = bad;
     ctl_max_u64(&failed, 1);
     if (ctl_rank() == 0)
