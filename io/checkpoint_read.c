@@ -302,9 +302,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
             "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
             "--fresh");
     if (*f->info.beyond)
-        return err_set(e, ST_INPUT, f->path,
-                       "has %s, which this build cannot go on from; use the build that wrote it (%s), or a newer one",
-                       f->info.beyond, f->info.build);
+        return err_set(
+            e, ST_INPUT, f->path,
+            "contains %s, which this build cannot resume from; use the build that wrote it (%s), or a newer one",
+            f->info.beyond, f->info.build);
     return ST_OK;
 }
 

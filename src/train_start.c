@@ -354,7 +354,7 @@ static void report_eval_data(struct train *t)
     if (train__emulates(t) || t->eval_list == PLAN_NONE)
         return;
     if (rest)
-        snprintf(left, sizeof left, ", of which the last %llu are left out: no whole batch", (unsigned long long)rest);
+        snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
     report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
                 left);
 }

@@ -82,8 +82,8 @@ static void report_data(struct train *t, const struct checkpoint_data *was)
         (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
         return;
     report_line(&t->report,
-                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): other samples follow than those "
-                "that were left",
+                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the samples that follow are not "
+                "those that were left of the earlier data",
                 old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
                 (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
 }
