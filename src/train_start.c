@@ -361,11 +361,13 @@ static void report_job(struct train *t, const struct local *local)
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
-    char every[48] = "after the last step";
+    char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
-        snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
+        snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
+    if (c->checkpoint_minutes > 0)
+        snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (!train__emulates(t))
-        report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+        report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
     report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
@@ -409,5 +411,5 @@ enum status train__start(struct train *t, struct err *e)
     report_job(t, &local);
     if (watch_note())
         report_line(&t->report, "%s", watch_note());
-    return ST_OK;
+    return train__check_data(t, e);
 }
