@@ -67,7 +67,7 @@ tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
 tests_unit_test_watch_SOURCES = tests/unit/test_watch.c src/watch_private.h src/watch_verdict.c
 tests_unit_test_watch_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_watch_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
+tests_unit_test_watch_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
 
 SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh
 

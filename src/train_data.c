@@ -38,7 +38,10 @@ static enum status check(struct train *t, struct tokens *f, struct err *e)
     uint64_t mine;
     if (f->file_vocab && f->file_vocab <= f->vocab)
         return ST_OK;
-    TRY(ctl_agree(look(f, begin + MOST_SECONDS, &mine, e), e));
+    watch_phase("check data");
+    enum status st = look(f, begin + MOST_SECONDS, &mine, e);
+    watch_phase("wait for the check of data");
+    TRY(ctl_agree(st, e));
     double done = (double)mine, all = (double)f->n_tokens;
     ctl_sum_f64(&done, 1);
     double seconds = ctl_time() - begin;
@@ -59,7 +62,6 @@ enum status train__check_data(struct train *t, struct err *e)
     bind_feed(t, t->train_list, &t->feed);
     if (t->eval_list != PLAN_NONE)
         bind_feed(t, t->eval_list, &t->eval_feed);
-    watch_phase("check data");
     TRY(check(t, &t->feed.tokens, e));
     return t->eval_list == PLAN_NONE ? ST_OK : check(t, &t->eval_feed.tokens, e);
 }
