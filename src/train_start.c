@@ -11,6 +11,7 @@
 #endif
 
 #include "backends.h"
+#include "base/parse.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -74,14 +75,14 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
     mem_free(all);
 }
 
-static int choose_threads(uint32_t local_ranks)
+static enum status choose_threads(uint32_t local_ranks, int *threads, struct err *e)
 {
-    const char *asked = getenv("OMP_NUM_THREADS");
-    if (asked && atoi(asked) > 0)
-        return atoi(asked);
+    uint64_t asked = 0;
+    TRY(parse_omp_threads(&asked, e));
     cpu_set_t cores;
     int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    return n > (int)local_ranks ? n / (int)local_ranks : 1;
+    *threads = asked ? (int)asked : n > (int)local_ranks ? n / (int)local_ranks : 1;
+    return ST_OK;
 }
 
 /* Only where updates wait for the norm can a step be left out after it is known. */
@@ -398,7 +399,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
-    t->threads = choose_threads(local.ranks);
+    TRY(ctl_agree(choose_threads(local.ranks, &t->threads, e), e));
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
