@@ -13,6 +13,7 @@
 #include "pieces.h"
 #include "replicas.h"
 #include "report.h"
+#include "threads.h"
 #include "train.h"
 
 /* What ends a run before its last step, beside signals. Rank 0 alone looks at clock and run folder: one rank's wish is
@@ -49,6 +50,7 @@ struct train {
     struct replicas *replicas;
     double *predicted; /* start of every instruction of the training list, seconds; NULL: no predictions */
     int threads;
+    char threads_why[THREADS_TEXT];
 
     uint64_t step, sample;        /* done; the next one */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
@@ -80,6 +82,9 @@ struct train {
 enum status train__start(struct train *t, struct err *e);
 /* train_data.c: the executor and the token files, which are open, meet; every token is looked at. ST_INPUT, ST_IO. Collective. */
 enum status train__check_data(struct train *t, struct err *e);
+/* train_threads.c: how many threads this rank computes with, and why; when they are set, what is to be said of them. Collective. */
+enum status train__choose_threads(struct train *t, struct err *e);
+void train__report_threads(struct train *t);
 /* train_shared.c: ST_IO where ranks do not see the same run folder, which exists. Collective. */
 enum status train__check_shared(const struct train *t, struct err *e);
 /* train.c: a line in the log, from any rank. */
