@@ -181,11 +181,12 @@ static enum status make_file(struct checkpoint_saver *s)
     return ckpt__writer_make(s->w, &s->err);
 }
 
-void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample)
+void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample, uint64_t updates)
 {
     CHECK(!s->w);
     s->set.info.step = step;
     s->set.info.sample = sample;
+    s->set.info.updates = updates;
     char *path = ckpt__path(s->set.rundir, step);
     s->w = ckpt__writer_new(s->layout, path);
     mem_free(path);

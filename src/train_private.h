@@ -53,6 +53,7 @@ struct train {
     char threads_why[THREADS_TEXT];
 
     uint64_t step, sample;        /* done; the next one */
+    uint64_t updates;             /* made since the optimizer's state was zero: skipped steps make none */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
     bool has_saved;
     struct pieces pieces; /* what this rank writes of a checkpoint */
@@ -133,6 +134,11 @@ enum status train__trace_close(struct train *t, struct err *e);
 static inline bool train__emulates(const struct train *t)
 {
     return t->compute && t->compute->pretend;
+}
+/* Checkpoints are looked for and written. */
+static inline bool train__keeps(const struct train *t)
+{
+    return !t->o->no_checkpoint && !train__emulates(t);
 }
 /* Traces tell what was expected. The same on all ranks. */
 static inline bool train__predicts(const struct train *t)
