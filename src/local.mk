@@ -55,7 +55,7 @@ tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.
 tests_unit_test_draw_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_draw_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
 
-tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h
+tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h src/duration.c src/duration.h
 tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
 
