@@ -91,7 +91,7 @@ double watch_look_limit(const struct watch_look *l, double timeout, char state)
     double worst = MANY * l->worst[p->list][p->at];
     double least = timeout * (state == 'D' || (works && exec_is_load(l->x, p->list, t.instr)) ? SYSTEM : 1);
     if (works && l->runs[p->list] < 2)
-        least = UNKNOWN * timeout;
+        least = (state == WATCH_VAIN ? WAITING : UNKNOWN) * timeout;
     else if (!works)
         least *= WAITING;
     return worst > least ? worst : least;

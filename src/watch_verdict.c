@@ -116,7 +116,7 @@ static uint32_t find_silent(const struct watch_table *t)
 /* One whose main thread runs explains more than one that sleeps: outside of steps most ranks sleep, waiting for it. */
 static int activity(char state)
 {
-    return state == 't' ? 3 : state == 'D' ? 2 : state == 'R' ? 1 : 0;
+    return state == 't' ? 3 : state == 'D' || state == WATCH_VAIN ? 2 : state == 'R' ? 1 : 0;
 }
 
 /* An overdue rank that waits for nobody. */
@@ -215,6 +215,10 @@ static const char *advice(const struct watch_answer *a)
 {
     if (a->answered && a->report.state == 't')
         return "A debugger holds it; --hang-timeout 0 turns the watchdog off";
+    if (a->answered && a->report.state == WATCH_VAIN)
+        return "It only calls the system, and gets nothing: a library that needs memory and is given none, by ulimit "
+               "-v or "
+               "a cgroup's limit, does that without end";
     if (a->answered && a->report.state == 'D')
         return "It waits for a disk or a network file system";
     if (a->answered && !a->report.place.inside)
