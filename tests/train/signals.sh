@@ -14,16 +14,16 @@ build job4 tiny pp2dp2 $settings
 default='env --default-signal=INT' # a script's background ignores it
 $default true 2>/dev/null || { echo 'this env cannot set the default of a signal'; exit 77; }
 
-# PHASE CALL: the call before which the rank stops. List 1 and 2 are steps; the next is a batch of evaluation
+# PHASE CALL: the call before which the rank stops. Runs 1 and 2 are steps, the next is a batch of evaluation
 cat >phases <<'P'
 start     MPI_Init_thread:1
 read      phase@start:1
 compile   phase@compile:1
 open      phase@open:1
 resume    phase@resume:1
-first     list:1
-step      list:2
-evaluate  list:3
+first     run:1
+step      run:2
+evaluate  run:3
 save      phase@checkpoint:1
 write     fsync@step-:1
 end       phase@end:1
@@ -113,7 +113,7 @@ if [ -n "${ALL-}" ]; then
 else
     table 1 TERM INT HUP USR1 USR2 PIPE
     table 4 TERM
-    at step list:2 1 TERM INT HUP && judge TERM step
+    at step run:2 1 TERM INT HUP && judge TERM step
     result 'TERM, INT and HUP at once are one wish'
 fi
 echo "1..$n"
