@@ -16,7 +16,7 @@ shows()
         "$piper" checkpoint verify "$1/checkpoints/step-$(printf %06d "$2").h5" >>out 2>&1
 }
 
-# ---- launchers: what scancel, a lost rank and a lost node come to. The figures are those of the table in piper-train(1)
+# ---- launchers: what scancel, a lost rank and a lost node come to. The table in piper-train(1) has the figures
 # A checkpoint that takes longer than the second that mpirun would give its ranks.
 cat >slow.c <<'C'
 #define _GNU_SOURCE
@@ -31,6 +31,7 @@ int fsync(int fd)
 }
 C
 ${CC:-cc} -O1 -fPIC -shared -o slow.so slow.c -ldl || exit 99
+layout 1 2 gpipe 1 >dp2.json
 build pair gpt2 dp2 train.steps=1000000
 launchers='mpirun srun'
 launched_by() # LAUNCHER NODES: submits a job of two ranks on so many nodes, and waits for its first steps
@@ -59,9 +60,9 @@ for l in $launchers; do
     for nodes in 1 2; do
         launched_by "$l" $nodes scancel && scancel "$jobid" && ended_by 'stopped by request' && finish "$jobid" &&
             shows "$run" "$(last_step "$run")" && grep -q 'exit status 75' out
-        result "$l, $nodes nodes: scancel: a checkpoint of 4 s or more, and the end, after $took s"
+        result "$l, $nodes nodes: scancel: a slow checkpoint, and the end, after $took s"
     done
-    launched_by "$l" 2 lost && kill -9 "$(sed -n 's/^pid //p' "$run/lock")" && ended_by 'back into the queue' &&
+    launched_by "$l" 2 lost && kill -9 "$(sed -n 's/^pid //p' "$run/lock")" && ended_by 'piper ended with exit status' &&
         ! grep -q 'exit status 75' out
     result "$l: a lost rank: the end of the others after $took s"
     scancel "$jobid"
