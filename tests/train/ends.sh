@@ -46,6 +46,7 @@ build solo gpt2 one train.steps=1
 told=0
 for cap in $(seq 250000 50000 900000); do
     rm -rf m
+    # shellcheck disable=SC3045 # dash and bash have it
     (ulimit -v "$cap" && OMP_NUM_THREADS=2 exec timeout -s KILL $((30 * ${TEST_TIME_SCALE:-1})) "$piper" train solo.h5 -o m) >out 2>&1
     status=$?
     echo "ulimit -v $cap: exit status $status" >>out
