@@ -17,11 +17,11 @@ static enum status cannot(const char *path, struct err *e)
 }
 
 /* Copies the rows of steps up to `last` from the old file, if there is one. Columns that an older program did not write
- * stay away from its rows: rows are copied as they are. False: they cannot be read. */
-static bool keep_rows(const char *path, uint64_t last, FILE *to)
+ * stay away from its rows: rows are copied as they are. newest: the last one. False: they cannot be read. */
+static bool keep_rows(const char *path, uint64_t last, FILE *to, char newest[METRICS_ROW])
 {
     FILE *from = last ? fopen(path, "r") : NULL;
-    char line[1024];
+    char line[METRICS_ROW];
     if (!from)
         return !last || errno == ENOENT;
     bool header_is_there = fgets(line, sizeof line, from) != NULL;
@@ -29,8 +29,10 @@ static bool keep_rows(const char *path, uint64_t last, FILE *to)
         char *end;
         unsigned long long step = strtoull(line, &end, 10);
         size_t n = strlen(line);
-        if (end != line && *end == ',' && step >= 1 && step <= last && line[n - 1] == '\n')
-            fputs(line, to);
+        if (end == line || *end != ',' || step < 1 || step > last || line[n - 1] != '\n')
+            continue;
+        fputs(line, to);
+        memcpy(newest, line, n + 1);
     }
     bool good = !ferror(from);
     fclose(from);
@@ -65,17 +67,62 @@ enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, stru
     if (!f)
         return cannot(temp, e);
     fputs(header, f);
-    if (!keep_rows(m->path, last, f)) {
+    if (!keep_rows(m->path, last, f, m->row)) {
         err_set(e, ST_IO, m->path, "cannot be read: %s", strerror(errno));
         fclose(f);
         return ST_IO;
     }
     bool good = fflush(f) == 0 && !ferror(f);
+    m->at = ftell(f);
     if (fclose(f) != 0 || !good)
         return cannot(temp, e);
     TRY(file_publish(temp, m->path, e));
-    m->file = fopen(m->path, "a");
-    return m->file ? ST_OK : cannot(m->path, e);
+    m->file = fopen(m->path, "r+");
+    if (!m->file || fseek(m->file, m->at, SEEK_SET) != 0)
+        return cannot(m->path, e);
+    return ST_OK;
+}
+
+/* The cell of eval_loss in a row; NULL: the row ends before it. */
+static char *eval_cell(char *row)
+{
+    enum { BEFORE = 7 };
+    for (int i = 0; i < BEFORE; i++) {
+        row = strchr(row, ',');
+        if (!row)
+            return NULL;
+        row++;
+    }
+    return row;
+}
+
+bool metrics_lacks_eval(const struct metrics *m, uint64_t step)
+{
+    char row[sizeof m->row];
+    memcpy(row, m->row, sizeof row);
+    const char *cell = eval_cell(row);
+    return strtoull(row, NULL, 10) == step && cell && *cell == ',';
+}
+
+static enum status write_row(struct metrics *m, struct err *e)
+{
+    fputs(m->row, m->file);
+    return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
+}
+
+/* One call of the system: a run that is killed leaves the one row or the other. */
+enum status metrics_add_eval(struct metrics *m, double eval_loss, struct err *e)
+{
+    char row[sizeof m->row], *cell = eval_cell(m->row);
+    if (!m->file || !cell || *cell != ',')
+        return ST_OK;
+    snprintf(row, sizeof row, "%.*s%.9g%s", (int)(cell - m->row), m->row, eval_loss, cell);
+    m->at -= (long)strlen(m->row);
+    if (fseek(m->file, m->at, SEEK_SET) != 0)
+        return cannot(m->path, e);
+    strcpy(m->row, row);
+    m->at += (long)strlen(row);
+    return write_row(m, e);
 }
 
 /* "nan", not "-nan": the sign of a NaN means nothing. */
@@ -88,15 +135,15 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
 {
     if (!m->file)
         return ST_OK;
-    fprintf(m->file, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,", (unsigned long long)r->step, unsigned_nan(r->loss),
-            unsigned_nan(r->grad_norm), r->lr, (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
-    if (!isnan(r->eval_loss))
-        fprintf(m->file, "%.9g", r->eval_loss);
-    fprintf(m->file, ",%.9g,%llu,", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
+    int n = snprintf(m->row, sizeof m->row, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,,%.9g,%llu,",
+                     (unsigned long long)r->step, unsigned_nan(r->loss), unsigned_nan(r->grad_norm), r->lr,
+                     (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second, unsigned_nan(r->aux_loss),
+                     (unsigned long long)r->dropped_tokens);
     if (!isnan(r->mfu))
-        fprintf(m->file, "%.9g", r->mfu);
-    fputc('\n', m->file);
-    return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
+        n += snprintf(m->row + n, sizeof m->row - (size_t)n, "%.9g", r->mfu);
+    snprintf(m->row + n, sizeof m->row - (size_t)n, "\n");
+    m->at += (long)strlen(m->row);
+    return write_row(m, e);
 }
 
 enum status metrics_sync(const struct metrics *m, struct err *e)

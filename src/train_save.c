@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/version.h"
+#include "signals.h"
 #include "train_private.h"
 
 /* Nothing may be missing of the steps that the checkpoint lets a restart pass over: their rows are durable before it is. */
@@ -73,11 +74,24 @@ enum status train__save_finish(struct train *t, struct err *e)
     return ST_OK;
 }
 
+bool train__is_saved(const struct train *t)
+{
+    return (t->has_saved && t->saved.step == t->step) || (t->saving && t->saving_step == t->step);
+}
+
+bool train__save_asked(struct train *t)
+{
+    double seconds = 60 * t->config->checkpoint_minutes;
+    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) && ctl_time() - t->last_save >= seconds;
+    return signals_save() || late;
+}
+
 enum status train__save(struct train *t, struct err *e)
 {
-    TRY(train__save_finish(t, e));
-    if (!train__keeps(t) || (t->has_saved && t->saved.step == t->step))
+    if (!train__keeps(t) || train__is_saved(t))
         return ST_OK;
+    TRY(train__save_finish(t, e));
+    t->last_save = ctl_time();
     double begin = ctl_time();
     t->saving = true;
     t->saving_step = t->step;

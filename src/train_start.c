@@ -1,6 +1,5 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -11,7 +10,6 @@
 #endif
 
 #include "backends.h"
-#include "base/parse.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -73,16 +71,6 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
         *before += all[i] == mine && i < ctl_rank();
     }
     mem_free(all);
-}
-
-static enum status choose_threads(uint32_t local_ranks, int *threads, struct err *e)
-{
-    uint64_t asked = 0;
-    TRY(parse_omp_threads(&asked, e));
-    cpu_set_t cores;
-    int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    *threads = asked ? (int)asked : n > (int)local_ranks ? n / (int)local_ranks : 1;
-    return ST_OK;
 }
 
 /* Only where updates wait for the norm can a step be left out after it is known. */
@@ -383,11 +371,13 @@ static void report_job(struct train *t, const struct local *local)
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
-    char every[48] = "after the last step";
+    char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
-        snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
+        snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
+    if (c->checkpoint_minutes > 0)
+        snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (train__keeps(t))
-        report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+        report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
@@ -421,7 +411,7 @@ enum status train__start(struct train *t, struct err *e)
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
     TRY(agree_on_data(t, e));
-    TRY(ctl_agree(choose_threads(local.ranks, &t->threads, e), e));
+    TRY(train__choose_threads(t, e));
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
@@ -432,7 +422,8 @@ enum status train__start(struct train *t, struct err *e)
     TRY(train__check_shared(t, e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
+    train__report_threads(t);
     if (watch_note())
         report_line(&t->report, "%s", watch_note());
-    return ST_OK;
+    return train__check_data(t, e);
 }

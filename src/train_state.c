@@ -108,8 +108,11 @@ static enum status begin_anew(struct train *t, struct err *e)
 static void report_changes(struct train *t, const struct checkpoint_info *info)
 {
     struct report *r = &t->report;
-    report_line(r, "going on from the checkpoint of step %llu, written %s by %s: beginning at step %llu",
-                (unsigned long long)info->step, info->time, info->build, (unsigned long long)info->step + 1);
+    char next[48] = "";
+    if (info->step < t->last_step)
+        snprintf(next, sizeof next, ": beginning at step %llu", (unsigned long long)info->step + 1);
+    report_line(r, "going on from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
+                info->time, info->build, next);
     if (info->seed != t->config->seed)
         report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
                     (unsigned long long)info->seed, (unsigned long long)t->config->seed);

@@ -23,7 +23,7 @@ endif
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
 	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
+SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/left.sh tests/train/memory.sh \
 	tests/train/resume.sh
 EXTRA_DIST += tests/train/bench_stall.sh
 

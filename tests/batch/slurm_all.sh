@@ -63,7 +63,7 @@ for l in $launchers; do
         result "$l, $nodes nodes: scancel: a slow checkpoint, and the end, after $took s"
     done
     launched_by "$l" 2 lost && kill -9 "$(sed -n 's/^pid //p' "$run/lock")" && ended_by 'piper ended with exit status' &&
-        ! grep -q 'exit status 75' out
+        ! grep -q 'exit status 75' "piper-$jobid.txt"
     result "$l: a lost rank: the end of the others after $took s"
     scancel "$jobid"
     finish "$jobid" 100
