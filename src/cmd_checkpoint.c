@@ -21,17 +21,23 @@ struct checkpoint_options {
 
 /* ---- list, verify, diff --------------------------------------------------------------------------------------- */
 
+static enum status list_of(const char *path, struct checkpoint_entries *entries, struct err *e)
+{
+    struct dir run;
+    TRY(dir_open(path, &run, e));
+    enum status st = checkpoint_list(&run, entries, e);
+    dir_close(&run);
+    return st;
+}
+
 static enum status list(const struct checkpoint_options *o, struct err *e)
 {
     struct checkpoint_entries entries = { 0 };
-    struct stat dir;
-    if (stat(o->operands.at[1], &dir) != 0 || !S_ISDIR(dir.st_mode))
-        return err_set(e, ST_MISSING, o->operands.at[1], "there is no such folder, expected a run folder");
-    TRY(checkpoint_list(o->operands.at[1], &entries, e));
+    TRY(list_of(o->operands.at[1], &entries, e));
     for (uint32_t i = 0; i < entries.n; i++) {
         struct stat s;
         char size[32] = "?";
-        if (stat(entries.at[i].path, &s) == 0)
+        if (lstat(entries.at[i].path, &s) == 0 && S_ISREG(s.st_mode))
             compile_bytes((double)s.st_size, size);
         printf("step %-10llu %10s  %s\n", (unsigned long long)entries.at[i].step, size, entries.at[i].path);
     }
@@ -44,7 +50,12 @@ static enum status list(const struct checkpoint_options *o, struct err *e)
 static enum status verify_file(const char *path, struct err *e)
 {
     struct checkpoint_info info;
+    const char *slash = strrchr(path, '/');
+    uint64_t step;
     TRY(checkpoint_verify(path, &info, e));
+    if (checkpoint_step_of(slash ? slash + 1 : path, &step) && step != info.step)
+        return err_set(e, ST_INPUT, path, "its name says step %llu and it holds step %llu", (unsigned long long)step,
+                       (unsigned long long)info.step);
     printf("%s: good: step %llu, sample %llu, optimizer %s, written %s by %s\n", path, (unsigned long long)info.step,
            (unsigned long long)info.sample, info.optimizer, info.time, info.build);
     return ST_OK;
@@ -95,15 +106,16 @@ static enum status import_to(const char *dir, const char *from, const struct job
 {
     char path[PATH_MAX];
     struct checkpoint_entries there = { 0 };
-    TRY(checkpoint_list(dir, &there, e));
+    struct stat s;
+    bool made = stat(dir, &s) != 0;
+    if (!made)
+        TRY(list_of(dir, &there, e));
     uint32_t n = there.n;
     checkpoint_entries_release(&there);
     if (n)
         return err_set(e, ST_INPUT, dir,
                        "found %u %s, expected a run folder without any: training would go on from them", n,
                        n == 1 ? "checkpoint" : "checkpoints");
-    struct stat s;
-    bool made = stat(dir, &s) != 0;
     snprintf(path, sizeof path, "%s/checkpoints", dir);
     TRY(folder_make(path, e));
     snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
@@ -133,21 +145,42 @@ static enum status import(const struct checkpoint_options *o, struct err *e)
     return st;
 }
 
-/* A checkpoint, or the newest of a run folder. */
-static enum status export(const struct checkpoint_options *o, struct err *e) {
-    const char *from = o->operands.at[1]; struct stat s; struct checkpoint_entries entries = { 0 };
-    TRY(need_output(o, "model.safetensors", e)); if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)){
-        TRY(checkpoint_list(from, &entries, e));
-        if (!entries.n) return err_set(e, ST_MISSING, from,
-                                       "found no checkpoints, expected a run folder or a checkpoint");
-        from = entries.at[entries.n - 1].path; }
-enum status st = file_differs(o->out, from, e);
-if (st == ST_OK)
-    st = safetensors_export(from, o->out, e);
-if (st == ST_OK)
+/* The newest of a run folder. */
+static enum status export_run(const char *path, const char *to, struct err *e)
+{
+    struct dir run, folder = { .fd = -1 };
+    struct checkpoint_entries entries = { 0 };
+    TRY(dir_open(path, &run, e));
+    enum status st = checkpoint_list(&run, &entries, e);
+    if (st == ST_OK && !entries.n)
+        st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run folder or a checkpoint");
+    const char *from = st == ST_OK ? entries.at[entries.n - 1].path : NULL;
+    if (st == ST_OK)
+        st = file_differs(to, from, e);
+    if (st == ST_OK)
+        st = checkpoint_folder(&run, false, &folder, e);
+    if (st == ST_OK)
+        st = safetensors_export(&folder, from, to, e);
+    if (st == ST_OK)
+        printf("%s: the parameters of %s\n", to, from);
+    checkpoint_entries_release(&entries);
+    dir_close(&folder);
+    dir_close(&run);
+    return st;
+}
+
+/* A checkpoint, or a run folder. */
+static enum status export(const struct checkpoint_options *o, struct err *e)
+{
+    const char *from = o->operands.at[1];
+    struct stat s;
+    TRY(need_output(o, "model.safetensors", e));
+    if (stat(from, &s) == 0 && S_ISDIR(s.st_mode))
+        return export_run(from, o->out, e);
+    TRY(file_differs(o->out, from, e));
+    TRY(safetensors_export(NULL, from, o->out, e));
     printf("%s: the parameters of %s\n", o->out, from);
-checkpoint_entries_release(&entries);
-return st;
+    return ST_OK;
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */

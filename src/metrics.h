@@ -6,11 +6,13 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
 struct metrics {
     FILE *file; /* NULL: this rank writes nothing */
-    char path[4096];
+    const struct dir *dir;
+    char note[512]; /* what is to be told of the file that was there; "": nothing */
 };
 
 struct metrics_row {
@@ -24,9 +26,12 @@ struct metrics_row {
     double mfu; /* NAN: the peak is not known, an empty cell */
 };
 
-/* Opens RUNDIR/metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
- * earlier ones are kept. last = 0 starts a new file. */
-enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e);
+/* Opens a run's metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
+ * earlier ones are kept. One that is damaged is put aside first, as metrics.csv.damaged.1, and m->note says so. last = 0 starts a
+ * new file. dir is borrowed until close. */
+enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e);
+/* The folder had been removed and is made again: the file goes on there, with what it held. */
+enum status metrics_reopen(struct metrics *m, struct err *e);
 enum status metrics_write(struct metrics *m, const struct metrics_row *row, struct err *e);
 /* What was written so far is durable. Any thread. */
 enum status metrics_sync(const struct metrics *m, struct err *e);

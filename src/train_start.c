@@ -29,8 +29,9 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
+    TRY(dir_open(t->o->dir, t->dir, e));
     TRY(train__stop_lock(t, e));
-    TRY(report_open(&t->report, t->o->dir, e));
+    TRY(report_open(&t->report, t->dir, e));
     train__stop_open(t);
     return ST_OK;
 }
@@ -385,6 +386,7 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, &local, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
     if (watch_note())

@@ -11,10 +11,11 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/dir.h"
 #include "exec.h"
 
 struct watch_setup {
-    const char *dir; /* run folder, borrowed until close; it may not exist yet */
+    const struct dir *dir; /* of the run, borrowed until close; it need not be open yet */
     double timeout;  /* seconds: of silence, and the least that makes an instruction overdue; 0: no watchdog */
 };
 

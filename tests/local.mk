@@ -144,8 +144,8 @@ tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
 tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
-	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=pthread_create,--wrap=pwrite \
-	-Wl,--wrap=realloc,--wrap=rename,--wrap=write
+	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mkdirat,--wrap=mmap,--wrap=open,--wrap=openat \
+	-Wl,--wrap=pthread_create,--wrap=pwrite,--wrap=realloc,--wrap=renameat,--wrap=unlinkat,--wrap=write
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fault/disk.sh tests/fault/fault.sh
 LONG_TESTS += tests/fault/fault_all.sh

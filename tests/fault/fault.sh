@@ -43,7 +43,7 @@ walk 'a write that takes one byte' 1:pwrite@checkpoints 20 900 short finishes
 if [ "${STRIDE-}" ]; then
     walk 'sync: rank 0, a full disk' 0:file@checkpoints 1 1 ENOSPC+ saves --checkpoint sync
     walk 'async: rank 1, a full disk' 1:file@checkpoints 1 1 ENOSPC+ saves
-    walk 'rename fails' 0:rename@checkpoints 1 1 EIO saves
+    walk 'rename fails' 0:renameat@checkpoints 1 1 EIO saves
     walk 'one call fails on rank 0' 0:file@checkpoints 1 1 EIO saves
     walk 'one call fails on rank 1' 1:file@checkpoints 1 1 EIO saves --checkpoint sync
     walk 'a file cannot be read' 0:read 1 1 EIO reads
