@@ -90,7 +90,7 @@ struct checkpoint_setup {
     const struct ir_graph *graph;
     struct checkpoint_info info; /* all but step, sample and time */
     struct checkpoint_keep keep;
-    uint64_t loaded; /* the step of the checkpoint that the run began with; UINT64_MAX: of none */
+    uint64_t loaded;                       /* the step of the checkpoint that the run began with; UINT64_MAX: of none */
     const struct checkpoint_piece *pieces; /* of this rank, for every checkpoint; borrowed until close, like the rest */
     uint32_t n_pieces;
     /* Returns when the pieces can be read; called by the thread. A failure gives the checkpoint up. NULL: they can at once */

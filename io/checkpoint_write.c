@@ -122,9 +122,8 @@ enum status checkpoint_put(struct checkpoint_writer *w, const struct checkpoint_
 enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e)
 {
     if (w->root) /* it stays open until it has its name */
-        return fsync(w->file.fd) == 0
-                   ? ST_OK
-                   : err_set(e, ST_IO, w->path, "cannot be made durable: %s", strerror(errno));
+        return fsync(w->file.fd) == 0 ? ST_OK
+                                      : err_set(e, ST_IO, w->path, "cannot be made durable: %s", strerror(errno));
     int fd = w->fd;
     w->fd = -1;
     return file_sync_close(fd, w->path, e);

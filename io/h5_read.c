@@ -94,8 +94,9 @@ enum status h5_open_in(const struct dir *in, const char *name, const char *schem
         snprintf(root->where, sizeof root->where, "%.400s", name);
     h5__quiet();
     TRY(dir_read(in, name, &fd, &size, e));
-    enum status st = size < 48 ? err_set(e, ST_INPUT, root->where, "is not an HDF5 file: it has %" PRIu64 " bytes", size)
-                               : file_pread(fd, root->where, head, sizeof head, 0, e);
+    enum status st = size < 48
+                         ? err_set(e, ST_INPUT, root->where, "is not an HDF5 file: it has %" PRIu64 " bytes", size)
+                         : file_pread(fd, root->where, head, sizeof head, 0, e);
     if (st == ST_OK)
         st = check_format(head, root->where, e);
     if (st == ST_OK) {

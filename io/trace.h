@@ -39,8 +39,8 @@ struct trace_group {
 };
 struct trace_setup {
     const struct dir *dir; /* of the run; borrowed until close */
-    const char *device;  /* "cpu" */
-    double (*now)(void); /* the clock of the events, seconds */
+    const char *device;    /* "cpu" */
+    double (*now)(void);   /* the clock of the events, seconds */
     const char *const *streams;
     const struct trace_instruction *instructions;
     const struct trace_group *groups; /* those that contain this rank */

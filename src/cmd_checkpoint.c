@@ -170,13 +170,9 @@ static enum status export_run(const char *path, const char *to, struct err *e)
 }
 
 /* A checkpoint, or a run folder. */
-static enum status export(const struct checkpoint_options *o, struct err *e)
-{
-    const char *from = o->operands.at[1];
-    struct stat s;
-    TRY(need_output(o, "model.safetensors", e));
-    if (stat(from, &s) == 0 && S_ISDIR(s.st_mode))
-        return export_run(from, o->out, e);
+static enum status export(const struct checkpoint_options *o, struct err *e) {
+    const char *from = o->operands.at[1]; struct stat s; TRY(need_output(o, "model.safetensors", e));
+    if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)) return export_run(from, o->out, e);
     TRY(file_differs(o->out, from, e));
     TRY(safetensors_export(NULL, from, o->out, e));
     printf("%s: the parameters of %s\n", o->out, from);

@@ -227,9 +227,9 @@ static enum status claim_open(const struct lock *l, const struct dir *dir, int *
         ask_system(*fd, F_OFD_SETLK) != HELD_BY_ANOTHER)
         TRY(put_damaged_aside(l, dir, fd, e));
     TRY(wait_for(l, dir, *fd, e));
-    return write_owner(*fd, &l->me) ? ST_OK
-                                    : err_set(e, ST_IO, dir->path, "the file lock in it cannot be written: %s",
-                                              strerror(errno));
+    return write_owner(*fd, &l->me)
+               ? ST_OK
+               : err_set(e, ST_IO, dir->path, "the file lock in it cannot be written: %s", strerror(errno));
 }
 
 /* The file, open, with this run in it. */
@@ -292,14 +292,16 @@ static void lose(struct lock *l, const struct lock_owner *o)
     double away = boot_time() - atomic_load(&l->seen);
     if (o->run[0])
         snprintf(text, sizeof text,
-                 "%s: another run has taken the folder over, process %ld on %s since %s, while this one was not running for "
-                 "%.0f s (suspended?) or its lock was removed: it ends and writes nothing more",
+                 "%s: another run, process %ld on %s since %s, has taken this folder over; this one had not looked at "
+                 "its lock "
+                 "for %.0f s (was it suspended?), and ends without writing anything more",
                  l->dir->path, o->pid, o->host, o->since, away);
     else
-        snprintf(text, sizeof text,
-                 "%s: the file lock does not name this run any more: another one has been here, or somebody has emptied it. It "
-                 "ends and writes nothing more",
-                 l->dir->path);
+        snprintf(
+            text, sizeof text,
+            "%s: the file lock names no run any more: another one has been here, or somebody has emptied it. This one "
+            "ends without writing anything more",
+            l->dir->path);
     l->words.lost(l->words.arg, text);
 }
 
@@ -332,7 +334,8 @@ static void look_at_folder(struct lock *l)
         tell(l, "warning: the run folder %s has been removed: the next checkpoint makes it again", l->dir->path);
     else
         tell(l,
-             "warning: %s does not lead to the folder of this run any more: it was renamed or replaced%s%s. All files go on "
+             "warning: %s does not lead to the folder of this run any more: it was renamed or replaced%s%s. All files "
+             "go on "
              "to be written to the folder in which the run began",
              l->dir->path, *now ? ", and is now " : "", now);
 }

@@ -28,15 +28,15 @@ struct rows {
     uint64_t line, bad; /* lines read; the first that is damaged, 0: none */
 };
 
-/* A row of numbers with a step after the one before it. */
-static bool is_row(const char *line, size_t n, uint64_t after, uint64_t *step)
+/* A row of numbers. */
+static bool is_row(const char *line, size_t n, uint64_t *step)
 {
     char *end;
     if (n == 0 || line[n - 1] != '\n' || *line < '0' || *line > '9' || strspn(line, "0123456789+-.eEnaif,") != n - 1)
         return false;
     errno = 0;
     *step = strtoull(line, &end, 10);
-    return errno == 0 && *end == ',' && *step > after;
+    return errno == 0 && *end == ',' && *step > 0;
 }
 
 /* Copies the rows of steps up to `last`. Columns that an older program did not write stay away from its rows: rows are copied as
@@ -47,17 +47,17 @@ static void keep_rows(struct rows *r)
     size_t room = 0;
     uint64_t step, before = 0;
     for (ssize_t n; (n = getline(&line, &room, r->from)) > 0;) {
-        r->line++;
-        if (r->line == 1 ? strncmp(line, "step,", 5) == 0 : is_row(line, (size_t)n, before, &step)) {
-            before = r->line == 1 ? 0 : step;
-            if (r->line > 1 && step <= r->last)
-                fputs(line, r->to);
-            continue;
-        }
-        if (!r->bad && before < r->last)
+        bool head = ++r->line == 1 && strncmp(line, "step,", 5) == 0;
+        if (!head && r->line == 1)
+            r->bad = 1;
+        if (!head && is_row(line, (size_t)n, &step) && step > before && step <= r->last) {
+            fputs(line, r->to);
+            before = step;
+        } else if (!head && !r->bad && before < r->last) {
             r->bad = r->line;
+        }
     }
-    if (!r->bad && before < r->last)
+    if (!r->bad && before < r->last) /* the end is missing */
         r->bad = r->line + 1;
     free(line);
 }

@@ -11,7 +11,7 @@
 #include "base/status.h"
 
 struct report {
-    FILE *file;    /* log.txt; NULL: this rank reports nothing */
+    FILE *file; /* log.txt; NULL: this rank reports nothing */
     const struct dir *dir;
     bool terminal; /* standard output is one */
     bool line;     /* a progress line stands on it, without its newline */

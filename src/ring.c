@@ -53,8 +53,8 @@ enum status ring_open(struct ring *r, const struct dir *run, const struct ring_h
     name_of(header->rank, name);
     enum status st = dir_replace(&folder, name, &r->file, e);
     dir_close(&folder);
-    if (st == ST_OK && (!write_header(r) ||
-                        pwrite(r->file, empty, sizeof empty, sizeof r->header) != (ssize_t)sizeof empty))
+    if (st == ST_OK &&
+        (!write_header(r) || pwrite(r->file, empty, sizeof empty, sizeof r->header) != (ssize_t)sizeof empty))
         st = err_set(e, ST_IO, run->path, "ring/%s cannot be written: %s", name, strerror(errno));
     if (st != ST_OK)
         ring_close(r);
@@ -227,5 +227,6 @@ enum status ring_print(const struct dir *run, bool (*wanted)(void *self, uint32_
         print_records(&c, out);
     }
     return shown ? ST_OK
-                 : err_set(e, ST_INPUT, run->path, "found rings of ranks 0 to %u, and none of those asked for", ranks - 1);
+                 : err_set(e, ST_INPUT, run->path, "found rings of ranks 0 to %u, and none of those asked for",
+                           ranks - 1);
 }

@@ -82,8 +82,10 @@ static enum status make_again(struct train *t, struct err *e)
     TRY(lock_retake(t->stop.lock, e));
     TRY(report_reopen(&t->report, e));
     TRY(metrics_reopen(&t->metrics, e));
-    report_line(&t->report, "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
-                "gone", t->dir->path);
+    report_line(&t->report,
+                "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
+                "gone",
+                t->dir->path);
     return ST_OK;
 }
 

@@ -84,8 +84,8 @@ enum status train__restore(struct train *t, struct err *e)
     struct pieces pieces;
     bool found = false;
     pieces_to_read(&t->plan, rank, base, &pieces);
-    enum status st = checkpoint_resume(t->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, &found,
-                                       &t->saved, e);
+    enum status st = checkpoint_resume(t->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, &found, &t->saved,
+                                       e);
     if (st == ST_OK && found)
         pieces_take(&t->plan, rank, base, &pieces);
     pieces_release(&pieces);

@@ -16,7 +16,7 @@
 
 struct watch_setup {
     const struct dir *dir; /* of the run, borrowed until close; it need not be open yet */
-    double timeout;  /* seconds: of silence, and the least that makes an instruction overdue; 0: no watchdog */
+    double timeout;        /* seconds: of silence, and the least that makes an instruction overdue; 0: no watchdog */
 };
 
 /* Before MPI starts, where no rank can ask another: looks for stopped ranks of this machine, until open. Close begins it again,

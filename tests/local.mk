@@ -23,7 +23,7 @@ endif
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
 	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
+SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/files.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
 	tests/train/resume.sh
 EXTRA_DIST += tests/train/bench_stall.sh
 
@@ -134,7 +134,7 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
-SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
+SCRIPT_TESTS += tests/train/halt.sh tests/train/taken.sh tests/batch/scripts.sh tests/batch/slurm.sh
 LONG_TESTS += tests/batch/slurm_all.sh
 EXTRA_DIST += tests/batch/cluster.sh
 

@@ -166,15 +166,15 @@ static const char *path_at(int folder, const char *name, char path[8192])
     return path;
 }
 
-#define WRAP_AT(name, params, args, folder, file)                          \
-    int __real_##name params;                                              \
-    int __wrap_##name params;                                              \
-    int __wrap_##name params                                               \
-    {                                                                      \
-        char path[8192];                                                   \
-        if (happens("file", #name, path_at(folder, file, path), -1))       \
-            return -1;                                                     \
-        return __real_##name args;                                         \
+#define WRAP_AT(name, params, args, folder, file)                    \
+    int __real_##name params;                                        \
+    int __wrap_##name params;                                        \
+    int __wrap_##name params                                         \
+    {                                                                \
+        char path[8192];                                             \
+        if (happens("file", #name, path_at(folder, file, path), -1)) \
+            return -1;                                               \
+        return __real_##name args;                                   \
     }
 WRAP_AT(mkdirat, (int in, const char *name, mode_t mode), (in, name, mode), in, name)
 WRAP_AT(renameat, (int in, const char *name, int to, const char *new_name), (in, name, to, new_name), to, new_name)
