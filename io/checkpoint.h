@@ -72,7 +72,8 @@ struct checkpoint_entries {
 enum status checkpoint_folder(const struct dir *run, bool make, struct dir *d, struct err *e);
 /* The step of "step-000100.h5": six digits at least. False: it is no name of a checkpoint. */
 bool checkpoint_step_of(const char *name, uint64_t *step);
-/* Serial. Those in the folder by ascending step, not looked into; none when there is no folder. */
+/* Serial. Those in the folder by ascending step, not looked into; none when there is no folder. ST_IO: it cannot be listed,
+ * or is a link to nothing. */
 enum status checkpoint_list(const struct dir *run, struct checkpoint_entries *list, struct err *e);
 void checkpoint_entries_release(struct checkpoint_entries *list);
 
@@ -103,7 +104,7 @@ struct checkpoint_saver;
 enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct checkpoint_saver **s, struct err *e);
 /* Gives up one that is under way. */
 void checkpoint_saver_close(struct checkpoint_saver *s);
-/* Collective; none may be under way. What goes wrong is told later. */
+/* Collective; none may be under way. Rank 0 makes the file; what goes wrong is told later. */
 void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample);
 /* Not collective. This rank has done what it can until all call advance. True when none is under way. */
 bool checkpoint_save_idle(const struct checkpoint_saver *s);
@@ -113,8 +114,10 @@ enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, stru
 /* Seconds that this rank's thread took for the last one. */
 double checkpoint_save_seconds(const struct checkpoint_saver *s);
 
-/* Loads the newest valid checkpoint of a run; a damaged one is told to `warn` (rank 0; may be NULL) and passed over
- * for the one before; one whose name is of another step is put aside, too. *found false: there is none (a fresh start). ST_INPUT: it is another model's, or all are damaged. */
+/* Loads the newest sound checkpoint of a run; one that is damaged, or holds another step than its name says, is told to `warn`
+ * (rank 0; may be NULL) and passed over for the one before, and when that is loaded, put aside: step-000100.h5.damaged.1 or
+ * .misnamed.1. *found false: there is none (a fresh start). ST_INPUT: it is another model's, or all are damaged. ST_IO: the folder
+ * or the newest one cannot be read now; that says nothing of its contents, so no older one is taken. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
     const uint8_t *model_digest;

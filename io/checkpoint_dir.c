@@ -122,16 +122,29 @@ static enum status list_for_all(const struct dir *run, struct checkpoint_entries
     return ST_OK;
 }
 
-/* Its name is worth more than that of a file that is damaged: it must not be overwritten when training comes to that step. */
-static void put_aside(const struct dir *folder, const char *path, struct err *why)
+/* It keeps its bytes under a name that is no checkpoint's. */
+static enum status put_aside(const struct dir *folder, const char *path, enum ckpt__why kind,
+                             const struct checkpoint_expect *expect, struct err *e)
 {
-    char name[DIR_NAME], aside[DIR_NAME];
-    struct err ignored = { 0 };
+    char name[DIR_NAME], aside[DIR_NAME], text[2 * DIR_NAME + DIR_PATH];
     snprintf(name, sizeof name, "%s", strrchr(path, '/') + 1);
-    if (io_rank() != 0 || dir_put_aside(folder, name, "misnamed", aside, &ignored) != ST_OK)
-        return;
-    size_t n = strlen(why->text);
-    snprintf(why->text + n, sizeof why->text - n, "; it is now %s", aside);
+    TRY(dir_put_aside(folder, name, kind == CKPT_MISNAMED ? "misnamed" : "damaged", aside, e));
+    snprintf(text, sizeof text, "%s is put aside as %s", path, aside);
+    if (expect->warn)
+        expect->warn(expect->arg, text);
+    return ST_OK;
+}
+
+/* Why the one at hand is not passed over for the one before: it is sound, or nobody knows. */
+static enum status refuse(enum status why, const struct err *text, struct err *e)
+{
+    if (why == ST_INPUT || why == ST_BUG)
+        return err_set(e, why, NULL, "%s", text->text);
+    return err_set(
+        e, ST_IO, NULL,
+        "%s; that is no sign of damage, so no older checkpoint is taken and nothing is changed. Where it can be "
+        "read, the same command resumes",
+        text->text);
 }
 
 enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
@@ -145,21 +158,21 @@ enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, c
     enum status st = list_for_all(run, &list, e);
     if (st == ST_OK && list.n)
         st = io_agree(checkpoint_folder(run, false, &folder, e), e);
-    for (uint32_t i = list.n; st == ST_OK && i-- > 0 && !*found;) {
+    enum ckpt__why *kinds = mem_alloc(sizeof *kinds * list.n);
+    uint32_t i = list.n;
+    while (st == ST_OK && i > 0 && !*found) {
         struct err why = { 0 };
-        enum ckpt__why kind;
+        enum ckpt__why *kind = &kinds[--i];
         st = ckpt__load(&(struct ckpt__source){ &folder, list.at[i].path, g, expect->model_digest }, pieces, n, info,
-                        &kind, &why);
-        if (kind == CKPT_MISNAMED)
-            put_aside(&folder, list.at[i].path, &why);
+                        kind, &why);
         *found = st == ST_OK;
-        if (kind == CKPT_OTHER_MODEL || st == ST_BUG) {
-            err_set(e, st, NULL, "%s", why.text);
-        } else if (st != ST_OK) {
+        if (st == ST_INPUT && *kind != CKPT_OTHER_MODEL) { /* damaged: the one before */
             err_set(&first, st, NULL, "%s", why.text);
             if (expect->warn && io_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
-            st = ST_OK; /* the one before */
+            st = ST_OK;
+        } else if (st != ST_OK) {
+            st = refuse(st, &why, e);
         }
     }
     if (st == ST_OK && list.n && !*found)
@@ -168,6 +181,9 @@ enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, c
                      " checkpoints can be used. The newest: %s. Put a good copy in its place, or begin "
                      "anew with piper train --fresh, which puts them aside",
                      list.n, first.text);
+    while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
+        st = io_agree_root(io_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);
+    mem_free(kinds);
     checkpoint_entries_release(&list);
     dir_close(&folder);
     return st;

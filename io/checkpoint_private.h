@@ -65,10 +65,11 @@ enum status ckpt__layout_new(const char *where, const struct checkpoint_info *in
 enum status ckpt__layout_stamp(struct ckpt__layout *l, const struct checkpoint_info *info, struct err *e);
 void ckpt__layout_free(struct ckpt__layout *l);
 
-/* A file in parts, in a folder, whose struct it takes. begin is collective: rank 0 makes the file under another name, or `mine`
- * says why not; new and free are this rank's own; open, checkpoint_put, checkpoint_sync and publish too, and may run in
- * another thread: they use neither MPI nor HDF5 and allocate nothing. seal is collective: it agrees on the puts and sums
- * the hashes. publish (rank 0; nothing elsewhere) makes the file durable under its name; free removes one that was not. */
+/* A file in parts, in a folder, whose struct it takes. new and free are this rank's own; open, checkpoint_put, checkpoint_sync and
+ * publish too, and may run in another thread: they use neither MPI nor HDF5 and allocate nothing. begin and seal are collective: in
+ * begin rank 0 makes the file, under another name, or `mine` of a rank says why not; the others only open it, so that no rank
+ * writes into one of its own where they do not share the folder; seal agrees on the puts and sums the hashes. publish (rank 0;
+ * nothing elsewhere) makes the file durable under its name; free removes one that was not. */
 struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, struct dir *in, const char *path);
 enum status ckpt__writer_begin(struct checkpoint_writer *w, enum status mine, const char *name, struct err *e);
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e);

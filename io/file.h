@@ -7,7 +7,7 @@
 
 #include "base/status.h"
 
-/* Whole file into memory (mem_free). ST_MISSING when it cannot be opened; ST_INPUT when it is larger than `most`. */
+/* Whole file into memory (mem_free). Opened by file_open_read; ST_INPUT when it is larger than `most`. */
 enum status file_read_all(const char *path, uint64_t most, void **data, uint64_t *size, struct err *e);
 /* All bytes or ST_IO with the system's reason; a file that ends early is ST_INPUT. `path` is for the message. */
 enum status file_pread(int fd, const char *path, void *data, uint64_t bytes, uint64_t offset, struct err *e);

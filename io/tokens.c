@@ -106,6 +106,33 @@ static uint32_t token_at(const void *row, uint32_t width, uint64_t i)
     return width == 2 ? ((const uint16_t *)row)[i] : ((const uint32_t *)row)[i];
 }
 
+static enum status check_id(const struct tokens *t, uint64_t at, uint32_t id, struct err *e)
+{
+    return id < t->vocab ? ST_OK
+                         : err_set(e, ST_INPUT, t->path,
+                                   "token %" PRIu64 " is %" PRIu32 ", but the model's vocabulary has %" PRIu32
+                                   " entries (ids 0 to %" PRIu32 "): use data made for this model",
+                                   at, id, t->vocab, t->vocab - 1);
+}
+
+enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e)
+{
+    void *block = mem_alloc(BLOCK);
+    enum status st = ST_OK;
+    uint64_t step = BLOCK / t->width;
+    for (uint64_t at = 0; st == ST_OK && at < n; at += step) {
+        uint64_t part = n - at < step ? n - at : step;
+        uint32_t largest = 0;
+        st = file_pread(t->fd, t->path, block, part * t->width, t->offset + (first + at) * t->width, e);
+        for (uint64_t i = 0; st == ST_OK && i < part; i++)
+            largest = token_at(block, t->width, i) > largest ? token_at(block, t->width, i) : largest;
+        for (uint64_t i = 0; st == ST_OK && largest >= t->vocab && i < part; i++)
+            st = check_id(t, first + at + i, token_at(block, t->width, i), e);
+    }
+    mem_free(block);
+    return st;
+}
+
 enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e)
 {
     uint64_t first = index * t->seq_len;
@@ -113,11 +140,7 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int
     TRY(file_pread(t->fd, t->path, t->row, ((uint64_t)t->seq_len + 1) * t->width, t->offset + first * t->width, e));
     for (uint64_t i = 0; i <= t->seq_len; i++) {
         uint32_t id = token_at(t->row, t->width, i);
-        if (id >= t->vocab)
-            return err_set(e, ST_INPUT, t->path,
-                           "token %" PRIu64 " is %" PRIu32 ", but the model's vocabulary has %" PRIu32
-                           " entries (ids 0 to %" PRIu32 "): use data made for this model",
-                           first + i, id, t->vocab, t->vocab - 1);
+        TRY(check_id(t, first + i, id, e));
         if (i < t->seq_len)
             tokens[i] = (int32_t)id;
         if (i > 0)

@@ -32,6 +32,9 @@ void tokens_close(struct tokens *t); /* safe on a zeroed struct */
 /* tokens (T), targets (T). ST_INPUT with place, value and vocabulary for an id >= vocab; index < n_windows. */
 enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e);
 
+/* Are tokens [first, first + n) of the model's vocabulary? ST_INPUT as tokens_window(); a file that cannot be read: ST_IO. */
+enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e);
+
 /* Makes `out` from text files, one after the other: every byte is a token, vocabulary 256. */
 enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e);
 /* Makes `out` from token files of either kind. vocab: ids must be below; 0: largest id + 1. All of one width. */

@@ -30,6 +30,7 @@ void train_config_default(struct train_config *c)
                                 .seed = 1,
                                 .dtype = IR_F32,
                                 .shuffle = true,
+                                .checkpoint_minutes = 30,
                                 .checkpoint_keep = 3 };
 }
 
@@ -68,6 +69,7 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         { ends(c->data) && ends(c->eval_data), "a file name is too long" },
         { c->eval_every < many && (c->eval_every == 0 || c->eval_data[0]), "eval_every needs eval_data" },
         { c->checkpoint_every < many && c->checkpoint_keep_every < many, "checkpoint_every must be below 2^53" },
+        { in_range(c->checkpoint_minutes, 0, 1e6), "checkpoint_minutes must be from 0 (none) to 1e6" },
         { c->checkpoint_keep >= 1 && c->checkpoint_keep < many, "checkpoint_keep must be 1 or more" },
         { c->n_trace_steps <= TRAIN_TRACE_MAX, "at most 64 trace_steps are possible" },
     };

@@ -31,7 +31,8 @@ struct train_config {
     char eval_data[TRAIN_PATH_BYTES]; /* "": none */
     uint64_t eval_every;              /* steps; 0: after the last step only */
 
-    uint64_t checkpoint_every;      /* steps; 0: after the last step only */
+    uint64_t checkpoint_every;      /* steps; 0: not by steps. One is written after the last step in any case */
+    double checkpoint_minutes;      /* 0: not by time */
     uint64_t checkpoint_keep;       /* the newest that stay, 1 or more */
     uint64_t checkpoint_keep_every; /* those of every so many steps stay too; 0: none */
 
@@ -40,7 +41,7 @@ struct train_config {
 };
 
 /* What train.json says when it says nothing: AdamW (0.9, 0.95), eps 1e-8, weight decay 0.1, constant learning rate
- * 3e-4, float32, shuffled, seed 1, the last 3 checkpoints. batch_size, seq_len and steps have no default: 0. */
+ * 3e-4, float32, shuffled, seed 1, a checkpoint every 30 minutes, of which the last 3 stay. batch_size, seq_len and steps have no default: 0. */
 void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);

@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "duration.h"
 
 extern char **environ;
@@ -144,13 +145,11 @@ static bool ask_scontrol(const char *id, double *seconds)
 /* Seconds since 1970, of newer Slurms. */
 static bool ask_slurm_environment(double *seconds)
 {
-    const char *text = getenv("SLURM_JOB_END_TIME");
-    char *end;
-    if (!text || *text < '0' || *text > '9')
+    uint64_t at = 0;
+    if (parse_environment("SLURM_JOB_END_TIME", 1000000000, 100000000000, &at, NULL) != ST_OK || !at)
         return false;
-    double at = strtod(text, &end);
-    *seconds = at - (double)time(NULL);
-    return !*end && at > 1e9 && at < 1e11;
+    *seconds = (double)at - (double)time(NULL);
+    return true;
 }
 
 static bool ask_slurm(const char *id, double *seconds, char *answer, size_t size)

@@ -55,6 +55,10 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .least = 1,
           .help = "train up to step N instead of the job's last one" },
         { .name = "fresh", .kind = OPTION_FLAG, .to = &o->fresh, .help = "start over; what is there is put aside" },
+        { .name = "resume",
+          .kind = OPTION_FLAG,
+          .to = &o->resume,
+          .help = "only resume: without a checkpoint in the run folder end with 66" },
         { .name = "device",
           .kind = OPTION_CHOICE,
           .to = &o->device,
@@ -146,6 +150,8 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         o->fuse = strcmp(fuse, "on") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
+        else if (o->resume && o->fresh)
+            st = err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
         else if (max_time)
             st = read_max_time(max_time, o, e);
         if (st == ST_OK && forward)

@@ -152,6 +152,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
                                         "eval_data",
                                         "eval_every",
                                         "checkpoint_every",
+                                        "checkpoint_minutes",
                                         "checkpoint_keep",
                                         "checkpoint_keep_every",
                                         "trace_steps",
@@ -174,6 +175,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
         return js_wrong(&v, e, "there is no eval_data to evaluate on: name a token file, or leave eval_every out");
     }
     TRY(count_or(&root, "checkpoint_every", 0, &c->checkpoint_every, e));
+    TRY(js_num_or(&root, "checkpoint_minutes", 0, 1e6, c->checkpoint_minutes, &c->checkpoint_minutes, e));
     TRY(count_or(&root, "checkpoint_keep", 1, &c->checkpoint_keep, e));
     TRY(count_or(&root, "checkpoint_keep_every", 0, &c->checkpoint_keep_every, e));
     TRY(read_trace(&root, c, e));

@@ -78,6 +78,10 @@ struct exec_step {
  * communications and cannot be told otherwise. */
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
 
+/* The samples that this rank loads in a run of a list, each once: their places among those of the run, ascending, [the number
+ * returned], owned by the caller (mem_free); NULL: none. */
+uint32_t exec_samples(const struct exec *x, uint32_t list, uint64_t **places);
+
 /* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran traced, at [2i] and
  * [2i+1]. */
 const double *exec_times(const struct exec *x);

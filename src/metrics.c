@@ -25,6 +25,7 @@ static enum status cannot(const struct metrics *m, const char *what, struct err 
 struct rows {
     FILE *from, *to;
     uint64_t last;      /* later ones are left out */
+    char *newest;       /* [METRICS_ROW] the last that was not */
     uint64_t line, bad; /* lines read; the first that is damaged, 0: none */
 };
 
@@ -32,7 +33,8 @@ struct rows {
 static bool is_row(const char *line, size_t n, uint64_t *step)
 {
     char *end;
-    if (n == 0 || line[n - 1] != '\n' || *line < '0' || *line > '9' || strspn(line, "0123456789+-.eEnaif,") != n - 1)
+    if (n == 0 || n >= METRICS_ROW || line[n - 1] != '\n' || *line < '0' || *line > '9' ||
+        strspn(line, "0123456789+-.eEnaif,") != n - 1)
         return false;
     errno = 0;
     *step = strtoull(line, &end, 10);
@@ -52,6 +54,7 @@ static void keep_rows(struct rows *r)
             r->bad = 1;
         if (!head && is_row(line, (size_t)n, &step) && step > before && step <= r->last) {
             fputs(line, r->to);
+            memcpy(r->newest, line, (size_t)n + 1);
             before = step;
         } else if (!head && !r->bad && before < r->last) {
             r->bad = r->line;
@@ -76,6 +79,7 @@ static enum status put_rows(struct metrics *m, struct rows *r, struct dir_new *n
     bool read = !r->from || !ferror(r->from);
     int why = errno;
     bool good = fflush(r->to) == 0 && !ferror(r->to);
+    m->at = ftell(r->to);
     if (fclose(r->to) != 0 || !good)
         return cannot(m, "written", e);
     errno = why;
@@ -107,11 +111,34 @@ static enum status open_old(struct metrics *m, struct rows *r, struct err *e)
     return ST_OK;
 }
 
+static enum status open_new(struct metrics *m, struct err *e)
+{
+    int fd;
+    TRY(dir_change(m->dir, file_name, &fd, e));
+    m->file = fdopen(fd, "r+");
+    CHECK(m->file);
+    return fseek(m->file, m->at, SEEK_SET) == 0 ? ST_OK : cannot(m, "written", e);
+}
+
+enum status metrics_has_rows(const struct dir *dir, bool *rows, struct err *e)
+{
+    struct metrics m = { .dir = dir };
+    struct rows r = { .last = 1 };
+    char line[METRICS_ROW];
+    *rows = false;
+    TRY(open_old(&m, &r, e));
+    if (!r.from)
+        return ST_OK;
+    *rows = fgets(line, sizeof line, r.from) && fgets(line, sizeof line, r.from);
+    bool good = !ferror(r.from);
+    fclose(r.from);
+    return good ? ST_OK : cannot(&m, "read", e);
+}
+
 enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e)
 {
-    struct rows r = { .last = last };
+    struct rows r = { .last = last, .newest = m->row };
     struct dir_new new;
-    int fd;
     *m = (struct metrics){ .dir = dir };
     TRY(open_old(m, &r, e));
     enum status st = dir_new_begin(dir, file_name, &new, e);
@@ -124,27 +151,64 @@ enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last
     if (st == ST_OK)
         st = dir_new_publish(&new, e);
     dir_new_drop(&new);
-    TRY(st);
-    TRY(dir_append(dir, file_name, false, &fd, e));
-    m->file = fdopen(fd, "a+");
-    CHECK(m->file);
-    return ST_OK;
+    return st == ST_OK ? open_new(m, e) : st;
 }
 
 enum status metrics_reopen(struct metrics *m, struct err *e)
 {
-    int fd;
     if (!m->file)
         return ST_OK;
-    TRY(dir_restore(m->dir, file_name, fileno(m->file), &fd, e));
-    FILE *file = fdopen(fd, "a+");
-    CHECK(file);
-    fclose(m->file);
-    m->file = file;
+    TRY(dir_restore(m->dir, file_name, fileno(m->file), e));
+    FILE *old = m->file;
+    TRY(open_new(m, e));
+    fclose(old);
     return ST_OK;
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------------------- */
+
+/* The cell of eval_loss in a row; NULL: the row ends before it. */
+static char *eval_cell(char *row)
+{
+    enum { BEFORE = 7 };
+    for (int i = 0; i < BEFORE; i++) {
+        row = strchr(row, ',');
+        if (!row)
+            return NULL;
+        row++;
+    }
+    return row;
+}
+
+bool metrics_lacks_eval(const struct metrics *m, uint64_t step)
+{
+    char row[sizeof m->row];
+    memcpy(row, m->row, sizeof row);
+    const char *cell = eval_cell(row);
+    return strtoull(row, NULL, 10) == step && cell && *cell == ',';
+}
+
+static enum status write_row(struct metrics *m, struct err *e)
+{
+    dir_guard(m->dir);
+    fputs(m->row, m->file);
+    return fflush(m->file) == 0 ? ST_OK : cannot(m, "written", e);
+}
+
+/* One call of the system: a run that is killed leaves the one row or the other. */
+enum status metrics_add_eval(struct metrics *m, double eval_loss, struct err *e)
+{
+    char row[sizeof m->row], *cell = eval_cell(m->row);
+    if (!m->file || !cell || *cell != ',')
+        return ST_OK;
+    snprintf(row, sizeof row, "%.*s%.9g%s", (int)(cell - m->row), m->row, eval_loss, cell);
+    m->at -= (long)strlen(m->row);
+    if (fseek(m->file, m->at, SEEK_SET) != 0)
+        return cannot(m, "written", e);
+    strcpy(m->row, row);
+    m->at += (long)strlen(row);
+    return write_row(m, e);
+}
 
 /* "nan", not "-nan": the sign of a NaN means nothing. */
 static double unsigned_nan(double x)
@@ -156,16 +220,15 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
 {
     if (!m->file)
         return ST_OK;
-    dir_guard(m->dir);
-    fprintf(m->file, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,", (unsigned long long)r->step, unsigned_nan(r->loss),
-            unsigned_nan(r->grad_norm), r->lr, (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
-    if (!isnan(r->eval_loss))
-        fprintf(m->file, "%.9g", r->eval_loss);
-    fprintf(m->file, ",%.9g,%llu,", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
+    int n = snprintf(m->row, sizeof m->row, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,,%.9g,%llu,",
+                     (unsigned long long)r->step, unsigned_nan(r->loss), unsigned_nan(r->grad_norm), r->lr,
+                     (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second, unsigned_nan(r->aux_loss),
+                     (unsigned long long)r->dropped_tokens);
     if (!isnan(r->mfu))
-        fprintf(m->file, "%.9g", r->mfu);
-    fputc('\n', m->file);
-    return fflush(m->file) == 0 ? ST_OK : cannot(m, "written", e);
+        n += snprintf(m->row + n, sizeof m->row - (size_t)n, "%.9g", r->mfu);
+    snprintf(m->row + n, sizeof m->row - (size_t)n, "\n");
+    m->at += (long)strlen(m->row);
+    return write_row(m, e);
 }
 
 enum status metrics_sync(const struct metrics *m, struct err *e)

@@ -44,7 +44,8 @@ enum status report_open(struct report *r, const struct dir *dir, struct err *e)
 enum status report_reopen(struct report *r, struct err *e)
 {
     int fd;
-    TRY(dir_restore(r->dir, log_name, fileno(r->file), &fd, e));
+    TRY(dir_restore(r->dir, log_name, fileno(r->file), e));
+    TRY(dir_append(r->dir, log_name, false, &fd, e));
     FILE *file = fdopen(fd, "a+");
     CHECK(file);
     fclose(r->file);

@@ -12,6 +12,7 @@ struct train_options {
     const char *data;      /* token file instead of the job's; NULL: the job's */
     uint64_t steps;        /* the last step instead of the job's; 0: the job's. The learning rate keeps to the job's */
     bool fresh;            /* do not go on from the folder's checkpoints */
+    bool resume;           /* there must be one */
     const char *device;    /* "auto", "cpu", ... */
     const char *comm;      /* "auto", "mpi", ... */
     uint64_t max_seconds;  /* 0: no limit */

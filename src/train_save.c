@@ -5,6 +5,7 @@
 
 #include "base/version.h"
 #include "folder.h"
+#include "signals.h"
 #include "train_private.h"
 
 /* Nothing may be missing of the steps that the checkpoint lets a restart pass over: their rows are durable before it is. */
@@ -100,12 +101,26 @@ static enum status see_folder(struct train *t, struct err *e)
     return ctl_agree(ctl_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
 }
 
+bool train__is_saved(const struct train *t)
+{
+    return (t->has_saved && t->saved.step == t->step) || (t->saving && t->saving_step == t->step);
+}
+
+bool train__save_asked(struct train *t)
+{
+    double seconds = 60 * t->config->checkpoint_minutes;
+    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && !train__emulates(t) &&
+                ctl_time() - t->last_save >= seconds;
+    return signals_save() || late;
+}
+
 enum status train__save(struct train *t, struct err *e)
 {
-    TRY(train__save_finish(t, e));
-    if (train__emulates(t) || (t->has_saved && t->saved.step == t->step))
+    if (train__emulates(t) || train__is_saved(t))
         return ST_OK;
+    TRY(train__save_finish(t, e));
     TRY(see_folder(t, e));
+    t->last_save = ctl_time();
     double begin = ctl_time();
     t->saving = true;
     t->saving_step = t->step;

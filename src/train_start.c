@@ -11,6 +11,7 @@
 #endif
 
 #include "backends.h"
+#include "base/parse.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -36,6 +37,23 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     return ST_OK;
 }
 
+/* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
+static enum status check_resume(const struct train *t, struct err *e)
+{
+    if (!t->o->resume || ctl_rank() != 0)
+        return ST_OK;
+    struct checkpoint_entries list = { 0 };
+    if (t->dir->fd >= 0)
+        TRY(checkpoint_list(t->dir, &list, e));
+    uint32_t n = list.n;
+    checkpoint_entries_release(&list);
+    return n ? ST_OK
+             : err_set(e, ST_MISSING, t->o->dir,
+                       "--resume found no checkpoint in it. Is this the run folder, and is its file system mounted? "
+                       "Without "
+                       "--resume training begins at step 1");
+}
+
 /* What a rank finds on its machine. */
 struct local {
     uint32_t ranks, rank; /* of this job: how many, and the place of this one among them */
@@ -59,14 +77,14 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
     mem_free(all);
 }
 
-static int choose_threads(uint32_t local_ranks)
+static enum status choose_threads(uint32_t local_ranks, int *threads, struct err *e)
 {
-    const char *asked = getenv("OMP_NUM_THREADS");
-    if (asked && atoi(asked) > 0)
-        return atoi(asked);
+    uint64_t asked = 0;
+    TRY(parse_omp_threads(&asked, e));
     cpu_set_t cores;
     int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    return n > (int)local_ranks ? n / (int)local_ranks : 1;
+    *threads = asked ? (int)asked : n > (int)local_ranks ? n / (int)local_ranks : 1;
+    return ST_OK;
 }
 
 /* Only where updates wait for the norm can a step be left out after it is known. */
@@ -97,6 +115,8 @@ static enum status check_emulation(const struct train *t, struct err *e)
         return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
     if (!emulates && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
+    if (emulates && o->resume)
+        return err_set(e, ST_USAGE, "--resume", "an emulation starts over each time; leave it out");
     if (emulates && (o->check_numbers || o->check_replicas))
         return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
                        "an emulation has no numbers to check; leave it out, or take another --device");
@@ -344,11 +364,13 @@ static void report_job(struct train *t, const struct local *local)
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
-    char every[48] = "after the last step";
+    char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
-        snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
+        snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
+    if (c->checkpoint_minutes > 0)
+        snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (!train__emulates(t))
-        report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+        report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
     report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
@@ -372,13 +394,14 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
     TRY(ctl_agree(open_folder(t, false, e), e));
+    TRY(ctl_agree(check_resume(t, e), e));
     if (ctl_rank() == 0 && t->compute->device)
         find_peak(t, local.backends.device);
     watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
-    t->threads = choose_threads(local.ranks);
+    TRY(ctl_agree(choose_threads(local.ranks, &t->threads, e), e));
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
@@ -386,10 +409,11 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, &local, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(train__check_shared(t, e));
     TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
     if (watch_note())
         report_line(&t->report, "%s", watch_note());
-    return ST_OK;
+    return train__check_data(t, e);
 }

@@ -32,6 +32,15 @@ static enum status move_all(const struct dir *run, const char *folder, struct di
     return ST_OK;
 }
 
+/* The first of old.1, old.2, ... that is not there. */
+static void name_old(const struct dir *run, char folder[DIR_NAME])
+{
+    unsigned n = 0;
+    do
+        snprintf(folder, DIR_NAME, "old.%u", ++n);
+    while (dir_has(run, folder));
+}
+
 static enum status put_aside(struct train *t, struct err *e)
 {
     struct dir old = { .fd = -1 };
@@ -40,13 +49,29 @@ static enum status put_aside(struct train *t, struct err *e)
         return err_set(e, ST_USAGE, t->o->dir,
                        "holds the checkpoints of a training run, and an emulation starts over each time; name another "
                        "run folder, or say --fresh to put them aside");
-    unsigned n = 0;
-    do
-        snprintf(folder, sizeof folder, "old.%u", ++n);
-    while (dir_has(t->dir, folder));
+    name_old(t->dir, folder);
     enum status st = move_all(t->dir, folder, &old, e);
     if (st == ST_OK && old.fd >= 0)
         report_line(&t->report, "what was in the run folder is now in %s", old.path);
+    dir_close(&old);
+    return st;
+}
+
+/* Rows without a checkpoint: of a run that was lost before its first one, or whose checkpoints are elsewhere. */
+static enum status begin_anew(struct train *t, struct err *e)
+{
+    struct dir old = { .fd = -1 };
+    char folder[DIR_NAME];
+    bool rows;
+    report_line(&t->report, "no checkpoint in %s: beginning at step 1", t->o->dir);
+    TRY(metrics_has_rows(t->dir, &rows, e));
+    if (!rows)
+        return ST_OK;
+    name_old(t->dir, folder);
+    enum status st = move_old(t->dir, "metrics.csv", folder, &old, e);
+    if (st == ST_OK)
+        report_line(&t->report, "warning: %s/metrics.csv has steps of which there is no checkpoint; it is now in %s",
+                    t->o->dir, old.path);
     dir_close(&old);
     return st;
 }
@@ -55,8 +80,11 @@ static enum status put_aside(struct train *t, struct err *e)
 static void report_changes(struct train *t, const struct checkpoint_info *info)
 {
     struct report *r = &t->report;
-    report_line(r, "going on from the checkpoint of step %llu, written %s by %s", (unsigned long long)info->step,
-                info->time, info->build);
+    char next[48] = "";
+    if (info->step < t->last_step)
+        snprintf(next, sizeof next, ": beginning at step %llu", (unsigned long long)info->step + 1);
+    report_line(r, "going on from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
+                info->time, info->build, next);
     if (info->seed != t->config->seed)
         report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
                     (unsigned long long)info->seed, (unsigned long long)t->config->seed);
@@ -96,6 +124,7 @@ enum status train__restore(struct train *t, struct err *e)
         t->sample = t->saved.sample;
         report_changes(t, &t->saved);
     } else {
+        TRY(ctl_agree(rank == 0 ? begin_anew(t, e) : ST_OK, e));
         init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);
     }
     exec_upload(t->exec);

@@ -99,21 +99,20 @@ static double checkpoint_seconds(const struct train *t)
     return t->slowest_checkpoint > 0 ? t->slowest_checkpoint : 12e-8 * (double)ir_graph_param_count(&t->job.graph);
 }
 
-/* Enough time for so many steps, an evaluation and a checkpoint? */
-static bool time_is_up(const struct train *t, int steps)
+/* Enough time for that and a checkpoint? */
+static bool time_is_up(const struct train *t, double seconds)
 {
-    double needed = steps * t->slowest_step + t->slowest_eval + 1.5 * checkpoint_seconds(t) + 1;
-    return ctl_time() + needed > t->stop.deadline;
+    return ctl_time() + seconds + 1.5 * checkpoint_seconds(t) + 1 > t->stop.deadline;
 }
 
-bool train__stop_asked(struct train *t, int steps, bool saves)
+bool train__stop_asked(struct train *t, double seconds, bool saves)
 {
     if (signals_stop())
         return true;
     if (ctl_rank() != 0)
         return false;
     take_request(t);
-    return t->stop.now || time_is_up(t, steps) || (saves && t->stop.checkpoints == 1);
+    return t->stop.now || time_is_up(t, seconds) || (saves && t->stop.checkpoints == 1);
 }
 
 bool train__stop_signalled(void)
@@ -123,11 +122,16 @@ bool train__stop_signalled(void)
     return asked;
 }
 
-bool train__stop_agreed(struct train *t)
+bool train__stop_agreed_before(struct train *t, double seconds)
 {
-    uint64_t asked = train__stop_asked(t, 1, false);
+    uint64_t asked = train__stop_asked(t, seconds, false);
     ctl_max_u64(&asked, 1);
     return asked;
+}
+
+bool train__stop_agreed(struct train *t)
+{
+    return train__stop_agreed_before(t, t->slowest_step);
 }
 
 void train__stop_saved(struct train *t)

@@ -32,6 +32,15 @@ void watch_look_forgive(struct watch_look *l, double now);
 /* Seconds that the rank may stand where it is. */
 double watch_look_limit(const struct watch_look *l, double timeout, char state);
 
+/* Where a rank stands, as far as it counts for how long it may. */
+struct watch_stand {
+    bool inside, works, loads; /* in a step; has work of its own there; which reads data */
+    char state;                /* of its main thread: D waits for a disk or a network file system */
+    double worst;              /* seconds that it was seen to stand there before */
+    uint32_t runs;             /* of the list, so far */
+};
+double watch_limit(const struct watch_stand *s, double timeout); /* watch_verdict.c */
+
 /* ---- what ranks tell each other ------------------------------------------------------------------------------- */
 
 struct watch_task {

@@ -1,4 +1,5 @@
 /* Who is the culprit, and who waits for it over whom? */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -14,6 +15,18 @@ static void add(char *text, size_t size, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text + n, size - n, fmt, ap);
     va_end(ap);
+}
+
+/* ---- how long a rank may stand -------------------------------------------------------------------------------- */
+
+double watch_limit(const struct watch_stand *s, double timeout)
+{
+    /* factors on the least time: what waits for others; what was never measured, or waits for files: a file system may need minutes
+     * to come back, and a job that waits for it loses nothing */
+    enum { WAITING = 6, UNKNOWN = 120, MANY = 8 };
+    if (!s->inside || s->loads || s->state == 'D' || (s->works && s->runs < 2))
+        return fmax(UNKNOWN * timeout, MANY * s->worst);
+    return fmax((s->works ? 1 : WAITING) * timeout, MANY * s->worst);
 }
 
 /* ---- who waits for whom ---------------------------------------------------------------------------------------- */

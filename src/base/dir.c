@@ -139,10 +139,13 @@ enum status dir_enter(const struct dir *in, const char *name, int flags, struct 
     where(in, name, text);
     if (foreign)
         return err_set(e, ST_IO, text,
-                       "is a symbolic link of another user (%u) into a third one's folder, which is not followed",
+                       "is a link of another user (%u) into a third one's folder, which is not followed",
                        (unsigned)s.st_uid);
+    if (d->fd < 0 && link && flags & DIR_LINK && why == ENOENT)
+        return err_set(e, ST_IO, text,
+                       "is a link to a folder that is not there: is its file system mounted on this node?");
     if (d->fd < 0 && link && flags & DIR_LINK)
-        return err_set(e, ST_IO, text, "is a symbolic link to a folder that cannot be opened: %s", strerror(why));
+        return err_set(e, ST_IO, text, "is a link to a folder that cannot be opened: %s", strerror(why));
     if (d->fd < 0 && there && !S_ISDIR(s.st_mode))
         return err_set(e, ST_IO, text, "is %s, expected a folder", kind_of(s.st_mode));
     if (d->fd < 0 && !(flags & DIR_MAKE) && why == ENOENT)
@@ -292,6 +295,16 @@ bool dir_identify(const struct dir *d, const char *name, struct dir_identity *id
     return true;
 }
 
+/* Reasons that another name, or the owner, can cure; all others are the system's or pass. */
+static enum status why_not_opened(int why)
+{
+    static const int missing[] = { ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG, ENXIO };
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
+        if (why == missing[i])
+            return ST_MISSING;
+    return ST_IO;
+}
+
 /* Looks before it opens, since opening some devices does something, and again afterwards. */
 static enum status open_there(const struct dir *in, const char *name, int flags, struct stat *s, int *fd, struct err *e)
 {
@@ -305,7 +318,7 @@ static enum status open_there(const struct dir *in, const char *name, int flags,
         return refuse(in, name, refused, s->st_mode, what, e);
     int f = openat(at(in), name, flags | O_NONBLOCK | O_CLOEXEC | (in ? O_NOFOLLOW : 0));
     if (f < 0)
-        return fail(in, name, errno == ENOENT || (!in && read) ? ST_MISSING : ST_IO, what, e);
+        return fail(in, name, read ? why_not_opened(errno) : errno == ENOENT ? ST_MISSING : ST_IO, what, e);
     if (fstat(f, s) != 0 || !S_ISREG(s->st_mode)) {
         close(f);
         return refuse(in, name, refused, s->st_mode, what, e);
@@ -328,11 +341,10 @@ enum status dir_change(const struct dir *in, const char *name, int *fd, struct e
     return open_there(in, name, O_RDWR, &s, fd, e);
 }
 
-/* What is open as `from`, as a file of this name; *fd is opened on that. */
-static enum status copy_as(const struct dir *in, const char *name, int from, bool whole, int *fd, struct err *e)
+/* What is open as `from`, as a file of this name. */
+static enum status copy_as(const struct dir *in, const char *name, int from, bool whole, struct err *e)
 {
     struct dir_new to;
-    struct stat s;
     char part[1 << 16];
     off_t done = 0;
     ssize_t n = 0;
@@ -346,12 +358,12 @@ static enum status copy_as(const struct dir *in, const char *name, int from, boo
     if (st == ST_OK)
         st = dir_new_publish(&to, e);
     dir_new_drop(&to);
-    return st == ST_OK ? open_there(in, name, O_RDWR | O_APPEND, &s, fd, e) : st;
+    return st;
 }
 
-enum status dir_restore(const struct dir *in, const char *name, int from, int *fd, struct err *e)
+enum status dir_restore(const struct dir *in, const char *name, int from, struct err *e)
 {
-    return copy_as(in, name, from, false, fd, e);
+    return copy_as(in, name, from, false, e);
 }
 
 enum status dir_append(const struct dir *in, const char *name, bool make, int *fd, struct err *e)
@@ -368,9 +380,9 @@ enum status dir_append(const struct dir *in, const char *name, bool make, int *f
     if (!make || s.st_nlink == 1)
         return ST_OK;
     int shared = *fd; /* another name may lead to it from a folder that is not of this run */
-    st = copy_as(in, name, shared, true, fd, e);
+    st = copy_as(in, name, shared, true, e);
     close(shared);
-    return st;
+    return st == ST_OK ? open_there(in, name, O_RDWR | O_APPEND, &s, fd, e) : st;
 }
 
 /* ---- files that are made, renamed, removed -------------------------------------------------------------------- */

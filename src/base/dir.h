@@ -60,16 +60,16 @@ struct dir_identity {
 };
 bool dir_identify(const struct dir *d, const char *name, struct dir_identity *id);
 
-/* For reading. ST_MISSING: there is none, or it is no regular file; ST_IO. */
+/* For reading. ST_MISSING: there is none, it is no regular file, or it may not be read; ST_IO: the system could not open it (ESTALE,
+ * EIO, EMFILE, ...), which may pass. */
 enum status dir_read(const struct dir *in, const char *name, int *fd, uint64_t *bytes, struct err *e);
 /* One that is there, for reading and writing; it is not emptied. ST_MISSING: there is none; ST_IO. */
 enum status dir_change(const struct dir *in, const char *name, int *fd, struct err *e);
 /* For reading, and writing at its end. With `make` a missing one is made, and one that has other names (hard links) is copied first:
  * what another name leads to stays as it is. ST_MISSING, ST_IO. */
 enum status dir_append(const struct dir *in, const char *name, bool make, int *fd, struct err *e);
-/* A new one with what an open file holds, for reading, and writing at its end: the folder had been removed and is made again. What
- * cannot be read is left out. ST_IO. */
-enum status dir_restore(const struct dir *in, const char *name, int from, int *fd, struct err *e);
+/* A new one with what an open file holds: the folder had been removed and is made again. What cannot be read is left out. ST_IO. */
+enum status dir_restore(const struct dir *in, const char *name, int from, struct err *e);
 /* A new one, for reading and writing. ST_IO: something of that name is there, or it cannot be made. */
 enum status dir_make(const struct dir *in, const char *name, int *fd, struct err *e);
 /* Empties the name: removes what is there but a folder, and makes a new file. ST_IO. */

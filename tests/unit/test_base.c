@@ -8,6 +8,7 @@
 
 #include "base/json.h"
 #include "base/mem.h"
+#include "base/parse.h"
 #include "base/status.h"
 #include "base/version.h"
 
@@ -496,10 +497,65 @@ START_TEST(json_files)
 }
 END_TEST
 
+/* ---- numbers in text ------------------------------------------------------------------------------------------ */
+
+START_TEST(parse_numbers)
+{
+    static const char *const none[] = { "",
+                                        " ",
+                                        "-1",
+                                        "+1",
+                                        "0x1",
+                                        "1e3",
+                                        "1.5",
+                                        " 1",
+                                        "1 ",
+                                        "1\n",
+                                        "12a",
+                                        "x",
+                                        "١",
+                                        "1,2",
+                                        "1_0",
+                                        "18446744073709551616",
+                                        "99999999999999999999999999" };
+    uint64_t x = 7;
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        ck_assert_msg(!parse_number(none[i], &x) && x == 7, "\"%s\"", none[i]);
+    ck_assert(parse_number("0", &x) && x == 0);
+    ck_assert(parse_number("007", &x) && x == 7);
+    ck_assert(parse_number("18446744073709551615", &x) && x == UINT64_MAX);
+}
+END_TEST
+
+START_TEST(parse_environments)
+{
+    static const char *const wrong[] = { "0",  "1025", "1000000", "99999999999999999999999999999", "-4", "four",
+                                         " 4", "4x",   ",4" };
+    struct err e = { 0 };
+    uint64_t x = 9;
+    unsetenv("PIPER_TEST_N");
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e) == ST_OK && x == 9);
+    setenv("PIPER_TEST_N", "", 1);
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e) == ST_OK && x == 9);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        setenv("PIPER_TEST_N", wrong[i], 1);
+        err_clear(&e);
+        ck_assert_int_eq(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e), ST_USAGE);
+        ck_assert(x == 9 && strstr(e.text, "PIPER_TEST_N: found \"") && strstr(e.text, wrong[i]) &&
+                  strstr(e.text, "from 1 to 1024"));
+    }
+    setenv("PIPER_TEST_N", "1024", 1);
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e) == ST_OK && x == 1024);
+    setenv("PIPER_TEST_N", "4,2", 1);
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, NULL) == ST_OK && x == 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
-    TCase *status = tcase_create("status"), *mem = tcase_create("mem"), *json = tcase_create("json");
+    TCase *status = tcase_create("status"), *mem = tcase_create("mem"), *json = tcase_create("json"),
+          *parse = tcase_create("parse");
     tcase_add_test(status, err_first_cause_stays);
     tcase_add_test(status, err_long_text_is_cut);
     tcase_add_test(status, try_and_names);
@@ -518,7 +574,10 @@ int main(void)
     tcase_add_test(json, json_long_paths);
     tcase_add_test(json, json_bad_text);
     tcase_add_test(json, json_files);
+    tcase_add_test(parse, parse_numbers);
+    tcase_add_test(parse, parse_environments);
     suite_add_tcase(s, status);
+    suite_add_tcase(s, parse);
     suite_add_tcase(s, mem);
     suite_add_tcase(s, json);
 

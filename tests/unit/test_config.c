@@ -35,7 +35,7 @@ START_TEST(all_keys)
               "\"lr\":{\"kind\":\"cosine\",\"peak\":3e-4,\"min\":3e-5,\"warmup_steps\":10},\"clip_norm\":1.0," SIZES
               ",\"seed\":9,\"dtype\":\"bfloat16\",\"data\":\"tokens.h5\",\"shuffle\":false,"
               "\"eval_data\":\"val.h5\",\"eval_every\":50,\"checkpoint_every\":25,\"checkpoint_keep\":2,"
-              "\"checkpoint_keep_every\":75,\"trace_steps\":[1,2,7]}") == ST_OK,
+              "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7]}") == ST_OK,
         "%s", err.text);
     ck_assert_uint_eq(c.optimizer, TRAIN_ADAMW);
     ck_assert_double_eq(c.beta1, 0.8);
@@ -59,6 +59,7 @@ START_TEST(all_keys)
     ck_assert_uint_eq(c.checkpoint_every, 25);
     ck_assert_uint_eq(c.checkpoint_keep, 2);
     ck_assert_uint_eq(c.checkpoint_keep_every, 75);
+    ck_assert_double_eq(c.checkpoint_minutes, 0.5);
     ck_assert_uint_eq(c.n_trace_steps, 3);
     ck_assert_uint_eq(c.trace_steps[2], 7);
 }
@@ -76,6 +77,7 @@ START_TEST(defaults)
     ck_assert_uint_eq(c.dtype, IR_F32);
     ck_assert(c.shuffle);
     ck_assert_uint_eq(c.checkpoint_keep, 3);
+    ck_assert_double_eq(c.checkpoint_minutes, 30);
     ck_assert_double_eq(c.clip_norm, 0);
     ck_assert_str_eq(c.data, "");
     ck_assert_double_eq(config_lr(&c, 1), d.lr_peak);
@@ -114,6 +116,7 @@ static const struct {
     { "{" SIZES ",\"data\":\"\"}", "$.data: found \"\"" },
     { "{" SIZES ",\"shuffle\":1}", "$.shuffle: found 1" },
     { "{" SIZES ",\"eval_every\":5}", "$.eval_every: there is no eval_data" },
+    { "{" SIZES ",\"checkpoint_minutes\":-1}", "$.checkpoint_minutes: found -1" },
     { "{" SIZES ",\"checkpoint_keep\":0}", "$.checkpoint_keep: found 0" },
     { "{" SIZES ",\"trace_steps\":[2,2]}", "$.trace_steps[1]: found 2" },
     { "{" SIZES ",\"trace_steps\":[0]}", "$.trace_steps[0]: found 0" },
