@@ -3,6 +3,7 @@
 # The files of a run: a folder in which another user has laid links, fifos and devices; names that somebody has foreseen; folders of a
 # group; what is damaged, misnamed or linked; which checkpoints are known to be good. One rank, without a launcher.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+export OMP_NUM_THREADS=1
 seconds=$((20 * ${TEST_TIME_SCALE:-1}))
 
 # run JOB RUN [OPTION...]: trains on one rank; `out` holds what was said. $status: its exit status

@@ -3,6 +3,7 @@
 # What happens to the folder while a run is alive: removed, renamed, replaced, its lock removed; and a run that was suspended while another
 # took the folder over. The five cases wait at the same time: a run looks at its folder every 5 s.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+export OMP_NUM_THREADS=1
 
 # begin NAME RANKS: a run in the folder NAME; NAME.out holds what it says, pid.NAME its rank 0
 begin()
