@@ -78,24 +78,18 @@ void checkpoint_entries_release(struct checkpoint_entries *list)
     vec_free(list);
 }
 
+static bool is_name(const char *name)
+{
+    uint64_t step;
+    return checkpoint_step_of(name, &step);
+}
+
 void ckpt__remove_unfinished(const struct dir *run)
 {
     struct dir folder;
-    struct dir_names names = { 0 };
     struct err ignored = { 0 };
     if (checkpoint_folder(run, false, &folder, &ignored) == ST_OK)
-        dir_list(&folder, &names, &ignored);
-    for (uint32_t i = 0; i < names.n; i++) {
-        char own[DIR_NAME];
-        size_t length;
-        uint64_t step;
-        if (!dir_is_temporary(names.at[i], &length))
-            continue;
-        snprintf(own, sizeof own, "%.*s", (int)length, names.at[i]);
-        if (checkpoint_step_of(own, &step))
-            dir_remove(&folder, names.at[i]);
-    }
-    dir_names_release(&names);
+        dir_remove_unfinished(&folder, is_name);
     dir_close(&folder);
 }
 

@@ -106,6 +106,7 @@ static enum status import_to(const char *dir, const char *from, const struct job
 {
     char path[PATH_MAX];
     struct checkpoint_entries there = { 0 };
+    struct dir run, folder = { .fd = -1 };
     struct stat s;
     bool made = stat(dir, &s) != 0;
     if (!made)
@@ -116,23 +117,25 @@ static enum status import_to(const char *dir, const char *from, const struct job
         return err_set(e, ST_INPUT, dir,
                        "found %u %s, expected a run folder without any: training would go on from them", n,
                        n == 1 ? "checkpoint" : "checkpoints");
-    snprintf(path, sizeof path, "%s/checkpoints", dir);
-    TRY(folder_make(path, e));
+    TRY(folder_make(dir, e));
+    TRY(dir_open(dir, &run, e));
     snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
     struct checkpoint_info info = { .seed = j->train.seed, .optimizer = "none" };
     memcpy(info.job_digest, j->digest, sizeof info.job_digest);
     memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
     snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
-    enum status st = safetensors_import(from, &j->graph, &info, path, e);
-    if (st != ST_OK) { /* what was made for it goes; folders that were there are not empty or were empty before */
-        *strrchr(path, '/') = '\0';
-        rmdir(path);
-        if (made)
-            rmdir(dir);
-        return st;
-    }
-    printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
-    return ST_OK;
+    enum status st = checkpoint_folder(&run, true, &folder, e);
+    if (st == ST_OK)
+        st = safetensors_import(from, &j->graph, &info, path, e);
+    if (st != ST_OK) /* what was made for it goes; folders that were there are not empty or were empty before */
+        dir_remove_folder(&run, "checkpoints");
+    if (st != ST_OK && made)
+        rmdir(dir);
+    dir_close(&folder);
+    dir_close(&run);
+    if (st == ST_OK)
+        printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
+    return st;
 }
 
 static enum status import(const struct checkpoint_options *o, struct err *e)

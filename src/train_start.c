@@ -22,6 +22,15 @@
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
+static bool is_of_run(const char *name)
+{
+    static const char *const names[] = { "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return strncmp(name, "trace.", 6) == 0;
+}
+
 /* One that is there is opened first of all, so that its log tells why a run did not start; one that is not is made last of
  * all, so that a run that cannot start leaves none behind. */
 static enum status open_folder(struct train *t, bool make, struct err *e)
@@ -32,6 +41,7 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     TRY(folder_make(t->o->dir, e));
     TRY(dir_open(t->o->dir, t->dir, e));
     TRY(train__stop_lock(t, e));
+    dir_remove_unfinished(t->dir, is_of_run);
     TRY(report_open(&t->report, t->dir, e));
     train__stop_open(t);
     return ST_OK;

@@ -505,13 +505,29 @@ void dir_new_drop(struct dir_new *n)
     *n = (struct dir_new){ .fd = -1, .in = { .fd = -1 } };
 }
 
-bool dir_is_temporary(const char *name, size_t *length)
+/* The length of NAME in NAME.0123456789abcdef.tmp, and in NAME.tmp, as earlier versions wrote; else 0. */
+static size_t temporary_of(const char *name)
 {
-    enum { WORD = 16, TAIL = 1 + WORD + 4 };
+    enum { WORD = 16, TAIL = 1 + WORD };
     size_t n = strlen(name);
-    if (n <= TAIL || strcmp(name + n - 4, ".tmp") != 0 || name[n - TAIL] != '.' ||
-        strspn(name + n - TAIL + 1, "0123456789abcdef") != WORD)
-        return false;
-    *length = n - TAIL;
-    return true;
+    if (n <= 4 || strcmp(name + n - 4, ".tmp") != 0)
+        return 0;
+    n -= 4;
+    bool word = n > TAIL && name[n - TAIL] == '.' && strspn(name + n - WORD, "0123456789abcdef") == WORD;
+    return word ? n - TAIL : n;
+}
+
+void dir_remove_unfinished(const struct dir *d, bool (*ours)(const char *name))
+{
+    struct dir_names names = { 0 };
+    struct err ignored = { 0 };
+    char own[DIR_NAME];
+    dir_list(d, &names, &ignored);
+    for (uint32_t i = 0; i < names.n; i++) {
+        size_t length = temporary_of(names.at[i]);
+        snprintf(own, sizeof own, "%.*s", (int)length, names.at[i]);
+        if (length && ours(own))
+            dir_remove(d, names.at[i]);
+    }
+    dir_names_release(&names);
 }

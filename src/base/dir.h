@@ -105,8 +105,8 @@ enum status dir_new_begin(const struct dir *folder, const char *name, struct dir
 enum status dir_new_publish(struct dir_new *n, struct err *e);
 /* Frees; removes the file if it has not got its name. Safe on a zeroed one. */
 void dir_new_drop(struct dir_new *n);
-/* Is it the temporary name of a file? Then *length is that of the file's own name: what a killed process has left of it. */
-bool dir_is_temporary(const char *name, size_t *length);
+/* Removes what killed processes have left of files on their way to a name of which ours() says yes. */
+void dir_remove_unfinished(const struct dir *d, bool (*ours)(const char *name));
 
 /* 16 hexadecimal digits that nobody can foresee. */
 void dir_random_word(char word[17]);
