@@ -8,12 +8,12 @@ export OMP_NUM_THREADS=1
 # begin NAME RANKS: a run in the folder NAME; NAME.out holds what it says, pid.NAME its rank 0
 begin()
 {
-    cat >rank.$1 <<SCRIPT
+    cat >"rank.$1" <<SCRIPT
 #!/bin/sh
 [ "\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}" != 0 ] || echo \$\$ >pid.$1
 exec "$piper" "\$@"
 SCRIPT
-    chmod +x rank.$1
+    chmod +x "rank.$1"
     if [ "$2" -eq 1 ]; then
         "$dir/rank.$1" train one.h5 -o "$1" >"$1.out" 2>&1 &
     else
@@ -38,10 +38,8 @@ says()
 # stops NAME: asked to, with 75; a run of several ranks is judged by run-mpi
 stops()
 {
-    kill -USR1 "$(cat pid.$1)"
-    got=0
-    eval "wait \$run_$1" || got=$?
-    cat "$1.out" >>out
+    kill -USR1 "$(cat "pid.$1")"
+    goes "$1"
     [ $got -eq 75 ] || { [ $got -eq 0 ] && [ "$2" -gt 1 ]; }
 }
 # whole FOLDER: the checkpoint of its last step is there and good, no row is missing
@@ -55,6 +53,22 @@ print()
 {
     find "$1" -type f ! -path '*/ring/*' -exec cksum {} + | sort
 }
+
+# goes NAME: it ends by itself, within 30 s; $got: its exit status
+goes()
+{
+    tries=$((300 * ${TEST_TIME_SCALE:-1}))
+    while [ $tries -gt 0 ] && grep -q '^State:[[:space:]]*[^ZX]' "/proc/$(cat "pid.$1")/status" 2>/dev/null; do
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    [ $tries -gt 0 ] || kill -9 "$(cat "pid.$1")"
+    got=0
+    eval "wait \$run_$1" || got=$?
+    cat "$1.out" >>out
+}
+# shellcheck disable=SC2046 # numbers
+trap 'kill -9 $(cat pid.*) 2>/dev/null; rm -rf "$dir"' EXIT
 
 build one gpt2 one train.steps=10000000
 build two gpt2 zero3 train.steps=10000000
@@ -94,9 +108,7 @@ printf 'run 0123456789abcdef\nhost elsewhere.invalid\npid 1\nsince 2001-01-01 00
 while [ $(($(date +%s) - began)) -lt 12 ]; do sleep 0.2; done
 print suspended >before
 kill -CONT "$(cat pid.suspended)"
-got=0
-wait "$run_suspended" || got=$?
-cat suspended.out >>out
+goes suspended
 print suspended >after
 [ $got -eq 76 ] && diff before after >>out && [ "$(grep -c '^piper: ' suspended.out)" -eq 1 ] &&
     grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken this folder over' suspended.out
