@@ -10,7 +10,7 @@
 enum { CKPT_PARAM, CKPT_M, CKPT_V, CKPT_KINDS };
 extern const char *const ckpt__group[CKPT_KINDS]; /* "params", "optimizer/m", "optimizer/v" */
 extern const char ckpt__schema[];
-enum { CKPT_VERSION = 1 };
+enum { CKPT_VERSION = 2 };
 
 struct ckpt__place {
     uint64_t elements;
@@ -28,6 +28,7 @@ struct ckpt__file {
     struct checkpoint_info info;
     struct ir_graph graph; /* rank 0 only */
     bool has_graph;
+    bool newer; /* it was not opened, because a newer version of the format says things that this one does not know */
 };
 /* Collective: rank 0 reads the structure, all get the places and open the file. Close with ckpt__close in any case. With a
  * folder, the file is the one in it that has the last part of the path as its name, and ST_INPUT too when that names
@@ -41,12 +42,17 @@ struct ckpt__source {
     const struct ir_graph *g;
     const uint8_t *model_digest;
 };
-/* checkpoint_read; *why tells of a failure: the file is sound, but of another model, or its name is of another step. */
+/* checkpoint_read; *why tells of a failure: the file is sound, but of another model or a newer version, or its name is of another
+ * step. */
 enum ckpt__why { CKPT_DAMAGED, CKPT_OTHER_MODEL, CKPT_MISNAMED };
 enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_piece *pieces, uint32_t n,
                        struct checkpoint_info *info, enum ckpt__why *why, struct err *e);
 void ckpt__close(struct ckpt__file *f);
 const char *ckpt__name(const struct ckpt__file *f, uint32_t param); /* borrowed from f */
+
+/* The attribute `data`: its text, owned by the caller (free); and what a text says, ST_INPUT with the place. */
+char *ckpt__data_text(const struct checkpoint_data *data);
+enum status ckpt__data_parse(const char *text, const char *where, struct checkpoint_data *data, struct err *e);
 
 /* What the checkpoints of a run have in common: where everything lies, and on rank 0 the file without its contents. */
 struct ckpt__layout {
@@ -59,7 +65,7 @@ struct ckpt__layout {
     uint64_t *first_block; /* [kinds * n_params]: of each tensor among all blocks */
     uint64_t blocks;
 };
-/* Collective. where: for messages. Step, sample and time may change afterwards: stamp() puts them into rank 0's image. */
+/* Collective. where: for messages. Step, sample, updates and time may change afterwards: stamp() puts them into rank 0's image. */
 enum status ckpt__layout_new(const char *where, const struct checkpoint_info *info, const struct ir_graph *g,
                              struct ckpt__layout **out, struct err *e);
 enum status ckpt__layout_stamp(struct ckpt__layout *l, const struct checkpoint_info *info, struct err *e);

@@ -35,11 +35,19 @@ static enum status get_word(const struct h5_at *root, const char *name, struct a
 
 static enum status get_info(const struct h5_at *root, struct arena *a, struct checkpoint_info *info, struct err *e)
 {
-    static const char *const attrs[] = { "schema", "schema_version", "step",       "sample",       "seed", "optimizer",
-                                         "build",  "time",           "job_digest", "model_digest", NULL };
+    static const char *const attrs[] = { "schema",     "schema_version", "step",      "sample", "updates",
+                                         "data",       "seed",           "optimizer", "build",  "time",
+                                         "job_digest", "model_digest",   NULL };
+    const char *data = "[]";
     TRY(h5_only_attrs(root, attrs, e));
     TRY(h5_get_attr_u64(root, "step", UINT64_MAX, &info->step, e));
     TRY(h5_get_attr_u64(root, "sample", UINT64_MAX, &info->sample, e));
+    info->updates = info->step;
+    if (root->version > 1) {
+        TRY(h5_get_attr_u64(root, "updates", info->step, &info->updates, e));
+        TRY(h5_get_attr_text(root, "data", a, &data, e));
+    }
+    TRY(ckpt__data_parse(data, root->where, &info->data, e));
     TRY(h5_get_attr_u64(root, "seed", UINT64_MAX, &info->seed, e));
     TRY(get_word(root, "optimizer", a, info->optimizer, sizeof info->optimizer, e));
     TRY(get_word(root, "build", a, info->build, sizeof info->build, e));
@@ -109,13 +117,31 @@ static enum status locate_kind(const struct h5_at *root, struct ckpt__file *f, i
     return ST_OK;
 }
 
+/* Groups that the format has a name for and this build no use: the rest of such a file can be read. */
+static enum status note_beyond(const struct h5_at *root, struct ckpt__file *f, struct err *e)
+{
+    static const char *const names[] = { "router", "outer" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (h5_has(root, names[i]))
+            snprintf(f->info.beyond, sizeof f->info.beyond, "/%s", names[i]);
+    struct h5_at optimizer;
+    if (f->kinds == 1)
+        return ST_OK;
+    TRY(h5_group(root, "optimizer", &optimizer, e));
+    if (h5_has(&optimizer, "updates"))
+        strcpy(f->info.beyond, "/optimizer/updates");
+    h5_close(&optimizer);
+    return ST_OK;
+}
+
 static enum status read_structure(const struct h5_at *root, struct ckpt__file *f, struct arena *a, struct err *e)
 {
-    static const char *const with[] = { "model", "params", "optimizer", "digests", NULL };
-    static const char *const without[] = { "model", "params", "digests", NULL };
+    static const char *const with[] = { "model", "params", "digests", "optimizer", "router", "outer", NULL };
+    static const char *const without[] = { "model", "params", "digests", "router", "outer", NULL };
     TRY(get_info(root, a, &f->info, e));
     f->kinds = checkpoint_has_moments(&f->info) ? CKPT_KINDS : 1;
     TRY(h5_only(root, f->kinds == 1 ? without : with, e));
+    TRY(note_beyond(root, f, e));
     TRY(model_get(root, NULL, &f->graph, e));
     f->has_graph = true;
     f->n = f->graph.params.n;
@@ -143,9 +169,11 @@ static enum status open_structure(const struct dir *in, const char *path, struct
     struct h5_at root;
     struct arena a;
     uint64_t step;
-    TRY(h5_open_in(in, name_in(in, path), ckpt__schema, CKPT_VERSION, &root, e));
+    enum status st = h5_open_in(in, name_in(in, path), ckpt__schema, CKPT_VERSION, &root, e);
+    f->newer = root.version > CKPT_VERSION;
+    TRY(st);
     arena_init(&a);
-    enum status st = read_structure(&root, f, &a, e);
+    st = read_structure(&root, f, &a, e);
     arena_release(&a);
     h5_close(&root);
     f->misnamed = st == ST_OK && in && checkpoint_step_of(name_in(in, path), &step) && step != f->info.step;
@@ -168,6 +196,7 @@ enum status ckpt__open(const struct dir *in, const char *path, struct ckpt__file
     *f = (struct ckpt__file){ .path = path, .fd = -1 };
     enum status st = io_agree_root(io_rank() == 0 ? open_structure(in, path, f, e) : ST_OK, e);
     io_broadcast(&f->misnamed, sizeof f->misnamed);
+    io_broadcast(&f->newer, sizeof f->newer);
     TRY(st);
     uint64_t head[3] = { f->n, f->kinds, f->names_bytes };
     io_broadcast(head, sizeof head);
@@ -260,6 +289,16 @@ bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic b
     return true;
 }
 
+enum status checkpoint_look(const struct dir *in, const char *path, struct checkpoint_info *info, struct err *e)
+{
+    struct ckpt__file f;
+    enum status st = ckpt__open_here(in, path, &f, e);
+    if (st == ST_OK)
+        *info = f.info;
+    ckpt__close(&f);
+    return st;
+}
+
 enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e)
 {
     struct ckpt__file f;
@@ -285,6 +324,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
             e, ST_INPUT, f->path,
             "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
             "--fresh");
+    if (*f->info.beyond)
+        return err_set(e, ST_INPUT, f->path,
+                       "has %s, which this build cannot go on from; use the build that wrote it (%s), or a newer one",
+                       f->info.beyond, f->info.build);
     return ST_OK;
 }
 
@@ -313,7 +356,7 @@ enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_pie
 {
     struct ckpt__file f;
     enum status st = ckpt__open(s->in, s->path, &f, e);
-    *why = f.misnamed ? CKPT_MISNAMED : CKPT_DAMAGED;
+    *why = f.misnamed ? CKPT_MISNAMED : f.newer ? CKPT_OTHER_MODEL : CKPT_DAMAGED;
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
     if (st == ST_OK) {

@@ -192,11 +192,12 @@ static enum status make_file(struct checkpoint_saver *s, uint64_t step)
     return ckpt__writer_begin(s->w, st, name, &s->err);
 }
 
-void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample)
+void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample, uint64_t updates)
 {
     CHECK(!s->w);
     s->set.info.step = step;
     s->set.info.sample = sample;
+    s->set.info.updates = updates;
     s->publishing = false;
     s->seconds = 0;
     err_clear(&s->err);

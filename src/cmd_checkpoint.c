@@ -21,30 +21,61 @@ struct checkpoint_options {
 
 /* ---- list, verify, diff --------------------------------------------------------------------------------------- */
 
-static enum status list_of(const char *path, struct checkpoint_entries *entries, struct err *e)
+/* A run folder, and the checkpoints in it. */
+struct listing {
+    struct dir run, folder; /* folder: open where there is a checkpoint */
+    struct checkpoint_entries entries;
+};
+
+static enum status listing_open(const char *path, struct listing *l, struct err *e)
 {
-    struct dir run;
-    TRY(dir_open(path, &run, e));
-    enum status st = checkpoint_list(&run, entries, e);
-    dir_close(&run);
-    return st;
+    *l = (struct listing){ .run = { .fd = -1 }, .folder = { .fd = -1 } };
+    TRY(dir_open(path, &l->run, e));
+    TRY(checkpoint_list(&l->run, &l->entries, e));
+    return l->entries.n ? checkpoint_folder(&l->run, false, &l->folder, e) : ST_OK;
+}
+
+static void listing_close(struct listing *l)
+{
+    checkpoint_entries_release(&l->entries);
+    dir_close(&l->folder);
+    dir_close(&l->run);
+}
+
+/* What the name does not say. A file that cannot be read is for `verify`. */
+static void list_more(const struct dir *folder, const char *path)
+{
+    struct checkpoint_info info;
+    struct err ignored = { 0 };
+    if (checkpoint_look(folder, path, &info, &ignored) != ST_OK)
+        return;
+    if (checkpoint_has_moments(&info) && info.updates != info.step)
+        printf("  %llu updates", (unsigned long long)info.updates);
+    for (uint32_t i = 0; i < info.data.n; i++)
+        printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);
+}
+
+static void list_one(const struct dir *folder, const struct checkpoint_entry *c)
+{
+    struct stat s;
+    char size[32] = "?";
+    if (lstat(c->path, &s) == 0 && S_ISREG(s.st_mode))
+        compile_bytes((double)s.st_size, size);
+    printf("step %-10llu %10s  %s", (unsigned long long)c->step, size, c->path);
+    list_more(folder, c->path);
+    printf("\n");
 }
 
 static enum status list(const struct checkpoint_options *o, struct err *e)
 {
-    struct checkpoint_entries entries = { 0 };
-    TRY(list_of(o->operands.at[1], &entries, e));
-    for (uint32_t i = 0; i < entries.n; i++) {
-        struct stat s;
-        char size[32] = "?";
-        if (lstat(entries.at[i].path, &s) == 0 && S_ISREG(s.st_mode))
-            compile_bytes((double)s.st_size, size);
-        printf("step %-10llu %10s  %s\n", (unsigned long long)entries.at[i].step, size, entries.at[i].path);
-    }
-    if (!entries.n)
+    struct listing l;
+    enum status st = listing_open(o->operands.at[1], &l, e);
+    for (uint32_t i = 0; st == ST_OK && i < l.entries.n; i++)
+        list_one(&l.folder, &l.entries.at[i]);
+    if (st == ST_OK && !l.entries.n)
         printf("%s: no checkpoints\n", o->operands.at[1]);
-    checkpoint_entries_release(&entries);
-    return ST_OK;
+    listing_close(&l);
+    return st;
 }
 
 static enum status verify_file(const char *path, struct err *e)
@@ -56,8 +87,11 @@ static enum status verify_file(const char *path, struct err *e)
     if (checkpoint_step_of(slash ? slash + 1 : path, &step) && step != info.step)
         return err_set(e, ST_INPUT, path, "its name says step %llu and it holds step %llu", (unsigned long long)step,
                        (unsigned long long)info.step);
-    printf("%s: good: step %llu, sample %llu, optimizer %s, written %s by %s\n", path, (unsigned long long)info.step,
-           (unsigned long long)info.sample, info.optimizer, info.time, info.build);
+    printf("%s: good: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
+           (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
+           info.optimizer, info.time, info.build);
+    if (*info.beyond)
+        printf("%s: %s is beyond this build and was not looked at\n", path, info.beyond);
     return ST_OK;
 }
 
@@ -105,14 +139,17 @@ static enum status need_output(const struct checkpoint_options *o, const char *w
 static enum status import_to(const char *dir, const char *from, const struct job *j, struct err *e)
 {
     char path[PATH_MAX];
-    struct checkpoint_entries there = { 0 };
+    struct listing there;
     struct dir run, folder = { .fd = -1 };
     struct stat s;
     bool made = stat(dir, &s) != 0;
-    if (!made)
-        TRY(list_of(dir, &there, e));
-    uint32_t n = there.n;
-    checkpoint_entries_release(&there);
+    uint32_t n = 0;
+    if (!made) {
+        enum status st = listing_open(dir, &there, e);
+        n = there.entries.n;
+        listing_close(&there);
+        TRY(st);
+    }
     if (n)
         return err_set(e, ST_INPUT, dir,
                        "found %u %s, expected a run folder without any: training would go on from them", n,
@@ -151,24 +188,18 @@ static enum status import(const struct checkpoint_options *o, struct err *e)
 /* The newest of a run folder. */
 static enum status export_run(const char *path, const char *to, struct err *e)
 {
-    struct dir run, folder = { .fd = -1 };
-    struct checkpoint_entries entries = { 0 };
-    TRY(dir_open(path, &run, e));
-    enum status st = checkpoint_list(&run, &entries, e);
-    if (st == ST_OK && !entries.n)
+    struct listing l;
+    enum status st = listing_open(path, &l, e);
+    if (st == ST_OK && !l.entries.n)
         st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run folder or a checkpoint");
-    const char *from = st == ST_OK ? entries.at[entries.n - 1].path : NULL;
+    const char *from = st == ST_OK ? l.entries.at[l.entries.n - 1].path : NULL;
     if (st == ST_OK)
         st = file_differs(to, from, e);
     if (st == ST_OK)
-        st = checkpoint_folder(&run, false, &folder, e);
-    if (st == ST_OK)
-        st = safetensors_export(&folder, from, to, e);
+        st = safetensors_export(&l.folder, from, to, e);
     if (st == ST_OK)
         printf("%s: the parameters of %s\n", to, from);
-    checkpoint_entries_release(&entries);
-    dir_close(&folder);
-    dir_close(&run);
+    listing_close(&l);
     return st;
 }
 

@@ -4,13 +4,15 @@
 #define PIPER_FEED_H
 
 #include "exec.h"
+#include "io/checkpoint.h"
 #include "io/order.h"
 #include "io/tokens.h"
 
 struct feed {
     struct tokens tokens;
     struct data_order order;
-    uint64_t *places; /* [n] samples of a run that this rank loads: their places in it, ascending */
+    struct checkpoint_source source; /* which data they are */
+    uint64_t *places;                /* [n] samples of a run that this rank loads: their places in it, ascending */
     uint32_t n;
     struct feed_run {
         bool full;
@@ -23,6 +25,8 @@ struct feed {
 /* order.n is filled in here. On success the caller ends with feed_close. */
 enum status feed_open(const char *path, const struct ir_graph *g, uint64_t seed, bool shuffle, struct feed *f,
                       struct err *e);
+/* Collective: every rank reads the same data, as rank 0 does. ST_INPUT */
+enum status feed_agree(const struct feed *f, struct err *e);
 /* What this rank loads in a run: exec_samples(), taken over. */
 void feed_bind(struct feed *f, uint64_t *places, uint32_t n);
 void feed_close(struct feed *f); /* safe on a zeroed struct */

@@ -101,10 +101,13 @@ static const char *read_ring(const struct dir *run, uint32_t rank, struct conten
     uint64_t bytes;
     int f = -1;
     name_of(rank, name);
-    if (dir_enter(run, folder_name, 0, &folder, &e) == ST_OK)
+    bool folder_is_there = dir_enter(run, folder_name, 0, &folder, &e) == ST_OK;
+    *missing = folder_is_there ? !dir_has(&folder, name) : !dir_has(run, folder_name);
+    if (folder_is_there && !*missing)
         dir_read(&folder, name, &f, &bytes, &e);
     dir_close(&folder);
-    *missing = f < 0;
+    if (*missing)
+        return strerror(ENOENT);
     if (f < 0) {
         snprintf(text, WHY, "%.*s", WHY - 1, e.text);
         return text;

@@ -18,6 +18,7 @@ struct train_options {
     uint64_t max_seconds;  /* 0: no limit */
     bool max_auto;         /* the limit is what the batch system says */
     bool sync;             /* training waits while a checkpoint is written */
+    bool no_checkpoint;    /* none is written, and none is looked for */
     const char *machine, *topology; /* predicted times: machine_load(); NULL: none */
     double emulate_forward;         /* seconds of a unit of time of an emulation; below 0: PREDICT_UNIT */
     bool graphs;                    /* --cuda-graph */

@@ -69,6 +69,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     struct exec_step step = {
         .list = t->train_list,
         .step = t->step + 1,
+        .update = t->updates + 1,
         .sample = t->sample,
         .lr = config_lr(t->config, t->step + 1),
         /* a "no" lets the step after this one be made too */
@@ -231,8 +232,10 @@ static enum status troubles(struct train *t, struct err *e)
     if (st == ST_OK)
         return ST_OK;
     TRY(train__save_finish(t, e));
-    return err_set(e, st, NULL, "%s. Training ended before the step that needs it; the checkpoint of step %llu is kept",
-                   t->unread.text, (unsigned long long)t->saved.step);
+    char kept[64] = "";
+    if (t->has_saved)
+        snprintf(kept, sizeof kept, "; the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
+    return err_set(e, st, NULL, "%s. Training ended before the step that needs it%s", t->unread.text, kept);
 }
 
 static enum status run_steps(struct train *t, struct err *e)
@@ -247,6 +250,7 @@ static enum status run_steps(struct train *t, struct err *e)
         double seconds;
         struct outcome o = run_step(t, &seconds);
         t->step++;
+        t->updates += o.finite;
         t->sample += train__batch(t);
         if (t->tracing && train__is_traced(t, t->step))
             TRY(train__trace_step(t, e));
@@ -265,10 +269,12 @@ enum status train__loop(struct train *t, struct err *e)
         return st;
     if (saved != ST_OK)
         return err_set(e, saved, NULL, "%s", saving.text);
-    if (t->step < t->last_step && train__emulates(t))
-        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; an emulation starts over each time",
-                       (unsigned long long)t->step, (unsigned long long)t->last_step);
-    if (t->step < t->last_step || t->eval_is_left)
+    bool left = t->step < t->last_step || t->eval_is_left;
+    if (left && !train__keeps(t))
+        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; %s starts over each time",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step,
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
+    if (left)
         return err_set(e, ST_STOPPED, NULL,
                        "stopped after step %llu of %llu%s with a checkpoint; the same command goes on",
                        (unsigned long long)t->step, (unsigned long long)t->last_step,

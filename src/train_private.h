@@ -13,6 +13,7 @@
 #include "pieces.h"
 #include "replicas.h"
 #include "report.h"
+#include "threads.h"
 #include "train.h"
 
 /* What ends a run before its last step, beside signals. Rank 0 alone looks at clock and run folder: one rank's wish is
@@ -50,8 +51,10 @@ struct train {
     struct replicas *replicas;
     double *predicted; /* start of every instruction of the training list, seconds; NULL: no predictions */
     int threads;
+    char threads_why[THREADS_TEXT];
 
     uint64_t step, sample;        /* done; the next one */
+    uint64_t updates;             /* made since the optimizer's state was zero: skipped steps make none */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
     bool has_saved;
     struct pieces pieces; /* what this rank writes of a checkpoint */
@@ -81,6 +84,9 @@ struct train {
 enum status train__start(struct train *t, struct err *e);
 /* train_data.c: the executor and the token files, which are open, meet; every token is looked at. ST_INPUT, ST_IO. Collective. */
 enum status train__check_data(struct train *t, struct err *e);
+/* train_threads.c: how many threads this rank computes with, and why; when they are set, what is to be said of them. Collective. */
+enum status train__choose_threads(struct train *t, struct err *e);
+void train__report_threads(struct train *t);
 /* train_shared.c: ST_IO where ranks do not see the same run folder, which exists. Collective. */
 enum status train__check_shared(const struct train *t, struct err *e);
 /* train.c: a line in the log, from any rank. */
@@ -129,6 +135,11 @@ enum status train__trace_close(struct train *t, struct err *e);
 static inline bool train__emulates(const struct train *t)
 {
     return t->compute && t->compute->pretend;
+}
+/* Checkpoints are looked for and written. */
+static inline bool train__keeps(const struct train *t)
+{
+    return !t->o->no_checkpoint && !train__emulates(t);
 }
 /* Traces tell what was expected. The same on all ranks. */
 static inline bool train__predicts(const struct train *t)

@@ -19,7 +19,7 @@ static enum status ready(void *x, struct err *e)
 
 enum status train__save_open(struct train *t, struct err *e)
 {
-    if (train__emulates(t))
+    if (!train__keeps(t))
         return ST_OK;
     struct checkpoint_setup setup = {
         .dir = t->dir,
@@ -32,6 +32,7 @@ enum status train__save_open(struct train *t, struct err *e)
     };
     struct checkpoint_info *info = &setup.info;
     snprintf(info->optimizer, sizeof info->optimizer, "%s", train_optimizer_name(t->config->optimizer));
+    info->data = (struct checkpoint_data){ .n = 1, .at = { t->feed.source } };
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
     snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);
@@ -109,14 +110,13 @@ bool train__is_saved(const struct train *t)
 bool train__save_asked(struct train *t)
 {
     double seconds = 60 * t->config->checkpoint_minutes;
-    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && !train__emulates(t) &&
-                ctl_time() - t->last_save >= seconds;
+    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) && ctl_time() - t->last_save >= seconds;
     return signals_save() || late;
 }
 
 enum status train__save(struct train *t, struct err *e)
 {
-    if (train__emulates(t) || train__is_saved(t))
+    if (!train__keeps(t) || train__is_saved(t))
         return ST_OK;
     TRY(train__save_finish(t, e));
     TRY(see_folder(t, e));
@@ -127,7 +127,7 @@ enum status train__save(struct train *t, struct err *e)
     t->rows = t->trouble;
     t->copy_waited = exec_copy_waited(t->exec);
     exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
-    checkpoint_save_begin(t->saver, t->step, t->sample);
+    checkpoint_save_begin(t->saver, t->step, t->sample, t->updates);
     t->waited = ctl_time() - begin;
     return t->o->sync ? train__save_finish(t, e) : ST_OK;
 }

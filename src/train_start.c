@@ -1,6 +1,5 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -11,7 +10,6 @@
 #endif
 
 #include "backends.h"
-#include "base/parse.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -85,16 +83,6 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
         *before += all[i] == mine && i < ctl_rank();
     }
     mem_free(all);
-}
-
-static enum status choose_threads(uint32_t local_ranks, int *threads, struct err *e)
-{
-    uint64_t asked = 0;
-    TRY(parse_omp_threads(&asked, e));
-    cpu_set_t cores;
-    int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    *threads = asked ? (int)asked : n > (int)local_ranks ? n / (int)local_ranks : 1;
-    return ST_OK;
 }
 
 /* Only where updates wait for the norm can a step be left out after it is known. */
@@ -175,7 +163,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
         return ST_OK;
     struct sched_input in;
     TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
-    in.snapshot = !t->o->sync && !train__emulates(t);
+    in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
@@ -305,6 +293,14 @@ static enum status open_data(struct train *t, struct err *e)
     return ST_OK;
 }
 
+static enum status agree_on_data(const struct train *t, struct err *e)
+{
+    if (train__emulates(t))
+        return ST_OK;
+    TRY(feed_agree(&t->feed, e));
+    return t->eval_list == PLAN_NONE ? ST_OK : feed_agree(&t->eval_feed, e);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
 static enum status bind(struct train *t, const struct local *local, struct err *e)
@@ -351,6 +347,18 @@ static void report_emulation(struct train *t)
                             "written, whatever --checkpoint says");
 }
 
+static void report_eval_data(struct train *t)
+{
+    const uint64_t windows = t->eval_feed.tokens.n_windows, rest = windows % train__batch(t);
+    char left[96] = "";
+    if (train__emulates(t) || t->eval_list == PLAN_NONE)
+        return;
+    if (rest)
+        snprintf(left, sizeof left, ", of which the last %llu are left out: no whole batch", (unsigned long long)rest);
+    report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
+                left);
+}
+
 static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
@@ -370,6 +378,7 @@ static void report_job(struct train *t, const struct local *local)
         report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
                     (unsigned long long)t->feed.tokens.n_windows,
                     (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+    report_eval_data(t);
     report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
@@ -379,10 +388,12 @@ static void report_job(struct train *t, const struct local *local)
         snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
     if (c->checkpoint_minutes > 0)
         snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
-    if (!train__emulates(t))
+    if (train__keeps(t))
         report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
+    else if (!train__emulates(t))
+        report_line(r, "no checkpoint is written (--no-checkpoint)");
     report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)total, most));
@@ -411,7 +422,8 @@ enum status train__start(struct train *t, struct err *e)
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
-    TRY(ctl_agree(choose_threads(local.ranks, &t->threads, e), e));
+    TRY(agree_on_data(t, e));
+    TRY(train__choose_threads(t, e));
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
@@ -423,6 +435,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
+    train__report_threads(t);
     if (watch_note())
         report_line(&t->report, "%s", watch_note());
     return train__check_data(t, e);

@@ -14,8 +14,7 @@
 static void print_note(void *arg, const char *text)
 {
     (void)arg; /* log.txt is the other run's as long as it is alive */
-    printf("%s\n", text);
-    fflush(stdout);
+    report_console(text);
 }
 
 /* Not in the log: that is the other run's. */

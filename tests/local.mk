@@ -132,12 +132,12 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
-	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
+	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5 tests/train/version-1.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
 SCRIPT_TESTS += tests/train/halt.sh tests/train/taken.sh tests/batch/scripts.sh tests/batch/slurm.sh
 LONG_TESTS += tests/batch/slurm_all.sh
-EXTRA_DIST += tests/batch/cluster.sh
+EXTRA_DIST += tests/batch/cluster.sh tests/batch/launcher.c
 
 # Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
 check_PROGRAMS += tests/fault/piper-fault

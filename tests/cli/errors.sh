@@ -410,6 +410,10 @@ ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint o
 ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did you mean --steps\?' two.h5 -o run --step 3
 ranks 2 "an option without its value" 64 '^piper: train: --steps needs a value' two.h5 -o run --steps
 ranks 2 "no run folder" 64 '^piper: train: -o RUNDIR is missing' two.h5
+ranks 1 "checkpoints wanted and not" 64 '^piper: --no-checkpoint: found --checkpoint with it, .* leave one out' two.h5 -o run \
+    --no-checkpoint --checkpoint sync
+ranks 1 "a stop with a checkpoint, and none" 64 '^piper: --no-checkpoint: found --max-time with it' two.h5 -o run --no-checkpoint \
+    --max-time 1:00
 ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
 if "$piper" info | grep -q 'cuda  *does not run here'; then
     ranks 2 "a device that is not there" 71 '^piper: --device cuda: cuda: (this build has no CUDA back end|this machine)' two.h5 -o run \
