@@ -160,7 +160,9 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
             st = err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
         else if (o->no_checkpoint && (checkpoint || max_time || o->resume))
             st = err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
-                         checkpoint ? "--checkpoint" : max_time ? "--max-time" : "--resume");
+                         checkpoint ? "--checkpoint"
+                         : max_time ? "--max-time"
+                                    : "--resume");
         else if (max_time)
             st = read_max_time(max_time, o, e);
         if (st == ST_OK && forward)

@@ -108,7 +108,7 @@ struct watch_inquiry {
 
 struct watch {
     struct liveness *line; /* NULL: alone */
-    const char *dir;
+    const struct dir *dir;
     double timeout;
     uint32_t rank, ranks;
     int main_thread; /* id of the thread that runs the steps */
@@ -141,7 +141,7 @@ void watch_report_fill(struct watch *w, struct watch_report *r);
 /* ---- the thread that keeps the ring: watch_record.c ------------------------------------------------------------- */
 
 void watch_record_begin(const struct liveness_peer *me); /* collective */
-enum status watch_record_open(const char *dir, struct err *e);
+enum status watch_record_open(const struct dir *dir, struct err *e);
 void watch_record_close(void);
 void *watch_recorder(void *unused);
 void watch_record_attach(const struct exec *x); /* under the lock */
