@@ -10,7 +10,7 @@ dim3 blockDim, gridDim;
 
 namespace
 {
-constexpr unsigned MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 48 << 10, ZONE = 64;
+constexpr unsigned MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 163 << 10, ZONE = 64;
 constexpr int MARK = 0xa5, POISON = 0xff;
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
 
@@ -172,7 +172,7 @@ void check_limits(const host_launch *l)
     if (l->block == 0 || l->block > MAX_THREADS)
         stop("impossible number of threads");
     if (l->shared > MAX_SHARED)
-        stop("more than 48 KiB of dynamic shared memory");
+        stop("more than 163 KiB of dynamic shared memory");
     if (l->grid[0] > 0x7fffffffu || l->grid[1] > 65535 || l->grid[2] > 65535)
         stop("grid beyond CUDA's limits");
 }
@@ -224,7 +224,7 @@ void *host_site::enter()
         memset(at, POISON, bytes);
         static_shared += (bytes + 15) / 16 * 16;
         if (static_shared + running->shared > MAX_SHARED)
-            stop("more than 48 KiB of shared memory, static and dynamic");
+            stop("more than 163 KiB of shared memory, static and dynamic");
     }
     block = block_number;
     return at;
