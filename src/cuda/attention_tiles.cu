@@ -152,29 +152,29 @@ __device__ __forceinline__ void tile_ends(const tile_args &p, unsigned first, un
     high = QUERIES ? tile_position(p, last) : last;
 }
 
-/* Does some row of x and some of y see each other; do all? */
-template <unsigned D, bool KEYS>
-__device__ __forceinline__ bool tile_meets(const tile_args &p, const tile_block &b, unsigned y, bool &all)
+/* Does some of N rows of x and some of STEP of y see each other; do all? */
+template <unsigned N, unsigned STEP, bool KEYS>
+__device__ __forceinline__ bool tile_meets(const tile_args &p, const tile_block &b, unsigned x, unsigned y, bool &all)
 {
-    typedef tile_shape<D> shape;
     unsigned q[2], k[2];
-    tile_ends<!KEYS, shape::ROWS>(p, b.first, b.n, KEYS ? k[0] : q[0], KEYS ? k[1] : q[1]);
-    tile_ends<KEYS, shape::STEP>(p, y, b.n_y, KEYS ? q[0] : k[0], KEYS ? q[1] : k[1]);
-    all = k[1] <= q[0] && q[1] < k[0] + p.window && tile_document(p, b.s, q[1]) <= k[0] && y + shape::STEP <= b.n_y;
+    tile_ends<!KEYS, N>(p, x, b.n, KEYS ? k[0] : q[0], KEYS ? k[1] : q[1]);
+    tile_ends<KEYS, STEP>(p, y, b.n_y, KEYS ? q[0] : k[0], KEYS ? q[1] : k[1]);
+    all = k[1] <= q[0] && q[1] < k[0] + p.window && tile_document(p, b.s, q[1]) <= k[0] && y + STEP <= b.n_y;
     return k[0] <= q[1] && q[0] < k[1] + p.window && tile_document(p, b.s, q[0]) <= k[1];
 }
 
-/* From `at` on, the next place where something is seen; h == h_end where there is none. all: of that place. */
+/* From `at` on, the next place where something is seen; h == h_end where there is none. */
 template <unsigned D, bool KEYS>
-__device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_block &b, tile_place at, bool &all)
+__device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_block &b, tile_place at)
 {
+    typedef tile_shape<D> shape;
+    bool all;
     /* whole sequences: no query before a key sees it */
-    const unsigned start = KEYS && p.run0 == p.t && p.first0 == 0 ? b.first / tile_shape<D>::STEP * tile_shape<D>::STEP
-                                                                  : 0;
+    const unsigned start = KEYS && p.run0 == p.t && p.first0 == 0 ? b.first / shape::STEP * shape::STEP : 0;
     while (at.h < b.h_end) {
         at.y = max(at.y, start);
-        for (; at.y < b.n_y; at.y += tile_shape<D>::STEP)
-            if (tile_meets<D, KEYS>(p, b, at.y, all))
+        for (; at.y < b.n_y; at.y += shape::STEP)
+            if (tile_meets<shape::ROWS, shape::STEP, KEYS>(p, b, b.first, at.y, all))
                 return at;
         at.y = 0;
         at.h++;
@@ -288,31 +288,33 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_ker
             stat[STEP + threadIdx.x] = i < p.t ? p.delta[from] : 0;
         }
     };
-    bool all = false, next_all = false;
-    tile_place at = tile_next<D, KEYS>(p, b, { b.h0, 0 }, all);
+    tile_place at = tile_next<D, KEYS>(p, b, { b.h0, 0 });
     if (at.h < b.h_end)
         copy(0, at);
     for (unsigned turn = 0; at.h < b.h_end; turn ^= 1) {
-        const tile_place next = tile_next<D, KEYS>(p, b, { at.h, at.y + STEP }, next_all);
+        const tile_place next = tile_next<D, KEYS>(p, b, { at.h, at.y + STEP });
         copy_wait<0>();
         __syncthreads(); /* this place is here for all, and all have done the one before, whose room is filled next */
         if (next.h < b.h_end)
             copy(turn ^ 1, next);
-        const char *const y0 = ys + turn * (2 * shape::Y), *const y1 = y0 + shape::Y;
-        float s[STEP / 8][4] = {}, dp[STEP / 8][4] = {};
-        unsigned w[STEP / 16][4];
-        tile_scores<D, STEP>(s, x0, y0, row, from_x0.size);
-        tile_scores<D, STEP>(dp, x1, y1, row, from_x1.size);
-        tile_softmax<STEP, KEYS>(p, b, s, dp, x, at.y, stats + turn * (2 * STEP), lse, delta, all);
-        if constexpr (KEYS) {
-            tile_pack<STEP>(w, s);
-            tile_gradient<D, STEP, COLUMNS>(c1, w, y1, b.chunk, p.v.size);
+        bool all;
+        if (b.first + row < b.n && tile_meets<16, STEP, KEYS>(p, b, b.first + row, at.y, all)) {
+            const char *const y0 = ys + turn * (2 * shape::Y), *const y1 = y0 + shape::Y;
+            float s[STEP / 8][4] = {}, dp[STEP / 8][4] = {};
+            unsigned w[STEP / 16][4];
+            tile_scores<D, STEP>(s, x0, y0, row, from_x0.size);
+            tile_scores<D, STEP>(dp, x1, y1, row, from_x1.size);
+            tile_softmax<STEP, KEYS>(p, b, s, dp, x, at.y, stats + turn * (2 * STEP), lse, delta, all);
+            if constexpr (KEYS) {
+                tile_pack<STEP>(w, s);
+                tile_gradient<D, STEP, COLUMNS>(c1, w, y1, b.chunk, p.v.size);
+            }
+            tile_pack<STEP>(w, dp);
+            tile_gradient<D, STEP, COLUMNS>(c0, w, y0, b.chunk, p.q.size);
         }
-        tile_pack<STEP>(w, dp);
-        tile_gradient<D, STEP, COLUMNS>(c0, w, y0, b.chunk, p.q.size);
         at = next;
-        all = next_all;
     }
+    copy_wait<0>(); /* of x, where nothing was seen */
     tile_store<COLUMNS>(p.dx[KEYS ? 1 : 0], p.acc[KEYS ? 1 : 0], b, c0, x, b.chunk);
     if constexpr (KEYS)
         tile_store<COLUMNS>(p.dx[2], p.acc[2], b, c1, x, b.chunk);

@@ -311,12 +311,18 @@ static void multiply_warp(const uint64_t *lanes)
                 b[k + 8 * high + i][g] = half_of(f->b[high], i);
             }
     }
+    float c[16][8];
+    const auto at = [&](unsigned l, unsigned e) -> float & { return c[l / 4 + e / 2 * 8][l % 4 * 2 + e % 2]; };
     for (unsigned l = 0; l < LANES; l++)
-        for (unsigned e = 0; e < 4; e++) {
-            float *c = &reinterpret_cast<const fragments *>(lanes[l])->c[e];
-            for (unsigned k = 0; k < 16; k++)
-                *c += a[l / 4 + e / 2 * 8][k] * b[k][l % 4 * 2 + e % 2];
-        }
+        for (unsigned e = 0; e < 4; e++)
+            at(l, e) = reinterpret_cast<const fragments *>(lanes[l])->c[e];
+    for (unsigned i = 0; i < 16; i++)
+        for (unsigned k = 0; k < 16; k++)
+            for (unsigned j = 0; j < 8; j++)
+                c[i][j] += a[i][k] * b[k][j];
+    for (unsigned l = 0; l < LANES; l++)
+        for (unsigned e = 0; e < 4; e++)
+            reinterpret_cast<const fragments *>(lanes[l])->c[e] = at(l, e);
 }
 
 void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)
