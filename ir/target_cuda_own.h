@@ -39,7 +39,7 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a);
 /* Of struct cuda_columns. */
 uint64_t cuda_columns_workspace(uint64_t rows, uint32_t width);
 
-/* Can attention's backward run in tiles on tensor cores (src/cuda/attention_tiles.cu)? In bfloat16, rows 16-byte aligned. */
+/* Can attention run in tiles on tensor cores (src/cuda/attention_tiles.cu)? In bfloat16, rows 16-byte aligned. */
 bool cuda_attention_tiles(const struct ir_attrs *a, enum ir_dtype compute);
 
 /* Are the experts' products grouped, so that sizes are read on the device? Dropless experts, but wide ones, where a product each of

@@ -1,17 +1,16 @@
-/* The backward of attention in bfloat16 on tensor cores, without a matrix of T x T in memory, for all of ir/op.h's attributes and
- * src/compute.h's positions and documents (Dao et al. 2022; probabilities are made again from the kept log-sum-exp).
+/* Attention in bfloat16 on tensor cores, without a matrix of T x T in memory (Dao et al. 2022), for all of ir/op.h's attributes and
+ * src/compute.h's positions and documents. Every sum has the order of its tiles.
  *
- * Two launches, each with its gradients in registers: one goes with a tile of keys through all queries, of all heads that read
- * them, for dK and dV; one with a tile of queries through all keys for dQ. So no sum crosses a block, the order of every sum is
- * that of the tiles, and no workspace but the sums of dO O is needed. That is 7 products instead of the 5 of one launch that adds
- * dQ in memory: 1.4 times the arithmetic; in return no float32 copy of dQ (heads x T x head_dim), no semaphores that put blocks in
- * an order and let them wait for each other. Heads of more than 128 elements: dK and dV in parts of 128 columns, 9 products.
+ * Tiles: a block has a tile of rows x, of which a warp has 16, and takes the rows y that they see through shared memory, STEP at
+ * a time. What a product leaves in registers is, rounded to bfloat16, what the next one reads from there.
+ * F: x is q, y are k and v: S = q k', an online softmax, o += P v.
+ * BI, two launches, each with its gradients in registers: x are k and v, y are q and dO of all heads that read them: S' = k q',
+ * dP' = v dO', dk += dS' q, dv += P' dO; then x are q and dO, y are k and v: S, dP, dq += dS k. P comes from the kept log-sum-exp.
+ * So no sum crosses a block, and no workspace but the sums of dO O is needed. That is 7 products instead of the 5 of one launch that
+ * adds dq in memory: 1.4 times the arithmetic; in return no float32 copy of dq (heads x T x head_dim), no semaphores that put blocks
+ * in an order and let them wait for each other. Heads of more than 128 elements: dk and dv in parts of 128 columns, 9 products.
  *
- * Both are one kernel: a stationary pair of tiles x0, x1 (K and V; or Q and dO) and a stream of pairs y0, y1 (Q and dO; or K and
- * V). S = x0 y0', dP = x1 y1', then c0 += dS y0 and, with keys stationary, c1 += P y1; P and dS go from the products that made
- * them to those that read them in registers, rounded to bfloat16. A warp has 16 rows of x.
- *
- * work: the sum of dO O, (b, heads, T) float32. */
+ * work: BI, the sum of dO O, (b, heads, T) float32. */
 #include "cuda/tensor.cuh"
 
 namespace
@@ -30,8 +29,10 @@ template <typename T> struct tile_rows {
 struct tile_args {
     tile_rows<const bf16> q, k, v, dout, acc[3];
     tile_rows<bf16> dx[3]; /* acc, dx: of q, k, v */
-    const float *lse;      /* (b, heads, t) */
+    tile_rows<bf16> o;
+    float *lse; /* (b, heads, t); F: NULL: not kept */
     const float *delta;
+    const bf16 *sinks;                             /* (heads); NULL: none */
     const int32_t *document;                       /* (b, t_all); NULL: none */
     unsigned t, keys, t_all, run0, first0, first1; /* token i: first0 + i for i < run0, then first1 + i - run0 */
     unsigned heads, group, window;
@@ -103,8 +104,8 @@ __device__ __forceinline__ void tile_scores(float (&c)[STEP / 8][4], const char 
 
 /* c += w y, columns from `first` of the head's `size`; w: a warp's 16 rows, as tile_pack() leaves them. */
 template <unsigned D, unsigned STEP, unsigned COLUMNS>
-__device__ __forceinline__ void tile_gradient(float (&c)[COLUMNS / 8][4], const unsigned (&w)[STEP / 16][4],
-                                              const char *y, unsigned first, unsigned size)
+__device__ __forceinline__ void tile_times(float (&c)[COLUMNS / 8][4], const unsigned (&w)[STEP / 16][4], const char *y,
+                                           unsigned first, unsigned size)
 {
     const unsigned r = lane_id() % 8, low = lane_id() / 8 % 2, high = lane_id() / 16;
 #pragma unroll
@@ -182,6 +183,161 @@ __device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_b
     return at;
 }
 
+/* Columns from `first` of a warp's 16 rows, of which the lane has x and x + 8. */
+template <unsigned COLUMNS>
+__device__ __forceinline__ void tile_store(const tile_rows<bf16> &to, const tile_rows<const bf16> &acc,
+                                           const tile_block &b, const float (&c)[COLUMNS / 8][4], unsigned x,
+                                           unsigned first)
+{
+#pragma unroll
+    for (unsigned j = 0; j < COLUMNS / 8; j++)
+#pragma unroll
+        for (unsigned i = 0; i < 2; i++) {
+            const unsigned column = first + 8 * j + lane_id() % 4 * 2, row = x + 8 * i;
+            if (row >= b.n || column >= to.size)
+                continue;
+            float more[2] = {};
+            if (acc.at)
+                load_two(more, acc.row(b.s, row, b.h) + column);
+            store_two(to.row(b.s, row, b.h) + column, c[j][2 * i] + more[0], c[j][2 * i + 1] + more[1]);
+        }
+}
+
+/* ---- forward ---------------------------------------------------------------------------------------------------------- */
+
+/* Of the lane's two rows: maximum and sum of the softmax so far, the sum of the lane's own columns; scores in units of ln 2. */
+struct tile_running {
+    float max[2], sum[2];
+};
+
+/* A new maximum for row i: what was summed is brought down to it. Returns what is to be subtracted from scores. */
+template <unsigned D>
+__device__ __forceinline__ float tile_raise(tile_running &r, float (&o)[D / 8][4], unsigned i, float most)
+{
+    const float base = most > -INFINITY ? most : 0, down = exp2f(r.max[i] - base);
+    r.max[i] = most;
+    r.sum[i] *= down;
+#pragma unroll
+    for (unsigned j = 0; j < D / 8; j++)
+        o[j][2 * i] *= down, o[j][2 * i + 1] *= down;
+    return base;
+}
+
+__device__ __forceinline__ float tile_row_max(float v)
+{
+    v = fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 1));
+    return fmaxf(v, __shfl_xor_sync(ALL_LANES, v, 2));
+}
+
+__device__ __forceinline__ float tile_row_sum(float v)
+{
+    v += __shfl_xor_sync(ALL_LANES, v, 1);
+    return v + __shfl_xor_sync(ALL_LANES, v, 2);
+}
+
+/* Turns S into exponentials, and brings o and the sums to their maximum. */
+template <unsigned D, unsigned STEP>
+__device__ __forceinline__ void tile_online(const tile_args &p, const tile_block &b, float (&s)[STEP / 8][4],
+                                            float (&o)[D / 8][4], tile_running &r, unsigned x, unsigned y, bool all)
+{
+#pragma unroll
+    for (unsigned i = 0; i < 2; i++) {
+        const unsigned position = tile_position(p, min(x + 8 * i, b.n - 1)), document = tile_document(p, b.s, position);
+        float most = r.max[i];
+#pragma unroll
+        for (unsigned j = 0; j < 2 * (STEP / 8); j++) {
+            float &v = s[j / 2][2 * i + j % 2];
+            const unsigned key = y + j / 2 * 8 + lane_id() % 4 * 2 + j % 2;
+            v = p.cap > 0 ? p.cap * tanhf(v * p.scale / p.cap) * LOG2E : v * (p.scale * LOG2E);
+            if (!all && (key >= b.n_y || !tile_sees(p, position, key, document)))
+                v = -INFINITY;
+            most = fmaxf(most, v);
+        }
+        const float base = tile_raise<D>(r, o, i, tile_row_max(most));
+#pragma unroll
+        for (unsigned j = 0; j < 2 * (STEP / 8); j++) {
+            float &v = s[j / 2][2 * i + j % 2];
+            v = exp2f(v - base);
+            r.sum[i] += v;
+        }
+    }
+}
+
+/* Divides by the sum, a sink's share in it. */
+template <unsigned D>
+__device__ __forceinline__ void tile_finish(const tile_args &p, const tile_block &b, float (&o)[D / 8][4],
+                                            tile_running &r, unsigned x)
+{
+#pragma unroll
+    for (unsigned i = 0; i < 2; i++) {
+        r.sum[i] = tile_row_sum(r.sum[i]);
+        if (p.sinks) {
+            const float sink = __bfloat162float(p.sinks[b.h]) * LOG2E;
+            r.sum[i] += exp2f(sink - tile_raise<D>(r, o, i, fmaxf(r.max[i], sink)));
+        }
+        const float share = 1 / r.sum[i];
+#pragma unroll
+        for (unsigned j = 0; j < D / 8; j++)
+            o[j][2 * i] *= share, o[j][2 * i + 1] *= share;
+        if (p.lse && lane_id() % 4 == 0 && x + 8 * i < b.n)
+            p.lse[(static_cast<uint64_t>(b.s) * p.heads + b.h) * p.t + x + 8 * i] = r.max[i] / LOG2E + logf(r.sum[i]);
+    }
+}
+
+/* Blocks (tiles of queries, heads, sequences); the longest first. */
+template <unsigned D>
+__global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_f_kernel(const tile_args p)
+{
+    typedef tile_shape<D> shape;
+    constexpr unsigned STEP = shape::STEP;
+    DYNAMIC_SHARED(char, shared);
+    char *const ys = shared + shape::X;
+    tile_block b = {};
+    b.s = blockIdx.z;
+    b.h = blockIdx.y;
+    b.first = (gridDim.x - 1 - blockIdx.x) * shape::ROWS;
+    b.n = p.t;
+    b.n_y = p.keys;
+    b.h0 = b.h / p.group;
+    b.h_end = b.h0 + 1;
+    const unsigned row = threadIdx.x / WARP * 16, x = b.first + row + lane_id() / 4;
+    tile_running r = { { -INFINITY, -INFINITY }, { 0, 0 } };
+    float o[D / 8][4] = {};
+    tile_copy<D, shape::ROWS, shape::THREADS>(shared, p.q, b.s, b.h, b.first, b.n);
+    const auto copy = [&](unsigned turn, tile_place at) {
+        char *const y = ys + turn * (2 * shape::Y);
+        tile_copy<D, STEP, shape::THREADS>(y, p.k, b.s, at.h, at.y, b.n_y);
+        tile_copy<D, STEP, shape::THREADS>(y + shape::Y, p.v, b.s, at.h, at.y, b.n_y);
+        copy_commit();
+    };
+    tile_place at = tile_next<D, false>(p, b, { b.h0, 0 });
+    copy(0, at); /* a query sees itself */
+    for (unsigned turn = 0; at.h < b.h_end; turn ^= 1) {
+        const tile_place next = tile_next<D, false>(p, b, { at.h, at.y + STEP });
+        copy_wait<0>();
+        __syncthreads();
+        if (next.h < b.h_end)
+            copy(turn ^ 1, next);
+        bool all;
+        if (b.first + row < b.n && tile_meets<16, STEP, false>(p, b, b.first + row, at.y, all)) {
+            const char *const y0 = ys + turn * (2 * shape::Y), *const y1 = y0 + shape::Y;
+            float s[STEP / 8][4] = {};
+            unsigned w[STEP / 16][4];
+            tile_scores<D, STEP>(s, shared, y0, row, p.q.size);
+            tile_online<D, STEP>(p, b, s, o, r, x, at.y, all);
+            tile_pack<STEP>(w, s);
+            tile_times<D, STEP, D>(o, w, y1, 0, p.v.size);
+        }
+        at = next;
+    }
+    if (b.first + row < b.n) {
+        tile_finish<D>(p, b, o, r, x);
+        tile_store<D>(p.o, tile_rows<const bf16>{}, b, o, x, 0);
+    }
+}
+
+/* ---- backward --------------------------------------------------------------------------------------------------------- */
+
 /* Turns S and dP into P and dS. stat: of y's queries, log-sum-exp then delta; of x's: in lse, delta. */
 template <unsigned STEP, bool KEYS>
 __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_block &b, float (&s)[STEP / 8][4],
@@ -224,26 +380,6 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
         }
 }
 
-/* Columns from `first` of a warp's 16 rows, of which the lane has x and x + 8. */
-template <unsigned COLUMNS>
-__device__ __forceinline__ void tile_store(const tile_rows<bf16> &to, const tile_rows<const bf16> &acc,
-                                           const tile_block &b, const float (&c)[COLUMNS / 8][4], unsigned x,
-                                           unsigned first)
-{
-#pragma unroll
-    for (unsigned j = 0; j < COLUMNS / 8; j++)
-#pragma unroll
-        for (unsigned i = 0; i < 2; i++) {
-            const unsigned column = first + 8 * j + lane_id() % 4 * 2, row = x + 8 * i;
-            if (row >= b.n || column >= to.size)
-                continue;
-            float more[2] = {};
-            if (acc.at)
-                load_two(more, acc.row(b.s, row, b.h) + column);
-            store_two(to.row(b.s, row, b.h) + column, c[j][2 * i] + more[0], c[j][2 * i + 1] + more[1]);
-        }
-}
-
 /* Blocks (tiles of x, heads of x times parts of their columns, sequences); the longest first. */
 template <unsigned D, bool KEYS>
 __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_kernel(const tile_args p)
@@ -275,6 +411,7 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_ker
         }
     tile_copy<D, shape::ROWS, shape::THREADS>(x0, from_x0, b.s, b.h, b.first, b.n);
     tile_copy<D, shape::ROWS, shape::THREADS>(x1, from_x1, b.s, b.h, b.first, b.n);
+    copy_commit();
     const auto copy = [&](unsigned turn, tile_place at) {
         char *const y = ys + turn * (2 * shape::Y);
         float *const stat = stats + turn * (2 * STEP);
@@ -307,10 +444,10 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_ker
             tile_softmax<STEP, KEYS>(p, b, s, dp, x, at.y, stats + turn * (2 * STEP), lse, delta, all);
             if constexpr (KEYS) {
                 tile_pack<STEP>(w, s);
-                tile_gradient<D, STEP, COLUMNS>(c1, w, y1, b.chunk, p.v.size);
+                tile_times<D, STEP, COLUMNS>(c1, w, y1, b.chunk, p.v.size);
             }
             tile_pack<STEP>(w, dp);
-            tile_gradient<D, STEP, COLUMNS>(c0, w, y0, b.chunk, p.q.size);
+            tile_times<D, STEP, COLUMNS>(c0, w, y0, b.chunk, p.q.size);
         }
         at = next;
     }
@@ -323,7 +460,7 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_ker
 /* delta (b, heads, t): sum of dO O; 8 lanes a row. */
 constexpr unsigned DELTA_THREADS = 256;
 __global__ void __launch_bounds__(DELTA_THREADS)
-    attention_delta_kernel(const tile_rows<const bf16> o, const tile_rows<const bf16> dout, float *delta, unsigned b,
+    attention_delta_kernel(const tile_rows<bf16> o, const tile_rows<const bf16> dout, float *delta, unsigned b,
                            unsigned t, unsigned heads)
 {
     const uint64_t r = (static_cast<uint64_t>(blockIdx.x) * DELTA_THREADS + threadIdx.x) / 8;
@@ -382,7 +519,9 @@ tile_args tile_args_of(const struct op_args *a)
     tile_split(a, a->acc, acc);
     tile_split(a, a->din, dx);
     p.dout = tile_operand<const bf16>(a, a->dout[0], 0, static_cast<uint64_t>(at->heads) * dv, dv, false);
-    p.lse = static_cast<const float *>(a->save[0]);
+    p.o = tile_operand<bf16>(a, a->out[0], 0, static_cast<uint64_t>(at->heads) * dv, dv, false);
+    p.sinks = at->flags & IR_SINKS ? static_cast<const bf16 *>(a->param[0]) : nullptr;
+    p.lse = static_cast<float *>(a->save[0]);
     p.delta = static_cast<const float *>(a->work);
     p.document = a->document;
     p.t = a->t;
@@ -399,7 +538,7 @@ tile_args tile_args_of(const struct op_args *a)
     return p;
 }
 
-template <unsigned D> void tile_launch(const struct op_args *a, const tile_args &p)
+template <unsigned D> void tile_launch_bi(const struct op_args *a, const tile_args &p)
 {
     typedef tile_shape<D> shape;
     launch("attention BI", attention_tiles_kernel<D, true>,
@@ -408,20 +547,43 @@ template <unsigned D> void tile_launch(const struct op_args *a, const tile_args 
     launch("attention BI", attention_tiles_kernel<D, false>, dim3(blocks_for(p.t, shape::ROWS), p.heads, a->b),
            shape::THREADS, shape::SHARED_BYTES, a->stream, p);
 }
+
+template <unsigned D> void tile_launch_f(const struct op_args *a, const tile_args &p)
+{
+    typedef tile_shape<D> shape;
+    launch("attention F", attention_tiles_f_kernel<D>, dim3(blocks_for(p.t, shape::ROWS), p.heads, a->b),
+           shape::THREADS, shape::X + 4 * shape::Y, a->stream, p);
+}
+
+unsigned tile_width(const struct ir_attrs *a)
+{
+    const unsigned dv = ir_op_v_dim(a);
+    return a->head_dim > dv ? a->head_dim : dv;
+}
 } // namespace
+
+extern "C" void cuda_attention_tiles_f(const struct op_args *a)
+{
+    const tile_args p = tile_args_of(a);
+    const unsigned d = tile_width(a->attrs);
+    if (d <= 64)
+        tile_launch_f<64>(a, p);
+    else if (d <= 128)
+        tile_launch_f<128>(a, p);
+    else
+        tile_launch_f<256>(a, p);
+}
 
 extern "C" void cuda_attention_tiles_bi(const struct op_args *a)
 {
     const tile_args p = tile_args_of(a);
-    const unsigned dv = ir_op_v_dim(a->attrs), d = a->attrs->head_dim > dv ? a->attrs->head_dim : dv;
-    const tile_rows<const bf16> o = tile_operand<const bf16>(a, a->out[0], 0, static_cast<uint64_t>(p.heads) * dv, dv,
-                                                             false);
+    const unsigned d = tile_width(a->attrs);
     launch("attention BI", attention_delta_kernel, blocks_for(rows_of(a) * p.heads * 8, DELTA_THREADS), DELTA_THREADS,
-           0, a->stream, o, p.dout, static_cast<float *>(a->work), a->b, p.t, p.heads);
+           0, a->stream, p.o, p.dout, static_cast<float *>(a->work), a->b, p.t, p.heads);
     if (d <= 64)
-        tile_launch<64>(a, p);
+        tile_launch_bi<64>(a, p);
     else if (d <= 128)
-        tile_launch<128>(a, p);
+        tile_launch_bi<128>(a, p);
     else
-        tile_launch<256>(a, p);
+        tile_launch_bi<256>(a, p);
 }
