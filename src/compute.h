@@ -28,7 +28,7 @@ enum scalar {
 struct step_inputs {
     double lr;
     double grad_scale; /* clipping: min(1, clip/norm) */
-    uint64_t step;     /* from 1: Adam's bias correction */
+    uint64_t update;   /* from 1: number of this update since the moments were zero, for Adam's bias correction */
     uint32_t skip;     /* 1: norm or loss is no number, the parameters stay as they are */
     uint32_t epoch;    /* of the step's events */
 };

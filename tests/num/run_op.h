@@ -14,6 +14,7 @@ struct op_case {
     uint32_t b, t, ep;
     enum spread spread;
     const int32_t *document; /* attention, on the CPU: as op_args; NULL: none */
+    bool readers; /* every subset of the inputs has another reader, whose gradient stands in place or beside */
 };
 
 /* Whether the machine has every kernel of the operator with these attributes. */

@@ -339,6 +339,35 @@ START_TEST(sum_and_copy)
 }
 END_TEST
 
+/* Small, and in more than one block of attention: every subset of the inputs has another reader. */
+START_TEST(readers)
+{
+    static const struct op_case cases[] = {
+        { IR_OP_ATTENTION, { .heads = 4, .kv_heads = 2, .head_dim = 8, .scale = 0.5f }, .b = 2, .t = 7 },
+        { IR_OP_ATTENTION, { .heads = 2, .kv_heads = 1, .head_dim = 8, .scale = 0.5f }, .b = 1, .t = 70 },
+        { IR_OP_ATTENTION, { .heads = 3, .kv_heads = 3, .head_dim = 64, .scale = 0.1f }, .b = 1, .t = 5 },
+        { IR_OP_SWIGLU, { .features = 37 }, .b = 2, .t = 7 },
+        { IR_OP_SWIGLU, { .features = 64 }, .b = 1, .t = 3 },
+        { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2 }, .b = 2, .t = 7 },
+        { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2, .capacity = 3 }, .b = 2, .t = 7 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct op_case c = cases[i];
+        c.ep = 1;
+        c.readers = true;
+        run(&c);
+    }
+    /* an operator with several gradients that is not among these has been forgotten */
+    for (int op = 0; op < IR_OP_GRAPH_COUNT; op++) {
+        const uint32_t gradients = ir_op_info[op].grad_in & ~ir_op_info[op].alias_in;
+        bool tried = !(gradients & (gradients - 1));
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+            tried |= cases[i].op == (enum ir_op)op;
+        ck_assert_msg(tried, "%s", ir_op_info[op].name);
+    }
+}
+END_TEST
+
 /* The table of kernels has a hole exactly where the operator table says so. */
 START_TEST(kernels_exist)
 {
@@ -387,6 +416,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_grouped, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_test(t, head);
+    tcase_add_test(t, readers);
     tcase_add_test(t, sum_and_copy);
     tcase_add_test(t, norm_rows);
     add_pairs(t);
