@@ -21,7 +21,7 @@ static const struct setting {
     const char *(*word)(uint32_t number);
 } settings[] = {
 #define AT(field) offsetof(struct train_config, field)
-    { "optimizer", NULL, AT(optimizer), WORD, train_optimizer_name },
+    { "optimizer", NULL, AT(optimizer), WORD, optimizer_name },
     { "beta1", NULL, AT(beta1), F64, NULL },
     { "beta2", NULL, AT(beta2), F64, NULL },
     { "eps", NULL, AT(eps), F64, NULL },

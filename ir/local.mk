@@ -17,6 +17,7 @@ libpiper_ir_la_SOURCES = \
 	ir/notices.c ir/notices.h \
 	ir/op.c ir/op.h \
 	ir/op_check.c \
+	ir/optimizer.c ir/optimizer.h \
 	ir/plan.c ir/plan.h \
 	ir/plan_open.c \
 	ir/plan_parse.c \
