@@ -23,6 +23,7 @@ libpiper_ir_la_SOURCES = \
 	ir/plan_parse.c \
 	ir/plan_print.c \
 	ir/plan_text.c ir/plan_text.h \
+	ir/scalar.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \
 	ir/target_cuda.c ir/target_cuda.h \

@@ -17,6 +17,7 @@
 #include "base/status.h"
 #include "ir/op.h"
 #include "ir/optimizer.h"
+#include "ir/scalar.h"
 
 enum { PLAN_MAGIC = 0x50495031, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 
@@ -108,20 +109,6 @@ struct plan_bucket {
      * them, without gaps; UINT64_MAX: no snapshot is planned */
     uint64_t snapshot;
 };
-/* Per-step sums, in float64, in ARENA_SCALARS; zeroed when a step begins, summed over all ranks before they are read. */
-enum scalar {
-    SCALAR_LOSS,
-    SCALAR_AUX,
-    SCALAR_DROPPED,
-    SCALAR_NORM2,
-    SCALAR_NONFINITE,
-    SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
-    SCALAR_SAVE,
-    SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
-    SCALAR_COUNT = 8
-};
-enum { PLAN_SCALARS_BYTES = SCALAR_COUNT * sizeof(double) };
-
 /* The part of a parameter that a device holds, and its place: elements [first, first+count) of the logical tensor (row-major;
  * the whole tensor, or a block of experts) at `offset` of the bucket. With split > 1 the logical tensor is cut along its
  * first dimension into `split` blocks and device number i of its set of group `owners` holds block i: first = i*count. */

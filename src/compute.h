@@ -10,7 +10,8 @@
 
 #include "base/status.h"
 #include "ir/graph.h"
-#include "ir/plan.h"
+#include "ir/optimizer.h"
+#include "ir/scalar.h"
 
 /* Per-step inputs of update kernels, in the back end's memory. */
 struct step_inputs {
