@@ -370,7 +370,7 @@ static void report_job(struct train *t, const struct local *local)
     report_line(r, "%s", t->compiled);
     report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
-                ir_dtype_name((enum ir_dtype)c->dtype), train_optimizer_name(c->optimizer), c->batch_size, c->seq_len,
+                ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
                 (unsigned long long)t->last_step);
     if (train__emulates(t))
         report_emulation(t);
