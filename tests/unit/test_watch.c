@@ -86,9 +86,9 @@ END_TEST
 /* What waits for files is never the culprit before 120 times the timeout, wherever it is. */
 START_TEST(limits)
 {
-    for (int i = 0; i < 16; i++) {
+    for (int i = 0; i < 32; i++) {
         struct watch_stand s = {
-            .inside = i & 1, .works = i & 2, .loads = i & 4, .state = "RSRD"[i >> 2 & 3], .runs = 9
+            .inside = i & 1, .works = i & 2, .loads = i & 4, .state = "RSTD"[i >> 3], .runs = 9
         };
         bool files = !s.inside || s.loads || s.state == 'D';
         double limit = watch_limit(&s, 5);
