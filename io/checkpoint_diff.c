@@ -53,7 +53,7 @@ static struct checkpoint_difference compare_updates(const struct comparing *c)
 static enum status compare_beyond(struct comparing *c)
 {
     const struct ckpt__file *f = *c->a->info.beyond ? c->a : c->b;
-    return *f->info.beyond ? err_set(c->e, ST_INPUT, f->path, "has %s, which this build cannot compare", f->info.beyond)
+    return *f->info.beyond ? err_set(c->e, ST_INPUT, f->path, "contains %s, which this build cannot compare", f->info.beyond)
                            : ST_OK;
 }
 

@@ -9,6 +9,7 @@
 #include "io/file.h"
 #include "io/model.h"
 #include "io/world.h"
+#include "ir/optimizer.h"
 
 /* ---- structure ---- */
 
@@ -54,7 +55,7 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
     TRY(get_word(root, "time", a, info->time, sizeof info->time, e));
     TRY(get_digest(root, "job_digest", a, info->job_digest, e));
     TRY(get_digest(root, "model_digest", a, info->model_digest, e));
-    if (!checkpoint_has_moments(info) && strcmp(info->optimizer, "sgd") != 0 && strcmp(info->optimizer, "none") != 0)
+    if (optimizer_by_name(info->optimizer) == OPTIMIZERS && strcmp(info->optimizer, "none") != 0)
         return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected adamw, sgd or none",
                        info->optimizer);
     return ST_OK;
@@ -325,9 +326,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
             "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
             "--fresh");
     if (*f->info.beyond)
-        return err_set(e, ST_INPUT, f->path,
-                       "has %s, which this build cannot go on from; use the build that wrote it (%s), or a newer one",
-                       f->info.beyond, f->info.build);
+        return err_set(
+            e, ST_INPUT, f->path,
+            "contains %s, which this build cannot resume from; use the build that wrote it (%s), or a newer one",
+            f->info.beyond, f->info.build);
     return ST_OK;
 }
 

@@ -40,7 +40,7 @@ static enum status check_schema(struct h5_at *root, const char *schema, uint32_t
     if (st == ST_OK && v > version)
         st = err_set(e, ST_INPUT, root->where,
                      "attribute schema_version: found %" PRIu64 ", this program reads versions up to %" PRIu32
-                     ": a newer piper has written it, use that one",
+                     ": the file was written by a newer piper, use that one",
                      v, version);
     else if (st == ST_OK && v == 0)
         st = err_set(e, ST_INPUT, root->where, "attribute schema_version: found 0, expected 1 to %" PRIu32, version);

@@ -75,7 +75,7 @@ struct exec_step {
     const struct exec_data *data;
 };
 /* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.
- * A failure inside a step (reading data, a broken transport, check_numbers) leaves by process_fail(): other ranks wait in
+ * A failure inside a step (a broken transport, check_numbers) leaves by process_fail(): other ranks wait in
  * communications and cannot be told otherwise. */
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
 

@@ -31,7 +31,7 @@ enum status train__save_open(struct train *t, struct err *e)
         .arg = t,
     };
     struct checkpoint_info *info = &setup.info;
-    snprintf(info->optimizer, sizeof info->optimizer, "%s", train_optimizer_name(t->config->optimizer));
+    snprintf(info->optimizer, sizeof info->optimizer, "%s", optimizer_name(t->config->optimizer));
     info->data = (struct checkpoint_data){ .n = 1, .at = { t->feed.source } };
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);

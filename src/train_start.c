@@ -354,7 +354,7 @@ static void report_eval_data(struct train *t)
     if (train__emulates(t) || t->eval_list == PLAN_NONE)
         return;
     if (rest)
-        snprintf(left, sizeof left, ", of which the last %llu are left out: no whole batch", (unsigned long long)rest);
+        snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
     report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
                 left);
 }
@@ -370,7 +370,7 @@ static void report_job(struct train *t, const struct local *local)
     report_line(r, "%s", t->compiled);
     report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
-                ir_dtype_name((enum ir_dtype)c->dtype), train_optimizer_name(c->optimizer), c->batch_size, c->seq_len,
+                ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
                 (unsigned long long)t->last_step);
     if (train__emulates(t))
         report_emulation(t);

@@ -62,7 +62,7 @@ static enum status put_aside(struct train *t, struct err *e)
 /* Are the moments those of the checkpoint? */
 static bool same_optimizer(const struct train *t, const struct checkpoint_info *info)
 {
-    return strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) == 0;
+    return strcmp(info->optimizer, optimizer_name(t->config->optimizer)) == 0;
 }
 
 /* Version 1 of checkpoints, and imported weights, do not say what the data were. */
@@ -73,8 +73,8 @@ static void report_data(struct train *t, const struct checkpoint_data *was)
         (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
         return;
     report_line(&t->report,
-                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): other samples follow than those "
-                "that were left",
+                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the samples that follow are not "
+                "those that were left of the earlier data",
                 old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
                 (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
 }
@@ -118,7 +118,7 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
         report_line(r, "the checkpoint holds weights alone: moments begin at zero");
     else if (!same_optimizer(t, info))
         report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
-                    train_optimizer_name(t->config->optimizer));
+                    optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
         report_line(r, "the job file is another one than that of the checkpoint; the model is the same");
 }

@@ -7,6 +7,10 @@
 #include "comm/liveness.h"
 #include "watch.h"
 
+/* The state of a process that does little but call the system, for nothing: no page of memory comes of it. A BLAS library does
+ * that without end when it gets no memory for its buffers. */
+enum { WATCH_VAIN = 'V' };
+
 enum { WATCH_TASKS = 6, WATCH_KEYS = 16, WATCH_SILENT = 16 };
 
 /* ---- what a rank does: watch_look.c --------------------------------------------------------------------------- */
@@ -53,7 +57,7 @@ struct watch_report {
     uint32_t n_tasks;
     uint32_t overdue; /* 1: by its own measure */
     float seconds;    /* since something moved */
-    char state;       /* of its main thread, as in /proc: R, S, D, ... */
+    char state;       /* of its main thread, as in /proc: R, S, D, ...; or WATCH_VAIN */
     char phase[23];
     struct watch_task tasks[WATCH_TASKS]; /* those that the loop depends on first */
 };
@@ -113,11 +117,18 @@ struct watch {
     struct watch_inquiry inquiry;
     double heard; /* when the rank before was last heard */
     double asked; /* when somebody's inquiry was last seen */
+    struct {
+        uint64_t user, system, faults; /* of the process so far: clock ticks, pages */
+        double at;                     /* when they were read */
+        double since;                  /* from then on all was in vain; 0: it is not */
+    } vain;
 };
 
 /* The state letter of a process, or of a thread of this one, in /proc; 0: there is none, or another program has it. */
 char watch_process_state(int32_t pid);
 char watch_thread_state(int tid);
+/* Keeps watch->vain. */
+void watch_look_in_vain(struct watch *w, double now);
 
 void watch_inquire(struct watch *w, double now, uint32_t suspect);
 /* Moves an inquiry on; true: it is over, *v says how. */

@@ -3,7 +3,8 @@
  *   RANK  a rank, or * for every one
  *   CALL  a function (pwrite, renameat, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that make, change or
  *         close a file or make it durable), read (open, read or list), mem, mpi; @TEXT behind it: only calls on a file whose path
- *         contains TEXT
+ *         contains TEXT. phase@TEXT: a run comes to the phase that watch_phase() calls so; run: it begins a step or a batch of
+ *         evaluation
  *   N     the how manieth such call of the rank, from 1
  *   WHAT  ENOSPC, EIO, ENOMEM, EINTR, ESTALE, EACCES, EMFILE: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes
  *         one byte and says so; late: it is made PIPER_FAULT_LATE seconds later;
@@ -240,6 +241,25 @@ WRAP(void *, mmap, "mem", (void *p, size_t n, int prot, int flags, int fd, off_t
      -1, MAP_FAILED)
 WRAP(int, pthread_create, "thread", (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *arg),
      (t, a, run, arg), "", -1, EAGAIN)
+
+/* ---- where a run is ------------------------------------------------------------------------------------------- */
+
+struct exec;
+struct exec_step;
+void __real_watch_phase(const char *phase);
+void __wrap_watch_phase(const char *phase);
+void __wrap_watch_phase(const char *phase)
+{
+    happens("phase", "watch_phase", phase, -1);
+    __real_watch_phase(phase);
+}
+void __real_exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+void __wrap_exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+void __wrap_exec_run(struct exec *x, const struct exec_step *step, double *scalars)
+{
+    happens("run", "exec_run", "", -1);
+    __real_exec_run(x, step, scalars);
+}
 
 /* ---- MPI ------------------------------------------------------------------------------------------------------ */
 

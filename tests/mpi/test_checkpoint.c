@@ -241,6 +241,41 @@ START_TEST(many_blocks)
 }
 END_TEST
 
+/* Ranks that do not share the folder: no rank but 0 makes a file, so nothing gets a name that is not whole. */
+START_TEST(folders_apart)
+{
+    char own[280], file[340];
+    struct pieces v = { 0 };
+    struct checkpoint_saver *s;
+    struct stat found;
+    begin();
+    share(&v, 1, true);
+    snprintf(own, sizeof own, "%s%s", folder, io_rank() ? "/apart" : "");
+    snprintf(file, sizeof file, "%s/apart/checkpoints", folder);
+    if (io_rank() == 0) {
+        snprintf(path, sizeof path, "%s/apart", folder);
+        ck_assert(mkdir(path, 0700) == 0 && mkdir(file, 0700) == 0);
+    }
+    io_barrier();
+    struct checkpoint_setup setup = setup_of(&v, (struct checkpoint_keep){ 0 });
+    setup.rundir = own;
+    ASSERT_OK(checkpoint_saver_open(&setup, &s, &e));
+    if (io_size() > 1)
+        ASSERT_FAILS(save(s, 5), ST_IO, "No such file");
+    else
+        ASSERT_OK(save(s, 5));
+    checkpoint_saver_close(s);
+    struct checkpoint_entries list;
+    ASSERT_OK(checkpoint_list(folder, &list, &e));
+    ck_assert_uint_eq(list.n, io_size() == 1);
+    checkpoint_entries_release(&list);
+    snprintf(file, sizeof file, "%s/apart/checkpoints/step-000005.h5.tmp", folder);
+    ck_assert(stat(file, &found) != 0);
+    drop(&v);
+    end();
+}
+END_TEST
+
 START_TEST(wrong_pieces_are_a_fault)
 {
     begin();
@@ -612,6 +647,7 @@ int main(int argc, char **argv)
     TCase *t = tcase_create("checkpoint");
     tcase_add_test(t, any_partition_to_any_other);
     tcase_add_test(t, many_blocks);
+    tcase_add_test(t, folders_apart);
     tcase_add_test(t, wrong_pieces_are_a_fault);
     tcase_add_test(t, damage_is_found);
     tcase_add_test(t, other_models_are_refused);
