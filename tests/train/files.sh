@@ -148,6 +148,7 @@ run short foreseen && same_bits whole foreseen && "$piper" checkpoint export for
     "$piper" data text text -o text.h5 >>out 2>&1 &&
     "$piper" build -m gpt2.json -s one.json -t adamw.json -o made.h5 >>out 2>&1 && [ ! -e outside/new ]
 result 'links under the names of temporary files are not written through'
+rm foreseen/halt.tmp # a request under way may be somebody's
 for name in metrics.csv trace.0001.h5 halted .clock checkpoints/step-000009.h5; do : >foreseen/$name.0123456789abcdef.tmp; done
 : >foreseen/mine.0123456789abcdef.tmp
 run short foreseen && [ "$(find foreseen/ -name '*.tmp')" = foreseen/mine.0123456789abcdef.tmp ]
@@ -156,13 +157,16 @@ ln -s outside/linked.h5 wish.h5
 "$piper" build -m gpt2.json -s one.json -t adamw.json -o wish.h5 >out 2>&1 && [ -L wish.h5 ] && [ -f outside/linked.h5 ] &&
     "$piper" plan wish.h5 >>out 2>&1
 result '-o through a link of the user: the file it leads to is made'
-for name in /dev/null fifo outside; do
-    [ -e $name ] || mkfifo $name
+good=yes
+lay fifo queue && lay device zero
+for name in queue zero outside; do
+    [ -e $name ] || continue # a device only root can make
     got=0
     "$piper" data text text -o $name >out 2>&1 || got=$?
-    if [ $got -ne 64 ] || [ -f $name ]; then break; fi
-    grep -q "^piper: $name: is a .*, expected a regular file" out || break
+    if [ $got -ne 64 ] || [ -f $name ]; then good=no; fi
+    grep -q "^piper: $name: is a .*, expected a regular file" out || good=no
 done
+[ $good = yes ]
 result '-o names a device, a fifo, a folder: refused, and they stay'
 rm outside/linked.h5
 

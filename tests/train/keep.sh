@@ -39,7 +39,7 @@ train 2 f whole
 for how in async sync; do
     train 2 f d-$how --steps 4
     mkdir d-$how/checkpoints/step-000008.h5
-    fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot be read: it is not a regular file; .* nothing is changed' \
+    fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot be read: it is a folder, not a regular file; .* nothing is changed' \
         out && [ "$(steps_of d-$how)" = '4 ' ]
     result "$how: a folder that has the name of a newer one: 74, nothing is changed"
     rmdir d-$how/checkpoints/step-000008.h5
