@@ -15,8 +15,9 @@
 #include "pieces.h"
 #include "sched/sched.h"
 
-/* A rate at which float32 shows a gradient's last bits in the parameter. Relative differences that float32 accounts for. */
-static const double rate = 1, scalar_limit = 1e-5, param_limit = 1e-3;
+/* A rate at which float32 shows a gradient's last bits in the parameter. Relative differences that float32 accounts for: norms of
+ * rows that hardly vary make gradients worse than losses. */
+static const double rate = 0.25, loss_limit = 1e-5, gradient_limit = 1e-3;
 enum { STEPS = 3, SEEDS = 40, TOKENS = GRAPH_BATCH * GRAPH_T };
 
 struct job {
@@ -31,7 +32,7 @@ struct job {
 };
 
 static double worst_scalar, worst_param;
-static uint32_t bad;
+static uint32_t bad, steps, closes;
 
 static void fail(const struct job *j, const char *what, const char *why)
 {
@@ -116,13 +117,13 @@ static void load_params(const struct job *j, struct exec *x)
     exec_upload(x);
 }
 
-static void compare(const struct job *j, const char *what, double got, double want)
+static void compare(const struct job *j, const char *what, double got, double want, double limit)
 {
     char text[96];
     const double error = fabs(got - want) / (fabs(want) + 1e-3);
     worst_scalar = fmax(worst_scalar, error);
     snprintf(text, sizeof text, "%.9g instead of %.9g", got, want);
-    if (!(error <= scalar_limit))
+    if (!(error <= limit))
         fail(j, what, text);
 }
 
@@ -140,7 +141,7 @@ static void compare_param(struct job *j, uint32_t param, const float *got)
     error /= moved + 1e-3;
     worst_param = fmax(worst_param, error);
     snprintf(text, sizeof text, "moved by %.3g at most, differs by %.3g of that", moved, error);
-    if (!(error <= param_limit))
+    if (!(error <= gradient_limit))
         fail(j, j->g.params.at[param].name, text);
 }
 
@@ -172,7 +173,40 @@ static void compare_params(struct job *j, struct exec *x)
     mem_free(all);
 }
 
-static void step(struct job *j, struct exec *x, struct rng *r, uint64_t number)
+/* Are two of a row's logits nearly equal? */
+static bool row_is_close(const double *x, const double *w, const struct ir_attrs *a)
+{
+    double logit[64];
+    CHECK(a->experts <= 64);
+    for (uint32_t e = 0; e < a->experts; e++) {
+        logit[e] = 0;
+        for (uint32_t i = 0; i < a->features; i++)
+            logit[e] += x[i] * w[e * a->features + i];
+    }
+    for (uint32_t e = 0; e < a->experts; e++)
+        for (uint32_t o = 0; o < e; o++)
+            if (fabs(logit[e] - logit[o]) < 1e-4)
+                return true;
+    return false;
+}
+
+/* A router's choice that rounding decides: then float32 may choose otherwise and be right. The same on all ranks. */
+static bool is_close(const struct job *j)
+{
+    for (uint32_t i = 0; i < j->g.ops.n; i++) {
+        const struct ir_node_op *o = &j->g.ops.at[i];
+        if (o->op != IR_OP_ROUTER)
+            continue;
+        const double *x = j->want.value[o->in[0]].x, *w = j->want.param[o->param[0]].x;
+        for (uint32_t row = 0; row < TOKENS; row++)
+            if (row_is_close(x + (size_t)row * o->attrs.features, w, &o->attrs))
+                return true;
+    }
+    return false;
+}
+
+/* False: no step was made, rounding would decide it. */
+static bool step(struct job *j, struct exec *x, struct rng *r, uint64_t number)
 {
     const struct exec_data data = { read_tokens, j };
     const struct exec_step step = {
@@ -180,17 +214,23 @@ static void step(struct job *j, struct exec *x, struct rng *r, uint64_t number)
     };
     double sums[SCALAR_COUNT], norm = 0;
     draw_tokens(j, r);
-    exec_run(x, &step, sums);
     evaluation_forward(&j->want, j->tokens, j->targets);
+    if (is_close(j)) {
+        closes++;
+        return false;
+    }
+    exec_run(x, &step, sums);
     evaluation_backward(&j->want);
     for (uint32_t i = 0; i < j->g.params.n; i++)
         for (size_t k = 0; k < j->want.param[i].n; k++)
             norm += j->want.dparam[i].x[k] * j->want.dparam[i].x[k];
-    compare(j, "loss", sums[SCALAR_LOSS] / TOKENS, j->want.loss / TOKENS);
-    compare(j, "auxiliary loss", sums[SCALAR_AUX] / GRAPH_BATCH, j->want.aux / GRAPH_BATCH);
-    compare(j, "dropped tokens", sums[SCALAR_DROPPED], j->want.dropped);
-    compare(j, "norm of the gradients", sqrt(sums[SCALAR_NORM2]), sqrt(norm));
+    compare(j, "loss", sums[SCALAR_LOSS] / TOKENS, j->want.loss / TOKENS, loss_limit);
+    compare(j, "auxiliary loss", sums[SCALAR_AUX] / GRAPH_BATCH, j->want.aux / GRAPH_BATCH, loss_limit);
+    compare(j, "dropped tokens", sums[SCALAR_DROPPED], j->want.dropped, 0);
+    compare(j, "norm of the gradients", sqrt(sums[SCALAR_NORM2]), sqrt(norm), gradient_limit);
     compare_params(j, x);
+    steps++;
+    return true;
 }
 
 static void train(struct job *j, struct exec *x)
@@ -201,8 +241,8 @@ static void train(struct job *j, struct exec *x)
     j->targets = j->tokens + TOKENS;
     draw_params(j, &r);
     load_params(j, x);
-    for (uint64_t number = 1; number <= STEPS; number++)
-        step(j, x, &r, number);
+    for (uint64_t number = 1; number <= STEPS && step(j, x, &r, number);)
+        number++;
     evaluation_forward(&j->want, j->tokens, j->targets);
     evaluation_backward(&j->want);
     const char *why = ctl_rank() ? NULL : evaluation_check(&j->want, j->tokens, j->targets, &r);
@@ -277,11 +317,11 @@ int main(int argc, char **argv)
     uint64_t failed = bad;
     ctl_max_u64(&failed, 1);
     if (ctl_rank() == 0)
-        printf(
-            "%u ranks, %u strategies, seeds %llu to %llu: largest relative differences on rank 0 %.2e of sums, %.2e of "
-            "parameters: %s\n",
-            ctl_size(), cells, (unsigned long long)first, (unsigned long long)(first + seeds - 1), worst_scalar,
-            worst_param, failed ? "FAILED" : "good");
+        printf("%u ranks, %u strategies, seeds %llu to %llu, %u steps, %u jobs cut short by a close choice: largest "
+               "relative "
+               "differences on rank 0 %.2e of sums, %.2e of parameters: %s\n",
+               ctl_size(), cells, (unsigned long long)first, (unsigned long long)(first + seeds - 1), steps, closes,
+               worst_scalar, worst_param, failed ? "FAILED" : "good");
     ctl_finalize();
     return failed != 0;
 }
