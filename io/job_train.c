@@ -23,7 +23,7 @@ static const struct setting {
     bool later;
 } settings[] = {
 #define AT(field) offsetof(struct train_config, field)
-    { "optimizer", NULL, AT(optimizer), WORD, train_optimizer_name, false },
+    { "optimizer", NULL, AT(optimizer), WORD, optimizer_name, false },
     { "beta1", NULL, AT(beta1), F64, NULL, false },
     { "beta2", NULL, AT(beta2), F64, NULL, false },
     { "eps", NULL, AT(eps), F64, NULL, false },

@@ -175,7 +175,6 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
 struct making {
     struct h5_out out;
     uint64_t offset; /* of the next byte */
-    int fd;
     struct err *e;
 };
 
@@ -183,21 +182,15 @@ static enum status make_begin(struct making *m, const char *path, enum h5_type t
                               const char *source)
 {
     struct h5_data d = { .name = "tokens", .units = "token ids", .rank = 1, .dim = { n } };
-    m->fd = -1;
     TRY(h5_create(path, schema, VERSION, &m->out, m->e));
     TRY(h5_attr_u64(&m->out.root, "vocab_size", vocab, m->e));
     TRY(h5_attr_text(&m->out.root, "source", source, m->e));
     TRY(h5_reserve(&m->out.root, &d, type, &m->offset, m->e));
-    TRY(h5_finish(&m->out, m->e));
-    return file_open_write(m->out.temp, &m->fd, m->e);
+    return h5_finish(&m->out, m->e);
 }
 
 static enum status make_end(struct making *m, enum status st)
 {
-    if (m->fd >= 0) {
-        enum status closed = file_sync_close(m->fd, m->out.temp, m->e); /* err_set keeps an earlier cause */
-        st = st == ST_OK ? closed : st;
-    }
     if (st == ST_OK)
         return h5_commit(&m->out, m->e);
     h5_abandon(&m->out);
@@ -236,7 +229,7 @@ static enum status append_text(struct making *m, const char *path, uint64_t *lef
         for (uint64_t i = 0; i < n; i++)
             wide[i] = ((const uint8_t *)bytes)[i];
         if (st == ST_OK)
-            st = file_pwrite(m->fd, m->out.temp, wide, n * 2, m->offset, m->e);
+            st = file_pwrite(m->out.file.fd, m->out.path, wide, n * 2, m->offset, m->e);
         m->offset += n * 2;
         *left -= n;
     }
@@ -320,7 +313,7 @@ static enum status copy_block(void *arg, const struct tokens *t, uint64_t first,
     if (n > im->total)
         return err_set(im->m.e, ST_IO, t->path, "has changed while it was read");
     im->total -= n;
-    enum status st = file_pwrite(im->m.fd, im->m.out.temp, im->block, n * t->width, im->m.offset, im->m.e);
+    enum status st = file_pwrite(im->m.out.file.fd, im->m.out.path, im->block, n * t->width, im->m.offset, im->m.e);
     im->m.offset += n * t->width;
     return st;
 }
@@ -334,7 +327,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
     uint32_t width = t.width;
     tokens_close(&t);
     TRY(st);
-    struct importing im = { .m = { .fd = -1, .e = e }, .block = mem_alloc(BLOCK), .vocab = vocab };
+    struct importing im = { .m = { .e = e }, .block = mem_alloc(BLOCK), .vocab = vocab };
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = each_block(files[i], width, im.block, inspect_block, &im, e);
     if (st == ST_OK && im.total < 2)

@@ -5,13 +5,7 @@
 
 #include "ir/op.h"
 
-static const char *const optimizer_names[] = { "adamw", "sgd" };
 static const char *const lr_names[] = { "constant", "linear", "cosine", "wsd" };
-
-const char *train_optimizer_name(uint32_t optimizer)
-{
-    return optimizer <= TRAIN_SGD ? optimizer_names[optimizer] : NULL;
-}
 
 const char *train_lr_name(uint32_t kind)
 {
@@ -20,7 +14,7 @@ const char *train_lr_name(uint32_t kind)
 
 void train_config_default(struct train_config *c)
 {
-    *c = (struct train_config){ .optimizer = TRAIN_ADAMW,
+    *c = (struct train_config){ .optimizer = OPT_ADAMW,
                                 .beta1 = 0.9,
                                 .beta2 = 0.95,
                                 .eps = 1e-8,
@@ -51,7 +45,7 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         bool good;
         const char *what;
     } rules[] = {
-        { train_optimizer_name(c->optimizer) != NULL, "the kind of the optimizer is unknown" },
+        { optimizer_name(c->optimizer) != NULL, "the kind of the optimizer is unknown" },
         { in_range(c->beta1, 0, 1) && c->beta1 < 1 && in_range(c->beta2, 0, 1) && c->beta2 < 1,
           "betas must be at least 0 and below 1" },
         { in_range(c->eps, 1e-30, 1), "eps must be above 0 and at most 1" },

@@ -6,14 +6,14 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "ir/optimizer.h"
 
 enum { TRAIN_PATH_BYTES = 1024, TRAIN_TRACE_MAX = 64 };
 
-enum train_optimizer { TRAIN_ADAMW, TRAIN_SGD }; /* numbered like enum optimizer in src/compute.h */
 enum train_lr { LR_CONSTANT, LR_LINEAR, LR_COSINE, LR_WSD };
 
 struct train_config {
-    uint32_t optimizer; /* enum train_optimizer */
+    uint32_t optimizer; /* enum optimizer */
     double beta1, beta2, eps, weight_decay;
 
     uint32_t lr_kind; /* enum train_lr */
@@ -46,7 +46,6 @@ void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
 
-const char *train_optimizer_name(uint32_t optimizer); /* "adamw", "sgd"; NULL when there is no such */
 const char *train_lr_name(uint32_t kind);             /* "constant", "linear", "cosine", "wsd" */
 
 #endif

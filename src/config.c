@@ -19,13 +19,12 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
         return ST_OK;
     TRY(js_only(&o, keys, e));
     TRY(js_opt(&o, "kind", &v, e));
-    TRY(js_str_or(&o, "kind", "adamw", &kind, e));
-    if (strcmp(kind, "sgd") == 0) {
-        c->optimizer = TRAIN_SGD;
-        c->weight_decay = 0;
-    } else if (strcmp(kind, "adamw") != 0) {
+    TRY(js_str_or(&o, "kind", optimizer_name(OPT_ADAMW), &kind, e));
+    c->optimizer = optimizer_by_name(kind);
+    if (c->optimizer == OPTIMIZERS)
         return js_expected(&v, e, "\"adamw\" or \"sgd\"");
-    }
+    if (c->optimizer == OPT_SGD)
+        c->weight_decay = 0;
     TRY(js_opt(&o, "betas", &v, e));
     if (v.v) {
         uint32_t n;

@@ -37,15 +37,14 @@ enum status feed_agree(const struct feed *f, struct err *e)
     char host[64] = "";
     gethostname(host, sizeof host - 1);
     const bool contents = mine.tokens == first.tokens && mine.width == first.width && mine.vocab == first.vocab;
-    return ctl_agree(
-        err_set(
-            e, ST_INPUT, f->tokens.path,
-            "rank %u on %s reads another file than rank 0: %llu tokens of %llu bytes, vocabulary %llu, against %llu of "
-            "%llu, vocabulary %llu%s; give every node the same file",
-            ctl_rank(), host, (unsigned long long)mine.tokens, (unsigned long long)mine.width,
-            (unsigned long long)mine.vocab, (unsigned long long)first.tokens, (unsigned long long)first.width,
-            (unsigned long long)first.vocab, contents ? ", with other contents" : ""),
-        e);
+    return ctl_agree(err_set(e, ST_INPUT, f->tokens.path,
+                             "differs between ranks: %llu tokens of %llu bytes, vocabulary %llu on rank %u (host %s), "
+                             "%llu of %llu bytes, vocabulary %llu on rank 0%s; every node must see the same file",
+                             (unsigned long long)mine.tokens, (unsigned long long)mine.width,
+                             (unsigned long long)mine.vocab, ctl_rank(), host, (unsigned long long)first.tokens,
+                             (unsigned long long)first.width, (unsigned long long)first.vocab,
+                             contents ? ", with other contents" : ""),
+                     e);
 }
 
 void feed_bind(struct feed *f, uint64_t *places, uint32_t n)

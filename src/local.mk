@@ -20,6 +20,7 @@ libpiper_main_la_SOURCES = \
 	src/init.c src/init.h \
 	src/lock.c src/lock.h \
 	src/machine_file.c src/machine_file.h \
+	src/memory_room.c src/memory_room.h \
 	src/module.c src/module.h \
 	src/metrics.c src/metrics.h \
 	src/number.h \
@@ -51,12 +52,17 @@ dist_man_MANS += \
 	src/man/piper-halt.1 src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
 	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
+UNIT_TESTS += tests/unit/test_memory_room
+tests_unit_test_memory_room_SOURCES = tests/unit/test_memory_room.c src/memory_room.c src/memory_room.h
+tests_unit_test_memory_room_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_memory_room_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
+
 UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state tests/unit/test_threads tests/unit/test_watch
 tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.c src/draw_svg.c src/draw_text.c
 tests_unit_test_draw_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_draw_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
 
-tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h
+tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h src/duration.c src/duration.h
 tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
 

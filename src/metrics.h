@@ -6,12 +6,14 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
 enum { METRICS_ROW = 1024 };
 struct metrics {
     FILE *file; /* NULL: this rank writes nothing */
-    char path[4096];
+    const struct dir *dir;
+    char note[512];        /* what is to be told of the file that was there; "": nothing */
     char row[METRICS_ROW]; /* the last one; "": there is none */
     long at;               /* its end */
 };
@@ -26,11 +28,14 @@ struct metrics_row {
     double mfu; /* NAN: the peak is not known, an empty cell */
 };
 
-/* Opens RUNDIR/metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
- * earlier ones are kept. last = 0 starts a new file. */
-enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e);
-/* Has RUNDIR/metrics.csv a row? */
-enum status metrics_has_rows(const char *dir, bool *rows, struct err *e);
+/* Opens a run's metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
+ * earlier ones are kept. One that is damaged is put aside first, as metrics.csv.damaged.1, and m->note says so. last = 0 starts a
+ * new file. dir is borrowed until close. */
+enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e);
+/* The folder had been removed and is made again: the file goes on there, with what it held. */
+enum status metrics_reopen(struct metrics *m, struct err *e);
+/* Has the run's metrics.csv a row? */
+enum status metrics_has_rows(const struct dir *dir, bool *rows, struct err *e);
 /* The cell of eval_loss stays empty; add_eval fills that of the last row in. */
 enum status metrics_write(struct metrics *m, const struct metrics_row *row, struct err *e);
 enum status metrics_add_eval(struct metrics *m, double eval_loss, struct err *e);

@@ -29,6 +29,7 @@ struct train_stop {
 
 struct train {
     const struct train_options *o;
+    struct dir *dir; /* the run folder; open on all ranks when the ranks are ready */
     struct job job;
     struct machine machine;     /* on rank 0, while plans are made: what o->machine names */
     double flops;               /* model flops of a step */

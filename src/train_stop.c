@@ -17,9 +17,17 @@ static void print_note(void *arg, const char *text)
     report_console(text);
 }
 
+/* Not in the log: that is the other run's. */
+static void lost_folder(void *arg, const char *text)
+{
+    (void)arg;
+    fprintf(stderr, "piper: %s\n", text);
+    ctl_abort(-ST_HANG);
+}
+
 enum status train__stop_lock(struct train *t, struct err *e)
 {
-    return lock_take(t->o->dir, print_note, NULL, &t->stop.lock, e);
+    return lock_take(t->dir, &(struct lock_words){ .note = print_note, .lost = lost_folder }, &t->stop.lock, e);
 }
 
 /* The batch system's limit, less a little for the launcher's and the job script's last words: a twentieth, 30 s at most. */
@@ -38,8 +46,8 @@ static void ask_batch_system(struct train *t)
 void train__stop_open(struct train *t)
 {
     struct halt_request old;
-    halt_take(t->o->dir, lock_run(t->stop.lock), &old); /* for a run before this one */
-    halt_unmark(t->o->dir);
+    halt_take(t->dir, lock_run(t->stop.lock), &old); /* for a run before this one */
+    halt_unmark(t->dir);
     t->stop.deadline = t->o->max_seconds ? t->began + (double)t->o->max_seconds : INFINITY;
     if (t->o->max_auto)
         ask_batch_system(t);
@@ -48,7 +56,7 @@ void train__stop_open(struct train *t)
 void train__stop_close(struct train *t, enum status st)
 {
     if (st == ST_STOPPED && t->stop.asked_by[0])
-        halt_mark(t->o->dir, t->stop.asked_by);
+        halt_mark(t->dir, t->stop.asked_by);
     lock_release(t->stop.lock);
 }
 
@@ -58,11 +66,14 @@ static void take_request(struct train *t)
 {
     struct train_stop *s = &t->stop;
     struct halt_request r;
+    char news[LOCK_NEWS];
     double now = ctl_time();
     if (now < s->next_look)
         return;
     s->next_look = now + 1;
-    if (!halt_take(t->o->dir, lock_run(s->lock), &r))
+    if (lock_news(s->lock, news))
+        report_line(&t->report, "%s", news);
+    if (!halt_take(t->dir, lock_run(s->lock), &r))
         return;
     char what[64] = "now", left[DURATION_BYTES];
     if (r.kind == HALT_CHECKPOINTS) {

@@ -174,6 +174,7 @@ static void guard_once(struct watch *w, double now)
     watch_lock();
     take_messages(w, now);
     watch_look_at(&w->look, atomic_load(&dog.phase), now);
+    watch_look_in_vain(w, now);
     tell_of_files(w, now);
     if (w->inquiry.active) {
         if (watch_inquiry_step(w, now, &v)) {

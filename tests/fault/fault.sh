@@ -52,8 +52,9 @@ walk 'too many open files at rank 0' 0:read@checkpoints 2 20 EMFILE resumes
 walk 'async: rank 0, a full disk' 0:file@checkpoints 60 900 ENOSPC+ saves
 walk 'sync: rank 1, a full disk' 1:file@checkpoints 20 900 ENOSPC+ saves --checkpoint sync
 walk 'fsync fails on rank 0' 0:fsync@checkpoints 3 100 EIO saves
-walk 'a rename fails on rank 0' 0:rename@checkpoints 1 100 EIO saves
+walk 'a rename fails on rank 0' 0:renameat@checkpoints 1 100 EIO saves
 walk 'a write that takes one byte' 1:pwrite@checkpoints 20 900 short finishes
+walk 'a checkpoint that cannot be made' 0:openat@step-000004 1 0 ENOSPC saves
 if [ "${STRIDE-}" ]; then
     walk 'sync: rank 0, a full disk' 0:file@checkpoints 1 1 ENOSPC+ saves --checkpoint sync
     walk 'async: rank 1, a full disk' 1:file@checkpoints 1 1 ENOSPC+ saves

@@ -42,10 +42,10 @@ result 'checkpoints behind a link whose file system is not there: 74, nothing is
 # ---- the newest is damaged: it is not replaced
 cp -r run bad && printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null &&
     cp bad/checkpoints/step-000006.h5 damaged.h5 && train 1 short bad --steps 6 &&
-    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged && grep -q 'step-000006.h5 is put aside as' bad/log.txt && same_bits run bad
+    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && grep -q 'step-000006.h5 is put aside as' bad/log.txt && same_bits run bad
 result 'a damaged checkpoint is put aside, not replaced'
 printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null && train 1 short bad --steps 6 &&
-    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged && [ -f bad/checkpoints/step-000006.h5.damaged.2 ] && same_bits run bad
+    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && [ -f bad/checkpoints/step-000006.h5.damaged.2 ] && same_bits run bad
 result 'and so is the next one'
 
 # ---- a folder that ranks do not share: the second rank sees another one of that name

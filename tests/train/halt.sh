@@ -130,13 +130,23 @@ job=short
 auto 0 'no job of Slurm or PBS, so there is no time limit'
 result 'auto outside a batch job'
 program squeue <<'T'
-UNLIMITED
+8 7:00
+7 UNLIMITED
 T
 auto 0 'there is no time limit for Slurm job 7' SLURM_JOB_ID=7
 result 'auto: a Slurm job without a limit'
+program squeue <<'T'
+77 7:00
+9 7:00
+7 6:19
+17 5:00
+T
+auto 0 'Slurm job 7 has 6:19 left (squeue)' SLURM_JOB_ID=7 && auto 0 'no time limit was learnt' SLURM_JOB_ID=1
+result 'auto: the line of this task, among those of an array that has its number'
 printf '#!/bin/sh\nexit 1\n' >bin/squeue
 program scontrol <<'T'
-JobId=7 JobName=x RunTime=1-00:00:10 TimeLimit=1-00:00:30 Command=/bin/true
+JobId=9 ArrayJobId=7 JobName=x RunTime=00:00:00 TimeLimit=00:07:00 Command=/bin/true
+JobId=7 ArrayJobId=7 JobName=x RunTime=1-00:00:10 TimeLimit=1-00:00:30 Command=/bin/true
 T
 auto 0 'Slurm job 7 has 0:20 left (scontrol)' SLURM_JOB_ID=7 && auto 0 'no time limit was learnt' SLURM_JOB_ID='7;touch evil' &&
     auto 0 'no time limit was learnt' SLURM_JOB_ID='-h' && [ ! -e evil ]

@@ -102,6 +102,19 @@ START_TEST(limits)
 }
 END_TEST
 
+/* What calls the system in vain in a step that was never measured is not given minutes. */
+START_TEST(in_vain)
+{
+    struct watch_stand s = { .inside = true, .works = true, .state = WATCH_VAIN };
+    ck_assert_double_eq(watch_limit(&s, 5), 30);
+    s.loads = true;
+    ck_assert_double_eq(watch_limit(&s, 5), 600);
+    works(1, "F layers.2 mb0", 41, true);
+    answers[1].report.state = WATCH_VAIN;
+    ck_assert_ptr_nonnull(strstr(judge().text, "a library that needs memory"));
+}
+END_TEST
+
 START_TEST(slow_but_not_overdue)
 {
     for (uint32_t r = 1; r < RANKS; r++) {
@@ -205,6 +218,7 @@ int main(void)
     tcase_add_test(t, chain);
     tcase_add_test(t, limits);
     tcase_add_test(t, slow_but_not_overdue);
+    tcase_add_test(t, in_vain);
     tcase_add_test(t, silent);
     tcase_add_test(t, collective);
     tcase_add_test(t, all_wait);
