@@ -132,7 +132,8 @@ __device__ __forceinline__ float attention_delta(const attention_operands<T> &p,
 }
 
 /* Gradient of a query, and the sum of dO O; blocks as in the forward. */
-template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) attention_dq_kernel(attention_operands<T> p)
+template <typename T>
+__global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dq_kernel(attention_operands<T> p)
 {
     SHARED(double, room, MAX_WARPS);
     DYNAMIC_SHARED(float, shared);
@@ -159,7 +160,8 @@ template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) atten
 }
 
 /* Gradients of the key and value blockIdx.x of head blockIdx.y: over the heads that read it, then the queries. */
-template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) attention_dkv_kernel(attention_operands<T> p)
+template <typename T>
+__global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dkv_kernel(attention_operands<T> p)
 {
     DYNAMIC_SHARED(float, shared);
     float *const k = shared, *const v = k + p.d, *const dk = v + p.dv, *const dv = dk + p.d;

@@ -16,7 +16,7 @@ struct size {
     uint32_t b, t, heads, kv_heads, d, dv, window;
 };
 /* Odd lengths, grouped queries, each width of tile; the second list on a device only. */
-static const struct size small[] = { { 2, 70, 4, 2, 64, 0, 0 },
+static const struct size small[] = { { 2, 65, 4, 2, 64, 0, 0 },
                                      { 1, 133, 2, 1, 128, 0, 50 },
                                      { 1, 67, 2, 2, 192, 128, 0 } };
 static const struct size large[] = { { 2, 1023, 12, 12, 64, 0, 0 },

@@ -39,6 +39,34 @@ case_of "backward split into BI and BW" 2 llama sgd 1e-4 '[
  {"op":"order","filters":[[{"PP":1,"MB":0,"PASS":"F"}],[{"PP":1,"MB":0,"PASS":"BI"}],[{"PP":1,"MB":1,"PASS":"F"}],
   [{"PP":1,"MB":1,"PASS":"BI"}],[{"PP":1,"MB":0,"PASS":"BW"}],[{"PP":1,"MB":1,"PASS":"BW"}]]}]'
 
+# Every attribute of attention; the keys and values of a layer have a second reader; zb-h1 runs the gradients of sinks apart.
+{
+    echo '{"vocab_size": 256, "graph": [{"op": "embed", "name": "e", "in": ["tokens"], "features": 32},'
+    x=e
+    for i in 1 2 3 4; do
+        cat <<JSON
+ {"op": "rmsnorm", "name": "b$i.norm", "in": ["$x"], "block": $i},
+ {"op": "linear", "name": "b$i.q", "in": ["b$i.norm"], "out_features": 32},
+ {"op": "linear", "name": "b$i.k", "in": ["b$i.norm"], "out_features": 16},
+ {"op": "linear", "name": "b$i.v", "in": ["b$i.norm"], "out_features": 24},
+ {"op": "attention", "name": "b$i.a", "in": ["b$i.q", "b$i.k", "b$i.v"], "heads": 4, "kv_heads": 2, "v_head_dim": 12,
+  "window": $((3 * i)), "score_cap": 2.5, "scale": 0.4, "sinks": true},
+ {"op": "attention", "name": "b$i.c", "in": ["b$i.q", "b$i.k", "b$i.v"], "heads": 4, "kv_heads": 2, "v_head_dim": 12},
+ {"op": "add", "name": "b$i.both", "in": ["b$i.a", "b$i.c"]},
+ {"op": "linear", "name": "b$i.out", "in": ["b$i.both"], "out_features": 32},
+ {"op": "add", "name": "b$i.x", "in": ["$x", "b$i.out"]},
+JSON
+        x=b$i.x
+    done
+    echo ' {"op": "head_loss", "name": "head", "in": ["b4.x", "targets"], "block": 5}]}'
+} >"$dir/attention.json"
+base attention sgd
+case_of "attention's attributes, 1 rank, 4 microbatches" 1 attention sgd 1e-4 "$(layout 1 1 1f1b 4)"
+case_of "attention's attributes, pp=2 dp=2 zero 2 recomputed" 4 attention sgd 1e-4 '[{"op":"layout","pp":2,"dp":2,"zero":2},
+ {"op":"schedule","kind":"1f1b","microbatches":4},{"op":"recompute","filter":{}}]'
+case_of "attention's attributes, zb-h1" 2 attention sgd 1e-4 '[{"op":"layout","pp":2,"dp":1},
+ {"op":"schedule","kind":"zb-h1","microbatches":4}]'
+
 # The same command twice: the same bits.
 n=$((n + 1))
 if train twice-a 4 gpt2 adamw "$(layout 2 2 1f1b 4)" && train twice-b 4 gpt2 adamw "$(layout 2 2 1f1b 4)" &&

@@ -527,6 +527,22 @@ START_TEST(explicit_graph)
 }
 END_TEST
 
+START_TEST(explicit_attention)
+{
+    must_build(parse(GRAPH(EMBED ",{\"op\":\"linear\",\"name\":\"qkv\",\"in\":[\"e\"],\"out_features\":28},"
+                                 "{\"op\":\"attention\",\"name\":\"a\",\"in\":[\"qkv\"],\"heads\":3,\"kv_heads\":1,"
+                                 "\"packed\":true,\"v_head_dim\":8,\"window\":3,\"score_cap\":50,\"sinks\":true},"
+                                 "{\"op\":\"linear\",\"name\":\"o\",\"in\":[\"a\"],\"out_features\":12}," HEAD("o"))),
+               8);
+    const struct ir_attrs *a = &op("a")->attrs;
+    ck_assert_uint_eq(a->head_dim, 5); /* (28 - 8) / 4 */
+    ck_assert(a->v_head_dim == 8 && a->window == 3 && a->score_cap == 50 && a->flags == (IR_PACKED | IR_SINKS));
+    ck_assert_uint_eq(op("o")->attrs.in_features, 24);
+    ck_assert_uint_eq(param("a.sinks")->shape.dim[0], 3);
+    ck_assert_int_eq(param("a.sinks")->shape.ndim, 1);
+}
+END_TEST
+
 static const struct {
     const char *text, *says;
 } bad_graphs[] = {
@@ -661,6 +677,7 @@ int main(void)
     tcase_add_loop_test(c, annotate_mistakes, 0, (int)(sizeof bad_annotations / sizeof *bad_annotations));
     tcase_add_test(c, default_cut);
     tcase_add_test(c, explicit_graph);
+    tcase_add_test(c, explicit_attention);
     tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
     tcase_add_test(c, capacity);
     tcase_add_test(c, capacity_of_whole_numbers);

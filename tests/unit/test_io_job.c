@@ -90,6 +90,68 @@ START_TEST(round_trip)
 }
 END_TEST
 
+/* embed -> linear -> packed attention -> linear -> head. */
+static void attention_graph(struct ir_graph *g, const struct ir_attrs *a)
+{
+    enum { V = 11, C = 6, QKV = 2 * 8 + 8 + 16, O = 2 * 16 };
+    const struct ir_attrs embed = { .vocab = V, .features = C }, in = { .in_features = C, .out_features = QKV },
+                          out = { .in_features = O, .out_features = C };
+    const struct ir_shape ids = { IR_I32, 1, { 8 } }, table = { IR_COMPUTE, 2, { V, C } },
+                          w = { IR_COMPUTE, 2, { QKV, C } }, wo = { IR_COMPUTE, 2, { C, O } },
+                          sinks = { IR_COMPUTE, 1, { 2 } };
+    const uint32_t no = IR_NONE;
+    ir_graph_init(g);
+    g->family = "graph";
+    g->seq_len = 8;
+    g->vocab = V;
+    g->n_blocks = 1;
+    const uint32_t tokens = ir_graph_input(g, "tokens", ids), targets = ir_graph_input(g, "targets", ids);
+    const uint32_t e = ir_graph_param(g, "e", table, IR_INIT_NORMAL, 1);
+    struct ir_op_in x = sample_in(tokens, no, no, e, no, no);
+    uint32_t o = ir_graph_op(g, IR_OP_EMBED, "embed", 0, &embed, &x);
+    x = sample_in(ir_graph_out(g, o, 0), no, no, ir_graph_param(g, "w", w, IR_INIT_NORMAL, 1), no, no);
+    o = ir_graph_op(g, IR_OP_LINEAR, "qkv", 0, &in, &x);
+    x = sample_in(ir_graph_out(g, o, 0), no, no, ir_graph_param(g, "s", sinks, IR_INIT_NORMAL, 1), no, no);
+    o = ir_graph_op(g, IR_OP_ATTENTION, "a", 0, a, &x);
+    x = sample_in(ir_graph_out(g, o, 0), no, no, ir_graph_param(g, "wo", wo, IR_INIT_NORMAL, 1), no, no);
+    o = ir_graph_op(g, IR_OP_LINEAR, "out", 0, &out, &x);
+    x = sample_in(ir_graph_out(g, o, 0), targets, no, e, no, no);
+    ir_graph_op(g, IR_OP_HEAD_LOSS, "head", 0, &embed, &x);
+}
+
+/* Attributes that came later: columns of their own where a model uses them, part of the digest; else neither. */
+START_TEST(attributes_that_came_later)
+{
+    struct job j, k;
+    uint8_t digest[32];
+    void *bytes;
+    uint64_t n;
+    sample_job(&j);
+    ASSERT_OK(job_write(path, &j, &e));
+    ASSERT_OK(file_read_all(path, 1 << 26, &bytes, &n, &e));
+    ck_assert_ptr_null(memmem(bytes, n, "window", 6));
+    mem_free(bytes);
+    ir_graph_release(&j.graph);
+    attention_graph(&j.graph, &(struct ir_attrs){ .heads = 2,
+                                                  .kv_heads = 1,
+                                                  .head_dim = 8,
+                                                  .scale = 0.25f,
+                                                  .flags = IR_PACKED | IR_SINKS,
+                                                  .v_head_dim = 16,
+                                                  .window = 5,
+                                                  .score_cap = 30 });
+    ASSERT_OK(job_write(path, &j, &e));
+    memcpy(digest, j.model_digest, 32);
+    ASSERT_OK(job_read(path, &k, &e));
+    ck_assert(same_job(&j, &k));
+    job_release(&k);
+    j.graph.ops.at[2].attrs.window = 6;
+    ASSERT_OK(job_write(path, &j, &e));
+    ck_assert_int_ne(memcmp(digest, j.model_digest, 32), 0);
+    job_release(&j);
+}
+END_TEST
+
 START_TEST(same_contents_same_bytes)
 {
     struct job j;
@@ -385,6 +447,7 @@ int main(void)
     tcase_set_timeout(t, 600);
     tcase_add_checked_fixture(t, make_folder, drop_folder);
     tcase_add_test(t, round_trip);
+    tcase_add_test(t, attributes_that_came_later);
     tcase_add_test(t, same_contents_same_bytes);
     tcase_add_test(t, digests_see_what_counts);
     tcase_add_test(t, settings_that_came_later);
