@@ -50,6 +50,13 @@ static enum status share(const struct backends_asked *asked, uint64_t id, struct
         other, ctl_rank(), asked->local_ranks);
 }
 
+static uint32_t smallest(uint32_t mine)
+{
+    uint64_t less = UINT32_MAX - mine;
+    ctl_max_u64(&less, 1);
+    return UINT32_MAX - (uint32_t)less;
+}
+
 /* Collective: usable when it is on all ranks. */
 static enum status try_cuda(const struct backends_asked *asked, struct backends *out, const struct comm_backend **nccl,
                             struct err *e)
@@ -64,6 +71,7 @@ static enum status try_cuda(const struct backends_asked *asked, struct backends 
     TRY(ctl_agree(st, e));
     TRY(ctl_agree(share(asked, found.id, e), e));
     out->compute = m->compute;
+    out->multiprocessors = smallest(found.multiprocessors);
     *nccl = m->comm;
     snprintf(out->device, sizeof out->device, "%s, %s", m->compute->name, found.name);
     return ST_OK;

@@ -63,8 +63,23 @@ plan pipeline '[{"op":"layout","pp":2,"dp":2,"zero":1},{"op":"schedule","kind":"
                 {"op":"recompute","filter":{}}]' 4
 result "pipeline, shards and recomputation"
 "$piper" plan "$dir/narrow.h5" --device cuda >"$dir/text"
-grep -q 'for cuda$' "$dir/text"
+grep -q 'for cuda with 108 multiprocessors$' "$dir/text"
 result "said to be for cuda"
+
+# Memory of the device is all but snapshots and the communication's own; on a CPU all is the host's.
+sum()
+{
+    [ $(($(bytes device "$1") + $(bytes host "$1"))) -eq "$(bytes total "$1")" ]
+}
+split=$dir/zero1.plan
+sum "$split" && [ "$(bytes host "$split")" -ge "$(bytes snapshot "$split")" ] && [ "$(bytes snapshot "$split")" -gt 0 ] &&
+    [ "$(bytes device "$split")" -ge $(($(bytes params "$split") + $(bytes grads "$split") + $(bytes optimizer "$split"))) ]
+result "total is the device's and the host's; snapshots are the host's"
+"$piper" plan "$dir/zero1.h5" -n 4 --json >"$dir/cpu.plan" && sum "$dir/cpu.plan" && [ "$(bytes device "$dir/cpu.plan")" -eq 0 ]
+result "a CPU's is all the host's"
+"$piper" plan "$dir/zero1.h5" -n 4 --device cuda >"$dir/text" && grep -q ' device  *host  *total  *outside$' "$dir/text" &&
+    "$piper" plan "$dir/zero1.h5" -n 4 >"$dir/text" && ! grep -q ' device  *host ' "$dir/text"
+result "the table has both where there is a device"
 
 # Communications in flight together: 4 streams of 40 thread blocks are too many for 108 multiprocessors, 20 are not.
 fits() # MAX_CTAS
@@ -85,7 +100,14 @@ fits 20 && ! edges && ! grep -q '^fit:' "$dir/text"
 result "streams that fit do not"
 "$piper" plan "$dir/fit60.h5" --device cpu --dump >"$dir/text" 2>&1 && ! grep -q '^fit:' "$dir/text"
 result "nor those of a CPU"
+# These want 120: too many for an A100, not for an H100.
+fits 48 && edges
+result "they do not fit onto the smallest device"
+"$piper" plan "$dir/fit48.h5" --device cuda --machine h100 --dump >"$dir/text" 2>&1 && ! edges && ! grep -q '^fit:' "$dir/text"
+result "but onto the machine that is named"
 fits 109
 grep -q 'max_ctas 109: .* runs 108 thread blocks' "$dir/text"
 result "a stream that fits no device is refused"
+"$piper" plan "$dir/fit109.h5" --device cuda --machine h100 --dump >"$dir/text" 2>&1 && grep -q 'the device may have 132' "$dir/text"
+result "and runs on a larger one"
 echo "1..$n"
