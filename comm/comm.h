@@ -163,6 +163,8 @@ uint32_t ctl_size(void);
 enum status ctl_agree(enum status mine, struct err *e);
 /* Rank 0's bytes to all. On other ranks *data is allocated (mem_free) and *size set. */
 void ctl_broadcast(void **data, uint64_t *size);
+/* The same from any rank, the same one on all ranks. */
+void ctl_broadcast_from(uint32_t root, void **data, uint64_t *size);
 /* The same to the members of each class: class_of[rank] (the same on all ranks); blobs[class] on rank 0. A class's blob
  * travels once from rank 0 to its first member and is broadcast inside the class. *mine is allocated on every rank
  * (mem_free). */

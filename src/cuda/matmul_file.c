@@ -65,21 +65,25 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .work = w[20] };
 }
 
-enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
-                                struct err *e)
+struct cuda__choice *cuda__choices_find(const struct cuda__choices *c, const struct cuda__shape *s)
 {
-    char temporary[4096];
+    for (uint32_t i = 0; i < c->n; i++)
+        if (memcmp(&c->at[i].shape, s, sizeof *s) == 0)
+            return &c->at[i];
+    return NULL;
+}
+
+static uint32_t timed(const struct cuda__choices *c)
+{
     uint32_t n = 0;
     for (uint32_t i = 0; i < c->n; i++)
         n += c->at[i].timed;
-    if (n == 0)
-        return ST_OK;
-    if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary)
-        return err_set(e, ST_IO, path, "the name is too long");
-    FILE *f = fopen(temporary, "w");
-    if (!f)
-        return err_set(e, ST_IO, temporary, "cannot be written: %s", strerror(errno));
-    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, n);
+    return n;
+}
+
+void cuda__choices_print(const struct cuda__choices *c, FILE *f, uint64_t version, const char *device)
+{
+    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, timed(c));
     for (uint32_t i = 0; i < c->n; i++) {
         if (!c->at[i].timed)
             continue;
@@ -91,6 +95,20 @@ enum status cuda__choices_write(const struct cuda__choices *c, const char *path,
         fputc('\n', f);
     }
     fputs("end\n", f);
+}
+
+enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                                struct err *e)
+{
+    char temporary[4096];
+    if (timed(c) == 0)
+        return ST_OK;
+    if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary)
+        return err_set(e, ST_IO, path, "the name is too long");
+    FILE *f = fopen(temporary, "w");
+    if (!f)
+        return err_set(e, ST_IO, temporary, "cannot be written: %s", strerror(errno));
+    cuda__choices_print(c, f, version, device);
     const bool written = !ferror(f);
     if (fclose(f) != 0 || !written || rename(temporary, path) != 0)
         return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
@@ -125,18 +143,19 @@ static bool read_choices(FILE *f, struct cuda__choices *c)
     for (uint32_t i = 0; i < n; i++) {
         if (!read_choice(f, &one))
             return false;
-        vec_add(c, one);
+        struct cuda__choice *known = cuda__choices_find(c, &one.shape);
+        if (known)
+            *known = one;
+        else
+            vec_add(c, one);
     }
     return fscanf(f, " %3s", end) == 1 && strcmp(end, "end") == 0;
 }
 
-enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+enum status cuda__choices_scan(struct cuda__choices *c, FILE *f, const char *path, uint64_t version, const char *device,
                                struct err *e)
 {
     char line[512], head[512];
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return errno == ENOENT ? ST_OK : err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
     bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
     snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
     good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;
@@ -146,9 +165,19 @@ enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64
     same = same && good && strcmp(line, head) == 0;
     if (good && same)
         good = read_choices(f, c);
-    fclose(f);
     return good ? ST_OK
                 : err_set(e, ST_INPUT, path,
                           "not a whole file of chosen matrix products; remove it, and they are chosen anew "
                           "(sums may then be rounded differently)");
+}
+
+enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                               struct err *e)
+{
+    FILE *f = fopen(path, "r");
+    if (!f)
+        return errno == ENOENT ? ST_OK : err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
+    const enum status st = cuda__choices_scan(c, f, path, version, device, e);
+    fclose(f);
+    return st;
 }

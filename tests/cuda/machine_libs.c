@@ -300,7 +300,7 @@ static void open_libs(void)
 {
     struct err e = { 0 };
     cuda_libs_close();
-    if (cuda_libs_open(NULL, NULL, false, &e) != ST_OK)
+    if (cuda_libs_open(NULL, NULL, &e) != ST_OK)
         process_fail(e.status, e.text);
 }
 

@@ -16,8 +16,12 @@ extern char fake_device[256];
 extern int fake_waits;                /* of the host for a stream or an event */
 extern uint64_t fake_library_version; /* of cuBLASLt */
 extern int fake_searches;             /* times that cuBLASLt was asked for algorithms */
-extern uint64_t fake_last_algorithm;  /* 0, 1, 2: of the last product. 0 is proposed first, 2 is the fastest */
+extern uint64_t fake_last_algorithm;  /* 0, 1, 2: of the last product. 0 is proposed first */
 extern double fake_epilogue_seconds;  /* that a product takes longer with GELU */
+extern uint64_t fake_fastest;         /* algorithm: 1 ms, the others 2 */
+extern double fake_rising_until;      /* fake_clock before which products take three times as long */
+extern uint64_t fake_disturbed;       /* every so many products one takes longer by ... 0: none */
+extern double fake_disturbance;       /* ... so many seconds */
 extern bool fake_no_epilogues;        /* there is no algorithm for it */
 double fake_gelu(double x), fake_gelu_grad(double x);
 extern int fake_last_multiprocessors; /* that the last product was tuned for; 0: all */
