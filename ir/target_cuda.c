@@ -80,7 +80,7 @@ static uint64_t head_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint64
 
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute)
 {
-    return compute == IR_BF16 && (a->head_dim == 64 || a->head_dim == 128);
+    return compute == IR_BF16 && a->head_dim % 8 == 0 && a->head_dim <= CUDA_LIBRARY_ATTENTION_DIM;
 }
 
 /* What engines of cuDNN 9.19 ask for: the gradient of scores in bfloat16, lengths rounded up to a tile of 128, and for
@@ -155,8 +155,8 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
         return "the CUDA products take experts of less than 2^31 weights a matrix; use smaller ones, or --device cpu";
     if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_by_library(a, compute))
-        return "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 "
-               "tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
+        return "attention in float32, or with a head_dim that is no multiple of 8 or above 256, takes sequences of at "
+               "most 4096 tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
     if (op == IR_OP_ATTENTION && a->head_dim > CUDA_MAX_ATTENTION_DIM)
         return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);

@@ -107,6 +107,8 @@ struct compute_libraries {
     void (*leave)(uint32_t multiprocessors);
     enum status (*store)(struct err *e); /* the file; ST_IO */
     void (*close)(void);
+    /* Lines for the log about what was prepared, as which kernel is a slow one, each with its newline; until close(). */
+    const char *(*notes)(void);
     const char *(*versions)(void); /* "cuBLASLt 13.1.0, ...", static storage */
     /* Do this operator's kernels wait for their stream and read operands on the host? Then they cannot be captured. */
     bool (*host_reads)(enum ir_op op, const struct ir_attrs *attrs);

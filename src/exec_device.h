@@ -31,6 +31,7 @@ struct exec__device {
     bool by_host;         /* communication is by host memory; then nothing is captured */
     bool graphs;
     bool libraries;                 /* open */
+    char *notes;                    /* of the first rank that has some; "" or NULL: nobody has */
     struct exec__block *block;      /* pinned: its image goes to the device when a step begins, the scalars come back */
     unsigned char *loads, *staging; /* pinned: tokens; operands of communications */
     struct {                        /* tokens of the step that most likely comes next, read while the device computes */

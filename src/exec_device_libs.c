@@ -130,12 +130,31 @@ static enum status share(struct exec *x, uint32_t from, struct err *e)
     return ctl_agree(st, e);
 }
 
-/* The first rank with kernels that nobody has chosen for; PLAN_NONE: there are none. */
-static uint32_t first_unchosen(const struct exec *x)
+/* The first rank where something is so; PLAN_NONE: it is nowhere. */
+static uint32_t first_rank(const struct exec *x, bool is_so)
 {
-    uint64_t before = x->compute->libraries->unchosen() ? PLAN_NONE - x->rank : 0;
+    uint64_t before = is_so ? PLAN_NONE - x->rank : 0;
     ctl_max_u64(&before, 1);
     return PLAN_NONE - (uint32_t)before;
+}
+
+/* With kernels that nobody has chosen for. */
+static uint32_t first_unchosen(const struct exec *x)
+{
+    return first_rank(x, x->compute->libraries->unchosen() > 0);
+}
+
+/* Stages have the same kinds of layers: one rank speaks for all. */
+static void share_notes(struct exec *x)
+{
+    const char *mine = x->compute->libraries->notes();
+    uint32_t from = first_rank(x, *mine != '\0');
+    if (from == PLAN_NONE)
+        return;
+    uint64_t bytes = strlen(mine) + 1;
+    void *text = x->rank == from ? mem_strdup(mine) : NULL;
+    ctl_broadcast_from(from, &text, &bytes);
+    x->device->notes = text;
 }
 
 enum status exec__device_libraries(struct exec *x, const char *cache_path, struct err *e)
@@ -153,5 +172,11 @@ enum status exec__device_libraries(struct exec *x, const char *cache_path, struc
         TRY(share(x, r, e));
         TRY(ctl_agree(prepare(x, false, e), e));
     }
+    share_notes(x);
     return ctl_agree(first ? x->compute->libraries->store(e) : ST_OK, e);
+}
+
+const char *exec_notes(const struct exec *x)
+{
+    return x->device && x->device->notes ? x->device->notes : "";
 }

@@ -263,6 +263,7 @@ void exec__device_close(struct exec *x)
     mem_free(d->streams);
     mem_free(d->names);
     mem_free(d->checked);
+    mem_free(d->notes);
     mem_free(d);
 }
 

@@ -322,6 +322,12 @@ static void report_emulation(struct train *t)
                             "written, whatever --checkpoint says");
 }
 
+static void report_notes(struct train *t)
+{
+    for (const char *at = exec_notes(t->exec), *end; (end = strchr(at, '\n')); at = end + 1)
+        report_line(&t->report, "%.*s", (int)(end - at), at);
+}
+
 static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
@@ -357,6 +363,7 @@ static void report_job(struct train *t, const struct local *local)
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
                 worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
+    report_notes(t);
     if (t->peak > 0)
         report_line(r, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
                     ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);

@@ -1,7 +1,9 @@
-/* Attention: cuDNN in bfloat16 with head sizes 64 and 128, on slices of sequences or heads in the backward; our own kernel for
- * float32, for other head sizes, and where the gradient is added to another one.
+/* Attention: cuDNN in bfloat16, on slices of sequences or heads in the backward; our own kernel for float32, for head sizes that are
+ * no multiple of 8 or above 256, where the gradient is added to another one, and where cuDNN has no engine. Both keep the same
+ * statistics, so forward and backward need not agree.
  *
  * work: F, the statistics of evaluation (b, heads, T) float32, then the engine's; BI, sum(dO O) of a slice, then the engine's. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -50,30 +52,82 @@ static uint64_t forward_statistics(const struct op_args *a)
     return round_up((uint64_t)a->b * a->attrs->heads * a->t * sizeof(float), CUDA_ALIGNMENT);
 }
 
-static bool by_library(const struct op_args *a)
+static bool is_added(const struct op_args *a)
 {
-    return cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute) && !a->acc[0] && !a->acc[1] && !a->acc[2];
+    return a->acc[0] || a->acc[1] || a->acc[2];
+}
+
+static bool by_library(const struct op_args *a, enum ir_pass pass)
+{
+    const struct cuda_sdpa_shape s = shape(a, pass);
+    return cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute) && !is_added(a) && cuda_sdpa_ready(&s);
+}
+
+/* ---- what the log is to say ---- */
+
+static char notes[4096];
+
+/* Our kernel multiplies in float64 behind conversions, 16 a clock and multiprocessor: some 5 Tflop/s of an H100, of which cuDNN
+ * makes about 500. Nobody has measured it. */
+enum { TIMES_SLOWER = 100 };
+
+static void note(const struct op_args *a, enum ir_pass pass, const char *why)
+{
+    char line[1024] = "";
+    const size_t n = strlen(notes);
+    snprintf(line, sizeof line - 1,
+             "attention %s with %u/%u heads of %u runs without tensor cores, estimated to take %d "
+             "times as long as by cuDNN (not measured): %s",
+             ir_pass_name(pass), a->attrs->heads, a->attrs->kv_heads, a->attrs->head_dim, TIMES_SLOWER, why);
+    strcat(line, "\n");
+    if (n + strlen(line) < sizeof notes && !strstr(notes, line))
+        strcpy(notes + n, line);
+}
+
+const char *cuda__attention_notes(void)
+{
+    return notes;
+}
+
+void cuda__attention_close(void)
+{
+    notes[0] = '\0';
+}
+
+/* Our own kernel; why: cuDNN's is not taken. */
+static enum status by_ourselves(const struct op_args *a, enum ir_pass pass, const char *why, struct err *e)
+{
+    if (a->t > CUDA_MAX_ATTENTION_T)
+        return err_set(e, ST_DEVICE, "CUDA",
+                       "attention on %u tokens: %s; without it at most %d tokens. Use shorter sequences, another "
+                       "head_dim or --device cpu",
+                       a->t, why, CUDA_MAX_ATTENTION_T);
+    note(a, pass, why);
+    return ST_OK;
 }
 
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
-    if (!by_library(a) &&
-        a->t > CUDA_MAX_ATTENTION_T) /* what the compiler does not know: a gradient added to another */
-        return err_set(
-            e, ST_DEVICE, "CUDA",
-            "attention on %u tokens whose gradient is added to another tensor's: at most %d tokens; use shorter "
-            "sequences or --device cpu",
-            a->t, CUDA_MAX_ATTENTION_T);
-    if (!by_library(a))
-        return ST_OK;
-    return cuda_sdpa_prepare(&s, pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine, e);
+    struct err refusal = { 0 };
+    if (a->compute != IR_BF16)
+        return by_ourselves(a, pass, "cuDNN's attention computes in bfloat16", e);
+    if (!cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute))
+        return by_ourselves(a, pass, "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256", e);
+    if (is_added(a))
+        return by_ourselves(a, pass, "its gradient is added to another tensor's, which cuDNN's attention does not do",
+                            e);
+    const uint64_t limit = pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine;
+    const enum status st = cuda_sdpa_prepare(&s, limit, &refusal);
+    if (st != ST_OK && cuda_sdpa_refused(&s))
+        return by_ourselves(a, pass, refusal.text, e);
+    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", refusal.text);
 }
 
 void cuda_attention_f(const struct op_args *a)
 {
     char *x[3];
-    if (!by_library(a)) {
+    if (!by_library(a, IR_PASS_F)) {
         cuda_attention_f32_f(a);
         return;
     }
@@ -118,7 +172,7 @@ static void backward_slice(const struct op_args *a, const struct cuda_sdpa_shape
 void cuda_attention_bi(const struct op_args *a)
 {
     const struct cuda_sdpa_shape s = shape(a, IR_PASS_BI);
-    if (!by_library(a)) {
+    if (!by_library(a, IR_PASS_BI)) {
         cuda_attention_f32_bi(a);
         return;
     }

@@ -64,6 +64,7 @@ static const struct compute_libraries libraries = {
     .leave = cuda_libs_leave,
     .store = cuda_libs_store,
     .close = cuda_libs_close,
+    .notes = cuda_libs_notes,
     .versions = cuda_libs_versions,
     .host_reads = cuda_host_reads,
 };

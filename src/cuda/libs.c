@@ -74,6 +74,7 @@ void cuda_libs_close(void)
     cuda__matmul_close();
     cuda__sdpa_close();
     cuda__experts_close();
+    cuda__attention_close();
     mem_free(libs.path);
     memset(&libs, 0, sizeof libs);
 }
@@ -119,6 +120,11 @@ void cuda_libs_leave(uint32_t n)
 void cuda_libs_allow_tf32(bool allow)
 {
     cuda__matmul_tf32(allow);
+}
+
+const char *cuda_libs_notes(void)
+{
+    return cuda__attention_notes();
 }
 
 const char *cuda_libs_versions(void)

@@ -47,6 +47,9 @@ void cuda_libs_allow_tf32(bool allow);
  * without capacity whose products are not grouped (cuda_experts_grouped()). */
 bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a);
 
+/* Lines for the log about what prepare() found, each with its newline; static, until close. */
+const char *cuda_libs_notes(void);
+
 /* "cuBLASLt 13.1.0, cuDNN 9.19.0", static. */
 const char *cuda_libs_versions(void);
 

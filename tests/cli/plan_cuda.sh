@@ -81,6 +81,21 @@ result "a CPU's is all the host's"
     "$piper" plan "$dir/zero1.h5" -n 4 >"$dir/text" && ! grep -q ' device  *host ' "$dir/text"
 result "the table has both where there is a device"
 
+# Attention of cuDNN takes any length; our own kernel, which stands in for other head sizes, 4096 tokens.
+heads() # N WIDTH [SET]: 8192 tokens
+{
+    echo "{\"model_type\": \"gpt2\", \"vocab_size\": 512, \"n_embd\": $2, \"n_layer\": 1, \"n_head\": $1, \"n_positions\": 8192}" \
+        >"$dir/long.json"
+    "$piper" build -m "$dir/long.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/long.h5" --set train.seq_len=8192 \
+        ${3:+--set "$3"} >"$dir/out" 2>&1 && "$piper" plan "$dir/long.h5" -n 1 --device cuda --json >"$dir/out" 2>&1
+}
+echo '[]' >"$dir/strategy.json"
+heads 32 256 && heads 3 240 && heads 2 384 && heads 1 256
+result "heads of 8, 80, 192 and 256 take 8192 tokens"
+! heads 1 264 && grep -q 'no multiple of 8 or above 256' "$dir/out" && ! heads 2 40 && grep -q 'no multiple of 8 or above 256' "$dir/out" &&
+    ! heads 4 256 train.dtype=float32 && grep -q 'attention in float32' "$dir/out"
+result "heads of 264, of 20 and float32 do not"
+
 # Communications in flight together: 4 streams of 40 thread blocks are too many for 108 multiprocessors, 20 are not.
 fits() # MAX_CTAS
 {

@@ -152,6 +152,12 @@ same 'two stages, each with products of its own' 2 stages
 awk '{ for (i = 1; i < NF; i++) { n += $i == "timed" && $(i + 1) > 0; left += $i == "unchosen" && $(i + 1) > 0 } }
     END { exit !(n == 2 && !left) }' report
 result 'whoever has a product first times it, and nobody is left without'
+FAKE_CUDA_NOTES=1
+export FAKE_CUDA_NOTES
+same 'a rank that has notes' 2 two
+[ "$(grep -c ' one kernel is slow$' two-cuda/log.txt)" -eq 1 ] && grep -q ' and so is another$' two-cuda/log.txt
+result 'they are in the log'
+unset FAKE_CUDA_NOTES
 same 'two replicas of all products' 2 two
 awk '{ for (i = 1; i < NF; i++) n += $i == "timed" && $(i + 1) > 0 } END { exit n != 1 }' report
 result 'and only the first one'

@@ -6,7 +6,8 @@
  * Environment: FAKE_CUDA_SEED (0: always the newest); FAKE_CUDA_DEVICES (default 8; 0: none; -1: no driver); FAKE_CUDA_BYTES of
  * device memory; FAKE_CUDA_MULTIPROCESSORS (132); FAKE_CUDA_NO_WAIT_VALUE=1: the driver has no stream memory operations, 2: it refuses them; FAKE_CUDA_DEAF=N: a
  * stream does not wait for one event in N (a test that passes with it sees nothing); FAKE_CUDA_FAIL=N: kernel N fails;
- * FAKE_CUDA_SPOIL=N: update N writes a NaN; FAKE_CUDA_NO_EPILOGUE=1: products have no epilogues; FAKE_CUDA_REPORT: a file to
+ * FAKE_CUDA_SPOIL=N: update N writes a NaN; FAKE_CUDA_NO_EPILOGUE=1: products have no epilogues; FAKE_CUDA_NOTES=1:
+ * rank 1 has notes; FAKE_CUDA_REPORT: a file to
  * which close appends the counts below. */
 #ifndef PIPER_TESTS_FAKE_H
 #define PIPER_TESTS_FAKE_H

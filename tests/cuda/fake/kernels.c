@@ -2,6 +2,7 @@
 #include "fake.h"
 
 #include <math.h>
+#include <stdlib.h>
 
 #include "cuda/cuda.h"
 #include "cuda/libs.h"
@@ -345,6 +346,13 @@ enum status cuda_libs_store(struct err *e)
 
 void cuda_libs_close(void)
 {
+}
+
+/* FAKE_CUDA_NOTES: what a library has to say. On the second of two ranks alone. */
+const char *cuda_libs_notes(void)
+{
+    const char *rank = getenv("OMPI_COMM_WORLD_RANK");
+    return fake_setting("FAKE_CUDA_NOTES", 0) && rank && *rank == '1' ? "one kernel is slow\nand so is another\n" : "";
 }
 
 const char *cuda_libs_versions(void)

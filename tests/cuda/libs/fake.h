@@ -28,7 +28,7 @@ extern int fake_last_multiprocessors; /* that the last product was tuned for; 0:
 /* cuDNN's engines, in the order they are proposed: one that is not deterministic, one that wants more memory, a good one. */
 enum { FAKE_RANDOM_ENGINE, FAKE_BIG_ENGINE, FAKE_GOOD_ENGINE };
 extern int fake_last_engine;
-extern bool fake_no_good_engine;
+extern bool fake_no_good_engine, fake_no_backward_engine; /* none at all; none for backward graphs */
 
 /* Element i of float32 or bfloat16 memory, as float64. */
 double fake_load(const void *p, int64_t i, bool bf16);
