@@ -39,6 +39,8 @@ struct device_ops {
     enum status (*open)(const struct device_setup *s, struct err *e);
     void (*close)(void);
     struct device_memory (*memory)(void);
+    /* Another thread of the process will use its memory. */
+    void (*attach)(void);
 
     /* Memory of the device, zeroed; NULL: there is not so much. */
     void *(*alloc)(uint64_t bytes);

@@ -21,6 +21,10 @@ struct exec__pinned_call {
     struct comm_call call;
     uint64_t out_bytes, in_bytes, count_bytes; /* of src, dst, and each array of row counts; 0: not copied */
     int32_t *sent, *received;                  /* pinned row counts */
+    bool direct; /* operands stay in device memory; then the block of this rank is copied: */
+    const unsigned char *own_from;
+    unsigned char *own_to;
+    uint64_t own_bytes;
 };
 
 struct exec__device {

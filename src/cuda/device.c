@@ -213,6 +213,12 @@ static enum status cuda_open(const struct device_setup *s, struct err *e)
     return ST_OK;
 }
 
+/* A thread's first call must name the device, else the runtime makes a context on another one. */
+static void cuda_attach(void)
+{
+    GOOD(cudaSetDevice(dev.number));
+}
+
 /* ---- memory --------------------------------------------------------------------------------------------------- */
 
 static void *cuda_alloc(uint64_t bytes)
@@ -285,7 +291,7 @@ static void cuda_wait_outside(void *stream, uint32_t event)
     GOOD(cudaStreamWaitEvent(stream, dev.events[event], dev.capturing ? cudaEventWaitExternal : cudaEventWaitDefault));
 }
 
-/* A thread's first call must name the device, else the runtime makes a context on another one. */
+/* By any thread: see cuda_attach(). */
 static const char *cuda_await(uint32_t event)
 {
     CHECK(event < dev.n_events);
@@ -400,6 +406,7 @@ const struct device_ops cuda_device = {
     .open = cuda_open,
     .close = cuda_close,
     .memory = cuda_memory,
+    .attach = cuda_attach,
     .alloc = cuda_alloc,
     .release = cuda_release,
     .host_alloc = cuda_host_alloc,

@@ -152,6 +152,32 @@ same 'two stages, each with products of its own' 2 stages
 awk '{ for (i = 1; i < NF; i++) { n += $i == "timed" && $(i + 1) > 0; left += $i == "unchosen" && $(i + 1) > 0 } }
     END { exit !(n == 2 && !left) }' report
 result 'whoever has a product first times it, and nobody is left without'
+
+# an MPI that takes device memory: of the fake one any does. Fewer copies, the same bits
+echo 'int MPIX_Query_cuda_support(void) { return 1; }' >aware.c
+if ${CC:-cc} -shared -fPIC -o aware.so aware.c 2>out; then
+    "$piper" info >out && grep -q 'mpi .*(it is not GPU-aware)' out &&
+        (export LD_PRELOAD="$dir/aware.so" && "$piper" info >out) && grep -q 'mpi .*(it is GPU-aware)' out
+    result 'piper info says whether MPI is GPU-aware'
+    for pair in two:2 four:4 experts:2 stages:2; do
+        same "staged: $pair" "${pair#*:}" "${pair%:*}"
+        staged=$(count copies) && grep -q '(auto: through host memory' "$job-cuda/log.txt"
+        result 'it is in the log'
+        LD_PRELOAD=$dir/aware.so
+        export LD_PRELOAD
+        same "GPU-aware MPI: $pair" "$ranks" "$job"
+        unset LD_PRELOAD
+        echo "$staged copies staged, $(count copies) not" >>out
+        [ "$(count copies)" -lt "$staged" ] && [ "$(count attached)" -gt 0 ] && grep -q 'by a GPU-aware MPI' "$job-cuda/log.txt"
+        result 'and its copies are left out'
+    done
+    (LD_PRELOAD=$dir/aware.so PIPER_GPU_MPI=0 && export LD_PRELOAD PIPER_GPU_MPI && same 'not allowed to' 2 two)
+    n=$((n + 1))
+    grep -q '(auto: through host memory' two-cuda/log.txt
+    result 'it is in the log'
+else
+    result 'no compiler # SKIP'
+fi
 FAKE_CUDA_NOTES=1
 export FAKE_CUDA_NOTES
 same 'a rank that has notes' 2 two

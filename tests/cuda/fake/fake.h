@@ -75,6 +75,7 @@ void fake_unlock(int **unused);
 /* Counts of calls, so that a test can say what a step costs. */
 struct fake_counts {
     uint64_t kernels, kernels_captured, pairs, copies, waits, graphs, nodes, edges, launches, synchronizes, allocations;
+    uint64_t attached; /* other threads that named the device */
     uint64_t timed, unchosen,
         not_random;           /* products: timed by this process, left without a choice, timed on bad operands */
     uint64_t queues;          /* CUDA_DEVICE_MAX_CONNECTIONS, as it was at the first call */
@@ -102,6 +103,7 @@ void fake_piece_drop(struct fake_piece *p);
 void fake_run_until(const struct fake_piece *p);
 /* In a thread that did not open the device: waits up to a tenth of a second for others to do so, in a worse order. */
 void fake_leave_to_others(const struct fake_piece *p);
+bool fake_is_other_thread(void); /* than the one that opened the device */
 
 /* Node of a graph after up to two others of it; -1: none. Takes a copy of the work. */
 int64_t fake_node_new(struct CUgraph_st *g, const struct fake_work *work, const int64_t *before, uint32_t n);
