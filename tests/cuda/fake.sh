@@ -119,7 +119,7 @@ EOS
 build plain llama one train.steps=4
 if ${CC:-cc} -shared -fPIC -o note.so note.c 2>out; then
     (export LD_PRELOAD="$dir/note.so" NOTES="$dir/notes" && train 1 plain plain --device cuda)
-    cat notes >>out
+    { cat notes && echo; } >>out
     grep -q 'lr\{16\}s.*lr\{16\}s.*lr\{16\}s' notes && ! grep -q 'lr*sr' notes
     result 'the next tokens are read while the device computes'
 else

@@ -123,7 +123,7 @@ START_TEST(clocks_and_disturbances)
     const struct cuda_matmul p = product();
     for (int i = 0; i < 200; i++) {
         fake_fastest = (uint64_t)i % 3;
-        fake_rising_until = fake_clock + 0.15;
+        fake_rising_until = fake_clock + 1e-3 * i; /* up to the 200 ms that are waited */
         fake_disturbed = 12 + (uint64_t)i; /* every so many products: not the same candidate in two rounds running */
         fake_disturbance = 20e-3;
         open_choosing(NULL, true);
@@ -265,7 +265,13 @@ START_TEST(engines)
     fake_no_good_engine = true;
     ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE);
     ck_assert_msg(strstr(e.text, "no deterministic engine") && strstr(e.text, "heads 1/1 of 64"), "%s", e.text);
+    ck_assert(cuda_sdpa_refused(&s) && !cuda_sdpa_ready(&s));
     fake_no_good_engine = false;
+    err_clear(&e);
+    ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE); /* it is not asked again */
+    ck_assert(strstr(e.text, "no deterministic engine"));
+    cuda__sdpa_close();
+    ck_assert_int_eq(cuda__sdpa_open(NULL, &e), ST_OK);
     err_clear(&e);
     ck_assert_msg(cuda_sdpa_prepare(&s, 4096, &e) == ST_OK, "%s", e.text);
     cuda_sdpa(&(struct cuda_sdpa){
