@@ -165,7 +165,7 @@ if ${CC:-cc} -shared -fPIC -o aware.so aware.c 2>out; then
         result 'it is in the log'
         LD_PRELOAD=$dir/aware.so
         export LD_PRELOAD
-        same "GPU-aware MPI: $pair" "$ranks" "$job"
+        same "GPU-aware MPI: $pair" "$ranks" "$job" --checkpoint sync # no other thread meets the device
         unset LD_PRELOAD
         echo "$staged copies staged, $(count copies) not" >>out
         [ "$(count copies)" -lt "$staged" ] && [ "$(count attached)" -gt 0 ] && grep -q 'by a GPU-aware MPI' "$job-cuda/log.txt"
