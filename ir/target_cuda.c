@@ -78,9 +78,16 @@ static uint64_t head_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint64
 
 /* ---- attention ---------------------------------------------------------------------------------------------------- */
 
+/* What its graph here does not say: a window, a bound of scores, sinks, values of another width. */
+static bool plain_attention(const struct ir_attrs *a)
+{
+    return !a->window && !(a->score_cap > 0) && !(a->flags & IR_SINKS) && ir_op_v_dim(a) == a->head_dim;
+}
+
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute)
 {
-    return compute == IR_BF16 && a->head_dim % 8 == 0 && a->head_dim <= CUDA_LIBRARY_ATTENTION_DIM;
+    return plain_attention(a) && compute == IR_BF16 && a->head_dim % 8 == 0 &&
+           a->head_dim <= CUDA_LIBRARY_ATTENTION_DIM;
 }
 
 /* What engines of cuDNN 9.19 ask for: the gradient of scores in bfloat16, lengths rounded up to a tile of 128, and for
@@ -155,9 +162,13 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
         return "the CUDA products take experts of less than 2^31 weights a matrix; use smaller ones, or --device cpu";
     if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_by_library(a, compute))
-        return "attention in float32, or with a head_dim that is no multiple of 8 or above 256, takes sequences of at "
-               "most 4096 tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
-    if (op == IR_OP_ATTENTION && a->head_dim > CUDA_MAX_ATTENTION_DIM)
+        return plain_attention(a)
+                   ? "attention in float32, or with a head_dim that is no multiple of 8 or above 256, takes sequences "
+                     "of at most 4096 tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device "
+                     "cpu"
+                   : "attention with a window, score_cap, sinks or another v_head_dim takes sequences of at most 4096 "
+                     "tokens on CUDA; use shorter sequences or --device cpu";
+    if (op == IR_OP_ATTENTION && (a->head_dim > CUDA_MAX_ATTENTION_DIM || ir_op_v_dim(a) > CUDA_MAX_ATTENTION_DIM))
         return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);
 }

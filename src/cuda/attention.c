@@ -60,6 +60,7 @@ static bool is_added(const struct op_args *a)
 static bool by_library(const struct op_args *a, enum ir_pass pass)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
+    CHECK(!a->positions && !a->document);
     return cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute) && !is_added(a) && cuda_sdpa_ready(&s);
 }
 
@@ -113,7 +114,10 @@ enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, 
     if (a->compute != IR_BF16)
         return by_ourselves(a, pass, "cuDNN's attention computes in bfloat16", e);
     if (!cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute))
-        return by_ourselves(a, pass, "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256", e);
+        return by_ourselves(a, pass,
+                            "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256, and no window, "
+                            "score_cap, sinks or other v_head_dim",
+                            e);
     if (is_added(a))
         return by_ourselves(a, pass, "its gradient is added to another tensor's, which cuDNN's attention does not do",
                             e);

@@ -8,7 +8,7 @@
  *     cuda_libs_store()                 on rank 0, when all is chosen
  *
  * A step then calls no function of a library that allocates device memory or waits, so it can be captured. One device, and one
- * thread at a time. */
+ * thread at a time. cuDNN is loaded for the first attention that is its. */
 #ifndef PIPER_CUDA_LIBS_H
 #define PIPER_CUDA_LIBS_H
 
@@ -50,7 +50,7 @@ bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a);
 /* Lines for the log about what prepare() found, each with its newline; static, until close. */
 const char *cuda_libs_notes(void);
 
-/* "cuBLASLt 13.1.0, cuDNN 9.19.0", static. */
+/* "cuBLASLt 13.1.0, cuDNN 9.19.0", or "..., no cuDNN" where it cannot be loaded; static. */
 const char *cuda_libs_versions(void);
 
 #ifdef __cplusplus

@@ -129,6 +129,8 @@ static void refuse(struct plan *p, uint64_t limit)
 enum status cuda_sdpa_prepare(const struct cuda_sdpa_shape *s, uint64_t limit, struct err *e)
 {
     struct plan *p = find(s);
+    if (!dnn.device)
+        TRY(cuda__sdpa_open(NULL, e));
     if (!p) {
         p = mem_alloc(sizeof *p);
         p->shape = *s;
@@ -196,6 +198,7 @@ void cuda_sdpa(const struct cuda_sdpa *a)
 enum status cuda__sdpa_open(const char *properties, struct err *e)
 {
     struct cuda__sdpa_graph *g = &dnn.root;
+    TRY(cuda__cudnn_load(e));
     if (!properties) {
         const cudnnStatus_t status = cudnnCreate(&dnn.handle);
         if (status != CUDNN_STATUS_SUCCESS)
@@ -208,7 +211,11 @@ enum status cuda__sdpa_open(const char *properties, struct err *e)
     else
         cuda__sdpa_set(g, dnn.device, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn.handle);
     cuda__sdpa_finalize(g, dnn.device);
-    return g->status == CUDNN_STATUS_SUCCESS ? ST_OK : err_set(e, ST_DEVICE, "cuDNN", "%s", g->failed);
+    if (g->status == CUDNN_STATUS_SUCCESS)
+        return ST_OK;
+    err_set(e, ST_DEVICE, "cuDNN", "%s", g->failed);
+    cuda__sdpa_close();
+    return ST_DEVICE;
 }
 
 void cuda__sdpa_close(void)
@@ -227,5 +234,5 @@ void cuda__sdpa_close(void)
 
 uint64_t cuda__sdpa_version(void)
 {
-    return cudnnGetVersion();
+    return cuda__cudnn_load(NULL) == ST_OK ? cudnnGetVersion() : 0;
 }

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "comm/comm.h"
+#include "comm/nccl_private.h"
 
 struct ncclComm {
     struct standin_comm what;
@@ -19,6 +20,7 @@ struct standin_calls standin_calls;
 struct standin_comms standin_comms;
 uint32_t standin_splits;
 double standin_through;
+bool standin_missing;
 static uint32_t depth, groups, alive;
 static char wrong[256];
 static struct {
@@ -57,6 +59,11 @@ void standin_forget(void)
 }
 
 /* ---- communicators --------------------------------------------------------------------------------------------- */
+
+enum status comm__nccl_load(struct err *e)
+{
+    return standin_missing ? err_set(e, ST_DEVICE, "comm nccl", "libnccl.so.2 cannot be loaded") : ST_OK;
+}
 
 const char *ncclGetErrorString(ncclResult_t r)
 {
