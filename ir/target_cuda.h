@@ -26,9 +26,11 @@ struct cuda_attention_slice {
     uint64_t sums;   /* bytes of sum(dO O), (sequences, heads, T) float32 */
     uint64_t engine; /* bytes that an engine may take */
 };
-/* False: not by cuDNN but by our own kernel (float32, other head sizes). Planned for: on a device for which cuDNN has no engine our
- * own kernel takes over there too. */
+/* False: not by cuDNN but by our own kernels: float32, other head sizes, attributes that its graph does not say; and backward where
+ * the gradient of scores of one key/value head's slice is larger than SLICE_BYTES: it grows with T x T, and ours needs none. Where
+ * this is true and cuDNN has no engine for the device all the same, our own take over in what was planned. */
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute);
+bool cuda_attention_backward_by_library(const struct ir_attrs *a, uint32_t t, enum ir_dtype compute);
 struct cuda_attention_slice cuda_attention_slice(const struct ir_attrs *a, uint32_t b, uint32_t t);
 
 #endif

@@ -1,6 +1,6 @@
-/* Attention: cuDNN in bfloat16, on slices of sequences or heads in the backward; our own kernel for float32, for head sizes that are
- * no multiple of 8 or above 256, where the gradient is added to another one, and where cuDNN has no engine. Both keep the same
- * statistics, so forward and backward need not agree.
+/* Attention: cuDNN in bfloat16, on slices of sequences or heads in the backward, as long as a slice's gradient of scores is small and
+ * where it has an engine; else our own kernels: in tiles on tensor cores in bfloat16, also where the gradient is added to another one
+ * and for what cuDNN's graph does not say, without tensor cores for float32 and odd head sizes. All keep the same statistics.
  *
  * work: F, the statistics of evaluation (b, heads, T) float32, then the engine's; BI, sum(dO O) of a slice, then the engine's. */
 #include <stdio.h>
@@ -57,29 +57,56 @@ static bool is_added(const struct op_args *a)
     return a->acc[0] || a->acc[1] || a->acc[2];
 }
 
+/* NULL: cuDNN's attention may take it; else why not. */
+static const char *beyond_library(const struct op_args *a, enum ir_pass pass)
+{
+    const enum ir_dtype compute = (enum ir_dtype)a->compute;
+    if (compute != IR_BF16)
+        return "cuDNN's attention computes in bfloat16";
+    if (!cuda_attention_by_library(a->attrs, compute))
+        return "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256, and no window, score_cap, sinks "
+               "or other v_head_dim";
+    if (is_added(a))
+        return "its gradient is added to another tensor's, which cuDNN's attention does not do";
+    if (a->positions || a->document)
+        return "cuDNN's attention takes whole sequences of one document";
+    if (pass == IR_PASS_BI && !cuda_attention_backward_by_library(a->attrs, a->t, compute))
+        return "cuDNN's backward would keep the gradient of all scores of a head in memory";
+    return NULL;
+}
+
 static bool by_library(const struct op_args *a, enum ir_pass pass)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
-    CHECK(!a->positions && !a->document);
-    return cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute) && !is_added(a) && cuda_sdpa_ready(&s);
+    return !beyond_library(a, pass) && cuda_sdpa_ready(&s);
+}
+
+/* By our own kernels. */
+static void by_ourselves(const struct op_args *a, op_kernel tiles, op_kernel plain)
+{
+    const bool fits = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
+    CHECK(fits || (!a->positions && !a->document));
+    (fits ? tiles : plain)(a);
 }
 
 /* ---- what the log is to say ---- */
 
 static char notes[4096];
 
-/* Our kernel multiplies in float64 behind conversions, 16 a clock and multiprocessor: some 5 Tflop/s of an H100, of which cuDNN
- * makes about 500. Nobody has measured it. */
-enum { TIMES_SLOWER = 100 };
+/* Of an H100, where cuDNN makes about 500 Tflop/s. Tiles: mma.sync instead of wgmma, half the rate, and the backward has 1.4 times the
+ * arithmetic. Without tensor cores: products in float64 behind conversions, 16 a clock and multiprocessor, some 5 Tflop/s.
+ * Nobody has measured either. */
+enum { TIMES_TILES = 3, TIMES_PLAIN = 100 };
 
-static void note(const struct op_args *a, enum ir_pass pass, const char *why)
+static void note(const struct op_args *a, enum ir_pass pass, bool tiles, const char *why)
 {
     char line[1024] = "";
     const size_t n = strlen(notes);
     snprintf(line, sizeof line - 1,
-             "attention %s with %u/%u heads of %u runs without tensor cores, estimated to take %d "
-             "times as long as by cuDNN (not measured): %s",
-             ir_pass_name(pass), a->attrs->heads, a->attrs->kv_heads, a->attrs->head_dim, TIMES_SLOWER, why);
+             "attention %s with %u/%u heads of %u runs %s, estimated to take %d times as long as by cuDNN (not "
+             "measured): %s",
+             ir_pass_name(pass), a->attrs->heads, a->attrs->kv_heads, a->attrs->head_dim,
+             tiles ? "in tiles of our own" : "without tensor cores", tiles ? TIMES_TILES : TIMES_PLAIN, why);
     strcat(line, "\n");
     if (n + strlen(line) < sizeof notes && !strstr(notes, line))
         strcpy(notes + n, line);
@@ -95,36 +122,30 @@ void cuda__attention_close(void)
     notes[0] = '\0';
 }
 
-/* Our own kernel; why: cuDNN's is not taken. */
-static enum status by_ourselves(const struct op_args *a, enum ir_pass pass, const char *why, struct err *e)
+/* Not by cuDNN; why. */
+static enum status prepare_own(const struct op_args *a, enum ir_pass pass, const char *why, struct err *e)
 {
-    if (a->t > CUDA_MAX_ATTENTION_T)
+    const bool tiles = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
+    if (!tiles && a->t > CUDA_MAX_ATTENTION_T)
         return err_set(e, ST_DEVICE, "CUDA",
                        "attention on %u tokens: %s; without it at most %d tokens. Use shorter sequences, another "
                        "head_dim or --device cpu",
                        a->t, why, CUDA_MAX_ATTENTION_T);
-    note(a, pass, why);
+    note(a, pass, tiles, why);
     return ST_OK;
 }
 
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
+    const char *why = beyond_library(a, pass);
     struct err refusal = { 0 };
-    if (a->compute != IR_BF16)
-        return by_ourselves(a, pass, "cuDNN's attention computes in bfloat16", e);
-    if (!cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute))
-        return by_ourselves(a, pass,
-                            "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256, and no window, "
-                            "score_cap, sinks or other v_head_dim",
-                            e);
-    if (is_added(a))
-        return by_ourselves(a, pass, "its gradient is added to another tensor's, which cuDNN's attention does not do",
-                            e);
+    if (why)
+        return prepare_own(a, pass, why, e);
     const uint64_t limit = pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine;
     const enum status st = cuda_sdpa_prepare(&s, limit, &refusal);
     if (st != ST_OK && cuda_sdpa_refused(&s))
-        return by_ourselves(a, pass, refusal.text, e);
+        return prepare_own(a, pass, refusal.text, e);
     return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", refusal.text);
 }
 
@@ -132,7 +153,7 @@ void cuda_attention_f(const struct op_args *a)
 {
     char *x[3];
     if (!by_library(a, IR_PASS_F)) {
-        cuda_attention_f32_f(a);
+        by_ourselves(a, cuda_attention_tiles_f, cuda_attention_f32_f);
         return;
     }
     split(a, a->in, x);
@@ -177,7 +198,7 @@ void cuda_attention_bi(const struct op_args *a)
 {
     const struct cuda_sdpa_shape s = shape(a, IR_PASS_BI);
     if (!by_library(a, IR_PASS_BI)) {
-        cuda_attention_f32_bi(a);
+        by_ourselves(a, cuda_attention_tiles_bi, cuda_attention_f32_bi);
         return;
     }
     for (int64_t sequence = 0; sequence < a->b; sequence += s.b)
