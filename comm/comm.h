@@ -89,6 +89,8 @@ struct comm_setup {
     /* NULL: host memory. Else, for back ends with `device`: [n_streams] the device's streams, on which launch() only
      * enqueues. The caller keeps the order between streams; waits, events and wait() are then not used. */
     void *const *device_streams;
+    /* NULL, or what a thread of the back end calls first that may meet device memory. */
+    void (*enter)(void);
     void (*device_copy)(void *to, const void *from, uint64_t bytes, void *stream);
     /* Called with the rows that an ALL_TO_ALL_V would have received beyond max_rows; must not return. */
     void (*overflow)(void *self, uint32_t event, uint64_t rows);
@@ -115,6 +117,8 @@ struct comm_call {
     uint64_t max_rows;     /* ALL_TO_ALL_V: rows that dst has room for; more: setup.overflow */
     const uint32_t *waits; /* events, borrowed until the call is done */
     uint32_t n_waits;
+    bool
+        device; /* src and dst are device memory (comm_backend.direct); this rank's own block is the caller's to copy */
     uint32_t event; /* happens when the call is done */
     /* > 0: for emulated links. The call meets its other ends, as a rendezvous does however small the message, and is done no
      * sooner than this many seconds after that (ADD: after it began). Other streams go on. A lone rank's back end, where no
@@ -129,6 +133,9 @@ struct comm_backend {
     bool queues; /* calls may be launched long before the events they wait for; false: launch carries them out */
     bool device; /* works on device memory; comm_setup.device_streams */
     bool host;   /* works on host memory */
+    /* NULL: none of its calls. May calls of this kind have their operands in device memory, though it works on host memory? The
+     * same at any time after ctl_init(), on all ranks. */
+    bool (*direct)(enum comm_op op);
     /* Collective over all ranks. On failure no rank has it open. */
     enum status (*open)(const struct comm_setup *setup, struct comm **out, struct err *e);
     void (*close)(struct comm *c);
@@ -163,6 +170,8 @@ uint32_t ctl_size(void);
 enum status ctl_agree(enum status mine, struct err *e);
 /* Rank 0's bytes to all. On other ranks *data is allocated (mem_free) and *size set. */
 void ctl_broadcast(void **data, uint64_t *size);
+/* The same from any rank, the same one on all ranks. */
+void ctl_broadcast_from(uint32_t root, void **data, uint64_t *size);
 /* The same to the members of each class: class_of[rank] (the same on all ranks); blobs[class] on rank 0. A class's blob
  * travels once from rank 0 to its first member and is broadcast inside the class. *mine is allocated on every rank
  * (mem_free). */

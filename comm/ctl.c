@@ -222,14 +222,19 @@ enum status ctl_agree(enum status mine, struct err *e)
     return said.status;
 }
 
-void ctl_broadcast(void **data, uint64_t *size)
+void ctl_broadcast_from(uint32_t root, void **data, uint64_t *size)
 {
     if (!ctl.running)
         return;
-    broadcast(size, sizeof *size, 0, ctl.world);
-    if (ctl.rank != 0)
+    broadcast(size, sizeof *size, (int)root, ctl.world);
+    if (ctl.rank != root)
         *data = mem_alloc(*size);
-    broadcast(*data, *size, 0, ctl.world);
+    broadcast(*data, *size, (int)root, ctl.world);
+}
+
+void ctl_broadcast(void **data, uint64_t *size)
+{
+    ctl_broadcast_from(0, data, size);
 }
 
 /* A message from rank 0 to another rank, in pieces. */

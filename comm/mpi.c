@@ -1,9 +1,14 @@
 /* The MPI back end: opening, launching, waiting. What happens to a launched call is in mpi_progress.c and
  * mpi_rounds.c. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
+#include "build-config.h"
 #include "comm/mpi_private.h"
+#ifdef HAVE_MPI_EXT_H
+#include <mpi-ext.h>
+#endif
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
@@ -176,6 +181,7 @@ static enum status mpi_open(const struct comm_setup *setup, struct comm **out, s
     c->events = setup->events;
     c->overflow = setup->overflow;
     c->overflow_self = setup->self;
+    c->enter = setup->enter;
     c->limits = comm__limits;
     c->rank = ctl_rank();
     c->size = ctl_size();
@@ -265,9 +271,24 @@ static void mpi_drain(struct comm *c)
         comm__drive(c, all_done, 0);
 }
 
+/* Reductions are summed here, in the order of the members. Row counts of ALL_TO_ALL_V say where a member's own rows are. */
+static bool mpi_direct(enum comm_op op)
+{
+#ifdef HAVE_MPIX_QUERY_CUDA_SUPPORT
+    const bool moves = op == COMM_SEND || op == COMM_RECV || op == COMM_EXCHANGE || op == COMM_ALL_GATHER ||
+                       op == COMM_ALL_TO_ALL;
+    const char *allowed = getenv("PIPER_GPU_MPI");
+    return moves && !(allowed && strcmp(allowed, "0") == 0) && MPIX_Query_cuda_support() == 1;
+#else
+    (void)op;
+    return false;
+#endif
+}
+
 const struct comm_backend comm_mpi = {
     .name = "mpi",
     .host = true,
+    .direct = mpi_direct,
     .queues = true,
     .open = mpi_open,
     .close = mpi_close,

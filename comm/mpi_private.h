@@ -86,6 +86,7 @@ struct comm {
     struct comm_events events;
     void (*overflow)(void *self, uint32_t event, uint64_t rows);
     void *overflow_self;
+    void (*enter)(void); /* or NULL */
     struct comm__limits limits;
     uint32_t rank, size;
     int tag_max;

@@ -196,6 +196,8 @@ void *comm__progress(void *comm)
     if (c->cores >= 2)
         patience = (struct comm__patience){ .spins = 2000, .yields = 200 };
     comm__precise_naps();
+    if (c->enter)
+        c->enter();
     for (;;) {
         uint32_t seen = atomic_load(&c->signals);
         if (atomic_load(&c->stop))

@@ -186,7 +186,7 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
         }
         if (i == me) {
             CHECK(s->send[i].bytes == s->recv[i].bytes);
-            if (s->round == 0 && s->send[i].bytes && s->send[i].p != s->recv[i].p)
+            if (s->round == 0 && !call->device && s->send[i].bytes && s->send[i].p != s->recv[i].p)
                 memmove(s->recv[i].p, s->send[i].p, s->send[i].bytes);
             continue;
         }

@@ -1,6 +1,7 @@
 /* Communicators that fail while nobody waits for them. NCCL learns of a lost peer in threads of its own; the kernels that
  * wait for it would wait for ever. So a thread asks, and whoever ends the job lets go of all communicators first: their kernels
  * end, and their sockets tell the ranks at the other end. */
+#include <sched.h>
 #include <signal.h>
 #include <stdio.h>
 #include <string.h>
@@ -11,6 +12,8 @@
 #include "comm/nccl_private.h"
 
 enum { LOOK_MS = 200, ABORT_MS = 2000 };
+/* A call is through after some tens of microseconds, the time of NCCL's thread that carries it out; a nap would take as long again. */
+static const double awake = 300e-6;
 
 static struct comm *_Atomic opened; /* of the one that this process has open */
 
@@ -28,7 +31,7 @@ static void stay_away(const struct comm *c)
 ncclResult_t comm__nccl_settle(struct comm *c, ncclComm_t comm, ncclResult_t r, double limit)
 {
     double begin = ctl_time(), looked = begin;
-    for (uint32_t turn = 0; r == ncclInProgress; turn++) {
+    while (r == ncclInProgress) {
         stay_away(c);
         double now = ctl_time();
         if (limit > 0 && now - begin > limit)
@@ -40,7 +43,9 @@ ncclResult_t comm__nccl_settle(struct comm *c, ncclComm_t comm, ncclResult_t r, 
             comm__nccl_look(c); /* this thread has the lock: another communicator may say why this one stands still */
             looked = now;
         }
-        if (r == ncclInProgress && turn > 100)
+        if (r == ncclInProgress && now - begin < awake)
+            sched_yield(); /* NCCL's thread may want this core */
+        else if (r == ncclInProgress)
             nap(20);
     }
     return r;

@@ -161,6 +161,14 @@ static void clear_padding(struct plan_instr *in, uint32_t n)
         memset((char *)&in[i] + end, 0, offsetof(struct plan_instr, count) - end);
 }
 
+struct plan_places plan_places(const struct plan *p, bool device)
+{
+    struct plan_places sum = { 0 };
+    for (uint32_t a = 0; a < ARENA_COUNT; a++)
+        *(device && !plan_arena_on_host(a) ? &sum.device : &sum.host) += p->h->arena_bytes[a];
+    return sum;
+}
+
 void *plan_build(struct plan_builder *b, uint64_t *bytes)
 {
     struct section s[PLAN_SECTIONS];

@@ -62,6 +62,12 @@ enum plan_arena {
     ARENA_SNAPSHOT,
     ARENA_COUNT
 };
+/* Is it the host's memory also where the target is a device? */
+static inline bool plan_arena_on_host(uint32_t arena)
+{
+    return arena == ARENA_COMM || arena == ARENA_SNAPSHOT;
+}
+
 enum plan_kind_of_memory {
     MEM_PARAMS,
     MEM_GRADS,
@@ -307,6 +313,12 @@ static inline uint64_t plan_snapshot_bytes(const struct plan_bucket *b, uint32_t
 {
     return b->elements / holders * 4 * (1 + (b->m != UINT64_MAX) + (b->v != UINT64_MAX));
 }
+
+/* What a rank allocates where: their sum is total_bytes. */
+struct plan_places {
+    uint64_t device, host; /* bytes; device is 0 where the target is no device */
+};
+struct plan_places plan_places(const struct plan *p, bool device);
 
 /* Device i of a set; index of a device in a set, PLAN_NONE when it is not in it. */
 uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i);

@@ -13,6 +13,7 @@ struct ir_target {
                           uint32_t ep, enum ir_dtype compute);
     /* NULL when the operator can run on sequences of length t; else a sentence why not. */
     const char *(*unsupported)(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute);
+    bool device; /* memory of its own; what is for the host then lies in the host's (plan_arena_on_host()) */
     /* What runs communications: multiprocessors that the smallest device of this kind has, 0: nothing is shared; and thread
      * blocks that a communicator takes where the strategy does not say: one for collectives, one for messages. */
     uint32_t multiprocessors, ctas, message_ctas;

@@ -86,9 +86,8 @@ static bool plain_attention(const struct ir_attrs *a)
 
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute)
 {
-    if (!plain_attention(a))
-        return false;
-    return compute == IR_BF16 && (a->head_dim == 64 || a->head_dim == 128);
+    return plain_attention(a) && compute == IR_BF16 && a->head_dim % 8 == 0 &&
+           a->head_dim <= CUDA_LIBRARY_ATTENTION_DIM;
 }
 
 /* What engines of cuDNN 9.19 ask for: the gradient of scores in bfloat16, lengths rounded up to a tile of 128, and for
@@ -191,7 +190,8 @@ const struct ir_target ir_target_cuda = {
     .alignment = CUDA_ALIGNMENT,
     .workspace = cuda_workspace,
     .unsupported = cuda_unsupported,
-    .multiprocessors = 108, /* A100; an H100 has 114 or 132 */
+    .device = true,
+    .multiprocessors = 108, /* A100; H100 and H200 have 132, an H100 for PCIe 114 */
     .ctas = CUDA_CTAS,
     .message_ctas = CUDA_MESSAGE_CTAS,
     .outside = cuda_outside,

@@ -7,6 +7,8 @@
 enum {
     CUDA_ALIGNMENT = 256,
     CUDA_HEAD_ROWS = 1024, /* evaluation: rows of logits at a time */
+    /* cuDNN 9.19 and 9.26 have engines for every multiple of 8 up to this on an H200; on an A100 those of the backward end at 128 */
+    CUDA_LIBRARY_ATTENTION_DIM = 256,
 };
 
 /* Bytes that the matrix products of a kernel may take: they stand first in its workspace. Enough for 8 partial sums of its
@@ -25,7 +27,8 @@ struct cuda_attention_slice {
     uint64_t engine; /* bytes that an engine may take */
 };
 /* False: not by cuDNN but by our own kernels: float32, other head sizes, attributes that its graph does not say; and backward where
- * the gradient of scores of one key/value head's slice is larger than SLICE_BYTES: it grows with T x T, and ours needs none. */
+ * the gradient of scores of one key/value head's slice is larger than SLICE_BYTES: it grows with T x T, and ours needs none. Where
+ * this is true and cuDNN has no engine for the device all the same, our own take over in what was planned. */
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute);
 bool cuda_attention_backward_by_library(const struct ir_attrs *a, uint32_t t, enum ir_dtype compute);
 struct cuda_attention_slice cuda_attention_slice(const struct ir_attrs *a, uint32_t b, uint32_t t);

@@ -27,6 +27,12 @@ struct fit {
     uint8_t *collective; /* [streams] */
 };
 
+/* Multiprocessors of the smallest device; 0: communications share none. */
+static uint32_t smallest(const struct sched *s)
+{
+    return s->in->multiprocessors ? s->in->multiprocessors : s->in->target->multiprocessors;
+}
+
 static bool holds(const struct sched *s, uint32_t bucket, uint32_t class_id)
 {
     const struct bucket *b = &s->buckets.at[bucket];
@@ -105,8 +111,8 @@ static void join(struct fit *f, uint32_t a, uint32_t b)
         fprintf(s->in->dump,
                 "fit: %s, class %u: streams want %u thread blocks at once, the device may have %u: \"%s\" (%u) and "
                 "\"%s\" (%u) take turns\n",
-                f->list->name, f->class_id, sum(f), s->in->target->multiprocessors, s->streams.at[a], f->turns[a].ctas,
-                s->streams.at[b], f->turns[b].ctas);
+                f->list->name, f->class_id, sum(f), smallest(s), s->streams.at[a], f->turns[a].ctas, s->streams.at[b],
+                f->turns[b].ctas);
     f->turns[a].calls += f->turns[b].calls;
     f->turns[a].ctas = f->turns[a].ctas > f->turns[b].ctas ? f->turns[a].ctas : f->turns[b].ctas;
     f->turns[b].joined = true;
@@ -137,7 +143,7 @@ static enum status refuse(const struct sched *s, uint32_t stream, uint32_t ctas,
             return js_wrong(&s->directives.at[i].js, e,
                             "max_ctas %u: the smallest device that this job is for (%s) runs %u thread blocks of a "
                             "communication at once; ask for fewer",
-                            ctas, s->in->target->name, s->in->target->multiprocessors);
+                            ctas, s->in->target->name, smallest(s));
     return err_set(e, ST_BUG, s->in->strategy_name, "stream \"%s\" cannot have %u thread blocks", s->streams.at[stream],
                    ctas);
 }
@@ -145,7 +151,7 @@ static enum status refuse(const struct sched *s, uint32_t stream, uint32_t ctas,
 static enum status fit_class(struct fit *f, struct err *e)
 {
     const struct sched *s = f->s;
-    uint32_t most = s->in->target->multiprocessors;
+    uint32_t most = smallest(s);
     bool any = false;
     memset(f->turns, 0, s->streams.n * sizeof *f->turns);
     memset(f->collective, 0, s->streams.n);
@@ -183,7 +189,7 @@ static enum status fit_list(struct sched *s, struct list_plan *list, struct err 
 
 enum status pass_fit(struct sched *s, struct err *e)
 {
-    if (!s->in->target->multiprocessors)
+    if (!smallest(s))
         return ST_OK;
     TRY(fit_list(s, &s->train, e));
     return s->in->eval ? fit_list(s, &s->eval, e) : ST_OK;

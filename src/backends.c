@@ -50,6 +50,13 @@ static enum status share(const struct backends_asked *asked, uint64_t id, struct
         other, ctl_rank(), asked->local_ranks);
 }
 
+static uint32_t smallest(uint32_t mine)
+{
+    uint64_t less = UINT32_MAX - mine;
+    ctl_max_u64(&less, 1);
+    return UINT32_MAX - (uint32_t)less;
+}
+
 /* Collective: usable when it is on all ranks. */
 static enum status try_cuda(const struct backends_asked *asked, struct backends *out, const struct comm_backend **nccl,
                             struct err *e)
@@ -64,6 +71,7 @@ static enum status try_cuda(const struct backends_asked *asked, struct backends 
     TRY(ctl_agree(st, e));
     TRY(ctl_agree(share(asked, found.id, e), e));
     out->compute = m->compute;
+    out->multiprocessors = smallest(found.multiprocessors);
     *nccl = m->comm;
     snprintf(out->device, sizeof out->device, "%s, %s", m->compute->name, found.name);
     return ST_OK;
@@ -86,19 +94,23 @@ static enum status choose_device(const struct backends_asked *asked, struct back
     return ST_OK;
 }
 
+/* How calls of a back end reach what lies on a device. */
+static const char *way(const struct comm_backend *c)
+{
+    return c->device ? "device memory; NCCL_DEBUG=INFO shows the transport of each channel, as \"via P2P\", "
+                       "\"via NET/IB\""
+           : c->direct && c->direct(COMM_SEND)
+               ? "messages and gathers in device memory by a GPU-aware MPI, sums through host memory"
+               : "through host memory";
+}
+
 static enum status choose_comm(const struct backends_asked *asked, struct backends *out,
                                const struct comm_backend *nccl, struct err *e)
 {
     const char *name = asked->comm;
     bool any = strcmp(name, "auto") == 0, device = out->compute->device != NULL;
-    if (any) {
+    if (any)
         name = ctl_size() == 1 ? "null" : device && nccl ? nccl->name : "mpi";
-        snprintf(out->comm_why, sizeof out->comm_why, " (auto: %s)",
-                 ctl_size() == 1       ? "one rank"
-                 : !device             ? "host memory"
-                 : strcmp(name, "mpi") ? "device memory"
-                                       : "through host memory, this build has no other for it");
-    }
     out->comm = nccl && strcmp(name, nccl->name) == 0 ? nccl : comm_backend_by_name(name);
     if (!out->comm && !device)
         return err_set(e, ST_DEVICE, "--comm", "%s works on device memory, and --device is %s here%s; use --comm mpi",
@@ -106,6 +118,12 @@ static enum status choose_comm(const struct backends_asked *asked, struct backen
     if (!out->comm)
         return err_set(e, ST_DEVICE, "--comm", "this build has no back end %s for %s; it has mpi", name,
                        out->compute->name);
+    if (any || device)
+        snprintf(out->comm_why, sizeof out->comm_why, " (%s%s%s)", any ? "auto: " : "",
+                 ctl_size() == 1 ? "one rank"
+                 : device        ? way(out->comm)
+                                 : "host memory",
+                 any && device && !nccl && ctl_size() > 1 ? "; this build has no NCCL" : "");
     return ST_OK;
 }
 

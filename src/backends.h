@@ -15,8 +15,9 @@ struct backends_asked {
 struct backends {
     const struct compute_backend *compute;
     const struct comm_backend *comm;
+    uint32_t multiprocessors;           /* of the smallest device of the job; 0: hosts compute */
     char device[256], device_why[2200]; /* "cuda, NVIDIA H100"; why not another one, or empty */
-    char comm_why[64];
+    char comm_why[192];
 };
 /* Collective. ST_DEVICE with what is missing and what to do. */
 enum status backends_choose(const struct backends_asked *asked, struct backends *out, struct err *e);

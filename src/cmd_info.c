@@ -38,10 +38,13 @@ static void print_back_ends(void)
     else
         printf("%-14s %-8s does not run here: %s\n", "", "cuda", why.text);
     printf("%-14s %-8s kernels only take their time (--device emulate)\n", "", compute_emulate.name);
-    printf("%-14s %-8s host memory, device memory by way of it; chosen by --comm auto with more than one rank\n",
-           "communication", comm_mpi.name);
+    printf("%-14s %-8s host memory, device memory by way of it%s; chosen by --comm auto with more than one rank\n",
+           "communication", comm_mpi.name,
+           comm_mpi.direct(COMM_SEND) ? ", but for messages and gathers (it is GPU-aware)" : " (it is not GPU-aware)");
     printf("%-14s %-8s %s\n", "", "nccl",
-           nccl ? "device memory; chosen by --comm auto with --device cuda" : "not in this build");
+           nccl ? "device memory; chosen by --comm auto with --device cuda; NCCL_DEBUG=INFO shows what it takes "
+                  "between ranks: NVLink and PCIe (P2P), host memory (SHM), InfiniBand or sockets (NET)"
+                : "not in this build");
 }
 
 static void print_model_parts(void)

@@ -20,8 +20,8 @@ struct plan_options {
 /* ---- output --------------------------------------------------------------------------------------------------- */
 
 /* in: NULL without --simulate. */
-static void print_json(const struct sched_output *out, const struct plan *plans, const struct simulate_input *in,
-                       const struct simulate_job *job)
+static void print_json(const struct sched_output *out, const struct plan *plans, const struct ir_target *target,
+                       const struct simulate_input *in, const struct simulate_job *job)
 {
     uint64_t bytes = 0;
     json_t *per_rank = json_array();
@@ -29,10 +29,13 @@ static void print_json(const struct sched_output *out, const struct plan *plans,
         bytes += out->classes[i].bytes;
     for (uint32_t r = 0; r < out->ranks; r++) {
         const struct plan_header *h = plans[out->class_of[r]].h;
+        const struct plan_places at = plan_places(&plans[out->class_of[r]], target->device);
         json_t *peak = json_object();
         for (uint32_t k = 0; k < MEM_KINDS; k++)
             json_object_set_new(peak, plan_memory_name((enum plan_kind_of_memory)k),
                                 json_integer((json_int_t)h->peak_bytes[k]));
+        json_object_set_new(peak, "device", json_integer((json_int_t)at.device));
+        json_object_set_new(peak, "host", json_integer((json_int_t)at.host));
         json_object_set_new(peak, "total", json_integer((json_int_t)h->total_bytes));
         json_array_append_new(per_rank, json_pack("{s:i, s:o}", "rank", (int)r, "peak_bytes", peak));
     }
@@ -105,6 +108,8 @@ static void print_memory(const struct sched_output *out, const struct plan *plan
     printf("\nmemory of a rank     ");
     for (uint32_t k = 0; k < MEM_KINDS; k++)
         printf(" %11s", plan_memory_name((enum plan_kind_of_memory)k));
+    if (target->device)
+        printf(" %11s %11s", "device", "host");
     printf(" %11s %11s\n", "total", "outside");
     for (uint32_t c = 0; c < out->n_classes; c++) {
         const struct plan_header *h = plans[c].h;
@@ -114,13 +119,18 @@ static void print_memory(const struct sched_output *out, const struct plan *plan
         printf("%-21s", label);
         for (uint32_t k = 0; k < MEM_KINDS; k++)
             printf(" %11s", h->peak_bytes[k] ? compile_bytes((double)h->peak_bytes[k], text) : "-");
+        const struct plan_places at = plan_places(&plans[c], target->device);
+        if (target->device) {
+            printf(" %11s", compile_bytes((double)at.device, text));
+            printf(" %11s", compile_bytes((double)at.host, text));
+        }
         printf(" %11s", compile_bytes((double)h->total_bytes, text));
         printf(" %11s\n", compile_bytes((double)target->outside(channels_of(&plans[c]), lanes_of(&plans[c])), text));
     }
 }
 
 static void print_summary(const struct job *j, const struct sched_output *out, const struct plan *plans,
-                          const struct ir_target *target)
+                          const struct ir_target *target, uint32_t multiprocessors)
 {
     const struct plan_list *l = &plans[0].lists[plan_find_list(&plans[0], "train")];
     uint64_t bytes = 0;
@@ -135,12 +145,15 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
            j->train.seq_len, l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     printf("training DAG  %llu nodes, %llu instructions a step, plans of %s\n", (unsigned long long)out->nodes,
            (unsigned long long)out->instructions, compile_bytes((double)bytes, text));
-    printf("compiled      in %.3f s, verified in %.3f s, for %s\n", out->compile_seconds, out->verify_seconds,
+    printf("compiled      in %.3f s, verified in %.3f s, for %s", out->compile_seconds, out->verify_seconds,
            target->name);
+    if (target->multiprocessors)
+        printf(" with %u multiprocessors", multiprocessors ? multiprocessors : target->multiprocessors);
+    putchar('\n');
     print_memory(out, plans, target);
     printf("\nEach kind stands at its own peak; total is what a rank allocates, the peak of the sum with the gaps "
-           "between buffers; "
-           "outside is an estimate for libraries.\n");
+           "between buffers; %soutside is an estimate for libraries.\n",
+           target->device ? "the device's memory has device and outside in it; " : "");
 }
 
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
@@ -214,11 +227,11 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->svg)
         st = print_svg(o->svg, &x, e);
     if (st == ST_OK && o->json) {
-        print_json(out, plans, o->simulate ? &x : NULL, &job);
+        print_json(out, plans, in->target, o->simulate ? &x : NULL, &job);
     } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
         simulate_print(&x, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
-        print_summary(j, out, plans, in->target);
+        print_summary(j, out, plans, in->target, in->multiprocessors);
         draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
     }
     mem_free(plans);
@@ -258,6 +271,7 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
         st = compile_input(&j, o->device, (uint32_t)o->ranks, &in, e);
         if (st == ST_OK) {
             in.machine = o->simulate || o->machine ? &machine : NULL;
+            in.multiprocessors = in.target->multiprocessors && o->machine ? machine.units : 0;
             st = compile_and_show(o, &j, &in, e);
             json_decref(in.strategy);
         }
@@ -282,7 +296,7 @@ static enum status plan_command(int argc, char **argv, struct err *e)
           .kind = OPTION_TEXT,
           .to = &o.device,
           .value = "D",
-          .help = "plan for cpu (default) or emulate" },
+          .help = "plan for cpu (default), cuda or emulate" },
         { .name = "json", .kind = OPTION_FLAG, .to = &o.json, .help = "figures as JSON" },
         { .name = "expand", .kind = OPTION_FLAG, .to = &o.expand, .help = "the strategy as primitive directives" },
         { .name = "dump",

@@ -93,12 +93,19 @@ static inline op_kernel op_kernel_of(const op_kernel row[3], enum ir_pass pass)
 /* What `first` and then `second` would do, in one. */
 typedef void (*op_pair)(const struct op_args *first, const struct op_args *second);
 
-/* What a back end has from libraries, which look for good algorithms before the first step: open; prepare, once for every
- * kernel and size; store; close. */
+/* What a back end has from libraries, which look for good algorithms before the first step: open; prepare, for every kernel and
+ * size; store; close. */
 struct compute_libraries {
-    /* stream: where products are timed. cache_path: the file of what was chosen, NULL: none. choose: what is not in it is
-     * timed, else it is what the library puts first. ST_DEVICE, ST_INPUT. */
-    enum status (*open)(void *stream, const char *cache_path, bool choose, struct err *e);
+    /* stream: where products are timed. cache_path: the file of what was chosen, NULL: none. ST_DEVICE, ST_INPUT. */
+    enum status (*open)(void *stream, const char *cache_path, struct err *e);
+    /* True: from now on prepare() times what is not chosen yet; false, as after open(): it takes what the library puts first. */
+    void (*choose)(bool choose);
+    /* Products prepared so that are still to be timed. */
+    uint32_t (*unchosen)(void);
+    /* What was chosen so far, as text, the caller's (mem_free); and such a text of another process, of which what was chosen
+     * with another library or on another device counts for nothing. from: for messages. ST_INPUT. */
+    void (*tell)(void **text, uint64_t *bytes);
+    enum status (*hear)(const void *text, uint64_t bytes, const char *from, struct err *e);
     /* The operands are real ones; what the kernel would write may be lost. ST_DEVICE. */
     enum status (*prepare)(const struct op_args *a, enum ir_op op, enum ir_pass pass, struct err *e);
     /* The same for a kernel of compute_backend.pair, after prepare() for each of the two. work: the workspace of the first when it
@@ -108,6 +115,8 @@ struct compute_libraries {
     void (*leave)(uint32_t multiprocessors);
     enum status (*store)(struct err *e); /* the file; ST_IO */
     void (*close)(void);
+    /* Lines for the log about what was prepared, as which kernel is a slow one, each with its newline; until close(). */
+    const char *(*notes)(void);
     const char *(*versions)(void); /* "cuBLASLt 13.1.0, ...", static storage */
     /* Do this operator's kernels wait for their stream and read operands on the host? Then they cannot be captured. */
     bool (*host_reads)(enum ir_op op, const struct ir_attrs *attrs);

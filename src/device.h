@@ -26,6 +26,7 @@ struct device_found {
     char name[128];
     uint64_t id; /* equal where ranks see one and the same device */
     uint64_t bytes;
+    uint32_t multiprocessors;
 };
 struct device_memory {
     uint64_t free, total; /* bytes of the device, for all programs on it */
@@ -38,6 +39,8 @@ struct device_ops {
     enum status (*open)(const struct device_setup *s, struct err *e);
     void (*close)(void);
     struct device_memory (*memory)(void);
+    /* Another thread of the process will use its memory. */
+    void (*attach)(void);
 
     /* Memory of the device, zeroed; NULL: there is not so much. */
     void *(*alloc)(uint64_t bytes);
@@ -67,7 +70,8 @@ struct device_ops {
     void (*clear)(void *p, uint64_t bytes, void *stream);
     /* *word = s->epoch, visible to the host after all that the stream has done before it. word: of host_alloc(). */
     void (*mark)(uint32_t *word, const struct step_inputs *s, void *stream);
-    /* The stream goes on when *word == value, which the host writes. False: this device cannot. Cannot be captured. */
+    /* The stream goes on when *word == value, which the host writes. False: this device cannot, or not with so many streams.
+     * Cannot be captured. */
     bool (*can_wait_word)(void);
     void (*wait_word)(const uint32_t *word, uint32_t value, void *stream);
 

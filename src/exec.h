@@ -133,6 +133,9 @@ bool exec_is_load(const struct exec *x, uint32_t list, uint32_t i);
 uint32_t exec_lists(const struct exec *x);
 uint32_t exec_list_length(const struct exec *x, uint32_t list);
 
+/* What the log is to say about how this plan runs, the same on all ranks: lines with their newlines, or none. */
+const char *exec_notes(const struct exec *x);
+
 struct exec_memory {
     uint64_t planned; /* bytes of the arenas */
     /* bytes of them that are resident: what the steps really used. On a device: by how much its free memory has shrunk since

@@ -291,12 +291,45 @@ static void read_stamps(struct exec *x, double zero)
         x->times[i] = zero + x->device->ops->clock_read(i);
 }
 
-static void load_all(struct exec *x)
+/* ---- tokens ---------------------------------------------------------------------------------------------------- */
+
+/* NULL: all are read; else the instruction whose are not. */
+static const struct plan_instr *load_all(const struct exec *x, uint64_t sample, unsigned char *to, struct err *e)
 {
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
-    for (uint32_t i = 0; i < x->list->n_instr; i++)
-        if (in[i].op == PLAN_LOAD)
-            exec__load(x, &in[i], (int32_t *)(void *)(x->device->loads + x->device->load_at[x->list->first_instr + i]));
+    for (uint32_t i = 0; i < x->list->n_instr; i++) {
+        void *at = to + x->device->load_at[x->list->first_instr + i];
+        if (in[i].op == PLAN_LOAD && exec__load(x, &in[i], sample, at, e) != ST_OK)
+            return &in[i];
+    }
+    return NULL;
+}
+
+static void load(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    const struct plan_instr *failed = NULL;
+    struct err e = { 0 };
+    if (d->ahead.good && d->ahead.list == x->list && d->ahead.data == x->step->data->self &&
+        d->ahead.sample == x->step->sample)
+        memcpy(d->loads, d->ahead.at, d->loads_bytes);
+    else
+        failed = load_all(x, x->step->sample, d->loads, &e);
+    d->ahead.good = false;
+    if (failed)
+        exec__fail(x, failed, &e);
+}
+
+/* The host has nothing else to do while the device computes. What cannot be read is told when its step has come. */
+static void load_ahead(struct exec *x)
+{
+    const struct plan_list *l = x->list;
+    struct exec__device *d = x->device;
+    struct err e = { 0 };
+    d->ahead.list = l;
+    d->ahead.data = x->step->data->self;
+    d->ahead.sample = x->step->sample + (uint64_t)l->replicas * l->microbatches * l->microbatch_size;
+    d->ahead.good = !load_all(x, d->ahead.sample, d->ahead.at, &e);
 }
 
 void exec__device_run(struct exec *x, double *scalars)
@@ -306,7 +339,7 @@ void exec__device_run(struct exec *x, double *scalars)
     bool traced = x->times && x->step->traced;
     struct exec__tape *tape = &d->tapes[2 * list + traced];
     double zero = 0;
-    load_all(x);
+    load(x);
     exec__first_values(x, d->block->scalars, &d->block->inputs);
     x->comm_backend->begin(x->comm, x->epoch);
     if (d->graphs && d->ran[list] && !tape->n) {
@@ -323,6 +356,7 @@ void exec__device_run(struct exec *x, double *scalars)
     else
         enqueue_list(x);
     d->now = NULL;
+    load_ahead(x);
     d->ops->synchronize();
     exec__device_check(x, NULL);
     x->comm_backend->drain(x->comm);

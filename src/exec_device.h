@@ -21,6 +21,10 @@ struct exec__pinned_call {
     struct comm_call call;
     uint64_t out_bytes, in_bytes, count_bytes; /* of src, dst, and each array of row counts; 0: not copied */
     int32_t *sent, *received;                  /* pinned row counts */
+    bool direct; /* operands stay in device memory; then the block of this rank is copied: */
+    const unsigned char *own_from;
+    unsigned char *own_to;
+    uint64_t own_bytes;
 };
 
 struct exec__device {
@@ -31,8 +35,17 @@ struct exec__device {
     bool by_host;         /* communication is by host memory; then nothing is captured */
     bool graphs;
     bool libraries;                 /* open */
+    char *notes;                    /* of the first rank that has some; "" or NULL: nobody has */
     struct exec__block *block;      /* pinned: its image goes to the device when a step begins, the scalars come back */
     unsigned char *loads, *staging; /* pinned: tokens; operands of communications */
+    struct {                        /* tokens of the step that most likely comes next, read while the device computes */
+        unsigned char *at;          /* as `loads`; not pinned: copies of the step under way may still read those */
+        bool good;                  /* for a run of `list` with `data` from `sample` on */
+        const struct plan_list *list;
+        const void *data;
+        uint64_t sample;
+    } ahead;
+    uint64_t loads_bytes;
     uint64_t *load_at;              /* [instructions of the plan] PLAN_LOAD: bytes from the start of `loads` */
     struct exec__pinned_call *call; /* [instructions of the plan] of communications */
     uint32_t *ready;       /* [n_events] the event that says that operands are in pinned memory: n_events + i */
@@ -84,7 +97,7 @@ const void *exec__device_read(const struct exec *x, const void *p, uint64_t byte
 /* Leaves by process_fail() when the device has an error. in: NULL, not known. */
 void exec__device_check(const struct exec *x, const struct plan_instr *in);
 void exec__device_failed(void *x);
-/* Libraries choose their algorithms for all kernels of the plan; arenas are zero afterwards. Collective. */
+/* Libraries choose their algorithms for all kernels of the plan; arenas are zero before and afterwards. Collective. */
 enum status exec__device_libraries(struct exec *x, const char *cache_path, struct err *e);
 
 /* Copies of state (exec_copy_begin() and so on): what is on the device is copied by a stream of its own. before_update()

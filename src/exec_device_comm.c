@@ -1,5 +1,5 @@
-/* Communication of operands in device memory. A back end that works on it enqueues on the stream. Others want host memory:
- * then the stream copies the operands into pinned memory and marks a word, the call starts when the word is there, its own
+/* Communication of operands in device memory. A back end that works on it enqueues on the stream. Others want host memory (where
+ * one takes device memory for some calls, as a GPU-aware MPI for messages, these go without the copies): then the stream copies the operands into pinned memory and marks a word, the call starts when the word is there, its own
  * event is a word that the stream waits for, and the stream copies the results back. So the device and the thread that
  * moves messages wait for each other, and no thread of the host is held up. */
 #include "exec_device.h"
@@ -24,6 +24,25 @@ static void sizes(const struct exec *x, const struct plan_instr *in, struct exec
     }
 }
 
+static bool is_direct(const struct exec *x, enum comm_op op)
+{
+    return x->device->by_host && x->comm_backend->direct && x->comm_backend->direct(op);
+}
+
+/* This rank's block of a call that the back end does not move. */
+static void bind_own(const struct exec *x, const struct plan_instr *in, struct exec__pinned_call *p)
+{
+    const struct comm_call *c = &x->calls[in - x->plan->instrs];
+    uint64_t n = c->count * comm_type_size(c->type), me = 0;
+    if (in->channel == PLAN_NONE)
+        return;
+    while (plan_group_at(x->plan, x->plan->channels[in->channel].group, x->rank, (uint32_t)me) != x->rank)
+        me++;
+    p->own_from = (const unsigned char *)c->src + (c->op == COMM_ALL_TO_ALL ? me * n : 0);
+    p->own_to = (unsigned char *)c->dst + me * n;
+    p->own_bytes = p->own_from == p->own_to ? 0 : n;
+}
+
 /* Pinned memory of a stream: operands out, operands in, counts out, counts in; the largest of its calls each. */
 struct room {
     uint64_t out, in, counts;
@@ -43,8 +62,11 @@ static void measure(struct exec *x, struct room *rooms)
         if (!exec__is_communication((enum plan_op)in->op) || in->op == PLAN_ADD)
             continue;
         sizes(x, in, p);
-        if (!x->device->by_host)
+        p->direct = is_direct(x, x->calls[i].op);
+        if (!x->device->by_host || p->direct)
             p->out_bytes = p->in_bytes = 0;
+        if (p->direct)
+            bind_own(x, in, p);
         r->out = p->out_bytes > r->out ? p->out_bytes : r->out;
         r->in = p->in_bytes > r->in ? p->in_bytes : r->in;
         r->counts = p->count_bytes > r->counts ? p->count_bytes : r->counts;
@@ -61,8 +83,11 @@ static void bind_call(struct exec *x, uint32_t i, unsigned char *at, const struc
     p->call.recv_rows = p->received;
     if (!x->device->by_host)
         return;
-    p->call.src = at;
-    p->call.dst = p->call.op == COMM_SEND ? at : at + up64(r->out);
+    p->call.device = p->direct;
+    if (!p->direct) {
+        p->call.src = at;
+        p->call.dst = p->call.op == COMM_SEND ? at : at + up64(r->out);
+    }
     p->call.waits = &x->device->ready[p->call.event];
     p->call.n_waits = 1;
 }
@@ -117,6 +142,7 @@ enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct e
     setup->events = (struct comm_events){ .at = x->events, .n = 2 * x->n_events, .unannounced = true };
     setup->device_streams = d->by_host ? NULL : d->streams;
     setup->device_copy = d->ops->copy;
+    setup->enter = d->ops->attach;
     return ST_OK;
 }
 
@@ -159,6 +185,7 @@ static void by_device(struct exec *x, const struct exec__pinned_call *p, const s
 static void by_host(struct exec *x, const struct exec__pinned_call *p, const struct comm_call *c, void *stream)
 {
     const struct device_ops *ops = x->device->ops;
+    ops->copy(p->own_to, p->own_from, p->own_bytes, stream);
     ops->copy((void *)(uintptr_t)p->call.src, c->src, p->out_bytes, stream);
     copy_counts(x, p, c, stream);
     ops->mark((uint32_t *)(void *)&x->events[p->call.waits[0]], x->inputs, stream);

@@ -12,7 +12,7 @@ static const double mib = 1024 * 1024;
 static uint64_t arena_bytes(const struct exec *x, uint32_t arena)
 {
     uint64_t bytes = x->plan->h->arena_bytes[arena];
-    if (arena == ARENA_COMM || arena == ARENA_SNAPSHOT)
+    if (plan_arena_on_host(arena))
         return 0;
     if (arena == ARENA_SCALARS)
         return bytes < sizeof(struct exec__block) ? sizeof(struct exec__block) : bytes;
@@ -77,10 +77,11 @@ static uint64_t place_loads(struct exec *x)
 static enum status take_pinned(struct exec *x, struct err *e)
 {
     struct exec__device *d = x->device;
-    uint64_t loads = place_loads(x), events = 2 * (uint64_t)x->n_events * sizeof *x->events;
+    uint64_t loads = d->loads_bytes = place_loads(x), events = 2 * (uint64_t)x->n_events * sizeof *x->events;
     uint64_t snapshot = x->plan->h->arena_bytes[ARENA_SNAPSHOT];
     d->block = d->ops->host_alloc(sizeof *d->block);
     d->loads = d->ops->host_alloc(loads);
+    d->ahead.at = mem_alloc(loads);
     x->events = d->ops->host_alloc(events);
     if (snapshot)
         d->image[ARENA_SNAPSHOT] = d->ops->host_alloc(snapshot);
@@ -251,6 +252,7 @@ void exec__device_close(struct exec *x)
     for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
         vec_free(&d->tapes[i]);
     mem_free(d->load_at);
+    mem_free(d->ahead.at);
     mem_free(d->call);
     mem_free(d->wanted);
     mem_free(d->ready);
@@ -261,6 +263,7 @@ void exec__device_close(struct exec *x)
     mem_free(d->streams);
     mem_free(d->names);
     mem_free(d->checked);
+    mem_free(d->notes);
     mem_free(d);
 }
 

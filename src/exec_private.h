@@ -105,8 +105,8 @@ struct exec {
 _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, const struct err *e);
 /* What scalars[SCALAR_COUNT] and inputs are when a step begins. */
 void exec__first_values(const struct exec *x, double *scalars, struct step_inputs *inputs);
-/* The numbers of a PLAN_LOAD: to[microbatch_size*seq_len], host memory. */
-void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to);
+/* The numbers of a PLAN_LOAD of a step that begins with this sample: to[microbatch_size*seq_len], host memory. */
+enum status exec__load(const struct exec *x, const struct plan_instr *in, uint64_t sample, int32_t *to, struct err *e);
 void *exec__operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o);
 /* Fills in the operands of one run of a kernel. */
 void exec__resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a);

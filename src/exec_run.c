@@ -50,19 +50,20 @@ uint32_t exec_samples(const struct exec *x, uint32_t list, uint64_t **places)
     return n;
 }
 
-void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
+enum status exec__load(const struct exec *x, const struct plan_instr *in, uint64_t sample, int32_t *to, struct err *e)
 {
     const struct plan_list *l = x->list;
-    uint64_t b = l->microbatch_size, t = x->graph->seq_len, first = x->step->sample + first_place(x, l, in);
-    struct err e = { 0 };
+    uint64_t b = l->microbatch_size, t = x->graph->seq_len, first = sample + first_place(x, l, in);
     for (uint64_t i = 0; i < b; i++)
-        if (x->step->data->read(x->step->data->self, first + i, in->what == x->targets, to + i * t, &e) != ST_OK)
-            exec__fail(x, in, &e);
+        TRY(x->step->data->read(x->step->data->self, first + i, in->what == x->targets, to + i * t, e));
+    return ST_OK;
 }
 
 static void run_load(struct exec *x, const struct plan_instr *in)
 {
-    exec__load(x, in, exec__base(x, in, 0));
+    struct err e = { 0 };
+    if (exec__load(x, in, x->step->sample, exec__base(x, in, 0), &e) != ST_OK)
+        exec__fail(x, in, &e);
 }
 
 void *exec__operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o)

@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "base/version.h"
 #include "command.h"
+#include "module.h"
 
 static const struct command *const commands[] = {
     &command_build, &command_plan,  &command_train,      &command_halt, &command_calibrate,
@@ -64,6 +65,7 @@ static enum status run(int argc, char **argv, struct err *e)
 int main(int argc, char **argv)
 {
     static struct err e;
+    module_environment();
     enum status st = run(argc, argv, &e);
     if (st == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
         st = err_set(&e, ST_IO, "standard output", "writing failed");

@@ -67,3 +67,9 @@ enum status module_cuda(const struct module **out, struct err *e)
     *out = loaded;
     return loaded ? ST_OK : err_set(e, why.status, NULL, "%s", why.text);
 }
+
+/* Streams that share one of the device's queues wait for each other; 32 is as many as there can be. */
+void module_environment(void)
+{
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "32", 0);
+}

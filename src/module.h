@@ -25,4 +25,8 @@ extern const struct module piper_module;
  * ../lib/piper beside it, the folder of the installation. */
 enum status module_cuda(const struct module **out, struct err *e);
 
+/* What libraries of the module read in the environment, unless the user has set it. To be called before threads are started
+ * and before MPI, whose kinds that know of GPUs start CUDA themselves. */
+void module_environment(void);
+
 #endif

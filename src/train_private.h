@@ -47,6 +47,7 @@ struct train {
     uint32_t train_list, eval_list; /* eval_list PLAN_NONE: no evaluation */
     struct exec *exec;
     const struct compute_backend *compute;
+    uint32_t multiprocessors; /* of the smallest device; 0: hosts compute */
     struct feed feed, eval_feed;
     struct replicas *replicas;
     double *predicted; /* start of every instruction of the training list, seconds; NULL: no predictions */

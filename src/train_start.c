@@ -134,6 +134,7 @@ static enum status choose_back_ends(struct train *t, struct local *local, struct
     };
     TRY(backends_choose(&asked, &local->backends, e));
     t->compute = local->backends.compute;
+    t->multiprocessors = local->backends.multiprocessors;
     return ST_OK;
 }
 
@@ -166,6 +167,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
+    in.multiprocessors = t->multiprocessors;
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
     if (st == ST_OK && t->o->machine)
         take_peak(t, &t->machine);
@@ -347,6 +349,12 @@ static void report_emulation(struct train *t)
                             "written, whatever --checkpoint says");
 }
 
+static void report_notes(struct train *t)
+{
+    for (const char *at = exec_notes(t->exec), *end; (end = strchr(at, '\n')); at = end + 1)
+        report_line(&t->report, "%.*s", (int)(end - at), at);
+}
+
 static void report_eval_data(struct train *t)
 {
     const uint64_t windows = t->eval_feed.tokens.n_windows, rest = windows % train__batch(t);
@@ -364,9 +372,10 @@ static void report_job(struct train *t, const struct local *local)
     const struct train_config *c = t->config;
     const struct plan_list *l = &t->plan.lists[t->train_list];
     struct report *r = &t->report;
-    char most[32];
-    uint64_t total = t->plan.h->total_bytes;
-    ctl_max_u64(&total, 1);
+    char most[32], snapshot[32];
+    const struct plan_places at = plan_places(&t->plan, t->compute->device != NULL);
+    uint64_t worst[] = { at.device, at.host };
+    ctl_max_u64(worst, 2);
     report_line(r, "%s", t->compiled);
     report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
@@ -394,9 +403,11 @@ static void report_job(struct train *t, const struct local *local)
                     (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
         report_line(r, "no checkpoint is written (--no-checkpoint)");
-    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
+    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s%s%s%s", local->backends.device,
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
-                compile_bytes((double)total, most));
+                compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
+                worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
+    report_notes(t);
     if (t->peak > 0)
         report_line(r, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
                     ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);

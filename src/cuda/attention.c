@@ -1,8 +1,9 @@
-/* Attention: cuDNN in bfloat16 with head sizes 64 and 128, on slices of sequences or heads in the backward, as long as a slice's
- * gradient of scores is small; else our own kernels: in tiles on tensor cores in bfloat16, also where the gradient is added to another
- * one and for what cuDNN's graph does not say, without tensor cores for float32 and odd head sizes. All keep the same statistics.
+/* Attention: cuDNN in bfloat16, on slices of sequences or heads in the backward, as long as a slice's gradient of scores is small and
+ * where it has an engine; else our own kernels: in tiles on tensor cores in bfloat16, also where the gradient is added to another one
+ * and for what cuDNN's graph does not say, without tensor cores for float32 and odd head sizes. All keep the same statistics.
  *
  * work: F, the statistics of evaluation (b, heads, T) float32, then the engine's; BI, sum(dO O) of a slice, then the engine's. */
+#include <stdio.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -51,13 +52,33 @@ static uint64_t forward_statistics(const struct op_args *a)
     return round_up((uint64_t)a->b * a->attrs->heads * a->t * sizeof(float), CUDA_ALIGNMENT);
 }
 
-static bool by_library(const struct op_args *a, enum ir_pass pass)
+static bool is_added(const struct op_args *a)
+{
+    return a->acc[0] || a->acc[1] || a->acc[2];
+}
+
+/* NULL: cuDNN's attention may take it; else why not. */
+static const char *beyond_library(const struct op_args *a, enum ir_pass pass)
 {
     const enum ir_dtype compute = (enum ir_dtype)a->compute;
-    if (a->acc[0] || a->acc[1] || a->acc[2] || a->positions || a->document)
-        return false;
-    return pass == IR_PASS_F ? cuda_attention_by_library(a->attrs, compute)
-                             : cuda_attention_backward_by_library(a->attrs, a->t, compute);
+    if (compute != IR_BF16)
+        return "cuDNN's attention computes in bfloat16";
+    if (!cuda_attention_by_library(a->attrs, compute))
+        return "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256, and no window, score_cap, sinks "
+               "or other v_head_dim";
+    if (is_added(a))
+        return "its gradient is added to another tensor's, which cuDNN's attention does not do";
+    if (a->positions || a->document)
+        return "cuDNN's attention takes whole sequences of one document";
+    if (pass == IR_PASS_BI && !cuda_attention_backward_by_library(a->attrs, a->t, compute))
+        return "cuDNN's backward would keep the gradient of all scores of a head in memory";
+    return NULL;
+}
+
+static bool by_library(const struct op_args *a, enum ir_pass pass)
+{
+    const struct cuda_sdpa_shape s = shape(a, pass);
+    return !beyond_library(a, pass) && cuda_sdpa_ready(&s);
 }
 
 /* By our own kernels. */
@@ -68,12 +89,64 @@ static void by_ourselves(const struct op_args *a, op_kernel tiles, op_kernel pla
     (fits ? tiles : plain)(a);
 }
 
+/* ---- what the log is to say ---- */
+
+static char notes[4096];
+
+/* Of an H100, where cuDNN makes about 500 Tflop/s. Tiles: mma.sync instead of wgmma, half the rate, and the backward has 1.4 times the
+ * arithmetic. Without tensor cores: products in float64 behind conversions, 16 a clock and multiprocessor, some 5 Tflop/s.
+ * Nobody has measured either. */
+enum { TIMES_TILES = 3, TIMES_PLAIN = 100 };
+
+static void note(const struct op_args *a, enum ir_pass pass, bool tiles, const char *why)
+{
+    char line[1024] = "";
+    const size_t n = strlen(notes);
+    snprintf(line, sizeof line - 1,
+             "attention %s with %u/%u heads of %u runs %s, estimated to take %d times as long as by cuDNN (not "
+             "measured): %s",
+             ir_pass_name(pass), a->attrs->heads, a->attrs->kv_heads, a->attrs->head_dim,
+             tiles ? "in tiles of our own" : "without tensor cores", tiles ? TIMES_TILES : TIMES_PLAIN, why);
+    strcat(line, "\n");
+    if (n + strlen(line) < sizeof notes && !strstr(notes, line))
+        strcpy(notes + n, line);
+}
+
+const char *cuda__attention_notes(void)
+{
+    return notes;
+}
+
+void cuda__attention_close(void)
+{
+    notes[0] = '\0';
+}
+
+/* Not by cuDNN; why. */
+static enum status prepare_own(const struct op_args *a, enum ir_pass pass, const char *why, struct err *e)
+{
+    const bool tiles = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
+    if (!tiles && a->t > CUDA_MAX_ATTENTION_T)
+        return err_set(e, ST_DEVICE, "CUDA",
+                       "attention on %u tokens: %s; without it at most %d tokens. Use shorter sequences, another "
+                       "head_dim or --device cpu",
+                       a->t, why, CUDA_MAX_ATTENTION_T);
+    note(a, pass, tiles, why);
+    return ST_OK;
+}
+
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
-    if (!by_library(a, pass))
-        return ST_OK;
-    return cuda_sdpa_prepare(&s, pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine, e);
+    const char *why = beyond_library(a, pass);
+    struct err refusal = { 0 };
+    if (why)
+        return prepare_own(a, pass, why, e);
+    const uint64_t limit = pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine;
+    const enum status st = cuda_sdpa_prepare(&s, limit, &refusal);
+    if (st != ST_OK && cuda_sdpa_refused(&s))
+        return prepare_own(a, pass, refusal.text, e);
+    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", refusal.text);
 }
 
 void cuda_attention_f(const struct op_args *a)

@@ -55,11 +55,16 @@ static op_pair cuda_pair(enum ir_pass pass, const struct op_args *first, const s
 
 static const struct compute_libraries libraries = {
     .open = cuda_libs_open,
+    .choose = cuda_libs_choose,
+    .unchosen = cuda_libs_unchosen,
+    .tell = cuda_libs_tell,
+    .hear = cuda_libs_hear,
     .prepare = cuda_libs_prepare,
     .prepare_pair = cuda_libs_prepare_pair,
     .leave = cuda_libs_leave,
     .store = cuda_libs_store,
     .close = cuda_libs_close,
+    .notes = cuda_libs_notes,
     .versions = cuda_libs_versions,
     .host_reads = cuda_host_reads,
 };

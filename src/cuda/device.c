@@ -100,8 +100,11 @@ static enum status cuda_find(uint32_t local_rank, struct device_found *found, st
                        cudaGetErrorString(code), (int)code);
     uint64_t halves[2];
     memcpy(halves, &p.uuid, sizeof halves);
-    *found = (struct device_found){ .id = halves[0] ^ halves[1], .bytes = p.totalGlobalMem };
-    snprintf(found->name, sizeof found->name, "%.80s, compute capability %d.%d", p.name, p.major, p.minor);
+    *found = (struct device_found){ .id = halves[0] ^ halves[1],
+                                    .bytes = p.totalGlobalMem,
+                                    .multiprocessors = (uint32_t)p.multiProcessorCount };
+    snprintf(found->name, sizeof found->name, "%.80s, compute capability %d.%d, %d multiprocessors", p.name, p.major,
+             p.minor, p.multiProcessorCount);
     return ST_OK;
 }
 
@@ -125,10 +128,21 @@ static void find_wait_value(void)
     cudaGetLastError();
 }
 
+/* Queues of the device: streams beyond them share one, and then a stream that waits for a word holds up another one, which may
+ * have the work that the word is waited for. */
+static uint32_t queues(void)
+{
+    const char *set = getenv("CUDA_DEVICE_MAX_CONNECTIONS");
+    const int n = set ? atoi(set) : 0;
+    return n >= 1 && n <= 32 ? (uint32_t)n : 8; /* what CUDA takes where nothing is said */
+}
+
 /* A driver may have the function and refuse the operation (virtual devices): a word that is there already is waited for. */
 static void try_wait_value(void)
 {
     void *word = NULL;
+    if (dev.n_streams > queues())
+        dev.wait_value = NULL;
     if (!dev.wait_value || !dev.n_streams ||
         !GOOD(cudaHostAlloc(&word, sizeof(uint32_t), cudaHostAllocMapped | cudaHostAllocPortable)))
         return;
@@ -197,6 +211,12 @@ static enum status cuda_open(const struct device_setup *s, struct err *e)
     find_wait_value();
     try_wait_value();
     return ST_OK;
+}
+
+/* A thread's first call must name the device, else the runtime makes a context on another one. */
+static void cuda_attach(void)
+{
+    GOOD(cudaSetDevice(dev.number));
 }
 
 /* ---- memory --------------------------------------------------------------------------------------------------- */
@@ -271,7 +291,7 @@ static void cuda_wait_outside(void *stream, uint32_t event)
     GOOD(cudaStreamWaitEvent(stream, dev.events[event], dev.capturing ? cudaEventWaitExternal : cudaEventWaitDefault));
 }
 
-/* A thread's first call must name the device, else the runtime makes a context on another one. */
+/* By any thread: see cuda_attach(). */
 static const char *cuda_await(uint32_t event)
 {
     CHECK(event < dev.n_events);
@@ -386,6 +406,7 @@ const struct device_ops cuda_device = {
     .open = cuda_open,
     .close = cuda_close,
     .memory = cuda_memory,
+    .attach = cuda_attach,
     .alloc = cuda_alloc,
     .release = cuda_release,
     .host_alloc = cuda_host_alloc,

@@ -24,7 +24,7 @@ void cuda__product(struct cuda__products *to, const struct cuda_matmul *p)
         to->status = cuda_matmul_prepare(p, to->time, to->e);
 }
 
-enum status cuda_libs_open(void *stream, const char *cache_path, bool choose, struct err *e)
+enum status cuda_libs_open(void *stream, const char *cache_path, struct err *e)
 {
     struct cudaDeviceProp properties;
     int device;
@@ -36,10 +36,30 @@ enum status cuda_libs_open(void *stream, const char *cache_path, bool choose, st
     snprintf(libs.device, sizeof libs.device, "%s", properties.name);
     libs.multiprocessors = (uint32_t)properties.multiProcessorCount;
     libs.path = cache_path ? mem_strdup(cache_path) : NULL;
-    enum status st = cuda__matmul_open(libs.path, libs.device, stream, choose, e);
+    enum status st = cuda__matmul_open(libs.path, libs.device, stream, e);
     if (st != ST_OK)
         cuda_libs_close();
     return st;
+}
+
+void cuda_libs_choose(bool choose)
+{
+    cuda__matmul_choose(choose);
+}
+
+uint32_t cuda_libs_unchosen(void)
+{
+    return cuda__matmul_unchosen();
+}
+
+void cuda_libs_tell(void **text, uint64_t *bytes)
+{
+    cuda__matmul_tell(libs.device, text, bytes);
+}
+
+enum status cuda_libs_hear(const void *text, uint64_t bytes, const char *from, struct err *e)
+{
+    return cuda__matmul_hear(text, bytes, from, libs.device, e);
 }
 
 enum status cuda_libs_store(struct err *e)
@@ -52,6 +72,7 @@ void cuda_libs_close(void)
     cuda__matmul_close();
     cuda__sdpa_close();
     cuda__experts_close();
+    cuda__attention_close();
     mem_free(libs.path);
     memset(&libs, 0, sizeof libs);
 }
@@ -97,6 +118,11 @@ void cuda_libs_leave(uint32_t n)
 void cuda_libs_allow_tf32(bool allow)
 {
     cuda__matmul_tf32(allow);
+}
+
+const char *cuda_libs_notes(void)
+{
+    return cuda__attention_notes();
 }
 
 const char *cuda_libs_versions(void)

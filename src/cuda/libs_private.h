@@ -25,6 +25,9 @@ enum status cuda__experts_open(const struct op_args *a, struct err *e); /* pinne
 void cuda__experts_close(void);
 
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e);
+/* Lines about kernels that are slower than they might be, of all that were prepared since close(); static. */
+const char *cuda__attention_notes(void);
+void cuda__attention_close(void);
 
 /* One product of a kernel, all but its operands filled in; no workspace where the kernel has none. */
 static inline struct cuda_matmul cuda__product_of(const struct op_args *a, enum ir_op op, enum ir_pass pass)

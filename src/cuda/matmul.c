@@ -4,6 +4,7 @@
 #include <cublasLt.h>
 #include <cuda_runtime_api.h>
 #include <math.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -12,12 +13,15 @@
 #include "cuda/libs_private.h"
 #include "ir/target_cuda.h"
 
-enum { CANDIDATES = 16, REPEATS = 4 };
+enum { CANDIDATES = 16, ROUNDS = 3, REPEATS = 2, REPEATS_WARM = 1024 };
+/* The clocks of an idle device rise while the first products run: those of so many seconds are not counted. Candidates that took so
+ * many times as long as the best in two rounds are given up. */
+static const double warm_seconds = 0.2, hopeless = 1.25;
 
 static struct {
     cublasLtHandle_t handle;
     cudaStream_t stream; /* of timing */
-    bool choose, tf32;
+    bool choose, warm, tf32;
     uint32_t multiprocessors;
     struct cuda__choices choices;
 } lt;
@@ -139,10 +143,7 @@ static struct cuda__shape shape_of(const struct cuda_matmul *p)
 
 static struct cuda__choice *find(const struct cuda__shape *s)
 {
-    for (uint32_t i = 0; i < lt.choices.n; i++)
-        if (memcmp(&lt.choices.at[i].shape, s, sizeof *s) == 0)
-            return &lt.choices.at[i];
-    return NULL;
+    return cuda__choices_find(&lt.choices, s);
 }
 
 static cublasLtMatmulAlgo_t algorithm_of(const struct cuda__choice *c)
@@ -207,35 +208,57 @@ static double seconds_since(cudaEvent_t from, cudaEvent_t to, void *stream)
     return (double)ms * 1e-3;
 }
 
-/* Seconds of REPEATS products after one that warms up; infinite where the algorithm does not run. */
-static double seconds(const struct cuda_matmul *p, struct descriptors *d, const cublasLtMatmulAlgo_t *algorithm,
-                      cudaEvent_t from, cudaEvent_t to)
+struct timing {
+    const struct cuda_matmul *p;
+    struct descriptors *d;
+    cudaEvent_t from, to;
+};
+
+/* Seconds of a product, of `repeats` after one that is not counted; infinite where the algorithm does not run. */
+static double seconds(const struct timing *t, const cublasLtMatmulAlgo_t *algorithm, int repeats)
 {
-    if (enqueue(p, d, algorithm, lt.stream) != CUBLAS_STATUS_SUCCESS)
+    if (enqueue(t->p, t->d, algorithm, lt.stream) != CUBLAS_STATUS_SUCCESS)
         return INFINITY;
-    cuda__check(cudaEventRecord(from, lt.stream), "cudaEventRecord");
-    for (int i = 0; i < REPEATS; i++)
-        if (enqueue(p, d, algorithm, lt.stream) != CUBLAS_STATUS_SUCCESS)
+    cuda__check(cudaEventRecord(t->from, lt.stream), "cudaEventRecord");
+    for (int i = 0; i < repeats; i++)
+        if (enqueue(t->p, t->d, algorithm, lt.stream) != CUBLAS_STATUS_SUCCESS)
             return INFINITY;
-    return seconds_since(from, to, lt.stream);
+    return seconds_since(t->from, t->to, lt.stream) / repeats;
 }
 
+/* Once a process: with what the library puts first. */
+static void warm_up(const struct timing *t, const cublasLtMatmulAlgo_t *algorithm)
+{
+    double spent = 0;
+    for (int n = 1; !lt.warm && spent < warm_seconds; n = n < REPEATS_WARM ? 2 * n : n)
+        spent += n * seconds(t, algorithm, n);
+    lt.warm |= isfinite(spent);
+}
+
+/* In rounds, so that what disturbs for a while disturbs all alike; each counts with its best. */
 static int fastest(const struct cuda_matmul *p, struct descriptors *d, const cublasLtMatmulHeuristicResult_t *r, int n)
 {
-    cudaEvent_t from, to;
-    double best = INFINITY;
+    struct timing t = { .p = p, .d = d };
+    double best[CANDIDATES], least = INFINITY;
     int chosen = 0;
-    cuda__check(cudaEventCreate(&from), "cudaEventCreate");
-    cuda__check(cudaEventCreate(&to), "cudaEventCreate");
-    for (int i = 0; i < n; i++) {
-        const double s = r[i].state == CUBLAS_STATUS_SUCCESS ? seconds(p, d, &r[i].algo, from, to) : INFINITY;
-        if (s < best) {
-            best = s;
-            chosen = i;
+    cuda__check(cudaEventCreate(&t.from), "cudaEventCreate");
+    cuda__check(cudaEventCreate(&t.to), "cudaEventCreate");
+    warm_up(&t, &r[0].algo);
+    for (int i = 0; i < n; i++)
+        best[i] = INFINITY;
+    for (int round = 0; round < ROUNDS; round++) {
+        const double limit = round < 2 ? INFINITY : hopeless * least;
+        for (int i = 0; i < n; i++) {
+            if (r[i].state != CUBLAS_STATUS_SUCCESS || best[i] > limit)
+                continue;
+            best[i] = fmin(best[i], seconds(&t, &r[i].algo, REPEATS));
+            least = fmin(least, best[i]);
         }
     }
-    cuda__check(cudaEventDestroy(from), "cudaEventDestroy");
-    cuda__check(cudaEventDestroy(to), "cudaEventDestroy");
+    for (int i = n - 1; i >= 0; i--)
+        chosen = best[i] <= least ? i : chosen;
+    cuda__check(cudaEventDestroy(t.from), "cudaEventDestroy");
+    cuda__check(cudaEventDestroy(t.to), "cudaEventDestroy");
     return chosen;
 }
 
@@ -248,8 +271,9 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
     like.k = new.shape.k;
     describe(&d, &like);
     struct cuda__choice *old = find(&new.shape);
-    if (old) {
+    if (old && (old->timed || !time || !lt.choose)) {
         const cublasLtMatmulAlgo_t a = algorithm_of(old);
+        old->wanted |= time;
         if (fits(&d, &a, p->work_bytes))
             return ST_OK;
     }
@@ -263,6 +287,7 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
             (unsigned long long)like.m, (unsigned long long)like.k, (unsigned long long)like.k,
             (unsigned long long)like.n, ir_dtype_name(p->type), (unsigned long long)(p->work_bytes >> 10));
     new.timed = (time && lt.choose);
+    new.wanted = time;
     memcpy(new.algorithm, &r[new.timed ? fastest(&like, &d, r, n) : 0].algo, sizeof new.algorithm);
     if (old)
         *old = new;
@@ -271,24 +296,35 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
     return ST_OK;
 }
 
-/* Seconds of REPEATS products, each with what follows it, after one that warms up. */
-static double seconds_with(const struct cuda_matmul *p, void (*rest)(const struct op_args *arg),
+/* Seconds of REPEATS products, each with what follows it, after one that is not counted. */
+static double seconds_with(const struct timing *t, const struct cuda_matmul *p, void (*rest)(const struct op_args *arg),
                            const struct op_args *arg)
 {
-    cudaEvent_t from, to;
-    cuda__check(cudaEventCreate(&from), "cudaEventCreate");
-    cuda__check(cudaEventCreate(&to), "cudaEventCreate");
     for (int i = -1; i < REPEATS; i++) {
         if (i == 0)
-            cuda__check(cudaEventRecord(from, p->stream), "cudaEventRecord");
+            cuda__check(cudaEventRecord(t->from, p->stream), "cudaEventRecord");
         cuda_matmul(p);
         if (rest)
             rest(arg);
     }
-    const double s = seconds_since(from, to, p->stream);
-    cuda__check(cudaEventDestroy(from), "cudaEventDestroy");
-    cuda__check(cudaEventDestroy(to), "cudaEventDestroy");
-    return s;
+    return seconds_since(t->from, t->to, p->stream);
+}
+
+/* Is p faster than `plain` and rest(arg)? In rounds, as products are. */
+static bool is_faster(const struct cuda_matmul *p, const struct cuda_matmul *plain,
+                      void (*rest)(const struct op_args *arg), const struct op_args *arg)
+{
+    struct timing t = { .p = p };
+    double one = INFINITY, two = INFINITY;
+    cuda__check(cudaEventCreate(&t.from), "cudaEventCreate");
+    cuda__check(cudaEventCreate(&t.to), "cudaEventCreate");
+    for (int round = 0; round < ROUNDS; round++) {
+        one = fmin(one, seconds_with(&t, p, NULL, NULL));
+        two = fmin(two, seconds_with(&t, plain, rest, arg));
+    }
+    cuda__check(cudaEventDestroy(t.from), "cudaEventDestroy");
+    cuda__check(cudaEventDestroy(t.to), "cudaEventDestroy");
+    return one < two;
 }
 
 bool cuda_matmul_pays(const struct cuda_matmul *p, const struct cuda_matmul *plain,
@@ -297,12 +333,13 @@ bool cuda_matmul_pays(const struct cuda_matmul *p, const struct cuda_matmul *pla
     static const uint64_t none[CUDA__ALGORITHM_WORDS];
     const struct cuda__shape shape = shape_of(p);
     const struct cuda__choice *known = find(&shape);
+    const bool chosen = known && known->timed;
     struct err e = { 0 };
-    if (known && memcmp(known->algorithm, none, sizeof none) == 0)
+    if (chosen && memcmp(known->algorithm, none, sizeof none) == 0)
         return false;
     if (cuda_matmul_prepare(p, true, &e) != ST_OK)
         return false;
-    if (known || !lt.choose || seconds_with(p, NULL, NULL) < seconds_with(plain, rest, arg))
+    if (chosen || !lt.choose || is_faster(p, plain, rest, arg))
         return true;
     memset(find(&shape)->algorithm, 0, sizeof none);
     return false;
@@ -334,13 +371,12 @@ void cuda_matmul(const struct cuda_matmul *p)
 
 /* ---- the process's handle ------------------------------------------------------------------------------------------ */
 
-enum status cuda__matmul_open(const char *path, const char *device, void *stream, bool choose, struct err *e)
+enum status cuda__matmul_open(const char *path, const char *device, void *stream, struct err *e)
 {
     const cublasStatus_t status = cublasLtCreate(&lt.handle);
     if (status != CUBLAS_STATUS_SUCCESS)
         return err_set(e, ST_DEVICE, "cuBLASLt", "does not start: %s", cublasLtGetStatusString(status));
     lt.stream = stream;
-    lt.choose = choose;
     return path ? cuda__choices_read(&lt.choices, path, cuda__matmul_version(), device, e) : ST_OK;
 }
 
@@ -355,6 +391,41 @@ void cuda__matmul_close(void)
 enum status cuda__matmul_store(const char *path, const char *device, struct err *e)
 {
     return path ? cuda__choices_write(&lt.choices, path, cuda__matmul_version(), device, e) : ST_OK;
+}
+
+void cuda__matmul_choose(bool choose)
+{
+    lt.choose = choose;
+}
+
+uint32_t cuda__matmul_unchosen(void)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < lt.choices.n; i++)
+        n += lt.choices.at[i].wanted && !lt.choices.at[i].timed;
+    return n;
+}
+
+void cuda__matmul_tell(const char *device, void **text, uint64_t *bytes)
+{
+    char *at = NULL;
+    size_t size = 0;
+    FILE *f = open_memstream(&at, &size);
+    CHECK(f);
+    cuda__choices_print(&lt.choices, f, cuda__matmul_version(), device);
+    CHECK(fclose(f) == 0);
+    *bytes = size;
+    *text = memcpy(mem_alloc(size), at, size);
+    free(at);
+}
+
+enum status cuda__matmul_hear(const void *text, uint64_t bytes, const char *from, const char *device, struct err *e)
+{
+    FILE *f = fmemopen((void *)(uintptr_t)text, bytes, "r");
+    CHECK(f);
+    const enum status st = cuda__choices_scan(&lt.choices, f, from, cuda__matmul_version(), device, e);
+    fclose(f);
+    return st;
 }
 
 void cuda__matmul_tune(uint32_t multiprocessors)

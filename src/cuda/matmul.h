@@ -46,19 +46,23 @@ struct cuda_matmul {
 };
 void cuda_matmul(const struct cuda_matmul *p);
 
-/* cuda_matmul() of this shape will enqueue and nothing else. Times candidates where this process chooses and `time` says so;
- * c then holds anything. ST_DEVICE when the library has no algorithm. */
+/* cuda_matmul() of this shape will enqueue and nothing else. Times candidates where this process chooses, `time` says so and
+ * nobody has chosen; c then holds anything. ST_DEVICE when the library has no algorithm. */
 enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct err *e);
 
 /* Is a product with an epilogue worth it: has the library an algorithm, and is it faster than product `plain`, which is prepared,
- * and then rest(arg)? Timed where this process chooses, and kept with the algorithms; else yes, unless the file says no.
+ * and then rest(arg)? Timed where this process chooses, and kept with the algorithms; else yes, unless who chose says no.
  * Prepares p. */
 struct op_args;
 bool cuda_matmul_pays(const struct cuda_matmul *p, const struct cuda_matmul *plain,
                       void (*rest)(const struct op_args *arg), const struct op_args *arg);
 
 /* The process's handle, and the file of algorithms (NULL: none) for a device of this name: see cuda/libs.h. */
-enum status cuda__matmul_open(const char *path, const char *device, void *stream, bool choose, struct err *e);
+enum status cuda__matmul_open(const char *path, const char *device, void *stream, struct err *e);
+void cuda__matmul_choose(bool choose);
+uint32_t cuda__matmul_unchosen(void);
+void cuda__matmul_tell(const char *device, void **text, uint64_t *bytes);
+enum status cuda__matmul_hear(const void *text, uint64_t bytes, const char *from, const char *device, struct err *e);
 enum status cuda__matmul_store(const char *path, const char *device, struct err *e);
 void cuda__matmul_close(void);
 void cuda__matmul_tune(uint32_t multiprocessors);
@@ -77,13 +81,20 @@ enum { CUDA__SHAPE_WORDS = 21, CUDA__ALGORITHM_WORDS = 8 };
 struct cuda__choice {
     struct cuda__shape shape;
     uint64_t algorithm[CUDA__ALGORITHM_WORDS]; /* cublasLtMatmulAlgo_t; all 0: the epilogue does not pay */
-    bool timed;                                /* goes to the file */
+    bool timed;                                /* goes to the file, and to others */
+    bool wanted;                               /* to be timed, by whoever chooses */
 };
 struct cuda__choices {
     struct cuda__choice *at;
     uint32_t n, cap;
 };
-/* Adds what the file holds for this library and device; a missing file holds nothing. ST_INPUT: not such a file. */
+struct cuda__choice *cuda__choices_find(const struct cuda__choices *c, const struct cuda__shape *s);
+/* Takes over what the text holds for this library and device. ST_INPUT: not such a text; path: for messages. */
+enum status cuda__choices_scan(struct cuda__choices *c, FILE *f, const char *path, uint64_t version, const char *device,
+                               struct err *e);
+/* The choices that were timed, as text. */
+void cuda__choices_print(const struct cuda__choices *c, FILE *f, uint64_t version, const char *device);
+/* The same with a file; a missing one holds nothing, and none is made where nothing was timed. */
 enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64_t version, const char *device,
                                struct err *e);
 enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,

@@ -67,19 +67,25 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .work = w[20] };
 }
 
-/* The run folder, and the name in it. */
-static enum status folder_of(const char *path, struct dir *folder, const char **name, struct err *e)
+struct cuda__choice *cuda__choices_find(const struct cuda__choices *c, const struct cuda__shape *s)
 {
-    char text[DIR_PATH];
-    const char *slash = strrchr(path, '/');
-    *name = slash ? slash + 1 : path;
-    snprintf(text, sizeof text, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
-    return dir_open(text, folder, e);
+    for (uint32_t i = 0; i < c->n; i++)
+        if (memcmp(&c->at[i].shape, s, sizeof *s) == 0)
+            return &c->at[i];
+    return NULL;
 }
 
-static bool print_choices(const struct cuda__choices *c, uint32_t n, uint64_t version, const char *device, FILE *f)
+static uint32_t timed(const struct cuda__choices *c)
 {
-    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, n);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++)
+        n += c->at[i].timed;
+    return n;
+}
+
+void cuda__choices_print(const struct cuda__choices *c, FILE *f, uint64_t version, const char *device)
+{
+    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, timed(c));
     for (uint32_t i = 0; i < c->n; i++) {
         if (!c->at[i].timed)
             continue;
@@ -91,7 +97,16 @@ static bool print_choices(const struct cuda__choices *c, uint32_t n, uint64_t ve
         fputc('\n', f);
     }
     fputs("end\n", f);
-    return fflush(f) == 0 && !ferror(f);
+}
+
+/* The run folder, and the name in it. */
+static enum status folder_of(const char *path, struct dir *folder, const char **name, struct err *e)
+{
+    char text[DIR_PATH];
+    const char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    snprintf(text, sizeof text, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    return dir_open(text, folder, e);
 }
 
 enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
@@ -100,19 +115,18 @@ enum status cuda__choices_write(const struct cuda__choices *c, const char *path,
     struct dir folder;
     struct dir_new file;
     const char *name;
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n; i++)
-        n += c->at[i].timed;
-    if (n == 0)
-        return ST_OK;
     struct err why = { 0 };
+    if (timed(c) == 0)
+        return ST_OK;
     if (folder_of(path, &folder, &name, &why) != ST_OK)
         return err_set(e, ST_IO, NULL, "%s", why.text);
     enum status st = dir_new_begin(&folder, name, &file, e);
     if (st == ST_OK) {
         int fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
         FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
-        bool good = f && print_choices(c, n, version, device, f);
+        if (f)
+            cuda__choices_print(c, f, version, device);
+        bool good = f && fflush(f) == 0 && !ferror(f);
         if (!f || fclose(f) != 0 || !good)
             st = err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
     }
@@ -151,15 +165,37 @@ static bool read_choices(FILE *f, struct cuda__choices *c)
     for (uint32_t i = 0; i < n; i++) {
         if (!read_choice(f, &one))
             return false;
-        vec_add(c, one);
+        struct cuda__choice *known = cuda__choices_find(c, &one.shape);
+        if (known)
+            *known = one;
+        else
+            vec_add(c, one);
     }
     return fscanf(f, " %3s", end) == 1 && strcmp(end, "end") == 0;
+}
+
+enum status cuda__choices_scan(struct cuda__choices *c, FILE *f, const char *path, uint64_t version, const char *device,
+                               struct err *e)
+{
+    char line[512], head[512];
+    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
+    snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
+    good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;
+    same = same && good && strcmp(line, head) == 0;
+    snprintf(head, sizeof head, "device %s\n", device);
+    good = good && fgets(line, sizeof line, f) && strncmp(line, "device ", 7) == 0;
+    same = same && good && strcmp(line, head) == 0;
+    if (good && same)
+        good = read_choices(f, c);
+    return good ? ST_OK
+                : err_set(e, ST_INPUT, path,
+                          "not a whole file of chosen matrix products; remove it, and they are chosen anew "
+                          "(sums may then be rounded differently)");
 }
 
 enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64_t version, const char *device,
                                struct err *e)
 {
-    char line[512], head[512];
     struct dir folder;
     struct err why = { 0 };
     const char *name;
@@ -175,18 +211,7 @@ enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64
         return st == ST_MISSING ? ST_OK : err_set(e, st, NULL, "%s", why.text);
     FILE *f = fdopen(fd, "r");
     CHECK(f);
-    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
-    snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
-    good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;
-    same = same && good && strcmp(line, head) == 0;
-    snprintf(head, sizeof head, "device %s\n", device);
-    good = good && fgets(line, sizeof line, f) && strncmp(line, "device ", 7) == 0;
-    same = same && good && strcmp(line, head) == 0;
-    if (good && same)
-        good = read_choices(f, c);
+    st = cuda__choices_scan(c, f, path, version, device, e);
     fclose(f);
-    return good ? ST_OK
-                : err_set(e, ST_INPUT, path,
-                          "not a whole file of chosen matrix products; remove it, and they are chosen anew "
-                          "(sums may then be rounded differently)");
+    return st;
 }

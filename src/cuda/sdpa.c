@@ -14,7 +14,8 @@ enum { CONFIGS = 16, NOTES = 32 };
 struct plan {
     struct cuda_sdpa_shape shape;
     struct cuda__sdpa_graph graph; /* owns the descriptors of the plan */
-    cudnnBackendDescriptor_t plan;
+    cudnnBackendDescriptor_t plan; /* NULL: no engine */
+    char *refused;                 /* then why */
     int64_t workspace;
 };
 
@@ -111,28 +112,46 @@ static struct plan *find(const struct cuda_sdpa_shape *s)
     return NULL;
 }
 
+static void refuse(struct plan *p, uint64_t limit)
+{
+    const struct cuda_sdpa_shape *s = &p->shape;
+    struct err e = { 0 };
+    err_set(&e, ST_DEVICE, "cuDNN",
+            "has no deterministic engine for the attention %s of %lld sequences of %lld, heads %lld/%lld of "
+            "%lld, within %llu MiB%s%s",
+            s->backward ? "backward" : "forward", (long long)s->b, (long long)s->t, (long long)s->heads,
+            (long long)s->kv_heads, (long long)s->d, (unsigned long long)(limit >> 20),
+            p->graph.failed[0] ? "; the last refusal: " : "", p->graph.failed);
+    p->refused = mem_strdup(e.text);
+    cuda__sdpa_release(&p->graph);
+}
+
 enum status cuda_sdpa_prepare(const struct cuda_sdpa_shape *s, uint64_t limit, struct err *e)
 {
-    if (find(s))
-        return ST_OK;
+    struct plan *p = find(s);
     if (!dnn.device)
         TRY(cuda__sdpa_open(NULL, e));
-    struct plan *p = mem_alloc(sizeof *p);
-    p->shape = *s;
-    build(p, limit);
-    if (!p->plan) {
-        err_set(e, ST_DEVICE, "cuDNN",
-                "has no deterministic engine for the attention %s of %lld sequences of %lld, heads %lld/%lld of "
-                "%lld, within %llu MiB%s%s. Another version of cuDNN, float32 or --device cpu may do",
-                s->backward ? "backward" : "forward", (long long)s->b, (long long)s->t, (long long)s->heads,
-                (long long)s->kv_heads, (long long)s->d, (unsigned long long)(limit >> 20),
-                p->graph.failed[0] ? "; the last refusal: " : "", p->graph.failed);
-        cuda__sdpa_release(&p->graph);
-        mem_free(p);
-        return ST_DEVICE;
+    if (!p) {
+        p = mem_alloc(sizeof *p);
+        p->shape = *s;
+        build(p, limit);
+        if (!p->plan)
+            refuse(p, limit);
+        vec_add(&dnn.plans, p);
     }
-    vec_add(&dnn.plans, p);
-    return ST_OK;
+    return p->plan ? ST_OK : err_set(e, ST_DEVICE, NULL, "%s", p->refused);
+}
+
+bool cuda_sdpa_ready(const struct cuda_sdpa_shape *s)
+{
+    const struct plan *p = find(s);
+    return p && p->plan;
+}
+
+bool cuda_sdpa_refused(const struct cuda_sdpa_shape *s)
+{
+    const struct plan *p = find(s);
+    return p && p->refused;
 }
 
 void cuda_sdpa(const struct cuda_sdpa *a)
@@ -141,7 +160,7 @@ void cuda_sdpa(const struct cuda_sdpa *a)
     /* what engines before cuDNN 9.10 expect in its place */
     const float minus_infinity = cudnnGetVersion() < 91000 ? -FLT_MAX : -INFINITY;
     const struct plan *p = find(&a->shape);
-    CHECK(p && dnn.handle);
+    CHECK(p && p->plan && dnn.handle);
     const int64_t numbers[] = { SDPA_Q,
                                 SDPA_K,
                                 SDPA_V,
@@ -203,6 +222,7 @@ void cuda__sdpa_close(void)
 {
     for (uint32_t i = 0; i < dnn.plans.n; i++) {
         cuda__sdpa_release(&dnn.plans.at[i]->graph);
+        mem_free(dnn.plans.at[i]->refused);
         mem_free(dnn.plans.at[i]);
     }
     vec_free(&dnn.plans);

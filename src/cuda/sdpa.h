@@ -36,7 +36,9 @@ struct cuda_sdpa {
 /* The plan of a shape, built on first use, with the library opened before the first; *workspace: what it wants at run time, at most `limit`. ST_DEVICE: no engine does it
  * in so much, deterministically. */
 enum status cuda_sdpa_prepare(const struct cuda_sdpa_shape *s, uint64_t limit, struct err *e);
-/* Prepared before. */
+/* Of a shape that was prepared: is there a plan, or no engine for it? */
+bool cuda_sdpa_ready(const struct cuda_sdpa_shape *s), cuda_sdpa_refused(const struct cuda_sdpa_shape *s);
+/* Prepared before, and ready. */
 void cuda_sdpa(const struct cuda_sdpa *p);
 
 /* Loads the library. properties: of a device that is not there, as cuDNN's JSON, for tests that build plans and run none; NULL: the current device. */

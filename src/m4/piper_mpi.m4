@@ -36,6 +36,19 @@ AS_IF([test "x$piper_have_MPI" != xyes],[
   CPPFLAGS="$MPI_CFLAGS $CPPFLAGS"
   AC_CHECK_DECL([OMPI_MAJOR_VERSION],[piper_mpi_kind=openmpi],[],[[#include <mpi.h>]])
   AC_CHECK_DECL([MPICH_VERSION],[piper_mpi_kind=mpich],[],[[#include <mpi.h>]])
+  # does it take device memory? Open MPI says so in a header of its extensions, others in mpi.h
+  piper_keep_LIBS=$LIBS
+  LIBS="$MPI_LIBS $LIBS"
+  AC_CHECK_HEADERS([mpi-ext.h],[],[],[[#include <mpi.h>]])
+  AC_MSG_CHECKING([for MPIX_Query_cuda_support])
+  AC_LINK_IFELSE([AC_LANG_PROGRAM([[#include <mpi.h>
+#ifdef HAVE_MPI_EXT_H
+#include <mpi-ext.h>
+#endif]],[[return MPIX_Query_cuda_support();]])],
+    [AC_MSG_RESULT([yes])
+     AC_DEFINE([HAVE_MPIX_QUERY_CUDA_SUPPORT],[1],[MPI says at run time whether it takes device memory])],
+    [AC_MSG_RESULT([no])])
+  LIBS=$piper_keep_LIBS
   CPPFLAGS=$piper_keep_CPPFLAGS])
 AS_IF([test -n "$with_mpi"],[piper_path=$with_mpi/bin$PATH_SEPARATOR$PATH],[piper_path=$PATH])
 AC_CHECK_PROGS([MPIEXEC],[mpirun mpiexec srun],[],[$piper_path])

@@ -73,7 +73,7 @@ result 'a warm-up that is longer than the training is noted'
 
 # ---- plan
 "$piper" plan four.h5 --json >out 2>&1 && for key in ranks nodes instructions compile_seconds verify_seconds plan_bytes per_rank \
-    rank peak_bytes params grads optimizer activations comm workspace snapshot total; do
+    rank peak_bytes params grads optimizer activations comm workspace snapshot device host total; do
     grep -q "\"$key\":" out || { echo "no key $key" >>out; false; break; }
 done
 result 'plan --json has its keys'

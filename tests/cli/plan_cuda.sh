@@ -63,13 +63,42 @@ plan pipeline '[{"op":"layout","pp":2,"dp":2,"zero":1},{"op":"schedule","kind":"
                 {"op":"recompute","filter":{}}]' 4
 result "pipeline, shards and recomputation"
 "$piper" plan "$dir/narrow.h5" --device cuda >"$dir/text"
-grep -q 'for cuda$' "$dir/text"
+grep -q 'for cuda with 108 multiprocessors$' "$dir/text"
 result "said to be for cuda"
 
+# Memory of the device is all but snapshots and the communication's own; on a CPU all is the host's.
+sum()
+{
+    [ $(($(bytes device "$1") + $(bytes host "$1"))) -eq "$(bytes total "$1")" ]
+}
+split=$dir/zero1.plan
+sum "$split" && [ "$(bytes host "$split")" -ge "$(bytes snapshot "$split")" ] && [ "$(bytes snapshot "$split")" -gt 0 ] &&
+    [ "$(bytes device "$split")" -ge $(($(bytes params "$split") + $(bytes grads "$split") + $(bytes optimizer "$split"))) ]
+result "total is the device's and the host's; snapshots are the host's"
+"$piper" plan "$dir/zero1.h5" -n 4 --json >"$dir/cpu.plan" && sum "$dir/cpu.plan" && [ "$(bytes device "$dir/cpu.plan")" -eq 0 ]
+result "a CPU's is all the host's"
+"$piper" plan "$dir/zero1.h5" -n 4 --device cuda >"$dir/text" && grep -q ' device  *host  *total  *outside$' "$dir/text" &&
+    "$piper" plan "$dir/zero1.h5" -n 4 >"$dir/text" && ! grep -q ' device  *host ' "$dir/text"
+result "the table has both where there is a device"
+
+# Attention on tensor cores takes any length; without them, for other head sizes and in float32, 4096 tokens.
+heads() # N WIDTH [SET]: 8192 tokens
+{
+    echo "{\"model_type\": \"gpt2\", \"vocab_size\": 512, \"n_embd\": $2, \"n_layer\": 1, \"n_head\": $1, \"n_positions\": 8192}" \
+        >"$dir/long.json"
+    "$piper" build -m "$dir/long.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/long.h5" --set train.seq_len=8192 \
+        ${3:+--set "$3"} >"$dir/out" 2>&1 && "$piper" plan "$dir/long.h5" -n 1 --device cuda --json >"$dir/out" 2>&1
+}
+echo '[]' >"$dir/strategy.json"
+heads 32 256 && heads 3 240 && heads 2 384 && heads 1 256
+result "heads of 8, 80, 192 and 256 take 8192 tokens"
+! heads 1 264 && grep -q 'no multiple of 8 or above 256' "$dir/out" && ! heads 2 40 && grep -q 'no multiple of 8 or above 256' "$dir/out" &&
+    ! heads 4 256 train.dtype=float32 && grep -q 'attention in float32' "$dir/out"
+result "heads of 264, of 20 and float32 do not"
 # Long contexts: attention has no matrix of T x T in memory, forward or backward. What is on the device fits into 131 GiB.
 device_gib() # PLAN
 {
-    echo $((($(bytes total "$1") - $(bytes snapshot "$1")) / 1073741824))
+    echo $(($(bytes device "$1") / 1073741824))
 }
 llama() # NAME HIDDEN LAYERS FFN TIED STRATEGY RANKS TOKENS
 {
@@ -112,7 +141,14 @@ fits 20 && ! edges && ! grep -q '^fit:' "$dir/text"
 result "streams that fit do not"
 "$piper" plan "$dir/fit60.h5" --device cpu --dump >"$dir/text" 2>&1 && ! grep -q '^fit:' "$dir/text"
 result "nor those of a CPU"
+# These want 120: too many for an A100, not for an H100.
+fits 48 && edges
+result "they do not fit onto the smallest device"
+"$piper" plan "$dir/fit48.h5" --device cuda --machine h100 --dump >"$dir/text" 2>&1 && ! edges && ! grep -q '^fit:' "$dir/text"
+result "but onto the machine that is named"
 fits 109
 grep -q 'max_ctas 109: .* runs 108 thread blocks' "$dir/text"
 result "a stream that fits no device is refused"
+"$piper" plan "$dir/fit109.h5" --device cuda --machine h100 --dump >"$dir/text" 2>&1 && grep -q 'the device may have 132' "$dir/text"
+result "and runs on a larger one"
 echo "1..$n"

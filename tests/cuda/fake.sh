@@ -70,6 +70,10 @@ same 'one rank, captured' 1 one
 result 'a list is captured once, and once to be traced'
 "$piper" trace one-cuda --summary >out 2>&1 && grep -q 'step' out
 result 'its trace can be read'
+[ "$(count queues)" -eq 32 ]
+result 'streams do not share queues'
+[ "$(count timed)" -gt 3 ] && [ "$(count poor)" -eq 0 ]
+result 'products are timed on random numbers'
 same 'one rank, not captured' 1 one --cuda-graph off
 [ "$(count graphs)" -eq 0 ]
 result 'nothing is captured'
@@ -88,6 +92,53 @@ same 'copies come last, not captured' 1 one --cuda-graph off
 between
 result 'the checkpoint of a step is not that of the next, not captured'
 unset fake
+# the order of launches (l), waits for the device (s) and reads of a window of 17 tokens of 2 bytes (r)
+cat >note.c <<'EOS'
+#include <fcntl.h>
+#include <stdlib.h>
+#include <sys/syscall.h>
+#include <sys/types.h>
+#include <unistd.h>
+void fake_note(char what)
+{
+    int fd = open(getenv("NOTES"), O_WRONLY | O_CREAT | O_APPEND, 0600);
+    if (fd >= 0 && write(fd, &what, 1) == 1)
+        close(fd);
+}
+ssize_t pread64(int fd, void *to, size_t n, off_t at)
+{
+    if (n == 34)
+        fake_note('r');
+    return syscall(SYS_pread64, fd, to, n, at);
+}
+ssize_t pread(int fd, void *to, size_t n, off_t at)
+{
+    return pread64(fd, to, n, at);
+}
+EOS
+build plain llama one train.steps=4
+if ${CC:-cc} -shared -fPIC -o note.so note.c 2>out; then
+    (export LD_PRELOAD="$dir/note.so" NOTES="$dir/notes" && train 1 plain plain --device cuda)
+    { cat notes && echo; } >>out
+    grep -q 'lr\{16\}s.*lr\{16\}s.*lr\{16\}s' notes && ! grep -q 'lr*sr' notes
+    result 'the next tokens are read while the device computes'
+else
+    result 'no compiler # SKIP'
+fi
+# a token that the model does not know is told in its step, though it is read in the one before: steps are 8 windows
+{
+    printf '\210\330\064\001\001\000\000\000\130\002\000\000'
+    head -c $((1012 + 2 * (2 * 8 * 16 + 5))) /dev/zero
+    printf '\347\003'
+    head -c $((2 * (600 - 2 * 8 * 16 - 6))) /dev/zero
+} >bad.bin
+build bad llama one train.steps=4 train.shuffle=false train.data=bad.bin
+for device in cpu cuda; do
+    rm -rf bad
+    sh "$src/tests/run-mpi" -x 65 "$piper" 1 train bad.h5 -o bad --device $device >out 2>&1
+    grep -q 'rank 0, step 3, .*999' out && [ "$(wc -l <bad/metrics.csv)" -eq 3 ]
+    result "a token that cannot be: told in its step, $device"
+done
 same 'experts without capacity: the graph is cut where the host reads' 1 alone
 [ "$(count graphs)" -gt 3 ]
 result 'into several graphs'
@@ -96,10 +147,56 @@ same 'two ranks, messages through host memory' 2 two
 fake=3
 same 'experts on two ranks, other order' 2 experts
 same 'four ranks' 4 four
+same 'two stages, each with products of its own' 2 stages
+# shellcheck disable=SC2016 # of awk
+awk '{ for (i = 1; i < NF; i++) { n += $i == "timed" && $(i + 1) > 0; left += $i == "unchosen" && $(i + 1) > 0 } }
+    END { exit !(n == 2 && !left) }' report
+result 'whoever has a product first times it, and nobody is left without'
+
+# an MPI that takes device memory: of the fake one any does. Fewer copies, the same bits
+echo 'int MPIX_Query_cuda_support(void) { return 1; }' >aware.c
+if ${CC:-cc} -shared -fPIC -o aware.so aware.c 2>out; then
+    "$piper" info >out && grep -q 'mpi .*(it is not GPU-aware)' out &&
+        (export LD_PRELOAD="$dir/aware.so" && "$piper" info >out) && grep -q 'mpi .*(it is GPU-aware)' out
+    result 'piper info says whether MPI is GPU-aware'
+    for pair in two:2 four:4 experts:2 stages:2; do
+        same "staged: $pair" "${pair#*:}" "${pair%:*}"
+        staged=$(count copies) && grep -q '(auto: through host memory' "$job-cuda/log.txt"
+        result 'it is in the log'
+        LD_PRELOAD=$dir/aware.so
+        export LD_PRELOAD
+        same "GPU-aware MPI: $pair" "$ranks" "$job" --checkpoint sync # no other thread meets the device
+        unset LD_PRELOAD
+        echo "$staged copies staged, $(count copies) not" >>out
+        [ "$(count copies)" -lt "$staged" ] && [ "$(count attached)" -gt 0 ] && grep -q 'by a GPU-aware MPI' "$job-cuda/log.txt"
+        result 'and its copies are left out'
+    done
+    (LD_PRELOAD=$dir/aware.so PIPER_GPU_MPI=0 && export LD_PRELOAD PIPER_GPU_MPI && same 'not allowed to' 2 two)
+    n=$((n + 1))
+    grep -q '(auto: through host memory' two-cuda/log.txt
+    result 'it is in the log'
+else
+    result 'no compiler # SKIP'
+fi
+FAKE_CUDA_NOTES=1
+export FAKE_CUDA_NOTES
+same 'a rank that has notes' 2 two
+[ "$(grep -c ' one kernel is slow$' two-cuda/log.txt)" -eq 1 ] && grep -q ' and so is another$' two-cuda/log.txt
+result 'they are in the log'
+unset FAKE_CUDA_NOTES
+same 'two replicas of all products' 2 two
+awk '{ for (i = 1; i < NF; i++) n += $i == "timed" && $(i + 1) > 0 } END { exit n != 1 }' report
+result 'and only the first one'
 FAKE_CUDA_NO_WAIT_VALUE=1
 export FAKE_CUDA_NO_WAIT_VALUE
 same 'a device that cannot wait for a word of memory' 2 two
 unset FAKE_CUDA_NO_WAIT_VALUE
+CUDA_DEVICE_MAX_CONNECTIONS=1
+export CUDA_DEVICE_MAX_CONNECTIONS
+same 'streams that share a queue' 2 two
+[ "$(count queues)" -eq 1 ]
+result 'as the user has set it'
+unset CUDA_DEVICE_MAX_CONNECTIONS
 
 # neighbouring kernels in one, which the module runs in the worst order that they allow; pairs N NAME: so many by a rank. A training
 # step has one of GELU forward and back and, but where a layer is a program of its own, two of sum and norm for each layer;
@@ -196,6 +293,18 @@ fails 'no GPU' 'shows no GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
 fails 'no module' 'PIPER_CUDA_MODULE names /none' PIPER_CUDA_MODULE=/none 1 --device cuda
 fails 'more ranks than GPUs' 'ranks 0 and 1 would use the same device' FAKE_CUDA_DEVICES=1 2 --device cuda
 fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of its device' FAKE_CUDA_BYTES=1000000 1 --device cuda
+# communications of a stream want more thread blocks at once than the device has
+echo '[{"op": "layout", "dp": 2}, {"op": "stream", "name": "dp", "max_ctas": 120}]' >many.json
+build many llama many train.steps=1
+rm -rf failed
+train 2 many failed --device cuda
+result 'they are counted on the device that is there'
+(
+    FAKE_CUDA_MULTIPROCESSORS=119
+    export FAKE_CUDA_MULTIPROCESSORS
+    sh "$src/tests/run-mpi" -x 65 "$piper" 2 train many.h5 -o failed2 --device cuda >out 2>&1
+) && grep -q 'max_ctas 120: .* runs 119 thread blocks' out
+result 'and refused where it is smaller'
 fails 'a kernel that fails' 'rank 0, step 1, [FB].*: a kernel: unspecified launch failure' FAKE_CUDA_FAIL=30 1 --device cuda
 rm -rf auto
 (FAKE_CUDA_DEVICES=-1 && export FAKE_CUDA_DEVICES && train 1 one auto --steps 1) &&

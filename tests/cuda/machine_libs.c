@@ -1,11 +1,14 @@
 /* The operators of libraries, on stand-ins of cuBLASLt and cuDNN that compute on the host (tests/cuda/libs): in float32 and in
  * bfloat16. Own kernels that they call are plain loops here. */
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
 #include "cuda/libs.h"
+#include "cuda/libs_private.h"
 #include "fake.h"
 #include "ir/target.h"
 #include "ir/target_cuda_own.h"
@@ -80,24 +83,29 @@ void cuda_cross_entropy(const struct cuda_cross_entropy *c)
 
 /* Attention in float64, for what the library does not take. */
 static void by_hand(const struct op_args *a, bool backward);
+static int by_hand_runs;
 
 void cuda_attention_f32_f(const struct op_args *a)
 {
+    by_hand_runs++;
     by_hand(a, false);
 }
 
 void cuda_attention_f32_bi(const struct op_args *a)
 {
+    by_hand_runs++;
     by_hand(a, true);
 }
 
 void cuda_attention_tiles_f(const struct op_args *a)
 {
+    by_hand_runs++;
     by_hand(a, false);
 }
 
 void cuda_attention_tiles_bi(const struct op_args *a)
 {
+    by_hand_runs++;
     by_hand(a, true);
 }
 
@@ -239,17 +247,42 @@ void cuda_grouped_bw(const struct op_args *a)
 
 /* ---- machines ---- */
 
+/* Heads for which the library has no backward, as on Ampere where they are large. */
+static bool no_backward(const struct op_args *a)
+{
+    return a->attrs->heads == 6;
+}
+
+/* cuDNN, wherever it has an engine; who is slow is noted. */
+static void check_who_ran(const struct op_args *a, enum ir_pass pass)
+{
+    const bool library = a->compute == IR_BF16 && a->attrs->head_dim % 8 == 0 && a->attrs->head_dim <= 256 &&
+                         !a->acc[0] && !a->acc[1] && !a->acc[2] && !(pass == IR_PASS_BI && no_backward(a));
+    char heads[64];
+    snprintf(heads, sizeof heads, "attention %s with %u/%u heads of %u ", ir_pass_name(pass), a->attrs->heads,
+             a->attrs->kv_heads, a->attrs->head_dim);
+    CHECK((by_hand_runs == 0) == library && (fake_last_engine == FAKE_GOOD_ENGINE) == library);
+    CHECK(library || strstr(cuda_libs_notes(), heads));
+}
+
 /* As the executor: prepared, then run. Whatever the real library would have refused ends the test. */
 static void run(const struct op_args *a, enum ir_op op, enum ir_pass pass, op_kernel kernel)
 {
     struct err e = { 0 };
+    cuda__attention_close(); /* notes of earlier cases */
+    fake_no_backward_engine = no_backward(a);
     const enum status st = cuda_libs_prepare(a, op, pass, &e);
+    fake_no_backward_engine = false;
     const int searches = fake_searches, waits = fake_waits;
     if (st != ST_OK)
         process_fail(st, e.text);
+    fake_last_engine = -1;
+    by_hand_runs = 0;
     kernel(a);
     if (fake_complaint)
         process_fail(ST_BUG, fake_complaint);
+    if (op == IR_OP_ATTENTION)
+        check_who_ran(a, pass);
     if (!cuda_host_reads(op, a->attrs)) /* else a graph could not hold it */
         CHECK(fake_waits == waits && fake_searches == searches);
 }
@@ -313,7 +346,7 @@ static void open_libs(void)
 {
     struct err e = { 0 };
     cuda_libs_close();
-    if (cuda_libs_open(NULL, NULL, false, &e) != ST_OK)
+    if (cuda_libs_open(NULL, NULL, &e) != ST_OK)
         process_fail(e.status, e.text);
 }
 

@@ -195,6 +195,21 @@ START_TEST(words_are_marked_and_waited_for)
 }
 END_TEST
 
+/* A stream that waits for a word would hold up the work of another one. */
+START_TEST(streams_that_share_a_queue_wait_for_no_words)
+{
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "2", 1);
+    begin();
+    ck_assert(!ops->can_wait_word());
+    ck_assert_ptr_null(ops->error());
+    ops->close();
+    setenv("CUDA_DEVICE_MAX_CONNECTIONS", "3", 1);
+    begin();
+    ck_assert(ops->can_wait_word());
+    ops->close();
+}
+END_TEST
+
 START_TEST(words_that_cannot_be_waited_for)
 {
     setenv("FAKE_CUDA_NO_WAIT_VALUE", "2", 1);
@@ -233,6 +248,7 @@ int main(void)
     tcase_add_test(t, an_event_of_outside_is_refused);
     tcase_add_test(t, waiting_for_the_device_is_refused_in_a_capture);
     tcase_add_test(t, words_are_marked_and_waited_for);
+    tcase_add_test(t, streams_that_share_a_queue_wait_for_no_words);
     tcase_add_test(t, words_that_cannot_be_waited_for);
     tcase_add_test(t, no_device_is_a_sentence);
     Suite *s = suite_create("device");

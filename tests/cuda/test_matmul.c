@@ -43,7 +43,8 @@ static struct cuda_matmul product(void)
 static void open_choosing(const char *file, bool choose)
 {
     struct err e = { 0 };
-    ck_assert_msg(cuda__matmul_open(file, fake_device, NULL, choose, &e) == ST_OK, "%s", e.text);
+    ck_assert_msg(cuda__matmul_open(file, fake_device, NULL, &e) == ST_OK, "%s", e.text);
+    cuda__matmul_choose(choose);
 }
 
 START_TEST(timed_once_and_kept)
@@ -69,6 +70,71 @@ START_TEST(timed_once_and_kept)
     ck_assert_int_eq((int)fake_last_algorithm, 0);
     cuda__matmul_close();
     unlink(path);
+}
+END_TEST
+
+/* One process has a product untimed, another one times it: the first hears what it is to take. */
+START_TEST(told_by_another)
+{
+    struct err e = { 0 };
+    struct cuda_matmul p = product();
+    void *text;
+    uint64_t bytes;
+    open_choosing(NULL, true);
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    ck_assert_uint_eq(cuda__matmul_unchosen(), 0);
+    cuda__matmul_tell(fake_device, &text, &bytes);
+    cuda__matmul_close();
+
+    open_choosing(NULL, false);
+    ck_assert_int_eq(cuda_matmul_prepare(&p, false, &e), ST_OK); /* nobody is to time it */
+    ck_assert_uint_eq(cuda__matmul_unchosen(), 0);
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    ck_assert_uint_eq(cuda__matmul_unchosen(), 1);
+    cuda_matmul(&p);
+    ck_assert_int_eq((int)fake_last_algorithm, 0);
+    ck_assert_int_eq(cuda__matmul_hear(text, bytes, "rank 1", "Another", &e), ST_OK);
+    ck_assert_uint_eq(cuda__matmul_unchosen(), 1); /* of another device */
+    ck_assert_int_eq(cuda__matmul_hear(text, bytes - 5, "rank 1", fake_device, &e), ST_INPUT);
+    ck_assert_ptr_nonnull(strstr(e.text, "rank 1"));
+    err_clear(&e);
+    ck_assert_int_eq(cuda__matmul_hear(text, bytes, "rank 1", fake_device, &e), ST_OK);
+    ck_assert_uint_eq(cuda__matmul_unchosen(), 0);
+    cuda_matmul(&p);
+    ck_assert_int_eq((int)fake_last_algorithm, 2);
+    cuda__matmul_close();
+
+    open_choosing(NULL, false); /* untimed at first, then the one that chooses */
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    cuda__matmul_choose(true);
+    ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+    ck_assert_uint_eq(cuda__matmul_unchosen(), 0);
+    cuda_matmul(&p);
+    ck_assert_int_eq((int)fake_last_algorithm, 2);
+    cuda__matmul_close();
+    mem_free(text);
+}
+END_TEST
+
+/* Products are slow until clocks have risen, and now and then something else is in the way: neither decides. */
+START_TEST(clocks_and_disturbances)
+{
+    struct err e = { 0 };
+    const struct cuda_matmul p = product();
+    for (int i = 0; i < 200; i++) {
+        fake_fastest = (uint64_t)i % 3;
+        fake_rising_until = fake_clock + 1e-3 * i; /* up to the 200 ms that are waited */
+        fake_disturbed = 12 + (uint64_t)i; /* every so many products: not the same candidate in two rounds running */
+        fake_disturbance = 20e-3;
+        open_choosing(NULL, true);
+        ck_assert_int_eq(cuda_matmul_prepare(&p, true, &e), ST_OK);
+        cuda_matmul(&p);
+        ck_assert_int_eq((int)fake_last_algorithm, (int)fake_fastest);
+        cuda__matmul_close();
+    }
+    fake_fastest = 2;
+    fake_disturbed = 0;
+    fake_rising_until = 0;
 }
 END_TEST
 
@@ -154,7 +220,7 @@ START_TEST(damaged_file)
         FILE *f = fopen(path, "w");
         fputs(contents[i], f);
         fclose(f);
-        ck_assert_int_eq(cuda__matmul_open(path, fake_device, NULL, true, &e), ST_INPUT);
+        ck_assert_int_eq(cuda__matmul_open(path, fake_device, NULL, &e), ST_INPUT);
         ck_assert_ptr_nonnull(strstr(e.text, path));
         cuda__matmul_close();
         unlink(path);
@@ -204,7 +270,13 @@ START_TEST(engines)
     fake_no_good_engine = true;
     ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE);
     ck_assert_msg(strstr(e.text, "no deterministic engine") && strstr(e.text, "heads 1/1 of 64"), "%s", e.text);
+    ck_assert(cuda_sdpa_refused(&s) && !cuda_sdpa_ready(&s));
     fake_no_good_engine = false;
+    err_clear(&e);
+    ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE); /* it is not asked again */
+    ck_assert(strstr(e.text, "no deterministic engine"));
+    cuda__sdpa_close();
+    ck_assert_int_eq(cuda__sdpa_open(NULL, &e), ST_OK);
     err_clear(&e);
     ck_assert_msg(cuda_sdpa_prepare(&s, 4096, &e) == ST_OK, "%s", e.text);
     cuda_sdpa(&(struct cuda_sdpa){
@@ -224,6 +296,8 @@ int main(void)
     unlink(path);
     tcase_set_timeout(t, 60);
     tcase_add_test(t, timed_once_and_kept);
+    tcase_add_test(t, told_by_another);
+    tcase_add_test(t, clocks_and_disturbances);
     tcase_add_test(t, epilogue_pays);
     tcase_add_test(t, file_of_another_library_or_device);
     tcase_add_test(t, damaged_file);

@@ -227,7 +227,8 @@ START_TEST(stored_choice)
     for (int reads = 0; reads < 3; reads++) { /* 0: chooses and stores; 1: reads; 2: once more */
         if (reads < 2) {
             cuda__matmul_close();
-            ck_assert_msg(cuda__matmul_open(path, "a device", machine->stream, reads == 0, &e) == ST_OK, "%s", e.text);
+            ck_assert_msg(cuda__matmul_open(path, "a device", machine->stream, &e) == ST_OK, "%s", e.text);
+            cuda__matmul_choose(reads == 0);
             ck_assert_msg(cuda_matmul_prepare(&o.call, true, &e) == ST_OK, "%s", e.text);
         }
         guarded_poison(&o.gc);
@@ -246,7 +247,7 @@ START_TEST(stored_choice)
     close_operands(&o);
     unlink(path);
     cuda__matmul_close();
-    ck_assert_msg(cuda__matmul_open(NULL, "a device", machine->stream, false, &e) == ST_OK, "%s", e.text);
+    ck_assert_msg(cuda__matmul_open(NULL, "a device", machine->stream, &e) == ST_OK, "%s", e.text);
 }
 END_TEST
 

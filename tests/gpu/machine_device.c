@@ -128,7 +128,7 @@ static void open_device(void)
     if (real->device->open(&setup, &e) != ST_OK)
         process_fail(e.status, e.text);
     stream = wide.stream = narrow.stream = real->device->stream(0);
-    if (real->libraries->open(stream, NULL, false, &e) != ST_OK)
+    if (real->libraries->open(stream, NULL, &e) != ST_OK)
         process_fail(e.status, e.text);
     backend = *real;
     backend.kernel = kernel;

@@ -125,8 +125,9 @@ int main(int argc, char **argv)
     struct rng r = { 1 };
     b.m->setup();
     cuda__matmul_close();
-    if (cuda__matmul_open(NULL, "", b.m->stream, true, &e) != ST_OK)
+    if (cuda__matmul_open(NULL, "", b.m->stream, &e) != ST_OK)
         process_fail(e.status, e.text);
+    cuda__matmul_choose(true);
     uint16_t *host = mem_alloc(bytes);
     for (uint64_t i = 0; i < size * size; i++)
         host[i] = number_to_bf16((float)rng_next(&r) * 0x1p-63f - 1);

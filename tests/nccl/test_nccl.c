@@ -6,10 +6,11 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "cells.h"
-#include "comm/comm.h"
+#include "comm/nccl_private.h"
 #include "exec.h"
 #include "ir/family/family.h"
 #include "ir/target.h"
@@ -373,6 +374,45 @@ static void run_cell(const struct cell *cell, bool spoilt)
     cells++;
 }
 
+static uint32_t naps; /* of this process */
+
+int nanosleep(const struct timespec *wish, struct timespec *left)
+{
+    naps++;
+    return clock_nanosleep(CLOCK_MONOTONIC, 0, wish, left);
+}
+
+/* Naps made while a call is waited for that takes so many seconds. */
+static uint32_t naps_in(struct comm *c, double seconds)
+{
+    naps = 0;
+    standin_through = ctl_time() + seconds;
+    comm__nccl_settle(c, c->world, ncclInProgress, 0);
+    standin_through = 0;
+    return naps;
+}
+
+/* A call takes NCCL's thread some tens of microseconds, less than a nap; one that takes long is not worth a core. */
+static void settle(void)
+{
+    ncclUniqueId id;
+    ncclConfig_t config = NCCL_CONFIG_INITIALIZER;
+    struct comm c = { .n_channels = 0 };
+    config.blocking = config.splitShare = 0;
+    ncclGetUniqueId(&id);
+    ncclCommInitRankConfig(&c.world, (int)ctl_size(), id, (int)ctl_rank(), &config);
+    if (naps_in(&c, 200e-6))
+        fail("all", "settle", "it naps while a call of 200 microseconds is under way");
+    uint32_t often = 0; /* on a busy machine another process may have the core for so long */
+    for (int i = 0; i < 100 && !often; i++)
+        often = naps_in(&c, 10e-3);
+    if (!often)
+        fail("all", "settle", "it never naps in 5 milliseconds");
+    comm__nccl_settle(&c, c.world, ncclCommFinalize(c.world), 0);
+    ncclCommDestroy(c.world);
+    standin_forget();
+}
+
 /* One rank has no library: no rank calls it, and all say why. */
 static void missing(void)
 {
@@ -401,6 +441,7 @@ int main(int argc, char **argv)
     for (uint32_t i = 0; cell_at(ctl_size(), all, i, &cell); i++)
         run_cell(&cell, i < 4 || i % 8 == 0);
     cross();
+    settle();
     for (size_t i = 0; i < sizeof spoilers / sizeof *spoilers; i++)
         if (!was_spoilt[i])
             fail("all", spoilers[i].name, "was never tried");

@@ -4,9 +4,10 @@
  * poisoned until it is written.
  *
  * Environment: FAKE_CUDA_SEED (0: always the newest); FAKE_CUDA_DEVICES (default 8; 0: none; -1: no driver); FAKE_CUDA_BYTES of
- * device memory; FAKE_CUDA_NO_WAIT_VALUE=1: the driver has no stream memory operations, 2: it refuses them; FAKE_CUDA_DEAF=N: a
+ * device memory; FAKE_CUDA_MULTIPROCESSORS (132); FAKE_CUDA_NO_WAIT_VALUE=1: the driver has no stream memory operations, 2: it refuses them; FAKE_CUDA_DEAF=N: a
  * stream does not wait for one event in N (a test that passes with it sees nothing); FAKE_CUDA_FAIL=N: kernel N fails;
- * FAKE_CUDA_SPOIL=N: update N writes a NaN; FAKE_CUDA_NO_EPILOGUE=1: products have no epilogues; FAKE_CUDA_REPORT: a file to
+ * FAKE_CUDA_SPOIL=N: update N writes a NaN; FAKE_CUDA_NO_EPILOGUE=1: products have no epilogues; FAKE_CUDA_NOTES=1:
+ * rank 1 has notes; FAKE_CUDA_REPORT: a file to
  * which close appends the counts below. */
 #ifndef PIPER_TESTS_FAKE_H
 #define PIPER_TESTS_FAKE_H
@@ -74,9 +75,16 @@ void fake_unlock(int **unused);
 /* Counts of calls, so that a test can say what a step costs. */
 struct fake_counts {
     uint64_t kernels, kernels_captured, pairs, copies, waits, graphs, nodes, edges, launches, synchronizes, allocations;
+    uint64_t attached; /* other threads that named the device */
+    uint64_t timed, unchosen,
+        not_random;           /* products: timed by this process, left without a choice, timed on bad operands */
+    uint64_t queues;          /* CUDA_DEVICE_MAX_CONNECTIONS, as it was at the first call */
     uint64_t with_priorities; /* of the graphs: nodes run with the priorities of their streams */
 };
 extern struct fake_counts fake_counts;
+
+/* A test may preload this: 'l' a graph is launched, 's' the host waits for the device. */
+extern void fake_note(char what) __attribute__((weak));
 
 cudaError_t fake_error(cudaError_t code); /* keeps it for cudaGetLastError() */
 bool fake_is_deaf(void);
@@ -95,6 +103,7 @@ void fake_piece_drop(struct fake_piece *p);
 void fake_run_until(const struct fake_piece *p);
 /* In a thread that did not open the device: waits up to a tenth of a second for others to do so, in a worse order. */
 void fake_leave_to_others(const struct fake_piece *p);
+bool fake_is_other_thread(void); /* than the one that opened the device */
 
 /* Node of a graph after up to two others of it; -1: none. Takes a copy of the work. */
 int64_t fake_node_new(struct CUgraph_st *g, const struct fake_work *work, const int64_t *before, uint32_t n);

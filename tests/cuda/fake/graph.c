@@ -120,6 +120,8 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t x, cudaStream_t stream)
     if (stream->into)
         return fake_error(cudaErrorStreamCaptureUnsupported);
     fake_counts.launches++;
+    if (fake_note)
+        fake_note('l');
     for (uint32_t i = 0; i < x->n; i++) {
         const int64_t *before = x->nodes[i].before;
         struct fake_piece *after[] = { before[0] >= 0 ? x->pieces[before[0]] : NULL,

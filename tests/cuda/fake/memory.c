@@ -51,12 +51,16 @@ static size_t device_bytes(void)
 cudaError_t cudaGetDeviceCount(int *n)
 {
     *n = (int)fake_setting("FAKE_CUDA_DEVICES", 8);
+    if (!fake_counts.queues)
+        fake_counts.queues = fake_setting("CUDA_DEVICE_MAX_CONNECTIONS", 8);
     return *n < 0 ? fake_error(cudaErrorInsufficientDriver) : *n == 0 ? fake_error(cudaErrorNoDevice) : cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 {
-    *p = (struct cudaDeviceProp){ .totalGlobalMem = device_bytes(), .major = 9, .multiProcessorCount = 132 };
+    *p = (struct cudaDeviceProp){ .totalGlobalMem = device_bytes(),
+                                  .major = 9,
+                                  .multiProcessorCount = (int)fake_setting("FAKE_CUDA_MULTIPROCESSORS", 132) };
     snprintf(p->name, sizeof p->name, "Fake GPU");
     p->uuid.bytes[0] = (char)(device + 1);
     return cudaSuccess;
@@ -65,6 +69,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *p, int device)
 cudaError_t cudaSetDevice(int device)
 {
     chosen = device;
+    fake_counts.attached += fake_is_other_thread();
     return device >= 0 && device < (int)fake_setting("FAKE_CUDA_DEVICES", 8) ? cudaSuccess
                                                                              : fake_error(cudaErrorInvalidValue);
 }
@@ -244,14 +249,16 @@ static void __attribute__((destructor)) report(void)
     FILE *f = path ? fopen(path, "a") : NULL;
     if (!f)
         return;
-    fprintf(f,
-            "device %d kernels %llu captured %llu pairs %llu copies %llu waits %llu graphs %llu nodes %llu edges %llu "
-            "launches %llu "
-            "synchronizes %llu allocations %llu left %zu\n",
-            chosen, (unsigned long long)c->kernels, (unsigned long long)c->kernels_captured,
-            (unsigned long long)c->pairs, (unsigned long long)c->copies, (unsigned long long)c->waits,
-            (unsigned long long)c->graphs, (unsigned long long)c->nodes, (unsigned long long)c->edges,
-            (unsigned long long)c->launches, (unsigned long long)c->synchronizes, (unsigned long long)c->allocations,
-            taken);
+    fprintf(
+        f,
+        "device %d kernels %llu captured %llu pairs %llu copies %llu waits %llu graphs %llu nodes %llu edges %llu "
+        "launches %llu "
+        "synchronizes %llu allocations %llu left %zu queues %llu timed %llu unchosen %llu poor %llu attached %llu\n",
+        chosen, (unsigned long long)c->kernels, (unsigned long long)c->kernels_captured, (unsigned long long)c->pairs,
+        (unsigned long long)c->copies, (unsigned long long)c->waits, (unsigned long long)c->graphs,
+        (unsigned long long)c->nodes, (unsigned long long)c->edges, (unsigned long long)c->launches,
+        (unsigned long long)c->synchronizes, (unsigned long long)c->allocations, taken, (unsigned long long)c->queues,
+        (unsigned long long)c->timed, (unsigned long long)c->unchosen, (unsigned long long)c->not_random,
+        (unsigned long long)c->attached);
     fclose(f);
 }

@@ -143,6 +143,12 @@ void fake_run_until(const struct fake_piece *p)
     }
 }
 
+bool fake_is_other_thread(void)
+{
+    FAKE_LOCKED;
+    return !pthread_equal(opener, pthread_self());
+}
+
 void fake_leave_to_others(const struct fake_piece *p)
 {
     for (int i = 0; i < 100 && !pthread_equal(opener, pthread_self()); i++) {

@@ -74,6 +74,8 @@ cudaError_t cudaDeviceSynchronize(void)
         return fake_error(cudaErrorStreamCaptureUnsupported);
     FAKE_LOCKED;
     fake_counts.synchronizes++;
+    if (fake_note)
+        fake_note('s');
     fake_run_until(NULL);
     return cudaSuccess;
 }

@@ -16,16 +16,20 @@ extern char fake_device[256];
 extern int fake_waits;                /* of the host for a stream or an event */
 extern uint64_t fake_library_version; /* of cuBLASLt */
 extern int fake_searches;             /* times that cuBLASLt was asked for algorithms */
-extern uint64_t fake_last_algorithm;  /* 0, 1, 2: of the last product. 0 is proposed first, 2 is the fastest */
+extern uint64_t fake_last_algorithm;  /* 0, 1, 2: of the last product. 0 is proposed first */
 extern double fake_epilogue_seconds;  /* that a product takes longer with GELU */
+extern uint64_t fake_fastest;         /* algorithm: 1 ms, the others 2 */
+extern double fake_rising_until;      /* fake_clock before which products take three times as long */
+extern uint64_t fake_disturbed;       /* every so many products one takes longer by ... 0: none */
+extern double fake_disturbance;       /* ... so many seconds */
 extern bool fake_no_epilogues;        /* there is no algorithm for it */
 double fake_gelu(double x), fake_gelu_grad(double x);
 extern int fake_last_multiprocessors; /* that the last product was tuned for; 0: all */
 /* cuDNN's engines, in the order they are proposed: one that is not deterministic, one that wants more memory, a good one. */
 enum { FAKE_RANDOM_ENGINE, FAKE_BIG_ENGINE, FAKE_GOOD_ENGINE };
 extern int fake_last_engine;
-extern bool fake_no_good_engine;
-extern bool fake_no_cudnn; /* it cannot be loaded */
+extern bool fake_no_good_engine, fake_no_backward_engine; /* none at all; none for backward graphs */
+extern bool fake_no_cudnn;                                /* it cannot be loaded */
 
 /* Element i of float32 or bfloat16 memory, as float64. */
 double fake_load(const void *p, int64_t i, bool bf16);

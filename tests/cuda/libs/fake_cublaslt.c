@@ -7,7 +7,8 @@
 #include "fake.h"
 #include "number.h"
 
-double fake_clock, fake_epilogue_seconds;
+double fake_clock, fake_epilogue_seconds, fake_rising_until, fake_disturbance;
+uint64_t fake_fastest = 2, fake_disturbed;
 bool fake_no_epilogues;
 char fake_device[256] = "Fake";
 int fake_waits, fake_searches, fake_last_multiprocessors;
@@ -290,6 +291,17 @@ static void multiply(const struct call *x, double alpha, const void *a, const vo
         }
 }
 
+static void pass_time(uint64_t algorithm, bool epilogue)
+{
+    static uint64_t products;
+    double s = (algorithm == fake_fastest ? 1e-3 : 2e-3) + (epilogue ? fake_epilogue_seconds : 0);
+    if (fake_clock < fake_rising_until)
+        s *= 3;
+    if (fake_disturbed && ++products % fake_disturbed == 0)
+        s += fake_disturbance;
+    fake_clock += s;
+}
+
 cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t product, const void *alpha, const void *a,
                               cublasLtMatrixLayout_t la, const void *b, cublasLtMatrixLayout_t lb, const void *beta,
                               const void *c, cublasLtMatrixLayout_t lc, void *d, cublasLtMatrixLayout_t ld,
@@ -309,7 +321,7 @@ cublasStatus_t cublasLtMatmul(cublasLtHandle_t handle, cublasLtMatmulDesc_t prod
     memset(workspace, 0xa5, bytes < 4096 ? bytes : 4096); /* it may be written */
     fake_last_algorithm = have.number;
     fake_last_multiprocessors = x.p->multiprocessors;
-    fake_clock += (have.number == 2 ? 1e-3 : 2e-3) + (x.p->epilogue & 128 ? fake_epilogue_seconds : 0);
+    pass_time(have.number, (x.p->epilogue & 128) != 0);
     for (int64_t i = 0; i < x.d->batch; i++)
         multiply(&x, (double)*(const float *)alpha, a, b, (double)*(const float *)beta, c, d, i);
     return CUBLAS_STATUS_SUCCESS;

@@ -8,7 +8,7 @@
 #include "base/status.h"
 
 int fake_last_engine = -1;
-bool fake_no_good_engine, fake_no_cudnn;
+bool fake_no_good_engine, fake_no_backward_engine, fake_no_cudnn;
 static bool loaded;
 enum { ENGINES = 3, GOOD_WORKSPACE = 256 };
 static const int64_t big_workspace = INT64_C(1) << 40;
@@ -249,7 +249,10 @@ static cudnnStatus_t get_descriptors(struct fake_desc *d, cudnnBackendAttributeN
     }
     REFUSE(name != CUDNN_ATTR_ENGINEHEUR_RESULTS);
     const bool any = fake_enum(d, CUDNN_ATTR_ENGINEHEUR_MODE) == CUDNN_HEUR_MODE_A;
-    const int engines = fake_no_good_engine ? FAKE_GOOD_ENGINE : ENGINES;
+    const struct fake_desc *first = fake_points(fake_points(d, CUDNN_ATTR_ENGINEHEUR_OPERATION_GRAPH, 0),
+                                                CUDNN_ATTR_OPERATIONGRAPH_OPS, 0);
+    const bool backward = first->type == CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR;
+    const int engines = fake_no_good_engine || (fake_no_backward_engine && backward) ? FAKE_GOOD_ENGINE : ENGINES;
     *n = any ? engines : 0;
     for (int i = 0; i < most && i < *n; i++) {
         REFUSE(!out[i]);
