@@ -32,12 +32,15 @@ script pass.sh </dev/null
 echo 'echo no such device; exit 77' | script skip.sh
 echo 'exit 3' | script fail.sh
 printf '# time-limit: 1\nsleep 20\n' | script slow.sh
+printf '# time-limit: 50\nsleep 20\n' | script long.sh
 printf 'echo ok 1 - a; echo 1..1; exit 1\n' | script dies.sh
 printf 'echo ok 1 - a; echo not ok 2 - b; echo 1..2; exit 1\n' | script cases.sh
 run="sh $tests/run-test"
 expect 'run-test: exit status 0 is good' 0 '^ok 1 - pass.sh' $run "$dir/pass.sh"
 expect 'run-test: 77 is skipped, with the reason' 0 '^ok 1 - skip.sh # SKIP no such device' $run "$dir/skip.sh"
 expect 'run-test: another status is bad' 0 '^not ok 1 - fail.sh (exit status 3)' $run "$dir/fail.sh"
+expect 'run-test: TEST_LIMIT stands for the limit of a test' 1 'after its time limit of 1 s' env TEST_LIMIT=1 TEST_TIME_SCALE=9 $run \
+    "$dir/long.sh"
 expect 'run-test: a time limit ends a test' 1 '^Bail out! slow.sh: ended after its time limit' \
     env TEST_TIME_SCALE=1 $run "$dir/slow.sh"
 expect 'run-test: a bad end after good cases shows' 1 '^ok 1 - a' $run "$dir/dies.sh"

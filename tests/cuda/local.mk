@@ -37,6 +37,7 @@ tests_gpu_test_update_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_update_LDADD = $(DEVICE_LDADD)
 check_PROGRAMS += tests/gpu/test_ops tests/gpu/test_update
 SCRIPT_TESTS += tests/gpu/rehearse.sh tests/gpu/packed.sh
+LONG_TESTS += tests/gpu/rehearse_all.sh
 
 if HAVE_CUDA
 GPU_PROGS += tests/gpu/test_parts
@@ -58,9 +59,9 @@ tests_gpu_peak_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_peak_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_peak_LDADD = $(DEVICE_LDADD)
 
-GPU_TESTS += tests/gpu/train.sh tests/gpu/sanitize.sh
-EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/check.sh tests/gpu/env.sh tests/gpu/llmc.sh tests/gpu/pack.sh \
-	tests/gpu/table.sh tests/gpu/RESULTS.md
+GPU_TESTS += tests/gpu/gradients.sh tests/gpu/train.sh tests/gpu/sanitize.sh
+EXTRA_DIST += $(GPU_TESTS) tests/gpu/bench.sh tests/gpu/check.sh tests/gpu/env.sh tests/gpu/first.sh tests/gpu/lib.sh \
+	tests/gpu/llmc.sh tests/gpu/measure.sh tests/gpu/pack.sh tests/gpu/refcheck.py tests/gpu/table.sh tests/gpu/RESULTS.md
 # Automake has rules for the tests of TESTS only: these have a runner of their own. `all` is a make of its own, so the programs come
 # after it.
 .PHONY: check-gpu gpu-programs gpu-list

@@ -1,6 +1,6 @@
 # shellcheck shell=sh
-# For bench.sh: llm.c's train_gpt2cu beside us. Its source is the user's checkout, in $LLMC; nothing of it is kept here.
-# The caller has stop() and $host_libraries.
+# For measure.sh: llm.c's train_gpt2cu beside us. Its source is the user's checkout, in $LLMC; nothing of it is kept here.
+# The caller has read lib.sh.
 
 # Little-endian bytes of a number.
 le32()
@@ -50,6 +50,8 @@ TEXT
     [ -f "$cuda/include/nvml.h" ] || echo '!<arch>' >llmc-lacks/libnvidia-ml.a
     (
         PATH=$PATH:$cuda/bin NVCC_APPEND_FLAGS="-include $PWD/llmc-lacks/cuda13.h -L$PWD/llmc-lacks"
+        # cuDNN's frontend calls the driver and NVRTC, and llm.c's makefile does not name them
+        [ $cudnn -eq 0 ] || NVCC_APPEND_FLAGS="$NVCC_APPEND_FLAGS -L$cuda/lib64/stubs -lcuda -lnvrtc"
         export PATH NVCC_APPEND_FLAGS
         # its makefile does not find the architecture by itself
         make -C "$LLMC" train_gpt2cu USE_CUDNN=$cudnn NO_MULTI_GPU=1 NO_USE_MPI=1 GPU_COMPUTE_CAPABILITY="$1"
@@ -57,20 +59,19 @@ TEXT
 }
 
 # llmc_run BATCH LENGTH STEPS: trains on llmc.bin with as few things beside training as its options allow. With the host's CUDA
-# libraries, which it was linked with; $host_libraries: LD_LIBRARY_PATH as bench.sh found it
+# libraries, which it was linked with: env.sh has changed LD_LIBRARY_PATH for a packed folder.
 llmc_run()
 {
-    # shellcheck disable=SC2154 # the caller's
-    LD_LIBRARY_PATH=$host_libraries:${CUDA_HOME:-/usr/local/cuda}/lib64 "$LLMC/train_gpt2cu" -e d12 -i "$PWD/llmc.bin" \
+    LD_LIBRARY_PATH=${PIPER_HOST_LIBRARIES-${LD_LIBRARY_PATH-}}:${CUDA_HOME:-/usr/local/cuda}/lib64${PIPER_CUDA_LIBRARIES-} "$LLMC/train_gpt2cu" -e d12 -i "$PWD/llmc.bin" \
         -j "$PWD/llmc.bin" -b "$1" -t "$2" -d $(($1 * $2)) -x "$3" -r 0 -z 0 -l 0.0001 -c 0.0 -v 1000000 -m 1 -s 0 -h 0 \
         >llmc.log 2>&1
 }
 
-# llmc_seconds SKIP: of its output, the average seconds of the steps after the first SKIP; nothing when there are none
+# llmc_seconds SKIP: of its output, the median of the seconds of the steps after the first SKIP; nothing when there are none
 llmc_seconds()
 {
-    awk -F'|' -v skip="$1" '/^step / { for (i = 1; i <= NF; i++) if ($i ~ / ms *$/ && ++n > skip) { ms += $i; steps++ } }
-        END { if (steps) printf "%.6f\n", ms / steps / 1000 }'
+    awk -F'|' -v skip="$1" '/^step / { for (i = 1; i <= NF; i++) if ($i ~ / ms *$/ && ++n > skip) printf "%.6f\n", $i / 1000 }' |
+        median
 }
 
 # Which llm.c: commit, attention.

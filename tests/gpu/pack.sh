@@ -1,10 +1,14 @@
 #!/bin/sh
 # pack.sh OUT [--without-libraries]: in a build folder: packs the built program, what make check-gpu and bench.sh need, and all
-# shared libraries they load (Open MPI with its plug-ins, HDF5, BLAS, CUDA's) into the new folder OUT, which may be moved: for a
-# host with an NVIDIA driver and a shell. There, in any folder, `sh OUT/bench.sh` checks, times and prints the table.
+# shared libraries they load (Open MPI with its plug-ins, HDF5, BLAS, CUDA's) for a host with an NVIDIA driver and a shell. OUT is a
+# new folder, which may be moved, or NAME.tar.gz or NAME.tar.xz, a file with that folder in it. There
+#
+#     sh first.sh NAME.tar.gz SECONDS     (tests/gpu/first.sh; also in the folder) checks and measures for so long, what tells most first
+#     sh OUT/bench.sh                     everything
 #
 # --without-libraries: leaves out cuBLASLt, cuDNN, NCCL and NVRTC, more than 1 GiB, for a host that has them in CUDA_HOME (default
-# /usr/local/cuda) or in folders of LD_LIBRARY_PATH. The host's C library must be as new as this host's. Open MPI 4 only.
+# /usr/local/cuda), in Python's wheels or in folders of LD_LIBRARY_PATH; an archive then has less than 50 MB. LLMC=FOLDER: the
+# train_gpt2cu that is built there goes along. The host's C library must be as new as this host's. Open MPI 4 only.
 set -u
 stop()
 {
@@ -21,6 +25,17 @@ case ${2-} in
 esac
 [ -f Makefile ] || stop 'this is no build folder: run it where make was run'
 [ ! -e "$1" ] || stop "$1 is there already"
+[ -z "${LLMC-}" ] || [ -x "$LLMC/train_gpt2cu" ] || stop "there is no $LLMC/train_gpt2cu: build it, or leave LLMC out"
+case $1 in
+*.tar.gz) archive=$1 folder=$(basename "$1" .tar.gz) ;;
+*.tar.xz) archive=$1 folder=$(basename "$1" .tar.xz) ;;
+*) archive='' folder='' ;;
+esac
+if [ -n "$archive" ]; then
+    temp=$(mktemp -d) || exit 1
+    trap 'rm -rf "$temp"' EXIT
+    set -- "$temp/$folder" "${2-}"
+fi
 ${MAKE:-make} -s gpu-programs >/dev/null || stop 'make gpu-programs failed'
 list=$(${MAKE:-make} -s gpu-list) || exit 1
 mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 1
@@ -71,6 +86,10 @@ fi
 
 # ---- libraries
 
+if [ -n "${LLMC-}" ]; then
+    mkdir "$out/llm.c" && cp "$LLMC/train_gpt2cu" "$out/llm.c/" || exit 1
+fi
+
 # What files of the folder load, "NAME PATH" a line, but for the C library.
 needs()
 {
@@ -106,9 +125,16 @@ done
 needs $(cd "$out" && find lib -name 'libcudnn*') | while read -r name path; do take "$name" "$path"; done
 chmod -R u+w "$out"
 
-cat >"$out/bench.sh" <<'SH'
+for script in bench first; do
+    cat >"$out/$script.sh" <<SH
 #!/bin/sh
-exec sh "$(dirname "$0")/tests/gpu/bench.sh" "$@"
+exec sh "\$(dirname "\$0")/tests/gpu/$script.sh" "\$@"
 SH
+done
+if [ -n "$archive" ]; then
+    tar caf "$archive" -C "$temp" "$folder" || { rm -f "$archive"; stop "$archive cannot be written"; }
+    echo "$archive: $(($(wc -c <"$archive") / 1000000)) MB; there: sh first.sh $(basename "$archive") SECONDS"
+    exit 0
+fi
 du -sk "$out" | awk -v out="$out" '{ printf "%s: %d MiB; there: sh \"%s/bench.sh\"\n", out, $1 / 1024, out }'
 (cd "$out" && du -sk build lib spare mpi) | awk '{ printf "  %d MiB %s\n", $1 / 1024, $2 }'

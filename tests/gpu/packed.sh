@@ -1,8 +1,8 @@
 #!/bin/sh
 # time-limit: 300
 # What tests/gpu/pack.sh packs of this build works on a host that has a shell, coreutils and a C library: in a root folder with
-# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh says why it times nothing. The packed
-# folder has a name with a blank and is read-only there. Prints TAP.
+# nothing else a small model is trained on two ranks with the packed mpirun, and bench.sh and first.sh say why they time nothing. The
+# packed folder has a name with a blank and is read-only there. Prints TAP.
 src=${top_srcdir:-.} build=${top_builddir:-.}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
@@ -24,14 +24,15 @@ if ldd "$build/piper" | grep -q 'libasan'; then
     echo 'a build with sanitizers is not packed'
     exit 77
 fi
-(cd "$build" && sh "$src/tests/gpu/pack.sh" "$dir/ma de" --without-libraries) >"$out" 2>&1
-result "packed: $(head -n 1 "$out" | sed 's/.*: \(.*\);.*/\1/')"
-mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" && mv "$dir/ma de" "$root/mo ved"
+mkdir -p "$root/tmp" "$root/proc" "$root/dev" "$root/bin" "$root/etc" "$root/mo ved"
+(cd "$build" && sh "$src/tests/gpu/pack.sh" "$root/ma de.tar.gz" --without-libraries) >"$out" 2>&1 &&
+    [ "$(wc -c <"$root/ma de.tar.gz")" -lt 50000000 ] && tar xf "$root/ma de.tar.gz" -C "$root/mo ved" --strip-components=1
+result "packed, less than 50 MB: $(head -n 1 "$out" | sed 's/.*: \(.*\);.*/\1/')"
 echo 'root:x:0:0::/:/bin/sh' >"$root/etc/passwd"
 
 # the bare host: tools with what they load, where they load it from
-tools='sh awk basename cat cp cut date dirname env false getconf grep head hostname ln ls mkdir mktemp mv nproc rm sed sort tail tee
-    timeout tr true uname wc'
+tools='sh awk basename cat cksum cp cut date df dirname env false getconf grep gzip head hostname id ln ls mkdir mktemp mv nproc rm sed
+    sort tail tar tee timeout tr true uname wc'
 for tool in $tools; do
     [ ! -f "/bin/$tool" ] || cp -L "/bin/$tool" "$root/bin/$tool"
 done
@@ -71,6 +72,36 @@ result 'two ranks train there'
 bare sh -c 'cd /tmp && sh "/mo ved/bench.sh"' >"$out" 2>&1
 [ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda does not run here: ' "$out"
 result "bench.sh there: $(tail -n 1 "$out")"
+bare sh -c 'cd /tmp && cp "/mo ved/tests/gpu/first.sh" . && rm -rf piper-first-* && sh first.sh "/ma de.tar.gz" 60' >"$out" 2>&1
+[ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda does not run here: ' "$out"
+result "the archive and first.sh are all that is needed: $(tail -n 1 "$out")"
+# on a device that is not there
+cp "$build/tests/cuda/.libs/piper_fake.so" "$root/fake.so" &&
+    bare env PIPER_CUDA_MODULE=/fake.so SMALL=2 STEPS='device gpt2-124M' OUT=/tmp/results sh "/mo ved/tests/gpu/first.sh" \
+        "/ma de.tar.gz" 100 >"$out" 2>&1
+cat "$root/tmp/results/report.txt" >>"$out"
+grep -q '^gpt2-124M: done after' "$root/tmp/results/report.txt" &&
+    grep -q '^| gpt2-124M | 2 x 16 | [0-9]' "$root/tmp/results/RESULTS.md" && [ -s "$root/tmp/results/logs.tar.gz" ]
+result "a rehearsal there: $(tail -n 1 "$root/tmp/results/report.txt")"
+bare sh -c 'sh "/mo ved/first.sh" soon' >"$out" 2>&1
+[ $? -eq 2 ] && grep -q "^usage: first.sh .*found 'soon', expected seconds" "$out"
+result "first.sh without its seconds: $(tail -n 1 "$out")"
+# shellcheck disable=SC2016
+bare sh -c 'cd /tmp && . "/mo ved/env.sh"; [ $? -eq 1 ] && [ -z "${PIPER_PACK-}" ]' >"$out" 2>&1 &&
+    grep -q '^env.sh: there is no mpi/bin/mpirun in /tmp: ' "$out"
+result 'env.sh from another folder is refused'
+# Python's wheels: the one thing that env.sh asks Python
+# shellcheck disable=SC2016
+{
+    mkdir -p "$root/wheels/cu13/lib" "$root/wheels/cudnn/lib" "$root/wheels/nccl/lib"
+    printf '#!/bin/sh\ncase $2 in *"import nvidia"*) echo /wheels ;; *) exit 1 ;; esac\n' >"$root/bin/python3"
+    chmod +x "$root/bin/python3"
+}
+# shellcheck disable=SC2016
+bare sh -c 'cd "/mo ved" && . ./env.sh && echo "$LD_LIBRARY_PATH"' >"$out" 2>&1
+grep -q '^/mo ved/lib:.*:/wheels/cu13/lib:/wheels/cudnn/lib:/wheels/nccl/lib$' "$out"
+result "libraries of Python's wheels are found"
+rm "$root/bin/python3"
 # one that is missing is not found elsewhere
 rm "$root/mo ved"/lib/libhdf5* && ! bare sh -e /run.sh >"$out" 2>&1 && grep -q 'libhdf5' "$out"
 result 'without one of its libraries it does not start'
