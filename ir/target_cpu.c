@@ -79,5 +79,6 @@ uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass 
                           uint32_t ep, enum ir_dtype compute)
 {
     const uint64_t own = float_bytes(op, a, kernel, b, t, ep);
-    return compute == IR_BF16 && op < IR_OP_GRAPH_COUNT ? own + wide_bytes(op, a, kernel, b, t, ep) : own;
+    const bool takes_half = op == IR_OP_LINEAR || op == IR_OP_HEAD_LOSS; /* src/cpu/cpu.c */
+    return compute == IR_BF16 && op < IR_OP_GRAPH_COUNT && !takes_half ? own + wide_bytes(op, a, kernel, b, t, ep) : own;
 }

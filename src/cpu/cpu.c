@@ -15,6 +15,7 @@ static void cpu_set_threads(int n)
 {
     cpu_blas_init();
     threads = n < 1 ? 1 : n;
+    cpu_gemm16_threads(threads);
 }
 
 enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
@@ -82,9 +83,15 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_HEAD_LOSS] = { cpu_head_loss_f, cpu_head_loss_bi, cpu_head_loss_bw },
 };
 
+/* Operators whose kernels take bfloat16 as it is. */
+static bool takes_half(uint32_t op)
+{
+    return op == IR_OP_LINEAR || op == IR_OP_HEAD_LOSS;
+}
+
 static void run(const struct op_args *a, enum ir_pass pass, op_kernel kernel)
 {
-    if (a->compute == IR_BF16)
+    if (cpu_half(a) && !takes_half(a->op))
         cpu_bf16(a, pass, kernel);
     else
         kernel(a);
@@ -109,6 +116,7 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 {
     static const op_kernel runs[3] = { run_f, run_bi, run_bw };
     cpu_blas_init();
+    cpu_gemm16_threads(threads);
     const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
     if (op == IR_OP_SUM || op == IR_OP_COPY)
         return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;

@@ -22,6 +22,11 @@ static inline size_t cpu_rows(const struct op_args *a)
     return (size_t)a->b * a->t;
 }
 
+static inline bool cpu_half(const struct op_args *a)
+{
+    return a->compute == IR_BF16;
+}
+
 void cpu_embed_f(const struct op_args *a), cpu_embed_bw(const struct op_args *a);
 void cpu_pos_embed_f(const struct op_args *a), cpu_pos_embed_bw(const struct op_args *a);
 void cpu_layernorm_f(const struct op_args *a), cpu_layernorm_bi(const struct op_args *a);

@@ -134,19 +134,27 @@ static void swiglu_grad(float *const d[2], const float *gate, const float *up, c
 /* Y (n,out) = X (n,in) W', W (out,in). */
 static void times_transposed(float *y, const float *x, const float *w, size_t n, size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ n, out, in, as_is(x, in), turned(w, in), y, out, NULL, NULL });
+    cpu_gemm(&(struct gemm){ .m = n, .n = out, .k = in, .a = as_is(x, in), .b = turned(w, in), .c = y, .ldc = out });
 }
 
 /* Y (n,in) = start + X (n,out) W, W (out,in). */
 static void times(float *y, const float *start, const float *x, const float *w, size_t n, size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ n, in, out, as_is(x, out), as_is(w, in), y, in, start, NULL });
+    cpu_gemm(&(struct gemm){
+        .m = n, .n = in, .k = out, .a = as_is(x, out), .b = as_is(w, in), .c = y, .ldc = in, .start = start });
 }
 
 /* dW (out,in) = X' Y, X (n,out), Y (n,in), added to what is there if `add`. */
 static void weight_grad(float *dw, bool add, const float *x, const float *y, size_t n, size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ out, in, n, turned(x, out), as_is(y, in), dw, in, add ? dw : NULL, NULL });
+    cpu_gemm(&(struct gemm){ .m = out,
+                             .n = in,
+                             .k = n,
+                             .a = turned(x, out),
+                             .b = as_is(y, in),
+                             .c = dw,
+                             .ldc = in,
+                             .start = add ? dw : NULL });
 }
 
 void cpu_experts_f(const struct op_args *a)

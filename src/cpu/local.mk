@@ -8,9 +8,14 @@ libpiper_cpu_la_SOURCES = \
 	src/cpu/cpu.c \
 	src/cpu/cpu.h \
 	src/cpu/dispatch.c \
+	src/cpu/dot16.c \
+	src/cpu/dot16.h \
 	src/cpu/embed.c \
 	src/cpu/experts.c \
+	src/cpu/gemm16.c \
 	src/cpu/head.c \
+	src/cpu/isa.c \
+	src/cpu/isa.h \
 	src/cpu/linear.c \
 	src/cpu/norm.c \
 	src/cpu/rope.c \

@@ -44,6 +44,22 @@ static float V(dot)(const float *a, const float *b, size_t n)
     return sum;
 }
 
+static void V(widen)(float *y, const uint16_t *x, size_t n)
+{
+#pragma omp simd
+    EACH
+    {
+        union V(bits) z = { .u = (uint32_t)x[i] << 16 };
+        y[i] = z.f;
+    }
+}
+
+static void V(round)(uint16_t *y, const float *x, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = number_to_bf16(x[i]);
+}
+
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
 
 /* By lanes, because a maximum over floats does not vectorise where a NaN may occur; a NaN is passed over. */
@@ -353,6 +369,8 @@ static const struct vec V(table) = {
     .axpy = V(axpy),
     .scale = V(scale),
     .dot = V(dot),
+    .widen = V(widen),
+    .round = V(round),
     .max = V(max),
     .exp_sum = V(exp_sum),
     .sum_exp = V(sum_exp),

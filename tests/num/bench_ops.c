@@ -115,7 +115,7 @@ static double peak_flops(void)
     double best = 1e9;
     for (int i = 0; i < 10; i++) {
         const double t0 = now();
-        cpu_gemm(&(struct gemm){ N, N, N, as_is(a, N), as_is(b, N), c, N, NULL, NULL });
+        cpu_gemm(&(struct gemm){ .m = N, .n = N, .k = N, .a = as_is(a, N), .b = as_is(b, N), .c = c, .ldc = N });
         const double t = now() - t0;
         best = t < best ? t : best;
     }
