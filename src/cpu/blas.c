@@ -45,7 +45,7 @@ const char *cpu_blas_name(void)
     return name;
 }
 
-void cpu_gemm_block(const struct gemm_block *g)
+void cpu_blas_block(const struct gemm_block *g)
 {
     const struct matrix *a = &g->a, *b = &g->b;
     cblas_sgemm(CblasRowMajor, a->turned ? CblasTrans : CblasNoTrans, b->turned ? CblasTrans : CblasNoTrans, (int)g->m,
@@ -81,17 +81,11 @@ static void gemm_tile(const struct gemm *g, size_t i, size_t rows, size_t j, siz
     float *c = (float *)g->c + i0 * g->ldc + j0;
     float beta = start_tile(g, c, m, n, i0, j0);
     const struct matrix a = cpu_part(&g->a, i0, 0, sizeof *c), b = cpu_part(&g->b, 0, j0, sizeof *c);
-    cpu_gemm_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta });
+    cpu_blas_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta });
 }
 
-void cpu_gemm(const struct gemm *g)
+void cpu_blas_gemm(const struct gemm *g)
 {
-    if (g->m == 0 || g->n == 0)
-        return;
-    if (g->half) {
-        cpu_gemm16(g);
-        return;
-    }
     size_t team = (size_t)cpu_team((uint64_t)g->m * g->n, g->k / 16), rows = 1;
     /* Every tile packs its m/rows rows of A and n/columns columns of B: as few as possible of both together. */
     for (size_t r = 2; r <= team; r++)

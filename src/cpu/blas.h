@@ -1,6 +1,6 @@
-/* Matrix products. BLAS runs in one thread; the threads are ours: a product is cut into one tile of C per thread. So
- * there is one pool of threads, any BLAS will do, and the order of every sum depends on sizes and number of threads
- * alone. In bfloat16 the order depends on sizes alone. */
+/* Matrix products: by kernels of our own where the processor has AVX2 (gemm.c, kernel.h), which know bfloat16 and processors that
+ * a BLAS of last year takes for one of twenty years ago; else by BLAS (blas.c), in one thread. The threads are ours: so there
+ * is one pool of threads, and the order of every sum depends on sizes alone, or with BLAS also on the number of threads. */
 #ifndef PIPER_CPU_BLAS_H
 #define PIPER_CPU_BLAS_H
 
@@ -40,14 +40,14 @@ struct gemm {
     size_t ldc;
     const void *start; /* (m,n) with rows ldc apart; NULL: 0; equal to c: add in place; else left unchanged */
     const void *bias;  /* (n), in place of start; or NULL */
-    bool half;         /* all of it is bfloat16, not float32; sums are float32 (gemm16.c) */
+    bool half;         /* all of it is bfloat16, not float32; sums are float32 */
     bool wide;         /* half: but C and start are float32 */
 };
 void cpu_gemm(const struct gemm *g);
-void cpu_gemm16(const struct gemm *g); /* the half of cpu_gemm() */
 
-/* Before the first product by so many threads: their blocks. Memory of a library's kind: it is no part of a plan. */
-void cpu_gemm16_threads(int n);
+/* Before the first product by so many threads: chooses kernels and makes the threads' blocks, which belong to no plan, like the
+ * buffers of a library. */
+void cpu_gemm_threads(int n);
 
 /* C (m,n) = alpha A (m,k) B (k,n) + beta C, in the calling thread. m, n, k > 0. */
 struct gemm_block {
@@ -55,13 +55,19 @@ struct gemm_block {
     struct matrix a, b;
     float *c;
     size_t ldc;
-    float alpha, beta;
+    float alpha, beta; /* beta: 0 or 1 */
 };
 void cpu_gemm_block(const struct gemm_block *g);
+
+/* The same by BLAS; float32 only. */
+void cpu_blas_gemm(const struct gemm *g);
+void cpu_blas_block(const struct gemm_block *g);
 
 /* Before the first product: BLAS to one thread. */
 void cpu_blas_init(void);
 /* "OpenBLAS SkylakeX", or "BLAS". */
 const char *cpu_blas_name(void);
+/* Who multiplies: "avx512", ..., or the BLAS. */
+const char *cpu_products_name(bool half);
 
 #endif

@@ -15,7 +15,7 @@ static void cpu_set_threads(int n)
 {
     cpu_blas_init();
     threads = n < 1 ? 1 : n;
-    cpu_gemm16_threads(threads);
+    cpu_gemm_threads(threads);
 }
 
 enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
@@ -116,7 +116,7 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 {
     static const op_kernel runs[3] = { run_f, run_bi, run_bw };
     cpu_blas_init();
-    cpu_gemm16_threads(threads);
+    cpu_gemm_threads(threads);
     const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
     if (op == IR_OP_SUM || op == IR_OP_COPY)
         return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;

@@ -31,11 +31,17 @@ static enum isa of_processor(void)
     return best;
 }
 
+bool cpu_isa_asked(void)
+{
+    const char *asked = getenv("PIPER_ISA");
+    return asked && *asked;
+}
+
 static enum isa choose(void)
 {
     const enum isa best = of_processor();
     const char *asked = getenv("PIPER_ISA");
-    if (!asked || !*asked)
+    if (!cpu_isa_asked())
         return best;
     for (int i = 0; i < ISA_COUNT; i++)
         if (strcmp(asked, names[i]) == 0)

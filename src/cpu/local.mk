@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libpiper_cpu.la
 libpiper_cpu_la_SOURCES = \
 	src/cpu/act.c \
+	src/cpu/avx512.h \
 	src/cpu/attention.c \
 	src/cpu/bf16.c \
 	src/cpu/blas.c \
@@ -8,14 +9,16 @@ libpiper_cpu_la_SOURCES = \
 	src/cpu/cpu.c \
 	src/cpu/cpu.h \
 	src/cpu/dispatch.c \
-	src/cpu/dot16.c \
-	src/cpu/dot16.h \
 	src/cpu/embed.c \
 	src/cpu/experts.c \
-	src/cpu/gemm16.c \
+	src/cpu/gemm.c \
 	src/cpu/head.c \
 	src/cpu/isa.c \
 	src/cpu/isa.h \
+	src/cpu/kernel.c \
+	src/cpu/kernel.h \
+	src/cpu/kernel_bf16.c \
+	src/cpu/kernel_body.h \
 	src/cpu/linear.c \
 	src/cpu/norm.c \
 	src/cpu/rope.c \
