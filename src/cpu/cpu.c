@@ -3,6 +3,7 @@
 
 #include "cpu/blas.h"
 #include "cpu/cpu.h"
+#include "ir/target_cpu.h"
 
 static int threads = 1;
 
@@ -20,13 +21,20 @@ static void cpu_set_threads(int n)
 
 enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
 
+void cpu_copy(void *to, const void *from, uint64_t bytes)
+{
+    enum { BYTES = PIECE * sizeof(float) };
+    if (from == to)
+        return;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(bytes, 1))
+    for (uint64_t i = 0; i < bytes; i += BYTES)
+        memcpy((char *)to + i, (const char *)from + i, bytes - i < BYTES ? bytes - i : BYTES);
+}
+
 void cpu_start_from(float *out, const float *acc, uint64_t n)
 {
-    if (!acc || acc == out)
-        return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        memcpy(out + i, acc + i, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
+    if (acc)
+        cpu_copy(out, acc, n * sizeof *out);
 }
 
 void cpu_zero(float *out, uint64_t n)
@@ -83,15 +91,9 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_HEAD_LOSS] = { cpu_head_loss_f, cpu_head_loss_bi, cpu_head_loss_bw },
 };
 
-/* Operators whose kernels take bfloat16 as it is. */
-static bool takes_half(uint32_t op)
-{
-    return op == IR_OP_LINEAR || op == IR_OP_HEAD_LOSS;
-}
-
 static void run(const struct op_args *a, enum ir_pass pass, op_kernel kernel)
 {
-    if (cpu_half(a) && !takes_half(a->op))
+    if (cpu_half(a) && !cpu_takes_half((enum ir_op)a->op))
         cpu_bf16(a, pass, kernel);
     else
         kernel(a);

@@ -7,7 +7,6 @@
 #include <stdint.h>
 
 #include "cpu/isa.h"
-#include "number.h"
 
 #define V(name)      name##_base
 #define V_NAME       "base"

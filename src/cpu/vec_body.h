@@ -57,7 +57,12 @@ static void V(widen)(float *y, const uint16_t *x, size_t n)
 static void V(round)(uint16_t *y, const float *x, size_t n)
 {
 #pragma omp simd
-    EACH y[i] = number_to_bf16(x[i]);
+    EACH
+    {
+        union V(bits) z = { x[i] };
+        uint32_t even = (z.u + 0x7fff + (z.u >> 16 & 1)) >> 16, nan = z.u >> 16 | 0x40;
+        y[i] = (uint16_t)((z.u & 0x7fffffff) > 0x7f800000 ? nan : even);
+    }
 }
 
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
