@@ -1,4 +1,5 @@
 /* The CPU back end's table, threads, and the kernels that only move or add. */
+#include <stdio.h>
 #include <string.h>
 
 #include "cpu/blas.h"
@@ -127,6 +128,14 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
     return runs[i];
 }
 
+static const char *cpu_uses(void)
+{
+    static char text[160];
+    snprintf(text, sizeof text, "%s; products: float32 %s, bfloat16 %s", cpu_vec()->name, cpu_products_name(false),
+             cpu_products_name(true));
+    return text;
+}
+
 const struct compute_backend compute_cpu = {
     .name = "cpu",
     .target = "cpu",
@@ -135,4 +144,5 @@ const struct compute_backend compute_cpu = {
     .clip = cpu_clip,
     .sumsq = cpu_sumsq,
     .set_threads = cpu_set_threads,
+    .uses = cpu_uses,
 };

@@ -4,16 +4,14 @@
 
 A row a shape, a column a peer, seconds a step: forward, backward, clipping and AdamW, the least of all steps of all rounds,
 where the peers take turns in each round. Both get the same config.json (transformers builds PyTorch's model); PyTorch has its
-fused AdamW and scaled_dot_product_attention. --cpu-time, with one thread, counts the time of the process, for a machine
-that others use: piper's is then the mean, of the difference between a long run and a short one. Needs torch and
-transformers beside piper; nothing of make check does.
+fused AdamW and scaled_dot_product_attention. --cpu-time, with one thread, counts what the process had of a core, for a
+machine that others use. Needs torch and transformers beside piper; nothing of make check does.
 """
 import argparse
 import json
 import os
 import platform
 import re
-import resource
 import subprocess
 import sys
 import tempfile
@@ -52,7 +50,7 @@ PEERS = ["piper", "eager", "compile", "piper-bf16", "autocast", "autocast-compil
 
 
 def torch_step(model, sequences, length, peer, threads, steps, cpu_time):
-    """Seconds of each step, in this process."""
+    """The shortest step of one peer, in this process, seconds."""
     import torch
     import transformers
 
@@ -85,31 +83,37 @@ def torch_step(model, sequences, length, peer, threads, steps, cpu_time):
         adamw.zero_grad()
         loss.item()
         seconds.append(clock() - begin)
-    return seconds[2:]
+    return min(seconds[2:])
 
 
-def peer_process(name, peer, a):
+def torch_process(name, peers, a):
+    """Of each peer, in a process of its own."""
     command = [sys.executable, __file__, a.piper, "--threads", str(a.threads), "--steps", str(a.steps), "--one", name,
-               peer] + ["--cpu-time"] * a.cpu_time
+               "--peers", ",".join(peers)] + ["--cpu-time"] * a.cpu_time
     run = subprocess.run(command, capture_output=True, text=True)
     if run.returncode:
-        sys.exit(f"{name}, {peer}: {run.stderr[-2000:]}")
-    return min(json.loads(run.stdout.splitlines()[-1]))
+        sys.exit(f"{name}: {run.stderr[-2000:]}")
+    return json.loads(run.stdout.splitlines()[-1])
 
 
 def piper_run(a, folder, steps):
-    """Seconds of each step by metrics.csv, and of the whole process."""
+    """Seconds of each step by metrics.csv, or those that the process had of a core from row to row."""
     env = {**os.environ, "OMP_NUM_THREADS": str(a.threads), "OMPI_ALLOW_RUN_AS_ROOT": "1",
            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
-    subprocess.run(["rm", "-rf", folder + "/run"], check=True)
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
-    subprocess.run([a.piper, "train", folder + "/job.h5", "-o", folder + "/run", "--steps", str(steps)], check=True,
-                   capture_output=True, env=env)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    rows = [r.split(",") for r in open(folder + "/run/metrics.csv").read().splitlines()]
-    at = rows[0].index("step_seconds")
-    return ([float(r[at]) for r in rows[1:]],
-            after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    metrics, used = folder + "/run/metrics.csv", []
+    with subprocess.Popen([a.piper, "train", folder + "/job.h5", "-o", folder + "/run", "--steps", str(steps)], env=env,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
+        while run.poll() is None:
+            time.sleep(0.002)
+            text = open(metrics).read() if os.path.exists(metrics) else ""
+            if text.count("\n") > len(used):
+                used.append(1e-9 * int(open(f"/proc/{run.pid}/schedstat").read().split()[0]))
+        if run.returncode:
+            sys.exit(run.stderr.read().decode())
+    rows = [r.split(",") for r in open(metrics).read().splitlines()]
+    if a.cpu_time:
+        return [y - x for x, y in zip(used[1:], used[2:])]
+    return [float(r[rows[0].index("step_seconds")]) for r in rows[1:]]
 
 
 def piper_step(name, peer, a):
@@ -126,10 +130,7 @@ def piper_step(name, peer, a):
         for command in (["data", "text", "text", "-o", "tokens.h5"],
                         ["build", "-m", "model.json", "-s", "strategy.json", "-t", "train.json", "-o", "job.h5"]):
             subprocess.run([a.piper, *command], check=True, capture_output=True, cwd=folder)
-        seconds, long = piper_run(a, folder, a.steps + 2)
-        if not a.cpu_time:
-            return min(seconds[2:])
-        return (long - piper_run(a, folder, 2)[1]) / a.steps
+        return min(piper_run(a, folder, a.steps + 2)[2:])
 
 
 def main():
@@ -141,13 +142,13 @@ def main():
     p.add_argument("--only", default=",".join(SHAPES))
     p.add_argument("--peers", default=",".join(PEERS))
     p.add_argument("--cpu-time", action="store_true")
-    p.add_argument("--one", nargs=2, help=argparse.SUPPRESS)
+    p.add_argument("--one", help=argparse.SUPPRESS)
     a = p.parse_args()
     a.piper = os.path.abspath(a.piper)
     if a.cpu_time and a.threads != 1:
         p.error("--cpu-time counts the time of one thread: add --threads 1")
     if a.one:
-        print(json.dumps(torch_step(*SHAPES[a.one[0]], a.one[1], a.threads, a.steps, a.cpu_time)))
+        print(json.dumps({x: torch_step(*SHAPES[a.one], x, a.threads, a.steps, a.cpu_time) for x in a.peers.split(",")}))
         return
     info = subprocess.run([a.piper, "info"], capture_output=True, text=True).stdout
     versions = subprocess.run([sys.executable, "-c", "import torch, transformers; print(torch.__version__, "
@@ -162,9 +163,10 @@ def main():
     for name in a.only.split(","):
         best = {}
         for _ in range(a.rounds):
-            for peer in peers:
-                step = (piper_step if peer.startswith("piper") else peer_process)(name, peer, a)
-                best[peer] = min(step, best.get(peer, step))
+            others = [x for x in peers if not x.startswith("piper")]
+            steps = torch_process(name, others, a) if others else {}
+            steps.update({x: piper_step(name, x, a) for x in peers if x not in others})
+            best = {x: min(steps[x], best.get(x, steps[x])) for x in peers}
         print(f"{name:18s}" + "".join(f"{best[x]:18.3f}" for x in peers), flush=True)
 
 
