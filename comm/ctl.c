@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "comm/mpi_private.h"
 
 static struct {
@@ -67,6 +68,37 @@ void comm__ctl_wait(MPI_Request *request, const char *call)
     }
 }
 
+/* Each process of a launcher that this MPI does not know is rank 0 of a world of its own. Those that the launcher calls 1, 2, ...
+ * leave the sentence to the first. */
+static enum status check_launcher(int size, struct err *e)
+{
+    static const struct {
+        const char *size, *rank, *name;
+    } launchers[] = {
+        { "OMPI_COMM_WORLD_SIZE", "OMPI_COMM_WORLD_RANK", "Open MPI's mpirun" },
+        { "PMI_SIZE", "PMI_RANK", "mpiexec" },
+        { "SLURM_STEP_NUM_TASKS", "SLURM_PROCID", "srun" },
+    };
+    for (size_t i = 0; i < sizeof launchers / sizeof *launchers; i++) {
+        uint64_t started = 0, rank = 0;
+        if (parse_environment(launchers[i].size, 0, UINT32_MAX, &started, NULL) != ST_OK || !started)
+            continue;
+        if (size > 1 || started == 1)
+            return ST_OK;
+        enum status st = err_set(
+            e, ST_USAGE, "MPI",
+            "%s has started %llu processes (%s), but MPI sees 1: the launcher and this MPI do not know each "
+            "other. Start it with this MPI's own mpirun, or with another --mpi of srun (--mpi=pmix; "
+            "`srun --mpi=list` shows them)",
+            launchers[i].name, (unsigned long long)started, launchers[i].size);
+        parse_environment(launchers[i].rank, 0, UINT32_MAX, &rank, NULL);
+        if (rank > 0 && e)
+            e->text[0] = '\0';
+        return st;
+    }
+    return ST_OK;
+}
+
 /* ---- start and end ----------------------------------------------------------------------------------------------- */
 
 enum status ctl_init(int *argc, char ***argv, struct err *e)
@@ -89,6 +121,12 @@ enum status ctl_init(int *argc, char ***argv, struct err *e)
     comm__mpi_check(MPI_Comm_set_errhandler(ctl.world, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
     comm__mpi_check(MPI_Comm_rank(ctl.world, &rank), "MPI_Comm_rank");
     comm__mpi_check(MPI_Comm_size(ctl.world, &size), "MPI_Comm_size");
+    enum status st = check_launcher(size, e);
+    if (st != ST_OK) {
+        MPI_Comm_free(&ctl.world);
+        MPI_Finalize();
+        return st;
+    }
     ctl.rank = (uint32_t)rank;
     ctl.size = (uint32_t)size;
     ctl.running = true;

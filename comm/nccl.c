@@ -45,6 +45,7 @@ static void release(struct comm *c)
 
 static enum status nccl_open(const struct comm_setup *setup, struct comm **out, struct err *e)
 {
+    TRY(ctl_agree(comm__nccl_load(e), e));
     struct comm *c = mem_alloc(sizeof *c);
     c->n_channels = setup->n_channels;
     c->n_lanes = setup->n_lanes;

@@ -35,6 +35,11 @@ static inline uint32_t comm__nccl_count(const struct comm *c)
     return c->n_channels + c->n_lanes;
 }
 
+/* ---- nccl_load.c ---- */
+
+/* The library, before any call; loaded once. ST_DEVICE where it is not. */
+enum status comm__nccl_load(struct err *e);
+
 /* ---- nccl_open.c ---- */
 
 /* Makes all communicators. Collective. */

@@ -18,14 +18,31 @@
 #include "io/sha256.h"
 #include "ir/graph.h"
 
+/* What the samples were taken from. */
+enum { CHECKPOINT_NAME = 128, CHECKPOINT_MOST_DATA = 32 };
+struct checkpoint_data {
+    uint32_t n;
+    struct checkpoint_source {
+        char name[CHECKPOINT_NAME]; /* the file's, without folder and ending; UTF-8, cut to size */
+        uint64_t tokens;
+        uint8_t sample[SHA256_BYTES]; /* tokens_sample() */
+    } at[CHECKPOINT_MOST_DATA];
+};
+/* From a path. */
+void checkpoint_source_name(const char *path, char name[CHECKPOINT_NAME]);
+
 struct checkpoint_info {
-    uint64_t step;   /* updates done */
+    uint64_t step;   /* steps done */
     uint64_t sample; /* data position: global index of the next sample, = step*batch while the batch stays the same */
     uint64_t seed;   /* of the generators: initialisation and data order are functions of it */
-    char optimizer[16]; /* "adamw": with /optimizer/m and v; "sgd", "none": without */
+    uint64_t
+        updates; /* made since the optimizer's state was zero; less than step where updates were left out. Version 1: step */
+    struct checkpoint_data data; /* none: not known */
+    char optimizer[16];          /* "adamw": with /optimizer/m and v; "sgd", "none": without */
     uint8_t job_digest[SHA256_BYTES], model_digest[SHA256_BYTES];
-    char build[96]; /* program, version, commit */
-    char time[32];  /* of writing, ISO 8601, UTC; filled in by the writer */
+    char build[96];  /* program, version, commit */
+    char beyond[32]; /* a group that this build only knows by name: "" none; such a checkpoint is not gone on from */
+    char time[32];   /* of writing, ISO 8601, UTC; filled in by the writer */
 };
 bool checkpoint_has_moments(const struct checkpoint_info *info);
 
@@ -55,6 +72,9 @@ enum status checkpoint_read(const char *path, const struct ir_graph *g, const ui
                             const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info,
                             struct err *e);
 
+/* Serial. What the file says of itself; its blocks are not looked at. */
+enum status checkpoint_look(const char *path, struct checkpoint_info *info, struct err *e);
+
 /* Structure and every block against its hash; the blocks are shared out over the ranks. */
 enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e);
 
@@ -67,7 +87,8 @@ struct checkpoint_entry {
 struct checkpoint_entries {
     VEC(struct checkpoint_entry);
 };
-/* Serial. Those in the folder by ascending step, not looked into; none when there is no folder. */
+/* Serial. Those in the folder by ascending step, not looked into; none when there is no folder. ST_IO: it cannot be listed,
+ * or is a link to nothing. */
 enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e);
 void checkpoint_entries_release(struct checkpoint_entries *list);
 
@@ -83,7 +104,7 @@ struct checkpoint_keep {
 struct checkpoint_setup {
     const char *rundir; /* an existing folder */
     const struct ir_graph *graph;
-    struct checkpoint_info info; /* all but step, sample and time */
+    struct checkpoint_info info; /* all but step, sample, updates and time */
     struct checkpoint_keep keep;
     const struct checkpoint_piece *pieces; /* of this rank, for every checkpoint; borrowed until close, like the rest */
     uint32_t n_pieces;
@@ -97,8 +118,8 @@ struct checkpoint_saver;
 enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct checkpoint_saver **s, struct err *e);
 /* Gives up one that is under way. */
 void checkpoint_saver_close(struct checkpoint_saver *s);
-/* Not collective, but every rank calls it after the same step; none may be under way. What goes wrong is told later. */
-void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample);
+/* None may be under way. Rank 0 makes the file; what goes wrong is told later. */
+void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample, uint64_t updates);
 /* Not collective. This rank has done what it can until all call advance. True when none is under way. */
 bool checkpoint_save_idle(const struct checkpoint_saver *s);
 /* One is under way: takes it further, waiting for this rank's thread. *done: it is durable, or failed. ST_IO with the reason:
@@ -107,8 +128,10 @@ enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, stru
 /* Seconds that this rank's thread took for the last one. */
 double checkpoint_save_seconds(const struct checkpoint_saver *s);
 
-/* Loads the newest valid checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over
- * for the one before. *found false: there is none (a fresh start). ST_INPUT: it is another model's, or all are damaged. */
+/* Loads the newest sound checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over for the
+ * one before, and when that is loaded, put aside: step-000100.h5.damaged. *found false: there is none (a fresh start).
+ * ST_INPUT: it is another model's, or all are damaged. ST_IO: the folder or the newest one cannot be read now; that says
+ * nothing of its contents, so no older one is taken. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
     const uint8_t *model_digest;

@@ -43,15 +43,32 @@ static enum status compare_tensor(struct comparing *c, uint32_t param, uint32_t 
     return ST_OK;
 }
 
+/* The count belongs to the moments. */
+static struct checkpoint_difference compare_updates(const struct comparing *c)
+{
+    const uint64_t a = c->a->info.updates, b = c->b->info.updates;
+    return (struct checkpoint_difference){ mem_strdup("optimizer/updates"), (double)(a > b ? a - b : b - a), 1, 1 };
+}
+
+static enum status compare_beyond(struct comparing *c)
+{
+    const struct ckpt__file *f = *c->a->info.beyond ? c->a : c->b;
+    return *f->info.beyond ? err_set(c->e, ST_INPUT, f->path, "has %s, which this build cannot compare", f->info.beyond)
+                           : ST_OK;
+}
+
 static enum status compare(struct comparing *c)
 {
     char text[512];
     if (!ir_graph_same(&c->a->graph, &c->b->graph, text, sizeof text))
         return err_set(c->e, ST_INPUT, c->b->path, "is not of the same model as %s: %s", c->a->path, text);
+    TRY(compare_beyond(c));
     uint32_t kinds = c->a->kinds < c->b->kinds ? c->a->kinds : c->b->kinds;
     c->x = mem_alloc(BLOCK_BYTES);
     c->y = mem_alloc(BLOCK_BYTES);
     enum status st = ST_OK;
+    if (kinds > 1 && c->a->info.updates != c->b->info.updates)
+        vec_add(c->out, compare_updates(c));
     for (uint32_t k = 0; k < kinds; k++)
         for (uint32_t i = 0; st == ST_OK && i < c->a->n; i++)
             st = compare_tensor(c, i, k);

@@ -56,15 +56,23 @@ enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list,
     char *folder = ckpt__folder(rundir);
     DIR *d = opendir(folder);
     enum status st = ST_OK;
+    struct stat s;
     if (!d && errno != ENOENT)
         st = err_set(e, ST_IO, folder, "cannot be listed: %s", strerror(errno));
+    else if (!d && lstat(folder, &s) == 0)
+        st = err_set(e, ST_IO, folder,
+                     "is a link to a folder that is not there: is its file system mounted on this node?");
     struct dirent *entry;
     uint64_t step;
-    while (d && (entry = readdir(d)))
+    while (d && (errno = 0, entry = readdir(d)))
         if (parse_name(entry->d_name, &step))
             vec_add(list, ((struct checkpoint_entry){ step, join(folder, entry->d_name) }));
+    if (d && errno) /* a list that ends early looks like one without the newest */
+        st = err_set(e, ST_IO, folder, "cannot be listed: %s", strerror(errno));
     if (d)
         closedir(d);
+    if (st != ST_OK)
+        checkpoint_entries_release(list);
     if (list->n)
         qsort(list->at, list->n, sizeof *list->at, by_step);
     mem_free(folder);
@@ -123,6 +131,37 @@ static enum status list_for_all(const char *rundir, struct checkpoint_entries *l
     return ST_OK;
 }
 
+/* A damaged checkpoint keeps its bytes under a name that is no checkpoint's. */
+static enum status put_aside(const char *path, const struct checkpoint_expect *expect, struct err *e)
+{
+    char *to = mem_alloc(strlen(path) + 32), *text = mem_alloc(2 * strlen(path) + 96);
+    struct stat s;
+    sprintf(to, "%s.damaged", path);
+    for (unsigned n = 2; lstat(to, &s) == 0; n++)
+        sprintf(to, "%s.damaged.%u", path, n);
+    enum status st = ST_OK;
+    if (rename(path, to) != 0)
+        st = err_set(e, ST_IO, path, "is damaged and cannot be put aside: %s", strerror(errno));
+    sprintf(text, "%s is put aside as %s", path, to);
+    if (st == ST_OK && expect->warn)
+        expect->warn(expect->arg, text);
+    mem_free(to);
+    mem_free(text);
+    return st;
+}
+
+/* Why the one at hand is not passed over for the one before: it is sound, or nobody knows. */
+static enum status refuse(enum status why, const struct err *text, struct err *e)
+{
+    if (why == ST_INPUT || why == ST_BUG)
+        return err_set(e, why, NULL, "%s", text->text);
+    return err_set(
+        e, ST_IO, NULL,
+        "%s; that is no sign of damage, so no older checkpoint is taken and nothing is changed. Where it can be "
+        "read, the same command resumes",
+        text->text);
+}
+
 enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e)
@@ -131,19 +170,20 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
     struct err first = { 0 }; /* of the newest */
     *found = false;
     enum status st = list_for_all(rundir, &list, e);
-    for (uint32_t i = list.n; st == ST_OK && i-- > 0 && !*found;) {
+    uint32_t i = list.n;
+    while (st == ST_OK && i > 0 && !*found) {
         struct err why = { 0 };
         bool other_model;
-        st = ckpt__load(&(struct ckpt__source){ list.at[i].path, g, expect->model_digest }, pieces, n, info,
+        st = ckpt__load(&(struct ckpt__source){ list.at[--i].path, g, expect->model_digest }, pieces, n, info,
                         &other_model, &why);
         *found = st == ST_OK;
-        if (other_model || st == ST_BUG) {
-            err_set(e, st, NULL, "%s", why.text);
-        } else if (st != ST_OK) {
+        if (st == ST_INPUT && !other_model) { /* damaged: the one before */
             err_set(&first, st, NULL, "%s", why.text);
             if (expect->warn && io_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
-            st = ST_OK; /* the one before */
+            st = ST_OK;
+        } else if (st != ST_OK) {
+            st = refuse(st, &why, e);
         }
     }
     if (st == ST_OK && list.n && !*found)
@@ -152,6 +192,8 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
                      " checkpoints can be used. The newest: %s. Put a good copy in its place, or begin "
                      "anew with piper train --fresh, which puts them aside",
                      list.n, first.text);
+    while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
+        st = io_agree_root(io_rank() == 0 ? put_aside(list.at[i].path, expect, e) : ST_OK, e);
     checkpoint_entries_release(&list);
     return st;
 }

@@ -25,7 +25,12 @@ static enum status put_info(const struct h5_at *root, const struct checkpoint_in
     strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &tm);
     TRY(h5_attr_u64(root, "step", info->step, e));
     TRY(h5_attr_u64(root, "sample", info->sample, e));
+    TRY(h5_attr_u64(root, "updates", info->updates, e));
     TRY(h5_attr_u64(root, "seed", info->seed, e));
+    char *data = ckpt__data_text(&info->data);
+    enum status st = h5_attr_text(root, "data", data, e);
+    free(data);
+    TRY(st);
     TRY(h5_attr_text(root, "optimizer", info->optimizer, e));
     TRY(h5_attr_text(root, "build", info->build, e));
     TRY(h5_attr_text(root, "time", now, e));

@@ -9,7 +9,7 @@
 enum { CKPT_PARAM, CKPT_M, CKPT_V, CKPT_KINDS };
 extern const char *const ckpt__group[CKPT_KINDS]; /* "params", "optimizer/m", "optimizer/v" */
 extern const char ckpt__schema[];
-enum { CKPT_VERSION = 1 };
+enum { CKPT_VERSION = 2 };
 
 struct ckpt__place {
     uint64_t elements;
@@ -26,6 +26,7 @@ struct ckpt__file {
     struct checkpoint_info info;
     struct ir_graph graph; /* rank 0 only */
     bool has_graph;
+    bool newer; /* it was not opened, because a newer version of the format says things that this one does not know */
 };
 /* Collective: rank 0 reads the structure, all get the places and open the file. Close with ckpt__close in any case. */
 enum status ckpt__open(const char *path, struct ckpt__file *f, struct err *e);
@@ -36,11 +37,15 @@ struct ckpt__source {
     const struct ir_graph *g;
     const uint8_t *model_digest;
 };
-/* checkpoint_read; *other_model tells why it failed: the file is sound, but of another model. */
+/* checkpoint_read; *other_model tells why it failed: not for damage, the file is of another model or a newer version. */
 enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_piece *pieces, uint32_t n,
                        struct checkpoint_info *info, bool *other_model, struct err *e);
 void ckpt__close(struct ckpt__file *f);
 const char *ckpt__name(const struct ckpt__file *f, uint32_t param); /* borrowed from f */
+
+/* The attribute `data`: its text, owned by the caller (free); and what a text says, ST_INPUT with the place. */
+char *ckpt__data_text(const struct checkpoint_data *data);
+enum status ckpt__data_parse(const char *text, const char *where, struct checkpoint_data *data, struct err *e);
 
 /* What the checkpoints of a run have in common: where everything lies, and on rank 0 the file without its contents. */
 struct ckpt__layout {
@@ -53,16 +58,19 @@ struct ckpt__layout {
     uint64_t *first_block; /* [kinds * n_params]: of each tensor among all blocks */
     uint64_t blocks;
 };
-/* Collective. where: for messages. Step, sample and time may change afterwards: stamp() puts them into rank 0's image. */
+/* Collective. where: for messages. Step, sample, updates and time may change afterwards: stamp() puts them into rank 0's image. */
 enum status ckpt__layout_new(const char *where, const struct checkpoint_info *info, const struct ir_graph *g,
                              struct ckpt__layout **out, struct err *e);
 enum status ckpt__layout_stamp(struct ckpt__layout *l, const struct checkpoint_info *info, struct err *e);
 void ckpt__layout_free(struct ckpt__layout *l);
 
 /* A file in parts. new and free are this rank's own; open, checkpoint_put, checkpoint_sync and publish too, and may run in
- * another thread: they use neither MPI nor HDF5 and allocate nothing. seal is collective: it agrees on the puts and sums
- * the hashes. publish (rank 0; nothing elsewhere) makes the file durable under its name; free removes one that was not. */
+ * another thread: they use neither MPI nor HDF5 and allocate nothing. make and seal are collective: in make rank 0 makes the
+ * file, which the others only open, so that no rank writes into one of its own where they do not share the folder; seal agrees on
+ * the puts and sums the hashes. publish (rank 0; nothing elsewhere) makes the file durable under its name; free removes one that
+ * was not. */
 struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, const char *path);
+enum status ckpt__writer_make(struct checkpoint_writer *w, struct err *e);
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e);
 enum status ckpt__seal(struct checkpoint_writer *w, enum status mine, struct err *e);
 enum status ckpt__publish(struct checkpoint_writer *w, struct err *e);

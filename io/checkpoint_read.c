@@ -34,11 +34,19 @@ static enum status get_word(const struct h5_at *root, const char *name, struct a
 
 static enum status get_info(const struct h5_at *root, struct arena *a, struct checkpoint_info *info, struct err *e)
 {
-    static const char *const attrs[] = { "schema", "schema_version", "step",       "sample",       "seed", "optimizer",
-                                         "build",  "time",           "job_digest", "model_digest", NULL };
+    static const char *const attrs[] = { "schema",     "schema_version", "step",      "sample", "updates",
+                                         "data",       "seed",           "optimizer", "build",  "time",
+                                         "job_digest", "model_digest",   NULL };
+    const char *data = "[]";
     TRY(h5_only_attrs(root, attrs, e));
     TRY(h5_get_attr_u64(root, "step", UINT64_MAX, &info->step, e));
     TRY(h5_get_attr_u64(root, "sample", UINT64_MAX, &info->sample, e));
+    info->updates = info->step;
+    if (root->version > 1) {
+        TRY(h5_get_attr_u64(root, "updates", info->step, &info->updates, e));
+        TRY(h5_get_attr_text(root, "data", a, &data, e));
+    }
+    TRY(ckpt__data_parse(data, root->where, &info->data, e));
     TRY(h5_get_attr_u64(root, "seed", UINT64_MAX, &info->seed, e));
     TRY(get_word(root, "optimizer", a, info->optimizer, sizeof info->optimizer, e));
     TRY(get_word(root, "build", a, info->build, sizeof info->build, e));
@@ -108,13 +116,31 @@ static enum status locate_kind(const struct h5_at *root, struct ckpt__file *f, i
     return ST_OK;
 }
 
+/* Groups that the format has a name for and this build no use: the rest of such a file can be read. */
+static enum status note_beyond(const struct h5_at *root, struct ckpt__file *f, struct err *e)
+{
+    static const char *const names[] = { "router", "outer" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (h5_has(root, names[i]))
+            snprintf(f->info.beyond, sizeof f->info.beyond, "/%s", names[i]);
+    struct h5_at optimizer;
+    if (f->kinds == 1)
+        return ST_OK;
+    TRY(h5_group(root, "optimizer", &optimizer, e));
+    if (h5_has(&optimizer, "updates"))
+        strcpy(f->info.beyond, "/optimizer/updates");
+    h5_close(&optimizer);
+    return ST_OK;
+}
+
 static enum status read_structure(const struct h5_at *root, struct ckpt__file *f, struct arena *a, struct err *e)
 {
-    static const char *const with[] = { "model", "params", "optimizer", "digests", NULL };
-    static const char *const without[] = { "model", "params", "digests", NULL };
+    static const char *const with[] = { "model", "params", "digests", "optimizer", "router", "outer", NULL };
+    static const char *const without[] = { "model", "params", "digests", "router", "outer", NULL };
     TRY(get_info(root, a, &f->info, e));
     f->kinds = checkpoint_has_moments(&f->info) ? CKPT_KINDS : 1;
     TRY(h5_only(root, f->kinds == 1 ? without : with, e));
+    TRY(note_beyond(root, f, e));
     TRY(model_get(root, NULL, &f->graph, e));
     f->has_graph = true;
     f->n = f->graph.params.n;
@@ -135,9 +161,11 @@ static enum status open_structure(const char *path, struct ckpt__file *f, struct
 {
     struct h5_at root;
     struct arena a;
-    TRY(h5_open(path, ckpt__schema, CKPT_VERSION, &root, e));
+    enum status st = h5_open(path, ckpt__schema, CKPT_VERSION, &root, e);
+    f->newer = root.version > CKPT_VERSION;
+    TRY(st);
     arena_init(&a);
-    enum status st = read_structure(&root, f, &a, e);
+    st = read_structure(&root, f, &a, e);
     arena_release(&a);
     h5_close(&root);
     return st;
@@ -154,7 +182,9 @@ enum status ckpt__open_here(const char *path, struct ckpt__file *f, struct err *
 enum status ckpt__open(const char *path, struct ckpt__file *f, struct err *e)
 {
     *f = (struct ckpt__file){ .path = path, .fd = -1 };
-    TRY(io_agree_root(io_rank() == 0 ? open_structure(path, f, e) : ST_OK, e));
+    enum status st = io_agree_root(io_rank() == 0 ? open_structure(path, f, e) : ST_OK, e);
+    io_broadcast(&f->newer, sizeof f->newer);
+    TRY(st);
     uint64_t head[3] = { f->n, f->kinds, f->names_bytes };
     io_broadcast(head, sizeof head);
     io_broadcast(&f->info, sizeof f->info);
@@ -236,6 +266,16 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
     return io_agree(st, e);
 }
 
+enum status checkpoint_look(const char *path, struct checkpoint_info *info, struct err *e)
+{
+    struct ckpt__file f;
+    enum status st = ckpt__open_here(path, &f, e);
+    if (st == ST_OK)
+        *info = f.info;
+    ckpt__close(&f);
+    return st;
+}
+
 enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e)
 {
     struct ckpt__file f;
@@ -261,6 +301,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
             e, ST_INPUT, f->path,
             "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
             "--fresh");
+    if (*f->info.beyond)
+        return err_set(e, ST_INPUT, f->path,
+                       "has %s, which this build cannot go on from; use the build that wrote it (%s), or a newer one",
+                       f->info.beyond, f->info.build);
     return ST_OK;
 }
 
@@ -288,8 +332,8 @@ enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_pie
                        struct checkpoint_info *info, bool *other_model, struct err *e)
 {
     struct ckpt__file f;
-    *other_model = false;
     enum status st = ckpt__open(s->path, &f, e);
+    *other_model = f.newer;
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
     if (st == ST_OK) {

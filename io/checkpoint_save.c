@@ -87,8 +87,6 @@ static enum status write_pieces(struct checkpoint_saver *s)
 {
     if (s->set.ready)
         TRY(s->set.ready(s->set.arg, &s->err));
-    if (mkdir(s->folder, 0777) != 0 && errno != EEXIST)
-        return err_set(&s->err, ST_IO, s->folder, "cannot be made: %s", strerror(errno));
     TRY(ckpt__writer_open(s->w, &s->err));
     for (uint32_t i = 0; i < s->set.n_pieces; i++)
         TRY(checkpoint_put(s->w, &s->set.pieces[i], &s->err));
@@ -171,18 +169,31 @@ void checkpoint_saver_close(struct checkpoint_saver *s)
     mem_free(s);
 }
 
-void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample)
+/* Its folder too, where it is missing. */
+static enum status make_file(struct checkpoint_saver *s)
+{
+    enum status st = ST_OK;
+    if (io_rank() == 0)
+        st = ckpt__layout_stamp(s->layout, &s->set.info, &s->err);
+    if (io_rank() == 0 && st == ST_OK && mkdir(s->folder, 0777) != 0 && errno != EEXIST)
+        st = err_set(&s->err, ST_IO, s->folder, "cannot be made: %s", strerror(errno));
+    TRY(io_agree_root(st, &s->err));
+    return ckpt__writer_make(s->w, &s->err);
+}
+
+void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample, uint64_t updates)
 {
     CHECK(!s->w);
     s->set.info.step = step;
     s->set.info.sample = sample;
+    s->set.info.updates = updates;
     char *path = ckpt__path(s->set.rundir, step);
     s->w = ckpt__writer_new(s->layout, path);
     mem_free(path);
     s->publishing = false;
     s->seconds = 0;
     err_clear(&s->err);
-    s->mine = io_rank() == 0 ? ckpt__layout_stamp(s->layout, &s->set.info, &s->err) : ST_OK;
+    s->mine = make_file(s);
     if (s->mine == ST_OK)
         start(s);
 }

@@ -44,11 +44,16 @@ void ckpt__writer_free(struct checkpoint_writer *w)
     mem_free(w);
 }
 
+enum status ckpt__writer_make(struct checkpoint_writer *w, struct err *e)
+{
+    return io_agree_root(w->root ? file_open_make(w->temp, &w->fd, e) : ST_OK, e);
+}
+
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e)
 {
-    TRY(file_open_make(w->temp, &w->fd, e));
     const struct ckpt__layout *l = w->layout;
-    return w->root ? h5_copy_image(&l->image, w->fd, w->temp, l->structure.at, l->structure.n, e) : ST_OK;
+    return w->root ? h5_copy_image(&l->image, w->fd, w->temp, l->structure.at, l->structure.n, e)
+                   : file_open_write(w->temp, &w->fd, e);
 }
 
 enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
@@ -60,8 +65,9 @@ enum status checkpoint_begin(const char *path, const struct checkpoint_info *inf
     w->own_layout = true;
     if (w->root)
         unlink(w->temp); /* what a killed process has left */
-    io_barrier();
-    enum status st = io_agree(ckpt__writer_open(w, e), e);
+    enum status st = ckpt__writer_make(w, e);
+    if (st == ST_OK)
+        st = io_agree(ckpt__writer_open(w, e), e);
     if (st != ST_OK)
         ckpt__writer_free(w);
     else

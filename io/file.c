@@ -11,15 +11,30 @@
 
 #include "base/mem.h"
 
+/* Reasons that another name, or the owner, can cure; all others are the system's or pass. */
+static enum status why_not_opened(int why)
+{
+    static const int missing[] = { ENOENT, ENOTDIR, EACCES, EPERM, ELOOP, ENAMETOOLONG, ENXIO };
+    for (size_t i = 0; i < sizeof missing / sizeof *missing; i++)
+        if (why == missing[i])
+            return ST_MISSING;
+    return ST_IO;
+}
+
 enum status file_open_read(const char *path, int *fd, uint64_t *size, struct err *e)
 {
     int f = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a FIFO must not block us; it is refused below */
     if (f < 0)
-        return err_set(e, ST_MISSING, path, "cannot be read: %s", strerror(errno));
+        return err_set(e, why_not_opened(errno), path, "cannot be read: %s", strerror(errno));
     struct stat s;
-    if (fstat(f, &s) != 0 || !S_ISREG(s.st_mode)) {
+    enum status st = ST_OK;
+    if (fstat(f, &s) != 0)
+        st = err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
+    else if (!S_ISREG(s.st_mode))
+        st = err_set(e, ST_MISSING, path, "cannot be read: it is not a regular file");
+    if (st != ST_OK) {
         close(f);
-        return err_set(e, ST_MISSING, path, "cannot be read: it is not a regular file");
+        return st;
     }
     *fd = f;
     *size = (uint64_t)s.st_size;

@@ -73,18 +73,26 @@ void h5_close(struct h5_at *at)
     at->id = -1;
 }
 
+struct cause {
+    const char *text; /* of the library's first error */
+    int system;       /* errno of a call of the system that failed; 0: none did */
+};
+
 static herr_t first_cause(unsigned n, const H5E_error2_t *d, void *arg)
 {
     (void)n;
-    const char **text = arg;
-    if (!*text && d->desc && d->desc[0])
-        *text = d->desc;
+    struct cause *c = arg;
+    const char *number = d->desc ? strstr(d->desc, "errno = ") : NULL;
+    if (!c->text && d->desc && d->desc[0])
+        c->text = d->desc;
+    if (!c->system && number)
+        c->system = atoi(number + strlen("errno = "));
     return 0;
 }
 
 enum status h5_fail(struct err *e, enum status st, const struct h5_at *at, const char *fmt, ...)
 {
-    const char *cause = NULL;
+    struct cause cause = { 0 };
     char text[600];
     hid_t stack = H5Eget_current_stack();
     H5Ewalk2(stack, H5E_WALK_UPWARD, first_cause, &cause);
@@ -92,7 +100,11 @@ enum status h5_fail(struct err *e, enum status st, const struct h5_at *at, const
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    err_set(e, st, at->where, "%s%s%s%s", text, cause ? " (HDF5: " : "", cause ? cause : "", cause ? ")" : "");
+    if (st == ST_INPUT && cause.system) /* nothing is known of the contents */
+        st = err_set(e, ST_IO, at->where, "cannot be read: %s", strerror(cause.system));
+    else
+        err_set(e, st, at->where, "%s%s%s%s", text, cause.text ? " (HDF5: " : "", cause.text ? cause.text : "",
+                cause.text ? ")" : "");
     H5Eclose_stack(stack);
     return st;
 }

@@ -23,7 +23,8 @@
 /* An open group (or the root) and what to call it in messages. */
 struct h5_at {
     hid_t id;
-    char where[512]; /* "job.h5: /model/operators" */
+    char where[512];  /* "job.h5: /model/operators" */
+    uint32_t version; /* of a root that was opened: its schema_version */
 };
 
 /* err_set, followed by what HDF5 says was the cause. */
@@ -89,7 +90,7 @@ enum status h5_attr_f64(const struct h5_at *at, const char *name, double x, stru
 /* ---- reading ---- */
 
 /* Opens a file, or its bytes (borrowed until h5_close), read-only. ST_MISSING when there is no such file or it cannot
- * be read; ST_INPUT when it is not of this schema and version. The root must be closed with h5_close. */
+ * be read; ST_INPUT when it is not of this schema and of a version from 1 to this one. The root must be closed with h5_close. */
 enum status h5_open(const char *path, const char *schema, uint32_t version, struct h5_at *root, struct err *e);
 enum status h5_open_bytes(const void *bytes, size_t n, const char *path, const char *schema, uint32_t version,
                           struct h5_at *root, struct err *e);

@@ -37,9 +37,14 @@ static enum status check_schema(struct h5_at *root, const char *schema, uint32_t
         st = err_set(e, ST_INPUT, root->where, "attribute schema: found \"%s\", expected \"%s\"", found, schema);
     if (st == ST_OK)
         st = h5_get_attr_u64(root, "schema_version", UINT32_MAX, &v, e);
-    if (st == ST_OK && v != version)
+    if (st == ST_OK && v > version)
         st = err_set(e, ST_INPUT, root->where,
-                     "attribute schema_version: found %" PRIu64 ", this program reads version %" PRIu32, v, version);
+                     "attribute schema_version: found %" PRIu64 ", this program reads versions up to %" PRIu32
+                     ": a newer piper has written it, use that one",
+                     v, version);
+    else if (st == ST_OK && v == 0)
+        st = err_set(e, ST_INPUT, root->where, "attribute schema_version: found 0, expected 1 to %" PRIu32, version);
+    root->version = (uint32_t)v;
     arena_release(&a);
     if (st != ST_OK)
         h5_close(root);

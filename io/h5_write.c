@@ -289,7 +289,7 @@ static enum status make_dataset(const struct h5_at *at, const struct h5_data *d,
 
 static enum status put_units(hid_t ds, const struct h5_at *at, const char *units, struct err *e)
 {
-    struct h5_at here = { ds, "" };
+    struct h5_at here = { .id = ds };
     memcpy(here.where, at->where, sizeof here.where);
     return units ? h5_attr_text(&here, "units", units, e) : ST_OK;
 }

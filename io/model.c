@@ -35,6 +35,8 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
         for (int k = 0; k < IR_ATTR_COUNT; k++) {
             uint32_t bits;
             memcpy(&bits, (const char *)&o->attrs + ir_attr_info[k].offset, 4);
+            if (k >= IR_ATTR_ALWAYS && bits == 0)
+                continue;
             sha256_add_text(s, ir_attr_info[k].name);
             sha256_add_u64(s, bits);
         }

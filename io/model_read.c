@@ -175,6 +175,8 @@ static enum status get_attr_columns(struct reading *r, const struct h5_at *at)
         const struct ir_attr_info *info = &ir_attr_info[k];
         struct h5_data d = { .name = info->name, .rank = 1, .dim = { n } };
         double *real = NULL;
+        if (k >= IR_ATTR_ALWAYS && !h5_has(at, info->name))
+            continue; /* 0 in all rows */
         if (info->type == 'f')
             TRY(h5_get_f64(at, &d, &r->scratch, &real, r->e));
         else

@@ -64,8 +64,13 @@ static enum status put_attr_columns(struct columns *c)
     const struct ir_graph *g = c->g;
     for (int k = 0; k < IR_ATTR_COUNT; k++) {
         const struct ir_attr_info *info = &ir_attr_info[k];
-        for (uint32_t i = 0; i < g->ops.n; i++)
+        bool any = k < IR_ATTR_ALWAYS;
+        for (uint32_t i = 0; i < g->ops.n; i++) {
             memcpy((char *)c->num + 4 * (size_t)i, (const char *)&g->ops.at[i].attrs + info->offset, 4);
+            any = any || ((const uint32_t *)c->num)[i] != 0;
+        }
+        if (!any)
+            continue;
         struct h5_data d = { .name = info->name, .rank = 1, .dim = { g->ops.n } };
         TRY(h5_put(c->at, &d, info->type == 'f' ? H5_F32 : H5_U32, c->num, c->e));
     }

@@ -126,6 +126,26 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int
     return ST_OK;
 }
 
+enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], struct err *e)
+{
+    const uint64_t bytes = t->n_tokens * t->width;
+    const uint64_t middle = (bytes - BLOCK) / 2 / t->width * t->width;
+    const uint64_t at[3] = { 0, bytes <= 3 * BLOCK ? BLOCK : middle, bytes <= 3 * BLOCK ? 2 * BLOCK : bytes - BLOCK };
+    struct sha256 s;
+    void *block = mem_alloc(BLOCK);
+    enum status st = ST_OK;
+    sha256_init(&s);
+    for (int i = 0; i < 3 && at[i] < bytes && st == ST_OK; i++) {
+        const uint64_t n = bytes - at[i] < BLOCK ? bytes - at[i] : BLOCK;
+        st = file_pread(t->fd, t->path, block, n, t->offset + at[i], e);
+        if (st == ST_OK)
+            sha256_add(&s, block, n);
+    }
+    mem_free(block);
+    sha256_end(&s, sample);
+    return st;
+}
+
 /* ---- making token files ---- */
 
 /* A token file under construction: the dataset is reserved, then filled in at its offset. */

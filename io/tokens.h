@@ -11,6 +11,7 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "io/sha256.h"
 
 struct tokens {
     char *path; /* owned */
@@ -31,6 +32,9 @@ enum status tokens_open(const char *path, uint32_t seq_len, uint32_t vocab, stru
 void tokens_close(struct tokens *t); /* safe on a zeroed struct */
 /* tokens (T), targets (T). ST_INPUT with place, value and vocabulary for an id >= vocab; index < n_windows. */
 enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e);
+/* What tells one file from another at little cost: SHA-256 of the first, the middle and the last MiB of the tokens, of all
+ * where they are no more than that. */
+enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], struct err *e);
 
 /* Makes `out` from text files, one after the other: every byte is a token, vocabulary 256. */
 enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e);

@@ -31,6 +31,7 @@ void ir_dag_release(struct ir_dag *d)
     vec_free(&d->edges);
     vec_free(&d->moves);
     vec_free(&d->sums);
+    vec_free(&d->orders);
 }
 
 uint32_t ir_dag_node(struct ir_dag *d, struct ir_node n)
@@ -149,6 +150,36 @@ uint32_t ir_dag_cycle(const struct ir_dag *d, uint32_t *cycle)
     mem_free(order);
     mem_free(sorted);
     return length;
+}
+
+static bool node_sound(const struct ir_dag *d, const struct ir_node *n)
+{
+    if (n->kind >= IR_NODE_KINDS || n->pass > IR_PASS_NONE)
+        return false;
+    if (n->kind == IR_NODE_MOVE || n->kind == IR_NODE_ALL_TO_ALL)
+        return n->what < d->moves.n;
+    return n->kind != IR_NODE_SUM || n->what < d->sums.n;
+}
+
+static bool edge_sound(const struct ir_dag *d, const struct ir_edge *e)
+{
+    return e->from < d->nodes.n && e->to < d->nodes.n && e->from != e->to &&
+           (e->kind != IR_EDGE_ORDER || e->value < d->orders.n);
+}
+
+bool ir_dag_sound(struct ir_dag *d)
+{
+    for (uint32_t i = 0; i < d->nodes.n; i++)
+        if (!node_sound(d, &d->nodes.at[i]))
+            return false;
+    for (uint32_t i = 0; i < d->edges.n; i++)
+        if (!edge_sound(d, &d->edges.at[i]))
+            return false;
+    ir_dag_link(d);
+    uint32_t *order = mem_alloc((d->nodes.n + 1) * sizeof *order);
+    bool acyclic = ir_dag_sort(d, order) == d->nodes.n;
+    mem_free(order);
+    return acyclic;
 }
 
 uint32_t ir_dag_find_edge(const struct ir_dag *d, uint32_t a, uint32_t b)

@@ -36,12 +36,12 @@ struct ir_node {  /* 16 bytes */
 enum { IR_NO_MB = 0xffff, IR_NO_SET = 0xffff };
 
 /* What an edge carries. Data: a tensor, or the gradient part of one. AFTER: order that the mathematics needs (what F keeps
- * for B, reduction after the last backward). ORDER: order that the user wants: directive << 16 | group. */
+ * for B, reduction after the last backward). ORDER: order that the user wants. */
 enum ir_edge_kind { IR_EDGE_TENSOR, IR_EDGE_GRAD, IR_EDGE_AFTER, IR_EDGE_ORDER };
 struct ir_edge {
     uint32_t from, to;
     uint32_t kind : 2;
-    uint32_t value : 30; /* tensor; ORDER: directive * 2^16 + group */
+    uint32_t value : 30; /* tensor; ORDER: index in dag.orders */
 };
 
 struct ir_move { /* of a MOVE node */
@@ -54,6 +54,11 @@ struct ir_move { /* of a MOVE node */
 };
 struct ir_sum { /* of a SUM node */
     uint32_t tensor, parts;
+};
+
+struct ir_order { /* of ORDER edges: from a group of an order directive to the next */
+    uint32_t directive,
+        group; /* numbers in the list of primitives, and in the directive of the group that comes after */
 };
 
 struct ir_dag {
@@ -69,6 +74,9 @@ struct ir_dag {
     struct ir_sums {
         VEC(struct ir_sum);
     } sums;
+    struct ir_orders {
+        VEC(struct ir_order);
+    } orders;
     uint32_t *out_first, *out_edge; /* CSR: edges leaving node i are out_edge[out_first[i]] .. */
     uint32_t *in_first, *in_edge;   /* and entering; in order of the edges' numbers */
 };
@@ -82,6 +90,9 @@ void ir_dag_link(struct ir_dag *d);
 /* Topological order, the lowest number first among the ready ones (deterministic). order has room for all nodes; returns how
  * many could be ordered: fewer than all when there is a cycle. Needs the adjacency. */
 uint32_t ir_dag_sort(const struct ir_dag *d, uint32_t *order);
+/* What every pass keeps: kinds and passes that exist, numbers that name rows of their tables, edges between two nodes that are
+ * there, no cycle. Rebuilds the adjacency. For debug builds and tests. */
+bool ir_dag_sound(struct ir_dag *d);
 /* A cycle, as nodes in order (edge i goes from cycle[i] to cycle[i+1], and from the last to the first); 0 when acyclic. */
 uint32_t ir_dag_cycle(const struct ir_dag *d, uint32_t *cycle);
 /* Edge from a to b of the given kind, IR_NONE when there is none. */

@@ -65,11 +65,11 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];
-        uint32_t value = e->value;
-        if (e->kind == IR_EDGE_ORDER) /* directive:group */
-            fprintf(to, "edge %u %u order %u:%u\n", e->from, e->to, value >> 16, value & 0xffff);
+        const struct ir_order *o = e->kind == IR_EDGE_ORDER ? &d->orders.at[e->value] : NULL;
+        if (o)
+            fprintf(to, "edge %u %u order %u:%u\n", e->from, e->to, o->directive, o->group);
         else
-            fprintf(to, "edge %u %u %s %u\n", e->from, e->to, edge_names[e->kind], value);
+            fprintf(to, "edge %u %u %s %u\n", e->from, e->to, edge_names[e->kind], (unsigned)e->value);
     }
 }
 
@@ -93,6 +93,15 @@ static const char *pass_name(int i)
 static const char *edge_name(int i)
 {
     return edge_names[i];
+}
+
+/* The row of dag.orders; edges of one boundary stand together. */
+static uint32_t order_row(struct ir_dag *d, uint32_t directive, uint32_t group)
+{
+    const struct ir_order *last = d->orders.n ? &d->orders.at[d->orders.n - 1] : NULL;
+    if (!last || last->directive != directive || last->group != group)
+        vec_add(&d->orders, ((struct ir_order){ directive, group }));
+    return d->orders.n - 1;
 }
 
 /* One line into the DAG; false: it is none of ours. */
@@ -126,9 +135,11 @@ static bool parse_line(const char *line, struct ir_dag *d)
     b = 0;
     int fields = sscanf(line, "edge %u %u %15s %u:%u", &from, &to, kind, &a, &b);
     if (fields >= 4) {
-        if (fields == 5)
-            a = a << 16 | (b & 0xffff);
         int k = index_of(kind, edge_name, 4);
+        if ((k == IR_EDGE_ORDER) != (fields == 5))
+            return false;
+        if (fields == 5)
+            a = order_row(d, a, b);
         if (k < 0 || from >= d->nodes.n || to >= d->nodes.n || from == to || a >= 1u << 30)
             return false;
         ir_dag_edge(d, from, to, (enum ir_edge_kind)k, a);

@@ -98,7 +98,7 @@ static double forward_products(const struct ir_node_op *o, double t)
     case IR_OP_LINEAR:
         return 2 * t * a->in_features * a->out_features;
     case IR_OP_ATTENTION:
-        return 4 * t * t * a->heads * a->head_dim;
+        return 2 * t * (a->window && a->window < t ? a->window : t) * a->heads * (a->head_dim + ir_op_v_dim(a));
     case IR_OP_ROUTER:
         return 2 * t * a->features * a->experts;
     case IR_OP_EXPERTS:

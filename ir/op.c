@@ -11,7 +11,7 @@ const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
     ATTR(in_features, 'u'), ATTR(out_features, 'u'), ATTR(features, 'u'), ATTR(heads, 'u'),    ATTR(kv_heads, 'u'),
     ATTR(head_dim, 'u'),    ATTR(vocab, 'u'),        ATTR(positions, 'u'), ATTR(experts, 'u'), ATTR(top_k, 'u'),
     ATTR(capacity, 'u'),    ATTR(ffn, 'u'),          ATTR(flags, 'u'),     ATTR(eps, 'f'),     ATTR(theta, 'f'),
-    ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),
+    ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),     ATTR(v_head_dim, 'u'), ATTR(window, 'u'), ATTR(score_cap, 'f'),
 };
 /* clang-format on */
 _Static_assert(sizeof(struct ir_attrs) == 4 * IR_ATTR_COUNT, "a field of struct ir_attrs has no row in ir_attr_info");
@@ -35,6 +35,9 @@ enum {
     A_THETA = 1 << 14,
     A_SCALE = 1 << 15,
     A_AUX = 1 << 16,
+    A_V_HEAD_DIM = 1 << 17,
+    A_WINDOW = 1 << 18,
+    A_SCORE_CAP = 1 << 19,
 };
 enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY };
 
@@ -170,14 +173,18 @@ static void shapes_rope(const struct ir_attrs *a, uint32_t t, struct ir_op_shape
 
 static void shapes_attention(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
+    const uint32_t q = a->heads * a->head_dim, k = a->kv_heads * a->head_dim, v = a->kv_heads * ir_op_v_dim(a);
     if (a->flags & IR_PACKED) {
-        s->in[0] = shape2(IR_COMPUTE, t, (a->heads + 2 * a->kv_heads) * a->head_dim);
+        s->in[0] = shape2(IR_COMPUTE, t, q + k + v);
     } else {
-        s->in[0] = shape2(IR_COMPUTE, t, a->heads * a->head_dim);
-        s->in[1] = s->in[2] = shape2(IR_COMPUTE, t, a->kv_heads * a->head_dim);
+        s->in[0] = shape2(IR_COMPUTE, t, q);
+        s->in[1] = shape2(IR_COMPUTE, t, k);
+        s->in[2] = shape2(IR_COMPUTE, t, v);
     }
-    s->out[0] = shape2(IR_COMPUTE, t, a->heads * a->head_dim);
+    s->out[0] = shape2(IR_COMPUTE, t, a->heads * ir_op_v_dim(a));
     s->save[0] = shape2(IR_F32, a->heads, t);
+    if (a->flags & IR_SINKS)
+        s->param[0] = shape1(IR_COMPUTE, a->heads);
 }
 
 static void shapes_gelu(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -275,11 +282,17 @@ static double flops_rope(const struct ir_attrs *a, enum ir_pass kernel, double b
     return per_element(b * t * a->heads * a->head_dim, kernel, 3, 3, 0);
 }
 
-/* Causal, so half of the T x T products: 2 of them forward; backward 5, the scores once more among them. */
+double ir_op_attention_pairs(const struct ir_attrs *a, double t)
+{
+    const double w = a->window && a->window < t ? a->window : t;
+    return w * (t - w / 2);
+}
+
+/* 2 products forward; backward 5, the scores once more among them. */
 static double flops_attention(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
-    double product = b * a->heads * t * t * a->head_dim;
-    return kernel == IR_PASS_F ? 2 * product : kernel == IR_PASS_BI ? 5 * product : 0;
+    const double pairs = 2 * b * a->heads * ir_op_attention_pairs(a, t), d = a->head_dim, dv = ir_op_v_dim(a);
+    return kernel == IR_PASS_F ? pairs * (d + dv) : kernel == IR_PASS_BI ? pairs * (3 * d + 2 * dv) : 0;
 }
 
 static double flops_gelu(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -357,9 +370,11 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                        .attrs = A_IN | A_OUT | A_FLAGS, .shapes = shapes_linear, .flops = flops_linear },
     [IR_OP_ROPE] = { .name = "rope", .n_in = 1, .n_out = 1, .grad_in = 1,
                      .attrs = A_HEADS | A_HEAD_DIM | A_THETA, .shapes = shapes_rope, .flops = flops_rope },
-    [IR_OP_ATTENTION] = { .name = "attention", .n_in = 3, .n_out = 1, .n_save = 1, .grad_in = 7,
+    [IR_OP_ATTENTION] = { .name = "attention", .n_in = 3, .n_out = 1, .n_param = 1, .n_save = 1, .grad_in = 7,
                           .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2) | IR_OUT(0) | IR_SAVE(0),
-                          .attrs = A_HEADS | A_KV_HEADS | A_HEAD_DIM | A_FLAGS | A_SCALE,
+                          .bw_reads = IR_OUT(0) | IR_SAVE(0) | IR_DOUT(0) | IR_PARAM(0),
+                          .attrs = A_HEADS | A_KV_HEADS | A_HEAD_DIM | A_FLAGS | A_SCALE | A_V_HEAD_DIM | A_WINDOW |
+                                   A_SCORE_CAP,
                           .shapes = shapes_attention, .flops = flops_attention },
     [IR_OP_GELU] = { .name = "gelu", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
                      .attrs = A_FEATURES | A_FLAGS, .shapes = shapes_gelu, .flops = flops_gelu },
@@ -398,7 +413,11 @@ uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a)
 
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
 {
-    return op == IR_OP_LINEAR && !(a->flags & IR_BIAS) ? 1 : ir_op_info[op].n_param;
+    if (op == IR_OP_LINEAR)
+        return a->flags & IR_BIAS ? 2 : 1;
+    if (op == IR_OP_ATTENTION)
+        return a->flags & IR_SINKS ? 1 : 0;
+    return ir_op_info[op].n_param;
 }
 
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -420,6 +439,11 @@ bool ir_op_has_kernel(enum ir_op op, enum ir_pass kernel)
     default:
         return false;
     }
+}
+
+bool ir_op_runs(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel)
+{
+    return ir_op_has_kernel(op, kernel) && (kernel != IR_PASS_BW || ir_op_params(op, a) > 0);
 }
 
 enum ir_op ir_op_by_name(const char *name)

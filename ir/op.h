@@ -20,12 +20,15 @@ enum ir_op {
                         save rstd (T,C/features) */
     IR_OP_LINEAR, /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
     IR_OP_ROPE,   /* x (T,heads*head_dim) -> rotated by halves with theta (Hugging Face's rotate_half) */
-    IR_OP_ATTENTION, /* q (T,heads*D), k (T,kv_heads*D), v -> o (T,heads*D), causal, scale; or one input if PACKED: (T,
-                        (heads+2*kv_heads)*D) with q, k, v side by side; save lse (heads,T) float32 */
+    IR_OP_ATTENTION, /* q (T,heads*D), k (T,kv_heads*D), v (T,kv_heads*Dv) -> o (T,heads*Dv), causal; or one input if PACKED:
+                        (T,heads*D+kv_heads*D+kv_heads*Dv) with q, k, v side by side; save lse (heads,T) float32; param
+                        sinks (heads) if SINKS. D is head_dim, Dv ir_op_v_dim(). Query i sees the keys j <= i of its
+                        document, j > i-window where there is a window, with the score s = scale q k', or score_cap
+                        tanh(s/score_cap); exp(sink) of its head joins the sum of the softmax, and lse, but no value */
     IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
-    IR_OP_SWIGLU,    /* gate, up (T,F) -> silu(gate)*up */
-    IR_OP_ADD,       /* a, b -> a + b */
-    IR_OP_ROUTER,    /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
+    IR_OP_SWIGLU,   /* gate, up (T,F) -> silu(gate)*up */
+    IR_OP_ADD,      /* a, b -> a + b */
+    IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
                         softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
                         aux_coef > 0 adds the load-balance loss, per sequence */
     IR_OP_DISPATCH, /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
@@ -66,8 +69,11 @@ struct ir_attrs {
     uint32_t flags;          /* enum ir_flag */
     float eps;               /* norms */
     float theta;             /* rope */
-    float scale;             /* attention */
-    float aux_coef;          /* router */
+    float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says */
+    float aux_coef;      /* router */
+    uint32_t v_head_dim; /* attention: elements of a head of v and o; 0: head_dim */
+    uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
+    float score_cap;     /* attention: bound of the scores; 0: none */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1, /* linear: W is (in,out), as in GPT-2's Conv1D */
@@ -75,6 +81,7 @@ enum ir_flag {
     IR_PACKED = 4,     /* attention */
     IR_EXACT = 8,      /* gelu */
     IR_NORM_TOPK = 16, /* router */
+    IR_SINKS = 32,     /* attention */
 };
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
@@ -83,7 +90,10 @@ struct ir_attr_info {
     uint16_t offset; /* in struct ir_attrs */
     char type;       /* 'u' uint32_t, 'f' float */
 };
-enum { IR_ATTR_COUNT = 17 };
+enum {
+    IR_ATTR_COUNT = 20,
+    IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
+};
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];
 
 /* Element types. IR_COMPUTE is the job's dtype: float32 or bfloat16. */
@@ -122,7 +132,7 @@ struct ir_op_info {
     uint8_t grad_in;   /* bit i: input i has a gradient */
     uint8_t alias_in;  /* bit i: the gradient of input i is that of output 0, unchanged: no kernel is needed for it */
     uint32_t bi_reads; /* beside the gradients of the outputs; 0 with grad_in == alias_in: there is no BI kernel */
-    uint32_t bw_reads; /* 0: there is no BW kernel */
+    uint32_t bw_reads; /* 0: there is no BW kernel; nor for an operator without parameters */
     uint32_t attrs;    /* bit i: uses ir_attr_info[i] */
     void (*shapes)(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
     /* Floating-point operations (2 per multiply-add) and bytes moved at least, of one kernel (F, BI, BW) on b sequences. */
@@ -131,9 +141,16 @@ struct ir_op_info {
 extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
 
 /* Inputs and parameters this operator has with these attributes (packed attention has one input, a linear without bias
- * one parameter). */
+ * one parameter, attention without sinks none). */
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
+/* attention: elements of a head of v and o. */
+static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
+{
+    return a->v_head_dim ? a->v_head_dim : a->head_dim;
+}
+/* attention: pairs of query and key that see each other in a sequence of t tokens, about; window counted, documents not. */
+double ir_op_attention_pairs(const struct ir_attrs *a, double t);
 uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* rmsnorm: groups of `features` in a row */
 /* head_loss: columns that dlogits has room for. Beyond 128 a multiple of 128, so that rows may start where a device reads
  * fast; a back end may as well keep its rows vocab apart. */
@@ -144,7 +161,9 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr); /* attr: index in ir_attr_info */
 uint32_t ir_op_flags(enum ir_op op);                       /* bits of enum ir_flag that the operator knows */
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
+/* Whether back ends have such a kernel, and whether an operator with these attributes runs it (attention: BW with sinks). */
 bool ir_op_has_kernel(enum ir_op op, enum ir_pass kernel);
+bool ir_op_runs(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel);
 /* Returns IR_OP_COUNT when there is no such name. */
 enum ir_op ir_op_by_name(const char *name);
 /* Bytes that a kernel moves at least: every operand once, from the shapes. */

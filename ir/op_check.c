@@ -21,7 +21,8 @@ bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
 {
     uint16_t offset = ir_attr_info[attr].offset;
     return offset == offsetof(struct ir_attrs, flags) || offset == offsetof(struct ir_attrs, capacity) ||
-           offset == offsetof(struct ir_attrs, aux_coef) ||
+           offset == offsetof(struct ir_attrs, aux_coef) || offset == offsetof(struct ir_attrs, v_head_dim) ||
+           offset == offsetof(struct ir_attrs, window) || offset == offsetof(struct ir_attrs, score_cap) ||
            (op == IR_OP_RMSNORM && offset == offsetof(struct ir_attrs, heads));
 }
 
@@ -52,7 +53,7 @@ uint32_t ir_op_flags(enum ir_op op)
     case IR_OP_LINEAR:
         return IR_TRANSPOSED | IR_BIAS;
     case IR_OP_ATTENTION:
-        return IR_PACKED;
+        return IR_PACKED | IR_SINKS;
     case IR_OP_GELU:
         return IR_EXACT;
     case IR_OP_ROUTER:
@@ -68,7 +69,9 @@ static bool products_fit(const struct ir_attrs *a, uint32_t t)
     const uint64_t products[] = {
         (uint64_t)ir_op_norm_groups(a) * a->features,
         (uint64_t)a->heads * a->head_dim,
-        (a->heads + 2 * (uint64_t)a->kv_heads) * a->head_dim,
+        ((uint64_t)a->heads + a->kv_heads) * a->head_dim,
+        ((uint64_t)a->heads + a->kv_heads) * ir_op_v_dim(a),
+        (a->heads + 2 * (uint64_t)a->kv_heads) * (a->head_dim > a->v_head_dim ? a->head_dim : a->v_head_dim),
         (uint64_t)a->experts * a->capacity,
         (uint64_t)t * a->top_k,
     };

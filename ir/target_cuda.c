@@ -78,8 +78,16 @@ static uint64_t head_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint64
 
 /* ---- attention ---------------------------------------------------------------------------------------------------- */
 
+/* What its graph here does not say: a window, a bound of scores, sinks, values of another width. */
+static bool plain_attention(const struct ir_attrs *a)
+{
+    return !a->window && !(a->score_cap > 0) && !(a->flags & IR_SINKS) && ir_op_v_dim(a) == a->head_dim;
+}
+
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute)
 {
+    if (!plain_attention(a))
+        return false;
     return compute == IR_BF16 && (a->head_dim == 64 || a->head_dim == 128);
 }
 
@@ -155,9 +163,12 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
         return "the CUDA products take experts of less than 2^31 weights a matrix; use smaller ones, or --device cpu";
     if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_by_library(a, compute))
-        return "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 "
-               "tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
-    if (op == IR_OP_ATTENTION && a->head_dim > CUDA_MAX_ATTENTION_DIM)
+        return plain_attention(a)
+                   ? "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 "
+                     "tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu"
+                   : "attention with a window, score_cap, sinks or another v_head_dim takes sequences of at most 4096 "
+                     "tokens on CUDA; use shorter sequences or --device cpu";
+    if (op == IR_OP_ATTENTION && (a->head_dim > CUDA_MAX_ATTENTION_DIM || ir_op_v_dim(a) > CUDA_MAX_ATTENTION_DIM))
         return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);
 }

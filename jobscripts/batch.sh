@@ -5,7 +5,10 @@
 #     piper, job, run    the program, the job file, the run folder
 #     launch             the command that starts the ranks: mpirun or srun with its options
 #     attempts           (3) starts in a row that may end without a new checkpoint
-# and calls: piper_train [OPTION OF piper train...]. It sets `status`, piper's exit status, and `verdict`:
+#     later              not empty: this job has been started before, by this script or by the part before this one
+#     session            setsid: the launcher has a session of its own, where no signal of the terminal reaches it
+# and calls: piper_train [OPTION OF piper train...]. --fresh holds for the first start of a job; once a start has made a
+# checkpoint the later ones get --resume: there must be one. It sets `status`, piper's exit status, and `verdict`:
 #     finished    the last step is done
 #     again       the time is up, there is a good checkpoint: the same again, as a new job
 #     elsewhere   a rank was lost or hangs: the same again, better on other nodes
@@ -17,12 +20,55 @@ say()
     echo "$(date '+%F %T') $*"
 }
 
-# mpirun gives its ranks one second after a TERM. A USR1 it passes on, and piper answers that with a checkpoint and exit
-# status 75. So every wish to stop reaches mpirun (or srun, which passes on all signals) as USR1.
-pid='' asked=''
+# number TEXT [OTHERWISE]: a number of up to nine digits, as the shell counts with it; of anything else OTHERWISE (0). Files and
+# the environment hold text, which must not reach $(( )).
+number()
+{
+    case $1 in
+    '' | *[!0-9]* | ??????????*) echo "${2-0}" ;;
+    *) echo "$1" | sed 's/^00*\(.\)/\1/' ;;
+    esac
+}
+
+# ---- launchers
+
+# scancel and a limit of time signal every process of a job: ranks, this script and the launcher. mpirun answers a TERM by killing
+# its ranks, within a second or two, in the middle of a checkpoint; and to make it more patient makes it as slow when a rank is
+# lost. So launchers are deaf to TERM, INT and HUP: ranks hear those themselves or, by this script, as USR1, which every
+# launcher passes on and piper answers with a checkpoint and exit status 75. A lost rank the launcher sees at once, as always.
+block='env --block-signal=TERM --block-signal=INT --block-signal=HUP'
+$block true 2>/dev/null || block='' # coreutils before 8.31
+deafly()
+{
+    # shellcheck disable=SC2086 # words
+    if [ -n "$block" ]; then
+        exec $block "$@"
+    elif command -v perl >/dev/null; then
+        exec perl -MPOSIX -e 'sigprocmask(SIG_BLOCK, POSIX::SigSet->new(SIGTERM, SIGINT, SIGHUP)); exec { $ARGV[0] } @ARGV; exit 127' "$@"
+    fi
+    exec "$@"
+}
+# Open MPI's daemons on other nodes, which batch systems signal too: of version 4, and 5.
+if [ -n "$block" ] && [ -n "${SLURM_JOB_ID-}${PBS_JOBID-}" ]; then
+    export OMPI_MCA_orte_launch_agent="${OMPI_MCA_orte_launch_agent:-$block orted}" \
+        PRTE_MCA_prte_launch_agent="${PRTE_MCA_prte_launch_agent:-$block prted}"
+fi
+
+# ---- signals
+
+# A second INT, HUP or TERM, later than a second after the first, ends the launcher too.
+pid='' asked='' asked_at=''
 # shellcheck disable=SC2317 # called by trap
 pass_on()
 {
+    if [ "$1" != USR1 ] && [ -n "$asked_at" ] && [ $(($(date +%s) - asked_at)) -gt 1 ]; then
+        say "got $1 again: ending at once"
+        [ -n "$pid" ] || return
+        kill -TERM "$pid" 2>/dev/null
+        [ -n "${session-}" ] || { sleep 1 && kill -KILL "$pid" 2>/dev/null; }
+        return
+    fi
+    [ "$1" = USR1 ] || asked_at=${asked_at:-$(date +%s)}
     asked="$asked $1"
     say "got $1: asking piper for a checkpoint and an end"
     [ -z "$pid" ] || kill -USR1 "$pid" 2>/dev/null
@@ -30,13 +76,17 @@ pass_on()
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
+trap 'pass_on HUP' HUP
 trap '[ -z "$pid" ] || kill -USR2 "$pid"' USR2 # a checkpoint, and on
+trap '' PIPE                                   # who reads the output may leave
+
+# ---- starts
 
 # One start; sets status. A trapped signal ends `wait` early, so it waits until the process is gone.
 start()
 {
     # shellcheck disable=SC2086,SC2154 # the launcher and its options; set by the caller
-    $launch "$piper" train "$job" -o "$run" "$@" &
+    ${session:-deafly} $launch "$piper" train "$job" -o "$run" "$@" &
     pid=$!
     [ -z "$asked" ] || kill -USR1 "$pid" # it came while the launcher was not there yet
     while :; do
@@ -52,17 +102,88 @@ start()
     say "piper ended with exit status $status"
 }
 
-# Starts are counted in RUNDIR/failures until one ends well: so a job that loses its node at every start, which kills
-# this script too, comes to an end. A new checkpoint begins the count anew.
+# The name of the newest checkpoint, or nothing. The folder may be a link to another disk.
+newest_checkpoint()
+{
+    find "$run/checkpoints/" -name 'step-*.h5' 2>/dev/null | sed -n 's,^.*/step-\([0-9][0-9]*\)\.h5$,\1,p' |
+        awk '$1 + 0 >= most { most = $1 + 0; name = $1 } END { if (name != "") printf "step-%s.h5", name }'
+}
+folders_aside()
+{
+    find "$run/" -maxdepth 1 -name 'old.*' 2>/dev/null | grep -c .
+}
+
+# RUNDIR/failures, as long as a job is on its way: how many starts have left no newer checkpoint, which one was the newest before
+# the last of them, and what the folder had when --fresh was asked for: "COUNT NEWEST", "fresh FOLDERS NEWEST". The count brings
+# a job to its end that loses its node at every start, which kills this script too, or that is stopped before it makes a step.
+read_note()
+{
+    count=0 before='' aside='' replaced=''
+    [ -f "$run/failures" ] || return 0
+    {
+        read -r count before
+        read -r word aside replaced && [ "$word" = fresh ] || aside=''
+    } <"$run/failures"
+    count=$(number "$count")
+}
+write_note()
+{
+    note=$(mktemp "$run/failures.XXXXXX") || return
+    {
+        printf '%s %s\n' "$count" "$before"
+        [ -z "$aside" ] || printf 'fresh %s %s\n' "$aside" "$replaced"
+    } >"$note" && mv -f "$note" "$run/failures"
+}
+
 count_start()
 {
-    mkdir -p "$run" || return
-    newest=$(find "$run/checkpoints" -name 'step-*.h5' 2>/dev/null | LC_ALL=C sort | tail -n 1)
-    count=0 before=''
-    [ ! -f "$run/failures" ] || read -r count before <"$run/failures"
-    [ "$before" = "${newest##*/}" ] || count=0
+    if [ -n "${later-}" ] && [ ! -d "$run" ]; then
+        say "$run is not there, but this job has been started before: is its file system mounted? If none is missing: mkdir $run, and submit the job again"
+        return 66
+    fi
+    mkdir -p "$run" || return 74
+    read_note
+    newest=$(newest_checkpoint)
+    made=$before
+    if [ "$before" != "$newest" ]; then
+        count=0 before=$newest
+        made=${newest:-$made}
+    fi
     count=$((count + 1))
-    echo "$count ${newest##*/}" >"$run/failures"
+}
+
+# Options of this start: --fresh only until something was put aside or made, --resume only when an earlier start left a
+# checkpoint.
+choose_options()
+{
+    fresh=no
+    for word; do
+        [ "$word" != --fresh ] || fresh=yes
+    done
+    if [ -z "${later-}" ]; then
+        [ $fresh = no ] || { aside=$(folders_aside) replaced=$newest; }
+    elif [ -z "$aside" ]; then
+        fresh=no
+    elif [ "$aside" != "$(folders_aside)" ] || [ "$replaced" != "$newest" ]; then
+        fresh=no aside='' made=$newest
+    fi
+    resume=no
+    [ -z "${later-}" ] || [ -z "$made" ] || [ $fresh = yes ] || resume=yes
+}
+
+# start_as_chosen OPTION...: as start, without --fresh or with --resume
+start_as_chosen()
+{
+    turns=$#
+    while [ "$turns" -gt 0 ]; do
+        word=$1
+        shift
+        { [ "$word" = --fresh ] && [ "$fresh" = no ]; } || { [ "$word" = --resume ] && [ "$resume" = yes ]; } || set -- "$@" "$word"
+        turns=$((turns - 1))
+    done
+    [ "$resume" = no ] || set -- "$@" --resume
+    start "$@"
+    later=yes
 }
 
 # 74 is often a file system's bad moment; so is a launch that fails, or a requeued job's first one.
@@ -84,37 +205,53 @@ judge()
     6[4-9] | 7[0-4] | 126 | 127) verdict=failed ;;
     *) # 76, or ranks or launcher were killed
         verdict=elsewhere
-        if [ -n "$asked" ]; then
-            verdict=again # there was no time for a checkpoint: it goes on from the one before
-        elif [ "$count" -ge "${attempts:-3}" ]; then
+        [ -z "$asked" ] || verdict=again # there was no time for a checkpoint: it goes on from the one before
+        ;;
+    esac
+    # Slurm and PBS send TERM when a person deletes the job. What they want back they start again themselves.
+    case "$verdict $asked" in
+    again*TERM* | again*INT* | again*HUP*) verdict=halted ;;
+    again*) [ ! -e "$run/halted" ] || verdict=halted ;;
+    esac
+    case $verdict in
+    again | elsewhere)
+        if [ "$count" -ge "${attempts:-3}" ] && [ "$(newest_checkpoint)" = "$before" ]; then
             say "$count starts in a row have ended without a new checkpoint: giving up"
             verdict=failed
         fi
         ;;
     esac
-    # Slurm and PBS send TERM when a person deletes the job. What they want back they start again themselves.
-    case "$verdict $asked" in
-    again*TERM* | again*INT*) verdict=halted ;;
-    again*) [ ! -e "$run/halted" ] || verdict=halted ;;
+    case $verdict in
+    finished | halted | failed) rm -f "$run/failures" ;;
     esac
-    [ $verdict = elsewhere ] || rm -f "$run/failures"
 }
 
 piper_train()
 {
-    count_start || { status=74 verdict=failed; return; }
+    count_start || {
+        status=$? verdict=failed
+        return
+    }
     if [ "$count" -gt "${attempts:-3}" ]; then
         say "the last $((count - 1)) starts have ended without a new checkpoint: giving up"
         rm -f "$run/failures"
         status=76 verdict=failed
         return
     fi
+    choose_options "$@"
+    write_note || {
+        status=74 verdict=failed
+        return
+    }
     began=$(date +%s)
-    start "$@"
+    start_as_chosen "$@"
     if worth_a_second_start; then
         say 'starting it once more'
         sleep 5
-        start "$@"
+        newest=$(newest_checkpoint)
+        made=${newest:-$made}
+        choose_options "$@"
+        start_as_chosen "$@"
     fi
     judge
 }

@@ -6,7 +6,8 @@
 #
 # 4 is the number of ranks (`piper plan job.h5` says how many the strategy needs), job.h5 comes from `piper build`, run
 # is the folder for checkpoints, metrics and traces. The same command starts a job and continues it.
-# Ctrl-C, or kill (TERM or USR1) of this script: a checkpoint is written and training stops, exit status 75.
+# Ctrl-C, a terminal that is closed, or kill (TERM or USR1) of this script: a checkpoint is written and training stops, exit
+# status 75. A second Ctrl-C, later than a second after the first, ends it at once.
 # A run that loses a rank is started again, three times at most without a new checkpoint.
 
 ranks=${1:-} job=${2:-} run=${3:-}
@@ -20,6 +21,9 @@ scripts=${PIPER_JOBSCRIPTS:-$(dirname "$0")}
 piper=${PIPER:-$(command -v piper || echo "$scripts/../build/piper")}
 # --oversubscribe: more ranks than cores are allowed, and slow
 launch=${LAUNCH:-mpirun -q -n $ranks --oversubscribe --bind-to none}
+# the terminal's signals are for this script: mpirun would kill its ranks a second after a Ctrl-C
+# shellcheck disable=SC2034 # for batch.sh
+session=$(command -v setsid)
 
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export OPENBLAS_NUM_THREADS="$OMP_NUM_THREADS"

@@ -108,51 +108,67 @@ static struct bucket *new_bucket(struct sched *s)
     return b;
 }
 
+/* A parameter that several sub-chunks use; chunk: of the first of them. */
+static enum status tied_bucket(struct sched *s, uint32_t param, uint32_t chunk, struct err *e)
+{
+    struct bucket *b = new_bucket(s);
+    s->bucket_of[param] = s->buckets.n - 1;
+    vec_add(&s->bucket_params, param);
+    b->n_params = 1;
+    for (uint32_t j = 0; j < s->chunks.subs.n; j++)
+        for (uint32_t q = 0; q < s->chunks.subs.at[j].n_param; q++)
+            if (s->chunks.params.at[s->chunks.subs.at[j].first_param + q] == param)
+                add_classes(s, j);
+    finish_classes(s, b);
+    lay_out(s, b, 1);
+    return set_streams(s, b, chunk, e);
+}
+
+/* The parameters that this sub-chunk alone uses, if there are any. users: sub-chunks that use a parameter. */
+static enum status own_bucket(struct sched *s, uint32_t sub, const uint32_t *users, struct err *e)
+{
+    const struct ir_sub *u = &s->chunks.subs.at[sub];
+    struct bucket *b = NULL;
+    for (uint32_t k = 0; k < u->n_param; k++) {
+        uint32_t p = s->chunks.params.at[u->first_param + k];
+        if (users[p] >= 2)
+            continue;
+        b = b ? b : new_bucket(s);
+        s->bucket_of[p] = s->buckets.n - 1;
+        vec_add(&s->bucket_params, p);
+        b->n_params++;
+    }
+    if (!b)
+        return ST_OK;
+    add_classes(s, sub);
+    b->shard = s->shard_of[u->chunk];
+    finish_classes(s, b);
+    lay_out(s, b, expert_parts(s, u->chunk));
+    return set_streams(s, b, u->chunk, e);
+}
+
+static enum status buckets_of_sub(struct sched *s, uint32_t sub, const uint32_t *users, struct err *e)
+{
+    const struct ir_sub *u = &s->chunks.subs.at[sub];
+    for (uint32_t k = 0; k < u->n_param; k++) {
+        uint32_t p = s->chunks.params.at[u->first_param + k];
+        if (users[p] >= 2 && s->bucket_of[p] == IR_NONE)
+            TRY(tied_bucket(s, p, u->chunk, e));
+    }
+    return own_bucket(s, sub, users, e);
+}
+
 enum status pass_buckets(struct sched *s, struct err *e)
 {
     uint32_t n = s->g->params.n;
-    uint32_t *users = mem_alloc(n * sizeof *users); /* sub-chunks that use a parameter */
+    uint32_t *users = mem_alloc(n * sizeof *users);
     s->bucket_of = arena_array(&s->arena, uint32_t, n);
     memset(s->bucket_of, 0xff, n * sizeof *s->bucket_of);
     for (uint32_t i = 0; i < s->chunks.params.n; i++)
         users[s->chunks.params.at[i]]++;
     enum status st = ST_OK;
-    for (uint32_t i = 0; i < s->chunks.subs.n && st == ST_OK; i++) {
-        const struct ir_sub *sub = &s->chunks.subs.at[i];
-        for (uint32_t k = 0; k < sub->n_param && st == ST_OK; k++) { /* tied ones */
-            uint32_t p = s->chunks.params.at[sub->first_param + k];
-            if (users[p] < 2 || s->bucket_of[p] != IR_NONE)
-                continue;
-            struct bucket *b = new_bucket(s);
-            s->bucket_of[p] = s->buckets.n - 1;
-            vec_add(&s->bucket_params, p);
-            b->n_params = 1;
-            for (uint32_t j = 0; j < s->chunks.subs.n; j++)
-                for (uint32_t q = 0; q < s->chunks.subs.at[j].n_param; q++)
-                    if (s->chunks.params.at[s->chunks.subs.at[j].first_param + q] == p)
-                        add_classes(s, j);
-            finish_classes(s, b);
-            lay_out(s, b, 1);
-            st = set_streams(s, b, sub->chunk, e);
-        }
-        struct bucket *b = NULL;
-        for (uint32_t k = 0; k < sub->n_param && st == ST_OK; k++) {
-            uint32_t p = s->chunks.params.at[sub->first_param + k];
-            if (users[p] >= 2)
-                continue;
-            b = b ? b : new_bucket(s);
-            s->bucket_of[p] = s->buckets.n - 1;
-            vec_add(&s->bucket_params, p);
-            b->n_params++;
-        }
-        if (b && st == ST_OK) {
-            add_classes(s, i);
-            b->shard = s->shard_of[sub->chunk];
-            finish_classes(s, b);
-            lay_out(s, b, expert_parts(s, sub->chunk));
-            st = set_streams(s, b, sub->chunk, e);
-        }
-    }
+    for (uint32_t i = 0; i < s->chunks.subs.n && st == ST_OK; i++)
+        st = buckets_of_sub(s, i, users, e);
     mem_free(users);
     return st;
 }

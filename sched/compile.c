@@ -53,6 +53,9 @@ static void init(struct sched *s, const struct sched_input *in)
 static void release(struct sched *s)
 {
     json_decref(s->primitives);
+    for (uint32_t i = 0; i < s->rows.n; i++)
+        vec_free(&s->rows.at[i]);
+    vec_free(&s->rows);
     vec_free(&s->directives);
     vec_free(&s->filters);
     vec_free(&s->groups);
@@ -98,6 +101,7 @@ static enum status run_passes(struct sched *s, struct err *e)
     TRY(check_target(s, e));
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
         TRY(passes[i].run(s, e));
+        ASSERT(!passes[i].dumps || (ir_dag_sound(&s->train.dag) && (!s->in->eval || ir_dag_sound(&s->eval.dag))));
         if (s->in->dump && passes[i].dumps) {
             fprintf(s->in->dump, "after %s:\n", passes[i].name);
             ir_dag_print(&s->train.dag, &s->chunks, s->g, s->in->dump);
@@ -151,14 +155,26 @@ void sched_output_release(struct sched_output *out)
     *out = (struct sched_output){ 0 };
 }
 
+/* The orders that stand as cells, in the list of primitives. */
+static void rows_to_json(struct sched *s)
+{
+    for (uint32_t i = 0, row = 0; row < s->rows.n; i++)
+        if (json_is_null(json_array_get(s->primitives, i)))
+            json_array_set_new(s->primitives, i, schedule_row_json(&s->rows.at[row++], s->stages));
+}
+
 enum status sched_expand(const struct sched_input *in, json_t **primitives, uint32_t *ranks, struct err *e)
 {
     struct sched s;
     init(&s, in);
     enum status st = ST_OK;
-    for (int i = 0; i < 8 && st == ST_OK; i++) /* up to place: the devices are known */
+    for (int i = 0; st == ST_OK; i++) {
         st = passes[i].run(&s, e);
+        if (passes[i].run == pass_place) /* the devices are known */
+            break;
+    }
     if (st == ST_OK) {
+        rows_to_json(&s);
         *primitives = json_incref(s.primitives);
         *ranks = s.ranks;
     }

@@ -3,6 +3,7 @@
 #define PIPER_SCHED_COMPILE_H
 
 #include "base/json.h"
+#include "base/ratio.h"
 #include "ir/dag.h"
 #include "sched/sched.h"
 
@@ -69,9 +70,19 @@ struct directive {
     uint32_t microbatches;                  /* split */
     uint32_t first_group, n_groups;         /* order: in sched.groups */
     uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets */
-    double expert_bound;                    /* shard: rows planned for, in balanced sizes; 0: the worst case */
+    struct ratio expert_bound;              /* shard: rows planned for, in balanced sizes; num 0: the worst case */
 };
 
+/* The order of a pipeline rank as cells. Stages of the second direction of a two-way placement are numbered stages,
+ * stages+1, ..: the model's stage is the number modulo stages; microbatches count from 0 in each direction. */
+struct cell {
+    uint32_t stage, mb;
+    enum ir_pass pass;
+    bool with_next; /* in one group with the cell after it */
+};
+struct cells {
+    VEC(struct cell);
+};
 /* ---- parameters --------------------------------------------------------------------------------------------------- */
 
 /* A bucket of the job. classes: those that hold it, ascending. */
@@ -103,7 +114,11 @@ struct sched {
     struct arena arena;
     uint32_t ranks, microbatches, microbatch_size, replicas;
     const char *mb_name; /* split's dim_name */
-    json_t *primitives;
+    json_t *primitives;  /* null: an order in cells, the next of rows */
+    struct {
+        VEC(struct cells);
+    } rows;           /* what schedule gives: one pipeline rank each */
+    uint32_t stages;  /* of the model, for the cells of rows */
     uint32_t *origin; /* of primitive i: index in the list as given */
     struct {
         VEC(struct directive);
@@ -169,6 +184,11 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 enum status filter_parse(struct sched *s, const struct js *js, struct filter *f, struct err *e);
 bool filter_chunk(const struct sched *s, const struct filter *f, uint32_t chunk);
 bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk, uint32_t mb, enum ir_pass pass);
+/* Microbatches [first, end) of the job that the filter names; none where first >= end. */
+struct mb_range {
+    uint32_t first, end;
+};
+struct mb_range filter_microbatches(const struct sched *s, const struct filter *f);
 /* Matched chunks > 0, else the error with the tags that exist. */
 enum status filter_check(const struct sched *s, const struct filter *f, const struct js *js, struct err *e);
 /* "PP=0 MB=1 F": what a node is called in messages; text of the caller. */
@@ -193,7 +213,7 @@ static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
     return d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
 }
 /* Rows planned for in a sub-chunk of sharded experts, as a multiple of those that a device sends: 1 with a capacity. */
-double expert_row_factor(const struct sched *s, uint32_t chunk);
+struct ratio expert_row_factor(const struct sched *s, uint32_t chunk);
 static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {
     return s->sets.pool.at + s->sets.at[set].first;
@@ -219,16 +239,7 @@ const json_t *layout_find(const json_t *strategy);
 enum status directives_expand(struct sched *s, struct err *e);
 enum status directives_parse(struct sched *s, struct err *e);
 
-/* schedule.c and schedules/: one row per kind. Stages of the second direction of a two-way placement are numbered stages,
- * stages+1, ..: the model's stage is the number modulo stages; microbatches count from 0 in each direction. */
-struct cell {
-    uint32_t stage, mb;
-    enum ir_pass pass;
-    bool with_next; /* in one group with the cell after it */
-};
-struct cells {
-    VEC(struct cell);
-};
+/* schedule.c and schedules/: one row per kind. */
 struct schedule_kind {
     const char *name;
     enum placement placement; /* that its stages need */
@@ -239,6 +250,10 @@ struct schedule_kind {
     void (*build)(uint32_t p, uint32_t m, uint32_t v, uint32_t r, struct cells *out);
 };
 extern const struct schedule_kind *const sched_schedule_kinds[]; /* NULL-terminated */
+/* The order directive of a row: into d, whose js is set; and as JSON, a new reference. */
+enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t stages, struct directive *d,
+                           struct err *e);
+json_t *schedule_row_json(const struct cells *cells, uint32_t stages);
 
 /* program.c, memory.c: used by lower.c; see there. */
 

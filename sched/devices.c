@@ -122,53 +122,81 @@ const char *devices_text(const struct sched *s, uint32_t set, char *text, size_t
     return text;
 }
 
-/* Two sets are equal or disjoint: the class of a set is found through its smallest member. */
-enum status devices_classes(struct sched *s, struct err *e)
+/* By set: does some pass run there? */
+static uint8_t *sets_in_use(const struct sched *s)
 {
-    uint32_t top = 0;
     uint8_t *used = mem_alloc(s->sets.n + 1);
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++)
         used[s->set_of[i]] = 1;
+    return used;
+}
+
+/* The highest device of these sets, plus one. */
+static uint32_t count_devices(const struct sched *s, const uint8_t *used)
+{
+    uint32_t n = 0;
     for (uint32_t i = 0; i < s->sets.n; i++)
         for (uint32_t k = 0; used[i] && k < s->sets.at[i].n; k++)
-            top = devices_of(s, i)[k] + 1 > top ? devices_of(s, i)[k] + 1 : top;
-    uint32_t *class_of = mem_alloc(top * sizeof *class_of);
-    memset(class_of, 0xff, top * sizeof *class_of);
-    enum status st = ST_OK;
-    for (uint32_t i = 0; i < s->sets.n && st == ST_OK; i++) {
-        struct device_set *set = &s->sets.at[i];
-        const uint32_t *d = devices_of(s, i);
-        if (!used[i])
-            continue;
-        uint32_t c = class_of[d[0]];
-        bool fits = c == IR_NONE || s->classes.at[c].n == set->n;
-        for (uint32_t k = 0; k < set->n; k++)
-            fits = fits && class_of[d[k]] == c;
-        if (!fits) {
-            char text[160];
-            st = err_set(e, ST_INPUT, s->in->strategy_name,
-                         "device set %s shares some devices with another set, not all; two sets must have the same "
-                         "devices or none in common",
-                         devices_text(s, i, text, sizeof text));
-        } else if (c == IR_NONE) {
-            c = s->classes.n;
-            uint32_t first = vec_grow(&s->class_pool, set->n);
-            memcpy(s->class_pool.at + first, d, set->n * sizeof *d);
-            qsort(s->class_pool.at + first, set->n, sizeof *d, by_value);
-            *vec_push(&s->classes) = (struct device_class){ first, set->n };
-            for (uint32_t k = 0; k < set->n; k++)
-                class_of[d[k]] = c;
-        }
-        set->class_id = c;
-    }
-    s->ranks = top;
-    for (uint32_t d = 0; d < top && st == ST_OK; d++)
+            n = devices_of(s, i)[k] + 1 > n ? devices_of(s, i)[k] + 1 : n;
+    return n;
+}
+
+static uint32_t new_class(struct sched *s, const struct device_set *set, const uint32_t *d)
+{
+    uint32_t first = vec_grow(&s->class_pool, set->n);
+    memcpy(s->class_pool.at + first, d, set->n * sizeof *d);
+    qsort(s->class_pool.at + first, set->n, sizeof *d, by_value);
+    *vec_push(&s->classes) = (struct device_class){ first, set->n };
+    return s->classes.n - 1;
+}
+
+/* Two sets are equal or disjoint: all members of a set are in one class of its size, or none is in any. */
+static enum status find_class(struct sched *s, uint32_t i, uint32_t *class_of, struct err *e)
+{
+    struct device_set *set = &s->sets.at[i];
+    const uint32_t *d = devices_of(s, i);
+    uint32_t c = class_of[d[0]];
+    bool fits = c == IR_NONE || s->classes.at[c].n == set->n;
+    char text[160];
+    for (uint32_t k = 0; k < set->n; k++)
+        fits = fits && class_of[d[k]] == c;
+    if (!fits)
+        return err_set(e, ST_INPUT, s->in->strategy_name,
+                       "device set %s shares some devices with another set, not all; two sets must have the same "
+                       "devices or none in common",
+                       devices_text(s, i, text, sizeof text));
+    set->class_id = c != IR_NONE ? c : new_class(s, set, d);
+    for (uint32_t k = 0; k < set->n; k++)
+        class_of[d[k]] = set->class_id;
+    return ST_OK;
+}
+
+static enum status check_ranks(const struct sched *s, const uint32_t *class_of, struct err *e)
+{
+    for (uint32_t d = 0; d < s->ranks; d++)
         if (class_of[d] == IR_NONE)
-            st = err_set(e, ST_INPUT, s->in->strategy_name,
-                         "device %u is used, device %u is not: devices are numbered from 0 without gaps", top - 1, d);
-    if (st == ST_OK && s->in->ranks && s->in->ranks != top)
-        st = err_set(e, ST_USAGE, s->in->strategy_name,
-                     "the strategy uses %u devices, the job has %u ranks; start it with %u", top, s->in->ranks, top);
+            return err_set(e, ST_INPUT, s->in->strategy_name,
+                           "device %u is used, device %u is not: devices are numbered from 0 without gaps",
+                           s->ranks - 1, d);
+    if (s->in->ranks && s->in->ranks != s->ranks)
+        return err_set(e, ST_USAGE, s->in->strategy_name,
+                       "the strategy uses %u devices, the job has %u ranks; start it with %u", s->ranks, s->in->ranks,
+                       s->ranks);
+    return ST_OK;
+}
+
+enum status devices_classes(struct sched *s, struct err *e)
+{
+    uint8_t *used = sets_in_use(s);
+    s->ranks = count_devices(s, used);
+    uint32_t *class_of = mem_alloc(s->ranks * sizeof *class_of);
+    memset(class_of, 0xff, s->ranks * sizeof *class_of);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < s->sets.n && st == ST_OK; i++)
+        if (used[i])
+            st = find_class(s, i, class_of, e);
+    if (st == ST_OK)
+        st = check_ranks(s, class_of, e);
     mem_free(used);
     mem_free(class_of);
     return st;

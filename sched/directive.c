@@ -148,11 +148,20 @@ enum status directives_expand(struct sched *s, struct err *e)
     return st;
 }
 
+static enum status parse_row(struct sched *s, const struct js *js, uint32_t number, const struct cells *row,
+                             struct err *e)
+{
+    struct directive d = { .kind = &directive_order, .js = *js, .number = number, .set = IR_NO_SET };
+    TRY(order_of_cells(s, row, s->stages, &d, e));
+    vec_add(&s->directives, d);
+    return ST_OK;
+}
+
 enum status directives_parse(struct sched *s, struct err *e)
 {
     struct js list = js_root(s->primitives, s->in->strategy_name),
               given = js_root(s->in->strategy, s->in->strategy_name);
-    uint32_t n = (uint32_t)json_array_size(s->primitives);
+    uint32_t n = (uint32_t)json_array_size(s->primitives), row = 0;
     /* split first: it names the microbatch tag that the others' filters may use */
     for (int round = 0; round < 2; round++)
         for (uint32_t i = 0; i < n; i++) {
@@ -161,6 +170,11 @@ enum status directives_parse(struct sched *s, struct err *e)
             if (js.v != json_array_get(s->primitives, i)) { /* a macro's: its path is the macro's, with a number */
                 js = js_at(&list, i);
                 snprintf(js.path, sizeof js.path, "$[%u] expanded, directive %u", s->origin[i], i);
+            }
+            if (json_is_null(js.v)) {
+                if (round == 1)
+                    TRY(parse_row(s, &js, i, &s->rows.at[row++], e));
+                continue;
             }
             TRY(find_kind(&js, &kind, e));
             CHECK(kind->parse);

@@ -119,18 +119,34 @@ bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk,
     return filter_chunk(s, f, chunk) && matches(&f->mb, (int32_t)mb) && (f->pass == IR_PASS_NONE || f->pass == pass);
 }
 
-/* Does the filter match a pass that exists? Before pass_split nobody knows which backwards are split: any will do. */
+struct mb_range filter_microbatches(const struct sched *s, const struct filter *f)
+{
+    uint32_t m = s->microbatches ? s->microbatches : 1;
+    if (f->mb.given && f->mb.mode == MATCH_NONE)
+        return (struct mb_range){ 0, 0 };
+    if (!f->mb.given || f->mb.mode == MATCH_ANY)
+        return (struct mb_range){ 0, m };
+    return (struct mb_range){ (uint32_t)f->mb.lo, (uint32_t)f->mb.hi < m ? (uint32_t)f->mb.hi + 1 : m };
+}
+
+/* Is there such a pass? Before pass_split nobody knows which backwards are split: any will do. */
+static bool exists(const struct sched *s, uint32_t chunk, uint32_t mb, enum ir_pass pass)
+{
+    if (!s->backward_split || pass == IR_PASS_F)
+        return true;
+    bool split = s->backward_split[chunk * s->microbatches + mb], pair = pass == IR_PASS_BI || pass == IR_PASS_BW;
+    return split == pair;
+}
+
+/* Does the filter match a pass that exists? */
 static bool matches_some(const struct sched *s, const struct filter *f)
 {
+    struct mb_range r = filter_microbatches(s, f);
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        for (uint32_t mb = 0; mb < (s->microbatches ? s->microbatches : 1); mb++)
-            for (int p = IR_PASS_F; p < IR_PASS_COUNT; p++) {
-                bool pair = p == IR_PASS_BI || p == IR_PASS_BW;
-                bool split = s->backward_split && s->backward_split[c * s->microbatches + mb];
-                bool exists = !s->backward_split || p == IR_PASS_F || split == pair;
-                if (exists && filter_match(s, f, c, mb, (enum ir_pass)p))
+        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+            for (int p = IR_PASS_F; p < IR_PASS_COUNT; p++)
+                if ((f->pass == IR_PASS_NONE || f->pass == p) && exists(s, c, mb, (enum ir_pass)p))
                     return true;
-            }
     return false;
 }
 

@@ -26,6 +26,7 @@ libpiper_sched_la_SOURCES = \
 	sched/layout.c \
 	sched/lower.c sched/lower.h \
 	sched/lower_comm.c \
+	sched/lower_index.c \
 	sched/lower_tables.c \
 	sched/lower_values.c \
 	sched/memory.c sched/memory.h \

@@ -1,41 +1,15 @@
 /* From the ordered DAG to plans: one blob per class.
  *
- * A class dispatches the projection of the global order on the nodes that concern it. lower_tables.c numbers what the whole
- * job shares and fills the tables of a class, lower_values.c and lower_comm.c make the instructions; memory_plan() gives
+ * A class dispatches the projection of the global order on the nodes that concern it. lower_index.c finds these, and the forward
+ * and backward of each run, once for all classes; lower_tables.c numbers what the whole job shares and fills the tables of a class, lower_values.c and lower_comm.c make the instructions; memory_plan() gives
  * buffers their offsets and instructions their waits. Needs: list.order. */
 #include "sched/lower.h"
 
 #include "sched/memory.h"
 
-/* Does the node concern this class? */
-static bool concerns(const struct class_lowering *c, const struct ir_node *n)
-{
-    const struct sched *s = c->x->s;
-    const struct ir_move *m;
-    switch ((enum ir_node_kind)n->kind) {
-    case IR_NODE_LOAD:
-    case IR_NODE_RUN:
-    case IR_NODE_SUM:
-    case IR_NODE_ALL_TO_ALL:
-        return class_of_set(s, n->set) == c->class_id;
-    case IR_NODE_MOVE:
-        m = &c->list->dag.moves.at[n->what];
-        return class_of_set(s, m->from_set) == c->class_id || class_of_set(s, m->to_set) == c->class_id;
-    case IR_NODE_REDUCE:
-    case IR_NODE_GATHER:
-    case IR_NODE_SUMSQ:
-    case IR_NODE_UPDATE:
-        return c->bucket_of[n->what] != IR_NONE;
-    default:
-        return true;
-    }
-}
-
 static void lower_node(struct class_lowering *c, uint32_t node)
 {
     const struct ir_node *n = &c->list->dag.nodes.at[node];
-    if (!concerns(c, n))
-        return;
     c->instr_of[node] = c->pb.instrs.n - c->first_instr;
     switch ((enum ir_node_kind)n->kind) {
     case IR_NODE_LOAD:
@@ -92,83 +66,60 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
     deps->at = at.at;
 }
 
-/* For every run of a sub-chunk: its forward, and the backward (B or BI) where gradient parts enter. */
-static void find_partners(struct class_lowering *c)
-{
-    const struct ir_dag *d = &c->list->dag;
-    for (uint32_t i = 0; i < d->nodes.n; i++) {
-        const struct ir_node *n = &d->nodes.at[i];
-        if (n->kind != IR_NODE_RUN)
-            continue;
-        if (n->pass == IR_PASS_F)
-            c->forward_of[i] = i;
-        else if (n->pass != IR_PASS_BW)
-            c->backward_of[i] = i;
-        for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++) {
-            const struct ir_edge *e = &d->edges.at[d->out_edge[k]];
-            const struct ir_node *to = &d->nodes.at[e->to];
-            if (e->kind != IR_EDGE_AFTER || to->kind != IR_NODE_RUN || to->what != n->what || to->mb != n->mb)
-                continue;
-            if (n->pass == IR_PASS_F) {
-                c->backward_of[i] = e->to;
-                c->forward_of[e->to] = i;
-            } else {
-                c->backward_of[e->to] = i;
-            }
-        }
-    }
-    for (uint32_t i = 0; i < d->nodes.n; i++)
-        if (d->nodes.at[i].kind == IR_NODE_RUN && d->nodes.at[i].pass == IR_PASS_BW)
-            c->forward_of[i] = c->forward_of[c->backward_of[i]];
-}
-
+/* Runs of one pass of a microbatch over the stages of the class. */
 static uint32_t pass_runs(const struct class_lowering *c)
 {
-    const struct ir_dag *d = &c->list->dag;
+    const struct list_index *x = c->index;
     uint32_t n = 0;
-    for (uint32_t i = 0; i < d->nodes.n; i++)
-        n += d->nodes.at[i].kind == IR_NODE_RUN && d->nodes.at[i].pass == IR_PASS_F && d->nodes.at[i].mb == 0 &&
-             c->instr_of[i] != IR_NONE;
+    for (uint32_t k = x->first[c->class_id]; k < x->first[c->class_id + 1]; k++) {
+        const struct ir_node *i = &c->list->dag.nodes.at[x->nodes[k]];
+        n += i->kind == IR_NODE_RUN && i->pass == IR_PASS_F && i->mb == 0;
+    }
     return n;
 }
 
-static void lower_list(struct class_lowering *c, struct list_plan *list)
+/* The map of values: at most a few per node and edge of the class. */
+static void map_begin(struct class_lowering *c)
 {
-    struct sched *s = c->x->s;
-    const struct ir_dag *d = &list->dag;
-    c->list = list;
-    c->first_instr = c->pb.instrs.n;
-    uint32_t first_buffer = c->pb.buffers.n;
-    c->instr_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
-    c->backward_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
-    c->forward_of = mem_alloc((d->nodes.n + 1) * sizeof(uint32_t));
-    memset(c->instr_of, 0xff, d->nodes.n * sizeof(uint32_t));
-    find_partners(c);
-    c->grad_written = mem_alloc(s->buckets.n + 1);
-    /* values of this list: at most a few per node and edge */
-    for (c->map_size = 64, c->map_shift = 58; c->map_size < 4 * (d->nodes.n + d->edges.n); c->map_size *= 2)
+    const struct list_index *x = c->index;
+    const struct ir_dag *d = &c->list->dag;
+    uint64_t most = 0;
+    for (uint32_t k = x->first[c->class_id]; k < x->first[c->class_id + 1]; k++) {
+        uint32_t i = x->nodes[k];
+        most += 4 * (1 + d->in_first[i + 1] - d->in_first[i] + d->out_first[i + 1] - d->out_first[i]);
+    }
+    for (c->map_size = 64, c->map_shift = 58; c->map_size < most; c->map_size *= 2)
         c->map_shift--;
     c->map_used = 0;
     c->map_keys = mem_alloc(c->map_size * sizeof *c->map_keys);
     c->map_values = mem_alloc(c->map_size * sizeof *c->map_values);
-    for (uint32_t i = 0; i < d->nodes.n; i++)
-        lower_node(c, list->order[i]);
+}
+
+static void lower_list(struct class_lowering *c, struct list_plan *list, const struct list_index *index)
+{
+    struct sched *s = c->x->s;
+    uint32_t first_buffer = c->pb.buffers.n;
+    c->list = list;
+    c->index = index;
+    c->first_instr = c->pb.instrs.n;
+    c->grad_written = mem_alloc(s->buckets.n + 1);
+    map_begin(c);
+    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++)
+        lower_node(c, index->nodes[k]);
     uint32_t n = c->pb.instrs.n - c->first_instr;
     struct dependencies deps;
     find_dependencies(c, &deps, n);
-    memory_plan(&c->pb, c->first_instr, n, first_buffer, c->pb.streams.n, s->in->target->alignment, pass_runs(c), &deps,
-                &c->pb.h.arena_bytes[ARENA_WORK], c->pb.h.peak_bytes);
+    memory_plan(&c->pb, c->first_instr, first_buffer, s->in->target->alignment, pass_runs(c), &deps);
     vec_add(&c->pb.lists, ((struct plan_list){ .name = plan_builder_text(&c->pb, list->name),
                                                .first_instr = c->first_instr,
                                                .n_instr = n,
                                                .microbatches = s->microbatches,
                                                .microbatch_size = s->microbatch_size,
                                                .replicas = s->replicas }));
+    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++)
+        c->instr_of[index->nodes[k]] = IR_NONE;
     mem_free(deps.first);
     mem_free(deps.at);
-    mem_free(c->instr_of);
-    mem_free(c->backward_of);
-    mem_free(c->forward_of);
     mem_free(c->grad_written);
     mem_free(c->map_keys);
     mem_free(c->map_values);
@@ -186,7 +137,7 @@ static uint32_t *none_array(struct sched *s, uint32_t n)
 static void lower_class(struct lowering *x, uint32_t class_id, struct sched_class *out, uint64_t *instructions)
 {
     struct sched *s = x->s;
-    struct class_lowering c = { .x = x, .class_id = class_id };
+    struct class_lowering c = { .x = x, .class_id = class_id, .instr_of = x->instr_of };
     struct plan_header *h = &c.pb.h;
     programs_init(&c.programs, s, &c.pb);
     c.set_of = none_array(s, s->sets.n);
@@ -205,11 +156,11 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
     lower_buckets(&c);
     lower_channels(&c);
     x->tag = x->train_tag;
-    lower_list(&c, &s->train);
+    lower_list(&c, &s->train, &x->train);
     *instructions += (uint64_t)c.pb.lists.at[0].n_instr * s->classes.at[class_id].n;
     x->tag = x->eval_tag;
     if (s->in->eval)
-        lower_list(&c, &s->eval);
+        lower_list(&c, &s->eval, &x->eval);
     h->arena_bytes[ARENA_SCALARS] = PLAN_SCALARS_BYTES;
     h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
     h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
@@ -233,6 +184,10 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     x.train_tag = lower_number_tags(s, &s->train);
     x.eval_tag = s->in->eval ? lower_number_tags(s, &s->eval) : NULL;
     lower_number_channels(&x);
+    lower_index_list(s, &s->train, &x.train);
+    if (s->in->eval)
+        lower_index_list(s, &s->eval, &x.eval);
+    x.instr_of = none_array(s, s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n);
     out->ranks = s->ranks;
     out->n_classes = s->classes.n;
     out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
@@ -245,6 +200,8 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     }
     mem_free(x.train_tag);
     mem_free(x.eval_tag);
+    lower_index_release(&x.train);
+    lower_index_release(&x.eval);
     vec_free(&x.channels);
     return stream_check(s, x.stream_used, e);
 }

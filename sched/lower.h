@@ -16,6 +16,13 @@ struct job_channel {
     struct group_key group;
     uint32_t stream;
 };
+/* A list, for all classes (lower_index.c). */
+struct list_index {
+    uint32_t *first; /* [classes + 1] */
+    uint32_t *nodes; /* those that concern class c, in the global order: nodes[first[c]] to nodes[first[c+1] - 1] */
+    uint32_t *backward_of; /* by RUN node: the B or BI of its sub-chunk and microbatch */
+    uint32_t *forward_of;  /* by RUN node: the F of it */
+};
 /* The whole job. */
 struct lowering {
     struct sched *s;
@@ -28,6 +35,8 @@ struct lowering {
     uint32_t *train_tag, *eval_tag;                             /* by move */
     const uint32_t *tag;                                        /* of the list being lowered */
     uint8_t *stream_used;                                       /* by stream: some class has it */
+    struct list_index train, eval;
+    uint32_t *instr_of;       /* room of class_lowering.instr_of; all IR_NONE between lists */
     uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
 };
 
@@ -43,10 +52,9 @@ struct class_lowering {
     } group_keys; /* by group */
     /* the list being lowered */
     struct list_plan *list;
+    const struct list_index *index;
     uint32_t first_instr;
     uint32_t *instr_of;    /* by node, relative to first_instr; IR_NONE */
-    uint32_t *backward_of; /* by RUN node: the B or BI of its sub-chunk and microbatch */
-    uint32_t *forward_of;  /* by RUN node: the F of it */
     uint8_t *grad_written; /* by bucket of the job: some instruction of the list has written its gradients */
     uint64_t *map_keys;    /* open addressing: value -> buffer */
     uint32_t *map_values, map_size, map_shift, map_used;
@@ -56,6 +64,10 @@ static inline uint32_t class_of_set(const struct sched *s, uint32_t set)
 {
     return s->sets.at[set].class_id;
 }
+
+/* ---- lower_index.c ---- */
+void lower_index_list(const struct sched *s, const struct list_plan *list, struct list_index *x);
+void lower_index_release(struct list_index *x);
 
 /* ---- lower_tables.c ---- */
 /* Tags are numbered per ordered pair of classes, in the global order; by move, owned by the caller. */

@@ -44,11 +44,11 @@ static uint32_t region_forward(const struct class_lowering *c, uint32_t node)
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[d->nodes.at[node].what];
     if (!m->inward)
-        return c->forward_of[d->edges.at[d->in_edge[d->in_first[node]]].from];
+        return c->index->forward_of[d->edges.at[d->in_edge[d->in_first[node]]].from];
     for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
         uint32_t to = d->edges.at[d->out_edge[k]].to;
         if (d->nodes.at[to].kind == IR_NODE_RUN)
-            return c->forward_of[to];
+            return c->index->forward_of[to];
     }
     CHECK(!"rows that go into a region are read there");
     return IR_NONE;

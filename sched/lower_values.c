@@ -93,7 +93,7 @@ void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena 
 static uint32_t tensor_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor)
 {
     const struct ir_dag *d = &c->list->dag;
-    uint32_t f = c->forward_of[node];
+    uint32_t f = c->index->forward_of[node];
     for (uint32_t k = d->in_first[f]; k < d->in_first[f + 1]; k++) {
         const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
         if (e->kind == IR_EDGE_TENSOR && e->value == tensor)
@@ -163,7 +163,8 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
     const struct plan_slot *p = &c->pb.slots.at[slot];
     const struct slot_ref *r = &c->programs.refs.at[slot];
     uint32_t b, sub = c->pb.programs.at[i->what].sub, *found;
-    uint32_t backward = n->pass == IR_PASS_BW ? c->backward_of[node] : node; /* where gradients enter and leave */
+    uint32_t backward = n->pass == IR_PASS_BW ? c->index->backward_of[node]
+                                              : node; /* where gradients enter and leave */
     switch ((enum slot_what)r->what) {
     case WHAT_PARAM:
         param_base(c, i, node, r->id, p->access);
@@ -222,7 +223,7 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     } else {
         const struct tape *tape = NULL;
         if (!c->list->eval) /* F keeps what the tape of its backward reads */
-            tape = tape_of(c, c->backward_of[node], n);
+            tape = tape_of(c, c->index->backward_of[node], n);
         program = program_get(&c->programs, n->what, (enum ir_pass)n->pass, tape);
     }
     struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);

@@ -110,41 +110,51 @@ static void drop_segment(struct space *v, uint32_t k)
     v->n--;
 }
 
-/* Where segments are taken as they are: by a buffer that fills two thirds of them at least. */
-static bool fits_whole(const struct segment *g, uint64_t bytes)
+/* A new buffer that looks for dead bytes. */
+struct wanted {
+    enum pool pool;
+    uint32_t i; /* its first instruction */
+    uint64_t bytes;
+    bool waits; /* bytes that cost a wait are taken too, where the wait is free */
+};
+
+/* Segments of whole parameters and gradients are taken as they are, by a buffer that fills two thirds of them at least. */
+static bool usable(const struct planner *p, const struct wanted *w, const struct segment *g)
 {
-    return g->buffer == PLAN_NONE && g->bytes >= bytes && g->bytes <= bytes + bytes / 2;
+    if (g->buffer != PLAN_NONE || (w->pool != POOL_REST && (g->bytes < w->bytes || g->bytes > w->bytes + w->bytes / 2)))
+        return false;
+    return covered(p, w->i, g->guard) || (w->waits && old_enough(p, w->i, g->guard, p->lag[w->pool]));
 }
 
-/* The run of dead segments that fits best: without waits if there is one, else with waits that cost nothing. */
+/* The run of usable segments that fits best, the first of equals: a window that slides over the space once. */
+static bool best_run(const struct planner *p, const struct wanted *w, uint32_t *first, uint32_t *count)
+{
+    const struct space *v = &p->spaces[w->pool];
+    uint64_t best = UINT64_MAX, have = 0;
+    for (uint32_t k = 0, end = 0; k < v->n; k++) {
+        while (end < v->n && have < w->bytes && usable(p, w, &v->at[end]))
+            have += v->at[end++].bytes;
+        if (have < w->bytes) { /* no run holds segment `end` */
+            k = end++;
+            have = 0;
+            continue;
+        }
+        if (have < best) {
+            best = have;
+            *first = k;
+            *count = end - k;
+        }
+        have -= v->at[k].bytes;
+    }
+    return best != UINT64_MAX;
+}
+
+/* Without waits if there is such a run, else with waits that cost nothing. */
 static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64_t bytes, uint32_t *first,
                      uint32_t *count)
 {
-    const struct space *v = &p->spaces[pool];
-    for (int waits = 0; waits < 2; waits++) {
-        uint64_t best = UINT64_MAX;
-        for (uint32_t k = 0; k < v->n; k++) {
-            uint64_t have = 0;
-            uint32_t j = k;
-            for (; j < v->n && have < bytes; j++) {
-                const struct segment *g = &v->at[j];
-                if (pool != POOL_REST && !fits_whole(g, bytes))
-                    break;
-                if (g->buffer != PLAN_NONE ||
-                    !(covered(p, i, g->guard) || (waits && old_enough(p, i, g->guard, p->lag[pool]))))
-                    break;
-                have += g->bytes;
-            }
-            if (have >= bytes && have < best) {
-                best = have;
-                *first = k;
-                *count = j - k;
-            }
-        }
-        if (best != UINT64_MAX)
-            return true;
-    }
-    return false;
+    return best_run(p, &(struct wanted){ pool, i, bytes, false }, first, count) ||
+           best_run(p, &(struct wanted){ pool, i, bytes, true }, first, count);
 }
 
 static enum pool pool_of(const struct plan_buffer *b)
@@ -285,18 +295,17 @@ static void settle(struct planner *p, uint64_t *extent)
         }
 }
 
-void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
-                 uint32_t alignment, uint32_t pass_runs, const struct dependencies *deps, uint64_t *extent,
-                 uint64_t *peak)
+void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer, uint32_t alignment, uint32_t pass_runs,
+                 const struct dependencies *deps)
 {
-    uint32_t n_buffers = pb->buffers.n - first_buffer;
+    uint32_t n = pb->instrs.n - first, n_buffers = pb->buffers.n - first_buffer, n_streams = pb->streams.n;
     struct planner p = { .pb = pb,
                          .first = first,
                          .n = n,
                          .n_streams = n_streams,
                          .alignment = alignment,
                          .first_buffer = first_buffer,
-                         .peak = peak,
+                         .peak = pb->h.peak_bytes,
                          .lag = { [POOL_REST] = pass_runs + 1, [POOL_GRADS] = 1 } };
     p.clock = mem_alloc((size_t)n * n_streams * sizeof(uint32_t));
     p.last_on = mem_alloc(n_streams * sizeof(uint32_t));
@@ -313,7 +322,7 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t f
     }
     for (uint32_t i = 0; i < n; i++)
         plan_instruction(&p, i, deps);
-    settle(&p, extent);
+    settle(&p, &pb->h.arena_bytes[ARENA_WORK]);
     for (int v = 0; v < POOLS; v++) {
         for (uint32_t k = 0; k < p.spaces[v].n; k++)
             mem_free(p.spaces[v].at[k].guard);

@@ -10,11 +10,11 @@ struct dependencies {
     uint32_t *at;
 };
 
-/* Plans one list whose instructions [first, first + n) and buffers [first_buffer, n_buffers) stand in pb, with bases that name
+/* Plans one list: the instructions from `first` on and the buffers from `first_buffer` on that stand in pb, with bases that name
  * buffers but have no offsets yet. pass_runs: RUNs of one pass of a microbatch over all stages of the class. Sets waits, buffer
- * and base offsets; *extent grows to the bytes of the arena, peak[kind] to the largest sum of live buffers of a kind. */
-void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t n, uint32_t first_buffer, uint32_t n_streams,
-                 uint32_t alignment, uint32_t pass_runs, const struct dependencies *deps, uint64_t *extent,
-                 uint64_t *peak);
+ * and base offsets; the header's bytes of ARENA_WORK grow to what the list needs, its peak_bytes[kind] to the largest sum of
+ * live buffers of a kind. */
+void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer, uint32_t alignment, uint32_t pass_runs,
+                 const struct dependencies *deps);
 
 #endif

@@ -26,14 +26,43 @@ static int by_key(const void *pa, const void *pb)
 }
 
 /* Lanes ("pp*"): one stream per pair of device sets, direction and kind. */
-static uint16_t lane(struct sched *s, uint32_t stream, const struct ir_move *m)
+struct lane {
+    uint32_t stream, to_class;
+    bool grad;
+    uint16_t number; /* of its own stream */
+    uint32_t next;   /* index + 1 of the next lane from the same class; 0: none */
+};
+struct lanes {
+    uint32_t *first; /* by class: index + 1; 0: none */
+    VEC(struct lane);
+};
+
+/* What is moved in a list. */
+struct moving {
+    struct sched *s;
+    struct ir_dag *d;
+    struct lanes lanes;
+};
+
+static uint16_t lane(struct moving *moving, uint32_t stream, const struct ir_move *m)
 {
+    struct sched *s = moving->s;
+    struct lanes *lanes = &moving->lanes;
     const char *name = s->streams.at[stream];
     size_t n = strlen(name);
     if (!n || name[n - 1] != '*')
         return (uint16_t)stream;
-    return (uint16_t)stream_number(s, arena_printf(&s->arena, "%.*s.%c%u-%u", (int)(n - 1), name, m->grad ? 'b' : 'f',
-                                                   s->sets.at[m->from_set].class_id, s->sets.at[m->to_set].class_id));
+    uint32_t from = s->sets.at[m->from_set].class_id, to = s->sets.at[m->to_set].class_id;
+    for (uint32_t i = lanes->first[from]; i; i = lanes->at[i - 1].next) {
+        const struct lane *l = &lanes->at[i - 1];
+        if (l->stream == stream && l->to_class == to && l->grad == !!m->grad)
+            return l->number;
+    }
+    const char *own = arena_printf(&s->arena, "%.*s.%c%u-%u", (int)(n - 1), name, m->grad ? 'b' : 'f', from, to);
+    struct lane l = { stream, to, m->grad, (uint16_t)stream_number(s, own), lanes->first[from] };
+    vec_add(lanes, l);
+    lanes->first[from] = lanes->n;
+    return l.number;
 }
 
 /* The chunk of a run. A sum runs where the backwards of its tensor's readers run: any chunk of that device set tells the
@@ -55,8 +84,10 @@ static uint32_t region_of(const struct sched *s, const struct ir_node *n)
     return n->kind == IR_NODE_RUN ? s->shard_of[s->chunks.subs.at[n->what].chunk] : IR_NONE;
 }
 
-static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
+static uint32_t move_node(struct moving *moving, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
 {
+    struct sched *s = moving->s;
+    struct ir_dag *d = moving->d;
     struct ir_node a = d->nodes.at[from], b = d->nodes.at[to];
     struct ir_move m = { .tensor = tensor, .grad = grad, .from_set = a.set, .to_set = b.set };
     struct ir_node n = {
@@ -70,8 +101,8 @@ static uint32_t move_node(struct sched *s, struct ir_dag *d, uint32_t from, uint
         m.shard = region;
         m.inward = region_of(s, &b) != IR_NONE;
     } else {
-        n.stream = lane(s, s->stream_of[chunk_at(s, &a)], &m);
-        m.to_stream = lane(s, s->stream_of[chunk_at(s, &b)], &m);
+        n.stream = lane(moving, s->stream_of[chunk_at(s, &a)], &m);
+        m.to_stream = lane(moving, s->stream_of[chunk_at(s, &b)], &m);
     }
     vec_add(&d->moves, m);
     n.what = d->moves.n - 1;
@@ -117,14 +148,15 @@ static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
 
 /* One group of crossing edges of the same value: forward, every reader takes it from the MOVE; backward, the MOVE carries the
  * sum, and all but the first of the old edges go away (they become order that holds anyway). */
-static void move_group(struct sched *s, struct ir_dag *d, const struct crossing *x, uint32_t n)
+static void move_group(struct moving *m, const struct crossing *x, uint32_t n)
 {
+    struct ir_dag *d = m->d;
     struct ir_edge first = d->edges.at[x[0].edge];
     bool grad = first.kind == IR_EDGE_GRAD;
     uint32_t from = first.from;
     if (grad && n > 1)
         from = sum_node(d, x, n);
-    uint32_t move = move_node(s, d, from, first.to, x[0].tensor, grad);
+    uint32_t move = move_node(m, from, first.to, x[0].tensor, grad);
     ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, x[0].tensor);
     for (uint32_t i = 0; i < n; i++) {
         struct ir_edge *e = &d->edges.at[x[i].edge];
@@ -145,6 +177,7 @@ static bool crosses(const struct sched *s, const struct ir_dag *d, const struct 
 
 static void move_list(struct sched *s, struct ir_dag *d, bool regions)
 {
+    struct moving m = { .s = s, .d = d, .lanes.first = mem_alloc((s->classes.n + 1) * sizeof *m.lanes.first) };
     struct {
         VEC(struct crossing);
     } found = { 0 };
@@ -163,9 +196,11 @@ static void move_list(struct sched *s, struct ir_dag *d, bool regions)
         for (n = 1;
              i + n < found.n && found.at[i + n].key == found.at[i].key && found.at[i + n].tensor == found.at[i].tensor;)
             n++;
-        move_group(s, d, found.at + i, n);
+        move_group(&m, found.at + i, n);
     }
     vec_free(&found);
+    vec_free(&m.lanes);
+    mem_free(m.lanes.first);
     if (regions)
         order_after_counts(s, d);
 }

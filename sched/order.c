@@ -6,6 +6,8 @@
 
 #include "sched/compile.h"
 
+static const char too_few[] = "at least two groups: an order needs a first and a next";
+
 static enum status parse_order(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
     struct js groups;
@@ -15,9 +17,7 @@ static enum status parse_order(struct sched *s, const struct js *js, struct dire
         return js_expected(&groups, e, "a list of groups, each a list of filters");
     TRY(js_count(&groups, &n, e));
     if (n < 2)
-        return js_expected(&groups, e, "at least two groups: an order needs a first and a next");
-    if (n >= 1u << 16)
-        return js_expected(&groups, e, "fewer than 65536 groups in one directive");
+        return js_expected(&groups, e, "%s", too_few);
     d->first_group = s->groups.n;
     d->n_groups = n;
     for (uint32_t i = 0; i < n; i++) {
@@ -35,6 +35,32 @@ static enum status parse_order(struct sched *s, const struct js *js, struct dire
         }
     }
     return ST_OK;
+}
+
+/* A filter that names one stage, one microbatch, one pass. */
+static struct filter cell_filter(const struct cell *c, uint32_t pp, uint32_t stages)
+{
+    struct filter f = { .pass = (uint8_t)c->pass };
+    int32_t stage = (int32_t)(c->stage % stages), mb = (int32_t)c->mb;
+    f.tag[pp] = (struct match){ .mode = MATCH_RANGE, .given = true, .lo = stage, .hi = stage };
+    f.mb = (struct match){ .mode = MATCH_RANGE, .given = true, .lo = mb, .hi = mb };
+    return f;
+}
+
+enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t stages, struct directive *d,
+                           struct err *e)
+{
+    uint32_t pp = ir_graph_find_tag(s->g, "PP");
+    CHECK(pp != IR_NONE);
+    d->first_group = s->groups.n;
+    for (uint32_t i = 0; i < cells->n; i++) {
+        if (!i || !cells->at[i - 1].with_next)
+            *vec_push(&s->groups) = (struct order_group){ s->filters.n, 0 };
+        s->groups.at[s->groups.n - 1].n_filters++;
+        vec_add(&s->filters, cell_filter(&cells->at[i], pp, stages));
+    }
+    d->n_groups = s->groups.n - d->first_group;
+    return d->n_groups < 2 ? js_expected(&d->js, e, "%s", too_few) : ST_OK;
 }
 
 static const char *const keys[] = { "op", "filters", NULL };
@@ -65,47 +91,58 @@ struct members {
     VEC(uint32_t);
 };
 
-/* The nodes of one filter: not empty, on one device set. mark[node] = group + 1. */
-static enum status collect(const struct sched *s, const struct ir_dag *d, const struct node_index *x,
-                           const struct directive *o, uint32_t group, const struct filter *f, uint32_t *row_class,
-                           uint32_t *mark, struct members *out, struct err *e)
+/* Gathering the nodes of a directive's groups. */
+struct collecting {
+    const struct sched *s;
+    const struct ir_dag *d;
+    const struct node_index *x;
+    const struct directive *o;
+    uint32_t group;     /* number in the directive */
+    uint32_t row_class; /* of the first node; IR_NONE: none yet */
+    uint32_t *mark;     /* by node: number of the group that has it last, over all directives; 0: none */
+    uint32_t number;    /* of this group */
+    struct members *out;
+};
+
+/* The sub-chunks of one pass: all on the device set of the directive. */
+static enum status collect_pass(struct collecting *g, uint32_t chunk, uint32_t first, struct err *e)
 {
-    uint32_t before = out->n, m = s->microbatches;
-    for (uint32_t c = 0; c < s->chunks.chunks.n; c++) {
-        if (!filter_chunk(s, f, c))
-            continue;
-        uint32_t lo = 0, hi = m - 1;
-        if (f->mb.given && f->mb.mode == MATCH_RANGE) {
-            lo = (uint32_t)f->mb.lo;
-            hi = (uint32_t)f->mb.hi < hi ? (uint32_t)f->mb.hi : hi;
-        }
-        for (uint32_t mb = lo; mb <= hi; mb++)
-            for (int p = 0; p < PASSES; p++) {
-                size_t at = ((size_t)c * m + mb) * PASSES + (size_t)p;
-                if (x->first[at] == IR_NONE || !filter_match(s, f, c, mb, (enum ir_pass)p))
-                    continue;
-                for (uint32_t k = 0; k < s->chunks.chunks.at[c].n_subs; k++) {
-                    uint32_t node = x->first[at] + k;
-                    uint32_t cls = s->sets.at[d->nodes.at[node].set].class_id;
-                    char text[160];
-                    if (*row_class == IR_NONE)
-                        *row_class = cls;
-                    if (cls != *row_class)
-                        return js_wrong(&o->js, e,
-                                        "group %u: %s is on another device set than the first of this order; an "
-                                        "order directive speaks of one device set",
-                                        group, node_text(s, d, node, text, sizeof text));
-                    if (mark[node] != group + 1)
-                        vec_add(out, node);
-                    mark[node] = group + 1;
-                }
-            }
+    const struct sched *s = g->s;
+    char text[160];
+    for (uint32_t node = first; node < first + s->chunks.chunks.at[chunk].n_subs; node++) {
+        uint32_t cls = s->sets.at[g->d->nodes.at[node].set].class_id;
+        if (g->row_class == IR_NONE)
+            g->row_class = cls;
+        if (cls != g->row_class)
+            return js_wrong(&g->o->js, e,
+                            "group %u: %s is on another device set than the first of this order; an order directive "
+                            "speaks of one device set",
+                            g->group, node_text(s, g->d, node, text, sizeof text));
+        if (g->mark[node] != g->number)
+            vec_add(g->out, node);
+        g->mark[node] = g->number;
     }
-    if (out->n == before)
-        return js_wrong(&o->js, e,
+    return ST_OK;
+}
+
+/* The nodes of one filter: not empty. */
+static enum status collect(struct collecting *g, const struct filter *f, struct err *e)
+{
+    const struct sched *s = g->s;
+    uint32_t before = g->out->n, m = s->microbatches;
+    struct mb_range r = filter_microbatches(s, f);
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+            for (int p = 0; p < PASSES; p++) {
+                uint32_t first = g->x->first[((size_t)c * m + mb) * PASSES + (size_t)p];
+                if (first != IR_NONE && (f->pass == IR_PASS_NONE || f->pass == p))
+                    TRY(collect_pass(g, c, first, e));
+            }
+    if (g->out->n == before)
+        return js_wrong(&g->o->js, e,
                         "group %u: a filter matches no node; microbatches are 0 to %u, a backward is B, or BI and BW "
                         "where an order splits it",
-                        group, m - 1);
+                        g->group, m - 1);
     return ST_OK;
 }
 
@@ -201,30 +238,44 @@ static void ends(const struct ir_dag *d, const struct members *group, const uint
     }
 }
 
-static enum status apply(struct sched *s, struct ir_dag *d, const struct directive *o, const struct node_index *x,
-                         uint32_t *mark, struct convexity *v, struct err *e)
+/* Edges from the sinks of the group before to the sources of this one. */
+static void order_after(struct ir_dag *d, const struct members *sinks, const struct members *sources,
+                        uint32_t directive, uint32_t group)
+{
+    vec_add(&d->orders, ((struct ir_order){ directive, group }));
+    for (uint32_t a = 0; a < sinks->n; a++)
+        for (uint32_t b = 0; b < sources->n; b++)
+            if (sinks->at[a] != sources->at[b])
+                ir_dag_edge(d, sinks->at[a], sources->at[b], IR_EDGE_ORDER, d->orders.n - 1);
+}
+
+static enum status collect_group(struct collecting *g, struct convexity *v, struct err *e)
+{
+    const struct order_group *group = &g->s->groups.at[g->o->first_group + g->group];
+    for (uint32_t k = group->first_filter; k < group->first_filter + group->n_filters; k++) {
+        TRY(collect(g, &g->s->filters.at[k], e));
+        TRY(check_convex(g->s, v, g->o, g->group, &g->s->filters.at[k], e));
+    }
+    return ST_OK;
+}
+
+static enum status apply(struct collecting *g, struct ir_dag *d, struct convexity *v, struct err *e)
 {
     struct members group = { 0 }, sinks = { 0 }, sources = { 0 };
-    uint32_t row_class = IR_NONE;
     enum status st = ST_OK;
-    memset(mark, 0, d->nodes.n * sizeof *mark);
-    for (uint32_t i = 0; i < o->n_groups && st == ST_OK; i++) {
-        const struct order_group *g = &s->groups.at[o->first_group + i];
+    g->out = &group;
+    g->row_class = IR_NONE;
+    for (g->group = 0; g->group < g->o->n_groups; g->group++) {
         group.n = sources.n = 0;
-        for (uint32_t k = 0; k < g->n_filters && st == ST_OK; k++) {
-            st = collect(s, d, x, o, i, &s->filters.at[g->first_filter + k], &row_class, mark, &group, e);
-            if (st == ST_OK)
-                st = check_convex(s, v, o, i, &s->filters.at[g->first_filter + k], e);
-        }
+        g->number++;
+        st = collect_group(g, v, e);
         if (st != ST_OK)
             break;
-        ends(d, &group, mark, false, &sources);
-        for (uint32_t a = 0; a < sinks.n; a++)
-            for (uint32_t b = 0; b < sources.n; b++)
-                if (sinks.at[a] != sources.at[b])
-                    ir_dag_edge(d, sinks.at[a], sources.at[b], IR_EDGE_ORDER, o->number << 16 | i);
+        ends(d, &group, g->mark, false, &sources);
+        if (g->group)
+            order_after(d, &sinks, &sources, g->o->number, g->group);
         sinks.n = 0;
-        ends(d, &group, mark, true, &sinks);
+        ends(d, &group, g->mark, true, &sinks);
     }
     vec_free(&group);
     vec_free(&sinks);
@@ -241,6 +292,17 @@ static const struct directive *directive_at(const struct sched *s, uint32_t numb
     return NULL;
 }
 
+/* The first other directive that has an order edge in the cycle; IR_NONE: none. */
+static uint32_t other_order(const struct ir_dag *d, const uint32_t *cycle, uint32_t n, uint32_t directive)
+{
+    for (uint32_t j = 0; j < n; j++) {
+        const struct ir_edge *y = &d->edges.at[ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n])];
+        if (y->kind == IR_EDGE_ORDER && d->orders.at[y->value].directive != directive)
+            return d->orders.at[y->value].directive;
+    }
+    return IR_NONE;
+}
+
 /* The sentence for a cycle: the order edge in it, and both nodes. */
 static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, const uint32_t *cycle, uint32_t n,
                                 struct err *e)
@@ -252,20 +314,14 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
             if (x->to != b || x->kind != IR_EDGE_ORDER)
                 continue;
             char ta[160], tb[160], other[256] = "";
-            uint32_t rows = 0, last = IR_NONE;
-            for (uint32_t j = 0; j < n; j++) { /* order edges of other directives in the cycle */
-                uint32_t y = ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n]);
-                if (d->edges.at[y].kind == IR_EDGE_ORDER && (uint32_t)d->edges.at[y].value >> 16 != last) {
-                    last = d->edges.at[y].value >> 16;
-                    if (last != (uint32_t)x->value >> 16 && !rows++)
-                        snprintf(other, sizeof other, " together with the order in %s", directive_at(s, last)->js.path);
-                }
-            }
-            return js_wrong(&directive_at(s, (uint32_t)x->value >> 16)->js, e,
+            const struct ir_order *o = &d->orders.at[x->value];
+            uint32_t with = other_order(d, cycle, n, o->directive);
+            if (with != IR_NONE)
+                snprintf(other, sizeof other, " together with the order in %s", directive_at(s, with)->js.path);
+            return js_wrong(&directive_at(s, o->directive)->js, e,
                             "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
                             "this order can never run",
-                            x->value & 0xffff, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb),
-                            other);
+                            o->group, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
         }
     }
     return err_set(e, ST_BUG, s->in->strategy_name, "the training DAG has a cycle without an order edge");
@@ -281,9 +337,12 @@ enum status pass_order(struct sched *s, struct err *e)
     ir_dag_link(d);
     index_nodes(s, d, &x);
     find_reaches(s, &v);
-    for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++)
-        if (s->directives.at[i].kind == &directive_order)
-            st = apply(s, d, &s->directives.at[i], &x, mark, &v, e);
+    struct collecting g = { .s = s, .d = d, .x = &x, .mark = mark };
+    for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++) {
+        g.o = &s->directives.at[i];
+        if (g.o->kind == &directive_order)
+            st = apply(&g, d, &v, e);
+    }
     ir_dag_link(d);
     uint32_t n = st == ST_OK ? ir_dag_cycle(d, mark) : 0;
     if (n)

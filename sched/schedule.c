@@ -56,7 +56,7 @@ static uint32_t count_stages(const struct sched *s)
     return n;
 }
 
-static json_t *order_of(const struct cells *cells, uint32_t stages)
+json_t *schedule_row_json(const struct cells *cells, uint32_t stages)
 {
     json_t *groups = json_array(), *group = NULL;
     for (uint32_t i = 0; i < cells->n; i++) {
@@ -71,6 +71,14 @@ static json_t *order_of(const struct cells *cells, uint32_t stages)
         }
     }
     return json_pack("{s:s, s:o}", "op", "order", "filters", groups);
+}
+
+/* A primitive more: the order of a rank. Its cells are s's from now on; --expand alone makes JSON of them. */
+static void add_row(struct sched *s, struct cells *cells, json_t *out)
+{
+    vec_add(&s->rows, *cells);
+    *cells = (struct cells){ 0 };
+    json_array_append_new(out, json_null());
 }
 
 static json_t *split_of(uint32_t microbatches)
@@ -109,9 +117,10 @@ static enum status count_chunks(const struct js *js, const struct schedule_kind 
     return ST_OK;
 }
 
-static enum status expand_kind(const struct schedule_kind *kind, const struct js *js, const json_t *layout,
-                               uint32_t stages, json_t *out, struct err *e)
+static enum status expand_kind(struct sched *s, const struct schedule_kind *kind, const struct js *js,
+                               const json_t *layout, json_t *out, struct err *e)
 {
+    uint32_t stages = s->stages;
     struct js v;
     int64_t m;
     uint32_t chunks = 1;
@@ -134,8 +143,7 @@ static enum status expand_kind(const struct schedule_kind *kind, const struct js
     for (uint32_t r = 0; r < p / (two_way ? 2 : 1); r++) {
         struct cells cells = { 0 };
         kind->build(p, (uint32_t)m, chunks, r, &cells);
-        json_array_append_new(out, order_of(&cells, stages));
-        vec_free(&cells);
+        add_row(s, &cells, out);
     }
     return ST_OK;
 }
@@ -195,22 +203,21 @@ static enum status fit_csv(const struct js *js, const char *file, struct csv *c,
     return two_way ? csv_fold(c, stages, file, e) : ST_OK;
 }
 
-static enum status expand_csv(const struct sched_input *in, const struct js *js, const json_t *layout, uint32_t stages,
-                              json_t *out, struct err *e)
+static enum status expand_csv(struct sched *s, const struct js *js, const json_t *layout, json_t *out, struct err *e)
 {
     struct js v;
     struct csv c = { 0 };
     const char *file, *text;
     TRY(js_need(js, "file", &v, e));
-    TRY(find_text(in, &v, &file, &text, e));
+    TRY(find_text(s->in, &v, &file, &text, e));
     enum status st = csv_read(text, file, &c, e);
     if (st == ST_OK)
-        st = fit_csv(js, file, &c, layout, stages, e);
+        st = fit_csv(js, file, &c, layout, s->stages, e);
     if (st == ST_OK)
         json_array_append_new(out, split_of(c.microbatches));
     for (uint32_t r = 0; r < c.rows.n && st == ST_OK; r++)
         if (c.rows.at[r].n)
-            json_array_append_new(out, order_of(&c.rows.at[r], stages));
+            add_row(s, &c.rows.at[r], out);
     csv_release(&c);
     return st;
 }
@@ -220,8 +227,8 @@ static enum status expand_schedule(struct sched *s, const struct js *js, json_t 
     const struct schedule_kind *kind;
     const json_t *layout = layout_find(s->in->strategy);
     TRY(find_schedule(js, &kind, e));
-    return kind ? expand_kind(kind, js, layout, count_stages(s), out, e)
-                : expand_csv(s->in, js, layout, count_stages(s), out, e);
+    s->stages = count_stages(s);
+    return kind ? expand_kind(s, kind, js, layout, out, e) : expand_csv(s, js, layout, out, e);
 }
 
 static const char *const keys[] = { "op", "kind", "microbatches", "chunks", "file", NULL };

@@ -45,7 +45,10 @@ static enum status parse_shard(struct sched *s, const struct js *js, struct dire
     TRY(parse_groups(s, &v, d, e));
     TRY(js_str_or(js, "stream", "default_stream", &name, e));
     d->stream = stream_number(s, name);
-    return js_num_or(js, "expert_bound", 1, 1e6, 0, &d->expert_bound, e);
+    double bound;
+    TRY(js_num_or(js, "expert_bound", 1, 1e6, 0, &bound, e));
+    d->expert_bound = ratio_of(bound);
+    return ST_OK;
 }
 
 static const char *const keys[] = { "op", "filter", "devices", "device", "stream", "expert_bound", NULL };
@@ -140,7 +143,7 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         uint32_t c = i / s->microbatches;
         char text[160], set[160];
-        if (s->shard_of[c] == IR_NONE)
+        if (s->shard_of[c] == IR_NONE || (i % s->microbatches && s->set_of[i] == s->set_of[i - 1]))
             continue;
         const struct directive *d = &s->directives.at[s->shard_of[c]];
         if (!groups_fit(s, d, &s->classes.at[s->sets.at[s->set_of[i]].class_id]))
@@ -160,11 +163,11 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     return ST_OK;
 }
 
-double expert_row_factor(const struct sched *s, uint32_t chunk)
+struct ratio expert_row_factor(const struct sched *s, uint32_t chunk)
 {
     uint32_t ep = expert_parts(s, chunk), d = s->shard_of[chunk];
     if (ep < 2 || s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]].attrs.capacity)
-        return 1;
-    double bound = s->directives.at[d].expert_bound;
-    return bound > 0 && bound < ep ? bound : ep;
+        return (struct ratio){ 1, 1 };
+    struct ratio bound = s->directives.at[d].expert_bound;
+    return bound.num > 0 && ratio_ceil(bound, 1, 1) <= ep ? bound : (struct ratio){ ep, 1 };
 }

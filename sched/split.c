@@ -52,60 +52,83 @@ static enum status check_cover(struct sched *s, struct err *e)
     return ST_OK;
 }
 
-/* One key of the pair: the number of filters of an order directive that name this pass of a chunk and microbatch. */
-struct key_count {
+/* What the filters of an order directive name of a chunk and microbatch: B, BI, BW. */
+struct named {
     uint8_t b, bi, bw;
 };
+/* By chunk*m + mb, and where something is named, so that a directive costs what it says and not what the job has. */
+struct names {
+    struct named *of;
+    struct {
+        VEC(uint32_t);
+    } at;
+};
 
-static enum status count_keys(struct sched *s, const struct directive *d, struct key_count *count, struct err *e)
+static enum status name_pass(struct sched *s, const struct directive *d, enum ir_pass pass, uint32_t i,
+                             struct names *names, struct err *e)
 {
-    uint32_t m = s->microbatches, n = s->chunks.chunks.n;
-    for (uint32_t g = d->first_group; g < d->first_group + d->n_groups; g++)
-        for (uint32_t k = 0; k < s->groups.at[g].n_filters; k++) {
-            const struct filter *f = &s->filters.at[s->groups.at[g].first_filter + k];
-            if (f->pass != IR_PASS_B && f->pass != IR_PASS_BI && f->pass != IR_PASS_BW)
-                continue;
-            for (uint32_t c = 0; c < n; c++)
-                for (uint32_t mb = 0; mb < m && filter_chunk(s, f, c); mb++) {
-                    struct key_count *k2 = &count[c * m + mb];
-                    if (!filter_match(s, f, c, mb, (enum ir_pass)f->pass))
-                        continue;
-                    uint8_t *x = f->pass == IR_PASS_B ? &k2->b : f->pass == IR_PASS_BI ? &k2->bi : &k2->bw;
-                    char text[160];
-                    if (f->pass == IR_PASS_BW && !k2->bi)
-                        return js_wrong(&d->js, e, "BW of %s %s=%u stands before its BI in the order",
-                                        chunk_text(s, c, text, sizeof text), s->mb_name, mb);
-                    if (f->pass != IR_PASS_B && *x)
-                        return js_wrong(&d->js, e, "%s of %s %s=%u stands twice in the order", ir_pass_name(f->pass),
-                                        chunk_text(s, c, text, sizeof text), s->mb_name, mb);
-                    *x = 1;
-                }
-        }
+    struct named *k = &names->of[i];
+    char text[160];
+    uint32_t m = s->microbatches;
+    uint8_t *x = pass == IR_PASS_B ? &k->b : pass == IR_PASS_BI ? &k->bi : &k->bw;
+    if (pass == IR_PASS_BW && !k->bi)
+        return js_wrong(&d->js, e, "BW of %s %s=%u stands before its BI in the order",
+                        chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
+    if (pass != IR_PASS_B && *x)
+        return js_wrong(&d->js, e, "%s of %s %s=%u stands twice in the order", ir_pass_name(pass),
+                        chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
+    if (!k->b && !k->bi && !k->bw)
+        vec_add(&names->at, i);
+    *x = 1;
     return ST_OK;
 }
 
-static enum status merge_keys(struct sched *s, const struct directive *d, const struct key_count *count, uint8_t *fused,
-                              struct err *e)
+static enum status name_passes(struct sched *s, const struct directive *d, struct names *names, struct err *e)
 {
-    uint32_t m = s->microbatches;
-    for (uint32_t i = 0; i < s->chunks.chunks.n * m; i++) {
-        char text[160];
-        const char *name = chunk_text(s, i / m, text, sizeof text);
-        if (count[i].bi != count[i].bw)
+    uint32_t first = s->groups.at[d->first_group].first_filter;
+    const struct order_group *last = &s->groups.at[d->first_group + d->n_groups - 1];
+    for (uint32_t k = first; k < last->first_filter + last->n_filters; k++) {
+        const struct filter *f = &s->filters.at[k];
+        if (f->pass != IR_PASS_B && f->pass != IR_PASS_BI && f->pass != IR_PASS_BW)
+            continue;
+        struct mb_range r = filter_microbatches(s, f);
+        for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+            for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+                TRY(name_pass(s, d, (enum ir_pass)f->pass, c * s->microbatches + mb, names, e));
+    }
+    return ST_OK;
+}
+
+/* What one directive names against what the others do: fused[i] where one names B. */
+static enum status merge_names(struct sched *s, const struct directive *d, const struct names *names, uint8_t *fused,
+                               struct err *e)
+{
+    char text[160];
+    for (uint32_t k = 0; k < names->at.n; k++) {
+        uint32_t i = names->at.at[k], mb = i % s->microbatches, c = i / s->microbatches;
+        const struct named *x = &names->of[i];
+        if (x->bi != x->bw)
             return js_wrong(&d->js, e,
                             "BI of %s %s=%u has no BW in this order; a split backward needs both in one directive",
-                            name, s->mb_name, i % m);
-        if (count[i].bi && s->backward_split[i])
-            return js_wrong(&d->js, e, "the backward of %s %s=%u is split by two order directives", name, s->mb_name,
-                            i % m);
-        s->backward_split[i] |= count[i].bi;
-        fused[i] |= count[i].b;
+                            chunk_text(s, c, text, sizeof text), s->mb_name, mb);
+        if (x->bi && s->backward_split[i])
+            return js_wrong(&d->js, e, "the backward of %s %s=%u is split by two order directives",
+                            chunk_text(s, c, text, sizeof text), s->mb_name, mb);
+        s->backward_split[i] |= x->bi;
+        fused[i] |= x->b;
         if (fused[i] && s->backward_split[i])
             return js_wrong(&d->js, e,
                             "%s %s=%u is named with B and with the pair BI, BW; after the split B no longer matches it",
-                            name, s->mb_name, i % m);
+                            chunk_text(s, c, text, sizeof text), s->mb_name, mb);
     }
     return ST_OK;
+}
+
+static void forget_names(struct names *names)
+{
+    for (uint32_t k = 0; k < names->at.n; k++)
+        names->of[names->at.at[k]] = (struct named){ 0 };
+    names->at.n = 0;
 }
 
 enum status pass_split(struct sched *s, struct err *e)
@@ -115,17 +138,18 @@ enum status pass_split(struct sched *s, struct err *e)
     uint32_t n = s->chunks.chunks.n * s->microbatches;
     s->backward_split = arena_alloc(&s->arena, n);
     uint8_t *fused = arena_alloc(&s->arena, n);
-    struct key_count *count = mem_alloc(n * sizeof *count);
+    struct names names = { .of = mem_alloc(n * sizeof *names.of) };
     enum status st = ST_OK;
     for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++) {
         const struct directive *d = &s->directives.at[i];
         if (d->kind != &directive_order)
             continue;
-        memset(count, 0, n * sizeof *count);
-        st = count_keys(s, d, count, e);
+        st = name_passes(s, d, &names, e);
         if (st == ST_OK)
-            st = merge_keys(s, d, count, fused, e);
+            st = merge_names(s, d, &names, fused, e);
+        forget_names(&names);
     }
-    mem_free(count);
+    vec_free(&names.at);
+    mem_free(names.of);
     return st;
 }

@@ -5,8 +5,6 @@
  * through unchanged (add) are the same value, no kernel. */
 #include "sched/program.h"
 
-#include <math.h>
-
 struct taping {
     struct programs *ps;
     const struct ir_graph *g;
@@ -19,11 +17,8 @@ struct taping {
 uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
 {
     uint64_t n = ir_shape_elements(shape) * s->microbatch_size;
-    double factor = shape->dtype == IR_I32 ? 1 : expert_row_factor(s, chunk);
-    if (factor <= 1)
-        return n;
     uint64_t row = shape->dim[shape->ndim - 1];
-    return (uint64_t)ceil((double)(n / row) * factor) * row;
+    return shape->dtype == IR_I32 ? n : ratio_ceil(expert_row_factor(s, chunk), n / row, 1) * row;
 }
 
 uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
@@ -112,7 +107,7 @@ static void tape_bw(struct taping *x, uint32_t o, const uint32_t *dout, const ui
 {
     const struct ir_node_op *op = &x->g->ops.at[o];
     const struct ir_op_info *info = &ir_op_info[op->op];
-    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BW))
+    if (!ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW))
         return;
     uint32_t at = x->t->steps.n;
     struct step *k = new_step(x, op->op, o, IR_PASS_BW);
@@ -126,20 +121,51 @@ static void tape_bw(struct taping *x, uint32_t o, const uint32_t *dout, const ui
     read_operands(x, &x->t->steps.at[at], op, info->bw_reads, dout, stash);
 }
 
+/* Inputs of an operator whose gradient a kernel BI gives, as bits. */
+static uint32_t gradients_of_bi(const struct taping *x, const struct ir_node_op *op)
+{
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    uint32_t wanted = 0;
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE && x->ps->has_grad[op->in[i]] && (info->grad_in & ~info->alias_in) >> i & 1)
+            wanted |= 1u << i;
+    return wanted;
+}
+
+/* The value of din[i]. The first place of a tensor adds to what is there; another place of the same tensor in the operator is
+ * added behind the kernel. */
+static void give_gradients(struct taping *x, const struct ir_node_op *op, uint32_t wanted, uint32_t at)
+{
+    uint32_t given[IR_MAX_IN];
+    bool again[IR_MAX_IN] = { false };
+    for (int i = 0; i < IR_MAX_IN; i++) {
+        if (!(wanted >> i & 1))
+            continue;
+        uint32_t t = op->in[i];
+        given[i] = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
+        for (int j = 0; j < i; j++)
+            again[i] = again[i] || (wanted >> j & 1 && op->in[j] == t);
+        struct step *k = &x->t->steps.at[at];
+        k->operand[OPERAND_DIN + i] = given[i];
+        if (again[i])
+            continue;
+        k->operand[OPERAND_ACC + i] = x->current[t];
+        x->current[t] = given[i];
+    }
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (again[i])
+            x->current[op->in[i]] = sum(x, op->in[i], x->current[op->in[i]], given[i]);
+}
+
 static void tape_bi(struct taping *x, uint32_t o, const uint32_t *dout, uint32_t *stash)
 {
     const struct ir_node_op *op = &x->g->ops.at[o];
     const struct ir_op_info *info = &ir_op_info[op->op];
     struct ir_op_shapes shapes;
-    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI))
+    uint32_t wanted = gradients_of_bi(x, op);
+    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI) || (!wanted && !info->n_stash))
         return;
     ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
-    uint32_t wanted = 0;
-    for (int i = 0; i < IR_MAX_IN; i++)
-        if (op->in[i] != IR_NONE && x->ps->has_grad[op->in[i]] && (info->grad_in & ~info->alias_in) >> i & 1)
-            wanted |= 1u << i;
-    if (!wanted && !info->n_stash)
-        return;
     uint32_t at = x->t->steps.n;
     struct step *k = new_step(x, op->op, o, IR_PASS_BI);
     for (int i = 0; i < IR_MAX_STASH; i++)
@@ -147,26 +173,7 @@ static void tape_bi(struct taping *x, uint32_t o, const uint32_t *dout, uint32_t
             k->operand[OPERAND_STASH + i] = stash[i] = new_value(
                 x, VALUE_STASH, o, (uint32_t)i, value_bytes(x->ps->s, x->sub->chunk, &shapes.stash[i]));
     read_operands(x, k, op, info->bi_reads, dout, stash);
-    uint32_t twice[IR_MAX_IN] = { IR_NONE, IR_NONE, IR_NONE };
-    for (int i = 0; i < IR_MAX_IN; i++) {
-        if (!(wanted >> i & 1))
-            continue;
-        uint32_t t = op->in[i], v = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
-        bool again = false;
-        for (int j = 0; j < i; j++)
-            again = again || (wanted >> j & 1 && op->in[j] == t);
-        k = &x->t->steps.at[at];
-        k->operand[OPERAND_DIN + i] = v;
-        if (again) {
-            twice[i] = v;
-            continue;
-        }
-        k->operand[OPERAND_ACC + i] = x->current[t];
-        x->current[t] = v;
-    }
-    for (int i = 0; i < IR_MAX_IN; i++) /* the same tensor in two places of one operator */
-        if (twice[i] != IR_NONE)
-            x->current[op->in[i]] = sum(x, op->in[i], x->current[op->in[i]], twice[i]);
+    give_gradients(x, op, wanted, at);
 }
 
 static void tape_op(struct taping *x, uint32_t o)

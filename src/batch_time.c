@@ -14,6 +14,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "base/parse.h"
 #include "duration.h"
 
 extern char **environ;
@@ -35,14 +36,17 @@ static int spawn(const char *const *argv, pid_t *pid)
 {
     posix_spawn_file_actions_t files;
     posix_spawnattr_t attributes;
-    sigset_t none;
+    sigset_t none, own;
     int ends[2];
     if (pipe2(ends, O_CLOEXEC) != 0)
         return -1;
     sigemptyset(&none);
+    sigemptyset(&own);
     posix_spawnattr_init(&attributes);
     posix_spawnattr_setsigmask(&attributes, &none);
-    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK);
+    sigaddset(&own, SIGPIPE); /* ignored here */
+    posix_spawnattr_setsigdefault(&attributes, &own);
+    posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
     posix_spawn_file_actions_init(&files);
     posix_spawn_file_actions_addopen(&files, STDIN_FILENO, "/dev/null", O_RDONLY, 0);
     posix_spawn_file_actions_addopen(&files, STDERR_FILENO, "/dev/null", O_WRONLY, 0);
@@ -144,13 +148,11 @@ static bool ask_scontrol(const char *id, double *seconds)
 /* Seconds since 1970, of newer Slurms. */
 static bool ask_slurm_environment(double *seconds)
 {
-    const char *text = getenv("SLURM_JOB_END_TIME");
-    char *end;
-    if (!text || *text < '0' || *text > '9')
+    uint64_t at = 0;
+    if (parse_environment("SLURM_JOB_END_TIME", 1000000000, 100000000000, &at, NULL) != ST_OK || !at)
         return false;
-    double at = strtod(text, &end);
-    *seconds = at - (double)time(NULL);
-    return !*end && at > 1e9 && at < 1e11;
+    *seconds = (double)at - (double)time(NULL);
+    return true;
 }
 
 static bool ask_slurm(const char *id, double *seconds, char *answer, size_t size)

@@ -78,7 +78,7 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
         return;
     struct calibrate_kernel *k = calibrate_kernel_new(back, target, p->op, &attrs, p->b, p->t, compute);
     for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {
-        if (pass == IR_PASS_B || !ir_op_has_kernel(p->op, (enum ir_pass)pass))
+        if (pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)pass))
             continue;
         struct machine_point point = { .kind = p->op, .pass = pass, .dtype = compute };
         cost_kernel_size(&(struct cost_kernel){ p->op, pass, &attrs, p->b, p->t, 1, compute, 0 }, &point.work,
@@ -94,7 +94,7 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
 static double run_update(const struct compute_backend *back, uint32_t kind, enum ir_dtype compute, float *x, uint64_t n)
 {
     static const struct optimizer_args adamw = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f }, sgd = { .kind = OPT_SGD };
-    const struct step_inputs step = { .lr = 1e-6, .grad_scale = 1, .step = 2 };
+    const struct step_inputs step = { .lr = 1e-6, .grad_scale = 1, .update = 2 };
     struct update_args u = { .opt = kind == MACHINE_ADAMW ? &adamw : &sgd,
                              .n = n,
                              .n_decay = n,

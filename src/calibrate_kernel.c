@@ -132,7 +132,7 @@ static uint64_t work_of(const struct calibrate_kernel *k, const struct op_args *
 {
     uint64_t most = 0;
     for (int pass = 0; pass < IR_PASS_NONE; pass++) {
-        if (!ir_op_has_kernel((enum ir_op)a->op, (enum ir_pass)pass))
+        if (!ir_op_runs((enum ir_op)a->op, a->attrs, (enum ir_pass)pass))
             continue;
         uint64_t w = k->target->workspace((enum ir_op)a->op, a->attrs, (enum ir_pass)pass, a->b, a->t, 1,
                                           (enum ir_dtype)a->compute);

@@ -123,6 +123,7 @@ static enum status build(struct build *b, int argc, char **argv, struct err *e)
         TRY(file_differs(b->out, inputs[i], e));
     TRY(read_sources(b, e));
     TRY(config_parse(b->train_doc, b->train, &b->job.train, e));
+    config_notes(&b->job.train, b->train, &b->notices);
     TRY(ir_family_build(b->model_doc, b->model, b->job.train.seq_len, &b->job.graph, &b->notices, e));
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/parse.h"
 #include "calibrate.h"
 #include "command.h"
 #include "io/machine.h"
@@ -108,6 +109,9 @@ static enum status parse(int argc, char **argv, struct calibrate_options *o, boo
     enum status st = options_parse(&usage, argc, argv, &operands, help, e);
     if (st == ST_OK && !*help && !o->output)
         st = err_set(e, ST_USAGE, "calibrate", "-o FILE is missing: the machine file to write");
+    uint64_t threads;
+    if (st == ST_OK && !*help)
+        st = parse_omp_threads(&threads, e);
     vec_free(&operands);
     return st;
 }

@@ -21,6 +21,19 @@ struct checkpoint_options {
 
 /* ---- list, verify, diff --------------------------------------------------------------------------------------- */
 
+/* What the name does not say. A file that cannot be read is for `verify`. */
+static void list_more(const char *path)
+{
+    struct checkpoint_info info;
+    struct err ignored = { 0 };
+    if (checkpoint_look(path, &info, &ignored) != ST_OK)
+        return;
+    if (checkpoint_has_moments(&info) && info.updates != info.step)
+        printf("  %llu updates", (unsigned long long)info.updates);
+    for (uint32_t i = 0; i < info.data.n; i++)
+        printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);
+}
+
 static enum status list(const struct checkpoint_options *o, struct err *e)
 {
     struct checkpoint_entries entries = { 0 };
@@ -33,7 +46,9 @@ static enum status list(const struct checkpoint_options *o, struct err *e)
         char size[32] = "?";
         if (stat(entries.at[i].path, &s) == 0)
             compile_bytes((double)s.st_size, size);
-        printf("step %-10llu %10s  %s\n", (unsigned long long)entries.at[i].step, size, entries.at[i].path);
+        printf("step %-10llu %10s  %s", (unsigned long long)entries.at[i].step, size, entries.at[i].path);
+        list_more(entries.at[i].path);
+        printf("\n");
     }
     if (!entries.n)
         printf("%s: no checkpoints\n", o->operands.at[1]);
@@ -45,8 +60,11 @@ static enum status verify_file(const char *path, struct err *e)
 {
     struct checkpoint_info info;
     TRY(checkpoint_verify(path, &info, e));
-    printf("%s: good: step %llu, sample %llu, optimizer %s, written %s by %s\n", path, (unsigned long long)info.step,
-           (unsigned long long)info.sample, info.optimizer, info.time, info.build);
+    printf("%s: good: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
+           (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
+           info.optimizer, info.time, info.build);
+    if (*info.beyond)
+        printf("%s: %s is beyond this build and was not looked at\n", path, info.beyond);
     return ST_OK;
 }
 

@@ -35,7 +35,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     static const char *const on_off[] = { "on", "off", NULL };
     static const char *const checkpoints[] = { "async", "sync", NULL };
     static const char *const policies[] = { "stop", "skip", NULL };
-    const char *on_nan = "stop", *checkpoint = "async", *max_time = NULL, *forward = NULL, *graphs = "on", *fuse = "on";
+    const char *on_nan = "stop", *checkpoint = NULL, *max_time = NULL, *forward = NULL, *graphs = "on", *fuse = "on";
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
@@ -55,6 +55,10 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .least = 1,
           .help = "train up to step N instead of the job's last one" },
         { .name = "fresh", .kind = OPTION_FLAG, .to = &o->fresh, .help = "start over; what is there is put aside" },
+        { .name = "resume",
+          .kind = OPTION_FLAG,
+          .to = &o->resume,
+          .help = "only resume: without a checkpoint in the run folder end with 66" },
         { .name = "device",
           .kind = OPTION_CHOICE,
           .to = &o->device,
@@ -93,6 +97,10 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .value = "HOW",
           .words = checkpoints,
           .help = "async (default): written beside the steps; sync: training waits" },
+        { .name = "no-checkpoint",
+          .kind = OPTION_FLAG,
+          .to = &o->no_checkpoint,
+          .help = "write none and look for none, as for a measurement" },
         { .name = "cuda-graph",
           .kind = OPTION_CHOICE,
           .to = &graphs,
@@ -140,12 +148,17 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
     enum status st = options_parse(&usage, argc, argv, &operands, help, e);
     if (st == ST_OK && !*help) {
         o->job = operands.at[0];
-        o->sync = strcmp(checkpoint, "sync") == 0;
+        o->sync = checkpoint && strcmp(checkpoint, "sync") == 0;
         o->skip_not_finite = strcmp(on_nan, "skip") == 0;
         o->graphs = strcmp(graphs, "on") == 0;
         o->fuse = strcmp(fuse, "on") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
+        else if (o->resume && o->fresh)
+            st = err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
+        else if (o->no_checkpoint && (checkpoint || max_time || o->resume))
+            st = err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
+                         checkpoint ? "--checkpoint" : max_time ? "--max-time" : "--resume");
         else if (max_time)
             st = read_max_time(max_time, o, e);
         if (st == ST_OK && forward)

@@ -28,9 +28,23 @@ enum scalar {
 struct step_inputs {
     double lr;
     double grad_scale; /* clipping: min(1, clip/norm) */
-    uint64_t step;     /* from 1: Adam's bias correction */
+    uint64_t update;   /* from 1: number of this update since the moments were zero, for Adam's bias correction */
     uint32_t skip;     /* 1: norm or loss is no number, the parameters stay as they are */
     uint32_t epoch;    /* of the step's events */
+};
+
+/* Where a kernel's tokens stand in their sequences, when a device has a part of each. Rows are as wide as the operand's shape
+ * says; token i of sequence s is row s*row_s + i*row_i of what has t tokens a sequence, key j is row s*key_s + j*key_i of k, v and
+ * their gradients. So (b,t) order is { t, 1 } and { keys, 1 }, (t,b) order { 1, b } and { 1, b }. Kept statistics stay (b,heads,t). */
+struct op_positions {
+    uint32_t t_all; /* tokens of a whole sequence; t of op_args: those here */
+    uint32_t row_s, row_i, key_s, key_i;
+    /* Token i < run[0].count has position run[0].first + i, the others follow from run[1].first; the counts sum to t, ascending. */
+    struct {
+        uint32_t first, count;
+    } run[2];
+    uint32_t keys; /* attention: keys and values there are, positions 0 to keys-1; no token stands at or behind keys */
+    uint32_t part, parts; /* which of how many blocks of rows, heads or words of a split parameter this device has */
 };
 
 /* Operands as ir_op_info orders them; NULL where the pass does not have one. Shapes: the operator's row in ir/op.h.
@@ -56,6 +70,12 @@ struct op_args {
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
     bool train;        /* false: no gradient will be asked for; save may be NULL and work serves instead */
+    /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. Attention in float32 on the CPU takes others (q, k, v
+     * apart, not packed); no other kernel does. */
+    const struct op_positions *positions;
+    /* Attention: (b, t_all) int32 in the back end's memory, where the document of each position begins: a query sees no key before
+     * it. Loaded as tokens are, with the microbatch. NULL: one document a sequence. The same kernels take it. */
+    const int32_t *document;
 };
 
 enum optimizer { OPT_ADAMW, OPT_SGD };

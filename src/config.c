@@ -236,6 +236,16 @@ enum status config_set(json_t *model, json_t *train, const char *assignment, str
     return st;
 }
 
+void config_notes(const struct train_config *c, const char *file, struct notices *n)
+{
+    if (c->warmup_steps > c->steps)
+        notices_add(
+            n, file,
+            "$.lr.warmup_steps: the warm-up of %llu steps is longer than the training of %llu: the learning rate "
+            "ends at %g and never reaches its peak %g",
+            (unsigned long long)c->warmup_steps, (unsigned long long)c->steps, config_lr(c, c->steps), c->lr_peak);
+}
+
 /* ---- learning rate -------------------------------------------------------------------------------------------- */
 
 double config_lr(const struct train_config *c, uint64_t step)

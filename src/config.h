@@ -22,6 +22,7 @@
 #define PIPER_CONFIG_H
 
 #include "base/json.h"
+#include "ir/notices.h"
 #include "ir/train.h"
 
 /* From the JSON object `train` that came from `file`. */
@@ -38,6 +39,8 @@ enum status config_set(json_t *model, json_t *train, const char *assignment, str
  *   cosine     q + (p-q) * (1 + cos(pi * (s-n)/(S-n)))/2
  *   wsd        p until S-d, then q + (p-q) * (S-s)/d; d = decay_steps, at most S-n
  * Beyond S: as at S. */
+/* What is allowed and seldom meant. file: name for the notices. */
+void config_notes(const struct train_config *c, const char *file, struct notices *n);
 double config_lr(const struct train_config *c, uint64_t step);
 
 #endif

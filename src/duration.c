@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "options.h"
+#include "base/parse.h"
 
 /* The number before one of the ends; *s is then at that end. */
 static bool read_part(const char **s, const char *ends, uint64_t *x)
@@ -15,7 +15,7 @@ static bool read_part(const char **s, const char *ends, uint64_t *x)
     memcpy(number, *s, n);
     number[n] = '\0';
     *s += n;
-    return options_number(number, x) && *x <= 1000000000;
+    return parse_number(number, x) && *x <= 1000000000;
 }
 
 bool duration_read(const char *text, uint64_t *seconds)

@@ -65,7 +65,8 @@ double exec_copy_waited(const struct exec *x);
 
 struct exec_step {
     uint32_t list;   /* of the plan */
-    uint64_t step;   /* from 1: the number of the update */
+    uint64_t step;   /* from 1: for messages and traces */
+    uint64_t update; /* step_inputs.update */
     uint64_t sample; /* the step takes samples sample .. sample+batch-1 of the data */
     double lr;
     bool stop, save; /* what this rank was asked for: SCALAR_STOP, SCALAR_SAVE */

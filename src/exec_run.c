@@ -133,11 +133,14 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
     struct err e = { 0 };
     const struct ir_shape *shape = &x->graph->tensors.at[in->what].shape;
-    double balanced = (double)shape->dim[0] * x->list->microbatch_size;
-    err_set(&e, ST_INPUT, NULL,
-            "%llu rows arrive for the experts of this rank, the plan has room for %llu; \"expert_bound\": %.3g in "
-            "the shard directive would do, or leave it out to plan for the worst case",
-            (unsigned long long)rows, (unsigned long long)c->max_rows, (double)rows / balanced + 0.005);
+    uint64_t balanced = (uint64_t)shape->dim[0] * x->list->microbatch_size;
+    uint64_t bound = (100 * rows + balanced - 1) / balanced; /* in hundredths */
+    err_set(
+        &e, ST_INPUT, NULL,
+        "%llu rows arrive for the experts of this rank, the plan has room for %llu; \"expert_bound\": %llu.%02llu in "
+        "the shard directive would do, or leave it out to plan for the worst case",
+        (unsigned long long)rows, (unsigned long long)c->max_rows, (unsigned long long)bound / 100,
+        (unsigned long long)bound % 100);
     exec__fail(x, in, &e);
 }
 
@@ -210,7 +213,7 @@ static uint32_t launch_ahead(struct exec *x, uint32_t i)
 
 void exec__first_values(const struct exec *x, double *scalars, struct step_inputs *inputs)
 {
-    *inputs = (struct step_inputs){ .lr = x->step->lr, .grad_scale = 1, .step = x->step->step, .epoch = x->epoch };
+    *inputs = (struct step_inputs){ .lr = x->step->lr, .grad_scale = 1, .update = x->step->update, .epoch = x->epoch };
     memset(scalars, 0, SCALAR_COUNT * sizeof *scalars);
     scalars[SCALAR_STOP] = x->step->stop;
     scalars[SCALAR_SAVE] = x->step->save;

@@ -33,7 +33,7 @@ libpiper_main_la_SOURCES = \
 	src/signals.c src/signals.h \
 	src/simulate_other.c src/simulate_text.c src/simulate_text.h \
 	src/trace_perfetto.c src/trace_summary.c src/trace_summary.h src/trace_view.c src/trace_view.h src/train.c \
-	src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_start.c src/train_state.c \
+	src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_shared.c src/train_start.c src/train_state.c \
 	src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
 	src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
 libpiper_main_la_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'

@@ -37,6 +37,25 @@ static bool keep_rows(const char *path, uint64_t last, FILE *to)
     return good;
 }
 
+enum status metrics_has_rows(const char *dir, bool *rows, struct err *e)
+{
+    char path[sizeof((struct metrics *)0)->path], line[1024];
+    snprintf(path, sizeof path, "%s/metrics.csv", dir);
+    *rows = false;
+    FILE *f = fopen(path, "r");
+    if (!f && errno == ENOENT)
+        return ST_OK;
+    bool good = f != NULL;
+    if (good) {
+        *rows = fgets(line, sizeof line, f) && fgets(line, sizeof line, f);
+        good = !ferror(f);
+    }
+    enum status st = good ? ST_OK : err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
+    if (f)
+        fclose(f);
+    return st;
+}
+
 enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e)
 {
     char temp[sizeof m->path + 8];

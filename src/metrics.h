@@ -27,6 +27,8 @@ struct metrics_row {
 /* Opens RUNDIR/metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
  * earlier ones are kept. last = 0 starts a new file. */
 enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e);
+/* Has RUNDIR/metrics.csv a row? */
+enum status metrics_has_rows(const char *dir, bool *rows, struct err *e);
 enum status metrics_write(struct metrics *m, const struct metrics_row *row, struct err *e);
 /* What was written so far is durable. Any thread. */
 enum status metrics_sync(const struct metrics *m, struct err *e);

@@ -4,23 +4,7 @@
 #include <string.h>
 
 #include "base/json.h"
-
-bool options_number(const char *s, uint64_t *out)
-{
-    uint64_t x = 0;
-    if (!*s)
-        return false;
-    for (; *s; s++) {
-        if (*s < '0' || *s > '9')
-            return false;
-        uint64_t digit = (uint64_t)(*s - '0');
-        if (x > (UINT64_MAX - digit) / 10)
-            return false;
-        x = 10 * x + digit;
-    }
-    *out = x;
-    return true;
-}
+#include "base/parse.h"
 
 static void print_help(const struct option_usage *u)
 {
@@ -94,7 +78,7 @@ static enum status take(const struct option_usage *u, const struct option *o, co
         vec_add((struct option_list *)o->to, value);
         return ST_OK;
     case OPTION_NUMBER:
-        if (!options_number(value, (uint64_t *)o->to) || *(uint64_t *)o->to < o->least)
+        if (!parse_number(value, (uint64_t *)o->to) || *(uint64_t *)o->to < o->least)
             return wrong(u, e, "--%s: found \"%s\", expected a whole number from %llu", o->name, value,
                          (unsigned long long)o->least);
         return ST_OK;

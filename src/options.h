@@ -46,7 +46,5 @@ struct option_usage {
  * was among them: it has been printed, and the command is to return ST_OK. ST_USAGE with a sentence otherwise. */
 enum status options_parse(const struct option_usage *u, int argc, char **argv, struct option_list *operands, bool *help,
                           struct err *e);
-/* "64M" style is not taken: a plain decimal number. False when s is none or does not fit. */
-bool options_number(const char *s, uint64_t *out);
 
 #endif

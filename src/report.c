@@ -40,17 +40,6 @@ enum status report_open(struct report *r, const char *dir, struct err *e)
     return ST_OK;
 }
 
-void report_close(struct report *r)
-{
-    if (!r->file)
-        return;
-    if (r->line)
-        putchar('\n');
-    fflush(stdout);
-    fclose(r->file);
-    *r = (struct report){ 0 };
-}
-
 static void time_of_day(char when[32])
 {
     time_t now = time(NULL);
@@ -71,16 +60,37 @@ void report_append(const char *dir, const char *text)
     close(f);
 }
 
-static void write_console(struct report *r, const char *text)
+/* On standard output; true: from here on nobody reads it (a pipe's reader has left, a terminal was closed). Then what is
+ * written there is dropped, and that is no error. */
+static bool put(const char *before, const char *text, const char *after)
 {
-    if (r->line)
-        fputs("\r\033[K", stdout);
-    r->line = false;
-    puts(text);
+    errno = 0;
+    fputs(before, stdout);
+    fputs(text, stdout);
+    fputs(after, stdout);
     fflush(stdout);
+    return ferror(stdout) && (errno == EPIPE || errno == EIO) && freopen("/dev/null", "w", stdout);
+}
+
+void report_console(const char *text)
+{
+    put("", text, "\n");
 }
 
 /* False: the disk does not take it; that is said once. No reason to end a run. */
+static bool write_file(struct report *r, const char *text);
+
+/* A line, or, with keep, what the next one takes the place of. */
+static void write_console(struct report *r, const char *text, bool keep)
+{
+    bool gone = put(r->line || keep ? "\r\033[K" : "", text, keep ? "" : "\n");
+    r->line = keep;
+    if (!gone)
+        return;
+    r->terminal = r->line = false;
+    write_file(r, "nobody reads standard output any more: what is said stands here alone");
+}
+
 static bool write_file(struct report *r, const char *text)
 {
     char when[32], why[256];
@@ -89,9 +99,19 @@ static bool write_file(struct report *r, const char *text)
         return true;
     snprintf(why, sizeof why, "log.txt cannot be written: %s; its lines come here", strerror(errno));
     if (!r->failed)
-        write_console(r, why);
+        write_console(r, why, false);
     r->failed = true;
     return false;
+}
+
+void report_close(struct report *r)
+{
+    if (!r->file)
+        return;
+    if (r->line)
+        put("", "", "\n");
+    fclose(r->file);
+    *r = (struct report){ 0 };
 }
 
 void report_line(struct report *r, const char *fmt, ...)
@@ -104,7 +124,7 @@ void report_line(struct report *r, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     write_file(r, text);
-    write_console(r, text);
+    write_console(r, text, false);
 }
 
 void report_note(struct report *r, const char *fmt, ...)
@@ -117,7 +137,7 @@ void report_note(struct report *r, const char *fmt, ...)
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
     if (!write_file(r, text))
-        write_console(r, text);
+        write_console(r, text, false);
 }
 
 void report_begin(struct report *r, uint64_t step, double now)
@@ -144,7 +164,5 @@ void report_step(struct report *r, const struct report_step *s)
         report_line(r, "%s", text);
         return;
     }
-    printf("\r\033[K%s", text);
-    r->line = true;
-    fflush(stdout);
+    write_console(r, text, true);
 }

@@ -21,6 +21,8 @@ struct report {
 /* Appends to RUNDIR/log.txt. */
 enum status report_open(struct report *r, const char *dir, struct err *e);
 void report_close(struct report *r);
+/* A line on standard output alone, before there is a log. As with all of these, what nobody reads is dropped. */
+void report_console(const char *text);
 /* A line in the log, with the time of day, and on standard output. */
 void report_line(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 /* In the log alone; on standard output where that cannot be written. */

@@ -80,6 +80,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     struct exec_step step = {
         .list = t->train_list,
         .step = t->step + 1,
+        .update = t->updates + 1,
         .sample = t->sample,
         .lr = config_lr(t->config, t->step + 1),
         /* a "no" lets the step after this one be made too */
@@ -219,6 +220,7 @@ static enum status run_steps(struct train *t, struct err *e)
         double seconds;
         struct outcome o = run_step(t, &seconds);
         t->step++;
+        t->updates += o.finite;
         t->sample += train__batch(t);
         if (t->tracing && train__is_traced(t, t->step))
             TRY(train__trace_step(t, e));
@@ -238,9 +240,10 @@ enum status train__loop(struct train *t, struct err *e)
         return st;
     if (saved != ST_OK)
         return err_set(e, saved, NULL, "%s", saving.text);
-    if (t->step < t->last_step && train__emulates(t))
-        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; an emulation starts over each time",
-                       (unsigned long long)t->step, (unsigned long long)t->last_step);
+    if (t->step < t->last_step && !train__keeps(t))
+        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; %s starts over each time",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step,
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
     if (t->step < t->last_step)
         return err_set(e, ST_STOPPED, NULL,
                        "stopped after step %llu of %llu with a checkpoint; the same command goes on",

@@ -51,6 +51,7 @@ struct train {
     int threads;
 
     uint64_t step, sample;        /* done; the next one */
+    uint64_t updates;             /* made since the optimizer's state was zero: skipped steps make none */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
     bool has_saved;
     struct pieces pieces; /* what this rank writes of a checkpoint */
@@ -75,6 +76,8 @@ struct train {
 
 /* train_start.c: from the job to ranks that are ready to run. Collective. */
 enum status train__start(struct train *t, struct err *e);
+/* train_shared.c: ST_IO where ranks do not see the same run folder, which exists. Collective. */
+enum status train__check_shared(const struct train *t, struct err *e);
 /* train.c: a line in the log, from any rank. */
 void train__tell_number(const char *text);
 /* train_state.c: first values, or those of a checkpoint. Collective. */
@@ -110,6 +113,11 @@ enum status train__trace_close(struct train *t, struct err *e);
 static inline bool train__emulates(const struct train *t)
 {
     return t->compute && t->compute->pretend;
+}
+/* Checkpoints are looked for and written. */
+static inline bool train__keeps(const struct train *t)
+{
+    return !t->o->no_checkpoint && !train__emulates(t);
 }
 /* Traces tell what was expected. The same on all ranks. */
 static inline bool train__predicts(const struct train *t)

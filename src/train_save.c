@@ -17,7 +17,7 @@ static enum status ready(void *x, struct err *e)
 
 enum status train__save_open(struct train *t, struct err *e)
 {
-    if (train__emulates(t))
+    if (!train__keeps(t))
         return ST_OK;
     struct checkpoint_setup setup = {
         .rundir = t->o->dir,
@@ -29,6 +29,7 @@ enum status train__save_open(struct train *t, struct err *e)
     };
     struct checkpoint_info *info = &setup.info;
     snprintf(info->optimizer, sizeof info->optimizer, "%s", train_optimizer_name(t->config->optimizer));
+    info->data = (struct checkpoint_data){ .n = 1, .at = { t->feed.source } };
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
     snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);
@@ -75,7 +76,7 @@ enum status train__save_finish(struct train *t, struct err *e)
 enum status train__save(struct train *t, struct err *e)
 {
     TRY(train__save_finish(t, e));
-    if (train__emulates(t) || (t->has_saved && t->saved.step == t->step))
+    if (!train__keeps(t) || (t->has_saved && t->saved.step == t->step))
         return ST_OK;
     double begin = ctl_time();
     t->saving = true;
@@ -83,7 +84,7 @@ enum status train__save(struct train *t, struct err *e)
     t->rows = t->trouble;
     t->copy_waited = exec_copy_waited(t->exec);
     exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
-    checkpoint_save_begin(t->saver, t->step, t->sample);
+    checkpoint_save_begin(t->saver, t->step, t->sample, t->updates);
     t->waited = ctl_time() - begin;
     return t->o->sync ? train__save_finish(t, e) : ST_OK;
 }

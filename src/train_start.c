@@ -11,6 +11,7 @@
 #endif
 
 #include "backends.h"
+#include "base/parse.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -33,6 +34,22 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     TRY(report_open(&t->report, t->o->dir, e));
     train__stop_open(t);
     return ST_OK;
+}
+
+/* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
+static enum status check_resume(const struct train *t, struct err *e)
+{
+    if (!t->o->resume || ctl_rank() != 0)
+        return ST_OK;
+    struct checkpoint_entries list;
+    TRY(checkpoint_list(t->o->dir, &list, e));
+    uint32_t n = list.n;
+    checkpoint_entries_release(&list);
+    return n ? ST_OK
+             : err_set(e, ST_MISSING, t->o->dir,
+                       "--resume found no checkpoint in it. Is this the run folder, and is its file system mounted? "
+                       "Without "
+                       "--resume training begins at step 1");
 }
 
 /* What a rank finds on its machine. */
@@ -58,14 +75,14 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
     mem_free(all);
 }
 
-static int choose_threads(uint32_t local_ranks)
+static enum status choose_threads(uint32_t local_ranks, int *threads, struct err *e)
 {
-    const char *asked = getenv("OMP_NUM_THREADS");
-    if (asked && atoi(asked) > 0)
-        return atoi(asked);
+    uint64_t asked = 0;
+    TRY(parse_omp_threads(&asked, e));
     cpu_set_t cores;
     int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    return n > (int)local_ranks ? n / (int)local_ranks : 1;
+    *threads = asked ? (int)asked : n > (int)local_ranks ? n / (int)local_ranks : 1;
+    return ST_OK;
 }
 
 /* Only where updates wait for the norm can a step be left out after it is known. */
@@ -96,6 +113,8 @@ static enum status check_emulation(const struct train *t, struct err *e)
         return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
     if (!emulates && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
+    if (emulates && o->resume)
+        return err_set(e, ST_USAGE, "--resume", "an emulation starts over each time; leave it out");
     if (emulates && (o->check_numbers || o->check_replicas))
         return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
                        "an emulation has no numbers to check; leave it out, or take another --device");
@@ -144,7 +163,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
         return ST_OK;
     struct sched_input in;
     TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
-    in.snapshot = !t->o->sync && !train__emulates(t);
+    in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
@@ -274,6 +293,14 @@ static enum status open_data(struct train *t, struct err *e)
     return ST_OK;
 }
 
+static enum status agree_on_data(const struct train *t, struct err *e)
+{
+    if (train__emulates(t))
+        return ST_OK;
+    TRY(feed_agree(&t->feed, e));
+    return t->eval_list == PLAN_NONE ? ST_OK : feed_agree(&t->eval_feed, e);
+}
+
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
 
 static enum status bind(struct train *t, const struct local *local, struct err *e)
@@ -320,6 +347,18 @@ static void report_emulation(struct train *t)
                             "written, whatever --checkpoint says");
 }
 
+static void report_eval_data(struct train *t)
+{
+    const uint64_t windows = t->eval_feed.tokens.n_windows, rest = windows % train__batch(t);
+    char left[96] = "";
+    if (train__emulates(t) || t->eval_list == PLAN_NONE)
+        return;
+    if (rest)
+        snprintf(left, sizeof left, ", of which the last %llu are left out: no whole batch", (unsigned long long)rest);
+    report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
+                left);
+}
+
 static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
@@ -339,6 +378,7 @@ static void report_job(struct train *t, const struct local *local)
         report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
                     (unsigned long long)t->feed.tokens.n_windows,
                     (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+    report_eval_data(t);
     report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
@@ -348,10 +388,12 @@ static void report_job(struct train *t, const struct local *local)
     char every[48] = "after the last step";
     if (c->checkpoint_every)
         snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
-    if (!train__emulates(t))
+    if (train__keeps(t))
         report_line(r, "checkpoints %s, %s; the last %llu stay", every,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
+    else if (!train__emulates(t))
+        report_line(r, "no checkpoint is written (--no-checkpoint)");
     report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s", local->backends.device,
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)total, most));
@@ -373,13 +415,15 @@ enum status train__start(struct train *t, struct err *e)
     TRY(ctl_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
     TRY(ctl_agree(open_folder(t, false, e), e));
+    TRY(ctl_agree(check_resume(t, e), e));
     if (ctl_rank() == 0 && t->compute->device)
         find_peak(t, local.backends.device);
     watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
-    t->threads = choose_threads(local.ranks);
+    TRY(agree_on_data(t, e));
+    TRY(ctl_agree(choose_threads(local.ranks, &t->threads, e), e));
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
@@ -387,6 +431,7 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, &local, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(train__check_shared(t, e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
     if (watch_note())

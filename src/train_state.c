@@ -19,7 +19,7 @@ static enum status move_old(const char *from, const char *folder, bool *made, st
 {
     char to[PATH_BYTES];
     struct stat s;
-    if (stat(from, &s) != 0)
+    if (lstat(from, &s) != 0)
         return ST_OK;
     if (!*made)
         TRY(folder_make(folder, e));
@@ -30,6 +30,16 @@ static enum status move_old(const char *from, const char *folder, bool *made, st
     return ST_OK;
 }
 
+/* The first of old.1, old.2, ... that is not there. */
+static void name_old(const char *dir, char folder[PATH_BYTES])
+{
+    struct stat s;
+    unsigned n = 0;
+    do
+        snprintf(folder, PATH_BYTES, "%s/old.%u", dir, ++n);
+    while (lstat(folder, &s) == 0);
+}
+
 static enum status put_aside(struct train *t, struct err *e)
 {
     static const char *const names[] = { "checkpoints", "metrics.csv" };
@@ -37,14 +47,12 @@ static enum status put_aside(struct train *t, struct err *e)
     struct stat s;
     bool made = false;
     snprintf(from, sizeof from, "%s/checkpoints", t->o->dir);
-    if (!t->o->fresh && stat(from, &s) == 0)
+    if (!t->o->fresh && lstat(from, &s) == 0)
         return err_set(e, ST_USAGE, t->o->dir,
-                       "holds the checkpoints of a training run, and an emulation starts over each time; name another "
-                       "run folder, or say --fresh to put them aside");
-    unsigned n = 0;
-    do
-        snprintf(folder, sizeof folder, "%s/old.%u", t->o->dir, ++n);
-    while (stat(folder, &s) == 0);
+                       "holds the checkpoints of a training run, and %s starts over each time; name another run folder, "
+                       "or say --fresh to put them aside",
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
+    name_old(t->o->dir, folder);
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         snprintf(from, sizeof from, "%s/%s", t->o->dir, names[i]);
         TRY(move_old(from, folder, &made, e));
@@ -60,52 +68,97 @@ static enum status put_aside(struct train *t, struct err *e)
     return ST_OK;
 }
 
+/* Are the moments those of the checkpoint? */
+static bool same_optimizer(const struct train *t, const struct checkpoint_info *info)
+{
+    return strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) == 0;
+}
+
+/* Version 1 of checkpoints, and imported weights, do not say what the data were. */
+static void report_data(struct train *t, const struct checkpoint_data *was)
+{
+    const struct checkpoint_source *now = &t->feed.source, *old = &was->at[0];
+    if (was->n == 0 ||
+        (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
+        return;
+    report_line(&t->report,
+                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): other samples follow than those "
+                "that were left",
+                old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
+                (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
+}
+
+/* Rows without a checkpoint: of a run that was lost before its first one, or whose checkpoints are elsewhere. */
+static enum status begin_anew(struct train *t, struct err *e)
+{
+    char folder[PATH_BYTES], from[PATH_BYTES];
+    bool rows, made = false;
+    report_line(&t->report, "no checkpoint in %s: beginning at step 1", t->o->dir);
+    TRY(metrics_has_rows(t->o->dir, &rows, e));
+    if (!rows)
+        return ST_OK;
+    name_old(t->o->dir, folder);
+    snprintf(from, sizeof from, "%s/metrics.csv", t->o->dir);
+    TRY(move_old(from, folder, &made, e));
+    report_line(&t->report, "warning: %s has steps of which there is no checkpoint; it is now in %s", from, folder);
+    return ST_OK;
+}
+
 /* What may change when a run goes on, said where it did. */
 static void report_changes(struct train *t, const struct checkpoint_info *info)
 {
     struct report *r = &t->report;
-    report_line(r, "going on from the checkpoint of step %llu, written %s by %s", (unsigned long long)info->step,
-                info->time, info->build);
+    report_line(r, "going on from the checkpoint of step %llu, written %s by %s: beginning at step %llu",
+                (unsigned long long)info->step, info->time, info->build, (unsigned long long)info->step + 1);
     if (info->seed != t->config->seed)
         report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
                     (unsigned long long)info->seed, (unsigned long long)t->config->seed);
+    report_data(t, &info->data);
     if (info->sample != info->step * train__batch(t))
         report_line(r, "warning: the batch size changed: the data go on at sample %llu",
                     (unsigned long long)info->sample);
     if (strcmp(info->optimizer, "none") == 0)
         report_line(r, "the checkpoint holds weights alone: moments begin at zero");
-    else if (strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) != 0)
+    else if (!same_optimizer(t, info))
         report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
                     train_optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
         report_line(r, "the job file is another one than that of the checkpoint; the model is the same");
 }
 
-enum status train__restore(struct train *t, struct err *e)
+static enum status read_newest(struct train *t, bool *found, struct err *e)
 {
     uint32_t rank = ctl_rank();
     unsigned char *const *base = exec_arenas(t->exec);
-    if (t->o->fresh || train__emulates(t))
-        TRY(ctl_agree(rank == 0 ? put_aside(t, e) : ST_OK, e));
-    if (train__emulates(t))
-        return ST_OK;
     struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
     struct pieces pieces;
-    bool found = false;
     pieces_to_read(&t->plan, rank, base, &pieces);
-    enum status st = checkpoint_resume(t->o->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, &found,
+    enum status st = checkpoint_resume(t->o->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, found,
                                        &t->saved, e);
-    if (st == ST_OK && found)
+    if (st == ST_OK && *found)
         pieces_take(&t->plan, rank, base, &pieces);
     pieces_release(&pieces);
-    TRY(st);
+    return st;
+}
+
+enum status train__restore(struct train *t, struct err *e)
+{
+    bool found = false;
+    if (t->o->fresh || !train__keeps(t))
+        TRY(ctl_agree(ctl_rank() == 0 ? put_aside(t, e) : ST_OK, e));
+    if (train__emulates(t))
+        return ST_OK;
+    if (train__keeps(t))
+        TRY(read_newest(t, &found, e));
     t->has_saved = found;
     if (found) {
         t->step = t->saved.step;
         t->sample = t->saved.sample;
+        t->updates = same_optimizer(t, &t->saved) ? t->saved.updates : 0;
         report_changes(t, &t->saved);
     } else {
-        init_params(&t->job.graph, &t->plan, rank, base, t->config->seed);
+        TRY(ctl_agree(ctl_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
+        init_params(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec), t->config->seed);
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)

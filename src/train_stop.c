@@ -14,8 +14,7 @@
 static void print_note(void *arg, const char *text)
 {
     (void)arg; /* log.txt is the other run's as long as it is alive */
-    printf("%s\n", text);
-    fflush(stdout);
+    report_console(text);
 }
 
 enum status train__stop_lock(struct train *t, struct err *e)

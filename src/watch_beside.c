@@ -7,6 +7,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/parse.h"
 #include "watch_private.h"
 
 static struct {
@@ -26,6 +27,7 @@ static long rank_of(long pid)
     char path[64], *line = NULL;
     size_t size = 0;
     long rank = -1;
+    uint64_t number;
     snprintf(path, sizeof path, "/proc/%ld/environ", pid);
     FILE *f = fopen(path, "r");
     if (!f)
@@ -33,7 +35,7 @@ static long rank_of(long pid)
     while (rank < 0 && getdelim(&line, &size, '\0', f) > 0)
         for (int i = 0; i < N_NAMES; i++)
             if (strncmp(line, rank_names[i], strlen(rank_names[i])) == 0)
-                rank = atol(line + strlen(rank_names[i]));
+                rank = parse_number(line + strlen(rank_names[i]), &number) && number <= INT32_MAX ? (long)number : -1;
     free(line);
     fclose(f);
     return rank;

@@ -23,7 +23,7 @@ endif
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
 	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
+SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
 	tests/train/resume.sh
 EXTRA_DIST += tests/train/bench_stall.sh
 
@@ -131,12 +131,12 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
-	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5
+	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5 tests/train/version-1.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
 SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
 LONG_TESTS += tests/batch/slurm_all.sh
-EXTRA_DIST += tests/batch/cluster.sh
+EXTRA_DIST += tests/batch/cluster.sh tests/batch/launcher.c
 
 # Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
 check_PROGRAMS += tests/fault/piper-fault
@@ -144,8 +144,9 @@ tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
 tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
-	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=pthread_create,--wrap=pwrite \
-	-Wl,--wrap=realloc,--wrap=rename,--wrap=write
+	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=opendir \
+	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc \
+	-Wl,--wrap=rename,--wrap=write
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fault/disk.sh tests/fault/fault.sh
 LONG_TESTS += tests/fault/fault_all.sh

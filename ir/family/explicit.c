@@ -10,13 +10,13 @@
  * Top level: graph, vocab_size (token ids are below it), initializer_range (default 0.02), annotate. Of an operator:
  *   op, name   as in the operator table (ir/op.h); names are unique, their dotted prefixes are regions
  *   in         tensors: tokens, targets, or the output of an operator before it: NAME, or NAME.1, NAME.2
- *   attributes by their names in the table; flags as true or false: transposed, bias, packed, exact, norm_topk. What
+ *   attributes by their names in the table; flags as true or false: transposed, bias, packed, exact, norm_topk, sinks. What
  *              follows from the inputs may be left out: in_features and features (width of input 0), heads or head_dim,
  *              kv_heads (= heads), positions (= sequence length), vocab, eps, theta (10000), scale (1/sqrt(head_dim));
  *              dispatch, experts and combine take experts, top_k and capacity from where their indices come from;
  *              dispatch also knows capacity_factor
- *   param      names of its parameters; null or left out: NAME.weight, NAME.bias; of experts NAME.*.gate.weight, .up,
- *              .down. A name that is used twice is one tied parameter; its first use decides how it begins
+ *   param      names of its parameters; null or left out: NAME.weight, NAME.bias; of attention NAME.sinks; of experts
+ *              NAME.*.gate.weight, .up, .down. A name that is used twice is one tied parameter; its first use decides how it begins
  *   init, std  "normal", "zeros" or "ones", and the standard deviation, of parameters that are no bias
  *   tags       {"PP":0}
  *   block      0 for the first; stays until an operator says the next number: the unit of the default pipeline cut,
@@ -31,7 +31,7 @@ static const struct {
     uint32_t bit;
 } flag_names[] = {
     { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },           { "packed", IR_PACKED },
-    { "exact", IR_EXACT },           { "norm_topk", IR_NORM_TOPK },
+    { "exact", IR_EXACT },           { "norm_topk", IR_NORM_TOPK }, { "sinks", IR_SINKS },
 };
 enum { FLAG_COUNT = sizeof flag_names / sizeof *flag_names };
 
@@ -140,6 +140,9 @@ static void infer_routing(const struct reader *r, struct spec *s)
 static void infer_heads(struct ir_attrs *a, uint32_t w)
 {
     default_u32(&a->kv_heads, a->heads);
+    const uint64_t v = (uint64_t)a->kv_heads * a->v_head_dim;
+    if (a->flags & IR_PACKED && v > 0 && v < w)
+        default_u32(&a->head_dim, divide(w - (uint32_t)v, (uint64_t)a->heads + a->kv_heads));
     default_u32(&a->head_dim, divide(w, a->flags & IR_PACKED ? a->heads + 2 * (uint64_t)a->kv_heads : a->heads));
     default_f32(&a->scale, a->head_dim ? 1 / sqrt(a->head_dim) : 0);
 }
@@ -235,7 +238,7 @@ static const char *default_leaf(enum ir_op op, uint32_t i)
     static const char *const experts[] = { ".*.gate.weight", ".*.up.weight", ".*.down.weight" };
     if (op == IR_OP_EXPERTS)
         return experts[i];
-    return i ? ".bias" : ".weight";
+    return op == IR_OP_ATTENTION ? ".sinks" : i ? ".bias" : ".weight";
 }
 
 static enum status read_init(const struct reader *r, const struct spec *s, uint32_t i, enum ir_init *init, double *std)

@@ -1,8 +1,9 @@
 /* The table of families, and what is the same for all: annotations, EP tags, the checks at the end. */
 #include "ir/family/family.h"
 
-#include <math.h>
 #include <stdio.h>
+
+#include "base/ratio.h"
 
 const struct family ir_families[] = {
     { "gpt2", hf_gpt2_keys, hf_build_gpt2 },          { "llama", hf_llama_keys, hf_build_llama },
@@ -12,9 +13,7 @@ const struct family ir_families[] = {
 
 uint32_t ir_capacity(double factor, uint32_t t, uint32_t top_k, uint32_t experts)
 {
-    if (factor <= 0)
-        return 0;
-    double rows = ceil(factor * t * top_k / experts);
+    const uint64_t rows = ratio_ceil(ratio_of(factor), (uint64_t)t * top_k, experts);
     return rows < t ? (uint32_t)rows : t;
 }
 

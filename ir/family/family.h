@@ -64,6 +64,7 @@ enum status hf_check_keys(const struct hf_model *m);
 /* A size, 1 to 2^31-1: the key, or an alias of it in the family's table, or dflt when both are absent or null. Two
  * spellings with different values are an error. */
 enum status hf_size(const struct hf_model *m, const char *key, uint32_t dflt, uint32_t *out);
+enum status hf_number(const struct hf_model *m, const char *key, double lo, double hi, double dflt, double *out);
 enum status hf_float(const struct hf_model *m, const char *key, double lo, double hi, double dflt, float *out);
 enum status hf_bool(const struct hf_model *m, const char *key, bool dflt, bool *out);
 enum status hf_str(const struct hf_model *m, const char *key, const char *dflt, const char **out);
@@ -80,7 +81,8 @@ enum status ir_build_explicit(const struct js *model, struct ir_graph *g, struct
 /* A tag that a model may give: not EP, PASS or MB, letters, digits, _ and -. */
 enum status ir_check_tag_name(const struct js *v, const char *name, struct err *e);
 
-/* Rows per expert and sequence: 0 for factor 0 (dropless), else ceil(factor*t*k/experts), at most t. */
+/* Rows per expert and sequence: 0 for factor 0 (dropless), else ceil(factor*t*k/experts) of the decimal number that was
+ * written, at most t. */
 uint32_t ir_capacity(double factor, uint32_t t, uint32_t top_k, uint32_t experts);
 
 #endif

@@ -116,10 +116,15 @@ enum status hf_size(const struct hf_model *m, const char *key, uint32_t dflt, ui
     return ST_OK;
 }
 
+enum status hf_number(const struct hf_model *m, const char *key, double lo, double hi, double dflt, double *out)
+{
+    return js_num_or(&m->js, key, lo, hi, dflt, out, m->e);
+}
+
 enum status hf_float(const struct hf_model *m, const char *key, double lo, double hi, double dflt, float *out)
 {
     double x;
-    TRY(js_num_or(&m->js, key, lo, hi, dflt, &x, m->e));
+    TRY(hf_number(m, key, lo, hi, dflt, &x));
     *out = (float)x;
     return ST_OK;
 }

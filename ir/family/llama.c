@@ -148,7 +148,8 @@ static enum status read_moe(const struct hf_model *m, struct decoder *c, const c
                             uint32_t dflt_top_k)
 {
     bool aux;
-    float coef, factor;
+    float coef;
+    double factor;
     TRY(hf_size(m, experts, dflt_experts, &c->moe.experts));
     TRY(hf_size(m, "num_experts_per_tok", dflt_top_k, &c->moe.top_k));
     if (c->moe.top_k > c->moe.experts)
@@ -156,7 +157,7 @@ static enum status read_moe(const struct hf_model *m, struct decoder *c, const c
                         c->moe.experts);
     TRY(hf_bool(m, "output_router_logits", false, &aux));
     TRY(hf_float(m, "router_aux_loss_coef", 0, 1e6, 0.001, &coef));
-    TRY(hf_float(m, "capacity_factor", 0, 1e6, 0, &factor));
+    TRY(hf_number(m, "capacity_factor", 0, 1e6, 0, &factor));
     uint32_t sparse = 0;
     for (uint32_t i = 0; i < c->layers; i++)
         sparse += c->sparse[i];

@@ -59,7 +59,7 @@ static void find_needs(struct cover *x)
         x->needs[i] = 1u << IR_PASS_F;
         if (!flows_in(flows, op))
             continue;
-        if (info->bw_reads)
+        if (ir_op_runs(op->op, &op->attrs, IR_PASS_BW))
             x->needs[i] |= 1u << IR_PASS_BW;
         for (uint32_t k = 0; k < IR_MAX_IN; k++) {
             if (op->in[k] == IR_NONE || !(info->grad_in >> k & 1))

@@ -20,6 +20,14 @@ static const struct plan_instr *instr_of(const struct check *c, const struct che
     return &check_instrs(c, l, x->cls)[x->instr];
 }
 
+/* The place of an end, for a message. */
+static const char *end_text(const struct check *c, const struct check_list *l, const struct check_end *x,
+                            char text[256])
+{
+    check_place_text(c, (struct check_place){ x->cls, l, x->instr }, text, 256);
+    return text;
+}
+
 static enum status match_pair(const struct check *c, const struct check_list *l, const struct check_end *x, uint32_t n)
 {
     const struct plan_instr *a = instr_of(c, l, x);
@@ -31,20 +39,19 @@ static enum status match_pair(const struct check *c, const struct check_list *l,
                            a->op == PLAN_SEND ? "receive" : "send", a->node);
     const struct plan_instr *b = instr_of(c, l, x + 1);
     char text[256];
-    struct check_place there = { x[1].cls, l, x[1].instr };
-    check_place_text(c, there, text, sizeof text);
     if (n > 2 || (a->op == PLAN_SEND ? b->op != PLAN_RECV : b->op != PLAN_SEND))
         return check_wrong(c, RULE_MATCH, at,
                            "node %u is one send and one receive, but %u instructions have it, also %s", a->node, n,
-                           text);
+                           end_text(c, l, x + 1, text));
     const uint32_t *s = c->classes[x->cls].set_seq, *t = c->classes[x[1].cls].set_seq;
     if (s[a->my_set] != t[b->peer_set] || s[a->peer_set] != t[b->my_set])
-        return check_wrong(c, RULE_MATCH, at, "its sets are not those of %s, swapped", text);
+        return check_wrong(c, RULE_MATCH, at, "its sets are not those of %s, swapped", end_text(c, l, x + 1, text));
     if (a->tag != b->tag)
-        return check_wrong(c, RULE_MATCH, at, "tag is %u, that of %s is %u", a->tag, text, b->tag);
+        return check_wrong(c, RULE_MATCH, at, "tag is %u, that of %s is %u", a->tag, end_text(c, l, x + 1, text),
+                           b->tag);
     if (a->count != b->count || a->type != b->type)
         return check_wrong(c, RULE_MATCH, at, "%" PRIu64 " elements of %s, but %s has %" PRIu64 " of %s", a->count,
-                           ir_dtype_name(a->type), text, b->count, ir_dtype_name(b->type));
+                           ir_dtype_name(a->type), end_text(c, l, x + 1, text), b->count, ir_dtype_name(b->type));
     return ST_OK;
 }
 
@@ -60,16 +67,16 @@ static enum status match_collective(const struct check *c, const struct check_li
         const struct plan_instr *b = instr_of(c, l, &x[i]);
         const struct check_class *k = &c->classes[x[i].cls];
         char text[256];
-        check_place_text(c, (struct check_place){ x[i].cls, l, x[i].instr }, text, sizeof text);
         if (x[i].cls != classes[i])
             return check_wrong(c, RULE_MATCH, at,
                                "class %u is a member of channel %u, but does not call it for node %u", classes[i],
                                ch->id, a->node);
         if (b->op != a->op || !check_is_collective(b->op) || k->p->channels[b->channel].id != ch->id)
-            return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or channel", text);
+            return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or channel",
+                               end_text(c, l, &x[i], text));
         if (b->count != a->count || b->type != a->type)
             return check_wrong(c, RULE_MATCH, at, "%" PRIu64 " elements of %s, but %s has %" PRIu64 " of %s", a->count,
-                               ir_dtype_name(a->type), text, b->count, ir_dtype_name(b->type));
+                               ir_dtype_name(a->type), end_text(c, l, &x[i], text), b->count, ir_dtype_name(b->type));
     }
     if (n != members)
         return check_wrong(c, RULE_MATCH, at, "%u classes are members of channel %u, but %u instructions have node %u",

@@ -89,7 +89,7 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
     if (sum)
         return ST_OK;
     const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
-    if (op->op != k->op || !ir_op_has_kernel(k->op, k->pass))
+    if (op->op != k->op || !ir_op_runs(k->op, &op->attrs, k->pass))
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s",
                            program, kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name,
                            ir_op_info[op->op].name);

@@ -102,15 +102,23 @@ enum status js_expected(const struct js *v, struct err *e, const char *fmt, ...)
     return js_wrong(v, e, "found %s, expected %s", found, expected);
 }
 
-/* Writes base, then the step; a path that is too long ends in "...". */
-static void extend_path(struct js *to, const char *base, const char *step)
+/* Appends to the path; one that is too long ends in "...". Every value read gets a path, so this is no printf. */
+static void extend_path(struct js *to, const char *step)
 {
-    char whole[2 * sizeof to->path];
-    int n = snprintf(whole, sizeof whole, "%s%s", base, step);
-    if ((size_t)n < sizeof to->path)
-        memcpy(to->path, whole, (size_t)n + 1);
-    else
-        snprintf(to->path, sizeof to->path, "%.*s...", (int)sizeof to->path - 4, whole);
+    static const char cut[] = "...";
+    size_t have = strlen(to->path), n = strlen(step), room = sizeof to->path - 1 - have;
+    memcpy(to->path + have, step, n < room ? n : room);
+    to->path[have + (n < room ? n : room)] = '\0';
+    if (n > room)
+        memcpy(to->path + sizeof to->path - sizeof cut, cut, sizeof cut);
+}
+
+/* A cursor below `from`, with its path. */
+static struct js below(const struct js *from, json_t *v)
+{
+    struct js m = { .v = v, .file = from->file };
+    strcpy(m.path, from->path);
+    return m;
 }
 
 static bool is_plain_key(const char *key)
@@ -125,10 +133,11 @@ static bool is_plain_key(const char *key)
 
 static struct js member(const struct js *o, const char *key, json_t *v)
 {
-    struct js m = { .v = v, .file = o->file };
-    char step[sizeof m.path];
-    snprintf(step, sizeof step, is_plain_key(key) ? ".%s" : "[\"%s\"]", key);
-    extend_path(&m, o->path, step);
+    struct js m = below(o, v);
+    bool plain = is_plain_key(key);
+    extend_path(&m, plain ? "." : "[\"");
+    extend_path(&m, key);
+    extend_path(&m, plain ? "" : "\"]");
     return m;
 }
 
@@ -179,10 +188,14 @@ enum status js_count(const struct js *a, uint32_t *n, struct err *e)
 
 struct js js_at(const struct js *a, uint32_t i)
 {
-    struct js m = { .v = json_array_get(a->v, i), .file = a->file };
-    char step[16];
-    snprintf(step, sizeof step, "[%u]", i);
-    extend_path(&m, a->path, step);
+    struct js m = below(a, json_array_get(a->v, i));
+    char step[16] = { 0 }, *c = step + sizeof step - 2;
+    *c = ']';
+    do
+        *--c = (char)('0' + i % 10);
+    while (i /= 10);
+    *--c = '[';
+    extend_path(&m, c);
     return m;
 }
 

@@ -1,7 +1,10 @@
 noinst_LTLIBRARIES += libpiper_base.la
 libpiper_base_la_SOURCES = \
 	src/base/json.c src/base/json.h \
+	src/base/library.c src/base/library.h \
 	src/base/mem.c src/base/mem.h \
+	src/base/parse.c src/base/parse.h \
+	src/base/ratio.c src/base/ratio.h \
 	src/base/status.c src/base/status.h \
 	src/base/version.c src/base/version.h
 nodist_libpiper_base_la_SOURCES = src/base/commit.h

@@ -12,7 +12,7 @@
 
 enum { BLOCK = 64 }; /* queries, and keys, of a block of scores */
 
-/* One operand by heads: row t of head h starts at at + t*ld + h*head_dim. */
+/* One operand by heads: row t of head h starts at at + t*ld + h*(size of a head). */
 struct heads {
     float *at;
     size_t ld;
@@ -22,62 +22,74 @@ struct heads {
 struct sequence {
     struct heads q, k, v, o;
     struct heads dq, dk, dv, dout;
-    float *lse;   /* (heads, T); NULL: not kept */
-    float *delta; /* (heads, T): sum over head_dim of dO O */
-    size_t t, d, group;
-    float scale;
-    bool add; /* gradients are added to what is there */
+    float *lse;         /* (heads, T); NULL: not kept */
+    float *delta;       /* (heads, T): sum over a head of dO O */
+    const float *sinks; /* (heads); NULL: none */
+    const int32_t *document;
+    const struct op_positions *positions;
+    size_t t, keys, d, dv_size, group, window;
+    float scale, cap;
+    bool add_q, add_k, add_v; /* the gradient is added to what is there */
 };
 
-static void split_packed(const struct ir_attrs *a, float *at, struct heads out[3])
+/* Rows of width elements of sequence s in x, NULL where there is none; keys: as k and v have them. */
+static struct heads rows_of(const struct op_args *a, void *x, size_t s, size_t width, bool keys)
 {
-    const size_t d = a->head_dim, ld = ((size_t)a->heads + 2 * (size_t)a->kv_heads) * d;
-    const size_t first[3] = { 0, a->heads * d, ((size_t)a->heads + a->kv_heads) * d };
-    for (int i = 0; i < 3; i++)
-        out[i] = (struct heads){ at ? at + first[i] : NULL, ld };
+    const struct op_positions *p = a->positions;
+    const size_t first = !p ? s * a->t : s * (keys ? p->key_s : p->row_s), step = !p ? 1 : keys ? p->key_i : p->row_i;
+    return (struct heads){ x ? (float *)x + first * width : NULL, step * width };
 }
 
 /* The three operands of sequence s in x: one packed, or three. */
 static void split_operands(const struct op_args *a, void *const x[3], size_t s, struct heads out[3])
 {
     const struct ir_attrs *at = a->attrs;
-    const size_t d = at->head_dim, t = a->t;
-    if (at->flags & IR_PACKED) {
-        float *p = x[0];
-        split_packed(at, p ? p + s * t * (at->heads + 2 * (size_t)at->kv_heads) * d : NULL, out);
+    const size_t q = (size_t)at->heads * at->head_dim, k = (size_t)at->kv_heads * at->head_dim;
+    const size_t v = (size_t)at->kv_heads * ir_op_v_dim(at), first[3] = { 0, q, q + k }, width[3] = { q, k, v };
+    for (int i = 0; i < 3; i++)
+        out[i] = rows_of(a, x[i], s, width[i], i > 0);
+    if (!(at->flags & IR_PACKED))
         return;
-    }
-    for (int i = 0; i < 3; i++) {
-        const size_t ld = (i == 0 ? at->heads : at->kv_heads) * d;
-        float *p = x[i];
-        out[i] = (struct heads){ p ? p + s * t * ld : NULL, ld };
-    }
+    const struct heads all = rows_of(a, x[0], s, q + k + v, false);
+    for (int i = 0; i < 3; i++)
+        out[i] = (struct heads){ all.at ? all.at + first[i] : NULL, all.ld };
 }
 
 static struct sequence sequence(const struct op_args *a, size_t s)
 {
     const struct ir_attrs *at = a->attrs;
-    const size_t d = at->head_dim, t = a->t, ldo = at->heads * d;
+    const struct op_positions *p = a->positions;
+    const size_t t = a->t, width = (size_t)at->heads * ir_op_v_dim(at);
+    const bool packed = (at->flags & IR_PACKED) != 0;
     struct heads x[3], dx[3];
     split_operands(a, a->in, s, x);
     split_operands(a, a->din, s, dx);
-    float *o = a->out[0], *dout = a->dout[0], *lse = a->save[0], *delta = a->work;
+    float *lse = a->save[0], *delta = a->work;
     return (struct sequence){
         .q = x[0],
         .k = x[1],
         .v = x[2],
-        .o = { o + s * t * ldo, ldo },
+        .o = rows_of(a, a->out[0], s, width, false),
         .dq = dx[0],
         .dk = dx[1],
         .dv = dx[2],
-        .dout = { dout ? dout + s * t * ldo : NULL, ldo },
+        .dout = rows_of(a, a->dout[0], s, width, false),
         .lse = lse ? lse + s * at->heads * t : NULL,
         .delta = delta ? delta + s * at->heads * t : NULL,
+        .sinks = at->flags & IR_SINKS ? a->param[0] : NULL,
+        .document = a->document ? a->document + s * (p ? p->t_all : t) : NULL,
+        .positions = p,
         .t = t,
-        .d = d,
+        .keys = p ? p->keys : t,
+        .d = at->head_dim,
+        .dv_size = ir_op_v_dim(at),
         .group = at->heads / at->kv_heads,
+        .window = at->window,
         .scale = at->scale,
-        .add = a->acc[0] != NULL,
+        .cap = at->score_cap,
+        .add_q = a->acc[0] != NULL,
+        .add_k = a->acc[packed ? 0 : 1] != NULL,
+        .add_v = a->acc[packed ? 0 : 2] != NULL,
     };
 }
 
@@ -97,60 +109,127 @@ static struct matrix transpose(const struct heads *x, size_t t, size_t h, size_t
     return turned(row(x, t, h, d), x->ld);
 }
 
-/* Keys of the block from k0 that query q sees. */
-static size_t visible(size_t q, size_t k0, size_t n)
-{
-    return q < k0 ? 0 : q - k0 + 1 < n ? q - k0 + 1 : n;
-}
-
 static size_t block_size(size_t t, size_t at)
 {
     return t - at < BLOCK ? t - at : BLOCK;
 }
 
-/* ---- forward -------------------------------------------------------------------------------------------------- */
+/* ---- what sees what ------------------------------------------------------------------------------------------- */
 
-/* Running softmax of a block of queries: score maximum and sum of exponentials of each row. */
-struct running {
-    float max[BLOCK], sum[BLOCK];
+static size_t position(const struct sequence *s, size_t i)
+{
+    const struct op_positions *p = s->positions;
+    if (!p)
+        return i;
+    return i < p->run[0].count ? p->run[0].first + i : p->run[1].first + (i - p->run[0].count);
+}
+
+/* Keys [first, end) of each query of a block; all of them lie in the blocks from begin to before end_all. */
+struct seen {
+    size_t first[BLOCK], end[BLOCK], begin, end_all;
 };
 
-/* Turns the scores into exponentials against the new maximum; the rows of o, and the sums, are brought down to it. */
-static void online_softmax(const struct vec *v, float *scores, size_t q0, size_t nq, size_t k0, size_t nk,
-                           struct running *run, const struct heads *o, size_t h, size_t d)
+static void look(const struct sequence *s, size_t q0, size_t nq, struct seen *x)
 {
+    x->begin = SIZE_MAX;
+    x->end_all = 0;
     for (size_t r = 0; r < nq; r++) {
-        const size_t n = visible(q0 + r, k0, nk);
-        float *s = scores + r * BLOCK;
-        const float here = v->max(s, n), most = k0 > 0 && run->max[r] > here ? run->max[r] : here;
-        const float sum = (float)v->exp_sum(s, s, most, n);
-        memset(s + n, 0, (nk - n) * sizeof *s);
-        if (k0 > 0 && most > run->max[r]) {
-            const float down = expf(run->max[r] - most);
-            run->sum[r] *= down;
-            v->scale(row(o, q0 + r, h, d), down, row(o, q0 + r, h, d), d);
-        }
-        run->sum[r] = k0 > 0 ? run->sum[r] + sum : sum;
-        run->max[r] = most;
+        const size_t at = position(s, q0 + r);
+        size_t first = s->window && at >= s->window ? at - s->window + 1 : 0;
+        if (s->document && (size_t)s->document[at] > first)
+            first = (size_t)s->document[at];
+        x->first[r] = first;
+        x->end[r] = at + 1;
+        x->begin = first < x->begin ? first : x->begin;
+        x->end_all = at + 1 > x->end_all ? at + 1 : x->end_all;
     }
+    x->begin = x->begin / BLOCK * BLOCK;
+}
+
+/* Keys of the block from k0 that query r sees: *n from the one returned on, counted from k0. */
+static size_t visible(const struct seen *x, size_t r, size_t k0, size_t nk, size_t *n)
+{
+    const size_t first = x->first[r] > k0 ? x->first[r] - k0 : 0, to = x->end[r] > k0 ? x->end[r] - k0 : 0;
+    const size_t end = to < nk ? to : nk;
+    *n = first < end ? end - first : 0;
+    return *n ? first : 0;
+}
+
+/* s = cap tanh(s / cap); slope, where asked for, gets the derivative. */
+static void bound(float *s, float *slope, float cap, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        const float y = tanhf(s[i] / cap);
+        s[i] = cap * y;
+        if (slope)
+            slope[i] = 1 - y * y;
+    }
+}
+
+/* ---- forward -------------------------------------------------------------------------------------------------- */
+
+/* Running softmax of a block of queries: score maximum and sum of exponentials of each row, once it has some. */
+struct running {
+    float max[BLOCK], sum[BLOCK];
+    bool some[BLOCK];
+};
+
+/* Turns a row's scores into exponentials against the new maximum; its sum, and its row of o, are brought down to it. */
+static void online_softmax(const struct vec *v, float *s, size_t n, struct running *run, size_t r, float *o, size_t d)
+{
+    const bool some = run->some[r];
+    const float here = v->max(s, n), most = some && run->max[r] > here ? run->max[r] : here;
+    const float sum = (float)v->exp_sum(s, s, most, n);
+    if (some && most > run->max[r]) {
+        const float down = expf(run->max[r] - most);
+        run->sum[r] *= down;
+        v->scale(o, down, o, d);
+    }
+    run->sum[r] = some ? run->sum[r] + sum : sum;
+    run->max[r] = most;
+    run->some[r] = true;
+}
+
+/* A sink joins the sum, and has no value. */
+static void add_sink(const struct vec *v, float sink, struct running *run, size_t r, float *o, size_t d)
+{
+    const float most = sink > run->max[r] ? sink : run->max[r], down = expf(run->max[r] - most);
+    run->sum[r] = run->sum[r] * down + expf(sink - most);
+    run->max[r] = most;
+    v->scale(o, down, o, d);
 }
 
 static void forward_block(const struct sequence *s, size_t h, size_t q0)
 {
     const struct vec *v = cpu_vec();
-    const size_t nq = block_size(s->t, q0), d = s->d, kv = h / s->group;
+    const size_t nq = block_size(s->t, q0), d = s->d, dv = s->dv_size, kv = h / s->group;
     _Alignas(64) float p[BLOCK * BLOCK];
     struct running run;
-    for (size_t k0 = 0; k0 <= q0; k0 += BLOCK) {
-        const size_t nk = block_size(s->t, k0);
+    struct seen seen;
+    look(s, q0, nq, &seen);
+    memset(run.some, 0, sizeof run.some);
+    for (size_t k0 = seen.begin; k0 < seen.end_all; k0 += BLOCK) {
+        const size_t nk = block_size(s->keys, k0);
         cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, q0, h, d), transpose(&s->k, k0, kv, d), p, BLOCK,
                                              s->scale, 0 });
-        online_softmax(v, p, q0, nq, k0, nk, &run, &s->o, h, d);
-        cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(p, BLOCK), view(&s->v, k0, kv, d), row(&s->o, q0, h, d),
-                                             s->o.ld, 1, k0 > 0 ? 1 : 0 });
+        for (size_t r = 0; r < nq; r++) {
+            size_t n, first = visible(&seen, r, k0, nk, &n);
+            float *x = p + r * BLOCK;
+            if (s->cap > 0)
+                bound(x + first, NULL, s->cap, n);
+            if (n > 0)
+                online_softmax(v, x + first, n, &run, r, row(&s->o, q0 + r, h, dv), dv);
+            memset(x, 0, first * sizeof *x);
+            memset(x + first + n, 0, (nk - first - n) * sizeof *x);
+        }
+        cpu_gemm_block(&(struct gemm_block){ nq, dv, nk, as_is(p, BLOCK), view(&s->v, k0, kv, dv),
+                                             row(&s->o, q0, h, dv), s->o.ld, 1, k0 > seen.begin ? 1 : 0 });
     }
     for (size_t r = 0; r < nq; r++) {
-        v->scale(row(&s->o, q0 + r, h, d), 1.0f / run.sum[r], row(&s->o, q0 + r, h, d), d);
+        float *o = row(&s->o, q0 + r, h, dv);
+        if (s->sinks)
+            add_sink(v, s->sinks[h], &run, r, o, dv);
+        v->scale(o, 1.0f / run.sum[r], o, dv);
         if (s->lse)
             s->lse[h * s->t + q0 + r] = run.max[r] + logf(run.sum[r]);
     }
@@ -171,71 +250,130 @@ void cpu_attention_f(const struct op_args *a)
 /* A block of scores: queries of head h from q0, keys from k0. */
 struct block {
     size_t h, kv, q0, nq, k0, nk;
-    bool first_k; /* nothing has been added to dk, dv of these keys yet; to dq of these queries: k0 == 0 */
+    bool first_k, first_q; /* nothing has been added to dk, dv of these keys yet; to dq of these queries */
 };
 
-/* p: probabilities from the kept log-sum-exp; dS = p (dP - delta) scale takes the place of dP. */
-static void block_probabilities(const struct vec *v, const struct sequence *s, const struct block *b, float *p)
+/* p: probabilities from the kept log-sum-exp; slope: where scores have a bound, its derivative. */
+static void block_probabilities(const struct vec *v, const struct sequence *s, const struct block *b,
+                                const struct seen *seen, float *p, float *slope)
 {
     for (size_t r = 0; r < b->nq; r++) {
-        const size_t n = visible(b->q0 + r, b->k0, b->nk);
-        v->exp_sum(p + r * BLOCK, p + r * BLOCK, s->lse[b->h * s->t + b->q0 + r], n);
-        memset(p + r * BLOCK + n, 0, (b->nk - n) * sizeof *p);
+        size_t n, first = visible(seen, r, b->k0, b->nk, &n);
+        float *x = p + r * BLOCK;
+        if (slope) {
+            memset(slope + r * BLOCK, 0, b->nk * sizeof *slope);
+            bound(x + first, slope + r * BLOCK + first, s->cap, n);
+        }
+        v->exp_sum(x + first, x + first, s->lse[b->h * s->t + b->q0 + r], n);
+        memset(x, 0, first * sizeof *x);
+        memset(x + first + n, 0, (b->nk - first - n) * sizeof *x);
     }
 }
 
-static void backward_block(const struct sequence *s, const struct block *b)
+/* dS = p (dP - delta) scale, times the slope of the bound, takes the place of dP. */
+static void block_gradient(const struct vec *v, const struct sequence *s, const struct block *b, const float *p,
+                           const float *slope, float *ds)
+{
+    for (size_t r = 0; r < b->nq; r++) {
+        const float delta = s->delta[b->h * s->t + b->q0 + r];
+        float *x = ds + r * BLOCK;
+        v->softmax_grad(x, p + r * BLOCK, x, delta, s->scale, b->nk);
+        for (size_t i = 0; slope && i < b->nk; i++)
+            x[i] *= slope[r * BLOCK + i];
+    }
+}
+
+static void backward_block(const struct sequence *s, const struct block *b, const struct seen *seen)
 {
     const struct vec *v = cpu_vec();
-    const size_t d = s->d, nq = b->nq, nk = b->nk;
-    const struct matrix q = view(&s->q, b->q0, b->h, d), dout = view(&s->dout, b->q0, b->h, d);
-    const float first_k = b->first_k && !s->add ? 0 : 1, first_q = b->k0 == 0 && !s->add ? 0 : 1;
-    _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK];
+    const size_t d = s->d, dv = s->dv_size, nq = b->nq, nk = b->nk;
+    const struct matrix q = view(&s->q, b->q0, b->h, d), dout = view(&s->dout, b->q0, b->h, dv);
+    const float add_q = !b->first_q || s->add_q, add_k = !b->first_k || s->add_k, add_v = !b->first_k || s->add_v;
+    _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK], bounded[BLOCK * BLOCK];
+    float *const slope = s->cap > 0 ? bounded : NULL;
     cpu_gemm_block(&(struct gemm_block){ nq, nk, d, q, transpose(&s->k, b->k0, b->kv, d), p, BLOCK, s->scale, 0 });
-    block_probabilities(v, s, b, p);
+    block_probabilities(v, s, b, seen, p, slope);
     cpu_gemm_block(
-        &(struct gemm_block){ nk, d, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, d), s->dv.ld, 1, first_k });
-    cpu_gemm_block(&(struct gemm_block){ nq, nk, d, dout, transpose(&s->v, b->k0, b->kv, d), ds, BLOCK, 1, 0 });
-    for (size_t r = 0; r < nq; r++) {
-        const float delta = s->delta[b->h * s->t + b->q0 + r];
-        v->softmax_grad(ds + r * BLOCK, p + r * BLOCK, ds + r * BLOCK, delta, s->scale, nk);
-    }
+        &(struct gemm_block){ nk, dv, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, dv), s->dv.ld, 1, add_v });
+    cpu_gemm_block(&(struct gemm_block){ nq, nk, dv, dout, transpose(&s->v, b->k0, b->kv, dv), ds, BLOCK, 1, 0 });
+    block_gradient(v, s, b, p, slope, ds);
     cpu_gemm_block(
-        &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, first_k });
+        &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, add_k });
     cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(ds, BLOCK), view(&s->k, b->k0, b->kv, d),
-                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, first_q });
+                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, add_q });
+}
+
+/* Keys that no query sees. */
+static void zero_keys(const struct sequence *s, size_t kv, size_t k0, size_t nk)
+{
+    for (size_t k = k0; k < k0 + nk; k++) {
+        if (!s->add_k)
+            memset(row(&s->dk, k, kv, s->d), 0, s->d * sizeof(float));
+        if (!s->add_v)
+            memset(row(&s->dv, k, kv, s->dv_size), 0, s->dv_size * sizeof(float));
+    }
+}
+
+/* sum of dO O of a row of head h */
+static float row_delta(const struct sequence *s, size_t h, size_t t)
+{
+    return cpu_vec()->dot(row(&s->o, t, h, s->dv_size), row(&s->dout, t, h, s->dv_size), s->dv_size);
 }
 
 /* One key/value head with all query heads that read it. */
 static void backward_group(const struct sequence *s, size_t kv)
 {
-    const struct vec *v = cpu_vec();
     for (size_t h = kv * s->group; h < (kv + 1) * s->group; h++) {
         for (size_t t = 0; t < s->t; t++)
-            s->delta[h * s->t + t] = v->dot(row(&s->o, t, h, s->d), row(&s->dout, t, h, s->d), s->d);
-        for (size_t k0 = 0; k0 < s->t; k0 += BLOCK)
-            for (size_t q0 = k0; q0 < s->t; q0 += BLOCK)
-                backward_block(s, &(struct block){ .h = h,
-                                                   .kv = kv,
-                                                   .q0 = q0,
-                                                   .nq = block_size(s->t, q0),
-                                                   .k0 = k0,
-                                                   .nk = block_size(s->t, k0),
-                                                   .first_k = h == kv * s->group && q0 == k0 });
+            s->delta[h * s->t + t] = row_delta(s, h, t);
+        for (size_t k0 = 0; k0 < s->keys; k0 += BLOCK) {
+            struct block b = { .h = h, .kv = kv, .k0 = k0, .nk = block_size(s->keys, k0) };
+            b.first_k = h == kv * s->group;
+            for (b.q0 = s->positions ? 0 : k0; b.q0 < s->t; b.q0 += BLOCK) {
+                struct seen seen;
+                b.nq = block_size(s->t, b.q0);
+                look(s, b.q0, b.nq, &seen);
+                if (k0 < seen.begin || k0 >= seen.end_all)
+                    continue;
+                b.first_q = k0 == seen.begin;
+                backward_block(s, &b, &seen);
+                b.first_k = false;
+            }
+            if (b.first_k)
+                zero_keys(s, kv, k0, b.nk);
+        }
     }
 }
 
 void cpu_attention_bi(const struct op_args *a)
 {
     const struct ir_attrs *at = a->attrs;
+    const uint64_t keys = a->positions ? a->positions->keys : a->t;
     struct ir_op_shapes shapes;
     ir_op_shapes(IR_OP_ATTENTION, at, a->t, &shapes);
     for (uint32_t i = 0; i < ir_op_inputs(IR_OP_ATTENTION, at); i++)
-        cpu_start_from(a->din[i], a->acc[i], a->b * ir_shape_elements(&shapes.in[i]));
+        cpu_start_from(a->din[i], a->acc[i], a->b * (i ? keys : a->t) * shapes.in[i].dim[1]);
     const size_t kv = at->kv_heads, tasks = a->b * kv;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / kv);
         backward_group(&s, i % kv);
+    }
+}
+
+/* A sink has the probability exp(sink - lse), and its dP is 0. */
+void cpu_attention_bw(const struct op_args *a)
+{
+    const size_t heads = a->attrs->heads;
+    float *dsinks = a->dparam[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
+    for (size_t h = 0; h < heads; h++) {
+        double sum = a->dparam_add & 1 ? dsinks[h] : 0;
+        for (size_t i = 0; i < a->b; i++) {
+            const struct sequence s = sequence(a, i);
+            for (size_t t = 0; t < s.t; t++)
+                sum -= (double)(expf(s.sinks[h] - s.lse[h * s.t + t]) * row_delta(&s, h, t));
+        }
+        dsinks[h] = (float)sum;
     }
 }

@@ -40,7 +40,7 @@ CPU_TEST_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 MACHINE_TEST_SOURCES = tests/num/machine.c tests/num/machine.h tests/num/num.c tests/num/num.h
 OPS_TEST_SOURCES = $(MACHINE_TEST_SOURCES) \
 	tests/num/oracle.c tests/num/oracle_dense.c tests/num/oracle_moe.c \
-	tests/num/pairs.c \
+	tests/num/attention.c tests/num/pairs.c \
 	tests/num/problem.c \
 	tests/num/run_op.c tests/num/run_op.h \
 	tests/num/test_ops.c

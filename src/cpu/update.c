@@ -7,7 +7,7 @@ enum { PIECE = 1 << 14, PARTS = 256 };
 
 static struct vec_update constants(const struct optimizer_args *o, const struct step_inputs *s)
 {
-    const double correct1 = 1 - pow(o->beta1, (double)s->step), correct2 = 1 - pow(o->beta2, (double)s->step);
+    const double correct1 = 1 - pow(o->beta1, (double)s->update), correct2 = 1 - pow(o->beta2, (double)s->update);
     return (struct vec_update){
         .grad_scale = (float)s->grad_scale,
         .beta1 = o->beta1,

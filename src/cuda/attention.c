@@ -52,6 +52,7 @@ static uint64_t forward_statistics(const struct op_args *a)
 
 static bool by_library(const struct op_args *a)
 {
+    CHECK(!a->positions && !a->document);
     return cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute) && !a->acc[0] && !a->acc[1] && !a->acc[2];
 }
 

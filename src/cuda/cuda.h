@@ -34,7 +34,8 @@ void cuda_router_f(const struct op_args *a), cuda_router_bi(const struct op_args
 void cuda_router_bw(const struct op_args *a);
 void cuda_dispatch_f(const struct op_args *a), cuda_dispatch_bi(const struct op_args *a);
 void cuda_combine_f(const struct op_args *a), cuda_combine_bi(const struct op_args *a);
-/* Attention without tensor cores, any head size, for tests in float32 and for what cuDNN refuses. */
+/* Attention without tensor cores, any head size, for tests in float32 and for what cuDNN refuses; and the gradient of sinks. */
+void cuda_attention_bw(const struct op_args *a);
 void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const struct op_args *a);
 /* Experts that cuda_experts_grouped() (ir/target_cuda_own.h) says: their products in one launch each, sizes read on the device. */
 void cuda_grouped_f(const struct op_args *a), cuda_grouped_bi(const struct op_args *a);

@@ -37,8 +37,6 @@ enum status cuda_libs_open(void *stream, const char *cache_path, bool choose, st
     libs.multiprocessors = (uint32_t)properties.multiProcessorCount;
     libs.path = cache_path ? mem_strdup(cache_path) : NULL;
     enum status st = cuda__matmul_open(libs.path, libs.device, stream, choose, e);
-    if (st == ST_OK)
-        st = cuda__sdpa_open(NULL, e);
     if (st != ST_OK)
         cuda_libs_close();
     return st;
@@ -105,7 +103,10 @@ const char *cuda_libs_versions(void)
 {
     static char text[96];
     const unsigned long long lt = cuda__matmul_version(), dnn = cuda__sdpa_version();
-    snprintf(text, sizeof text, "cuBLASLt %llu.%llu.%llu, cuDNN %llu.%llu.%llu", lt / 10000, lt / 100 % 100, lt % 100,
-             dnn / 10000, dnn / 100 % 100, dnn % 100);
+    const int n = snprintf(text, sizeof text, "cuBLASLt %llu.%llu.%llu, ", lt / 10000, lt / 100 % 100, lt % 100);
+    if (dnn)
+        snprintf(text + n, sizeof text - (size_t)n, "cuDNN %llu.%llu.%llu", dnn / 10000, dnn / 100 % 100, dnn % 100);
+    else
+        snprintf(text + n, sizeof text - (size_t)n, "no cuDNN");
     return text;
 }

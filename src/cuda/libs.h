@@ -7,7 +7,7 @@
  *     cuda_libs_store()                 rank 0, then a barrier
  *
  * A step then calls no function of a library that allocates device memory or waits, so it can be captured. One device, and one
- * thread at a time. */
+ * thread at a time. cuDNN is loaded for the first attention that is its. */
 #ifndef PIPER_CUDA_LIBS_H
 #define PIPER_CUDA_LIBS_H
 
@@ -42,7 +42,7 @@ void cuda_libs_allow_tf32(bool allow);
  * without capacity whose products are not grouped (cuda_experts_grouped()). */
 bool cuda_host_reads(enum ir_op op, const struct ir_attrs *a);
 
-/* "cuBLASLt 13.1.0, cuDNN 9.19.0", static. */
+/* "cuBLASLt 13.1.0, cuDNN 9.19.0", or "..., no cuDNN" where it cannot be loaded; static. */
 const char *cuda_libs_versions(void);
 
 #ifdef __cplusplus

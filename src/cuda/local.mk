@@ -6,6 +6,7 @@ CUDA_SOURCES = \
 	src/cuda/columns.cu \
 	src/cuda/cuda.c \
 	src/cuda/cuda.h \
+	src/cuda/cudnn_load.c \
 	src/cuda/device.c \
 	src/cuda/dispatch.cu \
 	src/cuda/embed.cu \
@@ -53,7 +54,7 @@ $(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/groupe
 
 if HAVE_CUDA
 pkglib_LTLIBRARIES += piper_cuda.la
-piper_cuda_la_SOURCES = $(CUDA_SOURCES) $(NCCL_SOURCES)
+piper_cuda_la_SOURCES = $(CUDA_SOURCES) $(NCCL_SOURCES) comm/nccl_load.c src/base/library.c src/base/library.h
 piper_cuda_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 piper_cuda_la_LDFLAGS = $(AM_LDFLAGS) -module -avoid-version -shared
 piper_cuda_la_LIBADD = $(CUDA_LIBS)

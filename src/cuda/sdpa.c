@@ -115,6 +115,8 @@ enum status cuda_sdpa_prepare(const struct cuda_sdpa_shape *s, uint64_t limit, s
 {
     if (find(s))
         return ST_OK;
+    if (!dnn.device)
+        TRY(cuda__sdpa_open(NULL, e));
     struct plan *p = mem_alloc(sizeof *p);
     p->shape = *s;
     build(p, limit);
@@ -177,6 +179,7 @@ void cuda_sdpa(const struct cuda_sdpa *a)
 enum status cuda__sdpa_open(const char *properties, struct err *e)
 {
     struct cuda__sdpa_graph *g = &dnn.root;
+    TRY(cuda__cudnn_load(e));
     if (!properties) {
         const cudnnStatus_t status = cudnnCreate(&dnn.handle);
         if (status != CUDNN_STATUS_SUCCESS)
@@ -189,7 +192,11 @@ enum status cuda__sdpa_open(const char *properties, struct err *e)
     else
         cuda__sdpa_set(g, dnn.device, CUDNN_ATTR_DEVICEPROP_HANDLE, CUDNN_TYPE_HANDLE, 1, &dnn.handle);
     cuda__sdpa_finalize(g, dnn.device);
-    return g->status == CUDNN_STATUS_SUCCESS ? ST_OK : err_set(e, ST_DEVICE, "cuDNN", "%s", g->failed);
+    if (g->status == CUDNN_STATUS_SUCCESS)
+        return ST_OK;
+    err_set(e, ST_DEVICE, "cuDNN", "%s", g->failed);
+    cuda__sdpa_close();
+    return ST_DEVICE;
 }
 
 void cuda__sdpa_close(void)
@@ -207,5 +214,5 @@ void cuda__sdpa_close(void)
 
 uint64_t cuda__sdpa_version(void)
 {
-    return cudnnGetVersion();
+    return cuda__cudnn_load(NULL) == ST_OK ? cudnnGetVersion() : 0;
 }

@@ -33,15 +33,15 @@ struct cuda_sdpa {
     void *stream;
 };
 
-/* The plan of a shape, built on first use; *workspace: what it wants at run time, at most `limit`. ST_DEVICE: no engine does it
+/* The plan of a shape, built on first use, with the library opened before the first; *workspace: what it wants at run time, at most `limit`. ST_DEVICE: no engine does it
  * in so much, deterministically. */
 enum status cuda_sdpa_prepare(const struct cuda_sdpa_shape *s, uint64_t limit, struct err *e);
 /* Prepared before. */
 void cuda_sdpa(const struct cuda_sdpa *p);
 
-/* properties: of a device that is not there, as cuDNN's JSON, for tests that build plans and run none; NULL: the current device. */
+/* Loads the library. properties: of a device that is not there, as cuDNN's JSON, for tests that build plans and run none; NULL: the current device. */
 enum status cuda__sdpa_open(const char *properties, struct err *e);
 void cuda__sdpa_close(void);
-uint64_t cuda__sdpa_version(void);
+uint64_t cuda__sdpa_version(void); /* 0: there is none */
 
 #endif

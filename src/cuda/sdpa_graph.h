@@ -37,6 +37,9 @@ struct cuda__sdpa_graph {
     char failed[320]; /* the call and the library's words */
 };
 
+/* The library, before any call (cudnn_load.c); loaded once. ST_DEVICE where it is not. */
+enum status cuda__cudnn_load(struct err *e);
+
 cudnnBackendDescriptor_t cuda__sdpa_new(struct cuda__sdpa_graph *g, cudnnBackendDescriptorType_t type);
 void cuda__sdpa_set(struct cuda__sdpa_graph *g, cudnnBackendDescriptor_t d, cudnnBackendAttributeName_t name,
                     cudnnBackendAttributeType_t type, int64_t n, const void *values);

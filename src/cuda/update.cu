@@ -37,8 +37,8 @@ __device__ __forceinline__ double update_power(double x, uint64_t n)
 __device__ __forceinline__ void update_constants_of(const struct optimizer_args &o, const struct step_inputs *s,
                                                     update_constants *c)
 {
-    const double correct1 = 1 - update_power(o.beta1, s->step);
-    const double correct2 = 1 - update_power(o.beta2, s->step);
+    const double correct1 = 1 - update_power(o.beta1, s->update);
+    const double correct2 = 1 - update_power(o.beta2, s->update);
     c->grad_scale = static_cast<float>(s->grad_scale);
     c->beta1 = o.beta1;
     c->beta2 = o.beta2;

@@ -1,5 +1,6 @@
 # PIPER_CUDA: --with-cuda[=DIR]. Finds nvcc, cuBLASLt, cuDNN and NCCL; sets NVCC, NVCC_GENCODE, CUDA_CFLAGS, CUDA_LIBS
-# and the conditional HAVE_CUDA. libcuda itself is never linked: the program must start on a host without a driver.
+# and the conditional HAVE_CUDA. libcuda itself is never linked: the program must start on a host without a driver;
+# cuDNN and NCCL are loaded when a plan needs them.
 AC_DEFUN([PIPER_CUDA],[
 AC_ARG_VAR([NVCC],[CUDA compiler])
 AC_ARG_VAR([NVCCFLAGS],[flags for nvcc (default: -O3 -lineinfo)])
@@ -44,10 +45,11 @@ AS_IF([test "x$with_cuda" != xno],[
   _PIPER_CUDA_PART([CUDNN],[cuDNN 9.8 or later],[libcudnn9-dev-cuda-12])
   _PIPER_CUDA_PART([NCCL],[NCCL 2.18 or later],[libnccl-dev])
   CUDA_CFLAGS="-I$with_cuda/include"
-  CUDA_LIBS="$piper_cuda_dir -lcublasLt -lcudnn -lnccl $piper_cuda_rt"
+  CUDA_LIBS="$piper_cuda_dir -lcublasLt $piper_cuda_rt"
   piper_how_CUDA="$with_cuda, architectures $CUDA_ARCHS"
   NVCC_WARN="--compiler-options=-Wall,-Wextra"
   AS_IF([test "x$enable_werror" = xyes],[NVCC_WARN="$NVCC_WARN -Werror all-warnings"])
+  AC_DEFINE_UNQUOTED([CUDA_LIBDIR],["$piper_cuda_lib"],[where cuDNN and NCCL were when this was built])
   AC_DEFINE([HAVE_CUDA],[1],[the CUDA libraries were found])])
 AM_CONDITIONAL([HAVE_CUDA],[test "x$with_cuda" != xno])
 AC_SUBST([NVCC_GENCODE])

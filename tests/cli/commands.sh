@@ -66,6 +66,10 @@ done
 "$piper" build -m model.json -s one.json -t train.json --set train.steps=5 --set=train.batch_size=4 -o set.h5 >out 2>&1 &&
     grep -q 'batch 4 x 16 tokens, 5 steps' out
 result 'build --set'
+"$piper" build -m model.json -s one.json -t train.json --set train.steps=2 -o set.h5 >out 2>&1 &&
+    grep -q '^note: train.json: $.lr.warmup_steps: .* 3 steps .* of 2: .* ends at 0.000666667 and never reaches its peak 0.001' out &&
+    "$piper" build -m model.json -s one.json -t train.json --set train.steps=3 -o set.h5 >out 2>&1 && ! grep note out
+result 'a warm-up that is longer than the training is noted'
 
 # ---- plan
 "$piper" plan four.h5 --json >out 2>&1 && for key in ranks nodes instructions compile_seconds verify_seconds plan_bytes per_rank \

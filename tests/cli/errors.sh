@@ -343,6 +343,33 @@ bad "a job that is missing, 1 rank" 66 '^piper: missing\.h5: ' train missing.h5 
 bad "no run folder, 1 rank" 64 '^piper: train: -o RUNDIR is missing' train one.h5
 bad "a run folder that cannot be made, 1 rank" 74 '^piper: /proc/none: ' train one.h5 -o /proc/none
 
+# ---- the environment
+
+# OpenMP's own library reads the first of these too, and says what it thinks of it, on stderr
+# environment NAME PATTERN VARIABLE=VALUE...: a training that does not begin
+environment()
+{
+    name=$1 pattern=$2 status=0
+    shift 2
+    (cd "$dir" && timeout 20 env "$@" "$piper" train one.h5 -o never) >"$dir/out" 2>"$dir/all" </dev/null || status=$?
+    grep -v '^$\|libgomp' "$dir/all" >"$dir/message"
+    judge "$name" $status 64 "$pattern"
+}
+for value in 1000000 1025 0 -1 four 4x 99999999999999999999999 '4 '; do
+    environment "OMP_NUM_THREADS=$value" \
+        "^piper: environment variable OMP_NUM_THREADS: found \"$value\", expected a whole number from 1 to 1024" OMP_NUM_THREADS="$value"
+done
+OMP_NUM_THREADS=2000 bad "OMP_NUM_THREADS of calibrate" 64 '^piper: environment variable OMP_NUM_THREADS: found "2000"' calibrate -o never.h5
+alone='has started 4 processes .*, but MPI sees 1: '
+environment "srun that does not know this MPI" "^piper: MPI: srun $alone.*--mpi=pmix" SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=0
+environment "mpiexec that does not know this MPI" "^piper: MPI: mpiexec $alone" PMI_SIZE=4 PMI_RANK=0
+status=0
+SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=3 timeout 20 "$piper" train one.h5 -o never >out 2>&1 || status=$?
+[ $status -eq 64 ] && [ ! -s out ] && why='' || why="exit status $status, expected 64 and no word"
+result "only the first of them says it" "$why"
+[ ! -e never ] && why='' || why='it has made the run folder'
+result "none of them has made the run folder" "$why"
+
 if ! command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1; then
     echo "ok $((n + 1)) - on several ranks # SKIP no MPI launcher on this machine"
     echo "1..$((n + 1))"
@@ -383,6 +410,10 @@ ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint o
 ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did you mean --steps\?' two.h5 -o run --step 3
 ranks 2 "an option without its value" 64 '^piper: train: --steps needs a value' two.h5 -o run --steps
 ranks 2 "no run folder" 64 '^piper: train: -o RUNDIR is missing' two.h5
+ranks 1 "checkpoints wanted and not" 64 '^piper: --no-checkpoint: found --checkpoint with it, .* leave one out' two.h5 -o run \
+    --no-checkpoint --checkpoint sync
+ranks 1 "a stop with a checkpoint, and none" 64 '^piper: --no-checkpoint: found --max-time with it' two.h5 -o run --no-checkpoint \
+    --max-time 1:00
 ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
 if "$piper" info | grep -q 'cuda  *does not run here'; then
     ranks 2 "a device that is not there" 71 '^piper: --device cuda: cuda: (this build has no CUDA back end|this machine)' two.h5 -o run \

@@ -197,9 +197,12 @@ static void by_hand(const struct op_args *a, bool backward)
     }
 }
 
-/* Grouped products are tested where our own kernels are: machine_host.c. */
+/* Grouped products, and attention with attributes that the library does not take, are tested where our own kernels are:
+ * machine_host.c. */
 static bool takes(enum ir_op op, const struct ir_attrs *a)
 {
+    if (a->window || a->v_head_dim || a->score_cap > 0 || a->flags & IR_SINKS)
+        return op != IR_OP_ATTENTION;
     return op != IR_OP_EXPERTS || !cuda_experts_grouped(a);
 }
 

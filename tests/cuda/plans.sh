@@ -21,7 +21,10 @@ YES_NUMBER(cuOccupancyMaxActiveBlocksPerMultiprocessor, 1) YES_NUMBER(cuOccupanc
 #include "no.h"
 EOS
 # every other function that a library of cuDNN or the runtime may look for
-lib=$(ldd "$program" | sed -n 's|.*libcudnn.so[.0-9]* => \(/[^ ]*\)/libcudnn.so.*|\1|p')
+built=$(sed -n 's/^#define CUDA_LIBDIR "\(.*\)"/\1/p' "${top_builddir:-.}/build-config.h")
+lib=$(echo "${LD_LIBRARY_PATH-}:$built" | tr : '\n' | while read -r folder; do
+    [ ! -e "$folder/libcudnn_graph.so.9" ] || { echo "$folder"; break; }
+done)
 for f in "$lib"/libcudnn_engines_runtime_compiled.so.? "$lib"/libcudnn_graph.so.?; do
     grep -aoE 'cu[A-Z][A-Za-z0-9]{3,60}(_v[0-9]+|_ptsz)?' "$f"
 done | sort -u | grep -E '^cu(Init|Device|Driver|Ctx|Func|Launch|Library|Kernel|Module|Occupancy|Mem|Stream|Event|Tensor|Get|Pointer|Graph|Link|Array)' |

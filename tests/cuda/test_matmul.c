@@ -195,7 +195,12 @@ START_TEST(engines)
                                        .step_stats = 3 };
     static _Alignas(256) uint16_t x[4][192];
     float stats[4];
-    ck_assert_int_eq(cuda__sdpa_open(NULL, &e), ST_OK);
+    fake_no_cudnn = true;
+    ck_assert_uint_eq(cuda__sdpa_version(), 0);
+    ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE);
+    ck_assert_str_eq(e.text, "cuDNN: libcudnn.so.9 cannot be loaded");
+    fake_no_cudnn = false;
+    err_clear(&e);
     fake_no_good_engine = true;
     ck_assert_int_eq(cuda_sdpa_prepare(&s, 4096, &e), ST_DEVICE);
     ck_assert_msg(strstr(e.text, "no deterministic engine") && strstr(e.text, "heads 1/1 of 64"), "%s", e.text);

@@ -2,9 +2,10 @@
  *
  *   RANK  a rank, or * for every one
  *   CALL  a function (pwrite, rename, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that make, change or
- *         close a file or make it durable), read (open), mem, mpi; @TEXT behind it: only calls on a file whose path contains TEXT
+ *         close a file or make it durable), read (open, read or list), mem, mpi; @TEXT behind it: only calls on a file whose path contains TEXT
  *   N     the how manieth such call of the rank, from 1
- *   WHAT  ENOSPC, EIO, ENOMEM, EINTR: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes one byte and says so;
+ *   WHAT  ENOSPC, EIO, ENOMEM, EINTR, ESTALE, EACCES, EMFILE: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes
+ *         one byte and says so; late: it is made PIPER_FAULT_LATE seconds later;
  *         stop, exit, kill, spin: the rank does that instead, exit with status 0; count: nothing, the rank counts; with a + behind
  *         it all later calls do so too, as on a disk that stays full
  *
@@ -12,6 +13,7 @@
  *
  * Calls of piper's own objects are caught, by the linker (--wrap) and by MPI's own second names (PMPI); what libraries call
  * inside is not. Both programs are linked of the same objects; piper has nothing of this. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <mpi.h>
@@ -28,7 +30,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
-enum what { NOTHING, FAIL, SHORT, STOP, EXIT, KILL, SPIN, COUNT };
+enum what { NOTHING, FAIL, SHORT, LATE, STOP, EXIT, KILL, SPIN, COUNT };
 
 static struct {
     bool on; /* for this rank */
@@ -47,7 +49,8 @@ static const struct {
 } words[] = {
     { "ENOSPC", FAIL, ENOSPC }, { "EIO", FAIL, EIO },  { "ENOMEM", FAIL, ENOMEM }, { "EINTR", FAIL, EINTR },
     { "ERR", FAIL, 0 },         { "short", SHORT, 0 }, { "stop", STOP, 0 },        { "exit", EXIT, 0 },
-    { "kill", KILL, 0 },        { "spin", SPIN, 0 },   { "count", COUNT, 0 },
+    { "kill", KILL, 0 },        { "spin", SPIN, 0 },   { "count", COUNT, 0 },      { "ESTALE", FAIL, ESTALE },
+    { "EACCES", FAIL, EACCES }, { "late", LATE, 0 },   { "EMFILE", FAIL, EMFILE },
 };
 
 int __real_open(const char *path, int flags, ...);
@@ -122,6 +125,11 @@ static bool happens(const char *class, const char *call, const char *path, int f
     if (n == fault.n)
         mark(call, n);
     switch (fault.what) {
+    case LATE: {
+        const char *seconds = getenv("PIPER_FAULT_LATE");
+        sleep(seconds ? (unsigned)strtoul(seconds, NULL, 10) : 10);
+        return false;
+    }
     case STOP:
         kill(getpid(), SIGSTOP);
         return false;
@@ -169,6 +177,10 @@ WRAP(ssize_t, write, "file", (int fd, const void *data, size_t n), (fd, data, n)
      SOME(n) ? __real_write(fd, data, 1) : -1)
 WRAP(ssize_t, pwrite, "file", (int fd, const void *data, size_t n, off_t at), (fd, data, n, at), NULL, fd,
      SOME(n) ? __real_pwrite(fd, data, 1, at) : -1)
+
+WRAP(ssize_t, pread, "read", (int fd, void *data, size_t n, off_t at), (fd, data, n, at), NULL, fd, -1)
+WRAP(DIR *, opendir, "read", (const char *path), (path), path, -1, NULL)
+WRAP(struct dirent *, readdir, "read", (DIR * d), (d), NULL, dirfd(d), NULL)
 
 int __wrap_open(const char *path, int flags, ...);
 int __wrap_open(const char *path, int flags, ...)

@@ -81,7 +81,7 @@ static void plain_write(const char *path, const struct checkpoint_piece *p, uint
 static void save(struct checkpoint_saver *s, uint64_t step)
 {
     struct err e = { 0 };
-    checkpoint_save_begin(s, step, step);
+    checkpoint_save_begin(s, step, step, step);
     for (bool done = false; !done;)
         if (checkpoint_save_advance(s, &done, &e) != ST_OK)
             fail(e.text);

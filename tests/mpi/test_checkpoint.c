@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "io/checkpoint_private.h"
@@ -120,7 +121,11 @@ static void check_pieces(const struct pieces *v, bool moments)
 
 static struct checkpoint_info sample_info(const char *optimizer, uint64_t step)
 {
-    struct checkpoint_info info = { .step = step, .sample = step * 16, .seed = 7 };
+    struct checkpoint_info info = { .step = step,
+                                    .updates = step - step / 4,
+                                    .sample = step * 16,
+                                    .seed = 7,
+                                    .data = { 2, { { "a", 1000, { 1, 2 } }, { "b \"\\ \xc3\xa4", 3, { 255 } } } } };
     strcpy(info.optimizer, optimizer);
     strcpy(info.build, "piper test");
     memset(info.job_digest, 5, sizeof info.job_digest);
@@ -154,7 +159,7 @@ static enum status save(struct checkpoint_saver *s, uint64_t step)
 {
     bool done = false;
     enum status st = ST_OK;
-    checkpoint_save_begin(s, step, step * 16);
+    checkpoint_save_begin(s, step, step * 16, step - step / 4);
     while (!done)
         st = checkpoint_save_advance(s, &done, &e);
     return st;
@@ -379,7 +384,8 @@ START_TEST(folders)
         ck_assert_uint_eq(list.at[i].step, stay[i]);
     ck_assert_ptr_nonnull(strstr(list.at[2].path, "/checkpoints/step-000070.h5"));
     ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
-    ck_assert(found && info.step == 70 && !warned[0]);
+    ck_assert(found && info.step == 70 && info.updates == 53 && !warned[0]);
+    ck_assert_mem_eq(&info.data, &setup.info.data, sizeof info.data);
     check_pieces(&v, true);
     flip_byte(list.at[2].path, 1);
     ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
@@ -392,7 +398,9 @@ START_TEST(folders)
     if (io_rank() == 0) {
         struct checkpoint_differences d;
         ASSERT_OK(checkpoint_diff(list.at[0].path, list.at[1].path, &d, &e));
-        ck_assert_uint_eq(d.n, 0);
+        ck_assert_uint_eq(d.n, 1); /* they are alike but for the count */
+        ck_assert_str_eq(d.at[0].name, "optimizer/updates");
+        ck_assert_double_eq(d.at[0].most, 45 - 30);
         checkpoint_differences_release(&d);
     }
     checkpoint_entries_release(&list);
@@ -408,7 +416,7 @@ START_TEST(differences_are_named)
     snprintf(second, sizeof second, "%s/d.h5", folder);
     write_sample(path, "adamw", 9, 1);
     struct pieces v = { 0 };
-    struct checkpoint_info info = sample_info("adamw", 10);
+    struct checkpoint_info info = sample_info("adamw", 9);
     share(&v, 0, true);
     if (io_rank() == 0) {
         v.at[2].data[3] += 0.25f;
@@ -425,6 +433,69 @@ START_TEST(differences_are_named)
         ck_assert_str_eq(d.at[1].name, "optimizer/v/model.layers.0.mlp.experts.*.up_proj.weight");
         ck_assert_double_eq_tol(d.at[1].most, 2.0, 1e-6);
         checkpoint_differences_release(&d);
+    }
+    drop(&v);
+    end();
+}
+END_TEST
+
+/* On rank 0, in HDF5's own words: gives an attribute of the root another number, or makes a group. */
+static void edit(const char *file, const char *attribute, uint64_t value, const char *group)
+{
+    io_barrier();
+    if (io_rank() == 0) {
+        hid_t f = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT);
+        ck_assert(f >= 0);
+        if (attribute) {
+            hid_t a = H5Aopen(f, attribute, H5P_DEFAULT);
+            ck_assert(a >= 0 && H5Awrite(a, H5T_NATIVE_UINT64, &value) >= 0);
+            H5Aclose(a);
+        }
+        if (group)
+            H5Gclose(H5Gcreate2(f, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
+        H5Fclose(f);
+    }
+    io_barrier();
+}
+
+/* A version to come is refused with both numbers, and no older checkpoint is taken for it; so is what this build only has a
+ * name for, whose weights can be read all the same. */
+START_TEST(what_is_newer)
+{
+    static const char *const groups[] = { "/router", "/outer", "/optimizer/updates" };
+    begin();
+    struct checkpoint_info info;
+    struct checkpoint_expect expect = { digest, take_warning, NULL };
+    struct pieces v = { 0 };
+    bool found;
+    char last[400];
+    warned[0] = '\0';
+    share(&v, 1, true);
+    snprintf(last, sizeof last, "%s/checkpoints", folder);
+    if (io_rank() == 0)
+        mkdir(last, 0777);
+    for (int i = 0; i < 2; i++) {
+        io_barrier();
+        snprintf(last, sizeof last, "%s/checkpoints/step-%06d.h5", folder, 20 + i);
+        write_sample(last, "adamw", 20 + (uint64_t)i, 1);
+    }
+    edit(last, "schema_version", 3, NULL);
+    ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 3, this program reads versions up to 2");
+    ASSERT_FAILS(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
+    ck_assert(!found && !warned[0]);
+    edit(last, "schema_version", 0, NULL);
+    ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 0, expected 1 to 2");
+    edit(last, "schema_version", 2, NULL);
+    edit(last, "updates", 22, NULL);
+    ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "updates: found 22, expected at most 21");
+    for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
+        io_barrier();
+        write_sample(last, "adamw", 21, 1);
+        edit(last, NULL, 0, groups[i]);
+        ASSERT_OK(checkpoint_verify(last, &info, &e));
+        ck_assert_str_eq(info.beyond, groups[i]);
+        ASSERT_FAILS(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
+        ck_assert(!found && !warned[0]);
     }
     drop(&v);
     end();
@@ -544,6 +615,7 @@ int main(int argc, char **argv)
     tcase_add_test(t, other_models_are_refused);
     tcase_add_test(t, folders);
     tcase_add_test(t, differences_are_named);
+    tcase_add_test(t, what_is_newer);
     tcase_add_test(t, jobs_are_read_by_all);
     tcase_add_test(t, traces_of_all);
     suite_add_tcase(s, t);

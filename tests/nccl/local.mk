@@ -16,7 +16,7 @@ GPU_TESTS += tests/gpu/nccl.sh
 if HAVE_CUDA
 GPU_PROGS += tests/nccl/start
 EXTRA_PROGRAMS += tests/nccl/start
-tests_nccl_start_SOURCES = tests/nccl/start.c $(NCCL_SOURCES)
+tests_nccl_start_SOURCES = tests/nccl/start.c $(NCCL_SOURCES) comm/nccl_load.c
 tests_nccl_start_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 tests_nccl_start_LDADD = $(PIPER_COMM) $(CUDA_LIBS)
 endif

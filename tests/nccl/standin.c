@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "comm/comm.h"
+#include "comm/nccl_private.h"
 
 struct ncclComm {
     struct standin_comm what;
@@ -18,6 +19,7 @@ struct ncclComm {
 struct standin_calls standin_calls;
 struct standin_comms standin_comms;
 uint32_t standin_splits;
+bool standin_missing;
 static uint32_t depth, groups, alive;
 static char wrong[256];
 static struct {
@@ -56,6 +58,11 @@ void standin_forget(void)
 }
 
 /* ---- communicators --------------------------------------------------------------------------------------------- */
+
+enum status comm__nccl_load(struct err *e)
+{
+    return standin_missing ? err_set(e, ST_DEVICE, "comm nccl", "libnccl.so.2 cannot be loaded") : ST_OK;
+}
 
 const char *ncclGetErrorString(ncclResult_t r)
 {

@@ -60,6 +60,8 @@ void standin_job_release(struct standin_job *job);
  * all calls are done; else what does not fit, static storage. */
 const char *standin_judge(const struct standin_job *job);
 
+/* The library cannot be loaded on this rank. */
+extern bool standin_missing;
 /* 1: from now on every communicator of this rank says that its peer is lost. */
 extern _Atomic int standin_lost;
 

@@ -299,7 +299,7 @@ static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_
 static void run_list(struct exec *x, struct job *j, const struct cell *cell, uint32_t list)
 {
     struct exec_data data = { read_tokens, &j->g };
-    struct exec_step step = { .list = list, .step = 1, .lr = 1, .data = &data };
+    struct exec_step step = { .list = list, .step = 1, .update = 1, .lr = 1, .data = &data };
     struct standin_job all;
     double scalars[SCALAR_COUNT];
     standin_reset();
@@ -373,6 +373,20 @@ static void run_cell(const struct cell *cell, bool spoilt)
     cells++;
 }
 
+/* One rank has no library: no rank calls it, and all say why. */
+static void missing(void)
+{
+    const struct comm_setup setup = { .n_streams = 0 };
+    struct comm *c = NULL;
+    struct err e = { 0 };
+    standin_missing = ctl_rank() == ctl_size() - 1;
+    if (comm_nccl.open(&setup, &c, &e) != ST_DEVICE || !strstr(e.text, "libnccl.so.2 cannot be loaded"))
+        fail("all", "a rank without the library", e.text);
+    if (standin_comms.n || standin_left())
+        fail("all", "a rank without the library", "the library was called");
+    standin_missing = false;
+}
+
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
@@ -383,6 +397,7 @@ int main(int argc, char **argv)
     }
     losing = argc > 1 && !strcmp(argv[1], "lost");
     struct cell cell;
+    missing();
     for (uint32_t i = 0; cell_at(ctl_size(), all, i, &cell); i++)
         run_cell(&cell, i < 4 || i % 8 == 0);
     cross();

@@ -205,7 +205,7 @@ static void bench_update(double peak, double bandwidth)
     for (uint64_t i = 0; i < n; i++)
         u.v[i] = 0.01f;
     for (int round = 0; round < ROUNDS; round++) {
-        const struct step_inputs s = { .lr = 1e-4, .grad_scale = 1, .step = 1 + (uint64_t)round };
+        const struct step_inputs s = { .lr = 1e-4, .grad_scale = 1, .update = 1 + (uint64_t)round };
         double t0 = now();
         compute_cpu.update(&u, &s);
         double t = now() - t0;

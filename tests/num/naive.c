@@ -213,7 +213,7 @@ void naive_backward(struct naive *n)
 {
     for (uint32_t i = n->g->ops.n; i-- > 0;) {
         backward_inputs(n, i);
-        if (ir_op_has_kernel((enum ir_op)n->g->ops.at[i].op, IR_PASS_BW))
+        if (ir_op_runs((enum ir_op)n->g->ops.at[i].op, &n->g->ops.at[i].attrs, IR_PASS_BW))
             backward_params(n, i);
     }
 }

@@ -52,6 +52,8 @@ struct problem {
     struct ir_attrs a;
     uint32_t b, t, ep;
     double loss_scale;
+    const int32_t
+        *document; /* attention: (b, t), where the document of each position begins; borrowed; NULL: one each */
     struct tensor in[IR_MAX_IN], out[IR_MAX_OUT], param[IR_MAX_PARAM];
     struct tensor dout[IR_MAX_OUT], din[IR_MAX_IN], dparam[IR_MAX_PARAM];
     double loss, aux, dropped; /* what F adds to the scalars */

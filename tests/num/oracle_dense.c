@@ -100,15 +100,15 @@ static void rope(const struct problem *p, double *y, const double *x, double sig
 
 /* ---- attention ------------------------------------------------------------------------------------------------ */
 
-/* Element j of row t of head h of operand `which` (0 q, 1 k, 2 v) in x (the inputs, or their gradients). */
+/* Row t of head h of operand `which` (0 q, 1 k, 2 v) in x (the inputs, or their gradients). */
 static double *part(const struct problem *p, struct tensor *x, int which, size_t row, size_t h)
 {
-    const size_t d = p->a.head_dim, heads = p->a.heads, kv = p->a.kv_heads;
-    if (p->a.flags & IR_PACKED) {
-        const size_t first = which == 0 ? 0 : which == 1 ? heads : heads + kv;
-        return x[0].x + (row * (heads + 2 * kv) + first + h) * d;
-    }
-    return x[which].x + (row * (which == 0 ? heads : kv) + h) * d;
+    const size_t d = p->a.head_dim, dv = p->a.v_head_dim ? p->a.v_head_dim : d, kv = p->a.kv_heads;
+    const size_t width[3] = { p->a.heads * d, kv * d, kv * dv }, at = h * (which == 2 ? dv : d);
+    if (p->a.flags & IR_PACKED)
+        return x[0].x + row * (width[0] + width[1] + width[2]) + (which > 0 ? width[0] : 0) +
+               (which > 1 ? width[1] : 0) + at;
+    return x[which].x + row * width[which] + at;
 }
 
 static double dot(const double *a, const double *b, size_t n)
@@ -119,42 +119,58 @@ static double dot(const double *a, const double *b, size_t n)
     return sum;
 }
 
-/* prob (t+1): what query row t of sequence s, head h, pays to keys 0..t. */
-static void probabilities(struct problem *p, size_t s, size_t h, size_t t, double *prob)
+/* prob[from..t]: what query row t of sequence s, head h, pays to the keys it sees; slope: what a score's bound makes of a
+ * change. Returns what its sink gets. */
+static double probabilities(struct problem *p, size_t s, size_t h, size_t from, size_t t, double *prob, double *slope)
 {
     const size_t kv = h / (p->a.heads / p->a.kv_heads), row0 = s * p->t;
-    double most = -INFINITY, sum = 0;
-    for (size_t j = 0; j <= t; j++) {
+    const double cap = p->a.score_cap, sink = p->a.flags & IR_SINKS ? p->param[0].x[h] : -INFINITY;
+    double most = sink, sum;
+    for (size_t j = from; j <= t; j++) {
         prob[j] = p->a.scale * dot(part(p, p->in, 0, row0 + t, h), part(p, p->in, 1, row0 + j, kv), p->a.head_dim);
+        slope[j] = 1;
+        if (cap > 0) {
+            slope[j] = 1 - pow(tanh(prob[j] / cap), 2);
+            prob[j] = cap * tanh(prob[j] / cap);
+        }
         most = prob[j] > most ? prob[j] : most;
     }
-    for (size_t j = 0; j <= t; j++)
+    sum = exp(sink - most);
+    for (size_t j = from; j <= t; j++)
         sum += prob[j] = exp(prob[j] - most);
-    for (size_t j = 0; j <= t; j++)
+    for (size_t j = from; j <= t; j++)
         prob[j] /= sum;
+    return exp(sink - most) / sum;
 }
 
-static void attention_row(struct problem *p, size_t s, size_t h, size_t t, double *prob, bool backward)
+/* room: 2t. */
+static void attention_row(struct problem *p, size_t s, size_t h, size_t t, double *room, bool backward)
 {
     const size_t kv = h / (p->a.heads / p->a.kv_heads), row0 = s * p->t, d = p->a.head_dim;
-    const size_t o = ((row0 + t) * p->a.heads + h) * d;
-    probabilities(p, s, h, t, prob);
+    const size_t dv = p->a.v_head_dim ? p->a.v_head_dim : d, o = ((row0 + t) * p->a.heads + h) * dv, w = p->a.window;
+    size_t from = w && t + 1 > w ? t + 1 - w : 0;
+    if (p->document && (size_t)p->document[row0 + t] > from)
+        from = (size_t)p->document[row0 + t];
+    double *const prob = room, *const slope = room + p->t, sink = probabilities(p, s, h, from, t, prob, slope);
     if (!backward) {
-        for (size_t i = 0; i < d; i++) {
+        for (size_t i = 0; i < dv; i++) {
             p->out[0].x[o + i] = 0;
-            for (size_t j = 0; j <= t; j++)
+            for (size_t j = from; j <= t; j++)
                 p->out[0].x[o + i] += prob[j] * part(p, p->in, 2, row0 + j, kv)[i];
         }
         return;
     }
     const double *dy = p->dout[0].x + o;
     double mean = 0;
-    for (size_t j = 0; j <= t; j++)
-        mean += prob[j] * dot(dy, part(p, p->in, 2, row0 + j, kv), d);
-    for (size_t j = 0; j <= t; j++) {
-        const double ds = prob[j] * (dot(dy, part(p, p->in, 2, row0 + j, kv), d) - mean) * p->a.scale;
-        for (size_t i = 0; i < d; i++) {
+    for (size_t j = from; j <= t; j++)
+        mean += prob[j] * dot(dy, part(p, p->in, 2, row0 + j, kv), dv);
+    if (p->a.flags & IR_SINKS)
+        p->dparam[0].x[h] -= sink * mean;
+    for (size_t j = from; j <= t; j++) {
+        const double ds = prob[j] * (dot(dy, part(p, p->in, 2, row0 + j, kv), dv) - mean) * slope[j] * p->a.scale;
+        for (size_t i = 0; i < dv; i++)
             part(p, p->din, 2, row0 + j, kv)[i] += prob[j] * dy[i];
+        for (size_t i = 0; i < d; i++) {
             part(p, p->din, 1, row0 + j, kv)[i] += ds * part(p, p->in, 0, row0 + t, h)[i];
             part(p, p->din, 0, row0 + t, h)[i] += ds * part(p, p->in, 1, row0 + j, kv)[i];
         }
@@ -163,7 +179,7 @@ static void attention_row(struct problem *p, size_t s, size_t h, size_t t, doubl
 
 static void attention(struct problem *p, bool backward)
 {
-    double *prob = mem_alloc(p->t * sizeof *prob);
+    double *prob = mem_alloc(2 * p->t * sizeof *prob);
     for (size_t s = 0; s < p->b; s++)
         for (size_t h = 0; h < p->a.heads; h++)
             for (size_t t = 0; t < p->t; t++)

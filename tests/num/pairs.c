@@ -145,7 +145,7 @@ static void gelu_bi(const struct op_case *c, bool without)
 START_TEST(product_and_gelu)
 {
     static const uint32_t shapes[][2] = { { 8, 8 }, { 24, 16 }, { 136, 40 } };
-    if (!machine->backend->pair || !has_kernels(machine, IR_OP_LINEAR))
+    if (!machine->backend->pair || !has_kernels(machine, IR_OP_LINEAR, &(struct ir_attrs){ 0 }))
         return;
     for (uint32_t i = 0; i < 3 * 4 * 2; i++) {
         const uint32_t *s = shapes[i % 3], flags = i / 3 % 4;
@@ -223,7 +223,8 @@ START_TEST(sum_and_norm)
 {
     /* narrow, odd, rows of a warp, of a block, and too long to be kept */
     static const uint32_t widths[] = { 5, 16, 67, 768, 2200, 26000 };
-    if (!machine->backend->pair || !has_kernels(machine, IR_OP_ADD) || !has_kernels(machine, IR_OP_LAYERNORM))
+    if (!machine->backend->pair || !has_kernels(machine, IR_OP_ADD, &(struct ir_attrs){ 0 }) ||
+        !has_kernels(machine, IR_OP_LAYERNORM, &(struct ir_attrs){ 0 }))
         return;
     for (size_t i = 0; i < sizeof widths / sizeof *widths; i++) {
         const struct ir_attrs a = { .features = widths[i], .eps = 1e-5f };

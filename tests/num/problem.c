@@ -121,6 +121,7 @@ static void fill_special(const struct op_case *c, struct problem *p, struct rng 
 struct problem problem_new(const struct op_case *c, uint64_t seed)
 {
     struct problem p = { .op = c->op, .a = c->a, .b = c->b, .t = c->t, .ep = c->ep, .loss_scale = 1.0 / (7 * c->t) };
+    p.document = c->document;
     struct rng r = { seed };
     struct ir_op_shapes s;
     ir_op_shapes(c->op, &c->a, c->t, &s);

@@ -151,6 +151,7 @@ static void launch(struct bench *k, enum ir_pass pass, struct op_args *a)
     a->b = c->b;
     a->t = c->t;
     a->ep = c->ep;
+    a->document = c->document;
     a->compute = k->m->compute;
     a->work = bytes ? work.device : NULL;
     a->scalars = k->scalars.device;
@@ -293,37 +294,81 @@ static void run_forward(struct bench *k)
     repeat(k, IR_PASS_F, &a, k->out, k->p.out, k->shapes.out);
 }
 
-/* din = acc + gradient: acc none, din itself, or another buffer. */
+/* Where the addend of an input's gradient stands: nowhere (nobody else reads the input), in din itself, in another buffer. */
+enum addend { ADDEND_NONE, ADDEND_IN_PLACE, ADDEND_BESIDE, ADDENDS };
+
+/* din = acc + gradient, what was wanted in *want (to be freed). */
+static void want_gradient(const struct bench *k, int i, enum addend addend, struct tensor *want)
+{
+    const struct tensor *grad = &k->p.din[i];
+    *want = (struct tensor){ .n = grad->n, .x = mem_alloc(grad->n * sizeof *want->x) };
+    for (size_t j = 0; j < grad->n; j++)
+        want->x[j] = grad->x[j] + (addend == ADDEND_NONE ? 0 : element(&k->acc[i], type_of(k, &k->shapes.in[i]), j));
+}
+
+static void compare_gradient(struct bench *k, int i, enum addend addend)
+{
+    static const char *const names[ADDENDS] = { "din", "din in place", "din beside" };
+    struct tensor want;
+    want_gradient(k, i, addend, &want);
+    want.n = meaningful(k, &k->p.din[i]);
+    compare(k, names[addend], i, &k->din[i], &want, &k->shapes.in[i]);
+    mem_free(want.x);
+}
+
+/* One launch; addend: of each input. */
+static struct op_args bi_with(struct bench *k, const enum addend addend[SLOTS])
+{
+    const struct ir_op_info *info = &ir_op_info[k->c->op];
+    struct op_args a = reading(k, info->bi_reads | IR_DOUT(0) * 7u);
+    void *before[SLOTS] = { 0 };
+    copy_pointers(a.stash, k->stash, 0xf, IR_MAX_STASH);
+    copy_pointers(a.din, k->din, info->grad_in & ~info->alias_in, IR_MAX_IN);
+    for (int i = 0; i < IR_MAX_STASH; i++)
+        if (k->stash[i].at)
+            guarded_poison(&k->stash[i]);
+    for (int i = 0; i < SLOTS; i++) {
+        if (!a.din[i])
+            continue;
+        guarded_poison(&k->din[i]);
+        if (addend[i] == ADDEND_IN_PLACE)
+            memcpy(k->din[i].at, k->acc[i].at, k->din[i].bytes);
+        a.acc[i] = addend[i] == ADDEND_NONE ? NULL : addend[i] == ADDEND_IN_PLACE ? a.din[i] : k->acc[i].device;
+        before[i] = remember(&k->acc[i], k->acc[i].bytes);
+    }
+    launch(k, IR_PASS_BI, &a);
+    for (int i = 0; i < SLOTS; i++) {
+        if (!a.din[i])
+            continue;
+        compare_gradient(k, i, addend[i]);
+        if (memcmp(before[i], k->acc[i].at, k->acc[i].bytes) != 0)
+            complain(k, "changed addend", i, INFINITY);
+        mem_free(before[i]);
+    }
+    return a;
+}
+
+/* All inputs alike; with c->readers every input apart. */
 static void run_bi(struct bench *k)
 {
     const struct ir_op_info *info = &ir_op_info[k->c->op];
-    for (int mode = 0; mode < 3; mode++) {
-        struct op_args a = reading(k, info->bi_reads | IR_DOUT(0) * 7u);
-        copy_pointers(a.stash, k->stash, 0xf, IR_MAX_STASH);
-        copy_pointers(a.din, k->din, info->grad_in & ~info->alias_in, IR_MAX_IN);
-        for (int i = 0; i < IR_MAX_STASH; i++)
-            if (k->stash[i].at)
-                guarded_poison(&k->stash[i]);
-        for (int i = 0; i < SLOTS; i++) {
-            if (!a.din[i])
-                continue;
-            guarded_poison(&k->din[i]);
-            a.acc[i] = mode == 0 ? NULL : mode == 1 ? k->din[i].device : k->acc[i].device;
-            if (mode == 1)
-                memcpy(k->din[i].at, k->acc[i].at, k->din[i].bytes);
-            for (size_t j = 0; j < k->p.din[i].n && mode == 1; j++) /* as the oracle's: from here on with the addend */
-                k->p.din[i].x[j] += element(&k->acc[i], type_of(k, &k->shapes.in[i]), j);
-        }
-        launch(k, IR_PASS_BI, &a);
-        for (int i = 0; i < SLOTS; i++)
-            if (a.din[i])
-                compare(k,
-                        mode == 0   ? "din"
-                        : mode == 1 ? "din in place"
-                                    : "din beside",
-                        i, &k->din[i], &k->p.din[i], &k->shapes.in[i]);
-        if (mode == 0)
+    const uint32_t gradients = info->grad_in & ~info->alias_in;
+    uint32_t ways = 1;
+    for (uint32_t i = 0; i < ADDENDS; i++) {
+        struct op_args a = bi_with(k, (const enum addend[SLOTS]){ i, i, i });
+        if (i == ADDEND_NONE)
             repeat(k, IR_PASS_BI, &a, k->din, k->p.din, k->shapes.in);
+    }
+    for (int i = 0; i < SLOTS; i++)
+        ways *= gradients >> i & 1 ? ADDENDS : 1;
+    for (uint32_t way = 0; way < ways && k->c->readers; way++) {
+        enum addend addend[SLOTS] = { 0 };
+        for (uint32_t i = 0, left = way; i < SLOTS; i++)
+            if (gradients >> i & 1) {
+                addend[i] = left % ADDENDS;
+                left /= ADDENDS;
+            }
+        bi_with(k, addend);
     }
 }
 
@@ -359,10 +404,10 @@ static void run_bw(struct bench *k)
     }
 }
 
-bool has_kernels(const struct machine *m, enum ir_op op)
+bool has_kernels(const struct machine *m, enum ir_op op, const struct ir_attrs *a)
 {
     for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++)
-        if (ir_op_has_kernel(op, (enum ir_pass)pass) && !m->backend->kernel(op, (enum ir_pass)pass))
+        if (ir_op_runs(op, a, (enum ir_pass)pass) && !m->backend->kernel(op, (enum ir_pass)pass))
             return false;
     return true;
 }
@@ -380,7 +425,7 @@ const char *run_op_case(const struct machine *m, const struct op_case *c, uint64
     oracle_backward(&k.p);
     if (ir_op_has_kernel(c->op, IR_PASS_BI))
         run_bi(&k);
-    if (ir_op_has_kernel(c->op, IR_PASS_BW))
+    if (ir_op_runs(c->op, &c->a, IR_PASS_BW))
         run_bw(&k);
     memcpy(text, k.text, sizeof text);
     close_bench(&k);

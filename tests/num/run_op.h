@@ -13,19 +13,22 @@ struct op_case {
     struct ir_attrs a;
     uint32_t b, t, ep;
     enum spread spread;
+    const int32_t *document; /* attention, on the CPU: as op_args; NULL: none */
+    bool readers; /* every subset of the inputs has another reader, whose gradient stands in place or beside */
 };
 
-/* Whether the machine has every kernel of the operator. */
-bool has_kernels(const struct machine *m, enum ir_op op);
+/* Whether the machine has every kernel of the operator with these attributes. */
+bool has_kernels(const struct machine *m, enum ir_op op, const struct ir_attrs *a);
 /* Returns NULL when all is well, else a sentence (static storage). *worst is raised to the largest error seen. */
 const char *run_op_case(const struct machine *m, const struct op_case *c, uint64_t seed, double tolerance,
                         double *worst);
 /* Compares the oracle's gradients with central differences of its forward along random directions. */
 const char *check_oracle(const struct op_case *c, uint64_t seed);
 
-/* The tests of pairs of operators (pairs.c), on `machine`. */
+/* The tests of pairs of operators (pairs.c), and of attention's own arguments (attention.c), on `machine`. */
 struct TCase;
 void add_pairs(struct TCase *t);
+void add_attention(struct TCase *t);
 
 /* Problems: random operands in the shapes of the operator. */
 struct problem problem_new(const struct op_case *c, uint64_t seed);

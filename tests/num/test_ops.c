@@ -26,14 +26,14 @@ static void run(const struct op_case *c)
     static uint64_t seed = 1;
     static double worst[IR_OP_COUNT];
     char what[256];
-    if ((machine->partial && !has_kernels(machine, c->op)) || (machine->takes && !machine->takes(c->op, &c->a)))
+    if ((machine->partial && !has_kernels(machine, c->op, &c->a)) || (machine->takes && !machine->takes(c->op, &c->a)))
         return;
     snprintf(what, sizeof what,
              "%s: %s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
-             "capacity=%u ffn=%u flags=%u",
+             "capacity=%u ffn=%u flags=%u v_dim=%u window=%u cap=%g",
              machine->name, ir_op_info[c->op].name, c->b, c->t, c->ep, c->spread, c->a.in_features, c->a.out_features,
              c->a.features, c->a.heads, c->a.kv_heads, c->a.head_dim, c->a.experts, c->a.top_k, c->a.capacity, c->a.ffn,
-             c->a.flags);
+             c->a.flags, c->a.v_head_dim, c->a.window, (double)c->a.score_cap);
     const char *wrong = !machine->partial && machine == machines[0] ? check_oracle(c, seed) : NULL;
     ck_assert_msg(!wrong, "%s: %s", what, wrong);
     wrong = run_op_case(machine, c, seed, tolerance_of(c->op), &worst[c->op]);
@@ -117,6 +117,33 @@ START_TEST(attention_blocks)
 }
 END_TEST
 
+/* Window, bound of scores, sinks, values of another width: each alone and all together, on blocks cut and whole. */
+START_TEST(attention_attributes)
+{
+    static const struct ir_attrs kinds[] = { { .window = 2 },
+                                             { .window = 5 },
+                                             { .window = 64 },
+                                             { .window = 100 },
+                                             { .score_cap = 1.5f },
+                                             { .flags = IR_SINKS },
+                                             { .v_head_dim = 24 },
+                                             { .v_head_dim = 4 },
+                                             { .window = 37, .score_cap = 2, .flags = IR_SINKS, .v_head_dim = 16 } };
+    static const uint32_t lengths[] = { 7, 65, 150 };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (size_t i = 0; i < sizeof lengths / sizeof *lengths; i++)
+            for (uint32_t packed = 0; packed <= IR_PACKED; packed += IR_PACKED) {
+                struct op_case c = { .op = IR_OP_ATTENTION, .b = 2, .t = lengths[i], .ep = 1, .a = kinds[k] };
+                c.a.heads = 4;
+                c.a.kv_heads = 2;
+                c.a.head_dim = 8;
+                c.a.scale = 0.7f;
+                c.a.flags |= packed;
+                run(&c);
+            }
+}
+END_TEST
+
 START_TEST(elementwise)
 {
     for (size_t i = 0; i < WIDTHS; i++) {
@@ -153,7 +180,7 @@ END_TEST
 /* All probabilities equal: the lowest indices win. Finite differences have no meaning at a tie. */
 START_TEST(router_ties)
 {
-    if (!has_kernels(machine, IR_OP_ROUTER))
+    if (!has_kernels(machine, IR_OP_ROUTER, &(struct ir_attrs){ 0 }))
         return;
     double worst = 0;
     const struct op_case c = { .op = IR_OP_ROUTER,
@@ -267,7 +294,7 @@ END_TEST
 
 START_TEST(sum_and_copy)
 {
-    if (!has_kernels(machine, IR_OP_SUM))
+    if (!has_kernels(machine, IR_OP_SUM, &(struct ir_attrs){ 0 }))
         return;
     enum { N = 100003 };
     const enum ir_dtype type = machine->compute;
@@ -294,6 +321,35 @@ START_TEST(sum_and_copy)
     }
     for (int i = 0; i < 3; i++)
         machine_free(machine, &x[i]);
+}
+END_TEST
+
+/* Small, and in more than one block of attention: every subset of the inputs has another reader. */
+START_TEST(readers)
+{
+    static const struct op_case cases[] = {
+        { IR_OP_ATTENTION, { .heads = 4, .kv_heads = 2, .head_dim = 8, .scale = 0.5f }, .b = 2, .t = 7 },
+        { IR_OP_ATTENTION, { .heads = 2, .kv_heads = 1, .head_dim = 8, .scale = 0.5f }, .b = 1, .t = 70 },
+        { IR_OP_ATTENTION, { .heads = 3, .kv_heads = 3, .head_dim = 64, .scale = 0.1f }, .b = 1, .t = 5 },
+        { IR_OP_SWIGLU, { .features = 37 }, .b = 2, .t = 7 },
+        { IR_OP_SWIGLU, { .features = 64 }, .b = 1, .t = 3 },
+        { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2 }, .b = 2, .t = 7 },
+        { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2, .capacity = 3 }, .b = 2, .t = 7 },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        struct op_case c = cases[i];
+        c.ep = 1;
+        c.readers = true;
+        run(&c);
+    }
+    /* an operator with several gradients that is not among these has been forgotten */
+    for (int op = 0; op < IR_OP_GRAPH_COUNT; op++) {
+        const uint32_t gradients = ir_op_info[op].grad_in & ~ir_op_info[op].alias_in;
+        bool tried = !(gradients & (gradients - 1));
+        for (size_t i = 0; i < sizeof cases / sizeof *cases; i++)
+            tried |= cases[i].op == (enum ir_op)op;
+        ck_assert_msg(tried, "%s", ir_op_info[op].name);
+    }
 }
 END_TEST
 
@@ -334,6 +390,7 @@ static Suite *suite(void)
     tcase_add_test(t, rope);
     tcase_add_test(t, attention);
     tcase_add_test(t, attention_blocks);
+    tcase_add_test(t, attention_attributes);
     tcase_add_test(t, elementwise);
     tcase_add_test(t, router);
     tcase_add_test(t, router_ties);
@@ -343,9 +400,11 @@ static Suite *suite(void)
     tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_grouped, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_test(t, head);
+    tcase_add_test(t, readers);
     tcase_add_test(t, sum_and_copy);
     tcase_add_test(t, norm_rows);
     add_pairs(t);
+    add_attention(t);
     suite_add_tcase(s, t);
     return s;
 }

@@ -248,7 +248,7 @@ static double update(struct model *m, struct moments *moments, uint64_t step)
     for (uint32_t i = 0; i < m->g.params.n; i++)
         compute_cpu.sumsq(m->n.dparam[i], ir_shape_elements(&m->g.params.at[i].shape), &sum, &nonfinite, NULL);
     ck_assert_double_eq(nonfinite, 0);
-    struct step_inputs s = { .lr = learning_rate, .grad_scale = fmin(1.0, clip / sqrt(sum)), .step = step };
+    struct step_inputs s = { .lr = learning_rate, .grad_scale = fmin(1.0, clip / sqrt(sum)), .update = step };
     for (uint32_t i = 0; i < m->g.params.n; i++) {
         uint64_t n = ir_shape_elements(&m->g.params.at[i].shape);
         struct update_args u = { .opt = &adamw, .n = n, .n_decay = m->g.params.at[i].shape.ndim >= 2 ? n : 0 };

@@ -81,8 +81,8 @@ static void oracle_step(struct state *s, const struct optimizer_args *o, const s
         }
         s->dm[i] = o->beta1 * s->dm[i] + (1 - (double)o->beta1) * g;
         s->dv[i] = o->beta2 * s->dv[i] + (1 - (double)o->beta2) * g * g;
-        const double m = s->dm[i] / (1 - pow(o->beta1, (double)in->step));
-        const double v = s->dv[i] / (1 - pow(o->beta2, (double)in->step));
+        const double m = s->dm[i] / (1 - pow(o->beta1, (double)in->update));
+        const double v = s->dv[i] / (1 - pow(o->beta2, (double)in->update));
         s->p[i] -= in->lr * (m / (sqrt(v) + o->eps) + wd * s->p[i]);
     }
 }
@@ -95,7 +95,7 @@ static void train(const struct optimizer_args *o, size_t n, size_t n_decay, bool
     struct update_args u = { .opt = o, .n = n, .n_decay = n_decay };
     separate = separate || machine->compute != IR_F32;
     for (uint64_t step = 1; step <= STEPS; step++) {
-        const struct step_inputs in = { .lr = 0.01 * (double)step, .grad_scale = 0.5, .step = step };
+        const struct step_inputs in = { .lr = 0.01 * (double)step, .grad_scale = 0.5, .update = step };
         for (size_t i = 0; i < n; i++)
             ((float *)s.grad.at)[i] = i % 7 == 3 ? 0 : (float)rng_normal(&r);
         oracle_step(&s, o, &in, n_decay);
@@ -145,7 +145,7 @@ START_TEST(same_bits)
     guarded_free(&many);
 
     struct state whole = state_new(SHORT, 5), parts = state_new(SHORT, 5);
-    const struct step_inputs in = { .lr = 0.01, .grad_scale = 0.7, .step = 3 };
+    const struct step_inputs in = { .lr = 0.01, .grad_scale = 0.7, .update = 3 };
     struct update_args u = { .opt = &adam, .n = SHORT, .n_decay = SHORT };
     for (size_t i = 0; i < SHORT; i++)
         ((float *)whole.grad.at)[i] = ((float *)parts.grad.at)[i] = (float)i * 0.37f - 9;
@@ -168,7 +168,7 @@ START_TEST(skipped)
     static const struct optimizer_args adam = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f };
     enum { N = 1000 };
     struct state s = state_new(N, 3), before = state_new(N, 3);
-    const struct step_inputs in = { .lr = 0.01, .grad_scale = NAN, .step = 2, .skip = 1 };
+    const struct step_inputs in = { .lr = 0.01, .grad_scale = NAN, .update = 2, .skip = 1 };
     struct update_args u = { .opt = &adam, .n = N, .n_decay = N };
     update(&s, &u, &in, 0, true);
     ck_assert(memcmp(s.master.at, before.master.at, N * 4) == 0 && memcmp(s.m.at, before.m.at, N * 4) == 0);

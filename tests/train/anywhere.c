@@ -198,7 +198,7 @@ static void save(const struct world *w, const struct ir_graph *g, const uint8_t 
         fail("folder", w->strategy, w->strategy, setup.rundir);
     if (checkpoint_saver_open(&setup, &s, &e) != ST_OK)
         fail("saving", w->strategy, w->strategy, e.text);
-    checkpoint_save_begin(s, 3, 3 * BATCH);
+    checkpoint_save_begin(s, 3, 3 * BATCH, 3);
     for (bool done = false; !done;)
         if (checkpoint_save_advance(s, &done, &e) != ST_OK)
             fail("saving", w->strategy, w->strategy, e.text);

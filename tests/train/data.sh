@@ -40,6 +40,35 @@ build seed gpt2 one $still train.seed=8 && cp -r one seed && train 1 seed seed -
     grep -q 'warning: the seed was 7 and is 8' seed/log.txt
 result 'another seed is warned of'
 
+# ---- which data
+"$piper" train one.h5 -o changed --steps 2 >out 2>&1 && head -c 3000 text >more && "$piper" data text more -o more.h5 >>out &&
+    "$piper" train one.h5 -o changed --steps 3 --data more.h5 >>out 2>&1 &&
+    grep -q 'warning: the data were few (385 tokens) and are more (3000 tokens)' changed/log.txt
+result 'another token file at a resume is warned of, by both names'
+{ head -c 200 few; printf x; tail -c +202 few; } >edited && "$piper" data text edited -o edited.h5 >>out &&
+    rm -rf changed && "$piper" train one.h5 -o changed --steps 2 >out 2>&1 && mkdir moved && cp few.h5 moved/small.h5 &&
+    "$piper" train one.h5 -o changed --steps 3 --data moved/small.h5 >>out 2>&1 && ! grep -q warning changed/log.txt &&
+    "$piper" train one.h5 -o changed --steps 4 --data edited.h5 >>out 2>&1 &&
+    grep -q 'warning: the data were small (385 tokens) and are edited (385 tokens, other contents)' changed/log.txt
+result 'so is one of the same length, and a file of another name with the same contents is not'
+build two gpt2 zero3 train.data=here.h5 train.eval_data=few.h5
+for case in 'tokens.h5:few.h5: 385 tokens of 2 bytes' 'few.h5:edited.h5:, with other contents' 'few.h5:nowhere.h5:No such file'; do
+    first=${case%%:*} rest=${case#*:}
+    cat >rank <<SCRIPT
+#!/bin/sh
+file=$first
+[ "\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}" = 1 ] && file=${rest%%:*}
+exec "$piper" "\$@" --data \$file
+SCRIPT
+    chmod +x rank
+    rm -rf apart
+    expect=65
+    case $case in *nowhere*) expect=66 ;; esac
+    sh "$src/tests/run-mpi" -x $expect "$dir/rank" 2 train two.h5 -o apart >out 2>&1 && grep -q "${rest#*:}" out &&
+        [ ! -e apart/metrics.csv ]
+    result "ranks that would read other data are refused: ${rest%%:*} instead of $first"
+done
+
 # ---- evaluation while weights change
 for s in one:1 pp2dp2:4; do
     name=${s%:*}
@@ -47,6 +76,11 @@ for s in one:1 pp2dp2:4; do
     train "${s#*:}" "$name" "e-$name" && [ "$(column "e-$name" eval_loss | cut -d' ' -f1 | tr '\n' ' ')" = '4 8 12 ' ]
     result "$name: eval_loss in rows 4, 8, 12 and in no other"
 done
+head -c 161 text >ten && "$piper" data text ten -o ten.h5 >out 2>&1
+build nine gpt2 one train.eval_data=ten.h5 && "$piper" train nine.h5 -o e-nine >out 2>&1 &&
+    grep -q 'evaluation data ten.h5: 10 sequences, of which the last 2 are left out' e-nine/log.txt &&
+    grep -q 'evaluation data few.h5: 24 sequences$' e-one/log.txt
+result 'the log says what evaluation leaves out'
 column e-one eval_loss >want && column e-pp2dp2 eval_loss >got && near want got 1e-4
 result 'eval_loss is the same under pp2 dp2'
 build none gpt2 one && train 1 none none && numbers e-one | cut -d, -f1-5 >with &&

@@ -42,9 +42,9 @@ for how in async sync; do
     result "$how: a file that cannot be made: 74, and the checkpoint before it stays"
     rmdir d-$how/checkpoints/step-000006.h5.tmp
     mkdir d-$how/checkpoints/step-000008.h5
-    fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot take this name: Is a directory' out &&
-        [ "$(steps_of d-$how)" = '6 ' ]
-    result "$how: a file that cannot get its name: 74, the one before it stays, nothing is left"
+    fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot be read: it is not a regular file; .* nothing is changed' \
+        out && [ "$(steps_of d-$how)" = '4 ' ]
+    result "$how: a folder that has the name of a newer one: 74, nothing is changed"
     rmdir d-$how/checkpoints/step-000008.h5
     train 2 f d-$how --checkpoint $how && same_bits whole d-$how
     result "$how: and then it goes on"
@@ -69,6 +69,27 @@ sed 's/"n_layer": 4/"n_layer": 3/' gpt2.json >three.json
 build t three one train.steps=9
 fails 65 1 t h && grep -q 'is a checkpoint of another model: .*--fresh' out
 result 'a checkpoint of another model is refused'
+
+# ---- none at all
+train 4 h none --no-checkpoint && [ ! -e none/checkpoints ] && [ -z "$(find none -name '*.h5')" ] &&
+    numbers good >a && numbers none >b && diff a b >>out && grep -q 'no checkpoint is written' none/log.txt
+result '--no-checkpoint: the same steps, and none is written'
+planned()
+{
+    sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB.*/\1/p' "$1/log.txt" | tail -n 1
+}
+awk -v none="$(planned none)" -v kept="$(planned good)" 'BEGIN { print none, kept; exit !(none > 0 && none < kept) }' >out
+result 'and no memory is planned for one'
+train 4 h none --no-checkpoint --steps 2 && [ "$(last_step none)" -eq 2 ] && [ "$(last_step none/old.1)" -eq 9 ]
+result 'it starts over each time, and keeps what was there'
+rm -rf before && cp -r good before && fails 64 4 h good --no-checkpoint && grep -q 'holds the checkpoints .*--fresh' out &&
+    diff -r -x log.txt -x ring before good >>out
+result 'a folder with checkpoints is refused: 64, and nothing is touched'
+build stops gpt2 one train.steps=100000
+expect=75 launch 1 stops stops --no-checkpoint
+await 3 stops && kill -USR1 "$(cat pid.0)"
+wait $launched && [ ! -e stops/checkpoints ] && grep -q 'stopped after .*; --no-checkpoint starts over' stops/log.txt
+result 'a signal stops it, with nothing kept'
 
 # ---- no run folder where no run began
 fails 64 3 h new && [ ! -e new ]

@@ -123,6 +123,12 @@ same_bits()
         file=checkpoints/step-$(printf %06d "$(last_step "$1")").h5 &&
         "$piper" checkpoint diff "$1/$file" "$2/$file" >>out 2>&1
 }
+# moved FILE FILE: by how much a weight differs at most
+moved()
+{
+    "$piper" checkpoint diff "$1" "$2" 2>>out | tee -a out |
+        awk '/^params/ { sub(".*differ, by ", ""); x = $1 + 0; if (x > most) most = x } END { printf "1 %.9g\n", most }'
+}
 # column RUN NAME: "step value" of the rows that have one
 column()
 {

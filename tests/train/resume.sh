@@ -56,6 +56,30 @@ result "losses over 5 strategies as on 1 rank"
 column straight grad_norm >want && column hop grad_norm >got && near want got 1e-3
 result "norms of the gradients over 5 strategies as on 1 rank"
 
+# ---- another optimizer: moments begin at zero, and so does the count of updates
+build sgd gpt2 one 'train.optimizer={"kind":"sgd"}' train.lr=1e-3
+build adam gpt2 one train.lr=1e-3 train.optimizer.weight_decay=0
+"$piper" train sgd.h5 -o other --steps 7 >out 2>&1 && "$piper" train adam.h5 -o other --steps 8 >out 2>&1 && echo 1 1e-3 >want &&
+    moved other/checkpoints/step-000007.h5 other/checkpoints/step-000008.h5 >got && near want got 1e-3 &&
+    "$piper" checkpoint list other >>out && grep -q 'step 8 .* 1 updates' out
+result 'sgd, then adamw: its first update moves a weight by the learning rate'
+
+# ---- a checkpoint of version 1 is read: it counts steps as updates
+cat >tiny.json <<'JSON'
+{"vocab_size": 16, "graph": [{"op": "embed", "name": "embed", "in": ["tokens"], "features": 4},
+ {"op": "rmsnorm", "name": "norm", "in": ["embed"]}, {"op": "head_loss", "name": "head", "in": ["norm", "targets"]}]}
+JSON
+awk 'BEGIN { for (i = 0; i < 101; i++) { x = (x * 13 + 5) % 16; printf "%c", 1 + x * 7 % 15 } }' >small
+"$piper" data text small -o small.h5 >out 2>&1
+build v1 tiny one train.lr=1e-2 train.batch_size=2 train.seq_len=4 train.data=small.h5 train.shuffle=false
+mkdir -p v1/checkpoints && cp "$src/tests/train/version-1.h5" v1/checkpoints/step-000003.h5 &&
+    "$piper" checkpoint verify v1/checkpoints/step-000003.h5 >>out && grep -q 'step 3, 3 updates' out &&
+    cp -r v1 v1-again && "$piper" train v1.h5 -o v1 --steps 4 >>out 2>&1 && "$piper" checkpoint list v1 >>out &&
+    grep -q 'step 4 .*data small$' out && "$piper" checkpoint export v1 -o v1.safetensors >>out &&
+    "$piper" checkpoint diff v1/checkpoints/step-000003.h5 v1/checkpoints/step-000004.h5 2>>out |
+    grep -q '^optimizer/updates: 1 of 1 elements differ, by 1 at most'
+result 'a checkpoint of version 1 is read, gone on from, listed, compared and exported'
+
 # ---- experts on 2 ranks, on 4 ranks, on one
 build m1 moe one
 build m2 moe ep2

@@ -1,4 +1,4 @@
-/* Status and error sentences, memory, JSON. */
+/* Status and error sentences, memory, ratios, JSON. */
 #include <check.h>
 #include <math.h>
 #include <setjmp.h>
@@ -7,9 +7,72 @@
 #include <unistd.h>
 
 #include "base/json.h"
+#include "base/library.h"
 #include "base/mem.h"
+#include "base/ratio.h"
+#include "base/parse.h"
 #include "base/status.h"
 #include "base/version.h"
+
+/* ---- libraries ------------------------------------------------------------------------------------------------ */
+
+#define CALLS(X)                   \
+    X(double, j0, (double x), (x)) \
+    X(double, cbrt, (double x), (x))
+static struct {
+    CALLS(LIBRARY_POINTER)
+} table;
+static const char *const in_libm[] = { CALLS(LIBRARY_NAME) };
+
+START_TEST(library_is_loaded)
+{
+    struct library l = { .name = "mathematics", .file = "libm.so.6", .folder = "/nowhere", .names = in_libm, .n = 2 };
+    struct err e = { 0 };
+    ck_assert_msg(library_load(&l, &table, &e) == ST_OK, "%s", e.text);
+    ck_assert_double_eq_tol(table.cbrt(27), 3, 1e-12);
+}
+END_TEST
+
+START_TEST(library_that_is_missing_or_old)
+{
+    const char *const newer[] = { "cbrt", "cbrt_of_2030" };
+    struct library l = { .name = "mathematics",
+                         .file = "libm.so.60",
+                         .folder = "/nowhere",
+                         .wheel = "mathematics/lib",
+                         .oldest = "2030",
+                         .instead = "count on your fingers",
+                         .names = newer,
+                         .n = 2 };
+    void (*functions[2])(void) = { NULL, NULL };
+    struct err e = { 0 };
+    setenv("LD_LIBRARY_PATH", "/one:/two", 1);
+    ck_assert_int_eq(library_load(&l, functions, &e), ST_DEVICE);
+    const char *const words[] = { "mathematics: libm.so.60 is needed", "No such file",
+                                  "LD_LIBRARY_PATH (/one:/two)",       "/nowhere",
+                                  "site-packages/mathematics/lib",     "count on your fingers" };
+    for (size_t i = 0; i < sizeof words / sizeof *words; i++)
+        ck_assert_msg(strstr(e.text, words[i]), "%s: %s", words[i], e.text);
+    err_clear(&e);
+    unsetenv("LD_LIBRARY_PATH");
+    l.file = "libm.so.6";
+    ck_assert_int_eq(library_load(&l, functions, &e), ST_DEVICE);
+    ck_assert_msg(strstr(e.text, "has no cbrt_of_2030: it is older than 2030"), "%s", e.text);
+    ck_assert_ptr_null(functions[0]);
+    err_clear(&e);
+    /* the folder of the build comes after the loader's places */
+    char dir[] = "/tmp/library.XXXXXX", path[64];
+    ck_assert_ptr_nonnull(mkdtemp(dir));
+    snprintf(path, sizeof path, "%s/libm.so.60", dir);
+    fclose(fopen(path, "w"));
+    l.file = "libm.so.60";
+    l.folder = dir;
+    ck_assert_int_eq(library_load(&l, functions, &e), ST_DEVICE);
+    ck_assert_msg(strstr(e.text, "too short"), "%s", e.text);
+    unlink(path);
+    rmdir(dir);
+}
+END_TEST
 
 /* ---- status --------------------------------------------------------------------------------------------------- */
 
@@ -276,6 +339,38 @@ static void drop_sample(void)
         err_clear(&err);                        \
     } while (0)
 
+static void check_ratio(const char *text, uint64_t num, uint64_t den)
+{
+    const struct ratio r = ratio_of(strtod(text, NULL));
+    ck_assert_msg(r.num == num && r.den == den, "%s: %llu/%llu", text, (unsigned long long)r.num,
+                  (unsigned long long)r.den);
+}
+
+START_TEST(ratios)
+{
+    check_ratio("0", 0, 1);
+    check_ratio("1", 1, 1);
+    check_ratio("1.10", 11, 10);
+    check_ratio("120000", 120000, 1);
+    check_ratio("1e9", 1000000000, 1);
+    check_ratio("0.0625", 625, 10000);
+    check_ratio("1.2345678901234567", 12345678901234567, 10000000000000000);
+    check_ratio("1e-18", 1, 1000000000000000000);
+    check_ratio("1e-300", 1, 1000000000000000000);
+    ck_assert_uint_eq(ratio_ceil(ratio_of(1e9), UINT64_MAX, 1), UINT64_MAX);
+    ck_assert_uint_eq(ratio_ceil((struct ratio){ 0, 1 }, 5, 3), 0);
+    /* against whole numbers: p/1000 * n / m for all that are and are not whole */
+    for (uint32_t p = 1; p <= 3000; p += 7)
+        for (uint32_t n = 1; n <= 2000; n += 37)
+            for (uint32_t m = 1; m <= 64; m *= 4) {
+                char text[16];
+                snprintf(text, sizeof text, "%u.%03u", p / 1000, p % 1000);
+                const uint64_t want = ((uint64_t)p * n + 1000 * m - 1) / (1000 * m);
+                ck_assert_uint_eq(ratio_ceil(ratio_of(strtod(text, NULL)), n, m), want);
+            }
+}
+END_TEST
+
 START_TEST(json_scalars)
 {
     int64_t i;
@@ -496,10 +591,67 @@ START_TEST(json_files)
 }
 END_TEST
 
+/* ---- numbers in text ------------------------------------------------------------------------------------------ */
+
+START_TEST(parse_numbers)
+{
+    static const char *const none[] = { "",
+                                        " ",
+                                        "-1",
+                                        "+1",
+                                        "0x1",
+                                        "1e3",
+                                        "1.5",
+                                        " 1",
+                                        "1 ",
+                                        "1\n",
+                                        "12a",
+                                        "x",
+                                        "١",
+                                        "1,2",
+                                        "1_0",
+                                        "18446744073709551616",
+                                        "99999999999999999999999999" };
+    uint64_t x = 7;
+    for (size_t i = 0; i < sizeof none / sizeof *none; i++)
+        ck_assert_msg(!parse_number(none[i], &x) && x == 7, "\"%s\"", none[i]);
+    ck_assert(parse_number("0", &x) && x == 0);
+    ck_assert(parse_number("007", &x) && x == 7);
+    ck_assert(parse_number("18446744073709551615", &x) && x == UINT64_MAX);
+}
+END_TEST
+
+START_TEST(parse_environments)
+{
+    static const char *const wrong[] = { "0",  "1025", "1000000", "99999999999999999999999999999", "-4", "four",
+                                         " 4", "4x",   ",4" };
+    struct err e = { 0 };
+    uint64_t x = 9;
+    unsetenv("PIPER_TEST_N");
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e) == ST_OK && x == 9);
+    setenv("PIPER_TEST_N", "", 1);
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e) == ST_OK && x == 9);
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++) {
+        setenv("PIPER_TEST_N", wrong[i], 1);
+        err_clear(&e);
+        ck_assert_int_eq(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e), ST_USAGE);
+        ck_assert(x == 9 && strstr(e.text, "PIPER_TEST_N: found \"") && strstr(e.text, wrong[i]) &&
+                  strstr(e.text, "from 1 to 1024"));
+    }
+    setenv("PIPER_TEST_N", "1024", 1);
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, &e) == ST_OK && x == 1024);
+    setenv("PIPER_TEST_N", "4,2", 1);
+    ck_assert(parse_environment("PIPER_TEST_N", 1, 1024, &x, NULL) == ST_OK && x == 4);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("base");
-    TCase *status = tcase_create("status"), *mem = tcase_create("mem"), *json = tcase_create("json");
+    TCase *status = tcase_create("status"), *mem = tcase_create("mem"), *json = tcase_create("json"),
+          *parse = tcase_create("parse");
+    tcase_add_test(status, library_is_loaded);
+    tcase_add_test(status, library_that_is_missing_or_old);
     tcase_add_test(status, err_first_cause_stays);
     tcase_add_test(status, err_long_text_is_cut);
     tcase_add_test(status, try_and_names);
@@ -510,6 +662,7 @@ int main(void)
     tcase_add_test(mem, arena_copies);
     tcase_add_test(mem, vec_grows);
     tcase_add_checked_fixture(json, load_sample, drop_sample);
+    tcase_add_test(mem, ratios);
     tcase_add_test(json, json_scalars);
     tcase_add_test(json, json_wrong_scalars);
     tcase_add_test(json, json_members);
@@ -518,7 +671,10 @@ int main(void)
     tcase_add_test(json, json_long_paths);
     tcase_add_test(json, json_bad_text);
     tcase_add_test(json, json_files);
+    tcase_add_test(parse, parse_numbers);
+    tcase_add_test(parse, parse_environments);
     suite_add_tcase(s, status);
+    suite_add_tcase(s, parse);
     suite_add_tcase(s, mem);
     suite_add_tcase(s, json);
 

@@ -588,12 +588,55 @@ START_TEST(explicit_mistakes)
 }
 END_TEST
 
+/* Every factor of up to three places that is a whole number of rows, and one that is just more. */
+START_TEST(capacity_of_whole_numbers)
+{
+    for (uint32_t rows = 1; rows <= 100; rows++)
+        for (uint32_t experts = 2; experts <= 10; experts += 4) {
+            char text[32];
+            const uint32_t t = 1000 * experts;
+            snprintf(text, sizeof text, "%.3f", rows / 1e3);
+            ck_assert_uint_eq(ir_capacity(strtod(text, NULL), t, 1, experts), rows);
+            snprintf(text, sizeof text, "%.3f000000001", rows / 1e3);
+            ck_assert_uint_eq(ir_capacity(strtod(text, NULL), t, 1, experts), rows + 1);
+        }
+}
+END_TEST
+
+/* Families and graphs hand the number over as it was written. */
+START_TEST(capacity_of_models)
+{
+    static const char *const models[] = {
+        "{\"model_type\":\"mixtral\",\"vocab_size\":11,\"hidden_size\":8,\"intermediate_size\":4,\"num_hidden_layers\":"
+        "1,"
+        "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"num_local_experts\":2,\"num_experts_per_tok\":1,"
+        "\"capacity_factor\":1.1}",
+        "{\"vocab_size\":11,\"graph\":[{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":8},"
+        "{\"op\":\"router\",\"name\":\"r\",\"in\":[\"e\"],\"experts\":2,\"top_k\":1},"
+        "{\"op\":\"dispatch\",\"name\":\"d\",\"in\":[\"e\",\"r.1\"],\"capacity_factor\":1.1},"
+        "{\"op\":\"experts\",\"name\":\"x\",\"in\":[\"d\",\"d.2\"],\"ffn\":4},"
+        "{\"op\":\"combine\",\"name\":\"c\",\"in\":[\"x\",\"d.1\",\"r\"]},"
+        "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"c\",\"targets\"]}]}",
+    };
+    ck_assert_msg(build(parse(models[_i]), 20) == ST_OK, "%s", err.text);
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g.ops.n; i++)
+        if (g.ops.at[i].op == IR_OP_DISPATCH || g.ops.at[i].op == IR_OP_EXPERTS || g.ops.at[i].op == IR_OP_COMBINE) {
+            ck_assert_uint_eq(g.ops.at[i].attrs.capacity, 11);
+            n++;
+        }
+    ck_assert_uint_eq(n, 3);
+}
+END_TEST
+
 START_TEST(capacity)
 {
     ck_assert_uint_eq(ir_capacity(0, 100, 2, 4), 0);
     ck_assert_uint_eq(ir_capacity(1, 100, 2, 4), 50);
     ck_assert_uint_eq(ir_capacity(1.01, 100, 2, 4), 51);
     ck_assert_uint_eq(ir_capacity(0.001, 100, 2, 4), 1);
+    ck_assert_uint_eq(ir_capacity(1.1, 20, 1, 2), 11); /* 12 in floating point */
+    ck_assert_uint_eq(ir_capacity(0.3, 20, 1, 2), 3);
     ck_assert_uint_eq(ir_capacity(1e6, 100, 2, 4), 100); /* an expert sees a token once */
 }
 END_TEST
@@ -620,6 +663,8 @@ int main(void)
     tcase_add_test(c, explicit_graph);
     tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
     tcase_add_test(c, capacity);
+    tcase_add_test(c, capacity_of_whole_numbers);
+    tcase_add_loop_test(c, capacity_of_models, 0, 2);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_ENV);

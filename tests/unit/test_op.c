@@ -14,7 +14,7 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_RMSNORM] = { .features = 4, .heads = 3, .eps = 1e-6f },
     [IR_OP_LINEAR] = { .in_features = 6, .out_features = 10, .flags = IR_BIAS | IR_TRANSPOSED },
     [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .theta = 1e4f },
-    [IR_OP_ATTENTION] = { .heads = 6, .kv_heads = 2, .head_dim = 4, .scale = 0.5f },
+    [IR_OP_ATTENTION] = { .heads = 6, .kv_heads = 2, .head_dim = 4, .scale = 0.5f, .flags = IR_SINKS },
     [IR_OP_GELU] = { .features = 10, .flags = IR_EXACT },
     [IR_OP_SWIGLU] = { .features = 10 },
     [IR_OP_ADD] = { .features = 6 },
@@ -87,12 +87,12 @@ START_TEST(kernels)
         enum ir_op op;
         bool bi, bw;
     } want[] = {
-        { IR_OP_EMBED, false, true },     { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
-        { IR_OP_RMSNORM, true, true },    { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
-        { IR_OP_ATTENTION, true, false }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
-        { IR_OP_ADD, false, false },      { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
-        { IR_OP_EXPERTS, true, true },    { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
-        { IR_OP_SUM, false, false },      { IR_OP_COPY, false, false },
+        { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
+        { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
+        { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
+        { IR_OP_ADD, false, false },     { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
+        { IR_OP_EXPERTS, true, true },   { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
+        { IR_OP_SUM, false, false },     { IR_OP_COPY, false, false },
     };
     ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
     for (size_t i = 0; i < IR_OP_COUNT; i++) {
@@ -125,12 +125,20 @@ START_TEST(shapes_dense)
     is_shape(&s.in[0], IR_COMPUTE, T, 24, 0);
     is_shape(&s.in[2], IR_COMPUTE, T, 8, 0);
     is_shape(&s.save[0], IR_F32, 6, T, 0);
+    is_shape(&s.param[0], IR_COMPUTE, 6, 0, 0);
     struct ir_attrs packed = good[IR_OP_ATTENTION];
     packed.flags = IR_PACKED;
     ir_op_shapes(IR_OP_ATTENTION, &packed, T, &s);
     is_shape(&s.in[0], IR_COMPUTE, T, 40, 0);
     ck_assert_uint_eq(s.in[1].ndim, 0);
     ck_assert_uint_eq(ir_op_inputs(IR_OP_ATTENTION, &packed), 1);
+    ck_assert_uint_eq(ir_op_params(IR_OP_ATTENTION, &packed), 0);
+    ck_assert(!ir_op_runs(IR_OP_ATTENTION, &packed, IR_PASS_BW));
+    ck_assert(ir_op_runs(IR_OP_ATTENTION, &good[IR_OP_ATTENTION], IR_PASS_BW));
+    packed.v_head_dim = 5;
+    ir_op_shapes(IR_OP_ATTENTION, &packed, T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 24 + 8 + 10, 0);
+    is_shape(&s.out[0], IR_COMPUTE, T, 30, 0);
     ck_assert_uint_eq(ir_op_inputs(IR_OP_ATTENTION, &good[IR_OP_ATTENTION]), 3);
 
     ir_op_shapes(IR_OP_RMSNORM, &good[IR_OP_RMSNORM], T, &s);

@@ -95,16 +95,6 @@ START_TEST(mistakes_have_sentences)
 }
 END_TEST
 
-START_TEST(numbers)
-{
-    uint64_t x = 1;
-    ck_assert(options_number("18446744073709551615", &x));
-    ck_assert(x == UINT64_MAX);
-    ck_assert(!options_number("", &x) && !options_number("-1", &x) && !options_number("0x1", &x));
-    ck_assert(!options_number("18446744073709551616", &x) && !options_number("99999999999999999999", &x));
-}
-END_TEST
-
 int main(void)
 {
     Suite *s = suite_create("options");
@@ -113,7 +103,6 @@ int main(void)
     tcase_add_test(t, long_and_short);
     tcase_add_test(t, two_dashes_end_options);
     tcase_add_test(t, mistakes_have_sentences);
-    tcase_add_test(t, numbers);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

@@ -25,6 +25,7 @@ extern int fake_last_multiprocessors; /* that the last product was tuned for; 0:
 enum { FAKE_RANDOM_ENGINE, FAKE_BIG_ENGINE, FAKE_GOOD_ENGINE };
 extern int fake_last_engine;
 extern bool fake_no_good_engine;
+extern bool fake_no_cudnn; /* it cannot be loaded */
 
 /* Element i of float32 or bfloat16 memory, as float64. */
 double fake_load(const void *p, int64_t i, bool bf16);

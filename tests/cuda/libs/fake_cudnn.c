@@ -5,8 +5,11 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/status.h"
+
 int fake_last_engine = -1;
-bool fake_no_good_engine;
+bool fake_no_good_engine, fake_no_cudnn;
+static bool loaded;
 enum { ENGINES = 3, GOOD_WORKSPACE = 256 };
 static const int64_t big_workspace = INT64_C(1) << 40;
 
@@ -78,6 +81,7 @@ cudnnStatus_t cudnnBackendSetAttribute(cudnnBackendDescriptor_t desc, cudnnBacke
 
 cudnnStatus_t cudnnBackendCreateDescriptor(cudnnBackendDescriptorType_t type, cudnnBackendDescriptor_t *d)
 {
+    REFUSE(!loaded);
     struct fake_desc *x = calloc(1, sizeof *x);
     x->type = type;
     *d = x;
@@ -322,6 +326,7 @@ void cudnnGetLastErrorString(char *text, size_t size)
 cudnnStatus_t cudnnCreate(cudnnHandle_t *handle)
 {
     static int there;
+    REFUSE(!loaded);
     *handle = (cudnnHandle_t)(void *)&there;
     return CUDNN_STATUS_SUCCESS;
 }
@@ -330,6 +335,12 @@ cudnnStatus_t cudnnDestroy(cudnnHandle_t handle)
 {
     REFUSE(!handle);
     return CUDNN_STATUS_SUCCESS;
+}
+
+enum status cuda__cudnn_load(struct err *e)
+{
+    loaded = !fake_no_cudnn;
+    return loaded ? ST_OK : err_set(e, ST_DEVICE, "cuDNN", "libcudnn.so.9 cannot be loaded");
 }
 
 cudnnStatus_t cudnnSetStream(cudnnHandle_t handle, cudaStream_t stream)

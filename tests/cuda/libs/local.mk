@@ -47,7 +47,7 @@ libpiper_cuda_libs_la_SOURCES = $(CUDA_LIBS_SOURCES)
 libpiper_cuda_libs_la_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 
 check_PROGRAMS += tests/cuda/plans_test
-tests_cuda_plans_test_SOURCES = tests/cuda/plans_test.c src/cuda/attention.c src/cuda/sdpa.c src/cuda/sdpa_graph.c
+tests_cuda_plans_test_SOURCES = tests/cuda/plans_test.c src/cuda/attention.c src/cuda/cudnn_load.c src/cuda/sdpa.c src/cuda/sdpa_graph.c
 tests_cuda_plans_test_CPPFLAGS = $(AM_CPPFLAGS) $(CUDA_CFLAGS)
 tests_cuda_plans_test_LDADD = $(PIPER_IR) $(CUDA_LIBS)
 endif
