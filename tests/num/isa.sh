@@ -10,7 +10,6 @@ case $tests in /*) ;; *) tests=$PWD/$tests ;; esac
 piper=${PIPER:-./piper}
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 cd "$dir" || exit 99
-export CK_FORK=no
 
 products() # what PIPER_ISA=$1 gives
 {
