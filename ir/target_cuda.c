@@ -7,7 +7,7 @@
 #include "ir/target_cuda_own.h"
 
 enum { CUDA_CTAS = 16, CUDA_MESSAGE_CTAS = 4 }; /* of a communicator */
-enum { SLICE_BYTES = 256 << 20 }; /* an attention slice's gradient of scores, unless one key/value head has more */
+enum { SLICE_BYTES = 256 << 20 };               /* an attention slice's gradient of scores */
 
 static uint64_t up(uint64_t x, uint64_t to)
 {
@@ -100,6 +100,11 @@ static uint64_t engine_bytes(const struct ir_attrs *a, uint64_t heads, uint32_t 
     return heads * tiles * tiles * 2 + full;
 }
 
+bool cuda_attention_backward_by_library(const struct ir_attrs *a, uint32_t t, enum ir_dtype compute)
+{
+    return cuda_attention_by_library(a, compute) && engine_bytes(a, a->heads / a->kv_heads, t) <= SLICE_BYTES;
+}
+
 struct cuda_attention_slice cuda_attention_slice(const struct ir_attrs *a, uint32_t b, uint32_t t)
 {
     const uint32_t group = a->heads / a->kv_heads;
@@ -123,7 +128,8 @@ static uint64_t attention_bytes(const struct ir_attrs *a, enum ir_pass kernel, u
 {
     /* also where a library computes: our kernel takes over where a gradient is added to another */
     const uint64_t own = cuda_own_workspace(IR_OP_ATTENTION, a, kernel, b, t, 1, compute);
-    if (!cuda_attention_by_library(a, compute))
+    if (!cuda_attention_by_library(a, compute) ||
+        (kernel == IR_PASS_BI && !cuda_attention_backward_by_library(a, t, compute)))
         return own;
     if (kernel == IR_PASS_F) /* evaluation: the statistics that nobody keeps */
         return most(own, up((uint64_t)b * a->heads * t * sizeof(float), CUDA_ALIGNMENT) + 4096);
@@ -162,12 +168,9 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
         return "the CUDA kernels compute in bfloat16 or float32; say so under \"dtype\" in train.json";
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
         return "the CUDA products take experts of less than 2^31 weights a matrix; use smaller ones, or --device cpu";
-    if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_by_library(a, compute))
-        return plain_attention(a)
-                   ? "attention in float32, or with a head_dim other than 64 and 128, takes sequences of at most 4096 "
-                     "tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu"
-                   : "attention with a window, score_cap, sinks or another v_head_dim takes sequences of at most 4096 "
-                     "tokens on CUDA; use shorter sequences or --device cpu";
+    if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_tiles(a, compute))
+        return "attention in float32, or with a head_dim that is no multiple of 8 or above 256, takes sequences of at "
+               "most 4096 tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
     if (op == IR_OP_ATTENTION && (a->head_dim > CUDA_MAX_ATTENTION_DIM || ir_op_v_dim(a) > CUDA_MAX_ATTENTION_DIM))
         return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);

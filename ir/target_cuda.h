@@ -24,8 +24,10 @@ struct cuda_attention_slice {
     uint64_t sums;   /* bytes of sum(dO O), (sequences, heads, T) float32 */
     uint64_t engine; /* bytes that an engine may take */
 };
-/* False: not by cuDNN but by our own kernel (float32, other head sizes). */
+/* False: not by cuDNN but by our own kernels: float32, other head sizes, attributes that its graph does not say; and backward where
+ * the gradient of scores of one key/value head's slice is larger than SLICE_BYTES: it grows with T x T, and ours needs none. */
 bool cuda_attention_by_library(const struct ir_attrs *a, enum ir_dtype compute);
+bool cuda_attention_backward_by_library(const struct ir_attrs *a, uint32_t t, enum ir_dtype compute);
 struct cuda_attention_slice cuda_attention_slice(const struct ir_attrs *a, uint32_t b, uint32_t t);
 
 #endif

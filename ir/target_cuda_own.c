@@ -48,6 +48,12 @@ static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint
     return (uint64_t)cuda_parts(rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS) * a->experts * a->features * sizeof(float);
 }
 
+bool cuda_attention_tiles(const struct ir_attrs *a, enum ir_dtype compute)
+{
+    const uint32_t d = a->head_dim, dv = ir_op_v_dim(a);
+    return compute == IR_BF16 && d % 8 == 0 && dv % 8 == 0 && d <= CUDA_TILE_DIM && dv <= CUDA_TILE_DIM;
+}
+
 bool cuda_experts_grouped(const struct ir_attrs *a)
 {
     return !a->capacity && a->ffn < CUDA_EXPERT_WIDE && a->features % 8 == 0 && a->ffn % 8 == 0 &&

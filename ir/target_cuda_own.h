@@ -17,6 +17,7 @@ enum {
     CUDA_MAX_ROPE_DIM = 512,       /* frequencies are a kernel's argument */
     CUDA_MAX_ATTENTION_T = 4096,   /* attention without tensor cores: a row of scores in shared memory, twice, */
     CUDA_MAX_ATTENTION_DIM = 1024, /* and four of a head: 48 KiB */
+    CUDA_TILE_DIM = 256,           /* attention on tensor cores: elements of a head */
 };
 enum {
     CUDA_EXPERT_ROWS = 16384,   /* rows whose hidden layer is in memory at a time, unless one expert has more */
@@ -37,6 +38,9 @@ uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pas
 const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a);
 /* Of struct cuda_columns. */
 uint64_t cuda_columns_workspace(uint64_t rows, uint32_t width);
+
+/* Can attention run in tiles on tensor cores (src/cuda/attention_tiles.cu)? In bfloat16, rows 16-byte aligned. */
+bool cuda_attention_tiles(const struct ir_attrs *a, enum ir_dtype compute);
 
 /* Are the experts' products grouped, so that sizes are read on the device? Dropless experts, but wide ones, where a product each of
  * the library is faster, and odd sizes, whose rows are not 16-byte aligned. */

@@ -10,19 +10,8 @@
 
 #include "base/status.h"
 #include "ir/graph.h"
-
-/* Per-step sums, in float64, on the device; zeroed when a step begins, summed over all ranks before they are read. */
-enum scalar {
-    SCALAR_LOSS,
-    SCALAR_AUX,
-    SCALAR_DROPPED,
-    SCALAR_NORM2,
-    SCALAR_NONFINITE,
-    SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
-    SCALAR_SAVE,
-    SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
-    SCALAR_COUNT = 8
-};
+#include "ir/optimizer.h"
+#include "ir/scalar.h"
 
 /* Per-step inputs of update kernels, in the back end's memory. */
 struct step_inputs {
@@ -70,15 +59,14 @@ struct op_args {
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
     bool train;        /* false: no gradient will be asked for; save may be NULL and work serves instead */
-    /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. Attention in float32 on the CPU takes others (q, k, v
-     * apart, not packed); no other kernel does. */
+    /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. Attention takes others, with q, k, v apart: on the CPU in
+     * float32, on CUDA in bfloat16 where it runs in tiles (src/cuda/attention_tiles.cu); no other kernel does. */
     const struct op_positions *positions;
     /* Attention: (b, t_all) int32 in the back end's memory, where the document of each position begins: a query sees no key before
      * it. Loaded as tokens are, with the microbatch. NULL: one document a sequence. The same kernels take it. */
     const int32_t *document;
 };
 
-enum optimizer { OPT_ADAMW, OPT_SGD };
 struct optimizer_args {
     enum optimizer kind;
     float beta1, beta2, eps, weight_decay;

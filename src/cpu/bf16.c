@@ -99,6 +99,7 @@ void cpu_bf16(const struct op_args *given, enum ir_pass pass, op_kernel kernel)
 {
     struct wide w = { .args = *given, .free = given->work };
     struct op_args *a = &w.args;
+    CHECK(!a->positions); /* shapes are those of whole sequences */
     ir_op_shapes((enum ir_op)a->op, a->attrs, a->t, &w.shapes);
     ins(&w, a->in, w.shapes.in, IR_MAX_IN);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++)

@@ -1,5 +1,6 @@
-/* Attention: cuDNN in bfloat16 with head sizes 64 and 128, on slices of sequences or heads in the backward; our own kernel for
- * float32, for other head sizes, and where the gradient is added to another one.
+/* Attention: cuDNN in bfloat16 with head sizes 64 and 128, on slices of sequences or heads in the backward, as long as a slice's
+ * gradient of scores is small; else our own kernels: in tiles on tensor cores in bfloat16, also where the gradient is added to another
+ * one and for what cuDNN's graph does not say, without tensor cores for float32 and odd head sizes. All keep the same statistics.
  *
  * work: F, the statistics of evaluation (b, heads, T) float32, then the engine's; BI, sum(dO O) of a slice, then the engine's. */
 #include <string.h>
@@ -50,23 +51,27 @@ static uint64_t forward_statistics(const struct op_args *a)
     return round_up((uint64_t)a->b * a->attrs->heads * a->t * sizeof(float), CUDA_ALIGNMENT);
 }
 
-static bool by_library(const struct op_args *a)
+static bool by_library(const struct op_args *a, enum ir_pass pass)
 {
-    CHECK(!a->positions && !a->document);
-    return cuda_attention_by_library(a->attrs, (enum ir_dtype)a->compute) && !a->acc[0] && !a->acc[1] && !a->acc[2];
+    const enum ir_dtype compute = (enum ir_dtype)a->compute;
+    if (a->acc[0] || a->acc[1] || a->acc[2] || a->positions || a->document)
+        return false;
+    return pass == IR_PASS_F ? cuda_attention_by_library(a->attrs, compute)
+                             : cuda_attention_backward_by_library(a->attrs, a->t, compute);
+}
+
+/* By our own kernels. */
+static void by_ourselves(const struct op_args *a, op_kernel tiles, op_kernel plain)
+{
+    const bool fits = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
+    CHECK(fits || (!a->positions && !a->document));
+    (fits ? tiles : plain)(a);
 }
 
 enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, struct err *e)
 {
     const struct cuda_sdpa_shape s = shape(a, pass);
-    if (!by_library(a) &&
-        a->t > CUDA_MAX_ATTENTION_T) /* what the compiler does not know: a gradient added to another */
-        return err_set(
-            e, ST_DEVICE, "CUDA",
-            "attention on %u tokens whose gradient is added to another tensor's: at most %d tokens; use shorter "
-            "sequences or --device cpu",
-            a->t, CUDA_MAX_ATTENTION_T);
-    if (!by_library(a))
+    if (!by_library(a, pass))
         return ST_OK;
     return cuda_sdpa_prepare(&s, pass == IR_PASS_F ? 4096 : cuda_attention_slice(a->attrs, a->b, a->t).engine, e);
 }
@@ -74,8 +79,8 @@ enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, 
 void cuda_attention_f(const struct op_args *a)
 {
     char *x[3];
-    if (!by_library(a)) {
-        cuda_attention_f32_f(a);
+    if (!by_library(a, IR_PASS_F)) {
+        by_ourselves(a, cuda_attention_tiles_f, cuda_attention_f32_f);
         return;
     }
     split(a, a->in, x);
@@ -119,8 +124,8 @@ static void backward_slice(const struct op_args *a, const struct cuda_sdpa_shape
 void cuda_attention_bi(const struct op_args *a)
 {
     const struct cuda_sdpa_shape s = shape(a, IR_PASS_BI);
-    if (!by_library(a)) {
-        cuda_attention_f32_bi(a);
+    if (!by_library(a, IR_PASS_BI)) {
+        by_ourselves(a, cuda_attention_tiles_bi, cuda_attention_f32_bi);
         return;
     }
     for (int64_t sequence = 0; sequence < a->b; sequence += s.b)

@@ -197,21 +197,22 @@ template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) atten
 /* Gradient of the sink of head blockIdx.x: its probability is exp(sink - lse), its dP 0. */
 template <typename T>
 __global__ void __launch_bounds__(ATTENTION_THREADS)
-    attention_sinks_kernel(attention_operands<T> p, unsigned b, float *dsinks, bool add)
+    attention_sinks_kernel(attention_operands<T> p, unsigned b, unsigned row_s, unsigned row_i, float *dsinks, bool add)
 {
     SHARED(double, room, MAX_WARPS);
     const unsigned h = blockIdx.x;
     float sink[1], o[1], dout[1];
     double sum = 0;
     load(sink, p.sinks + h);
-    for (uint64_t row = threadIdx.x; row < static_cast<uint64_t>(b) * p.t; row += ATTENTION_THREADS) {
+    for (uint64_t n = threadIdx.x; n < static_cast<uint64_t>(b) * p.t; n += ATTENTION_THREADS) {
+        const uint64_t row = n / p.t * row_s + n % p.t * row_i;
         double delta = 0;
         for (unsigned e = 0; e < p.dv; e++) {
             load(o, p.o.row(row, h, p.dv) + e);
             load(dout, p.dout.row(row, h, p.dv) + e);
             delta += static_cast<double>(o[0]) * static_cast<double>(dout[0]);
         }
-        sum -= static_cast<double>(expf(sink[0] - p.lse[(row / p.t * p.heads + h) * p.t + row % p.t])) * delta;
+        sum -= static_cast<double>(expf(sink[0] - p.lse[(n / p.t * p.heads + h) * p.t + n % p.t])) * delta;
     }
     sum = block_sum(sum, room);
     if (threadIdx.x == 0)
@@ -278,8 +279,10 @@ template <typename T> void attention_f32_bi(const struct op_args *a)
 
 template <typename T> void attention_bw(const struct op_args *a)
 {
+    const struct op_positions *p = a->positions;
     launch("attention BW", attention_sinks_kernel<T>, a->attrs->heads, ATTENTION_THREADS, 0, a->stream,
-           attention_of<T>(a), a->b, static_cast<float *>(a->dparam[0]), (a->dparam_add & 1) != 0);
+           attention_of<T>(a), a->b, p ? p->row_s : a->t, p ? p->row_i : 1u, static_cast<float *>(a->dparam[0]),
+           (a->dparam_add & 1) != 0);
 }
 } // namespace
 

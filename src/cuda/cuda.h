@@ -37,6 +37,8 @@ void cuda_combine_f(const struct op_args *a), cuda_combine_bi(const struct op_ar
 /* Attention without tensor cores, any head size, for tests in float32 and for what cuDNN refuses; and the gradient of sinks. */
 void cuda_attention_bw(const struct op_args *a);
 void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const struct op_args *a);
+/* The same in bfloat16 on tensor cores, for any T: heads that cuda_attention_tiles() (ir/target_cuda_own.h) takes. */
+void cuda_attention_tiles_f(const struct op_args *a), cuda_attention_tiles_bi(const struct op_args *a);
 /* Experts that cuda_experts_grouped() (ir/target_cuda_own.h) says: their products in one launch each, sizes read on the device. */
 void cuda_grouped_f(const struct op_args *a), cuda_grouped_bi(const struct op_args *a);
 void cuda_grouped_bw(const struct op_args *a);

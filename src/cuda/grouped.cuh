@@ -170,30 +170,6 @@ __device__ __forceinline__ void group_product(group_sums &c, const group_side<T>
     copy_wait<0>();
     __syncthreads();
 }
-
-/* ---- two neighbours of a row ---------------------------------------------------------------------------------------- */
-
-__device__ __forceinline__ void load_two(float (&to)[2], const float *p)
-{
-    const float2 q = *reinterpret_cast<const float2 *>(p);
-    to[0] = q.x, to[1] = q.y;
-}
-
-__device__ __forceinline__ void load_two(float (&to)[2], const bf16 *p)
-{
-    const unsigned word = *reinterpret_cast<const unsigned *>(p);
-    to[0] = __uint_as_float(word << 16), to[1] = __uint_as_float(word & 0xffff0000u);
-}
-
-__device__ __forceinline__ void store_two(float *p, float a, float b)
-{
-    *reinterpret_cast<float2 *>(p) = make_float2(a, b);
-}
-
-__device__ __forceinline__ void store_two(bf16 *p, float a, float b)
-{
-    *reinterpret_cast<unsigned *>(p) = two_bf16(a, b);
-}
 } // namespace
 
 #endif

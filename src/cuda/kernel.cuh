@@ -26,6 +26,8 @@ typedef __nv_bfloat16 bf16;
     extern __shared__ uint4 cuda_dynamic_shared[]; \
     T *const name = reinterpret_cast<T *>(cuda_dynamic_shared)
 
+constexpr size_t DYNAMIC_SHARED_FREE = 48 << 10; /* more is asked for, as sm_80 has it: up to 163 KiB */
+
 /* Enqueues kernel(args...) on blocks of `block` threads; nothing where the grid is empty. */
 template <typename... P, typename... A>
 static void launch(const char *name, void (*kernel)(P...), dim3 grid, unsigned block, size_t shared, void *stream,
@@ -33,6 +35,9 @@ static void launch(const char *name, void (*kernel)(P...), dim3 grid, unsigned b
 {
     if (grid.x == 0 || grid.y == 0)
         return;
+    if (shared > DYNAMIC_SHARED_FREE)
+        cuda__check(cudaFuncSetAttribute(kernel, cudaFuncAttributeMaxDynamicSharedMemorySize, static_cast<int>(shared)),
+                    name);
     kernel<<<grid, block, shared, static_cast<cudaStream_t>(stream)>>>(static_cast<P>(args)...);
     cuda__check(cudaGetLastError(), name);
 }
@@ -108,6 +113,29 @@ template <int V> __device__ __forceinline__ void store(bf16 *p, const float (&fr
                 two_bf16(from[i], from[i + 1]), two_bf16(from[i + 2], from[i + 3]), two_bf16(from[i + 4], from[i + 5]),
                 two_bf16(from[i + 6], from[i + 7]));
     }
+}
+
+/* Two neighbours of a row, as lanes have them of a tensor core's result. */
+__device__ __forceinline__ void load_two(float (&to)[2], const float *p)
+{
+    const float2 q = *reinterpret_cast<const float2 *>(p);
+    to[0] = q.x, to[1] = q.y;
+}
+
+__device__ __forceinline__ void load_two(float (&to)[2], const bf16 *p)
+{
+    const unsigned word = *reinterpret_cast<const unsigned *>(p);
+    to[0] = __uint_as_float(word << 16), to[1] = __uint_as_float(word & 0xffff0000u);
+}
+
+__device__ __forceinline__ void store_two(float *p, float a, float b)
+{
+    *reinterpret_cast<float2 *>(p) = make_float2(a, b);
+}
+
+__device__ __forceinline__ void store_two(bf16 *p, float a, float b)
+{
+    *reinterpret_cast<unsigned *>(p) = two_bf16(a, b);
 }
 
 /* to += the addend at p + at; nothing without one. */

@@ -2,6 +2,7 @@
 CUDA_SOURCES = \
 	src/cuda/attention.c \
 	src/cuda/attention_f32.cu \
+	src/cuda/attention_tiles.cu \
 	src/cuda/bins.cuh \
 	src/cuda/columns.cu \
 	src/cuda/cuda.c \
@@ -47,7 +48,7 @@ am__v_NVCC_1 =
 .cu.lo:
 	$(AM_V_NVCC)$(MKDIR_P) $(@D) && $(LIBTOOL) $(AM_V_lt) --tag=CC --mode=compile $(NVCC_COMPILE) -prefer-non-pic -c -o $@ $<
 CUDA_OBJECTS = \
-	src/cuda/attention_f32.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/grouped.lo src/cuda/loss.lo \
+	src/cuda/attention_f32.lo src/cuda/attention_tiles.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/grouped.lo src/cuda/loss.lo \
 	src/cuda/map.lo src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
 $(CUDA_OBJECTS): src/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh \
 	src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h

@@ -66,6 +66,33 @@ result "pipeline, shards and recomputation"
 grep -q 'for cuda$' "$dir/text"
 result "said to be for cuda"
 
+# Long contexts: attention has no matrix of T x T in memory, forward or backward. What is on the device fits into 131 GiB.
+device_gib() # PLAN
+{
+    echo $((($(bytes total "$1") - $(bytes snapshot "$1")) / 1073741824))
+}
+llama() # NAME HIDDEN LAYERS FFN TIED STRATEGY RANKS TOKENS
+{
+    cat >"$dir/model.json" <<EOS
+{"model_type": "llama", "hidden_size": $2, "num_hidden_layers": $3, "num_attention_heads": 32, "num_key_value_heads": 8,
+ "intermediate_size": $4, "vocab_size": 128256, "tie_word_embeddings": $5, "max_position_embeddings": 131072}
+EOS
+    sed -i "s/\"batch_size\": [0-9]*, \"seq_len\": [0-9]*/\"batch_size\": $7, \"seq_len\": $8/" "$dir/train.json"
+    plan "$1" "$6" "$7"
+}
+cp "$dir/train.json" "$dir/short.json"
+cp "$dir/model.json" "$dir/small.json"
+one='[{"op":"layout","pp":1,"dp":1},{"op":"recompute","filter":{}}]'
+llama long 2048 16 8192 true "$one" 1 131072 && [ "$(device_gib "$dir/long.plan")" -lt 131 ]
+result "Llama 3.2 1B, 131,072 tokens on one device: $(device_gib "$dir/long.plan") GiB"
+llama long8 4096 32 14336 false '[{"op":"layout","pp":1,"dp":8,"zero":2},{"op":"recompute","filter":{}}]' 8 131072 &&
+    [ "$(device_gib "$dir/long8.plan")" -lt 131 ]
+result "Llama 8B, 131,072 tokens a device, dp 8, zero 2: $(device_gib "$dir/long8.plan") GiB"
+llama half 2048 16 8192 true "$one" 1 65536 && near "$(bytes workspace "$dir/long.plan")" $((2 * $(bytes workspace "$dir/half.plan")))
+result "twice the tokens, twice the workspace"
+mv "$dir/short.json" "$dir/train.json"
+mv "$dir/small.json" "$dir/model.json"
+
 # Communications in flight together: 4 streams of 40 thread blocks are too many for 108 multiprocessors, 20 are not.
 fits() # MAX_CTAS
 {

@@ -41,7 +41,7 @@ SCRIPT_TESTS += tests/gpu/rehearse.sh tests/gpu/packed.sh
 if HAVE_CUDA
 GPU_PROGS += tests/gpu/test_parts
 EXTRA_PROGRAMS += tests/gpu/test_parts
-tests_gpu_test_parts_SOURCES = $(MACHINE_TEST_SOURCES) tests/cuda/test_parts.c tests/gpu/parts_device.c $(DEVICE_MACHINE)
+tests_gpu_test_parts_SOURCES = $(MACHINE_TEST_SOURCES) $(PARTS_TEST_SOURCES) tests/gpu/parts_device.c $(DEVICE_MACHINE)
 tests_gpu_test_parts_CPPFLAGS = $(DEVICE_CPPFLAGS) $(CUDA_CFLAGS)
 tests_gpu_test_parts_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_parts_LDADD = $(DEVICE_LDADD)

@@ -13,13 +13,29 @@ void cuda__check(cudaError_t error, const char *call)
     CHECK(error == cudaSuccess);
 }
 
+static void attention_f(const struct op_args *a)
+{
+    if (cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute))
+        cuda_attention_tiles_f(a);
+    else
+        cuda_attention_f32_f(a);
+}
+
+static void attention_bi(const struct op_args *a)
+{
+    if (cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute))
+        cuda_attention_tiles_bi(a);
+    else
+        cuda_attention_f32_bi(a);
+}
+
 static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_EMBED] = { cuda_embed_f, NULL, cuda_embed_bw },
     [IR_OP_POS_EMBED] = { cuda_pos_embed_f, NULL, cuda_pos_embed_bw },
     [IR_OP_LAYERNORM] = { cuda_layernorm_f, cuda_layernorm_bi, cuda_layernorm_bw },
     [IR_OP_RMSNORM] = { cuda_rmsnorm_f, cuda_rmsnorm_bi, cuda_rmsnorm_bw },
     [IR_OP_ROPE] = { cuda_rope_f, cuda_rope_bi, NULL },
-    [IR_OP_ATTENTION] = { cuda_attention_f32_f, cuda_attention_f32_bi, cuda_attention_bw },
+    [IR_OP_ATTENTION] = { attention_f, attention_bi, cuda_attention_bw },
     [IR_OP_GELU] = { cuda_gelu_f, cuda_gelu_bi, NULL },
     [IR_OP_SWIGLU] = { cuda_swiglu_f, cuda_swiglu_bi, NULL },
     [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
@@ -63,6 +79,7 @@ static const struct machine wide = { .name = "own CUDA kernels",
 static const struct machine narrow = { .name = "own CUDA kernels, bfloat16",
                                        .backend = &own,
                                        .compute = IR_BF16,
+                                       .positions = true,
                                        .partial = true,
                                        .takes = takes,
                                        .workspace = cuda_own_workspace,

@@ -91,6 +91,16 @@ void cuda_attention_f32_bi(const struct op_args *a)
     by_hand(a, true);
 }
 
+void cuda_attention_tiles_f(const struct op_args *a)
+{
+    by_hand(a, false);
+}
+
+void cuda_attention_tiles_bi(const struct op_args *a)
+{
+    by_hand(a, true);
+}
+
 /* Element e of row t, head h of operand 0 q, 1 k, 2 v of sequence s. */
 static int64_t place(const struct op_args *a, int which, int64_t s, int64_t t, int64_t h, int64_t e)
 {

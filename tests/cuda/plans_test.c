@@ -82,6 +82,16 @@ void cuda_attention_f32_bi(const struct op_args *a)
     (void)a;
 }
 
+void cuda_attention_tiles_f(const struct op_args *a)
+{
+    (void)a;
+}
+
+void cuda_attention_tiles_bi(const struct op_args *a)
+{
+    (void)a;
+}
+
 void cuda__failed(const char *call, const char *words)
 {
     process_fail(ST_DEVICE, words ? words : call);

@@ -1,5 +1,5 @@
 /* Parts of operators that src/cuda/cuda.h offers to the files that call libraries: cross-entropy, sums of columns, bias,
- * conversion; and what stands around kernels: progress. Against float64, on odd shapes, in poisoned buffers. */
+ * conversion; attention's own kernels (parts_attention.c); and what stands around kernels: progress. Against float64, on odd shapes, in poisoned buffers. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
@@ -7,6 +7,7 @@
 
 #include "base/mem.h"
 #include "cuda/cuda.h"
+#include "cuda/parts_attention.h"
 #include "ir/target_cuda_own.h"
 #include "num/machine.h"
 
@@ -207,6 +208,7 @@ static Suite *suite(void)
     tcase_add_test(t, column_sums);
     tcase_add_test(t, conversion);
     tcase_add_test(t, progress);
+    add_attention_parts(t);
     suite_add_tcase(s, t);
     return s;
 }

@@ -9,4 +9,8 @@ FORWARD(void, cuda_bias_add, (void *y, const void *bias, uint64_t rows, uint32_t
 FORWARD(void, cuda_convert,
         (void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n, void *stream),
         (to, to_type, from, from_type, n, stream))
+FORWARD(void, cuda_attention_f32_f, (const struct op_args *a), (a))
+FORWARD(void, cuda_attention_f32_bi, (const struct op_args *a), (a))
+FORWARD(void, cuda_attention_tiles_f, (const struct op_args *a), (a))
+FORWARD(void, cuda_attention_tiles_bi, (const struct op_args *a), (a))
 FORWARD(void, cuda_progress, (uint32_t * word, const struct step_inputs *s, void *stream), (word, s, stream))

@@ -11,7 +11,8 @@ struct machine {
     const char *name;
     const struct compute_backend *backend;
     enum ir_dtype compute;
-    bool partial;                                           /* operators without a kernel are left out, not missed */
+    bool positions; /* attention takes positions and documents (src/compute.h), which are in the host's memory */
+    bool partial;   /* operators without a kernel are left out, not missed */
     bool (*takes)(enum ir_op op, const struct ir_attrs *a); /* NULL: every shape */
     uint64_t (*workspace)(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute);

@@ -12,12 +12,16 @@ static void three_threads(void)
     compute_cpu.set_threads(3);
 }
 
-static const struct machine one = {
-    .name = "cpu", .backend = &compute_cpu, .compute = IR_F32, .workspace = ir_cpu_workspace, .setup = one_thread
-};
+static const struct machine one = { .name = "cpu",
+                                    .backend = &compute_cpu,
+                                    .compute = IR_F32,
+                                    .positions = true,
+                                    .workspace = ir_cpu_workspace,
+                                    .setup = one_thread };
 static const struct machine three = { .name = "cpu, three threads",
                                       .backend = &compute_cpu,
                                       .compute = IR_F32,
+                                      .positions = true,
                                       .workspace = ir_cpu_workspace,
                                       .setup = three_threads };
 static const struct machine narrow = { .name = "cpu, bfloat16",

@@ -101,7 +101,8 @@ def piper_run(a, folder, steps):
     env = {**os.environ, "OMP_NUM_THREADS": str(a.threads), "OMPI_ALLOW_RUN_AS_ROOT": "1",
            "OMPI_ALLOW_RUN_AS_ROOT_CONFIRM": "1"}
     metrics, used = folder + "/run/metrics.csv", []
-    with subprocess.Popen([a.piper, "train", folder + "/job.h5", "-o", folder + "/run", "--steps", str(steps)], env=env,
+    with subprocess.Popen([a.piper, "train", folder + "/job.h5", "-o", folder + "/run", "--no-checkpoint", "--steps",
+                           str(steps)], env=env,
                           stdout=subprocess.DEVNULL, stderr=subprocess.PIPE) as run:
         while run.poll() is None:
             time.sleep(0.002)

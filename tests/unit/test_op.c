@@ -263,13 +263,19 @@ START_TEST(targets)
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_BF16));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_LINEAR, &good[IR_OP_LINEAR], T, IR_F64));
     const struct ir_attrs narrow = { .heads = 2, .kv_heads = 2, .head_dim = 64 },
-                          odd = { .heads = 2, .kv_heads = 2, .head_dim = 80 },
+                          odd = { .heads = 2, .kv_heads = 2, .head_dim = 84 },
+                          window = { .heads = 2, .kv_heads = 2, .head_dim = 80, .window = 100, .flags = IR_SINKS },
                           wide = { .heads = 1, .kv_heads = 1, .head_dim = 1024 },
                           wider = { .heads = 1, .kv_heads = 1, .head_dim = 1025 };
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 8192, IR_BF16));
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 4096, IR_F32));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &narrow, 4097, IR_F32));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &odd, 4097, IR_BF16));
+    ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &window, 131072, IR_BF16));
+    ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &window, 131072, IR_F32));
+    /* no T x T in memory: twice the tokens, about twice the scratch, however long */
+    ck_assert_uint_le(ir_target_cuda.workspace(IR_OP_ATTENTION, &narrow, IR_PASS_BI, 1, 1 << 20, 1, IR_BF16),
+                      256 << 20);
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &wide, 4096, IR_BF16));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &wider, 1, IR_BF16));
     ck_assert_uint_gt(ir_target_cuda.workspace(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_PASS_F, 2, T, 1, IR_BF16), 0);

@@ -10,7 +10,7 @@ dim3 blockDim, gridDim;
 
 namespace
 {
-constexpr unsigned MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 48 << 10, ZONE = 64;
+constexpr unsigned MAX_THREADS = 1024, LANES = 32, STACK = 1 << 16, MAX_SHARED = 163 << 10, ZONE = 64;
 constexpr int MARK = 0xa5, POISON = 0xff;
 enum state { READY, AT_WARP, AT_BLOCK, DONE };
 
@@ -172,7 +172,7 @@ void check_limits(const host_launch *l)
     if (l->block == 0 || l->block > MAX_THREADS)
         stop("impossible number of threads");
     if (l->shared > MAX_SHARED)
-        stop("more than 48 KiB of dynamic shared memory");
+        stop("more than 163 KiB of dynamic shared memory");
     if (l->grid[0] > 0x7fffffffu || l->grid[1] > 65535 || l->grid[2] > 65535)
         stop("grid beyond CUDA's limits");
 }
@@ -224,7 +224,7 @@ void *host_site::enter()
         memset(at, POISON, bytes);
         static_shared += (bytes + 15) / 16 * 16;
         if (static_shared + running->shared > MAX_SHARED)
-            stop("more than 48 KiB of shared memory, static and dynamic");
+            stop("more than 163 KiB of shared memory, static and dynamic");
     }
     block = block_number;
     return at;
@@ -311,12 +311,18 @@ static void multiply_warp(const uint64_t *lanes)
                 b[k + 8 * high + i][g] = half_of(f->b[high], i);
             }
     }
+    float c[16][8];
+    const auto at = [&](unsigned l, unsigned e) -> float & { return c[l / 4 + e / 2 * 8][l % 4 * 2 + e % 2]; };
     for (unsigned l = 0; l < LANES; l++)
-        for (unsigned e = 0; e < 4; e++) {
-            float *c = &reinterpret_cast<const fragments *>(lanes[l])->c[e];
-            for (unsigned k = 0; k < 16; k++)
-                *c += a[l / 4 + e / 2 * 8][k] * b[k][l % 4 * 2 + e % 2];
-        }
+        for (unsigned e = 0; e < 4; e++)
+            at(l, e) = reinterpret_cast<const fragments *>(lanes[l])->c[e];
+    for (unsigned i = 0; i < 16; i++)
+        for (unsigned k = 0; k < 16; k++)
+            for (unsigned j = 0; j < 8; j++)
+                c[i][j] += a[i][k] * b[k][j];
+    for (unsigned l = 0; l < LANES; l++)
+        for (unsigned e = 0; e < 4; e++)
+            reinterpret_cast<const fragments *>(lanes[l])->c[e] = at(l, e);
 }
 
 void multiply_add(float (&c)[4], const unsigned (&a)[4], unsigned b0, unsigned b1)

@@ -1,5 +1,6 @@
 /* All kernels of src/cuda, compiled for the host. */
 #include "cuda/attention_f32.cu"
+#include "cuda/attention_tiles.cu"
 #include "cuda/columns.cu"
 #include "cuda/dispatch.cu"
 #include "cuda/embed.cu"

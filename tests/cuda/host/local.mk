@@ -7,6 +7,8 @@ CUDA_HOST_SOURCES = \
 	tests/cuda/host/cuda_runtime.h \
 	tests/cuda/host/kernels.cc
 
+PARTS_TEST_SOURCES = tests/cuda/parts_attention.c tests/cuda/parts_attention.h tests/cuda/test_parts.c
+
 if HAVE_CXX
 check_LTLIBRARIES += libpiper_cuda_host.la
 libpiper_cuda_host_la_SOURCES = $(CUDA_HOST_SOURCES)
@@ -25,7 +27,7 @@ tests_cuda_test_update_host_SOURCES = $(UPDATE_TEST_SOURCES) tests/cuda/machine_
 nodist_EXTRA_tests_cuda_test_update_host_SOURCES = none.cc
 tests_cuda_test_update_host_CPPFLAGS = $(CUDA_HOST_CPPFLAGS)
 tests_cuda_test_update_host_LDADD = $(CUDA_HOST_LDADD)
-tests_cuda_test_parts_host_SOURCES = $(MACHINE_TEST_SOURCES) tests/cuda/test_parts.c tests/cuda/machine_host.c
+tests_cuda_test_parts_host_SOURCES = $(MACHINE_TEST_SOURCES) $(PARTS_TEST_SOURCES) tests/cuda/machine_host.c
 nodist_EXTRA_tests_cuda_test_parts_host_SOURCES = none.cc
 tests_cuda_test_parts_host_CPPFLAGS = $(CUDA_HOST_CPPFLAGS)
 tests_cuda_test_parts_host_LDADD = $(CUDA_HOST_LDADD)
