@@ -10,12 +10,15 @@ static uint64_t up64(uint64_t bytes)
     return (bytes + 63) / 64 * 64;
 }
 
-static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep)
+static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t, uint32_t ep,
+                              enum ir_dtype compute)
 {
     const uint64_t most = (uint64_t)ep * b * (a->capacity ? a->capacity : (uint64_t)t * a->top_k);
-    const uint64_t tile = (most < CPU_EXPERT_ROWS ? most : CPU_EXPERT_ROWS) * a->ffn * sizeof(float);
+    const uint64_t rows = most < CPU_EXPERT_ROWS ? most : CPU_EXPERT_ROWS;
+    const uint64_t tile = up64(rows * a->ffn * ir_dtype_size(IR_COMPUTE, compute));
     const uint64_t tiles = kernel == IR_PASS_F ? 2 : 1; /* evaluation keeps no gate and up */
-    return (a->capacity ? 0 : up64(a->experts * sizeof(uint64_t))) + tiles * tile;
+    const uint64_t sum = kernel == IR_PASS_BI && compute == IR_BF16 ? rows * a->features * sizeof(float) : 0;
+    return (a->capacity ? 0 : up64(a->experts * sizeof(uint64_t))) + tiles * tile + sum;
 }
 
 static uint64_t head_bytes(const struct ir_attrs *a, uint64_t rows)
@@ -26,21 +29,19 @@ static uint64_t head_bytes(const struct ir_attrs *a, uint64_t rows)
 }
 
 /* src/cpu/bf16.c: every operand in the compute type once more, in float32. */
-static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                           uint32_t ep)
+static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint64_t b, uint32_t t)
 {
     struct ir_op_shapes s;
     ir_op_shapes(op, a, t, &s);
-    const uint64_t tensors = op == IR_OP_EXPERTS && !a->capacity ? (uint64_t)b * ep : b;
     const struct {
         const struct ir_shape *at;
         uint32_t n;
         uint64_t times;
     } groups[] = {
-        { s.in, IR_MAX_IN, tensors * (kernel == IR_PASS_BI ? 2 : 1) }, /* and their gradients */
-        { s.out, IR_MAX_OUT, tensors * (kernel == IR_PASS_F ? 1 : 2) },
-        { s.save, IR_MAX_SAVE, tensors },
-        { s.stash, IR_MAX_STASH, tensors },
+        { s.in, IR_MAX_IN, b * (kernel == IR_PASS_BI ? 2 : 1) }, /* and their gradients */
+        { s.out, IR_MAX_OUT, b * (kernel == IR_PASS_F ? 1 : 2) },
+        { s.save, IR_MAX_SAVE, b },
+        { s.stash, IR_MAX_STASH, b },
         { s.param, IR_MAX_PARAM, 1 },
     };
     uint64_t sum = 0;
@@ -51,8 +52,8 @@ static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass
     return sum;
 }
 
-static uint64_t float_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                            uint32_t ep)
+static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
+                          uint32_t ep, enum ir_dtype compute)
 {
     const uint64_t rows = (uint64_t)b * t;
     switch (op) {
@@ -67,7 +68,7 @@ static uint64_t float_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pas
     case IR_OP_DISPATCH: /* next free row per sequence and expert */
         return kernel == IR_PASS_F && !a->capacity ? (uint64_t)b * a->experts * sizeof(int32_t) : 0;
     case IR_OP_EXPERTS:
-        return experts_bytes(a, kernel, b, t, ep);
+        return experts_bytes(a, kernel, b, t, ep, compute);
     case IR_OP_HEAD_LOSS:
         return kernel == IR_PASS_F ? head_bytes(a, rows) : 0;
     default:
@@ -78,6 +79,7 @@ static uint64_t float_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pas
 uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute)
 {
-    const uint64_t own = float_bytes(op, a, kernel, b, t, ep);
-    return compute == IR_BF16 && op < IR_OP_GRAPH_COUNT ? own + wide_bytes(op, a, kernel, b, t, ep) : own;
+    const uint64_t own = own_bytes(op, a, kernel, b, t, ep, compute);
+    return compute == IR_BF16 && op < IR_OP_GRAPH_COUNT && !cpu_takes_half(op) ? own + wide_bytes(op, a, kernel, b, t)
+                                                                               : own;
 }

@@ -31,7 +31,8 @@ static void print_back_ends(void)
     struct device_found found;
     struct err why = { 0 };
     bool usable = backends_cuda(&cuda, &nccl, &found, &why) == ST_OK;
-    printf("%-14s %-8s runs here%s\n", "compute", "cpu", usable ? "" : "; chosen by --device auto");
+    printf("%-14s %-8s runs here: %s%s\n", "compute", "cpu", compute_cpu.uses(),
+           usable ? "" : "; chosen by --device auto");
     if (usable)
         printf("%-14s %-8s runs here: %s, %s; chosen by --device auto\n", "", "cuda", found.name,
                cuda->libraries->versions());

@@ -134,6 +134,9 @@ struct compute_backend {
     void (*sumsq)(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
     /* Threads that kernels may use; NULL on a device. */
     void (*set_threads)(int n);
+    /* NULL: nothing to choose. The instructions that kernels use here, "avx512; products: float32 avx512, bfloat16 avx512";
+     * static storage. */
+    const char *(*uses)(void);
     /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
      * returns at `until` (ctl_time() seconds). Nothing else of the table is ever called, and no operand is touched. */
     void (*pretend)(double until);

@@ -383,6 +383,8 @@ static void report_job(struct train *t, const struct local *local)
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    if (t->compute->uses)
+        report_line(r, "instructions: %s", t->compute->uses());
     char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
         snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);

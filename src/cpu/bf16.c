@@ -1,5 +1,5 @@
-/* bfloat16 on the CPU, for comparison with devices: operands are widened to float32, the float32 kernel computes, what it
- * wrote is rounded. So every tensor is rounded where a device rounds it, and nothing inside a kernel is.
+/* bfloat16 for operators without products of their own (ir/target_cpu.h): operands are widened to float32, the float32 kernel
+ * computes, what it wrote is rounded. So every tensor is rounded where a device rounds it, and nothing inside a kernel is.
  *
  * work: the float32 copies, each 64-byte aligned (ir/target_cpu.c plans for all operands of the pass), then the kernel's
  * own. Operands of another type than IR_COMPUTE are used where they are. */
@@ -12,7 +12,6 @@ struct wide {
     struct op_args args; /* of the float32 kernel */
     struct ir_op_shapes shapes;
     unsigned char *free;
-    uint64_t rows; /* experts without capacity: rows that there are */
     uint32_t n;
     struct { /* to be rounded afterwards */
         uint16_t *to;
@@ -23,23 +22,22 @@ struct wide {
 
 static void widen(float *to, const uint16_t *from, uint64_t n)
 {
+    const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i++)
-        to[i] = number_from_bf16(from[i]);
+    for (uint64_t i = 0; i < n; i += PIECE)
+        v->widen(to + i, from + i, n - i < PIECE ? n - i : PIECE);
 }
 
 void cpu_round(uint16_t *to, const float *from, uint64_t n)
 {
+    const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (uint64_t i = 0; i < n; i += PIECE)
-        for (uint64_t k = i; k < n && k < i + PIECE; k++)
-            to[k] = number_to_bf16(from[k]);
+        v->round(to + i, from + i, n - i < PIECE ? n - i : PIECE);
 }
 
 static uint64_t elements(const struct wide *w, const struct ir_shape *s)
 {
-    if (w->args.op == IR_OP_EXPERTS && !w->args.attrs->capacity)
-        return w->rows * s->dim[s->ndim - 1];
     return w->args.b * ir_shape_elements(s);
 }
 
@@ -97,27 +95,15 @@ static void addends(struct wide *w)
         }
 }
 
-static uint64_t count_rows(const struct op_args *a)
-{
-    const int32_t *counts = a->in[1];
-    uint64_t n = 0;
-    for (uint64_t i = 0; i < (uint64_t)a->attrs->experts * a->b; i++)
-        n += (uint64_t)counts[i];
-    return n;
-}
-
 void cpu_bf16(const struct op_args *given, enum ir_pass pass, op_kernel kernel)
 {
     struct wide w = { .args = *given, .free = given->work };
     struct op_args *a = &w.args;
     CHECK(!a->positions); /* shapes are those of whole sequences */
     ir_op_shapes((enum ir_op)a->op, a->attrs, a->t, &w.shapes);
-    if (a->op == IR_OP_EXPERTS && !a->attrs->capacity)
-        w.rows = count_rows(a);
     ins(&w, a->in, w.shapes.in, IR_MAX_IN);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
-        in(&w, &a->param[i], &w.shapes.param[i],
-           ir_shape_elements(&w.shapes.param[i]) / (a->op == IR_OP_EXPERTS ? a->ep : 1));
+        in(&w, &a->param[i], &w.shapes.param[i], ir_shape_elements(&w.shapes.param[i]));
     if (pass == IR_PASS_F) {
         outs(&w, a->out, w.shapes.out, IR_MAX_OUT);
         outs(&w, a->save, w.shapes.save, IR_MAX_SAVE);

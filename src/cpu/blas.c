@@ -45,7 +45,7 @@ const char *cpu_blas_name(void)
     return name;
 }
 
-void cpu_gemm_block(const struct gemm_block *g)
+void cpu_blas_block(const struct gemm_block *g)
 {
     const struct matrix *a = &g->a, *b = &g->b;
     cblas_sgemm(CblasRowMajor, a->turned ? CblasTrans : CblasNoTrans, b->turned ? CblasTrans : CblasNoTrans, (int)g->m,
@@ -57,7 +57,7 @@ static float start_tile(const struct gemm *g, float *c, size_t m, size_t n, size
 {
     if (!g->bias && !g->start)
         return 0;
-    const float *from = g->bias ? g->bias + j0 : g->start + i0 * g->ldc + j0;
+    const float *from = g->bias ? (const float *)g->bias + j0 : (const float *)g->start + i0 * g->ldc + j0;
     size_t step = g->bias ? 0 : g->ldc;
     if (from != c)
         for (size_t i = 0; i < m; i++)
@@ -78,18 +78,14 @@ static void gemm_tile(const struct gemm *g, size_t i, size_t rows, size_t j, siz
     size_t j0 = part(g->n, j, columns), n = part(g->n, j + 1, columns) - j0;
     if (m == 0 || n == 0)
         return;
-    float *c = g->c + i0 * g->ldc + j0;
+    float *c = (float *)g->c + i0 * g->ldc + j0;
     float beta = start_tile(g, c, m, n, i0, j0);
-    struct matrix a = g->a, b = g->b;
-    a.at += a.turned ? i0 : i0 * a.ld;
-    b.at += b.turned ? j0 * b.ld : j0;
-    cpu_gemm_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta });
+    const struct matrix a = cpu_part(&g->a, i0, 0, sizeof *c), b = cpu_part(&g->b, 0, j0, sizeof *c);
+    cpu_blas_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta });
 }
 
-void cpu_gemm(const struct gemm *g)
+void cpu_blas_gemm(const struct gemm *g)
 {
-    if (g->m == 0 || g->n == 0)
-        return;
     size_t team = (size_t)cpu_team((uint64_t)g->m * g->n, g->k / 16), rows = 1;
     /* Every tile packs its m/rows rows of A and n/columns columns of B: as few as possible of both together. */
     for (size_t r = 2; r <= team; r++)

@@ -1,8 +1,10 @@
 /* The CPU back end's table, threads, and the kernels that only move or add. */
+#include <stdio.h>
 #include <string.h>
 
 #include "cpu/blas.h"
 #include "cpu/cpu.h"
+#include "ir/target_cpu.h"
 
 static int threads = 1;
 
@@ -15,17 +17,25 @@ static void cpu_set_threads(int n)
 {
     cpu_blas_init();
     threads = n < 1 ? 1 : n;
+    cpu_gemm_threads(threads);
 }
 
 enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
 
+void cpu_copy(void *to, const void *from, uint64_t bytes)
+{
+    enum { BYTES = PIECE * sizeof(float) };
+    if (from == to)
+        return;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(bytes, 1))
+    for (uint64_t i = 0; i < bytes; i += BYTES)
+        memcpy((char *)to + i, (const char *)from + i, bytes - i < BYTES ? bytes - i : BYTES);
+}
+
 void cpu_start_from(float *out, const float *acc, uint64_t n)
 {
-    if (!acc || acc == out)
-        return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        memcpy(out + i, acc + i, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
+    if (acc)
+        cpu_copy(out, acc, n * sizeof *out);
 }
 
 void cpu_zero(float *out, uint64_t n)
@@ -84,7 +94,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
 
 static void run(const struct op_args *a, enum ir_pass pass, op_kernel kernel)
 {
-    if (a->compute == IR_BF16)
+    if (cpu_half(a) && !cpu_takes_half((enum ir_op)a->op))
         cpu_bf16(a, pass, kernel);
     else
         kernel(a);
@@ -109,12 +119,21 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 {
     static const op_kernel runs[3] = { run_f, run_bi, run_bw };
     cpu_blas_init();
+    cpu_gemm_threads(threads);
     const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
     if (op == IR_OP_SUM || op == IR_OP_COPY)
         return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;
     if ((unsigned)op >= IR_OP_COUNT || (i == 2 && pass != IR_PASS_BW) || !table[op][i])
         return NULL;
     return runs[i];
+}
+
+static const char *cpu_uses(void)
+{
+    static char text[160];
+    snprintf(text, sizeof text, "%s; products: float32 %s, bfloat16 %s", cpu_vec()->name, cpu_products_name(false),
+             cpu_products_name(true));
+    return text;
 }
 
 const struct compute_backend compute_cpu = {
@@ -125,4 +144,5 @@ const struct compute_backend compute_cpu = {
     .clip = cpu_clip,
     .sumsq = cpu_sumsq,
     .set_threads = cpu_set_threads,
+    .uses = cpu_uses,
 };

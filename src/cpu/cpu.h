@@ -13,6 +13,8 @@
  * (a team that changes its size makes OpenMP start threads anew). */
 int cpu_team(uint64_t rows, uint64_t width);
 
+/* By all threads; to may be from. */
+void cpu_copy(void *to, const void *from, uint64_t bytes);
 /* out[0..n) = acc, by all threads, unless acc is NULL or out itself: for kernels that add to what is there. */
 void cpu_start_from(float *out, const float *acc, uint64_t n);
 void cpu_zero(float *out, uint64_t n);
@@ -20,6 +22,11 @@ void cpu_zero(float *out, uint64_t n);
 static inline size_t cpu_rows(const struct op_args *a)
 {
     return (size_t)a->b * a->t;
+}
+
+static inline bool cpu_half(const struct op_args *a)
+{
+    return a->compute == IR_BF16;
 }
 
 void cpu_embed_f(const struct op_args *a), cpu_embed_bw(const struct op_args *a);

@@ -5,13 +5,24 @@
 
 void cpu_embed_f(const struct op_args *a)
 {
-    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const size_t c = a->attrs->features, rows = cpu_rows(a),
+                 bytes = c * (cpu_half(a) ? sizeof(uint16_t) : sizeof(float));
     const int32_t *token = a->in[0];
-    const float *w = a->param[0];
-    float *x = a->out[0];
+    const char *w = a->param[0];
+    char *x = a->out[0];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
-        memcpy(x + r * c, w + (size_t)token[r] * c, c * sizeof *x);
+        memcpy(x + r * bytes, w + (size_t)token[r] * bytes, bytes);
+}
+
+/* Columns [j, j+n) of row r, as float32: where they are, or widened. */
+static const float *strip(const struct op_args *a, size_t r, size_t j, size_t n, float wide[VEC_STRIP])
+{
+    const size_t at = r * a->attrs->features + j;
+    if (!cpu_half(a))
+        return (const float *)a->dout[0] + at;
+    cpu_vec()->widen(wide, (const uint16_t *)a->dout[0] + at, n);
+    return wide;
 }
 
 /* Each thread owns a strip of columns and walks over all tokens in order, so the sum does not depend on the threads. */
@@ -20,14 +31,16 @@ void cpu_embed_bw(const struct op_args *a)
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, rows = cpu_rows(a), vocab = a->attrs->vocab;
     const int32_t *token = a->in[0];
-    const float *dy = a->dout[0];
     float *dw = a->dparam[0];
     if (!(a->dparam_add & 1))
         cpu_zero(dw, vocab * c); /* most rows of the table have no token */
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t j = 0; j < c; j += VEC_STRIP)
+    for (size_t j = 0; j < c; j += VEC_STRIP) {
+        const size_t n = c - j < VEC_STRIP ? c - j : VEC_STRIP;
+        float wide[VEC_STRIP];
         for (size_t r = 0; r < rows; r++)
-            v->axpy(dw + (size_t)token[r] * c + j, 1.0f, dy + r * c + j, c - j < VEC_STRIP ? c - j : VEC_STRIP);
+            v->axpy(dw + (size_t)token[r] * c + j, 1.0f, strip(a, r, j, n, wide), n);
+    }
 }
 
 void cpu_pos_embed_f(const struct op_args *a)

@@ -4,7 +4,7 @@
  * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows
  * beyond a count are zero; dropless parts follow each other and hold just the rows counted. Counts: (ep, local
  * experts, b). work: dropless, the first row of each part and expert, (ep, local experts) uint64; then tiles
- * (CPU_EXPERT_ROWS, F). */
+ * (CPU_EXPERT_ROWS, F); in bfloat16, BI, a float32 tile (CPU_EXPERT_ROWS, C), the sum of two products. */
 #include <string.h>
 
 #include "cpu/blas.h"
@@ -18,7 +18,10 @@ struct experts {
     const struct op_args *a;
     const int32_t *count;
     uint64_t *first; /* dropless only */
-    float *tile[2];
+    bool half;
+    size_t size; /* of an element */
+    void *tile[2];
+    float *sum;
     size_t local, c, f; /* experts here, C, F */
     size_t segments;    /* of one expert: ep*b in capacity mode, else ep */
     size_t rows, tile_rows;
@@ -38,7 +41,13 @@ static size_t count_of(const struct experts *x, size_t part, size_t sequence, si
 static struct experts experts(const struct op_args *a)
 {
     const struct ir_attrs *at = a->attrs;
-    struct experts x = { .a = a, .count = a->in[1], .local = at->experts / a->ep, .c = at->features, .f = at->ffn };
+    struct experts x = { .a = a,
+                         .count = a->in[1],
+                         .half = cpu_half(a),
+                         .size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float),
+                         .local = at->experts / a->ep,
+                         .c = at->features,
+                         .f = at->ffn };
     char *work = a->work;
     if (at->capacity) {
         x.segments = (size_t)a->ep * a->b;
@@ -56,8 +65,10 @@ static struct experts experts(const struct op_args *a)
     }
     const size_t most = (size_t)a->ep * a->b * (at->capacity ? at->capacity : (size_t)a->t * at->top_k);
     x.tile_rows = most < CPU_EXPERT_ROWS ? most : CPU_EXPERT_ROWS;
-    x.tile[0] = (float *)(void *)work;
-    x.tile[1] = x.tile[0] + x.tile_rows * x.f;
+    const size_t tile = round_up(x.tile_rows * x.f * x.size, 64);
+    x.tile[0] = work;
+    x.tile[1] = work + tile;
+    x.sum = (float *)(void *)(work + tile);
     return x;
 }
 
@@ -97,7 +108,7 @@ static bool next_run(const struct experts *x, struct walk *w, size_t *row, size_
 }
 
 /* Capacity mode: rows beyond the counts. */
-static void zero_unused(const struct experts *x, float *rows)
+static void zero_unused(const struct experts *x, void *rows)
 {
     const size_t capacity = x->a->attrs->capacity;
     if (!capacity)
@@ -106,87 +117,161 @@ static void zero_unused(const struct experts *x, float *rows)
     for (size_t e = 0; e < x->local; e++)
         for (size_t i = 0; i < x->segments; i++) {
             size_t n, row = segment(x, e, i, &n);
-            memset(rows + (row + n) * x->c, 0, (capacity - n) * x->c * sizeof *rows);
+            memset((char *)rows + (row + n) * x->c * x->size, 0, (capacity - n) * x->c * x->size);
         }
 }
 
-enum { PIECE = 1 << 12 };
+enum { PIECE = 1 << 11 };
 
-static void swiglu(float *h, const float *gate, const float *up, size_t n)
+/* Element i of an operand in the compute type. */
+static void *element(const struct experts *x, const void *at, size_t i)
+{
+    return (char *)at + i * x->size;
+}
+
+/* n elements from i on as float32, where they are or widened to `wide`. */
+static const float *floats(const struct experts *x, const void *at, size_t i, size_t n, float *wide)
+{
+    if (!x->half)
+        return (const float *)at + i;
+    cpu_vec()->widen(wide, (const uint16_t *)at + i, n);
+    return wide;
+}
+
+static void swiglu(const struct experts *x, void *h, const void *gate, const void *up, size_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (size_t i = 0; i < n; i += PIECE)
-        v->swiglu(h + i, gate + i, up + i, n - i < PIECE ? n - i : PIECE);
+    for (size_t i = 0; i < n; i += PIECE) {
+        const size_t m = n - i < PIECE ? n - i : PIECE;
+        float wide[2][PIECE];
+        const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]);
+        v->swiglu(x->half ? wide[0] : (float *)h + i, g, u, m);
+        if (x->half)
+            v->round((uint16_t *)h + i, wide[0], m);
+    }
 }
 
-static void swiglu_grad(float *const d[2], const float *gate, const float *up, const float *dh, size_t n)
+static void swiglu_grad(const struct experts *x, void *const d[2], const void *gate, const void *up, const void *dh,
+                        size_t n)
 {
     static const float *const none[2];
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (size_t i = 0; i < n; i += PIECE) {
-        float *const at[2] = { d[0] + i, d[1] + i };
-        v->swiglu_grad(at, none, gate + i, up + i, dh + i, n - i < PIECE ? n - i : PIECE);
+        const size_t m = n - i < PIECE ? n - i : PIECE;
+        float wide[3][PIECE], out[2][PIECE];
+        const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]),
+                    *dy = floats(x, dh, i, m, wide[2]);
+        float *const at[2] = { x->half ? out[0] : (float *)d[0] + i, x->half ? out[1] : (float *)d[1] + i };
+        v->swiglu_grad(at, none, g, u, dy, m);
+        for (int k = 0; k < 2 && x->half; k++)
+            v->round((uint16_t *)d[k] + i, out[k], m);
     }
 }
 
 /* Y (n,out) = X (n,in) W', W (out,in). */
-static void times_transposed(float *y, const float *x, const float *w, size_t n, size_t out, size_t in)
+static void times_transposed(const struct experts *x, void *y, const void *rows, const void *w, size_t n, size_t out,
+                             size_t in)
 {
-    cpu_gemm(&(struct gemm){ n, out, in, as_is(x, in), turned(w, in), y, out, NULL, NULL });
+    cpu_gemm(&(struct gemm){
+        .m = n, .n = out, .k = in, .a = as_is(rows, in), .b = turned(w, in), .c = y, .ldc = out, .half = x->half });
 }
 
-/* Y (n,in) = start + X (n,out) W, W (out,in). */
-static void times(float *y, const float *start, const float *x, const float *w, size_t n, size_t out, size_t in)
+/* Y (n,in) = start + X (n,out) W, W (out,in); wide: Y and start are float32. */
+static void times(const struct experts *x, void *y, const void *start, const void *rows, const void *w, size_t n,
+                  size_t out, size_t in, bool wide)
 {
-    cpu_gemm(&(struct gemm){ n, in, out, as_is(x, out), as_is(w, in), y, in, start, NULL });
+    cpu_gemm(&(struct gemm){ .m = n,
+                             .n = in,
+                             .k = out,
+                             .a = as_is(rows, out),
+                             .b = as_is(w, in),
+                             .c = y,
+                             .ldc = in,
+                             .start = start,
+                             .half = x->half,
+                             .wide = wide });
 }
 
 /* dW (out,in) = X' Y, X (n,out), Y (n,in), added to what is there if `add`. */
-static void weight_grad(float *dw, bool add, const float *x, const float *y, size_t n, size_t out, size_t in)
+static void weight_grad(const struct experts *x, float *dw, bool add, const void *rows, const void *y, size_t n,
+                        size_t out, size_t in)
 {
-    cpu_gemm(&(struct gemm){ out, in, n, turned(x, out), as_is(y, in), dw, in, add ? dw : NULL, NULL });
+    cpu_gemm(&(struct gemm){ .m = out,
+                             .n = in,
+                             .k = n,
+                             .a = turned(rows, out),
+                             .b = as_is(y, in),
+                             .c = dw,
+                             .ldc = in,
+                             .start = add ? dw : NULL,
+                             .half = x->half,
+                             .wide = true });
 }
 
 void cpu_experts_f(const struct op_args *a)
 {
     const struct experts x = experts(a);
-    const float *in = a->in[0], *g = a->param[0], *u = a->param[1], *d = a->param[2];
-    float *out = a->out[0], *gates = a->save[0], *ups = a->save[1];
-    zero_unused(&x, out);
+    zero_unused(&x, a->out[0]);
     for (size_t e = 0; e < x.local; e++) {
         const size_t w = e * x.f * x.c;
+        const void *g = element(&x, a->param[0], w), *u = element(&x, a->param[1], w), *d = element(&x, a->param[2], w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
-            float *gate = gates ? gates + row * x.f : x.tile[0], *up = ups ? ups + row * x.f : x.tile[1];
-            times_transposed(gate, in + row * x.c, g + w, n, x.f, x.c);
-            times_transposed(up, in + row * x.c, u + w, n, x.f, x.c);
-            swiglu(x.tile[0], gate, up, n * x.f);
-            times_transposed(out + row * x.c, x.tile[0], d + w, n, x.c, x.f);
+            const void *in = element(&x, a->in[0], row * x.c);
+            void *gate = a->save[0] ? element(&x, a->save[0], row * x.f) : x.tile[0];
+            void *up = a->save[1] ? element(&x, a->save[1], row * x.f) : x.tile[1];
+            times_transposed(&x, gate, in, g, n, x.f, x.c);
+            times_transposed(&x, up, in, u, n, x.f, x.c);
+            swiglu(&x, x.tile[0], gate, up, n * x.f);
+            times_transposed(&x, element(&x, a->out[0], row * x.c), x.tile[0], d, n, x.c, x.f);
         }
+    }
+}
+
+/* dX of n rows from the gradients of gate and up, added to dx if `add`. */
+static void input_grad(const struct experts *x, void *dx, bool add, void *const grads[2], const void *const w[2],
+                       size_t n)
+{
+    if (!x->half) {
+        times(x, dx, add ? dx : NULL, grads[0], w[0], n, x->f, x->c, false);
+        times(x, dx, dx, grads[1], w[1], n, x->f, x->c, false);
+        return;
+    }
+    times(x, x->sum, NULL, grads[0], w[0], n, x->f, x->c, true);
+    times(x, x->sum, x->sum, grads[1], w[1], n, x->f, x->c, true);
+    const struct vec *v = cpu_vec();
+    const size_t elements = n * x->c;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(elements, 1))
+    for (size_t i = 0; i < elements; i += PIECE) {
+        const size_t m = elements - i < PIECE ? elements - i : PIECE;
+        float wide[PIECE];
+        if (add)
+            v->add(x->sum + i, x->sum + i, floats(x, dx, i, m, wide), m);
+        v->round((uint16_t *)dx + i, x->sum + i, m);
     }
 }
 
 void cpu_experts_bi(const struct op_args *a)
 {
     const struct experts x = experts(a);
-    const float *dout = a->dout[0], *g = a->param[0], *u = a->param[1], *d = a->param[2];
-    const float *gates = a->save[0], *ups = a->save[1];
-    float *din = a->din[0], *dgates = a->stash[0], *dups = a->stash[1], *dh = x.tile[0];
+    void *din = a->din[0], *dh = x.tile[0];
     if (a->acc[0])
-        cpu_start_from(din, a->acc[0], x.rows * x.c);
+        cpu_copy(din, a->acc[0], x.rows * x.c * x.size);
     else
         zero_unused(&x, din);
     for (size_t e = 0; e < x.local; e++) {
         const size_t w = e * x.f * x.c;
+        const void *gu[2] = { element(&x, a->param[0], w), element(&x, a->param[1], w) };
+        const void *d = element(&x, a->param[2], w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
-            float *dx = din + row * x.c, *const grads[2] = { dgates + row * x.f, dups + row * x.f };
-            times(dh, NULL, dout + row * x.c, d + w, n, x.c, x.f);
-            swiglu_grad(grads, gates + row * x.f, ups + row * x.f, dh, n * x.f);
-            times(dx, a->acc[0] ? dx : NULL, grads[0], g + w, n, x.f, x.c);
-            times(dx, dx, grads[1], u + w, n, x.f, x.c);
+            void *grads[2] = { element(&x, a->stash[0], row * x.f), element(&x, a->stash[1], row * x.f) };
+            const void *gate = element(&x, a->save[0], row * x.f), *up = element(&x, a->save[1], row * x.f);
+            times(&x, dh, NULL, element(&x, a->dout[0], row * x.c), d, n, x.c, x.f, false);
+            swiglu_grad(&x, grads, gate, up, dh, n * x.f);
+            input_grad(&x, element(&x, din, row * x.c), a->acc[0] != NULL, grads, gu, n);
         }
     }
 }
@@ -194,19 +279,19 @@ void cpu_experts_bi(const struct op_args *a)
 void cpu_experts_bw(const struct op_args *a)
 {
     const struct experts x = experts(a);
-    const float *in = a->in[0], *dout = a->dout[0], *gates = a->save[0], *ups = a->save[1];
-    const float *dgates = a->stash[0], *dups = a->stash[1];
-    float *h = x.tile[0];
+    void *h = x.tile[0];
     for (size_t e = 0; e < x.local; e++) {
         const size_t w = e * x.f * x.c;
         float *dg = (float *)a->dparam[0] + w, *du = (float *)a->dparam[1] + w, *dd = (float *)a->dparam[2] + w;
         bool add[3] = { a->dparam_add & 1, a->dparam_add & 2, a->dparam_add & 4 };
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
-            weight_grad(dg, add[0], dgates + row * x.f, in + row * x.c, n, x.f, x.c);
-            weight_grad(du, add[1], dups + row * x.f, in + row * x.c, n, x.f, x.c);
-            swiglu(h, gates + row * x.f, ups + row * x.f, n * x.f);
-            weight_grad(dd, add[2], dout + row * x.c, h, n, x.c, x.f);
+            const void *in = element(&x, a->in[0], row * x.c), *dout = element(&x, a->dout[0], row * x.c);
+            const size_t f = row * x.f;
+            weight_grad(&x, dg, add[0], element(&x, a->stash[0], f), in, n, x.f, x.c);
+            weight_grad(&x, du, add[1], element(&x, a->stash[1], f), in, n, x.f, x.c);
+            swiglu(&x, h, element(&x, a->save[0], f), element(&x, a->save[1], f), n * x.f);
+            weight_grad(&x, dd, add[2], dout, h, n, x.c, x.f);
             add[0] = add[1] = add[2] = true;
         }
         float *const grads[3] = { dg, du, dd };

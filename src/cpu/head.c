@@ -1,7 +1,8 @@
 /* Output head and cross-entropy in one: the logits turn into their gradient in place.
  *
- * work of F: the loss of each row (rows) float64; then, when not training, a slice of logits, because nobody wants all
- * of them: HEAD_ROWS rows by HEAD_COLUMNS words at a time, with a running log-sum-exp. */
+ * work of F: the loss of each row (rows) float64; then, when not training, a slice of logits in float32, because nobody wants
+ * all of them: HEAD_ROWS rows by HEAD_COLUMNS words at a time, with a running log-sum-exp. In training bfloat16 logits are
+ * rounded before the loss, as on a device. */
 #include <math.h>
 #include <string.h>
 
@@ -23,18 +24,6 @@ static double row_loss(const struct vec *v, float *logits, size_t n, int32_t tar
     return log(sum) + most - at_target;
 }
 
-static void train_losses(const struct op_args *a, double *loss)
-{
-    const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, n = a->attrs->vocab, rows = cpu_rows(a);
-    const int32_t *target = a->in[1];
-    float *logits = a->save[0];
-    cpu_gemm(&(struct gemm){ rows, n, c, as_is(a->in[0], c), turned(a->param[0], c), logits, n, NULL, NULL });
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
-    for (size_t r = 0; r < rows; r++)
-        loss[r] = row_loss(v, logits + r * n, n, target[r], (float)a->loss_scale);
-}
-
 /* What is known of a row after some slices: maximum, sum of exponentials against it, the target's logit. */
 struct running {
     double sum;
@@ -52,18 +41,75 @@ static void run_slice(const struct vec *v, struct running *run, const float *log
         run->at_target = logits[(size_t)target - j0];
 }
 
+/* The same in bfloat16, a piece in float32 at a time: everything but the loss is computed twice. */
+static double row_loss_narrow(const struct vec *v, uint16_t *logits, size_t n, int32_t target, float scale)
+{
+    enum { PIECE = 1024 };
+    float piece[PIECE];
+    struct running run = { 0 };
+    if (target < 0) {
+        memset(logits, 0, n * sizeof *logits);
+        return 0;
+    }
+    for (size_t j = 0; j < n; j += PIECE) {
+        const size_t nj = n - j < PIECE ? n - j : PIECE;
+        v->widen(piece, logits + j, nj);
+        run_slice(v, &run, piece, j, nj, target);
+    }
+    for (size_t j = 0; j < n; j += PIECE) {
+        const size_t nj = n - j < PIECE ? n - j : PIECE, at = (size_t)target - j;
+        v->widen(piece, logits + j, nj);
+        v->exp_sum(piece, piece, run.max, nj);
+        v->scale(piece, (float)(scale / run.sum), piece, nj);
+        if ((size_t)target >= j && at < nj)
+            piece[at] -= scale;
+        v->round(logits + j, piece, nj);
+    }
+    return log(run.sum) + run.max - run.at_target;
+}
+
+/* Logits of `rows` rows of x for n words of w, rows n apart. */
+static void product(const struct op_args *a, const void *x, size_t rows, const void *w, size_t n, void *logits,
+                    bool wide)
+{
+    const size_t c = a->attrs->features;
+    cpu_gemm(&(struct gemm){ .m = rows,
+                             .n = n,
+                             .k = c,
+                             .a = as_is(x, c),
+                             .b = turned(w, c),
+                             .c = logits,
+                             .ldc = n,
+                             .half = cpu_half(a),
+                             .wide = wide });
+}
+
+static void train_losses(const struct op_args *a, double *loss)
+{
+    const struct vec *v = cpu_vec();
+    const size_t n = a->attrs->vocab, rows = cpu_rows(a);
+    const int32_t *target = a->in[1];
+    const float scale = (float)a->loss_scale;
+    product(a, a->in[0], rows, a->param[0], n, a->save[0], false);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
+    for (size_t r = 0; r < rows; r++)
+        loss[r] = cpu_half(a) ? row_loss_narrow(v, (uint16_t *)a->save[0] + r * n, n, target[r], scale)
+                              : row_loss(v, (float *)a->save[0] + r * n, n, target[r], scale);
+}
+
 static void eval_losses(const struct op_args *a, double *loss, float *slice)
 {
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, n = a->attrs->vocab, rows = cpu_rows(a);
-    const float *x = a->in[0], *w = a->param[0];
+    const size_t size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+    const char *x = a->in[0], *w = a->param[0];
     const int32_t *target = a->in[1];
     struct running run[CPU_HEAD_ROWS];
     for (size_t r0 = 0; r0 < rows; r0 += CPU_HEAD_ROWS) {
         const size_t m = rows - r0 < CPU_HEAD_ROWS ? rows - r0 : CPU_HEAD_ROWS;
         for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
             const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
-            cpu_gemm(&(struct gemm){ m, nj, c, as_is(x + r0 * c, c), turned(w + j0 * c, c), slice, nj, NULL, NULL });
+            product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice, true);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(m, nj))
             for (size_t r = 0; r < m; r++)
                 run_slice(v, &run[r], slice + r * nj, j0, nj, target[r0 + r]);
@@ -89,14 +135,28 @@ void cpu_head_loss_f(const struct op_args *a)
 void cpu_head_loss_bi(const struct op_args *a)
 {
     const size_t c = a->attrs->features, n = a->attrs->vocab;
-    cpu_gemm(&(struct gemm){ cpu_rows(a), c, n, as_is(a->save[0], n), as_is(a->param[0], c), a->din[0], c, a->acc[0],
-                             NULL });
+    cpu_gemm(&(struct gemm){ .m = cpu_rows(a),
+                             .n = c,
+                             .k = n,
+                             .a = as_is(a->save[0], n),
+                             .b = as_is(a->param[0], c),
+                             .c = a->din[0],
+                             .ldc = c,
+                             .start = a->acc[0],
+                             .half = cpu_half(a) });
 }
 
 void cpu_head_loss_bw(const struct op_args *a)
 {
     const size_t c = a->attrs->features, n = a->attrs->vocab;
-    float *dw = a->dparam[0];
-    cpu_gemm(&(struct gemm){ n, c, cpu_rows(a), turned(a->save[0], n), as_is(a->in[0], c), dw, c,
-                             a->dparam_add & 1 ? dw : NULL, NULL });
+    cpu_gemm(&(struct gemm){ .m = n,
+                             .n = c,
+                             .k = cpu_rows(a),
+                             .a = turned(a->save[0], n),
+                             .b = as_is(a->in[0], c),
+                             .c = a->dparam[0],
+                             .ldc = c,
+                             .start = a->dparam_add & 1 ? a->dparam[0] : NULL,
+                             .half = cpu_half(a),
+                             .wide = true });
 }

@@ -13,44 +13,83 @@ static struct matrix weight(const struct op_args *a, bool transpose)
 void cpu_linear_f(const struct op_args *a)
 {
     const size_t in = a->attrs->in_features, out = a->attrs->out_features;
-    const float *bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL;
-    cpu_gemm(&(struct gemm){ cpu_rows(a), out, in, as_is(a->in[0], in), weight(a, true), a->out[0], out, NULL, bias });
+    cpu_gemm(&(struct gemm){ .m = cpu_rows(a),
+                             .n = out,
+                             .k = in,
+                             .a = as_is(a->in[0], in),
+                             .b = weight(a, true),
+                             .c = a->out[0],
+                             .ldc = out,
+                             .bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL,
+                             .half = cpu_half(a) });
 }
 
 void cpu_linear_bi(const struct op_args *a)
 {
     const size_t in = a->attrs->in_features, out = a->attrs->out_features;
-    cpu_gemm(&(struct gemm){ cpu_rows(a), in, out, as_is(a->dout[0], out), weight(a, false), a->din[0], in, a->acc[0],
-                             NULL });
+    cpu_gemm(&(struct gemm){ .m = cpu_rows(a),
+                             .n = in,
+                             .k = out,
+                             .a = as_is(a->dout[0], out),
+                             .b = weight(a, false),
+                             .c = a->din[0],
+                             .ldc = in,
+                             .start = a->acc[0],
+                             .half = cpu_half(a) });
+}
+
+/* Adds up the strip's columns as bfloat16: widened in the runs of rows that norm_params() adds up by itself. */
+static void sum_narrow(const struct vec *v, const uint16_t *dy, struct vec_strip s)
+{
+    enum { RUN = 128 };
+    float wide[RUN * VEC_STRIP];
+    const size_t rows = s.rows, ld = s.ld;
+    s.dy = wide;
+    s.ld = VEC_STRIP;
+    for (size_t r = 0; r < rows; r += RUN) {
+        s.rows = rows - r < RUN ? rows - r : RUN;
+        for (size_t i = 0; i < s.rows; i++)
+            v->widen(wide + i * VEC_STRIP, dy + (r + i) * ld, s.width);
+        v->norm_params(&s);
+        s.add_db = 1;
+    }
 }
 
 static void bias_grad(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
     const size_t n = a->attrs->out_features, rows = cpu_rows(a);
-    const float *dy = a->dout[0];
     float *db = a->dparam[1];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t j = 0; j < n; j += VEC_STRIP) {
-        const struct vec_strip s = { .dy = dy + j,
+        const struct vec_strip s = { .dy = cpu_half(a) ? NULL : (const float *)a->dout[0] + j,
                                      .db = db + j,
                                      .rows = rows,
                                      .ld = n,
                                      .width = n - j < VEC_STRIP ? n - j : VEC_STRIP,
                                      .add_db = a->dparam_add >> 1 & 1 };
-        v->norm_params(&s);
+        if (cpu_half(a))
+            sum_narrow(v, (const uint16_t *)a->dout[0] + j, s);
+        else
+            v->norm_params(&s);
     }
 }
 
 void cpu_linear_bw(const struct op_args *a)
 {
-    const size_t in = a->attrs->in_features, out = a->attrs->out_features, rows = cpu_rows(a);
-    float *dw = a->dparam[0];
-    const float *start = a->dparam_add & 1 ? dw : NULL;
-    if (a->attrs->flags & IR_TRANSPOSED)
-        cpu_gemm(&(struct gemm){ in, out, rows, turned(a->in[0], in), as_is(a->dout[0], out), dw, out, start, NULL });
-    else
-        cpu_gemm(&(struct gemm){ out, in, rows, turned(a->dout[0], out), as_is(a->in[0], in), dw, in, start, NULL });
+    const size_t in = a->attrs->in_features, out = a->attrs->out_features;
+    const bool transposed = (a->attrs->flags & IR_TRANSPOSED) != 0;
+    const void *x = a->in[0], *dy = a->dout[0];
+    cpu_gemm(&(struct gemm){ .m = transposed ? in : out,
+                             .n = transposed ? out : in,
+                             .k = cpu_rows(a),
+                             .a = transposed ? turned(x, in) : turned(dy, out),
+                             .b = transposed ? as_is(dy, out) : as_is(x, in),
+                             .c = a->dparam[0],
+                             .ldc = transposed ? out : in,
+                             .start = a->dparam_add & 1 ? a->dparam[0] : NULL,
+                             .half = cpu_half(a),
+                             .wide = true });
     if (a->attrs->flags & IR_BIAS)
         bias_grad(a);
 }

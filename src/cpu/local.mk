@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libpiper_cpu.la
 libpiper_cpu_la_SOURCES = \
 	src/cpu/act.c \
+	src/cpu/avx512.h \
 	src/cpu/attention.c \
 	src/cpu/bf16.c \
 	src/cpu/blas.c \
@@ -10,7 +11,14 @@ libpiper_cpu_la_SOURCES = \
 	src/cpu/dispatch.c \
 	src/cpu/embed.c \
 	src/cpu/experts.c \
+	src/cpu/gemm.c \
 	src/cpu/head.c \
+	src/cpu/isa.c \
+	src/cpu/isa.h \
+	src/cpu/kernel.c \
+	src/cpu/kernel.h \
+	src/cpu/kernel_bf16.c \
+	src/cpu/kernel_body.h \
 	src/cpu/linear.c \
 	src/cpu/norm.c \
 	src/cpu/rope.c \
@@ -25,7 +33,7 @@ libpiper_cpu_la_CFLAGS = -Wno-pass-failed $(AM_CFLAGS) $(PIPER_OPT_KERNELS) $(OP
 	-fno-math-errno -fno-trapping-math
 libpiper_cpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CBLAS_CFLAGS)
 
-UNIT_TESTS += tests/num/test_ops tests/num/test_update tests/num/test_vec
+UNIT_TESTS += tests/num/test_kernels tests/num/test_ops tests/num/test_update tests/num/test_vec
 CPU_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 CPU_TEST_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 # Operators and updates of any back end: tests/num/machine_cpu.c names those of the CPU.
@@ -43,11 +51,19 @@ tests_num_test_ops_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_update_SOURCES = $(UPDATE_TEST_SOURCES) tests/num/machine_cpu.c
 tests_num_test_update_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_update_LDADD = $(CPU_TEST_LDADD)
+tests_num_test_kernels_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_kernels.c
+tests_num_test_kernels_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
+tests_num_test_kernels_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_vec_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_vec.c
 tests_num_test_vec_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_vec_LDADD = $(CPU_TEST_LDADD)
+
+# The same with every set of instructions of this processor.
+LONG_TESTS += tests/num/isa.sh
 
 # Times of the kernels beside their floors: make tests/num/bench_ops
 EXTRA_PROGRAMS = tests/num/bench_ops
 tests_num_bench_ops_SOURCES = tests/num/bench_ops.c
 tests_num_bench_ops_LDADD = $(PIPER_CPU) -lm
+# Steps beside PyTorch's: python3 tests/speed/table.py ./piper
+EXTRA_DIST += tests/speed/RESULTS.md tests/speed/table.py

@@ -60,8 +60,13 @@ void cpu_router_f(const struct op_args *a)
     const size_t experts = at->experts, k = at->top_k, c = at->features, rows = cpu_rows(a);
     float *weight = a->out[0], *probs = a->save[0] ? a->save[0] : a->work;
     int32_t *index = a->out[1];
-    cpu_gemm(
-        &(struct gemm){ rows, experts, c, as_is(a->in[0], c), turned(a->param[0], c), probs, experts, NULL, NULL });
+    cpu_gemm(&(struct gemm){ .m = rows,
+                             .n = experts,
+                             .k = c,
+                             .a = as_is(a->in[0], c),
+                             .b = turned(a->param[0], c),
+                             .c = probs,
+                             .ldc = experts });
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, experts))
     for (size_t r = 0; r < rows; r++) {
         float *p = probs + r * experts;
@@ -119,14 +124,26 @@ void cpu_router_bi(const struct op_args *a)
         weights_grad(at, dl, p, index + r * k, dw + r * k);
         v->softmax_grad(dl, p, dl, v->dot(p, dl, experts), 1.0f, experts);
     }
-    cpu_gemm(&(struct gemm){ rows, c, experts, as_is(dlogits, experts), as_is(a->param[0], c), a->din[0], c, a->acc[0],
-                             NULL });
+    cpu_gemm(&(struct gemm){ .m = rows,
+                             .n = c,
+                             .k = experts,
+                             .a = as_is(dlogits, experts),
+                             .b = as_is(a->param[0], c),
+                             .c = a->din[0],
+                             .ldc = c,
+                             .start = a->acc[0] });
 }
 
 void cpu_router_bw(const struct op_args *a)
 {
     const size_t experts = a->attrs->experts, c = a->attrs->features;
     float *dw = a->dparam[0];
-    cpu_gemm(&(struct gemm){ experts, c, cpu_rows(a), turned(a->stash[0], experts), as_is(a->in[0], c), dw, c,
-                             a->dparam_add & 1 ? dw : NULL, NULL });
+    cpu_gemm(&(struct gemm){ .m = experts,
+                             .n = c,
+                             .k = cpu_rows(a),
+                             .a = turned(a->stash[0], experts),
+                             .b = as_is(a->in[0], c),
+                             .c = dw,
+                             .ldc = c,
+                             .start = a->dparam_add & 1 ? dw : NULL });
 }

@@ -50,12 +50,12 @@ void cpu_update(const struct update_args *u, const struct step_inputs *s)
                 v->adamw(c, u->master + i, u->m + i, u->v + i, u->grad + i, n);
             else
                 v->sgd(c, u->master + i, u->grad + i, n);
+            if (u->compute == IR_BF16)
+                v->round((uint16_t *)u->param + i, u->master + i, n);
         }
     }
-    if (u->compute == IR_BF16)
-        cpu_round(u->param, u->master, u->n);
-    else
-        cpu_start_from(u->param, u->master, u->n);
+    if (u->compute != IR_BF16)
+        cpu_copy(u->param, u->master, u->n * sizeof *u->master);
 }
 
 /* Always PARTS parts, whatever the number of threads. */

@@ -6,6 +6,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "cpu/isa.h"
+
 #define V(name)      name##_base
 #define V_NAME       "base"
 #define FMA(a, b, c) ((a) * (b) + (c))
@@ -14,7 +16,7 @@
 #undef V_NAME
 #undef FMA
 
-#if defined(__x86_64__) && defined(__GNUC__)
+#ifdef CPU_AVX
 #define FMA(a, b, c) __builtin_fmaf(a, b, c)
 
 #ifdef __clang__
@@ -46,21 +48,20 @@
 #pragma GCC pop_options
 #endif
 
+#endif
+
+/* By enum isa, downwards. */
 const struct vec *const *cpu_vec_all(void)
 {
+#ifdef CPU_AVX
     static const struct vec *const all[] = { &table_avx512, &table_avx2, &table_base, NULL };
-    if (__builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") && __builtin_cpu_supports("avx512bw") &&
-        __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("fma"))
-        return all;
-    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma") ? all + 1 : all + 2;
-}
+    const enum isa isa = cpu_isa();
+    return isa >= ISA_AVX512 ? all : isa == ISA_AVX2 ? all + 1 : all + 2;
 #else
-const struct vec *const *cpu_vec_all(void)
-{
     static const struct vec *const all[] = { &table_base, NULL };
     return all;
-}
 #endif
+}
 
 const struct vec *cpu_vec(void)
 {

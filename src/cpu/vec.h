@@ -37,6 +37,9 @@ struct vec {
     void (*scale)(float *y, float a, const float *x, size_t n); /* y = a x, y may be x */
     float (*dot)(const float *a, const float *b, size_t n);
 
+    void (*widen)(float *y, const uint16_t *x, size_t n); /* from bfloat16 */
+    void (*round)(uint16_t *y, const float *x, size_t n); /* to bfloat16, as number_to_bf16() */
+
     float (*max)(const float *x, size_t n);
     /* y = exp(x - shift), y may be x; returns the sum of y. sum_exp: the sum alone. */
     double (*exp_sum)(float *y, const float *x, float shift, size_t n);
@@ -70,9 +73,9 @@ struct vec {
     double (*sumsq)(const float *x, size_t n, double *nonfinite);
 };
 
-/* The best table that this processor runs. Borrowed, lives with the process. */
+/* The best table that this processor and PIPER_ISA allow (cpu/isa.h). Borrowed, lives with the process. */
 const struct vec *cpu_vec(void);
-/* Every table that this processor runs, best first, then NULL: for tests. */
+/* Every table that they allow, best first, then NULL: for tests. */
 const struct vec *const *cpu_vec_all(void);
 
 #endif

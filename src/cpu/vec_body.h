@@ -44,6 +44,27 @@ static float V(dot)(const float *a, const float *b, size_t n)
     return sum;
 }
 
+static void V(widen)(float *y, const uint16_t *x, size_t n)
+{
+#pragma omp simd
+    EACH
+    {
+        union V(bits) z = { .u = (uint32_t)x[i] << 16 };
+        y[i] = z.f;
+    }
+}
+
+static void V(round)(uint16_t *y, const float *x, size_t n)
+{
+#pragma omp simd
+    EACH
+    {
+        union V(bits) z = { x[i] };
+        uint32_t even = (z.u + 0x7fff + (z.u >> 16 & 1)) >> 16, nan = z.u >> 16 | 0x40;
+        y[i] = (uint16_t)((z.u & 0x7fffffff) > 0x7f800000 ? nan : even);
+    }
+}
+
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
 
 /* By lanes, because a maximum over floats does not vectorise where a NaN may occur; a NaN is passed over. */
@@ -353,6 +374,8 @@ static const struct vec V(table) = {
     .axpy = V(axpy),
     .scale = V(scale),
     .dot = V(dot),
+    .widen = V(widen),
+    .round = V(round),
     .max = V(max),
     .exp_sum = V(exp_sum),
     .sum_exp = V(sum_exp),

@@ -1,5 +1,5 @@
-/* bench_ops [THREADS [B T]]: time of every operator of GPT-2 124M (12 layers, 768 wide, 12 heads, 50257 words) in
- * float32, beside its floor: operations over the measured peak of matrix products, or bytes over the measured
+/* bench_ops [THREADS [B T [bfloat16]]]: time of every operator of GPT-2 124M (12 layers, 768 wide, 12 heads, 50257 words) in
+ * float32, or in bfloat16, beside its floor: operations over the measured peak of matrix products, or bytes over the measured
  * bandwidth, whichever is longer. Every layer has operands of its own, so weights come from memory as in a real step.
  * Not part of make check. */
 #include <stdio.h>
@@ -12,6 +12,9 @@
 #include "cpu/blas.h"
 #include "cpu/vec.h"
 #include "ir/target.h"
+#include "number.h"
+
+static enum ir_dtype compute = IR_F32;
 
 enum { LAYERS = 12, C = 768, HEADS = 12, VOCAB = 50257, POSITIONS = 1024, ROUNDS = 3 };
 
@@ -48,10 +51,13 @@ static const struct row rows[] = {
     { "head_loss", IR_OP_HEAD_LOSS, 1, { .features = C, .vocab = VOCAB } },
 };
 
+static int threads;
+
+/* One thread: its own time, so that others on the machine disturb less. */
 static double now(void)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(threads == 1 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -65,8 +71,13 @@ static void *floats(uint64_t n, enum ir_dtype type)
         for (uint64_t i = 0; i < n; i++)
             ((int32_t *)(void *)x)[i] = (int32_t)(i * 7919 % VOCAB);
     else
-        for (uint64_t i = 0; i < n; i++)
-            x[i] = (float)(i % 17) * 0.01f - 0.08f;
+        for (uint64_t i = 0; i < n; i++) {
+            const float value = (float)(i % 17) * 0.01f - 0.08f;
+            if (ir_dtype_size(type, compute) == 2)
+                ((uint16_t *)(void *)x)[i] = number_to_bf16(value);
+            else
+                x[i] = value;
+        }
     return x;
 }
 
@@ -84,13 +95,13 @@ static struct op_args operands(const struct row *r, uint32_t b, uint32_t t, doub
                          .b = b,
                          .t = t,
                          .ep = 1,
-                         .compute = IR_F32,
+                         .compute = compute,
                          .scalars = scalars,
                          .loss_scale = 1.0 / (b * t),
                          .train = true };
     uint64_t work = 64;
     for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++) {
-        const uint64_t w = ir_cpu_workspace(r->op, &r->a, (enum ir_pass)pass, b, t, 1, IR_F32);
+        const uint64_t w = ir_cpu_workspace(r->op, &r->a, (enum ir_pass)pass, b, t, 1, compute);
         work = w > work ? w : work;
     }
     a.work = floats(work / 4 + 1, IR_F32);
@@ -100,7 +111,7 @@ static struct op_args operands(const struct row *r, uint32_t b, uint32_t t, doub
         a.out[i] = operand(&s.out[i], b);
         a.dout[i] = operand(&s.out[i], b);
         a.param[i] = operand(&s.param[i], 1);
-        a.dparam[i] = operand(&s.param[i], 1);
+        a.dparam[i] = s.param[i].ndim ? floats(ir_shape_elements(&s.param[i]), IR_F32) : NULL;
     }
     for (int i = 0; i < IR_MAX_SAVE; i++)
         a.save[i] = operand(&s.save[i], b);
@@ -115,7 +126,7 @@ static double peak_flops(void)
     double best = 1e9;
     for (int i = 0; i < 10; i++) {
         const double t0 = now();
-        cpu_gemm(&(struct gemm){ N, N, N, as_is(a, N), as_is(b, N), c, N, NULL, NULL });
+        cpu_gemm(&(struct gemm){ .m = N, .n = N, .k = N, .a = as_is(a, N), .b = as_is(b, N), .c = c, .ldc = N });
         const double t = now() - t0;
         best = t < best ? t : best;
     }
@@ -170,7 +181,7 @@ static void bench_row(const struct row *r, uint32_t b, uint32_t t, double peak, 
         if (f)
             report(r->name, ir_pass_name((enum ir_pass)pass), r->count, best,
                    ir_op_info[r->op].flops(&r->a, (enum ir_pass)pass, b, t),
-                   ir_op_bytes(r->op, &r->a, (enum ir_pass)pass, b, t, IR_F32), peak, bandwidth);
+                   ir_op_bytes(r->op, &r->a, (enum ir_pass)pass, b, t, compute), peak, bandwidth);
     }
     for (int i = 0; i < r->count; i++)
         for (int k = 0; k < 3; k++) {
@@ -184,12 +195,12 @@ static void bench_update(double peak, double bandwidth)
 {
     const uint64_t n = 124439808;
     const struct optimizer_args opt = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f };
-    struct update_args u = { .opt = &opt, .n = n, .n_decay = n, .compute = IR_F32 };
+    struct update_args u = { .opt = &opt, .n = n, .n_decay = n, .compute = compute };
     u.master = floats(n, IR_F32);
     u.m = floats(n, IR_F32);
     u.v = floats(n, IR_F32);
     u.grad = floats(n, IR_F32);
-    u.param = u.master;
+    u.param = compute == IR_F32 ? u.master : floats(n, compute);
     double best = 1e9, norm = 1e9, sum = 0, bad = 0;
     for (uint64_t i = 0; i < n; i++)
         u.v[i] = 0.01f;
@@ -205,17 +216,19 @@ static void bench_update(double peak, double bandwidth)
         norm = t < norm ? t : norm;
     }
     report("sumsq", "", 1, norm, 0, 4.0 * (double)n, peak, bandwidth);
-    report("adamw", "", 1, best, 0, 28.0 * (double)n, peak, bandwidth);
+    report("adamw", "", 1, best, 0, (compute == IR_F32 ? 28.0 : 30.0) * (double)n, peak, bandwidth);
 }
 
 int main(int argc, char **argv)
 {
-    const int threads = argc > 1 ? atoi(argv[1]) : 2;
+    threads = argc > 1 ? atoi(argv[1]) : 2;
     const uint32_t b = argc > 2 ? (uint32_t)atoi(argv[2]) : 4, t = argc > 3 ? (uint32_t)atoi(argv[3]) : 64;
+    if (argc > 4)
+        compute = IR_BF16;
     compute_cpu.set_threads(threads);
     const double peak = peak_flops(), bandwidth = peak_bytes();
-    printf("%s, %s loops, %d threads, batch %u x %u: products %.0f GFLOP/s, memory %.1f GB/s\n\n", cpu_blas_name(),
-           cpu_vec()->name, threads, b, t, peak / 1e9, bandwidth / 1e9);
+    printf("%s, %s loops, %d threads, batch %u x %u: products %.0f GFLOP/s, memory %.1f GB/s\n\n",
+           cpu_products_name(compute == IR_BF16), cpu_vec()->name, threads, b, t, peak / 1e9, bandwidth / 1e9);
     printf("%-12s %-3s %3s %9s %9s %6s %8s %8s %9s\n", "operator", "", "n", "ms", "floor ms", "ratio", "GFLOP/s",
            "GB/s", "step ms");
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)

@@ -1,0 +1,63 @@
+/* See isa.h. */
+#include "cpu/isa.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/mem.h"
+
+static const char *const names[ISA_COUNT] = { "base", "avx2", "avx512", "avx512_bf16" };
+
+const char *cpu_isa_name(enum isa isa)
+{
+    return names[isa];
+}
+
+static enum isa of_processor(void)
+{
+    enum isa best = ISA_BASE;
+#ifdef CPU_AVX
+    if (__builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"))
+        best = ISA_AVX2;
+    if (best == ISA_AVX2 && __builtin_cpu_supports("avx512f") && __builtin_cpu_supports("avx512dq") &&
+        __builtin_cpu_supports("avx512bw") && __builtin_cpu_supports("avx512vl"))
+        best = ISA_AVX512;
+#ifdef CPU_AVX512_BF16
+    if (best == ISA_AVX512 && __builtin_cpu_supports("avx512bf16"))
+        best = ISA_AVX512_BF16;
+#endif
+#endif
+    return best;
+}
+
+bool cpu_isa_asked(void)
+{
+    const char *asked = getenv("PIPER_ISA");
+    return asked && *asked;
+}
+
+static enum isa choose(void)
+{
+    const enum isa best = of_processor();
+    const char *asked = getenv("PIPER_ISA");
+    if (!cpu_isa_asked())
+        return best;
+    for (int i = 0; i < ISA_COUNT; i++)
+        if (strcmp(asked, names[i]) == 0)
+            return i < (int)best ? (enum isa)i : best;
+    char text[128];
+    snprintf(text, sizeof text, "PIPER_ISA is \"%.40s\", expected base, avx2, avx512 or avx512_bf16", asked);
+    process_fail(ST_USAGE, text);
+}
+
+enum isa cpu_isa(void)
+{
+    static int chosen = -1; /* every thread finds the same */
+    int isa = __atomic_load_n(&chosen, __ATOMIC_RELAXED);
+    if (isa < 0) {
+        isa = (int)choose();
+        __atomic_store_n(&chosen, isa, __ATOMIC_RELAXED);
+    }
+    return (enum isa)isa;
+}

@@ -1,0 +1,23 @@
+/* The instruction set that kernels use, chosen once: the best that processor, compiler and PIPER_ISA allow. */
+#ifndef PIPER_CPU_ISA_H
+#define PIPER_CPU_ISA_H
+
+#include <stdbool.h>
+
+/* Each has what those before it have. avx2: with FMA; avx512: F, DQ, BW and VL. */
+enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
+
+/* Whether code for them can be compiled. */
+#if defined(__x86_64__) && defined(__GNUC__)
+#define CPU_AVX 1
+#if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 11
+#define CPU_AVX512_BF16 1
+#endif
+#endif
+
+/* A PIPER_ISA that is no name of one ends the process with ST_USAGE. */
+enum isa cpu_isa(void);
+bool cpu_isa_asked(void);               /* by PIPER_ISA */
+const char *cpu_isa_name(enum isa isa); /* "base", "avx2", "avx512", "avx512_bf16" */
+
+#endif

@@ -1,0 +1,211 @@
+/* See kernel.h. One source (kernel_body.h) for the float32 sums of each instruction set, into which bfloat16 is widened as it is
+ * packed; a kernel of its own where a processor multiplies pairs of bfloat16 (kernel_bf16.c); BLAS where there is neither. */
+#include "cpu/kernel.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "cpu/isa.h"
+#include "cpu/vec.h"
+
+/* ---- by BLAS -------------------------------------------------------------------------------------------------- */
+
+/* float32 stays where it is; bfloat16 is widened, and stays turned. */
+static struct matrix pack_blas(void *to, const struct matrix *x, size_t rows, size_t columns, bool half)
+{
+    const struct vec *v = cpu_vec();
+    const size_t lines = x->turned ? columns : rows, n = x->turned ? rows : columns;
+    if (!half)
+        return *x;
+    for (size_t i = 0; i < lines; i++)
+        v->widen((float *)to + i * KERNEL_BLOCK, (const uint16_t *)x->at + i * x->ld, n);
+    return (struct matrix){ to, KERNEL_BLOCK, x->turned };
+}
+
+static void multiply_blas(float *c, const struct matrix *a, const struct matrix *b, size_t m, size_t n, size_t k,
+                          bool add)
+{
+    cpu_blas_block(&(struct gemm_block){ m, n, k, *a, *b, c, KERNEL_BLOCK, 1, add ? 1 : 0 });
+}
+
+static const struct kernel table_blas = { "BLAS", pack_blas, pack_blas, multiply_blas };
+
+#ifdef CPU_AVX
+#include <immintrin.h>
+
+#define INLINE static inline __attribute__((always_inline))
+
+/* ---- AVX2 ----------------------------------------------------------------------------------------------------- */
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx2,fma"))), apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx2,fma")
+#endif
+
+INLINE __m256i load_some_avx2(const void *p, size_t n)
+{
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    return _mm256_maskload_epi32(p, _mm256_cmpgt_epi32(_mm256_set1_epi32((int)n), lane));
+}
+
+INLINE __m256i widen_avx2(const void *p)
+{
+    return _mm256_slli_epi32(_mm256_cvtepu16_epi32(_mm_loadu_si128(p)), 16);
+}
+
+INLINE __m256i widen_some_avx2(const void *p, size_t n)
+{
+    uint16_t x[8] = { 0 };
+    memcpy(x, p, n * sizeof *x);
+    return widen_avx2(x);
+}
+
+INLINE void transpose_avx2(__m256i x[8])
+{
+    __m256i y[8];
+    for (int i = 0; i < 8; i += 2) {
+        y[i] = _mm256_unpacklo_epi32(x[i], x[i + 1]);
+        y[i + 1] = _mm256_unpackhi_epi32(x[i], x[i + 1]);
+    }
+    for (int i = 0; i < 8; i += 4)
+        for (int j = 0; j < 2; j++) {
+            x[i + 2 * j] = _mm256_unpacklo_epi64(y[i + j], y[i + 2 + j]);
+            x[i + 2 * j + 1] = _mm256_unpackhi_epi64(y[i + j], y[i + 2 + j]);
+        }
+    for (int j = 0; j < 4; j++) {
+        y[j] = _mm256_permute2x128_si256(x[j], x[4 + j], 0x20);
+        y[4 + j] = _mm256_permute2x128_si256(x[j], x[4 + j], 0x31);
+    }
+    memcpy(x, y, sizeof y);
+}
+
+#define V(name)               name##_avx2
+#define V_NAME                "avx2"
+#define LANES                 8
+#define ROWS                  4
+#define PANEL                 3
+#define vector                __m256
+#define bits                  __m256i
+#define LOAD(p)               _mm256_loadu_si256((const __m256i *)(const void *)(p))
+#define LOAD_SOME(p, n)       load_some_avx2(p, n)
+#define WIDEN(p)              widen_avx2(p)
+#define WIDEN_SOME(p, n)      widen_some_avx2(p, n)
+#define STORE(p, x)           _mm256_store_si256((__m256i *)(void *)(p), x)
+#define SET1(x)               _mm256_set1_ps(x)
+#define MULTIPLY_ADD(x, y, s) _mm256_fmadd_ps(x, y, s)
+#define TRANSPOSE(x)          transpose_avx2(x)
+#include "cpu/kernel_body.h"
+#undef V
+#undef V_NAME
+#undef LANES
+#undef ROWS
+#undef vector
+#undef bits
+#undef LOAD
+#undef LOAD_SOME
+#undef WIDEN
+#undef WIDEN_SOME
+#undef STORE
+#undef SET1
+#undef MULTIPLY_ADD
+#undef TRANSPOSE
+
+#ifdef __clang__
+#pragma clang attribute pop
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl"))), apply_to = function)
+#else
+#pragma GCC pop_options
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl")
+#endif
+
+/* ---- AVX-512 -------------------------------------------------------------------------------------------------- */
+
+#include "cpu/avx512.h"
+
+INLINE __m512i widen_avx512(__m256i x)
+{
+    return _mm512_slli_epi32(_mm512_cvtepu16_epi32(x), 16);
+}
+
+#define V(name)               name##_avx512
+#define V_NAME                "avx512"
+#define LANES                 16
+#define ROWS                  8
+#define vector                __m512
+#define bits                  __m512i
+#define LOAD(p)               _mm512_loadu_si512(p)
+#define LOAD_SOME(p, n)       _mm512_maskz_loadu_epi32((__mmask16)((1u << (n)) - 1), p)
+#define WIDEN(p)              widen_avx512(_mm256_loadu_si256((const __m256i *)(const void *)(p)))
+#define WIDEN_SOME(p, n)      widen_avx512(_mm256_maskz_loadu_epi16((__mmask16)((1u << (n)) - 1), p))
+#define STORE(p, x)           _mm512_store_si512(p, x)
+#define SET1(x)               _mm512_set1_ps(x)
+#define MULTIPLY_ADD(x, y, s) _mm512_fmadd_ps(x, y, s)
+#define TRANSPOSE(x)          transpose_avx512(x)
+#include "cpu/kernel_body.h"
+
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+#endif
+
+/* ---- choice --------------------------------------------------------------------------------------------------- */
+
+const struct kernel *const *cpu_kernels(bool half)
+{
+#ifdef CPU_AVX
+    static const struct kernel *const all[] = { &cpu_kernel_bf16, &table_avx512, &table_avx2, &table_blas, NULL };
+    const enum isa isa = cpu_isa();
+    if (isa == ISA_AVX512_BF16 && half)
+        return all;
+    return all + (isa >= ISA_AVX512 ? 1 : isa == ISA_AVX2 ? 2 : 3);
+#else
+    static const struct kernel *const all[] = { &table_blas, NULL };
+    (void)half;
+    return all;
+#endif
+}
+
+/* Seconds of one product of full blocks that lie in the caches, the shortest of some. */
+static double seconds(const struct kernel *k, const struct matrix *a, const struct matrix *b, float *c)
+{
+    double best = 1;
+    for (int i = 0; i < 20; i++) {
+        struct timespec t0, t1;
+        clock_gettime(CLOCK_MONOTONIC, &t0);
+        k->multiply(c, a, b, KERNEL_ROWS, KERNEL_COLUMNS, KERNEL_BLOCK, false);
+        clock_gettime(CLOCK_MONOTONIC, &t1);
+        const double s = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec);
+        best = s < best ? s : best;
+    }
+    return best;
+}
+
+/* Processors with the instructions of AVX512_BF16 differ: some multiply pairs at twice the rate of float32 sums, some at half.
+ * Far enough from 1 on each that noise does not change the choice. */
+static const struct kernel *faster(const struct kernel *x, const struct kernel *y)
+{
+    static _Alignas(64) float a[KERNEL_ROWS * KERNEL_BLOCK], b[KERNEL_BLOCK * KERNEL_COLUMNS],
+        c[KERNEL_ROWS * KERNEL_BLOCK];
+    const struct matrix at_a = as_is(a, KERNEL_BLOCK), at_b = as_is(b, 0);
+    return seconds(x, &at_a, &at_b, c) <= seconds(y, &at_a, &at_b, c) ? x : y;
+}
+
+static const struct kernel *choose(bool half)
+{
+    const struct kernel *const *all = cpu_kernels(half);
+    return half && cpu_isa() == ISA_AVX512_BF16 && !cpu_isa_asked() ? faster(all[0], all[1]) : all[0];
+}
+
+const struct kernel *cpu_kernel_of(bool half)
+{
+    static const struct kernel *chosen[2]; /* before the first thread is started: cpu_gemm_threads() */
+    if (!chosen[half])
+        chosen[half] = choose(half);
+    return chosen[half];
+}

@@ -1,0 +1,35 @@
+/* Products of blocks with float32 sums, by instruction set. How a packed block lies is its table's own business; the functions
+ * are leaves: one thread, no allocation. */
+#ifndef PIPER_CPU_KERNEL_H
+#define PIPER_CPU_KERNEL_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "cpu/blas.h"
+
+/* Rows, columns and depth of a block at most. Three of them in float32 fit the 2 MiB that a core has for itself. */
+enum { KERNEL_BLOCK = 384 };
+/* Rows and columns of whole multiples of these have no edge, whatever the table. */
+enum { KERNEL_ROWS = 8, KERNEL_COLUMNS = 48 };
+
+struct kernel {
+    const char *name;
+    /* Copies the first (m,k) of a, (k,n) of b, to KERNEL_BLOCK squared float32, 64-byte aligned; returns what multiply() gets.
+     * half: the elements are bfloat16, else float32. */
+    struct matrix (*pack_a)(void *to, const struct matrix *a, size_t m, size_t k, bool half);
+    struct matrix (*pack_b)(void *to, const struct matrix *b, size_t k, size_t n, bool half);
+    /* c: rows of KERNEL_BLOCK float32, room for whole multiples of KERNEL_ROWS and of 16 columns, 64-byte aligned. (m,n) of it
+     * becomes the product, or has it added; what lies beside holds anything. Every element is summed in the order of k. */
+    void (*multiply)(float *c, const struct matrix *a, const struct matrix *b, size_t m, size_t n, size_t k, bool add);
+};
+
+/* The fastest for float32 and for bfloat16 that this processor and PIPER_ISA allow (cpu/isa.h). Borrowed, live with the
+ * process. */
+const struct kernel *cpu_kernel_of(bool half);
+/* Every one that they allow, then NULL: for tests. half: those of bfloat16. */
+const struct kernel *const *cpu_kernels(bool half);
+extern const struct kernel cpu_kernel_bf16; /* pairs of bfloat16 (kernel_bf16.c); takes no float32 */
+
+#endif

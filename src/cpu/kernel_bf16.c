@@ -1,0 +1,154 @@
+/* Blocks of bfloat16 with the instructions of AVX512_BF16: neighbours along the sum stand together in pairs, as the product of
+ * pairs takes them. It adds the two products of a pair to a float32 sum; subnormal numbers are 0. */
+#include "cpu/isa.h"
+#include "cpu/kernel.h"
+
+#ifdef CPU_AVX512_BF16
+#include <immintrin.h>
+#include <string.h>
+
+#ifdef __clang__
+#pragma clang attribute push(__attribute__((target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16"))), \
+                             apply_to = function)
+#else
+#pragma GCC push_options
+#pragma GCC target("avx512f,avx512dq,avx512bw,avx512vl,avx512bf16")
+#endif
+
+#include "cpu/avx512.h"
+
+enum { PAIRS = 16 }; /* of a vector */
+
+static inline __mmask32 first32(size_t n)
+{
+    return n >= 32 ? ~(__mmask32)0 : ((__mmask32)1 << n) - 1;
+}
+
+static inline __mmask16 first16(size_t n)
+{
+    return (__mmask16)(n >= 16 ? 0xffff : (1u << n) - 1);
+}
+
+/* Up to 16 lines of up to 32 elements, the rest 0: vector i holds the pairs of line i. */
+static inline void load_lines(__m512i x[PAIRS], const uint16_t *at, size_t ld, size_t lines, size_t n)
+{
+    for (size_t i = 0; i < PAIRS; i++)
+        x[i] = i < lines ? _mm512_maskz_loadu_epi16(first32(n), at + i * ld) : _mm512_setzero_si512();
+}
+
+/* Lines 0 and 1, up to 16 elements of each: element i of one beside that of the other. `two`: else line 1 is 0. */
+static inline __m512i pair_lines(const uint16_t *at, size_t ld, bool two, size_t n)
+{
+    const __mmask16 m = first16(n);
+    const __m512i low = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, at));
+    if (!two)
+        return low;
+    const __m512i high = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(m, at + ld));
+    return _mm512_or_si512(low, _mm512_slli_epi32(high, 16));
+}
+
+/* Vector p holds pair p of n neighbouring elements: of lines 2p and 2p + 1 of `sum`. */
+static inline void load_pairs(__m512i x[PAIRS], const uint16_t *at, size_t ld, size_t sum, size_t n)
+{
+    for (size_t p = 0; p < PAIRS; p++)
+        x[p] = 2 * p < sum ? pair_lines(at + 2 * p * ld, ld, 2 * p + 1 < sum, n) : _mm512_setzero_si512();
+}
+
+/* A: rows of KERNEL_BLOCK elements, 0 from k to an even number, and up to whole multiples of KERNEL_ROWS anything. */
+static struct matrix pack_a(void *to, const struct matrix *a, size_t m, size_t k, bool half)
+{
+    (void)half;
+    uint16_t *out = to;
+    const uint16_t *at = a->at;
+    for (size_t i = 0; i < m; i += PAIRS)
+        for (size_t j = 0; j < k; j += 2 * PAIRS) {
+            const size_t rows = m - i < PAIRS ? m - i : PAIRS, depth = k - j < 2 * PAIRS ? k - j : 2 * PAIRS;
+            __m512i x[PAIRS];
+            if (a->turned) {
+                load_pairs(x, at + j * a->ld + i, a->ld, depth, rows);
+                transpose_avx512(x);
+            } else {
+                load_lines(x, at + i * a->ld + j, a->ld, rows, depth);
+            }
+            for (size_t r = 0; r < rows; r++)
+                _mm512_store_si512(out + (i + r) * KERNEL_BLOCK + j, x[r]);
+        }
+    return as_is(to, KERNEL_BLOCK);
+}
+
+/* B: panels of KERNEL_COLUMNS columns, in each pair after pair, in each column after column; 0 beyond n and k. */
+static struct matrix pack_b(void *to, const struct matrix *b, size_t k, size_t n, bool half)
+{
+    (void)half;
+    const size_t pairs = (k + 1) / 2;
+    const uint16_t *at = b->at;
+    for (size_t j = 0; j < n; j += PAIRS) {
+        uint16_t *out = (uint16_t *)to + j / KERNEL_COLUMNS * KERNEL_COLUMNS * 2 * pairs + j % KERNEL_COLUMNS * 2;
+        const size_t columns = n - j < PAIRS ? n - j : PAIRS;
+        for (size_t p = 0; p < pairs; p += PAIRS) {
+            const size_t depth = k - 2 * p < 2 * PAIRS ? k - 2 * p : 2 * PAIRS;
+            __m512i x[PAIRS];
+            if (b->turned) {
+                load_lines(x, at + j * b->ld + 2 * p, b->ld, columns, depth);
+                transpose_avx512(x);
+            } else {
+                load_pairs(x, at + 2 * p * b->ld + j, b->ld, depth, columns);
+            }
+            for (size_t q = 0; q < PAIRS && p + q < pairs; q++)
+                _mm512_store_si512(out + (p + q) * 2 * KERNEL_COLUMNS, x[q]);
+        }
+    }
+    return as_is(to, 0);
+}
+
+/* (KERNEL_ROWS, KERNEL_COLUMNS) of C from rows of A and a panel of B. */
+static void kernel(float *c, const uint16_t *a, const uint16_t *b, size_t pairs, bool add)
+{
+    enum { R = KERNEL_ROWS, V = KERNEL_COLUMNS / PAIRS };
+    __m512 sum[R][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+        for (int v = 0; v < V; v++)
+            sum[r][v] = add ? _mm512_load_ps(c + r * KERNEL_BLOCK + v * PAIRS) : _mm512_setzero_ps();
+    for (size_t p = 0; p < pairs; p++) {
+        __m512bh y[V];
+#pragma GCC unroll 3
+        for (int v = 0; v < V; v++)
+            y[v] = (__m512bh)_mm512_load_si512(b + (p * V + v) * 2 * PAIRS);
+#pragma GCC unroll 8
+        for (int r = 0; r < R; r++) {
+            int pair;
+            memcpy(&pair, a + r * KERNEL_BLOCK + 2 * p, sizeof pair);
+            const __m512bh x = (__m512bh)_mm512_set1_epi32(pair);
+#pragma GCC unroll 3
+            for (int v = 0; v < V; v++)
+                sum[r][v] = _mm512_dpbf16_ps(sum[r][v], x, y[v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; r++)
+#pragma GCC unroll 3
+        for (int v = 0; v < V; v++)
+            _mm512_store_ps(c + r * KERNEL_BLOCK + v * PAIRS, sum[r][v]);
+}
+
+static void multiply(float *c, const struct matrix *a, const struct matrix *b, size_t m, size_t n, size_t k, bool add)
+{
+    const size_t pairs = (k + 1) / 2;
+    const uint16_t *x = a->at, *y = b->at;
+    for (size_t j = 0; j < n; j += KERNEL_COLUMNS)
+        for (size_t i = 0; i < m; i += KERNEL_ROWS)
+            kernel(c + i * KERNEL_BLOCK + j, x + i * KERNEL_BLOCK, y + j * 2 * pairs, pairs, add);
+}
+
+#ifdef __clang__
+#pragma clang attribute pop
+#else
+#pragma GCC pop_options
+#endif
+
+const struct kernel cpu_kernel_bf16 = { "avx512_bf16", pack_a, pack_b, multiply };
+#else
+const struct kernel cpu_kernel_bf16 = { 0 }; /* cpu_isa() is never so much */
+#endif
