@@ -50,10 +50,6 @@ tests_unit_test_family_SOURCES = tests/unit/test_family.c
 tests_unit_test_family_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_family_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
-UNIT_TESTS += tests/unit/test_config
-tests_unit_test_config_SOURCES = tests/unit/test_config.c src/config.c src/config.h
-tests_unit_test_config_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_config_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
 EXTRA_DIST += \
 	ir/README \

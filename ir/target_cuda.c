@@ -176,7 +176,7 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
 }
 
 /* A context with the kernels of the libraries, what cuBLASLt and cuDNN hold, the parent of all communicators, and a
- * communicator's buffers: NCCL's default is about 4 MiB a thread block and direction. An estimate: src/device.h's memory()
+ * communicator's buffers: NCCL's default is about 4 MiB a thread block and direction. An estimate: src/exec/device_ops.h's memory()
  * tells what is free in truth. */
 static uint64_t cuda_outside(uint32_t communicators, uint32_t lanes)
 {

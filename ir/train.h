@@ -1,4 +1,4 @@
-/* Training settings: plain data, as train.json gives them (src/config.c) and the job file keeps them (io/). */
+/* Training settings: plain data, as train.json gives them (src/job/config.c) and the job file keeps them (io/). */
 #ifndef PIPER_IR_TRAIN_H
 #define PIPER_IR_TRAIN_H
 

@@ -5,8 +5,8 @@
 #include <time.h>
 
 #include "ir/dag_print.h"
-#include "sched/cost.h"
-#include "sched/csv.h"
+#include "sched/cost/cost.h"
+#include "sched/directives/csv.h"
 
 struct pass {
     const char *name;

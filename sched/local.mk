@@ -1,62 +1,22 @@
 noinst_LTLIBRARIES += libpiper_sched.la
 libpiper_sched_la_SOURCES = \
-	sched/buckets.c \
-	sched/build.c \
-	sched/check/bind.c \
-	sched/check/check.c sched/check/check.h \
-	sched/check/cover.c \
-	sched/check/match.c \
-	sched/check/memory.c \
-	sched/check/params.c \
-	sched/check/programs.c \
-	sched/check/replicas.c \
-	sched/check/run.c \
-	sched/check/spans.c \
-	sched/check/steps.c \
-	sched/check/values.c \
-	sched/compile.c sched/compile.h \
-	sched/cost.c sched/cost.h sched/cost_comm.c \
-	sched/csv.c sched/csv.h \
-	sched/csv_write.c \
-	sched/devices.c \
-	sched/directive.c \
-	sched/filter.c \
-	sched/fit.c \
-	sched/gather.c \
-	sched/layout.c \
-	sched/lower.c sched/lower.h \
-	sched/lower_comm.c \
-	sched/lower_index.c \
-	sched/lower_tables.c \
-	sched/lower_values.c \
-	sched/memory.c sched/memory.h \
-	sched/move.c \
-	sched/order.c \
-	sched/place.c \
-	sched/program.c sched/program.h \
-	sched/recompute.c \
-	sched/reduce.c \
-	sched/replicate.c \
-	sched/sched.h \
-	sched/schedule.c \
-	sched/schedules/1f1b.c \
-	sched/schedules/dualpipe.c sched/schedules/dualpipe.h \
-	sched/schedules/dualpipev.c \
-	sched/schedules/gpipe.c \
-	sched/schedules/interleaved-zb.c \
-	sched/schedules/interleaved.c \
-	sched/schedules/row.h \
-	sched/schedules/zb-h1.c \
-	sched/schedules/zb-h2.c \
-	sched/schedules/zb-v.c \
-	sched/sequence.c \
-	sched/shard.c \
-	sched/simulate.c sched/simulate.h sched/simulate_report.c \
-	sched/split.c \
-	sched/stream.c \
-	sched/tape.c \
-	sched/timeline.c sched/timeline.h \
-	sched/timeline_units.c
+	sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/directive.c \
+	sched/filter.c sched/fit.c sched/gather.c sched/move.c sched/reduce.c sched/sched.h sched/sequence.c \
+	sched/directives/csv.c sched/directives/csv.h sched/directives/csv_write.c sched/directives/layout.c \
+	sched/directives/order.c sched/directives/place.c sched/directives/recompute.c \
+	sched/directives/replicate.c sched/directives/schedule.c sched/directives/shard.c sched/directives/split.c \
+	sched/directives/stream.c \
+	sched/schedules/1f1b.c sched/schedules/dualpipe.c sched/schedules/dualpipe.h sched/schedules/dualpipev.c \
+	sched/schedules/gpipe.c sched/schedules/interleaved-zb.c sched/schedules/interleaved.c \
+	sched/schedules/row.h sched/schedules/zb-h1.c sched/schedules/zb-h2.c sched/schedules/zb-v.c \
+	sched/lower/comm.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h sched/lower/memory.c \
+	sched/lower/memory.h sched/lower/program.c sched/lower/program.h sched/lower/tables.c sched/lower/tape.c \
+	sched/lower/values.c \
+	sched/cost/comm.c sched/cost/cost.c sched/cost/cost.h sched/cost/simulate.c sched/cost/simulate.h \
+	sched/cost/simulate_report.c sched/cost/timeline.c sched/cost/timeline.h sched/cost/timeline_units.c \
+	sched/check/bind.c sched/check/check.c sched/check/check.h sched/check/cover.c sched/check/match.c \
+	sched/check/memory.c sched/check/params.c sched/check/programs.c sched/check/replicas.c sched/check/run.c \
+	sched/check/spans.c sched/check/steps.c sched/check/values.c
 
 UNIT_TESTS += tests/unit/test_schedules
 tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h

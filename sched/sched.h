@@ -59,7 +59,7 @@ void sched_output_release(struct sched_output *out);
 /* Number of the DAG as Graphviz text (--dot). */
 enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e);
 
-/* The schedule of the compiled plan as text (sched/csv.h): a line per pipeline place of replica 0. */
+/* The schedule of the compiled plan as text (sched/directives/csv.h): a line per pipeline place of replica 0. */
 enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e);
 /* The i-th file that the strategy names, as it is to stand in sched_input.texts; NULL: there are no more. Borrowed from the
  * strategy, which need not be valid. */

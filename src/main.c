@@ -4,8 +4,8 @@
 
 #include "base/json.h"
 #include "base/version.h"
-#include "command.h"
-#include "module.h"
+#include "cmd/command.h"
+#include "exec/module.h"
 
 static const struct command *const commands[] = {
     &command_build, &command_plan,  &command_train,      &command_halt, &command_calibrate,

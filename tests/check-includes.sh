@@ -1,14 +1,26 @@
 #!/bin/sh
 # check-includes.sh [TREE]: who may include whom. Fails when an #include breaks the table below.
 #
-#   room        may include headers of         and of libraries
-#   src/base    src/base                       jansson (all others through base/json.h)
-#   ir          src/base, ir                   none; JSON (base/json.h) in ir/family only
-#   sched       src/base, ir, sched            none
-#   comm        src/base, comm                 mpi, nccl, cuda: in .c files and headers private to a back end
-#                                              (comm/mpi*.h, comm/nccl*.h), so that comm.h stays free of them; no JSON
-#   io          src/base, ir, io               hdf5, mpi
-#   src         all of them                    mpi, BLAS; cuda in src/cuda only; never hdf5
+#   room        may include headers of beside its own                  and of libraries
+#   src/base    none                                                   jansson (all others through base/json.h)
+#   ir          base                                                   none; JSON (base/json.h) in ir/family only
+#   sched       base, ir                                               none
+#   comm        base                                                   mpi, nccl, cuda: in .c files and headers private to a
+#                                                                      back end (comm/mpi*.h, comm/nccl*.h), so that comm.h
+#                                                                      stays free of them; no JSON
+#   io          base, ir                                               hdf5, mpi
+#   src/host    base                                                   none
+#   src/rundir  base                                                   none
+#   src/job     base, ir, sched, io, comm, rundir                      none
+#   src/exec    base, ir, comm, host, rundir                           OpenMP
+#   src/watch   base, comm, rundir, exec                               none
+#   src/train   base, ir, sched, comm, io, host, rundir, job, exec,    OpenMP
+#               watch
+#   src/view    base, ir, sched, io, job                               none
+#   src/cmd     all but cpu and cuda                                   OpenMP
+#   src/cpu     base, ir, exec                                         BLAS, OpenMP
+#   src/cuda    base, ir, exec                                         cuda
+#   src/main.c  base, exec, cmd                                        none
 tree=${1:-${top_srcdir:-.}}
 cd "$tree" || exit 99
 
@@ -22,8 +34,8 @@ fi
 awk '
 function room_of(file)
 {
-    if (file ~ /^src\/base\//)
-        return "base"
+    if (file ~ /^src\/[^\/]*\//)
+        sub(/^src\//, "", file)
     sub(/\/.*/, "", file)
     return file
 }
@@ -38,14 +50,9 @@ function check_own(header, room, target)
         return
     if (header ~ /^\.\.?\// || header ~ /^src\//)
         return complain("headers are named from the root of the tree or from src")
-    if (header ~ /^base\//)
-        target = "base"
-    else if (header ~ /^(ir|sched|comm|io)\//)
-        target = room_of(header)
-    else
-        target = "src"
-    if (target == "src" && header !~ /\// && room != "src")
-        return complain("write it with its folder (" room "/" header "); headers of src are for src only")
+    if (header !~ /\//)
+        return complain("write it with its folder (" room "/" header ")")
+    target = room_of(header)
     if (index(may[room], " " target " ") == 0)
         complain("files of " room " may include headers of" may[room] "only")
     if (header == "base/json.h" && (room == "comm" || FILENAME ~ /^ir\/[^\/]*$/))
@@ -58,12 +65,14 @@ function check_library(header, room, private)
         complain("jansson comes through base/json.h")
     if (header ~ /^hdf5|^H5/ && room != "io")
         complain("hdf5 is used in io only")
-    if (header == "mpi.h" && !(room ~ /^(io|src)$/ || (room == "comm" && private)))
-        complain("mpi.h is used in io, src and the back ends of comm")
-    if (header ~ /^(cuda|cublas|cudnn|nccl|nvtx)/ && !(FILENAME ~ /^src\/cuda\// || (room == "comm" && private)))
+    if (header == "mpi.h" && !(room == "io" || (room == "comm" && private)))
+        complain("mpi.h is used in io and the back ends of comm")
+    if (header ~ /^(cuda|cublas|cudnn|nccl|nvtx)/ && !(room == "cuda" || (room == "comm" && private)))
         complain("CUDA libraries are used in src/cuda and the back ends of comm")
-    if (header ~ /^(cblas|omp)\.h$/ && room != "src")
-        complain("BLAS and OpenMP are used in src")
+    if (header == "cblas.h" && room != "cpu")
+        complain("BLAS is used in src/cpu")
+    if (header == "omp.h" && room !~ /^(cpu|cmd|exec|train)$/)
+        complain("OpenMP is used in src/cpu, src/cmd, src/exec and src/train")
     if (header == "check.h")
         complain("Check is for tests")
 }
@@ -73,7 +82,17 @@ BEGIN {
     may["sched"] = " base ir sched "
     may["comm"] = " base comm "
     may["io"] = " base ir io "
-    may["src"] = " base ir sched comm io src "
+    may["host"] = " base host "
+    may["rundir"] = " base rundir "
+    may["job"] = " base ir sched io comm rundir job "
+    may["exec"] = " base ir comm host rundir exec "
+    may["watch"] = " base comm rundir exec watch "
+    may["train"] = " base ir sched comm io host rundir job exec watch train "
+    may["view"] = " base ir sched io job view "
+    may["cmd"] = " base ir sched comm io host rundir job exec watch train view cmd "
+    may["cpu"] = " base ir exec cpu "
+    may["cuda"] = " base ir exec cuda "
+    may["src"] = " base exec cmd "
 }
 /^[ \t]*#[ \t]*include[ \t]*["<]/ {
     seen++

@@ -1,6 +1,6 @@
 #!/bin/sh
 # The runtime knows instructions, not strategies: no word of a strategy stands in the step loop, the executor, the compute
-# back ends or the communication, code and comments alike. Left out is src/train_start.c, which calls the compiler on rank 0
+# back ends or the communication, code and comments alike. Left out is src/train/start.c, which calls the compiler on rank 0
 # before the first step. Prints TAP: the tree, then lines that must be caught, and some that must not.
 tree=${1:-${top_srcdir:-.}}
 dir=$(mktemp -d) || exit 99
@@ -13,7 +13,7 @@ words="$words|zero[-_]?[123]|fsdp|ddp|megatron|deepspeed|strategy|strategies|rec
 words="$words|(data|expert|tensor|sequence|context|model)[ -]parallel(ism)?"
 # Words that mean something else in capitals, or as a pragma; "PP" is a tag looked for by its name.
 exact='ZeRO|(^|[^[:alpha:]])(layout|schedule)s?([^[:alpha:]]|$)|"(PP|EP|DP|TP|MB)"'
-# The level at which a bucket is sharded is read in src/shard.c alone, which tells the others what a rank holds.
+# The level at which a bucket is sharded is read in src/exec/bucket_view.c alone, which tells the others what a rank holds.
 level='(->|\.)zero\>'
 # Sentences that say what is not known.
 innocent='#pragma omp|(__builtin|_mm)_prefetch|neither the graph nor strategies|independent of the strategy'
@@ -21,13 +21,18 @@ innocent='#pragma omp|(__builtin|_mm)_prefetch|neither the graph nor strategies|
 # scan FILE...: the lines that name a strategy.
 scan()
 {
-    { grep -niE "(^|[^[:alnum:]])($words)([^[:alnum:]]|\$)" "$@"; grep -nE "$exact" "$@"; grep -nE "$level" "$@" | grep -v '^src/shard\.c:'; } |
+    { grep -niE "(^|[^[:alnum:]])($words)([^[:alnum:]]|\$)" "$@"; grep -nE "$exact" "$@"; grep -nE "$level" "$@" | grep -v '^src/exec/bucket_view\.c:'; } |
         grep -vE "$innocent" | sort -u
 }
 
 cd "$tree" || exit 99
-set -- src/exec*.[ch] src/feed.[ch] src/shard.[ch] src/pieces.[ch] src/init.[ch] src/replicas.[ch] src/metrics.[ch] \
-    src/number.h src/train.[ch] src/train_[!s]*.[ch] src/train_state.[ch] src/cpu/*.[ch] comm/*.[ch]
+set -- src/exec/*.[ch] src/base/number.h src/cpu/*.[ch] comm/*.[ch]
+for file in src/train/*.[ch]; do
+    case $file in
+    src/train/start.c | src/train/save.c | src/train/stop.c | src/train/predict.[ch]) ;;
+    *) set -- "$@" "$file" ;;
+    esac
+done
 [ ! -d src/cuda ] || set -- "$@" src/cuda/*
 for file; do
     [ -f "$file" ] || echo "# $file is missing"
@@ -37,11 +42,11 @@ sed 's/^/# /' "$dir/found"
 [ ! -s "$dir/found" ]
 result "$# files of the runtime, no word of a strategy"
 
-mkdir "$dir/src"
+mkdir -p "$dir/src/exec"
 cd "$dir" || exit 99
 while IFS='|' read -r verdict line; do
-    echo "$line" >src/exec_run.c
-    scan src/exec_run.c /dev/null >found
+    echo "$line" >src/exec/run.c
+    scan src/exec/run.c /dev/null >found
     case $verdict in
     caught) [ -s found ] ;;
     *) [ ! -s found ] ;;

@@ -30,7 +30,7 @@ EXTRA_DIST += tests/train/bench_stall.sh
 
 # A checkpoint of each strategy, loaded under every other one.
 MPI_PROGS += tests/train/anywhere
-tests_train_anywhere_SOURCES = tests/train/anywhere.c src/pieces.c src/pieces.h src/shard.c src/shard.h src/number.h
+tests_train_anywhere_SOURCES = tests/train/anywhere.c src/train/pieces.c src/train/pieces.h src/exec/bucket_view.c src/exec/bucket_view.h src/base/number.h
 tests_train_anywhere_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_train_anywhere_LDADD = libpiper_sched.la $(PIPER_IO)
 LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh

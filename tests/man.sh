@@ -93,7 +93,7 @@ strings()
     awk -v first="$2" 'index($0, first) { on = 1 } on { print } on && /};/ { exit }' "$1" | grep -oE '"[^"]+"' | tr -d '"' | sort -u
 }
 
-for file in "$src"/sched/*.c; do
+for file in "$src"/sched/directives/*.c; do
     name=$(sed -n 's/^const struct directive_kind .*\.name = "\([a-z_]*\)".*/\1/p' "$file")
     [ -n "$name" ] || continue
     echo "$name" >>"$dir/directives"
@@ -110,9 +110,9 @@ for file in "$src"/sched/*.c; do
 done
 [ "$(wc -l <"$dir/directives")" -ge 9 ] || echo 'too few directives were found' >"$log"
 
-strings "$src/src/config.c" 'const char *const keys[] = { "optimizer",' >"$dir/code"
+strings "$src/src/job/config.c" 'const char *const keys[] = { "optimizer",' >"$dir/code"
 for object in optimizer lr; do
-    awk -v name="read_$object(" 'index($0, name) && /^static/ { on = 1 } on && /keys\[\]/ { print; exit }' "$src/src/config.c" |
+    awk -v name="read_$object(" 'index($0, name) && /^static/ { on = 1 } on && /keys\[\]/ { print; exit }' "$src/src/job/config.c" |
         grep -oE '"[^"]+"' | tr -d '"' | sed "s/^/$object./"
 done | sort -u - "$dir/code" -o "$dir/code"
 page_keys "$man/piper-train-config.5" '.' >"$dir/page"

@@ -63,7 +63,7 @@ recipe-piper:
 EOS
     (
         cd "$build" || exit 1
-        for file in "$1"/sched/*.c "$1"/sched/schedules/*.c; do
+        for file in "$1"/sched/*.c "$1"/sched/*/*.c; do
             [ -f "$file" ] || continue
             name=${file##*/}
             make -s -f "$dir/recipe.mk" recipe-object source="$file" object="$1/${name%.c}.o" || exit 1
@@ -138,7 +138,7 @@ awk 'NR == FNR { if (match($0, /{ "[a-z-]+", /)) passes[substr($0, RSTART + 3, R
 result 'all passes of the compiler are in the README'
 grep -oE '(ir|sched|src|comm|tests)/[a-z0-9_/*-]+(\.[a-z]+)?' "$readme" | sort -u | while read -r file; do
     case $file in
-    sched/schedules/serial.c | sched/data_parallel.c | src/cpu/) continue ;;
+    sched/schedules/serial.c | sched/directives/data_parallel.c | src/cpu/) continue ;;
     esac
     # shellcheck disable=SC2086 # patterns such as src/exec*.c
     ls -d "$src"/$file >/dev/null 2>&1 || echo "no such file: $file"

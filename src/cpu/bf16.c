@@ -4,7 +4,7 @@
  * work: the float32 copies, each 64-byte aligned (ir/target_cpu.c plans for all operands of the pass), then the kernel's
  * own. Operands of another type than IR_COMPUTE are used where they are. */
 #include "cpu/cpu.h"
-#include "number.h"
+#include "base/number.h"
 
 enum { PIECE = 1 << 14 }; /* elements a thread takes at a time */
 

@@ -1,4 +1,4 @@
-/* Private to src/cpu: the kernels by name, threads and rows. A kernel's operands: src/compute.h; its equations:
+/* Private to src/cpu: the kernels by name, threads and rows. A kernel's operands: src/exec/compute.h; its equations:
  * ir/op.h. */
 #ifndef PIPER_CPU_CPU_H
 #define PIPER_CPU_CPU_H
@@ -6,7 +6,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "compute.h"
+#include "exec/compute.h"
 #include "cpu/vec.h"
 
 /* Threads of a parallel region over rows * width elements: 1 when it is not worth waking the others, else all of them

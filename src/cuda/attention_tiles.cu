@@ -1,5 +1,5 @@
 /* Attention in bfloat16 on tensor cores, without a matrix of T x T in memory (Dao et al. 2022), for all of ir/op.h's attributes and
- * src/compute.h's positions and documents. Every sum has the order of its tiles.
+ * src/exec/compute.h's positions and documents. Every sum has the order of its tiles.
  *
  * Tiles: a block has a tile of rows x, of which a warp has 16, and takes the rows y that they see through shared memory, STEP at
  * a time. What a product leaves in registers is, rounded to bfloat16, what the next one reads from there.

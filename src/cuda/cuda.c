@@ -3,8 +3,8 @@
 
 #include "build-config.h"
 #include "cuda/libs.h"
-#include "device.h"
-#include "module.h"
+#include "exec/device_ops.h"
+#include "exec/module.h"
 
 /* Plans for the fake device of the tests are made for the kernels that it runs. */
 #ifndef CUDA_TARGET

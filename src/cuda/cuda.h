@@ -1,4 +1,4 @@
-/* Private to src/cuda: the kernels by name and what stands beside them. A kernel's operands: src/compute.h, all of them
+/* Private to src/cuda: the kernels by name and what stands beside them. A kernel's operands: src/exec/compute.h, all of them
  * device pointers; its equations: ir/op.h. A call enqueues on its stream and returns: it allocates nothing and waits
  * for nothing. Results depend on operands and sizes alone: sums have a fixed order, no float is added atomically.
  *
@@ -9,7 +9,7 @@
 
 #include <cuda_runtime_api.h>
 
-#include "compute.h"
+#include "exec/compute.h"
 
 #ifdef __cplusplus
 extern "C" {

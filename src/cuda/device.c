@@ -1,6 +1,6 @@
 /* The device by the CUDA runtime. The driver's library is not linked, so that the program starts where there is none: the
  * one function that the runtime lacks comes through cudaGetDriverEntryPointByVersion(). */
-#include "device.h"
+#include "exec/device_ops.h"
 
 #include <cuda_runtime_api.h>
 #include <stdio.h>

@@ -12,7 +12,7 @@
 #ifndef PIPER_CUDA_LIBS_H
 #define PIPER_CUDA_LIBS_H
 
-#include "compute.h"
+#include "exec/compute.h"
 
 #ifdef __cplusplus
 extern "C" {

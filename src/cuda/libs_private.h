@@ -2,7 +2,7 @@
 #ifndef PIPER_CUDA_LIBS_PRIVATE_H
 #define PIPER_CUDA_LIBS_PRIVATE_H
 
-#include "compute.h"
+#include "exec/compute.h"
 #include "cuda/matmul.h"
 #include "ir/target_cuda.h"
 

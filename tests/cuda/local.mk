@@ -22,7 +22,7 @@ SCRIPT_TESTS += tests/cuda/fake.sh
 # What needs a GPU: make check-gpu. Without one the tests are skipped and say so.
 # The tests of operators and updates on the device of a module: with the module of tests/cuda/fake they are tried without one.
 GPU_PROGS += tests/gpu/test_ops tests/gpu/test_update
-DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/folder.c src/folder.h src/module.c src/module.h
+DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/rundir/folder.c src/rundir/folder.h src/exec/module.c src/exec/module.h
 # The module takes functions of the program: the fake one the CPU's kernels, the real one those that its NCCL back end calls.
 DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu,--undefined=ctl_max_u64,--undefined=comm_group_rank
 DEVICE_LDADD = $(PIPER_COMM) $(CPU_TEST_LDADD)

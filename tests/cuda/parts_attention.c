@@ -10,7 +10,7 @@
 #include "cuda/cuda.h"
 #include "ir/target_cuda_own.h"
 #include "num/machine.h"
-#include "number.h"
+#include "base/number.h"
 
 struct size {
     uint32_t b, t, heads, kv_heads, d, dv, window;

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "compute.h"
+#include "exec/compute.h"
 #include "cuda/cuda.h"
 #include "cuda/libs_private.h"
 #include "cuda/sdpa.h"

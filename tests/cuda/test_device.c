@@ -3,7 +3,7 @@
 #include <stdlib.h>
 
 #include "cuda/cuda.h"
-#include "device.h"
+#include "exec/device_ops.h"
 #include "tests/cuda/fake/fake.h"
 
 static const struct device_ops *const ops = &cuda_device;

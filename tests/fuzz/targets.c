@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "config.h"
+#include "job/config.h"
 #include "io/checkpoint.h"
 #include "io/job.h"
 #include "io/safetensors.h"

@@ -6,12 +6,12 @@
 #include <unistd.h>
 
 #include "cuda/matmul.h"
-#include "halt.h"
+#include "rundir/halt.h"
 #include "io/machine.h"
-#include "lock.h"
-#include "machine_file.h"
-#include "number.h"
-#include "ring.h"
+#include "rundir/lock.h"
+#include "job/machine_file.h"
+#include "base/number.h"
+#include "rundir/flight.h"
 #include "tests/fuzz/fuzz.h"
 
 /* ---- machines ---- */

@@ -7,10 +7,10 @@
 #include <unistd.h>
 
 #include "base/status.h"
-#include "device.h"
+#include "exec/device_ops.h"
 #include "gpu/machine_device.h"
 #include "ir/target.h"
-#include "module.h"
+#include "exec/module.h"
 #include "num/machine.h"
 
 static struct compute_backend backend; /* the module's, whose kernels are prepared before they run */

@@ -15,7 +15,7 @@
 #include "base/mem.h"
 #include "cuda/matmul.h"
 #include "num/machine.h"
-#include "number.h"
+#include "base/number.h"
 
 enum { WORK = 32 << 20 };
 

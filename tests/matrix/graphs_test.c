@@ -7,12 +7,12 @@
 #include <stdlib.h>
 
 #include "base/json.h"
-#include "exec.h"
+#include "exec/exec.h"
 #include "graphs.h"
 #include "ir/family/family.h"
 #include "ir/target.h"
 #include "num/evaluate.h"
-#include "pieces.h"
+#include "train/pieces.h"
 #include "sched/sched.h"
 
 /* A rate at which float32 shows a gradient's last bits in the parameter. Relative differences that float32 accounts for: norms of

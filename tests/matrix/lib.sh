@@ -81,7 +81,7 @@ layout()
     echo "[{\"op\":\"layout\",\"pp\":$1,\"dp\":$2},{\"op\":\"schedule\",\"kind\":\"$3\",\"microbatches\":$4}]"
 }
 
-cat "$src"/README "$src"/src/*.c "$src"/ir/*.h >"$dir/text"
+cat "$src"/README "$src"/src/*/*.c "$src"/ir/*.h >"$dir/text"
 "$piper" data text "$dir/text" -o "$dir/tokens.h5" >/dev/null || { echo "Bail out! piper data text failed"; exit 1; }
 
 base()

@@ -2,7 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "device.h"
+#include "exec/device_ops.h"
 #include "standin.h"
 
 enum { STREAMS = 64 };

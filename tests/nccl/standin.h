@@ -4,7 +4,7 @@
 #define PIPER_TESTS_STANDIN_H
 
 #include "base/mem.h"
-#include "compute.h"
+#include "exec/compute.h"
 
 enum { STANDIN_RANKS = 8 };
 enum standin_op { REC_ALL_REDUCE, REC_REDUCE_SCATTER, REC_ALL_GATHER, REC_SEND, REC_RECV };

@@ -11,7 +11,7 @@
 
 #include "cells.h"
 #include "comm/nccl_private.h"
-#include "exec.h"
+#include "exec/exec.h"
 #include "ir/family/family.h"
 #include "ir/target.h"
 #include "sched/sched.h"

@@ -1,4 +1,4 @@
-/* Attention where a device has a part of each sequence, and where a sequence is several documents: src/compute.h, op_positions.
+/* Attention where a device has a part of each sequence, and where a sequence is several documents: src/exec/compute.h, op_positions.
  * A sequence is cut by hand into members, what they compute is joined, and compared with the whole. */
 #include <check.h>
 #include <stdio.h>
@@ -6,7 +6,7 @@
 
 #include "base/mem.h"
 #include "num/run_op.h"
-#include "number.h"
+#include "base/number.h"
 
 enum { B = 2, HEADS = 4, KV = 2, D = 8, DV = 16, MOST_T = 256, MOST = B * MOST_T * HEADS * DV };
 

@@ -8,11 +8,11 @@
 #include <time.h>
 
 #include "base/mem.h"
-#include "compute.h"
+#include "exec/compute.h"
 #include "cpu/blas.h"
 #include "cpu/vec.h"
 #include "ir/target.h"
-#include "number.h"
+#include "base/number.h"
 
 static enum ir_dtype compute = IR_F32;
 

@@ -4,7 +4,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "number.h"
+#include "base/number.h"
 
 const struct machine *machine;
 

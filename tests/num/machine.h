@@ -4,14 +4,14 @@
 #ifndef PIPER_TESTS_MACHINE_H
 #define PIPER_TESTS_MACHINE_H
 
-#include "compute.h"
+#include "exec/compute.h"
 #include "num/num.h"
 
 struct machine {
     const char *name;
     const struct compute_backend *backend;
     enum ir_dtype compute;
-    bool positions; /* attention takes positions and documents (src/compute.h), which are in the host's memory */
+    bool positions; /* attention takes positions and documents (src/exec/compute.h), which are in the host's memory */
     bool partial;   /* operators without a kernel are left out, not missed */
     bool (*takes)(enum ir_op op, const struct ir_attrs *a); /* NULL: every shape */
     uint64_t (*workspace)(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,

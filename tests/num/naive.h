@@ -5,7 +5,7 @@
 #ifndef PIPER_TESTS_NUM_NAIVE_H
 #define PIPER_TESTS_NUM_NAIVE_H
 
-#include "compute.h"
+#include "exec/compute.h"
 
 struct naive_op {
     void *save[IR_MAX_SAVE], *stash[IR_MAX_STASH];

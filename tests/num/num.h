@@ -46,7 +46,7 @@ double worst_error(const float *got, const double *want, size_t n, double floor)
 
 /* ---- oracle --------------------------------------------------------------------------------------------------- */
 
-/* One operator on b sequences, all operands in full. Layouts: ir/op.h and src/compute.h. */
+/* One operator on b sequences, all operands in full. Layouts: ir/op.h and src/exec/compute.h. */
 struct problem {
     enum ir_op op;
     struct ir_attrs a;

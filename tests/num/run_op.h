@@ -1,4 +1,4 @@
-/* Runs one operator of a back end on one problem, under every condition that the contract in src/compute.h names, and
+/* Runs one operator of a back end on one problem, under every condition that the contract in src/exec/compute.h names, and
  * compares with the oracle. */
 #ifndef PIPER_TESTS_RUN_OP_H
 #define PIPER_TESTS_RUN_OP_H

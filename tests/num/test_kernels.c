@@ -6,12 +6,12 @@
 #include <string.h>
 
 #include "base/mem.h"
-#include "compute.h"
+#include "exec/compute.h"
 #include "cpu/blas.h"
 #include "cpu/kernel.h"
 #include "cpu/vec.h"
 #include "num/num.h"
-#include "number.h"
+#include "base/number.h"
 
 /* An operand as it lies, and what it says: (rows, columns), row-major, after turning. */
 struct operand {

@@ -15,10 +15,10 @@
 #include "io/model.h"
 #include "io/world.h"
 #include "ir/family/family.h"
-#include "number.h"
-#include "pieces.h"
+#include "base/number.h"
+#include "train/pieces.h"
 #include "sched/sched.h"
-#include "shard.h"
+#include "exec/bucket_view.h"
 
 static const char model[] =
     "{\"model_type\":\"qwen3_moe\",\"vocab_size\":50,\"hidden_size\":16,\"num_hidden_layers\":8,"

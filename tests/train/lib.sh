@@ -33,7 +33,7 @@ cat >adamw.json <<'JSON'
  "steps": 12, "seed": 7, "shuffle": true, "data": "tokens.h5"}
 JSON
 
-cat "$src/README" "$src"/src/train*.c >text
+cat "$src/README" "$src"/src/train/*.c >text
 "$piper" data text text -o tokens.h5 >out 2>&1 || { echo "Bail out! piper data text failed"; exit 1; }
 
 # strategies; each word is used as a file name too

@@ -4,7 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "config.h"
+#include "job/config.h"
 #include "ir/op.h"
 
 static struct err err;

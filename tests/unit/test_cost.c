@@ -1,7 +1,7 @@
 /* The cost model and the contention of links, against values computed by hand. */
 #include <math.h>
 
-#include "sched/simulate.h"
+#include "sched/cost/simulate.h"
 #include "compiled.h"
 
 /* A machine of round numbers: a byte takes a nanosecond everywhere, an operation too. */

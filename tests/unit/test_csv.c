@@ -5,7 +5,7 @@
 #include <stdlib.h>
 
 #include "ir/family/family.h"
-#include "sched/csv.h"
+#include "sched/directives/csv.h"
 #include "schedule_sim.h"
 
 struct job {

@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "draw.h"
+#include "view/draw.h"
 
 static void begin(struct draw_picture *p)
 {

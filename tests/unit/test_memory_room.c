@@ -6,7 +6,7 @@
 #include <sys/resource.h>
 #include <sys/stat.h>
 
-#include "memory_room.h"
+#include "host/memory_room.h"
 
 static char root[] = "/tmp/piper-room-XXXXXX";
 

@@ -2,8 +2,8 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "duration.h"
-#include "options.h"
+#include "rundir/duration.h"
+#include "cmd/options.h"
 
 static struct {
     bool flag;

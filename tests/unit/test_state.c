@@ -1,15 +1,15 @@
-/* What a rank holds (src/shard.c), first values (src/init.c), a checkpoint's view of it (src/pieces.c), and the comparison of
- * copies (src/replicas.c): all of them read the shard map of a plan, so they are tested on one made by hand. */
+/* What a rank holds (src/exec/bucket_view.c), first values (src/train/init_params.c), a checkpoint's view of it (src/train/pieces.c), and the comparison of
+ * copies (src/train/replicas.c): all of them read the shard map of a plan, so they are tested on one made by hand. */
 #include <check.h>
 #include <math.h>
 #include <stdlib.h>
 
 #include "comm/comm.h"
-#include "init.h"
-#include "number.h"
-#include "pieces.h"
-#include "replicas.h"
-#include "shard.h"
+#include "train/init_params.h"
+#include "base/number.h"
+#include "train/pieces.h"
+#include "train/replicas.h"
+#include "exec/bucket_view.h"
 
 enum { HOLDERS = 3, W = 100, BIAS = 7, EXPERT = 10, PAD = 132 };
 

@@ -1,4 +1,4 @@
-/* Threads of a rank (src/threads.c), and the limits of control groups (src/quota.c) in trees of files made by hand. */
+/* Threads of a rank (src/host/threads.c), and the limits of control groups (src/host/quota.c) in trees of files made by hand. */
 #include <check.h>
 #include <math.h>
 #include <stdio.h>
@@ -6,8 +6,8 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#include "quota.h"
-#include "threads.h"
+#include "host/quota.h"
+#include "host/threads.h"
 
 enum { RANKS = 8 };
 

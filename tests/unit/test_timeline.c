@@ -6,7 +6,7 @@
 
 #include "ir/family/family.h"
 #include "sched/sched.h"
-#include "sched/timeline.h"
+#include "sched/cost/timeline.h"
 
 struct job {
     struct ir_graph g;

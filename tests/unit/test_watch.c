@@ -1,8 +1,8 @@
-/* Who is the culprit (src/watch_verdict.c), on tables made by hand. */
+/* Who is the culprit (src/watch/verdict.c), on tables made by hand. */
 #include <check.h>
 #include <stdlib.h>
 
-#include "watch_private.h"
+#include "watch/private.h"
 
 enum { RANKS = 4 };
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "fake.h"
-#include "number.h"
+#include "base/number.h"
 
 double fake_clock, fake_epilogue_seconds, fake_rising_until, fake_disturbance;
 uint64_t fake_fastest = 2, fake_disturbed;

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 
 #include "fake_cudnn.h"
-#include "number.h"
+#include "base/number.h"
 
 struct tensor {
     struct fake_desc *d;

@@ -1,0 +1,211 @@
+/* Times and speeds for the timeline. */
+#include "sched/cost/simulate.h"
+
+#include <math.h>
+
+enum { IN, OUT, DIRECTIONS };
+
+/* What is in use at once: ports of every class, and what nodes and islands share. */
+struct use {
+    double port[LINK_COUNT][DIRECTIONS], shared[LINK_COUNT];
+    double units; /* processors that transfers hold */
+    uint32_t computing, transfers;
+};
+struct simulating {
+    const struct simulate_input *in;
+    const struct simulate_change *change;
+    struct cost_class *costs;
+    struct cost_transfer **transfers; /* by class and instruction of the list; seconds 0: none */
+    const struct plan_instr **first;  /* by class: its list */
+    uint32_t *node[LINK_COUNT];       /* by class: the class that stands for what it shares on a link */
+    struct use *use;                  /* by class */
+};
+
+const char *simulate_kind_name(enum simulate_kind k)
+{
+    static const char *const names[] = { "computing", "sends", "all-to-all", "reductions", "gathers" };
+    return names[k];
+}
+
+enum simulate_kind simulate_kind_of(enum plan_op op)
+{
+    static const uint8_t kinds[PLAN_OP_COUNT] = {
+        [PLAN_SEND] = SIMULATE_SEND,
+        [PLAN_RECV] = SIMULATE_SEND,
+        [PLAN_EXCHANGE] = SIMULATE_SEND,
+        [PLAN_ALL_REDUCE] = SIMULATE_REDUCE,
+        [PLAN_REDUCE_SCATTER] = SIMULATE_REDUCE,
+        [PLAN_ADD] = SIMULATE_REDUCE,
+        [PLAN_SCALARS] = SIMULATE_REDUCE,
+        [PLAN_ALL_GATHER] = SIMULATE_GATHER,
+        [PLAN_ALL_TO_ALL] = SIMULATE_ALL_TO_ALL,
+        [PLAN_ALL_TO_ALL_V] = SIMULATE_ALL_TO_ALL,
+    };
+    return (enum simulate_kind)kinds[op];
+}
+
+/* ---- times --------------------------------------------------------------------------------------------------------- */
+
+static double instruction_time(void *self, uint32_t cls, const struct plan_instr *in, double start)
+{
+    struct simulating *x = self;
+    const struct plan *p = &x->in->plans[cls];
+    const struct plan_list *l = &p->lists[plan_find_list(p, x->in->list)];
+    enum simulate_kind kind = simulate_kind_of((enum plan_op)in->op);
+    double scale = x->change ? x->change->scale[kind] : 1;
+    struct cost_transfer *t = &x->transfers[cls][in - x->first[cls]];
+    (void)start;
+    if (cost_transfer(&x->costs[cls], l, in, t))
+        return scale * t->seconds;
+    if (kind == SIMULATE_COMPUTE && x->change && x->change->compute)
+        scale *= x->change->compute[cls];
+    return scale * (in->op == PLAN_RUN ? (double)p->programs[in->what].seconds : (double)in->seconds);
+}
+
+/* ---- speeds -------------------------------------------------------------------------------------------------------- */
+
+static bool is_transfer(const struct simulating *x, const struct timeline_active *a)
+{
+    return x->transfers[a->ends->cls][a->ends->instr].seconds > 0;
+}
+
+static bool computes(const struct simulating *x, const struct timeline_active *a)
+{
+    enum plan_op op = (enum plan_op)x->first[a->ends->cls][a->ends->instr].op;
+    return op == PLAN_RUN || op == PLAN_UPDATE || op == PLAN_SUMSQ;
+}
+
+/* Does an end send and receive? */
+static bool goes(enum plan_op op, int direction)
+{
+    return direction == IN ? op != PLAN_SEND : op != PLAN_RECV;
+}
+
+static double units_of(const struct simulating *x, const struct timeline_end *end)
+{
+    const struct plan *p = &x->in->plans[end->cls];
+    uint32_t ctas = p->streams[x->first[end->cls][end->instr].stream].max_ctas;
+    return ctas ? ctas : x->in->machine->comm_units;
+}
+
+/* The members of a node have one demand together on what they share. */
+static bool first_in_node(const struct simulating *x, const struct timeline_active *a, uint32_t end, int l)
+{
+    for (uint32_t i = 0; i < end; i++)
+        if (x->node[l][a->ends[i].cls] == x->node[l][a->ends[end].cls])
+            return false;
+    return true;
+}
+
+static void add_use(struct simulating *x, const struct timeline_active *a)
+{
+    const struct cost_transfer *t = &x->transfers[a->ends->cls][a->ends->instr];
+    for (uint32_t i = 0; i < a->n_ends; i++) {
+        uint32_t cls = a->ends[i].cls;
+        struct use *u = &x->use[cls];
+        enum plan_op op = (enum plan_op)x->first[cls][a->ends[i].instr].op;
+        u->computing += computes(x, a);
+        if (!is_transfer(x, a))
+            continue;
+        u->transfers++;
+        u->units += units_of(x, &a->ends[i]);
+        for (int l = 0; l < LINK_COUNT; l++) {
+            for (int d = 0; d < DIRECTIONS; d++)
+                u->port[l][d] += goes(op, d) ? t->port[l] : 0;
+            if (t->shared[l] > 0 && first_in_node(x, a, i, l))
+                x->use[x->node[l][cls]].shared[l] += t->shared[l];
+        }
+    }
+}
+
+/* Share of the links that is there for a transfer. */
+static double link_speed(const struct simulating *x, const struct timeline_active *a)
+{
+    const struct cost_transfer *t = &x->transfers[a->ends->cls][a->ends->instr];
+    double most = 1;
+    bool all_compute = true;
+    for (uint32_t i = 0; i < a->n_ends; i++) {
+        uint32_t cls = a->ends[i].cls;
+        enum plan_op op = (enum plan_op)x->first[cls][a->ends[i].instr].op;
+        for (int l = 0; l < LINK_COUNT; l++) {
+            for (int d = 0; d < DIRECTIONS; d++)
+                if (t->port[l] > 0 && goes(op, d))
+                    most = fmax(most, x->use[cls].port[l][d]);
+            if (t->shared[l] > 0)
+                most = fmax(most, x->use[x->node[l][cls]].shared[l]);
+        }
+        all_compute = all_compute && x->use[cls].computing;
+    }
+    return (all_compute ? x->in->machine->transfer_beside : 1) / most;
+}
+
+static double compute_speed(const struct simulating *x, uint32_t cls)
+{
+    const struct machine *m = x->in->machine;
+    const struct use *u = &x->use[cls];
+    if (!u->transfers)
+        return 1;
+    return m->units ? fmax(0.1, 1 - u->units / m->units) : m->compute_beside;
+}
+
+static void set_speeds(void *self, struct timeline_active *active, uint32_t n)
+{
+    struct simulating *x = self;
+    memset(x->use, 0, x->in->n_classes * sizeof *x->use);
+    for (uint32_t i = 0; i < n; i++)
+        add_use(x, &active[i]);
+    for (uint32_t i = 0; i < n; i++)
+        active[i].speed = is_transfer(x, &active[i]) ? link_speed(x, &active[i])
+                          : computes(x, &active[i])  ? compute_speed(x, active[i].ends->cls)
+                                                     : 1;
+}
+
+/* ---- the whole ------------------------------------------------------------------------------------------------------- */
+
+/* Classes whose first members lie in one node (one island) share what it has. */
+static void find_nodes(struct simulating *x)
+{
+    const struct machine *m = x->in->machine;
+    for (int l = 0; l < LINK_COUNT; l++) {
+        x->node[l] = mem_alloc(x->in->n_classes * sizeof *x->node[l]);
+        for (uint32_t c = 0; c < x->in->n_classes; c++) {
+            uint32_t rank = plan_set_at(&x->in->plans[c], x->in->plans[c].h->devices, 0), k = 0;
+            for (; k < c; k++) {
+                uint32_t other = plan_set_at(&x->in->plans[k], x->in->plans[k].h->devices, 0);
+                enum machine_link between = machine_link_between(m, rank, other);
+                if (between == LINK_NODE || (l == LINK_ISLANDS && between != LINK_ISLANDS))
+                    break;
+            }
+            x->node[l][c] = k;
+        }
+    }
+}
+
+void simulate_run(const struct simulate_input *in, const struct simulate_change *change, struct timeline *out)
+{
+    uint32_t n = in->n_classes;
+    struct simulating x = { .in = in, .change = change };
+    x.costs = mem_alloc(n * sizeof *x.costs);
+    x.transfers = mem_alloc(n * sizeof *x.transfers);
+    x.first = mem_alloc(n * sizeof *x.first);
+    x.use = mem_alloc(n * sizeof *x.use);
+    for (uint32_t c = 0; c < n; c++) {
+        const struct plan *p = &in->plans[c];
+        const struct plan_list *l = &p->lists[plan_find_list(p, in->list)];
+        cost_class_init(&x.costs[c], in->machine, p, in->graph);
+        x.transfers[c] = mem_alloc((l->n_instr + 1) * sizeof *x.transfers[c]);
+        x.first[c] = &p->instrs[l->first_instr];
+    }
+    find_nodes(&x);
+    timeline_run(in->plans, n, in->list, &(struct timeline_cost){ instruction_time, &x, set_speeds }, out);
+    for (uint32_t c = 0; c < n; c++) {
+        cost_class_release(&x.costs[c]);
+        mem_free(x.transfers[c]);
+    }
+    for (int l = 0; l < LINK_COUNT; l++)
+        mem_free(x.node[l]);
+    mem_free(x.costs);
+    mem_free(x.transfers);
+    mem_free(x.first);
+    mem_free(x.use);
+}

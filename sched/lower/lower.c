@@ -1,0 +1,207 @@
+/* From the ordered DAG to plans: one blob per class.
+ *
+ * A class dispatches the projection of the global order on the nodes that concern it. sched/lower/index.c finds these, and the forward
+ * and backward of each run, once for all classes; sched/lower/tables.c numbers what the whole job shares and fills the tables of a class, sched/lower/values.c and sched/lower/comm.c make the instructions; memory_plan() gives
+ * buffers their offsets and instructions their waits. Needs: list.order. */
+#include "sched/lower/lower.h"
+
+#include "sched/lower/memory.h"
+
+static void lower_node(struct class_lowering *c, uint32_t node)
+{
+    const struct ir_node *n = &c->list->dag.nodes.at[node];
+    c->instr_of[node] = c->pb.instrs.n - c->first_instr;
+    switch ((enum ir_node_kind)n->kind) {
+    case IR_NODE_LOAD:
+        lower_load(c, node, n);
+        break;
+    case IR_NODE_RUN:
+    case IR_NODE_SUM:
+        lower_run(c, node, n);
+        break;
+    case IR_NODE_MOVE:
+        lower_move(c, node, n);
+        break;
+    case IR_NODE_ALL_TO_ALL:
+        lower_all_to_all(c, node, n);
+        break;
+    case IR_NODE_REDUCE:
+        lower_reduce(c, node, n);
+        break;
+    case IR_NODE_GATHER:
+        lower_gather(c, node, n);
+        break;
+    case IR_NODE_SUMSQ:
+        lower_bucket(c, node, n, PLAN_SUMSQ);
+        break;
+    case IR_NODE_UPDATE:
+        lower_bucket(c, node, n, PLAN_UPDATE);
+        break;
+    default:
+        lower_begin(c, node, PLAN_SCALARS, 0)->channel = c->channel_of[c->x->scalars_channel];
+        c->pb.instrs.at[c->pb.instrs.n - 1].type = IR_F64;
+        break;
+    }
+}
+
+/* Instructions of this class that a node's inputs became, on other streams: on its own stream order holds anyway. A SEND
+ * and a RECV of one MOVE are on different classes, so the receive waits for nothing here. */
+static void find_dependencies(struct class_lowering *c, struct dependencies *deps, uint32_t n)
+{
+    const struct ir_dag *d = &c->list->dag;
+    struct {
+        VEC(uint32_t);
+    } at = { 0 };
+    deps->first = mem_alloc((n + 1) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < n; i++) {
+        const struct plan_instr *x = &c->pb.instrs.at[c->first_instr + i];
+        deps->first[i] = at.n;
+        for (uint32_t k = d->in_first[x->node]; k < d->in_first[x->node + 1]; k++) {
+            uint32_t on = c->instr_of[d->edges.at[d->in_edge[k]].from];
+            if (on != IR_NONE && c->pb.instrs.at[c->first_instr + on].stream != x->stream)
+                vec_add(&at, on);
+        }
+    }
+    deps->first[n] = at.n;
+    deps->at = at.at;
+}
+
+/* Runs of one pass of a microbatch over the stages of the class. */
+static uint32_t pass_runs(const struct class_lowering *c)
+{
+    const struct list_index *x = c->index;
+    uint32_t n = 0;
+    for (uint32_t k = x->first[c->class_id]; k < x->first[c->class_id + 1]; k++) {
+        const struct ir_node *i = &c->list->dag.nodes.at[x->nodes[k]];
+        n += i->kind == IR_NODE_RUN && i->pass == IR_PASS_F && i->mb == 0;
+    }
+    return n;
+}
+
+/* The map of values: at most a few per node and edge of the class. */
+static void map_begin(struct class_lowering *c)
+{
+    const struct list_index *x = c->index;
+    const struct ir_dag *d = &c->list->dag;
+    uint64_t most = 0;
+    for (uint32_t k = x->first[c->class_id]; k < x->first[c->class_id + 1]; k++) {
+        uint32_t i = x->nodes[k];
+        most += 4 * (1 + d->in_first[i + 1] - d->in_first[i] + d->out_first[i + 1] - d->out_first[i]);
+    }
+    for (c->map_size = 64, c->map_shift = 58; c->map_size < most; c->map_size *= 2)
+        c->map_shift--;
+    c->map_used = 0;
+    c->map_keys = mem_alloc(c->map_size * sizeof *c->map_keys);
+    c->map_values = mem_alloc(c->map_size * sizeof *c->map_values);
+}
+
+static void lower_list(struct class_lowering *c, struct list_plan *list, const struct list_index *index)
+{
+    struct sched *s = c->x->s;
+    uint32_t first_buffer = c->pb.buffers.n;
+    c->list = list;
+    c->index = index;
+    c->first_instr = c->pb.instrs.n;
+    c->grad_written = mem_alloc(s->buckets.n + 1);
+    map_begin(c);
+    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++)
+        lower_node(c, index->nodes[k]);
+    uint32_t n = c->pb.instrs.n - c->first_instr;
+    struct dependencies deps;
+    find_dependencies(c, &deps, n);
+    memory_plan(&c->pb, c->first_instr, first_buffer, s->in->target->alignment, pass_runs(c), &deps);
+    vec_add(&c->pb.lists, ((struct plan_list){ .name = plan_builder_text(&c->pb, list->name),
+                                               .first_instr = c->first_instr,
+                                               .n_instr = n,
+                                               .microbatches = s->microbatches,
+                                               .microbatch_size = s->microbatch_size,
+                                               .replicas = s->replicas }));
+    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++)
+        c->instr_of[index->nodes[k]] = IR_NONE;
+    mem_free(deps.first);
+    mem_free(deps.at);
+    mem_free(c->grad_written);
+    mem_free(c->map_keys);
+    mem_free(c->map_values);
+}
+
+/* ---- a class ---------------------------------------------------------------------------------------------------------- */
+
+static uint32_t *none_array(struct sched *s, uint32_t n)
+{
+    uint32_t *a = arena_array(&s->arena, uint32_t, n + 1);
+    memset(a, 0xff, (n + 1) * sizeof *a);
+    return a;
+}
+
+static void lower_class(struct lowering *x, uint32_t class_id, struct sched_class *out, uint64_t *instructions)
+{
+    struct sched *s = x->s;
+    struct class_lowering c = { .x = x, .class_id = class_id, .instr_of = x->instr_of };
+    struct plan_header *h = &c.pb.h;
+    programs_init(&c.programs, s, &c.pb);
+    c.set_of = none_array(s, s->sets.n);
+    c.stream_of = none_array(s, s->streams.n);
+    c.bucket_of = none_array(s, s->buckets.n);
+    c.channel_of = none_array(s, x->channels.n);
+    lower_stream(&c, 0); /* compute is stream 0 */
+    h->class_id = class_id;
+    h->n_classes = s->classes.n;
+    h->world = s->ranks;
+    h->n_channels_world = x->channels.n;
+    h->compute = s->in->compute;
+    h->optimizer = s->in->optimizer;
+    h->clip = s->in->clip;
+    h->devices = lower_set(&c.pb, s->class_pool.at + s->classes.at[class_id].first, s->classes.at[class_id].n);
+    lower_buckets(&c);
+    lower_channels(&c);
+    x->tag = x->train_tag;
+    lower_list(&c, &s->train, &x->train);
+    *instructions += (uint64_t)c.pb.lists.at[0].n_instr * s->classes.at[class_id].n;
+    x->tag = x->eval_tag;
+    if (s->in->eval)
+        lower_list(&c, &s->eval, &x->eval);
+    h->arena_bytes[ARENA_SCALARS] = PLAN_SCALARS_BYTES;
+    h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
+    h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
+    h->peak_bytes[MEM_OPTIMIZER] = h->arena_bytes[ARENA_OPTIM];
+    h->peak_bytes[MEM_SNAPSHOT] = h->arena_bytes[ARENA_SNAPSHOT];
+    h->peak_bytes[MEM_COMM] += h->arena_bytes[ARENA_COMM];
+    for (int a = 0; a < ARENA_COUNT; a++)
+        h->total_bytes += h->arena_bytes[a];
+    out->blob = plan_build(&c.pb, &out->bytes);
+    plan_builder_release(&c.pb);
+    programs_release(&c.programs);
+    vec_free(&c.group_keys);
+}
+
+enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
+{
+    struct lowering x = { .s = s,
+                          .stream_used = arena_alloc(&s->arena, s->streams.n),
+                          .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
+    lower_size_scratch(&x);
+    x.train_tag = lower_number_tags(s, &s->train);
+    x.eval_tag = s->in->eval ? lower_number_tags(s, &s->eval) : NULL;
+    lower_number_channels(&x);
+    lower_index_list(s, &s->train, &x.train);
+    if (s->in->eval)
+        lower_index_list(s, &s->eval, &x.eval);
+    x.instr_of = none_array(s, s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n);
+    out->ranks = s->ranks;
+    out->n_classes = s->classes.n;
+    out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
+    out->class_of = mem_alloc(s->ranks * sizeof *out->class_of);
+    out->nodes = s->train.dag.nodes.n;
+    for (uint32_t c = 0; c < s->classes.n; c++) {
+        for (uint32_t k = 0; k < s->classes.at[c].n; k++)
+            out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
+        lower_class(&x, c, &out->classes[c], &out->instructions);
+    }
+    mem_free(x.train_tag);
+    mem_free(x.eval_tag);
+    lower_index_release(&x.train);
+    lower_index_release(&x.eval);
+    vec_free(&x.channels);
+    return stream_check(s, x.stream_used, e);
+}

@@ -1,0 +1,108 @@
+/* State of lowering (sched/lower/lower.c). Private to sched/. */
+#ifndef PIPER_SCHED_LOWER_H
+#define PIPER_SCHED_LOWER_H
+
+#include "sched/lower/program.h"
+
+/* A group of the job: UNION of classes, or EACH of device sets. */
+struct group_key {
+    enum plan_group_kind kind;
+    const uint32_t *ids;
+    uint32_t n;
+};
+struct job_channel {
+    struct group_key group;
+    uint32_t stream;
+};
+/* A list, for all classes (sched/lower/index.c). */
+struct list_index {
+    uint32_t *first; /* [classes + 1] */
+    uint32_t *nodes; /* those that concern class c, in the global order: nodes[first[c]] to nodes[first[c+1] - 1] */
+    uint32_t *backward_of; /* by RUN node: the B or BI of its sub-chunk and microbatch */
+    uint32_t *forward_of;  /* by RUN node: the F of it */
+};
+/* The whole job. */
+struct lowering {
+    struct sched *s;
+    struct {
+        VEC(struct job_channel);
+    } channels;                                                 /* by id */
+    struct group_key *holders;                                  /* by bucket */
+    uint32_t scalars_channel, *reduce_channel, *gather_channel; /* by bucket */
+    uint32_t *shard_channel;                                    /* by directive */
+    uint32_t *train_tag, *eval_tag;                             /* by move */
+    const uint32_t *tag;                                        /* of the list being lowered */
+    uint8_t *stream_used;                                       /* by stream: some class has it */
+    struct list_index train, eval;
+    uint32_t *instr_of;       /* room of class_lowering.instr_of; all IR_NONE between lists */
+    uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
+};
+
+/* One class. */
+struct class_lowering {
+    struct lowering *x;
+    uint32_t class_id;
+    struct plan_builder pb;
+    struct programs programs;
+    uint32_t *set_of, *stream_of, *bucket_of, *channel_of; /* job number -> number in this plan; IR_NONE */
+    struct {
+        VEC(struct group_key);
+    } group_keys; /* by group */
+    /* the list being lowered */
+    struct list_plan *list;
+    const struct list_index *index;
+    uint32_t first_instr;
+    uint32_t *instr_of;    /* by node, relative to first_instr; IR_NONE */
+    uint8_t *grad_written; /* by bucket of the job: some instruction of the list has written its gradients */
+    uint64_t *map_keys;    /* open addressing: value -> buffer */
+    uint32_t *map_values, map_size, map_shift, map_used;
+};
+
+static inline uint32_t class_of_set(const struct sched *s, uint32_t set)
+{
+    return s->sets.at[set].class_id;
+}
+
+/* ---- sched/lower/index.c ---- */
+void lower_index_list(const struct sched *s, const struct list_plan *list, struct list_index *x);
+void lower_index_release(struct list_index *x);
+
+/* ---- sched/lower/tables.c ---- */
+/* Tags are numbered per ordered pair of classes, in the global order; by move, owned by the caller. */
+uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list);
+/* Channels of the job, and the scratch of its streams: into x. */
+void lower_number_channels(struct lowering *x);
+void lower_size_scratch(struct lowering *x);
+/* Set, stream: the number in this plan of the job's, added when new. */
+uint32_t lower_set(struct plan_builder *pb, const uint32_t *d, uint32_t n);
+uint32_t lower_device_set(struct class_lowering *c, uint32_t set);
+uint16_t lower_stream(struct class_lowering *c, uint32_t stream);
+/* Buckets with their arenas and pieces, and channels that this class takes part in. */
+void lower_buckets(struct class_lowering *c);
+void lower_channels(struct class_lowering *c);
+
+/* ---- sched/lower/values.c ---- */
+uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,
+                          enum plan_slot_kind role, uint32_t what, uint32_t mb);
+/* The buffer of a value by (what, id, index): IR_NONE in the place that is returned when there is none yet. Valid until the
+ * next call. */
+uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint32_t id, uint32_t index);
+/* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
+uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb,
+                            enum plan_kind_of_memory kind);
+struct plan_instr *lower_begin(struct class_lowering *c, uint32_t node, enum plan_op op, uint32_t stream);
+void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset,
+                uint32_t access, bool first);
+/* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
+bool grads_pass_through(const struct bucket *b);
+void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+
+/* ---- sched/lower/comm.c ---- */
+void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op);
+void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+
+#endif

@@ -1,0 +1,469 @@
+/* From tapes and operators to programs: every value gets a slot and an offset.
+ *
+ * Inside a program kernels run one after the other on one stream, so places in the temporary frame are shared by liveness in
+ * list order, and a chain of partial gradients (each kernel adds to the value before it) shares one place. */
+#include "sched/lower/program.h"
+
+#include <stdlib.h>
+
+void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb)
+{
+    *ps = (struct programs){ .s = s, .pb = pb };
+    ps->has_grad = find_gradients(s->g);
+    ps->param_offset = mem_alloc((s->g->params.n + 1) * sizeof(uint64_t));
+    uint32_t align = elements_of(s, s->in->target->alignment);
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        uint64_t at = 0;
+        uint32_t d = s->buckets.at[b].shard;
+        uint32_t parts = d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
+        for (uint32_t i = 0; i < s->buckets.at[b].n_params; i++) {
+            uint32_t p = s->bucket_params.at[s->buckets.at[b].first_param + i];
+            at = round_up(at, align);
+            ps->param_offset[p] = at;
+            at += ir_shape_elements(&s->g->params.at[p].shape) / parts;
+        }
+    }
+}
+
+void programs_release(struct programs *ps)
+{
+    for (uint32_t i = 0; i < ps->tapes.n; i++)
+        tape_free(ps->tapes.at[i]);
+    vec_free(&ps->tapes);
+    vec_free(&ps->refs);
+    mem_free(ps->keys);
+    mem_free(ps->has_grad);
+    mem_free(ps->param_offset);
+}
+
+const struct tape *tape_get(struct programs *ps, uint32_t sub, const uint32_t *parts)
+{
+    uint32_t n = ps->s->chunks.subs.at[sub].n_out;
+    for (uint32_t i = 0; i < ps->tapes.n; i++)
+        if (ps->tapes.at[i]->sub == sub && !memcmp(ps->tapes.at[i]->parts, parts, n * sizeof *parts))
+            return ps->tapes.at[i];
+    vec_add(&ps->tapes, tape_build(ps, sub, parts));
+    return ps->tapes.at[ps->tapes.n - 1];
+}
+
+/* ---- a program in the making ------------------------------------------------------------------------------------- */
+
+struct place {
+    uint32_t slot;
+    uint64_t offset;
+};
+struct temp { /* a value in the temporary frame, alive from kernel `from` to kernel `to` */
+    uint64_t bytes, offset;
+    uint32_t from, to;
+};
+struct making {
+    struct programs *ps;
+    struct sched *s;
+    uint32_t first_slot, first_kernel;
+    uint32_t ep; /* devices that the experts are split over */
+    uint64_t temp_bytes;
+    struct {
+        VEC(struct temp);
+    } temps; /* of this program, placed */
+};
+
+static uint32_t slot(struct making *m, struct slot_ref ref, uint64_t bytes, uint32_t access, enum plan_slot_kind kind)
+{
+    struct plan_builder *pb = m->ps->pb;
+    for (uint32_t i = m->first_slot; i < pb->slots.n; i++) {
+        struct slot_ref *r = &m->ps->refs.at[i];
+        if (r->what == ref.what && r->id == ref.id && r->index == ref.index) {
+            pb->slots.at[i].access |= access;
+            return i - m->first_slot;
+        }
+    }
+    vec_add(&m->ps->refs, ref);
+    *vec_push(&pb->slots) = (struct plan_slot){ .bytes = bytes, .access = access, .kind = kind };
+    return pb->slots.n - 1 - m->first_slot;
+}
+
+/* First fit among the temporaries that are alive at the same time. */
+static uint64_t place_temp(struct making *m, uint64_t bytes, uint32_t from, uint32_t to)
+{
+    uint32_t align = m->s->in->target->alignment;
+    uint64_t at = 0;
+    bytes = round_up(bytes ? bytes : 1, align);
+    for (bool moved = true; moved;) {
+        moved = false;
+        for (uint32_t i = 0; i < m->temps.n; i++) {
+            const struct temp *t = &m->temps.at[i];
+            if (t->from <= to && from <= t->to && t->offset < at + bytes && at < t->offset + t->bytes) {
+                at = t->offset + t->bytes;
+                moved = true;
+            }
+        }
+    }
+    vec_add(&m->temps, ((struct temp){ bytes, at, from, to }));
+    m->temp_bytes = at + bytes > m->temp_bytes ? at + bytes : m->temp_bytes;
+    return at;
+}
+
+static uint32_t temp_slot(struct making *m)
+{
+    return slot(m, (struct slot_ref){ WHAT_TEMP, 0, 0 }, 0, PLAN_READ | PLAN_WRITE, SLOT_TEMP);
+}
+
+static void operand(struct making *m, struct plan_kernel *k, uint32_t index, struct place p, uint32_t flags)
+{
+    k->mask |= 1u << index;
+    *vec_push(&m->ps->pb->operands) = (struct plan_operand){ .slot = p.slot, .flags = flags, .offset = p.offset };
+}
+
+static struct plan_kernel *kernel(struct making *m, uint32_t op, uint32_t graph_op, enum ir_pass pass, uint64_t n)
+{
+    struct plan_builder *pb = m->ps->pb;
+    struct plan_kernel *k = vec_push(&pb->kernels);
+    *k = (struct plan_kernel){ .op = op, .graph_op = graph_op, .pass = pass, .first_operand = pb->operands.n, .n = n };
+    return k;
+}
+
+static void work(struct making *m, struct plan_kernel *k, uint32_t at)
+{
+    if (k->graph_op == PLAN_NONE)
+        return;
+    uint64_t bytes = m->s->in->target->workspace((enum ir_op)k->op, &m->s->g->ops.at[k->graph_op].attrs,
+                                                 (enum ir_pass)k->pass, m->s->microbatch_size, m->s->g->seq_len, m->ep,
+                                                 m->s->in->compute);
+    if (bytes)
+        operand(m, k, OPERAND_WORK, (struct place){ temp_slot(m), place_temp(m, bytes, at, at) }, 0);
+}
+
+static struct place param_place(struct making *m, uint32_t param, bool gradient)
+{
+    uint32_t b = m->s->bucket_of[param];
+    uint32_t size = gradient ? 4 : ir_dtype_size(IR_COMPUTE, m->s->in->compute);
+    uint32_t i = slot(m, (struct slot_ref){ gradient ? WHAT_GRAD : WHAT_PARAM, b, 0 },
+                      m->s->buckets.at[b].elements * size, gradient ? PLAN_READ | PLAN_WRITE : PLAN_READ,
+                      gradient ? SLOT_GRAD : SLOT_PARAM);
+    return (struct place){ i, m->ps->param_offset[param] * size };
+}
+
+/* A tensor that crosses the sub-chunk's border has a buffer of its own. */
+static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t tensor, bool outputs, uint32_t access,
+                           struct place *p)
+{
+    if (!tensor_crosses(m->s, sub, tensor, outputs))
+        return false;
+    *p = (struct place){ slot(m, (struct slot_ref){ WHAT_TENSOR, tensor, 0 },
+                              value_bytes(m->s, sub->chunk, &m->s->g->tensors.at[tensor].shape), access, SLOT_TENSOR),
+                         0 };
+    return true;
+}
+
+static uint32_t keep_slot(struct making *m, const struct tape *t, uint32_t frame, uint32_t access)
+{
+    return slot(m, (struct slot_ref){ WHAT_KEEP, frame, 0 }, t->keep_bytes[frame], access, SLOT_KEEP);
+}
+
+static uint32_t find_value(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b)
+{
+    for (uint32_t i = 0; t && i < t->values.n; i++)
+        if (t->values.at[i].kind == kind && t->values.at[i].a == a && t->values.at[i].b == b)
+            return i;
+    return IR_NONE;
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------------------ */
+
+/* Last operator (position in the sub-chunk) that reads a tensor made in it. */
+static uint32_t last_reader(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, uint32_t from)
+{
+    uint32_t last = from;
+    for (uint32_t i = from; i < sub->n_ops; i++)
+        for (int k = 0; k < IR_MAX_IN; k++)
+            if (s->g->ops.at[s->chunks.ops.at[sub->first_op + i]].in[k] == tensor)
+                last = i;
+    return last;
+}
+
+static struct place made_place(struct making *m, const struct ir_sub *sub, const struct tape *t, enum value_kind kind,
+                               uint32_t a, uint32_t b, uint64_t bytes, uint32_t from, uint32_t to)
+{
+    struct place p;
+    if (kind == VALUE_TENSOR && crossing_place(m, sub, a, true, PLAN_WRITE, &p))
+        return p;
+    uint32_t v = find_value(t, kind, a, b);
+    if (v != IR_NONE && t->keep_frame[v] != 0xff)
+        return (struct place){ keep_slot(m, t, t->keep_frame[v], PLAN_WRITE), t->keep_offset[v] };
+    return (struct place){ temp_slot(m), place_temp(m, bytes, from, to) };
+}
+
+static void forward(struct making *m, const struct ir_sub *sub, const struct tape *t)
+{
+    struct sched *s = m->s;
+    struct place *at = mem_alloc((s->g->tensors.n + 1) * sizeof *at); /* of tensors made here */
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        uint32_t o = s->chunks.ops.at[sub->first_op + i];
+        const struct ir_node_op *op = &s->g->ops.at[o];
+        struct ir_op_shapes shapes;
+        ir_op_shapes((enum ir_op)op->op, &op->attrs, s->g->seq_len, &shapes);
+        struct plan_kernel *k = kernel(m, op->op, o, IR_PASS_F, 0);
+        for (uint32_t j = 0; j < IR_MAX_IN; j++) {
+            struct place p;
+            if (op->in[j] == IR_NONE)
+                continue;
+            if (!crossing_place(m, sub, op->in[j], true, PLAN_READ, &p))
+                p = at[op->in[j]];
+            operand(m, k, OPERAND_IN + j, p, 0);
+        }
+        for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
+            if (op->out[j] == IR_NONE)
+                continue;
+            at[op->out[j]] = made_place(m, sub, t, VALUE_TENSOR, op->out[j], 0,
+                                        value_bytes(s, sub->chunk, &shapes.out[j]), i,
+                                        last_reader(s, sub, op->out[j], i));
+            operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
+        }
+        for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
+            if (shapes.save[j].ndim && (t || op->op != IR_OP_HEAD_LOSS)) /* no gradient in place of logits in eval */
+                operand(m, k, OPERAND_SAVE + j,
+                        made_place(m, sub, t, VALUE_SAVE, o, j, value_bytes(s, sub->chunk, &shapes.save[j]), i, i), 0);
+        for (uint32_t j = 0; j < IR_MAX_PARAM; j++)
+            if (op->param[j] != IR_NONE)
+                operand(m, k, OPERAND_PARAM + j, param_place(m, op->param[j], false), 0);
+        work(m, k, i);
+    }
+    mem_free(at);
+}
+
+/* ---- backward ------------------------------------------------------------------------------------------------------ */
+
+struct backward {
+    struct making *m;
+    const struct ir_sub *sub;
+    const struct tape *t;
+    enum ir_pass pass;
+    uint32_t *first, *last; /* by value: steps of this program that make and last use it; IR_NONE */
+    uint32_t *join;         /* by value: the value whose place it shares, itself at the end of a chain */
+    struct place *at;       /* by value, of those in the temporary frame */
+};
+
+static bool in_program(const struct backward *x, const struct step *k)
+{
+    return x->pass == IR_PASS_B || (k->pass == IR_PASS_BW) == (x->pass == IR_PASS_BW);
+}
+
+/* Is the place of v the temporary frame of this program? */
+static bool is_temp(const struct backward *x, uint32_t v)
+{
+    const struct value *val = &x->t->values.at[v];
+    bool made = val->kind == VALUE_GRAD || val->kind == VALUE_STASH;
+    if (x->t->recompute)
+        made = made || val->kind == VALUE_SAVE ||
+               (val->kind == VALUE_TENSOR && !tensor_crosses(x->m->s, x->sub, val->a, false));
+    return made && !val->leaves && (x->pass == IR_PASS_B || x->t->stash_offset[v] == UINT64_MAX);
+}
+
+static void find_lives(struct backward *x)
+{
+    const struct tape *t = x->t;
+    for (uint32_t v = 0; v < t->values.n; v++) {
+        x->first[v] = IR_NONE;
+        x->join[v] = v;
+    }
+    for (uint32_t k = 0; k < t->steps.n; k++)
+        for (int i = 0; i < OPERAND_COUNT; i++) {
+            uint32_t v = t->steps.at[k].operand[i];
+            if (v == IR_NONE || !in_program(x, &t->steps.at[k]))
+                continue;
+            x->first[v] = x->first[v] == IR_NONE ? k : x->first[v];
+            x->last[v] = k;
+        }
+}
+
+/* din may take the place of acc where nothing reads acc afterwards, or beside it in the same kernel. */
+static void find_chains(struct backward *x)
+{
+    for (uint32_t k = 0; k < x->t->steps.n; k++) {
+        const struct step *step = &x->t->steps.at[k];
+        if (!in_program(x, step))
+            continue;
+        for (int i = 0; i < IR_MAX_IN; i++) {
+            uint32_t acc = step->operand[OPERAND_ACC + i], din = step->operand[OPERAND_DIN + i], uses = 0;
+            if (acc == IR_NONE || !is_temp(x, acc) || x->last[acc] != k)
+                continue;
+            for (int j = 0; j < OPERAND_COUNT; j++)
+                uses += step->operand[j] == acc;
+            if (uses == 1)
+                x->join[acc] = din;
+        }
+    }
+    for (uint32_t v = x->t->values.n;
+         v-- > 0;) { /* a later value of a chain has a larger number: roots are done first */
+        uint32_t root = x->join[v];
+        if (root == v)
+            continue;
+        x->join[v] = x->join[root];
+        root = x->join[v];
+        x->first[root] = x->first[v] < x->first[root] ? x->first[v] : x->first[root];
+    }
+}
+
+static void place_temps(struct backward *x)
+{
+    for (uint32_t k = 0; k < x->t->steps.n; k++) /* in the order in which they are made */
+        for (uint32_t v = 0; v < x->t->values.n; v++)
+            if (x->first[v] == k && x->join[v] == v && is_temp(x, v))
+                x->at[v] = (struct place){ temp_slot(x->m), place_temp(x->m, x->t->values.at[v].bytes, k, x->last[v]) };
+}
+
+static struct place value_place(struct backward *x, uint32_t v, uint32_t access)
+{
+    struct place p;
+    v = x->join[v];
+    const struct value *val = &x->t->values.at[v];
+    switch ((enum value_kind)val->kind) {
+    case VALUE_PARAM:
+    case VALUE_DPARAM:
+        return param_place(x->m, val->a, val->kind == VALUE_DPARAM);
+    case VALUE_PART:
+        return (struct place){
+            slot(x->m, (struct slot_ref){ WHAT_PART, val->a, val->b }, val->bytes, access, SLOT_GRADIENT), 0
+        };
+    case VALUE_TENSOR:
+        if (crossing_place(x->m, x->sub, val->a, !x->t->recompute, access, &p))
+            return p;
+        break;
+    case VALUE_GRAD:
+        if (val->leaves)
+            return (struct place){
+                slot(x->m, (struct slot_ref){ WHAT_LEAVING, val->a, 0 }, val->bytes, access, SLOT_GRADIENT), 0
+            };
+        break;
+    case VALUE_SAVE:
+    case VALUE_STASH:
+        break;
+    }
+    if (x->t->keep_frame[v] != 0xff)
+        return (struct place){ keep_slot(x->m, x->t, x->t->keep_frame[v], access), x->t->keep_offset[v] };
+    if (is_temp(x, v))
+        return x->at[v];
+    CHECK(x->t->stash_offset[v] != UINT64_MAX);
+    return (struct place){ slot(x->m, (struct slot_ref){ WHAT_STASH, 0, 0 }, x->t->stash_bytes, access, SLOT_STASH),
+                           x->t->stash_offset[v] };
+}
+
+static void backward(struct making *m, const struct ir_sub *sub, const struct tape *t, enum ir_pass pass)
+{
+    uint32_t n = t->values.n + 1;
+    struct backward x = { .m = m, .sub = sub, .t = t, .pass = pass };
+    x.first = mem_alloc(n * sizeof(uint32_t));
+    x.last = mem_alloc(n * sizeof(uint32_t));
+    x.join = mem_alloc(n * sizeof(uint32_t));
+    x.at = mem_alloc(n * sizeof *x.at);
+    find_lives(&x);
+    find_chains(&x);
+    place_temps(&x);
+    for (uint32_t i = 0; i < t->steps.n; i++) {
+        const struct step *step = &t->steps.at[i];
+        if (!in_program(&x, step))
+            continue;
+        struct plan_kernel *k = kernel(m, step->op, step->graph_op, (enum ir_pass)step->pass, step->n);
+        k->again = step->pass == IR_PASS_F;
+        k->type = step->type;
+        for (int j = 0; j < OPERAND_WORK; j++) {
+            if (step->operand[j] == IR_NONE)
+                continue;
+            bool add = j >= OPERAND_DPARAM && (step->add >> (j - OPERAND_DPARAM) & 1);
+            operand(m, k, (uint32_t)j,
+                    value_place(&x, step->operand[j],
+                                plan_writes(step->op, step->pass, (uint32_t)j) ? PLAN_WRITE : PLAN_READ),
+                    add ? PLAN_OPERAND_ADD : 0);
+        }
+        work(m, k, i);
+    }
+    mem_free(x.first);
+    mem_free(x.last);
+    mem_free(x.join);
+    mem_free(x.at);
+}
+
+/* ---- the table of programs ------------------------------------------------------------------------------------------ */
+
+static struct making begin(struct programs *ps, uint32_t sub)
+{
+    return (struct making){ .ps = ps,
+                            .s = ps->s,
+                            .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
+                            .first_slot = ps->pb->slots.n,
+                            .first_kernel = ps->pb->kernels.n };
+}
+
+static uint32_t finish(struct making *m, struct program_key key)
+{
+    struct programs *ps = m->ps;
+    struct plan_builder *pb = ps->pb;
+    for (uint32_t i = m->first_slot; i < pb->slots.n; i++)
+        if (pb->slots.at[i].kind == SLOT_TEMP)
+            pb->slots.at[i].bytes = m->temp_bytes;
+    *vec_push(&pb->programs) = (struct plan_program){ .chunk = m->s->chunks.subs.at[key.sub].chunk,
+                                                      .sub = key.sub,
+                                                      .pass = key.pass,
+                                                      .first_kernel = m->first_kernel,
+                                                      .n_kernels = pb->kernels.n - m->first_kernel,
+                                                      .first_slot = m->first_slot,
+                                                      .n_slots = pb->slots.n - m->first_slot,
+                                                      .ep = m->ep,
+                                                      .eval = key.pass == IR_PASS_F && !key.tape };
+    vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
+    ps->keys[pb->programs.n - 1] = key;
+    vec_free(&m->temps);
+    return pb->programs.n - 1;
+}
+
+static uint32_t find_program(const struct programs *ps, struct program_key key)
+{
+    for (uint32_t i = 0; i < ps->pb->programs.n; i++) {
+        const struct program_key *k = &ps->keys[i];
+        if (k->sub == key.sub && k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts &&
+            k->tape == key.tape)
+            return i;
+    }
+    return IR_NONE;
+}
+
+uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const struct tape *tape)
+{
+    struct program_key key = { .sub = sub, .pass = pass, .tape = tape };
+    uint32_t found = find_program(ps, key);
+    if (found != IR_NONE)
+        return found;
+    struct making m = begin(ps, sub);
+    const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
+    if (pass == IR_PASS_F)
+        forward(&m, u, tape);
+    else
+        backward(&m, u, tape, pass);
+    return finish(&m, key);
+}
+
+uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_t parts)
+{
+    struct program_key key = { .sub = sub, .pass = IR_PASS_NONE, .tensor = tensor, .parts = parts };
+    uint32_t found = find_program(ps, key);
+    if (found != IR_NONE)
+        return found;
+    struct making m = begin(ps, sub);
+    const struct ir_shape *shape = &ps->s->g->tensors.at[tensor].shape;
+    uint32_t chunk = ps->s->chunks.subs.at[sub].chunk;
+    uint64_t bytes = value_bytes(ps->s, chunk, shape), n = value_elements(ps->s, chunk, shape);
+    struct place out = {
+        slot(&m, (struct slot_ref){ WHAT_LEAVING, tensor, 0 }, bytes, PLAN_READ | PLAN_WRITE, SLOT_GRADIENT), 0
+    };
+    struct place sum = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, 0 }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
+    for (uint32_t i = 1; i < parts; i++) {
+        struct place part = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, i }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
+        struct plan_kernel *k = kernel(&m, IR_OP_SUM, PLAN_NONE, IR_PASS_BI, n);
+        k->type = shape->dtype;
+        operand(&m, k, OPERAND_IN, sum, 0);
+        operand(&m, k, OPERAND_IN + 1, part, 0);
+        operand(&m, k, OPERAND_OUT, out, 0);
+        sum = out;
+    }
+    return finish(&m, key);
+}

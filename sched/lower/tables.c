@@ -1,0 +1,255 @@
+/* Lowering: what is numbered for the whole job (tags, channels, scratch), and the tables of a class (sets, groups, streams,
+ * channels, buckets with their shard map). */
+#include "sched/lower/lower.h"
+
+static bool same_group(const struct group_key *a, const struct group_key *b)
+{
+    return a->kind == b->kind && a->n == b->n && !memcmp(a->ids, b->ids, a->n * sizeof *a->ids);
+}
+
+/* ---- numbers of the whole job: tags of moves, channels ---------------------------------------------------------------------- */
+
+/* Tags are numbered per ordered pair of classes, in the global order. */
+uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list)
+{
+    uint32_t *tag = mem_alloc((list->dag.moves.n + 1) * sizeof *tag);
+    uint32_t *next = mem_alloc((size_t)s->classes.n * s->classes.n * sizeof *next);
+    for (uint32_t i = 0; i < list->dag.nodes.n; i++) {
+        const struct ir_node *n = &list->dag.nodes.at[list->order[i]];
+        if (n->kind != IR_NODE_MOVE)
+            continue;
+        const struct ir_move *m = &list->dag.moves.at[n->what];
+        tag[n->what] = next[class_of_set(s, m->from_set) * s->classes.n + class_of_set(s, m->to_set)]++;
+    }
+    mem_free(next);
+    return tag;
+}
+
+/* A channel is a group on a stream; all buckets with the same holders and streams share one. */
+static uint32_t channel_number(struct lowering *x, struct group_key group, uint32_t stream)
+{
+    for (uint32_t i = 0; i < x->channels.n; i++)
+        if (same_group(&x->channels.at[i].group, &group) && x->channels.at[i].stream == stream)
+            return i;
+    vec_add(&x->channels, ((struct job_channel){ group, stream }));
+    return x->channels.n - 1;
+}
+
+/* The devices with the same block of experts in all groups of a shard directive: one set per block. */
+static struct group_key block_holders(struct sched *s, const struct directive *d)
+{
+    uint32_t ep = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
+    uint32_t *sets = arena_array(&s->arena, uint32_t, ep), *list = arena_array(&s->arena, uint32_t, d->n_shard_sets);
+    for (uint32_t i = 0; i < ep; i++) {
+        for (uint32_t g = 0; g < d->n_shard_sets; g++)
+            list[g] = devices_of(s, s->shard_sets.at[d->first_shard_set + g])[i];
+        sets[i] = devices_intern(s, list, d->n_shard_sets);
+    }
+    return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
+}
+
+static struct group_key expert_groups(const struct sched *s, const struct directive *d)
+{
+    return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
+}
+
+void lower_number_channels(struct lowering *x)
+{
+    struct sched *s = x->s;
+    uint32_t *all = arena_array(&s->arena, uint32_t, s->classes.n);
+    for (uint32_t c = 0; c < s->classes.n; c++)
+        all[c] = c;
+    x->scalars_channel = channel_number(x, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
+    x->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
+    x->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    x->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    x->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        const struct bucket *k = &s->buckets.at[b];
+        x->holders[b] = k->shard == IR_NONE ? (struct group_key){ PLAN_GROUP_UNION,
+                                                                  s->bucket_classes.at + k->first_class, k->n_classes }
+                                            : block_holders(s, &s->directives.at[k->shard]);
+        if (k->holders > 1)
+            x->reduce_channel[b] = channel_number(x, x->holders[b], k->reduce_stream);
+        if (k->zero)
+            x->gather_channel[b] = channel_number(x, x->holders[b], k->gather_stream);
+    }
+    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
+        if (s->shard_of[c] != IR_NONE) {
+            const struct directive *d = &s->directives.at[s->shard_of[c]];
+            x->shard_channel[s->shard_of[c]] = channel_number(x, expert_groups(s, d), d->stream);
+        }
+}
+
+/* What the back end needs to sum: the terms of all members, up to its limit. The same on all ranks of a stream, so that
+ * both ends of a reduction cut it into the same pieces. */
+static void want_scratch(struct lowering *x, uint32_t stream, uint64_t members, uint64_t bytes)
+{
+    uint64_t want = round_up(members * bytes, x->s->in->target->alignment), limit = x->s->in->comm_scratch;
+    want = want < limit ? want : limit;
+    if (members > 1 && want > x->stream_scratch[stream])
+        x->stream_scratch[stream] = want;
+}
+
+void lower_size_scratch(struct lowering *x)
+{
+    const struct sched *s = x->s;
+    want_scratch(x, 0, s->ranks, PLAN_SCALARS_BYTES);
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        const struct bucket *k = &s->buckets.at[b];
+        want_scratch(x, k->reduce_stream, k->holders, k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
+    }
+}
+
+/* ---- tables of a class ---------------------------------------------------------------------------------------------- */
+
+/* A set as ranges: maximal arithmetic progressions. */
+uint32_t lower_set(struct plan_builder *pb, const uint32_t *d, uint32_t n)
+{
+    struct plan_set set = { .first_range = pb->ranges.n, .size = n };
+    for (uint32_t i = 0; i < n;) {
+        uint32_t stride = i + 1 < n && d[i + 1] > d[i] ? d[i + 1] - d[i] : 1, k = 1;
+        while (i + k < n && d[i + k] == d[i] + k * stride)
+            k++;
+        vec_add(&pb->ranges, ((struct plan_range){ d[i], stride, k }));
+        i += k;
+    }
+    set.n_ranges = pb->ranges.n - set.first_range;
+    vec_add(&pb->sets, set);
+    return pb->sets.n - 1;
+}
+
+uint32_t lower_device_set(struct class_lowering *c, uint32_t set)
+{
+    if (c->set_of[set] == IR_NONE)
+        c->set_of[set] = lower_set(&c->pb, devices_of(c->x->s, set), c->x->s->sets.at[set].n);
+    return c->set_of[set];
+}
+
+static uint32_t add_group(struct class_lowering *c, struct group_key key)
+{
+    const struct sched *s = c->x->s;
+    for (uint32_t g = 0; g < c->group_keys.n; g++)
+        if (same_group(&c->group_keys.at[g], &key))
+            return g;
+    struct plan_group g = { .kind = key.kind, .first_set = c->pb.sets.n, .n_sets = key.n };
+    for (uint32_t i = 0; i < key.n; i++) {
+        if (key.kind == PLAN_GROUP_UNION)
+            lower_set(&c->pb, s->class_pool.at + s->classes.at[key.ids[i]].first, s->classes.at[key.ids[i]].n);
+        else
+            lower_set(&c->pb, devices_of(s, key.ids[i]), s->sets.at[key.ids[i]].n);
+    }
+    vec_add(&c->pb.groups, g);
+    vec_add(&c->group_keys, key);
+    return c->pb.groups.n - 1;
+}
+
+/* Is the class one of a group's? */
+static bool in_group(const struct class_lowering *c, const struct group_key *key)
+{
+    const struct sched *s = c->x->s;
+    if (key->kind == PLAN_GROUP_EACH) {
+        const uint32_t first = devices_of(s, key->ids[0])[0];
+        const struct device_class *k = &s->classes.at[c->class_id];
+        for (uint32_t i = 0; i < k->n; i++)
+            if (s->class_pool.at[k->first + i] == first)
+                return true;
+        return false;
+    }
+    for (uint32_t i = 0; i < key->n; i++)
+        if (key->ids[i] == c->class_id)
+            return true;
+    return false;
+}
+
+uint16_t lower_stream(struct class_lowering *c, uint32_t stream)
+{
+    if (c->stream_of[stream] == IR_NONE) {
+        c->stream_of[stream] = c->pb.streams.n;
+        struct plan_stream p = { .name = plan_builder_text(&c->pb, c->x->s->streams.at[stream]) };
+        stream_resources(c->x->s, stream, &p.max_ctas, &p.priority);
+        p.scratch = c->pb.h.arena_bytes[ARENA_COMM];
+        p.scratch_bytes = c->x->stream_scratch[stream];
+        c->pb.h.arena_bytes[ARENA_COMM] += p.scratch_bytes;
+        vec_add(&c->pb.streams, p);
+        c->x->stream_used[stream] = 1;
+    }
+    return (uint16_t)c->stream_of[stream];
+}
+
+static bool has_class(const struct sched *s, const struct bucket *b, uint32_t class_id)
+{
+    for (uint32_t i = 0; i < b->n_classes; i++)
+        if (s->bucket_classes.at[b->first_class + i] == class_id)
+            return true;
+    return false;
+}
+
+void lower_buckets(struct class_lowering *c)
+{
+    const struct sched *s = c->x->s;
+    uint32_t size = ir_dtype_size(IR_COMPUTE, s->in->compute);
+    uint64_t *arena = c->pb.h.arena_bytes;
+    for (uint32_t i = 0; i < s->buckets.n; i++) {
+        const struct bucket *b = &s->buckets.at[i];
+        c->bucket_of[i] = IR_NONE;
+        if (!has_class(s, b, c->class_id))
+            continue;
+        c->bucket_of[i] = c->pb.buckets.n;
+        struct plan_bucket p = { .first_piece = c->pb.pieces.n,
+                                 .n_pieces = b->n_params,
+                                 .elements = b->elements,
+                                 .n_decay = b->n_decay,
+                                 .zero = b->zero,
+                                 .master = UINT64_MAX,
+                                 .m = UINT64_MAX,
+                                 .v = UINT64_MAX };
+        p.holders = add_group(c, c->x->holders[i]);
+        const struct directive *d = b->shard == IR_NONE ? NULL : &s->directives.at[b->shard];
+        uint32_t owners = d ? add_group(c, expert_groups(s, d)) : p.holders;
+        uint32_t split = d ? s->sets.at[s->shard_sets.at[d->first_shard_set]].n : 1;
+        uint32_t align = s->in->target->alignment;
+        uint64_t part = b->elements / b->holders;
+        p.param = arena[ARENA_PARAMS];
+        arena[ARENA_PARAMS] = round_up(p.param + (zero_shards_params(b->zero) ? part : b->elements) * size, align);
+        p.grad = arena[ARENA_GRADS];
+        arena[ARENA_GRADS] = round_up(p.grad + (zero_shards_grads(b->zero) ? part : b->elements) * 4, align);
+        uint32_t moments = optimizer_info[s->in->optimizer].moments;
+        uint64_t *optim[3] = { s->in->compute == IR_F32 ? NULL : &p.master, moments > 0 ? &p.m : NULL,
+                               moments > 1 ? &p.v : NULL };
+        for (int k = 0; k < 3; k++)
+            if (optim[k]) {
+                *optim[k] = arena[ARENA_OPTIM];
+                arena[ARENA_OPTIM] = round_up(*optim[k] + (zero_shards_state(b->zero) ? part : b->elements) * 4, align);
+            }
+        p.snapshot = UINT64_MAX;
+        if (s->in->snapshot) {
+            p.snapshot = arena[ARENA_SNAPSHOT];
+            arena[ARENA_SNAPSHOT] = round_up(p.snapshot + plan_snapshot_bytes(&p, b->holders), align);
+        }
+        for (uint32_t k = 0; k < b->n_params; k++) {
+            uint32_t param = s->bucket_params.at[b->first_param + k];
+            *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
+                                                            .bucket = c->pb.buckets.n,
+                                                            .count = ir_shape_elements(&s->g->params.at[param].shape) /
+                                                                     split,
+                                                            .offset = c->programs.param_offset[param],
+                                                            .split = split,
+                                                            .owners = owners };
+        }
+        vec_add(&c->pb.buckets, p);
+    }
+}
+
+void lower_channels(struct class_lowering *c)
+{
+    for (uint32_t i = 0; i < c->x->channels.n; i++) {
+        const struct job_channel *j = &c->x->channels.at[i];
+        c->channel_of[i] = IR_NONE;
+        if (!in_group(c, &j->group))
+            continue;
+        c->channel_of[i] = c->pb.channels.n;
+        struct plan_channel p = { .id = i, .group = add_group(c, j->group), .stream = lower_stream(c, j->stream) };
+        vec_add(&c->pb.channels, p);
+    }
+}

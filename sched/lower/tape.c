@@ -1,0 +1,368 @@
+/* The backward of a sub-chunk as a tape of kernels in SSA form, and the frames that carry values to it.
+ *
+ * Operators in reverse order. The gradient of a tensor that several operators read is a chain: each kernel adds its share to
+ * the value before it (operand ACC), and the memory plan of a program lets a chain share one place. Gradients that pass
+ * through unchanged (add) are the same value, no kernel. */
+#include "sched/lower/program.h"
+
+struct taping {
+    struct programs *ps;
+    const struct ir_graph *g;
+    const struct ir_sub *sub;
+    struct tape *t;
+    uint32_t *current; /* by tensor: the value of its gradient so far, IR_NONE */
+    uint8_t *written;  /* by parameter: some kernel has written its gradient */
+};
+
+uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
+{
+    uint64_t n = ir_shape_elements(shape) * s->microbatch_size;
+    uint64_t row = shape->dim[shape->ndim - 1];
+    return shape->dtype == IR_I32 ? n : ratio_ceil(expert_row_factor(s, chunk), n / row, 1) * row;
+}
+
+uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape)
+{
+    return value_elements(s, chunk, shape) * ir_dtype_size(shape->dtype, s->in->compute);
+}
+
+static uint32_t new_value(struct taping *x, enum value_kind kind, uint32_t a, uint32_t b, uint64_t bytes)
+{
+    *vec_push(&x->t->values) = (struct value){ .kind = (uint8_t)kind, .a = a, .b = b, .bytes = bytes };
+    return x->t->values.n - 1;
+}
+
+/* The value of a forward tensor, saved tensor or parameter: one per thing. */
+static uint32_t known_value(struct taping *x, enum value_kind kind, uint32_t a, uint32_t b, uint64_t bytes)
+{
+    for (uint32_t i = 0; i < x->t->values.n; i++) {
+        const struct value *v = &x->t->values.at[i];
+        if (v->kind == kind && v->a == a && v->b == b)
+            return i;
+    }
+    return new_value(x, kind, a, b, bytes);
+}
+
+static struct step *new_step(struct taping *x, uint32_t op, uint32_t graph_op, enum ir_pass pass)
+{
+    struct step *k = vec_push(&x->t->steps);
+    *k = (struct step){ .op = op, .graph_op = graph_op, .pass = pass };
+    memset(k->operand, 0xff, sizeof k->operand);
+    return k;
+}
+
+static uint64_t tensor_bytes(const struct taping *x, uint32_t t)
+{
+    return value_bytes(x->ps->s, x->sub->chunk, &x->g->tensors.at[t].shape);
+}
+
+/* A sum or a copy of gradients of a tensor. */
+static struct step *plain_step(struct taping *x, enum ir_op op, uint32_t tensor)
+{
+    const struct ir_shape *shape = &x->g->tensors.at[tensor].shape;
+    struct step *k = new_step(x, op, PLAN_NONE, IR_PASS_BI);
+    k->n = value_elements(x->ps->s, x->sub->chunk, shape);
+    k->type = shape->dtype;
+    return k;
+}
+
+static uint32_t sum(struct taping *x, uint32_t tensor, uint32_t a, uint32_t b)
+{
+    uint32_t v = new_value(x, VALUE_GRAD, tensor, 0, tensor_bytes(x, tensor));
+    struct step *k = plain_step(x, IR_OP_SUM, tensor);
+    k->operand[OPERAND_IN] = a;
+    k->operand[OPERAND_IN + 1] = b;
+    k->operand[OPERAND_OUT] = v;
+    return v;
+}
+
+/* Operands that a backward kernel reads, by the bits of the operator table. */
+static void read_operands(struct taping *x, struct step *k, const struct ir_node_op *op, uint32_t reads,
+                          const uint32_t *dout, const uint32_t *stash)
+{
+    struct ir_op_shapes shapes;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (reads & IR_IN(i) && op->in[i] != IR_NONE)
+            k->operand[OPERAND_IN + i] = known_value(x, VALUE_TENSOR, op->in[i], 0, tensor_bytes(x, op->in[i]));
+    for (int i = 0; i < IR_MAX_OUT; i++) {
+        if (reads & IR_OUT(i) && op->out[i] != IR_NONE)
+            k->operand[OPERAND_OUT + i] = known_value(x, VALUE_TENSOR, op->out[i], 0, tensor_bytes(x, op->out[i]));
+        if (k->pass == IR_PASS_BI || reads & IR_DOUT(i))
+            k->operand[OPERAND_DOUT + i] = dout[i];
+    }
+    for (int i = 0; i < IR_MAX_SAVE; i++)
+        if (reads & IR_SAVE(i) && shapes.save[i].ndim)
+            k->operand[OPERAND_SAVE + i] = known_value(x, VALUE_SAVE, k->graph_op, (uint32_t)i,
+                                                       value_bytes(x->ps->s, x->sub->chunk, &shapes.save[i]));
+    for (int i = 0; i < IR_MAX_STASH; i++)
+        if (reads & IR_STASH(i))
+            k->operand[OPERAND_STASH + i] = stash[i];
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (reads & IR_PARAM(i) && op->param[i] != IR_NONE)
+            k->operand[OPERAND_PARAM + i] = known_value(x, VALUE_PARAM, op->param[i], 0, 0);
+}
+
+static void tape_bw(struct taping *x, uint32_t o, const uint32_t *dout, const uint32_t *stash)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    if (!ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW))
+        return;
+    uint32_t at = x->t->steps.n;
+    struct step *k = new_step(x, op->op, o, IR_PASS_BW);
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (op->param[i] != IR_NONE) {
+            k->operand[OPERAND_DPARAM + i] = known_value(x, VALUE_DPARAM, op->param[i], 0, 0);
+            if (x->written[op->param[i]])
+                k->add |= 1u << i;
+            x->written[op->param[i]] = 1;
+        }
+    read_operands(x, &x->t->steps.at[at], op, info->bw_reads, dout, stash);
+}
+
+/* Inputs of an operator whose gradient a kernel BI gives, as bits. */
+static uint32_t gradients_of_bi(const struct taping *x, const struct ir_node_op *op)
+{
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    uint32_t wanted = 0;
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE && x->ps->has_grad[op->in[i]] && (info->grad_in & ~info->alias_in) >> i & 1)
+            wanted |= 1u << i;
+    return wanted;
+}
+
+/* The value of din[i]. The first place of a tensor adds to what is there; another place of the same tensor in the operator is
+ * added behind the kernel. */
+static void give_gradients(struct taping *x, const struct ir_node_op *op, uint32_t wanted, uint32_t at)
+{
+    uint32_t given[IR_MAX_IN];
+    bool again[IR_MAX_IN] = { false };
+    for (int i = 0; i < IR_MAX_IN; i++) {
+        if (!(wanted >> i & 1))
+            continue;
+        uint32_t t = op->in[i];
+        given[i] = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
+        for (int j = 0; j < i; j++)
+            again[i] = again[i] || (wanted >> j & 1 && op->in[j] == t);
+        struct step *k = &x->t->steps.at[at];
+        k->operand[OPERAND_DIN + i] = given[i];
+        if (again[i])
+            continue;
+        k->operand[OPERAND_ACC + i] = x->current[t];
+        x->current[t] = given[i];
+    }
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (again[i])
+            x->current[op->in[i]] = sum(x, op->in[i], x->current[op->in[i]], given[i]);
+}
+
+static void tape_bi(struct taping *x, uint32_t o, const uint32_t *dout, uint32_t *stash)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    struct ir_op_shapes shapes;
+    uint32_t wanted = gradients_of_bi(x, op);
+    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI) || (!wanted && !info->n_stash))
+        return;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
+    uint32_t at = x->t->steps.n;
+    struct step *k = new_step(x, op->op, o, IR_PASS_BI);
+    for (int i = 0; i < IR_MAX_STASH; i++)
+        if (shapes.stash[i].ndim)
+            k->operand[OPERAND_STASH + i] = stash[i] = new_value(
+                x, VALUE_STASH, o, (uint32_t)i, value_bytes(x->ps->s, x->sub->chunk, &shapes.stash[i]));
+    read_operands(x, k, op, info->bi_reads, dout, stash);
+    give_gradients(x, op, wanted, at);
+}
+
+static void tape_op(struct taping *x, uint32_t o)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    const struct ir_op_info *info = &ir_op_info[op->op];
+    uint32_t dout[IR_MAX_OUT], stash[IR_MAX_STASH] = { IR_NONE, IR_NONE };
+    bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+    for (int i = 0; i < IR_MAX_OUT; i++) {
+        dout[i] = op->out[i] == IR_NONE ? IR_NONE : x->current[op->out[i]];
+        flows = flows || dout[i] != IR_NONE;
+    }
+    if (!flows)
+        return;
+    bool stashes = info->bw_reads & (IR_STASH(0) | IR_STASH(1));
+    if (!stashes)
+        tape_bw(x, o, dout, stash); /* first: BI may then overwrite the gradient of the output */
+    for (int i = 0; i < IR_MAX_IN; i++) {
+        uint32_t t = op->in[i];
+        if (t == IR_NONE || !(info->alias_in >> i & 1) || !x->ps->has_grad[t])
+            continue;
+        x->current[t] = x->current[t] == IR_NONE ? dout[0] : sum(x, t, x->current[t], dout[0]);
+    }
+    tape_bi(x, o, dout, stash);
+    if (stashes)
+        tape_bw(x, o, dout, stash);
+}
+
+/* The gradients that leave: each in a value of its own, made by a kernel of this tape. */
+static void tape_leaving(struct taping *x)
+{
+    const struct ir_chunks *c = &x->ps->s->chunks;
+    for (uint32_t i = 0; i < x->sub->n_in; i++) {
+        uint32_t t = c->tensors.at[x->sub->first_in + i], v = x->current[t];
+        if (v == IR_NONE)
+            continue;
+        if (x->t->values.at[v].kind != VALUE_GRAD || x->t->values.at[v].leaves) {
+            uint32_t w = new_value(x, VALUE_GRAD, t, 0, tensor_bytes(x, t));
+            struct step *k = plain_step(x, IR_OP_COPY, t);
+            k->operand[OPERAND_IN] = v;
+            k->operand[OPERAND_OUT] = w;
+            v = w;
+        }
+        x->t->values.at[v].leaves = 1;
+        x->t->values.at[v].a = t;
+    }
+}
+
+static bool reads(const struct step *k, uint32_t v)
+{
+    for (int i = 0; i < OPERAND_COUNT; i++)
+        if (k->operand[i] == v && !plan_writes(k->op, k->pass, (uint32_t)i))
+            return true;
+    return false;
+}
+
+bool tensor_crosses(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, bool outputs)
+{
+    for (uint32_t i = 0; i < sub->n_in; i++)
+        if (s->chunks.tensors.at[sub->first_in + i] == tensor)
+            return true;
+    for (uint32_t i = 0; i < sub->n_out && outputs; i++)
+        if (s->chunks.tensors.at[sub->first_out + i] == tensor)
+            return true;
+    return false;
+}
+
+/* The forward of one operator, as a step: made for recompute. */
+static struct step forward_step(struct taping *x, uint32_t o)
+{
+    const struct ir_node_op *op = &x->g->ops.at[o];
+    struct ir_op_shapes shapes;
+    ir_op_shapes((enum ir_op)op->op, &op->attrs, x->g->seq_len, &shapes);
+    struct step k = { .op = op->op, .graph_op = o, .pass = IR_PASS_F };
+    memset(k.operand, 0xff, sizeof k.operand);
+    for (int i = 0; i < IR_MAX_IN; i++)
+        if (op->in[i] != IR_NONE)
+            k.operand[OPERAND_IN + i] = known_value(x, VALUE_TENSOR, op->in[i], 0, tensor_bytes(x, op->in[i]));
+    for (int i = 0; i < IR_MAX_OUT; i++)
+        if (op->out[i] != IR_NONE)
+            k.operand[OPERAND_OUT + i] = known_value(x, VALUE_TENSOR, op->out[i], 0, tensor_bytes(x, op->out[i]));
+    for (int i = 0; i < IR_MAX_SAVE; i++)
+        if (shapes.save[i].ndim)
+            k.operand[OPERAND_SAVE + i] = known_value(x, VALUE_SAVE, o, (uint32_t)i,
+                                                      value_bytes(x->ps->s, x->sub->chunk, &shapes.save[i]));
+    for (int i = 0; i < IR_MAX_PARAM; i++)
+        if (op->param[i] != IR_NONE)
+            k.operand[OPERAND_PARAM + i] = known_value(x, VALUE_PARAM, op->param[i], 0, 0);
+    return k;
+}
+
+/* Puts the forwards that the tape needs before it: from the last operator to the first, one whose output or saved tensor
+ * is read by a step so far. */
+static void tape_forwards(struct taping *x)
+{
+    struct tape *t = x->t;
+    struct {
+        VEC(struct step);
+    } forwards = { 0 };
+    for (uint32_t i = x->sub->n_ops; i-- > 0;) {
+        struct step k = forward_step(x, x->ps->s->chunks.ops.at[x->sub->first_op + i]);
+        bool needed = false;
+        for (int j = OPERAND_OUT; j < OPERAND_STASH && !needed; j++) {
+            for (uint32_t q = 0; q < t->steps.n && !needed && k.operand[j] != IR_NONE; q++)
+                needed = reads(&t->steps.at[q], k.operand[j]);
+            for (uint32_t q = 0; q < forwards.n && !needed && k.operand[j] != IR_NONE; q++)
+                needed = reads(&forwards.at[q], k.operand[j]);
+        }
+        if (needed)
+            vec_add(&forwards, k);
+    }
+    uint32_t n = t->steps.n;
+    vec_grow(&t->steps, forwards.n);
+    memmove(t->steps.at + forwards.n, t->steps.at, n * sizeof *t->steps.at);
+    for (uint32_t i = 0; i < forwards.n; i++)
+        t->steps.at[i] = forwards.at[forwards.n - 1 - i];
+    vec_free(&forwards);
+}
+
+/* Frames: a forward value that only BI reads lives until BI, one that BW reads until BW. Values of BI that BW reads go to the
+ * stash, unless they leave the sub-chunk and so have a buffer. Tensors that cross the sub-chunk's border have buffers too;
+ * with recompute its outputs are not taken from there: they may be gone. */
+static void lay_out(struct taping *x)
+{
+    struct tape *t = x->t;
+    uint32_t n = t->values.n, align = x->ps->s->in->target->alignment;
+    t->keep_frame = mem_alloc(n + 1);
+    t->keep_offset = mem_alloc((n + 1) * sizeof(uint64_t));
+    t->stash_offset = mem_alloc((n + 1) * sizeof(uint64_t));
+    for (uint32_t v = 0; v < n; v++) {
+        const struct value *val = &t->values.at[v];
+        bool bw = false, forward = val->kind == VALUE_SAVE;
+        for (uint32_t k = 0; k < t->steps.n && !bw; k++)
+            bw = t->steps.at[k].pass == IR_PASS_BW && reads(&t->steps.at[k], v);
+        if (val->kind == VALUE_TENSOR)
+            forward = !tensor_crosses(x->ps->s, x->sub, val->a, !t->recompute);
+        bool made = val->kind == VALUE_STASH || (val->kind == VALUE_GRAD && !val->leaves) || (forward && t->recompute);
+        t->keep_frame[v] = 0xff;
+        t->stash_offset[v] = UINT64_MAX;
+        if (forward && !t->recompute) {
+            uint64_t *end = &t->keep_bytes[bw];
+            t->keep_frame[v] = bw;
+            t->keep_offset[v] = *end;
+            *end += round_up(val->bytes, align);
+        } else if (bw && made) {
+            t->stash_offset[v] = t->stash_bytes;
+            t->stash_bytes += round_up(val->bytes, align);
+        }
+    }
+}
+
+struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts)
+{
+    const struct ir_graph *g = ps->s->g;
+    const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
+    struct tape *t = mem_alloc(sizeof *t);
+    struct taping x = { .ps = ps, .g = g, .sub = u, .t = t };
+    x.current = mem_alloc((g->tensors.n + 1) * sizeof(uint32_t));
+    x.written = mem_alloc(g->params.n + 1);
+    memset(x.current, 0xff, g->tensors.n * sizeof(uint32_t));
+    t->sub = sub;
+    t->recompute = ps->s->recompute[u->chunk];
+    t->parts = mem_alloc((u->n_out + 1) * sizeof(uint32_t));
+    for (uint32_t i = 0; i < u->n_out; i++) {
+        uint32_t tensor = ps->s->chunks.tensors.at[u->first_out + i];
+        t->parts[i] = parts[i];
+        for (uint32_t k = 0; k < parts[i]; k++) {
+            uint32_t v = new_value(&x, VALUE_PART, tensor, k, tensor_bytes(&x, tensor));
+            x.current[tensor] = k ? sum(&x, tensor, x.current[tensor], v) : v;
+        }
+    }
+    for (uint32_t i = u->n_ops; i-- > 0;)
+        tape_op(&x, ps->s->chunks.ops.at[u->first_op + i]);
+    tape_leaving(&x);
+    if (t->recompute)
+        tape_forwards(&x);
+    lay_out(&x);
+    mem_free(x.current);
+    mem_free(x.written);
+    return t;
+}
+
+void tape_free(struct tape *t)
+{
+    vec_free(&t->values);
+    vec_free(&t->steps);
+    mem_free(t->parts);
+    mem_free(t->keep_frame);
+    mem_free(t->keep_offset);
+    mem_free(t->stash_offset);
+    mem_free(t);
+}

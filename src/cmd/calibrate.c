@@ -1,0 +1,142 @@
+/* piper calibrate: measures this machine for the cost model. */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "base/parse.h"
+#include "cmd/calibrate.h"
+#include "cmd/command.h"
+#include "io/machine.h"
+#include "cmd/options.h"
+
+struct calibrate_options {
+    const char *output, *device;
+};
+
+/* The best speed of a kernel in operations or bytes per second, of float32. */
+static double best(const struct machine *m, uint32_t kind, uint32_t pass)
+{
+    double most = 0;
+    for (uint32_t i = 0; i < m->points.n; i++) {
+        const struct machine_point *p = &m->points.at[i];
+        double speed = p->work / p->seconds;
+        if (p->kind == kind && p->pass == pass && p->dtype == IR_F32 && speed > most)
+            most = speed;
+    }
+    return most;
+}
+
+static void print_machine(const struct machine *m, const char *path)
+{
+    printf("%-14s %-16s %-16s %s\n", "best of", "F", "BI", "BW (float32)");
+    for (uint32_t kind = 0; kind < IR_OP_GRAPH_COUNT; kind++) {
+        printf("%-14s", machine_kind_name(kind));
+        for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {
+            double speed = pass == IR_PASS_B ? 0 : best(m, kind, pass);
+            char text[32] = "-";
+            if (speed > 0)
+                snprintf(text, sizeof text, "%.4g %s", speed / 1e9, machine_by_flops(kind) ? "Gflop/s" : "GB/s");
+            if (pass != IR_PASS_B)
+                printf(" %-16s", text);
+        }
+        putchar('\n');
+    }
+    printf("%-14s %.4g GB/s\n", "adamw", best(m, MACHINE_UPDATE + OPT_ADAMW, IR_PASS_NONE) / 1e9);
+    if (ctl_size() > 1) {
+        for (int l = 0; l < LINK_COUNT - 1; l++)
+            printf("%-14s %.3g us, %.4g GB/s\n", machine_link_name((enum machine_link)l), m->links[l].latency * 1e6,
+                   m->links[l].bandwidth / 1e9);
+        printf("%-14s computing at %.0f%%, transfers at %.0f%% of their speed\n", "together", 100 * m->compute_beside,
+               100 * m->transfer_beside);
+    } else {
+        puts("links          not measured: start it with mpirun and as many ranks as a node will have");
+    }
+    printf("written        %s, %u points\n", path, m->points.n);
+}
+
+static enum status calibrate(const struct calibrate_options *o, struct err *e)
+{
+    struct machine m = { .compute_beside = 1, .transfer_beside = 1 };
+    const struct ir_target *target = ir_target_by_name("cpu");
+    const struct compute_backend *back = &compute_cpu;
+    char host[MACHINE_NAME] = "";
+    gethostname(host, sizeof host - 1);
+    snprintf(m.name, sizeof m.name, "%s", host);
+    snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", ctl_size(),
+             ctl_size() == 1 ? "rank" : "ranks");
+    (void)o->device; /* the one that there is */
+    double start = ctl_time();
+    calibrate_compute(back, target, &m);
+    enum status st = calibrate_links(ctl_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
+    machine_sort(&m);
+    if (st == ST_OK && ctl_rank() == 0) {
+        st = machine_write(&m, o->output, e);
+        if (st == ST_OK) {
+            print_machine(&m, o->output);
+            printf("took           %.1f s\n", ctl_time() - start);
+        }
+    }
+    st = ctl_agree(st, e);
+    machine_release(&m);
+    return st;
+}
+
+static enum status parse(int argc, char **argv, struct calibrate_options *o, bool *help, struct err *e)
+{
+    static const char *const devices[] = { "cpu", NULL };
+    const struct option options[] = {
+        { .name = "output",
+          .letter = 'o',
+          .kind = OPTION_TEXT,
+          .to = &o->output,
+          .value = "FILE",
+          .help = "machine file to write" },
+        { .name = "device",
+          .kind = OPTION_CHOICE,
+          .to = &o->device,
+          .value = "D",
+          .words = devices,
+          .help = "back end to measure: cpu" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "calibrate",
+        .synopsis = "-o machine.h5 [--device D]",
+        .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
+                 "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
+        .options = options,
+    };
+    struct option_list operands = { 0 };
+    enum status st = options_parse(&usage, argc, argv, &operands, help, e);
+    if (st == ST_OK && !*help && !o->output)
+        st = err_set(e, ST_USAGE, "calibrate", "-o FILE is missing: the machine file to write");
+    uint64_t threads;
+    if (st == ST_OK && !*help)
+        st = parse_omp_threads(&threads, e);
+    vec_free(&operands);
+    return st;
+}
+
+static enum status calibrate_command(int argc, char **argv, struct err *e)
+{
+    struct calibrate_options o = { .device = "cpu" };
+    bool help = false;
+    enum status st = parse(argc, argv, &o, &help, e);
+    if (st == ST_OK && help)
+        return ST_OK;
+    struct err mpi = { 0 };
+    enum status up = ctl_init(&argc, &argv, &mpi);
+    if (up != ST_OK) {
+        *e = mpi;
+        return up;
+    }
+    st = ctl_agree(st, e);
+    if (st == ST_OK)
+        st = calibrate(&o, e);
+    if (ctl_rank() != 0)
+        e->text[0] = '\0';
+    command_print_error(e);
+    ctl_finalize();
+    return st;
+}
+
+const struct command command_calibrate = { "calibrate", "measure this machine for the cost model", calibrate_command };

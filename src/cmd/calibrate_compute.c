@@ -1,0 +1,169 @@
+/* Which kernels are measured, at which sizes. */
+#include "cmd/calibrate.h"
+#include "sched/cost/cost.h"
+
+#include <math.h>
+
+/* Sizes of a problem: the operator's attributes follow from them. */
+struct problem {
+    enum ir_op op;
+    uint32_t b, t, c, n; /* sequences, their length, features, and the other side of a product, heads, or experts */
+};
+
+static const struct problem problems[] = {
+    { IR_OP_LINEAR, 1, 64, 64, 64 },        { IR_OP_LINEAR, 1, 64, 512, 512 },
+    { IR_OP_LINEAR, 1, 128, 128, 128 },     { IR_OP_LINEAR, 1, 512, 128, 512 },
+    { IR_OP_LINEAR, 1, 256, 256, 256 },     { IR_OP_LINEAR, 1, 512, 256, 1024 },
+    { IR_OP_LINEAR, 1, 512, 512, 512 },     { IR_OP_LINEAR, 1, 512, 512, 2048 },
+    { IR_OP_LINEAR, 1, 1024, 1024, 1024 },  { IR_OP_HEAD_LOSS, 1, 128, 128, 1024 },
+    { IR_OP_HEAD_LOSS, 1, 256, 256, 8192 }, { IR_OP_HEAD_LOSS, 1, 512, 512, 4096 },
+    { IR_OP_ATTENTION, 2, 64, 32, 4 },      { IR_OP_ATTENTION, 2, 256, 32, 4 },
+    { IR_OP_ATTENTION, 1, 64, 64, 4 },      { IR_OP_ATTENTION, 1, 256, 64, 8 },
+    { IR_OP_ATTENTION, 1, 1024, 64, 4 },    { IR_OP_ATTENTION, 1, 256, 128, 4 },
+    { IR_OP_ROUTER, 1, 256, 256, 8 },       { IR_OP_ROUTER, 1, 512, 512, 8 },
+    { IR_OP_ROUTER, 1, 512, 512, 64 },      { IR_OP_EXPERTS, 1, 64, 128, 4 },
+    { IR_OP_EXPERTS, 1, 256, 128, 4 },      { IR_OP_EXPERTS, 1, 128, 256, 4 },
+    { IR_OP_EXPERTS, 1, 512, 256, 4 },      { IR_OP_EXPERTS, 1, 1024, 512, 4 },
+    { IR_OP_EMBED, 1, 128, 128, 0 },        { IR_OP_EMBED, 1, 1024, 512, 0 },
+    { IR_OP_POS_EMBED, 1, 128, 128, 0 },    { IR_OP_POS_EMBED, 2, 512, 512, 0 },
+    { IR_OP_LAYERNORM, 1, 128, 128, 0 },    { IR_OP_LAYERNORM, 1, 512, 512, 0 },
+    { IR_OP_LAYERNORM, 1, 2048, 1024, 0 },  { IR_OP_RMSNORM, 1, 128, 128, 0 },
+    { IR_OP_RMSNORM, 1, 512, 512, 0 },      { IR_OP_RMSNORM, 1, 2048, 1024, 0 },
+    { IR_OP_ROPE, 1, 128, 32, 4 },          { IR_OP_ROPE, 1, 512, 64, 8 },
+    { IR_OP_ROPE, 1, 2048, 64, 16 },        { IR_OP_GELU, 1, 128, 128, 0 },
+    { IR_OP_GELU, 1, 512, 1024, 0 },        { IR_OP_GELU, 1, 1024, 2048, 0 },
+    { IR_OP_SWIGLU, 1, 128, 128, 0 },       { IR_OP_SWIGLU, 1, 512, 1024, 0 },
+    { IR_OP_SWIGLU, 1, 1024, 2048, 0 },     { IR_OP_ADD, 1, 128, 128, 0 },
+    { IR_OP_ADD, 1, 512, 512, 0 },          { IR_OP_ADD, 1, 2048, 1024, 0 },
+    { IR_OP_DISPATCH, 1, 128, 128, 4 },     { IR_OP_DISPATCH, 1, 512, 512, 8 },
+    { IR_OP_DISPATCH, 1, 1024, 1024, 8 },   { IR_OP_COMBINE, 1, 128, 128, 4 },
+    { IR_OP_COMBINE, 1, 512, 512, 8 },      { IR_OP_COMBINE, 1, 1024, 1024, 8 },
+};
+
+static struct ir_attrs attrs_of(const struct problem *p)
+{
+    switch (p->op) {
+    case IR_OP_LINEAR:
+        return (struct ir_attrs){ .in_features = p->c, .out_features = p->n };
+    case IR_OP_HEAD_LOSS:
+        return (struct ir_attrs){ .features = p->c, .vocab = p->n };
+    case IR_OP_EMBED:
+        return (struct ir_attrs){ .features = p->c, .vocab = 4096 };
+    case IR_OP_POS_EMBED:
+        return (struct ir_attrs){ .features = p->c, .positions = p->t };
+    case IR_OP_ATTENTION:
+        return (struct ir_attrs){ .heads = p->n, .kv_heads = p->n, .head_dim = p->c, .scale = 0.125f };
+    case IR_OP_ROPE:
+        return (struct ir_attrs){ .heads = p->n, .head_dim = p->c, .theta = 1e4f };
+    case IR_OP_LAYERNORM:
+    case IR_OP_RMSNORM:
+        return (struct ir_attrs){ .features = p->c, .eps = 1e-5f };
+    case IR_OP_ROUTER:
+        return (struct ir_attrs){ .features = p->c, .experts = p->n, .top_k = 2, .flags = IR_NORM_TOPK };
+    case IR_OP_DISPATCH:
+    case IR_OP_COMBINE:
+        return (struct ir_attrs){ .features = p->c, .experts = p->n, .top_k = 2 };
+    case IR_OP_EXPERTS:
+        return (struct ir_attrs){ .features = p->c, .experts = p->n, .top_k = 2, .ffn = 2 * p->c };
+    default:
+        return (struct ir_attrs){ .features = p->c };
+    }
+}
+
+static void measure_kernel(const struct compute_backend *back, const struct ir_target *target, const struct problem *p,
+                           enum ir_dtype compute, struct machine *m)
+{
+    struct ir_attrs attrs = attrs_of(p);
+    if (target->unsupported(p->op, &attrs, p->t, compute))
+        return;
+    struct calibrate_kernel *k = calibrate_kernel_new(back, target, p->op, &attrs, p->b, p->t, compute);
+    for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {
+        if (pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)pass))
+            continue;
+        struct machine_point point = { .kind = p->op, .pass = pass, .dtype = compute };
+        cost_kernel_size(&(struct cost_kernel){ p->op, pass, &attrs, p->b, p->t, 1, compute, 0 }, &point.work,
+                         &point.width);
+        point.seconds = calibrate_mean(calibrate_kernel_time(k, (enum ir_pass)pass));
+        vec_add(&m->points, point);
+    }
+    calibrate_kernel_free(k);
+}
+
+/* ---- updates ---------------------------------------------------------------------------------------------------------- */
+
+static double run_update(const struct compute_backend *back, uint32_t kind, enum ir_dtype compute, float *x, uint64_t n)
+{
+    static const struct optimizer_args adamw = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f }, sgd = { .kind = OPT_SGD };
+    const struct step_inputs step = { .lr = 1e-6, .grad_scale = 1, .update = 2 };
+    struct update_args u = { .opt = kind == MACHINE_UPDATE + OPT_ADAMW ? &adamw : &sgd,
+                             .n = n,
+                             .n_decay = n,
+                             .master = x,
+                             .grad = x + n,
+                             .m = kind == MACHINE_UPDATE + OPT_ADAMW ? x + 2 * n : NULL,
+                             .v = kind == MACHINE_UPDATE + OPT_ADAMW ? x + 3 * n : NULL,
+                             .param = compute == IR_F32 ? x : x + 4 * n,
+                             .compute = compute };
+    double sum = 0, bad = 0, start = calibrate_clock();
+    if (kind == MACHINE_SUMSQ)
+        back->sumsq(x, n, &sum, &bad, NULL);
+    else
+        back->update(&u, &step);
+    return calibrate_clock() - start;
+}
+
+static void measure_update(const struct compute_backend *back, uint32_t kind, enum ir_dtype compute, uint64_t n,
+                           struct machine *m)
+{
+    enum { RUNS = 9 };
+    float *x = mem_alloc(5 * n * sizeof *x);
+    double seconds[RUNS];
+    run_update(back, kind, compute, x, n);
+    for (int i = 0; i < RUNS; i++)
+        seconds[i] = run_update(back, kind, compute, x, n);
+    mem_free(x);
+    vec_add(&m->points, ((struct machine_point){ .kind = kind,
+                                                 .pass = IR_PASS_NONE,
+                                                 .dtype = compute,
+                                                 .work = (double)n * cost_element_bytes(kind, compute),
+                                                 .seconds = calibrate_mean(calibrate_median(seconds, RUNS)) }));
+}
+
+/* ---- the whole -------------------------------------------------------------------------------------------------------- */
+
+/* Figures for kernels without points: the best product, the largest addition, the smallest. */
+static void summarise(struct machine *m)
+{
+    m->launch = 1;
+    for (uint32_t i = 0; i < m->points.n; i++) {
+        const struct machine_point *p = &m->points.at[i];
+        double speed = p->work / p->seconds, *flops = &m->flops[p->dtype == IR_BF16];
+        if (p->kind == IR_OP_LINEAR)
+            *flops = fmax(*flops, speed);
+        if (p->kind == IR_OP_ADD && p->dtype == IR_F32) {
+            m->bandwidth = speed; /* points of a kernel come from small to large */
+            m->launch = fmin(m->launch, p->seconds);
+        }
+    }
+    if (m->flops[1] <= 0)
+        m->flops[1] = m->flops[0];
+    m->launch = fmin(m->launch, 1e-6);
+    m->sum = 1 / m->bandwidth;
+}
+
+void calibrate_compute(const struct compute_backend *back, const struct ir_target *target, struct machine *m)
+{
+    static const enum ir_dtype dtypes[] = { IR_F32, IR_BF16 };
+    ctl_barrier();
+    for (int d = 0; d < 2; d++) {
+        for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
+            measure_kernel(back, target, &problems[i], dtypes[d], m);
+        for (uint64_t n = 1 << 14; n <= 1 << 22; n <<= 4) {
+            measure_update(back, MACHINE_UPDATE + OPT_ADAMW, dtypes[d], n, m);
+            measure_update(back, MACHINE_UPDATE + OPT_SGD, dtypes[d], n, m);
+            if (dtypes[d] == IR_F32)
+                measure_update(back, MACHINE_SUMSQ, IR_F32, n, m);
+        }
+    }
+    summarise(m);
+}

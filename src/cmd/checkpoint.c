@@ -1,0 +1,285 @@
+/* piper checkpoint: what is in a run folder, is it whole, what differs, and weights from and to safetensors. */
+#include <limits.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/json.h"
+#include "base/version.h"
+#include "cmd/command.h"
+#include "job/compile_job.h"
+#include "rundir/folder.h"
+#include "io/checkpoint.h"
+#include "io/file.h"
+#include "io/safetensors.h"
+#include "cmd/options.h"
+
+struct checkpoint_options {
+    const char *out;
+    struct option_list operands; /* the verb first */
+};
+
+/* ---- list, verify, diff --------------------------------------------------------------------------------------- */
+
+/* A run folder, and the checkpoints in it. */
+struct listing {
+    struct dir run, folder; /* folder: open where there is a checkpoint */
+    struct checkpoint_entries entries;
+};
+
+static enum status listing_open(const char *path, struct listing *l, struct err *e)
+{
+    *l = (struct listing){ .run = { .fd = -1 }, .folder = { .fd = -1 } };
+    TRY(dir_open(path, &l->run, e));
+    TRY(checkpoint_list(&l->run, &l->entries, e));
+    return l->entries.n ? checkpoint_folder(&l->run, false, &l->folder, e) : ST_OK;
+}
+
+static void listing_close(struct listing *l)
+{
+    checkpoint_entries_release(&l->entries);
+    dir_close(&l->folder);
+    dir_close(&l->run);
+}
+
+/* What the name does not say. A file that cannot be read is for `verify`. */
+static void list_more(const struct dir *folder, const char *path)
+{
+    struct checkpoint_info info;
+    struct err ignored = { 0 };
+    if (checkpoint_look(folder, path, &info, &ignored) != ST_OK)
+        return;
+    if (checkpoint_has_moments(&info) && info.updates != info.step)
+        printf("  %llu updates", (unsigned long long)info.updates);
+    for (uint32_t i = 0; i < info.data.n; i++)
+        printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);
+}
+
+static void list_one(const struct dir *folder, const struct checkpoint_entry *c)
+{
+    struct stat s;
+    char size[32] = "?";
+    if (lstat(c->path, &s) == 0 && S_ISREG(s.st_mode))
+        compile_bytes((double)s.st_size, size);
+    printf("step %-10llu %10s  %s", (unsigned long long)c->step, size, c->path);
+    list_more(folder, c->path);
+    printf("\n");
+}
+
+static enum status list(const struct checkpoint_options *o, struct err *e)
+{
+    struct listing l;
+    enum status st = listing_open(o->operands.at[1], &l, e);
+    for (uint32_t i = 0; st == ST_OK && i < l.entries.n; i++)
+        list_one(&l.folder, &l.entries.at[i]);
+    if (st == ST_OK && !l.entries.n)
+        printf("%s: no checkpoints\n", o->operands.at[1]);
+    listing_close(&l);
+    return st;
+}
+
+static enum status verify_file(const char *path, struct err *e)
+{
+    struct checkpoint_info info;
+    const char *slash = strrchr(path, '/');
+    uint64_t step;
+    TRY(checkpoint_verify(path, &info, e));
+    if (checkpoint_step_of(slash ? slash + 1 : path, &step) && step != info.step)
+        return err_set(e, ST_INPUT, path, "its name says step %llu and it holds step %llu", (unsigned long long)step,
+                       (unsigned long long)info.step);
+    printf("%s: good: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
+           (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
+           info.optimizer, info.time, info.build);
+    if (*info.beyond)
+        printf("%s: %s is beyond this build and was not looked at\n", path, info.beyond);
+    return ST_OK;
+}
+
+/* All are looked at; the first that is bad is the answer. */
+static enum status verify(const struct checkpoint_options *o, struct err *e)
+{
+    enum status st = ST_OK;
+    for (uint32_t i = 1; i < o->operands.n; i++) {
+        struct err one = { 0 };
+        if (verify_file(o->operands.at[i], &one) == ST_OK)
+            continue;
+        printf("%s: BAD\n", o->operands.at[i]);
+        if (st == ST_OK) {
+            *e = one;
+            st = one.status;
+        }
+    }
+    return st;
+}
+
+static enum status diff(const struct checkpoint_options *o, struct err *e)
+{
+    struct checkpoint_differences d = { 0 };
+    TRY(checkpoint_diff(o->operands.at[1], o->operands.at[2], &d, e));
+    for (uint32_t i = 0; i < d.n; i++)
+        printf("%s: %llu of %llu elements differ, by %.9g at most\n", d.at[i].name, (unsigned long long)d.at[i].differ,
+               (unsigned long long)d.at[i].elements, d.at[i].most);
+    uint32_t n = d.n;
+    checkpoint_differences_release(&d);
+    if (n)
+        return err_set(e, ST_INPUT, NULL, "%s and %s differ in %u %s", o->operands.at[1], o->operands.at[2], n,
+                       n == 1 ? "tensor" : "tensors");
+    printf("equal to the bit\n");
+    return ST_OK;
+}
+
+/* ---- weights from and to safetensors -------------------------------------------------------------------------- */
+
+static enum status need_output(const struct checkpoint_options *o, const char *what, struct err *e)
+{
+    return o->out ? ST_OK : err_set(e, ST_USAGE, "checkpoint", "-o %s is missing", what);
+}
+
+/* A run folder with weights and nothing else: piper train begins with them. */
+static enum status import_to(const char *dir, const char *from, const struct job *j, struct err *e)
+{
+    char path[PATH_MAX];
+    struct listing there;
+    struct dir run, folder = { .fd = -1 };
+    struct stat s;
+    bool made = stat(dir, &s) != 0;
+    uint32_t n = 0;
+    if (!made) {
+        enum status st = listing_open(dir, &there, e);
+        n = there.entries.n;
+        listing_close(&there);
+        TRY(st);
+    }
+    if (n)
+        return err_set(e, ST_INPUT, dir,
+                       "found %u %s, expected a run folder without any: training would go on from them", n,
+                       n == 1 ? "checkpoint" : "checkpoints");
+    TRY(folder_make(dir, e));
+    TRY(dir_open(dir, &run, e));
+    snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
+    struct checkpoint_info info = { .seed = j->train.seed, .optimizer = "none" };
+    memcpy(info.job_digest, j->digest, sizeof info.job_digest);
+    memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
+    snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
+    enum status st = checkpoint_folder(&run, true, &folder, e);
+    if (st == ST_OK)
+        st = safetensors_import(from, &j->graph, &info, path, e);
+    if (st != ST_OK) /* what was made for it goes; folders that were there are not empty or were empty before */
+        dir_remove_folder(&run, "checkpoints");
+    if (st != ST_OK && made)
+        rmdir(dir);
+    dir_close(&folder);
+    dir_close(&run);
+    if (st == ST_OK)
+        printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
+    return st;
+}
+
+static enum status import(const struct checkpoint_options *o, struct err *e)
+{
+    struct job j;
+    TRY(need_output(o, "RUNDIR", e));
+    TRY(job_read(o->operands.at[1], &j, e));
+    enum status st = import_to(o->out, o->operands.at[2], &j, e);
+    job_release(&j);
+    return st;
+}
+
+/* The newest of a run folder. */
+static enum status export_run(const char *path, const char *to, struct err *e)
+{
+    struct listing l;
+    enum status st = listing_open(path, &l, e);
+    if (st == ST_OK && !l.entries.n)
+        st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run folder or a checkpoint");
+    const char *from = st == ST_OK ? l.entries.at[l.entries.n - 1].path : NULL;
+    if (st == ST_OK)
+        st = file_differs(to, from, e);
+    if (st == ST_OK)
+        st = safetensors_export(&l.folder, from, to, e);
+    if (st == ST_OK)
+        printf("%s: the parameters of %s\n", to, from);
+    listing_close(&l);
+    return st;
+}
+
+/* A checkpoint, or a run folder. */
+static enum status export(const struct checkpoint_options *o, struct err *e) {
+    const char *from = o->operands.at[1]; struct stat s; TRY(need_output(o, "model.safetensors", e));
+    if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)) return export_run(from, o->out, e);
+    TRY(file_differs(o->out, from, e));
+    TRY(safetensors_export(NULL, from, o->out, e));
+    printf("%s: the parameters of %s\n", o->out, from);
+    return ST_OK;
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static const struct verb {
+    const char *name;
+    enum status (*run)(const struct checkpoint_options *o, struct err *e);
+    uint32_t least, most; /* operands */
+    const char *operands;
+} verbs[] = {
+    { "list", list, 1, 1, "RUNDIR" },
+    { "verify", verify, 1, UINT32_MAX - 1, "FILE..." },
+    { "diff", diff, 2, 2, "FILE FILE" },
+    { "import", import, 2, 2, "job.h5 SAFETENSORS" },
+    { "export", export, 1, 1, "RUNDIR or FILE" },
+};
+enum { N_VERBS = sizeof verbs / sizeof *verbs };
+
+static enum status run(const struct checkpoint_options *o, struct err *e)
+{
+    const char *words[N_VERBS + 1] = { NULL }, *name = o->operands.at[0];
+    uint32_t n = o->operands.n - 1;
+    for (size_t i = 0; i < N_VERBS; i++) {
+        const struct verb *v = &verbs[i];
+        words[i] = v->name;
+        if (strcmp(name, v->name) != 0)
+            continue;
+        if (n < v->least || n > v->most)
+            return err_set(e, ST_USAGE, "checkpoint", "%s: found %u operands, expected %s", name, n, v->operands);
+        return v->run(o, e);
+    }
+    const char *near = nearest_word(name, words);
+    return err_set(e, ST_USAGE, "checkpoint",
+                   "there is no \"%s\"%s%s%s (`piper checkpoint --help` lists what there is)", name,
+                   near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+static enum status checkpoint_command(int argc, char **argv, struct err *e)
+{
+    struct checkpoint_options o = { 0 };
+    const struct option options[] = {
+        { .name = "output",
+          .letter = 'o',
+          .kind = OPTION_TEXT,
+          .to = &o.out,
+          .value = "PATH",
+          .help = "import: the run folder; export: the safetensors file" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "checkpoint",
+        .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
+                    "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE",
+        .about = "list:   the checkpoints of a run folder\n"
+                 "verify: is every block of the files what was written?\n"
+                 "diff:   in which tensors do two checkpoints differ? Exit status 65 when they do\n"
+                 "import: weights of a safetensors file, or a folder of them, as the start of a run\n"
+                 "export: the weights of a checkpoint as one safetensors file, with Hugging Face's names",
+        .options = options,
+        .min_operands = 1,
+        .max_operands = UINT32_MAX,
+    };
+    bool help;
+    enum status st = options_parse(&usage, argc, argv, &o.operands, &help, e);
+    if (st == ST_OK && !help)
+        st = run(&o, e);
+    vec_free(&o.operands);
+    return st;
+}
+
+const struct command command_checkpoint = { "checkpoint", "list, verify, compare; weights from and to safetensors",
+                                            checkpoint_command };

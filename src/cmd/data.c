@@ -1,0 +1,82 @@
+/* piper data: token files from text, and from token shards that other tools write. */
+#include <stdio.h>
+
+#include "base/json.h"
+#include "cmd/command.h"
+#include "io/file.h"
+#include "io/tokens.h"
+#include "cmd/options.h"
+
+/* What was made, for the person who made it. */
+static enum status show(const char *path, struct err *e)
+{
+    struct tokens t = { 0 };
+    TRY(tokens_open(path, 1, UINT32_MAX, &t, e));
+    printf("%s: %llu tokens, vocabulary %u\n", path, (unsigned long long)t.n_tokens, t.file_vocab);
+    tokens_close(&t);
+    return ST_OK;
+}
+
+static enum status run(const struct option_list *operands, const char *out, uint64_t vocab, struct err *e)
+{
+    static const char *const verbs[] = { "text", "import", NULL };
+    const char *verb = operands->at[0];
+    bool import = strcmp(verb, verbs[1]) == 0;
+    if (!import && strcmp(verb, verbs[0]) != 0) {
+        const char *near = nearest_word(verb, verbs);
+        return err_set(e, ST_USAGE, "data", "found \"%s\", expected text or import%s%s%s", verb,
+                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    }
+    if (operands->n < 2)
+        return err_set(e, ST_USAGE, "data", "%s needs at least one input file", verb);
+    if (!out)
+        return err_set(e, ST_USAGE, "data", "-o FILE is missing: the token file to make");
+    if (vocab > UINT32_MAX || (vocab && !import))
+        return err_set(e, ST_USAGE, "data", "--vocab goes with import, and is below 2^32");
+    for (uint32_t i = 1; i < operands->n; i++)
+        TRY(file_differs(out, operands->at[i], e));
+    if (import)
+        TRY(tokens_import(operands->at + 1, operands->n - 1, (uint32_t)vocab, out, e));
+    else
+        TRY(tokens_from_text(operands->at + 1, operands->n - 1, out, e));
+    return show(out, e);
+}
+
+static enum status data_run(int argc, char **argv, struct err *e)
+{
+    const char *out = NULL;
+    uint64_t vocab = 0;
+    const struct option options[] = {
+        { .name = "output",
+          .letter = 'o',
+          .kind = OPTION_TEXT,
+          .to = &out,
+          .value = "FILE",
+          .help = "the token file to make" },
+        { .name = "vocab",
+          .kind = OPTION_NUMBER,
+          .to = &vocab,
+          .value = "N",
+          .least = 1,
+          .help = "import: every id must be below N (default: the largest id + 1)" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "data",
+        .synopsis = "text FILE... -o tokens.h5 | import SHARD... -o tokens.h5 [--vocab N]",
+        .about = "text:   every byte is a token, vocabulary 256\n"
+                 "import: token shards of llm.c's format (.bin), or piper's own files, joined into one",
+        .options = options,
+        .min_operands = 1,
+        .max_operands = UINT32_MAX,
+    };
+    struct option_list operands = { 0 };
+    bool help;
+    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help)
+        st = run(&operands, out, vocab, e);
+    vec_free(&operands);
+    return st;
+}
+
+const struct command command_data = { "data", "make token files from text, or import token shards", data_run };

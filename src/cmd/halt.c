@@ -1,0 +1,143 @@
+/* piper halt: asks a running job to stop well. */
+#include <pwd.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "cmd/command.h"
+#include "rundir/duration.h"
+#include "rundir/halt.h"
+#include "rundir/lock.h"
+#include "cmd/options.h"
+
+/* ---- times ---------------------------------------------------------------------------------------------------- */
+
+static bool matches(const char *text, const char *format, struct tm *tm)
+{
+    const char *end = strptime(text, format, tm);
+    return end && !*end;
+}
+
+/* "+H:M:S" from now; "2026-11-21T18:30", with or without seconds; "18:30": when the clock shows that next. Local times. */
+static bool read_time(const char *text, time_t now, time_t *out)
+{
+    uint64_t seconds;
+    if (*text == '+' && duration_read(text + 1, &seconds)) {
+        *out = now + (time_t)seconds;
+        return true;
+    }
+    struct tm tm = { .tm_isdst = -1 }, today;
+    if (matches(text, "%Y-%m-%dT%H:%M:%S", &tm) || matches(text, "%Y-%m-%dT%H:%M", &tm)) {
+        *out = mktime(&tm);
+        return true;
+    }
+    localtime_r(&now, &today);
+    today.tm_sec = 0;
+    if (!matches(text, "%H:%M:%S", &today) && !matches(text, "%H:%M", &today))
+        return false;
+    today.tm_isdst = -1;
+    *out = mktime(&today);
+    if (*out <= now) {
+        today.tm_mday++;
+        today.tm_isdst = -1;
+        *out = mktime(&today);
+    }
+    return true;
+}
+
+static enum status read_before(const char *text, struct halt_request *r, struct err *e)
+{
+    time_t now = time(NULL), at;
+    if (!read_time(text, now, &at))
+        return err_set(e, ST_USAGE, "--before",
+                       "found \"%s\", expected a time as 18:30 or 2026-11-21T18:30, or +1:30:00 from now", text);
+    if (at <= now)
+        return err_set(e, ST_USAGE, "--before", "%s has passed; without --before the run stops at once", text);
+    r->kind = HALT_BEFORE;
+    r->number = (uint64_t)at;
+    return ST_OK;
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static void sign(struct halt_request *r)
+{
+    char host[32] = "";
+    const struct passwd *who = getpwuid(getuid());
+    gethostname(host, sizeof host - 1);
+    snprintf(r->by, sizeof r->by, "%.24s on %s", who ? who->pw_name : "a user", host);
+}
+
+static enum status ask(const struct dir *dir, const struct halt_request *r, struct err *e)
+{
+    bool running;
+    struct lock_owner owner;
+    TRY(lock_look(dir, &running, &owner, e));
+    if (!running)
+        return err_set(e, ST_USAGE, dir->path, "no run is alive in this folder: there is nothing to stop");
+    TRY(halt_write(dir, owner.run, r, e));
+    printf("asked process %ld on %s, running since %s, to stop", owner.pid, owner.host, owner.since);
+    if (r->kind == HALT_NOW) {
+        printf(" after the current step\n");
+    } else if (r->kind == HALT_CHECKPOINTS) {
+        printf(" after %llu more %s\n", (unsigned long long)r->number, r->number == 1 ? "checkpoint" : "checkpoints");
+    } else {
+        char when[32];
+        struct tm tm;
+        strftime(when, sizeof when, "%Y-%m-%d %H:%M:%S", localtime_r(&(time_t){ (time_t)r->number }, &tm));
+        printf(" before %s\n", when);
+    }
+    return ST_OK;
+}
+
+static enum status halt_command(int argc, char **argv, struct err *e)
+{
+    struct halt_request r = { .kind = HALT_NOW };
+    const char *before = NULL;
+    const struct option options[] = {
+        { .name = "checkpoints",
+          .kind = OPTION_NUMBER,
+          .to = &r.number,
+          .value = "N",
+          .least = 1,
+          .help = "stop after N more checkpoints" },
+        { .name = "before",
+          .kind = OPTION_TEXT,
+          .to = &before,
+          .value = "TIME",
+          .help = "stop before 18:30, 2026-11-21T18:30 or +H:M:S from now" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "halt",
+        .synopsis = "RUNDIR [--checkpoints N|--before TIME]",
+        .about =
+            "Asks the run in RUNDIR to write a checkpoint and stop: after its current step, or as the options say.",
+        .options = options,
+        .min_operands = 1,
+        .max_operands = 1,
+    };
+    struct option_list operands = { 0 };
+    bool help = false;
+    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help) {
+        if (r.number && before)
+            st = err_set(e, ST_USAGE, "halt", "found --checkpoints and --before, expected one of them");
+        else if (before)
+            st = read_before(before, &r, e);
+        else if (r.number)
+            r.kind = HALT_CHECKPOINTS;
+        sign(&r);
+        struct dir dir = { .fd = -1 };
+        if (st == ST_OK)
+            st = dir_open(operands.at[0], &dir, e);
+        if (st == ST_OK)
+            st = ask(&dir, &r, e);
+        dir_close(&dir);
+    }
+    vec_free(&operands);
+    return st;
+}
+
+const struct command command_halt = { "halt", "ask a running job to stop well", halt_command };

@@ -1,0 +1,159 @@
+#include "cmd/options.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/json.h"
+#include "base/parse.h"
+
+static void print_help(const struct option_usage *u)
+{
+    printf("usage: piper %s%s%s\n\n%s\n", u->command, *u->synopsis ? " " : "", u->synopsis, u->about);
+    if (u->options->name)
+        printf("\nOptions:\n");
+    for (const struct option *o = u->options; o->name; o++) {
+        char left[80];
+        int n = o->letter ? snprintf(left, sizeof left, "-%c, --%s", o->letter, o->name)
+                          : snprintf(left, sizeof left, "    --%s", o->name);
+        if (o->value && n > 0 && (size_t)n < sizeof left)
+            snprintf(left + n, sizeof left - (size_t)n, " %s", o->value);
+        printf("  %-28s %s\n", left, o->help);
+    }
+    printf("\nThe manual: man piper-%s\n", u->command);
+}
+
+static enum status wrong(const struct option_usage *u, struct err *e, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+static enum status wrong(const struct option_usage *u, struct err *e, const char *fmt, ...)
+{
+    char text[512];
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(text, sizeof text, fmt, ap);
+    va_end(ap);
+    return err_set(e, ST_USAGE, NULL, "%s: %s (`piper %s --help` lists what there is)", u->command, text, u->command);
+}
+
+static const struct option *find(const struct option_usage *u, const char *name, size_t n)
+{
+    for (const struct option *o = u->options; o->name; o++)
+        if (strlen(o->name) == n && memcmp(o->name, name, n) == 0)
+            return o;
+    return NULL;
+}
+
+static const struct option *find_letter(const struct option_usage *u, char letter)
+{
+    for (const struct option *o = u->options; o->name; o++)
+        if (o->letter == letter)
+            return o;
+    return NULL;
+}
+
+static enum status unknown(const struct option_usage *u, const char *word, size_t n, struct err *e)
+{
+    const char *words[64];
+    uint32_t count = 0;
+    for (const struct option *o = u->options; o->name && count < 62; o++)
+        words[count++] = o->name;
+    words[count++] = "help";
+    words[count] = NULL;
+    char text[128];
+    snprintf(text, sizeof text, "%.*s", (int)(n < 100 ? n : 100), word);
+    const char *near = nearest_word(text, words);
+    return near ? wrong(u, e, "there is no option --%s, did you mean --%s?", text, near)
+                : wrong(u, e, "there is no option --%s", text);
+}
+
+static enum status take(const struct option_usage *u, const struct option *o, const char *value, struct err *e)
+{
+    switch (o->kind) {
+    case OPTION_FLAG:
+        *(bool *)o->to = true;
+        return ST_OK;
+    case OPTION_TEXT:
+        *(const char **)o->to = value;
+        return ST_OK;
+    case OPTION_LIST:
+        vec_add((struct option_list *)o->to, value);
+        return ST_OK;
+    case OPTION_NUMBER:
+        if (!parse_number(value, (uint64_t *)o->to) || *(uint64_t *)o->to < o->least)
+            return wrong(u, e, "--%s: found \"%s\", expected a whole number from %llu", o->name, value,
+                         (unsigned long long)o->least);
+        return ST_OK;
+    case OPTION_CHOICE:
+        break;
+    }
+    char known[256];
+    size_t n = 0;
+    known[0] = '\0';
+    for (const char *const *w = o->words; *w; w++) {
+        if (strcmp(*w, value) == 0) {
+            *(const char **)o->to = value;
+            return ST_OK;
+        }
+        if (n < sizeof known)
+            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *w);
+    }
+    return wrong(u, e, "--%s: found \"%s\", expected one of %s", o->name, value, known);
+}
+
+/* One option at argv[*i]; moves *i on when the value is the next word. */
+static enum status take_option(const struct option_usage *u, int argc, char **argv, int *i, struct err *e)
+{
+    const char *word = argv[*i], *value = NULL;
+    const struct option *o;
+    if (word[1] == '-') {
+        const char *name = word + 2;
+        size_t n = strcspn(name, "=");
+        o = find(u, name, n);
+        if (!o)
+            return unknown(u, name, n, e);
+        if (name[n] == '=')
+            value = name + n + 1;
+        if (value && o->kind == OPTION_FLAG)
+            return wrong(u, e, "--%s takes no value", o->name);
+    } else {
+        o = find_letter(u, word[1]);
+        if (!o)
+            return wrong(u, e, "there is no option -%c", word[1]);
+        if (word[2])
+            value = word + 2;
+        if (value && o->kind == OPTION_FLAG)
+            return wrong(u, e, "-%c takes no value", o->letter);
+    }
+    if (o->kind == OPTION_FLAG)
+        return take(u, o, NULL, e);
+    if (!value) {
+        if (*i + 1 >= argc)
+            return wrong(u, e, "--%s needs a value (%s)", o->name, o->value);
+        value = argv[++*i];
+    }
+    return take(u, o, value, e);
+}
+
+enum status options_parse(const struct option_usage *u, int argc, char **argv, struct option_list *operands, bool *help,
+                          struct err *e)
+{
+    bool only_operands = false;
+    *help = false;
+    for (int i = 1; i < argc; i++) {
+        const char *word = argv[i];
+        if (only_operands || word[0] != '-' || !word[1]) {
+            vec_add(operands, word);
+        } else if (strcmp(word, "--") == 0) {
+            only_operands = true;
+        } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
+            print_help(u);
+            *help = true;
+            return ST_OK;
+        } else {
+            TRY(take_option(u, argc, argv, &i, e));
+        }
+    }
+    if (operands->n < u->min_operands || operands->n > u->max_operands)
+        return err_set(e, ST_USAGE, NULL, "%s: found %u operands; usage: piper %s%s%s", u->command, operands->n,
+                       u->command, *u->synopsis ? " " : "", u->synopsis);
+    return ST_OK;
+}

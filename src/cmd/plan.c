@@ -1,0 +1,367 @@
+/* piper plan: compile a job and show it, without MPI and without the device. */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "cmd/command.h"
+#include "job/compile_job.h"
+#include "view/draw_plan.h"
+#include "job/machine_file.h"
+#include "cmd/options.h"
+#include "view/simulate_text.h"
+
+struct plan_options {
+    const char *job, *device, *dot, *csv, *svg, *machine, *topology;
+    uint64_t ranks;
+    bool json, expand, dump, simulate;
+};
+
+/* ---- output --------------------------------------------------------------------------------------------------- */
+
+/* in: NULL without --simulate. */
+static void print_json(const struct sched_output *out, const struct plan *plans, const struct ir_target *target,
+                       const struct simulate_input *in, const struct simulate_job *job)
+{
+    uint64_t bytes = 0;
+    json_t *per_rank = json_array();
+    for (uint32_t i = 0; i < out->n_classes; i++)
+        bytes += out->classes[i].bytes;
+    for (uint32_t r = 0; r < out->ranks; r++) {
+        const struct plan_header *h = plans[out->class_of[r]].h;
+        const struct plan_places at = plan_places(&plans[out->class_of[r]], target->device);
+        json_t *peak = json_object();
+        for (uint32_t k = 0; k < MEM_KINDS; k++)
+            json_object_set_new(peak, plan_memory_name((enum plan_kind_of_memory)k),
+                                json_integer((json_int_t)h->peak_bytes[k]));
+        json_object_set_new(peak, "device", json_integer((json_int_t)at.device));
+        json_object_set_new(peak, "host", json_integer((json_int_t)at.host));
+        json_object_set_new(peak, "total", json_integer((json_int_t)h->total_bytes));
+        json_array_append_new(per_rank, json_pack("{s:i, s:o}", "rank", (int)r, "peak_bytes", peak));
+    }
+    json_t *all = json_pack("{s:i, s:I, s:I, s:f, s:f, s:I, s:o}", "ranks", (int)out->ranks, "nodes",
+                            (json_int_t)out->nodes, "instructions", (json_int_t)out->instructions, "compile_seconds",
+                            out->compile_seconds, "verify_seconds", out->verify_seconds, "plan_bytes",
+                            (json_int_t)bytes, "per_rank", per_rank);
+    if (in)
+        simulate_json(in, job, all);
+    json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
+    putchar('\n');
+    json_decref(all);
+}
+
+/* Members as ranges: "0-3", "0,4,8", cut to size. */
+static void members(const struct plan *p, char *text, size_t size)
+{
+    const struct plan_set *s = &p->sets[p->h->devices];
+    size_t n = 0;
+    text[0] = '\0';
+    for (uint32_t i = 0; i < s->n_ranges && n < size; i++) {
+        const struct plan_range *r = &p->ranges[s->first_range + i];
+        uint32_t last = r->start + (r->count - 1) * r->stride;
+        const char *comma = i ? "," : "";
+        if (r->count == 1)
+            n += (size_t)snprintf(text + n, size - n, "%s%u", comma, r->start);
+        else if (r->stride == 1)
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, last);
+        else if (r->count == 2)
+            n += (size_t)snprintf(text + n, size - n, "%s%u,%u", comma, r->start, last);
+        else
+            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start, last, r->stride);
+    }
+}
+
+/* Communicators of a rank: of its channels with other members, and of its lanes. */
+static uint32_t channels_of(const struct plan *p)
+{
+    uint32_t n = 0, device = plan_set_at(p, p->h->devices, 0);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++)
+        n += plan_group_size(p, p->channels[i].group, device) > 1;
+    return n;
+}
+
+static uint32_t lanes_of(const struct plan *p)
+{
+    struct {
+        VEC(uint64_t);
+    } seen = { 0 };
+    uint32_t device = plan_set_at(p, p->h->devices, 0);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_INSTRS]; i++) {
+        const struct plan_instr *in = &p->instrs[i];
+        if (in->op != PLAN_SEND && in->op != PLAN_RECV && in->op != PLAN_EXCHANGE)
+            continue;
+        uint64_t lane = plan_lane(p, in, device);
+        uint32_t k = 0;
+        while (k < seen.n && seen.at[k] != lane)
+            k++;
+        if (k == seen.n)
+            vec_add(&seen, lane);
+    }
+    uint32_t n = seen.n;
+    vec_free(&seen);
+    return n;
+}
+
+static void print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
+{
+    char text[32];
+    printf("\nmemory of a rank     ");
+    for (uint32_t k = 0; k < MEM_KINDS; k++)
+        printf(" %11s", plan_memory_name((enum plan_kind_of_memory)k));
+    if (target->device)
+        printf(" %11s %11s", "device", "host");
+    printf(" %11s %11s\n", "total", "outside");
+    for (uint32_t c = 0; c < out->n_classes; c++) {
+        const struct plan_header *h = plans[c].h;
+        char ranks[24], label[40];
+        members(&plans[c], ranks, sizeof ranks);
+        snprintf(label, sizeof label, "%s %s", plans[c].sets[h->devices].size == 1 ? "rank" : "ranks", ranks);
+        printf("%-21s", label);
+        for (uint32_t k = 0; k < MEM_KINDS; k++)
+            printf(" %11s", h->peak_bytes[k] ? compile_bytes((double)h->peak_bytes[k], text) : "-");
+        const struct plan_places at = plan_places(&plans[c], target->device);
+        if (target->device) {
+            printf(" %11s", compile_bytes((double)at.device, text));
+            printf(" %11s", compile_bytes((double)at.host, text));
+        }
+        printf(" %11s", compile_bytes((double)h->total_bytes, text));
+        printf(" %11s\n", compile_bytes((double)target->outside(channels_of(&plans[c]), lanes_of(&plans[c])), text));
+    }
+}
+
+static void print_summary(const struct job *j, const struct sched_output *out, const struct plan *plans,
+                          const struct ir_target *target, uint32_t multiprocessors)
+{
+    const struct plan_list *l = &plans[0].lists[plan_find_list(&plans[0], "train")];
+    uint64_t bytes = 0;
+    char text[32];
+    for (uint32_t i = 0; i < out->n_classes; i++)
+        bytes += out->classes[i].bytes;
+    printf("model         %s, %llu parameters, %s\n", j->graph.family,
+           (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
+    printf("ranks         %u in %u %s, %u %s of the data\n", out->ranks, out->n_classes,
+           out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
+    printf("batch         %u sequences of %u tokens: %u %s of %u in each replica\n", j->train.batch_size,
+           j->train.seq_len, l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    printf("training DAG  %llu nodes, %llu instructions a step, plans of %s\n", (unsigned long long)out->nodes,
+           (unsigned long long)out->instructions, compile_bytes((double)bytes, text));
+    printf("compiled      in %.3f s, verified in %.3f s, for %s", out->compile_seconds, out->verify_seconds,
+           target->name);
+    if (target->multiprocessors)
+        printf(" with %u multiprocessors", multiprocessors ? multiprocessors : target->multiprocessors);
+    putchar('\n');
+    print_memory(out, plans, target);
+    printf("\nEach kind stands at its own peak; total is what a rank allocates, the peak of the sum with the gaps "
+           "between buffers; %soutside is an estimate for libraries.\n",
+           target->device ? "the device's memory has device and outside in it; " : "");
+}
+
+typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
+
+/* To a file, or to standard output where it is called "-". */
+static enum status open_output(const char *path, FILE **f, struct err *e)
+{
+    *f = strcmp(path, "-") ? fopen(path, "w") : stdout;
+    return *f ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+}
+
+/* st: how the writing ended. */
+static enum status close_output(const char *path, FILE *f, enum status st, struct err *e)
+{
+    bool good = fflush(f) == 0 && !ferror(f);
+    if (f != stdout && fclose(f) != 0)
+        good = false;
+    return st == ST_OK && !good ? err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno)) : st;
+}
+
+static enum status print_to(const struct sched_input *in, const char *path, print_fn print, struct err *e)
+{
+    FILE *f;
+    TRY(open_output(path, &f, e));
+    return close_output(path, f, print(in, f, e), e);
+}
+
+static enum status print_svg(const char *path, const struct simulate_input *in, struct err *e)
+{
+    FILE *f;
+    TRY(open_output(path, &f, e));
+    if (in->machine)
+        draw_simulated_svg(in, f);
+    else
+        draw_plan_svg(in->plans, in->n_classes, in->graph, f);
+    return close_output(path, f, ST_OK, e);
+}
+
+static enum status print_primitives(const struct sched_input *in, struct err *e)
+{
+    json_t *primitives, *directive;
+    uint32_t ranks;
+    size_t i;
+    TRY(sched_expand(in, &primitives, &ranks, e));
+    json_array_foreach(primitives, i, directive)
+    {
+        fputs(i ? ",\n  " : "[\n  ", stdout);
+        json_dumpf(directive, stdout, JSON_COMPACT);
+    }
+    puts(json_array_size(primitives) ? "\n]" : "[]");
+    json_decref(primitives);
+    return ST_OK;
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static enum status show(const struct plan_options *o, const struct job *j, const struct sched_input *in,
+                        const struct sched_output *out, struct err *e)
+{
+    struct plan *plans = mem_alloc(out->n_classes * sizeof *plans);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < out->n_classes && st == ST_OK; i++)
+        st = plan_open(out->classes[i].blob, out->classes[i].bytes, j->graph.ops.n, j->graph.params.n,
+                       j->graph.tensors.n, &plans[i], e);
+    if (st == ST_OK && o->dump)
+        for (uint32_t i = 0; i < out->n_classes; i++)
+            plan_print(&plans[i], &j->graph, stdout);
+    const struct simulate_input x = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
+    const struct simulate_job job = { o->job,       o->device,   out->ranks,
+                                      in->strategy, in->machine, (double)j->train.batch_size * j->train.seq_len };
+    if (st == ST_OK && o->svg)
+        st = print_svg(o->svg, &x, e);
+    if (st == ST_OK && o->json) {
+        print_json(out, plans, in->target, o->simulate ? &x : NULL, &job);
+    } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
+        simulate_print(&x, &job, stdout);
+    } else if (st == ST_OK && !o->dump && !o->svg) {
+        print_summary(j, out, plans, in->target, in->multiprocessors);
+        draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
+    }
+    mem_free(plans);
+    return st;
+}
+
+static enum status compile_and_show(const struct plan_options *o, struct job *j, struct sched_input *in, struct err *e)
+{
+    if (o->expand)
+        return print_primitives(in, e);
+    if (o->dot)
+        TRY(print_to(in, o->dot, sched_dot, e));
+    if (o->csv)
+        TRY(print_to(in, o->csv, sched_csv, e));
+    if ((o->dot || o->csv) && !o->svg && !o->json && !o->dump && !o->simulate)
+        return ST_OK;
+    struct sched_output out = { 0 };
+    in->dump = o->dump ? stdout : NULL;
+    enum status st = sched_compile(in, &out, e);
+    if (st == ST_OK)
+        st = show(o, j, in, &out, e);
+    sched_output_release(&out);
+    return st;
+}
+
+static enum status plan_job(const struct plan_options *o, struct err *e)
+{
+    struct job j;
+    struct sched_input in;
+    if (o->ranks > UINT32_MAX)
+        return err_set(e, ST_USAGE, "-n", "found %llu ranks, expected fewer than 2^32", (unsigned long long)o->ranks);
+    struct machine machine = { 0 };
+    if (o->simulate || o->machine)
+        TRY(machine_load(o->machine, o->topology, &machine, e));
+    enum status st = job_read(o->job, &j, e);
+    if (st == ST_OK) {
+        st = compile_input(&j, o->device, (uint32_t)o->ranks, &in, e);
+        if (st == ST_OK) {
+            in.machine = o->simulate || o->machine ? &machine : NULL;
+            in.multiprocessors = in.target->multiprocessors && o->machine ? machine.units : 0;
+            st = compile_and_show(o, &j, &in, e);
+            json_decref(in.strategy);
+        }
+        job_release(&j);
+    }
+    machine_release(&machine);
+    return st;
+}
+
+static enum status plan_command(int argc, char **argv, struct err *e)
+{
+    struct plan_options o = { .device = "cpu" };
+    const struct option options[] = {
+        { .name = "ranks",
+          .letter = 'n',
+          .kind = OPTION_NUMBER,
+          .to = &o.ranks,
+          .value = "RANKS",
+          .least = 1,
+          .help = "number of ranks, where the strategy leaves it open" },
+        { .name = "device",
+          .kind = OPTION_TEXT,
+          .to = &o.device,
+          .value = "D",
+          .help = "plan for cpu (default), cuda or emulate" },
+        { .name = "json", .kind = OPTION_FLAG, .to = &o.json, .help = "figures as JSON" },
+        { .name = "expand", .kind = OPTION_FLAG, .to = &o.expand, .help = "the strategy as primitive directives" },
+        { .name = "dump",
+          .kind = OPTION_FLAG,
+          .to = &o.dump,
+          .help = "the training DAG after every pass, and the plans as text" },
+        { .name = "dot",
+          .kind = OPTION_TEXT,
+          .to = &o.dot,
+          .value = "FILE",
+          .help = "the training DAG for Graphviz (- is standard output)" },
+        { .name = "csv",
+          .kind = OPTION_TEXT,
+          .to = &o.csv,
+          .value = "FILE",
+          .help = "the schedule as text, a line a pipeline place" },
+        { .name = "svg",
+          .kind = OPTION_TEXT,
+          .to = &o.svg,
+          .value = "FILE",
+          .help = "a picture of the schedule, ranks by time" },
+        { .name = "simulate",
+          .kind = OPTION_FLAG,
+          .to = &o.simulate,
+          .help = "predict a step on a machine: time, what is exposed, what would help" },
+        { .name = "machine",
+          .kind = OPTION_TEXT,
+          .to = &o.machine,
+          .value = "FILE",
+          .help = "what piper calibrate measured, or a data sheet (a100, h100)" },
+        { .name = "topology",
+          .kind = OPTION_TEXT,
+          .to = &o.topology,
+          .value = "FILE",
+          .help = "ranks per node, nodes per island and links, in place of the machine's" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "plan",
+        .synopsis =
+            "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
+            "[--simulate [--machine FILE] [--topology FILE]]",
+        .about =
+            "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
+        .options = options,
+        .min_operands = 1,
+        .max_operands = 1,
+    };
+    struct option_list operands = { 0 };
+    bool help;
+    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help && o.json + o.expand + o.dump > 1)
+        st = err_set(e, ST_USAGE, "plan",
+                     "found several of --json, --expand and --dump, expected one: each is an output");
+    if (st == ST_OK && !help && o.topology && !o.simulate && !o.machine)
+        st = err_set(e, ST_USAGE, "--topology", "expected --simulate or --machine with it");
+    if (st == ST_OK && !help && o.simulate && (o.expand || o.dump))
+        st = err_set(e, ST_USAGE, "--simulate", "found %s with it, which is another output",
+                     o.expand ? "--expand" : "--dump");
+    if (st == ST_OK && !help) {
+        o.job = operands.at[0];
+        st = plan_job(&o, e);
+    }
+    vec_free(&operands);
+    return st;
+}
+
+const struct command command_plan = { "plan", "compile a job and show ranks, memory and instructions", plan_command };

@@ -1,0 +1,210 @@
+/* piper trace: traced steps as a summary, or as a file for a viewer. */
+#include <errno.h>
+#include <stdio.h>
+
+#include "cmd/command.h"
+#include "view/draw_trace.h"
+#include "cmd/options.h"
+#include "rundir/flight.h"
+#include "view/trace_summary.h"
+
+struct trace_options {
+    const char *dir, *perfetto, *svg, *ranks, *steps;
+    bool summary, last;
+};
+
+/* ---- which events --------------------------------------------------------------------------------------------- */
+
+/* Is x in "0-3,8,10-12"? NULL: everything is. */
+static bool in_list(const char *list, uint64_t x)
+{
+    if (!list)
+        return true;
+    for (const char *s = list; *s;) {
+        unsigned long long first = 0, last;
+        int n = 0;
+        sscanf(s, "%llu%n", &first, &n);
+        s += n;
+        last = first;
+        if (*s == '-') {
+            sscanf(s + 1, "%llu%n", &last, &n);
+            s += 1 + n;
+        }
+        if (x >= first && x <= last)
+            return true;
+        s += *s == ',';
+    }
+    return false;
+}
+
+static enum status check_list(const char *option, const char *list, struct err *e)
+{
+    for (const char *s = list; s;) {
+        size_t n = strspn(s, "0123456789"), m = 0;
+        const char *after = s + n;
+        if (*after == '-') {
+            m = strspn(after + 1, "0123456789");
+            after += 1 + m;
+        }
+        if (!n || n > 18 || m > 18 || (s[n] == '-' && !m) || (*after && *after != ',') || (*after == ',' && !after[1]))
+            return err_set(e, ST_USAGE, option, "found \"%s\", expected numbers and ranges, as in 0-3,8", list);
+        s = *after ? after + 1 : NULL;
+    }
+    return ST_OK;
+}
+
+static bool is_asked_for(const void *self, uint32_t rank, uint64_t step)
+{
+    const struct trace_options *o = self;
+    return in_list(o->ranks, rank) && in_list(o->steps, step);
+}
+
+/* ---- files ------------------------------------------------------------------------------------------------------- */
+
+typedef void (*write_fn)(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to);
+
+static void write_perfetto(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
+{
+    (void)o;
+    trace_perfetto(views, n, to);
+}
+
+static void write_svg(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
+{
+    size_t end = strlen(o->dir);
+    while (end > 1 && o->dir[end - 1] == '/')
+        end--;
+    size_t begin = end;
+    while (begin > 0 && o->dir[begin - 1] != '/')
+        begin--;
+    char name[64];
+    snprintf(name, sizeof name, "%.*s", (int)(end - begin), o->dir + begin);
+    draw_trace_svg(views, n, o->steps != NULL, name, to);
+}
+
+static enum status write_to(const struct trace_options *o, const struct trace_view *views, uint32_t n, const char *path,
+                            write_fn write, struct err *e)
+{
+    bool standard = strcmp(path, "-") == 0;
+    FILE *f = standard ? stdout : fopen(path, "w");
+    if (!f)
+        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    write(o, views, n, f);
+    bool good = fflush(f) == 0 && !ferror(f);
+    if (!standard && fclose(f) != 0)
+        good = false;
+    return good ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+}
+
+/* ---- the command ---------------------------------------------------------------------------------------------- */
+
+static enum status show(const struct trace_options *o, const struct trace_view *views, uint32_t n, struct err *e)
+{
+    uint64_t events = 0, dropped = 0;
+    for (uint32_t k = 0; k < n; k++) {
+        events += views[k].t.n_events;
+        for (uint64_t r = 0; r < views[k].t.n_ranks; r++)
+            dropped += views[k].t.ranks[r].dropped;
+    }
+    if (!events)
+        return err_set(e, ST_INPUT, o->dir, "found no events of these ranks and steps, expected some");
+    if (o->perfetto)
+        TRY(write_to(o, views, n, o->perfetto, write_perfetto, e));
+    if (o->svg)
+        TRY(write_to(o, views, n, o->svg, write_svg, e));
+    if (o->summary || (!o->perfetto && !o->svg))
+        trace_summary(views, n, stdout);
+    if (dropped)
+        fprintf(stderr, "piper: note: %llu events did not fit into the buffers and are missing\n",
+                (unsigned long long)dropped);
+    return ST_OK;
+}
+
+static enum status read_and_show(const struct trace_options *o, const struct dir *run, struct err *e)
+{
+    uint32_t n = trace_count(run), read = 0;
+    TRY(check_list("--ranks", o->ranks, e));
+    TRY(check_list("--steps", o->steps, e));
+    if (!n)
+        return err_set(e, ST_MISSING, o->dir,
+                       "there is no trace.0000.h5; \"trace_steps\" in train.json says which steps to trace");
+    struct trace_view *views = mem_alloc(n * sizeof *views);
+    enum status st = ST_OK;
+    while (st == ST_OK && read < n) {
+        st = trace_view_open(run, read, &views[read], e);
+        if (st == ST_OK)
+            trace_view_select(&views[read++], is_asked_for, o);
+    }
+    if (st == ST_OK)
+        st = show(o, views, n, e);
+    while (read > 0)
+        trace_view_release(&views[--read]);
+    mem_free(views);
+    return st;
+}
+
+static bool rank_is_wanted(void *options, uint32_t rank)
+{
+    const struct trace_options *o = options;
+    return in_list(o->ranks, rank);
+}
+
+static enum status show_last(struct trace_options *o, const struct dir *run, struct err *e)
+{
+    if (o->summary || o->perfetto || o->steps)
+        return err_set(e, ST_USAGE, "--last", "goes with --ranks alone");
+    TRY(check_list("--ranks", o->ranks, e));
+    return ring_print(run, rank_is_wanted, o, stdout, e);
+}
+
+static enum status trace_command(int argc, char **argv, struct err *e)
+{
+    struct trace_options o = { 0 };
+    const struct option options[] = {
+        { .name = "summary",
+          .kind = OPTION_FLAG,
+          .to = &o.summary,
+          .help = "where the time went, by rank (the default)" },
+        { .name = "perfetto",
+          .kind = OPTION_TEXT,
+          .to = &o.perfetto,
+          .value = "FILE",
+          .help = "a file for ui.perfetto.dev (- is standard output)" },
+        { .name = "last", .kind = OPTION_FLAG, .to = &o.last, .help = "where each rank was last, also after a crash" },
+        { .name = "svg",
+          .kind = OPTION_TEXT,
+          .to = &o.svg,
+          .value = "FILE",
+          .help = "a picture, ranks by time: the last traced step, or those of --steps" },
+        { .name = "ranks",
+          .kind = OPTION_TEXT,
+          .to = &o.ranks,
+          .value = "LIST",
+          .help = "of these ranks only, as in 0-3,8" },
+        { .name = "steps", .kind = OPTION_TEXT, .to = &o.steps, .value = "LIST", .help = "of these steps only" },
+        { .name = NULL },
+    };
+    const struct option_usage usage = {
+        .command = "trace",
+        .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST]",
+        .about = "Shows what the ranks did in the steps that the job traced, or where they were last.",
+        .options = options,
+        .min_operands = 1,
+        .max_operands = 1,
+    };
+    struct option_list operands = { 0 };
+    bool help;
+    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
+    if (st == ST_OK && !help) {
+        struct dir run;
+        o.dir = operands.at[0];
+        st = dir_open(o.dir, &run, e);
+        if (st == ST_OK)
+            st = o.last ? show_last(&o, &run, e) : read_and_show(&o, &run, e);
+        dir_close(&run);
+    }
+    vec_free(&operands);
+    return st;
+}
+
+const struct command command_trace = { "trace", "where the time of traced steps went", trace_command };

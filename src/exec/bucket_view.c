@@ -1,0 +1,37 @@
+#include "exec/bucket_view.h"
+
+static void *at(unsigned char *base, uint64_t offset)
+{
+    return offset == UINT64_MAX ? NULL : base + offset;
+}
+
+struct shard shard_of(const struct plan *p, uint32_t bucket, uint32_t rank, unsigned char *const base[ARENA_COUNT])
+{
+    const struct plan_bucket *b = &p->buckets[bucket];
+    uint64_t holders = plan_group_size(p, b->holders, rank), part = b->elements / holders;
+    struct shard_range whole = { 0, b->elements }, own = { part * plan_group_index(p, b->holders, rank), part };
+    return (struct shard){
+        .own = own,
+        .params = zero_shards_params(b->zero) ? own : whole,
+        .grads = zero_shards_grads(b->zero) ? own : whole,
+        .state = zero_shards_state(b->zero) ? own : whole,
+        .param = at(base[ARENA_PARAMS], b->param),
+        .grad = at(base[ARENA_GRADS], b->grad),
+        .master = at(base[ARENA_OPTIM], b->master),
+        .m = at(base[ARENA_OPTIM], b->m),
+        .v = at(base[ARENA_OPTIM], b->v),
+        .snapshot = at(base[ARENA_SNAPSHOT], b->snapshot),
+    };
+}
+
+bool shard_piece(const struct plan *p, uint32_t piece, uint32_t rank, struct shard_range in, struct shard_piece *out)
+{
+    const struct plan_piece *q = &p->pieces[piece];
+    uint64_t lo = q->offset > in.first ? q->offset : in.first;
+    uint64_t hi = q->offset + q->count < in.first + in.count ? q->offset + q->count : in.first + in.count;
+    if (lo >= hi)
+        return false;
+    uint64_t first = q->split > 1 ? q->count * plan_group_index(p, q->owners, rank) : q->first;
+    *out = (struct shard_piece){ q->param, first + (lo - q->offset), hi - lo, lo };
+    return true;
+}

@@ -1,0 +1,368 @@
+/* The loop over the instructions, on a device: nothing here waits for what it enqueues, but at the end of a step. A list
+ * that the host need not look into runs once as it is, so that everything is loaded, then is captured, and from then on a
+ * step is one launch. Where the host must read numbers of the device (sizes of products, rows to send) the captured list
+ * is cut: graph, what the host does itself, graph. */
+#include "exec/device.h"
+
+#include <stdio.h>
+
+enum { ORIGIN = PLAN_COMPUTE_STREAM }; /* where a step begins and ends */
+
+void exec__device_check(const struct exec *x, const struct plan_instr *in)
+{
+    const char *text = x->device->ops->error();
+    if (!text)
+        return;
+    struct err e = { 0 };
+    err_set(&e, ST_DEVICE, NULL, "%s%s", text,
+            in ? "" : "; --check-numbers waits for every kernel and tells in which instruction this is");
+    if (in)
+        exec__fail(x, in, &e);
+    char where[sizeof e.text + 64];
+    snprintf(where, sizeof where, "rank %u, step %llu: %s", x->rank, (unsigned long long)x->step->step, e.text);
+    process_fail(ST_DEVICE, where);
+}
+
+void exec__device_failed(void *self)
+{
+    const struct exec *x = self;
+    if (x->step)
+        exec__device_check(x, x->device->now);
+}
+
+/* ---- segments: what lies between a fork of all streams and their join ------------------------------------------ */
+
+static void fork_streams(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    d->segment++;
+    d->ops->record(x->n_events, d->streams[ORIGIN]);
+    for (uint32_t s = 0; s < d->n_streams; s++)
+        if (s != ORIGIN)
+            d->ops->wait(d->streams[s], x->n_events);
+}
+
+static void join_streams(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    for (uint32_t s = 0; s < d->n_streams; s++)
+        if (s != ORIGIN) {
+            d->ops->record(x->n_events + 1 + s, d->streams[s]);
+            d->ops->wait(d->streams[ORIGIN], x->n_events + 1 + s);
+        }
+}
+
+static void end_capture(struct exec *x, uint32_t instr, uint32_t kernel)
+{
+    struct exec__device *d = x->device;
+    void *graph = d->ops->capture_end(d->streams[ORIGIN]);
+    exec__device_check(x, NULL);
+    CHECK(d->tape->n < d->tape->cap);
+    vec_add(d->tape, ((struct exec__segment){ graph, instr, kernel }));
+}
+
+/* Ends a captured part before something that the host does itself, and begins the next behind it. */
+static void cut(struct exec *x, uint32_t instr, uint32_t kernel)
+{
+    join_streams(x);
+    end_capture(x, instr, kernel);
+    x->device->ops->capture_begin(x->device->streams[ORIGIN]);
+    fork_streams(x);
+}
+
+/* ---- instructions ---------------------------------------------------------------------------------------------- */
+
+/* As on the host: what no kernel of the first program writes is zeroed. */
+static void clear_gaps(const struct exec *x, const struct plan_program *program, const struct plan_base *bases,
+                       void *stream)
+{
+    for (uint32_t i = 0; i < program->n_slots; i++) {
+        const struct exec__gaps *g = &x->gaps[program->first_slot + i];
+        if (!bases[i].first || bases[i].arena != ARENA_WORK)
+            continue;
+        for (uint32_t k = 0; k < g->n; k++)
+            x->device->ops->clear(x->arena[ARENA_WORK] + bases[i].offset + g->at[k].first, g->at[k].bytes, stream);
+    }
+}
+
+bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kernel *k)
+{
+    return k->op < IR_OP_GRAPH_COUNT && x->compute->libraries &&
+           x->compute->libraries->host_reads((enum ir_op)k->op, &x->graph->ops.at[k->graph_op].attrs);
+}
+
+/* --check-numbers: waits for what the instruction's stream has done so far. */
+static void settle(struct exec *x, const struct plan_instr *in)
+{
+    x->device->ops->synchronize_stream(x->device->streams[in->stream]);
+    exec__device_check(x, in);
+}
+
+struct op_args exec__device_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
+                                 uint32_t kernel)
+{
+    struct op_args a = x->kernels[kernel].args;
+    a.b = l->microbatch_size;
+    a.loss_scale = x->loss_scale;
+    a.stream = x->device->streams[in->stream];
+    exec__resolve(x, &x->plan->bases[in->first_base], &x->plan->kernels[kernel], &a);
+    return a;
+}
+
+static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t kernel)
+{
+    const struct op_args a = exec__device_args(x, x->list, in, kernel);
+    x->kernels[kernel].run(&a);
+    if (x->check_numbers) {
+        settle(x, in);
+        exec__check_kernel(x, in, &x->plan->kernels[kernel], &a);
+    }
+}
+
+static void run_pair(struct exec *x, const struct plan_instr *in, uint32_t kernel)
+{
+    struct op_args a[2];
+    exec__device_pair_args(x, x->list, in, kernel, a);
+    x->kernels[kernel].pair(&a[0], &a[1]);
+}
+
+static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    const struct plan_program *program = &x->plan->programs[in->what];
+    clear_gaps(x, program, &x->plan->bases[in->first_base], x->device->streams[in->stream]);
+    for (uint32_t k = program->first_kernel; k < program->first_kernel + program->n_kernels; k++) {
+        if (x->device->tape && exec__device_kernel_is_direct(x, &x->plan->kernels[k]))
+            cut(x, i, k);
+        else if (x->kernels[k].pair)
+            run_pair(x, in, k++);
+        else
+            run_kernel(x, in, k);
+    }
+}
+
+static void run_update(struct exec *x, const struct plan_instr *in)
+{
+    struct update_args u = x->buckets[in->what].update;
+    u.stream = x->device->streams[in->stream];
+    exec__device_before_update(x, u.stream);
+    if (x->check_numbers)
+        settle(x, in);
+    bool check = x->check_numbers && exec__is_finite(x, in);
+    x->compute->update(&u, x->inputs);
+    if (!check)
+        return;
+    settle(x, in);
+    exec__check_bucket(x, in);
+}
+
+static void run_sumsq(struct exec *x, const struct plan_instr *in)
+{
+    const struct exec__bucket *b = &x->buckets[in->what];
+    if (x->check_numbers) {
+        settle(x, in);
+        exec__check_bucket(x, in);
+    }
+    x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE],
+                      x->device->streams[in->stream]);
+}
+
+static uint64_t load_bytes(const struct exec *x)
+{
+    return (uint64_t)x->list->microbatch_size * x->graph->seq_len * sizeof(int32_t);
+}
+
+static void run_load(struct exec *x, const struct plan_instr *in)
+{
+    struct exec__device *d = x->device;
+    d->ops->copy(exec__base(x, in, 0), d->loads + d->load_at[in - x->plan->instrs], load_bytes(x),
+                 d->streams[in->stream]);
+}
+
+static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    if (x->device->tape && exec__device_call_is_direct(x, in))
+        cut(x, i, PLAN_NONE);
+    else
+        exec__device_communicate(x, i);
+}
+
+/* ---- the loop -------------------------------------------------------------------------------------------------- */
+
+static void wait_for(struct exec *x, const struct plan_instr *in)
+{
+    struct exec__device *d = x->device;
+    const uint32_t *waits = &x->plan->waits[in->first_wait];
+    for (uint32_t i = 0; i < in->n_waits; i++)
+        if (d->recorded[waits[i]] == d->segment)
+            d->ops->wait(d->streams[in->stream], waits[i]);
+}
+
+/* What other streams wait for is recorded; that it has happened can be seen by the host, for whoever watches the job (a call
+ * by host memory says so itself). */
+static void happened(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    struct exec__device *d = x->device;
+    uint64_t at = (uint64_t)(in - x->plan->instrs);
+    bool call = exec__is_communication((enum plan_op)in->op);
+    if (d->wanted[at]) {
+        d->ops->record(i, d->streams[in->stream]);
+        d->recorded[i] = d->segment;
+    }
+    if (!call || !d->by_host || in->op == PLAN_ADD)
+        d->ops->mark((uint32_t *)(void *)&x->events[i], x->inputs, d->streams[in->stream]);
+}
+
+static void enqueue(struct exec *x, const struct plan_instr *in, uint32_t i)
+{
+    struct exec__device *d = x->device;
+    bool stamp = x->times && x->step->traced, name = d->names && !d->tape;
+    d->now = in;
+    wait_for(x, in);
+    if (stamp)
+        d->ops->stamp(2 * i, d->streams[in->stream]);
+    if (name)
+        d->ops->range_begin(d->names[in - x->plan->instrs]);
+    switch ((enum plan_op)in->op) {
+    case PLAN_LOAD:
+        run_load(x, in);
+        break;
+    case PLAN_RUN:
+        run_program(x, in, i);
+        break;
+    case PLAN_SUMSQ:
+        run_sumsq(x, in);
+        break;
+    case PLAN_UPDATE:
+        run_update(x, in);
+        break;
+    default:
+        communicate(x, in, i);
+    }
+    if (name)
+        d->ops->range_end();
+    if (stamp)
+        d->ops->stamp(2 * i + 1, d->streams[in->stream]);
+    happened(x, in, i);
+    exec__device_check(x, in);
+}
+
+/* Enqueues the list: it runs, or goes onto the tape. */
+static void enqueue_list(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
+    void *origin = d->streams[ORIGIN];
+    if (d->tape)
+        d->ops->capture_begin(origin);
+    d->ops->copy(x->arena[ARENA_SCALARS], d->block, sizeof *d->block, origin);
+    d->held = false;
+    fork_streams(x);
+    for (uint32_t i = 0; i < x->list->n_instr; i++)
+        enqueue(x, &in[i], i);
+    join_streams(x);
+    d->ops->copy(d->block->scalars, x->scalars, sizeof d->block->scalars, origin);
+    if (d->tape)
+        end_capture(x, PLAN_NONE, PLAN_NONE);
+}
+
+static void play(struct exec *x, const struct exec__tape *tape)
+{
+    struct exec__device *d = x->device;
+    for (uint32_t i = 0; i < tape->n; i++) {
+        const struct exec__segment *s = &tape->at[i];
+        const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + s->instr];
+        d->ops->graph_launch(s->graph, d->streams[ORIGIN]);
+        if (s->instr == PLAN_NONE)
+            continue;
+        d->now = in;
+        fork_streams(x);
+        if (s->kernel == PLAN_NONE)
+            exec__device_communicate(x, s->instr);
+        else
+            run_kernel(x, in, s->kernel);
+        join_streams(x);
+        exec__device_check(x, in);
+    }
+}
+
+static void read_stamps(struct exec *x, double zero)
+{
+    for (uint32_t i = 0; i < 2 * x->list->n_instr; i++)
+        x->times[i] = zero + x->device->ops->clock_read(i);
+}
+
+/* ---- tokens ---------------------------------------------------------------------------------------------------- */
+
+/* NULL: all are read; else the instruction whose are not. */
+static const struct plan_instr *load_all(const struct exec *x, uint64_t sample, unsigned char *to, struct err *e)
+{
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
+    for (uint32_t i = 0; i < x->list->n_instr; i++) {
+        void *at = to + x->device->load_at[x->list->first_instr + i];
+        if (in[i].op == PLAN_LOAD && exec__load(x, &in[i], sample, at, e) != ST_OK)
+            return &in[i];
+    }
+    return NULL;
+}
+
+static void load(struct exec *x)
+{
+    struct exec__device *d = x->device;
+    const struct plan_instr *failed = NULL;
+    struct err e = { 0 };
+    if (d->ahead.good && d->ahead.list == x->list && d->ahead.data == x->step->data->self &&
+        d->ahead.sample == x->step->sample)
+        memcpy(d->loads, d->ahead.at, d->loads_bytes);
+    else
+        failed = load_all(x, x->step->sample, d->loads, &e);
+    d->ahead.good = false;
+    if (failed)
+        exec__fail(x, failed, &e);
+}
+
+/* The host has nothing else to do while the device computes. What cannot be read is told when its step has come. */
+static void load_ahead(struct exec *x)
+{
+    const struct plan_list *l = x->list;
+    struct exec__device *d = x->device;
+    struct err e = { 0 };
+    d->ahead.list = l;
+    d->ahead.data = x->step->data->self;
+    d->ahead.sample = x->step->sample + (uint64_t)l->replicas * l->microbatches * l->microbatch_size;
+    d->ahead.good = !load_all(x, d->ahead.sample, d->ahead.at, &e);
+}
+
+void exec__device_run(struct exec *x, double *scalars)
+{
+    struct exec__device *d = x->device;
+    uint32_t list = (uint32_t)(x->list - x->plan->lists);
+    bool traced = x->times && x->step->traced;
+    struct exec__tape *tape = &d->tapes[2 * list + traced];
+    double zero = 0;
+    load(x);
+    exec__first_values(x, d->block->scalars, &d->block->inputs);
+    x->comm_backend->begin(x->comm, x->epoch);
+    if (d->graphs && d->ran[list] && !tape->n) {
+        d->tape = tape;
+        enqueue_list(x);
+        d->tape = NULL;
+    }
+    if (traced) {
+        d->ops->clock_zero(d->streams[ORIGIN]);
+        zero = ctl_time();
+    }
+    if (tape->n)
+        play(x, tape);
+    else
+        enqueue_list(x);
+    d->now = NULL;
+    load_ahead(x);
+    d->ops->synchronize();
+    exec__device_check(x, NULL);
+    x->comm_backend->drain(x->comm);
+    d->ran[list] = true;
+    exec__device_ran(x, list);
+    if (traced)
+        read_stamps(x, zero);
+    memcpy(scalars, d->block->scalars, SCALAR_COUNT * sizeof *scalars);
+}

@@ -1,0 +1,283 @@
+/* The step loop. */
+#include <math.h>
+#include <stdio.h>
+
+#include "job/config.h"
+#include "rundir/signals.h"
+#include "train/private.h"
+#include "watch/watch.h"
+
+/* What the sums of a step say. */
+struct outcome {
+    double loss, grad_norm, aux_loss;
+    uint64_t dropped;
+    bool finite, stop, save, written; /* written: every rank has done its share of the checkpoint under way */
+};
+
+double train__sequences(const struct train *t, uint32_t list)
+{
+    const struct plan_list *l = &t->plan.lists[list];
+    return (double)l->replicas * l->microbatches * l->microbatch_size;
+}
+
+static struct outcome read_sums(const struct train *t, const double *sums)
+{
+    double n = train__sequences(t, t->train_list);
+    struct outcome o = {
+        .loss = sums[SCALAR_LOSS] / (n * t->job.graph.seq_len),
+        .grad_norm = sqrt(sums[SCALAR_NORM2]),
+        .aux_loss = sums[SCALAR_AUX] / n,
+        .dropped = (uint64_t)sums[SCALAR_DROPPED],
+        .stop = sums[SCALAR_STOP] > 0,
+        .save = sums[SCALAR_SAVE] > 0,
+        .written = sums[SCALAR_WRITTEN] == ctl_size(),
+    };
+    if (train__emulates(t)) {
+        o.loss = o.grad_norm = o.aux_loss = NAN;
+        o.finite = true;
+        return o;
+    }
+    /* as the back end's clip() judges, which leaves out the update */
+    o.finite = isfinite(o.loss) && isfinite(o.aux_loss) && isfinite(o.grad_norm) && sums[SCALAR_NONFINITE] == 0;
+    return o;
+}
+
+/* ---- a step --------------------------------------------------------------------------------------------------- */
+
+static bool save_is_due(const struct train *t, uint64_t step)
+{
+    return step == t->last_step || (t->config->checkpoint_every && step % t->config->checkpoint_every == 0);
+}
+
+/* The data of the step that begins with `sample`; what cannot be read ends the run like a signal, with a checkpoint of the
+ * steps before it. */
+static void read_ahead(struct train *t, uint64_t sample)
+{
+    if (train__emulates(t) || t->unread.status != ST_OK)
+        return;
+    watch_phase("load data");
+    feed_ahead(&t->feed, sample, &t->unread);
+    watch_phase("between steps");
+}
+
+static struct outcome run_step(struct train *t, double *seconds)
+{
+    double scalars[SCALAR_COUNT], begin = ctl_time();
+    struct exec_data data = feed_data(&t->feed);
+    if (t->step + 1 < t->last_step)
+        read_ahead(t, t->sample + train__batch(t));
+    struct exec_step step = {
+        .list = t->train_list,
+        .step = t->step + 1,
+        .update = t->updates + 1,
+        .sample = t->sample,
+        .lr = config_lr(t->config, t->step + 1),
+        /* a "no" lets the step after this one be made too */
+        .stop = train__stop_asked(t, 2 * t->slowest_step, save_is_due(t, t->step + 1)) || t->trouble.status != ST_OK ||
+                t->unread.status != ST_OK,
+        .save = train__save_asked(t),
+        .written = t->saving && checkpoint_save_idle(t->saver),
+        .traced = t->tracing && train__is_traced(t, t->step + 1),
+        .data = &data,
+    };
+    uint64_t calls = mem_stats().calls;
+    exec_run(t->exec, &step, scalars);
+    t->allocations += mem_stats().calls - calls;
+    *seconds = ctl_time() - begin;
+    t->slowest_step = fmax(t->slowest_step, *seconds);
+    return read_sums(t, scalars);
+}
+
+static void record(struct train *t, const struct outcome *o, double seconds)
+{
+    double tokens = (double)train__batch(t) * t->job.graph.seq_len;
+    struct metrics_row row = {
+        .step = t->step,
+        .loss = o->loss,
+        .grad_norm = o->grad_norm,
+        .lr = config_lr(t->config, t->step),
+        .tokens = t->sample * t->job.graph.seq_len,
+        .step_seconds = seconds,
+        .tokens_per_second = tokens / seconds,
+        .aux_loss = o->aux_loss,
+        .dropped_tokens = o->dropped,
+        .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * ctl_size()) : (double)NAN,
+    };
+    if (t->trouble.status == ST_OK) /* no row behind half a row */
+        metrics_write(&t->metrics, &row, &t->trouble);
+    report_step(&t->report, &(struct report_step){ .step = t->step,
+                                                   .steps = t->last_step,
+                                                   .loss = o->loss,
+                                                   .grad_norm = o->grad_norm,
+                                                   .tokens_per_second = row.tokens_per_second,
+                                                   .now = ctl_time() });
+}
+
+static enum status diverged(const struct train *t, const struct outcome *o, struct err *e)
+{
+    char kept[128] = "there is no checkpoint yet";
+    if (t->has_saved)
+        snprintf(kept, sizeof kept, "the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
+    return err_set(
+        e, ST_INPUT, NULL,
+        "step %llu: the loss is %g and the norm of the gradients %g: training has diverged. A lower learning "
+        "rate, a longer warm-up or clip_norm may help; --check-numbers names the operator where it begins; %s",
+        (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+        isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
+}
+
+/* The update of this step was left out on all ranks, which read the same sums. */
+static enum status skipped(struct train *t, const struct outcome *o, struct err *e)
+{
+    enum { MOST = 10 }; /* in a row: then it is no accident of the data */
+    t->skipped++;
+    t->skipped_in_row++;
+    report_note(&t->report,
+                "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
+                (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+                isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
+    if (t->skipped_in_row < MOST)
+        return ST_OK;
+    struct err why = { 0 };
+    enum status st = diverged(t, o, &why);
+    return err_set(e, st, NULL, "the updates of %d steps in a row were left out. %s", MOST, why.text);
+}
+
+static enum status compare(struct train *t, struct err *e)
+{
+    watch_phase("comparison of replicas");
+    exec_download(t->exec);
+    enum status st = replicas_compare(t->replicas, t->step, e);
+    watch_phase("between steps");
+    return st;
+}
+
+static enum status save(struct train *t, struct err *e)
+{
+    if (train__is_saved(t)) /* or is being written */
+        return ST_OK;
+    watch_phase("checkpoint");
+    TRY(train__save(t, e));
+    watch_phase("between steps");
+    train__stop_saved(t);
+    return ST_OK;
+}
+
+static enum status advance(struct train *t, struct err *e)
+{
+    watch_phase("checkpoint");
+    enum status st = train__save_advance(t, e);
+    watch_phase("between steps");
+    return st;
+}
+
+/* Its checkpoint, if one is due, is under way: an evaluation may take longer than all that was trained since the last one. */
+static enum status evaluate(struct train *t, bool *stop, struct err *e)
+{
+    bool asked = *stop || train__stop_agreed_before(t, train__eval_seconds(t));
+    t->eval_is_left = asked;
+    if (!asked) {
+        watch_phase("evaluation");
+        TRY(train__evaluate(t, &asked, e));
+        watch_phase("between steps");
+    }
+    *stop = asked;
+    return asked ? save(t, e) : ST_OK;
+}
+
+/* What comes after a step and what every rank decides alike. */
+static enum status after_step(struct train *t, struct outcome *o, struct err *e)
+{
+    if (o->finite) {
+        t->skipped_in_row = 0;
+    } else if (t->o->skip_not_finite) {
+        TRY(skipped(t, o, e));
+    } else {
+        TRY(train__save_finish(t, e));
+        return diverged(t, o, e);
+    }
+    if (o->written)
+        TRY(advance(t, e));
+    if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
+        TRY(compare(t, e));
+    if (save_is_due(t, t->step) || o->save || o->stop) {
+        TRY(save(t, e));
+        o->stop = o->stop || train__stop_agreed(t); /* now a stop costs nothing more */
+    }
+    return train__eval_is_due(t) ? evaluate(t, &o->stop, e) : ST_OK;
+}
+
+/* The data of the first step. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
+static enum status begin(struct train *t, bool *stop, struct err *e)
+{
+    uint64_t left = t->has_saved && train__eval_is_due(t) && metrics_lacks_eval(&t->metrics, t->step);
+    if (t->step < t->last_step) {
+        read_ahead(t, t->sample);
+        struct err why = t->unread;
+        enum status st = ctl_agree(why.status, &why);
+        if (st != ST_OK)
+            return err_set(e, st, NULL, "%s", why.text);
+    }
+    ctl_max_u64(&left, 1);
+    return left ? evaluate(t, stop, e) : ST_OK;
+}
+
+/* What has come up in the steps on some rank, and stopped them. */
+static enum status troubles(struct train *t, struct err *e)
+{
+    enum status st = ctl_agree(t->trouble.status, &t->trouble);
+    if (st != ST_OK)
+        return err_set(e, st, NULL, "%s", t->trouble.text);
+    st = ctl_agree(t->unread.status, &t->unread);
+    if (st == ST_OK)
+        return ST_OK;
+    TRY(train__save_finish(t, e));
+    char kept[64] = "";
+    if (t->has_saved)
+        snprintf(kept, sizeof kept, "; the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
+    return err_set(e, st, NULL, "%s. Training ended before the step that needs it%s", t->unread.text, kept);
+}
+
+static enum status run_steps(struct train *t, struct err *e)
+{
+    /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
+    bool stop = t->has_saved && train__stop_signalled();
+    watch_phase("between steps");
+    report_begin(&t->report, t->step, ctl_time());
+    t->last_save = ctl_time();
+    TRY(begin(t, &stop, e));
+    while (t->step < t->last_step && !stop) {
+        double seconds;
+        struct outcome o = run_step(t, &seconds);
+        t->step++;
+        t->updates += o.finite;
+        t->sample += train__batch(t);
+        if (t->tracing && train__is_traced(t, t->step))
+            TRY(train__trace_step(t, e));
+        record(t, &o, seconds);
+        TRY(after_step(t, &o, e));
+        stop = o.stop;
+    }
+    return troubles(t, e);
+}
+
+enum status train__loop(struct train *t, struct err *e)
+{
+    struct err saving = { 0 };
+    enum status st = run_steps(t, e), saved = train__save_finish(t, &saving);
+    if (st != ST_OK)
+        return st;
+    if (saved != ST_OK)
+        return err_set(e, saved, NULL, "%s", saving.text);
+    bool left = t->step < t->last_step || t->eval_is_left;
+    if (left && !train__keeps(t))
+        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; %s starts over each time",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step,
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
+    if (left)
+        return err_set(e, ST_STOPPED, NULL,
+                       "stopped after step %llu of %llu%s with a checkpoint; the same command goes on",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step,
+                       t->eval_is_left ? ", before its evaluation," : "");
+    return ST_OK;
+}

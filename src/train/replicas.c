@@ -1,0 +1,143 @@
+#include "train/replicas.h"
+
+#include <stdlib.h>
+
+#include "comm/comm.h"
+#include "base/number.h"
+#include "exec/bucket_view.h"
+
+/* What a rank holds of a tensor: stretches with the same key are copies. */
+struct copy {
+    uint32_t param, rank;
+    uint64_t first, count;
+    uint64_t values, state; /* hashes; state 0: this rank keeps no moments of exactly this stretch */
+};
+
+struct replicas {
+    const struct ir_graph *g;
+    const struct plan *p;
+    unsigned char *const *base;
+    uint32_t rank, n_ranks;
+    uint64_t most;           /* copies of a rank at most */
+    struct copy *mine, *all; /* [most], [most*n_ranks]; count 0: none */
+};
+
+/* Stretches of a rank at most: a bucket's pieces, cut at the borders of its holders' parts. */
+static uint64_t stretches(const struct plan *p, uint32_t rank)
+{
+    uint64_t n = 0;
+    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++)
+        n += p->buckets[b].n_pieces + plan_group_size(p, p->buckets[b].holders, rank);
+    return n;
+}
+
+struct replicas *replicas_open(const struct ir_graph *g, const struct plan *p, uint32_t rank,
+                               unsigned char *const base[ARENA_COUNT])
+{
+    struct replicas *r = mem_alloc(sizeof *r);
+    *r = (struct replicas){
+        .g = g, .p = p, .base = base, .rank = rank, .n_ranks = ctl_size(), .most = stretches(p, rank)
+    };
+    ctl_max_u64(&r->most, 1);
+    r->mine = mem_alloc(r->most * sizeof *r->mine);
+    r->all = mem_alloc(r->most * r->n_ranks * sizeof *r->all);
+    return r;
+}
+
+void replicas_close(struct replicas *r)
+{
+    if (!r)
+        return;
+    mem_free(r->mine);
+    mem_free(r->all);
+    mem_free(r);
+}
+
+static uint64_t hash_state(const struct shard *s, const struct shard_piece *piece)
+{
+    uint64_t from = piece->offset - s->state.first, bytes = piece->count * sizeof(float), h = 1;
+    const float *const parts[] = { s->master, s->m, s->v };
+    for (size_t i = 0; i < sizeof parts / sizeof *parts; i++)
+        if (parts[i])
+            h = number_hash(parts[i] + from, bytes, h);
+    return h;
+}
+
+static void add(struct replicas *r, uint64_t *n, const struct shard *s, uint32_t piece, struct shard_range in)
+{
+    uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)r->p->h->compute);
+    struct shard_piece held, kept;
+    if (!shard_piece(r->p, piece, r->rank, in, &held))
+        return;
+    bool same = shard_piece(r->p, piece, r->rank, s->state, &kept) && kept.offset == held.offset &&
+                kept.count == held.count;
+    const unsigned char *values = (const unsigned char *)s->param + (held.offset - s->params.first) * size;
+    CHECK(*n < r->most);
+    r->mine[(*n)++] = (struct copy){ .param = held.param,
+                                     .rank = r->rank,
+                                     .first = held.first,
+                                     .count = held.count,
+                                     .values = number_hash(values, held.count * size, 0),
+                                     .state = same ? hash_state(s, &kept) : 0 };
+}
+
+/* Where only the owner of a part updates it, the others get the new values with the next step: until then the owner's are
+ * ahead of the copies, which are compared among themselves. */
+static void collect_bucket(struct replicas *r, uint64_t *n, uint32_t b)
+{
+    const struct plan_bucket *bucket = &r->p->buckets[b];
+    struct shard s = shard_of(r->p, b, r->rank, r->base);
+    bool ahead = s.state.count < s.params.count;
+    for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
+        if (!ahead)
+            add(r, n, &s, i, s.params);
+        for (uint64_t at = 0; ahead && at < s.params.count; at += s.own.count)
+            if (at != s.own.first)
+                add(r, n, &s, i, (struct shard_range){ at, s.own.count });
+    }
+}
+
+static uint64_t collect(struct replicas *r)
+{
+    uint64_t n = 0;
+    for (uint32_t b = 0; b < r->p->h->count[PLAN_S_BUCKETS]; b++)
+        collect_bucket(r, &n, b);
+    return n;
+}
+
+static int by_stretch(const void *a, const void *b)
+{
+    const struct copy *x = a, *y = b;
+    if (x->param != y->param)
+        return x->param < y->param ? -1 : 1;
+    if (x->first != y->first)
+        return x->first < y->first ? -1 : 1;
+    if (x->count != y->count)
+        return x->count < y->count ? -1 : 1;
+    return x->rank < y->rank ? -1 : x->rank > y->rank;
+}
+
+static bool copies(const struct copy *a, const struct copy *b)
+{
+    return a->count && a->param == b->param && a->first == b->first && a->count == b->count;
+}
+
+enum status replicas_compare(struct replicas *r, uint64_t step, struct err *e)
+{
+    uint64_t n = collect(r), total = r->most * r->n_ranks;
+    memset(r->mine + n, 0, (r->most - n) * sizeof *r->mine);
+    ctl_all_gather(r->mine, r->most * sizeof *r->mine, r->all);
+    qsort(r->all, total, sizeof *r->all, by_stretch);
+    for (uint64_t i = 1; i < total; i++) {
+        const struct copy *a = &r->all[i - 1], *b = &r->all[i];
+        if (!copies(a, b) || (a->values == b->values && (!a->state || !b->state || a->state == b->state)))
+            continue;
+        return err_set(e, ST_BUG, NULL,
+                       "after step %llu the copies of %s (elements %llu to %llu) on ranks %u and %u differ in %s; "
+                       "expected equal bits. This is a fault of piper or of a machine",
+                       (unsigned long long)step, r->g->params.at[a->param].name, (unsigned long long)a->first,
+                       (unsigned long long)(a->first + a->count - 1), a->rank, b->rank,
+                       a->values != b->values ? "value" : "optimizer state");
+    }
+    return ST_OK;
+}

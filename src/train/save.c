@@ -1,0 +1,133 @@
+/* Writing checkpoints. State changes only in the updates, so what a checkpoint is to hold is copied while the next forward and
+ * backward run; a thread writes it while training goes on. Ranks tell each other in the sums of the steps how far they are. */
+#include <math.h>
+#include <stdio.h>
+
+#include "base/version.h"
+#include "rundir/folder.h"
+#include "rundir/signals.h"
+#include "train/private.h"
+
+/* Nothing may be missing of the steps that the checkpoint lets a restart pass over: their rows are durable before it is. */
+static enum status ready(void *x, struct err *e)
+{
+    const struct train *t = x;
+    exec_copy_wait(t->exec);
+    TRY(metrics_sync(&t->metrics, e));
+    return t->rows.status == ST_OK ? ST_OK : err_set(e, t->rows.status, NULL, "%s", t->rows.text);
+}
+
+enum status train__save_open(struct train *t, struct err *e)
+{
+    if (!train__keeps(t))
+        return ST_OK;
+    struct checkpoint_setup setup = {
+        .dir = t->dir,
+        .graph = &t->job.graph,
+        .info = { .seed = t->config->seed },
+        .keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every },
+        .loaded = t->has_saved ? t->saved.step : UINT64_MAX,
+        .ready = ready,
+        .arg = t,
+    };
+    struct checkpoint_info *info = &setup.info;
+    snprintf(info->optimizer, sizeof info->optimizer, "%s", optimizer_name(t->config->optimizer));
+    info->data = (struct checkpoint_data){ .n = 1, .at = { t->feed.source } };
+    memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
+    memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
+    snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);
+    pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &t->pieces);
+    setup.pieces = t->pieces.list.at;
+    setup.n_pieces = t->pieces.list.n;
+    return checkpoint_saver_open(&setup, &t->saver, e);
+}
+
+void train__save_close(struct train *t)
+{
+    checkpoint_saver_close(t->saver);
+    pieces_release(&t->pieces);
+}
+
+enum status train__save_advance(struct train *t, struct err *e)
+{
+    bool done;
+    double begin = ctl_time();
+    enum status st = checkpoint_save_advance(t->saver, &done, e);
+    t->waited += ctl_time() - begin;
+    t->saving = !done;
+    TRY(st);
+    if (!done)
+        return ST_OK;
+    double seconds = checkpoint_save_seconds(t->saver);
+    t->slowest_checkpoint = fmax(t->slowest_checkpoint, seconds);
+    t->saved.step = t->saving_step;
+    t->has_saved = true;
+    uint64_t later = t->step - t->saved.step;
+    report_note(&t->report, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
+                (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
+                t->waited + exec_copy_waited(t->exec) - t->copy_waited);
+    return ST_OK;
+}
+
+enum status train__save_finish(struct train *t, struct err *e)
+{
+    while (t->saving)
+        TRY(train__save_advance(t, e));
+    return ST_OK;
+}
+
+/* Rank 0: the folder at the same path, with what the open files hold. */
+static enum status make_again(struct train *t, struct err *e)
+{
+    TRY(folder_make(t->dir->path, e));
+    TRY(dir_reopen(t->dir, e));
+    TRY(lock_retake(t->stop.lock, e));
+    TRY(report_reopen(&t->report, e));
+    TRY(metrics_reopen(&t->metrics, e));
+    report_line(&t->report,
+                "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
+                "gone",
+                t->dir->path);
+    return ST_OK;
+}
+
+/* Somebody may have removed the folder under the run: a checkpoint is worth a new one. */
+static enum status see_folder(struct train *t, struct err *e)
+{
+    uint64_t removed = ctl_rank() == 0 && dir_is_removed(t->dir);
+    ctl_max_u64(&removed, 1);
+    if (!removed)
+        return ST_OK;
+    TRY(ctl_agree(ctl_rank() == 0 ? make_again(t, e) : ST_OK, e));
+    return ctl_agree(ctl_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
+}
+
+bool train__is_saved(const struct train *t)
+{
+    return (t->has_saved && t->saved.step == t->step) || (t->saving && t->saving_step == t->step);
+}
+
+bool train__save_asked(struct train *t)
+{
+    double seconds = 60 * t->config->checkpoint_minutes;
+    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) && ctl_time() - t->last_save >= seconds;
+    return signals_save() || late;
+}
+
+enum status train__save(struct train *t, struct err *e)
+{
+    if (!train__keeps(t) || train__is_saved(t))
+        return ST_OK;
+    TRY(train__save_finish(t, e));
+    TRY(see_folder(t, e));
+    t->last_save = ctl_time();
+    double begin = ctl_time();
+    t->saving = true;
+    t->saving_step = t->step;
+    t->rows = t->trouble;
+    t->copy_waited = exec_copy_waited(t->exec);
+    exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
+    checkpoint_save_begin(t->saver, t->step, t->sample, t->updates);
+    t->waited = ctl_time() - begin;
+    return t->o->sync ? train__save_finish(t, e) : ST_OK;
+}

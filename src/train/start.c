@@ -1,0 +1,455 @@
+/* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "exec/backends.h"
+#include "job/compile_job.h"
+#include "rundir/folder.h"
+#include "job/machine_file.h"
+#include "base/number.h"
+#include "train/predict.h"
+#include "train/private.h"
+#include "watch/watch.h"
+
+/* ---- the run folder ------------------------------------------------------------------------------------------- */
+
+static bool is_of_run(const char *name)
+{
+    static const char *const names[] = { "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return strncmp(name, "trace.", 6) == 0;
+}
+
+/* One that is there is opened first of all, so that its log tells why a run did not start; one that is not is made last of
+ * all, so that a run that cannot start leaves none behind. */
+static enum status open_folder(struct train *t, bool make, struct err *e)
+{
+    struct stat s;
+    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
+        return ST_OK;
+    TRY(folder_make(t->o->dir, e));
+    TRY(dir_open(t->o->dir, t->dir, e));
+    TRY(train__stop_lock(t, e));
+    dir_remove_unfinished(t->dir, is_of_run);
+    TRY(report_open(&t->report, t->dir, e));
+    train__stop_open(t);
+    return ST_OK;
+}
+
+/* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
+static enum status check_resume(const struct train *t, struct err *e)
+{
+    if (!t->o->resume || ctl_rank() != 0)
+        return ST_OK;
+    struct checkpoint_entries list = { 0 };
+    if (t->dir->fd >= 0)
+        TRY(checkpoint_list(t->dir, &list, e));
+    uint32_t n = list.n;
+    checkpoint_entries_release(&list);
+    return n ? ST_OK
+             : err_set(e, ST_MISSING, t->o->dir,
+                       "--resume found no checkpoint in it. Is this the run folder, and is its file system mounted? "
+                       "Without "
+                       "--resume training begins at step 1");
+}
+
+/* What a rank finds on its machine. */
+struct local {
+    uint32_t ranks, rank; /* of this job: how many, and the place of this one among them */
+    struct backends backends;
+};
+
+/* ---- devices -------------------------------------------------------------------------------------------------- */
+
+/* Ranks on this machine, by the names of their hosts, and how many of them come before this one. */
+static void count_local_ranks(uint32_t *n, uint32_t *before)
+{
+    char host[256] = "";
+    gethostname(host, sizeof host - 1);
+    uint64_t mine = number_hash(host, strlen(host), 0), *all = mem_alloc(ctl_size() * sizeof *all);
+    *n = *before = 0;
+    ctl_all_gather(&mine, sizeof mine, all);
+    for (uint32_t i = 0; i < ctl_size(); i++) {
+        *n += all[i] == mine;
+        *before += all[i] == mine && i < ctl_rank();
+    }
+    mem_free(all);
+}
+
+/* Only where updates wait for the norm can a step be left out after it is known. */
+static enum status check_policy(const struct train *t, struct err *e)
+{
+    if (!t->o->skip_not_finite || t->config->clip_norm > 0)
+        return ST_OK;
+    return err_set(
+        e, ST_USAGE, "--on-nan skip",
+        "the job has clip_norm 0, so updates do not wait for the norm of the gradients and cannot be left out; a "
+        "clip_norm that is never reached, as 1e9, makes them wait");
+}
+
+/* What a forward of a stage takes, seconds, where no machine says it. */
+static double emulated_unit(const struct train *t)
+{
+    return t->o->emulate_forward >= 0 ? t->o->emulate_forward : PREDICT_UNIT;
+}
+
+/* Options that only one of the two kinds of runs can obey. */
+static enum status check_emulation(const struct train *t, struct err *e)
+{
+    const struct train_options *o = t->o;
+    bool emulates = strcmp(o->device, compute_emulate.name) == 0;
+    if (o->topology && !o->machine)
+        return err_set(e, ST_USAGE, "--topology", "expected --machine with it");
+    if (o->machine && o->emulate_forward >= 0)
+        return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
+    if (!emulates && o->emulate_forward >= 0)
+        return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
+    if (emulates && o->resume)
+        return err_set(e, ST_USAGE, "--resume", "an emulation starts over each time; leave it out");
+    if (emulates && (o->check_numbers || o->check_replicas))
+        return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
+                       "an emulation has no numbers to check; leave it out, or take another --device");
+    return ST_OK;
+}
+
+static enum status choose_back_ends(struct train *t, struct local *local, struct err *e)
+{
+    count_local_ranks(&local->ranks, &local->rank);
+    const struct backends_asked asked = {
+        .device = t->o->device,
+        .comm = t->o->comm,
+        .graph = &t->job.graph,
+        .compute = (enum ir_dtype)t->config->dtype,
+        .local_rank = local->rank,
+        .local_ranks = local->ranks,
+    };
+    TRY(backends_choose(&asked, &local->backends, e));
+    t->compute = local->backends.compute;
+    t->multiprocessors = local->backends.multiprocessors;
+    return ST_OK;
+}
+
+/* ---- plans ---------------------------------------------------------------------------------------------------- */
+
+/* What mfu is a share of. */
+static void take_peak(struct train *t, const struct machine *m)
+{
+    bool narrow = t->config->dtype == IR_BF16;
+    t->peak = m->peak[narrow] > 0 ? m->peak[narrow] : m->flops[narrow];
+    snprintf(t->peak_of, sizeof t->peak_of, "%s", m->name);
+}
+
+/* A device's own; a machine that is named comes after it and counts. */
+static void find_peak(struct train *t, const char *device)
+{
+    struct machine m;
+    if (!machine_of_device(device, &m))
+        return;
+    take_peak(t, &m);
+    machine_release(&m);
+}
+
+static enum status compile(struct train *t, struct sched_output *out, struct err *e)
+{
+    if (ctl_rank() != 0)
+        return ST_OK;
+    struct sched_input in;
+    TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
+    in.snapshot = !t->o->sync && train__keeps(t);
+    in.eval &= !train__emulates(t); /* there is nothing to evaluate */
+    in.machine = t->o->machine ? &t->machine : NULL;
+    in.multiprocessors = t->multiprocessors;
+    enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
+    if (st == ST_OK && t->o->machine)
+        take_peak(t, &t->machine);
+    if (st == ST_OK)
+        st = sched_compile(&in, out, e);
+    if (st == ST_OK && train__emulates(t) && !t->o->machine)
+        predict_unit_times(out, &t->job.graph, emulated_unit(t));
+    json_decref(in.strategy);
+    return st;
+}
+
+/* Every rank gets the plan of its class. */
+static void hand_out(struct train *t, const struct sched_output *out, uint64_t *bytes)
+{
+    void *classes = out->class_of;
+    uint64_t size = (uint64_t)out->ranks * sizeof *out->class_of, n_classes = out->n_classes;
+    ctl_max_u64(&n_classes, 1);
+    ctl_broadcast(&classes, &size);
+    void **blobs = mem_alloc(n_classes * sizeof *blobs);
+    uint64_t *sizes = mem_alloc(n_classes * sizeof *sizes);
+    for (uint32_t i = 0; i < out->n_classes; i++) {
+        blobs[i] = out->classes[i].blob;
+        sizes[i] = out->classes[i].bytes;
+    }
+    ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &t->blob, bytes);
+    if (train__predicts(t)) {
+        uint64_t size_of_starts;
+        void *starts = NULL;
+        if (ctl_rank() == 0)
+            predict_starts(out, &t->job.graph, t->o->machine ? &t->machine : NULL, blobs, sizes);
+        ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &starts, &size_of_starts);
+        t->predicted = starts;
+        for (uint32_t i = 0; i < out->n_classes; i++)
+            mem_free(blobs[i]);
+    }
+    mem_free(blobs);
+    mem_free(sizes);
+    if (ctl_rank() != 0)
+        mem_free(classes);
+}
+
+/* Where the strategy cuts the model, the compiler on rank 0 has tagged its operators: the others tag theirs, so that all
+ * give the same names to the same things. */
+static void share_stages(struct train *t)
+{
+    struct ir_graph *g = &t->job.graph;
+    uint32_t tag = ir_graph_tag(g, "PP");
+    if (tag == IR_NONE) /* the model's own tags fill the table: it was not cut */
+        return;
+    uint64_t bytes = g->ops.n * sizeof(int32_t);
+    int32_t *mine = mem_alloc(bytes);
+    void *stages = mine;
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        mine[i] = g->ops.at[i].tag[tag];
+    ctl_broadcast(&stages, &bytes);
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        g->ops.at[i].tag[tag] = ((int32_t *)stages)[i];
+    if (stages != mine)
+        mem_free(stages);
+    mem_free(mine);
+}
+
+static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)
+{
+    const struct ir_graph *g = &t->job.graph;
+    TRY(plan_open(t->blob, bytes, g->ops.n, g->params.n, g->tensors.n, &t->plan, e));
+    t->train_list = plan_find_list(&t->plan, "train");
+    t->eval_list = plan_find_list(&t->plan, "eval");
+    if (t->train_list == PLAN_NONE)
+        return err_set(e, ST_BUG, "plan", "there is no list \"train\"");
+    return ST_OK;
+}
+
+static enum status make_plans(struct train *t, struct err *e)
+{
+    struct sched_output out = { 0 };
+    enum status st = ctl_agree(compile(t, &out, e), e);
+    if (st == ST_OK) {
+        uint64_t bytes = 0;
+        hand_out(t, &out, &bytes);
+        share_stages(t);
+        st = ctl_agree(open_plan(t, bytes, e), e);
+        if (st == ST_OK && ctl_rank() == 0)
+            snprintf(t->compiled, sizeof t->compiled,
+                     "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
+                     out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
+                     (unsigned long long)out.instructions, out.n_classes,
+                     out.n_classes == 1 ? "class of ranks" : "classes of ranks");
+    }
+    sched_output_release(&out);
+    machine_release(&t->machine);
+    return st;
+}
+
+/* ---- data ----------------------------------------------------------------------------------------------------- */
+
+/* A token file that is not there: the job names it, and names are looked up from the current folder. */
+static enum status open_feed(struct train *t, const char *path, bool shuffle, struct feed *feed, const char *hint,
+                             struct err *e)
+{
+    struct err why = { 0 };
+    enum status st = feed_open(path, &t->job.graph, t->config->seed, shuffle, feed, &why);
+    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s%s", why.text, st == ST_MISSING ? hint : "");
+}
+
+static enum status open_data(struct train *t, struct err *e)
+{
+    const struct train_config *c = t->config;
+    if (train__emulates(t))
+        return ST_OK;
+    t->data = t->o->data ? t->o->data : c->data;
+    if (!*t->data)
+        return err_set(e, ST_USAGE, "train", "the job names no data; say --data FILE");
+    TRY(open_feed(t, t->data, c->shuffle, &t->feed,
+                  t->o->data ? "" : " (the job's data, looked for from the current folder; --data FILE names another)",
+                  e));
+    if (t->eval_list == PLAN_NONE)
+        return ST_OK;
+    TRY(open_feed(t, c->eval_data, false, &t->eval_feed, " (the job's eval_data, looked for from the current folder)",
+                  e));
+    if (t->eval_feed.tokens.n_windows < c->batch_size)
+        return err_set(e, ST_INPUT, c->eval_data,
+                       "found %llu sequences of %u tokens, expected at least one batch of %u to evaluate on",
+                       (unsigned long long)t->eval_feed.tokens.n_windows, t->job.graph.seq_len, c->batch_size);
+    return ST_OK;
+}
+
+static enum status agree_on_data(const struct train *t, struct err *e)
+{
+    if (train__emulates(t))
+        return ST_OK;
+    TRY(feed_agree(&t->feed, e));
+    return t->eval_list == PLAN_NONE ? ST_OK : feed_agree(&t->eval_feed, e);
+}
+
+/* ---- all of it ------------------------------------------------------------------------------------------------ */
+
+static enum status bind(struct train *t, const struct local *local, struct err *e)
+{
+    const struct train_config *c = t->config;
+    char algorithms[PATH_MAX];
+    snprintf(algorithms, sizeof algorithms, "%s/algorithms", t->o->dir);
+    struct exec_setup setup = {
+        .plan = &t->plan,
+        .graph = &t->job.graph,
+        .compute = t->compute,
+        .comm = local->backends.comm,
+        .optimizer = { .kind = (enum optimizer)c->optimizer,
+                       .beta1 = (float)c->beta1,
+                       .beta2 = (float)c->beta2,
+                       .eps = (float)c->eps,
+                       .weight_decay = (float)c->weight_decay },
+        .clip_norm = c->clip_norm,
+        .local_ranks = local->ranks,
+        .local_rank = local->rank,
+        .algorithms = algorithms,
+        .graphs = t->o->graphs,
+        .fuse = t->o->fuse,
+        .check_numbers = t->o->check_numbers,
+        .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
+        .times = c->n_trace_steps > 0,
+    };
+    TRY(exec_open(&setup, &t->exec, e));
+    watch_attach(t->exec);
+    if (t->o->check_replicas)
+        t->replicas = replicas_open(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec));
+    return ST_OK;
+}
+
+static void report_emulation(struct train *t)
+{
+    if (t->o->machine)
+        report_line(&t->report, "emulation: kernels and transfers take what they would on the machine %s",
+                    t->o->machine);
+    else
+        report_line(&t->report, "emulation: F, BI and BW of a stage take %g ms each, B twice that",
+                    1e3 * emulated_unit(t));
+    report_line(&t->report, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
+                            "written, whatever --checkpoint says");
+}
+
+static void report_notes(struct train *t)
+{
+    for (const char *at = exec_notes(t->exec), *end; (end = strchr(at, '\n')); at = end + 1)
+        report_line(&t->report, "%.*s", (int)(end - at), at);
+}
+
+static void report_eval_data(struct train *t)
+{
+    const uint64_t windows = t->eval_feed.tokens.n_windows, rest = windows % train__batch(t);
+    char left[96] = "";
+    if (train__emulates(t) || t->eval_list == PLAN_NONE)
+        return;
+    if (rest)
+        snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
+    report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
+                left);
+}
+
+static void report_job(struct train *t, const struct local *local)
+{
+    const struct train_config *c = t->config;
+    const struct plan_list *l = &t->plan.lists[t->train_list];
+    struct report *r = &t->report;
+    char most[32], snapshot[32];
+    const struct plan_places at = plan_places(&t->plan, t->compute->device != NULL);
+    uint64_t worst[] = { at.device, at.host };
+    ctl_max_u64(worst, 2);
+    report_line(r, "%s", t->compiled);
+    report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
+                t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
+                ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
+                (unsigned long long)t->last_step);
+    if (train__emulates(t))
+        report_emulation(t);
+    else
+        report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
+                    (unsigned long long)t->feed.tokens.n_windows,
+                    (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+    report_eval_data(t);
+    report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
+                ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
+                l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
+                l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    if (t->compute->uses)
+        report_line(r, "instructions: %s", t->compute->uses());
+    char steps[48] = "", minutes[48] = "";
+    if (c->checkpoint_every)
+        snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
+    if (c->checkpoint_minutes > 0)
+        snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
+    if (train__keeps(t))
+        report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
+                    t->o->sync ? "sync: training waits" : "async: written beside training",
+                    (unsigned long long)c->checkpoint_keep);
+    else if (!train__emulates(t))
+        report_line(r, "no checkpoint is written (--no-checkpoint)");
+    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s%s%s%s", local->backends.device,
+                local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
+                compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
+                worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
+    report_notes(t);
+    if (t->peak > 0)
+        report_line(r, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
+                    ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
+}
+
+enum status train__start(struct train *t, struct err *e)
+{
+    struct local local;
+    enum status st = job_read(t->o->job, &t->job, e);
+    t->have_job = st == ST_OK;
+    TRY(ctl_agree(st, e));
+    t->config = &t->job.train;
+    t->last_step = t->o->steps ? t->o->steps : t->config->steps;
+    t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
+    TRY(ctl_agree(check_policy(t, e), e));
+    TRY(ctl_agree(check_emulation(t, e), e));
+    TRY(choose_back_ends(t, &local, e));
+    TRY(ctl_agree(open_folder(t, false, e), e));
+    TRY(ctl_agree(check_resume(t, e), e));
+    if (ctl_rank() == 0 && t->compute->device)
+        find_peak(t, local.backends.device);
+    watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
+    TRY(make_plans(t, e));
+    watch_phase("open data and memory");
+    TRY(ctl_agree(open_data(t, e), e));
+    TRY(agree_on_data(t, e));
+    TRY(train__choose_threads(t, e));
+    if (t->compute->set_threads)
+        t->compute->set_threads(t->threads);
+#ifdef _OPENMP
+    omp_set_num_threads(t->threads); /* for what is not a kernel */
+#endif
+    TRY(bind(t, &local, e));
+    TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(train__check_shared(t, e));
+    TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
+    TRY(ctl_agree(watch_record(e), e));
+    report_job(t, &local);
+    train__report_threads(t);
+    if (watch_note())
+        report_line(&t->report, "%s", watch_note());
+    return train__check_data(t, e);
+}

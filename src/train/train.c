@@ -1,0 +1,109 @@
+#include "train/private.h"
+
+#include <stdio.h>
+#include <sys/resource.h>
+
+#include "watch/watch.h"
+
+static struct dir run_folder = { .fd = -1 }; /* of the one run of this process, for failures that come from anywhere */
+
+/* A failure that ranks cannot agree on: the rank that has it says so, also in the log, and takes the others with it. */
+static _Noreturn void fail(enum status status, const char *text)
+{
+    char where[256] = "", line[2560];
+    if (strncmp(text, "rank ", 5) != 0)
+        watch_where(where, sizeof where);
+    snprintf(line, sizeof line, "%s%s%s", where, *where ? ": " : "", text);
+    fprintf(stderr, "piper: %s\n", line);
+    fflush(stderr);
+    report_append(&run_folder, line);
+    ctl_abort(-status);
+}
+
+void train__tell_number(const char *text)
+{
+    report_append(&run_folder, text);
+}
+
+/* The worst rank's figures. */
+static void report_memory(struct train *t)
+{
+    struct exec_memory m = exec_memory(t->exec);
+    struct rusage usage;
+    getrusage(RUSAGE_SELF, &usage);
+    uint64_t own = mem_stats().live_bytes;
+    uint64_t worst[] = { m.planned, m.touched, own, (uint64_t)usage.ru_maxrss << 10, t->allocations };
+    ctl_max_u64(worst, sizeof worst / sizeof *worst);
+    const double mib = 1024 * 1024;
+    report_line(&t->report,
+                "memory of a rank at most: planned %.1f MiB, touched %.1f MiB, own allocations beside it %.1f MiB, "
+                "resident with libraries %.1f MiB; allocations in steps: %llu",
+                (double)worst[0] / mib, (double)worst[1] / mib, (double)worst[2] / mib, (double)worst[3] / mib,
+                (unsigned long long)worst[4]);
+}
+
+static void report_end(struct train *t)
+{
+    const char *dir = t->dir->path;
+    if (t->has_saved)
+        report_line(&t->report, "checkpoint: %s/checkpoints/step-%06llu.h5", dir, (unsigned long long)t->saved.step);
+    report_line(&t->report, "metrics:    %s/metrics.csv", dir);
+    if (t->tracing)
+        report_line(&t->report, "trace:      piper trace %s --summary", dir);
+}
+
+static enum status phases(struct train *t, struct err *e)
+{
+    TRY(train__start(t, e));
+    watch_phase("resume");
+    TRY(train__restore(t, e));
+    TRY(train__save_open(t, e));
+    enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->dir, t->step, e) : ST_OK, e);
+    if (t->metrics.note[0])
+        report_line(&t->report, "%s", t->metrics.note);
+    if (st == ST_OK)
+        st = train__trace_open(t, e);
+    if (st == ST_OK)
+        st = train__loop(t, e);
+    watch_phase("end");
+    if (st == ST_OK || st == ST_STOPPED) {
+        report_memory(t);
+        report_end(t);
+    }
+    struct err closing = { 0 };
+    enum status closed = ctl_agree(metrics_close(&t->metrics, &closing), &closing);
+    if (closed == ST_OK)
+        closed = train__trace_close(t, &closing);
+    if (st == ST_OK && closed != ST_OK) {
+        *e = closing;
+        st = closed;
+    }
+    return st;
+}
+
+enum status train_run(const struct train_options *o, struct err *e)
+{
+    struct train t = { .o = o, .dir = &run_folder, .began = ctl_time() };
+    process_on_fail(fail);
+    watch_phase("start");
+    enum status st = watch_open(&(struct watch_setup){ .dir = t.dir, .timeout = (double)o->hang_timeout }, e);
+    if (st == ST_OK)
+        st = phases(&t, e);
+    watch_phase("end");
+    watch_attach(NULL);
+    if (st != ST_OK)
+        report_note(&t.report, "%s", e->text);
+    train__save_close(&t);
+    replicas_close(t.replicas);
+    exec_close(t.exec);
+    feed_close(&t.feed);
+    feed_close(&t.eval_feed);
+    mem_free(t.blob);
+    mem_free(t.predicted);
+    if (t.have_job)
+        job_release(&t.job);
+    train__stop_close(&t, st);
+    report_close(&t.report);
+    watch_close();
+    return st;
+}

@@ -1,0 +1,349 @@
+#include "watch/watch.h"
+
+#include <errno.h>
+#include <math.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "rundir/log.h"
+#include "watch/private.h"
+
+enum kind { BEAT = 16, BYE }; /* of messages; those of inquiries have other numbers */
+
+static struct {
+    struct watch watch;
+    _Atomic(const char *) phase;
+    const struct exec *x; /* under lock */
+    pthread_mutex_t lock;
+    pthread_t guard, recorder;
+    bool guarding, recording;
+    /* what threads sleep on, so that the end need not wait for them */
+    pthread_mutex_t bell_lock;
+    pthread_cond_t bell;
+    _Atomic uint32_t stop;
+    bool expects; /* the rank before has not said goodbye */
+} dog = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell_lock = PTHREAD_MUTEX_INITIALIZER };
+
+void watch_lock(void)
+{
+    pthread_mutex_lock(&dog.lock);
+}
+
+void watch_unlock(void)
+{
+    pthread_mutex_unlock(&dog.lock);
+}
+
+/* False: it is time to stop. */
+bool watch_sleep(double seconds)
+{
+    struct timespec until;
+    clock_gettime(CLOCK_MONOTONIC, &until);
+    double sum = (double)until.tv_nsec * 1e-9 + seconds;
+    until.tv_sec += (time_t)sum;
+    until.tv_nsec = (long)((sum - floor(sum)) * 1e9);
+    pthread_mutex_lock(&dog.bell_lock);
+    while (!dog.stop && pthread_cond_timedwait(&dog.bell, &dog.bell_lock, &until) != ETIMEDOUT)
+        ;
+    pthread_mutex_unlock(&dog.bell_lock);
+    return !dog.stop;
+}
+
+/* ---- the end of a job that hangs ------------------------------------------------------------------------------- */
+
+struct last_words {
+    const struct watch_table *table;
+    const struct watch_verdict *verdict;
+    _Atomic uint32_t done;
+};
+
+/* In a thread of its own: the file system may be what hangs. */
+static void *write_log(void *arg)
+{
+    enum { MOST = 256 };
+    struct last_words *words = arg;
+    const struct watch_table *t = words->table;
+    char deed[512], line[640];
+    report_append(dog.watch.dir, words->verdict->text);
+    for (uint32_t r = 0; r < t->ranks && r < MOST; r++) {
+        watch_describe(t, r, deed, sizeof deed);
+        snprintf(line, sizeof line, "  rank %u (node %s) %s", r, t->peers[r].host, deed);
+        report_append(dog.watch.dir, line);
+    }
+    atomic_store(&words->done, 1);
+    return NULL;
+}
+
+static _Noreturn void bite(const struct watch_table *t, const struct watch_verdict *v)
+{
+    struct last_words words = { .table = t, .verdict = v };
+    pthread_t thread;
+    dprintf(STDERR_FILENO, "piper: %s\n", v->text);
+    if (pthread_create(&thread, NULL, write_log, &words) == 0)
+        for (int ms = 0; ms < 1000 && !atomic_load(&words.done); ms += 5)
+            nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+    liveness_abort(-ST_HANG);
+}
+
+/* ---- the guard -------------------------------------------------------------------------------------------------- */
+
+static void take_messages(struct watch *w, double now)
+{
+    _Alignas(8) unsigned char message[LIVENESS_BYTES];
+    uint32_t bytes, from;
+    while (w->line && liveness_receive(w->line, message, &bytes, &from)) {
+        uint32_t kind = *(const uint32_t *)(const void *)message;
+        if (kind == BEAT || kind == BYE)
+            w->heard = now;
+        if (kind == BYE)
+            dog.expects = false;
+        if (kind < BEAT)
+            watch_inquiry_take(w, message, bytes, from, now);
+    }
+}
+
+static void say(struct watch *w, uint32_t kind)
+{
+    if (w->line)
+        liveness_send(w->line, (w->rank + 1) % w->ranks, &kind, sizeof kind, kind == BEAT);
+}
+
+/* Ranks that only wait come later than those that work, and one after the other: so one inquiry serves all. */
+static bool is_overdue(struct watch *w, double now)
+{
+    if (now - w->look.moved <= w->timeout)
+        return false;
+    struct watch_report r;
+    watch_report_fill(w, &r);
+    bool works = r.n_tasks && r.tasks[0].task.host;
+    double turn = works || !w->rank ? 0 : 1 + fmin(30, 0.05 * w->rank);
+    return r.overdue && now - w->look.moved > watch_look_limit(&w->look, w->timeout, r.state) + turn;
+}
+
+/* ---- a file system that does not answer ------------------------------------------------------------------------- */
+
+static struct {
+    char text[256];
+    _Atomic uint32_t writing;
+    double told; /* of what stood since then; guard's */
+} notice;
+
+/* In a thread of its own: the log may lie on that file system. */
+static void *write_notice(void *unused)
+{
+    (void)unused;
+    report_append(dog.watch.dir, notice.text);
+    atomic_store(&notice.writing, 0);
+    return NULL;
+}
+
+/* Phases in which nothing but a file is waited for; elsewhere the state of the main thread tells. */
+static bool is_of_files(const char *phase)
+{
+    return phase && (strcmp(phase, "load data") == 0 || strcmp(phase, "check data") == 0);
+}
+
+static void tell_of_files(struct watch *w, double now)
+{
+    enum { LONG = 12 }; /* times the timeout */
+    double since = w->look.moved;
+    pthread_t thread;
+    if (now - since < LONG * w->timeout || notice.told == since || atomic_load(&notice.writing))
+        return;
+    bool outside = !w->look.x || !w->look.place.inside;
+    char state = watch_thread_state(w->main_thread);
+    if (state != 'D' && !(outside && is_of_files(w->look.phase)))
+        return;
+    notice.told = since;
+    snprintf(notice.text, sizeof notice.text, "rank %u (node %s) has been waiting for a file system for %.0f s, in %s",
+             w->rank, w->peers[w->rank].host, now - since, outside ? w->look.phase : "a step");
+    atomic_store(&notice.writing, 1);
+    if (watch_start_thread(&thread, write_notice, NULL) != 0)
+        atomic_store(&notice.writing, 0);
+    else
+        pthread_detach(thread);
+}
+
+static void guard_once(struct watch *w, double now)
+{
+    struct watch_verdict v;
+    watch_lock();
+    take_messages(w, now);
+    watch_look_at(&w->look, atomic_load(&dog.phase), now);
+    watch_look_in_vain(w, now);
+    tell_of_files(w, now);
+    if (w->inquiry.active) {
+        if (watch_inquiry_step(w, now, &v)) {
+            if (v.guilty)
+                bite(&w->inquiry.table, &v);
+            watch_inquiry_end(&w->inquiry);
+            w->asked = now;
+        }
+    } else if (now - w->asked > w->timeout) {
+        if (dog.expects && now - w->heard > w->timeout)
+            watch_inquire(w, now, (w->rank + w->ranks - 1) % w->ranks);
+        else if (is_overdue(w, now))
+            watch_inquire(w, now, w->rank);
+    }
+    watch_unlock();
+}
+
+static void *guard(void *arg)
+{
+    struct watch *w = arg;
+    const double tick = fmin(0.1, w->timeout / 20), beat = fmin(0.5, w->timeout / 8);
+    double last = ctl_time(), beaten = 0;
+    bool stopping = false;
+    while (!stopping || dog.expects) {
+        double now = ctl_time();
+        if (now - last > tick + w->timeout / 4) { /* stopped or starved: what others did meanwhile is not known */
+            watch_lock();
+            w->heard = w->inquiry.begun = now;
+            watch_look_forgive(&w->look, now);
+            watch_unlock();
+        }
+        last = now;
+        guard_once(w, now);
+        if (!stopping && now - beaten > beat) {
+            say(w, BEAT);
+            beaten = now;
+        }
+        bool hurry = w->inquiry.active || now - w->asked < 1;
+        if (stopping)
+            nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+        else if (!watch_sleep(hurry ? tick / 20 : tick)) {
+            stopping = true;
+            say(w, BYE);
+        }
+    }
+    return NULL;
+}
+
+/* ---- from outside ------------------------------------------------------------------------------------------------ */
+
+void watch_phase(const char *phase)
+{
+    atomic_store(&dog.phase, phase);
+}
+
+const char *watch_phase_now(void)
+{
+    return atomic_load(&dog.phase);
+}
+
+void watch_attach(const struct exec *x)
+{
+    watch_lock();
+    dog.x = x;
+    watch_look_end(&dog.watch.look);
+    watch_look_begin(&dog.watch.look, x, true);
+    watch_look_at(&dog.watch.look, watch_phase_now(), ctl_time());
+    watch_record_attach(x);
+    watch_unlock();
+}
+
+const char *watch_note(void)
+{
+    if (dog.guarding)
+        return NULL;
+    return dog.watch.timeout > 0 ? "no watchdog: this MPI has no MPI_THREAD_MULTIPLE" : "no watchdog: --hang-timeout 0";
+}
+
+void watch_where(char *text, size_t size)
+{
+    size_t n = (size_t)snprintf(text, size, "rank %u", ctl_rank());
+    if (n >= size || pthread_mutex_trylock(&dog.lock) != 0)
+        return;
+    uint32_t streams = dog.x ? exec_streams(dog.x) : 1, first[streams];
+    struct exec_place p = { 0 };
+    if (dog.x)
+        p = exec_look(dog.x, first);
+    if (p.inside && p.at < exec_list_length(dog.x, p.list)) {
+        struct exec_instruction what;
+        exec_describe(dog.x, p.list, p.at, &what);
+        snprintf(text + n, size - n, ", step %llu, %s", (unsigned long long)p.step, what.name);
+    } else if (watch_phase_now()) {
+        snprintf(text + n, size - n, ", %s", watch_phase_now());
+    }
+    watch_unlock();
+}
+
+int watch_start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
+{
+    sigset_t all, before;
+    sigfillset(&all);
+    pthread_sigmask(SIG_SETMASK, &all, &before);
+    int code = pthread_create(thread, NULL, run, arg);
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    return code;
+}
+
+enum status watch_open(const struct watch_setup *setup, struct err *e)
+{
+    struct watch *w = &dog.watch;
+    *w = (struct watch){ .dir = setup->dir, .timeout = setup->timeout, .rank = ctl_rank(), .ranks = ctl_size() };
+    w->main_thread = gettid();
+    w->peers = mem_alloc(w->ranks * sizeof *w->peers);
+    liveness_peers(w->peers);
+    watch_record_begin(&w->peers[w->rank]);
+    pthread_condattr_t monotonic;
+    pthread_condattr_init(&monotonic);
+    pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
+    pthread_cond_init(&dog.bell, &monotonic);
+    pthread_condattr_destroy(&monotonic);
+    atomic_store(&dog.stop, 0);
+    if (w->timeout <= 0)
+        return ST_OK;
+    w->line = liveness_open();
+    if (!w->line && w->ranks > 1)
+        return ST_OK;
+    dog.expects = w->ranks > 1;
+    w->heard = ctl_time();
+    watch_look_at(&w->look, watch_phase_now(), w->heard);
+    int code = watch_start_thread(&dog.guard, guard, w);
+    dog.guarding = code == 0;
+    watch_beside_end(); /* from here on the guard does it */
+    enum status st = code ? err_set(e, ST_DEVICE, "watchdog", "rank %u cannot start its thread: %s", w->rank,
+                                    strerror(code))
+                          : ST_OK;
+    return ctl_agree(st, e);
+}
+
+enum status watch_record(struct err *e)
+{
+    TRY(watch_record_open(dog.watch.dir, e));
+    int code = watch_start_thread(&dog.recorder, watch_recorder, NULL);
+    dog.recording = code == 0;
+    return code ? err_set(e, ST_DEVICE, "watchdog", "the recorder of rank %u cannot start: %s", ctl_rank(),
+                          strerror(code))
+                : ST_OK;
+}
+
+void watch_close(void)
+{
+    watch_phase("end");
+    watch_attach(NULL);
+    ctl_barrier(); /* the watch goes on until all are here */
+    pthread_mutex_lock(&dog.bell_lock);
+    atomic_store(&dog.stop, 1);
+    pthread_cond_broadcast(&dog.bell);
+    pthread_mutex_unlock(&dog.bell_lock);
+    if (dog.guarding)
+        pthread_join(dog.guard, NULL);
+    if (dog.recording)
+        pthread_join(dog.recorder, NULL);
+    dog.guarding = dog.recording = false;
+    watch_record_close();
+    liveness_close(dog.watch.line);
+    if (dog.watch.inquiry.active)
+        watch_inquiry_end(&dog.watch.inquiry);
+    watch_look_end(&dog.watch.look);
+    mem_free(dog.watch.peers);
+    watch_beside_begin(dog.watch.timeout);
+    pthread_cond_destroy(&dog.bell);
+    dog.watch = (struct watch){ 0 };
+}
