@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/dir.h"
 #include "io/sha256.h"
 #include "ir/graph.h"
 
@@ -73,7 +74,7 @@ enum status checkpoint_read(const char *path, const struct ir_graph *g, const ui
                             struct err *e);
 
 /* Serial. What the file says of itself; its blocks are not looked at. */
-enum status checkpoint_look(const char *path, struct checkpoint_info *info, struct err *e);
+enum status checkpoint_look(const struct dir *in, const char *path, struct checkpoint_info *info, struct err *e);
 
 /* Structure and every block against its hash; the blocks are shared out over the ranks. */
 enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e);
@@ -87,12 +88,16 @@ struct checkpoint_entry {
 struct checkpoint_entries {
     VEC(struct checkpoint_entry);
 };
+/* RUNDIR/checkpoints, which may be a link to a folder on another disk. ST_MISSING: there is none; ST_IO. */
+enum status checkpoint_folder(const struct dir *run, bool make, struct dir *d, struct err *e);
+/* The step of "step-000100.h5": six digits at least. False: it is no name of a checkpoint. */
+bool checkpoint_step_of(const char *name, uint64_t *step);
 /* Serial. Those in the folder by ascending step, not looked into; none when there is no folder. ST_IO: it cannot be listed,
  * or is a link to nothing. */
-enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e);
+enum status checkpoint_list(const struct dir *run, struct checkpoint_entries *list, struct err *e);
 void checkpoint_entries_release(struct checkpoint_entries *list);
 
-/* The last `last` stay (0: all), and those whose step is a multiple of `every` (0: none). */
+/* The last `last` that are known to be good stay (0: all), and those whose step is a multiple of `every` (0: none). */
 struct checkpoint_keep {
     uint32_t last;
     uint64_t every; /* steps */
@@ -102,10 +107,11 @@ struct checkpoint_keep {
  * writes its pieces and syncs, and when all are done (the caller finds out: idle) the sums of the hashes are taken and
  * rank 0's thread gives the file its name, and only then removes old ones. */
 struct checkpoint_setup {
-    const char *rundir; /* an existing folder */
+    const struct dir *dir; /* of the run */
     const struct ir_graph *graph;
     struct checkpoint_info info; /* all but step, sample, updates and time */
     struct checkpoint_keep keep;
+    uint64_t loaded;                       /* the step of the checkpoint that the run began with; UINT64_MAX: of none */
     const struct checkpoint_piece *pieces; /* of this rank, for every checkpoint; borrowed until close, like the rest */
     uint32_t n_pieces;
     /* Returns when the pieces can be read; called by the thread. A failure gives the checkpoint up. NULL: they can at once */
@@ -118,7 +124,7 @@ struct checkpoint_saver;
 enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct checkpoint_saver **s, struct err *e);
 /* Gives up one that is under way. */
 void checkpoint_saver_close(struct checkpoint_saver *s);
-/* None may be under way. Rank 0 makes the file; what goes wrong is told later. */
+/* Collective; none may be under way. Rank 0 makes the file; what goes wrong is told later. */
 void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample, uint64_t updates);
 /* Not collective. This rank has done what it can until all call advance. True when none is under way. */
 bool checkpoint_save_idle(const struct checkpoint_saver *s);
@@ -128,17 +134,17 @@ enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, stru
 /* Seconds that this rank's thread took for the last one. */
 double checkpoint_save_seconds(const struct checkpoint_saver *s);
 
-/* Loads the newest sound checkpoint of RUNDIR; a damaged one is told to `warn` (rank 0; may be NULL) and passed over for the
- * one before, and when that is loaded, put aside: step-000100.h5.damaged. *found false: there is none (a fresh start).
- * ST_INPUT: it is another model's, or all are damaged. ST_IO: the folder or the newest one cannot be read now; that says
- * nothing of its contents, so no older one is taken. */
+/* Loads the newest sound checkpoint of a run; one that is damaged, or holds another step than its name says, is told to `warn`
+ * (rank 0; may be NULL) and passed over for the one before, and when that is loaded, put aside: step-000100.h5.damaged.1 or
+ * .misnamed.1. *found false: there is none (a fresh start). ST_INPUT: it is another model's, or all are damaged. ST_IO: the folder
+ * or the newest one cannot be read now; that says nothing of its contents, so no older one is taken. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
     const uint8_t *model_digest;
     checkpoint_warn warn;
     void *arg;
 };
-enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, const struct checkpoint_expect *expect,
+enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e);
 

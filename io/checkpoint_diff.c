@@ -53,7 +53,7 @@ static struct checkpoint_difference compare_updates(const struct comparing *c)
 static enum status compare_beyond(struct comparing *c)
 {
     const struct ckpt__file *f = *c->a->info.beyond ? c->a : c->b;
-    return *f->info.beyond ? err_set(c->e, ST_INPUT, f->path, "has %s, which this build cannot compare", f->info.beyond)
+    return *f->info.beyond ? err_set(c->e, ST_INPUT, f->path, "contains %s, which this build cannot compare", f->info.beyond)
                            : ST_OK;
 }
 
@@ -81,9 +81,9 @@ enum status checkpoint_diff(const char *a, const char *b, struct checkpoint_diff
 {
     struct ckpt__file fa, fb = { .fd = -1 };
     *out = (struct checkpoint_differences){ 0 };
-    enum status st = ckpt__open_here(a, &fa, e);
+    enum status st = ckpt__open_here(NULL, a, &fa, e);
     if (st == ST_OK)
-        st = ckpt__open_here(b, &fb, e);
+        st = ckpt__open_here(NULL, b, &fb, e);
     if (st == ST_OK)
         st = compare(&(struct comparing){ .a = &fa, .b = &fb, .out = out, .e = e });
     ckpt__close(&fa);

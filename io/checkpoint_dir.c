@@ -1,27 +1,24 @@
 #include <ctype.h>
-#include <dirent.h>
-#include <errno.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
-#include <unistd.h>
 
 #include "io/checkpoint_private.h"
 #include "io/world.h"
 
 static const char folder_name[] = "checkpoints";
 
-static char *join(const char *a, const char *b)
+/* RUNDIR/checkpoints/NAME */
+static char *path_of(const struct dir *folder, const char *name)
 {
-    char *s = mem_alloc(strlen(a) + strlen(b) + 2);
-    sprintf(s, "%s/%s", a, b);
+    char *s = mem_alloc(strlen(folder->path) + strlen(name) + 2);
+    sprintf(s, "%s/%s", folder->path, name);
     return s;
 }
 
-/* "step-000100.h5": at least six digits, no other spelling of a number. */
-static bool parse_name(const char *name, uint64_t *step)
+/* No other spelling of a number. */
+bool checkpoint_step_of(const char *name, uint64_t *step)
 {
     if (strncmp(name, "step-", 5) != 0)
         return false;
@@ -38,45 +35,40 @@ static int by_step(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
-char *ckpt__folder(const char *rundir)
+enum status checkpoint_folder(const struct dir *run, bool make, struct dir *d, struct err *e)
 {
-    return join(rundir, folder_name);
+    return dir_enter(run, folder_name, DIR_LINK | (make ? DIR_MAKE : 0), d, e);
 }
 
-char *ckpt__path(const char *rundir, uint64_t step)
+void ckpt__name_of(uint64_t step, char name[DIR_NAME])
 {
-    char name[64];
-    snprintf(name, sizeof name, "%s/step-%06" PRIu64 ".h5", folder_name, step);
-    return join(rundir, name);
+    snprintf(name, DIR_NAME, "step-%06" PRIu64 ".h5", step);
 }
 
-enum status checkpoint_list(const char *rundir, struct checkpoint_entries *list, struct err *e)
+static enum status list_in(const struct dir *folder, struct checkpoint_entries *list, struct err *e)
 {
-    *list = (struct checkpoint_entries){ 0 };
-    char *folder = ckpt__folder(rundir);
-    DIR *d = opendir(folder);
-    enum status st = ST_OK;
-    struct stat s;
-    if (!d && errno != ENOENT)
-        st = err_set(e, ST_IO, folder, "cannot be listed: %s", strerror(errno));
-    else if (!d && lstat(folder, &s) == 0)
-        st = err_set(e, ST_IO, folder,
-                     "is a link to a folder that is not there: is its file system mounted on this node?");
-    struct dirent *entry;
+    struct dir_names names;
     uint64_t step;
-    while (d && (errno = 0, entry = readdir(d)))
-        if (parse_name(entry->d_name, &step))
-            vec_add(list, ((struct checkpoint_entry){ step, join(folder, entry->d_name) }));
-    if (d && errno) /* a list that ends early looks like one without the newest */
-        st = err_set(e, ST_IO, folder, "cannot be listed: %s", strerror(errno));
-    if (d)
-        closedir(d);
-    if (st != ST_OK)
-        checkpoint_entries_release(list);
+    TRY(dir_list(folder, &names, e));
+    for (uint32_t i = 0; i < names.n; i++)
+        if (checkpoint_step_of(names.at[i], &step))
+            vec_add(list, ((struct checkpoint_entry){ step, path_of(folder, names.at[i]) }));
     if (list->n)
         qsort(list->at, list->n, sizeof *list->at, by_step);
-    mem_free(folder);
-    return st;
+    dir_names_release(&names);
+    return ST_OK;
+}
+
+enum status checkpoint_list(const struct dir *run, struct checkpoint_entries *list, struct err *e)
+{
+    struct dir folder;
+    struct err why = { 0 };
+    *list = (struct checkpoint_entries){ 0 };
+    enum status st = checkpoint_folder(run, false, &folder, &why);
+    if (st == ST_OK)
+        st = list_in(&folder, list, &why);
+    dir_close(&folder);
+    return st == ST_OK || st == ST_MISSING ? ST_OK : err_set(e, st, NULL, "%s", why.text);
 }
 
 void checkpoint_entries_release(struct checkpoint_entries *list)
@@ -86,35 +78,28 @@ void checkpoint_entries_release(struct checkpoint_entries *list)
     vec_free(list);
 }
 
-void ckpt__remove_unfinished(const char *rundir)
+static bool is_name(const char *name)
 {
-    char *folder = ckpt__folder(rundir);
-    DIR *d = opendir(folder);
-    struct dirent *entry;
-    while (d && (entry = readdir(d))) {
-        size_t n = strlen(entry->d_name);
-        uint64_t step;
-        if (n <= 4 || strcmp(entry->d_name + n - 4, ".tmp") != 0)
-            continue;
-        char *path = join(folder, entry->d_name), *name = mem_strdup(entry->d_name);
-        name[n - 4] = '\0';
-        if (parse_name(name, &step))
-            unlink(path);
-        mem_free(name);
-        mem_free(path);
-    }
-    if (d)
-        closedir(d);
-    mem_free(folder);
+    uint64_t step;
+    return checkpoint_step_of(name, &step);
+}
+
+void ckpt__remove_unfinished(const struct dir *run)
+{
+    struct dir folder;
+    struct err ignored = { 0 };
+    if (checkpoint_folder(run, false, &folder, &ignored) == ST_OK)
+        dir_remove_unfinished(&folder, is_name);
+    dir_close(&folder);
 }
 
 /* ---- resuming ---- */
 
 /* Rank 0's list to all: folders need not look the same on all hosts at the same time. */
-static enum status list_for_all(const char *rundir, struct checkpoint_entries *list, struct err *e)
+static enum status list_for_all(const struct dir *run, struct checkpoint_entries *list, struct err *e)
 {
     *list = (struct checkpoint_entries){ 0 };
-    TRY(io_agree_root(io_rank() == 0 ? checkpoint_list(rundir, list, e) : ST_OK, e));
+    TRY(io_agree_root(io_rank() == 0 ? checkpoint_list(run, list, e) : ST_OK, e));
     uint64_t n = list->n;
     io_broadcast(&n, sizeof n);
     for (uint64_t i = 0; i < n; i++) {
@@ -131,23 +116,17 @@ static enum status list_for_all(const char *rundir, struct checkpoint_entries *l
     return ST_OK;
 }
 
-/* A damaged checkpoint keeps its bytes under a name that is no checkpoint's. */
-static enum status put_aside(const char *path, const struct checkpoint_expect *expect, struct err *e)
+/* It keeps its bytes under a name that is no checkpoint's. */
+static enum status put_aside(const struct dir *folder, const char *path, enum ckpt__why kind,
+                             const struct checkpoint_expect *expect, struct err *e)
 {
-    char *to = mem_alloc(strlen(path) + 32), *text = mem_alloc(2 * strlen(path) + 96);
-    struct stat s;
-    sprintf(to, "%s.damaged", path);
-    for (unsigned n = 2; lstat(to, &s) == 0; n++)
-        sprintf(to, "%s.damaged.%u", path, n);
-    enum status st = ST_OK;
-    if (rename(path, to) != 0)
-        st = err_set(e, ST_IO, path, "is damaged and cannot be put aside: %s", strerror(errno));
-    sprintf(text, "%s is put aside as %s", path, to);
-    if (st == ST_OK && expect->warn)
+    char name[DIR_NAME], aside[DIR_NAME], text[2 * DIR_NAME + DIR_PATH];
+    snprintf(name, sizeof name, "%s", strrchr(path, '/') + 1);
+    TRY(dir_put_aside(folder, name, kind == CKPT_MISNAMED ? "misnamed" : "damaged", aside, e));
+    snprintf(text, sizeof text, "%s is put aside as %s", path, aside);
+    if (expect->warn)
         expect->warn(expect->arg, text);
-    mem_free(to);
-    mem_free(text);
-    return st;
+    return ST_OK;
 }
 
 /* Why the one at hand is not passed over for the one before: it is sound, or nobody knows. */
@@ -162,22 +141,26 @@ static enum status refuse(enum status why, const struct err *text, struct err *e
         text->text);
 }
 
-enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, const struct checkpoint_expect *expect,
+enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e)
 {
     struct checkpoint_entries list;
     struct err first = { 0 }; /* of the newest */
+    struct dir folder = { .fd = -1 };
     *found = false;
-    enum status st = list_for_all(rundir, &list, e);
+    enum status st = list_for_all(run, &list, e);
+    if (st == ST_OK && list.n)
+        st = io_agree(checkpoint_folder(run, false, &folder, e), e);
+    enum ckpt__why *kinds = mem_alloc(sizeof *kinds * list.n);
     uint32_t i = list.n;
     while (st == ST_OK && i > 0 && !*found) {
         struct err why = { 0 };
-        bool other_model;
-        st = ckpt__load(&(struct ckpt__source){ list.at[--i].path, g, expect->model_digest }, pieces, n, info,
-                        &other_model, &why);
+        enum ckpt__why *kind = &kinds[--i];
+        st = ckpt__load(&(struct ckpt__source){ &folder, list.at[i].path, g, expect->model_digest }, pieces, n, info,
+                        kind, &why);
         *found = st == ST_OK;
-        if (st == ST_INPUT && !other_model) { /* damaged: the one before */
+        if (st == ST_INPUT && *kind != CKPT_OTHER_MODEL) { /* damaged: the one before */
             err_set(&first, st, NULL, "%s", why.text);
             if (expect->warn && io_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
@@ -187,13 +170,15 @@ enum status checkpoint_resume(const char *rundir, const struct ir_graph *g, cons
         }
     }
     if (st == ST_OK && list.n && !*found)
-        st = err_set(e, ST_INPUT, rundir,
+        st = err_set(e, ST_INPUT, run->path,
                      "none of its %" PRIu32
                      " checkpoints can be used. The newest: %s. Put a good copy in its place, or begin "
                      "anew with piper train --fresh, which puts them aside",
                      list.n, first.text);
     while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
-        st = io_agree_root(io_rank() == 0 ? put_aside(list.at[i].path, expect, e) : ST_OK, e);
+        st = io_agree_root(io_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);
+    mem_free(kinds);
     checkpoint_entries_release(&list);
+    dir_close(&folder);
     return st;
 }

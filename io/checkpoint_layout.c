@@ -7,13 +7,15 @@
 #include "io/checkpoint_private.h"
 #include "io/model.h"
 #include "io/world.h"
+#include "ir/optimizer.h"
 
 const char *const ckpt__group[CKPT_KINDS] = { "params", "optimizer/m", "optimizer/v" };
 const char ckpt__schema[] = "piper-checkpoint";
 
 bool checkpoint_has_moments(const struct checkpoint_info *info)
 {
-    return strcmp(info->optimizer, "adamw") == 0;
+    uint32_t kind = optimizer_by_name(info->optimizer);
+    return kind < OPTIMIZERS && optimizer_info[kind].moments > 0;
 }
 
 static enum status put_info(const struct h5_at *root, const struct checkpoint_info *info, struct err *e)

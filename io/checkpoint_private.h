@@ -2,6 +2,7 @@
 #ifndef PIPER_IO_CHECKPOINT_PRIVATE_H
 #define PIPER_IO_CHECKPOINT_PRIVATE_H
 
+#include "base/dir.h"
 #include "io/block_hash.h"
 #include "io/checkpoint.h"
 #include "io/h5.h"
@@ -18,6 +19,7 @@ struct ckpt__place {
 struct ckpt__file {
     const char *path; /* borrowed */
     int fd;
+    bool misnamed;
     uint32_t kinds; /* 1 or CKPT_KINDS */
     uint32_t n;
     struct ckpt__place *place; /* [n], by parameter */
@@ -28,18 +30,23 @@ struct ckpt__file {
     bool has_graph;
     bool newer; /* it was not opened, because a newer version of the format says things that this one does not know */
 };
-/* Collective: rank 0 reads the structure, all get the places and open the file. Close with ckpt__close in any case. */
-enum status ckpt__open(const char *path, struct ckpt__file *f, struct err *e);
+/* Collective: rank 0 reads the structure, all get the places and open the file. Close with ckpt__close in any case. With a
+ * folder, the file is the one in it that has the last part of the path as its name, and ST_INPUT too when that names
+ * another step than the file holds: f->misnamed. */
+enum status ckpt__open(const struct dir *in, const char *path, struct ckpt__file *f, struct err *e);
 /* The same by this process alone. */
-enum status ckpt__open_here(const char *path, struct ckpt__file *f, struct err *e);
+enum status ckpt__open_here(const struct dir *in, const char *path, struct ckpt__file *f, struct err *e);
 struct ckpt__source {
+    const struct dir *in;
     const char *path;
     const struct ir_graph *g;
     const uint8_t *model_digest;
 };
-/* checkpoint_read; *other_model tells why it failed: not for damage, the file is of another model or a newer version. */
+/* checkpoint_read; *why tells of a failure: the file is sound, but of another model or a newer version, or its name is of another
+ * step. */
+enum ckpt__why { CKPT_DAMAGED, CKPT_OTHER_MODEL, CKPT_MISNAMED };
 enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_piece *pieces, uint32_t n,
-                       struct checkpoint_info *info, bool *other_model, struct err *e);
+                       struct checkpoint_info *info, enum ckpt__why *why, struct err *e);
 void ckpt__close(struct ckpt__file *f);
 const char *ckpt__name(const struct ckpt__file *f, uint32_t param); /* borrowed from f */
 
@@ -64,24 +71,40 @@ enum status ckpt__layout_new(const char *where, const struct checkpoint_info *in
 enum status ckpt__layout_stamp(struct ckpt__layout *l, const struct checkpoint_info *info, struct err *e);
 void ckpt__layout_free(struct ckpt__layout *l);
 
-/* A file in parts. new and free are this rank's own; open, checkpoint_put, checkpoint_sync and publish too, and may run in
- * another thread: they use neither MPI nor HDF5 and allocate nothing. make and seal are collective: in make rank 0 makes the
- * file, which the others only open, so that no rank writes into one of its own where they do not share the folder; seal agrees on
- * the puts and sums the hashes. publish (rank 0; nothing elsewhere) makes the file durable under its name; free removes one that
- * was not. */
-struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, const char *path);
-enum status ckpt__writer_make(struct checkpoint_writer *w, struct err *e);
+/* A file in parts, in a folder, whose struct it takes. new and free are this rank's own; open, checkpoint_put, checkpoint_sync and
+ * publish too, and may run in another thread: they use neither MPI nor HDF5 and allocate nothing. begin and seal are collective: in
+ * begin rank 0 makes the file, under another name, or `mine` of a rank says why not; the others only open it, so that no rank
+ * writes into one of its own where they do not share the folder; seal agrees on the puts and sums the hashes. publish (rank 0;
+ * nothing elsewhere) makes the file durable under its name; free removes one that was not. */
+struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, struct dir *in, const char *path);
+enum status ckpt__writer_begin(struct checkpoint_writer *w, enum status mine, const char *name, struct err *e);
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e);
 enum status ckpt__seal(struct checkpoint_writer *w, enum status mine, struct err *e);
 enum status ckpt__publish(struct checkpoint_writer *w, struct err *e);
 void ckpt__writer_free(struct checkpoint_writer *w);
 
-/* "RUNDIR/checkpoints", or a file in it; owned by the caller (mem_free). */
-char *ckpt__folder(const char *rundir);
-char *ckpt__path(const char *rundir, uint64_t step);
+/* "step-000100.h5" */
+void ckpt__name_of(uint64_t step, char name[DIR_NAME]);
 /* Removes what a killed run has left unfinished in the folder. */
-void ckpt__remove_unfinished(const char *rundir);
+void ckpt__remove_unfinished(const struct dir *run);
 /* Collective: all blocks against their hashes. */
 enum status ckpt__verify(const struct ckpt__file *f, struct err *e);
+/* By this process alone, until *stop; block: BLOCK_BYTES. Uses neither MPI nor HDF5 nor the heap. */
+bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic bool *stop);
+
+/* ---- which checkpoints stay: checkpoint_keep.c; on rank 0 alone ----
+ *
+ * Those that are to stay must be known to be good: this run has written them, has begun with one of them, or has verified them
+ * once, in a thread that reads them beside training. An older one that is not known to be good counts for nothing, and
+ * goes when so many newer ones are that it need not stay. What was known counts as long as file, size and time are the
+ * same. */
+struct ckpt__keeper;
+/* loaded: of which step the run has read the file whole, UINT64_MAX: of none. */
+struct ckpt__keeper *ckpt__keeper_open(const struct dir *run, const struct checkpoint_keep *keep, uint64_t loaded);
+void ckpt__keeper_close(struct ckpt__keeper *k); /* NULL allowed */
+/* The file of this step has just been made durable. */
+void ckpt__keeper_written(struct ckpt__keeper *k, const struct dir *folder, uint64_t step);
+/* Those that need not stay beside the one of `step`, which is about to be durable; entries are the caller's. */
+void ckpt__keeper_choose(struct ckpt__keeper *k, const struct dir *run, uint64_t step, struct checkpoint_entries *old);
 
 #endif

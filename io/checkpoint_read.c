@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -8,6 +9,7 @@
 #include "io/file.h"
 #include "io/model.h"
 #include "io/world.h"
+#include "ir/optimizer.h"
 
 /* ---- structure ---- */
 
@@ -53,7 +55,7 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
     TRY(get_word(root, "time", a, info->time, sizeof info->time, e));
     TRY(get_digest(root, "job_digest", a, info->job_digest, e));
     TRY(get_digest(root, "model_digest", a, info->model_digest, e));
-    if (!checkpoint_has_moments(info) && strcmp(info->optimizer, "sgd") != 0 && strcmp(info->optimizer, "none") != 0)
+    if (optimizer_by_name(info->optimizer) == OPTIMIZERS && strcmp(info->optimizer, "none") != 0)
         return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected adamw, sgd or none",
                        info->optimizer);
     return ST_OK;
@@ -157,32 +159,44 @@ static enum status read_structure(const struct h5_at *root, struct ckpt__file *f
     return ST_OK;
 }
 
-static enum status open_structure(const char *path, struct ckpt__file *f, struct err *e)
+static const char *name_in(const struct dir *in, const char *path)
+{
+    const char *slash = strrchr(path, '/');
+    return in && slash ? slash + 1 : path;
+}
+
+static enum status open_structure(const struct dir *in, const char *path, struct ckpt__file *f, struct err *e)
 {
     struct h5_at root;
     struct arena a;
-    enum status st = h5_open(path, ckpt__schema, CKPT_VERSION, &root, e);
+    uint64_t step;
+    enum status st = h5_open_in(in, name_in(in, path), ckpt__schema, CKPT_VERSION, &root, e);
     f->newer = root.version > CKPT_VERSION;
     TRY(st);
     arena_init(&a);
     st = read_structure(&root, f, &a, e);
     arena_release(&a);
     h5_close(&root);
+    f->misnamed = st == ST_OK && in && checkpoint_step_of(name_in(in, path), &step) && step != f->info.step;
+    if (f->misnamed)
+        st = err_set(e, ST_INPUT, path, "its name says step %" PRIu64 " and it holds step %" PRIu64, step,
+                     f->info.step);
     return st;
 }
 
-enum status ckpt__open_here(const char *path, struct ckpt__file *f, struct err *e)
+enum status ckpt__open_here(const struct dir *in, const char *path, struct ckpt__file *f, struct err *e)
 {
     uint64_t size;
     *f = (struct ckpt__file){ .path = path, .fd = -1 };
-    TRY(open_structure(path, f, e));
-    return file_open_read(path, &f->fd, &size, e);
+    TRY(open_structure(in, path, f, e));
+    return dir_read(in, name_in(in, path), &f->fd, &size, e);
 }
 
-enum status ckpt__open(const char *path, struct ckpt__file *f, struct err *e)
+enum status ckpt__open(const struct dir *in, const char *path, struct ckpt__file *f, struct err *e)
 {
     *f = (struct ckpt__file){ .path = path, .fd = -1 };
-    enum status st = io_agree_root(io_rank() == 0 ? open_structure(path, f, e) : ST_OK, e);
+    enum status st = io_agree_root(io_rank() == 0 ? open_structure(in, path, f, e) : ST_OK, e);
+    io_broadcast(&f->misnamed, sizeof f->misnamed);
     io_broadcast(&f->newer, sizeof f->newer);
     TRY(st);
     uint64_t head[3] = { f->n, f->kinds, f->names_bytes };
@@ -198,7 +212,7 @@ enum status ckpt__open(const char *path, struct ckpt__file *f, struct err *e)
     io_broadcast(f->place, sizeof *f->place * f->n);
     io_broadcast(f->names, f->names_bytes);
     uint64_t size;
-    return io_agree(file_open_read(path, &f->fd, &size, e), e);
+    return io_agree(dir_read(in, name_in(in, path), &f->fd, &size, e), e);
 }
 
 void ckpt__close(struct ckpt__file *f)
@@ -266,10 +280,20 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
     return io_agree(st, e);
 }
 
-enum status checkpoint_look(const char *path, struct checkpoint_info *info, struct err *e)
+bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic bool *stop)
+{
+    struct verifying v = { f, block, 0, UINT64_MAX, 0, NULL };
+    for (uint32_t k = 0; k < f->kinds; k++)
+        for (uint32_t i = 0; i < f->n; i++)
+            if (atomic_load(stop) || verify_tensor(&v, i, k) != ST_OK)
+                return false;
+    return true;
+}
+
+enum status checkpoint_look(const struct dir *in, const char *path, struct checkpoint_info *info, struct err *e)
 {
     struct ckpt__file f;
-    enum status st = ckpt__open_here(path, &f, e);
+    enum status st = ckpt__open_here(in, path, &f, e);
     if (st == ST_OK)
         *info = f.info;
     ckpt__close(&f);
@@ -279,7 +303,7 @@ enum status checkpoint_look(const char *path, struct checkpoint_info *info, stru
 enum status checkpoint_verify(const char *path, struct checkpoint_info *info, struct err *e)
 {
     struct ckpt__file f;
-    enum status st = ckpt__open(path, &f, e);
+    enum status st = ckpt__open(NULL, path, &f, e);
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
     if (st == ST_OK)
@@ -302,9 +326,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
             "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
             "--fresh");
     if (*f->info.beyond)
-        return err_set(e, ST_INPUT, f->path,
-                       "has %s, which this build cannot go on from; use the build that wrote it (%s), or a newer one",
-                       f->info.beyond, f->info.build);
+        return err_set(
+            e, ST_INPUT, f->path,
+            "contains %s, which this build cannot resume from; use the build that wrote it (%s), or a newer one",
+            f->info.beyond, f->info.build);
     return ST_OK;
 }
 
@@ -329,16 +354,16 @@ static enum status read_pieces(const struct ckpt__file *f, const struct checkpoi
 }
 
 enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_piece *pieces, uint32_t n,
-                       struct checkpoint_info *info, bool *other_model, struct err *e)
+                       struct checkpoint_info *info, enum ckpt__why *why, struct err *e)
 {
     struct ckpt__file f;
-    enum status st = ckpt__open(s->path, &f, e);
-    *other_model = f.newer;
+    enum status st = ckpt__open(s->in, s->path, &f, e);
+    *why = f.misnamed ? CKPT_MISNAMED : f.newer ? CKPT_OTHER_MODEL : CKPT_DAMAGED;
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
     if (st == ST_OK) {
         st = io_agree_root(io_rank() == 0 ? check_model(&f, s->g, s->model_digest, e) : ST_OK, e);
-        *other_model = st != ST_OK;
+        *why = st != ST_OK ? CKPT_OTHER_MODEL : CKPT_DAMAGED;
     }
     if (st == ST_OK)
         st = io_agree(read_pieces(&f, pieces, n, e), e);
@@ -352,6 +377,6 @@ enum status checkpoint_read(const char *path, const struct ir_graph *g, const ui
                             const struct checkpoint_piece *pieces, uint32_t n, struct checkpoint_info *info,
                             struct err *e)
 {
-    bool other_model;
-    return ckpt__load(&(struct ckpt__source){ path, g, model_digest }, pieces, n, info, &other_model, e);
+    enum ckpt__why why;
+    return ckpt__load(&(struct ckpt__source){ NULL, path, g, model_digest }, pieces, n, info, &why, e);
 }

@@ -1,23 +1,23 @@
 /* The checkpoints of a run, written beside it. */
-#include <errno.h>
 #include <inttypes.h>
+#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
 #include <stdatomic.h>
+#include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <time.h>
-#include <unistd.h>
 
 #include "io/checkpoint_private.h"
 #include "io/world.h"
 
 struct checkpoint_saver {
     struct checkpoint_setup set;
-    char *folder; /* RUNDIR/checkpoints */
     struct ckpt__layout *layout;
     struct checkpoint_writer *w;   /* NULL: none is under way */
     bool publishing;               /* all ranks' pieces are written */
+    struct ckpt__keeper *keeper;   /* rank 0 */
+    struct dir folder;             /* of the one under way */
     struct checkpoint_entries old; /* rank 0: to be removed when it is durable */
 
     pthread_t thread;
@@ -98,7 +98,7 @@ static enum status publish(struct checkpoint_saver *s)
 {
     TRY(ckpt__publish(s->w, &s->err));
     for (uint32_t i = 0; i < s->old.n; i++)
-        unlink(s->old.at[i].path);
+        dir_remove(&s->folder, strrchr(s->old.at[i].path, '/') + 1);
     return ST_OK;
 }
 
@@ -138,14 +138,14 @@ enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct c
 {
     struct ckpt__layout *layout;
     TRY(check_cover(setup->graph, setup->pieces, setup->n_pieces, e));
-    TRY(ckpt__layout_new(setup->rundir, &setup->info, setup->graph, &layout, e));
+    TRY(ckpt__layout_new(setup->dir->path, &setup->info, setup->graph, &layout, e));
     if (io_rank() == 0)
-        ckpt__remove_unfinished(setup->rundir);
+        ckpt__remove_unfinished(setup->dir);
     io_barrier();
     struct checkpoint_saver *s = mem_alloc(sizeof *s);
-    *s = (struct checkpoint_saver){
-        .set = *setup, .folder = ckpt__folder(setup->rundir), .layout = layout, .idle = true
-    };
+    *s = (struct checkpoint_saver){ .set = *setup, .layout = layout, .folder = { .fd = -1 }, .idle = true };
+    if (io_rank() == 0)
+        s->keeper = ckpt__keeper_open(setup->dir, &setup->keep, setup->loaded);
     *out = s;
     return ST_OK;
 }
@@ -154,6 +154,7 @@ static void drop_writer(struct checkpoint_saver *s)
 {
     ckpt__writer_free(s->w);
     s->w = NULL;
+    dir_close(&s->folder);
     checkpoint_entries_release(&s->old);
 }
 
@@ -164,21 +165,31 @@ void checkpoint_saver_close(struct checkpoint_saver *s)
     join_thread(s);
     if (s->w)
         drop_writer(s);
+    ckpt__keeper_close(s->keeper);
     ckpt__layout_free(s->layout);
-    mem_free(s->folder);
     mem_free(s);
 }
 
-/* Its folder too, where it is missing. */
-static enum status make_file(struct checkpoint_saver *s)
+/* Rank 0 makes the folder where it is missing, and the file; the others learn its name. What goes wrong is known to all. */
+static enum status make_file(struct checkpoint_saver *s, uint64_t step)
 {
-    enum status st = ST_OK;
-    if (io_rank() == 0)
-        st = ckpt__layout_stamp(s->layout, &s->set.info, &s->err);
-    if (io_rank() == 0 && st == ST_OK && mkdir(s->folder, 0777) != 0 && errno != EEXIST)
-        st = err_set(&s->err, ST_IO, s->folder, "cannot be made: %s", strerror(errno));
-    TRY(io_agree_root(st, &s->err));
-    return ckpt__writer_make(s->w, &s->err);
+    struct dir in;
+    char name[DIR_NAME], path[PATH_MAX];
+    bool root = io_rank() == 0;
+    enum status st = root ? ckpt__layout_stamp(s->layout, &s->set.info, &s->err) : ST_OK;
+    if (st == ST_OK && root)
+        st = checkpoint_folder(s->set.dir, true, &s->folder, &s->err);
+    st = io_agree_root(st, &s->err);
+    if (st == ST_OK && !root)
+        st = checkpoint_folder(s->set.dir, false, &s->folder, &s->err);
+    if (st == ST_OK)
+        st = dir_copy(&s->folder, &in, &s->err);
+    else
+        in = (struct dir){ .fd = -1 };
+    ckpt__name_of(step, name);
+    snprintf(path, sizeof path, "%s/checkpoints/%s", s->set.dir->path, name);
+    s->w = ckpt__writer_new(s->layout, &in, path);
+    return ckpt__writer_begin(s->w, st, name, &s->err);
 }
 
 void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t sample, uint64_t updates)
@@ -187,13 +198,10 @@ void checkpoint_save_begin(struct checkpoint_saver *s, uint64_t step, uint64_t s
     s->set.info.step = step;
     s->set.info.sample = sample;
     s->set.info.updates = updates;
-    char *path = ckpt__path(s->set.rundir, step);
-    s->w = ckpt__writer_new(s->layout, path);
-    mem_free(path);
     s->publishing = false;
     s->seconds = 0;
     err_clear(&s->err);
-    s->mine = make_file(s);
+    s->mine = make_file(s, step);
     if (s->mine == ST_OK)
         start(s);
 }
@@ -208,27 +216,6 @@ double checkpoint_save_seconds(const struct checkpoint_saver *s)
     return s->seconds;
 }
 
-/* Of the older ones, those that need not stay beside the new one. */
-static void find_old(struct checkpoint_saver *s)
-{
-    const struct checkpoint_keep *keep = &s->set.keep;
-    struct checkpoint_entries list;
-    struct err ignored = { 0 };
-    uint32_t older = 0;
-    if (!keep->last || checkpoint_list(s->set.rundir, &list, &ignored) != ST_OK)
-        return;
-    while (older < list.n && list.at[older].step < s->set.info.step)
-        older++;
-    for (uint32_t i = 0; i < list.n; i++) {
-        const struct checkpoint_entry *c = &list.at[i];
-        if (i + keep->last <= older && (!keep->every || c->step % keep->every != 0))
-            vec_add(&s->old, *c);
-        else
-            mem_free(c->path);
-    }
-    vec_free(&list);
-}
-
 enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, struct err *e)
 {
     join_thread(s);
@@ -236,13 +223,15 @@ enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, stru
     enum status st = s->publishing ? io_agree_root(s->mine, &mine) : ckpt__seal(s->w, s->mine, &mine);
     *done = s->publishing || st != ST_OK;
     if (*done) {
+        if (st == ST_OK && io_rank() == 0)
+            ckpt__keeper_written(s->keeper, &s->folder, s->set.info.step);
         drop_writer(s);
         return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", mine.text);
     }
     s->publishing = true;
     s->mine = ST_OK;
     if (io_rank() == 0) {
-        find_old(s);
+        ckpt__keeper_choose(s->keeper, s->set.dir, s->set.info.step, &s->old);
         start(s);
     }
     return ST_OK;

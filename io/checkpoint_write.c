@@ -1,7 +1,7 @@
 /* The contents of a checkpoint, by all ranks, and the steps from a temporary file to a durable one. */
+#include <errno.h>
 #include <fcntl.h>
 #include <inttypes.h>
-#include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -11,22 +11,26 @@
 
 struct checkpoint_writer {
     struct ckpt__layout *layout;
-    bool own_layout, root, published; /* root: of rank 0 */
-    char *path, *temp;
-    int fd;
+    bool own_layout, root; /* root: of rank 0 */
+    struct dir in;
+    struct dir_new file; /* rank 0 */
+    char temp[DIR_NAME];
+    int fd; /* of the others; -1: not open */
+    char *path;
     struct block_hash *hash; /* of all blocks of all tensors; this rank's share */
 };
 
-struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, const char *path)
+struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, struct dir *in, const char *path)
 {
     struct checkpoint_writer *w = mem_alloc(sizeof *w);
     *w = (struct checkpoint_writer){ .layout = l,
                                      .root = io_rank() == 0,
+                                     .in = *in,
+                                     .file = { .fd = -1 },
                                      .path = mem_strdup(path),
-                                     .temp = mem_alloc(strlen(path) + 5),
                                      .fd = -1,
                                      .hash = mem_alloc(sizeof *w->hash * l->blocks) };
-    sprintf(w->temp, "%s.tmp", path);
+    *in = (struct dir){ .fd = -1 };
     return w;
 }
 
@@ -34,38 +38,43 @@ void ckpt__writer_free(struct checkpoint_writer *w)
 {
     if (w->fd >= 0)
         close(w->fd);
-    if (w->root && !w->published)
-        unlink(w->temp);
+    dir_new_drop(&w->file);
+    dir_close(&w->in);
     if (w->own_layout)
         ckpt__layout_free(w->layout);
     mem_free(w->hash);
     mem_free(w->path);
-    mem_free(w->temp);
     mem_free(w);
 }
 
-enum status ckpt__writer_make(struct checkpoint_writer *w, struct err *e)
+enum status ckpt__writer_begin(struct checkpoint_writer *w, enum status mine, const char *name, struct err *e)
 {
-    return io_agree_root(w->root ? file_open_make(w->temp, &w->fd, e) : ST_OK, e);
+    if (w->root && mine == ST_OK)
+        mine = dir_new_begin(&w->in, name, &w->file, e);
+    memcpy(w->temp, w->file.temp, sizeof w->temp);
+    TRY(io_agree(mine, e));
+    io_broadcast(w->temp, sizeof w->temp);
+    return ST_OK;
 }
 
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e)
 {
     const struct ckpt__layout *l = w->layout;
-    return w->root ? h5_copy_image(&l->image, w->fd, w->temp, l->structure.at, l->structure.n, e)
-                   : file_open_write(w->temp, &w->fd, e);
+    return w->root ? h5_copy_image(&l->image, w->file.fd, w->path, l->structure.at, l->structure.n, e)
+                   : dir_change(&w->in, w->temp, &w->fd, e);
 }
 
 enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
                              struct checkpoint_writer **out, struct err *e)
 {
     struct ckpt__layout *l;
+    struct dir in;
+    char name[DIR_NAME] = "";
     TRY(ckpt__layout_new(path, info, g, &l, e));
-    struct checkpoint_writer *w = ckpt__writer_new(l, path);
+    enum status st = dir_of_path(path, &in, name, e);
+    struct checkpoint_writer *w = ckpt__writer_new(l, &in, path);
     w->own_layout = true;
-    if (w->root)
-        unlink(w->temp); /* what a killed process has left */
-    enum status st = ckpt__writer_make(w, e);
+    st = ckpt__writer_begin(w, st, name, e);
     if (st == ST_OK)
         st = io_agree(ckpt__writer_open(w, e), e);
     if (st != ST_OK)
@@ -73,6 +82,11 @@ enum status checkpoint_begin(const char *path, const struct checkpoint_info *inf
     else
         *out = w;
     return st;
+}
+
+static int fd_of(const struct checkpoint_writer *w)
+{
+    return w->root ? w->file.fd : w->fd;
 }
 
 static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint_piece *p, uint32_t kind,
@@ -87,9 +101,9 @@ static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint
         const float *from = data + (at - p->first);
         block_hash_add(&hash[block], from, (uint32_t)(to - at), (uint32_t)(at % BLOCK_WORDS));
         uint64_t offset = l->place[p->param].data[kind] + at * 4;
-        TRY(file_pwrite(w->fd, w->temp, from, (to - at) * 4, offset, e));
+        TRY(file_pwrite(fd_of(w), w->path, from, (to - at) * 4, offset, e));
         if (to - at == BLOCK_WORDS) /* the disk begins now, not at the fsync; nothing is lost where it cannot */
-            sync_file_range(w->fd, (off_t)offset, BLOCK_BYTES, SYNC_FILE_RANGE_WRITE);
+            sync_file_range(fd_of(w), (off_t)offset, BLOCK_BYTES, SYNC_FILE_RANGE_WRITE);
     }
     return ST_OK;
 }
@@ -107,9 +121,12 @@ enum status checkpoint_put(struct checkpoint_writer *w, const struct checkpoint_
 
 enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e)
 {
+    if (w->root) /* it stays open until it has its name */
+        return fsync(w->file.fd) == 0 ? ST_OK
+                                      : err_set(e, ST_IO, w->path, "cannot be made durable: %s", strerror(errno));
     int fd = w->fd;
     w->fd = -1;
-    return file_sync_close(fd, w->temp, e);
+    return file_sync_close(fd, w->path, e);
 }
 
 enum status ckpt__seal(struct checkpoint_writer *w, enum status mine, struct err *e)
@@ -125,14 +142,11 @@ enum status ckpt__publish(struct checkpoint_writer *w, struct err *e)
     const struct ckpt__layout *l = w->layout;
     if (!w->root)
         return ST_OK;
-    TRY(file_open_write(w->temp, &w->fd, e));
     for (uint32_t k = 0; k < l->kinds; k++)
         for (uint32_t i = 0; i < l->n_params; i++)
-            TRY(file_pwrite(w->fd, w->temp, w->hash + l->first_block[(uint64_t)k * l->n_params + i],
+            TRY(file_pwrite(w->file.fd, w->path, w->hash + l->first_block[(uint64_t)k * l->n_params + i],
                             block_count(l->place[i].elements) * BLOCK_HASH_BYTES, l->place[i].hash[k], e));
-    TRY(file_publish(w->temp, w->path, e));
-    w->published = true;
-    return ST_OK;
+    return dir_new_publish(&w->file, e);
 }
 
 enum status checkpoint_end(struct checkpoint_writer *w, enum status mine, struct err *e)

@@ -17,6 +17,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/dir.h"
 #include "base/mem.h"
 #include "base/status.h"
 
@@ -32,7 +33,7 @@ enum status h5_fail(struct err *e, enum status st, const struct h5_at *at, const
     __attribute__((format(printf, 4, 5)));
 void h5_close(struct h5_at *at); /* closes the group or file; safe on one that was never opened (id <= 0) */
 
-/* ---- writing: to PATH.tmp, which h5_commit makes durable and gives its name ----
+/* ---- writing: under another name, which h5_commit changes when the file is durable ----
  *
  * HDF5 writes to memory (a sparse memory file: reserved datasets take no room), and we write what it made to the disk.
  * So a full disk is answered with the system's reason, the library is never left with a file that it cannot close (it
@@ -40,12 +41,17 @@ void h5_close(struct h5_at *at); /* closes the group or file; safe on one that w
 
 struct h5_out {
     struct h5_at root;
-    char *path, *temp; /* owned */
+    char *path;          /* of messages; owned */
+    struct dir_new file; /* of an image: none */
     int memory;
 };
-/* ST_IO when the folder cannot be written. On success the caller ends with h5_commit or h5_abandon. */
+/* A path of the user's own; h5_create_in: a name in the folder of a run. ST_IO when the folder cannot be written. On success the
+ * caller ends with h5_commit or h5_abandon. */
+enum status h5_create_in(const struct dir *in, const char *name, const char *schema, uint32_t version, struct h5_out *o,
+                         struct err *e);
 enum status h5_create(const char *path, const char *schema, uint32_t version, struct h5_out *o, struct err *e);
-/* Closes the HDF5 file and writes PATH.tmp, of full size, for those who fill in reserved datasets. */
+/* Closes the HDF5 file and writes it to o->file.fd, of full size, for those who fill in reserved datasets; others can open it
+ * as o->file.temp. */
 enum status h5_finish(struct h5_out *o, struct err *e);
 /* h5_finish if not done, fsync, rename, fsync of the folder. */
 enum status h5_commit(struct h5_out *o, struct err *e);
@@ -89,8 +95,11 @@ enum status h5_attr_f64(const struct h5_at *at, const char *name, double x, stru
 
 /* ---- reading ---- */
 
-/* Opens a file, or its bytes (borrowed until h5_close), read-only. ST_MISSING when there is no such file or it cannot
- * be read; ST_INPUT when it is not of this schema and of a version from 1 to this one. The root must be closed with h5_close. */
+/* Opens a file, by a path of the user's own or a name in the folder of a run, or its bytes (borrowed until h5_close), read-only.
+ * ST_MISSING when there is no such file or it cannot be read; ST_INPUT when it is not of this schema and of a version from 1 to this
+ * one. The root must be closed with h5_close. */
+enum status h5_open_in(const struct dir *in, const char *name, const char *schema, uint32_t version, struct h5_at *root,
+                       struct err *e);
 enum status h5_open(const char *path, const char *schema, uint32_t version, struct h5_at *root, struct err *e);
 enum status h5_open_bytes(const void *bytes, size_t n, const char *path, const char *schema, uint32_t version,
                           struct h5_at *root, struct err *e);

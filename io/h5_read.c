@@ -40,7 +40,7 @@ static enum status check_schema(struct h5_at *root, const char *schema, uint32_t
     if (st == ST_OK && v > version)
         st = err_set(e, ST_INPUT, root->where,
                      "attribute schema_version: found %" PRIu64 ", this program reads versions up to %" PRIu32
-                     ": a newer piper has written it, use that one",
+                     ": the file was written by a newer piper, use that one",
                      v, version);
     else if (st == ST_OK && v == 0)
         st = err_set(e, ST_INPUT, root->where, "attribute schema_version: found 0, expected 1 to %" PRIu32, version);
@@ -84,22 +84,37 @@ enum status h5_open_bytes(const void *bytes, size_t n, const char *path, const c
     return open_root(name, fapl, schema, version, root, e);
 }
 
-enum status h5_open(const char *path, const char *schema, uint32_t version, struct h5_at *root, struct err *e)
+/* Looked at and read by one descriptor: it is the same file, whatever happens to its name. */
+enum status h5_open_in(const struct dir *in, const char *name, const char *schema, uint32_t version, struct h5_at *root,
+                       struct err *e)
 {
-    *root = (struct h5_at){ .id = -1 };
-    snprintf(root->where, sizeof root->where, "%.400s", path);
-    h5__quiet();
+    char link[64];
     int fd;
     uint64_t size;
     uint8_t head[9] = { 0 };
-    TRY(file_open_read(path, &fd, &size, e));
-    enum status st = size < 48 ? err_set(e, ST_INPUT, path, "is not an HDF5 file: it has %" PRIu64 " bytes", size)
-                               : file_pread(fd, path, head, sizeof head, 0, e);
+    *root = (struct h5_at){ .id = -1 };
+    if (in)
+        snprintf(root->where, sizeof root->where, "%.300s/%.99s", in->path, name);
+    else
+        snprintf(root->where, sizeof root->where, "%.400s", name);
+    h5__quiet();
+    TRY(dir_read(in, name, &fd, &size, e));
+    enum status st = size < 48
+                         ? err_set(e, ST_INPUT, root->where, "is not an HDF5 file: it has %" PRIu64 " bytes", size)
+                         : file_pread(fd, root->where, head, sizeof head, 0, e);
+    if (st == ST_OK)
+        st = check_format(head, root->where, e);
+    if (st == ST_OK) {
+        hid_t fapl = h5__descriptor(fd, link);
+        st = open_root(link, fapl, schema, version, root, e);
+    }
     close(fd);
-    TRY(st);
-    TRY(check_format(head, path, e));
-    hid_t fapl = h5__fapl();
-    return open_root(path, fapl, schema, version, root, e);
+    return st;
+}
+
+enum status h5_open(const char *path, const char *schema, uint32_t version, struct h5_at *root, struct err *e)
+{
+    return h5_open_in(NULL, path, schema, version, root, e);
 }
 
 /* ---- links ---- */

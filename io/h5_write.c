@@ -56,35 +56,19 @@ static void stay_compact(hid_t plist)
     H5Pset_obj_track_times(plist, 0); /* equal contents make equal files */
 }
 
-static enum status touch(const char *path, struct err *e)
-{
-    int fd = open(path, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
-    if (fd < 0)
-        return err_set(e, ST_IO, path, "cannot be created: %s", strerror(errno));
-    close(fd);
-    return ST_OK;
-}
-
-/* A memory file by the one name it has. HDF5 takes it with the driver that does not resolve names. */
-static hid_t memory_access(const struct h5_out *o, char name[64])
-{
-    hid_t fapl = h5__fapl();
-    H5Pset_fapl_stdio(fapl);
-    snprintf(name, 64, "/proc/self/fd/%d", o->memory);
-    return fapl;
-}
-
 enum status h5_create_image(const char *where, const char *schema, uint32_t version, struct h5_out *o, struct err *e)
 {
     char name[64];
-    *o = (struct h5_out){ .path = mem_strdup(where), .memory = memfd_create("piper-h5", MFD_CLOEXEC) };
+    *o = (struct h5_out){ .path = mem_strdup(where),
+                          .file = { .fd = -1 },
+                          .memory = memfd_create("piper-h5", MFD_CLOEXEC) };
     snprintf(o->root.where, sizeof o->root.where, "%.400s", where);
     h5__quiet();
     enum status st = ST_OK;
     if (o->memory < 0) {
         st = err_set(e, ST_IO, where, "cannot be prepared in memory: %s", strerror(errno));
     } else {
-        hid_t fapl = memory_access(o, name), fcpl = H5Pcreate(H5P_FILE_CREATE);
+        hid_t fapl = h5__descriptor(o->memory, name), fcpl = H5Pcreate(H5P_FILE_CREATE);
         stay_compact(fcpl);
         o->root.id = H5Fcreate(name, H5F_ACC_TRUNC, fcpl, fapl);
         st = o->root.id < 0 ? h5_fail(e, ST_IO, &o->root, "cannot be created") : ST_OK;
@@ -100,18 +84,23 @@ enum status h5_create_image(const char *where, const char *schema, uint32_t vers
     return st;
 }
 
+enum status h5_create_in(const struct dir *in, const char *name, const char *schema, uint32_t version, struct h5_out *o,
+                         struct err *e)
+{
+    struct dir_new file;
+    *o = (struct h5_out){ .file = { .fd = -1 } };
+    TRY(dir_new_begin(in, name, &file, e));
+    enum status st = h5_create_image(file.path, schema, version, o, e);
+    if (st == ST_OK)
+        o->file = file;
+    else
+        dir_new_drop(&file);
+    return st;
+}
+
 enum status h5_create(const char *path, const char *schema, uint32_t version, struct h5_out *o, struct err *e)
 {
-    char *temp = mem_alloc(strlen(path) + 5);
-    sprintf(temp, "%s.tmp", path);
-    enum status st = touch(temp, e);
-    if (st == ST_OK && (st = h5_create_image(path, schema, version, o, e)) != ST_OK)
-        unlink(temp);
-    if (st == ST_OK)
-        o->temp = temp;
-    else
-        mem_free(temp);
-    return st;
+    return h5_create_in(NULL, path, schema, version, o, e);
 }
 
 enum status h5_close_image(struct h5_out *o, struct err *e)
@@ -129,7 +118,7 @@ enum status h5_close_image(struct h5_out *o, struct err *e)
 enum status h5_open_image(struct h5_out *o, struct err *e)
 {
     char name[64];
-    hid_t fapl = memory_access(o, name);
+    hid_t fapl = h5__descriptor(o->memory, name);
     o->root.id = H5Fopen(name, H5F_ACC_RDWR, fapl);
     H5Pclose(fapl);
     return o->root.id < 0 ? h5_fail(e, ST_BUG, &o->root, "cannot be opened again in memory") : ST_OK;
@@ -165,13 +154,13 @@ enum status h5_copy_image(const struct h5_out *o, int to, const char *path, cons
 }
 
 /* What HDF5 has written, without the holes of reserved datasets. */
-static enum status copy_out(const struct h5_out *o, int to, struct err *e)
+static enum status copy_out(const struct h5_out *o, struct err *e)
 {
     off_t size = lseek(o->memory, 0, SEEK_END), at = 0, hole;
-    TRY(set_size(o, to, o->temp, e));
+    TRY(set_size(o, o->file.fd, o->path, e));
     for (; at < size && (at = lseek(o->memory, at, SEEK_DATA)) >= 0; at = hole) {
         hole = lseek(o->memory, at, SEEK_HOLE);
-        TRY(copy_range(o, to, o->temp, (struct h5_range){ (uint64_t)at, (uint64_t)hole }, e));
+        TRY(copy_range(o, o->file.fd, o->path, (struct h5_range){ (uint64_t)at, (uint64_t)hole }, e));
     }
     return ST_OK;
 }
@@ -185,12 +174,8 @@ enum status h5_finish(struct h5_out *o, struct err *e)
 {
     if (o->root.id <= 0)
         return ST_OK;
-    int to;
     TRY(h5_close_image(o, e));
-    TRY(file_open_write(o->temp, &to, e));
-    enum status st = copy_out(o, to, e);
-    if (close(to) != 0 && st == ST_OK)
-        st = err_set(e, ST_IO, o->temp, "cannot be written: %s", strerror(errno));
+    enum status st = copy_out(o, e);
     close(o->memory);
     o->memory = -1;
     return st;
@@ -200,15 +185,9 @@ enum status h5_commit(struct h5_out *o, struct err *e)
 {
     enum status st = h5_finish(o, e);
     if (st == ST_OK)
-        st = file_publish(o->temp, o->path, e);
-    if (st != ST_OK) {
-        h5_abandon(o);
-        return st;
-    }
-    mem_free(o->temp);
-    mem_free(o->path);
-    *o = (struct h5_out){ 0 };
-    return ST_OK;
+        st = dir_new_publish(&o->file, e);
+    h5_abandon(o);
+    return st;
 }
 
 void h5_abandon(struct h5_out *o)
@@ -216,11 +195,9 @@ void h5_abandon(struct h5_out *o)
     h5_close(&o->root);
     if (o->path && o->memory >= 0)
         close(o->memory);
-    if (o->temp)
-        unlink(o->temp);
-    mem_free(o->temp);
+    dir_new_drop(&o->file);
     mem_free(o->path);
-    *o = (struct h5_out){ 0 };
+    *o = (struct h5_out){ .file = { .fd = -1 } };
 }
 
 enum status h5_make_group(const struct h5_at *at, const char *name, struct h5_at *out, struct err *e)

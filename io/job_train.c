@@ -13,37 +13,40 @@ static const char *dtype_word(uint32_t i)
     return i == 0 ? "float32" : i == 1 ? "bfloat16" : NULL;
 }
 
-/* One setting: its dataset and its place in the struct. Words are numbered from 0. */
+/* One setting: its dataset and its place in the struct. Words are numbered from 0. `later`: files of older programs lack it,
+ * which means the default, and with that it does not count for the digest. */
 static const struct setting {
     const char *name, *units;
     size_t offset;
     enum kind kind;
     const char *(*word)(uint32_t number);
+    bool later;
 } settings[] = {
 #define AT(field) offsetof(struct train_config, field)
-    { "optimizer", NULL, AT(optimizer), WORD, train_optimizer_name },
-    { "beta1", NULL, AT(beta1), F64, NULL },
-    { "beta2", NULL, AT(beta2), F64, NULL },
-    { "eps", NULL, AT(eps), F64, NULL },
-    { "weight_decay", NULL, AT(weight_decay), F64, NULL },
-    { "lr_kind", NULL, AT(lr_kind), WORD, train_lr_name },
-    { "lr_peak", NULL, AT(lr_peak), F64, NULL },
-    { "lr_min", NULL, AT(lr_min), F64, NULL },
-    { "warmup_steps", "steps", AT(warmup_steps), U64, NULL },
-    { "decay_steps", "steps", AT(decay_steps), U64, NULL },
-    { "clip_norm", NULL, AT(clip_norm), F64, NULL },
-    { "batch_size", "sequences", AT(batch_size), U32, NULL },
-    { "seq_len", "tokens", AT(seq_len), U32, NULL },
-    { "steps", "steps", AT(steps), U64, NULL },
-    { "seed", NULL, AT(seed), U64, NULL },
-    { "dtype", NULL, AT(dtype), WORD, dtype_word },
-    { "data", NULL, AT(data), PATH, NULL },
-    { "shuffle", NULL, AT(shuffle), BOOL, NULL },
-    { "eval_data", NULL, AT(eval_data), PATH, NULL },
-    { "eval_every", "steps", AT(eval_every), U64, NULL },
-    { "checkpoint_every", "steps", AT(checkpoint_every), U64, NULL },
-    { "checkpoint_keep", "checkpoints", AT(checkpoint_keep), U64, NULL },
-    { "checkpoint_keep_every", "steps", AT(checkpoint_keep_every), U64, NULL },
+    { "optimizer", NULL, AT(optimizer), WORD, optimizer_name, false },
+    { "beta1", NULL, AT(beta1), F64, NULL, false },
+    { "beta2", NULL, AT(beta2), F64, NULL, false },
+    { "eps", NULL, AT(eps), F64, NULL, false },
+    { "weight_decay", NULL, AT(weight_decay), F64, NULL, false },
+    { "lr_kind", NULL, AT(lr_kind), WORD, train_lr_name, false },
+    { "lr_peak", NULL, AT(lr_peak), F64, NULL, false },
+    { "lr_min", NULL, AT(lr_min), F64, NULL, false },
+    { "warmup_steps", "steps", AT(warmup_steps), U64, NULL, false },
+    { "decay_steps", "steps", AT(decay_steps), U64, NULL, false },
+    { "clip_norm", NULL, AT(clip_norm), F64, NULL, false },
+    { "batch_size", "sequences", AT(batch_size), U32, NULL, false },
+    { "seq_len", "tokens", AT(seq_len), U32, NULL, false },
+    { "steps", "steps", AT(steps), U64, NULL, false },
+    { "seed", NULL, AT(seed), U64, NULL, false },
+    { "dtype", NULL, AT(dtype), WORD, dtype_word, false },
+    { "data", NULL, AT(data), PATH, NULL, false },
+    { "shuffle", NULL, AT(shuffle), BOOL, NULL, false },
+    { "eval_data", NULL, AT(eval_data), PATH, NULL, false },
+    { "eval_every", "steps", AT(eval_every), U64, NULL, false },
+    { "checkpoint_every", "steps", AT(checkpoint_every), U64, NULL, false },
+    { "checkpoint_minutes", "minutes", AT(checkpoint_minutes), F64, NULL, true },
+    { "checkpoint_keep", "checkpoints", AT(checkpoint_keep), U64, NULL, false },
+    { "checkpoint_keep_every", "steps", AT(checkpoint_keep_every), U64, NULL, false },
 #undef AT
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
@@ -163,9 +166,11 @@ enum status job__train_get(const struct h5_at *at, struct train_config *t, struc
     TRY(h5_only(at, known, e));
     struct arena a;
     arena_init(&a);
+    train_config_default(t);
     enum status st = ST_OK;
     for (int i = 0; st == ST_OK && i < SETTINGS; i++)
-        st = get_setting(at, &settings[i], t, &a, e);
+        if (!settings[i].later || h5_has(at, settings[i].name))
+            st = get_setting(at, &settings[i], t, &a, e);
     if (st == ST_OK)
         st = get_trace_steps(at, t, &a, e);
     arena_release(&a);
@@ -174,8 +179,12 @@ enum status job__train_get(const struct h5_at *at, struct train_config *t, struc
 
 void job__train_hash(const struct train_config *t, struct sha256 *s)
 {
+    struct train_config usual;
+    train_config_default(&usual);
     for (int i = 0; i < SETTINGS; i++) {
         const void *x = field(t, &settings[i]);
+        if (settings[i].later && *(const double *)x == *(const double *)field(&usual, &settings[i]))
+            continue;
         sha256_add_text(s, settings[i].name);
         switch (settings[i].kind) {
         case U32:

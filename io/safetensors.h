@@ -52,8 +52,8 @@ enum status safetensors_read(const struct safetensors *s, const struct safetenso
  * and wrongly shaped tensors are answered with a list. */
 enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
                                const char *to, struct err *e);
-/* The parameters of a checkpoint (verified first) as one file. */
-enum status safetensors_export(const char *checkpoint, const char *to, struct err *e);
+/* The parameters of a checkpoint (verified first) as one file. in: the folder of a run that it is in, or NULL. */
+enum status safetensors_export(const struct dir *in, const char *checkpoint, const char *to, struct err *e);
 
 /* Conversion, exact. */
 float safetensors_from_bf16(uint16_t x);

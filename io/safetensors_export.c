@@ -1,9 +1,6 @@
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "io/checkpoint_private.h"
 #include "io/file.h"
@@ -46,7 +43,7 @@ static uint64_t describe(struct header *h, const struct ir_param *p, uint64_t of
     return offset;
 }
 
-static enum status copy_data(const struct ckpt__file *f, int to, const char *temp, uint64_t offset, struct err *e)
+static enum status copy_data(const struct ckpt__file *f, const struct dir_new *to, uint64_t offset, struct err *e)
 {
     void *block = mem_alloc(BLOCK_BYTES);
     enum status st = ST_OK;
@@ -56,7 +53,7 @@ static enum status copy_data(const struct ckpt__file *f, int to, const char *tem
             uint64_t n = bytes - at < BLOCK_BYTES ? bytes - at : BLOCK_BYTES;
             st = file_pread(f->fd, f->path, block, n, f->place[i].data[CKPT_PARAM] + at, e);
             if (st == ST_OK)
-                st = file_pwrite(to, temp, block, n, offset + at, e);
+                st = file_pwrite(to->fd, to->path, block, n, offset + at, e);
         }
         offset += bytes;
     }
@@ -64,7 +61,7 @@ static enum status copy_data(const struct ckpt__file *f, int to, const char *tem
     return st;
 }
 
-static enum status write_file(const struct ckpt__file *f, const char *temp, struct err *e)
+static enum status write_file(const struct ckpt__file *f, const struct dir_new *to, struct err *e)
 {
     struct header h = { 0 };
     uint64_t end = 0;
@@ -77,35 +74,29 @@ static enum status write_file(const struct ckpt__file *f, const char *temp, stru
     uint8_t length[8];
     for (int i = 0; i < 8; i++)
         length[i] = (uint8_t)((uint64_t)h.n >> 8 * i);
-    int fd = open(temp, O_CREAT | O_TRUNC | O_WRONLY | O_CLOEXEC, 0666);
-    enum status st = fd < 0 ? err_set(e, ST_IO, temp, "cannot be created: %s", strerror(errno)) : ST_OK;
+    enum status st = file_pwrite(to->fd, to->path, length, 8, 0, e);
     if (st == ST_OK)
-        st = file_pwrite(fd, temp, length, 8, 0, e);
+        st = file_pwrite(to->fd, to->path, h.at, h.n, 8, e);
     if (st == ST_OK)
-        st = file_pwrite(fd, temp, h.at, h.n, 8, e);
-    if (st == ST_OK)
-        st = copy_data(f, fd, temp, 8 + (uint64_t)h.n, e);
-    if (fd >= 0 && close(fd) != 0 && st == ST_OK)
-        st = err_set(e, ST_IO, temp, "cannot be written: %s", strerror(errno));
+        st = copy_data(f, to, 8 + (uint64_t)h.n, e);
     vec_free(&h);
     return st;
 }
 
-enum status safetensors_export(const char *checkpoint, const char *to, struct err *e)
+enum status safetensors_export(const struct dir *in, const char *checkpoint, const char *to, struct err *e)
 {
     struct ckpt__file f;
-    enum status st = ckpt__open_here(checkpoint, &f, e);
+    enum status st = ckpt__open_here(in, checkpoint, &f, e);
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
     if (st == ST_OK) {
-        char *temp = mem_alloc(strlen(to) + 5);
-        sprintf(temp, "%s.tmp", to);
-        st = write_file(&f, temp, e);
+        struct dir_new file;
+        st = dir_new_begin(NULL, to, &file, e);
         if (st == ST_OK)
-            st = file_publish(temp, to, e);
-        if (st != ST_OK)
-            unlink(temp);
-        mem_free(temp);
+            st = write_file(&f, &file, e);
+        if (st == ST_OK)
+            st = dir_new_publish(&file, e);
+        dir_new_drop(&file);
     }
     ckpt__close(&f);
     return st;

@@ -106,6 +106,33 @@ static uint32_t token_at(const void *row, uint32_t width, uint64_t i)
     return width == 2 ? ((const uint16_t *)row)[i] : ((const uint32_t *)row)[i];
 }
 
+static enum status check_id(const struct tokens *t, uint64_t at, uint32_t id, struct err *e)
+{
+    return id < t->vocab ? ST_OK
+                         : err_set(e, ST_INPUT, t->path,
+                                   "token %" PRIu64 " is %" PRIu32 ", but the model's vocabulary has %" PRIu32
+                                   " entries (ids 0 to %" PRIu32 "): use data made for this model",
+                                   at, id, t->vocab, t->vocab - 1);
+}
+
+enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e)
+{
+    void *block = mem_alloc(BLOCK);
+    enum status st = ST_OK;
+    uint64_t step = BLOCK / t->width;
+    for (uint64_t at = 0; st == ST_OK && at < n; at += step) {
+        uint64_t part = n - at < step ? n - at : step;
+        uint32_t largest = 0;
+        st = file_pread(t->fd, t->path, block, part * t->width, t->offset + (first + at) * t->width, e);
+        for (uint64_t i = 0; st == ST_OK && i < part; i++)
+            largest = token_at(block, t->width, i) > largest ? token_at(block, t->width, i) : largest;
+        for (uint64_t i = 0; st == ST_OK && largest >= t->vocab && i < part; i++)
+            st = check_id(t, first + at + i, token_at(block, t->width, i), e);
+    }
+    mem_free(block);
+    return st;
+}
+
 enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e)
 {
     uint64_t first = index * t->seq_len;
@@ -113,11 +140,7 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int
     TRY(file_pread(t->fd, t->path, t->row, ((uint64_t)t->seq_len + 1) * t->width, t->offset + first * t->width, e));
     for (uint64_t i = 0; i <= t->seq_len; i++) {
         uint32_t id = token_at(t->row, t->width, i);
-        if (id >= t->vocab)
-            return err_set(e, ST_INPUT, t->path,
-                           "token %" PRIu64 " is %" PRIu32 ", but the model's vocabulary has %" PRIu32
-                           " entries (ids 0 to %" PRIu32 "): use data made for this model",
-                           first + i, id, t->vocab, t->vocab - 1);
+        TRY(check_id(t, first + i, id, e));
         if (i < t->seq_len)
             tokens[i] = (int32_t)id;
         if (i > 0)
@@ -152,7 +175,6 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
 struct making {
     struct h5_out out;
     uint64_t offset; /* of the next byte */
-    int fd;
     struct err *e;
 };
 
@@ -160,21 +182,15 @@ static enum status make_begin(struct making *m, const char *path, enum h5_type t
                               const char *source)
 {
     struct h5_data d = { .name = "tokens", .units = "token ids", .rank = 1, .dim = { n } };
-    m->fd = -1;
     TRY(h5_create(path, schema, VERSION, &m->out, m->e));
     TRY(h5_attr_u64(&m->out.root, "vocab_size", vocab, m->e));
     TRY(h5_attr_text(&m->out.root, "source", source, m->e));
     TRY(h5_reserve(&m->out.root, &d, type, &m->offset, m->e));
-    TRY(h5_finish(&m->out, m->e));
-    return file_open_write(m->out.temp, &m->fd, m->e);
+    return h5_finish(&m->out, m->e);
 }
 
 static enum status make_end(struct making *m, enum status st)
 {
-    if (m->fd >= 0) {
-        enum status closed = file_sync_close(m->fd, m->out.temp, m->e); /* err_set keeps an earlier cause */
-        st = st == ST_OK ? closed : st;
-    }
     if (st == ST_OK)
         return h5_commit(&m->out, m->e);
     h5_abandon(&m->out);
@@ -213,7 +229,7 @@ static enum status append_text(struct making *m, const char *path, uint64_t *lef
         for (uint64_t i = 0; i < n; i++)
             wide[i] = ((const uint8_t *)bytes)[i];
         if (st == ST_OK)
-            st = file_pwrite(m->fd, m->out.temp, wide, n * 2, m->offset, m->e);
+            st = file_pwrite(m->out.file.fd, m->out.path, wide, n * 2, m->offset, m->e);
         m->offset += n * 2;
         *left -= n;
     }
@@ -297,7 +313,7 @@ static enum status copy_block(void *arg, const struct tokens *t, uint64_t first,
     if (n > im->total)
         return err_set(im->m.e, ST_IO, t->path, "has changed while it was read");
     im->total -= n;
-    enum status st = file_pwrite(im->m.fd, im->m.out.temp, im->block, n * t->width, im->m.offset, im->m.e);
+    enum status st = file_pwrite(im->m.out.file.fd, im->m.out.path, im->block, n * t->width, im->m.offset, im->m.e);
     im->m.offset += n * t->width;
     return st;
 }
@@ -311,7 +327,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
     uint32_t width = t.width;
     tokens_close(&t);
     TRY(st);
-    struct importing im = { .m = { .fd = -1, .e = e }, .block = mem_alloc(BLOCK), .vocab = vocab };
+    struct importing im = { .m = { .e = e }, .block = mem_alloc(BLOCK), .vocab = vocab };
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = each_block(files[i], width, im.block, inspect_block, &im, e);
     if (st == ST_OK && im.total < 2)

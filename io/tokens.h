@@ -36,6 +36,9 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int
  * where they are no more than that. */
 enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], struct err *e);
 
+/* Are tokens [first, first + n) of the model's vocabulary? ST_INPUT as tokens_window(); a file that cannot be read: ST_IO. */
+enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e);
+
 /* Makes `out` from text files, one after the other: every byte is a token, vocabulary 256. */
 enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e);
 /* Makes `out` from token files of either kind. vocab: ids must be below; 0: largest id + 1. All of one width. */

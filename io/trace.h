@@ -9,6 +9,7 @@
 
 #include <stdint.h>
 
+#include "base/dir.h"
 #include "base/mem.h"
 #include "base/status.h"
 
@@ -37,9 +38,9 @@ struct trace_group {
     const char *name;
 };
 struct trace_setup {
-    const char *rundir;
-    const char *device;  /* "cpu" */
-    double (*now)(void); /* the clock of the events, seconds */
+    const struct dir *dir; /* of the run; borrowed until close */
+    const char *device;    /* "cpu" */
+    double (*now)(void);   /* the clock of the events, seconds */
     const char *const *streams;
     const struct trace_instruction *instructions;
     const struct trace_group *groups; /* those that contain this rank */
@@ -93,12 +94,14 @@ struct trace {
     uint64_t n_hosts, n_streams, n_ranks, n_locations, n_instructions, n_groups, n_events;
     uint64_t segment;
 };
-/* ST_MISSING, ST_INPUT. On success ends with trace_release. */
+/* A file of that path, or a segment of a run. ST_MISSING, ST_INPUT. On success ends with trace_release. */
 enum status trace_read(const char *path, struct trace *t, struct err *e);
+enum status trace_read_segment(const struct dir *run, uint32_t segment, struct trace *t, struct err *e);
 void trace_release(struct trace *t);
-/* "RUNDIR/trace.0003.h5"; owned by the caller (mem_free). */
-char *trace_path(const char *rundir, uint32_t segment);
+/* "trace.0003.h5" */
+enum { TRACE_NAME = 32 };
+void trace_name(uint32_t segment, char name[TRACE_NAME]);
 /* Segments in the folder: 0.. n-1, without gaps. */
-uint32_t trace_count(const char *rundir);
+uint32_t trace_count(const struct dir *run);
 
 #endif

@@ -201,18 +201,30 @@ static enum status read_all(struct trace *t, const struct h5_at *root, struct er
     return finish(t, root, e);
 }
 
-enum status trace_read(const char *path, struct trace *t, struct err *e)
+static enum status read_file(const struct dir *in, const char *name, struct trace *t, struct err *e)
 {
     struct h5_at root;
     *t = (struct trace){ 0 };
     arena_init(&t->arena);
-    enum status st = h5_open(path, trace__schema, TRACE_VERSION, &root, e);
+    enum status st = h5_open_in(in, name, trace__schema, TRACE_VERSION, &root, e);
     if (st == ST_OK)
         st = read_all(t, &root, e);
     h5_close(&root);
     if (st != ST_OK)
         trace_release(t);
     return st;
+}
+
+enum status trace_read(const char *path, struct trace *t, struct err *e)
+{
+    return read_file(NULL, path, t, e);
+}
+
+enum status trace_read_segment(const struct dir *run, uint32_t segment, struct trace *t, struct err *e)
+{
+    char name[TRACE_NAME];
+    trace_name(segment, name);
+    return read_file(run, name, t, e);
 }
 
 void trace_release(struct trace *t)

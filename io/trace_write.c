@@ -29,7 +29,8 @@ struct blob {
 };
 
 struct trace_private {
-    char *rundir, *device;
+    const struct dir *dir;
+    char *device;
     double (*now)(void);
     struct blob defs;
     uint32_t n_streams, n_instructions, segment;
@@ -37,20 +38,17 @@ struct trace_private {
     double offset_start, clock_start;
 };
 
-char *trace_path(const char *rundir, uint32_t segment)
+void trace_name(uint32_t segment, char name[TRACE_NAME])
 {
-    char *s = mem_alloc(strlen(rundir) + 32);
-    sprintf(s, "%s/trace.%04" PRIu32 ".h5", rundir, segment);
-    return s;
+    snprintf(name, TRACE_NAME, "trace.%04" PRIu32 ".h5", segment);
 }
 
-uint32_t trace_count(const char *rundir)
+uint32_t trace_count(const struct dir *run)
 {
+    char name[TRACE_NAME];
     for (uint32_t n = 0;; n++) {
-        char *path = trace_path(rundir, n);
-        int there = access(path, F_OK);
-        mem_free(path);
-        if (there != 0)
+        trace_name(n, name);
+        if (!dir_has(run, name))
             return n;
     }
 }
@@ -116,13 +114,13 @@ enum status trace_open(const struct trace_setup *s, struct trace_writer *w, stru
 {
     (void)e;
     struct trace_private *p = mem_alloc(sizeof *p);
-    *p = (struct trace_private){ .rundir = mem_strdup(s->rundir), .device = mem_strdup(s->device), .now = s->now };
+    *p = (struct trace_private){ .dir = s->dir, .device = mem_strdup(s->device), .now = s->now };
     p->n_streams = s->n_streams;
     p->n_instructions = s->n_instructions;
     for (uint32_t i = 0; i < s->n_instructions; i++)
         CHECK(s->instructions[i].stream < s->n_streams);
     pack(s, &p->defs);
-    p->segment = io_rank() == 0 ? trace_count(s->rundir) : 0;
+    p->segment = io_rank() == 0 ? trace_count(s->dir) : 0;
     p->zero = s->now();
     io_broadcast(&p->segment, sizeof p->segment);
     io_broadcast(&p->zero, sizeof p->zero);
@@ -342,14 +340,15 @@ static enum status put_definitions(struct segment *s)
     return h5_put_strings(root, "groups/name", t->group_names.at, t->group_names.n, s->e);
 }
 
-static enum status make_segment(struct segment *s, const char *path, const struct trace_private *p)
+static enum status make_segment(struct segment *s, const struct trace_private *p)
 {
-    char now[32];
+    char now[32], name[TRACE_NAME];
     time_t t = time(NULL);
     struct tm tm;
     gmtime_r(&t, &tm);
     strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &tm);
-    TRY(h5_create(path, trace__schema, TRACE_VERSION, &s->out, s->e));
+    trace_name(p->segment, name);
+    TRY(h5_create_in(p->dir, name, trace__schema, TRACE_VERSION, &s->out, s->e));
     TRY(h5_attr_u64(&s->out.root, "segment", p->segment, s->e));
     TRY(h5_attr_f64(&s->out.root, "zero", p->zero, s->e));
     TRY(h5_attr_text(&s->out.root, "time", now, s->e));
@@ -368,7 +367,7 @@ static enum status write_rows(const struct trace_writer *w, const char *temp, co
                               struct err *e)
 {
     int fd;
-    TRY(file_open_write(temp, &fd, e));
+    TRY(dir_change(w->p->dir, temp, &fd, e));
     char *column = mem_alloc(8 * (size_t)w->n);
     enum status st = ST_OK;
     for (int c = 0; st == ST_OK && c < TRACE_COLUMNS; c++) {
@@ -398,8 +397,7 @@ static enum status write_segment(struct trace_writer *w, struct card *cards, cha
     struct tables t = { 0 };
     struct segment s = { .t = &t, .cards = cards, .ranks = ranks, .e = e };
     uint64_t first = 0;
-    char *path = trace_path(w->p->rundir, w->p->segment), *temp = mem_alloc(strlen(path) + 5);
-    sprintf(temp, "%s.tmp", path);
+    char temp[DIR_NAME];
     for (uint32_t r = 0; r < ranks; r++) {
         first += r < io_rank() ? cards[r].events : 0;
         s.events += cards[r].events;
@@ -407,10 +405,12 @@ static enum status write_segment(struct trace_writer *w, struct card *cards, cha
     enum status st = ST_OK;
     if (io_rank() == 0) {
         build_tables(&t, cards, ranks, blobs);
-        st = make_segment(&s, path, w->p);
+        st = make_segment(&s, w->p);
     }
     st = io_agree_root(st, e);
     if (st == ST_OK) {
+        memcpy(temp, s.out.file.temp, sizeof temp);
+        io_broadcast(temp, sizeof temp);
         io_broadcast(s.offset, sizeof s.offset);
         io_broadcast(cards, sizeof *cards * ranks);
         renumber(w, &cards[io_rank()]);
@@ -423,8 +423,6 @@ static enum status write_segment(struct trace_writer *w, struct card *cards, cha
             h5_abandon(&s.out);
     }
     release_tables(&t);
-    mem_free(path);
-    mem_free(temp);
     return io_agree_root(st, e);
 }
 
@@ -463,7 +461,6 @@ enum status trace_close(struct trace_writer *w, struct err *e)
         return ST_OK;
     enum status st = trace_flush(w, e);
     vec_free(&w->p->defs);
-    mem_free(w->p->rundir);
     mem_free(w->p->device);
     mem_free(w->p);
     mem_free(w->events);

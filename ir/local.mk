@@ -17,11 +17,13 @@ libpiper_ir_la_SOURCES = \
 	ir/notices.c ir/notices.h \
 	ir/op.c ir/op.h \
 	ir/op_check.c \
+	ir/optimizer.c ir/optimizer.h \
 	ir/plan.c ir/plan.h \
 	ir/plan_open.c \
 	ir/plan_parse.c \
 	ir/plan_print.c \
 	ir/plan_text.c ir/plan_text.h \
+	ir/scalar.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \
 	ir/target_cuda.c ir/target_cuda.h \

@@ -2,11 +2,11 @@
 
 #include <stdlib.h>
 
-static const char *const extra_names[] = { "adamw", "sgd", "sumsq" };
-
 const char *machine_kind_name(uint32_t kind)
 {
-    return kind < IR_OP_COUNT ? ir_op_info[kind].name : extra_names[kind - IR_OP_COUNT];
+    if (kind < IR_OP_COUNT)
+        return ir_op_info[kind].name;
+    return kind == MACHINE_SUMSQ ? "sumsq" : optimizer_name(kind - MACHINE_UPDATE);
 }
 
 uint32_t machine_kind_by_name(const char *name)

@@ -7,14 +7,14 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "ir/op.h"
+#include "ir/optimizer.h"
 
 enum { MACHINE_NAME = 64, MACHINE_TEXT = 512 };
 
 /* What points are of: the kernels of ir/op.h by (operator, pass), and these beside them, with pass IR_PASS_NONE. */
 enum machine_extra {
-    MACHINE_ADAMW = IR_OP_COUNT, /* one update; work: bytes of what it reads and writes */
-    MACHINE_SGD,
-    MACHINE_SUMSQ, /* work: bytes read */
+    MACHINE_UPDATE = IR_OP_COUNT, /* + enum optimizer: one update; work: bytes of what it reads and writes */
+    MACHINE_SUMSQ = MACHINE_UPDATE + OPTIMIZERS, /* work: bytes read */
     MACHINE_KINDS
 };
 /* "linear", ..., "adamw", "sgd", "sumsq"; MACHINE_KINDS when there is no such name. */

@@ -146,24 +146,8 @@ struct section {
 
 static void builder_sections(const struct plan_builder *b, struct section s[PLAN_SECTIONS])
 {
-#define SECTION(id, field) s[id] = (struct section){ b->field.at, b->field.n, sizeof *b->field.at }
-    SECTION(PLAN_S_RANGES, ranges);
-    SECTION(PLAN_S_SETS, sets);
-    SECTION(PLAN_S_GROUPS, groups);
-    SECTION(PLAN_S_CHANNELS, channels);
-    SECTION(PLAN_S_STREAMS, streams);
-    SECTION(PLAN_S_BUCKETS, buckets);
-    SECTION(PLAN_S_PIECES, pieces);
-    SECTION(PLAN_S_SLOTS, slots);
-    SECTION(PLAN_S_OPERANDS, operands);
-    SECTION(PLAN_S_KERNELS, kernels);
-    SECTION(PLAN_S_PROGRAMS, programs);
-    SECTION(PLAN_S_INSTRS, instrs);
-    SECTION(PLAN_S_WAITS, waits);
-    SECTION(PLAN_S_BASES, bases);
-    SECTION(PLAN_S_BUFFERS, buffers);
-    SECTION(PLAN_S_LISTS, lists);
-    SECTION(PLAN_S_TEXT, text);
+#define SECTION(id, record, field) s[PLAN_S_##id] = (struct section){ b->field.at, b->field.n, sizeof(record) };
+    PLAN_SECTION_LIST(SECTION)
 #undef SECTION
 }
 
@@ -206,21 +190,7 @@ void *plan_build(struct plan_builder *b, uint64_t *bytes)
 
 void plan_builder_release(struct plan_builder *b)
 {
-    vec_free(&b->ranges);
-    vec_free(&b->sets);
-    vec_free(&b->groups);
-    vec_free(&b->channels);
-    vec_free(&b->streams);
-    vec_free(&b->buckets);
-    vec_free(&b->pieces);
-    vec_free(&b->slots);
-    vec_free(&b->operands);
-    vec_free(&b->kernels);
-    vec_free(&b->programs);
-    vec_free(&b->instrs);
-    vec_free(&b->waits);
-    vec_free(&b->bases);
-    vec_free(&b->buffers);
-    vec_free(&b->lists);
-    vec_free(&b->text);
+#define RELEASE(id, record, field) vec_free(&b->field);
+    PLAN_SECTION_LIST(RELEASE)
+#undef RELEASE
 }

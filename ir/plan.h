@@ -16,6 +16,8 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "ir/op.h"
+#include "ir/optimizer.h"
+#include "ir/scalar.h"
 
 enum { PLAN_MAGIC = 0x50495031, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 
@@ -72,13 +74,33 @@ enum plan_kind_of_memory {
 };
 const char *plan_memory_name(enum plan_kind_of_memory k); /* "params", "grads", ... as in piper plan --json */
 
+/* What is sharded over the holders of a bucket, each level all that the ones before it shard. Ask by the functions below. */
+enum plan_zero { ZERO_NONE, ZERO_STATE, ZERO_GRADS, ZERO_PARAMS };
+static inline bool zero_shards_state(uint32_t zero) /* masters and moments; the update */
+{
+    return zero >= ZERO_STATE;
+}
+static inline bool zero_shards_grads(uint32_t zero)
+{
+    return zero >= ZERO_GRADS;
+}
+static inline bool zero_shards_params(uint32_t zero)
+{
+    return zero >= ZERO_PARAMS;
+}
+/* Parameters are whole on every holder, and each updates its part alone: parts are gathered when the next step begins. */
+static inline bool zero_gathers_at_start(uint32_t zero)
+{
+    return zero_shards_state(zero) && !zero_shards_params(zero);
+}
+
 /* A bucket: parameters that are reduced, gathered and updated together, flat. Elements [0, n_decay) decay. The flat range is
  * padded to a multiple of the holders; holder i owns elements [i*size/H, (i+1)*size/H) where sharded, and the same part is
  * its share of the norm everywhere. */
 struct plan_bucket {
     uint32_t first_piece, n_pieces; /* in the shard map */
     uint32_t holders;               /* group: every device with a copy */
-    uint32_t zero;                  /* 0; 1 optimizer state, 2 gradients, 3 parameters are sharded over the holders */
+    uint32_t zero;                  /* enum plan_zero */
     uint64_t elements;              /* padded */
     uint64_t n_decay;
     uint64_t param, grad;  /* byte offsets in ARENA_PARAMS and ARENA_GRADS */
@@ -139,14 +161,19 @@ struct plan_kernel {
     uint16_t type;          /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
-/* Does the kernel write this operand (enum plan_operand_index)? Else it reads it. Sums and copies write out[0] in any pass. */
-static inline bool plan_kernel_writes(const struct plan_kernel *k, uint32_t operand)
+/* Does a kernel of this operator and pass write this operand (enum plan_operand_index)? Else it reads it. Sums and copies write
+ * out[0] in any pass. */
+static inline bool plan_writes(uint32_t op, uint32_t pass, uint32_t operand)
 {
     if (operand >= OPERAND_OUT && operand < OPERAND_STASH)
-        return k->pass == IR_PASS_F || k->op >= IR_OP_GRAPH_COUNT;
+        return pass == IR_PASS_F || op >= IR_OP_GRAPH_COUNT;
     if (operand >= OPERAND_STASH && operand < OPERAND_PARAM)
-        return k->pass == IR_PASS_BI;
+        return pass == IR_PASS_BI;
     return (operand >= OPERAND_DIN && operand < OPERAND_ACC) || operand >= OPERAND_DPARAM;
+}
+static inline bool plan_kernel_writes(const struct plan_kernel *k, uint32_t operand)
+{
+    return plan_writes(k->op, k->pass, operand);
 }
 struct plan_program {
     uint32_t chunk, sub; /* of the model; sub: number of the sub-chunk in the whole model */
@@ -225,26 +252,27 @@ struct plan_list {
     uint32_t replicas;        /* of the data, over the whole job */
 };
 
-enum plan_section {
-    PLAN_S_RANGES,
-    PLAN_S_SETS,
-    PLAN_S_GROUPS,
-    PLAN_S_CHANNELS,
-    PLAN_S_STREAMS,
-    PLAN_S_BUCKETS,
-    PLAN_S_PIECES,
-    PLAN_S_SLOTS,
-    PLAN_S_OPERANDS,
-    PLAN_S_KERNELS,
-    PLAN_S_PROGRAMS,
-    PLAN_S_INSTRS,
-    PLAN_S_WAITS,
-    PLAN_S_BASES,
-    PLAN_S_BUFFERS,
-    PLAN_S_LISTS,
-    PLAN_S_TEXT,
-    PLAN_SECTIONS
-};
+/* The sections of a blob, in their order: name, record, field of struct plan and of struct plan_builder. */
+#define PLAN_SECTION_LIST(ROW)                   \
+    ROW(RANGES, struct plan_range, ranges)       \
+    ROW(SETS, struct plan_set, sets)             \
+    ROW(GROUPS, struct plan_group, groups)       \
+    ROW(CHANNELS, struct plan_channel, channels) \
+    ROW(STREAMS, struct plan_stream, streams)    \
+    ROW(BUCKETS, struct plan_bucket, buckets)    \
+    ROW(PIECES, struct plan_piece, pieces)       \
+    ROW(SLOTS, struct plan_slot, slots)          \
+    ROW(OPERANDS, struct plan_operand, operands) \
+    ROW(KERNELS, struct plan_kernel, kernels)    \
+    ROW(PROGRAMS, struct plan_program, programs) \
+    ROW(INSTRS, struct plan_instr, instrs)       \
+    ROW(WAITS, uint32_t, waits)                  \
+    ROW(BASES, struct plan_base, bases)          \
+    ROW(BUFFERS, struct plan_buffer, buffers)    \
+    ROW(LISTS, struct plan_list, lists)          \
+    ROW(TEXT, char, text)
+#define PLAN_SECTION_ID(id, record, field) PLAN_S_##id,
+enum plan_section { PLAN_SECTION_LIST(PLAN_SECTION_ID) PLAN_SECTIONS };
 struct plan_header {
     uint32_t magic, version;
     uint64_t bytes; /* of the whole blob */
@@ -253,7 +281,7 @@ struct plan_header {
     uint32_t world;   /* ranks of the job */
     uint32_t n_channels_world;
     uint32_t compute;   /* enum ir_dtype: IR_F32 or IR_BF16 */
-    uint32_t optimizer; /* enum optimizer of compute.h: 0 adamw, 1 sgd */
+    uint32_t optimizer; /* enum optimizer */
     uint32_t clip;      /* 1: updates wait for the norm */
     uint64_t arena_bytes[ARENA_COUNT];
     uint64_t peak_bytes[MEM_KINDS]; /* each kind at its own peak, per rank */
@@ -265,23 +293,8 @@ struct plan_header {
 /* A view of a validated blob: const pointers into it. */
 struct plan {
     const struct plan_header *h;
-    const struct plan_range *ranges;
-    const struct plan_set *sets;
-    const struct plan_group *groups;
-    const struct plan_channel *channels;
-    const struct plan_stream *streams;
-    const struct plan_bucket *buckets;
-    const struct plan_piece *pieces;
-    const struct plan_slot *slots;
-    const struct plan_operand *operands;
-    const struct plan_kernel *kernels;
-    const struct plan_program *programs;
-    const struct plan_instr *instrs;
-    const uint32_t *waits;
-    const struct plan_base *bases;
-    const struct plan_buffer *buffers;
-    const struct plan_list *lists;
-    const char *text;
+#define PLAN_SECTION_VIEW(id, record, field) const record *field;
+    PLAN_SECTION_LIST(PLAN_SECTION_VIEW)
 };
 
 /* Checks magic, version, sizes and every index and range of the blob; the view borrows it. ST_BUG with a sentence when
@@ -312,57 +325,11 @@ uint32_t plan_find_list(const struct plan *p, const char *name);
 /* Building: growable sections; plan_build() lays them out into one blob owned by the caller (mem_free). */
 struct plan_builder {
     struct plan_header h;
-    struct {
-        VEC(struct plan_range);
-    } ranges;
-    struct {
-        VEC(struct plan_set);
-    } sets;
-    struct {
-        VEC(struct plan_group);
-    } groups;
-    struct {
-        VEC(struct plan_channel);
-    } channels;
-    struct {
-        VEC(struct plan_stream);
-    } streams;
-    struct {
-        VEC(struct plan_bucket);
-    } buckets;
-    struct {
-        VEC(struct plan_piece);
-    } pieces;
-    struct {
-        VEC(struct plan_slot);
-    } slots;
-    struct {
-        VEC(struct plan_operand);
-    } operands;
-    struct {
-        VEC(struct plan_kernel);
-    } kernels;
-    struct {
-        VEC(struct plan_program);
-    } programs;
-    struct {
-        VEC(struct plan_instr);
-    } instrs;
-    struct {
-        VEC(uint32_t);
-    } waits;
-    struct {
-        VEC(struct plan_base);
-    } bases;
-    struct {
-        VEC(struct plan_buffer);
-    } buffers;
-    struct {
-        VEC(struct plan_list);
-    } lists;
-    struct {
-        VEC(char);
-    } text;
+#define PLAN_SECTION_VEC(id, record, field) \
+    struct {                                \
+        VEC(record);                        \
+    } field;
+    PLAN_SECTION_LIST(PLAN_SECTION_VEC)
 };
 uint32_t plan_builder_text(struct plan_builder *b, const char *s); /* offset in the text section */
 void *plan_build(struct plan_builder *b, uint64_t *bytes);

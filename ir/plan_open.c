@@ -17,10 +17,10 @@ static const uint64_t huge = (uint64_t)1 << 48; /* bound of every count, so that
             return WRONG(e, __VA_ARGS__); \
     } while (0)
 
-static const char *const section_names[PLAN_SECTIONS] = {
-    "ranges",  "sets",     "groups", "channels", "streams", "buckets", "pieces", "slots", "operands",
-    "kernels", "programs", "instrs", "waits",    "bases",   "buffers", "lists",  "text",
-};
+#define NAME(id, record, field) #field,
+static const char *const section_names[PLAN_SECTIONS] = { PLAN_SECTION_LIST(NAME) };
+#define SIZE(id, record, field) sizeof(record),
+static const uint32_t record_sizes[PLAN_SECTIONS] = { PLAN_SECTION_LIST(SIZE) };
 
 static bool inside(uint64_t offset, uint64_t bytes, uint64_t total)
 {
@@ -29,12 +29,6 @@ static bool inside(uint64_t offset, uint64_t bytes, uint64_t total)
 
 static enum status open_header(const void *blob, uint64_t bytes, struct plan *p, struct err *e)
 {
-    static const uint32_t sizes[PLAN_SECTIONS] = {
-        sizeof *p->ranges,   sizeof *p->sets,   sizeof *p->groups, sizeof *p->channels, sizeof *p->streams,
-        sizeof *p->buckets,  sizeof *p->pieces, sizeof *p->slots,  sizeof *p->operands, sizeof *p->kernels,
-        sizeof *p->programs, sizeof *p->instrs, sizeof *p->waits,  sizeof *p->bases,    sizeof *p->buffers,
-        sizeof *p->lists,    sizeof *p->text,
-    };
     const struct plan_header *h = blob;
     NEED((uintptr_t)blob % 8 == 0, e, "the blob is not aligned to 8 bytes");
     NEED(bytes >= sizeof *h, e, "%" PRIu64 " bytes, but a header alone has %zu", bytes, sizeof *h);
@@ -45,33 +39,16 @@ static enum status open_header(const void *blob, uint64_t bytes, struct plan *p,
     for (int i = 0; i < PLAN_SECTIONS; i++) {
         NEED(h->first[i] == round_up(end, 8), e, "section %s starts at %" PRIu64 ", expected %" PRIu64,
              section_names[i], h->first[i], round_up(end, 8));
-        NEED(h->count[i] < PLAN_NONE && inside(h->first[i], h->count[i] * sizes[i], bytes), e,
+        NEED(h->count[i] < PLAN_NONE && inside(h->first[i], h->count[i] * record_sizes[i], bytes), e,
              "section %s with %" PRIu64 " records does not end inside the blob", section_names[i], h->count[i]);
-        end = h->first[i] + h->count[i] * sizes[i];
+        end = h->first[i] + h->count[i] * record_sizes[i];
     }
     NEED(round_up(end, 8) == bytes, e, "%" PRIu64 " bytes after the last section", bytes - end);
     const char *b = blob;
-    const uint64_t *f = h->first;
-    *p = (struct plan){
-        .h = h,
-        .ranges = (const void *)(b + f[PLAN_S_RANGES]),
-        .sets = (const void *)(b + f[PLAN_S_SETS]),
-        .groups = (const void *)(b + f[PLAN_S_GROUPS]),
-        .channels = (const void *)(b + f[PLAN_S_CHANNELS]),
-        .streams = (const void *)(b + f[PLAN_S_STREAMS]),
-        .buckets = (const void *)(b + f[PLAN_S_BUCKETS]),
-        .pieces = (const void *)(b + f[PLAN_S_PIECES]),
-        .slots = (const void *)(b + f[PLAN_S_SLOTS]),
-        .operands = (const void *)(b + f[PLAN_S_OPERANDS]),
-        .kernels = (const void *)(b + f[PLAN_S_KERNELS]),
-        .programs = (const void *)(b + f[PLAN_S_PROGRAMS]),
-        .instrs = (const void *)(b + f[PLAN_S_INSTRS]),
-        .waits = (const void *)(b + f[PLAN_S_WAITS]),
-        .bases = (const void *)(b + f[PLAN_S_BASES]),
-        .buffers = (const void *)(b + f[PLAN_S_BUFFERS]),
-        .lists = (const void *)(b + f[PLAN_S_LISTS]),
-        .text = b + f[PLAN_S_TEXT],
-    };
+    p->h = h;
+#define VIEW(id, record, field) p->field = (const void *)(b + h->first[PLAN_S_##id]);
+    PLAN_SECTION_LIST(VIEW)
+#undef VIEW
     return ST_OK;
 }
 
@@ -84,7 +61,7 @@ static enum status check_header(const struct plan *p, struct err *e)
     NEED(h->devices < h->count[PLAN_S_SETS], e, "set %u of the class's devices does not exist", h->devices);
     NEED(h->compute == IR_F32 || h->compute == IR_BF16, e, "compute type is %u, expected float32 or bfloat16",
          h->compute);
-    NEED(h->optimizer <= 1 && h->clip <= 1, e, "optimizer %u, clip %u", h->optimizer, h->clip);
+    NEED(h->optimizer < OPTIMIZERS && h->clip <= 1, e, "optimizer %u, clip %u", h->optimizer, h->clip);
     uint64_t total = 0;
     for (int a = 0; a < ARENA_COUNT; a++) {
         NEED(h->arena_bytes[a] <= huge, e, "arena %d has %" PRIu64 " bytes", a, h->arena_bytes[a]);
@@ -163,7 +140,7 @@ static enum status check_groups(const struct plan *p, uint32_t *group_size, stru
     return ST_OK;
 }
 
-/* Bytes of one copy of a bucket in an arena: whole, or the holder's share from ZeRO level `level` on. */
+/* Bytes of one copy of a bucket in an arena: whole, or the holder's share from level `level` (enum plan_zero) on. */
 static uint64_t bucket_bytes(const struct plan_bucket *b, uint32_t holders, uint32_t level, uint32_t element)
 {
     return (b->zero >= level ? b->elements / holders : b->elements) * element;
@@ -171,12 +148,12 @@ static uint64_t bucket_bytes(const struct plan_bucket *b, uint32_t holders, uint
 
 static uint64_t param_bytes(const struct plan *p, const struct plan_bucket *b, uint32_t holders)
 {
-    return bucket_bytes(b, holders, 3, ir_dtype_size(IR_COMPUTE, p->h->compute));
+    return bucket_bytes(b, holders, ZERO_PARAMS, ir_dtype_size(IR_COMPUTE, p->h->compute));
 }
 
 static uint64_t grad_bytes(const struct plan_bucket *b, uint32_t holders)
 {
-    return bucket_bytes(b, holders, 2, 4);
+    return bucket_bytes(b, holders, ZERO_GRADS, 4);
 }
 
 static enum status check_pieces(const struct plan *p, uint32_t bucket, struct err *e, uint32_t n_params)
@@ -205,8 +182,8 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
         NEED(b->first_piece == next && b->n_pieces <= n_pieces - next, e,
              "bucket %u: pieces %u.. (%u), expected %" PRIu64, i, b->first_piece, b->n_pieces, next);
         next += b->n_pieces;
-        NEED(b->holders < p->h->count[PLAN_S_GROUPS] && b->zero <= 3, e, "bucket %u: holders are group %u, zero is %u",
-             i, b->holders, b->zero);
+        NEED(b->holders < p->h->count[PLAN_S_GROUPS] && b->zero <= ZERO_PARAMS, e,
+             "bucket %u: holders are group %u, zero is %u", i, b->holders, b->zero);
         uint32_t h = group_size[b->holders];
         NEED(b->elements <= huge && b->elements % h == 0 && b->n_decay <= b->elements, e,
              "bucket %u: %" PRIu64 " elements, %" PRIu64 " decay, %u holders", i, b->elements, b->n_decay, h);
@@ -215,7 +192,7 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
         NEED(inside(b->grad, grad_bytes(b, h), arena[ARENA_GRADS]), e, "bucket %u: gradients beyond their arena", i);
         const uint64_t state[3] = { b->master, b->m, b->v };
         for (int k = 0; k < 3; k++)
-            NEED(state[k] == UINT64_MAX || inside(state[k], bucket_bytes(b, h, 1, 4), arena[ARENA_OPTIM]), e,
+            NEED(state[k] == UINT64_MAX || inside(state[k], bucket_bytes(b, h, ZERO_STATE, 4), arena[ARENA_OPTIM]), e,
                  "bucket %u: optimizer state beyond its arena", i);
         NEED(b->snapshot == UINT64_MAX || inside(b->snapshot, plan_snapshot_bytes(b, h), arena[ARENA_SNAPSHOT]), e,
              "bucket %u: snapshot beyond its arena", i);

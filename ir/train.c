@@ -5,13 +5,7 @@
 
 #include "ir/op.h"
 
-static const char *const optimizer_names[] = { "adamw", "sgd" };
 static const char *const lr_names[] = { "constant", "linear", "cosine", "wsd" };
-
-const char *train_optimizer_name(uint32_t optimizer)
-{
-    return optimizer <= TRAIN_SGD ? optimizer_names[optimizer] : NULL;
-}
 
 const char *train_lr_name(uint32_t kind)
 {
@@ -20,7 +14,7 @@ const char *train_lr_name(uint32_t kind)
 
 void train_config_default(struct train_config *c)
 {
-    *c = (struct train_config){ .optimizer = TRAIN_ADAMW,
+    *c = (struct train_config){ .optimizer = OPT_ADAMW,
                                 .beta1 = 0.9,
                                 .beta2 = 0.95,
                                 .eps = 1e-8,
@@ -30,6 +24,7 @@ void train_config_default(struct train_config *c)
                                 .seed = 1,
                                 .dtype = IR_F32,
                                 .shuffle = true,
+                                .checkpoint_minutes = 30,
                                 .checkpoint_keep = 3 };
 }
 
@@ -50,7 +45,7 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         bool good;
         const char *what;
     } rules[] = {
-        { train_optimizer_name(c->optimizer) != NULL, "the kind of the optimizer is unknown" },
+        { optimizer_name(c->optimizer) != NULL, "the kind of the optimizer is unknown" },
         { in_range(c->beta1, 0, 1) && c->beta1 < 1 && in_range(c->beta2, 0, 1) && c->beta2 < 1,
           "betas must be at least 0 and below 1" },
         { in_range(c->eps, 1e-30, 1), "eps must be above 0 and at most 1" },
@@ -68,6 +63,7 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         { ends(c->data) && ends(c->eval_data), "a file name is too long" },
         { c->eval_every < many && (c->eval_every == 0 || c->eval_data[0]), "eval_every needs eval_data" },
         { c->checkpoint_every < many && c->checkpoint_keep_every < many, "checkpoint_every must be below 2^53" },
+        { in_range(c->checkpoint_minutes, 0, 1e6), "checkpoint_minutes must be from 0 (none) to 1e6" },
         { c->checkpoint_keep >= 1 && c->checkpoint_keep < many, "checkpoint_keep must be 1 or more" },
         { c->n_trace_steps <= TRAIN_TRACE_MAX, "at most 64 trace_steps are possible" },
     };

@@ -6,14 +6,14 @@
 #include <stdint.h>
 
 #include "base/status.h"
+#include "ir/optimizer.h"
 
 enum { TRAIN_PATH_BYTES = 1024, TRAIN_TRACE_MAX = 64 };
 
-enum train_optimizer { TRAIN_ADAMW, TRAIN_SGD }; /* numbered like enum optimizer in src/compute.h */
 enum train_lr { LR_CONSTANT, LR_LINEAR, LR_COSINE, LR_WSD };
 
 struct train_config {
-    uint32_t optimizer; /* enum train_optimizer */
+    uint32_t optimizer; /* enum optimizer */
     double beta1, beta2, eps, weight_decay;
 
     uint32_t lr_kind; /* enum train_lr */
@@ -31,7 +31,8 @@ struct train_config {
     char eval_data[TRAIN_PATH_BYTES]; /* "": none */
     uint64_t eval_every;              /* steps; 0: after the last step only */
 
-    uint64_t checkpoint_every;      /* steps; 0: after the last step only */
+    uint64_t checkpoint_every;      /* steps; 0: not by steps. One is written after the last step in any case */
+    double checkpoint_minutes;      /* 0: not by time */
     uint64_t checkpoint_keep;       /* the newest that stay, 1 or more */
     uint64_t checkpoint_keep_every; /* those of every so many steps stay too; 0: none */
 
@@ -40,12 +41,11 @@ struct train_config {
 };
 
 /* What train.json says when it says nothing: AdamW (0.9, 0.95), eps 1e-8, weight decay 0.1, constant learning rate
- * 3e-4, float32, shuffled, seed 1, the last 3 checkpoints. batch_size, seq_len and steps have no default: 0. */
+ * 3e-4, float32, shuffled, seed 1, a checkpoint every 30 minutes, of which the last 3 stay. batch_size, seq_len and steps have no default: 0. */
 void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
 
-const char *train_optimizer_name(uint32_t optimizer); /* "adamw", "sgd"; NULL when there is no such */
 const char *train_lr_name(uint32_t kind);             /* "constant", "linear", "cosine", "wsd" */
 
 #endif

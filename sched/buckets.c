@@ -89,7 +89,7 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
         b->reduce_each = d->reduce_each && (b->n_classes == 1 || every_microbatch(s, b, (uint32_t)(b - s->buckets.at)));
         b->prefetch = d->prefetch;
         /* several classes use a tied parameter at different times: they gather it together, at the start of the step */
-        b->zero = b->n_classes > 1 && d->zero > 1 ? 1 : d->zero;
+        b->zero = b->n_classes > 1 && zero_shards_grads(d->zero) ? ZERO_STATE : d->zero;
     }
     if (d || s->replicas == 1)
         return ST_OK;

@@ -123,12 +123,13 @@ double cost_kernel(const struct machine *m, const struct cost_kernel *k)
     return m->launch + fmax(kernel_flops(k) / m->flops[k->compute == IR_BF16], kernel_bytes(k) / m->bandwidth);
 }
 
-/* AdamW reads master, both moments and the gradient and writes the first three; SGD has no moments. A bfloat16 copy of the
- * master is written too. */
+/* An update reads and writes master and moments and reads the gradient. A bfloat16 copy of the master is written too. */
 double cost_element_bytes(uint32_t kind, uint32_t compute)
 {
     double copy = compute == IR_BF16 ? 2 : 0;
-    return kind == MACHINE_ADAMW ? 28 + copy : kind == MACHINE_SGD ? 12 + copy : 4;
+    if (kind == MACHINE_SUMSQ)
+        return 4;
+    return 12 + 8.0 * optimizer_info[kind - MACHINE_UPDATE].moments + copy;
 }
 
 double cost_elements(const struct machine *m, uint32_t kind, double n, uint32_t compute)

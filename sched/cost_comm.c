@@ -257,7 +257,7 @@ double cost_instr(struct cost_class *c, const struct plan_list *l, const struct 
         const struct plan_bucket *b = &p->buckets[in->what];
         double holders = plan_group_size(p, b->holders, plan_set_at(p, p->h->devices, 0));
         bool part = in->op == PLAN_SUMSQ || b->zero;
-        uint32_t kind = in->op == PLAN_SUMSQ ? MACHINE_SUMSQ : p->h->optimizer ? MACHINE_SGD : MACHINE_ADAMW;
+        uint32_t kind = in->op == PLAN_SUMSQ ? MACHINE_SUMSQ : MACHINE_UPDATE + p->h->optimizer;
         return cost_elements(c->m, kind, (double)b->elements / (part ? holders : 1), p->h->compute);
     }
     default:

@@ -30,7 +30,7 @@ static void gather_at_start(struct sched *s, struct ir_dag *d)
     uint32_t *node = mem_alloc((s->buckets.n + 1) * sizeof *node);
     uint32_t n = d->nodes.n;
     for (uint32_t b = 0; b < s->buckets.n; b++)
-        node[b] = s->buckets.at[b].zero == 1 || s->buckets.at[b].zero == 2 ? gather_node(s, d, b) : IR_NONE;
+        node[b] = zero_gathers_at_start(s->buckets.at[b].zero) ? gather_node(s, d, b) : IR_NONE;
     for (uint32_t i = 0; i < n; i++) {
         struct ir_node x = d->nodes.at[i];
         if (x.kind != IR_NODE_RUN || x.pass != IR_PASS_F)
@@ -102,7 +102,7 @@ static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_ord
         bool any = false;
         for (uint32_t k = 0; k < sub->n_param; k++) {
             uint32_t b = s->bucket_of[s->chunks.params.at[sub->first_param + k]];
-            if (s->buckets.at[b].zero != 3 || last[b] == reader || !reads_bucket(s, &n, b))
+            if (!zero_shards_params(s->buckets.at[b].zero) || last[b] == reader || !reads_bucket(s, &n, b))
                 continue;
             if (last[b] == IR_NONE || last[b] + 1 != reader) {
                 current[b] = gather_node(s, d, b);
@@ -177,7 +177,7 @@ enum status pass_gather_use(struct sched *s, struct err *e)
     (void)e;
     bool any = false;
     for (uint32_t b = 0; b < s->buckets.n; b++)
-        any = any || s->buckets.at[b].zero == 3;
+        any = any || zero_shards_params(s->buckets.at[b].zero);
     if (any)
         gather_for_use(s, &s->train);
     if (any && s->in->eval)

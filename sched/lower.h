@@ -4,8 +4,6 @@
 
 #include "sched/program.h"
 
-enum { PLAN_SCALARS_BYTES = 64 /* SCALAR_COUNT float64 */ };
-
 /* A group of the job: UNION of classes, or EACH of device sets. */
 struct group_key {
     enum plan_group_kind kind;

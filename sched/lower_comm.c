@@ -127,7 +127,8 @@ static void add_reduced(struct class_lowering *c, uint32_t node, uint32_t from, 
     i->what = local;
     i->count = count;
     lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad,
-               PLAN_READ | PLAN_WRITE | (b->zero == 1 ? PLAN_OWN : 0), !c->grad_written[n->what]);
+               PLAN_READ | PLAN_WRITE | (zero_shards_state(b->zero) && !zero_shards_grads(b->zero) ? PLAN_OWN : 0),
+               !c->grad_written[n->what]);
     c->grad_written[n->what] = 1;
     lower_base(c, i, ARENA_WORK, from, 0, PLAN_READ, false);
 }
@@ -176,9 +177,9 @@ void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node 
     uint32_t local = c->bucket_of[n->what];
     struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what],
                                             b->elements / b->holders, compute);
-    lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_READ | (b->zero < 3 ? PLAN_OWN : 0),
-               false);
-    if (b->zero < 3) {
+    lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param,
+               PLAN_READ | (zero_shards_params(b->zero) ? 0 : PLAN_OWN), false);
+    if (!zero_shards_params(b->zero)) {
         lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_WRITE, false);
         return;
     }

@@ -97,7 +97,7 @@ void lower_size_scratch(struct lowering *x)
     want_scratch(x, 0, s->ranks, PLAN_SCALARS_BYTES);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        want_scratch(x, k->reduce_stream, k->holders, k->elements * 4 / (k->zero ? k->holders : 1));
+        want_scratch(x, k->reduce_stream, k->holders, k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
     }
 }
 
@@ -211,15 +211,16 @@ void lower_buckets(struct class_lowering *c)
         uint32_t align = s->in->target->alignment;
         uint64_t part = b->elements / b->holders;
         p.param = arena[ARENA_PARAMS];
-        arena[ARENA_PARAMS] = round_up(p.param + (b->zero >= 3 ? part : b->elements) * size, align);
+        arena[ARENA_PARAMS] = round_up(p.param + (zero_shards_params(b->zero) ? part : b->elements) * size, align);
         p.grad = arena[ARENA_GRADS];
-        arena[ARENA_GRADS] = round_up(p.grad + (b->zero >= 2 ? part : b->elements) * 4, align);
-        uint64_t *optim[3] = { s->in->compute == IR_F32 ? NULL : &p.master, s->in->optimizer ? NULL : &p.m,
-                               s->in->optimizer ? NULL : &p.v };
+        arena[ARENA_GRADS] = round_up(p.grad + (zero_shards_grads(b->zero) ? part : b->elements) * 4, align);
+        uint32_t moments = optimizer_info[s->in->optimizer].moments;
+        uint64_t *optim[3] = { s->in->compute == IR_F32 ? NULL : &p.master, moments > 0 ? &p.m : NULL,
+                               moments > 1 ? &p.v : NULL };
         for (int k = 0; k < 3; k++)
             if (optim[k]) {
                 *optim[k] = arena[ARENA_OPTIM];
-                arena[ARENA_OPTIM] = round_up(*optim[k] + (b->zero >= 1 ? part : b->elements) * 4, align);
+                arena[ARENA_OPTIM] = round_up(*optim[k] + (zero_shards_state(b->zero) ? part : b->elements) * 4, align);
             }
         p.snapshot = UINT64_MAX;
         if (s->in->snapshot) {

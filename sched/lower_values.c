@@ -120,7 +120,7 @@ static void param_base(struct class_lowering *c, struct plan_instr *i, uint32_t 
     const struct ir_dag *d = &c->list->dag;
     const struct bucket *b = &c->x->s->buckets.at[bucket];
     uint32_t local = c->bucket_of[bucket];
-    if (b->zero < 3) {
+    if (!zero_shards_params(b->zero)) {
         lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, access, false);
         return;
     }
@@ -137,7 +137,7 @@ static void param_base(struct class_lowering *c, struct plan_instr *i, uint32_t 
 /* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
 bool grads_pass_through(const struct bucket *b)
 {
-    return b->reduce_each || b->zero >= 2;
+    return b->reduce_each || zero_shards_grads(b->zero);
 }
 
 /* Where a backward writes the whole gradients of a bucket. */

@@ -370,7 +370,9 @@ static void backward(struct making *m, const struct ir_sub *sub, const struct ta
             if (step->operand[j] == IR_NONE)
                 continue;
             bool add = j >= OPERAND_DPARAM && (step->add >> (j - OPERAND_DPARAM) & 1);
-            operand(m, k, (uint32_t)j, value_place(&x, step->operand[j], step_writes(step, j) ? PLAN_WRITE : PLAN_READ),
+            operand(m, k, (uint32_t)j,
+                    value_place(&x, step->operand[j],
+                                plan_writes(step->op, step->pass, (uint32_t)j) ? PLAN_WRITE : PLAN_READ),
                     add ? PLAN_OPERAND_ADD : 0);
         }
         work(m, k, i);

@@ -94,8 +94,6 @@ void tape_free(struct tape *t);
 /* Size of a value in a chunk, of one microbatch: rows by expert may be more where they are received. */
 uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape);
 uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape);
-/* Does the step write its operand i (enum plan_operand_index)? */
-bool step_writes(const struct step *k, int i);
 /* Is the tensor an input (or, with outputs, an output) of the sub-chunk, so that it has a buffer of its own? */
 bool tensor_crosses(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, bool outputs);
 /* build.c: has[t]: some operator asks for the gradient of tensor t; owned by the caller. */

@@ -34,8 +34,8 @@ static enum status parse_zero(const struct js *js, struct directive *d, struct e
     TRY(js_int_or(js, "zero", 0, 3, 0, &zero, e));
     TRY(js_bool_or(js, "shard_grads", false, &grads, e));
     TRY(js_bool_or(js, "shard_params", false, &params, e));
-    d->zero = params ? 3 : grads && zero < 2 ? 2 : (uint32_t)zero;
-    TRY(js_str_or(js, "reduce", d->zero >= 2 ? "each" : "last", &reduce, e));
+    d->zero = params ? ZERO_PARAMS : grads && !zero_shards_grads((uint32_t)zero) ? ZERO_GRADS : (uint32_t)zero;
+    TRY(js_str_or(js, "reduce", zero_shards_grads(d->zero) ? "each" : "last", &reduce, e));
     d->reduce_each = !strcmp(reduce, "each");
     if (!d->reduce_each && strcmp(reduce, "last"))
         return js_wrong(js, e, "\"reduce\": found \"%s\", expected \"each\" (per microbatch) or \"last\" (once a step)",

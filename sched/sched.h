@@ -28,7 +28,7 @@ struct sched_input {
     uint32_t ranks;        /* 0: as many as the strategy says */
     uint32_t batch_size;   /* sequences a step, over all replicas */
     enum ir_dtype compute; /* IR_F32 or IR_BF16 */
-    uint32_t optimizer;    /* 0 adamw, 1 sgd */
+    uint32_t optimizer;    /* enum optimizer */
     bool clip;
     bool eval;     /* plans get a list "eval" */
     bool snapshot; /* plans get memory for a copy of the state: checkpoints are written beside training */

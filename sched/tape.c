@@ -222,18 +222,10 @@ static void tape_leaving(struct taping *x)
     }
 }
 
-bool step_writes(const struct step *k, int i)
-{
-    return (i >= OPERAND_DIN && i < OPERAND_ACC) || (i >= OPERAND_DPARAM && i < OPERAND_WORK) ||
-           (k->pass == IR_PASS_BI && i >= OPERAND_STASH && i < OPERAND_PARAM) ||
-           (k->graph_op == PLAN_NONE && i >= OPERAND_OUT && i < OPERAND_SAVE) ||
-           (k->pass == IR_PASS_F && i >= OPERAND_OUT && i < OPERAND_STASH);
-}
-
 static bool reads(const struct step *k, uint32_t v)
 {
     for (int i = 0; i < OPERAND_COUNT; i++)
-        if (k->operand[i] == v && !step_writes(k, i))
+        if (k->operand[i] == v && !plan_writes(k->op, k->pass, (uint32_t)i))
             return true;
     return false;
 }

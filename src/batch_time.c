@@ -122,12 +122,28 @@ static bool find_duration(const char *text, const char *key, uint64_t *seconds)
 
 /* ---- Slurm ---------------------------------------------------------------------------------------------------- */
 
+/* The line that begins so; NULL: none does. The id of an array is that of one of its tasks too, and stands for all of them: the
+ * answer has other tasks' lines before ours. */
+static char *line_of(char *text, const char *begin)
+{
+    for (char *line = text; line; line = strchr(line, '\n')) {
+        line += *line == '\n';
+        if (strncmp(line, begin, strlen(begin)) == 0) {
+            line[strcspn(line, "\n")] = '\0';
+            return line;
+        }
+    }
+    return NULL;
+}
+
 static bool ask_squeue(const char *id, double *seconds, bool *unlimited)
 {
-    char *text = output_of((const char *const[]){ "squeue", "-h", "-j", id, "-o", "%L", NULL });
+    char *text = output_of((const char *const[]){ "squeue", "-h", "-j", id, "-o", "%A %L", NULL }), begin[160];
+    snprintf(begin, sizeof begin, "%s ", id);
     uint64_t left;
-    bool found = text && find_duration(text, "", &left);
-    *unlimited = text && strncmp(text, "UNLIMITED", 9) == 0;
+    const char *line = line_of(text, begin), *value = line ? line + strlen(begin) : NULL;
+    bool found = value && find_duration(value, "", &left);
+    *unlimited = value && strncmp(value, "UNLIMITED", 9) == 0;
     if (found)
         *seconds = (double)left;
     mem_free(text);
@@ -136,9 +152,11 @@ static bool ask_squeue(const char *id, double *seconds, bool *unlimited)
 
 static bool ask_scontrol(const char *id, double *seconds)
 {
-    char *text = output_of((const char *const[]){ "scontrol", "-o", "show", "job", id, NULL });
+    char *text = output_of((const char *const[]){ "scontrol", "-o", "show", "job", id, NULL }), begin[160];
+    snprintf(begin, sizeof begin, "JobId=%s ", id);
     uint64_t limit, used;
-    bool found = text && find_duration(text, " TimeLimit=", &limit) && find_duration(text, " RunTime=", &used);
+    const char *line = line_of(text, begin);
+    bool found = line && find_duration(line, " TimeLimit=", &limit) && find_duration(line, " RunTime=", &used);
     if (found)
         *seconds = (double)limit - (double)used;
     mem_free(text);

@@ -95,13 +95,13 @@ static double run_update(const struct compute_backend *back, uint32_t kind, enum
 {
     static const struct optimizer_args adamw = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f }, sgd = { .kind = OPT_SGD };
     const struct step_inputs step = { .lr = 1e-6, .grad_scale = 1, .update = 2 };
-    struct update_args u = { .opt = kind == MACHINE_ADAMW ? &adamw : &sgd,
+    struct update_args u = { .opt = kind == MACHINE_UPDATE + OPT_ADAMW ? &adamw : &sgd,
                              .n = n,
                              .n_decay = n,
                              .master = x,
                              .grad = x + n,
-                             .m = kind == MACHINE_ADAMW ? x + 2 * n : NULL,
-                             .v = kind == MACHINE_ADAMW ? x + 3 * n : NULL,
+                             .m = kind == MACHINE_UPDATE + OPT_ADAMW ? x + 2 * n : NULL,
+                             .v = kind == MACHINE_UPDATE + OPT_ADAMW ? x + 3 * n : NULL,
                              .param = compute == IR_F32 ? x : x + 4 * n,
                              .compute = compute };
     double sum = 0, bad = 0, start = calibrate_clock();
@@ -159,8 +159,8 @@ void calibrate_compute(const struct compute_backend *back, const struct ir_targe
         for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
             measure_kernel(back, target, &problems[i], dtypes[d], m);
         for (uint64_t n = 1 << 14; n <= 1 << 22; n <<= 4) {
-            measure_update(back, MACHINE_ADAMW, dtypes[d], n, m);
-            measure_update(back, MACHINE_SGD, dtypes[d], n, m);
+            measure_update(back, MACHINE_UPDATE + OPT_ADAMW, dtypes[d], n, m);
+            measure_update(back, MACHINE_UPDATE + OPT_SGD, dtypes[d], n, m);
             if (dtypes[d] == IR_F32)
                 measure_update(back, MACHINE_SUMSQ, IR_F32, n, m);
         }

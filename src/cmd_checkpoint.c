@@ -21,12 +21,33 @@ struct checkpoint_options {
 
 /* ---- list, verify, diff --------------------------------------------------------------------------------------- */
 
+/* A run folder, and the checkpoints in it. */
+struct listing {
+    struct dir run, folder; /* folder: open where there is a checkpoint */
+    struct checkpoint_entries entries;
+};
+
+static enum status listing_open(const char *path, struct listing *l, struct err *e)
+{
+    *l = (struct listing){ .run = { .fd = -1 }, .folder = { .fd = -1 } };
+    TRY(dir_open(path, &l->run, e));
+    TRY(checkpoint_list(&l->run, &l->entries, e));
+    return l->entries.n ? checkpoint_folder(&l->run, false, &l->folder, e) : ST_OK;
+}
+
+static void listing_close(struct listing *l)
+{
+    checkpoint_entries_release(&l->entries);
+    dir_close(&l->folder);
+    dir_close(&l->run);
+}
+
 /* What the name does not say. A file that cannot be read is for `verify`. */
-static void list_more(const char *path)
+static void list_more(const struct dir *folder, const char *path)
 {
     struct checkpoint_info info;
     struct err ignored = { 0 };
-    if (checkpoint_look(path, &info, &ignored) != ST_OK)
+    if (checkpoint_look(folder, path, &info, &ignored) != ST_OK)
         return;
     if (checkpoint_has_moments(&info) && info.updates != info.step)
         printf("  %llu updates", (unsigned long long)info.updates);
@@ -34,32 +55,38 @@ static void list_more(const char *path)
         printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);
 }
 
+static void list_one(const struct dir *folder, const struct checkpoint_entry *c)
+{
+    struct stat s;
+    char size[32] = "?";
+    if (lstat(c->path, &s) == 0 && S_ISREG(s.st_mode))
+        compile_bytes((double)s.st_size, size);
+    printf("step %-10llu %10s  %s", (unsigned long long)c->step, size, c->path);
+    list_more(folder, c->path);
+    printf("\n");
+}
+
 static enum status list(const struct checkpoint_options *o, struct err *e)
 {
-    struct checkpoint_entries entries = { 0 };
-    struct stat dir;
-    if (stat(o->operands.at[1], &dir) != 0 || !S_ISDIR(dir.st_mode))
-        return err_set(e, ST_MISSING, o->operands.at[1], "there is no such folder, expected a run folder");
-    TRY(checkpoint_list(o->operands.at[1], &entries, e));
-    for (uint32_t i = 0; i < entries.n; i++) {
-        struct stat s;
-        char size[32] = "?";
-        if (stat(entries.at[i].path, &s) == 0)
-            compile_bytes((double)s.st_size, size);
-        printf("step %-10llu %10s  %s", (unsigned long long)entries.at[i].step, size, entries.at[i].path);
-        list_more(entries.at[i].path);
-        printf("\n");
-    }
-    if (!entries.n)
+    struct listing l;
+    enum status st = listing_open(o->operands.at[1], &l, e);
+    for (uint32_t i = 0; st == ST_OK && i < l.entries.n; i++)
+        list_one(&l.folder, &l.entries.at[i]);
+    if (st == ST_OK && !l.entries.n)
         printf("%s: no checkpoints\n", o->operands.at[1]);
-    checkpoint_entries_release(&entries);
-    return ST_OK;
+    listing_close(&l);
+    return st;
 }
 
 static enum status verify_file(const char *path, struct err *e)
 {
     struct checkpoint_info info;
+    const char *slash = strrchr(path, '/');
+    uint64_t step;
     TRY(checkpoint_verify(path, &info, e));
+    if (checkpoint_step_of(slash ? slash + 1 : path, &step) && step != info.step)
+        return err_set(e, ST_INPUT, path, "its name says step %llu and it holds step %llu", (unsigned long long)step,
+                       (unsigned long long)info.step);
     printf("%s: good: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
            (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
            info.optimizer, info.time, info.build);
@@ -112,33 +139,40 @@ static enum status need_output(const struct checkpoint_options *o, const char *w
 static enum status import_to(const char *dir, const char *from, const struct job *j, struct err *e)
 {
     char path[PATH_MAX];
-    struct checkpoint_entries there = { 0 };
-    TRY(checkpoint_list(dir, &there, e));
-    uint32_t n = there.n;
-    checkpoint_entries_release(&there);
+    struct listing there;
+    struct dir run, folder = { .fd = -1 };
+    struct stat s;
+    bool made = stat(dir, &s) != 0;
+    uint32_t n = 0;
+    if (!made) {
+        enum status st = listing_open(dir, &there, e);
+        n = there.entries.n;
+        listing_close(&there);
+        TRY(st);
+    }
     if (n)
         return err_set(e, ST_INPUT, dir,
                        "found %u %s, expected a run folder without any: training would go on from them", n,
                        n == 1 ? "checkpoint" : "checkpoints");
-    struct stat s;
-    bool made = stat(dir, &s) != 0;
-    snprintf(path, sizeof path, "%s/checkpoints", dir);
-    TRY(folder_make(path, e));
+    TRY(folder_make(dir, e));
+    TRY(dir_open(dir, &run, e));
     snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
     struct checkpoint_info info = { .seed = j->train.seed, .optimizer = "none" };
     memcpy(info.job_digest, j->digest, sizeof info.job_digest);
     memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
     snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
-    enum status st = safetensors_import(from, &j->graph, &info, path, e);
-    if (st != ST_OK) { /* what was made for it goes; folders that were there are not empty or were empty before */
-        *strrchr(path, '/') = '\0';
-        rmdir(path);
-        if (made)
-            rmdir(dir);
-        return st;
-    }
-    printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
-    return ST_OK;
+    enum status st = checkpoint_folder(&run, true, &folder, e);
+    if (st == ST_OK)
+        st = safetensors_import(from, &j->graph, &info, path, e);
+    if (st != ST_OK) /* what was made for it goes; folders that were there are not empty or were empty before */
+        dir_remove_folder(&run, "checkpoints");
+    if (st != ST_OK && made)
+        rmdir(dir);
+    dir_close(&folder);
+    dir_close(&run);
+    if (st == ST_OK)
+        printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
+    return st;
 }
 
 static enum status import(const struct checkpoint_options *o, struct err *e)
@@ -151,21 +185,32 @@ static enum status import(const struct checkpoint_options *o, struct err *e)
     return st;
 }
 
-/* A checkpoint, or the newest of a run folder. */
+/* The newest of a run folder. */
+static enum status export_run(const char *path, const char *to, struct err *e)
+{
+    struct listing l;
+    enum status st = listing_open(path, &l, e);
+    if (st == ST_OK && !l.entries.n)
+        st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run folder or a checkpoint");
+    const char *from = st == ST_OK ? l.entries.at[l.entries.n - 1].path : NULL;
+    if (st == ST_OK)
+        st = file_differs(to, from, e);
+    if (st == ST_OK)
+        st = safetensors_export(&l.folder, from, to, e);
+    if (st == ST_OK)
+        printf("%s: the parameters of %s\n", to, from);
+    listing_close(&l);
+    return st;
+}
+
+/* A checkpoint, or a run folder. */
 static enum status export(const struct checkpoint_options *o, struct err *e) {
-    const char *from = o->operands.at[1]; struct stat s; struct checkpoint_entries entries = { 0 };
-    TRY(need_output(o, "model.safetensors", e)); if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)){
-        TRY(checkpoint_list(from, &entries, e));
-        if (!entries.n) return err_set(e, ST_MISSING, from,
-                                       "found no checkpoints, expected a run folder or a checkpoint");
-        from = entries.at[entries.n - 1].path; }
-enum status st = file_differs(o->out, from, e);
-if (st == ST_OK)
-    st = safetensors_export(from, o->out, e);
-if (st == ST_OK)
+    const char *from = o->operands.at[1]; struct stat s; TRY(need_output(o, "model.safetensors", e));
+    if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)) return export_run(from, o->out, e);
+    TRY(file_differs(o->out, from, e));
+    TRY(safetensors_export(NULL, from, o->out, e));
     printf("%s: the parameters of %s\n", o->out, from);
-checkpoint_entries_release(&entries);
-return st;
+    return ST_OK;
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */

@@ -69,13 +69,13 @@ static void sign(struct halt_request *r)
     snprintf(r->by, sizeof r->by, "%.24s on %s", who ? who->pw_name : "a user", host);
 }
 
-static enum status ask(const char *dir, const struct halt_request *r, struct err *e)
+static enum status ask(const struct dir *dir, const struct halt_request *r, struct err *e)
 {
     bool running;
     struct lock_owner owner;
     TRY(lock_look(dir, &running, &owner, e));
     if (!running)
-        return err_set(e, ST_USAGE, dir, "no run is alive in this folder: there is nothing to stop");
+        return err_set(e, ST_USAGE, dir->path, "no run is alive in this folder: there is nothing to stop");
     TRY(halt_write(dir, owner.run, r, e));
     printf("asked process %ld on %s, running since %s, to stop", owner.pid, owner.host, owner.since);
     if (r->kind == HALT_NOW) {
@@ -129,8 +129,12 @@ static enum status halt_command(int argc, char **argv, struct err *e)
         else if (r.number)
             r.kind = HALT_CHECKPOINTS;
         sign(&r);
+        struct dir dir = { .fd = -1 };
         if (st == ST_OK)
-            st = ask(operands.at[0], &r, e);
+            st = dir_open(operands.at[0], &dir, e);
+        if (st == ST_OK)
+            st = ask(&dir, &r, e);
+        dir_close(&dir);
     }
     vec_free(&operands);
     return st;

@@ -120,9 +120,9 @@ static enum status show(const struct trace_options *o, const struct trace_view *
     return ST_OK;
 }
 
-static enum status read_and_show(const struct trace_options *o, struct err *e)
+static enum status read_and_show(const struct trace_options *o, const struct dir *run, struct err *e)
 {
-    uint32_t n = trace_count(o->dir), read = 0;
+    uint32_t n = trace_count(run), read = 0;
     TRY(check_list("--ranks", o->ranks, e));
     TRY(check_list("--steps", o->steps, e));
     if (!n)
@@ -131,11 +131,9 @@ static enum status read_and_show(const struct trace_options *o, struct err *e)
     struct trace_view *views = mem_alloc(n * sizeof *views);
     enum status st = ST_OK;
     while (st == ST_OK && read < n) {
-        char *path = trace_path(o->dir, read);
-        st = trace_view_open(path, &views[read], e);
+        st = trace_view_open(run, read, &views[read], e);
         if (st == ST_OK)
             trace_view_select(&views[read++], is_asked_for, o);
-        mem_free(path);
     }
     if (st == ST_OK)
         st = show(o, views, n, e);
@@ -151,12 +149,12 @@ static bool rank_is_wanted(void *options, uint32_t rank)
     return in_list(o->ranks, rank);
 }
 
-static enum status show_last(struct trace_options *o, struct err *e)
+static enum status show_last(struct trace_options *o, const struct dir *run, struct err *e)
 {
     if (o->summary || o->perfetto || o->steps)
         return err_set(e, ST_USAGE, "--last", "goes with --ranks alone");
     TRY(check_list("--ranks", o->ranks, e));
-    return ring_print(o->dir, rank_is_wanted, o, stdout, e);
+    return ring_print(run, rank_is_wanted, o, stdout, e);
 }
 
 static enum status trace_command(int argc, char **argv, struct err *e)
@@ -198,8 +196,12 @@ static enum status trace_command(int argc, char **argv, struct err *e)
     bool help;
     enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
     if (st == ST_OK && !help) {
+        struct dir run;
         o.dir = operands.at[0];
-        st = o.last ? show_last(&o, e) : read_and_show(&o, e);
+        st = dir_open(o.dir, &run, e);
+        if (st == ST_OK)
+            st = o.last ? show_last(&o, &run, e) : read_and_show(&o, &run, e);
+        dir_close(&run);
     }
     vec_free(&operands);
     return st;

@@ -16,7 +16,9 @@ static enum status read_max_time(const char *text, struct train_options *o, stru
     if (o->max_auto || (duration_read(text, &o->max_seconds) && o->max_seconds))
         return ST_OK;
     return err_set(e, ST_USAGE, "--max-time",
-                   "found \"%s\", expected hours:minutes:seconds, as in 1:30:00, or auto: ask the batch system", text);
+                   "found \"%s\", expected hours:minutes:seconds, as in 1:30:00, days-hours:minutes, seconds, or auto: "
+                   "ask the batch system",
+                   text);
 }
 
 static enum status read_seconds(const char *option, const char *text, double *seconds, struct err *e)
@@ -158,7 +160,9 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
             st = err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
         else if (o->no_checkpoint && (checkpoint || max_time || o->resume))
             st = err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
-                         checkpoint ? "--checkpoint" : max_time ? "--max-time" : "--resume");
+                         checkpoint ? "--checkpoint"
+                         : max_time ? "--max-time"
+                                    : "--resume");
         else if (max_time)
             st = read_max_time(max_time, o, e);
         if (st == ST_OK && forward)

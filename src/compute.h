@@ -10,19 +10,8 @@
 
 #include "base/status.h"
 #include "ir/graph.h"
-
-/* Per-step sums, in float64, on the device; zeroed when a step begins, summed over all ranks before they are read. */
-enum scalar {
-    SCALAR_LOSS,
-    SCALAR_AUX,
-    SCALAR_DROPPED,
-    SCALAR_NORM2,
-    SCALAR_NONFINITE,
-    SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
-    SCALAR_SAVE,
-    SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
-    SCALAR_COUNT = 8
-};
+#include "ir/optimizer.h"
+#include "ir/scalar.h"
 
 /* Per-step inputs of update kernels, in the back end's memory. */
 struct step_inputs {
@@ -78,7 +67,6 @@ struct op_args {
     const int32_t *document;
 };
 
-enum optimizer { OPT_ADAMW, OPT_SGD };
 struct optimizer_args {
     enum optimizer kind;
     float beta1, beta2, eps, weight_decay;

@@ -19,13 +19,12 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
         return ST_OK;
     TRY(js_only(&o, keys, e));
     TRY(js_opt(&o, "kind", &v, e));
-    TRY(js_str_or(&o, "kind", "adamw", &kind, e));
-    if (strcmp(kind, "sgd") == 0) {
-        c->optimizer = TRAIN_SGD;
-        c->weight_decay = 0;
-    } else if (strcmp(kind, "adamw") != 0) {
+    TRY(js_str_or(&o, "kind", optimizer_name(OPT_ADAMW), &kind, e));
+    c->optimizer = optimizer_by_name(kind);
+    if (c->optimizer == OPTIMIZERS)
         return js_expected(&v, e, "\"adamw\" or \"sgd\"");
-    }
+    if (c->optimizer == OPT_SGD)
+        c->weight_decay = 0;
     TRY(js_opt(&o, "betas", &v, e));
     if (v.v) {
         uint32_t n;
@@ -152,6 +151,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
                                         "eval_data",
                                         "eval_every",
                                         "checkpoint_every",
+                                        "checkpoint_minutes",
                                         "checkpoint_keep",
                                         "checkpoint_keep_every",
                                         "trace_steps",
@@ -174,6 +174,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
         return js_wrong(&v, e, "there is no eval_data to evaluate on: name a token file, or leave eval_every out");
     }
     TRY(count_or(&root, "checkpoint_every", 0, &c->checkpoint_every, e));
+    TRY(js_num_or(&root, "checkpoint_minutes", 0, 1e6, c->checkpoint_minutes, &c->checkpoint_minutes, e));
     TRY(count_or(&root, "checkpoint_keep", 1, &c->checkpoint_keep, e));
     TRY(count_or(&root, "checkpoint_keep_every", 0, &c->checkpoint_keep_every, e));
     TRY(read_trace(&root, c, e));

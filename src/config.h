@@ -12,7 +12,8 @@
  *   data              token file; may be given later on the command line
  *   shuffle           true
  *   eval_data, eval_every       none; 0: with eval_data, evaluate after the last step
- *   checkpoint_every            0: after the last step only
+ *   checkpoint_every            0: not by steps
+ *   checkpoint_minutes          30: also after so many minutes, which may be a fraction; 0: not
  *   checkpoint_keep             3: the newest ones that stay
  *   checkpoint_keep_every       0: of every so many steps one stays for good
  *   trace_steps                 []: the steps to trace, at most 64

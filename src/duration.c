@@ -18,25 +18,34 @@ static bool read_part(const char **s, const char *ends, uint64_t *x)
     return parse_number(number, x) && *x <= 1000000000;
 }
 
-bool duration_read(const char *text, uint64_t *seconds)
+/* Up to `most` numbers that colons part; those after the first are below 60. *parts: how many there were. */
+static bool read_parts(const char *s, int most, uint64_t x[3], int *parts)
 {
-    uint64_t days = 0, sum = 0, x;
-    const char *s = text;
-    if (strchr(s, '-')) {
-        if (!read_part(&s, "-", &days) || days > 10000 || !strchr(++s, ':'))
+    for (*parts = 0; *parts < most; s++) {
+        if (!read_part(&s, ":", &x[*parts]) || (*parts && x[*parts] > 59))
             return false;
-    }
-    for (int parts = 0; parts < 3; parts++) {
-        if (!read_part(&s, ":", &x) || (parts && x > 59))
-            return false;
-        sum = 60 * sum + x;
-        if (!*s) {
-            *seconds = 86400 * days + sum;
+        ++*parts;
+        if (!*s)
             return true;
-        }
-        s++;
     }
     return false;
+}
+
+bool duration_read(const char *text, uint64_t *seconds)
+{
+    uint64_t days, x[3] = { 0 };
+    const char *s = text;
+    int parts;
+    if (strchr(text, '-')) {
+        if (!read_part(&s, "-", &days) || days > 10000 || !read_parts(s + 1, 3, x, &parts) || x[0] > 23)
+            return false;
+        *seconds = 86400 * days + 3600 * x[0] + 60 * x[1] + x[2];
+        return true;
+    }
+    if (!read_parts(text, 3, x, &parts))
+        return false;
+    *seconds = parts == 1 ? x[0] : parts == 2 ? 60 * x[0] + x[1] : 3600 * x[0] + 60 * x[1] + x[2];
+    return true;
 }
 
 const char *duration_write(double seconds, char text[DURATION_BYTES])

@@ -75,9 +75,13 @@ struct exec_step {
     const struct exec_data *data;
 };
 /* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.
- * A failure inside a step (reading data, a broken transport, check_numbers) leaves by process_fail(): other ranks wait in
+ * A failure inside a step (a broken transport, check_numbers) leaves by process_fail(): other ranks wait in
  * communications and cannot be told otherwise. */
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+
+/* The samples that this rank loads in a run of a list, each once: their places among those of the run, ascending, [the number
+ * returned], owned by the caller (mem_free); NULL: none. */
+uint32_t exec_samples(const struct exec *x, uint32_t list, uint64_t **places);
 
 /* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran traced, at [2i] and
  * [2i+1]. */

@@ -2,28 +2,18 @@
  * with them, and the system can tell afterwards which ones were. */
 #include "exec_device.h"
 
-#include <stdio.h>
 #include <sys/mman.h>
 #include <unistd.h>
+
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "memory_room.h"
 
 static uint64_t page_size(void)
 {
     return (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
-/* Bytes that programs may still take on this machine; UINT64_MAX: unknown. */
-static uint64_t available(void)
-{
-    FILE *f = fopen("/proc/meminfo", "r");
-    if (!f)
-        return UINT64_MAX;
-    char line[128];
-    unsigned long long kib = 0;
-    bool found = false;
-    while (!found && fgets(line, sizeof line, f))
-        found = sscanf(line, "MemAvailable: %llu kB", &kib) == 1;
-    fclose(f);
-    return found ? (uint64_t)kib << 10 : UINT64_MAX;
 }
 
 static const double mib = 1024 * 1024;
@@ -43,17 +33,43 @@ static enum status map(struct exec *x, enum plan_arena a, struct err *e)
     return ST_OK;
 }
 
-enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e)
+/* What libraries map beside the plan when training begins: a buffer of the BLAS and a stack for each thread, heaps, MPI
+ * and HDF5, as measured. A BLAS library that does not get its buffer tries for ever. */
+static uint64_t library_bytes(void)
+{
+    enum { THREAD_MIB = 56, ALL_MIB = 192 };
+    uint64_t threads = 1;
+#ifdef _OPENMP
+    threads = (uint64_t)omp_get_max_threads();
+#endif
+    return (ALL_MIB + THREAD_MIB * threads) << 20;
+}
+
+static enum status check_room(const struct exec *x, uint64_t local_ranks, struct err *e)
 {
     const struct plan_header *h = x->plan->h;
-    uint64_t there = available(), needed = h->total_bytes * (local_ranks ? local_ranks : 1);
-    if (needed > there)
+    const uint64_t ranks = local_ranks ? local_ranks : 1, needed = h->total_bytes * ranks, libraries = library_bytes();
+    struct memory_room room;
+    memory_room("", &room);
+    if (needed > room.shared)
         return err_set(e, ST_DEVICE, NULL,
                        "rank %u: the plan needs %.0f MiB a rank, %.0f MiB on this machine with its %llu ranks; "
-                       "available are %.0f MiB. Use more machines, more microbatches or a smaller batch (piper plan "
-                       "shows what takes how much)",
-                       x->rank, (double)h->total_bytes / mib, (double)needed / mib, (unsigned long long)local_ranks,
-                       (double)there / mib);
+                       "available are %.0f MiB, by %s. Use more machines, more microbatches or a smaller batch (piper "
+                       "plan shows what takes how much)",
+                       x->rank, (double)h->total_bytes / mib, (double)needed / mib, (unsigned long long)ranks,
+                       (double)room.shared / mib, room.of);
+    if (room.own != UINT64_MAX && h->total_bytes + libraries > room.own)
+        return err_set(e, ST_DEVICE, NULL,
+                       "rank %u: the plan needs %.0f MiB and libraries up to %.0f MiB of address space, but %s leaves "
+                       "%.0f MiB: raise it (%s unlimited), use fewer threads or a smaller job",
+                       x->rank, (double)h->total_bytes / mib, (double)libraries / mib, room.own_limit,
+                       (double)room.own / mib, room.own_limit);
+    return ST_OK;
+}
+
+enum status exec__arenas_map(struct exec *x, uint64_t local_ranks, struct err *e)
+{
+    TRY(check_room(x, local_ranks, e));
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         TRY(map(x, (enum plan_arena)a, e));
     return ST_OK;

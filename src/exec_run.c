@@ -3,6 +3,7 @@
 
 #include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 
 _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, const struct err *e)
 {
@@ -19,12 +20,40 @@ _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, con
 
 /* Which samples. With R replicas of M microbatches of b sequences, a step takes R*M*b of them, replica r the
  * r-th part, microbatch mb its mb-th. */
+static uint64_t first_place(const struct exec *x, const struct plan_list *l, const struct plan_instr *in)
+{
+    return ((uint64_t)x->replica[in - x->plan->instrs] * l->microbatches + in->mb) * l->microbatch_size;
+}
+
+static int by_place(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return (x > y) - (x < y);
+}
+
+uint32_t exec_samples(const struct exec *x, uint32_t list, uint64_t **places)
+{
+    const struct plan_list *l = &x->plan->lists[list];
+    struct {
+        VEC(uint64_t);
+    } all = { 0 };
+    uint32_t n = 0;
+    for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
+        for (uint32_t k = 0; x->plan->instrs[i].op == PLAN_LOAD && k < l->microbatch_size; k++)
+            vec_add(&all, first_place(x, l, &x->plan->instrs[i]) + k);
+    if (all.n)
+        qsort(all.at, all.n, sizeof *all.at, by_place);
+    for (uint32_t i = 0; i < all.n; i++)
+        if (n == 0 || all.at[i] != all.at[n - 1])
+            all.at[n++] = all.at[i];
+    *places = all.at;
+    return n;
+}
+
 void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
 {
     const struct plan_list *l = x->list;
-    uint64_t b = l->microbatch_size, m = l->microbatches, t = x->graph->seq_len;
-    uint64_t replica = x->replica[in - x->plan->instrs];
-    uint64_t first = x->step->sample + (replica * m + in->mb) * b;
+    uint64_t b = l->microbatch_size, t = x->graph->seq_len, first = x->step->sample + first_place(x, l, in);
     struct err e = { 0 };
     for (uint64_t i = 0; i < b; i++)
         if (x->step->data->read(x->step->data->self, first + i, in->what == x->targets, to + i * t, &e) != ST_OK)

@@ -1,38 +1,34 @@
 #include "halt.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
-#include <limits.h>
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
 
+#include "io/file.h"
+
 static const char *const words[] = { "now", "checkpoints", "before" };
 enum { N_WORDS = sizeof words / sizeof *words };
 
-static void path_of(const char *dir, const char *name, char path[PATH_MAX])
+static const char request[] = "halt", mark[] = "halted";
+
+/* Appears in the folder whole. */
+static enum status put(const struct dir *dir, const char *name, const char *text, struct err *e)
 {
-    snprintf(path, PATH_MAX, "%s/%s", dir, name);
+    struct dir_new n;
+    TRY(dir_new_begin(dir, name, &n, e));
+    enum status st = file_pwrite(n.fd, n.path, text, strlen(text), 0, e);
+    if (st == ST_OK)
+        st = dir_new_publish(&n, e);
+    dir_new_drop(&n);
+    return st;
 }
 
-enum status halt_write(const char *dir, const char *run, const struct halt_request *r, struct err *e)
+enum status halt_write(const struct dir *dir, const char *run, const struct halt_request *r, struct err *e)
 {
-    char path[PATH_MAX], temporary[PATH_MAX], name[64];
-    snprintf(name, sizeof name, ".halt-%ld", (long)getpid());
-    path_of(dir, "halt", path);
-    path_of(dir, name, temporary);
-    FILE *f = fopen(temporary, "w");
-    if (!f)
-        return err_set(e, ST_IO, temporary, "cannot be written: %s", strerror(errno));
-    fprintf(f, "run %s\n%s %" PRIu64 "\nby %s\n", run, words[r->kind], r->number, r->by);
-    bool good = fflush(f) == 0 && fsync(fileno(f)) == 0;
-    good = fclose(f) == 0 && good;
-    if (good && rename(temporary, path) == 0)
-        return ST_OK;
-    err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
-    unlink(temporary);
-    return ST_IO;
+    char text[256];
+    snprintf(text, sizeof text, "run %s\n%s %" PRIu64 "\nby %s\n", run, words[r->kind], r->number, r->by);
+    return put(dir, request, text, e);
 }
 
 static bool parse(const char *text, const char *run, struct halt_request *r)
@@ -50,34 +46,35 @@ static bool parse(const char *text, const char *run, struct halt_request *r)
     return false;
 }
 
-bool halt_take(const char *dir, const char *run, struct halt_request *r)
+bool halt_take(const struct dir *dir, const char *run, struct halt_request *r)
 {
-    char path[PATH_MAX], text[256];
-    path_of(dir, "halt", path);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
-    if (fd < 0)
+    char text[256];
+    struct err ignored = { 0 };
+    uint64_t bytes;
+    ssize_t n = 0;
+    int fd;
+    if (!dir_has(dir, request))
         return false;
-    ssize_t n = read(fd, text, sizeof text - 1);
-    close(fd);
-    unlink(path);
+    if (dir_read(dir, request, &fd, &bytes, &ignored) == ST_OK) {
+        n = read(fd, text, sizeof text - 1);
+        close(fd);
+    }
+    dir_remove(dir, request);
     text[n > 0 ? n : 0] = '\0';
-    return parse(text, run, r);
+    bool good = parse(text, run, r);
+    dir_printable(r->by);
+    return good;
 }
 
-void halt_mark(const char *dir, const char *by)
+void halt_mark(const struct dir *dir, const char *by)
 {
-    char path[PATH_MAX];
-    path_of(dir, "halted", path);
-    FILE *f = fopen(path, "w");
-    if (!f)
-        return;
-    fprintf(f, "stopped by piper halt (%s)\n", by);
-    fclose(f);
+    char text[128];
+    struct err ignored = { 0 };
+    snprintf(text, sizeof text, "stopped by piper halt (%s)\n", by);
+    put(dir, mark, text, &ignored);
 }
 
-void halt_unmark(const char *dir)
+void halt_unmark(const struct dir *dir)
 {
-    char path[PATH_MAX];
-    path_of(dir, "halted", path);
-    unlink(path);
+    dir_remove(dir, mark);
 }

@@ -7,6 +7,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
 enum halt_kind {
@@ -21,12 +22,12 @@ struct halt_request {
 };
 
 /* Appears in the folder whole, in place of an earlier one. */
-enum status halt_write(const char *dir, const char *run, const struct halt_request *r, struct err *e);
+enum status halt_write(const struct dir *dir, const char *run, const struct halt_request *r, struct err *e);
 /* Takes the folder's request away; true when it was one for this run. Cheap when there is none. */
-bool halt_take(const char *dir, const char *run, struct halt_request *r);
+bool halt_take(const struct dir *dir, const char *run, struct halt_request *r);
 
 /* RUNDIR/halted, with a sentence. */
-void halt_mark(const char *dir, const char *by);
-void halt_unmark(const char *dir);
+void halt_mark(const struct dir *dir, const char *by);
+void halt_unmark(const struct dir *dir);
 
 #endif

@@ -20,21 +20,23 @@ libpiper_main_la_SOURCES = \
 	src/init.c src/init.h \
 	src/lock.c src/lock.h \
 	src/machine_file.c src/machine_file.h \
+	src/memory_room.c src/memory_room.h \
 	src/module.c src/module.h \
 	src/metrics.c src/metrics.h \
 	src/number.h \
 	src/options.c src/options.h \
 	src/pieces.c src/pieces.h \
 	src/predict.c src/predict.h \
-	src/replicas.c src/replicas.h \
+	src/quota.c src/quota.h src/replicas.c src/replicas.h \
 	src/report.c src/report.h \
 	src/ring.c src/ring.h \
 	src/shard.c src/shard.h \
 	src/signals.c src/signals.h \
+	src/threads.c src/threads.h \
 	src/simulate_other.c src/simulate_text.c src/simulate_text.h \
 	src/trace_perfetto.c src/trace_summary.c src/trace_summary.h src/trace_view.c src/trace_view.h src/train.c \
-	src/train.h src/train_loop.c src/train_private.h src/train_save.c src/train_shared.c src/train_start.c src/train_state.c \
-	src/train_stop.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
+	src/train.h src/train_data.c src/train_eval.c src/train_loop.c src/train_private.h src/train_save.c src/train_shared.c src/train_start.c src/train_state.c \
+	src/train_stop.c src/train_threads.c src/train_trace.c src/watch.c src/watch.h src/watch_beside.c src/watch_inquiry.c \
 	src/watch_look.c src/watch_private.h src/watch_record.c src/watch_verdict.c
 libpiper_main_la_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'
 libpiper_main_la_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
@@ -50,12 +52,17 @@ dist_man_MANS += \
 	src/man/piper-halt.1 src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
 	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
-UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state tests/unit/test_watch
+UNIT_TESTS += tests/unit/test_memory_room
+tests_unit_test_memory_room_SOURCES = tests/unit/test_memory_room.c src/memory_room.c src/memory_room.h
+tests_unit_test_memory_room_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_memory_room_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
+
+UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state tests/unit/test_threads tests/unit/test_watch
 tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/draw.h src/draw_spans.c src/draw_svg.c src/draw_text.c
 tests_unit_test_draw_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_draw_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
 
-tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h
+tests_unit_test_options_SOURCES = tests/unit/test_options.c src/options.c src/options.h src/duration.c src/duration.h
 tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
 
@@ -65,9 +72,13 @@ tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
+tests_unit_test_threads_SOURCES = tests/unit/test_threads.c src/quota.c src/quota.h src/threads.c src/threads.h
+tests_unit_test_threads_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
+tests_unit_test_threads_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
+
 tests_unit_test_watch_SOURCES = tests/unit/test_watch.c src/watch_private.h src/watch_verdict.c
 tests_unit_test_watch_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_watch_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
+tests_unit_test_watch_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
 
 SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh
 

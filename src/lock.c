@@ -2,9 +2,10 @@
 
 #include <errno.h>
 #include <fcntl.h>
-#include <limits.h>
 #include <pthread.h>
 #include <signal.h>
+#include <stdarg.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -18,14 +19,25 @@
 /* Seconds: between two signs of life; after which one without is dead; that a start waits for a dying owner. */
 enum { BEAT = 5, STALE = 20, PATIENCE = 30 };
 
+/* A write within this time of a look at the file comes before another run can have taken it: that waits STALE seconds. */
+enum { SURE = 10 };
+
 struct lock {
+    struct dir *dir;
+    struct lock_words words;
     int fd;
     struct lock_owner me;
     pthread_t beat;
-    pthread_mutex_t mutex;
+    pthread_mutex_t mutex; /* while the file is looked at */
     pthread_cond_t wake;
     bool ending;
+    _Atomic double seen; /* when the file named this run; boot_time() */
+    enum dir_place place;
+    _Atomic bool has_news; /* written by the beat when false, taken by lock_news */
+    char news[LOCK_NEWS];
 };
+
+static const char lock_name[] = "lock";
 
 /* The system's lock on the file. */
 enum held { HELD_BY_ME, HELD_BY_ANOTHER, HELD_BY_NOBODY, HELD_UNKNOWN /* this file system has no locks */ };
@@ -71,33 +83,34 @@ static bool read_owner(int fd, struct lock_owner *o)
     if (n <= 0)
         return false;
     text[n] = '\0';
-    return sscanf(text, "run %23s host %127s pid %ld since %31[^\n] job %159[^\n]", o->run, o->host, &o->pid, o->since,
-                  o->job) == 5;
-}
-
-static int open_lock(const char *dir, int flags)
-{
-    char path[PATH_MAX];
-    if (snprintf(path, sizeof path, "%s/lock", dir) >= (int)sizeof path) {
-        errno = ENAMETOOLONG;
-        return -1;
-    }
-    return open(path, flags | O_CLOEXEC, 0666);
+    bool good = sscanf(text, "run %23s host %127s pid %ld since %31[^\n] job %159[^\n]", o->run, o->host, &o->pid,
+                       o->since, o->job) == 5;
+    dir_printable(o->run);
+    dir_printable(o->host);
+    dir_printable(o->since);
+    dir_printable(o->job);
+    return good;
 }
 
 /* Seconds since the file changed, by the clock of its file system: a new file there tells that clock. 0 when unknown. */
-static double age(const char *dir, const struct stat *file)
+static double age(const struct dir *dir, const struct stat *file)
 {
-    char path[PATH_MAX];
+    struct dir_new clock;
     struct stat now;
-    snprintf(path, sizeof path, "%s/.clock-XXXXXX", dir);
-    int fd = mkostemp(path, O_CLOEXEC);
-    if (fd < 0)
+    struct err ignored = { 0 };
+    if (dir_new_begin(dir, ".clock", &clock, &ignored) != ST_OK)
         return 0;
-    bool known = fstat(fd, &now) == 0;
-    close(fd);
-    unlink(path);
+    bool known = fstat(clock.fd, &now) == 0;
+    dir_new_drop(&clock);
     return known ? (double)(now.st_mtim.tv_sec - file->st_mtim.tv_sec) : 0;
+}
+
+/* Time that goes on while the machine sleeps. */
+static double boot_time(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_BOOTTIME, &t);
+    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- who is alive --------------------------------------------------------------------------------------------- */
@@ -122,7 +135,7 @@ struct look {
 };
 
 /* A fresh fd, so that a network file system asks its server for the file's time. */
-static void look(const char *dir, int fd, enum held held, const char *host, struct look *l)
+static void look(const struct dir *dir, int fd, enum held held, const char *host, struct look *l)
 {
     *l = (struct look){ .alive = false };
     l->owned = read_owner(fd, &l->owner);
@@ -137,36 +150,38 @@ static void look(const char *dir, int fd, enum held held, const char *host, stru
         l->alive = l->beating = age(dir, &l->file) < STALE;
 }
 
-static enum status refuse(const char *dir, const struct look *l, struct err *e)
+static enum status refuse(const struct dir *dir, const struct look *l, struct err *e)
 {
     if (!l->owned)
-        return err_set(e, ST_USAGE, dir,
+        return err_set(e, ST_USAGE, dir->path,
                        "another run has just begun in this folder; give this one a folder of its own");
-    return err_set(e, ST_USAGE, dir,
+    return err_set(e, ST_USAGE, dir->path,
                    "another run is alive in this folder: process %ld on %s since %s%s%s; give this one a folder of its "
                    "own, or end that one with `piper halt %s`",
                    l->owner.pid, l->owner.host, l->owner.since, strcmp(l->owner.job, "none") == 0 ? "" : ", job ",
-                   strcmp(l->owner.job, "none") == 0 ? "" : l->owner.job, dir);
+                   strcmp(l->owner.job, "none") == 0 ? "" : l->owner.job, dir->path);
 }
 
-static void say_waiting(const struct look *l, void (*note)(void *, const char *), void *arg)
+static void say_waiting(const struct look *l, const struct lock_words *words)
 {
     char text[512];
     snprintf(text, sizeof text, "process %ld on %s, since %s, has left its lock on this folder: seeing if it is alive",
              l->owner.pid, l->owner.host, l->owner.since);
-    note(arg, text);
+    words->note(words->arg, text);
 }
 
 /* Until the folder is free: ST_OK, or it is not. */
-static enum status wait_for(const char *dir, const struct lock *l, void (*note)(void *, const char *), void *arg,
-                            struct err *e)
+static enum status wait_for(const struct lock *l, const struct dir *dir, int fd, struct err *e)
 {
     struct look first = { 0 };
     for (int tries = 0;; tries++) {
         struct look now;
-        int fresh = open_lock(dir, O_RDONLY);
-        look(dir, fresh >= 0 ? fresh : l->fd, ask_system(l->fd, F_OFD_SETLK), l->me.host, &now);
-        if (fresh >= 0)
+        struct err ignored = { 0 };
+        uint64_t bytes;
+        int fresh;
+        bool opened = dir_read(dir, lock_name, &fresh, &bytes, &ignored) == ST_OK;
+        look(dir, opened ? fresh : fd, ask_system(fd, F_OFD_SETLK), l->me.host, &now);
+        if (opened)
             close(fresh);
         if (!now.alive)
             return ST_OK;
@@ -177,12 +192,177 @@ static enum status wait_for(const char *dir, const struct lock *l, void (*note)(
         if (!(ours || (now.beating && !moved)) || tries == 2 * PATIENCE)
             return refuse(dir, &now, e);
         if (tries == 0)
-            say_waiting(&now, note, arg);
+            say_waiting(&now, &l->words);
         nanosleep(&(struct timespec){ .tv_nsec = 500000000 }, NULL);
     }
 }
 
+/* ---- taking it ------------------------------------------------------------------------------------------------ */
+
+static enum status open_or_make(const struct dir *dir, int *fd, struct err *e)
+{
+    struct err missing = { 0 }, there = { 0 };
+    enum status st = dir_change(dir, lock_name, fd, &missing);
+    if (st == ST_MISSING)
+        st = dir_make(dir, lock_name, fd, &there) == ST_OK ? ST_OK : dir_change(dir, lock_name, fd, &there);
+    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", there.text[0] ? there.text : missing.text);
+}
+
+/* Something else than a lock has its name, from a disk that lost data or from another program: it is not written to. */
+static enum status put_damaged_aside(const struct lock *l, const struct dir *dir, int *fd, struct err *e)
+{
+    char aside[DIR_NAME], text[512];
+    TRY(dir_put_aside(dir, lock_name, "damaged", aside, e));
+    snprintf(text, sizeof text, "the file lock did not hold what a run writes there: it is now %s", aside);
+    l->words.note(l->words.arg, text);
+    close(*fd);
+    return dir_make(dir, lock_name, fd, e);
+}
+
+static enum status claim_open(const struct lock *l, const struct dir *dir, int *fd, struct err *e)
+{
+    struct lock_owner owner;
+    struct stat s;
+    if (!read_owner(*fd, &owner) && fstat(*fd, &s) == 0 && s.st_size > 0 &&
+        ask_system(*fd, F_OFD_SETLK) != HELD_BY_ANOTHER)
+        TRY(put_damaged_aside(l, dir, fd, e));
+    TRY(wait_for(l, dir, *fd, e));
+    return write_owner(*fd, &l->me)
+               ? ST_OK
+               : err_set(e, ST_IO, dir->path, "the file lock in it cannot be written: %s", strerror(errno));
+}
+
+/* The file, open, with this run in it. */
+static enum status claim(const struct lock *l, const struct dir *dir, int *fd, struct err *e)
+{
+    TRY(open_or_make(dir, fd, e));
+    enum status st = claim_open(l, dir, fd, e);
+    if (st != ST_OK) {
+        if (*fd >= 0)
+            close(*fd);
+        *fd = -1;
+    }
+    return st;
+}
+
 /* ---- holding it ----------------------------------------------------------------------------------------------- */
+
+enum named { NAMED_ME, NAMED_ANOTHER, NAMED_NOBODY /* there is no file */, NAMED_UNKNOWN };
+
+/* A fresh look, so that a network file system asks its server. *same: the file is the one that is open. */
+static enum named who_is_named(const struct lock *l, struct lock_owner *o, bool *same)
+{
+    struct err ignored = { 0 };
+    struct stat mine, theirs;
+    uint64_t bytes;
+    int fd;
+    enum status st = dir_read(l->dir, lock_name, &fd, &bytes, &ignored);
+    if (st == ST_MISSING)
+        return NAMED_NOBODY;
+    if (st != ST_OK)
+        return NAMED_UNKNOWN;
+    errno = 0;
+    bool read = read_owner(fd, o);
+    int why = errno;
+    *same = fstat(fd, &theirs) != 0 || fstat(l->fd, &mine) != 0 ||
+            (mine.st_dev == theirs.st_dev && mine.st_ino == theirs.st_ino);
+    close(fd);
+    if (!read && why)
+        return NAMED_UNKNOWN;
+    return read && strcmp(o->run, l->me.run) == 0 ? NAMED_ME : NAMED_ANOTHER;
+}
+
+/* What the main thread is to tell; one at a time. */
+static void tell(struct lock *l, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void tell(struct lock *l, const char *fmt, ...)
+{
+    va_list ap;
+    if (atomic_load(&l->has_news))
+        return;
+    va_start(ap, fmt);
+    vsnprintf(l->news, sizeof l->news, fmt, ap);
+    va_end(ap);
+    atomic_store(&l->has_news, true);
+}
+
+/* Two runs in a folder would write into each other's files: this one, which is not named any more, is the one to go. */
+static void lose(struct lock *l, const struct lock_owner *o)
+{
+    char text[768];
+    double away = boot_time() - atomic_load(&l->seen);
+    if (o->run[0])
+        snprintf(text, sizeof text,
+                 "%s: another run, process %ld on %s since %s, has taken this folder over; this one had not looked at "
+                 "its lock "
+                 "for %.0f s (was it suspended?), and ends without writing anything more",
+                 l->dir->path, o->pid, o->host, o->since, away);
+    else
+        snprintf(
+            text, sizeof text,
+            "%s: the file lock names no run any more: another one has been here, or somebody has emptied it. This one "
+            "ends without writing anything more",
+            l->dir->path);
+    l->words.lost(l->words.arg, text);
+}
+
+/* The file was removed, or replaced by a copy: the system's lock is on one that has no name. */
+static void take_again(struct lock *l, bool removed)
+{
+    const struct dir bare = { .fd = l->dir->fd, .path = l->dir->path };
+    struct err ignored = { 0 };
+    int fd;
+    if ((removed ? dir_replace(&bare, lock_name, &fd, &ignored) : dir_change(&bare, lock_name, &fd, &ignored)) != ST_OK)
+        return;
+    if (ask_system(fd, F_OFD_SETLK) != HELD_BY_ANOTHER && (!removed || write_owner(fd, &l->me))) {
+        dup3(fd, l->fd, O_CLOEXEC);
+        tell(l, "warning: %s/lock had been %s, and is made again; remove it only when nothing runs there", l->dir->path,
+             removed ? "removed" : "replaced");
+    }
+    close(fd);
+}
+
+static void look_at_folder(struct lock *l)
+{
+    char now[DIR_PATH];
+    enum dir_place place = dir_look(l->dir, now);
+    if (place == DIR_UNKNOWN || place == l->place)
+        return;
+    l->place = place;
+    if (place == DIR_HERE)
+        tell(l, "%s leads to the folder of this run again", l->dir->path);
+    else if (place == DIR_REMOVED)
+        tell(l, "warning: the run folder %s has been removed: the next checkpoint makes it again", l->dir->path);
+    else
+        tell(l,
+             "warning: %s does not lead to the folder of this run any more: it was renamed or replaced%s%s. All files "
+             "go on "
+             "to be written to the folder in which the run began",
+             l->dir->path, *now ? ", and is now " : "", now);
+}
+
+/* Under the mutex. */
+static void look_again(struct lock *l)
+{
+    struct lock_owner named = { .run = "" };
+    bool same = true;
+    switch (who_is_named(l, &named, &same)) {
+    case NAMED_ME:
+        atomic_store(&l->seen, boot_time());
+        if (!same)
+            take_again(l, false);
+        break;
+    case NAMED_ANOTHER:
+        lose(l, &named);
+        break;
+    case NAMED_NOBODY:
+        if (!dir_is_removed(l->dir))
+            take_again(l, true);
+        break;
+    case NAMED_UNKNOWN:
+        break;
+    }
+    look_at_folder(l);
+}
 
 static void *beat(void *arg)
 {
@@ -193,11 +373,24 @@ static void *beat(void *arg)
         clock_gettime(CLOCK_REALTIME, &next);
         next.tv_sec += BEAT;
         pthread_cond_timedwait(&l->wake, &l->mutex, &next);
-        if (!l->ending)
-            futimens(l->fd, NULL);
+        if (l->ending)
+            break;
+        look_again(l);
+        futimens(l->fd, NULL);
     }
     pthread_mutex_unlock(&l->mutex);
     return NULL;
+}
+
+/* Of the folder: before anything is written there. */
+static void guard(void *arg)
+{
+    struct lock *l = arg;
+    if (boot_time() - atomic_load(&l->seen) < SURE)
+        return;
+    pthread_mutex_lock(&l->mutex);
+    look_again(l);
+    pthread_mutex_unlock(&l->mutex);
 }
 
 /* Signals are the main thread's. */
@@ -213,27 +406,41 @@ static bool start_beating(struct lock *l)
     return started;
 }
 
-enum status lock_take(const char *dir, void (*note)(void *arg, const char *text), void *arg, struct lock **out,
-                      struct err *e)
+enum status lock_take(struct dir *dir, const struct lock_words *words, struct lock **out, struct err *e)
 {
-    int fd = open_lock(dir, O_RDWR | O_CREAT);
-    if (fd < 0)
-        return err_set(e, ST_IO, dir, "the file lock cannot be made in it: %s", strerror(errno));
     struct lock *l = mem_alloc(sizeof *l);
-    *l = (struct lock){ .fd = fd };
+    *l = (struct lock){ .dir = dir, .words = *words, .place = DIR_HERE };
     describe_me(&l->me);
-    enum status st = wait_for(dir, l, note, arg, e);
-    if (st == ST_OK && !write_owner(fd, &l->me))
-        st = err_set(e, ST_IO, dir, "the file lock in it cannot be written: %s", strerror(errno));
-    if (st == ST_OK && !start_beating(l))
+    enum status st = claim(l, dir, &l->fd, e);
+    atomic_store(&l->seen, boot_time());
+    if (st == ST_OK && !start_beating(l)) {
         st = err_set(e, ST_DEVICE, NULL, "a thread cannot be started: %s", strerror(errno));
+        close(l->fd);
+    }
     if (st != ST_OK) {
-        close(fd);
         mem_free(l);
         return st;
     }
+    dir->guard = guard;
+    dir->arg = l;
     *out = l;
     return ST_OK;
+}
+
+enum status lock_retake(struct lock *l, struct err *e)
+{
+    const struct dir bare = { .fd = l->dir->fd, .path = l->dir->path };
+    int fd;
+    pthread_mutex_lock(&l->mutex);
+    enum status st = claim(l, &bare, &fd, e);
+    if (st == ST_OK) {
+        dup3(fd, l->fd, O_CLOEXEC);
+        close(fd);
+        l->place = DIR_HERE;
+        atomic_store(&l->seen, boot_time());
+    }
+    pthread_mutex_unlock(&l->mutex);
+    return st;
 }
 
 void lock_release(struct lock *l)
@@ -247,7 +454,10 @@ void lock_release(struct lock *l)
     pthread_join(l->beat, NULL);
     pthread_cond_destroy(&l->wake);
     pthread_mutex_destroy(&l->mutex);
-    if (ftruncate(l->fd, 0) != 0)
+    l->dir->guard = NULL;
+    struct lock_owner named;
+    bool same;
+    if (who_is_named(l, &named, &same) == NAMED_ME && ftruncate(l->fd, 0) != 0)
         errno = 0; /* what is left there is taken over, as after a kill */
     close(l->fd);
     mem_free(l);
@@ -258,17 +468,25 @@ const char *lock_run(const struct lock *l)
     return l->me.run;
 }
 
-enum status lock_look(const char *dir, bool *running, struct lock_owner *owner, struct err *e)
+bool lock_news(struct lock *l, char text[LOCK_NEWS])
 {
-    struct stat s;
-    if (stat(dir, &s) != 0 || !S_ISDIR(s.st_mode))
-        return err_set(e, ST_MISSING, dir, "there is no such folder, expected a run folder");
+    if (!atomic_load(&l->has_news))
+        return false;
+    memcpy(text, l->news, LOCK_NEWS);
+    atomic_store(&l->has_news, false);
+    return true;
+}
+
+enum status lock_look(const struct dir *dir, bool *running, struct lock_owner *owner, struct err *e)
+{
+    struct err why = { 0 };
+    uint64_t bytes;
+    int fd;
     *running = false;
-    int fd = open_lock(dir, O_RDONLY);
-    if (fd < 0 && errno == ENOENT)
+    if (!dir_has(dir, lock_name))
         return ST_OK;
-    if (fd < 0)
-        return err_set(e, ST_IO, dir, "the file lock in it cannot be read: %s", strerror(errno));
+    if (dir_read(dir, lock_name, &fd, &bytes, &why) != ST_OK)
+        return err_set(e, ST_IO, NULL, "%s", why.text);
     struct lock_owner me;
     struct look l;
     describe_me(&me);

@@ -2,12 +2,14 @@
  *
  * The file RUNDIR/lock says who runs there; its owner holds the system's lock on it (fcntl, which ends with the process
  * however it ends, and reaches other hosts where the file system carries locks) and changes its time every few seconds.
- * Without the system's lock, the owner is alive as long as that time moves. The file stays, empty, when nothing runs. */
+ * Without the system's lock, the owner is alive as long as that time moves; one that was suspended finds another run named there
+ * when it goes on, and ends. The file stays, empty, when nothing runs. */
 #ifndef PIPER_LOCK_H
 #define PIPER_LOCK_H
 
 #include <stdbool.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
 struct lock_owner {
@@ -20,16 +22,32 @@ struct lock_owner {
 
 struct lock; /* held; owned by the caller until lock_release */
 
+struct lock_words {
+    void (*note)(void *arg, const char *text); /* before the folder is taken: what it waits for, or has put aside */
+    /* The file names another run, or nobody: this one was suspended while another took the folder over. From the beat's thread,
+     * or before a write; must not return. */
+    void (*lost)(void *arg, const char *text);
+    void *arg;
+};
+
 /* Takes the folder for this process. What a killed run has left is taken over; where that can only be seen by waiting
- * (another host, or the batch job's own former start is about to end), it waits up to half a minute, and note(arg, sentence)
- * says so before. ST_USAGE: another run is alive. ST_IO: the file cannot be written. */
-enum status lock_take(const char *dir, void (*note)(void *arg, const char *text), void *arg, struct lock **out,
-                      struct err *e);
+ * (another host, or the batch job's own former start is about to end), it waits up to half a minute, and a note says so before.
+ * A file of that name that is no lock is put aside. ST_USAGE: another run is alive. ST_IO: the file cannot be written.
+ *
+ * While it is held, the file is read every few seconds, and by the folder's guard before something is written later than that;
+ * when it was removed it is made again. dir stays where it is until release. */
+enum status lock_take(struct dir *dir, const struct lock_words *words, struct lock **out, struct err *e);
+/* The folder had been removed and dir is open on another one of that path: takes that. Errors as above. */
+enum status lock_retake(struct lock *l, struct err *e);
 void lock_release(struct lock *l); /* NULL allowed */
 /* The owner's run, borrowed until release. */
 const char *lock_run(const struct lock *l);
 
-/* Who runs in the folder? *running false: nobody. ST_MISSING: there is no such folder. */
-enum status lock_look(const char *dir, bool *running, struct lock_owner *owner, struct err *e);
+/* True: something about the folder or the file has changed, and this line is to be told. */
+enum { LOCK_NEWS = 1024 };
+bool lock_news(struct lock *l, char text[LOCK_NEWS]);
+
+/* Who runs in the folder? *running false: nobody. ST_IO: the file cannot be read. */
+enum status lock_look(const struct dir *dir, bool *running, struct lock_owner *owner, struct err *e);
 
 #endif

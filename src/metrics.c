@@ -1,81 +1,213 @@
 #include "metrics.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "io/file.h"
-
 static const char header[] =
     "step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu\n";
 
-static enum status cannot(const char *path, struct err *e)
+static const char file_name[] = "metrics.csv";
+
+static enum status cannot(const struct metrics *m, const char *what, struct err *e)
 {
-    return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    char path[DIR_PATH];
+    snprintf(path, sizeof path, "%.4000s/%s", m->dir->path, file_name);
+    return err_set(e, ST_IO, path, "cannot be %s: %s", what, strerror(errno));
 }
 
-/* Copies the rows of steps up to `last` from the old file, if there is one. Columns that an older program did not write
- * stay away from its rows: rows are copied as they are. False: they cannot be read. */
-static bool keep_rows(const char *path, uint64_t last, FILE *to)
+/* ---- going on with an earlier run's rows ---------------------------------------------------------------------- */
+
+struct rows {
+    FILE *from, *to;
+    uint64_t last;      /* later ones are left out */
+    char *newest;       /* [METRICS_ROW] the last that was not */
+    uint64_t line, bad; /* lines read; the first that is damaged, 0: none */
+};
+
+/* A row of numbers. */
+static bool is_row(const char *line, size_t n, uint64_t *step)
 {
-    FILE *from = last ? fopen(path, "r") : NULL;
-    char line[1024];
-    if (!from)
-        return !last || errno == ENOENT;
-    bool header_is_there = fgets(line, sizeof line, from) != NULL;
-    while (header_is_there && fgets(line, sizeof line, from)) {
-        char *end;
-        unsigned long long step = strtoull(line, &end, 10);
-        size_t n = strlen(line);
-        if (end != line && *end == ',' && step >= 1 && step <= last && line[n - 1] == '\n')
-            fputs(line, to);
+    char *end;
+    if (n == 0 || n >= METRICS_ROW || line[n - 1] != '\n' || *line < '0' || *line > '9' ||
+        strspn(line, "0123456789+-.eEnaif,") != n - 1)
+        return false;
+    errno = 0;
+    *step = strtoull(line, &end, 10);
+    return errno == 0 && *end == ',' && *step > 0;
+}
+
+/* Copies the rows of steps up to `last`. Columns that an older program did not write stay away from its rows: rows are copied as
+ * they are. What is no row, or missing, before that step is damage; behind it a kill or a lost machine may have left anything. */
+static void keep_rows(struct rows *r)
+{
+    char *line = NULL;
+    size_t room = 0;
+    uint64_t step, before = 0;
+    for (ssize_t n; (n = getline(&line, &room, r->from)) > 0;) {
+        bool head = ++r->line == 1 && strncmp(line, "step,", 5) == 0;
+        if (!head && r->line == 1)
+            r->bad = 1;
+        if (!head && is_row(line, (size_t)n, &step) && step > before && step <= r->last) {
+            fputs(line, r->to);
+            memcpy(r->newest, line, (size_t)n + 1);
+            before = step;
+        } else if (!head && !r->bad && before < r->last) {
+            r->bad = r->line;
+        }
     }
-    bool good = !ferror(from);
-    fclose(from);
-    return good;
+    if (!r->bad && before < r->last) /* the end is missing */
+        r->bad = r->line + 1;
+    free(line);
 }
 
-enum status metrics_has_rows(const char *dir, bool *rows, struct err *e)
+/* What is to be a new file, of the header and what there is to keep. */
+static enum status put_rows(struct metrics *m, struct rows *r, struct dir_new *new, struct err *e)
 {
-    char path[sizeof((struct metrics *)0)->path], line[1024];
-    snprintf(path, sizeof path, "%s/metrics.csv", dir);
-    *rows = false;
-    FILE *f = fopen(path, "r");
-    if (!f && errno == ENOENT)
+    int fd = fcntl(new->fd, F_DUPFD_CLOEXEC, 0);
+    r->to = fd >= 0 ? fdopen(fd, "w") : NULL;
+    if (!r->to)
+        return cannot(m, "written", e);
+    fputs(header, r->to);
+    errno = 0;
+    if (r->from)
+        keep_rows(r);
+    bool read = !r->from || !ferror(r->from);
+    int why = errno;
+    bool good = fflush(r->to) == 0 && !ferror(r->to);
+    m->at = ftell(r->to);
+    if (fclose(r->to) != 0 || !good)
+        return cannot(m, "written", e);
+    errno = why;
+    return read ? ST_OK : cannot(m, "read", e);
+}
+
+/* The history is not lost because a disk has lost a part of it: the file stays, under another name. */
+static enum status put_aside(struct metrics *m, const struct rows *r, struct err *e)
+{
+    char aside[DIR_NAME];
+    TRY(dir_put_aside(m->dir, file_name, "damaged", aside, e));
+    snprintf(m->note, sizeof m->note,
+             "warning: line %llu of metrics.csv is damaged or missing: the file is now %s, its good rows are kept",
+             (unsigned long long)r->bad, aside);
+    return ST_OK;
+}
+
+static enum status open_old(struct metrics *m, struct rows *r, struct err *e)
+{
+    struct err why = { 0 };
+    uint64_t bytes;
+    int fd;
+    if (!r->last || !dir_has(m->dir, file_name))
         return ST_OK;
-    bool good = f != NULL;
-    if (good) {
-        *rows = fgets(line, sizeof line, f) && fgets(line, sizeof line, f);
-        good = !ferror(f);
-    }
-    enum status st = good ? ST_OK : err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
-    if (f)
-        fclose(f);
-    return st;
+    if (dir_read(m->dir, file_name, &fd, &bytes, &why) != ST_OK)
+        return err_set(e, ST_IO, NULL, "%s", why.text);
+    r->from = fdopen(fd, "r");
+    CHECK(r->from);
+    return ST_OK;
 }
 
-enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e)
+static enum status open_new(struct metrics *m, struct err *e)
 {
-    char temp[sizeof m->path + 8];
-    snprintf(m->path, sizeof m->path, "%s/metrics.csv", dir);
-    snprintf(temp, sizeof temp, "%s.tmp", m->path);
-    FILE *f = fopen(temp, "w");
-    if (!f)
-        return cannot(temp, e);
-    fputs(header, f);
-    if (!keep_rows(m->path, last, f)) {
-        err_set(e, ST_IO, m->path, "cannot be read: %s", strerror(errno));
-        fclose(f);
-        return ST_IO;
+    int fd;
+    TRY(dir_change(m->dir, file_name, &fd, e));
+    m->file = fdopen(fd, "r+");
+    CHECK(m->file);
+    return fseek(m->file, m->at, SEEK_SET) == 0 ? ST_OK : cannot(m, "written", e);
+}
+
+enum status metrics_has_rows(const struct dir *dir, bool *rows, struct err *e)
+{
+    struct metrics m = { .dir = dir };
+    struct rows r = { .last = 1 };
+    char line[METRICS_ROW];
+    *rows = false;
+    TRY(open_old(&m, &r, e));
+    if (!r.from)
+        return ST_OK;
+    *rows = fgets(line, sizeof line, r.from) && fgets(line, sizeof line, r.from);
+    bool good = !ferror(r.from);
+    fclose(r.from);
+    return good ? ST_OK : cannot(&m, "read", e);
+}
+
+enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e)
+{
+    struct rows r = { .last = last, .newest = m->row };
+    struct dir_new new;
+    *m = (struct metrics){ .dir = dir };
+    TRY(open_old(m, &r, e));
+    enum status st = dir_new_begin(dir, file_name, &new, e);
+    if (st == ST_OK)
+        st = put_rows(m, &r, &new, e);
+    if (r.from)
+        fclose(r.from);
+    if (st == ST_OK && r.bad)
+        st = put_aside(m, &r, e);
+    if (st == ST_OK)
+        st = dir_new_publish(&new, e);
+    dir_new_drop(&new);
+    return st == ST_OK ? open_new(m, e) : st;
+}
+
+enum status metrics_reopen(struct metrics *m, struct err *e)
+{
+    if (!m->file)
+        return ST_OK;
+    TRY(dir_restore(m->dir, file_name, fileno(m->file), e));
+    FILE *old = m->file;
+    TRY(open_new(m, e));
+    fclose(old);
+    return ST_OK;
+}
+
+/* ---- rows ----------------------------------------------------------------------------------------------------- */
+
+/* The cell of eval_loss in a row; NULL: the row ends before it. */
+static char *eval_cell(char *row)
+{
+    enum { BEFORE = 7 };
+    for (int i = 0; i < BEFORE; i++) {
+        row = strchr(row, ',');
+        if (!row)
+            return NULL;
+        row++;
     }
-    bool good = fflush(f) == 0 && !ferror(f);
-    if (fclose(f) != 0 || !good)
-        return cannot(temp, e);
-    TRY(file_publish(temp, m->path, e));
-    m->file = fopen(m->path, "a");
-    return m->file ? ST_OK : cannot(m->path, e);
+    return row;
+}
+
+bool metrics_lacks_eval(const struct metrics *m, uint64_t step)
+{
+    char row[sizeof m->row];
+    memcpy(row, m->row, sizeof row);
+    const char *cell = eval_cell(row);
+    return strtoull(row, NULL, 10) == step && cell && *cell == ',';
+}
+
+static enum status write_row(struct metrics *m, struct err *e)
+{
+    dir_guard(m->dir);
+    fputs(m->row, m->file);
+    return fflush(m->file) == 0 ? ST_OK : cannot(m, "written", e);
+}
+
+/* One call of the system: a run that is killed leaves the one row or the other. */
+enum status metrics_add_eval(struct metrics *m, double eval_loss, struct err *e)
+{
+    char row[sizeof m->row], *cell = eval_cell(m->row);
+    if (!m->file || !cell || *cell != ',')
+        return ST_OK;
+    snprintf(row, sizeof row, "%.*s%.9g%s", (int)(cell - m->row), m->row, eval_loss, cell);
+    m->at -= (long)strlen(m->row);
+    if (fseek(m->file, m->at, SEEK_SET) != 0)
+        return cannot(m, "written", e);
+    strcpy(m->row, row);
+    m->at += (long)strlen(row);
+    return write_row(m, e);
 }
 
 /* "nan", not "-nan": the sign of a NaN means nothing. */
@@ -88,20 +220,20 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
 {
     if (!m->file)
         return ST_OK;
-    fprintf(m->file, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,", (unsigned long long)r->step, unsigned_nan(r->loss),
-            unsigned_nan(r->grad_norm), r->lr, (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second);
-    if (!isnan(r->eval_loss))
-        fprintf(m->file, "%.9g", r->eval_loss);
-    fprintf(m->file, ",%.9g,%llu,", unsigned_nan(r->aux_loss), (unsigned long long)r->dropped_tokens);
+    int n = snprintf(m->row, sizeof m->row, "%llu,%.9g,%.9g,%.9g,%llu,%.9g,%.9g,,%.9g,%llu,",
+                     (unsigned long long)r->step, unsigned_nan(r->loss), unsigned_nan(r->grad_norm), r->lr,
+                     (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second, unsigned_nan(r->aux_loss),
+                     (unsigned long long)r->dropped_tokens);
     if (!isnan(r->mfu))
-        fprintf(m->file, "%.9g", r->mfu);
-    fputc('\n', m->file);
-    return fflush(m->file) == 0 ? ST_OK : cannot(m->path, e);
+        n += snprintf(m->row + n, sizeof m->row - (size_t)n, "%.9g", r->mfu);
+    snprintf(m->row + n, sizeof m->row - (size_t)n, "\n");
+    m->at += (long)strlen(m->row);
+    return write_row(m, e);
 }
 
 enum status metrics_sync(const struct metrics *m, struct err *e)
 {
-    return !m->file || fsync(fileno(m->file)) == 0 ? ST_OK : cannot(m->path, e);
+    return !m->file || fsync(fileno(m->file)) == 0 ? ST_OK : cannot(m, "written", e);
 }
 
 enum status metrics_close(struct metrics *m, struct err *e)
@@ -111,5 +243,5 @@ enum status metrics_close(struct metrics *m, struct err *e)
     bool good = fflush(m->file) == 0 && fsync(fileno(m->file)) == 0;
     good = fclose(m->file) == 0 && good;
     m->file = NULL;
-    return good ? ST_OK : cannot(m->path, e);
+    return good ? ST_OK : cannot(m, "written", e);
 }

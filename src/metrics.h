@@ -6,11 +6,16 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
+enum { METRICS_ROW = 1024 };
 struct metrics {
     FILE *file; /* NULL: this rank writes nothing */
-    char path[4096];
+    const struct dir *dir;
+    char note[512];        /* what is to be told of the file that was there; "": nothing */
+    char row[METRICS_ROW]; /* the last one; "": there is none */
+    long at;               /* its end */
 };
 
 struct metrics_row {
@@ -18,18 +23,24 @@ struct metrics_row {
     double loss, grad_norm, lr;
     uint64_t tokens; /* seen since step 1 */
     double step_seconds, tokens_per_second;
-    double eval_loss; /* NAN: no evaluation after this step, an empty cell */
     double aux_loss;
     uint64_t dropped_tokens;
     double mfu; /* NAN: the peak is not known, an empty cell */
 };
 
-/* Opens RUNDIR/metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
- * earlier ones are kept. last = 0 starts a new file. */
-enum status metrics_open(struct metrics *m, const char *dir, uint64_t last, struct err *e);
-/* Has RUNDIR/metrics.csv a row? */
-enum status metrics_has_rows(const char *dir, bool *rows, struct err *e);
+/* Opens a run's metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
+ * earlier ones are kept. One that is damaged is put aside first, as metrics.csv.damaged.1, and m->note says so. last = 0 starts a
+ * new file. dir is borrowed until close. */
+enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e);
+/* The folder had been removed and is made again: the file goes on there, with what it held. */
+enum status metrics_reopen(struct metrics *m, struct err *e);
+/* Has the run's metrics.csv a row? */
+enum status metrics_has_rows(const struct dir *dir, bool *rows, struct err *e);
+/* The cell of eval_loss stays empty; add_eval fills that of the last row in. */
 enum status metrics_write(struct metrics *m, const struct metrics_row *row, struct err *e);
+enum status metrics_add_eval(struct metrics *m, double eval_loss, struct err *e);
+/* The last row is that of this step, and its cell of eval_loss is empty. */
+bool metrics_lacks_eval(const struct metrics *m, uint64_t step);
 /* What was written so far is durable. Any thread. */
 enum status metrics_sync(const struct metrics *m, struct err *e);
 enum status metrics_close(struct metrics *m, struct err *e); /* makes it durable */

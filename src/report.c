@@ -1,7 +1,6 @@
 #include "report.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
 #include <stdlib.h>
@@ -29,14 +28,28 @@ static bool on_terminal(void)
     return strncmp(to, "/dev/pts/", 9) == 0 || strncmp(to, "/dev/tty", 8) == 0;
 }
 
-enum status report_open(struct report *r, const char *dir, struct err *e)
+static const char log_name[] = "log.txt";
+
+enum status report_open(struct report *r, const struct dir *dir, struct err *e)
 {
-    char path[PATH_MAX];
-    snprintf(path, sizeof path, "%s/log.txt", dir);
-    r->file = fopen(path, "a");
-    if (!r->file)
-        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    int fd;
+    TRY(dir_append(dir, log_name, true, &fd, e));
+    r->file = fdopen(fd, "a+");
+    CHECK(r->file);
+    r->dir = dir;
     r->terminal = on_terminal();
+    return ST_OK;
+}
+
+enum status report_reopen(struct report *r, struct err *e)
+{
+    int fd;
+    TRY(dir_restore(r->dir, log_name, fileno(r->file), e));
+    TRY(dir_append(r->dir, log_name, false, &fd, e));
+    FILE *file = fdopen(fd, "a+");
+    CHECK(file);
+    fclose(r->file);
+    r->file = file;
     return ST_OK;
 }
 
@@ -48,12 +61,12 @@ static void time_of_day(char when[32])
     strftime(when, 32, "%Y-%m-%d %H:%M:%S", &tm);
 }
 
-void report_append(const char *dir, const char *text)
+void report_append(const struct dir *dir, const char *text)
 {
-    char path[PATH_MAX], when[32];
-    snprintf(path, sizeof path, "%s/log.txt", dir);
-    int f = open(path, O_WRONLY | O_APPEND | O_CLOEXEC); /* a folder without a log is no run folder */
-    if (f < 0)
+    char when[32];
+    struct err ignored = { 0 };
+    int f;
+    if (dir->fd < 0 || dir_append(dir, log_name, false, &f, &ignored) != ST_OK) /* without a log it is no run folder */
         return;
     time_of_day(when);
     dprintf(f, "%s  %s\n", when, text);
@@ -94,6 +107,7 @@ static void write_console(struct report *r, const char *text, bool keep)
 static bool write_file(struct report *r, const char *text)
 {
     char when[32], why[256];
+    dir_guard(r->dir);
     time_of_day(when);
     if (fprintf(r->file, "%s  %s\n", when, text) >= 0 && fflush(r->file) == 0)
         return true;

@@ -7,10 +7,12 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
 struct report {
-    FILE *file;    /* log.txt; NULL: this rank reports nothing */
+    FILE *file; /* log.txt; NULL: this rank reports nothing */
+    const struct dir *dir;
     bool terminal; /* standard output is one */
     bool line;     /* a progress line stands on it, without its newline */
     bool failed;   /* the log could not be written, and that was said */
@@ -18,8 +20,10 @@ struct report {
     uint64_t began_step;
 };
 
-/* Appends to RUNDIR/log.txt. */
-enum status report_open(struct report *r, const char *dir, struct err *e);
+/* Appends to the run's log.txt; dir is borrowed until close. */
+enum status report_open(struct report *r, const struct dir *dir, struct err *e);
+/* The folder had been removed and is made again: the log goes on there, with what it held. */
+enum status report_reopen(struct report *r, struct err *e);
 void report_close(struct report *r);
 /* A line on standard output alone, before there is a log. As with all of these, what nobody reads is dropped. */
 void report_console(const char *text);
@@ -28,8 +32,8 @@ void report_line(struct report *r, const char *fmt, ...) __attribute__((format(p
 /* In the log alone; on standard output where that cannot be written. */
 void report_note(struct report *r, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
 
-/* A line in the log of a run folder, from any rank and any thread, past the open file. */
-void report_append(const char *dir, const char *text);
+/* A line in the log of a run folder, from any rank and any thread, past the open file. Nothing when the folder is not open. */
+void report_append(const struct dir *dir, const char *text);
 
 struct report_step {
     uint64_t step, steps; /* of how many */

@@ -1,13 +1,10 @@
 #include "ring.h"
 
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
-#include "folder.h"
 #include "number.h"
 
 static double time_of_day(void)
@@ -27,9 +24,12 @@ static uint64_t record_check(const struct ring_record *r)
     return number_hash(r, offsetof(struct ring_record, check), RING_MAGIC);
 }
 
-static void path_of(const char *dir, uint32_t rank, char path[PATH_MAX])
+static const char folder_name[] = "ring";
+enum { NAME = 16 };
+
+static void name_of(uint32_t rank, char name[NAME])
 {
-    snprintf(path, PATH_MAX, "%s/ring/%04u", dir, rank);
+    snprintf(name, NAME, "%04u", rank);
 }
 
 /* ---- writing ----------------------------------------------------------------------------------------------------- */
@@ -41,24 +41,24 @@ static bool write_header(struct ring *r)
     return pwrite(r->file, &r->header, sizeof r->header, 0) == (ssize_t)sizeof r->header;
 }
 
-enum status ring_open(struct ring *r, const char *dir, const struct ring_header *header, struct err *e)
+enum status ring_open(struct ring *r, const struct dir *run, const struct ring_header *header, struct err *e)
 {
-    char path[PATH_MAX];
+    char name[NAME];
     static const struct ring_record empty[RING_RECORDS];
+    struct dir folder;
     *r = (struct ring){ .file = -1, .header = *header };
     r->header.magic = RING_MAGIC;
     r->header.version = RING_VERSION;
-    snprintf(path, sizeof path, "%s/ring", dir);
-    TRY(folder_make(path, e));
-    path_of(dir, header->rank, path);
-    r->file = open(path, O_RDWR | O_CREAT | O_TRUNC | O_CLOEXEC, 0666);
-    if (r->file < 0 || !write_header(r) ||
-        pwrite(r->file, empty, sizeof empty, sizeof r->header) != (ssize_t)sizeof empty) {
-        enum status st = err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    TRY(dir_enter(run, folder_name, DIR_MAKE, &folder, e));
+    name_of(header->rank, name);
+    enum status st = dir_replace(&folder, name, &r->file, e);
+    dir_close(&folder);
+    if (st == ST_OK &&
+        (!write_header(r) || pwrite(r->file, empty, sizeof empty, sizeof r->header) != (ssize_t)sizeof empty))
+        st = err_set(e, ST_IO, run->path, "ring/%s cannot be written: %s", name, strerror(errno));
+    if (st != ST_OK)
         ring_close(r);
-        return st;
-    }
-    return ST_OK;
+    return st;
 }
 
 void ring_close(struct ring *r)
@@ -90,15 +90,28 @@ struct contents {
     struct ring_record at[RING_RECORDS];
 };
 
-/* NULL: good; else what is wrong with it. *missing: there is no such file. */
-static const char *read_ring(const char *dir, uint32_t rank, struct contents *c, bool *missing)
+enum { WHY = 512 };
+
+/* NULL: good; else what is wrong with it, which `text` may hold. *missing: there is no such file. */
+static const char *read_ring(const struct dir *run, uint32_t rank, struct contents *c, bool *missing, char text[WHY])
 {
-    char path[PATH_MAX], more;
-    path_of(dir, rank, path);
-    int f = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC); /* what is no file is not waited for */
-    *missing = f < 0;
-    if (f < 0)
-        return strerror(errno);
+    char name[NAME], more;
+    struct dir folder;
+    struct err e = { 0 };
+    uint64_t bytes;
+    int f = -1;
+    name_of(rank, name);
+    bool folder_is_there = dir_enter(run, folder_name, 0, &folder, &e) == ST_OK;
+    *missing = folder_is_there ? !dir_has(&folder, name) : !dir_has(run, folder_name);
+    if (folder_is_there && !*missing)
+        dir_read(&folder, name, &f, &bytes, &e);
+    dir_close(&folder);
+    if (*missing)
+        return strerror(ENOENT);
+    if (f < 0) {
+        snprintf(text, WHY, "%.*s", WHY - 1, e.text);
+        return text;
+    }
     ssize_t n = read(f, c, sizeof *c);
     bool longer = n == (ssize_t)sizeof *c && read(f, &more, 1) != 0;
     close(f);
@@ -110,6 +123,7 @@ static const char *read_ring(const char *dir, uint32_t rank, struct contents *c,
     if (h->check != header_check(h) || h->rank != rank || h->rank >= h->ranks ||
         memchr(h->host, 0, sizeof h->host) == NULL)
         return "its header is damaged";
+    dir_printable(c->header.host);
     return NULL;
 }
 
@@ -136,14 +150,16 @@ static void place_in_words(const struct ring_record *r, char *text, size_t size)
         snprintf(text, size, "step %llu, %s", (unsigned long long)r->step, r->name);
     else
         snprintf(text, size, "%s", r->name);
+    dir_printable(text);
 }
 
-void ring_last_words(const char *dir, uint32_t rank, char *text, size_t size)
+void ring_last_words(const struct dir *run, uint32_t rank, char *text, size_t size)
 {
     struct contents c;
+    char why[WHY];
     bool missing;
     text[0] = '\0';
-    if (read_ring(dir, rank, &c, &missing))
+    if (run->fd < 0 || read_ring(run, rank, &c, &missing, why))
         return;
     uint64_t i = newest(&c);
     if (i != UINT64_MAX)
@@ -183,16 +199,18 @@ static void print_records(const struct contents *c, FILE *out)
         fprintf(out, "  %llu damaged records are left out\n", (unsigned long long)damaged);
 }
 
-enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out, struct err *e)
+enum status ring_print(const struct dir *run, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
+                       struct err *e)
 {
     struct contents c;
+    char text[WHY];
     bool missing;
     uint32_t ranks = 1, shown = 0;
     double began = 0;
     for (uint32_t r = 0; r < ranks; r++) {
-        const char *why = read_ring(dir, r, &c, &missing);
+        const char *why = read_ring(run, r, &c, &missing, text);
         if (r == 0 && why)
-            return err_set(e, missing ? ST_MISSING : ST_INPUT, dir,
+            return err_set(e, missing ? ST_MISSING : ST_INPUT, run->path,
                            "ring/0000 cannot be read: %s; a run writes a ring of every rank's last places", why);
         if (r == 0) {
             ranks = c.header.ranks;
@@ -212,5 +230,6 @@ enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank
         print_records(&c, out);
     }
     return shown ? ST_OK
-                 : err_set(e, ST_INPUT, dir, "found rings of ranks 0 to %u, and none of those asked for", ranks - 1);
+                 : err_set(e, ST_INPUT, run->path, "found rings of ranks 0 to %u, and none of those asked for",
+                           ranks - 1);
 }

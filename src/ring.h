@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <stdio.h>
 
+#include "base/dir.h"
 #include "base/status.h"
 
 enum { RING_MAGIC = 0x474e5250, RING_VERSION = 1, RING_RECORDS = 128 };
@@ -39,7 +40,7 @@ struct ring {
     struct ring_header header;
 };
 /* Makes the folder and the file. header: rank, ranks, pid, host and began are the caller's. */
-enum status ring_open(struct ring *r, const char *dir, const struct ring_header *header, struct err *e);
+enum status ring_open(struct ring *r, const struct dir *run, const struct ring_header *header, struct err *e);
 void ring_close(struct ring *r);
 /* number, time and check are filled in here. A full disk is nobody's failure: the record is missing then. */
 void ring_add(struct ring *r, struct ring_record *record);
@@ -47,10 +48,10 @@ void ring_add(struct ring *r, struct ring_record *record);
 void ring_alive(struct ring *r);
 
 /* "step 12, BW layers.1 mb3": the newest record of a rank; empty: there is none. */
-void ring_last_words(const char *dir, uint32_t rank, char *text, size_t size);
+void ring_last_words(const struct dir *run, uint32_t rank, char *text, size_t size);
 /* The last places of all ranks that wanted(self, rank) names, oldest first. A ring that is damaged or of an earlier run is
  * answered with a line instead of its records. ST_MISSING: the folder has none; ST_INPUT: none of a rank that is wanted. */
-enum status ring_print(const char *dir, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
+enum status ring_print(const struct dir *run, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
                        struct err *e);
 
 #endif

@@ -1,8 +1,5 @@
 #include "shard.h"
 
-/* From which level of plan_bucket.zero a kind of memory is sharded over the holders. */
-enum { SHARDED_STATE = 1, SHARDED_GRADS = 2, SHARDED_PARAMS = 3 };
-
 static void *at(unsigned char *base, uint64_t offset)
 {
     return offset == UINT64_MAX ? NULL : base + offset;
@@ -15,9 +12,9 @@ struct shard shard_of(const struct plan *p, uint32_t bucket, uint32_t rank, unsi
     struct shard_range whole = { 0, b->elements }, own = { part * plan_group_index(p, b->holders, rank), part };
     return (struct shard){
         .own = own,
-        .params = b->zero >= SHARDED_PARAMS ? own : whole,
-        .grads = b->zero >= SHARDED_GRADS ? own : whole,
-        .state = b->zero >= SHARDED_STATE ? own : whole,
+        .params = zero_shards_params(b->zero) ? own : whole,
+        .grads = zero_shards_grads(b->zero) ? own : whole,
+        .state = zero_shards_state(b->zero) ? own : whole,
         .param = at(base[ARENA_PARAMS], b->param),
         .grad = at(base[ARENA_GRADS], b->grad),
         .master = at(base[ARENA_OPTIM], b->master),

@@ -78,10 +78,10 @@ static void match_ends(struct trace_view *v)
     vec_free(&ends);
 }
 
-enum status trace_view_open(const char *path, struct trace_view *v, struct err *e)
+enum status trace_view_open(const struct dir *run, uint32_t segment, struct trace_view *v, struct err *e)
 {
     *v = (struct trace_view){ 0 };
-    TRY(trace_read(path, &v->t, e));
+    TRY(trace_read_segment(run, segment, &v->t, e));
     v->met = mem_alloc((v->t.n_events + 1) * sizeof *v->met);
     v->match = mem_alloc((v->t.n_events + 1) * sizeof *v->match);
     match_ends(v);

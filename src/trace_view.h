@@ -15,8 +15,8 @@ struct trace_view {
     uint32_t *match;
 };
 
-/* ST_MISSING, ST_INPUT as trace_read. On success ends with trace_view_release. */
-enum status trace_view_open(const char *path, struct trace_view *v, struct err *e);
+/* ST_MISSING, ST_INPUT as trace_read_segment. On success ends with trace_view_release. */
+enum status trace_view_open(const struct dir *run, uint32_t segment, struct trace_view *v, struct err *e);
 void trace_view_release(struct trace_view *v);
 /* Keeps event i where keep(self, rank, step) is true. */
 void trace_view_select(struct trace_view *v, bool (*keep)(const void *self, uint32_t rank, uint64_t step),

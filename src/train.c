@@ -5,7 +5,7 @@
 
 #include "watch.h"
 
-static const char *run_folder; /* of the one run of this process, for failures that come from anywhere */
+static struct dir run_folder = { .fd = -1 }; /* of the one run of this process, for failures that come from anywhere */
 
 /* A failure that ranks cannot agree on: the rank that has it says so, also in the log, and takes the others with it. */
 static _Noreturn void fail(enum status status, const char *text)
@@ -16,13 +16,13 @@ static _Noreturn void fail(enum status status, const char *text)
     snprintf(line, sizeof line, "%s%s%s", where, *where ? ": " : "", text);
     fprintf(stderr, "piper: %s\n", line);
     fflush(stderr);
-    report_append(run_folder, line);
+    report_append(&run_folder, line);
     ctl_abort(-status);
 }
 
 void train__tell_number(const char *text)
 {
-    report_append(run_folder, text);
+    report_append(&run_folder, text);
 }
 
 /* The worst rank's figures. */
@@ -44,7 +44,7 @@ static void report_memory(struct train *t)
 
 static void report_end(struct train *t)
 {
-    const char *dir = t->o->dir;
+    const char *dir = t->dir->path;
     if (t->has_saved)
         report_line(&t->report, "checkpoint: %s/checkpoints/step-%06llu.h5", dir, (unsigned long long)t->saved.step);
     report_line(&t->report, "metrics:    %s/metrics.csv", dir);
@@ -58,7 +58,9 @@ static enum status phases(struct train *t, struct err *e)
     watch_phase("resume");
     TRY(train__restore(t, e));
     TRY(train__save_open(t, e));
-    enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->o->dir, t->step, e) : ST_OK, e);
+    enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->dir, t->step, e) : ST_OK, e);
+    if (t->metrics.note[0])
+        report_line(&t->report, "%s", t->metrics.note);
     if (st == ST_OK)
         st = train__trace_open(t, e);
     if (st == ST_OK)
@@ -81,11 +83,10 @@ static enum status phases(struct train *t, struct err *e)
 
 enum status train_run(const struct train_options *o, struct err *e)
 {
-    struct train t = { .o = o, .began = ctl_time() };
-    run_folder = o->dir;
+    struct train t = { .o = o, .dir = &run_folder, .began = ctl_time() };
     process_on_fail(fail);
     watch_phase("start");
-    enum status st = watch_open(&(struct watch_setup){ .dir = o->dir, .timeout = (double)o->hang_timeout }, e);
+    enum status st = watch_open(&(struct watch_setup){ .dir = t.dir, .timeout = (double)o->hang_timeout }, e);
     if (st == ST_OK)
         st = phases(&t, e);
     watch_phase("end");

@@ -14,7 +14,7 @@ struct outcome {
     bool finite, stop, save, written; /* written: every rank has done its share of the checkpoint under way */
 };
 
-static double sequences(const struct train *t, uint32_t list)
+double train__sequences(const struct train *t, uint32_t list)
 {
     const struct plan_list *l = &t->plan.lists[list];
     return (double)l->replicas * l->microbatches * l->microbatch_size;
@@ -22,7 +22,7 @@ static double sequences(const struct train *t, uint32_t list)
 
 static struct outcome read_sums(const struct train *t, const double *sums)
 {
-    double n = sequences(t, t->train_list);
+    double n = train__sequences(t, t->train_list);
     struct outcome o = {
         .loss = sums[SCALAR_LOSS] / (n * t->job.graph.seq_len),
         .grad_norm = sqrt(sums[SCALAR_NORM2]),
@@ -42,31 +42,6 @@ static struct outcome read_sums(const struct train *t, const double *sums)
     return o;
 }
 
-/* ---- evaluation ----------------------------------------------------------------------------------------------- */
-
-/* The last step is the job's, or one beyond it; a run that stops earlier (--steps) writes the rows of one that does not. */
-static bool eval_is_due(const struct train *t)
-{
-    if (t->eval_list == PLAN_NONE)
-        return false;
-    uint64_t last = t->last_step > t->config->steps ? t->last_step : t->config->steps;
-    return t->step == last || (t->config->eval_every && t->step % t->config->eval_every == 0);
-}
-
-/* Mean loss over the whole batches of the evaluation data. */
-static double evaluate(struct train *t)
-{
-    const uint64_t batch = (uint64_t)sequences(t, t->eval_list), batches = t->eval_feed.tokens.n_windows / batch;
-    struct exec_data data = feed_data(&t->eval_feed);
-    double sum = 0, scalars[SCALAR_COUNT];
-    for (uint64_t i = 0; i < batches; i++) {
-        struct exec_step step = { .list = t->eval_list, .step = t->step, .sample = i * batch, .data = &data };
-        exec_run(t->exec, &step, scalars);
-        sum += scalars[SCALAR_LOSS];
-    }
-    return sum / ((double)batches * (double)batch * t->job.graph.seq_len);
-}
-
 /* ---- a step --------------------------------------------------------------------------------------------------- */
 
 static bool save_is_due(const struct train *t, uint64_t step)
@@ -74,9 +49,23 @@ static bool save_is_due(const struct train *t, uint64_t step)
     return step == t->last_step || (t->config->checkpoint_every && step % t->config->checkpoint_every == 0);
 }
 
+/* The data of the step that begins with `sample`; what cannot be read ends the run like a signal, with a checkpoint of the
+ * steps before it. */
+static void read_ahead(struct train *t, uint64_t sample)
+{
+    if (train__emulates(t) || t->unread.status != ST_OK)
+        return;
+    watch_phase("load data");
+    feed_ahead(&t->feed, sample, &t->unread);
+    watch_phase("between steps");
+}
+
 static struct outcome run_step(struct train *t, double *seconds)
 {
+    double scalars[SCALAR_COUNT], begin = ctl_time();
     struct exec_data data = feed_data(&t->feed);
+    if (t->step + 1 < t->last_step)
+        read_ahead(t, t->sample + train__batch(t));
     struct exec_step step = {
         .list = t->train_list,
         .step = t->step + 1,
@@ -84,13 +73,13 @@ static struct outcome run_step(struct train *t, double *seconds)
         .sample = t->sample,
         .lr = config_lr(t->config, t->step + 1),
         /* a "no" lets the step after this one be made too */
-        .stop = train__stop_asked(t, 2, save_is_due(t, t->step + 1)) || t->trouble.status != ST_OK,
-        .save = signals_save(),
+        .stop = train__stop_asked(t, 2 * t->slowest_step, save_is_due(t, t->step + 1)) || t->trouble.status != ST_OK ||
+                t->unread.status != ST_OK,
+        .save = train__save_asked(t),
         .written = t->saving && checkpoint_save_idle(t->saver),
         .traced = t->tracing && train__is_traced(t, t->step + 1),
         .data = &data,
     };
-    double scalars[SCALAR_COUNT], begin = ctl_time();
     uint64_t calls = mem_stats().calls;
     exec_run(t->exec, &step, scalars);
     t->allocations += mem_stats().calls - calls;
@@ -99,7 +88,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     return read_sums(t, scalars);
 }
 
-static void record(struct train *t, struct outcome *o, double seconds)
+static void record(struct train *t, const struct outcome *o, double seconds)
 {
     double tokens = (double)train__batch(t) * t->job.graph.seq_len;
     struct metrics_row row = {
@@ -110,18 +99,10 @@ static void record(struct train *t, struct outcome *o, double seconds)
         .tokens = t->sample * t->job.graph.seq_len,
         .step_seconds = seconds,
         .tokens_per_second = tokens / seconds,
-        .eval_loss = NAN,
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
         .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * ctl_size()) : (double)NAN,
     };
-    if ((o->finite || t->o->skip_not_finite) && eval_is_due(t)) {
-        double begin = ctl_time();
-        row.eval_loss = evaluate(t);
-        t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
-        o->stop |= train__stop_agreed(t); /* evaluating may have taken long */
-        report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, row.eval_loss);
-    }
     if (t->trouble.status == ST_OK) /* no row behind half a row */
         metrics_write(&t->metrics, &row, &t->trouble);
     report_step(&t->report, &(struct report_step){ .step = t->step,
@@ -173,10 +154,13 @@ static enum status compare(struct train *t, struct err *e)
 
 static enum status save(struct train *t, struct err *e)
 {
+    if (train__is_saved(t)) /* or is being written */
+        return ST_OK;
     watch_phase("checkpoint");
-    enum status st = train__save(t, e);
+    TRY(train__save(t, e));
     watch_phase("between steps");
-    return st;
+    train__stop_saved(t);
+    return ST_OK;
 }
 
 static enum status advance(struct train *t, struct err *e)
@@ -185,6 +169,20 @@ static enum status advance(struct train *t, struct err *e)
     enum status st = train__save_advance(t, e);
     watch_phase("between steps");
     return st;
+}
+
+/* Its checkpoint, if one is due, is under way: an evaluation may take longer than all that was trained since the last one. */
+static enum status evaluate(struct train *t, bool *stop, struct err *e)
+{
+    bool asked = *stop || train__stop_agreed_before(t, train__eval_seconds(t));
+    t->eval_is_left = asked;
+    if (!asked) {
+        watch_phase("evaluation");
+        TRY(train__evaluate(t, &asked, e));
+        watch_phase("between steps");
+    }
+    *stop = asked;
+    return asked ? save(t, e) : ST_OK;
 }
 
 /* What comes after a step and what every rank decides alike. */
@@ -202,12 +200,42 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
         TRY(advance(t, e));
     if (t->o->check_replicas && t->step % t->o->check_replicas == 0)
         TRY(compare(t, e));
-    if (!save_is_due(t, t->step) && !o->save && !o->stop)
+    if (save_is_due(t, t->step) || o->save || o->stop) {
+        TRY(save(t, e));
+        o->stop = o->stop || train__stop_agreed(t); /* now a stop costs nothing more */
+    }
+    return train__eval_is_due(t) ? evaluate(t, &o->stop, e) : ST_OK;
+}
+
+/* The data of the first step. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
+static enum status begin(struct train *t, bool *stop, struct err *e)
+{
+    uint64_t left = t->has_saved && train__eval_is_due(t) && metrics_lacks_eval(&t->metrics, t->step);
+    if (t->step < t->last_step) {
+        read_ahead(t, t->sample);
+        struct err why = t->unread;
+        enum status st = ctl_agree(why.status, &why);
+        if (st != ST_OK)
+            return err_set(e, st, NULL, "%s", why.text);
+    }
+    ctl_max_u64(&left, 1);
+    return left ? evaluate(t, stop, e) : ST_OK;
+}
+
+/* What has come up in the steps on some rank, and stopped them. */
+static enum status troubles(struct train *t, struct err *e)
+{
+    enum status st = ctl_agree(t->trouble.status, &t->trouble);
+    if (st != ST_OK)
+        return err_set(e, st, NULL, "%s", t->trouble.text);
+    st = ctl_agree(t->unread.status, &t->unread);
+    if (st == ST_OK)
         return ST_OK;
-    TRY(save(t, e));
-    train__stop_saved(t);
-    o->stop = o->stop || train__stop_agreed(t); /* now a stop costs nothing more */
-    return ST_OK;
+    TRY(train__save_finish(t, e));
+    char kept[64] = "";
+    if (t->has_saved)
+        snprintf(kept, sizeof kept, "; the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
+    return err_set(e, st, NULL, "%s. Training ended before the step that needs it%s", t->unread.text, kept);
 }
 
 static enum status run_steps(struct train *t, struct err *e)
@@ -216,6 +244,8 @@ static enum status run_steps(struct train *t, struct err *e)
     bool stop = t->has_saved && train__stop_signalled();
     watch_phase("between steps");
     report_begin(&t->report, t->step, ctl_time());
+    t->last_save = ctl_time();
+    TRY(begin(t, &stop, e));
     while (t->step < t->last_step && !stop) {
         double seconds;
         struct outcome o = run_step(t, &seconds);
@@ -228,8 +258,7 @@ static enum status run_steps(struct train *t, struct err *e)
         TRY(after_step(t, &o, e));
         stop = o.stop;
     }
-    enum status st = ctl_agree(t->trouble.status, &t->trouble);
-    return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", t->trouble.text);
+    return troubles(t, e);
 }
 
 enum status train__loop(struct train *t, struct err *e)
@@ -240,13 +269,15 @@ enum status train__loop(struct train *t, struct err *e)
         return st;
     if (saved != ST_OK)
         return err_set(e, saved, NULL, "%s", saving.text);
-    if (t->step < t->last_step && !train__keeps(t))
+    bool left = t->step < t->last_step || t->eval_is_left;
+    if (left && !train__keeps(t))
         return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; %s starts over each time",
                        (unsigned long long)t->step, (unsigned long long)t->last_step,
                        train__emulates(t) ? "an emulation" : "--no-checkpoint");
-    if (t->step < t->last_step)
+    if (left)
         return err_set(e, ST_STOPPED, NULL,
-                       "stopped after step %llu of %llu with a checkpoint; the same command goes on",
-                       (unsigned long long)t->step, (unsigned long long)t->last_step);
+                       "stopped after step %llu of %llu%s with a checkpoint; the same command goes on",
+                       (unsigned long long)t->step, (unsigned long long)t->last_step,
+                       t->eval_is_left ? ", before its evaluation," : "");
     return ST_OK;
 }

@@ -13,6 +13,7 @@
 #include "pieces.h"
 #include "replicas.h"
 #include "report.h"
+#include "threads.h"
 #include "train.h"
 
 /* What ends a run before its last step, beside signals. Rank 0 alone looks at clock and run folder: one rank's wish is
@@ -28,6 +29,7 @@ struct train_stop {
 
 struct train {
     const struct train_options *o;
+    struct dir *dir; /* the run folder; open on all ranks when the ranks are ready */
     struct job job;
     struct machine machine;     /* on rank 0, while plans are made: what o->machine names */
     double flops;               /* model flops of a step */
@@ -49,6 +51,7 @@ struct train {
     struct replicas *replicas;
     double *predicted; /* start of every instruction of the training list, seconds; NULL: no predictions */
     int threads;
+    char threads_why[THREADS_TEXT];
 
     uint64_t step, sample;        /* done; the next one */
     uint64_t updates;             /* made since the optimizer's state was zero: skipped steps make none */
@@ -65,10 +68,13 @@ struct train {
     struct metrics metrics;
 
     struct train_stop stop;
-    double slowest_step, slowest_checkpoint, slowest_eval; /* seconds */
-    uint64_t allocations;                                  /* made by the steps */
-    uint64_t skipped, skipped_in_row;                      /* steps without update: numbers were not finite */
-    struct err trouble; /* of this rank alone, until the next agreement: it asks the others to stop */
+    double slowest_step, slowest_checkpoint, slowest_eval, slowest_batch; /* seconds; batch: of an evaluation */
+    uint64_t allocations;                                                 /* made by the steps */
+    uint64_t skipped, skipped_in_row; /* steps without update: numbers were not finite */
+    struct err trouble;               /* of this rank alone, until the next agreement: it asks the others to stop */
+    struct err unread;                /* the same, of data that were to be read ahead: the state is good, and is kept */
+    bool eval_is_left;                /* an evaluation is due, and was not made */
+    double last_save;                 /* when the newest checkpoint was begun, or the steps; ctl_time() */
     bool tracing;
     struct trace_writer trace;
     struct trace_event *events; /* [instructions of the training list] what is the same in every step */
@@ -76,6 +82,11 @@ struct train {
 
 /* train_start.c: from the job to ranks that are ready to run. Collective. */
 enum status train__start(struct train *t, struct err *e);
+/* train_data.c: the executor and the token files, which are open, meet; every token is looked at. ST_INPUT, ST_IO. Collective. */
+enum status train__check_data(struct train *t, struct err *e);
+/* train_threads.c: how many threads this rank computes with, and why; when they are set, what is to be said of them. Collective. */
+enum status train__choose_threads(struct train *t, struct err *e);
+void train__report_threads(struct train *t);
 /* train_shared.c: ST_IO where ranks do not see the same run folder, which exists. Collective. */
 enum status train__check_shared(const struct train *t, struct err *e);
 /* train.c: a line in the log, from any rank. */
@@ -89,17 +100,28 @@ enum status train__save(struct train *t, struct err *e);
 enum status train__save_advance(struct train *t, struct err *e);
 enum status train__save_finish(struct train *t, struct err *e);
 void train__save_close(struct train *t);
+/* A checkpoint of the step just done is written or under way. */
+bool train__is_saved(const struct train *t);
+/* Does this rank want one: by USR2, or because so much time has passed (rank 0)? */
+bool train__save_asked(struct train *t);
 /* train_loop.c: the steps. Collective. */
 enum status train__loop(struct train *t, struct err *e);
+double train__sequences(const struct train *t, uint32_t list); /* of a run of a list, over all ranks */
+/* train_eval.c. evaluate(), which is collective, adds to the last row of metrics.csv; *stop: the run is to stop, and
+ * t->eval_is_left tells whether it was left for that. seconds(): what one takes, or is expected to. */
+bool train__eval_is_due(const struct train *t);
+double train__eval_seconds(const struct train *t);
+enum status train__evaluate(struct train *t, bool *stop, struct err *e);
 /* train_stop.c: reasons to stop. The folder's lock, before anything is written there (rank 0); the limits of time, when the
  * log is open (rank 0). */
 enum status train__stop_lock(struct train *t, struct err *e);
 void train__stop_open(struct train *t);
-/* Does this rank want the run to end? `steps` more would be made before anything comes of the answer "no"; `saves`: the next
- * of them writes a checkpoint in any case. */
-bool train__stop_asked(struct train *t, int steps, bool saves);
-/* The same when no step is under way, agreed; and by signals alone. Collective. */
+/* Does this rank want the run to end? So many seconds would pass before anything comes of the answer "no"; `saves`: a checkpoint is
+ * written meanwhile in any case. */
+bool train__stop_asked(struct train *t, double seconds, bool saves);
+/* The same when no step is under way, agreed: before another step, before something else, and by signals alone. Collective. */
 bool train__stop_agreed(struct train *t);
+bool train__stop_agreed_before(struct train *t, double seconds);
 bool train__stop_signalled(void);
 void train__stop_saved(struct train *t);                 /* a checkpoint was written */
 void train__stop_close(struct train *t, enum status st); /* st: how the run ends */

@@ -4,6 +4,8 @@
 #include <stdio.h>
 
 #include "base/version.h"
+#include "folder.h"
+#include "signals.h"
 #include "train_private.h"
 
 /* Nothing may be missing of the steps that the checkpoint lets a restart pass over: their rows are durable before it is. */
@@ -20,15 +22,16 @@ enum status train__save_open(struct train *t, struct err *e)
     if (!train__keeps(t))
         return ST_OK;
     struct checkpoint_setup setup = {
-        .rundir = t->o->dir,
+        .dir = t->dir,
         .graph = &t->job.graph,
         .info = { .seed = t->config->seed },
         .keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every },
+        .loaded = t->has_saved ? t->saved.step : UINT64_MAX,
         .ready = ready,
         .arg = t,
     };
     struct checkpoint_info *info = &setup.info;
-    snprintf(info->optimizer, sizeof info->optimizer, "%s", train_optimizer_name(t->config->optimizer));
+    snprintf(info->optimizer, sizeof info->optimizer, "%s", optimizer_name(t->config->optimizer));
     info->data = (struct checkpoint_data){ .n = 1, .at = { t->feed.source } };
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
@@ -73,11 +76,51 @@ enum status train__save_finish(struct train *t, struct err *e)
     return ST_OK;
 }
 
+/* Rank 0: the folder at the same path, with what the open files hold. */
+static enum status make_again(struct train *t, struct err *e)
+{
+    TRY(folder_make(t->dir->path, e));
+    TRY(dir_reopen(t->dir, e));
+    TRY(lock_retake(t->stop.lock, e));
+    TRY(report_reopen(&t->report, e));
+    TRY(metrics_reopen(&t->metrics, e));
+    report_line(&t->report,
+                "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
+                "gone",
+                t->dir->path);
+    return ST_OK;
+}
+
+/* Somebody may have removed the folder under the run: a checkpoint is worth a new one. */
+static enum status see_folder(struct train *t, struct err *e)
+{
+    uint64_t removed = ctl_rank() == 0 && dir_is_removed(t->dir);
+    ctl_max_u64(&removed, 1);
+    if (!removed)
+        return ST_OK;
+    TRY(ctl_agree(ctl_rank() == 0 ? make_again(t, e) : ST_OK, e));
+    return ctl_agree(ctl_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
+}
+
+bool train__is_saved(const struct train *t)
+{
+    return (t->has_saved && t->saved.step == t->step) || (t->saving && t->saving_step == t->step);
+}
+
+bool train__save_asked(struct train *t)
+{
+    double seconds = 60 * t->config->checkpoint_minutes;
+    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) && ctl_time() - t->last_save >= seconds;
+    return signals_save() || late;
+}
+
 enum status train__save(struct train *t, struct err *e)
 {
-    TRY(train__save_finish(t, e));
-    if (!train__keeps(t) || (t->has_saved && t->saved.step == t->step))
+    if (!train__keeps(t) || train__is_saved(t))
         return ST_OK;
+    TRY(train__save_finish(t, e));
+    TRY(see_folder(t, e));
+    t->last_save = ctl_time();
     double begin = ctl_time();
     t->saving = true;
     t->saving_step = t->step;

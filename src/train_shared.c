@@ -1,10 +1,8 @@
 /* Do all ranks see one run folder? On a local disk, or where a node has not mounted the file system, each would write its share of
  * a checkpoint into a file of its own. */
 #include <errno.h>
-#include <fcntl.h>
-#include <limits.h>
 #include <stdio.h>
-#include <sys/random.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -17,51 +15,51 @@ struct token {
     char word[WORD + 1], host[64];
 };
 
-static void name_file(const char *dir, const struct token *k, char path[PATH_MAX])
+static void name_file(const struct token *k, char name[DIR_NAME])
 {
-    snprintf(path, PATH_MAX, "%s/.shared-%s", dir, k->word);
+    snprintf(name, DIR_NAME, ".shared-%s", k->word);
 }
 
-static enum status make_token(const char *dir, struct token *k, struct err *e)
+static enum status make_token(const struct dir *run, struct token *k, struct err *e)
 {
-    uint64_t word = 0;
-    char path[PATH_MAX];
-    if (getrandom(&word, sizeof word, 0) != sizeof word)
-        return err_set(e, ST_IO, dir, "there are no random numbers to be had: %s", strerror(errno));
-    snprintf(k->word, sizeof k->word, "%016llx", (unsigned long long)word);
+    char name[DIR_NAME];
+    int fd;
+    dir_random_word(k->word);
     gethostname(k->host, sizeof k->host - 1);
-    name_file(dir, k, path);
-    int fd = open(path, O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC, 0600);
-    bool good = fd >= 0 && write(fd, k->word, WORD) == WORD;
+    name_file(k, name);
+    TRY(dir_make(run, name, &fd, e));
+    bool good = write(fd, k->word, WORD) == WORD;
     int why = errno;
-    if (fd >= 0 && close(fd) != 0 && good) {
+    if (close(fd) != 0 && good) {
         good = false;
         why = errno;
     }
-    return good ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(why));
+    return good ? ST_OK : err_set(e, ST_IO, run->path, "%s cannot be written: %s", name, strerror(why));
 }
 
+/* The folder is opened anew each time: a network file system may remember for a while that a name was not there. */
 static bool read_token(const char *path, const struct token *k)
 {
-    char found[WORD];
-    int fd = open(path, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
+    char found[WORD], name[DIR_NAME];
+    struct dir run;
+    struct err ignored = { 0 };
+    uint64_t bytes;
+    int fd = -1;
+    name_file(k, name);
+    if (dir_open(path, &run, &ignored) == ST_OK)
+        dir_read(&run, name, &fd, &bytes, &ignored);
     bool same = fd >= 0 && read(fd, found, WORD) == WORD && memcmp(found, k->word, WORD) == 0;
     if (fd >= 0)
         close(fd);
+    dir_close(&run);
     return same;
 }
 
-/* A network file system may remember for a while that a name was not there; opening the folder makes it look again. */
-static bool find_token(const char *dir, const struct token *k)
+static bool find_token(const char *path, const struct token *k)
 {
-    char path[PATH_MAX];
-    name_file(dir, k, path);
     for (int i = 0; i < TRIES; i++) {
         if (read_token(path, k))
             return true;
-        int fd = open(dir, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        if (fd >= 0)
-            close(fd);
         nanosleep(&(struct timespec){ .tv_nsec = PAUSE }, NULL);
     }
     return false;
@@ -73,7 +71,7 @@ enum status train__check_shared(const struct train *t, struct err *e)
     uint64_t bytes = sizeof mine;
     if (ctl_size() == 1)
         return ST_OK;
-    enum status st = ctl_agree(ctl_rank() == 0 ? make_token(t->o->dir, k, e) : ST_OK, e);
+    enum status st = ctl_agree(ctl_rank() == 0 ? make_token(t->dir, k, e) : ST_OK, e);
     if (st == ST_OK) {
         char host[sizeof k->host] = "";
         gethostname(host, sizeof host - 1);
@@ -88,9 +86,9 @@ enum status train__check_shared(const struct train *t, struct err *e)
         st = ctl_agree(st, e);
     }
     if (ctl_rank() == 0 && *k->word) {
-        char path[PATH_MAX];
-        name_file(t->o->dir, k, path);
-        unlink(path);
+        char name[DIR_NAME];
+        name_file(k, name);
+        dir_remove(t->dir, name);
     }
     if (k != &mine)
         mem_free(k);

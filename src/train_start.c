@@ -1,6 +1,5 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
 #include <limits.h>
-#include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -11,7 +10,6 @@
 #endif
 
 #include "backends.h"
-#include "base/parse.h"
 #include "compile_job.h"
 #include "folder.h"
 #include "machine_file.h"
@@ -22,6 +20,15 @@
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
+static bool is_of_run(const char *name)
+{
+    static const char *const names[] = { "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        if (strcmp(name, names[i]) == 0)
+            return true;
+    return strncmp(name, "trace.", 6) == 0;
+}
+
 /* One that is there is opened first of all, so that its log tells why a run did not start; one that is not is made last of
  * all, so that a run that cannot start leaves none behind. */
 static enum status open_folder(struct train *t, bool make, struct err *e)
@@ -30,8 +37,10 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
+    TRY(dir_open(t->o->dir, t->dir, e));
     TRY(train__stop_lock(t, e));
-    TRY(report_open(&t->report, t->o->dir, e));
+    dir_remove_unfinished(t->dir, is_of_run);
+    TRY(report_open(&t->report, t->dir, e));
     train__stop_open(t);
     return ST_OK;
 }
@@ -41,8 +50,9 @@ static enum status check_resume(const struct train *t, struct err *e)
 {
     if (!t->o->resume || ctl_rank() != 0)
         return ST_OK;
-    struct checkpoint_entries list;
-    TRY(checkpoint_list(t->o->dir, &list, e));
+    struct checkpoint_entries list = { 0 };
+    if (t->dir->fd >= 0)
+        TRY(checkpoint_list(t->dir, &list, e));
     uint32_t n = list.n;
     checkpoint_entries_release(&list);
     return n ? ST_OK
@@ -73,16 +83,6 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
         *before += all[i] == mine && i < ctl_rank();
     }
     mem_free(all);
-}
-
-static enum status choose_threads(uint32_t local_ranks, int *threads, struct err *e)
-{
-    uint64_t asked = 0;
-    TRY(parse_omp_threads(&asked, e));
-    cpu_set_t cores;
-    int n = sched_getaffinity(0, sizeof cores, &cores) == 0 ? CPU_COUNT(&cores) : 1;
-    *threads = asked ? (int)asked : n > (int)local_ranks ? n / (int)local_ranks : 1;
-    return ST_OK;
 }
 
 /* Only where updates wait for the norm can a step be left out after it is known. */
@@ -354,7 +354,7 @@ static void report_eval_data(struct train *t)
     if (train__emulates(t) || t->eval_list == PLAN_NONE)
         return;
     if (rest)
-        snprintf(left, sizeof left, ", of which the last %llu are left out: no whole batch", (unsigned long long)rest);
+        snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
     report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
                 left);
 }
@@ -370,7 +370,7 @@ static void report_job(struct train *t, const struct local *local)
     report_line(r, "%s", t->compiled);
     report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
                 t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
-                ir_dtype_name((enum ir_dtype)c->dtype), train_optimizer_name(c->optimizer), c->batch_size, c->seq_len,
+                ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
                 (unsigned long long)t->last_step);
     if (train__emulates(t))
         report_emulation(t);
@@ -383,11 +383,13 @@ static void report_job(struct train *t, const struct local *local)
                 ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
                 l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
                 l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
-    char every[48] = "after the last step";
+    char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
-        snprintf(every, sizeof every, "every %llu steps", (unsigned long long)c->checkpoint_every);
+        snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
+    if (c->checkpoint_minutes > 0)
+        snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (train__keeps(t))
-        report_line(r, "checkpoints %s, %s; the last %llu stay", every,
+        report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
                     t->o->sync ? "sync: training waits" : "async: written beside training",
                     (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
@@ -421,7 +423,7 @@ enum status train__start(struct train *t, struct err *e)
     watch_phase("open data and memory");
     TRY(ctl_agree(open_data(t, e), e));
     TRY(agree_on_data(t, e));
-    TRY(ctl_agree(choose_threads(local.ranks, &t->threads, e), e));
+    TRY(train__choose_threads(t, e));
     if (t->compute->set_threads)
         t->compute->set_threads(t->threads);
 #ifdef _OPENMP
@@ -430,9 +432,11 @@ enum status train__start(struct train *t, struct err *e)
     TRY(bind(t, &local, e));
     TRY(ctl_agree(open_folder(t, true, e), e));
     TRY(train__check_shared(t, e));
+    TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(ctl_agree(watch_record(e), e));
     report_job(t, &local);
+    train__report_threads(t);
     if (watch_note())
         report_line(&t->report, "%s", watch_note());
-    return ST_OK;
+    return train__check_data(t, e);
 }

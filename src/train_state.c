@@ -1,13 +1,8 @@
 /* Parameters and moments: first values, or those of a checkpoint. */
-#include <errno.h>
 #include <stdio.h>
-#include <sys/stat.h>
 
-#include "folder.h"
 #include "init.h"
 #include "train_private.h"
-
-enum { PATH_BYTES = 4096 };
 
 static void warn(void *arg, const char *text)
 {
@@ -15,63 +10,59 @@ static void warn(void *arg, const char *text)
 }
 
 /* --fresh: what an earlier run has left goes to a folder of its own, old.1, old.2 and so on; nothing is deleted. Rank 0. */
-static enum status move_old(const char *from, const char *folder, bool *made, struct err *e)
+static enum status move_old(const struct dir *run, const char *name, const char *folder, struct dir *old, struct err *e)
 {
-    char to[PATH_BYTES];
-    struct stat s;
-    if (lstat(from, &s) != 0)
+    if (!dir_has(run, name))
         return ST_OK;
-    if (!*made)
-        TRY(folder_make(folder, e));
-    *made = true;
-    snprintf(to, sizeof to, "%s/%s", folder, strrchr(from, '/') + 1);
-    if (rename(from, to) != 0)
-        return err_set(e, ST_IO, from, "cannot be renamed to %s: %s", to, strerror(errno));
+    if (old->fd < 0)
+        TRY(dir_enter(run, folder, DIR_MAKE, old, e));
+    return dir_rename(run, name, old, name, e);
+}
+
+static enum status move_all(const struct dir *run, const char *folder, struct dir *old, struct err *e)
+{
+    static const char *const names[] = { "checkpoints", "metrics.csv" };
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
+        TRY(move_old(run, names[i], folder, old, e));
+    for (uint32_t i = trace_count(run); i-- > 0;) { /* the last first: numbers stay without gaps */
+        char name[TRACE_NAME];
+        trace_name(i, name);
+        TRY(move_old(run, name, folder, old, e));
+    }
     return ST_OK;
 }
 
 /* The first of old.1, old.2, ... that is not there. */
-static void name_old(const char *dir, char folder[PATH_BYTES])
+static void name_old(const struct dir *run, char folder[DIR_NAME])
 {
-    struct stat s;
     unsigned n = 0;
     do
-        snprintf(folder, PATH_BYTES, "%s/old.%u", dir, ++n);
-    while (lstat(folder, &s) == 0);
+        snprintf(folder, DIR_NAME, "old.%u", ++n);
+    while (dir_has(run, folder));
 }
 
 static enum status put_aside(struct train *t, struct err *e)
 {
-    static const char *const names[] = { "checkpoints", "metrics.csv" };
-    char folder[PATH_BYTES], from[PATH_BYTES];
-    struct stat s;
-    bool made = false;
-    snprintf(from, sizeof from, "%s/checkpoints", t->o->dir);
-    if (!t->o->fresh && lstat(from, &s) == 0)
-        return err_set(e, ST_USAGE, t->o->dir,
-                       "holds the checkpoints of a training run, and %s starts over each time; name another run folder, "
-                       "or say --fresh to put them aside",
-                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
-    name_old(t->o->dir, folder);
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(from, sizeof from, "%s/%s", t->o->dir, names[i]);
-        TRY(move_old(from, folder, &made, e));
-    }
-    for (uint32_t i = trace_count(t->o->dir); i-- > 0;) { /* the last first: numbers stay without gaps */
-        char *path = trace_path(t->o->dir, i);
-        enum status st = move_old(path, folder, &made, e);
-        mem_free(path);
-        TRY(st);
-    }
-    if (made)
-        report_line(&t->report, "what was in the run folder is now in %s", folder);
-    return ST_OK;
+    struct dir old = { .fd = -1 };
+    char folder[DIR_NAME];
+    if (!t->o->fresh && dir_has(t->dir, "checkpoints"))
+        return err_set(
+            e, ST_USAGE, t->o->dir,
+            "holds the checkpoints of a training run, and %s starts over each time; name another run folder, "
+            "or say --fresh to put them aside",
+            train__emulates(t) ? "an emulation" : "--no-checkpoint");
+    name_old(t->dir, folder);
+    enum status st = move_all(t->dir, folder, &old, e);
+    if (st == ST_OK && old.fd >= 0)
+        report_line(&t->report, "what was in the run folder is now in %s", old.path);
+    dir_close(&old);
+    return st;
 }
 
 /* Are the moments those of the checkpoint? */
 static bool same_optimizer(const struct train *t, const struct checkpoint_info *info)
 {
-    return strcmp(info->optimizer, train_optimizer_name(t->config->optimizer)) == 0;
+    return strcmp(info->optimizer, optimizer_name(t->config->optimizer)) == 0;
 }
 
 /* Version 1 of checkpoints, and imported weights, do not say what the data were. */
@@ -82,8 +73,8 @@ static void report_data(struct train *t, const struct checkpoint_data *was)
         (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
         return;
     report_line(&t->report,
-                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): other samples follow than those "
-                "that were left",
+                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the samples that follow are not "
+                "those that were left of the earlier data",
                 old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
                 (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
 }
@@ -91,25 +82,31 @@ static void report_data(struct train *t, const struct checkpoint_data *was)
 /* Rows without a checkpoint: of a run that was lost before its first one, or whose checkpoints are elsewhere. */
 static enum status begin_anew(struct train *t, struct err *e)
 {
-    char folder[PATH_BYTES], from[PATH_BYTES];
-    bool rows, made = false;
+    struct dir old = { .fd = -1 };
+    char folder[DIR_NAME];
+    bool rows;
     report_line(&t->report, "no checkpoint in %s: beginning at step 1", t->o->dir);
-    TRY(metrics_has_rows(t->o->dir, &rows, e));
+    TRY(metrics_has_rows(t->dir, &rows, e));
     if (!rows)
         return ST_OK;
-    name_old(t->o->dir, folder);
-    snprintf(from, sizeof from, "%s/metrics.csv", t->o->dir);
-    TRY(move_old(from, folder, &made, e));
-    report_line(&t->report, "warning: %s has steps of which there is no checkpoint; it is now in %s", from, folder);
-    return ST_OK;
+    name_old(t->dir, folder);
+    enum status st = move_old(t->dir, "metrics.csv", folder, &old, e);
+    if (st == ST_OK)
+        report_line(&t->report, "warning: %s/metrics.csv has steps of which there is no checkpoint; it is now in %s",
+                    t->o->dir, old.path);
+    dir_close(&old);
+    return st;
 }
 
 /* What may change when a run goes on, said where it did. */
 static void report_changes(struct train *t, const struct checkpoint_info *info)
 {
     struct report *r = &t->report;
-    report_line(r, "going on from the checkpoint of step %llu, written %s by %s: beginning at step %llu",
-                (unsigned long long)info->step, info->time, info->build, (unsigned long long)info->step + 1);
+    char next[48] = "";
+    if (info->step < t->last_step)
+        snprintf(next, sizeof next, ": beginning at step %llu", (unsigned long long)info->step + 1);
+    report_line(r, "going on from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
+                info->time, info->build, next);
     if (info->seed != t->config->seed)
         report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
                     (unsigned long long)info->seed, (unsigned long long)t->config->seed);
@@ -121,7 +118,7 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
         report_line(r, "the checkpoint holds weights alone: moments begin at zero");
     else if (!same_optimizer(t, info))
         report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
-                    train_optimizer_name(t->config->optimizer));
+                    optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
         report_line(r, "the job file is another one than that of the checkpoint; the model is the same");
 }
@@ -133,8 +130,8 @@ static enum status read_newest(struct train *t, bool *found, struct err *e)
     struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
     struct pieces pieces;
     pieces_to_read(&t->plan, rank, base, &pieces);
-    enum status st = checkpoint_resume(t->o->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, found,
-                                       &t->saved, e);
+    enum status st = checkpoint_resume(t->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, found, &t->saved,
+                                       e);
     if (st == ST_OK && *found)
         pieces_take(&t->plan, rank, base, &pieces);
     pieces_release(&pieces);

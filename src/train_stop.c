@@ -17,9 +17,17 @@ static void print_note(void *arg, const char *text)
     report_console(text);
 }
 
+/* Not in the log: that is the other run's. */
+static void lost_folder(void *arg, const char *text)
+{
+    (void)arg;
+    fprintf(stderr, "piper: %s\n", text);
+    ctl_abort(-ST_HANG);
+}
+
 enum status train__stop_lock(struct train *t, struct err *e)
 {
-    return lock_take(t->o->dir, print_note, NULL, &t->stop.lock, e);
+    return lock_take(t->dir, &(struct lock_words){ .note = print_note, .lost = lost_folder }, &t->stop.lock, e);
 }
 
 /* The batch system's limit, less a little for the launcher's and the job script's last words: a twentieth, 30 s at most. */
@@ -38,8 +46,8 @@ static void ask_batch_system(struct train *t)
 void train__stop_open(struct train *t)
 {
     struct halt_request old;
-    halt_take(t->o->dir, lock_run(t->stop.lock), &old); /* for a run before this one */
-    halt_unmark(t->o->dir);
+    halt_take(t->dir, lock_run(t->stop.lock), &old); /* for a run before this one */
+    halt_unmark(t->dir);
     t->stop.deadline = t->o->max_seconds ? t->began + (double)t->o->max_seconds : INFINITY;
     if (t->o->max_auto)
         ask_batch_system(t);
@@ -48,7 +56,7 @@ void train__stop_open(struct train *t)
 void train__stop_close(struct train *t, enum status st)
 {
     if (st == ST_STOPPED && t->stop.asked_by[0])
-        halt_mark(t->o->dir, t->stop.asked_by);
+        halt_mark(t->dir, t->stop.asked_by);
     lock_release(t->stop.lock);
 }
 
@@ -58,11 +66,14 @@ static void take_request(struct train *t)
 {
     struct train_stop *s = &t->stop;
     struct halt_request r;
+    char news[LOCK_NEWS];
     double now = ctl_time();
     if (now < s->next_look)
         return;
     s->next_look = now + 1;
-    if (!halt_take(t->o->dir, lock_run(s->lock), &r))
+    if (lock_news(s->lock, news))
+        report_line(&t->report, "%s", news);
+    if (!halt_take(t->dir, lock_run(s->lock), &r))
         return;
     char what[64] = "now", left[DURATION_BYTES];
     if (r.kind == HALT_CHECKPOINTS) {
@@ -87,21 +98,20 @@ static double checkpoint_seconds(const struct train *t)
     return t->slowest_checkpoint > 0 ? t->slowest_checkpoint : 12e-8 * (double)ir_graph_param_count(&t->job.graph);
 }
 
-/* Enough time for so many steps, an evaluation and a checkpoint? */
-static bool time_is_up(const struct train *t, int steps)
+/* Enough time for that and a checkpoint? */
+static bool time_is_up(const struct train *t, double seconds)
 {
-    double needed = steps * t->slowest_step + t->slowest_eval + 1.5 * checkpoint_seconds(t) + 1;
-    return ctl_time() + needed > t->stop.deadline;
+    return ctl_time() + seconds + 1.5 * checkpoint_seconds(t) + 1 > t->stop.deadline;
 }
 
-bool train__stop_asked(struct train *t, int steps, bool saves)
+bool train__stop_asked(struct train *t, double seconds, bool saves)
 {
     if (signals_stop())
         return true;
     if (ctl_rank() != 0)
         return false;
     take_request(t);
-    return t->stop.now || time_is_up(t, steps) || (saves && t->stop.checkpoints == 1);
+    return t->stop.now || time_is_up(t, seconds) || (saves && t->stop.checkpoints == 1);
 }
 
 bool train__stop_signalled(void)
@@ -111,11 +121,16 @@ bool train__stop_signalled(void)
     return asked;
 }
 
-bool train__stop_agreed(struct train *t)
+bool train__stop_agreed_before(struct train *t, double seconds)
 {
-    uint64_t asked = train__stop_asked(t, 1, false);
+    uint64_t asked = train__stop_asked(t, seconds, false);
     ctl_max_u64(&asked, 1);
     return asked;
+}
+
+bool train__stop_agreed(struct train *t)
+{
+    return train__stop_agreed_before(t, t->slowest_step);
 }
 
 void train__stop_saved(struct train *t)

@@ -61,7 +61,7 @@ enum status train__trace_open(struct train *t, struct err *e)
     arena_init(&a);
     struct trace_instruction *names = arena_array(&a, struct trace_instruction, n);
     struct trace_setup setup = {
-        .rundir = t->o->dir,
+        .dir = t->dir,
         .device = t->compute->name,
         .now = ctl_time,
         .instructions = names,

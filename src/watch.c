@@ -5,6 +5,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <string.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -123,12 +124,58 @@ static bool is_overdue(struct watch *w, double now)
     return r.overdue && now - w->look.moved > watch_look_limit(&w->look, w->timeout, r.state) + turn;
 }
 
+/* ---- a file system that does not answer ------------------------------------------------------------------------- */
+
+static struct {
+    char text[256];
+    _Atomic uint32_t writing;
+    double told; /* of what stood since then; guard's */
+} notice;
+
+/* In a thread of its own: the log may lie on that file system. */
+static void *write_notice(void *unused)
+{
+    (void)unused;
+    report_append(dog.watch.dir, notice.text);
+    atomic_store(&notice.writing, 0);
+    return NULL;
+}
+
+/* Phases in which nothing but a file is waited for; elsewhere the state of the main thread tells. */
+static bool is_of_files(const char *phase)
+{
+    return phase && (strcmp(phase, "load data") == 0 || strcmp(phase, "check data") == 0);
+}
+
+static void tell_of_files(struct watch *w, double now)
+{
+    enum { LONG = 12 }; /* times the timeout */
+    double since = w->look.moved;
+    pthread_t thread;
+    if (now - since < LONG * w->timeout || notice.told == since || atomic_load(&notice.writing))
+        return;
+    bool outside = !w->look.x || !w->look.place.inside;
+    char state = watch_thread_state(w->main_thread);
+    if (state != 'D' && !(outside && is_of_files(w->look.phase)))
+        return;
+    notice.told = since;
+    snprintf(notice.text, sizeof notice.text, "rank %u (node %s) has been waiting for a file system for %.0f s, in %s",
+             w->rank, w->peers[w->rank].host, now - since, outside ? w->look.phase : "a step");
+    atomic_store(&notice.writing, 1);
+    if (watch_start_thread(&thread, write_notice, NULL) != 0)
+        atomic_store(&notice.writing, 0);
+    else
+        pthread_detach(thread);
+}
+
 static void guard_once(struct watch *w, double now)
 {
     struct watch_verdict v;
     watch_lock();
     take_messages(w, now);
     watch_look_at(&w->look, atomic_load(&dog.phase), now);
+    watch_look_in_vain(w, now);
+    tell_of_files(w, now);
     if (w->inquiry.active) {
         if (watch_inquiry_step(w, now, &v)) {
             if (v.guilty)

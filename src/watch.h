@@ -11,11 +11,12 @@
 #include <stdbool.h>
 #include <stddef.h>
 
+#include "base/dir.h"
 #include "exec.h"
 
 struct watch_setup {
-    const char *dir; /* run folder, borrowed until close; it may not exist yet */
-    double timeout;  /* seconds: of silence, and the least that makes an instruction overdue; 0: no watchdog */
+    const struct dir *dir; /* of the run, borrowed until close; it need not be open yet */
+    double timeout;        /* seconds: of silence, and the least that makes an instruction overdue; 0: no watchdog */
 };
 
 /* Before MPI starts, where no rank can ask another: looks for stopped ranks of this machine, until open. Close begins it again,

@@ -81,18 +81,14 @@ void watch_look_forgive(struct watch_look *l, double now)
 
 double watch_look_limit(const struct watch_look *l, double timeout, char state)
 {
-    /* factors on the least time: what waits for files or for the system; what was never measured */
-    enum { WAITING = 6, SYSTEM = 12, UNKNOWN = 120, MANY = 8 };
     const struct exec_place *p = &l->place;
-    if (!l->x || !p->inside)
-        return UNKNOWN * timeout;
+    struct watch_stand stand = { .inside = l->x && p->inside, .state = state };
     struct exec_task t;
-    bool works = exec_tasks(l->x, p, l->first, &t, 1) && t.host;
-    double worst = MANY * l->worst[p->list][p->at];
-    double least = timeout * (state == 'D' || (works && exec_is_load(l->x, p->list, t.instr)) ? SYSTEM : 1);
-    if (works && l->runs[p->list] < 2)
-        least = UNKNOWN * timeout;
-    else if (!works)
-        least *= WAITING;
-    return worst > least ? worst : least;
+    if (stand.inside) {
+        stand.works = exec_tasks(l->x, p, l->first, &t, 1) && t.host;
+        stand.loads = stand.works && exec_is_load(l->x, p->list, t.instr);
+        stand.worst = l->worst[p->list][p->at];
+        stand.runs = l->runs[p->list];
+    }
+    return watch_limit(&stand, timeout);
 }

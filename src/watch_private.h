@@ -7,6 +7,10 @@
 #include "comm/liveness.h"
 #include "watch.h"
 
+/* The state of a process that does little but call the system, for nothing: no page of memory comes of it. A BLAS library does
+ * that without end when it gets no memory for its buffers. */
+enum { WATCH_VAIN = 'V' };
+
 enum { WATCH_TASKS = 6, WATCH_KEYS = 16, WATCH_SILENT = 16 };
 
 /* ---- what a rank does: watch_look.c --------------------------------------------------------------------------- */
@@ -32,6 +36,15 @@ void watch_look_forgive(struct watch_look *l, double now);
 /* Seconds that the rank may stand where it is. */
 double watch_look_limit(const struct watch_look *l, double timeout, char state);
 
+/* Where a rank stands, as far as it counts for how long it may. */
+struct watch_stand {
+    bool inside, works, loads; /* in a step; has work of its own there; which reads data */
+    char state;                /* of its main thread: D waits for a disk or a network file system */
+    double worst;              /* seconds that it was seen to stand there before */
+    uint32_t runs;             /* of the list, so far */
+};
+double watch_limit(const struct watch_stand *s, double timeout); /* watch_verdict.c */
+
 /* ---- what ranks tell each other ------------------------------------------------------------------------------- */
 
 struct watch_task {
@@ -44,7 +57,7 @@ struct watch_report {
     uint32_t n_tasks;
     uint32_t overdue; /* 1: by its own measure */
     float seconds;    /* since something moved */
-    char state;       /* of its main thread, as in /proc: R, S, D, ... */
+    char state;       /* of its main thread, as in /proc: R, S, D, ...; or WATCH_VAIN */
     char phase[23];
     struct watch_task tasks[WATCH_TASKS]; /* those that the loop depends on first */
 };
@@ -95,7 +108,7 @@ struct watch_inquiry {
 
 struct watch {
     struct liveness *line; /* NULL: alone */
-    const char *dir;
+    const struct dir *dir;
     double timeout;
     uint32_t rank, ranks;
     int main_thread; /* id of the thread that runs the steps */
@@ -104,11 +117,18 @@ struct watch {
     struct watch_inquiry inquiry;
     double heard; /* when the rank before was last heard */
     double asked; /* when somebody's inquiry was last seen */
+    struct {
+        uint64_t user, system, faults; /* of the process so far: clock ticks, pages */
+        double at;                     /* when they were read */
+        double since;                  /* from then on all was in vain; 0: it is not */
+    } vain;
 };
 
 /* The state letter of a process, or of a thread of this one, in /proc; 0: there is none, or another program has it. */
 char watch_process_state(int32_t pid);
 char watch_thread_state(int tid);
+/* Keeps watch->vain. */
+void watch_look_in_vain(struct watch *w, double now);
 
 void watch_inquire(struct watch *w, double now, uint32_t suspect);
 /* Moves an inquiry on; true: it is over, *v says how. */
@@ -121,7 +141,7 @@ void watch_report_fill(struct watch *w, struct watch_report *r);
 /* ---- the thread that keeps the ring: watch_record.c ------------------------------------------------------------- */
 
 void watch_record_begin(const struct liveness_peer *me); /* collective */
-enum status watch_record_open(const char *dir, struct err *e);
+enum status watch_record_open(const struct dir *dir, struct err *e);
 void watch_record_close(void);
 void *watch_recorder(void *unused);
 void watch_record_attach(const struct exec *x); /* under the lock */

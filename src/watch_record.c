@@ -30,7 +30,7 @@ void watch_record_begin(const struct liveness_peer *me)
 }
 
 /* The phase in which it is opened is the first record: a rank that dies soon has one. */
-enum status watch_record_open(const char *dir, struct err *e)
+enum status watch_record_open(const struct dir *dir, struct err *e)
 {
     struct ring_record first = { .instr = UINT32_MAX };
     TRY(ring_open(&recorder.ring, dir, &recorder.header, e));

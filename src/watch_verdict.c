@@ -1,4 +1,5 @@
 /* Who is the culprit, and who waits for it over whom? */
+#include <math.h>
 #include <stdarg.h>
 #include <stdio.h>
 
@@ -14,6 +15,20 @@ static void add(char *text, size_t size, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text + n, size - n, fmt, ap);
     va_end(ap);
+}
+
+/* ---- how long a rank may stand -------------------------------------------------------------------------------- */
+
+double watch_limit(const struct watch_stand *s, double timeout)
+{
+    /* factors on the least time: what waits for others; what was never measured, or waits for files: a file system may need minutes
+     * to come back, and a job that waits for it loses nothing */
+    enum { WAITING = 6, UNKNOWN = 120, MANY = 8 };
+    if (s->inside && s->works && !s->loads && s->runs < 2 && s->state == WATCH_VAIN)
+        return fmax(WAITING * timeout, MANY * s->worst);
+    if (!s->inside || s->loads || s->state == 'D' || (s->works && s->runs < 2))
+        return fmax(UNKNOWN * timeout, MANY * s->worst);
+    return fmax((s->works ? 1 : WAITING) * timeout, MANY * s->worst);
 }
 
 /* ---- who waits for whom ---------------------------------------------------------------------------------------- */
@@ -116,7 +131,7 @@ static uint32_t find_silent(const struct watch_table *t)
 /* One whose main thread runs explains more than one that sleeps: outside of steps most ranks sleep, waiting for it. */
 static int activity(char state)
 {
-    return state == 't' ? 3 : state == 'D' ? 2 : state == 'R' ? 1 : 0;
+    return state == 't' ? 3 : state == 'D' || state == WATCH_VAIN ? 2 : state == 'R' ? 1 : 0;
 }
 
 /* An overdue rank that waits for nobody. */
@@ -215,6 +230,10 @@ static const char *advice(const struct watch_answer *a)
 {
     if (a->answered && a->report.state == 't')
         return "A debugger holds it; --hang-timeout 0 turns the watchdog off";
+    if (a->answered && a->report.state == WATCH_VAIN)
+        return "It only calls the system, and gets nothing: a library that needs memory and is given none, by ulimit "
+               "-v or "
+               "a cgroup's limit, does that without end";
     if (a->answered && a->report.state == 'D')
         return "It waits for a disk or a network file system";
     if (a->answered && !a->report.place.inside)

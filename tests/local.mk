@@ -23,7 +23,8 @@ endif
 SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
 	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/keep.sh tests/train/kill.sh tests/train/memory.sh \
+SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/files.sh \
+	tests/train/keep.sh tests/train/kill.sh tests/train/left.sh tests/train/memory.sh \
 	tests/train/resume.sh
 EXTRA_DIST += tests/train/bench_stall.sh
 
@@ -52,6 +53,16 @@ tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/rando
 tests_matrix_random_test_LDADD = $(PIPER_SCHED)
 SCRIPT_TESTS += tests/matrix/random.sh
 LONG_TESTS += tests/matrix/random_all.sh
+
+# Random graphs whose operators share inputs, on several ranks, against float64: lines of tests/mpi/testlist start it.
+MPI_PROGS += tests/matrix/graphs_test
+tests_matrix_graphs_test_SOURCES = tests/matrix/graphs.h tests/matrix/graphs_model.c tests/matrix/graphs_strategy.c \
+	tests/matrix/graphs_test.c tests/num/evaluate.c tests/num/evaluate.h tests/num/num.c tests/num/num.h tests/num/oracle.c \
+	tests/num/oracle_dense.c tests/num/oracle_moe.c
+tests_matrix_graphs_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
+tests_matrix_graphs_test_LDFLAGS = $(piper_LDFLAGS)
+tests_matrix_graphs_test_LDADD = $(piper_LDADD)
+LONG_TESTS += tests/matrix/graphs_all.sh
 
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
@@ -134,8 +145,8 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5 tests/train/version-1.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
-SCRIPT_TESTS += tests/train/halt.sh tests/batch/scripts.sh tests/batch/slurm.sh
-LONG_TESTS += tests/batch/slurm_all.sh
+SCRIPT_TESTS += tests/train/halt.sh tests/train/signals.sh tests/train/taken.sh tests/batch/scripts.sh tests/batch/slurm.sh
+LONG_TESTS += tests/batch/slurm_all.sh tests/train/signals_all.sh
 EXTRA_DIST += tests/batch/cluster.sh tests/batch/launcher.c
 
 # Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
@@ -144,9 +155,9 @@ tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
 tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
-	-Wl,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mmap,--wrap=open,--wrap=opendir \
-	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc \
-	-Wl,--wrap=rename,--wrap=write
+	-Wl,--wrap=fdopendir,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mkdirat,--wrap=mmap,--wrap=open,--wrap=openat \
+	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc,--wrap=renameat \
+	-Wl,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fault/disk.sh tests/fault/fault.sh
 LONG_TESTS += tests/fault/fault_all.sh

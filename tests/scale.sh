@@ -1,7 +1,8 @@
 #!/bin/sh
 # What compiling, verifying and memory planning cost at thousands of ranks: the Qwen3-MoE 9B shape, dualpipev, 8 stages by 8 expert
 # ranks, on one core. Prints a table with the growth per doubling, and TAP: at 16,384 ranks with 64 microbatches the goal is a
-# second and a GiB; LIMIT seconds of processor time (default 5: the machine may be slow or shared) and 1 GiB fail.
+# second and a GiB; LIMIT seconds of processor time (default 5: the machine may be slow or shared) and 1 GiB fail. Then a llama of
+# 64 stages and 128 to 1,024 microbatches: the time of the compiler grows as nodes x log(nodes), with GROWTH (default 1.25) to spare.
 piper=$(realpath "${PIPER:-./piper}")
 limit=${LIMIT:-5}
 dir=$(mktemp -d) || exit 99
@@ -43,4 +44,29 @@ for mb in 64 256; do
         echo "ok $n - $ranks ranks, $mb microbatches: within a GiB and $((limit * mb / 64)) s"
     done
 done
+echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 64,
+ "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json
+# The best of three plans, in seconds of processor time: cpu; its nodes: nodes.
+measure()
+{
+    cpu=999999
+    for _ in 1 2 3; do
+        bash -c "TIMEFORMAT='%U %S'; time '$piper' plan job.h5 --json >plan.json" 2>took || { cat took; exit 99; }
+        cpu=$(awk -v best="$cpu" '{ s = $1 + $2 } END { print s < best ? s : best }' took)
+    done
+    nodes=$(field nodes)
+}
+last=
+for mb in 128 256 512 1024; do
+    echo "[{\"op\": \"layout\", \"pp\": 64, \"dp\": 4}, {\"op\": \"schedule\", \"kind\": \"1f1b\", \"microbatches\": $mb}]" >strategy.json
+    echo "{\"batch_size\": $((4 * mb)), \"seq_len\": 16, \"steps\": 1}" >train.json
+    "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 || { cat log; exit 99; }
+    measure
+    printf '# 64 stages, %4d microbatches: %7d nodes, %6.2f s, verify %s s of it\n' $mb "$nodes" "$cpu" "$(field verify_seconds)"
+    [ -n "$last" ] || last="$nodes $cpu"
+done
+n=$((n + 1))
+awk -v a="$last" -v b="$nodes $cpu" -v spare="${GROWTH:-1.25}" 'BEGIN { split(a, x); split(b, y)
+    exit !(y[2] / x[2] <= spare * y[1] * log(y[1]) / (x[1] * log(x[1]))) }' || printf 'not '
+echo "ok $n - eight times the microbatches: time grows no faster than nodes x log(nodes)"
 echo "1..$n"

@@ -88,9 +88,9 @@ static void touch_gradients(struct sweep *s, uint32_t bucket, uint32_t mode)
 {
     const struct plan_bucket *b = &s->p->buckets[bucket];
     touch(s, ARENA_GRADS, mode, bucket, b->grad, check_grad_bytes(s->p, b));
-    if (b->zero >= 2)
+    if (zero_shards_grads(b->zero))
         touch(s, MAP_FILLED, MODE_NEED, bucket, b->grad, check_grad_bytes(s->p, b));
-    for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces && b->zero < 2; i++)
+    for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces && !zero_shards_grads(b->zero); i++)
         touch(s, MAP_FILLED, MODE_NEED, bucket, b->grad + s->p->pieces[i].offset * 4, s->p->pieces[i].count * 4);
 }
 
@@ -120,7 +120,7 @@ static void touch_part(struct sweep *s, const struct plan_base *b, uint32_t mode
         return;
     }
     touch_base(s, b, mode, bytes);
-    if (b->arena == ARENA_GRADS && u && u->zero >= 2)
+    if (b->arena == ARENA_GRADS && u && zero_shards_grads(u->zero))
         touch(s, MAP_FILLED, MODE_FIRST, bucket, b->offset, bytes);
     if (b->arena != ARENA_WORK || !u || !(mode & MODE_READ) || bytes != u->elements * 4)
         return;

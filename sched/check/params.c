@@ -17,23 +17,28 @@ static uint64_t share(const struct plan *p, const struct plan_bucket *b, uint32_
 
 uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    return share(p, b, 3) * ir_dtype_size(IR_COMPUTE, p->h->compute);
+    return share(p, b, ZERO_PARAMS) * ir_dtype_size(IR_COMPUTE, p->h->compute);
 }
 
 uint64_t check_grad_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    return share(p, b, 2) * 4;
+    return share(p, b, ZERO_GRADS) * 4;
 }
 
 uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    return share(p, b, 1) * 4;
+    return share(p, b, ZERO_STATE) * 4;
+}
+
+static uint32_t count_moments(const struct plan_bucket *b)
+{
+    return (b->m != UINT64_MAX) + (b->v != UINT64_MAX);
 }
 
 /* The own part of the parameters and of each moment, in float32. */
 static uint64_t snapshot_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    uint64_t kinds = p->h->optimizer == 0 ? 3 : 1;
+    uint64_t kinds = 1 + optimizer_info[p->h->optimizer].moments;
     return b->elements / check_holders_of(p, b) * 4 * kinds;
 }
 
@@ -148,7 +153,7 @@ static enum status check_pieces(const struct check *c, uint32_t cls)
             st = check_wrong(c, RULE_SHARDS, at, "bucket %u is empty", b);
         if (st == ST_OK && overlap(&x) >= 0)
             st = check_wrong(c, RULE_SHARDS, at, "two parameters of bucket %u overlap", b);
-        if (st == ST_OK && ((p->h->optimizer == 0 && (u->m == UINT64_MAX || u->v == UINT64_MAX)) ||
+        if (st == ST_OK && (count_moments(u) != optimizer_info[p->h->optimizer].moments ||
                             (p->h->compute != IR_F32 && u->master == UINT64_MAX)))
             st = check_wrong(c, RULE_SHARDS, at, "bucket %u lacks optimizer state", b);
         if (st == ST_OK && (u->snapshot == UINT64_MAX) != (p->buckets[0].snapshot == UINT64_MAX))

@@ -230,7 +230,7 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
         const struct plan_piece *y = &k->p->pieces[k->piece_of[u->param]];
         const struct plan_bucket *bucket = &k->p->buckets[y->bucket];
         uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
-        bool whole = bucket->zero < (u->grad ? 2 : 3);
+        bool whole = u->grad ? !zero_shards_grads(bucket->zero) : !zero_shards_params(bucket->zero);
         uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset
                         : u->grad              ? bucket->grad
                                                : bucket->param;

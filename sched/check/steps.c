@@ -155,7 +155,7 @@ static enum status reduce_into(struct steps *s, uint32_t i, const struct plan_ba
         s->buffers[to->buffer] = GRADIENT_REDUCED;
         return ST_OK;
     }
-    if (x->memory != GRADIENT_NONE || (s->p->buckets[bucket].zero < 2) != !!(to->access & PLAN_OWN))
+    if (x->memory != GRADIENT_NONE || !zero_shards_grads(s->p->buckets[bucket].zero) != !!(to->access & PLAN_OWN))
         return wrong(s, RULE_REDUCE, i, "is reduced into memory that holds gradients, or into another's part", bucket);
     x->memory = GRADIENT_REDUCED;
     return ST_OK;
@@ -196,9 +196,10 @@ static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr
         return check_wrong(s->c, RULE_REDUCE, at, "does not add gradients of a bucket in a buffer to its memory");
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct bucket_state *x = &s->buckets[bucket];
-    uint64_t count = u->zero ? u->elements / check_holders_of(s->p, u) : u->elements;
+    uint64_t count = zero_shards_state(u->zero) ? u->elements / check_holders_of(s->p, u) : u->elements;
     if (in->count != count || in->type != IR_F32 || !stands_at_start(s, b, bucket) ||
-        !stands_at_start(s, b + 1, bucket) || (u->zero == 1) != !!(b->access & PLAN_OWN))
+        !stands_at_start(s, b + 1, bucket) ||
+        (zero_shards_state(u->zero) && !zero_shards_grads(u->zero)) != !!(b->access & PLAN_OWN))
         return wrong(s, RULE_REDUCE, i, "gets another number of gradients, or at another place, than it keeps", bucket);
     if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || x->memory == GRADIENT_LOCAL)
         return wrong(s, RULE_REDUCE, i, "gets gradients that are not reduced, or a second time", bucket);
@@ -219,10 +220,11 @@ static enum status gather_step(struct steps *s, uint32_t i, const struct plan_in
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct bucket_state *x = &s->buckets[bucket];
     TRY(check_collective(s, RULE_GATHER, i, bucket, SLOT_PARAM));
-    bool in_place = u->zero == 1 || u->zero == 2;
-    if (in->op != PLAN_ALL_GATHER || u->zero == 0 || b->arena != ARENA_PARAMS || !stands_at_start(s, b, bucket) ||
-        check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket || !stands_at_start(s, b + 1, bucket) ||
-        b[1].arena != (in_place ? ARENA_PARAMS : ARENA_WORK) || in_place != !!(b->access & PLAN_OWN))
+    bool in_place = zero_gathers_at_start(u->zero);
+    if (in->op != PLAN_ALL_GATHER || !zero_shards_state(u->zero) || b->arena != ARENA_PARAMS ||
+        !stands_at_start(s, b, bucket) || check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket ||
+        !stands_at_start(s, b + 1, bucket) || b[1].arena != (in_place ? ARENA_PARAMS : ARENA_WORK) ||
+        in_place != !!(b->access & PLAN_OWN))
         return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level asks for", bucket);
     if (x->updated)
         return wrong(s, RULE_GATHER, i, "is gathered after its update", bucket);

@@ -7,10 +7,12 @@
  *     <21 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
  *     end */
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
 
+#include "base/dir.h"
 #include "base/mem.h"
 #include "cuda/matmul.h"
 
@@ -65,20 +67,18 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .work = w[20] };
 }
 
-enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
-                                struct err *e)
+/* The run folder, and the name in it. */
+static enum status folder_of(const char *path, struct dir *folder, const char **name, struct err *e)
 {
-    char temporary[4096];
-    uint32_t n = 0;
-    for (uint32_t i = 0; i < c->n; i++)
-        n += c->at[i].timed;
-    if (n == 0)
-        return ST_OK;
-    if (snprintf(temporary, sizeof temporary, "%s.new", path) >= (int)sizeof temporary)
-        return err_set(e, ST_IO, path, "the name is too long");
-    FILE *f = fopen(temporary, "w");
-    if (!f)
-        return err_set(e, ST_IO, temporary, "cannot be written: %s", strerror(errno));
+    char text[DIR_PATH];
+    const char *slash = strrchr(path, '/');
+    *name = slash ? slash + 1 : path;
+    snprintf(text, sizeof text, "%.*s", slash ? (int)(slash - path) + 1 : 1, slash ? path : ".");
+    return dir_open(text, folder, e);
+}
+
+static bool print_choices(const struct cuda__choices *c, uint32_t n, uint64_t version, const char *device, FILE *f)
+{
     fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, n);
     for (uint32_t i = 0; i < c->n; i++) {
         if (!c->at[i].timed)
@@ -91,10 +91,36 @@ enum status cuda__choices_write(const struct cuda__choices *c, const char *path,
         fputc('\n', f);
     }
     fputs("end\n", f);
-    const bool written = !ferror(f);
-    if (fclose(f) != 0 || !written || rename(temporary, path) != 0)
-        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
-    return ST_OK;
+    return fflush(f) == 0 && !ferror(f);
+}
+
+enum status cuda__choices_write(const struct cuda__choices *c, const char *path, uint64_t version, const char *device,
+                                struct err *e)
+{
+    struct dir folder;
+    struct dir_new file;
+    const char *name;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < c->n; i++)
+        n += c->at[i].timed;
+    if (n == 0)
+        return ST_OK;
+    struct err why = { 0 };
+    if (folder_of(path, &folder, &name, &why) != ST_OK)
+        return err_set(e, ST_IO, NULL, "%s", why.text);
+    enum status st = dir_new_begin(&folder, name, &file, e);
+    if (st == ST_OK) {
+        int fd = fcntl(file.fd, F_DUPFD_CLOEXEC, 0);
+        FILE *f = fd >= 0 ? fdopen(fd, "w") : NULL;
+        bool good = f && print_choices(c, n, version, device, f);
+        if (!f || fclose(f) != 0 || !good)
+            st = err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    }
+    if (st == ST_OK)
+        st = dir_new_publish(&file, e);
+    dir_new_drop(&file);
+    dir_close(&folder);
+    return st;
 }
 
 static bool read_choice(FILE *f, struct cuda__choice *out)
@@ -134,9 +160,21 @@ enum status cuda__choices_read(struct cuda__choices *c, const char *path, uint64
                                struct err *e)
 {
     char line[512], head[512];
-    FILE *f = fopen(path, "r");
-    if (!f)
-        return errno == ENOENT ? ST_OK : err_set(e, ST_IO, path, "cannot be read: %s", strerror(errno));
+    struct dir folder;
+    struct err why = { 0 };
+    const char *name;
+    uint64_t bytes;
+    int fd;
+    enum status st = folder_of(path, &folder, &name, &why);
+    if (st == ST_OK && dir_has(&folder, name) && dir_read(&folder, name, &fd, &bytes, &why) != ST_OK)
+        st = err_set(e, ST_IO, NULL, "%s", why.text);
+    else if (st == ST_OK && !dir_has(&folder, name))
+        st = ST_MISSING;
+    dir_close(&folder);
+    if (st != ST_OK) /* without a folder there is no file either */
+        return st == ST_MISSING ? ST_OK : err_set(e, st, NULL, "%s", why.text);
+    FILE *f = fdopen(fd, "r");
+    CHECK(f);
     bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
     snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
     good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;

@@ -59,7 +59,7 @@ SchedulerType=sched/backfill
 SchedulerParameters=batch_sched_delay=0,sched_min_interval=0,sched_interval=2,bf_interval=2
 ReturnToService=2
 JobRequeue=1
-KillWait=5
+KillWait=30
 SlurmctldTimeout=30
 SlurmdTimeout=10
 MessageTimeout=10

@@ -35,6 +35,16 @@ cat piper-*.txt >>out
     grep -q 'the tasks that wait are not needed' out && ! grep -q 'chain, task 3' out
 result 'array: a chain of parts'
 
+# ---- what people type: it signals every process of the job, mpirun too
+build gone gpt2 dp4 train.steps=100000000
+options='-w n1 --nodes=1 --ntasks-per-node=4 --time=5' submit "$src/jobscripts/piper.slurm" gone.h5 gone
+await 20 gone && scancel "$jobid" && finish "$jobid" && cat piper-"$jobid".txt >>out && grep -q 'stopped by request' out &&
+    "$piper" checkpoint verify "gone/checkpoints/step-$(printf %06d "$(last_step gone)").h5" >>out 2>&1
+result 'scancel: a checkpoint, and the job does not come back'
+options='--nodes=2 --ntasks-per-node=3 --time=5' LAUNCH=env PIPER=/bin/true submit "$src/jobscripts/piper.slurm" gone.h5 wide
+finish "$jobid" && scontrol show job "$jobid" | tr ' ' '\n' >>out && grep -qx 'NumTasks=6' out
+result 'nodes and tasks of a node, as the head of the script says: as many ranks as both make'
+
 finish "$first" && cat piper-"$first".txt >>out && grep -q 'piper ended with exit status 75' out && grep -q 'start 2' out &&
     [ "$(last_step run)" -eq 1200 ] && grep -q 'going on from' run/log.txt
 result 'USR1: a checkpoint, exit status 75, requeue, and on to the end'

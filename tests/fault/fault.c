@@ -1,8 +1,10 @@
 /* piper-fault is piper with calls that fail. PIPER_FAULT=RANK:CALL:N:WHAT, for example 1:pwrite@step-000004:3:ENOSPC
  *
  *   RANK  a rank, or * for every one
- *   CALL  a function (pwrite, rename, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that make, change or
- *         close a file or make it durable), read (open, read or list), mem, mpi; @TEXT behind it: only calls on a file whose path contains TEXT
+ *   CALL  a function (pwrite, renameat, calloc, mmap, MPI_Isend, ...) or a class of them: file (all that make, change or
+ *         close a file or make it durable), read (open, read or list), mem, mpi; @TEXT behind it: only calls on a file whose path
+ *         contains TEXT. phase@TEXT: a run comes to the phase that watch_phase() calls so; run: it begins a step or a batch of
+ *         evaluation
  *   N     the how manieth such call of the rank, from 1
  *   WHAT  ENOSPC, EIO, ENOMEM, EINTR, ESTALE, EACCES, EMFILE: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes
  *         one byte and says so; late: it is made PIPER_FAULT_LATE seconds later;
@@ -162,8 +164,45 @@ static bool happens(const char *class, const char *call, const char *path, int f
 WRAP(int, fsync, "file", (int fd), (fd), NULL, fd, -1)
 WRAP(int, ftruncate, "file", (int fd, off_t n), (fd, n), NULL, fd, -1)
 WRAP(int, fallocate, "file", (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), NULL, fd, -1)
-WRAP(int, rename, "file", (const char *from, const char *to), (from, to), to, -1, -1)
 WRAP(int, mkdir, "file", (const char *path, mode_t mode), (path, mode), path, -1, -1)
+
+/* A name in an open folder: the path of both. */
+static const char *path_at(int folder, const char *name, char path[8192])
+{
+    char own[4096] = "";
+    if (folder >= 0 && *name != '/')
+        path_of(folder, own);
+    snprintf(path, 8192, "%s%s%s", own, *own ? "/" : "", name);
+    return path;
+}
+
+#define WRAP_AT(name, params, args, folder, file)                    \
+    int __real_##name params;                                        \
+    int __wrap_##name params;                                        \
+    int __wrap_##name params                                         \
+    {                                                                \
+        char path[8192];                                             \
+        if (happens("file", #name, path_at(folder, file, path), -1)) \
+            return -1;                                               \
+        return __real_##name args;                                   \
+    }
+WRAP_AT(mkdirat, (int in, const char *name, mode_t mode), (in, name, mode), in, name)
+WRAP_AT(renameat, (int in, const char *name, int to, const char *new_name), (in, name, to, new_name), to, new_name)
+WRAP_AT(unlinkat, (int in, const char *name, int flags), (in, name, flags), in, name)
+
+int __real_openat(int in, const char *name, int flags, ...);
+int __wrap_openat(int in, const char *name, int flags, ...);
+int __wrap_openat(int in, const char *name, int flags, ...)
+{
+    char path[8192];
+    va_list ap;
+    va_start(ap, flags);
+    int mode = flags & O_CREAT ? va_arg(ap, int) : 0;
+    va_end(ap);
+    const char *class = flags & (O_WRONLY | O_RDWR) ? "file" : "read";
+    return happens(class, "openat", path_at(in, name, path), -1) ? -1 : __real_openat(in, name, flags, mode);
+}
+
 WRAP(FILE *, fopen, mode[0] == 'r' ? "read" : "file", (const char *path, const char *mode), (path, mode), path, -1,
      NULL)
 
@@ -179,7 +218,7 @@ WRAP(ssize_t, pwrite, "file", (int fd, const void *data, size_t n, off_t at), (f
      SOME(n) ? __real_pwrite(fd, data, 1, at) : -1)
 
 WRAP(ssize_t, pread, "read", (int fd, void *data, size_t n, off_t at), (fd, data, n, at), NULL, fd, -1)
-WRAP(DIR *, opendir, "read", (const char *path), (path), path, -1, NULL)
+WRAP(DIR *, fdopendir, "read", (int fd), (fd), NULL, fd, NULL)
 WRAP(struct dirent *, readdir, "read", (DIR * d), (d), NULL, dirfd(d), NULL)
 
 int __wrap_open(const char *path, int flags, ...);
@@ -202,6 +241,25 @@ WRAP(void *, mmap, "mem", (void *p, size_t n, int prot, int flags, int fd, off_t
      -1, MAP_FAILED)
 WRAP(int, pthread_create, "thread", (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *arg),
      (t, a, run, arg), "", -1, EAGAIN)
+
+/* ---- where a run is ------------------------------------------------------------------------------------------- */
+
+struct exec;
+struct exec_step;
+void __real_watch_phase(const char *phase);
+void __wrap_watch_phase(const char *phase);
+void __wrap_watch_phase(const char *phase)
+{
+    happens("phase", "watch_phase", phase, -1);
+    __real_watch_phase(phase);
+}
+void __real_exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+void __wrap_exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+void __wrap_exec_run(struct exec *x, const struct exec_step *step, double *scalars)
+{
+    happens("run", "exec_run", "", -1);
+    __real_exec_run(x, step, scalars);
+}
 
 /* ---- MPI ------------------------------------------------------------------------------------------------------ */
 

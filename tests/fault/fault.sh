@@ -52,8 +52,9 @@ walk 'too many open files at rank 0' 0:read@checkpoints 2 20 EMFILE resumes
 walk 'async: rank 0, a full disk' 0:file@checkpoints 60 900 ENOSPC+ saves
 walk 'sync: rank 1, a full disk' 1:file@checkpoints 20 900 ENOSPC+ saves --checkpoint sync
 walk 'fsync fails on rank 0' 0:fsync@checkpoints 3 100 EIO saves
-walk 'a rename fails on rank 0' 0:rename@checkpoints 1 100 EIO saves
+walk 'a rename fails on rank 0' 0:renameat@checkpoints 1 100 EIO saves
 walk 'a write that takes one byte' 1:pwrite@checkpoints 20 900 short finishes
+walk 'a checkpoint that cannot be made' 0:openat@step-000004 1 0 ENOSPC saves
 if [ "${STRIDE-}" ]; then
     walk 'sync: rank 0, a full disk' 0:file@checkpoints 1 1 ENOSPC+ saves --checkpoint sync
     walk 'async: rank 1, a full disk' 1:file@checkpoints 1 1 ENOSPC+ saves
@@ -62,6 +63,27 @@ if [ "${STRIDE-}" ]; then
     walk 'a file cannot be read' 0:read 1 1 EIO reads
     walk 'a write that a signal ends' 0:pwrite@checkpoints 1 1 EINTR finishes
 fi
+
+# ---- data: the state before the step that needs them is good, and is kept
+keeps()
+{
+    [ "$status" -eq 74 ] && once 'tokens.h5: cannot be read at byte .* the checkpoint of step .* is kept' && whole_checkpoints "$2" &&
+        [ -f "$2/checkpoints/step-$(printf %06d "$(last_step "$2")").h5" ] && goes_on "$1" "$2"
+}
+waits()
+{
+    [ "$status" -eq 0 ] && same_bits "$1.whole" "$2" &&
+        grep -q 'rank 1 (node .*) has been waiting for a file system for 12 s, in load data' "$2/log.txt"
+}
+build data tiny pp2 train.steps=40
+train 2 data data.whole
+base='' job_name=data
+walk 'data that rank 0 cannot read' 0:pread@tokens.h5 100 200 EIO keeps
+walk 'data that rank 1 cannot read' 1:pread@tokens.h5 101 200 EIO keeps
+export PIPER_FAULT_LATE=15
+within=60
+walk 'data that come after 15 s' 1:pread@tokens.h5 100 0 late waits --hang-timeout 1
+within=20 base=begun job_name=pp2
 
 # ---- the other files of a run
 # writer FILE SENTENCE FIRST

@@ -65,19 +65,22 @@ int fuzz_run_products(const struct fuzz_input *in, const char *path)
 
 /* ---- run folders: PATH.run ---- */
 
-static void store(const struct fuzz_input *in, const char *path, const char *name, char folder[4200])
+static struct dir store(const struct fuzz_input *in, const char *path, const char *name)
 {
-    char file[4400];
-    snprintf(folder, 4200, "%s.run", path);
+    char file[4400], folder[4200];
+    struct dir d;
+    struct err e = { 0 };
+    snprintf(folder, sizeof folder, "%s.run", path);
     mkdir(folder, 0777);
     snprintf(file, sizeof file, "%s/ring", folder);
     mkdir(file, 0777);
     snprintf(file, sizeof file, "%s/%s", folder, name);
     FILE *f = fopen(file, "wb");
-    if (!f || fwrite(in->at, 1, in->n, f) != in->n || fclose(f) != 0) {
+    if (!f || fwrite(in->at, 1, in->n, f) != in->n || fclose(f) != 0 || dir_open(folder, &d, &e) != ST_OK) {
         perror(file);
         exit(99);
     }
+    return d;
 }
 
 void fuzz_remove_run(const char *path)
@@ -115,36 +118,39 @@ static bool first_ranks(void *unused, uint32_t rank)
 
 int fuzz_run_ring(const struct fuzz_input *in, const char *path)
 {
-    char folder[4200], words[128];
+    char words[128];
     struct err e = { 0 };
     struct fuzz_input copy = { .at = mem_alloc(in->n + 1), .n = in->n };
     FILE *out = fopen("/dev/null", "w");
     memcpy(copy.at, in->at, in->n);
     if (in->n % 2 == 0 && in->n && in->at[in->n / 2] % 4)
         repair_ring(&copy);
-    store(&copy, path, "ring/0000", folder);
+    struct dir folder = store(&copy, path, "ring/0000");
     mem_free(copy.at);
-    ring_last_words(folder, 0, words, sizeof words);
-    enum status st = out ? ring_print(folder, first_ranks, NULL, out, &e) : ST_BUG;
+    ring_last_words(&folder, 0, words, sizeof words);
+    enum status st = out ? ring_print(&folder, first_ranks, NULL, out, &e) : ST_BUG;
     if (out)
         fclose(out);
+    dir_close(&folder);
     return fuzz_answer(st, &e);
 }
 
 int fuzz_run_halt(const struct fuzz_input *in, const char *path)
 {
-    char folder[4200];
     struct halt_request r;
-    store(in, path, "halt", folder);
-    return halt_take(folder, "00112233aabbccdd", &r) && memchr(r.by, 0, sizeof r.by);
+    struct dir folder = store(in, path, "halt");
+    bool taken = halt_take(&folder, "00112233aabbccdd", &r);
+    dir_close(&folder);
+    return taken && memchr(r.by, 0, sizeof r.by);
 }
 
 int fuzz_run_lock(const struct fuzz_input *in, const char *path)
 {
-    char folder[4200];
     struct err e = { 0 };
     struct lock_owner owner;
     bool running;
-    store(in, path, "lock", folder);
-    return fuzz_answer(lock_look(folder, &running, &owner, &e), &e);
+    struct dir folder = store(in, path, "lock");
+    enum status st = lock_look(&folder, &running, &owner, &e);
+    dir_close(&folder);
+    return fuzz_answer(st, &e);
 }

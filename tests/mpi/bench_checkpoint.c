@@ -148,13 +148,18 @@ int main(int argc, char **argv)
     turns = turns < 1 ? 1 : turns > MOST_TURNS ? MOST_TURNS : turns;
     if (io_rank() == 0)
         mkdir(folder, 0777);
+    io_barrier();
+    struct dir run_folder;
+    if (dir_open(folder, &run_folder, &e) != ST_OK)
+        fail(e.text);
     build(&g);
     struct checkpoint_piece *pieces = mem_alloc(g.params.n * sizeof *pieces);
     uint64_t mine = share(&g, pieces);
-    struct checkpoint_setup setup = { .rundir = folder,
+    struct checkpoint_setup setup = { .dir = &run_folder,
                                       .graph = &g,
                                       .info = { .optimizer = "adamw", .build = "bench" },
                                       .keep = { .last = 1 },
+                                      .loaded = UINT64_MAX,
                                       .pieces = pieces,
                                       .n_pieces = g.params.n };
     model_digest(&g, IR_F32, setup.info.model_digest);
@@ -162,6 +167,7 @@ int main(int argc, char **argv)
         fail(e.text);
     run(folder, turns, s, pieces, g.params.n, mine);
     checkpoint_saver_close(s);
+    dir_close(&run_folder);
     for (uint32_t i = 0; i < g.params.n; i++) {
         mem_free(pieces[i].data);
         mem_free(pieces[i].m);

@@ -19,6 +19,7 @@
 static struct err e;
 static struct ir_graph graph;
 static char folder[256], path[300];
+static struct dir run;
 static uint8_t digest[SHA256_BYTES];
 
 /* Collective: a folder that all ranks know. */
@@ -29,12 +30,14 @@ static void begin(void)
         snprintf(folder, sizeof folder, "%s", sample_folder());
     io_broadcast(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/c.h5", folder);
+    ASSERT_OK(dir_open(folder, &run, &e));
     sample_graph(&graph);
     model_digest(&graph, IR_F32, digest);
 }
 
 static void end(void)
 {
+    dir_close(&run);
     io_barrier();
     if (io_rank() == 0)
         sample_folder_remove(folder);
@@ -147,10 +150,11 @@ static enum status write_file(const char *to, const struct checkpoint_info *info
 
 static struct checkpoint_setup setup_of(const struct pieces *v, struct checkpoint_keep keep)
 {
-    return (struct checkpoint_setup){ .rundir = folder,
+    return (struct checkpoint_setup){ .dir = &run,
                                       .graph = &graph,
                                       .info = sample_info("adamw", 0),
                                       .keep = keep,
+                                      .loaded = UINT64_MAX,
                                       .pieces = v->at,
                                       .n_pieces = v->n };
 }
@@ -220,7 +224,7 @@ START_TEST(many_blocks)
         check_pieces(&v, true);
         drop(&v);
         struct ckpt__file f;
-        ASSERT_OK(ckpt__open(path, &f, &e));
+        ASSERT_OK(ckpt__open(NULL, path, &f, &e));
         for (uint64_t b = 0; io_rank() == 0 && b < 4; b++) {
             struct block_hash want = { 0 }, found;
             for (uint64_t i = b * BLOCK_WORDS; i < (b + 1) * BLOCK_WORDS && i < elements(0); i++) {
@@ -233,6 +237,41 @@ START_TEST(many_blocks)
         }
         ckpt__close(&f);
     }
+    end();
+}
+END_TEST
+
+/* Ranks that do not share the folder: no rank but 0 makes a file, so nothing gets a name that is not whole. */
+START_TEST(folders_apart)
+{
+    char own[280], file[340];
+    struct pieces v = { 0 };
+    struct checkpoint_saver *s;
+    struct stat found;
+    begin();
+    share(&v, 1, true);
+    snprintf(own, sizeof own, "%s%s", folder, io_rank() ? "/apart" : "");
+    snprintf(file, sizeof file, "%s/apart/checkpoints", folder);
+    if (io_rank() == 0) {
+        snprintf(path, sizeof path, "%s/apart", folder);
+        ck_assert(mkdir(path, 0700) == 0 && mkdir(file, 0700) == 0);
+    }
+    io_barrier();
+    struct checkpoint_setup setup = setup_of(&v, (struct checkpoint_keep){ 0 });
+    setup.rundir = own;
+    ASSERT_OK(checkpoint_saver_open(&setup, &s, &e));
+    if (io_size() > 1)
+        ASSERT_FAILS(save(s, 5), ST_IO, "No such file");
+    else
+        ASSERT_OK(save(s, 5));
+    checkpoint_saver_close(s);
+    struct checkpoint_entries list;
+    ASSERT_OK(checkpoint_list(folder, &list, &e));
+    ck_assert_uint_eq(list.n, io_size() == 1);
+    checkpoint_entries_release(&list);
+    snprintf(file, sizeof file, "%s/apart/checkpoints/step-000005.h5.tmp", folder);
+    ck_assert(stat(file, &found) != 0);
+    drop(&v);
     end();
 }
 END_TEST
@@ -353,10 +392,10 @@ START_TEST(folders)
     struct pieces v = { 0 };
     bool found = true;
     share(&v, 1, true);
-    ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(!found);
     char orphan[400], stranger[400];
-    snprintf(orphan, sizeof orphan, "%s/checkpoints/step-000033.h5.tmp", folder);
+    snprintf(orphan, sizeof orphan, "%s/checkpoints/step-000033.h5.0123456789abcdef.tmp", folder);
     snprintf(stranger, sizeof stranger, "%s/checkpoints/notes.tmp", folder);
     struct checkpoint_setup setup = setup_of(&v, keep);
     struct checkpoint_saver *s;
@@ -375,7 +414,7 @@ START_TEST(folders)
         checkpoint_saver_close(s);
     }
     io_barrier();
-    ASSERT_OK(checkpoint_list(folder, &list, &e));
+    ASSERT_OK(checkpoint_list(&run, &list, &e));
     const uint64_t stay[] = { 40, 60, 70 };
     ck_assert_uint_eq(list.n, 3);
     ck_assert_int_ne(access(orphan, F_OK), 0);
@@ -383,17 +422,17 @@ START_TEST(folders)
     for (uint32_t i = 0; i < 3; i++)
         ck_assert_uint_eq(list.at[i].step, stay[i]);
     ck_assert_ptr_nonnull(strstr(list.at[2].path, "/checkpoints/step-000070.h5"));
-    ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(found && info.step == 70 && info.updates == 53 && !warned[0]);
     ck_assert_mem_eq(&info.data, &setup.info.data, sizeof info.data);
     check_pieces(&v, true);
     flip_byte(list.at[2].path, 1);
-    ASSERT_OK(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(found && info.step == 60);
     if (io_rank() == 0)
         ck_assert_ptr_nonnull(strstr(warned, "step-000070.h5"));
     graph.ops.at[1].attrs.eps = 1;
-    ASSERT_FAILS(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
+    ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
     graph.ops.at[1].attrs.eps = 1e-6f;
     if (io_rank() == 0) {
         struct checkpoint_differences d;
@@ -481,7 +520,7 @@ START_TEST(what_is_newer)
     }
     edit(last, "schema_version", 3, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 3, this program reads versions up to 2");
-    ASSERT_FAILS(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
+    ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
     ck_assert(!found && !warned[0]);
     edit(last, "schema_version", 0, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 0, expected 1 to 2");
@@ -494,7 +533,7 @@ START_TEST(what_is_newer)
         edit(last, NULL, 0, groups[i]);
         ASSERT_OK(checkpoint_verify(last, &info, &e));
         ck_assert_str_eq(info.beyond, groups[i]);
-        ASSERT_FAILS(checkpoint_resume(folder, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
+        ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
         ck_assert(!found && !warned[0]);
     }
     drop(&v);
@@ -542,7 +581,7 @@ START_TEST(traces_of_all)
     const char *const names[] = { "default_stream", odd ? "odd_stream" : "even_stream" };
     const struct trace_instruction in[] = { { "F", "PASS=F", 0, 0, -1 }, { odd ? "odd" : "even", "", 1, 0, -1 } };
     const struct trace_group groups[] = { { 3, io_size(), "all" }, { odd ? 1u : 2u, 1, odd ? "odd" : "even" } };
-    struct trace_setup s = { .rundir = folder,
+    struct trace_setup s = { .dir = &run,
                              .device = "cpu",
                              .now = skewed_clock,
                              .streams = names,
@@ -568,12 +607,11 @@ START_TEST(traces_of_all)
                                              .peer = -1 });
     ASSERT_OK(trace_flush(&w, &e));
     ASSERT_OK(trace_close(&w, &e));
-    ck_assert_uint_eq(trace_count(folder), 1);
+    ck_assert_uint_eq(trace_count(&run), 1);
     if (io_rank() == 0) {
         struct trace t;
-        char *name = trace_path(folder, 0);
         uint64_t events = 0;
-        ASSERT_OK(trace_read(name, &t, &e));
+        ASSERT_OK(trace_read_segment(&run, 0, &t, &e));
         for (uint32_t r = 0; r < io_size(); r++)
             events += r == 1 ? 0 : 10 + r;
         ck_assert_uint_eq(t.n_events, events);
@@ -597,7 +635,6 @@ START_TEST(traces_of_all)
         }
         trace_release(&t);
         mem_free(next);
-        mem_free(name);
     }
     end();
 }
@@ -610,6 +647,7 @@ int main(int argc, char **argv)
     TCase *t = tcase_create("checkpoint");
     tcase_add_test(t, any_partition_to_any_other);
     tcase_add_test(t, many_blocks);
+    tcase_add_test(t, folders_apart);
     tcase_add_test(t, wrong_pieces_are_a_fault);
     tcase_add_test(t, damage_is_found);
     tcase_add_test(t, other_models_are_refused);

@@ -4,7 +4,7 @@ tests_nccl_test_nccl_SOURCES = \
 	tests/nccl/cells.c tests/nccl/cells.h tests/nccl/device.c tests/nccl/judge.c tests/nccl/standin.c \
 	tests/nccl/standin.h tests/nccl/standin/nccl.h tests/nccl/test_nccl.c \
 	$(NCCL_SOURCES) \
-	src/exec_arena.c src/exec_check.c src/exec_copy.c src/exec_device.c src/exec_device_comm.c src/exec_device_libs.c \
+	src/exec_arena.c src/memory_room.c src/exec_check.c src/exec_copy.c src/exec_device.c src/exec_device_comm.c src/exec_device_libs.c \
 	src/exec_device_open.c src/exec_device_pairs.c src/exec_device_state.c src/exec_lanes.c src/exec_look.c src/exec_open.c \
 	src/exec_run.c src/exec_text.c src/shard.c
 tests_nccl_test_nccl_CPPFLAGS = -I$(top_srcdir)/tests/nccl/standin $(AM_CPPFLAGS)

@@ -188,14 +188,19 @@ static void save(const struct world *w, const struct ir_graph *g, const uint8_t 
         pieces_to_write(&w->p, io_rank(), w->base, &pieces);
     for (uint32_t i = 0; i < pieces.copies.n; i++)
         memcpy(pieces.copies.at[i].to, pieces.copies.at[i].from, pieces.copies.at[i].bytes);
-    struct checkpoint_setup setup = { .rundir = run_folder(w->strategy),
+    struct dir run = { .fd = -1 };
+    if (io_rank() == 0 && mkdir(run_folder(w->strategy), 0777) != 0)
+        fail("folder", w->strategy, w->strategy, run_folder(w->strategy));
+    io_barrier();
+    if (dir_open(run_folder(w->strategy), &run, &e) != ST_OK)
+        fail("folder", w->strategy, w->strategy, e.text);
+    struct checkpoint_setup setup = { .dir = &run,
+                                      .loaded = UINT64_MAX,
                                       .graph = g,
                                       .info = { .seed = 5, .optimizer = "adamw", .build = "test" },
                                       .pieces = pieces.list.at,
                                       .n_pieces = pieces.list.n };
     memcpy(setup.info.model_digest, digest, SHA256_BYTES);
-    if (io_rank() == 0 && mkdir(setup.rundir, 0777) != 0)
-        fail("folder", w->strategy, w->strategy, setup.rundir);
     if (checkpoint_saver_open(&setup, &s, &e) != ST_OK)
         fail("saving", w->strategy, w->strategy, e.text);
     checkpoint_save_begin(s, 3, 3 * BATCH, 3);
@@ -203,6 +208,7 @@ static void save(const struct world *w, const struct ir_graph *g, const uint8_t 
         if (checkpoint_save_advance(s, &done, &e) != ST_OK)
             fail("saving", w->strategy, w->strategy, e.text);
     checkpoint_saver_close(s);
+    dir_close(&run);
     pieces_release(&pieces);
 }
 
@@ -217,10 +223,14 @@ static void load(const struct world *w, uint32_t from, const struct ir_graph *g,
     if (w->member)
         pieces_to_read(&w->p, io_rank(), w->base, &pieces);
     struct checkpoint_expect expect = { .model_digest = digest };
-    if (checkpoint_resume(run_folder(from), g, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
+    struct dir run;
+    if (dir_open(run_folder(from), &run, &e) != ST_OK)
+        fail("folder", from, w->strategy, e.text);
+    if (checkpoint_resume(&run, g, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
         fail("loading", from, w->strategy, e.text);
     if (w->member)
         pieces_take(&w->p, io_rank(), w->base, &pieces);
+    dir_close(&run);
     pieces_release(&pieces);
     if (!found || info.step != 3 || info.sample != 3 * BATCH || info.seed != 5)
         fail("loading", from, w->strategy, "step, sample or seed is another one");

@@ -41,6 +41,21 @@ result 'it goes on after max-time'
 ends 75 4 long z --max-time 1 && [ "$(last_step z)" -ge 1 ] && [ "$(last_step z)" -le 3 ]
 result 'max-time shorter than a start: a step is made and kept'
 
+# ---- limits of memory
+build solo gpt2 one train.steps=1
+told=0
+for cap in $(seq 250000 50000 900000); do
+    rm -rf m
+    # shellcheck disable=SC3045 # dash and bash have it
+    (ulimit -v "$cap" && OMP_NUM_THREADS=2 exec timeout -s KILL $((30 * ${TEST_TIME_SCALE:-1})) "$piper" train solo.h5 -o m) >out 2>&1
+    status=$?
+    echo "ulimit -v $cap: exit status $status" >>out
+    ! grep -q '^piper: .*ulimit -v leaves [0-9]* MiB' out || told=1
+    [ $status -eq 0 ] || [ $status -eq 71 ] || break
+done
+[ $status -eq 0 ] && [ $told -eq 1 ]
+result 'ulimit -v: a run of one step, or a sentence and 71, and never a hang'
+
 # ---- signals
 expect=75 launch 4 long u
 await 3 u && kill -USR1 "$(cat pid.2)"

@@ -99,8 +99,9 @@ result 'one that has not for an hour is taken over at once'
 # ---- signals in bad moments
 build evals gpt2 one train.steps=1000000 train.eval_data=tokens.h5 train.eval_every=1
 expect=75 launch 1 evals e
-await 2 e && kill -USR1 "$(cat pid.0)" && wait "$launched" && newest_is_whole e && [ "$(column e eval_loss | tail -n 1 | cut -d' ' -f1)" = "$(last_step e)" ]
-result 'USR1 while it evaluates: the evaluation is finished, then 75'
+await 2 e && kill -USR1 "$(cat pid.0)" && wait "$launched" && newest_is_whole e &&
+    { [ "$(column e eval_loss | tail -n 1 | cut -d' ' -f1)" = "$(last_step e)" ] || grep -q "after step $(last_step e) is left" e/log.txt; }
+result 'USR1 while it evaluates: 75, and the evaluation is made or said to be left'
 build saves gpt2 zero3 train.steps=1000000 train.checkpoint_every=1
 expect=75 launch 2 saves s
 await 5 s && kill -TERM "$(cat pid.1)" && wait "$launched" && newest_is_whole s
@@ -129,13 +130,23 @@ job=short
 auto 0 'no job of Slurm or PBS, so there is no time limit'
 result 'auto outside a batch job'
 program squeue <<'T'
-UNLIMITED
+8 7:00
+7 UNLIMITED
 T
 auto 0 'there is no time limit for Slurm job 7' SLURM_JOB_ID=7
 result 'auto: a Slurm job without a limit'
+program squeue <<'T'
+77 7:00
+9 7:00
+7 6:19
+17 5:00
+T
+auto 0 'Slurm job 7 has 6:19 left (squeue)' SLURM_JOB_ID=7 && auto 0 'no time limit was learnt' SLURM_JOB_ID=1
+result 'auto: the line of this task, among those of an array that has its number'
 printf '#!/bin/sh\nexit 1\n' >bin/squeue
 program scontrol <<'T'
-JobId=7 JobName=x RunTime=1-00:00:10 TimeLimit=1-00:00:30 Command=/bin/true
+JobId=9 ArrayJobId=7 JobName=x RunTime=00:00:00 TimeLimit=00:07:00 Command=/bin/true
+JobId=7 ArrayJobId=7 JobName=x RunTime=1-00:00:10 TimeLimit=1-00:00:30 Command=/bin/true
 T
 auto 0 'Slurm job 7 has 0:20 left (scontrol)' SLURM_JOB_ID=7 && auto 0 'no time limit was learnt' SLURM_JOB_ID='7;touch evil' &&
     auto 0 'no time limit was learnt' SLURM_JOB_ID='-h' && [ ! -e evil ]

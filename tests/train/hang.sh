@@ -24,6 +24,11 @@ else
     expect=76 misbehaves sleep 2 long 4 y --hang-timeout 2 &&
         grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*is in [FB] .* since .* lives and sleeps there' out
     result 'a rank that sleeps is told apart'
+    begin=$(date +%s)
+    from=1 expect=76 misbehaves vain 1 long 4 v --hang-timeout 1 &&
+        grep -q '^piper: .*rank 1 ([^)]*),* \(which \)*is in [FB] .* since .* a library that needs memory' out &&
+        [ $(($(date +%s) - begin)) -le $((40 * ${TEST_TIME_SCALE:-1})) ]
+    result 'a library that asks for memory without end, in the first step, is told within seconds, not minutes'
     from=2000 misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
     result 'a rank that is slow and moves is let alone'
 fi
@@ -81,6 +86,7 @@ timeout 20 "$piper" trace h --last >out 2>&1
 result 'trace --last: a ring that is no file'
 rm -r h
 "$piper" trace h --last >out 2>&1
-[ $? -eq 66 ] && grep -q 'ring/0000 cannot be read' out
+[ $? -eq 66 ] && grep -q '^piper: h: there is no such folder' out && mkdir h && ! "$piper" trace h --last >out 2>&1 &&
+    grep -q '^piper: h: ring/0000 cannot be read: No such file' out
 result 'trace --last: no ring'
 echo "1..$n"

@@ -37,10 +37,7 @@ result 'async and sync write the same'
 build f gpt2 zero3 train.steps=9 train.checkpoint_every=2 train.checkpoint_keep=1
 train 2 f whole
 for how in async sync; do
-    train 2 f d-$how --steps 4 && mkdir d-$how/checkpoints/step-000006.h5.tmp && fails 74 2 f d-$how --checkpoint $how &&
-        grep -q 'step-000006.h5.tmp: cannot be .*: Is a directory' out && [ "$(steps_of d-$how)" = '4 ' ]
-    result "$how: a file that cannot be made: 74, and the checkpoint before it stays"
-    rmdir d-$how/checkpoints/step-000006.h5.tmp
+    train 2 f d-$how --steps 4
     mkdir d-$how/checkpoints/step-000008.h5
     fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot be read: it is not a regular file; .* nothing is changed' \
         out && [ "$(steps_of d-$how)" = '4 ' ]

@@ -1,10 +1,11 @@
 /* A rank that misbehaves, for tests of the watchdog: loaded before the BLAS library, it stands in for one of its functions.
  * In rank SPIN_RANK, from call number SPIN_CALL on, SPIN_HOW says what happens in a call: "spin" computes without end, "sleep"
- * sleeps without end, a number is that many milliseconds of computing before the product. */
+ * sleeps without end, "vain" asks the system for memory that it does not give, without end, a number is that many milliseconds of computing before the product. */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -24,6 +25,8 @@ static void misbehave(void)
         return;
     while (strcmp(how, "sleep") == 0)
         sleep(1000);
+    while (strcmp(how, "vain") == 0)
+        mmap(NULL, (size_t)1 << 62, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     for (double begin = seconds(); strcmp(how, "spin") == 0 || seconds() - begin < atof(how) * 1e-3;)
         ;
 }

@@ -35,9 +35,9 @@ START_TEST(all_keys)
               "\"lr\":{\"kind\":\"cosine\",\"peak\":3e-4,\"min\":3e-5,\"warmup_steps\":10},\"clip_norm\":1.0," SIZES
               ",\"seed\":9,\"dtype\":\"bfloat16\",\"data\":\"tokens.h5\",\"shuffle\":false,"
               "\"eval_data\":\"val.h5\",\"eval_every\":50,\"checkpoint_every\":25,\"checkpoint_keep\":2,"
-              "\"checkpoint_keep_every\":75,\"trace_steps\":[1,2,7]}") == ST_OK,
+              "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7]}") == ST_OK,
         "%s", err.text);
-    ck_assert_uint_eq(c.optimizer, TRAIN_ADAMW);
+    ck_assert_uint_eq(c.optimizer, OPT_ADAMW);
     ck_assert_double_eq(c.beta1, 0.8);
     ck_assert_double_eq(c.beta2, 0.99);
     ck_assert_double_eq(c.eps, 1e-7);
@@ -59,6 +59,7 @@ START_TEST(all_keys)
     ck_assert_uint_eq(c.checkpoint_every, 25);
     ck_assert_uint_eq(c.checkpoint_keep, 2);
     ck_assert_uint_eq(c.checkpoint_keep_every, 75);
+    ck_assert_double_eq(c.checkpoint_minutes, 0.5);
     ck_assert_uint_eq(c.n_trace_steps, 3);
     ck_assert_uint_eq(c.trace_steps[2], 7);
 }
@@ -76,14 +77,15 @@ START_TEST(defaults)
     ck_assert_uint_eq(c.dtype, IR_F32);
     ck_assert(c.shuffle);
     ck_assert_uint_eq(c.checkpoint_keep, 3);
+    ck_assert_double_eq(c.checkpoint_minutes, 30);
     ck_assert_double_eq(c.clip_norm, 0);
     ck_assert_str_eq(c.data, "");
     ck_assert_double_eq(config_lr(&c, 1), d.lr_peak);
     ck_assert_int_eq(parse("{" SIZES ",\"optimizer\":{\"kind\":\"sgd\"},\"lr\":0.5,\"clip_norm\":null}"), ST_OK);
-    ck_assert_uint_eq(c.optimizer, TRAIN_SGD);
+    ck_assert_uint_eq(c.optimizer, OPT_SGD);
     ck_assert_double_eq(c.weight_decay, 0);
     ck_assert_double_eq(config_lr(&c, 77), 0.5);
-    ck_assert_str_eq(train_optimizer_name(c.optimizer), "sgd");
+    ck_assert_str_eq(optimizer_name(c.optimizer), "sgd");
     ck_assert_ptr_null(train_lr_name(LR_WSD + 1));
 }
 END_TEST
@@ -114,6 +116,7 @@ static const struct {
     { "{" SIZES ",\"data\":\"\"}", "$.data: found \"\"" },
     { "{" SIZES ",\"shuffle\":1}", "$.shuffle: found 1" },
     { "{" SIZES ",\"eval_every\":5}", "$.eval_every: there is no eval_data" },
+    { "{" SIZES ",\"checkpoint_minutes\":-1}", "$.checkpoint_minutes: found -1" },
     { "{" SIZES ",\"checkpoint_keep\":0}", "$.checkpoint_keep: found 0" },
     { "{" SIZES ",\"trace_steps\":[2,2]}", "$.trace_steps[1]: found 2" },
     { "{" SIZES ",\"trace_steps\":[0]}", "$.trace_steps[0]: found 0" },
@@ -150,7 +153,7 @@ START_TEST(set)
     ck_assert_double_eq(c.lr_peak, 1e-4);
     ck_assert_str_eq(c.data, "a.h5");
     ck_assert_str_eq(c.eval_data, "x=y.h5");
-    ck_assert_uint_eq(c.optimizer, TRAIN_SGD);
+    ck_assert_uint_eq(c.optimizer, OPT_SGD);
     ck_assert_uint_eq(c.trace_steps[0], 3);
     ck_assert_int_eq(json_integer_value(json_object_get(model, "num_hidden_layers")), 4);
     ck_assert_double_eq(json_number_value(json_object_get(json_object_get(model, "rope_parameters"), "rope_theta")),

@@ -31,7 +31,7 @@ START_TEST(roofline)
     m.launch = 1e-6;
     m.bandwidth = 1e8; /* now bytes count: (4*8 + 8*16 + 4*16) float32 */
     ck_assert_double_eq_tol(linear_time(&m, 4), 1e-6 + 4 * (4 * 8 + 8 * 16 + 4 * 16) * 1e-8, 1e-12);
-    ck_assert_double_eq_tol(cost_elements(&m, MACHINE_ADAMW, 100, IR_BF16), 1e-6 + 3000 * 1e-8, 1e-12);
+    ck_assert_double_eq_tol(cost_elements(&m, MACHINE_UPDATE + OPT_ADAMW, 100, IR_BF16), 1e-6 + 3000 * 1e-8, 1e-12);
 }
 END_TEST
 

@@ -194,6 +194,32 @@ START_TEST(digests_see_what_counts)
 }
 END_TEST
 
+/* What files of older programs lack means the default, and then they are the same job. */
+START_TEST(settings_that_came_later)
+{
+    struct job j, k;
+    sample_job(&j);
+    ASSERT_OK(job_write(path, &j, &e));
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    ck_assert(file >= 0 && H5Ldelete(file, "train/checkpoint_minutes", H5P_DEFAULT) >= 0 && H5Fclose(file) >= 0);
+    ASSERT_OK(job_read(path, &k, &e));
+    ck_assert_double_eq(k.train.checkpoint_minutes, 30);
+    ck_assert(same_job(&j, &k));
+    job_release(&k);
+    j.train.checkpoint_minutes = 0.5;
+    ASSERT_OK(job_write(path, &j, &e));
+    ASSERT_OK(job_read(path, &k, &e));
+    ck_assert_double_eq(k.train.checkpoint_minutes, 0.5);
+    ck_assert_int_ne(memcmp(j.digest, (uint8_t[SHA256_BYTES]){ 0 }, SHA256_BYTES), 0);
+    file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    ck_assert(file >= 0 && H5Ldelete(file, "train/checkpoint_minutes", H5P_DEFAULT) >= 0 && H5Fclose(file) >= 0);
+    job_release(&k);
+    ck_assert_int_eq(job_read(path, &k, &e), ST_INPUT); /* its digest was of another value */
+    err_clear(&e);
+    job_release(&j);
+}
+END_TEST
+
 START_TEST(refusals)
 {
     struct job j, k;
@@ -424,6 +450,7 @@ int main(void)
     tcase_add_test(t, attributes_that_came_later);
     tcase_add_test(t, same_contents_same_bytes);
     tcase_add_test(t, digests_see_what_counts);
+    tcase_add_test(t, settings_that_came_later);
     tcase_add_test(t, refusals);
     tcase_add_test(t, no_permission);
     tcase_add_test(t, sha256_vectors);

@@ -206,7 +206,7 @@ START_TEST(import_and_export)
     end_file(file);
     ASSERT_OK(import());
     check_checkpoint();
-    ASSERT_OK(safetensors_export(ckpt, back, &e));
+    ASSERT_OK(safetensors_export(NULL, ckpt, back, &e));
     struct safetensors a, b;
     ASSERT_OK(safetensors_open(file, &a, &e));
     ASSERT_OK(safetensors_open(back, &b, &e));
@@ -269,7 +269,7 @@ START_TEST(what_does_not_fit_is_listed)
     end_file(file);
     ASSERT_FAILS(import(), ST_INPUT, "model.layers.0.mlp.experts.0.gate_proj.weight is missing");
     ck_assert_int_eq(access(ckpt, F_OK), -1);
-    ASSERT_FAILS(safetensors_export(ckpt, back, &e), ST_MISSING, "step-000000.h5");
+    ASSERT_FAILS(safetensors_export(NULL, ckpt, back, &e), ST_MISSING, "step-000000.h5");
 }
 END_TEST
 

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "base/mem.h"
+#include "io/checkpoint.h"
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/order.h"
@@ -132,6 +133,70 @@ START_TEST(shards)
 }
 END_TEST
 
+static void sample_of(struct tokens *t, const uint32_t *tokens, int32_t n, uint8_t sample[SHA256_BYTES])
+{
+    uint64_t size;
+    write_shard(path, 20240520, 1, tokens, n, 2);
+    ASSERT_OK(file_open_read(path, &t->fd, &size, &e));
+    ASSERT_OK(tokens_sample(t, sample, &e));
+    close(t->fd);
+}
+
+/* Files of one length that differ in one token, in the first, the middle or the last MiB: told apart. Between these: not. */
+START_TEST(samples)
+{
+    enum { MIB = 1 << 19, LENGTHS = 4 }; /* tokens */
+    static const int32_t lengths[LENGTHS] = { 1, 1000, 3 * MIB, 5 * MIB };
+    for (int i = 0; i < LENGTHS; i++) {
+        const int32_t n = lengths[i];
+        const struct {
+            int32_t at;
+            bool seen;
+        } edits[] = { { 0, true },
+                      { n - 1, true },
+                      { n / 2, true },
+                      { n / 2 + (n > 3 * MIB ? MIB / 2 - 2 : 0), true },
+                      { n > 3 * MIB ? MIB - 1 : n / 3, true },
+                      { n > 3 * MIB ? n - MIB : n / 3, true },
+                      { n > 3 * MIB ? MIB + 1 : n / 3, n <= 3 * MIB } };
+        uint32_t *tokens = mem_alloc((size_t)n * sizeof *tokens);
+        uint8_t whole[SHA256_BYTES], sample[SHA256_BYTES];
+        struct tokens t = { .path = path, .n_tokens = (uint64_t)n, .width = 2, .offset = 1024 };
+        sample_of(&t, tokens, n, whole);
+        for (size_t k = 0; k < sizeof edits / sizeof *edits; k++) {
+            tokens[edits[k].at] ^= 1;
+            sample_of(&t, tokens, n, sample);
+            tokens[edits[k].at] ^= 1;
+            ck_assert_msg((memcmp(whole, sample, sizeof whole) != 0) == edits[k].seen, "%d tokens, edit of %d", n,
+                          edits[k].at);
+        }
+        mem_free(tokens);
+    }
+}
+END_TEST
+
+/* What a checkpoint calls its data: printable, UTF-8, of bounded length. */
+START_TEST(source_names)
+{
+    static const struct {
+        const char *path, *name;
+    } cases[] = {
+        { "tokens.h5", "tokens" },          { "/a/b.c/fine.web.h5", "fine.web" }, { "plain", "plain" },
+        { "x/.hidden", ".hidden" },         { "\xc3\xa4.bin", "\xc3\xa4" },       { "a\xff\xc3\xa4.h5", "a???" },
+        { "new\nline\x1b.h5", "new?line?" }
+    };
+    char name[CHECKPOINT_NAME], text[400];
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        checkpoint_source_name(cases[i].path, name);
+        ck_assert_str_eq(name, cases[i].name);
+    }
+    memset(text, 'a', sizeof text);
+    strcpy(text + CHECKPOINT_NAME - 2, "\xc3\xa4.h5"); /* a character that does not fit whole */
+    checkpoint_source_name(text, name);
+    ck_assert_uint_eq(strlen(name), CHECKPOINT_NAME - 2);
+}
+END_TEST
+
 START_TEST(bad_files)
 {
     struct tokens t;
@@ -237,6 +302,8 @@ int main(void)
     tcase_add_test(t, text_becomes_bytes);
     tcase_add_test(t, a_step_allocates_nothing);
     tcase_add_test(t, shards);
+    tcase_add_test(t, samples);
+    tcase_add_test(t, source_names);
     tcase_add_test(t, bad_files);
     suite_add_tcase(s, t);
     t = tcase_create("order");

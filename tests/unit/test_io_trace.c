@@ -1,11 +1,15 @@
 /* Traces of one rank: what is recorded is read, and damage is refused. Several ranks: tests/mpi/test_checkpoint.c. */
 #include "io/trace.h"
 
+#include <sys/stat.h>
+#include <unistd.h>
+
 #include "io/file.h"
 #include "tests/unit/io_sample.h"
 
 static struct err e;
 static const char *folder;
+static struct dir run;
 static double clock_now;
 
 static double fake_clock(void)
@@ -18,10 +22,12 @@ static void begin(void)
     folder = sample_folder();
     clock_now = 1000;
     err_clear(&e);
+    ASSERT_OK(dir_open(folder, &run, &e));
 }
 
 static void end(void)
 {
+    dir_close(&run);
     sample_folder_remove(folder);
 }
 
@@ -32,7 +38,7 @@ static const struct trace_group groups[] = { { 7, 4, "dp" }, { 9, 2, "ep" } };
 
 static struct trace_setup setup(void)
 {
-    return (struct trace_setup){ .rundir = folder,
+    return (struct trace_setup){ .dir = &run,
                                  .device = "cpu",
                                  .now = fake_clock,
                                  .streams = streams,
@@ -65,7 +71,7 @@ START_TEST(round_trip)
     struct trace t;
     ASSERT_OK(trace_open(&s, &w, &e));
     ASSERT_OK(trace_flush(&w, &e)); /* nothing to write */
-    ck_assert_uint_eq(trace_count(folder), 0);
+    ck_assert_uint_eq(trace_count(&run), 0);
     record(&w, 5); /* two more than there is room for */
     uint64_t calls = mem_stats().calls;
     trace_add(&w, &(struct trace_event){ 0 });
@@ -73,9 +79,8 @@ START_TEST(round_trip)
     ASSERT_OK(trace_flush(&w, &e));
     record(&w, 1);
     ASSERT_OK(trace_close(&w, &e));
-    ck_assert_uint_eq(trace_count(folder), 2);
-    char *path = trace_path(folder, 0);
-    ASSERT_OK(trace_read(path, &t, &e));
+    ck_assert_uint_eq(trace_count(&run), 2);
+    ASSERT_OK(trace_read_segment(&run, 0, &t, &e));
     ck_assert_uint_eq(t.n_events, 3);
     ck_assert_uint_eq(t.n_ranks, 1);
     ck_assert_uint_eq(t.ranks[0].dropped, 3);
@@ -99,11 +104,10 @@ START_TEST(round_trip)
     ck_assert_str_eq(t.streams[t.locations[v->location].stream], "pp_stream");
     ck_assert_str_eq(t.streams[t.instructions[v->instruction].stream], "pp_stream");
     trace_release(&t);
-    mem_free(path);
     ASSERT_OK(trace_open(&s, &w, &e)); /* a second run numbers on */
     record(&w, 2);
     ASSERT_OK(trace_close(&w, &e));
-    ck_assert_uint_eq(trace_count(folder), 3);
+    ck_assert_uint_eq(trace_count(&run), 3);
 }
 END_TEST
 
@@ -114,11 +118,16 @@ START_TEST(failures)
     struct trace t;
     char missing[300];
     snprintf(missing, sizeof missing, "%s/none", folder);
-    s.rundir = missing;
+    ck_assert_int_eq(mkdir(missing, 0777), 0);
+    struct dir gone;
+    ASSERT_OK(dir_open(missing, &gone, &e));
+    ck_assert_int_eq(rmdir(missing), 0);
+    s.dir = &gone;
     ASSERT_OK(trace_open(&s, &w, &e));
     record(&w, 1);
     ASSERT_FAILS(trace_close(&w, &e), ST_IO, "No such file");
-    ck_assert_uint_eq(trace_count(missing), 0);
+    ck_assert_uint_eq(trace_count(&gone), 0);
+    dir_close(&gone);
     ASSERT_FAILS(trace_read(missing, &t, &e), ST_MISSING, "No such file");
 }
 END_TEST
@@ -132,7 +141,8 @@ START_TEST(damage)
     ASSERT_OK(trace_open(&s, &w, &e));
     record(&w, 3);
     ASSERT_OK(trace_close(&w, &e));
-    char *path = trace_path(folder, 0);
+    char path[300];
+    snprintf(path, sizeof path, "%s/trace.0000.h5", folder);
     ASSERT_OK(file_read_all(path, 1 << 24, &data, &n, &e));
     uint8_t *b = data;
     uint64_t step = getenv("IO_FLIP_STEP") ? strtoull(getenv("IO_FLIP_STEP"), NULL, 10) : 41, refused = 0;
@@ -157,7 +167,6 @@ START_TEST(damage)
         ASSERT_FAILS(trace_read(path, &t, &e), ST_INPUT, "trace.0000.h5");
     }
     mem_free(data);
-    mem_free(path);
 }
 END_TEST
 

@@ -2,6 +2,7 @@
 #include <check.h>
 #include <stdlib.h>
 
+#include "duration.h"
 #include "options.h"
 
 static struct {
@@ -95,6 +96,39 @@ START_TEST(mistakes_have_sentences)
 }
 END_TEST
 
+START_TEST(durations)
+{
+    static const struct {
+        const char *text;
+        uint64_t seconds;
+    } good[] = {
+        { "0", 0 },
+        { "30", 30 },
+        { "4000", 4000 },
+        { "1:30", 90 },
+        { "90:00", 5400 },
+        { "1:30:00", 5400 },
+        { "36:00:01", 129601 },
+        { "0-0:04", 240 },
+        { "1-12:30", 131400 },
+        { "1-0", 86400 },
+        { "2-3", 183600 },
+        { "1-00:00:10", 86410 },
+        { "0-23:59:59", 86399 },
+    };
+    static const char *const bad[] = {
+        "",     "-",       "1-",   "-1",     "1-1-1",     "1:",        ":1",
+        "1:60", "1:2:3:4", "1-24", "1-1:60", "1-1:1:60",  "1-1:1:1:1", "1h",
+        "1.5",  " 1",      "1 ",   "+1",     "UNLIMITED", "10001-0",   "99999999999999999999"
+    };
+    uint64_t x;
+    for (size_t i = 0; i < sizeof good / sizeof *good; i++)
+        ck_assert_msg(duration_read(good[i].text, &x) && x == good[i].seconds, "\"%s\"", good[i].text);
+    for (size_t i = 0; i < sizeof bad / sizeof *bad; i++)
+        ck_assert_msg(!duration_read(bad[i], &x), "\"%s\"", bad[i]);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("options");
@@ -103,6 +137,7 @@ int main(void)
     tcase_add_test(t, long_and_short);
     tcase_add_test(t, two_dashes_end_options);
     tcase_add_test(t, mistakes_have_sentences);
+    tcase_add_test(t, durations);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

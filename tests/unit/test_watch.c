@@ -83,6 +83,38 @@ START_TEST(chain)
 }
 END_TEST
 
+/* What waits for files is never the culprit before 120 times the timeout, wherever it is. */
+START_TEST(limits)
+{
+    for (int i = 0; i < 16; i++) {
+        struct watch_stand s = {
+            .inside = i & 1, .works = i & 2, .loads = i & 4, .state = "RSRD"[i >> 2 & 3], .runs = 9
+        };
+        bool files = !s.inside || s.loads || s.state == 'D';
+        double limit = watch_limit(&s, 5);
+        ck_assert_double_eq(limit, files ? 600 : s.works ? 5 : 30);
+        s.worst = 100;
+        ck_assert_double_eq(watch_limit(&s, 5), 800);
+        s.worst = 0;
+        s.runs = 1;
+        ck_assert_double_eq(watch_limit(&s, 5), files || s.works ? 600 : 30);
+    }
+}
+END_TEST
+
+/* What calls the system in vain in a step that was never measured is not given minutes. */
+START_TEST(in_vain)
+{
+    struct watch_stand s = { .inside = true, .works = true, .state = WATCH_VAIN };
+    ck_assert_double_eq(watch_limit(&s, 5), 30);
+    s.loads = true;
+    ck_assert_double_eq(watch_limit(&s, 5), 600);
+    works(1, "F layers.2 mb0", 41, true);
+    answers[1].report.state = WATCH_VAIN;
+    ck_assert_ptr_nonnull(strstr(judge().text, "a library that needs memory"));
+}
+END_TEST
+
 START_TEST(slow_but_not_overdue)
 {
     for (uint32_t r = 1; r < RANKS; r++) {
@@ -184,7 +216,9 @@ int main(void)
     TCase *t = tcase_create("verdicts");
     tcase_add_checked_fixture(t, setup, NULL);
     tcase_add_test(t, chain);
+    tcase_add_test(t, limits);
     tcase_add_test(t, slow_but_not_overdue);
+    tcase_add_test(t, in_vain);
     tcase_add_test(t, silent);
     tcase_add_test(t, collective);
     tcase_add_test(t, all_wait);

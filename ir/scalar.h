@@ -1,0 +1,19 @@
+/* The sums of a step: what kernels add to, ranks add up and plans have room for. */
+#ifndef PIPER_IR_SCALAR_H
+#define PIPER_IR_SCALAR_H
+
+/* Per-step sums, in float64, in ARENA_SCALARS; zeroed when a step begins, summed over all ranks before they are read. */
+enum scalar {
+    SCALAR_LOSS,
+    SCALAR_AUX,
+    SCALAR_DROPPED,
+    SCALAR_NORM2,
+    SCALAR_NONFINITE,
+    SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
+    SCALAR_SAVE,
+    SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
+    SCALAR_COUNT = 8
+};
+enum { PLAN_SCALARS_BYTES = SCALAR_COUNT * sizeof(double) };
+
+#endif

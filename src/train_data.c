@@ -1,0 +1,67 @@
+/* Token files before the first step: which samples this rank reads, and a look at every token, since one that is no token of the
+ * model is better found now than by the step that needs it. */
+#include <math.h>
+#include <stdio.h>
+
+#include "train_private.h"
+#include "watch.h"
+
+/* Tokens that are looked at between two looks at the clock; seconds for a file: 20 of them do for 10 G tokens. */
+enum { SLICE = 1 << 20, MOST_SECONDS = 20 };
+
+static void bind_feed(const struct train *t, uint32_t list, struct feed *f)
+{
+    uint64_t *places;
+    uint32_t n = exec_samples(t->exec, list, &places);
+    feed_bind(f, places, n);
+}
+
+/* This rank's share, as much of it as there is time for. *done: tokens. */
+static enum status look(struct tokens *f, double until, uint64_t *done, struct err *e)
+{
+    uint64_t ranks = ctl_size(), rank = ctl_rank(), n = f->n_tokens;
+    uint64_t at = n / ranks * rank + (rank < n % ranks ? rank : n % ranks), end = at + n / ranks + (rank < n % ranks);
+    *done = 0;
+    while (at < end && ctl_time() < until) {
+        uint64_t part = end - at < SLICE ? end - at : SLICE;
+        TRY(tokens_check(f, at, part, e));
+        at += part;
+        *done += part;
+    }
+    return ST_OK;
+}
+
+/* A file that says how large its vocabulary is was looked through when it was made. */
+static enum status check(struct train *t, struct tokens *f, struct err *e)
+{
+    double begin = ctl_time();
+    uint64_t mine;
+    if (f->file_vocab && f->file_vocab <= f->vocab)
+        return ST_OK;
+    watch_phase("check data");
+    enum status st = look(f, begin + MOST_SECONDS, &mine, e);
+    watch_phase("wait for the check of data");
+    TRY(ctl_agree(st, e));
+    double done = (double)mine, all = (double)f->n_tokens;
+    ctl_sum_f64(&done, 1);
+    double seconds = ctl_time() - begin;
+    if (done == all)
+        report_line(&t->report, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)",
+                    f->path, all, f->vocab, seconds);
+    else
+        report_line(&t->report,
+                    "data %s: looked at %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
+                    f->path, floor(100 * done / all), all, seconds);
+    return ST_OK;
+}
+
+enum status train__check_data(struct train *t, struct err *e)
+{
+    if (train__emulates(t))
+        return ST_OK;
+    bind_feed(t, t->train_list, &t->feed);
+    if (t->eval_list != PLAN_NONE)
+        bind_feed(t, t->eval_list, &t->eval_feed);
+    TRY(check(t, &t->feed.tokens, e));
+    return t->eval_list == PLAN_NONE ? ST_OK : check(t, &t->eval_feed.tokens, e);
+}

@@ -1,0 +1,84 @@
+/* Evaluation: the mean loss over the whole batches of the evaluation data. It comes after the checkpoint of its step is begun, and
+ * between two batches it can be left: it is made anew, first of all, when the run is resumed. */
+#include <math.h>
+
+#include "train_private.h"
+#include "watch.h"
+
+/* The last step is the job's, or one beyond it; a run that stops earlier (--steps) writes the rows of one that does not. */
+bool train__eval_is_due(const struct train *t)
+{
+    if (t->eval_list == PLAN_NONE)
+        return false;
+    uint64_t last = t->last_step > t->config->steps ? t->last_step : t->config->steps;
+    return t->step == last || (t->config->eval_every && t->step % t->config->eval_every == 0);
+}
+
+static uint64_t batch_size(const struct train *t)
+{
+    return (uint64_t)train__sequences(t, t->eval_list);
+}
+
+static uint64_t batches(const struct train *t)
+{
+    return t->eval_feed.tokens.n_windows / batch_size(t);
+}
+
+/* Before one was made: a forward is a third of a step. */
+double train__eval_seconds(const struct train *t)
+{
+    if (t->eval_list == PLAN_NONE)
+        return 0;
+    return t->slowest_eval > 0 ? t->slowest_eval : (double)batches(t) * t->slowest_step / 3;
+}
+
+/* What a batch's sums say: the loss, and whether the ranks are to go on. */
+static enum status run_batch(struct train *t, uint64_t i, double *scalars, struct err *e)
+{
+    struct exec_data data = feed_data(&t->eval_feed);
+    double begin = ctl_time();
+    if (i + 1 < batches(t) && t->unread.status == ST_OK)
+        feed_ahead(&t->eval_feed, (i + 1) * batch_size(t), &t->unread);
+    struct exec_step step = {
+        .list = t->eval_list,
+        .step = t->step,
+        .sample = i * batch_size(t),
+        .stop = train__stop_asked(t, 2 * t->slowest_batch, false) || t->unread.status != ST_OK,
+        .save = train__save_asked(t),
+        .written = t->saving && checkpoint_save_idle(t->saver),
+        .data = &data,
+    };
+    exec_run(t->exec, &step, scalars);
+    t->slowest_batch = fmax(t->slowest_batch, ctl_time() - begin);
+    if (scalars[SCALAR_WRITTEN] == ctl_size())
+        TRY(train__save_advance(t, e));
+    return scalars[SCALAR_SAVE] > 0 ? train__save(t, e) : ST_OK;
+}
+
+enum status train__evaluate(struct train *t, bool *stop, struct err *e)
+{
+    const uint64_t n = batches(t);
+    double begin = ctl_time(), sum = 0, scalars[SCALAR_COUNT];
+    t->eval_is_left = true;
+    uint64_t unread = feed_ahead(&t->eval_feed, 0, &t->unread) != ST_OK;
+    ctl_max_u64(&unread, 1);
+    *stop = unread;
+    for (uint64_t i = 0; i < n && !*stop; i++) {
+        TRY(run_batch(t, i, scalars, e));
+        sum += scalars[SCALAR_LOSS];
+        *stop = scalars[SCALAR_STOP] > 0;
+        t->eval_is_left = i + 1 < n;
+    }
+    t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
+    if (t->eval_is_left) {
+        report_line(&t->report, "the evaluation after step %llu is left until the run is resumed",
+                    (unsigned long long)t->step);
+        return ST_OK;
+    }
+    double loss = sum / ((double)n * (double)batch_size(t) * t->job.graph.seq_len);
+    report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, loss);
+    if (t->trouble.status == ST_OK)
+        metrics_add_eval(&t->metrics, loss, &t->trouble);
+    *stop = *stop || train__stop_agreed(t); /* it may have taken long */
+    return ST_OK;
+}

@@ -1,0 +1,287 @@
+/* mpirun -n RANKS graphs_test [SEEDS [FIRST]]: random graphs that share inputs and parameters (graphs_model.c), compiled for this many
+ * ranks, each under one of the strategies for them (graphs_strategy.c) in turn, and trained for some steps by the CPU back end,
+ * against float64 (num/evaluate.h), whose gradients are held against finite differences. Loss, auxiliary loss, norm of the
+ * gradients, dropped tokens and all parameters of each step. Prints what differs, and the largest differences. */
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "base/json.h"
+#include "exec.h"
+#include "graphs.h"
+#include "ir/family/family.h"
+#include "ir/target.h"
+#include "num/evaluate.h"
+#include "pieces.h"
+#include "sched/sched.h"
+
+/* A rate at which float32 shows a gradient's last bits in the parameter. Relative differences that float32 accounts for. */
+static const double rate = 1, scalar_limit = 1e-5, param_limit = 1e-3;
+enum { STEPS = 3, SEEDS = 40, TOKENS = GRAPH_BATCH * GRAPH_T };
+
+struct job {
+    uint64_t seed; /* of the model, or the number of a case */
+    bool fixed;    /* a case */
+    struct ir_graph g;
+    struct sched_output out;
+    struct plan plan; /* of this rank */
+    char strategy[512];
+    struct evaluation want;
+    int32_t *tokens, *targets; /* of the step */
+};
+
+static double worst_scalar, worst_param;
+static uint32_t bad;
+
+static void fail(const struct job *j, const char *what, const char *why)
+{
+    printf("rank %u: %s %llu, %s: %s: %s\n", ctl_rank(), j->fixed ? "case" : "seed", (unsigned long long)j->seed,
+           j->strategy, what, why);
+    bad++;
+}
+
+/* ---- the job ---------------------------------------------------------------------------------------------------- */
+
+static enum status compile(struct job *j, uint32_t cell, struct err *e)
+{
+    struct notices notices;
+    uint32_t stages = 1;
+    json_t *strategy = graphs_strategy(ctl_size(), cell, &stages),
+           *model = j->fixed ? graphs_case((uint32_t)j->seed) : graphs_model(j->seed, stages);
+    char *text = json_dumps(strategy, JSON_COMPACT);
+    snprintf(j->strategy, sizeof j->strategy, "%s", text);
+    free(text);
+    ir_graph_init(&j->g);
+    notices_init(&notices);
+    enum status st = ir_family_build(model, "model.json", GRAPH_T, &j->g, &notices, e);
+    notices_release(&notices);
+    json_decref(model);
+    TRY(st);
+    const struct sched_input in = {
+        .graph = &j->g,
+        .strategy = strategy,
+        .strategy_name = "strategy.json",
+        .ranks = ctl_size(),
+        .batch_size = GRAPH_BATCH,
+        .compute = IR_F32,
+        .optimizer = OPT_SGD,
+        .target = &ir_target_cpu,
+        .comm_scratch = COMM_SCRATCH,
+    };
+    st = sched_compile(&in, &j->out, e);
+    json_decref(strategy);
+    TRY(st);
+    const struct sched_class *mine = &j->out.classes[j->out.class_of[ctl_rank()]];
+    return plan_open(mine->blob, mine->bytes, j->g.ops.n, j->g.params.n, j->g.tensors.n, &j->plan, e);
+}
+
+/* ---- both sides ------------------------------------------------------------------------------------------------- */
+
+static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e)
+{
+    const struct job *j = self;
+    (void)e;
+    memcpy(to, (targets ? j->targets : j->tokens) + sample % GRAPH_BATCH * GRAPH_T, GRAPH_T * sizeof *to);
+    return ST_OK;
+}
+
+static void draw_tokens(struct job *j, struct rng *r)
+{
+    for (int i = 0; i < TOKENS; i++) {
+        j->tokens[i] = (int32_t)rng_below(r, GRAPH_VOCAB);
+        j->targets[i] = (int32_t)rng_below(r, GRAPH_VOCAB);
+    }
+}
+
+/* Numbers that float32 holds. */
+static void draw_params(struct job *j, struct rng *r)
+{
+    for (uint32_t i = 0; i < j->g.params.n; i++)
+        for (size_t k = 0; k < j->want.param[i].n; k++)
+            j->want.param[i].x[k] = (float)((j->g.params.at[i].init == IR_INIT_ONES) + 0.3 * rng_normal(r));
+}
+
+static void load_params(const struct job *j, struct exec *x)
+{
+    struct pieces pieces;
+    unsigned char *const *base = exec_arenas(x);
+    pieces_to_read(&j->plan, ctl_rank(), base, &pieces);
+    for (uint32_t i = 0; i < pieces.list.n; i++) {
+        const struct checkpoint_piece *p = &pieces.list.at[i];
+        for (uint64_t k = 0; k < p->count; k++)
+            p->data[k] = (float)j->want.param[p->param].x[p->first + k];
+    }
+    pieces_take(&j->plan, ctl_rank(), base, &pieces);
+    pieces_release(&pieces);
+    exec_upload(x);
+}
+
+static void compare(const struct job *j, const char *what, double got, double want)
+{
+    char text[96];
+    const double error = fabs(got - want) / (fabs(want) + 1e-3);
+    worst_scalar = fmax(worst_scalar, error);
+    snprintf(text, sizeof text, "%.9g instead of %.9g", got, want);
+    if (!(error <= scalar_limit))
+        fail(j, what, text);
+}
+
+/* The update of one parameter, in units of its largest element. */
+static void compare_param(struct job *j, uint32_t param, const float *got)
+{
+    struct tensor *was = &j->want.param[param], *grad = &j->want.dparam[param];
+    double moved = 0, error = 0;
+    char text[96];
+    for (size_t k = 0; k < was->n; k++) {
+        moved = fmax(moved, fabs(rate * grad->x[k]));
+        error = fmax(error, fabs(was->x[k] - rate * grad->x[k] - got[k]));
+        was->x[k] = got[k];
+    }
+    error /= moved + 1e-3;
+    worst_param = fmax(worst_param, error);
+    snprintf(text, sizeof text, "moved by %.3g at most, differs by %.3g of that", moved, error);
+    if (!(error <= param_limit))
+        fail(j, j->g.params.at[param].name, text);
+}
+
+/* The parameters that all ranks together keep, after an update. The evaluator goes on from them, so that every step begins with the
+ * same numbers and rounding does not add up. */
+static void compare_params(struct job *j, struct exec *x)
+{
+    struct pieces pieces;
+    uint64_t n = 0, at = 0;
+    for (uint32_t i = 0; i < j->g.params.n; i++)
+        n += j->want.param[i].n;
+    float *mine = mem_alloc(n * sizeof *mine), *all = mem_alloc(ctl_size() * n * sizeof *all);
+    exec_download(x);
+    pieces_to_write(&j->plan, ctl_rank(), exec_arenas(x), &pieces);
+    for (uint32_t i = 0; i < j->g.params.n; at += j->want.param[i++].n)
+        for (uint32_t k = 0; k < pieces.list.n; k++)
+            if (pieces.list.at[k].param == i)
+                memcpy(mine + at + pieces.list.at[k].first, pieces.list.at[k].data,
+                       pieces.list.at[k].count * sizeof *mine);
+    pieces_release(&pieces);
+    ctl_all_gather(mine, n * sizeof *mine, all);
+    for (uint32_t r = 1; r < ctl_size(); r++)
+        for (uint64_t k = 0; k < n; k++)
+            all[k] += all[r * n + k]; /* one of them has it */
+    at = 0;
+    for (uint32_t i = 0; i < j->g.params.n; at += j->want.param[i++].n)
+        compare_param(j, i, all + at);
+    mem_free(mine);
+    mem_free(all);
+}
+
+static void step(struct job *j, struct exec *x, struct rng *r, uint64_t number)
+{
+    const struct exec_data data = { read_tokens, j };
+    const struct exec_step step = {
+        .step = number, .update = number, .sample = (number - 1) * GRAPH_BATCH, .lr = rate, .data = &data
+    };
+    double sums[SCALAR_COUNT], norm = 0;
+    draw_tokens(j, r);
+    exec_run(x, &step, sums);
+    evaluation_forward(&j->want, j->tokens, j->targets);
+    evaluation_backward(&j->want);
+    for (uint32_t i = 0; i < j->g.params.n; i++)
+        for (size_t k = 0; k < j->want.param[i].n; k++)
+            norm += j->want.dparam[i].x[k] * j->want.dparam[i].x[k];
+    compare(j, "loss", sums[SCALAR_LOSS] / TOKENS, j->want.loss / TOKENS);
+    compare(j, "auxiliary loss", sums[SCALAR_AUX] / GRAPH_BATCH, j->want.aux / GRAPH_BATCH);
+    compare(j, "dropped tokens", sums[SCALAR_DROPPED], j->want.dropped);
+    compare(j, "norm of the gradients", sqrt(sums[SCALAR_NORM2]), sqrt(norm));
+    compare_params(j, x);
+}
+
+static void train(struct job *j, struct exec *x)
+{
+    struct rng r = { j->seed ^ 0x6772617068 };
+    evaluation_init(&j->want, &j->g, GRAPH_BATCH);
+    j->tokens = mem_alloc(2 * TOKENS * sizeof *j->tokens);
+    j->targets = j->tokens + TOKENS;
+    draw_params(j, &r);
+    load_params(j, x);
+    for (uint64_t number = 1; number <= STEPS; number++)
+        step(j, x, &r, number);
+    evaluation_forward(&j->want, j->tokens, j->targets);
+    evaluation_backward(&j->want);
+    const char *why = ctl_rank() ? NULL : evaluation_check(&j->want, j->tokens, j->targets, &r);
+    if (why)
+        fail(j, "the evaluator", why);
+    mem_free(j->tokens);
+    evaluation_release(&j->want);
+}
+
+static void run(uint64_t seed, bool fixed, uint32_t cell)
+{
+    struct job j = { .seed = seed, .fixed = fixed };
+    struct err e = { 0 };
+    struct exec *x;
+    struct exec_setup setup = { .plan = &j.plan,
+                                .graph = &j.g,
+                                .compute = &compute_cpu,
+                                .comm = ctl_size() > 1 ? &comm_mpi : &comm_null,
+                                .optimizer = { .kind = OPT_SGD },
+                                .local_ranks = ctl_size(),
+                                .local_rank = ctl_rank() };
+    enum status st = ctl_agree(compile(&j, cell, &e), &e);
+    if (st == ST_OK)
+        st = exec_open(&setup, &x, &e);
+    if (st != ST_OK) {
+        fail(&j, "open", e.text);
+    } else {
+        train(&j, x);
+        exec_close(x);
+    }
+    sched_output_release(&j.out);
+    ir_graph_release(&j.g);
+}
+
+static uint32_t count_cells(void)
+{
+    uint32_t n = 0, stages;
+    for (json_t *s; (s = graphs_strategy(ctl_size(), n, &stages)); n++)
+        json_decref(s);
+    return n;
+}
+
+/* Under every strategy that keeps a model whole. */
+static void run_cases(void)
+{
+    uint32_t stages;
+    json_t *model, *strategy;
+    for (uint32_t i = 0; (model = graphs_case(i)); i++) {
+        json_decref(model);
+        for (uint32_t cell = 0; (strategy = graphs_strategy(ctl_size(), cell, &stages)); cell++) {
+            json_decref(strategy);
+            if (stages == 1)
+                run(i, true, cell);
+        }
+    }
+}
+
+int main(int argc, char **argv)
+{
+    struct err e = { 0 };
+    if (ctl_init(&argc, &argv, &e) != ST_OK) {
+        fprintf(stderr, "graphs_test: %s\n", e.text);
+        return 99;
+    }
+    const uint64_t seeds = argc > 1 ? strtoull(argv[1], NULL, 0) : SEEDS,
+                   first = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
+    const uint32_t cells = count_cells();
+    compute_cpu.set_threads(1);
+    run_cases();
+    for (uint64_t seed = first; seed < first + seeds; seed++)
+        run(seed, false, (uint32_t)(seed % cells));
+    uint64_t failed = bad;
+    ctl_max_u64(&failed, 1);
+    if (ctl_rank() == 0)
+        printf(
+            "%u ranks, %u strategies, seeds %llu to %llu: largest relative differences on rank 0 %.2e of sums, %.2e of "
+            "parameters: %s\n",
+            ctl_size(), cells, (unsigned long long)first, (unsigned long long)(first + seeds - 1), worst_scalar,
+            worst_param, failed ? "FAILED" : "good");
+    ctl_finalize();
+    return failed != 0;
+}

@@ -1,0 +1,116 @@
+#!/bin/sh
+# time-limit: 300
+# What happens to the folder while a run is alive: removed, renamed, replaced, its lock removed; and a run that was suspended while another
+# took the folder over. The five cases wait at the same time: a run looks at its folder every 5 s.
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+export OMP_NUM_THREADS=1
+
+# begin NAME RANKS: a run in the folder NAME; NAME.out holds what it says, pid.NAME its rank 0
+begin()
+{
+    cat >"rank.$1" <<SCRIPT
+#!/bin/sh
+[ "\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}" != 0 ] || echo \$\$ >pid.$1
+exec "$piper" "\$@"
+SCRIPT
+    chmod +x "rank.$1"
+    if [ "$2" -eq 1 ]; then
+        "$dir/rank.$1" train one.h5 -o "$1" >"$1.out" 2>&1 &
+    else
+        sh "$src/tests/run-mpi" -x 75 "$dir/rank.$1" "$2" train two.h5 -o "$1" >"$1.out" 2>&1 &
+    fi
+    eval "run_$1=\$!"
+    await 3 "$1" || { cat "$1.out" && exit 99; }
+}
+# says NAME PATTERN: within 30 s
+says()
+{
+    tries=$((300 * ${TEST_TIME_SCALE:-1}))
+    while [ $tries -gt 0 ]; do
+        ! grep -q "$2" "$1.out" || return 0
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    echo "$1 has not said: $2" >>out
+    cat "$1.out" >>out
+    return 1
+}
+# stops NAME: asked to, with 75; a run of several ranks is judged by run-mpi
+stops()
+{
+    kill -USR1 "$(cat "pid.$1")"
+    goes "$1"
+    [ $got -eq 75 ] || { [ $got -eq 0 ] && [ "$2" -gt 1 ]; }
+}
+# whole FOLDER: the checkpoint of its last step is there and good, no row is missing
+whole()
+{
+    "$piper" checkpoint verify "$1/checkpoints/step-$(printf %06d "$(last_step "$1")").h5" >>out 2>&1 &&
+        awk -F, 'NR > 1 && $1 != NR - 1 { exit 1 }' "$1/metrics.csv"
+}
+# the bits of what lies in a folder, but for the rings: a run that takes over begins new ones
+print()
+{
+    find "$1" -type f ! -path '*/ring/*' -exec cksum {} + | sort
+}
+
+# goes NAME: it ends by itself, within 30 s; $got: its exit status
+goes()
+{
+    tries=$((300 * ${TEST_TIME_SCALE:-1}))
+    while [ $tries -gt 0 ] && grep -q '^State:[[:space:]]*[^ZX]' "/proc/$(cat "pid.$1")/status" 2>/dev/null; do
+        sleep 0.1
+        tries=$((tries - 1))
+    done
+    [ $tries -gt 0 ] || kill -9 "$(cat "pid.$1")"
+    got=0
+    eval "wait \$run_$1" || got=$?
+    cat "$1.out" >>out
+}
+# shellcheck disable=SC2046 # numbers
+trap 'kill -9 $(cat pid.*) 2>/dev/null; rm -rf "$dir"' EXIT
+
+build one gpt2 one train.steps=10000000
+build two gpt2 zero3 train.steps=10000000
+: >out
+begin removed 2
+begin renamed 2
+begin replaced 1
+begin unlocked 1
+begin suspended 1
+kill -STOP "$(cat pid.suspended)"
+began=$(date +%s)
+rm -rf removed
+mv renamed gone
+mv replaced kept && mkdir other && ln -s other replaced
+rm unlocked/lock
+
+says removed 'warning: the run folder removed has been removed: the next checkpoint makes it again' && stops removed 2 &&
+    whole removed && grep -q 'warning: the run folder removed had been removed and is made again' removed/log.txt &&
+    grep -q 'parameters, float32, adamw' removed/log.txt
+result 'removed: a warning, and the next checkpoint makes it again, with log and metrics'
+: >out
+says renamed "warning: renamed does not lead to the folder of this run any more: .*, and is now $dir/gone" && stops renamed 2 &&
+    whole gone && [ ! -e renamed ] && grep -q 'warning: renamed does not' gone/log.txt
+result 'renamed: a warning, and everything goes on to where it is now'
+: >out
+says replaced 'warning: replaced does not lead to the folder of this run any more' && stops replaced 1 && whole kept &&
+    [ -z "$(ls other)" ]
+result 'replaced by a link: a warning, and nothing is written where that leads'
+: >out
+says unlocked 'warning: unlocked/lock had been removed, and is made again' && grep -q "^pid $(cat pid.unlocked)\$" unlocked/lock &&
+    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is alive' out && stops unlocked 1 && whole unlocked
+result 'its lock is removed: a warning, and it is made again'
+
+# as another host does where the file system has no locks, when the file's time has not moved for 20 s
+: >out
+printf 'run 0123456789abcdef\nhost elsewhere.invalid\npid 1\nsince 2001-01-01 00:00:00\njob none\n' >suspended/lock
+while [ $(($(date +%s) - began)) -lt 12 ]; do sleep 0.2; done
+print suspended >before
+kill -CONT "$(cat pid.suspended)"
+goes suspended
+print suspended >after
+[ $got -eq 76 ] && diff before after >>out && [ "$(grep -c '^piper: ' suspended.out)" -eq 1 ] &&
+    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken this folder over' suspended.out
+result 'suspended while another took the folder over: 76, and nothing is written'
+echo "1..$n"
