@@ -163,7 +163,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     if (ctl_rank() != 0)
         return ST_OK;
     struct sched_input in;
-    TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
+    TRY(compile_input(&t->job, t->compute->target, ctl_size(), COMM_SCRATCH, &in, e));
     in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
