@@ -327,7 +327,7 @@ static enum status plan_command(int argc, char **argv, struct err *e)
         { .name = "simulate",
           .kind = OPTION_FLAG,
           .to = &o.simulate,
-          .help = "predict a step on a machine: time, what is exposed, what would help" },
+          .help = "predict a step on a machine: time, exposed communication, what would help" },
         { .name = "machine",
           .kind = OPTION_TEXT,
           .to = &o.machine,

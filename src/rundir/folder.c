@@ -18,7 +18,7 @@ enum status folder_make(const char *path, struct err *e)
             continue;
         snprintf(part, sizeof part, "%.*s", (int)n, path);
         if (mkdir(part, 0777) != 0 && errno != EEXIST)
-            return err_set(e, ST_IO, part, "the folder cannot be made: %s", strerror(errno));
+            return err_set(e, ST_IO, part, "cannot create directory: %s", strerror(errno));
     }
     return ST_OK;
 }

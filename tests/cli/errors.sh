@@ -178,7 +178,7 @@ strategy "a device out of range" 65 '\$\[0\]\.devices\[0\]: found 99999999, expe
     '{"op":"place","filter":{},"devices":[99999999]}'
 strategy "a negative device" 65 '\$\[0\]\.devices\[1\]: found -1, expected a device number' \
     '{"op":"place","filter":{},"devices":[0,-1]}'
-strategy "a device twice" 65 '\$\[0\]\.devices: device 0 stands twice' '{"op":"place","filter":{},"devices":[0,0]}'
+strategy "a device twice" 65 '\$\[0\]\.devices: device 0 is listed twice' '{"op":"place","filter":{},"devices":[0,0]}'
 strategy "devices that are no list" 65 '\$\[0\]\.devices: found 9, expected a list of devices' \
     '{"op":"place","filter":{},"devices":9}'
 strategy "no devices" 65 '\$\[0\]: "devices" is missing' '{"op":"place","filter":{}}'

@@ -112,7 +112,7 @@ fi
 base=
 memory()
 {
-    [ "$status" -eq 71 ] && once 'out of host memory|the system does not give .* MiB of memory' &&
+    [ "$status" -eq 71 ] && once 'out of host memory|cannot allocate .* MiB' &&
         { [ ! -d "$2/checkpoints" ] || whole_checkpoints "$2"; }
 }
 walk 'memory of rank 0' 0:mem 200 900 ENOMEM memory

@@ -88,13 +88,13 @@ build often gpt2 zero3 train.steps=1000000 train.checkpoint_minutes=0.02 train.c
 expect=75 launch 2 often o
 await 1 o && sleep 5 && kill -USR1 "$(cat pid.0)"
 wait "$launched" && [ "$(checkpoints o)" -ge 3 ] && [ "$(checkpoints o)" -le $((3 + 5 * ${TEST_TIME_SCALE:-1})) ] &&
-    grep -q '  checkpoints every 0.02 minutes, after the last step, async' o/log.txt
+    grep -q '  checkpoint every 0.02 minutes, after the last step (async)' o/log.txt
 result 'checkpoint_minutes: one every 1.2 s'
 build never gpt2 zero3 train.steps=1000000 train.checkpoint_minutes=0
 expect=75 launch 2 never v
 await 1 v && sleep 2 && [ ! -d v/checkpoints ] && kill -USR1 "$(cat pid.0)"
-wait "$launched" && [ "$(checkpoints v)" -eq 1 ] && grep -q '  checkpoints after the last step, async' v/log.txt
+wait "$launched" && [ "$(checkpoints v)" -eq 1 ] && grep -q '  checkpoint after the last step (async)' v/log.txt
 result 'checkpoint_minutes 0: none'
-train 2 data u --steps 2 && grep -q '  checkpoints every 30 minutes, after the last step, async' u/log.txt
+train 2 data u --steps 2 && grep -q '  checkpoint every 30 minutes, after the last step (async)' u/log.txt
 result 'every 30 minutes where nothing is said'
 echo "1..$n"
