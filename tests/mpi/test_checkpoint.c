@@ -248,6 +248,7 @@ START_TEST(folders_apart)
     struct pieces v = { 0 };
     struct checkpoint_saver *s;
     struct stat found;
+    struct dir mine;
     begin();
     share(&v, 1, true);
     snprintf(own, sizeof own, "%s%s", folder, io_rank() ? "/apart" : "");
@@ -258,15 +259,17 @@ START_TEST(folders_apart)
     }
     io_barrier();
     struct checkpoint_setup setup = setup_of(&v, (struct checkpoint_keep){ 0 });
-    setup.rundir = own;
+    ASSERT_OK(dir_open(own, &mine, &e));
+    setup.dir = &mine;
     ASSERT_OK(checkpoint_saver_open(&setup, &s, &e));
     if (io_size() > 1)
         ASSERT_FAILS(save(s, 5), ST_IO, "No such file");
     else
         ASSERT_OK(save(s, 5));
     checkpoint_saver_close(s);
+    dir_close(&mine);
     struct checkpoint_entries list;
-    ASSERT_OK(checkpoint_list(folder, &list, &e));
+    ASSERT_OK(checkpoint_list(&run, &list, &e));
     ck_assert_uint_eq(list.n, io_size() == 1);
     checkpoint_entries_release(&list);
     snprintf(file, sizeof file, "%s/apart/checkpoints/step-000005.h5.tmp", folder);
