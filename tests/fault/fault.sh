@@ -73,7 +73,7 @@ keeps()
 waits()
 {
     [ "$status" -eq 0 ] && same_bits "$1.whole" "$2" &&
-        grep -q 'rank 1 (node .*) has been waiting for a file system for 12 s, in load data' "$2/log.txt"
+        grep -q 'rank 1 (node .*) has been waiting for a file system for 1[2-5] s, in load data' "$2/log.txt"
 }
 build data tiny pp2 train.steps=40
 train 2 data data.whole
