@@ -46,9 +46,9 @@ resumes()
     esac && goes_on "$1" "$2" && grep -q 'going on from the checkpoint of step 3,' "$2/log.txt"
 }
 base=begun
-walk 'a stale handle of a checkpoint at rank 0' 0:read@checkpoints 1 10 ESTALE resumes
-walk 'a checkpoint that rank 1 may not read' 1:read@checkpoints 1 20 EACCES resumes
-walk 'too many open files at rank 0' 0:read@checkpoints 2 20 EMFILE resumes
+walk 'a stale handle of a checkpoint at rank 0' 0:read@checkpoints 1 84 ESTALE resumes
+walk 'a checkpoint that rank 1 may not read' 1:read@checkpoints 1 43 EACCES resumes
+walk 'too many open files at rank 0' 0:read@checkpoints 2 111 EMFILE resumes
 walk 'async: rank 0, a full disk' 0:file@checkpoints 60 900 ENOSPC+ saves
 walk 'sync: rank 1, a full disk' 1:file@checkpoints 20 900 ENOSPC+ saves --checkpoint sync
 walk 'fsync fails on rank 0' 0:fsync@checkpoints 3 100 EIO saves

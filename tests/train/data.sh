@@ -41,7 +41,7 @@ build seed gpt2 one $still train.seed=8 && cp -r one seed && train 1 seed seed -
 result 'another seed is warned of'
 
 # ---- which data
-"$piper" train one.h5 -o changed --steps 2 >out 2>&1 && head -c 3000 text >more && "$piper" data text more -o more.h5 >>out &&
+"$piper" train one.h5 -o changed --steps 2 >out 2>&1 && head -c 3000 text >longer && "$piper" data text longer -o more.h5 >>out &&
     "$piper" train one.h5 -o changed --steps 3 --data more.h5 >>out 2>&1 &&
     grep -q 'warning: the data were few (385 tokens) and are more (3000 tokens)' changed/log.txt
 result 'another token file at a resume is warned of, by both names'

@@ -44,7 +44,8 @@ random()
 {
     echo $(($(od -An -N4 -tu4 /dev/urandom) % $1))
 }
-# A stand-in for the matrix product that makes a rank misbehave: see spin.c. "$preload" is empty where it cannot be had.
+# A stand-in for the product of the BLAS library, which PIPER_ISA=base uses, that makes a rank misbehave: see spin.c. "$preload" is
+# empty where it cannot be had.
 # shellcheck disable=SC2034 # for the caller
 preload=$dir/spin.so
 ${CC:-cc} -O1 -fPIC -shared -o spin.so "$src/tests/train/spin.c" -ldl 2>out || preload=
@@ -55,7 +56,7 @@ misbehaves()
     shift 5
     cat >rank <<SCRIPT
 #!/bin/sh
-export SPIN_HOW=$how SPIN_RANK=$culprit SPIN_CALL=${from:-5000} LD_PRELOAD=$preload
+export PIPER_ISA=base SPIN_HOW=$how SPIN_RANK=$culprit SPIN_CALL=${from:-5000} LD_PRELOAD=$preload
 exec "$piper" "\$@"
 SCRIPT
     chmod +x rank

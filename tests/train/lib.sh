@@ -126,8 +126,9 @@ same_bits()
 # moved FILE FILE: by how much a weight differs at most
 moved()
 {
-    "$piper" checkpoint diff "$1" "$2" 2>>out | tee -a out |
-        awk '/^params/ { sub(".*differ, by ", ""); x = $1 + 0; if (x > most) most = x } END { printf "1 %.9g\n", most }'
+    "$piper" checkpoint diff "$1" "$2" >differences 2>>out
+    awk '/^params/ { sub(".*differ, by ", ""); x = $1 + 0; if (x > most) most = x } END { printf "1 %.9g\n", most }' differences
+    cat differences >>out
 }
 # column RUN NAME: "step value" of the rows that have one
 column()
