@@ -25,6 +25,13 @@ static bool sync_names(const char *path)
     return good;
 }
 
+/* Or may be one: what cannot be looked at is left to those who open it. */
+static bool is_folder(const char *path)
+{
+    struct stat found;
+    return stat(path, &found) != 0 || S_ISDIR(found.st_mode);
+}
+
 enum status folder_make(const char *path, struct err *e)
 {
     char part[PATH_MAX];
@@ -38,6 +45,8 @@ enum status folder_make(const char *path, struct err *e)
         bool made = mkdir(part, 0777) == 0;
         if ((!made && errno != EEXIST) || (made && !sync_names(part)))
             return err_set(e, ST_IO, part, "the folder cannot be made: %s", strerror(errno));
+        if (!made && !is_folder(part))
+            return err_set(e, ST_IO, part, "is no folder, expected one or a free name: name another folder");
     }
     return ST_OK;
 }
