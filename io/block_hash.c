@@ -2,6 +2,8 @@
 
 #include <string.h>
 
+uint32_t block_words = 1 << 18;
+
 /* The multipliers are odd with irregular bits: those of SplitMix64 and of PCG. */
 void block_hash_add(struct block_hash *h, const void *words, uint32_t n, uint32_t first)
 {

@@ -9,18 +9,24 @@
 
 #include <stdint.h>
 
-enum { BLOCK_WORDS = 1 << 18, BLOCK_BYTES = 4 * BLOCK_WORDS, BLOCK_HASH_BYTES = 16 };
+enum { BLOCK_HASH_BYTES = 16 };
+extern uint32_t block_words; /* 1 << 18: of the format; a test of what happens at borders sets less */
 
 struct block_hash { /* as in files: two little-endian uint64 */
     uint64_t a, b;
 };
 
-/* Adds words [first, first + n) of a block; first + n <= BLOCK_WORDS. `words` is 4-byte aligned. */
+/* Adds words [first, first + n) of a block; first + n <= block_words. `words` is 4-byte aligned. */
 void block_hash_add(struct block_hash *h, const void *words, uint32_t n, uint32_t first);
 
 static inline uint64_t block_count(uint64_t words)
 {
-    return (words + BLOCK_WORDS - 1) / BLOCK_WORDS;
+    return (words + block_words - 1) / block_words;
+}
+
+static inline uint64_t block_bytes(void)
+{
+    return (uint64_t)4 * block_words;
 }
 
 #endif

@@ -28,8 +28,8 @@ static enum status compare_tensor(struct comparing *c, uint32_t param, uint32_t 
 {
     const struct ckpt__place *pa = &c->a->place[param], *pb = &c->b->place[param];
     struct checkpoint_difference d = { .elements = pa->elements };
-    for (uint64_t at = 0; at < pa->elements; at += BLOCK_WORDS) {
-        uint64_t n = pa->elements - at < BLOCK_WORDS ? pa->elements - at : BLOCK_WORDS;
+    for (uint64_t at = 0; at < pa->elements; at += block_words) {
+        uint64_t n = pa->elements - at < block_words ? pa->elements - at : block_words;
         TRY(file_pread(c->a->fd, c->a->path, c->x, n * 4, pa->data[kind] + at * 4, c->e));
         TRY(file_pread(c->b->fd, c->b->path, c->y, n * 4, pb->data[kind] + at * 4, c->e));
         compare_block(&d, c->x, c->y, n);
@@ -53,8 +53,9 @@ static struct checkpoint_difference compare_updates(const struct comparing *c)
 static enum status compare_beyond(struct comparing *c)
 {
     const struct ckpt__file *f = *c->a->info.beyond ? c->a : c->b;
-    return *f->info.beyond ? err_set(c->e, ST_INPUT, f->path, "contains %s, which this build cannot compare", f->info.beyond)
-                           : ST_OK;
+    return *f->info.beyond
+               ? err_set(c->e, ST_INPUT, f->path, "contains %s, which this build cannot compare", f->info.beyond)
+               : ST_OK;
 }
 
 static enum status compare(struct comparing *c)
@@ -64,8 +65,8 @@ static enum status compare(struct comparing *c)
         return err_set(c->e, ST_INPUT, c->b->path, "is not of the same model as %s: %s", c->a->path, text);
     TRY(compare_beyond(c));
     uint32_t kinds = c->a->kinds < c->b->kinds ? c->a->kinds : c->b->kinds;
-    c->x = mem_alloc(BLOCK_BYTES);
-    c->y = mem_alloc(BLOCK_BYTES);
+    c->x = mem_alloc(block_bytes());
+    c->y = mem_alloc(block_bytes());
     enum status st = ST_OK;
     if (kinds > 1 && c->a->info.updates != c->b->info.updates)
         vec_add(c->out, compare_updates(c));

@@ -80,7 +80,7 @@ static void begin_audits(struct ckpt__keeper *k, const struct dir *folder, const
         k->n_audits += audit_begin(&k->audits[k->n_audits], folder, &list->at[i]);
     if (!k->n_audits)
         return;
-    k->block = mem_alloc(BLOCK_BYTES);
+    k->block = mem_alloc(block_bytes());
     start(k);
 }
 

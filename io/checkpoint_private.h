@@ -89,7 +89,7 @@ void ckpt__name_of(uint64_t step, char name[DIR_NAME]);
 void ckpt__remove_unfinished(const struct dir *run);
 /* Collective: all blocks against their hashes. */
 enum status ckpt__verify(const struct ckpt__file *f, struct err *e);
-/* By this process alone, until *stop; block: BLOCK_BYTES. Uses neither MPI nor HDF5 nor the heap. */
+/* By this process alone, until *stop; block: block_bytes(). Uses neither MPI nor HDF5 nor the heap. */
 bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic bool *stop);
 
 /* ---- which checkpoints stay: checkpoint_keep.c; on rank 0 alone ----

@@ -251,7 +251,7 @@ static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t k
     v->at += n;
     for (uint64_t b = lo; b < hi && b < n; b++) {
         struct block_hash want, found = { 0 };
-        uint64_t first = b * BLOCK_WORDS, words = p->elements - first < BLOCK_WORDS ? p->elements - first : BLOCK_WORDS;
+        uint64_t first = b * block_words, words = p->elements - first < block_words ? p->elements - first : block_words;
         TRY(file_pread(v->f->fd, v->f->path, &want, sizeof want, p->hash[kind] + b * BLOCK_HASH_BYTES, v->e));
         TRY(file_pread(v->f->fd, v->f->path, v->block, words * 4, p->data[kind] + first * 4, v->e));
         block_hash_add(&found, v->block, (uint32_t)words, 0);
@@ -269,8 +269,9 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
     uint64_t all = 0, rank = io_rank(), size = io_size();
     for (uint32_t i = 0; i < f->n; i++)
         all += f->kinds * block_count(f->place[i].elements);
-    struct verifying v = { f, mem_alloc(BLOCK_BYTES), all / size * rank + (rank < all % size ? rank : all % size), 0, 0,
-                           e };
+    struct verifying v = {
+        f, mem_alloc(block_bytes()), all / size * rank + (rank < all % size ? rank : all % size), 0, 0, e
+    };
     v.hi = v.lo + all / size + (rank < all % size ? 1 : 0);
     enum status st = ST_OK;
     for (uint32_t k = 0; k < f->kinds; k++)

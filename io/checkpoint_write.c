@@ -60,8 +60,12 @@ enum status ckpt__writer_begin(struct checkpoint_writer *w, enum status mine, co
 enum status ckpt__writer_open(struct checkpoint_writer *w, struct err *e)
 {
     const struct ckpt__layout *l = w->layout;
-    return w->root ? h5_copy_image(&l->image, w->file.fd, w->path, l->structure.at, l->structure.n, e)
-                   : dir_change(&w->in, w->temp, &w->fd, e);
+    struct err why = { 0 };
+    if (w->root)
+        return h5_copy_image(&l->image, w->file.fd, w->path, l->structure.at, l->structure.n, e);
+    if (dir_change(&w->in, w->temp, &w->fd, &why) == ST_OK)
+        return ST_OK;
+    return err_set(e, ST_IO, NULL, "%s", why.text); /* rank 0 has just made it */
 }
 
 enum status checkpoint_begin(const char *path, const struct checkpoint_info *info, const struct ir_graph *g,
@@ -96,14 +100,14 @@ static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint
     struct block_hash *hash = w->hash + l->first_block[(uint64_t)kind * l->n_params + p->param];
     uint64_t end = p->first + p->count, to;
     for (uint64_t at = p->first; at < end; at = to) {
-        uint64_t block = at / BLOCK_WORDS;
-        to = (block + 1) * BLOCK_WORDS < end ? (block + 1) * BLOCK_WORDS : end;
+        uint64_t block = at / block_words;
+        to = (block + 1) * block_words < end ? (block + 1) * block_words : end;
         const float *from = data + (at - p->first);
-        block_hash_add(&hash[block], from, (uint32_t)(to - at), (uint32_t)(at % BLOCK_WORDS));
+        block_hash_add(&hash[block], from, (uint32_t)(to - at), (uint32_t)(at % block_words));
         uint64_t offset = l->place[p->param].data[kind] + at * 4;
         TRY(file_pwrite(fd_of(w), w->path, from, (to - at) * 4, offset, e));
-        if (to - at == BLOCK_WORDS) /* the disk begins now, not at the fsync; nothing is lost where it cannot */
-            sync_file_range(fd_of(w), (off_t)offset, BLOCK_BYTES, SYNC_FILE_RANGE_WRITE);
+        if (to - at == block_words) /* the disk begins now, not at the fsync; nothing is lost where it cannot */
+            sync_file_range(fd_of(w), (off_t)offset, (off_t)block_bytes(), SYNC_FILE_RANGE_WRITE);
     }
     return ST_OK;
 }

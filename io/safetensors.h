@@ -55,6 +55,9 @@ enum status safetensors_import(const char *from, const struct ir_graph *g, const
 /* The parameters of a checkpoint (verified first) as one file. in: the folder of a run that it is in, or NULL. */
 enum status safetensors_export(const struct dir *in, const char *checkpoint, const char *to, struct err *e);
 
+/* How many elements import and export copy at a time; a test of what happens at borders sets less. */
+extern uint32_t safetensors_block;
+
 /* Conversion, exact. */
 float safetensors_from_bf16(uint16_t x);
 float safetensors_from_f16(uint16_t x);

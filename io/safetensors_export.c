@@ -45,12 +45,13 @@ static uint64_t describe(struct header *h, const struct ir_param *p, uint64_t of
 
 static enum status copy_data(const struct ckpt__file *f, const struct dir_new *to, uint64_t offset, struct err *e)
 {
-    void *block = mem_alloc(BLOCK_BYTES);
+    const uint64_t all = (uint64_t)4 * safetensors_block;
+    void *block = mem_alloc(all);
     enum status st = ST_OK;
     for (uint32_t i = 0; i < f->n; i++) {
         uint64_t bytes = f->place[i].elements * 4;
-        for (uint64_t at = 0; st == ST_OK && at < bytes; at += BLOCK_BYTES) {
-            uint64_t n = bytes - at < BLOCK_BYTES ? bytes - at : BLOCK_BYTES;
+        for (uint64_t at = 0; st == ST_OK && at < bytes; at += all) {
+            uint64_t n = bytes - at < all ? bytes - at : all;
             st = file_pread(f->fd, f->path, block, n, f->place[i].data[CKPT_PARAM] + at, e);
             if (st == ST_OK)
                 st = file_pwrite(to->fd, to->path, block, n, offset + at, e);

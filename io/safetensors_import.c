@@ -5,7 +5,8 @@
 
 #include "io/safetensors.h"
 
-enum { LIST_MOST = 8, PART = 1 << 20 };
+enum { LIST_MOST = 8 };
+uint32_t safetensors_block = 1 << 20;
 
 struct importing {
     const struct safetensors *s;
@@ -125,11 +126,11 @@ static const struct ir_param *tied_head(const struct ir_graph *g)
 static enum status same_values(struct importing *im, const struct safetensors_entry *a,
                                const struct safetensors_entry *b, bool *same)
 {
-    float *x = mem_alloc(sizeof *x * PART), *y = mem_alloc(sizeof *y * PART);
+    float *x = mem_alloc(sizeof *x * safetensors_block), *y = mem_alloc(sizeof *y * safetensors_block);
     enum status st = ST_OK;
     *same = a->elements == b->elements;
-    for (uint64_t at = 0; st == ST_OK && *same && at < a->elements; at += PART) {
-        uint64_t n = a->elements - at < PART ? a->elements - at : PART;
+    for (uint64_t at = 0; st == ST_OK && *same && at < a->elements; at += safetensors_block) {
+        uint64_t n = a->elements - at < safetensors_block ? a->elements - at : safetensors_block;
         st = safetensors_read(im->s, a, at, n, x, im->e);
         if (st == ST_OK)
             st = safetensors_read(im->s, b, at, n, y, im->e);
@@ -178,8 +179,8 @@ static enum status copy_param(struct importing *im, uint32_t param, struct check
     uint64_t each = ir_shape_elements(&p->shape) / tensor_count(p);
     for (uint32_t i = 0; i < tensor_count(p); i++) {
         const struct safetensors_entry *t = find(im, tensor_name(&im->names, p->name, i));
-        for (uint64_t at = 0; at < each; at += PART) {
-            uint64_t n = each - at < PART ? each - at : PART;
+        for (uint64_t at = 0; at < each; at += safetensors_block) {
+            uint64_t n = each - at < safetensors_block ? each - at : safetensors_block;
             struct checkpoint_piece piece = { .param = param, .first = i * each + at, .count = n, .data = part };
             TRY(safetensors_read(im->s, t, at, n, part, im->e));
             TRY(checkpoint_put(w, &piece, im->e));
@@ -192,7 +193,7 @@ static enum status copy_all(struct importing *im, const struct checkpoint_info *
 {
     struct checkpoint_writer *w;
     TRY(checkpoint_begin(to, info, im->g, &w, im->e));
-    float *part = mem_alloc(sizeof *part * PART);
+    float *part = mem_alloc(sizeof *part * safetensors_block);
     enum status st = ST_OK;
     for (uint32_t i = 0; st == ST_OK && i < im->g->params.n; i++)
         st = copy_param(im, i, w, part);

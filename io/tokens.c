@@ -9,7 +9,8 @@
 #include "io/file.h"
 #include "io/h5.h"
 
-enum { SHARD_HEADER = 1024, VERSION = 1, BLOCK = 1 << 20 };
+enum { SHARD_HEADER = 1024, VERSION = 1, SAMPLE = 1 << 20 };
+uint32_t tokens_block = 1 << 20;
 static const char schema[] = "piper-tokens";
 
 /* ---- opening ---- */
@@ -117,9 +118,9 @@ static enum status check_id(const struct tokens *t, uint64_t at, uint32_t id, st
 
 enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e)
 {
-    void *block = mem_alloc(BLOCK);
+    void *block = mem_alloc(tokens_block);
     enum status st = ST_OK;
-    uint64_t step = BLOCK / t->width;
+    uint64_t step = tokens_block / t->width;
     for (uint64_t at = 0; st == ST_OK && at < n; at += step) {
         uint64_t part = n - at < step ? n - at : step;
         uint32_t largest = 0;
@@ -152,14 +153,15 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int
 enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], struct err *e)
 {
     const uint64_t bytes = t->n_tokens * t->width;
-    const uint64_t middle = (bytes - BLOCK) / 2 / t->width * t->width;
-    const uint64_t at[3] = { 0, bytes <= 3 * BLOCK ? BLOCK : middle, bytes <= 3 * BLOCK ? 2 * BLOCK : bytes - BLOCK };
+    const uint64_t middle = (bytes - SAMPLE) / 2 / t->width * t->width;
+    const uint64_t at[3] = { 0, bytes <= 3 * SAMPLE ? SAMPLE : middle,
+                             bytes <= 3 * SAMPLE ? 2 * SAMPLE : bytes - SAMPLE };
     struct sha256 s;
-    void *block = mem_alloc(BLOCK);
+    void *block = mem_alloc(SAMPLE);
     enum status st = ST_OK;
     sha256_init(&s);
     for (int i = 0; i < 3 && at[i] < bytes && st == ST_OK; i++) {
-        const uint64_t n = bytes - at[i] < BLOCK ? bytes - at[i] : BLOCK;
+        const uint64_t n = bytes - at[i] < SAMPLE ? bytes - at[i] : SAMPLE;
         st = file_pread(t->fd, t->path, block, n, t->offset + at[i], e);
         if (st == ST_OK)
             sha256_add(&s, block, n);
@@ -223,8 +225,8 @@ static enum status append_text(struct making *m, const char *path, uint64_t *lef
     enum status st = ST_OK;
     if (size > *left)
         st = err_set(m->e, ST_IO, path, "has grown while it was read");
-    for (uint64_t at = 0; st == ST_OK && at < size; at += BLOCK) {
-        uint64_t n = size - at < BLOCK ? size - at : BLOCK;
+    for (uint64_t at = 0; st == ST_OK && at < size; at += tokens_block) {
+        uint64_t n = size - at < tokens_block ? size - at : tokens_block;
         st = file_pread(fd, path, bytes, n, at, m->e);
         for (uint64_t i = 0; i < n; i++)
             wide[i] = ((const uint8_t *)bytes)[i];
@@ -253,7 +255,7 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
     char source[1024];
     list_sources(files, n, source);
     struct making m = { .e = e };
-    void *bytes = mem_alloc(BLOCK), *wide = mem_alloc(BLOCK * 2);
+    void *bytes = mem_alloc(tokens_block), *wide = mem_alloc((size_t)tokens_block * 2);
     enum status st = make_begin(&m, out, H5_U16, total, 256, source);
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = append_text(&m, files[i], &total, bytes, wide);
@@ -274,7 +276,7 @@ static enum status each_block(const char *path, uint32_t width, void *block,
     if (st == ST_OK && t.width != width)
         st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, those before it have %" PRIu32, t.width,
                      width);
-    uint64_t step = BLOCK / width;
+    uint64_t step = tokens_block / width;
     for (uint64_t at = 0; st == ST_OK && at < t.n_tokens; at += step) {
         uint64_t n = t.n_tokens - at < step ? t.n_tokens - at : step;
         st = file_pread(t.fd, path, block, n * width, t.offset + at * width, e);
@@ -327,7 +329,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
     uint32_t width = t.width;
     tokens_close(&t);
     TRY(st);
-    struct importing im = { .m = { .e = e }, .block = mem_alloc(BLOCK), .vocab = vocab };
+    struct importing im = { .m = { .e = e }, .block = mem_alloc(tokens_block), .vocab = vocab };
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = each_block(files[i], width, im.block, inspect_block, &im, e);
     if (st == ST_OK && im.total < 2)

@@ -39,6 +39,9 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
 /* Are tokens [first, first + n) of the model's vocabulary? ST_INPUT as tokens_window(); a file that cannot be read: ST_IO. */
 enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e);
 
+/* How many bytes those that read and make whole files take at a time, a multiple of 4; a test of what happens at borders sets less. */
+extern uint32_t tokens_block;
+
 /* Makes `out` from text files, one after the other: every byte is a token, vocabulary 256. */
 enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e);
 /* Makes `out` from token files of either kind. vocab: ids must be below; 0: largest id + 1. All of one width. */

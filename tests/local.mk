@@ -159,6 +159,6 @@ tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc,--wrap=renameat \
 	-Wl,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
-SCRIPT_TESTS += tests/fault/disk.sh tests/fault/fault.sh
+SCRIPT_TESTS += tests/fault/disk.sh tests/fault/durable.sh tests/fault/fault.sh
 LONG_TESTS += tests/fault/fault_all.sh
 EXTRA_DIST += tests/fault/lib.sh

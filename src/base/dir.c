@@ -116,10 +116,19 @@ static int follow(const struct dir *in, const char *name, bool *foreign)
     return fd;
 }
 
+static bool sync_folder(int fd)
+{
+    return fsync(fd) == 0 || errno == EINVAL; /* a file system that cannot sync folders */
+}
+
+/* Its name is durable before anything is in it. */
 static int make_folder(const struct dir *in, const char *name)
 {
     dir_guard(in);
-    return mkdirat(in->fd, name, 0777) == 0 || errno == EEXIST ? openat(in->fd, name, FOLDER | O_NOFOLLOW) : -1;
+    bool made = mkdirat(in->fd, name, 0777) == 0;
+    if ((!made && errno != EEXIST) || (made && !sync_folder(in->fd)))
+        return -1;
+    return openat(in->fd, name, FOLDER | O_NOFOLLOW);
 }
 
 enum status dir_enter(const struct dir *in, const char *name, int flags, struct dir *d, struct err *e)
@@ -469,11 +478,6 @@ enum status dir_new_begin(const struct dir *folder, const char *name, struct dir
     if (st != ST_OK)
         dir_new_drop(n);
     return st;
-}
-
-static bool sync_folder(int fd)
-{
-    return fsync(fd) == 0 || errno == EINVAL; /* a file system that cannot sync folders */
 }
 
 enum status dir_new_publish(struct dir_new *n, struct err *e)

@@ -144,7 +144,7 @@ static uint32_t first_unchosen(const struct exec *x)
     return first_rank(x, x->compute->libraries->unchosen() > 0);
 }
 
-/* Stages have the same kinds of layers: one rank speaks for all. */
+/* Ranks have the same kinds of layers: one speaks for all. */
 static void share_notes(struct exec *x)
 {
     const char *mine = x->compute->libraries->notes();

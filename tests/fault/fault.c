@@ -7,11 +7,15 @@
  *         evaluation
  *   N     the how manieth such call of the rank, from 1
  *   WHAT  ENOSPC, EIO, ENOMEM, EINTR, ESTALE, EACCES, EMFILE: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes
- *         one byte and says so; late: it is made PIPER_FAULT_LATE seconds later;
+ *         one byte and says so; late: it is made PIPER_FAULT_LATE seconds later; of pthread_create (class thread): what the new
+ *         thread does begins so much later;
  *         stop, exit, kill, spin: the rank does that instead, exit with status 0; count: nothing, the rank counts; with a + behind
  *         it all later calls do so too, as on a disk that stays full
  *
  * PIPER_FAULT_MARK=FILE gets a line when it happens, or, of count, a line with the number when the rank ends.
+ *
+ * PIPER_FAULT_LOG=FILE gets a line for every call of the class file: RANK CALL PATH, of renameat both paths. It is written
+ * before the call is made, of fsync after it has succeeded: so what stands below an fsync began when that was done.
  *
  * Calls of piper's own objects are caught, by the linker (--wrap) and by MPI's own second names (PMPI); what libraries call
  * inside is not. Both programs are linked of the same objects; piper has nothing of this. */
@@ -30,6 +34,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum what { NOTHING, FAIL, SHORT, LATE, STOP, EXIT, KILL, SPIN, COUNT };
@@ -42,7 +47,9 @@ static struct {
     enum what what;
     int code; /* errno, of FAIL */
     atomic_ullong calls;
-} fault;
+    int log; /* of PIPER_FAULT_LOG; -1: none */
+    char me[16];
+} fault = { .log = -1 };
 
 static const struct {
     const char *name;
@@ -73,9 +80,13 @@ __attribute__((constructor)) static void begin(void)
 {
     const char *text = getenv("PIPER_FAULT"), *rank = getenv("OMPI_COMM_WORLD_RANK");
     char what[16] = "", n[24] = "", *end;
+    const char *log = getenv("PIPER_FAULT_LOG");
+    rank = rank ? rank : getenv("PMI_RANK");
+    snprintf(fault.me, sizeof fault.me, "%s", rank ? rank : "0");
+    if (log)
+        fault.log = __real_open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0666);
     if (!text || !*text)
         return;
-    rank = rank ? rank : getenv("PMI_RANK");
     if (sscanf(text, "%15[^:]:%31[^@:]", fault.rank, fault.call) == 2) {
         const char *rest = strchr(strchr(text, ':') + 1, ':'), *file = strchr(text, '@');
         if (rest && sscanf(rest, ":%23[^:]:%15s", n, what) == 2 && file && file < rest)
@@ -93,7 +104,7 @@ __attribute__((constructor)) static void begin(void)
         fprintf(stderr, "PIPER_FAULT=%s is not RANK:CALL:N:WHAT\n", text);
         _exit(99);
     }
-    fault.on = strcmp(fault.rank, "*") == 0 || strcmp(fault.rank, rank ? rank : "0") == 0;
+    fault.on = strcmp(fault.rank, "*") == 0 || strcmp(fault.rank, fault.me) == 0;
 }
 
 __attribute__((destructor)) static void end(void)
@@ -110,9 +121,24 @@ static void path_of(int fd, char path[4096])
     path[n > 0 ? n : 0] = '\0';
 }
 
-/* To be asked by every call: is it the one that fails? What does not return here does not come back. The path comes from
- * the caller, or, if that has none, from the fd. */
-static bool happens(const char *class, const char *call, const char *path, int fd)
+/* to: NULL, or the new name. */
+static void note(const char *call, const char *path, int fd, const char *to)
+{
+    char own[4096] = "", line[8400];
+    int before = errno;
+    if (fault.log < 0)
+        return;
+    if (!path)
+        path_of(fd, own);
+    int bytes = snprintf(line, sizeof line, "%s %s %.4000s%s%.4000s\n", fault.me, call, path ? path : own,
+                         to ? " " : "", to ? to : "");
+    if (__real_write(fault.log, line, (size_t)bytes) != bytes)
+        abort();
+    errno = before;
+}
+
+/* Is it the call that something happens to? The path comes from the caller, or, if that has none, from the fd. */
+static bool strikes(const char *class, const char *call, const char *path, int fd)
 {
     char own[4096] = "";
     if (!fault.on || (strcmp(fault.call, call) != 0 && strcmp(fault.call, class) != 0))
@@ -126,12 +152,27 @@ static bool happens(const char *class, const char *call, const char *path, int f
         return false;
     if (n == fault.n)
         mark(call, n);
-    switch (fault.what) {
-    case LATE: {
-        const char *seconds = getenv("PIPER_FAULT_LATE");
-        sleep(seconds ? (unsigned)strtoul(seconds, NULL, 10) : 10);
+    return true;
+}
+
+static void be_late(void)
+{
+    const char *text = getenv("PIPER_FAULT_LATE");
+    double seconds = text ? strtod(text, NULL) : 10;
+    nanosleep(&(struct timespec){ (time_t)seconds, (long)(1e9 * (seconds - (double)(time_t)seconds)) }, NULL);
+}
+
+/* To be asked by every call: does it fail? What does not return here does not come back. */
+static bool happens(const char *class, const char *call, const char *path, int fd)
+{
+    if (strcmp(class, "file") == 0 && strcmp(call, "fsync") != 0 && strcmp(call, "renameat") != 0)
+        note(call, path, fd, NULL);
+    if (!strikes(class, call, path, fd))
         return false;
-    }
+    switch (fault.what) {
+    case LATE:
+        be_late();
+        return false;
     case STOP:
         kill(getpid(), SIGSTOP);
         return false;
@@ -161,7 +202,16 @@ static bool happens(const char *class, const char *call, const char *path, int f
         return __real_##name args;                              \
     }
 
-WRAP(int, fsync, "file", (int fd), (fd), NULL, fd, -1)
+int __real_fsync(int fd);
+int __wrap_fsync(int fd);
+int __wrap_fsync(int fd)
+{
+    int failed = happens("file", "fsync", NULL, fd) ? -1 : __real_fsync(fd);
+    if (!failed)
+        note("fsync", NULL, fd, NULL);
+    return failed;
+}
+
 WRAP(int, ftruncate, "file", (int fd, off_t n), (fd, n), NULL, fd, -1)
 WRAP(int, fallocate, "file", (int fd, int mode, off_t at, off_t n), (fd, mode, at, n), NULL, fd, -1)
 WRAP(int, mkdir, "file", (const char *path, mode_t mode), (path, mode), path, -1, -1)
@@ -187,8 +237,16 @@ static const char *path_at(int folder, const char *name, char path[8192])
         return __real_##name args;                                   \
     }
 WRAP_AT(mkdirat, (int in, const char *name, mode_t mode), (in, name, mode), in, name)
-WRAP_AT(renameat, (int in, const char *name, int to, const char *new_name), (in, name, to, new_name), to, new_name)
 WRAP_AT(unlinkat, (int in, const char *name, int flags), (in, name, flags), in, name)
+
+int __real_renameat(int in, const char *name, int to, const char *new_name);
+int __wrap_renameat(int in, const char *name, int to, const char *new_name);
+int __wrap_renameat(int in, const char *name, int to, const char *new_name)
+{
+    char from[8192], path[8192];
+    note("renameat", path_at(in, name, from), -1, path_at(to, new_name, path));
+    return happens("file", "renameat", path, -1) ? -1 : __real_renameat(in, name, to, new_name);
+}
 
 int __real_openat(int in, const char *name, int flags, ...);
 int __wrap_openat(int in, const char *name, int flags, ...);
@@ -239,8 +297,34 @@ WRAP(void *, malloc, "mem", (size_t n), (n), "", -1, NULL)
 WRAP(void *, realloc, "mem", (void *p, size_t n), (p, n), "", -1, NULL)
 WRAP(void *, mmap, "mem", (void *p, size_t n, int prot, int flags, int fd, off_t at), (p, n, prot, flags, fd, at), "",
      -1, MAP_FAILED)
-WRAP(int, pthread_create, "thread", (pthread_t * t, const pthread_attr_t *a, void *(*run)(void *), void *arg),
-     (t, a, run, arg), "", -1, EAGAIN)
+
+struct begins_late {
+    void *(*run)(void *);
+    void *arg;
+};
+
+static void *begin_late(void *self)
+{
+    struct begins_late b = *(struct begins_late *)self;
+    free(self);
+    be_late();
+    return b.run(b.arg);
+}
+
+int __real_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(void *), void *arg);
+int __wrap_pthread_create(pthread_t *t, const pthread_attr_t *a, void *(*run)(void *), void *arg)
+{
+    if (fault.what != LATE)
+        return happens("thread", "pthread_create", "", -1) ? EAGAIN : __real_pthread_create(t, a, run, arg);
+    if (!strikes("thread", "pthread_create", "", -1))
+        return __real_pthread_create(t, a, run, arg);
+    struct begins_late *late = __real_malloc(sizeof *late);
+    if (!late)
+        return EAGAIN;
+    *late = (struct begins_late){ run, arg };
+    return __real_pthread_create(t, a, begin_late, late);
+}
 
 /* ---- where a run is ------------------------------------------------------------------------------------------- */
 

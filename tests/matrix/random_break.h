@@ -18,7 +18,7 @@
     ROW(shard_unequal) ROW(shard_twice) ROW(shard_of_some) ROW(bad_bound) ROW(region_away) ROW(split_not_whole) \
     ROW(split_disagrees) ROW(split_part) ROW(split_takes_tag) ROW(split_zero) ROW(order_one_group) ROW(order_empty_group) \
     ROW(order_no_list) ROW(order_no_such_microbatch) ROW(order_against_data) ROW(order_stages_backwards) \
-    ROW(order_rows_deadlock) ROW(order_across_sets) ROW(order_not_convex) ROW(order_bi_alone) \
+    ROW(order_rows_deadlock) ROW(order_across_sets) ROW(order_not_convex) ROW(order_not_convex_both) ROW(order_bi_alone) \
     ROW(order_bw_first) ROW(order_bw_alone) ROW(order_twice) ROW(order_pair_and_b) ROW(order_pair_twice) \
     ROW(order_pass_twice) ROW(recompute_microbatch) ROW(stream_unused) ROW(stream_priority) \
     ROW(layout_placement) ROW(layout_ep) ROW(layout_stages) ROW(schedule_kind) ROW(schedule_microbatches) \

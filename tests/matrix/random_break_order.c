@@ -354,6 +354,28 @@ bool breaks_order_not_convex(struct breaker *b)
     return true;
 }
 
+/* A stage is convex in one pass; forward and backward together are not, where other stages lie between them. */
+bool breaks_order_not_convex_both(struct breaker *b)
+{
+    struct random_job *j = b->j;
+    uint32_t c = break_some_chunk(j), pp = ir_graph_find_tag(&j->g, "PP");
+    int32_t last = 0;
+    if (j->macros || pp == IR_NONE || j->place.tags != 1u << pp || j->microbatches < 2 || j->halves)
+        return false;
+    for (uint32_t i = 0; i < j->chunks.chunks.n; i++)
+        last = j->chunks.chunks.at[i].tag[pp] > last ? j->chunks.chunks.at[i].tag[pp] : last;
+    int32_t stage = j->chunks.chunks.at[c].tag[pp];
+    if (stage == last)
+        return false;
+    break_drop(j, "order");
+    break_append(b, "",
+                 json_pack("{s:s,s:[[{s:i,s:i,s:s}],[{s:i,s:i}]]}", "op", "order", "filters", "PP", stage, j->mb_name,
+                           0, "PASS", "F", "PP", stage, j->mb_name, 1));
+    break_want(b, "group 1");
+    break_want(b, "convex");
+    return true;
+}
+
 static bool order_passes(struct breaker *b, const char *const *passes, const char *sentence)
 {
     struct random_job *j = b->j;

@@ -1,4 +1,5 @@
-/* The communication back ends and ctl, on as many ranks as it is started with: `test_comm null|mpi|mismatch`. */
+/* The communication back ends and ctl, on as many ranks as it is started with: `test_comm null|mpi`; `mismatch`: two
+ * that disagree about the size of what they exchange. */
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -427,19 +428,22 @@ static void test_numbers(void)
 }
 
 /* Two ranks whose plans disagree about a size: ends with exit status 76 and a sentence. */
-static void mismatch(void)
+static void mismatch(bool pair, uint64_t bytes)
 {
-    char buffer[64] = { 0 };
+    char from[256] = { 0 }, to[256] = { 0 };
+    struct comm_channel channel = { 0, { 0, 1, 2, NULL }, 0 };
     struct bench t;
-    bench_open(&t, &comm_mpi, NULL, 0, 0, 1, 1, 1);
+    bench_open(&t, &comm_mpi, &channel, 1, 1, 1, 1, 1);
     bench_begin(&t);
-    struct comm_call call = { .op = ctl_rank() ? COMM_RECV : COMM_SEND,
+    struct comm_call call = { .op = !pair        ? COMM_ALL_TO_ALL
+                                    : ctl_rank() ? COMM_RECV
+                                                 : COMM_SEND,
                               .type = COMM_BYTE,
-                              .channel = UINT32_MAX,
+                              .channel = pair ? UINT32_MAX : 0,
                               .peer = ctl_rank() ^ 1,
-                              .src = buffer,
-                              .dst = buffer,
-                              .count = ctl_rank() ? 64 : 32 };
+                              .src = from,
+                              .dst = to,
+                              .count = bytes };
     t.b->launch(t.c, &call);
     t.b->drain(t.c);
     sleep(30);
@@ -479,14 +483,14 @@ static void all_tests(const struct comm_backend *b)
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
-    if (ctl_init(&argc, &argv, &e) != ST_OK || argc != 2) {
-        fprintf(stderr, "test_comm null|mpi|mismatch: %s\n", e.text);
+    if (ctl_init(&argc, &argv, &e) != ST_OK || argc < 2) {
+        fprintf(stderr, "test_comm null|mpi|mismatch pair|all BYTES BYTES: %s\n", e.text);
         return 64;
     }
     EXPECT(!comm_backend_by_name("carrier pigeon"));
     EXPECT(comm_backend_by_name("mpi") == &comm_mpi && comm_backend_by_name("null") == &comm_null);
-    if (!strcmp(argv[1], "mismatch"))
-        mismatch();
+    if (argc == 5 && ctl_rank() < 2)
+        mismatch(!strcmp(argv[2], "pair"), strtoull(argv[3 + ctl_rank()], NULL, 10));
     else if (!strcmp(argv[1], "null"))
         test_random(&comm_null, "null");
     else

@@ -1,8 +1,10 @@
 /* Safetensors: conversion, validation, names, and weights that go out and come back. */
 #include "io/safetensors.h"
 
+#include <fcntl.h>
 #include <math.h>
 
+#include "io/checkpoint_private.h"
 #include "io/model.h"
 #include "tests/unit/io_sample.h"
 
@@ -18,6 +20,8 @@ static void begin(void)
     snprintf(ckpt, sizeof ckpt, "%s/step-000000.h5", folder);
     snprintf(back, sizeof back, "%s/back.safetensors", folder);
     sample_graph(&graph);
+    block_words = 1 << 18;
+    safetensors_block = 1 << 20;
     err_clear(&e);
 }
 
@@ -128,6 +132,27 @@ static void check_checkpoint(void)
         }
     }
     ck_assert_uint_eq(got.step, 0);
+}
+
+static void check_same(const char *a, const char *b)
+{
+    static char x[40000], y[40000];
+    FILE *fa = fopen(a, "rb"), *fb = fopen(b, "rb");
+    ck_assert(fa && fb);
+    size_t n = fread(x, 1, sizeof x, fa), m = fread(y, 1, sizeof y, fb);
+    ck_assert(n < sizeof x && n == m && memcmp(x, y, n) == 0);
+    fclose(fa);
+    fclose(fb);
+}
+
+static void flip_bit(const char *path, off_t at)
+{
+    char byte;
+    int fd = open(path, O_RDWR);
+    ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+    byte ^= 1;
+    ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+    close(fd);
 }
 
 START_TEST(conversions)
@@ -253,6 +278,65 @@ START_TEST(prefixes_buffers_and_tied_heads)
 }
 END_TEST
 
+/* With blocks of any size, one smaller, equal and larger than each tensor: a block more or less is the same file. */
+START_TEST(blocks_of_any_size)
+{
+    /* tensors have 6, 24, 30 and 66 elements */
+    static const uint32_t sizes[] = { 2, 5, 6, 7, 23, 24, 25, 29, 30, 31, 65, 66, 67 };
+    char second[300];
+    float head[200];
+    snprintf(second, sizeof second, "%s/second.safetensors", folder);
+    start_file();
+    add_model("", IR_NONE);
+    end_file(file);
+    for (size_t i = 0; i < sizeof sizes / sizeof *sizes; i++) {
+        safetensors_block = sizes[i];
+        block_words = sizes[sizeof sizes / sizeof *sizes - 1 - i];
+        ASSERT_OK(import());
+        check_checkpoint();
+        ASSERT_OK(safetensors_export(NULL, ckpt, i ? back : second, &e));
+        if (i)
+            check_same(second, back);
+    }
+    ck_assert_int_eq(rename(back, file), 0);
+    ASSERT_OK(import()); /* what it exports is what it has imported */
+    check_checkpoint();
+    safetensors_block = 16;
+    for (uint32_t at = 0; at < SAMPLE_V * SAMPLE_C; at++) {
+        for (uint64_t k = 0; k < SAMPLE_V * SAMPLE_C; k++)
+            head[k] = value(0, k) + (float)(k == at);
+        start_file();
+        add_model("", IR_NONE);
+        add_tensor("lm_head.weight", "F32", "11,6", head, sizeof(float) * SAMPLE_V * SAMPLE_C);
+        end_file(file);
+        ASSERT_FAILS(import(), ST_INPUT, "lm_head.weight differs from model.embed_tokens.weight");
+    }
+}
+END_TEST
+
+/* One bit, anywhere in the contents: no file is made. */
+START_TEST(damage_is_not_exported)
+{
+    struct ckpt__file c;
+    start_file();
+    add_model("", IR_NONE);
+    end_file(file);
+    ASSERT_OK(import());
+    for (uint32_t p = 0; p < graph.params.n; p++) {
+        ASSERT_OK(ckpt__open_here(NULL, ckpt, &c, &e));
+        const off_t at = (off_t)(c.place[p].data[CKPT_PARAM] + c.place[p].elements * 4 - 1);
+        ckpt__close(&c);
+        for (int turn = 0; turn < 2; turn++) { /* and back */
+            flip_bit(ckpt, at);
+            if (turn == 0)
+                ASSERT_FAILS(safetensors_export(NULL, ckpt, back, &e), ST_INPUT, "the file is damaged");
+            ck_assert_int_ne(access(back, F_OK), 0);
+        }
+    }
+    ASSERT_OK(safetensors_export(NULL, ckpt, back, &e));
+}
+END_TEST
+
 START_TEST(what_does_not_fit_is_listed)
 {
     float x[36] = { 0 };
@@ -318,6 +402,8 @@ int main(void)
     tcase_add_test(t, bad_files);
     tcase_add_test(t, import_and_export);
     tcase_add_test(t, prefixes_buffers_and_tied_heads);
+    tcase_add_test(t, blocks_of_any_size);
+    tcase_add_test(t, damage_is_not_exported);
     tcase_add_test(t, what_does_not_fit_is_listed);
     tcase_add_test(t, shards_and_index);
     suite_add_tcase(s, t);

@@ -17,6 +17,7 @@ static char path[300], other[300];
 static void make_folder(void)
 {
     folder = sample_folder();
+    tokens_block = 1 << 20;
     snprintf(path, sizeof path, "%s/tokens.h5", folder);
     snprintf(other, sizeof other, "%s/other", folder);
     err_clear(&e);
@@ -130,6 +131,110 @@ START_TEST(shards)
     ASSERT_FAILS(tokens_open(other, 3, 65536, &t, &e), ST_INPUT, "the header says 7 tokens");
     ck_assert_int_eq(truncate(other, 100), 0);
     ASSERT_FAILS(tokens_open(other, 3, 65536, &t, &e), ST_INPUT, "the header says 7 tokens");
+}
+END_TEST
+
+/* ---- blocks: files of less, as much and more than one, where the one before ends within a block and at its end ---- */
+
+enum { BLOCK = 64 }; /* bytes */
+static const struct part {
+    int blocks, rest;
+} sizes[] = { { 1, -1 }, { 1, 0 }, { 1, 1 }, { 2, 3 } };
+enum { SIZES = sizeof sizes / sizeof *sizes };
+
+/* Of two files, in elements of which a block has so many: case i of SIZES * SIZES. */
+static void sizes_of(int i, int block, uint32_t size[2])
+{
+    const struct part *p[2] = { &sizes[i / SIZES], &sizes[i % SIZES] };
+    for (int k = 0; k < 2; k++)
+        size[k] = (uint32_t)(p[k]->blocks * block + p[k]->rest);
+}
+
+/* Every token of the file at `path` is the i-th of `want`, as windows of 1 and of 5 show it, and as tokens_check() does. */
+static void check_tokens(const uint32_t *want, uint32_t n)
+{
+    int32_t x[5], y[5];
+    struct tokens t;
+    for (uint32_t length = 1; length <= 5; length += 4) {
+        ASSERT_OK(tokens_open(path, length, UINT32_MAX, &t, &e));
+        ck_assert_uint_eq(t.n_tokens, n);
+        ck_assert_uint_eq(t.n_windows, (n - 1) / length);
+        for (uint64_t w = 0; w < t.n_windows; w++) {
+            ASSERT_OK(tokens_window(&t, w, x, y, &e));
+            for (uint32_t i = 0; i < length; i++)
+                ck_assert_msg(x[i] == (int32_t)want[w * length + i] && y[i] == (int32_t)want[w * length + i + 1],
+                              "window %lu of %u, token %u: %d before %d, expected %u before %u", (unsigned long)w,
+                              length, i, x[i], y[i], want[w * length + i], want[w * length + i + 1]);
+        }
+        tokens_close(&t);
+    }
+}
+
+START_TEST(text_in_blocks)
+{
+    uint32_t want[300], n = 0;
+    char text[2][300], second[300];
+    const char *files[2] = { other, second };
+    snprintf(second, sizeof second, "%s/second", folder);
+    tokens_block = BLOCK;
+    uint32_t size[2];
+    sizes_of(_i, BLOCK, size);
+    for (uint32_t k = 0; k < 2; k++) {
+        for (uint32_t i = 0; i < size[k]; i++, n++)
+            text[k][i] = (char)(want[n] = (n * 37 + n / 64 * 11) % 256);
+        sample_write_file(files[k], text[k], size[k]);
+    }
+    ASSERT_OK(tokens_from_text(files, 2, path, &e));
+    check_tokens(want, n);
+}
+END_TEST
+
+/* Shards of both widths, and what is made of them once more. */
+START_TEST(shards_in_blocks)
+{
+    uint32_t want[300];
+    char second[300], again[300];
+    const char *files[2] = { other, second }, *made[1] = { again };
+    snprintf(second, sizeof second, "%s/second", folder);
+    snprintf(again, sizeof again, "%s/again", folder);
+    tokens_block = BLOCK;
+    for (uint32_t width = 2; width <= 4; width += 2) {
+        const int32_t magic = width == 2 ? 20240520 : 20240801, version = width == 2 ? 1 : 7;
+        uint32_t size[2];
+        sizes_of(_i, BLOCK / (int)width, size);
+        const uint32_t before = size[0], n = size[1];
+        for (uint32_t i = 0; i < before + n; i++)
+            want[i] = i * 37 + 1;
+        write_shard(other, magic, version, want, (int32_t)before, width);
+        write_shard(second, magic, version, want + before, (int32_t)n, width);
+        ASSERT_OK(tokens_import(files, 2, 0, path, &e));
+        check_tokens(want, before + n);
+        ck_assert_int_eq(rename(path, again), 0);
+        ASSERT_OK(tokens_import(made, 1, 0, path, &e));
+        check_tokens(want, before + n);
+    }
+}
+END_TEST
+
+/* The one token that is not of the vocabulary is named, wherever it lies. */
+START_TEST(checks_in_blocks)
+{
+    enum { N = 131 };
+    uint32_t tokens[N];
+    char said[40];
+    struct tokens t;
+    tokens_block = BLOCK;
+    for (uint32_t i = 0; i < N; i++)
+        tokens[i] = i;
+    write_shard(path, 20240520, 1, tokens, N, 2);
+    for (uint32_t first = 0; first < 70; first += 33)
+        for (uint32_t vocab = first + 1; vocab < N; vocab++) {
+            snprintf(said, sizeof said, "token %u is %u,", vocab, vocab);
+            ASSERT_OK(tokens_open(path, 1, vocab, &t, &e));
+            ASSERT_OK(tokens_check(&t, first, vocab - first, &e));
+            ASSERT_FAILS(tokens_check(&t, first, N - first, &e), ST_INPUT, said);
+            tokens_close(&t);
+        }
 }
 END_TEST
 
@@ -302,6 +407,9 @@ int main(void)
     tcase_add_test(t, text_becomes_bytes);
     tcase_add_test(t, a_step_allocates_nothing);
     tcase_add_test(t, shards);
+    tcase_add_loop_test(t, text_in_blocks, 0, SIZES * SIZES);
+    tcase_add_loop_test(t, shards_in_blocks, 0, SIZES * SIZES);
+    tcase_add_test(t, checks_in_blocks);
     tcase_add_test(t, samples);
     tcase_add_test(t, source_names);
     tcase_add_test(t, bad_files);

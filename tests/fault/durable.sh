@@ -1,0 +1,72 @@
+#!/bin/sh
+# time-limit: 240
+# What a restart relies on: files are durable in an order in which a lost machine leaves, at any moment, a checkpoint that is whole
+# and the rows of its steps; and a checkpoint is of its step however late the threads are that write it.
+. "${top_srcdir:-.}"/tests/fault/lib.sh || exit 99
+build k tiny pp2 train.steps=6 train.checkpoint_every=2 train.checkpoint_keep=1
+
+# The calls of a run that began in an empty folder, in the order of PIPER_FAULT_LOG: the k-th write of metrics.csv is the row of step k.
+cat >judge.awk <<'AWK'
+function folder(path) { sub("/[^/]*$", "", path); return path }
+function wrong(text) { print "line " NR ": " $0 ": " text; bad++ }
+$2 ~ /^(write|pwrite|ftruncate|fallocate|fflush)$/ { unsynced[$3, $1] = NR; writers[$3] = writers[$3] " " $1 }
+$2 == "fflush" && $3 ~ /\/metrics\.csv$/ { rows++ }
+$2 ~ /^mkdir/ && index($3, run) == 1 { loose[folder($3)] = loose[folder($3)] " " $3 }
+$2 == "fsync" {
+    delete unsynced[$3, $1]
+    delete loose[$3]
+    if ($3 ~ /\/metrics\.csv$/) durable_rows = rows
+}
+$2 == "renameat" {
+    renames++
+    unsafe = ""
+    n = split(writers[$3], by, " ")
+    for (i = 1; i <= n; i++) {
+        seen[$4, by[i]] = 1
+        if (($3, by[i]) in unsynced) unsafe = by[i]
+    }
+    if (unsafe != "") wrong("rank " unsafe " has written it and not made it durable")
+    loose[folder($4)] = loose[folder($4)] " " $4
+    if ($4 ~ /\/step-[0-9]*\.h5$/) {
+        step = $4
+        sub(".*/step-0*", "", step)
+        checkpoints++
+        for (i = 0; i < ranks; i++)
+            if (!(($4, i) in seen)) wrong("rank " i " has no part in it")
+        if (durable_rows < step + 0) wrong("of metrics.csv " durable_rows " rows are durable")
+        if (folder(folder($4)) in loose) wrong("its folder is not durable")
+    }
+}
+$2 == "unlinkat" && $3 ~ /\/step-[0-9]*\.h5$/ {
+    removed++
+    if (folder($3) in loose) wrong("the name of a newer one is not durable")
+}
+END {
+    for (path in loose) {
+        print "in " path ":" loose[path] ": not durable at the end"
+        bad++
+    }
+    print renames " files, " checkpoints " checkpoints, " removed " removed"
+    exit !(!bad && renames > 3 && checkpoints == 3 && removed == 2)
+}
+AWK
+for how in async sync; do
+    PIPER_FAULT_LOG=$dir/calls sh "$src/tests/run-mpi" "$dir/piper-fault" 2 train k.h5 -o "$dir/d-$how" --checkpoint $how >out 2>&1 &&
+        awk -v ranks=2 -v run="$dir/d-$how" -f judge.awk calls >>out
+    result "$how: what is written is durable before it has its name, rows before their checkpoint, a name before older ones go"
+    rm -f calls
+done
+
+# ---- threads that begin half a second late: training has gone on by some steps
+build late tiny pp2 train.steps=9 train.checkpoint_every=3 train.checkpoint_keep=3
+train 2 late sync --checkpoint sync
+PIPER_FAULT='*:thread:1:late+' PIPER_FAULT_LATE=0.5 PIPER_FAULT_MARK=$dir/mark sh "$src/tests/run-mpi" "$dir/piper-fault" 2 \
+    train late.h5 -o late --checkpoint async >out 2>&1 && [ -s mark ] && same_bits sync late
+good=$?
+for step in 3 6 9; do
+    "$piper" checkpoint diff sync/checkpoints/step-00000$step.h5 late/checkpoints/step-00000$step.h5 >>out 2>&1 || good=1
+done
+[ $good -eq 0 ] && sed -n 's/.*checkpoint of step [36] written .*, \([0-9]*\) steps* later.*/\1/p' late/log.txt >later && cat later >>out &&
+    [ "$(sort -n later | tail -n 1)" -ge 1 ]
+result 'threads that are late: async and sync write the same'
+echo "1..$n"
