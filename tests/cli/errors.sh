@@ -404,7 +404,7 @@ ranks 1 "a token beyond the vocabulary" 65 \
 ranks 2 "a token beyond the vocabulary" 65 \
     '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64 entries' small.h5 -o run-small
 ranks 2 "a run folder that cannot be made" 74 '^piper: /proc/none: ' two.h5 -o /proc/none
-ranks 2 "a file as run folder" 74 '^piper: text: is no folder, expected one or a free name' two.h5 -o text
+ranks 2 "a file as run folder" 74 '^piper: text: is not a directory, expected one or a free name' two.h5 -o text
 ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: .*\(256,16\).*\(256,32\)' \
     other.h5 -o run
 ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did you mean --steps\?' two.h5 -o run --step 3
