@@ -120,7 +120,7 @@ build plain llama one train.steps=6
 if ${CC:-cc} -shared -fPIC -o note.so note.c 2>out; then
     (export LD_PRELOAD="$dir/note.so" NOTES="$dir/notes" && train 1 plain plain --device cuda)
     { cat notes && echo; } >>out
-    grep -q 'lr\{8\}s.*lr\{8\}s.*lr\{8\}s' notes && ! grep -q 'lr*sr' notes
+    grep -q 'lr\{8\}s.*lr\{8\}s.*lr\{8\}s' notes && ! grep -q 'lr\{0,\}sr' notes
     result 'the next tokens are read while the device computes'
 else
     result 'no compiler # SKIP'
@@ -157,7 +157,7 @@ result 'whoever has a product first times it, and nobody is left without'
 echo 'int MPIX_Query_cuda_support(void) { return 1; }' >aware.c
 if ${CC:-cc} -shared -fPIC -o aware.so aware.c 2>out; then
     "$piper" info >out && grep -q 'mpi .*(it is not GPU-aware)' out &&
-        (export LD_PRELOAD="$dir/aware.so" && "$piper" info >out) && grep -q 'mpi .*(it is GPU-aware)' out
+        LD_PRELOAD="$dir/aware.so" "$piper" info >out && grep -q 'mpi .*(it is GPU-aware)' out
     result 'piper info says whether MPI is GPU-aware'
     for pair in two:2 four:4 experts:2 stages:2; do
         same "staged: $pair" "${pair#*:}" "${pair%:*}"
