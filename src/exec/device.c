@@ -293,43 +293,15 @@ static void read_stamps(struct exec *x, double zero)
 
 /* ---- tokens ---------------------------------------------------------------------------------------------------- */
 
-/* NULL: all are read; else the instruction whose are not. */
-static const struct plan_instr *load_all(const struct exec *x, uint64_t sample, unsigned char *to, struct err *e)
-{
-    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
-    for (uint32_t i = 0; i < x->list->n_instr; i++) {
-        void *at = to + x->device->load_at[x->list->first_instr + i];
-        if (in[i].op == PLAN_LOAD && exec__load(x, &in[i], sample, at, e) != ST_OK)
-            return &in[i];
-    }
-    return NULL;
-}
-
 static void load(struct exec *x)
 {
-    struct exec__device *d = x->device;
-    const struct plan_instr *failed = NULL;
+    const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
     struct err e = { 0 };
-    if (d->ahead.good && d->ahead.list == x->list && d->ahead.data == x->step->data->self &&
-        d->ahead.sample == x->step->sample)
-        memcpy(d->loads, d->ahead.at, d->loads_bytes);
-    else
-        failed = load_all(x, x->step->sample, d->loads, &e);
-    d->ahead.good = false;
-    if (failed)
-        exec__fail(x, failed, &e);
-}
-
-/* The host has nothing else to do while the device computes. What cannot be read is told when its step has come. */
-static void load_ahead(struct exec *x)
-{
-    const struct plan_list *l = x->list;
-    struct exec__device *d = x->device;
-    struct err e = { 0 };
-    d->ahead.list = l;
-    d->ahead.data = x->step->data->self;
-    d->ahead.sample = x->step->sample + (uint64_t)l->replicas * l->microbatches * l->microbatch_size;
-    d->ahead.good = !load_all(x, d->ahead.sample, d->ahead.at, &e);
+    for (uint32_t i = 0; i < x->list->n_instr; i++) {
+        void *at = x->device->loads + x->device->load_at[x->list->first_instr + i];
+        if (in[i].op == PLAN_LOAD && exec__load(x, &in[i], x->step->sample, at, &e) != ST_OK)
+            exec__fail(x, &in[i], &e);
+    }
 }
 
 void exec__device_run(struct exec *x, double *scalars)
@@ -356,7 +328,8 @@ void exec__device_run(struct exec *x, double *scalars)
     else
         enqueue_list(x);
     d->now = NULL;
-    load_ahead(x);
+    if (x->step->beside)
+        x->step->beside(x->step->beside_self);
     d->ops->synchronize();
     exec__device_check(x, NULL);
     x->comm_backend->drain(x->comm);

@@ -38,13 +38,6 @@ struct exec__device {
     char *notes;                    /* of the first rank that has some; "" or NULL: nobody has */
     struct exec__block *block;      /* pinned: its image goes to the device when a step begins, the scalars come back */
     unsigned char *loads, *staging; /* pinned: tokens; operands of communications */
-    struct {                        /* tokens of the step that most likely comes next, read while the device computes */
-        unsigned char *at;          /* as `loads`; not pinned: copies of the step under way may still read those */
-        bool good;                  /* for a run of `list` with `data` from `sample` on */
-        const struct plan_list *list;
-        const void *data;
-        uint64_t sample;
-    } ahead;
     uint64_t loads_bytes;
     uint64_t *load_at;              /* [instructions of the plan] PLAN_LOAD: bytes from the start of `loads` */
     struct exec__pinned_call *call; /* [instructions of the plan] of communications */

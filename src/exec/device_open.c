@@ -81,7 +81,6 @@ static enum status take_pinned(struct exec *x, struct err *e)
     uint64_t snapshot = x->plan->h->arena_bytes[ARENA_SNAPSHOT];
     d->block = d->ops->host_alloc(sizeof *d->block);
     d->loads = d->ops->host_alloc(loads);
-    d->ahead.at = mem_alloc(loads);
     x->events = d->ops->host_alloc(events);
     if (snapshot)
         d->image[ARENA_SNAPSHOT] = d->ops->host_alloc(snapshot);
@@ -252,7 +251,6 @@ void exec__device_close(struct exec *x)
     for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
         vec_free(&d->tapes[i]);
     mem_free(d->load_at);
-    mem_free(d->ahead.at);
     mem_free(d->call);
     mem_free(d->wanted);
     mem_free(d->ready);

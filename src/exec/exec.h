@@ -73,6 +73,10 @@ struct exec_step {
     bool written;    /* SCALAR_WRITTEN */
     bool traced;     /* exec_times() will be asked for */
     const struct exec_data *data;
+    /* NULL, or what the host does once, when all samples of the step are loaded: on a device while it computes, else when the
+     * list has ended. */
+    void (*beside)(void *self);
+    void *beside_self;
 };
 /* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.
  * A failure inside a step (a broken transport, check_numbers) leaves by process_fail(): other ranks wait in

@@ -285,6 +285,8 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     else
         run_list(x, scalars);
     atomic_fetch_and(&x->running, ~EXEC__RUNS);
+    if (!x->device && step->beside)
+        step->beside(step->beside_self);
 }
 
 const double *exec_times(const struct exec *x)

@@ -32,21 +32,41 @@ double train__eval_seconds(const struct train *t)
     return t->slowest_eval > 0 ? t->slowest_eval : (double)batches(t) * t->slowest_step / 3;
 }
 
+/* What cannot be read ends the run like a signal. */
+static void read_batch(struct train *t, uint64_t i)
+{
+    if (i < batches(t) && t->eval_unread.status == ST_OK)
+        feed_ahead(&t->eval_feed, i * batch_size(t), &t->eval_unread);
+}
+
+/* While a batch runs: the next one has been read. */
+struct beside {
+    struct train *t;
+    uint64_t batch;
+};
+
+static void read_beside(void *self)
+{
+    const struct beside *b = self;
+    read_batch(b->t, b->batch + 2);
+}
+
 /* What a batch's sums say: the loss, and whether the ranks are to go on. */
 static enum status run_batch(struct train *t, uint64_t i, double *scalars, struct err *e)
 {
     struct exec_data data = feed_data(&t->eval_feed);
+    struct beside beside = { t, i };
     double begin = ctl_time();
-    if (i + 1 < batches(t) && t->unread.status == ST_OK)
-        feed_ahead(&t->eval_feed, (i + 1) * batch_size(t), &t->unread);
     struct exec_step step = {
         .list = t->eval_list,
         .step = t->step,
         .sample = i * batch_size(t),
-        .stop = train__stop_asked(t, 2 * t->slowest_batch, false) || t->unread.status != ST_OK,
+        .stop = train__stop_asked(t, 2 * t->slowest_batch, false) || t->eval_unread.status != ST_OK,
         .save = train__save_asked(t),
         .written = t->saving && checkpoint_save_idle(t->saver),
         .data = &data,
+        .beside = read_beside,
+        .beside_self = &beside,
     };
     exec_run(t->exec, &step, scalars);
     t->slowest_batch = fmax(t->slowest_batch, ctl_time() - begin);
@@ -60,9 +80,11 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
     const uint64_t n = batches(t);
     double begin = ctl_time(), sum = 0, scalars[SCALAR_COUNT];
     t->eval_is_left = true;
-    uint64_t unread = feed_ahead(&t->eval_feed, 0, &t->unread) != ST_OK;
+    read_batch(t, 0);
+    uint64_t unread = t->eval_unread.status != ST_OK;
     ctl_max_u64(&unread, 1);
     *stop = unread;
+    read_batch(t, 1);
     for (uint64_t i = 0; i < n && !*stop; i++) {
         TRY(run_batch(t, i, scalars, e));
         sum += scalars[SCALAR_LOSS];

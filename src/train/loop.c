@@ -60,12 +60,19 @@ static void read_ahead(struct train *t, uint64_t sample)
     watch_phase("between steps");
 }
 
+/* While a step runs: the data of the next one have been read, so that all ranks can end with it what the one after it would
+ * not have. */
+static void read_beside(void *self)
+{
+    struct train *t = self;
+    if (t->step + 2 < t->last_step)
+        read_ahead(t, t->sample + 2 * train__batch(t));
+}
+
 static struct outcome run_step(struct train *t, double *seconds)
 {
     double scalars[SCALAR_COUNT], begin = ctl_time();
     struct exec_data data = feed_data(&t->feed);
-    if (t->step + 1 < t->last_step)
-        read_ahead(t, t->sample + train__batch(t));
     struct exec_step step = {
         .list = t->train_list,
         .step = t->step + 1,
@@ -79,6 +86,8 @@ static struct outcome run_step(struct train *t, double *seconds)
         .written = t->saving && checkpoint_save_idle(t->saver),
         .traced = t->tracing && train__is_traced(t, t->step + 1),
         .data = &data,
+        .beside = read_beside,
+        .beside_self = t,
     };
     uint64_t calls = mem_stats().calls;
     exec_run(t->exec, &step, scalars);
@@ -207,7 +216,7 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
     return train__eval_is_due(t) ? evaluate(t, &o->stop, e) : ST_OK;
 }
 
-/* The data of the first step. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
+/* The data of the first two steps. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
 static enum status begin(struct train *t, bool *stop, struct err *e)
 {
     uint64_t left = t->has_saved && train__eval_is_due(t) && metrics_lacks_eval(&t->metrics, t->step);
@@ -217,9 +226,23 @@ static enum status begin(struct train *t, bool *stop, struct err *e)
         enum status st = ctl_agree(why.status, &why);
         if (st != ST_OK)
             return err_set(e, st, NULL, "%s", why.text);
+        if (t->step + 1 < t->last_step)
+            read_ahead(t, t->sample + train__batch(t));
     }
     ctl_max_u64(&left, 1);
     return left ? evaluate(t, stop, e) : ST_OK;
+}
+
+static enum status unread(struct train *t, struct err *what, struct err *e)
+{
+    enum status st = ctl_agree(what->status, what);
+    if (st == ST_OK)
+        return ST_OK;
+    TRY(train__save_finish(t, e));
+    char kept[64] = "";
+    if (t->has_saved)
+        snprintf(kept, sizeof kept, "; the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
+    return err_set(e, st, NULL, "%s. Training ended before the step that needs it%s", what->text, kept);
 }
 
 /* What has come up in the steps on some rank, and stopped them. */
@@ -228,14 +251,8 @@ static enum status troubles(struct train *t, struct err *e)
     enum status st = ctl_agree(t->trouble.status, &t->trouble);
     if (st != ST_OK)
         return err_set(e, st, NULL, "%s", t->trouble.text);
-    st = ctl_agree(t->unread.status, &t->unread);
-    if (st == ST_OK)
-        return ST_OK;
-    TRY(train__save_finish(t, e));
-    char kept[64] = "";
-    if (t->has_saved)
-        snprintf(kept, sizeof kept, "; the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
-    return err_set(e, st, NULL, "%s. Training ended before the step that needs it%s", t->unread.text, kept);
+    TRY(unread(t, &t->unread, e));
+    return unread(t, &t->eval_unread, e);
 }
 
 static enum status run_steps(struct train *t, struct err *e)

@@ -73,7 +73,7 @@ struct train {
     uint64_t allocations;                                                 /* made by the steps */
     uint64_t skipped, skipped_in_row; /* steps without update: numbers were not finite */
     struct err trouble;               /* of this rank alone, until the next agreement: it asks the others to stop */
-    struct err unread;                /* the same, of data that were to be read ahead: the state is good, and is kept */
+    struct err unread, eval_unread;   /* the same, of data that were to be read ahead: the state is good, and is kept */
     bool eval_is_left;                /* an evaluation is due, and was not made */
     double last_save;                 /* when the newest checkpoint was begun, or the steps; ctl_time() */
     bool tracing;

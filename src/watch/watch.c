@@ -154,9 +154,9 @@ static void tell_of_files(struct watch *w, double now)
     pthread_t thread;
     if (now - since < LONG * w->timeout || notice.told == since || atomic_load(&notice.writing))
         return;
-    bool outside = !w->look.x || !w->look.place.inside;
+    bool outside = !w->look.x || !w->look.place.inside || is_of_files(w->look.phase);
     char state = watch_thread_state(w->main_thread);
-    if (state != 'D' && !(outside && is_of_files(w->look.phase)))
+    if (state != 'D' && !is_of_files(w->look.phase))
         return;
     notice.told = since;
     snprintf(notice.text, sizeof notice.text, "rank %u (node %s) has been waiting for a file system for %.0f s, in %s",
