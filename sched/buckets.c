@@ -5,7 +5,7 @@
  * stages are one mechanism. Needs: sub-chunks, classes. */
 #include <stdlib.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static int by_value(const void *a, const void *b)
 {

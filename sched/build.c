@@ -3,7 +3,7 @@
  * pass_chunks needs parsed directives (replicate cuts chunks). pass_build needs microbatches and device sets; it makes LOAD
  * and RUN nodes with data edges. The nodes of one (microbatch, pass, chunk) are numbered one after the other, a sub-chunk
  * each; pass_order relies on it. */
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 enum status pass_chunks(struct sched *s, struct err *e)
 {

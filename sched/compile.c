@@ -1,5 +1,5 @@
 /* The compiler as a straight line. */
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 #include <stdio.h>
 #include <time.h>
@@ -13,28 +13,8 @@ struct pass {
     enum status (*run)(struct sched *s, struct err *e);
     bool dumps; /* the DAG exists after it */
 };
-/* In the order in which directives act, by kind, whatever their place in the list (piper-strategy(5), Order of application). */
-static const struct pass passes[] = {
-    { "expand", directives_expand, false },  /* macros to primitives */
-    { "chunks", pass_chunks_build, false },  /* operators to chunks */
-    { "parse", directives_parse, false },    /* primitives to structs */
-    { "cut", pass_chunks, false },           /* chunks to sub-chunks */
-    { "recompute", pass_recompute, false },  /* chunks that keep their inputs only */
-    { "shard", pass_shard, false },          /* expert regions and their groups */
-    { "split", pass_split, false },          /* microbatches; BI and BW */
-    { "place", pass_place, false },          /* device sets, classes */
-    { "buckets", pass_buckets, false },      /* parameters and their holders */
-    { "build", pass_build, true },           /* nodes and data edges */
-    { "move", pass_move, true },             /* sends and receives */
-    { "all-to-all", pass_all_to_all, true }, /* borders of sharded regions */
-    { "reduce", pass_reduce, true },         /* gradient reductions */
-    { "gather", pass_gather, true },         /* parameters at the start of the step, zero 1 and 2 */
-    { "update", pass_update, true },         /* norm and updates */
-    { "order", pass_order, true },           /* the user's order */
-    { "sequence", pass_sequence, true },     /* one global order */
-    { "use", pass_gather_use, true },        /* parameters before their use, zero 3 */
-    { "fit", pass_fit, true },               /* communications that share a device */
-};
+#define PASS(name, run, dumps) { name, run, dumps },
+static const struct pass passes[] = { SCHED_PASSES(PASS) };
 
 static double now(void)
 {

@@ -86,7 +86,7 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
         qsort(sorted, n, sizeof *sorted, by_value);
         for (uint32_t i = 1; i < n && st == ST_OK; i++)
             if (sorted[i] == sorted[i - 1])
-                st = js_wrong(js, e, "device %u stands twice in the list", sorted[i]);
+                st = js_wrong(js, e, "device %u is listed twice", sorted[i]);
     }
     if (st == ST_OK)
         *set = devices_intern(s, list, n);

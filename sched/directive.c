@@ -3,7 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 #include "ir/family/family.h"
 
 /* A row a directive: primitives, then macros. */

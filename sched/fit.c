@@ -10,7 +10,7 @@
  * left alone. */
 #include <stdio.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 struct turn { /* streams of a class that take turns */
     uint32_t ctas, calls;

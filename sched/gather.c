@@ -5,7 +5,7 @@
  * needs the order of compute of a class, gathers a bucket before a pass that reads it; neighbouring passes of a bucket share
  * one gather; with prefetch n a gather is dispatched where the n-th gather before it is first used, so n+1 whole buckets are
  * alive. Nothing is gathered for BW: it reads no parameter, also where BI has computed the forward again. */
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket)
 {

@@ -1,7 +1,8 @@
 noinst_LTLIBRARIES += libpiper_sched.la
 libpiper_sched_la_SOURCES = \
-	sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/directive.c \
-	sched/filter.c sched/fit.c sched/gather.c sched/move.c sched/reduce.c sched/sched.h sched/sequence.c \
+	sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/devices.h \
+	sched/directive.c sched/directive.h sched/filter.c sched/filter.h sched/fit.c sched/gather.c sched/move.c \
+	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c \
 	sched/directives/csv.c sched/directives/csv.h sched/directives/csv_write.c sched/directives/layout.c \
 	sched/directives/order.c sched/directives/place.c sched/directives/recompute.c \
 	sched/directives/replicate.c sched/directives/schedule.c sched/directives/shard.c sched/directives/split.c \

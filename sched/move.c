@@ -7,7 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 /* An edge that crosses, keyed so that edges that share a MOVE are neighbours after sorting. */
 struct crossing {

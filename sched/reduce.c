@@ -4,7 +4,7 @@
  * them, or ("reduce":"each") once per microbatch. pass_update: sum of squares per bucket, the all-reduce of the step's scalars
  * (the norm counts each parameter once), and the update of every bucket. With clipping the norm is a barrier: updates wait
  * for the scalars, and the DAG says so. */
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 /* Buckets of every sub-chunk: those of sub-chunk i are buckets.at[first[i]] .. first[i + 1]. */
 struct uses {

@@ -13,7 +13,7 @@
  *
  * Needs: the final DAG, acyclic. Gives: list.order. */
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 struct event {
     double t;

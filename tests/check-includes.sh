@@ -11,7 +11,7 @@
 #   io          base, ir                                               hdf5, mpi
 #   src/host    base                                                   none
 #   src/rundir  base                                                   none
-#   src/job     base, ir, sched, io, comm, rundir                      none
+#   src/job     base, ir, sched, io, rundir                            none
 #   src/exec    base, ir, comm, host, rundir                           OpenMP
 #   src/watch   base, comm, rundir, exec                               none
 #   src/train   base, ir, sched, comm, io, host, rundir, job, exec,    OpenMP
@@ -84,7 +84,7 @@ BEGIN {
     may["io"] = " base ir io "
     may["host"] = " base host "
     may["rundir"] = " base rundir "
-    may["job"] = " base ir sched io comm rundir job "
+    may["job"] = " base ir sched io rundir job "
     may["exec"] = " base ir comm host rundir exec "
     may["watch"] = " base comm rundir exec watch "
     may["train"] = " base ir sched comm io host rundir job exec watch train "

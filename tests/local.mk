@@ -25,7 +25,7 @@ SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh test
 LONG_TESTS += tests/matrix/all.sh
 SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/files.sh \
 	tests/train/keep.sh tests/train/kill.sh tests/train/left.sh tests/train/memory.sh \
-	tests/train/resume.sh
+	tests/train/resume.sh tests/train/rows.sh
 EXTRA_DIST += tests/train/bench_stall.sh
 
 # A checkpoint of each strategy, loaded under every other one.

@@ -128,12 +128,12 @@ while read -r quote; do
 done <"$dir/quotes"
 [ "$(wc -l <"$dir/quotes")" -ge 10 ] && [ ! -s "$dir/log" ]
 result 'the plan that the README explains is a real one'
-awk 'NR == FNR { if (match($0, /{ "[a-z-]+", /)) passes[substr($0, RSTART + 3, RLENGTH - 6)] = 1; next }
-    /^[^ ]/ { inside = /^sched\/compile.c/ }
+awk 'NR == FNR { if (match($0, /ROW\("[a-z-]+", /)) passes[substr($0, RSTART + 5, RLENGTH - 8)] = 1; next }
+    /^[^ ]/ { inside = /^sched\/passes.h/ }
     !inside { next }
     { gsub(/[,.]/, " "); for (i = 1; i <= NF; i++) seen[$i] = 1 }
     END { for (p in passes) { n++; if (!(p in seen)) print "the README lacks the pass " p }; if (n < 10) print "no table of passes" }' \
-    "$src/sched/compile.c" "$readme" >"$dir/log"
+    "$src/sched/passes.h" "$readme" >"$dir/log"
 [ ! -s "$dir/log" ]
 result 'all passes of the compiler are in the README'
 grep -oE '(ir|sched|src|comm|tests)/[a-z0-9_/*-]+(\.[a-z]+)?' "$readme" | sort -u | while read -r file; do

@@ -4,7 +4,7 @@
  * the DAG with all its data edges. Keeps all nodes; adds ORDER edges; refuses an order that data flow contradicts. */
 #include <stdio.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static const char too_few[] = "at least two groups: an order needs a first and a next";
 

@@ -5,7 +5,7 @@
  * and replicate overrides place. Without any placement everything is on device 0. */
 #include <stdio.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static enum status parse_place(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {

@@ -1,7 +1,7 @@
 /* recompute: what the backward of the matched chunks needs is computed again, just before B or BI, from the chunk's inputs;
  * nothing but those is kept (piper-strategy(5), recompute). Communication is not repeated: received values are inputs. The work is done by
  * the tape (sched/lower/tape.c): it begins with the forwards that its backward needs. */
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static enum status parse_recompute(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {

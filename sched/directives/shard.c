@@ -11,7 +11,7 @@
  * Needs: placement, the DAG with moves. Keeps the nodes; breaks the adjacency. */
 #include <stdio.h>
 
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static enum status parse_groups(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {

@@ -1,7 +1,7 @@
 /* split: microbatches; and which backwards are split into BI and BW (piper-strategy(5), split and order).
  *
  * Needs: chunks, parsed directives. Gives: microbatches, backward_split. */
-#include "sched/compile.h"
+#include "sched/passes.h"
 
 static enum status parse_split(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {

@@ -4,6 +4,7 @@
  * and backward of each run, once for all classes; sched/lower/tables.c numbers what the whole job shares and fills the tables of a class, sched/lower/values.c and sched/lower/comm.c make the instructions; memory_plan() gives
  * buffers their offsets and instructions their waits. Needs: list.order. */
 #include "sched/lower/lower.h"
+#include "sched/passes.h"
 
 #include "sched/lower/memory.h"
 

@@ -185,11 +185,50 @@ static bool has_class(const struct sched *s, const struct bucket *b, uint32_t cl
     return false;
 }
 
+/* A place in an arena, which grows by it; aligned. */
+static uint64_t take(struct class_lowering *c, enum plan_arena arena, uint64_t bytes)
+{
+    uint64_t *end = &c->pb.h.arena_bytes[arena], at = *end;
+    *end = round_up(at + bytes, c->x->s->in->target->alignment);
+    return at;
+}
+
+/* Where a bucket lies: parameters, gradients, master and moments, snapshot; each whole, or this holder's part. */
+static void place_bucket(struct class_lowering *c, const struct bucket *b, struct plan_bucket *p)
+{
+    const struct sched_input *in = c->x->s->in;
+    uint64_t part = b->elements / b->holders;
+    uint64_t state = 4 * (zero_shards_state(b->zero) ? part : b->elements);
+    uint32_t moments = optimizer_info[in->optimizer].moments, size = ir_dtype_size(IR_COMPUTE, in->compute);
+    p->param = take(c, ARENA_PARAMS, (zero_shards_params(b->zero) ? part : b->elements) * size);
+    p->grad = take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? part : b->elements) * 4);
+    p->master = in->compute == IR_F32 ? UINT64_MAX : take(c, ARENA_OPTIM, state);
+    p->m = moments > 0 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
+    p->v = moments > 1 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
+    p->snapshot = in->snapshot ? take(c, ARENA_SNAPSHOT, plan_snapshot_bytes(p, b->holders)) : UINT64_MAX;
+}
+
+/* The parameters of a bucket that this class holds: whole, or a block of experts. */
+static void add_pieces(struct class_lowering *c, const struct bucket *b, uint32_t owners)
+{
+    const struct sched *s = c->x->s;
+    const struct directive *d = b->shard == IR_NONE ? NULL : &s->directives.at[b->shard];
+    uint32_t split = d ? s->sets.at[s->shard_sets.at[d->first_shard_set]].n : 1;
+    for (uint32_t k = 0; k < b->n_params; k++) {
+        uint32_t param = s->bucket_params.at[b->first_param + k];
+        *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
+                                                        .bucket = c->pb.buckets.n,
+                                                        .count = ir_shape_elements(&s->g->params.at[param].shape) /
+                                                                 split,
+                                                        .offset = c->programs.param_offset[param],
+                                                        .split = split,
+                                                        .owners = owners };
+    }
+}
+
 void lower_buckets(struct class_lowering *c)
 {
     const struct sched *s = c->x->s;
-    uint32_t size = ir_dtype_size(IR_COMPUTE, s->in->compute);
-    uint64_t *arena = c->pb.h.arena_bytes;
     for (uint32_t i = 0; i < s->buckets.n; i++) {
         const struct bucket *b = &s->buckets.at[i];
         c->bucket_of[i] = IR_NONE;
@@ -200,43 +239,10 @@ void lower_buckets(struct class_lowering *c)
                                  .n_pieces = b->n_params,
                                  .elements = b->elements,
                                  .n_decay = b->n_decay,
-                                 .zero = b->zero,
-                                 .master = UINT64_MAX,
-                                 .m = UINT64_MAX,
-                                 .v = UINT64_MAX };
+                                 .zero = b->zero };
         p.holders = add_group(c, c->x->holders[i]);
-        const struct directive *d = b->shard == IR_NONE ? NULL : &s->directives.at[b->shard];
-        uint32_t owners = d ? add_group(c, expert_groups(s, d)) : p.holders;
-        uint32_t split = d ? s->sets.at[s->shard_sets.at[d->first_shard_set]].n : 1;
-        uint32_t align = s->in->target->alignment;
-        uint64_t part = b->elements / b->holders;
-        p.param = arena[ARENA_PARAMS];
-        arena[ARENA_PARAMS] = round_up(p.param + (zero_shards_params(b->zero) ? part : b->elements) * size, align);
-        p.grad = arena[ARENA_GRADS];
-        arena[ARENA_GRADS] = round_up(p.grad + (zero_shards_grads(b->zero) ? part : b->elements) * 4, align);
-        uint32_t moments = optimizer_info[s->in->optimizer].moments;
-        uint64_t *optim[3] = { s->in->compute == IR_F32 ? NULL : &p.master, moments > 0 ? &p.m : NULL,
-                               moments > 1 ? &p.v : NULL };
-        for (int k = 0; k < 3; k++)
-            if (optim[k]) {
-                *optim[k] = arena[ARENA_OPTIM];
-                arena[ARENA_OPTIM] = round_up(*optim[k] + (zero_shards_state(b->zero) ? part : b->elements) * 4, align);
-            }
-        p.snapshot = UINT64_MAX;
-        if (s->in->snapshot) {
-            p.snapshot = arena[ARENA_SNAPSHOT];
-            arena[ARENA_SNAPSHOT] = round_up(p.snapshot + plan_snapshot_bytes(&p, b->holders), align);
-        }
-        for (uint32_t k = 0; k < b->n_params; k++) {
-            uint32_t param = s->bucket_params.at[b->first_param + k];
-            *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
-                                                            .bucket = c->pb.buckets.n,
-                                                            .count = ir_shape_elements(&s->g->params.at[param].shape) /
-                                                                     split,
-                                                            .offset = c->programs.param_offset[param],
-                                                            .split = split,
-                                                            .owners = owners };
-        }
+        place_bucket(c, b, &p);
+        add_pieces(c, b, b->shard == IR_NONE ? p.holders : add_group(c, expert_groups(s, &s->directives.at[b->shard])));
         vec_add(&c->pb.buckets, p);
     }
 }

@@ -56,7 +56,7 @@ const char *status_name(enum status status)
 _Noreturn void check_failed(const char *file, int line, const char *cond)
 {
     char text[512];
-    snprintf(text, sizeof text, "%s:%d: this does not hold: %s. This is a fault of piper: please report it", file, line,
+    snprintf(text, sizeof text, "%s:%d: internal error: assertion failed: %s; please report this bug", file, line,
              cond);
     process_fail(ST_BUG, text);
 }

@@ -4,6 +4,7 @@
 
 #include "base/json.h"
 #include "cmd/command.h"
+#include "comm/comm.h"
 #include "job/compile_job.h"
 #include "job/config.h"
 #include "io/file.h"
@@ -100,7 +101,7 @@ static enum status check_strategy(struct build *b, struct err *e)
     struct sched_input in;
     json_t *primitives = NULL;
     uint32_t ranks = 0;
-    TRY(compile_input(&b->job, "emulate", 0, &in, e));
+    TRY(compile_input(&b->job, "emulate", 0, COMM_SCRATCH, &in, e));
     in.ranks = sched_least_ranks(in.strategy);
     enum status st = sched_expand(&in, &primitives, &ranks, e);
     if (st == ST_OK && !in.ranks)

@@ -124,7 +124,7 @@ static enum status diff(const struct checkpoint_options *o, struct err *e)
     if (n)
         return err_set(e, ST_INPUT, NULL, "%s and %s differ in %u %s", o->operands.at[1], o->operands.at[2], n,
                        n == 1 ? "tensor" : "tensors");
-    printf("equal to the bit\n");
+    printf("bitwise identical\n");
     return ST_OK;
 }
 

@@ -1,4 +1,4 @@
-/* piper halt: asks a running job to stop well. */
+/* piper halt: asks a running job to checkpoint and stop. */
 #include <pwd.h>
 #include <stdio.h>
 #include <string.h>
@@ -140,4 +140,4 @@ static enum status halt_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_halt = { "halt", "ask a running job to stop well", halt_command };
+const struct command command_halt = { "halt", "ask a running job to checkpoint and stop", halt_command };

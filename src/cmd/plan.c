@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include "cmd/command.h"
+#include "comm/comm.h"
 #include "job/compile_job.h"
 #include "view/draw_plan.h"
 #include "job/machine_file.h"
@@ -222,8 +223,13 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
     const struct simulate_input x = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
-    const struct simulate_job job = { o->job,       o->device,   out->ranks,
-                                      in->strategy, in->machine, (double)j->train.batch_size * j->train.seq_len };
+    const struct simulate_job job = { .path = o->job,
+                                      .device = o->device,
+                                      .ranks = out->ranks,
+                                      .strategy = in->strategy,
+                                      .machine = in->machine,
+                                      .tokens = (double)j->train.batch_size * j->train.seq_len,
+                                      .comm_scratch = in->comm_scratch };
     if (st == ST_OK && o->svg)
         st = print_svg(o->svg, &x, e);
     if (st == ST_OK && o->json) {
@@ -268,7 +274,7 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
         TRY(machine_load(o->machine, o->topology, &machine, e));
     enum status st = job_read(o->job, &j, e);
     if (st == ST_OK) {
-        st = compile_input(&j, o->device, (uint32_t)o->ranks, &in, e);
+        st = compile_input(&j, o->device, (uint32_t)o->ranks, COMM_SCRATCH, &in, e);
         if (st == ST_OK) {
             in.machine = o->simulate || o->machine ? &machine : NULL;
             in.multiprocessors = in.target->multiprocessors && o->machine ? machine.units : 0;
@@ -321,7 +327,7 @@ static enum status plan_command(int argc, char **argv, struct err *e)
         { .name = "simulate",
           .kind = OPTION_FLAG,
           .to = &o.simulate,
-          .help = "predict a step on a machine: time, what is exposed, what would help" },
+          .help = "predict a step on a machine: time, exposed communication, what would help" },
         { .name = "machine",
           .kind = OPTION_TEXT,
           .to = &o.machine,

@@ -1,6 +1,7 @@
 /* The CUDA back end's table: what the program finds in the module. */
 #include "cuda/cuda.h"
 
+#include "base/commit.h"
 #include "build-config.h"
 #include "cuda/libs.h"
 #include "exec/device_ops.h"
@@ -82,7 +83,7 @@ static const struct compute_backend compute_cuda = {
 };
 
 const struct module piper_module = {
-    .version = PACKAGE_VERSION,
+    .commit = PIPER_COMMIT,
     .sizes = MODULE_SIZES,
     .compute = &compute_cuda,
     .comm = CUDA_COMM,

@@ -275,7 +275,7 @@ enum status cuda__experts_open(const struct op_args *a, struct err *e)
     cuda__experts_close();
     if (cudaMallocHost((void **)&host.count, n * sizeof *host.count) != cudaSuccess)
         return err_set(e, ST_DEVICE, "CUDA",
-                       "the system does not give %llu bytes of pinned memory for the counts of the experts (ulimit -l)",
+                       "cannot allocate %llu bytes of pinned memory for the counts of the experts (ulimit -l)",
                        (unsigned long long)(n * sizeof *host.count));
     host.n = n;
     return ST_OK;

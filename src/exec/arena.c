@@ -26,7 +26,7 @@ static enum status map(struct exec *x, enum plan_arena a, struct err *e)
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
         return err_set(e, ST_DEVICE, NULL,
-                       "rank %u: the system does not give %.0f MiB of memory; use more machines "
+                       "rank %u: cannot allocate %.0f MiB; use more machines "
                        "or a smaller job",
                        x->rank, (double)bytes / mib);
     x->arena[a] = p;

@@ -113,7 +113,7 @@ static enum status bind_calls(struct exec *x, struct err *e)
     return d->staging
                ? ST_OK
                : err_set(e, ST_DEVICE, NULL,
-                         "rank %u: the system does not give %.0f MiB of pinned memory for communication (ulimit -l); "
+                         "rank %u: cannot allocate %.0f MiB of pinned memory for communication (ulimit -l); "
                          "--comm nccl needs none",
                          x->rank, (double)bytes / (1 << 20));
 }

@@ -91,7 +91,7 @@ static enum status take_pinned(struct exec *x, struct err *e)
         snprintf(less, sizeof less, "; --checkpoint sync needs %.1f MiB less", (double)snapshot / mib);
     return err_set(
         e, ST_DEVICE, NULL,
-        "rank %u: the system does not give %.1f MiB of pinned memory: fewer ranks on this machine, or a higher "
+        "rank %u: cannot allocate %.1f MiB of pinned memory: fewer ranks on this machine, or a higher "
         "limit (ulimit -l), may help%s",
         x->rank, (double)(loads + events + snapshot) / mib, less);
 }

@@ -50,10 +50,10 @@ static enum status load(const struct module **out, struct err *e)
     if (!so)
         return err_set(e, ST_DEVICE, "cuda", "the module cannot be loaded: %s", dlerror());
     const struct module *m = dlsym(so, MODULE_SYMBOL);
-    if (!m || strcmp(m->version, piper_version) != 0 || m->sizes != MODULE_SIZES)
+    if (!m || strcmp(m->commit, piper_commit) != 0 || m->sizes != MODULE_SIZES)
         return err_set(e, ST_DEVICE, "cuda",
-                       "%s belongs to another build (piper %s); this is piper %s: install both together", path,
-                       m ? m->version : "of unknown version", piper_version);
+                       "%s belongs to another build (commit %s); this is piper %s, commit %s: install both together",
+                       path, m ? m->commit : "unknown", piper_version, piper_commit);
     *out = m;
     return ST_OK;
 }

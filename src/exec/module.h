@@ -5,17 +5,24 @@
 
 #include "comm/comm.h"
 #include "exec/compute.h"
+#include "exec/device_ops.h"
 
 struct module {
-    const char *version; /* piper_version; another one does not fit */
-    uint64_t sizes;      /* MODULE_SIZES of its build */
+    const char *commit; /* PIPER_COMMIT of its build; another one does not fit */
+    uint64_t sizes;     /* MODULE_SIZES of its build */
     const struct compute_backend *compute;
     const struct comm_backend *comm; /* NULL: it has none */
 };
-/* Changes when a structure that both sides know changes its size. */
-#define MODULE_SIZES                                                                                             \
-    (sizeof(struct compute_backend) | sizeof(struct op_args) << 12 | (uint64_t)sizeof(struct comm_setup) << 24 | \
-     (uint64_t)sizeof(struct comm_call) << 36 | (uint64_t)sizeof(struct update_args) << 48)
+/* Changes when a structure that both sides know changes its size, as it may in a tree that was changed since the commit: each
+ * has a weight of its own. */
+#define MODULE_SIZES                                                                                         \
+    (sizeof(struct compute_backend) * UINT64_C(10007) + sizeof(struct compute_libraries) * UINT64_C(20011) + \
+     sizeof(struct op_args) * UINT64_C(30011) + sizeof(struct op_positions) * UINT64_C(40009) +              \
+     sizeof(struct ir_attrs) * UINT64_C(50021) + sizeof(struct update_args) * UINT64_C(60013) +              \
+     sizeof(struct optimizer_args) * UINT64_C(70001) + sizeof(struct step_inputs) * UINT64_C(80021) +        \
+     sizeof(struct device_ops) * UINT64_C(90001) + sizeof(struct device_setup) * UINT64_C(100003) +          \
+     sizeof(struct comm_backend) * UINT64_C(110017) + sizeof(struct comm_setup) * UINT64_C(120011) +         \
+     sizeof(struct comm_call) * UINT64_C(130003))
 /* The module's one symbol. */
 extern const struct module piper_module;
 #define MODULE_SYMBOL "piper_module"

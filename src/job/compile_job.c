@@ -3,7 +3,6 @@
 #include <stdio.h>
 
 #include "base/json.h"
-#include "comm/comm.h"
 
 static const struct sched_text *texts_of(struct job *j)
 {
@@ -13,7 +12,8 @@ static const struct sched_text *texts_of(struct job *j)
     return texts;
 }
 
-enum status compile_input(struct job *j, const char *device, uint32_t ranks, struct sched_input *in, struct err *e)
+enum status compile_input(struct job *j, const char *device, uint32_t ranks, uint64_t comm_scratch,
+                          struct sched_input *in, struct err *e)
 {
     const char *name = *j->strategy_file ? j->strategy_file : "strategy";
     const struct ir_target *target = ir_target_by_name(device);
@@ -36,7 +36,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, str
         .eval = j->train.eval_data[0] != '\0',
         .snapshot = true,
         .target = target,
-        .comm_scratch = COMM_SCRATCH,
+        .comm_scratch = comm_scratch,
     };
     return ST_OK;
 }

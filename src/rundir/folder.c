@@ -44,9 +44,9 @@ enum status folder_make(const char *path, struct err *e)
         snprintf(part, sizeof part, "%.*s", (int)n, path);
         bool made = mkdir(part, 0777) == 0;
         if ((!made && errno != EEXIST) || (made && !sync_names(part)))
-            return err_set(e, ST_IO, part, "the folder cannot be made: %s", strerror(errno));
+            return err_set(e, ST_IO, part, "cannot create directory: %s", strerror(errno));
         if (!made && !is_folder(part))
-            return err_set(e, ST_IO, part, "is no folder, expected one or a free name: name another folder");
+            return err_set(e, ST_IO, part, "is not a directory, expected one or a free name: name another folder");
     }
     return ST_OK;
 }

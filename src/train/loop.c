@@ -293,7 +293,7 @@ enum status train__loop(struct train *t, struct err *e)
                        train__emulates(t) ? "an emulation" : "--no-checkpoint");
     if (left)
         return err_set(e, ST_STOPPED, NULL,
-                       "stopped after step %llu of %llu%s with a checkpoint; the same command goes on",
+                       "stopped after step %llu of %llu%s after writing a checkpoint; rerun the same command to resume",
                        (unsigned long long)t->step, (unsigned long long)t->last_step,
                        t->eval_is_left ? ", before its evaluation," : "");
     return ST_OK;

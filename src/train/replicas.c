@@ -134,7 +134,7 @@ enum status replicas_compare(struct replicas *r, uint64_t step, struct err *e)
             continue;
         return err_set(e, ST_BUG, NULL,
                        "after step %llu the copies of %s (elements %llu to %llu) on ranks %u and %u differ in %s; "
-                       "expected equal bits. This is a fault of piper or of a machine",
+                       "expected identical bits: a bug of piper, or a faulty machine",
                        (unsigned long long)step, r->g->params.at[a->param].name, (unsigned long long)a->first,
                        (unsigned long long)(a->first + a->count - 1), a->rank, b->rank,
                        a->values != b->values ? "value" : "optimizer state");

@@ -1,4 +1,4 @@
-/* --check-replicas: are all copies of every parameter, and of the moments beside it, equal to the bit? */
+/* --check-replicas: are all copies of every parameter, and of the moments beside it, bitwise identical? */
 #ifndef PIPER_REPLICAS_H
 #define PIPER_REPLICAS_H
 

@@ -110,7 +110,8 @@ static enum status check_emulation(const struct train *t, struct err *e)
     if (o->topology && !o->machine)
         return err_set(e, ST_USAGE, "--topology", "expected --machine with it");
     if (o->machine && o->emulate_forward >= 0)
-        return err_set(e, ST_USAGE, "--emulate-forward", "found --machine with it, which says what takes how long");
+        return err_set(e, ST_USAGE, "--emulate-forward",
+                       "conflicts with --machine, whose figures say how long everything takes");
     if (!emulates && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
     if (emulates && o->resume)
@@ -163,7 +164,7 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     if (ctl_rank() != 0)
         return ST_OK;
     struct sched_input in;
-    TRY(compile_input(&t->job, t->compute->target, ctl_size(), &in, e));
+    TRY(compile_input(&t->job, t->compute->target, ctl_size(), COMM_SCRATCH, &in, e));
     in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
@@ -400,12 +401,11 @@ static void report_job(struct train *t, const struct local *local)
     if (c->checkpoint_minutes > 0)
         snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (train__keeps(t))
-        report_line(r, "checkpoints %s%safter the last step, %s; the last %llu stay", steps, minutes,
-                    t->o->sync ? "sync: training waits" : "async: written beside training",
-                    (unsigned long long)c->checkpoint_keep);
+        report_line(r, "checkpoint %s%safter the last step (%s), keeping the last %llu", steps, minutes,
+                    t->o->sync ? "sync" : "async", (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
         report_line(r, "no checkpoint is written (--no-checkpoint)");
-    report_line(r, "device %s%s; communication %s%s; memory of a rank at most %s%s%s%s", local->backends.device,
+    report_line(r, "device %s%s; communication %s%s; memory per rank %s%s%s%s", local->backends.device,
                 local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
                 compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
                 worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");

@@ -35,11 +35,12 @@ static void report_memory(struct train *t)
     uint64_t worst[] = { m.planned, m.touched, own, (uint64_t)usage.ru_maxrss << 10, t->allocations };
     ctl_max_u64(worst, sizeof worst / sizeof *worst);
     const double mib = 1024 * 1024;
-    report_line(&t->report,
-                "memory of a rank at most: planned %.1f MiB, touched %.1f MiB, own allocations beside it %.1f MiB, "
-                "resident with libraries %.1f MiB; allocations in steps: %llu",
-                (double)worst[0] / mib, (double)worst[1] / mib, (double)worst[2] / mib, (double)worst[3] / mib,
-                (unsigned long long)worst[4]);
+    report_line(
+        &t->report,
+        "peak memory per rank: %.1f MiB planned, %.1f MiB touched, %.1f MiB other heap, %.1f MiB resident (RSS); "
+        "allocations in steps: %llu",
+        (double)worst[0] / mib, (double)worst[1] / mib, (double)worst[2] / mib, (double)worst[3] / mib,
+        (unsigned long long)worst[4]);
 }
 
 static void report_end(struct train *t)

@@ -50,7 +50,7 @@ static double step_of(const struct simulate_job *job, json_t *strategy, const ch
     double step = -1;
     if (job_read(job->path, &j, &e) != ST_OK)
         return step;
-    if (compile_input(&j, job->device, job->ranks, &in, &e) == ST_OK) {
+    if (compile_input(&j, job->device, job->ranks, job->comm_scratch, &in, &e) == ST_OK) {
         json_decref(in.strategy);
         in.strategy = strategy;
         in.machine = job->machine;

@@ -16,7 +16,8 @@ struct simulate_job {
     uint32_t ranks;
     const json_t *strategy;
     const struct machine *machine;
-    double tokens; /* of a step */
+    double tokens;         /* of a step */
+    uint64_t comm_scratch; /* as compile_input() takes it */
 };
 /* Compiles and simulates the strategy with one of its choices undone, where it has made one (a schedule that overlaps or
  * interleaves, zero 3), and says where that choice does not pay. step: what the strategy as it is takes. */

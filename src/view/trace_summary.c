@@ -80,19 +80,41 @@ static struct intervals all_intervals(const struct trace_view *views, uint32_t n
     return v;
 }
 
-/* Length of a step, from the first event of any rank to the last. */
-static double span_of(const struct intervals *v, uint64_t step)
+/* A step, from the first event of any rank to the last. */
+struct span {
+    uint64_t step;
+    double from, to;
+};
+struct spans {
+    VEC(struct span);
+};
+
+/* Where the step stands among the spans, which ascend, or would stand. */
+static uint32_t place_of(const struct spans *s, uint64_t step)
 {
-    double from = 0, to = 0;
-    bool any = false;
-    for (uint32_t i = 0; i < v->n; i++) {
-        if (v->at[i].step != step)
-            continue;
-        from = !any || v->at[i].from < from ? v->at[i].from : from;
-        to = !any || v->at[i].to > to ? v->at[i].to : to;
-        any = true;
+    uint32_t lo = 0, hi = s->n;
+    while (lo < hi) {
+        uint32_t mid = (lo + hi) / 2;
+        *(s->at[mid].step < step ? &lo : &hi) = s->at[mid].step < step ? mid + 1 : mid;
     }
-    return to - from;
+    return lo;
+}
+
+static struct spans all_spans(const struct intervals *v)
+{
+    struct spans s = { 0 };
+    for (uint32_t i = 0; i < v->n; i++) {
+        const struct interval *x = &v->at[i];
+        uint32_t k = place_of(&s, x->step);
+        if (k == s.n || s.at[k].step != x->step) {
+            vec_add(&s, ((struct span){ 0 }));
+            memmove(&s.at[k + 1], &s.at[k], (s.n - 1 - k) * sizeof *s.at);
+            s.at[k] = (struct span){ x->step, x->from, x->to };
+        }
+        s.at[k].from = x->from < s.at[k].from ? x->from : s.at[k].from;
+        s.at[k].to = x->to > s.at[k].to ? x->to : s.at[k].to;
+    }
+    return s;
 }
 
 static void print_rank(FILE *to, uint32_t rank, const struct times *t)
@@ -104,6 +126,7 @@ static void print_rank(FILE *to, uint32_t rank, const struct times *t)
 
 static void print_ranks(const struct intervals *v, FILE *to)
 {
+    struct spans spans = all_spans(v);
     fprintf(to, "milliseconds of a step, on average\n%6s %11s %11s %11s %11s %11s %11s\n", "rank", "step", "compute",
             "communicate", "exposed", "idle", "busy");
     for (uint32_t i = 0; i < v->n;) {
@@ -114,11 +137,13 @@ static void print_ranks(const struct intervals *v, FILE *to)
             while (end < v->n && v->at[end].rank == rank && v->at[end].step == v->at[i].step)
                 end++;
             add_step(&t, &v->at[i], end - i);
-            t.span += span_of(v, v->at[i].step);
+            const struct span *s = &spans.at[place_of(&spans, v->at[i].step)];
+            t.span += s->to - s->from;
             i = end;
         }
         print_rank(to, rank, &t);
     }
+    vec_free(&spans);
 }
 
 /* ---- what took most ------------------------------------------------------------------------------------------- */

@@ -96,7 +96,7 @@ static void *look_beside(void *unused)
             continue;
         if (first)
             dprintf(STDERR_FILENO,
-                    "piper: rank %ld (process %ld) is stopped since %.0f s while MPI starts or ends. The process "
+                    "piper: rank %ld (process %ld) has been stopped for %.0f s while MPI starts or ends. The process "
                     "was stopped by a signal or a debugger\n",
                     s.stopped_rank, s.stopped, now - since);
         _exit(-ST_HANG);

@@ -92,7 +92,7 @@ struct watch_verdict {
     char text[1600];  /* the chain that leads to it, and what to do */
 };
 void watch_judge(const struct watch_table *t, struct watch_verdict *v);
-/* What a rank does, in words: "is in BW layers.1 mb3 since 41 s". */
+/* What a rank does, in words: "has been in BW layers.1 mb3 for 41 s". */
 void watch_describe(const struct watch_table *t, uint32_t rank, char *text, size_t size);
 
 /* ---- the thread: watch.c, and its inquiries: watch/inquiry.c --------------------------------------------------- */

@@ -176,13 +176,13 @@ static void add_rank(const struct watch_table *t, uint32_t rank, char *text, siz
 static void add_silent(const struct watch_answer *a, char *text, size_t size)
 {
     char s[24];
-    const char *how = "does not answer since";
+    const char *how = "has not responded for";
     if (a->state == 'T')
-        how = "is stopped since";
+        how = "has been stopped for";
     else if (a->state == 't')
-        how = "is held by a debugger since";
+        how = "has been held by a debugger for";
     else if (a->state == 'Z' || a->state == 'X')
-        how = "has ended, silent since";
+        how = "has exited, silent for";
     add(text, size, "%s %s", how, seconds(a->silent, s));
     if (a->last[0])
         add(text, size, "; it was last seen in %s", a->last);
@@ -199,28 +199,26 @@ void watch_describe(const struct watch_table *t, uint32_t rank, char *text, size
         return;
     }
     if (!r->place.inside || !r->n_tasks) {
-        add(text, size, "is in %s since %s", r->phase, seconds((double)r->seconds, s));
+        add(text, size, "has been in %s for %s", r->phase, seconds((double)r->seconds, s));
         return;
     }
     const struct watch_task *own = own_work(a);
     for (uint32_t i = 0; i < (own ? 1 : r->n_tasks); i++) {
         const struct watch_task *k = own ? own : &r->tasks[i];
-        add(text, size, "%s%s %s since %s", i ? ", " : "",
-            own ? "is in"
-            : i ? "in"
-                : "waits in",
-            k->name, seconds((double)k->seconds, s));
+        const char *how = own ? "has been in" : i ? "in" : "has been blocked in";
+        add(text, size, "%s%s %s for %s", i ? ", " : "", how, k->name, seconds((double)k->seconds, s));
     }
 }
 
-/* "rank 3 (node n2) waits in receive F x mb5 since 41 s from rank 2 (node n2), which " and so on; the culprit's deeds follow. */
+/* "rank 3 (node n2) has been blocked in receive F x mb5 for 41 s, waiting for rank 2 (node n2), which" and so on; the culprit's deeds
+ * follow. */
 static void tell_chain(const struct watch_table *t, uint32_t start, const uint32_t *next, char *text, size_t size)
 {
     char s[24];
     add_rank(t, start, text, size);
     for (uint32_t r = start; next[r] != NOBODY; r = next[r]) {
         const struct watch_task *k = link_of(t, r, next[r]);
-        add(text, size, " waits in %s since %s for ", k->name, seconds((double)k->seconds, s));
+        add(text, size, " has been blocked in %s for %s, waiting for ", k->name, seconds((double)k->seconds, s));
         add_rank(t, next[r], text, size);
         add(text, size, ", which");
     }
@@ -248,7 +246,7 @@ static const char *advice(const struct watch_answer *a)
     if (a->state == 'Z' || a->state == 'X')
         return "The peer is lost: its process has ended";
     if (a->state)
-        return "Its process lives and does not answer: it has no time to run, or hangs in the system";
+        return "The process is alive but unresponsive: starved of CPU or blocked in the kernel";
     return "The peer is lost: its process, its machine or the network";
 }
 

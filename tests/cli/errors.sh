@@ -178,7 +178,7 @@ strategy "a device out of range" 65 '\$\[0\]\.devices\[0\]: found 99999999, expe
     '{"op":"place","filter":{},"devices":[99999999]}'
 strategy "a negative device" 65 '\$\[0\]\.devices\[1\]: found -1, expected a device number' \
     '{"op":"place","filter":{},"devices":[0,-1]}'
-strategy "a device twice" 65 '\$\[0\]\.devices: device 0 stands twice' '{"op":"place","filter":{},"devices":[0,0]}'
+strategy "a device twice" 65 '\$\[0\]\.devices: device 0 is listed twice' '{"op":"place","filter":{},"devices":[0,0]}'
 strategy "devices that are no list" 65 '\$\[0\]\.devices: found 9, expected a list of devices' \
     '{"op":"place","filter":{},"devices":9}'
 strategy "no devices" 65 '\$\[0\]: "devices" is missing' '{"op":"place","filter":{}}'
@@ -404,7 +404,7 @@ ranks 1 "a token beyond the vocabulary" 65 \
 ranks 2 "a token beyond the vocabulary" 65 \
     '^piper: .*tokens\.h5: token [0-9]+ is [0-9]+, but the model.s vocabulary has 64 entries' small.h5 -o run-small
 ranks 2 "a run folder that cannot be made" 74 '^piper: /proc/none: ' two.h5 -o /proc/none
-ranks 2 "a file as run folder" 74 '^piper: text: is no folder, expected one or a free name' two.h5 -o text
+ranks 2 "a file as run folder" 74 '^piper: text: is not a directory, expected one or a free name' two.h5 -o text
 ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: .*\(256,16\).*\(256,32\)' \
     other.h5 -o run
 ranks 2 "an unknown option" 64 '^piper: train: there is no option --step, did you mean --steps\?' two.h5 -o run --step 3

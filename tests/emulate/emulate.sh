@@ -48,7 +48,7 @@ JSON
 echo '[{"op":"layout","pp":2,"dp":2,"ep":2,"zero":2,"placement":"v"},{"op":"schedule","kind":"dualpipev","microbatches":4}]' >large-s.json
 build large large large-s train.seq_len=1024 train.steps=2 'train.trace_steps=[2]'
 train 4 large large --device emulate --emulate-forward 0.01 &&
-    awk '/planned/ { for (i = 1; i < NF; i++) { if ($i == "planned") planned = $(i + 1); if ($i == "touched") touched = $(i + 1) }
+    awk '/planned/ { for (i = 1; i < NF; i++) { if ($i ~ /^planned/) planned = $(i - 2); if ($i ~ /^touched/) touched = $(i - 2) }
         print planned, touched; exit !(planned > 20000 && touched < 1) }' large/log.txt >>out
 result 'nine billion parameters: planned, not touched'
 "$piper" trace large --summary >out 2>&1 && grep -q ' 240  group [0-9]*: ep, 2 ranks' out &&

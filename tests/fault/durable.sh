@@ -69,4 +69,29 @@ done
 [ $good -eq 0 ] && sed -n 's/.*checkpoint of step [36] written .*, \([0-9]*\) steps* later.*/\1/p' late/log.txt >later && cat later >>out &&
     [ "$(sort -n later | tail -n 1)" -ge 1 ]
 result 'threads that are late: async and sync write the same'
+sed -n 's/.* checkpoint of step \([0-9]*\) written .*/\1/p' late/log.txt | sort -nu >said
+find late/checkpoints -name 'step-*.h5' | sed 's/.*step-0*//; s/\.h5//' | sort -n >files
+diff said files >out && [ "$(wc -l <files)" -eq 3 ]
+result 'the log names the steps of the files'
+
+# ---- a row that could not be written: none behind it, and no checkpoint that covers it
+strike 0:fflush@metrics.csv:4:EIO k gap --steps 6
+[ "$status" -eq 74 ] && [ -n "$happened" ] && once 'metrics.csv: cannot be written' &&
+    awk -F, 'NR > 1 && $1 != NR - 1 { print "step " $1 " in row " NR - 1; bad = 1 } END { exit bad }' gap/metrics.csv >>out &&
+    ! find gap/checkpoints -name 'step-00000[3-9].h5' | grep . >>out && whole_checkpoints gap && train 2 k gap &&
+    train 2 k k.whole && same_bits k.whole gap
+result 'a row that could not be written: no row behind it, and no checkpoint of its step or a later one'
+
+# ---- a run whose steps take long is alive
+build one tiny one train.steps=6
+PIPER_FAULT=0:exec_run:3:late PIPER_FAULT_LATE=40 "$dir/piper-fault" train one.h5 -o beats >out 2>&1 &
+pid=$!
+await 2 beats
+before=$(stat -c %Y beats/lock)
+tries=$((13 * ${TEST_TIME_SCALE:-1}))
+while [ $((tries -= 1)) -gt 0 ] && [ "$(stat -c %Y beats/lock)" -le $((before + 1)) ]; do sleep 1; done
+[ "$(stat -c %Y beats/lock)" -gt $((before + 1)) ] && kill -0 $pid && [ "$(last_step beats)" -eq 2 ]
+result 'while a step takes long the lock says that the run is alive'
+kill -KILL $pid
+wait $pid 2>/dev/null
 echo "1..$n"

@@ -161,7 +161,7 @@ static bool set_devices(struct breaker *b, json_t *devices, const char *below)
 
 bool breaks_device_twice(struct breaker *b)
 {
-    break_want(b, "device 1 stands twice");
+    break_want(b, "device 1 is listed twice");
     return set_devices(b, json_pack("[i,i,i]", 1, 0, 1), "");
 }
 

@@ -34,7 +34,7 @@ done
 build long gpt2 pp2dp2 train.steps=1000000
 begin=$(date +%s)
 ends 75 4 long t --max-time 6 && [ $(($(date +%s) - begin)) -le $((9 * ${TEST_TIME_SCALE:-1})) ] &&
-    [ -f t/checkpoints/step-"$(printf %06d "$(last_step t)")".h5 ] && grep -q 'the same command goes on' t/log.txt
+    [ -f t/checkpoints/step-"$(printf %06d "$(last_step t)")".h5 ] && grep -q 'rerun the same command to resume' t/log.txt
 result 'max-time: 75 in time, with a checkpoint of the last step'
 train 4 long t --steps $(($(last_step t) + 2))
 result 'it goes on after max-time'

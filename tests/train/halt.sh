@@ -168,6 +168,6 @@ result 'auto: PBS_WALLTIME, and no answer at all'
 job=endless
 end=$(($(date +%s) + 9))
 auto 75 'left (SLURM_JOB_END_TIME)' SLURM_JOB_ID=7 SLURM_JOB_END_TIME=$end && [ "$(date +%s)" -le $end ] &&
-    grep -q 'the same command goes on' a/log.txt
+    grep -q 'rerun the same command to resume' a/log.txt
 result 'auto: it stops with 75 before the end of the job'
 echo "1..$n"

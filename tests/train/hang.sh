@@ -18,15 +18,15 @@ if [ -z "$preload" ] || [ -n "${TEST_WRAPPER-}" ]; then
     n=$((n + 1))
 else
     expect=76 misbehaves spin 1 long 4 x --hang-timeout 2 &&
-        grep -q '^piper: rank [023] (.*) waits in .* for rank 1 ([^)]*), which is in [FB] .* since .* it spins' out &&
+        grep -q '^piper: rank [023] (.*) has been blocked in .* waiting for rank 1 ([^)]*), which has been in [FB] .* for .* it spins' out &&
         grep -q 'rank 1 (.*) is in [FB] ' x/log.txt
     result 'a rank that computes without end is named, and who waits for it'
     expect=76 misbehaves sleep 2 long 4 y --hang-timeout 2 &&
-        grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*is in [FB] .* since .* lives and sleeps there' out
+        grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*has been in [FB] .* for .* lives and sleeps there' out
     result 'a rank that sleeps is told apart'
     begin=$(date +%s)
     from=1 expect=76 misbehaves vain 1 long 4 v --hang-timeout 1 &&
-        grep -q '^piper: .*rank 1 ([^)]*),* \(which \)*is in [FB] .* since .* a library that needs memory' out &&
+        grep -q '^piper: .*rank 1 ([^)]*),* \(which \)*has been in [FB] .* for .* a library that needs memory' out &&
         [ $(($(date +%s) - begin)) -le $((40 * ${TEST_TIME_SCALE:-1})) ]
     result 'a library that asks for memory without end, in the first step, is told within seconds, not minutes'
     from=2000 misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
@@ -38,7 +38,7 @@ expect=75 launch 4 long z --hang-timeout 1
 await 3 z && kill -STOP "$(cat pid.0)" "$(cat pid.1)" "$(cat pid.2)" "$(cat pid.3)" && sleep 3 &&
     kill -CONT "$(cat pid.0)" "$(cat pid.1)" "$(cat pid.2)" "$(cat pid.3)" && from=$(last_step z) && await $((from + 20)) z &&
     sleep 2 && kill -USR1 "$(cat pid.0)"
-wait "$launched" && ! grep -q 'rank.*since' z/log.txt
+wait "$launched" && ! grep -q 'rank.*has been' z/log.txt
 result 'a job that is stopped whole for 3 s goes on'
 
 # What is left of a crash.

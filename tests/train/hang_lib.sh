@@ -21,7 +21,7 @@ stopped()
     begin=$(date +%s%N)
     kill -STOP "$(cat "pid.$rank")"
     # the log has the sentence at once; mpirun may need long to end on a machine with little time
-    while kill -0 "$launched" 2>/dev/null && ! grep -q 'is stopped since' hung/log.txt 2>/dev/null; do
+    while kill -0 "$launched" 2>/dev/null && ! grep -q 'has been stopped for' hung/log.txt 2>/dev/null; do
         sleep 0.1
     done
     named=$((($(date +%s%N) - begin) / 1000000))
@@ -38,7 +38,7 @@ stopped()
 # names RANK FILE: the sentence there says that this rank, and no other, is stopped
 names()
 {
-    grep -q "rank $1 ([^)]*),* \(which \)*is stopped since .* was stopped by a signal" "$2"
+    grep -q "rank $1 ([^)]*),* \(which \)*has been stopped for .* was stopped by a signal" "$2"
 }
 random()
 {

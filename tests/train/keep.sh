@@ -73,7 +73,7 @@ train 4 h none --no-checkpoint && [ ! -e none/checkpoints ] && [ -z "$(find none
 result '--no-checkpoint: the same steps, and none is written'
 planned()
 {
-    sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB.*/\1/p' "$1/log.txt" | tail -n 1
+    sed -n 's/.*peak memory per rank: \([0-9.]*\) MiB planned.*/\1/p' "$1/log.txt" | tail -n 1
 }
 awk -v none="$(planned none)" -v kept="$(planned good)" 'BEGIN { print none, kept; exit !(none > 0 && none < kept) }' >out
 result 'and no memory is planned for one'

@@ -31,9 +31,14 @@ while [ $((i += 1)) -le 10 ]; do cat part; done >long-text && "$piper" data text
 build eval gpt2 zero3 train.steps=10 train.eval_data=long.h5 train.eval_every=5 train.checkpoint_every=5
 train 2 eval whole && [ "$(column whole eval_loss | cut -d' ' -f1 | tr '\n' ' ')" = '5 10 ' ]
 result 'evaluations after steps 5 and 10'
-launch 2 eval killed
-appears killed/checkpoints/step-000005.h5 && ! column killed eval_loss | grep . >>out && kill -KILL "$(cat pid.1)"
-wait "$launched"
+tries_left=3 # a disk may be slower than the evaluation
+until [ $((tries_left -= 1)) -lt 0 ]; do
+    rm -rf killed
+    launch 2 eval killed
+    appears killed/checkpoints/step-000005.h5 && ! column killed eval_loss | grep . >>out && kill -KILL "$(cat pid.1)"
+    wait "$launched"
+    [ "$(last_step killed)" -ne 5 ] || break
+done
 [ "$(last_step killed)" -eq 5 ] && train 2 eval killed && grep -q 'going on from the checkpoint of step 5,' killed/log.txt && same_bits whole killed
 result 'killed while it evaluates: the checkpoint of the step is there, and the evaluation is made again'
 expect=75 launch 2 eval asked
@@ -62,8 +67,8 @@ spoil()
 {
     printf '\377\377' | dd of="$1" bs=2 seek=$(($(wc -c <"$1") / 4)) conv=notrunc 2>>out
 }
-build data gpt2 zero3 train.steps=400 train.shuffle=false
-cp tokens.h5 bad.h5 && spoil bad.h5 && ends 65 2 data d --data bad.h5 &&
+"$piper" data text part -o part.h5 >out 2>&1 && build data gpt2 zero3 train.steps=400 train.shuffle=false train.data=part.h5
+cp part.h5 bad.h5 && spoil bad.h5 && ends 65 2 data d --data bad.h5 &&
     grep -q '^piper: bad.h5: token [0-9]* is 65535, .* the checkpoint of step [0-9]* is kept' out && kept d && at=$(last_step d) &&
     [ "$at" -gt 100 ] && ends 65 2 data d --data bad.h5 && [ "$(last_step d)" -eq "$at" ] && train 2 data d --steps $((at + 3)) &&
     train 2 data good --steps $((at + 3)) && same_bits good d
@@ -88,13 +93,13 @@ build often gpt2 zero3 train.steps=1000000 train.checkpoint_minutes=0.02 train.c
 expect=75 launch 2 often o
 await 1 o && sleep 5 && kill -USR1 "$(cat pid.0)"
 wait "$launched" && [ "$(checkpoints o)" -ge 3 ] && [ "$(checkpoints o)" -le $((3 + 5 * ${TEST_TIME_SCALE:-1})) ] &&
-    grep -q '  checkpoints every 0.02 minutes, after the last step, async' o/log.txt
+    grep -q '  checkpoint every 0.02 minutes, after the last step (async)' o/log.txt
 result 'checkpoint_minutes: one every 1.2 s'
 build never gpt2 zero3 train.steps=1000000 train.checkpoint_minutes=0
 expect=75 launch 2 never v
 await 1 v && sleep 2 && [ ! -d v/checkpoints ] && kill -USR1 "$(cat pid.0)"
-wait "$launched" && [ "$(checkpoints v)" -eq 1 ] && grep -q '  checkpoints after the last step, async' v/log.txt
+wait "$launched" && [ "$(checkpoints v)" -eq 1 ] && grep -q '  checkpoint after the last step (async)' v/log.txt
 result 'checkpoint_minutes 0: none'
-train 2 data u --steps 2 && grep -q '  checkpoints every 30 minutes, after the last step, async' u/log.txt
+train 2 data u --steps 2 && grep -q '  checkpoint every 30 minutes, after the last step (async)' u/log.txt
 result 'every 30 minutes where nothing is said'
 echo "1..$n"

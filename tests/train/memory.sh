@@ -25,8 +25,8 @@ case_of()
     rm -rf r
     "$piper" plan case.h5 --json >plan.txt 2>out && train "$2" case r &&
         total=$(grep -o '"total": *[0-9]*' plan.txt | awk '$2 > most { most = $2 } END { printf "%.1f", most / 1048576 }') &&
-        grep 'memory of a rank at most: planned .* allocations in steps: [0-9]*$' r/log.txt |
-        sed 's/.*memory of a rank at most//; s/[^0-9. ]//g' >seen &&
+        grep 'peak memory per rank: .* planned.* allocations in steps: [0-9]*$' r/log.txt |
+        sed 's/.*peak memory per rank//; s/[^0-9. ]//g' >seen &&
         echo "plan $total MiB; planned, touched, own, resident, allocations: $(cat seen)" >out &&
         awk -v total="$total" '{ used = $2 + $3
             ok = $1 == total && used >= 0.95 * total && used <= 1.05 * total && $4 >= $2 && $5 == 0 }
@@ -51,6 +51,6 @@ rm -rf r
 "$piper" plan case.h5 --json >plan.txt 2>out && train 2 case r --checkpoint sync &&
     awk -F': *' '/"params"/ { params = $2 + 0 } /"snapshot"/ { sum += snapshot = $2 } /"total"/ { total = $2 - snapshot }
         END { printf "%.1f\n", total / 1048576; exit !(sum >= 3 * params && sum <= 3.01 * params) }' plan.txt >want &&
-    sed -n 's/.*memory of a rank at most: planned \([0-9.]*\) MiB.*/\1/p' r/log.txt >got && diff want got >>out
+    sed -n 's/.*peak memory per rank: \([0-9.]*\) MiB planned.*/\1/p' r/log.txt >got && diff want got >>out
 result 'snapshots hold the state once, and there are none with --checkpoint sync'
 echo "1..$n"

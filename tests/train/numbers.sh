@@ -55,6 +55,19 @@ build wild gpt2 pp2dp2 train.lr=1e6 train.clip_norm=1e9 train.optimizer.weight_d
 sh "$src/tests/run-mpi" -x 65 "$piper" 4 train wild.h5 -o w --on-nan skip --steps 100 >out 2>&1 &&
     grep -q 'the updates of 10 steps in a row were left out. step [0-9]*: ' out && [ "$(last_step w)" -lt 40 ]
 result 'skip: ten in a row end training'
+# Steps of 8 sequences of 16 tokens: 6 with the byte, one without, 6 with it, one without.
+six=0
+while [ $((six += 1)) -le 14 ]; do
+    case $six in
+    7 | 14) tr '~' ' ' <text | head -c 128 ;;
+    *) { printf '~' && tr '~' ' ' <text; } | head -c 128 ;;
+    esac
+done >apart && printf ' ' >>apart && "$piper" data text apart -o sixes.h5 >out 2>&1
+# shellcheck disable=SC2086
+build apart llama one $constant train.data=sixes.h5 train.steps=14 && poisoned j && "$piper" train apart.h5 -o j --on-nan skip >out 2>&1 &&
+    [ "$(awk -F, '$2 == "nan"' j/metrics.csv | wc -l)" -eq 12 ] && [ "$(last_step j)" -eq 14 ] && "$piper" checkpoint list j >>out &&
+    grep -q 'step 14 .* 2 updates' out
+result 'skip: more than ten in all, not in a row, do not'
 build free gpt2 pp2dp2 train.clip_norm=0
 sh "$src/tests/run-mpi" -x 64 "$piper" 4 train free.h5 -o f --on-nan skip >out 2>&1 && grep -q 'on-nan skip: .*clip_norm' out
 result 'skip: refused where updates do not wait for the norm'

@@ -32,7 +32,7 @@ P
 # What has to come of it: a stop with a checkpoint of the last step, from which the run goes on; at the end, the end.
 stopped_well()
 {
-    [ "$status" -eq 75 ] && grep -q 'the same command goes on' run/log.txt && [ "$(last_step run)" -lt 6 ] && kept &&
+    [ "$status" -eq 75 ] && grep -q 'rerun the same command to resume' run/log.txt && [ "$(last_step run)" -lt 6 ] && kept &&
         go_on && kept
 }
 go_on()

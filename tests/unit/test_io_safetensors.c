@@ -397,6 +397,7 @@ int main(void)
     Suite *s = suite_create("io_safetensors");
     TCase *t = tcase_create("safetensors");
     tcase_add_checked_fixture(t, begin, end);
+    tcase_set_timeout(t, 60);
     tcase_add_test(t, conversions);
     tcase_add_loop_test(t, bad_headers, 0, (int)(sizeof bad / sizeof bad[0]));
     tcase_add_test(t, bad_files);

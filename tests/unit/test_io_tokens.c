@@ -404,6 +404,7 @@ int main(void)
     Suite *s = suite_create("io_tokens");
     TCase *t = tcase_create("tokens");
     tcase_add_checked_fixture(t, make_folder, drop_folder);
+    tcase_set_timeout(t, 60);
     tcase_add_test(t, text_becomes_bytes);
     tcase_add_test(t, a_step_allocates_nothing);
     tcase_add_test(t, shards);

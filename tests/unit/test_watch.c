@@ -77,8 +77,9 @@ START_TEST(chain)
     ck_assert(v.guilty && v.culprit == 1);
     ck_assert_msg(
         begins(v.text,
-               "rank 3 (node n1) waits in receive F x mb5 since 43 s for rank 2 (node n1), which waits in receive F "
-               "x mb5 since 42 s for rank 1 (node n0), which is in BW layers.2 mb3 since 41 s. It is slow"),
+               "rank 3 (node n1) has been blocked in receive F x mb5 for 43 s, waiting for rank 2 (node n1), which has "
+               "been blocked in receive F "
+               "x mb5 for 42 s, waiting for rank 1 (node n0), which has been in BW layers.2 mb3 for 41 s. It is slow"),
         "%s", v.text);
 }
 END_TEST
@@ -87,9 +88,7 @@ END_TEST
 START_TEST(limits)
 {
     for (int i = 0; i < 32; i++) {
-        struct watch_stand s = {
-            .inside = i & 1, .works = i & 2, .loads = i & 4, .state = "RSTD"[i >> 3], .runs = 9
-        };
+        struct watch_stand s = { .inside = i & 1, .works = i & 2, .loads = i & 4, .state = "RSTD"[i >> 3], .runs = 9 };
         bool files = !s.inside || s.loads || s.state == 'D';
         double limit = watch_limit(&s, 5);
         ck_assert_double_eq(limit, files ? 600 : s.works ? 5 : 30);
@@ -138,13 +137,13 @@ START_TEST(silent)
     struct watch_verdict v = judge();
     ck_assert(v.guilty && v.culprit == 2);
     ck_assert_str_eq(
-        v.text,
-        "rank 0 (node n0) waits in all-reduce bucket 1 since 6.0 s for rank 2 (node n1), which is stopped since "
-        "6.2 s; it was last seen in step 9, BW layers.3 mb1. Silent too: rank 3. The process was stopped by "
-        "a signal or a debugger");
+        v.text, "rank 0 (node n0) has been blocked in all-reduce bucket 1 for 6.0 s, waiting for rank 2 (node n1), "
+                "which has been stopped for "
+                "6.2 s; it was last seen in step 9, BW layers.3 mb1. Silent too: rank 3. The process was stopped by "
+                "a signal or a debugger");
     answers[2].state = 0;
     v = judge();
-    ck_assert_ptr_nonnull(strstr(v.text, "does not answer since 6.2 s"));
+    ck_assert_ptr_nonnull(strstr(v.text, "has not responded for 6.2 s"));
     ck_assert_ptr_nonnull(strstr(v.text, "The peer is lost"));
 }
 END_TEST
@@ -162,10 +161,9 @@ START_TEST(collective)
     answers[3].arrival[0] = EXEC_NOT_YET;
     struct watch_verdict v = judge();
     ck_assert(v.guilty && v.culprit == 3);
-    ck_assert_msg(
-        begins(v.text,
-               "rank 0 (node n0) waits in all-reduce bucket 1 since 6.0 s for rank 3 (node n1), which is in BW"),
-        "%s", v.text);
+    ck_assert_msg(begins(v.text, "rank 0 (node n0) has been blocked in all-reduce bucket 1 for 6.0 s, waiting for rank "
+                                 "3 (node n1), which has been in BW"),
+                  "%s", v.text);
     /* past it: nobody waits for rank 3 there */
     answers[3].arrival[0] = EXEC_DONE;
     v = judge();
@@ -206,7 +204,7 @@ START_TEST(outside)
     struct watch_verdict v = judge();
     ck_assert(v.guilty && v.culprit == 2);
     ck_assert_str_eq(v.text,
-                     "rank 2 (node n1) is in checkpoint since 601 s. It waits for a disk or a network file system");
+                     "rank 2 (node n1) has been in checkpoint for 601 s. It waits for a disk or a network file system");
 }
 END_TEST
 

@@ -1,0 +1,47 @@
+/* Directives: the table of kinds, and what is parsed of one. Private to sched/. */
+#ifndef PIPER_SCHED_DIRECTIVE_H
+#define PIPER_SCHED_DIRECTIVE_H
+
+#include "base/json.h"
+#include "base/ratio.h"
+#include "ir/chunk.h"
+#include "sched/filter.h"
+
+struct sched;
+struct directive;
+struct directive_kind {
+    const char *name;
+    const char *const *keys; /* allowed, NULL-terminated */
+    /* A macro: appends primitives to the JSON list `out`. NULL for a primitive. */
+    enum status (*expand)(struct sched *s, const struct js *js, json_t *out, struct err *e);
+    /* A primitive: fills in the directive from its JSON. NULL for a macro. */
+    enum status (*parse)(struct sched *s, const struct js *js, struct directive *d, struct err *e);
+};
+extern const struct directive_kind *const sched_directive_kinds[]; /* NULL-terminated; sched/directive.c */
+extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order,
+    directive_shard, directive_recompute, directive_stream, directive_layout, directive_schedule;
+
+struct order_group {
+    uint32_t first_filter, n_filters; /* in sched.filters */
+};
+struct directive {
+    const struct directive_kind *kind;
+    struct js js;    /* for messages: its path is that of the list as given, where it can be told */
+    uint32_t number; /* in the list of primitives */
+    struct filter filter;
+    uint32_t set;                           /* place, replicate: IR_NO_SET where absent */
+    uint32_t stream;                        /* place, shard, stream */
+    uint32_t max_ctas;                      /* stream */
+    int32_t priority;                       /* stream */
+    uint32_t reduce_stream, gather_stream;  /* replicate */
+    struct ir_cut_rule cut;                 /* replicate */
+    uint32_t zero;                          /* replicate */
+    bool reduce_each;                       /* replicate */
+    uint32_t prefetch;                      /* replicate */
+    uint32_t microbatches;                  /* split */
+    uint32_t first_group, n_groups;         /* order: in sched.groups */
+    uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets */
+    struct ratio expert_bound;              /* shard: rows planned for, in balanced sizes; num 0: the worst case */
+};
+
+#endif

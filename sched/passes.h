@@ -1,0 +1,40 @@
+/* The passes of the compiler. Each says in its file what it needs, keeps and breaks. Private to sched/. */
+#ifndef PIPER_SCHED_PASSES_H
+#define PIPER_SCHED_PASSES_H
+
+#include "sched/compile.h"
+
+/* In the order in which directives act, by kind, whatever their place in the list (piper-strategy(5), Order of application): name in
+ * --dump, function, whether the DAG exists after it. */
+/* clang-format off */
+#define SCHED_PASSES(ROW) \
+    ROW("expand", directives_expand, false)  /* macros to primitives */                              \
+    ROW("chunks", pass_chunks_build, false)  /* operators to chunks */                               \
+    ROW("parse", directives_parse, false)    /* primitives to structs */                             \
+    ROW("cut", pass_chunks, false)           /* chunks to sub-chunks */                              \
+    ROW("recompute", pass_recompute, false)  /* chunks that keep their inputs only */                \
+    ROW("shard", pass_shard, false)          /* expert regions and their groups */                   \
+    ROW("split", pass_split, false)          /* microbatches; BI and BW */                           \
+    ROW("place", pass_place, false)          /* device sets, classes */                              \
+    ROW("buckets", pass_buckets, false)      /* parameters and their holders */                      \
+    ROW("build", pass_build, true)           /* nodes and data edges */                              \
+    ROW("move", pass_move, true)             /* sends and receives */                                \
+    ROW("all-to-all", pass_all_to_all, true) /* borders of sharded regions */                        \
+    ROW("reduce", pass_reduce, true)         /* gradient reductions */                               \
+    ROW("gather", pass_gather, true)         /* parameters at the start of the step, zero 1 and 2 */ \
+    ROW("update", pass_update, true)         /* norm and updates */                                  \
+    ROW("order", pass_order, true)           /* the user's order */                                  \
+    ROW("sequence", pass_sequence, true)     /* one global order */                                  \
+    ROW("use", pass_gather_use, true)        /* parameters before their use, zero 3 */               \
+    ROW("fit", pass_fit, true)               /* communications that share a device */
+/* clang-format on */
+
+#define SCHED_PASS_DECLARE(name, run, dumps) enum status run(struct sched *s, struct err *e);
+SCHED_PASSES(SCHED_PASS_DECLARE)
+
+/* Behind place: groups of experts and the devices of their neighbours. */
+enum status shard_check_devices(struct sched *s, struct err *e);
+/* The ordered DAG to plans. */
+enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
+
+#endif
