@@ -149,7 +149,7 @@ head -c 5000 pp2.h5 >cut.h5
 refuses 'truncated job' 65 'cut.h5' fails 65 "$piper" 2 train cut.h5 -o r
 "$piper" build -m model.json -s pp2.json -t train.json -o small.h5 --set model.vocab_size=100 >out 2>&1
 refuses 'token beyond the vocabulary' 65 'vocabulary' fails 65 "$piper" 2 train small.h5 -o r
-refuses 'run folder that cannot be made' 74 'out/run' fails 74 "$piper" 2 train pp2.h5 -o out/run
+refuses 'run folder that cannot be made' 74 'out: is not a directory' fails 74 "$piper" 2 train pp2.h5 -o out/run
 refuses 'checkpoint of another model' 65 'vocab\|shape\|embed' fails 65 "$piper" 2 train small.h5 -o b
 "$piper" build -m model.json -s pp2.json -t train.json -o wild.h5 --set train.lr=1e6 --set train.clip_norm=0 --set train.optimizer.kind=sgd >out 2>&1
 refuses 'diverged' 65 'diverged' fails 65 "$piper" 2 train wild.h5 -o w
