@@ -27,7 +27,7 @@ damage()
 # ---- the last K and every Mth
 for how in async sync; do
     build k gpt2 pp2dp2 train.steps=13 train.checkpoint_every=2 train.checkpoint_keep=2 train.checkpoint_keep_every=6
-    train 4 k k-$how --checkpoint $how && [ "$(steps_of k-$how)" = '6 12 13 ' ] && grep -q "checkpoints .* $how: " k-$how/log.txt
+    train 4 k k-$how --checkpoint $how && [ "$(steps_of k-$how)" = '6 12 13 ' ] && grep -q "checkpoint .*($how)" k-$how/log.txt
     result "$how: the last 2 of 13 steps and every 6th stay"
 done
 same_bits k-async k-sync

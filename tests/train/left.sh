@@ -49,7 +49,7 @@ result 'TERM while it evaluates: 75 between two batches, and the evaluation is m
 build last gpt2 zero3 train.steps=5 train.eval_data=long.h5
 expect=75 launch 2 last final
 await 5 final && sleep 0.2 && kill -USR1 "$(cat pid.1)"
-wait "$launched" && kept final && grep -q 'stopped after step 5 of 5, before its evaluation, with a checkpoint' final/log.txt &&
+wait "$launched" && kept final && grep -q 'stopped after step 5 of 5, before its evaluation, after writing a checkpoint' final/log.txt &&
     train 2 last final && train 2 last never && same_bits never final && [ "$(column final eval_loss | cut -d' ' -f1)" = 5 ]
 result 'the same after the last step: 75, then the evaluation alone'
 
