@@ -68,7 +68,7 @@ refuses 64 2 v x 'is for --device emulate' --emulate-forward 0.01
 result '--emulate-forward without emulation'
 refuses 64 2 v x 'expected seconds' --device emulate --emulate-forward soon
 result '--emulate-forward soon'
-refuses 64 2 v x 'which says what takes how long' --device emulate --emulate-forward 1 --machine h100
+refuses 64 2 v x 'conflicts with --machine' --device emulate --emulate-forward 1 --machine h100
 result '--emulate-forward and --machine'
 refuses 64 2 v x 'no numbers to check' --device emulate --check-numbers
 result '--check-numbers'

@@ -19,7 +19,7 @@ if [ -z "$preload" ] || [ -n "${TEST_WRAPPER-}" ]; then
 else
     expect=76 misbehaves spin 1 long 4 x --hang-timeout 2 &&
         grep -q '^piper: rank [023] (.*) has been blocked in .* waiting for rank 1 ([^)]*), which has been in [FB] .* for .* it spins' out &&
-        grep -q 'rank 1 (.*) is in [FB] ' x/log.txt
+        grep -q 'rank 1 (.*) has been in [FB] ' x/log.txt
     result 'a rank that computes without end is named, and who waits for it'
     expect=76 misbehaves sleep 2 long 4 y --hang-timeout 2 &&
         grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*has been in [FB] .* for .* lives and sleeps there' out
