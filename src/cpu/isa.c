@@ -9,11 +9,6 @@
 
 static const char *const names[ISA_COUNT] = { "base", "avx2", "avx512", "avx512_bf16" };
 
-const char *cpu_isa_name(enum isa isa)
-{
-    return names[isa];
-}
-
 static enum isa of_processor(void)
 {
     enum isa best = ISA_BASE;

@@ -17,7 +17,6 @@ enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
 
 /* A PIPER_ISA that is no name of one ends the process with ST_USAGE. */
 enum isa cpu_isa(void);
-bool cpu_isa_asked(void);               /* by PIPER_ISA */
-const char *cpu_isa_name(enum isa isa); /* "base", "avx2", "avx512", "avx512_bf16" */
+bool cpu_isa_asked(void); /* by PIPER_ISA */
 
 #endif
