@@ -29,7 +29,7 @@ static enum status get_word(const struct h5_at *root, const char *name, struct a
     const char *text;
     TRY(h5_get_attr_text(root, name, a, &text, e));
     if (strlen(text) >= size)
-        return err_set(e, ST_INPUT, root->where, "attribute %s is too long, expected less than %zu bytes", name, size);
+        return err_set(e, ST_INPUT, root->where, "attribute %s is too long, expected fewer than %zu bytes", name, size);
     strcpy(out, text);
     return ST_OK;
 }
@@ -179,7 +179,7 @@ static enum status open_structure(const struct dir *in, const char *path, struct
     h5_close(&root);
     f->misnamed = st == ST_OK && in && checkpoint_step_of(name_in(in, path), &step) && step != f->info.step;
     if (f->misnamed)
-        st = err_set(e, ST_INPUT, path, "its name says step %" PRIu64 " and it holds step %" PRIu64, step,
+        st = err_set(e, ST_INPUT, path, "the file name says step %" PRIu64 ", but it contains step %" PRIu64, step,
                      f->info.step);
     return st;
 }
@@ -258,7 +258,7 @@ static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t k
         if (found.a != want.a || found.b != want.b)
             return err_set(v->e, ST_INPUT, v->f->path,
                            "/%s/%s, elements %" PRIu64 " to %" PRIu64
-                           ": the contents do not agree with their digest: the file is damaged",
+                           ": the contents do not match their hash: the file is damaged",
                            ckpt__group[kind], ckpt__name(v->f, param), first, first + words - 1);
     }
     return ST_OK;
@@ -320,16 +320,15 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
     char text[512];
     if (!ir_graph_same(&f->graph, g, text, sizeof text))
         return err_set(e, ST_INPUT, f->path,
-                       "is a checkpoint of another model: %s. Use another run folder, or piper train --fresh", text);
+                       "is a checkpoint of another model: %s. Use another run directory, or piper train --fresh", text);
     if (memcmp(f->info.model_digest, digest, SHA256_BYTES) != 0)
         return err_set(
             e, ST_INPUT, f->path,
-            "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
-            "--fresh");
+            "is a checkpoint of a job with another dtype. Use another run directory, or piper train --fresh");
     if (*f->info.beyond)
         return err_set(
             e, ST_INPUT, f->path,
-            "contains %s, which this build cannot resume from; use the build that wrote it (%s), or a newer one",
+            "contains %s, which this build cannot resume from; use the build that wrote it (%s) or a newer one",
             f->info.beyond, f->info.build);
     return ST_OK;
 }

@@ -170,7 +170,7 @@ static enum status get_column(struct reading *r, const char *name, uint64_t n, d
 
 static enum status no_such(const struct reading *r, const char *column, uint64_t row, const char *found)
 {
-    return err_set(r->e, ST_INPUT, r->at->where, "%s, row %" PRIu64 ": found \"%s\", which is not known", column, row,
+    return err_set(r->e, ST_INPUT, r->at->where, "%s, row %" PRIu64 ": found \"%s\", which is unknown", column, row,
                    found);
 }
 

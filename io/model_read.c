@@ -272,7 +272,7 @@ static enum status get_head(struct reading *r, const struct h5_at *model, const 
         return err_set(r->e, ST_INPUT, model->where, "found %" PRIu64 " tags, expected at most %d", n, IR_MAX_TAGS);
     for (uint64_t i = 0; i < n; i++) {
         if (strlen(r->strings[i]) + 5 > MODEL_COLUMN_NAME)
-            return err_set(r->e, ST_INPUT, model->where, "tag %" PRIu64 " has too long a name", i);
+            return err_set(r->e, ST_INPUT, model->where, "tag %" PRIu64 " has a name that is too long", i);
         r->g->tags[i] = arena_strdup(&r->g->arena, r->strings[i]);
     }
     r->g->n_tags = (uint32_t)n;

@@ -224,7 +224,7 @@ static enum status append_text(struct making *m, const char *path, uint64_t *lef
     TRY(file_open_read(path, &fd, &size, m->e));
     enum status st = ST_OK;
     if (size > *left)
-        st = err_set(m->e, ST_IO, path, "has grown while it was read");
+        st = err_set(m->e, ST_IO, path, "grew while it was being read");
     for (uint64_t at = 0; st == ST_OK && at < size; at += tokens_block) {
         uint64_t n = size - at < tokens_block ? size - at : tokens_block;
         st = file_pread(fd, path, bytes, n, at, m->e);
@@ -251,7 +251,7 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
     }
     if (total < 2)
         return err_set(e, ST_INPUT, n ? files[0] : NULL,
-                       "there is no text: found %" PRIu64 " bytes in all, expected at least 2", total);
+                       "contains no text: found %" PRIu64 " bytes in all, expected at least 2", total);
     char source[1024];
     list_sources(files, n, source);
     struct making m = { .e = e };
@@ -260,7 +260,7 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = append_text(&m, files[i], &total, bytes, wide);
     if (st == ST_OK && total)
-        st = err_set(e, ST_IO, files[0], "a file has shrunk while it was read");
+        st = err_set(e, ST_IO, files[0], "a file shrank while it was being read");
     mem_free(bytes);
     mem_free(wide);
     return make_end(&m, st);
@@ -274,7 +274,7 @@ static enum status each_block(const char *path, uint32_t width, void *block,
     struct tokens t;
     enum status st = open_file(&t, path, e);
     if (st == ST_OK && t.width != width)
-        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, those before it have %" PRIu32, t.width,
+        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, the files before it have %" PRIu32, t.width,
                      width);
     uint64_t step = tokens_block / width;
     for (uint64_t at = 0; st == ST_OK && at < t.n_tokens; at += step) {
@@ -300,8 +300,9 @@ static enum status inspect_block(void *arg, const struct tokens *t, uint64_t fir
     for (uint64_t i = 0; i < n; i++) {
         uint32_t id = token_at(im->block, t->width, i);
         if ((im->vocab && id >= im->vocab) || id > INT32_MAX)
-            return err_set(im->m.e, ST_INPUT, t->path, "token %" PRIu64 " is %" PRIu32 ", expected less than %" PRIu32,
-                           first + i, id, im->vocab ? im->vocab : (uint32_t)INT32_MAX);
+            return err_set(im->m.e, ST_INPUT, t->path,
+                           "token %" PRIu64 " is %" PRIu32 ", expected an id below %" PRIu32, first + i, id,
+                           im->vocab ? im->vocab : (uint32_t)INT32_MAX);
         im->largest = id > im->largest ? id : im->largest;
     }
     im->total += n;
@@ -313,7 +314,7 @@ static enum status copy_block(void *arg, const struct tokens *t, uint64_t first,
     (void)first;
     struct importing *im = arg;
     if (n > im->total)
-        return err_set(im->m.e, ST_IO, t->path, "has changed while it was read");
+        return err_set(im->m.e, ST_IO, t->path, "changed while it was being read");
     im->total -= n;
     enum status st = file_pwrite(im->m.out.file.fd, im->m.out.path, im->block, n * t->width, im->m.offset, im->m.e);
     im->m.offset += n * t->width;
@@ -341,7 +342,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
         for (uint32_t i = 0; st == ST_OK && i < n; i++)
             st = each_block(files[i], width, im.block, copy_block, &im, e);
         if (st == ST_OK && im.total)
-            st = err_set(e, ST_IO, files[0], "a file has changed while it was read");
+            st = err_set(e, ST_IO, files[0], "a file changed while it was being read");
         st = make_end(&im.m, st);
     }
     mem_free(im.block);

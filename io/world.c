@@ -27,8 +27,9 @@ static void check(int code, const char *call)
     char why[MPI_MAX_ERROR_STRING] = "", text[MPI_MAX_ERROR_STRING + 128];
     int n = 0;
     MPI_Error_string(code, why, &n);
-    snprintf(text, sizeof text, "rank %u: %s failed: %s; a rank or the network was lost, run the same command again",
-             io_rank(), call, why);
+    snprintf(text, sizeof text,
+             "rank %u: %s failed: %s; a rank or the network was lost; rerun the same command to resume", io_rank(),
+             call, why);
     process_fail(ST_HANG, text);
 }
 #define CALL(name, ...) check(name(__VA_ARGS__), #name)

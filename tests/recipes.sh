@@ -99,7 +99,7 @@ plan "$with" --csv - >"$dir/csv" && sed 1d "$dir/lines" >"$dir/rows" && [ "$chun
     grep '^[0-9]*F' "$dir/csv" | diff "$dir/rows" - >>"$dir/log" 2>&1
 result "add a schedule: \"$kind\" runs in the order that stands there"
 "$PIPER" build -m "$dir/model.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/job.h5" >"$dir/log" 2>&1
-[ $? -eq 65 ] && grep -q "no schedule \"$kind\"" "$dir/log"
+[ $? -eq 65 ] && grep -q "unknown schedule \"$kind\"" "$dir/log"
 result "add a schedule: \"$kind\" is not there without it"
 
 # ---- a directive

@@ -35,7 +35,7 @@ static enum status match_pair(const struct check *c, const struct check_list *l,
     if (a->op == PLAN_EXCHANGE)
         return n == 1 ? ST_OK : check_wrong(c, RULE_MATCH, at, "%u more instructions have this node number", n - 1);
     if (n == 1)
-        return check_wrong(c, RULE_MATCH, at, "has no %s: no other class has node %u",
+        return check_wrong(c, RULE_MATCH, at, "has no %s: no other rank class has node %u",
                            a->op == PLAN_SEND ? "receive" : "send", a->node);
     const struct plan_instr *b = instr_of(c, l, x + 1);
     char text[256];
@@ -69,18 +69,19 @@ static enum status match_collective(const struct check *c, const struct check_li
         char text[256];
         if (x[i].cls != classes[i])
             return check_wrong(c, RULE_MATCH, at,
-                               "class %u is a member of channel %u, but does not call it for node %u", classes[i],
-                               ch->id, a->node);
+                               "rank class %u is a member of communicator %u, but does not call it for node %u",
+                               classes[i], ch->id, a->node);
         if (b->op != a->op || !check_is_collective(b->op) || k->p->channels[b->channel].id != ch->id)
-            return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or channel",
+            return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or communicator",
                                end_text(c, l, &x[i], text));
         if (b->count != a->count || b->type != a->type)
             return check_wrong(c, RULE_MATCH, at, "%" PRIu64 " elements of %s, but %s has %" PRIu64 " of %s", a->count,
                                ir_dtype_name(a->type), end_text(c, l, &x[i], text), b->count, ir_dtype_name(b->type));
     }
     if (n != members)
-        return check_wrong(c, RULE_MATCH, at, "%u classes are members of channel %u, but %u instructions have node %u",
-                           members, ch->id, n, a->node);
+        return check_wrong(c, RULE_MATCH, at,
+                           "%u rank classes are members of communicator %u, but %u instructions have node %u", members,
+                           ch->id, n, a->node);
     return ST_OK;
 }
 
@@ -123,7 +124,7 @@ static enum status check_tags(const struct check *c, const struct check_list *l)
         const struct check_end *a = &rows.at[i - 1].end, *b = &rows.at[i].end;
         check_instr_text(c, (struct check_place){ b->cls, l, b->instr }, text, sizeof text);
         st = check_wrong(c, RULE_TAG, (struct check_place){ a->cls, l, a->instr },
-                         "tag %u is also that of %s to the same class", rows.at[i].tag, text);
+                         "tag %u is also used by %s to the same rank class", rows.at[i].tag, text);
     }
     vec_free(&rows);
     return st;

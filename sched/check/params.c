@@ -124,7 +124,7 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
     bool decays = param->shape.ndim >= 2; /* weight decay acts on matrices and stacks of them */
     if (decays ? x->offset + x->count > b->n_decay : x->offset < b->n_decay)
         return check_wrong(c, RULE_SHARDS, at,
-                           "parameter %s %s, but stands on the wrong side of element %" PRIu64 " of bucket %u",
+                           "parameter %s %s, but lies on the wrong side of element %" PRIu64 " of bucket %u",
                            param->name, decays ? "decays" : "does not decay", b->n_decay, x->bucket);
     if (x->split == 1 && (x->first != 0 || x->count != elements))
         return check_wrong(c, RULE_SHARDS, at,
@@ -196,8 +196,9 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
                            "parameter %s is split in %u, but group %u of its owners has other sizes", name, x->split,
                            x->owners);
     if (check_group_classes(c, cls, k->p->buckets[bucket].holders, &classes) != 1 || classes[0] != cls)
-        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split, but bucket %u has holders in other classes",
-                           name, bucket);
+        return check_wrong(c, RULE_HOLDERS, at,
+                           "parameter %s is split, but the replica group of bucket %u reaches other rank classes", name,
+                           bucket);
     uint32_t *index = mem_alloc(sizeof *index * (size_t)c->world);
     index_in_group(c, cls, x->owners, index);
     enum status st = ST_OK;
@@ -209,8 +210,8 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
             same = index[plan_set_at(k->p, set, i)] == index[plan_set_at(k->p, set, 0)];
         if (!same)
             st = check_wrong(c, RULE_HOLDERS, at,
-                             "bucket %u: set %u of its holders is not the %u devices with one block of %s", bucket, set,
-                             owners->n_sets, name);
+                             "bucket %u: set %u of its replica group is not the %u devices with one block of %s",
+                             bucket, set, owners->n_sets, name);
     }
     mem_free(index);
     return st;
@@ -242,9 +243,10 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     const char *name = c->g->params.at[x->param].name;
     if (k->group_seq[group] == PLAN_NONE)
         return check_wrong(c, RULE_HOLDERS, at,
-                           "bucket %u: all of the class hold %s, but its holders are smaller groups", bucket, name);
+                           "bucket %u: the whole rank class holds %s, but its replica groups are smaller", bucket,
+                           name);
     if (n != n_holding)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u classes hold %s, its holders are %u classes", bucket,
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u rank classes hold %s, its replica group has %u", bucket,
                            n_holding, name, n);
     const struct plan_piece *y = &a->p->pieces[a->piece_of[x->param]];
     const struct plan_bucket *other = &a->p->buckets[y->bucket];
@@ -256,10 +258,11 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     if (other->zero) /* parts go by the order of the holders */
         same = same && k->group_seq[group] == a->group_seq[other->holders];
     if (!mine || !same)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its holders are not the classes that hold %s", bucket,
-                           name);
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its replica group is not the rank classes that hold %s",
+                           bucket, name);
     if (!same_layout(k->p, &k->p->buckets[bucket], a->p, other))
-        return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in class %u", bucket, name, first);
+        return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in rank class %u", bucket, name,
+                           first);
     return ST_OK;
 }
 
@@ -275,7 +278,7 @@ static enum status check_holders(const struct check *c, const uint32_t *n_holdin
                 TRY(check_whole_holders(c, cls, x->bucket, x, n_holding[x->param], first[x->param]));
             if (x->split > 1 && n_holding[x->param] > 1)
                 return check_wrong(c, RULE_HOLDERS, (struct check_place){ .cls = cls },
-                                   "%s is split, but in %u classes", c->g->params.at[x->param].name,
+                                   "%s is split, but in %u rank classes", c->g->params.at[x->param].name,
                                    n_holding[x->param]);
         }
     }
@@ -298,7 +301,7 @@ enum status check_params(struct check *c)
     }
     for (uint32_t i = 0; i < n; i++)
         if (n_holding[i] == 0)
-            return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = PLAN_NONE }, "no class holds parameter %s",
-                               c->g->params.at[i].name);
+            return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = PLAN_NONE },
+                               "no rank class holds parameter %s", c->g->params.at[i].name);
     return check_holders(c, n_holding, first);
 }

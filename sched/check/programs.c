@@ -116,8 +116,9 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
     const struct plan_slot *slot = &k->p->slots[g->first_slot + x->slot];
     uint32_t piece = u.param == IR_NONE ? PLAN_NONE : k->piece_of[u.param];
     if (piece == PLAN_NONE)
-        return check_wrong(c, RULE_SHARDS, at, "program %u: operator %s uses a parameter that this class does not hold",
-                           program, c->g->ops.at[kernel->graph_op].name);
+        return check_wrong(c, RULE_SHARDS, at,
+                           "program %u: operator %s uses a parameter that this rank class does not hold", program,
+                           c->g->ops.at[kernel->graph_op].name);
     const struct plan_piece *y = &k->p->pieces[piece];
     u.slot = x->slot;
     u.offset = x->offset;

@@ -270,9 +270,7 @@ static enum status order_report(const struct check *c, const struct check_list *
     mem_free(from);
     mem_free(seen);
     return check_wrong(c, RULE_ORDER, place_of(&r, o->prev[at]),
-                       "the classes dispatch communications in orders that contradict "
-                       "each other:%s",
-                       text);
+                       "deadlock: rank classes dispatch communications in conflicting orders:%s", text);
 }
 
 enum status check_order(struct check *c, const struct check_list *l)

@@ -85,7 +85,8 @@ static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_in
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->what);
     if (check_holders_of(s->p, u) > 1 && x->memory != GRADIENT_REDUCED)
-        return wrong(s, RULE_REDUCE, i, "has several holders, and its gradients are not reduced before", in->what);
+        return wrong(s, RULE_REDUCE, i,
+                     "has a replica group of several ranks, but its gradients are not reduced before", in->what);
     if (x->pending)
         return wrong(s, RULE_REDUCE, i, "has gradients in buffers that are not in its memory yet", in->what);
     if (in->op == PLAN_SUMSQ) {
@@ -121,7 +122,8 @@ static enum status check_collective(const struct steps *s, enum check_rule rule,
     bool parts = in->op != PLAN_ALL_REDUCE;
     uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : s->p->h->compute;
     if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders, parts))
-        return check_wrong(s->c, rule, at, "channel %u is group %u, which is not the holders of bucket %u, group %u",
+        return check_wrong(s->c, rule, at,
+                           "communicator %u is group %u, which is not the replica group of bucket %u, group %u",
                            s->p->channels[in->channel].id, s->p->channels[in->channel].group, bucket, u->holders);
     uint64_t count = parts ? u->elements / check_holders_of(s->p, u) : u->elements;
     if (in->count != count || in->type != type)
@@ -147,7 +149,7 @@ static enum status reduce_into(struct steps *s, uint32_t i, const struct plan_ba
 {
     struct bucket_state *x = &s->buckets[bucket];
     if (check_bucket_of(s->p, to, SLOT_GRAD) != bucket || !stands_at_start(s, to, bucket))
-        return wrong(s, RULE_REDUCE, i, "is reduced into a place that is not its own", bucket);
+        return wrong(s, RULE_REDUCE, i, "is reduced into memory that is not its own", bucket);
     if (to->arena == ARENA_WORK) {
         if (s->buffers[to->buffer] != GRADIENT_NONE)
             return wrong(s, RULE_REDUCE, i, "is reduced into a buffer that holds gradients", bucket);
@@ -169,7 +171,7 @@ static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_in
     if (!s->l->train)
         return wrong(s, RULE_REDUCE, i, "is reduced, but the list is not \"train\"", bucket);
     if (in->op != reduction_of[s->p->buckets[bucket].zero])
-        return wrong(s, RULE_REDUCE, i, "is brought together by another collective at its ZeRO level", bucket);
+        return wrong(s, RULE_REDUCE, i, "is reduced by another collective than its ZeRO level requires", bucket);
     TRY(check_collective(s, RULE_REDUCE, i, bucket, SLOT_GRAD));
     if (x->sumsq || x->updated)
         return wrong(s, RULE_REDUCE, i, "is reduced after its share of the norm or its update", bucket);
@@ -225,7 +227,7 @@ static enum status gather_step(struct steps *s, uint32_t i, const struct plan_in
         !stands_at_start(s, b, bucket) || check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket ||
         !stands_at_start(s, b + 1, bucket) || b[1].arena != (in_place ? ARENA_PARAMS : ARENA_WORK) ||
         in_place != !!(b->access & PLAN_OWN))
-        return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level asks for", bucket);
+        return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level requires", bucket);
     if (x->updated)
         return wrong(s, RULE_GATHER, i, "is gathered after its update", bucket);
     if (in_place && x->gathered)
@@ -241,7 +243,8 @@ static enum status scalars_step(struct steps *s, uint32_t i, const struct plan_i
     const uint32_t *classes;
     if (check_group_classes(s->c, s->cls, group, &classes) != s->c->n ||
         s->c->classes[s->cls].group_seq[group] == PLAN_NONE)
-        return check_wrong(s->c, RULE_SCALARS, at, "channel %u is not all ranks", s->p->channels[in->channel].id);
+        return check_wrong(s->c, RULE_SCALARS, at, "communicator %u does not span all ranks",
+                           s->p->channels[in->channel].id);
     if (in->type != IR_F64 || s->scalars++)
         return check_wrong(s->c, RULE_SCALARS, at, "the scalars are reduced a second time, or not as float64");
     return ST_OK;

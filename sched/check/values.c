@@ -235,7 +235,7 @@ static enum status collect_out(struct execution *x, struct interface *face)
         bool value = s->kind == SLOT_TENSOR || s->kind == SLOT_GRADIENT;
         if (value && s->bytes && s->access & PLAN_WRITE && !full[k])
             st = check_wrong(x->v->c, RULE_PROGRAM, (struct check_place){ .cls = x->v->cls },
-                             "program %u is to write slot %u, and does not, or not all of it", x->program, k);
+                             "program %u must write all of slot %u, but does not", x->program, k);
     }
     mem_free(full);
     return st;

@@ -40,7 +40,7 @@ static enum status read_pass(struct reader *r, struct cell *c)
         }
     }
     r->at = start;
-    return wrong_cell(r, "stage, one of F, B, I, W, and microbatch, like 3F0 (a schedule has only compute in it)");
+    return wrong_cell(r, "stage, one of F, B, I, W, and microbatch, like 3F0 (a schedule has computation only)");
 }
 
 static bool take(struct reader *r, const char *word)
@@ -168,7 +168,7 @@ static enum status measure(struct csv *c, const char *file, struct err *e)
         return ST_OK;
     char why[200];
     snprintf(why, sizeof why,
-             "makes it %u stages and %u microbatches, which need at least %llu cells; the file has %llu", c->stages,
+             "implies %u stages and %u microbatches, which need at least %llu cells; the file has %llu", c->stages,
              c->microbatches, (unsigned long long)need, (unsigned long long)cells);
     return c->microbatches > c->stages ? wrong(c, mb.line, mb.i, file, why, e)
                                        : wrong(c, stage.line, stage.i, file, why, e);
@@ -179,13 +179,13 @@ static const char *refuse_pass(uint8_t seen, enum ir_pass p)
 {
     enum { F = 1 << IR_PASS_F, B = 1 << IR_PASS_B, I = 1 << IR_PASS_BI };
     if (seen & 1 << p)
-        return "stands twice";
+        return "appears twice";
     if (p != IR_PASS_F && !(seen & F))
-        return "stands before its forward";
+        return "precedes its forward";
     if (p == IR_PASS_BW && !(seen & (I | B)))
-        return "stands before its I";
+        return "precedes its I";
     if ((p == IR_PASS_B && seen & I) || (p != IR_PASS_F && p != IR_PASS_B && seen & B))
-        return "stands beside a B or an I of the same backward; a backward is one B, or one I and one W";
+        return "duplicates a B or an I of the same backward; a backward is one B, or one I and one W";
     return NULL;
 }
 
@@ -201,7 +201,8 @@ static enum status check_cells(struct csv *c, uint8_t *seen, const char *file, s
                 c->row_of[x->stage] = l;
             if (c->row_of[x->stage] != l) {
                 char why[80];
-                snprintf(why, sizeof why, "is on another line than the stage before, line %u", c->row_of[x->stage] + 1);
+                snprintf(why, sizeof why, "is on another line than earlier passes of its stage, line %u",
+                         c->row_of[x->stage] + 1);
                 return wrong(c, l, i, file, why, e);
             }
             const char *why = refuse_pass(*bits, x->pass);
@@ -278,8 +279,8 @@ enum status csv_fold(struct csv *c, uint32_t stages, const char *file, struct er
                 continue;
             char why[160];
             snprintf(why, sizeof why,
-                     "is not what line %u has there for the other direction, %u%c%u; two mirrored ranks have "
-                     "one order",
+                     "differs from line %u, which has %u%c%u there for the other direction; mirrored ranks run in the "
+                     "same order",
                      mirror + 1, (a->stage + stages) % c->stages, letter(a->pass), a->mb);
             return wrong(c, l, i, file, why, e);
         }

@@ -6,7 +6,7 @@
 
 #include "sched/passes.h"
 
-static const char too_few[] = "at least two groups: an order needs a first and a next";
+static const char too_few[] = "at least two groups: one runs before the next";
 
 static enum status parse_order(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
@@ -115,8 +115,8 @@ static enum status collect_pass(struct collecting *g, uint32_t chunk, uint32_t f
             g->row_class = cls;
         if (cls != g->row_class)
             return js_wrong(&g->o->js, e,
-                            "group %u: %s is on another device set than the first of this order; an order directive "
-                            "speaks of one device set",
+                            "group %u: %s is on another device set than the first match of this directive; an order "
+                            "directive covers one device set",
                             g->group, node_text(s, g->d, node, text, sizeof text));
         if (g->mark[node] != g->number)
             vec_add(g->out, node);
@@ -215,8 +215,8 @@ static enum status check_convex(const struct sched *s, struct convexity *v, cons
     return x == IR_NONE
                ? ST_OK
                : js_wrong(&o->js, e,
-                          "group %u: the match of a filter is not convex: data flows from it through %s and back "
-                          "into it; match that too, or use a filter each for what lies before and behind it",
+                          "group %u: the match of a filter is not convex: data flows from it through %s and back into "
+                          "it; match that too, or use one filter for what precedes it and one for what follows",
                           group, chunk_text(s, x, text, sizeof text));
 }
 
@@ -318,10 +318,10 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
             uint32_t with = other_order(d, cycle, n, o->directive);
             if (with != IR_NONE)
                 snprintf(other, sizeof other, " together with the order in %s", directive_at(s, with)->js.path);
-            return js_wrong(&directive_at(s, o->directive)->js, e,
-                            "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
-                            "this order can never run",
-                            o->group, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
+            return js_wrong(
+                &directive_at(s, o->directive)->js, e,
+                "group %u: %s is ordered before %s, but data flow%s requires the reverse: this order can never run",
+                o->group, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
         }
     }
     return err_set(e, ST_BUG, s->in->strategy_name, "the training DAG has a cycle without an order edge");

@@ -106,12 +106,12 @@ static uint32_t lanes_of(const struct plan *p)
 static void print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
 {
     char text[32];
-    printf("\nmemory of a rank     ");
+    printf("\nmemory per rank      ");
     for (uint32_t k = 0; k < MEM_KINDS; k++)
         printf(" %11s", plan_memory_name((enum plan_kind_of_memory)k));
     if (target->device)
         printf(" %11s %11s", "device", "host");
-    printf(" %11s %11s\n", "total", "outside");
+    printf(" %11s %11s\n", "total", "libraries");
     for (uint32_t c = 0; c < out->n_classes; c++) {
         const struct plan_header *h = plans[c].h;
         char ranks[24], label[40];
@@ -140,11 +140,11 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
         bytes += out->classes[i].bytes;
     printf("model         %s, %llu parameters, %s\n", j->graph.family,
            (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
-    printf("ranks         %u in %u %s, %u %s of the data\n", out->ranks, out->n_classes,
+    printf("ranks         %u in %u rank %s, %u data-parallel %s\n", out->ranks, out->n_classes,
            out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
-    printf("batch         %u sequences of %u tokens: %u %s of %u in each replica\n", j->train.batch_size,
-           j->train.seq_len, l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
-    printf("training DAG  %llu nodes, %llu instructions a step, plans of %s\n", (unsigned long long)out->nodes,
+    printf("batch         %u sequences of %u tokens: %u %s of %u per replica\n", j->train.batch_size, j->train.seq_len,
+           l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    printf("training DAG  %llu nodes, %llu instructions per step, plans of %s\n", (unsigned long long)out->nodes,
            (unsigned long long)out->instructions, compile_bytes((double)bytes, text));
     printf("compiled      in %.3f s, verified in %.3f s, for %s", out->compile_seconds, out->verify_seconds,
            target->name);
@@ -152,9 +152,9 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
         printf(" with %u multiprocessors", multiprocessors ? multiprocessors : target->multiprocessors);
     putchar('\n');
     print_memory(out, plans, target);
-    printf("\nEach kind stands at its own peak; total is what a rank allocates, the peak of the sum with the gaps "
-           "between buffers; %soutside is an estimate for libraries.\n",
-           target->device ? "the device's memory has device and outside in it; " : "");
+    printf("\nEach column is its own peak, so columns do not add up to total: what a rank allocates, gaps between "
+           "buffers included. %sThe libraries column is an estimate.\n",
+           target->device ? "Device memory holds the device and libraries columns. " : "");
 }
 
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
@@ -297,33 +297,36 @@ static enum status plan_command(int argc, char **argv, struct err *e)
           .to = &o.ranks,
           .value = "RANKS",
           .least = 1,
-          .help = "number of ranks, where the strategy leaves it open" },
+          .help = "number of ranks, if the strategy leaves it open" },
         { .name = "device",
           .kind = OPTION_TEXT,
           .to = &o.device,
           .value = "D",
           .help = "plan for cpu (default), cuda or emulate" },
-        { .name = "json", .kind = OPTION_FLAG, .to = &o.json, .help = "figures as JSON" },
-        { .name = "expand", .kind = OPTION_FLAG, .to = &o.expand, .help = "the strategy as primitive directives" },
+        { .name = "json", .kind = OPTION_FLAG, .to = &o.json, .help = "print the figures as JSON" },
+        { .name = "expand",
+          .kind = OPTION_FLAG,
+          .to = &o.expand,
+          .help = "print the strategy as primitive directives" },
         { .name = "dump",
           .kind = OPTION_FLAG,
           .to = &o.dump,
-          .help = "the training DAG after every pass, and the plans as text" },
+          .help = "print the training DAG after every pass, and the plans" },
         { .name = "dot",
           .kind = OPTION_TEXT,
           .to = &o.dot,
           .value = "FILE",
-          .help = "the training DAG for Graphviz (- is standard output)" },
+          .help = "write the training DAG for Graphviz (-: standard output)" },
         { .name = "csv",
           .kind = OPTION_TEXT,
           .to = &o.csv,
           .value = "FILE",
-          .help = "the schedule as text, a line a pipeline place" },
+          .help = "write the schedule as text, one line per pipeline rank" },
         { .name = "svg",
           .kind = OPTION_TEXT,
           .to = &o.svg,
           .value = "FILE",
-          .help = "a picture of the schedule, ranks by time" },
+          .help = "draw the schedule, ranks over time" },
         { .name = "simulate",
           .kind = OPTION_FLAG,
           .to = &o.simulate,
@@ -332,12 +335,12 @@ static enum status plan_command(int argc, char **argv, struct err *e)
           .kind = OPTION_TEXT,
           .to = &o.machine,
           .value = "FILE",
-          .help = "what piper calibrate measured, or a data sheet (a100, h100)" },
+          .help = "machine file of piper calibrate, or a data sheet (a100, h100)" },
         { .name = "topology",
           .kind = OPTION_TEXT,
           .to = &o.topology,
           .value = "FILE",
-          .help = "ranks per node, nodes per island and links, in place of the machine's" },
+          .help = "ranks per node, nodes per island and links, overriding the machine's" },
         { .name = NULL },
     };
     const struct option_usage usage = {
@@ -345,8 +348,7 @@ static enum status plan_command(int argc, char **argv, struct err *e)
         .synopsis =
             "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
             "[--simulate [--machine FILE] [--topology FILE]]",
-        .about =
-            "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
+        .about = "Compiles and verifies a job, and shows its schedule and the memory of its ranks. Needs no MPI.",
         .options = options,
         .min_operands = 1,
         .max_operands = 1,
@@ -356,11 +358,11 @@ static enum status plan_command(int argc, char **argv, struct err *e)
     enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
     if (st == ST_OK && !help && o.json + o.expand + o.dump > 1)
         st = err_set(e, ST_USAGE, "plan",
-                     "found several of --json, --expand and --dump, expected one: each is an output");
+                     "--json, --expand and --dump are mutually exclusive: each replaces the output");
     if (st == ST_OK && !help && o.topology && !o.simulate && !o.machine)
-        st = err_set(e, ST_USAGE, "--topology", "expected --simulate or --machine with it");
+        st = err_set(e, ST_USAGE, "--topology", "requires --simulate or --machine");
     if (st == ST_OK && !help && o.simulate && (o.expand || o.dump))
-        st = err_set(e, ST_USAGE, "--simulate", "found %s with it, which is another output",
+        st = err_set(e, ST_USAGE, "--simulate", "conflicts with %s, which replaces the output",
                      o.expand ? "--expand" : "--dump");
     if (st == ST_OK && !help) {
         o.job = operands.at[0];
@@ -370,4 +372,4 @@ static enum status plan_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_plan = { "plan", "compile a job and show ranks, memory and instructions", plan_command };
+const struct command command_plan = { "plan", "compile a job and show its schedule and memory", plan_command };

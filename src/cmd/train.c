@@ -16,8 +16,8 @@ static enum status read_max_time(const char *text, struct train_options *o, stru
     if (o->max_auto || (duration_read(text, &o->max_seconds) && o->max_seconds))
         return ST_OK;
     return err_set(e, ST_USAGE, "--max-time",
-                   "found \"%s\", expected hours:minutes:seconds, as in 1:30:00, days-hours:minutes, seconds, or auto: "
-                   "ask the batch system",
+                   "found \"%s\", expected hours:minutes:seconds such as 1:30:00, days-hours:minutes, seconds, or auto "
+                   "(ask the batch system)",
                    text);
 }
 
@@ -26,7 +26,7 @@ static enum status read_seconds(const char *option, const char *text, double *se
     char *end;
     *seconds = strtod(text, &end);
     if (end == text || *end || !(*seconds >= 0 && *seconds <= 3600))
-        return err_set(e, ST_USAGE, option, "found \"%s\", expected seconds, from 0 to 3600", text);
+        return err_set(e, ST_USAGE, option, "found \"%s\", expected seconds from 0 to 3600", text);
     return ST_OK;
 }
 
@@ -44,18 +44,18 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .kind = OPTION_TEXT,
           .to = &o->dir,
           .value = "RUNDIR",
-          .help = "run folder: metrics, log, checkpoints, traces" },
+          .help = "run directory: metrics, log, checkpoints, traces" },
         { .name = "data",
           .kind = OPTION_TEXT,
           .to = &o->data,
           .value = "FILE",
-          .help = "token file instead of the job's" },
+          .help = "token file to use instead of the job's" },
         { .name = "steps",
           .kind = OPTION_NUMBER,
           .to = &o->steps,
           .value = "N",
           .least = 1,
-          .help = "train up to step N instead of the job's last one" },
+          .help = "train up to step N instead of the job's last step" },
         { .name = "fresh",
           .kind = OPTION_FLAG,
           .to = &o->fresh,
@@ -63,7 +63,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         { .name = "resume",
           .kind = OPTION_FLAG,
           .to = &o->resume,
-          .help = "only resume: without a checkpoint in the run folder end with 66" },
+          .help = "only resume: exit with 66 if there is no checkpoint" },
         { .name = "device",
           .kind = OPTION_CHOICE,
           .to = &o->device,
@@ -74,17 +74,17 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .kind = OPTION_TEXT,
           .to = &o->machine,
           .value = "FILE",
-          .help = "what piper calibrate measured, or a data sheet: predicted times, which an emulation takes" },
+          .help = "machine file of piper calibrate, or a data sheet: predicted times, used by an emulation" },
         { .name = "topology",
           .kind = OPTION_TEXT,
           .to = &o->topology,
           .value = "FILE",
-          .help = "ranks per node, nodes per island and links, in place of the machine's" },
+          .help = "ranks per node, nodes per island and links, overriding the machine's" },
         { .name = "emulate-forward",
           .kind = OPTION_TEXT,
           .to = &forward,
           .value = "SECONDS",
-          .help = "with --device emulate: what the forward of a stage takes (0.01)" },
+          .help = "with --device emulate: duration of a stage's forward (default 0.01)" },
         { .name = "comm",
           .kind = OPTION_CHOICE,
           .to = &o->comm,
@@ -95,17 +95,17 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .kind = OPTION_TEXT,
           .to = &max_time,
           .value = "H:M:S|auto",
-          .help = "stop with a checkpoint in time; auto: before the batch job's time is up" },
+          .help = "checkpoint and stop within this time; auto: before the time limit of the batch job" },
         { .name = "checkpoint",
           .kind = OPTION_CHOICE,
           .to = &checkpoint,
           .value = "HOW",
           .words = checkpoints,
-          .help = "async (default): written beside the steps; sync: training waits" },
+          .help = "async (default): write in the background; sync: training waits" },
         { .name = "no-checkpoint",
           .kind = OPTION_FLAG,
           .to = &o->no_checkpoint,
-          .help = "write none and look for none, as for a measurement" },
+          .help = "neither write nor look for checkpoints, e.g. for benchmarks" },
         { .name = "cuda-graph",
           .kind = OPTION_CHOICE,
           .to = &graphs,
@@ -117,11 +117,11 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .to = &fuse,
           .value = "on|off",
           .words = on_off,
-          .help = "off: a device runs every operator as a kernel of its own" },
+          .help = "off: run every operator on a device as a kernel of its own" },
         { .name = "check-numbers",
           .kind = OPTION_FLAG,
           .to = &o->check_numbers,
-          .help = "look for NaN and Inf after every operator" },
+          .help = "check for NaN and Inf after every operator" },
         { .name = "on-nan",
           .kind = OPTION_CHOICE,
           .to = &on_nan,
@@ -138,14 +138,14 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
           .to = &o->check_replicas,
           .value = "N",
           .least = 1,
-          .help = "every N steps: are all copies of all parameters equal?" },
+          .help = "verify every N steps that all replicas of the parameters are bitwise identical" },
         { .name = NULL },
     };
     const struct option_usage usage = {
         .command = "train",
         .synopsis = "job.h5 -o RUNDIR [options]",
-        .about = "Trains a job, resuming from the latest checkpoint in the run folder if there is one. Started by "
-                 "mpirun or srun.",
+        .about = "Trains a job, resuming from the latest checkpoint in the run directory if there is one. Launch it "
+                 "with mpirun or srun.",
         .options = options,
         .min_operands = 1,
         .max_operands = 1,
@@ -159,11 +159,13 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         o->graphs = strcmp(graphs, "on") == 0;
         o->fuse = strcmp(fuse, "on") == 0;
         if (!o->dir)
-            st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
+            st = err_set(e, ST_USAGE, "train",
+                         "-missing required option -o RUNDIR, the directory for metrics and checkpoints");
         else if (o->resume && o->fresh)
-            st = err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
+            st = err_set(e, ST_USAGE, "train", "--resume and --fresh are mutually exclusive");
         else if (o->no_checkpoint && (checkpoint || max_time || o->resume))
-            st = err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
+            st = err_set(e, ST_USAGE, "--no-checkpoint",
+                         "conflicts with %s, which is about checkpoints; drop one of them",
                          checkpoint ? "--checkpoint"
                          : max_time ? "--max-time"
                                     : "--resume");
@@ -202,4 +204,4 @@ static enum status train_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_train = { "train", "train, or go on training (started by mpirun or srun)", train_command };
+const struct command command_train = { "train", "train or resume a job (under mpirun or srun)", train_command };

@@ -101,7 +101,7 @@ static void write_console(struct report *r, const char *text, bool keep)
     if (!gone)
         return;
     r->terminal = r->line = false;
-    write_file(r, "nobody reads standard output any more: what is said stands here alone");
+    write_file(r, "standard output is closed: messages now go to this file only");
 }
 
 static bool write_file(struct report *r, const char *text)
@@ -111,7 +111,7 @@ static bool write_file(struct report *r, const char *text)
     time_of_day(when);
     if (fprintf(r->file, "%s  %s\n", when, text) >= 0 && fflush(r->file) == 0)
         return true;
-    snprintf(why, sizeof why, "log.txt cannot be written: %s; its lines come here", strerror(errno));
+    snprintf(why, sizeof why, "cannot write log.txt: %s; its lines go to standard output", strerror(errno));
     if (!r->failed)
         write_console(r, why, false);
     r->failed = true;

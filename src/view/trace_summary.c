@@ -127,7 +127,7 @@ static void print_rank(FILE *to, uint32_t rank, const struct times *t)
 static void print_ranks(const struct intervals *v, FILE *to)
 {
     struct spans spans = all_spans(v);
-    fprintf(to, "milliseconds of a step, on average\n%6s %11s %11s %11s %11s %11s %11s\n", "rank", "step", "compute",
+    fprintf(to, "average milliseconds per step\n%6s %11s %11s %11s %11s %11s %11s\n", "rank", "step", "compute",
             "communicate", "exposed", "idle", "busy");
     for (uint32_t i = 0; i < v->n;) {
         struct times t = { 0 };
@@ -231,8 +231,8 @@ static void print_most(const struct totals *t, bool communication, FILE *to)
             continue;
         if (!shown++)
             fprintf(to, "\n%s, over all ranks and traced steps\n%8s %12s %12s %8s  what\n",
-                    communication ? "communication that took longest" : "computation that took longest", "share",
-                    "ms each", communication ? "waited" : "", "times");
+                    communication ? "longest communications" : "longest computations", "share", "ms each",
+                    communication ? "waited" : "", "times");
         fprintf(to, "%7.1f%% %12.3f ", sum > 0 ? 100 * x->seconds / sum : 0, 1e3 * x->seconds / (double)x->count);
         if (communication)
             fprintf(to, "%12.3f", 1e3 * x->waited / (double)x->count);
@@ -248,8 +248,8 @@ static void print_missed(const struct totals *t, FILE *to)
         const struct total *x = &t->at[i];
         double n = (double)x->count * 1e-3;
         if (!i)
-            fprintf(to, "\npredictions that were missed most\n%12s %12s %12s %8s  what\n", "predicted", "ms each",
-                    "off by", "times");
+            fprintf(to, "\nlargest prediction errors\n%12s %12s %12s %8s  what\n", "predicted", "ms each", "off by",
+                    "times");
         fprintf(to, "%12.3f %12.3f %12.3f %8llu  %.*s\n", x->predicted / n, x->seconds / n, x->off / n,
                 (unsigned long long)x->count, (int)x->length, x->name);
     }
@@ -345,8 +345,8 @@ static void print_slowest(const struct trace_view *views, uint32_t n, FILE *to)
             count++;
         if (!i)
             fprintf(to,
-                    "\ncollectives: the rank that came last most often, and what a rank waited for the last\n"
-                    "%6s %8s %12s %8s  group\n",
+                    "\ncollectives: the rank that arrived last most often, and how long a rank waited for the "
+                    "last\n%6s %8s %12s %8s  group\n",
                     "rank", "of them", "ms each", "times");
         print_group(&views[v.at[i].segment].t, &v.at[i], count, last, to);
     }

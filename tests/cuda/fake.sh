@@ -156,8 +156,8 @@ result 'whoever has a product first times it, and nobody is left without'
 # an MPI that takes device memory: of the fake one any does. Fewer copies, the same bits
 echo 'int MPIX_Query_cuda_support(void) { return 1; }' >aware.c
 if ${CC:-cc} -shared -fPIC -o aware.so aware.c 2>out; then
-    "$piper" info >out && grep -q 'mpi .*(it is not GPU-aware)' out &&
-        LD_PRELOAD="$dir/aware.so" "$piper" info >out && grep -q 'mpi .*(it is GPU-aware)' out
+    "$piper" info >out && grep -q 'mpi .*(MPI is not GPU-aware)' out &&
+        LD_PRELOAD="$dir/aware.so" "$piper" info >out && grep -q 'mpi .*(GPU-aware MPI)' out
     result 'piper info says whether MPI is GPU-aware'
     for pair in two:2 four:4 experts:2 stages:2; do
         same "staged: $pair" "${pair#*:}" "${pair%:*}"

@@ -42,7 +42,7 @@ result 'checkpoints behind a link whose file system is not there: 74, nothing is
 # ---- the newest is damaged: it is not replaced
 cp -r run bad && printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null &&
     cp bad/checkpoints/step-000006.h5 damaged.h5 && train 1 short bad --steps 6 &&
-    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && grep -q 'step-000006.h5 is put aside as' bad/log.txt && same_bits run bad
+    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && grep -q 'step-000006.h5 is renamed to' bad/log.txt && same_bits run bad
 result 'a damaged checkpoint is put aside, not replaced'
 printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null && train 1 short bad --steps 6 &&
     cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && [ -f bad/checkpoints/step-000006.h5.damaged.2 ] && same_bits run bad
@@ -82,10 +82,10 @@ if ! command -v taskset >/dev/null || [ "$(nproc)" -lt 2 ] || ! taskset -c 0,1 t
     done
 else
     STRIDE=1 sh "$src/tests/run-mpi" "$dir/placed" 2 train two.h5 -o own >out 2>&1 &&
-        grep -q '  threads per rank: 1 (it alone may use 1 CPU)' own/log.txt && ! grep 'ranks run on' own/log.txt >>out
+        grep -q '  threads per rank: 1 (it may run on 1 CPU, shared with no other rank)' own/log.txt && ! grep 'ranks run on' own/log.txt >>out
     result 'threads: own CPUs'
     STRIDE=0 sh "$src/tests/run-mpi" "$dir/placed" 2 train two.h5 -o same >out 2>&1 &&
-        grep -q 'threads per rank: 1 (it may use 1 CPU, which it shares with 1 other rank' same/log.txt &&
+        grep -q 'threads per rank: 1 (it may run on 1 CPU, shared with 1 other rank' same/log.txt &&
         grep -q 'warning: 2 ranks run on CPU 0, while .* free. The launcher has bound them so' same/log.txt
     result 'threads: one CPU for all'
     OMP_PROC_BIND=true train 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* undone' pinned/log.txt &&

@@ -185,7 +185,7 @@ result 'a link to a disk that is not there: 74'
 if [ "$(id -u)" -eq 0 ]; then
     mkdir third && ln -sfn ../third linked/checkpoints && chown -h 12345 linked/checkpoints
     run short linked
-    [ $status -eq 74 ] && grep -q 'is a link of another user (12345)' out && [ -z "$(ls third)" ] && chown 12345 third &&
+    [ $status -eq 74 ] && grep -q 'is a symbolic link of another user (12345)' out && [ -z "$(ls third)" ] && chown 12345 third &&
         run short linked && [ -f third/step-000006.h5 ]
     result 'a link of another user leads to his own folders only'
 else
@@ -238,7 +238,7 @@ result 'starts that write one checkpoint each do not pile them up: old ones are 
 
 # ---- names and contents
 cp -r begun named && cp named/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5 && run short named &&
-    grep -q 'warning: .*step-000009.h5: its name says step 9 and it holds step 3' named/log.txt &&
+    grep -q 'warning: .*step-000009.h5: the file name says step 9, but it contains step 3' named/log.txt &&
     grep -q 'step-000009.h5 is put aside as step-000009.h5.misnamed.1' named/log.txt &&
     grep -q 'going on from the checkpoint of step 4' named/log.txt && same_bits whole named &&
     cmp named/checkpoints/step-000009.h5.misnamed.1 begun/checkpoints/step-000003.h5
@@ -247,7 +247,7 @@ cp begun/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5
 got=0
 "$piper" checkpoint verify named/checkpoints/step-000009.h5 >out 2>&1 || got=$?
 [ $got -eq 65 ] && ! "$piper" checkpoint export named -o x.safetensors >>out 2>&1 && [ ! -e x.safetensors ] &&
-    [ "$(grep -c 'its name says step 9 and it holds step 3' out)" -eq 2 ]
+    [ "$(grep -c 'the file name says step 9, but it contains step 3' out)" -eq 2 ]
 result 'verify and export see it too'
 mkdir -p many/checkpoints
 for step in 1000000 999999 000020 12345678 999998; do : >many/checkpoints/step-$step.h5; done

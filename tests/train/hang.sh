@@ -61,12 +61,12 @@ result 'trace --last: the last places of all ranks after a kill'
 "$piper" trace k --last --ranks 2 >out 2>&1 && [ "$(grep -c '^rank' out)" -eq 1 ]
 result 'trace --last --ranks'
 "$piper" trace k --last --ranks 9 >out 2>&1
-[ $? -eq 65 ] && grep -q 'found rings of ranks 0 to 3' out
+[ $? -eq 65 ] && grep -q 'found ranks 0 to 3' out
 result 'trace --last --ranks of a rank that there is not'
 printf damaged | dd of=k/ring/0001 bs=1 seek=500 conv=notrunc 2>/dev/null
 head -c 300 k/ring/0002 >ring && cp ring k/ring/0002
 rm k/ring/0003
-"$piper" trace k --last >out 2>&1 && [ "$(grep -c '^  1 damaged records are left out' out)" -eq 1 ] &&
+"$piper" trace k --last >out 2>&1 && [ "$(grep -c '^  1 damaged records skipped' out)" -eq 1 ] &&
     grep -q '^rank 2: ring/0002 cannot be used: its size' out && grep -q '^rank 3: ring/0003 cannot be used: No such' out
 result 'trace --last: damaged rings are said to be so'
 i=0

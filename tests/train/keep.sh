@@ -56,7 +56,7 @@ train 4 h h && cp -r h good && damage h/checkpoints/step-000009.h5 && ! "$piper"
 result 'the newest is damaged: a warning, and on from the one before, with the same bits'
 for step in 3 6 9; do damage h/checkpoints/step-00000$step.h5; done
 cp -r h before
-fails 65 4 h h && grep -q 'none of its 3 checkpoints can be used.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
+fails 65 4 h h && grep -q 'none of its 3 checkpoints is usable.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
 result 'all are damaged: 65, nothing is touched, --fresh is named'
 train 4 h h --fresh && same_bits good h && [ -f h/old.1/checkpoints/step-000009.h5 ]
 result 'and --fresh begins anew'

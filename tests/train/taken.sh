@@ -99,7 +99,7 @@ says replaced 'warning: replaced does not lead to the folder of this run any mor
 result 'replaced by a link: a warning, and nothing is written where that leads'
 : >out
 says unlocked 'warning: unlocked/lock had been removed, and is made again' && grep -q "^pid $(cat pid.unlocked)\$" unlocked/lock &&
-    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is alive' out && stops unlocked 1 && whole unlocked
+    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is active' out && stops unlocked 1 && whole unlocked
 result 'its lock is removed: a warning, and it is made again'
 
 # as another host does where the file system has no locks, when the file's time has not moved for 20 s
@@ -111,6 +111,6 @@ kill -CONT "$(cat pid.suspended)"
 goes suspended
 print suspended >after
 [ $got -eq 76 ] && diff before after >>out && [ "$(grep -c '^piper: ' suspended.out)" -eq 1 ] &&
-    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken this folder over' suspended.out
+    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken over this directory' suspended.out
 result 'suspended while another took the folder over: 76, and nothing is written'
 echo "1..$n"

@@ -217,7 +217,7 @@ START_TEST(llama_is_llama)
     ck_assert_uint_eq(param("model.layers.0.self_attn.q_proj.weight")->shape.dim[0], 2048);
     again();
     must_build(load("llama-2-7b"), 4097);
-    ck_assert(noticed("max_position_embeddings is 4096"));
+    ck_assert(noticed("is beyond max_position_embeddings, 4096"));
 }
 END_TEST
 
@@ -423,7 +423,7 @@ static const struct {
 } bad_annotations[] = {
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.12\"]}]",
       "$.annotate[0].match[0]: found \"layers.12\", expected a region of the model: embed, layers.0-11, norm, head" },
-    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.3-12\"]}]", "a range of regions that exist" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.3-12\"]}]", "a range of existing regions" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.5-3\"]}]", "expected a region" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layer\"]}]", "expected a region" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"\"]}]", "expected a region" },
