@@ -21,7 +21,7 @@ static const double warm_seconds = 0.2, hopeless = 1.25;
 static struct {
     cublasLtHandle_t handle;
     cudaStream_t stream; /* of timing */
-    bool choose, warm, tf32;
+    bool choose, warm;
     uint32_t multiprocessors;
     struct cuda__choices choices;
 } lt;
@@ -85,10 +85,8 @@ static void epilogue(struct descriptors *d, const struct cuda_matmul *p)
 static void describe(struct descriptors *d, const struct cuda_matmul *p)
 {
     const cublasOperation_t ta = p->b.turned ? CUBLAS_OP_T : CUBLAS_OP_N, tb = p->a.turned ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasComputeType_t compute = p->type == IR_F32 && lt.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                     : CUBLAS_COMPUTE_32F;
     const int32_t target = (int32_t)lt.multiprocessors;
-    must(cublasLtMatmulDescInit(&d->product, compute, CUDA_R_32F), "cublasLtMatmulDescInit");
+    must(cublasLtMatmulDescInit(&d->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     set(d, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta);
     set(d, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb);
     if (target)
@@ -137,7 +135,6 @@ static struct cuda__shape shape_of(const struct cuda_matmul *p)
                  : p->start == p->c ? 1
                                     : 2,
         .multiprocessors = lt.multiprocessors,
-        .tf32 = lt.tf32,
     };
 }
 
@@ -431,11 +428,6 @@ enum status cuda__matmul_hear(const void *text, uint64_t bytes, const char *from
 void cuda__matmul_tune(uint32_t multiprocessors)
 {
     lt.multiprocessors = multiprocessors;
-}
-
-void cuda__matmul_tf32(bool allow)
-{
-    lt.tf32 = allow;
 }
 
 uint64_t cuda__matmul_version(void)

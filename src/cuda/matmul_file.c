@@ -37,7 +37,6 @@ static uint64_t word_of(const struct cuda__shape *s, uint32_t i)
                                                 s->bias,
                                                 s->start,
                                                 s->multiprocessors,
-                                                s->tf32,
                                                 s->work };
     return words[i];
 }
@@ -53,7 +52,7 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .stride_a = w[6],
                                .stride_b = w[7],
                                .stride_c = w[8],
-                               .aligned = w[9],
+                               .aligned = (uint32_t)w[9],
                                .batch = (uint32_t)w[10],
                                .turned_a = (uint32_t)w[11],
                                .turned_b = (uint32_t)w[12],
@@ -63,8 +62,7 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .bias = (uint32_t)w[16],
                                .start = (uint32_t)w[17],
                                .multiprocessors = (uint32_t)w[18],
-                               .tf32 = (uint32_t)w[19],
-                               .work = w[20] };
+                               .work = w[19] };
 }
 
 struct cuda__choice *cuda__choices_find(const struct cuda__choices *c, const struct cuda__shape *s)
