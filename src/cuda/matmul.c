@@ -101,13 +101,13 @@ static void describe(struct descriptors *d, const struct cuda_matmul *p)
 
 /* ---- shapes and their algorithms ---------------------------------------------------------------------------------- */
 
-static uint64_t alignment_of(const struct cuda_matmul *p)
+static uint32_t alignment_of(const struct cuda_matmul *p)
 {
     uint64_t bits = p->like_m || p->like_k ? 16 : CUDA_ALIGNMENT; /* rows of a step may start at any multiple of 16 */
     const void *const at[] = { p->a.at, p->b.at, p->c, p->start, p->bias, p->aux };
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         bits |= (uint64_t)(uintptr_t)at[i];
-    return bits & (~bits + 1);
+    return (uint32_t)(bits & (~bits + 1));
 }
 
 static struct cuda__shape shape_of(const struct cuda_matmul *p)
@@ -168,7 +168,7 @@ static int candidates(struct descriptors *d, const struct cuda__shape *s, cublas
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
     const uint64_t bytes = s->work;
-    const uint32_t alignment = (uint32_t)s->aligned;
+    const uint32_t alignment = s->aligned;
     /* parts of a split sum are added in float32, not in the type of the output */
     const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreferenceOpaque_t want;

@@ -1,10 +1,10 @@
 /* The file of chosen algorithms: text, so that a person can compare two of them.
  *
- *     piper products 1
+ *     piper products 2
  *     library 130100
  *     device NVIDIA H100 80GB HBM3
  *     products 12
- *     <21 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
+ *     <20 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
  *     end */
 #include <errno.h>
 #include <fcntl.h>
@@ -83,7 +83,7 @@ static uint32_t timed(const struct cuda__choices *c)
 
 void cuda__choices_print(const struct cuda__choices *c, FILE *f, uint64_t version, const char *device)
 {
-    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, timed(c));
+    fprintf(f, "piper products 2\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, timed(c));
     for (uint32_t i = 0; i < c->n; i++) {
         if (!c->at[i].timed)
             continue;
@@ -176,7 +176,7 @@ enum status cuda__choices_scan(struct cuda__choices *c, FILE *f, const char *pat
                                struct err *e)
 {
     char line[512], head[512];
-    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
+    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 2\n") == 0, same = good;
     snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
     good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;
     same = same && good && strcmp(line, head) == 0;
