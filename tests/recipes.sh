@@ -113,7 +113,7 @@ example=$(sed -n 's/^ *\/\* [a-z_]*: \({"op":.*}\),.*/\1/p' "$readme")
 echo "[$example]" >"$dir/strategy.json"
 plan "$with" --expand >"$dir/out" &&
     cat "$dir/out" >>"$dir/log" && grep -q '"op":"replicate".*"devices":\["0-3"\]' "$dir/out" &&
-    "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 replicas' "$dir/out"
+    "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 data-parallel replicas' "$dir/out"
 result "add a directive: $example makes 4 replicas"
 echo "[$example]" | sed 's/}/,"devise":1}/' >"$dir/strategy.json"
 ! plan "$with" >"$dir/out" && grep -q 'devise' "$dir/log" && grep -q 'devices' "$dir/log"

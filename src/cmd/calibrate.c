@@ -109,7 +109,7 @@ static enum status parse(int argc, char **argv, struct calibrate_options *o, boo
     struct option_list operands = { 0 };
     enum status st = options_parse(&usage, argc, argv, &operands, help, e);
     if (st == ST_OK && !*help && !o->output)
-        st = err_set(e, ST_USAGE, "calibrate", "-missing required option -o FILE, the machine file to write");
+        st = err_set(e, ST_USAGE, "calibrate", "missing required option -o FILE, the machine file to write");
     uint64_t threads;
     if (st == ST_OK && !*help)
         st = parse_omp_threads(&threads, e);

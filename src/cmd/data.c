@@ -30,7 +30,7 @@ static enum status run(const struct option_list *operands, const char *out, uint
     if (operands->n < 2)
         return err_set(e, ST_USAGE, "data", "%s needs at least one input file", verb);
     if (!out)
-        return err_set(e, ST_USAGE, "data", "-missing required option -o FILE, the token file to write");
+        return err_set(e, ST_USAGE, "data", "missing required option -o FILE, the token file to write");
     if (vocab > UINT32_MAX || (vocab && !import))
         return err_set(e, ST_USAGE, "data", "--vocab requires import and must be below 2^32");
     for (uint32_t i = 1; i < operands->n; i++)

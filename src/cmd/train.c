@@ -160,7 +160,7 @@ static enum status parse(int argc, char **argv, struct train_options *o, bool *h
         o->fuse = strcmp(fuse, "on") == 0;
         if (!o->dir)
             st = err_set(e, ST_USAGE, "train",
-                         "-missing required option -o RUNDIR, the directory for metrics and checkpoints");
+                         "missing required option -o RUNDIR, the directory for metrics and checkpoints");
         else if (o->resume && o->fresh)
             st = err_set(e, ST_USAGE, "train", "--resume and --fresh are mutually exclusive");
         else if (o->no_checkpoint && (checkpoint || max_time || o->resume))

@@ -73,7 +73,7 @@ static enum status read_lr(const struct js *root, struct train_config *c, struct
     TRY(count_or(&o, "warmup_steps", 0, &c->warmup_steps, e));
     TRY(js_opt(&o, "decay_steps", &v, e));
     if (v.v && c->lr_kind != LR_WSD)
-        return js_wrong(&v, e, "decay_steps applies to the kind wsd only; %s decays until the last step", kind);
+        return js_wrong(&v, e, "applies to the kind wsd only; %s decays until the last step", kind);
     return count_or(&o, "decay_steps", 1, &c->decay_steps, e);
 }
 
@@ -171,7 +171,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     TRY(count_or(&root, "eval_every", 0, &c->eval_every, e));
     if (c->eval_every && !c->eval_data[0]) {
         TRY(js_opt(&root, "eval_every", &v, e));
-        return js_wrong(&v, e, "eval_every requires eval_data: name a token file there, or drop eval_every");
+        return js_wrong(&v, e, "requires eval_data: name a token file there, or drop eval_every");
     }
     TRY(count_or(&root, "checkpoint_every", 0, &c->checkpoint_every, e));
     TRY(js_num_or(&root, "checkpoint_minutes", 0, 1e6, c->checkpoint_minutes, &c->checkpoint_minutes, e));

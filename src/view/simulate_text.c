@@ -75,7 +75,7 @@ static void print_classes(const struct simulated *s, const struct simulate_input
         if (n == 1)
             snprintf(label, sizeof label, "rank %u", rank);
         else
-            snprintf(label, sizeof label, "rank %u (class of %u)", rank, n - 1);
+            snprintf(label, sizeof label, "rank %u (class of %u)", rank, n);
         print_row(s, label, &s->classes[c], to);
     }
     if (in->n_classes > 1)

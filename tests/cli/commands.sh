@@ -77,7 +77,7 @@ result 'a warm-up that is longer than the training is noted'
     grep -q "\"$key\":" out || { echo "no key $key" >>out; false; break; }
 done
 result 'plan --json has its keys'
-"$piper" plan four.h5 >out 2>&1 && grep -q '^ranks .* 4 in 2 classes' out
+"$piper" plan four.h5 >out 2>&1 && grep -q '^ranks .* 4 in 2 rank classes' out
 result 'plan for people'
 "$piper" plan four.h5 --expand >expanded.json 2>out && "$piper" build -m model.json -s expanded.json -t train.json -o expanded.h5 >out 2>&1
 result 'plan --expand can be built again'

@@ -265,7 +265,7 @@ settings "a learning rate that is text" '\$\.lr\.peak: found "1", expected a num
 settings "a batch of nothing" '\$\.batch_size: found 0, expected an integer from 1' '{"batch_size": 0, "seq_len": 16, "steps": 1}'
 settings "an unknown dtype" '\$\.dtype: found "float16", expected "float32" or "bfloat16"' "{$sizes, \"dtype\": \"float16\"}"
 settings "trace steps out of order" '\$\.trace_steps\[1\]: found 1, expected an integer from 4' "{$sizes, \"trace_steps\": [3, 1]}"
-settings "evaluation without data" '\$\.eval_every: there is no eval_data' "{$sizes, \"eval_every\": 1}"
+settings "evaluation without data" '\$\.eval_every: requires eval_data' "{$sizes, \"eval_every\": 1}"
 settings "a switch that is text" '\$\.shuffle: found "yes", expected true or false' "{$sizes, \"shuffle\": \"yes\"}"
 settings "a list" '\$: found a list of 0, expected an object' '[]'
 
@@ -333,7 +333,7 @@ bad "a number that is none" 64 '^piper: plan: --ranks: found "x", expected an in
 bad "no operand" 64 '^piper: plan: .*usage: piper plan job\.h5' plan
 bad "a missing option" 64 '^piper: build: missing required option -t train\.json' build -m llama.json -s one.json -o bad.h5
 bad "plan for other ranks" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' plan two.h5 -n 3
-bad "plan for an unknown device" 71 '^piper: --device: this build has no back end tpu' plan one.h5 --device tpu
+bad "plan for an unknown device" 71 '^piper: --device: this build cannot plan for the back end tpu' plan one.h5 --device tpu
 
 # ---- training -------------------------------------------------------------------------------------------------------
 

@@ -311,7 +311,7 @@ rm -rf auto
     grep -q 'device cpu (auto: cuda: this machine has no NVIDIA driver' out
 result 'auto takes the CPU and says why'
 rm -rf auto
-train 1 one auto --steps 1 && grep -q 'device cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *runs here: Fake GPU' out
+train 1 one auto --steps 1 && grep -q 'device cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *available: Fake GPU' out
 result 'auto takes the device, piper info shows it'
 sed 's/"device": "[^"]*"/"device": "Fake GPU"/' "$src/src/machines/h100.json" >fake.json
 rm -rf auto

@@ -35,7 +35,7 @@ cp -r run rows && rm -r rows/checkpoints && cp rows/metrics.csv before.csv && tr
 result 'rows without a checkpoint are put aside'
 mkdir scratch && cp -r run far && mv far/checkpoints scratch/ck && ln -s ../scratch/ck far/checkpoints &&
     train 1 short far --steps 7 && mv scratch away && cp -r far far.before && begins 74 1 short far --steps 8 &&
-    grep -q '^piper: far/checkpoints: is a link to a folder that is not there' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
+    grep -q '^piper: far/checkpoints: is a dangling symbolic link' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
     begins 74 1 short far --resume && mv away scratch && train 1 short far --steps 8 && [ "$(last_step far)" -eq 8 ]
 result 'checkpoints behind a link whose file system is not there: 74, nothing is touched'
 
@@ -86,7 +86,7 @@ else
     result 'threads: own CPUs'
     STRIDE=0 sh "$src/tests/run-mpi" "$dir/placed" 2 train two.h5 -o same >out 2>&1 &&
         grep -q 'threads per rank: 1 (it may run on 1 CPU, shared with 1 other rank' same/log.txt &&
-        grep -q 'warning: 2 ranks run on CPU 0, while .* free. The launcher has bound them so' same/log.txt
+        grep -q 'warning: 2 ranks run on CPU 0, while .* idle. The launcher has bound them so' same/log.txt
     result 'threads: one CPU for all'
     OMP_PROC_BIND=true train 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* undone' pinned/log.txt &&
         ! grep 'ranks run on' shared/log.txt >>out

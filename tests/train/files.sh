@@ -180,7 +180,7 @@ run short linked && [ "$(steps_of linked)" = '4 5 6 ' ] && [ -L linked/checkpoin
 result 'checkpoints may be a link to a folder on another disk'
 ln -sfn ../disk/none linked/checkpoints
 run short linked
-[ $status -eq 74 ] && grep -q '^piper: linked/checkpoints: is a link to a folder that is not there' out
+[ $status -eq 74 ] && grep -q '^piper: linked/checkpoints: is a dangling symbolic link' out
 result 'a link to a disk that is not there: 74'
 if [ "$(id -u)" -eq 0 ]; then
     mkdir third && ln -sfn ../third linked/checkpoints && chown -h 12345 linked/checkpoints
@@ -239,7 +239,7 @@ result 'starts that write one checkpoint each do not pile them up: old ones are 
 # ---- names and contents
 cp -r begun named && cp named/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5 && run short named &&
     grep -q 'warning: .*step-000009.h5: the file name says step 9, but it contains step 3' named/log.txt &&
-    grep -q 'step-000009.h5 is put aside as step-000009.h5.misnamed.1' named/log.txt &&
+    grep -q 'step-000009.h5 is renamed to step-000009.h5.misnamed.1' named/log.txt &&
     grep -q 'going on from the checkpoint of step 4' named/log.txt && same_bits whole named &&
     cmp named/checkpoints/step-000009.h5.misnamed.1 begun/checkpoints/step-000003.h5
 result 'a checkpoint under the name of another step is put aside'

@@ -46,7 +46,7 @@ await $((from + 20)) h && asks h --before +0:0:6 && wait "$launched" && newest_i
     [ "$(stat -c %Y h/halted)" -le "$(date -d "$(sed 's/.*before //' said)" +%s)" ]
 result 'halt --before'
 refuses 64 'no run is active' "$piper" halt h && refuses 66 'no such directory' "$piper" halt nowhere &&
-    refuses 64 'one of them' "$piper" halt h --before 18:30 --checkpoints 1 &&
+    refuses 64 'mutually exclusive' "$piper" halt h --before 18:30 --checkpoints 1 &&
     refuses 64 'is in the past' "$piper" halt h --before 2001-01-01T12:00 &&
     refuses 64 'expected a time' "$piper" halt h --before tomorrow && refuses 64 'expected a time' "$piper" halt h --before 25:00
 result 'halt: what it refuses'
@@ -133,7 +133,7 @@ program squeue <<'T'
 8 7:00
 7 UNLIMITED
 T
-auto 0 'there is no time limit for Slurm job 7' SLURM_JOB_ID=7
+auto 0 'no time limit for Slurm job 7' SLURM_JOB_ID=7
 result 'auto: a Slurm job without a limit'
 program squeue <<'T'
 77 7:00

@@ -86,7 +86,7 @@ timeout 20 "$piper" trace h --last >out 2>&1
 result 'trace --last: a ring that is no file'
 rm -r h
 "$piper" trace h --last >out 2>&1
-[ $? -eq 66 ] && grep -q '^piper: h: there is no such folder' out && mkdir h && ! "$piper" trace h --last >out 2>&1 &&
+[ $? -eq 66 ] && grep -q '^piper: h: no such directory' out && mkdir h && ! "$piper" trace h --last >out 2>&1 &&
     grep -q '^piper: h: ring/0000 cannot be read: No such file' out
 result 'trace --last: no ring'
 echo "1..$n"

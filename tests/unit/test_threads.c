@@ -112,7 +112,7 @@ START_TEST(crowds)
     memset(&ranks[1].runs, 0, sizeof ranks[1].runs);
     cpus(&ranks[1].runs, 0, 1);
     ck_assert(threads_crowd(ranks, 2, 0, text, sizeof text));
-    ck_assert_str_eq(text, "2 ranks run on CPU 0, while 1 other CPU of the job on that node is free");
+    ck_assert_str_eq(text, "2 ranks run on CPU 0, while 1 other CPU of the job on that node is idle");
     ranks[1].node = 2;
     ck_assert(!threads_crowd(ranks, 2, 0, text, sizeof text));
     ranks[1].node = 1; /* bound by the launcher: it alone knows of the other CPUs */
