@@ -171,7 +171,7 @@ enum status checkpoint_resume(const struct dir *run, const struct checkpoint_exp
     if (st == ST_OK && list.n && !*found)
         st = err_set(e, ST_INPUT, run->path,
                      "none of its %" PRIu32 " checkpoints is usable. The latest: %s. Restore a good copy, or start "
-                                            "from scratch with piper train --fresh, which moves them to old.N/",
+                     "from scratch with piper train --fresh, which moves them to old.N/",
                      list.n, first.text);
     while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
         st = io_agree_root(io_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);

@@ -236,14 +236,14 @@ const char *ckpt__name(const struct ckpt__file *f, uint32_t param)
 
 /* ---- contents ---- */
 
-struct verifying {
+struct verifier {
     const struct ckpt__file *f;
     float *block;
     uint64_t lo, hi, at; /* this rank checks blocks [lo, hi) of all; at: number of the next tensor's first one */
     struct err *e;
 };
 
-static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t kind)
+static enum status verify_tensor(struct verifier *v, uint32_t param, uint32_t kind)
 {
     const struct ckpt__place *p = &v->f->place[param];
     uint64_t n = block_count(p->elements);
@@ -269,7 +269,7 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
     uint64_t all = 0, rank = io_rank(), size = io_size();
     for (uint32_t i = 0; i < f->n; i++)
         all += f->kinds * block_count(f->place[i].elements);
-    struct verifying v = {
+    struct verifier v = {
         f, mem_alloc(block_bytes()), all / size * rank + (rank < all % size ? rank : all % size), 0, 0, e
     };
     v.hi = v.lo + all / size + (rank < all % size ? 1 : 0);
@@ -283,7 +283,7 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
 
 bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic bool *stop)
 {
-    struct verifying v = { f, block, 0, UINT64_MAX, 0, NULL };
+    struct verifier v = { f, block, 0, UINT64_MAX, 0, NULL };
     for (uint32_t k = 0; k < f->kinds; k++)
         for (uint32_t i = 0; i < f->n; i++)
             if (atomic_load(stop) || verify_tensor(&v, i, k) != ST_OK)

@@ -176,7 +176,7 @@ static enum status unknown_ones(const struct h5_at *at, const char *kind, uint64
                    known, text);
 }
 
-struct finding {
+struct member_search {
     const char *const *names;
     const char *unknown; /* mem_strdup */
 };
@@ -184,7 +184,7 @@ struct finding {
 static herr_t find_unknown(hid_t id, const char *name, const H5L_info_t *info, void *arg)
 {
     (void)id, (void)info;
-    struct finding *f = arg;
+    struct member_search *f = arg;
     for (const char *const *k = f->names; *k; k++)
         if (strcmp(name, *k) == 0)
             return 0;
@@ -204,7 +204,7 @@ enum status h5_only(const struct h5_at *at, const char *const *names, struct err
         known += H5Lexists(at->id, *k, H5P_DEFAULT) > 0;
     if (known == info.nlinks)
         return ST_OK;
-    struct finding f = { names, NULL };
+    struct member_search f = { names, NULL };
     hsize_t first = 0;
     if (info.storage_type == H5G_STORAGE_TYPE_COMPACT)
         H5Literate(at->id, H5_INDEX_NAME, H5_ITER_INC, &first, find_unknown, &f);

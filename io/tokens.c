@@ -174,13 +174,13 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
 /* ---- making token files ---- */
 
 /* A token file under construction: the dataset is reserved, then filled in at its offset. */
-struct making {
+struct token_writer {
     struct h5_out out;
     uint64_t offset; /* of the next byte */
     struct err *e;
 };
 
-static enum status make_begin(struct making *m, const char *path, enum h5_type type, uint64_t n, uint32_t vocab,
+static enum status make_begin(struct token_writer *m, const char *path, enum h5_type type, uint64_t n, uint32_t vocab,
                               const char *source)
 {
     struct h5_data d = { .name = "tokens", .units = "token ids", .rank = 1, .dim = { n } };
@@ -191,7 +191,7 @@ static enum status make_begin(struct making *m, const char *path, enum h5_type t
     return h5_finish(&m->out, m->e);
 }
 
-static enum status make_end(struct making *m, enum status st)
+static enum status make_end(struct token_writer *m, enum status st)
 {
     if (st == ST_OK)
         return h5_commit(&m->out, m->e);
@@ -217,7 +217,7 @@ static void list_sources(const char *const *files, uint32_t n, char text[1024])
             *c = '?';
 }
 
-static enum status append_text(struct making *m, const char *path, uint64_t *left, void *bytes, uint16_t *wide)
+static enum status append_text(struct token_writer *m, const char *path, uint64_t *left, void *bytes, uint16_t *wide)
 {
     int fd;
     uint64_t size;
@@ -254,7 +254,7 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
                        "contains no text: found %" PRIu64 " bytes in all, expected at least 2", total);
     char source[1024];
     list_sources(files, n, source);
-    struct making m = { .e = e };
+    struct token_writer m = { .e = e };
     void *bytes = mem_alloc(tokens_block), *wide = mem_alloc((size_t)tokens_block * 2);
     enum status st = make_begin(&m, out, H5_U16, total, 256, source);
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
@@ -287,8 +287,8 @@ static enum status each_block(const char *path, uint32_t width, void *block,
     return st;
 }
 
-struct importing {
-    struct making m;
+struct token_importer {
+    struct token_writer m;
     void *block;
     uint32_t vocab, largest;
     uint64_t total;
@@ -296,7 +296,7 @@ struct importing {
 
 static enum status inspect_block(void *arg, const struct tokens *t, uint64_t first, uint64_t n)
 {
-    struct importing *im = arg;
+    struct token_importer *im = arg;
     for (uint64_t i = 0; i < n; i++) {
         uint32_t id = token_at(im->block, t->width, i);
         if ((im->vocab && id >= im->vocab) || id > INT32_MAX)
@@ -312,7 +312,7 @@ static enum status inspect_block(void *arg, const struct tokens *t, uint64_t fir
 static enum status copy_block(void *arg, const struct tokens *t, uint64_t first, uint64_t n)
 {
     (void)first;
-    struct importing *im = arg;
+    struct token_importer *im = arg;
     if (n > im->total)
         return err_set(im->m.e, ST_IO, t->path, "changed while it was being read");
     im->total -= n;
@@ -330,7 +330,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
     uint32_t width = t.width;
     tokens_close(&t);
     TRY(st);
-    struct importing im = { .m = { .e = e }, .block = mem_alloc(tokens_block), .vocab = vocab };
+    struct token_importer im = { .m = { .e = e }, .block = mem_alloc(tokens_block), .vocab = vocab };
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = each_block(files[i], width, im.block, inspect_block, &im, e);
     if (st == ST_OK && im.total < 2)

@@ -124,11 +124,11 @@ static enum status check_groups(const struct plan *p, uint32_t *group_size, stru
         group_size[i] = g->kind == PLAN_GROUP_EACH ? p->sets[g->first_set].size : (uint32_t)total;
     }
     for (uint32_t i = 0; i < p->h->count[PLAN_S_STREAMS]; i++) {
-        const struct plan_stream *x = &p->streams[i];
-        NEED(x->name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
-        NEED(x->pad == 0 && inside(x->scratch, x->scratch_bytes, p->h->arena_bytes[ARENA_COMM]), e,
-             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, x->scratch_bytes,
-             x->scratch);
+        const struct plan_stream *stream = &p->streams[i];
+        NEED(stream->name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
+        NEED(stream->pad == 0 && inside(stream->scratch, stream->scratch_bytes, p->h->arena_bytes[ARENA_COMM]), e,
+             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, stream->scratch_bytes,
+             stream->scratch);
     }
     for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++) {
         const struct plan_channel *c = &p->channels[i];
@@ -221,11 +221,11 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
          "kernel %u: operands %u.. (%u), expected %" PRIu64, i, k->first_operand, n, *next_operand);
     *next_operand += n;
     for (uint32_t o = 0; o < n; o++) {
-        const struct plan_operand *x = &p->operands[k->first_operand + o];
-        NEED(x->slot < g->n_slots && x->flags <= PLAN_OPERAND_ADD, e, "kernel %u: operand %u in slot %u of %u", i, o,
-             x->slot, g->n_slots);
-        NEED(x->offset <= p->slots[g->first_slot + x->slot].bytes, e, "kernel %u: operand %u starts beyond its slot", i,
-             o);
+        const struct plan_operand *operand = &p->operands[k->first_operand + o];
+        NEED(operand->slot < g->n_slots && operand->flags <= PLAN_OPERAND_ADD, e,
+             "kernel %u: operand %u in slot %u of %u", i, o, operand->slot, g->n_slots);
+        NEED(operand->offset <= p->slots[g->first_slot + operand->slot].bytes, e,
+             "kernel %u: operand %u starts beyond its slot", i, o);
     }
     return ST_OK;
 }

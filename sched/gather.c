@@ -142,8 +142,8 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
         struct class_order runs = { 0 };
         struct uses3 uses = { 0 };
         for (uint32_t i = 0; i < n; i++) {
-            const struct ir_node *x = &d->nodes.at[list->order[i]];
-            if (x->kind == IR_NODE_RUN && s->sets.at[x->set].class_id == c)
+            const struct ir_node *node = &d->nodes.at[list->order[i]];
+            if (node->kind == IR_NODE_RUN && s->sets.at[node->set].class_id == c)
                 vec_add(&runs, list->order[i]);
         }
         find_uses3(s, d, &runs, &uses);

@@ -104,8 +104,8 @@ static enum status read_attrs(const struct reader *r, struct spec *s)
 
 static uint32_t width(const struct reader *r, const struct spec *s)
 {
-    const struct ir_shape *x = &r->g->tensors.at[s->in.tensor[0]].shape;
-    return x->dim[x->ndim - 1];
+    const struct ir_shape *shape = &r->g->tensors.at[s->in.tensor[0]].shape;
+    return shape->dim[shape->ndim - 1];
 }
 
 static void default_u32(uint32_t *field, uint64_t value)

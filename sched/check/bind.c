@@ -171,9 +171,9 @@ enum status check_bind_sets(struct check *c)
         for (uint32_t s = 0; s < p->h->count[PLAN_S_SETS]; s++)
             k->set_seq[s] = seq_of_sets(c, p, s, 1);
         for (uint32_t g = 0; g < p->h->count[PLAN_S_GROUPS]; g++) {
-            const struct plan_group *x = &p->groups[g];
-            bool one = x->kind == PLAN_GROUP_UNION || x->n_sets == 1;
-            k->group_seq[g] = one ? seq_of_sets(c, p, x->first_set, x->n_sets) : PLAN_NONE;
+            const struct plan_group *group = &p->groups[g];
+            bool one = group->kind == PLAN_GROUP_UNION || group->n_sets == 1;
+            k->group_seq[g] = one ? seq_of_sets(c, p, group->first_set, group->n_sets) : PLAN_NONE;
         }
         k->devices = k->set_seq[p->h->devices];
     }
@@ -198,9 +198,9 @@ static enum status check_each(struct check *c, uint32_t cls, uint32_t group)
     for (uint32_t i = 0; i < g->n_sets; i++) {
         const struct check_seq *s = &c->seqs.at[k->set_seq[g->first_set + i]];
         for (uint32_t r = 0; r < s->n_ranges; r++) {
-            struct plan_range x = c->ranges.at[s->first_range + r];
-            for (uint32_t j = 0; j < x.count; j++) {
-                uint32_t d = x.start + j * x.stride;
+            struct plan_range range = c->ranges.at[s->first_range + r];
+            for (uint32_t j = 0; j < range.count; j++) {
+                uint32_t d = range.start + j * range.stride;
                 if (c->class_of[d] != cls || c->stamp[d] == epoch)
                     return check_wrong(c, RULE_CHANNEL, at,
                                        "group %u: rank %u is of another rank class, or is listed twice", group, d);
@@ -267,8 +267,8 @@ struct channel_row {
 
 static int by_id(const void *a, const void *b)
 {
-    const struct channel_row *x = a, *y = b;
-    return x->id != y->id ? (x->id > y->id) - (x->id < y->id) : (x->cls > y->cls) - (x->cls < y->cls);
+    const struct channel_row *row = a, *y = b;
+    return row->id != y->id ? (row->id > y->id) - (row->id < y->id) : (row->cls > y->cls) - (row->cls < y->cls);
 }
 
 /* The rows of one channel id: every member class has it, with the same members in the same order. */

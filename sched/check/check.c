@@ -119,12 +119,12 @@ static enum status find_list(struct check *c, uint32_t number, struct check_list
             return check_wrong(c, RULE_SHAPE, at, "has no list \"%s\"", l->name);
         if (i == 0 && l->index[i] != number)
             return check_wrong(c, RULE_SHAPE, at, "has two lists \"%s\"", l->name);
-        const struct plan_list *x = &p->lists[l->index[i]];
-        if (x->microbatches != first->microbatches || x->microbatch_size != first->microbatch_size ||
-            x->replicas != first->replicas)
+        const struct plan_list *list = &p->lists[l->index[i]];
+        if (list->microbatches != first->microbatches || list->microbatch_size != first->microbatch_size ||
+            list->replicas != first->replicas)
             return check_wrong(c, RULE_SHAPE, at,
                                "list \"%s\": microbatches, their size or replicas differ from rank class 0", l->name);
-        total += x->n_instr;
+        total += list->n_instr;
     }
     l->base[c->n] = (uint32_t)total;
     if (total >= PLAN_NONE)

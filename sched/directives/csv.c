@@ -136,9 +136,9 @@ static char letter(enum ir_pass p)
 static enum status wrong(const struct csv *c, uint32_t line, uint32_t i, const char *file, const char *why,
                          struct err *e)
 {
-    const struct cell *x = &c->rows.at[line].at[i];
-    return err_set(e, ST_INPUT, file, "line %u, cell %u: %u%c%u %s", line + 1, column(&c->rows.at[line], i), x->stage,
-                   letter(x->pass), x->mb, why);
+    const struct cell *cell = &c->rows.at[line].at[i];
+    return err_set(e, ST_INPUT, file, "line %u, cell %u: %u%c%u %s", line + 1, column(&c->rows.at[line], i),
+                   cell->stage, letter(cell->pass), cell->mb, why);
 }
 
 /* How many stages and microbatches; a file far too short for them is refused here, so that what follows may have tables of
@@ -151,14 +151,14 @@ static enum status measure(struct csv *c, const char *file, struct err *e)
     uint64_t cells = 0;
     for (uint32_t l = 0; l < c->rows.n; l++)
         for (uint32_t i = 0; i < c->rows.at[l].n; i++, cells++) {
-            const struct cell *x = &c->rows.at[l].at[i];
-            if (x->stage >= c->stages) {
-                c->stages = x->stage + 1;
+            const struct cell *cell = &c->rows.at[l].at[i];
+            if (cell->stage >= c->stages) {
+                c->stages = cell->stage + 1;
                 stage.line = l;
                 stage.i = i;
             }
-            if (x->mb >= c->microbatches) {
-                c->microbatches = x->mb + 1;
+            if (cell->mb >= c->microbatches) {
+                c->microbatches = cell->mb + 1;
                 mb.line = l;
                 mb.i = i;
             }
@@ -195,20 +195,20 @@ static enum status check_cells(struct csv *c, uint8_t *seen, const char *file, s
         if (!c->rows.at[l].n)
             return err_set(e, ST_INPUT, file, "line %u, cell 1: found nothing, expected the passes of a rank", l + 1);
         for (uint32_t i = 0; i < c->rows.at[l].n; i++) {
-            const struct cell *x = &c->rows.at[l].at[i];
-            uint8_t *bits = &seen[(size_t)x->stage * c->microbatches + x->mb];
-            if (c->row_of[x->stage] == IR_NONE)
-                c->row_of[x->stage] = l;
-            if (c->row_of[x->stage] != l) {
+            const struct cell *cell = &c->rows.at[l].at[i];
+            uint8_t *bits = &seen[(size_t)cell->stage * c->microbatches + cell->mb];
+            if (c->row_of[cell->stage] == IR_NONE)
+                c->row_of[cell->stage] = l;
+            if (c->row_of[cell->stage] != l) {
                 char why[80];
                 snprintf(why, sizeof why, "is on another line than earlier passes of its stage, line %u",
-                         c->row_of[x->stage] + 1);
+                         c->row_of[cell->stage] + 1);
                 return wrong(c, l, i, file, why, e);
             }
-            const char *why = refuse_pass(*bits, x->pass);
+            const char *why = refuse_pass(*bits, cell->pass);
             if (why)
                 return wrong(c, l, i, file, why, e);
-            *bits |= (uint8_t)(1 << x->pass);
+            *bits |= (uint8_t)(1 << cell->pass);
         }
     }
     return ST_OK;

@@ -106,16 +106,16 @@ static enum status merge_names(struct sched *s, const struct directive *d, const
     char text[160];
     for (uint32_t k = 0; k < names->at.n; k++) {
         uint32_t i = names->at.at[k], mb = i % s->microbatches, c = i / s->microbatches;
-        const struct named *x = &names->of[i];
-        if (x->bi != x->bw)
+        const struct named *named = &names->of[i];
+        if (named->bi != named->bw)
             return js_wrong(&d->js, e,
                             "BI of %s %s=%u has no BW in this order; a split backward needs both in one directive",
                             chunk_text(s, c, text, sizeof text), s->mb_name, mb);
-        if (x->bi && s->backward_split[i])
+        if (named->bi && s->backward_split[i])
             return js_wrong(&d->js, e, "the backward of %s %s=%u is split by two order directives",
                             chunk_text(s, c, text, sizeof text), s->mb_name, mb);
-        s->backward_split[i] |= x->bi;
-        fused[i] |= x->b;
+        s->backward_split[i] |= named->bi;
+        fused[i] |= named->b;
         if (fused[i] && s->backward_split[i])
             return js_wrong(&d->js, e,
                             "%s %s=%u is ordered both as B and as the pair BI, BW; once split, B no longer matches it",

@@ -222,7 +222,7 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->dump)
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
-    const struct simulate_input x = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
+    const struct simulate_input input = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
     const struct simulate_job job = { .path = o->job,
                                       .device = o->device,
                                       .ranks = out->ranks,
@@ -231,11 +231,11 @@ static enum status show(const struct plan_options *o, const struct job *j, const
                                       .tokens = (double)j->train.batch_size * j->train.seq_len,
                                       .comm_scratch = in->comm_scratch };
     if (st == ST_OK && o->svg)
-        st = print_svg(o->svg, &x, e);
+        st = print_svg(o->svg, &input, e);
     if (st == ST_OK && o->json) {
-        print_json(out, plans, in->target, o->simulate ? &x : NULL, &job);
+        print_json(out, plans, in->target, o->simulate ? &input : NULL, &job);
     } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
-        simulate_print(&x, &job, stdout);
+        simulate_print(&input, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target, in->multiprocessors);
         draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);

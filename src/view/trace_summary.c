@@ -17,12 +17,12 @@ struct intervals {
 
 static int by_rank_step_time(const void *a, const void *b)
 {
-    const struct interval *x = a, *y = b;
-    if (x->rank != y->rank)
-        return x->rank < y->rank ? -1 : 1;
-    if (x->step != y->step)
-        return x->step < y->step ? -1 : 1;
-    return x->from < y->from ? -1 : x->from > y->from;
+    const struct interval *interval = a, *y = b;
+    if (interval->rank != y->rank)
+        return interval->rank < y->rank ? -1 : 1;
+    if (interval->step != y->step)
+        return interval->step < y->step ? -1 : 1;
+    return interval->from < y->from ? -1 : interval->from > y->from;
 }
 
 /* Sums of one rank over its steps, seconds. */
@@ -104,15 +104,15 @@ static struct spans all_spans(const struct intervals *v)
 {
     struct spans s = { 0 };
     for (uint32_t i = 0; i < v->n; i++) {
-        const struct interval *x = &v->at[i];
-        uint32_t k = place_of(&s, x->step);
-        if (k == s.n || s.at[k].step != x->step) {
+        const struct interval *interval = &v->at[i];
+        uint32_t k = place_of(&s, interval->step);
+        if (k == s.n || s.at[k].step != interval->step) {
             vec_add(&s, ((struct span){ 0 }));
             memmove(&s.at[k + 1], &s.at[k], (s.n - 1 - k) * sizeof *s.at);
-            s.at[k] = (struct span){ x->step, x->from, x->to };
+            s.at[k] = (struct span){ interval->step, interval->from, interval->to };
         }
-        s.at[k].from = x->from < s.at[k].from ? x->from : s.at[k].from;
-        s.at[k].to = x->to > s.at[k].to ? x->to : s.at[k].to;
+        s.at[k].from = interval->from < s.at[k].from ? interval->from : s.at[k].from;
+        s.at[k].to = interval->to > s.at[k].to ? interval->to : s.at[k].to;
     }
     return s;
 }
@@ -169,22 +169,22 @@ static size_t without_microbatch(const char *name)
 
 static int by_name(const void *a, const void *b)
 {
-    const struct total *x = a, *y = b;
-    size_t n = x->length < y->length ? x->length : y->length;
-    int c = memcmp(x->name, y->name, n);
-    return c ? c : x->length < y->length ? -1 : x->length > y->length;
+    const struct total *total = a, *y = b;
+    size_t n = total->length < y->length ? total->length : y->length;
+    int c = memcmp(total->name, y->name, n);
+    return c ? c : total->length < y->length ? -1 : total->length > y->length;
 }
 
 static int by_time(const void *a, const void *b)
 {
-    const struct total *x = a, *y = b;
-    return x->seconds > y->seconds ? -1 : x->seconds < y->seconds ? 1 : by_name(a, b);
+    const struct total *total = a, *y = b;
+    return total->seconds > y->seconds ? -1 : total->seconds < y->seconds ? 1 : by_name(a, b);
 }
 
 static int by_miss(const void *a, const void *b)
 {
-    const struct total *x = a, *y = b;
-    return x->off > y->off ? -1 : x->off < y->off ? 1 : by_name(a, b);
+    const struct total *total = a, *y = b;
+    return total->off > y->off ? -1 : total->off < y->off ? 1 : by_name(a, b);
 }
 
 /* Sorted by name, equal names joined. */
@@ -226,32 +226,33 @@ static void print_most(const struct totals *t, bool communication, FILE *to)
         sum += t->at[i].communication == communication ? t->at[i].seconds : 0;
     uint32_t shown = 0;
     for (uint32_t i = 0; i < t->n && shown < SHOWN; i++) {
-        const struct total *x = &t->at[i];
-        if (x->communication != communication)
+        const struct total *total = &t->at[i];
+        if (total->communication != communication)
             continue;
         if (!shown++)
             fprintf(to, "\n%s, over all ranks and traced steps\n%8s %12s %12s %8s  what\n",
                     communication ? "longest communications" : "longest computations", "share", "ms each",
                     communication ? "waited" : "", "times");
-        fprintf(to, "%7.1f%% %12.3f ", sum > 0 ? 100 * x->seconds / sum : 0, 1e3 * x->seconds / (double)x->count);
+        fprintf(to, "%7.1f%% %12.3f ", sum > 0 ? 100 * total->seconds / sum : 0,
+                1e3 * total->seconds / (double)total->count);
         if (communication)
-            fprintf(to, "%12.3f", 1e3 * x->waited / (double)x->count);
+            fprintf(to, "%12.3f", 1e3 * total->waited / (double)total->count);
         else
             fprintf(to, "%12s", "");
-        fprintf(to, " %8llu  %.*s\n", (unsigned long long)x->count, (int)x->length, x->name);
+        fprintf(to, " %8llu  %.*s\n", (unsigned long long)total->count, (int)total->length, total->name);
     }
 }
 
 static void print_missed(const struct totals *t, FILE *to)
 {
     for (uint32_t i = 0; i < t->n && i < SHOWN && t->at[i].off > 1e-3 * t->at[i].predicted; i++) {
-        const struct total *x = &t->at[i];
-        double n = (double)x->count * 1e-3;
+        const struct total *total = &t->at[i];
+        double n = (double)total->count * 1e-3;
         if (!i)
             fprintf(to, "\nlargest prediction errors\n%12s %12s %12s %8s  what\n", "predicted", "ms each", "off by",
                     "times");
-        fprintf(to, "%12.3f %12.3f %12.3f %8llu  %.*s\n", x->predicted / n, x->seconds / n, x->off / n,
-                (unsigned long long)x->count, (int)x->length, x->name);
+        fprintf(to, "%12.3f %12.3f %12.3f %8llu  %.*s\n", total->predicted / n, total->seconds / n, total->off / n,
+                (unsigned long long)total->count, (int)total->length, total->name);
     }
 }
 
@@ -281,14 +282,14 @@ struct arrivals {
 
 static int by_collective(const void *a, const void *b)
 {
-    const struct arrival *x = a, *y = b;
-    if (x->group != y->group)
-        return x->group < y->group ? -1 : 1;
-    if (x->segment != y->segment)
-        return x->segment < y->segment ? -1 : 1;
-    if (x->match != y->match)
-        return x->match < y->match ? -1 : 1;
-    return x->t != y->t ? (x->t < y->t ? -1 : 1) : (x->rank > y->rank) - (x->rank < y->rank);
+    const struct arrival *arrival = a, *y = b;
+    if (arrival->group != y->group)
+        return arrival->group < y->group ? -1 : 1;
+    if (arrival->segment != y->segment)
+        return arrival->segment < y->segment ? -1 : 1;
+    if (arrival->match != y->match)
+        return arrival->match < y->match ? -1 : 1;
+    return arrival->t != y->t ? (arrival->t < y->t ? -1 : 1) : (arrival->rank > y->rank) - (arrival->rank < y->rank);
 }
 
 static const char *group_name(const struct trace *t, int32_t id)
