@@ -141,7 +141,7 @@ static enum status read_structure(const struct h5_at *root, struct ckpt__file *f
     static const char *const with[] = { "model", "params", "digests", "optimizer", "router", "outer", NULL };
     static const char *const without[] = { "model", "params", "digests", "router", "outer", NULL };
     TRY(get_info(root, a, &f->info, e));
-    f->kinds = checkpoint_has_moments(&f->info) ? CKPT_KINDS : 1;
+    f->kinds = 1 + checkpoint_moments(&f->info);
     TRY(h5_only(root, f->kinds == 1 ? without : with, e));
     TRY(note_beyond(root, f, e));
     TRY(model_get(root, NULL, &f->graph, e));
