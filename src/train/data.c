@@ -46,12 +46,12 @@ static enum status check(struct train *t, struct tokens *f, struct err *e)
     ctl_sum_f64(&done, 1);
     double seconds = ctl_time() - begin;
     if (done == all)
-        report_line(&t->report, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)",
-                    f->path, all, f->vocab, seconds);
+        log_line(&t->log, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)", f->path, all,
+                 f->vocab, seconds);
     else
-        report_line(&t->report,
-                    "data %s: looked at %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
-                    f->path, floor(100 * done / all), all, seconds);
+        log_line(&t->log,
+                 "data %s: looked at %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
+                 f->path, floor(100 * done / all), all, seconds);
     return ST_OK;
 }
 

@@ -93,12 +93,12 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
     }
     t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
     if (t->eval_is_left) {
-        report_line(&t->report, "the evaluation after step %llu is left until the run is resumed",
-                    (unsigned long long)t->step);
+        log_line(&t->log, "the evaluation after step %llu is left until the run is resumed",
+                 (unsigned long long)t->step);
         return ST_OK;
     }
     double loss = sum / ((double)n * (double)batch_size(t) * t->job.graph.seq_len);
-    report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, loss);
+    log_note(&t->log, "step %llu  eval_loss %.5f", (unsigned long long)t->step, loss);
     if (t->trouble.status == ST_OK)
         metrics_add_eval(&t->metrics, loss, &t->trouble);
     *stop = *stop || train__stop_agreed(t); /* it may have taken long */

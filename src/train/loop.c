@@ -114,12 +114,12 @@ static void record(struct train *t, const struct outcome *o, double seconds)
     };
     if (t->trouble.status == ST_OK) /* no row behind half a row */
         metrics_write(&t->metrics, &row, &t->trouble);
-    report_step(&t->report, &(struct report_step){ .step = t->step,
-                                                   .steps = t->last_step,
-                                                   .loss = o->loss,
-                                                   .grad_norm = o->grad_norm,
-                                                   .tokens_per_second = row.tokens_per_second,
-                                                   .now = ctl_time() });
+    log_step(&t->log, &(struct log_step){ .step = t->step,
+                                          .steps = t->last_step,
+                                          .loss = o->loss,
+                                          .grad_norm = o->grad_norm,
+                                          .tokens_per_second = row.tokens_per_second,
+                                          .now = ctl_time() });
 }
 
 static enum status diverged(const struct train *t, const struct outcome *o, struct err *e)
@@ -141,10 +141,9 @@ static enum status skipped(struct train *t, const struct outcome *o, struct err 
     enum { MOST = 10 }; /* in a row: then it is no accident of the data */
     t->skipped++;
     t->skipped_in_row++;
-    report_note(&t->report,
-                "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
-                (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
-                isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
+    log_note(&t->log, "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
+             (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+             isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
     if (t->skipped_in_row < MOST)
         return ST_OK;
     struct err why = { 0 };
@@ -260,7 +259,7 @@ static enum status run_steps(struct train *t, struct err *e)
     /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
     bool stop = t->has_saved && train__stop_signalled();
     watch_phase("between steps");
-    report_begin(&t->report, t->step, ctl_time());
+    log_begin(&t->log, t->step, ctl_time());
     t->last_save = ctl_time();
     TRY(begin(t, &stop, e));
     while (t->step < t->last_step && !stop) {

@@ -65,7 +65,7 @@ struct train {
     struct err rows;      /* of metrics.csv, when it began: what kept them from being written; rank 0 */
     double waited;        /* seconds that training has waited for it so far, but for its updates */
     double copy_waited;   /* exec_copy_waited() when it began */
-    struct report report;
+    struct log log;
     struct metrics metrics;
 
     struct train_stop stop;

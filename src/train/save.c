@@ -63,9 +63,9 @@ enum status train__save_advance(struct train *t, struct err *e)
     t->saved.step = t->saving_step;
     t->has_saved = true;
     uint64_t later = t->step - t->saved.step;
-    report_note(&t->report, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
-                (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
-                t->waited + exec_copy_waited(t->exec) - t->copy_waited);
+    log_note(&t->log, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
+             (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
+             t->waited + exec_copy_waited(t->exec) - t->copy_waited);
     return ST_OK;
 }
 
@@ -82,12 +82,12 @@ static enum status make_again(struct train *t, struct err *e)
     TRY(folder_make(t->dir->path, e));
     TRY(dir_reopen(t->dir, e));
     TRY(lock_retake(t->stop.lock, e));
-    TRY(report_reopen(&t->report, e));
+    TRY(log_reopen(&t->log, e));
     TRY(metrics_reopen(&t->metrics, e));
-    report_line(&t->report,
-                "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
-                "gone",
-                t->dir->path);
+    log_line(&t->log,
+             "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
+             "gone",
+             t->dir->path);
     return ST_OK;
 }
 

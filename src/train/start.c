@@ -34,13 +34,13 @@ static bool is_of_run(const char *name)
 static enum status open_folder(struct train *t, bool make, struct err *e)
 {
     struct stat s;
-    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
+    if (ctl_rank() != 0 || t->log.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     TRY(dir_open(t->o->dir, t->dir, e));
     TRY(train__stop_lock(t, e));
     dir_remove_unfinished(t->dir, is_of_run);
-    TRY(report_open(&t->report, t->dir, e));
+    TRY(log_open(&t->log, t->dir, e));
     train__stop_open(t);
     return ST_OK;
 }
@@ -341,19 +341,17 @@ static enum status bind(struct train *t, const struct local *local, struct err *
 static void report_emulation(struct train *t)
 {
     if (t->o->machine)
-        report_line(&t->report, "emulation: kernels and transfers take what they would on the machine %s",
-                    t->o->machine);
+        log_line(&t->log, "emulation: kernels and transfers take what they would on the machine %s", t->o->machine);
     else
-        report_line(&t->report, "emulation: F, BI and BW of a stage take %g ms each, B twice that",
-                    1e3 * emulated_unit(t));
-    report_line(&t->report, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
-                            "written, whatever --checkpoint says");
+        log_line(&t->log, "emulation: F, BI and BW of a stage take %g ms each, B twice that", 1e3 * emulated_unit(t));
+    log_line(&t->log, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
+                      "written, whatever --checkpoint says");
 }
 
 static void report_notes(struct train *t)
 {
     for (const char *at = exec_notes(t->exec), *end; (end = strchr(at, '\n')); at = end + 1)
-        report_line(&t->report, "%.*s", (int)(end - at), at);
+        log_line(&t->log, "%.*s", (int)(end - at), at);
 }
 
 static void report_eval_data(struct train *t)
@@ -364,55 +362,54 @@ static void report_eval_data(struct train *t)
         return;
     if (rest)
         snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
-    report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
-                left);
+    log_line(&t->log, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows, left);
 }
 
 static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
     const struct plan_list *l = &t->plan.lists[t->train_list];
-    struct report *r = &t->report;
+    struct log *out = &t->log;
     char most[32], snapshot[32];
     const struct plan_places at = plan_places(&t->plan, t->compute->device != NULL);
     uint64_t worst[] = { at.device, at.host };
     ctl_max_u64(worst, 2);
-    report_line(r, "%s", t->compiled);
-    report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
-                t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
-                ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
-                (unsigned long long)t->last_step);
+    log_line(out, "%s", t->compiled);
+    log_line(out, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
+             t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
+             ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
+             (unsigned long long)t->last_step);
     if (train__emulates(t))
         report_emulation(t);
     else
-        report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
-                    (unsigned long long)t->feed.tokens.n_windows,
-                    (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+        log_line(out, "data %s: %llu sequences, %.3g epochs in all", t->data,
+                 (unsigned long long)t->feed.tokens.n_windows,
+                 (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
     report_eval_data(t);
-    report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
-                ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
-                l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
-                l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    log_line(out, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
+             ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
+             l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
+             l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     if (t->compute->uses)
-        report_line(r, "instructions: %s", t->compute->uses());
+        log_line(out, "instructions: %s", t->compute->uses());
     char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
         snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
     if (c->checkpoint_minutes > 0)
         snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (train__keeps(t))
-        report_line(r, "checkpoint %s%safter the last step (%s), keeping the last %llu", steps, minutes,
-                    t->o->sync ? "sync" : "async", (unsigned long long)c->checkpoint_keep);
+        log_line(out, "checkpoint %s%safter the last step (%s), keeping the last %llu", steps, minutes,
+                 t->o->sync ? "sync" : "async", (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
-        report_line(r, "no checkpoint is written (--no-checkpoint)");
-    report_line(r, "device %s%s; communication %s%s; memory per rank %s%s%s%s", local->backends.device,
-                local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
-                compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
-                worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
+        log_line(out, "no checkpoint is written (--no-checkpoint)");
+    log_line(out, "device %s%s; communication %s%s; memory per rank %s%s%s%s", local->backends.device,
+             local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
+             compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
+             worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
     report_notes(t);
     if (t->peak > 0)
-        report_line(r, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
-                    ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
+        log_line(out, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
+                 ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
 }
 
 enum status train__start(struct train *t, struct err *e)
@@ -450,6 +447,6 @@ enum status train__start(struct train *t, struct err *e)
     report_job(t, &local);
     train__report_threads(t);
     if (watch_note())
-        report_line(&t->report, "%s", watch_note());
+        log_line(&t->log, "%s", watch_note());
     return train__check_data(t, e);
 }

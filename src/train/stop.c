@@ -14,7 +14,7 @@
 static void print_note(void *arg, const char *text)
 {
     (void)arg; /* log.txt is the other run's as long as it is alive */
-    report_console(text);
+    log_console(text);
 }
 
 /* Not in the log: that is the other run's. */
@@ -37,9 +37,9 @@ static void ask_batch_system(struct train *t)
     char answer[256];
     if (batch_time_left(&left, answer, sizeof answer)) {
         t->stop.deadline = ctl_time() + left - fmin(left / 20, 30);
-        report_line(&t->report, "time: %s; training stops with a checkpoint before that", answer);
+        log_line(&t->log, "time: %s; training stops with a checkpoint before that", answer);
     } else {
-        report_line(&t->report, "time: %s", answer);
+        log_line(&t->log, "time: %s", answer);
     }
 }
 
@@ -72,7 +72,7 @@ static void take_request(struct train *t)
         return;
     s->next_look = now + 1;
     if (lock_news(s->lock, news))
-        report_line(&t->report, "%s", news);
+        log_line(&t->log, "%s", news);
     if (!halt_take(t->dir, lock_run(s->lock), &r))
         return;
     char what[64] = "now", left[DURATION_BYTES];
@@ -87,7 +87,7 @@ static void take_request(struct train *t)
         s->now = true;
     }
     snprintf(s->asked_by, sizeof s->asked_by, "%s", r.by);
-    report_line(&t->report, "piper halt (%s): to stop %s", r.by, what);
+    log_line(&t->log, "piper halt (%s): to stop %s", r.by, what);
 }
 
 /* ---- the decision --------------------------------------------------------------------------------------------- */

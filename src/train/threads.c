@@ -119,18 +119,18 @@ void train__report_threads(struct train *t)
     ctl_max_u64(range, 2);
     uint64_t least = UINT64_MAX - range[1];
     if (least == range[0])
-        report_line(&t->report, "threads per rank: %d (%s)", t->threads, t->threads_why);
+        log_line(&t->log, "threads per rank: %d (%s)", t->threads, t->threads_why);
     else
-        report_line(&t->report, "threads: rank 0 has %d (%s), all ranks from %llu to %llu", t->threads, t->threads_why,
-                    (unsigned long long)least, (unsigned long long)range[0]);
+        log_line(&t->log, "threads: rank 0 has %d (%s), all ranks from %llu to %llu", t->threads, t->threads_why,
+                 (unsigned long long)least, (unsigned long long)range[0]);
     bool crowd = threads_crowd(all, ctl_size(), ctl_rank(), text, sizeof text);
     bool bound = memcmp(&me.may, &me.runs, sizeof me.may) != 0; /* by OpenMP: the launcher lets it run elsewhere too */
     if (crowd && bound)
         unbind(&me.may);
     if (crowd)
-        report_line(&t->report, "warning: %s%s", text,
-                    bound ? ": OMP_PROC_BIND binds each rank as if it were alone. That is undone; unset it"
-                          : ". The launcher has bound them so: mpirun --map-by slot:pe=N --bind-to core, or srun "
-                            "--cpus-per-task=N, gives each rank CPUs of its own");
+        log_line(&t->log, "warning: %s%s", text,
+                 bound ? ": OMP_PROC_BIND binds each rank as if it were alone. That is undone; unset it"
+                       : ". The launcher has bound them so: mpirun --map-by slot:pe=N --bind-to core, or srun "
+                         "--cpus-per-task=N, gives each rank CPUs of its own");
     mem_free(all);
 }

@@ -68,11 +68,11 @@ static void *write_log(void *arg)
     struct last_words *words = arg;
     const struct watch_table *t = words->table;
     char deed[512], line[640];
-    report_append(dog.watch.dir, words->verdict->text);
+    log_append(dog.watch.dir, words->verdict->text);
     for (uint32_t r = 0; r < t->ranks && r < MOST; r++) {
         watch_describe(t, r, deed, sizeof deed);
         snprintf(line, sizeof line, "  rank %u (node %s) %s", r, t->peers[r].host, deed);
-        report_append(dog.watch.dir, line);
+        log_append(dog.watch.dir, line);
     }
     atomic_store(&words->done, 1);
     return NULL;
@@ -136,7 +136,7 @@ static struct {
 static void *write_notice(void *unused)
 {
     (void)unused;
-    report_append(dog.watch.dir, notice.text);
+    log_append(dog.watch.dir, notice.text);
     atomic_store(&notice.writing, 0);
     return NULL;
 }
