@@ -154,7 +154,7 @@ static enum status show_last(struct trace_options *o, const struct dir *run, str
     if (o->summary || o->perfetto || o->steps)
         return err_set(e, ST_USAGE, "--last", "goes with --ranks alone");
     TRY(check_list("--ranks", o->ranks, e));
-    return ring_print(run, rank_is_wanted, o, stdout, e);
+    return flight_print(run, rank_is_wanted, o, stdout, e);
 }
 
 static enum status trace_command(int argc, char **argv, struct err *e)

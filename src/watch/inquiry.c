@@ -277,7 +277,7 @@ static void finish_silent(struct watch *w, double now)
         if (a->answered)
             continue;
         a->silent += now - q->begun;
-        ring_last_words(w->dir, r, a->last, sizeof a->last);
+        flight_last(w->dir, r, a->last, sizeof a->last);
     }
 }
 
