@@ -21,7 +21,7 @@
 struct comm_events {
     _Atomic uint32_t *at;
     uint32_t n;
-    /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the event happens */
+    /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), clock_now(), written before the event happens */
     double *times;
     bool unannounced; /* events may come without notify(): a device marks them */
 };
@@ -182,6 +182,5 @@ void ctl_sum_f64(double *values, uint32_t n);
 /* Gathers size bytes of each rank, in rank order, on every rank. */
 void ctl_all_gather(const void *mine, uint64_t size, void *all);
 void ctl_barrier(void);
-double ctl_time(void); /* seconds, monotonic, this rank's clock */
 
 #endif

@@ -6,6 +6,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "comm/mpi_private.h"
@@ -47,12 +48,6 @@ void comm__mpi_check(int code, const char *call)
     comm__mpi_lost("%s failed: %s; a rank or the network was lost, run the same command again", call, text);
 }
 
-static void nap(uint32_t us)
-{
-    struct timespec t = { .tv_nsec = (long)us * 1000 };
-    nanosleep(&t, NULL);
-}
-
 /* Other ranks may be seconds behind, in rank 0's compiler for instance, and need the cores: naps, not MPI's spins. */
 void comm__ctl_wait(MPI_Request *request, const char *call)
 {
@@ -64,7 +59,7 @@ void comm__ctl_wait(MPI_Request *request, const char *call)
             return;
         uint32_t us = comm__patience_next(&patience);
         if (us)
-            nap(us);
+            clock_nap(us * 1e-6);
     }
 }
 
@@ -324,11 +319,4 @@ void ctl_barrier(void)
     MPI_Request request;
     comm__mpi_check(MPI_Ibarrier(ctl.world, &request), "MPI_Ibarrier");
     comm__ctl_wait(&request, "MPI_Ibarrier");
-}
-
-double ctl_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
 }

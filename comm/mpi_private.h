@@ -6,6 +6,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "comm/comm.h"
 
 enum { COMM__NONE = UINT32_MAX };
@@ -68,7 +69,7 @@ struct comm__stream {
     uint32_t first, last; /* slots; COMM__NONE: empty */
     bool active;          /* the first call has started, a round of it is under way */
     bool meets;           /* it has `least`: its sends are done when they are received */
-    bool held;            /* its rounds are done, it is not until `until`, ctl_time() */
+    bool held;            /* its rounds are done, it is not until `until`, clock_now() */
     double until;
     uint64_t round;
     uint32_t members;                /* the largest group of a channel on it, at least 1 */

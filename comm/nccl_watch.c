@@ -17,11 +17,6 @@ static const double awake = 300e-6;
 
 static struct comm *_Atomic opened; /* of the one that this process has open */
 
-static void nap(long us)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
-}
-
 static void stay_away(const struct comm *c)
 {
     while (atomic_load(&c->gone))
@@ -30,10 +25,10 @@ static void stay_away(const struct comm *c)
 
 ncclResult_t comm__nccl_settle(struct comm *c, ncclComm_t comm, ncclResult_t r, double limit)
 {
-    double begin = ctl_time(), looked = begin;
+    double begin = clock_now(), looked = begin;
     while (r == ncclInProgress) {
         stay_away(c);
-        double now = ctl_time();
+        double now = clock_now();
         if (limit > 0 && now - begin > limit)
             break;
         ncclResult_t asked = ncclCommGetAsyncError(comm, &r);
@@ -46,7 +41,7 @@ ncclResult_t comm__nccl_settle(struct comm *c, ncclComm_t comm, ncclResult_t r, 
         if (r == ncclInProgress && now - begin < awake)
             sched_yield(); /* NCCL's thread may want this core */
         else if (r == ncclInProgress)
-            nap(20);
+            clock_nap(20e-6);
     }
     return r;
 }
@@ -92,7 +87,7 @@ static void *watch(void *arg)
 {
     struct comm *c = arg;
     while (!atomic_load(&c->stop)) {
-        nap(1000L * LOOK_MS);
+        clock_nap(1e-3 * LOOK_MS);
         stay_away(c);
         if (pthread_mutex_trylock(&c->lock) == 0) {
             comm__nccl_look(c);
@@ -136,7 +131,7 @@ static void let_go(void)
     atomic_store(&c->gone, 1);
     if (pthread_create(&thread, NULL, abort_all, c) == 0)
         for (int ms = 0; ms < ABORT_MS && !atomic_load(&aborted); ms++)
-            nap(1000);
+            clock_nap(1e-3);
 }
 
 enum status comm__nccl_watch(struct comm *c, struct err *e)

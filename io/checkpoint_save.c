@@ -6,8 +6,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "io/checkpoint_private.h"
 #include "io/world.h"
 
@@ -76,13 +76,6 @@ static enum status check_cover(const struct ir_graph *g, const struct checkpoint
 
 /* ---- what the threads do: no MPI, no HDF5, no allocation ---- */
 
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
-
 static enum status write_pieces(struct checkpoint_saver *s)
 {
     if (s->set.ready)
@@ -105,9 +98,9 @@ static enum status publish(struct checkpoint_saver *s)
 static void *work(void *self)
 {
     struct checkpoint_saver *s = self;
-    double began = now();
+    double began = clock_now();
     s->mine = s->publishing ? publish(s) : write_pieces(s);
-    s->seconds += now() - began;
+    s->seconds += clock_now() - began;
     atomic_store(&s->idle, true);
     return NULL;
 }

@@ -1,5 +1,5 @@
 noinst_LTLIBRARIES += libpiper_base.la
-libpiper_base_la_SOURCES = \
+libpiper_base_la_SOURCES = src/base/clock.h \
 	src/base/dir.c src/base/dir.h \
 	src/base/json.c src/base/json.h \
 	src/base/library.c src/base/library.h \

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/parse.h"
 #include "cmd/calibrate.h"
 #include "cmd/command.h"
@@ -64,7 +65,7 @@ static enum status calibrate(const struct calibrate_options *o, struct err *e)
     snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", ctl_size(),
              ctl_size() == 1 ? "rank" : "ranks");
     (void)o->device; /* the one that there is */
-    double start = ctl_time();
+    double start = clock_now();
     calibrate_compute(back, target, &m);
     enum status st = calibrate_links(ctl_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
     machine_sort(&m);
@@ -72,7 +73,7 @@ static enum status calibrate(const struct calibrate_options *o, struct err *e)
         st = machine_write(&m, o->output, e);
         if (st == ST_OK) {
             print_machine(&m, o->output);
-            printf("took           %.1f s\n", ctl_time() - start);
+            printf("took           %.1f s\n", clock_now() - start);
         }
     }
     st = ctl_agree(st, e);

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cmd/calibrate.h"
 
 enum { RUNS = 15, CALLS = 64, HOST = 64 };
@@ -47,11 +48,11 @@ static double ping_pong(struct links *x, uint64_t count)
     }
     ctl_barrier();
     x->back->begin(x->comm, ++x->epoch);
-    double start = ctl_time();
+    double start = clock_now();
     x->back->launch(x->comm, &recv);
     x->back->launch(x->comm, &send);
     x->back->wait(x->comm, x->first ? 0 : 1);
-    double seconds = (ctl_time() - start) / 2;
+    double seconds = (clock_now() - start) / 2;
     x->back->drain(x->comm);
     return seconds;
 }
@@ -97,10 +98,10 @@ static void measure_sums(struct links *x, struct machine *m)
     for (int i = 0; i < RUNS; i++) {
         ctl_barrier();
         x->back->begin(x->comm, ++x->epoch);
-        double start = ctl_time();
+        double start = clock_now();
         x->back->launch(x->comm, &call);
         x->back->wait(x->comm, 0);
-        run[i] = ctl_time() - start;
+        run[i] = clock_now() - start;
         x->back->drain(x->comm);
     }
     double seconds = calibrate_mean(calibrate_median(run, RUNS));
@@ -116,7 +117,7 @@ static double exchanges(struct links *x, uint32_t calls, struct calibrate_kernel
 {
     ctl_barrier();
     x->back->begin(x->comm, ++x->epoch);
-    double start = ctl_time();
+    double start = clock_now();
     for (uint32_t i = 0; i < calls; i++)
         x->back->launch(x->comm, &(struct comm_call){ .op = COMM_EXCHANGE,
                                                       .type = COMM_F32,
@@ -131,7 +132,7 @@ static double exchanges(struct links *x, uint32_t calls, struct calibrate_kernel
     for (*runs = 0; k && atomic_load(&x->at[calls - 1]) != x->epoch; ++*runs)
         calibrate_kernel_run(k, IR_PASS_F);
     x->back->wait(x->comm, calls - 1);
-    double seconds = ctl_time() - start;
+    double seconds = clock_now() - start;
     x->back->drain(x->comm);
     return seconds;
 }

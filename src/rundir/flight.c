@@ -5,14 +5,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/number.h"
-
-static double time_of_day(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
 
 static uint64_t header_check(const struct flight_header *h)
 {
@@ -36,7 +30,7 @@ static void name_of(uint32_t rank, char name[NAME])
 
 static bool write_header(struct flight *f)
 {
-    f->header.alive = time_of_day();
+    f->header.alive = clock_of(CLOCK_REALTIME);
     f->header.check = header_check(&f->header);
     return pwrite(f->file, &f->header, sizeof f->header, 0) == (ssize_t)sizeof f->header;
 }
@@ -71,7 +65,7 @@ void flight_close(struct flight *f)
 void flight_add(struct flight *f, struct flight_record *record)
 {
     record->number = ++f->number;
-    record->time = time_of_day();
+    record->time = clock_of(CLOCK_REALTIME);
     record->check = record_check(record);
     uint64_t at = (record->number - 1) % FLIGHT_RECORDS;
     if (pwrite(f->file, record, sizeof *record, (off_t)(sizeof f->header + at * sizeof *record)) < 0)

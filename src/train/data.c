@@ -22,7 +22,7 @@ static enum status look(struct tokens *f, double until, uint64_t *done, struct e
     uint64_t ranks = ctl_size(), rank = ctl_rank(), n = f->n_tokens;
     uint64_t at = n / ranks * rank + (rank < n % ranks ? rank : n % ranks), end = at + n / ranks + (rank < n % ranks);
     *done = 0;
-    while (at < end && ctl_time() < until) {
+    while (at < end && clock_now() < until) {
         uint64_t part = end - at < SLICE ? end - at : SLICE;
         TRY(tokens_check(f, at, part, e));
         at += part;
@@ -34,7 +34,7 @@ static enum status look(struct tokens *f, double until, uint64_t *done, struct e
 /* A file that says how large its vocabulary is was looked through when it was made. */
 static enum status check(struct train *t, struct tokens *f, struct err *e)
 {
-    double begin = ctl_time();
+    double begin = clock_now();
     uint64_t mine;
     if (f->file_vocab && f->file_vocab <= f->vocab)
         return ST_OK;
@@ -44,7 +44,7 @@ static enum status check(struct train *t, struct tokens *f, struct err *e)
     TRY(ctl_agree(st, e));
     double done = (double)mine, all = (double)f->n_tokens;
     ctl_sum_f64(&done, 1);
-    double seconds = ctl_time() - begin;
+    double seconds = clock_now() - begin;
     if (done == all)
         log_line(&t->log, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)", f->path, all,
                  f->vocab, seconds);

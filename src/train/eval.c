@@ -56,7 +56,7 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
 {
     struct exec_data data = feed_data(&t->eval_feed);
     struct beside beside = { t, i };
-    double begin = ctl_time();
+    double begin = clock_now();
     struct exec_step step = {
         .list = t->eval_list,
         .step = t->step,
@@ -69,7 +69,7 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
         .beside_self = &beside,
     };
     exec_run(t->exec, &step, scalars);
-    t->slowest_batch = fmax(t->slowest_batch, ctl_time() - begin);
+    t->slowest_batch = fmax(t->slowest_batch, clock_now() - begin);
     if (scalars[SCALAR_WRITTEN] == ctl_size())
         TRY(train__save_advance(t, e));
     return scalars[SCALAR_SAVE] > 0 ? train__save(t, e) : ST_OK;
@@ -78,7 +78,7 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
 enum status train__evaluate(struct train *t, bool *stop, struct err *e)
 {
     const uint64_t n = batches(t);
-    double begin = ctl_time(), sum = 0, scalars[SCALAR_COUNT];
+    double begin = clock_now(), sum = 0, scalars[SCALAR_COUNT];
     t->eval_is_left = true;
     read_batch(t, 0);
     uint64_t unread = t->eval_unread.status != ST_OK;
@@ -91,7 +91,7 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
         *stop = scalars[SCALAR_STOP] > 0;
         t->eval_is_left = i + 1 < n;
     }
-    t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
+    t->slowest_eval = fmax(t->slowest_eval, clock_now() - begin);
     if (t->eval_is_left) {
         log_line(&t->log, "the evaluation after step %llu is left until the run is resumed",
                  (unsigned long long)t->step);

@@ -71,7 +71,7 @@ static void read_beside(void *self)
 
 static struct outcome run_step(struct train *t, double *seconds)
 {
-    double scalars[SCALAR_COUNT], begin = ctl_time();
+    double scalars[SCALAR_COUNT], begin = clock_now();
     struct exec_data data = feed_data(&t->feed);
     struct exec_step step = {
         .list = t->train_list,
@@ -92,7 +92,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     uint64_t calls = mem_stats().calls;
     exec_run(t->exec, &step, scalars);
     t->allocations += mem_stats().calls - calls;
-    *seconds = ctl_time() - begin;
+    *seconds = clock_now() - begin;
     t->slowest_step = fmax(t->slowest_step, *seconds);
     return read_sums(t, scalars);
 }
@@ -119,7 +119,7 @@ static void record(struct train *t, const struct outcome *o, double seconds)
                                           .loss = o->loss,
                                           .grad_norm = o->grad_norm,
                                           .tokens_per_second = row.tokens_per_second,
-                                          .now = ctl_time() });
+                                          .now = clock_now() });
 }
 
 static enum status diverged(const struct train *t, const struct outcome *o, struct err *e)
@@ -259,8 +259,8 @@ static enum status run_steps(struct train *t, struct err *e)
     /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
     bool stop = t->has_saved && train__stop_signalled();
     watch_phase("between steps");
-    log_begin(&t->log, t->step, ctl_time());
-    t->last_save = ctl_time();
+    log_begin(&t->log, t->step, clock_now());
+    t->last_save = clock_now();
     TRY(begin(t, &stop, e));
     while (t->step < t->last_step && !stop) {
         double seconds;

@@ -2,6 +2,7 @@
 #ifndef PIPER_TRAIN_PRIVATE_H
 #define PIPER_TRAIN_PRIVATE_H
 
+#include "base/clock.h"
 #include "exec/exec.h"
 #include "train/feed.h"
 #include "io/checkpoint.h"
@@ -20,7 +21,7 @@
  * enough. */
 struct train_stop {
     struct lock *lock;
-    double deadline;      /* ctl_time(); INFINITY: none */
+    double deadline;      /* clock_now(); INFINITY: none */
     double next_look;     /* for a request of piper halt */
     uint64_t checkpoints; /* still to be written before the stop; 0: not asked for */
     bool now;             /* stop at the next opportunity */
@@ -75,7 +76,7 @@ struct train {
     struct err trouble;               /* of this rank alone, until the next agreement: it asks the others to stop */
     struct err unread, eval_unread;   /* the same, of data that were to be read ahead: the state is good, and is kept */
     bool eval_is_left;                /* an evaluation is due, and was not made */
-    double last_save;                 /* when the newest checkpoint was begun, or the steps; ctl_time() */
+    double last_save;                 /* when the newest checkpoint was begun, or the steps; clock_now() */
     bool tracing;
     struct trace_writer trace;
     struct trace_event *events; /* [instructions of the training list] what is the same in every step */

@@ -51,9 +51,9 @@ void train__save_close(struct train *t)
 enum status train__save_advance(struct train *t, struct err *e)
 {
     bool done;
-    double begin = ctl_time();
+    double begin = clock_now();
     enum status st = checkpoint_save_advance(t->saver, &done, e);
-    t->waited += ctl_time() - begin;
+    t->waited += clock_now() - begin;
     t->saving = !done;
     TRY(st);
     if (!done)
@@ -110,7 +110,8 @@ bool train__is_saved(const struct train *t)
 bool train__save_asked(struct train *t)
 {
     double seconds = 60 * t->config->checkpoint_minutes;
-    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) && ctl_time() - t->last_save >= seconds;
+    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) &&
+                clock_now() - t->last_save >= seconds;
     return signals_save() || late;
 }
 
@@ -120,14 +121,14 @@ enum status train__save(struct train *t, struct err *e)
         return ST_OK;
     TRY(train__save_finish(t, e));
     TRY(see_folder(t, e));
-    t->last_save = ctl_time();
-    double begin = ctl_time();
+    t->last_save = clock_now();
+    double begin = clock_now();
     t->saving = true;
     t->saving_step = t->step;
     t->rows = t->trouble;
     t->copy_waited = exec_copy_waited(t->exec);
     exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
     checkpoint_save_begin(t->saver, t->step, t->sample, t->updates);
-    t->waited = ctl_time() - begin;
+    t->waited = clock_now() - begin;
     return t->o->sync ? train__save_finish(t, e) : ST_OK;
 }

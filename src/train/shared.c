@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "train/private.h"
 
-enum { WORD = 16, TRIES = 50, PAUSE = 100000000 }; /* characters; nanoseconds */
+enum { WORD = 16, TRIES = 50 }; /* characters */
 
 /* What rank 0 has made. */
 struct token {
@@ -60,7 +60,7 @@ static bool find_token(const char *path, const struct token *k)
     for (int i = 0; i < TRIES; i++) {
         if (read_token(path, k))
             return true;
-        nanosleep(&(struct timespec){ .tv_nsec = PAUSE }, NULL);
+        clock_nap(0.1);
     }
     return false;
 }

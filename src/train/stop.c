@@ -36,7 +36,7 @@ static void ask_batch_system(struct train *t)
     double left = 0;
     char answer[256];
     if (batch_time_left(&left, answer, sizeof answer)) {
-        t->stop.deadline = ctl_time() + left - fmin(left / 20, 30);
+        t->stop.deadline = clock_now() + left - fmin(left / 20, 30);
         log_line(&t->log, "time: %s; training stops with a checkpoint before that", answer);
     } else {
         log_line(&t->log, "time: %s", answer);
@@ -67,7 +67,7 @@ static void take_request(struct train *t)
     struct train_stop *s = &t->stop;
     struct halt_request r;
     char news[LOCK_NEWS];
-    double now = ctl_time();
+    double now = clock_now();
     if (now < s->next_look)
         return;
     s->next_look = now + 1;
@@ -101,7 +101,7 @@ static double checkpoint_seconds(const struct train *t)
 /* Enough time for that and a checkpoint? */
 static bool time_is_up(const struct train *t, double seconds)
 {
-    return ctl_time() + seconds + 1.5 * checkpoint_seconds(t) + 1 > t->stop.deadline;
+    return clock_now() + seconds + 1.5 * checkpoint_seconds(t) + 1 > t->stop.deadline;
 }
 
 bool train__stop_asked(struct train *t, double seconds, bool saves)

@@ -63,7 +63,7 @@ enum status train__trace_open(struct train *t, struct err *e)
     struct trace_setup setup = {
         .dir = t->dir,
         .device = t->compute->name,
-        .now = ctl_time,
+        .now = clock_now,
         .instructions = names,
         .n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS],
         .n_instructions = n,

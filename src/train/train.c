@@ -83,7 +83,7 @@ static enum status phases(struct train *t, struct err *e)
 
 enum status train_run(const struct train_options *o, struct err *e)
 {
-    struct train t = { .o = o, .dir = &run_folder, .began = ctl_time() };
+    struct train t = { .o = o, .dir = &run_folder, .began = clock_now() };
     process_on_fail(fail);
     watch_phase("start");
     enum status st = watch_open(&(struct watch_setup){ .dir = t.dir, .timeout = (double)o->hang_timeout }, e);

@@ -78,14 +78,13 @@ static void *look_beside(void *unused)
     const double tick = beside.timeout / 20;
     const long own_rank = rank_of(getpid());
     const double late = tick + beside.timeout / 4;
-    double last = ctl_time(), since = last;
+    double last = clock_now(), since = last;
     long suspect = -1;
     bool first = true; /* also when the lower ranks have left since */
     (void)unused;
     while (!atomic_load(&beside.stop)) {
-        struct timespec nap = { .tv_sec = (time_t)tick, .tv_nsec = (long)((tick - (double)(time_t)tick) * 1e9) };
-        nanosleep(&nap, NULL);
-        double now = ctl_time();
+        clock_nap(tick);
+        double now = clock_now();
         struct sight s = look_around(own_rank);
         if (s.stopped != suspect || now - last > late) /* this process itself was stopped with it */
             since = now;

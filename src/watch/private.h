@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "comm/liveness.h"
 #include "watch/watch.h"
 

@@ -1,6 +1,6 @@
 /* The thread that keeps the ring of this rank's last places: apart from the guard, because a file system may hang. */
+#include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "rundir/flight.h"
 #include "watch/private.h"
@@ -17,9 +17,7 @@ static struct {
 
 void watch_record_begin(const struct liveness_peer *me)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    double now = (double)t.tv_sec, *began = &now;
+    double now = floor(clock_of(CLOCK_REALTIME)), *began = &now;
     uint64_t size = sizeof now;
     ctl_broadcast((void **)&began, &size);
     recorder.header =
@@ -60,7 +58,7 @@ static uint32_t look(struct flight_record *records)
 {
     struct watch_look *l = &recorder.look;
     const char *phase = watch_phase_now();
-    watch_look_at(l, phase, ctl_time());
+    watch_look_at(l, phase, clock_now());
     if (!l->x || !l->place.inside) {
         if (phase == recorder.phase)
             return 0;
@@ -100,8 +98,8 @@ void *watch_recorder(void *unused)
         watch_unlock();
         for (uint32_t i = 0; i < n; i++)
             flight_add(&recorder.flight, &records[i]);
-        if (!on || ctl_time() - last > alive) {
-            last = ctl_time();
+        if (!on || clock_now() - last > alive) {
+            last = clock_now();
             flight_alive(&recorder.flight);
         }
     }

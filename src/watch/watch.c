@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "rundir/log.h"
 #include "watch/private.h"
 
@@ -85,7 +86,7 @@ static _Noreturn void bite(const struct watch_table *t, const struct watch_verdi
     dprintf(STDERR_FILENO, "piper: %s\n", v->text);
     if (pthread_create(&thread, NULL, write_log, &words) == 0)
         for (int ms = 0; ms < 1000 && !atomic_load(&words.done); ms += 5)
-            nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
+            clock_nap(0.005);
     liveness_abort(-ST_HANG);
 }
 
@@ -196,10 +197,10 @@ static void *guard(void *arg)
 {
     struct watch *w = arg;
     const double tick = fmin(0.1, w->timeout / 20), beat = fmin(0.5, w->timeout / 8);
-    double last = ctl_time(), beaten = 0;
+    double last = clock_now(), beaten = 0;
     bool stopping = false;
     while (!stopping || dog.expects) {
-        double now = ctl_time();
+        double now = clock_now();
         if (now - last > tick + w->timeout / 4) { /* stopped or starved: what others did meanwhile is not known */
             watch_lock();
             w->heard = w->inquiry.begun = now;
@@ -214,7 +215,7 @@ static void *guard(void *arg)
         }
         bool hurry = w->inquiry.active || now - w->asked < 1;
         if (stopping)
-            nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+            clock_nap(0.001);
         else if (!watch_sleep(hurry ? tick / 20 : tick)) {
             stopping = true;
             say(w, BYE);
@@ -241,7 +242,7 @@ void watch_attach(const struct exec *x)
     dog.x = x;
     watch_look_end(&dog.watch.look);
     watch_look_begin(&dog.watch.look, x, true);
-    watch_look_at(&dog.watch.look, watch_phase_now(), ctl_time());
+    watch_look_at(&dog.watch.look, watch_phase_now(), clock_now());
     watch_record_attach(x);
     watch_unlock();
 }
@@ -302,7 +303,7 @@ enum status watch_open(const struct watch_setup *setup, struct err *e)
     if (!w->line && w->ranks > 1)
         return ST_OK;
     dog.expects = w->ranks > 1;
-    w->heard = ctl_time();
+    w->heard = clock_now();
     watch_look_at(&w->look, watch_phase_now(), w->heard);
     int code = watch_start_thread(&dog.guard, guard, w);
     dog.guarding = code == 0;

@@ -4,6 +4,7 @@
 #include <sys/resource.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "test_comm.h"
 
@@ -31,7 +32,7 @@ static void ping_pong(void)
     double ours = 1e9, plain = 1e9;
     for (int run = 0; run < 5; run++) {
         ctl_barrier();
-        double t = ctl_time();
+        double t = clock_now();
         for (int i = 0; i < TURNS && rank < 2; i++) {
             step();
             comm_mpi.launch(comm, rank == 0 ? &send : &recv);
@@ -39,10 +40,10 @@ static void ping_pong(void)
             comm_mpi.launch(comm, rank == 0 ? &recv : &send);
             comm_mpi.drain(comm);
         }
-        t = (ctl_time() - t) / TURNS / 2;
+        t = (clock_now() - t) / TURNS / 2;
         ours = t < ours ? t : ours;
         ctl_barrier();
-        t = ctl_time();
+        t = clock_now();
         for (int i = 0; i < TURNS && rank < 2; i++) {
             if (rank == 0)
                 MPI_Send(&x, 1, MPI_INT, 1, 0, MPI_COMM_WORLD);
@@ -50,7 +51,7 @@ static void ping_pong(void)
             if (rank == 1)
                 MPI_Send(&x, 1, MPI_INT, 0, 0, MPI_COMM_WORLD);
         }
-        t = (ctl_time() - t) / TURNS / 2;
+        t = (clock_now() - t) / TURNS / 2;
         plain = t < plain ? t : plain;
     }
     if (rank == 0)
@@ -60,21 +61,21 @@ static void ping_pong(void)
 static double busy(long rounds)
 {
     volatile double sink = 0;
-    double t = ctl_time();
+    double t = clock_now();
     for (long i = 0; i < rounds; i++)
         sink = sink * 0.5 + (double)i;
-    return ctl_time() - t;
+    return clock_now() - t;
 }
 
 /* What the main thread does beside an all-reduce of `seconds`: compute (3), or sleep, so that a core is free (4). */
 static double under(int how, long rounds, double seconds)
 {
-    double t = ctl_time();
+    double t = clock_now();
     if (how == 3)
         busy(rounds);
     else
         usleep((useconds_t)(seconds * 2e6) + 100);
-    return ctl_time() - t;
+    return clock_now() - t;
 }
 
 /* how: 0 ours, 1 MPI_Allreduce, 2 MPI_Iallreduce and MPI_Wait, 3 and 4 ours under something else */
@@ -84,7 +85,7 @@ static double all_reduce(float *x, uint64_t n, int how, long rounds, double seco
     MPI_Request request;
     step();
     ctl_barrier();
-    double t = ctl_time();
+    double t = clock_now();
     if (how == 0 || how >= 3)
         comm_mpi.launch(comm, &call);
     if (how == 1)
@@ -97,7 +98,7 @@ static double all_reduce(float *x, uint64_t n, int how, long rounds, double seco
         under(how, rounds, seconds);
     if (how == 0 || how >= 3)
         comm_mpi.wait(comm, 0);
-    return ctl_time() - t;
+    return clock_now() - t;
 }
 
 static void reductions(uint64_t n)
@@ -177,11 +178,11 @@ int main(int argc, char **argv)
     struct comm_setup setup = {
         .channels = &channel, .n_channels = 1, .n_channels_world = 1, .n_streams = 1, .max_calls = 2, .events = events
     };
-    double t = ctl_time();
+    double t = clock_now();
     if (comm_mpi.open(&setup, &comm, &e) != ST_OK)
         ctl_abort(1);
     if (ctl_rank() == 0)
-        printf("%u ranks, open %.2f ms\n", ctl_size(), (ctl_time() - t) * 1e3);
+        printf("%u ranks, open %.2f ms\n", ctl_size(), (clock_now() - t) * 1e3);
     ping_pong();
     for (uint64_t n = 1; n <= 16 << 20; n *= n == 1 ? 16 << 10 : n == 16 << 10 ? 16 : 8)
         reductions(n);

@@ -265,7 +265,7 @@ static void test_overlap(const struct comm_backend *b)
     bench_begin(&t);
     t.b->launch(t.c, &call);
     volatile double sink = 0;
-    for (double end = ctl_time() + 20; !bench_happened(&t, 0) && ctl_time() < end;)
+    for (double end = clock_now() + 20; !bench_happened(&t, 0) && clock_now() < end;)
         for (int i = 0; i < 10000; i++)
             sink = sink * 0.5 + i;
     EXPECT(bench_happened(&t, 0));
@@ -302,16 +302,16 @@ static void test_least(const struct comm_backend *b)
         call.stream = call.event = 0;
         call.least = least;
     }
-    for (double until = ctl_time() + late; rank % 2 && ctl_time() < until;) {
+    for (double until = clock_now() + late; rank % 2 && clock_now() < until;) {
     }
-    double mine = ctl_time(), *launched = mem_alloc(ctl_size() * sizeof *launched);
+    double mine = clock_now(), *launched = mem_alloc(ctl_size() * sizeof *launched);
     bench_begin(&t);
     t.b->launch(t.c, &call);
     t.b->launch(t.c, &add);
     t.b->wait(t.c, 1);
-    bool alone = !bench_happened(&t, 0) || ctl_time() > mine + least;
+    bool alone = !bench_happened(&t, 0) || clock_now() > mine + least;
     t.b->wait(t.c, 0);
-    double done = ctl_time();
+    double done = clock_now();
     t.b->drain(t.c);
     ctl_all_gather(&mine, sizeof mine, launched); /* one clock: the ranks are on one machine */
     EXPECT(alone);
@@ -422,9 +422,9 @@ static void test_numbers(void)
     ctl_all_gather(&mine, sizeof mine, all);
     for (uint32_t i = 0; i < p; i++)
         EXPECT(all[i] == i * i);
-    double before = ctl_time();
+    double before = clock_now();
     ctl_barrier();
-    EXPECT(ctl_time() >= before);
+    EXPECT(clock_now() >= before);
 }
 
 /* Two ranks whose plans disagree about a size: ends with exit status 76 and a sentence. */

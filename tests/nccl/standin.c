@@ -183,7 +183,7 @@ _Atomic int standin_lost;
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *r)
 {
     if (standin_through > 0)
-        comm->busy = ctl_time() < standin_through;
+        comm->busy = clock_now() < standin_through;
     else if (comm->busy)
         comm->busy--;
     *r = comm->busy ? ncclInProgress : atomic_load(&standin_lost) ? ncclRemoteError : ncclSuccess;

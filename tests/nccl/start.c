@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "comm/comm.h"
 
@@ -40,13 +41,13 @@ int main(int argc, char **argv)
                                       .n_streams = 1,
                                       .max_ctas = ctas,
                                       .device_streams = streams };
-    double begin = ctl_time();
+    double begin = clock_now();
     enum status st = comm_nccl.open(&setup, &c, &e);
-    double made = ctl_time();
+    double made = clock_now();
     if (st == ST_OK)
         comm_nccl.close(c);
     if (ctl_rank() == 0 && st == ST_OK)
-        printf("made in %.2f s, closed in %.2f s, by %u ranks\n", made - begin, ctl_time() - made, ctl_size());
+        printf("made in %.2f s, closed in %.2f s, by %u ranks\n", made - begin, clock_now() - made, ctl_size());
     else if (st != ST_OK)
         fprintf(stderr, "%s\n", e.text);
     mem_free(channels);

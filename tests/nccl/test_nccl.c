@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cells.h"
 #include "comm/nccl_private.h"
 #include "exec/exec.h"
@@ -386,7 +387,7 @@ int nanosleep(const struct timespec *wish, struct timespec *left)
 static uint32_t naps_in(struct comm *c, double seconds)
 {
     naps = 0;
-    standin_through = ctl_time() + seconds;
+    standin_through = clock_now() + seconds;
     comm__nccl_settle(c, c->world, ncclInProgress, 0);
     standin_through = 0;
     return naps;
