@@ -2,13 +2,14 @@
  * wait for it would wait for ever. So a thread asks, and whoever ends the job lets go of all communicators first: their kernels
  * end, and their sockets tell the ranks at the other end. */
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "comm/nccl_private.h"
 
 enum { LOOK_MS = 200, ABORT_MS = 2000 };
@@ -129,25 +130,21 @@ static void let_go(void)
     if (!c)
         return;
     atomic_store(&c->gone, 1);
-    if (pthread_create(&thread, NULL, abort_all, c) == 0)
+    if (thread_start(&thread, abort_all, c) == 0)
         for (int ms = 0; ms < ABORT_MS && !atomic_load(&aborted); ms++)
             clock_nap(1e-3);
 }
 
 enum status comm__nccl_watch(struct comm *c, struct err *e)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&c->watcher, NULL, watch, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = thread_start(&c->watcher, watch, c);
     if (code)
         return err_set(e, ST_DEVICE, "comm nccl",
-                       "the thread of rank %u that watches communicators could not start: %s", ctl_rank(),
+                       "the thread of rank %u that watches communicators could not start: %s", world_rank(),
                        strerror(code));
     c->watched = true;
     atomic_store(&opened, c);
-    ctl_before_abort(let_go);
+    world_before_abort(let_go);
     return ST_OK;
 }
 
@@ -155,7 +152,7 @@ void comm__nccl_unwatch(struct comm *c)
 {
     if (!c->watched)
         return;
-    ctl_before_abort(NULL);
+    world_before_abort(NULL);
     atomic_store(&opened, NULL);
     atomic_store(&c->stop, 1);
     pthread_join(c->watcher, NULL);

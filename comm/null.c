@@ -16,8 +16,8 @@ struct comm {
 
 static enum status null_open(const struct comm_setup *setup, struct comm **out, struct err *e)
 {
-    if (ctl_size() != 1)
-        return err_set(e, ST_BUG, "comm null", "found %u ranks, expected one; use --comm mpi", ctl_size());
+    if (world_size() != 1)
+        return err_set(e, ST_BUG, "comm null", "found %u ranks, expected one; use --comm mpi", world_size());
     struct comm *c = mem_alloc(sizeof *c);
     c->events = setup->events;
     c->n_channels = setup->n_channels;

@@ -42,7 +42,7 @@ static void print_machine(const struct machine *m, const char *path)
         putchar('\n');
     }
     printf("%-14s %.4g GB/s\n", "adamw", best(m, MACHINE_UPDATE + OPT_ADAMW, IR_PASS_NONE) / 1e9);
-    if (ctl_size() > 1) {
+    if (world_size() > 1) {
         for (int l = 0; l < LINK_COUNT - 1; l++)
             printf("%-14s %.3g us, %.4g GB/s\n", machine_link_name((enum machine_link)l), m->links[l].latency * 1e6,
                    m->links[l].bandwidth / 1e9);
@@ -62,21 +62,21 @@ static enum status calibrate(const struct calibrate_options *o, struct err *e)
     char host[MACHINE_NAME] = "";
     gethostname(host, sizeof host - 1);
     snprintf(m.name, sizeof m.name, "%s", host);
-    snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", ctl_size(),
-             ctl_size() == 1 ? "rank" : "ranks");
+    snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", world_size(),
+             world_size() == 1 ? "rank" : "ranks");
     (void)o->device; /* the one that there is */
     double start = clock_now();
     calibrate_compute(back, target, &m);
-    enum status st = calibrate_links(ctl_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
+    enum status st = calibrate_links(world_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
     machine_sort(&m);
-    if (st == ST_OK && ctl_rank() == 0) {
+    if (st == ST_OK && world_rank() == 0) {
         st = machine_write(&m, o->output, e);
         if (st == ST_OK) {
             print_machine(&m, o->output);
             printf("took           %.1f s\n", clock_now() - start);
         }
     }
-    st = ctl_agree(st, e);
+    st = world_agree(st, e);
     machine_release(&m);
     return st;
 }
@@ -124,20 +124,9 @@ static enum status calibrate_command(int argc, char **argv, struct err *e)
     enum status st = parse(argc, argv, &o, &help, e);
     if (st == ST_OK && help)
         return ST_OK;
-    struct err mpi = { 0 };
-    enum status up = ctl_init(&argc, &argv, &mpi);
-    if (up != ST_OK) {
-        *e = mpi;
-        return up;
-    }
-    st = ctl_agree(st, e);
-    if (st == ST_OK)
-        st = calibrate(&o, e);
-    if (ctl_rank() != 0)
-        e->text[0] = '\0';
-    command_print_error(e);
-    ctl_finalize();
-    return st;
+    enum status up = world_init(&argc, &argv, e);
+    TRY(world_agree(st == ST_OK ? up : st, e));
+    return calibrate(&o, e);
 }
 
 const struct command command_calibrate = { "calibrate", "measure this machine for the cost model", calibrate_command };

@@ -1,7 +1,7 @@
 /* piper train: the command line; the run itself is train.c. */
 #include <stdlib.h>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "cmd/command.h"
 #include "rundir/duration.h"
 #include "cmd/options.h"
@@ -184,22 +184,10 @@ static enum status train_command(int argc, char **argv, struct err *e)
     if (st == ST_OK && help)
         return ST_OK;
     signals_install(); /* MPI's own start takes seconds on many nodes */
-    struct err mpi = { 0 };
     watch_beside_begin(st == ST_OK ? (double)o.hang_timeout : 0);
-    enum status up = ctl_init(&argc, &argv, &mpi);
-    if (up != ST_OK) {
-        *e = mpi;
-        return up;
-    }
-    st = ctl_agree(st, e);
-    if (st == ST_OK)
-        st = train_run(&o, e);
-    /* once, and before the launcher may think that the rank has ended */
-    if (ctl_rank() != 0)
-        e->text[0] = '\0';
-    command_print_error(e);
-    ctl_finalize();
-    return st;
+    enum status up = world_init(&argc, &argv, e);
+    TRY(world_agree(st == ST_OK ? up : st, e));
+    return train_run(&o, e);
 }
 
 const struct command command_train = { "train", "train, or go on training (started by mpirun or srun)", train_command };

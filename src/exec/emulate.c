@@ -3,7 +3,6 @@
 #include <time.h>
 
 #include "base/clock.h"
-#include "comm/comm.h"
 #include "exec/compute.h"
 
 /* Shorter than what it takes to sleep and wake up again, seconds. */

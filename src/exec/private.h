@@ -5,6 +5,7 @@
 #include <pthread.h>
 
 #include "base/clock.h"
+#include "base/fail.h"
 #include "exec/exec.h"
 #include "exec/bucket_view.h"
 

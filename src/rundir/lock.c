@@ -16,6 +16,7 @@
 
 #include "base/clock.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 /* Seconds: between two signs of life; after which one without is dead; that a start waits for a dying owner. */
 enum { BEAT = 5, STALE = 20, PATIENCE = 30 };
@@ -386,17 +387,11 @@ static void guard(void *arg)
     pthread_mutex_unlock(&l->mutex);
 }
 
-/* Signals are the main thread's. */
 static bool start_beating(struct lock *l)
 {
-    sigset_t all, before;
-    sigfillset(&all);
     pthread_mutex_init(&l->mutex, NULL);
     pthread_cond_init(&l->wake, NULL);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    bool started = pthread_create(&l->beat, NULL, beat, l) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started;
+    return thread_start(&l->beat, beat, l) == 0;
 }
 
 enum status lock_take(struct dir *dir, const struct lock_words *words, struct lock **out, struct err *e)

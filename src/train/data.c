@@ -19,7 +19,7 @@ static void bind_feed(const struct train *t, uint32_t list, struct feed *f)
 /* This rank's share, as much of it as there is time for. *done: tokens. */
 static enum status look(struct tokens *f, double until, uint64_t *done, struct err *e)
 {
-    uint64_t ranks = ctl_size(), rank = ctl_rank(), n = f->n_tokens;
+    uint64_t ranks = world_size(), rank = world_rank(), n = f->n_tokens;
     uint64_t at = n / ranks * rank + (rank < n % ranks ? rank : n % ranks), end = at + n / ranks + (rank < n % ranks);
     *done = 0;
     while (at < end && clock_now() < until) {
@@ -41,9 +41,9 @@ static enum status check(struct train *t, struct tokens *f, struct err *e)
     watch_phase("check data");
     enum status st = look(f, begin + MOST_SECONDS, &mine, e);
     watch_phase("wait for the check of data");
-    TRY(ctl_agree(st, e));
+    TRY(world_agree(st, e));
     double done = (double)mine, all = (double)f->n_tokens;
-    ctl_sum_f64(&done, 1);
+    world_sum_f64(&done, 1);
     double seconds = clock_now() - begin;
     if (done == all)
         log_line(&t->log, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)", f->path, all,

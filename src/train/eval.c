@@ -70,7 +70,7 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
     };
     exec_run(t->exec, &step, scalars);
     t->slowest_batch = fmax(t->slowest_batch, clock_now() - begin);
-    if (scalars[SCALAR_WRITTEN] == ctl_size())
+    if (scalars[SCALAR_WRITTEN] == world_size())
         TRY(train__save_advance(t, e));
     return scalars[SCALAR_SAVE] > 0 ? train__save(t, e) : ST_OK;
 }
@@ -82,7 +82,7 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
     t->eval_is_left = true;
     read_batch(t, 0);
     uint64_t unread = t->eval_unread.status != ST_OK;
-    ctl_max_u64(&unread, 1);
+    world_max_u64(&unread, 1);
     *stop = unread;
     read_batch(t, 1);
     for (uint64_t i = 0; i < n && !*stop; i++) {

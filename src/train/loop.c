@@ -30,7 +30,7 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .dropped = (uint64_t)sums[SCALAR_DROPPED],
         .stop = sums[SCALAR_STOP] > 0,
         .save = sums[SCALAR_SAVE] > 0,
-        .written = sums[SCALAR_WRITTEN] == ctl_size(),
+        .written = sums[SCALAR_WRITTEN] == world_size(),
     };
     if (train__emulates(t)) {
         o.loss = o.grad_norm = o.aux_loss = NAN;
@@ -110,7 +110,7 @@ static void record(struct train *t, const struct outcome *o, double seconds)
         .tokens_per_second = tokens / seconds,
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
-        .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * ctl_size()) : (double)NAN,
+        .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * world_size()) : (double)NAN,
     };
     if (t->trouble.status == ST_OK) /* no row behind half a row */
         metrics_write(&t->metrics, &row, &t->trouble);
@@ -222,19 +222,19 @@ static enum status begin(struct train *t, bool *stop, struct err *e)
     if (t->step < t->last_step) {
         read_ahead(t, t->sample);
         struct err why = t->unread;
-        enum status st = ctl_agree(why.status, &why);
+        enum status st = world_agree(why.status, &why);
         if (st != ST_OK)
             return err_set(e, st, NULL, "%s", why.text);
         if (t->step + 1 < t->last_step)
             read_ahead(t, t->sample + train__batch(t));
     }
-    ctl_max_u64(&left, 1);
+    world_max_u64(&left, 1);
     return left ? evaluate(t, stop, e) : ST_OK;
 }
 
 static enum status unread(struct train *t, struct err *what, struct err *e)
 {
-    enum status st = ctl_agree(what->status, what);
+    enum status st = world_agree(what->status, what);
     if (st == ST_OK)
         return ST_OK;
     TRY(train__save_finish(t, e));
@@ -247,7 +247,7 @@ static enum status unread(struct train *t, struct err *what, struct err *e)
 /* What has come up in the steps on some rank, and stopped them. */
 static enum status troubles(struct train *t, struct err *e)
 {
-    enum status st = ctl_agree(t->trouble.status, &t->trouble);
+    enum status st = world_agree(t->trouble.status, &t->trouble);
     if (st != ST_OK)
         return err_set(e, st, NULL, "%s", t->trouble.text);
     TRY(unread(t, &t->unread, e));

@@ -3,6 +3,7 @@
 #define PIPER_TRAIN_PRIVATE_H
 
 #include "base/clock.h"
+#include "base/fail.h"
 #include "exec/exec.h"
 #include "train/feed.h"
 #include "io/checkpoint.h"
@@ -92,7 +93,7 @@ void train__report_threads(struct train *t);
 /* train/shared.c: ST_IO where ranks do not see the same run folder, which exists. Collective. */
 enum status train__check_shared(const struct train *t, struct err *e);
 /* train.c: a line in the log, from any rank. */
-void train__tell_number(const char *text);
+void train__tell(const char *text);
 /* train/state.c: first values, or those of a checkpoint. Collective. */
 enum status train__restore(struct train *t, struct err *e);
 /* train/save.c: writing checkpoints. Collective. save() begins one of the step just done, after the one under way; advance()

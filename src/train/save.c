@@ -36,7 +36,7 @@ enum status train__save_open(struct train *t, struct err *e)
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
     snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);
-    pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &t->pieces);
+    pieces_to_write(&t->plan, world_rank(), exec_arenas(t->exec), &t->pieces);
     setup.pieces = t->pieces.list.at;
     setup.n_pieces = t->pieces.list.n;
     return checkpoint_saver_open(&setup, &t->saver, e);
@@ -94,12 +94,12 @@ static enum status make_again(struct train *t, struct err *e)
 /* Somebody may have removed the folder under the run: a checkpoint is worth a new one. */
 static enum status see_folder(struct train *t, struct err *e)
 {
-    uint64_t removed = ctl_rank() == 0 && dir_is_removed(t->dir);
-    ctl_max_u64(&removed, 1);
+    uint64_t removed = world_rank() == 0 && dir_is_removed(t->dir);
+    world_max_u64(&removed, 1);
     if (!removed)
         return ST_OK;
-    TRY(ctl_agree(ctl_rank() == 0 ? make_again(t, e) : ST_OK, e));
-    return ctl_agree(ctl_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
+    TRY(world_agree(world_rank() == 0 ? make_again(t, e) : ST_OK, e));
+    return world_agree(world_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
 }
 
 bool train__is_saved(const struct train *t)
@@ -110,7 +110,7 @@ bool train__is_saved(const struct train *t)
 bool train__save_asked(struct train *t)
 {
     double seconds = 60 * t->config->checkpoint_minutes;
-    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) &&
+    bool late = world_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) &&
                 clock_now() - t->last_save >= seconds;
     return signals_save() || late;
 }

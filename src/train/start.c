@@ -34,11 +34,15 @@ static bool is_of_run(const char *name)
 static enum status open_folder(struct train *t, bool make, struct err *e)
 {
     struct stat s;
-    if (ctl_rank() != 0 || t->log.file || (!make && stat(t->o->dir, &s) != 0))
+    if (world_rank() != 0 || t->log.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     TRY(dir_open(t->o->dir, t->dir, e));
-    TRY(train__stop_lock(t, e));
+    enum status st = train__stop_lock(t, e);
+    if (st != ST_OK) {
+        dir_close(t->dir); /* its log is another run's */
+        return st;
+    }
     dir_remove_unfinished(t->dir, is_of_run);
     TRY(log_open(&t->log, t->dir, e));
     train__stop_open(t);
@@ -48,7 +52,7 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
 /* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
 static enum status check_resume(const struct train *t, struct err *e)
 {
-    if (!t->o->resume || ctl_rank() != 0)
+    if (!t->o->resume || world_rank() != 0)
         return ST_OK;
     struct checkpoint_entries list = { 0 };
     if (t->dir->fd >= 0)
@@ -75,12 +79,12 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
 {
     char host[256] = "";
     gethostname(host, sizeof host - 1);
-    uint64_t mine = number_hash(host, strlen(host), 0), *all = mem_alloc(ctl_size() * sizeof *all);
+    uint64_t mine = number_hash(host, strlen(host), 0), *all = mem_alloc(world_size() * sizeof *all);
     *n = *before = 0;
-    ctl_all_gather(&mine, sizeof mine, all);
-    for (uint32_t i = 0; i < ctl_size(); i++) {
+    world_all_gather(&mine, sizeof mine, all);
+    for (uint32_t i = 0; i < world_size(); i++) {
         *n += all[i] == mine;
-        *before += all[i] == mine && i < ctl_rank();
+        *before += all[i] == mine && i < world_rank();
     }
     mem_free(all);
 }
@@ -161,10 +165,10 @@ static void find_peak(struct train *t, const char *device)
 
 static enum status compile(struct train *t, struct sched_output *out, struct err *e)
 {
-    if (ctl_rank() != 0)
+    if (world_rank() != 0)
         return ST_OK;
     struct sched_input in;
-    TRY(compile_input(&t->job, t->compute->target, ctl_size(), COMM_SCRATCH, &in, e));
+    TRY(compile_input(&t->job, t->compute->target, world_size(), COMM_SCRATCH, &in, e));
     in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
@@ -185,28 +189,29 @@ static void hand_out(struct train *t, const struct sched_output *out, uint64_t *
 {
     void *classes = out->class_of;
     uint64_t size = (uint64_t)out->ranks * sizeof *out->class_of, n_classes = out->n_classes;
-    ctl_max_u64(&n_classes, 1);
-    ctl_broadcast(&classes, &size);
+    world_max_u64(&n_classes, 1);
+    world_share(&classes, &size);
     void **blobs = mem_alloc(n_classes * sizeof *blobs);
     uint64_t *sizes = mem_alloc(n_classes * sizeof *sizes);
     for (uint32_t i = 0; i < out->n_classes; i++) {
         blobs[i] = out->classes[i].blob;
         sizes[i] = out->classes[i].bytes;
     }
-    ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &t->blob, bytes);
+    const struct world_classes c = { classes, (uint32_t)n_classes, blobs, sizes };
+    world_scatter(&c, &t->blob, bytes);
     if (train__predicts(t)) {
         uint64_t size_of_starts;
         void *starts = NULL;
-        if (ctl_rank() == 0)
+        if (world_rank() == 0)
             predict_starts(out, &t->job.graph, t->o->machine ? &t->machine : NULL, blobs, sizes);
-        ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &starts, &size_of_starts);
+        world_scatter(&c, &starts, &size_of_starts);
         t->predicted = starts;
         for (uint32_t i = 0; i < out->n_classes; i++)
             mem_free(blobs[i]);
     }
     mem_free(blobs);
     mem_free(sizes);
-    if (ctl_rank() != 0)
+    if (world_rank() != 0)
         mem_free(classes);
 }
 
@@ -223,7 +228,7 @@ static void share_stages(struct train *t)
     void *stages = mine;
     for (uint32_t i = 0; i < g->ops.n; i++)
         mine[i] = g->ops.at[i].tag[tag];
-    ctl_broadcast(&stages, &bytes);
+    world_share(&stages, &bytes);
     for (uint32_t i = 0; i < g->ops.n; i++)
         g->ops.at[i].tag[tag] = ((int32_t *)stages)[i];
     if (stages != mine)
@@ -245,13 +250,13 @@ static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)
 static enum status make_plans(struct train *t, struct err *e)
 {
     struct sched_output out = { 0 };
-    enum status st = ctl_agree(compile(t, &out, e), e);
+    enum status st = world_agree(compile(t, &out, e), e);
     if (st == ST_OK) {
         uint64_t bytes = 0;
         hand_out(t, &out, &bytes);
         share_stages(t);
-        st = ctl_agree(open_plan(t, bytes, e), e);
-        if (st == ST_OK && ctl_rank() == 0)
+        st = world_agree(open_plan(t, bytes, e), e);
+        if (st == ST_OK && world_rank() == 0)
             snprintf(t->compiled, sizeof t->compiled,
                      "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
                      out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
@@ -328,13 +333,13 @@ static enum status bind(struct train *t, const struct local *local, struct err *
         .graphs = t->o->graphs,
         .fuse = t->o->fuse,
         .check_numbers = t->o->check_numbers,
-        .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
+        .tell_number = t->o->skip_not_finite ? train__tell : NULL,
         .times = c->n_trace_steps > 0,
     };
     TRY(exec_open(&setup, &t->exec, e));
     watch_attach(t->exec);
     if (t->o->check_replicas)
-        t->replicas = replicas_open(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec));
+        t->replicas = replicas_open(&t->job.graph, &t->plan, world_rank(), exec_arenas(t->exec));
     return ST_OK;
 }
 
@@ -373,7 +378,7 @@ static void report_job(struct train *t, const struct local *local)
     char most[32], snapshot[32];
     const struct plan_places at = plan_places(&t->plan, t->compute->device != NULL);
     uint64_t worst[] = { at.device, at.host };
-    ctl_max_u64(worst, 2);
+    world_max_u64(worst, 2);
     log_line(out, "%s", t->compiled);
     log_line(out, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
              t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
@@ -386,8 +391,8 @@ static void report_job(struct train *t, const struct local *local)
                  (unsigned long long)t->feed.tokens.n_windows,
                  (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
     report_eval_data(t);
-    log_line(out, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
-             ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
+    log_line(out, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", world_size(),
+             world_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
              l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
              l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     if (t->compute->uses)
@@ -417,21 +422,21 @@ enum status train__start(struct train *t, struct err *e)
     struct local local;
     enum status st = job_read(t->o->job, &t->job, e);
     t->have_job = st == ST_OK;
-    TRY(ctl_agree(st, e));
+    TRY(world_agree(st, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
-    TRY(ctl_agree(check_policy(t, e), e));
-    TRY(ctl_agree(check_emulation(t, e), e));
+    TRY(world_agree(check_policy(t, e), e));
+    TRY(world_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
-    TRY(ctl_agree(open_folder(t, false, e), e));
-    TRY(ctl_agree(check_resume(t, e), e));
-    if (ctl_rank() == 0 && t->compute->device)
+    TRY(world_agree(open_folder(t, false, e), e));
+    TRY(world_agree(check_resume(t, e), e));
+    if (world_rank() == 0 && t->compute->device)
         find_peak(t, local.backends.device);
-    watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
+    watch_phase(world_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
-    TRY(ctl_agree(open_data(t, e), e));
+    TRY(world_agree(open_data(t, e), e));
     TRY(agree_on_data(t, e));
     TRY(train__choose_threads(t, e));
     if (t->compute->set_threads)
@@ -440,10 +445,10 @@ enum status train__start(struct train *t, struct err *e)
     omp_set_num_threads(t->threads); /* for what is not a kernel */
 #endif
     TRY(bind(t, &local, e));
-    TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(world_agree(open_folder(t, true, e), e));
     TRY(train__check_shared(t, e));
-    TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
-    TRY(ctl_agree(watch_record(e), e));
+    TRY(world_agree(world_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
+    TRY(world_agree(watch_record(e), e));
     report_job(t, &local);
     train__report_threads(t);
     if (watch_note())

@@ -124,7 +124,7 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
 
 static enum status read_newest(struct train *t, bool *found, struct err *e)
 {
-    uint32_t rank = ctl_rank();
+    uint32_t rank = world_rank();
     unsigned char *const *base = exec_arenas(t->exec);
     struct checkpoint_expect expect = { t->job.model_digest, warn, &t->log };
     struct pieces pieces;
@@ -141,7 +141,7 @@ enum status train__restore(struct train *t, struct err *e)
 {
     bool found = false;
     if (t->o->fresh || !train__keeps(t))
-        TRY(ctl_agree(ctl_rank() == 0 ? put_aside(t, e) : ST_OK, e));
+        TRY(world_agree(world_rank() == 0 ? put_aside(t, e) : ST_OK, e));
     if (train__emulates(t))
         return ST_OK;
     if (train__keeps(t))
@@ -153,8 +153,8 @@ enum status train__restore(struct train *t, struct err *e)
         t->updates = same_optimizer(t, &t->saved) ? t->saved.updates : 0;
         report_changes(t, &t->saved);
     } else {
-        TRY(ctl_agree(ctl_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
-        init_params(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec), t->config->seed);
+        TRY(world_agree(world_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
+        init_params(&t->job.graph, &t->plan, world_rank(), exec_arenas(t->exec), t->config->seed);
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)

@@ -17,12 +17,11 @@ static void print_note(void *arg, const char *text)
     log_console(text);
 }
 
-/* Not in the log: that is the other run's. */
 static void lost_folder(void *arg, const char *text)
 {
     (void)arg;
-    fprintf(stderr, "piper: %s\n", text);
-    ctl_abort(-ST_HANG);
+    process_ways.log = NULL; /* it is the other run's */
+    process_end(ST_HANG, text, world_abort);
 }
 
 enum status train__stop_lock(struct train *t, struct err *e)
@@ -108,7 +107,7 @@ bool train__stop_asked(struct train *t, double seconds, bool saves)
 {
     if (signals_stop())
         return true;
-    if (ctl_rank() != 0)
+    if (world_rank() != 0)
         return false;
     take_request(t);
     return t->stop.now || time_is_up(t, seconds) || (saves && t->stop.checkpoints == 1);
@@ -117,14 +116,14 @@ bool train__stop_asked(struct train *t, double seconds, bool saves)
 bool train__stop_signalled(void)
 {
     uint64_t asked = signals_stop();
-    ctl_max_u64(&asked, 1);
+    world_max_u64(&asked, 1);
     return asked;
 }
 
 bool train__stop_agreed_before(struct train *t, double seconds)
 {
     uint64_t asked = train__stop_asked(t, seconds, false);
-    ctl_max_u64(&asked, 1);
+    world_max_u64(&asked, 1);
     return asked;
 }
 

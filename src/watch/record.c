@@ -19,9 +19,9 @@ void watch_record_begin(const struct liveness_peer *me)
 {
     double now = floor(clock_of(CLOCK_REALTIME)), *began = &now;
     uint64_t size = sizeof now;
-    ctl_broadcast((void **)&began, &size);
+    world_share((void **)&began, &size);
     recorder.header =
-        (struct flight_header){ .rank = ctl_rank(), .ranks = ctl_size(), .pid = me->pid, .began = *began };
+        (struct flight_header){ .rank = world_rank(), .ranks = world_size(), .pid = me->pid, .began = *began };
     snprintf(recorder.header.host, sizeof recorder.header.host, "%s", me->host);
     recorder.phase = NULL;
     if (began != &now)
