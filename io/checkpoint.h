@@ -140,11 +140,12 @@ double checkpoint_save_seconds(const struct checkpoint_saver *s);
  * or the newest one cannot be read now; that says nothing of its contents, so no older one is taken. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
+    const struct ir_graph *graph;
     const uint8_t *model_digest;
     checkpoint_warn warn;
     void *arg;
 };
-enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
+enum status checkpoint_resume(const struct dir *run, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e);
 

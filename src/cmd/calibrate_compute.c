@@ -76,14 +76,14 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
     struct ir_attrs attrs = attrs_of(p);
     if (target->unsupported(p->op, &attrs, p->t, compute))
         return;
-    struct calibrate_kernel *k = calibrate_kernel_new(back, target, p->op, &attrs, p->b, p->t, compute);
-    for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {
-        if (pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)pass))
+    struct cost_kernel what = { .op = p->op, .attrs = &attrs, .b = p->b, .t = p->t, .ep = 1, .compute = compute };
+    struct calibrate_kernel *k = calibrate_kernel_new(back, target, &what);
+    for (what.pass = 0; what.pass < IR_PASS_NONE; what.pass++) {
+        if (what.pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)what.pass))
             continue;
-        struct machine_point point = { .kind = p->op, .pass = pass, .dtype = compute };
-        cost_kernel_size(&(struct cost_kernel){ p->op, pass, &attrs, p->b, p->t, 1, compute, 0 }, &point.work,
-                         &point.width);
-        point.seconds = calibrate_mean(calibrate_kernel_time(k, (enum ir_pass)pass));
+        struct machine_point point = { .kind = p->op, .pass = what.pass, .dtype = compute };
+        cost_kernel_size(&what, &point.work, &point.width);
+        point.seconds = calibrate_mean(calibrate_kernel_time(k, (enum ir_pass)what.pass));
         vec_add(&m->points, point);
     }
     calibrate_kernel_free(k);
