@@ -51,27 +51,6 @@ static void print_json(const struct sched_output *out, const struct plan *plans,
     json_decref(all);
 }
 
-/* Members as ranges: "0-3", "0,4,8", cut to size. */
-static void members(const struct plan *p, char *text, size_t size)
-{
-    const struct plan_set *s = &p->sets[p->h->devices];
-    size_t n = 0;
-    text[0] = '\0';
-    for (uint32_t i = 0; i < s->n_ranges && n < size; i++) {
-        const struct plan_range *r = &p->ranges[s->first_range + i];
-        uint32_t last = r->start + (r->count - 1) * r->stride;
-        const char *comma = i ? "," : "";
-        if (r->count == 1)
-            n += (size_t)snprintf(text + n, size - n, "%s%u", comma, r->start);
-        else if (r->stride == 1)
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, last);
-        else if (r->count == 2)
-            n += (size_t)snprintf(text + n, size - n, "%s%u,%u", comma, r->start, last);
-        else
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start, last, r->stride);
-    }
-}
-
 /* Communicators of a rank: of its channels with other members, and of its lanes. */
 static uint32_t channels_of(const struct plan *p)
 {
@@ -115,7 +94,8 @@ static void print_memory(const struct sched_output *out, const struct plan *plan
     for (uint32_t c = 0; c < out->n_classes; c++) {
         const struct plan_header *h = plans[c].h;
         char ranks[24], label[40];
-        members(&plans[c], ranks, sizeof ranks);
+        const struct plan_set *s = &plans[c].sets[plans[c].h->devices];
+        plan_ranges_text(&plans[c].ranges[s->first_range], s->n_ranges, ranks, sizeof ranks);
         snprintf(label, sizeof label, "%s %s", plans[c].sets[h->devices].size == 1 ? "rank" : "ranks", ranks);
         printf("%-21s", label);
         for (uint32_t k = 0; k < MEM_KINDS; k++)
