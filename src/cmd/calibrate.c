@@ -10,6 +10,7 @@
 #include "cmd/options.h"
 
 struct calibrate_options {
+    struct option_common common;
     const char *output, *device;
 };
 
@@ -81,48 +82,38 @@ static enum status calibrate(const struct calibrate_options *o, struct err *e)
     return st;
 }
 
-static enum status parse(int argc, char **argv, struct calibrate_options *o, bool *help, struct err *e)
+static const char *const devices[] = { "cpu", NULL };
+#define AT(member) offsetof(struct calibrate_options, member)
+static const struct option options[] = {
+    TEXT("output", 'o', AT(output), "FILE", "machine file to write"),
+    CHOICE("device", 0, AT(device), "D", devices, "back end to measure: cpu"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "calibrate",
+    .synopsis = "-o machine.h5 [--device D]",
+    .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
+             "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
+    .options = options,
+};
+
+static enum status parse(int argc, char **argv, struct calibrate_options *o, struct err *e)
 {
-    static const char *const devices[] = { "cpu", NULL };
-    const struct option options[] = {
-        { .name = "output",
-          .letter = 'o',
-          .kind = OPTION_TEXT,
-          .to = &o->output,
-          .value = "FILE",
-          .help = "machine file to write" },
-        { .name = "device",
-          .kind = OPTION_CHOICE,
-          .to = &o->device,
-          .value = "D",
-          .words = devices,
-          .help = "back end to measure: cpu" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "calibrate",
-        .synopsis = "-o machine.h5 [--device D]",
-        .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
-                 "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
-        .options = options,
-    };
-    struct option_list operands = { 0 };
-    enum status st = options_parse(&usage, argc, argv, &operands, help, e);
-    if (st == ST_OK && !*help && !o->output)
+    enum status st = options_parse(&usage, argc, argv, o, e);
+    if (st == ST_OK && !o->common.help && !o->output)
         st = err_set(e, ST_USAGE, "calibrate", "-o FILE is missing: the machine file to write");
     uint64_t threads;
-    if (st == ST_OK && !*help)
+    if (st == ST_OK && !o->common.help)
         st = parse_omp_threads(&threads, e);
-    vec_free(&operands);
+    vec_free(&o->common.operands);
     return st;
 }
 
 static enum status calibrate_command(int argc, char **argv, struct err *e)
 {
     struct calibrate_options o = { .device = "cpu" };
-    bool help = false;
-    enum status st = parse(argc, argv, &o, &help, e);
-    if (st == ST_OK && help)
+    enum status st = parse(argc, argv, &o, e);
+    if (st == ST_OK && o.common.help)
         return ST_OK;
     enum status up = world_init(&argc, &argv, e);
     TRY(world_agree(st == ST_OK ? up : st, e));
