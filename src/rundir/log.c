@@ -128,30 +128,30 @@ void log_close(struct log *l)
     *l = (struct log){ 0 };
 }
 
-void log_line(struct log *l, const char *fmt, ...)
+static void write_text(struct log *l, bool console, const char *fmt, va_list ap)
 {
+    char text[2048];
     if (!l->file)
         return;
-    char text[2048];
+    vsnprintf(text, sizeof text, fmt, ap);
+    if (!write_file(l, text) || console)
+        write_console(l, text, false);
+}
+
+void log_line(struct log *l, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    write_text(l, true, fmt, ap);
     va_end(ap);
-    write_file(l, text);
-    write_console(l, text, false);
 }
 
 void log_note(struct log *l, const char *fmt, ...)
 {
-    if (!l->file)
-        return;
-    char text[2048];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    write_text(l, false, fmt, ap);
     va_end(ap);
-    if (!write_file(l, text))
-        write_console(l, text, false);
 }
 
 void log_begin(struct log *l, uint64_t step, double now)

@@ -70,10 +70,8 @@ enum status feed_ahead(struct feed *f, uint64_t sample, struct err *e)
     uint64_t length = (uint64_t)f->tokens.seq_len + 1;
     f->next = !f->next;
     r->full = false;
-    for (uint32_t i = 0; i < f->n; i++) {
-        int32_t *row = r->rows + i * length; /* the targets are the tokens, one further */
-        TRY(tokens_window(&f->tokens, data_sample(&f->order, sample + f->places[i]), row, row + 1, e));
-    }
+    for (uint32_t i = 0; i < f->n; i++)
+        TRY(tokens_window(&f->tokens, data_sample(&f->order, sample + f->places[i]), r->rows + i * length, e));
     r->sample = sample;
     r->full = true;
     return ST_OK;

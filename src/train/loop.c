@@ -97,28 +97,31 @@ static struct outcome run_step(struct train *t, double *seconds)
     return read_sums(t, scalars);
 }
 
-static void record(struct train *t, const struct outcome *o, double seconds)
+static struct metrics_row row_of(const struct train *t, const struct outcome *o, double seconds)
 {
-    double tokens = (double)train__batch(t) * t->job.graph.seq_len;
-    struct metrics_row row = {
+    return (struct metrics_row){
         .step = t->step,
         .loss = o->loss,
         .grad_norm = o->grad_norm,
         .lr = config_lr(t->config, t->step),
         .tokens = t->sample * t->job.graph.seq_len,
         .step_seconds = seconds,
-        .tokens_per_second = tokens / seconds,
+        .tokens_per_second = (double)train__batch(t) * t->job.graph.seq_len / seconds,
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
         .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * world_size()) : (double)NAN,
     };
+}
+
+static void record(struct train *t, const struct metrics_row *row)
+{
     if (t->trouble.status == ST_OK) /* no row behind half a row */
-        metrics_write(&t->metrics, &row, &t->trouble);
-    log_step(&t->log, &(struct log_step){ .step = t->step,
+        metrics_write(&t->metrics, row, &t->trouble);
+    log_step(&t->log, &(struct log_step){ .step = row->step,
                                           .steps = t->last_step,
-                                          .loss = o->loss,
-                                          .grad_norm = o->grad_norm,
-                                          .tokens_per_second = row.tokens_per_second,
+                                          .loss = row->loss,
+                                          .grad_norm = row->grad_norm,
+                                          .tokens_per_second = row->tokens_per_second,
                                           .now = clock_now() });
 }
 
@@ -270,7 +273,8 @@ static enum status run_steps(struct train *t, struct err *e)
         t->sample += train__batch(t);
         if (t->tracing && train__is_traced(t, t->step))
             TRY(train__trace_step(t, e));
-        record(t, &o, seconds);
+        const struct metrics_row row = row_of(t, &o, seconds);
+        record(t, &row);
         TRY(after_step(t, &o, e));
         stop = o.stop;
     }
