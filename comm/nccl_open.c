@@ -158,14 +158,7 @@ static enum status make_world(struct comm *c, struct err *e)
     ncclUniqueId id = { { 0 } };
     ncclResult_t r = world_rank() == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
     TRY(world_agree(r == ncclSuccess ? ST_OK : refuse(e, "ncclGetUniqueId", r, NULL), e));
-    void *bytes = &id;
-    uint64_t size = sizeof id;
-    world_share(&bytes, &size);
-    if (world_rank()) {
-        CHECK(size == sizeof id);
-        memcpy(&id, bytes, sizeof id);
-        mem_free(bytes);
-    }
+    world_broadcast(&id, sizeof id);
     ncclConfig_t config = config_of(0);
     r = ncclCommInitRankConfig(&c->world, (int)world_size(), id, (int)world_rank(), &config);
     r = comm__nccl_settle(c, c->world, r, limit);

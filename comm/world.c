@@ -247,11 +247,6 @@ void world_share_from(uint32_t root, void **data, uint64_t *bytes)
     broadcast_from(root, *data, *bytes);
 }
 
-void world_share(void **data, uint64_t *bytes)
-{
-    world_share_from(0, data, bytes);
-}
-
 /* [n] The lowest rank of each class; 0 where there is none: rank 0 needs no message. */
 static uint32_t *first_members(const struct world_classes *c)
 {

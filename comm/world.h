@@ -28,13 +28,10 @@ uint32_t world_size(void);
 enum status world_agree(enum status mine, struct err *e);
 /* Rank 0's bytes to all. */
 void world_broadcast(void *data, uint64_t bytes);
-/* The same where the others do not know how many: *data is allocated there (mem_free) and *bytes set. */
-void world_share(void **data, uint64_t *bytes);
-/* The same from any rank, the same one on all ranks. */
+/* The bytes of one rank, the same one on all ranks. On others *data is allocated (mem_free) and *bytes set. */
 void world_share_from(uint32_t root, void **data, uint64_t *bytes);
-/* The same to the members of each class: class_of[rank] (the same on all ranks); blobs[class] on rank 0. A class's blob
- * travels once from rank 0 to its first member and is broadcast inside the class. *mine is allocated on every rank
- * (mem_free). */
+/* Rank 0's bytes for each class to the members of the class. They travel once from rank 0 to the first member and are broadcast
+ * inside the class. *mine is allocated on every rank (mem_free). */
 struct world_classes {
     const uint32_t *of; /* [world_size()] */
     uint32_t n;

@@ -67,30 +67,27 @@ static bool find_token(const char *path, const struct token *k)
 
 enum status train__check_shared(const struct train *t, struct err *e)
 {
-    struct token mine = { 0 }, *k = &mine;
-    uint64_t bytes = sizeof mine;
+    struct token k = { 0 };
     if (world_size() == 1)
         return ST_OK;
-    enum status st = world_agree(world_rank() == 0 ? make_token(t->dir, k, e) : ST_OK, e);
+    enum status st = world_agree(world_rank() == 0 ? make_token(t->dir, &k, e) : ST_OK, e);
     if (st == ST_OK) {
-        char host[sizeof k->host] = "";
+        char host[sizeof k.host] = "";
         gethostname(host, sizeof host - 1);
-        world_share((void **)&k, &bytes);
-        if (!find_token(t->o->dir, k))
+        world_broadcast(&k, sizeof k);
+        if (!find_token(t->o->dir, &k))
             st = err_set(
                 e, ST_IO, NULL,
                 "rank %u (node %s) sees another folder %s than rank 0 (node %s): expected one folder that all "
                 "nodes share. Is its file system mounted on that node? Local disks cannot hold a run of several "
                 "nodes",
-                world_rank(), host, t->o->dir, k->host);
+                world_rank(), host, t->o->dir, k.host);
         st = world_agree(st, e);
     }
-    if (world_rank() == 0 && *k->word) {
+    if (world_rank() == 0 && *k.word) {
         char name[DIR_NAME];
-        name_file(k, name);
+        name_file(&k, name);
         dir_remove(t->dir, name);
     }
-    if (k != &mine)
-        mem_free(k);
     return st;
 }

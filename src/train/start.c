@@ -187,17 +187,19 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
 /* Every rank gets the plan of its class. */
 static void hand_out(struct train *t, const struct sched_output *out, uint64_t *bytes)
 {
-    void *classes = out->class_of;
-    uint64_t size = (uint64_t)out->ranks * sizeof *out->class_of, n_classes = out->n_classes;
-    world_max_u64(&n_classes, 1);
-    world_share(&classes, &size);
+    uint32_t *class_of = mem_alloc(world_size() * sizeof *class_of);
+    uint64_t n_classes = out->n_classes;
+    if (world_rank() == 0)
+        memcpy(class_of, out->class_of, world_size() * sizeof *class_of);
+    world_broadcast(&n_classes, sizeof n_classes);
+    world_broadcast(class_of, world_size() * sizeof *class_of);
     void **blobs = mem_alloc(n_classes * sizeof *blobs);
     uint64_t *sizes = mem_alloc(n_classes * sizeof *sizes);
     for (uint32_t i = 0; i < out->n_classes; i++) {
         blobs[i] = out->classes[i].blob;
         sizes[i] = out->classes[i].bytes;
     }
-    const struct world_classes c = { classes, (uint32_t)n_classes, blobs, sizes };
+    const struct world_classes c = { class_of, (uint32_t)n_classes, blobs, sizes };
     world_scatter(&c, &t->blob, bytes);
     if (train__predicts(t)) {
         uint64_t size_of_starts;
@@ -211,8 +213,7 @@ static void hand_out(struct train *t, const struct sched_output *out, uint64_t *
     }
     mem_free(blobs);
     mem_free(sizes);
-    if (world_rank() != 0)
-        mem_free(classes);
+    mem_free(class_of);
 }
 
 /* Where the strategy cuts the model, the compiler on rank 0 has tagged its operators: the others tag theirs, so that all
@@ -223,17 +224,13 @@ static void share_stages(struct train *t)
     uint32_t tag = ir_graph_tag(g, "PP");
     if (tag == IR_NONE) /* the model's own tags fill the table: it was not cut */
         return;
-    uint64_t bytes = g->ops.n * sizeof(int32_t);
-    int32_t *mine = mem_alloc(bytes);
-    void *stages = mine;
+    int32_t *stages = mem_alloc(g->ops.n * sizeof *stages);
     for (uint32_t i = 0; i < g->ops.n; i++)
-        mine[i] = g->ops.at[i].tag[tag];
-    world_share(&stages, &bytes);
+        stages[i] = g->ops.at[i].tag[tag];
+    world_broadcast(stages, g->ops.n * sizeof *stages);
     for (uint32_t i = 0; i < g->ops.n; i++)
-        g->ops.at[i].tag[tag] = ((int32_t *)stages)[i];
-    if (stages != mine)
-        mem_free(stages);
-    mem_free(mine);
+        g->ops.at[i].tag[tag] = stages[i];
+    mem_free(stages);
 }
 
 static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)

@@ -17,15 +17,12 @@ static struct {
 
 void watch_record_begin(const struct liveness_peer *me)
 {
-    double now = floor(clock_of(CLOCK_REALTIME)), *began = &now;
-    uint64_t size = sizeof now;
-    world_share((void **)&began, &size);
+    double began = floor(clock_of(CLOCK_REALTIME));
+    world_broadcast(&began, sizeof began);
     recorder.header =
-        (struct flight_header){ .rank = world_rank(), .ranks = world_size(), .pid = me->pid, .began = *began };
+        (struct flight_header){ .rank = world_rank(), .ranks = world_size(), .pid = me->pid, .began = began };
     snprintf(recorder.header.host, sizeof recorder.header.host, "%s", me->host);
     recorder.phase = NULL;
-    if (began != &now)
-        mem_free(began);
 }
 
 /* The phase in which it is opened is the first record: a rank that dies soon has one. */

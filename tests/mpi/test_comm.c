@@ -374,7 +374,7 @@ static void test_broadcast(void)
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
         void *data = world_rank() == 0 ? make_bytes(sizes[k], 3) : NULL;
         uint64_t size = world_rank() == 0 ? sizes[k] : 0;
-        world_share(&data, &size);
+        world_share_from(0, &data, &size);
         EXPECT(size == sizes[k]);
         expect_bytes(data, size, 3);
         mem_free(data);
