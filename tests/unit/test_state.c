@@ -247,7 +247,7 @@ uint32_t world_size(void)
     return HOLDERS;
 }
 
-void world_max_u64(uint64_t *values, uint32_t n)
+void world_max_u64(uint64_t *values, uint64_t n)
 {
     (void)values; /* the ranks of this plan have equally many stretches */
     (void)n;
