@@ -46,7 +46,7 @@ finish "$jobid" && scontrol show job "$jobid" | tr ' ' '\n' >>out && grep -qx 'N
 result 'nodes and tasks of a node, as the head of the script says: as many ranks as both make'
 
 finish "$first" && cat piper-"$first".txt >>out && grep -q 'piper ended with exit status 75' out && grep -q 'start 2' out &&
-    [ "$(last_step run)" -eq 1200 ] && grep -q 'going on from' run/log.txt
+    [ "$(last_step run)" -eq 1200 ] && grep -q 'resuming from' run/log.txt
 result 'USR1: a checkpoint, exit status 75, requeue, and on to the end'
 train 4 job whole && same_bits run whole
 result 'the bits of a run without a stop'

@@ -308,10 +308,10 @@ result 'and refused where it is smaller'
 fails 'a kernel that fails' 'rank 0, step 1, [FB].*: a kernel: unspecified launch failure' FAKE_CUDA_FAIL=30 1 --device cuda
 rm -rf auto
 (FAKE_CUDA_DEVICES=-1 && export FAKE_CUDA_DEVICES && train 1 one auto --steps 1) &&
-    grep -q 'device cpu (auto: cuda: this machine has no NVIDIA driver' out
+    grep -q 'device: cpu (auto: cuda: this machine has no NVIDIA driver' out
 result 'auto takes the CPU and says why'
 rm -rf auto
-train 1 one auto --steps 1 && grep -q 'device cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *available: Fake GPU' out
+train 1 one auto --steps 1 && grep -q 'device: cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *available: Fake GPU' out
 result 'auto takes the device, piper info shows it'
 sed 's/"device": "[^"]*"/"device": "Fake GPU"/' "$src/src/machines/h100.json" >fake.json
 rm -rf auto
@@ -319,6 +319,6 @@ rm -rf auto
     awk -F, -v tokens=128 -v weights=48128 -v attention=$((12 * 16 * 32 * 4)) 'NR == 2 {
         off = $11 * $6 * 67e12 / (tokens * (6 * weights + attention)) - 1
         exit off < -0.001 || off > 0.001 }' auto/metrics.csv &&
-    grep -q 'mfu is of 67 Tflop/s a rank in float32, as of H100' auto/log.txt
+    grep -q 'mfu is relative to 67 Tflop/s per rank in float32, the peak of H100' auto/log.txt
 result 'mfu is of the peak of the data sheet of the device'
 echo "1..$n"

@@ -64,7 +64,7 @@ result 'times of a machine'
 result 'predictions in the trace of a real run'
 
 # ---- mistakes
-refuses 64 2 v x 'is for --device emulate' --emulate-forward 0.01
+refuses 64 2 v x 'requires --device emulate' --emulate-forward 0.01
 result '--emulate-forward without emulation'
 refuses 64 2 v x 'expected seconds' --device emulate --emulate-forward soon
 result '--emulate-forward soon'

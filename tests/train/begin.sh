@@ -15,8 +15,8 @@ build short gpt2 one train.steps=3
 build two gpt2 zero3 train.steps=3
 
 # ---- said in every log
-train 1 short run && grep -q '  no checkpoint in run: beginning at step 1$' run/log.txt &&
-    train 1 short run --steps 5 && grep -q '  going on from the checkpoint of step 3, .*: beginning at step 4$' run/log.txt
+train 1 short run && grep -q '  no checkpoint in run: starting at step 1$' run/log.txt &&
+    train 1 short run --steps 5 && grep -q '  resuming from the checkpoint of step 3, .*: starting at step 4$' run/log.txt
 result 'the log says what was found and where it begins'
 
 # ---- --resume
@@ -61,7 +61,7 @@ cp relative.json adamw.json
 mkdir other && cp apart.h5 other
 for folder in local missing; do
     sh "$src/tests/run-mpi" -x 74 "$dir/elsewhere" 2 train apart.h5 -o $folder >out 2>&1 &&
-        grep -q "^piper: rank 1 (node [^)]*) sees another folder $folder than rank 0" out && [ ! -e $folder/checkpoints ] &&
+        grep -q "^piper: rank 1 (node [^)]*) sees another directory $folder than rank 0" out && [ ! -e $folder/checkpoints ] &&
         [ ! -e other/$folder/ring ] && ! find . -name '.shared-*' | grep . >>out
     result "a run folder that is not shared ($folder): 74 at the start"
 done
@@ -86,9 +86,9 @@ else
     result 'threads: own CPUs'
     STRIDE=0 sh "$src/tests/run-mpi" "$dir/placed" 2 train two.h5 -o same >out 2>&1 &&
         grep -q 'threads per rank: 1 (it may run on 1 CPU, shared with 1 other rank' same/log.txt &&
-        grep -q 'warning: 2 ranks run on CPU 0, while .* idle. The launcher has bound them so' same/log.txt
+        grep -q 'warning: 2 ranks run on CPU 0, while .* idle. The launcher binds them this way' same/log.txt
     result 'threads: one CPU for all'
-    OMP_PROC_BIND=true train 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* undone' pinned/log.txt &&
+    OMP_PROC_BIND=true train 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* Overridden' pinned/log.txt &&
         ! grep 'ranks run on' shared/log.txt >>out
     result 'threads: OMP_PROC_BIND'
 fi

@@ -240,7 +240,7 @@ result 'starts that write one checkpoint each do not pile them up: old ones are 
 cp -r begun named && cp named/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5 && run short named &&
     grep -q 'warning: .*step-000009.h5: the file name says step 9, but it contains step 3' named/log.txt &&
     grep -q 'step-000009.h5 is renamed to step-000009.h5.misnamed.1' named/log.txt &&
-    grep -q 'going on from the checkpoint of step 4' named/log.txt && same_bits whole named &&
+    grep -q 'resuming from the checkpoint of step 4' named/log.txt && same_bits whole named &&
     cmp named/checkpoints/step-000009.h5.misnamed.1 begun/checkpoints/step-000003.h5
 result 'a checkpoint under the name of another step is put aside'
 cp begun/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5
@@ -260,7 +260,7 @@ hurt() # NAME LINE STEPS: metrics.csv is `made`; LINE is damaged, rows of STEPS 
     rm -rf hurt
     cp -r begun hurt
     cp made hurt/metrics.csv
-    run short hurt --steps 5 && grep -q "warning: line $2 of metrics.csv is damaged or missing: the file is now metrics.csv.damaged.1, its good rows" \
+    run short hurt --steps 5 && grep -q "warning: line $2 of metrics.csv is damaged or missing: the file is renamed to metrics.csv.damaged.1, its good rows" \
         hurt/log.txt && cmp made hurt/metrics.csv.damaged.1 &&
         [ "$(cut -d, -f1 hurt/metrics.csv | tr '\n' ' ')" = "step$3 5 " ] && run short hurt &&
         [ ! -e hurt/metrics.csv.damaged.2 ] && [ "$(last_step hurt)" -eq 6 ]

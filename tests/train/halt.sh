@@ -37,7 +37,7 @@ from=$(last_step h)
 await $((from + 20)) h && [ ! -e h/halt ] && [ ! -e h/halted ] && printf 'run 0123456789abcdef\nnow 0\nby an old one\n' >h/halt &&
     sleep 1.5 && await "$(($(last_step h) + 10))" h && asks h --checkpoints 2 && wait "$launched" &&
     [ $(($(last_step h) % 50)) -eq 0 ] && newest_is_whole h &&
-    written=$(tac h/log.txt | sed -n '/: to stop after 2 more/q;/checkpoint of step/p' | wc -l) &&
+    written=$(tac h/log.txt | sed -n '/: will stop after 2 more/q;/checkpoint of step/p' | wc -l) &&
     [ "$written" -ge 2 ] && [ "$written" -le 3 ] # one may have been under way
 result 'halt --checkpoints 2; requests for earlier runs change nothing'
 expect=75 launch 2 long h
@@ -90,7 +90,7 @@ while [ $tries -gt 0 ] && [ $waited = no ]; do
     grep -q 'checking whether it is alive' out && waited=yes && kill -USR1 $pid
 done
 wait $pid
-[ $? -eq 75 ] && [ $waited = yes ] && [ "$(last_step f)" -eq 6 ] && grep -q 'going on from the checkpoint of step 6' out
+[ $? -eq 75 ] && [ $waited = yes ] && [ "$(last_step f)" -eq 6 ] && grep -q 'resuming from the checkpoint of step 6' out
 result 'one that does not is taken over; USR1 while it starts: 75 and not a step'
 foreign 3600
 "$piper" train short.h5 -o f >out 2>&1 && [ "$(last_step f)" -eq 10 ] && ! grep -q 'checking whether' out

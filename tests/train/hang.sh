@@ -18,15 +18,15 @@ if [ -z "$preload" ] || [ -n "${TEST_WRAPPER-}" ]; then
     n=$((n + 1))
 else
     expect=76 misbehaves spin 1 long 4 x --hang-timeout 2 &&
-        grep -q '^piper: rank [023] (.*) has been blocked in .* waiting for rank 1 ([^)]*), which has been in [FB] .* for .* it spins' out &&
+        grep -q '^piper: rank [023] (.*) has been blocked in .* waiting for rank 1 ([^)]*), which has been in [FB] .* for .* slow or spinning' out &&
         grep -q 'rank 1 (.*) has been in [FB] ' x/log.txt
     result 'a rank that computes without end is named, and who waits for it'
     expect=76 misbehaves sleep 2 long 4 y --hang-timeout 2 &&
-        grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*has been in [FB] .* for .* lives and sleeps there' out
+        grep -q '^piper: .*rank 2 ([^)]*),* \(which \)*has been in [FB] .* for .* is alive and sleeping' out
     result 'a rank that sleeps is told apart'
     begin=$(date +%s)
     from=1 expect=76 misbehaves vain 1 long 4 v --hang-timeout 1 &&
-        grep -q '^piper: .*rank 1 ([^)]*),* \(which \)*has been in [FB] .* for .* a library that needs memory' out &&
+        grep -q '^piper: .*rank 1 ([^)]*),* \(which \)*has been in [FB] .* for .* like a library that cannot get memory' out &&
         [ $(($(date +%s) - begin)) -le $((40 * ${TEST_TIME_SCALE:-1})) ]
     result 'a library that asks for memory without end, in the first step, is told within seconds, not minutes'
     from=2000 misbehaves 20 1 long 4 l --hang-timeout 1 --steps 16
