@@ -416,7 +416,7 @@ ranks 1 "a stop with a checkpoint, and none" 64 '^piper: --no-checkpoint: confli
     --max-time 1:00
 ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
 if "$piper" info | grep -q 'cuda  *unavailable'; then
-    ranks 2 "a device that is not there" 71 '^piper: --device cuda: cuda: (this build has no CUDA back end|this machine)' two.h5 -o run \
+    ranks 2 "a device that is not there" 71 '^piper: --device cuda: cuda: (built without CUDA|this machine)' two.h5 -o run \
         --device cuda
 fi
 echo '[{"op":"replicate","filter":{},"devices":[0,1]},{"op":"shard","filter":{"EP":"*"},"devices":[0,1],"expert_bound":1}]' >bound.json

@@ -243,7 +243,7 @@ unset FAKE_CUDA_DEAF
 
 # --comm nccl where it cannot be: a sentence, once, and exit code 71
 sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cpu --comm nccl >out 2>&1 &&
-    [ "$(grep -c 'works on device memory' out)" -eq 1 ]
+    [ "$(grep -c 'requires device memory' out)" -eq 1 ]
 result '--comm nccl wants device memory'
 sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cuda --comm nccl >out 2>&1 &&
     [ "$(grep -c 'this build has no back end nccl' out)" -eq 1 ]
@@ -289,10 +289,10 @@ fails()
     result "$name"
 }
 fails 'no driver' 'no NVIDIA driver' FAKE_CUDA_DEVICES=-1 1 --device cuda
-fails 'no GPU' 'shows no GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
+fails 'no GPU' 'has no visible GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
 fails 'no module' 'PIPER_CUDA_MODULE names /none' PIPER_CUDA_MODULE=/none 1 --device cuda
 fails 'more ranks than GPUs' 'ranks 0 and 1 would use the same device' FAKE_CUDA_DEVICES=1 2 --device cuda
-fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of its device' FAKE_CUDA_BYTES=1000000 1 --device cuda
+fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of device memory' FAKE_CUDA_BYTES=1000000 1 --device cuda
 # communications of a stream want more thread blocks at once than the device has
 echo '[{"op": "layout", "dp": 2}, {"op": "stream", "name": "dp", "max_ctas": 120}]' >many.json
 build many llama many train.steps=1
