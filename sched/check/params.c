@@ -263,10 +263,30 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     if (!mine || !same)
         return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its replica group is not the rank classes that hold %s",
                            bucket, name);
-    if (!same_layout(k->p, &k->p->buckets[bucket], a->p, other))
-        return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in rank class %u", bucket, name,
-                           first);
     return ST_OK;
+}
+
+/* The bucket that holds the piece's parameter in that class. */
+static const struct plan_bucket *bucket_in(const struct check_class *k, const struct plan_piece *piece)
+{
+    return &k->p->buckets[k->p->pieces[k->piece_of[piece->param]].bucket];
+}
+
+/* Of the bucket of piece i, in the first class that has it; compared once for all pieces that lie together in both. */
+static enum status check_layout(const struct check *c, uint32_t cls, uint32_t i, const uint32_t *first)
+{
+    const struct plan *p = c->classes[cls].p;
+    const struct plan_piece *piece = &p->pieces[i];
+    const uint32_t there = first[piece->param];
+    const struct plan_bucket *other = bucket_in(&c->classes[there], piece);
+    if (i > p->buckets[piece->bucket].first_piece && piece[-1].split <= 1 && first[piece[-1].param] == there &&
+        bucket_in(&c->classes[there], piece - 1) == other)
+        return ST_OK;
+    if (same_layout(p, &p->buckets[piece->bucket], c->classes[there].p, other))
+        return ST_OK;
+    return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = cls },
+                       "bucket %u with %s has another layout in rank class %u", piece->bucket,
+                       c->g->params.at[piece->param].name, there);
 }
 
 static enum status check_holders(const struct check *c, const uint32_t *n_holding, const uint32_t *first)
@@ -275,10 +295,12 @@ static enum status check_holders(const struct check *c, const uint32_t *n_holdin
         const struct plan *p = c->classes[cls].p;
         for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++) {
             const struct plan_piece *piece = &p->pieces[i];
-            if (piece->split > 1)
+            if (piece->split > 1) {
                 TRY(check_split_holders(c, cls, piece->bucket, piece));
-            else
+            } else {
                 TRY(check_whole_holders(c, cls, piece->bucket, piece, n_holding[piece->param], first[piece->param]));
+                TRY(check_layout(c, cls, i, first));
+            }
             if (piece->split > 1 && n_holding[piece->param] > 1)
                 return check_wrong(c, RULE_HOLDERS, (struct check_place){ .cls = cls },
                                    "%s is split, but in %u rank classes", c->g->params.at[piece->param].name,

@@ -131,14 +131,14 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
     if (y->split > 1 && y->split != g->ep)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u", program,
                            c->g->params.at[u.param].name, y->split, g->ep);
-    bool again = false;
-    for (uint32_t i = k->programs[program].first_use; i < k->uses.n && u.grad; i++)
-        again = again || (k->uses.at[i].grad && k->uses.at[i].param == u.param);
+    bool again = u.grad && k->written_by[u.param] == program + 1;
     if (u.add != again)
         return check_wrong(c, RULE_FIRST, at,
                            "program %u: kernel %u %s the gradient of %s, %s kernel of the program has written it",
                            program, u.kernel, u.add ? "adds to" : "overwrites", c->g->params.at[u.param].name,
                            again ? "but an earlier" : "but no earlier");
+    if (u.grad)
+        k->written_by[u.param] = program + 1;
     vec_add(&k->uses, u);
     return ST_OK;
 }
@@ -212,6 +212,7 @@ enum status check_programs(struct check *c)
         struct check_class *k = &c->classes[cls];
         k->programs = arena_array(&c->arena, struct check_program, k->p->h->count[PLAN_S_PROGRAMS]);
         k->exposed = arena_array(&c->arena, uint8_t, k->p->h->count[PLAN_S_SLOTS]);
+        k->written_by = arena_array(&c->arena, uint32_t, c->g->params.n);
         for (uint32_t i = 0; i < k->p->h->count[PLAN_S_PROGRAMS]; i++)
             TRY(check_program(c, cls, i));
     }

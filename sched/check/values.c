@@ -207,7 +207,13 @@ static void write_item(struct execution *run, uint32_t number)
     run->map.at[from] = (struct check_span){ .writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE };
 }
 
-/* What stands in slots at the end, whole. A slot for a tensor or a gradient is left written from end to end, if it is
+static int by_place(const void *a, const void *b)
+{
+    const struct item *x = a, *y = b;
+    return x->slot != y->slot ? (x->slot > y->slot ? 1 : -1) : (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* What stands in slots at the end, whole, in order of slots and offsets. A slot for a tensor or a gradient is left written from end to end, if it is
  * declared to be written. */
 static enum status collect_out(struct execution *run, struct interface *face)
 {
@@ -239,6 +245,8 @@ static enum status collect_out(struct execution *run, struct interface *face)
                              "program %u must write all of slot %u, but does not", run->program, k);
     }
     mem_free(full);
+    if (face->out.n)
+        qsort(face->out.at, face->out.n, sizeof *face->out.at, by_place);
     return st;
 }
 
@@ -298,13 +306,12 @@ static enum status check_frame(struct values *v, uint32_t i, const struct plan_p
     const struct interface *from = &v->programs[lo], *to = &v->programs[in->what];
     for (uint32_t a = 0; a < to->in.n; a++) {
         const struct item *item = &to->in.at[a];
-        bool found = item->slot != slot || item->name == NAME_GRADIENT;
-        for (uint32_t b = 0; b < from->out.n && !found; b++) {
-            const struct item *y = &from->out.at[b];
-            found = y->slot == writer - v->p->programs[lo].first_slot && y->offset == item->offset &&
-                    y->name == item->name && y->id == item->id;
-        }
-        if (!found)
+        if (item->slot != slot || item->name == NAME_GRADIENT)
+            continue;
+        struct item place = { .slot = writer - v->p->programs[lo].first_slot, .offset = item->offset };
+        const struct item *left = from->out.n ? bsearch(&place, from->out.at, from->out.n, sizeof place, by_place)
+                                              : NULL;
+        if (!left || left->name != item->name || left->id != item->id)
             return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
                                "program %u reads byte %" PRIu64 " of slot %u, where program %u has not left that value",
                                in->what, item->offset, slot, lo);

@@ -10,6 +10,10 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
 {
     *ps = (struct programs){ .s = s, .pb = pb };
     ps->has_grad = find_gradients(s->g);
+    ps->first_tape = mem_alloc((s->chunks.subs.n + 1) * sizeof(uint32_t));
+    ps->first_program = mem_alloc((s->chunks.subs.n + 1) * sizeof(uint32_t));
+    memset(ps->first_tape, 0xff, s->chunks.subs.n * sizeof(uint32_t));
+    memset(ps->first_program, 0xff, s->chunks.subs.n * sizeof(uint32_t));
     ps->param_offset = mem_alloc((s->g->params.n + 1) * sizeof(uint64_t));
     uint32_t align = elements_of(s, s->in->target->alignment);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
@@ -31,6 +35,8 @@ void programs_release(struct programs *ps)
         tape_free(ps->tapes.at[i]);
     vec_free(&ps->tapes);
     vec_free(&ps->refs);
+    mem_free(ps->first_tape);
+    mem_free(ps->first_program);
     mem_free(ps->keys);
     mem_free(ps->has_grad);
     mem_free(ps->param_offset);
@@ -39,11 +45,14 @@ void programs_release(struct programs *ps)
 const struct tape *tape_get(struct programs *ps, uint32_t sub, const uint32_t *parts)
 {
     uint32_t n = ps->s->chunks.subs.at[sub].n_out;
-    for (uint32_t i = 0; i < ps->tapes.n; i++)
-        if (ps->tapes.at[i]->sub == sub && !memcmp(ps->tapes.at[i]->parts, parts, n * sizeof *parts))
+    for (uint32_t i = ps->first_tape[sub]; i != IR_NONE; i = ps->tapes.at[i]->next)
+        if (!memcmp(ps->tapes.at[i]->parts, parts, n * sizeof *parts))
             return ps->tapes.at[i];
-    vec_add(&ps->tapes, tape_build(ps, sub, parts));
-    return ps->tapes.at[ps->tapes.n - 1];
+    struct tape *t = tape_build(ps, sub, parts);
+    t->next = ps->first_tape[sub];
+    ps->first_tape[sub] = ps->tapes.n;
+    vec_add(&ps->tapes, t);
+    return t;
 }
 
 /* ---- a program in the making ------------------------------------------------------------------------------------- */
@@ -56,6 +65,10 @@ struct temp { /* a value in the temporary frame, alive from kernel `from` to ker
     uint64_t bytes, offset;
     uint32_t from, to;
 };
+enum { BLOCK = 32 };
+struct temp_block { /* the temporaries that are alive in one of its kernels */
+    VEC(uint32_t);
+};
 struct program_maker {
     struct programs *ps;
     struct sched *s;
@@ -65,6 +78,9 @@ struct program_maker {
     struct {
         VEC(struct temp);
     } temps; /* of this program, placed */
+    struct {
+        VEC(struct temp_block);
+    } blocks; /* by BLOCK kernels of the program */
 };
 
 static uint32_t slot(struct program_maker *m, struct slot_ref ref, uint64_t bytes, uint32_t access,
@@ -83,25 +99,33 @@ static uint32_t slot(struct program_maker *m, struct slot_ref ref, uint64_t byte
     return pb->slots.n - 1 - m->first_slot;
 }
 
+/* Behind those of a block that are in the way of t where it lies. */
+static uint64_t behind(const struct program_maker *m, const struct temp_block *b, struct temp t)
+{
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct temp *x = &m->temps.at[b->at[i]];
+        if (x->from <= t.to && t.from <= x->to && x->offset < t.offset + t.bytes && t.offset < x->offset + x->bytes)
+            t.offset = x->offset + x->bytes;
+    }
+    return t.offset;
+}
+
 /* First fit among the temporaries that are alive at the same time. */
 static uint64_t place_temp(struct program_maker *m, uint64_t bytes, uint32_t from, uint32_t to)
 {
-    uint32_t align = m->s->in->target->alignment;
-    uint64_t at = 0;
-    bytes = round_up(bytes ? bytes : 1, align);
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (uint32_t i = 0; i < m->temps.n; i++) {
-            const struct temp *t = &m->temps.at[i];
-            if (t->from <= to && from <= t->to && t->offset < at + bytes && at < t->offset + t->bytes) {
-                at = t->offset + t->bytes;
-                moved = true;
-            }
-        }
+    struct temp t = { .bytes = round_up(bytes ? bytes : 1, m->s->in->target->alignment), .from = from, .to = to };
+    while (m->blocks.n <= to / BLOCK)
+        *vec_push(&m->blocks) = (struct temp_block){ 0 };
+    for (uint64_t was = UINT64_MAX; was != t.offset;) {
+        was = t.offset;
+        for (uint32_t b = from / BLOCK; b <= to / BLOCK; b++)
+            t.offset = behind(m, &m->blocks.at[b], t);
     }
-    vec_add(&m->temps, ((struct temp){ bytes, at, from, to }));
-    m->temp_bytes = at + bytes > m->temp_bytes ? at + bytes : m->temp_bytes;
-    return at;
+    for (uint32_t b = from / BLOCK; b <= to / BLOCK; b++)
+        vec_add(&m->blocks.at[b], m->temps.n);
+    vec_add(&m->temps, t);
+    m->temp_bytes = t.offset + t.bytes > m->temp_bytes ? t.offset + t.bytes : m->temp_bytes;
+    return t.offset;
 }
 
 static uint32_t temp_slot(struct program_maker *m)
@@ -162,24 +186,21 @@ static uint32_t keep_slot(struct program_maker *m, const struct tape *t, uint32_
     return slot(m, (struct slot_ref){ WHAT_KEEP, frame, 0 }, t->keep_bytes[frame], access, SLOT_KEEP);
 }
 
-static uint32_t find_value(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b)
-{
-    for (uint32_t i = 0; t && i < t->values.n; i++)
-        if (t->values.at[i].kind == kind && t->values.at[i].a == a && t->values.at[i].b == b)
-            return i;
-    return IR_NONE;
-}
-
 /* ---- forward ------------------------------------------------------------------------------------------------------ */
 
-/* Last operator (position in the sub-chunk) that reads a tensor made in it. */
-static uint32_t last_reader(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, uint32_t from)
+/* By tensor made or read in the sub-chunk: the last operator (position in it) that has it. Owned by the caller. */
+static uint32_t *last_uses(const struct sched *s, const struct ir_sub *sub)
 {
-    uint32_t last = from;
-    for (uint32_t i = from; i < sub->n_ops; i++)
+    uint32_t *last = mem_alloc((s->g->tensors.n + 1) * sizeof *last);
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
         for (int k = 0; k < IR_MAX_IN; k++)
-            if (s->g->ops.at[s->chunks.ops.at[sub->first_op + i]].in[k] == tensor)
-                last = i;
+            if (op->in[k] != IR_NONE)
+                last[op->in[k]] = i;
+        for (int k = 0; k < IR_MAX_OUT; k++)
+            if (op->out[k] != IR_NONE)
+                last[op->out[k]] = i;
+    }
     return last;
 }
 
@@ -197,7 +218,7 @@ static struct place made_place(struct program_maker *m, const struct ir_sub *sub
     struct place p;
     if (made.kind == VALUE_TENSOR && crossing_place(m, sub, made.a, true, PLAN_WRITE, &p))
         return p;
-    uint32_t v = find_value(t, made.kind, made.a, made.b);
+    uint32_t v = t ? tape_find(t, made.kind, made.a, made.b) : IR_NONE;
     if (v != IR_NONE && t->keep_frame[v] != 0xff)
         return (struct place){ keep_slot(m, t, t->keep_frame[v], PLAN_WRITE), t->keep_offset[v] };
     return (struct place){ temp_slot(m), place_temp(m, made.bytes, made.from, made.to) };
@@ -207,6 +228,7 @@ static void forward(struct program_maker *m, const struct ir_sub *sub, const str
 {
     struct sched *s = m->s;
     struct place *at = mem_alloc((s->g->tensors.n + 1) * sizeof *at); /* of tensors made here */
+    uint32_t *last = last_uses(s, sub);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         uint32_t o = s->chunks.ops.at[sub->first_op + i];
         const struct ir_node_op *op = &s->g->ops.at[o];
@@ -227,7 +249,7 @@ static void forward(struct program_maker *m, const struct ir_sub *sub, const str
             at[op->out[j]] = made_place(m, sub, t,
                                         (struct made){ VALUE_TENSOR, op->out[j], 0,
                                                        value_bytes(s, sub->chunk, &shapes.out[j]), i,
-                                                       last_reader(s, sub, op->out[j], i) });
+                                                       last[op->out[j]] });
             operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
         }
         for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
@@ -243,6 +265,7 @@ static void forward(struct program_maker *m, const struct ir_sub *sub, const str
         work(m, k, i);
     }
     mem_free(at);
+    mem_free(last);
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
@@ -318,13 +341,24 @@ static void find_chains(struct backward *bw)
     }
 }
 
+/* In the order in which they are made. */
 static void place_temps(struct backward *bw)
 {
-    for (uint32_t k = 0; k < bw->t->steps.n; k++) /* in the order in which they are made */
-        for (uint32_t v = 0; v < bw->t->values.n; v++)
-            if (bw->first[v] == k && bw->join[v] == v && is_temp(bw, v))
-                bw->at[v] = (struct place){ temp_slot(bw->m),
-                                            place_temp(bw->m, bw->t->values.at[v].bytes, k, bw->last[v]) };
+    uint32_t n = bw->t->values.n,
+             *made = mem_alloc((bw->t->steps.n + 1) * sizeof *made), /* by step: the first of its */
+                 *next = mem_alloc((n + 1) * sizeof *next);
+    memset(made, 0xff, bw->t->steps.n * sizeof *made);
+    for (uint32_t v = n; v-- > 0;)
+        if (bw->first[v] != IR_NONE && bw->join[v] == v && is_temp(bw, v)) {
+            next[v] = made[bw->first[v]];
+            made[bw->first[v]] = v;
+        }
+    for (uint32_t k = 0; k < bw->t->steps.n; k++)
+        for (uint32_t v = made[k]; v != IR_NONE; v = next[v])
+            bw->at[v] = (struct place){ temp_slot(bw->m),
+                                        place_temp(bw->m, bw->t->values.at[v].bytes, k, bw->last[v]) };
+    mem_free(made);
+    mem_free(next);
 }
 
 static struct place value_place(struct backward *bw, uint32_t v, uint32_t access)
@@ -426,17 +460,21 @@ static uint32_t finish(struct program_maker *m, struct program_key key)
                                                       .ep = m->ep,
                                                       .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
+    key.next = ps->first_program[key.sub];
+    ps->first_program[key.sub] = pb->programs.n - 1;
     ps->keys[pb->programs.n - 1] = key;
+    for (uint32_t b = 0; b < m->blocks.n; b++)
+        vec_free(&m->blocks.at[b]);
+    vec_free(&m->blocks);
     vec_free(&m->temps);
     return pb->programs.n - 1;
 }
 
 static uint32_t find_program(const struct programs *ps, struct program_key key)
 {
-    for (uint32_t i = 0; i < ps->pb->programs.n; i++) {
+    for (uint32_t i = ps->first_program[key.sub]; i != IR_NONE; i = ps->keys[i].next) {
         const struct program_key *k = &ps->keys[i];
-        if (k->sub == key.sub && k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts &&
-            k->tape == key.tape)
+        if (k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts && k->tape == key.tape)
             return i;
     }
     return IR_NONE;

@@ -5,6 +5,8 @@
  * through unchanged (add) are the same value, no kernel. */
 #include "sched/lower/program.h"
 
+#include "base/number.h"
+
 struct tape_builder {
     struct programs *ps;
     const struct ir_graph *g;
@@ -32,15 +34,49 @@ static uint32_t new_value(struct tape_builder *tape, enum value_kind kind, uint3
     return tape->t->values.n - 1;
 }
 
+/* Where the value stands in the index, or the empty place where it belongs. */
+static uint32_t *index_place(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b)
+{
+    uint64_t i = number_mix((uint64_t)a << 32 | (uint64_t)b << 3 | kind);
+    for (;; i++) {
+        uint32_t *place = &t->index[i & (t->index_size - 1)];
+        const struct value *v = *place == IR_NONE ? NULL : &t->values.at[*place];
+        if (!v || (v->kind == kind && v->a == a && v->b == b))
+            return place;
+    }
+}
+
+static void grow_index(struct tape *t)
+{
+    uint32_t *old = t->index, size = t->index_size;
+    t->index_size = size ? 2 * size : 64;
+    t->index = mem_alloc(t->index_size * sizeof *t->index);
+    memset(t->index, 0xff, t->index_size * sizeof *t->index);
+    for (uint32_t i = 0; i < size; i++) {
+        const struct value *v = old[i] == IR_NONE ? NULL : &t->values.at[old[i]];
+        if (v)
+            *index_place(t, (enum value_kind)v->kind, v->a, v->b) = old[i];
+    }
+    mem_free(old);
+}
+
+uint32_t tape_find(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b)
+{
+    return t->index ? *index_place(t, kind, a, b) : IR_NONE;
+}
+
 /* The value of a forward tensor, saved tensor or parameter: one per thing. */
 static uint32_t known_value(struct tape_builder *tape, enum value_kind kind, uint32_t a, uint32_t b, uint64_t bytes)
 {
-    for (uint32_t i = 0; i < tape->t->values.n; i++) {
-        const struct value *v = &tape->t->values.at[i];
-        if (v->kind == kind && v->a == a && v->b == b)
-            return i;
+    struct tape *t = tape->t;
+    if (2 * t->indexed >= t->index_size)
+        grow_index(t);
+    uint32_t *place = index_place(t, kind, a, b);
+    if (*place == IR_NONE) {
+        *place = new_value(tape, kind, a, b, bytes);
+        t->indexed++;
     }
-    return new_value(tape, kind, a, b, bytes);
+    return *place;
 }
 
 static struct step *new_step(struct tape_builder *tape, uint32_t op, uint32_t graph_op, enum ir_pass pass)
@@ -223,12 +259,12 @@ static void tape_leaving(struct tape_builder *tape)
     }
 }
 
-static bool reads(const struct step *k, uint32_t v)
+/* read[v] = 1 for the values that a step reads. */
+static void mark_reads(const struct step *k, uint8_t *read)
 {
     for (int i = 0; i < OPERAND_COUNT; i++)
-        if (k->operand[i] == v && !plan_writes(k->op, k->pass, (uint32_t)i))
-            return true;
-    return false;
+        if (k->operand[i] != IR_NONE && !plan_writes(k->op, k->pass, (uint32_t)i))
+            read[k->operand[i]] = 1;
 }
 
 bool tensor_crosses(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, bool outputs)
@@ -274,18 +310,21 @@ static void tape_forwards(struct tape_builder *tape)
     struct {
         VEC(struct step);
     } forwards = { 0 };
+    /* an operator makes at most so many values that were not there before */
+    uint8_t *read = mem_alloc(t->values.n + (size_t)tape->sub->n_ops * OPERAND_COUNT + 1);
+    for (uint32_t k = 0; k < t->steps.n; k++)
+        mark_reads(&t->steps.at[k], read);
     for (uint32_t i = tape->sub->n_ops; i-- > 0;) {
         struct step k = forward_step(tape, tape->ps->s->chunks.ops.at[tape->sub->first_op + i]);
         bool needed = false;
-        for (int j = OPERAND_OUT; j < OPERAND_STASH && !needed; j++) {
-            for (uint32_t q = 0; q < t->steps.n && !needed && k.operand[j] != IR_NONE; q++)
-                needed = reads(&t->steps.at[q], k.operand[j]);
-            for (uint32_t q = 0; q < forwards.n && !needed && k.operand[j] != IR_NONE; q++)
-                needed = reads(&forwards.at[q], k.operand[j]);
-        }
-        if (needed)
-            vec_add(&forwards, k);
+        for (int j = OPERAND_OUT; j < OPERAND_STASH && !needed; j++)
+            needed = k.operand[j] != IR_NONE && read[k.operand[j]];
+        if (!needed)
+            continue;
+        mark_reads(&k, read);
+        vec_add(&forwards, k);
     }
+    mem_free(read);
     uint32_t n = t->steps.n;
     vec_grow(&t->steps, forwards.n);
     memmove(t->steps.at + forwards.n, t->steps.at, n * sizeof *t->steps.at);
@@ -304,11 +343,13 @@ static void lay_out(struct tape_builder *tape)
     t->keep_frame = mem_alloc(n + 1);
     t->keep_offset = mem_alloc((n + 1) * sizeof(uint64_t));
     t->stash_offset = mem_alloc((n + 1) * sizeof(uint64_t));
+    uint8_t *by_bw = mem_alloc(n + 1);
+    for (uint32_t k = 0; k < t->steps.n; k++)
+        if (t->steps.at[k].pass == IR_PASS_BW)
+            mark_reads(&t->steps.at[k], by_bw);
     for (uint32_t v = 0; v < n; v++) {
         const struct value *val = &t->values.at[v];
-        bool bw = false, forward = val->kind == VALUE_SAVE;
-        for (uint32_t k = 0; k < t->steps.n && !bw; k++)
-            bw = t->steps.at[k].pass == IR_PASS_BW && reads(&t->steps.at[k], v);
+        bool bw = by_bw[v], forward = val->kind == VALUE_SAVE;
         if (val->kind == VALUE_TENSOR)
             forward = !tensor_crosses(tape->ps->s, tape->sub, val->a, !t->recompute);
         bool made = val->kind == VALUE_STASH || (val->kind == VALUE_GRAD && !val->leaves) || (forward && t->recompute);
@@ -324,6 +365,7 @@ static void lay_out(struct tape_builder *tape)
             t->stash_bytes += round_up(val->bytes, align);
         }
     }
+    mem_free(by_bw);
 }
 
 struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts)
@@ -360,6 +402,7 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts
 void tape_free(struct tape *t)
 {
     vec_free(&t->values);
+    mem_free(t->index);
     vec_free(&t->steps);
     mem_free(t->parts);
     mem_free(t->keep_frame);
