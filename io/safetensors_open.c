@@ -91,10 +91,10 @@ struct span {
 
 static int by_begin(const void *a, const void *b)
 {
-    const struct span *span = a, *y = b;
-    if (span->begin != y->begin)
-        return span->begin < y->begin ? -1 : 1;
-    return (span->end > y->end) - (span->end < y->end);
+    const struct span *x = a, *y = b;
+    if (x->begin != y->begin)
+        return x->begin < y->begin ? -1 : 1;
+    return (x->end > y->end) - (x->end < y->end);
 }
 
 /* The tensors fill the data exactly. */

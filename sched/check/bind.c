@@ -267,8 +267,8 @@ struct channel_row {
 
 static int by_id(const void *a, const void *b)
 {
-    const struct channel_row *row = a, *y = b;
-    return row->id != y->id ? (row->id > y->id) - (row->id < y->id) : (row->cls > y->cls) - (row->cls < y->cls);
+    const struct channel_row *x = a, *y = b;
+    return x->id != y->id ? (x->id > y->id) - (x->id < y->id) : (x->cls > y->cls) - (x->cls < y->cls);
 }
 
 /* The rows of one channel id: every member class has it, with the same members in the same order. */

@@ -12,10 +12,10 @@ struct cover_row {
 
 static int by_op(const void *a, const void *b)
 {
-    const struct cover_row *row = a, *y = b;
-    if (row->op != y->op)
-        return row->op < y->op ? -1 : 1;
-    return row->pass != y->pass ? (row->pass > y->pass) - (row->pass < y->pass) : 0;
+    const struct cover_row *x = a, *y = b;
+    if (x->op != y->op)
+        return x->op < y->op ? -1 : 1;
+    return x->pass != y->pass ? (x->pass > y->pass) - (x->pass < y->pass) : 0;
 }
 
 struct cover {

@@ -7,12 +7,12 @@
 
 static int by_node(const void *a, const void *b)
 {
-    const struct check_end *end = a, *y = b;
-    if (end->node != y->node)
-        return end->node < y->node ? -1 : 1;
-    if (end->cls != y->cls)
-        return end->cls < y->cls ? -1 : 1;
-    return (end->instr > y->instr) - (end->instr < y->instr);
+    const struct check_end *x = a, *y = b;
+    if (x->node != y->node)
+        return x->node < y->node ? -1 : 1;
+    if (x->cls != y->cls)
+        return x->cls < y->cls ? -1 : 1;
+    return (x->instr > y->instr) - (x->instr < y->instr);
 }
 
 static const struct plan_instr *instr_of(const struct check *c, const struct check_list *l, const struct check_end *end)
@@ -93,12 +93,12 @@ struct tag_row {
 
 static int by_tag(const void *a, const void *b)
 {
-    const struct tag_row *row = a, *y = b;
-    if (row->from != y->from)
-        return row->from < y->from ? -1 : 1;
-    if (row->to != y->to)
-        return row->to < y->to ? -1 : 1;
-    return (row->tag > y->tag) - (row->tag < y->tag);
+    const struct tag_row *x = a, *y = b;
+    if (x->from != y->from)
+        return x->from < y->from ? -1 : 1;
+    if (x->to != y->to)
+        return x->to < y->to ? -1 : 1;
+    return (x->tag > y->tag) - (x->tag < y->tag);
 }
 
 /* Tags of a list are unique per ordered pair of classes: so they are per ordered pair of ranks. */

@@ -61,8 +61,8 @@ struct extents {
 
 static int by_start(const void *a, const void *b)
 {
-    const struct extent *extent = a, *y = b;
-    return (extent->from > y->from) - (extent->from < y->from);
+    const struct extent *x = a, *y = b;
+    return (x->from > y->from) - (x->from < y->from);
 }
 
 /* Sorts, and finds two that overlap: -1, or the index of the second. */
@@ -226,9 +226,9 @@ static bool same_layout(const struct plan *p, const struct plan_bucket *a, const
     if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero)
         return false;
     for (uint32_t i = 0; i < a->n_pieces; i++) {
-        const struct plan_piece *piece = &p->pieces[a->first_piece + i], *y = &q->pieces[b->first_piece + i];
-        if (piece->param != y->param || piece->offset != y->offset || piece->count != y->count ||
-            piece->split != y->split)
+        const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];
+        if (piece->param != other->param || piece->offset != other->offset || piece->count != other->count ||
+            piece->split != other->split)
             return false;
     }
     return true;
@@ -251,8 +251,8 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     if (n != n_holding)
         return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u rank classes hold %s, its replica group has %u", bucket,
                            n_holding, name, n);
-    const struct plan_piece *y = &a->p->pieces[a->piece_of[piece->param]];
-    const struct plan_bucket *other = &a->p->buckets[y->bucket];
+    const struct plan_piece *there = &a->p->pieces[a->piece_of[piece->param]];
+    const struct plan_bucket *other = &a->p->buckets[there->bucket];
     uint32_t m = check_group_classes(c, first, other->holders, &others);
     bool mine = false;
     for (uint32_t i = 0; i < n; i++)

@@ -16,14 +16,14 @@ struct touch {
 
 static int by_place(const void *a, const void *b)
 {
-    const struct touch *touch = a, *y = b;
-    if (touch->slot != y->slot)
-        return touch->slot < y->slot ? -1 : 1;
-    if (touch->offset != y->offset)
-        return touch->offset < y->offset ? -1 : 1;
-    if (touch->order != y->order)
-        return touch->order < y->order ? -1 : 1;
-    return touch->write - y->write; /* a kernel reads its operands before it writes */
+    const struct touch *x = a, *y = b;
+    if (x->slot != y->slot)
+        return x->slot < y->slot ? -1 : 1;
+    if (x->offset != y->offset)
+        return x->offset < y->offset ? -1 : 1;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
+    return x->write - y->write; /* a kernel reads its operands before it writes */
 }
 
 /* Operands that a kernel of the graph cannot do without. */
@@ -119,18 +119,18 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
         return check_wrong(c, RULE_SHARDS, at,
                            "program %u: operator %s uses a parameter that this rank class does not hold", program,
                            c->g->ops.at[kernel->graph_op].name);
-    const struct plan_piece *y = &k->p->pieces[piece];
+    const struct plan_piece *held = &k->p->pieces[piece];
     u.slot = operand->slot;
     u.offset = operand->offset;
     u.add = operand->flags & PLAN_OPERAND_ADD;
-    u.bytes = y->count * ir_dtype_size(u.grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
+    u.bytes = held->count * ir_dtype_size(u.grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
     if (slot->kind != (u.grad ? SLOT_GRAD : SLOT_PARAM) || operand->offset > slot->bytes ||
         u.bytes > slot->bytes - operand->offset)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s of %s is not inside a slot for it", program,
                            u.grad ? "gradient" : "parameter", c->g->params.at[u.param].name);
-    if (y->split > 1 && y->split != g->ep)
+    if (held->split > 1 && held->split != g->ep)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u", program,
-                           c->g->params.at[u.param].name, y->split, g->ep);
+                           c->g->params.at[u.param].name, held->split, g->ep);
     bool again = u.grad && k->written_by[u.param] == program + 1;
     if (u.add != again)
         return check_wrong(c, RULE_FIRST, at,
@@ -230,19 +230,19 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
     for (uint32_t i = g->first_use; i < g->first_use + g->n_uses; i++) {
         const struct check_use *u = &k->uses.at[i];
         const struct plan_base *b = &k->p->bases[in->first_base + u->slot];
-        const struct plan_piece *y = &k->p->pieces[k->piece_of[u->param]];
-        const struct plan_bucket *bucket = &k->p->buckets[y->bucket];
+        const struct plan_piece *held = &k->p->pieces[k->piece_of[u->param]];
+        const struct plan_bucket *bucket = &k->p->buckets[held->bucket];
         uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
         bool whole = u->grad ? !zero_shards_grads(bucket->zero) : !zero_shards_params(bucket->zero);
         uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset
                         : u->grad              ? bucket->grad
                                                : bucket->param;
-        if (check_bucket_of(k->p, b, u->grad ? SLOT_GRAD : SLOT_PARAM) != y->bucket ||
-            b->offset + u->offset != from + y->offset * size || (b->arena != ARENA_WORK && !whole))
+        if (check_bucket_of(k->p, b, u->grad ? SLOT_GRAD : SLOT_PARAM) != held->bucket ||
+            b->offset + u->offset != from + held->offset * size || (b->arena != ARENA_WORK && !whole))
             return check_wrong(c, RULE_SHARDS, at,
                                "base %u: %s of %s is at byte %" PRIu64 ", the shard map says %" PRIu64 " in bucket %u",
                                u->slot, u->grad ? "gradient" : "parameter", c->g->params.at[u->param].name,
-                               b->offset + u->offset, from + y->offset * size, y->bucket);
+                               b->offset + u->offset, from + held->offset * size, held->bucket);
     }
     return ST_OK;
 }

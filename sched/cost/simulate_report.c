@@ -162,9 +162,8 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
 
 static int by_seconds(const void *a, const void *b)
 {
-    const struct simulate_part *part = a, *y = b;
-    return part->seconds != y->seconds ? (part->seconds < y->seconds) - (part->seconds > y->seconds)
-                                       : strcmp(part->name, y->name);
+    const struct simulate_part *x = a, *y = b;
+    return x->seconds != y->seconds ? (x->seconds < y->seconds) - (x->seconds > y->seconds) : strcmp(x->name, y->name);
 }
 
 void simulate_critical(const struct simulate_input *in, const struct timeline *t, struct simulate_path *path)

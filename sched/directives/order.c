@@ -178,8 +178,9 @@ static bool same_match(const struct sched *s, const struct filter *a, const stru
 {
     bool same = a->pass == b->pass;
     for (uint32_t i = 0; i < s->g->n_tags && same; i++) {
-        const struct match *match = &a->tag[i], *y = &b->tag[i];
-        same = match->given == y->given && match->mode == y->mode && match->lo == y->lo && match->hi == y->hi;
+        const struct match *match = &a->tag[i], *other = &b->tag[i];
+        same = match->given == other->given && match->mode == other->mode && match->lo == other->lo &&
+               match->hi == other->hi;
     }
     return same;
 }
@@ -296,9 +297,9 @@ static const struct directive *directive_at(const struct sched *s, uint32_t numb
 static uint32_t other_order(const struct ir_dag *d, const uint32_t *cycle, uint32_t n, uint32_t directive)
 {
     for (uint32_t j = 0; j < n; j++) {
-        const struct ir_edge *y = &d->edges.at[ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n])];
-        if (y->kind == IR_EDGE_ORDER && d->orders.at[y->value].directive != directive)
-            return d->orders.at[y->value].directive;
+        const struct ir_edge *back = &d->edges.at[ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n])];
+        if (back->kind == IR_EDGE_ORDER && d->orders.at[back->value].directive != directive)
+            return d->orders.at[back->value].directive;
     }
     return IR_NONE;
 }

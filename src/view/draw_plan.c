@@ -82,10 +82,10 @@ static void find_sets(const struct drawing *d, uint32_t cls, uint32_t *set_of)
 
 static int by_first_stage(const void *a, const void *b)
 {
-    const struct place *place = a, *y = b;
-    return place->first_stage != y->first_stage ? (place->first_stage < y->first_stage ? -1 : 1)
-           : place->device < y->device          ? -1
-                                                : 1;
+    const struct place *x = a, *y = b;
+    return x->first_stage != y->first_stage ? (x->first_stage < y->first_stage ? -1 : 1)
+           : x->device < y->device          ? -1
+                                            : 1;
 }
 
 static void find_places(struct drawing *d)

@@ -197,12 +197,12 @@ static void add_events(struct drawing *d, const struct trace_view *v)
 
 static int by_row_and_start(const void *a, const void *b)
 {
-    const struct item *item = a, *y = b;
-    if (item->key.rank != y->key.rank)
-        return item->key.rank < y->key.rank ? -1 : 1;
-    if (item->key.part != y->key.part)
-        return item->key.part < y->key.part ? -1 : 1;
-    return (item->box.start > y->box.start) - (item->box.start < y->box.start);
+    const struct item *x = a, *y = b;
+    if (x->key.rank != y->key.rank)
+        return x->key.rank < y->key.rank ? -1 : 1;
+    if (x->key.part != y->key.part)
+        return x->key.part < y->key.part ? -1 : 1;
+    return (x->box.start > y->box.start) - (x->box.start < y->box.start);
 }
 
 static const char *label(struct drawing *d, const struct row_key *key)

@@ -84,12 +84,12 @@ struct place {
 
 static int by_place(const void *a, const void *b)
 {
-    const struct place *place = a, *y = b;
-    if (place->location != y->location)
-        return place->location < y->location ? -1 : 1;
-    if (place->t != y->t)
-        return place->t < y->t ? -1 : 1;
-    return (place->event > y->event) - (place->event < y->event);
+    const struct place *x = a, *y = b;
+    if (x->location != y->location)
+        return x->location < y->location ? -1 : 1;
+    if (x->t != y->t)
+        return x->t < y->t ? -1 : 1;
+    return (x->event > y->event) - (x->event < y->event);
 }
 
 void trace_perfetto(const struct trace_view *views, uint32_t n, FILE *f)

@@ -17,12 +17,12 @@ struct intervals {
 
 static int by_rank_step_time(const void *a, const void *b)
 {
-    const struct interval *interval = a, *y = b;
-    if (interval->rank != y->rank)
-        return interval->rank < y->rank ? -1 : 1;
-    if (interval->step != y->step)
-        return interval->step < y->step ? -1 : 1;
-    return interval->from < y->from ? -1 : interval->from > y->from;
+    const struct interval *x = a, *y = b;
+    if (x->rank != y->rank)
+        return x->rank < y->rank ? -1 : 1;
+    if (x->step != y->step)
+        return x->step < y->step ? -1 : 1;
+    return x->from < y->from ? -1 : x->from > y->from;
 }
 
 /* Sums of one rank over its steps, seconds. */
@@ -169,22 +169,22 @@ static size_t without_microbatch(const char *name)
 
 static int by_name(const void *a, const void *b)
 {
-    const struct total *total = a, *y = b;
-    size_t n = total->length < y->length ? total->length : y->length;
-    int c = memcmp(total->name, y->name, n);
-    return c ? c : total->length < y->length ? -1 : total->length > y->length;
+    const struct total *x = a, *y = b;
+    size_t n = x->length < y->length ? x->length : y->length;
+    int c = memcmp(x->name, y->name, n);
+    return c ? c : x->length < y->length ? -1 : x->length > y->length;
 }
 
 static int by_time(const void *a, const void *b)
 {
-    const struct total *total = a, *y = b;
-    return total->seconds > y->seconds ? -1 : total->seconds < y->seconds ? 1 : by_name(a, b);
+    const struct total *x = a, *y = b;
+    return x->seconds > y->seconds ? -1 : x->seconds < y->seconds ? 1 : by_name(a, b);
 }
 
 static int by_miss(const void *a, const void *b)
 {
-    const struct total *total = a, *y = b;
-    return total->off > y->off ? -1 : total->off < y->off ? 1 : by_name(a, b);
+    const struct total *x = a, *y = b;
+    return x->off > y->off ? -1 : x->off < y->off ? 1 : by_name(a, b);
 }
 
 /* Sorted by name, equal names joined. */
@@ -282,14 +282,14 @@ struct arrivals {
 
 static int by_collective(const void *a, const void *b)
 {
-    const struct arrival *arrival = a, *y = b;
-    if (arrival->group != y->group)
-        return arrival->group < y->group ? -1 : 1;
-    if (arrival->segment != y->segment)
-        return arrival->segment < y->segment ? -1 : 1;
-    if (arrival->match != y->match)
-        return arrival->match < y->match ? -1 : 1;
-    return arrival->t != y->t ? (arrival->t < y->t ? -1 : 1) : (arrival->rank > y->rank) - (arrival->rank < y->rank);
+    const struct arrival *x = a, *y = b;
+    if (x->group != y->group)
+        return x->group < y->group ? -1 : 1;
+    if (x->segment != y->segment)
+        return x->segment < y->segment ? -1 : 1;
+    if (x->match != y->match)
+        return x->match < y->match ? -1 : 1;
+    return x->t != y->t ? (x->t < y->t ? -1 : 1) : (x->rank > y->rank) - (x->rank < y->rank);
 }
 
 static const char *group_name(const struct trace *t, int32_t id)
