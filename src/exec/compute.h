@@ -146,14 +146,11 @@ struct compute_backend {
     /* NULL: nothing to choose. The instructions that kernels use here, "avx512; products: float32 avx512, bfloat16 avx512";
      * static storage. */
     const char *(*uses)(void);
-    /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
-     * returns at `until` (ctl_time() seconds). Nothing else of the table is ever called, and no operand is touched. */
-    void (*pretend)(double until);
     /* NULL: none. */
     const struct compute_libraries *libraries;
     /* NULL on the host, where every call returns when its work is done and memory is the host's. */
     const struct device_ops *device;
 };
-extern const struct compute_backend compute_cpu, compute_emulate;
+extern const struct compute_backend compute_cpu;
 
 #endif
