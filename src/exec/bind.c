@@ -126,22 +126,6 @@ enum status exec__bind_kernels(struct exec *x, struct err *e)
 
 /* ---- communications ------------------------------------------------------------------------------------------- */
 
-static enum comm_type type_of(uint32_t dtype, uint32_t compute)
-{
-    switch (dtype == IR_COMPUTE ? compute : dtype) {
-    case IR_F32:
-        return COMM_F32;
-    case IR_BF16:
-        return COMM_BF16;
-    case IR_F64:
-        return COMM_F64;
-    case IR_I32:
-        return COMM_I32;
-    default:
-        return COMM_BYTE;
-    }
-}
-
 uint32_t exec__group_size(const struct exec *x, uint32_t channel)
 {
     return plan_group_size(x->plan, x->plan->channels[channel].group, x->rank);
@@ -197,10 +181,13 @@ static void bind_call(struct exec *x, const struct plan_instr *in, uint32_t even
         [PLAN_ALL_TO_ALL_V] = COMM_ALL_TO_ALL_V,
         [PLAN_SCALARS] = COMM_ALL_REDUCE,
     };
+    static const enum comm_type type_of[] = {
+        [IR_F32] = COMM_F32, [IR_BF16] = COMM_BF16, [IR_F64] = COMM_F64, [IR_I32] = COMM_I32, [IR_BYTE] = COMM_BYTE
+    };
     struct comm_call *c = &x->calls[in - x->plan->instrs];
     *c = (struct comm_call){
         .op = op_of[in->op],
-        .type = type_of(in->type, x->plan->h->compute),
+        .type = type_of[in->type == IR_COMPUTE ? x->plan->h->compute : in->type],
         .stream = in->stream,
         .channel = in->channel,
         .peer = UINT32_MAX,
