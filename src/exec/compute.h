@@ -125,7 +125,8 @@ struct compute_libraries {
 struct compute_backend {
     const char *name;
     const char *target; /* name of the ir_target that its plans are made for */
-    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
+    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. No such function: this back end computes nothing, it is
+     * a name and a target. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
     /* NULL: none. One kernel for two neighbours of a program in the same pass, F or BI, whose operands are these, or NULL. The
      * result of the first, out[0] or din[0], is in[0] or dout[0] of the second. In F it is written all the same; in BI nobody

@@ -21,7 +21,7 @@ struct exec_data {
 /* What carries a plan out: this host, a device beside it (compute_backend.device), or nothing does, and only time passes. */
 struct exec_machine;
 extern const struct exec_machine exec_host, exec_device, exec_emulation;
-extern const struct compute_backend compute_emulate; /* of exec_emulation: has a target and no kernels */
+extern const struct compute_backend compute_emulate; /* of exec_emulation */
 
 struct exec_setup {
     const struct plan *plan; /* everything here is borrowed until exec_close */
