@@ -176,11 +176,11 @@ struct weight {
     size_t rows, columns;
 };
 
-/* param: that with number `which`, or its gradient, of elements of `size` bytes. */
-static struct weight weight(const struct experts *x, void *param, uint32_t which, size_t e, size_t size)
+/* Of the parameters or their gradients: G, U, D of an expert. size: bytes of an element. */
+static void weights(const struct experts *x, void *const *param, size_t e, size_t size, struct weight w[3])
 {
-    const size_t n = x->f * x->c;
-    return (struct weight){ (char *)param + e * n * size, which == 2 ? x->c : x->f, which == 2 ? x->f : x->c };
+    for (int i = 0; i < 3; i++)
+        w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, i == 2 ? x->c : x->f, i == 2 ? x->f : x->c };
 }
 
 /* Y (n,rows) = X (n,columns) W'. */
@@ -233,8 +233,7 @@ void cpu_experts_f(const struct op_args *a)
     zero_unused(&x, a->out[0]);
     for (size_t e = 0; e < x.local; e++) {
         struct weight w[3];
-        for (uint32_t i = 0; i < 3; i++)
-            w[i] = weight(&x, a->param[i], i, e, x.size);
+        weights(&x, a->param, e, x.size, w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             const void *in = element(&x, a->in[0], row * x.c);
@@ -281,8 +280,7 @@ void cpu_experts_bi(const struct op_args *a)
         zero_unused(&x, din);
     for (size_t e = 0; e < x.local; e++) {
         struct weight w[3];
-        for (uint32_t i = 0; i < 3; i++)
-            w[i] = weight(&x, a->param[i], i, e, x.size);
+        weights(&x, a->param, e, x.size, w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             void *grads[2] = { element(&x, a->stash[0], row * x.f), element(&x, a->stash[1], row * x.f) };
@@ -300,8 +298,7 @@ void cpu_experts_bw(const struct op_args *a)
     void *h = x.tile[0];
     for (size_t e = 0; e < x.local; e++) {
         struct weight dw[3];
-        for (uint32_t i = 0; i < 3; i++)
-            dw[i] = weight(&x, a->dparam[i], i, e, sizeof(float));
+        weights(&x, a->dparam, e, sizeof(float), dw);
         bool add[3] = { a->dparam_add & 1, a->dparam_add & 2, a->dparam_add & 4 };
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {

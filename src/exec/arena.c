@@ -30,13 +30,12 @@ enum status exec__host_open(struct exec *x, uint32_t arenas, struct err *e)
         if (arenas >> a & 1)
             TRY(map(x, a, e));
     x->scalars = (double *)(void *)x->arena[ARENA_SCALARS];
-    x->events = mem_alloc(x->n_events * sizeof *x->events);
+    x->events = arena_array(&x->memory, _Atomic uint32_t, x->n_events);
     return ST_OK;
 }
 
 void exec__host_close(struct exec *x)
 {
-    mem_free((void *)x->events);
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (x->arena[a])
             munmap(x->arena[a], x->plan->h->arena_bytes[a]);

@@ -63,7 +63,7 @@ static void find_gaps(struct exec *x, const struct plan_program *program, uint32
     if (written.n)
         qsort(written.at, written.n, sizeof *written.at, by_first);
     struct exec__gaps *g = &x->gaps[program->first_slot + slot];
-    g->at = arena_array(&x->lists, struct exec__gap, written.n + 1);
+    g->at = arena_array(&x->memory, struct exec__gap, written.n + 1);
     uint64_t end = 0, bytes = p->slots[program->first_slot + slot].bytes;
     for (uint32_t i = 0; i <= written.n; i++) {
         uint64_t next = i < written.n ? written.at[i].first : bytes;
@@ -109,9 +109,9 @@ static void bind_bucket(struct exec *x, uint32_t i)
 enum status exec__bind_kernels(struct exec *x, struct err *e)
 {
     const struct plan_header *h = x->plan->h;
-    x->kernels = mem_alloc(h->count[PLAN_S_KERNELS] * sizeof *x->kernels);
-    x->buckets = mem_alloc(h->count[PLAN_S_BUCKETS] * sizeof *x->buckets);
-    x->gaps = mem_alloc(h->count[PLAN_S_SLOTS] * sizeof *x->gaps);
+    x->kernels = arena_array(&x->memory, struct exec__kernel, h->count[PLAN_S_KERNELS]);
+    x->buckets = arena_array(&x->memory, struct exec__bucket, h->count[PLAN_S_BUCKETS]);
+    x->gaps = arena_array(&x->memory, struct exec__gaps, h->count[PLAN_S_SLOTS]);
     for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS]; i++) {
         const struct plan_program *program = &x->plan->programs[i];
         TRY(bind_program(x, program, e));

@@ -59,8 +59,8 @@ static void end_capture(struct exec *x, uint32_t instr, uint32_t kernel)
     struct exec__device *d = x->own;
     void *graph = d->ops->capture_end(d->streams[ORIGIN]);
     exec__device_check(x, NULL);
-    CHECK(d->tape->n < d->tape->cap);
-    vec_add(d->tape, ((struct exec__segment){ graph, instr, kernel }));
+    CHECK(d->tape->n < d->tape->room);
+    d->tape->at[d->tape->n++] = (struct exec__segment){ graph, instr, kernel };
 }
 
 /* Ends a captured part before something that the host does itself, and begins the next behind it. */

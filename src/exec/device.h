@@ -12,7 +12,8 @@ struct exec__segment {
     uint32_t instr, kernel;
 };
 struct exec__tape {
-    VEC(struct exec__segment); /* room for all that the list will need */
+    struct exec__segment *at;
+    uint32_t n, room; /* for all that the list will need */
 };
 
 /* A communication by host memory: the call with its operands in pinned memory, and what is copied before and after it. A

@@ -42,14 +42,15 @@ static void bind_own(const struct exec *x, const struct plan_instr *in, struct e
     p->own_bytes = p->own_from == p->own_to ? 0 : n;
 }
 
-/* Pinned memory of a stream: operands out, operands in, counts out, counts in; the largest of its calls each. */
+/* Pinned memory of a stream, from `first` on: operands out, operands in, counts out, counts in; the largest of its calls each. */
 struct room {
-    uint64_t out, in, counts;
+    uint64_t first, out, in, counts; /* multiples of 64 bytes */
 };
 
-static uint64_t up64(uint64_t bytes)
+static void grow(uint64_t *room, uint64_t bytes)
 {
-    return round_up(bytes, 64);
+    bytes = round_up(bytes, 64);
+    *room = bytes > *room ? bytes : *room;
 }
 
 static void measure(struct exec *x, struct room *rooms)
@@ -67,19 +68,20 @@ static void measure(struct exec *x, struct room *rooms)
             p->out_bytes = p->in_bytes = 0;
         if (p->direct)
             bind_own(x, in, p);
-        r->out = p->out_bytes > r->out ? p->out_bytes : r->out;
-        r->in = p->in_bytes > r->in ? p->in_bytes : r->in;
-        r->counts = p->count_bytes > r->counts ? p->count_bytes : r->counts;
+        grow(&r->out, p->out_bytes);
+        grow(&r->in, p->in_bytes);
+        grow(&r->counts, p->count_bytes);
     }
 }
 
-static void bind_call(struct exec *x, uint32_t i, unsigned char *at, const struct room *r)
+static void bind_call(struct exec *x, uint32_t i, const struct room *r)
 {
     const struct exec__device *d = x->own;
     struct exec__pinned_call *p = &d->call[i];
+    unsigned char *at = d->staging + r->first;
     p->call = x->calls[i];
-    p->sent = (int32_t *)(void *)(at + up64(r->out) + up64(r->in));
-    p->received = (int32_t *)(void *)(at + up64(r->out) + up64(r->in) + up64(r->counts));
+    p->sent = (int32_t *)(void *)(at + r->out + r->in);
+    p->received = (int32_t *)(void *)(at + r->out + r->in + r->counts);
     p->call.send_rows = p->sent;
     p->call.recv_rows = p->received;
     if (!d->by_host)
@@ -87,7 +89,7 @@ static void bind_call(struct exec *x, uint32_t i, unsigned char *at, const struc
     p->call.device = p->direct;
     if (!p->direct) {
         p->call.src = at;
-        p->call.dst = p->call.op == COMM_SEND ? at : at + up64(r->out);
+        p->call.dst = p->call.op == COMM_SEND ? at : at + r->out;
     }
     p->call.waits = &d->ready[p->call.event];
     p->call.n_waits = 1;
@@ -96,21 +98,17 @@ static void bind_call(struct exec *x, uint32_t i, unsigned char *at, const struc
 static enum status bind_calls(struct exec *x, struct err *e)
 {
     struct exec__device *d = x->own;
-    struct room *rooms = mem_alloc(d->n_streams * sizeof *rooms);
-    uint64_t *first = mem_alloc(d->n_streams * sizeof *first), bytes = 0;
+    struct room *rooms = arena_array(&x->memory, struct room, d->n_streams);
+    uint64_t bytes = 0;
     measure(x, rooms);
     for (uint32_t s = 0; s < d->n_streams; s++) {
-        first[s] = bytes;
-        bytes += up64(rooms[s].out) + up64(rooms[s].in) + 2 * up64(rooms[s].counts);
+        rooms[s].first = bytes;
+        bytes += rooms[s].out + rooms[s].in + 2 * rooms[s].counts;
     }
     d->staging = d->ops->host_alloc(bytes);
     for (uint32_t i = 0; d->staging && i < x->plan->h->count[PLAN_S_INSTRS]; i++)
-        if (exec__is_communication(&x->plan->instrs[i])) {
-            uint32_t s = x->plan->instrs[i].stream;
-            bind_call(x, i, d->staging + first[s], &rooms[s]);
-        }
-    mem_free(rooms);
-    mem_free(first);
+        if (exec__is_communication(&x->plan->instrs[i]))
+            bind_call(x, i, &rooms[x->plan->instrs[i].stream]);
     return d->staging ? ST_OK
                       : err_set(e, ST_DEVICE, NULL,
                                 "rank %u: cannot allocate %.0f MiB of pinned memory for communication (ulimit -l); "
@@ -122,7 +120,7 @@ static enum status bind_calls(struct exec *x, struct err *e)
 static void name_all(struct exec *x)
 {
     struct exec__device *d = x->own;
-    d->names = mem_alloc(x->plan->h->count[PLAN_S_INSTRS] * sizeof *d->names);
+    d->names = arena_alloc(&x->memory, x->plan->h->count[PLAN_S_INSTRS] * sizeof *d->names);
     for (uint32_t l = 0; l < x->plan->h->count[PLAN_S_LISTS]; l++)
         for (uint32_t i = 0; i < x->plan->lists[l].n_instr; i++) {
             struct exec_instruction in;

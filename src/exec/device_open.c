@@ -120,10 +120,9 @@ static void prepare_list(struct exec *x, uint32_t list)
     struct exec__device *d = x->own;
     const struct plan_list *l = &x->plan->lists[list];
     uint32_t room = count_cuts(x, l) + 1;
-    for (uint32_t traced = 0; traced < 2; traced++) {
-        struct exec__tape *t = &d->tapes[2 * list + traced];
-        vec_reserve_((void **)&t->at, &t->cap, room, sizeof *t->at);
-    }
+    for (uint32_t traced = 0; traced < 2; traced++)
+        d->tapes[2 * list + traced] = (struct exec__tape){ .at = arena_array(&x->memory, struct exec__segment, room),
+                                                           .room = room };
     for (uint32_t i = 0; i < l->n_instr; i++) {
         const struct plan_instr *in = &x->plan->instrs[l->first_instr + i];
         d->updates[list] = d->updates[list] || in->op == PLAN_UPDATE;
@@ -149,29 +148,29 @@ static void prepare(struct exec *x)
 {
     const struct plan_header *h = x->plan->h;
     struct exec__device *d = x->own;
-    d->fusions = mem_alloc(h->count[PLAN_S_KERNELS] * sizeof *d->fusions);
-    d->load_at = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *d->load_at);
-    d->call = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *d->call);
-    d->wanted = mem_alloc(h->count[PLAN_S_INSTRS]);
-    d->ready = mem_alloc(x->n_events * sizeof *d->ready);
-    d->recorded = mem_alloc(x->n_events * sizeof *d->recorded);
-    d->ran = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->ran);
-    d->updates = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->updates);
-    d->tapes = mem_alloc(2 * h->count[PLAN_S_LISTS] * sizeof *d->tapes);
-    d->streams = mem_alloc(d->n_streams * sizeof *d->streams);
+    d->fusions = arena_array(&x->memory, struct exec__fusion, h->count[PLAN_S_KERNELS]);
+    d->load_at = arena_array(&x->memory, uint64_t, h->count[PLAN_S_INSTRS]);
+    d->call = arena_array(&x->memory, struct exec__pinned_call, h->count[PLAN_S_INSTRS]);
+    d->wanted = arena_array(&x->memory, unsigned char, h->count[PLAN_S_INSTRS]);
+    d->ready = arena_array(&x->memory, uint32_t, x->n_events);
+    d->recorded = arena_array(&x->memory, uint32_t, x->n_events);
+    d->ran = arena_array(&x->memory, bool, h->count[PLAN_S_LISTS]);
+    d->updates = arena_array(&x->memory, bool, h->count[PLAN_S_LISTS]);
+    d->tapes = arena_array(&x->memory, struct exec__tape, 2 * h->count[PLAN_S_LISTS]);
+    d->streams = arena_array(&x->memory, void *, d->n_streams);
     d->add = x->compute->kernel(IR_OP_SUM, IR_PASS_F);
     for (uint32_t i = 0; i < x->n_events; i++)
         d->ready[i] = x->n_events + i;
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         prepare_list(x, i);
     d->checked_bytes = x->check_numbers ? largest_checked(x) : 0;
-    d->checked = mem_alloc(d->checked_bytes);
+    d->checked = arena_alloc(&x->memory, d->checked_bytes);
 }
 
 static enum status open_device(struct exec *x, uint32_t local_rank, struct err *e)
 {
     struct exec__device *d = x->own;
-    int32_t *priority = mem_alloc((d->n_streams + 1) * sizeof *priority);
+    int32_t *priority = arena_array(&x->memory, int32_t, d->n_streams + 1);
     for (uint32_t i = 0; i < d->n_streams; i++)
         priority[i] = x->plan->streams[i].priority;
     struct device_setup setup = {
@@ -183,16 +182,14 @@ static enum status open_device(struct exec *x, uint32_t local_rank, struct err *
         .failed = exec__device_failed,
         .self = x,
     };
-    enum status st = d->ops->open(&setup, e);
-    mem_free(priority);
-    return st;
+    return d->ops->open(&setup, e);
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
 
 static enum status open_machine(struct exec *x, const struct exec_setup *s, struct err *e)
 {
-    struct exec__device *d = x->own = mem_alloc(sizeof *d);
+    struct exec__device *d = x->own = arena_new(&x->memory, struct exec__device);
     d->ops = s->compute->device;
     d->n_streams = (uint32_t)x->plan->h->count[PLAN_S_STREAMS];
     d->by_host = !s->comm->device;
@@ -260,22 +257,7 @@ static void close_machine(struct exec *x)
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (d->image[a] && a != ARENA_SNAPSHOT)
             munmap(d->image[a], x->plan->h->arena_bytes[a]);
-    for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
-        vec_free(&d->tapes[i]);
-    mem_free(d->fusions);
-    mem_free(d->load_at);
-    mem_free(d->call);
-    mem_free(d->wanted);
-    mem_free(d->ready);
-    mem_free(d->recorded);
-    mem_free(d->ran);
-    mem_free(d->updates);
-    mem_free(d->tapes);
-    mem_free(d->streams);
-    mem_free(d->names);
-    mem_free(d->checked);
     mem_free(d->notes);
-    mem_free(d);
 }
 
 /* ---- measuring and looking ------------------------------------------------------------------------------------- */

@@ -17,21 +17,13 @@ struct emulation {
 static enum status open_emulation(struct exec *x, const struct exec_setup *s, struct err *e)
 {
     enum { MESSAGE = 4096 }; /* bytes that travel at most; of one element for each rank at least */
-    struct emulation *m = x->own = mem_alloc(sizeof *m);
+    struct emulation *m = x->own = arena_new(&x->memory, struct emulation);
     uint64_t least = x->plan->h->world * sizeof(double);
     m->bytes = least > MESSAGE ? least : MESSAGE;
-    m->operands = mem_alloc(2 * m->bytes);
+    m->operands = arena_alloc(&x->memory, 2 * m->bytes);
     if (!s->times)
-        x->times = mem_alloc(2 * (size_t)x->n_events * sizeof *x->times);
+        x->times = arena_array(&x->memory, double, 2 * (size_t)x->n_events);
     return exec__host_open(x, 1u << ARENA_SCALARS, e);
-}
-
-static void close_emulation(struct exec *x)
-{
-    struct emulation *m = x->own;
-    exec__host_close(x);
-    mem_free(m->operands);
-    mem_free(m);
 }
 
 /* What travels instead: less, but it takes the time that it would. */
@@ -106,7 +98,7 @@ const struct exec_machine exec_emulation = {
     .operands = operands,
     .connect = connect,
     .disconnect = exec__nothing,
-    .close = close_emulation,
+    .close = exec__host_close,
     .run = run,
     .read = exec__host_read,
     .arenas = exec__host_arenas,

@@ -55,7 +55,7 @@ static enum status check_room(const struct exec *x, uint64_t local_ranks, struct
 
 static enum status open_host(struct exec *x, const struct exec_setup *s, struct err *e)
 {
-    struct host *h = x->own = mem_alloc(sizeof *h);
+    struct host *h = x->own = arena_new(&x->memory, struct host);
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->all_done, NULL);
     x->discarded = h->discarded;
@@ -70,15 +70,14 @@ static void close_host(struct exec *x)
     exec__host_close(x);
     pthread_mutex_destroy(&h->lock);
     pthread_cond_destroy(&h->all_done);
-    mem_free(h);
 }
 
 /* The plan has memory for what reductions need. */
 static enum status connect(struct exec *x, const struct exec_setup *s, struct comm_setup *setup, struct err *e)
 {
     (void)s, (void)e;
-    void **scratch = arena_array(&x->lists, void *, setup->n_streams);
-    uint64_t *bytes = arena_array(&x->lists, uint64_t, setup->n_streams);
+    void **scratch = arena_array(&x->memory, void *, setup->n_streams);
+    uint64_t *bytes = arena_array(&x->memory, uint64_t, setup->n_streams);
     for (uint32_t i = 0; i < setup->n_streams; i++) {
         scratch[i] = x->arena[ARENA_COMM] ? x->arena[ARENA_COMM] + x->plan->streams[i].scratch : NULL;
         bytes[i] = x->plan->streams[i].scratch_bytes;

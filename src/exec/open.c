@@ -8,7 +8,7 @@ static struct comm_group group_of(struct exec *x, uint32_t group)
 {
     const struct plan *p = x->plan;
     uint32_t n = plan_group_size(p, group, x->rank);
-    uint32_t *list = arena_array(&x->lists, uint32_t, n);
+    uint32_t *list = arena_array(&x->memory, uint32_t, n);
     bool regular = true;
     for (uint32_t i = 0; i < n; i++) {
         list[i] = plan_group_at(p, group, x->rank, i);
@@ -36,8 +36,8 @@ static enum status open_comm(struct exec *x, const struct exec_setup *s, struct 
 {
     const struct plan *p = x->plan;
     const uint32_t n = (uint32_t)p->h->count[PLAN_S_CHANNELS], n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS];
-    x->channels = arena_array(&x->lists, struct comm_channel, n);
-    uint32_t *ctas = arena_array(&x->lists, uint32_t, n_streams);
+    x->channels = arena_array(&x->memory, struct comm_channel, n);
+    uint32_t *ctas = arena_array(&x->memory, uint32_t, n_streams);
     for (uint32_t i = 0; i < n; i++)
         x->channels[i] = (struct comm_channel){ p->channels[i].id, group_of(x, p->channels[i].group),
                                                 p->channels[i].stream };
@@ -85,13 +85,13 @@ static struct exec *new_exec(const struct exec_setup *s)
     x->check_numbers = s->check_numbers;
     x->tell_number = s->tell_number;
     x->targets = graph_input(s->graph, "targets");
-    arena_init(&x->lists);
-    x->calls = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *x->calls);
-    x->wakes = mem_alloc(h->count[PLAN_S_INSTRS]);
-    x->replica = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *x->replica);
+    arena_init(&x->memory);
+    x->calls = arena_array(&x->memory, struct comm_call, h->count[PLAN_S_INSTRS]);
+    x->wakes = arena_array(&x->memory, unsigned char, h->count[PLAN_S_INSTRS]);
+    x->replica = arena_array(&x->memory, uint32_t, h->count[PLAN_S_INSTRS]);
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         x->n_events = s->plan->lists[i].n_instr > x->n_events ? s->plan->lists[i].n_instr : x->n_events;
-    x->times = s->times ? mem_alloc(2 * (size_t)x->n_events * sizeof *x->times) : NULL;
+    x->times = s->times ? arena_array(&x->memory, double, 2 * (size_t)x->n_events) : NULL;
     return x;
 }
 
@@ -125,16 +125,9 @@ void exec_close(struct exec *x)
     if (x->comm)
         x->comm_backend->close(x->comm);
     x->machine->close(x);
-    arena_release(&x->lists);
     vec_free(&x->lanes);
     vec_free(&x->lane_numbers);
-    mem_free(x->kernels);
-    mem_free(x->buckets);
-    mem_free(x->gaps);
-    mem_free(x->calls);
-    mem_free(x->wakes);
-    mem_free(x->replica);
-    mem_free(x->times);
+    arena_release(&x->memory);
     mem_free(x);
 }
 

@@ -64,8 +64,8 @@ struct exec {
     } lanes;
     struct {
         VEC(uint64_t);
-    } lane_numbers;     /* [lanes.n] plan_lane() */
-    struct arena lists; /* members of channels and lanes, gaps */
+    } lane_numbers;      /* [lanes.n] plan_lane() */
+    struct arena memory; /* of all that is made here and lives until exec_close() */
 
     /* the list that runs, or ran last */
     const struct plan_list *list;
