@@ -132,7 +132,7 @@ static void name_all(struct exec *x)
 enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e)
 {
     struct exec__device *d = x->own;
-    TRY(ctl_agree(bind_calls(x, e), e));
+    TRY(world_agree(bind_calls(x, e), e));
     if (d->ops->profiled())
         name_all(x);
     setup->events = (struct comm_events){ .at = x->events, .n = 2 * x->n_events, .unannounced = true };

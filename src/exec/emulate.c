@@ -10,7 +10,7 @@ const struct compute_backend compute_emulate = { .name = "emulate", .target = "e
 struct emulation {
     unsigned char *operands; /* of all messages: [2][bytes], what goes out and what comes in */
     uint64_t bytes;
-    double begun; /* when the list that runs did, ctl_time() */
+    double begun; /* when the list that runs did, clock_now() */
 };
 
 /* No arena but that of the scalars. */
@@ -53,13 +53,13 @@ static enum status connect(struct exec *x, const struct exec_setup *s, struct co
 static void sleep_until(double until)
 {
     const double moment = 20e-6; /* shorter than what it takes to sleep and wake up again, seconds */
-    if (until - ctl_time() > moment) {
+    if (until - clock_now() > moment) {
         struct timespec t = { .tv_sec = (time_t)until };
         t.tv_nsec = (long)((until - (double)t.tv_sec) * 1e9);
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
             ; /* woken up by a signal */
     }
-    while (ctl_time() < until)
+    while (clock_now() < until)
         sched_yield();
 }
 
@@ -82,7 +82,7 @@ static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i, u
 static void run(struct exec *x, double *scalars)
 {
     struct emulation *m = x->own;
-    m->begun = ctl_time();
+    m->begun = clock_now();
     exec__loop(x, carry_out, scalars);
 }
 

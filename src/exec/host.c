@@ -128,9 +128,9 @@ static void before_update(struct exec *x)
     pthread_mutex_unlock(&h->lock);
     if (!under_way)
         return;
-    double begin = ctl_time();
+    double begin = clock_now();
     copy_wait(x);
-    x->copy_waited += ctl_time() - begin;
+    x->copy_waited += clock_now() - begin;
 }
 
 /* ---- instructions --------------------------------------------------------------------------------------------- */
@@ -187,10 +187,10 @@ static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i, u
     };
     (void)before;
     if (x->times)
-        x->times[2 * (size_t)i] = ctl_time();
+        x->times[2 * (size_t)i] = clock_now();
     run[in->op](x, in);
     if (x->times)
-        x->times[2 * (size_t)i + 1] = ctl_time();
+        x->times[2 * (size_t)i + 1] = clock_now();
 }
 
 static void run_list(struct exec *x, double *scalars)

@@ -79,7 +79,7 @@ static struct exec *new_exec(const struct exec_setup *s)
     x->graph = s->graph;
     x->compute = s->compute;
     x->comm_backend = s->comm;
-    x->rank = ctl_rank();
+    x->rank = world_rank();
     x->optimizer = s->optimizer;
     x->clip_norm = s->clip_norm;
     x->check_numbers = s->check_numbers;
@@ -107,7 +107,7 @@ static enum status bind(struct exec *x, const struct exec_setup *s, struct err *
 enum status exec_open(const struct exec_setup *s, struct exec **out, struct err *e)
 {
     struct exec *x = new_exec(s);
-    enum status st = ctl_agree(bind(x, s, e), e);
+    enum status st = world_agree(bind(x, s, e), e);
     if (st == ST_OK)
         st = open_comm(x, s, e);
     if (st == ST_OK)

@@ -2,6 +2,8 @@
 #ifndef PIPER_EXEC_PRIVATE_H
 #define PIPER_EXEC_PRIVATE_H
 
+#include "base/clock.h"
+#include "base/fail.h"
 #include "exec/machine.h"
 
 /* A kernel of the plan, all but its pointers filled in. */
