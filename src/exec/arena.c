@@ -12,9 +12,7 @@ static enum status map(struct exec *x, uint32_t arena, struct err *e)
         return ST_OK;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        return err_set(e, ST_DEVICE, NULL,
-                       "rank %u: cannot allocate %.0f MiB; use more machines "
-                       "or a smaller job",
+        return err_set(e, ST_DEVICE, NULL, "rank %u: cannot allocate %.0f MiB; use more nodes or a smaller job",
                        x->rank, (double)bytes / EXEC__MIB);
     x->arena[arena] = p;
     return ST_OK;

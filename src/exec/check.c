@@ -28,10 +28,11 @@ static void report(struct exec *x, const struct plan_instr *in, const char *what
 {
     char where[EXEC__WHERE], text[768];
     exec__where(x, in, where);
-    snprintf(text, sizeof text,
-             "%s: %s. Before it all numbers of this rank were finite; a lower learning rate, a longer warm-up or "
-             "clip_norm may help",
-             where, what);
+    snprintf(
+        text, sizeof text,
+        "%s: %s. All earlier values of this rank were finite; a lower learning rate, a longer warm-up or clip_norm "
+        "may help",
+        where, what);
     if (!x->tell_number)
         process_fail(ST_INPUT, text);
     if (x->told != x->epoch)

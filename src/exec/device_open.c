@@ -29,13 +29,12 @@ static enum status no_memory(const struct exec *x, struct err *e)
 {
     const struct exec__device *d = x->own;
     struct device_memory m = d->ops->memory();
-    return err_set(
-        e, ST_DEVICE, NULL,
-        "rank %u: the plan needs %.0f MiB of its device, which had %.0f MiB free, has %.0f MiB now, and %.0f MiB in "
-        "all. Use more devices, more microbatches or a smaller batch (piper plan shows what takes how much), or "
-        "end what else runs on the device",
-        x->rank, (double)planned(x) / EXEC__MIB, (double)d->free_before / EXEC__MIB, (double)m.free / EXEC__MIB,
-        (double)m.total / EXEC__MIB);
+    return err_set(e, ST_DEVICE, NULL,
+                   "rank %u: the plan needs %.0f MiB of device memory; %.0f MiB were free at startup, %.0f MiB are "
+                   "free now, of %.0f MiB in total. Use more devices, more microbatches or a smaller batch (piper plan "
+                   "shows the breakdown), or stop other processes on the device",
+                   x->rank, (double)planned(x) / EXEC__MIB, (double)d->free_before / EXEC__MIB,
+                   (double)m.free / EXEC__MIB, (double)m.total / EXEC__MIB);
 }
 
 static enum status take_arenas(struct exec *x, struct err *e)
@@ -92,8 +91,8 @@ static enum status take_pinned(struct exec *x, struct err *e)
     if (snapshot)
         snprintf(less, sizeof less, "; --checkpoint sync needs %.1f MiB less", (double)snapshot / EXEC__MIB);
     return err_set(e, ST_DEVICE, NULL,
-                   "rank %u: cannot allocate %.1f MiB of pinned memory: fewer ranks on this machine, or a higher "
-                   "limit (ulimit -l), may help%s",
+                   "rank %u: cannot allocate %.1f MiB of pinned memory: fewer ranks on this node or a higher limit "
+                   "(ulimit -l) may help%s",
                    x->rank, (double)(loads + events + snapshot) / EXEC__MIB, less);
 }
 

@@ -39,9 +39,9 @@ static enum status check_room(const struct exec *x, uint64_t local_ranks, struct
     memory_room("", &room);
     if (needed > room.shared)
         return err_set(e, ST_DEVICE, NULL,
-                       "rank %u: the plan needs %.0f MiB a rank, %.0f MiB on this machine with its %llu ranks; "
-                       "available are %.0f MiB, by %s. Use more machines, more microbatches or a smaller batch (piper "
-                       "plan shows what takes how much)",
+                       "rank %u: the plan needs %.0f MiB per rank, %.0f MiB on this node with its %llu ranks; %.0f MiB "
+                       "are available, limited by %s. Use more nodes, more microbatches or a smaller batch (piper plan "
+                       "shows the breakdown)",
                        x->rank, (double)h->total_bytes / EXEC__MIB, (double)needed / EXEC__MIB,
                        (unsigned long long)ranks, (double)room.shared / EXEC__MIB, room.of);
     if (room.own != UINT64_MAX && h->total_bytes + libraries > room.own)
