@@ -65,7 +65,7 @@ static void check(struct exec *x, const struct plan_instr *in, const struct plan
 
 static bool bad_bucket(const struct exec *x, const struct plan_instr *in, struct found *f)
 {
-    const struct exec__bucket *b = &x->buckets[in->what];
+    const struct exec__bucket *b = &x->buckets[in->bucket];
     bool update = in->op == PLAN_UPDATE;
     const void *data = update ? b->update.master : b->norm_grad;
     uint64_t n = update ? b->update.n : b->norm_count;

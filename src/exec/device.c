@@ -110,7 +110,7 @@ static void run_pair(struct exec *x, const struct plan_instr *in, uint32_t kerne
 static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct exec__device *d = x->own;
-    const struct plan_program *program = &x->plan->programs[in->what];
+    const struct plan_program *program = &x->plan->programs[in->program];
     exec__clear_gaps(x, in, d->ops->clear, d->streams[in->stream]);
     for (uint32_t k = program->first_kernel; k < program->first_kernel + program->n_kernels; k++) {
         if (d->tape && exec__device_kernel_is_direct(x, &x->plan->kernels[k]))
@@ -125,7 +125,7 @@ static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
     const struct exec__device *d = x->own;
-    struct update_args u = x->buckets[in->what].update;
+    struct update_args u = x->buckets[in->bucket].update;
     u.stream = d->streams[in->stream];
     exec__device_before_update(x, u.stream);
     if (x->check_numbers)
@@ -141,7 +141,7 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 static void run_sumsq(struct exec *x, const struct plan_instr *in)
 {
     const struct exec__device *d = x->own;
-    const struct exec__bucket *b = &x->buckets[in->what];
+    const struct exec__bucket *b = &x->buckets[in->bucket];
     if (x->check_numbers) {
         settle(x, in);
         exec__check_bucket(x, in);

@@ -8,7 +8,7 @@ static enum status prepare_program(struct exec *x, const struct plan_list *l, co
                                    struct err *e)
 {
     struct exec__device *d = x->own;
-    const struct plan_program *program = &x->plan->programs[in->what];
+    const struct plan_program *program = &x->plan->programs[in->program];
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         const struct plan_kernel *k = &x->plan->kernels[i];
         const struct op_args a = exec__device_args(x, l, in, i);
@@ -32,9 +32,9 @@ static enum status prepare_list(struct exec *x, const struct plan_list *l, unsig
 {
     for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++) {
         const struct plan_instr *in = &x->plan->instrs[i];
-        if (in->op != PLAN_RUN || seen[in->what])
+        if (in->op != PLAN_RUN || seen[in->program])
             continue;
-        seen[in->what] = 1;
+        seen[in->program] = 1;
         TRY(prepare_program(x, l, in, e));
     }
     return ST_OK;

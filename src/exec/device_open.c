@@ -107,7 +107,7 @@ static uint32_t count_cuts(const struct exec *x, const struct plan_list *l)
         n += exec__device_call_is_direct(x, in);
         if (in->op != PLAN_RUN)
             continue;
-        const struct plan_program *p = &x->plan->programs[in->what];
+        const struct plan_program *p = &x->plan->programs[in->program];
         for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++)
             n += exec__device_kernel_is_direct(x, &x->plan->kernels[k]);
     }

@@ -131,7 +131,7 @@ void exec__device_pair_args(const struct exec *x, const struct plan_list *l, con
 static void decide(struct exec *x, const struct plan_list *l, const struct plan_instr *in, uint32_t i)
 {
     const struct exec__device *d = x->own;
-    const struct plan_program *program = &x->plan->programs[in->what];
+    const struct plan_program *program = &x->plan->programs[in->program];
     const struct plan_kernel *k = &x->plan->kernels[i];
     struct exec__fusion *fusion = &d->fusions[i];
     struct op_args a[2];
@@ -154,7 +154,7 @@ void exec__device_pairs(struct exec *x)
         for (const struct plan_instr *in = &x->plan->instrs[l->first_instr], *end = in + l->n_instr; in < end; in++) {
             if (in->op != PLAN_RUN)
                 continue;
-            const struct plan_program *program = &x->plan->programs[in->what];
+            const struct plan_program *program = &x->plan->programs[in->program];
             for (uint32_t k = 0; k + 1 < program->n_kernels; k++)
                 decide(x, l, in, program->first_kernel + k);
         }

@@ -148,7 +148,7 @@ static void clear(void *p, uint64_t bytes, void *stream)
 
 static void run_program(struct exec *x, const struct plan_instr *in)
 {
-    const struct plan_program *program = &x->plan->programs[in->what];
+    const struct plan_program *program = &x->plan->programs[in->program];
     exec__clear_gaps(x, in, clear, NULL);
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         atomic_store_explicit(&x->kernel, i, memory_order_relaxed);
@@ -161,7 +161,7 @@ static void run_program(struct exec *x, const struct plan_instr *in)
 
 static void run_sumsq(struct exec *x, const struct plan_instr *in)
 {
-    const struct exec__bucket *b = &x->buckets[in->what];
+    const struct exec__bucket *b = &x->buckets[in->bucket];
     if (x->check_numbers)
         exec__check_bucket(x, in);
     x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE], NULL);
@@ -175,7 +175,7 @@ static void run_update(struct exec *x, const struct plan_instr *in)
     if (x->plan->h->clip)
         x->compute->clip(&h->inputs, x->scalars, x->clip_norm, NULL);
     bool check = x->check_numbers && exec__is_finite(x, in);
-    x->compute->update(&x->buckets[in->what].update, &h->inputs);
+    x->compute->update(&x->buckets[in->bucket].update, &h->inputs);
     if (check)
         exec__check_bucket(x, in);
 }

@@ -61,7 +61,7 @@ void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
     uint64_t first = x->step->sample + first_place(x, x->list, in);
     struct err e = { 0 };
     for (uint64_t i = 0; i < b; i++)
-        if (data->read(data->self, first + i, in->what == x->targets, to + i * t, &e) != ST_OK)
+        if (data->read(data->self, first + i, in->tensor == x->targets, to + i * t, &e) != ST_OK)
             exec__fail(x, in, &e);
 }
 
@@ -115,7 +115,7 @@ struct op_args exec__args(const struct exec *x, const struct plan_list *l, const
 void exec__clear_gaps(const struct exec *x, const struct plan_instr *in,
                       void (*clear)(void *p, uint64_t bytes, void *stream), void *stream)
 {
-    const struct plan_program *program = &x->plan->programs[in->what];
+    const struct plan_program *program = &x->plan->programs[in->program];
     const struct plan_base *bases = &x->plan->bases[in->first_base];
     for (uint32_t i = 0; i < program->n_slots; i++) {
         const struct exec__gaps *g = &x->gaps[program->first_slot + i];
@@ -132,7 +132,7 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + event];
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
     struct err e = { 0 };
-    const struct ir_shape *shape = &x->graph->tensors.at[in->what].shape;
+    const struct ir_shape *shape = &x->graph->tensors.at[in->tensor].shape;
     uint64_t balanced = (uint64_t)shape->dim[0] * x->list->microbatch_size;
     uint64_t bound = (100 * rows + balanced - 1) / balanced; /* in hundredths */
     err_set(&e, ST_INPUT, NULL,
