@@ -108,7 +108,7 @@ void memory_room(const char *root, struct memory_room *room)
     snprintf(path, sizeof path, "%s/proc/meminfo", root);
     uint64_t there = read_value(path, "MemAvailable:");
     if (there)
-        take_least(room, there << 10, "this machine", "", "");
+        take_least(room, there << 10, "the memory of this node", "", "");
     if (cgroup_of(root, NULL, group))
         look_at_groups(root, &v2, group, room);
     if (cgroup_of(root, "memory", group))
