@@ -370,7 +370,7 @@ static void *beat(void *arg)
     pthread_mutex_lock(&l->mutex);
     while (!l->ending) {
         struct timespec next;
-        clock_gettime(CLOCK_REALTIME, &next);
+        clock_gettime(CLOCK_MONOTONIC, &next); /* the other one may be set */
         next.tv_sec += BEAT;
         pthread_cond_timedwait(&l->wake, &l->mutex, &next);
         if (l->ending)
@@ -398,8 +398,12 @@ static bool start_beating(struct lock *l)
 {
     sigset_t all, before;
     sigfillset(&all);
+    pthread_condattr_t clock;
     pthread_mutex_init(&l->mutex, NULL);
-    pthread_cond_init(&l->wake, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &clock);
+    pthread_condattr_destroy(&clock);
     pthread_sigmask(SIG_BLOCK, &all, &before);
     bool started = pthread_create(&l->beat, NULL, beat, l) == 0;
     pthread_sigmask(SIG_SETMASK, &before, NULL);
@@ -483,7 +487,9 @@ enum status lock_look(const struct dir *dir, bool *running, struct lock_owner *o
     uint64_t bytes;
     int fd;
     *running = false;
-    if (!dir_has(dir, lock_name))
+    bool there;
+    TRY(dir_find(dir, lock_name, &there, e));
+    if (!there)
         return ST_OK;
     if (dir_read(dir, lock_name, &fd, &bytes, &why) != ST_OK)
         return err_set(e, ST_IO, NULL, "%s", why.text);

@@ -43,14 +43,20 @@ enum status report_open(struct report *r, const struct dir *dir, struct err *e)
 
 enum status report_reopen(struct report *r, struct err *e)
 {
+    char aside[DIR_NAME];
     int fd;
-    TRY(dir_restore(r->dir, log_name, fileno(r->file), e));
+    TRY(dir_restore(r->dir, log_name, fileno(r->file), aside, e));
     TRY(dir_append(r->dir, log_name, false, &fd, e));
     FILE *file = fdopen(fd, "a+");
     CHECK(file);
     fclose(r->file);
     r->file = file;
     return ST_OK;
+}
+
+bool report_is_there(const struct report *r)
+{
+    return !r->file || dir_leads_to(r->dir, log_name, fileno(r->file));
 }
 
 static void time_of_day(char when[32])

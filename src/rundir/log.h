@@ -22,8 +22,9 @@ struct report {
 
 /* Appends to the run's log.txt; dir is borrowed until close. */
 enum status report_open(struct report *r, const struct dir *dir, struct err *e);
-/* The folder had been removed and is made again: the log goes on there, with what it held. */
+/* Its name, or the folder, had been removed or given to another file: the log goes on under its name, with what it held. */
 enum status report_reopen(struct report *r, struct err *e);
+bool report_is_there(const struct report *r); /* the log still has its name */
 void report_close(struct report *r);
 /* A line on standard output alone, before there is a log. As with all of these, what nobody reads is dropped. */
 void report_console(const char *text);

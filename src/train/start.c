@@ -1,4 +1,5 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ static bool is_of_run(const char *name)
 static enum status open_folder(struct train *t, bool make, struct err *e)
 {
     struct stat s;
-    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
+    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0 && errno == ENOENT))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     TRY(dir_open(t->o->dir, t->dir, e));
@@ -60,6 +61,23 @@ static enum status check_resume(const struct train *t, struct err *e)
                        "--resume found no checkpoint in it. Is this the run folder, and is its file system mounted? "
                        "Without "
                        "--resume training begins at step 1");
+}
+
+/* Each rank has read it: a node may see an older one, and learning rate and order of the data are each rank's own. */
+static enum status agree_on_job(const struct train *t, struct err *e)
+{
+    uint8_t(*all)[SHA256_BYTES] = mem_alloc(ctl_size() * sizeof *all);
+    ctl_all_gather(t->job.digest, sizeof *all, all);
+    const bool same = memcmp(all[0], t->job.digest, sizeof *all) == 0;
+    mem_free(all);
+    char host[64] = "";
+    gethostname(host, sizeof host - 1);
+    return ctl_agree(same ? ST_OK
+                          : err_set(e, ST_INPUT, t->o->job,
+                                    "differs between ranks: rank %u (node %s) reads another job than rank 0; every "
+                                    "node must see the same file",
+                                    ctl_rank(), host),
+                     e);
 }
 
 /* What a rank finds on its machine. */
@@ -421,6 +439,7 @@ enum status train__start(struct train *t, struct err *e)
     enum status st = job_read(t->o->job, &t->job, e);
     t->have_job = st == ST_OK;
     TRY(ctl_agree(st, e));
+    TRY(agree_on_job(t, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
