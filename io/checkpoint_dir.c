@@ -141,7 +141,7 @@ static enum status refuse(enum status why, const struct err *text, struct err *e
         text->text);
 }
 
-enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
+enum status checkpoint_resume(const struct dir *run, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e)
 {
@@ -157,8 +157,8 @@ enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, c
     while (st == ST_OK && i > 0 && !*found) {
         struct err why = { 0 };
         enum ckpt__why *kind = &kinds[--i];
-        st = ckpt__load(&(struct ckpt__source){ &folder, list.at[i].path, g, expect->model_digest }, pieces, n, info,
-                        kind, &why);
+        st = ckpt__load(&(struct ckpt__source){ &folder, list.at[i].path, expect->graph, expect->model_digest }, pieces,
+                        n, info, kind, &why);
         *found = st == ST_OK;
         if (st == ST_INPUT && *kind != CKPT_OTHER_MODEL) { /* damaged: the one before */
             err_set(&first, st, NULL, "%s", why.text);

@@ -40,6 +40,7 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
                                          "data",       "seed",           "optimizer", "build",  "time",
                                          "job_digest", "model_digest",   NULL };
     const char *data = "[]";
+    char names[64];
     TRY(h5_only_attrs(root, attrs, e));
     TRY(h5_get_attr_u64(root, "step", UINT64_MAX, &info->step, e));
     TRY(h5_get_attr_u64(root, "sample", UINT64_MAX, &info->sample, e));
@@ -56,8 +57,8 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
     TRY(get_digest(root, "job_digest", a, info->job_digest, e));
     TRY(get_digest(root, "model_digest", a, info->model_digest, e));
     if (optimizer_by_name(info->optimizer) == OPTIMIZERS && strcmp(info->optimizer, "none") != 0)
-        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected adamw, sgd or none",
-                       info->optimizer);
+        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected none, %s",
+                       info->optimizer, optimizer_names(names, sizeof names));
     return ST_OK;
 }
 
@@ -140,7 +141,7 @@ static enum status read_structure(const struct h5_at *root, struct ckpt__file *f
     static const char *const with[] = { "model", "params", "digests", "optimizer", "router", "outer", NULL };
     static const char *const without[] = { "model", "params", "digests", "router", "outer", NULL };
     TRY(get_info(root, a, &f->info, e));
-    f->kinds = checkpoint_has_moments(&f->info) ? CKPT_KINDS : 1;
+    f->kinds = 1 + checkpoint_moments(&f->info);
     TRY(h5_only(root, f->kinds == 1 ? without : with, e));
     TRY(note_beyond(root, f, e));
     TRY(model_get(root, NULL, &f->graph, e));

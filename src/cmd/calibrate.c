@@ -40,7 +40,8 @@ static void print_machine(const struct machine *m, const char *path)
         }
         putchar('\n');
     }
-    printf("%-14s %.4g GB/s\n", "adamw", best(m, MACHINE_UPDATE + OPT_ADAMW, IR_PASS_NONE) / 1e9);
+    for (uint32_t kind = 0; kind < OPTIMIZERS; kind++)
+        printf("%-14s %.4g GB/s\n", optimizer_name(kind), best(m, MACHINE_UPDATE + kind, IR_PASS_NONE) / 1e9);
     if (ctl_size() > 1) {
         for (int l = 0; l < LINK_COUNT - 1; l++)
             printf("%-14s %.3g us, %.4g GB/s\n", machine_link_name((enum machine_link)l), m->links[l].latency * 1e6,

@@ -141,7 +141,9 @@ static void measure_together(struct links *x, const struct compute_backend *back
 {
     enum { TIMES = 5 };
     struct ir_attrs attrs = { .in_features = 256, .out_features = 256 };
-    struct calibrate_kernel *k = calibrate_kernel_new(back, target, IR_OP_LINEAR, &attrs, 1, 256, IR_F32);
+    struct calibrate_kernel *k = calibrate_kernel_new(
+        back, target,
+        &(struct cost_kernel){ .op = IR_OP_LINEAR, .attrs = &attrs, .b = 1, .t = 256, .compute = IR_F32 });
     double kernel = calibrate_kernel_time(k, IR_PASS_F), compute[TIMES], transfer[TIMES];
     for (int i = 0; i < TIMES; i++) {
         uint32_t runs, none;

@@ -49,7 +49,7 @@ static void list_more(const struct dir *folder, const char *path)
     struct err ignored = { 0 };
     if (checkpoint_look(folder, path, &info, &ignored) != ST_OK)
         return;
-    if (checkpoint_has_moments(&info) && info.updates != info.step)
+    if (checkpoint_moments(&info) && info.updates != info.step)
         printf("  %llu updates", (unsigned long long)info.updates);
     for (uint32_t i = 0; i < info.data.n; i++)
         printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);

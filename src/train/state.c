@@ -133,11 +133,10 @@ static enum status read_newest(struct train *t, bool *found, struct err *e)
 {
     uint32_t rank = ctl_rank();
     unsigned char *const *base = exec_arenas(t->exec);
-    struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
+    struct checkpoint_expect expect = { &t->job.graph, t->job.model_digest, warn, &t->report };
     struct pieces pieces;
     pieces_to_read(&t->plan, rank, base, &pieces);
-    enum status st = checkpoint_resume(t->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, found, &t->saved,
-                                       e);
+    enum status st = checkpoint_resume(t->dir, &expect, pieces.list.at, pieces.list.n, found, &t->saved, e);
     if (st == ST_OK && *found)
         pieces_take(&t->plan, rank, base, &pieces);
     pieces_release(&pieces);

@@ -441,13 +441,13 @@ START_TEST(folders)
 {
     begin();
     struct checkpoint_keep keep = { .last = 2, .every = 40 };
-    struct checkpoint_expect expect = { digest, take_warning, NULL };
+    struct checkpoint_expect expect = { &graph, digest, take_warning, NULL };
     struct checkpoint_entries list;
     struct checkpoint_info info;
     struct pieces v = { 0 };
     bool found = true;
     share(&v, 1, true);
-    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(!found);
     char orphan[400], stranger[400];
     snprintf(orphan, sizeof orphan, "%s/checkpoints/step-000033.h5.0123456789abcdef.tmp", folder);
@@ -477,17 +477,17 @@ START_TEST(folders)
     for (uint32_t i = 0; i < 3; i++)
         ck_assert_uint_eq(list.at[i].step, stay[i]);
     ck_assert_ptr_nonnull(strstr(list.at[2].path, "/checkpoints/step-000070.h5"));
-    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(found && info.step == 70 && info.updates == 53 && !warned[0]);
     ck_assert_mem_eq(&info.data, &setup.info.data, sizeof info.data);
     check_pieces(&v, true);
     flip_byte(list.at[2].path, 1);
-    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(found && info.step == 60);
     if (io_rank() == 0)
         ck_assert_ptr_nonnull(strstr(warned, "step-000070.h5"));
     graph.ops.at[1].attrs.eps = 1;
-    ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
+    ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
     graph.ops.at[1].attrs.eps = 1e-6f;
     if (io_rank() == 0) {
         struct checkpoint_differences d;
@@ -559,7 +559,7 @@ START_TEST(what_is_newer)
     static const char *const groups[] = { "/router", "/outer", "/optimizer/updates" };
     begin();
     struct checkpoint_info info;
-    struct checkpoint_expect expect = { digest, take_warning, NULL };
+    struct checkpoint_expect expect = { &graph, digest, take_warning, NULL };
     struct pieces v = { 0 };
     bool found;
     char last[400];
@@ -575,7 +575,7 @@ START_TEST(what_is_newer)
     }
     edit(last, "schema_version", 3, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 3, this program reads versions up to 2");
-    ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
+    ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
     ck_assert(!found && !warned[0]);
     edit(last, "schema_version", 0, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 0, expected 1 to 2");
@@ -588,7 +588,7 @@ START_TEST(what_is_newer)
         edit(last, NULL, 0, groups[i]);
         ASSERT_OK(checkpoint_verify(last, &info, &e));
         ck_assert_str_eq(info.beyond, groups[i]);
-        ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
+        ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
         ck_assert(!found && !warned[0]);
     }
     drop(&v);

@@ -222,11 +222,11 @@ static void load(const struct world *w, uint32_t from, const struct ir_graph *g,
         memset(w->base[a], 0xee, w->p.h->arena_bytes[a]);
     if (w->member)
         pieces_to_read(&w->p, io_rank(), w->base, &pieces);
-    struct checkpoint_expect expect = { .model_digest = digest };
+    struct checkpoint_expect expect = { .graph = g, .model_digest = digest };
     struct dir run;
     if (dir_open(run_folder(from), &run, &e) != ST_OK)
         fail("folder", from, w->strategy, e.text);
-    if (checkpoint_resume(&run, g, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
+    if (checkpoint_resume(&run, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
         fail("loading", from, w->strategy, e.text);
     if (w->member)
         pieces_take(&w->p, io_rank(), w->base, &pieces);
