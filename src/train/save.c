@@ -97,12 +97,11 @@ static enum status make_again(struct train *t, struct err *e)
 /* Rank 0: what is written to a file without a name, or one that another file has taken (an editor's), would be lost with this run. */
 static enum status see_files(struct train *t, struct err *e)
 {
+    struct err ignored = { 0 }; /* a log is no reason to end a run */
     if (ctl_rank() != 0)
         return ST_OK;
-    if (!report_is_there(&t->report)) {
-        TRY(report_reopen(&t->report, e));
+    if (!report_is_there(&t->report) && report_reopen(&t->report, &ignored) == ST_OK)
         report_line(&t->report, "warning: log.txt had been removed or replaced, and is made again");
-    }
     if (!metrics_is_there(&t->metrics)) {
         TRY(metrics_reopen(&t->metrics, e));
         report_line(&t->report, "%s", t->metrics.note);
