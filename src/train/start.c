@@ -63,23 +63,6 @@ static enum status check_resume(const struct train *t, struct err *e)
                        "--resume training begins at step 1");
 }
 
-/* Each rank has read it: a node may see an older one, and learning rate and order of the data are each rank's own. */
-static enum status agree_on_job(const struct train *t, struct err *e)
-{
-    uint8_t(*all)[SHA256_BYTES] = mem_alloc(ctl_size() * sizeof *all);
-    ctl_all_gather(t->job.digest, sizeof *all, all);
-    const bool same = memcmp(all[0], t->job.digest, sizeof *all) == 0;
-    mem_free(all);
-    char host[64] = "";
-    gethostname(host, sizeof host - 1);
-    return ctl_agree(same ? ST_OK
-                          : err_set(e, ST_INPUT, t->o->job,
-                                    "differs between ranks: rank %u (node %s) reads another job than rank 0; every "
-                                    "node must see the same file",
-                                    ctl_rank(), host),
-                     e);
-}
-
 /* What a rank finds on its machine. */
 struct local {
     uint32_t ranks, rank; /* of this job: how many, and the place of this one among them */
@@ -439,7 +422,6 @@ enum status train__start(struct train *t, struct err *e)
     enum status st = job_read(t->o->job, &t->job, e);
     t->have_job = st == ST_OK;
     TRY(ctl_agree(st, e));
-    TRY(agree_on_job(t, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);

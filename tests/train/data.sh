@@ -69,20 +69,6 @@ SCRIPT
     result "ranks that would read other data are refused: ${rest%%:*} instead of $first"
 done
 
-build slow gpt2 zero3 train.lr=1e-5
-cat >rank <<SCRIPT
-#!/bin/sh
-job=two.h5
-[ "\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}" = 1 ] && job=slow.h5
-command=\$1
-shift 2
-exec "$piper" \$command \$job "\$@"
-SCRIPT
-rm -rf apart
-sh "$src/tests/run-mpi" -x 65 "$dir/rank" 2 train two.h5 -o apart --data tokens.h5 >out 2>&1 && [ ! -e apart ] &&
-    grep -q '^piper: slow.h5: differs between ranks: rank 1 (node .*) reads another job than rank 0' out
-result 'ranks that read other jobs are refused'
-
 # ---- evaluation while weights change
 for s in one:1 pp2dp2:4; do
     name=${s%:*}
