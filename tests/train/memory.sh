@@ -61,7 +61,8 @@ group=/sys/fs/cgroup/memory$own limit=memory.limit_in_bytes
 [ -n "$own" ] || group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null) limit=memory.max
 group=$group/piper-test-$$
 if mkdir "$group" 2>/dev/null && [ -w "$group/$limit" ]; then
-    trap 'rmdir "$group"; rm -rf "$dir"' EXIT
+    # the kernel may not be done yet with what has left it
+    trap 'for i in 1 2 3 4 5 6 7 8 9 10; do rmdir "$group" 2>/dev/null && break; sleep 0.2; done; rm -rf "$dir"' EXIT
     # within MIB: one rank trains in a group of so much; $got: its exit status
     within()
     {
