@@ -6,7 +6,7 @@
 
 #include "io/checkpoint_private.h"
 #include "io/model.h"
-#include "io/world.h"
+#include "comm/world.h"
 #include "ir/optimizer.h"
 
 const char *const ckpt__group[CKPT_KINDS] = { "params", "optimizer/m", "optimizer/v" };
@@ -124,14 +124,14 @@ enum status ckpt__layout_new(const char *where, const struct checkpoint_info *in
         l->blocks += block_count(l->place[i % l->n_params].elements);
     }
     enum status st = ST_OK;
-    if (io_rank() == 0 && (st = h5_create_image(where, ckpt__schema, CKPT_VERSION, &l->image, e)) == ST_OK)
+    if (world_rank() == 0 && (st = h5_create_image(where, ckpt__schema, CKPT_VERSION, &l->image, e)) == ST_OK)
         st = make_structure(l, info, g, e);
-    st = io_agree_root(st, e);
+    st = world_agree(st, e);
     if (st != ST_OK) {
         ckpt__layout_free(l);
         return st;
     }
-    io_broadcast(l->place, sizeof *l->place * l->n_params);
+    world_broadcast(l->place, sizeof *l->place * l->n_params);
     *out = l;
     return ST_OK;
 }

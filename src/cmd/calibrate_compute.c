@@ -156,7 +156,7 @@ static void summarise(struct machine *m)
 void calibrate_compute(const struct compute_backend *back, const struct ir_target *target, struct machine *m)
 {
     static const enum ir_dtype dtypes[] = { IR_F32, IR_BF16 };
-    ctl_barrier();
+    world_barrier();
     for (int d = 0; d < 2; d++) {
         for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
             measure_kernel(back, target, &problems[i], dtypes[d], m);
