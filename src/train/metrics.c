@@ -91,9 +91,10 @@ static enum status put_aside(struct metrics *m, const struct rows *r, struct err
 {
     char aside[DIR_NAME];
     TRY(dir_put_aside(m->dir, file_name, "damaged", aside, e));
-    snprintf(m->note, sizeof m->note,
-             "warning: line %llu of metrics.csv is damaged or missing: the file is now %s, its good rows are kept",
-             (unsigned long long)r->bad, aside);
+    snprintf(
+        m->note, sizeof m->note,
+        "warning: line %llu of metrics.csv is damaged or missing: the file is renamed to %s, its good rows are kept",
+        (unsigned long long)r->bad, aside);
     return ST_OK;
 }
 
@@ -166,8 +167,8 @@ enum status metrics_reopen(struct metrics *m, struct err *e)
     FILE *old = m->file;
     TRY(open_new(m, e));
     fclose(old);
-    snprintf(m->note, sizeof m->note, "warning: metrics.csv had been %s%s: it is made again, with all rows",
-             *aside ? "replaced by another file, which is now " : "removed", aside);
+    snprintf(m->note, sizeof m->note, "warning: metrics.csv was %s%s: it is recreated with all its rows",
+             *aside ? "replaced by another file, now " : "removed", aside);
     return ST_OK;
 }
 

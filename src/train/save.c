@@ -88,8 +88,7 @@ static enum status make_again(struct train *t, struct err *e)
     TRY(log_reopen(&t->log, e));
     TRY(metrics_reopen(&t->metrics, e));
     log_line(&t->log,
-             "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
-             "gone",
+             "warning: the run directory %s was removed and is recreated; its contents except log and metrics are lost",
              t->dir->path);
     return ST_OK;
 }
@@ -101,7 +100,7 @@ static enum status see_files(struct train *t, struct err *e)
     if (world_rank() != 0)
         return ST_OK;
     if (!log_is_there(&t->log) && log_reopen(&t->log, &ignored) == ST_OK)
-        log_line(&t->log, "warning: log.txt had been removed or replaced, and is made again");
+        log_line(&t->log, "warning: log.txt was removed or replaced and is recreated");
     if (!metrics_is_there(&t->metrics)) {
         TRY(metrics_reopen(&t->metrics, e));
         log_line(&t->log, "%s", t->metrics.note);

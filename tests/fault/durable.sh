@@ -107,6 +107,6 @@ wait $pid
 [ $? -eq 75 ] && [ -s mark.asked ] && [ -s asked/halted ]
 result 'piper halt: a request that cannot be read at a moment is not lost'
 cp -r asked away && last=$(last_step away) && PIPER_FAULT=0:stat@away:1:ESTALE+ "$dir/piper-fault" train endless.h5 -o away --resume \
-    --steps $((last + 2)) >out 2>&1 && grep -q "going on from the checkpoint of step $last" out && [ "$(last_step away)" -eq $((last + 2)) ]
+    --steps $((last + 2)) >out 2>&1 && grep -q "resuming from the checkpoint of step $last" out && [ "$(last_step away)" -eq $((last + 2)) ]
 result '--resume: a folder that does not answer is not one that is missing'
 echo "1..$n"

@@ -135,7 +135,7 @@ ended_well()
     esac
 }
 : >log
-k=0
+k=0 resumed=0 # resumed: not ended before that
 kept=$(newest)
 while [ $k -lt "$kills" ]; do
     k=$((k + 1))
@@ -145,7 +145,8 @@ while [ $k -lt "$kills" ]; do
     ended_well || { echo "it must not end so" >>log && cat out >>log && break; }
     whole_checkpoints $r || { echo "a checkpoint is damaged" >>log && cat verified >>log && break; }
     [ "$(newest)" -ge "$kept" ] || { echo "the checkpoint of step $kept is lost" >>log && break; }
-    from=$(sed "1,${lines}d" $r/log.txt | sed -n 's/.*going on from the checkpoint of step \([0-9]*\),.*/\1/p')
+    from=$(sed "1,${lines}d" $r/log.txt | sed -n 's/.*resuming from the checkpoint of step \([0-9]*\),.*/\1/p')
+    [ -z "$from" ] || resumed=$((resumed + 1))
     [ "${from:-$kept}" -eq "$kept" ] || { echo "it began at step $from, not at $kept" >>log && break; }
     if [ "$status" = 75 ] && [ "$(newest)" -ne "$(last_step $r)" ]; then
         echo "stopped by a signal without a checkpoint of its last step" >>log
@@ -155,7 +156,7 @@ while [ $k -lt "$kills" ]; do
     k_done=$k
 done
 cp log out
-[ "${k_done:-0}" -eq "$kills" ]
+[ "${k_done:-0}" -eq "$kills" ] && [ $((3 * resumed)) -ge "$kills" ]
 result "$kills ends, $strikes of them by a call that failed: nothing that was kept is lost"
 stop=$(($(newest) + 4))
 train 4 long $r --steps $stop && train 4 long whole --steps $stop && same_bits whole $r && ! find $r -name '*.tmp' -o -name 'old.*' \

@@ -90,33 +90,33 @@ rm unlocked/lock
 rm -rf disk current
 rm edited/log.txt && { cat edited/metrics.csv && echo a remark; } >edit && mv edit edited/metrics.csv
 
-says removed 'warning: the run folder removed has been removed: the next checkpoint makes it again' && stops removed 2 &&
-    whole removed && grep -q 'warning: the run folder removed had been removed and is made again' removed/log.txt &&
+says removed 'warning: the run directory removed was removed: the next checkpoint recreates it' && stops removed 2 &&
+    whole removed && grep -q 'warning: the run directory removed was removed and is recreated' removed/log.txt &&
     grep -q 'parameters, float32, adamw' removed/log.txt && "$piper" trace removed --last >>out && [ -f removed/ring/0001 ] &&
     ! grep 'cannot be used' out
 result 'removed: a warning, and the next checkpoint makes it again, with log, metrics and ring'
 : >out
-says linked 'warning: the run folder linked has been removed' && stops linked 1 && whole linked && [ -L linked ] && whole disk/run
+says linked 'warning: the run directory linked was removed' && stops linked 1 && whole linked && [ -L linked ] && whole disk/run
 result 'what a link to it leads to is removed: that is made again'
 : >out
-says inside 'warning: the run folder inside has been removed' && stops inside 1 && whole current/inside
+says inside 'warning: the run directory inside was removed' && stops inside 1 && whole current/inside
 result 'the current folder is removed with it: it is made again where it was'
 : >out
-kill -USR2 "$(cat pid.edited)" && says edited 'warning: metrics.csv had been replaced by another file, which is now metrics.csv.replaced.1' &&
+kill -USR2 "$(cat pid.edited)" && says edited 'warning: metrics.csv was replaced by another file, now metrics.csv.replaced.1' &&
     grep -q 'a remark' edited/metrics.csv.replaced.1 && stops edited 1 && whole edited && grep -q 'parameters, float32, adamw' edited/log.txt &&
-    grep -q 'warning: log.txt had been removed or replaced, and is made again' edited/log.txt
+    grep -q 'warning: log.txt was removed or replaced and is recreated' edited/log.txt
 result 'an editor replaces metrics.csv, log.txt is removed: the next checkpoint makes them again, with all they had'
 : >out
-says renamed "warning: renamed does not lead to the folder of this run any more: .*, and is now $dir/gone" && stops renamed 2 &&
-    whole gone && [ ! -e renamed ] && grep -q 'warning: renamed does not' gone/log.txt
+says renamed "warning: renamed is no longer the directory of this run: .*, and is now $dir/gone" && stops renamed 2 &&
+    whole gone && [ ! -e renamed ] && grep -q 'warning: renamed is no longer' gone/log.txt
 result 'renamed: a warning, and everything goes on to where it is now'
 : >out
-says replaced 'warning: replaced does not lead to the folder of this run any more' && stops replaced 1 && whole kept &&
+says replaced 'warning: replaced is no longer the directory of this run' && stops replaced 1 && whole kept &&
     [ -z "$(ls other)" ]
 result 'replaced by a link: a warning, and nothing is written where that leads'
 : >out
-says unlocked 'warning: unlocked/lock had been removed, and is made again' && grep -q "^pid $(cat pid.unlocked)\$" unlocked/lock &&
-    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is alive' out && stops unlocked 1 && whole unlocked
+says unlocked 'warning: unlocked/lock had been removed and is recreated' && grep -q "^pid $(cat pid.unlocked)\$" unlocked/lock &&
+    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is active' out && stops unlocked 1 && whole unlocked
 result 'its lock is removed: a warning, and it is made again'
 
 # as another host does where the file system has no locks, when the file's time has not moved for 20 s
@@ -128,6 +128,6 @@ kill -CONT "$(cat pid.suspended)"
 goes suspended
 print suspended >after
 [ $got -eq 76 ] && diff before after >>out && [ "$(grep -c '^piper: ' suspended.out)" -eq 1 ] &&
-    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken this folder over' suspended.out
+    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken over this directory' suspended.out
 result 'suspended while another took the folder over: 76, and nothing is written'
 echo "1..$n"
