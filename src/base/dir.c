@@ -426,7 +426,7 @@ enum status dir_restore(const struct dir *in, const char *name, int from, char a
     *aside = '\0';
     TRY(dir_find(in, name, &there, e));
     if (there)
-        TRY(dir_put_aside(in, name, "replaced", aside, e));
+        TRY(dir_keep_aside(in, name, "replaced", aside, e));
     return copy_as(in, name, from, false, e);
 }
 
@@ -490,14 +490,30 @@ enum status dir_rename(const struct dir *from, const char *name, const struct di
     return err_set(e, ST_IO, where(from, name, text), "cannot be renamed to %s: %s", target, strerror(why));
 }
 
-enum status dir_put_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e)
+static enum status name_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME],
+                              struct err *e)
 {
     bool there = true;
     for (unsigned n = 1; there; n++) {
         snprintf(aside, DIR_NAME, "%.180s.%s.%u", name, word, n);
         TRY(dir_find(d, aside, &there, e));
     }
+    return ST_OK;
+}
+
+enum status dir_put_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e)
+{
+    TRY(name_aside(d, name, word, aside, e));
     return dir_rename(d, name, d, aside, e);
+}
+
+enum status dir_keep_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e)
+{
+    TRY(name_aside(d, name, word, aside, e));
+    dir_guard(d);
+    if (linkat(d->fd, name, d->fd, aside, 0) == 0)
+        return ST_OK;
+    return dir_rename(d, name, d, aside, e); /* a file system without hard links */
 }
 
 /* ---- new files ------------------------------------------------------------------------------------------------ */

@@ -90,7 +90,7 @@ static enum status put_rows(struct metrics *m, struct rows *r, struct dir_new *n
 static enum status put_aside(struct metrics *m, const struct rows *r, struct err *e)
 {
     char aside[DIR_NAME];
-    TRY(dir_put_aside(m->dir, file_name, "damaged", aside, e));
+    TRY(dir_keep_aside(m->dir, file_name, "damaged", aside, e));
     snprintf(
         m->note, sizeof m->note,
         "warning: line %llu of metrics.csv is damaged or missing: the file is renamed to %s, its good rows are kept",

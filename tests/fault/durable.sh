@@ -95,6 +95,18 @@ result 'while a step takes long the lock says that the run is alive, though the 
 kill -KILL $pid
 wait $pid 2>/dev/null
 
+# ---- a kill while a damaged metrics.csv is put aside
+"$piper" train one.h5 -o hurt --steps 4 >out 2>&1 && sed -i '3s/.*/x/' hurt/metrics.csv
+good=0
+for k in 1 2; do
+    rm -rf h && cp -r hurt h
+    PIPER_FAULT=0:renameat@metrics.csv:$k:kill "$dir/piper-fault" train one.h5 -o h >out 2>&1
+    "$piper" train one.h5 -o h >>out 2>&1 && [ "$(cut -d, -f1 h/metrics.csv | tr '\n' ' ')" = 'step 1 3 4 5 6 ' ] &&
+        cmp hurt/metrics.csv h/metrics.csv.damaged.1 >>out || good=1
+done
+[ $good -eq 0 ]
+result 'a kill while a damaged metrics.csv is put aside: its good rows are kept'
+
 # ---- a moment in which a file system does not answer for a request, or for the folder
 build endless tiny one train.steps=100000000
 PIPER_FAULT=0:openat@asked/halt:1:ESTALE PIPER_FAULT_MARK=$dir/mark.asked "$dir/piper-fault" train endless.h5 -o asked >out 2>&1 &

@@ -79,7 +79,7 @@ if mkdir "$group" 2>/dev/null && [ -w "$group/$limit" ]; then
     within $((total + 200)) && [ $got -eq 0 ] && [ "$(last_step r)" -eq 3 ]
     result 'a control group with room for the plan'
     within $((total - 5)) && [ $got -eq 71 ] && [ "$(grep -c '^piper: ' out)" -eq 1 ] &&
-        grep -q "^piper: .*available are .* by the cgroup .*piper-test" out && [ ! -e r/metrics.csv ]
+        grep -q "^piper: .*limited by the cgroup .*piper-test" out && [ ! -e r/metrics.csv ]
     result 'one without: 71 with a sentence, instead of a kill'
 else
     [ ! -d "$group" ] || rmdir "$group"
