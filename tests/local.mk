@@ -154,11 +154,11 @@ check_PROGRAMS += tests/fault/piper-fault
 tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
 tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
-	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
-	-Wl,--wrap=fdopendir,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mkdirat,--wrap=mmap,--wrap=open,--wrap=openat \
+	-Wl,--wrap=calloc,--wrap=clock_gettime,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
+	-Wl,--wrap=fdopendir,--wrap=fstatat,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mkdirat,--wrap=mmap,--wrap=open,--wrap=openat \
 	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc,--wrap=renameat \
-	-Wl,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
+	-Wl,--wrap=stat,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fault/disk.sh tests/fault/durable.sh tests/fault/fault.sh
-LONG_TESTS += tests/fault/fault_all.sh
+LONG_TESTS += tests/fault/fault_all.sh tests/fault/kills_all.sh
 EXTRA_DIST += tests/fault/lib.sh
