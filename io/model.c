@@ -40,6 +40,11 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
             sha256_add_text(s, ir_attr_info[k].name);
             sha256_add_u64(s, bits);
         }
+        const struct ir_freqs *f = o->attrs.inv_freq;
+        if (f)
+            sha256_add_text(s, "inv_freq");
+        for (uint32_t k = 0; f && k < f->n; k++)
+            sha256_add_f64(s, (double)f->at[k]);
         for (int k = 0; k < IR_MAX_IN; k++)
             sha256_add_u64(s, o->in[k]);
         for (int k = 0; k < IR_MAX_OUT; k++)

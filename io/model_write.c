@@ -77,6 +77,32 @@ static enum status put_attr_columns(struct columns *c)
     return ST_OK;
 }
 
+/* inv_freq_count: of each operator; inv_freq: the lists, one behind the other. Only where a model has one. */
+static enum status put_freqs(struct columns *c)
+{
+    const struct ir_graph *g = c->g;
+    uint32_t sum = 0, at = 0;
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const struct ir_freqs *f = g->ops.at[i].attrs.inv_freq;
+        sum += ((uint32_t *)c->num)[i] = f ? f->n : 0;
+    }
+    if (sum == 0)
+        return ST_OK;
+    float *all = mem_alloc(sizeof *all * sum);
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const struct ir_freqs *f = g->ops.at[i].attrs.inv_freq;
+        for (uint32_t k = 0; f && k < f->n; k++)
+            all[at++] = f->at[k];
+    }
+    enum status st = h5_put(c->at, &(struct h5_data){ .name = MODEL_FREQ_COUNT, .rank = 1, .dim = { g->ops.n } },
+                            H5_U32, c->num, c->e);
+    if (st == ST_OK)
+        st = h5_put(c->at, &(struct h5_data){ .name = MODEL_FREQS, .units = "radians", .rank = 1, .dim = { sum } },
+                    H5_F32, all, c->e);
+    mem_free(all);
+    return st;
+}
+
 static enum status put_tag_columns(struct columns *c)
 {
     const struct ir_graph *g = c->g;
@@ -104,6 +130,7 @@ static enum status put_operators(struct columns *c)
     TRY(h5_put(c->at, &(struct h5_data){ .name = "block", .rank = 1, .dim = { g->ops.n } }, H5_U32, c->num, c->e));
     TRY(put_references(c));
     TRY(put_attr_columns(c));
+    TRY(put_freqs(c));
     return put_tag_columns(c);
 }
 

@@ -32,11 +32,22 @@ uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape sh
     return g->params.n - 1;
 }
 
+const struct ir_freqs *ir_graph_freqs(struct ir_graph *g, const float *at, uint32_t n)
+{
+    struct ir_freqs *f = arena_new(&g->arena, struct ir_freqs);
+    float *copy = arena_array(&g->arena, float, n);
+    memcpy(copy, at, n * sizeof *copy);
+    *f = (struct ir_freqs){ n, copy };
+    return f;
+}
+
 uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32_t block, const struct ir_attrs *attrs,
                      const struct ir_op_in *in)
 {
     uint32_t id = g->ops.n;
     struct ir_node_op o = { .name = arena_strdup(&g->arena, name), .op = op, .block = block, .attrs = *attrs };
+    if (attrs->inv_freq)
+        o.attrs.inv_freq = ir_graph_freqs(g, attrs->inv_freq->at, attrs->inv_freq->n);
     struct ir_op_shapes s;
     ir_op_shapes(op, attrs, g->seq_len, &s);
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
@@ -160,6 +171,23 @@ static bool same_attrs(const struct ir_node_op *o, const struct ir_node_op *p, c
     return true;
 }
 
+static bool same_freqs(const struct ir_node_op *o, const struct ir_node_op *p, char *text, size_t size)
+{
+    const struct ir_freqs *x = o->attrs.inv_freq, *y = p->attrs.inv_freq;
+    if (!x && !y)
+        return true;
+    if (!x || !y || x->n != y->n)
+        return snprintf(text, size, "operator %s has %u numbers under inv_freq in one and %u in the other", o->name,
+                        x ? x->n : 0, y ? y->n : 0),
+               false;
+    for (uint32_t i = 0; i < x->n; i++)
+        if (x->at[i] != y->at[i])
+            return snprintf(text, size, "operator %s has inv_freq[%u] %.9g in one and %.9g in the other", o->name, i,
+                            (double)x->at[i], (double)y->at[i]),
+                   false;
+    return true;
+}
+
 /* Ids are compared: equal prefixes of operators and parameters make equal ids. */
 static bool same_edges(const struct ir_node_op *o, const struct ir_node_op *p)
 {
@@ -176,7 +204,7 @@ static bool same_ops(const struct ir_graph *a, const struct ir_graph *b, char *t
             return snprintf(text, size, "operator %u is %s (%s) in one and %s (%s) in the other", i, o->name,
                             ir_op_info[o->op].name, p->name, ir_op_info[p->op].name),
                    false;
-        if (!same_attrs(o, p, text, size))
+        if (!same_attrs(o, p, text, size) || !same_freqs(o, p, text, size))
             return false;
         if (!same_edges(o, p))
             return snprintf(text, size, "operator %s reads other tensors or parameters in one than in the other",

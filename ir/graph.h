@@ -62,10 +62,12 @@ struct ir_graph {
 void ir_graph_init(struct ir_graph *g);
 void ir_graph_release(struct ir_graph *g);
 
-/* Building: names are copied. ir_graph_op() fills in the outputs as new tensors called NAME, or NAME.1, NAME.2. Inputs and
+/* Building: names and lists are copied. ir_graph_op() fills in the outputs as new tensors called NAME, or NAME.1, NAME.2. Inputs and
  * params: IR_NONE where absent. Returns the id. Order of calls = topological order. */
 uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape shape);
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std);
+/* A list for ir_attrs.inv_freq, copied. */
+const struct ir_freqs *ir_graph_freqs(struct ir_graph *g, const float *at, uint32_t n);
 struct ir_op_in {
     uint32_t tensor[IR_MAX_IN], param[IR_MAX_PARAM];
 };

@@ -23,6 +23,7 @@ libpiper_ir_la_SOURCES = \
 	ir/plan_parse.c \
 	ir/plan_print.c \
 	ir/plan_text.c ir/plan_text.h \
+	ir/rope.c ir/rope.h \
 	ir/scalar.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \
@@ -31,7 +32,7 @@ libpiper_ir_la_SOURCES = \
 	ir/train.c ir/train.h
 
 UNIT_TESTS += tests/unit/test_op
-tests_unit_test_op_SOURCES = tests/unit/test_op.c
+tests_unit_test_op_SOURCES = tests/unit/test_op.c tests/unit/data/rope_table.h
 tests_unit_test_op_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_op_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
@@ -53,6 +54,7 @@ tests_unit_test_family_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
 EXTRA_DIST += \
 	ir/README \
+	tests/unit/data/make_rope.py \
 	tests/unit/data/gpt2.json \
 	tests/unit/data/llama-2-7b.json \
 	tests/unit/data/llama-3-8b.json \

@@ -1,6 +1,7 @@
 /* The operator table: one row each, and the questions that other modules ask of it. Shapes and equations: ir/op.h. */
 #include "ir/op.h"
 
+#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -12,9 +13,11 @@ const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
     ATTR(head_dim, 'u'),    ATTR(vocab, 'u'),        ATTR(positions, 'u'), ATTR(experts, 'u'), ATTR(top_k, 'u'),
     ATTR(capacity, 'u'),    ATTR(ffn, 'u'),          ATTR(flags, 'u'),     ATTR(eps, 'f'),     ATTR(theta, 'f'),
     ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),     ATTR(v_head_dim, 'u'), ATTR(window, 'u'), ATTR(score_cap, 'f'),
+    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'),
 };
 /* clang-format on */
-_Static_assert(sizeof(struct ir_attrs) == 4 * IR_ATTR_COUNT, "a field of struct ir_attrs has no row in ir_attr_info");
+_Static_assert(sizeof(struct ir_attrs) == (sizeof(void *) + 4 * IR_ATTR_COUNT + 7) / 8 * 8,
+               "a field of struct ir_attrs has no row in ir_attr_info");
 
 /* Bits of ir_op_info.attrs, in the order of ir_attr_info. */
 enum {
@@ -38,6 +41,8 @@ enum {
     A_V_HEAD_DIM = 1 << 17,
     A_WINDOW = 1 << 18,
     A_SCORE_CAP = 1 << 19,
+    A_ROTARY_DIM = 1 << 20,
+    A_ROTARY_OFFSET = 1 << 21,
 };
 enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY };
 
@@ -279,7 +284,12 @@ static double flops_linear(const struct ir_attrs *a, enum ir_pass kernel, double
 
 static double flops_rope(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
-    return per_element(b * t * a->heads * a->head_dim, kernel, 3, 3, 0);
+    return per_element(b * t * a->heads * ir_op_rotary(a), kernel, 3, 3, 0);
+}
+
+double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair)
+{
+    return a->inv_freq ? a->inv_freq->at[pair] : pow(a->theta, -2.0 * pair / ir_op_rotary(a));
 }
 
 double ir_op_attention_pairs(const struct ir_attrs *a, double t)
@@ -369,7 +379,8 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                        .bi_reads = IR_PARAM(0), .bw_reads = IR_IN(0) | IR_DOUT(0),
                        .attrs = A_IN | A_OUT | A_FLAGS, .shapes = shapes_linear, .flops = flops_linear },
     [IR_OP_ROPE] = { .name = "rope", .n_in = 1, .n_out = 1, .grad_in = 1,
-                     .attrs = A_HEADS | A_HEAD_DIM | A_THETA, .shapes = shapes_rope, .flops = flops_rope },
+                     .attrs = A_HEADS | A_HEAD_DIM | A_THETA | A_SCALE | A_FLAGS | A_ROTARY_DIM | A_ROTARY_OFFSET,
+                     .shapes = shapes_rope, .flops = flops_rope },
     [IR_OP_ATTENTION] = { .name = "attention", .n_in = 3, .n_out = 1, .n_param = 1, .n_save = 1, .grad_in = 7,
                           .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2) | IR_OUT(0) | IR_SAVE(0),
                           .bw_reads = IR_OUT(0) | IR_SAVE(0) | IR_DOUT(0) | IR_PARAM(0),

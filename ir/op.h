@@ -19,7 +19,9 @@ enum ir_op {
     IR_OP_RMSNORM,   /* x (T,C) -> (T,C), groups of `features` within a row (QK-norm: head_dim); param w (features);
                         save rstd (T,C/features) */
     IR_OP_LINEAR, /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
-    IR_OP_ROPE,   /* x (T,heads*head_dim) -> rotated by halves with theta (Hugging Face's rotate_half) */
+    IR_OP_ROPE, /* x (T,heads*head_dim) -> elements [offset, offset+rotary) of each head turned, the others as they are. rotary is
+                     ir_op_rotary(), offset is rotary_offset. Pair i turns by position * inv_freq[i], or theta^(-2i/rotary), cos and
+                     sin times scale: elements i and i + rotary/2 (Hugging Face's rotate_half), or 2i and 2i+1 if PAIRS */
     IR_OP_ATTENTION, /* q (T,heads*D), k (T,kv_heads*D), v (T,kv_heads*Dv) -> o (T,heads*Dv), causal; or one input if PACKED:
                         (T,heads*D+kv_heads*D+kv_heads*Dv) with q, k, v side by side; save lse (heads,T) float32; param
                         sinks (heads) if SINKS. D is head_dim, Dv ir_op_v_dim(). Query i sees the keys j <= i of its
@@ -56,7 +58,15 @@ const char *ir_pass_name(enum ir_pass pass); /* "F", "B", "BI", "BW", "-" */
 enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 3, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
 
 /* Attributes: one flat record; a row of the table names those that the operator uses, the others are 0. */
+enum { IR_FREQS_MAX = 1 << 12 };
+struct ir_freqs {
+    uint32_t n;
+    const float *at;
+};
 struct ir_attrs {
+    const struct ir_freqs
+        *inv_freq; /* rope: radians per position of each pair, rotary/2 of them, instead of theta; NULL: theta.
+                                        The only one that is no number of 4 bytes: not in ir_attr_info */
     uint32_t in_features, out_features; /* linear */
     uint32_t features;                  /* norms: width of a group; elementwise: of a row; all others: C */
     uint32_t heads, kv_heads,
@@ -68,12 +78,15 @@ struct ir_attrs {
     uint32_t ffn;            /* experts: F */
     uint32_t flags;          /* enum ir_flag */
     float eps;               /* norms */
-    float theta;             /* rope */
-    float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says */
+    float theta;             /* rope: 0 where inv_freq is given */
+    float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says.
+                                rope: of cos and sin; 0: 1 */
     float aux_coef;      /* router */
     uint32_t v_head_dim; /* attention: elements of a head of v and o; 0: head_dim */
     uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
     float score_cap;     /* attention: bound of the scores; 0: none */
+    uint32_t rotary_dim; /* rope: elements of a head that turn; 0: head_dim */
+    uint32_t rotary_offset; /* rope: the first of them */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1, /* linear: W is (in,out), as in GPT-2's Conv1D */
@@ -82,6 +95,7 @@ enum ir_flag {
     IR_EXACT = 8,      /* gelu */
     IR_NORM_TOPK = 16, /* router */
     IR_SINKS = 32,     /* attention */
+    IR_PAIRS = 64,     /* rope */
 };
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
@@ -91,7 +105,7 @@ struct ir_attr_info {
     char type;       /* 'u' uint32_t, 'f' float */
 };
 enum {
-    IR_ATTR_COUNT = 20,
+    IR_ATTR_COUNT = 22,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];
@@ -149,6 +163,12 @@ static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
 {
     return a->v_head_dim ? a->v_head_dim : a->head_dim;
 }
+/* rope: elements of a head that turn. */
+static inline uint32_t ir_op_rotary(const struct ir_attrs *a)
+{
+    return a->rotary_dim ? a->rotary_dim : a->head_dim;
+}
+double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair); /* radians per position */
 /* attention: pairs of query and key that see each other in a sequence of t tokens, about; window counted, documents not. */
 double ir_op_attention_pairs(const struct ir_attrs *a, double t);
 uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* rmsnorm: groups of `features` in a row */

@@ -23,6 +23,9 @@ bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
     return offset == offsetof(struct ir_attrs, flags) || offset == offsetof(struct ir_attrs, capacity) ||
            offset == offsetof(struct ir_attrs, aux_coef) || offset == offsetof(struct ir_attrs, v_head_dim) ||
            offset == offsetof(struct ir_attrs, window) || offset == offsetof(struct ir_attrs, score_cap) ||
+           offset == offsetof(struct ir_attrs, rotary_dim) || offset == offsetof(struct ir_attrs, rotary_offset) ||
+           (op == IR_OP_ROPE &&
+            (offset == offsetof(struct ir_attrs, scale) || offset == offsetof(struct ir_attrs, theta))) ||
            (op == IR_OP_RMSNORM && offset == offsetof(struct ir_attrs, heads));
 }
 
@@ -54,6 +57,8 @@ uint32_t ir_op_flags(enum ir_op op)
         return IR_TRANSPOSED | IR_BIAS;
     case IR_OP_ATTENTION:
         return IR_PACKED | IR_SINKS;
+    case IR_OP_ROPE:
+        return IR_PAIRS;
     case IR_OP_GELU:
         return IR_EXACT;
     case IR_OP_ROUTER:
@@ -94,21 +99,39 @@ static bool shapes_fit(const struct ir_shape *s, uint32_t n)
     return true;
 }
 
+static const char *rope_wrong(const struct ir_attrs *a)
+{
+    if (ir_op_rotary(a) % 2 != 0)
+        return a->rotary_dim ? "rotary_dim is odd; rotary embedding turns pairs"
+                             : "head_dim is odd; rotary embedding turns pairs";
+    if ((uint64_t)a->rotary_offset + ir_op_rotary(a) > a->head_dim)
+        return "rotary_offset + rotary_dim is more than head_dim";
+    if ((a->theta > 0) == (a->inv_freq != NULL))
+        return "rope takes theta or inv_freq, one of the two";
+    if (a->inv_freq && (a->inv_freq->n != ir_op_rotary(a) / 2 || a->inv_freq->n > IR_FREQS_MAX))
+        return "inv_freq must have a number for each pair that turns, rotary_dim / 2 (head_dim / 2)";
+    for (uint32_t i = 0; a->inv_freq && i < a->inv_freq->n; i++)
+        if (!isfinite(a->inv_freq->at[i]) || a->inv_freq->at[i] < 0)
+            return "a number of inv_freq is negative or not finite";
+    return NULL;
+}
+
 const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t t)
 {
-    for (uint32_t i = 0; i < IR_ATTR_COUNT; i++) {
-        const char *wrong = attr_wrong(op, a, i);
-        if (wrong)
-            return wrong;
-    }
+    const char *wrong = NULL;
+    for (uint32_t i = 0; i < IR_ATTR_COUNT && !wrong; i++)
+        wrong = attr_wrong(op, a, i);
+    if (wrong)
+        return wrong;
     if (t == 0 || t > DIM_MAX)
         return "the sequence length is 0 or above 2^31 - 1";
     if (a->flags & ~ir_op_flags(op))
         return "flags has a bit that the operator does not know";
     if (op == IR_OP_ATTENTION && a->heads % a->kv_heads != 0)
         return "heads is not a multiple of kv_heads";
-    if (op == IR_OP_ROPE && a->head_dim % 2 != 0)
-        return "head_dim is odd; rotary embedding turns pairs";
+    wrong = op == IR_OP_ROPE ? rope_wrong(a) : a->inv_freq ? "inv_freq is set and the operator is no rope" : NULL;
+    if (wrong)
+        return wrong;
     if (a->experts && a->top_k > a->experts)
         return "top_k is larger than the number of experts";
     if (op == IR_OP_POS_EMBED && a->positions < t)

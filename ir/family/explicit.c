@@ -12,7 +12,8 @@
  *   in         tensors: tokens, targets, or the output of an operator before it: NAME, or NAME.1, NAME.2
  *   attributes by their names in the table; flags as true or false: transposed, bias, packed, exact, norm_topk, sinks. What
  *              follows from the inputs may be left out: in_features and features (width of input 0), heads or head_dim,
- *              kv_heads (= heads), positions (= sequence length), vocab, eps, theta (10000), scale (1/sqrt(head_dim));
+ *              kv_heads (= heads), positions (= sequence length), vocab, eps, theta (10000; inv_freq is a list instead), scale of
+ *              attention (1/sqrt(head_dim));
  *              dispatch, experts and combine take experts, top_k and capacity from where their indices come from;
  *              dispatch also knows capacity_factor
  *   param      names of its parameters; null or left out: NAME.weight, NAME.bias; of attention NAME.sinks; of experts
@@ -30,8 +31,8 @@ static const struct {
     const char *name;
     uint32_t bit;
 } flag_names[] = {
-    { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },           { "packed", IR_PACKED },
-    { "exact", IR_EXACT },           { "norm_topk", IR_NORM_TOPK }, { "sinks", IR_SINKS },
+    { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },   { "packed", IR_PACKED }, { "exact", IR_EXACT },
+    { "norm_topk", IR_NORM_TOPK },   { "sinks", IR_SINKS }, { "pairs", IR_PAIRS },
 };
 enum { FLAG_COUNT = sizeof flag_names / sizeof *flag_names };
 
@@ -59,7 +60,7 @@ static bool uses(enum ir_op op, uint32_t attr)
 
 static enum status check_keys(const struct reader *r, const struct spec *s)
 {
-    const char *keys[8 + IR_ATTR_COUNT + FLAG_COUNT + 2] = {
+    const char *keys[8 + IR_ATTR_COUNT + FLAG_COUNT + 3] = {
         "op", "name", "in", "param", "tags", "block", "init", "std"
     };
     size_t n = 8;
@@ -71,8 +72,31 @@ static enum status check_keys(const struct reader *r, const struct spec *s)
             keys[n++] = flag_names[i].name;
     if (s->op == IR_OP_DISPATCH)
         keys[n++] = "capacity_factor";
+    if (s->op == IR_OP_ROPE)
+        keys[n++] = "inv_freq";
     keys[n] = NULL;
     return js_only(&s->js, keys, r->e);
+}
+
+static enum status read_freqs(const struct reader *r, struct spec *s)
+{
+    struct js list, v;
+    uint32_t n;
+    TRY(js_opt(&s->js, "inv_freq", &list, r->e));
+    if (!list.v)
+        return ST_OK;
+    TRY(js_count(&list, &n, r->e));
+    if (n == 0 || n > IR_FREQS_MAX)
+        return js_expected(&list, r->e, "a list of 1 to %d numbers", IR_FREQS_MAX);
+    float at[IR_FREQS_MAX];
+    for (uint32_t i = 0; i < n; i++) {
+        double x;
+        v = js_at(&list, i);
+        TRY(js_num(&v, 0, 1e30, &x, r->e));
+        at[i] = (float)x;
+    }
+    s->attrs.inv_freq = ir_graph_freqs(r->g, at, n);
+    return ST_OK;
 }
 
 static enum status read_attrs(const struct reader *r, struct spec *s)
@@ -97,7 +121,7 @@ static enum status read_attrs(const struct reader *r, struct spec *s)
             TRY(js_bool_or(&s->js, flag_names[i].name, false, &on, r->e));
         s->attrs.flags |= on ? flag_names[i].bit : 0;
     }
-    return ST_OK;
+    return s->op == IR_OP_ROPE ? read_freqs(r, s) : ST_OK;
 }
 
 /* ---- what follows from the inputs ----------------------------------------------------------------------------- */
@@ -172,7 +196,8 @@ static enum status infer(const struct reader *r, struct spec *s)
     case IR_OP_ROPE:
         default_u32(&a->heads, divide(w, a->head_dim));
         default_u32(&a->head_dim, divide(w, a->heads));
-        default_f32(&a->theta, 10000);
+        if (!a->inv_freq)
+            default_f32(&a->theta, 10000);
         break;
     case IR_OP_ATTENTION:
         infer_heads(a, w);

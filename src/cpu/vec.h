@@ -63,9 +63,12 @@ struct vec {
                          float rstd);
     void (*norm_params)(const struct vec_strip *s);
 
-    /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. */
+    /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. Element i with i + half; rope_pairs: 2i
+     * with 2i + 1. */
     void (*rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
                  size_t half);
+    void (*rope_pairs)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
+                       size_t half);
 
     void (*adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n);
     void (*sgd)(const struct vec_update *u, float *p, const float *g, size_t n);

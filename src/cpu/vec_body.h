@@ -317,6 +317,20 @@ static void V(rope)(float *y, const float *acc, const float *x, const float *cos
     }
 }
 
+static void V(rope_pairs)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
+                          size_t half)
+{
+    const size_t n = half;
+#pragma omp simd
+    EACH
+    {
+        const float s = sign * sin[i], a = x[2 * i], b = x[2 * i + 1];
+        const float even = a * cos[i] - b * s, odd = b * cos[i] + a * s;
+        y[2 * i] = acc ? acc[2 * i] + even : even;
+        y[2 * i + 1] = acc ? acc[2 * i + 1] + odd : odd;
+    }
+}
+
 /* ---- optimizer ------------------------------------------------------------------------------------------------ */
 
 static void V(adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n)
@@ -392,6 +406,7 @@ static const struct vec V(table) = {
     .rmsnorm_grad = V(rmsnorm_grad),
     .norm_params = V(norm_params),
     .rope = V(rope),
+    .rope_pairs = V(rope_pairs),
     .adamw = V(adamw),
     .sgd = V(sgd),
     .sumsq = V(sumsq),

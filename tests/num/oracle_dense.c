@@ -87,14 +87,20 @@ static void linear(struct problem *p, bool backward)
 
 static void rope(const struct problem *p, double *y, const double *x, double sign)
 {
-    const size_t d = p->a.head_dim, half = d / 2, heads = rows_of(p) * p->a.heads;
+    const size_t d = p->a.head_dim, n = p->a.rotary_dim ? p->a.rotary_dim : d, heads = rows_of(p) * p->a.heads;
+    const double scale = p->a.scale > 0 ? p->a.scale : 1;
+    for (size_t i = 0; i < heads * d; i++)
+        y[i] = x[i];
     for (size_t h = 0; h < heads; h++)
-        for (size_t i = 0; i < half; i++) {
+        for (size_t i = 0; i < n / 2; i++) {
             const double position = (double)(h / p->a.heads % p->t);
-            const double angle = position * pow(p->a.theta, -2.0 * (double)i / (double)d);
-            const double c = cos(angle), s = sign * sin(angle), u = x[h * d + i], v = x[h * d + half + i];
-            y[h * d + i] = u * c - v * s;
-            y[h * d + half + i] = v * c + u * s;
+            const double angle = position *
+                                 (p->a.inv_freq ? p->a.inv_freq->at[i] : pow(p->a.theta, -2.0 * (double)i / (double)n));
+            const double c = scale * cos(angle), s = scale * sign * sin(angle);
+            const size_t first = h * d + p->a.rotary_offset, j = first + (p->a.flags & IR_PAIRS ? 2 * i : i),
+                         k = first + (p->a.flags & IR_PAIRS ? 2 * i + 1 : i + n / 2);
+            y[j] = x[j] * c - x[k] * s;
+            y[k] = x[k] * c + x[j] * s;
         }
 }
 

@@ -91,6 +91,29 @@ START_TEST(rope)
 }
 END_TEST
 
+/* A part of the head, from any element on, by halves and by pairs, frequencies of a list, a factor: alone and together. */
+START_TEST(rope_attributes)
+{
+    static const float list[] = { 1, 0.7f, 0.01f, 0, 0.3f, 2, 0.25f, 0.125f };
+    static const struct ir_freqs five = { 5, list }, eight = { 8, list };
+    static const struct ir_attrs kinds[] = {
+        { .head_dim = 10, .inv_freq = &five },
+        { .head_dim = 16, .theta = 100, .scale = 1.25f },
+        { .head_dim = 16, .theta = 100, .flags = IR_PAIRS },
+        { .head_dim = 24, .theta = 100, .rotary_dim = 10 },
+        { .head_dim = 24, .inv_freq = &eight, .rotary_dim = 16, .rotary_offset = 8 },
+        { .head_dim = 40, .inv_freq = &eight, .rotary_dim = 16, .rotary_offset = 16 },
+        { .head_dim = 25, .inv_freq = &eight, .rotary_dim = 16, .rotary_offset = 3, .scale = 0.5f, .flags = IR_PAIRS },
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (uint32_t heads = 1; heads <= 3; heads += 2) {
+            struct ir_attrs a = kinds[k];
+            a.heads = heads;
+            run_sizes(IR_OP_ROPE, a);
+        }
+}
+END_TEST
+
 START_TEST(attention)
 {
     static const uint32_t heads[][2] = { { 1, 1 }, { 4, 2 }, { 6, 3 }, { 3, 1 } }, dims[] = { 8, 20, 64, 80, 128 };
@@ -403,6 +426,7 @@ static Suite *suite(void)
     tcase_add_test(t, norms);
     tcase_add_test(t, linear);
     tcase_add_test(t, rope);
+    tcase_add_test(t, rope_attributes);
     tcase_add_test(t, attention);
     tcase_add_test(t, attention_blocks);
     tcase_add_test(t, attention_attributes);

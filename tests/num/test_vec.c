@@ -158,6 +158,10 @@ START_TEST(sets_agree)
         (*v)->rope(got, x, dy, w, w + 20, 1, 20);
         for (size_t i = 0; i < 40; i++)
             ck_assert(fabsf(got[i] - want[i]) < 1e-5f);
+        best->rope_pairs(want, x, dy, w, w + 20, 1, 20);
+        (*v)->rope_pairs(got, x, dy, w, w + 20, 1, 20);
+        for (size_t i = 0; i < 40; i++)
+            ck_assert(fabsf(got[i] - want[i]) < 1e-5f);
     }
 }
 END_TEST

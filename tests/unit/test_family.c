@@ -543,9 +543,27 @@ START_TEST(explicit_attention)
 }
 END_TEST
 
+START_TEST(explicit_rope)
+{
+    must_build(parse(GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,0.5],"
+                                 "\"rotary_dim\":4,\"rotary_offset\":3,\"scale\":1.25,\"pairs\":true}," HEAD("r"))),
+               8);
+    const struct ir_attrs *a = &op("r")->attrs;
+    ck_assert(a->head_dim == 12 && a->theta == 0 && a->inv_freq->n == 2 && a->inv_freq->at[1] == 0.5f);
+    ck_assert(a->rotary_dim == 4 && a->rotary_offset == 3 && a->scale == 1.25f && a->flags == IR_PAIRS);
+}
+END_TEST
+
 static const struct {
     const char *text, *says;
 } bad_graphs[] = {
+    { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,2]}," HEAD("r")),
+      "operator r (rope): inv_freq must have a number for each pair" },
+    { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,-2]}," HEAD("r")),
+      "$.graph[1].inv_freq[1]: found -2" },
+    { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"theta\":5,\"rotary_dim\":2,\"inv_"
+                  "freq\":[1]}," HEAD("r")),
+      "theta or inv_freq" },
     { "[]", "$: found a list of 0" },
     { "{\"graph\":[]}", "vocab_size" },
     { "{\"graph\":[],\"vocab_size\":5}", "$.graph: found a list of 0" },
@@ -678,6 +696,7 @@ int main(void)
     tcase_add_test(c, default_cut);
     tcase_add_test(c, explicit_graph);
     tcase_add_test(c, explicit_attention);
+    tcase_add_test(c, explicit_rope);
     tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
     tcase_add_test(c, capacity);
     tcase_add_test(c, capacity_of_whole_numbers);

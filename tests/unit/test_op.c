@@ -1,11 +1,15 @@
 /* The operator table: attributes, shapes, what backward kernels read, work and bytes, targets. */
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/op.h"
+#include "ir/rope.h"
 #include "ir/target.h"
+#include "unit/data/rope_table.h"
 
+static const float two_freqs[] = { 1, 0.5f };
 /* Attributes that are possible, one set per operator of a model graph. */
 static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_EMBED] = { .vocab = 11, .features = 6 },
@@ -13,7 +17,7 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_LAYERNORM] = { .features = 6, .eps = 1e-5f },
     [IR_OP_RMSNORM] = { .features = 4, .heads = 3, .eps = 1e-6f },
     [IR_OP_LINEAR] = { .in_features = 6, .out_features = 10, .flags = IR_BIAS | IR_TRANSPOSED },
-    [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .theta = 1e4f },
+    [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .inv_freq = &(const struct ir_freqs){ 2, two_freqs } },
     [IR_OP_ATTENTION] = { .heads = 6, .kv_heads = 2, .head_dim = 4, .scale = 0.5f, .flags = IR_SINKS },
     [IR_OP_GELU] = { .features = 10, .flags = IR_EXACT },
     [IR_OP_SWIGLU] = { .features = 10 },
@@ -208,9 +212,26 @@ START_TEST(attributes_that_do_not_go_together)
     struct ir_attrs a = good[IR_OP_ATTENTION];
     a.kv_heads = 4;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ATTENTION, &a, T));
-    a = good[IR_OP_ROPE];
-    a.head_dim = 5;
-    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROPE, &a, T));
+    static const float not_numbers[] = { 1, NAN };
+    static const struct ir_freqs nan_freqs = { 2, not_numbers };
+    const struct ir_attrs rope[] = {
+        { .heads = 3, .head_dim = 5, .theta = 10 },
+        { .heads = 3, .head_dim = 4 },
+        { .heads = 3, .head_dim = 4, .theta = 10, .inv_freq = good[IR_OP_ROPE].inv_freq },
+        { .heads = 3, .head_dim = 6, .inv_freq = good[IR_OP_ROPE].inv_freq },
+        { .heads = 3, .head_dim = 4, .inv_freq = &nan_freqs },
+        { .heads = 3, .head_dim = 6, .theta = 10, .rotary_dim = 3 },
+        { .heads = 3, .head_dim = 6, .theta = 10, .rotary_dim = 8 },
+        { .heads = 3, .head_dim = 6, .theta = 10, .rotary_dim = 4, .rotary_offset = 3 },
+    };
+    for (size_t i = 0; i < sizeof rope / sizeof *rope; i++)
+        ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROPE, &rope[i], T));
+    ck_assert_ptr_null(ir_op_attrs_wrong(
+        IR_OP_ROPE, &(struct ir_attrs){ .heads = 3, .head_dim = 5, .rotary_dim = 4, .rotary_offset = 1, .theta = 10 },
+        T));
+    a = good[IR_OP_LINEAR];
+    a.inv_freq = good[IR_OP_ROPE].inv_freq;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
     a = good[IR_OP_ROUTER];
     a.top_k = 6;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROUTER, &a, T));
@@ -248,6 +269,62 @@ START_TEST(work_and_bytes)
     ck_assert_uint_eq(ir_dtype_size(IR_COMPUTE, IR_BF16), 2);
     ck_assert_uint_eq(ir_dtype_size(IR_F32, IR_BF16), 4);
     ck_assert_uint_eq(ir_dtype_size(IR_BYTE, IR_F32), 1);
+}
+END_TEST
+
+/* The numbers of transformers; those of float32 there, of float64 here. */
+START_TEST(rope_frequencies)
+{
+    for (size_t i = 0; i < sizeof rope_cases / sizeof *rope_cases; i++) {
+        const struct rope_case *c = &rope_cases[i];
+        float f[16];
+        double scale;
+        const char *wrong = ir_rope_frequencies(&c->r, c->t, f, &scale);
+        ck_assert_msg(!wrong, "%s", wrong);
+        ck_assert_double_eq_tol(scale, c->scale, 1e-8);
+        for (uint32_t k = 0; k < c->r.dim / 2; k++)
+            ck_assert_msg(fabsf(f[k] - c->inv_freq[k]) <= 2e-6f * c->inv_freq[k], "case %zu pair %u: %.9g, not %.9g", i,
+                          k, (double)f[k], (double)c->inv_freq[k]);
+    }
+}
+END_TEST
+
+START_TEST(rope_numbers_are_checked)
+{
+    const struct ir_rope wrong[] = {
+        { .theta = 1, .dim = 8 },
+        { .theta = 100, .dim = 7 },
+        { .theta = 100 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_LINEAR },
+        { .theta = 100, .dim = 2, .kind = IR_ROPE_DYNAMIC, .factor = 2, .max_positions = 8 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_DYNAMIC, .factor = 2 },
+        { .theta = 100,
+          .dim = 8,
+          .kind = IR_ROPE_LLAMA3,
+          .factor = 2,
+          .original = 8,
+          .low_freq_factor = 4,
+          .high_freq_factor = 4 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_YARN, .factor = 2 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_YARN, .original = 8 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_LONGROPE, .factor = 2, .original = 8, .short_factor = rope_short },
+        { .theta = 100,
+          .dim = 8,
+          .kind = IR_ROPE_LONGROPE,
+          .factor = 2,
+          .short_factor = rope_short,
+          .long_factor = rope_long },
+    };
+    float f[4] = { 7 };
+    double scale = 7;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        ck_assert_ptr_nonnull(ir_rope_frequencies(&wrong[i], 8, f, &scale));
+    ck_assert(f[0] == 7 && scale == 7);
+    ck_assert_ptr_null(ir_rope_frequencies(&(struct ir_rope){ .theta = 100, .dim = 8 }, 8, f, &scale));
+    ck_assert(f[0] == 1 && f[3] == (float)pow(100, -0.75) && scale == 1);
+    ck_assert_uint_eq(ir_rope_kind_by_name("llama3"), IR_ROPE_LLAMA3);
+    ck_assert_uint_eq(ir_rope_kind_by_name("su"), IR_ROPE_LONGROPE + 1);
+    ck_assert_double_eq_tol(ir_rope_mscale(40, 1), 1.3688879454, 1e-9);
 }
 END_TEST
 
@@ -300,6 +377,8 @@ int main(void)
     tcase_add_test(c, attributes_are_checked);
     tcase_add_test(c, attributes_that_do_not_go_together);
     tcase_add_test(c, work_and_bytes);
+    tcase_add_test(c, rope_frequencies);
+    tcase_add_test(c, rope_numbers_are_checked);
     tcase_add_test(c, targets);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);
