@@ -148,9 +148,12 @@ static void shapes_pos_embed(const struct ir_attrs *a, uint32_t t, struct ir_op_
 
 static void shapes_layernorm(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
-    s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
-    s->param[0] = s->param[1] = shape1(IR_COMPUTE, a->features);
-    s->save[0] = s->save[1] = shape1(IR_F32, t);
+    const uint32_t groups = ir_op_norm_groups(a), params = ir_op_params(IR_OP_LAYERNORM, a);
+    s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, groups * a->features);
+    for (uint32_t i = 0; i < params; i++)
+        s->param[i] = a->flags & IR_PER_HEAD ? shape2(IR_COMPUTE, groups, a->features)
+                                             : shape1(IR_COMPUTE, a->features);
+    s->save[0] = s->save[1] = shape2(IR_F32, t, groups);
 }
 
 static void shapes_rmsnorm(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -370,11 +373,11 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
     [IR_OP_LAYERNORM] = { .name = "layernorm", .n_in = 1, .n_out = 1, .n_param = 2, .n_save = 2, .grad_in = 1,
                           .bi_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_PARAM(0),
                           .bw_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_DOUT(0),
-                          .attrs = A_FEATURES | A_EPS, .shapes = shapes_layernorm, .flops = flops_norm },
+                              .attrs = A_FEATURES | A_HEADS | A_FLAGS | A_EPS, .shapes = shapes_layernorm, .flops = flops_norm },
     [IR_OP_RMSNORM] = { .name = "rmsnorm", .n_in = 1, .n_out = 1, .n_param = 1, .n_save = 1, .grad_in = 1,
                         .bi_reads = IR_IN(0) | IR_SAVE(0) | IR_PARAM(0),
                         .bw_reads = IR_IN(0) | IR_SAVE(0) | IR_DOUT(0),
-                        .attrs = A_FEATURES | A_HEADS | A_EPS, .shapes = shapes_rmsnorm, .flops = flops_norm },
+                        .attrs = A_FEATURES | A_HEADS | A_FLAGS | A_EPS, .shapes = shapes_rmsnorm, .flops = flops_norm },
     [IR_OP_LINEAR] = { .name = "linear", .n_in = 1, .n_out = 1, .n_param = 2, .grad_in = 1,
                        .bi_reads = IR_PARAM(0), .bw_reads = IR_IN(0) | IR_DOUT(0),
                        .attrs = A_IN | A_OUT | A_FLAGS, .shapes = shapes_linear, .flops = flops_linear },
@@ -426,6 +429,8 @@ uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
 {
     if (op == IR_OP_LINEAR)
         return a->flags & IR_BIAS ? 2 : 1;
+    if (op == IR_OP_LAYERNORM)
+        return a->flags & IR_NO_WEIGHT ? 0 : a->flags & IR_NO_BIAS ? 1 : 2;
     if (op == IR_OP_ATTENTION)
         return a->flags & IR_SINKS ? 1 : 0;
     return ir_op_info[op].n_param;

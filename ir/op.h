@@ -15,9 +15,12 @@
 enum ir_op {
     IR_OP_EMBED,     /* tokens (T) -> x (T,C); param W (V,C) */
     IR_OP_POS_EMBED, /* x (T,C) -> x + P[t]; param P (maxT,C) */
-    IR_OP_LAYERNORM, /* x (T,C) -> (T,C); params w (C), b (C); save mean (T), rstd (T) */
+    IR_OP_LAYERNORM, /* x (T,C) -> (T,C), groups of `features` within a row; params w (features), b (features), b not if
+                        NO_BIAS, neither if NO_WEIGHT; PER_HEAD: w, b (heads,features), each group its own. save mean
+                        (T,heads), rstd (T,heads) */
     IR_OP_RMSNORM,   /* x (T,C) -> (T,C), groups of `features` within a row (QK-norm: head_dim); param w (features);
-                        save rstd (T,C/features) */
+                        save rstd (T,C/features). y = w h with h = x rstd, or (1+w) h if ONE_PLUS; rounded once, to the job's
+                        type, and h too if ROUND_FIRST (llama, qwen, deepseek; gemma and olmo2 once) */
     IR_OP_LINEAR, /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
     IR_OP_ROPE, /* x (T,heads*head_dim) -> elements [offset, offset+rotary) of each head turned, the others as they are. rotary is
                      ir_op_rotary(), offset is rotary_offset. Pair i turns by position * inv_freq[i], or theta^(-2i/rotary), cos and
@@ -70,7 +73,7 @@ struct ir_attrs {
     uint32_t in_features, out_features; /* linear */
     uint32_t features;                  /* norms: width of a group; elementwise: of a row; all others: C */
     uint32_t heads, kv_heads,
-        head_dim;            /* attention, rope (heads = those in x); rmsnorm: heads = groups in a row, 0 is 1 */
+        head_dim;            /* attention, rope (heads = those in x); norms: heads = groups in a row, 0 is 1 */
     uint32_t vocab;          /* embed, head_loss */
     uint32_t positions;      /* pos_embed: rows of P */
     uint32_t experts, top_k; /* router, dispatch, experts, combine */
@@ -89,13 +92,18 @@ struct ir_attrs {
     uint32_t rotary_offset; /* rope: the first of them */
 };
 enum ir_flag {
-    IR_TRANSPOSED = 1, /* linear: W is (in,out), as in GPT-2's Conv1D */
-    IR_BIAS = 2,       /* linear */
-    IR_PACKED = 4,     /* attention */
-    IR_EXACT = 8,      /* gelu */
-    IR_NORM_TOPK = 16, /* router */
-    IR_SINKS = 32,     /* attention */
-    IR_PAIRS = 64,     /* rope */
+    IR_TRANSPOSED = 1,    /* linear: W is (in,out), as in GPT-2's Conv1D */
+    IR_BIAS = 2,          /* linear */
+    IR_PACKED = 4,        /* attention */
+    IR_EXACT = 8,         /* gelu */
+    IR_NORM_TOPK = 16,    /* router */
+    IR_SINKS = 32,        /* attention */
+    IR_PAIRS = 64,        /* rope */
+    IR_ONE_PLUS = 128,    /* rmsnorm: weights are stored less 1, and begin as 0 */
+    IR_ROUND_FIRST = 256, /* rmsnorm */
+    IR_NO_WEIGHT = 512,   /* layernorm */
+    IR_NO_BIAS = 1024,    /* layernorm */
+    IR_PER_HEAD = 2048,   /* layernorm */
 };
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
@@ -171,7 +179,7 @@ static inline uint32_t ir_op_rotary(const struct ir_attrs *a)
 double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair); /* radians per position */
 /* attention: pairs of query and key that see each other in a sequence of t tokens, about; window counted, documents not. */
 double ir_op_attention_pairs(const struct ir_attrs *a, double t);
-uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* rmsnorm: groups of `features` in a row */
+uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* norms: groups of `features` in a row */
 /* head_loss: columns that dlogits has room for. Beyond 128 a multiple of 128, so that rows may start where a device reads
  * fast; a back end may as well keep its rows vocab apart. */
 uint32_t ir_op_logit_columns(const struct ir_attrs *a);

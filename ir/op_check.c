@@ -26,7 +26,7 @@ bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
            offset == offsetof(struct ir_attrs, rotary_dim) || offset == offsetof(struct ir_attrs, rotary_offset) ||
            (op == IR_OP_ROPE &&
             (offset == offsetof(struct ir_attrs, scale) || offset == offsetof(struct ir_attrs, theta))) ||
-           (op == IR_OP_RMSNORM && offset == offsetof(struct ir_attrs, heads));
+           ((op == IR_OP_RMSNORM || op == IR_OP_LAYERNORM) && offset == offsetof(struct ir_attrs, heads));
 }
 
 /* Each attribute alone. */
@@ -57,6 +57,10 @@ uint32_t ir_op_flags(enum ir_op op)
         return IR_TRANSPOSED | IR_BIAS;
     case IR_OP_ATTENTION:
         return IR_PACKED | IR_SINKS;
+    case IR_OP_LAYERNORM:
+        return IR_NO_WEIGHT | IR_NO_BIAS | IR_PER_HEAD;
+    case IR_OP_RMSNORM:
+        return IR_ONE_PLUS | IR_ROUND_FIRST;
     case IR_OP_ROPE:
         return IR_PAIRS;
     case IR_OP_GELU:

@@ -84,7 +84,6 @@ uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pas
     case IR_OP_EMBED:
         return kernel == IR_PASS_BW ? embed_bytes(a, rows) : 0;
     case IR_OP_LAYERNORM:
-        return kernel == IR_PASS_BW ? cuda_columns_workspace(rows, a->features) : 0;
     case IR_OP_RMSNORM:
         return kernel == IR_PASS_BW ? cuda_columns_workspace(rows * ir_op_norm_groups(a), a->features) : 0;
     case IR_OP_ROUTER:
@@ -108,6 +107,10 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
+    if (op == IR_OP_LAYERNORM && a->flags & IR_PER_HEAD)
+        return "there is no CUDA kernel of layernorm with weights of each head (per_head); use rmsnorm, layernorm with "
+               "the same "
+               "weights for all heads, or --device cpu";
     if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)
         return "the CUDA kernel of rope turns at most 512 elements of a head; use --device cpu";
     return NULL;

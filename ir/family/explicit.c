@@ -31,8 +31,10 @@ static const struct {
     const char *name;
     uint32_t bit;
 } flag_names[] = {
-    { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },   { "packed", IR_PACKED }, { "exact", IR_EXACT },
-    { "norm_topk", IR_NORM_TOPK },   { "sinks", IR_SINKS }, { "pairs", IR_PAIRS },
+    { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },           { "packed", IR_PACKED },
+    { "exact", IR_EXACT },           { "norm_topk", IR_NORM_TOPK }, { "sinks", IR_SINKS },
+    { "pairs", IR_PAIRS },           { "one_plus", IR_ONE_PLUS },   { "round_first", IR_ROUND_FIRST },
+    { "no_weight", IR_NO_WEIGHT },   { "no_bias", IR_NO_BIAS },     { "per_head", IR_PER_HEAD },
 };
 enum { FLAG_COUNT = sizeof flag_names / sizeof *flag_names };
 
@@ -183,10 +185,8 @@ static enum status infer(const struct reader *r, struct spec *s)
         default_u32(&a->positions, r->g->seq_len);
         break;
     case IR_OP_LAYERNORM:
-        default_f32(&a->eps, 1e-5);
-        break;
     case IR_OP_RMSNORM:
-        default_f32(&a->eps, 1e-6);
+        default_f32(&a->eps, s->op == IR_OP_LAYERNORM ? 1e-5 : 1e-6);
         if (divide(w, a->features) > 1)
             default_u32(&a->heads, divide(w, a->features));
         break;
@@ -272,7 +272,8 @@ static enum status read_init(const struct reader *r, const struct spec *s, uint3
     static const char *const names[] = { "normal", "zeros", "ones" };
     const char *name;
     TRY(js_num_or(&s->js, "std", 0, 1e3, r->std, std, r->e));
-    TRY(js_str_or(&s->js, "init", norm ? "ones" : "normal", &name, r->e));
+    const char *ones = s->attrs.flags & IR_ONE_PLUS ? "zeros" : "ones";
+    TRY(js_str_or(&s->js, "init", norm ? ones : "normal", &name, r->e));
     int k = 0;
     while (k < 3 && strcmp(name, names[k]) != 0)
         k++;

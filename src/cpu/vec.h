@@ -24,10 +24,18 @@ struct vec_update {
 enum { VEC_STRIP = 64 };
 struct vec_strip {
     const float *x, *dy;
-    const float *mean, *rstd; /* (rows); mean NULL: rmsnorm; both NULL: only db, the sum of the rows of dy */
-    float *dw, *db;           /* (width), NULL: not asked for */
-    size_t rows, ld, width;
+    const float *mean,
+        *rstd;      /* one every `every` numbers; mean NULL: rmsnorm; both NULL: only db, the sum of the rows of dy */
+    float *dw, *db; /* (width), NULL: not asked for */
+    size_t rows, ld, width, every;
     int add_dw, add_db; /* add to dw, db, else write them */
+};
+
+/* A norm's parameters: y = (plus + w) h + b. w NULL: y = h; b NULL: 0. */
+struct vec_norm {
+    const float *w, *b;
+    float plus, eps;
+    int round; /* rmsnorm: h is rounded to bfloat16 */
 };
 
 struct vec {
@@ -55,12 +63,12 @@ struct vec {
     void (*swiglu_grad)(float *const d[2], const float *const acc[2], const float *gate, const float *up,
                         const float *dy, size_t n);
 
-    void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2]);
-    void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd);
-    void (*layernorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                           const float stat[2]); /* stat: mean, rstd */
-    void (*rmsnorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                         float rstd);
+    void (*layernorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float stat[2]); /* plus is 0 */
+    void (*rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float *rstd);     /* w is not NULL */
+    void (*layernorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                           size_t n, const float stat[2]); /* stat: mean, rstd */
+    void (*rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                         size_t n, float rstd);
     void (*norm_params)(const struct vec_strip *s);
 
     /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. Element i with i + half; rope_pairs: 2i

@@ -54,15 +54,17 @@ static void V(widen)(float *y, const uint16_t *x, size_t n)
     }
 }
 
+INLINE uint32_t V(round1)(float x)
+{
+    union V(bits) z = { x };
+    uint32_t even = (z.u + 0x7fff + (z.u >> 16 & 1)) >> 16, nan = z.u >> 16 | 0x40;
+    return (z.u & 0x7fffffff) > 0x7f800000 ? nan : even;
+}
+
 static void V(round)(uint16_t *y, const float *x, size_t n)
 {
 #pragma omp simd
-    EACH
-    {
-        union V(bits) z = { x[i] };
-        uint32_t even = (z.u + 0x7fff + (z.u >> 16 & 1)) >> 16, nan = z.u >> 16 | 0x40;
-        y[i] = (uint16_t)((z.u & 0x7fffffff) > 0x7f800000 ? nan : even);
-    }
+    EACH y[i] = (uint16_t)V(round1)(x[i]);
 }
 
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
@@ -204,57 +206,81 @@ static void V(swiglu_grad)(float *const d[2], const float *const accs[2], const 
 
 /* ---- norms ---------------------------------------------------------------------------------------------------- */
 
-static void V(layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2])
+static void V(layernorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float stat[2])
 {
+    const float *w = p->w, *b = p->b;
     float sum = 0, var = 0;
 #pragma omp simd reduction(+ : sum)
     EACH sum += x[i];
     float mean = sum / (float)n;
 #pragma omp simd reduction(+ : var)
     EACH var += (x[i] - mean) * (x[i] - mean);
-    float rstd = 1.0f / sqrtf(var / (float)n + eps);
+    float rstd = 1.0f / sqrtf(var / (float)n + p->eps);
+    if (b) {
 #pragma omp simd
-    EACH y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+        EACH y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+    } else if (w) {
+#pragma omp simd
+        EACH y[i] = (x[i] - mean) * rstd * w[i];
+    } else {
+#pragma omp simd
+        EACH y[i] = (x[i] - mean) * rstd;
+    }
     stat[0] = mean;
     stat[1] = rstd;
 }
 
-static void V(rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd)
+static void V(rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float *rstd)
 {
+    const float *w = p->w, plus = p->plus;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     EACH sum += x[i] * x[i];
-    float r = 1.0f / sqrtf(sum / (float)n + eps);
+    float r = 1.0f / sqrtf(sum / (float)n + p->eps);
+    if (p->round) {
 #pragma omp simd
-    EACH y[i] = x[i] * r * w[i];
+        EACH
+        {
+            union V(bits) h = { .u = V(round1)(x[i] * r) << 16 };
+            y[i] = h.f * (plus + w[i]);
+        }
+    } else {
+#pragma omp simd
+        EACH y[i] = x[i] * r * (plus + w[i]);
+    }
     *rstd = r;
 }
 
 /* With h = (x - mean) rstd and g = w dy: dx = rstd (g - mean(g) - h mean(g h)); rmsnorm lacks both means of the
  * centring. */
-static void V(layernorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                              const float stat[2])
+static void V(layernorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                              size_t n, const float stat[2])
 {
+    const float *w = p->w;
     float mean = stat[0], rstd = stat[1], sum_g = 0, sum_gh = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gh)
     EACH
     {
-        float g = w[i] * dy[i];
+        float g = w ? w[i] * dy[i] : dy[i];
         sum_g += g;
         sum_gh += g * (x[i] - mean) * rstd;
     }
     float mg = sum_g / (float)n, mgh = sum_gh / (float)n;
-    WITH_ACC(dx, rstd * (w[i] * dy[i] - mg - (x[i] - mean) * rstd * mgh));
+    if (w)
+        WITH_ACC(dx, rstd * (w[i] * dy[i] - mg - (x[i] - mean) * rstd * mgh));
+    else
+        WITH_ACC(dx, rstd * (dy[i] - mg - (x[i] - mean) * rstd * mgh));
 }
 
-static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                            float rstd)
+static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                            size_t n, float rstd)
 {
+    const float *w = p->w, plus = p->plus;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    EACH sum += w[i] * dy[i] * x[i];
+    EACH sum += (plus + w[i]) * dy[i] * x[i];
     float k = sum / (float)n * rstd * rstd;
-    WITH_ACC(dx, rstd * (w[i] * dy[i] - x[i] * k));
+    WITH_ACC(dx, rstd * ((plus + w[i]) * dy[i] - x[i] * k));
 }
 
 /* Rows are summed 128 at a time, so that the error does not grow with the number of rows. */
@@ -269,7 +295,7 @@ static void V(norm_params)(const struct vec_strip *s)
             const float *dy = s->dy + r * ld;
             if (s->rstd) {
                 const float *x = s->x + r * ld;
-                float rstd = s->rstd[r], mean = s->mean ? s->mean[r] : 0.0f;
+                float rstd = s->rstd[r * s->every], mean = s->mean ? s->mean[r * s->every] : 0.0f;
 #pragma omp simd
                 EACH wp[i] += dy[i] * (x[i] - mean) * rstd;
             }

@@ -22,15 +22,25 @@ static void norm_statistics(const struct problem *p, const double *x, size_t n, 
     *rstd = 1 / sqrt(v + p->a.eps);
 }
 
+/* Of element i of group r: where its weight lies, and the weight. */
+static size_t norm_weight(const struct problem *p, size_t r, size_t i, double *w)
+{
+    const size_t at = (p->a.flags & IR_PER_HEAD ? r % p->a.heads * p->a.features : 0) + i;
+    *w = p->param[0].n ? p->param[0].x[at] + (p->a.flags & IR_ONE_PLUS ? 1 : 0) : 1;
+    return at;
+}
+
 static void norm_forward(struct problem *p)
 {
     const size_t n = p->a.features, rows = p->in[0].n / n;
     for (size_t r = 0; r < rows; r++) {
         const double *x = p->in[0].x + r * n;
-        double mean, rstd;
+        double mean, rstd, w;
         norm_statistics(p, x, n, &mean, &rstd);
-        for (size_t i = 0; i < n; i++)
-            p->out[0].x[r * n + i] = (x[i] - mean) * rstd * p->param[0].x[i] + (p->param[1].n ? p->param[1].x[i] : 0);
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = norm_weight(p, r, i, &w);
+            p->out[0].x[r * n + i] = (x[i] - mean) * rstd * w + (p->param[1].n ? p->param[1].x[at] : 0);
+        }
     }
 }
 
@@ -39,19 +49,22 @@ static void norm_backward(struct problem *p)
     const size_t n = p->a.features, rows = p->in[0].n / n;
     for (size_t r = 0; r < rows; r++) {
         const double *x = p->in[0].x + r * n, *dy = p->dout[0].x + r * n;
-        double mean, rstd, sum_g = 0, sum_gh = 0;
+        double mean, rstd, w, sum_g = 0, sum_gh = 0;
         norm_statistics(p, x, n, &mean, &rstd);
         for (size_t i = 0; i < n; i++) {
-            const double h = (x[i] - mean) * rstd, g = dy[i] * p->param[0].x[i];
+            const size_t at = norm_weight(p, r, i, &w);
+            const double h = (x[i] - mean) * rstd, g = dy[i] * w;
             sum_g += p->op == IR_OP_LAYERNORM ? g : 0;
             sum_gh += g * h;
-            p->dparam[0].x[i] += dy[i] * h;
+            if (p->dparam[0].n)
+                p->dparam[0].x[at] += dy[i] * h;
             if (p->dparam[1].n)
-                p->dparam[1].x[i] += dy[i];
+                p->dparam[1].x[at] += dy[i];
         }
-        for (size_t i = 0; i < n; i++)
-            p->din[0].x[r * n + i] = rstd * (dy[i] * p->param[0].x[i] - sum_g / (double)n -
-                                             (x[i] - mean) * rstd * sum_gh / (double)n);
+        for (size_t i = 0; i < n; i++) {
+            norm_weight(p, r, i, &w);
+            p->din[0].x[r * n + i] = rstd * (dy[i] * w - sum_g / (double)n - (x[i] - mean) * rstd * sum_gh / (double)n);
+        }
     }
 }
 

@@ -1,6 +1,7 @@
 /* Every operator of a back end, forward and backward, on odd shapes, against the float64 oracle; and the oracle against
  * finite differences. Which back ends: machine.h. */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -68,6 +69,61 @@ START_TEST(norms)
         run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f });
         run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .heads = 3, .eps = 1e-6f });
         run_sizes(IR_OP_LAYERNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f });
+        run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f, .flags = IR_ONE_PLUS });
+        run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f, .flags = IR_ROUND_FIRST });
+        for (uint32_t heads = 0; heads <= 3; heads += 3)
+            for (uint32_t flags = 0; flags <= IR_PER_HEAD; flags += IR_PER_HEAD) {
+                struct ir_attrs a = { .features = widths[i], .heads = heads, .eps = 1e-5f, .flags = flags };
+                run_sizes(IR_OP_LAYERNORM, a);
+                a.flags = flags | IR_NO_BIAS;
+                run_sizes(IR_OP_LAYERNORM, a);
+                a.flags = flags | IR_NO_WEIGHT;
+                run_sizes(IR_OP_LAYERNORM, a);
+            }
+    }
+}
+END_TEST
+
+/* Where rmsnorm rounds: to the bit, in bfloat16. */
+START_TEST(norm_rounding)
+{
+    enum { N = 64 };
+    for (uint32_t flags = 0; machine->compute == IR_BF16 && flags <= IR_ROUND_FIRST; flags += IR_ROUND_FIRST) {
+        const struct ir_attrs at = { .features = N, .eps = 1e-5f, .flags = flags };
+        struct guarded x[3]; /* x, w, y */
+        struct op_args a = { .attrs = &at, .op = IR_OP_RMSNORM, .b = 1, .t = 1, .ep = 1, .compute = IR_BF16 };
+        const uint64_t bytes = machine->workspace(IR_OP_RMSNORM, &at, IR_PASS_F, 1, 1, 1, IR_BF16);
+        struct guarded work = machine_buffer(machine, bytes + 1);
+        struct rng r = { 3 };
+        double sum = 0;
+        for (int i = 0; i < 3; i++)
+            x[i] = machine_buffer(machine, N * 2);
+        for (size_t i = 0; i < N; i++) {
+            set_element(&x[0], IR_BF16, i, rng_normal(&r));
+            set_element(&x[1], IR_BF16, i, 1 + rng_normal(&r));
+            sum += pow(element(&x[0], IR_BF16, i), 2);
+        }
+        a.in[0] = x[0].device;
+        a.param[0] = x[1].device;
+        a.out[0] = x[2].device;
+        a.work = work.device;
+        a.stream = machine->stream;
+        for (int i = 0; i < 3; i++)
+            machine_put(machine, &x[i]);
+        machine->backend->kernel(IR_OP_RMSNORM, IR_PASS_F)(&a);
+        uint32_t others = 0;
+        machine_get(machine, &x[2]);
+        for (size_t i = 0; i < N; i++) {
+            const double h = element(&x[0], IR_BF16, i) / sqrt(sum / N + (double)at.eps),
+                         w = element(&x[1], IR_BF16, i);
+            const double once = rounded(IR_BF16, h * w), first = rounded(IR_BF16, rounded(IR_BF16, h) * w);
+            ck_assert(element(&x[2], IR_BF16, i) == (flags ? first : once));
+            others += first != once;
+        }
+        ck_assert_uint_gt(others, 5);
+        machine_free(machine, &work);
+        for (int i = 0; i < 3; i++)
+            machine_free(machine, &x[i]);
     }
 }
 END_TEST
@@ -424,6 +480,7 @@ static Suite *suite(void)
     tcase_add_test(t, kernels_exist);
     tcase_add_test(t, embed);
     tcase_add_test(t, norms);
+    tcase_add_test(t, norm_rounding);
     tcase_add_test(t, linear);
     tcase_add_test(t, rope);
     tcase_add_test(t, rope_attributes);

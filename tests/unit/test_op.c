@@ -14,7 +14,7 @@ static const float two_freqs[] = { 1, 0.5f };
 static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_EMBED] = { .vocab = 11, .features = 6 },
     [IR_OP_POS_EMBED] = { .positions = 9, .features = 6 },
-    [IR_OP_LAYERNORM] = { .features = 6, .eps = 1e-5f },
+    [IR_OP_LAYERNORM] = { .features = 6, .heads = 3, .eps = 1e-5f, .flags = IR_PER_HEAD },
     [IR_OP_RMSNORM] = { .features = 4, .heads = 3, .eps = 1e-6f },
     [IR_OP_LINEAR] = { .in_features = 6, .out_features = 10, .flags = IR_BIAS | IR_TRANSPOSED },
     [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .inv_freq = &(const struct ir_freqs){ 2, two_freqs } },
@@ -149,6 +149,16 @@ START_TEST(shapes_dense)
     is_shape(&s.in[0], IR_COMPUTE, T, 12, 0);
     is_shape(&s.param[0], IR_COMPUTE, 4, 0, 0);
     is_shape(&s.save[0], IR_F32, T, 3, 0);
+    ir_op_shapes(IR_OP_LAYERNORM, &good[IR_OP_LAYERNORM], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 18, 0);
+    is_shape(&s.param[1], IR_COMPUTE, 3, 6, 0);
+    is_shape(&s.save[1], IR_F32, T, 3, 0);
+    struct ir_attrs bare = { .features = 6, .eps = 1e-5f, .flags = IR_NO_BIAS };
+    ir_op_shapes(IR_OP_LAYERNORM, &bare, T, &s);
+    is_shape(&s.param[0], IR_COMPUTE, 6, 0, 0);
+    ck_assert(!s.param[1].ndim && ir_op_params(IR_OP_LAYERNORM, &bare) == 1);
+    bare.flags = IR_NO_WEIGHT;
+    ck_assert(ir_op_params(IR_OP_LAYERNORM, &bare) == 0 && !ir_op_runs(IR_OP_LAYERNORM, &bare, IR_PASS_BW));
     ir_op_shapes(IR_OP_HEAD_LOSS, &good[IR_OP_HEAD_LOSS], T, &s);
     is_shape(&s.in[1], IR_I32, T, 0, 0);
     is_shape(&s.save[0], IR_COMPUTE, T, 11, 0);
