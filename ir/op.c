@@ -13,7 +13,7 @@ const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
     ATTR(head_dim, 'u'),    ATTR(vocab, 'u'),        ATTR(positions, 'u'), ATTR(experts, 'u'), ATTR(top_k, 'u'),
     ATTR(capacity, 'u'),    ATTR(ffn, 'u'),          ATTR(flags, 'u'),     ATTR(eps, 'f'),     ATTR(theta, 'f'),
     ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),     ATTR(v_head_dim, 'u'), ATTR(window, 'u'), ATTR(score_cap, 'f'),
-    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'),
+    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'), ATTR(act, 'a'),      ATTR(clamp, 'f'),   ATTR(alpha, 'f'),
 };
 /* clang-format on */
 _Static_assert(sizeof(struct ir_attrs) == (sizeof(void *) + 4 * IR_ATTR_COUNT + 7) / 8 * 8,
@@ -43,8 +43,13 @@ enum {
     A_SCORE_CAP = 1 << 19,
     A_ROTARY_DIM = 1 << 20,
     A_ROTARY_OFFSET = 1 << 21,
+    A_ACT = 1 << 22,
+    A_CLAMP = 1 << 23,
+    A_ALPHA = 1 << 24,
 };
-enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY };
+enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY, A_GATED = A_ACT | A_CLAMP | A_ALPHA | A_FLAGS };
+
+const char *const ir_act_names[IR_ACT_COUNT + 1] = { "silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", NULL };
 
 static const char *const pass_names[IR_PASS_COUNT + 1] = { "F", "B", "BI", "BW", "-" };
 
@@ -392,8 +397,10 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                           .shapes = shapes_attention, .flops = flops_attention },
     [IR_OP_GELU] = { .name = "gelu", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
                      .attrs = A_FEATURES | A_FLAGS, .shapes = shapes_gelu, .flops = flops_gelu },
+    [IR_OP_ACT] = { .name = "act", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
+                    .attrs = A_FEATURES | A_ACT, .shapes = shapes_gelu, .flops = flops_gelu },
     [IR_OP_SWIGLU] = { .name = "swiglu", .n_in = 2, .n_out = 1, .grad_in = 3, .bi_reads = IR_IN(0) | IR_IN(1),
-                       .attrs = A_FEATURES, .shapes = shapes_two_to_one, .flops = flops_swiglu },
+                       .attrs = A_FEATURES | A_GATED, .shapes = shapes_two_to_one, .flops = flops_swiglu },
     [IR_OP_ADD] = { .name = "add", .n_in = 2, .n_out = 1, .grad_in = 3, .alias_in = 3,
                     .attrs = A_FEATURES, .shapes = shapes_two_to_one, .flops = flops_add },
     [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 1, .n_save = 1, .n_stash = 1, .grad_in = 1,

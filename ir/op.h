@@ -31,8 +31,10 @@ enum ir_op {
                         document, j > i-window where there is a window, with the score s = scale q k', or score_cap
                         tanh(s/score_cap); exp(sink) of its head joins the sum of the softmax, and lse, but no value */
     IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
-    IR_OP_SWIGLU,   /* gate, up (T,F) -> silu(gate)*up */
-    IR_OP_ADD,      /* a, b -> a + b */
+    IR_OP_ACT,       /* x -> f(x), f as `act` says */
+    IR_OP_SWIGLU, /* gate, up (T,F) -> f(gate)*up, f as `act` says: silu. clamp > 0: of min(gate,clamp) and of up between
+                        -clamp and clamp; alpha > 0: f is gate*sigmoid(alpha*gate); ONE_PLUS: up + 1 (gpt-oss has all three) */
+    IR_OP_ADD,    /* a, b -> a + b */
     IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
                         softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
                         aux_coef > 0 adds the load-balance loss, per sequence */
@@ -59,6 +61,10 @@ enum ir_pass { IR_PASS_F, IR_PASS_B, IR_PASS_BI, IR_PASS_BW, IR_PASS_NONE, IR_PA
 const char *ir_pass_name(enum ir_pass pass); /* "F", "B", "BI", "BW", "-" */
 
 enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 3, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
+
+/* Activations: silu is x sigmoid(x), gelu the exact form, relu2 the square of relu. Names: ir_act_names. */
+enum ir_act { IR_ACT_SILU, IR_ACT_GELU, IR_ACT_GELU_TANH, IR_ACT_RELU, IR_ACT_RELU2, IR_ACT_SIGMOID, IR_ACT_COUNT };
+extern const char *const ir_act_names[IR_ACT_COUNT + 1]; /* "silu", "gelu", "gelu_tanh", ...; NULL ends */
 
 /* Attributes: one flat record; a row of the table names those that the operator uses, the others are 0. */
 enum { IR_FREQS_MAX = 1 << 12 };
@@ -90,6 +96,9 @@ struct ir_attrs {
     float score_cap;     /* attention: bound of the scores; 0: none */
     uint32_t rotary_dim; /* rope: elements of a head that turn; 0: head_dim */
     uint32_t rotary_offset; /* rope: the first of them */
+    uint32_t act;           /* act, swiglu, experts: enum ir_act */
+    float clamp;            /* swiglu, experts: bound of gate and up; 0: none */
+    float alpha;            /* swiglu, experts: of silu; 0: 1 */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1,    /* linear: W is (in,out), as in GPT-2's Conv1D */
@@ -99,7 +108,7 @@ enum ir_flag {
     IR_NORM_TOPK = 16,    /* router */
     IR_SINKS = 32,        /* attention */
     IR_PAIRS = 64,        /* rope */
-    IR_ONE_PLUS = 128,    /* rmsnorm: weights are stored less 1, and begin as 0 */
+    IR_ONE_PLUS = 128,    /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
     IR_ROUND_FIRST = 256, /* rmsnorm */
     IR_NO_WEIGHT = 512,   /* layernorm */
     IR_NO_BIAS = 1024,    /* layernorm */
@@ -110,10 +119,10 @@ enum ir_flag {
 struct ir_attr_info {
     const char *name;
     uint16_t offset; /* in struct ir_attrs */
-    char type;       /* 'u' uint32_t, 'f' float */
+    char type;       /* 'u' uint32_t, 'f' float, 'a' enum ir_act, 4 bytes */
 };
 enum {
-    IR_ATTR_COUNT = 22,
+    IR_ATTR_COUNT = 25,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];

@@ -20,10 +20,12 @@ static float attr_f32(const struct ir_attrs *a, uint32_t i)
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
 {
     uint16_t offset = ir_attr_info[attr].offset;
-    return offset == offsetof(struct ir_attrs, flags) || offset == offsetof(struct ir_attrs, capacity) ||
-           offset == offsetof(struct ir_attrs, aux_coef) || offset == offsetof(struct ir_attrs, v_head_dim) ||
-           offset == offsetof(struct ir_attrs, window) || offset == offsetof(struct ir_attrs, score_cap) ||
-           offset == offsetof(struct ir_attrs, rotary_dim) || offset == offsetof(struct ir_attrs, rotary_offset) ||
+    return offset == offsetof(struct ir_attrs, act) || offset == offsetof(struct ir_attrs, clamp) ||
+           offset == offsetof(struct ir_attrs, alpha) || offset == offsetof(struct ir_attrs, flags) ||
+           offset == offsetof(struct ir_attrs, capacity) || offset == offsetof(struct ir_attrs, aux_coef) ||
+           offset == offsetof(struct ir_attrs, v_head_dim) || offset == offsetof(struct ir_attrs, window) ||
+           offset == offsetof(struct ir_attrs, score_cap) || offset == offsetof(struct ir_attrs, rotary_dim) ||
+           offset == offsetof(struct ir_attrs, rotary_offset) ||
            (op == IR_OP_ROPE &&
             (offset == offsetof(struct ir_attrs, scale) || offset == offsetof(struct ir_attrs, theta))) ||
            ((op == IR_OP_RMSNORM || op == IR_OP_LAYERNORM) && offset == offsetof(struct ir_attrs, heads));
@@ -45,6 +47,8 @@ static const char *attr_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
     uint32_t x = attr_u32(a, i);
     if (x > DIM_MAX)
         return "an attribute is above 2^31 - 1";
+    if (ir_attr_info[i].type == 'a' && x >= IR_ACT_COUNT)
+        return "act is no activation that there is";
     if (x == 0 && !zero_ok)
         return "a size that the operator needs is 0 or missing";
     return x != 0 && !used ? "an attribute is set that the operator does not use" : NULL;
@@ -63,6 +67,8 @@ uint32_t ir_op_flags(enum ir_op op)
         return IR_ONE_PLUS | IR_ROUND_FIRST;
     case IR_OP_ROPE:
         return IR_PAIRS;
+    case IR_OP_SWIGLU:
+        return IR_ONE_PLUS;
     case IR_OP_GELU:
         return IR_EXACT;
     case IR_OP_ROUTER:
@@ -136,6 +142,8 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
     wrong = op == IR_OP_ROPE ? rope_wrong(a) : a->inv_freq ? "inv_freq is set and the operator is no rope" : NULL;
     if (wrong)
         return wrong;
+    if (a->alpha > 0 && a->act != IR_ACT_SILU)
+        return "alpha is of silu, and act says another activation";
     if (a->experts && a->top_k > a->experts)
         return "top_k is larger than the number of experts";
     if (op == IR_OP_POS_EMBED && a->positions < t)

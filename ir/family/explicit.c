@@ -80,6 +80,24 @@ static enum status check_keys(const struct reader *r, const struct spec *s)
     return js_only(&s->js, keys, r->e);
 }
 
+/* An attribute that is one of some words, the first of them where it is left out. */
+static enum status read_word(const struct reader *r, const struct spec *s, const char *key, const char *const *words,
+                             uint32_t *out)
+{
+    struct js v;
+    const char *word;
+    char all[256] = "";
+    TRY(js_str_or(&s->js, key, words[0], &word, r->e));
+    for (*out = 0; words[*out] && strcmp(words[*out], word) != 0;)
+        ++*out;
+    if (words[*out])
+        return ST_OK;
+    for (uint32_t i = 0, n = 0; words[i]; i++)
+        n += (uint32_t)snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", words[i]);
+    TRY(js_need(&s->js, key, &v, r->e));
+    return js_expected(&v, r->e, "one of %s", all);
+}
+
 static enum status read_freqs(const struct reader *r, struct spec *s)
 {
     struct js list, v;
@@ -109,7 +127,9 @@ static enum status read_attrs(const struct reader *r, struct spec *s)
         double f;
         if (!uses(s->op, i))
             continue;
-        if (ir_attr_info[i].type == 'u') {
+        if (ir_attr_info[i].type == 'a') {
+            TRY(read_word(r, s, ir_attr_info[i].name, ir_act_names, (uint32_t *)field));
+        } else if (ir_attr_info[i].type == 'u') {
             TRY(js_int_or(&s->js, ir_attr_info[i].name, 0, INT32_MAX, 0, &x, r->e));
             *(uint32_t *)field = (uint32_t)x;
         } else {

@@ -1,4 +1,6 @@
-/* GELU and SwiGLU, elementwise. */
+/* Activations, alone and gated, elementwise. */
+#include <math.h>
+
 #include "cpu/cpu.h"
 
 enum { PIECE = 1 << 12 }; /* elements a thread takes at a time */
@@ -34,20 +36,72 @@ void cpu_gelu_bi(const struct op_args *a)
         f(dx + i, acc ? acc + i : NULL, x + i, dy + i, n - i < PIECE ? n - i : PIECE);
 }
 
-void cpu_swiglu_f(const struct op_args *a)
+void cpu_act_f(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
+    const size_t n = elements(a);
+    const float *x = a->in[0];
+    float *y = a->out[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
+    for (size_t i = 0; i < n; i += PIECE)
+        v->act(a->attrs->act, y + i, x + i, n - i < PIECE ? n - i : PIECE);
+}
+
+void cpu_act_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t n = elements(a);
+    const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0];
+    float *dx = a->din[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
+    for (size_t i = 0; i < n; i += PIECE)
+        v->act_grad(a->attrs->act, dx + i, acc ? acc + i : NULL, x + i, dy + i, n - i < PIECE ? n - i : PIECE);
+}
+
+static bool plain_gate(const struct ir_attrs *at)
+{
+    return at->act == IR_ACT_SILU && !(at->clamp > 0) && !(at->alpha > 0) && !(at->flags & IR_ONE_PLUS);
+}
+
+static struct vec_gate gate_of(const struct ir_attrs *at)
+{
+    return (struct vec_gate){ .act = at->act,
+                              .limit = at->clamp > 0 ? at->clamp : INFINITY,
+                              .alpha = at->alpha > 0 ? at->alpha : 1,
+                              .plus = at->flags & IR_ONE_PLUS ? 1.0f : 0.0f };
+}
+
+void cpu_gated(const struct ir_attrs *at, float *y, const float *gate, const float *up, size_t n)
+{
+    const struct vec_gate p = gate_of(at);
+    if (plain_gate(at))
+        cpu_vec()->swiglu(y, gate, up, n);
+    else
+        cpu_vec()->gated(&p, y, gate, up, n);
+}
+
+void cpu_gated_grad(const struct ir_attrs *at, float *const d[2], const float *const acc[2], const float *gate,
+                    const float *up, const float *dy, size_t n)
+{
+    const struct vec_gate p = gate_of(at);
+    if (plain_gate(at))
+        cpu_vec()->swiglu_grad(d, acc, gate, up, dy, n);
+    else
+        cpu_vec()->gated_grad(&p, d, acc, gate, up, dy, n);
+}
+
+void cpu_swiglu_f(const struct op_args *a)
+{
     const size_t n = elements(a);
     const float *gate = a->in[0], *up = a->in[1];
     float *y = a->out[0];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (size_t i = 0; i < n; i += PIECE)
-        v->swiglu(y + i, gate + i, up + i, n - i < PIECE ? n - i : PIECE);
+        cpu_gated(a->attrs, y + i, gate + i, up + i, n - i < PIECE ? n - i : PIECE);
 }
 
 void cpu_swiglu_bi(const struct op_args *a)
 {
-    const struct vec *v = cpu_vec();
     const size_t n = elements(a);
     const float *gate = a->in[0], *up = a->in[1], *dy = a->dout[0], *acc0 = a->acc[0], *acc1 = a->acc[1];
     float *dgate = a->din[0], *dup = a->din[1];
@@ -55,6 +109,6 @@ void cpu_swiglu_bi(const struct op_args *a)
     for (size_t i = 0; i < n; i += PIECE) {
         float *const d[2] = { dgate + i, dup + i };
         const float *const acc[2] = { acc0 ? acc0 + i : NULL, acc1 ? acc1 + i : NULL };
-        v->swiglu_grad(d, acc, gate + i, up + i, dy + i, n - i < PIECE ? n - i : PIECE);
+        cpu_gated_grad(a->attrs, d, acc, gate + i, up + i, dy + i, n - i < PIECE ? n - i : PIECE);
     }
 }

@@ -83,6 +83,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_ROPE] = { cpu_rope_f, cpu_rope_bi, NULL },
     [IR_OP_ATTENTION] = { cpu_attention_f, cpu_attention_bi, cpu_attention_bw },
     [IR_OP_GELU] = { cpu_gelu_f, cpu_gelu_bi, NULL },
+    [IR_OP_ACT] = { cpu_act_f, cpu_act_bi, NULL },
     [IR_OP_SWIGLU] = { cpu_swiglu_f, cpu_swiglu_bi, NULL },
     [IR_OP_ADD] = { cpu_add_f, NULL, NULL },
     [IR_OP_ROUTER] = { cpu_router_f, cpu_router_bi, cpu_router_bw },

@@ -38,6 +38,12 @@ struct vec_norm {
     int round; /* rmsnorm: h is rounded to bfloat16 */
 };
 
+/* f(min(gate, limit)) * (plus + up between -limit and limit); f: enum ir_act, silu's x sigmoid(alpha x). */
+struct vec_gate {
+    unsigned act;
+    float limit, alpha, plus;
+};
+
 struct vec {
     const char *name; /* "avx512", "avx2", "base" */
     void (*add)(float *y, const float *a, const float *b, size_t n);
@@ -58,7 +64,13 @@ struct vec {
     void (*gelu_erf)(float *y, const float *x, size_t n); /* exact form */
     void (*gelu_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
     void (*gelu_erf_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
+    /* act: enum ir_act. */
+    void (*act)(unsigned act, float *y, const float *x, size_t n);
+    void (*act_grad)(unsigned act, float *dx, const float *acc, const float *x, const float *dy, size_t n);
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
+    void (*gated)(const struct vec_gate *p, float *y, const float *gate, const float *up, size_t n);
+    void (*gated_grad)(const struct vec_gate *p, float *const d[2], const float *const acc[2], const float *gate,
+                       const float *up, const float *dy, size_t n);
     /* d[0], acc[0]: gate; d[1], acc[1]: up. */
     void (*swiglu_grad)(float *const d[2], const float *const acc[2], const float *gate, const float *up,
                         const float *dy, size_t n);

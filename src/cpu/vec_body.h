@@ -204,6 +204,108 @@ static void V(swiglu_grad)(float *const d[2], const float *const accs[2], const 
     WITH_ACC(dup, dy[i] * gate[i] * V(logistic1)(gate[i]));
 }
 
+/* Value and slope of an activation; act is a constant where this is inlined. */
+struct V(slope) {
+    float f, slope;
+};
+
+INLINE struct V(slope) V(act1)(unsigned act, float alpha, float x)
+{
+    const float positive = x > 0 ? x : 0.0f;
+    float s;
+    switch (act) {
+    case IR_ACT_GELU:
+        return (struct V(slope)){ x * V(normal1)(x).phi, V(gelu_erf_slope1)(x) };
+    case IR_ACT_GELU_TANH:
+        return (struct V(slope)){ x * V(logistic1)(x * FMA(x * x, GELU_B, GELU_A)), V(gelu_slope1)(x) };
+    case IR_ACT_RELU:
+        return (struct V(slope)){ positive, x > 0 ? 1.0f : 0.0f };
+    case IR_ACT_RELU2:
+        return (struct V(slope)){ positive * positive, 2.0f * positive };
+    case IR_ACT_SIGMOID:
+        s = V(logistic1)(x);
+        return (struct V(slope)){ s, s * (1.0f - s) };
+    default:
+        s = V(logistic1)(alpha * x);
+        return (struct V(slope)){ x * s, s * FMA(alpha * x, 1.0f - s, 1.0f) };
+    }
+}
+
+/* LOOP(activation) for the one that is asked for. */
+#define FOR_ACT(kind)          \
+    switch (kind) {            \
+    case IR_ACT_GELU:          \
+        LOOP(IR_ACT_GELU)      \
+        break;                 \
+    case IR_ACT_GELU_TANH:     \
+        LOOP(IR_ACT_GELU_TANH) \
+        break;                 \
+    case IR_ACT_RELU:          \
+        LOOP(IR_ACT_RELU)      \
+        break;                 \
+    case IR_ACT_RELU2:         \
+        LOOP(IR_ACT_RELU2)     \
+        break;                 \
+    case IR_ACT_SIGMOID:       \
+        LOOP(IR_ACT_SIGMOID)   \
+        break;                 \
+    default:                   \
+        LOOP(IR_ACT_SILU)      \
+    }
+
+static void V(act)(unsigned act, float *y, const float *x, size_t n)
+{
+#define LOOP(k) _Pragma("omp simd") EACH y[i] = V(act1)(k, 1.0f, x[i]).f;
+    FOR_ACT(act)
+#undef LOOP
+}
+
+static void V(act_grad)(unsigned act, float *dx, const float *acc, const float *x, const float *dy, size_t n)
+{
+#define LOOP(k) WITH_ACC(dx, dy[i] * V(act1)(k, 1.0f, x[i]).slope);
+    FOR_ACT(act)
+#undef LOOP
+}
+
+INLINE float V(between)(float x, float low, float high)
+{
+    const float y = x < low ? low : x;
+    return y > high ? high : y;
+}
+
+static void V(gated)(const struct vec_gate *p, float *y, const float *gate, const float *up, size_t n)
+{
+    const struct vec_gate c = *p;
+#define LOOP(k)                                                                                      \
+    _Pragma("omp simd") EACH y[i] = V(act1)(k, c.alpha, V(between)(gate[i], -INFINITY, c.limit)).f * \
+                                    (c.plus + V(between)(up[i], -c.limit, c.limit));
+    FOR_ACT(c.act)
+#undef LOOP
+}
+
+/* Beyond a bound the slope is 0, on it that of what it bounds. */
+static void V(gated_grad)(const struct vec_gate *p, float *const d[2], const float *const accs[2], const float *gate,
+                          const float *up, const float *dy, size_t n)
+{
+    const struct vec_gate c = *p;
+    float *dgate = d[0], *dup = d[1];
+    const float *acc0 = accs[0], *acc1 = accs[1];
+#define LOOP(k)                                                                           \
+    _Pragma("omp simd") EACH                                                              \
+    {                                                                                     \
+        const float g = gate[i], u = up[i], dyi = dy[i];                                  \
+        const struct V(slope) f = V(act1)(k, c.alpha, V(between)(g, -INFINITY, c.limit)); \
+        const float dg = dyi * (c.plus + V(between)(u, -c.limit, c.limit)) * f.slope;     \
+        const float from_gate = g > c.limit ? 0.0f : dg;                                  \
+        const float from_up = u > c.limit || u < -c.limit ? 0.0f : dyi * f.f;             \
+        dgate[i] = acc0 ? acc0[i] + from_gate : from_gate;                                \
+        dup[i] = acc1 ? acc1[i] + from_up : from_up;                                      \
+    }
+    FOR_ACT(c.act)
+#undef LOOP
+}
+#undef FOR_ACT
+
 /* ---- norms ---------------------------------------------------------------------------------------------------- */
 
 static void V(layernorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float stat[2])
@@ -424,7 +526,11 @@ static const struct vec V(table) = {
     .gelu_erf = V(gelu_erf),
     .gelu_grad = V(gelu_grad),
     .gelu_erf_grad = V(gelu_erf_grad),
+    .act = V(act),
+    .act_grad = V(act_grad),
     .swiglu = V(swiglu),
+    .gated = V(gated),
+    .gated_grad = V(gated_grad),
     .swiglu_grad = V(swiglu_grad),
     .layernorm = V(layernorm),
     .rmsnorm = V(rmsnorm),

@@ -6,17 +6,24 @@ namespace
 {
 enum { MAP_THREADS = 256, MAP_IN = 3, MAP_OUT = 2 };
 
+/* Of activations that the attributes name: struct vec_gate of the CPU's. */
+struct map_how {
+    unsigned act;
+    float limit, alpha, plus;
+};
+
 template <typename T> struct map_args {
     const T *in[MAP_IN];
     const T *acc[MAP_OUT]; /* addends of out; NULL: none. One may be out itself */
     T *out[MAP_OUT];
     uint64_t n;
+    map_how how;
 };
 
-/* F::IN inputs to F::OUT outputs, of one element: F::at(x, y). */
+/* F::IN inputs to F::OUT outputs, of one element: F::at(how, x, y). */
 struct gelu_tanh {
     static constexpr int IN = 1, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         const float u = 1.5957691216f * (x[0] + 0.044715f * x[0] * x[0] * x[0]); /* 2 sqrt(2/pi) */
         y[0] = __fdividef(x[0], 1 + expf(-u));
@@ -25,7 +32,7 @@ struct gelu_tanh {
 
 struct gelu_tanh_grad { /* x, dy */
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         const float u = 1.5957691216f * (x[0] + 0.044715f * x[0] * x[0] * x[0]);
         const float s = __fdividef(1, 1 + expf(-u)); /* (1 + tanh(u/2)) / 2 */
@@ -36,7 +43,7 @@ struct gelu_tanh_grad { /* x, dy */
 
 struct gelu_erf {
     static constexpr int IN = 1, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         y[0] = 0.5f * x[0] * (1 + erff(0.70710678118f * x[0]));
     }
@@ -44,7 +51,7 @@ struct gelu_erf {
 
 struct gelu_erf_grad {
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         const float phi = 0.5f * (1 + erff(0.70710678118f * x[0]));
         y[0] = x[1] * (phi + 0.39894228040f * x[0] * expf(-0.5f * x[0] * x[0]));
@@ -53,7 +60,7 @@ struct gelu_erf_grad {
 
 struct swiglu { /* gate, up */
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         y[0] = swiglu_of(x[0], x[1]);
     }
@@ -61,15 +68,86 @@ struct swiglu { /* gate, up */
 
 struct swiglu_grad { /* gate, up, dy -> dgate, dup */
     static constexpr int IN = 3, OUT = 2;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         swiglu_gradient_of(x[0], x[1], x[2], y[0], y[1]);
     }
 };
 
+/* Value and slope; one branch for all threads. */
+__device__ __forceinline__ float activation(const map_how &how, float x, float &slope)
+{
+    const float in[2] = { x, 1 };
+    float y;
+    switch (how.act) {
+    case IR_ACT_GELU:
+        gelu_erf_grad::at(how, in, &slope);
+        gelu_erf::at(how, in, &y);
+        return y;
+    case IR_ACT_GELU_TANH:
+        gelu_tanh_grad::at(how, in, &slope);
+        gelu_tanh::at(how, in, &y);
+        return y;
+    case IR_ACT_RELU:
+        slope = x > 0;
+        return fmaxf(x, 0);
+    case IR_ACT_RELU2:
+        slope = 2 * fmaxf(x, 0);
+        return fmaxf(x, 0) * fmaxf(x, 0);
+    case IR_ACT_SIGMOID:
+        y = __fdividef(1, 1 + expf(-x));
+        slope = y * (1 - y);
+        return y;
+    default:
+        y = __fdividef(1, 1 + expf(-how.alpha * x));
+        slope = y * (1 + how.alpha * x * (1 - y));
+        return x * y;
+    }
+}
+
+struct act {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        y[0] = activation(how, x[0], slope);
+    }
+};
+
+struct act_grad { /* x, dy */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        activation(how, x[0], slope);
+        y[0] = x[1] * slope;
+    }
+};
+
+struct gated { /* gate, up */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        y[0] = activation(how, fminf(x[0], how.limit), slope) * (how.plus + fmaxf(-how.limit, fminf(x[1], how.limit)));
+    }
+};
+
+struct gated_grad { /* gate, up, dy -> dgate, dup */
+    static constexpr int IN = 3, OUT = 2;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        const float f = activation(how, fminf(x[0], how.limit), slope);
+        const float up = how.plus + fmaxf(-how.limit, fminf(x[1], how.limit));
+        y[0] = x[0] > how.limit ? 0 : x[2] * up * slope;
+        y[1] = fabsf(x[1]) > how.limit ? 0 : x[2] * f;
+    }
+};
+
 struct plus {
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         y[0] = x[0] + x[1];
     }
@@ -87,7 +165,7 @@ template <typename F, int V, typename T> __device__ __forceinline__ void map_at(
 #pragma unroll
         for (int k = 0; k < F::IN; k++)
             x[k] = in[k][v];
-        F::at(x, y);
+        F::at(p.how, x, y);
 #pragma unroll
         for (int k = 0; k < F::OUT; k++)
             out[k][v] = y[k];
@@ -126,7 +204,10 @@ template <typename T> map_args<T> map_operands(const struct op_args *a)
         p.in[i] = static_cast<const T *>(a->in[i]);
         p.out[i] = static_cast<T *>(a->out[i]);
     }
-    p.n = rows_of(a) * a->attrs->features;
+    const struct ir_attrs *at = a->attrs;
+    p.how = { at->act, at->clamp > 0 ? at->clamp : INFINITY, at->alpha > 0 ? at->alpha : 1,
+              at->flags & IR_ONE_PLUS ? 1.0f : 0.0f };
+    p.n = rows_of(a) * at->features;
     return p;
 }
 
@@ -158,14 +239,35 @@ template <typename T> void gelu_bi(const struct op_args *a)
         map<gelu_tanh_grad>("gelu BI", map_gradients<T>(a, 1), a->stream);
 }
 
+template <typename T> void act_f(const struct op_args *a)
+{
+    map<act>("act F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void act_bi(const struct op_args *a)
+{
+    map<act_grad>("act BI", map_gradients<T>(a, 1), a->stream);
+}
+
+bool plain_gate(const struct ir_attrs *a)
+{
+    return a->act == IR_ACT_SILU && !(a->clamp > 0) && !(a->alpha > 0) && !(a->flags & IR_ONE_PLUS);
+}
+
 template <typename T> void swiglu_f(const struct op_args *a)
 {
-    map<swiglu>("swiglu F", map_operands<T>(a), a->stream);
+    if (plain_gate(a->attrs))
+        map<swiglu>("swiglu F", map_operands<T>(a), a->stream);
+    else
+        map<gated>("swiglu F", map_operands<T>(a), a->stream);
 }
 
 template <typename T> void swiglu_bi(const struct op_args *a)
 {
-    map<swiglu_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
+    if (plain_gate(a->attrs))
+        map<swiglu_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
+    else
+        map<gated_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
 }
 
 template <typename T> void add_f(const struct op_args *a)
@@ -214,6 +316,8 @@ template <typename To, typename From> void convert(void *to, const void *from, u
 
 FOR_BOTH_TYPES(gelu_f)
 FOR_BOTH_TYPES(gelu_bi)
+FOR_BOTH_TYPES(act_f)
+FOR_BOTH_TYPES(act_bi)
 FOR_BOTH_TYPES(swiglu_f)
 FOR_BOTH_TYPES(swiglu_bi)
 FOR_BOTH_TYPES(add_f)

@@ -37,6 +37,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_ROPE] = { cuda_rope_f, cuda_rope_bi, NULL },
     [IR_OP_ATTENTION] = { attention_f, attention_bi, cuda_attention_bw },
     [IR_OP_GELU] = { cuda_gelu_f, cuda_gelu_bi, NULL },
+    [IR_OP_ACT] = { cuda_act_f, cuda_act_bi, NULL },
     [IR_OP_SWIGLU] = { cuda_swiglu_f, cuda_swiglu_bi, NULL },
     [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
     [IR_OP_ROUTER] = { cuda_router_f, cuda_router_bi, cuda_router_bw },

@@ -65,6 +65,9 @@ void oracle_forward(struct problem *p);
 void oracle_backward(struct problem *p);
 /* sum of out * dout + the scaled losses: the function whose gradient oracle_backward() gives. */
 double oracle_objective(struct problem *p);
+/* Activations, and gated ones: the value, and its slopes. */
+double oracle_act(const struct ir_attrs *a, double x, double *slope);
+double oracle_gated(const struct ir_attrs *a, double gate, double up, double slope[2]);
 /* Rows of expert e of part p, sequence s in the experts' operand; *n of them. */
 size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t e, size_t *n);
 

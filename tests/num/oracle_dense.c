@@ -221,12 +221,46 @@ static double gelu(const struct ir_attrs *a, double x, double *slope)
     return 0.5 * x * (1 + th);
 }
 
+double oracle_act(const struct ir_attrs *a, double x, double *slope)
+{
+    const double alpha = a->alpha > 0 ? a->alpha : 1, s = 1 / (1 + exp(-(a->act == IR_ACT_SILU ? alpha : 1) * x));
+    const struct ir_attrs exact = { .flags = a->act == IR_ACT_GELU ? IR_EXACT : 0 };
+    switch (a->act) {
+    case IR_ACT_GELU:
+    case IR_ACT_GELU_TANH:
+        return gelu(&exact, x, slope);
+    case IR_ACT_RELU:
+        *slope = x > 0;
+        return x > 0 ? x : 0;
+    case IR_ACT_RELU2:
+        *slope = x > 0 ? 2 * x : 0;
+        return x > 0 ? x * x : 0;
+    case IR_ACT_SIGMOID:
+        *slope = s * (1 - s);
+        return s;
+    default:
+        *slope = s + alpha * x * s * (1 - s);
+        return x * s;
+    }
+}
+
+double oracle_gated(const struct ir_attrs *a, double gate, double up, double slope[2])
+{
+    const double limit = a->clamp > 0 ? a->clamp : INFINITY, g = fmin(gate, limit),
+                 plus = a->flags & IR_ONE_PLUS ? 1 : 0;
+    const double u = fmax(-limit, fmin(up, limit)) + plus, f = oracle_act(a, g, &slope[0]);
+    slope[0] *= gate > limit ? 0 : u;
+    slope[1] = fabs(up) > limit ? 0 : f;
+    return f * u;
+}
+
 static void swiglu_backward(struct problem *p)
 {
     for (size_t i = 0; i < p->out[0].n; i++) {
-        const double g = p->in[0].x[i], u = p->in[1].x[i], dy = p->dout[0].x[i], s = 1 / (1 + exp(-g));
-        p->din[0].x[i] = dy * u * (s + g * s * (1 - s));
-        p->din[1].x[i] = dy * g * s;
+        double slope[2];
+        oracle_gated(&p->a, p->in[0].x[i], p->in[1].x[i], slope);
+        for (int k = 0; k < 2; k++)
+            p->din[k].x[i] = p->dout[0].x[i] * slope[k];
     }
 }
 
@@ -271,7 +305,7 @@ static void elementwise(struct problem *p)
     const size_t c = p->a.features;
     for (size_t i = 0; i < p->out[0].n; i++) {
         const double x = p->op == IR_OP_EMBED ? 0 : p->in[0].x[i];
-        double slope, *y = &p->out[0].x[i];
+        double slope, slopes[2], *y = &p->out[0].x[i];
         if (p->op == IR_OP_EMBED)
             *y = p->param[0].x[(size_t)p->in[0].i[i / c] * c + i % c];
         else if (p->op == IR_OP_POS_EMBED)
@@ -279,7 +313,9 @@ static void elementwise(struct problem *p)
         else if (p->op == IR_OP_GELU)
             *y = gelu(&p->a, x, &slope);
         else if (p->op == IR_OP_SWIGLU)
-            *y = x / (1 + exp(-x)) * p->in[1].x[i];
+            *y = oracle_gated(&p->a, x, p->in[1].x[i], slopes);
+        else if (p->op == IR_OP_ACT)
+            *y = oracle_act(&p->a, x, &slope);
         else
             *y = x + p->in[1].x[i];
     }
@@ -295,9 +331,12 @@ static void elementwise_backward(struct problem *p)
         } else if (p->op == IR_OP_POS_EMBED) {
             p->din[0].x[i] = dy;
             p->dparam[0].x[i / c % p->t * c + i % c] += dy;
-        } else if (p->op == IR_OP_GELU) {
+        } else if (p->op == IR_OP_GELU || p->op == IR_OP_ACT) {
             double slope;
-            gelu(&p->a, p->in[0].x[i], &slope);
+            if (p->op == IR_OP_GELU)
+                gelu(&p->a, p->in[0].x[i], &slope);
+            else
+                oracle_act(&p->a, p->in[0].x[i], &slope);
             p->din[0].x[i] = dy * slope;
         } else {
             p->din[0].x[i] = p->din[1].x[i] = dy;

@@ -31,10 +31,10 @@ static void run(const struct op_case *c)
         return;
     snprintf(what, sizeof what,
              "%s: %s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
-             "capacity=%u ffn=%u flags=%u v_dim=%u window=%u cap=%g",
+             "capacity=%u ffn=%u flags=%u v_dim=%u window=%u cap=%g act=%u",
              machine->name, ir_op_info[c->op].name, c->b, c->t, c->ep, c->spread, c->a.in_features, c->a.out_features,
              c->a.features, c->a.heads, c->a.kv_heads, c->a.head_dim, c->a.experts, c->a.top_k, c->a.capacity, c->a.ffn,
-             c->a.flags, c->a.v_head_dim, c->a.window, (double)c->a.score_cap);
+             c->a.flags, c->a.v_head_dim, c->a.window, (double)c->a.score_cap, c->a.act);
     const char *wrong = !machine->partial && machine == machines[0] ? check_oracle(c, seed) : NULL;
     ck_assert_msg(!wrong, "%s: %s", what, wrong);
     wrong = run_op_case(machine, c, seed, tolerance_of(c->op), &worst[c->op]);
@@ -245,6 +245,15 @@ START_TEST(elementwise)
         run_sizes(IR_OP_GELU, (struct ir_attrs){ .features = widths[i], .flags = IR_EXACT });
         run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i] });
         run_sizes(IR_OP_ADD, (struct ir_attrs){ .features = widths[i] });
+        for (uint32_t act = 0; act < IR_ACT_COUNT; act++) {
+            run_sizes(IR_OP_ACT, (struct ir_attrs){ .features = widths[i], .act = act });
+            run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .act = act });
+        }
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .clamp = 0.7f });
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .alpha = 1.702f });
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .flags = IR_ONE_PLUS, .act = IR_ACT_RELU });
+        run_sizes(IR_OP_SWIGLU,
+                  (struct ir_attrs){ .features = widths[i], .flags = IR_ONE_PLUS, .clamp = 0.7f, .alpha = 1.702f });
     }
     /* more than one piece, and several threads */
     run(&(struct op_case){ .op = IR_OP_GELU, .a = { .features = 301 }, .b = 3, .t = 130, .ep = 1 });
@@ -427,6 +436,7 @@ START_TEST(readers)
         { IR_OP_ATTENTION, { .heads = 3, .kv_heads = 3, .head_dim = 64, .scale = 0.1f }, .b = 1, .t = 5 },
         { IR_OP_SWIGLU, { .features = 37 }, .b = 2, .t = 7 },
         { IR_OP_SWIGLU, { .features = 64 }, .b = 1, .t = 3 },
+        { IR_OP_SWIGLU, { .features = 37, .act = IR_ACT_GELU_TANH, .clamp = 1 }, .b = 2, .t = 7 },
         { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2 }, .b = 2, .t = 7 },
         { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2, .capacity = 3 }, .b = 2, .t = 7 },
     };

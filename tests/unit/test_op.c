@@ -20,7 +20,8 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .inv_freq = &(const struct ir_freqs){ 2, two_freqs } },
     [IR_OP_ATTENTION] = { .heads = 6, .kv_heads = 2, .head_dim = 4, .scale = 0.5f, .flags = IR_SINKS },
     [IR_OP_GELU] = { .features = 10, .flags = IR_EXACT },
-    [IR_OP_SWIGLU] = { .features = 10 },
+    [IR_OP_ACT] = { .features = 10, .act = IR_ACT_RELU2 },
+    [IR_OP_SWIGLU] = { .features = 10, .clamp = 7, .alpha = 1.702f, .flags = IR_ONE_PLUS },
     [IR_OP_ADD] = { .features = 6 },
     [IR_OP_ROUTER] = { .features = 6, .experts = 5, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 0.01f },
     [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
@@ -56,6 +57,7 @@ START_TEST(rows_are_whole)
         ck_assert(!o->n_stash || o->bw_reads & IR_STASH(0));
     }
     ck_assert_int_eq(ir_op_by_name("relu"), IR_OP_COUNT);
+    ck_assert(ir_act_names[IR_ACT_SIGMOID] && !ir_act_names[IR_ACT_COUNT]);
 }
 END_TEST
 
@@ -94,9 +96,9 @@ START_TEST(kernels)
         { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
         { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
         { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
-        { IR_OP_ADD, false, false },     { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
-        { IR_OP_EXPERTS, true, true },   { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
-        { IR_OP_SUM, false, false },     { IR_OP_COPY, false, false },
+        { IR_OP_ACT, true, false },      { IR_OP_ADD, false, false },      { IR_OP_ROUTER, true, true },
+        { IR_OP_DISPATCH, true, false }, { IR_OP_EXPERTS, true, true },    { IR_OP_COMBINE, true, false },
+        { IR_OP_HEAD_LOSS, true, true }, { IR_OP_SUM, false, false },      { IR_OP_COPY, false, false },
     };
     ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
     for (size_t i = 0; i < IR_OP_COUNT; i++) {
@@ -209,6 +211,7 @@ START_TEST(attributes_are_checked)
                              !used || ir_op_attr_may_be_zero((enum ir_op)op, i));
             put(&a, i, ir_attr_info[i].type == 'f' ? 0x7fc00000u /* NaN */ : UINT32_MAX);
             ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &a, T));
+            ck_assert(strlen(ir_attr_info[i].name) > 2 && strchr("ufa", ir_attr_info[i].type));
             put(&a, i, ir_attr_info[i].type == 'f' ? 0x3f800000u /* 1.0 */ : 1);
             if (!used)
                 ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &a, T));
@@ -239,6 +242,9 @@ START_TEST(attributes_that_do_not_go_together)
     ck_assert_ptr_null(ir_op_attrs_wrong(
         IR_OP_ROPE, &(struct ir_attrs){ .heads = 3, .head_dim = 5, .rotary_dim = 4, .rotary_offset = 1, .theta = 10 },
         T));
+    a = good[IR_OP_SWIGLU];
+    a.act = IR_ACT_GELU;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_SWIGLU, &a, T));
     a = good[IR_OP_LINEAR];
     a.inv_freq = good[IR_OP_ROPE].inv_freq;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
