@@ -1,7 +1,6 @@
 /* The operator table: one row each, and the questions that other modules ask of it. Shapes and equations: ir/op.h. */
 #include "ir/op.h"
 
-#include <math.h>
 #include <stddef.h>
 #include <stdio.h>
 #include <string.h>
@@ -293,11 +292,6 @@ static double flops_linear(const struct ir_attrs *a, enum ir_pass kernel, double
 static double flops_rope(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     return per_element(b * t * a->heads * ir_op_rotary(a), kernel, 3, 3, 0);
-}
-
-double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair)
-{
-    return a->inv_freq ? a->inv_freq->at[pair] : pow(a->theta, -2.0 * pair / ir_op_rotary(a));
 }
 
 double ir_op_attention_pairs(const struct ir_attrs *a, double t)

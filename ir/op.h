@@ -9,6 +9,7 @@
 #ifndef PIPER_IR_OP_H
 #define PIPER_IR_OP_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -185,7 +186,11 @@ static inline uint32_t ir_op_rotary(const struct ir_attrs *a)
 {
     return a->rotary_dim ? a->rotary_dim : a->head_dim;
 }
-double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair); /* radians per position */
+/* rope: radians per position of a pair. */
+static inline double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair)
+{
+    return a->inv_freq ? (double)a->inv_freq->at[pair] : pow((double)a->theta, -2.0 * pair / ir_op_rotary(a));
+}
 /* attention: pairs of query and key that see each other in a sequence of t tokens, about; window counted, documents not. */
 double ir_op_attention_pairs(const struct ir_attrs *a, double t);
 uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* norms: groups of `features` in a row */

@@ -139,7 +139,7 @@ result 'keys of a Hugging Face model'
 { # of an operator of a "graph"
     sed -n '/ir_attr_info\[IR_ATTR_COUNT\] = {/,/};/p' "$src/ir/op.c" | grep -oE 'ATTR\([a-z_]+' | cut -d'(' -f2 | grep -vx flags
     sed -n '/flag_names\[\] = {/,/};/p' "$src/ir/family/explicit.c" | grep -oE '"[a-z_]+"' | tr -d '"'
-    printf '%s\n' capacity_factor op name in param tags block init std
+    printf '%s\n' capacity_factor inv_freq op name in param tags block init std
 } | sort -u >"$dir/code"
 page_keys "$man/piper-model.5" '^OPERATORS' >"$dir/page"
 lacks 'not in piper-model(5)' "$dir/code" "$dir/page"

@@ -25,7 +25,7 @@ static void norm_statistics(const struct problem *p, const double *x, size_t n, 
 /* Of element i of group r: where its weight lies, and the weight. */
 static size_t norm_weight(const struct problem *p, size_t r, size_t i, double *w)
 {
-    const size_t at = (p->a.flags & IR_PER_HEAD ? r % p->a.heads * p->a.features : 0) + i;
+    const size_t at = (p->a.flags & IR_PER_HEAD ? r % ir_op_norm_groups(&p->a) * p->a.features : 0) + i;
     *w = p->param[0].n ? p->param[0].x[at] + (p->a.flags & IR_ONE_PLUS ? 1 : 0) : 1;
     return at;
 }

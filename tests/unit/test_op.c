@@ -7,7 +7,7 @@
 #include "ir/op.h"
 #include "ir/rope.h"
 #include "ir/target.h"
-#include "unit/data/rope_table.h"
+#include "tests/unit/data/rope_table.h"
 
 static const float two_freqs[] = { 1, 0.5f };
 /* Attributes that are possible, one set per operator of a model graph. */
