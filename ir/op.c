@@ -250,6 +250,8 @@ static void shapes_head_loss(const struct ir_attrs *a, uint32_t t, struct ir_op_
     s->in[0] = shape2(IR_COMPUTE, t, a->features);
     s->in[1] = shape1(IR_I32, t);
     s->param[0] = shape2(IR_COMPUTE, a->vocab, a->features);
+    if (a->flags & IR_BIAS)
+        s->param[1] = shape1(IR_COMPUTE, a->vocab);
     s->save[0] = shape2(IR_COMPUTE, t, ir_op_logit_columns(a));
 }
 
@@ -322,6 +324,11 @@ static double flops_add(const struct ir_attrs *a, enum ir_pass kernel, double b,
     return per_element(b * t * a->features, kernel, 1, 0, 0);
 }
 
+static double flops_scale(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
+{
+    return per_element(b * t * a->features, kernel, 1, 1, 0);
+}
+
 static double flops_router(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     return 2 * b * t * a->features * a->experts +
@@ -347,7 +354,8 @@ static double flops_combine(const struct ir_attrs *a, enum ir_pass kernel, doubl
 
 static double flops_head_loss(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
-    return 2 * b * t * a->features * a->vocab + per_element(b * t * a->vocab, kernel, 8, 0, 0);
+    const double bias = a->flags & IR_BIAS ? 1 : 0, bound = a->score_cap > 0 ? 10 : 0;
+    return 2 * b * t * a->features * a->vocab + per_element(b * t * a->vocab, kernel, 8 + bias + bound, 0, bias);
 }
 
 static double flops_none(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -397,6 +405,10 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                        .attrs = A_FEATURES | A_GATED, .shapes = shapes_two_to_one, .flops = flops_swiglu },
     [IR_OP_ADD] = { .name = "add", .n_in = 2, .n_out = 1, .grad_in = 3, .alias_in = 3,
                     .attrs = A_FEATURES, .shapes = shapes_two_to_one, .flops = flops_add },
+    [IR_OP_SCALE] = { .name = "scale", .n_in = 1, .n_out = 1, .grad_in = 1,
+                      .attrs = A_FEATURES | A_SCALE | A_FLAGS, .shapes = shapes_gelu, .flops = flops_scale },
+    [IR_OP_CLAMP] = { .name = "clamp", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
+                      .attrs = A_FEATURES | A_CLAMP, .shapes = shapes_gelu, .flops = flops_scale },
     [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 1, .n_save = 1, .n_stash = 1, .grad_in = 1,
                        .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
                        .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX,
@@ -411,9 +423,9 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
     [IR_OP_COMBINE] = { .name = "combine", .n_in = 3, .n_out = 1, .grad_in = 5,
                         .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2),
                         .attrs = A_ROUTED, .shapes = shapes_combine, .flops = flops_combine },
-    [IR_OP_HEAD_LOSS] = { .name = "head_loss", .n_in = 2, .n_param = 1, .n_save = 1, .grad_in = 1,
+    [IR_OP_HEAD_LOSS] = { .name = "head_loss", .n_in = 2, .n_param = 2, .n_save = 1, .grad_in = 1,
                           .bi_reads = IR_PARAM(0) | IR_SAVE(0), .bw_reads = IR_IN(0) | IR_SAVE(0),
-                          .attrs = A_FEATURES | A_VOCAB, .shapes = shapes_head_loss, .flops = flops_head_loss },
+                          .attrs = A_FEATURES | A_VOCAB | A_FLAGS | A_SCALE | A_SCORE_CAP, .shapes = shapes_head_loss, .flops = flops_head_loss },
     [IR_OP_SUM] = { .name = "sum", .n_in = 2, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
     [IR_OP_COPY] = { .name = "copy", .n_in = 1, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
 };
@@ -428,7 +440,7 @@ uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a)
 
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
 {
-    if (op == IR_OP_LINEAR)
+    if (op == IR_OP_LINEAR || op == IR_OP_HEAD_LOSS)
         return a->flags & IR_BIAS ? 2 : 1;
     if (op == IR_OP_LAYERNORM)
         return a->flags & IR_NO_WEIGHT ? 0 : a->flags & IR_NO_BIAS ? 1 : 2;

@@ -36,6 +36,8 @@ enum ir_op {
     IR_OP_SWIGLU, /* gate, up (T,F) -> f(gate)*up, f as `act` says: silu. clamp > 0: of min(gate,clamp) and of up between
                         -clamp and clamp; alpha > 0: f is gate*sigmoid(alpha*gate); ONE_PLUS: up + 1 (gpt-oss has all three) */
     IR_OP_ADD,    /* a, b -> a + b */
+    IR_OP_SCALE,  /* x -> scale * x; ROUND_FIRST: scale rounded to the job's type first (gemma's embeddings) */
+    IR_OP_CLAMP,  /* x -> x between -clamp and clamp; the gradient beyond is 0 */
     IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
                         softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
                         aux_coef > 0 adds the load-balance loss, per sequence */
@@ -47,8 +49,8 @@ enum ir_op {
     IR_OP_EXPERTS, /* rows by expert (R,C), counts (E) -> (R,C): (silu(x G') * (x U')) D'; params G, U (E,F,C), D (E,C,F);
                         save gate (R,F), up (R,F) */
     IR_OP_COMBINE, /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
-    IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of x W' to the loss scalar; param W
-                        (V,C); save dlogits (T,V), V padded as
+    IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of the logits z to the loss scalar;
+                        z = scale (x W' + bias), or score_cap tanh(z/score_cap); params W (V,C), bias (V) if BIAS; save dlogits (T,V), V padded as
                         ir_op_logit_columns() says: gradient of the scaled loss. A target < 0 counts nothing */
     IR_OP_GRAPH_COUNT,
     /* of the compiler, never in a model graph */
@@ -90,27 +92,28 @@ struct ir_attrs {
     float eps;               /* norms */
     float theta;             /* rope: 0 where inv_freq is given */
     float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says.
-                                rope: of cos and sin; 0: 1 */
+                                scale: its factor. rope: of cos and sin; head_loss: of
+                                the logits; 0: 1 */
     float aux_coef;      /* router */
     uint32_t v_head_dim; /* attention: elements of a head of v and o; 0: head_dim */
     uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
-    float score_cap;     /* attention: bound of the scores; 0: none */
+    float score_cap;     /* attention, head_loss: bound of scores, of logits; 0: none */
     uint32_t rotary_dim; /* rope: elements of a head that turn; 0: head_dim */
     uint32_t rotary_offset; /* rope: the first of them */
     uint32_t act;           /* act, swiglu, experts: enum ir_act */
-    float clamp;            /* swiglu, experts: bound of gate and up; 0: none */
+    float clamp;            /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
     float alpha;            /* swiglu, experts: of silu; 0: 1 */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1,    /* linear: W is (in,out), as in GPT-2's Conv1D */
-    IR_BIAS = 2,          /* linear */
+    IR_BIAS = 2,          /* linear, head_loss */
     IR_PACKED = 4,        /* attention */
     IR_EXACT = 8,         /* gelu */
     IR_NORM_TOPK = 16,    /* router */
     IR_SINKS = 32,        /* attention */
     IR_PAIRS = 64,        /* rope */
     IR_ONE_PLUS = 128,    /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
-    IR_ROUND_FIRST = 256, /* rmsnorm */
+    IR_ROUND_FIRST = 256, /* rmsnorm, scale */
     IR_NO_WEIGHT = 512,   /* layernorm */
     IR_NO_BIAS = 1024,    /* layernorm */
     IR_PER_HEAD = 2048,   /* layernorm */

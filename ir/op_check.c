@@ -17,18 +17,40 @@ static float attr_f32(const struct ir_attrs *a, uint32_t i)
     return *(const float *)(const void *)((const char *)a + ir_attr_info[i].offset);
 }
 
+/* Attributes that may be 0, in any operator or in one. */
+enum { ANY = IR_OP_COUNT };
+#define MAY(field, operator)                       \
+    {                                              \
+        offsetof(struct ir_attrs, field), operator \
+    }
+static const struct {
+    uint16_t offset, op;
+} zeros[] = {
+    MAY(flags, ANY),
+    MAY(capacity, ANY),
+    MAY(aux_coef, ANY),
+    MAY(v_head_dim, ANY),
+    MAY(window, ANY),
+    MAY(score_cap, ANY),
+    MAY(rotary_dim, ANY),
+    MAY(rotary_offset, ANY),
+    MAY(act, ANY),
+    MAY(alpha, ANY),
+    MAY(clamp, IR_OP_SWIGLU),
+    MAY(clamp, IR_OP_EXPERTS),
+    MAY(theta, IR_OP_ROPE),
+    MAY(scale, IR_OP_ROPE),
+    MAY(scale, IR_OP_HEAD_LOSS),
+    MAY(heads, IR_OP_RMSNORM),
+    MAY(heads, IR_OP_LAYERNORM),
+};
+
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
 {
-    uint16_t offset = ir_attr_info[attr].offset;
-    return offset == offsetof(struct ir_attrs, act) || offset == offsetof(struct ir_attrs, clamp) ||
-           offset == offsetof(struct ir_attrs, alpha) || offset == offsetof(struct ir_attrs, flags) ||
-           offset == offsetof(struct ir_attrs, capacity) || offset == offsetof(struct ir_attrs, aux_coef) ||
-           offset == offsetof(struct ir_attrs, v_head_dim) || offset == offsetof(struct ir_attrs, window) ||
-           offset == offsetof(struct ir_attrs, score_cap) || offset == offsetof(struct ir_attrs, rotary_dim) ||
-           offset == offsetof(struct ir_attrs, rotary_offset) ||
-           (op == IR_OP_ROPE &&
-            (offset == offsetof(struct ir_attrs, scale) || offset == offsetof(struct ir_attrs, theta))) ||
-           ((op == IR_OP_RMSNORM || op == IR_OP_LAYERNORM) && offset == offsetof(struct ir_attrs, heads));
+    for (size_t i = 0; i < sizeof zeros / sizeof *zeros; i++)
+        if (zeros[i].offset == ir_attr_info[attr].offset && (zeros[i].op == ANY || zeros[i].op == op))
+            return true;
+    return false;
 }
 
 /* Each attribute alone. */
@@ -41,7 +63,7 @@ static const char *attr_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
         if (!isfinite(x) || x < 0)
             return "an attribute is negative or not a number";
         if (x == 0 && !zero_ok)
-            return "an attribute that the operator needs (eps, theta or scale) is 0 or missing";
+            return "an attribute that the operator needs (eps, scale or clamp) is 0 or missing";
         return x != 0 && !used ? "an attribute is set that the operator does not use" : NULL;
     }
     uint32_t x = attr_u32(a, i);
@@ -69,6 +91,10 @@ uint32_t ir_op_flags(enum ir_op op)
         return IR_PAIRS;
     case IR_OP_SWIGLU:
         return IR_ONE_PLUS;
+    case IR_OP_SCALE:
+        return IR_ROUND_FIRST;
+    case IR_OP_HEAD_LOSS:
+        return IR_BIAS;
     case IR_OP_GELU:
         return IR_EXACT;
     case IR_OP_ROUTER:

@@ -107,6 +107,9 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
+    if (op == IR_OP_HEAD_LOSS && (a->flags & IR_BIAS || a->scale > 0 || a->score_cap > 0))
+        return "there is no CUDA kernel of head_loss with a bias, a scale or a score_cap; leave them out, or use "
+               "--device cpu";
     if (op == IR_OP_LAYERNORM && a->flags & IR_PER_HEAD)
         return "there is no CUDA kernel of layernorm with weights of each head (per_head); use rmsnorm, layernorm with "
                "the same "

@@ -1,6 +1,7 @@
-/* Activations, alone and gated, elementwise. */
+/* Activations, alone and gated, a factor, a bound: elementwise. */
 #include <math.h>
 
+#include "base/number.h"
 #include "cpu/cpu.h"
 
 enum { PIECE = 1 << 12 }; /* elements a thread takes at a time */
@@ -8,6 +9,13 @@ enum { PIECE = 1 << 12 }; /* elements a thread takes at a time */
 static size_t elements(const struct op_args *a)
 {
     return cpu_rows(a) * a->attrs->features;
+}
+
+/* The factor in the job's type where it is to be rounded. */
+static float scale_of(const struct op_args *a)
+{
+    const float by = a->attrs->scale;
+    return a->widened && a->attrs->flags & IR_ROUND_FIRST ? number_from_bf16(number_to_bf16(by)) : by;
 }
 
 void cpu_gelu_f(const struct op_args *a)
@@ -56,6 +64,56 @@ void cpu_act_bi(const struct op_args *a)
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
     for (size_t i = 0; i < n; i += PIECE)
         v->act_grad(a->attrs->act, dx + i, acc ? acc + i : NULL, x + i, dy + i, n - i < PIECE ? n - i : PIECE);
+}
+
+void cpu_scale_f(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t n = elements(a);
+    const float *x = a->in[0], by = scale_of(a);
+    float *y = a->out[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
+    for (size_t i = 0; i < n; i += PIECE)
+        v->scale(y + i, by, x + i, n - i < PIECE ? n - i : PIECE);
+}
+
+void cpu_scale_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t n = elements(a);
+    const float *dy = a->dout[0], by = scale_of(a);
+    float *dx = a->din[0];
+    cpu_start_from(dx, a->acc[0], n);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
+    for (size_t i = 0; i < n; i += PIECE) {
+        const size_t m = n - i < PIECE ? n - i : PIECE;
+        if (a->acc[0])
+            v->axpy(dx + i, by, dy + i, m);
+        else
+            v->scale(dx + i, by, dy + i, m);
+    }
+}
+
+void cpu_clamp_f(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t n = elements(a);
+    const float *x = a->in[0];
+    float *y = a->out[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
+    for (size_t i = 0; i < n; i += PIECE)
+        v->clamp(y + i, x + i, a->attrs->clamp, n - i < PIECE ? n - i : PIECE);
+}
+
+void cpu_clamp_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t n = elements(a);
+    const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0];
+    float *dx = a->din[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
+    for (size_t i = 0; i < n; i += PIECE)
+        v->clamp_grad(dx + i, acc ? acc + i : NULL, x + i, dy + i, a->attrs->clamp, n - i < PIECE ? n - i : PIECE);
 }
 
 static bool plain_gate(const struct ir_attrs *at)

@@ -44,6 +44,8 @@ void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
 void cpu_act_f(const struct op_args *a), cpu_act_bi(const struct op_args *a);
 void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
 void cpu_add_f(const struct op_args *a);
+void cpu_scale_f(const struct op_args *a), cpu_scale_bi(const struct op_args *a);
+void cpu_clamp_f(const struct op_args *a), cpu_clamp_bi(const struct op_args *a);
 void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a),
     cpu_router_bw(const struct op_args *a);
 void cpu_dispatch_f(const struct op_args *a), cpu_dispatch_bi(const struct op_args *a);
@@ -52,6 +54,9 @@ void cpu_experts_bw(const struct op_args *a);
 void cpu_combine_f(const struct op_args *a), cpu_combine_bi(const struct op_args *a);
 void cpu_head_loss_f(const struct op_args *a), cpu_head_loss_bi(const struct op_args *a);
 void cpu_head_loss_bw(const struct op_args *a);
+
+/* db (n) = the sum of `rows` rows of dy, (rows, n), bfloat16 if half; added to db if add. By all threads. */
+void cpu_column_sums(const void *dy, bool half, size_t rows, size_t n, float *db, bool add);
 
 /* swiglu as its attributes say, one thread; d, acc: gate, up; a NULL of acc: no addend. */
 void cpu_gated(const struct ir_attrs *at, float *y, const float *gate, const float *up, size_t n);

@@ -60,6 +60,11 @@ struct vec {
     double (*sum_exp)(const float *x, float shift, size_t n);
     void (*softmax_grad)(float *ds, const float *p, const float *dp, float delta, float scale, size_t n);
 
+    /* y = min(max(x, -limit), limit); _grad: of dy, where x is not beyond. */
+    void (*clamp)(float *y, const float *x, float limit, size_t n);
+    void (*clamp_grad)(float *dx, const float *acc, const float *x, const float *dy, float limit, size_t n);
+    /* x = cap tanh(x/cap), in place; slope, if not NULL: the derivative there. */
+    void (*cap)(float *x, float *slope, float cap, size_t n);
     void (*gelu)(float *y, const float *x, size_t n);     /* tanh form */
     void (*gelu_erf)(float *y, const float *x, size_t n); /* exact form */
     void (*gelu_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);

@@ -128,6 +128,54 @@ static void V(softmax_grad)(float *ds, const float *p, const float *dp, float de
     EACH ds[i] = p[i] * (dp[i] - delta) * scale;
 }
 
+/* ---- bounds ---------------------------------------------------------------------------------------------------- */
+
+struct V(slope) { /* a value, and the derivative there */
+    float f, slope;
+};
+
+INLINE float V(between)(float x, float low, float high)
+{
+    const float y = x < low ? low : x;
+    return y > high ? high : y;
+}
+
+static void V(clamp)(float *y, const float *x, float limit, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = V(between)(x[i], -limit, limit);
+}
+
+static void V(clamp_grad)(float *dx, const float *acc, const float *x, const float *dy, float limit, size_t n)
+{
+    WITH_ACC(dx, x[i] > limit || x[i] < -limit ? 0.0f : dy[i]);
+}
+
+/* tanh and its slope: the continued fraction near 0, by e = exp(-2|x|) elsewhere. */
+INLINE struct V(slope) V(tanh1)(float x)
+{
+    const float q = x * x, a = x < 0 ? -x : x, e = V(exp1)(-2.0f * a), far = (1.0f - e) / (1.0f + e);
+    const float near = x * FMA(q, q + 105.0f, 945.0f) / FMA(q, FMA(q, 15.0f, 420.0f), 945.0f);
+    const float steep = 4.0f * e / ((1.0f + e) * (1.0f + e));
+    return (struct V(slope)){ a < 0.5f ? near : x < 0 ? -far : far, a < 0.5f ? 1.0f - near * near : steep };
+}
+
+static void V(cap)(float *x, float *slope, float cap, size_t n)
+{
+    if (slope) {
+#pragma omp simd
+        EACH
+        {
+            const struct V(slope) y = V(tanh1)(x[i] / cap);
+            x[i] = cap * y.f;
+            slope[i] = y.slope;
+        }
+    } else {
+#pragma omp simd
+        EACH x[i] = cap * V(tanh1)(x[i] / cap).f;
+    }
+}
+
 /* ---- activations ---------------------------------------------------------------------------------------------- */
 
 /* gelu_new: x/2 (1 + tanh u) = x logistic(2u), 2u = 2 sqrt(2/pi) (x + 0.044715 x^3). */
@@ -204,11 +252,7 @@ static void V(swiglu_grad)(float *const d[2], const float *const accs[2], const 
     WITH_ACC(dup, dy[i] * gate[i] * V(logistic1)(gate[i]));
 }
 
-/* Value and slope of an activation; act is a constant where this is inlined. */
-struct V(slope) {
-    float f, slope;
-};
-
+/* act is a constant where this is inlined. */
 INLINE struct V(slope) V(act1)(unsigned act, float alpha, float x)
 {
     const float positive = x > 0 ? x : 0.0f;
@@ -265,12 +309,6 @@ static void V(act_grad)(unsigned act, float *dx, const float *acc, const float *
 #define LOOP(k) WITH_ACC(dx, dy[i] * V(act1)(k, 1.0f, x[i]).slope);
     FOR_ACT(act)
 #undef LOOP
-}
-
-INLINE float V(between)(float x, float low, float high)
-{
-    const float y = x < low ? low : x;
-    return y > high ? high : y;
 }
 
 static void V(gated)(const struct vec_gate *p, float *y, const float *gate, const float *up, size_t n)
@@ -522,6 +560,9 @@ static const struct vec V(table) = {
     .exp_sum = V(exp_sum),
     .sum_exp = V(sum_exp),
     .softmax_grad = V(softmax_grad),
+    .clamp = V(clamp),
+    .clamp_grad = V(clamp_grad),
+    .cap = V(cap),
     .gelu = V(gelu),
     .gelu_erf = V(gelu_erf),
     .gelu_grad = V(gelu_grad),

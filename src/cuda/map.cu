@@ -9,7 +9,7 @@ enum { MAP_THREADS = 256, MAP_IN = 3, MAP_OUT = 2 };
 /* Of activations that the attributes name: struct vec_gate of the CPU's. */
 struct map_how {
     unsigned act;
-    float limit, alpha, plus;
+    float limit, alpha, plus, scale;
 };
 
 template <typename T> struct map_args {
@@ -145,6 +145,30 @@ struct gated_grad { /* gate, up, dy -> dgate, dup */
     }
 };
 
+struct scaled {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        y[0] = how.scale * x[0];
+    }
+};
+
+struct clamped {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        y[0] = fmaxf(-how.limit, fminf(x[0], how.limit));
+    }
+};
+
+struct clamped_grad { /* x, dy */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        y[0] = fabsf(x[0]) > how.limit ? 0 : x[1];
+    }
+};
+
 struct plus {
     static constexpr int IN = 2, OUT = 1;
     static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
@@ -197,6 +221,14 @@ template <typename F, typename T> void map(const char *name, const map_args<T> &
         launch(name, map_kernel<F, T, 1>, blocks_for(p.n, MAP_THREADS), MAP_THREADS, 0, stream, p);
 }
 
+/* The factor in the job's type where it is to be rounded. */
+template <typename T> float scale_of(const struct ir_attrs *a)
+{
+    if (sizeof(T) == sizeof(bf16) && a->flags & IR_ROUND_FIRST)
+        return __bfloat162float(__float2bfloat16_rn(a->scale));
+    return a->scale;
+}
+
 template <typename T> map_args<T> map_operands(const struct op_args *a)
 {
     map_args<T> p = {};
@@ -206,7 +238,7 @@ template <typename T> map_args<T> map_operands(const struct op_args *a)
     }
     const struct ir_attrs *at = a->attrs;
     p.how = { at->act, at->clamp > 0 ? at->clamp : INFINITY, at->alpha > 0 ? at->alpha : 1,
-              at->flags & IR_ONE_PLUS ? 1.0f : 0.0f };
+              at->flags & IR_ONE_PLUS ? 1.0f : 0.0f, scale_of<T>(at) };
     p.n = rows_of(a) * at->features;
     return p;
 }
@@ -247,6 +279,26 @@ template <typename T> void act_f(const struct op_args *a)
 template <typename T> void act_bi(const struct op_args *a)
 {
     map<act_grad>("act BI", map_gradients<T>(a, 1), a->stream);
+}
+
+template <typename T> void scale_f(const struct op_args *a)
+{
+    map<scaled>("scale F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void scale_bi(const struct op_args *a)
+{
+    map<scaled>("scale BI", map_gradients<T>(a, 0), a->stream);
+}
+
+template <typename T> void clamp_f(const struct op_args *a)
+{
+    map<clamped>("clamp F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void clamp_bi(const struct op_args *a)
+{
+    map<clamped_grad>("clamp BI", map_gradients<T>(a, 1), a->stream);
 }
 
 bool plain_gate(const struct ir_attrs *a)
@@ -316,6 +368,10 @@ template <typename To, typename From> void convert(void *to, const void *from, u
 
 FOR_BOTH_TYPES(gelu_f)
 FOR_BOTH_TYPES(gelu_bi)
+FOR_BOTH_TYPES(scale_f)
+FOR_BOTH_TYPES(scale_bi)
+FOR_BOTH_TYPES(clamp_f)
+FOR_BOTH_TYPES(clamp_bi)
 FOR_BOTH_TYPES(act_f)
 FOR_BOTH_TYPES(act_bi)
 FOR_BOTH_TYPES(swiglu_f)

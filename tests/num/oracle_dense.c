@@ -270,11 +270,15 @@ static void head_row(struct problem *p, size_t r, double *logits, bool backward)
 {
     const size_t c = p->a.features, n = p->a.vocab;
     const int32_t target = p->in[1].i[r];
+    const double cap = p->a.score_cap, scale = p->a.scale > 0 ? p->a.scale : 1;
     double most = -INFINITY, sum = 0;
     if (target < 0)
         return;
     for (size_t w = 0; w < n; w++) {
-        logits[w] = dot(p->in[0].x + r * c, p->param[0].x + w * c, c);
+        logits[w] = scale *
+                    (dot(p->in[0].x + r * c, p->param[0].x + w * c, c) + (p->param[1].n ? p->param[1].x[w] : 0));
+        if (cap > 0)
+            logits[w] = cap * tanh(logits[w] / cap);
         most = logits[w] > most ? logits[w] : most;
     }
     for (size_t w = 0; w < n; w++)
@@ -282,7 +286,10 @@ static void head_row(struct problem *p, size_t r, double *logits, bool backward)
     if (!backward)
         p->loss += log(sum) + most - logits[target];
     for (size_t w = 0; w < n && backward; w++) {
-        const double d = (exp(logits[w] - most) / sum - (w == (size_t)target)) * p->loss_scale;
+        const double slope = scale * (cap > 0 ? 1 - pow(logits[w] / cap, 2) : 1);
+        const double d = (exp(logits[w] - most) / sum - (w == (size_t)target)) * p->loss_scale * slope;
+        if (p->dparam[1].n)
+            p->dparam[1].x[w] += d;
         for (size_t i = 0; i < c; i++) {
             p->din[0].x[r * c + i] += d * p->param[0].x[w * c + i];
             p->dparam[0].x[w * c + i] += d * p->in[0].x[r * c + i];
@@ -316,6 +323,10 @@ static void elementwise(struct problem *p)
             *y = oracle_gated(&p->a, x, p->in[1].x[i], slopes);
         else if (p->op == IR_OP_ACT)
             *y = oracle_act(&p->a, x, &slope);
+        else if (p->op == IR_OP_SCALE)
+            *y = (double)p->a.scale * x;
+        else if (p->op == IR_OP_CLAMP)
+            *y = fmax(-(double)p->a.clamp, fmin(p->a.clamp, x));
         else
             *y = x + p->in[1].x[i];
     }
@@ -338,6 +349,10 @@ static void elementwise_backward(struct problem *p)
             else
                 oracle_act(&p->a, p->in[0].x[i], &slope);
             p->din[0].x[i] = dy * slope;
+        } else if (p->op == IR_OP_SCALE) {
+            p->din[0].x[i] = (double)p->a.scale * dy;
+        } else if (p->op == IR_OP_CLAMP) {
+            p->din[0].x[i] = fabs(p->in[0].x[i]) > p->a.clamp ? 0 : dy;
         } else {
             p->din[0].x[i] = p->din[1].x[i] = dy;
         }

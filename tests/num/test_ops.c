@@ -245,6 +245,9 @@ START_TEST(elementwise)
         run_sizes(IR_OP_GELU, (struct ir_attrs){ .features = widths[i], .flags = IR_EXACT });
         run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i] });
         run_sizes(IR_OP_ADD, (struct ir_attrs){ .features = widths[i] });
+        run_sizes(IR_OP_SCALE, (struct ir_attrs){ .features = widths[i], .scale = 0.22f });
+        run_sizes(IR_OP_SCALE, (struct ir_attrs){ .features = widths[i], .scale = 55.4256f, .flags = IR_ROUND_FIRST });
+        run_sizes(IR_OP_CLAMP, (struct ir_attrs){ .features = widths[i], .clamp = 0.8f });
         for (uint32_t act = 0; act < IR_ACT_COUNT; act++) {
             run_sizes(IR_OP_ACT, (struct ir_attrs){ .features = widths[i], .act = act });
             run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .act = act });
@@ -395,6 +398,61 @@ START_TEST(head)
 }
 END_TEST
 
+/* A bias, a factor, a bound of the logits: each alone and all together, in pieces cut and whole. */
+START_TEST(head_attributes)
+{
+    static const struct ir_attrs kinds[] = { { .flags = IR_BIAS },
+                                             { .scale = 0.0625f },
+                                             { .score_cap = 1.5f },
+                                             { .flags = IR_BIAS, .scale = 3, .score_cap = 2 } };
+    static const uint32_t words[] = { 5, 1024, 1027 };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            struct ir_attrs a = kinds[k];
+            a.features = 21;
+            a.vocab = words[i];
+            run_sizes(IR_OP_HEAD_LOSS, a);
+        }
+}
+END_TEST
+
+/* The factor as it is, and in the job's type: to the bit, in bfloat16. */
+START_TEST(scale_rounding)
+{
+    const double by = 55.4256;
+    for (uint32_t flags = 0; machine->compute == IR_BF16 && flags <= IR_ROUND_FIRST; flags += IR_ROUND_FIRST) {
+        const struct ir_attrs at = { .features = 8, .scale = (float)by, .flags = flags };
+        if (!has_kernels(machine, IR_OP_SCALE, &at))
+            return;
+        struct guarded x = machine_buffer(machine, 16), y = machine_buffer(machine, 16);
+        struct guarded work = machine_buffer(machine,
+                                             machine->workspace(IR_OP_SCALE, &at, IR_PASS_F, 1, 1, 1, IR_BF16) + 1);
+        for (size_t i = 0; i < 8; i++)
+            set_element(&x, IR_BF16, i, 1 + (double)i / 128);
+        machine_put(machine, &x);
+        const struct op_args a = { .attrs = &at,
+                                   .op = IR_OP_SCALE,
+                                   .b = 1,
+                                   .t = 1,
+                                   .ep = 1,
+                                   .compute = IR_BF16,
+                                   .in = { x.device },
+                                   .out = { y.device },
+                                   .work = work.device,
+                                   .stream = machine->stream };
+        machine->backend->kernel(IR_OP_SCALE, IR_PASS_F)(&a);
+        machine_get(machine, &y);
+        ck_assert(element(&y, IR_BF16, 0) == rounded(IR_BF16, by));
+        for (size_t i = 0; i < 8; i++)
+            ck_assert(element(&y, IR_BF16, i) ==
+                      rounded(IR_BF16, (1 + (double)i / 128) * (flags ? rounded(IR_BF16, by) : by)));
+        machine_free(machine, &x);
+        machine_free(machine, &y);
+        machine_free(machine, &work);
+    }
+}
+END_TEST
+
 START_TEST(sum_and_copy)
 {
     if (!has_kernels(machine, IR_OP_SUM, &(struct ir_attrs){ 0 }))
@@ -507,6 +565,8 @@ static Suite *suite(void)
     tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_grouped, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_test(t, head);
+    tcase_add_test(t, head_attributes);
+    tcase_add_test(t, scale_rounding);
     tcase_add_test(t, readers);
     tcase_add_test(t, sum_and_copy);
     tcase_add_test(t, norm_rows);

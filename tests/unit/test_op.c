@@ -23,11 +23,13 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_ACT] = { .features = 10, .act = IR_ACT_RELU2 },
     [IR_OP_SWIGLU] = { .features = 10, .clamp = 7, .alpha = 1.702f, .flags = IR_ONE_PLUS },
     [IR_OP_ADD] = { .features = 6 },
+    [IR_OP_SCALE] = { .features = 6, .scale = 12, .flags = IR_ROUND_FIRST },
+    [IR_OP_CLAMP] = { .features = 6, .clamp = 8 },
     [IR_OP_ROUTER] = { .features = 6, .experts = 5, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 0.01f },
     [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
     [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8 },
     [IR_OP_COMBINE] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
-    [IR_OP_HEAD_LOSS] = { .features = 6, .vocab = 11 },
+    [IR_OP_HEAD_LOSS] = { .features = 6, .vocab = 11, .scale = 0.5f, .score_cap = 30, .flags = IR_BIAS },
 };
 enum { T = 8 };
 
@@ -96,9 +98,10 @@ START_TEST(kernels)
         { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
         { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
         { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
-        { IR_OP_ACT, true, false },      { IR_OP_ADD, false, false },      { IR_OP_ROUTER, true, true },
-        { IR_OP_DISPATCH, true, false }, { IR_OP_EXPERTS, true, true },    { IR_OP_COMBINE, true, false },
-        { IR_OP_HEAD_LOSS, true, true }, { IR_OP_SUM, false, false },      { IR_OP_COPY, false, false },
+        { IR_OP_ACT, true, false },      { IR_OP_SCALE, true, false },     { IR_OP_CLAMP, true, false },
+        { IR_OP_ADD, false, false },     { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
+        { IR_OP_EXPERTS, true, true },   { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
+        { IR_OP_SUM, false, false },     { IR_OP_COPY, false, false },
     };
     ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
     for (size_t i = 0; i < IR_OP_COUNT; i++) {
@@ -163,7 +166,9 @@ START_TEST(shapes_dense)
     ck_assert(ir_op_params(IR_OP_LAYERNORM, &bare) == 0 && !ir_op_runs(IR_OP_LAYERNORM, &bare, IR_PASS_BW));
     ir_op_shapes(IR_OP_HEAD_LOSS, &good[IR_OP_HEAD_LOSS], T, &s);
     is_shape(&s.in[1], IR_I32, T, 0, 0);
+    is_shape(&s.param[1], IR_COMPUTE, 11, 0, 0);
     is_shape(&s.save[0], IR_COMPUTE, T, 11, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_HEAD_LOSS, &(struct ir_attrs){ .features = 6, .vocab = 11 }), 1);
 }
 END_TEST
 
