@@ -12,7 +12,7 @@ const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
     ATTR(head_dim, 'u'),    ATTR(vocab, 'u'),        ATTR(positions, 'u'), ATTR(experts, 'u'), ATTR(top_k, 'u'),
     ATTR(capacity, 'u'),    ATTR(ffn, 'u'),          ATTR(flags, 'u'),     ATTR(eps, 'f'),     ATTR(theta, 'f'),
     ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),     ATTR(v_head_dim, 'u'), ATTR(window, 'u'), ATTR(score_cap, 'f'),
-    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'), ATTR(act, 'a'),      ATTR(clamp, 'f'),   ATTR(alpha, 'f'),
+    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'), ATTR(act, 'a'),      ATTR(clamp, 'f'),   ATTR(alpha, 'f'), ATTR(groups, 'u'), ATTR(top_groups, 'u'),
 };
 /* clang-format on */
 _Static_assert(sizeof(struct ir_attrs) == (sizeof(void *) + 4 * IR_ATTR_COUNT + 7) / 8 * 8,
@@ -45,6 +45,8 @@ enum {
     A_ACT = 1 << 22,
     A_CLAMP = 1 << 23,
     A_ALPHA = 1 << 24,
+    A_GROUPS = 1 << 25,
+    A_TOP_GROUPS = 1 << 26,
 };
 enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY, A_GATED = A_ACT | A_CLAMP | A_ALPHA | A_FLAGS };
 
@@ -215,6 +217,8 @@ static void shapes_router(const struct ir_attrs *a, uint32_t t, struct ir_op_sha
     s->out[0] = shape2(IR_F32, t, a->top_k);
     s->out[1] = shape2(IR_I32, t, a->top_k);
     s->param[0] = shape2(IR_COMPUTE, a->experts, a->features);
+    for (uint32_t i = 1; i < ir_op_params(IR_OP_ROUTER, a); i++)
+        s->param[i] = shape1(IR_COMPUTE, a->experts);
     s->save[0] = s->stash[0] = shape2(IR_F32, t, a->experts);
 }
 
@@ -332,7 +336,7 @@ static double flops_scale(const struct ir_attrs *a, enum ir_pass kernel, double 
 static double flops_router(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     return 2 * b * t * a->features * a->experts +
-           per_element(b * t * a->experts, kernel, 6.0 + a->top_k, 6.0 + a->top_k, 0);
+           per_element(b * t * a->experts, kernel, 6.0 + a->top_k, 6.0 + a->top_k, a->flags & IR_BIAS ? 1 : 0);
 }
 
 static double flops_dispatch(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -409,9 +413,9 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                       .attrs = A_FEATURES | A_SCALE | A_FLAGS, .shapes = shapes_gelu, .flops = flops_scale },
     [IR_OP_CLAMP] = { .name = "clamp", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
                       .attrs = A_FEATURES | A_CLAMP, .shapes = shapes_gelu, .flops = flops_scale },
-    [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 1, .n_save = 1, .n_stash = 1, .grad_in = 1,
+    [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 3, .n_save = 1, .n_stash = 1, .grad_in = 1,
                        .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
-                       .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX,
+                       .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX | A_EPS | A_SCALE | A_GROUPS | A_TOP_GROUPS,
                        .shapes = shapes_router, .flops = flops_router },
     [IR_OP_DISPATCH] = { .name = "dispatch", .n_in = 2, .n_out = 3, .grad_in = 1, .bi_reads = IR_OUT(1),
                          .attrs = A_ROUTED, .shapes = shapes_dispatch, .flops = flops_dispatch },
@@ -446,6 +450,8 @@ uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
         return a->flags & IR_NO_WEIGHT ? 0 : a->flags & IR_NO_BIAS ? 1 : 2;
     if (op == IR_OP_ATTENTION)
         return a->flags & IR_SINKS ? 1 : 0;
+    if (op == IR_OP_ROUTER)
+        return 1u + (a->flags & IR_BIAS ? 1 : 0) + (a->flags & IR_SELECT_BIAS ? 1 : 0);
     return ir_op_info[op].n_param;
 }
 

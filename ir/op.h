@@ -38,8 +38,12 @@ enum ir_op {
     IR_OP_ADD,    /* a, b -> a + b */
     IR_OP_SCALE,  /* x -> scale * x; ROUND_FIRST: scale rounded to the job's type first (gemma's embeddings) */
     IR_OP_CLAMP,  /* x -> x between -clamp and clamp; the gradient beyond is 0 */
-    IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
-                        softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
+    IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; params W (E,C), bias (E) if BIAS,
+                       selection bias (E) if SELECT_BIAS; save scores (T,E) float32. Scores are the softmax over E of x W' + bias,
+                       or its SIGMOID, in float32. The top k are chosen by score, plus selection bias where there is one (it has no
+                       gradient), ties to the lower index; with groups, from the top_groups best of so many equal groups of
+                       experts: a group is as good as its two best, or its best if GROUP_BEST. Their weights are their scores,
+                       divided by their sum + eps if NORM_TOPK (with softmax: the softmax over the chosen), times scale.
                         aux_coef > 0 adds the load-balance loss, per sequence */
     IR_OP_DISPATCH, /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
                         out (E, b).
@@ -70,7 +74,7 @@ enum ir_act { IR_ACT_SILU, IR_ACT_GELU, IR_ACT_GELU_TANH, IR_ACT_RELU, IR_ACT_RE
 extern const char *const ir_act_names[IR_ACT_COUNT + 1]; /* "silu", "gelu", "gelu_tanh", ...; NULL ends */
 
 /* Attributes: one flat record; a row of the table names those that the operator uses, the others are 0. */
-enum { IR_FREQS_MAX = 1 << 12 };
+enum { IR_FREQS_MAX = 1 << 12, IR_GROUPS_MAX = 1024 };
 struct ir_freqs {
     uint32_t n;
     const float *at;
@@ -89,11 +93,11 @@ struct ir_attrs {
     uint32_t capacity;       /* dispatch, experts, combine: rows per expert and sequence; 0 dropless */
     uint32_t ffn;            /* experts: F */
     uint32_t flags;          /* enum ir_flag */
-    float eps;               /* norms */
+    float eps;               /* norms; router: added to the sum of weights */
     float theta;             /* rope: 0 where inv_freq is given */
     float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says.
                                 scale: its factor. rope: of cos and sin; head_loss: of
-                                the logits; 0: 1 */
+                                the logits; router: of the weights; 0: 1 */
     float aux_coef;      /* router */
     uint32_t v_head_dim; /* attention: elements of a head of v and o; 0: head_dim */
     uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
@@ -103,20 +107,25 @@ struct ir_attrs {
     uint32_t act;           /* act, swiglu, experts: enum ir_act */
     float clamp;            /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
     float alpha;            /* swiglu, experts: of silu; 0: 1 */
+    uint32_t groups;        /* router: groups of experts; 0: none */
+    uint32_t top_groups;    /* router: of which those may be chosen from */
 };
 enum ir_flag {
-    IR_TRANSPOSED = 1,    /* linear: W is (in,out), as in GPT-2's Conv1D */
-    IR_BIAS = 2,          /* linear, head_loss */
-    IR_PACKED = 4,        /* attention */
-    IR_EXACT = 8,         /* gelu */
-    IR_NORM_TOPK = 16,    /* router */
-    IR_SINKS = 32,        /* attention */
-    IR_PAIRS = 64,        /* rope */
-    IR_ONE_PLUS = 128,    /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
-    IR_ROUND_FIRST = 256, /* rmsnorm, scale */
-    IR_NO_WEIGHT = 512,   /* layernorm */
-    IR_NO_BIAS = 1024,    /* layernorm */
-    IR_PER_HEAD = 2048,   /* layernorm */
+    IR_TRANSPOSED = 1,     /* linear: W is (in,out), as in GPT-2's Conv1D */
+    IR_BIAS = 2,           /* linear, head_loss, router */
+    IR_PACKED = 4,         /* attention */
+    IR_EXACT = 8,          /* gelu */
+    IR_NORM_TOPK = 16,     /* router */
+    IR_SINKS = 32,         /* attention */
+    IR_PAIRS = 64,         /* rope */
+    IR_ONE_PLUS = 128,     /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
+    IR_ROUND_FIRST = 256,  /* rmsnorm, scale */
+    IR_NO_WEIGHT = 512,    /* layernorm */
+    IR_NO_BIAS = 1024,     /* layernorm */
+    IR_PER_HEAD = 2048,    /* layernorm */
+    IR_SIGMOID = 4096,     /* router */
+    IR_SELECT_BIAS = 8192, /* router */
+    IR_GROUP_BEST = 16384, /* router */
 };
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
@@ -126,7 +135,7 @@ struct ir_attr_info {
     char type;       /* 'u' uint32_t, 'f' float, 'a' enum ir_act, 4 bytes */
 };
 enum {
-    IR_ATTR_COUNT = 25,
+    IR_ATTR_COUNT = 27,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];

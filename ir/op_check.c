@@ -43,6 +43,10 @@ static const struct {
     MAY(scale, IR_OP_HEAD_LOSS),
     MAY(heads, IR_OP_RMSNORM),
     MAY(heads, IR_OP_LAYERNORM),
+    MAY(scale, IR_OP_ROUTER),
+    MAY(eps, IR_OP_ROUTER),
+    MAY(groups, ANY),
+    MAY(top_groups, ANY),
 };
 
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
@@ -98,7 +102,7 @@ uint32_t ir_op_flags(enum ir_op op)
     case IR_OP_GELU:
         return IR_EXACT;
     case IR_OP_ROUTER:
-        return IR_NORM_TOPK;
+        return IR_NORM_TOPK | IR_BIAS | IR_SIGMOID | IR_SELECT_BIAS | IR_GROUP_BEST;
     default:
         return 0;
     }
@@ -152,6 +156,22 @@ static const char *rope_wrong(const struct ir_attrs *a)
     return NULL;
 }
 
+static const char *router_wrong(const struct ir_attrs *a)
+{
+    const uint32_t size = a->groups ? a->experts / a->groups : 0;
+    if ((a->groups > 0) != (a->top_groups > 0) || (a->flags & IR_GROUP_BEST && !a->groups))
+        return "groups and top_groups go together, and group_best with them";
+    if (a->groups && (a->groups > IR_GROUPS_MAX || a->experts % a->groups != 0 || a->top_groups > a->groups))
+        return "groups is not at most 1024 equal parts of the experts, or below top_groups";
+    if (a->groups && (uint64_t)a->top_groups * size < a->top_k)
+        return "top_groups groups have fewer experts than top_k";
+    if (a->groups && size < 2 && !(a->flags & IR_GROUP_BEST))
+        return "a group has one expert, and is as good as its two best";
+    if (a->aux_coef > 0 && (a->groups || a->flags & (IR_SIGMOID | IR_SELECT_BIAS)))
+        return "aux_coef goes with softmax alone, without groups and select_bias";
+    return NULL;
+}
+
 const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t t)
 {
     const char *wrong = NULL;
@@ -172,6 +192,9 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
         return "alpha is of silu, and act says another activation";
     if (a->experts && a->top_k > a->experts)
         return "top_k is larger than the number of experts";
+    wrong = op == IR_OP_ROUTER ? router_wrong(a) : NULL;
+    if (wrong)
+        return wrong;
     if (op == IR_OP_POS_EMBED && a->positions < t)
         return "the sequence is longer than the table of positions";
     struct ir_op_shapes s;

@@ -31,10 +31,21 @@ static const struct {
     const char *name;
     uint32_t bit;
 } flag_names[] = {
-    { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },           { "packed", IR_PACKED },
-    { "exact", IR_EXACT },           { "norm_topk", IR_NORM_TOPK }, { "sinks", IR_SINKS },
-    { "pairs", IR_PAIRS },           { "one_plus", IR_ONE_PLUS },   { "round_first", IR_ROUND_FIRST },
-    { "no_weight", IR_NO_WEIGHT },   { "no_bias", IR_NO_BIAS },     { "per_head", IR_PER_HEAD },
+    { "transposed", IR_TRANSPOSED },
+    { "bias", IR_BIAS },
+    { "packed", IR_PACKED },
+    { "exact", IR_EXACT },
+    { "norm_topk", IR_NORM_TOPK },
+    { "sinks", IR_SINKS },
+    { "pairs", IR_PAIRS },
+    { "one_plus", IR_ONE_PLUS },
+    { "round_first", IR_ROUND_FIRST },
+    { "no_weight", IR_NO_WEIGHT },
+    { "no_bias", IR_NO_BIAS },
+    { "per_head", IR_PER_HEAD },
+    { "sigmoid", IR_SIGMOID },
+    { "select_bias", IR_SELECT_BIAS },
+    { "group_best", IR_GROUP_BEST },
 };
 enum { FLAG_COUNT = sizeof flag_names / sizeof *flag_names };
 
@@ -278,8 +289,10 @@ static enum status read_inputs(const struct reader *r, struct spec *s)
     return ST_OK;
 }
 
-static const char *default_leaf(enum ir_op op, uint32_t i)
+static const char *default_leaf(enum ir_op op, const struct ir_attrs *a, uint32_t i)
 {
+    if (op == IR_OP_ROUTER && i == (a->flags & IR_BIAS ? 2u : 1u))
+        return ".select_bias";
     static const char *const experts[] = { ".*.gate.weight", ".*.up.weight", ".*.down.weight" };
     if (op == IR_OP_EXPERTS)
         return experts[i];
@@ -347,7 +360,7 @@ static enum status read_params(const struct reader *r, struct spec *s)
         if (i < n && !json_is_null(v.v))
             TRY(js_str(&v, &name, r->e));
         else
-            name = arena_printf(&r->g->arena, "%s%s", s->name, default_leaf(s->op, i));
+            name = arena_printf(&r->g->arena, "%s%s", s->name, default_leaf(s->op, &s->attrs, i));
         TRY(take_param(r, s, &v, i, name, &shapes.param[i]));
     }
     return ST_OK;

@@ -283,6 +283,33 @@ START_TEST(router)
 }
 END_TEST
 
+/* Sigmoid, bias, selection bias, groups, factor and eps: the routers of gpt-oss, DeepSeek-V2 and V3 among them. */
+START_TEST(router_attributes)
+{
+    static const struct ir_attrs kinds[] = {
+        { .flags = IR_SIGMOID },
+        { .flags = IR_SIGMOID | IR_NORM_TOPK, .eps = 0.25f, .scale = 2.5f },
+        { .flags = IR_BIAS | IR_NORM_TOPK },
+        { .flags = IR_SELECT_BIAS, .scale = 0.5f },
+        { .flags = IR_BIAS | IR_SELECT_BIAS | IR_SIGMOID },
+        { .flags = IR_GROUP_BEST, .groups = 4, .top_groups = 2, .scale = 16 },
+        { .flags = IR_SIGMOID | IR_SELECT_BIAS | IR_NORM_TOPK,
+          .groups = 4,
+          .top_groups = 2,
+          .eps = 1e-20f,
+          .scale = 2.5f },
+        { .flags = IR_SIGMOID | IR_SELECT_BIAS, .groups = 3, .top_groups = 1 },
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct ir_attrs a = kinds[k];
+        a.features = 21;
+        a.experts = 12;
+        a.top_k = 3;
+        run_sizes(IR_OP_ROUTER, a);
+    }
+}
+END_TEST
+
 /* All probabilities equal: the lowest indices win. Finite differences have no meaning at a tie. */
 START_TEST(router_ties)
 {
@@ -558,6 +585,7 @@ static Suite *suite(void)
     tcase_add_test(t, attention_wide);
     tcase_add_test(t, elementwise);
     tcase_add_test(t, router);
+    tcase_add_test(t, router_attributes);
     tcase_add_test(t, router_ties);
     tcase_add_loop_test(t, dispatch, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, combine, SPREAD_RANDOM, SPREAD_NONE + 1);

@@ -25,7 +25,14 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_ADD] = { .features = 6 },
     [IR_OP_SCALE] = { .features = 6, .scale = 12, .flags = IR_ROUND_FIRST },
     [IR_OP_CLAMP] = { .features = 6, .clamp = 8 },
-    [IR_OP_ROUTER] = { .features = 6, .experts = 5, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 0.01f },
+    [IR_OP_ROUTER] = { .features = 6,
+                       .experts = 6,
+                       .top_k = 2,
+                       .flags = IR_NORM_TOPK | IR_BIAS | IR_SELECT_BIAS,
+                       .groups = 3,
+                       .top_groups = 1,
+                       .scale = 2.5f,
+                       .eps = 1e-20f },
     [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
     [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8 },
     [IR_OP_COMBINE] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
@@ -178,9 +185,12 @@ START_TEST(shapes_routed)
     ir_op_shapes(IR_OP_ROUTER, &good[IR_OP_ROUTER], T, &s);
     is_shape(&s.out[0], IR_F32, T, 2, 0);
     is_shape(&s.out[1], IR_I32, T, 2, 0);
-    is_shape(&s.save[0], IR_F32, T, 5, 0);
-    is_shape(&s.stash[0], IR_F32, T, 5, 0);
-    is_shape(&s.param[0], IR_COMPUTE, 5, 6, 0);
+    is_shape(&s.save[0], IR_F32, T, 6, 0);
+    is_shape(&s.stash[0], IR_F32, T, 6, 0);
+    is_shape(&s.param[0], IR_COMPUTE, 6, 6, 0);
+    is_shape(&s.param[2], IR_COMPUTE, 6, 0, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_ROUTER, &(struct ir_attrs){ .flags = IR_SELECT_BIAS }), 2);
+    ck_assert_uint_eq(ir_op_params(IR_OP_ROUTER, &(struct ir_attrs){ .flags = IR_SIGMOID }), 1);
     ir_op_shapes(IR_OP_DISPATCH, &good[IR_OP_DISPATCH], T, &s);
     is_shape(&s.out[0], IR_COMPUTE, 15, 6, 0); /* experts * capacity */
     is_shape(&s.out[1], IR_I32, T, 2, 0);
@@ -253,9 +263,20 @@ START_TEST(attributes_that_do_not_go_together)
     a = good[IR_OP_LINEAR];
     a.inv_freq = good[IR_OP_ROPE].inv_freq;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
-    a = good[IR_OP_ROUTER];
-    a.top_k = 6;
-    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROUTER, &a, T));
+    const struct ir_attrs routers[] = {
+        { .features = 6, .experts = 6, .top_k = 7 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 2, .top_groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 4, .top_groups = 2 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 2, .top_groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 3, .groups = 3, .top_groups = 1 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 6, .top_groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 2, .flags = IR_GROUP_BEST },
+        { .features = 6, .experts = 6, .top_k = 2, .flags = IR_SIGMOID, .aux_coef = 0.1f },
+        { .features = 6, .experts = 4096, .top_k = 2, .groups = 2048, .top_groups = 3 },
+    };
+    for (size_t i = 0; i < sizeof routers / sizeof *routers; i++)
+        ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROUTER, &routers[i], T));
     a = good[IR_OP_LINEAR];
     a.flags |= IR_PACKED;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
@@ -286,7 +307,7 @@ START_TEST(work_and_bytes)
                         4.0 * (T + T * 6 + T * 6));
     /* router, BI: index, probabilities, weights W, gradient of the weights read; dx and the stash written */
     ck_assert_double_eq(ir_op_bytes(IR_OP_ROUTER, &good[IR_OP_ROUTER], IR_PASS_BI, 1, T, IR_F32),
-                        4.0 * (T * 2 + T * 5 + 30 + T * 2 + T * 6 + T * 5));
+                        4.0 * (T * 2 + T * 6 + 36 + T * 2 + T * 6 + T * 6));
     ck_assert_uint_eq(ir_dtype_size(IR_COMPUTE, IR_BF16), 2);
     ck_assert_uint_eq(ir_dtype_size(IR_F32, IR_BF16), 4);
     ck_assert_uint_eq(ir_dtype_size(IR_BYTE, IR_F32), 1);
