@@ -7,7 +7,7 @@
 const char *const model__init_names[] = { "normal", "zeros", "ones", NULL };
 const char *const model__in[IR_MAX_IN] = { "in0", "in1", "in2" };
 const char *const model__out[IR_MAX_OUT] = { "out0", "out1", "out2" };
-const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2" };
+const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2", "param3", "param4", "param5" };
 
 static void hash_shape(struct sha256 *s, const struct ir_shape *x)
 {
@@ -49,7 +49,7 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
             sha256_add_u64(s, o->in[k]);
         for (int k = 0; k < IR_MAX_OUT; k++)
             sha256_add_u64(s, o->out[k]);
-        for (int k = 0; k < IR_MAX_PARAM; k++)
+        for (int k = 0; k < IR_MAX_PARAM && (k < MODEL_PARAMS_ALWAYS || o->param[k] != IR_NONE); k++)
             sha256_add_u64(s, o->param[k]);
     }
 }

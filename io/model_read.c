@@ -233,9 +233,10 @@ static enum status get_tag_columns(struct reading *r, const struct h5_at *at)
 /* Every column that the operators' table has: fixed ones, attributes, tags. */
 static enum status known_columns(struct reading *r, const struct h5_at *at)
 {
-    static const char *const fixed[] = { "name",   "op",     "block",          "in0",      "in1",
-                                         "in2",    "out0",   "out1",           "out2",     "param0",
-                                         "param1", "param2", MODEL_FREQ_COUNT, MODEL_FREQS };
+    static const char *const fixed[] = {
+        "name",   "op",     "block",  "in0",    "in1",    "in2",    "out0",           "out1",     "out2",
+        "param0", "param1", "param2", "param3", "param4", "param5", MODEL_FREQ_COUNT, MODEL_FREQS
+    };
     enum { FIXED = sizeof fixed / sizeof fixed[0] };
     const char *known[FIXED + IR_ATTR_COUNT + IR_MAX_TAGS + 1] = { 0 };
     uint32_t n = FIXED;
@@ -267,8 +268,12 @@ static enum status get_operators(struct reading *r, const struct h5_at *at)
         TRY(get_references(r, at, model__in[k], n, &r->tensors, &ops[0].in[k], sizeof *ops));
     for (int k = 0; k < IR_MAX_OUT; k++)
         TRY(get_references(r, at, model__out[k], n, &r->tensors, &ops[0].out[k], sizeof *ops));
-    for (int k = 0; k < IR_MAX_PARAM; k++)
-        TRY(get_references(r, at, model__param[k], n, &r->params, &ops[0].param[k], sizeof *ops));
+    for (int k = 0; k < IR_MAX_PARAM; k++) {
+        for (uint64_t i = 0; i < n; i++)
+            ops[i].param[k] = IR_NONE;
+        if (k < MODEL_PARAMS_ALWAYS || h5_has(at, model__param[k]))
+            TRY(get_references(r, at, model__param[k], n, &r->params, &ops[0].param[k], sizeof *ops));
+    }
     TRY(get_attr_columns(r, at));
     TRY(get_freqs(r, at));
     return get_tag_columns(r, at);

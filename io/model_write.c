@@ -52,8 +52,13 @@ static enum status put_references(struct columns *c)
         TRY(h5_put_strings(c->at, model__out[k], c->s, g->ops.n, c->e));
     }
     for (int k = 0; k < IR_MAX_PARAM; k++) {
-        for (uint32_t i = 0; i < g->ops.n; i++)
+        bool any = k < MODEL_PARAMS_ALWAYS;
+        for (uint32_t i = 0; i < g->ops.n; i++) {
             c->s[i] = param_name(g, g->ops.at[i].param[k]);
+            any = any || *c->s[i];
+        }
+        if (!any)
+            continue;
         TRY(h5_put_strings(c->at, model__param[k], c->s, g->ops.n, c->e));
     }
     return ST_OK;

@@ -238,6 +238,10 @@ static void shapes_experts(const struct ir_attrs *a, uint32_t t, struct ir_op_sh
     s->in[1] = shape1(IR_I32, a->experts);
     s->param[0] = s->param[1] = shape3(IR_COMPUTE, a->experts, a->ffn, a->features);
     s->param[2] = shape3(IR_COMPUTE, a->experts, a->features, a->ffn);
+    if (a->flags & IR_BIAS) {
+        s->param[3] = s->param[4] = shape2(IR_COMPUTE, a->experts, a->ffn);
+        s->param[5] = shape2(IR_COMPUTE, a->experts, a->features);
+    }
     s->save[0] = s->save[1] = s->stash[0] = s->stash[1] = shape2(IR_COMPUTE, rows, a->ffn);
 }
 
@@ -348,7 +352,8 @@ static double flops_dispatch(const struct ir_attrs *a, enum ir_pass kernel, doub
 static double flops_experts(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     double rows = b * (a->capacity ? (double)a->experts * a->capacity : t * a->top_k);
-    return 6 * rows * a->features * a->ffn + per_element(rows * a->ffn, kernel, 6, 12, 6);
+    const double bias = a->flags & IR_BIAS && kernel != IR_PASS_BI ? rows * (2.0 * a->ffn + a->features) : 0;
+    return 6 * rows * a->features * a->ffn + per_element(rows * a->ffn, kernel, 6, 12, 6) + bias;
 }
 
 static double flops_combine(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -419,11 +424,11 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                        .shapes = shapes_router, .flops = flops_router },
     [IR_OP_DISPATCH] = { .name = "dispatch", .n_in = 2, .n_out = 3, .grad_in = 1, .bi_reads = IR_OUT(1),
                          .attrs = A_ROUTED, .shapes = shapes_dispatch, .flops = flops_dispatch },
-    [IR_OP_EXPERTS] = { .name = "experts", .n_in = 2, .n_out = 1, .n_param = 3, .n_save = 2, .n_stash = 2, .grad_in = 1,
+    [IR_OP_EXPERTS] = { .name = "experts", .n_in = 2, .n_out = 1, .n_param = 6, .n_save = 2, .n_stash = 2, .grad_in = 1,
                         .bi_reads = IR_IN(1) | IR_PARAM(0) | IR_PARAM(1) | IR_PARAM(2) | IR_SAVE(0) | IR_SAVE(1),
                         .bw_reads = IR_IN(0) | IR_IN(1) | IR_SAVE(0) | IR_SAVE(1) | IR_STASH(0) | IR_STASH(1) |
                                     IR_DOUT(0),
-                        .attrs = A_ROUTED | A_FFN, .shapes = shapes_experts, .flops = flops_experts },
+                        .attrs = A_ROUTED | A_FFN | A_GATED, .shapes = shapes_experts, .flops = flops_experts },
     [IR_OP_COMBINE] = { .name = "combine", .n_in = 3, .n_out = 1, .grad_in = 5,
                         .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2),
                         .attrs = A_ROUTED, .shapes = shapes_combine, .flops = flops_combine },
@@ -450,6 +455,8 @@ uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
         return a->flags & IR_NO_WEIGHT ? 0 : a->flags & IR_NO_BIAS ? 1 : 2;
     if (op == IR_OP_ATTENTION)
         return a->flags & IR_SINKS ? 1 : 0;
+    if (op == IR_OP_EXPERTS)
+        return a->flags & IR_BIAS ? 6 : 3;
     if (op == IR_OP_ROUTER)
         return 1u + (a->flags & IR_BIAS ? 1 : 0) + (a->flags & IR_SELECT_BIAS ? 1 : 0);
     return ir_op_info[op].n_param;
@@ -512,15 +519,15 @@ double ir_op_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel,
     ir_op_shapes(op, a, t, &s);
     if (op == IR_OP_EMBED || op == IR_OP_POS_EMBED) /* only the rows in use of the table */
         s.param[0] = shape2(IR_COMPUTE, t, a->features);
-    const uint32_t all = 0xf;
-    uint32_t reads = kernel == IR_PASS_F    ? IR_IN(0) * all | IR_PARAM(0) * all
+    const uint32_t all = 0xf, params = (1u << IR_MAX_PARAM) - 1;
+    uint32_t reads = kernel == IR_PASS_F    ? IR_IN(0) * all | IR_PARAM(0) * params
                      : kernel == IR_PASS_BI ? o->bi_reads | IR_DOUT(0) * all
                                             : o->bw_reads;
     double sum = group_bytes(s.in, IR_MAX_IN, reads & all, b, compute) +
                  group_bytes(s.out, IR_MAX_OUT, reads >> 4 & all, b, compute) +
                  group_bytes(s.save, IR_MAX_SAVE, reads >> 8 & all, b, compute) +
                  group_bytes(s.stash, IR_MAX_STASH, reads >> 16 & all, b, compute) +
-                 group_bytes(s.param, IR_MAX_PARAM, reads >> 20 & all, 1, compute);
+                 group_bytes(s.param, IR_MAX_PARAM, reads >> 20 & params, 1, compute);
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         if (reads & IR_DOUT(i) && s.out[i].dtype != IR_I32)
             sum += shape_bytes(&s.out[i], b, compute);

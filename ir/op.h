@@ -50,8 +50,9 @@ enum ir_op {
                         capacity > 0: R = E*capacity, laid out (E, b, capacity, C), rows beyond a count are zero, a token
                         beyond the capacity has slot -1; capacity 0 (dropless): R = T*k, rows sorted by expert over the
                         whole microbatch, then by token. slot is the row of the microbatch's (b*R,C) matrix */
-    IR_OP_EXPERTS, /* rows by expert (R,C), counts (E) -> (R,C): (silu(x G') * (x U')) D'; params G, U (E,F,C), D (E,C,F);
-                        save gate (R,F), up (R,F) */
+    IR_OP_EXPERTS, /* rows by expert (R,C), counts (E) -> (R,C): h D' + d, h the gated activation of swiglu, as its attributes
+                        say, of gate = x G' + g and up = x U' + u; params G, U (E,F,C), D (E,C,F), and if BIAS g, u (E,F), d (E,C).
+                        A row beyond the counts stays zero. save gate (R,F), up (R,F) */
     IR_OP_COMBINE, /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
     IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of the logits z to the loss scalar;
                         z = scale (x W' + bias), or score_cap tanh(z/score_cap); params W (V,C), bias (V) if BIAS; save dlogits (T,V), V padded as
@@ -67,7 +68,7 @@ enum ir_op {
 enum ir_pass { IR_PASS_F, IR_PASS_B, IR_PASS_BI, IR_PASS_BW, IR_PASS_NONE, IR_PASS_COUNT = IR_PASS_NONE };
 const char *ir_pass_name(enum ir_pass pass); /* "F", "B", "BI", "BW", "-" */
 
-enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 3, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
+enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 6, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
 
 /* Activations: silu is x sigmoid(x), gelu the exact form, relu2 the square of relu. Names: ir_act_names. */
 enum ir_act { IR_ACT_SILU, IR_ACT_GELU, IR_ACT_GELU_TANH, IR_ACT_RELU, IR_ACT_RELU2, IR_ACT_SIGMOID, IR_ACT_COUNT };
@@ -112,7 +113,7 @@ struct ir_attrs {
 };
 enum ir_flag {
     IR_TRANSPOSED = 1,     /* linear: W is (in,out), as in GPT-2's Conv1D */
-    IR_BIAS = 2,           /* linear, head_loss, router */
+    IR_BIAS = 2,           /* linear, head_loss, router, experts */
     IR_PACKED = 4,         /* attention */
     IR_EXACT = 8,          /* gelu */
     IR_NORM_TOPK = 16,     /* router */

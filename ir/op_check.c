@@ -95,6 +95,8 @@ uint32_t ir_op_flags(enum ir_op op)
         return IR_PAIRS;
     case IR_OP_SWIGLU:
         return IR_ONE_PLUS;
+    case IR_OP_EXPERTS:
+        return IR_ONE_PLUS | IR_BIAS;
     case IR_OP_SCALE:
         return IR_ROUND_FIRST;
     case IR_OP_HEAD_LOSS:

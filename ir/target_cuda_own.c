@@ -107,6 +107,8 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
+    if (op == IR_OP_EXPERTS && (a->flags || a->act || a->clamp > 0 || a->alpha > 0))
+        return "the CUDA kernels of experts know silu without bias, clamp, alpha or one_plus; use --device cpu";
     if (op == IR_OP_ROUTER && (a->groups || a->scale > 0 || a->eps > 0 || a->flags & ~(uint32_t)IR_NORM_TOPK))
         return "the CUDA kernel of router knows softmax and norm_topk, no bias, select_bias, sigmoid, groups, scale or "
                "eps; leave "

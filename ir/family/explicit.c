@@ -293,7 +293,8 @@ static const char *default_leaf(enum ir_op op, const struct ir_attrs *a, uint32_
 {
     if (op == IR_OP_ROUTER && i == (a->flags & IR_BIAS ? 2u : 1u))
         return ".select_bias";
-    static const char *const experts[] = { ".*.gate.weight", ".*.up.weight", ".*.down.weight" };
+    static const char *const experts[] = { ".*.gate.weight", ".*.up.weight", ".*.down.weight",
+                                           ".*.gate.bias",   ".*.up.bias",   ".*.down.bias" };
     if (op == IR_OP_EXPERTS)
         return experts[i];
     return op == IR_OP_ATTENTION ? ".sinks" : i ? ".bias" : ".weight";
@@ -301,7 +302,7 @@ static const char *default_leaf(enum ir_op op, const struct ir_attrs *a, uint32_
 
 static enum status read_init(const struct reader *r, const struct spec *s, uint32_t i, enum ir_init *init, double *std)
 {
-    bool norm = s->op == IR_OP_LAYERNORM || s->op == IR_OP_RMSNORM, bias = i > 0 && s->op != IR_OP_EXPERTS;
+    bool norm = s->op == IR_OP_LAYERNORM || s->op == IR_OP_RMSNORM, bias = i > (s->op == IR_OP_EXPERTS ? 2 : 0);
     static const char *const names[] = { "normal", "zeros", "ones" };
     const char *name;
     TRY(js_num_or(&s->js, "std", 0, 1e3, r->std, std, r->e));

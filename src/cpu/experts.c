@@ -1,4 +1,4 @@
-/* Grouped SwiGLU products of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
+/* Grouped products and gated activation of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
  * most.
  *
  * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows
@@ -24,7 +24,7 @@ struct experts {
     float *sum;
     size_t local, c, f; /* experts here, C, F */
     size_t segments;    /* of one expert: ep*b in capacity mode, else ep */
-    size_t rows, tile_rows;
+    size_t rows, tile_rows, gap;
 };
 
 /* Rows of one expert still to be visited. */
@@ -47,7 +47,8 @@ static struct experts experts(const struct op_args *a)
                          .size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float),
                          .local = at->experts / a->ep,
                          .c = at->features,
-                         .f = at->ffn };
+                         .f = at->ffn,
+                         .gap = at->flags & IR_BIAS ? 0 : GAP }; /* with a bias an unused row would not stay zero */
     char *work = a->work;
     if (at->capacity) {
         x.segments = (size_t)a->ep * a->b;
@@ -93,7 +94,8 @@ static bool next_run(const struct experts *x, struct walk *w, size_t *row, size_
         if (rows == 0)
             continue;
         /* between sequences of one part nothing but unused rows lie; elsewhere other experts */
-        const size_t part = x->a->attrs->capacity ? w->segment / x->a->b : w->segment, gap = part == w->part ? GAP : 0;
+        const size_t part = x->a->attrs->capacity ? w->segment / x->a->b : w->segment,
+                     gap = part == w->part ? x->gap : 0;
         if (w->row < w->end && at > w->end + gap)
             break;
         if (w->row == w->end)
@@ -146,7 +148,7 @@ static void swiglu(const struct experts *x, void *h, const void *gate, const voi
         const size_t m = n - i < PIECE ? n - i : PIECE;
         float wide[2][PIECE];
         const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]);
-        v->swiglu(x->half ? wide[0] : (float *)h + i, g, u, m);
+        cpu_gated(x->a->attrs, x->half ? wide[0] : (float *)h + i, g, u, m);
         if (x->half)
             v->round((uint16_t *)h + i, wide[0], m);
     }
@@ -164,18 +166,26 @@ static void swiglu_grad(const struct experts *x, void *const d[2], const void *g
         const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]),
                     *dy = floats(x, dh, i, m, wide[2]);
         float *const at[2] = { x->half ? out[0] : (float *)d[0] + i, x->half ? out[1] : (float *)d[1] + i };
-        v->swiglu_grad(at, none, g, u, dy, m);
+        cpu_gated_grad(x->a->attrs, at, none, g, u, dy, m);
         for (int k = 0; k < 2 && x->half; k++)
             v->round((uint16_t *)d[k] + i, out[k], m);
     }
 }
 
-/* Y (n,out) = X (n,in) W', W (out,in). */
-static void times_transposed(const struct experts *x, void *y, const void *rows, const void *w, size_t n, size_t out,
-                             size_t in)
+/* Y (n,out) = X (n,in) W' + bias of parameter `which` of expert e, W (out,in). */
+static void times_transposed(const struct experts *x, void *y, const void *rows, uint32_t which, size_t e, size_t n)
 {
-    cpu_gemm(&(struct gemm){
-        .m = n, .n = out, .k = in, .a = as_is(rows, in), .b = turned(w, in), .c = y, .ldc = out, .half = x->half });
+    const bool down = which == 2, bias = x->a->attrs->flags & IR_BIAS;
+    const size_t out = down ? x->c : x->f, in = down ? x->f : x->c;
+    cpu_gemm(&(struct gemm){ .m = n,
+                             .n = out,
+                             .k = in,
+                             .a = as_is(rows, in),
+                             .b = turned(element(x, x->a->param[which], e * x->f * x->c), in),
+                             .c = y,
+                             .ldc = out,
+                             .bias = bias ? element(x, x->a->param[3 + which], e * out) : NULL,
+                             .half = x->half });
 }
 
 /* Y (n,in) = start + X (n,out) W, W (out,in); wide: Y and start are float32. */
@@ -215,17 +225,15 @@ void cpu_experts_f(const struct op_args *a)
     const struct experts x = experts(a);
     zero_unused(&x, a->out[0]);
     for (size_t e = 0; e < x.local; e++) {
-        const size_t w = e * x.f * x.c;
-        const void *g = element(&x, a->param[0], w), *u = element(&x, a->param[1], w), *d = element(&x, a->param[2], w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             const void *in = element(&x, a->in[0], row * x.c);
             void *gate = a->save[0] ? element(&x, a->save[0], row * x.f) : x.tile[0];
             void *up = a->save[1] ? element(&x, a->save[1], row * x.f) : x.tile[1];
-            times_transposed(&x, gate, in, g, n, x.f, x.c);
-            times_transposed(&x, up, in, u, n, x.f, x.c);
+            times_transposed(&x, gate, in, 0, e, n);
+            times_transposed(&x, up, in, 1, e, n);
             swiglu(&x, x.tile[0], gate, up, n * x.f);
-            times_transposed(&x, element(&x, a->out[0], row * x.c), x.tile[0], d, n, x.c, x.f);
+            times_transposed(&x, element(&x, a->out[0], row * x.c), x.tile[0], 2, e, n);
         }
     }
 }
@@ -276,6 +284,26 @@ void cpu_experts_bi(const struct op_args *a)
     }
 }
 
+/* Biases of expert e: sums over its rows. */
+static void bias_grads(const struct experts *x, size_t e)
+{
+    for (int i = 0; i < 3; i++) {
+        const size_t width = i < 2 ? x->f : x->c;
+        const void *dy = i < 2 ? x->a->stash[i] : x->a->dout[0];
+        float *db = (float *)x->a->dparam[3 + i] + e * width;
+        bool add = x->a->dparam_add >> (3 + i) & 1;
+        for (size_t s = 0; s < x->segments; s++) {
+            size_t n, row = segment(x, e, s, &n);
+            if (n == 0)
+                continue;
+            cpu_column_sums(element(x, dy, row * width), x->half, n, width, db, add);
+            add = true;
+        }
+        if (!add)
+            cpu_zero(db, width);
+    }
+}
+
 void cpu_experts_bw(const struct op_args *a)
 {
     const struct experts x = experts(a);
@@ -298,5 +326,7 @@ void cpu_experts_bw(const struct op_args *a)
         for (int i = 0; i < 3; i++)
             if (!add[i]) /* an expert without rows */
                 cpu_zero(grads[i], x.f * x.c);
+        if (a->attrs->flags & IR_BIAS)
+            bias_grads(&x, e);
     }
 }

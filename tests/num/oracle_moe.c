@@ -224,6 +224,8 @@ size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t
 struct mlp {
     const double *g, *u, *d; /* weights of one expert */
     double *dg, *du, *dd;
+    const double *gb, *ub, *db; /* biases; NULL: none */
+    double *dgb, *dub, *ddb;
     size_t c, f;
 };
 
@@ -232,14 +234,17 @@ static void expert_row(struct problem *p, const struct mlp *m, size_t row, bool 
     const size_t c = m->c;
     const double *x = p->in[0].x + row * c, *dy = backward ? p->dout[0].x + row * c : NULL;
     for (size_t j = 0; j < m->f; j++) {
-        double gate = 0, up = 0, dh = 0;
+        double gate = m->gb ? m->gb[j] : 0, up = m->ub ? m->ub[j] : 0, dh = 0, slope[2];
         for (size_t i = 0; i < c; i++) {
             gate += x[i] * m->g[j * c + i];
             up += x[i] * m->u[j * c + i];
             dh += backward ? dy[i] * m->d[i * m->f + j] : 0;
         }
-        const double s = 1 / (1 + exp(-gate)), h = gate * s * up;
-        const double dgate = dh * up * (s + gate * s * (1 - s)), dup = dh * gate * s;
+        const double h = oracle_gated(&p->a, gate, up, slope), dgate = dh * slope[0], dup = dh * slope[1];
+        if (backward && m->gb) {
+            m->dgb[j] += dgate;
+            m->dub[j] += dup;
+        }
         for (size_t i = 0; i < c; i++) {
             if (!backward) {
                 p->out[0].x[row * c + i] += h * m->d[i * m->f + j];
@@ -250,6 +255,12 @@ static void expert_row(struct problem *p, const struct mlp *m, size_t row, bool 
             m->du[j * c + i] += dup * x[i];
             m->dd[i * m->f + j] += dy[i] * h;
         }
+    }
+    for (size_t i = 0; i < c && m->db; i++) {
+        if (backward)
+            m->ddb[i] += dy[i];
+        else
+            p->out[0].x[row * c + i] += m->db[i];
     }
 }
 
@@ -267,6 +278,12 @@ static void experts(struct problem *p, bool backward)
                                    .dg = p->dparam[0].x + w,
                                    .du = p->dparam[1].x + w,
                                    .dd = p->dparam[2].x + w,
+                                   .gb = p->param[3].n ? p->param[3].x + e * f : NULL,
+                                   .ub = p->param[3].n ? p->param[4].x + e * f : NULL,
+                                   .db = p->param[3].n ? p->param[5].x + e * c : NULL,
+                                   .dgb = p->param[3].n ? p->dparam[3].x + e * f : NULL,
+                                   .dub = p->param[3].n ? p->dparam[4].x + e * f : NULL,
+                                   .ddb = p->param[3].n ? p->dparam[5].x + e * c : NULL,
                                    .c = c,
                                    .f = f };
             for (size_t s = 0; s < p->b; s++) {

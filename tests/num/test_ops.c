@@ -377,6 +377,26 @@ START_TEST(experts)
 }
 END_TEST
 
+/* Biases and other activations, in runs and gaps. */
+START_TEST(experts_attributes)
+{
+    static const struct ir_attrs kinds[] = { { .flags = IR_BIAS },
+                                             { .act = IR_ACT_GELU_TANH },
+                                             { .flags = IR_BIAS | IR_ONE_PLUS, .clamp = 0.5f, .alpha = 1.702f } };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (uint32_t ep = 1; ep <= 2; ep++)
+            for (uint32_t capacity = 0; capacity < 3; capacity++) {
+                struct op_case c = { IR_OP_EXPERTS, kinds[k], .b = 3, .t = 7, .ep = ep, .spread = (enum spread)_i };
+                c.a.features = 13;
+                c.a.experts = 4;
+                c.a.top_k = 2;
+                c.a.ffn = 18;
+                c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? 3 : 27;
+                run(&c);
+            }
+}
+END_TEST
+
 /* Runs longer than a tile, and gaps on both sides of the length that is worth closing. */
 START_TEST(experts_long)
 {
@@ -590,6 +610,7 @@ static Suite *suite(void)
     tcase_add_loop_test(t, dispatch, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, combine, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_loop_test(t, experts_attributes, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_grouped, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_test(t, head);

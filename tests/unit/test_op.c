@@ -34,7 +34,7 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
                        .scale = 2.5f,
                        .eps = 1e-20f },
     [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
-    [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8 },
+    [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8, .clamp = 7, .flags = IR_BIAS },
     [IR_OP_COMBINE] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
     [IR_OP_HEAD_LOSS] = { .features = 6, .vocab = 11, .scale = 0.5f, .score_cap = 30, .flags = IR_BIAS },
 };
@@ -77,6 +77,10 @@ START_TEST(reads_exist)
         struct ir_op_shapes s;
         ir_op_shapes((enum ir_op)i, &good[i], T, &s);
         const uint32_t reads = ir_op_info[i].bi_reads | ir_op_info[i].bw_reads;
+        for (uint32_t k = 3; k < IR_MAX_PARAM; k++) {
+            ck_assert(!(reads & IR_PARAM(k)) || s.param[k].ndim);
+            ck_assert_int_eq(k<ir_op_info[i].n_param, s.param[k].ndim> 0);
+        }
         for (uint32_t k = 0; k < 3; k++) {
             ck_assert(!(reads & IR_IN(k)) || s.in[k].ndim);
             ck_assert(!(reads & IR_OUT(k)) || s.out[k].ndim);
@@ -199,6 +203,9 @@ START_TEST(shapes_routed)
     is_shape(&s.in[0], IR_COMPUTE, 16, 6, 0); /* dropless: T * k */
     is_shape(&s.param[0], IR_COMPUTE, 5, 8, 6);
     is_shape(&s.param[2], IR_COMPUTE, 5, 6, 8);
+    is_shape(&s.param[4], IR_COMPUTE, 5, 8, 0);
+    is_shape(&s.param[5], IR_COMPUTE, 5, 6, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_EXPERTS, &(struct ir_attrs){ .ffn = 8 }), 3);
     is_shape(&s.save[1], IR_COMPUTE, 16, 8, 0);
     is_shape(&s.stash[0], IR_COMPUTE, 16, 8, 0);
     ir_op_shapes(IR_OP_COMBINE, &good[IR_OP_COMBINE], T, &s);
@@ -295,7 +302,7 @@ START_TEST(work_and_bytes)
     const struct ir_attrs *l = &good[IR_OP_LINEAR];
     ck_assert_double_eq(ir_op_info[IR_OP_LINEAR].flops(l, IR_PASS_BI, 2, T), 2.0 * 2 * T * 6 * 10);
     ck_assert_double_eq(ir_op_info[IR_OP_EXPERTS].flops(&good[IR_OP_EXPERTS], IR_PASS_F, 1, T),
-                        6.0 * 16 * 6 * 8 + 6.0 * 16 * 8);
+                        6.0 * 16 * 6 * 8 + 6.0 * 16 * 8 + 16.0 * (2 * 8 + 6));
     /* linear: x, weights, bias read, y written; BW: x and dy read, float32 gradients written */
     double f = 2 * T * 6 + 60 + 10 + 2 * T * 10;
     ck_assert_double_eq(ir_op_bytes(IR_OP_LINEAR, l, IR_PASS_F, 2, T, IR_F32), 4 * f);
