@@ -211,6 +211,19 @@ static void shapes_two_to_one(const struct ir_attrs *a, uint32_t t, struct ir_op
     s->in[0] = s->in[1] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
 }
 
+static void shapes_row_gate(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
+{
+    s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
+    s->in[1] = shape2(IR_COMPUTE, t, 1);
+}
+
+static void shapes_join_heads(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
+{
+    s->in[0] = shape2(IR_COMPUTE, t, a->heads * (a->head_dim - a->rotary_dim));
+    s->in[1] = shape2(IR_COMPUTE, t, a->rotary_dim);
+    s->out[0] = shape2(IR_COMPUTE, t, a->heads * a->head_dim);
+}
+
 static void shapes_router(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
     s->in[0] = shape2(IR_COMPUTE, t, a->features);
@@ -337,6 +350,16 @@ static double flops_scale(const struct ir_attrs *a, enum ir_pass kernel, double 
     return per_element(b * t * a->features, kernel, 1, 1, 0);
 }
 
+static double flops_row_gate(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
+{
+    return per_element(b * t * a->features, kernel, 1, 3, 0);
+}
+
+static double flops_join_heads(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
+{
+    return per_element(b * t * a->heads * a->rotary_dim, kernel, 0, 1, 0);
+}
+
 static double flops_router(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     return 2 * b * t * a->features * a->experts +
@@ -418,6 +441,11 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                       .attrs = A_FEATURES | A_SCALE | A_FLAGS, .shapes = shapes_gelu, .flops = flops_scale },
     [IR_OP_CLAMP] = { .name = "clamp", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
                       .attrs = A_FEATURES | A_CLAMP, .shapes = shapes_gelu, .flops = flops_scale },
+    [IR_OP_ROW_GATE] = { .name = "row_gate", .n_in = 2, .n_out = 1, .grad_in = 3, .bi_reads = IR_IN(0) | IR_IN(1),
+                         .attrs = A_FEATURES, .shapes = shapes_row_gate, .flops = flops_row_gate },
+    [IR_OP_JOIN_HEADS] = { .name = "join_heads", .n_in = 2, .n_out = 1, .grad_in = 3,
+                           .attrs = A_HEADS | A_HEAD_DIM | A_ROTARY_DIM,
+                           .shapes = shapes_join_heads, .flops = flops_join_heads },
     [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 3, .n_save = 1, .n_stash = 1, .grad_in = 1,
                        .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
                        .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX | A_EPS | A_SCALE | A_GROUPS | A_TOP_GROUPS,

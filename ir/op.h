@@ -38,7 +38,10 @@ enum ir_op {
     IR_OP_ADD,    /* a, b -> a + b */
     IR_OP_SCALE,  /* x -> scale * x; ROUND_FIRST: scale rounded to the job's type first (gemma's embeddings) */
     IR_OP_CLAMP,  /* x -> x between -clamp and clamp; the gradient beyond is 0 */
-    IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; params W (E,C), bias (E) if BIAS,
+    IR_OP_ROW_GATE, /* x (T,C), g (T,1) -> x * sigmoid(g), g's number for its row (the gate of a shared expert) */
+    IR_OP_JOIN_HEADS, /* a (T,heads*(head_dim-rotary_dim)), r (T,rotary_dim) -> (T,heads*head_dim): each head its part of a,
+                         then r, the same for all (the keys of latent attention: a not rotated, r rotated) */
+    IR_OP_ROUTER,     /* x (T,C) -> weights (T,k) float32, index (T,k) int32; params W (E,C), bias (E) if BIAS,
                        selection bias (E) if SELECT_BIAS; save scores (T,E) float32. Scores are the softmax over E of x W' + bias,
                        or its SIGMOID, in float32. The top k are chosen by score, plus selection bias where there is one (it has no
                        gradient), ties to the lower index; with groups, from the top_groups best of so many equal groups of

@@ -32,7 +32,7 @@ static const struct {
     MAY(v_head_dim, ANY),
     MAY(window, ANY),
     MAY(score_cap, ANY),
-    MAY(rotary_dim, ANY),
+    MAY(rotary_dim, IR_OP_ROPE),
     MAY(rotary_offset, ANY),
     MAY(act, ANY),
     MAY(alpha, ANY),
@@ -192,6 +192,8 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
         return wrong;
     if (a->alpha > 0 && a->act != IR_ACT_SILU)
         return "alpha is of silu, and act says another activation";
+    if (op == IR_OP_JOIN_HEADS && a->rotary_dim >= a->head_dim)
+        return "rotary_dim is not below head_dim";
     if (a->experts && a->top_k > a->experts)
         return "top_k is larger than the number of experts";
     wrong = op == IR_OP_ROUTER ? router_wrong(a) : NULL;

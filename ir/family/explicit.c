@@ -230,6 +230,11 @@ static enum status infer(const struct reader *r, struct spec *s)
         if (!a->inv_freq)
             default_f32(&a->theta, 10000);
         break;
+    case IR_OP_JOIN_HEADS:
+        if (r->g->tensors.at[s->in.tensor[1]].shape.ndim == 2)
+            default_u32(&a->rotary_dim, r->g->tensors.at[s->in.tensor[1]].shape.dim[1]);
+        default_u32(&a->head_dim, divide(w, a->heads) + (uint64_t)a->rotary_dim);
+        break;
     case IR_OP_ATTENTION:
         infer_heads(a, w);
         break;

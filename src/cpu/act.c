@@ -116,6 +116,41 @@ void cpu_clamp_bi(const struct op_args *a)
         v->clamp_grad(dx + i, acc ? acc + i : NULL, x + i, dy + i, a->attrs->clamp, n - i < PIECE ? n - i : PIECE);
 }
 
+void cpu_row_gate_f(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const float *x = a->in[0], *gate = a->in[1];
+    float *y = a->out[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
+    for (size_t r = 0; r < rows; r++) {
+        float s;
+        v->act(IR_ACT_SIGMOID, &s, gate + r, 1);
+        v->scale(y + r * c, s, x + r * c, c);
+    }
+}
+
+void cpu_row_gate_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const float *x = a->in[0], *gate = a->in[1], *dy = a->dout[0], *acc = a->acc[1];
+    float *dx = a->din[0], *dgate = a->din[1];
+    cpu_start_from(dx, a->acc[0], rows * c);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
+    for (size_t r = 0; r < rows; r++) {
+        const float *from = dy + r * c;
+        float s;
+        v->act(IR_ACT_SIGMOID, &s, gate + r, 1);
+        const float grad = s * (1 - s) * v->dot(from, x + r * c, c);
+        if (a->acc[0])
+            v->axpy(dx + r * c, s, from, c);
+        else
+            v->scale(dx + r * c, s, from, c);
+        dgate[r] = acc ? acc[r] + grad : grad;
+    }
+}
+
 static bool plain_gate(const struct ir_attrs *at)
 {
     return at->act == IR_ACT_SILU && !(at->clamp > 0) && !(at->alpha > 0) && !(at->flags & IR_ONE_PLUS);

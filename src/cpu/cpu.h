@@ -44,6 +44,8 @@ void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
 void cpu_act_f(const struct op_args *a), cpu_act_bi(const struct op_args *a);
 void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
 void cpu_add_f(const struct op_args *a);
+void cpu_row_gate_f(const struct op_args *a), cpu_row_gate_bi(const struct op_args *a);
+void cpu_join_heads_f(const struct op_args *a), cpu_join_heads_bi(const struct op_args *a);
 void cpu_scale_f(const struct op_args *a), cpu_scale_bi(const struct op_args *a);
 void cpu_clamp_f(const struct op_args *a), cpu_clamp_bi(const struct op_args *a);
 void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a),

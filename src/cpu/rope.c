@@ -1,4 +1,4 @@
-/* Rotary position embedding (Su et al. 2021), positions 0..T-1.
+/* Rotary position embedding (Su et al. 2021), positions 0..T-1; and heads of which a part is turned once for all.
  *
  * work: cos (T, rotary/2), then sin (T, rotary/2), float32, times scale. The angles are float64: cos and sin of the first
  * position of a block by libm, of the others by turning on by the frequency, which costs four operations and 1e-15 a
@@ -71,4 +71,39 @@ void cpu_rope_f(const struct op_args *a)
 void cpu_rope_bi(const struct op_args *a)
 {
     rope(a, a->din[0], a->acc[0], a->dout[0], -1.0f);
+}
+
+/* ---- heads with a part that they share -------------------------------------------------------------------------- */
+
+void cpu_join_heads_f(const struct op_args *a)
+{
+    const size_t heads = a->attrs->heads, d = a->attrs->head_dim, shared = a->attrs->rotary_dim, own = d - shared,
+                 rows = cpu_rows(a);
+    const float *x = a->in[0], *s = a->in[1];
+    float *y = a->out[0];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, heads *d))
+    for (size_t r = 0; r < rows; r++)
+        for (size_t h = 0; h < heads; h++) {
+            float *head = y + (r * heads + h) * d;
+            memcpy(head, x + (r * heads + h) * own, own * sizeof *y);
+            memcpy(head + own, s + r * shared, shared * sizeof *y);
+        }
+}
+
+/* What is shared gets the sum over the heads. */
+void cpu_join_heads_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t heads = a->attrs->heads, d = a->attrs->head_dim, shared = a->attrs->rotary_dim, own = d - shared,
+                 rows = cpu_rows(a);
+    const float *dy = a->dout[0], *acc = a->acc[0], *acc_shared = a->acc[1];
+    float *dx = a->din[0], *ds = a->din[1];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, heads *d))
+    for (size_t r = 0; r < rows; r++)
+        for (size_t h = 0; h < heads; h++) {
+            const size_t i = (r * heads + h) * own, j = r * shared;
+            const float *head = dy + (r * heads + h) * d;
+            keep(v, dx + i, acc ? acc + i : NULL, head, own);
+            keep(v, ds + j, h ? ds + j : acc_shared ? acc_shared + j : NULL, head + own, shared);
+        }
 }

@@ -337,6 +337,119 @@ template <typename T> void sum_f(const struct op_args *a)
     map<plus>("sum", p, a->stream);
 }
 
+/* ---- rows: a gate for each, and heads that share a part ---------------------------------------------------------- */
+
+template <typename T> struct rows_args {
+    const T *in[2], *acc[2], *dout;
+    T *out[2]; /* out[0] of F; din */
+    unsigned c, heads, d, shared;
+};
+
+template <typename T> rows_args<T> rows_operands(const struct op_args *a, bool backward)
+{
+    rows_args<T> p = {};
+    for (int i = 0; i < 2; i++) {
+        p.in[i] = static_cast<const T *>(a->in[i]);
+        p.acc[i] = static_cast<const T *>(a->acc[i]);
+        p.out[i] = static_cast<T *>(backward ? a->din[i] : i ? nullptr : a->out[0]);
+    }
+    p.dout = static_cast<const T *>(a->dout[0]);
+    p.c = a->attrs->features;
+    p.heads = a->attrs->heads;
+    p.d = a->attrs->head_dim;
+    p.shared = a->attrs->rotary_dim;
+    return p;
+}
+
+template <typename T> __device__ __forceinline__ float element(const T *p, uint64_t at)
+{
+    float x[1];
+    load(x, p + at);
+    return x[0];
+}
+
+template <typename T> __device__ __forceinline__ void put(T *p, const T *acc, uint64_t at, float value)
+{
+    float x[1] = { value };
+    add_acc(x, acc, at);
+    store(p + at, x);
+}
+
+/* A block has a row. */
+template <typename T, bool BACKWARD> __global__ void __launch_bounds__(MAP_THREADS) row_gate_kernel(rows_args<T> p)
+{
+    SHARED(float, room, MAX_WARPS);
+    const uint64_t row = blockIdx.x, at = row * p.c;
+    const float s = __fdividef(1, 1 + expf(-element(p.in[1], row)));
+    const T *from = BACKWARD ? p.dout : p.in[0];
+    float sum = 0;
+    for (unsigned i = threadIdx.x; i < p.c; i += blockDim.x) {
+        const float x = element(from, at + i);
+        if (BACKWARD)
+            sum += x * element(p.in[0], at + i);
+        put(p.out[0], BACKWARD ? p.acc[0] : static_cast<const T *>(nullptr), at + i, s * x);
+    }
+    if (!BACKWARD)
+        return;
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        put(p.out[1], p.acc[1], row, s * (1 - s) * sum);
+}
+
+template <typename T> __global__ void __launch_bounds__(MAP_THREADS) join_heads_f_kernel(rows_args<T> p)
+{
+    const uint64_t row = blockIdx.x;
+    const unsigned own = p.d - p.shared;
+    for (unsigned i = threadIdx.x; i < p.heads * p.d; i += blockDim.x) {
+        const unsigned h = i / p.d, e = i % p.d;
+        const float x = e < own ? element(p.in[0], (row * p.heads + h) * own + e)
+                                : element(p.in[1], row * p.shared + e - own);
+        put(p.out[0], static_cast<const T *>(nullptr), row * p.heads * p.d + i, x);
+    }
+}
+
+template <typename T> __global__ void __launch_bounds__(MAP_THREADS) join_heads_bi_kernel(rows_args<T> p)
+{
+    const uint64_t row = blockIdx.x;
+    const unsigned own = p.d - p.shared;
+    const T *dy = p.dout + row * p.heads * p.d;
+    for (unsigned i = threadIdx.x; i < p.heads * own; i += blockDim.x)
+        put(p.out[0], p.acc[0], row * p.heads * own + i, element(dy, i / own * p.d + i % own));
+    for (unsigned e = threadIdx.x; e < p.shared; e += blockDim.x) {
+        float sum = 0;
+        for (unsigned h = 0; h < p.heads; h++)
+            sum += element(dy, h * p.d + own + e);
+        put(p.out[1], p.acc[1], row * p.shared + e, sum);
+    }
+}
+
+template <typename T, typename K>
+void each_row(const char *name, K kernel, const struct op_args *a, bool backward, unsigned n)
+{
+    launch(name, kernel, static_cast<unsigned>(rows_of(a)), threads_for(n, MAP_THREADS), 0, a->stream,
+           rows_operands<T>(a, backward));
+}
+
+template <typename T> void row_gate_f(const struct op_args *a)
+{
+    each_row<T>("row_gate F", row_gate_kernel<T, false>, a, false, a->attrs->features);
+}
+
+template <typename T> void row_gate_bi(const struct op_args *a)
+{
+    each_row<T>("row_gate BI", row_gate_kernel<T, true>, a, true, a->attrs->features);
+}
+
+template <typename T> void join_heads_f(const struct op_args *a)
+{
+    each_row<T>("join_heads F", join_heads_f_kernel<T>, a, false, a->attrs->heads * a->attrs->head_dim);
+}
+
+template <typename T> void join_heads_bi(const struct op_args *a)
+{
+    each_row<T>("join_heads BI", join_heads_bi_kernel<T>, a, true, a->attrs->heads * a->attrs->head_dim);
+}
+
 template <typename To, typename From, int V>
 __global__ void __launch_bounds__(MAP_THREADS) convert_kernel(To *to, const From *from, uint64_t n)
 {
@@ -372,6 +485,10 @@ FOR_BOTH_TYPES(scale_f)
 FOR_BOTH_TYPES(scale_bi)
 FOR_BOTH_TYPES(clamp_f)
 FOR_BOTH_TYPES(clamp_bi)
+FOR_BOTH_TYPES(row_gate_f)
+FOR_BOTH_TYPES(row_gate_bi)
+FOR_BOTH_TYPES(join_heads_f)
+FOR_BOTH_TYPES(join_heads_bi)
 FOR_BOTH_TYPES(act_f)
 FOR_BOTH_TYPES(act_bi)
 FOR_BOTH_TYPES(swiglu_f)

@@ -359,6 +359,34 @@ static void elementwise_backward(struct problem *p)
     }
 }
 
+static void row_gate(struct problem *p, bool backward)
+{
+    const size_t c = p->a.features;
+    for (size_t r = 0; r < rows_of(p); r++) {
+        const double s = 1 / (1 + exp(-p->in[1].x[r]));
+        for (size_t i = r * c; i < (r + 1) * c; i++)
+            if (backward) {
+                p->din[0].x[i] = s * p->dout[0].x[i];
+                p->din[1].x[r] += s * (1 - s) * p->dout[0].x[i] * p->in[0].x[i];
+            } else {
+                p->out[0].x[i] = s * p->in[0].x[i];
+            }
+    }
+}
+
+static void join_heads(struct problem *p, bool backward)
+{
+    const size_t d = p->a.head_dim, shared = p->a.rotary_dim, own = d - shared;
+    for (size_t i = 0; i < p->out[0].n; i++) {
+        const size_t h = i / d, e = i % d, from = e < own ? h * own + e : h / p->a.heads * shared + e - own;
+        const int which = e >= own;
+        if (backward)
+            p->din[which].x[from] += p->dout[0].x[i];
+        else
+            p->out[0].x[i] = p->in[which].x[from];
+    }
+}
+
 void oracle_dense_forward(struct problem *p)
 {
     switch (p->op) {
@@ -377,6 +405,12 @@ void oracle_dense_forward(struct problem *p)
         return;
     case IR_OP_HEAD_LOSS:
         head(p, false);
+        return;
+    case IR_OP_ROW_GATE:
+        row_gate(p, false);
+        return;
+    case IR_OP_JOIN_HEADS:
+        join_heads(p, false);
         return;
     default:
         elementwise(p);
@@ -404,6 +438,12 @@ void oracle_dense_backward(struct problem *p)
         return;
     case IR_OP_HEAD_LOSS:
         head(p, true);
+        return;
+    case IR_OP_ROW_GATE:
+        row_gate(p, true);
+        return;
+    case IR_OP_JOIN_HEADS:
+        join_heads(p, true);
         return;
     default:
         elementwise_backward(p);

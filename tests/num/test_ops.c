@@ -248,6 +248,10 @@ START_TEST(elementwise)
         run_sizes(IR_OP_SCALE, (struct ir_attrs){ .features = widths[i], .scale = 0.22f });
         run_sizes(IR_OP_SCALE, (struct ir_attrs){ .features = widths[i], .scale = 55.4256f, .flags = IR_ROUND_FIRST });
         run_sizes(IR_OP_CLAMP, (struct ir_attrs){ .features = widths[i], .clamp = 0.8f });
+        run_sizes(IR_OP_ROW_GATE, (struct ir_attrs){ .features = widths[i] });
+        run_sizes(IR_OP_JOIN_HEADS, (struct ir_attrs){ .heads = 3, .head_dim = widths[i] + 6, .rotary_dim = 6 });
+        run_sizes(IR_OP_JOIN_HEADS,
+                  (struct ir_attrs){ .heads = 2, .head_dim = widths[i] + 3, .rotary_dim = widths[i] });
         for (uint32_t act = 0; act < IR_ACT_COUNT; act++) {
             run_sizes(IR_OP_ACT, (struct ir_attrs){ .features = widths[i], .act = act });
             run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .act = act });
@@ -542,6 +546,8 @@ START_TEST(readers)
         { IR_OP_SWIGLU, { .features = 37 }, .b = 2, .t = 7 },
         { IR_OP_SWIGLU, { .features = 64 }, .b = 1, .t = 3 },
         { IR_OP_SWIGLU, { .features = 37, .act = IR_ACT_GELU_TANH, .clamp = 1 }, .b = 2, .t = 7 },
+        { IR_OP_ROW_GATE, { .features = 37 }, .b = 2, .t = 7 },
+        { IR_OP_JOIN_HEADS, { .heads = 3, .head_dim = 11, .rotary_dim = 4 }, .b = 2, .t = 7 },
         { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2 }, .b = 2, .t = 7 },
         { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2, .capacity = 3 }, .b = 2, .t = 7 },
     };

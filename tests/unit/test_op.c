@@ -25,6 +25,8 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_ADD] = { .features = 6 },
     [IR_OP_SCALE] = { .features = 6, .scale = 12, .flags = IR_ROUND_FIRST },
     [IR_OP_CLAMP] = { .features = 6, .clamp = 8 },
+    [IR_OP_ROW_GATE] = { .features = 6 },
+    [IR_OP_JOIN_HEADS] = { .heads = 3, .head_dim = 10, .rotary_dim = 4 },
     [IR_OP_ROUTER] = { .features = 6,
                        .experts = 6,
                        .top_k = 2,
@@ -106,13 +108,14 @@ START_TEST(kernels)
         enum ir_op op;
         bool bi, bw;
     } want[] = {
-        { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
-        { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
-        { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
-        { IR_OP_ACT, true, false },      { IR_OP_SCALE, true, false },     { IR_OP_CLAMP, true, false },
-        { IR_OP_ADD, false, false },     { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
-        { IR_OP_EXPERTS, true, true },   { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
-        { IR_OP_SUM, false, false },     { IR_OP_COPY, false, false },
+        { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true },  { IR_OP_LAYERNORM, true, true },
+        { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },      { IR_OP_ROPE, true, false },
+        { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },       { IR_OP_SWIGLU, true, false },
+        { IR_OP_ACT, true, false },      { IR_OP_SCALE, true, false },      { IR_OP_CLAMP, true, false },
+        { IR_OP_ROW_GATE, true, false }, { IR_OP_JOIN_HEADS, true, false }, { IR_OP_ADD, false, false },
+        { IR_OP_ROUTER, true, true },    { IR_OP_DISPATCH, true, false },   { IR_OP_EXPERTS, true, true },
+        { IR_OP_COMBINE, true, false },  { IR_OP_HEAD_LOSS, true, true },   { IR_OP_SUM, false, false },
+        { IR_OP_COPY, false, false },
     };
     ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
     for (size_t i = 0; i < IR_OP_COUNT; i++) {
@@ -165,6 +168,10 @@ START_TEST(shapes_dense)
     is_shape(&s.in[0], IR_COMPUTE, T, 12, 0);
     is_shape(&s.param[0], IR_COMPUTE, 4, 0, 0);
     is_shape(&s.save[0], IR_F32, T, 3, 0);
+    ir_op_shapes(IR_OP_JOIN_HEADS, &good[IR_OP_JOIN_HEADS], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 18, 0);
+    is_shape(&s.in[1], IR_COMPUTE, T, 4, 0);
+    is_shape(&s.out[0], IR_COMPUTE, T, 30, 0);
     ir_op_shapes(IR_OP_LAYERNORM, &good[IR_OP_LAYERNORM], T, &s);
     is_shape(&s.in[0], IR_COMPUTE, T, 18, 0);
     is_shape(&s.param[1], IR_COMPUTE, 3, 6, 0);
