@@ -396,6 +396,8 @@ START_TEST(experts_attributes)
                 c.a.top_k = 2;
                 c.a.ffn = 18;
                 c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? 3 : 27;
+                if (machine->compute == IR_BF16) /* rounding carries a gate over its bound, where the slope jumps */
+                    c.a.clamp = 0;
                 run(&c);
             }
 }

@@ -31,8 +31,6 @@ static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
                        .experts = 6,
                        .top_k = 2,
                        .flags = IR_NORM_TOPK | IR_BIAS | IR_SELECT_BIAS,
-                       .groups = 3,
-                       .top_groups = 1,
                        .scale = 2.5f,
                        .eps = 1e-20f },
     [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
