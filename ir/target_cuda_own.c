@@ -112,14 +112,12 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
                "--device cpu";
     if (op == IR_OP_ROUTER && (a->groups || a->scale > 0 || a->eps > 0 || a->flags & ~(uint32_t)IR_NORM_TOPK))
         return "the CUDA kernel of router has softmax and norm_topk alone: no bias, select_bias, sigmoid, groups, "
-               "scale "
-               "or eps; leave them out, or use --device cpu";
+               "scale or eps; leave them out, or use --device cpu";
     if (op == IR_OP_HEAD_LOSS && a->flags & IR_BIAS)
         return "there is no CUDA kernel of head_loss with a bias; leave it out, or use --device cpu";
     if (op == IR_OP_LAYERNORM && a->flags & IR_PER_HEAD)
         return "there is no CUDA kernel of layernorm with weights of each head (per_head); use the same weights for "
-               "all "
-               "heads, or --device cpu";
+               "all heads, or --device cpu";
     if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)
         return "the CUDA kernel of rope turns at most 512 elements of a head; use --device cpu";
     return NULL;

@@ -543,6 +543,47 @@ START_TEST(explicit_attention)
 }
 END_TEST
 
+/* Each attribute of the operators that families are made of. */
+START_TEST(explicit_operators)
+{
+    must_build(
+        parse(GRAPH(
+            EMBED ",{\"op\":\"layernorm\",\"name\":\"ln\",\"in\":[\"e\"],\"heads\":3,\"features\":4,\"per_head\":true,"
+                  "\"no_bias\":true},"
+                  "{\"op\":\"rmsnorm\",\"name\":\"rn\",\"in\":[\"ln\"],\"one_plus\":true,\"round_first\":true},"
+                  "{\"op\":\"act\",\"name\":\"ac\",\"in\":[\"rn\"],\"act\":\"relu2\"},"
+                  "{\"op\":\"swiglu\",\"name\":\"gl\",\"in\":[\"ac\",\"rn\"],\"act\":\"gelu_tanh\",\"clamp\":7},"
+                  "{\"op\":\"scale\",\"name\":\"sc\",\"in\":[\"gl\"],\"scale\":0.22},"
+                  "{\"op\":\"clamp\",\"name\":\"cl\",\"in\":[\"sc\"],\"clamp\":8},"
+                  "{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"cl\"],\"out_features\":1},"
+                  "{\"op\":\"row_gate\",\"name\":\"rg\",\"in\":[\"cl\",\"g\"]},"
+                  "{\"op\":\"linear\",\"name\":\"kr\",\"in\":[\"rg\"],\"out_features\":2},"
+                  "{\"op\":\"join_heads\",\"name\":\"j\",\"in\":[\"rg\",\"kr\"],\"heads\":3},"
+                  "{\"op\":\"router\",\"name\":\"ro\",\"in\":[\"j\"],\"experts\":6,\"top_k\":2,\"sigmoid\":true,"
+                  "\"select_bias\":true,\"groups\":3,\"top_groups\":1,\"eps\":1e-20,\"scale\":2.5,\"norm_topk\":true},"
+                  "{\"op\":\"dispatch\",\"name\":\"d\",\"in\":[\"j\",\"ro.1\"]},"
+                  "{\"op\":\"experts\",\"name\":\"x\",\"in\":[\"d\",\"d.2\"],\"ffn\":6,\"bias\":true,\"alpha\":1.702,"
+                  "\"one_plus\":true},"
+                  "{\"op\":\"combine\",\"name\":\"c\",\"in\":[\"x\",\"d.1\",\"ro\"]},"
+                  "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"c\",\"targets\"],\"bias\":true,\"scale\":0.125,"
+                  "\"score_cap\":30,\"block\":1}")),
+        8);
+    ck_assert(op("ln")->attrs.heads == 3 && op("ln")->attrs.flags == (IR_PER_HEAD | IR_NO_BIAS));
+    ck_assert(param("ln.weight")->shape.ndim == 2 && op("ln")->param[1] == IR_NONE);
+    ck_assert(op("rn")->attrs.flags == (IR_ONE_PLUS | IR_ROUND_FIRST) && param("rn.weight")->init == IR_INIT_ZEROS);
+    ck_assert(op("ac")->attrs.act == IR_ACT_RELU2);
+    ck_assert(op("gl")->attrs.act == IR_ACT_GELU_TANH && op("gl")->attrs.clamp == 7);
+    ck_assert(op("sc")->attrs.scale == 0.22f && op("cl")->attrs.clamp == 8);
+    ck_assert(op("j")->attrs.head_dim == 6 && op("j")->attrs.rotary_dim == 2);
+    const struct ir_attrs *ro = &op("ro")->attrs, *x = &op("x")->attrs, *h = &op("h")->attrs;
+    ck_assert(ro->flags == (IR_SIGMOID | IR_SELECT_BIAS | IR_NORM_TOPK) && ro->groups == 3 && ro->top_groups == 1);
+    ck_assert(ro->eps == 1e-20f && ro->scale == 2.5f && param("ro.select_bias")->init == IR_INIT_ZEROS);
+    ck_assert(x->flags == (IR_BIAS | IR_ONE_PLUS) && x->alpha == 1.702f && param("x.*.up.bias")->init == IR_INIT_ZEROS);
+    ck_assert_uint_eq(param("x.*.down.bias")->shape.dim[1], 18);
+    ck_assert(h->flags == IR_BIAS && h->scale == 0.125f && h->score_cap == 30 && param("h.bias")->shape.dim[0] == 9);
+}
+END_TEST
+
 START_TEST(explicit_rope)
 {
     must_build(parse(GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,0.5],"
@@ -557,6 +598,9 @@ END_TEST
 static const struct {
     const char *text, *says;
 } bad_graphs[] = {
+    { GRAPH(EMBED ",{\"op\":\"act\",\"name\":\"g\",\"in\":[\"e\"],\"act\":\"mish\"}," HEAD("g")),
+      "$.graph[1].act: found \"mish\", expected one of silu, gelu" },
+    { GRAPH(EMBED ",{\"op\":\"clamp\",\"name\":\"g\",\"in\":[\"e\"]}," HEAD("g")), "operator g (clamp) needs clamp" },
     { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,2]}," HEAD("r")),
       "operator r (rope): inv_freq must have a number for each pair" },
     { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,-2]}," HEAD("r")),
@@ -696,6 +740,7 @@ int main(void)
     tcase_add_test(c, default_cut);
     tcase_add_test(c, explicit_graph);
     tcase_add_test(c, explicit_attention);
+    tcase_add_test(c, explicit_operators);
     tcase_add_test(c, explicit_rope);
     tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
     tcase_add_test(c, capacity);

@@ -326,6 +326,39 @@ START_TEST(work_and_bytes)
 }
 END_TEST
 
+/* What CUDA has no kernel for is refused by the operator's name, the rest of the operator is taken. */
+START_TEST(cuda_refuses_by_name)
+{
+    static const struct {
+        enum ir_op op;
+        struct ir_attrs a;
+        bool taken;
+    } cases[] = {
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 1 }, true },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_SIGMOID }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_SELECT_BIAS }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_BIAS }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .groups = 3, .top_groups = 2 }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .scale = 2 }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .eps = 1 }, false },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8 }, true },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8, .flags = IR_BIAS }, false },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8, .act = IR_ACT_RELU }, false },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8, .clamp = 7 }, false },
+        { IR_OP_HEAD_LOSS, { .features = 6, .vocab = 8, .scale = 2, .score_cap = 30 }, true },
+        { IR_OP_HEAD_LOSS, { .features = 6, .vocab = 8, .flags = IR_BIAS }, false },
+        { IR_OP_LAYERNORM, { .features = 6, .heads = 2, .eps = 1, .flags = IR_NO_BIAS }, true },
+        { IR_OP_LAYERNORM, { .features = 6, .heads = 2, .eps = 1, .flags = IR_PER_HEAD }, false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *says = ir_target_cuda.unsupported(cases[i].op, &cases[i].a, T, IR_BF16);
+        ck_assert_ptr_null(ir_op_attrs_wrong(cases[i].op, &cases[i].a, T));
+        ck_assert_int_eq(!says, cases[i].taken);
+        ck_assert(!says || (strstr(says, ir_op_info[cases[i].op].name) && strstr(says, "--device cpu")));
+    }
+}
+END_TEST
+
 /* The numbers of transformers; those of float32 there, of float64 here. */
 START_TEST(rope_frequencies)
 {
@@ -431,6 +464,7 @@ int main(void)
     tcase_add_test(c, attributes_are_checked);
     tcase_add_test(c, attributes_that_do_not_go_together);
     tcase_add_test(c, work_and_bytes);
+    tcase_add_test(c, cuda_refuses_by_name);
     tcase_add_test(c, rope_frequencies);
     tcase_add_test(c, rope_numbers_are_checked);
     tcase_add_test(c, targets);
