@@ -144,8 +144,8 @@ static bool shapes_fit(const struct ir_shape *s, uint32_t n)
 static const char *rope_wrong(const struct ir_attrs *a)
 {
     if (ir_op_rotary(a) % 2 != 0)
-        return a->rotary_dim ? "rotary_dim is odd; rotary embedding turns pairs"
-                             : "head_dim is odd; rotary embedding turns pairs";
+        return a->rotary_dim ? "rotary_dim is odd; rotary embedding rotates pairs"
+                             : "head_dim is odd; rotary embedding rotates pairs";
     if ((uint64_t)a->rotary_offset + ir_op_rotary(a) > a->head_dim)
         return "rotary_offset + rotary_dim is more than head_dim";
     if ((a->theta > 0) == (a->inv_freq != NULL))

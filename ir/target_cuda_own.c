@@ -108,17 +108,17 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
     if (op == IR_OP_EXPERTS && (a->flags || a->act || a->clamp > 0 || a->alpha > 0))
-        return "the CUDA kernels of experts have silu without bias, clamp, alpha or one_plus; leave them out, or use "
-               "--device cpu";
+        return "experts on CUDA take silu only, without bias, clamp, alpha or one_plus; leave them out or use --device "
+               "cpu";
     if (op == IR_OP_ROUTER && (a->groups || a->scale > 0 || a->eps > 0 || a->flags & ~(uint32_t)IR_NORM_TOPK))
-        return "the CUDA kernel of router has softmax and norm_topk alone: no bias, select_bias, sigmoid, groups, "
-               "scale or eps; leave them out, or use --device cpu";
+        return "router on CUDA takes the softmax and norm_topk only: no bias, select_bias, sigmoid, groups, scale or "
+               "eps; leave "
+               "them out or use --device cpu";
     if (op == IR_OP_HEAD_LOSS && a->flags & IR_BIAS)
-        return "there is no CUDA kernel of head_loss with a bias; leave it out, or use --device cpu";
+        return "head_loss on CUDA takes no bias; leave it out or use --device cpu";
     if (op == IR_OP_LAYERNORM && a->flags & IR_PER_HEAD)
-        return "there is no CUDA kernel of layernorm with weights of each head (per_head); use the same weights for "
-               "all heads, or --device cpu";
+        return "layernorm on CUDA takes no per_head; share the weights among the heads or use --device cpu";
     if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)
-        return "the CUDA kernel of rope turns at most 512 elements of a head; use --device cpu";
+        return "rope on CUDA rotates at most 512 elements of a head; use --device cpu";
     return NULL;
 }
