@@ -33,8 +33,7 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
         sha256_add_text(s, o->name);
         sha256_add_text(s, ir_op_info[o->op].name);
         for (int k = 0; k < IR_ATTR_COUNT; k++) {
-            uint32_t bits;
-            memcpy(&bits, (const char *)&o->attrs + ir_attr_info[k].offset, 4);
+            const uint32_t bits = ir_attr_bits(&o->attrs, (uint32_t)k);
             if (k >= IR_ATTR_ALWAYS && bits == 0)
                 continue;
             sha256_add_text(s, ir_attr_info[k].name);

@@ -330,7 +330,9 @@ static enum status get_all(struct model_reader *r, struct h5_at *model, struct h
     TRY(get_operators(r, &table[0]));
     TRY(get_tensors(r, &table[1]));
     TRY(get_params(r, &table[2]));
-    return ir_graph_validate(r->g, model->where, r->e);
+    TRY(ir_graph_validate(r->g, model->where, r->e));
+    ir_graph_roles(r->g);
+    return ST_OK;
 }
 
 enum status model_get(const struct h5_at *at, const char *const *extra, struct ir_graph *g, struct err *e)

@@ -28,7 +28,7 @@ uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape sh
 
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std)
 {
-    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std }));
+    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std, false }));
     return g->params.n - 1;
 }
 
@@ -39,6 +39,19 @@ const struct ir_freqs *ir_graph_freqs(struct ir_graph *g, const float *at, uint3
     memcpy(copy, at, n * sizeof *copy);
     *f = (struct ir_freqs){ n, copy };
     return f;
+}
+
+static void set_roles(struct ir_graph *g, const struct ir_node_op *o)
+{
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
+        if (o->param[i] != IR_NONE && ir_op_param_decays((enum ir_op)o->op, i))
+            g->params.at[o->param[i]].decays = true;
+}
+
+void ir_graph_roles(struct ir_graph *g)
+{
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        set_roles(g, &g->ops.at[i]);
 }
 
 uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32_t block, const struct ir_attrs *attrs,
@@ -63,6 +76,7 @@ uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32
         const char *out = i ? arena_printf(&g->arena, "%s.%u", name, i) : o.name;
         vec_add(&g->tensors, ((struct ir_tensor){ out, s.out[i], id, (uint8_t)i }));
     }
+    set_roles(g, &o);
     vec_add(&g->ops, o);
     if (g->n_blocks < block + 1)
         g->n_blocks = block + 1;
@@ -158,7 +172,7 @@ static bool same_attrs(const struct ir_node_op *o, const struct ir_node_op *p, c
     for (uint32_t k = 0; k < IR_ATTR_COUNT; k++) {
         const struct ir_attr_info *info = &ir_attr_info[k];
         const void *x = (const char *)&o->attrs + info->offset, *y = (const char *)&p->attrs + info->offset;
-        if (memcmp(x, y, 4) == 0)
+        if (ir_attr_bits(&o->attrs, k) == ir_attr_bits(&p->attrs, k))
             continue;
         if (info->type == 'u')
             snprintf(text, size, "operator %s has %s %u in one and %u in the other", o->name, info->name,

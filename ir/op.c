@@ -490,6 +490,20 @@ uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
     return ir_op_info[op].n_param;
 }
 
+uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr)
+{
+    uint32_t bits;
+    memcpy(&bits, (const char *)a + ir_attr_info[attr].offset, sizeof bits);
+    return ir_attr_info[attr].offset == offsetof(struct ir_attrs, flags) ? bits & ~(uint32_t)IR_ROUND_FIRST : bits;
+}
+
+bool ir_op_param_decays(enum ir_op op, uint32_t i)
+{
+    if (op == IR_OP_LAYERNORM || op == IR_OP_RMSNORM || op == IR_OP_ATTENTION)
+        return false;
+    return op == IR_OP_EXPERTS ? i < 3 : i == 0;
+}
+
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
     *s = (struct ir_op_shapes){ 0 };

@@ -131,6 +131,9 @@ enum ir_flag {
     IR_SELECT_BIAS = 8192, /* router */
     IR_GROUP_BEST = 16384, /* router */
 };
+/* An attribute's 4 bytes as far as they are mathematics: without the flag that says where bfloat16 is rounded. Two graphs that differ in it
+ * alone are the same model, and a run of one goes on as the other. */
+uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr); /* attr: index in ir_attr_info */
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
 struct ir_attr_info {
@@ -192,6 +195,8 @@ extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
  * one parameter, attention without sinks none). */
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
+/* Whether weight decay acts on parameter i of such an operator: on weights, never on norms, biases and sinks, whatever their shape. */
+bool ir_op_param_decays(enum ir_op op, uint32_t i);
 /* attention: elements of a head of v and o. */
 static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
 {
