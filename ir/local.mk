@@ -83,6 +83,7 @@ EXTRA_DIST += \
 	tests/unit/data/mixtral-8x7b.json \
 	tests/unit/data/qwen3-0.6b.json \
 	tests/unit/data/qwen3-30b-a3b.json \
+	tests/unit/data/glm-4.5-air.json \
 	tests/unit/data/phi3-mini-128k.json \
 	tests/unit/data/published.json \
 	tests/unit/data/qwen3-v5.json

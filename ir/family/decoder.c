@@ -109,6 +109,25 @@ enum status decoder_only_value(const struct hf_model *m, const char *key, const 
     return same ? ST_OK : js_expected(&v, m->e, "%s: others are not implemented", value);
 }
 
+enum status decoder_shared_expert(const struct hf_model *m, struct decoder *d)
+{
+    const uint64_t width = (uint64_t)d->c->n_shared_experts * d->c->moe_intermediate_size;
+    if (width > INT32_MAX)
+        return js_wrong(&m->js, m->e, "n_shared_experts %u times moe_intermediate_size %u is above 2^31 - 1",
+                        d->c->n_shared_experts, d->c->moe_intermediate_size);
+    d->shared = (uint32_t)width;
+    return ST_OK;
+}
+
+enum status decoder_inner(const struct hf_model *m, struct decoder *d, uint32_t given)
+{
+    if (!given && d->c->hidden_size > INT32_MAX / 4)
+        return js_wrong(&m->js, m->e, "the width of the model is %u, expected at most %d", d->c->hidden_size,
+                        INT32_MAX / 4);
+    d->inner = given ? given : 4 * d->c->hidden_size;
+    return ST_OK;
+}
+
 enum status decoder_sigmoid_router(const struct hf_model *m, struct decoder *d)
 {
     const struct config *c = d->c;
@@ -127,8 +146,7 @@ enum status decoder_sigmoid_router(const struct hf_model *m, struct decoder *d)
         d->moe.groups = c->n_group;
         d->moe.top_groups = c->topk_group;
     }
-    d->shared = c->n_shared_experts * c->moe_intermediate_size;
-    return ST_OK;
+    return decoder_shared_expert(m, d);
 }
 
 /* HF computes one auxiliary loss over all layers together, the mean over layers in size; ours is per layer and sequence, so each

@@ -86,6 +86,10 @@ enum status decoder_experts(const struct hf_model *m, struct decoder *d, uint32_
 void decoder_sparse_from(struct decoder *d, uint32_t first);
 /* The key is missing or null, or has the one value (JSON) that the class computes. */
 enum status decoder_only_value(const struct hf_model *m, const char *key, const char *value);
+/* n_shared_experts of moe_intermediate_size, side by side. */
+enum status decoder_shared_expert(const struct hf_model *m, struct decoder *d);
+/* The width of the mlp: as given, or four times that of the model. */
+enum status decoder_inner(const struct hf_model *m, struct decoder *d, uint32_t given);
 /* The router of DeepSeek-V3: sigmoid scores, a bias that only chooses, groups, a factor; and a shared expert. */
 enum status decoder_sigmoid_router(const struct hf_model *m, struct decoder *d);
 /* Expert layers where decoder_sparse_step divides i + 1, but for those in mlp_only_layers. */

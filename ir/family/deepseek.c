@@ -30,7 +30,7 @@ static enum status read_latent(const struct hf_model *m, struct decoder *d)
                                          .rope = c->qk_rope_head_dim,
                                          .v = c->v_head_dim,
                                          .eps = 1e-6f };
-    if ((uint64_t)d->heads * (d->latent.nope + d->latent.rope + d->latent.v) > INT32_MAX)
+    if ((uint64_t)d->heads * ((uint64_t)d->latent.nope + d->latent.rope + d->latent.v) > INT32_MAX)
         return js_wrong(&m->js, m->e, "num_attention_heads %u times the sizes of a head is above 2^31 - 1", d->heads);
     return ST_OK;
 }
@@ -118,8 +118,7 @@ static enum status read_v2(const struct hf_model *m, struct decoder *d)
         d->moe.top_groups = c->topk_group;
         d->moe.router_flags |= IR_GROUP_BEST;
     }
-    d->shared = c->n_shared_experts * c->moe_intermediate_size;
-    return ST_OK;
+    return decoder_shared_expert(m, d);
 }
 
 const struct family family_deepseek_v2 = {

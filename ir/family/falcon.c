@@ -48,7 +48,7 @@ static enum status read(const struct hf_model *m, struct decoder *d)
     d->kv_heads = !c->new_decoder_architecture && c->multi_query ? 1 : c->num_kv_heads ? c->num_kv_heads : d->heads;
     if (d->heads % d->kv_heads != 0 || (!c->new_decoder_architecture && !c->multi_query && d->kv_heads != d->heads))
         return js_wrong(&m->js, m->e, "num_kv_heads %u does not go with num_attention_heads %u", d->kv_heads, d->heads);
-    d->inner = c->ffn_hidden_size ? c->ffn_hidden_size : 4 * c->hidden_size;
+    TRY(decoder_inner(m, d, c->ffn_hidden_size));
     d->norm = IR_OP_LAYERNORM;
     d->norm_flags = 0;
     d->gated = false;

@@ -33,7 +33,7 @@ static enum status read(const struct hf_model *m, struct decoder *d)
     if (d->c->rotary_dim > d->head_dim)
         return js_wrong(&m->js, m->e, "rotary_dim is %u, expected at most the %u elements of a head", d->c->rotary_dim,
                         d->head_dim);
-    d->inner = d->c->n_inner ? d->c->n_inner : 4 * d->c->hidden_size;
+    TRY(decoder_inner(m, d, d->c->n_inner));
     d->rope_class.rotary = d->c->rotary_dim;
     d->rope_pairs = true;
     d->norm = IR_OP_LAYERNORM;

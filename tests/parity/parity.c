@@ -70,10 +70,23 @@ static uint64_t hash_at(uint64_t name, uint64_t i)
     return mix(name ^ mix(i + 1));
 }
 
-static float weight_at(uint64_t name, const json_t *spread, uint64_t i)
+enum {
+    T_ELEMENTS,
+    T_MIDDLE,
+    T_SPREAD,
+    T_LARGEST,
+    T_PLACES,
+    T_VALUES
+}; /* of a tensor's row: write() in make_parity.py */
+
+static double tensor_number(const json_t *of, size_t what)
 {
-    const double middle = json_number_value(json_array_get(spread, 0)),
-                 most = json_number_value(json_array_get(spread, 1));
+    return json_number_value(json_array_get(of, what));
+}
+
+static float weight_at(uint64_t name, const json_t *of, uint64_t i)
+{
+    const double middle = tensor_number(of, T_MIDDLE), most = tensor_number(of, T_SPREAD);
     const double x = (double)(hash_at(name, i) >> 40) / 8388608.0 - 1;
     return (float)(middle + most * x);
 }
@@ -106,7 +119,7 @@ static void walk(const struct job *j, uint32_t param, void (*f)(float *x, const 
 
 static void fill(float *x, const json_t *of, uint64_t name, uint64_t at)
 {
-    *x = weight_at(name, json_object_get(of, "spread"), at);
+    *x = weight_at(name, of, at);
 }
 
 static uint64_t seen; /* samples that were compared */
@@ -114,13 +127,12 @@ static double worst_here;
 
 static void compare_sample(float *x, const json_t *of, uint64_t name, uint64_t at)
 {
-    const json_t *places = json_object_get(of, "at"), *is = json_object_get(of, "is");
+    const json_t *places = json_array_get(of, T_PLACES), *is = json_array_get(of, T_VALUES);
     (void)name;
     for (size_t i = 0; i < json_array_size(places); i++) {
         if ((uint64_t)json_integer_value(json_array_get(places, i)) != at)
             continue;
-        const double off = fabs(*x - json_number_value(json_array_get(is, i))) /
-                           json_number_value(json_object_get(of, "most"));
+        const double off = fabs(*x - json_number_value(json_array_get(is, i))) / tensor_number(of, T_LARGEST);
         worst_here = off <= worst_here ? worst_here : off; /* NaN is worst */
         seen++;
     }
@@ -134,10 +146,7 @@ static void check_tensors(const struct job *j)
     json_t *of;
     json_object_foreach(json_object_get(j->row, "tensors"), name, of)
     {
-        uint64_t n = 1;
-        for (size_t i = 0; i < json_array_size(json_object_get(of, "shape")); i++)
-            n *= (uint64_t)json_integer_value(json_array_get(json_object_get(of, "shape"), i));
-        want += n;
+        want += (uint64_t)tensor_number(of, T_ELEMENTS);
     }
     for (uint32_t i = 0; i < j->g.params.n; i++)
         have += ir_shape_elements(&j->g.params.at[i].shape);

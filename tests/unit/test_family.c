@@ -372,6 +372,9 @@ static const struct {
     { "gpt2", "activation_function", "\"relu\"", "$.activation_function: found \"relu\"" },
     { "gpt2", "n_head", "7", "n_embd 768 is not a multiple of n_head 7" },
     { "gpt2", "n_embd", "2000000004", "too large" },
+    { "glm-4.5-air", "n_shared_experts", "2000000000", "n_shared_experts 2000000000 times moe_intermediate_size 1408" },
+    { "glm-4.5-air", "topk_method", "\"greedy\"", "$.topk_method: found \"greedy\", expected \"noaux_tc\"" },
+    { "glm-4.5-air", "n_group", "3", "n_group is 3 and topk_group 1, with 128 experts" },
 };
 
 START_TEST(refused_keys)
