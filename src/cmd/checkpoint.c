@@ -175,7 +175,8 @@ static enum status import_to(const char *dir, const char *from, const struct job
     if (st == ST_OK)
         printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
     if (st == ST_OK && extra)
-        printf("%s: %u %s of layers of multi-token prediction left out\n", from, extra, extra == 1 ? "tensor" : "tensors");
+        printf("%s: %u %s of layers of multi-token prediction left out\n", from, extra,
+               extra == 1 ? "tensor" : "tensors");
     return st;
 }
 
