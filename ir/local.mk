@@ -5,12 +5,33 @@ libpiper_ir_la_SOURCES = \
 	ir/dag_print.c ir/dag_print.h \
 	ir/family/annotate.c \
 	ir/family/build.c ir/family/build.h \
+	ir/family/cohere.c \
+	ir/family/decoder.c ir/family/decoder.h \
+	ir/family/deepseek.c \
+	ir/family/dots.c \
+	ir/family/ernie.c \
+	ir/family/exaone.c \
 	ir/family/explicit.c \
+	ir/family/falcon.c \
 	ir/family/family.c ir/family/family.h \
+	ir/family/files.c ir/family/files.h \
+	ir/family/gemma.c \
+	ir/family/glm.c \
 	ir/family/gpt2.c \
-	ir/family/hf.c \
+	ir/family/gpt_neox.c \
+	ir/family/gpt_oss.c \
+	ir/family/gptj.c \
+	ir/family/granite.c \
+	ir/family/hf.c ir/family/hf.h \
+	ir/family/hunyuan.c \
 	ir/family/keys.c \
 	ir/family/llama.c \
+	ir/family/minimax.c \
+	ir/family/olmo.c \
+	ir/family/phi.c \
+	ir/family/qwen.c \
+	ir/family/rope.c ir/family/rope.h \
+	ir/family/starcoder2.c \
 	ir/graph.c ir/graph.h \
 	ir/graph_validate.c \
 	ir/machine.c ir/machine.h \
@@ -23,6 +44,7 @@ libpiper_ir_la_SOURCES = \
 	ir/plan_parse.c \
 	ir/plan_print.c \
 	ir/plan_text.c ir/plan_text.h \
+	ir/rope.c ir/rope.h \
 	ir/scalar.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \
@@ -31,7 +53,7 @@ libpiper_ir_la_SOURCES = \
 	ir/train.c ir/train.h
 
 UNIT_TESTS += tests/unit/test_op
-tests_unit_test_op_SOURCES = tests/unit/test_op.c
+tests_unit_test_op_SOURCES = tests/unit/test_op.c tests/unit/data/rope_table.h
 tests_unit_test_op_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_op_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
@@ -53,6 +75,7 @@ tests_unit_test_family_LDADD = $(PIPER_IR) $(CHECK_LIBS)
 
 EXTRA_DIST += \
 	ir/README \
+	tests/unit/data/make_rope.py \
 	tests/unit/data/gpt2.json \
 	tests/unit/data/llama-2-7b.json \
 	tests/unit/data/llama-3-8b.json \
@@ -60,4 +83,7 @@ EXTRA_DIST += \
 	tests/unit/data/mixtral-8x7b.json \
 	tests/unit/data/qwen3-0.6b.json \
 	tests/unit/data/qwen3-30b-a3b.json \
+	tests/unit/data/glm-4.5-air.json \
+	tests/unit/data/phi3-mini-128k.json \
+	tests/unit/data/published.json \
 	tests/unit/data/qwen3-v5.json

@@ -215,7 +215,8 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
          k->pass);
     NEED(k->type == IR_COMPUTE || (ours && k->type == IR_F32), e, "kernel %u: type %u", i, k->type);
-    NEED(k->mask < 1u << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i, k->mask, k->n);
+    NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
+         k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
     NEED(k->first_operand == *next_operand && n <= p->h->count[PLAN_S_OPERANDS] - *next_operand, e,
          "kernel %u: operands %u.. (%u), expected %" PRIu64, i, k->first_operand, n, *next_operand);

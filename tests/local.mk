@@ -64,6 +64,13 @@ tests_matrix_graphs_test_LDFLAGS = $(piper_LDFLAGS)
 tests_matrix_graphs_test_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/matrix/graphs_all.sh
 
+# Models of every family against transformers: lines of tests/mpi/testlist start it.
+MPI_PROGS += tests/parity/parity
+tests_parity_parity_SOURCES = tests/parity/parity.c
+tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
+tests_parity_parity_LDADD = $(piper_LDADD)
+EXTRA_DIST += tests/parity/README tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
+
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
 LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh

@@ -155,17 +155,6 @@ static size_t visible(const struct seen *x, size_t r, size_t k0, size_t nk, size
     return *n ? first : 0;
 }
 
-/* s = cap tanh(s / cap); slope, where asked for, gets the derivative. */
-static void bound(float *s, float *slope, float cap, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const float y = tanhf(s[i] / cap);
-        s[i] = cap * y;
-        if (slope)
-            slope[i] = 1 - y * y;
-    }
-}
-
 /* ---- forward -------------------------------------------------------------------------------------------------- */
 
 /* Running softmax of a block of queries: score maximum and sum of exponentials of each row, once it has some. */
@@ -217,7 +206,7 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
             size_t n, first = visible(&seen, r, k0, nk, &n);
             float *x = p + r * BLOCK;
             if (s->cap > 0)
-                bound(x + first, NULL, s->cap, n);
+                v->cap(x + first, NULL, s->cap, n);
             if (n > 0)
                 online_softmax(&run, r, x + first, n, row(&s->o, q0 + r, h, dv), dv);
             memset(x, 0, first * sizeof *x);
@@ -263,7 +252,7 @@ static void block_probabilities(const struct vec *v, const struct sequence *s, c
         float *x = p + r * BLOCK;
         if (slope) {
             memset(slope + r * BLOCK, 0, b->nk * sizeof *slope);
-            bound(x + first, slope + r * BLOCK + first, s->cap, n);
+            v->cap(x + first, slope + r * BLOCK + first, s->cap, n);
         }
         v->exp_sum(x + first, x + first, s->lse[b->h * s->t + b->q0 + r], n);
         memset(x, 0, first * sizeof *x);

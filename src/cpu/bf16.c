@@ -119,6 +119,7 @@ void cpu_bf16(const struct op_args *given, enum ir_pass pass, op_kernel kernel)
     }
     a->work = w.free;
     a->compute = IR_F32;
+    a->widened = true;
     kernel(a);
     for (uint32_t i = 0; i < w.n; i++)
         cpu_round(w.out[i].to, w.out[i].from, w.out[i].count);

@@ -1,4 +1,4 @@
-/* Grouped SwiGLU products of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
+/* Grouped products and gated activation of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
  * most.
  *
  * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows
@@ -24,7 +24,7 @@ struct experts {
     float *sum;
     size_t local, c, f; /* experts here, C, F */
     size_t segments;    /* of one expert: ep*b in capacity mode, else ep */
-    size_t rows, tile_rows;
+    size_t rows, tile_rows, gap;
 };
 
 /* Rows of one expert still to be visited. */
@@ -47,7 +47,8 @@ static struct experts experts(const struct op_args *a)
                          .size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float),
                          .local = at->experts / a->ep,
                          .c = at->features,
-                         .f = at->ffn };
+                         .f = at->ffn,
+                         .gap = at->flags & IR_BIAS ? 0 : GAP }; /* with a bias an unused row would not stay zero */
     char *work = a->work;
     if (at->capacity) {
         x.segments = (size_t)a->ep * a->b;
@@ -93,7 +94,8 @@ static bool next_run(const struct experts *x, struct walk *w, size_t *row, size_
         if (rows == 0)
             continue;
         /* between sequences of one part nothing but unused rows lie; elsewhere other experts */
-        const size_t part = x->a->attrs->capacity ? w->segment / x->a->b : w->segment, gap = part == w->part ? GAP : 0;
+        const size_t part = x->a->attrs->capacity ? w->segment / x->a->b : w->segment,
+                     gap = part == w->part ? x->gap : 0;
         if (w->row < w->end && at > w->end + gap)
             break;
         if (w->row == w->end)
@@ -146,7 +148,7 @@ static void swiglu(const struct experts *x, void *h, const void *gate, const voi
         const size_t m = n - i < PIECE ? n - i : PIECE;
         float wide[2][PIECE];
         const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]);
-        v->swiglu(x->half ? wide[0] : (float *)h + i, g, u, m);
+        cpu_gated(x->a->attrs, x->half ? wide[0] : (float *)h + i, g, u, m);
         if (x->half)
             v->round((uint16_t *)h + i, wide[0], m);
     }
@@ -164,7 +166,7 @@ static void swiglu_grad(const struct experts *x, void *const d[2], const void *g
         const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]),
                     *dy = floats(x, dh, i, m, wide[2]);
         float *const at[2] = { x->half ? out[0] : (float *)d[0] + i, x->half ? out[1] : (float *)d[1] + i };
-        v->swiglu_grad(at, none, g, u, dy, m);
+        cpu_gated_grad(x->a->attrs, at, none, g, u, dy, m);
         for (int k = 0; k < 2 && x->half; k++)
             v->round((uint16_t *)d[k] + i, out[k], m);
     }
@@ -174,16 +176,21 @@ static void swiglu_grad(const struct experts *x, void *const d[2], const void *g
 struct weight {
     void *at;
     size_t rows, columns;
+    const void *bias; /* (rows); NULL: none */
 };
 
 /* Of the parameters or their gradients: G, U, D of an expert. size: bytes of an element. */
 static void weights(const struct experts *x, void *const *param, size_t e, size_t size, struct weight w[3])
 {
-    for (int i = 0; i < 3; i++)
-        w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, i == 2 ? x->c : x->f, i == 2 ? x->f : x->c };
+    const bool bias = x->a->attrs->flags & IR_BIAS;
+    for (int i = 0; i < 3; i++) {
+        const size_t rows = i == 2 ? x->c : x->f, columns = i == 2 ? x->f : x->c;
+        w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, rows, columns,
+                                bias ? (char *)param[3 + i] + e * rows * size : NULL };
+    }
 }
 
-/* Y (n,rows) = X (n,columns) W'. */
+/* Y (n,rows) = X (n,columns) W' + bias. */
 static void times_transposed(const struct experts *x, void *y, const void *in, const struct weight *w, size_t n)
 {
     cpu_gemm(&(struct gemm){ .m = n,
@@ -193,6 +200,7 @@ static void times_transposed(const struct experts *x, void *y, const void *in, c
                              .b = turned(w->at, w->columns),
                              .c = y,
                              .ldc = w->rows,
+                             .bias = w->bias,
                              .half = x->half });
 }
 
@@ -292,6 +300,26 @@ void cpu_experts_bi(const struct op_args *a)
     }
 }
 
+/* Biases of expert e: sums over its rows. */
+static void bias_grads(const struct experts *x, size_t e)
+{
+    for (int i = 0; i < 3; i++) {
+        const size_t width = i < 2 ? x->f : x->c;
+        const void *dy = i < 2 ? x->a->stash[i] : x->a->dout[0];
+        float *db = (float *)x->a->dparam[3 + i] + e * width;
+        bool add = x->a->dparam_add >> (3 + i) & 1;
+        for (size_t s = 0; s < x->segments; s++) {
+            size_t n, row = segment(x, e, s, &n);
+            if (n == 0)
+                continue;
+            cpu_column_sums(element(x, dy, row * width), x->half, n, width, db, add);
+            add = true;
+        }
+        if (!add)
+            cpu_zero(db, width);
+    }
+}
+
 void cpu_experts_bw(const struct op_args *a)
 {
     const struct experts x = experts(a);
@@ -313,5 +341,7 @@ void cpu_experts_bw(const struct op_args *a)
         for (int i = 0; i < 3; i++)
             if (!add[i]) /* an expert without rows */
                 cpu_zero(dw[i].at, x.f * x.c);
+        if (a->attrs->flags & IR_BIAS)
+            bias_grads(&x, e);
     }
 }

@@ -58,6 +58,7 @@ struct op_args {
     double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
+    bool widened;      /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
     bool train;        /* false: no gradient will be asked for; save may be NULL and work serves instead */
     /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. Attention takes others, with q, k, v apart: on the CPU in
      * float32, on CUDA in bfloat16 where it runs in tiles (src/cuda/attention_tiles.cu); no other kernel does. */
