@@ -1,71 +1,204 @@
-/* piper data: token files from text, and from token shards that other tools write. */
-#include <stdio.h>
+/* piper data: token files from what people have. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "base/json.h"
 #include "cmd/command.h"
+#include "cmd/data.h"
 #include "io/file.h"
-#include "io/tokens.h"
-#include "cmd/options.h"
 
-/* What was made, for the person who made it. */
-static enum status show(const char *path, struct err *e)
+enum { TEXT = 1, JSONL = 2, IMPORT = 4, INFO = 8, MAKES = TEXT | JSONL | IMPORT };
+
+static const struct verb {
+    const char *name;
+    int is;
+    enum status (*run)(const struct data_request *r, struct err *e);
+} verbs[] = {
+    { "text", TEXT, data_text },
+    { "jsonl", JSONL, data_text },
+    { "import", IMPORT, data_import },
+    { "info", INFO, data_info },
+};
+enum { VERBS = sizeof verbs / sizeof *verbs };
+
+/* ---- signals: what is half made goes before we do ---- */
+
+static volatile sig_atomic_t caught;
+
+static void catch (int signal)
 {
-    struct tokens t = { 0 };
-    TRY(tokens_open(path, 1, UINT32_MAX, &t, e));
-    printf("%s: %llu tokens, vocabulary %u\n", path, (unsigned long long)t.n_tokens, t.file_vocab);
-    tokens_close(&t);
+    caught = signal;
+}
+
+enum status data_interrupted(struct err *e)
+{
+    return caught ? err_set(e, ST_STOPPED, "data", "interrupted: nothing was made") : ST_OK;
+}
+
+static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
+
+static void catch_signals(void)
+{
+    struct sigaction how = { .sa_handler = catch }, old;
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
+        if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
+            sigaction(signals[i], &how, NULL);
+}
+
+/* As the signal would have ended us. */
+static void leave_by_signal(void)
+{
+    if (!caught)
+        return;
+    signal(caught, SIG_DFL);
+    raise(caught);
+}
+
+/* ---- the command line ---- */
+
+static enum status find_verb(const char *word, const struct verb **verb, struct err *e)
+{
+    const char *names[VERBS + 1] = { NULL };
+    for (int i = 0; i < VERBS; i++) {
+        names[i] = verbs[i].name;
+        if (strcmp(word, verbs[i].name) == 0) {
+            *verb = &verbs[i];
+            return ST_OK;
+        }
+    }
+    const char *near = nearest_word(word, names);
+    return err_set(e, ST_USAGE, "data", "found \"%s\", expected text, jsonl, import or info%s%s%s", word,
+                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+}
+
+/* Options that do not go with the verb. */
+static enum status refuse_options(const struct data_request *r, const struct verb *v, const char *split, struct err *e)
+{
+    const struct {
+        const char *option;
+        bool given;
+        int goes_with;
+    } rows[] = {
+        { "--vocab", r->vocab, IMPORT },        { "--raw", r->raw, IMPORT },        { "--field", r->field, JSONL },
+        { "--tokenizer", r->tokenizer, MAKES }, { "--pattern", r->pattern, MAKES }, { "--bos", r->bos, TEXT | JSONL },
+        { "--eos", r->eos, TEXT | JSONL },      { "--split", split, MAKES },        { "-o", r->out, MAKES },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char names[80] = "";
+        for (int k = 0; k < VERBS; k++)
+            if (rows[i].goes_with & verbs[k].is) {
+                strcat(names, *names ? ", " : "");
+                strcat(names, verbs[k].name);
+            }
+        if (rows[i].given && !(rows[i].goes_with & v->is))
+            return err_set(e, ST_USAGE, "data", "%s goes with %s, not with %s", rows[i].option, names, v->name);
+    }
+    if (r->pattern && !r->tokenizer)
+        return err_set(e, ST_USAGE, "data", "--pattern needs --tokenizer, a tiktoken rank file");
     return ST_OK;
 }
 
-static enum status run(const struct option_list *operands, const char *out, uint64_t vocab, struct err *e)
+static enum status check_request(struct data_request *r, const struct verb *v, const char *split, struct err *e)
 {
-    static const char *const verbs[] = { "text", "import", NULL };
-    const char *verb = operands->at[0];
-    bool import = strcmp(verb, verbs[1]) == 0;
-    if (!import && strcmp(verb, verbs[0]) != 0) {
-        const char *near = nearest_word(verb, verbs);
-        return err_set(e, ST_USAGE, "data", "found \"%s\", expected text or import%s%s%s", verb,
-                       near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
-    }
-    if (operands->n < 2)
-        return err_set(e, ST_USAGE, "data", "%s needs at least one input file", verb);
-    if (!out)
+    if (v->is & MAKES && !r->out)
         return err_set(e, ST_USAGE, "data", "-o FILE is missing: the token file to make");
-    if (vocab > UINT32_MAX || (vocab && !import))
-        return err_set(e, ST_USAGE, "data", "--vocab goes with import, and is below 2^32");
-    for (uint32_t i = 1; i < operands->n; i++)
-        TRY(file_differs(out, operands->at[i], e));
-    if (import)
-        TRY(tokens_import(operands->at + 1, operands->n - 1, (uint32_t)vocab, out, e));
-    else
-        TRY(tokens_from_text(operands->at + 1, operands->n - 1, out, e));
-    return show(out, e);
+    if (r->vocab > UINT32_MAX)
+        return err_set(e, ST_USAGE, "data", "--vocab is below 2^32");
+    TRY(refuse_options(r, v, split, e));
+    r->field = r->field ? r->field : "text";
+    r->bos = r->bos ? r->bos : "auto";
+    r->eos = r->eos ? r->eos : "auto";
+    r->share = 1;
+    if (!split)
+        return ST_OK;
+    char *end;
+    r->share = strtod(split, &end);
+    if (*end || !(r->share > 0 && r->share < 1))
+        return err_set(e, ST_USAGE, "data", "--split: found \"%s\", expected a share between 0 and 1, as 0.99", split);
+    return ST_OK;
+}
+
+static enum status run(const struct option_list *operands, struct data_request *r, const char *split, struct err *e)
+{
+    const struct verb *v = NULL;
+    TRY(find_verb(operands->at[0], &v, e));
+    r->verb = v->name;
+    if (operands->n < 2)
+        return err_set(e, ST_USAGE, "data", "%s needs at least one input file", v->name);
+    TRY(check_request(r, v, split, e));
+    TRY(data_expand(operands, v->name, &r->files, e));
+    for (uint32_t i = 0; i < r->files.n && r->out; i++)
+        TRY(file_differs(r->out, r->files.at[i], e));
+    catch_signals();
+    return v->run(r, e);
 }
 
 static enum status data_run(int argc, char **argv, struct err *e)
 {
-    const char *out = NULL;
-    uint64_t vocab = 0;
+    static const char *const choices[] = { "auto", "yes", "no", NULL };
+    struct data_request r = { .seed = 1 };
+    const char *split = NULL;
     const struct option options[] = {
         { .name = "output",
           .letter = 'o',
           .kind = OPTION_TEXT,
-          .to = &out,
+          .to = &r.out,
           .value = "FILE",
           .help = "the token file to make" },
+        { .name = "tokenizer",
+          .kind = OPTION_TEXT,
+          .to = &r.tokenizer,
+          .value = "FILE|DIR",
+          .help = "tokenizer.json, its folder, or a tiktoken rank file (default: bytes are tokens)" },
+        { .name = "pattern",
+          .kind = OPTION_TEXT,
+          .to = &r.pattern,
+          .value = "P",
+          .help = "of a rank file: gpt2, cl100k, o200k or a regular expression" },
+        { .name = "field",
+          .kind = OPTION_TEXT,
+          .to = &r.field,
+          .value = "NAME",
+          .help = "jsonl: the key of the text (default: text)" },
+        { .name = "bos",
+          .kind = OPTION_CHOICE,
+          .to = &r.bos,
+          .value = "auto|yes|no",
+          .words = choices,
+          .help = "a token at the begin of each document (default: auto)" },
+        { .name = "eos",
+          .kind = OPTION_CHOICE,
+          .to = &r.eos,
+          .value = "auto|yes|no",
+          .words = choices,
+          .help = "an end-of-text token behind each document (default: auto)" },
+        { .name = "split",
+          .kind = OPTION_TEXT,
+          .to = &split,
+          .value = "SHARE",
+          .help = "so much of the documents; the others go to FILE-eval.h5" },
+        { .name = "seed", .kind = OPTION_NUMBER, .to = &r.seed, .value = "N", .help = "of --split (default: 1)" },
+        { .name = "raw",
+          .kind = OPTION_TEXT,
+          .to = &r.raw,
+          .value = "TYPE",
+          .help = "import: files without a header, uint16, uint32, ..." },
         { .name = "vocab",
           .kind = OPTION_NUMBER,
-          .to = &vocab,
+          .to = &r.vocab,
           .value = "N",
           .least = 1,
-          .help = "import: every id must be below N (default: the largest id + 1)" },
+          .help = "import: every id must be below N (default: the tokenizer's, or the largest id + 1)" },
         { .name = NULL },
     };
     const struct option_usage usage = {
         .command = "data",
-        .synopsis = "text FILE... -o tokens.h5 | import SHARD... -o tokens.h5 [--vocab N]",
-        .about = "text:   every byte is a token, vocabulary 256\n"
-                 "import: token shards of llm.c's format (.bin), or piper's own files, joined into one",
+        .synopsis = "text|jsonl|import FILE... -o tokens.h5 [options] | info FILE...",
+        .about = "text:   a file is a document; .gz and .zst are unpacked, - is standard input\n"
+                 "jsonl:  a line is a document\n"
+                 "import: token ids of llm.c, Megatron (.bin with .idx), NumPy, nanoGPT (--raw), or piper's own files\n"
+                 "info:   what is in token files",
         .options = options,
         .min_operands = 1,
         .max_operands = UINT32_MAX,
@@ -74,9 +207,13 @@ static enum status data_run(int argc, char **argv, struct err *e)
     bool help;
     enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
     if (st == ST_OK && !help)
-        st = run(&operands, out, vocab, e);
+        st = run(&operands, &r, split, e);
     vec_free(&operands);
+    data_files_free(&r.files);
+    if (st != ST_OK)
+        leave_by_signal();
     return st;
 }
 
-const struct command command_data = { "data", "make token files from text, or import token shards", data_run };
+const struct command command_data = { "data", "make token files from text, JSONL or token ids, and look into them",
+                                      data_run };

@@ -34,7 +34,8 @@ cp "$src"/src/machines/h100.json corpus/sheet-h100.json
 sed -n '/^plan /,$p' dump >corpus/plan-text.txt
 
 n=0
-for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock; do
+for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock \
+    tokenizer ranks pattern lines packed ids index; do
     n=$((n + 1))
     if "$fuzz" "$target" corpus "${FUZZ_INPUTS:-300}" "${FUZZ_SEED:-1}" >log 2>&1; then
         echo "ok $n - $(tail -n 1 log)"

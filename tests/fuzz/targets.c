@@ -254,5 +254,12 @@ const struct fuzz_target fuzz_targets[] = {
     { "ring", fuzz_run_ring, 0, 0 },
     { "halt", fuzz_run_halt, 0, 0 },
     { "lock", fuzz_run_lock, 0, 0 },
+    { "tokenizer", fuzz_run_tokenizer, 0, 0 },
+    { "ranks", fuzz_run_ranks, 0, 0 },
+    { "pattern", fuzz_run_pattern, 0, 0 },
+    { "lines", fuzz_run_lines, 1, 0 },
+    { "packed", fuzz_run_packed, 1, 0 },
+    { "ids", fuzz_run_ids, 1, 0 },
+    { "index", fuzz_run_index, 0, 0 },
     { 0 },
 };
