@@ -202,9 +202,10 @@ enum status tokens_documents(const struct tokens *t, uint64_t first, uint64_t n,
     return ST_OK;
 }
 
-static enum status describe(const struct h5_at *root, struct arena *a, struct tokens_about *about, struct err *e)
+static enum status describe(const struct tokens *t, const struct h5_at *root, struct arena *a,
+                            struct tokens_about *about, struct err *e)
 {
-    uint64_t n;
+    uint64_t n = H5_ANY;
     const char *source, **files;
     TRY(h5_get_attr_u64(root, "vocab_size", UINT32_MAX, &about->vocab, e));
     if (h5_has(root, "sources")) {
@@ -219,12 +220,11 @@ static enum status describe(const struct h5_at *root, struct arena *a, struct to
     if (!h5_has_attr(root, "tokenizer"))
         return ST_OK;
     TRY(h5_get_attr_text(root, "tokenizer", a, &about->tokenizer, e));
-    int64_t *bytes;
+    uint64_t offset;
     struct h5_data d = { .name = "tokenizer", .rank = 1, .dim = { H5_ANY } };
-    TRY(h5_get_i64(root, &d, 0, 255, a, &bytes, e));
+    TRY(h5_locate(root, &d, H5_U8, &offset, e));
     char *file = arena_alloc(a, d.dim[0] + 1);
-    for (uint64_t i = 0; i < d.dim[0]; i++)
-        file[i] = (char)bytes[i];
+    TRY(file_pread(t->fd, t->path, file, d.dim[0], offset, e));
     about->tokenizer_file = file;
     about->tokenizer_bytes = d.dim[0];
     return ST_OK;
@@ -233,15 +233,15 @@ static enum status describe(const struct h5_at *root, struct arena *a, struct to
 enum status tokens_describe(const char *path, struct arena *a, struct tokens_about *about, struct err *e)
 {
     struct tokens t;
-    struct h5_at root;
+    struct h5_at root = { 0 };
     *about = (struct tokens_about){ 0 };
-    TRY(open_file(&t, path, e));
-    const bool shard = t.offset == SHARD_HEADER && t.file_vocab == 0;
+    enum status st = open_file(&t, path, e);
+    if (st == ST_OK && (t.offset != SHARD_HEADER || t.file_vocab)) { /* else a shard */
+        st = h5_open(path, schema, TOKENS_VERSION, &root, e);
+        if (st == ST_OK)
+            st = describe(&t, &root, a, about, e);
+        h5_close(&root);
+    }
     tokens_close(&t);
-    if (shard)
-        return ST_OK;
-    TRY(h5_open(path, schema, TOKENS_VERSION, &root, e));
-    enum status st = describe(&root, a, about, e);
-    h5_close(&root);
     return st;
 }

@@ -8,17 +8,15 @@
 #include "cmd/data.h"
 #include "io/file.h"
 
-enum { TEXT = 1, JSONL = 2, IMPORT = 4, INFO = 8, MAKES = TEXT | JSONL | IMPORT };
+enum { TEXT = 1, JSONL = 2, IMPORT = 4, INFO = 8, CHAT = 16, MAKES = TEXT | JSONL | IMPORT | CHAT };
 
 static const struct verb {
     const char *name;
     int is;
     enum status (*run)(const struct data_request *r, struct err *e);
 } verbs[] = {
-    { "text", TEXT, data_text },
-    { "jsonl", JSONL, data_text },
-    { "import", IMPORT, data_import },
-    { "info", INFO, data_info },
+    { "text", TEXT, data_text },       { "jsonl", JSONL, data_text }, { "chat", CHAT, data_chat },
+    { "import", IMPORT, data_import }, { "info", INFO, data_info },
 };
 enum { VERBS = sizeof verbs / sizeof *verbs };
 
@@ -68,7 +66,7 @@ static enum status find_verb(const char *word, const struct verb **verb, struct 
         }
     }
     const char *near = nearest_word(word, names);
-    return err_set(e, ST_USAGE, "data", "found \"%s\", expected text, jsonl, import or info%s%s%s", word,
+    return err_set(e, ST_USAGE, "data", "found \"%s\", expected text, jsonl, chat, import or info%s%s%s", word,
                    near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
@@ -80,9 +78,10 @@ static enum status refuse_options(const struct data_request *r, const struct ver
         bool given;
         int goes_with;
     } rows[] = {
-        { "--vocab", r->vocab, IMPORT },        { "--raw", r->raw, IMPORT },        { "--field", r->field, JSONL },
-        { "--tokenizer", r->tokenizer, MAKES }, { "--pattern", r->pattern, MAKES }, { "--bos", r->bos, TEXT | JSONL },
-        { "--eos", r->eos, TEXT | JSONL },      { "--split", split, MAKES },        { "-o", r->out, MAKES },
+        { "--vocab", r->vocab, IMPORT },     { "--raw", r->raw, IMPORT },       { "--field", r->field, JSONL | CHAT },
+        { "--template", r->template, CHAT }, { "--pad", r->pad, CHAT },         { "--tokenizer", r->tokenizer, MAKES },
+        { "--pattern", r->pattern, MAKES },  { "--bos", r->bos, TEXT | JSONL }, { "--eos", r->eos, TEXT | JSONL },
+        { "--split", split, MAKES },         { "-o", r->out, MAKES },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         char names[80] = "";
@@ -106,7 +105,7 @@ static enum status check_request(struct data_request *r, const struct verb *v, c
     if (r->vocab > UINT32_MAX)
         return err_set(e, ST_USAGE, "data", "--vocab is below 2^32");
     TRY(refuse_options(r, v, split, e));
-    r->field = r->field ? r->field : "text";
+    r->field = r->field ? r->field : v->is == CHAT ? "messages" : "text";
     r->bos = r->bos ? r->bos : "auto";
     r->eos = r->eos ? r->eos : "auto";
     r->share = 1;
@@ -160,7 +159,7 @@ static enum status data_run(int argc, char **argv, struct err *e)
           .kind = OPTION_TEXT,
           .to = &r.field,
           .value = "NAME",
-          .help = "jsonl: the key of the text (default: text)" },
+          .help = "jsonl, chat: the key of the text (default: text, messages)" },
         { .name = "bos",
           .kind = OPTION_CHOICE,
           .to = &r.bos,
@@ -173,6 +172,17 @@ static enum status data_run(int argc, char **argv, struct err *e)
           .value = "auto|yes|no",
           .words = choices,
           .help = "an end-of-text token behind each document (default: auto)" },
+        { .name = "template",
+          .kind = OPTION_TEXT,
+          .to = &r.template,
+          .value = "NAME",
+          .help = "chat: chatml, llama3, gemma, mistral or plain (default: the tokenizer's)" },
+        { .name = "pad",
+          .kind = OPTION_NUMBER,
+          .to = &r.pad,
+          .value = "N",
+          .least = 1,
+          .help = "chat: fill each conversation up to a multiple of N tokens" },
         { .name = "split",
           .kind = OPTION_TEXT,
           .to = &split,
@@ -194,9 +204,10 @@ static enum status data_run(int argc, char **argv, struct err *e)
     };
     const struct option_usage usage = {
         .command = "data",
-        .synopsis = "text|jsonl|import FILE... -o tokens.h5 [options] | info FILE...",
+        .synopsis = "text|jsonl|chat|import FILE... -o tokens.h5 [options] | info FILE...",
         .about = "text:   a file is a document; .gz and .zst are unpacked, - is standard input\n"
                  "jsonl:  a line is a document\n"
+                 "chat:   a line is a conversation; what an assistant says is learned\n"
                  "import: token ids of llm.c, Megatron (.bin with .idx), NumPy, nanoGPT (--raw), or piper's own files\n"
                  "info:   what is in token files",
         .options = options,

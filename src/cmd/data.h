@@ -4,7 +4,7 @@
 
 #include "cmd/options.h"
 #include "io/tokens_write.h"
-#include "text/tokenizer.h"
+#include "text/documents.h"
 
 /* The command line, read. */
 struct data_request {
@@ -12,8 +12,8 @@ struct data_request {
     struct data_files {
         VEC(char *); /* owned */
     } files;
-    const char *out, *tokenizer, *pattern, *field, *bos, *eos, *raw;
-    uint64_t vocab, seed;
+    const char *out, *tokenizer, *pattern, *field, *bos, *eos, *raw, *template;
+    uint64_t vocab, seed, pad;
     double share; /* of the documents that go to `out`; 1: all */
 };
 
@@ -42,7 +42,8 @@ void data_sink_drop(struct data_sink *s);
 /* data.c: ST_STOPPED where a signal asks to end. */
 enum status data_interrupted(struct err *e);
 
-/* data_text.c: text, jsonl. data_import.c: import. data_info.c: info. */
+/* data_text.c: text, jsonl. data_chat.c: chat. data_import.c: import. data_info.c: info. */
+enum status data_chat(const struct data_request *r, struct err *e);
 enum status data_text(const struct data_request *r, struct err *e);
 enum status data_import(const struct data_request *r, struct err *e);
 enum status data_info(const struct data_request *r, struct err *e);
@@ -53,6 +54,9 @@ struct data_around {
     uint32_t n_before;
 };
 enum status data_around(const struct data_request *r, const struct tokenizer *t, struct data_around *a, struct err *e);
+
+/* data_text.c: what was skipped and put right, on standard error. */
+void data_report_skipped(const struct documents *d);
 
 /* data_progress.c: a line on standard error, twice a second on a terminal, else every half minute. */
 struct data_progress {

@@ -83,9 +83,9 @@ static enum status print_first(const struct tokens *t, const struct tokens_about
     for (uint32_t i = 0; i < n && t->width == 2; i++)
         ids[i] = narrow[i];
     printf("first %" PRIu32 ":", n);
-    for (uint32_t i = 0; i < n && i < 20; i++)
+    for (uint32_t i = 0; i < n; i++)
         printf(" %" PRIu32, ids[i]);
-    printf("%s\n", n > 20 ? " ..." : "");
+    printf("\n");
     struct text_bytes text = { 0 };
     if (about->tokenizer) {
         struct tokenizer *z;

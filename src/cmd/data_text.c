@@ -152,7 +152,7 @@ static enum status code_all(struct coding *c, struct err *e)
 
 /* ---- the command ---- */
 
-static void report(const struct documents *d)
+void data_report_skipped(const struct documents *d)
 {
     for (uint64_t i = 0; i < d->skipped && i < DOCUMENTS_SKIPS; i++)
         fprintf(stderr, "piper: skipped %s\n", d->skip[i]);
@@ -202,7 +202,7 @@ enum status data_text(const struct data_request *r, struct err *e)
     if (st == ST_OK)
         st = code_all(&c, e);
     data_progress_end(&c.progress);
-    report(&c.documents);
+    data_report_skipped(&c.documents);
     if (st == ST_OK)
         st = finish(&c, e);
     data_sink_drop(&c.sink);

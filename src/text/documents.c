@@ -33,7 +33,7 @@ void document_batch_free(struct document_batch *b)
 
 static void add_piece(struct documents *d, struct document_batch *b, const char *text, size_t n, bool ends)
 {
-    vec_add(b, ((struct document_piece){ b->text.n, n, d->n, !d->begun, ends }));
+    vec_add(b, ((struct document_piece){ b->text.n, n, d->line, !d->begun, ends }));
     text_bytes_add(&b->text, text, n);
     d->bytes += n;
     d->begun = !ends;
@@ -124,14 +124,23 @@ static enum status fill_text(struct documents *d, struct document_batch *b, bool
 
 /* ---- JSONL ---- */
 
-static void skip_line(struct documents *d, const char *why)
+void documents_skip(struct documents *d, uint64_t line, const char *why)
 {
     if (d->skipped < DOCUMENTS_SKIPS) {
         char text[400];
-        snprintf(text, sizeof text, "%.250s:%llu: %s", d->source.path, (unsigned long long)d->line, why);
+        snprintf(text, sizeof text, "%.250s:%llu: %s", d->name, (unsigned long long)line, why);
         d->skip[d->skipped] = mem_strdup(text);
     }
     d->skipped++;
+}
+
+/* Valid UTF-8 with a 0 behind it; a 0 inside ends it, which JSON refuses. */
+static void add_whole_line(struct documents *d, struct document_batch *b, const char *line, size_t n)
+{
+    d->repaired += utf8_repair(line, n, &d->rest);
+    add_piece(d, b, d->rest.at, d->rest.n, true);
+    text_bytes_add(&b->text, "", 1);
+    d->rest.n = 0;
 }
 
 static void add_line(struct documents *d, struct document_batch *b, const char *line, size_t n)
@@ -145,11 +154,15 @@ static void add_line(struct documents *d, struct document_batch *b, const char *
     if (blank == n)
         return;
     d->rest.n = 0;
+    if (d->kind == DOCUMENTS_LINES) {
+        add_whole_line(d, b, line, n);
+        return;
+    }
     const char *why = jsonl_field(line, n, d->field, &d->rest, &d->repaired);
     if (why)
-        skip_line(d, why);
+        documents_skip(d, d->line, why);
     else if (d->rest.n == 0)
-        skip_line(d, "the text is empty");
+        documents_skip(d, d->line, "the text is empty");
     else
         add_text(d, b, d->rest.at, d->rest.n, true);
     d->rest.n = 0;
@@ -187,6 +200,7 @@ static enum status fill_lines(struct documents *d, size_t bytes, struct document
 static enum status next_file(struct documents *d, struct err *e)
 {
     TRY(source_open(d->files[d->file++], &d->source, e));
+    snprintf(d->name, sizeof d->name, "%.250s", d->source.path);
     d->file_bytes += d->source.taken;
     d->open = true;
     d->begun = false;

@@ -5,13 +5,13 @@
 #include "text/source.h"
 #include "text/tokenizer.h"
 
-enum documents_kind { DOCUMENTS_TEXT, DOCUMENTS_JSONL };
+enum documents_kind { DOCUMENTS_TEXT, DOCUMENTS_JSONL, DOCUMENTS_LINES /* as they are, each with a 0 behind it */ };
 enum { DOCUMENTS_SKIPS = 10, DOCUMENT_MOST = 1 << 30 /* bytes of what must be in memory at once */ };
 
 /* A piece of a document: a whole one, or up to where the tokenizer allows to cut. */
 struct document_piece {
-    size_t at, n; /* in the batch's text */
-    uint64_t document;
+    size_t at, n;  /* in the batch's text */
+    uint64_t line; /* that it ends in */
     bool begins, ends;
 };
 struct document_batch {
@@ -31,6 +31,7 @@ struct documents {
     char *skip[DOCUMENTS_SKIPS];          /* the first lines that were skipped, and why */
     /* of the open file */
     struct source source;
+    char name[256]; /* of the file that was open last */
     bool open, begun;
     uint64_t line;
     struct text_bytes raw, rest; /* bytes not yet understood; text not yet in a batch */
@@ -41,6 +42,8 @@ void documents_open(struct documents *d, enum documents_kind kind, const char *f
                     const char *const *files, uint32_t n);
 /* Empties the batch and fills it with about so many bytes; no piece: the end. */
 enum status documents_fill(struct documents *d, size_t bytes, struct document_batch *b, struct err *e);
+/* Notes that a line of the last batch was skipped by who read it. */
+void documents_skip(struct documents *d, uint64_t line, const char *why);
 void documents_close(struct documents *d);
 void document_batch_free(struct document_batch *b);
 

@@ -2,6 +2,7 @@ noinst_LTLIBRARIES += libpiper_text.la
 libpiper_text_la_SOURCES = \
 	src/text/added.c src/text/added.h \
 	src/text/bpe.c src/text/bpe.h \
+	src/text/chat.c src/text/chat.h \
 	src/text/decode.c src/text/encode.c \
 	src/text/documents.c src/text/documents.h src/text/jsonl.c src/text/jsonl.h \
 	src/text/source.c src/text/source.h src/text/source_codec.c \
@@ -19,7 +20,7 @@ tests_text_encode_SOURCES = tests/text/encode.c
 tests_text_encode_LDADD = $(PIPER_TEXT)
 
 SCRIPT_TESTS += tests/text/small.sh tests/cli/data.sh
-LONG_TESTS += tests/text/equal.sh
+LONG_TESTS += tests/text/equal.sh tests/text/large.sh
 EXTRA_DIST += tests/text/corpus.py tests/text/equal.py tests/text/kinds.py tests/text/small.py tests/text/speed.py \
 	tests/text/small/deepseek-v3.json tests/text/small/digests.txt tests/text/small/gemma.json tests/text/small/gpt-oss.json \
 	tests/text/small/gpt2.json tests/text/small/llama2.json tests/text/small/llama3.json tests/text/small/mistral.json \

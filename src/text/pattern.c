@@ -27,27 +27,63 @@ uint32_t pattern_first(const struct pattern *p, uint16_t op)
     return first_of(p, op, seen);
 }
 
-/* Which sets each code point is in, pages of 256 shared where they are equal. */
+/* Bits of the sets that hold code points of the page [first, first + 256) are set in `to`; those that hold all of it in *whole, and
+ * then not in `to`. at[i]: the range of set i to go on with. True: `to` has something. */
+static bool fill_page(const struct pattern *p, const struct unicode_set *sets, uint32_t *at, uint32_t first,
+                      uint32_t *to, uint32_t *whole)
+{
+    const uint32_t last = first + 255;
+    bool some = false;
+    *whole = 0;
+    for (uint32_t i = 0; i < p->n_sets; i++) {
+        const struct unicode_set *s = &sets[i];
+        while (at[i] < s->n && s->at[at[i]].last < first)
+            at[i]++;
+        if (at[i] < s->n && s->at[at[i]].first <= first && s->at[at[i]].last >= last) {
+            *whole |= 1u << i;
+            continue;
+        }
+        for (uint32_t r = at[i]; r < s->n && s->at[r].first <= last; r++) {
+            const uint32_t from = s->at[r].first > first ? s->at[r].first : first;
+            const uint32_t end = s->at[r].last < last ? s->at[r].last : last;
+            for (uint32_t c = from; c <= end; c++)
+                to[c - first] |= 1u << i;
+            some = true;
+        }
+    }
+    return some;
+}
+
+/* Which sets each code point is in. Pages that are alike all over are shared: most are. */
 static void make_pages(struct pattern *p, const struct unicode_set *sets)
 {
     enum { PAGES = UNICODE_MOST >> 8 };
-    uint32_t *all = mem_alloc(UNICODE_MOST * sizeof *all), kept = 0;
-    for (uint32_t i = 0; i < p->n_sets; i++)
-        for (uint32_t r = 0; r < sets[i].n; r++)
-            for (uint32_t c = sets[i].at[r].first; c <= sets[i].at[r].last; c++)
-                all[c] |= 1u << i;
-    uint16_t same[PAGES];
+    uint32_t at[PATTERN_SETS] = { 0 }, n = 0, alike = 0, place[PAGES], same[PAGES], mask[PAGES];
+    struct {
+        VEC(uint32_t);
+    } all = { 0 };
     for (uint32_t i = 0; i < PAGES; i++) {
-        uint32_t j = 0;
-        while (j < kept && memcmp(all + j * 256, all + i * 256, 1024) != 0)
-            j++;
-        if (j == kept)
-            memmove(all + kept++ * 256, all + i * 256, 1024);
-        same[i] = (uint16_t)j;
+        uint32_t page[256] = { 0 }, whole, k = 0;
+        const bool some = fill_page(p, sets, at, i * 256, page, &whole);
+        while (!some && k < alike && mask[k] != whole)
+            k++;
+        if (!some && k < alike) {
+            place[i] = same[k];
+            continue;
+        }
+        for (uint32_t c = 0; c < 256; c++)
+            page[c] |= whole;
+        place[i] = n++ * 256;
+        const uint32_t to = vec_grow(&all, 256);
+        memcpy(all.at + to, page, sizeof page);
+        if (!some) {
+            mask[alike] = whole;
+            same[alike++] = place[i];
+        }
     }
-    p->pages = mem_realloc(all, kept * 1024);
+    p->pages = all.at;
     for (uint32_t i = 0; i < PAGES; i++)
-        p->page[i] = p->pages + same[i] * 256;
+        p->page[i] = p->pages + place[i];
 }
 
 static enum status prepare(struct pattern *p, const struct unicode_set *sets, const char *where, struct err *e)

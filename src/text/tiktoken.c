@@ -60,16 +60,14 @@ static enum status read_ranks(struct tokenizer *t, struct err *e)
             p++;
             continue;
         }
-        if (!read_base64(&p, token, &n) || *p < '0' || *p > '9')
-            return err_set(
-                e, ST_INPUT, t->path,
-                "line %u: expected a token in base64, a space and its rank; a tokenizer is a tokenizer.json or a "
-                "tiktoken rank file",
-                line);
-        const unsigned long rank = strtoul(p, &behind, 10);
+        unsigned long rank = VOCABULARY_MOST;
+        if (read_base64(&p, token, &n) && *p >= '0' && *p <= '9')
+            rank = strtoul(p, &behind, 10);
         if (rank >= VOCABULARY_MOST || (behind < end && *behind != '\n' && *behind != '\r'))
-            return err_set(e, ST_INPUT, t->path, "line %u: expected a rank below %d at the end of the line", line,
-                           VOCABULARY_MOST);
+            return err_set(e, ST_INPUT, t->path,
+                           "line %u: expected a token in base64, a space and its rank below %d; a tokenizer is a "
+                           "tokenizer.json or a tiktoken rank file",
+                           line, VOCABULARY_MOST);
         if (!vocabulary_add(&t->bpe.vocabulary, token, n, (uint32_t)rank))
             return err_set(e, ST_INPUT, t->path, "line %u: the token or its rank %lu is there already", line, rank);
         p = behind;

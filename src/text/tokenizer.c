@@ -146,8 +146,11 @@ static bool may_cut_lines(const struct tokenizer *t)
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < sets[s]->n; i++) {
             const struct added_token *a = &sets[s]->at[i];
-            if (memchr(a->text, '\n', a->length) || (a->lstrip && is_letter(a->text[0])))
+            if (a->lstrip && is_letter(a->text[0]))
                 return false;
+            for (uint32_t k = 0; k + 1 < a->length; k++)
+                if (a->text[k] == '\n' && is_letter(a->text[k + 1]))
+                    return false;
         }
     for (uint32_t i = 0; i < t->n_normalizers; i++)
         if (t->normalizer[i].kind == NORMALIZE_REPLACE && strcmp(t->normalizer[i].from, " ") != 0)

@@ -35,15 +35,15 @@ bool unicode_is_number(uint32_t c)
     return gc >= GC_ND && gc <= GC_NO;
 }
 
-static bool is_word_of_patterns(uint32_t c)
+static bool is_word(uint8_t kind)
 {
-    const uint8_t kind = unicode_kind(c), gc = kind & UNICODE_GC;
+    const uint8_t gc = kind & UNICODE_GC;
     return kind & UNICODE_ALPHABETIC || (gc >= GC_MC && gc <= GC_ND) || gc == GC_PC;
 }
 
 bool unicode_is_word(uint32_t c)
 {
-    return is_word_of_patterns(c) || c == 0x200c || c == 0x200d;
+    return is_word(unicode_kind(c)) || c == 0x200c || c == 0x200d;
 }
 
 /* ---- sets ---- */
@@ -101,21 +101,28 @@ bool unicode_set_has(struct unicode_set *s, uint32_t c)
     return false;
 }
 
-static void add_where(struct unicode_set *s, bool (*is)(uint32_t c))
+/* The ranges whose kind is of the kind. */
+static void add_where(struct unicode_set *s, bool (*is)(uint8_t kind))
 {
-    for (uint32_t c = 0; c < UNICODE_MOST; c++)
-        if (is(c))
-            unicode_set_add(s, c, c);
+    for (uint32_t i = 0; i < unicode_n_kinds; i++)
+        if (is((uint8_t)unicode_kinds[i]))
+            unicode_set_add(s, unicode_kinds[i] >> 8,
+                            (i + 1 < unicode_n_kinds ? unicode_kinds[i + 1] >> 8 : UNICODE_MOST) - 1);
+}
+
+static bool is_white(uint8_t kind)
+{
+    return kind & UNICODE_WHITE;
 }
 
 void unicode_set_add_white(struct unicode_set *s)
 {
-    add_where(s, unicode_is_white);
+    add_where(s, is_white);
 }
 
 void unicode_set_add_word(struct unicode_set *s)
 {
-    add_where(s, is_word_of_patterns);
+    add_where(s, is_word);
 }
 
 bool unicode_set_add_property(struct unicode_set *s, const char *name, size_t length)

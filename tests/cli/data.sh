@@ -39,8 +39,8 @@ run()
 # same NAME FILE FILE: the tokens of both are the same
 same()
 {
-    "$piper" data info "$2" | sed 1,2d >one 2>err
-    "$piper" data info "$3" | sed 1,2d >two 2>err
+    "$piper" data info "$2" | sed 1,3d >one 2>err
+    "$piper" data info "$3" | sed 1,3d >two 2>err
     cp one out
     if cmp -s one two; then why=; else why="the files differ"; fi
     result "$1" "$why"
@@ -64,8 +64,7 @@ fi
 same "standard input" a.h5 stdin.h5
 run "no end-of-text token" 0 '3 documents' jsonl a.jsonl --tokenizer "$tok" --eos no -o no.h5
 run "its tokens" 0 'it.s onetwo\\nlines é.three$' info no.h5
-run "another field, bytes as tokens" 0 '^b\.h5: 5 tokens, vocabulary 256, 1 document$' jsonl "$src/tests/fuzz/corpus/lines-few.jsonl" --field t -o b.h5
-result "a field that is nowhere is answered" "$([ -e b.h5 ] && echo 'b.h5 is there')"
+run "a field that is nowhere" 65 'lines-few\.jsonl: there is no text: found 0 bytes in 0 documents@6 lines skipped' jsonl "$src/tests/fuzz/corpus/lines-few.jsonl" --field t -o bad.h5
 printf '{"t": "ab"}\n{"t": "cde"}\n' >b.jsonl
 run "bytes of a field" 0 '^b\.h5: 5 tokens, vocabulary 256, 2 documents$' jsonl b.jsonl --field t -o b.h5
 
@@ -105,6 +104,23 @@ printf '\001\000\002\000\003\000' >raw.bin
 run "ids without a header" 0 '^r\.h5: 3 tokens, vocabulary 4, 1 document' import raw.bin --raw uint16 -o r.h5
 run "what they are must be said" 65 'raw\.bin: is no token file: .*--raw uint16' import raw.bin -o bad.h5
 
+# ---- conversations: as the text that the template makes of them, with the assistant's words and the end of its turn as targets
+printf '{"messages": [{"role": "user", "content": "Hi <|im_end|>"}, {"role": "assistant", "content": "The message is it."}, {"role": "user", "content": "x"}, {"role": "assistant", "content": "y"}]}\n{"messages": [{"role": "user", "content": "x"}]}\n{}\n' >c.jsonl
+printf '{"text": "The message is it."}\n{"text": "y"}\n' >said.jsonl
+"$piper" data jsonl said.jsonl --tokenizer "$tok" -o said.h5 >out 2>err
+said=$(sed -n 's/^said\.h5: \([0-9]*\) tokens.*/\1/p' out)
+run "conversations" 0 "^c\\.h5: [0-9]+ tokens, vocabulary 368, 1 document\$@^template chatml: $said of [0-9]+ tokens are targets@skipped c\\.jsonl:2: no message of an assistant@skipped c\\.jsonl:3: no list of messages" \
+    chat c.jsonl --tokenizer "$tok" -o c.h5
+sed 's/ <|im_end|>//' c.jsonl | sed 1q >c2.jsonl
+printf '{"text": "<|im_start|>user\\nHi<|im_end|>\\n<|im_start|>assistant\\nThe message is it.<|im_end|>\\n<|im_start|>user\\nx<|im_end|>\\n<|im_start|>assistant\\ny<|im_end|>\\n"}\n' >t.jsonl
+"$piper" data chat c2.jsonl --tokenizer "$tok" -o c2.h5 >out 2>err
+"$piper" data jsonl t.jsonl --tokenizer "$tok" --eos no -o t.h5 >out 2>err
+same "a conversation is the text of its template" c2.h5 t.h5
+run "padding" 0 '^c3\.h5: 64 tokens' chat c2.jsonl --tokenizer "$tok" --pad 64 -o c3.h5
+run "a template of another tokenizer" 64 'llama3\.json: has no token <\|start_header_id\|>, which the template llama3 needs' chat c.jsonl --tokenizer "$tok" --template llama3 -o bad.h5
+run "a template that is none" 64 'template: found "vicuna", expected chatml' chat c.jsonl --tokenizer "$tok" --template vicuna -o bad.h5
+run "chat without a tokenizer" 64 'chat needs --tokenizer' chat c.jsonl -o bad.h5
+
 # ---- a model's vocabulary against the file's
 model()
 {
@@ -139,7 +155,7 @@ run "rank file without a pattern" 64 'tiktoken rank file.*--pattern' text long.t
 run "a pattern with a tokenizer.json" 64 'pattern goes with a tiktoken rank file' text long.txt --tokenizer "$tok" --pattern gpt2 -o bad.h5
 run "no tokenizer" 65 'long\.txt: line 1: expected a token in base64' text long.txt --tokenizer long.txt -o bad.h5
 run "options of another verb" 64 '^piper: data: --raw goes with import, not with text' text long.txt --raw uint16 -o bad.h5
-run "a verb that is none" 64 'found "json", expected text, jsonl, import or info; did you mean jsonl' json a.jsonl -o bad.h5
+run "a verb that is none" 64 'found "json", expected text, jsonl, chat, import or info; did you mean jsonl' json a.jsonl -o bad.h5
 run "a share that is none" 64 'split: found "99", expected a share between 0 and 1' text long.txt --split 99 -o bad.h5
 why=$(ls bad* 2>/dev/null)
 result "nothing is left of what failed" "$why"
@@ -148,7 +164,7 @@ result "nothing is left of what failed" "$why"
 { cat many.jsonl; sleep 20; } | "$piper" data jsonl - --tokenizer "$tok" -o stopped.h5 >out 2>err &
 reader=$!
 sleep 1
-kill -INT $reader 2>/dev/null
+kill -TERM $reader 2>/dev/null
 i=0
 while kill -0 $reader 2>/dev/null && [ $i -lt 50 ]; do sleep 0.1; i=$((i + 1)); done
 why=$(ls stopped* 2>/dev/null)
