@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "io/checkpoint_private.h"
-#include "io/world.h"
+#include "comm/world.h"
 
 static const char folder_name[] = "checkpoints";
 
@@ -99,19 +99,19 @@ void ckpt__remove_unfinished(const struct dir *run)
 static enum status list_for_all(const struct dir *run, struct checkpoint_entries *list, struct err *e)
 {
     *list = (struct checkpoint_entries){ 0 };
-    TRY(io_agree_root(io_rank() == 0 ? checkpoint_list(run, list, e) : ST_OK, e));
+    TRY(world_agree(world_rank() == 0 ? checkpoint_list(run, list, e) : ST_OK, e));
     uint64_t n = list->n;
-    io_broadcast(&n, sizeof n);
+    world_broadcast(&n, sizeof n);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t head[2] = { 0 };
-        if (io_rank() == 0) {
+        if (world_rank() == 0) {
             head[0] = list->at[i].step;
             head[1] = strlen(list->at[i].path) + 1;
         }
-        io_broadcast(head, sizeof head);
-        if (io_rank() != 0)
+        world_broadcast(head, sizeof head);
+        if (world_rank() != 0)
             vec_add(list, ((struct checkpoint_entry){ head[0], mem_alloc(head[1]) }));
-        io_broadcast(list->at[i].path, head[1]);
+        world_broadcast(list->at[i].path, head[1]);
     }
     return ST_OK;
 }
@@ -151,7 +151,7 @@ enum status checkpoint_resume(const struct dir *run, const struct checkpoint_exp
     *found = false;
     enum status st = list_for_all(run, &list, e);
     if (st == ST_OK && list.n)
-        st = io_agree(checkpoint_folder(run, false, &folder, e), e);
+        st = world_agree(checkpoint_folder(run, false, &folder, e), e);
     enum ckpt__why *kinds = mem_alloc(sizeof *kinds * list.n);
     uint32_t i = list.n;
     while (st == ST_OK && i > 0 && !*found) {
@@ -162,7 +162,7 @@ enum status checkpoint_resume(const struct dir *run, const struct checkpoint_exp
         *found = st == ST_OK;
         if (st == ST_INPUT && *kind != CKPT_OTHER_MODEL) { /* damaged: the one before */
             err_set(&first, st, NULL, "%s", why.text);
-            if (expect->warn && io_rank() == 0 && i > 0)
+            if (expect->warn && world_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
             st = ST_OK;
         } else if (st != ST_OK) {
@@ -176,7 +176,7 @@ enum status checkpoint_resume(const struct dir *run, const struct checkpoint_exp
                      "anew with piper train --fresh, which puts them aside",
                      list.n, first.text);
     while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
-        st = io_agree_root(io_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);
+        st = world_agree(world_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);
     mem_free(kinds);
     checkpoint_entries_release(&list);
     dir_close(&folder);

@@ -14,8 +14,7 @@ libpiper_io_la_SOURCES = \
 	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c \
 	io/sha256.c io/sha256.h \
 	io/tokens.c io/tokens.h io/tokens_import.c io/tokens_import.h io/tokens_write.c io/tokens_write.h \
-	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c \
-	io/world.c io/world.h
+	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
 UNIT_TESTS += tests/unit/test_io_job tests/unit/test_io_safetensors tests/unit/test_io_tokens tests/unit/test_io_trace

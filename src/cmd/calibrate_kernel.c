@@ -38,8 +38,8 @@ double calibrate_median(double *x, uint32_t n)
 
 double calibrate_mean(double x)
 {
-    ctl_sum_f64(&x, 1);
-    return x / ctl_size();
+    world_sum_f64(&x, 1);
+    return x / world_size();
 }
 
 /* ---- operands -------------------------------------------------------------------------------------------------------- */

@@ -8,11 +8,12 @@
 
 /* The command line, read. */
 struct data_request {
+    struct option_common common;
     const char *verb;
     struct data_files {
         VEC(char *); /* owned */
     } files;
-    const char *out, *tokenizer, *pattern, *field, *bos, *eos, *raw, *template;
+    const char *out, *tokenizer, *pattern, *field, *bos, *eos, *raw, *template, *split;
     uint64_t vocab, seed, pad;
     double share; /* of the documents that go to `out`; 1: all */
 };

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/mem.h"
 
 static const char *const names[ISA_COUNT] = { "base", "avx2", "avx512", "avx512_bf16", "amx_bf16" };

@@ -9,7 +9,7 @@
 #include "cpu/kernel.h"
 
 #if defined(CPU_AMX_MODEL)
-#include "num/amx_model.h"
+#include CPU_AMX_MODEL
 #elif defined(CPU_AMX)
 #include <immintrin.h>
 #ifdef __clang__

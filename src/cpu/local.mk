@@ -55,7 +55,7 @@ tests_num_test_update_LDADD = $(CPU_TEST_LDADD)
 # The kernel for AMX on a model of its tiles takes the place of the library's.
 tests_num_test_kernels_SOURCES = tests/num/amx_model.h tests/num/num.c tests/num/num.h tests/num/test_kernels.c \
 	src/cpu/kernel_amx.c
-tests_num_test_kernels_CPPFLAGS = $(CPU_TEST_CPPFLAGS) $(CBLAS_CFLAGS) -DCPU_AMX_MODEL
+tests_num_test_kernels_CPPFLAGS = $(CPU_TEST_CPPFLAGS) $(CBLAS_CFLAGS) -DCPU_AMX_MODEL='"num/amx_model.h"'
 tests_num_test_kernels_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_vec_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_vec.c
 tests_num_test_vec_CPPFLAGS = $(CPU_TEST_CPPFLAGS)

@@ -68,13 +68,22 @@ static int run_tokens(const struct fuzz_input *in, const char *path)
     struct tokens t;
     struct err e = { 0 };
     const uint32_t length = job.graph.seq_len;
-    int32_t *x = mem_alloc(2 * length * sizeof *x);
+    int32_t *x = mem_alloc((length + 1u) * sizeof *x);
+    uint64_t starts[64];
+    struct tokens_about about;
+    struct arena a;
     enum status st = tokens_open(path, length, job.graph.vocab, &t, &e);
     bool open = st == ST_OK;
     for (uint64_t i = 0; st == ST_OK && i < t.n_windows && i < 64; i++)
-        st = tokens_window(&t, i, x, x + length, &e);
+        st = tokens_window(&t, i, x, &e);
+    if (st == ST_OK && t.n_documents)
+        st = tokens_documents(&t, 0, t.n_documents < 64 ? t.n_documents : 64, starts, &e);
     if (open)
         tokens_close(&t);
+    arena_init(&a);
+    if (st == ST_OK)
+        st = tokens_describe(path, &a, &about, &e);
+    arena_release(&a);
     mem_free(x);
     return fuzz_answer(st, &e);
 }
