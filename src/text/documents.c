@@ -87,7 +87,7 @@ static enum status fill_text(struct documents *d, struct document_batch *b, bool
 {
     const size_t old = d->raw.n;
     TRY(read_more(d, end, e));
-    const char *zero = d->t ? memchr(d->raw.at + old, 0, d->raw.n - old) : NULL;
+    const char *zero = memchr(d->raw.at + old, 0, d->raw.n - old);
     if (zero)
         return err_set(e, ST_INPUT, d->source.path, "holds a byte of 0 (line %llu or later), expected text",
                        (unsigned long long)d->line + 1);
@@ -175,7 +175,8 @@ static enum status fill_lines(struct documents *d, size_t bytes, struct document
         line_end = d->raw.n > seen ? memchr(d->raw.at + seen, '\n', d->raw.n - seen) : NULL;
         if (line_end)
             break;
-        memmove(d->raw.at, d->raw.at + d->raw_at, d->raw.n - d->raw_at);
+        if (d->raw_at)
+            memmove(d->raw.at, d->raw.at + d->raw_at, d->raw.n - d->raw_at);
         d->raw.n -= d->raw_at;
         d->raw_at = 0;
         seen = d->raw.n;
@@ -199,6 +200,10 @@ static enum status fill_lines(struct documents *d, size_t bytes, struct document
 
 static enum status next_file(struct documents *d, struct err *e)
 {
+    const char *path = d->files[d->file];
+    if (d->kind == DOCUMENTS_TEXT && (strstr(path, ".jsonl") || strstr(path, ".ndjson")))
+        return err_set(e, ST_INPUT, path,
+                       "is JSONL by its name, expected text: piper data jsonl takes the text of each line");
     TRY(source_open(d->files[d->file++], &d->source, e));
     snprintf(d->name, sizeof d->name, "%.250s", d->source.path);
     d->file_bytes += d->source.taken;

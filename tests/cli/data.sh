@@ -150,6 +150,8 @@ run "parquet as ids" 65 '^piper: p\.parquet: is a parquet file' import p.parquet
 printf 'a\000b' >zero
 run "a byte of 0" 65 '^piper: zero: holds a byte of 0' text zero --tokenizer "$tok" -o bad.h5
 head -c 40 a.jsonl.gz >cut.gz
+run "the same without a tokenizer" 65 '^piper: zero: holds a byte of 0' text zero -o bad.h5
+run "JSONL as text" 65 '^piper: a\.jsonl: is JSONL by its name, expected text: piper data jsonl' text a.jsonl --tokenizer "$tok" -o bad.h5
 run "a packed file that is cut off" 65 '^piper: cut\.gz: ends inside its packed data' jsonl cut.gz --tokenizer "$tok" -o bad.h5
 run "rank file without a pattern" 64 'tiktoken rank file.*--pattern' text long.txt --tokenizer "$src/tests/text/small/tiktoken.tiktoken" -o bad.h5
 run "a pattern with a tokenizer.json" 64 'pattern goes with a tiktoken rank file' text long.txt --tokenizer "$tok" --pattern gpt2 -o bad.h5
