@@ -290,7 +290,7 @@ static enum status convert(const struct tokens_source *s, const void *raw, uint6
     for (uint64_t i = 0; i < n; i++) {
         const int64_t id = id_at(raw, s->element, i);
         if (id < 0 || id >= most)
-            return err_set(e, ST_INPUT, s->path, "token %" PRIu64 " is %" PRId64 ", expected less than %" PRId64,
+            return err_set(e, ST_INPUT, s->path, "token %" PRIu64 " is %" PRId64 ", expected an id below %" PRId64,
                            first + i, id, most);
         ids[i] = (uint32_t)id;
     }

@@ -115,7 +115,7 @@ static enum status refuse_options(const struct data_request *r, const struct ver
 static enum status check_request(struct data_request *r, const struct verb *v, struct err *e)
 {
     if (v->is & MAKES && !r->out)
-        return err_set(e, ST_USAGE, "data", "-o FILE is missing: the token file to make");
+        return err_set(e, ST_USAGE, "data", "missing required option -o FILE, the token file to write");
     if (r->vocab > UINT32_MAX)
         return err_set(e, ST_USAGE, "data", "--vocab is below 2^32");
     TRY(refuse_options(r, v, e));
@@ -152,7 +152,7 @@ static enum status run(struct data_request *r, struct err *e)
 #define AT(member) offsetof(struct data_request, member)
 static const char *const yes_no[] = { "auto", "yes", "no", NULL };
 static const struct option options[] = {
-    TEXT("output", 'o', AT(out), "FILE", "the token file to make"),
+    TEXT("output", 'o', AT(out), "FILE", "token file to write"),
     TEXT("tokenizer", 0, AT(tokenizer), "FILE|DIR",
          "tokenizer.json, its folder, or a tiktoken rank file (default: bytes are tokens)"),
     TEXT("pattern", 0, AT(pattern), "P", "of a rank file: gpt2, cl100k, o200k or a regular expression"),
@@ -195,5 +195,5 @@ static enum status data_run(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_data = { "data", "make token files from text, ON_JSONL or token ids, and look into them",
+const struct command command_data = { "data", "make token files from text, JSONL or token ids, and look into them",
                                       data_run };

@@ -168,8 +168,7 @@ static enum status finish(struct coding *c, struct err *e)
 {
     const struct data_request *r = c->r;
     if (c->documents.n == 0 || c->sink.out[0].n_tokens + c->sink.out[1].n_tokens == 0)
-        return err_set(e, ST_INPUT, r->files.at[0],
-                       "there is no text: found %" PRIu64 " bytes in %" PRIu64 " documents, expected at least 2",
+        return err_set(e, ST_INPUT, r->files.at[0], "contains no text: %" PRIu64 " bytes in %" PRIu64 " documents",
                        c->documents.bytes, c->documents.n);
     const struct tokens_about about = {
         .vocab = c->t ? c->t->n_vocab : 256,

@@ -64,7 +64,7 @@ fi
 same "standard input" a.h5 stdin.h5
 run "no end-of-text token" 0 '3 documents' jsonl a.jsonl --tokenizer "$tok" --eos no -o no.h5
 run "its tokens" 0 'it.s onetwo\\nlines é.three$' info no.h5
-run "a field that is nowhere" 65 'lines-few\.jsonl: there is no text: found 0 bytes in 0 documents@6 lines skipped' jsonl "$src/tests/fuzz/corpus/lines-few.jsonl" --field t -o bad.h5
+run "a field that is nowhere" 65 'lines-few\.jsonl: contains no text: 0 bytes in 0 documents@6 lines skipped' jsonl "$src/tests/fuzz/corpus/lines-few.jsonl" --field t -o bad.h5
 printf '{"t": "ab"}\n{"t": "cde"}\n' >b.jsonl
 run "bytes of a field" 0 '^b\.h5: 5 tokens, vocabulary 256, 2 documents$' jsonl b.jsonl --field t -o b.h5
 
@@ -99,7 +99,7 @@ run "one document cannot be shared out" 65 'would have 0 tokens in 0 documents.*
 
 # ---- ids
 run "documents pass through an import" 0 '^i\.h5: [0-9]+ tokens, vocabulary 368, 6 documents' import a.h5 folder.h5 --tokenizer "$tok" -o i.h5
-run "ids above the vocabulary are found here" 65 '^piper: a\.h5: token [0-9]+ is [0-9]+, expected less than 300' import a.h5 --vocab 300 -o bad.h5
+run "ids above the vocabulary are found here" 65 '^piper: a\.h5: token [0-9]+ is [0-9]+, expected an id below 300' import a.h5 --vocab 300 -o bad.h5
 printf '\001\000\002\000\003\000' >raw.bin
 run "ids without a header" 0 '^r\.h5: 3 tokens, vocabulary 4, 1 document' import raw.bin --raw uint16 -o r.h5
 run "what they are must be said" 65 'raw\.bin: is no token file: .*--raw uint16' import raw.bin -o bad.h5

@@ -3,7 +3,7 @@
 # On a real device: training as on the CPU, twice with the same bits, captured and not, going on after a stop, and with ranks that
 # share the device. Prints TAP; 77 without a device.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
-if ! "$piper" info | grep -q 'cuda  *runs here'; then
+if ! "$piper" info | grep -q 'cuda  *available'; then
     "$piper" info | sed -n 's/.*cuda  *//p'
     exit 77
 fi
