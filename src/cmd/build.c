@@ -134,8 +134,8 @@ static void note_data(struct build *b, const char *key, const char *path)
     const uint32_t vocab = b->job.graph.vocab;
     if (t.file_vocab > vocab)
         notices_add(&b->notices, b->train,
-                    "$.%s: %s has a vocabulary of %u tokens, the model %u: training stops at an id from %u on", key, path,
-                    t.file_vocab, vocab, vocab);
+                    "$.%s: %s has a vocabulary of %u tokens, the model %u: training stops at an id from %u on", key,
+                    path, t.file_vocab, vocab, vocab);
     tokens_close(&t);
 }
 
