@@ -121,7 +121,7 @@ void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_
         sprintf(out->name + strlen(out->name), " mb%u", in->mb);
     tags_of(x, in, out->tags, sizeof out->tags);
     out->predicted = (double)(in->op == PLAN_RUN ? p->programs[in->what].seconds : in->seconds);
-    if (!exec__is_communication((enum plan_op)in->op))
+    if (!exec__is_communication(in))
         return;
     const struct comm_call *call = &x->calls[in - p->instrs];
     uint64_t count = in->op == PLAN_SCALARS ? call->count
