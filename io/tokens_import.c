@@ -33,6 +33,11 @@ bool tokens_element_named(const char *word, enum tokens_element *x)
     return false;
 }
 
+uint32_t tokens_element_bytes(enum tokens_element x)
+{
+    return elements[x].bytes;
+}
+
 /* ---- Megatron ---- */
 
 static const char megatron_magic[9] = "MMIDIDX\0";

@@ -17,6 +17,7 @@
 enum tokens_element { TOKENS_U8, TOKENS_U16, TOKENS_I32, TOKENS_U32, TOKENS_I64 };
 /* "uint16" and so on; false: no such word. */
 bool tokens_element_named(const char *word, enum tokens_element *x);
+uint32_t tokens_element_bytes(enum tokens_element x);
 
 struct tokens_source {
     char *path; /* of the ids, owned */

@@ -12,6 +12,7 @@ struct importing {
     uint32_t vocab;      /* ids must be below; 0: any */
     struct data_sink sink;
     struct data_progress progress;
+    uint32_t id_bytes; /* in the file that is read */
     uint64_t bytes, tokens;
 };
 
@@ -21,7 +22,7 @@ static enum status take(void *arg, const uint32_t *ids, uint64_t n, bool begins,
     if (begins)
         data_sink_document(&im->sink);
     im->tokens += n;
-    im->bytes += n * im->sink.out[0].width;
+    im->bytes += n * im->id_bytes;
     data_progress(&im->progress, im->bytes, im->tokens);
     TRY(data_interrupted(e));
     return data_sink_add(&im->sink, ids, NULL, n, e);
@@ -57,6 +58,7 @@ static enum status read_all(struct importing *im, struct err *e)
         if (r->raw)
             tokens_element_named(r->raw, &raw);
         TRY(tokens_source_open(r->files.at[i], r->raw ? &raw : NULL, &s, e));
+        im->id_bytes = tokens_element_bytes(s.element);
         enum status st = tokens_source_each(&s, im->vocab, take, im, e);
         tokens_source_close(&s);
         TRY(st);

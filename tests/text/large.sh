@@ -20,6 +20,3 @@ cat out
 grep -q '^big.h5: 2147484652 tokens of 2 bytes, 2 documents, vocabulary 8$' out || exit 1
 grep -Eq '^2147483648 to 4294967295 +1 ' out || exit 1
 grep -Eq '^ +4 to 7 +1 ' out || exit 1
-"$piper" data import big.h5 few big.h5 --vocab 7 -o again.h5 2>err && exit 1
-cat err
-grep -q 'big.h5: token 2147484640 is 7, expected less than 7' err
