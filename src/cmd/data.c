@@ -2,6 +2,7 @@
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/json.h"
 #include "cmd/command.h"
@@ -29,16 +30,21 @@ enum { VERBS = sizeof verbs / sizeof *verbs };
 
 /* ---- signals: what is half made goes before we do ---- */
 
-static volatile sig_atomic_t caught;
+static const struct dir_new *volatile half_made[2];
 
-static void on_signal(int signal)
+void data_half_made(int i, const struct dir_new *file)
 {
-    caught = signal;
+    half_made[i] = file;
 }
 
-enum status data_interrupted(struct err *e)
+/* Whatever thread it finds, whatever the others wait for: all that is called here may be called in a handler. */
+static void on_signal(int number)
 {
-    return caught ? err_set(e, ST_STOPPED, "data", "interrupted: nothing was made") : ST_OK;
+    for (int i = 0; i < 2; i++)
+        if (half_made[i] && half_made[i]->temp[0])
+            unlinkat(half_made[i]->in.fd, half_made[i]->temp, 0);
+    signal(number, SIG_DFL);
+    raise(number);
 }
 
 static const int signals[] = { SIGINT, SIGTERM, SIGHUP };
@@ -49,15 +55,6 @@ static void catch_signals(void)
     for (size_t i = 0; i < sizeof signals / sizeof *signals; i++)
         if (sigaction(signals[i], NULL, &old) == 0 && old.sa_handler != SIG_IGN)
             sigaction(signals[i], &how, NULL);
-}
-
-/* As the signal would have ended us. */
-static void leave_by_signal(void)
-{
-    if (!caught)
-        return;
-    signal(caught, SIG_DFL);
-    raise(caught);
 }
 
 /* ---- the command line ---- */
@@ -190,8 +187,6 @@ static enum status data_run(int argc, char **argv, struct err *e)
         st = run(&r, e);
     vec_free(&r.common.operands);
     data_files_free(&r.files);
-    if (st != ST_OK)
-        leave_by_signal();
     return st;
 }
 

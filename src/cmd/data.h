@@ -40,8 +40,8 @@ enum status data_sink_end(struct data_sink *s, const struct data_request *r, con
                           struct err *e);
 void data_sink_drop(struct data_sink *s);
 
-/* data.c: ST_STOPPED where a signal asks to end. */
-enum status data_interrupted(struct err *e);
+/* data.c: a file that goes when a signal ends us; NULL: there is none any more. */
+void data_half_made(int i, const struct dir_new *file);
 
 /* data_text.c: text, jsonl. data_chat.c: chat. data_import.c: import. data_info.c: info. */
 enum status data_chat(const struct data_request *r, struct err *e);

@@ -57,7 +57,6 @@ static enum status code_all(struct chatting *c, struct err *e)
         for (uint32_t i = 0; i < c->batch.n; i++)
             TRY(code_line(c, &c->batch.at[i], e));
         data_progress(&c->progress, c->lines.file_bytes, c->tokens);
-        TRY(data_interrupted(e));
     }
 }
 

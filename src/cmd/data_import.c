@@ -24,7 +24,6 @@ static enum status take(void *arg, const uint32_t *ids, uint64_t n, bool begins,
     im->tokens += n;
     im->bytes += n * im->id_bytes;
     data_progress(&im->progress, im->bytes, im->tokens);
-    TRY(data_interrupted(e));
     return data_sink_add(&im->sink, ids, NULL, n, e);
 }
 

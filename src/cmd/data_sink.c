@@ -19,10 +19,13 @@ enum status data_sink_begin(const struct data_request *r, uint32_t width, struct
     *s = (struct data_sink){ .share = r->share, .seed = r->seed };
     s->out[0].file.fd = s->out[1].file.fd = -1;
     TRY(tokens_out_begin(r->out, width, &s->out[0], e));
+    data_half_made(0, &s->out[0].file);
     if (r->share >= 1)
         return ST_OK;
     s->rest = rest_of(r->out);
-    return tokens_out_begin(s->rest, width, &s->out[1], e);
+    TRY(tokens_out_begin(s->rest, width, &s->out[1], e));
+    data_half_made(1, &s->out[1].file);
+    return ST_OK;
 }
 
 void data_sink_document(struct data_sink *s)
@@ -60,6 +63,8 @@ enum status data_sink_end(struct data_sink *s, const struct data_request *r, con
 
 void data_sink_drop(struct data_sink *s)
 {
+    data_half_made(0, NULL);
+    data_half_made(1, NULL);
     tokens_out_drop(&s->out[0]);
     tokens_out_drop(&s->out[1]);
     mem_free(s->rest);

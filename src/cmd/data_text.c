@@ -144,7 +144,6 @@ static enum status code_all(struct coding *c, struct err *e)
     for (; c->batch[now].n; now = !now) {
         TRY(work(c, &c->batch[now], &c->batch[!now], e));
         TRY(write_batch(c, &c->batch[now], e));
-        TRY(data_interrupted(e));
         data_progress(&c->progress, c->documents.file_bytes, c->tokens);
     }
     return ST_OK;

@@ -10,7 +10,7 @@ static uint32_t step(const struct added_set *s, uint32_t node, unsigned char byt
     return child;
 }
 
-const struct added_token *added_set_add(struct added_set *s, struct added_token t)
+void added_set_add(struct added_set *s, struct added_token t)
 {
     uint32_t node = 0;
     if (s->nodes.n == 0)
@@ -30,11 +30,10 @@ const struct added_token *added_set_add(struct added_set *s, struct added_token 
         struct added_token *old = &s->at[s->nodes.at[node].token - 1];
         mem_free(old->text);
         *old = t;
-        return old;
+        return;
     }
     vec_add(s, t);
     s->nodes.at[node].token = s->n;
-    return &s->at[s->n - 1];
 }
 
 void added_set_free(struct added_set *s)

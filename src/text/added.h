@@ -25,8 +25,8 @@ struct added_set {
     bool first[256]; /* bytes by which one begins */
 };
 
-/* `t.text` is the set's from now on. A token that is there already is replaced. Borrowed until the next is added. */
-const struct added_token *added_set_add(struct added_set *s, struct added_token t);
+/* `t.text` is the set's from now on. A token that is there already is replaced. */
+void added_set_add(struct added_set *s, struct added_token t);
 void added_set_free(struct added_set *s);
 
 /* The longest token at the leftmost place in [at, end); false when there is none. `from`: up to where text is used already. */

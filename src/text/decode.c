@@ -31,6 +31,10 @@ void tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, size_t n, 
         const char *bytes = vocabulary_bytes(&t->bpe.vocabulary, ids[i], &length);
         if (!bytes || (skip_specials && t->special[ids[i]]))
             continue;
+        if (t->normalized[ids[i]]) {
+            bytes = t->normal.at[t->normalized[ids[i]] - 1].text;
+            length = t->normal.at[t->normalized[ids[i]] - 1].length;
+        }
         if (t->bpe.bytes)
             text_bytes_add(out, bytes, length);
         else

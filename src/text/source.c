@@ -38,8 +38,10 @@ static enum status fill(struct source *s, struct err *e)
     }
     while (s->n < RAW && !s->at_end) {
         const ssize_t n = read(s->fd, s->raw + s->n, RAW - s->n);
+        if (n < 0 && errno == EINTR)
+            continue;
         if (n < 0)
-            return err_set(e, ST_IO, s->path, "cannot be read: %s", strerror(errno)); /* EINTR too: somebody waits */
+            return err_set(e, ST_IO, s->path, "cannot be read: %s", strerror(errno));
         s->at_end = n == 0;
         s->n += (size_t)n;
         s->taken += (uint64_t)n;

@@ -32,10 +32,11 @@ void tokenizer_free(struct tokenizer *t)
     for (uint32_t i = 0; i < t->n_stages; i++)
         pattern_free(t->stage[i].pattern);
     mem_free(t->special);
+    mem_free(t->normalized);
     mem_free(t);
 }
 
-const struct added_token *tokenizer__add(struct tokenizer *t, const struct added_token *token, bool normalized)
+void tokenizer__add(struct tokenizer *t, const struct added_token *token, bool normalized)
 {
     struct added_token copy = *token;
     struct text_bytes made = { 0 }, scratch = { 0 };
@@ -46,10 +47,10 @@ const struct added_token *tokenizer__add(struct tokenizer *t, const struct added
     }
     copy.text = mem_alloc(copy.length + 1u);
     memcpy(copy.text, text, copy.length);
+    added_set_add(normalized ? &t->normal : &t->raw, copy);
     t->n_added++;
     text_bytes_free(&made);
     text_bytes_free(&scratch);
-    return added_set_add(normalized ? &t->normal : &t->raw, copy);
 }
 
 uint32_t tokenizer_find(const struct tokenizer *t, const char *text)
@@ -175,6 +176,9 @@ static void finish(struct tokenizer *t)
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < sets[s]->n; i++)
             t->special[sets[s]->at[i].id] |= sets[s]->at[i].special;
+    t->normalized = mem_alloc(t->n_vocab * sizeof *t->normalized);
+    for (uint32_t i = 0; i < t->normal.n && !t->bpe.bytes; i++)
+        t->normalized[t->normal.at[i].id] = i + 1;
     t->end_of_text = VOCABULARY_NONE;
     for (size_t i = 0; i < sizeof names / sizeof *names && t->end_of_text == VOCABULARY_NONE; i++)
         t->end_of_text = tokenizer_find(t, names[i]);

@@ -55,8 +55,9 @@ struct tokenizer {
     uint32_t end_of_text; /* between documents: a name that the families use, else eos; VOCABULARY_NONE */
     /* Decoding. */
     bool strips_first_space;
-    bool *special;   /* by id */
-    bool cuts_lines; /* text can be cut between a line's end and a letter without another outcome: encode.c */
+    bool *special;        /* by id */
+    uint32_t *normalized; /* by id: place in `normal` + 1, whose text it stands for; 0: its own bytes */
+    bool cuts_lines;      /* text can be cut between a line's end and a letter without another outcome: encode.c */
 };
 
 /* FILE, or a folder with tokenizer.json. `pattern`: of a rank file, one of gpt2, cl100k, o200k, or an expression; NULL for a
@@ -92,8 +93,8 @@ enum status tokenizer__read_json(struct tokenizer *t, struct err *e);
 enum status tokenizer__read_tiktoken(struct tokenizer *t, const char *pattern, struct err *e);
 /* tokenizer_config.c: tokenizer_config.json and chat_template.jinja beside the file, where they are. */
 enum status tokenizer__read_config(struct tokenizer *t, const char *folder, struct err *e);
-/* Adds a token to what is looked for in text; it is borrowed until the next is added. */
-const struct added_token *tokenizer__add(struct tokenizer *t, const struct added_token *token, bool normalized);
+/* Adds a token to what is looked for in text. */
+void tokenizer__add(struct tokenizer *t, const struct added_token *token, bool normalized);
 /* Applies the normalizers to text; the outcome is in *out, or is the text itself (false). */
 bool tokenizer__normalize(const struct tokenizer *t, const char *text, size_t n, bool continued, struct text_bytes *out,
                           struct text_bytes *scratch);

@@ -386,11 +386,9 @@ static enum status read_added_token(struct tokenizer *t, const struct js *o, str
     a.length = (uint32_t)strlen(text);
     a.id = (uint32_t)id;
     const uint32_t there = vocabulary_find(&t->bpe.vocabulary, text, a.length);
-    const struct added_token *looked_for = tokenizer__add(t, &a, normalized);
-    /* what it stands for is what was found, in a file of bytes its text */
     if (there != a.id)
-        vocabulary_add_hidden(&t->bpe.vocabulary, t->bpe.bytes ? text : looked_for->text,
-                              t->bpe.bytes ? a.length : looked_for->length, a.id);
+        vocabulary_add_hidden(&t->bpe.vocabulary, text, a.length, a.id);
+    tokenizer__add(t, &a, normalized);
     return ST_OK;
 }
 
