@@ -13,7 +13,7 @@ libpiper_io_la_SOURCES = \
 	io/order.c io/order.h \
 	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c \
 	io/sha256.c io/sha256.h \
-	io/tokens.c io/tokens.h \
+	io/tokens.c io/tokens.h io/tokens_import.c io/tokens_import.h io/tokens_write.c io/tokens_write.h \
 	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
@@ -49,3 +49,4 @@ UNIT_TESTS += tests/unit/test_io_machine
 tests_unit_test_io_machine_SOURCES = tests/unit/test_io_machine.c
 tests_unit_test_io_machine_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_io_machine_LDADD = $(PIPER_IO) $(CHECK_LIBS)
+EXTRA_DIST += tests/unit/data/tokens-version-1.h5

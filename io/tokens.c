@@ -9,7 +9,7 @@
 #include "io/file.h"
 #include "io/h5.h"
 
-enum { SHARD_HEADER = 1024, VERSION = 1, SAMPLE = 1 << 20 };
+enum { SHARD_HEADER = 1024, SAMPLE = 1 << 20 };
 uint32_t tokens_block = 1 << 20;
 static const char schema[] = "piper-tokens";
 
@@ -39,15 +39,32 @@ static enum status open_shard(struct tokens *t, uint64_t size, bool *is_shard, s
     return ST_OK;
 }
 
+static enum status locate_documents(struct tokens *t, const struct h5_at *root, struct err *e)
+{
+    struct h5_data d = { .name = "documents", .rank = 1, .dim = { H5_ANY } };
+    TRY(h5_locate(root, &d, H5_U64, &t->documents_at, e));
+    t->n_documents = d.dim[0];
+    return ST_OK;
+}
+
+static enum status locate_mask(struct tokens *t, const struct h5_at *root, struct err *e)
+{
+    struct h5_data d = { .name = "mask", .rank = 1, .dim = { t->n_tokens } };
+    return h5_locate(root, &d, H5_U8, &t->mask_at, e);
+}
+
 static enum status read_layout(struct tokens *t, const struct h5_at *root, struct err *e)
 {
-    static const char *const members[] = { "tokens", NULL };
-    static const char *const attrs[] = { "schema", "schema_version", "vocab_size", "source", NULL };
+    static const char *const members[] = { "tokens", "documents", "mask", "sources", "tokenizer", NULL };
+    static const char *const attrs[] = { "schema",    "schema_version", "vocab_size", "source",
+                                         "tokenizer", "tokenizer_hash", NULL };
+    static const char *const members_1[] = { "tokens", NULL };
+    static const char *const attrs_1[] = { "schema", "schema_version", "vocab_size", "source", NULL };
     struct h5_data d = { .name = "tokens", .rank = 1, .dim = { H5_ANY } };
     enum h5_type type;
     uint64_t vocab;
-    TRY(h5_only(root, members, e));
-    TRY(h5_only_attrs(root, attrs, e));
+    TRY(h5_only(root, root->version == 1 ? members_1 : members, e));
+    TRY(h5_only_attrs(root, root->version == 1 ? attrs_1 : attrs, e));
     TRY(h5_type_of(root, "tokens", &type, e));
     if (type != H5_U16 && type != H5_U32)
         return err_set(e, ST_INPUT, root->where, "tokens: expected elements of type uint16 or uint32, little-endian");
@@ -56,7 +73,9 @@ static enum status read_layout(struct tokens *t, const struct h5_at *root, struc
     t->file_vocab = (uint32_t)vocab;
     t->width = type == H5_U16 ? 2 : 4;
     t->n_tokens = d.dim[0];
-    return ST_OK;
+    if (h5_has(root, "documents"))
+        TRY(locate_documents(t, root, e));
+    return h5_has(root, "mask") ? locate_mask(t, root, e) : ST_OK;
 }
 
 static enum status open_file(struct tokens *t, const char *path, struct err *e)
@@ -69,7 +88,7 @@ static enum status open_file(struct tokens *t, const char *path, struct err *e)
     if (is_shard)
         return ST_OK;
     struct h5_at root;
-    TRY(h5_open(path, schema, VERSION, &root, e));
+    TRY(h5_open(path, schema, TOKENS_VERSION, &root, e));
     enum status st = read_layout(t, &root, e);
     h5_close(&root);
     return st;
@@ -168,180 +187,58 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
     return st;
 }
 
-/* ---- making token files ---- */
-
-/* A token file under construction: the dataset is reserved, then filled in at its offset. */
-struct token_writer {
-    struct h5_out out;
-    uint64_t offset; /* of the next byte */
-    struct err *e;
-};
-
-static enum status make_begin(struct token_writer *m, const char *path, enum h5_type type, uint64_t n, uint32_t vocab,
-                              const char *source)
+enum status tokens_documents(const struct tokens *t, uint64_t first, uint64_t n, uint64_t *starts, struct err *e)
 {
-    struct h5_data d = { .name = "tokens", .units = "token ids", .rank = 1, .dim = { n } };
-    TRY(h5_create(path, schema, VERSION, &m->out, m->e));
-    TRY(h5_attr_u64(&m->out.root, "vocab_size", vocab, m->e));
-    TRY(h5_attr_text(&m->out.root, "source", source, m->e));
-    TRY(h5_reserve(&m->out.root, &d, type, &m->offset, m->e));
-    return h5_finish(&m->out, m->e);
-}
-
-static enum status make_end(struct token_writer *m, enum status st)
-{
-    if (st == ST_OK)
-        return h5_commit(&m->out, m->e);
-    h5_abandon(&m->out);
-    return st;
-}
-
-/* Names of the files without their folders, for the attribute `source`; as many as fit. */
-static void list_sources(const char *const *files, uint32_t n, char text[1024])
-{
-    size_t used = 0;
-    text[0] = '\0';
-    for (uint32_t i = 0; i < n; i++) {
-        const char *slash = strrchr(files[i], '/'), *base = slash ? slash + 1 : files[i];
-        if (used + strlen(base) + 8 > 1024) {
-            strcpy(text + used, " ...");
-            break;
-        }
-        used += (size_t)sprintf(text + used, "%s%s", i ? " " : "", base);
-    }
-    for (char *c = text; *c; c++)
-        if ((unsigned char)*c < 0x20 || *c == 0x7f)
-            *c = '?';
-}
-
-static enum status append_text(struct token_writer *m, const char *path, uint64_t *left, void *bytes, uint16_t *wide)
-{
-    int fd;
-    uint64_t size;
-    TRY(file_open_read(path, &fd, &size, m->e));
-    enum status st = ST_OK;
-    if (size > *left)
-        st = err_set(m->e, ST_IO, path, "grew while it was being read");
-    for (uint64_t at = 0; st == ST_OK && at < size; at += tokens_block) {
-        uint64_t n = size - at < tokens_block ? size - at : tokens_block;
-        st = file_pread(fd, path, bytes, n, at, m->e);
-        for (uint64_t i = 0; i < n; i++)
-            wide[i] = ((const uint8_t *)bytes)[i];
-        if (st == ST_OK)
-            st = file_pwrite(m->out.file.fd, m->out.path, wide, n * 2, m->offset, m->e);
-        m->offset += n * 2;
-        *left -= n;
-    }
-    close(fd);
-    return st;
-}
-
-enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e)
-{
-    uint64_t total = 0;
-    for (uint32_t i = 0; i < n; i++) {
-        int fd;
-        uint64_t size;
-        TRY(file_open_read(files[i], &fd, &size, e));
-        close(fd);
-        total += size;
-    }
-    if (total < 2)
-        return err_set(e, ST_INPUT, n ? files[0] : NULL,
-                       "contains no text: found %" PRIu64 " bytes in all, expected at least 2", total);
-    char source[1024];
-    list_sources(files, n, source);
-    struct token_writer m = { .e = e };
-    void *bytes = mem_alloc(tokens_block), *wide = mem_alloc((size_t)tokens_block * 2);
-    enum status st = make_begin(&m, out, H5_U16, total, 256, source);
-    for (uint32_t i = 0; st == ST_OK && i < n; i++)
-        st = append_text(&m, files[i], &total, bytes, wide);
-    if (st == ST_OK && total)
-        st = err_set(e, ST_IO, files[0], "a file shrank while it was being read");
-    mem_free(bytes);
-    mem_free(wide);
-    return make_end(&m, st);
-}
-
-/* Calls fn on every block of a file's tokens. */
-static enum status each_block(const char *path, uint32_t width, void *block,
-                              enum status (*fn)(void *arg, const struct tokens *t, uint64_t first, uint64_t n),
-                              void *arg, struct err *e)
-{
-    struct tokens t;
-    enum status st = open_file(&t, path, e);
-    if (st == ST_OK && t.width != width)
-        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, the files before it have %" PRIu32, t.width,
-                     width);
-    uint64_t step = tokens_block / width;
-    for (uint64_t at = 0; st == ST_OK && at < t.n_tokens; at += step) {
-        uint64_t n = t.n_tokens - at < step ? t.n_tokens - at : step;
-        st = file_pread(t.fd, path, block, n * width, t.offset + at * width, e);
-        if (st == ST_OK)
-            st = fn(arg, &t, at, n);
-    }
-    tokens_close(&t);
-    return st;
-}
-
-struct token_importer {
-    struct token_writer m;
-    void *block;
-    uint32_t vocab, largest;
-    uint64_t total;
-};
-
-static enum status inspect_block(void *arg, const struct tokens *t, uint64_t first, uint64_t n)
-{
-    struct token_importer *im = arg;
-    for (uint64_t i = 0; i < n; i++) {
-        uint32_t id = token_at(im->block, t->width, i);
-        if ((im->vocab && id >= im->vocab) || id > INT32_MAX)
-            return err_set(im->m.e, ST_INPUT, t->path,
-                           "token %" PRIu64 " is %" PRIu32 ", expected an id below %" PRIu32, first + i, id,
-                           im->vocab ? im->vocab : (uint32_t)INT32_MAX);
-        im->largest = id > im->largest ? id : im->largest;
-    }
-    im->total += n;
+    CHECK(first + n <= t->n_documents);
+    TRY(file_pread(t->fd, t->path, starts, n * sizeof *starts, t->documents_at + first * sizeof *starts, e));
+    for (uint64_t i = 0; i < n; i++)
+        if (starts[i] >= t->n_tokens || (i > 0 && starts[i] <= starts[i - 1]))
+            return err_set(e, ST_INPUT, t->path,
+                           "/documents: element %" PRIu64 " is %" PRIu64 ", expected ascending numbers below %" PRIu64,
+                           first + i, starts[i], t->n_tokens);
     return ST_OK;
 }
 
-static enum status copy_block(void *arg, const struct tokens *t, uint64_t first, uint64_t n)
+static enum status describe(const struct tokens *t, const struct h5_at *root, struct arena *a,
+                            struct tokens_about *about, struct err *e)
 {
-    (void)first;
-    struct token_importer *im = arg;
-    if (n > im->total)
-        return err_set(im->m.e, ST_IO, t->path, "changed while it was being read");
-    im->total -= n;
-    enum status st = file_pwrite(im->m.out.file.fd, im->m.out.path, im->block, n * t->width, im->m.offset, im->m.e);
-    im->m.offset += n * t->width;
-    return st;
+    uint64_t n = H5_ANY;
+    const char *source, **files;
+    TRY(h5_get_attr_u64(root, "vocab_size", UINT32_MAX, &about->vocab, e));
+    if (h5_has(root, "sources")) {
+        TRY(h5_get_strings(root, "sources", &n, a, &files, e));
+    } else {
+        TRY(h5_get_attr_text(root, "source", a, &source, e));
+        files = arena_copy(a, &source, sizeof source);
+        n = 1;
+    }
+    about->files = files;
+    about->n_files = (uint32_t)n;
+    if (!h5_has_attr(root, "tokenizer"))
+        return ST_OK;
+    TRY(h5_get_attr_text(root, "tokenizer", a, &about->tokenizer, e));
+    uint64_t offset;
+    struct h5_data d = { .name = "tokenizer", .rank = 1, .dim = { H5_ANY } };
+    TRY(h5_locate(root, &d, H5_U8, &offset, e));
+    char *file = arena_alloc(a, d.dim[0] + 1);
+    TRY(file_pread(t->fd, t->path, file, d.dim[0], offset, e));
+    about->tokenizer_file = file;
+    about->tokenizer_bytes = d.dim[0];
+    return ST_OK;
 }
 
-enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, const char *out, struct err *e)
+enum status tokens_describe(const char *path, struct arena *a, struct tokens_about *about, struct err *e)
 {
-    if (n == 0)
-        return err_set(e, ST_USAGE, NULL, "no token file to import");
     struct tokens t;
-    enum status st = open_file(&t, files[0], e);
-    uint32_t width = t.width;
-    tokens_close(&t);
-    TRY(st);
-    struct token_importer im = { .m = { .e = e }, .block = mem_alloc(tokens_block), .vocab = vocab };
-    for (uint32_t i = 0; st == ST_OK && i < n; i++)
-        st = each_block(files[i], width, im.block, inspect_block, &im, e);
-    if (st == ST_OK && im.total < 2)
-        st = err_set(e, ST_INPUT, files[0], "found %" PRIu64 " tokens in all, expected at least 2", im.total);
-    char source[1024];
-    list_sources(files, n, source);
-    if (st == ST_OK) {
-        st = make_begin(&im.m, out, width == 2 ? H5_U16 : H5_U32, im.total, vocab ? vocab : im.largest + 1, source);
-        for (uint32_t i = 0; st == ST_OK && i < n; i++)
-            st = each_block(files[i], width, im.block, copy_block, &im, e);
-        if (st == ST_OK && im.total)
-            st = err_set(e, ST_IO, files[0], "a file changed while it was being read");
-        st = make_end(&im.m, st);
+    struct h5_at root = { 0 };
+    *about = (struct tokens_about){ 0 };
+    enum status st = open_file(&t, path, e);
+    if (st == ST_OK && (t.offset != SHARD_HEADER || t.file_vocab)) { /* else a shard */
+        st = h5_open(path, schema, TOKENS_VERSION, &root, e);
+        if (st == ST_OK)
+            st = describe(&t, &root, a, about, e);
+        h5_close(&root);
     }
-    mem_free(im.block);
+    tokens_close(&t);
     return st;
 }

@@ -1,4 +1,4 @@
-/* Token files: what piper trains on. Layout: piper-tokens(5).
+/* Token files: what piper trains on. Layout: piper-tokens(5). How they are made: tokens_write.h, tokens_import.h.
  *
  * An HDF5 file with one contiguous dataset /tokens (uint16 or uint32), or a .bin shard as llm.c's scripts write them
  * (256 int32: magic 20240520, version 1 with uint16 tokens, or magic 20240801, version 7 with uint32; then the tokens).
@@ -10,8 +10,10 @@
 
 #include <stdint.h>
 
+#include "base/mem.h"
 #include "base/status.h"
 #include "io/sha256.h"
+#include "io/tokens_write.h"
 
 struct tokens {
     char *path; /* owned */
@@ -23,7 +25,9 @@ struct tokens {
     uint64_t n_tokens;
     uint64_t n_windows;  /* floor((n_tokens-1)/T) */
     uint32_t file_vocab; /* vocab_size of the file; 0: it does not say */
-    void *row;           /* scratch of one window */
+    /* Version 2: bytes of the file where uint64 starts of documents and uint8 marks of tokens lie; 0: it has none. */
+    uint64_t documents_at, n_documents, mask_at;
+    void *row; /* scratch of one window */
 };
 
 /* Opens either kind. ST_MISSING when it cannot be read; ST_INPUT when it is no token file or holds no whole window. On
@@ -40,12 +44,12 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
 /* Are tokens [first, first + n) of the model's vocabulary? ST_INPUT as tokens_window(); a file that cannot be read: ST_IO. */
 enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct err *e);
 
-/* How many bytes those that read and make whole files take at a time, a multiple of 4; a test of what happens at borders sets less. */
-extern uint32_t tokens_block;
+/* Where documents [first, first + n) begin; first + n <= t->n_documents. ST_INPUT: they do not ascend, or end behind the tokens. */
+enum status tokens_documents(const struct tokens *t, uint64_t first, uint64_t n, uint64_t *starts, struct err *e);
+/* What a file of piper's says about itself; strings and bytes are the arena's. A shard of another program says nothing. */
+enum status tokens_describe(const char *path, struct arena *a, struct tokens_about *about, struct err *e);
 
-/* Makes `out` from text files, one after the other: every byte is a token, vocabulary 256. */
-enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *e);
-/* Makes `out` from token files of either kind. vocab: ids must be below; 0: largest id + 1. All of one width. */
-enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, const char *out, struct err *e);
+/* How many bytes those that read whole files take at a time, a multiple of 4; a test of what happens at borders sets less. */
+extern uint32_t tokens_block;
 
 #endif

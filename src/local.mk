@@ -16,7 +16,8 @@ bin_PROGRAMS += piper
 piper_SOURCES = src/main.c
 # Modules use the program's own functions.
 piper_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
-piper_LDADD = libpiper_main.la libpiper_sched.la libpiper_comm.la libpiper_cpu.la $(PIPER_IO) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
+piper_LDADD = libpiper_main.la libpiper_sched.la libpiper_comm.la libpiper_cpu.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) \
+	$(ZLIB_LIBS) $(ZSTD_LIBS) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
 	src/man/piper.1 src/man/piper-build.1 src/man/piper-calibrate.1 src/man/piper-checkpoint.1 src/man/piper-data.1 \

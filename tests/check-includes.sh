@@ -3,6 +3,7 @@
 #
 #   room        may include headers of beside its own                  and of libraries
 #   src/base    none                                                   jansson (all others through base/json.h)
+#   src/text    base                                                   pcre2, zlib, zstd
 #   ir          base                                                   none; JSON (base/json.h) in ir/family only
 #   sched       base, ir                                               none
 #   comm/world  base                                                   mpi; comm/mpi_call.h, comm/mpi_patience.c are its own
@@ -79,11 +80,14 @@ function check_library(header, room, private)
         complain("BLAS is used in src/cpu")
     if (header == "omp.h" && room !~ /^(cpu|cmd|exec|train)$/)
         complain("OpenMP is used in src/cpu, src/cmd, src/exec and src/train")
+    if (header ~ /^(pcre2|zlib|zstd)/ && room != "text")
+        complain("PCRE2, zlib and zstd are used in src/text")
     if (header == "check.h")
         complain("Check is for tests")
 }
 BEGIN {
     may["base"] = " base "
+    may["text"] = " base text "
     may["ir"] = " base ir "
     may["sched"] = " base ir sched "
     may["world"] = " base world "
@@ -96,7 +100,7 @@ BEGIN {
     may["watch"] = " base world comm rundir exec watch "
     may["train"] = " base ir sched world comm io host rundir job exec watch train "
     may["view"] = " base ir sched io job view "
-    may["cmd"] = " base ir sched world comm io host rundir job exec watch train view cmd "
+    may["cmd"] = " base ir sched world comm io host rundir job exec watch train view text cmd "
     may["cpu"] = " base ir exec cpu "
     may["cuda"] = " base ir exec cuda "
     may["src"] = " base exec cmd world "

@@ -139,8 +139,8 @@ tests_unit_test_compile_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz
 tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c \
-	tests/fuzz/targets_run.c src/cuda/matmul_file.c
-tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la $(PIPER_IO)
+	tests/fuzz/targets_run.c tests/fuzz/targets_text.c src/cuda/matmul_file.c
+tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS)
 SCRIPT_TESTS += tests/fuzz/fuzz.sh
 LONG_TESTS += tests/fuzz/fuzz_all.sh
 EXTRA_DIST += \
@@ -149,6 +149,10 @@ EXTRA_DIST += \
 	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
 	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
 	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
+	tests/fuzz/corpus/ids-array.npy tests/fuzz/corpus/ids-shard.bin tests/fuzz/corpus/index-two.idx \
+	tests/fuzz/corpus/lines-few.jsonl tests/fuzz/corpus/packed-text.gz tests/fuzz/corpus/packed-text.zst \
+	tests/fuzz/corpus/pattern-gpt2.txt tests/fuzz/corpus/pattern-llama3.txt tests/fuzz/corpus/pattern-unusual.txt \
+	tests/fuzz/corpus/ranks-small.tiktoken tests/fuzz/corpus/tokenizer-bytes.json tests/fuzz/corpus/tokenizer-fallback.json \
 	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5 tests/train/version-1.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.

@@ -8,6 +8,7 @@
 #include "job/compile_job.h"
 #include "job/config.h"
 #include "io/file.h"
+#include "io/tokens.h"
 #include "ir/family/family.h"
 #include "cmd/options.h"
 
@@ -118,6 +119,26 @@ static enum status check_strategy(struct build *b, struct err *e)
     return st;
 }
 
+/* What training would say about its data, where it is there already: a job may be built before them. A model's vocabulary may be
+ * larger than the file's (padded), not the other way round. */
+static void note_data(struct build *b, const char *key, const char *path)
+{
+    struct tokens t;
+    struct err why = { 0 };
+    if (!path || !*path)
+        return;
+    if (tokens_open(path, b->job.train.seq_len, UINT32_MAX, &t, &why) != ST_OK) {
+        notices_add(&b->notices, b->train, "$.%s: %s", key, why.text);
+        return;
+    }
+    const uint32_t vocab = b->job.graph.vocab;
+    if (t.file_vocab > vocab)
+        notices_add(&b->notices, b->train,
+                    "$.%s: %s has a vocabulary of %u tokens, the model %u: training stops at an id from %u on", key,
+                    path, t.file_vocab, vocab, vocab);
+    tokens_close(&t);
+}
+
 static enum status build(struct build *b, int argc, char **argv, struct err *e)
 {
     const char *const inputs[] = { b->model, b->strategy, b->train };
@@ -129,6 +150,8 @@ static enum status build(struct build *b, int argc, char **argv, struct err *e)
     TRY(ir_family_build(b->model_doc, b->model, b->job.train.seq_len, &b->job.graph, &b->notices, e));
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
+    note_data(b, "data", b->job.train.data);
+    note_data(b, "eval_data", b->job.train.eval_data);
     job_sign(&b->job, argc, argv);
     TRY(job_write(b->out, &b->job, e));
     for (uint32_t i = 0; i < b->notices.n; i++)

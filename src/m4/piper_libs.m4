@@ -68,3 +68,27 @@ m4_popdef([piper_include])m4_popdef([piper_body])
 AS_IF([test "x$piper_have_CHECK" != xyes],[piper_how_CHECK="not found: unit tests are left out"])
 AM_CONDITIONAL([HAVE_CHECK],[test "x$piper_have_CHECK" = xyes])
 ])
+
+# PIPER_OPTIONAL(NAME, MODULE, LIBRARY FLAG, PROLOGUE, BODY, WHAT IS LEFT OUT): a library that the program can do without.
+# NAME_CFLAGS, NAME_LIBS and HAVE_NAME.
+AC_DEFUN([PIPER_OPTIONAL],[
+AC_ARG_VAR([$1_CFLAGS],[C flags for $2, overriding detection])
+AC_ARG_VAR([$1_LIBS],[linker flags for it])
+AS_IF([test -n "$$1_LIBS"],[PIPER_TRY_LINK([$1],[$1_LIBS],[$$1_CFLAGS],[$$1_LIBS],[$4],[$5])])
+PIPER_TRY_PKGCONFIG([$1],[$2],[$4],[$5])
+PIPER_TRY_LINK([$1],[$3],[],[$3],[$4],[$5])
+AS_IF([test "x$piper_have_$1" = xyes],[AC_DEFINE([HAVE_$1],[1],[$2 is there])],
+  [piper_how_$1="not found: $6"; $1_CFLAGS=; $1_LIBS=])
+])
+
+# PIPER_TEXT_LIBS: what readers of text and tokenizers use where it is there.
+AC_DEFUN([PIPER_TEXT_LIBS],[
+PIPER_OPTIONAL([PCRE2],[libpcre2-8],[-lpcre2-8],[[#define PCRE2_CODE_UNIT_WIDTH 8
+#include <pcre2.h>]],[[pcre2_match_context *c = pcre2_match_context_create(NULL);
+  pcre2_set_heap_limit(c, 1);
+  pcre2_match_context_free(c);]],[tokenizers with unusual patterns are refused])
+PIPER_OPTIONAL([ZLIB],[zlib],[-lz],[[#include <zlib.h>]],[[z_stream z = {0}; inflateInit2(&z, 31);]],
+  [.gz files are refused])
+PIPER_OPTIONAL([ZSTD],[libzstd],[-lzstd],[[#include <zstd.h>]],[[ZSTD_freeDStream(ZSTD_createDStream());]],
+  [.zst files are refused])
+])

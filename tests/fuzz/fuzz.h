@@ -45,6 +45,15 @@ int fuzz_run_products(const struct fuzz_input *in, const char *path);
 int fuzz_run_ring(const struct fuzz_input *in, const char *path);
 int fuzz_run_halt(const struct fuzz_input *in, const char *path);
 int fuzz_run_lock(const struct fuzz_input *in, const char *path);
+/* targets_text.c */
+int fuzz_run_tokenizer(const struct fuzz_input *in, const char *path);
+int fuzz_run_ranks(const struct fuzz_input *in, const char *path);
+int fuzz_run_pattern(const struct fuzz_input *in, const char *path);
+int fuzz_run_lines(const struct fuzz_input *in, const char *path);
+int fuzz_run_packed(const struct fuzz_input *in, const char *path);
+int fuzz_run_ids(const struct fuzz_input *in, const char *path);
+int fuzz_run_index(const struct fuzz_input *in, const char *path);
+
 void fuzz_remove_run(const char *path); /* the folder they used */
 
 #endif

@@ -22,6 +22,8 @@ bail()
 mkdir corpus || exit 99
 cp "$src"/tests/fuzz/corpus/* corpus/
 "$piper" data text "$src/README" -o corpus/tokens.h5 >log 2>&1 || bail "piper data failed"
+"$piper" data jsonl corpus/lines-few.jsonl --tokenizer corpus/tokenizer-bytes.json -o corpus/tokens-2.h5 >log 2>&1 ||
+    bail "piper data jsonl failed"
 "$piper" build -m corpus/model-moe.json -s corpus/strategy-one.json -t corpus/train-all.json -o corpus/job.h5 \
     --set train.data=corpus/tokens.h5 >log 2>&1 || bail "piper build failed"
 "$piper" train corpus/job.h5 -o run >log 2>&1 || bail "piper train failed"
@@ -34,7 +36,8 @@ cp "$src"/src/machines/h100.json corpus/sheet-h100.json
 sed -n '/^plan /,$p' dump >corpus/plan-text.txt
 
 n=0
-for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock; do
+for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock \
+    tokenizer ranks pattern lines packed ids index; do
     n=$((n + 1))
     if "$fuzz" "$target" corpus "${FUZZ_INPUTS:-300}" "${FUZZ_SEED:-1}" >log 2>&1; then
         echo "ok $n - $(tail -n 1 log)"

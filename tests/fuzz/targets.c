@@ -69,12 +69,21 @@ static int run_tokens(const struct fuzz_input *in, const char *path)
     struct err e = { 0 };
     const uint32_t length = job.graph.seq_len;
     int32_t *x = mem_alloc((length + 1u) * sizeof *x);
+    uint64_t starts[64];
+    struct tokens_about about;
+    struct arena a;
     enum status st = tokens_open(path, length, job.graph.vocab, &t, &e);
     bool open = st == ST_OK;
     for (uint64_t i = 0; st == ST_OK && i < t.n_windows && i < 64; i++)
         st = tokens_window(&t, i, x, &e);
+    if (st == ST_OK && t.n_documents)
+        st = tokens_documents(&t, 0, t.n_documents < 64 ? t.n_documents : 64, starts, &e);
     if (open)
         tokens_close(&t);
+    arena_init(&a);
+    if (st == ST_OK)
+        st = tokens_describe(path, &a, &about, &e);
+    arena_release(&a);
     mem_free(x);
     return fuzz_answer(st, &e);
 }
@@ -254,5 +263,12 @@ const struct fuzz_target fuzz_targets[] = {
     { "ring", fuzz_run_ring, 0, 0 },
     { "halt", fuzz_run_halt, 0, 0 },
     { "lock", fuzz_run_lock, 0, 0 },
+    { "tokenizer", fuzz_run_tokenizer, 0, 0 },
+    { "ranks", fuzz_run_ranks, 0, 0 },
+    { "pattern", fuzz_run_pattern, 0, 0 },
+    { "lines", fuzz_run_lines, 1, 0 },
+    { "packed", fuzz_run_packed, 1, 0 },
+    { "ids", fuzz_run_ids, 1, 0 },
+    { "index", fuzz_run_index, 0, 0 },
     { 0 },
 };

@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/order.h"
+#include "io/tokens_import.h"
 #include "tests/unit/io_sample.h"
 
 static struct err e;
@@ -39,6 +40,63 @@ static void write_shard(const char *file, int32_t magic, int32_t version, const 
         memcpy(b + 1024 + (size_t)i * width, &tokens[i], width); /* little-endian */
     sample_write_file(file, b, 1024 + (size_t)n * width);
     mem_free(b);
+}
+
+/* A file of bytes as tokens: text is the way to known contents. */
+static enum status tokens_from_text(const char *const *files, uint32_t n, const char *out, struct err *err)
+{
+    struct tokens_out o;
+    TRY(tokens_out_begin(out, 2, &o, err));
+    const struct tokens_about about = { .vocab = 256, .files = files, .n_files = n };
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < n; i++) {
+        const enum tokens_element bytes = TOKENS_U8;
+        uint32_t ids[400];
+        struct tokens_source s;
+        st = tokens_source_open(files[i], &bytes, &s, err);
+        if (st != ST_OK)
+            break;
+        uint8_t text[400];
+        ck_assert_uint_le(s.n, 400);
+        ck_assert_int_eq(pread(s.fd, text, s.n, 0), (ssize_t)s.n);
+        for (uint64_t k = 0; k < s.n; k++)
+            ids[k] = text[k];
+        tokens_out_document(&o);
+        st = tokens_out_add(&o, ids, NULL, s.n, err);
+        tokens_source_close(&s);
+    }
+    if (st == ST_OK)
+        st = tokens_out_end(&o, &about, err);
+    tokens_out_drop(&o);
+    return st;
+}
+
+static enum status add_part(void *arg, const uint32_t *ids, uint64_t n, bool begins, struct err *err)
+{
+    if (begins)
+        tokens_out_document(arg);
+    return tokens_out_add(arg, ids, NULL, n, err);
+}
+
+static enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, const enum tokens_element *raw,
+                                 const char *out, struct err *err)
+{
+    struct tokens_out o = { 0 };
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < n; i++) {
+        struct tokens_source s;
+        st = tokens_source_open(files[i], raw, &s, err);
+        if (st == ST_OK && i == 0)
+            st = tokens_out_begin(out, s.element == TOKENS_U16 ? 2 : 4, &o, err);
+        if (st == ST_OK)
+            st = tokens_source_each(&s, vocab, add_part, &o, err);
+        tokens_source_close(&s);
+    }
+    const struct tokens_about about = { .vocab = vocab ? vocab : 65536, .files = files, .n_files = n };
+    if (st == ST_OK)
+        st = tokens_out_end(&o, &about, err);
+    tokens_out_drop(&o);
+    return st;
 }
 
 START_TEST(text_becomes_bytes)
@@ -109,7 +167,7 @@ START_TEST(shards)
     ck_assert_int_eq(x[0], 65535);
     ck_assert_int_eq(x[3], 7);
     tokens_close(&t);
-    ASSERT_OK(tokens_import(files, 2, 0, path, &e));
+    ASSERT_OK(tokens_import(files, 2, 0, NULL, path, &e));
     ASSERT_OK(tokens_open(path, 3, 65536, &t, &e));
     ck_assert_uint_eq(t.n_tokens, 14);
     ck_assert_uint_eq(t.file_vocab, 65536);
@@ -117,9 +175,10 @@ START_TEST(shards)
     ck_assert_int_eq(x[1], 0);
     ck_assert_int_eq(x[2], 50256);
     tokens_close(&t);
-    ASSERT_FAILS(tokens_import(files, 1, 50257, path, &e), ST_INPUT, "token 3 is 65535, expected an id below 50257");
+    ASSERT_FAILS(tokens_import(files, 1, 50257, NULL, path, &e), ST_INPUT,
+                 "token 3 is 65535, expected an id below 50257");
     write_shard(other, 20240801, 7, wide, 6, 4);
-    ASSERT_OK(tokens_import(files, 1, 128256, path, &e));
+    ASSERT_OK(tokens_import(files, 1, 128256, NULL, path, &e));
     ASSERT_OK(tokens_open(path, 3, 128256, &t, &e));
     ASSERT_OK(tokens_window(&t, 0, x, &e));
     ck_assert_int_eq(x[1], 128255);
@@ -207,10 +266,10 @@ START_TEST(shards_in_blocks)
             want[i] = i * 37 + 1;
         write_shard(other, magic, version, want, (int32_t)before, width);
         write_shard(second, magic, version, want + before, (int32_t)n, width);
-        ASSERT_OK(tokens_import(files, 2, 0, path, &e));
+        ASSERT_OK(tokens_import(files, 2, 0, NULL, path, &e));
         check_tokens(want, before + n);
         ck_assert_int_eq(rename(path, again), 0);
-        ASSERT_OK(tokens_import(made, 1, 0, path, &e));
+        ASSERT_OK(tokens_import(made, 1, 0, NULL, path, &e));
         check_tokens(want, before + n);
     }
 }
@@ -302,6 +361,198 @@ START_TEST(source_names)
 }
 END_TEST
 
+/* ---- version 2 ---- */
+
+/* Documents, mask, sources and the tokenizer come back; a document without tokens is none; files of version 1 have none of it. */
+START_TEST(what_a_file_says)
+{
+    static const uint32_t ids[7] = { 5, 70000, 7, 8, 9, 10, 11 };
+    static const uint8_t mask[7] = { 0, 1, 1, 0, 0, 1, 1 };
+    const char *files[2] = { "/a/one.jsonl", "two\n.jsonl" };
+    const struct tokens_about about = { 70001, files, 2, "small", "{\"model\": 1}", 12 };
+    struct tokens_out o;
+    uint64_t starts[3];
+    uint8_t marks[7];
+    for (uint32_t width = 4; width >= 2; width -= 2) {
+        ASSERT_OK(tokens_out_begin(path, width, &o, &e));
+        if (width == 4)
+            ck_assert_int_ne(access(path, F_OK), 0); /* no half file under its name */
+        tokens_out_document(&o);
+        ASSERT_OK(tokens_out_add(&o, ids + (width == 2 ? 2 : 0), mask, 3, &e));
+        tokens_out_document(&o);
+        tokens_out_document(&o);
+        ASSERT_OK(tokens_out_add(&o, ids + 3, mask + 3, 4, &e));
+        tokens_out_document(&o);
+        ASSERT_OK(tokens_out_end(&o, &about, &e));
+        tokens_out_drop(&o);
+        struct tokens t;
+        struct tokens_about said;
+        struct arena a;
+        ASSERT_OK(tokens_open(path, 1, 70001, &t, &e));
+        ck_assert_uint_eq(t.n_tokens, 7);
+        ck_assert_uint_eq(t.n_documents, 2);
+        ASSERT_OK(tokens_documents(&t, 0, 2, starts, &e));
+        ck_assert_uint_eq(starts[0], 0);
+        ck_assert_uint_eq(starts[1], 3);
+        ASSERT_OK(file_pread(t.fd, path, marks, 7, t.mask_at, &e));
+        ck_assert_mem_eq(marks, mask, 7);
+        tokens_close(&t);
+        arena_init(&a);
+        ASSERT_OK(tokens_describe(path, &a, &said, &e));
+        ck_assert_uint_eq(said.n_files, 2);
+        ck_assert_str_eq(said.files[0], "one.jsonl");
+        ck_assert_str_eq(said.files[1], "two?.jsonl");
+        ck_assert_str_eq(said.tokenizer, "small");
+        ck_assert_mem_eq(said.tokenizer_file, about.tokenizer_file, 12);
+        arena_release(&a);
+    }
+}
+END_TEST
+
+START_TEST(version_1_is_read)
+{
+    char file[4096];
+    struct tokens t;
+    struct tokens_about said;
+    struct arena a;
+    int32_t x[5];
+    const char *top = getenv("top_srcdir");
+    snprintf(file, sizeof file, "%s/tests/unit/data/tokens-version-1.h5", top ? top : ".");
+    ASSERT_OK(tokens_open(file, 4, 256, &t, &e));
+    ck_assert_uint_eq(t.n_tokens, 40);
+    ck_assert_uint_eq(t.n_documents, 0);
+    ck_assert_uint_eq(t.mask_at, 0);
+    ASSERT_OK(tokens_window(&t, 0, x, &e));
+    ck_assert_int_eq(x[0], 'T');
+    ck_assert_int_eq(x[4], 'n');
+    tokens_close(&t);
+    arena_init(&a);
+    ASSERT_OK(tokens_describe(file, &a, &said, &e));
+    ck_assert_uint_eq(said.n_files, 1);
+    ck_assert_ptr_null(said.tokenizer);
+    arena_release(&a);
+}
+END_TEST
+
+/* What an import gives, token by token and document by document. */
+static void check_documents(const uint64_t *want, uint64_t n)
+{
+    struct tokens t;
+    uint64_t starts[8];
+    ASSERT_OK(tokens_open(path, 1, UINT32_MAX, &t, &e));
+    ck_assert_uint_eq(t.n_documents, n);
+    ASSERT_OK(tokens_documents(&t, 0, n, starts, &e));
+    ck_assert_mem_eq(starts, want, n * sizeof *starts);
+    tokens_close(&t);
+}
+
+/* An index of Megatron: sequences of these lengths; documents begin with these sequences. */
+static size_t write_index(const char *file, uint8_t code, uint32_t bytes, const int32_t *length, uint64_t sequences,
+                          const int64_t *first, uint64_t documents)
+{
+    char b[400];
+    size_t n = 34;
+    const uint64_t version = 1;
+    int64_t place = 0;
+    memcpy(b, "MMIDIDX\0", 9);
+    memcpy(b + 9, &version, 8);
+    b[17] = (char)code;
+    memcpy(b + 18, &sequences, 8);
+    memcpy(b + 26, &documents, 8);
+    memcpy(b + n, length, sequences * 4);
+    n += sequences * 4;
+    for (uint64_t i = 0; i < sequences; i++, n += 8) {
+        memcpy(b + n, &place, 8);
+        place += length[i] * (int64_t)bytes;
+    }
+    memcpy(b + n, first, documents * 8);
+    n += documents * 8;
+    sample_write_file(file, b, n);
+    return n;
+}
+
+START_TEST(megatron)
+{
+    static const int32_t lengths[4] = { 2, 3, 1, 4 };
+    static const int64_t first[4] = { 0, 1, 3, 4 };
+    static const uint64_t starts[3] = { 0, 2, 6 };
+    uint16_t narrow[10];
+    int32_t wide[10];
+    uint32_t want[10];
+    char bin[320], idx[320];
+    const char *files[1] = { bin };
+    snprintf(bin, sizeof bin, "%s/corpus.bin", folder);
+    snprintf(idx, sizeof idx, "%s/corpus.idx", folder);
+    for (uint32_t i = 0; i < 10; i++)
+        want[i] = narrow[i] = (uint16_t)(wide[i] = (int32_t)(100 + i * 7));
+    for (tokens_block = 4; tokens_block <= 1 << 20; tokens_block *= 512) {
+        sample_write_file(bin, narrow, sizeof narrow);
+        write_index(idx, 8, 2, lengths, 4, first, 4);
+        ASSERT_OK(tokens_import(files, 1, 0, NULL, path, &e));
+        check_tokens(want, 10);
+        check_documents(starts, 3);
+        sample_write_file(bin, wide, sizeof wide);
+        write_index(idx, 4, 4, lengths, 4, first, 4);
+        files[0] = idx;
+        ASSERT_OK(tokens_import(files, 1, 0, NULL, path, &e));
+        check_tokens(want, 10);
+        check_documents(starts, 3);
+        files[0] = bin;
+    }
+    const size_t n = write_index(idx, 8, 2, lengths, 4, first, 4);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "corpus.bin: has 40 bytes");
+    ck_assert_int_eq(truncate(idx, (off_t)n - 1), 0);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "the header says 4 sequences and 4 documents");
+    write_index(idx, 6, 2, lengths, 4, first, 4);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "byte 17: found the element code 6");
+    write_index(idx, 8, 2, lengths, 4, (const int64_t[]){ 0, 3, 1, 4 }, 4);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "document 2 begins with sequence 1");
+    write_index(idx, 8, 2, (const int32_t[]){ 2, -3, 1, 4 }, 4, first, 4);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "sequence 1: length -3");
+}
+END_TEST
+
+/* A header of NumPy, and what is behind it. */
+static void write_npy(const char *header, const void *data, size_t bytes)
+{
+    char b[400] = "\x93NUMPY\x01";
+    const size_t n = strlen(header);
+    b[8] = (char)n;
+    memcpy(b + 10, header, n);
+    memcpy(b + 10 + n, data, bytes);
+    sample_write_file(other, b, 10 + n + bytes);
+}
+
+START_TEST(arrays_and_raw_ids)
+{
+    static const uint16_t ids[6] = { 1, 2, 50256, 4, 5, 6 };
+    static const int64_t wide[7] = { 1, 99999, 3, 4, 5, 6, 7 };
+    static const uint32_t want[6] = { 1, 2, 50256, 4, 5, 6 }, want_wide[7] = { 1, 99999, 3, 4, 5, 6, 7 };
+    const enum tokens_element raw = TOKENS_U16;
+    const char *files[1] = { other };
+    write_npy("{'descr': '<u2', 'fortran_order': False, 'shape': (6,), }  \n", ids, sizeof ids);
+    ASSERT_OK(tokens_import(files, 1, 0, NULL, path, &e));
+    check_tokens(want, 6);
+    write_npy("{'descr': '<i8', 'fortran_order': False, 'shape': (7,), }\n", wide, sizeof wide);
+    ASSERT_OK(tokens_import(files, 1, 0, NULL, path, &e));
+    check_tokens(want_wide, 7);
+    write_npy("{'descr': '<f4', 'fortran_order': False, 'shape': (3,), }\n", wide, 12);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "found elements of type <f4");
+    write_npy("{'descr': '<u2', 'fortran_order': False, 'shape': (2, 3), }\n", wide, 12);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "array of one dimension");
+    write_npy("{'descr': '<u2', 'fortran_order': False, 'shape': (7,), }\n", ids, sizeof ids);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "the header says 7 elements of 2 bytes");
+    sample_write_file(other, ids, sizeof ids);
+    ASSERT_OK(tokens_import(files, 1, 0, &raw, path, &e));
+    check_tokens(want, 6);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "--raw uint16");
+    sample_write_file(other, ids, 9);
+    ASSERT_FAILS(tokens_import(files, 1, 0, &raw, path, &e), ST_INPUT, "has 9 bytes, expected a multiple of 2");
+    sample_write_file(other, "PAR1....", 8);
+    ASSERT_FAILS(tokens_import(files, 1, 0, NULL, path, &e), ST_INPUT, "is a parquet file");
+}
+END_TEST
+
 START_TEST(bad_files)
 {
     struct tokens t;
@@ -311,9 +562,8 @@ START_TEST(bad_files)
     ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_MISSING, "No such file");
     sample_write_file(other, "", 0);
     ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_INPUT, "not an HDF5 file");
-    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "contains no text");
     sample_write_file(other, "x", 1); /* a token has none after it to be predicted */
-    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "found 1 bytes in all, expected at least 2");
+    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "found 1 tokens in all, expected at least 2");
     ck_assert_int_ne(access(path, F_OK), 0);
     ASSERT_FAILS(file_differs(other, other, &e), ST_USAGE, "is also the input");
     ASSERT_OK(file_differs(path, other, &e));
@@ -413,6 +663,10 @@ int main(void)
     tcase_add_test(t, checks_in_blocks);
     tcase_add_test(t, samples);
     tcase_add_test(t, source_names);
+    tcase_add_test(t, what_a_file_says);
+    tcase_add_test(t, version_1_is_read);
+    tcase_add_test(t, megatron);
+    tcase_add_test(t, arrays_and_raw_ids);
     tcase_add_test(t, bad_files);
     suite_add_tcase(s, t);
     t = tcase_create("order");

@@ -1,0 +1,132 @@
+/* encode [-p PATTERN] [-s] [-c BYTES] [-d] [-n TEXTS] [-t SECONDS] TOKENIZER: texts from standard input, each with its length before it (uint32),
+ * to tokens on standard output (count, ids: uint32). -s: special tokens are text; -c: texts are cut where encode_cut() allows, near
+ * every so many bytes; -d: what comes out is decoded again and given as texts; -n: the first so many; -t: the time for all, repeated until so many
+ * seconds are over, on standard error (MB/s of one thread), and no tokens. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "text/tokenizer.h"
+
+static struct err e;
+static const struct tokenizer *t;
+static int flags;
+static size_t cut_bytes;
+
+static void check(enum status st)
+{
+    if (st == ST_OK)
+        return;
+    fprintf(stderr, "%s\n", e.text);
+    exit(-st);
+}
+
+static bool read_all(void *to, size_t n)
+{
+    return fread(to, 1, n, stdin) == n;
+}
+
+static void encode(struct encoder *x, const char *text, size_t n, struct token_ids *out)
+{
+    int more = 0;
+    while (cut_bytes && n > cut_bytes) {
+        const size_t cut = encode_cut(t, text, cut_bytes);
+        if (!cut)
+            break;
+        check(encoder_encode(x, text, cut, flags | more, out, &e));
+        more = ENCODE_CONTINUED;
+        text += cut;
+        n -= cut;
+    }
+    check(encoder_encode(x, text, n, flags | more, out, &e));
+}
+
+static double now(void)
+{
+    struct timespec at;
+    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &at);
+    return (double)at.tv_sec + 1e-9 * (double)at.tv_nsec;
+}
+
+struct texts {
+    VEC(struct text_bytes);
+};
+
+static void measure(struct encoder *x, const struct texts *texts, double seconds)
+{
+    double best = 1e30, begin = now();
+    size_t bytes = 0;
+    while (now() - begin < seconds || best == 1e30) {
+        const double first = now();
+        struct token_ids out = { 0 };
+        bytes = 0;
+        for (uint32_t i = 0; i < texts->n; i++) {
+            out.n = 0;
+            encode(x, texts->at[i].at, texts->at[i].n, &out);
+            bytes += texts->at[i].n;
+        }
+        vec_free(&out);
+        best = now() - first < best ? now() - first : best;
+    }
+    fprintf(stderr, "%.2f\n", (double)bytes / best / 1e6);
+}
+
+int main(int argc, char **argv)
+{
+    const char *pattern = NULL;
+    bool decodes = false;
+    double seconds = 0;
+    uint64_t most = UINT64_MAX;
+    for (int c; (c = getopt(argc, argv, "p:sc:dn:t:")) != -1;)
+        if (c == 'p')
+            pattern = optarg;
+        else if (c == 's')
+            flags |= ENCODE_PLAIN_SPECIALS;
+        else if (c == 'c')
+            cut_bytes = strtoull(optarg, NULL, 10);
+        else if (c == 'n')
+            most = strtoull(optarg, NULL, 10);
+        else if (c == 'd')
+            decodes = true;
+        else
+            seconds = strtod(optarg, NULL);
+    struct tokenizer *opened;
+    check(tokenizer_open(argv[optind], pattern, &opened, &e));
+    t = opened;
+    struct encoder *x = encoder_new(t);
+    struct texts texts = { 0 };
+    struct token_ids out = { 0 };
+    uint32_t n;
+    for (; most && read_all(&n, sizeof n); most--) {
+        char *raw = mem_alloc(n + 1u);
+        struct text_bytes text = { 0 }, back = { 0 };
+        if (!read_all(raw, n))
+            return 99;
+        utf8_repair(raw, n, &text);
+        mem_free(raw);
+        if (seconds > 0) {
+            vec_add(&texts, text);
+            continue;
+        }
+        out.n = 0;
+        encode(x, text.at, text.n, &out);
+        if (decodes)
+            tokenizer_decode(t, out.at, out.n, false, &back);
+        n = decodes ? (uint32_t)back.n : out.n;
+        fwrite(&n, sizeof n, 1, stdout);
+        fwrite(decodes ? (const void *)back.at : out.at, decodes ? 1 : 4, n, stdout);
+        text_bytes_free(&text);
+        text_bytes_free(&back);
+    }
+    if (seconds > 0)
+        measure(x, &texts, seconds);
+    for (uint32_t i = 0; i < texts.n; i++)
+        text_bytes_free(&texts.at[i]);
+    vec_free(&texts);
+    vec_free(&out);
+    encoder_free(x);
+    tokenizer_free(opened);
+    return fflush(stdout) ? 74 : 0;
+}
