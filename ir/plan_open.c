@@ -337,7 +337,7 @@ static enum status check_bases(struct walk *w, uint32_t i)
     const struct plan *p = w->p;
     const struct plan_instr *in = &p->instrs[i];
     const struct shape *shape = &shapes[in->op];
-    uint32_t want = in->op == PLAN_RUN ? p->programs[in->what].n_slots : shape->bases;
+    uint32_t want = in->op == PLAN_RUN ? p->programs[in->program].n_slots : shape->bases;
     NEED(in->n_bases == want, w->e, "instruction %u: %s with %u bases, expected %u", i, plan_op_name(in->op),
          in->n_bases, want);
     NEED(in->first_base == w->base && want <= p->h->count[PLAN_S_BASES] - w->base, w->e,
@@ -346,7 +346,7 @@ static enum status check_bases(struct walk *w, uint32_t i)
     uint32_t size = shape->channel ? w->group_size[p->channels[in->channel].group] : 1;
     uint64_t unit = shape->typed ? in->count * ir_dtype_size(in->type, p->h->compute) : 0;
     for (uint32_t k = 0; k < want; k++) {
-        uint64_t bytes = in->op == PLAN_RUN ? p->slots[p->programs[in->what].first_slot + k].bytes
+        uint64_t bytes = in->op == PLAN_RUN ? p->slots[p->programs[in->program].first_slot + k].bytes
                          : k >= 2           ? sizeof(int32_t) /* counts */
                                             : unit * (shape->scale >> k & 1 ? size : 1);
         TRY(check_base(w, i, k, bytes));
@@ -365,11 +365,11 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(in->mb == UINT16_MAX || in->mb < p->lists[w->list].microbatches, w->e, "instruction %u: microbatch %u of %u",
          i, in->mb, p->lists[w->list].microbatches);
     const struct shape *shape = &shapes[in->op];
-    NEED(in->op != PLAN_RUN || in->what < count[PLAN_S_PROGRAMS], w->e, "instruction %u: RUN of program %u", i,
-         in->what);
-    NEED(in->op != PLAN_LOAD || in->what < w->n_tensors, w->e, "instruction %u: LOAD of tensor %u", i, in->what);
-    NEED((in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE) || in->what < count[PLAN_S_BUCKETS], w->e,
-         "instruction %u: %s of bucket %u", i, plan_op_name(in->op), in->what);
+    NEED(in->op != PLAN_RUN || in->program < count[PLAN_S_PROGRAMS], w->e, "instruction %u: RUN of program %u", i,
+         in->program);
+    NEED(in->op != PLAN_LOAD || in->tensor < w->n_tensors, w->e, "instruction %u: LOAD of tensor %u", i, in->tensor);
+    NEED((in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE) || in->bucket < count[PLAN_S_BUCKETS], w->e,
+         "instruction %u: %s of bucket %u", i, plan_op_name(in->op), in->bucket);
     NEED(!shape->channel || in->channel < count[PLAN_S_CHANNELS], w->e, "instruction %u: communicator %u", i,
          in->channel);
     NEED(!shape->sets || in->my_set < count[PLAN_S_SETS], w->e, "instruction %u: set %u", i, in->my_set);

@@ -6,8 +6,6 @@
 #include "cpu/cpu.h"
 #include "base/number.h"
 
-enum { PIECE = 1 << 14 }; /* elements a thread takes at a time */
-
 struct wide {
     struct op_args args; /* of the float32 kernel */
     struct ir_op_shapes shapes;
@@ -24,16 +22,16 @@ static void widen(float *to, const uint16_t *from, uint64_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        v->widen(to + i, from + i, n - i < PIECE ? n - i : PIECE);
+    for (uint64_t i = 0; i < n; i += CPU_PIECE)
+        v->widen(to + i, from + i, n - i < CPU_PIECE ? n - i : CPU_PIECE);
 }
 
 void cpu_round(uint16_t *to, const float *from, uint64_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        v->round(to + i, from + i, n - i < PIECE ? n - i : PIECE);
+    for (uint64_t i = 0; i < n; i += CPU_PIECE)
+        v->round(to + i, from + i, n - i < CPU_PIECE ? n - i : CPU_PIECE);
 }
 
 static uint64_t elements(const struct wide *w, const struct ir_shape *s)

@@ -1,4 +1,4 @@
-/* The CPU back end's table, threads, and the kernels that only move or add. */
+/* The CPU back end's table, and the kernels that only move or add. */
 #include <stdio.h>
 #include <string.h>
 
@@ -6,51 +6,19 @@
 #include "cpu/cpu.h"
 #include "ir/target_cpu.h"
 
-static int threads = 1;
-
-int cpu_team(uint64_t rows, uint64_t width)
-{
-    return rows * width < 1u << 14 ? 1 : threads;
-}
-
 static void cpu_set_threads(int n)
 {
     cpu_blas_init();
-    threads = n < 1 ? 1 : n;
-    cpu_gemm_threads(threads);
-}
-
-enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
-
-void cpu_copy(void *to, const void *from, uint64_t bytes)
-{
-    enum { BYTES = PIECE * sizeof(float) };
-    if (from == to)
-        return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(bytes, 1))
-    for (uint64_t i = 0; i < bytes; i += BYTES)
-        memcpy((char *)to + i, (const char *)from + i, bytes - i < BYTES ? bytes - i : BYTES);
-}
-
-void cpu_start_from(float *out, const float *acc, uint64_t n)
-{
-    if (acc)
-        cpu_copy(out, acc, n * sizeof *out);
-}
-
-void cpu_zero(float *out, uint64_t n)
-{
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        memset(out + i, 0, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
+    cpu_team_set(n);
+    cpu_gemm_threads(cpu_threads());
 }
 
 static void sum(float *out, const float *x, const float *y, uint64_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        v->add(out + i, x + i, y + i, n - i < PIECE ? n - i : PIECE);
+    for (uint64_t i = 0; i < n; i += CPU_PIECE)
+        v->add(out + i, x + i, y + i, n - i < CPU_PIECE ? n - i : CPU_PIECE);
 }
 
 void cpu_add_f(const struct op_args *a)
@@ -119,7 +87,7 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 {
     static const op_kernel runs[3] = { run_f, run_bi, run_bw };
     cpu_blas_init();
-    cpu_gemm_threads(threads);
+    cpu_gemm_threads(cpu_threads());
     const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
     if (op == IR_OP_SUM || op == IR_OP_COPY)
         return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;

@@ -9,9 +9,12 @@
 #include "exec/compute.h"
 #include "cpu/vec.h"
 
+void cpu_team_set(int n);
+int cpu_threads(void);
 /* Threads of a parallel region over rows * width elements: 1 when it is not worth waking the others, else all of them
  * (a team that changes its size makes OpenMP start threads anew). */
 int cpu_team(uint64_t rows, uint64_t width);
+enum { CPU_PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
 
 /* By all threads; to may be from. */
 void cpu_copy(void *to, const void *from, uint64_t bytes);

@@ -68,9 +68,8 @@ static double row_loss_narrow(const struct vec *v, uint16_t *logits, size_t n, i
     return log(run.sum) + run.max - run.at_target;
 }
 
-/* Logits of `rows` rows of x for n words of w, rows n apart. */
-static void product(const struct op_args *a, const void *x, size_t rows, const void *w, size_t n, void *logits,
-                    bool wide)
+/* Logits of `rows` rows of x for n words of w, rows n apart; not to be kept they are float32. */
+static void product(const struct op_args *a, const void *x, size_t rows, const void *w, size_t n, void *logits)
 {
     const size_t c = a->attrs->features;
     cpu_gemm(&(struct gemm){ .m = rows,
@@ -81,7 +80,7 @@ static void product(const struct op_args *a, const void *x, size_t rows, const v
                              .c = logits,
                              .ldc = n,
                              .half = cpu_half(a),
-                             .wide = wide });
+                             .wide = !a->train });
 }
 
 static void train_losses(const struct op_args *a, double *loss)
@@ -90,7 +89,7 @@ static void train_losses(const struct op_args *a, double *loss)
     const size_t n = a->attrs->vocab, rows = cpu_rows(a);
     const int32_t *target = a->in[1];
     const float scale = (float)a->loss_scale;
-    product(a, a->in[0], rows, a->param[0], n, a->save[0], false);
+    product(a, a->in[0], rows, a->param[0], n, a->save[0]);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t r = 0; r < rows; r++)
         loss[r] = cpu_half(a) ? row_loss_narrow(v, (uint16_t *)a->save[0] + r * n, n, target[r], scale)
@@ -109,7 +108,7 @@ static void eval_losses(const struct op_args *a, double *loss, float *slice)
         const size_t m = rows - r0 < CPU_HEAD_ROWS ? rows - r0 : CPU_HEAD_ROWS;
         for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
             const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
-            product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice, true);
+            product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(m, nj))
             for (size_t r = 0; r < m; r++)
                 run_slice(v, &run[r], slice + r * nj, j0, nj, target[r0 + r]);

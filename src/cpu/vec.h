@@ -2,7 +2,8 @@
  *
  * The table that fits the processor is chosen once, by cpu_vec(). The functions are leaves: one thread, no allocation,
  * no dependence of the result on alignment. Where `acc` appears it is the addend of a gradient: out = acc + gradient,
- * NULL for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64. */
+ * NULL for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64.
+ * They take their operands one by one, some more than six: they are called for every row. */
 #ifndef PIPER_CPU_VEC_H
 #define PIPER_CPU_VEC_H
 

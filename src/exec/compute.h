@@ -125,7 +125,8 @@ struct compute_libraries {
 struct compute_backend {
     const char *name;
     const char *target; /* name of the ir_target that its plans are made for */
-    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
+    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. No such function: this back end computes nothing, it is
+     * a name and a target. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
     /* NULL: none. One kernel for two neighbours of a program in the same pass, F or BI, whose operands are these, or NULL. The
      * result of the first, out[0] or din[0], is in[0] or dout[0] of the second. In F it is written all the same; in BI nobody
@@ -146,14 +147,11 @@ struct compute_backend {
     /* NULL: nothing to choose. The instructions that kernels use here, "avx512; products: float32 avx512, bfloat16 avx512";
      * static storage. */
     const char *(*uses)(void);
-    /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
-     * returns at `until` (clock_now() seconds). Nothing else of the table is ever called, and no operand is touched. */
-    void (*pretend)(double until);
     /* NULL: none. */
     const struct compute_libraries *libraries;
     /* NULL on the host, where every call returns when its work is done and memory is the host's. */
     const struct device_ops *device;
 };
-extern const struct compute_backend compute_cpu, compute_emulate;
+extern const struct compute_backend compute_cpu;
 
 #endif

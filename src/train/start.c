@@ -315,6 +315,7 @@ static enum status bind(struct train *t, const struct local *local, struct err *
     struct exec_setup setup = {
         .plan = &t->plan,
         .graph = &t->job.graph,
+        .machine = local->backends.machine,
         .compute = t->compute,
         .comm = local->backends.comm,
         .optimizer = { .kind = (enum optimizer)c->optimizer,
