@@ -102,7 +102,7 @@ result 'one that has not for an hour is taken over at once'
 build evals gpt2 one train.steps=1000000 train.eval_data=tokens.h5 train.eval_every=1
 expect=75 launch 1 evals e
 await 2 e && kill -USR1 "$(cat pid.0)" && wait "$launched" && newest_is_whole e &&
-    { [ "$(column e eval_loss | tail -n 1 | cut -d' ' -f1)" = "$(last_step e)" ] || grep -q "after step $(last_step e) is left" e/log.txt; }
+    { [ "$(column e eval_loss | tail -n 1 | cut -d' ' -f1)" = "$(last_step e)" ] || grep -q "after step $(last_step e) is deferred" e/log.txt; }
 result 'USR1 while it evaluates: 75, and the evaluation is made or said to be left'
 build saves gpt2 zero3 train.steps=1000000 train.checkpoint_every=1
 expect=75 launch 2 saves s

@@ -44,7 +44,7 @@ result 'killed while it evaluates: the checkpoint of the step is there, and the 
 expect=75 launch 2 eval asked
 appears asked/checkpoints/step-000005.h5 && kill -TERM "$(cat pid.0)"
 wait "$launched" && [ "$(last_step asked)" -eq 5 ] && ! column asked eval_loss | grep . >>out &&
-    grep -q 'the evaluation after step 5 is left' asked/log.txt && train 2 eval asked && same_bits whole asked
+    grep -q 'the evaluation after step 5 is deferred' asked/log.txt && train 2 eval asked && same_bits whole asked
 result 'TERM while it evaluates: 75 between two batches, and the evaluation is made again'
 build last gpt2 zero3 train.steps=5 train.eval_data=long.h5
 expect=75 launch 2 last final
