@@ -177,11 +177,12 @@ static enum status wait_for(const struct lock *l, const struct dir *dir, int fd,
         look(dir, opened ? fresh : fd, ask_system(fd, F_OFD_SETLK), l->me.host, &now);
         if (opened)
             close(fresh);
-        if (!now.alive)
-            return ST_OK;
         if (tries == 0)
             first = now;
         bool moved = memcmp(&now.file.st_mtim, &first.file.st_mtim, sizeof now.file.st_mtim) != 0;
+        if (!now.alive ||
+            (now.beating && !moved && tries >= 2 * STALE)) /* its time may be ahead, of a clock set back */
+            return ST_OK;
         bool ours = now.owned && strcmp(now.owner.job, "none") != 0 && strcmp(now.owner.job, l->me.job) == 0;
         if (!(ours || (now.beating && !moved)) || tries == 2 * PATIENCE)
             return refuse(dir, &now, e);

@@ -81,6 +81,11 @@ begin suspended 1
 mkdir disk disk/run && ln -s disk/run linked && begin linked 1
 begin edited 1
 mkdir current && cp one.h5 tokens.h5 current && begin inside 1 current
+"$piper" train one.h5 -o ahead --steps 2 >out 2>&1
+printf 'run 0123456789abcdef\nhost elsewhere.invalid\npid 1\nsince 2001-01-01 00:00:00\njob none\n' >ahead/lock
+touch -d '+1 hour' ahead/lock
+"$piper" train one.h5 -o ahead --steps 3 >ahead.out 2>&1 &
+run_ahead=$!
 kill -STOP "$(cat pid.suspended)"
 began=$(date +%s)
 rm -rf removed
@@ -130,4 +135,7 @@ print suspended >after
 [ $got -eq 76 ] && diff before after >>out && [ "$(grep -c '^piper: ' suspended.out)" -eq 1 ] &&
     grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken over this directory' suspended.out
 result 'suspended while another took the folder over: 76, and nothing is written'
+: >out
+wait $run_ahead && [ "$(last_step ahead)" -eq 3 ] && grep -q 'checking whether it is alive' ahead.out
+result 'a lock whose time is ahead, since a clock was set back: taken over when it has not changed for 20 s'
 echo "1..$n"
