@@ -52,6 +52,7 @@ static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass
     return sum;
 }
 
+/* All parameters that make up a kernel, as ir_target.workspace has them. */
 static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute)
 {
@@ -76,6 +77,7 @@ static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass 
     }
 }
 
+/* All parameters that make up a kernel, as ir_target.workspace has them. */
 uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                           uint32_t ep, enum ir_dtype compute)
 {

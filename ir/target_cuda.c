@@ -138,6 +138,7 @@ static uint64_t attention_bytes(const struct ir_attrs *a, enum ir_pass kernel, u
 
 /* ---- the row ------------------------------------------------------------------------------------------------------ */
 
+/* All parameters that make up a kernel, as ir_target.workspace has them. */
 static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                                uint32_t ep, enum ir_dtype compute)
 {

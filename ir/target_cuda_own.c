@@ -76,6 +76,7 @@ static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uin
            (kernel == IR_PASS_BI ? 0 : tile * a->ffn * ir_dtype_size(IR_COMPUTE, compute));
 }
 
+/* All parameters that make up a kernel, as ir_target.workspace has them. */
 uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
                             uint32_t ep, enum ir_dtype compute)
 {

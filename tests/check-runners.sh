@@ -1,7 +1,7 @@
 #!/bin/sh
 # shellcheck disable=SC2086 # $run and $includes are commands with arguments
 #
-# Tests of the tests: what run-test, run-mpi, the list of MPI tests and check-includes.sh must refuse, they refuse.
+# Tests of the tests: what run-test, run-mpi, the list of MPI tests, check-includes.sh and check-functions.sh must refuse, they refuse.
 tests=${top_srcdir:-.}/tests
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
@@ -125,6 +125,25 @@ allow src/train/a.c '"sched/sched.h"'
 allow src/cpu/a.c '"exec/compute.h"'
 allow src/a.c '"cmd/command.h"'
 expect 'includes: an empty tree does not pass' 1 'no source files' $includes
+
+# ---- check-functions.sh
+functions="sh $tests/check-functions.sh $dir"
+body() # LINES
+{
+    printf '{\n%s}\n' "$(yes '    f();' | head -n $(($1 - 2)))
+"
+}
+{ printf 'void g(int a, int b, int c, int d,\n       int e_, int f_)\n'; body 60; } >"$dir/ir/a.c"
+expect 'functions: 60 lines, six parameters' 0 '^1 functions, 0 too large' $functions
+{ printf 'void g(void)\n'; body 61; } >"$dir/ir/a.c"
+expect 'functions: 61 lines' 1 '^ir/a.c:2: g: 61 lines' $functions
+{ printf 'void g(int a, int b, int c, int d, int e_, int f_, int h)\n'; body 3; } >"$dir/ir/a.c"
+expect 'functions: seven parameters' 1 '^ir/a.c:2: g: 7 parameters' $functions
+{ printf 'void g(int a, int b, int c, int d, int e_, int f_,\n       struct err *e)\n'; body 3; } >"$dir/ir/a.c"
+expect 'functions: six parameters and the error' 0 '^1 functions, 0 too large' $functions
+{ printf '/* Parameters: all of a point. */\nvoid g(int a, int b, int c, int d, int e_, int f_, int h)\n'; body 3; } >"$dir/ir/a.c"
+expect 'functions: seven parameters with a reason' 0 '^1 functions, 0 too large' $functions
+rm "$dir/ir/a.c"
 
 # ---- every script of the tree
 lint()

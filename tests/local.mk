@@ -20,7 +20,7 @@ TESTS += $(UNIT_TESTS)
 check_PROGRAMS += $(UNIT_TESTS)
 endif
 
-SCRIPT_TESTS += tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
+SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
 	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
 SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/files.sh \

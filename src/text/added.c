@@ -84,6 +84,7 @@ static const char *white_behind(const char *at, const char *end)
     return at;
 }
 
+/* Four of the parameters are places of one text. */
 bool added_find(const struct added_set *s, const char *text, const char *from, const char *at, const char *end,
                 bool plain_specials, struct added_match *m)
 {

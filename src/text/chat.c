@@ -236,6 +236,7 @@ static enum status add_messages(struct chatting *h, const json_t *list, const ch
     return ST_OK;
 }
 
+/* Parameters: what is read once for a file (template, encoder, tokenizer, field), the line, and what comes of it. */
 enum status chat_encode(const struct chat_template *c, struct encoder *x, const struct tokenizer *t, const char *line,
                         const char *field, struct chat_tokens *out, const char **why, struct err *e)
 {
