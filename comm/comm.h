@@ -14,14 +14,14 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#include "base/status.h"
+#include "comm/world.h"
 
 /* Events: number i has happened in the current step when at[i] == epoch. The executor owns the array, marks its own
  * events (compute) and reads those of comm. Epochs count steps from 1. */
 struct comm_events {
     _Atomic uint32_t *at;
     uint32_t n;
-    /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), ctl_time(), written before the event happens */
+    /* NULL, or [2*n]: when the call of event i began (2i) and was done (2i+1), clock_now(), written before the event happens */
     double *times;
     bool unannounced; /* events may come without notify(): a device marks them */
 };
@@ -134,7 +134,7 @@ struct comm_backend {
     bool device; /* works on device memory; comm_setup.device_streams */
     bool host;   /* works on host memory */
     /* NULL: none of its calls. May calls of this kind have their operands in device memory, though it works on host memory? The
-     * same at any time after ctl_init(), on all ranks. */
+     * same at any time after world_init(), on all ranks. */
     bool (*direct)(enum comm_op op);
     /* Collective over all ranks. On failure no rank has it open. */
     enum status (*open)(const struct comm_setup *setup, struct comm **out, struct err *e);
@@ -154,34 +154,5 @@ struct comm_backend {
 extern const struct comm_backend comm_null, comm_mpi;
 extern const struct comm_backend comm_nccl;                        /* in the module */
 const struct comm_backend *comm_backend_by_name(const char *name); /* NULL: unknown */
-
-/* Control: what ranks tell each other outside the plan. All are collective over the world and block; none is used while
- * calls are under way. In a program started without mpirun the world is one rank. */
-enum status ctl_init(int *argc, char ***argv, struct err *e);
-void ctl_finalize(void);
-_Noreturn void ctl_abort(int code); /* ends all ranks at once; for what ranks cannot agree on */
-/* What is done first when this rank ends all at once, here or in the watchdog: a back end lets go of the network and of the
- * device. Once, within seconds, by any thread. NULL: nothing. */
-void ctl_before_abort(void (*let_go)(void));
-uint32_t ctl_rank(void);
-uint32_t ctl_size(void);
-/* Agreement on failure: every rank brings its own status and sentence; all return the same: the one of the lowest rank
- * that failed, whose sentence e then holds on every rank. To be called at every boundary of a phase. */
-enum status ctl_agree(enum status mine, struct err *e);
-/* Rank 0's bytes to all. On other ranks *data is allocated (mem_free) and *size set. */
-void ctl_broadcast(void **data, uint64_t *size);
-/* The same from any rank, the same one on all ranks. */
-void ctl_broadcast_from(uint32_t root, void **data, uint64_t *size);
-/* The same to the members of each class: class_of[rank] (the same on all ranks); blobs[class] on rank 0. A class's blob
- * travels once from rank 0 to its first member and is broadcast inside the class. *mine is allocated on every rank
- * (mem_free). */
-void ctl_scatter_classes(const uint32_t *class_of, uint32_t n_classes, void *const *blobs, const uint64_t *sizes,
-                         void **mine, uint64_t *my_size);
-void ctl_max_u64(uint64_t *values, uint32_t n);
-void ctl_sum_f64(double *values, uint32_t n);
-/* Gathers size bytes of each rank, in rank order, on every rank. */
-void ctl_all_gather(const void *mine, uint64_t size, void *all);
-void ctl_barrier(void);
-double ctl_time(void); /* seconds, monotonic, this rank's clock */
 
 #endif

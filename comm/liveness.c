@@ -1,10 +1,9 @@
 #include "comm/liveness.h"
 
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "base/mem.h"
-#include "comm/mpi_private.h"
+#include "comm/mpi_call.h"
 
 struct outgoing {
     MPI_Request request; /* MPI_REQUEST_NULL: free */
@@ -28,25 +27,24 @@ static void add_slot(struct liveness *l)
 
 static void listen_again(struct liveness *l)
 {
-    comm__mpi_check(MPI_Irecv(l->data, LIVENESS_BYTES, MPI_BYTE, MPI_ANY_SOURCE, 0, l->comm, &l->incoming),
-                    "MPI_Irecv");
+    CALL(MPI_Irecv, l->data, LIVENESS_BYTES, MPI_BYTE, MPI_ANY_SOURCE, 0, l->comm, &l->incoming);
 }
 
 bool liveness_works(void)
 {
     int level = 0;
-    comm__mpi_check(MPI_Query_thread(&level), "MPI_Query_thread");
+    CALL(MPI_Query_thread, &level);
     return level == MPI_THREAD_MULTIPLE;
 }
 
 struct liveness *liveness_open(void)
 {
     enum { SLOTS = 4 }; /* what heartbeats need, so that they allocate nothing later */
-    if (ctl_size() == 1 || !liveness_works())
+    if (world_size() == 1 || !liveness_works())
         return NULL;
     struct liveness *l = mem_alloc(sizeof *l);
-    comm__mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &l->comm), "MPI_Comm_dup");
-    comm__mpi_check(MPI_Comm_set_errhandler(l->comm, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    CALL(MPI_Comm_dup, MPI_COMM_WORLD, &l->comm);
+    CALL(MPI_Comm_set_errhandler, l->comm, MPI_ERRORS_RETURN);
     for (int i = 0; i < SLOTS; i++)
         add_slot(l);
     listen_again(l);
@@ -57,14 +55,14 @@ void liveness_close(struct liveness *l)
 {
     if (!l)
         return;
-    comm__mpi_check(MPI_Cancel(&l->incoming), "MPI_Cancel");
-    comm__mpi_check(MPI_Wait(&l->incoming, MPI_STATUS_IGNORE), "MPI_Wait");
+    CALL(MPI_Cancel, &l->incoming);
+    CALL(MPI_Wait, &l->incoming, MPI_STATUS_IGNORE);
     for (uint32_t i = 0; i < l->sent.n; i++) {
         if (l->sent.at[i].request != MPI_REQUEST_NULL)
-            comm__ctl_wait(&l->sent.at[i].request, "MPI_Isend");
+            comm__mpi_wait(&l->sent.at[i].request, "MPI_Isend");
         mem_free(l->sent.at[i].data);
     }
-    comm__mpi_check(MPI_Comm_free(&l->comm), "MPI_Comm_free");
+    CALL(MPI_Comm_free, &l->comm);
     vec_free(&l->sent);
     mem_free(l);
 }
@@ -73,7 +71,7 @@ void liveness_peers(struct liveness_peer *peers)
 {
     struct liveness_peer me = { .pid = (int32_t)getpid() };
     gethostname(me.host, sizeof me.host - 1);
-    ctl_all_gather(&me, sizeof me, peers);
+    world_all_gather(&me, sizeof me, peers);
 }
 
 /* A free slot; UINT32_MAX: a message to that rank is still under way, and the caller would rather skip. */
@@ -84,7 +82,7 @@ static uint32_t find_slot(struct liveness *l, uint32_t to, bool skip)
         struct outgoing *o = &l->sent.at[i];
         int done = 1;
         if (o->request != MPI_REQUEST_NULL)
-            comm__mpi_check(MPI_Test(&o->request, &done, MPI_STATUS_IGNORE), "MPI_Test");
+            CALL(MPI_Test, &o->request, &done, MPI_STATUS_IGNORE);
         if (done)
             slot = i;
         else if (skip && o->to == to)
@@ -108,28 +106,20 @@ void liveness_send(struct liveness *l, uint32_t to, const void *message, uint32_
     struct outgoing *o = &l->sent.at[slot];
     memcpy(o->data, message, bytes);
     o->to = to;
-    comm__mpi_check(MPI_Isend(o->data, (int)bytes, MPI_BYTE, (int)to, 0, l->comm, &o->request), "MPI_Isend");
+    CALL(MPI_Isend, o->data, (int)bytes, MPI_BYTE, (int)to, 0, l->comm, &o->request);
 }
 
 bool liveness_receive(struct liveness *l, void *message, uint32_t *bytes, uint32_t *from)
 {
     int done = 0, n = 0;
     MPI_Status status;
-    comm__mpi_check(MPI_Test(&l->incoming, &done, &status), "MPI_Test");
+    CALL(MPI_Test, &l->incoming, &done, &status);
     if (!done)
         return false;
-    comm__mpi_check(MPI_Get_count(&status, MPI_BYTE, &n), "MPI_Get_count");
+    CALL(MPI_Get_count, &status, MPI_BYTE, &n);
     memcpy(message, l->data, (size_t)n);
     *bytes = (uint32_t)n;
     *from = (uint32_t)status.MPI_SOURCE;
     listen_again(l);
     return true;
-}
-
-void liveness_abort(int code)
-{
-    comm__let_go();
-    if (ctl_size() > 1)
-        MPI_Abort(MPI_COMM_WORLD, code);
-    _Exit(code);
 }

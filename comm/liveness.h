@@ -21,15 +21,12 @@ bool liveness_works(void);
 /* Before close, the threads of all ranks have come to the same end: what is still under way is dropped. */
 void liveness_close(struct liveness *l);
 
-/* [ctl_size()], also of this rank; l may be NULL in a world of one. Filled by the caller's collective call. */
+/* [world_size()], also of this rank; l may be NULL in a world of one. Filled by the caller's collective call. */
 void liveness_peers(struct liveness_peer *peers);
 
 /* Copies the message. With `skip` nothing is sent while an earlier message to that rank has not left. */
 void liveness_send(struct liveness *l, uint32_t to, const void *message, uint32_t bytes, bool skip);
 /* The next message, if one is there: message[LIVENESS_BYTES]. */
 bool liveness_receive(struct liveness *l, void *message, uint32_t *bytes, uint32_t *from);
-
-/* Ends all ranks at once, without a look at open files: other threads of this process may hang and hold their locks. */
-_Noreturn void liveness_abort(int code);
 
 #endif

@@ -1,12 +1,15 @@
+# Below comm and io.
+noinst_LTLIBRARIES += libpiper_world.la
+libpiper_world_la_SOURCES = comm/mpi_call.h comm/mpi_patience.c comm/world.c comm/world.h
+libpiper_world_la_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
+
 noinst_LTLIBRARIES += libpiper_comm.la
 libpiper_comm_la_SOURCES = \
 	comm/backends.c \
 	comm/comm.h \
-	comm/ctl.c \
 	comm/liveness.c \
 	comm/liveness.h \
 	comm/mpi.c \
-	comm/mpi_patience.c \
 	comm/mpi_private.h \
 	comm/mpi_progress.c \
 	comm/mpi_rounds.c \

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/mem.h"
+#include "base/thread.h"
 #include "build-config.h"
 #include "comm/mpi_private.h"
 #ifdef HAVE_MPI_EXT_H
@@ -64,7 +65,7 @@ static void open_channels(struct comm *c, const struct comm_setup *setup)
 static void open_wide(struct comm *c)
 {
     MPI_Group world;
-    comm__mpi_check(MPI_Comm_group(c->members, &world), "MPI_Comm_group");
+    CALL(MPI_Comm_group, c->members, &world);
     for (uint32_t k = 0; k < c->n_channels; k++) {
         struct comm__channel *ch = &c->channels[k];
         if (ch->group.count <= c->limits.direct)
@@ -73,13 +74,13 @@ static void open_wide(struct comm *c)
         for (uint32_t i = 0; i < ch->group.count; i++)
             ranks[i] = (int)comm_group_rank(&ch->group, i);
         MPI_Group group;
-        comm__mpi_check(MPI_Group_incl(world, (int)ch->group.count, ranks, &group), "MPI_Group_incl");
-        comm__mpi_check(MPI_Comm_create_group(c->members, group, ch->tag, &ch->wide), "MPI_Comm_create_group");
-        comm__mpi_check(MPI_Comm_set_errhandler(ch->wide, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-        comm__mpi_check(MPI_Group_free(&group), "MPI_Group_free");
+        CALL(MPI_Group_incl, world, (int)ch->group.count, ranks, &group);
+        CALL(MPI_Comm_create_group, c->members, group, ch->tag, &ch->wide);
+        CALL(MPI_Comm_set_errhandler, ch->wide, MPI_ERRORS_RETURN);
+        CALL(MPI_Group_free, &group);
         mem_free(ranks);
     }
-    comm__mpi_check(MPI_Group_free(&world), "MPI_Group_free");
+    CALL(MPI_Group_free, &world);
 }
 
 static void open_streams(struct comm *c, const struct comm_setup *setup)
@@ -111,17 +112,16 @@ static void open_streams(struct comm *c, const struct comm_setup *setup)
 static void open_communicators(struct comm *c)
 {
     int flag = 0, *tag_max = NULL, ranks_here = 1;
-    comm__mpi_check(MPI_Comm_get_attr(MPI_COMM_WORLD, MPI_TAG_UB, (void *)&tag_max, &flag), "MPI_Comm_get_attr");
+    CALL(MPI_Comm_get_attr, MPI_COMM_WORLD, MPI_TAG_UB, (void *)&tag_max, &flag);
     c->tag_max = flag ? *tag_max : 32767; /* what MPI guarantees */
-    comm__mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &c->pairs), "MPI_Comm_dup");
-    comm__mpi_check(MPI_Comm_dup(MPI_COMM_WORLD, &c->members), "MPI_Comm_dup");
-    comm__mpi_check(MPI_Comm_set_errhandler(c->pairs, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
-    comm__mpi_check(MPI_Comm_set_errhandler(c->members, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
+    CALL(MPI_Comm_dup, MPI_COMM_WORLD, &c->pairs);
+    CALL(MPI_Comm_dup, MPI_COMM_WORLD, &c->members);
+    CALL(MPI_Comm_set_errhandler, c->pairs, MPI_ERRORS_RETURN);
+    CALL(MPI_Comm_set_errhandler, c->members, MPI_ERRORS_RETURN);
     MPI_Comm here;
-    comm__mpi_check(MPI_Comm_split_type(c->members, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here),
-                    "MPI_Comm_split_type");
-    comm__mpi_check(MPI_Comm_size(here, &ranks_here), "MPI_Comm_size");
-    comm__mpi_check(MPI_Comm_free(&here), "MPI_Comm_free");
+    CALL(MPI_Comm_split_type, c->members, MPI_COMM_TYPE_SHARED, 0, MPI_INFO_NULL, &here);
+    CALL(MPI_Comm_size, here, &ranks_here);
+    CALL(MPI_Comm_free, &here);
     c->cores = comm__cores((uint32_t)ranks_here);
 }
 
@@ -135,7 +135,7 @@ static enum status start_thread(struct comm *c, struct err *e)
     pthread_cond_init(&c->work, &monotonic);
     pthread_condattr_destroy(&monotonic);
     comm__precise_naps(); /* also of this thread, that waits */
-    int code = pthread_create(&c->thread, NULL, comm__progress, c);
+    int code = thread_start(&c->thread, comm__progress, c);
     c->running = code == 0;
     if (code)
         return err_set(e, ST_DEVICE, "comm mpi", "the progress thread of rank %u could not start: %s", c->rank,
@@ -166,9 +166,9 @@ static void mpi_close(struct comm *c)
     }
     for (uint32_t k = 0; k < c->n_channels; k++)
         if (c->channels[k].wide != MPI_COMM_NULL)
-            comm__mpi_check(MPI_Comm_free(&c->channels[k].wide), "MPI_Comm_free");
-    comm__mpi_check(MPI_Comm_free(&c->members), "MPI_Comm_free");
-    comm__mpi_check(MPI_Comm_free(&c->pairs), "MPI_Comm_free");
+            CALL(MPI_Comm_free, &c->channels[k].wide);
+    CALL(MPI_Comm_free, &c->members);
+    CALL(MPI_Comm_free, &c->pairs);
     mem_free(c->streams);
     mem_free(c->channels);
     mem_free(c->ring);
@@ -183,17 +183,17 @@ static enum status mpi_open(const struct comm_setup *setup, struct comm **out, s
     c->overflow_self = setup->self;
     c->enter = setup->enter;
     c->limits = comm__limits;
-    c->rank = ctl_rank();
-    c->size = ctl_size();
+    c->rank = world_rank();
+    c->size = world_size();
     open_communicators(c);
-    enum status status = ctl_agree(check_setup(c, setup, e), e);
+    enum status status = world_agree(check_setup(c, setup, e), e);
     if (status == ST_OK) {
         open_channels(c, setup);
         open_wide(c);
         open_streams(c, setup);
         c->max_calls = setup->max_calls ? setup->max_calls : 1;
         c->ring = mem_alloc(c->max_calls * sizeof *c->ring);
-        status = ctl_agree(start_thread(c, e), e);
+        status = world_agree(start_thread(c, e), e);
     }
     if (status != ST_OK) {
         mpi_close(c);

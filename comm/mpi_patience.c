@@ -7,7 +7,7 @@
 #endif
 #include <unistd.h>
 
-#include "comm/mpi_private.h"
+#include "comm/mpi_call.h"
 
 enum { NAP_MIN_US = 10, NAP_MAX_US = 500 };
 

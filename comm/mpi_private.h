@@ -1,46 +1,23 @@
-/* Inside the MPI back end and ctl: not for other folders (the test sets the limits). */
+/* Inside the MPI back end: not for other folders (the test sets the limits). */
 #ifndef PIPER_COMM_MPI_PRIVATE_H
 #define PIPER_COMM_MPI_PRIVATE_H
 
-#include <mpi.h>
 #include <pthread.h>
 #include <stdbool.h>
 
+#include "base/clock.h"
 #include "comm/comm.h"
+#include "comm/mpi_call.h"
 
 enum { COMM__NONE = UINT32_MAX };
 
 /* Limits read by open(), equal on all ranks; a test lowers them to reach the boundaries. */
 struct comm__limits {
-    uint64_t message; /* bytes of one MPI message at most, below INT_MAX; longer transfers go in rounds */
     uint64_t scratch; /* bytes per stream for the terms of a reduction; longer reductions go in pieces */
     uint64_t small;   /* an all-reduce whose terms have this many bytes together takes one round */
     uint32_t direct;  /* an all-reduce of more members than this is MPI's own */
 };
 extern struct comm__limits comm__limits;
-
-/* How to wait without burning a core that others need: test at once again, then after sched_yield(), then nap, each
- * nap an eighth longer than the one before, so that what a wait costs and what it adds both stay small beside it. */
-struct comm__patience {
-    uint32_t spins, yields; /* tests before the first nap */
-    uint32_t idle;          /* fruitless tests since the last success */
-    uint32_t nap_us;        /* the last nap; 0: none yet */
-};
-/* After a fruitless test: 0, test again (it may have yielded), else microseconds to nap first. */
-uint32_t comm__patience_next(struct comm__patience *p);
-void comm__patience_reset(struct comm__patience *p);
-/* Cores that this rank may count as its own (several ranks may share one: then 0). */
-uint32_t comm__cores(uint32_t ranks_here);
-/* Lets the naps of the calling thread be as short as they should. */
-void comm__precise_naps(void);
-
-/* A code other than MPI_SUCCESS prints one sentence and ends the job with code 76. */
-void comm__mpi_check(int code, const char *call);
-/* What was asked to be done before all ranks are ended; once. */
-void comm__let_go(void);
-_Noreturn void comm__mpi_lost(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
-/* Waits for a request of a ctl call without burning the core. */
-void comm__ctl_wait(MPI_Request *request, const char *call);
 
 /* Consecutive bytes that go to, or come from, one member in a round. */
 struct comm__part {
@@ -68,7 +45,7 @@ struct comm__stream {
     uint32_t first, last; /* slots; COMM__NONE: empty */
     bool active;          /* the first call has started, a round of it is under way */
     bool meets;           /* it has `least`: its sends are done when they are received */
-    bool held;            /* its rounds are done, it is not until `until`, ctl_time() */
+    bool held;            /* its rounds are done, it is not until `until`, clock_now() */
     double until;
     uint64_t round;
     uint32_t members;                /* the largest group of a channel on it, at least 1 */

@@ -81,7 +81,7 @@ static void complete(struct comm *c, struct comm__stream *s)
     const struct comm__entry *entry = &c->ring[s->first];
     uint32_t event = entry->call.event;
     if (c->events.times)
-        c->events.times[2 * (size_t)event + 1] = ctl_time();
+        c->events.times[2 * (size_t)event + 1] = clock_now();
     atomic_store_explicit(&c->events.at[event], entry->epoch, memory_order_release);
     s->first = entry->next;
     s->active = false;
@@ -105,7 +105,7 @@ static void end_rounds(struct comm *c, struct comm__stream *s, const struct comm
 {
     s->held = call->least > 0;
     if (s->held)
-        s->until = ctl_time() + call->least;
+        s->until = clock_now() + call->least;
     else
         complete(c, s);
 }
@@ -117,7 +117,7 @@ static bool advance(struct comm *c, struct comm__stream *s)
     while (s->first != COMM__NONE) {
         const struct comm__entry *entry = &c->ring[s->first];
         if (s->held) {
-            if (ctl_time() < s->until)
+            if (clock_now() < s->until)
                 return moved;
             s->held = false;
             complete(c, s);
@@ -130,7 +130,7 @@ static bool advance(struct comm *c, struct comm__stream *s)
             s->active = true;
             s->round = 0;
             if (c->events.times)
-                c->events.times[2 * (size_t)entry->call.event] = ctl_time();
+                c->events.times[2 * (size_t)entry->call.event] = clock_now();
         } else {
             if (!round_is_complete(s))
                 return moved;
@@ -179,7 +179,7 @@ static void rest(struct comm *c, const struct pass *p, struct comm__patience *pa
         uint32_t us = p->active ? comm__patience_next(patience) : NAP_DUE_US;
         if (p->meets && us > NAP_MEET_US)
             us = NAP_MEET_US;
-        double left = 1e6 * (p->due - ctl_time());
+        double left = 1e6 * (p->due - clock_now());
         if (left < us)
             us = left > 1 ? (uint32_t)left : 0;
         if (us)

@@ -11,7 +11,6 @@
 #include "comm/mpi_private.h"
 
 struct comm__limits comm__limits = {
-    .message = UINT64_C(1) << 30,
     .scratch = COMM_SCRATCH,
     .small = UINT64_C(16) << 10,
     .direct = 64,
@@ -190,8 +189,8 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
                 memmove(s->recv[i].p, s->send[i].p, s->send[i].bytes);
             continue;
         }
-        s->send[i] = slice(s->send[i], s->round, c->limits.message, &any);
-        s->recv[i] = slice(s->recv[i], s->round, c->limits.message, &any);
+        s->send[i] = slice(s->send[i], s->round, comm__message, &any);
+        s->recv[i] = slice(s->recv[i], s->round, comm__message, &any);
     }
     return any;
 }
@@ -208,26 +207,24 @@ static bool travels(const struct comm__stream *s, const struct comm__part *p)
 static void post_receive(struct comm__stream *s, struct comm__part p, uint32_t from, int tag, MPI_Comm comm)
 {
     s->expected[s->n_received++] = (int)p.bytes;
-    comm__mpi_check(MPI_Irecv(p.p, (int)p.bytes, MPI_BYTE, (int)from, tag, comm, &s->request[s->n_requests++]),
-                    "MPI_Irecv");
+    CALL(MPI_Irecv, p.p, (int)p.bytes, MPI_BYTE, (int)from, tag, comm, &s->request[s->n_requests++]);
 }
 
 static void post_send(struct comm__stream *s, struct comm__part p, uint32_t to, int tag, MPI_Comm comm)
 {
     MPI_Request *request = &s->request[s->n_requests++];
     if (s->meets)
-        comm__mpi_check(MPI_Issend(p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, request), "MPI_Issend");
+        CALL(MPI_Issend, p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, request);
     else
-        comm__mpi_check(MPI_Isend(p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, request), "MPI_Isend");
+        CALL(MPI_Isend, p.p, (int)p.bytes, MPI_BYTE, (int)to, tag, comm, request);
 }
 
-/* SEND and RECV: the part is cut into messages of limits.message, one a round, matched in their order. */
+/* SEND and RECV: the part is cut into messages of comm__message, one a round, matched in their order. */
 static bool post_pair(struct comm *c, struct comm__stream *s, const struct comm_call *call)
 {
     bool any = s->round == 0;
     const void *base = call->op == COMM_SEND ? call->src : call->dst;
-    struct comm__part p = slice(part(base, 0, call->count, comm_type_size(call->type)), s->round, c->limits.message,
-                                &any);
+    struct comm__part p = slice(part(base, 0, call->count, comm_type_size(call->type)), s->round, comm__message, &any);
     if (!any)
         return false;
     if (call->op == COMM_SEND)
@@ -238,19 +235,17 @@ static bool post_pair(struct comm *c, struct comm__stream *s, const struct comm_
 }
 
 /* The all-reduce of a wide group, in place, in messages that MPI's int counts can hold. */
-static bool post_wide(struct comm *c, struct comm__stream *s, const struct comm__channel *ch,
-                      const struct comm_call *call)
+static bool post_wide(struct comm__stream *s, const struct comm__channel *ch, const struct comm_call *call)
 {
     static const MPI_Datatype type[] = { [COMM_F32] = MPI_FLOAT, [COMM_F64] = MPI_DOUBLE, [COMM_I32] = MPI_INT32_T };
-    uint64_t size = comm_type_size(call->type), piece = c->limits.message / size;
+    uint64_t size = comm_type_size(call->type), piece = comm__message / size;
     uint64_t lo = s->round * piece;
     if (lo >= call->count)
         return false;
     if (s->round == 0 && call->src != call->dst)
         memcpy(call->dst, call->src, call->count * size);
-    comm__mpi_check(MPI_Iallreduce(MPI_IN_PLACE, part(call->dst, lo, 0, size).p, (int)min_u64(piece, call->count - lo),
-                                   type[call->type], MPI_SUM, ch->wide, &s->request[s->n_requests++]),
-                    "MPI_Iallreduce");
+    CALL(MPI_Iallreduce, MPI_IN_PLACE, part(call->dst, lo, 0, size).p, (int)min_u64(piece, call->count - lo),
+         type[call->type], MPI_SUM, ch->wide, &s->request[s->n_requests++]);
     return true;
 }
 
@@ -258,8 +253,8 @@ static bool post_exchange(struct comm *c, struct comm__stream *s, const struct c
 {
     bool any = s->round == 0;
     uint64_t size = comm_type_size(call->type);
-    struct comm__part out = slice(part(call->src, 0, call->count, size), s->round, c->limits.message, &any);
-    struct comm__part in = slice(part(call->dst, 0, call->count, size), s->round, c->limits.message, &any);
+    struct comm__part out = slice(part(call->src, 0, call->count, size), s->round, comm__message, &any);
+    struct comm__part in = slice(part(call->dst, 0, call->count, size), s->round, comm__message, &any);
     if (!any)
         return false;
     post_receive(s, in, call->from, (int)call->tag, c->pairs);
@@ -293,7 +288,7 @@ bool comm__round_post(struct comm *c, struct comm__stream *s, const struct comm_
     const struct comm__channel *ch = &c->channels[call->channel];
     bool reduces = call->op == COMM_ALL_REDUCE || call->op == COMM_REDUCE_SCATTER;
     if (call->op == COMM_ALL_REDUCE && ch->wide != MPI_COMM_NULL)
-        return post_wide(c, s, ch, call);
+        return post_wide(s, ch, call);
     uint32_t p = ch->group.count;
     if (!(reduces ? fill_reduction(c, s, ch, call) : fill_transfer(c, s, call, p, ch->me)))
         return false;
@@ -315,7 +310,7 @@ void comm__round_finish(struct comm *c, struct comm__stream *s, const struct com
 {
     for (uint32_t i = 0; i < s->n_received; i++) {
         int found = 0;
-        comm__mpi_check(MPI_Get_count(&s->status[i], MPI_BYTE, &found), "MPI_Get_count");
+        CALL(MPI_Get_count, &s->status[i], MPI_BYTE, &found);
         if (found != s->expected[i])
             comm__mpi_lost("a message from rank %d with tag %d has %d bytes, expected %d: the plans of the two ranks "
                            "do not match",

@@ -18,7 +18,7 @@ static ncclDataType_t type_of(enum comm_type type)
 
 static struct comm__nccl place_in(const struct comm_group *group)
 {
-    struct comm__nccl m = { .group = *group, .me = comm_group_index(group, ctl_rank()) };
+    struct comm__nccl m = { .group = *group, .me = comm_group_index(group, world_rank()) };
     CHECK(m.me != UINT32_MAX);
     return m;
 }
@@ -26,13 +26,13 @@ static struct comm__nccl place_in(const struct comm_group *group)
 static enum status make(struct comm *c, const struct comm_setup *setup, struct err *e)
 {
     if (!setup->device_streams)
-        return ctl_agree(err_set(e, ST_DEVICE, "comm nccl", "it works on device memory only; use --comm mpi"), e);
+        return world_agree(err_set(e, ST_DEVICE, "comm nccl", "it works on device memory only; use --comm mpi"), e);
     for (uint32_t i = 0; i < setup->n_channels; i++)
         c->made[i] = place_in(&setup->channels[i].group);
     for (uint32_t i = 0; i < setup->n_lanes; i++)
         c->made[setup->n_channels + i] = place_in(&setup->lanes[i].group);
     TRY(comm__nccl_make(c, setup, e));
-    return ctl_agree(comm__nccl_watch(c, e), e);
+    return world_agree(comm__nccl_watch(c, e), e);
 }
 
 static void release(struct comm *c)
@@ -45,7 +45,7 @@ static void release(struct comm *c)
 
 static enum status nccl_open(const struct comm_setup *setup, struct comm **out, struct err *e)
 {
-    TRY(ctl_agree(comm__nccl_load(e), e));
+    TRY(world_agree(comm__nccl_load(e), e));
     struct comm *c = mem_alloc(sizeof *c);
     c->n_channels = setup->n_channels;
     c->n_lanes = setup->n_lanes;

@@ -62,17 +62,17 @@ static void gather(const struct comm *c, const struct comm_setup *s, struct want
     uint64_t most = 0;
     for (uint32_t i = 0; i < comm__nccl_count(c); i++)
         most += c->made[i].group.count > 1;
-    ctl_max_u64(&most, 1);
+    world_max_u64(&most, 1);
     w->most = (uint32_t)most;
-    w->ranks = ctl_size();
+    w->ranks = world_size();
     struct member *mine = mem_alloc((most + 1) * sizeof *mine);
     w->all = mem_alloc((most * w->ranks + 1) * sizeof *w->all);
     for (uint32_t i = 0; i < most; i++)
         mine[i].at = UINT32_MAX;
     for (uint32_t i = 0, n = 0; i < comm__nccl_count(c); i++)
         if (c->made[i].group.count > 1)
-            mine[n++] = (struct member){ want_of(s, i), ctl_rank(), i };
-    ctl_all_gather(mine, most * sizeof *mine, w->all);
+            mine[n++] = (struct member){ want_of(s, i), world_rank(), i };
+    world_all_gather(mine, most * sizeof *mine, w->all);
     mem_free(mine);
     for (uint64_t i = 0; i < most * w->ranks; i++)
         if (w->all[i].at != UINT32_MAX)
@@ -120,7 +120,7 @@ static void find_rounds(struct wants *w, uint32_t n_mine)
         for (uint32_t i = first; i < end; i++) {
             const struct member *m = &w->all[i];
             w->taken[(size_t)m->rank * w->most + w->n_taken[m->rank]++] = round;
-            if (m->rank != ctl_rank())
+            if (m->rank != world_rank())
                 continue;
             w->round[m->at] = round;
             w->ctas[m->at] = ctas;
@@ -134,10 +134,10 @@ static enum status refuse(struct err *e, const char *call, ncclResult_t r, ncclC
         return err_set(e, ST_DEVICE, "comm nccl",
                        "%s of rank %u was not done after %.0f s; NCCL_DEBUG=INFO shows what it waits for, and "
                        "NCCL_SOCKET_IFNAME names the network to be used",
-                       call, ctl_rank(), limit);
+                       call, world_rank(), limit);
     return err_set(e, ST_DEVICE, "comm nccl",
                    "%s of rank %u: %s (%s); NCCL_DEBUG=WARN tells more, and --comm mpi does without it", call,
-                   ctl_rank(), ncclGetErrorString(r), ncclGetLastError(comm));
+                   world_rank(), ncclGetErrorString(r), ncclGetLastError(comm));
 }
 
 /* No blocking calls, and nothing shared: communicators of different streams are in flight at once. */
@@ -156,20 +156,13 @@ static ncclConfig_t config_of(uint32_t ctas)
 static enum status make_world(struct comm *c, struct err *e)
 {
     ncclUniqueId id = { { 0 } };
-    ncclResult_t r = ctl_rank() == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
-    TRY(ctl_agree(r == ncclSuccess ? ST_OK : refuse(e, "ncclGetUniqueId", r, NULL), e));
-    void *bytes = &id;
-    uint64_t size = sizeof id;
-    ctl_broadcast(&bytes, &size);
-    if (ctl_rank()) {
-        CHECK(size == sizeof id);
-        memcpy(&id, bytes, sizeof id);
-        mem_free(bytes);
-    }
+    ncclResult_t r = world_rank() == 0 ? ncclGetUniqueId(&id) : ncclSuccess;
+    TRY(world_agree(r == ncclSuccess ? ST_OK : refuse(e, "ncclGetUniqueId", r, NULL), e));
+    world_broadcast(&id, sizeof id);
     ncclConfig_t config = config_of(0);
-    r = ncclCommInitRankConfig(&c->world, (int)ctl_size(), id, (int)ctl_rank(), &config);
+    r = ncclCommInitRankConfig(&c->world, (int)world_size(), id, (int)world_rank(), &config);
     r = comm__nccl_settle(c, c->world, r, limit);
-    return ctl_agree(r == ncclSuccess ? ST_OK : refuse(e, "ncclCommInitRankConfig", r, c->world), e);
+    return world_agree(r == ncclSuccess ? ST_OK : refuse(e, "ncclCommInitRankConfig", r, c->world), e);
 }
 
 /* All ranks, also those for which there is nothing in it. */
@@ -197,7 +190,7 @@ enum status comm__nccl_make(struct comm *c, const struct comm_setup *setup, stru
     find_rounds(&w, comm__nccl_count(c));
     enum status st = ST_OK;
     for (uint32_t round = 0; round < w.rounds && st == ST_OK; round++)
-        st = ctl_agree(split(c, &w, round, e), e);
+        st = world_agree(split(c, &w, round, e), e);
     mem_free(w.all);
     mem_free(w.taken);
     mem_free(w.n_taken);

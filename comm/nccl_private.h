@@ -5,6 +5,7 @@
 #include <nccl.h>
 #include <pthread.h>
 
+#include "base/clock.h"
 #include "comm/comm.h"
 
 /* What calls run on: a communicator, or nothing where the group is this rank. */

@@ -2,13 +2,14 @@
  * wait for it would wait for ever. So a thread asks, and whoever ends the job lets go of all communicators first: their kernels
  * end, and their sockets tell the ranks at the other end. */
 #include <sched.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "base/mem.h"
+#include "base/thread.h"
 #include "comm/nccl_private.h"
 
 enum { LOOK_MS = 200, ABORT_MS = 2000 };
@@ -16,11 +17,6 @@ enum { LOOK_MS = 200, ABORT_MS = 2000 };
 static const double awake = 300e-6;
 
 static struct comm *_Atomic opened; /* of the one that this process has open */
-
-static void nap(long us)
-{
-    nanosleep(&(struct timespec){ .tv_nsec = us * 1000 }, NULL);
-}
 
 static void stay_away(const struct comm *c)
 {
@@ -30,10 +26,10 @@ static void stay_away(const struct comm *c)
 
 ncclResult_t comm__nccl_settle(struct comm *c, ncclComm_t comm, ncclResult_t r, double limit)
 {
-    double begin = ctl_time(), looked = begin;
+    double begin = clock_now(), looked = begin;
     while (r == ncclInProgress) {
         stay_away(c);
-        double now = ctl_time();
+        double now = clock_now();
         if (limit > 0 && now - begin > limit)
             break;
         ncclResult_t asked = ncclCommGetAsyncError(comm, &r);
@@ -46,7 +42,7 @@ ncclResult_t comm__nccl_settle(struct comm *c, ncclComm_t comm, ncclResult_t r, 
         if (r == ncclInProgress && now - begin < awake)
             sched_yield(); /* NCCL's thread may want this core */
         else if (r == ncclInProgress)
-            nap(20);
+            clock_nap(20e-6);
     }
     return r;
 }
@@ -92,7 +88,7 @@ static void *watch(void *arg)
 {
     struct comm *c = arg;
     while (!atomic_load(&c->stop)) {
-        nap(1000L * LOOK_MS);
+        clock_nap(1e-3 * LOOK_MS);
         stay_away(c);
         if (pthread_mutex_trylock(&c->lock) == 0) {
             comm__nccl_look(c);
@@ -134,25 +130,21 @@ static void let_go(void)
     if (!c)
         return;
     atomic_store(&c->gone, 1);
-    if (pthread_create(&thread, NULL, abort_all, c) == 0)
+    if (thread_start(&thread, abort_all, c) == 0)
         for (int ms = 0; ms < ABORT_MS && !atomic_load(&aborted); ms++)
-            nap(1000);
+            clock_nap(1e-3);
 }
 
 enum status comm__nccl_watch(struct comm *c, struct err *e)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(&c->watcher, NULL, watch, c);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    int code = thread_start(&c->watcher, watch, c);
     if (code)
         return err_set(e, ST_DEVICE, "comm nccl",
-                       "the thread of rank %u that watches communicators could not start: %s", ctl_rank(),
+                       "the thread of rank %u that watches communicators could not start: %s", world_rank(),
                        strerror(code));
     c->watched = true;
     atomic_store(&opened, c);
-    ctl_before_abort(let_go);
+    world_before_abort(let_go);
     return ST_OK;
 }
 
@@ -160,7 +152,7 @@ void comm__nccl_unwatch(struct comm *c)
 {
     if (!c->watched)
         return;
-    ctl_before_abort(NULL);
+    world_before_abort(NULL);
     atomic_store(&opened, NULL);
     atomic_store(&c->stop, 1);
     pthread_join(c->watcher, NULL);

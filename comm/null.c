@@ -2,6 +2,7 @@
  * template of a back end: what the others do asynchronously, in the fewest lines. */
 #include <string.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "comm/comm.h"
 
@@ -15,8 +16,8 @@ struct comm {
 
 static enum status null_open(const struct comm_setup *setup, struct comm **out, struct err *e)
 {
-    if (ctl_size() != 1)
-        return err_set(e, ST_BUG, "comm null", "found %u ranks, expected one; use --comm mpi", ctl_size());
+    if (world_size() != 1)
+        return err_set(e, ST_BUG, "comm null", "found %u ranks, expected one; use --comm mpi", world_size());
     struct comm *c = mem_alloc(sizeof *c);
     c->events = setup->events;
     c->n_channels = setup->n_channels;
@@ -63,12 +64,12 @@ static void null_launch(struct comm *c, const struct comm_call *call)
     CHECK(call->channel < c->n_channels && call->event < c->events.n);
     double *times = c->events.times ? c->events.times + 2 * (size_t)call->event : NULL;
     if (times)
-        times[0] = ctl_time();
+        times[0] = clock_now();
     uint64_t bytes = bytes_of(call);
     if (bytes && call->dst != call->src)
         memmove(call->dst, call->src, bytes);
     if (times)
-        times[1] = ctl_time();
+        times[1] = clock_now();
     atomic_store_explicit(&c->events.at[call->event], c->epoch, memory_order_release);
 }
 

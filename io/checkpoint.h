@@ -39,16 +39,16 @@ struct checkpoint_info {
     uint64_t
         updates; /* made since the optimizer's state was zero; less than step where updates were left out. Version 1: step */
     struct checkpoint_data data; /* none: not known */
-    char optimizer[16];          /* "adamw": with /optimizer/m and v; "sgd", "none": without */
+    char optimizer[16]; /* a name of ir/optimizer.c, with as many of /optimizer/m and v; "none": weights alone */
     uint8_t job_digest[SHA256_BYTES], model_digest[SHA256_BYTES];
     char build[96];  /* program, version, commit */
     char beyond[32]; /* a group that this build only knows by name: "" none; such a checkpoint is not gone on from */
     char time[32];   /* of writing, ISO 8601, UTC; filled in by the writer */
 };
-bool checkpoint_has_moments(const struct checkpoint_info *info);
+uint32_t checkpoint_moments(const struct checkpoint_info *info); /* 0; 1: m; 2: m and v */
 
 /* Elements [first, first + count) of parameter `param` of the graph, row-major over the logical tensor. m and v are
- * NULL without moments. The data are only read, or, by the functions that read a file, written. */
+ * NULL where there is no such moment. The data are only read, or, by the functions that read a file, written. */
 struct checkpoint_piece {
     uint32_t param;
     uint64_t first, count;
@@ -140,11 +140,12 @@ double checkpoint_save_seconds(const struct checkpoint_saver *s);
  * or the newest one cannot be read now; that says nothing of its contents, so no older one is taken. */
 typedef void (*checkpoint_warn)(void *arg, const char *text);
 struct checkpoint_expect {
+    const struct ir_graph *graph;
     const uint8_t *model_digest;
     checkpoint_warn warn;
     void *arg;
 };
-enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
+enum status checkpoint_resume(const struct dir *run, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e);
 

@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "io/checkpoint_private.h"
-#include "io/world.h"
+#include "comm/world.h"
 
 static const char folder_name[] = "checkpoints";
 
@@ -99,19 +99,19 @@ void ckpt__remove_unfinished(const struct dir *run)
 static enum status list_for_all(const struct dir *run, struct checkpoint_entries *list, struct err *e)
 {
     *list = (struct checkpoint_entries){ 0 };
-    TRY(io_agree_root(io_rank() == 0 ? checkpoint_list(run, list, e) : ST_OK, e));
+    TRY(world_agree(world_rank() == 0 ? checkpoint_list(run, list, e) : ST_OK, e));
     uint64_t n = list->n;
-    io_broadcast(&n, sizeof n);
+    world_broadcast(&n, sizeof n);
     for (uint64_t i = 0; i < n; i++) {
         uint64_t head[2] = { 0 };
-        if (io_rank() == 0) {
+        if (world_rank() == 0) {
             head[0] = list->at[i].step;
             head[1] = strlen(list->at[i].path) + 1;
         }
-        io_broadcast(head, sizeof head);
-        if (io_rank() != 0)
+        world_broadcast(head, sizeof head);
+        if (world_rank() != 0)
             vec_add(list, ((struct checkpoint_entry){ head[0], mem_alloc(head[1]) }));
-        io_broadcast(list->at[i].path, head[1]);
+        world_broadcast(list->at[i].path, head[1]);
     }
     return ST_OK;
 }
@@ -141,7 +141,7 @@ static enum status refuse(enum status why, const struct err *text, struct err *e
         text->text);
 }
 
-enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, const struct checkpoint_expect *expect,
+enum status checkpoint_resume(const struct dir *run, const struct checkpoint_expect *expect,
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e)
 {
@@ -151,18 +151,18 @@ enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, c
     *found = false;
     enum status st = list_for_all(run, &list, e);
     if (st == ST_OK && list.n)
-        st = io_agree(checkpoint_folder(run, false, &folder, e), e);
+        st = world_agree(checkpoint_folder(run, false, &folder, e), e);
     enum ckpt__why *kinds = mem_alloc(sizeof *kinds * list.n);
     uint32_t i = list.n;
     while (st == ST_OK && i > 0 && !*found) {
         struct err why = { 0 };
         enum ckpt__why *kind = &kinds[--i];
-        st = ckpt__load(&(struct ckpt__source){ &folder, list.at[i].path, g, expect->model_digest }, pieces, n, info,
-                        kind, &why);
+        st = ckpt__load(&(struct ckpt__source){ &folder, list.at[i].path, expect->graph, expect->model_digest }, pieces,
+                        n, info, kind, &why);
         *found = st == ST_OK;
         if (st == ST_INPUT && *kind != CKPT_OTHER_MODEL) { /* damaged: the one before */
             err_set(&first, st, NULL, "%s", why.text);
-            if (expect->warn && io_rank() == 0 && i > 0)
+            if (expect->warn && world_rank() == 0 && i > 0)
                 expect->warn(expect->arg, why.text);
             st = ST_OK;
         } else if (st != ST_OK) {
@@ -176,7 +176,7 @@ enum status checkpoint_resume(const struct dir *run, const struct ir_graph *g, c
                      "anew with piper train --fresh, which puts them aside",
                      list.n, first.text);
     while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
-        st = io_agree_root(io_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);
+        st = world_agree(world_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);
     mem_free(kinds);
     checkpoint_entries_release(&list);
     dir_close(&folder);

@@ -1,9 +1,9 @@
 /* Which checkpoints stay. Structures are read by the main thread, since HDF5 has one; the blocks by a thread of its own. */
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <string.h>
 
+#include "base/thread.h"
 #include "io/checkpoint_private.h"
 
 struct known {
@@ -58,14 +58,10 @@ static void *verify(void *self)
     return NULL;
 }
 
-/* Signals are for the main thread. Where there is no thread to be had, nothing is verified, and more stays. */
+/* Where there is no thread to be had, nothing is verified, and more stays. */
 static void start(struct ckpt__keeper *k)
 {
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    k->has_thread = pthread_create(&k->thread, NULL, verify, k) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    k->has_thread = thread_start(&k->thread, verify, k) == 0;
 }
 
 /* Beside the one that was loaded, as many older ones as may have to stay. */

@@ -6,16 +6,16 @@
 
 #include "io/checkpoint_private.h"
 #include "io/model.h"
-#include "io/world.h"
+#include "comm/world.h"
 #include "ir/optimizer.h"
 
 const char *const ckpt__group[CKPT_KINDS] = { "params", "optimizer/m", "optimizer/v" };
 const char ckpt__schema[] = "piper-checkpoint";
 
-bool checkpoint_has_moments(const struct checkpoint_info *info)
+uint32_t checkpoint_moments(const struct checkpoint_info *info)
 {
     uint32_t kind = optimizer_by_name(info->optimizer);
-    return kind < OPTIMIZERS && optimizer_info[kind].moments > 0;
+    return kind < OPTIMIZERS ? optimizer_info[kind].moments : 0;
 }
 
 static enum status put_info(const struct h5_at *root, const struct checkpoint_info *info, struct err *e)
@@ -114,7 +114,7 @@ enum status ckpt__layout_new(const char *where, const struct checkpoint_info *in
                              struct ckpt__layout **out, struct err *e)
 {
     struct ckpt__layout *l = mem_alloc(sizeof *l);
-    *l = (struct ckpt__layout){ .kinds = checkpoint_has_moments(info) ? CKPT_KINDS : 1, .n_params = g->params.n };
+    *l = (struct ckpt__layout){ .kinds = 1 + checkpoint_moments(info), .n_params = g->params.n };
     l->place = mem_alloc(sizeof *l->place * l->n_params);
     for (uint32_t i = 0; i < l->n_params; i++)
         l->place[i].elements = ir_shape_elements(&g->params.at[i].shape);
@@ -124,14 +124,14 @@ enum status ckpt__layout_new(const char *where, const struct checkpoint_info *in
         l->blocks += block_count(l->place[i % l->n_params].elements);
     }
     enum status st = ST_OK;
-    if (io_rank() == 0 && (st = h5_create_image(where, ckpt__schema, CKPT_VERSION, &l->image, e)) == ST_OK)
+    if (world_rank() == 0 && (st = h5_create_image(where, ckpt__schema, CKPT_VERSION, &l->image, e)) == ST_OK)
         st = make_structure(l, info, g, e);
-    st = io_agree_root(st, e);
+    st = world_agree(st, e);
     if (st != ST_OK) {
         ckpt__layout_free(l);
         return st;
     }
-    io_broadcast(l->place, sizeof *l->place * l->n_params);
+    world_broadcast(l->place, sizeof *l->place * l->n_params);
     *out = l;
     return ST_OK;
 }

@@ -20,7 +20,7 @@ struct ckpt__file {
     const char *path; /* borrowed */
     int fd;
     bool misnamed;
-    uint32_t kinds; /* 1 or CKPT_KINDS */
+    uint32_t kinds; /* 1 and the moments */
     uint32_t n;
     struct ckpt__place *place; /* [n], by parameter */
     char *names;               /* of the parameters, one after the other, each with its NUL */

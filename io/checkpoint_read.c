@@ -8,7 +8,7 @@
 #include "io/checkpoint_private.h"
 #include "io/file.h"
 #include "io/model.h"
-#include "io/world.h"
+#include "comm/world.h"
 #include "ir/optimizer.h"
 
 /* ---- structure ---- */
@@ -40,6 +40,7 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
                                          "data",       "seed",           "optimizer", "build",  "time",
                                          "job_digest", "model_digest",   NULL };
     const char *data = "[]";
+    char names[64];
     TRY(h5_only_attrs(root, attrs, e));
     TRY(h5_get_attr_u64(root, "step", UINT64_MAX, &info->step, e));
     TRY(h5_get_attr_u64(root, "sample", UINT64_MAX, &info->sample, e));
@@ -56,8 +57,8 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
     TRY(get_digest(root, "job_digest", a, info->job_digest, e));
     TRY(get_digest(root, "model_digest", a, info->model_digest, e));
     if (optimizer_by_name(info->optimizer) == OPTIMIZERS && strcmp(info->optimizer, "none") != 0)
-        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected adamw, sgd or none",
-                       info->optimizer);
+        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected none, %s",
+                       info->optimizer, optimizer_names(names, sizeof names));
     return ST_OK;
 }
 
@@ -140,7 +141,7 @@ static enum status read_structure(const struct h5_at *root, struct ckpt__file *f
     static const char *const with[] = { "model", "params", "digests", "optimizer", "router", "outer", NULL };
     static const char *const without[] = { "model", "params", "digests", "router", "outer", NULL };
     TRY(get_info(root, a, &f->info, e));
-    f->kinds = checkpoint_has_moments(&f->info) ? CKPT_KINDS : 1;
+    f->kinds = 1 + checkpoint_moments(&f->info);
     TRY(h5_only(root, f->kinds == 1 ? without : with, e));
     TRY(note_beyond(root, f, e));
     TRY(model_get(root, NULL, &f->graph, e));
@@ -195,24 +196,24 @@ enum status ckpt__open_here(const struct dir *in, const char *path, struct ckpt_
 enum status ckpt__open(const struct dir *in, const char *path, struct ckpt__file *f, struct err *e)
 {
     *f = (struct ckpt__file){ .path = path, .fd = -1 };
-    enum status st = io_agree_root(io_rank() == 0 ? open_structure(in, path, f, e) : ST_OK, e);
-    io_broadcast(&f->misnamed, sizeof f->misnamed);
-    io_broadcast(&f->newer, sizeof f->newer);
+    enum status st = world_agree(world_rank() == 0 ? open_structure(in, path, f, e) : ST_OK, e);
+    world_broadcast(&f->misnamed, sizeof f->misnamed);
+    world_broadcast(&f->newer, sizeof f->newer);
     TRY(st);
     uint64_t head[3] = { f->n, f->kinds, f->names_bytes };
-    io_broadcast(head, sizeof head);
-    io_broadcast(&f->info, sizeof f->info);
-    if (io_rank() != 0) {
+    world_broadcast(head, sizeof head);
+    world_broadcast(&f->info, sizeof f->info);
+    if (world_rank() != 0) {
         f->n = (uint32_t)head[0];
         f->kinds = (uint32_t)head[1];
         f->names_bytes = head[2];
         f->place = mem_alloc(sizeof *f->place * f->n);
         f->names = mem_alloc(f->names_bytes);
     }
-    io_broadcast(f->place, sizeof *f->place * f->n);
-    io_broadcast(f->names, f->names_bytes);
+    world_broadcast(f->place, sizeof *f->place * f->n);
+    world_broadcast(f->names, f->names_bytes);
     uint64_t size;
-    return io_agree(dir_read(in, name_in(in, path), &f->fd, &size, e), e);
+    return world_agree(dir_read(in, name_in(in, path), &f->fd, &size, e), e);
 }
 
 void ckpt__close(struct ckpt__file *f)
@@ -266,7 +267,7 @@ static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t k
 
 enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
 {
-    uint64_t all = 0, rank = io_rank(), size = io_size();
+    uint64_t all = 0, rank = world_rank(), size = world_size();
     for (uint32_t i = 0; i < f->n; i++)
         all += f->kinds * block_count(f->place[i].elements);
     struct verifying v = {
@@ -278,7 +279,7 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
         for (uint32_t i = 0; st == ST_OK && i < f->n; i++)
             st = verify_tensor(&v, i, k);
     mem_free(v.block);
-    return io_agree(st, e);
+    return world_agree(st, e);
 }
 
 bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic bool *stop)
@@ -363,11 +364,11 @@ enum status ckpt__load(const struct ckpt__source *s, const struct checkpoint_pie
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
     if (st == ST_OK) {
-        st = io_agree_root(io_rank() == 0 ? check_model(&f, s->g, s->model_digest, e) : ST_OK, e);
+        st = world_agree(world_rank() == 0 ? check_model(&f, s->g, s->model_digest, e) : ST_OK, e);
         *why = st != ST_OK ? CKPT_OTHER_MODEL : CKPT_DAMAGED;
     }
     if (st == ST_OK)
-        st = io_agree(read_pieces(&f, pieces, n, e), e);
+        st = world_agree(read_pieces(&f, pieces, n, e), e);
     if (st == ST_OK)
         *info = f.info;
     ckpt__close(&f);

@@ -2,14 +2,14 @@
 #include <inttypes.h>
 #include <limits.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 
+#include "base/clock.h"
+#include "base/thread.h"
 #include "io/checkpoint_private.h"
-#include "io/world.h"
+#include "comm/world.h"
 
 struct checkpoint_saver {
     struct checkpoint_setup set;
@@ -60,9 +60,9 @@ static enum status check_cover(const struct ir_graph *g, const struct checkpoint
         s[1] += sum1(end) - sum1(p[i].first);
         s[2] += sum2(end) - sum2(p[i].first);
     }
-    st = io_agree(st, e);
+    st = world_agree(st, e);
     if (st == ST_OK)
-        io_all_sum_u64(sums, 3 * (uint64_t)g->params.n);
+        world_sum_u64(sums, 3 * (uint64_t)g->params.n);
     for (uint32_t i = 0; st == ST_OK && i < g->params.n; i++) {
         uint64_t all = ir_shape_elements(&g->params.at[i].shape), *s = sums + 3 * (uint64_t)i;
         if (s[0] != all || s[1] != sum1(all) || s[2] != sum2(all))
@@ -75,13 +75,6 @@ static enum status check_cover(const struct ir_graph *g, const struct checkpoint
 }
 
 /* ---- what the threads do: no MPI, no HDF5, no allocation ---- */
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static enum status write_pieces(struct checkpoint_saver *s)
 {
@@ -105,22 +98,18 @@ static enum status publish(struct checkpoint_saver *s)
 static void *work(void *self)
 {
     struct checkpoint_saver *s = self;
-    double began = now();
+    double began = clock_now();
     s->mine = s->publishing ? publish(s) : write_pieces(s);
-    s->seconds += now() - began;
+    s->seconds += clock_now() - began;
     atomic_store(&s->idle, true);
     return NULL;
 }
 
-/* Signals are for the main thread. Where there is no thread to be had, the work is done here. */
+/* Where there is no thread to be had, the work is done here. */
 static void start(struct checkpoint_saver *s)
 {
-    sigset_t all, before;
     atomic_store(&s->idle, false);
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    s->has_thread = pthread_create(&s->thread, NULL, work, s) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
+    s->has_thread = thread_start(&s->thread, work, s) == 0;
     if (!s->has_thread)
         work(s);
 }
@@ -139,12 +128,12 @@ enum status checkpoint_saver_open(const struct checkpoint_setup *setup, struct c
     struct ckpt__layout *layout;
     TRY(check_cover(setup->graph, setup->pieces, setup->n_pieces, e));
     TRY(ckpt__layout_new(setup->dir->path, &setup->info, setup->graph, &layout, e));
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         ckpt__remove_unfinished(setup->dir);
-    io_barrier();
+    world_barrier();
     struct checkpoint_saver *s = mem_alloc(sizeof *s);
     *s = (struct checkpoint_saver){ .set = *setup, .layout = layout, .folder = { .fd = -1 }, .idle = true };
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         s->keeper = ckpt__keeper_open(setup->dir, &setup->keep, setup->loaded);
     *out = s;
     return ST_OK;
@@ -175,11 +164,11 @@ static enum status make_file(struct checkpoint_saver *s, uint64_t step)
 {
     struct dir in;
     char name[DIR_NAME], path[PATH_MAX];
-    bool root = io_rank() == 0;
+    bool root = world_rank() == 0;
     enum status st = root ? ckpt__layout_stamp(s->layout, &s->set.info, &s->err) : ST_OK;
     if (st == ST_OK && root)
         st = checkpoint_folder(s->set.dir, true, &s->folder, &s->err);
-    st = io_agree_root(st, &s->err);
+    st = world_agree(st, &s->err);
     if (st == ST_OK && !root)
         st = checkpoint_folder(s->set.dir, false, &s->folder, &s->err);
     if (st == ST_OK)
@@ -220,17 +209,17 @@ enum status checkpoint_save_advance(struct checkpoint_saver *s, bool *done, stru
 {
     join_thread(s);
     struct err mine = s->err;
-    enum status st = s->publishing ? io_agree_root(s->mine, &mine) : ckpt__seal(s->w, s->mine, &mine);
+    enum status st = s->publishing ? world_agree(s->mine, &mine) : ckpt__seal(s->w, s->mine, &mine);
     *done = s->publishing || st != ST_OK;
     if (*done) {
-        if (st == ST_OK && io_rank() == 0)
+        if (st == ST_OK && world_rank() == 0)
             ckpt__keeper_written(s->keeper, &s->folder, s->set.info.step);
         drop_writer(s);
         return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s", mine.text);
     }
     s->publishing = true;
     s->mine = ST_OK;
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         ckpt__keeper_choose(s->keeper, s->set.dir, s->set.info.step, &s->old);
         start(s);
     }

@@ -7,7 +7,7 @@
 
 #include "io/checkpoint_private.h"
 #include "io/file.h"
-#include "io/world.h"
+#include "comm/world.h"
 
 struct checkpoint_writer {
     struct ckpt__layout *layout;
@@ -24,7 +24,7 @@ struct checkpoint_writer *ckpt__writer_new(struct ckpt__layout *l, struct dir *i
 {
     struct checkpoint_writer *w = mem_alloc(sizeof *w);
     *w = (struct checkpoint_writer){ .layout = l,
-                                     .root = io_rank() == 0,
+                                     .root = world_rank() == 0,
                                      .in = *in,
                                      .file = { .fd = -1 },
                                      .path = mem_strdup(path),
@@ -52,8 +52,8 @@ enum status ckpt__writer_begin(struct checkpoint_writer *w, enum status mine, co
     if (w->root && mine == ST_OK)
         mine = dir_new_begin(&w->in, name, &w->file, e);
     memcpy(w->temp, w->file.temp, sizeof w->temp);
-    TRY(io_agree(mine, e));
-    io_broadcast(w->temp, sizeof w->temp);
+    TRY(world_agree(mine, e));
+    world_broadcast(w->temp, sizeof w->temp);
     return ST_OK;
 }
 
@@ -80,7 +80,7 @@ enum status checkpoint_begin(const char *path, const struct checkpoint_info *inf
     w->own_layout = true;
     st = ckpt__writer_begin(w, st, name, e);
     if (st == ST_OK)
-        st = io_agree(ckpt__writer_open(w, e), e);
+        st = world_agree(ckpt__writer_open(w, e), e);
     if (st != ST_OK)
         ckpt__writer_free(w);
     else
@@ -135,8 +135,8 @@ enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e)
 
 enum status ckpt__seal(struct checkpoint_writer *w, enum status mine, struct err *e)
 {
-    TRY(io_agree(mine, e));
-    io_reduce_sum_u64(&w->hash[0].a, 2 * w->layout->blocks);
+    TRY(world_agree(mine, e));
+    world_sum_u64(&w->hash[0].a, 2 * w->layout->blocks);
     return ST_OK;
 }
 
@@ -157,7 +157,7 @@ enum status checkpoint_end(struct checkpoint_writer *w, enum status mine, struct
 {
     enum status st = ckpt__seal(w, mine, e);
     if (st == ST_OK)
-        st = io_agree_root(ckpt__publish(w, e), e);
+        st = world_agree(ckpt__publish(w, e), e);
     ckpt__writer_free(w);
     return st;
 }

@@ -11,7 +11,7 @@
 #include "io/file.h"
 #include "io/job_train.h"
 #include "io/model.h"
-#include "io/world.h"
+#include "comm/world.h"
 
 enum { VERSION = 1 };
 static const char schema[] = "piper-job";
@@ -328,12 +328,12 @@ enum status job_read(const char *path, struct job *j, struct err *e)
 {
     void *bytes = NULL;
     uint64_t size = 0;
-    TRY(io_agree_root(io_rank() == 0 ? file_read_all(path, file_most, &bytes, &size, e) : ST_OK, e));
-    io_broadcast(&size, sizeof size);
-    if (io_rank() != 0)
+    TRY(world_agree(world_rank() == 0 ? file_read_all(path, file_most, &bytes, &size, e) : ST_OK, e));
+    world_broadcast(&size, sizeof size);
+    if (world_rank() != 0)
         bytes = mem_alloc(size);
-    io_broadcast(bytes, size);
-    enum status mine = decode(path, bytes, size, j, e), st = io_agree(mine, e);
+    world_broadcast(bytes, size);
+    enum status mine = decode(path, bytes, size, j, e), st = world_agree(mine, e);
     if (st != ST_OK && mine == ST_OK)
         job_release(j);
     mem_free(bytes);

@@ -14,8 +14,7 @@ libpiper_io_la_SOURCES = \
 	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c \
 	io/sha256.c io/sha256.h \
 	io/tokens.c io/tokens.h \
-	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c \
-	io/world.c io/world.h
+	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
 MPI_PROGS += tests/mpi/bench_checkpoint

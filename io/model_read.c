@@ -112,9 +112,15 @@ static enum status get_shapes(struct reading *r, const struct h5_at *at, uint64_
     return ST_OK;
 }
 
-/* A column of names that refer to another table; "" is IR_NONE. Goes to field[row * stride]. */
+/* Where a column goes: field of the first row, bytes from row to row. */
+struct target_field {
+    uint32_t *field;
+    size_t stride;
+};
+
+/* A column of names that refer to another table; "" is IR_NONE. */
 static enum status get_references(struct reading *r, const struct h5_at *at, const char *column, uint64_t n,
-                                  const struct name_index *x, uint32_t *field, size_t stride)
+                                  const struct name_index *x, struct target_field to)
 {
     TRY(get_names(r, at, column, &n));
     for (uint64_t i = 0; i < n; i++) {
@@ -122,7 +128,7 @@ static enum status get_references(struct reading *r, const struct h5_at *at, con
         if (r->strings[i][0] && id == IR_NONE)
             return err_set(r->e, ST_INPUT, at->where, "%s, row %" PRIu64 ": there is no \"%s\"", column, i,
                            r->strings[i]);
-        *(uint32_t *)((char *)field + i * stride) = id;
+        *(uint32_t *)((char *)to.field + i * to.stride) = id;
     }
     return ST_OK;
 }
@@ -134,7 +140,7 @@ static enum status get_tensors(struct reading *r, const struct h5_at *at)
     uint64_t n = r->tensors.n;
     TRY(h5_only(at, known, r->e));
     TRY(get_shapes(r, at, n, &t[0].shape, sizeof *t));
-    TRY(get_references(r, at, "producer", n, &r->ops, &t[0].producer, sizeof *t));
+    TRY(get_references(r, at, "producer", n, &r->ops, (struct target_field){ &t[0].producer, sizeof *t }));
     TRY(get_ints(r, at, "output", n, 0, IR_MAX_OUT - 1));
     for (uint64_t i = 0; i < n; i++) {
         t[i].name = r->tensors.names[i];
@@ -241,11 +247,12 @@ static enum status get_operators(struct reading *r, const struct h5_at *at)
                            r->strings[i]);
     }
     for (int k = 0; k < IR_MAX_IN; k++)
-        TRY(get_references(r, at, model__in[k], n, &r->tensors, &ops[0].in[k], sizeof *ops));
+        TRY(get_references(r, at, model__in[k], n, &r->tensors, (struct target_field){ &ops[0].in[k], sizeof *ops }));
     for (int k = 0; k < IR_MAX_OUT; k++)
-        TRY(get_references(r, at, model__out[k], n, &r->tensors, &ops[0].out[k], sizeof *ops));
+        TRY(get_references(r, at, model__out[k], n, &r->tensors, (struct target_field){ &ops[0].out[k], sizeof *ops }));
     for (int k = 0; k < IR_MAX_PARAM; k++)
-        TRY(get_references(r, at, model__param[k], n, &r->params, &ops[0].param[k], sizeof *ops));
+        TRY(get_references(r, at, model__param[k], n, &r->params,
+                           (struct target_field){ &ops[0].param[k], sizeof *ops }));
     TRY(get_attr_columns(r, at));
     return get_tag_columns(r, at);
 }

@@ -206,7 +206,7 @@ enum status safetensors_import(const char *from, const struct ir_graph *g, const
                                const char *to, struct err *e)
 {
     struct safetensors s;
-    CHECK(!checkpoint_has_moments(info));
+    CHECK(!checkpoint_moments(info));
     TRY(safetensors_open(from, &s, e));
     struct importing im = { .s = &s, .path = from, .g = g, .used = mem_alloc(s.entries.n), .e = e };
     arena_init(&im.names);

@@ -134,7 +134,7 @@ enum status tokens_check(struct tokens *t, uint64_t first, uint64_t n, struct er
     return st;
 }
 
-enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e)
+enum status tokens_window(struct tokens *t, uint64_t index, int32_t *row, struct err *e)
 {
     uint64_t first = index * t->seq_len;
     CHECK(index < t->n_windows);
@@ -142,10 +142,7 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int
     for (uint64_t i = 0; i <= t->seq_len; i++) {
         uint32_t id = token_at(t->row, t->width, i);
         TRY(check_id(t, first + i, id, e));
-        if (i < t->seq_len)
-            tokens[i] = (int32_t)id;
-        if (i > 0)
-            targets[i - 1] = (int32_t)id;
+        row[i] = (int32_t)id;
     }
     return ST_OK;
 }

@@ -30,8 +30,9 @@ struct tokens {
  * success the caller ends with tokens_close. */
 enum status tokens_open(const char *path, uint32_t seq_len, uint32_t vocab, struct tokens *t, struct err *e);
 void tokens_close(struct tokens *t); /* safe on a zeroed struct */
-/* tokens (T), targets (T). ST_INPUT with place, value and vocabulary for an id >= vocab; index < n_windows. */
-enum status tokens_window(struct tokens *t, uint64_t index, int32_t *tokens, int32_t *targets, struct err *e);
+/* row (T+1): the targets of its first T tokens are the T after the first. ST_INPUT with place, value and vocabulary for an
+ * id >= vocab; index < n_windows. */
+enum status tokens_window(struct tokens *t, uint64_t index, int32_t *row, struct err *e);
 /* What tells one file from another at little cost: SHA-256 of the first, the middle and the last MiB of the tokens, of all
  * where they are no more than that. */
 enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], struct err *e);

@@ -7,7 +7,7 @@
 #include "io/file.h"
 #include "io/sha256.h"
 #include "io/trace_private.h"
-#include "io/world.h"
+#include "comm/world.h"
 
 const char trace__schema[] = "piper-trace";
 #define AT(field) offsetof(struct trace_event, field)
@@ -120,11 +120,11 @@ enum status trace_open(const struct trace_setup *s, struct trace_writer *w, stru
     for (uint32_t i = 0; i < s->n_instructions; i++)
         CHECK(s->instructions[i].stream < s->n_streams);
     pack(s, &p->defs);
-    p->segment = io_rank() == 0 ? trace_count(s->dir) : 0;
+    p->segment = world_rank() == 0 ? trace_count(s->dir) : 0;
     p->zero = s->now();
-    io_broadcast(&p->segment, sizeof p->segment);
-    io_broadcast(&p->zero, sizeof p->zero);
-    p->offset_start = io_clock_offset(s->now);
+    world_broadcast(&p->segment, sizeof p->segment);
+    world_broadcast(&p->zero, sizeof p->zero);
+    p->offset_start = world_clock_offset(s->now);
     p->clock_start = s->now();
     *w = (struct trace_writer){ .events = mem_alloc(sizeof *w->events * s->max_events), .max = s->max_events, .p = p };
     return ST_OK;
@@ -158,7 +158,7 @@ static void fill_card(const struct trace_writer *w, struct card *c)
     c->dropped = w->dropped;
     c->offset_start = w->p->offset_start;
     c->clock_start = w->p->clock_start;
-    c->offset_end = io_clock_offset(w->p->now);
+    c->offset_end = world_clock_offset(w->p->now);
     c->clock_end = w->p->now();
 }
 
@@ -393,54 +393,54 @@ static void renumber(struct trace_writer *w, const struct card *mine)
 
 static enum status write_segment(struct trace_writer *w, struct card *cards, char *const *blobs, struct err *e)
 {
-    uint32_t ranks = io_size();
+    uint32_t ranks = world_size();
     struct tables t = { 0 };
     struct segment s = { .t = &t, .cards = cards, .ranks = ranks, .e = e };
     uint64_t first = 0;
     char temp[DIR_NAME];
     for (uint32_t r = 0; r < ranks; r++) {
-        first += r < io_rank() ? cards[r].events : 0;
+        first += r < world_rank() ? cards[r].events : 0;
         s.events += cards[r].events;
     }
     enum status st = ST_OK;
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         build_tables(&t, cards, ranks, blobs);
         st = make_segment(&s, w->p);
     }
-    st = io_agree_root(st, e);
+    st = world_agree(st, e);
     if (st == ST_OK) {
         memcpy(temp, s.out.file.temp, sizeof temp);
-        io_broadcast(temp, sizeof temp);
-        io_broadcast(s.offset, sizeof s.offset);
-        io_broadcast(cards, sizeof *cards * ranks);
-        renumber(w, &cards[io_rank()]);
-        st = io_agree(write_rows(w, temp, s.offset, first, e), e);
+        world_broadcast(temp, sizeof temp);
+        world_broadcast(s.offset, sizeof s.offset);
+        world_broadcast(cards, sizeof *cards * ranks);
+        renumber(w, &cards[world_rank()]);
+        st = world_agree(write_rows(w, temp, s.offset, first, e), e);
     }
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         if (st == ST_OK)
             st = h5_commit(&s.out, e);
         else if (s.out.path)
             h5_abandon(&s.out);
     }
     release_tables(&t);
-    return io_agree_root(st, e);
+    return world_agree(st, e);
 }
 
 enum status trace_flush(struct trace_writer *w, struct err *e)
 {
-    uint32_t ranks = io_size();
+    uint32_t ranks = world_size();
     uint64_t any = w->n;
-    io_all_max_u64(&any, 1);
+    world_max_u64(&any, 1);
     if (!any)
         return ST_OK;
     struct card mine, *cards = mem_alloc(sizeof *cards * ranks);
     fill_card(w, &mine);
-    io_all_gather(&mine, sizeof mine, cards);
+    world_all_gather(&mine, sizeof mine, cards);
     uint64_t *bytes = mem_alloc(sizeof *bytes * ranks); /* what each rank sends to rank 0: 0, or its definitions */
     for (uint32_t r = 0; r < ranks; r++)
         bytes[r] = first_like(cards, r) == r ? cards[r].bytes : 0;
     char **blobs = mem_alloc(sizeof *blobs * ranks);
-    io_collect(w->p->defs.at, bytes, (void **)blobs);
+    world_collect(w->p->defs.at, bytes, (void **)blobs);
     enum status st = write_segment(w, cards, blobs, e);
     for (uint32_t r = 0; r < ranks; r++)
         mem_free(blobs[r]);

@@ -2,6 +2,7 @@
 #include "ir/plan.h"
 
 #include <stddef.h>
+#include <stdio.h>
 
 static const char *const op_names[PLAN_OP_COUNT] = {
     [PLAN_LOAD] = "LOAD",
@@ -46,6 +47,26 @@ uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i)
         i -= r->count;
     }
     return PLAN_NONE;
+}
+
+void plan_ranges_text(const struct plan_range *r, uint32_t n, char *text, size_t size)
+{
+    size_t at = 0;
+    text[0] = '\0';
+    for (const struct plan_range *end = r + n, *first = r; r < end; r++) {
+        uint32_t last = r->start + (r->count - 1) * r->stride;
+        char part[40], step[16] = "";
+        if (r->count > 2 && r->stride != 1)
+            snprintf(step, sizeof step, ":%u", r->stride);
+        if (r->count == 1)
+            snprintf(part, sizeof part, "%u", r->start);
+        else
+            snprintf(part, sizeof part, "%u%c%u%s", r->start, r->count == 2 && r->stride != 1 ? ',' : '-', last, step);
+        bool fits = at + strlen(part) + sizeof ",,..." <= size;
+        at += (size_t)snprintf(text + at, size - at, "%s%s", r > first ? "," : "", fits ? part : "...");
+        if (!fits)
+            return;
+    }
 }
 
 uint32_t plan_set_index(const struct plan *p, uint32_t set, uint32_t device)

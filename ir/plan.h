@@ -323,6 +323,8 @@ struct plan_places plan_places(const struct plan *p, bool device);
 /* Device i of a set; index of a device in a set, PLAN_NONE when it is not in it. */
 uint32_t plan_set_at(const struct plan *p, uint32_t set, uint32_t i);
 uint32_t plan_set_index(const struct plan *p, uint32_t set, uint32_t device);
+/* The devices of some ranges: "0-3", "0,4,9-30:7"; ",..." where text ends. */
+void plan_ranges_text(const struct plan_range *r, uint32_t n, char *text, size_t size);
 /* The lane of a message (SEND, RECV, EXCHANGE) of a device: those with one number share a communicator where messages need one,
  * all exchanges of a class, else a direction to a peer; forward apart from backward, so neither waits for the other. */
 uint64_t plan_lane(const struct plan *p, const struct plan_instr *in, uint32_t device);

@@ -18,7 +18,7 @@ void train_config_default(struct train_config *c)
                                 .beta1 = 0.9,
                                 .beta2 = 0.95,
                                 .eps = 1e-8,
-                                .weight_decay = 0.1,
+                                .weight_decay = optimizer_info[OPT_ADAMW].weight_decay,
                                 .lr_kind = LR_CONSTANT,
                                 .lr_peak = 3e-4,
                                 .seed = 1,

@@ -2,8 +2,8 @@
 #include "sched/passes.h"
 
 #include <stdio.h>
-#include <time.h>
 
+#include "base/clock.h"
 #include "ir/dag_print.h"
 #include "sched/cost/cost.h"
 #include "sched/directives/csv.h"
@@ -15,13 +15,6 @@ struct pass {
 };
 #define PASS(name, run, dumps) { name, run, dumps },
 static const struct pass passes[] = { SCHED_PASSES(PASS) };
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
 
 static void init(struct sched *s, const struct sched_input *in)
 {
@@ -108,17 +101,17 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
 enum status sched_compile(const struct sched_input *in, struct sched_output *out, struct err *e)
 {
     struct sched s;
-    double start = now();
+    double start = clock_now();
     *out = (struct sched_output){ 0 };
     init(&s, in);
     enum status st = run_passes(&s, e);
     if (st == ST_OK)
         st = pass_lower(&s, out, e);
-    out->compile_seconds = now() - start;
+    out->compile_seconds = clock_now() - start;
     if (st == ST_OK) {
-        start = now();
+        start = clock_now();
         st = verify(&s, out, e);
-        out->verify_seconds = now() - start;
+        out->verify_seconds = clock_now() - start;
     }
     release(&s);
     if (st != ST_OK)

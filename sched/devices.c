@@ -6,17 +6,23 @@
 
 enum { MAX_DEVICES = 1 << 20 };
 
-static enum status add_range(const struct js *v, long lo, long hi, long step, uint32_t ranks, uint32_t **list,
-                             uint32_t *n, uint32_t *cap, struct err *e)
+/* What stands in the list of a filter: numbers from lo to hi, every step-th; lo -1: neither number nor range. */
+struct range {
+    long lo, hi, step;
+};
+struct numbers {
+    VEC(uint32_t);
+};
+
+static enum status add_range(const struct js *v, struct range r, uint32_t ranks, struct numbers *list, struct err *e)
 {
-    if (lo < 0 || hi < lo || step < 1 || hi >= MAX_DEVICES)
+    if (r.lo < 0 || r.hi < r.lo || r.step < 1 || r.hi >= MAX_DEVICES)
         return js_expected(v, e, "a device number or a range \"0-511\" or \"0-1023:4\" below %d", MAX_DEVICES);
-    if (ranks && hi >= (long)ranks)
-        return js_wrong(v, e, "device %ld does not exist: the job has %u ranks, devices 0 to %u", hi, ranks, ranks - 1);
-    for (long d = lo; d <= hi; d += step) {
-        vec_reserve_((void **)list, cap, *n + 1, sizeof **list);
-        (*list)[(*n)++] = (uint32_t)d;
-    }
+    if (ranks && r.hi >= (long)ranks)
+        return js_wrong(v, e, "device %ld does not exist: the job has %u ranks, devices 0 to %u", r.hi, ranks,
+                        ranks - 1);
+    for (long d = r.lo; d <= r.hi; d += r.step)
+        vec_add(list, (uint32_t)d);
     return ST_OK;
 }
 
@@ -31,17 +37,19 @@ static bool read_number(const char **at, long *x)
     return true;
 }
 
-/* "7", "0-511", "0-1023:4"; lo is -1 where it is none of them. */
-static void parse_range(const char *text, long *lo, long *hi, long *step)
+/* "7", "0-511", "0-1023:4" */
+static struct range parse_range(const char *text)
 {
-    bool good = read_number(&text, lo);
-    *hi = *lo;
+    struct range r = { .step = 1 };
+    bool good = read_number(&text, &r.lo);
+    r.hi = r.lo;
     if (good && *text == '-')
-        good = read_number((text++, &text), hi);
+        good = read_number((text++, &text), &r.hi);
     if (good && *text == ':')
-        good = read_number((text++, &text), step);
+        good = read_number((text++, &text), &r.step);
     if (!good || *text)
-        *lo = -1;
+        r.lo = -1;
+    return r;
 }
 
 static int by_value(const void *a, const void *b)
@@ -62,35 +70,41 @@ uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n)
     return s->sets.n - 1;
 }
 
+/* Sorts a copy: the order of the list is the strategy's. */
+static enum status check_twice(struct sched *s, const struct js *js, const struct numbers *list, struct err *e)
+{
+    uint32_t *sorted = arena_copy(&s->arena, list->at, list->n * sizeof *sorted);
+    qsort(sorted, list->n, sizeof *sorted, by_value);
+    for (uint32_t i = 1; i < list->n; i++)
+        if (sorted[i] == sorted[i - 1])
+            return js_wrong(js, e, "device %u is listed twice", sorted[i]);
+    return ST_OK;
+}
+
 enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e)
 {
-    uint32_t count, n = 0, cap = 0, *list = NULL;
+    uint32_t count;
+    struct numbers list = { 0 };
     if (!json_is_array(js->v))
         return js_expected(js, e, "a list of devices: numbers and ranges \"0-511\"");
     TRY(js_count(js, &count, e));
     enum status st = ST_OK;
     for (uint32_t i = 0; i < count && st == ST_OK; i++) {
         struct js v = js_at(js, i);
-        long lo = -1, hi = -1, step = 1;
-        if (json_is_integer(v.v)) {
-            lo = hi = (long)json_integer_value(v.v);
-        } else if (json_is_string(v.v)) {
-            parse_range(json_string_value(v.v), &lo, &hi, &step);
-        }
-        st = add_range(&v, lo, hi, step, s->in->ranks, &list, &n, &cap, e);
+        struct range r = { -1, -1, 1 };
+        if (json_is_integer(v.v))
+            r.lo = r.hi = (long)json_integer_value(v.v);
+        else if (json_is_string(v.v))
+            r = parse_range(json_string_value(v.v));
+        st = add_range(&v, r, s->in->ranks, &list, e);
     }
-    if (st == ST_OK && !n)
+    if (st == ST_OK && !list.n)
         st = js_expected(js, e, "at least one device");
-    if (st == ST_OK) {
-        uint32_t *sorted = arena_copy(&s->arena, list, n * sizeof *list);
-        qsort(sorted, n, sizeof *sorted, by_value);
-        for (uint32_t i = 1; i < n && st == ST_OK; i++)
-            if (sorted[i] == sorted[i - 1])
-                st = js_wrong(js, e, "device %u is listed twice", sorted[i]);
-    }
     if (st == ST_OK)
-        *set = devices_intern(s, list, n);
-    mem_free(list);
+        st = check_twice(s, js, &list, e);
+    if (st == ST_OK)
+        *set = devices_intern(s, list.at, list.n);
+    vec_free(&list);
     return st;
 }
 

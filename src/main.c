@@ -2,9 +2,11 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/json.h"
 #include "base/version.h"
 #include "cmd/command.h"
+#include "comm/world.h"
 #include "exec/module.h"
 
 static const struct command *const commands[] = {
@@ -12,14 +14,6 @@ static const struct command *const commands[] = {
     &command_data,  &command_trace, &command_checkpoint, &command_info,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
-
-void command_print_error(struct err *e)
-{
-    if (e->text[0])
-        fprintf(stderr, "piper: %s\n", e->text);
-    fflush(stderr);
-    e->text[0] = '\0';
-}
 
 static void print_help(void)
 {
@@ -69,7 +63,8 @@ int main(int argc, char **argv)
     enum status st = run(argc, argv, &e);
     if (st == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
         st = err_set(&e, ST_IO, "standard output", "writing failed");
-    if (st != ST_OK)
-        command_print_error(&e);
+    if (st != ST_OK && world_rank() == 0) /* before the launcher may think that this rank has ended */
+        last_words(e.text);
+    world_finalize();
     return -st;
 }

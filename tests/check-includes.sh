@@ -5,10 +5,11 @@
 #   src/base    none                                                   jansson (all others through base/json.h)
 #   ir          base                                                   none; JSON (base/json.h) in ir/family only
 #   sched       base, ir                                               none
-#   comm        base                                                   mpi, nccl, cuda: in .c files and headers private to a
+#   comm/world  base                                                   mpi; comm/mpi_call.h, comm/mpi_patience.c are its own
+#   comm        base, comm/world                                       mpi, nccl, cuda: in .c files and headers private to a
 #                                                                      back end (comm/mpi*.h, comm/nccl*.h), so that comm.h
 #                                                                      stays free of them; no JSON
-#   io          base, ir                                               hdf5, mpi
+#   io          base, ir, comm/world                                   hdf5
 #   src/host    base                                                   none
 #   src/rundir  base                                                   none
 #   src/job     base, ir, sched, io, rundir                            none
@@ -20,7 +21,7 @@
 #   src/cmd     all but cpu and cuda                                   OpenMP
 #   src/cpu     base, ir, exec                                         BLAS, OpenMP
 #   src/cuda    base, ir, exec                                         cuda
-#   src/main.c  base, exec, cmd                                        none
+#   src/main.c  base, exec, cmd, comm/world                            none
 tree=${1:-${top_srcdir:-.}}
 cd "$tree" || exit 99
 
@@ -34,6 +35,8 @@ fi
 awk '
 function room_of(file)
 {
+    if (file ~ /^comm\/(world\.[ch]|mpi_call\.h|mpi_patience\.c)$/)
+        return "world"
     if (file ~ /^src\/[^\/]*\//)
         sub(/^src\//, "", file)
     sub(/\/.*/, "", file)
@@ -65,8 +68,8 @@ function check_library(header, room, private)
         complain("jansson comes through base/json.h")
     if (header ~ /^hdf5|^H5/ && room != "io")
         complain("hdf5 is used in io only")
-    if (header == "mpi.h" && !(room == "io" || (room == "comm" && private)))
-        complain("mpi.h is used in io and the back ends of comm")
+    if (header == "mpi.h" && !(room ~ /^(comm|world)$/ && private))
+        complain("mpi.h is used in the back ends of comm and its world")
     if (header ~ /^(cuda|cublas|cudnn|nccl|nvtx)/ && !(room == "cuda" || (room == "comm" && private)))
         complain("CUDA libraries are used in src/cuda and the back ends of comm")
     if (header == "cblas.h" && room != "cpu")
@@ -80,19 +83,20 @@ BEGIN {
     may["base"] = " base "
     may["ir"] = " base ir "
     may["sched"] = " base ir sched "
-    may["comm"] = " base comm "
-    may["io"] = " base ir io "
+    may["world"] = " base world "
+    may["comm"] = " base world comm "
+    may["io"] = " base ir world io "
     may["host"] = " base host "
     may["rundir"] = " base rundir "
     may["job"] = " base ir sched io rundir job "
-    may["exec"] = " base ir comm host rundir exec "
-    may["watch"] = " base comm rundir exec watch "
-    may["train"] = " base ir sched comm io host rundir job exec watch train "
+    may["exec"] = " base ir world comm host rundir exec "
+    may["watch"] = " base world comm rundir exec watch "
+    may["train"] = " base ir sched world comm io host rundir job exec watch train "
     may["view"] = " base ir sched io job view "
-    may["cmd"] = " base ir sched comm io host rundir job exec watch train view cmd "
+    may["cmd"] = " base ir sched world comm io host rundir job exec watch train view cmd "
     may["cpu"] = " base ir exec cpu "
     may["cuda"] = " base ir exec cuda "
-    may["src"] = " base exec cmd "
+    may["src"] = " base exec cmd world "
 }
 /^[ \t]*#[ \t]*include[ \t]*["<]/ {
     seen++

@@ -11,29 +11,6 @@ static const char *const rule_names[] = {
     [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica",
 };
 
-/* "0-3", "0-12:4", "0,5,..." */
-static void devices_text(const struct check *c, uint32_t seq, char *text, size_t size)
-{
-    const struct check_seq *s = &c->seqs.at[seq];
-    size_t n = 0;
-    text[0] = 0;
-    for (uint32_t k = 0; k < s->n_ranges && n + 40 < size; k++) {
-        const struct plan_range *r = &c->ranges.at[s->first_range + k];
-        const char *comma = k ? "," : "";
-        if (k == 4) {
-            snprintf(text + n, size - n, ",...");
-            return;
-        }
-        if (r->count == 1)
-            n += (size_t)snprintf(text + n, size - n, "%s%u", comma, r->start);
-        else if (r->stride == 1)
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, r->start + r->count - 1);
-        else
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start,
-                                  r->start + r->stride * (r->count - 1), r->stride);
-    }
-}
-
 const char *check_instr_text(const struct check *c, struct check_place at, char *text, size_t size)
 {
     const struct plan *p = c->classes[at.cls].p;
@@ -62,8 +39,9 @@ const char *check_place_text(const struct check *c, struct check_place at, char 
         return text;
     }
     char devices[160], instr[256] = "";
-    devices_text(c, c->classes[at.cls].devices, devices, sizeof devices);
+    const struct check_seq *s = &c->seqs.at[c->classes[at.cls].devices];
     const struct plan *p = c->classes[at.cls].p;
+    plan_ranges_text(&c->ranges.at[s->first_range], s->n_ranges, devices, sizeof devices);
     if (at.l)
         check_instr_text(c, at, instr, sizeof instr);
     snprintf(text, size, "rank %u of class %s%s%s", plan_set_at(p, p->h->devices, 0), devices, at.l ? ": " : "", instr);

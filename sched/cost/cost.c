@@ -88,15 +88,20 @@ static const struct machine_point *same_width(const struct machine_point *p, con
     return q;
 }
 
-/* False: the machine has no points of this kernel. */
-static bool from_points(const struct machine *m, uint32_t kind, uint32_t pass, uint32_t dtype, double work,
-                        double width, double *seconds)
+static bool same_kernel(const struct machine_point *p, const struct machine_point *q)
 {
+    return p->kind == q->kind && p->pass == q->pass && p->dtype == q->dtype;
+}
+
+/* Sets at->seconds. False: the machine has no points of this kernel. */
+static bool from_points(const struct machine *m, struct machine_point *at)
+{
+    double work = at->work, width = at->width;
     const struct machine_point *p = m->points.at, *end = p + m->points.n;
-    while (p < end && (p->kind != kind || p->pass != pass || p->dtype != dtype))
+    while (p < end && !same_kernel(p, at))
         p++;
     const struct machine_point *last = p;
-    while (last < end && last->kind == kind && last->pass == pass && last->dtype == dtype)
+    while (last < end && same_kernel(last, at))
         last++;
     if (p == last || work <= 0)
         return false;
@@ -108,18 +113,20 @@ static bool from_points(const struct machine *m, uint32_t kind, uint32_t pass, u
     if (hi->width < width)
         lo = hi;
     double s = between(width, lo->width, hi->width);
-    *seconds = exp((1 - s) * log(along_work(lo, same_width(lo, last), work)) +
-                   s * log(along_work(hi, same_width(hi, last), work)));
+    at->seconds = exp((1 - s) * log(along_work(lo, same_width(lo, last), work)) +
+                      s * log(along_work(hi, same_width(hi, last), work)));
     return true;
 }
 
 double cost_kernel(const struct machine *m, const struct cost_kernel *k)
 {
-    double work, width, seconds;
-    cost_kernel_size(k, &work, &width);
     bool plain = k->op == IR_OP_SUM || k->op == IR_OP_COPY; /* as an addition, byte for byte */
-    if (from_points(m, plain ? IR_OP_ADD : k->op, plain ? IR_PASS_F : k->pass, k->compute, work, width, &seconds))
-        return seconds;
+    struct machine_point at = { .kind = plain ? IR_OP_ADD : k->op,
+                                .pass = plain ? IR_PASS_F : k->pass,
+                                .dtype = k->compute };
+    cost_kernel_size(k, &at.work, &at.width);
+    if (from_points(m, &at))
+        return at.seconds;
     return m->launch + fmax(kernel_flops(k) / m->flops[k->compute == IR_BF16], kernel_bytes(k) / m->bandwidth);
 }
 
@@ -134,10 +141,11 @@ double cost_element_bytes(uint32_t kind, uint32_t compute)
 
 double cost_elements(const struct machine *m, uint32_t kind, double n, uint32_t compute)
 {
-    double work = n * cost_element_bytes(kind, compute), seconds;
-    if (from_points(m, kind, IR_PASS_NONE, kind == MACHINE_SUMSQ ? IR_F32 : compute, work, 0, &seconds))
-        return seconds;
-    return m->launch + work / m->bandwidth;
+    struct machine_point at = { .kind = kind,
+                                .pass = IR_PASS_NONE,
+                                .dtype = kind == MACHINE_SUMSQ ? IR_F32 : compute,
+                                .work = n * cost_element_bytes(kind, compute) };
+    return from_points(m, &at) ? at.seconds : m->launch + at.work / m->bandwidth;
 }
 
 double cost_program(const struct machine *m, const struct plan *p, uint32_t program, uint32_t b,

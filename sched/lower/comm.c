@@ -6,8 +6,7 @@ void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n
     struct plan_instr *i = lower_begin(c, node, PLAN_LOAD, 0);
     i->what = n->what;
     i->my_set = lower_device_set(c, n->set);
-    lower_base(c, i, ARENA_WORK, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), 0,
-               PLAN_WRITE, false);
+    lower_work_base(c, i, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), PLAN_WRITE);
 }
 
 void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n)
@@ -31,11 +30,9 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
     enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
     uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
     if (sends)
-        lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ,
-                   false);
+        lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
     if (receives)
-        lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE,
-                   false);
+        lower_work_base(c, i, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
 }
 
 /* The forward run of the region that an all-to-all belongs to. */
@@ -71,8 +68,8 @@ static void count_bases(struct class_lowering *c, struct plan_instr *i, uint32_t
     uint32_t local = lower_value_buffer(c, WHAT_TENSOR, giver, tensor, n->mb, MEM_COMM);
     uint32_t remote = lower_value_buffer(c, WHAT_TENSOR, received, tensor, n->mb, MEM_COMM);
     bool inward = d->moves.at[n->what].inward;
-    lower_base(c, i, ARENA_WORK, inward ? local : remote, 0, PLAN_READ, false);
-    lower_base(c, i, ARENA_WORK, inward ? remote : local, 0, PLAN_READ, false);
+    lower_work_base(c, i, inward ? local : remote, PLAN_READ);
+    lower_work_base(c, i, inward ? remote : local, PLAN_READ);
 }
 
 void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n)
@@ -93,8 +90,8 @@ void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_n
     i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
     enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
     uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
-    lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), 0, PLAN_READ, false);
-    lower_base(c, i, ARENA_WORK, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), 0, PLAN_WRITE, false);
+    lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
+    lower_work_base(c, i, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
     if (uneven)
         count_bases(c, i, node, n);
 }
@@ -126,11 +123,11 @@ static void add_reduced(struct class_lowering *c, uint32_t node, uint32_t from, 
     struct plan_instr *i = lower_begin(c, node, PLAN_ADD, n->stream);
     i->what = local;
     i->count = count;
-    lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad,
-               PLAN_READ | PLAN_WRITE | (zero_shards_state(b->zero) && !zero_shards_grads(b->zero) ? PLAN_OWN : 0),
-               !c->grad_written[n->what]);
+    lower_grad_base(c, i, local,
+                    PLAN_READ | PLAN_WRITE | (zero_shards_state(b->zero) && !zero_shards_grads(b->zero) ? PLAN_OWN : 0))
+        ->first = !c->grad_written[n->what];
     c->grad_written[n->what] = 1;
-    lower_base(c, i, ARENA_WORK, from, 0, PLAN_READ, false);
+    lower_work_base(c, i, from, PLAN_READ);
 }
 
 /* Zero 0: all-reduce in place. Above: reduce-scatter to this holder's part, in ARENA_GRADS; per microbatch through a part in
@@ -143,30 +140,30 @@ void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node 
     struct plan_instr *i;
     if (!grads_pass_through(b) && !b->zero) {
         i = begin_collective(c, node, PLAN_ALL_REDUCE, channel, b->elements, IR_F32);
-        lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_READ | PLAN_WRITE, false);
+        lower_grad_base(c, i, local, PLAN_READ | PLAN_WRITE);
         return;
     }
     if (!grads_pass_through(b)) {
         i = begin_collective(c, node, PLAN_REDUCE_SCATTER, channel, part, IR_F32);
-        lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_READ, false);
-        lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_WRITE | PLAN_OWN, false);
+        lower_grad_base(c, i, local, PLAN_READ);
+        lower_grad_base(c, i, local, PLAN_WRITE | PLAN_OWN);
         return;
     }
     uint32_t whole = *lower_buffer_slot(c, WHAT_GRAD, n->what, n->mb);
     if (!b->zero) {
         i = begin_collective(c, node, PLAN_ALL_REDUCE, channel, b->elements, IR_F32);
-        lower_base(c, i, ARENA_WORK, whole, 0, PLAN_READ | PLAN_WRITE, false);
+        lower_work_base(c, i, whole, PLAN_READ | PLAN_WRITE);
         add_reduced(c, node, whole, b->elements);
         return;
     }
     i = begin_collective(c, node, PLAN_REDUCE_SCATTER, channel, part, IR_F32);
-    lower_base(c, i, ARENA_WORK, whole, 0, PLAN_READ, false);
+    lower_work_base(c, i, whole, PLAN_READ);
     if (!b->reduce_each) {
-        lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, PLAN_WRITE, false);
+        lower_grad_base(c, i, local, PLAN_WRITE);
         return;
     }
     uint32_t reduced = lower_new_buffer(c, part * 4, MEM_COMM, SLOT_GRAD, local, n->mb);
-    lower_base(c, i, ARENA_WORK, reduced, 0, PLAN_WRITE, false);
+    lower_work_base(c, i, reduced, PLAN_WRITE);
     add_reduced(c, node, reduced, part);
 }
 
@@ -177,14 +174,13 @@ void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node 
     uint32_t local = c->bucket_of[n->what];
     struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what],
                                             b->elements / b->holders, compute);
-    lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param,
-               PLAN_READ | (zero_shards_params(b->zero) ? 0 : PLAN_OWN), false);
+    lower_param_base(c, i, local, PLAN_READ | (zero_shards_params(b->zero) ? 0 : PLAN_OWN));
     if (!zero_shards_params(b->zero)) {
-        lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, PLAN_WRITE, false);
+        lower_param_base(c, i, local, PLAN_WRITE);
         return;
     }
     uint32_t *whole = lower_buffer_slot(c, WHAT_PARAM, node, 0);
     *whole = lower_new_buffer(c, b->elements * ir_dtype_size(IR_COMPUTE, compute), MEM_PARAMS, SLOT_PARAM, local,
                               IR_NO_MB);
-    lower_base(c, i, ARENA_WORK, *whole, 0, PLAN_WRITE, false);
+    lower_work_base(c, i, *whole, PLAN_WRITE);
 }

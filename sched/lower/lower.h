@@ -91,8 +91,11 @@ uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint3
 uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb,
                             enum plan_kind_of_memory kind);
 struct plan_instr *lower_begin(struct class_lowering *c, uint32_t node, enum plan_op op, uint32_t stream);
-void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset,
-                uint32_t access, bool first);
+/* Adds the next base of an instruction: a buffer of ARENA_WORK; of a bucket (number in the plan) its parameters in ARENA_PARAMS or
+ * its gradients in ARENA_GRADS. Valid until the next base. */
+struct plan_base *lower_work_base(struct class_lowering *c, struct plan_instr *i, uint32_t buffer, uint32_t access);
+struct plan_base *lower_param_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t access);
+struct plan_base *lower_grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t access);
 /* Does the list need whole gradients of a bucket in ARENA_WORK, before they are reduced into ARENA_GRADS? */
 bool grads_pass_through(const struct bucket *b);
 void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n);

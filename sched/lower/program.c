@@ -181,16 +181,23 @@ static uint32_t last_reader(const struct sched *s, const struct ir_sub *sub, uin
     return last;
 }
 
-static struct place made_place(struct making *m, const struct ir_sub *sub, const struct tape *t, enum value_kind kind,
-                               uint32_t a, uint32_t b, uint64_t bytes, uint32_t from, uint32_t to)
+/* A value that the operator at position `from` makes, and the one at `to` is the last to read. */
+struct made {
+    enum value_kind kind;
+    uint32_t a, b; /* struct value */
+    uint64_t bytes;
+    uint32_t from, to;
+};
+
+static struct place made_place(struct making *m, const struct ir_sub *sub, const struct tape *t, struct made x)
 {
     struct place p;
-    if (kind == VALUE_TENSOR && crossing_place(m, sub, a, true, PLAN_WRITE, &p))
+    if (x.kind == VALUE_TENSOR && crossing_place(m, sub, x.a, true, PLAN_WRITE, &p))
         return p;
-    uint32_t v = find_value(t, kind, a, b);
+    uint32_t v = find_value(t, x.kind, x.a, x.b);
     if (v != IR_NONE && t->keep_frame[v] != 0xff)
         return (struct place){ keep_slot(m, t, t->keep_frame[v], PLAN_WRITE), t->keep_offset[v] };
-    return (struct place){ temp_slot(m), place_temp(m, bytes, from, to) };
+    return (struct place){ temp_slot(m), place_temp(m, x.bytes, x.from, x.to) };
 }
 
 static void forward(struct making *m, const struct ir_sub *sub, const struct tape *t)
@@ -214,15 +221,19 @@ static void forward(struct making *m, const struct ir_sub *sub, const struct tap
         for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
             if (op->out[j] == IR_NONE)
                 continue;
-            at[op->out[j]] = made_place(m, sub, t, VALUE_TENSOR, op->out[j], 0,
-                                        value_bytes(s, sub->chunk, &shapes.out[j]), i,
-                                        last_reader(s, sub, op->out[j], i));
+            at[op->out[j]] = made_place(m, sub, t,
+                                        (struct made){ VALUE_TENSOR, op->out[j], 0,
+                                                       value_bytes(s, sub->chunk, &shapes.out[j]), i,
+                                                       last_reader(s, sub, op->out[j], i) });
             operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
         }
         for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
             if (shapes.save[j].ndim && (t || op->op != IR_OP_HEAD_LOSS)) /* no gradient in place of logits in eval */
-                operand(m, k, OPERAND_SAVE + j,
-                        made_place(m, sub, t, VALUE_SAVE, o, j, value_bytes(s, sub->chunk, &shapes.save[j]), i, i), 0);
+                operand(
+                    m, k, OPERAND_SAVE + j,
+                    made_place(m, sub, t,
+                               (struct made){ VALUE_SAVE, o, j, value_bytes(s, sub->chunk, &shapes.save[j]), i, i }),
+                    0);
         for (uint32_t j = 0; j < IR_MAX_PARAM; j++)
             if (op->param[j] != IR_NONE)
                 operand(m, k, OPERAND_PARAM + j, param_place(m, op->param[j], false), 0);

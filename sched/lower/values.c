@@ -80,13 +80,32 @@ struct plan_instr *lower_begin(struct class_lowering *c, uint32_t node, enum pla
     return i;
 }
 
-void lower_base(struct class_lowering *c, struct plan_instr *i, enum plan_arena arena, uint32_t buffer, uint64_t offset,
-                uint32_t access, bool first)
+static struct plan_base *add_base(struct class_lowering *c, struct plan_instr *i, struct plan_base base)
 {
-    *vec_push(&c->pb.bases) = (struct plan_base){
-        .arena = (uint8_t)arena, .first = first, .access = (uint16_t)access, .buffer = buffer, .offset = offset
-    };
     i->n_bases++;
+    *vec_push(&c->pb.bases) = base;
+    return &c->pb.bases.at[c->pb.bases.n - 1];
+}
+
+struct plan_base *lower_work_base(struct class_lowering *c, struct plan_instr *i, uint32_t buffer, uint32_t access)
+{
+    return add_base(c, i, (struct plan_base){ .arena = ARENA_WORK, .access = (uint16_t)access, .buffer = buffer });
+}
+
+struct plan_base *lower_param_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t access)
+{
+    uint64_t offset = c->pb.buckets.at[bucket].param;
+    return add_base(
+        c, i,
+        (struct plan_base){ .arena = ARENA_PARAMS, .access = (uint16_t)access, .buffer = bucket, .offset = offset });
+}
+
+struct plan_base *lower_grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t access)
+{
+    uint64_t offset = c->pb.buckets.at[bucket].grad;
+    return add_base(
+        c, i,
+        (struct plan_base){ .arena = ARENA_GRADS, .access = (uint16_t)access, .buffer = bucket, .offset = offset });
 }
 
 /* Who makes the tensor that a run of a sub-chunk reads or writes: the forward itself, or the node that an edge of it names. */
@@ -121,13 +140,13 @@ static void param_base(struct class_lowering *c, struct plan_instr *i, uint32_t 
     const struct bucket *b = &c->x->s->buckets.at[bucket];
     uint32_t local = c->bucket_of[bucket];
     if (!zero_shards_params(b->zero)) {
-        lower_base(c, i, ARENA_PARAMS, local, c->pb.buckets.at[local].param, access, false);
+        lower_param_base(c, i, local, access);
         return;
     }
     for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
         uint32_t from = d->edges.at[d->in_edge[k]].from;
         if (d->nodes.at[from].kind == IR_NODE_GATHER && d->nodes.at[from].what == bucket) {
-            lower_base(c, i, ARENA_WORK, *lower_buffer_slot(c, WHAT_PARAM, from, 0), 0, access, false);
+            lower_work_base(c, i, *lower_buffer_slot(c, WHAT_PARAM, from, 0), access);
             return;
         }
     }
@@ -146,7 +165,7 @@ static void grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t b
     const struct bucket *b = &c->x->s->buckets.at[bucket];
     uint32_t local = c->bucket_of[bucket];
     if (!grads_pass_through(b)) {
-        lower_base(c, i, ARENA_GRADS, local, c->pb.buckets.at[local].grad, access, !c->grad_written[bucket]);
+        lower_grad_base(c, i, local, access)->first = !c->grad_written[bucket];
         c->grad_written[bucket] = 1;
         return;
     }
@@ -154,7 +173,7 @@ static void grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t b
     bool first = *found == IR_NONE;
     if (first)
         *found = lower_new_buffer(c, b->elements * 4, MEM_GRADS, SLOT_GRAD, local, b->reduce_each ? mb : IR_NO_MB);
-    lower_base(c, i, ARENA_WORK, *found, 0, access, first);
+    lower_work_base(c, i, *found, access)->first = first;
 }
 
 static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n,
@@ -192,7 +211,7 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
     default:
         b = lower_new_buffer(c, p->bytes, MEM_WORKSPACE, SLOT_TEMP, sub, n->mb);
     }
-    lower_base(c, i, ARENA_WORK, b, 0, p->access, false);
+    lower_work_base(c, i, b, p->access);
 }
 
 /* Gradient parts that the tensors of a sub-chunk get in this node. */

@@ -6,22 +6,10 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-static process_fail_fn fail_door;
+#include "base/fail.h"
+
 static atomic_uint_fast64_t calls, live;
 static atomic_uint_fast64_t fail_at; /* 0: off, else countdown */
-
-void process_on_fail(process_fail_fn fn)
-{
-    fail_door = fn;
-}
-
-_Noreturn void process_fail(enum status status, const char *text)
-{
-    if (fail_door)
-        fail_door(status, text);
-    fprintf(stderr, "piper: %s\n", text);
-    exit(-status);
-}
 
 void mem_fail_after(uint64_t nth)
 {

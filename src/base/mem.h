@@ -1,8 +1,8 @@
 /* Host memory: allocation that does not return NULL, arenas, growable arrays.
  *
  * Three lifetimes: process (mem_alloc), graph (an arena, freed in one call), scratch of a pass (arena_mark and
- * arena_reset). When memory runs out the process leaves by one door, process_fail(), that main() may replace so that
- * all ranks leave together; so no caller tests for NULL. */
+ * arena_reset). When memory runs out the process ends, and all ranks with it: process_fail() in fail.h. So no caller tests for
+ * NULL. */
 #ifndef PIPER_BASE_MEM_H
 #define PIPER_BASE_MEM_H
 
@@ -11,12 +11,6 @@
 #include <string.h>
 
 #include "base/status.h"
-
-/* The one door for failures that no caller can handle (out of memory, a broken invariant). The default prints the
- * text and calls exit(-status). A handler must not return. */
-typedef void (*process_fail_fn)(enum status status, const char *text);
-void process_on_fail(process_fail_fn fn);
-_Noreturn void process_fail(enum status status, const char *text);
 
 /* Zeroed memory, owned by the caller until mem_free(). bytes == 0 gives a valid pointer. */
 void *mem_alloc(size_t bytes);

@@ -1,9 +1,6 @@
 #include "base/status.h"
 
 #include <stdio.h>
-#include <string.h>
-
-#include "base/mem.h"
 
 enum status err_set(struct err *e, enum status status, const char *where, const char *fmt, ...)
 {
@@ -51,12 +48,4 @@ const char *status_name(enum status status)
         return "hang or lost peer";
     }
     return "unknown";
-}
-
-_Noreturn void check_failed(const char *file, int line, const char *cond)
-{
-    char text[512];
-    snprintf(text, sizeof text, "%s:%d: internal error: assertion failed: %s; please report this bug", file, line,
-             cond);
-    process_fail(ST_BUG, text);
 }

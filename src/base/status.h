@@ -36,7 +36,7 @@ void err_clear(struct err *e);
 /* "0 done", "bad input", ...: the kind in words, static storage. */
 const char *status_name(enum status status);
 
-/* Invariant, always on: prints file, line and condition, then leaves by the process's failure door (see mem.h). */
+/* Invariant, always on: prints file, line and condition, and ends all ranks: process_fail() in fail.h. */
 #define CHECK(cond) ((cond) ? (void)0 : check_failed(__FILE__, __LINE__, #cond))
 _Noreturn void check_failed(const char *file, int line, const char *cond);
 

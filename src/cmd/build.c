@@ -12,6 +12,7 @@
 #include "cmd/options.h"
 
 struct build {
+    struct option_common common;
     const char *model, *strategy, *train, *out;
     struct option_list set;
     json_t *model_doc, *train_doc;
@@ -149,62 +150,38 @@ static enum status check_options(const struct build *b, struct err *e)
     return ST_OK;
 }
 
+#define AT(member) offsetof(struct build, member)
+static const struct option options[] = {
+    TEXT("model", 'm', AT(model), "FILE", "model.json: a Hugging Face config.json, or a \"graph\""),
+    TEXT("strategy", 's', AT(strategy), "FILE", "strategy.json: a list of directives"),
+    TEXT("train", 't', AT(train), "FILE", "train.json: training settings"),
+    TEXT("output", 'o', AT(out), "FILE", "the job file to make"),
+    LIST("set", 0, AT(set), "KEY=VALUE", "set one value over the file's, as in train.steps=100"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "build",
+    .synopsis = "-m model.json -s strategy.json -t train.json -o job.h5 [--set KEY=VALUE]...",
+    .about = "Checks model, strategy and training settings together and makes one job file of them.",
+    .options = options,
+};
+
 static enum status build_command(int argc, char **argv, struct err *e)
 {
     struct build b = { 0 };
-    const struct option options[] = {
-        { .name = "model",
-          .letter = 'm',
-          .kind = OPTION_TEXT,
-          .to = &b.model,
-          .value = "FILE",
-          .help = "model.json: a Hugging Face config.json, or a \"graph\"" },
-        { .name = "strategy",
-          .letter = 's',
-          .kind = OPTION_TEXT,
-          .to = &b.strategy,
-          .value = "FILE",
-          .help = "strategy.json: a list of directives" },
-        { .name = "train",
-          .letter = 't',
-          .kind = OPTION_TEXT,
-          .to = &b.train,
-          .value = "FILE",
-          .help = "train.json: training settings" },
-        { .name = "output",
-          .letter = 'o',
-          .kind = OPTION_TEXT,
-          .to = &b.out,
-          .value = "FILE",
-          .help = "the job file to make" },
-        { .name = "set",
-          .kind = OPTION_LIST,
-          .to = &b.set,
-          .value = "KEY=VALUE",
-          .help = "set one value over the file's, as in train.steps=100" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "build",
-        .synopsis = "-m model.json -s strategy.json -t train.json -o job.h5 [--set KEY=VALUE]...",
-        .about = "Checks model, strategy and training settings together and makes one job file of them.",
-        .options = options,
-    };
-    struct option_list operands = { 0 };
-    bool help;
     job_init(&b.job);
     notices_init(&b.notices);
-    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
-    if (st == ST_OK && !help)
+    enum status st = options_parse(&usage, argc, argv, &b, e);
+    if (st == ST_OK && !b.common.help)
         st = check_options(&b, e);
-    if (st == ST_OK && !help)
+    if (st == ST_OK && !b.common.help)
         st = build(&b, argc, argv, e);
     json_decref(b.model_doc);
     json_decref(b.train_doc);
     notices_release(&b.notices);
     job_release(&b.job);
     vec_free(&b.set);
-    vec_free(&operands);
+    vec_free(&b.common.operands);
     return st;
 }
 

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/parse.h"
 #include "cmd/calibrate.h"
 #include "cmd/command.h"
@@ -9,6 +10,7 @@
 #include "cmd/options.h"
 
 struct calibrate_options {
+    struct option_common common;
     const char *output, *device;
 };
 
@@ -40,8 +42,9 @@ static void print_machine(const struct machine *m, const char *path)
         }
         putchar('\n');
     }
-    printf("%-14s %.4g GB/s\n", "adamw", best(m, MACHINE_UPDATE + OPT_ADAMW, IR_PASS_NONE) / 1e9);
-    if (ctl_size() > 1) {
+    for (uint32_t kind = 0; kind < OPTIMIZERS; kind++)
+        printf("%-14s %.4g GB/s\n", optimizer_name(kind), best(m, MACHINE_UPDATE + kind, IR_PASS_NONE) / 1e9);
+    if (world_size() > 1) {
         for (int l = 0; l < LINK_COUNT - 1; l++)
             printf("%-14s %.3g us, %.4g GB/s\n", machine_link_name((enum machine_link)l), m->links[l].latency * 1e6,
                    m->links[l].bandwidth / 1e9);
@@ -61,82 +64,61 @@ static enum status calibrate(const struct calibrate_options *o, struct err *e)
     char host[MACHINE_NAME] = "";
     gethostname(host, sizeof host - 1);
     snprintf(m.name, sizeof m.name, "%s", host);
-    snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", ctl_size(),
-             ctl_size() == 1 ? "rank" : "ranks");
+    snprintf(m.source, sizeof m.source, "measured by piper calibrate with %u %s", world_size(),
+             world_size() == 1 ? "rank" : "ranks");
     (void)o->device; /* the one that there is */
-    double start = ctl_time();
+    double start = clock_now();
     calibrate_compute(back, target, &m);
-    enum status st = calibrate_links(ctl_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
+    enum status st = calibrate_links(world_size() == 1 ? &comm_null : &comm_mpi, back, target, &m, e);
     machine_sort(&m);
-    if (st == ST_OK && ctl_rank() == 0) {
+    if (st == ST_OK && world_rank() == 0) {
         st = machine_write(&m, o->output, e);
         if (st == ST_OK) {
             print_machine(&m, o->output);
-            printf("took           %.1f s\n", ctl_time() - start);
+            printf("took           %.1f s\n", clock_now() - start);
         }
     }
-    st = ctl_agree(st, e);
+    st = world_agree(st, e);
     machine_release(&m);
     return st;
 }
 
-static enum status parse(int argc, char **argv, struct calibrate_options *o, bool *help, struct err *e)
+static const char *const devices[] = { "cpu", NULL };
+#define AT(member) offsetof(struct calibrate_options, member)
+static const struct option options[] = {
+    TEXT("output", 'o', AT(output), "FILE", "machine file to write"),
+    CHOICE("device", 0, AT(device), "D", devices, "back end to measure: cpu"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "calibrate",
+    .synopsis = "-o machine.h5 [--device D]",
+    .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
+             "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
+    .options = options,
+};
+
+static enum status parse(int argc, char **argv, struct calibrate_options *o, struct err *e)
 {
-    static const char *const devices[] = { "cpu", NULL };
-    const struct option options[] = {
-        { .name = "output",
-          .letter = 'o',
-          .kind = OPTION_TEXT,
-          .to = &o->output,
-          .value = "FILE",
-          .help = "machine file to write" },
-        { .name = "device",
-          .kind = OPTION_CHOICE,
-          .to = &o->device,
-          .value = "D",
-          .words = devices,
-          .help = "back end to measure: cpu" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "calibrate",
-        .synopsis = "-o machine.h5 [--device D]",
-        .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
-                 "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
-        .options = options,
-    };
-    struct option_list operands = { 0 };
-    enum status st = options_parse(&usage, argc, argv, &operands, help, e);
-    if (st == ST_OK && !*help && !o->output)
+    enum status st = options_parse(&usage, argc, argv, o, e);
+    if (st == ST_OK && !o->common.help && !o->output)
         st = err_set(e, ST_USAGE, "calibrate", "-o FILE is missing: the machine file to write");
     uint64_t threads;
-    if (st == ST_OK && !*help)
+    if (st == ST_OK && !o->common.help)
         st = parse_omp_threads(&threads, e);
-    vec_free(&operands);
+    vec_free(&o->common.operands);
     return st;
 }
 
 static enum status calibrate_command(int argc, char **argv, struct err *e)
 {
     struct calibrate_options o = { .device = "cpu" };
-    bool help = false;
-    enum status st = parse(argc, argv, &o, &help, e);
-    if (st == ST_OK && help)
+    enum status st = parse(argc, argv, &o, e);
+    if (st == ST_OK && o.common.help)
         return ST_OK;
-    struct err mpi = { 0 };
-    enum status up = ctl_init(&argc, &argv, &mpi);
-    if (up != ST_OK) {
-        *e = mpi;
-        return up;
-    }
-    st = ctl_agree(st, e);
-    if (st == ST_OK)
-        st = calibrate(&o, e);
-    if (ctl_rank() != 0)
-        e->text[0] = '\0';
-    command_print_error(e);
-    ctl_finalize();
-    return st;
+    enum status up = world_init(&argc, &argv, e);
+    TRY(world_agree(st == ST_OK ? up : st, e));
+    return calibrate(&o, e);
 }
 
 const struct command command_calibrate = { "calibrate", "measure this machine for the cost model", calibrate_command };

@@ -7,13 +7,14 @@
 #include "exec/compute.h"
 #include "ir/machine.h"
 #include "ir/target.h"
+#include "sched/cost/cost.h"
 
 /* A kernel with operands that can be run again and again. */
 struct calibrate_kernel;
-/* Owned by the caller until free. ep is 1. The integers of routed operators are those of tokens that choose experts evenly. */
+/* Owned by the caller until free. what: pass and n are not looked at, ep is 1. The integers of routed operators are those of tokens
+ * that choose experts evenly. */
 struct calibrate_kernel *calibrate_kernel_new(const struct compute_backend *back, const struct ir_target *target,
-                                              enum ir_op op, const struct ir_attrs *attrs, uint32_t b, uint32_t t,
-                                              enum ir_dtype compute);
+                                              const struct cost_kernel *what);
 void calibrate_kernel_free(struct calibrate_kernel *k);
 void calibrate_kernel_run(struct calibrate_kernel *k, enum ir_pass pass);
 double calibrate_clock(void); /* seconds, for what this rank computes */

@@ -76,14 +76,14 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
     struct ir_attrs attrs = attrs_of(p);
     if (target->unsupported(p->op, &attrs, p->t, compute))
         return;
-    struct calibrate_kernel *k = calibrate_kernel_new(back, target, p->op, &attrs, p->b, p->t, compute);
-    for (uint32_t pass = 0; pass < IR_PASS_NONE; pass++) {
-        if (pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)pass))
+    struct cost_kernel what = { .op = p->op, .attrs = &attrs, .b = p->b, .t = p->t, .ep = 1, .compute = compute };
+    struct calibrate_kernel *k = calibrate_kernel_new(back, target, &what);
+    for (what.pass = 0; what.pass < IR_PASS_NONE; what.pass++) {
+        if (what.pass == IR_PASS_B || !ir_op_runs(p->op, &attrs, (enum ir_pass)what.pass))
             continue;
-        struct machine_point point = { .kind = p->op, .pass = pass, .dtype = compute };
-        cost_kernel_size(&(struct cost_kernel){ p->op, pass, &attrs, p->b, p->t, 1, compute, 0 }, &point.work,
-                         &point.width);
-        point.seconds = calibrate_mean(calibrate_kernel_time(k, (enum ir_pass)pass));
+        struct machine_point point = { .kind = p->op, .pass = what.pass, .dtype = compute };
+        cost_kernel_size(&what, &point.work, &point.width);
+        point.seconds = calibrate_mean(calibrate_kernel_time(k, (enum ir_pass)what.pass));
         vec_add(&m->points, point);
     }
     calibrate_kernel_free(k);
@@ -93,22 +93,24 @@ static void measure_kernel(const struct compute_backend *back, const struct ir_t
 
 static double run_update(const struct compute_backend *back, uint32_t kind, enum ir_dtype compute, float *x, uint64_t n)
 {
-    static const struct optimizer_args adamw = { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f }, sgd = { .kind = OPT_SGD };
+    const bool updates = kind != MACHINE_SUMSQ;
+    const struct optimizer_args opt = { updates ? kind - MACHINE_UPDATE : 0, 0.9f, 0.95f, 1e-8f, 0.1f };
+    const uint32_t moments = updates ? optimizer_info[opt.kind].moments : 0;
     const struct step_inputs step = { .lr = 1e-6, .grad_scale = 1, .update = 2 };
-    struct update_args u = { .opt = kind == MACHINE_UPDATE + OPT_ADAMW ? &adamw : &sgd,
+    struct update_args u = { .opt = &opt,
                              .n = n,
                              .n_decay = n,
                              .master = x,
                              .grad = x + n,
-                             .m = kind == MACHINE_UPDATE + OPT_ADAMW ? x + 2 * n : NULL,
-                             .v = kind == MACHINE_UPDATE + OPT_ADAMW ? x + 3 * n : NULL,
+                             .m = moments > 0 ? x + 2 * n : NULL,
+                             .v = moments > 1 ? x + 3 * n : NULL,
                              .param = compute == IR_F32 ? x : x + 4 * n,
                              .compute = compute };
     double sum = 0, bad = 0, start = calibrate_clock();
-    if (kind == MACHINE_SUMSQ)
-        back->sumsq(x, n, &sum, &bad, NULL);
-    else
+    if (updates)
         back->update(&u, &step);
+    else
+        back->sumsq(x, n, &sum, &bad, NULL);
     return calibrate_clock() - start;
 }
 
@@ -154,13 +156,13 @@ static void summarise(struct machine *m)
 void calibrate_compute(const struct compute_backend *back, const struct ir_target *target, struct machine *m)
 {
     static const enum ir_dtype dtypes[] = { IR_F32, IR_BF16 };
-    ctl_barrier();
+    world_barrier();
     for (int d = 0; d < 2; d++) {
         for (size_t i = 0; i < sizeof problems / sizeof *problems; i++)
             measure_kernel(back, target, &problems[i], dtypes[d], m);
         for (uint64_t n = 1 << 14; n <= 1 << 22; n <<= 4) {
-            measure_update(back, MACHINE_UPDATE + OPT_ADAMW, dtypes[d], n, m);
-            measure_update(back, MACHINE_UPDATE + OPT_SGD, dtypes[d], n, m);
+            for (uint32_t kind = 0; kind < OPTIMIZERS; kind++)
+                measure_update(back, MACHINE_UPDATE + kind, dtypes[d], n, m);
             if (dtypes[d] == IR_F32)
                 measure_update(back, MACHINE_SUMSQ, IR_F32, n, m);
         }

@@ -38,8 +38,8 @@ double calibrate_median(double *x, uint32_t n)
 
 double calibrate_mean(double x)
 {
-    ctl_sum_f64(&x, 1);
-    return x / ctl_size();
+    world_sum_f64(&x, 1);
+    return x / world_size();
 }
 
 /* ---- operands -------------------------------------------------------------------------------------------------------- */
@@ -142,21 +142,20 @@ static uint64_t work_of(const struct calibrate_kernel *k, const struct op_args *
 }
 
 struct calibrate_kernel *calibrate_kernel_new(const struct compute_backend *back, const struct ir_target *target,
-                                              enum ir_op op, const struct ir_attrs *attrs, uint32_t b, uint32_t t,
-                                              enum ir_dtype compute)
+                                              const struct cost_kernel *what)
 {
     struct calibrate_kernel *k = mem_alloc(sizeof *k);
     CHECK(!back->device); /* operands are in host memory */
-    *k = (struct calibrate_kernel){ .back = back, .target = target, .attrs = *attrs };
+    *k = (struct calibrate_kernel){ .back = back, .target = target, .attrs = *what->attrs };
     arena_init(&k->memory);
     for (; k->copies < MOST_COPIES && (k->copies < 1 || k->memory.used < all_copies); k->copies++) {
         struct op_args *a = &k->args[k->copies];
         *a = (struct op_args){ .attrs = &k->attrs,
-                               .op = op,
-                               .b = b,
-                               .t = t,
+                               .op = what->op,
+                               .b = what->b,
+                               .t = what->t,
                                .ep = 1,
-                               .compute = compute,
+                               .compute = what->compute,
                                .scalars = k->scalars,
                                .loss_scale = 1e-3,
                                .train = true };

@@ -3,6 +3,7 @@
 #include <stdatomic.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cmd/calibrate.h"
 
 enum { RUNS = 15, CALLS = 64, HOST = 64 };
@@ -45,13 +46,13 @@ static double ping_pong(struct links *x, uint64_t count)
         send.waits = &ready;
         send.n_waits = 1;
     }
-    ctl_barrier();
+    world_barrier();
     x->back->begin(x->comm, ++x->epoch);
-    double start = ctl_time();
+    double start = clock_now();
     x->back->launch(x->comm, &recv);
     x->back->launch(x->comm, &send);
     x->back->wait(x->comm, x->first ? 0 : 1);
-    double seconds = (ctl_time() - start) / 2;
+    double seconds = (clock_now() - start) / 2;
     x->back->drain(x->comm);
     return seconds;
 }
@@ -64,13 +65,13 @@ static double message_time(struct links *x, uint64_t count)
         if (x->peer != UINT32_MAX)
             run[i] = ping_pong(x, count);
         else
-            ctl_barrier();
+            world_barrier();
     }
     if (x->peer != UINT32_MAX && x->first) {
         mine[0] = calibrate_median(run, RUNS);
         mine[1] = 1;
     }
-    ctl_sum_f64(mine, 2);
+    world_sum_f64(mine, 2);
     return mine[0] / fmax(1, mine[1]);
 }
 
@@ -93,14 +94,14 @@ static void measure_sums(struct links *x, struct machine *m)
     struct comm_call call = {
         .op = COMM_ALL_REDUCE, .type = COMM_F32, .stream = 2, .src = x->out, .dst = x->out, .count = x->most
     };
-    double run[RUNS], p = ctl_size(), bytes = 4.0 * (double)x->most, pieces = ceil(bytes / COMM_SCRATCH);
+    double run[RUNS], p = world_size(), bytes = 4.0 * (double)x->most, pieces = ceil(bytes / COMM_SCRATCH);
     for (int i = 0; i < RUNS; i++) {
-        ctl_barrier();
+        world_barrier();
         x->back->begin(x->comm, ++x->epoch);
-        double start = ctl_time();
+        double start = clock_now();
         x->back->launch(x->comm, &call);
         x->back->wait(x->comm, 0);
-        run[i] = ctl_time() - start;
+        run[i] = clock_now() - start;
         x->back->drain(x->comm);
     }
     double seconds = calibrate_mean(calibrate_median(run, RUNS));
@@ -114,9 +115,9 @@ static void measure_sums(struct links *x, struct machine *m)
 /* Exchanges with the peer, one after the other; k: computing meanwhile, or NULL. Returns seconds; *runs: kernels done. */
 static double exchanges(struct links *x, uint32_t calls, struct calibrate_kernel *k, uint32_t *runs)
 {
-    ctl_barrier();
+    world_barrier();
     x->back->begin(x->comm, ++x->epoch);
-    double start = ctl_time();
+    double start = clock_now();
     for (uint32_t i = 0; i < calls; i++)
         x->back->launch(x->comm, &(struct comm_call){ .op = COMM_EXCHANGE,
                                                       .type = COMM_F32,
@@ -131,7 +132,7 @@ static double exchanges(struct links *x, uint32_t calls, struct calibrate_kernel
     for (*runs = 0; k && atomic_load(&x->at[calls - 1]) != x->epoch; ++*runs)
         calibrate_kernel_run(k, IR_PASS_F);
     x->back->wait(x->comm, calls - 1);
-    double seconds = ctl_time() - start;
+    double seconds = clock_now() - start;
     x->back->drain(x->comm);
     return seconds;
 }
@@ -141,7 +142,9 @@ static void measure_together(struct links *x, const struct compute_backend *back
 {
     enum { TIMES = 5 };
     struct ir_attrs attrs = { .in_features = 256, .out_features = 256 };
-    struct calibrate_kernel *k = calibrate_kernel_new(back, target, IR_OP_LINEAR, &attrs, 1, 256, IR_F32);
+    struct calibrate_kernel *k = calibrate_kernel_new(
+        back, target,
+        &(struct cost_kernel){ .op = IR_OP_LINEAR, .attrs = &attrs, .b = 1, .t = 256, .compute = IR_F32 });
     double kernel = calibrate_kernel_time(k, IR_PASS_F), compute[TIMES], transfer[TIMES];
     for (int i = 0; i < TIMES; i++) {
         uint32_t runs, none;
@@ -159,15 +162,15 @@ static void measure_together(struct links *x, const struct compute_backend *back
 /* Ranks of rank 0's host, if every host has as many, in order; else all. */
 static uint32_t ranks_per_node(void)
 {
-    char mine[HOST] = { 0 }, *all = mem_alloc((size_t)ctl_size() * HOST);
+    char mine[HOST] = { 0 }, *all = mem_alloc((size_t)world_size() * HOST);
     gethostname(mine, HOST - 1);
-    ctl_all_gather(mine, HOST, all);
+    world_all_gather(mine, HOST, all);
     uint32_t n = 1;
-    while (n < ctl_size() && !memcmp(all, all + (size_t)n * HOST, HOST))
+    while (n < world_size() && !memcmp(all, all + (size_t)n * HOST, HOST))
         n++;
-    for (uint32_t r = 0; r < ctl_size(); r++)
+    for (uint32_t r = 0; r < world_size(); r++)
         if (memcmp(all + (size_t)r * HOST, all + (size_t)(r / n * n) * HOST, HOST))
-            n = ctl_size();
+            n = world_size();
     mem_free(all);
     return n;
 }
@@ -175,14 +178,14 @@ static uint32_t ranks_per_node(void)
 /* Neighbours in a node, or equal places in neighbouring nodes. */
 static void pair_up(struct links *x, uint32_t distance)
 {
-    uint32_t turn = ctl_rank() / distance % 2, peer = turn ? ctl_rank() - distance : ctl_rank() + distance;
+    uint32_t turn = world_rank() / distance % 2, peer = turn ? world_rank() - distance : world_rank() + distance;
     x->first = !turn;
-    x->peer = peer < ctl_size() ? peer : UINT32_MAX;
+    x->peer = peer < world_size() ? peer : UINT32_MAX;
 }
 
 static enum status open_links(struct links *x, const struct comm_backend *comm, struct err *e)
 {
-    struct comm_channel world = { .group = { .stride = 1, .count = ctl_size() }, .stream = 2 };
+    struct comm_channel world = { .group = { .stride = 1, .count = world_size() }, .stream = 2 };
     *x = (struct links){ .back = comm, .most = 1 << 20 };
     x->out = mem_alloc(x->most * sizeof *x->out);
     x->in = mem_alloc(x->most * sizeof *x->in);
@@ -204,7 +207,7 @@ enum status calibrate_links(const struct comm_backend *comm, const struct comput
     m->compute_beside = m->transfer_beside = 1;
     for (int l = 0; l < LINK_COUNT; l++)
         m->links[l] = (struct machine_links){ m->launch, m->bandwidth, 0 };
-    if (ctl_size() == 1)
+    if (world_size() == 1)
         return ST_OK;
     TRY(open_links(&x, comm, e));
     if (m->ranks_per_node > 1) {
@@ -212,10 +215,10 @@ enum status calibrate_links(const struct comm_backend *comm, const struct comput
         measure_messages(&x, LINK_NODE, m);
         measure_sums(&x, m);
         m->links[LINK_NETWORK] = m->links[LINK_NODE];
-        if (ctl_size() % 2 == 0)
+        if (world_size() % 2 == 0)
             measure_together(&x, back, target, m);
     }
-    if (m->ranks_per_node < ctl_size()) {
+    if (m->ranks_per_node < world_size()) {
         pair_up(&x, m->ranks_per_node);
         measure_messages(&x, LINK_NETWORK, m);
     }

@@ -15,8 +15,8 @@
 #include "cmd/options.h"
 
 struct checkpoint_options {
+    struct option_common common; /* of the operands the verb comes first */
     const char *out;
-    struct option_list operands; /* the verb first */
 };
 
 /* ---- list, verify, diff --------------------------------------------------------------------------------------- */
@@ -49,7 +49,7 @@ static void list_more(const struct dir *folder, const char *path)
     struct err ignored = { 0 };
     if (checkpoint_look(folder, path, &info, &ignored) != ST_OK)
         return;
-    if (checkpoint_has_moments(&info) && info.updates != info.step)
+    if (checkpoint_moments(&info) && info.updates != info.step)
         printf("  %llu updates", (unsigned long long)info.updates);
     for (uint32_t i = 0; i < info.data.n; i++)
         printf("%s%s", i ? ", " : "  data ", info.data.at[i].name);
@@ -69,11 +69,11 @@ static void list_one(const struct dir *folder, const struct checkpoint_entry *c)
 static enum status list(const struct checkpoint_options *o, struct err *e)
 {
     struct listing l;
-    enum status st = listing_open(o->operands.at[1], &l, e);
+    enum status st = listing_open(o->common.operands.at[1], &l, e);
     for (uint32_t i = 0; st == ST_OK && i < l.entries.n; i++)
         list_one(&l.folder, &l.entries.at[i]);
     if (st == ST_OK && !l.entries.n)
-        printf("%s: no checkpoints\n", o->operands.at[1]);
+        printf("%s: no checkpoints\n", o->common.operands.at[1]);
     listing_close(&l);
     return st;
 }
@@ -99,11 +99,11 @@ static enum status verify_file(const char *path, struct err *e)
 static enum status verify(const struct checkpoint_options *o, struct err *e)
 {
     enum status st = ST_OK;
-    for (uint32_t i = 1; i < o->operands.n; i++) {
+    for (uint32_t i = 1; i < o->common.operands.n; i++) {
         struct err one = { 0 };
-        if (verify_file(o->operands.at[i], &one) == ST_OK)
+        if (verify_file(o->common.operands.at[i], &one) == ST_OK)
             continue;
-        printf("%s: BAD\n", o->operands.at[i]);
+        printf("%s: BAD\n", o->common.operands.at[i]);
         if (st == ST_OK) {
             *e = one;
             st = one.status;
@@ -115,15 +115,15 @@ static enum status verify(const struct checkpoint_options *o, struct err *e)
 static enum status diff(const struct checkpoint_options *o, struct err *e)
 {
     struct checkpoint_differences d = { 0 };
-    TRY(checkpoint_diff(o->operands.at[1], o->operands.at[2], &d, e));
+    TRY(checkpoint_diff(o->common.operands.at[1], o->common.operands.at[2], &d, e));
     for (uint32_t i = 0; i < d.n; i++)
         printf("%s: %llu of %llu elements differ, by %.9g at most\n", d.at[i].name, (unsigned long long)d.at[i].differ,
                (unsigned long long)d.at[i].elements, d.at[i].most);
     uint32_t n = d.n;
     checkpoint_differences_release(&d);
     if (n)
-        return err_set(e, ST_INPUT, NULL, "%s and %s differ in %u %s", o->operands.at[1], o->operands.at[2], n,
-                       n == 1 ? "tensor" : "tensors");
+        return err_set(e, ST_INPUT, NULL, "%s and %s differ in %u %s", o->common.operands.at[1],
+                       o->common.operands.at[2], n, n == 1 ? "tensor" : "tensors");
     printf("bitwise identical\n");
     return ST_OK;
 }
@@ -179,8 +179,8 @@ static enum status import(const struct checkpoint_options *o, struct err *e)
 {
     struct job j;
     TRY(need_output(o, "RUNDIR", e));
-    TRY(job_read(o->operands.at[1], &j, e));
-    enum status st = import_to(o->out, o->operands.at[2], &j, e);
+    TRY(job_read(o->common.operands.at[1], &j, e));
+    enum status st = import_to(o->out, o->common.operands.at[2], &j, e);
     job_release(&j);
     return st;
 }
@@ -205,7 +205,7 @@ static enum status export_run(const char *path, const char *to, struct err *e)
 
 /* A checkpoint, or a run folder. */
 static enum status export(const struct checkpoint_options *o, struct err *e) {
-    const char *from = o->operands.at[1]; struct stat s; TRY(need_output(o, "model.safetensors", e));
+    const char *from = o->common.operands.at[1]; struct stat s; TRY(need_output(o, "model.safetensors", e));
     if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)) return export_run(from, o->out, e);
     TRY(file_differs(o->out, from, e));
     TRY(safetensors_export(NULL, from, o->out, e));
@@ -231,8 +231,8 @@ enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
 static enum status run(const struct checkpoint_options *o, struct err *e)
 {
-    const char *words[N_VERBS + 1] = { NULL }, *name = o->operands.at[0];
-    uint32_t n = o->operands.n - 1;
+    const char *words[N_VERBS + 1] = { NULL }, *name = o->common.operands.at[0];
+    uint32_t n = o->common.operands.n - 1;
     for (size_t i = 0; i < N_VERBS; i++) {
         const struct verb *v = &verbs[i];
         words[i] = v->name;
@@ -248,36 +248,32 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
                    near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
+static const struct option options[] = {
+    TEXT("output", 'o', offsetof(struct checkpoint_options, out), "PATH",
+         "import: the run folder; export: the safetensors file"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "checkpoint",
+    .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
+                "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE",
+    .about = "list:   the checkpoints of a run folder\n"
+             "verify: is every block of the files what was written?\n"
+             "diff:   in which tensors do two checkpoints differ? Exit status 65 when they do\n"
+             "import: weights of a safetensors file, or a folder of them, as the start of a run\n"
+             "export: the weights of a checkpoint as one safetensors file, with Hugging Face's names",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = UINT32_MAX,
+};
+
 static enum status checkpoint_command(int argc, char **argv, struct err *e)
 {
     struct checkpoint_options o = { 0 };
-    const struct option options[] = {
-        { .name = "output",
-          .letter = 'o',
-          .kind = OPTION_TEXT,
-          .to = &o.out,
-          .value = "PATH",
-          .help = "import: the run folder; export: the safetensors file" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "checkpoint",
-        .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
-                    "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE",
-        .about = "list:   the checkpoints of a run folder\n"
-                 "verify: is every block of the files what was written?\n"
-                 "diff:   in which tensors do two checkpoints differ? Exit status 65 when they do\n"
-                 "import: weights of a safetensors file, or a folder of them, as the start of a run\n"
-                 "export: the weights of a checkpoint as one safetensors file, with Hugging Face's names",
-        .options = options,
-        .min_operands = 1,
-        .max_operands = UINT32_MAX,
-    };
-    bool help;
-    enum status st = options_parse(&usage, argc, argv, &o.operands, &help, e);
-    if (st == ST_OK && !help)
+    enum status st = options_parse(&usage, argc, argv, &o, e);
+    if (st == ST_OK && !o.common.help)
         st = run(&o, e);
-    vec_free(&o.operands);
+    vec_free(&o.common.operands);
     return st;
 }
 

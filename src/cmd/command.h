@@ -7,12 +7,9 @@
 struct command {
     const char *name;
     const char *summary; /* a line of `piper --help` */
-    /* argv[0] is the command's name. The exit code is -status. The sentence in e is printed by main, unless the text is
-     * empty. */
+    /* argv[0] is the command's name. The exit code is -status, and main says the sentence in e, on rank 0; the world may be up then. */
     enum status (*run)(int argc, char **argv, struct err *e);
 };
-/* Prints the sentence, if there is one, and empties it. */
-void command_print_error(struct err *e);
 
 extern const struct command command_build, command_calibrate, command_plan, command_train, command_halt, command_data,
     command_trace, command_checkpoint, command_info;

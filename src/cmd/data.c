@@ -42,40 +42,34 @@ static enum status run(const struct option_list *operands, const char *out, uint
     return show(out, e);
 }
 
+struct data_options {
+    struct option_common common;
+    const char *out;
+    uint64_t vocab;
+};
+#define AT(member) offsetof(struct data_options, member)
+static const struct option options[] = {
+    TEXT("output", 'o', AT(out), "FILE", "the token file to make"),
+    NUMBER("vocab", 0, AT(vocab), "N", 1, "import: every id must be below N (default: the largest id + 1)"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "data",
+    .synopsis = "text FILE... -o tokens.h5 | import SHARD... -o tokens.h5 [--vocab N]",
+    .about = "text:   every byte is a token, vocabulary 256\n"
+             "import: token shards of llm.c's format (.bin), or piper's own files, joined into one",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = UINT32_MAX,
+};
+
 static enum status data_run(int argc, char **argv, struct err *e)
 {
-    const char *out = NULL;
-    uint64_t vocab = 0;
-    const struct option options[] = {
-        { .name = "output",
-          .letter = 'o',
-          .kind = OPTION_TEXT,
-          .to = &out,
-          .value = "FILE",
-          .help = "the token file to make" },
-        { .name = "vocab",
-          .kind = OPTION_NUMBER,
-          .to = &vocab,
-          .value = "N",
-          .least = 1,
-          .help = "import: every id must be below N (default: the largest id + 1)" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "data",
-        .synopsis = "text FILE... -o tokens.h5 | import SHARD... -o tokens.h5 [--vocab N]",
-        .about = "text:   every byte is a token, vocabulary 256\n"
-                 "import: token shards of llm.c's format (.bin), or piper's own files, joined into one",
-        .options = options,
-        .min_operands = 1,
-        .max_operands = UINT32_MAX,
-    };
-    struct option_list operands = { 0 };
-    bool help;
-    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
-    if (st == ST_OK && !help)
-        st = run(&operands, out, vocab, e);
-    vec_free(&operands);
+    struct data_options o = { 0 };
+    enum status st = options_parse(&usage, argc, argv, &o, e);
+    if (st == ST_OK && !o.common.help)
+        st = run(&o.common.operands, o.out, o.vocab, e);
+    vec_free(&o.common.operands);
     return st;
 }
 

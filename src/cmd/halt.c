@@ -91,52 +91,45 @@ static enum status ask(const struct dir *dir, const struct halt_request *r, stru
     return ST_OK;
 }
 
+struct halt_options {
+    struct option_common common;
+    uint64_t checkpoints;
+    const char *before;
+};
+#define AT(member) offsetof(struct halt_options, member)
+static const struct option options[] = {
+    NUMBER("checkpoints", 0, AT(checkpoints), "N", 1, "stop after N more checkpoints"),
+    TEXT("before", 0, AT(before), "TIME", "stop before 18:30, 2026-11-21T18:30 or +H:M:S from now"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "halt",
+    .synopsis = "RUNDIR [--checkpoints N|--before TIME]",
+    .about = "Asks the run in RUNDIR to write a checkpoint and stop: after its current step, or as the options say.",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = 1,
+};
+
 static enum status halt_command(int argc, char **argv, struct err *e)
 {
-    struct halt_request r = { .kind = HALT_NOW };
-    const char *before = NULL;
-    const struct option options[] = {
-        { .name = "checkpoints",
-          .kind = OPTION_NUMBER,
-          .to = &r.number,
-          .value = "N",
-          .least = 1,
-          .help = "stop after N more checkpoints" },
-        { .name = "before",
-          .kind = OPTION_TEXT,
-          .to = &before,
-          .value = "TIME",
-          .help = "stop before 18:30, 2026-11-21T18:30 or +H:M:S from now" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "halt",
-        .synopsis = "RUNDIR [--checkpoints N|--before TIME]",
-        .about =
-            "Asks the run in RUNDIR to write a checkpoint and stop: after its current step, or as the options say.",
-        .options = options,
-        .min_operands = 1,
-        .max_operands = 1,
-    };
-    struct option_list operands = { 0 };
-    bool help = false;
-    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
-    if (st == ST_OK && !help) {
-        if (r.number && before)
+    struct halt_options o = { 0 };
+    enum status st = options_parse(&usage, argc, argv, &o, e);
+    if (st == ST_OK && !o.common.help) {
+        struct halt_request r = { .kind = o.checkpoints ? HALT_CHECKPOINTS : HALT_NOW, .number = o.checkpoints };
+        if (o.checkpoints && o.before)
             st = err_set(e, ST_USAGE, "halt", "found --checkpoints and --before, expected one of them");
-        else if (before)
-            st = read_before(before, &r, e);
-        else if (r.number)
-            r.kind = HALT_CHECKPOINTS;
+        else if (o.before)
+            st = read_before(o.before, &r, e);
         sign(&r);
         struct dir dir = { .fd = -1 };
         if (st == ST_OK)
-            st = dir_open(operands.at[0], &dir, e);
+            st = dir_open(o.common.operands.at[0], &dir, e);
         if (st == ST_OK)
             st = ask(&dir, &r, e);
         dir_close(&dir);
     }
-    vec_free(&operands);
+    vec_free(&o.common.operands);
     return st;
 }
 

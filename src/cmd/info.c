@@ -59,25 +59,25 @@ static void print_model_parts(void)
     putchar('\n');
 }
 
+static const struct option options[] = { { .name = NULL } };
+static const struct option_usage usage = {
+    .command = "info",
+    .synopsis = "",
+    .about = "Shows what this build and this machine can do.",
+    .options = options,
+};
+
 static enum status info_command(int argc, char **argv, struct err *e)
 {
-    const struct option options[] = { { .name = NULL } };
-    const struct option_usage usage = {
-        .command = "info",
-        .synopsis = "",
-        .about = "Shows what this build and this machine can do.",
-        .options = options,
-    };
-    struct option_list operands = { 0 };
-    bool help;
-    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
-    if (st == ST_OK && !help) {
+    struct option_common o = { 0 };
+    enum status st = options_parse(&usage, argc, argv, &o, e);
+    if (st == ST_OK && !o.help) {
         printf("piper          %s (%s)\n", piper_version, piper_commit);
         print_machine();
         print_back_ends();
         print_model_parts();
     }
-    vec_free(&operands);
+    vec_free(&o.operands);
     return st;
 }
 

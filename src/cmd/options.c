@@ -65,20 +65,22 @@ static enum status unknown(const struct option_usage *u, const char *word, size_
                 : wrong(u, e, "there is no option --%s", text);
 }
 
-static enum status take(const struct option_usage *u, const struct option *o, const char *value, struct err *e)
+static enum status take(const struct option_usage *u, const struct option *o, const char *value, void *into,
+                        struct err *e)
 {
+    void *to = (char *)into + o->at;
     switch (o->kind) {
     case OPTION_FLAG:
-        *(bool *)o->to = true;
+        *(bool *)to = true;
         return ST_OK;
     case OPTION_TEXT:
-        *(const char **)o->to = value;
+        *(const char **)to = value;
         return ST_OK;
     case OPTION_LIST:
-        vec_add((struct option_list *)o->to, value);
+        vec_add((struct option_list *)to, value);
         return ST_OK;
     case OPTION_NUMBER:
-        if (!parse_number(value, (uint64_t *)o->to) || *(uint64_t *)o->to < o->least)
+        if (!parse_number(value, (uint64_t *)to) || *(uint64_t *)to < o->least)
             return wrong(u, e, "--%s: found \"%s\", expected a whole number from %llu", o->name, value,
                          (unsigned long long)o->least);
         return ST_OK;
@@ -90,7 +92,7 @@ static enum status take(const struct option_usage *u, const struct option *o, co
     known[0] = '\0';
     for (const char *const *w = o->words; *w; w++) {
         if (strcmp(*w, value) == 0) {
-            *(const char **)o->to = value;
+            *(const char **)to = value;
             return ST_OK;
         }
         if (n < sizeof known)
@@ -100,7 +102,7 @@ static enum status take(const struct option_usage *u, const struct option *o, co
 }
 
 /* One option at argv[*i]; moves *i on when the value is the next word. */
-static enum status take_option(const struct option_usage *u, int argc, char **argv, int *i, struct err *e)
+static enum status take_option(const struct option_usage *u, int argc, char **argv, int *i, void *into, struct err *e)
 {
     const char *word = argv[*i], *value = NULL;
     const struct option *o;
@@ -124,20 +126,20 @@ static enum status take_option(const struct option_usage *u, int argc, char **ar
             return wrong(u, e, "-%c takes no value", o->letter);
     }
     if (o->kind == OPTION_FLAG)
-        return take(u, o, NULL, e);
+        return take(u, o, NULL, into, e);
     if (!value) {
         if (*i + 1 >= argc)
             return wrong(u, e, "--%s needs a value (%s)", o->name, o->value);
         value = argv[++*i];
     }
-    return take(u, o, value, e);
+    return take(u, o, value, into, e);
 }
 
-enum status options_parse(const struct option_usage *u, int argc, char **argv, struct option_list *operands, bool *help,
-                          struct err *e)
+enum status options_parse(const struct option_usage *u, int argc, char **argv, void *into, struct err *e)
 {
+    struct option_common *common = into;
+    struct option_list *operands = &common->operands;
     bool only_operands = false;
-    *help = false;
     for (int i = 1; i < argc; i++) {
         const char *word = argv[i];
         if (only_operands || word[0] != '-' || !word[1]) {
@@ -146,10 +148,10 @@ enum status options_parse(const struct option_usage *u, int argc, char **argv, s
             only_operands = true;
         } else if (strcmp(word, "--help") == 0 || strcmp(word, "-h") == 0) {
             print_help(u);
-            *help = true;
+            common->help = true;
             return ST_OK;
         } else {
-            TRY(take_option(u, argc, argv, &i, e));
+            TRY(take_option(u, argc, argv, &i, into, e));
         }
     }
     if (operands->n < u->min_operands || operands->n > u->max_operands)

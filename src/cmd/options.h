@@ -6,6 +6,7 @@
 #define PIPER_OPTIONS_H
 
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/mem.h"
@@ -27,12 +28,35 @@ struct option {
     const char *name; /* "output"; NULL ends the table */
     char letter;      /* 'o'; 0: has none */
     enum option_kind kind;
-    void *to;          /* of the kind's type; keeps its value when the option is not given */
+    size_t
+        at; /* offset, in what the command reads into, of a value of the kind; it stays when the option is not given */
     const char *value; /* for --help: "RUNDIR"; NULL for a flag */
     const char *help;
     uint64_t least;           /* OPTION_NUMBER */
     const char *const *words; /* OPTION_CHOICE, ends with NULL */
 };
+
+/* Rows of the table that { .name = NULL } ends. */
+#define FLAG(name, letter, at, help)                       \
+    {                                                      \
+        name, letter, OPTION_FLAG, at, NULL, help, 0, NULL \
+    }
+#define TEXT(name, letter, at, value, help)                 \
+    {                                                       \
+        name, letter, OPTION_TEXT, at, value, help, 0, NULL \
+    }
+#define NUMBER(name, letter, at, value, least, help)              \
+    {                                                             \
+        name, letter, OPTION_NUMBER, at, value, help, least, NULL \
+    }
+#define CHOICE(name, letter, at, value, words, help)           \
+    {                                                          \
+        name, letter, OPTION_CHOICE, at, value, help, 0, words \
+    }
+#define LIST(name, letter, at, value, help)                 \
+    {                                                       \
+        name, letter, OPTION_LIST, at, value, help, 0, NULL \
+    }
 
 struct option_usage {
     const char *command;  /* "train" */
@@ -42,9 +66,13 @@ struct option_usage {
     uint32_t min_operands, max_operands; /* UINT32_MAX: any number */
 };
 
-/* Reads argv[1..argc). Operands go to *operands (borrowed from argv; the caller frees the list). *help is true when --help
- * was among them: it has been printed, and the command is to return ST_OK. ST_USAGE with a sentence otherwise. */
-enum status options_parse(const struct option_usage *u, int argc, char **argv, struct option_list *operands, bool *help,
-                          struct err *e);
+/* What a command reads into begins with this. */
+struct option_common {
+    struct option_list operands; /* vec_free */
+    bool help;                   /* --help was there: it has been printed, and the command is to return ST_OK */
+};
+
+/* Reads argv[1..argc). ST_USAGE with a sentence. */
+enum status options_parse(const struct option_usage *u, int argc, char **argv, void *into, struct err *e);
 
 #endif

@@ -13,6 +13,7 @@
 #include "view/simulate_text.h"
 
 struct plan_options {
+    struct option_common common;
     const char *job, *device, *dot, *csv, *svg, *machine, *topology;
     uint64_t ranks;
     bool json, expand, dump, simulate;
@@ -49,27 +50,6 @@ static void print_json(const struct sched_output *out, const struct plan *plans,
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
     putchar('\n');
     json_decref(all);
-}
-
-/* Members as ranges: "0-3", "0,4,8", cut to size. */
-static void members(const struct plan *p, char *text, size_t size)
-{
-    const struct plan_set *s = &p->sets[p->h->devices];
-    size_t n = 0;
-    text[0] = '\0';
-    for (uint32_t i = 0; i < s->n_ranges && n < size; i++) {
-        const struct plan_range *r = &p->ranges[s->first_range + i];
-        uint32_t last = r->start + (r->count - 1) * r->stride;
-        const char *comma = i ? "," : "";
-        if (r->count == 1)
-            n += (size_t)snprintf(text + n, size - n, "%s%u", comma, r->start);
-        else if (r->stride == 1)
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u", comma, r->start, last);
-        else if (r->count == 2)
-            n += (size_t)snprintf(text + n, size - n, "%s%u,%u", comma, r->start, last);
-        else
-            n += (size_t)snprintf(text + n, size - n, "%s%u-%u:%u", comma, r->start, last, r->stride);
-    }
 }
 
 /* Communicators of a rank: of its channels with other members, and of its lanes. */
@@ -115,7 +95,8 @@ static void print_memory(const struct sched_output *out, const struct plan *plan
     for (uint32_t c = 0; c < out->n_classes; c++) {
         const struct plan_header *h = plans[c].h;
         char ranks[24], label[40];
-        members(&plans[c], ranks, sizeof ranks);
+        const struct plan_set *s = &plans[c].sets[plans[c].h->devices];
+        plan_ranges_text(&plans[c].ranges[s->first_range], s->n_ranges, ranks, sizeof ranks);
         snprintf(label, sizeof label, "%s %s", plans[c].sets[h->devices].size == 1 ? "rank" : "ranks", ranks);
         printf("%-21s", label);
         for (uint32_t k = 0; k < MEM_KINDS; k++)
@@ -287,86 +268,55 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
     return st;
 }
 
+#define AT(member) offsetof(struct plan_options, member)
+static const struct option options[] = {
+    NUMBER("ranks", 'n', AT(ranks), "RANKS", 1, "number of ranks, where the strategy leaves it open"),
+    TEXT("device", 0, AT(device), "D", "plan for cpu (default), cuda or emulate"),
+    FLAG("json", 0, AT(json), "figures as JSON"),
+    FLAG("expand", 0, AT(expand), "the strategy as primitive directives"),
+    FLAG("dump", 0, AT(dump), "the training DAG after every pass, and the plans as text"),
+    TEXT("dot", 0, AT(dot), "FILE", "the training DAG for Graphviz (- is standard output)"),
+    TEXT("csv", 0, AT(csv), "FILE", "the schedule as text, a line a pipeline place"),
+    TEXT("svg", 0, AT(svg), "FILE", "a picture of the schedule, ranks by time"),
+    FLAG("simulate", 0, AT(simulate), "predict a step on a machine: time, exposed communication, what would help"),
+    TEXT("machine", 0, AT(machine), "FILE", "what piper calibrate measured, or a data sheet (a100, h100)"),
+    TEXT("topology", 0, AT(topology), "FILE", "ranks per node, nodes per island and links, in place of the machine's"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "plan",
+    .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
+                "[--simulate [--machine FILE] [--topology FILE]]",
+    .about = "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = 1,
+};
+
+static enum status check_options(const struct plan_options *o, struct err *e)
+{
+    if (o->json + o->expand + o->dump > 1)
+        return err_set(e, ST_USAGE, "plan",
+                       "found several of --json, --expand and --dump, expected one: each is an output");
+    if (o->topology && !o->simulate && !o->machine)
+        return err_set(e, ST_USAGE, "--topology", "expected --simulate or --machine with it");
+    if (o->simulate && (o->expand || o->dump))
+        return err_set(e, ST_USAGE, "--simulate", "found %s with it, which is another output",
+                       o->expand ? "--expand" : "--dump");
+    return ST_OK;
+}
+
 static enum status plan_command(int argc, char **argv, struct err *e)
 {
     struct plan_options o = { .device = "cpu" };
-    const struct option options[] = {
-        { .name = "ranks",
-          .letter = 'n',
-          .kind = OPTION_NUMBER,
-          .to = &o.ranks,
-          .value = "RANKS",
-          .least = 1,
-          .help = "number of ranks, where the strategy leaves it open" },
-        { .name = "device",
-          .kind = OPTION_TEXT,
-          .to = &o.device,
-          .value = "D",
-          .help = "plan for cpu (default), cuda or emulate" },
-        { .name = "json", .kind = OPTION_FLAG, .to = &o.json, .help = "figures as JSON" },
-        { .name = "expand", .kind = OPTION_FLAG, .to = &o.expand, .help = "the strategy as primitive directives" },
-        { .name = "dump",
-          .kind = OPTION_FLAG,
-          .to = &o.dump,
-          .help = "the training DAG after every pass, and the plans as text" },
-        { .name = "dot",
-          .kind = OPTION_TEXT,
-          .to = &o.dot,
-          .value = "FILE",
-          .help = "the training DAG for Graphviz (- is standard output)" },
-        { .name = "csv",
-          .kind = OPTION_TEXT,
-          .to = &o.csv,
-          .value = "FILE",
-          .help = "the schedule as text, a line a pipeline place" },
-        { .name = "svg",
-          .kind = OPTION_TEXT,
-          .to = &o.svg,
-          .value = "FILE",
-          .help = "a picture of the schedule, ranks by time" },
-        { .name = "simulate",
-          .kind = OPTION_FLAG,
-          .to = &o.simulate,
-          .help = "predict a step on a machine: time, exposed communication, what would help" },
-        { .name = "machine",
-          .kind = OPTION_TEXT,
-          .to = &o.machine,
-          .value = "FILE",
-          .help = "what piper calibrate measured, or a data sheet (a100, h100)" },
-        { .name = "topology",
-          .kind = OPTION_TEXT,
-          .to = &o.topology,
-          .value = "FILE",
-          .help = "ranks per node, nodes per island and links, in place of the machine's" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "plan",
-        .synopsis =
-            "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
-            "[--simulate [--machine FILE] [--topology FILE]]",
-        .about =
-            "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
-        .options = options,
-        .min_operands = 1,
-        .max_operands = 1,
-    };
-    struct option_list operands = { 0 };
-    bool help;
-    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
-    if (st == ST_OK && !help && o.json + o.expand + o.dump > 1)
-        st = err_set(e, ST_USAGE, "plan",
-                     "found several of --json, --expand and --dump, expected one: each is an output");
-    if (st == ST_OK && !help && o.topology && !o.simulate && !o.machine)
-        st = err_set(e, ST_USAGE, "--topology", "expected --simulate or --machine with it");
-    if (st == ST_OK && !help && o.simulate && (o.expand || o.dump))
-        st = err_set(e, ST_USAGE, "--simulate", "found %s with it, which is another output",
-                     o.expand ? "--expand" : "--dump");
-    if (st == ST_OK && !help) {
-        o.job = operands.at[0];
+    enum status st = options_parse(&usage, argc, argv, &o, e);
+    if (st == ST_OK && !o.common.help)
+        st = check_options(&o, e);
+    if (st == ST_OK && !o.common.help) {
+        o.job = o.common.operands.at[0];
         st = plan_job(&o, e);
     }
-    vec_free(&operands);
+    vec_free(&o.common.operands);
     return st;
 }
 

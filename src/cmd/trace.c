@@ -9,6 +9,7 @@
 #include "view/trace_summary.h"
 
 struct trace_options {
+    struct option_common common;
     const char *dir, *perfetto, *svg, *ranks, *steps;
     bool summary, last;
 };
@@ -154,56 +155,41 @@ static enum status show_last(struct trace_options *o, const struct dir *run, str
     if (o->summary || o->perfetto || o->steps)
         return err_set(e, ST_USAGE, "--last", "goes with --ranks alone");
     TRY(check_list("--ranks", o->ranks, e));
-    return ring_print(run, rank_is_wanted, o, stdout, e);
+    return flight_print(run, rank_is_wanted, o, stdout, e);
 }
+
+#define AT(member) offsetof(struct trace_options, member)
+static const struct option options[] = {
+    FLAG("summary", 0, AT(summary), "where the time went, by rank (the default)"),
+    TEXT("perfetto", 0, AT(perfetto), "FILE", "a file for ui.perfetto.dev (- is standard output)"),
+    FLAG("last", 0, AT(last), "where each rank was last, also after a crash"),
+    TEXT("svg", 0, AT(svg), "FILE", "a picture, ranks by time: the last traced step, or those of --steps"),
+    TEXT("ranks", 0, AT(ranks), "LIST", "of these ranks only, as in 0-3,8"),
+    TEXT("steps", 0, AT(steps), "LIST", "of these steps only"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "trace",
+    .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST]",
+    .about = "Shows what the ranks did in the steps that the job traced, or where they were last.",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = 1,
+};
 
 static enum status trace_command(int argc, char **argv, struct err *e)
 {
     struct trace_options o = { 0 };
-    const struct option options[] = {
-        { .name = "summary",
-          .kind = OPTION_FLAG,
-          .to = &o.summary,
-          .help = "where the time went, by rank (the default)" },
-        { .name = "perfetto",
-          .kind = OPTION_TEXT,
-          .to = &o.perfetto,
-          .value = "FILE",
-          .help = "a file for ui.perfetto.dev (- is standard output)" },
-        { .name = "last", .kind = OPTION_FLAG, .to = &o.last, .help = "where each rank was last, also after a crash" },
-        { .name = "svg",
-          .kind = OPTION_TEXT,
-          .to = &o.svg,
-          .value = "FILE",
-          .help = "a picture, ranks by time: the last traced step, or those of --steps" },
-        { .name = "ranks",
-          .kind = OPTION_TEXT,
-          .to = &o.ranks,
-          .value = "LIST",
-          .help = "of these ranks only, as in 0-3,8" },
-        { .name = "steps", .kind = OPTION_TEXT, .to = &o.steps, .value = "LIST", .help = "of these steps only" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "trace",
-        .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST]",
-        .about = "Shows what the ranks did in the steps that the job traced, or where they were last.",
-        .options = options,
-        .min_operands = 1,
-        .max_operands = 1,
-    };
-    struct option_list operands = { 0 };
-    bool help;
-    enum status st = options_parse(&usage, argc, argv, &operands, &help, e);
-    if (st == ST_OK && !help) {
+    enum status st = options_parse(&usage, argc, argv, &o, e);
+    if (st == ST_OK && !o.common.help) {
         struct dir run;
-        o.dir = operands.at[0];
+        o.dir = o.common.operands.at[0];
         st = dir_open(o.dir, &run, e);
         if (st == ST_OK)
             st = o.last ? show_last(&o, &run, e) : read_and_show(&o, &run, e);
         dir_close(&run);
     }
-    vec_free(&operands);
+    vec_free(&o.common.operands);
     return st;
 }
 

@@ -1,7 +1,7 @@
 /* piper train: the command line; the run itself is train.c. */
 #include <stdlib.h>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "cmd/command.h"
 #include "rundir/duration.h"
 #include "cmd/options.h"
@@ -30,176 +30,101 @@ static enum status read_seconds(const char *option, const char *text, double *se
     return ST_OK;
 }
 
-static enum status parse(int argc, char **argv, struct train_options *o, bool *help, struct err *e)
+/* What the command line says. */
+struct train_words {
+    struct option_common common;
+    struct train_options run;
+    const char *on_nan, *checkpoint, *max_time, *forward, *graphs, *fuse;
+};
+
+static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
+static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
+static const char *const on_off[] = { "on", "off", NULL };
+static const char *const checkpoints[] = { "async", "sync", NULL };
+static const char *const policies[] = { "stop", "skip", NULL };
+#define AT(member) offsetof(struct train_words, member)
+static const struct option options[] = {
+    TEXT("output", 'o', AT(run.dir), "RUNDIR", "run folder: metrics, log, checkpoints, traces"),
+    TEXT("data", 0, AT(run.data), "FILE", "token file instead of the job's"),
+    NUMBER("steps", 0, AT(run.steps), "N", 1, "train up to step N instead of the job's last one"),
+    FLAG("fresh", 0, AT(run.fresh), "start from scratch; move existing checkpoints and metrics to old.N/"),
+    FLAG("resume", 0, AT(run.resume), "only resume: without a checkpoint in the run folder end with 66"),
+    CHOICE("device", 0, AT(run.device), "D", devices, "cpu, cuda, emulate or auto"),
+    TEXT("machine", 0, AT(run.machine), "FILE",
+         "what piper calibrate measured, or a data sheet: predicted times, which an emulation takes"),
+    TEXT("topology", 0, AT(run.topology), "FILE",
+         "ranks per node, nodes per island and links, in place of the machine's"),
+    TEXT("emulate-forward", 0, AT(forward), "SECONDS",
+         "with --device emulate: what the forward of a stage takes (0.01)"),
+    CHOICE("comm", 0, AT(run.comm), "C", comms, "mpi, nccl or auto"),
+    TEXT("max-time", 0, AT(max_time), "H:M:S|auto",
+         "stop with a checkpoint in time; auto: before the batch job's time is up"),
+    CHOICE("checkpoint", 0, AT(checkpoint), "HOW", checkpoints,
+           "async (default): written beside the steps; sync: training waits"),
+    FLAG("no-checkpoint", 0, AT(run.no_checkpoint), "write none and look for none, as for a measurement"),
+    CHOICE("cuda-graph", 0, AT(graphs), "on|off", on_off,
+           "off: launch kernels one by one instead of as CUDA graphs (for profiling)"),
+    CHOICE("fuse", 0, AT(fuse), "on|off", on_off, "off: a device runs every operator as a kernel of its own"),
+    FLAG("check-numbers", 0, AT(run.check_numbers), "look for NaN and Inf after every operator"),
+    CHOICE("on-nan", 0, AT(on_nan), "stop|skip", policies,
+           "on a NaN or Inf loss or gradient norm: stop, or skip that update"),
+    NUMBER("hang-timeout", 0, AT(run.hang_timeout), "S", 0,
+           "declare a hang after S seconds without progress (default 5; 0: no watchdog)"),
+    NUMBER("check-replicas", 0, AT(run.check_replicas), "N", 1,
+           "every N steps: are all copies of all parameters equal?"),
+    { .name = NULL },
+};
+static const struct option_usage usage = {
+    .command = "train",
+    .synopsis = "job.h5 -o RUNDIR [options]",
+    .about = "Trains a job, resuming from the latest checkpoint in the run folder if there is one. Started by "
+             "mpirun or srun.",
+    .options = options,
+    .min_operands = 1,
+    .max_operands = 1,
+};
+
+static enum status understand(struct train_words *w, struct err *e)
 {
-    static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
-    static const char *const comms[] = { "auto", "mpi", "nccl", NULL };
-    static const char *const on_off[] = { "on", "off", NULL };
-    static const char *const checkpoints[] = { "async", "sync", NULL };
-    static const char *const policies[] = { "stop", "skip", NULL };
-    const char *on_nan = "stop", *checkpoint = NULL, *max_time = NULL, *forward = NULL, *graphs = "on", *fuse = "on";
-    const struct option options[] = {
-        { .name = "output",
-          .letter = 'o',
-          .kind = OPTION_TEXT,
-          .to = &o->dir,
-          .value = "RUNDIR",
-          .help = "run folder: metrics, log, checkpoints, traces" },
-        { .name = "data",
-          .kind = OPTION_TEXT,
-          .to = &o->data,
-          .value = "FILE",
-          .help = "token file instead of the job's" },
-        { .name = "steps",
-          .kind = OPTION_NUMBER,
-          .to = &o->steps,
-          .value = "N",
-          .least = 1,
-          .help = "train up to step N instead of the job's last one" },
-        { .name = "fresh",
-          .kind = OPTION_FLAG,
-          .to = &o->fresh,
-          .help = "start from scratch; move existing checkpoints and metrics to old.N/" },
-        { .name = "resume",
-          .kind = OPTION_FLAG,
-          .to = &o->resume,
-          .help = "only resume: without a checkpoint in the run folder end with 66" },
-        { .name = "device",
-          .kind = OPTION_CHOICE,
-          .to = &o->device,
-          .value = "D",
-          .words = devices,
-          .help = "cpu, cuda, emulate or auto" },
-        { .name = "machine",
-          .kind = OPTION_TEXT,
-          .to = &o->machine,
-          .value = "FILE",
-          .help = "what piper calibrate measured, or a data sheet: predicted times, which an emulation takes" },
-        { .name = "topology",
-          .kind = OPTION_TEXT,
-          .to = &o->topology,
-          .value = "FILE",
-          .help = "ranks per node, nodes per island and links, in place of the machine's" },
-        { .name = "emulate-forward",
-          .kind = OPTION_TEXT,
-          .to = &forward,
-          .value = "SECONDS",
-          .help = "with --device emulate: what the forward of a stage takes (0.01)" },
-        { .name = "comm",
-          .kind = OPTION_CHOICE,
-          .to = &o->comm,
-          .value = "C",
-          .words = comms,
-          .help = "mpi, nccl or auto" },
-        { .name = "max-time",
-          .kind = OPTION_TEXT,
-          .to = &max_time,
-          .value = "H:M:S|auto",
-          .help = "stop with a checkpoint in time; auto: before the batch job's time is up" },
-        { .name = "checkpoint",
-          .kind = OPTION_CHOICE,
-          .to = &checkpoint,
-          .value = "HOW",
-          .words = checkpoints,
-          .help = "async (default): written beside the steps; sync: training waits" },
-        { .name = "no-checkpoint",
-          .kind = OPTION_FLAG,
-          .to = &o->no_checkpoint,
-          .help = "write none and look for none, as for a measurement" },
-        { .name = "cuda-graph",
-          .kind = OPTION_CHOICE,
-          .to = &graphs,
-          .value = "on|off",
-          .words = on_off,
-          .help = "off: launch kernels one by one instead of as CUDA graphs (for profiling)" },
-        { .name = "fuse",
-          .kind = OPTION_CHOICE,
-          .to = &fuse,
-          .value = "on|off",
-          .words = on_off,
-          .help = "off: a device runs every operator as a kernel of its own" },
-        { .name = "check-numbers",
-          .kind = OPTION_FLAG,
-          .to = &o->check_numbers,
-          .help = "look for NaN and Inf after every operator" },
-        { .name = "on-nan",
-          .kind = OPTION_CHOICE,
-          .to = &on_nan,
-          .value = "stop|skip",
-          .words = policies,
-          .help = "on a NaN or Inf loss or gradient norm: stop, or skip that update" },
-        { .name = "hang-timeout",
-          .kind = OPTION_NUMBER,
-          .to = &o->hang_timeout,
-          .value = "S",
-          .help = "declare a hang after S seconds without progress (default 5; 0: no watchdog)" },
-        { .name = "check-replicas",
-          .kind = OPTION_NUMBER,
-          .to = &o->check_replicas,
-          .value = "N",
-          .least = 1,
-          .help = "every N steps: are all copies of all parameters equal?" },
-        { .name = NULL },
-    };
-    const struct option_usage usage = {
-        .command = "train",
-        .synopsis = "job.h5 -o RUNDIR [options]",
-        .about = "Trains a job, resuming from the latest checkpoint in the run folder if there is one. Started by "
-                 "mpirun or srun.",
-        .options = options,
-        .min_operands = 1,
-        .max_operands = 1,
-    };
-    struct option_list operands = { 0 };
-    enum status st = options_parse(&usage, argc, argv, &operands, help, e);
-    if (st == ST_OK && !*help) {
-        o->job = operands.at[0];
-        o->sync = checkpoint && strcmp(checkpoint, "sync") == 0;
-        o->skip_not_finite = strcmp(on_nan, "skip") == 0;
-        o->graphs = strcmp(graphs, "on") == 0;
-        o->fuse = strcmp(fuse, "on") == 0;
-        if (!o->dir)
-            st = err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
-        else if (o->resume && o->fresh)
-            st = err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
-        else if (o->no_checkpoint && (checkpoint || max_time || o->resume))
-            st = err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
-                         checkpoint ? "--checkpoint"
-                         : max_time ? "--max-time"
-                                    : "--resume");
-        else if (max_time)
-            st = read_max_time(max_time, o, e);
-        if (st == ST_OK && forward)
-            st = read_seconds("--emulate-forward", forward, &o->emulate_forward, e);
-    }
-    vec_free(&operands);
-    return st;
+    struct train_options *o = &w->run;
+    o->job = w->common.operands.at[0];
+    o->sync = w->checkpoint && strcmp(w->checkpoint, "sync") == 0;
+    o->skip_not_finite = strcmp(w->on_nan, "skip") == 0;
+    o->graphs = strcmp(w->graphs, "on") == 0;
+    o->fuse = strcmp(w->fuse, "on") == 0;
+    if (!o->dir)
+        return err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
+    if (o->resume && o->fresh)
+        return err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
+    if (o->no_checkpoint && (w->checkpoint || w->max_time || o->resume))
+        return err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
+                       w->checkpoint ? "--checkpoint"
+                       : w->max_time ? "--max-time"
+                                     : "--resume");
+    if (w->max_time)
+        TRY(read_max_time(w->max_time, o, e));
+    return w->forward ? read_seconds("--emulate-forward", w->forward, &o->emulate_forward, e) : ST_OK;
 }
 
 static enum status train_command(int argc, char **argv, struct err *e)
 {
-    struct train_options o = { .device = "auto", .comm = "auto", .emulate_forward = -1, .hang_timeout = 5 };
-    bool help = false;
-    enum status st = parse(argc, argv, &o, &help, e);
-    if (st == ST_OK && help)
+    struct train_words w = {
+        .run = { .device = "auto", .comm = "auto", .emulate_forward = -1, .hang_timeout = 5 },
+        .on_nan = "stop",
+        .graphs = "on",
+        .fuse = "on",
+    };
+    enum status st = options_parse(&usage, argc, argv, &w, e);
+    if (st == ST_OK && !w.common.help)
+        st = understand(&w, e);
+    vec_free(&w.common.operands);
+    if (st == ST_OK && w.common.help)
         return ST_OK;
     signals_install(); /* MPI's own start takes seconds on many nodes */
-    struct err mpi = { 0 };
-    watch_beside_begin(st == ST_OK ? (double)o.hang_timeout : 0);
-    enum status up = ctl_init(&argc, &argv, &mpi);
-    if (up != ST_OK) {
-        *e = mpi;
-        return up;
-    }
-    st = ctl_agree(st, e);
-    if (st == ST_OK)
-        st = train_run(&o, e);
-    /* once, and before the launcher may think that the rank has ended */
-    if (ctl_rank() != 0)
-        e->text[0] = '\0';
-    command_print_error(e);
-    ctl_finalize();
-    return st;
+    watch_beside_begin(st == ST_OK ? (double)w.run.hang_timeout : 0);
+    enum status up = world_init(&argc, &argv, e);
+    TRY(world_agree(st == ST_OK ? up : st, e));
+    return train_run(&w.run, e);
 }
 
 const struct command command_train = { "train", "train, or go on training (started by mpirun or srun)", train_command };

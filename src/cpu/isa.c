@@ -5,9 +5,25 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/mem.h"
 
-static const char *const names[ISA_COUNT] = { "base", "avx2", "avx512", "avx512_bf16" };
+static const char *const names[ISA_COUNT] = { "base", "avx2", "avx512", "avx512_bf16", "amx_bf16" };
+
+#ifdef CPU_AMX
+#include <cpuid.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* Tiles are state of 8 KiB a thread that Linux (5.16 on) saves for a process that asked (arch/x86/xstate in its manual). */
+static bool ask_for_tiles(void)
+{
+    enum { TILE = 1 << 24, BF16 = 1 << 22, REQ_XCOMP_PERM = 0x1023, XTILEDATA = 18 };
+    unsigned a, b, c, d;
+    return __get_cpuid_count(7, 0, &a, &b, &c, &d) && (d & TILE) && (d & BF16) &&
+           syscall(SYS_arch_prctl, REQ_XCOMP_PERM, XTILEDATA) == 0;
+}
+#endif
 
 static enum isa of_processor(void)
 {
@@ -21,6 +37,10 @@ static enum isa of_processor(void)
 #ifdef CPU_AVX512_BF16
     if (best == ISA_AVX512 && __builtin_cpu_supports("avx512bf16"))
         best = ISA_AVX512_BF16;
+#endif
+#ifdef CPU_AMX
+    if (best == ISA_AVX512_BF16 && ask_for_tiles())
+        best = ISA_AMX_BF16;
 #endif
 #endif
     return best;
@@ -42,7 +62,7 @@ static enum isa choose(void)
         if (strcmp(asked, names[i]) == 0)
             return i < (int)best ? (enum isa)i : best;
     char text[128];
-    snprintf(text, sizeof text, "PIPER_ISA is \"%.40s\", expected base, avx2, avx512 or avx512_bf16", asked);
+    snprintf(text, sizeof text, "PIPER_ISA is \"%.40s\", expected base, avx2, avx512, avx512_bf16 or amx_bf16", asked);
     process_fail(ST_USAGE, text);
 }
 

@@ -4,14 +4,17 @@
 
 #include <stdbool.h>
 
-/* Each has what those before it have. avx2: with FMA; avx512: F, DQ, BW and VL. */
-enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_COUNT };
+/* Each has what those before it have. avx2: with FMA; avx512: F, DQ, BW and VL; amx_bf16: AMX-TILE and AMX-BF16. */
+enum isa { ISA_BASE, ISA_AVX2, ISA_AVX512, ISA_AVX512_BF16, ISA_AMX_BF16, ISA_COUNT };
 
 /* Whether code for them can be compiled. */
 #if defined(__x86_64__) && defined(__GNUC__)
 #define CPU_AVX 1
 #if defined(__clang__) ? __clang_major__ >= 9 : __GNUC__ >= 11
 #define CPU_AVX512_BF16 1
+#endif
+#if defined(__linux__) && (defined(__clang__) ? __clang_major__ >= 12 : __GNUC__ >= 11)
+#define CPU_AMX 1
 #endif
 #endif
 

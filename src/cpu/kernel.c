@@ -2,6 +2,7 @@
  * packed; a kernel of its own where a processor multiplies pairs of bfloat16 (kernel_bf16.c); BLAS where there is neither. */
 #include "cpu/kernel.h"
 
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -159,11 +160,10 @@ INLINE __m512i widen_avx512(__m256i x)
 const struct kernel *const *cpu_kernels(bool half)
 {
 #ifdef CPU_AVX
-    static const struct kernel *const all[] = { &cpu_kernel_bf16, &table_avx512, &table_avx2, &table_blas, NULL };
+    static const struct kernel *const all[] = { &cpu_kernel_amx, &cpu_kernel_bf16, &table_avx512,
+                                                &table_avx2,     &table_blas,      NULL };
     const enum isa isa = cpu_isa();
-    if (isa == ISA_AVX512_BF16 && half)
-        return all;
-    return all + (isa >= ISA_AVX512 ? 1 : isa == ISA_AVX2 ? 2 : 3);
+    return all + ISA_AMX_BF16 - (half || isa < ISA_AVX512 ? isa : ISA_AVX512);
 #else
     static const struct kernel *const all[] = { &table_blas, NULL };
     (void)half;
@@ -171,14 +171,36 @@ const struct kernel *const *cpu_kernels(bool half)
 #endif
 }
 
-/* Seconds of one product of full blocks that lie in the caches, the shortest of some. */
-static double seconds(const struct kernel *k, const struct matrix *a, const struct matrix *b, float *c)
+/* One product in bfloat16, of the size that the choice is made by. */
+enum { TRIAL_ROWS = 2 * KERNEL_ROWS, TRIAL_ELEMENTS = KERNEL_BLOCK * KERNEL_COLUMNS };
+struct trial {
+    _Alignas(64) float a[TRIAL_ROWS * KERNEL_BLOCK], b[TRIAL_ELEMENTS], c[TRIAL_ROWS * KERNEL_BLOCK];
+    struct matrix packed_a, packed_b;
+};
+
+static void pack_trial(const struct kernel *k, struct trial *t)
+{
+    static uint16_t x[TRIAL_ELEMENTS];
+    for (uint32_t i = 0; i < TRIAL_ELEMENTS; i++) /* 0.5 to 2, of all bits and both signs */
+        x[i] = (uint16_t)(0x3f00 + (i * 2654435761u >> 24) % 256 + (i * 40503u >> 9 & 1) * 0x8000);
+    const struct matrix a = as_is(x, KERNEL_BLOCK), b = as_is(x, KERNEL_COLUMNS);
+    t->packed_a = k->pack_a(t->a, &a, TRIAL_ROWS, KERNEL_BLOCK, true);
+    t->packed_b = k->pack_b(t->b, &b, KERNEL_BLOCK, KERNEL_COLUMNS, true);
+}
+
+static void multiply_trial(const struct kernel *k, struct trial *t)
+{
+    k->multiply(t->c, &t->packed_a, &t->packed_b, TRIAL_ROWS, KERNEL_COLUMNS, KERNEL_BLOCK, false);
+}
+
+/* Seconds of a product of blocks that lie in the caches, the shortest of some. */
+static double seconds(const struct kernel *k, struct trial *t)
 {
     double best = 1;
     for (int i = 0; i < 20; i++) {
         struct timespec t0, t1;
         clock_gettime(CLOCK_MONOTONIC, &t0);
-        k->multiply(c, a, b, KERNEL_ROWS, KERNEL_COLUMNS, KERNEL_BLOCK, false);
+        multiply_trial(k, t);
         clock_gettime(CLOCK_MONOTONIC, &t1);
         const double s = (double)(t1.tv_sec - t0.tv_sec) + 1e-9 * (double)(t1.tv_nsec - t0.tv_nsec);
         best = s < best ? s : best;
@@ -186,20 +208,45 @@ static double seconds(const struct kernel *k, const struct matrix *a, const stru
     return best;
 }
 
-/* Processors with the instructions of AVX512_BF16 differ: some multiply pairs at twice the rate of float32 sums, some at half.
- * Far enough from 1 on each that noise does not change the choice. */
-static const struct kernel *faster(const struct kernel *x, const struct kernel *y)
+/* Is every element the same but for rounding? */
+static bool agree(const struct trial *x, const struct trial *y)
 {
-    static _Alignas(64) float a[KERNEL_ROWS * KERNEL_BLOCK], b[KERNEL_BLOCK * KERNEL_COLUMNS],
-        c[KERNEL_ROWS * KERNEL_BLOCK];
-    const struct matrix at_a = as_is(a, KERNEL_BLOCK), at_b = as_is(b, 0);
-    return seconds(x, &at_a, &at_b, c) <= seconds(y, &at_a, &at_b, c) ? x : y;
+    for (size_t i = 0; i < TRIAL_ROWS; i++)
+        for (size_t j = 0; j < KERNEL_COLUMNS; j++)
+            if (!(fabsf(x->c[i * KERNEL_BLOCK + j] - y->c[i * KERNEL_BLOCK + j]) < 1e-2f)) /* of 384 terms up to 4 */
+                return false;
+    return true;
+}
+
+/* For bfloat16. Processors with the instructions for pairs differ: some multiply them at twice the rate of float32 sums or more,
+ * some at half; that is far enough from 1 on each that noise does not change the choice. One whose products are not those of
+ * `sums` is never taken. */
+static const struct kernel *fastest(const struct kernel *const *all, const struct kernel *sums)
+{
+    static struct trial reference, t;
+    const struct kernel *best = sums;
+    pack_trial(sums, &reference);
+    double least = seconds(sums, &reference);
+    for (; *all != sums; all++) {
+        pack_trial(*all, &t);
+        const double s = seconds(*all, &t);
+        if (!agree(&reference, &t))
+            continue;
+        if (cpu_isa_asked())
+            return *all;
+        if (s < least) {
+            best = *all;
+            least = s;
+        }
+    }
+    return best;
 }
 
 static const struct kernel *choose(bool half)
 {
     const struct kernel *const *all = cpu_kernels(half);
-    return half && cpu_isa() == ISA_AVX512_BF16 && !cpu_isa_asked() ? faster(all[0], all[1]) : all[0];
+    const struct kernel *sums = cpu_kernels(false)[0];
+    return *all == sums ? sums : fastest(all, sums);
 }
 
 const struct kernel *cpu_kernel_of(bool half)

@@ -30,6 +30,10 @@ struct kernel {
 const struct kernel *cpu_kernel_of(bool half);
 /* Every one that they allow, then NULL: for tests. half: those of bfloat16. */
 const struct kernel *const *cpu_kernels(bool half);
-extern const struct kernel cpu_kernel_bf16; /* pairs of bfloat16 (kernel_bf16.c); takes no float32 */
+/* Pairs of bfloat16 by AVX512_BF16 (kernel_bf16.c) and by AMX (kernel_amx.c); they take no float32. */
+extern const struct kernel cpu_kernel_bf16, cpu_kernel_amx;
+/* (k,n) of b, bfloat16, in panels of KERNEL_COLUMNS columns: in each pair after pair along k, in each column after column; 0 beyond
+ * n and k. pairs: of a panel, up to the next multiple of 16 above k/2. */
+struct matrix cpu_pack_pairs(void *to, const struct matrix *b, size_t k, size_t n, size_t pairs);
 
 #endif

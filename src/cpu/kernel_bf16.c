@@ -54,7 +54,7 @@ static inline void load_pairs(__m512i x[PAIRS], const uint16_t *at, size_t ld, s
         x[p] = 2 * p < sum ? pair_lines(at + 2 * p * ld, ld, 2 * p + 1 < sum, n) : _mm512_setzero_si512();
 }
 
-/* A: rows of KERNEL_BLOCK elements, 0 from k to an even number, and up to whole multiples of KERNEL_ROWS anything. */
+/* A: rows of KERNEL_BLOCK elements, 0 from k to a multiple of 32, and up to whole multiples of KERNEL_ROWS anything. */
 static struct matrix pack_a(void *to, const struct matrix *a, size_t m, size_t k, bool half)
 {
     (void)half;
@@ -76,11 +76,8 @@ static struct matrix pack_a(void *to, const struct matrix *a, size_t m, size_t k
     return as_is(to, KERNEL_BLOCK);
 }
 
-/* B: panels of KERNEL_COLUMNS columns, in each pair after pair, in each column after column; 0 beyond n and k. */
-static struct matrix pack_b(void *to, const struct matrix *b, size_t k, size_t n, bool half)
+struct matrix cpu_pack_pairs(void *to, const struct matrix *b, size_t k, size_t n, size_t pairs)
 {
-    (void)half;
-    const size_t pairs = (k + 1) / 2;
     const uint16_t *at = b->at;
     for (size_t j = 0; j < n; j += PAIRS) {
         uint16_t *out = (uint16_t *)to + j / KERNEL_COLUMNS * KERNEL_COLUMNS * 2 * pairs + j % KERNEL_COLUMNS * 2;
@@ -99,6 +96,12 @@ static struct matrix pack_b(void *to, const struct matrix *b, size_t k, size_t n
         }
     }
     return as_is(to, 0);
+}
+
+static struct matrix pack_b(void *to, const struct matrix *b, size_t k, size_t n, bool half)
+{
+    (void)half;
+    return cpu_pack_pairs(to, b, k, n, (k + 1) / 2);
 }
 
 /* (KERNEL_ROWS, KERNEL_COLUMNS) of C from rows of A and a panel of B. */

@@ -17,6 +17,7 @@ libpiper_cpu_la_SOURCES = \
 	src/cpu/isa.h \
 	src/cpu/kernel.c \
 	src/cpu/kernel.h \
+	src/cpu/kernel_amx.c \
 	src/cpu/kernel_bf16.c \
 	src/cpu/kernel_body.h \
 	src/cpu/linear.c \
@@ -51,8 +52,10 @@ tests_num_test_ops_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_update_SOURCES = $(UPDATE_TEST_SOURCES) tests/num/machine_cpu.c
 tests_num_test_update_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_update_LDADD = $(CPU_TEST_LDADD)
-tests_num_test_kernels_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_kernels.c
-tests_num_test_kernels_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
+# The kernel for AMX on a model of its tiles takes the place of the library's.
+tests_num_test_kernels_SOURCES = tests/num/amx_model.h tests/num/num.c tests/num/num.h tests/num/test_kernels.c \
+	src/cpu/kernel_amx.c
+tests_num_test_kernels_CPPFLAGS = $(CPU_TEST_CPPFLAGS) $(CBLAS_CFLAGS) -DCPU_AMX_MODEL='"num/amx_model.h"'
 tests_num_test_kernels_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_vec_SOURCES = tests/num/num.c tests/num/num.h tests/num/test_vec.c
 tests_num_test_vec_CPPFLAGS = $(CPU_TEST_CPPFLAGS)

@@ -382,13 +382,10 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
 
 /* Blocks (tiles of x, heads of x times parts of their columns, sequences); the longest first. */
 template <unsigned D, bool KEYS>
-__global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_kernel(const tile_args p)
+__device__ __forceinline__ tile_block tile_block_here(const tile_args &p)
 {
     typedef tile_shape<D> shape;
-    constexpr unsigned STEP = shape::STEP, COLUMNS = KEYS ? shape::COLUMNS : D, PARTS = D / COLUMNS;
-    DYNAMIC_SHARED(char, shared);
-    char *const x0 = shared, *const x1 = x0 + shape::X, *const ys = x1 + shape::X;
-    float *const stats = reinterpret_cast<float *>(ys + 4 * shape::Y);
+    constexpr unsigned COLUMNS = KEYS ? shape::COLUMNS : D, PARTS = D / COLUMNS;
     tile_block b;
     b.s = blockIdx.z;
     b.h = blockIdx.y / PARTS;
@@ -398,17 +395,37 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_ker
     b.n_y = KEYS ? p.t : p.keys;
     b.h0 = KEYS ? b.h * p.group : b.h / p.group;
     b.h_end = KEYS ? b.h0 + p.group : b.h0 + 1;
-    const tile_rows<const bf16> &from_x0 = KEYS ? p.k : p.q, &from_x1 = KEYS ? p.v : p.dout;
-    const tile_rows<const bf16> &from_y0 = KEYS ? p.q : p.k, &from_y1 = KEYS ? p.dout : p.v;
-    const unsigned row = threadIdx.x / WARP * 16, x = b.first + row + lane_id() / 4;
-    float lse[2] = {}, delta[2] = {}, c0[COLUMNS / 8][4] = {}, c1[KEYS ? COLUMNS / 8 : 1][4] = {};
+    return b;
+}
+
+/* Of queries x and x + 8. */
+__device__ __forceinline__ void tile_statistics(const tile_args &p, const tile_block &b, unsigned x, float lse[2],
+                                                float delta[2])
+{
 #pragma unroll
-    for (unsigned i = 0; i < 2 && !KEYS; i++)
+    for (unsigned i = 0; i < 2; i++)
         if (x + 8 * i < b.n) {
             const uint64_t at = (static_cast<uint64_t>(b.s) * p.heads + b.h) * p.t + x + 8 * i;
             lse[i] = p.lse[at] * LOG2E;
             delta[i] = p.delta[at];
         }
+}
+
+template <unsigned D, bool KEYS>
+__global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_kernel(const tile_args p)
+{
+    typedef tile_shape<D> shape;
+    constexpr unsigned STEP = shape::STEP, COLUMNS = KEYS ? shape::COLUMNS : D;
+    DYNAMIC_SHARED(char, shared);
+    char *const x0 = shared, *const x1 = x0 + shape::X, *const ys = x1 + shape::X;
+    float *const stats = reinterpret_cast<float *>(ys + 4 * shape::Y);
+    const tile_block b = tile_block_here<D, KEYS>(p);
+    const tile_rows<const bf16> &from_x0 = KEYS ? p.k : p.q, &from_x1 = KEYS ? p.v : p.dout;
+    const tile_rows<const bf16> &from_y0 = KEYS ? p.q : p.k, &from_y1 = KEYS ? p.dout : p.v;
+    const unsigned row = threadIdx.x / WARP * 16, x = b.first + row + lane_id() / 4;
+    float lse[2] = {}, delta[2] = {}, c0[COLUMNS / 8][4] = {}, c1[KEYS ? COLUMNS / 8 : 1][4] = {};
+    if constexpr (!KEYS)
+        tile_statistics(p, b, x, lse, delta);
     tile_copy<D, shape::ROWS, shape::THREADS>(x0, from_x0, b.s, b.h, b.first, b.n);
     tile_copy<D, shape::ROWS, shape::THREADS>(x1, from_x1, b.s, b.h, b.first, b.n);
     copy_commit();

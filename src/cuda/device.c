@@ -12,6 +12,7 @@
 #endif
 #endif
 
+#include "base/fail.h"
 #include "base/mem.h"
 #include "cuda/cuda.h"
 #include "cuda/fail.h"

@@ -115,11 +115,6 @@ void cuda_libs_leave(uint32_t n)
     cuda__matmul_tune(n && n < libs.multiprocessors ? libs.multiprocessors - n : 0);
 }
 
-void cuda_libs_allow_tf32(bool allow)
-{
-    cuda__matmul_tf32(allow);
-}
-
 const char *cuda_libs_notes(void)
 {
     return cuda__attention_notes();

@@ -40,8 +40,6 @@ bool cuda_libs_prepare_pair(const struct op_args *first, const struct op_args *s
 
 /* Products are tuned for what is left of the multiprocessors when communication takes n; 0: for all. After open. */
 void cuda_libs_leave(uint32_t n);
-/* Float32 products with TensorFloat-32 inputs (10 bits of mantissa); off unless asked for. */
-void cuda_libs_allow_tf32(bool allow);
 
 /* Kernels of this operator wait for the stream and read sizes on the host, so a captured graph ends before them: experts
  * without capacity whose products are not grouped (cuda_experts_grouped()). */

@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "base/mem.h"
 #include "cuda/cuda.h"
 #include "cuda/fail.h"
@@ -21,7 +22,7 @@ static const double warm_seconds = 0.2, hopeless = 1.25;
 static struct {
     cublasLtHandle_t handle;
     cudaStream_t stream; /* of timing */
-    bool choose, warm, tf32;
+    bool choose, warm;
     uint32_t multiprocessors;
     struct cuda__choices choices;
 } lt;
@@ -85,10 +86,8 @@ static void epilogue(struct descriptors *d, const struct cuda_matmul *p)
 static void describe(struct descriptors *d, const struct cuda_matmul *p)
 {
     const cublasOperation_t ta = p->b.turned ? CUBLAS_OP_T : CUBLAS_OP_N, tb = p->a.turned ? CUBLAS_OP_T : CUBLAS_OP_N;
-    const cublasComputeType_t compute = p->type == IR_F32 && lt.tf32 ? CUBLAS_COMPUTE_32F_FAST_TF32
-                                                                     : CUBLAS_COMPUTE_32F;
     const int32_t target = (int32_t)lt.multiprocessors;
-    must(cublasLtMatmulDescInit(&d->product, compute, CUDA_R_32F), "cublasLtMatmulDescInit");
+    must(cublasLtMatmulDescInit(&d->product, CUBLAS_COMPUTE_32F, CUDA_R_32F), "cublasLtMatmulDescInit");
     set(d, CUBLASLT_MATMUL_DESC_TRANSA, &ta, sizeof ta);
     set(d, CUBLASLT_MATMUL_DESC_TRANSB, &tb, sizeof tb);
     if (target)
@@ -103,13 +102,13 @@ static void describe(struct descriptors *d, const struct cuda_matmul *p)
 
 /* ---- shapes and their algorithms ---------------------------------------------------------------------------------- */
 
-static uint64_t alignment_of(const struct cuda_matmul *p)
+static uint32_t alignment_of(const struct cuda_matmul *p)
 {
     uint64_t bits = p->like_m || p->like_k ? 16 : CUDA_ALIGNMENT; /* rows of a step may start at any multiple of 16 */
     const void *const at[] = { p->a.at, p->b.at, p->c, p->start, p->bias, p->aux };
     for (size_t i = 0; i < sizeof at / sizeof *at; i++)
         bits |= (uint64_t)(uintptr_t)at[i];
-    return bits & (~bits + 1);
+    return (uint32_t)(bits & (~bits + 1));
 }
 
 static struct cuda__shape shape_of(const struct cuda_matmul *p)
@@ -137,7 +136,6 @@ static struct cuda__shape shape_of(const struct cuda_matmul *p)
                  : p->start == p->c ? 1
                                     : 2,
         .multiprocessors = lt.multiprocessors,
-        .tf32 = lt.tf32,
     };
 }
 
@@ -171,7 +169,7 @@ static int candidates(struct descriptors *d, const struct cuda__shape *s, cublas
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_C_BYTES,
                                                                      CUBLASLT_MATMUL_PREF_MIN_ALIGNMENT_D_BYTES };
     const uint64_t bytes = s->work;
-    const uint32_t alignment = (uint32_t)s->aligned;
+    const uint32_t alignment = s->aligned;
     /* parts of a split sum are added in float32, not in the type of the output */
     const uint32_t reductions = CUBLASLT_REDUCTION_SCHEME_COMPUTE_TYPE;
     cublasLtMatmulPreferenceOpaque_t want;
@@ -431,11 +429,6 @@ enum status cuda__matmul_hear(const void *text, uint64_t bytes, const char *from
 void cuda__matmul_tune(uint32_t multiprocessors)
 {
     lt.multiprocessors = multiprocessors;
-}
-
-void cuda__matmul_tf32(bool allow)
-{
-    lt.tf32 = allow;
 }
 
 uint64_t cuda__matmul_version(void)

@@ -66,18 +66,18 @@ enum status cuda__matmul_hear(const void *text, uint64_t bytes, const char *from
 enum status cuda__matmul_store(const char *path, const char *device, struct err *e);
 void cuda__matmul_close(void);
 void cuda__matmul_tune(uint32_t multiprocessors);
-void cuda__matmul_tf32(bool allow);
 uint64_t cuda__matmul_version(void);
 
 /* ---- the file of chosen algorithms (matmul_file.c) ---- */
 
 /* What an algorithm was chosen for. Compared as bytes: no padding. */
 struct cuda__shape {
-    uint64_t m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c, aligned; /* bytes, of the least aligned operand */
-    uint64_t work;                                                          /* bytes */
-    uint32_t batch, turned_a, turned_b, type, out, epilogue, bias, start, multiprocessors, tf32;
+    uint64_t m, n, k, lda, ldb, ldc, stride_a, stride_b, stride_c;
+    uint64_t work;    /* bytes */
+    uint32_t aligned; /* bytes, of the least aligned operand */
+    uint32_t batch, turned_a, turned_b, type, out, epilogue, bias, start, multiprocessors;
 };
-enum { CUDA__SHAPE_WORDS = 21, CUDA__ALGORITHM_WORDS = 8 };
+enum { CUDA__SHAPE_WORDS = 20, CUDA__ALGORITHM_WORDS = 8 };
 struct cuda__choice {
     struct cuda__shape shape;
     uint64_t algorithm[CUDA__ALGORITHM_WORDS]; /* cublasLtMatmulAlgo_t; all 0: the epilogue does not pay */

@@ -1,10 +1,10 @@
 /* The file of chosen algorithms: text, so that a person can compare two of them.
  *
- *     piper products 1
+ *     piper products 2
  *     library 130100
  *     device NVIDIA H100 80GB HBM3
  *     products 12
- *     <21 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
+ *     <20 numbers of the shape> : <8 words of the algorithm, hexadecimal>      (12 times)
  *     end */
 #include <errno.h>
 #include <fcntl.h>
@@ -37,7 +37,6 @@ static uint64_t word_of(const struct cuda__shape *s, uint32_t i)
                                                 s->bias,
                                                 s->start,
                                                 s->multiprocessors,
-                                                s->tf32,
                                                 s->work };
     return words[i];
 }
@@ -53,7 +52,7 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .stride_a = w[6],
                                .stride_b = w[7],
                                .stride_c = w[8],
-                               .aligned = w[9],
+                               .aligned = (uint32_t)w[9],
                                .batch = (uint32_t)w[10],
                                .turned_a = (uint32_t)w[11],
                                .turned_b = (uint32_t)w[12],
@@ -63,8 +62,7 @@ static void shape_of(struct cuda__shape *s, const uint64_t w[CUDA__SHAPE_WORDS])
                                .bias = (uint32_t)w[16],
                                .start = (uint32_t)w[17],
                                .multiprocessors = (uint32_t)w[18],
-                               .tf32 = (uint32_t)w[19],
-                               .work = w[20] };
+                               .work = w[19] };
 }
 
 struct cuda__choice *cuda__choices_find(const struct cuda__choices *c, const struct cuda__shape *s)
@@ -85,7 +83,7 @@ static uint32_t timed(const struct cuda__choices *c)
 
 void cuda__choices_print(const struct cuda__choices *c, FILE *f, uint64_t version, const char *device)
 {
-    fprintf(f, "piper products 1\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, timed(c));
+    fprintf(f, "piper products 2\nlibrary %" PRIu64 "\ndevice %s\nproducts %" PRIu32 "\n", version, device, timed(c));
     for (uint32_t i = 0; i < c->n; i++) {
         if (!c->at[i].timed)
             continue;
@@ -178,7 +176,7 @@ enum status cuda__choices_scan(struct cuda__choices *c, FILE *f, const char *pat
                                struct err *e)
 {
     char line[512], head[512];
-    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 1\n") == 0, same = good;
+    bool good = fgets(line, sizeof line, f) && strcmp(line, "piper products 2\n") == 0, same = good;
     snprintf(head, sizeof head, "library %" PRIu64 "\n", version);
     good = good && fgets(line, sizeof line, f) && strncmp(line, "library ", 8) == 0;
     same = same && good && strcmp(line, head) == 0;

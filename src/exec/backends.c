@@ -35,25 +35,25 @@ static enum status supports(const struct compute_backend *c, const struct backen
 static enum status share(const struct backends_asked *asked, uint64_t id, struct err *e)
 {
     const char *allowed = getenv("PIPER_SHARE_DEVICES");
-    uint64_t *all = mem_alloc(ctl_size() * sizeof *all);
-    ctl_all_gather(&id, sizeof id, all);
+    uint64_t *all = mem_alloc(world_size() * sizeof *all);
+    world_all_gather(&id, sizeof id, all);
     uint32_t other = 0;
-    while (other < ctl_rank() && all[other] != id)
+    while (other < world_rank() && all[other] != id)
         other++;
     mem_free(all);
-    if (!id || other == ctl_rank() || (allowed && strcmp(allowed, "1") == 0))
+    if (!id || other == world_rank() || (allowed && strcmp(allowed, "1") == 0))
         return ST_OK;
     return err_set(
         e, ST_DEVICE, "--device",
         "ranks %u and %u would use the same device: %u ranks run on this machine. Start as many ranks as it has "
         "devices (CUDA_VISIBLE_DEVICES hides some), or use --device cpu; PIPER_SHARE_DEVICES=1 lets ranks share",
-        other, ctl_rank(), asked->local_ranks);
+        other, world_rank(), asked->local_ranks);
 }
 
 static uint32_t smallest(uint32_t mine)
 {
     uint64_t less = UINT32_MAX - mine;
-    ctl_max_u64(&less, 1);
+    world_max_u64(&less, 1);
     return UINT32_MAX - (uint32_t)less;
 }
 
@@ -68,8 +68,8 @@ static enum status try_cuda(const struct backends_asked *asked, struct backends 
         st = m->compute->device->find(asked->local_rank, &found, e);
     if (st == ST_OK)
         st = supports(m->compute, asked, e);
-    TRY(ctl_agree(st, e));
-    TRY(ctl_agree(share(asked, found.id, e), e));
+    TRY(world_agree(st, e));
+    TRY(world_agree(share(asked, found.id, e), e));
     out->compute = m->compute;
     out->multiprocessors = smallest(found.multiprocessors);
     *nccl = m->comm;
@@ -110,7 +110,7 @@ static enum status choose_comm(const struct backends_asked *asked, struct backen
     const char *name = asked->comm;
     bool any = strcmp(name, "auto") == 0, device = out->compute->device != NULL;
     if (any)
-        name = ctl_size() == 1 ? "null" : device && nccl ? nccl->name : "mpi";
+        name = world_size() == 1 ? "null" : device && nccl ? nccl->name : "mpi";
     out->comm = nccl && strcmp(name, nccl->name) == 0 ? nccl : comm_backend_by_name(name);
     if (!out->comm && !device)
         return err_set(e, ST_DEVICE, "--comm", "%s works on device memory, and --device is %s here%s; use --comm mpi",
@@ -120,10 +120,10 @@ static enum status choose_comm(const struct backends_asked *asked, struct backen
                        out->compute->name);
     if (any || device)
         snprintf(out->comm_why, sizeof out->comm_why, " (%s%s%s)", any ? "auto: " : "",
-                 ctl_size() == 1 ? "one rank"
-                 : device        ? way(out->comm)
-                                 : "host memory",
-                 any && device && !nccl && ctl_size() > 1 ? "; this build has no NCCL" : "");
+                 world_size() == 1 ? "one rank"
+                 : device          ? way(out->comm)
+                                   : "host memory",
+                 any && device && !nccl && world_size() > 1 ? "; this build has no NCCL" : "");
     return ST_OK;
 }
 
@@ -131,6 +131,6 @@ enum status backends_choose(const struct backends_asked *asked, struct backends 
 {
     const struct comm_backend *nccl = NULL;
     *out = (struct backends){ .compute = NULL };
-    TRY(ctl_agree(choose_device(asked, out, &nccl, e), e));
-    return ctl_agree(choose_comm(asked, out, nccl, e), e);
+    TRY(world_agree(choose_device(asked, out, &nccl, e), e));
+    return world_agree(choose_comm(asked, out, nccl, e), e);
 }

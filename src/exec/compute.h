@@ -147,7 +147,7 @@ struct compute_backend {
      * static storage. */
     const char *(*uses)(void);
     /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
-     * returns at `until` (ctl_time() seconds). Nothing else of the table is ever called, and no operand is touched. */
+     * returns at `until` (clock_now() seconds). Nothing else of the table is ever called, and no operand is touched. */
     void (*pretend)(double until);
     /* NULL: none. */
     const struct compute_libraries *libraries;

@@ -58,9 +58,9 @@ void exec__before_update(struct exec *x)
     pthread_mutex_unlock(&c->lock);
     if (!under_way)
         return;
-    double begin = ctl_time();
+    double begin = clock_now();
     exec_copy_wait(x);
-    c->waited += ctl_time() - begin;
+    c->waited += clock_now() - begin;
 }
 
 double exec_copy_waited(const struct exec *x)

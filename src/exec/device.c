@@ -321,7 +321,7 @@ void exec__device_run(struct exec *x, double *scalars)
     }
     if (traced) {
         d->ops->clock_zero(d->streams[ORIGIN]);
-        zero = ctl_time();
+        zero = clock_now();
     }
     if (tape->n)
         play(x, tape);

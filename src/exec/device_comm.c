@@ -110,12 +110,11 @@ static enum status bind_calls(struct exec *x, struct err *e)
         }
     mem_free(rooms);
     mem_free(first);
-    return d->staging
-               ? ST_OK
-               : err_set(e, ST_DEVICE, NULL,
-                         "rank %u: cannot allocate %.0f MiB of pinned memory for communication (ulimit -l); "
-                         "--comm nccl needs none",
-                         x->rank, (double)bytes / (1 << 20));
+    return d->staging ? ST_OK
+                      : err_set(e, ST_DEVICE, NULL,
+                                "rank %u: cannot allocate %.0f MiB of pinned memory for communication (ulimit -l); "
+                                "--comm nccl needs none",
+                                x->rank, (double)bytes / (1 << 20));
 }
 
 /* Instructions in words, for a profiler. */
@@ -134,7 +133,7 @@ static void name_all(struct exec *x)
 enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e)
 {
     struct exec__device *d = x->device;
-    TRY(ctl_agree(bind_calls(x, e), e));
+    TRY(world_agree(bind_calls(x, e), e));
     if (d->ops->profiled())
         name_all(x);
     setup->scratch = NULL; /* the host's own */

@@ -44,7 +44,7 @@ static enum status prepare_list(struct exec *x, const struct plan_list *l, unsig
 static uint64_t beside_compute(const struct exec *x)
 {
     uint32_t most = 0;
-    for (uint32_t i = 0; ctl_size() > 1 && i < x->plan->h->count[PLAN_S_STREAMS]; i++) {
+    for (uint32_t i = 0; world_size() > 1 && i < x->plan->h->count[PLAN_S_STREAMS]; i++) {
         uint32_t ctas = i == PLAN_COMPUTE_STREAM ? 0 : exec__ctas(x, i);
         most = ctas > most ? ctas : most;
     }
@@ -119,22 +119,22 @@ static enum status share(struct exec *x, uint32_t from, struct err *e)
 {
     void *text = NULL;
     uint64_t bytes = 0;
-    if (ctl_size() == 1)
+    if (world_size() == 1)
         return ST_OK;
     if (x->rank == from)
         x->compute->libraries->tell(&text, &bytes);
-    ctl_broadcast_from(from, &text, &bytes);
+    world_share_from(from, &text, &bytes);
     enum status st = x->rank == from ? ST_OK
                                      : x->compute->libraries->hear(text, bytes, "the choice of another rank", e);
     mem_free(text);
-    return ctl_agree(st, e);
+    return world_agree(st, e);
 }
 
 /* The first rank where something is so; PLAN_NONE: it is nowhere. */
 static uint32_t first_rank(const struct exec *x, bool is_so)
 {
     uint64_t before = is_so ? PLAN_NONE - x->rank : 0;
-    ctl_max_u64(&before, 1);
+    world_max_u64(&before, 1);
     return PLAN_NONE - (uint32_t)before;
 }
 
@@ -153,7 +153,7 @@ static void share_notes(struct exec *x)
         return;
     uint64_t bytes = strlen(mine) + 1;
     void *text = x->rank == from ? mem_strdup(mine) : NULL;
-    ctl_broadcast_from(from, &text, &bytes);
+    world_share_from(from, &text, &bytes);
     x->device->notes = text;
 }
 
@@ -163,17 +163,17 @@ enum status exec__device_libraries(struct exec *x, const char *cache_path, struc
     if (!x->compute->libraries)
         return ST_OK;
     uint64_t beside = beside_compute(x);
-    ctl_max_u64(&beside, 1); /* all choose for the same device */
-    TRY(ctl_agree(open_libraries(x, first ? cache_path : NULL, beside, e), e));
+    world_max_u64(&beside, 1); /* all choose for the same device */
+    TRY(world_agree(open_libraries(x, first ? cache_path : NULL, beside, e), e));
     TRY(share(x, 0, e));
-    TRY(ctl_agree(prepare(x, false, e), e));
+    TRY(world_agree(prepare(x, false, e), e));
     for (uint32_t r = first_unchosen(x); r != PLAN_NONE; r = first_unchosen(x)) {
-        TRY(ctl_agree(x->rank == r ? choose(x, e) : ST_OK, e));
+        TRY(world_agree(x->rank == r ? choose(x, e) : ST_OK, e));
         TRY(share(x, r, e));
-        TRY(ctl_agree(prepare(x, false, e), e));
+        TRY(world_agree(prepare(x, false, e), e));
     }
     share_notes(x);
-    return ctl_agree(first ? x->compute->libraries->store(e) : ST_OK, e);
+    return world_agree(first ? x->compute->libraries->store(e) : ST_OK, e);
 }
 
 const char *exec_notes(const struct exec *x)

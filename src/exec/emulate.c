@@ -2,7 +2,7 @@
 #include <sched.h>
 #include <time.h>
 
-#include "comm/comm.h"
+#include "base/clock.h"
 #include "exec/compute.h"
 
 /* Shorter than what it takes to sleep and wake up again, seconds. */
@@ -11,13 +11,13 @@ static const double moment = 20e-6;
 /* Sleeping, not spinning: ranks may outnumber cores. Only what is too short for that is waited for. */
 static void pretend(double until)
 {
-    if (until - ctl_time() > moment) {
+    if (until - clock_now() > moment) {
         struct timespec t = { .tv_sec = (time_t)until };
         t.tv_nsec = (long)((until - (double)t.tv_sec) * 1e9);
         while (clock_nanosleep(CLOCK_MONOTONIC, TIMER_ABSTIME, &t, NULL) != 0)
             ; /* woken up by a signal */
     }
-    while (ctl_time() < until)
+    while (clock_now() < until)
         sched_yield();
 }
 

@@ -87,7 +87,7 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
  * returned], owned by the caller (mem_free); NULL: none. */
 uint32_t exec_samples(const struct exec *x, uint32_t list, uint64_t **places);
 
-/* With setup.times: begin and end (ctl_time() seconds) of instruction i of the last list that ran traced, at [2i] and
+/* With setup.times: begin and end (clock_now() seconds) of instruction i of the last list that ran traced, at [2i] and
  * [2i+1]. */
 const double *exec_times(const struct exec *x);
 /* What instruction i of a list is. Name and tags do not tell the rank, so that ranks with the same program share them. */

@@ -354,7 +354,7 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
     x->graph = s->graph;
     x->compute = s->compute;
     x->comm_backend = s->comm;
-    x->rank = ctl_rank();
+    x->rank = world_rank();
     x->optimizer = s->optimizer;
     x->clip_norm = s->clip_norm;
     x->check_numbers = s->check_numbers;
@@ -381,7 +381,7 @@ enum status exec_open(const struct exec_setup *s, struct exec **out, struct err 
                                           : exec__arenas_map(x, s->local_ranks, e);
     if (st == ST_OK)
         st = bind_all(x, s->fuse && !s->check_numbers, e);
-    st = ctl_agree(st, e);
+    st = world_agree(st, e);
     if (st == ST_OK && x->device)
         st = exec__device_libraries(x, s->algorithms, e);
     if (st == ST_OK)

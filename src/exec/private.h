@@ -4,6 +4,8 @@
 
 #include <pthread.h>
 
+#include "base/clock.h"
+#include "base/fail.h"
 #include "exec/exec.h"
 #include "exec/bucket_view.h"
 
@@ -74,7 +76,7 @@ struct exec {
     unsigned char *arena[ARENA_COUNT];
     unsigned char *window; /* where nothing is computed: every operand lies here, [2][window_bytes] */
     uint64_t window_bytes;
-    double free_at;               /* there: when the instruction before this one ended, ctl_time() */
+    double free_at;               /* there: when the instruction before this one ended, clock_now() */
     double *scalars;              /* in ARENA_SCALARS */
     struct exec__block block;     /* of the host */
     double *unheard;              /* block's, or the device's */

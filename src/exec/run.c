@@ -201,10 +201,10 @@ static void pretend(struct exec *x, const struct plan_instr *in, double *times)
 static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     if (x->times)
-        x->times[2 * (size_t)i] = ctl_time();
+        x->times[2 * (size_t)i] = clock_now();
     run[in->op](x, in);
     if (x->times)
-        x->times[2 * (size_t)i + 1] = ctl_time();
+        x->times[2 * (size_t)i + 1] = clock_now();
 }
 
 static void compute(struct exec *x, const struct plan_instr *in, uint32_t i)
@@ -257,7 +257,7 @@ static void run_list(struct exec *x, double *scalars)
     x->comm_backend->begin(x->comm, x->epoch);
     bool ahead = x->comm_backend->queues;
     uint32_t launched = 0;
-    x->free_at = ctl_time();
+    x->free_at = clock_now();
     const struct plan_instr *in = &x->plan->instrs[l->first_instr];
     for (uint32_t i = 0; i < l->n_instr; i++, in++) {
         if (run[in->op] && ahead)

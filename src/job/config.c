@@ -14,6 +14,7 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
     static const char *const keys[] = { "kind", "betas", "eps", "weight_decay", NULL };
     struct js o, v;
     const char *kind;
+    char text[64];
     TRY(js_opt(root, "optimizer", &o, e));
     if (!o.v)
         return ST_OK;
@@ -22,9 +23,8 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
     TRY(js_str_or(&o, "kind", optimizer_name(OPT_ADAMW), &kind, e));
     c->optimizer = optimizer_by_name(kind);
     if (c->optimizer == OPTIMIZERS)
-        return js_expected(&v, e, "\"adamw\" or \"sgd\"");
-    if (c->optimizer == OPT_SGD)
-        c->weight_decay = 0;
+        return js_expected(&v, e, "%s", optimizer_names(text, sizeof text));
+    c->weight_decay = optimizer_info[c->optimizer].weight_decay;
     TRY(js_opt(&o, "betas", &v, e));
     if (v.v) {
         uint32_t n;

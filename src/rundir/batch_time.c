@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "base/parse.h"
 #include "rundir/duration.h"
@@ -20,16 +21,9 @@
 extern char **environ;
 
 /* qstat -f prints the job's environment too */
-enum { OUTPUT_BYTES = 1 << 18, LIMIT_MS = 10000 };
+enum { OUTPUT_BYTES = 1 << 18, LIMIT = 10 }; /* bytes; seconds */
 
 /* ---- another program's answer --------------------------------------------------------------------------------- */
-
-static int64_t now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 /* posix_spawn, because a plain fork of a process that runs MPI is not safe. Returns the end of its output, or -1. */
 static int spawn(const char *const *argv, pid_t *pid)
@@ -61,16 +55,16 @@ static int spawn(const char *const *argv, pid_t *pid)
 }
 
 /* Its exit status is 0; one that does not end in time is killed. */
-static bool ended_well(pid_t pid, int64_t deadline)
+static bool ended_well(pid_t pid, double deadline)
 {
     int status = -1;
     while (waitpid(pid, &status, WNOHANG) == 0) {
-        if (now_ms() >= deadline) {
+        if (clock_now() >= deadline) {
             kill(pid, SIGKILL);
             waitpid(pid, &status, 0);
             return false;
         }
-        nanosleep(&(struct timespec){ .tv_nsec = 10000000 }, NULL);
+        clock_nap(0.01);
     }
     return WIFEXITED(status) && WEXITSTATUS(status) == 0;
 }
@@ -82,15 +76,15 @@ static char *output_of(const char *const *argv)
     int from = spawn(argv, &pid);
     if (from < 0)
         return NULL;
-    const int64_t deadline = now_ms() + LIMIT_MS;
+    const double deadline = clock_now() + LIMIT;
     char *text = mem_alloc(OUTPUT_BYTES);
     size_t n = 0;
     for (;;) {
         struct pollfd p = { .fd = from, .events = POLLIN };
-        int64_t left = deadline - now_ms();
+        int left = (int)(1e3 * (deadline - clock_now()));
         if (left <= 0)
             break;
-        if (poll(&p, 1, (int)left) <= 0)
+        if (poll(&p, 1, left) <= 0)
             continue;
         ssize_t got = read(from, text + n, OUTPUT_BYTES - 1 - n);
         if (got == 0 || (got < 0 && errno != EINTR))

@@ -5,23 +5,17 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/number.h"
 
-static double time_of_day(void)
+static uint64_t header_check(const struct flight_header *h)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+    return number_hash(h, offsetof(struct flight_header, check), FLIGHT_MAGIC);
 }
 
-static uint64_t header_check(const struct ring_header *h)
+static uint64_t record_check(const struct flight_record *r)
 {
-    return number_hash(h, offsetof(struct ring_header, check), RING_MAGIC);
-}
-
-static uint64_t record_check(const struct ring_record *r)
-{
-    return number_hash(r, offsetof(struct ring_record, check), RING_MAGIC);
+    return number_hash(r, offsetof(struct flight_record, check), FLIGHT_MAGIC);
 }
 
 static const char folder_name[] = "ring";
@@ -34,66 +28,66 @@ static void name_of(uint32_t rank, char name[NAME])
 
 /* ---- writing ----------------------------------------------------------------------------------------------------- */
 
-static bool write_header(struct ring *r)
+static bool write_header(struct flight *f)
 {
-    r->header.alive = time_of_day();
-    r->header.check = header_check(&r->header);
-    return pwrite(r->file, &r->header, sizeof r->header, 0) == (ssize_t)sizeof r->header;
+    f->header.alive = clock_of(CLOCK_REALTIME);
+    f->header.check = header_check(&f->header);
+    return pwrite(f->file, &f->header, sizeof f->header, 0) == (ssize_t)sizeof f->header;
 }
 
-enum status ring_open(struct ring *r, const struct dir *run, const struct ring_header *header, struct err *e)
+enum status flight_open(struct flight *f, const struct dir *run, const struct flight_header *header, struct err *e)
 {
     char name[NAME];
-    static const struct ring_record empty[RING_RECORDS];
+    static const struct flight_record empty[FLIGHT_RECORDS];
     struct dir folder;
-    *r = (struct ring){ .file = -1, .header = *header };
-    r->header.magic = RING_MAGIC;
-    r->header.version = RING_VERSION;
+    *f = (struct flight){ .file = -1, .header = *header };
+    f->header.magic = FLIGHT_MAGIC;
+    f->header.version = FLIGHT_VERSION;
     TRY(dir_enter(run, folder_name, DIR_MAKE, &folder, e));
     name_of(header->rank, name);
-    enum status st = dir_replace(&folder, name, &r->file, e);
+    enum status st = dir_replace(&folder, name, &f->file, e);
     dir_close(&folder);
     if (st == ST_OK &&
-        (!write_header(r) || pwrite(r->file, empty, sizeof empty, sizeof r->header) != (ssize_t)sizeof empty))
+        (!write_header(f) || pwrite(f->file, empty, sizeof empty, sizeof f->header) != (ssize_t)sizeof empty))
         st = err_set(e, ST_IO, run->path, "ring/%s cannot be written: %s", name, strerror(errno));
     if (st != ST_OK)
-        ring_close(r);
+        flight_close(f);
     return st;
 }
 
-void ring_close(struct ring *r)
+void flight_close(struct flight *f)
 {
-    if (r->file >= 0)
-        close(r->file);
-    r->file = -1;
+    if (f->file >= 0)
+        close(f->file);
+    f->file = -1;
 }
 
-void ring_add(struct ring *r, struct ring_record *record)
+void flight_add(struct flight *f, struct flight_record *record)
 {
-    record->number = ++r->number;
-    record->time = time_of_day();
+    record->number = ++f->number;
+    record->time = clock_of(CLOCK_REALTIME);
     record->check = record_check(record);
-    uint64_t at = (record->number - 1) % RING_RECORDS;
-    if (pwrite(r->file, record, sizeof *record, (off_t)(sizeof r->header + at * sizeof *record)) < 0)
+    uint64_t at = (record->number - 1) % FLIGHT_RECORDS;
+    if (pwrite(f->file, record, sizeof *record, (off_t)(sizeof f->header + at * sizeof *record)) < 0)
         return;
 }
 
-void ring_alive(struct ring *r)
+void flight_alive(struct flight *f)
 {
-    write_header(r);
+    write_header(f);
 }
 
 /* ---- reading ----------------------------------------------------------------------------------------------------- */
 
 struct contents {
-    struct ring_header header;
-    struct ring_record at[RING_RECORDS];
+    struct flight_header header;
+    struct flight_record at[FLIGHT_RECORDS];
 };
 
 enum { WHY = 512 };
 
 /* NULL: good; else what is wrong with it, which `text` may hold. *missing: there is no such file. */
-static const char *read_ring(const struct dir *run, uint32_t rank, struct contents *c, bool *missing, char text[WHY])
+static const char *read_flight(const struct dir *run, uint32_t rank, struct contents *c, bool *missing, char text[WHY])
 {
     char name[NAME], more;
     struct dir folder;
@@ -117,8 +111,8 @@ static const char *read_ring(const struct dir *run, uint32_t rank, struct conten
     close(f);
     if (n != (ssize_t)sizeof *c || longer)
         return "its size is not that of a ring";
-    const struct ring_header *h = &c->header;
-    if (h->magic != RING_MAGIC || h->version != RING_VERSION)
+    const struct flight_header *h = &c->header;
+    if (h->magic != FLIGHT_MAGIC || h->version != FLIGHT_VERSION)
         return "it is no ring of this version of piper";
     if (h->check != header_check(h) || h->rank != rank || h->rank >= h->ranks ||
         memchr(h->host, 0, sizeof h->host) == NULL)
@@ -129,8 +123,8 @@ static const char *read_ring(const struct dir *run, uint32_t rank, struct conten
 
 static bool is_good(const struct contents *c, uint64_t i)
 {
-    const struct ring_record *r = &c->at[i];
-    return r->number && (r->number - 1) % RING_RECORDS == i && r->check == record_check(r) &&
+    const struct flight_record *r = &c->at[i];
+    return r->number && (r->number - 1) % FLIGHT_RECORDS == i && r->check == record_check(r) &&
            memchr(r->name, 0, sizeof r->name);
 }
 
@@ -138,13 +132,13 @@ static bool is_good(const struct contents *c, uint64_t i)
 static uint64_t newest(const struct contents *c)
 {
     uint64_t found = UINT64_MAX;
-    for (uint64_t i = 0; i < RING_RECORDS; i++)
+    for (uint64_t i = 0; i < FLIGHT_RECORDS; i++)
         if (is_good(c, i) && (found == UINT64_MAX || c->at[i].number > c->at[found].number))
             found = i;
     return found;
 }
 
-static void place_in_words(const struct ring_record *r, char *text, size_t size)
+static void place_in_words(const struct flight_record *r, char *text, size_t size)
 {
     if (r->step)
         snprintf(text, size, "step %llu, %s", (unsigned long long)r->step, r->name);
@@ -153,13 +147,13 @@ static void place_in_words(const struct ring_record *r, char *text, size_t size)
     dir_printable(text);
 }
 
-void ring_last_words(const struct dir *run, uint32_t rank, char *text, size_t size)
+void flight_last(const struct dir *run, uint32_t rank, char *text, size_t size)
 {
     struct contents c;
     char why[WHY];
     bool missing;
     text[0] = '\0';
-    if (run->fd < 0 || read_ring(run, rank, &c, &missing, why))
+    if (run->fd < 0 || read_flight(run, rank, &c, &missing, why))
         return;
     uint64_t i = newest(&c);
     if (i != UINT64_MAX)
@@ -181,11 +175,11 @@ static void print_records(const struct contents *c, FILE *out)
 {
     uint64_t last = newest(c), damaged = 0;
     uint64_t from = last == UINT64_MAX ? 0 : last + 1;
-    for (uint64_t k = 0; k < RING_RECORDS; k++) {
-        uint64_t i = (from + k) % RING_RECORDS;
+    for (uint64_t k = 0; k < FLIGHT_RECORDS; k++) {
+        uint64_t i = (from + k) % FLIGHT_RECORDS;
         char when[40], place[128];
         if (!is_good(c, i)) {
-            static const struct ring_record empty;
+            static const struct flight_record empty;
             damaged += memcmp(&c->at[i], &empty, sizeof empty) != 0;
             continue;
         }
@@ -199,8 +193,8 @@ static void print_records(const struct contents *c, FILE *out)
         fprintf(out, "  %llu damaged records are left out\n", (unsigned long long)damaged);
 }
 
-enum status ring_print(const struct dir *run, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
-                       struct err *e)
+enum status flight_print(const struct dir *run, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
+                         struct err *e)
 {
     struct contents c;
     char text[WHY];
@@ -208,7 +202,7 @@ enum status ring_print(const struct dir *run, bool (*wanted)(void *self, uint32_
     uint32_t ranks = 1, shown = 0;
     double began = 0;
     for (uint32_t r = 0; r < ranks; r++) {
-        const char *why = read_ring(run, r, &c, &missing, text);
+        const char *why = read_flight(run, r, &c, &missing, text);
         if (r == 0 && why)
             return err_set(e, missing ? ST_MISSING : ST_INPUT, run->path,
                            "ring/0000 cannot be read: %s; a run writes a ring of every rank's last places", why);

@@ -14,7 +14,9 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
+#include "base/thread.h"
 
 /* Seconds: between two signs of life; after which one without is dead; that a start waits for a dying owner. */
 enum { BEAT = 5, STALE = 20, PATIENCE = 30 };
@@ -31,7 +33,7 @@ struct lock {
     pthread_mutex_t mutex; /* while the file is looked at */
     pthread_cond_t wake;
     bool ending;
-    _Atomic double seen; /* when the file named this run; boot_time() */
+    _Atomic double seen; /* when the file named this run, by CLOCK_BOOTTIME: it goes on while the machine sleeps */
     enum dir_place place;
     _Atomic bool has_news; /* written by the beat when false, taken by lock_news */
     char news[LOCK_NEWS];
@@ -103,14 +105,6 @@ static double age(const struct dir *dir, const struct stat *file)
     bool known = fstat(clock.fd, &now) == 0;
     dir_new_drop(&clock);
     return known ? (double)(now.st_mtim.tv_sec - file->st_mtim.tv_sec) : 0;
-}
-
-/* Time that goes on while the machine sleeps. */
-static double boot_time(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_BOOTTIME, &t);
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
 /* ---- who is alive --------------------------------------------------------------------------------------------- */
@@ -193,7 +187,7 @@ static enum status wait_for(const struct lock *l, const struct dir *dir, int fd,
             return refuse(dir, &now, e);
         if (tries == 0)
             say_waiting(&now, &l->words);
-        nanosleep(&(struct timespec){ .tv_nsec = 500000000 }, NULL);
+        clock_nap(0.5);
     }
 }
 
@@ -289,7 +283,7 @@ static void tell(struct lock *l, const char *fmt, ...)
 static void lose(struct lock *l, const struct lock_owner *o)
 {
     char text[768];
-    double away = boot_time() - atomic_load(&l->seen);
+    double away = clock_of(CLOCK_BOOTTIME) - atomic_load(&l->seen);
     if (o->run[0])
         snprintf(text, sizeof text,
                  "%s: another run, process %ld on %s since %s, has taken this folder over; this one had not looked at "
@@ -347,7 +341,7 @@ static void look_again(struct lock *l)
     bool same = true;
     switch (who_is_named(l, &named, &same)) {
     case NAMED_ME:
-        atomic_store(&l->seen, boot_time());
+        atomic_store(&l->seen, clock_of(CLOCK_BOOTTIME));
         if (!same)
             take_again(l, false);
         break;
@@ -386,24 +380,18 @@ static void *beat(void *arg)
 static void guard(void *arg)
 {
     struct lock *l = arg;
-    if (boot_time() - atomic_load(&l->seen) < SURE)
+    if (clock_of(CLOCK_BOOTTIME) - atomic_load(&l->seen) < SURE)
         return;
     pthread_mutex_lock(&l->mutex);
     look_again(l);
     pthread_mutex_unlock(&l->mutex);
 }
 
-/* Signals are the main thread's. */
 static bool start_beating(struct lock *l)
 {
-    sigset_t all, before;
-    sigfillset(&all);
     pthread_mutex_init(&l->mutex, NULL);
     pthread_cond_init(&l->wake, NULL);
-    pthread_sigmask(SIG_BLOCK, &all, &before);
-    bool started = pthread_create(&l->beat, NULL, beat, l) == 0;
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return started;
+    return thread_start(&l->beat, beat, l) == 0;
 }
 
 enum status lock_take(struct dir *dir, const struct lock_words *words, struct lock **out, struct err *e)
@@ -412,7 +400,7 @@ enum status lock_take(struct dir *dir, const struct lock_words *words, struct lo
     *l = (struct lock){ .dir = dir, .words = *words, .place = DIR_HERE };
     describe_me(&l->me);
     enum status st = claim(l, dir, &l->fd, e);
-    atomic_store(&l->seen, boot_time());
+    atomic_store(&l->seen, clock_of(CLOCK_BOOTTIME));
     if (st == ST_OK && !start_beating(l)) {
         st = err_set(e, ST_DEVICE, NULL, "a thread cannot be started: %s", strerror(errno));
         close(l->fd);
@@ -437,7 +425,7 @@ enum status lock_retake(struct lock *l, struct err *e)
         dup3(fd, l->fd, O_CLOEXEC);
         close(fd);
         l->place = DIR_HERE;
-        atomic_store(&l->seen, boot_time());
+        atomic_store(&l->seen, clock_of(CLOCK_BOOTTIME));
     }
     pthread_mutex_unlock(&l->mutex);
     return st;

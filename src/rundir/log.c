@@ -30,26 +30,26 @@ static bool on_terminal(void)
 
 static const char log_name[] = "log.txt";
 
-enum status report_open(struct report *r, const struct dir *dir, struct err *e)
+enum status log_open(struct log *l, const struct dir *dir, struct err *e)
 {
     int fd;
     TRY(dir_append(dir, log_name, true, &fd, e));
-    r->file = fdopen(fd, "a+");
-    CHECK(r->file);
-    r->dir = dir;
-    r->terminal = on_terminal();
+    l->file = fdopen(fd, "a+");
+    CHECK(l->file);
+    l->dir = dir;
+    l->terminal = on_terminal();
     return ST_OK;
 }
 
-enum status report_reopen(struct report *r, struct err *e)
+enum status log_reopen(struct log *l, struct err *e)
 {
     int fd;
-    TRY(dir_restore(r->dir, log_name, fileno(r->file), e));
-    TRY(dir_append(r->dir, log_name, false, &fd, e));
+    TRY(dir_restore(l->dir, log_name, fileno(l->file), e));
+    TRY(dir_append(l->dir, log_name, false, &fd, e));
     FILE *file = fdopen(fd, "a+");
     CHECK(file);
-    fclose(r->file);
-    r->file = file;
+    fclose(l->file);
+    l->file = file;
     return ST_OK;
 }
 
@@ -61,7 +61,7 @@ static void time_of_day(char when[32])
     strftime(when, 32, "%Y-%m-%d %H:%M:%S", &tm);
 }
 
-void report_append(const struct dir *dir, const char *text)
+void log_append(const struct dir *dir, const char *text)
 {
     char when[32];
     struct err ignored = { 0 };
@@ -85,98 +85,98 @@ static bool put(const char *before, const char *text, const char *after)
     return ferror(stdout) && (errno == EPIPE || errno == EIO) && freopen("/dev/null", "w", stdout);
 }
 
-void report_console(const char *text)
+void log_console(const char *text)
 {
     put("", text, "\n");
 }
 
 /* False: the disk does not take it; that is said once. No reason to end a run. */
-static bool write_file(struct report *r, const char *text);
+static bool write_file(struct log *l, const char *text);
 
 /* A line, or, with keep, what the next one takes the place of. */
-static void write_console(struct report *r, const char *text, bool keep)
+static void write_console(struct log *l, const char *text, bool keep)
 {
-    bool gone = put(r->line || keep ? "\r\033[K" : "", text, keep ? "" : "\n");
-    r->line = keep;
+    bool gone = put(l->line || keep ? "\r\033[K" : "", text, keep ? "" : "\n");
+    l->line = keep;
     if (!gone)
         return;
-    r->terminal = r->line = false;
-    write_file(r, "nobody reads standard output any more: what is said stands here alone");
+    l->terminal = l->line = false;
+    write_file(l, "nobody reads standard output any more: what is said stands here alone");
 }
 
-static bool write_file(struct report *r, const char *text)
+static bool write_file(struct log *l, const char *text)
 {
     char when[32], why[256];
-    dir_guard(r->dir);
+    dir_guard(l->dir);
     time_of_day(when);
-    if (fprintf(r->file, "%s  %s\n", when, text) >= 0 && fflush(r->file) == 0)
+    if (fprintf(l->file, "%s  %s\n", when, text) >= 0 && fflush(l->file) == 0)
         return true;
     snprintf(why, sizeof why, "log.txt cannot be written: %s; its lines come here", strerror(errno));
-    if (!r->failed)
-        write_console(r, why, false);
-    r->failed = true;
+    if (!l->failed)
+        write_console(l, why, false);
+    l->failed = true;
     return false;
 }
 
-void report_close(struct report *r)
+void log_close(struct log *l)
 {
-    if (!r->file)
+    if (!l->file)
         return;
-    if (r->line)
+    if (l->line)
         put("", "", "\n");
-    fclose(r->file);
-    *r = (struct report){ 0 };
+    fclose(l->file);
+    *l = (struct log){ 0 };
 }
 
-void report_line(struct report *r, const char *fmt, ...)
+static void write_text(struct log *l, bool console, const char *fmt, va_list ap)
 {
-    if (!r->file)
-        return;
     char text[2048];
+    if (!l->file)
+        return;
+    vsnprintf(text, sizeof text, fmt, ap);
+    if (!write_file(l, text) || console)
+        write_console(l, text, false);
+}
+
+void log_line(struct log *l, const char *fmt, ...)
+{
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    write_text(l, true, fmt, ap);
     va_end(ap);
-    write_file(r, text);
-    write_console(r, text, false);
 }
 
-void report_note(struct report *r, const char *fmt, ...)
+void log_note(struct log *l, const char *fmt, ...)
 {
-    if (!r->file)
-        return;
-    char text[2048];
     va_list ap;
     va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
+    write_text(l, false, fmt, ap);
     va_end(ap);
-    if (!write_file(r, text))
-        write_console(r, text, false);
 }
 
-void report_begin(struct report *r, uint64_t step, double now)
+void log_begin(struct log *l, uint64_t step, double now)
 {
-    r->began = r->last_line = now;
-    r->began_step = step;
+    l->began = l->last_line = now;
+    l->began_step = step;
 }
 
-void report_step(struct report *r, const struct report_step *s)
+void log_step(struct log *l, const struct log_step *s)
 {
-    if (!r->file)
+    if (!l->file)
         return;
     bool last = s->step == s->steps;
-    if (!last && s->now - r->last_line < (r->terminal ? seconds_between_updates : seconds_between_lines))
+    if (!last && s->now - l->last_line < (l->terminal ? seconds_between_updates : seconds_between_lines))
         return;
-    r->last_line = s->now;
+    l->last_line = s->now;
     char left[DURATION_BYTES], text[256];
-    uint64_t done = s->step - r->began_step;
-    duration_write(done ? (s->now - r->began) / (double)done * (double)(s->steps - s->step) : 0, left);
+    uint64_t done = s->step - l->began_step;
+    duration_write(done ? (s->now - l->began) / (double)done * (double)(s->steps - s->step) : 0, left);
     snprintf(text, sizeof text, "step %llu/%llu  loss %.4f  grad_norm %.3g  %.0f tokens/s  %s left",
              (unsigned long long)s->step, (unsigned long long)s->steps, s->loss, s->grad_norm, s->tokens_per_second,
              left);
-    if (!r->terminal) {
-        report_line(r, "%s", text);
+    if (!l->terminal) {
+        log_line(l, "%s", text);
         return;
     }
-    write_console(r, text, true);
+    write_console(l, text, true);
 }

@@ -8,6 +8,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+
 enum how {
     ENDS,     /* stop, and a later second one ends the process */
     IF_ASKED, /* the same, unless it is ignored */
@@ -48,11 +50,9 @@ static void on_save(int number)
 static void on_end(int number)
 {
     enum { ONE_WISH_MS = 1000 };
-    struct timespec t;
     int saved = errno;
     stop = 1;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    int64_t now = (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    int64_t now = (int64_t)(1e3 * clock_now());
     if (!first_ms)
         first_ms = now;
     if (now - first_ms > ONE_WISH_MS) {

@@ -19,10 +19,10 @@ static void bind_feed(const struct train *t, uint32_t list, struct feed *f)
 /* This rank's share, as much of it as there is time for. *done: tokens. */
 static enum status look(struct tokens *f, double until, uint64_t *done, struct err *e)
 {
-    uint64_t ranks = ctl_size(), rank = ctl_rank(), n = f->n_tokens;
+    uint64_t ranks = world_size(), rank = world_rank(), n = f->n_tokens;
     uint64_t at = n / ranks * rank + (rank < n % ranks ? rank : n % ranks), end = at + n / ranks + (rank < n % ranks);
     *done = 0;
-    while (at < end && ctl_time() < until) {
+    while (at < end && clock_now() < until) {
         uint64_t part = end - at < SLICE ? end - at : SLICE;
         TRY(tokens_check(f, at, part, e));
         at += part;
@@ -34,24 +34,24 @@ static enum status look(struct tokens *f, double until, uint64_t *done, struct e
 /* A file that says how large its vocabulary is was looked through when it was made. */
 static enum status check(struct train *t, struct tokens *f, struct err *e)
 {
-    double begin = ctl_time();
+    double begin = clock_now();
     uint64_t mine;
     if (f->file_vocab && f->file_vocab <= f->vocab)
         return ST_OK;
     watch_phase("check data");
     enum status st = look(f, begin + MOST_SECONDS, &mine, e);
     watch_phase("wait for the check of data");
-    TRY(ctl_agree(st, e));
+    TRY(world_agree(st, e));
     double done = (double)mine, all = (double)f->n_tokens;
-    ctl_sum_f64(&done, 1);
-    double seconds = ctl_time() - begin;
+    world_sum_f64(&done, 1);
+    double seconds = clock_now() - begin;
     if (done == all)
-        report_line(&t->report, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)",
-                    f->path, all, f->vocab, seconds);
+        log_line(&t->log, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)", f->path, all,
+                 f->vocab, seconds);
     else
-        report_line(&t->report,
-                    "data %s: looked at %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
-                    f->path, floor(100 * done / all), all, seconds);
+        log_line(&t->log,
+                 "data %s: looked at %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
+                 f->path, floor(100 * done / all), all, seconds);
     return ST_OK;
 }
 

@@ -56,7 +56,7 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
 {
     struct exec_data data = feed_data(&t->eval_feed);
     struct beside beside = { t, i };
-    double begin = ctl_time();
+    double begin = clock_now();
     struct exec_step step = {
         .list = t->eval_list,
         .step = t->step,
@@ -69,8 +69,8 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
         .beside_self = &beside,
     };
     exec_run(t->exec, &step, scalars);
-    t->slowest_batch = fmax(t->slowest_batch, ctl_time() - begin);
-    if (scalars[SCALAR_WRITTEN] == ctl_size())
+    t->slowest_batch = fmax(t->slowest_batch, clock_now() - begin);
+    if (scalars[SCALAR_WRITTEN] == world_size())
         TRY(train__save_advance(t, e));
     return scalars[SCALAR_SAVE] > 0 ? train__save(t, e) : ST_OK;
 }
@@ -78,11 +78,11 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
 enum status train__evaluate(struct train *t, bool *stop, struct err *e)
 {
     const uint64_t n = batches(t);
-    double begin = ctl_time(), sum = 0, scalars[SCALAR_COUNT];
+    double begin = clock_now(), sum = 0, scalars[SCALAR_COUNT];
     t->eval_is_left = true;
     read_batch(t, 0);
     uint64_t unread = t->eval_unread.status != ST_OK;
-    ctl_max_u64(&unread, 1);
+    world_max_u64(&unread, 1);
     *stop = unread;
     read_batch(t, 1);
     for (uint64_t i = 0; i < n && !*stop; i++) {
@@ -91,14 +91,14 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
         *stop = scalars[SCALAR_STOP] > 0;
         t->eval_is_left = i + 1 < n;
     }
-    t->slowest_eval = fmax(t->slowest_eval, ctl_time() - begin);
+    t->slowest_eval = fmax(t->slowest_eval, clock_now() - begin);
     if (t->eval_is_left) {
-        report_line(&t->report, "the evaluation after step %llu is left until the run is resumed",
-                    (unsigned long long)t->step);
+        log_line(&t->log, "the evaluation after step %llu is left until the run is resumed",
+                 (unsigned long long)t->step);
         return ST_OK;
     }
     double loss = sum / ((double)n * (double)batch_size(t) * t->job.graph.seq_len);
-    report_note(&t->report, "step %llu  eval_loss %.5f", (unsigned long long)t->step, loss);
+    log_note(&t->log, "step %llu  eval_loss %.5f", (unsigned long long)t->step, loss);
     if (t->trouble.status == ST_OK)
         metrics_add_eval(&t->metrics, loss, &t->trouble);
     *stop = *stop || train__stop_agreed(t); /* it may have taken long */

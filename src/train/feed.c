@@ -3,7 +3,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 
 enum status feed_open(const char *path, const struct ir_graph *g, uint64_t seed, bool shuffle, struct feed *f,
                       struct err *e)
@@ -28,23 +28,23 @@ enum status feed_agree(const struct feed *f, struct err *e)
 {
     struct facts mine = { f->tokens.n_tokens, f->tokens.width, f->tokens.file_vocab, { 0 } };
     memcpy(mine.sample, f->source.sample, sizeof mine.sample);
-    struct facts *all = mem_alloc(ctl_size() * sizeof *all);
-    ctl_all_gather(&mine, sizeof mine, all);
+    struct facts *all = mem_alloc(world_size() * sizeof *all);
+    world_all_gather(&mine, sizeof mine, all);
     const struct facts first = all[0];
     mem_free(all);
     if (memcmp(&first, &mine, sizeof mine) == 0)
-        return ctl_agree(ST_OK, e);
+        return world_agree(ST_OK, e);
     char host[64] = "";
     gethostname(host, sizeof host - 1);
     const bool contents = mine.tokens == first.tokens && mine.width == first.width && mine.vocab == first.vocab;
-    return ctl_agree(err_set(e, ST_INPUT, f->tokens.path,
-                             "differs between ranks: %llu tokens of %llu bytes, vocabulary %llu on rank %u (host %s), "
-                             "%llu of %llu bytes, vocabulary %llu on rank 0%s; every node must see the same file",
-                             (unsigned long long)mine.tokens, (unsigned long long)mine.width,
-                             (unsigned long long)mine.vocab, ctl_rank(), host, (unsigned long long)first.tokens,
-                             (unsigned long long)first.width, (unsigned long long)first.vocab,
-                             contents ? ", with other contents" : ""),
-                     e);
+    return world_agree(
+        err_set(e, ST_INPUT, f->tokens.path,
+                "differs between ranks: %llu tokens of %llu bytes, vocabulary %llu on rank %u (host %s), "
+                "%llu of %llu bytes, vocabulary %llu on rank 0%s; every node must see the same file",
+                (unsigned long long)mine.tokens, (unsigned long long)mine.width, (unsigned long long)mine.vocab,
+                world_rank(), host, (unsigned long long)first.tokens, (unsigned long long)first.width,
+                (unsigned long long)first.vocab, contents ? ", with other contents" : ""),
+        e);
 }
 
 void feed_bind(struct feed *f, uint64_t *places, uint32_t n)
@@ -70,10 +70,8 @@ enum status feed_ahead(struct feed *f, uint64_t sample, struct err *e)
     uint64_t length = (uint64_t)f->tokens.seq_len + 1;
     f->next = !f->next;
     r->full = false;
-    for (uint32_t i = 0; i < f->n; i++) {
-        int32_t *row = r->rows + i * length; /* the targets are the tokens, one further */
-        TRY(tokens_window(&f->tokens, data_sample(&f->order, sample + f->places[i]), row, row + 1, e));
-    }
+    for (uint32_t i = 0; i < f->n; i++)
+        TRY(tokens_window(&f->tokens, data_sample(&f->order, sample + f->places[i]), r->rows + i * length, e));
     r->sample = sample;
     r->full = true;
     return ST_OK;

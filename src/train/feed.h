@@ -17,7 +17,7 @@ struct feed {
     struct feed_run {
         bool full;
         uint64_t sample; /* the first of the run, over all ranks */
-        int32_t *rows;   /* (n, T+1) */
+        int32_t *rows;   /* (n, T+1): tokens, and one further the targets */
     } runs[2];           /* this one and the next */
     int next;            /* where the next one goes */
 };

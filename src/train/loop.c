@@ -30,7 +30,7 @@ static struct outcome read_sums(const struct train *t, const double *sums)
         .dropped = (uint64_t)sums[SCALAR_DROPPED],
         .stop = sums[SCALAR_STOP] > 0,
         .save = sums[SCALAR_SAVE] > 0,
-        .written = sums[SCALAR_WRITTEN] == ctl_size(),
+        .written = sums[SCALAR_WRITTEN] == world_size(),
     };
     if (train__emulates(t)) {
         o.loss = o.grad_norm = o.aux_loss = NAN;
@@ -71,7 +71,7 @@ static void read_beside(void *self)
 
 static struct outcome run_step(struct train *t, double *seconds)
 {
-    double scalars[SCALAR_COUNT], begin = ctl_time();
+    double scalars[SCALAR_COUNT], begin = clock_now();
     struct exec_data data = feed_data(&t->feed);
     struct exec_step step = {
         .list = t->train_list,
@@ -92,34 +92,37 @@ static struct outcome run_step(struct train *t, double *seconds)
     uint64_t calls = mem_stats().calls;
     exec_run(t->exec, &step, scalars);
     t->allocations += mem_stats().calls - calls;
-    *seconds = ctl_time() - begin;
+    *seconds = clock_now() - begin;
     t->slowest_step = fmax(t->slowest_step, *seconds);
     return read_sums(t, scalars);
 }
 
-static void record(struct train *t, const struct outcome *o, double seconds)
+static struct metrics_row row_of(const struct train *t, const struct outcome *o, double seconds)
 {
-    double tokens = (double)train__batch(t) * t->job.graph.seq_len;
-    struct metrics_row row = {
+    return (struct metrics_row){
         .step = t->step,
         .loss = o->loss,
         .grad_norm = o->grad_norm,
         .lr = config_lr(t->config, t->step),
         .tokens = t->sample * t->job.graph.seq_len,
         .step_seconds = seconds,
-        .tokens_per_second = tokens / seconds,
+        .tokens_per_second = (double)train__batch(t) * t->job.graph.seq_len / seconds,
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
-        .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * ctl_size()) : (double)NAN,
+        .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * world_size()) : (double)NAN,
     };
+}
+
+static void record(struct train *t, const struct metrics_row *row)
+{
     if (t->trouble.status == ST_OK) /* no row behind half a row */
-        metrics_write(&t->metrics, &row, &t->trouble);
-    report_step(&t->report, &(struct report_step){ .step = t->step,
-                                                   .steps = t->last_step,
-                                                   .loss = o->loss,
-                                                   .grad_norm = o->grad_norm,
-                                                   .tokens_per_second = row.tokens_per_second,
-                                                   .now = ctl_time() });
+        metrics_write(&t->metrics, row, &t->trouble);
+    log_step(&t->log, &(struct log_step){ .step = row->step,
+                                          .steps = t->last_step,
+                                          .loss = row->loss,
+                                          .grad_norm = row->grad_norm,
+                                          .tokens_per_second = row->tokens_per_second,
+                                          .now = clock_now() });
 }
 
 static enum status diverged(const struct train *t, const struct outcome *o, struct err *e)
@@ -141,10 +144,9 @@ static enum status skipped(struct train *t, const struct outcome *o, struct err 
     enum { MOST = 10 }; /* in a row: then it is no accident of the data */
     t->skipped++;
     t->skipped_in_row++;
-    report_note(&t->report,
-                "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
-                (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
-                isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
+    log_note(&t->log, "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
+             (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+             isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
     if (t->skipped_in_row < MOST)
         return ST_OK;
     struct err why = { 0 };
@@ -223,19 +225,19 @@ static enum status begin(struct train *t, bool *stop, struct err *e)
     if (t->step < t->last_step) {
         read_ahead(t, t->sample);
         struct err why = t->unread;
-        enum status st = ctl_agree(why.status, &why);
+        enum status st = world_agree(why.status, &why);
         if (st != ST_OK)
             return err_set(e, st, NULL, "%s", why.text);
         if (t->step + 1 < t->last_step)
             read_ahead(t, t->sample + train__batch(t));
     }
-    ctl_max_u64(&left, 1);
+    world_max_u64(&left, 1);
     return left ? evaluate(t, stop, e) : ST_OK;
 }
 
 static enum status unread(struct train *t, struct err *what, struct err *e)
 {
-    enum status st = ctl_agree(what->status, what);
+    enum status st = world_agree(what->status, what);
     if (st == ST_OK)
         return ST_OK;
     TRY(train__save_finish(t, e));
@@ -248,7 +250,7 @@ static enum status unread(struct train *t, struct err *what, struct err *e)
 /* What has come up in the steps on some rank, and stopped them. */
 static enum status troubles(struct train *t, struct err *e)
 {
-    enum status st = ctl_agree(t->trouble.status, &t->trouble);
+    enum status st = world_agree(t->trouble.status, &t->trouble);
     if (st != ST_OK)
         return err_set(e, st, NULL, "%s", t->trouble.text);
     TRY(unread(t, &t->unread, e));
@@ -260,8 +262,8 @@ static enum status run_steps(struct train *t, struct err *e)
     /* asked while it started: what is there is kept already. Without a checkpoint a step is made, and then one */
     bool stop = t->has_saved && train__stop_signalled();
     watch_phase("between steps");
-    report_begin(&t->report, t->step, ctl_time());
-    t->last_save = ctl_time();
+    log_begin(&t->log, t->step, clock_now());
+    t->last_save = clock_now();
     TRY(begin(t, &stop, e));
     while (t->step < t->last_step && !stop) {
         double seconds;
@@ -271,7 +273,8 @@ static enum status run_steps(struct train *t, struct err *e)
         t->sample += train__batch(t);
         if (t->tracing && train__is_traced(t, t->step))
             TRY(train__trace_step(t, e));
-        record(t, &o, seconds);
+        const struct metrics_row row = row_of(t, &o, seconds);
+        record(t, &row);
         TRY(after_step(t, &o, e));
         stop = o.stop;
     }

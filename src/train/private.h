@@ -2,6 +2,8 @@
 #ifndef PIPER_TRAIN_PRIVATE_H
 #define PIPER_TRAIN_PRIVATE_H
 
+#include "base/clock.h"
+#include "base/fail.h"
 #include "exec/exec.h"
 #include "train/feed.h"
 #include "io/checkpoint.h"
@@ -20,7 +22,7 @@
  * enough. */
 struct train_stop {
     struct lock *lock;
-    double deadline;      /* ctl_time(); INFINITY: none */
+    double deadline;      /* clock_now(); INFINITY: none */
     double next_look;     /* for a request of piper halt */
     uint64_t checkpoints; /* still to be written before the stop; 0: not asked for */
     bool now;             /* stop at the next opportunity */
@@ -65,7 +67,7 @@ struct train {
     struct err rows;      /* of metrics.csv, when it began: what kept them from being written; rank 0 */
     double waited;        /* seconds that training has waited for it so far, but for its updates */
     double copy_waited;   /* exec_copy_waited() when it began */
-    struct report report;
+    struct log log;
     struct metrics metrics;
 
     struct train_stop stop;
@@ -75,7 +77,7 @@ struct train {
     struct err trouble;               /* of this rank alone, until the next agreement: it asks the others to stop */
     struct err unread, eval_unread;   /* the same, of data that were to be read ahead: the state is good, and is kept */
     bool eval_is_left;                /* an evaluation is due, and was not made */
-    double last_save;                 /* when the newest checkpoint was begun, or the steps; ctl_time() */
+    double last_save;                 /* when the newest checkpoint was begun, or the steps; clock_now() */
     bool tracing;
     struct trace_writer trace;
     struct trace_event *events; /* [instructions of the training list] what is the same in every step */
@@ -91,7 +93,7 @@ void train__report_threads(struct train *t);
 /* train/shared.c: ST_IO where ranks do not see the same run folder, which exists. Collective. */
 enum status train__check_shared(const struct train *t, struct err *e);
 /* train.c: a line in the log, from any rank. */
-void train__tell_number(const char *text);
+void train__tell(const char *text);
 /* train/state.c: first values, or those of a checkpoint. Collective. */
 enum status train__restore(struct train *t, struct err *e);
 /* train/save.c: writing checkpoints. Collective. save() begins one of the step just done, after the one under way; advance()

@@ -2,7 +2,7 @@
 
 #include <stdlib.h>
 
-#include "comm/comm.h"
+#include "comm/world.h"
 #include "base/number.h"
 #include "exec/bucket_view.h"
 
@@ -36,9 +36,9 @@ struct replicas *replicas_open(const struct ir_graph *g, const struct plan *p, u
 {
     struct replicas *r = mem_alloc(sizeof *r);
     *r = (struct replicas){
-        .g = g, .p = p, .base = base, .rank = rank, .n_ranks = ctl_size(), .most = stretches(p, rank)
+        .g = g, .p = p, .base = base, .rank = rank, .n_ranks = world_size(), .most = stretches(p, rank)
     };
-    ctl_max_u64(&r->most, 1);
+    world_max_u64(&r->most, 1);
     r->mine = mem_alloc(r->most * sizeof *r->mine);
     r->all = mem_alloc(r->most * r->n_ranks * sizeof *r->all);
     return r;
@@ -126,7 +126,7 @@ enum status replicas_compare(struct replicas *r, uint64_t step, struct err *e)
 {
     uint64_t n = collect(r), total = r->most * r->n_ranks;
     memset(r->mine + n, 0, (r->most - n) * sizeof *r->mine);
-    ctl_all_gather(r->mine, r->most * sizeof *r->mine, r->all);
+    world_all_gather(r->mine, r->most * sizeof *r->mine, r->all);
     qsort(r->all, total, sizeof *r->all, by_stretch);
     for (uint64_t i = 1; i < total; i++) {
         const struct copy *a = &r->all[i - 1], *b = &r->all[i];

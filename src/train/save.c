@@ -36,7 +36,7 @@ enum status train__save_open(struct train *t, struct err *e)
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
     snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);
-    pieces_to_write(&t->plan, ctl_rank(), exec_arenas(t->exec), &t->pieces);
+    pieces_to_write(&t->plan, world_rank(), exec_arenas(t->exec), &t->pieces);
     setup.pieces = t->pieces.list.at;
     setup.n_pieces = t->pieces.list.n;
     return checkpoint_saver_open(&setup, &t->saver, e);
@@ -51,9 +51,9 @@ void train__save_close(struct train *t)
 enum status train__save_advance(struct train *t, struct err *e)
 {
     bool done;
-    double begin = ctl_time();
+    double begin = clock_now();
     enum status st = checkpoint_save_advance(t->saver, &done, e);
-    t->waited += ctl_time() - begin;
+    t->waited += clock_now() - begin;
     t->saving = !done;
     TRY(st);
     if (!done)
@@ -63,9 +63,9 @@ enum status train__save_advance(struct train *t, struct err *e)
     t->saved.step = t->saving_step;
     t->has_saved = true;
     uint64_t later = t->step - t->saved.step;
-    report_note(&t->report, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
-                (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
-                t->waited + exec_copy_waited(t->exec) - t->copy_waited);
+    log_note(&t->log, "checkpoint of step %llu written in %.2f s, %llu step%s later; training waited %.4f s",
+             (unsigned long long)t->saved.step, seconds, (unsigned long long)later, later == 1 ? "" : "s",
+             t->waited + exec_copy_waited(t->exec) - t->copy_waited);
     return ST_OK;
 }
 
@@ -82,24 +82,24 @@ static enum status make_again(struct train *t, struct err *e)
     TRY(folder_make(t->dir->path, e));
     TRY(dir_reopen(t->dir, e));
     TRY(lock_retake(t->stop.lock, e));
-    TRY(report_reopen(&t->report, e));
+    TRY(log_reopen(&t->log, e));
     TRY(metrics_reopen(&t->metrics, e));
-    report_line(&t->report,
-                "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
-                "gone",
-                t->dir->path);
+    log_line(&t->log,
+             "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
+             "gone",
+             t->dir->path);
     return ST_OK;
 }
 
 /* Somebody may have removed the folder under the run: a checkpoint is worth a new one. */
 static enum status see_folder(struct train *t, struct err *e)
 {
-    uint64_t removed = ctl_rank() == 0 && dir_is_removed(t->dir);
-    ctl_max_u64(&removed, 1);
+    uint64_t removed = world_rank() == 0 && dir_is_removed(t->dir);
+    world_max_u64(&removed, 1);
     if (!removed)
         return ST_OK;
-    TRY(ctl_agree(ctl_rank() == 0 ? make_again(t, e) : ST_OK, e));
-    return ctl_agree(ctl_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
+    TRY(world_agree(world_rank() == 0 ? make_again(t, e) : ST_OK, e));
+    return world_agree(world_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
 }
 
 bool train__is_saved(const struct train *t)
@@ -110,7 +110,8 @@ bool train__is_saved(const struct train *t)
 bool train__save_asked(struct train *t)
 {
     double seconds = 60 * t->config->checkpoint_minutes;
-    bool late = ctl_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) && ctl_time() - t->last_save >= seconds;
+    bool late = world_rank() == 0 && seconds > 0 && !t->saving && train__keeps(t) &&
+                clock_now() - t->last_save >= seconds;
     return signals_save() || late;
 }
 
@@ -120,14 +121,14 @@ enum status train__save(struct train *t, struct err *e)
         return ST_OK;
     TRY(train__save_finish(t, e));
     TRY(see_folder(t, e));
-    t->last_save = ctl_time();
-    double begin = ctl_time();
+    t->last_save = clock_now();
+    double begin = clock_now();
     t->saving = true;
     t->saving_step = t->step;
     t->rows = t->trouble;
     t->copy_waited = exec_copy_waited(t->exec);
     exec_copy_begin(t->exec, t->pieces.copies.at, t->pieces.copies.n);
     checkpoint_save_begin(t->saver, t->step, t->sample, t->updates);
-    t->waited = ctl_time() - begin;
+    t->waited = clock_now() - begin;
     return t->o->sync ? train__save_finish(t, e) : ST_OK;
 }

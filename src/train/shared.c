@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "train/private.h"
 
-enum { WORD = 16, TRIES = 50, PAUSE = 100000000 }; /* characters; nanoseconds */
+enum { WORD = 16, TRIES = 50 }; /* characters */
 
 /* What rank 0 has made. */
 struct token {
@@ -60,37 +60,34 @@ static bool find_token(const char *path, const struct token *k)
     for (int i = 0; i < TRIES; i++) {
         if (read_token(path, k))
             return true;
-        nanosleep(&(struct timespec){ .tv_nsec = PAUSE }, NULL);
+        clock_nap(0.1);
     }
     return false;
 }
 
 enum status train__check_shared(const struct train *t, struct err *e)
 {
-    struct token mine = { 0 }, *k = &mine;
-    uint64_t bytes = sizeof mine;
-    if (ctl_size() == 1)
+    struct token k = { 0 };
+    if (world_size() == 1)
         return ST_OK;
-    enum status st = ctl_agree(ctl_rank() == 0 ? make_token(t->dir, k, e) : ST_OK, e);
+    enum status st = world_agree(world_rank() == 0 ? make_token(t->dir, &k, e) : ST_OK, e);
     if (st == ST_OK) {
-        char host[sizeof k->host] = "";
+        char host[sizeof k.host] = "";
         gethostname(host, sizeof host - 1);
-        ctl_broadcast((void **)&k, &bytes);
-        if (!find_token(t->o->dir, k))
+        world_broadcast(&k, sizeof k);
+        if (!find_token(t->o->dir, &k))
             st = err_set(
                 e, ST_IO, NULL,
                 "rank %u (node %s) sees another folder %s than rank 0 (node %s): expected one folder that all "
                 "nodes share. Is its file system mounted on that node? Local disks cannot hold a run of several "
                 "nodes",
-                ctl_rank(), host, t->o->dir, k->host);
-        st = ctl_agree(st, e);
+                world_rank(), host, t->o->dir, k.host);
+        st = world_agree(st, e);
     }
-    if (ctl_rank() == 0 && *k->word) {
+    if (world_rank() == 0 && *k.word) {
         char name[DIR_NAME];
-        name_file(k, name);
+        name_file(&k, name);
         dir_remove(t->dir, name);
     }
-    if (k != &mine)
-        mem_free(k);
     return st;
 }

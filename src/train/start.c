@@ -34,13 +34,17 @@ static bool is_of_run(const char *name)
 static enum status open_folder(struct train *t, bool make, struct err *e)
 {
     struct stat s;
-    if (ctl_rank() != 0 || t->report.file || (!make && stat(t->o->dir, &s) != 0))
+    if (world_rank() != 0 || t->log.file || (!make && stat(t->o->dir, &s) != 0))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     TRY(dir_open(t->o->dir, t->dir, e));
-    TRY(train__stop_lock(t, e));
+    enum status st = train__stop_lock(t, e);
+    if (st != ST_OK) {
+        dir_close(t->dir); /* its log is another run's */
+        return st;
+    }
     dir_remove_unfinished(t->dir, is_of_run);
-    TRY(report_open(&t->report, t->dir, e));
+    TRY(log_open(&t->log, t->dir, e));
     train__stop_open(t);
     return ST_OK;
 }
@@ -48,7 +52,7 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
 /* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
 static enum status check_resume(const struct train *t, struct err *e)
 {
-    if (!t->o->resume || ctl_rank() != 0)
+    if (!t->o->resume || world_rank() != 0)
         return ST_OK;
     struct checkpoint_entries list = { 0 };
     if (t->dir->fd >= 0)
@@ -75,12 +79,12 @@ static void count_local_ranks(uint32_t *n, uint32_t *before)
 {
     char host[256] = "";
     gethostname(host, sizeof host - 1);
-    uint64_t mine = number_hash(host, strlen(host), 0), *all = mem_alloc(ctl_size() * sizeof *all);
+    uint64_t mine = number_hash(host, strlen(host), 0), *all = mem_alloc(world_size() * sizeof *all);
     *n = *before = 0;
-    ctl_all_gather(&mine, sizeof mine, all);
-    for (uint32_t i = 0; i < ctl_size(); i++) {
+    world_all_gather(&mine, sizeof mine, all);
+    for (uint32_t i = 0; i < world_size(); i++) {
         *n += all[i] == mine;
-        *before += all[i] == mine && i < ctl_rank();
+        *before += all[i] == mine && i < world_rank();
     }
     mem_free(all);
 }
@@ -161,10 +165,10 @@ static void find_peak(struct train *t, const char *device)
 
 static enum status compile(struct train *t, struct sched_output *out, struct err *e)
 {
-    if (ctl_rank() != 0)
+    if (world_rank() != 0)
         return ST_OK;
     struct sched_input in;
-    TRY(compile_input(&t->job, t->compute->target, ctl_size(), COMM_SCRATCH, &in, e));
+    TRY(compile_input(&t->job, t->compute->target, world_size(), COMM_SCRATCH, &in, e));
     in.snapshot = !t->o->sync && train__keeps(t);
     in.eval &= !train__emulates(t); /* there is nothing to evaluate */
     in.machine = t->o->machine ? &t->machine : NULL;
@@ -183,31 +187,33 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
 /* Every rank gets the plan of its class. */
 static void hand_out(struct train *t, const struct sched_output *out, uint64_t *bytes)
 {
-    void *classes = out->class_of;
-    uint64_t size = (uint64_t)out->ranks * sizeof *out->class_of, n_classes = out->n_classes;
-    ctl_max_u64(&n_classes, 1);
-    ctl_broadcast(&classes, &size);
+    uint32_t *class_of = mem_alloc(world_size() * sizeof *class_of);
+    uint64_t n_classes = out->n_classes;
+    if (world_rank() == 0)
+        memcpy(class_of, out->class_of, world_size() * sizeof *class_of);
+    world_broadcast(&n_classes, sizeof n_classes);
+    world_broadcast(class_of, world_size() * sizeof *class_of);
     void **blobs = mem_alloc(n_classes * sizeof *blobs);
     uint64_t *sizes = mem_alloc(n_classes * sizeof *sizes);
     for (uint32_t i = 0; i < out->n_classes; i++) {
         blobs[i] = out->classes[i].blob;
         sizes[i] = out->classes[i].bytes;
     }
-    ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &t->blob, bytes);
+    const struct world_classes c = { class_of, (uint32_t)n_classes, blobs, sizes };
+    world_scatter(&c, &t->blob, bytes);
     if (train__predicts(t)) {
         uint64_t size_of_starts;
         void *starts = NULL;
-        if (ctl_rank() == 0)
+        if (world_rank() == 0)
             predict_starts(out, &t->job.graph, t->o->machine ? &t->machine : NULL, blobs, sizes);
-        ctl_scatter_classes(classes, (uint32_t)n_classes, blobs, sizes, &starts, &size_of_starts);
+        world_scatter(&c, &starts, &size_of_starts);
         t->predicted = starts;
         for (uint32_t i = 0; i < out->n_classes; i++)
             mem_free(blobs[i]);
     }
     mem_free(blobs);
     mem_free(sizes);
-    if (ctl_rank() != 0)
-        mem_free(classes);
+    mem_free(class_of);
 }
 
 /* Where the strategy cuts the model, the compiler on rank 0 has tagged its operators: the others tag theirs, so that all
@@ -218,17 +224,13 @@ static void share_stages(struct train *t)
     uint32_t tag = ir_graph_tag(g, "PP");
     if (tag == IR_NONE) /* the model's own tags fill the table: it was not cut */
         return;
-    uint64_t bytes = g->ops.n * sizeof(int32_t);
-    int32_t *mine = mem_alloc(bytes);
-    void *stages = mine;
+    int32_t *stages = mem_alloc(g->ops.n * sizeof *stages);
     for (uint32_t i = 0; i < g->ops.n; i++)
-        mine[i] = g->ops.at[i].tag[tag];
-    ctl_broadcast(&stages, &bytes);
+        stages[i] = g->ops.at[i].tag[tag];
+    world_broadcast(stages, g->ops.n * sizeof *stages);
     for (uint32_t i = 0; i < g->ops.n; i++)
-        g->ops.at[i].tag[tag] = ((int32_t *)stages)[i];
-    if (stages != mine)
-        mem_free(stages);
-    mem_free(mine);
+        g->ops.at[i].tag[tag] = stages[i];
+    mem_free(stages);
 }
 
 static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)
@@ -245,13 +247,13 @@ static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)
 static enum status make_plans(struct train *t, struct err *e)
 {
     struct sched_output out = { 0 };
-    enum status st = ctl_agree(compile(t, &out, e), e);
+    enum status st = world_agree(compile(t, &out, e), e);
     if (st == ST_OK) {
         uint64_t bytes = 0;
         hand_out(t, &out, &bytes);
         share_stages(t);
-        st = ctl_agree(open_plan(t, bytes, e), e);
-        if (st == ST_OK && ctl_rank() == 0)
+        st = world_agree(open_plan(t, bytes, e), e);
+        if (st == ST_OK && world_rank() == 0)
             snprintf(t->compiled, sizeof t->compiled,
                      "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
                      out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
@@ -328,32 +330,30 @@ static enum status bind(struct train *t, const struct local *local, struct err *
         .graphs = t->o->graphs,
         .fuse = t->o->fuse,
         .check_numbers = t->o->check_numbers,
-        .tell_number = t->o->skip_not_finite ? train__tell_number : NULL,
+        .tell_number = t->o->skip_not_finite ? train__tell : NULL,
         .times = c->n_trace_steps > 0,
     };
     TRY(exec_open(&setup, &t->exec, e));
     watch_attach(t->exec);
     if (t->o->check_replicas)
-        t->replicas = replicas_open(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec));
+        t->replicas = replicas_open(&t->job.graph, &t->plan, world_rank(), exec_arenas(t->exec));
     return ST_OK;
 }
 
 static void report_emulation(struct train *t)
 {
     if (t->o->machine)
-        report_line(&t->report, "emulation: kernels and transfers take what they would on the machine %s",
-                    t->o->machine);
+        log_line(&t->log, "emulation: kernels and transfers take what they would on the machine %s", t->o->machine);
     else
-        report_line(&t->report, "emulation: F, BI and BW of a stage take %g ms each, B twice that",
-                    1e3 * emulated_unit(t));
-    report_line(&t->report, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
-                            "written, whatever --checkpoint says");
+        log_line(&t->log, "emulation: F, BI and BW of a stage take %g ms each, B twice that", 1e3 * emulated_unit(t));
+    log_line(&t->log, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
+                      "written, whatever --checkpoint says");
 }
 
 static void report_notes(struct train *t)
 {
     for (const char *at = exec_notes(t->exec), *end; (end = strchr(at, '\n')); at = end + 1)
-        report_line(&t->report, "%.*s", (int)(end - at), at);
+        log_line(&t->log, "%.*s", (int)(end - at), at);
 }
 
 static void report_eval_data(struct train *t)
@@ -364,55 +364,54 @@ static void report_eval_data(struct train *t)
         return;
     if (rest)
         snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
-    report_line(&t->report, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows,
-                left);
+    log_line(&t->log, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows, left);
 }
 
 static void report_job(struct train *t, const struct local *local)
 {
     const struct train_config *c = t->config;
     const struct plan_list *l = &t->plan.lists[t->train_list];
-    struct report *r = &t->report;
+    struct log *out = &t->log;
     char most[32], snapshot[32];
     const struct plan_places at = plan_places(&t->plan, t->compute->device != NULL);
     uint64_t worst[] = { at.device, at.host };
-    ctl_max_u64(worst, 2);
-    report_line(r, "%s", t->compiled);
-    report_line(r, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
-                t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
-                ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
-                (unsigned long long)t->last_step);
+    world_max_u64(worst, 2);
+    log_line(out, "%s", t->compiled);
+    log_line(out, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
+             t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
+             ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
+             (unsigned long long)t->last_step);
     if (train__emulates(t))
         report_emulation(t);
     else
-        report_line(r, "data %s: %llu sequences, %.3g epochs in all", t->data,
-                    (unsigned long long)t->feed.tokens.n_windows,
-                    (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
+        log_line(out, "data %s: %llu sequences, %.3g epochs in all", t->data,
+                 (unsigned long long)t->feed.tokens.n_windows,
+                 (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
     report_eval_data(t);
-    report_line(r, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", ctl_size(),
-                ctl_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
-                l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
-                l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    log_line(out, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", world_size(),
+             world_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
+             l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
+             l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     if (t->compute->uses)
-        report_line(r, "instructions: %s", t->compute->uses());
+        log_line(out, "instructions: %s", t->compute->uses());
     char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
         snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
     if (c->checkpoint_minutes > 0)
         snprintf(minutes, sizeof minutes, "every %g minutes, ", c->checkpoint_minutes);
     if (train__keeps(t))
-        report_line(r, "checkpoint %s%safter the last step (%s), keeping the last %llu", steps, minutes,
-                    t->o->sync ? "sync" : "async", (unsigned long long)c->checkpoint_keep);
+        log_line(out, "checkpoint %s%safter the last step (%s), keeping the last %llu", steps, minutes,
+                 t->o->sync ? "sync" : "async", (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
-        report_line(r, "no checkpoint is written (--no-checkpoint)");
-    report_line(r, "device %s%s; communication %s%s; memory per rank %s%s%s%s", local->backends.device,
-                local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
-                compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
-                worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
+        log_line(out, "no checkpoint is written (--no-checkpoint)");
+    log_line(out, "device %s%s; communication %s%s; memory per rank %s%s%s%s", local->backends.device,
+             local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
+             compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
+             worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
     report_notes(t);
     if (t->peak > 0)
-        report_line(r, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
-                    ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
+        log_line(out, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
+                 ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
 }
 
 enum status train__start(struct train *t, struct err *e)
@@ -420,21 +419,21 @@ enum status train__start(struct train *t, struct err *e)
     struct local local;
     enum status st = job_read(t->o->job, &t->job, e);
     t->have_job = st == ST_OK;
-    TRY(ctl_agree(st, e));
+    TRY(world_agree(st, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
-    TRY(ctl_agree(check_policy(t, e), e));
-    TRY(ctl_agree(check_emulation(t, e), e));
+    TRY(world_agree(check_policy(t, e), e));
+    TRY(world_agree(check_emulation(t, e), e));
     TRY(choose_back_ends(t, &local, e));
-    TRY(ctl_agree(open_folder(t, false, e), e));
-    TRY(ctl_agree(check_resume(t, e), e));
-    if (ctl_rank() == 0 && t->compute->device)
+    TRY(world_agree(open_folder(t, false, e), e));
+    TRY(world_agree(check_resume(t, e), e));
+    if (world_rank() == 0 && t->compute->device)
         find_peak(t, local.backends.device);
-    watch_phase(ctl_rank() == 0 ? "compile" : "wait for the compiler");
+    watch_phase(world_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
-    TRY(ctl_agree(open_data(t, e), e));
+    TRY(world_agree(open_data(t, e), e));
     TRY(agree_on_data(t, e));
     TRY(train__choose_threads(t, e));
     if (t->compute->set_threads)
@@ -443,13 +442,13 @@ enum status train__start(struct train *t, struct err *e)
     omp_set_num_threads(t->threads); /* for what is not a kernel */
 #endif
     TRY(bind(t, &local, e));
-    TRY(ctl_agree(open_folder(t, true, e), e));
+    TRY(world_agree(open_folder(t, true, e), e));
     TRY(train__check_shared(t, e));
-    TRY(ctl_agree(ctl_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
-    TRY(ctl_agree(watch_record(e), e));
+    TRY(world_agree(world_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
+    TRY(world_agree(watch_record(e), e));
     report_job(t, &local);
     train__report_threads(t);
     if (watch_note())
-        report_line(&t->report, "%s", watch_note());
+        log_line(&t->log, "%s", watch_note());
     return train__check_data(t, e);
 }

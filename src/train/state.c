@@ -6,7 +6,7 @@
 
 static void warn(void *arg, const char *text)
 {
-    report_line(arg, "warning: %s", text);
+    log_line(arg, "warning: %s", text);
 }
 
 /* --fresh: what an earlier run has left goes to a folder of its own, old.1, old.2 and so on; nothing is deleted. Rank 0. */
@@ -54,7 +54,7 @@ static enum status put_aside(struct train *t, struct err *e)
     name_old(t->dir, folder);
     enum status st = move_all(t->dir, folder, &old, e);
     if (st == ST_OK && old.fd >= 0)
-        report_line(&t->report, "what was in the run folder is now in %s", old.path);
+        log_line(&t->log, "what was in the run folder is now in %s", old.path);
     dir_close(&old);
     return st;
 }
@@ -72,11 +72,11 @@ static void report_data(struct train *t, const struct checkpoint_data *was)
     if (was->n == 0 ||
         (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
         return;
-    report_line(&t->report,
-                "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the samples that follow are not "
-                "those that were left of the earlier data",
-                old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
-                (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
+    log_line(&t->log,
+             "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the samples that follow are not "
+             "those that were left of the earlier data",
+             old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
+             (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
 }
 
 /* Rows without a checkpoint: of a run that was lost before its first one, or whose checkpoints are elsewhere. */
@@ -85,15 +85,15 @@ static enum status begin_anew(struct train *t, struct err *e)
     struct dir old = { .fd = -1 };
     char folder[DIR_NAME];
     bool rows;
-    report_line(&t->report, "no checkpoint in %s: beginning at step 1", t->o->dir);
+    log_line(&t->log, "no checkpoint in %s: beginning at step 1", t->o->dir);
     TRY(metrics_has_rows(t->dir, &rows, e));
     if (!rows)
         return ST_OK;
     name_old(t->dir, folder);
     enum status st = move_old(t->dir, "metrics.csv", folder, &old, e);
     if (st == ST_OK)
-        report_line(&t->report, "warning: %s/metrics.csv has steps of which there is no checkpoint; it is now in %s",
-                    t->o->dir, old.path);
+        log_line(&t->log, "warning: %s/metrics.csv has steps of which there is no checkpoint; it is now in %s",
+                 t->o->dir, old.path);
     dir_close(&old);
     return st;
 }
@@ -101,37 +101,35 @@ static enum status begin_anew(struct train *t, struct err *e)
 /* What may change when a run goes on, said where it did. */
 static void report_changes(struct train *t, const struct checkpoint_info *info)
 {
-    struct report *r = &t->report;
+    struct log *l = &t->log;
     char next[48] = "";
     if (info->step < t->last_step)
         snprintf(next, sizeof next, ": beginning at step %llu", (unsigned long long)info->step + 1);
-    report_line(r, "going on from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
-                info->time, info->build, next);
+    log_line(l, "going on from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
+             info->time, info->build, next);
     if (info->seed != t->config->seed)
-        report_line(r, "warning: the seed was %llu and is %llu: the order of the data changes",
-                    (unsigned long long)info->seed, (unsigned long long)t->config->seed);
+        log_line(l, "warning: the seed was %llu and is %llu: the order of the data changes",
+                 (unsigned long long)info->seed, (unsigned long long)t->config->seed);
     report_data(t, &info->data);
     if (info->sample != info->step * train__batch(t))
-        report_line(r, "warning: the batch size changed: the data go on at sample %llu",
-                    (unsigned long long)info->sample);
+        log_line(l, "warning: the batch size changed: the data go on at sample %llu", (unsigned long long)info->sample);
     if (strcmp(info->optimizer, "none") == 0)
-        report_line(r, "the checkpoint holds weights alone: moments begin at zero");
+        log_line(l, "the checkpoint holds weights alone: moments begin at zero");
     else if (!same_optimizer(t, info))
-        report_line(r, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
-                    optimizer_name(t->config->optimizer));
+        log_line(l, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
+                 optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
-        report_line(r, "the job file is another one than that of the checkpoint; the model is the same");
+        log_line(l, "the job file is another one than that of the checkpoint; the model is the same");
 }
 
 static enum status read_newest(struct train *t, bool *found, struct err *e)
 {
-    uint32_t rank = ctl_rank();
+    uint32_t rank = world_rank();
     unsigned char *const *base = exec_arenas(t->exec);
-    struct checkpoint_expect expect = { t->job.model_digest, warn, &t->report };
+    struct checkpoint_expect expect = { &t->job.graph, t->job.model_digest, warn, &t->log };
     struct pieces pieces;
     pieces_to_read(&t->plan, rank, base, &pieces);
-    enum status st = checkpoint_resume(t->dir, &t->job.graph, &expect, pieces.list.at, pieces.list.n, found, &t->saved,
-                                       e);
+    enum status st = checkpoint_resume(t->dir, &expect, pieces.list.at, pieces.list.n, found, &t->saved, e);
     if (st == ST_OK && *found)
         pieces_take(&t->plan, rank, base, &pieces);
     pieces_release(&pieces);
@@ -142,7 +140,7 @@ enum status train__restore(struct train *t, struct err *e)
 {
     bool found = false;
     if (t->o->fresh || !train__keeps(t))
-        TRY(ctl_agree(ctl_rank() == 0 ? put_aside(t, e) : ST_OK, e));
+        TRY(world_agree(world_rank() == 0 ? put_aside(t, e) : ST_OK, e));
     if (train__emulates(t))
         return ST_OK;
     if (train__keeps(t))
@@ -154,12 +152,12 @@ enum status train__restore(struct train *t, struct err *e)
         t->updates = same_optimizer(t, &t->saved) ? t->saved.updates : 0;
         report_changes(t, &t->saved);
     } else {
-        TRY(ctl_agree(ctl_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
-        init_params(&t->job.graph, &t->plan, ctl_rank(), exec_arenas(t->exec), t->config->seed);
+        TRY(world_agree(world_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
+        init_params(&t->job.graph, &t->plan, world_rank(), exec_arenas(t->exec), t->config->seed);
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)
-        report_line(&t->report, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
-                    (unsigned long long)t->last_step);
+        log_line(&t->log, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
+                 (unsigned long long)t->last_step);
     return ST_OK;
 }

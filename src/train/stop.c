@@ -14,15 +14,14 @@
 static void print_note(void *arg, const char *text)
 {
     (void)arg; /* log.txt is the other run's as long as it is alive */
-    report_console(text);
+    log_console(text);
 }
 
-/* Not in the log: that is the other run's. */
 static void lost_folder(void *arg, const char *text)
 {
     (void)arg;
-    fprintf(stderr, "piper: %s\n", text);
-    ctl_abort(-ST_HANG);
+    process_ways.log = NULL; /* it is the other run's */
+    process_end(ST_HANG, text, world_abort);
 }
 
 enum status train__stop_lock(struct train *t, struct err *e)
@@ -36,10 +35,10 @@ static void ask_batch_system(struct train *t)
     double left = 0;
     char answer[256];
     if (batch_time_left(&left, answer, sizeof answer)) {
-        t->stop.deadline = ctl_time() + left - fmin(left / 20, 30);
-        report_line(&t->report, "time: %s; training stops with a checkpoint before that", answer);
+        t->stop.deadline = clock_now() + left - fmin(left / 20, 30);
+        log_line(&t->log, "time: %s; training stops with a checkpoint before that", answer);
     } else {
-        report_line(&t->report, "time: %s", answer);
+        log_line(&t->log, "time: %s", answer);
     }
 }
 
@@ -67,12 +66,12 @@ static void take_request(struct train *t)
     struct train_stop *s = &t->stop;
     struct halt_request r;
     char news[LOCK_NEWS];
-    double now = ctl_time();
+    double now = clock_now();
     if (now < s->next_look)
         return;
     s->next_look = now + 1;
     if (lock_news(s->lock, news))
-        report_line(&t->report, "%s", news);
+        log_line(&t->log, "%s", news);
     if (!halt_take(t->dir, lock_run(s->lock), &r))
         return;
     char what[64] = "now", left[DURATION_BYTES];
@@ -87,7 +86,7 @@ static void take_request(struct train *t)
         s->now = true;
     }
     snprintf(s->asked_by, sizeof s->asked_by, "%s", r.by);
-    report_line(&t->report, "piper halt (%s): to stop %s", r.by, what);
+    log_line(&t->log, "piper halt (%s): to stop %s", r.by, what);
 }
 
 /* ---- the decision --------------------------------------------------------------------------------------------- */
@@ -101,14 +100,14 @@ static double checkpoint_seconds(const struct train *t)
 /* Enough time for that and a checkpoint? */
 static bool time_is_up(const struct train *t, double seconds)
 {
-    return ctl_time() + seconds + 1.5 * checkpoint_seconds(t) + 1 > t->stop.deadline;
+    return clock_now() + seconds + 1.5 * checkpoint_seconds(t) + 1 > t->stop.deadline;
 }
 
 bool train__stop_asked(struct train *t, double seconds, bool saves)
 {
     if (signals_stop())
         return true;
-    if (ctl_rank() != 0)
+    if (world_rank() != 0)
         return false;
     take_request(t);
     return t->stop.now || time_is_up(t, seconds) || (saves && t->stop.checkpoints == 1);
@@ -117,14 +116,14 @@ bool train__stop_asked(struct train *t, double seconds, bool saves)
 bool train__stop_signalled(void)
 {
     uint64_t asked = signals_stop();
-    ctl_max_u64(&asked, 1);
+    world_max_u64(&asked, 1);
     return asked;
 }
 
 bool train__stop_agreed_before(struct train *t, double seconds)
 {
     uint64_t asked = train__stop_asked(t, seconds, false);
-    ctl_max_u64(&asked, 1);
+    world_max_u64(&asked, 1);
     return asked;
 }
 

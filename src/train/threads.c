@@ -57,12 +57,12 @@ static void describe(struct threads_rank *me, struct quota *q)
 
 enum status train__choose_threads(struct train *t, struct err *e)
 {
-    struct threads_rank me, *all = mem_alloc(ctl_size() * sizeof *all);
+    struct threads_rank me, *all = mem_alloc(world_size() * sizeof *all);
     struct quota q;
     uint64_t asked = 0;
     describe(&me, &q);
-    ctl_all_gather(&me, sizeof me, all);
-    t->threads = threads_share(all, ctl_size(), ctl_rank(), t->threads_why, sizeof t->threads_why);
+    world_all_gather(&me, sizeof me, all);
+    t->threads = threads_share(all, world_size(), world_rank(), t->threads_why, sizeof t->threads_why);
     mem_free(all);
     enum status st = parse_omp_threads(&asked, e);
     if (st == ST_OK && asked) {
@@ -75,7 +75,7 @@ enum status train__choose_threads(struct train *t, struct err *e)
         size_t n = strlen(t->threads_why);
         snprintf(t->threads_why + n, sizeof t->threads_why - n, ", %.300s", q.group);
     }
-    return ctl_agree(st, e);
+    return world_agree(st, e);
 }
 
 /* Where the threads of this rank run, when all have begun. */
@@ -109,28 +109,28 @@ static void unbind(const struct threads_set *may)
 
 void train__report_threads(struct train *t)
 {
-    struct threads_rank me, *all = mem_alloc(ctl_size() * sizeof *all);
+    struct threads_rank me, *all = mem_alloc(world_size() * sizeof *all);
     struct quota q;
     uint64_t range[] = { (uint64_t)t->threads, UINT64_MAX - (uint64_t)t->threads };
     char text[THREADS_TEXT];
     describe(&me, &q);
     look_at_threads(t->threads, &me.runs);
-    ctl_all_gather(&me, sizeof me, all);
-    ctl_max_u64(range, 2);
+    world_all_gather(&me, sizeof me, all);
+    world_max_u64(range, 2);
     uint64_t least = UINT64_MAX - range[1];
     if (least == range[0])
-        report_line(&t->report, "threads per rank: %d (%s)", t->threads, t->threads_why);
+        log_line(&t->log, "threads per rank: %d (%s)", t->threads, t->threads_why);
     else
-        report_line(&t->report, "threads: rank 0 has %d (%s), all ranks from %llu to %llu", t->threads, t->threads_why,
-                    (unsigned long long)least, (unsigned long long)range[0]);
-    bool crowd = threads_crowd(all, ctl_size(), ctl_rank(), text, sizeof text);
+        log_line(&t->log, "threads: rank 0 has %d (%s), all ranks from %llu to %llu", t->threads, t->threads_why,
+                 (unsigned long long)least, (unsigned long long)range[0]);
+    bool crowd = threads_crowd(all, world_size(), world_rank(), text, sizeof text);
     bool bound = memcmp(&me.may, &me.runs, sizeof me.may) != 0; /* by OpenMP: the launcher lets it run elsewhere too */
     if (crowd && bound)
         unbind(&me.may);
     if (crowd)
-        report_line(&t->report, "warning: %s%s", text,
-                    bound ? ": OMP_PROC_BIND binds each rank as if it were alone. That is undone; unset it"
-                          : ". The launcher has bound them so: mpirun --map-by slot:pe=N --bind-to core, or srun "
-                            "--cpus-per-task=N, gives each rank CPUs of its own");
+        log_line(&t->log, "warning: %s%s", text,
+                 bound ? ": OMP_PROC_BIND binds each rank as if it were alone. That is undone; unset it"
+                       : ". The launcher has bound them so: mpirun --map-by slot:pe=N --bind-to core, or srun "
+                         "--cpus-per-task=N, gives each rank CPUs of its own");
     mem_free(all);
 }

@@ -45,7 +45,7 @@ static void list_groups(const struct train *t, struct trace_group *groups, struc
     const struct plan *p = &t->plan;
     for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++) {
         const struct plan_channel *c = &p->channels[i];
-        uint32_t size = plan_group_size(p, c->group, ctl_rank());
+        uint32_t size = plan_group_size(p, c->group, world_rank());
         groups[i] = (struct trace_group){ c->id, size,
                                           arena_printf(a, "%s, %u ranks", p->text + p->streams[c->stream].name, size) };
     }
@@ -63,7 +63,7 @@ enum status train__trace_open(struct train *t, struct err *e)
     struct trace_setup setup = {
         .dir = t->dir,
         .device = t->compute->name,
-        .now = ctl_time,
+        .now = clock_now,
         .instructions = names,
         .n_streams = (uint32_t)p->h->count[PLAN_S_STREAMS],
         .n_instructions = n,

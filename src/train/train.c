@@ -7,22 +7,9 @@
 
 static struct dir run_folder = { .fd = -1 }; /* of the one run of this process, for failures that come from anywhere */
 
-/* A failure that ranks cannot agree on: the rank that has it says so, also in the log, and takes the others with it. */
-static _Noreturn void fail(enum status status, const char *text)
+void train__tell(const char *text)
 {
-    char where[256] = "", line[2560];
-    if (strncmp(text, "rank ", 5) != 0)
-        watch_where(where, sizeof where);
-    snprintf(line, sizeof line, "%s%s%s", where, *where ? ": " : "", text);
-    fprintf(stderr, "piper: %s\n", line);
-    fflush(stderr);
-    report_append(&run_folder, line);
-    ctl_abort(-status);
-}
-
-void train__tell_number(const char *text)
-{
-    report_append(&run_folder, text);
+    log_append(&run_folder, text);
 }
 
 /* The worst rank's figures. */
@@ -33,24 +20,23 @@ static void report_memory(struct train *t)
     getrusage(RUSAGE_SELF, &usage);
     uint64_t own = mem_stats().live_bytes;
     uint64_t worst[] = { m.planned, m.touched, own, (uint64_t)usage.ru_maxrss << 10, t->allocations };
-    ctl_max_u64(worst, sizeof worst / sizeof *worst);
+    world_max_u64(worst, sizeof worst / sizeof *worst);
     const double mib = 1024 * 1024;
-    report_line(
-        &t->report,
-        "peak memory per rank: %.1f MiB planned, %.1f MiB touched, %.1f MiB other heap, %.1f MiB resident (RSS); "
-        "allocations in steps: %llu",
-        (double)worst[0] / mib, (double)worst[1] / mib, (double)worst[2] / mib, (double)worst[3] / mib,
-        (unsigned long long)worst[4]);
+    log_line(&t->log,
+             "peak memory per rank: %.1f MiB planned, %.1f MiB touched, %.1f MiB other heap, %.1f MiB resident (RSS); "
+             "allocations in steps: %llu",
+             (double)worst[0] / mib, (double)worst[1] / mib, (double)worst[2] / mib, (double)worst[3] / mib,
+             (unsigned long long)worst[4]);
 }
 
 static void report_end(struct train *t)
 {
     const char *dir = t->dir->path;
     if (t->has_saved)
-        report_line(&t->report, "checkpoint: %s/checkpoints/step-%06llu.h5", dir, (unsigned long long)t->saved.step);
-    report_line(&t->report, "metrics:    %s/metrics.csv", dir);
+        log_line(&t->log, "checkpoint: %s/checkpoints/step-%06llu.h5", dir, (unsigned long long)t->saved.step);
+    log_line(&t->log, "metrics:    %s/metrics.csv", dir);
     if (t->tracing)
-        report_line(&t->report, "trace:      piper trace %s --summary", dir);
+        log_line(&t->log, "trace:      piper trace %s --summary", dir);
 }
 
 static enum status phases(struct train *t, struct err *e)
@@ -59,9 +45,9 @@ static enum status phases(struct train *t, struct err *e)
     watch_phase("resume");
     TRY(train__restore(t, e));
     TRY(train__save_open(t, e));
-    enum status st = ctl_agree(ctl_rank() == 0 ? metrics_open(&t->metrics, t->dir, t->step, e) : ST_OK, e);
+    enum status st = world_agree(world_rank() == 0 ? metrics_open(&t->metrics, t->dir, t->step, e) : ST_OK, e);
     if (t->metrics.note[0])
-        report_line(&t->report, "%s", t->metrics.note);
+        log_line(&t->log, "%s", t->metrics.note);
     if (st == ST_OK)
         st = train__trace_open(t, e);
     if (st == ST_OK)
@@ -72,7 +58,7 @@ static enum status phases(struct train *t, struct err *e)
         report_end(t);
     }
     struct err closing = { 0 };
-    enum status closed = ctl_agree(metrics_close(&t->metrics, &closing), &closing);
+    enum status closed = world_agree(metrics_close(&t->metrics, &closing), &closing);
     if (closed == ST_OK)
         closed = train__trace_close(t, &closing);
     if (st == ST_OK && closed != ST_OK) {
@@ -84,16 +70,15 @@ static enum status phases(struct train *t, struct err *e)
 
 enum status train_run(const struct train_options *o, struct err *e)
 {
-    struct train t = { .o = o, .dir = &run_folder, .began = ctl_time() };
-    process_on_fail(fail);
+    struct train t = { .o = o, .dir = &run_folder, .began = clock_now() };
+    process_ways.where = watch_where;
+    process_ways.log = train__tell;
     watch_phase("start");
     enum status st = watch_open(&(struct watch_setup){ .dir = t.dir, .timeout = (double)o->hang_timeout }, e);
     if (st == ST_OK)
         st = phases(&t, e);
     watch_phase("end");
     watch_attach(NULL);
-    if (st != ST_OK)
-        report_note(&t.report, "%s", e->text);
     train__save_close(&t);
     replicas_close(t.replicas);
     exec_close(t.exec);
@@ -104,7 +89,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     if (t.have_job)
         job_release(&t.job);
     train__stop_close(&t, st);
-    report_close(&t.report);
+    log_close(&t.log);
     watch_close();
     return st;
 }

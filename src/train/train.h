@@ -29,7 +29,7 @@ struct train_options {
     uint64_t check_replicas; /* every so many steps; 0: never */
 };
 
-/* Collective over all ranks, which all return the same. ctl is running. */
+/* Collective over all ranks, which all return the same. The world is up. */
 enum status train_run(const struct train_options *o, struct err *e);
 
 #endif

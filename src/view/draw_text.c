@@ -20,11 +20,16 @@ static char letter(const struct draw_box *b)
                                                  : '.';
 }
 
+static double cells_of(const struct draw_picture *p, double cell)
+{
+    return ceil(p->end / cell - 1e-6);
+}
+
 /* The cells of a rank; `at` is its first box. */
-static void write_cells(const struct draw_picture *p, uint32_t at, uint32_t row, double cell, uint32_t n, bool colour,
-                        FILE *to)
+static void write_cells(const struct draw_picture *p, uint32_t at, uint32_t row, double cell, bool colour, FILE *to)
 {
     unsigned was = PLAIN;
+    uint32_t n = (uint32_t)cells_of(p, cell);
     for (uint32_t i = 0; i < n; i++) {
         double t = (i + 0.5) * cell;
         while (at < p->boxes.n && p->boxes.at[at].row == row && p->boxes.at[at].end <= t)
@@ -45,7 +50,6 @@ static void write_cells(const struct draw_picture *p, uint32_t at, uint32_t row,
 
 bool draw_text(const struct draw_picture *p, double cell, uint32_t columns, bool colour, FILE *to)
 {
-    double units = ceil(p->end / cell - 1e-6);
     uint32_t lines = 0, width = 0, at = 0;
     for (uint32_t i = 0; i < p->rows.n; i++) {
         uint32_t n = (uint32_t)strlen(p->rows.at[i].label);
@@ -54,7 +58,7 @@ bool draw_text(const struct draw_picture *p, double cell, uint32_t columns, bool
         lines++;
         width = n > width ? n : width;
     }
-    if (lines > MOST_LINES || units + width + 2 > columns)
+    if (lines > MOST_LINES || cells_of(p, cell) + width + 2 > columns)
         return false;
     for (uint32_t i = 0; i < p->rows.n; i++) {
         for (; at < p->boxes.n && p->boxes.at[at].row < i; at++)
@@ -62,7 +66,7 @@ bool draw_text(const struct draw_picture *p, double cell, uint32_t columns, bool
         if (p->rows.at[i].stream)
             continue;
         fprintf(to, "%-*s  ", (int)width, p->rows.at[i].label);
-        write_cells(p, at, i, cell, (uint32_t)units, colour, to);
+        write_cells(p, at, i, cell, colour, to);
     }
     return true;
 }

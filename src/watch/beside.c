@@ -46,22 +46,26 @@ struct sight {
     bool first;                 /* no rank below this one is there to say it */
 };
 
+/* Has this launcher started the process, as another rank? */
+static bool is_rank(long pid, char *state, long *rank)
+{
+    struct watch_process p;
+    if (pid <= 0 || pid == getpid() || !watch_process_of(pid, &p) || p.parent != getppid())
+        return false;
+    *state = p.state;
+    *rank = rank_of(pid);
+    return *rank >= 0;
+}
+
 static struct sight look_around(long own_rank)
 {
     struct sight s = { .stopped = -1, .first = true };
     DIR *proc = opendir("/proc");
     const struct dirent *d;
     while (proc && (d = readdir(proc))) {
-        long pid = atol(d->d_name), parent = 0, rank;
-        char path[64], text[256] = "", state = 0;
-        snprintf(path, sizeof path, "/proc/%ld/stat", pid);
-        FILE *f = pid > 0 && pid != getpid() ? fopen(path, "r") : NULL;
-        if (!f)
-            continue;
-        const char *end = fgets(text, sizeof text, f) ? strrchr(text, ')') : NULL;
-        fclose(f);
-        if (!end || sscanf(end + 1, " %c %ld", &state, &parent) != 2 || parent != getppid() ||
-            (rank = rank_of(pid)) < 0)
+        long pid = atol(d->d_name), rank;
+        char state;
+        if (!is_rank(pid, &state, &rank))
             continue;
         if (state != 'T' && state != 't')
             s.first = s.first && rank > own_rank;
@@ -78,14 +82,13 @@ static void *look_beside(void *unused)
     const double tick = beside.timeout / 20;
     const long own_rank = rank_of(getpid());
     const double late = tick + beside.timeout / 4;
-    double last = ctl_time(), since = last;
+    double last = clock_now(), since = last;
     long suspect = -1;
     bool first = true; /* also when the lower ranks have left since */
     (void)unused;
     while (!atomic_load(&beside.stop)) {
-        struct timespec nap = { .tv_sec = (time_t)tick, .tv_nsec = (long)((tick - (double)(time_t)tick) * 1e9) };
-        nanosleep(&nap, NULL);
-        double now = ctl_time();
+        clock_nap(tick);
+        double now = clock_now();
         struct sight s = look_around(own_rank);
         if (s.stopped != suspect || now - last > late) /* this process itself was stopped with it */
             since = now;
@@ -94,11 +97,13 @@ static void *look_beside(void *unused)
         last = now;
         if (suspect < 0 || now - since < beside.timeout + (first ? 0 : 8))
             continue;
+        char text[256];
+        snprintf(text, sizeof text,
+                 "rank %ld (process %ld) has been stopped for %.0f s while MPI starts or ends. The process was stopped "
+                 "by a signal or a debugger",
+                 s.stopped_rank, s.stopped, now - since);
         if (first)
-            dprintf(STDERR_FILENO,
-                    "piper: rank %ld (process %ld) has been stopped for %.0f s while MPI starts or ends. The process "
-                    "was stopped by a signal or a debugger\n",
-                    s.stopped_rank, s.stopped, now - since);
+            process_end(ST_HANG, text, _exit);
         _exit(-ST_HANG);
     }
     return NULL;
@@ -110,7 +115,7 @@ void watch_beside_begin(double timeout)
         return;
     beside.timeout = timeout;
     atomic_store(&beside.stop, 0);
-    beside.running = watch_start_thread(&beside.thread, look_beside, NULL) == 0;
+    beside.running = thread_start(&beside.thread, look_beside, NULL) == 0;
 }
 
 void watch_beside_end(void)

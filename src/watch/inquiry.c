@@ -1,10 +1,8 @@
 /* An inquiry: one rank asks all others where they are, twice. The first round brings what each is in; the second asks about
  * the collectives that somebody waits in, and lets the neighbours of silent ranks look at their processes. When two ranks
  * begin at once, the lower one goes on. */
-#include <fcntl.h>
 #include <math.h>
 #include <stdio.h>
-#include <stdlib.h>
 #include <unistd.h>
 
 #include "rundir/flight.h"
@@ -27,67 +25,16 @@ _Static_assert(sizeof(struct reply) <= LIVENESS_BYTES, "a reply is one message")
 
 /* ---- processes -------------------------------------------------------------------------------------------------- */
 
-/* "PID (NAME) STATE ...": the letter, and the name. */
-static char read_state(const char *path, char name[32])
-{
-    char text[256];
-    int f = open(path, O_RDONLY | O_CLOEXEC);
-    if (f < 0)
-        return 0;
-    ssize_t n = read(f, text, sizeof text - 1);
-    close(f);
-    if (n <= 0)
-        return 0;
-    text[n] = '\0';
-    const char *open = strchr(text, '('), *end = strrchr(text, ')');
-    if (!open || !end || !end[1] || !end[2])
-        return 0;
-    snprintf(name, 32, "%.*s", (int)(end - open - 1), open + 1);
-    return end[2];
-}
-
-char watch_process_state(int32_t pid)
-{
-    char path[64], name[32], mine[32];
-    snprintf(path, sizeof path, "/proc/%d/stat", (int)pid);
-    char state = read_state(path, name);
-    if (!read_state("/proc/self/stat", mine))
-        return 0;
-    if (!state)
-        return 'X';
-    return strcmp(name, mine) == 0 ? state : 0;
-}
-
-char watch_thread_state(int tid)
-{
-    char path[64], name[32];
-    snprintf(path, sizeof path, "/proc/self/task/%d/stat", tid);
-    return read_state(path, name);
-}
-
 void watch_look_in_vain(struct watch *w, double now)
 {
-    char text[512];
-    unsigned long long faults, major, user, system;
-    if (now - w->vain.at < fmin(1, w->timeout / 4))
+    struct watch_process p, *before = &w->vain.before;
+    if (now - w->vain.at < fmin(1, w->timeout / 4) || !watch_process_of(getpid(), &p))
         return;
-    int f = open("/proc/self/stat", O_RDONLY | O_CLOEXEC);
-    ssize_t n = f >= 0 ? read(f, text, sizeof text - 1) : -1;
-    if (f >= 0)
-        close(f);
-    text[n > 0 ? n : 0] = '\0';
-    const char *end = strrchr(text, ')');
-    if (!end || sscanf(end + 2, "%*c %*d %*d %*d %*d %*d %*u %llu %*u %llu %*u %llu %llu", &faults, &major, &user,
-                       &system) != 4)
-        return;
-    faults += major;
     const double ticks = (now - w->vain.at) * (double)sysconf(_SC_CLK_TCK);
-    bool vain = faults - w->vain.faults < 8 && system - w->vain.system > user - w->vain.user &&
-                (double)(system - w->vain.system) > ticks / 8;
+    bool vain = p.faults - before->faults < 8 && p.system - before->system > p.user - before->user &&
+                (double)(p.system - before->system) > ticks / 8;
     w->vain.since = !vain ? 0 : w->vain.since > 0 ? w->vain.since : w->vain.at;
-    w->vain.faults = faults;
-    w->vain.user = user;
-    w->vain.system = system;
+    w->vain.before = p;
     w->vain.at = now;
 }
 
@@ -277,7 +224,7 @@ static void finish_silent(struct watch *w, double now)
         if (a->answered)
             continue;
         a->silent += now - q->begun;
-        ring_last_words(w->dir, r, a->last, sizeof a->last);
+        flight_last(w->dir, r, a->last, sizeof a->last);
     }
 }
 

@@ -4,6 +4,9 @@
 
 #include <pthread.h>
 
+#include "base/clock.h"
+#include "base/fail.h"
+#include "base/thread.h"
 #include "comm/liveness.h"
 #include "watch/watch.h"
 
@@ -95,6 +98,19 @@ void watch_judge(const struct watch_table *t, struct watch_verdict *v);
 /* What a rank does, in words: "has been in BW layers.1 mb3 for 41 s". */
 void watch_describe(const struct watch_table *t, uint32_t rank, char *text, size_t size);
 
+/* ---- processes of this machine: watch/process.c ------------------------------------------------------------------ */
+
+struct watch_process {
+    char state, name[32];
+    long parent;
+    uint64_t faults, user, system; /* so far: pages; clock ticks */
+};
+/* What /proc/PID/stat says. False: there is no such process. */
+bool watch_process_of(long pid, struct watch_process *p);
+/* The state letter of a process, or of a thread of this one; 0: there is none, or another program has it. */
+char watch_process_state(int32_t pid);
+char watch_thread_state(int tid);
+
 /* ---- the thread: watch.c, and its inquiries: watch/inquiry.c --------------------------------------------------- */
 
 struct watch_inquiry {
@@ -118,15 +134,12 @@ struct watch {
     double heard; /* when the rank before was last heard */
     double asked; /* when somebody's inquiry was last seen */
     struct {
-        uint64_t user, system, faults; /* of the process so far: clock ticks, pages */
-        double at;                     /* when they were read */
-        double since;                  /* from then on all was in vain; 0: it is not */
+        struct watch_process before; /* this one, */
+        double at;                   /* when it was read */
+        double since;                /* from then on all was in vain; 0: it is not */
     } vain;
 };
 
-/* The state letter of a process, or of a thread of this one, in /proc; 0: there is none, or another program has it. */
-char watch_process_state(int32_t pid);
-char watch_thread_state(int tid);
 /* Keeps watch->vain. */
 void watch_look_in_vain(struct watch *w, double now);
 
@@ -149,8 +162,6 @@ void watch_record_attach(const struct exec *x); /* under the lock */
 /* Both threads look while they hold this, so that main does not close the executor meanwhile. */
 void watch_lock(void);
 void watch_unlock(void);
-/* Signals are for the main thread. 0, or an error number. */
-int watch_start_thread(pthread_t *thread, void *(*run)(void *), void *arg);
 /* A nap that the end cuts short; false: it has come. */
 bool watch_sleep(double seconds);
 

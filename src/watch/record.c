@@ -1,6 +1,6 @@
 /* The thread that keeps the ring of this rank's last places: apart from the guard, because a file system may hang. */
+#include <math.h>
 #include <stdio.h>
-#include <time.h>
 
 #include "rundir/flight.h"
 #include "watch/private.h"
@@ -8,35 +8,31 @@
 enum { TASKS = 8 };
 
 static struct {
-    struct ring ring;
-    struct ring_header header;
+    struct flight flight;
+    struct flight_header header;
     struct watch_look look; /* under watch_lock() */
     uint64_t *recorded;     /* [streams] epoch and instruction last recorded */
     const char *phase;
-} recorder = { .ring = { .file = -1 } };
+} recorder = { .flight = { .file = -1 } };
 
 void watch_record_begin(const struct liveness_peer *me)
 {
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    double now = (double)t.tv_sec, *began = &now;
-    uint64_t size = sizeof now;
-    ctl_broadcast((void **)&began, &size);
-    recorder.header = (struct ring_header){ .rank = ctl_rank(), .ranks = ctl_size(), .pid = me->pid, .began = *began };
+    double began = floor(clock_of(CLOCK_REALTIME));
+    world_broadcast(&began, sizeof began);
+    recorder.header =
+        (struct flight_header){ .rank = world_rank(), .ranks = world_size(), .pid = me->pid, .began = began };
     snprintf(recorder.header.host, sizeof recorder.header.host, "%s", me->host);
     recorder.phase = NULL;
-    if (began != &now)
-        mem_free(began);
 }
 
 /* The phase in which it is opened is the first record: a rank that dies soon has one. */
 enum status watch_record_open(const struct dir *dir, struct err *e)
 {
-    struct ring_record first = { .instr = UINT32_MAX };
-    TRY(ring_open(&recorder.ring, dir, &recorder.header, e));
+    struct flight_record first = { .instr = UINT32_MAX };
+    TRY(flight_open(&recorder.flight, dir, &recorder.header, e));
     recorder.phase = watch_phase_now();
     snprintf(first.name, sizeof first.name, "%s", recorder.phase);
-    ring_add(&recorder.ring, &first);
+    flight_add(&recorder.flight, &first);
     return ST_OK;
 }
 
@@ -51,20 +47,20 @@ void watch_record_attach(const struct exec *x)
 void watch_record_close(void)
 {
     watch_record_attach(NULL);
-    ring_close(&recorder.ring);
+    flight_close(&recorder.flight);
 }
 
 /* What is to be recorded now: records[TASKS], the most telling one last. */
-static uint32_t look(struct ring_record *records)
+static uint32_t look(struct flight_record *records)
 {
     struct watch_look *l = &recorder.look;
     const char *phase = watch_phase_now();
-    watch_look_at(l, phase, ctl_time());
+    watch_look_at(l, phase, clock_now());
     if (!l->x || !l->place.inside) {
         if (phase == recorder.phase)
             return 0;
         recorder.phase = phase;
-        records[0] = (struct ring_record){ .instr = UINT32_MAX };
+        records[0] = (struct flight_record){ .instr = UINT32_MAX };
         snprintf(records[0].name, sizeof records[0].name, "%s", phase);
         return 1;
     }
@@ -79,7 +75,7 @@ static uint32_t look(struct ring_record *records)
             continue;
         *last = now;
         exec_describe(l->x, l->place.list, tasks[i].instr, &what);
-        records[n] = (struct ring_record){ .step = l->place.step, .instr = tasks[i].instr, .waits = !tasks[i].host };
+        records[n] = (struct flight_record){ .step = l->place.step, .instr = tasks[i].instr, .waits = !tasks[i].host };
         snprintf(records[n].name, sizeof records[n].name, "%.*s", (int)sizeof records[n].name - 1, what.name);
         n++;
     }
@@ -92,16 +88,16 @@ void *watch_recorder(void *unused)
     double last = 0;
     (void)unused;
     for (bool on = true; on;) {
-        struct ring_record records[TASKS];
+        struct flight_record records[TASKS];
         on = watch_sleep(often);
         watch_lock();
         uint32_t n = look(records);
         watch_unlock();
         for (uint32_t i = 0; i < n; i++)
-            ring_add(&recorder.ring, &records[i]);
-        if (!on || ctl_time() - last > alive) {
-            last = ctl_time();
-            ring_alive(&recorder.ring);
+            flight_add(&recorder.flight, &records[i]);
+        if (!on || clock_now() - last > alive) {
+            last = clock_now();
+            flight_alive(&recorder.flight);
         }
     }
     return NULL;

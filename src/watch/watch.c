@@ -3,12 +3,12 @@
 #include <errno.h>
 #include <math.h>
 #include <pthread.h>
-#include <signal.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "rundir/log.h"
 #include "watch/private.h"
 
@@ -55,38 +55,18 @@ bool watch_sleep(double seconds)
 
 /* ---- the end of a job that hangs ------------------------------------------------------------------------------- */
 
-struct last_words {
-    const struct watch_table *table;
-    const struct watch_verdict *verdict;
-    _Atomic uint32_t done;
-};
-
-/* In a thread of its own: the file system may be what hangs. */
-static void *write_log(void *arg)
+/* The verdict, and where the ranks are. */
+static void log_places(const char *text)
 {
     enum { MOST = 256 };
-    struct last_words *words = arg;
-    const struct watch_table *t = words->table;
+    const struct watch_table *t = &dog.watch.inquiry.table;
     char deed[512], line[640];
-    report_append(dog.watch.dir, words->verdict->text);
+    log_append(dog.watch.dir, text);
     for (uint32_t r = 0; r < t->ranks && r < MOST; r++) {
         watch_describe(t, r, deed, sizeof deed);
         snprintf(line, sizeof line, "  rank %u (node %s) %s", r, t->peers[r].host, deed);
-        report_append(dog.watch.dir, line);
+        log_append(dog.watch.dir, line);
     }
-    atomic_store(&words->done, 1);
-    return NULL;
-}
-
-static _Noreturn void bite(const struct watch_table *t, const struct watch_verdict *v)
-{
-    struct last_words words = { .table = t, .verdict = v };
-    pthread_t thread;
-    dprintf(STDERR_FILENO, "piper: %s\n", v->text);
-    if (pthread_create(&thread, NULL, write_log, &words) == 0)
-        for (int ms = 0; ms < 1000 && !atomic_load(&words.done); ms += 5)
-            nanosleep(&(struct timespec){ .tv_nsec = 5000000 }, NULL);
-    liveness_abort(-ST_HANG);
 }
 
 /* ---- the guard -------------------------------------------------------------------------------------------------- */
@@ -136,7 +116,7 @@ static struct {
 static void *write_notice(void *unused)
 {
     (void)unused;
-    report_append(dog.watch.dir, notice.text);
+    log_append(dog.watch.dir, notice.text);
     atomic_store(&notice.writing, 0);
     return NULL;
 }
@@ -162,7 +142,7 @@ static void tell_of_files(struct watch *w, double now)
     snprintf(notice.text, sizeof notice.text, "rank %u (node %s) has been waiting for a file system for %.0f s, in %s",
              w->rank, w->peers[w->rank].host, now - since, outside ? w->look.phase : "a step");
     atomic_store(&notice.writing, 1);
-    if (watch_start_thread(&thread, write_notice, NULL) != 0)
+    if (thread_start(&thread, write_notice, NULL) != 0)
         atomic_store(&notice.writing, 0);
     else
         pthread_detach(thread);
@@ -178,8 +158,10 @@ static void guard_once(struct watch *w, double now)
     tell_of_files(w, now);
     if (w->inquiry.active) {
         if (watch_inquiry_step(w, now, &v)) {
-            if (v.guilty)
-                bite(&w->inquiry.table, &v);
+            if (v.guilty) {
+                process_ways.log = process_ways.log ? log_places : NULL;
+                process_end(ST_HANG, v.text, world_abort);
+            }
             watch_inquiry_end(&w->inquiry);
             w->asked = now;
         }
@@ -196,10 +178,10 @@ static void *guard(void *arg)
 {
     struct watch *w = arg;
     const double tick = fmin(0.1, w->timeout / 20), beat = fmin(0.5, w->timeout / 8);
-    double last = ctl_time(), beaten = 0;
+    double last = clock_now(), beaten = 0;
     bool stopping = false;
     while (!stopping || dog.expects) {
-        double now = ctl_time();
+        double now = clock_now();
         if (now - last > tick + w->timeout / 4) { /* stopped or starved: what others did meanwhile is not known */
             watch_lock();
             w->heard = w->inquiry.begun = now;
@@ -214,7 +196,7 @@ static void *guard(void *arg)
         }
         bool hurry = w->inquiry.active || now - w->asked < 1;
         if (stopping)
-            nanosleep(&(struct timespec){ .tv_nsec = 1000000 }, NULL);
+            clock_nap(0.001);
         else if (!watch_sleep(hurry ? tick / 20 : tick)) {
             stopping = true;
             say(w, BYE);
@@ -241,7 +223,7 @@ void watch_attach(const struct exec *x)
     dog.x = x;
     watch_look_end(&dog.watch.look);
     watch_look_begin(&dog.watch.look, x, true);
-    watch_look_at(&dog.watch.look, watch_phase_now(), ctl_time());
+    watch_look_at(&dog.watch.look, watch_phase_now(), clock_now());
     watch_record_attach(x);
     watch_unlock();
 }
@@ -255,7 +237,7 @@ const char *watch_note(void)
 
 void watch_where(char *text, size_t size)
 {
-    size_t n = (size_t)snprintf(text, size, "rank %u", ctl_rank());
+    size_t n = (size_t)snprintf(text, size, "rank %u", world_rank());
     if (n >= size || pthread_mutex_trylock(&dog.lock) != 0)
         return;
     uint32_t streams = dog.x ? exec_streams(dog.x) : 1, first[streams];
@@ -272,20 +254,10 @@ void watch_where(char *text, size_t size)
     watch_unlock();
 }
 
-int watch_start_thread(pthread_t *thread, void *(*run)(void *), void *arg)
-{
-    sigset_t all, before;
-    sigfillset(&all);
-    pthread_sigmask(SIG_SETMASK, &all, &before);
-    int code = pthread_create(thread, NULL, run, arg);
-    pthread_sigmask(SIG_SETMASK, &before, NULL);
-    return code;
-}
-
 enum status watch_open(const struct watch_setup *setup, struct err *e)
 {
     struct watch *w = &dog.watch;
-    *w = (struct watch){ .dir = setup->dir, .timeout = setup->timeout, .rank = ctl_rank(), .ranks = ctl_size() };
+    *w = (struct watch){ .dir = setup->dir, .timeout = setup->timeout, .rank = world_rank(), .ranks = world_size() };
     w->main_thread = gettid();
     w->peers = mem_alloc(w->ranks * sizeof *w->peers);
     liveness_peers(w->peers);
@@ -302,23 +274,23 @@ enum status watch_open(const struct watch_setup *setup, struct err *e)
     if (!w->line && w->ranks > 1)
         return ST_OK;
     dog.expects = w->ranks > 1;
-    w->heard = ctl_time();
+    w->heard = clock_now();
     watch_look_at(&w->look, watch_phase_now(), w->heard);
-    int code = watch_start_thread(&dog.guard, guard, w);
+    int code = thread_start(&dog.guard, guard, w);
     dog.guarding = code == 0;
     watch_beside_end(); /* from here on the guard does it */
     enum status st = code ? err_set(e, ST_DEVICE, "watchdog", "rank %u cannot start its thread: %s", w->rank,
                                     strerror(code))
                           : ST_OK;
-    return ctl_agree(st, e);
+    return world_agree(st, e);
 }
 
 enum status watch_record(struct err *e)
 {
     TRY(watch_record_open(dog.watch.dir, e));
-    int code = watch_start_thread(&dog.recorder, watch_recorder, NULL);
+    int code = thread_start(&dog.recorder, watch_recorder, NULL);
     dog.recording = code == 0;
-    return code ? err_set(e, ST_DEVICE, "watchdog", "the recorder of rank %u cannot start: %s", ctl_rank(),
+    return code ? err_set(e, ST_DEVICE, "watchdog", "the recorder of rank %u cannot start: %s", world_rank(),
                           strerror(code))
                 : ST_OK;
 }
@@ -327,7 +299,7 @@ void watch_close(void)
 {
     watch_phase("end");
     watch_attach(NULL);
-    ctl_barrier(); /* the watch goes on until all are here */
+    world_barrier(); /* the watch goes on until all are here */
     pthread_mutex_lock(&dog.bell_lock);
     atomic_store(&dog.stop, 1);
     pthread_cond_broadcast(&dog.bell);

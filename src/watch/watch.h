@@ -28,7 +28,7 @@ void watch_beside_end(void);
 enum status watch_open(const struct watch_setup *setup, struct err *e);
 void watch_close(void);
 
-/* From here on what this rank does is kept in RUNDIR/ring, which exists then: see ring.h. Not collective. */
+/* From here on what this rank does is kept in RUNDIR/ring, which exists then: see flight.h. Not collective. */
 enum status watch_record(struct err *e);
 
 /* What this rank does outside of steps: "compile", "checkpoint"; a string that stays. Any thread, any time. */

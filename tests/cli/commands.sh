@@ -133,7 +133,7 @@ mpi "$piper" 2 train pp2.h5 -o imported --steps 1 >out 2>&1
 result 'training begins with imported weights'
 
 # ---- refusals: place, found, expected; all ranks gone
-refuses 'instructions that do not exist' 64 'PIPER_ISA is "sse", expected base, avx2, avx512 or avx512_bf16' \
+refuses 'instructions that do not exist' 64 'PIPER_ISA is "sse", expected base, avx2, avx512, avx512_bf16 or amx_bf16' \
     env PIPER_ISA=sse "$piper" info
 PIPER_ISA=base "$piper" info >out 2>&1 && grep -q '^compute *cpu *runs here: base; products: float32 .*, bfloat16 ' out
 result 'instructions by name'

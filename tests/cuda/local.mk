@@ -23,7 +23,7 @@ tests_cuda_test_device_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 GPU_PROGS += tests/gpu/test_ops tests/gpu/test_update
 DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/rundir/folder.c src/rundir/folder.h src/exec/module.c src/exec/module.h
 # The module takes functions of the program: the fake one the CPU's kernels, the real one those that its NCCL back end calls.
-DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu,--undefined=ctl_max_u64,--undefined=comm_group_rank
+DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu,--undefined=world_max_u64,--undefined=comm_group_rank
 DEVICE_LDADD = $(PIPER_COMM) $(CPU_TEST_LDADD)
 DEVICE_CPPFLAGS = $(CPU_TEST_CPPFLAGS) -DPKGLIBDIR='"$(pkglibdir)"'
 tests_gpu_test_ops_SOURCES = $(OPS_TEST_SOURCES) $(DEVICE_MACHINE)

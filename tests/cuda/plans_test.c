@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/fail.h"
 #include "exec/compute.h"
 #include "cuda/cuda.h"
 #include "cuda/libs_private.h"

@@ -206,12 +206,12 @@ START_TEST(damaged_file)
     static const char *const contents[] = {
         "",
         "something\n",
-        "piper products 1\n",
-        "piper products 1\nlibrary 130100\ndevice Fake\n",
-        "piper products 1\nlibrary 130100\ndevice Fake\nproducts 1\n1 2 3\nend\n",
-        "piper products 1\nlibrary 130100\ndevice Fake\nproducts 0\n",
-        ("piper products 1\nlibrary 130100\ndevice Fake\nproducts 1\n"
-         "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 21 ; 1 2 3 4 5 6 7 8\nend\n"),
+        "piper products 2\n",
+        "piper products 2\nlibrary 130100\ndevice Fake\n",
+        "piper products 2\nlibrary 130100\ndevice Fake\nproducts 1\n1 2 3\nend\n",
+        "piper products 2\nlibrary 130100\ndevice Fake\nproducts 0\n",
+        ("piper products 2\nlibrary 130100\ndevice Fake\nproducts 1\n"
+         "1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 19 20 ; 1 2 3 4 5 6 7 8\nend\n"),
     };
     snprintf(fake_device, sizeof fake_device, "Fake");
     fake_library_version = 130100;

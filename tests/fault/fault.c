@@ -373,17 +373,10 @@ MPI(Test, (MPI_Request * r, int *done, MPI_Status *s), (r, done, s))
 MPI(Testall, (int n, MPI_Request *r, int *done, MPI_Status *s), (n, r, done, s))
 MPI(Wait, (MPI_Request * r, MPI_Status *s), (r, s))
 MPI(Cancel, (MPI_Request * r), (r))
-MPI(Barrier, (MPI_Comm c), (c))
 MPI(Ibarrier, (MPI_Comm c, MPI_Request *r), (c, r))
-MPI(Bcast, (void *p, int n, MPI_Datatype type, int root, MPI_Comm c), (p, n, type, root, c))
 MPI(Ibcast, (void *p, int n, MPI_Datatype type, int root, MPI_Comm c, MPI_Request *r), (p, n, type, root, c, r))
-MPI(Reduce, (const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, int root, MPI_Comm c),
-    (in, out, n, type, op, root, c))
-MPI(Allreduce, (const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm c), (in, out, n, type, op, c))
 MPI(Iallreduce, (const void *in, void *out, int n, MPI_Datatype type, MPI_Op op, MPI_Comm c, MPI_Request *r),
     (in, out, n, type, op, c, r))
-MPI(Allgather, (const void *in, int n, MPI_Datatype type, void *out, int m, MPI_Datatype to, MPI_Comm c),
-    (in, n, type, out, m, to, c))
 MPI(Iallgather,
     (const void *in, int n, MPI_Datatype type, void *out, int m, MPI_Datatype to, MPI_Comm c, MPI_Request *r),
     (in, n, type, out, m, to, c, r))

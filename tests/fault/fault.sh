@@ -145,8 +145,8 @@ over()
 }
 walk 'MPI_Iallreduce fails on rank 1' 1:MPI_Iallreduce 10 900 ERR lost
 if [ "${STRIDE-}" ]; then
-    walk 'MPI_Bcast fails on rank 0' 0:MPI_Bcast 1 1 ERR lost
-    for name in Init_thread Comm_dup Ibcast Allreduce Barrier Isend Irecv Reduce Send Recv; do
+    walk 'MPI_Ibcast fails on rank 0' 0:MPI_Ibcast 1 1 ERR lost
+    for name in Init_thread Comm_dup Comm_split Ibcast Ibarrier Iallgather Isend Irecv Send Recv; do
         walk "MPI_$name fails on rank 1" 1:MPI_$name 1 1 ERR lost
     done
     walk 'MPI_Finalize fails on rank 1' 1:MPI_Finalize 1 1 ERR over

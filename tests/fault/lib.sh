@@ -42,10 +42,20 @@ strike()
     done
     [ $tries -gt 0 ] && [ $took -le $((1000 * ${within:-20} * ${TEST_TIME_SCALE:-1})) ]
 }
-# once PATTERN: the cause is said once, in a sentence with something that fits the pattern
+# once PATTERN: the cause is said once, in a sentence with something that fits the pattern, and in the log where the run had begun it
 once()
 {
-    [ "$(grep -c '^piper: ' out)" -eq 1 ] && grep -qE "^piper: .*($1)" out
+    [ "$(grep -c '^piper: ' out)" -eq 1 ] && grep -qE "^piper: .*($1)" out && logged
+}
+bytes()
+{
+    cat "$1/log.txt" 2>/dev/null | wc -c
+}
+logged()
+{
+    case $struck in *log.txt*) return ;; esac # it cannot be written
+    [ "$(bytes x)" -le "$(bytes "${base:-.}")" ] ||
+        grep -qF "$(sed -n 's/^piper: //p' out)" x/log.txt || { echo 'it is not in the log' >>out; false; }
 }
 whole_checkpoints()
 {

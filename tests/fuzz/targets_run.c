@@ -96,16 +96,16 @@ void fuzz_remove_run(const char *path)
 /* Its checks made right again, so that more than they are tried. */
 static void repair_ring(struct fuzz_input *in)
 {
-    struct ring_header h;
-    struct ring_record r;
+    struct flight_header h;
+    struct flight_record r;
     if (in->n < sizeof h)
         return;
     memcpy(&h, in->at, sizeof h);
-    h.check = number_hash(&h, offsetof(struct ring_header, check), RING_MAGIC);
+    h.check = number_hash(&h, offsetof(struct flight_header, check), FLIGHT_MAGIC);
     memcpy(in->at, &h, sizeof h);
     for (size_t at = sizeof h; at + sizeof r <= in->n; at += sizeof r) {
         memcpy(&r, in->at + at, sizeof r);
-        r.check = number_hash(&r, offsetof(struct ring_record, check), RING_MAGIC);
+        r.check = number_hash(&r, offsetof(struct flight_record, check), FLIGHT_MAGIC);
         memcpy(in->at + at, &r, sizeof r);
     }
 }
@@ -127,8 +127,8 @@ int fuzz_run_ring(const struct fuzz_input *in, const char *path)
         repair_ring(&copy);
     struct dir folder = store(&copy, path, "ring/0000");
     mem_free(copy.at);
-    ring_last_words(&folder, 0, words, sizeof words);
-    enum status st = out ? ring_print(&folder, first_ranks, NULL, out, &e) : ST_BUG;
+    flight_last(&folder, 0, words, sizeof words);
+    enum status st = out ? flight_print(&folder, first_ranks, NULL, out, &e) : ST_BUG;
     if (out)
         fclose(out);
     dir_close(&folder);

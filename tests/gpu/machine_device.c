@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "base/status.h"
 #include "exec/device_ops.h"
 #include "gpu/machine_device.h"

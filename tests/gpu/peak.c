@@ -12,6 +12,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/fail.h"
 #include "base/mem.h"
 #include "cuda/matmul.h"
 #include "num/machine.h"

@@ -36,7 +36,7 @@ static uint32_t bad, steps, closes;
 
 static void fail(const struct job *j, const char *what, const char *why)
 {
-    printf("rank %u: %s %llu, %s: %s: %s\n", ctl_rank(), j->fixed ? "case" : "seed", (unsigned long long)j->seed,
+    printf("rank %u: %s %llu, %s: %s: %s\n", world_rank(), j->fixed ? "case" : "seed", (unsigned long long)j->seed,
            j->strategy, what, why);
     bad++;
 }
@@ -47,7 +47,7 @@ static enum status compile(struct job *j, uint32_t cell, struct err *e)
 {
     struct notices notices;
     uint32_t stages = 1;
-    json_t *strategy = graphs_strategy(ctl_size(), cell, &stages),
+    json_t *strategy = graphs_strategy(world_size(), cell, &stages),
            *model = j->fixed ? graphs_case((uint32_t)j->seed) : graphs_model(j->seed, stages);
     char *text = json_dumps(strategy, JSON_COMPACT);
     snprintf(j->strategy, sizeof j->strategy, "%s", text);
@@ -62,7 +62,7 @@ static enum status compile(struct job *j, uint32_t cell, struct err *e)
         .graph = &j->g,
         .strategy = strategy,
         .strategy_name = "strategy.json",
-        .ranks = ctl_size(),
+        .ranks = world_size(),
         .batch_size = GRAPH_BATCH,
         .compute = IR_F32,
         .optimizer = OPT_SGD,
@@ -72,7 +72,7 @@ static enum status compile(struct job *j, uint32_t cell, struct err *e)
     st = sched_compile(&in, &j->out, e);
     json_decref(strategy);
     TRY(st);
-    const struct sched_class *mine = &j->out.classes[j->out.class_of[ctl_rank()]];
+    const struct sched_class *mine = &j->out.classes[j->out.class_of[world_rank()]];
     return plan_open(mine->blob, mine->bytes, j->g.ops.n, j->g.params.n, j->g.tensors.n, &j->plan, e);
 }
 
@@ -106,13 +106,13 @@ static void load_params(const struct job *j, struct exec *x)
 {
     struct pieces pieces;
     unsigned char *const *base = exec_arenas(x);
-    pieces_to_read(&j->plan, ctl_rank(), base, &pieces);
+    pieces_to_read(&j->plan, world_rank(), base, &pieces);
     for (uint32_t i = 0; i < pieces.list.n; i++) {
         const struct checkpoint_piece *p = &pieces.list.at[i];
         for (uint64_t k = 0; k < p->count; k++)
             p->data[k] = (float)j->want.param[p->param].x[p->first + k];
     }
-    pieces_take(&j->plan, ctl_rank(), base, &pieces);
+    pieces_take(&j->plan, world_rank(), base, &pieces);
     pieces_release(&pieces);
     exec_upload(x);
 }
@@ -153,17 +153,17 @@ static void compare_params(struct job *j, struct exec *x)
     uint64_t n = 0, at = 0;
     for (uint32_t i = 0; i < j->g.params.n; i++)
         n += j->want.param[i].n;
-    float *mine = mem_alloc(n * sizeof *mine), *all = mem_alloc(ctl_size() * n * sizeof *all);
+    float *mine = mem_alloc(n * sizeof *mine), *all = mem_alloc(world_size() * n * sizeof *all);
     exec_download(x);
-    pieces_to_write(&j->plan, ctl_rank(), exec_arenas(x), &pieces);
+    pieces_to_write(&j->plan, world_rank(), exec_arenas(x), &pieces);
     for (uint32_t i = 0; i < j->g.params.n; at += j->want.param[i++].n)
         for (uint32_t k = 0; k < pieces.list.n; k++)
             if (pieces.list.at[k].param == i)
                 memcpy(mine + at + pieces.list.at[k].first, pieces.list.at[k].data,
                        pieces.list.at[k].count * sizeof *mine);
     pieces_release(&pieces);
-    ctl_all_gather(mine, n * sizeof *mine, all);
-    for (uint32_t r = 1; r < ctl_size(); r++)
+    world_all_gather(mine, n * sizeof *mine, all);
+    for (uint32_t r = 1; r < world_size(); r++)
         for (uint64_t k = 0; k < n; k++)
             all[k] += all[r * n + k]; /* one of them has it */
     at = 0;
@@ -245,7 +245,7 @@ static void train(struct job *j, struct exec *x)
         number++;
     evaluation_forward(&j->want, j->tokens, j->targets);
     evaluation_backward(&j->want);
-    const char *why = ctl_rank() ? NULL : evaluation_check(&j->want, j->tokens, j->targets, &r);
+    const char *why = world_rank() ? NULL : evaluation_check(&j->want, j->tokens, j->targets, &r);
     if (why)
         fail(j, "the evaluator", why);
     mem_free(j->tokens);
@@ -260,11 +260,11 @@ static void run(uint64_t seed, bool fixed, uint32_t cell)
     struct exec_setup setup = { .plan = &j.plan,
                                 .graph = &j.g,
                                 .compute = &compute_cpu,
-                                .comm = ctl_size() > 1 ? &comm_mpi : &comm_null,
+                                .comm = world_size() > 1 ? &comm_mpi : &comm_null,
                                 .optimizer = { .kind = OPT_SGD },
-                                .local_ranks = ctl_size(),
-                                .local_rank = ctl_rank() };
-    enum status st = ctl_agree(compile(&j, cell, &e), &e);
+                                .local_ranks = world_size(),
+                                .local_rank = world_rank() };
+    enum status st = world_agree(compile(&j, cell, &e), &e);
     if (st == ST_OK)
         st = exec_open(&setup, &x, &e);
     if (st != ST_OK) {
@@ -280,7 +280,7 @@ static void run(uint64_t seed, bool fixed, uint32_t cell)
 static uint32_t count_cells(void)
 {
     uint32_t n = 0, stages;
-    for (json_t *s; (s = graphs_strategy(ctl_size(), n, &stages)); n++)
+    for (json_t *s; (s = graphs_strategy(world_size(), n, &stages)); n++)
         json_decref(s);
     return n;
 }
@@ -292,7 +292,7 @@ static void run_cases(void)
     json_t *model, *strategy;
     for (uint32_t i = 0; (model = graphs_case(i)); i++) {
         json_decref(model);
-        for (uint32_t cell = 0; (strategy = graphs_strategy(ctl_size(), cell, &stages)); cell++) {
+        for (uint32_t cell = 0; (strategy = graphs_strategy(world_size(), cell, &stages)); cell++) {
             json_decref(strategy);
             if (stages == 1)
                 run(i, true, cell);
@@ -303,7 +303,7 @@ static void run_cases(void)
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
-    if (ctl_init(&argc, &argv, &e) != ST_OK) {
+    if (world_init(&argc, &argv, &e) != ST_OK) {
         fprintf(stderr, "graphs_test: %s\n", e.text);
         return 99;
     }
@@ -315,13 +315,13 @@ int main(int argc, char **argv)
     for (uint64_t seed = first; seed < first + seeds; seed++)
         run(seed, false, (uint32_t)(seed % cells));
     uint64_t failed = bad;
-    ctl_max_u64(&failed, 1);
-    if (ctl_rank() == 0)
+    world_max_u64(&failed, 1);
+    if (world_rank() == 0)
         printf("%u ranks, %u strategies, seeds %llu to %llu, %u steps, %u jobs cut short by a close choice: largest "
                "relative "
                "differences on rank 0 %.2e of sums, %.2e of parameters: %s\n",
-               ctl_size(), cells, (unsigned long long)first, (unsigned long long)(first + seeds - 1), steps, closes,
+               world_size(), cells, (unsigned long long)first, (unsigned long long)(first + seeds - 1), steps, closes,
                worst_scalar, worst_param, failed ? "FAILED" : "good");
-    ctl_finalize();
+    world_finalize();
     return failed != 0;
 }

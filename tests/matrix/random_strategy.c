@@ -3,6 +3,7 @@
 
 #include <stdio.h>
 
+#include "base/fail.h"
 #include "ir/family/family.h"
 
 enum { ALL_TAGS = (1 << IR_MAX_TAGS) - 1 };

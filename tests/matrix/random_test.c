@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#include "base/fail.h"
 #include "base/json.h"
 #include "ir/family/family.h"
 #include "random.h"
@@ -27,11 +28,9 @@ static void on_signal(int number)
     raise(number);
 }
 
-static _Noreturn void on_fail(enum status status, const char *text)
+static void on_fail(const char *text)
 {
     printf("%s# %s\n", current, text);
-    fflush(stdout);
-    exit(-status);
 }
 
 /* ---- compiling --------------------------------------------------------------------------------------------------- */
@@ -297,7 +296,7 @@ int main(int argc, char **argv)
 {
     uint64_t seed = argc > 2 ? strtoull(argv[2], NULL, 0) : 0;
     setvbuf(stdout, NULL, _IOLBF, 0);
-    process_on_fail(on_fail);
+    process_ways.log = on_fail;
     signal(SIGSEGV, on_signal);
     signal(SIGABRT, on_signal);
     if (argc == 1) {

@@ -4,16 +4,16 @@
  *     make tests/mpi/bench_checkpoint && mpirun -n 4 tests/mpi/bench_checkpoint FOLDER */
 #include <errno.h>
 #include <fcntl.h>
-#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/json.h"
 #include "io/checkpoint.h"
 #include "io/model.h"
-#include "io/world.h"
+#include "comm/world.h"
 #include "ir/family/family.h"
 
 enum { MOST_TURNS = 99, PART = 1 << 20 };
@@ -24,8 +24,7 @@ static const char model[] = "{\"model_type\":\"gpt2\",\"vocab_size\":50257,\"n_e
 static _Noreturn void fail(const char *text)
 {
     fprintf(stderr, "bench_checkpoint: %s\n", text);
-    MPI_Abort(MPI_COMM_WORLD, 1);
-    abort();
+    world_abort(1);
 }
 
 static void build(struct ir_graph *g)
@@ -44,7 +43,7 @@ static void build(struct ir_graph *g)
 /* Equal stretches of every tensor. Returns the bytes of this rank. */
 static uint64_t share(const struct ir_graph *g, struct checkpoint_piece *pieces)
 {
-    uint64_t rank = io_rank(), size = io_size(), bytes = 0;
+    uint64_t rank = world_rank(), size = world_size(), bytes = 0;
     for (uint32_t i = 0; i < g->params.n; i++) {
         uint64_t n = ir_shape_elements(&g->params.at[i].shape), first = n * rank / size;
         pieces[i] = (struct checkpoint_piece){ .param = i, .first = first, .count = n * (rank + 1) / size - first };
@@ -102,36 +101,36 @@ static double median(double *x, int n)
 static void run(const char *folder, int turns, struct checkpoint_saver *s, const struct checkpoint_piece *pieces,
                 uint32_t n, uint64_t mine)
 {
-    uint64_t *all = mem_alloc(io_size() * sizeof *all), first = 0, bytes = 0;
+    uint64_t *all = mem_alloc(world_size() * sizeof *all), first = 0, bytes = 0;
     double took[2][MOST_TURNS];
     char path[4096];
     snprintf(path, sizeof path, "%s/plain", folder);
-    io_all_gather(&mine, sizeof mine, all);
-    for (uint32_t r = 0; r < io_size(); r++) {
-        first += r < io_rank() ? all[r] : 0;
+    world_all_gather(&mine, sizeof mine, all);
+    for (uint32_t r = 0; r < world_size(); r++) {
+        first += r < world_rank() ? all[r] : 0;
         bytes += all[r];
     }
     for (int turn = 0; turn < turns; turn++) {
         for (int plain = 0; plain < 2; plain++) {
             sync(); /* what earlier turns have left */
-            io_barrier();
-            double begin = MPI_Wtime();
+            world_barrier();
+            double begin = clock_now();
             if (plain)
                 plain_write(path, pieces, n, first);
             else
                 save(s, (uint64_t)turn + 1);
-            io_barrier();
-            took[plain][turn] = MPI_Wtime() - begin;
-            if (plain && io_rank() == 0)
+            world_barrier();
+            took[plain][turn] = clock_now() - begin;
+            if (plain && world_rank() == 0)
                 unlink(path);
         }
-        if (io_rank() == 0)
+        if (world_rank() == 0)
             printf("turn %d: checkpoint %.3f s, plain write and fsync %.3f s\n", turn + 1, took[0][turn],
                    took[1][turn]);
     }
     double mb = (double)bytes / 1e6, a = median(took[0], turns), b = median(took[1], turns);
-    if (io_rank() == 0)
-        printf("%u ranks, %.0f MB: checkpoint %.0f MB/s, plain write and fsync %.0f MB/s: %.0f%%\n", io_size(), mb,
+    if (world_rank() == 0)
+        printf("%u ranks, %.0f MB: checkpoint %.0f MB/s, plain write and fsync %.0f MB/s: %.0f%%\n", world_size(), mb,
                mb / a, mb / b, 100 * b / a);
     mem_free(all);
 }
@@ -141,14 +140,15 @@ int main(int argc, char **argv)
     struct ir_graph g;
     struct err e = { 0 };
     struct checkpoint_saver *s;
-    MPI_Init(&argc, &argv);
+    if (world_init(&argc, &argv, &e) != ST_OK)
+        fail(e.text);
     setvbuf(stdout, NULL, _IOLBF, 0);
     const char *folder = argc > 1 ? argv[1] : ".";
     int turns = argc > 2 ? atoi(argv[2]) : 7;
     turns = turns < 1 ? 1 : turns > MOST_TURNS ? MOST_TURNS : turns;
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         mkdir(folder, 0777);
-    io_barrier();
+    world_barrier();
     struct dir run_folder;
     if (dir_open(folder, &run_folder, &e) != ST_OK)
         fail(e.text);
@@ -175,6 +175,6 @@ int main(int argc, char **argv)
     }
     mem_free(pieces);
     ir_graph_release(&g);
-    MPI_Finalize();
+    world_finalize();
     return 0;
 }

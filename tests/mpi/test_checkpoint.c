@@ -3,18 +3,18 @@
 #include "io/checkpoint.h"
 
 #include <fcntl.h>
-#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "io/checkpoint_private.h"
 #include "io/job.h"
 #include "io/model.h"
 #include "io/trace.h"
-#include "io/world.h"
+#include "comm/world.h"
 #include "tests/unit/io_sample.h"
 
 static struct err e;
@@ -27,9 +27,9 @@ static uint8_t digest[SHA256_BYTES];
 static void begin(void)
 {
     err_clear(&e);
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         snprintf(folder, sizeof folder, "%s", sample_folder());
-    io_broadcast(folder, sizeof folder);
+    world_broadcast(folder, sizeof folder);
     snprintf(path, sizeof path, "%s/c.h5", folder);
     ASSERT_OK(dir_open(folder, &run, &e));
     sample_graph(&graph);
@@ -39,10 +39,10 @@ static void begin(void)
 static void end(void)
 {
     dir_close(&run);
-    io_barrier();
-    if (io_rank() == 0)
+    world_barrier();
+    if (world_rank() == 0)
         sample_folder_remove(folder);
-    io_barrier();
+    world_barrier();
     ir_graph_release(&graph);
 }
 
@@ -81,7 +81,7 @@ static uint64_t elements(uint32_t param)
  * cuts dealt out in turn. */
 static void share(struct pieces *v, int way, bool fill)
 {
-    uint64_t rank = io_rank(), size = io_size();
+    uint64_t rank = world_rank(), size = world_size();
     for (uint32_t p = 0; p < graph.params.n; p++) {
         uint64_t n = elements(p);
         if (way == 0 && rank == 0)
@@ -223,7 +223,7 @@ static void check_blocks(uint32_t words)
         drop(&v);
         struct ckpt__file f;
         ASSERT_OK(ckpt__open(NULL, path, &f, &e));
-        for (uint64_t b = 0; io_rank() == 0 && b < block_count(elements(0)); b++) {
+        for (uint64_t b = 0; world_rank() == 0 && b < block_count(elements(0)); b++) {
             struct block_hash want = { 0 }, found;
             for (uint64_t i = b * block_words; i < (b + 1) * block_words && i < elements(0); i++) {
                 float x = element(0, i, 2);
@@ -267,18 +267,18 @@ START_TEST(folders_apart)
     struct dir mine;
     begin();
     share(&v, 1, true);
-    snprintf(own, sizeof own, "%s%s", folder, io_rank() ? "/apart" : "");
+    snprintf(own, sizeof own, "%s%s", folder, world_rank() ? "/apart" : "");
     snprintf(file, sizeof file, "%s/apart/checkpoints", folder);
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         snprintf(path, sizeof path, "%s/apart", folder);
         ck_assert(mkdir(path, 0700) == 0 && mkdir(file, 0700) == 0);
     }
-    io_barrier();
+    world_barrier();
     struct checkpoint_setup setup = setup_of(&v, (struct checkpoint_keep){ 0 });
     ASSERT_OK(dir_open(own, &mine, &e));
     setup.dir = &mine;
     ASSERT_OK(checkpoint_saver_open(&setup, &s, &e));
-    if (io_size() > 1)
+    if (world_size() > 1)
         ASSERT_FAILS(save(s, 5), ST_IO, "No such file");
     else
         ASSERT_OK(save(s, 5));
@@ -286,10 +286,10 @@ START_TEST(folders_apart)
     dir_close(&mine);
     struct checkpoint_entries list;
     ASSERT_OK(checkpoint_list(&run, &list, &e));
-    ck_assert_uint_eq(list.n, io_size() == 1);
+    ck_assert_uint_eq(list.n, world_size() == 1);
     checkpoint_entries_release(&list);
-    io_barrier();
-    ck_assert(io_rank() != 0 || rmdir(file) == 0); /* empty */
+    world_barrier();
+    ck_assert(world_rank() != 0 || rmdir(file) == 0); /* empty */
     drop(&v);
     end();
 }
@@ -303,14 +303,14 @@ START_TEST(wrong_pieces_are_a_fault)
     share(&v, 1, true);
     struct checkpoint_setup setup = setup_of(&v, (struct checkpoint_keep){ 0 });
     uint32_t last = v.n - 1;
-    if (io_rank() == io_size() - 1)
+    if (world_rank() == world_size() - 1)
         v.at[last].count--; /* a hole */
     ASSERT_FAILS(checkpoint_saver_open(&setup, &s, &e), ST_BUG, "model.norm.weight hold 5 elements");
-    if (io_rank() == io_size() - 1) {
+    if (world_rank() == world_size() - 1) {
         v.at[last].count++;
         v.at[last].first--; /* right number, wrong place */
     }
-    ASSERT_FAILS(checkpoint_saver_open(&setup, &s, &e), ST_BUG, io_size() > 1 ? "once" : "outside");
+    ASSERT_FAILS(checkpoint_saver_open(&setup, &s, &e), ST_BUG, world_size() > 1 ? "once" : "outside");
     drop(&v);
     end();
 }
@@ -318,8 +318,8 @@ END_TEST
 
 static void flip_byte(const char *file, long offset)
 {
-    io_barrier();
-    if (io_rank() == 0) {
+    world_barrier();
+    if (world_rank() == 0) {
         FILE *f = fopen(file, "r+b");
         ck_assert_ptr_nonnull(f);
         fseek(f, offset, SEEK_SET);
@@ -328,21 +328,21 @@ static void flip_byte(const char *file, long offset)
         fputc(c ^ 0x10, f);
         fclose(f);
     }
-    io_barrier();
+    world_barrier();
 }
 
 /* Words at two places. */
 static void exchange(const char *file, off_t a, off_t b)
 {
-    io_barrier();
-    if (io_rank() == 0) {
+    world_barrier();
+    if (world_rank() == 0) {
         uint32_t x, y;
         int fd = open(file, O_RDWR);
         ck_assert(pread(fd, &x, 4, a) == 4 && pread(fd, &y, 4, b) == 4 && x != y);
         ck_assert(pwrite(fd, &y, 4, a) == 4 && pwrite(fd, &x, 4, b) == 4);
         close(fd);
     }
-    io_barrier();
+    world_barrier();
 }
 
 /* Every byte (every 61st by default; CHECKPOINT_FLIP_STEP) of a checkpoint turned over: refused, or the same contents.
@@ -375,10 +375,10 @@ START_TEST(damage_is_found)
         drop(&v);
     }
     ck_assert_int_gt(refused * step, (long)elements(0) * 12);
-    io_barrier();
-    if (io_rank() == 0)
+    world_barrier();
+    if (world_rank() == 0)
         ck_assert_int_eq(truncate(path, size - 1), 0);
-    io_barrier();
+    world_barrier();
     struct checkpoint_info info;
     ASSERT_FAILS(checkpoint_verify(path, &info, &e), ST_INPUT, "c.h5");
     end();
@@ -441,13 +441,13 @@ START_TEST(folders)
 {
     begin();
     struct checkpoint_keep keep = { .last = 2, .every = 40 };
-    struct checkpoint_expect expect = { digest, take_warning, NULL };
+    struct checkpoint_expect expect = { &graph, digest, take_warning, NULL };
     struct checkpoint_entries list;
     struct checkpoint_info info;
     struct pieces v = { 0 };
     bool found = true;
     share(&v, 1, true);
-    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(!found);
     char orphan[400], stranger[400];
     snprintf(orphan, sizeof orphan, "%s/checkpoints/step-000033.h5.0123456789abcdef.tmp", folder);
@@ -461,14 +461,14 @@ START_TEST(folders)
             ck_assert(checkpoint_save_idle(s));
             ASSERT_OK(save(s, step));
         }
-        if (io_rank() == 0 && run == 0) {
+        if (world_rank() == 0 && run == 0) {
             sample_write_file(orphan, "x", 1);
             sample_write_file(stranger, "x", 1);
         }
-        io_barrier();
+        world_barrier();
         checkpoint_saver_close(s);
     }
-    io_barrier();
+    world_barrier();
     ASSERT_OK(checkpoint_list(&run, &list, &e));
     const uint64_t stay[] = { 40, 60, 70 };
     ck_assert_uint_eq(list.n, 3);
@@ -477,19 +477,19 @@ START_TEST(folders)
     for (uint32_t i = 0; i < 3; i++)
         ck_assert_uint_eq(list.at[i].step, stay[i]);
     ck_assert_ptr_nonnull(strstr(list.at[2].path, "/checkpoints/step-000070.h5"));
-    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(found && info.step == 70 && info.updates == 53 && !warned[0]);
     ck_assert_mem_eq(&info.data, &setup.info.data, sizeof info.data);
     check_pieces(&v, true);
     flip_byte(list.at[2].path, 1);
-    ASSERT_OK(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e));
+    ASSERT_OK(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e));
     ck_assert(found && info.step == 60);
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         ck_assert_ptr_nonnull(strstr(warned, "step-000070.h5"));
     graph.ops.at[1].attrs.eps = 1;
-    ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
+    ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "another model");
     graph.ops.at[1].attrs.eps = 1e-6f;
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         struct checkpoint_differences d;
         ASSERT_OK(checkpoint_diff(list.at[0].path, list.at[1].path, &d, &e));
         ck_assert_uint_eq(d.n, 1); /* they are alike but for the count */
@@ -512,12 +512,12 @@ START_TEST(differences_are_named)
     struct pieces v = { 0 };
     struct checkpoint_info info = sample_info("adamw", 9);
     share(&v, 0, true);
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         v.at[2].data[3] += 0.25f;
         v.at[4].v[5] += 2.0f;
     }
     ASSERT_OK(write_file(second, &info, &v));
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         struct checkpoint_differences d;
         ASSERT_OK(checkpoint_diff(path, second, &d, &e));
         ck_assert_uint_eq(d.n, 2);
@@ -536,8 +536,8 @@ END_TEST
 /* On rank 0, in HDF5's own words: gives an attribute of the root another number, or makes a group. */
 static void edit(const char *file, const char *attribute, uint64_t value, const char *group)
 {
-    io_barrier();
-    if (io_rank() == 0) {
+    world_barrier();
+    if (world_rank() == 0) {
         hid_t f = H5Fopen(file, H5F_ACC_RDWR, H5P_DEFAULT);
         ck_assert(f >= 0);
         if (attribute) {
@@ -549,7 +549,7 @@ static void edit(const char *file, const char *attribute, uint64_t value, const 
             H5Gclose(H5Gcreate2(f, group, H5P_DEFAULT, H5P_DEFAULT, H5P_DEFAULT));
         H5Fclose(f);
     }
-    io_barrier();
+    world_barrier();
 }
 
 /* A version to come is refused with both numbers, and no older checkpoint is taken for it; so is what this build only has a
@@ -559,23 +559,23 @@ START_TEST(what_is_newer)
     static const char *const groups[] = { "/router", "/outer", "/optimizer/updates" };
     begin();
     struct checkpoint_info info;
-    struct checkpoint_expect expect = { digest, take_warning, NULL };
+    struct checkpoint_expect expect = { &graph, digest, take_warning, NULL };
     struct pieces v = { 0 };
     bool found;
     char last[400];
     warned[0] = '\0';
     share(&v, 1, true);
     snprintf(last, sizeof last, "%s/checkpoints", folder);
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         mkdir(last, 0777);
     for (int i = 0; i < 2; i++) {
-        io_barrier();
+        world_barrier();
         snprintf(last, sizeof last, "%s/checkpoints/step-%06d.h5", folder, 20 + i);
         write_sample(last, "adamw", 20 + (uint64_t)i, 1);
     }
     edit(last, "schema_version", 3, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 3, this program reads versions up to 2");
-    ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
+    ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
     ck_assert(!found && !warned[0]);
     edit(last, "schema_version", 0, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 0, expected 1 to 2");
@@ -583,12 +583,12 @@ START_TEST(what_is_newer)
     edit(last, "updates", 22, NULL);
     ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "updates: found 22, expected at most 21");
     for (size_t i = 0; i < sizeof groups / sizeof *groups; i++) {
-        io_barrier();
+        world_barrier();
         write_sample(last, "adamw", 21, 1);
         edit(last, NULL, 0, groups[i]);
         ASSERT_OK(checkpoint_verify(last, &info, &e));
         ck_assert_str_eq(info.beyond, groups[i]);
-        ASSERT_FAILS(checkpoint_resume(&run, &graph, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
+        ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, groups[i]);
         ck_assert(!found && !warned[0]);
     }
     drop(&v);
@@ -607,9 +607,9 @@ START_TEST(jobs_are_read_by_all)
     j.train.batch_size = 4;
     j.train.seq_len = SAMPLE_T;
     j.train.steps = 5;
-    if (io_rank() == 0)
+    if (world_rank() == 0)
         ASSERT_OK(job_write(path, &j, &e));
-    io_barrier();
+    world_barrier();
     ASSERT_OK(job_read(path, &k, &e));
     ck_assert_uint_eq(k.train.steps, 5);
     ck_assert_uint_eq(k.graph.ops.n, j.graph.ops.n);
@@ -625,17 +625,17 @@ END_TEST
 
 static double skewed_clock(void)
 {
-    return MPI_Wtime() + 1000.0 * io_rank();
+    return clock_now() + 1000.0 * world_rank();
 }
 
 /* Odd ranks run another program; every rank's clock is off by a thousand seconds more. */
 START_TEST(traces_of_all)
 {
     begin();
-    bool odd = io_rank() % 2;
+    bool odd = world_rank() % 2;
     const char *const names[] = { "default_stream", odd ? "odd_stream" : "even_stream" };
     const struct trace_instruction in[] = { { "F", "PASS=F", 0, 0, -1 }, { odd ? "odd" : "even", "", 1, 0, -1 } };
-    const struct trace_group groups[] = { { 3, io_size(), "all" }, { odd ? 1u : 2u, 1, odd ? "odd" : "even" } };
+    const struct trace_group groups[] = { { 3, world_size(), "all" }, { odd ? 1u : 2u, 1, odd ? "odd" : "even" } };
     struct trace_setup s = { .dir = &run,
                              .device = "cpu",
                              .now = skewed_clock,
@@ -648,13 +648,13 @@ START_TEST(traces_of_all)
                              .max_events = 100 };
     struct trace_writer w;
     ASSERT_OK(trace_open(&s, &w, &e));
-    io_barrier();
+    world_barrier();
     double start = skewed_clock();
-    for (uint32_t i = 0; io_rank() != 1 && i < 10 + io_rank(); i++) /* rank 1 has nothing to tell */
+    for (uint32_t i = 0; world_rank() != 1 && i < 10 + world_rank(); i++) /* rank 1 has nothing to tell */
         trace_add(&w, &(struct trace_event){ .t = start + i,
                                              .dur = 0.5,
                                              .step = i,
-                                             .bytes = io_rank(),
+                                             .bytes = world_rank(),
                                              .location = i % 2,
                                              .instruction = i % 2,
                                              .group = 3,
@@ -663,19 +663,19 @@ START_TEST(traces_of_all)
     ASSERT_OK(trace_flush(&w, &e));
     ASSERT_OK(trace_close(&w, &e));
     ck_assert_uint_eq(trace_count(&run), 1);
-    if (io_rank() == 0) {
+    if (world_rank() == 0) {
         struct trace t;
         uint64_t events = 0;
         ASSERT_OK(trace_read_segment(&run, 0, &t, &e));
-        for (uint32_t r = 0; r < io_size(); r++)
+        for (uint32_t r = 0; r < world_size(); r++)
             events += r == 1 ? 0 : 10 + r;
         ck_assert_uint_eq(t.n_events, events);
-        ck_assert_uint_eq(t.n_ranks, io_size());
+        ck_assert_uint_eq(t.n_ranks, world_size());
         ck_assert_uint_eq(t.n_hosts, 1);
-        ck_assert_uint_eq(t.n_instructions, io_size() > 1 ? 4 : 2);
-        ck_assert_uint_eq(t.n_groups, io_size() > 1 ? 3 : 2);
-        ck_assert_uint_eq(t.n_locations, 2 * io_size());
-        uint32_t *next = mem_alloc(sizeof *next * io_size());
+        ck_assert_uint_eq(t.n_instructions, world_size() > 1 ? 4 : 2);
+        ck_assert_uint_eq(t.n_groups, world_size() > 1 ? 3 : 2);
+        ck_assert_uint_eq(t.n_locations, 2 * world_size());
+        uint32_t *next = mem_alloc(sizeof *next * world_size());
         for (uint64_t i = 0; i < t.n_events; i++) {
             const struct trace_event *v = &t.events[i];
             uint32_t rank = t.locations[v->location].rank;
@@ -697,7 +697,8 @@ END_TEST
 
 int main(int argc, char **argv)
 {
-    MPI_Init(&argc, &argv);
+    if (world_init(&argc, &argv, NULL) != ST_OK)
+        return 1;
     Suite *s = suite_create("checkpoint");
     TCase *t = tcase_create("checkpoint");
     tcase_add_test(t, any_partition_to_any_other);
@@ -715,11 +716,11 @@ int main(int argc, char **argv)
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_set_fork_status(r, CK_NOFORK);
-    srunner_run_all(r, io_rank() == 0 ? CK_NORMAL : CK_SILENT);
+    srunner_run_all(r, world_rank() == 0 ? CK_NORMAL : CK_SILENT);
     int failed = srunner_ntests_failed(r);
     srunner_free(r);
     if (failed) /* a rank that failed alone has left the others waiting */
-        MPI_Abort(MPI_COMM_WORLD, 1);
-    MPI_Finalize();
+        world_abort(1);
+    world_finalize();
     return 0;
 }

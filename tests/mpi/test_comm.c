@@ -36,7 +36,7 @@ void bench_open(struct bench *t, const struct comm_backend *b, const struct comm
     EXPECT(b->open(&t->setup, &t->c, &e) == ST_OK);
     if (!t->c) {
         fprintf(stderr, "%s\n", e.text);
-        ctl_abort(1);
+        world_abort(1);
     }
 }
 
@@ -75,7 +75,7 @@ static float term(uint32_t rank, uint64_t i)
 
 static void expect_member_order(const float *got, uint64_t first, uint64_t n, bool backwards)
 {
-    uint32_t p = ctl_size();
+    uint32_t p = world_size();
     uint64_t wrong = 0;
     for (uint64_t i = 0; i < n; i++) {
         float sum = term(backwards ? p - 1 : 0, first + i);
@@ -91,8 +91,8 @@ static void expect_same_everywhere(const void *data, uint64_t bytes)
     uint64_t hash = 1469598103934665603u, all[64];
     for (uint64_t i = 0; i < bytes; i++)
         hash = (hash ^ ((const unsigned char *)data)[i]) * 1099511628211u;
-    ctl_all_gather(&hash, sizeof hash, all);
-    for (uint32_t r = 0; r < ctl_size(); r++)
+    world_all_gather(&hash, sizeof hash, all);
+    for (uint32_t r = 0; r < world_size(); r++)
         EXPECT(all[r] == hash);
 }
 
@@ -101,7 +101,7 @@ static void expect_same_everywhere(const void *data, uint64_t bytes)
 static void test_bits(const struct comm_backend *b)
 {
     static const uint64_t sizes[] = { 0, 1, 2, 7, 1000, 4096, 100003, (1 << 20) + 5 };
-    uint32_t p = ctl_size(), backwards[8];
+    uint32_t p = world_size(), backwards[8];
     for (uint32_t i = 0; i < p; i++)
         backwards[i] = p - 1 - i;
     struct comm_channel channels[] = { { 0, { 0, 1, p, NULL }, 0 }, { 1, { 0, 0, p, backwards }, 1 } };
@@ -111,7 +111,7 @@ static void test_bits(const struct comm_backend *b)
         uint64_t n = sizes[k], block = n / p;
         float *x = mem_alloc(n * sizeof *x), *y = mem_alloc(n * sizeof *y), *z = mem_alloc(n * sizeof *z);
         for (uint64_t i = 0; i < n; i++)
-            x[i] = y[i] = term(ctl_rank(), i);
+            x[i] = y[i] = term(world_rank(), i);
         struct comm_call call = { .op = COMM_ALL_REDUCE, .src = y, .dst = y, .count = n };
         bench_begin(&t);
         t.b->launch(t.c, &call);
@@ -126,7 +126,7 @@ static void test_bits(const struct comm_backend *b)
         call = (struct comm_call){ .op = COMM_REDUCE_SCATTER, .src = x, .dst = z, .count = block, .event = 2 };
         t.b->launch(t.c, &call);
         t.b->wait(t.c, 2);
-        expect_member_order(z, ctl_rank() * block, block, false);
+        expect_member_order(z, world_rank() * block, block, false);
         mem_free(x);
         mem_free(y);
         mem_free(z);
@@ -141,12 +141,12 @@ static void test_alone(const struct comm_backend *b)
     const uint64_t scratch_bytes[] = { 0 };
     const float x[3] = { 1, 2, 3 };
     float y[3] = { 0 }, z[3] = { 0 };
-    struct comm_channel own = { ctl_rank(), { ctl_rank(), 1, 1, NULL }, 0 };
+    struct comm_channel own = { world_rank(), { world_rank(), 1, 1, NULL }, 0 };
     struct comm_call all = { .op = COMM_ALL_REDUCE, .src = x, .dst = y, .count = 3 };
     struct comm_call part = { .op = COMM_REDUCE_SCATTER, .src = x, .dst = z, .count = 3, .event = 1 };
     struct bench t;
     struct err e = { 0 };
-    bench_open(&t, b, &own, 1, ctl_size(), 1, 2, 2);
+    bench_open(&t, b, &own, 1, world_size(), 1, 2, 2);
     b->close(t.c);
     t.setup.scratch = scratch;
     t.setup.scratch_bytes = scratch_bytes;
@@ -163,7 +163,7 @@ static void test_alone(const struct comm_backend *b)
 static void test_exchange(const struct comm_backend *b)
 {
     static const uint64_t sizes[] = { 0, 1, 1000, (1 << 20) + 5 };
-    uint32_t p = ctl_size(), me = ctl_rank(), before = (me + p - 1) % p;
+    uint32_t p = world_size(), me = world_rank(), before = (me + p - 1) % p;
     if (p == 1)
         return;
     struct comm_channel channel = { 0, { 0, 1, p, NULL }, 0 };
@@ -206,7 +206,7 @@ static void test_exchange(const struct comm_backend *b)
 
 static void test_order(const struct comm_backend *b)
 {
-    struct comm_channel channels[] = { { 0, { 0, 1, ctl_size(), NULL }, 0 }, { 1, { 0, 1, ctl_size(), NULL }, 1 } };
+    struct comm_channel channels[] = { { 0, { 0, 1, world_size(), NULL }, 0 }, { 1, { 0, 1, world_size(), NULL }, 1 } };
     struct bench t;
     bench_open(&t, b, channels, 2, 2, 2, 8, 8);
     for (int step = 0; step < 50; step++) {
@@ -244,7 +244,7 @@ static void test_order(const struct comm_backend *b)
         const double *times = t.setup.events.times;
         EXPECT(times[0] > 0 && times[0] <= times[1] && times[1] <= times[2] && times[2] <= times[3]); /* one stream */
         EXPECT(times[6] >= times[1] && times[6] >= times[5] && times[7] >= times[6]); /* waits, stream */
-        float p = (float)ctl_size();
+        float p = (float)world_size();
         EXPECT(x[0] == p && x[1] == p && x[2] == p * p);
     }
     bench_close(&t);
@@ -254,24 +254,24 @@ static void test_order(const struct comm_backend *b)
 static void test_overlap(const struct comm_backend *b)
 {
     enum { N = 4 << 20 };
-    struct comm_channel channel = { 0, { 0, 1, ctl_size(), NULL }, 0 };
+    struct comm_channel channel = { 0, { 0, 1, world_size(), NULL }, 0 };
     struct bench t;
     bench_open(&t, b, &channel, 1, 1, 1, 1, 1);
     float *x = mem_alloc(N * sizeof *x);
     for (uint32_t i = 0; i < N; i++)
         x[i] = 1;
     struct comm_call call = { .op = COMM_ALL_REDUCE, .src = x, .dst = x, .count = N };
-    ctl_barrier();
+    world_barrier();
     bench_begin(&t);
     t.b->launch(t.c, &call);
     volatile double sink = 0;
-    for (double end = ctl_time() + 20; !bench_happened(&t, 0) && ctl_time() < end;)
+    for (double end = clock_now() + 20; !bench_happened(&t, 0) && clock_now() < end;)
         for (int i = 0; i < 10000; i++)
             sink = sink * 0.5 + i;
     EXPECT(bench_happened(&t, 0));
     t.b->drain(t.c);
     for (uint32_t i = 0; i < N; i += 4097)
-        EXPECT(x[i] == (float)ctl_size());
+        EXPECT(x[i] == (float)world_size());
     mem_free(x);
     bench_close(&t);
 }
@@ -281,7 +281,7 @@ static void test_overlap(const struct comm_backend *b)
 static void test_least(const struct comm_backend *b)
 {
     static const double late = 0.1, least = 0.05;
-    uint32_t rank = ctl_rank(), peer = rank ^ 1;
+    uint32_t rank = world_rank(), peer = rank ^ 1;
     float x[2] = { 0 }, y[2] = { 1, 2 };
     struct bench t;
     if (!b->queues)
@@ -297,25 +297,25 @@ static void test_least(const struct comm_backend *b)
                               .dst = x + 1,
                               .count = 1,
                               .least = least };
-    if (peer >= ctl_size()) { /* the last of an odd number: a local call takes its time too */
+    if (peer >= world_size()) { /* the last of an odd number: a local call takes its time too */
         call = add;
         call.stream = call.event = 0;
         call.least = least;
     }
-    for (double until = ctl_time() + late; rank % 2 && ctl_time() < until;) {
+    for (double until = clock_now() + late; rank % 2 && clock_now() < until;) {
     }
-    double mine = ctl_time(), *launched = mem_alloc(ctl_size() * sizeof *launched);
+    double mine = clock_now(), *launched = mem_alloc(world_size() * sizeof *launched);
     bench_begin(&t);
     t.b->launch(t.c, &call);
     t.b->launch(t.c, &add);
     t.b->wait(t.c, 1);
-    bool alone = !bench_happened(&t, 0) || ctl_time() > mine + least;
+    bool alone = !bench_happened(&t, 0) || clock_now() > mine + least;
     t.b->wait(t.c, 0);
-    double done = ctl_time();
+    double done = clock_now();
     t.b->drain(t.c);
-    ctl_all_gather(&mine, sizeof mine, launched); /* one clock: the ranks are on one machine */
+    world_all_gather(&mine, sizeof mine, launched); /* one clock: the ranks are on one machine */
     EXPECT(alone);
-    EXPECT(done >= mine + least && (peer >= ctl_size() || done >= launched[peer] + least));
+    EXPECT(done >= mine + least && (peer >= world_size() || done >= launched[peer] + least));
     mem_free(launched);
     EXPECT(!(rank % 2) || x[1] == 1);
     bench_close(&t);
@@ -325,11 +325,11 @@ static void test_least(const struct comm_backend *b)
 
 static void test_bad_setup(const struct comm_backend *b)
 {
-    struct comm_channel channel = { 0, { 0, 1, ctl_size(), NULL }, 0 };
+    struct comm_channel channel = { 0, { 0, 1, world_size(), NULL }, 0 };
     struct comm_setup setup = { .channels = &channel, .n_channels = 1, .n_channels_world = 1, .n_streams = 1 };
     struct comm *c = NULL;
     struct err e = { 0 };
-    if (ctl_rank() == ctl_size() - 1)
+    if (world_rank() == world_size() - 1)
         channel.stream = 5;
     EXPECT(b->open(&setup, &c, &e) == ST_BUG);
     EXPECT(!c && strstr(e.text, "stream 5"));
@@ -337,19 +337,19 @@ static void test_bad_setup(const struct comm_backend *b)
 
 static void test_agree(void)
 {
-    uint32_t last = ctl_size() - 1, rank = ctl_rank();
+    uint32_t last = world_size() - 1, rank = world_rank();
     struct err e = { 0 };
-    EXPECT(ctl_agree(ST_OK, &e) == ST_OK && e.status == ST_OK);
+    EXPECT(world_agree(ST_OK, &e) == ST_OK && e.status == ST_OK);
     enum status mine = rank == last ? err_set(&e, ST_MISSING, "f", "rank %u", rank) : ST_OK;
     char expected[32];
     snprintf(expected, sizeof expected, "f: rank %u", last);
-    EXPECT(ctl_agree(mine, &e) == ST_MISSING && e.status == ST_MISSING && !strcmp(e.text, expected));
+    EXPECT(world_agree(mine, &e) == ST_MISSING && e.status == ST_MISSING && !strcmp(e.text, expected));
     err_clear(&e);
     mine = err_set(&e, rank == 0 ? ST_INPUT : ST_IO, NULL, "I am %u", rank);
-    EXPECT(ctl_agree(mine, &e) == ST_INPUT && !strcmp(e.text, "I am 0"));
+    EXPECT(world_agree(mine, &e) == ST_INPUT && !strcmp(e.text, "I am 0"));
     err_clear(&e);
-    EXPECT(ctl_agree(ST_IO, &e) == ST_IO && strstr(e.text, "rank 0"));
-    EXPECT(ctl_agree(rank == last ? ST_DEVICE : ST_OK, NULL) == ST_DEVICE);
+    EXPECT(world_agree(ST_IO, &e) == ST_IO && strstr(e.text, "rank 0"));
+    EXPECT(world_agree(rank == last ? ST_DEVICE : ST_OK, NULL) == ST_DEVICE);
 }
 
 static void expect_bytes(const unsigned char *p, uint64_t n, uint32_t salt)
@@ -372,9 +372,9 @@ static void test_broadcast(void)
 {
     static const uint64_t sizes[] = { 0, 1, 40, 41, 100003 };
     for (size_t k = 0; k < sizeof sizes / sizeof *sizes; k++) {
-        void *data = ctl_rank() == 0 ? make_bytes(sizes[k], 3) : NULL;
-        uint64_t size = ctl_rank() == 0 ? sizes[k] : 0;
-        ctl_broadcast(&data, &size);
+        void *data = world_rank() == 0 ? make_bytes(sizes[k], 3) : NULL;
+        uint64_t size = world_rank() == 0 ? sizes[k] : 0;
+        world_share_from(0, &data, &size);
         EXPECT(size == sizes[k]);
         expect_bytes(data, size, 3);
         mem_free(data);
@@ -388,21 +388,22 @@ static void test_scatter(void)
         uint32_t class_of[64], n_classes = 5;
         uint64_t sizes[5];
         void *blobs[5], *mine = NULL;
-        for (uint32_t r = 0; r < ctl_size(); r++)
+        for (uint32_t r = 0; r < world_size(); r++)
             class_of[r] = way == 0   ? 4
                           : way == 1 ? (r + 1) % 2
                           : way == 2 ? r % 3
                           : way == 3 ? r / 2
-                                     : (ctl_size() - 1 - r) / 2;
+                                     : (world_size() - 1 - r) / 2;
         for (uint32_t k = 0; k < n_classes; k++) {
             sizes[k] = k == 1 ? 0 : 1000 * k + 17;
-            blobs[k] = ctl_rank() == 0 ? make_bytes(sizes[k], k) : NULL;
+            blobs[k] = world_rank() == 0 ? make_bytes(sizes[k], k) : NULL;
         }
         uint64_t size = 99;
-        bool root = ctl_rank() == 0;
-        ctl_scatter_classes(class_of, n_classes, root ? blobs : NULL, root ? sizes : NULL, &mine, &size);
-        EXPECT(size == sizes[class_of[ctl_rank()]]);
-        expect_bytes(mine, size, class_of[ctl_rank()]);
+        bool root = world_rank() == 0;
+        world_scatter(&(struct world_classes){ class_of, n_classes, root ? blobs : NULL, root ? sizes : NULL }, &mine,
+                      &size);
+        EXPECT(size == sizes[class_of[world_rank()]]);
+        expect_bytes(mine, size, class_of[world_rank()]);
         mem_free(mine);
         for (uint32_t k = 0; k < n_classes; k++)
             mem_free(blobs[k]);
@@ -411,20 +412,37 @@ static void test_scatter(void)
 
 static void test_numbers(void)
 {
-    uint32_t p = ctl_size(), r = ctl_rank(), all[64];
+    uint32_t p = world_size(), r = world_rank(), all[64];
     uint64_t most[2] = { r, 100 - r };
     double sum[2] = { r + 0.5, -1 };
-    ctl_max_u64(most, 2);
+    world_max_u64(most, 2);
     EXPECT(most[0] == p - 1 && most[1] == 100);
-    ctl_sum_f64(sum, 2);
+    uint64_t many[11];
+    for (uint64_t i = 0; i < 11; i++)
+        many[i] = i + r;
+    world_sum_u64(many, 11);
+    for (uint64_t i = 0; i < 11; i++)
+        EXPECT(many[i] == p * i + p * (p - 1) / 2);
+    world_sum_f64(sum, 2);
     EXPECT(sum[0] == p * (p - 1) / 2.0 + 0.5 * p && sum[1] == -(double)p);
     uint32_t mine = r * r;
-    ctl_all_gather(&mine, sizeof mine, all);
+    world_all_gather(&mine, sizeof mine, all);
     for (uint32_t i = 0; i < p; i++)
         EXPECT(all[i] == i * i);
-    double before = ctl_time();
-    ctl_barrier();
-    EXPECT(ctl_time() >= before);
+    uint64_t bytes[64];
+    void *out[64];
+    for (uint32_t i = 0; i < p; i++)
+        bytes[i] = i % 3 * 50;
+    void *own = make_bytes(bytes[r], r);
+    world_collect(own, bytes, out);
+    mem_free(own);
+    for (uint32_t i = 0; r == 0 && i < p; i++) {
+        expect_bytes(out[i], bytes[i], i);
+        mem_free(out[i]);
+    }
+    double before = clock_now();
+    world_barrier();
+    EXPECT(clock_now() >= before);
 }
 
 /* Two ranks whose plans disagree about a size: ends with exit status 76 and a sentence. */
@@ -435,12 +453,12 @@ static void mismatch(bool pair, uint64_t bytes)
     struct bench t;
     bench_open(&t, &comm_mpi, &channel, 1, 1, 1, 1, 1);
     bench_begin(&t);
-    struct comm_call call = { .op = !pair        ? COMM_ALL_TO_ALL
-                                    : ctl_rank() ? COMM_RECV
-                                                 : COMM_SEND,
+    struct comm_call call = { .op = !pair          ? COMM_ALL_TO_ALL
+                                    : world_rank() ? COMM_RECV
+                                                   : COMM_SEND,
                               .type = COMM_BYTE,
                               .channel = pair ? UINT32_MAX : 0,
-                              .peer = ctl_rank() ^ 1,
+                              .peer = world_rank() ^ 1,
                               .src = from,
                               .dst = to,
                               .count = bytes };
@@ -452,6 +470,7 @@ static void mismatch(bool pair, uint64_t bytes)
 static void all_tests(const struct comm_backend *b)
 {
     const struct comm__limits normal = comm__limits;
+    const uint64_t message = comm__message;
     test_agree();
     test_numbers();
     test_broadcast();
@@ -464,16 +483,20 @@ static void all_tests(const struct comm_backend *b)
     test_overlap(b);
     test_least(b);
     test_bad_setup(b);
-    comm__limits = (struct comm__limits){ .message = 40, .scratch = 200, .small = 64, .direct = 64 };
+    comm__limits = (struct comm__limits){ .scratch = 200, .small = 64, .direct = 64 };
+    comm__message = 40;
+    test_numbers();
     test_broadcast();
     test_scatter();
     test_random(b, "lowered");
     comm__limits = normal;
+    comm__message = message;
     comm__limits.direct = 2;
     test_random(b, "wide");
-    comm__limits.message = 40;
+    comm__message = 40;
     test_random(b, "Wide, lowered");
     comm__limits = normal;
+    comm__message = message;
     comm__limits.scratch = 4096;
     test_bits(b);
     test_exchange(b);
@@ -483,21 +506,21 @@ static void all_tests(const struct comm_backend *b)
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
-    if (ctl_init(&argc, &argv, &e) != ST_OK || argc < 2) {
+    if (world_init(&argc, &argv, &e) != ST_OK || argc < 2) {
         fprintf(stderr, "test_comm null|mpi|mismatch pair|all BYTES BYTES: %s\n", e.text);
         return 64;
     }
     EXPECT(!comm_backend_by_name("carrier pigeon"));
     EXPECT(comm_backend_by_name("mpi") == &comm_mpi && comm_backend_by_name("null") == &comm_null);
-    if (argc == 5 && ctl_rank() < 2)
-        mismatch(!strcmp(argv[2], "pair"), strtoull(argv[3 + ctl_rank()], NULL, 10));
+    if (argc == 5 && world_rank() < 2)
+        mismatch(!strcmp(argv[2], "pair"), strtoull(argv[3 + world_rank()], NULL, 10));
     else if (!strcmp(argv[1], "null"))
         test_random(&comm_null, "null");
     else
         all_tests(&comm_mpi);
     uint64_t failed = (uint64_t)failures;
-    ctl_max_u64(&failed, 1);
-    ctl_finalize();
+    world_max_u64(&failed, 1);
+    world_finalize();
     EXPECT(mem_stats().live_bytes == 0);
     return failed || failures ? EXIT_FAILURE : EXIT_SUCCESS;
 }

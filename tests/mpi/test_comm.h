@@ -5,13 +5,14 @@
 #include <stdbool.h>
 #include <stdio.h>
 
+#include "base/clock.h"
 #include "comm/comm.h"
 
 extern int failures;
-#define EXPECT(cond)                                                                                \
-    do {                                                                                            \
-        if (!(cond) && failures++ < 10)                                                             \
-            fprintf(stderr, "rank %u: %s:%d: not so: %s\n", ctl_rank(), __FILE__, __LINE__, #cond); \
+#define EXPECT(cond)                                                                                  \
+    do {                                                                                              \
+        if (!(cond) && failures++ < 10)                                                               \
+            fprintf(stderr, "rank %u: %s:%d: not so: %s\n", world_rank(), __FILE__, __LINE__, #cond); \
     } while (0)
 
 struct bench {

@@ -14,7 +14,7 @@ static uint32_t reversed[MAX_RANKS], ends[2];
 /* The groups of the world; false: there is none with this number. */
 static bool make_group(uint32_t k, struct comm_group *g)
 {
-    uint32_t p = ctl_size();
+    uint32_t p = world_size();
     switch (k) {
     case 0:
     case 1:
@@ -60,7 +60,7 @@ struct global {
 
 static struct global draw(uint32_t seed, uint32_t k)
 {
-    uint32_t p = ctl_size();
+    uint32_t p = world_size();
     struct global g = { 0 };
     struct comm_group group;
     /* pairs and collectives; EXCHANGE and ADD have a test of their own */
@@ -144,10 +144,10 @@ static void make_channels(struct program *pr, uint32_t seed)
         if (!make_group(k, &g))
             continue;
         for (uint32_t i = 0; i < g.count; i++)
-            mine |= member(&g, i) == ctl_rank();
+            mine |= member(&g, i) == world_rank();
         if (!mine)
             continue;
-        pr->stream_of[k] = mix(seed, k, ctl_rank(), 8) % STREAMS;
+        pr->stream_of[k] = mix(seed, k, world_rank(), 8) % STREAMS;
         pr->channel_of[k] = pr->n_channels;
         pr->channels[pr->n_channels++] = (struct comm_channel){ k, g, pr->stream_of[k] };
     }
@@ -157,7 +157,7 @@ static void make_channels(struct program *pr, uint32_t seed)
 static void make_local(struct program *pr, uint32_t seed, uint32_t k, uint32_t late)
 {
     struct local *l = &pr->at[k];
-    uint32_t me = ctl_rank();
+    uint32_t me = world_rank();
     l->g = draw(seed, k);
     struct comm_call *c = &l->call;
     *c = (struct comm_call){ .op = l->g.op, .type = l->g.type, .count = l->g.count, .event = k, .waits = l->waits };
@@ -210,7 +210,7 @@ static void fill_reduce(struct local *l, uint32_t k, uint32_t step)
     l->n_src = scatter ? n * l->p : n;
     l->n_dst = n;
     for (uint64_t i = 0; i < l->n_src; i++)
-        put(l->src, l->g.type, i, value(k, step, ctl_rank(), i));
+        put(l->src, l->g.type, i, value(k, step, world_rank(), i));
     for (uint64_t i = 0; i < n; i++) {
         uint32_t sum = 0;
         for (uint32_t m = 0; m < l->p; m++)
@@ -224,8 +224,8 @@ static void fill_exchange(struct local *l, uint32_t k, uint32_t step)
     uint64_t n = l->g.count, in = 0, out = 0, at = 0;
     bool v = l->g.op == COMM_ALL_TO_ALL_V;
     for (uint32_t m = 0; m < l->p; m++) {
-        l->send_rows[m] = (int32_t)rows_between(k, step, ctl_rank(), member(&l->group, m));
-        l->recv_rows[m] = (int32_t)rows_between(k, step, member(&l->group, m), ctl_rank());
+        l->send_rows[m] = (int32_t)rows_between(k, step, world_rank(), member(&l->group, m));
+        l->recv_rows[m] = (int32_t)rows_between(k, step, member(&l->group, m), world_rank());
         uint64_t theirs = 0; /* where my block begins in what m sends */
         for (uint32_t j = 0; v && j < l->me; j++)
             theirs += rows_between(k, step, member(&l->group, m), member(&l->group, j)) * l->call.row;
@@ -237,14 +237,14 @@ static void fill_exchange(struct local *l, uint32_t k, uint32_t step)
     l->n_src = out;
     l->n_dst = at;
     for (uint64_t i = 0; i < out; i++)
-        put(l->src, l->g.type, i, value(k, step, ctl_rank(), i));
+        put(l->src, l->g.type, i, value(k, step, world_rank(), i));
 }
 
 static void fill_rest(struct local *l, uint32_t k, uint32_t step)
 {
     uint64_t n = l->g.count;
     for (uint64_t i = 0; i < n; i++)
-        put(l->src, l->g.type, i, value(k, step, ctl_rank(), i));
+        put(l->src, l->g.type, i, value(k, step, world_rank(), i));
     l->n_src = n;
     if (l->g.op == COMM_ALL_GATHER)
         for (uint64_t i = 0; i < n * l->p; i++)
@@ -290,7 +290,7 @@ static void check(const struct local *l)
 static void run_step(struct bench *t, struct program *pr, uint32_t seed, uint32_t step, bool sleepy)
 {
     for (uint32_t k = 0; k < CALLS + LATE; k++) {
-        uint32_t dice = mix(seed, step, ctl_rank() + 50, k);
+        uint32_t dice = mix(seed, step, world_rank() + 50, k);
         for (uint32_t j = k < LATE ? 0 : k - LATE; j <= k && j < CALLS; j++)
             if (pr->at[j].takes_part && pr->at[j].has_own && j + pr->at[j].late == k)
                 bench_mark(t, CALLS + j, dice % 2);
@@ -310,7 +310,7 @@ static void run_step(struct bench *t, struct program *pr, uint32_t seed, uint32_
 void test_random(const struct comm_backend *b, const char *limits)
 {
     static struct program pr;
-    uint32_t seed = mix((uint32_t)limits[0], ctl_size(), 77, 0), calls = 0;
+    uint32_t seed = mix((uint32_t)limits[0], world_size(), 77, 0), calls = 0;
     memset(&pr, 0, sizeof pr);
     make_channels(&pr, seed);
     for (uint32_t k = 0; k < CALLS; k++)

@@ -8,13 +8,13 @@
 static void gather(const void *mine, uint32_t n, size_t size, void **all, uint32_t *counts)
 {
     uint64_t most = n;
-    ctl_max_u64(&most, 1);
-    ctl_all_gather(&n, sizeof n, counts);
+    world_max_u64(&most, 1);
+    world_all_gather(&n, sizeof n, counts);
     unsigned char *padded = mem_alloc((most + 1) * size);
     if (n)
         memcpy(padded, mine, n * size);
-    *all = mem_alloc((most * ctl_size() + 1) * size);
-    ctl_all_gather(padded, most * size, *all);
+    *all = mem_alloc((most * world_size() + 1) * size);
+    world_all_gather(padded, most * size, *all);
     mem_free(padded);
 }
 
@@ -23,7 +23,7 @@ void standin_gather(struct standin_job *job)
     uint32_t calls[STANDIN_RANKS], comms[STANDIN_RANKS], most_calls = 0, most_comms = 0;
     struct standin_record *all;
     struct standin_comm *known;
-    *job = (struct standin_job){ .ranks = ctl_size() };
+    *job = (struct standin_job){ .ranks = world_size() };
     gather(standin_calls.at, standin_calls.n, sizeof *all, (void **)&all, calls);
     gather(standin_comms.at, standin_comms.n, sizeof *known, (void **)&known, comms);
     for (uint32_t r = 0; r < job->ranks; r++) {

@@ -102,7 +102,7 @@ ncclResult_t ncclGetUniqueId(ncclUniqueId *id)
 
 ncclResult_t ncclCommInitRankConfig(ncclComm_t *comm, int ranks, ncclUniqueId id, int rank, ncclConfig_t *config)
 {
-    if (id.internal[0] != 'p' || (uint32_t)rank != ctl_rank() || (uint32_t)ranks != ctl_size())
+    if (id.internal[0] != 'p' || (uint32_t)rank != world_rank() || (uint32_t)ranks != world_size())
         standin_say_wrong("the world's communicator has another id, rank or size");
     struct ncclComm *c = *comm = new_comm(0, config);
     c->me = (uint32_t)rank;
@@ -125,21 +125,21 @@ ncclResult_t ncclCommSplit(ncclComm_t parent, int color, int key, ncclComm_t *ma
     int mine[2] = { color, key }, all[STANDIN_RANKS][2];
     check_idle(parent, "split");
     check_config(config);
-    ctl_all_gather(mine, sizeof mine, all);
+    world_all_gather(mine, sizeof mine, all);
     parent->busy = 2;
     standin_splits++;
     *made = NULL;
     if (color == NCCL_SPLIT_NOCOLOR)
         return ncclInProgress;
     struct ncclComm *c = *made = new_comm(standin_splits << 16 | (uint32_t)color, config);
-    for (int k = 0; k < (int)ctl_size(); k++)
-        for (uint32_t r = 0; r < ctl_size(); r++)
+    for (int k = 0; k < (int)world_size(); k++)
+        for (uint32_t r = 0; r < world_size(); r++)
             if (all[r][0] == color && all[r][1] == k) {
-                if (r == ctl_rank())
+                if (r == world_rank())
                     c->me = c->what.n;
                 c->what.members[c->what.n++] = r;
             }
-    if (c->me >= c->what.n || c->what.n < 2 || c->what.members[c->me] != ctl_rank())
+    if (c->me >= c->what.n || c->what.n < 2 || c->what.members[c->me] != world_rank())
         standin_say_wrong("a split gives a communicator of %u members in which this rank is number %u", c->what.n,
                           c->me);
     vec_add(&standin_comms, c->what);
@@ -183,7 +183,7 @@ _Atomic int standin_lost;
 ncclResult_t ncclCommGetAsyncError(ncclComm_t comm, ncclResult_t *r)
 {
     if (standin_through > 0)
-        comm->busy = ctl_time() < standin_through;
+        comm->busy = clock_now() < standin_through;
     else if (comm->busy)
         comm->busy--;
     *r = comm->busy ? ncclInProgress : atomic_load(&standin_lost) ? ncclRemoteError : ncclSuccess;

@@ -3,6 +3,7 @@
 #ifndef PIPER_TESTS_STANDIN_H
 #define PIPER_TESTS_STANDIN_H
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "exec/compute.h"
 
@@ -32,7 +33,7 @@ struct standin_comms {
 extern struct standin_calls standin_calls;
 extern struct standin_comms standin_comms; /* all that were made */
 extern uint32_t standin_splits;            /* of the whole job */
-extern double standin_through; /* ctl_time() at which the call under way is; 0: after it was asked for twice */
+extern double standin_through; /* clock_now() at which the call under way is; 0: after it was asked for twice */
 void standin_reset(void);      /* forgets the calls; the communicators stay */
 /* What is left when everything is closed: communicators that are not destroyed, groups that are not ended. NULL: nothing. */
 const char *standin_left(void);

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
 #include "base/mem.h"
 #include "comm/comm.h"
 
@@ -19,19 +20,19 @@ int main(int argc, char **argv)
     int devices = 0;
     struct comm *c = NULL;
     cudaStream_t stream;
-    if (ctl_init(&argc, &argv, &e) != ST_OK)
+    if (world_init(&argc, &argv, &e) != ST_OK)
         return 99;
     uint32_t n = argc > 1 ? (uint32_t)strtoul(argv[1], NULL, 10) : 64;
     if (cudaGetDeviceCount(&devices) != cudaSuccess || !devices ||
-        cudaSetDevice((int)(ctl_rank() % (uint32_t)devices)) != cudaSuccess ||
+        cudaSetDevice((int)(world_rank() % (uint32_t)devices)) != cudaSuccess ||
         cudaStreamCreate(&stream) != cudaSuccess) {
         puts("no device");
-        ctl_finalize();
+        world_finalize();
         return 77;
     }
     struct comm_channel *channels = mem_alloc(n * sizeof *channels);
     for (uint32_t i = 0; i < n; i++)
-        channels[i] = (struct comm_channel){ i, group_of(i, ctl_rank(), ctl_size()), 0 };
+        channels[i] = (struct comm_channel){ i, group_of(i, world_rank(), world_size()), 0 };
     void *streams[] = { stream };
     const uint32_t ctas[] = { 4 };
     const struct comm_setup setup = { .channels = channels,
@@ -40,16 +41,16 @@ int main(int argc, char **argv)
                                       .n_streams = 1,
                                       .max_ctas = ctas,
                                       .device_streams = streams };
-    double begin = ctl_time();
+    double begin = clock_now();
     enum status st = comm_nccl.open(&setup, &c, &e);
-    double made = ctl_time();
+    double made = clock_now();
     if (st == ST_OK)
         comm_nccl.close(c);
-    if (ctl_rank() == 0 && st == ST_OK)
-        printf("made in %.2f s, closed in %.2f s, by %u ranks\n", made - begin, ctl_time() - made, ctl_size());
+    if (world_rank() == 0 && st == ST_OK)
+        printf("made in %.2f s, closed in %.2f s, by %u ranks\n", made - begin, clock_now() - made, world_size());
     else if (st != ST_OK)
         fprintf(stderr, "%s\n", e.text);
     mem_free(channels);
-    ctl_finalize();
+    world_finalize();
     return st == ST_OK ? 0 : 1;
 }

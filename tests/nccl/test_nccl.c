@@ -9,6 +9,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "cells.h"
 #include "comm/nccl_private.h"
 #include "exec/exec.h"
@@ -27,7 +28,7 @@ static uint32_t bad, cells, calls, rounds;
 
 static void fail(const char *cell, const char *what, const char *why)
 {
-    printf("rank %u: %s: %s: %s\n", ctl_rank(), cell, what, why);
+    printf("rank %u: %s: %s: %s\n", world_rank(), cell, what, why);
     bad++;
 }
 
@@ -55,9 +56,9 @@ static enum status compile(struct job *j, const struct cell *cell, struct err *e
     };
     TRY(sched_compile(&in, &j->out, e));
     json_decref(strategy);
-    if (j->out.ranks != ctl_size())
+    if (j->out.ranks != world_size())
         return err_set(e, ST_INPUT, cell->name, "a strategy for %u ranks", j->out.ranks);
-    const struct sched_class *mine = &j->out.classes[j->out.class_of[ctl_rank()]];
+    const struct sched_class *mine = &j->out.classes[j->out.class_of[world_rank()]];
     return plan_open(mine->blob, mine->bytes, j->g.ops.n, j->g.params.n, j->g.tensors.n, &j->plan, e);
 }
 
@@ -104,20 +105,20 @@ static void expect(struct expected *x, const struct plan_instr *in, enum standin
 static void expect_group(struct expected *x, const struct plan_instr *in, uint32_t first)
 {
     const struct plan_channel *ch = &x->p->channels[in->channel];
-    uint32_t n = plan_group_size(x->p, ch->group, ctl_rank());
+    uint32_t n = plan_group_size(x->p, ch->group, world_rank());
     const struct standin_comm *c = x->wrong ? NULL : comm_of(standin_calls.at[first].comm);
     for (uint32_t i = 0; c && i < n; i++)
-        if (c->n != n || c->members[i] != plan_group_at(x->p, ch->group, ctl_rank(), i))
+        if (c->n != n || c->members[i] != plan_group_at(x->p, ch->group, world_rank(), i))
             complain(x, in, "its communicator has other members than its group");
 }
 
 static void expect_blocks(struct expected *x, const struct plan_instr *in, uint64_t count)
 {
     const struct plan_channel *ch = &x->p->channels[in->channel];
-    uint32_t n = plan_group_size(x->p, ch->group, ctl_rank()), first = x->at;
+    uint32_t n = plan_group_size(x->p, ch->group, world_rank()), first = x->at;
     for (uint32_t i = 0; i < n && count; i++) {
-        uint32_t peer = plan_group_at(x->p, ch->group, ctl_rank(), i);
-        if (peer == ctl_rank())
+        uint32_t peer = plan_group_at(x->p, ch->group, world_rank(), i);
+        if (peer == world_rank())
             continue;
         expect(x, in, REC_SEND, count, peer);
         expect(x, in, REC_RECV, count, peer);
@@ -131,7 +132,7 @@ static void expect_blocks(struct expected *x, const struct plan_instr *in, uint6
 /* The device answers with 1 for every count of rows. */
 static uint64_t uneven(const struct plan *p, const struct plan_instr *in)
 {
-    uint32_t n = plan_group_size(p, p->channels[in->channel].group, ctl_rank());
+    uint32_t n = plan_group_size(p, p->channels[in->channel].group, world_rank());
     return p->buffers[p->bases[in->first_base + 2].buffer].bytes / sizeof(int32_t) / n * in->count;
 }
 
@@ -160,7 +161,7 @@ static void expect_collective(struct expected *x, const struct plan_instr *in)
 
 static void expect_message(struct expected *x, const struct plan_instr *in)
 {
-    uint32_t to = plan_set_at(x->p, in->peer_set, plan_set_index(x->p, in->my_set, ctl_rank()));
+    uint32_t to = plan_set_at(x->p, in->peer_set, plan_set_index(x->p, in->my_set, world_rank()));
     uint32_t first = x->at;
     if (in->op != PLAN_RECV)
         expect(x, in, REC_SEND, in->count, to);
@@ -168,7 +169,7 @@ static void expect_message(struct expected *x, const struct plan_instr *in)
         expect(x, in, REC_RECV, in->count, to);
     if (in->op != PLAN_EXCHANGE)
         return;
-    expect(x, in, REC_RECV, in->count, plan_set_at(x->p, in->my_set, plan_set_index(x->p, in->peer_set, ctl_rank())));
+    expect(x, in, REC_RECV, in->count, plan_set_at(x->p, in->my_set, plan_set_index(x->p, in->peer_set, world_rank())));
     if (!x->wrong && standin_calls.at[first].group != standin_calls.at[x->at - 1].group)
         complain(x, in, "it is not one group");
 }
@@ -180,7 +181,7 @@ static void compare(const struct cell *cell, const struct plan *p, const struct 
         const struct plan_instr *in = &p->instrs[i];
         if (in->op == PLAN_SEND || in->op == PLAN_RECV || in->op == PLAN_EXCHANGE)
             expect_message(&x, in);
-        else if (in->channel != PLAN_NONE && plan_group_size(p, p->channels[in->channel].group, ctl_rank()) > 1)
+        else if (in->channel != PLAN_NONE && plan_group_size(p, p->channels[in->channel].group, world_rank()) > 1)
             expect_collective(&x, in);
     }
     if (!x.wrong && x.at != standin_calls.n)
@@ -264,7 +265,7 @@ static void spoil(const struct cell *cell)
         standin_gather(&job);
         if (spoilers[i].spoil(&job.calls[job.ranks - 1])) {
             was_spoilt[i] = true;
-            if (ctl_rank() == 0 && !standin_judge(&job))
+            if (world_rank() == 0 && !standin_judge(&job))
                 fail(cell->name, spoilers[i].name, "the judge did not see it");
         }
         standin_job_release(&job);
@@ -307,7 +308,7 @@ static void run_list(struct exec *x, struct job *j, const struct cell *cell, uin
     exec_run(x, &step, scalars);
     compare(cell, &j->plan, &j->plan.lists[list]);
     standin_gather(&all);
-    const char *why = ctl_rank() ? NULL : standin_judge(&all);
+    const char *why = world_rank() ? NULL : standin_judge(&all);
     if (why)
         fail(cell->name, "calls do not meet", why);
     calls += standin_calls.n;
@@ -319,7 +320,7 @@ static bool losing;
 /* Rank 1 is told that its peers are lost, while nobody waits for them: the job ends with 76, and does not come back here. */
 static _Noreturn void lose(void)
 {
-    if (ctl_rank() == 1)
+    if (world_rank() == 1)
         atomic_store(&standin_lost, 1);
     sleep(20);
     exit(99);
@@ -343,10 +344,10 @@ static void run_cell(const struct cell *cell, bool spoilt)
                                 .graph = &j.g,
                                 .compute = &standin_compute,
                                 .comm = &comm_nccl,
-                                .local_ranks = ctl_size(),
-                                .local_rank = ctl_rank(),
+                                .local_ranks = world_size(),
+                                .local_rank = world_rank(),
                                 .clip_norm = 1 };
-    enum status st = ctl_agree(compile(&j, cell, &e), &e);
+    enum status st = world_agree(compile(&j, cell, &e), &e);
     if (st == ST_OK) {
         setup.graphs = in_order(&j.plan);
         st = exec_open(&setup, &x, &e);
@@ -386,7 +387,7 @@ int nanosleep(const struct timespec *wish, struct timespec *left)
 static uint32_t naps_in(struct comm *c, double seconds)
 {
     naps = 0;
-    standin_through = ctl_time() + seconds;
+    standin_through = clock_now() + seconds;
     comm__nccl_settle(c, c->world, ncclInProgress, 0);
     standin_through = 0;
     return naps;
@@ -400,7 +401,7 @@ static void settle(void)
     struct comm c = { .n_channels = 0 };
     config.blocking = config.splitShare = 0;
     ncclGetUniqueId(&id);
-    ncclCommInitRankConfig(&c.world, (int)ctl_size(), id, (int)ctl_rank(), &config);
+    ncclCommInitRankConfig(&c.world, (int)world_size(), id, (int)world_rank(), &config);
     if (naps_in(&c, 200e-6))
         fail("all", "settle", "it naps while a call of 200 microseconds is under way");
     uint32_t often = 0; /* on a busy machine another process may have the core for so long */
@@ -419,7 +420,7 @@ static void missing(void)
     const struct comm_setup setup = { .n_streams = 0 };
     struct comm *c = NULL;
     struct err e = { 0 };
-    standin_missing = ctl_rank() == ctl_size() - 1;
+    standin_missing = world_rank() == world_size() - 1;
     if (comm_nccl.open(&setup, &c, &e) != ST_DEVICE || !strstr(e.text, "libnccl.so.2 cannot be loaded"))
         fail("all", "a rank without the library", e.text);
     if (standin_comms.n || standin_left())
@@ -431,14 +432,14 @@ int main(int argc, char **argv)
 {
     struct err e = { 0 };
     bool all = argc > 1 && !strcmp(argv[1], "all");
-    if (ctl_init(&argc, &argv, &e) != ST_OK || ctl_size() > STANDIN_RANKS) {
+    if (world_init(&argc, &argv, &e) != ST_OK || world_size() > STANDIN_RANKS) {
         fprintf(stderr, "test_nccl: %s\n", e.text);
         return 99;
     }
     losing = argc > 1 && !strcmp(argv[1], "lost");
     struct cell cell;
     missing();
-    for (uint32_t i = 0; cell_at(ctl_size(), all, i, &cell); i++)
+    for (uint32_t i = 0; cell_at(world_size(), all, i, &cell); i++)
         run_cell(&cell, i < 4 || i % 8 == 0);
     cross();
     settle();
@@ -446,10 +447,10 @@ int main(int argc, char **argv)
         if (!was_spoilt[i])
             fail("all", spoilers[i].name, "was never tried");
     uint64_t failed = bad;
-    ctl_max_u64(&failed, 1);
-    if (ctl_rank() == 0)
+    world_max_u64(&failed, 1);
+    if (world_rank() == 0)
         printf("%u strategies, %u calls of rank 0, at most %u splits, %s\n", cells, calls, rounds,
                failed ? "some FAILED" : "all met");
-    ctl_finalize();
+    world_finalize();
     return failed || !cells;
 }

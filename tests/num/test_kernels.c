@@ -8,6 +8,7 @@
 #include "base/mem.h"
 #include "exec/compute.h"
 #include "cpu/blas.h"
+#include "cpu/isa.h"
 #include "cpu/kernel.h"
 #include "cpu/vec.h"
 #include "num/num.h"
@@ -98,6 +99,18 @@ static void try_kernel(const struct kernel *kernel, const size_t s[3], unsigned 
     operand_free(&a);
     operand_free(&b);
 }
+
+#ifdef CPU_AVX512_BF16
+START_TEST(amx_on_a_model)
+{
+    if (cpu_isa() < ISA_AVX512_BF16) /* its blocks are packed by AVX-512 */
+        return;
+    for (size_t i = 0; i < SIZES; i++)
+        for (unsigned turns = 0; turns < 4; turns++)
+            try_kernel(&cpu_kernel_amx, sizes[i], turns, true);
+}
+END_TEST
+#endif
 
 START_TEST(kernels)
 {
@@ -246,6 +259,9 @@ int main(void)
     TCase *t = tcase_create("kernels");
     tcase_set_timeout(t, 60);
     tcase_add_test(t, kernels);
+#ifdef CPU_AVX512_BF16
+    tcase_add_test(t, amx_on_a_model);
+#endif
     tcase_add_test(t, gemm);
     tcase_add_test(t, block);
     tcase_add_test(t, conversions);

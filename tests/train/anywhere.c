@@ -4,7 +4,6 @@
  *
  * The plans are the compiler's; nothing is trained: values are functions of tensor, element and kind, so that each is known
  * wherever it comes to lie. */
-#include <mpi.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -13,7 +12,7 @@
 #include "base/json.h"
 #include "io/checkpoint.h"
 #include "io/model.h"
-#include "io/world.h"
+#include "comm/world.h"
 #include "ir/family/family.h"
 #include "base/number.h"
 #include "train/pieces.h"
@@ -52,9 +51,8 @@ static uint64_t compared;
 
 static _Noreturn void fail(const char *what, uint32_t from, uint32_t to, const char *text)
 {
-    fprintf(stderr, "anywhere: rank %u, %s, from strategy %u to %u: %s\n", io_rank(), what, from, to, text);
-    MPI_Abort(MPI_COMM_WORLD, 1);
-    abort();
+    fprintf(stderr, "anywhere: rank %u, %s, from strategy %u to %u: %s\n", world_rank(), what, from, to, text);
+    world_abort(1);
 }
 
 /* One strategy on this rank. */
@@ -85,7 +83,7 @@ static void open_world(struct world *w, uint32_t strategy, enum ir_dtype dtype)
 {
     struct err e = { 0 };
     json_t *list;
-    *w = (struct world){ .strategy = strategy, .member = io_rank() < strategies[strategy].ranks };
+    *w = (struct world){ .strategy = strategy, .member = world_rank() < strategies[strategy].ranks };
     build(&w->g);
     if (js_load_text(strategies[strategy].text, "strategy", &list, &e) != ST_OK)
         fail("strategy", strategy, strategy, e.text);
@@ -102,7 +100,7 @@ static void open_world(struct world *w, uint32_t strategy, enum ir_dtype dtype)
     json_decref(list);
     if (!w->member)
         return;
-    const struct sched_class *c = &w->out.classes[w->out.class_of[io_rank()]];
+    const struct sched_class *c = &w->out.classes[w->out.class_of[world_rank()]];
     if (plan_open(c->blob, c->bytes, w->g.ops.n, w->g.params.n, w->g.tensors.n, &w->p, &e) != ST_OK)
         fail("plan", strategy, strategy, e.text);
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
@@ -138,7 +136,7 @@ static bool visit_range(const struct world *w, uint32_t bucket, struct shard_ran
     bool same = true;
     for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
         struct shard_piece s;
-        if (!shard_piece(&w->p, i, io_rank(), in, &s))
+        if (!shard_piece(&w->p, i, world_rank(), in, &s))
             continue;
         for (uint64_t k = 0; k < s.count; k++) {
             float want = value(s.param, s.first + k, kind);
@@ -160,7 +158,7 @@ static bool visit(const struct world *w, bool set)
 {
     bool same = true, half = w->member && w->p.h->compute == IR_BF16;
     for (uint32_t b = 0; w->member && b < w->p.h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(&w->p, b, io_rank(), w->base);
+        struct shard s = shard_of(&w->p, b, world_rank(), w->base);
         float *const state[] = { s.master, s.m, s.v };
         same &= visit_range(w, b, s.params, s.param, 0, half, set);
         for (int kind = 0; kind < 3; kind++)
@@ -185,13 +183,13 @@ static void save(const struct world *w, const struct ir_graph *g, const uint8_t 
     struct pieces pieces = { .block = NULL };
     struct checkpoint_saver *s;
     if (w->member)
-        pieces_to_write(&w->p, io_rank(), w->base, &pieces);
+        pieces_to_write(&w->p, world_rank(), w->base, &pieces);
     for (uint32_t i = 0; i < pieces.copies.n; i++)
         memcpy(pieces.copies.at[i].to, pieces.copies.at[i].from, pieces.copies.at[i].bytes);
     struct dir run = { .fd = -1 };
-    if (io_rank() == 0 && mkdir(run_folder(w->strategy), 0777) != 0)
+    if (world_rank() == 0 && mkdir(run_folder(w->strategy), 0777) != 0)
         fail("folder", w->strategy, w->strategy, run_folder(w->strategy));
-    io_barrier();
+    world_barrier();
     if (dir_open(run_folder(w->strategy), &run, &e) != ST_OK)
         fail("folder", w->strategy, w->strategy, e.text);
     struct checkpoint_setup setup = { .dir = &run,
@@ -221,15 +219,15 @@ static void load(const struct world *w, uint32_t from, const struct ir_graph *g,
     for (uint32_t a = 0; w->member && a < ARENA_COUNT; a++)
         memset(w->base[a], 0xee, w->p.h->arena_bytes[a]);
     if (w->member)
-        pieces_to_read(&w->p, io_rank(), w->base, &pieces);
-    struct checkpoint_expect expect = { .model_digest = digest };
+        pieces_to_read(&w->p, world_rank(), w->base, &pieces);
+    struct checkpoint_expect expect = { .graph = g, .model_digest = digest };
     struct dir run;
     if (dir_open(run_folder(from), &run, &e) != ST_OK)
         fail("folder", from, w->strategy, e.text);
-    if (checkpoint_resume(&run, g, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
+    if (checkpoint_resume(&run, &expect, pieces.list.at, pieces.list.n, &found, &info, &e) != ST_OK)
         fail("loading", from, w->strategy, e.text);
     if (w->member)
-        pieces_take(&w->p, io_rank(), w->base, &pieces);
+        pieces_take(&w->p, world_rank(), w->base, &pieces);
     dir_close(&run);
     pieces_release(&pieces);
     if (!found || info.step != 3 || info.sample != 3 * BATCH || info.seed != 5)
@@ -263,9 +261,9 @@ static uint32_t all_pairs(enum ir_dtype dtype, uint32_t stride)
     }
     for (uint32_t pair = 0; pair < STRATEGIES * STRATEGIES; pair += stride, pairs++)
         load(&worlds[pair % STRATEGIES], pair / STRATEGIES, &g, digest);
-    io_barrier();
+    world_barrier();
     for (uint32_t i = 0; i < STRATEGIES; i++) {
-        if (io_rank() == 0)
+        if (world_rank() == 0)
             remove_file(i);
         close_world(&worlds[i]);
     }
@@ -275,21 +273,23 @@ static uint32_t all_pairs(enum ir_dtype dtype, uint32_t stride)
 
 int main(int argc, char **argv)
 {
-    MPI_Init(&argc, &argv);
+    struct err e = { 0 };
+    if (world_init(&argc, &argv, &e) != ST_OK)
+        fail("MPI", 0, 0, e.text);
     uint32_t stride = argc > 1 ? (uint32_t)atoi(argv[1]) : 1;
-    if (io_size() != RANKS || stride == 0)
+    if (world_size() != RANKS || stride == 0)
         fail("usage", 0, 0, "expected 8 ranks and a stride of 1 or more");
     strcpy(folder, "/tmp/anywhere.XXXXXX");
-    if (io_rank() == 0 && !mkdtemp(folder))
+    if (world_rank() == 0 && !mkdtemp(folder))
         fail("folder", 0, 0, folder);
-    io_broadcast(folder, sizeof folder);
+    world_broadcast(folder, sizeof folder);
     uint32_t pairs = all_pairs(IR_F32, stride) + all_pairs(IR_BF16, stride);
-    io_all_sum_u64(&compared, 1);
-    if (io_rank() == 0) {
+    world_sum_u64(&compared, 1);
+    if (world_rank() == 0) {
         rmdir(folder);
         printf("%u pairs of %u strategies: %llu values equal to the bit\n", pairs, (uint32_t)STRATEGIES,
                (unsigned long long)compared);
     }
-    MPI_Finalize();
+    world_finalize();
     return compared == 0;
 }

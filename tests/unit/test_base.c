@@ -4,14 +4,18 @@
 #include <setjmp.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
+#include "base/fail.h"
 #include "base/json.h"
 #include "base/library.h"
 #include "base/mem.h"
 #include "base/ratio.h"
 #include "base/parse.h"
 #include "base/status.h"
+#include "base/thread.h"
 #include "base/version.h"
 
 /* ---- libraries ------------------------------------------------------------------------------------------------ */
@@ -131,20 +135,39 @@ END_TEST
 /* ---- the failure door ----------------------------------------------------------------------------------------- */
 
 static jmp_buf door;
-static enum status door_status;
-static char door_text[512];
+static int door_status;
+static char door_text[2600];
 
-static void leave(enum status status, const char *text)
+static void take_words(const char *text)
 {
-    door_status = status;
     snprintf(door_text, sizeof door_text, "%s", text);
+}
+
+static void leave(int code)
+{
+    door_status = -code;
     longjmp(door, 1);
 }
 
+static void in_step_7(char *text, size_t size)
+{
+    snprintf(text, size, "rank 2, step 7");
+}
+
+static void open_door(void)
+{
+    door_text[0] = '\0';
+    process_ways = (struct process_ways){ .log = take_words, .leave = leave };
+}
+
+static int close_door(int left)
+{
+    process_ways = (struct process_ways){ 0 };
+    return left;
+}
+
 /* Runs `call`; true when it left by the door. */
-#define LEAVES(call)                              \
-    (process_on_fail(leave), door_text[0] = '\0', \
-     setjmp(door) ? (process_on_fail(NULL), 1) : ((call), process_on_fail(NULL), 0))
+#define LEAVES(call) (open_door(), setjmp(door) ? close_door(1) : ((call), close_door(0)))
 
 START_TEST(check_leaves_by_the_door)
 {
@@ -153,6 +176,66 @@ START_TEST(check_leaves_by_the_door)
     ck_assert_int_eq(door_status, ST_BUG);
     ck_assert_ptr_nonnull(strstr(door_text, "1 + 1 == 3"));
     ck_assert_ptr_nonnull(strstr(door_text, "test_base.c"));
+}
+END_TEST
+
+START_TEST(words_name_the_place)
+{
+    ck_assert(LEAVES((process_ways.where = in_step_7, process_fail(ST_DEVICE, "it burns"))));
+    ck_assert_str_eq(door_text, "rank 2, step 7: it burns");
+    ck_assert(LEAVES((process_ways.where = in_step_7, process_fail(ST_DEVICE, "rank 3: it burns"))));
+    ck_assert_str_eq(door_text, "rank 3: it burns");
+}
+END_TEST
+
+static void *fail_too(void *unused)
+{
+    (void)unused;
+    process_end(ST_HANG, "later", _exit);
+    return NULL;
+}
+
+/* The second comes while the words of the first are written. */
+static void take_long(const char *text)
+{
+    pthread_t second;
+    (void)text;
+    thread_start(&second, fail_too, NULL);
+    clock_nap(0.1);
+}
+
+/* Two threads fail: the first is heard, once, and its code is the process's (70). */
+START_TEST(the_first_is_heard)
+{
+    FILE *said = tmpfile();
+    dup2(fileno(said), STDERR_FILENO);
+    pid_t pid = fork();
+    if (pid == 0) {
+        process_ways.log = take_long;
+        process_end(ST_BUG, "first", _exit);
+    }
+    int status;
+    char text[256] = "";
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    rewind(said);
+    size_t n = fread(text, 1, sizeof text - 1, said);
+    ck_assert_str_eq(text, "piper: first\n");
+    ck_assert(n && WIFEXITED(status) && WEXITSTATUS(status) == 70);
+    fclose(said);
+}
+END_TEST
+
+/* The log hangs with its file system: the words are said, and the process ends all the same. */
+static void hang(const char *text)
+{
+    (void)text;
+    pause();
+}
+
+START_TEST(a_log_that_hangs)
+{
+    process_ways.log = hang;
+    process_end(ST_HANG, "first", _exit);
 }
 END_TEST
 
@@ -656,6 +739,8 @@ int main(void)
     tcase_add_test(status, err_long_text_is_cut);
     tcase_add_test(status, try_and_names);
     tcase_add_test(mem, check_leaves_by_the_door);
+    tcase_add_test(mem, words_name_the_place);
+    tcase_add_test(mem, the_first_is_heard);
     tcase_add_test(mem, mem_is_zeroed_and_counted);
     tcase_add_test(mem, mem_nth_allocation_fails);
     tcase_add_test(mem, arena_many_sizes);
@@ -682,6 +767,7 @@ int main(void)
     if (srunner_fork_status(r) == CK_FORK) {
         TCase *ends = tcase_create("ends");
         tcase_add_loop_exit_test(ends, default_door_exits, 70, 0, 1);
+        tcase_add_exit_test(ends, a_log_that_hangs, 76);
         tcase_add_loop_exit_test(ends, default_door_exits, 71, 1, 2);
         suite_add_tcase(s, ends);
     }

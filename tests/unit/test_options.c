@@ -5,7 +5,8 @@
 #include "rundir/duration.h"
 #include "cmd/options.h"
 
-static struct {
+static struct got {
+    struct option_common common;
     bool flag;
     const char *text, *word;
     uint64_t number;
@@ -13,37 +14,33 @@ static struct {
 } got;
 
 static const char *const words[] = { "red", "green", NULL };
+#define AT(member) offsetof(struct got, member)
 static const struct option table[] = {
-    { .name = "flag", .letter = 'f', .kind = OPTION_FLAG, .to = &got.flag, .help = "a flag" },
-    { .name = "text", .letter = 't', .kind = OPTION_TEXT, .to = &got.text, .value = "T", .help = "a text" },
-    { .name = "number", .letter = 'n', .kind = OPTION_NUMBER, .to = &got.number, .value = "N", .least = 2, .help = "" },
-    { .name = "colour", .kind = OPTION_CHOICE, .to = &got.word, .value = "C", .words = words, .help = "" },
-    { .name = "set", .kind = OPTION_LIST, .to = &got.list, .value = "K=V", .help = "" },
-    { .name = NULL },
+    FLAG("flag", 'f', AT(flag), "a flag"),         TEXT("text", 't', AT(text), "T", "a text"),
+    NUMBER("number", 'n', AT(number), "N", 2, ""), CHOICE("colour", 0, AT(word), "C", words, ""),
+    LIST("set", 0, AT(list), "K=V", ""),           { .name = NULL },
 };
 static const struct option_usage usage = { "test", "A B [options]", "A test.", table, 1, 2 };
-static struct option_list operands;
 static struct err e;
 
 static enum status parse(const char *const *argv)
 {
     int argc = 0;
-    bool help;
     while (argv[argc])
         argc++;
     got.flag = false;
     got.text = got.word = NULL;
     got.number = 0;
-    got.list.n = operands.n = 0;
+    got.list.n = got.common.operands.n = 0;
     err_clear(&e);
-    return options_parse(&usage, argc, (char **)argv, &operands, &help, &e);
+    return options_parse(&usage, argc, (char **)argv, &got, &e);
 }
 #define PARSE(...) parse((const char *const[]){ "test", __VA_ARGS__, NULL })
 
 static void teardown(void)
 {
     vec_free(&got.list);
-    vec_free(&operands);
+    vec_free(&got.common.operands);
 }
 
 START_TEST(long_and_short)
@@ -56,10 +53,10 @@ START_TEST(long_and_short)
     ck_assert_str_eq(got.word, "green");
     ck_assert_uint_eq(got.list.n, 2);
     ck_assert_str_eq(got.list.at[1], "b=2");
-    ck_assert_uint_eq(operands.n, 1);
+    ck_assert_uint_eq(got.common.operands.n, 1);
     ck_assert_int_eq(PARSE("-f", "-tvalue", "-", "-n3"), ST_OK);
     ck_assert_str_eq(got.text, "value");
-    ck_assert_str_eq(operands.at[0], "-");
+    ck_assert_str_eq(got.common.operands.at[0], "-");
     ck_assert_uint_eq(got.number, 3);
 }
 END_TEST
@@ -68,7 +65,7 @@ START_TEST(two_dashes_end_options)
 {
     ck_assert_int_eq(PARSE("--", "--flag"), ST_OK);
     ck_assert(!got.flag);
-    ck_assert_str_eq(operands.at[0], "--flag");
+    ck_assert_str_eq(got.common.operands.at[0], "--flag");
 }
 END_TEST
 

@@ -242,18 +242,18 @@ static struct {
     unsigned char given[HOLDERS][4096];
 } turn;
 
-uint32_t ctl_size(void)
+uint32_t world_size(void)
 {
     return HOLDERS;
 }
 
-void ctl_max_u64(uint64_t *values, uint32_t n)
+void world_max_u64(uint64_t *values, uint64_t n)
 {
     (void)values; /* the ranks of this plan have equally many stretches */
     (void)n;
 }
 
-void ctl_all_gather(const void *mine, uint64_t size, void *all)
+void world_all_gather(const void *mine, uint64_t size, void *all)
 {
     ck_assert_uint_le(size, sizeof turn.given[0]);
     memcpy(turn.given[turn.rank], mine, size);
