@@ -16,32 +16,25 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "base/mem.h"
+#include "base/fail.h"
 #include "cmd/command.h"
-#include "comm/comm.h"
+#include "comm/world.h"
+#include "exec/module.h"
 
 static bool begun;
 
-enum status __real_ctl_init(int *argc, char ***argv, struct err *e);
-enum status __wrap_ctl_init(int *argc, char ***argv, struct err *e)
+enum status __real_world_init(int *argc, char ***argv, struct err *e);
+enum status __wrap_world_init(int *argc, char ***argv, struct err *e)
 {
     if (begun)
         return ST_OK;
     begun = true;
-    return __real_ctl_init(argc, argv, e);
+    return __real_world_init(argc, argv, e);
 }
 
-void __real_ctl_finalize(void);
-void __wrap_ctl_finalize(void)
+void __real_world_finalize(void);
+void __wrap_world_finalize(void)
 {
-}
-
-void command_print_error(struct err *e)
-{
-    if (e->text[0])
-        fprintf(stderr, "piper: %s\n", e->text);
-    fflush(stderr);
-    e->text[0] = '\0';
 }
 
 /* ---- the fifos, on rank 0 */
@@ -108,37 +101,36 @@ static uint64_t run(char *text)
     CHECK(n > 2 && n < MAX_WORDS && strcmp(words[2], command_train.name) == 0);
     int out = redirect(STDOUT_FILENO, words[0]), errors = redirect(STDERR_FILENO, words[1]);
     struct err e = { 0 };
+    process_ways.where = NULL; /* as in a process of its own */
+    process_ways.log = NULL;
     uint64_t status = (uint64_t)-command_train.run(n - 2, words + 2, &e);
-    command_print_error(&e);
+    if (status && world_rank() == 0)
+        last_words(e.text);
     restore(STDOUT_FILENO, out);
     restore(STDERR_FILENO, errors);
-    ctl_max_u64(&status, 1);
+    world_max_u64(&status, 1);
     return status;
 }
 
 int main(int argc, char **argv)
 {
     struct err e = { 0 };
-    if (argc != 4 || __wrap_ctl_init(&argc, &argv, &e) != ST_OK) {
+    module_environment();
+    if (argc != 4 || __wrap_world_init(&argc, &argv, &e) != ST_OK) {
         fprintf(stderr, "ranks: %s\n", argc != 4 ? "expected IN DONE CLIENT" : e.text);
         return 1;
     }
     pid_t client = (pid_t)atol(argv[3]);
-    static char first[1 << 14];
-    for (uint64_t status = 0;;) {
-        void *text = first;
-        if (ctl_rank() == 0) {
+    static char text[1 << 14];
+    for (uint64_t status = 0;; status = run(text)) {
+        if (world_rank() == 0) {
             answer(argv[2], status);
-            read_command(argv[1], client, first, sizeof first);
+            read_command(argv[1], client, text, sizeof text);
         }
-        uint64_t bytes = strlen(first) + 1;
-        ctl_broadcast(&text, &bytes);
-        if (!*(char *)text)
+        world_broadcast(text, sizeof text);
+        if (!*text)
             break;
-        status = run(text);
-        if (text != first)
-            mem_free(text);
     }
-    __real_ctl_finalize();
+    __real_world_finalize();
     return 0;
 }
