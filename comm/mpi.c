@@ -18,23 +18,25 @@ static enum status check_channel(const struct comm *c, const struct comm_setup *
     const struct comm_channel *ch = &setup->channels[k];
     const struct comm_group *g = &ch->group;
     if ((k && ch->id <= ch[-1].id) || ch->id >= setup->n_channels_world || ch->id > (uint32_t)c->tag_max)
-        return err_set(e, ST_BUG, "comm mpi", "channel %u has id %u, expected ascending ids below %u and at most %d", k,
-                       ch->id, setup->n_channels_world, c->tag_max);
+        return err_set(e, ST_BUG, "comm mpi",
+                       "communicator %u has id %u, expected ascending ids below %u and at most %d", k, ch->id,
+                       setup->n_channels_world, c->tag_max);
     if (ch->stream >= setup->n_streams)
-        return err_set(e, ST_BUG, "comm mpi", "channel %u is on stream %u of %u", ch->id, ch->stream, setup->n_streams);
+        return err_set(e, ST_BUG, "comm mpi", "communicator %u is on stream %u of %u", ch->id, ch->stream,
+                       setup->n_streams);
     if (g->count * UINT64_C(8) > c->limits.scratch)
-        return err_set(e, ST_BUG, "comm mpi", "channel %u has %u members, at most %llu can reduce", ch->id, g->count,
-                       (unsigned long long)c->limits.scratch / 8);
+        return err_set(e, ST_BUG, "comm mpi", "communicator %u has %u members, at most %llu can reduce", ch->id,
+                       g->count, (unsigned long long)c->limits.scratch / 8);
     bool mine = false;
     for (uint32_t i = 0; i < g->count; i++) {
         uint32_t r = comm_group_rank(g, i);
         if (r >= c->size)
-            return err_set(e, ST_BUG, "comm mpi", "channel %u has rank %u, expected ranks below %u", ch->id, r,
+            return err_set(e, ST_BUG, "comm mpi", "communicator %u has rank %u, expected ranks below %u", ch->id, r,
                            c->size);
         mine |= r == c->rank;
     }
     if (!mine)
-        return err_set(e, ST_BUG, "comm mpi", "channel %u does not contain rank %u", ch->id, c->rank);
+        return err_set(e, ST_BUG, "comm mpi", "communicator %u does not contain rank %u", ch->id, c->rank);
     return ST_OK;
 }
 

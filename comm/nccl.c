@@ -26,7 +26,7 @@ static struct comm__nccl place_in(const struct comm_group *group)
 static enum status make(struct comm *c, const struct comm_setup *setup, struct err *e)
 {
     if (!setup->device_streams)
-        return world_agree(err_set(e, ST_DEVICE, "comm nccl", "it works on device memory only; use --comm mpi"), e);
+        return world_agree(err_set(e, ST_DEVICE, "comm nccl", "it requires device memory; use --comm mpi"), e);
     for (uint32_t i = 0; i < setup->n_channels; i++)
         c->made[i] = place_in(&setup->channels[i].group);
     for (uint32_t i = 0; i < setup->n_lanes; i++)

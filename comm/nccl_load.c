@@ -49,7 +49,7 @@ enum status comm__nccl_load(struct err *e)
                                          .folder = CUDA_LIBDIR,
                                          .wheel = "nvidia/nccl/lib",
                                          .oldest = "2.18",
-                                         .instead = "say --comm mpi, which does without it",
+                                         .instead = "use --comm mpi, which does not need it",
                                          .names = names,
                                          .n = sizeof names / sizeof *names };
     return table.ncclSend ? ST_OK : library_load(&nccl, &table, e);

@@ -132,11 +132,11 @@ static enum status refuse(struct err *e, const char *call, ncclResult_t r, ncclC
 {
     if (r == ncclInProgress)
         return err_set(e, ST_DEVICE, "comm nccl",
-                       "%s of rank %u was not done after %.0f s; NCCL_DEBUG=INFO shows what it waits for, and "
-                       "NCCL_SOCKET_IFNAME names the network to be used",
+                       "%s of rank %u timed out after %.0f s; NCCL_DEBUG=INFO shows what it waits for, and "
+                       "NCCL_SOCKET_IFNAME selects the network",
                        call, world_rank(), limit);
     return err_set(e, ST_DEVICE, "comm nccl",
-                   "%s of rank %u: %s (%s); NCCL_DEBUG=WARN tells more, and --comm mpi does without it", call,
+                   "%s of rank %u: %s (%s); NCCL_DEBUG=WARN says more, and --comm mpi does not need it", call,
                    world_rank(), ncclGetErrorString(r), ncclGetLastError(comm));
 }
 

@@ -59,14 +59,14 @@ static void members(const struct comm__nccl *m, char *text, size_t size)
 
 void comm__nccl_lost(const struct comm *c, const struct comm__nccl *m, const char *call, ncclResult_t r)
 {
-    char host[64] = "", on[256] = "all communicators' parent", text[1024];
+    char host[64] = "", on[256] = "the parent of all communicators", text[1024];
     ncclComm_t comm = m ? m->comm : c->world;
     gethostname(host, sizeof host - 1);
     if (m)
         members(m, on, sizeof on);
     snprintf(text, sizeof text,
-             "host %s: NCCL: %s on %s: %s (%s); a rank, the network or a device was lost: run the "
-             "same command again, with NCCL_DEBUG=WARN to hear more",
+             "host %s: NCCL: %s on %s: %s (%s); a rank, the network or a device was lost: rerun the same command to "
+             "resume, with NCCL_DEBUG=WARN for details",
              host, call, on, ncclGetErrorString(r), ncclGetLastError(comm));
     process_fail(r == ncclRemoteError || r == ncclSystemError ? ST_HANG : ST_DEVICE, text);
 }

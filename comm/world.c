@@ -43,7 +43,7 @@ void comm__mpi_check(int code, const char *call)
     char text[MPI_MAX_ERROR_STRING] = "";
     int n = 0;
     MPI_Error_string(code, text, &n);
-    comm__mpi_lost("%s failed: %s; a rank or the network was lost, run the same command again", call, text);
+    comm__mpi_lost("%s failed: %s; a rank or the network was lost; rerun the same command to resume", call, text);
 }
 
 /* Other ranks may be seconds behind, in rank 0's compiler for instance, and need the cores: naps, not MPI's spins. */
@@ -81,9 +81,8 @@ static enum status check_launcher(int size, struct err *e)
         parse_environment(launchers[i].rank, 0, UINT32_MAX, &rank, NULL);
         world.rank = (uint32_t)rank;
         return err_set(e, ST_USAGE, "MPI",
-                       "%s has started %llu processes (%s), but MPI sees 1: the launcher and this MPI do not know each "
-                       "other. Start it with this MPI's own mpirun, or with another --mpi of srun (--mpi=pmix; "
-                       "`srun --mpi=list` shows them)",
+                       "%s has started %llu processes (%s), but MPI sees 1: the launcher does not match this MPI. Use "
+                       "this MPI's own mpirun, or another --mpi of srun (--mpi=pmix; `srun --mpi=list` lists them)",
                        launchers[i].name, (unsigned long long)started, launchers[i].size);
     }
     return ST_OK;
@@ -98,12 +97,12 @@ enum status world_init(int *argc, char ***argv, struct err *e)
      * calls of the world come when nothing is under way), so SERIALIZED is enough here; MULTIPLE also allows parallel I/O
      * from another thread. */
     if (MPI_Init_thread(argc, argv, MPI_THREAD_MULTIPLE, &level) != MPI_SUCCESS)
-        return err_set(e, ST_DEVICE, "MPI", "MPI_Init_thread failed; start the program with this MPI's own mpirun");
+        return err_set(e, ST_DEVICE, "MPI", "MPI_Init_thread failed; launch the program with this MPI's own mpirun");
     if (level < MPI_THREAD_SERIALIZED) {
         MPI_Finalize();
         return err_set(e, ST_DEVICE, "MPI",
-                       "this MPI has thread level %d, expected MPI_THREAD_SERIALIZED (%d) or MPI_THREAD_MULTIPLE (%d); "
-                       "use an MPI that was built with threads",
+                       "this MPI provides thread level %d, expected MPI_THREAD_SERIALIZED (%d) or MPI_THREAD_MULTIPLE "
+                       "(%d); use an MPI built with thread support",
                        level, MPI_THREAD_SERIALIZED, MPI_THREAD_MULTIPLE);
     }
     CALL(MPI_Comm_set_errhandler, MPI_COMM_WORLD, MPI_ERRORS_RETURN);

@@ -52,7 +52,7 @@ static enum status parse_source(const struct js *entry, struct checkpoint_source
     TRY(js_need(entry, "name", &name, e));
     TRY(js_str(&name, &text, e));
     if (strlen(text) >= CHECKPOINT_NAME)
-        return js_expected(&name, e, "a name of less than %d bytes", CHECKPOINT_NAME);
+        return js_expected(&name, e, "a name shorter than %d bytes", CHECKPOINT_NAME);
     for (const char *c = text; *c; c++)
         if ((unsigned char)*c < 0x20 || *c == 0x7f)
             return js_wrong(&name, e, "found a control character, expected a printable name");

@@ -6,7 +6,7 @@
 #include "io/checkpoint_private.h"
 #include "io/file.h"
 
-struct comparing {
+struct comparison {
     const struct ckpt__file *a, *b;
     float *x, *y; /* a block each */
     struct checkpoint_differences *out;
@@ -24,7 +24,7 @@ static void compare_block(struct checkpoint_difference *d, const float *x, const
     }
 }
 
-static enum status compare_tensor(struct comparing *c, uint32_t param, uint32_t kind)
+static enum status compare_tensor(struct comparison *c, uint32_t param, uint32_t kind)
 {
     const struct ckpt__place *pa = &c->a->place[param], *pb = &c->b->place[param];
     struct checkpoint_difference d = { .elements = pa->elements };
@@ -44,13 +44,13 @@ static enum status compare_tensor(struct comparing *c, uint32_t param, uint32_t 
 }
 
 /* The count belongs to the moments. */
-static struct checkpoint_difference compare_updates(const struct comparing *c)
+static struct checkpoint_difference compare_updates(const struct comparison *c)
 {
     const uint64_t a = c->a->info.updates, b = c->b->info.updates;
     return (struct checkpoint_difference){ mem_strdup("optimizer/updates"), (double)(a > b ? a - b : b - a), 1, 1 };
 }
 
-static enum status compare_beyond(struct comparing *c)
+static enum status compare_beyond(struct comparison *c)
 {
     const struct ckpt__file *f = *c->a->info.beyond ? c->a : c->b;
     return *f->info.beyond
@@ -58,7 +58,7 @@ static enum status compare_beyond(struct comparing *c)
                : ST_OK;
 }
 
-static enum status compare(struct comparing *c)
+static enum status compare(struct comparison *c)
 {
     char text[512];
     if (!ir_graph_same(&c->a->graph, &c->b->graph, text, sizeof text))
@@ -86,7 +86,7 @@ enum status checkpoint_diff(const char *a, const char *b, struct checkpoint_diff
     if (st == ST_OK)
         st = ckpt__open_here(NULL, b, &fb, e);
     if (st == ST_OK)
-        st = compare(&(struct comparing){ .a = &fa, .b = &fb, .out = out, .e = e });
+        st = compare(&(struct comparison){ .a = &fa, .b = &fb, .out = out, .e = e });
     ckpt__close(&fa);
     ckpt__close(&fb);
     if (st != ST_OK)

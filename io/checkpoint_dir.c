@@ -123,7 +123,7 @@ static enum status put_aside(const struct dir *folder, const char *path, enum ck
     char name[DIR_NAME], aside[DIR_NAME], text[2 * DIR_NAME + DIR_PATH];
     snprintf(name, sizeof name, "%s", strrchr(path, '/') + 1);
     TRY(dir_put_aside(folder, name, kind == CKPT_MISNAMED ? "misnamed" : "damaged", aside, e));
-    snprintf(text, sizeof text, "%s is put aside as %s", path, aside);
+    snprintf(text, sizeof text, "%s is renamed to %s", path, aside);
     if (expect->warn)
         expect->warn(expect->arg, text);
     return ST_OK;
@@ -134,11 +134,10 @@ static enum status refuse(enum status why, const struct err *text, struct err *e
 {
     if (why == ST_INPUT || why == ST_BUG)
         return err_set(e, why, NULL, "%s", text->text);
-    return err_set(
-        e, ST_IO, NULL,
-        "%s; that is no sign of damage, so no older checkpoint is taken and nothing is changed. Where it can be "
-        "read, the same command resumes",
-        text->text);
+    return err_set(e, ST_IO, NULL,
+                   "%s; this need not be damage, so no older checkpoint is used and nothing is changed. Once it can be "
+                   "read, the same command resumes",
+                   text->text);
 }
 
 enum status checkpoint_resume(const struct dir *run, const struct checkpoint_expect *expect,
@@ -171,9 +170,8 @@ enum status checkpoint_resume(const struct dir *run, const struct checkpoint_exp
     }
     if (st == ST_OK && list.n && !*found)
         st = err_set(e, ST_INPUT, run->path,
-                     "none of its %" PRIu32
-                     " checkpoints can be used. The newest: %s. Put a good copy in its place, or begin "
-                     "anew with piper train --fresh, which puts them aside",
+                     "none of its %" PRIu32 " checkpoints is usable. The latest: %s. Restore a good copy, or start "
+                     "from scratch with piper train --fresh, which moves them to old.N/",
                      list.n, first.text);
     while (st == ST_OK && ++i < list.n) /* what is written from here on would replace them */
         st = world_agree(world_rank() == 0 ? put_aside(&folder, list.at[i].path, kinds[i], expect, e) : ST_OK, e);

@@ -29,7 +29,7 @@ static enum status get_word(const struct h5_at *root, const char *name, struct a
     const char *text;
     TRY(h5_get_attr_text(root, name, a, &text, e));
     if (strlen(text) >= size)
-        return err_set(e, ST_INPUT, root->where, "attribute %s is too long, expected less than %zu bytes", name, size);
+        return err_set(e, ST_INPUT, root->where, "attribute %s is too long, expected fewer than %zu bytes", name, size);
     strcpy(out, text);
     return ST_OK;
 }
@@ -180,7 +180,7 @@ static enum status open_structure(const struct dir *in, const char *path, struct
     h5_close(&root);
     f->misnamed = st == ST_OK && in && checkpoint_step_of(name_in(in, path), &step) && step != f->info.step;
     if (f->misnamed)
-        st = err_set(e, ST_INPUT, path, "its name says step %" PRIu64 " and it holds step %" PRIu64, step,
+        st = err_set(e, ST_INPUT, path, "the file name says step %" PRIu64 ", but it contains step %" PRIu64, step,
                      f->info.step);
     return st;
 }
@@ -237,14 +237,14 @@ const char *ckpt__name(const struct ckpt__file *f, uint32_t param)
 
 /* ---- contents ---- */
 
-struct verifying {
+struct verifier {
     const struct ckpt__file *f;
     float *block;
     uint64_t lo, hi, at; /* this rank checks blocks [lo, hi) of all; at: number of the next tensor's first one */
     struct err *e;
 };
 
-static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t kind)
+static enum status verify_tensor(struct verifier *v, uint32_t param, uint32_t kind)
 {
     const struct ckpt__place *p = &v->f->place[param];
     uint64_t n = block_count(p->elements);
@@ -259,7 +259,7 @@ static enum status verify_tensor(struct verifying *v, uint32_t param, uint32_t k
         if (found.a != want.a || found.b != want.b)
             return err_set(v->e, ST_INPUT, v->f->path,
                            "/%s/%s, elements %" PRIu64 " to %" PRIu64
-                           ": the contents do not agree with their digest: the file is damaged",
+                           ": the contents do not match their hash: the file is damaged",
                            ckpt__group[kind], ckpt__name(v->f, param), first, first + words - 1);
     }
     return ST_OK;
@@ -270,7 +270,7 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
     uint64_t all = 0, rank = world_rank(), size = world_size();
     for (uint32_t i = 0; i < f->n; i++)
         all += f->kinds * block_count(f->place[i].elements);
-    struct verifying v = {
+    struct verifier v = {
         f, mem_alloc(block_bytes()), all / size * rank + (rank < all % size ? rank : all % size), 0, 0, e
     };
     v.hi = v.lo + all / size + (rank < all % size ? 1 : 0);
@@ -284,7 +284,7 @@ enum status ckpt__verify(const struct ckpt__file *f, struct err *e)
 
 bool ckpt__verify_here(const struct ckpt__file *f, float *block, const _Atomic bool *stop)
 {
-    struct verifying v = { f, block, 0, UINT64_MAX, 0, NULL };
+    struct verifier v = { f, block, 0, UINT64_MAX, 0, NULL };
     for (uint32_t k = 0; k < f->kinds; k++)
         for (uint32_t i = 0; i < f->n; i++)
             if (atomic_load(stop) || verify_tensor(&v, i, k) != ST_OK)
@@ -321,16 +321,15 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
     char text[512];
     if (!ir_graph_same(&f->graph, g, text, sizeof text))
         return err_set(e, ST_INPUT, f->path,
-                       "is a checkpoint of another model: %s. Use another run folder, or piper train --fresh", text);
+                       "is a checkpoint of another model: %s. Use another run directory, or piper train --fresh", text);
     if (memcmp(f->info.model_digest, digest, SHA256_BYTES) != 0)
         return err_set(
             e, ST_INPUT, f->path,
-            "is a checkpoint of a job with another element type (dtype). Use another run folder, or piper train "
-            "--fresh");
+            "is a checkpoint of a job with another dtype. Use another run directory, or piper train --fresh");
     if (*f->info.beyond)
         return err_set(
             e, ST_INPUT, f->path,
-            "contains %s, which this build cannot resume from; use the build that wrote it (%s), or a newer one",
+            "contains %s, which this build cannot resume from; use the build that wrote it (%s) or a newer one",
             f->info.beyond, f->info.build);
     return ST_OK;
 }

@@ -127,7 +127,7 @@ enum status checkpoint_sync(struct checkpoint_writer *w, struct err *e)
 {
     if (w->root) /* it stays open until it has its name */
         return fsync(w->file.fd) == 0 ? ST_OK
-                                      : err_set(e, ST_IO, w->path, "cannot be made durable: %s", strerror(errno));
+                                      : err_set(e, ST_IO, w->path, "cannot be synced to disk: %s", strerror(errno));
     int fd = w->fd;
     w->fd = -1;
     return file_sync_close(fd, w->path, e);

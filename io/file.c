@@ -25,7 +25,7 @@ enum status file_pread(int fd, const char *path, void *data, uint64_t bytes, uin
             return err_set(e, ST_IO, path, "cannot be read at byte %" PRIu64 ": %s", offset, strerror(errno));
         if (n == 0)
             return err_set(e, ST_INPUT, path,
-                           "ends at byte %" PRIu64 ", expected %" PRIu64 " more: the file is cut off", offset, bytes);
+                           "ends at byte %" PRIu64 ", expected %" PRIu64 " more: the file is truncated", offset, bytes);
         to += n;
         offset += (uint64_t)n;
         bytes -= (uint64_t)n;
@@ -55,7 +55,7 @@ enum status file_differs(const char *out, const char *in, struct err *e)
     struct stat a, b;
     if (stat(out, &a) != 0 || stat(in, &b) != 0 || a.st_dev != b.st_dev || a.st_ino != b.st_ino)
         return ST_OK;
-    return err_set(e, ST_USAGE, out, "is the input %s, expected another name for the output", in);
+    return err_set(e, ST_USAGE, out, "is also the input %s; name another output file", in);
 }
 
 enum status file_sync_close(int fd, const char *path, struct err *e)
@@ -65,7 +65,7 @@ enum status file_sync_close(int fd, const char *path, struct err *e)
         bad = 1;
         why = errno;
     }
-    return bad ? err_set(e, ST_IO, path, "cannot be made durable: %s", strerror(why)) : ST_OK;
+    return bad ? err_set(e, ST_IO, path, "cannot be synced to disk: %s", strerror(why)) : ST_OK;
 }
 
 enum status file_read_all(const char *path, uint64_t most, void **data, uint64_t *size, struct err *e)

@@ -34,11 +34,10 @@ static void answer(int signal_number)
 
 void h5__guard(const char *path)
 {
-    snprintf(
-        guard.text, sizeof guard.text,
-        "piper: %.500s: the HDF5 library crashed while reading it: its structure is damaged, or was made to harm. Take "
-        "another copy of the file\n",
-        path);
+    snprintf(guard.text, sizeof guard.text,
+             "piper: %.500s: the HDF5 library crashed while reading it: the file is damaged or malicious. Use another "
+             "copy\n",
+             path);
     guard.thread = pthread_self();
     if (guard.depth++)
         return;

@@ -20,8 +20,8 @@ static enum status check_format(const uint8_t head[9], const char *path, struct 
         return err_set(e, ST_INPUT, path, "is not an HDF5 file");
     if (head[8] < 2) /* files of the old format carry no checksums, and the library trusts them */
         return err_set(e, ST_INPUT, path,
-                       "has the old HDF5 format (superblock version %d), expected the v110 format: with h5py, open the "
-                       "file that you write with libver=\"v110\"",
+                       "has the old HDF5 format (superblock version %d), expected the v110 format: with h5py, create "
+                       "the file with libver=\"v110\"",
                        head[8]);
     return ST_OK;
 }
@@ -39,8 +39,8 @@ static enum status check_schema(struct h5_at *root, const char *schema, uint32_t
         st = h5_get_attr_u64(root, "schema_version", UINT32_MAX, &v, e);
     if (st == ST_OK && v > version)
         st = err_set(e, ST_INPUT, root->where,
-                     "attribute schema_version: found %" PRIu64 ", this program reads versions up to %" PRIu32
-                     ": the file was written by a newer piper, use that one",
+                     "attribute schema_version: found %" PRIu64 ", this version of piper reads versions up to %" PRIu32
+                     ": the file was written by a newer piper; use that one",
                      v, version);
     else if (st == ST_OK && v == 0)
         st = err_set(e, ST_INPUT, root->where, "attribute schema_version: found 0, expected 1 to %" PRIu32, version);
@@ -59,7 +59,7 @@ static enum status open_root(const char *file, hid_t fapl, const char *schema, u
     h5__guard(root->where);
     root->id = H5Fopen(file, H5F_ACC_RDONLY, fapl);
     if (root->id < 0) {
-        st = h5_fail(e, ST_INPUT, root, "cannot be opened as HDF5; it may be cut off or damaged");
+        st = h5_fail(e, ST_INPUT, root, "cannot be opened as HDF5; it may be truncated or damaged");
         h5__unguard();
     }
     H5Pclose(fapl);
@@ -172,11 +172,11 @@ static enum status unknown_ones(const struct h5_at *at, const char *kind, uint64
 {
     char text[400];
     list_known(names, text, sizeof text);
-    return err_set(e, ST_INPUT, at->where, "has %" PRIu64 " %s, of which %" PRIu64 " are known here (%s)", there, kind,
+    return err_set(e, ST_INPUT, at->where, "has %" PRIu64 " %s, of which %" PRIu64 " are known (%s)", there, kind,
                    known, text);
 }
 
-struct finding {
+struct member_search {
     const char *const *names;
     const char *unknown; /* mem_strdup */
 };
@@ -184,7 +184,7 @@ struct finding {
 static herr_t find_unknown(hid_t id, const char *name, const H5L_info_t *info, void *arg)
 {
     (void)id, (void)info;
-    struct finding *f = arg;
+    struct member_search *f = arg;
     for (const char *const *k = f->names; *k; k++)
         if (strcmp(name, *k) == 0)
             return 0;
@@ -204,7 +204,7 @@ enum status h5_only(const struct h5_at *at, const char *const *names, struct err
         known += H5Lexists(at->id, *k, H5P_DEFAULT) > 0;
     if (known == info.nlinks)
         return ST_OK;
-    struct finding f = { names, NULL };
+    struct member_search f = { names, NULL };
     hsize_t first = 0;
     if (info.storage_type == H5G_STORAGE_TYPE_COMPACT)
         H5Literate(at->id, H5_INDEX_NAME, H5_ITER_INC, &first, find_unknown, &f);
@@ -411,7 +411,7 @@ enum status h5_type_of(const struct h5_at *at, const char *name, enum h5_type *t
         H5Tclose(t);
     enum status st = ST_OK;
     if (found < 0)
-        st = err_set(e, ST_INPUT, ds.where, "has an element type that is not known here");
+        st = err_set(e, ST_INPUT, ds.where, "has an unknown element type");
     else
         *type = (enum h5_type)found;
     h5_close(&ds);
@@ -433,7 +433,7 @@ enum status h5_locate(const struct h5_at *at, struct h5_data *d, enum h5_type wa
     if (H5Tequal(type, h5__type(want)) <= 0)
         st = err_set(e, ST_INPUT, ds.where, "has another element type than expected");
     else if (bytes && (where == HADDR_UNDEF || where > size || bytes > size - where))
-        st = err_set(e, ST_INPUT, ds.where, "lies outside the file: it is cut off, or the dataset is not contiguous");
+        st = err_set(e, ST_INPUT, ds.where, "lies outside the file: it is truncated, or the dataset is not contiguous");
     *offset = where;
     H5Tclose(type);
     h5_close(&ds);

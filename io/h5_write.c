@@ -103,7 +103,7 @@ enum status h5_close_image(struct h5_out *o, struct err *e)
     errno = 0;
     if (id > 0 && H5Fclose(id) < 0) {
         h5__broken = true;
-        return h5_fail(e, ST_IO, &o->root, "cannot be written: %s", errno ? strerror(errno) : "HDF5 gives up");
+        return h5_fail(e, ST_IO, &o->root, "cannot be written: %s", errno ? strerror(errno) : "HDF5 failed");
     }
     return ST_OK;
 }
@@ -114,7 +114,7 @@ enum status h5_open_image(struct h5_out *o, struct err *e)
     hid_t fapl = h5__descriptor(o->memory, name);
     o->root.id = H5Fopen(name, H5F_ACC_RDWR, fapl);
     H5Pclose(fapl);
-    return o->root.id < 0 ? h5_fail(e, ST_BUG, &o->root, "cannot be opened again in memory") : ST_OK;
+    return o->root.id < 0 ? h5_fail(e, ST_BUG, &o->root, "cannot be reopened in memory") : ST_OK;
 }
 
 /* The whole of the file at once: room that is there now cannot be missing later. */
@@ -122,7 +122,7 @@ static enum status set_size(const struct h5_out *o, int to, const char *path, st
 {
     off_t size = lseek(o->memory, 0, SEEK_END);
     if (ftruncate(to, size) != 0 || (fallocate(to, 0, 0, size) != 0 && (errno == ENOSPC || errno == EDQUOT)))
-        return err_set(e, ST_IO, path, "has no room for %jd bytes: %s", (intmax_t)size, strerror(errno));
+        return err_set(e, ST_IO, path, "no space for %jd bytes: %s", (intmax_t)size, strerror(errno));
     return ST_OK;
 }
 
@@ -218,7 +218,7 @@ enum status h5_make_group(const struct h5_at *at, const char *name, struct h5_at
         out->id = H5Gcreate2(at->id, name, H5P_DEFAULT, gcpl, H5P_DEFAULT);
         H5Pclose(gcpl);
     }
-    return out->id < 0 ? err_set(e, ST_IO, out->where, "group cannot be made") : ST_OK;
+    return out->id < 0 ? err_set(e, ST_IO, out->where, "cannot create a group") : ST_OK;
 }
 
 static hid_t make_space(const struct h5_data *d)
@@ -246,7 +246,7 @@ static enum status check_limit(const struct h5_at *at, const struct h5_data *d, 
         bytes *= (double)d->dim[i];
     if ((double)size + bytes + MARGIN <= (double)most.rlim_cur)
         return ST_OK;
-    return err_set(e, ST_IO, at->where, "no room for %s of %.0f bytes behind %ju: %s (ulimit -f)", d->name, bytes,
+    return err_set(e, ST_IO, at->where, "no space for %s of %.0f bytes at offset %ju: %s (ulimit -f)", d->name, bytes,
                    (uintmax_t)size, strerror(EFBIG));
 }
 
@@ -263,7 +263,7 @@ static enum status make_dataset(const struct h5_at *at, const struct h5_data *d,
         H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
     }
     hid_t ds = H5Dcreate2(at->id, d->name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
-    enum status st = ds < 0 ? h5_fail(e, ST_IO, at, "dataset %s cannot be made", d->name) : ST_OK;
+    enum status st = ds < 0 ? h5_fail(e, ST_IO, at, "dataset %s cannot be created", d->name) : ST_OK;
     H5Pclose(dcpl);
     H5Sclose(space);
     *out = ds;
@@ -303,7 +303,7 @@ enum status h5_reserve(const struct h5_at *at, const struct h5_data *d, enum h5_
     enum status st = ST_OK;
     *offset = H5Dget_offset(ds);
     if (*offset == HADDR_UNDEF && h5__elements(d))
-        st = h5_fail(e, ST_IO, at, "dataset %s has no place in the file", d->name);
+        st = h5_fail(e, ST_IO, at, "dataset %s has no storage in the file", d->name);
     if (st == ST_OK)
         st = put_units(ds, at, d->units, e);
     H5Dclose(ds);

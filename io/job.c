@@ -285,11 +285,10 @@ static enum status check_digest(const struct h5_at *root, const char *name, stru
     TRY(h5_get_attr_text(root, name, &j->texts, &text, e));
     sha256_hex(found, hex);
     if (strcmp(text, hex) != 0)
-        return err_set(
-            e, ST_INPUT, root->where,
-            "the contents do not agree with attribute %s: the file is damaged or was edited (an editor of job "
-            "files removes that attribute)",
-            name);
+        return err_set(e, ST_INPUT, root->where,
+                       "the contents do not match attribute %s: the file is damaged or was edited (a tool that edits "
+                       "job files removes that attribute)",
+                       name);
     return ST_OK;
 }
 

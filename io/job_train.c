@@ -105,7 +105,7 @@ static enum status get_text_setting(const struct h5_at *at, const struct setting
     TRY(h5_get_text(at, s->name, a, &text, e));
     if (s->kind == PATH) {
         if (strlen(text) >= TRAIN_PATH_BYTES)
-            return err_set(e, ST_INPUT, at->where, "%s has %zu bytes, expected less than %d", s->name, strlen(text),
+            return err_set(e, ST_INPUT, at->where, "%s has %zu bytes, expected fewer than %d", s->name, strlen(text),
                            TRAIN_PATH_BYTES);
         strcpy(x, text);
         return ST_OK;

@@ -132,7 +132,7 @@ enum status machine_write(const struct machine *m, const char *path, struct err 
 
 /* ---- reading ------------------------------------------------------------------------------------------------------- */
 
-struct reading {
+struct machine_reader {
     const struct h5_at *at;
     struct arena scratch;
     struct machine *m;
@@ -140,7 +140,7 @@ struct reading {
 };
 
 /* The scalars of the group that is open. */
-static enum status get_scalars(struct reading *r, const char *group)
+static enum status get_scalars(struct machine_reader *r, const char *group)
 {
     size_t n_group = strlen(group);
     for (int i = 0; i < SCALARS; i++) {
@@ -162,19 +162,19 @@ static enum status get_scalars(struct reading *r, const char *group)
     return ST_OK;
 }
 
-static enum status get_column(struct reading *r, const char *name, uint64_t n, double **out)
+static enum status get_column(struct machine_reader *r, const char *name, uint64_t n, double **out)
 {
     struct h5_data d = { .name = name, .rank = 1, .dim = { n } };
     return h5_get_f64(r->at, &d, &r->scratch, out, r->e);
 }
 
-static enum status no_such(const struct reading *r, const char *column, uint64_t row, const char *found)
+static enum status no_such(const struct machine_reader *r, const char *column, uint64_t row, const char *found)
 {
-    return err_set(r->e, ST_INPUT, r->at->where, "%s, row %" PRIu64 ": found \"%s\", which is not known", column, row,
+    return err_set(r->e, ST_INPUT, r->at->where, "%s, row %" PRIu64 ": found \"%s\", which is unknown", column, row,
                    found);
 }
 
-static enum status get_points(struct reading *r)
+static enum status get_points(struct machine_reader *r)
 {
     uint64_t n = H5_ANY;
     const char **kernel, **pass, **dtype;
@@ -212,7 +212,7 @@ static uint32_t link_by_name(const char *name)
     return l;
 }
 
-static enum status get_links(struct reading *r)
+static enum status get_links(struct machine_reader *r)
 {
     uint64_t n = LINK_COUNT;
     const char **name, *collectives;
@@ -231,7 +231,7 @@ static enum status get_links(struct reading *r)
     return strcmp(collectives, "ring") && r->m->ring ? no_such(r, "collectives", 0, collectives) : ST_OK;
 }
 
-static enum status get_messages(struct reading *r)
+static enum status get_messages(struct machine_reader *r)
 {
     uint64_t n = H5_ANY;
     const char **link;
@@ -248,12 +248,12 @@ static enum status get_messages(struct reading *r)
     return ST_OK;
 }
 
-static enum status get_compute(struct reading *r)
+static enum status get_compute(struct machine_reader *r)
 {
     return get_scalars(r, "compute");
 }
 
-static enum status get_topology(struct reading *r)
+static enum status get_topology(struct machine_reader *r)
 {
     return get_scalars(r, "topology");
 }
@@ -261,7 +261,7 @@ static enum status get_topology(struct reading *r)
 static const struct group {
     const char *name;
     bool may_lack;
-    enum status (*get)(struct reading *r);
+    enum status (*get)(struct machine_reader *r);
     const char *members[12];
 } groups[] = {
     { "compute",
@@ -275,7 +275,7 @@ static const struct group {
     { "messages", true, get_messages, { "link", "bytes", "seconds" } },
 };
 
-static enum status get_group(struct reading *r, const struct group *g)
+static enum status get_group(struct machine_reader *r, const struct group *g)
 {
     struct h5_at at;
     const struct h5_at *root = r->at;
@@ -291,7 +291,7 @@ static enum status get_group(struct reading *r, const struct group *g)
     return st;
 }
 
-static enum status get_machine(struct reading *r)
+static enum status get_machine(struct machine_reader *r)
 {
     static const char *const known[] = {
         "name", "source", "compute", "topology", "kernels", "links", "messages", NULL
@@ -312,7 +312,7 @@ static enum status get_machine(struct reading *r)
 enum status machine_read(const char *path, struct machine *m, struct err *e)
 {
     struct h5_at root;
-    struct reading r = { .at = &root, .m = m, .e = e };
+    struct machine_reader r = { .at = &root, .m = m, .e = e };
     *m = (struct machine){ 0 };
     TRY(h5_open(path, schema, VERSION, &root, e));
     arena_init(&r.scratch);

@@ -9,11 +9,11 @@ const char *const model__in[IR_MAX_IN] = { "in0", "in1", "in2" };
 const char *const model__out[IR_MAX_OUT] = { "out0", "out1", "out2" };
 const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2" };
 
-static void hash_shape(struct sha256 *s, const struct ir_shape *x)
+static void hash_shape(struct sha256 *s, const struct ir_shape *shape)
 {
-    sha256_add_u64(s, x->dtype | (uint64_t)x->ndim << 8);
-    for (uint32_t k = 0; k < x->ndim; k++)
-        sha256_add_u64(s, x->dim[k]);
+    sha256_add_u64(s, shape->dtype | (uint64_t)shape->ndim << 8);
+    for (uint32_t k = 0; k < shape->ndim; k++)
+        sha256_add_u64(s, shape->dim[k]);
 }
 
 static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)

@@ -15,7 +15,7 @@ struct name_index {
     uint32_t n;
 };
 
-struct reading {
+struct model_reader {
     struct ir_graph *g;
     struct arena scratch;
     struct name_index tensors, params, ops;
@@ -38,14 +38,14 @@ static void index_names(struct name_index *x, struct arena *a, const char **name
     qsort_r(x->sorted, x->n, sizeof *x->sorted, compare_names, names);
 }
 
-static uint32_t find_name(const struct name_index *x, const char *name)
+static uint32_t find_name(const struct name_index *names, const char *name)
 {
-    uint32_t lo = 0, hi = x->n;
+    uint32_t lo = 0, hi = names->n;
     while (lo < hi) {
         uint32_t mid = lo + (hi - lo) / 2;
-        int order = strcmp(x->names[x->sorted[mid]], name);
+        int order = strcmp(names->names[names->sorted[mid]], name);
         if (order == 0)
-            return x->sorted[mid];
+            return names->sorted[mid];
         if (order < 0)
             lo = mid + 1;
         else
@@ -62,12 +62,12 @@ static int word_number(const char *word, const char *const *words)
     return -1;
 }
 
-static enum status get_names(struct reading *r, const struct h5_at *at, const char *column, uint64_t *n)
+static enum status get_names(struct model_reader *r, const struct h5_at *at, const char *column, uint64_t *n)
 {
     return h5_get_strings(at, column, n, &r->scratch, &r->strings, r->e);
 }
 
-static enum status get_ints(struct reading *r, const struct h5_at *at, const char *column, uint64_t n, int64_t lo,
+static enum status get_ints(struct model_reader *r, const struct h5_at *at, const char *column, uint64_t n, int64_t lo,
                             int64_t hi)
 {
     return h5_get_i64(at, &(struct h5_data){ .name = column, .rank = 1, .dim = { n } }, lo, hi, &r->scratch, &r->num,
@@ -75,7 +75,7 @@ static enum status get_ints(struct reading *r, const struct h5_at *at, const cha
 }
 
 /* The first column of a table: its names say how many rows there are. */
-static enum status get_keys(struct reading *r, const struct h5_at *at, struct name_index *x)
+static enum status get_keys(struct model_reader *r, const struct h5_at *at, struct name_index *names)
 {
     uint64_t n = H5_ANY;
     TRY(get_names(r, at, "name", &n));
@@ -83,11 +83,11 @@ static enum status get_keys(struct reading *r, const struct h5_at *at, struct na
         return err_set(r->e, ST_INPUT, at->where, "name: found %" PRIu64 " rows, expected 1 to %d", n, ROWS_MOST);
     for (uint64_t i = 0; i < n; i++)
         r->strings[i] = arena_strdup(&r->g->arena, r->strings[i]);
-    index_names(x, &r->scratch, r->strings, n);
+    index_names(names, &r->scratch, r->strings, n);
     return ST_OK;
 }
 
-static enum status get_shapes(struct reading *r, const struct h5_at *at, uint64_t n, struct ir_shape *first,
+static enum status get_shapes(struct model_reader *r, const struct h5_at *at, uint64_t n, struct ir_shape *first,
                               size_t stride)
 {
     static const enum ir_dtype types[] = { IR_COMPUTE, IR_F32, IR_I32, IR_BF16, IR_F64, IR_BYTE };
@@ -119,12 +119,12 @@ struct target_field {
 };
 
 /* A column of names that refer to another table; "" is IR_NONE. */
-static enum status get_references(struct reading *r, const struct h5_at *at, const char *column, uint64_t n,
-                                  const struct name_index *x, struct target_field to)
+static enum status get_references(struct model_reader *r, const struct h5_at *at, const char *column, uint64_t n,
+                                  const struct name_index *names, struct target_field to)
 {
     TRY(get_names(r, at, column, &n));
     for (uint64_t i = 0; i < n; i++) {
-        uint32_t id = r->strings[i][0] ? find_name(x, r->strings[i]) : IR_NONE;
+        uint32_t id = r->strings[i][0] ? find_name(names, r->strings[i]) : IR_NONE;
         if (r->strings[i][0] && id == IR_NONE)
             return err_set(r->e, ST_INPUT, at->where, "%s, row %" PRIu64 ": there is no \"%s\"", column, i,
                            r->strings[i]);
@@ -133,7 +133,7 @@ static enum status get_references(struct reading *r, const struct h5_at *at, con
     return ST_OK;
 }
 
-static enum status get_tensors(struct reading *r, const struct h5_at *at)
+static enum status get_tensors(struct model_reader *r, const struct h5_at *at)
 {
     static const char *const known[] = { "name", "shape", "dtype", "producer", "output", NULL };
     struct ir_tensor *t = r->g->tensors.at;
@@ -149,7 +149,7 @@ static enum status get_tensors(struct reading *r, const struct h5_at *at)
     return ST_OK;
 }
 
-static enum status get_params(struct reading *r, const struct h5_at *at)
+static enum status get_params(struct model_reader *r, const struct h5_at *at)
 {
     static const char *const known[] = { "name", "shape", "dtype", "init", "std", NULL };
     struct ir_param *p = r->g->params.at;
@@ -173,7 +173,7 @@ static enum status get_params(struct reading *r, const struct h5_at *at)
     return ST_OK;
 }
 
-static enum status get_attr_columns(struct reading *r, const struct h5_at *at)
+static enum status get_attr_columns(struct model_reader *r, const struct h5_at *at)
 {
     struct ir_node_op *ops = r->g->ops.at;
     uint64_t n = r->g->ops.n;
@@ -198,7 +198,7 @@ static enum status get_attr_columns(struct reading *r, const struct h5_at *at)
     return ST_OK;
 }
 
-static enum status get_tag_columns(struct reading *r, const struct h5_at *at)
+static enum status get_tag_columns(struct model_reader *r, const struct h5_at *at)
 {
     struct ir_graph *g = r->g;
     for (uint32_t i = 0; i < g->ops.n; i++)
@@ -215,7 +215,7 @@ static enum status get_tag_columns(struct reading *r, const struct h5_at *at)
 }
 
 /* Every column that the operators' table has: fixed ones, attributes, tags. */
-static enum status known_columns(struct reading *r, const struct h5_at *at)
+static enum status known_columns(struct model_reader *r, const struct h5_at *at)
 {
     static const char *const fixed[] = { "name", "op",   "block", "in0",    "in1",    "in2",
                                          "out0", "out1", "out2",  "param0", "param1", "param2" };
@@ -230,7 +230,7 @@ static enum status known_columns(struct reading *r, const struct h5_at *at)
     return h5_only(at, known, r->e);
 }
 
-static enum status get_operators(struct reading *r, const struct h5_at *at)
+static enum status get_operators(struct model_reader *r, const struct h5_at *at)
 {
     struct ir_node_op *ops = r->g->ops.at;
     uint64_t n = r->g->ops.n;
@@ -257,7 +257,7 @@ static enum status get_operators(struct reading *r, const struct h5_at *at)
     return get_tag_columns(r, at);
 }
 
-static enum status get_head(struct reading *r, const struct h5_at *model, const char *const *extra)
+static enum status get_head(struct model_reader *r, const struct h5_at *model, const char *const *extra)
 {
     static const char *const attrs[] = { "family", "seq_len", "vocab", "n_blocks", NULL };
     const char *known[16] = { "tags", "operators", "tensors", "params" };
@@ -279,14 +279,14 @@ static enum status get_head(struct reading *r, const struct h5_at *model, const 
         return err_set(r->e, ST_INPUT, model->where, "found %" PRIu64 " tags, expected at most %d", n, IR_MAX_TAGS);
     for (uint64_t i = 0; i < n; i++) {
         if (strlen(r->strings[i]) + 5 > MODEL_COLUMN_NAME)
-            return err_set(r->e, ST_INPUT, model->where, "tag %" PRIu64 " has too long a name", i);
+            return err_set(r->e, ST_INPUT, model->where, "tag %" PRIu64 " has a name that is too long", i);
         r->g->tags[i] = arena_strdup(&r->g->arena, r->strings[i]);
     }
     r->g->n_tags = (uint32_t)n;
     return ST_OK;
 }
 
-static enum status get_all(struct reading *r, struct h5_at *model, struct h5_at table[3], const char *const *extra)
+static enum status get_all(struct model_reader *r, struct h5_at *model, struct h5_at table[3], const char *const *extra)
 {
     TRY(get_head(r, model, extra));
     TRY(h5_group(model, "operators", &table[0], r->e));
@@ -306,7 +306,7 @@ static enum status get_all(struct reading *r, struct h5_at *model, struct h5_at 
 
 enum status model_get(const struct h5_at *at, const char *const *extra, struct ir_graph *g, struct err *e)
 {
-    struct reading r = { .g = g, .e = e };
+    struct model_reader r = { .g = g, .e = e };
     struct h5_at model, table[3] = { { .id = -1 }, { .id = -1 }, { .id = -1 } };
     arena_init(&r.scratch);
     ir_graph_init(g);

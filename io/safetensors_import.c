@@ -8,7 +8,7 @@
 enum { LIST_MOST = 8 };
 uint32_t safetensors_block = 1 << 20;
 
-struct importing {
+struct weights_importer {
     const struct safetensors *s;
     const char *path;
     const struct ir_graph *g;
@@ -19,8 +19,8 @@ struct importing {
     struct err *e;
 };
 
-static void complain(struct importing *im, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
-static void complain(struct importing *im, const char *fmt, ...)
+static void complain(struct weights_importer *im, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+static void complain(struct weights_importer *im, const char *fmt, ...)
 {
     size_t n = strlen(im->wrong);
     va_list ap;
@@ -46,7 +46,7 @@ static uint32_t tensor_count(const struct ir_param *p)
 }
 
 /* The entry of that name, with a prefix more or less. */
-static const struct safetensors_entry *find(struct importing *im, const char *name)
+static const struct safetensors_entry *find(struct weights_importer *im, const char *name)
 {
     static const char *const prefixes[] = { "transformer.", "model." };
     const struct safetensors_entry *t = safetensors_find(im->s, name);
@@ -69,7 +69,7 @@ static void print_shape(char *text, size_t size, const uint64_t *dim, uint32_t n
         snprintf(text + at, size - at, ")");
 }
 
-static void check_param(struct importing *im, const struct ir_param *p)
+static void check_param(struct weights_importer *im, const struct ir_param *p)
 {
     uint32_t skip = strchr(p->name, '*') ? 1 : 0, n = p->shape.ndim - skip;
     for (uint32_t i = 0; i < tensor_count(p); i++) {
@@ -123,7 +123,7 @@ static const struct ir_param *tied_head(const struct ir_graph *g)
 }
 
 /* Whether two entries hold the same values. */
-static enum status same_values(struct importing *im, const struct safetensors_entry *a,
+static enum status same_values(struct weights_importer *im, const struct safetensors_entry *a,
                                const struct safetensors_entry *b, bool *same)
 {
     float *x = mem_alloc(sizeof *x * safetensors_block), *y = mem_alloc(sizeof *y * safetensors_block);
@@ -141,7 +141,7 @@ static enum status same_values(struct importing *im, const struct safetensors_en
     return st;
 }
 
-static enum status check_rest(struct importing *im)
+static enum status check_rest(struct weights_importer *im)
 {
     const struct ir_param *head = tied_head(im->g);
     for (uint32_t i = 0; i < im->s->entries.n; i++) {
@@ -162,7 +162,7 @@ static enum status check_rest(struct importing *im)
     return ST_OK;
 }
 
-static enum status check_all(struct importing *im)
+static enum status check_all(struct weights_importer *im)
 {
     for (uint32_t i = 0; i < im->g->params.n; i++)
         check_param(im, &im->g->params.at[i]);
@@ -173,7 +173,7 @@ static enum status check_all(struct importing *im)
     return ST_OK;
 }
 
-static enum status copy_param(struct importing *im, uint32_t param, struct checkpoint_writer *w, float *part)
+static enum status copy_param(struct weights_importer *im, uint32_t param, struct checkpoint_writer *w, float *part)
 {
     const struct ir_param *p = &im->g->params.at[param];
     uint64_t each = ir_shape_elements(&p->shape) / tensor_count(p);
@@ -189,7 +189,7 @@ static enum status copy_param(struct importing *im, uint32_t param, struct check
     return ST_OK;
 }
 
-static enum status copy_all(struct importing *im, const struct checkpoint_info *info, const char *to)
+static enum status copy_all(struct weights_importer *im, const struct checkpoint_info *info, const char *to)
 {
     struct checkpoint_writer *w;
     TRY(checkpoint_begin(to, info, im->g, &w, im->e));
@@ -208,7 +208,7 @@ enum status safetensors_import(const char *from, const struct ir_graph *g, const
     struct safetensors s;
     CHECK(!checkpoint_moments(info));
     TRY(safetensors_open(from, &s, e));
-    struct importing im = { .s = &s, .path = from, .g = g, .used = mem_alloc(s.entries.n), .e = e };
+    struct weights_importer im = { .s = &s, .path = from, .g = g, .used = mem_alloc(s.entries.n), .e = e };
     arena_init(&im.names);
     enum status st = check_all(&im);
     if (st == ST_OK)

@@ -51,7 +51,7 @@ static enum status read_shape(const struct js *v, struct safetensors_entry *t, s
         TRY(js_int(&d, 0, INT64_MAX / 16, &x, e));
         t->dim[i] = (uint64_t)x;
         if (__builtin_mul_overflow(t->elements, t->dim[i], &t->elements) || t->elements > INT64_MAX / 16)
-            return js_expected(v, e, "a tensor of a size that can be");
+            return js_expected(v, e, "a tensor of fewer than 2^64 bytes");
     }
     return ST_OK;
 }
@@ -166,8 +166,8 @@ static enum status open_one(struct safetensors *s, char *path, struct err *e)
         length = length << 8 | head[i];
     if (length > HEADER_MOST || length > size - 8 || length < 2)
         return err_set(e, ST_INPUT, path,
-                       "is no safetensors file: it begins with the length %" PRIu64 " of its header, but has %" PRIu64
-                       " bytes",
+                       "is not a safetensors file: it begins with the length %" PRIu64
+                       " of its header, but has %" PRIu64 " bytes",
                        length, size);
     char *text = mem_alloc(length + 1);
     json_t *doc = NULL;
@@ -197,7 +197,7 @@ static enum status open_shard(struct safetensors *s, const char *folder, const s
     const char *name;
     TRY(js_str(v, &name, e));
     if (!*name || strchr(name, '/') || name[0] == '.')
-        return js_expected(v, e, "the name of a file in the same folder");
+        return js_expected(v, e, "the name of a file in the same directory");
     char *path = join(folder, name);
     for (*file = 0; *file < s->files.n; ++*file)
         if (strcmp(s->files.at[*file].path, path) == 0) {
@@ -245,7 +245,7 @@ static enum status check_index(const struct safetensors *s, const char *index, j
         const char *path = t ? s->files.at[t->file].path : "";
         const char *slash = strrchr(path, '/');
         if (!t || strcmp(slash ? slash + 1 : path, json_string_value(value)) != 0)
-            return err_set(e, ST_INPUT, index, "says that \"%.200s\" is in %.200s, but it is not", name,
+            return err_set(e, ST_INPUT, index, "says that \"%.200s\" is in %.200s, where it is not", name,
                            json_string_value(value));
         n++;
     }
@@ -260,7 +260,7 @@ static enum status sort_entries(struct safetensors *s, const char *path, struct 
         qsort(s->entries.at, s->entries.n, sizeof *s->entries.at, by_name);
     for (uint32_t i = 1; i < s->entries.n; i++)
         if (strcmp(s->entries.at[i].name, s->entries.at[i - 1].name) == 0)
-            return err_set(e, ST_INPUT, path, "tensor \"%.200s\" is there twice", s->entries.at[i].name);
+            return err_set(e, ST_INPUT, path, "tensor \"%.200s\" appears twice", s->entries.at[i].name);
     return ST_OK;
 }
 

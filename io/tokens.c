@@ -171,13 +171,13 @@ enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], 
 /* ---- making token files ---- */
 
 /* A token file under construction: the dataset is reserved, then filled in at its offset. */
-struct making {
+struct token_writer {
     struct h5_out out;
     uint64_t offset; /* of the next byte */
     struct err *e;
 };
 
-static enum status make_begin(struct making *m, const char *path, enum h5_type type, uint64_t n, uint32_t vocab,
+static enum status make_begin(struct token_writer *m, const char *path, enum h5_type type, uint64_t n, uint32_t vocab,
                               const char *source)
 {
     struct h5_data d = { .name = "tokens", .units = "token ids", .rank = 1, .dim = { n } };
@@ -188,7 +188,7 @@ static enum status make_begin(struct making *m, const char *path, enum h5_type t
     return h5_finish(&m->out, m->e);
 }
 
-static enum status make_end(struct making *m, enum status st)
+static enum status make_end(struct token_writer *m, enum status st)
 {
     if (st == ST_OK)
         return h5_commit(&m->out, m->e);
@@ -214,14 +214,14 @@ static void list_sources(const char *const *files, uint32_t n, char text[1024])
             *c = '?';
 }
 
-static enum status append_text(struct making *m, const char *path, uint64_t *left, void *bytes, uint16_t *wide)
+static enum status append_text(struct token_writer *m, const char *path, uint64_t *left, void *bytes, uint16_t *wide)
 {
     int fd;
     uint64_t size;
     TRY(file_open_read(path, &fd, &size, m->e));
     enum status st = ST_OK;
     if (size > *left)
-        st = err_set(m->e, ST_IO, path, "has grown while it was read");
+        st = err_set(m->e, ST_IO, path, "grew while it was being read");
     for (uint64_t at = 0; st == ST_OK && at < size; at += tokens_block) {
         uint64_t n = size - at < tokens_block ? size - at : tokens_block;
         st = file_pread(fd, path, bytes, n, at, m->e);
@@ -248,16 +248,16 @@ enum status tokens_from_text(const char *const *files, uint32_t n, const char *o
     }
     if (total < 2)
         return err_set(e, ST_INPUT, n ? files[0] : NULL,
-                       "there is no text: found %" PRIu64 " bytes in all, expected at least 2", total);
+                       "contains no text: found %" PRIu64 " bytes in all, expected at least 2", total);
     char source[1024];
     list_sources(files, n, source);
-    struct making m = { .e = e };
+    struct token_writer m = { .e = e };
     void *bytes = mem_alloc(tokens_block), *wide = mem_alloc((size_t)tokens_block * 2);
     enum status st = make_begin(&m, out, H5_U16, total, 256, source);
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = append_text(&m, files[i], &total, bytes, wide);
     if (st == ST_OK && total)
-        st = err_set(e, ST_IO, files[0], "a file has shrunk while it was read");
+        st = err_set(e, ST_IO, files[0], "a file shrank while it was being read");
     mem_free(bytes);
     mem_free(wide);
     return make_end(&m, st);
@@ -271,7 +271,7 @@ static enum status each_block(const char *path, uint32_t width, void *block,
     struct tokens t;
     enum status st = open_file(&t, path, e);
     if (st == ST_OK && t.width != width)
-        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, those before it have %" PRIu32, t.width,
+        st = err_set(e, ST_INPUT, path, "has tokens of %" PRIu32 " bytes, the files before it have %" PRIu32, t.width,
                      width);
     uint64_t step = tokens_block / width;
     for (uint64_t at = 0; st == ST_OK && at < t.n_tokens; at += step) {
@@ -284,8 +284,8 @@ static enum status each_block(const char *path, uint32_t width, void *block,
     return st;
 }
 
-struct importing {
-    struct making m;
+struct token_importer {
+    struct token_writer m;
     void *block;
     uint32_t vocab, largest;
     uint64_t total;
@@ -293,12 +293,13 @@ struct importing {
 
 static enum status inspect_block(void *arg, const struct tokens *t, uint64_t first, uint64_t n)
 {
-    struct importing *im = arg;
+    struct token_importer *im = arg;
     for (uint64_t i = 0; i < n; i++) {
         uint32_t id = token_at(im->block, t->width, i);
         if ((im->vocab && id >= im->vocab) || id > INT32_MAX)
-            return err_set(im->m.e, ST_INPUT, t->path, "token %" PRIu64 " is %" PRIu32 ", expected less than %" PRIu32,
-                           first + i, id, im->vocab ? im->vocab : (uint32_t)INT32_MAX);
+            return err_set(im->m.e, ST_INPUT, t->path,
+                           "token %" PRIu64 " is %" PRIu32 ", expected an id below %" PRIu32, first + i, id,
+                           im->vocab ? im->vocab : (uint32_t)INT32_MAX);
         im->largest = id > im->largest ? id : im->largest;
     }
     im->total += n;
@@ -308,9 +309,9 @@ static enum status inspect_block(void *arg, const struct tokens *t, uint64_t fir
 static enum status copy_block(void *arg, const struct tokens *t, uint64_t first, uint64_t n)
 {
     (void)first;
-    struct importing *im = arg;
+    struct token_importer *im = arg;
     if (n > im->total)
-        return err_set(im->m.e, ST_IO, t->path, "has changed while it was read");
+        return err_set(im->m.e, ST_IO, t->path, "changed while it was being read");
     im->total -= n;
     enum status st = file_pwrite(im->m.out.file.fd, im->m.out.path, im->block, n * t->width, im->m.offset, im->m.e);
     im->m.offset += n * t->width;
@@ -326,7 +327,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
     uint32_t width = t.width;
     tokens_close(&t);
     TRY(st);
-    struct importing im = { .m = { .e = e }, .block = mem_alloc(tokens_block), .vocab = vocab };
+    struct token_importer im = { .m = { .e = e }, .block = mem_alloc(tokens_block), .vocab = vocab };
     for (uint32_t i = 0; st == ST_OK && i < n; i++)
         st = each_block(files[i], width, im.block, inspect_block, &im, e);
     if (st == ST_OK && im.total < 2)
@@ -338,7 +339,7 @@ enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, 
         for (uint32_t i = 0; st == ST_OK && i < n; i++)
             st = each_block(files[i], width, im.block, copy_block, &im, e);
         if (st == ST_OK && im.total)
-            st = err_set(e, ST_IO, files[0], "a file has changed while it was read");
+            st = err_set(e, ST_IO, files[0], "a file changed while it was being read");
         st = make_end(&im.m, st);
     }
     mem_free(im.block);

@@ -6,7 +6,7 @@
 
 enum { ROWS_MOST = 1 << 27 };
 
-struct reading {
+struct trace_reader {
     const struct h5_at *at; /* the group */
     struct trace *t;
     struct arena scratch;
@@ -14,7 +14,7 @@ struct reading {
 };
 
 /* Columns; *n is H5_ANY for the first one of a table. */
-static enum status ints(struct reading *r, const char *name, int64_t lo, int64_t hi, uint64_t *n, int64_t **out)
+static enum status ints(struct trace_reader *r, const char *name, int64_t lo, int64_t hi, uint64_t *n, int64_t **out)
 {
     struct h5_data d = { .name = name, .rank = 1, .dim = { *n } };
     TRY(h5_get_i64(r->at, &d, lo, hi, &r->scratch, out, r->e));
@@ -22,7 +22,7 @@ static enum status ints(struct reading *r, const char *name, int64_t lo, int64_t
     return ST_OK;
 }
 
-static enum status reals(struct reading *r, const char *name, uint64_t *n, double **out)
+static enum status reals(struct trace_reader *r, const char *name, uint64_t *n, double **out)
 {
     struct h5_data d = { .name = name, .rank = 1, .dim = { *n } };
     TRY(h5_get_f64(r->at, &d, &r->scratch, out, r->e));
@@ -34,18 +34,18 @@ static enum status reals(struct reading *r, const char *name, uint64_t *n, doubl
     return ST_OK;
 }
 
-static enum status texts(struct reading *r, const char *name, uint64_t *n, const char ***out)
+static enum status texts(struct trace_reader *r, const char *name, uint64_t *n, const char ***out)
 {
     return h5_get_strings(r->at, name, n, &r->t->arena, out, r->e);
 }
 
-static enum status read_hosts(struct reading *r)
+static enum status read_hosts(struct trace_reader *r)
 {
     r->t->n_hosts = H5_ANY;
     return texts(r, "name", &r->t->n_hosts, &r->t->hosts);
 }
 
-static enum status read_ranks(struct reading *r)
+static enum status read_ranks(struct trace_reader *r)
 {
     uint64_t n = H5_ANY;
     const char **device;
@@ -66,13 +66,13 @@ static enum status read_ranks(struct reading *r)
     return ST_OK;
 }
 
-static enum status read_streams(struct reading *r)
+static enum status read_streams(struct trace_reader *r)
 {
     r->t->n_streams = H5_ANY;
     return texts(r, "name", &r->t->n_streams, &r->t->streams);
 }
 
-static enum status read_locations(struct reading *r)
+static enum status read_locations(struct trace_reader *r)
 {
     uint64_t n = H5_ANY;
     int64_t *rank, *stream;
@@ -85,7 +85,7 @@ static enum status read_locations(struct reading *r)
     return ST_OK;
 }
 
-static enum status read_instructions(struct reading *r)
+static enum status read_instructions(struct trace_reader *r)
 {
     uint64_t n = H5_ANY;
     const char **name, **tags;
@@ -104,7 +104,7 @@ static enum status read_instructions(struct reading *r)
     return ST_OK;
 }
 
-static enum status read_groups(struct reading *r)
+static enum status read_groups(struct trace_reader *r)
 {
     uint64_t n = H5_ANY;
     int64_t *id, *size;
@@ -131,7 +131,7 @@ static double to_common_clock(const struct trace_rank *k, double t, double zero)
     return t + k->offset_start + part * (k->offset_end - k->offset_start) - zero;
 }
 
-static enum status read_events(struct reading *r)
+static enum status read_events(struct trace_reader *r)
 {
     struct trace *t = r->t;
     uint64_t n = H5_ANY;
@@ -183,15 +183,15 @@ static enum status read_all(struct trace *t, const struct h5_at *root, struct er
     static const char *const attrs[] = { "schema", "schema_version", "segment", "zero", "time", NULL };
     static const char *const names[] = { "hosts",        "ranks",  "streams", "locations",
                                          "instructions", "groups", "events",  NULL };
-    static enum status (*const readers[])(struct reading *) = { read_hosts,     read_ranks,        read_streams,
-                                                                read_locations, read_instructions, read_groups,
-                                                                read_events };
+    static enum status (*const readers[])(struct trace_reader *) = { read_hosts,     read_ranks,        read_streams,
+                                                                     read_locations, read_instructions, read_groups,
+                                                                     read_events };
     TRY(h5_only(root, names, e));
     TRY(h5_only_attrs(root, attrs, e));
     for (int i = 0; names[i]; i++) {
         struct h5_at group;
         TRY(h5_group(root, names[i], &group, e));
-        struct reading r = { .at = &group, .t = t, .e = e };
+        struct trace_reader r = { .at = &group, .t = t, .e = e };
         arena_init(&r.scratch);
         enum status st = readers[i](&r);
         arena_release(&r.scratch);

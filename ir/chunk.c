@@ -162,9 +162,11 @@ static uint8_t *find_crossing(const struct ir_chunks *c, const struct ir_graph *
     return crossing;
 }
 
-static void fill_sub(struct ir_chunks *c, const struct ir_graph *g, struct ir_sub *s, uint32_t self,
-                     const uint8_t *crossing)
+/* used_in: by parameter, the last sub-chunk so far that uses it. */
+static void fill_sub(struct ir_chunks *c, const struct ir_graph *g, uint32_t self, const uint8_t *crossing,
+                     uint32_t *used_in)
 {
+    struct ir_sub *s = &c->subs.at[self];
     s->first_in = c->tensors.n;
     for (uint32_t i = 0; i < s->n_ops; i++) {
         const struct ir_node_op *op = &g->ops.at[c->ops.at[s->first_op + i]];
@@ -188,11 +190,10 @@ static void fill_sub(struct ir_chunks *c, const struct ir_graph *g, struct ir_su
     for (uint32_t i = 0; i < s->n_ops; i++)
         for (int j = 0; j < IR_MAX_PARAM; j++) {
             uint32_t p = g->ops.at[c->ops.at[s->first_op + i]].param[j];
-            bool have = p == IR_NONE;
-            for (uint32_t k = s->first_param; k < c->params.n && !have; k++)
-                have = c->params.at[k] == p;
-            if (!have)
-                vec_add(&c->params, p);
+            if (p == IR_NONE || used_in[p] == self)
+                continue;
+            used_in[p] = self;
+            vec_add(&c->params, p);
         }
     s->n_param = c->params.n - s->first_param;
 }
@@ -205,9 +206,12 @@ void ir_chunks_cut(struct ir_chunks *c, const struct ir_graph *g, const struct i
         cut_chunk(c, g, i, rules[i], seen, compute);
     mem_free(seen);
     uint8_t *crossing = find_crossing(c, g);
+    uint32_t *used_in = mem_alloc((g->params.n + 1) * sizeof *used_in);
+    memset(used_in, 0xff, g->params.n * sizeof *used_in);
     for (uint32_t i = 0; i < c->subs.n; i++)
-        fill_sub(c, g, &c->subs.at[i], i, crossing);
+        fill_sub(c, g, i, crossing, used_in);
     mem_free(crossing);
+    mem_free(used_in);
 }
 
 void ir_chunks_release(struct ir_chunks *c)

@@ -47,7 +47,7 @@ static enum status check_unique(const struct check *c, const char *kind, const c
     qsort(names, n, sizeof *names, by_name);
     for (uint32_t i = 1; i < n && st == ST_OK; i++)
         if (strcmp(names[i - 1], names[i]) == 0)
-            st = WRONG(c, "two %ss are called %s", kind, names[i]);
+            st = WRONG(c, "two %ss are named %s", kind, names[i]);
     mem_free(names);
     return st;
 }
@@ -241,7 +241,7 @@ static enum status check_op(const struct check *c, uint32_t i)
 {
     const struct ir_node_op *o = &c->g->ops.at[i];
     if (o->op >= IR_OP_GRAPH_COUNT)
-        return WRONG(c, "operator %s is of kind %u; kinds of a model graph are below %u", o->name, o->op,
+        return WRONG(c, "operator %s is of kind %u; those of a model graph are below %u", o->name, o->op,
                      IR_OP_GRAPH_COUNT);
     if (o->block >= c->g->n_blocks)
         return WRONG(c, "operator %s is in block %u of %u", o->name, o->block, c->g->n_blocks);

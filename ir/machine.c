@@ -31,19 +31,18 @@ const char *machine_link_name(enum machine_link l)
 
 void machine_generic(struct machine *m)
 {
-    *m =
-        (struct machine){ .name = "generic",
-                          .source = "round figures of no real machine: 400 Tflop/s bfloat16, 2 TB/s of memory, 8 ranks "
-                                    "a node with 200 GB/s between them and 25 GB/s to other nodes",
-                          .flops = { 100e12, 400e12 },
-                          .bandwidth = 2e12,
-                          .launch = 5e-6,
-                          .sum = 1 / 2e12,
-                          .ring = 1,
-                          .compute_beside = 1,
-                          .transfer_beside = 1,
-                          .ranks_per_node = 8,
-                          .links = { { 5e-6, 200e9, 0 }, { 10e-6, 25e9, 0 }, { 10e-6, 25e9, 0 } } };
+    *m = (struct machine){ .name = "generic",
+                           .source = "round figures, not a real machine: 400 Tflop/s bfloat16, 2 TB/s of memory, 8 "
+                                     "ranks per node with 200 GB/s between them and 25 GB/s to other nodes",
+                           .flops = { 100e12, 400e12 },
+                           .bandwidth = 2e12,
+                           .launch = 5e-6,
+                           .sum = 1 / 2e12,
+                           .ring = 1,
+                           .compute_beside = 1,
+                           .transfer_beside = 1,
+                           .ranks_per_node = 8,
+                           .links = { { 5e-6, 200e9, 0 }, { 10e-6, 25e9, 0 }, { 10e-6, 25e9, 0 } } };
 }
 
 void machine_release(struct machine *m)

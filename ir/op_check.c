@@ -108,7 +108,7 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
     if (op == IR_OP_ATTENTION && a->heads % a->kv_heads != 0)
         return "heads is not a multiple of kv_heads";
     if (op == IR_OP_ROPE && a->head_dim % 2 != 0)
-        return "head_dim is odd; rotary embedding turns pairs";
+        return "head_dim is odd; rotary embedding rotates pairs";
     if (a->experts && a->top_k > a->experts)
         return "top_k is larger than the number of experts";
     if (op == IR_OP_POS_EMBED && a->positions < t)

@@ -55,10 +55,10 @@ static enum status open_header(const void *blob, uint64_t bytes, struct plan *p,
 static enum status check_header(const struct plan *p, struct err *e)
 {
     const struct plan_header *h = p->h;
-    NEED(h->class_id < h->n_classes, e, "class %u of %u classes", h->class_id, h->n_classes);
-    NEED(h->world > 0 && h->world < PLAN_NONE && h->n_classes <= h->world, e, "%u ranks in %u classes", h->world,
+    NEED(h->class_id < h->n_classes, e, "rank class %u of %u", h->class_id, h->n_classes);
+    NEED(h->world > 0 && h->world < PLAN_NONE && h->n_classes <= h->world, e, "%u ranks in %u rank classes", h->world,
          h->n_classes);
-    NEED(h->devices < h->count[PLAN_S_SETS], e, "set %u of the class's devices does not exist", h->devices);
+    NEED(h->devices < h->count[PLAN_S_SETS], e, "set %u of the rank class's devices does not exist", h->devices);
     NEED(h->compute == IR_F32 || h->compute == IR_BF16, e, "compute type is %u, expected float32 or bfloat16",
          h->compute);
     NEED(h->optimizer < OPTIMIZERS && h->clip <= 1, e, "optimizer %u, clip %u", h->optimizer, h->clip);
@@ -98,7 +98,7 @@ static enum status check_sets(const struct plan *p, struct err *e)
     const struct plan_set *mine = &p->sets[p->h->devices];
     for (uint32_t k = 1; k < mine->n_ranges; k++) {
         const struct plan_range *a = &p->ranges[mine->first_range + k - 1], *b = a + 1;
-        NEED(b->start > a->start + a->stride * (a->count - 1), e, "the devices of the class do not ascend at %u",
+        NEED(b->start > a->start + a->stride * (a->count - 1), e, "the devices of the rank class do not ascend at %u",
              b->start);
     }
     return ST_OK;
@@ -124,18 +124,18 @@ static enum status check_groups(const struct plan *p, uint32_t *group_size, stru
         group_size[i] = g->kind == PLAN_GROUP_EACH ? p->sets[g->first_set].size : (uint32_t)total;
     }
     for (uint32_t i = 0; i < p->h->count[PLAN_S_STREAMS]; i++) {
-        const struct plan_stream *x = &p->streams[i];
-        NEED(x->name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
-        NEED(x->pad == 0 && inside(x->scratch, x->scratch_bytes, p->h->arena_bytes[ARENA_COMM]), e,
-             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, x->scratch_bytes,
-             x->scratch);
+        const struct plan_stream *stream = &p->streams[i];
+        NEED(stream->name < p->h->count[PLAN_S_TEXT], e, "stream %u: name beyond the text", i);
+        NEED(stream->pad == 0 && inside(stream->scratch, stream->scratch_bytes, p->h->arena_bytes[ARENA_COMM]), e,
+             "stream %u: %" PRIu64 " bytes at %" PRIu64 " leave the communication arena", i, stream->scratch_bytes,
+             stream->scratch);
     }
     for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++) {
         const struct plan_channel *c = &p->channels[i];
         NEED(c->group < p->h->count[PLAN_S_GROUPS] && c->stream < p->h->count[PLAN_S_STREAMS], e,
-             "channel %u: group %u or stream %u does not exist", i, c->group, c->stream);
+             "communicator %u: group %u or stream %u does not exist", i, c->group, c->stream);
         NEED(c->id < p->h->n_channels_world && (i == 0 || c->id > c[-1].id), e,
-             "channel %u: id %u does not ascend, or is not below %u", i, c->id, p->h->n_channels_world);
+             "communicator %u: id %u does not ascend, or is not below %u", i, c->id, p->h->n_channels_world);
     }
     return ST_OK;
 }
@@ -183,10 +183,11 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
              "bucket %u: pieces %u.. (%u), expected %" PRIu64, i, b->first_piece, b->n_pieces, next);
         next += b->n_pieces;
         NEED(b->holders < p->h->count[PLAN_S_GROUPS] && b->zero <= ZERO_PARAMS, e,
-             "bucket %u: holders are group %u, zero is %u", i, b->holders, b->zero);
+             "bucket %u: the replica group is group %u, zero is %u", i, b->holders, b->zero);
         uint32_t h = group_size[b->holders];
         NEED(b->elements <= huge && b->elements % h == 0 && b->n_decay <= b->elements, e,
-             "bucket %u: %" PRIu64 " elements, %" PRIu64 " decay, %u holders", i, b->elements, b->n_decay, h);
+             "bucket %u: %" PRIu64 " elements, %" PRIu64 " decay, %u in the replica group", i, b->elements, b->n_decay,
+             h);
         NEED(inside(b->param, param_bytes(p, b, h), arena[ARENA_PARAMS]), e, "bucket %u: parameters beyond their arena",
              i);
         NEED(inside(b->grad, grad_bytes(b, h), arena[ARENA_GRADS]), e, "bucket %u: gradients beyond their arena", i);
@@ -220,11 +221,11 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
          "kernel %u: operands %u.. (%u), expected %" PRIu64, i, k->first_operand, n, *next_operand);
     *next_operand += n;
     for (uint32_t o = 0; o < n; o++) {
-        const struct plan_operand *x = &p->operands[k->first_operand + o];
-        NEED(x->slot < g->n_slots && x->flags <= PLAN_OPERAND_ADD, e, "kernel %u: operand %u in slot %u of %u", i, o,
-             x->slot, g->n_slots);
-        NEED(x->offset <= p->slots[g->first_slot + x->slot].bytes, e, "kernel %u: operand %u starts beyond its slot", i,
-             o);
+        const struct plan_operand *operand = &p->operands[k->first_operand + o];
+        NEED(operand->slot < g->n_slots && operand->flags <= PLAN_OPERAND_ADD, e,
+             "kernel %u: operand %u in slot %u of %u", i, o, operand->slot, g->n_slots);
+        NEED(operand->offset <= p->slots[g->first_slot + operand->slot].bytes, e,
+             "kernel %u: operand %u starts beyond its slot", i, o);
     }
     return ST_OK;
 }
@@ -241,7 +242,7 @@ static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, st
              "program %u: kernels %u.. (%u), expected %" PRIu64, i, g->first_kernel, g->n_kernels, kernel);
         NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i,
              g->pass, g->eval, g->ep);
-        NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: predicted time is no time", i);
+        NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: the predicted time is not a duration", i);
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_slot *s = &p->slots[slot + k];
             NEED(s->bytes <= huge && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind <= SLOT_TEMP, e,
@@ -305,7 +306,7 @@ static enum status check_bucket_base(struct walk *w, uint32_t i, uint32_t k, uin
          "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset,
          b->buffer);
     NEED(!own || (b->offset == at && size % holders == 0 && bytes == size / holders), w->e,
-         "instruction %u: base %u: %" PRIu64 " bytes are not one holder's part of bucket %u", i, k, bytes, b->buffer);
+         "instruction %u: base %u: %" PRIu64 " bytes are not one member's part of bucket %u", i, k, bytes, b->buffer);
     return ST_OK;
 }
 
@@ -369,12 +370,13 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(in->op != PLAN_LOAD || in->what < w->n_tensors, w->e, "instruction %u: LOAD of tensor %u", i, in->what);
     NEED((in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE) || in->what < count[PLAN_S_BUCKETS], w->e,
          "instruction %u: %s of bucket %u", i, plan_op_name(in->op), in->what);
-    NEED(!shape->channel || in->channel < count[PLAN_S_CHANNELS], w->e, "instruction %u: channel %u", i, in->channel);
+    NEED(!shape->channel || in->channel < count[PLAN_S_CHANNELS], w->e, "instruction %u: communicator %u", i,
+         in->channel);
     NEED(!shape->sets || in->my_set < count[PLAN_S_SETS], w->e, "instruction %u: set %u", i, in->my_set);
     NEED(!shape->peer || in->peer_set < count[PLAN_S_SETS], w->e, "instruction %u: peer set %u", i, in->peer_set);
     NEED(in->count <= huge && in->type <= IR_BYTE, w->e, "instruction %u: %" PRIu64 " elements of type %u", i,
          in->count, in->type);
-    NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: predicted time is no time", i);
+    NEED(in->seconds >= 0 && in->seconds < 1e9f, w->e, "instruction %u: the predicted time is not a duration", i);
     NEED(in->op != PLAN_ALL_TO_ALL_V || in->count > 0, w->e, "instruction %u: rows of no elements", i);
     NEED(!shape->typed || (in->type >= IR_F32 && in->type <= IR_F64), w->e,
          "instruction %u: communicates elements of type %u, expected float32, bfloat16, int32 or float64", i, in->type);

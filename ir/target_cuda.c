@@ -164,14 +164,15 @@ static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_
 static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute)
 {
     if (compute != IR_F32 && compute != IR_BF16)
-        return "the CUDA kernels compute in bfloat16 or float32; say so under \"dtype\" in train.json";
+        return "the CUDA kernels compute in bfloat16 or float32; set \"dtype\" in train.json to one of them";
     if (op == IR_OP_EXPERTS && (uint64_t)a->features * a->ffn > INT32_MAX)
-        return "the CUDA products take experts of less than 2^31 weights a matrix; use smaller ones, or --device cpu";
+        return "the CUDA kernels of experts take less than 2^31 weights per matrix; use smaller experts or --device "
+               "cpu";
     if (op == IR_OP_ATTENTION && t > CUDA_MAX_ATTENTION_T && !cuda_attention_tiles(a, compute))
-        return "attention in float32, or with a head_dim that is no multiple of 8 or above 256, takes sequences of at "
-               "most 4096 tokens on CUDA; use bfloat16 and such a head_dim, shorter sequences or --device cpu";
+        return "attention in float32, or with a head_dim above 256 or not a multiple of 8, takes at most 4096 tokens "
+               "per sequence on CUDA; use bfloat16 with such a head_dim, shorter sequences or --device cpu";
     if (op == IR_OP_ATTENTION && (a->head_dim > CUDA_MAX_ATTENTION_DIM || ir_op_v_dim(a) > CUDA_MAX_ATTENTION_DIM))
-        return "attention takes a head_dim of at most 1024 on CUDA; use more heads or --device cpu";
+        return "attention on CUDA takes a head_dim of at most 1024; use more heads or --device cpu";
     return cuda_own_unsupported(op, a);
 }
 

@@ -109,6 +109,6 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
     if (op == IR_OP_ROPE && a->head_dim > CUDA_MAX_ROPE_DIM)
-        return "the CUDA kernel of rope takes a head_dim of at most 512; use --device cpu";
+        return "rope on CUDA takes a head_dim of at most 512; use --device cpu";
     return NULL;
 }

@@ -45,12 +45,12 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         bool good;
         const char *what;
     } rules[] = {
-        { optimizer_name(c->optimizer) != NULL, "the kind of the optimizer is unknown" },
+        { optimizer_name(c->optimizer) != NULL, "unknown kind of optimizer" },
         { in_range(c->beta1, 0, 1) && c->beta1 < 1 && in_range(c->beta2, 0, 1) && c->beta2 < 1,
           "betas must be at least 0 and below 1" },
         { in_range(c->eps, 1e-30, 1), "eps must be above 0 and at most 1" },
         { in_range(c->weight_decay, 0, 1e6), "weight_decay must be from 0 to 1e6" },
-        { train_lr_name(c->lr_kind) != NULL, "the kind of learning rate is unknown" },
+        { train_lr_name(c->lr_kind) != NULL, "unknown kind of learning rate" },
         { in_range(c->lr_peak, 0, 1e6) && in_range(c->lr_min, 0, c->lr_peak),
           "lr.peak must be from 0 to 1e6, and lr.min from 0 to lr.peak" },
         { c->warmup_steps < many && c->decay_steps < many, "warmup_steps and decay_steps must be below 2^53" },

@@ -1,19 +1,19 @@
 # shellcheck shell=sh
-# Read by the job scripts beside it: starts piper, passes on the wish to stop, and judges how it ended.
+# Sourced by the job scripts next to it: starts piper, forwards signals that ask it to stop, and judges how it ended.
 #
 # The caller sets
-#     piper, job, run    the program, the job file, the run folder
+#     piper, job, run    the program, the job file, the run directory
 #     launch             the command that starts the ranks: mpirun or srun with its options
-#     attempts           (3) starts in a row that may end without a new checkpoint
-#     later              not empty: this job has been started before, by this script or by the part before this one
-#     session            setsid: the launcher has a session of its own, where no signal of the terminal reaches it
-# and calls: piper_train [OPTION OF piper train...]. --fresh holds for the first start of a job; once a start has made a
-# checkpoint the later ones get --resume: there must be one. It sets `status`, piper's exit status, and `verdict`:
+#     attempts           (3) consecutive starts that may end without a new checkpoint
+#     later              not empty: this job was started before, by this script or by the previous part
+#     session            setsid: run the launcher in a session of its own, out of reach of the terminal's signals
+# and calls: piper_train [OPTION OF piper train...]. --fresh applies to the first start of a job; once a start has written a
+# checkpoint, later ones get --resume: there must be one. It sets `status`, piper's exit status, and `verdict`:
 #     finished    the last step is done
-#     again       the time is up, there is a good checkpoint: the same again, as a new job
-#     elsewhere   a rank was lost or hangs: the same again, better on other nodes
-#     halted      a person asked for the stop: nothing more
-#     failed      trying again would not help; the reason stands above
+#     again       out of time, with a good checkpoint: run the same again, as a new job
+#     elsewhere   a rank was lost or hangs: run the same again, preferably on other nodes
+#     halted      stopped by a user: do not restart
+#     failed      a retry would not help; the reason is above
 
 say()
 {
@@ -32,10 +32,10 @@ number()
 
 # ---- launchers
 
-# scancel and a limit of time signal every process of a job: ranks, this script and the launcher. mpirun answers a TERM by killing
-# its ranks, within a second or two, in the middle of a checkpoint; and to make it more patient makes it as slow when a rank is
-# lost. So launchers are deaf to TERM, INT and HUP: ranks hear those themselves or, by this script, as USR1, which every
-# launcher passes on and piper answers with a checkpoint and exit status 75. A lost rank the launcher sees at once, as always.
+# scancel and a time limit signal every process of a job: ranks, this script and the launcher. mpirun reacts to a TERM by killing
+# its ranks within a second or two, in the middle of a checkpoint; a longer grace period would delay it as much when a rank is
+# lost. So launchers run with TERM, INT and HUP blocked: ranks get them directly or, from this script, as USR1, which every
+# launcher forwards and piper answers with a checkpoint and exit status 75. The launcher still sees a lost rank at once.
 block='env --block-signal=TERM --block-signal=INT --block-signal=HUP'
 $block true 2>/dev/null || block='' # coreutils before 8.31
 deafly()
@@ -62,7 +62,7 @@ pid='' asked='' asked_at=''
 pass_on()
 {
     if [ "$1" != USR1 ] && [ -n "$asked_at" ] && [ $(($(date +%s) - asked_at)) -gt 1 ]; then
-        say "got $1 again: ending at once"
+        say "got $1 again: terminating now"
         [ -n "$pid" ] || return
         kill -TERM "$pid" 2>/dev/null
         [ -n "${session-}" ] || { sleep 1 && kill -KILL "$pid" 2>/dev/null; }
@@ -70,15 +70,15 @@ pass_on()
     fi
     [ "$1" = USR1 ] || asked_at=${asked_at:-$(date +%s)}
     asked="$asked $1"
-    say "got $1: asking piper for a checkpoint and an end"
+    say "got $1: asking piper to checkpoint and stop"
     [ -z "$pid" ] || kill -USR1 "$pid" 2>/dev/null
 }
 trap 'pass_on USR1' USR1
 trap 'pass_on TERM' TERM
 trap 'pass_on INT' INT
 trap 'pass_on HUP' HUP
-trap '[ -z "$pid" ] || kill -USR2 "$pid"' USR2 # a checkpoint, and on
-trap '' PIPE                                   # who reads the output may leave
+trap '[ -z "$pid" ] || kill -USR2 "$pid"' USR2 # checkpoint and continue
+trap '' PIPE                                   # the reader of the output may go away
 
 # ---- starts
 
@@ -102,7 +102,7 @@ start()
     say "piper ended with exit status $status"
 }
 
-# The name of the newest checkpoint, or nothing. The folder may be a link to another disk.
+# The name of the latest checkpoint, or nothing. The directory may be a link to another disk.
 newest_checkpoint()
 {
     find "$run/checkpoints/" -name 'step-*.h5' 2>/dev/null | sed -n 's,^.*/step-\([0-9][0-9]*\)\.h5$,\1,p' |
@@ -113,9 +113,9 @@ folders_aside()
     find "$run/" -maxdepth 1 -name 'old.*' 2>/dev/null | grep -c .
 }
 
-# RUNDIR/failures, as long as a job is on its way: how many starts have left no newer checkpoint, which one was the newest before
-# the last of them, and what the folder had when --fresh was asked for: "COUNT NEWEST", "fresh FOLDERS NEWEST". The count brings
-# a job to its end that loses its node at every start, which kills this script too, or that is stopped before it makes a step.
+# RUNDIR/failures, while a job is in progress: how many starts left no newer checkpoint, which one was the latest before
+# the last of them, and what the directory had when --fresh was given: "COUNT NEWEST", "fresh FOLDERS NEWEST". The count ends
+# a job that loses its node at every start, which kills this script too, or that is stopped before it completes a step.
 read_note()
 {
     count=0 before='' aside='' replaced=''
@@ -138,7 +138,7 @@ write_note()
 count_start()
 {
     if [ -n "${later-}" ] && [ ! -d "$run" ]; then
-        say "$run is not there, but this job has been started before: is its file system mounted? If none is missing: mkdir $run, and submit the job again"
+        say "$run does not exist, but this job was started before: is its file system mounted? If nothing is missing: mkdir $run and resubmit"
         return 66
     fi
     mkdir -p "$run" || return 74
@@ -152,7 +152,7 @@ count_start()
     count=$((count + 1))
 }
 
-# Options of this start: --fresh only until something was put aside or made, --resume only when an earlier start left a
+# Options of this start: --fresh only until something was moved aside or written, --resume only if an earlier start left a
 # checkpoint.
 choose_options()
 {
@@ -186,7 +186,7 @@ start_as_chosen()
     later=yes
 }
 
-# 74 is often a file system's bad moment; so is a launch that fails, or a requeued job's first one.
+# 74 is often a transient failure of a file system; so is a failed launch, or the first one of a requeued job.
 worth_a_second_start()
 {
     [ -z "$asked" ] || return 1
@@ -205,10 +205,10 @@ judge()
     6[4-9] | 7[0-4] | 126 | 127) verdict=failed ;;
     *) # 76, or ranks or launcher were killed
         verdict=elsewhere
-        [ -z "$asked" ] || verdict=again # there was no time for a checkpoint: it goes on from the one before
+        [ -z "$asked" ] || verdict=again # no time for a checkpoint: it resumes from the one before
         ;;
     esac
-    # Slurm and PBS send TERM when a person deletes the job. What they want back they start again themselves.
+    # Slurm and PBS send TERM when a user deletes the job. What they requeue they start again themselves.
     case "$verdict $asked" in
     again*TERM* | again*INT* | again*HUP*) verdict=halted ;;
     again*) [ ! -e "$run/halted" ] || verdict=halted ;;
@@ -216,7 +216,7 @@ judge()
     case $verdict in
     again | elsewhere)
         if [ "$count" -ge "${attempts:-3}" ] && [ "$(newest_checkpoint)" = "$before" ]; then
-            say "$count starts in a row have ended without a new checkpoint: giving up"
+            say "$count consecutive starts ended without a new checkpoint: giving up"
             verdict=failed
         fi
         ;;
@@ -233,7 +233,7 @@ piper_train()
         return
     }
     if [ "$count" -gt "${attempts:-3}" ]; then
-        say "the last $((count - 1)) starts have ended without a new checkpoint: giving up"
+        say "the last $((count - 1)) starts ended without a new checkpoint: giving up"
         rm -f "$run/failures"
         status=76 verdict=failed
         return
@@ -246,7 +246,7 @@ piper_train()
     began=$(date +%s)
     start_as_chosen "$@"
     if worth_a_second_start; then
-        say 'starting it once more'
+        say 'retrying once'
         sleep 5
         newest=$(newest_checkpoint)
         made=${newest:-$made}

@@ -1,5 +1,5 @@
 # shellcheck shell=sh
-# Shared by the scripts beside it: install what is missing, build, run on several MPI ranks of this machine.
+# Shared by the scripts next to it: install missing packages, build, run on several MPI ranks of this machine.
 # The caller is in the root of the source tree.
 
 say()
@@ -53,9 +53,9 @@ install_packages()
     if as_root apt-get update -q && as_root apt-get install -y -q --no-install-recommends $missing; then
         return 0
     fi
-    die "Installing did not work. If you are not root and may not use sudo, ask your administrator for
+    die "Installing packages failed. If you are not root and cannot use sudo, ask your administrator for
     apt-get install --no-install-recommends $missing
-or load modules that provide the same and run this again with PIPER_NO_INSTALL=1."
+or load modules that provide the same and rerun with PIPER_NO_INSTALL=1."
 }
 
 # Runs a command as root. Without a terminal sudo could not ask for a password, so it must not try.
@@ -82,15 +82,15 @@ cores()
 build_piper()
 {
     if [ ! -f configure ] || [ -n "$(find configure.ac src/m4/piper_*.m4 -newer configure)" ]; then
-        say 'making configure'
-        autoreconf -i || die 'autoreconf failed: it needs autoconf, automake, libtool and pkgconf'
+        say 'running autoreconf'
+        autoreconf -i || die 'autoreconf failed: it requires autoconf, automake, libtool and pkgconf'
     fi
     mkdir -p build
     if [ $# -gt 0 ] || [ ! -f build/config.status ] || [ -n "$(find configure -newer build/config.status)" ]; then
         say 'configuring in build/'
         (cd build && ../configure "$@") >build/configure.out 2>&1 || {
             tail -n 30 build/configure.out >&2
-            die 'configure failed; all of its output is in build/configure.out'
+            die 'configure failed; its full output is in build/configure.out'
         }
         sed -n '/is configured$/,$p' build/configure.out
     fi

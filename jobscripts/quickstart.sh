@@ -29,7 +29,7 @@ install_packages
 build_piper
 piper=../build/piper
 
-say 'text to tokens, three JSON files to a job: quickstart/tokens.h5, quickstart/job.h5'
+say 'converting text to tokens and building the job: quickstart/tokens.h5, quickstart/job.h5'
 mkdir -p quickstart
 for text in "$@"; do
     cat "$text"
@@ -39,8 +39,8 @@ for name in model strategy train; do
     [ -f quickstart/$name.json ] || cp jobscripts/quickstart/$name.json quickstart/
 done
 cd quickstart || exit 1
-$piper data text text.txt -o tokens.h5 || die 'making tokens failed'
-$piper build -m model.json -s strategy.json -t train.json -o job.h5 || die 'making the job failed'
+$piper data text text.txt -o tokens.h5 || die 'piper data failed'
+$piper build -m model.json -s strategy.json -t train.json -o job.h5 || die 'piper build failed'
 
 say 'training on 4 ranks: quickstart/run'
 status=0
@@ -57,19 +57,19 @@ set -- $losses
 
 say "loss $1 -> $2: $3% of the first"
 if [ "$3" -ge 60 ]; then
-    die 'That is not below 60%: something is wrong with this build. Please report it, with quickstart/run/log.txt'
+    die 'Expected less than 60%: something is wrong with this build. Please report it, with quickstart/run/log.txt'
 fi
 newest=$(find run/checkpoints -name 'step-*.h5' | LC_ALL=C sort | tail -n 1)
 cat <<END
-It learned. What is where:
-    quickstart/$newest    a checkpoint: logical tensors, any strategy resumes from it
-    quickstart/run/metrics.csv                     loss, norm of the gradient, tokens per second, a row a step
-    quickstart/run/trace.0000.h5                   what each rank did when, for the steps in "trace_steps"
+The model has learned. Files:
+    quickstart/$newest    a checkpoint: logical tensors, any strategy can resume from it
+    quickstart/run/metrics.csv                     loss, gradient norm, tokens per second, one row per step
+    quickstart/run/trace.0000.h5                   timeline of each rank, for the steps in "trace_steps"
     quickstart/job.h5                              model, strategy, settings (h5dump, h5py and HDFView read it)
-What to try next:
+Next steps:
     cd quickstart
-    ../build/piper plan job.h5                     the schedule, and the memory of each rank to the byte
-    ../build/piper trace run --summary             compute, communication and waiting, by rank
+    ../build/piper plan job.h5                     the schedule, and the exact memory of each rank
+    ../build/piper trace run --summary             compute, communication and idle time by rank
     ../build/piper trace run --perfetto trace.json then open it at https://ui.perfetto.dev
     edit strategy.json ("pp": 4 without "dp", "kind": "gpipe", other "microbatches"), then
     ../build/piper build -m model.json -s strategy.json -t train.json -o job.h5

@@ -176,8 +176,7 @@ static enum status find_class(struct sched *s, uint32_t i, uint32_t *class_of, s
         fits = fits && class_of[d[k]] == c;
     if (!fits)
         return err_set(e, ST_INPUT, s->in->strategy_name,
-                       "device set %s shares some devices with another set, not all; two sets must have the same "
-                       "devices or none in common",
+                       "device set %s partly overlaps another one; two device sets must be equal or disjoint",
                        devices_text(s, i, text, sizeof text));
     set->class_id = c != IR_NONE ? c : new_class(s, set, d);
     for (uint32_t k = 0; k < set->n; k++)
@@ -194,7 +193,7 @@ static enum status check_ranks(const struct sched *s, const uint32_t *class_of, 
                            s->ranks - 1, d);
     if (s->in->ranks && s->in->ranks != s->ranks)
         return err_set(e, ST_USAGE, s->in->strategy_name,
-                       "the strategy uses %u devices, the job has %u ranks; start it with %u", s->ranks, s->in->ranks,
+                       "the strategy uses %u devices, the job has %u ranks; launch %u ranks", s->ranks, s->in->ranks,
                        s->ranks);
     return ST_OK;
 }

@@ -40,7 +40,7 @@ static enum status find_kind(const struct js *js, const struct directive_kind **
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", (*kind)->name);
     }
     const char *near = nearest_word(name, names);
-    return js_wrong(&op, e, "there is no directive \"%s\"%s%s%s; there are: %s", name, near ? "; did you mean \"" : "",
+    return js_wrong(&op, e, "unknown directive \"%s\"%s%s%s; known: %s", name, near ? "; did you mean \"" : "",
                     near ? near : "", near ? "\"?" : "", list);
 }
 
@@ -113,7 +113,9 @@ static enum status one_of_each_macro(const struct js *list, uint32_t n, struct e
             struct js js = js_at(list, i);
             const char *op = json_string_value(json_object_get(js.v, "op"));
             if (op && !strcmp(op, macros[k]) && seen++)
-                return js_wrong(&js, e, "a second \"%s\"; a strategy has one: write primitives for what it cannot say",
+                return js_wrong(&js, e,
+                                "found a second \"%s\", expected at most one; write primitive directives for what it "
+                                "cannot express",
                                 macros[k]);
         }
     return ST_OK;

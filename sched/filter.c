@@ -56,7 +56,7 @@ static enum status parse_key(struct sched *s, const char *key, const struct js *
         char names[256] = "";
         for (uint32_t i = 0; i < s->g->n_tags; i++)
             snprintf(names + strlen(names), sizeof names - strlen(names), "%s, ", s->g->tags[i]);
-        return js_wrong(v, e, "the model has no tag \"%s\"; a filter may name %sPASS, %s", key, names, s->mb_name);
+        return js_wrong(v, e, "the model has no tag \"%s\"; a filter may use %sPASS, %s", key, names, s->mb_name);
     }
     return parse_match(v, &f->tag[tag], e);
 }

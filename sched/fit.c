@@ -109,7 +109,7 @@ static void join(struct fit *f, uint32_t a, uint32_t b)
     const struct sched *s = f->s;
     if (s->in->dump)
         fprintf(s->in->dump,
-                "fit: %s, class %u: streams want %u thread blocks at once, the device may have %u: \"%s\" (%u) and "
+                "fit: %s, rank class %u: streams request %u thread blocks at once, the device fits %u: \"%s\" (%u) and "
                 "\"%s\" (%u) take turns\n",
                 f->list->name, f->class_id, sum(f), smallest(s), s->streams.at[a], f->turns[a].ctas, s->streams.at[b],
                 f->turns[b].ctas);
@@ -141,8 +141,8 @@ static enum status refuse(const struct sched *s, uint32_t stream, uint32_t ctas,
     for (uint32_t i = 0; i < s->directives.n; i++)
         if (s->directives.at[i].kind == &directive_stream && s->directives.at[i].max_ctas == ctas)
             return js_wrong(&s->directives.at[i].js, e,
-                            "max_ctas %u: the smallest device that this job is for (%s) runs %u thread blocks of a "
-                            "communication at once; ask for fewer",
+                            "max_ctas %u: the smallest device of this job (%s) runs %u thread blocks of a "
+                            "communication at once; request fewer",
                             ctas, s->in->target->name, smallest(s));
     return err_set(e, ST_BUG, s->in->strategy_name, "stream \"%s\" cannot have %u thread blocks", s->streams.at[stream],
                    ctas);

@@ -27,8 +27,8 @@ static bool uses_bucket(const struct sched *s, const struct ir_sub *sub, uint32_
 
 static void gather_at_start(struct sched *s, struct ir_dag *d)
 {
-    uint32_t *node = mem_alloc((s->buckets.n + 1) * sizeof *node);
-    uint32_t n = d->nodes.n;
+    uint32_t *node = mem_alloc((s->buckets.n + 1) * sizeof *node), n = d->nodes.n;
+    uint32_t *told = mem_alloc((s->buckets.n + 1) * sizeof *told); /* the last node that has its edge, plus one */
     for (uint32_t b = 0; b < s->buckets.n; b++)
         node[b] = zero_gathers_at_start(s->buckets.at[b].zero) ? gather_node(s, d, b) : IR_NONE;
     for (uint32_t i = 0; i < n; i++) {
@@ -38,14 +38,13 @@ static void gather_at_start(struct sched *s, struct ir_dag *d)
         const struct ir_sub *sub = &s->chunks.subs.at[x.what];
         for (uint32_t k = 0; k < sub->n_param; k++) {
             uint32_t b = s->bucket_of[s->chunks.params.at[sub->first_param + k]];
-            bool before = false;
-            for (uint32_t j = 0; j < k; j++)
-                before = before || s->bucket_of[s->chunks.params.at[sub->first_param + j]] == b;
-            if (node[b] != IR_NONE && !before)
+            if (node[b] != IR_NONE && told[b] != i + 1)
                 ir_dag_edge(d, node[b], i, IR_EDGE_AFTER, 0);
+            told[b] = i + 1;
         }
     }
     mem_free(node);
+    mem_free(told);
 }
 
 enum status pass_gather(struct sched *s, struct err *e)
@@ -142,8 +141,8 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
         struct class_order runs = { 0 };
         struct uses3 uses = { 0 };
         for (uint32_t i = 0; i < n; i++) {
-            const struct ir_node *x = &d->nodes.at[list->order[i]];
-            if (x->kind == IR_NODE_RUN && s->sets.at[x->set].class_id == c)
+            const struct ir_node *node = &d->nodes.at[list->order[i]];
+            if (node->kind == IR_NODE_RUN && s->sets.at[node->set].class_id == c)
                 vec_add(&runs, list->order[i]);
         }
         find_uses3(s, d, &runs, &uses);

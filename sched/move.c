@@ -38,13 +38,13 @@ struct lanes {
 };
 
 /* What is moved in a list. */
-struct moving {
+struct mover {
     struct sched *s;
     struct ir_dag *d;
     struct lanes lanes;
 };
 
-static uint16_t lane(struct moving *moving, uint32_t stream, const struct ir_move *m)
+static uint16_t lane(struct mover *moving, uint32_t stream, const struct ir_move *m)
 {
     struct sched *s = moving->s;
     struct lanes *lanes = &moving->lanes;
@@ -84,7 +84,7 @@ static uint32_t region_of(const struct sched *s, const struct ir_node *n)
     return n->kind == IR_NODE_RUN ? s->shard_of[s->chunks.subs.at[n->what].chunk] : IR_NONE;
 }
 
-static uint32_t move_node(struct moving *moving, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
+static uint32_t move_node(struct mover *moving, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
 {
     struct sched *s = moving->s;
     struct ir_dag *d = moving->d;
@@ -131,10 +131,10 @@ static void order_after_counts(const struct sched *s, struct ir_dag *d)
     mem_free(counts);
 }
 
-static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
+static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint32_t n)
 {
-    struct ir_node first = d->nodes.at[d->edges.at[x[0].edge].from];
-    *vec_push(&d->sums) = (struct ir_sum){ x[0].tensor, n };
+    struct ir_node first = d->nodes.at[d->edges.at[crossing[0].edge].from];
+    *vec_push(&d->sums) = (struct ir_sum){ crossing[0].tensor, n };
     uint32_t sum = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_SUM,
                                                     .pass = IR_PASS_NONE,
                                                     .mb = first.mb,
@@ -142,24 +142,24 @@ static uint32_t sum_node(struct ir_dag *d, const struct crossing *x, uint32_t n)
                                                     .set = first.set,
                                                     .cost = 0.01f });
     for (uint32_t i = 0; i < n; i++)
-        ir_dag_edge(d, d->edges.at[x[i].edge].from, sum, IR_EDGE_GRAD, x[0].tensor);
+        ir_dag_edge(d, d->edges.at[crossing[i].edge].from, sum, IR_EDGE_GRAD, crossing[0].tensor);
     return sum;
 }
 
 /* One group of crossing edges of the same value: forward, every reader takes it from the MOVE; backward, the MOVE carries the
  * sum, and all but the first of the old edges go away (they become order that holds anyway). */
-static void move_group(struct moving *m, const struct crossing *x, uint32_t n)
+static void move_group(struct mover *m, const struct crossing *crossing, uint32_t n)
 {
     struct ir_dag *d = m->d;
-    struct ir_edge first = d->edges.at[x[0].edge];
+    struct ir_edge first = d->edges.at[crossing[0].edge];
     bool grad = first.kind == IR_EDGE_GRAD;
     uint32_t from = first.from;
     if (grad && n > 1)
-        from = sum_node(d, x, n);
-    uint32_t move = move_node(m, from, first.to, x[0].tensor, grad);
-    ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, x[0].tensor);
+        from = sum_node(d, crossing, n);
+    uint32_t move = move_node(m, from, first.to, crossing[0].tensor, grad);
+    ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, crossing[0].tensor);
     for (uint32_t i = 0; i < n; i++) {
-        struct ir_edge *e = &d->edges.at[x[i].edge];
+        struct ir_edge *e = &d->edges.at[crossing[i].edge];
         e->from = move;
         if (grad && i)
             e->kind = IR_EDGE_AFTER;
@@ -177,7 +177,7 @@ static bool crosses(const struct sched *s, const struct ir_dag *d, const struct 
 
 static void move_list(struct sched *s, struct ir_dag *d, bool regions)
 {
-    struct moving m = { .s = s, .d = d, .lanes.first = mem_alloc((s->classes.n + 1) * sizeof *m.lanes.first) };
+    struct mover m = { .s = s, .d = d, .lanes.first = mem_alloc((s->classes.n + 1) * sizeof *m.lanes.first) };
     struct {
         VEC(struct crossing);
     } found = { 0 };

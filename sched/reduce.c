@@ -45,11 +45,11 @@ static void edges_from_backwards(const struct sched *s, struct ir_dag *d, const 
     struct uses u;
     find_uses(s, &u);
     for (uint32_t i = 0, n = d->nodes.n; i < n; i++) {
-        struct ir_node x = d->nodes.at[i];
-        if (x.kind != IR_NODE_RUN || (x.pass != IR_PASS_B && x.pass != IR_PASS_BW))
+        struct ir_node node = d->nodes.at[i];
+        if (node.kind != IR_NODE_RUN || (node.pass != IR_PASS_B && node.pass != IR_PASS_BW))
             continue;
-        for (uint32_t k = u.first[x.what]; k < u.first[x.what + 1]; k++) {
-            uint32_t to = target[u.buckets.at[k] * s->microbatches + x.mb];
+        for (uint32_t k = u.first[node.what]; k < u.first[node.what + 1]; k++) {
+            uint32_t to = target[u.buckets.at[k] * s->microbatches + node.mb];
             if (to != IR_NONE)
                 ir_dag_edge(d, i, to, IR_EDGE_AFTER, 0);
         }
@@ -105,8 +105,8 @@ static uint32_t scalars_node(struct sched *s, struct ir_dag *d)
     uint32_t scalars = ir_dag_node(
         d, (struct ir_node){ .kind = IR_NODE_SCALARS, .pass = IR_PASS_NONE, .mb = IR_NO_MB, .set = IR_NO_SET });
     for (uint32_t i = 0; i < n; i++) {
-        const struct ir_node *x = &d->nodes.at[i];
-        if (x->kind == IR_NODE_RUN && x->pass == IR_PASS_F && adds_scalars(s, &s->chunks.subs.at[x->what]))
+        const struct ir_node *node = &d->nodes.at[i];
+        if (node->kind == IR_NODE_RUN && node->pass == IR_PASS_F && adds_scalars(s, &s->chunks.subs.at[node->what]))
             ir_dag_edge(d, i, scalars, IR_EDGE_AFTER, 0);
     }
     return scalars;

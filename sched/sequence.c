@@ -59,53 +59,53 @@ static bool event_before(const struct event *a, const struct event *b)
     return a->t < b->t || (a->t == b->t && a->node < b->node);
 }
 
-static void push_event(struct simulation *x, double t, uint32_t node)
+static void push_event(struct simulation *sim, double t, uint32_t node)
 {
     struct event e = { t, node };
-    uint32_t i = x->n_events++;
-    for (; i && event_before(&e, &x->events[(i - 1) / 2]); i = (i - 1) / 2)
-        x->events[i] = x->events[(i - 1) / 2];
-    x->events[i] = e;
+    uint32_t i = sim->n_events++;
+    for (; i && event_before(&e, &sim->events[(i - 1) / 2]); i = (i - 1) / 2)
+        sim->events[i] = sim->events[(i - 1) / 2];
+    sim->events[i] = e;
 }
 
-static struct event pop_event(struct simulation *x)
+static struct event pop_event(struct simulation *sim)
 {
-    struct event top = x->events[0], e = x->events[--x->n_events];
+    struct event top = sim->events[0], e = sim->events[--sim->n_events];
     uint32_t i = 0;
-    for (uint32_t c; (c = 2 * i + 1) < x->n_events; i = c) {
-        if (c + 1 < x->n_events && event_before(&x->events[c + 1], &x->events[c]))
+    for (uint32_t c; (c = 2 * i + 1) < sim->n_events; i = c) {
+        if (c + 1 < sim->n_events && event_before(&sim->events[c + 1], &sim->events[c]))
             c++;
-        if (!event_before(&x->events[c], &e))
+        if (!event_before(&sim->events[c], &e))
             break;
-        x->events[i] = x->events[c];
+        sim->events[i] = sim->events[c];
     }
-    x->events[i] = e;
+    sim->events[i] = e;
     return top;
 }
 
-static uint64_t key_of(const struct simulation *x, bool by_priority, uint32_t node)
+static uint64_t key_of(const struct simulation *sim, bool by_priority, uint32_t node)
 {
-    return by_priority ? priority(&x->d->nodes.at[node], node) : node;
+    return by_priority ? priority(&sim->d->nodes.at[node], node) : node;
 }
 
-static void push_ready(struct simulation *x, struct ready *h, bool by_priority, uint32_t node)
+static void push_ready(struct simulation *sim, struct ready *h, bool by_priority, uint32_t node)
 {
     vec_add(h, node);
     uint32_t i = h->n - 1;
-    uint64_t k = key_of(x, by_priority, node);
-    for (; i && key_of(x, by_priority, h->at[(i - 1) / 2]) > k; i = (i - 1) / 2)
+    uint64_t k = key_of(sim, by_priority, node);
+    for (; i && key_of(sim, by_priority, h->at[(i - 1) / 2]) > k; i = (i - 1) / 2)
         h->at[i] = h->at[(i - 1) / 2];
     h->at[i] = node;
 }
 
-static uint32_t pop_ready(struct simulation *x, struct ready *h, bool by_priority)
+static uint32_t pop_ready(struct simulation *sim, struct ready *h, bool by_priority)
 {
     uint32_t top = h->at[0], node = h->at[--h->n], i = 0;
-    uint64_t k = key_of(x, by_priority, node);
+    uint64_t k = key_of(sim, by_priority, node);
     for (uint32_t c; (c = 2 * i + 1) < h->n; i = c) {
-        if (c + 1 < h->n && key_of(x, by_priority, h->at[c + 1]) < key_of(x, by_priority, h->at[c]))
+        if (c + 1 < h->n && key_of(sim, by_priority, h->at[c + 1]) < key_of(sim, by_priority, h->at[c]))
             c++;
-        if (key_of(x, by_priority, h->at[c]) >= k)
+        if (key_of(sim, by_priority, h->at[c]) >= k)
             break;
         h->at[i] = h->at[c];
     }
@@ -115,85 +115,85 @@ static uint32_t pop_ready(struct simulation *x, struct ready *h, bool by_priorit
 
 /* ---- the simulation ---- */
 
-static void place(struct simulation *x, uint32_t node)
+static void place(struct simulation *sim, uint32_t node)
 {
-    for (uint32_t k = x->d->in_first[node]; k < x->d->in_first[node + 1]; k++) {
-        uint32_t from = x->d->edges.at[x->d->in_edge[k]].from;
-        if (x->d->nodes.at[from].kind == IR_NODE_LOAD && !x->placed[from]) {
-            x->placed[from] = 1;
-            x->order[x->done++] = from;
+    for (uint32_t k = sim->d->in_first[node]; k < sim->d->in_first[node + 1]; k++) {
+        uint32_t from = sim->d->edges.at[sim->d->in_edge[k]].from;
+        if (sim->d->nodes.at[from].kind == IR_NODE_LOAD && !sim->placed[from]) {
+            sim->placed[from] = 1;
+            sim->order[sim->done++] = from;
         }
     }
-    x->placed[node] = 1;
-    x->order[x->done++] = node;
+    sim->placed[node] = 1;
+    sim->order[sim->done++] = node;
 }
 
-static void become_ready(struct simulation *x, uint32_t node)
+static void become_ready(struct simulation *sim, uint32_t node)
 {
-    const struct ir_node *n = &x->d->nodes.at[node];
+    const struct ir_node *n = &sim->d->nodes.at[node];
     if (is_compute(n))
-        push_ready(x, &x->ready[x->s->sets.at[n->set].class_id], true, node);
+        push_ready(sim, &sim->ready[sim->s->sets.at[n->set].class_id], true, node);
     else if (ends_step(n))
-        vec_add(&x->late, node);
+        vec_add(&sim->late, node);
     else
-        push_ready(x, &x->now, false, node);
+        push_ready(sim, &sim->now, false, node);
 }
 
-static void complete(struct simulation *x, uint32_t node)
+static void complete(struct simulation *sim, uint32_t node)
 {
-    for (uint32_t k = x->d->out_first[node]; k < x->d->out_first[node + 1]; k++) {
-        uint32_t to = x->d->edges.at[x->d->out_edge[k]].to;
-        if (!--x->missing[to])
-            become_ready(x, to);
+    for (uint32_t k = sim->d->out_first[node]; k < sim->d->out_first[node + 1]; k++) {
+        uint32_t to = sim->d->edges.at[sim->d->out_edge[k]].to;
+        if (!--sim->missing[to])
+            become_ready(sim, to);
     }
 }
 
-static void start_idle(struct simulation *x, double t)
+static void start_idle(struct simulation *sim, double t)
 {
-    for (uint32_t c = 0; c < x->s->classes.n; c++)
-        if (!x->busy[c] && x->ready[c].n) {
-            uint32_t node = pop_ready(x, &x->ready[c], true);
-            x->busy[c] = 1;
-            place(x, node);
-            push_event(x, t + (double)x->d->nodes.at[node].cost, node);
+    for (uint32_t c = 0; c < sim->s->classes.n; c++)
+        if (!sim->busy[c] && sim->ready[c].n) {
+            uint32_t node = pop_ready(sim, &sim->ready[c], true);
+            sim->busy[c] = 1;
+            place(sim, node);
+            push_event(sim, t + (double)sim->d->nodes.at[node].cost, node);
         }
 }
 
-static void simulate(struct simulation *x)
+static void simulate(struct simulation *sim)
 {
-    const struct ir_dag *d = x->d;
+    const struct ir_dag *d = sim->d;
     for (uint32_t i = 0; i < d->nodes.n; i++)
-        x->missing[i] = d->in_first[i + 1] - d->in_first[i];
+        sim->missing[i] = d->in_first[i + 1] - d->in_first[i];
     for (uint32_t i = 0; i < d->nodes.n; i++) /* loads are done before time begins, and placed late */
         if (d->nodes.at[i].kind == IR_NODE_LOAD)
-            complete(x, i);
+            complete(sim, i);
     for (uint32_t i = 0; i < d->nodes.n; i++)
         if (d->nodes.at[i].kind != IR_NODE_LOAD && d->in_first[i + 1] == d->in_first[i])
-            become_ready(x, i);
+            become_ready(sim, i);
     for (double t = 0;;) {
-        while (x->now.n) {
-            uint32_t node = pop_ready(x, &x->now, false);
-            place(x, node);
+        while (sim->now.n) {
+            uint32_t node = pop_ready(sim, &sim->now, false);
+            place(sim, node);
             if (d->nodes.at[node].cost > 0)
-                push_event(x, t + (double)d->nodes.at[node].cost, node);
+                push_event(sim, t + (double)d->nodes.at[node].cost, node);
             else
-                complete(x, node);
+                complete(sim, node);
         }
-        start_idle(x, t);
-        if (!x->n_events) {
-            if (x->late_done == x->late.n)
+        start_idle(sim, t);
+        if (!sim->n_events) {
+            if (sim->late_done == sim->late.n)
                 break;
-            uint32_t node = x->late.at[x->late_done++];
-            place(x, node);
-            complete(x, node);
+            uint32_t node = sim->late.at[sim->late_done++];
+            place(sim, node);
+            complete(sim, node);
             continue;
         }
-        t = x->events[0].t;
-        while (x->n_events && x->events[0].t == t) {
-            uint32_t node = pop_event(x).node;
+        t = sim->events[0].t;
+        while (sim->n_events && sim->events[0].t == t) {
+            uint32_t node = pop_event(sim).node;
             if (is_compute(&d->nodes.at[node]))
-                x->busy[x->s->sets.at[d->nodes.at[node].set].class_id] = 0;
-            complete(x, node);
+                sim->busy[sim->s->sets.at[d->nodes.at[node].set].class_id] = 0;
+            complete(sim, node);
         }
     }
 }
@@ -203,26 +203,26 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     struct ir_dag *d = &list->dag;
     uint32_t n = d->nodes.n;
     ir_dag_link(d);
-    struct simulation x = { .s = s, .d = d };
-    x.order = list->order = mem_alloc((n + 1) * sizeof(uint32_t));
-    x.missing = mem_alloc((n + 1) * sizeof(uint32_t));
-    x.placed = mem_alloc(n + 1);
-    x.events = mem_alloc((n + 1) * sizeof *x.events);
-    x.ready = mem_alloc(s->classes.n * sizeof *x.ready);
-    x.busy = mem_alloc(s->classes.n);
-    simulate(&x);
+    struct simulation sim = { .s = s, .d = d };
+    sim.order = list->order = mem_alloc((n + 1) * sizeof(uint32_t));
+    sim.missing = mem_alloc((n + 1) * sizeof(uint32_t));
+    sim.placed = mem_alloc(n + 1);
+    sim.events = mem_alloc((n + 1) * sizeof *sim.events);
+    sim.ready = mem_alloc(s->classes.n * sizeof *sim.ready);
+    sim.busy = mem_alloc(s->classes.n);
+    simulate(&sim);
     for (uint32_t c = 0; c < s->classes.n; c++)
-        vec_free(&x.ready[c]);
-    vec_free(&x.now);
-    vec_free(&x.late);
-    mem_free(x.missing);
-    mem_free(x.placed);
-    mem_free(x.events);
-    mem_free(x.ready);
-    mem_free(x.busy);
-    if (x.done != n)
+        vec_free(&sim.ready[c]);
+    vec_free(&sim.now);
+    vec_free(&sim.late);
+    mem_free(sim.missing);
+    mem_free(sim.placed);
+    mem_free(sim.events);
+    mem_free(sim.ready);
+    mem_free(sim.busy);
+    if (sim.done != n)
         return err_set(e, ST_BUG, s->in->strategy_name, "only %u of %u nodes of the training DAG could be ordered",
-                       x.done, n);
+                       sim.done, n);
     return ST_OK;
 }
 

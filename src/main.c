@@ -17,11 +17,11 @@ enum { N_COMMANDS = sizeof commands / sizeof *commands };
 
 static void print_help(void)
 {
-    printf("usage: piper COMMAND [operands and options]\n\nTrains transformer models on many ranks under a declared "
+    printf("usage: piper COMMAND [OPTIONS] [ARGUMENTS]\n\nTrains transformer models on MPI ranks by a declared "
            "strategy.\n\nCommands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
         printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
-    printf("\n`piper COMMAND --help` shows a command's options, `man piper` the manual.\n");
+    printf("\n`piper COMMAND --help` lists the options of a command; the manual is piper(1).\n");
 }
 
 static enum status find(const char *name, const struct command **out, struct err *e)
@@ -35,14 +35,14 @@ static enum status find(const char *name, const struct command **out, struct err
         }
     }
     const char *near = nearest_word(name, words);
-    return err_set(e, ST_USAGE, NULL, "there is no command \"%s\"%s%s%s; `piper --help` lists the commands", name,
+    return err_set(e, ST_USAGE, NULL, "unknown command \"%s\"%s%s%s; `piper --help` lists the commands", name,
                    near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
 }
 
 static enum status run(int argc, char **argv, struct err *e)
 {
     if (argc < 2)
-        return err_set(e, ST_USAGE, NULL, "a command is needed; `piper --help` lists the commands");
+        return err_set(e, ST_USAGE, NULL, "missing command; `piper --help` lists the commands");
     if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
         print_help();
         return ST_OK;
@@ -62,7 +62,7 @@ int main(int argc, char **argv)
     module_environment();
     enum status st = run(argc, argv, &e);
     if (st == ST_OK && (fflush(stdout) != 0 || ferror(stdout)))
-        st = err_set(&e, ST_IO, "standard output", "writing failed");
+        st = err_set(&e, ST_IO, "standard output", "write failed");
     if (st != ST_OK && world_rank() == 0) /* before the launcher may think that this rank has ended */
         last_words(e.text);
     world_finalize();

@@ -99,7 +99,7 @@ plan "$with" --csv - >"$dir/csv" && sed 1d "$dir/lines" >"$dir/rows" && [ "$chun
     grep '^[0-9]*F' "$dir/csv" | diff "$dir/rows" - >>"$dir/log" 2>&1
 result "add a schedule: \"$kind\" runs in the order that stands there"
 "$PIPER" build -m "$dir/model.json" -s "$dir/strategy.json" -t "$dir/train.json" -o "$dir/job.h5" >"$dir/log" 2>&1
-[ $? -eq 65 ] && grep -q "no schedule \"$kind\"" "$dir/log"
+[ $? -eq 65 ] && grep -q "unknown schedule \"$kind\"" "$dir/log"
 result "add a schedule: \"$kind\" is not there without it"
 
 # ---- a directive
@@ -113,7 +113,7 @@ example=$(sed -n 's/^ *\/\* [a-z_]*: \({"op":.*}\),.*/\1/p' "$readme")
 echo "[$example]" >"$dir/strategy.json"
 plan "$with" --expand >"$dir/out" &&
     cat "$dir/out" >>"$dir/log" && grep -q '"op":"replicate".*"devices":\["0-3"\]' "$dir/out" &&
-    "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 replicas' "$dir/out"
+    "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 data-parallel replicas' "$dir/out"
 result "add a directive: $example makes 4 replicas"
 echo "[$example]" | sed 's/}/,"devise":1}/' >"$dir/strategy.json"
 ! plan "$with" >"$dir/out" && grep -q 'devise' "$dir/log" && grep -q 'devices' "$dir/log"

@@ -2,7 +2,7 @@
 # What compiling, verifying and memory planning cost at thousands of ranks: the Qwen3-MoE 9B shape, dualpipev, 8 stages by 8 expert
 # ranks, on one core. Prints a table with the growth per doubling, and TAP: at 16,384 ranks with 64 microbatches the goal is a
 # second and a GiB; LIMIT seconds of processor time (default 5: the machine may be slow or shared) and 1 GiB fail. Then a llama of
-# 64 stages and 128 to 1,024 microbatches: the time of the compiler grows as nodes x log(nodes), with GROWTH (default 1.25) to spare.
+# 64 stages and 128 to 1,024 microbatches: the time of the compiler grows as nodes x log(nodes), with GROWTH (default 1.25) to spare; and as the layers of a model on one rank.
 piper=$(realpath "${PIPER:-./piper}")
 limit=${LIMIT:-5}
 dir=$(mktemp -d) || exit 99
@@ -69,4 +69,18 @@ n=$((n + 1))
 awk -v a="$last" -v b="$nodes $cpu" -v spare="${GROWTH:-1.25}" 'BEGIN { split(a, x); split(b, y)
     exit !(y[2] / x[2] <= spare * y[1] * log(y[1]) / (x[1] * log(x[1]))) }' || printf 'not '
 echo "ok $n - eight times the microbatches: time grows no faster than nodes x log(nodes)"
+# One chunk as long as the model: nothing in it may be looked for operator by operator.
+echo '[]' >strategy.json
+echo '{"batch_size": 4, "seq_len": 16, "steps": 1}' >train.json
+last=
+for layers in 500 1000 2000 4000; do
+    sed -i "s/\"num_hidden_layers\": [0-9]*/\"num_hidden_layers\": $layers/" model.json
+    "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 || { cat log; exit 99; }
+    measure
+    printf '# one rank, %4d layers: %6.2f s\n' $layers "$cpu"
+    [ -n "$last" ] || last=$cpu
+done
+n=$((n + 1))
+awk -v a="$last" -v b="$cpu" -v spare="${GROWTH:-1.25}" 'BEGIN { exit !(b / a <= spare * 8 * log(4000) / log(500)) }' || printf 'not '
+echo "ok $n - eight times the layers in one chunk: time grows no faster than layers x log(layers)"
 echo "1..$n"

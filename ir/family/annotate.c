@@ -138,10 +138,10 @@ static enum status cover(const struct work *w, const struct js *v, const char *p
             continue;
         any = true;
         if (w->entry[i] != UNCOVERED && w->entry[i] != entry + 1)
-            return js_wrong(v, w->e, "\"%s\" covers operator %s, which entry %u has already given the tag %s", pattern,
+            return js_wrong(v, w->e, "\"%s\" covers operator %s, which entry %u already gives the tag %s", pattern,
                             o->name, w->entry[i] - 1, w->g->tags[tag]);
         if (w->entry[i] == UNCOVERED && o->tag[tag] != -1)
-            return js_wrong(v, w->e, "\"%s\" covers operator %s, which has the tag %s already", pattern, o->name,
+            return js_wrong(v, w->e, "\"%s\" covers operator %s, which already has the tag %s", pattern, o->name,
                             w->g->tags[tag]);
         w->entry[i] = entry + 1;
     }
@@ -149,7 +149,7 @@ static enum status cover(const struct work *w, const struct js *v, const char *p
         return ST_OK;
     char exist[512];
     list_regions(w->g, exist, sizeof exist);
-    return js_expected(v, w->e, "a region of the model: %s, or a part of one as in layers.0.attn", exist);
+    return js_expected(v, w->e, "a region of the model: %s, or a part of one such as layers.0.attn", exist);
 }
 
 /* A range that goes beyond what exists is a mistake, even if a part of it fits: both ends must fit alone. */
@@ -169,7 +169,7 @@ static enum status cover_ends(const struct work *w, const struct js *v, const ch
             char exist[512];
             list_regions(w->g, exist, sizeof exist);
             if (!any || ends[0] > ends[1])
-                return js_expected(v, w->e, "a range of regions that exist: %s", exist);
+                return js_expected(v, w->e, "a range of existing regions: %s", exist);
         }
     }
     return ST_OK;
@@ -217,7 +217,7 @@ enum status ir_check_tag_name(const struct js *v, const char *name, struct err *
     static const char *const ours[] = { "EP", "PASS", "MB" };
     for (int i = 0; i < 3; i++)
         if (strcmp(name, ours[i]) == 0)
-            return js_expected(v, e, "PP or a name of your own: %s is given by the compiler", name);
+            return js_expected(v, e, "PP or a name of your own: %s is reserved for the compiler", name);
     if (!*name || name[strspn(name, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-")] != '\0')
         return js_expected(v, e, "a tag name of letters, digits, _ and -");
     return ST_OK;
@@ -273,7 +273,7 @@ static enum status apply_tag(const struct work *w, const struct js *list, uint32
         TRY(ir_check_tag_name(&v, name, w->e));
         tag = ir_graph_tag(w->g, name);
         if (tag == IR_NONE)
-            return js_wrong(&v, w->e, "found one tag name more than the %d that are possible", IR_MAX_TAGS);
+            return js_wrong(&v, w->e, "found more than %d tag names", IR_MAX_TAGS);
         bool has_index;
         TRY(apply_entry(w, &entry, tag, i, &has_index));
         if (i != first && has_index != indexed)

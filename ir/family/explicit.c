@@ -104,8 +104,8 @@ static enum status read_attrs(const struct reader *r, struct spec *s)
 
 static uint32_t width(const struct reader *r, const struct spec *s)
 {
-    const struct ir_shape *x = &r->g->tensors.at[s->in.tensor[0]].shape;
-    return x->dim[x->ndim - 1];
+    const struct ir_shape *shape = &r->g->tensors.at[s->in.tensor[0]].shape;
+    return shape->dim[shape->ndim - 1];
 }
 
 static void default_u32(uint32_t *field, uint64_t value)
@@ -201,7 +201,7 @@ static enum status check_attrs(const struct reader *r, const struct spec *s)
         const char *field = (const char *)&s->attrs + ir_attr_info[i].offset;
         uint32_t zero = 0; /* as bits: of 0.0f too */
         if (uses(s->op, i) && !ir_op_attr_may_be_zero(s->op, i) && memcmp(field, &zero, sizeof zero) == 0)
-            return js_wrong(&s->js, r->e, "operator %s (%s) needs %s", s->name, ir_op_info[s->op].name,
+            return js_wrong(&s->js, r->e, "operator %s (%s) requires %s", s->name, ir_op_info[s->op].name,
                             ir_attr_info[i].name);
     }
     const char *wrong = ir_op_attrs_wrong(s->op, &s->attrs, r->g->seq_len);
@@ -227,7 +227,7 @@ static enum status read_inputs(const struct reader *r, struct spec *s)
         while (t < r->g->tensors.n && strcmp(r->g->tensors.at[t].name, name) != 0)
             t++;
         if (t == r->g->tensors.n)
-            return js_expected(&v, r->e, "tokens, targets, or an output of an operator that stands before this one");
+            return js_expected(&v, r->e, "tokens, targets, or an output of an earlier operator");
         s->in.tensor[i] = t;
     }
     return ST_OK;
@@ -272,7 +272,7 @@ static enum status take_param(const struct reader *r, struct spec *s, const stru
         if (strcmp(p->name, name) != 0)
             continue;
         if (!ir_shape_same(&p->shape, shape))
-            return js_wrong(v, r->e, "parameter %s is used before with shape %s, here it would be %s", name,
+            return js_wrong(v, r->e, "parameter %s has shape %s where it is used first, %s here", name,
                             ir_shape_text(&p->shape, a), ir_shape_text(shape, b));
         s->in.param[i] = k;
         return ST_OK;
@@ -325,7 +325,7 @@ static enum status read_tags(const struct reader *r, const struct spec *s, struc
         TRY(js_int(&v, 0, (1 << 20) - 1, &index, r->e));
         uint32_t tag = ir_graph_tag(r->g, name);
         if (tag == IR_NONE)
-            return js_wrong(&v, r->e, "found one tag name more than the %d that are possible", IR_MAX_TAGS);
+            return js_wrong(&v, r->e, "found more than %d tag names", IR_MAX_TAGS);
         o->tag[tag] = (int32_t)index;
     }
     return ST_OK;
@@ -349,7 +349,8 @@ static enum status read_kind(const struct reader *r, struct spec *s)
         n += (uint32_t)snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", words[i]);
     }
     const char *near = nearest_word(kind, words);
-    return near ? js_expected(&v, r->e, "an operator; is %s meant?", near) : js_expected(&v, r->e, "one of %s", all);
+    return near ? js_expected(&v, r->e, "an operator; did you mean %s?", near)
+                : js_expected(&v, r->e, "one of %s", all);
 }
 
 static enum status read_operator(const struct reader *r, const struct js *js, uint32_t *block)

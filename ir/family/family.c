@@ -53,7 +53,7 @@ static enum status tag_experts(const struct js *model, struct ir_graph *g, struc
         uint32_t ep = ir_graph_tag(g, "EP");
         if (ep == IR_NONE)
             return js_wrong(model, e,
-                            "found %d tags, and expert regions need the tag EP beside them: at most %d are possible",
+                            "found %d tags, which leaves none for EP of the expert regions: at most %d are possible",
                             IR_MAX_TAGS, IR_MAX_TAGS);
         g->ops.at[i].tag[ep] = n++;
     }
@@ -94,7 +94,7 @@ enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *wher
             n, layers, layers);
     uint32_t pp = ir_graph_tag(g, "PP");
     if (pp == IR_NONE)
-        return err_set(e, ST_INPUT, where, "the model has %d tags, and there is no room for PP", IR_MAX_TAGS);
+        return err_set(e, ST_INPUT, where, "the model has %d tags, which leaves none for PP", IR_MAX_TAGS);
     for (uint32_t i = 0; i < g->ops.n; i++) {
         uint32_t block = g->ops.at[i].block;
         uint32_t layer = block == 0 ? 0 : block > layers ? layers - 1 : block - 1;

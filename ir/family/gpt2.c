@@ -75,9 +75,7 @@ enum status hf_build_gpt2(const struct hf_model *m)
     struct builder b = { .g = m->g };
     TRY(read_config(m, &c, &b.std));
     if (m->g->seq_len > c.positions)
-        return js_wrong(&m->js, m->e,
-                        "the sequences of the job have %u tokens, but n_positions is %u: choose seq_len "
-                        "in train.json at most that",
+        return js_wrong(&m->js, m->e, "seq_len is %u, but n_positions is %u: lower seq_len in train.json",
                         m->g->seq_len, c.positions);
     uint32_t table;
     uint32_t x = fb_embed(&b, "embed", "transformer.wte", c.width, &table);

@@ -49,7 +49,7 @@ static enum status check_dropout(const struct hf_model *m, const struct js *v)
     double p;
     TRY(js_num(v, 0, 1, &p, m->e));
     if (p != 0)
-        notices_add(m->notices, v->file, "%s: dropout %g trains as 0", v->path, p);
+        notices_add(m->notices, v->file, "%s: dropout %g is not applied: it trains as 0", v->path, p);
     return ST_OK;
 }
 
@@ -64,9 +64,9 @@ static void notice_unknown(const struct hf_model *m, const struct js *v, const c
     words[n] = NULL;
     const char *near = nearest_word(name, words);
     if (near)
-        notices_add(m->notices, v->file, "%s: an unknown key is ignored; is %s meant?", v->path, near);
+        notices_add(m->notices, v->file, "%s: unknown key, ignored; did you mean %s?", v->path, near);
     else
-        notices_add(m->notices, v->file, "%s: an unknown key is ignored", v->path);
+        notices_add(m->notices, v->file, "%s: unknown key, ignored", v->path);
 }
 
 enum status hf_check_keys(const struct hf_model *m)
@@ -98,7 +98,7 @@ static enum status find_value(const struct hf_model *m, const char *key, struct 
             continue;
         struct js other = hf_get(m, k->name);
         if (out->v && other.v && !same_value(out->v, other.v))
-            return js_expected(&other, m->e, "the value of %s, which is another name of it", key);
+            return js_expected(&other, m->e, "the value of %s, another name of the same key", key);
         if (!out->v && other.v)
             *out = other;
     }

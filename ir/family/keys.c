@@ -37,8 +37,8 @@ const struct hf_key hf_common_keys[] = {
     NEUTRAL("is_encoder_decoder", "false", "only decoders are implemented"),
     NEUTRAL("add_cross_attention", "false", "cross attention is not implemented"),
     NEUTRAL("pruned_heads", "{}", "pruned heads are not implemented"),
-    NEUTRAL("quantization_config", "{}", "quantized weights are not implemented: take the config of the full model"),
-    NEUTRAL("per_layer_config", "{}", "settings per layer are not implemented"),
+    NEUTRAL("quantization_config", "{}", "quantized weights are not implemented: use the config of the unquantized model"),
+    NEUTRAL("per_layer_config", "{}", "per-layer settings are not implemented"),
     END,
 };
 
@@ -50,8 +50,8 @@ const struct hf_key hf_gpt2_keys[] = {
     INFO("n_ctx"), INFO("reorder_and_upcast_attn"), INFO("summary_type"), INFO("summary_use_proj"),
     INFO("summary_activation"), INFO("summary_proj_to_labels"), INFO("summary_first_dropout"),
     DROPOUT("resid_pdrop"), DROPOUT("embd_pdrop"), DROPOUT("attn_pdrop"),
-    NEUTRAL("scale_attn_weights", "true", "attention without the scale 1/sqrt(head size) is not implemented"),
-    NEUTRAL("scale_attn_by_inverse_layer_idx", "false", "attention scaled by the layer is not implemented"),
+    NEUTRAL("scale_attn_weights", "true", "unscaled attention is not implemented"),
+    NEUTRAL("scale_attn_by_inverse_layer_idx", "false", "attention scaled by the layer index is not implemented"),
     END,
 };
 
@@ -61,14 +61,14 @@ const struct hf_key hf_gpt2_keys[] = {
     USED("num_key_value_heads"), USED("head_dim"), USED("hidden_act"), USED("max_position_embeddings"), \
     USED("rms_norm_eps"), USED("rope_theta"), USED("rope_scaling"), USED("rope_parameters"), \
     DROPOUT("attention_dropout"), DROPOUT("hidden_dropout"), \
-    NEUTRAL("partial_rotary_factor", "1", "rotary embedding of a part of each head is not implemented")
+    NEUTRAL("partial_rotary_factor", "1", "partial rotary embedding is not implemented")
 
 #define MOE_LIKE \
     USED("num_experts_per_tok"), USED("output_router_logits"), USED("router_aux_loss_coef"), USED("capacity_factor")
 
 const struct hf_key hf_llama_keys[] = {
     LLAMA_LIKE, USED("attention_bias"), USED("mlp_bias"), INFO("pretraining_tp"),
-    NEUTRAL("rope_interleaved", "false", "rotary embedding by neighbouring pairs is not implemented"),
+    NEUTRAL("rope_interleaved", "false", "rotary embedding of adjacent pairs is not implemented"),
     END,
 };
 
@@ -87,6 +87,6 @@ const struct hf_key hf_qwen3_moe_keys[] = {
 
 const struct hf_key hf_mixtral_keys[] = {
     LLAMA_LIKE, MOE_LIKE, USED("sliding_window"), USED("num_local_experts"), ALIAS("num_experts", "num_local_experts"),
-    NEUTRAL("router_jitter_noise", "0", "noise on the router's input is not implemented"),
+    NEUTRAL("router_jitter_noise", "0", "router jitter is not implemented"),
     END,
 };

@@ -41,11 +41,11 @@ static enum status read_rope_object(const struct hf_model *m, const char *key, d
     TRY(js_opt(&o, "partial_rotary_factor", &v, m->e));
     TRY(js_num_or(&o, "partial_rotary_factor", 0, 1, 1, &part, m->e));
     if (part != 1)
-        return js_expected(&v, m->e, "1: rotary embedding of a part of each head is not implemented");
+        return js_expected(&v, m->e, "1: partial rotary embedding is not implemented");
     TRY(js_opt(&o, "rope_theta", &v, m->e));
     TRY(js_num_or(&o, "rope_theta", 1e-3, 1e30, was, theta, m->e));
     if (js_has(&m->js, "rope_theta") && *theta != was)
-        return js_expected(&v, m->e, "the same value as rope_theta beside it, %.9g", was);
+        return js_expected(&v, m->e, "the value of rope_theta next to it, %.9g", was);
     static const char *const known[] = { "rope_type", "type", "rope_theta", "partial_rotary_factor", NULL };
     return js_only(&o, known, m->e);
 }
@@ -70,10 +70,10 @@ static enum status check_windows(const struct hf_model *m, bool window_in_use, i
         TRY(js_int_or(&m->js, "sliding_window", 1, INT32_MAX, dflt, &window, m->e));
     bool narrow = window && window < m->g->seq_len;
     if (!types.v)
-        return narrow ? js_expected(&v, m->e,
-                                    "null, or at least the sequence length %u: attention in a sliding window is "
-                                    "not implemented",
-                                    m->g->seq_len)
+        return narrow ? js_expected(
+                            &v, m->e,
+                            "null, or at least the sequence length %u: sliding-window attention is not implemented",
+                            m->g->seq_len)
                       : ST_OK;
     uint32_t n;
     TRY(js_count(&types, &n, m->e));
@@ -82,7 +82,7 @@ static enum status check_windows(const struct hf_model *m, bool window_in_use, i
         v = js_at(&types, i);
         TRY(js_str(&v, &type, m->e));
         if (strcmp(type, "full_attention") != 0 && (narrow || strcmp(type, "sliding_attention") != 0))
-            return js_expected(&v, m->e, "\"full_attention\": other kinds of layers are not implemented");
+            return js_expected(&v, m->e, "\"full_attention\": other types of layers are not implemented");
     }
     return ST_OK;
 }
@@ -105,7 +105,7 @@ static enum status read_heads(const struct hf_model *m, const struct defaults *d
                         c->hidden, c->heads);
     TRY(hf_size(m, "head_dim", dim, &c->head_dim));
     if (c->head_dim % 2 != 0)
-        return js_wrong(&m->js, m->e, "the head size is %u; rotary embedding needs an even one", c->head_dim);
+        return js_wrong(&m->js, m->e, "the head size is %u; rotary embedding requires an even one", c->head_dim);
     return ST_OK;
 }
 
@@ -131,8 +131,8 @@ static enum status read_config(const struct hf_model *m, const struct defaults *
     TRY(read_heads(m, d, c));
     TRY(hf_size(m, "max_position_embeddings", d->positions, &positions));
     if (m->g->seq_len > positions)
-        notices_add(m->notices, m->js.file, "$: the sequences of the job have %u tokens, max_position_embeddings is %u",
-                    m->g->seq_len, positions);
+        notices_add(m->notices, m->js.file, "$: seq_len %u is beyond max_position_embeddings, %u", m->g->seq_len,
+                    positions);
     TRY(hf_float(m, "rms_norm_eps", 1e-30, 1, d->eps, &c->eps));
     TRY(hf_float(m, "initializer_range", 0, 10, 0.02, &c->std));
     TRY(hf_bool(m, "tie_word_embeddings", false, &c->tied));

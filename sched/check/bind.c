@@ -146,15 +146,15 @@ static enum status check_partition(struct check *c)
             for (uint32_t j = 0; j < r->count; j++) {
                 uint32_t d = r->start + j * r->stride;
                 if (c->class_of[d] != PLAN_NONE)
-                    return err_set(c->e, ST_BUG, "plan check", "rule binding: rank %u is in class %u and in class %u",
-                                   d, c->class_of[d], i);
+                    return err_set(c->e, ST_BUG, "plan check", "rule binding: rank %u is in rank classes %u and %u", d,
+                                   c->class_of[d], i);
                 c->class_of[d] = i;
                 seen++;
             }
         }
     }
     if (seen != c->world)
-        return err_set(c->e, ST_BUG, "plan check", "rule binding: %u of %u ranks are in a class", seen, c->world);
+        return err_set(c->e, ST_BUG, "plan check", "rule binding: %u of %u ranks are in a rank class", seen, c->world);
     return ST_OK;
 }
 
@@ -171,9 +171,9 @@ enum status check_bind_sets(struct check *c)
         for (uint32_t s = 0; s < p->h->count[PLAN_S_SETS]; s++)
             k->set_seq[s] = seq_of_sets(c, p, s, 1);
         for (uint32_t g = 0; g < p->h->count[PLAN_S_GROUPS]; g++) {
-            const struct plan_group *x = &p->groups[g];
-            bool one = x->kind == PLAN_GROUP_UNION || x->n_sets == 1;
-            k->group_seq[g] = one ? seq_of_sets(c, p, x->first_set, x->n_sets) : PLAN_NONE;
+            const struct plan_group *group = &p->groups[g];
+            bool one = group->kind == PLAN_GROUP_UNION || group->n_sets == 1;
+            k->group_seq[g] = one ? seq_of_sets(c, p, group->first_set, group->n_sets) : PLAN_NONE;
         }
         k->devices = k->set_seq[p->h->devices];
     }
@@ -198,19 +198,19 @@ static enum status check_each(struct check *c, uint32_t cls, uint32_t group)
     for (uint32_t i = 0; i < g->n_sets; i++) {
         const struct check_seq *s = &c->seqs.at[k->set_seq[g->first_set + i]];
         for (uint32_t r = 0; r < s->n_ranges; r++) {
-            struct plan_range x = c->ranges.at[s->first_range + r];
-            for (uint32_t j = 0; j < x.count; j++) {
-                uint32_t d = x.start + j * x.stride;
+            struct plan_range range = c->ranges.at[s->first_range + r];
+            for (uint32_t j = 0; j < range.count; j++) {
+                uint32_t d = range.start + j * range.stride;
                 if (c->class_of[d] != cls || c->stamp[d] == epoch)
                     return check_wrong(c, RULE_CHANNEL, at,
-                                       "group %u: rank %u is of another class, or stands in it twice", group, d);
+                                       "group %u: rank %u is of another rank class, or is listed twice", group, d);
                 c->stamp[d] = epoch;
                 seen++;
             }
         }
     }
     if (seen != c->seqs.at[k->devices].size)
-        return check_wrong(c, RULE_CHANNEL, at, "group %u has %u members, the class %u", group, seen,
+        return check_wrong(c, RULE_CHANNEL, at, "group %u has %u members, the rank class %u", group, seen,
                            c->seqs.at[k->devices].size);
     return ST_OK;
 }
@@ -278,24 +278,26 @@ static enum status check_channel(const struct check *c, const struct channel_row
     uint32_t seq = c->classes[r->cls].group_seq[group];
     struct check_place at = { .cls = r->cls };
     if (seq == PLAN_NONE)
-        return n == 1
-                   ? ST_OK
-                   : check_wrong(c, RULE_CHANNEL, at,
-                                 "channel %u is a partition of this class, but class %u has it too", r->id, r[1].cls);
+        return n == 1 ? ST_OK
+                      : check_wrong(c, RULE_CHANNEL, at,
+                                    "communicator %u partitions this rank class, but rank class %u has it too", r->id,
+                                    r[1].cls);
     const struct check_seq *s = &c->seqs.at[seq];
     for (uint32_t i = 0; i < n; i++) {
         at.cls = r[i].cls;
         const struct check_class *k = &c->classes[r[i].cls];
         if (k->group_seq[k->p->channels[r[i].channel].group] != seq)
-            return check_wrong(c, RULE_CHANNEL, at, "channel %u: its members or their order differ from class %u",
-                               r->id, r->cls);
+            return check_wrong(c, RULE_CHANNEL, at,
+                               "communicator %u: its members or their order differ from those in rank class %u", r->id,
+                               r->cls);
         if (!has_class(c, seq, r[i].cls))
-            return check_wrong(c, RULE_CHANNEL, at, "channel %u does not contain this class", r->id);
+            return check_wrong(c, RULE_CHANNEL, at, "communicator %u does not contain this rank class", r->id);
     }
     at.cls = r->cls;
     if (n != s->n_classes)
-        return check_wrong(c, RULE_CHANNEL, at, "channel %u has %u member classes, but %u have it in their plans",
-                           r->id, s->n_classes, n);
+        return check_wrong(c, RULE_CHANNEL, at,
+                           "communicator %u has %u member rank classes, but %u have it in their plans", r->id,
+                           s->n_classes, n);
     return ST_OK;
 }
 
@@ -314,7 +316,7 @@ enum status check_bind_channels(struct check *c)
             if (seq == PLAN_NONE)
                 st = check_each(c, i, g);
             else if (c->seqs.at[seq].n_classes == 0)
-                st = check_wrong(c, RULE_CHANNEL, at, "group %u does not consist of whole classes", g);
+                st = check_wrong(c, RULE_CHANNEL, at, "group %u does not consist of whole rank classes", g);
         }
         for (uint32_t x = 0; x < count[PLAN_S_CHANNELS]; x++)
             vec_add(&rows, ((struct channel_row){ k->p->channels[x].id, i, x }));
@@ -337,23 +339,24 @@ static enum status check_transfer(const struct check *c, struct check_place at, 
     const struct check_class *k = &c->classes[at.cls];
     uint32_t mine = k->set_seq[in->my_set];
     if (class_of_seq(c, mine) != at.cls)
-        return check_wrong(c, RULE_BINDING, at, "my_set %u is not this class, whole", in->my_set);
+        return check_wrong(c, RULE_BINDING, at, "my_set %u is not the whole of this rank class", in->my_set);
     if (in->op == PLAN_LOAD) {
         const struct plan_list *l = &k->p->lists[at.l->index[at.cls]];
         if (c->seqs.at[mine].size != l->replicas)
-            return check_wrong(c, RULE_BINDING, at, "my_set %u has %u devices, but there are %u replicas of the data",
+            return check_wrong(c, RULE_BINDING, at, "my_set %u has %u devices, but there are %u data-parallel replicas",
                                in->my_set, c->seqs.at[mine].size, l->replicas);
         return ST_OK;
     }
     uint32_t peer = k->set_seq[in->peer_set], other = class_of_seq(c, peer);
     if (other == PLAN_NONE)
-        return check_wrong(c, RULE_BINDING, at, "peer_set %u is not one whole class", in->peer_set);
+        return check_wrong(c, RULE_BINDING, at, "peer_set %u is not one whole rank class", in->peer_set);
     if (c->seqs.at[peer].size != c->seqs.at[mine].size)
         return check_wrong(c, RULE_BINDING, at, "my_set has %u devices, peer_set %u", c->seqs.at[mine].size,
                            c->seqs.at[peer].size);
     if ((other == at.cls) != (in->op == PLAN_EXCHANGE))
-        return check_wrong(c, RULE_BINDING, at,
-                           "the peers are of class %u; EXCHANGE is for the own class, SEND and RECV for others", other);
+        return check_wrong(
+            c, RULE_BINDING, at,
+            "the peers are of rank class %u; EXCHANGE is within a rank class, SEND and RECV are between two", other);
     return ST_OK;
 }
 
@@ -367,7 +370,7 @@ enum status check_bind_list(struct check *c, const struct check_list *l)
             if (op == PLAN_LOAD || op == PLAN_SEND || op == PLAN_RECV || op == PLAN_EXCHANGE)
                 TRY(check_transfer(c, at, &in[k]));
             if (check_is_collective(op) && c->classes[i].p->channels[in[k].channel].stream != in[k].stream)
-                return check_wrong(c, RULE_CHANNEL, at, "is on stream %u, its channel on stream %u", in[k].stream,
+                return check_wrong(c, RULE_CHANNEL, at, "is on stream %u, its communicator on stream %u", in[k].stream,
                                    c->classes[i].p->channels[in[k].channel].stream);
             if ((op == PLAN_RUN || op == PLAN_SUMSQ || op == PLAN_UPDATE) && in[k].stream != PLAN_COMPUTE_STREAM)
                 return check_wrong(c, RULE_CHANNEL, at, "computes on stream %u", in[k].stream);

@@ -44,7 +44,8 @@ const char *check_place_text(const struct check *c, struct check_place at, char 
     plan_ranges_text(&c->ranges.at[s->first_range], s->n_ranges, devices, sizeof devices);
     if (at.l)
         check_instr_text(c, at, instr, sizeof instr);
-    snprintf(text, size, "rank %u of class %s%s%s", plan_set_at(p, p->h->devices, 0), devices, at.l ? ": " : "", instr);
+    snprintf(text, size, "rank %u of rank class %s%s%s", plan_set_at(p, p->h->devices, 0), devices, at.l ? ": " : "",
+             instr);
     return text;
 }
 
@@ -67,12 +68,12 @@ static enum status check_shape(const struct check *c)
         const struct plan *p = c->classes[i].p;
         const struct plan_header *h = p->h;
         if (h->class_id != i || h->n_classes != c->n)
-            return err_set(c->e, ST_BUG, "plan check", "rule shape: plan %u of %u calls itself class %u of %u", i, c->n,
-                           h->class_id, h->n_classes);
+            return err_set(c->e, ST_BUG, "plan check", "rule shape: plan %u of %u says it is rank class %u of %u", i,
+                           c->n, h->class_id, h->n_classes);
         if (h->world != a->world || h->n_channels_world != a->n_channels_world || h->compute != a->compute ||
             h->optimizer != a->optimizer || h->clip != a->clip || h->count[PLAN_S_LISTS] != a->count[PLAN_S_LISTS])
-            return err_set(c->e, ST_BUG, "plan check", "rule shape: the plans of class 0 and %u are of different jobs",
-                           i);
+            return err_set(c->e, ST_BUG, "plan check",
+                           "rule shape: the plans of rank classes 0 and %u are of different jobs", i);
     }
     return ST_OK;
 }
@@ -96,12 +97,12 @@ static enum status find_list(struct check *c, uint32_t number, struct check_list
             return check_wrong(c, RULE_SHAPE, at, "has no list \"%s\"", l->name);
         if (i == 0 && l->index[i] != number)
             return check_wrong(c, RULE_SHAPE, at, "has two lists \"%s\"", l->name);
-        const struct plan_list *x = &p->lists[l->index[i]];
-        if (x->microbatches != first->microbatches || x->microbatch_size != first->microbatch_size ||
-            x->replicas != first->replicas)
+        const struct plan_list *list = &p->lists[l->index[i]];
+        if (list->microbatches != first->microbatches || list->microbatch_size != first->microbatch_size ||
+            list->replicas != first->replicas)
             return check_wrong(c, RULE_SHAPE, at,
-                               "list \"%s\": microbatches, their size or replicas differ from class 0", l->name);
-        total += x->n_instr;
+                               "list \"%s\": microbatches, their size or replicas differ from rank class 0", l->name);
+        total += list->n_instr;
     }
     l->base[c->n] = (uint32_t)total;
     if (total >= PLAN_NONE)

@@ -38,7 +38,8 @@ struct check_class {
     uint32_t *group_seq; /* by group: the members; PLAN_NONE: several groups, that partition the class */
     uint32_t *piece_of;  /* by parameter of the model: piece, PLAN_NONE */
     struct check_program *programs;
-    uint8_t *exposed; /* by slot: the program reads what was there before it */
+    uint32_t *written_by; /* by parameter of the model: the last program so far that writes its gradient, plus one */
+    uint8_t *exposed;     /* by slot: the program reads what was there before it */
     struct {
         VEC(struct check_use);
     } uses;

@@ -40,9 +40,9 @@ static bool flows_in(const uint8_t *flows, const struct ir_node_op *op)
 }
 
 /* wanted[tensor]: some parameter lies upstream. flows[tensor]: its gradient is not zero by construction. */
-static void find_needs(struct cover *x)
+static void find_needs(struct cover *cover)
 {
-    const struct ir_graph *g = x->c->g;
+    const struct ir_graph *g = cover->c->g;
     uint8_t *wanted = mem_alloc(g->tensors.n), *flows = mem_alloc(g->tensors.n);
     for (uint32_t i = 0; i < g->ops.n; i++) {
         const struct ir_node_op *op = &g->ops.at[i];
@@ -56,17 +56,17 @@ static void find_needs(struct cover *x)
     for (uint32_t i = g->ops.n; i-- > 0;) {
         const struct ir_node_op *op = &g->ops.at[i];
         const struct ir_op_info *info = &ir_op_info[op->op];
-        x->needs[i] = 1u << IR_PASS_F;
+        cover->needs[i] = 1u << IR_PASS_F;
         if (!flows_in(flows, op))
             continue;
         if (ir_op_runs(op->op, &op->attrs, IR_PASS_BW))
-            x->needs[i] |= 1u << IR_PASS_BW;
+            cover->needs[i] |= 1u << IR_PASS_BW;
         for (uint32_t k = 0; k < IR_MAX_IN; k++) {
             if (op->in[k] == IR_NONE || !(info->grad_in >> k & 1))
                 continue;
             flows[op->in[k]] = 1;
             if (!(info->alias_in >> k & 1) && wanted[op->in[k]])
-                x->needs[i] |= 1u << IR_PASS_BI;
+                cover->needs[i] |= 1u << IR_PASS_BI;
         }
     }
     mem_free(wanted);
@@ -75,91 +75,92 @@ static void find_needs(struct cover *x)
 
 /* ---- what runs ---- */
 
-static enum status count_runs(struct cover *x, uint32_t cls)
+static enum status count_runs(struct cover *cover, uint32_t cls)
 {
-    const struct plan *p = x->c->classes[cls].p;
-    const struct plan_instr *in = check_instrs(x->c, x->l, cls);
-    for (uint32_t i = 0; i < check_n_instrs(x->c, x->l, cls); i++) {
+    const struct plan *p = cover->c->classes[cls].p;
+    const struct plan_instr *in = check_instrs(cover->c, cover->l, cls);
+    for (uint32_t i = 0; i < check_n_instrs(cover->c, cover->l, cls); i++) {
         if (in[i].op != PLAN_RUN || p->programs[in[i].what].pass == IR_PASS_NONE)
             continue; /* sums of gradients may run for several tensors' parts */
-        uint8_t *n = &x->runs[cls][(size_t)in[i].what * x->microbatches + in[i].mb];
+        uint8_t *n = &cover->runs[cls][(size_t)in[i].what * cover->microbatches + in[i].mb];
         if (++*n > 1)
-            return check_wrong(x->c, RULE_COVER, (struct check_place){ cls, x->l, i },
+            return check_wrong(cover->c, RULE_COVER, (struct check_place){ cls, cover->l, i },
                                "program %u runs a second time for this microbatch", in[i].what);
     }
     return ST_OK;
 }
 
-static void add_rows(struct cover *x, uint32_t cls)
+static void add_rows(struct cover *cover, uint32_t cls)
 {
-    const struct plan *p = x->c->classes[cls].p;
+    const struct plan *p = cover->c->classes[cls].p;
     for (uint32_t i = 0; i < p->h->count[PLAN_S_PROGRAMS]; i++) {
         const struct plan_program *g = &p->programs[i];
         for (uint32_t k = g->first_kernel; k < g->first_kernel + g->n_kernels; k++) {
             const struct plan_kernel *kernel = &p->kernels[k];
             bool counts = kernel->graph_op != PLAN_NONE && (kernel->pass == IR_PASS_F) == (g->pass == IR_PASS_F);
             if (counts)
-                vec_add(&x->rows, ((struct cover_row){ kernel->graph_op, kernel->pass, cls, i }));
+                vec_add(&cover->rows, ((struct cover_row){ kernel->graph_op, kernel->pass, cls, i }));
         }
     }
 }
 
 /* Rows r[0..n) are those of one operator and pass. */
-static enum status check_rows(const struct cover *x, uint32_t op, uint32_t pass, const struct cover_row *r, uint32_t n)
+static enum status check_rows(const struct cover *cover, uint32_t op, uint32_t pass, const struct cover_row *r,
+                              uint32_t n)
 {
-    bool needed = x->needs[op] >> pass & 1;
-    if (!x->l->train)
+    bool needed = cover->needs[op] >> pass & 1;
+    if (!cover->l->train)
         needed = pass == IR_PASS_F;
-    for (uint32_t mb = 0; mb < x->microbatches; mb++) {
+    for (uint32_t mb = 0; mb < cover->microbatches; mb++) {
         uint32_t times = 0;
         for (uint32_t i = 0; i < n; i++)
-            times += x->runs[r[i].cls][(size_t)r[i].program * x->microbatches + mb];
+            times += cover->runs[r[i].cls][(size_t)r[i].program * cover->microbatches + mb];
         if (times == 1 || (times == 0 && !needed))
             continue;
         struct check_place at = { .cls = n ? r->cls : PLAN_NONE };
-        return check_wrong(x->c, RULE_COVER, at,
-                           "list \"%s\": operator %s runs its kernel %s %u times in microbatch %u", x->l->name,
-                           x->c->g->ops.at[op].name, ir_pass_name(pass), times, mb);
+        return check_wrong(cover->c, RULE_COVER, at,
+                           "list \"%s\": operator %s runs its kernel %s %u times in microbatch %u", cover->l->name,
+                           cover->c->g->ops.at[op].name, ir_pass_name(pass), times, mb);
     }
     return ST_OK;
 }
 
-static enum status check_all(struct cover *x)
+static enum status check_all(struct cover *cover)
 {
     static const uint32_t passes[] = { IR_PASS_F, IR_PASS_BI, IR_PASS_BW }; /* ascending, as the rows are */
-    if (x->rows.n)
-        qsort(x->rows.at, x->rows.n, sizeof *x->rows.at, by_op);
+    if (cover->rows.n)
+        qsort(cover->rows.at, cover->rows.n, sizeof *cover->rows.at, by_op);
     uint32_t i = 0;
-    for (uint32_t op = 0; op < x->c->g->ops.n; op++)
+    for (uint32_t op = 0; op < cover->c->g->ops.n; op++)
         for (size_t k = 0; k < sizeof passes / sizeof *passes; k++) {
             uint32_t first = i;
-            while (i < x->rows.n && x->rows.at[i].op == op && x->rows.at[i].pass == passes[k])
+            while (i < cover->rows.n && cover->rows.at[i].op == op && cover->rows.at[i].pass == passes[k])
                 i++;
-            TRY(check_rows(x, op, passes[k], x->rows.at + first, i - first));
+            TRY(check_rows(cover, op, passes[k], cover->rows.at + first, i - first));
         }
     return ST_OK;
 }
 
 enum status check_cover(struct check *c, const struct check_list *l)
 {
-    struct cover x = { .c = c, .l = l };
-    x.microbatches = c->classes[0].p->lists[l->index[0]].microbatches;
-    x.runs = mem_alloc(sizeof *x.runs * (size_t)c->n);
-    x.needs = mem_alloc(c->g->ops.n);
-    find_needs(&x);
+    struct cover cover = { .c = c, .l = l };
+    cover.microbatches = c->classes[0].p->lists[l->index[0]].microbatches;
+    cover.runs = mem_alloc(sizeof *cover.runs * (size_t)c->n);
+    cover.needs = mem_alloc(c->g->ops.n);
+    find_needs(&cover);
     enum status st = ST_OK;
     for (uint32_t cls = 0; cls < c->n; cls++) {
-        x.runs[cls] = mem_alloc((size_t)c->classes[cls].p->h->count[PLAN_S_PROGRAMS] * x.microbatches);
-        add_rows(&x, cls);
+        cover.runs[cls] = mem_alloc((size_t)c->classes[cls].p->h->count[PLAN_S_PROGRAMS] * cover.microbatches);
+        add_rows(&cover, cls);
     }
     for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++)
-        st = count_runs(&x, cls);
+        st = count_runs(&cover, cls);
     if (st == ST_OK)
-        st = check_all(&x);
+        st = check_all(&cover);
     for (uint32_t cls = 0; cls < c->n; cls++)
-        mem_free(x.runs[cls]);
-    mem_free(x.runs);
-    mem_free(x.needs);
-    vec_free(&x.rows);
+        mem_free(cover.runs[cls]);
+    mem_free(cover.runs);
+    mem_free(cover.needs);
+    vec_free(&cover.rows);
     return st;
 }

@@ -15,72 +15,74 @@ static int by_node(const void *a, const void *b)
     return (x->instr > y->instr) - (x->instr < y->instr);
 }
 
-static const struct plan_instr *instr_of(const struct check *c, const struct check_list *l, const struct check_end *x)
+static const struct plan_instr *instr_of(const struct check *c, const struct check_list *l, const struct check_end *end)
 {
-    return &check_instrs(c, l, x->cls)[x->instr];
+    return &check_instrs(c, l, end->cls)[end->instr];
 }
 
 /* The place of an end, for a message. */
-static const char *end_text(const struct check *c, const struct check_list *l, const struct check_end *x,
+static const char *end_text(const struct check *c, const struct check_list *l, const struct check_end *end,
                             char text[256])
 {
-    check_place_text(c, (struct check_place){ x->cls, l, x->instr }, text, 256);
+    check_place_text(c, (struct check_place){ end->cls, l, end->instr }, text, 256);
     return text;
 }
 
-static enum status match_pair(const struct check *c, const struct check_list *l, const struct check_end *x, uint32_t n)
+static enum status match_pair(const struct check *c, const struct check_list *l, const struct check_end *end,
+                              uint32_t n)
 {
-    const struct plan_instr *a = instr_of(c, l, x);
-    struct check_place at = { x->cls, l, x->instr };
+    const struct plan_instr *a = instr_of(c, l, end);
+    struct check_place at = { end->cls, l, end->instr };
     if (a->op == PLAN_EXCHANGE)
         return n == 1 ? ST_OK : check_wrong(c, RULE_MATCH, at, "%u more instructions have this node number", n - 1);
     if (n == 1)
-        return check_wrong(c, RULE_MATCH, at, "has no %s: no other class has node %u",
+        return check_wrong(c, RULE_MATCH, at, "has no %s: no other rank class has node %u",
                            a->op == PLAN_SEND ? "receive" : "send", a->node);
-    const struct plan_instr *b = instr_of(c, l, x + 1);
+    const struct plan_instr *b = instr_of(c, l, end + 1);
     char text[256];
     if (n > 2 || (a->op == PLAN_SEND ? b->op != PLAN_RECV : b->op != PLAN_SEND))
         return check_wrong(c, RULE_MATCH, at,
                            "node %u is one send and one receive, but %u instructions have it, also %s", a->node, n,
-                           end_text(c, l, x + 1, text));
-    const uint32_t *s = c->classes[x->cls].set_seq, *t = c->classes[x[1].cls].set_seq;
+                           end_text(c, l, end + 1, text));
+    const uint32_t *s = c->classes[end->cls].set_seq, *t = c->classes[end[1].cls].set_seq;
     if (s[a->my_set] != t[b->peer_set] || s[a->peer_set] != t[b->my_set])
-        return check_wrong(c, RULE_MATCH, at, "its sets are not those of %s, swapped", end_text(c, l, x + 1, text));
+        return check_wrong(c, RULE_MATCH, at, "its sets are not those of %s, swapped", end_text(c, l, end + 1, text));
     if (a->tag != b->tag)
-        return check_wrong(c, RULE_MATCH, at, "tag is %u, that of %s is %u", a->tag, end_text(c, l, x + 1, text),
+        return check_wrong(c, RULE_MATCH, at, "tag is %u, that of %s is %u", a->tag, end_text(c, l, end + 1, text),
                            b->tag);
     if (a->count != b->count || a->type != b->type)
         return check_wrong(c, RULE_MATCH, at, "%" PRIu64 " elements of %s, but %s has %" PRIu64 " of %s", a->count,
-                           ir_dtype_name(a->type), end_text(c, l, x + 1, text), b->count, ir_dtype_name(b->type));
+                           ir_dtype_name(a->type), end_text(c, l, end + 1, text), b->count, ir_dtype_name(b->type));
     return ST_OK;
 }
 
-static enum status match_collective(const struct check *c, const struct check_list *l, const struct check_end *x,
+static enum status match_collective(const struct check *c, const struct check_list *l, const struct check_end *end,
                                     uint32_t n)
 {
-    const struct plan_instr *a = instr_of(c, l, x);
-    const struct plan_channel *ch = &c->classes[x->cls].p->channels[a->channel];
-    struct check_place at = { x->cls, l, x->instr };
+    const struct plan_instr *a = instr_of(c, l, end);
+    const struct plan_channel *ch = &c->classes[end->cls].p->channels[a->channel];
+    struct check_place at = { end->cls, l, end->instr };
     const uint32_t *classes;
-    uint32_t members = check_group_classes(c, x->cls, ch->group, &classes);
+    uint32_t members = check_group_classes(c, end->cls, ch->group, &classes);
     for (uint32_t i = 0; i < n && i < members; i++) {
-        const struct plan_instr *b = instr_of(c, l, &x[i]);
-        const struct check_class *k = &c->classes[x[i].cls];
+        const struct plan_instr *b = instr_of(c, l, &end[i]);
+        const struct check_class *k = &c->classes[end[i].cls];
         char text[256];
-        if (x[i].cls != classes[i])
+        if (end[i].cls != classes[i])
             return check_wrong(c, RULE_MATCH, at,
-                               "class %u is a member of channel %u, but does not call it for node %u", classes[i],
-                               ch->id, a->node);
+                               "rank class %u is a member of communicator %u, but does not call it for node %u",
+                               classes[i], ch->id, a->node);
         if (b->op != a->op || !check_is_collective(b->op) || k->p->channels[b->channel].id != ch->id)
-            return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or channel",
-                               end_text(c, l, &x[i], text));
+            return check_wrong(c, RULE_MATCH, at, "%s has the same node, but another operation or communicator",
+                               end_text(c, l, &end[i], text));
         if (b->count != a->count || b->type != a->type)
             return check_wrong(c, RULE_MATCH, at, "%" PRIu64 " elements of %s, but %s has %" PRIu64 " of %s", a->count,
-                               ir_dtype_name(a->type), end_text(c, l, &x[i], text), b->count, ir_dtype_name(b->type));
+                               ir_dtype_name(a->type), end_text(c, l, &end[i], text), b->count, ir_dtype_name(b->type));
     }
     if (n != members)
-        return check_wrong(c, RULE_MATCH, at, "%u classes are members of channel %u, but %u instructions have node %u",
-                           members, ch->id, n, a->node);
+        return check_wrong(c, RULE_MATCH, at,
+                           "%u rank classes are members of communicator %u, but %u instructions have node %u", members,
+                           ch->id, n, a->node);
     return ST_OK;
 }
 
@@ -106,12 +108,12 @@ static enum status check_tags(const struct check *c, const struct check_list *l)
         VEC(struct tag_row);
     } rows = { 0 };
     for (uint32_t i = 0; i < l->ends.n; i++) {
-        const struct check_end *x = &l->ends.at[i];
-        const struct plan_instr *in = instr_of(c, l, x);
+        const struct check_end *end = &l->ends.at[i];
+        const struct plan_instr *in = instr_of(c, l, end);
         if (in->op != PLAN_SEND && in->op != PLAN_EXCHANGE)
             continue;
-        const struct check_seq *peer = &c->seqs.at[c->classes[x->cls].set_seq[in->peer_set]];
-        vec_add(&rows, ((struct tag_row){ x->cls, c->class_pool.at[peer->first_class], in->tag, *x }));
+        const struct check_seq *peer = &c->seqs.at[c->classes[end->cls].set_seq[in->peer_set]];
+        vec_add(&rows, ((struct tag_row){ end->cls, c->class_pool.at[peer->first_class], in->tag, *end }));
     }
     if (rows.n)
         qsort(rows.at, rows.n, sizeof *rows.at, by_tag);
@@ -123,7 +125,7 @@ static enum status check_tags(const struct check *c, const struct check_list *l)
         const struct check_end *a = &rows.at[i - 1].end, *b = &rows.at[i].end;
         check_instr_text(c, (struct check_place){ b->cls, l, b->instr }, text, sizeof text);
         st = check_wrong(c, RULE_TAG, (struct check_place){ a->cls, l, a->instr },
-                         "tag %u is also that of %s to the same class", rows.at[i].tag, text);
+                         "tag %u is also used by %s to the same rank class", rows.at[i].tag, text);
     }
     vec_free(&rows);
     return st;
@@ -144,13 +146,13 @@ enum status check_match(struct check *c, struct check_list *l)
     for (uint32_t i = 0, n; i < l->ends.n; i += n) {
         for (n = 1; i + n < l->ends.n && l->ends.at[i + n].node == l->ends.at[i].node; n++)
             ;
-        const struct check_end *x = &l->ends.at[i];
-        if (check_is_collective(instr_of(c, l, x)->op))
-            TRY(match_collective(c, l, x, n));
+        const struct check_end *end = &l->ends.at[i];
+        if (check_is_collective(instr_of(c, l, end)->op))
+            TRY(match_collective(c, l, end, n));
         else
-            TRY(match_pair(c, l, x, n));
+            TRY(match_pair(c, l, end, n));
         for (uint32_t k = 0; k < n; k++)
-            l->comm_of[l->base[x[k].cls] + x[k].instr] = l->comms.n;
+            l->comm_of[l->base[end[k].cls] + end[k].instr] = l->comms.n;
         vec_add(&l->comms, ((struct check_comm){ i, n }));
     }
     return check_tags(c, l);

@@ -62,7 +62,7 @@ static void touch_base(struct sweep *s, const struct plan_base *b, uint32_t mode
 static void touch_run(struct sweep *s, const struct plan_instr *in)
 {
     const struct plan_program *g = &s->p->programs[in->what];
-    const struct check_program *x = &s->k->programs[in->what];
+    const struct check_program *program = &s->k->programs[in->what];
     for (uint32_t i = 0; i < in->n_bases; i++) {
         const struct plan_slot *slot = &s->p->slots[g->first_slot + i];
         const struct plan_base *b = &s->p->bases[in->first_base + i];
@@ -72,14 +72,14 @@ static void touch_run(struct sweep *s, const struct plan_instr *in)
             mode |= MODE_READ;
         touch_base(s, b, mode, slot->bytes);
     }
-    for (uint32_t i = x->first_use; i < x->first_use + x->n_uses; i++) {
+    for (uint32_t i = program->first_use; i < program->first_use + program->n_uses; i++) {
         const struct check_use *u = &s->k->uses.at[i];
         const struct plan_base *b = &s->p->bases[in->first_base + u->slot];
         if (u->grad && !u->add)
             touch(s, b->arena == ARENA_WORK ? MAP_FILLED_WORK : MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED,
                   b->buffer, b->offset + u->offset, u->bytes);
     }
-    if (x->scalars)
+    if (program->scalars)
         touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
 }
 
@@ -273,13 +273,13 @@ static enum status race(const struct sweep *s, uint32_t i, uint32_t other, const
                        a->mode & MODE_WRITE ? "writes" : "reads", byte, arena_name(a->map), text);
 }
 
-static enum status wrong_value(const struct sweep *s, uint32_t i, const struct access *a, const struct check_span *x,
+static enum status wrong_value(const struct sweep *s, uint32_t i, const struct access *a, const struct check_span *span,
                                uint64_t byte)
 {
     char text[256] = "nothing";
     struct check_place at = { s->cls, s->l, i };
-    if (x->writer != PLAN_NONE)
-        check_instr_text(s->c, (struct check_place){ s->cls, s->l, x->writer }, text, sizeof text);
+    if (span->writer != PLAN_NONE)
+        check_instr_text(s->c, (struct check_place){ s->cls, s->l, span->writer }, text, sizeof text);
     const char *where = a->map == MAP_FILLED_WORK ? "buffer" : "bucket";
     if (a->mode & MODE_FIRST)
         return check_wrong(s->c, RULE_FIRST, at,
@@ -289,50 +289,53 @@ static enum status wrong_value(const struct sweep *s, uint32_t i, const struct a
         return check_wrong(s->c, RULE_FIRST, at,
                            "needs the gradient at byte %" PRIu64 " of %s %u, but nothing has written it in this step",
                            byte, where, a->buffer);
-    if (x->writer == PLAN_NONE)
+    if (span->writer == PLAN_NONE)
         return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " (buffer %u), which nothing has written", byte,
                            a->buffer);
     return check_wrong(s->c, RULE_VALUE, at, "reads byte %" PRIu64 " as buffer %u, but %s has put buffer %u there",
-                       byte, a->buffer, text, x->buffer);
+                       byte, a->buffer, text, span->buffer);
 }
 
-static enum status read_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
+static enum status read_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *span,
+                             uint64_t byte)
 {
-    if (x->writer != PLAN_NONE && x->writer != i && !ordered(s, x->writer, i))
-        return race(s, i, x->writer, a, byte);
-    if (a->mode & MODE_NEED && (x->writer == PLAN_NONE || (a->map == ARENA_WORK && x->buffer != a->buffer)))
-        return wrong_value(s, i, a, x, byte);
-    uint32_t next = x->readers; /* of one stream the last reader in a row is enough */
+    if (span->writer != PLAN_NONE && span->writer != i && !ordered(s, span->writer, i))
+        return race(s, i, span->writer, a, byte);
+    if (a->mode & MODE_NEED && (span->writer == PLAN_NONE || (a->map == ARENA_WORK && span->buffer != a->buffer)))
+        return wrong_value(s, i, a, span, byte);
+    uint32_t next = span->readers; /* of one stream the last reader in a row is enough */
     if (next != PLAN_NONE && s->in[s->readers.at[next].instr].stream == s->in[i].stream)
         next = s->readers.at[next].next;
-    x->readers = s->readers.n;
+    span->readers = s->readers.n;
     vec_add(&s->readers, ((struct reader){ i, next }));
     return ST_OK;
 }
 
-static enum status write_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
+static enum status write_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *span,
+                              uint64_t byte)
 {
-    bool mine = x->writer == i;
-    if (x->writer != PLAN_NONE && !mine && !ordered(s, x->writer, i))
-        return race(s, i, x->writer, a, byte);
-    for (uint32_t r = x->readers; r != PLAN_NONE; r = s->readers.at[r].next) {
+    bool mine = span->writer == i;
+    if (span->writer != PLAN_NONE && !mine && !ordered(s, span->writer, i))
+        return race(s, i, span->writer, a, byte);
+    for (uint32_t r = span->readers; r != PLAN_NONE; r = s->readers.at[r].next) {
         uint32_t reader = s->readers.at[r].instr;
         if (reader != i && !ordered(s, reader, i))
             return race(s, i, reader, a, byte);
         mine = mine || reader == i;
     }
-    if (mine && a->map == ARENA_WORK && x->buffer != a->buffer)
+    if (mine && a->map == ARENA_WORK && span->buffer != a->buffer)
         return check_wrong(s->c, RULE_VALUE, (struct check_place){ s->cls, s->l, i },
-                           "buffers %u and %u share byte %" PRIu64 ", and this instruction uses both", x->buffer,
+                           "buffers %u and %u share byte %" PRIu64 ", and this instruction uses both", span->buffer,
                            a->buffer, byte);
     return ST_OK;
 }
 
 /* Not memory, but whether a byte of a gradient holds a value; no order is asked for. */
-static enum status fill_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *x, uint64_t byte)
+static enum status fill_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *span,
+                             uint64_t byte)
 {
-    bool filled = x->writer != PLAN_NONE && (a->map == MAP_FILLED || x->buffer == a->buffer);
-    return filled == !(a->mode & MODE_FIRST) ? ST_OK : wrong_value(s, i, a, x, byte);
+    bool filled = span->writer != PLAN_NONE && (a->map == MAP_FILLED || span->buffer == a->buffer);
+    return filled == !(a->mode & MODE_FIRST) ? ST_OK : wrong_value(s, i, a, span, byte);
 }
 
 static enum status apply(struct sweep *s, uint32_t i, const struct access *a, bool write)

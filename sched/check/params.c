@@ -66,20 +66,20 @@ static int by_start(const void *a, const void *b)
 }
 
 /* Sorts, and finds two that overlap: -1, or the index of the second. */
-static int64_t overlap(struct extents *x)
+static int64_t overlap(struct extents *extents)
 {
-    if (x->n)
-        qsort(x->at, x->n, sizeof *x->at, by_start);
-    for (uint32_t i = 1; i < x->n; i++)
-        if (x->at[i - 1].to > x->at[i].from)
+    if (extents->n)
+        qsort(extents->at, extents->n, sizeof *extents->at, by_start);
+    for (uint32_t i = 1; i < extents->n; i++)
+        if (extents->at[i - 1].to > extents->at[i].from)
             return i;
     return -1;
 }
 
-static void add_extent(struct extents *x, uint64_t from, uint64_t bytes, uint32_t bucket)
+static void add_extent(struct extents *extents, uint64_t from, uint64_t bytes, uint32_t bucket)
 {
     if (bytes && from != UINT64_MAX)
-        vec_add(x, ((struct extent){ from, from + bytes, bucket }));
+        vec_add(extents, ((struct extent){ from, from + bytes, bucket }));
 }
 
 /* Buckets have memory of their own in each arena. */
@@ -112,46 +112,47 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
 static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
 {
     struct check_class *k = &c->classes[cls];
-    const struct plan_piece *x = &k->p->pieces[i];
-    const struct ir_param *param = &c->g->params.at[x->param];
+    const struct plan_piece *piece = &k->p->pieces[i];
+    const struct ir_param *param = &c->g->params.at[piece->param];
     struct check_place at = { .cls = cls };
     uint64_t elements = ir_shape_elements(&param->shape);
-    if (k->piece_of[x->param] != PLAN_NONE)
+    if (k->piece_of[piece->param] != PLAN_NONE)
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has two pieces, in buckets %u and %u", param->name,
-                           k->p->pieces[k->piece_of[x->param]].bucket, x->bucket);
-    k->piece_of[x->param] = i;
-    const struct plan_bucket *b = &k->p->buckets[x->bucket];
+                           k->p->pieces[k->piece_of[piece->param]].bucket, piece->bucket);
+    k->piece_of[piece->param] = i;
+    const struct plan_bucket *b = &k->p->buckets[piece->bucket];
     bool decays = param->shape.ndim >= 2; /* weight decay acts on matrices and stacks of them */
-    if (decays ? x->offset + x->count > b->n_decay : x->offset < b->n_decay)
+    if (decays ? piece->offset + piece->count > b->n_decay : piece->offset < b->n_decay)
         return check_wrong(c, RULE_SHARDS, at,
-                           "parameter %s %s, but stands on the wrong side of element %" PRIu64 " of bucket %u",
-                           param->name, decays ? "decays" : "does not decay", b->n_decay, x->bucket);
-    if (x->split == 1 && (x->first != 0 || x->count != elements))
+                           "parameter %s %s, but lies on the wrong side of element %" PRIu64 " of bucket %u",
+                           param->name, decays ? "decays" : "does not decay", b->n_decay, piece->bucket);
+    if (piece->split == 1 && (piece->first != 0 || piece->count != elements))
         return check_wrong(c, RULE_SHARDS, at,
                            "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64, param->name,
-                           elements, x->count, x->first);
-    if (x->split > 1 && (x->first != 0 || param->shape.dim[0] % x->split || x->count * x->split != elements))
+                           elements, piece->count, piece->first);
+    if (piece->split > 1 &&
+        (piece->first != 0 || param->shape.dim[0] % piece->split || piece->count * piece->split != elements))
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, cut into %u blocks of %" PRIu64,
-                           param->name, elements, x->split, x->count);
+                           param->name, elements, piece->split, piece->count);
     return ST_OK;
 }
 
 static enum status check_pieces(const struct check *c, uint32_t cls)
 {
     const struct plan *p = c->classes[cls].p;
-    struct extents x = { 0 };
+    struct extents extents = { 0 };
     enum status st = ST_OK;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS] && st == ST_OK; b++) {
         const struct plan_bucket *u = &p->buckets[b];
         struct check_place at = { .cls = cls };
-        x.n = 0;
+        extents.n = 0;
         for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces && st == ST_OK; i++) {
-            add_extent(&x, p->pieces[i].offset, p->pieces[i].count, b);
+            add_extent(&extents, p->pieces[i].offset, p->pieces[i].count, b);
             st = check_piece(c, cls, i);
         }
         if (st == ST_OK && u->n_pieces == 0)
             st = check_wrong(c, RULE_SHARDS, at, "bucket %u is empty", b);
-        if (st == ST_OK && overlap(&x) >= 0)
+        if (st == ST_OK && overlap(&extents) >= 0)
             st = check_wrong(c, RULE_SHARDS, at, "two parameters of bucket %u overlap", b);
         if (st == ST_OK && (count_moments(u) != optimizer_info[p->h->optimizer].moments ||
                             (p->h->compute != IR_F32 && u->master == UINT64_MAX)))
@@ -159,7 +160,7 @@ static enum status check_pieces(const struct check *c, uint32_t cls)
         if (st == ST_OK && (u->snapshot == UINT64_MAX) != (p->buckets[0].snapshot == UINT64_MAX))
             st = check_wrong(c, RULE_SHARDS, at, "buckets 0 and %u: one has a snapshot, the other has none", b);
     }
-    vec_free(&x);
+    vec_free(&extents);
     return st;
 }
 
@@ -174,32 +175,34 @@ static void index_in_group(const struct check *c, uint32_t cls, uint32_t group, 
         const struct check_seq *q = &c->seqs.at[k->set_seq[g->first_set + s]];
         uint32_t i = 0;
         for (uint32_t r = 0; r < q->n_ranges; r++) {
-            struct plan_range x = c->ranges.at[q->first_range + r];
-            for (uint32_t j = 0; j < x.count; j++)
-                index[x.start + j * x.stride] = i++;
+            struct plan_range range = c->ranges.at[q->first_range + r];
+            for (uint32_t j = 0; j < range.count; j++)
+                index[range.start + j * range.stride] = i++;
         }
     }
 }
 
 /* A block of a split parameter: its holders are the devices with the same index in their sets of `owners`. */
-static enum status check_split_holders(const struct check *c, uint32_t cls, uint32_t bucket, const struct plan_piece *x)
+static enum status check_split_holders(const struct check *c, uint32_t cls, uint32_t bucket,
+                                       const struct plan_piece *piece)
 {
     const struct check_class *k = &c->classes[cls];
-    const struct plan_group *owners = &k->p->groups[x->owners];
+    const struct plan_group *owners = &k->p->groups[piece->owners];
     const struct plan_group *holders = &k->p->groups[k->p->buckets[bucket].holders];
     struct check_place at = { .cls = cls };
     const uint32_t *classes;
-    const char *name = c->g->params.at[x->param].name;
-    if (check_group_classes(c, cls, x->owners, &classes) != 1 || classes[0] != cls ||
-        k->p->sets[owners->first_set].size != x->split || (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
+    const char *name = c->g->params.at[piece->param].name;
+    if (check_group_classes(c, cls, piece->owners, &classes) != 1 || classes[0] != cls ||
+        k->p->sets[owners->first_set].size != piece->split || (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
         return check_wrong(c, RULE_HOLDERS, at,
-                           "parameter %s is split in %u, but group %u of its owners has other sizes", name, x->split,
-                           x->owners);
+                           "parameter %s is split in %u, but group %u of its owners has other sizes", name,
+                           piece->split, piece->owners);
     if (check_group_classes(c, cls, k->p->buckets[bucket].holders, &classes) != 1 || classes[0] != cls)
-        return check_wrong(c, RULE_HOLDERS, at, "parameter %s is split, but bucket %u has holders in other classes",
-                           name, bucket);
+        return check_wrong(c, RULE_HOLDERS, at,
+                           "parameter %s is split, but the replica group of bucket %u reaches other rank classes", name,
+                           bucket);
     uint32_t *index = mem_alloc(sizeof *index * (size_t)c->world);
-    index_in_group(c, cls, x->owners, index);
+    index_in_group(c, cls, piece->owners, index);
     enum status st = ST_OK;
     uint32_t n_sets = holders->kind == PLAN_GROUP_EACH ? holders->n_sets : 1;
     for (uint32_t s = 0; s < n_sets && st == ST_OK; s++) {
@@ -209,8 +212,8 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
             same = index[plan_set_at(k->p, set, i)] == index[plan_set_at(k->p, set, 0)];
         if (!same)
             st = check_wrong(c, RULE_HOLDERS, at,
-                             "bucket %u: set %u of its holders is not the %u devices with one block of %s", bucket, set,
-                             owners->n_sets, name);
+                             "bucket %u: set %u of its replica group is not the %u devices with one block of %s",
+                             bucket, set, owners->n_sets, name);
     }
     mem_free(index);
     return st;
@@ -223,31 +226,33 @@ static bool same_layout(const struct plan *p, const struct plan_bucket *a, const
     if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero)
         return false;
     for (uint32_t i = 0; i < a->n_pieces; i++) {
-        const struct plan_piece *x = &p->pieces[a->first_piece + i], *y = &q->pieces[b->first_piece + i];
-        if (x->param != y->param || x->offset != y->offset || x->count != y->count || x->split != y->split)
+        const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];
+        if (piece->param != other->param || piece->offset != other->offset || piece->count != other->count ||
+            piece->split != other->split)
             return false;
     }
     return true;
 }
 
 /* n_holding: classes that hold the parameter; first: the lowest of them. */
-static enum status check_whole_holders(const struct check *c, uint32_t cls, uint32_t bucket, const struct plan_piece *x,
-                                       uint32_t n_holding, uint32_t first)
+static enum status check_whole_holders(const struct check *c, uint32_t cls, uint32_t bucket,
+                                       const struct plan_piece *piece, uint32_t n_holding, uint32_t first)
 {
     const struct check_class *k = &c->classes[cls], *a = &c->classes[first];
     uint32_t group = k->p->buckets[bucket].holders;
     struct check_place at = { .cls = cls };
     const uint32_t *classes, *others;
     uint32_t n = check_group_classes(c, cls, group, &classes);
-    const char *name = c->g->params.at[x->param].name;
+    const char *name = c->g->params.at[piece->param].name;
     if (k->group_seq[group] == PLAN_NONE)
         return check_wrong(c, RULE_HOLDERS, at,
-                           "bucket %u: all of the class hold %s, but its holders are smaller groups", bucket, name);
+                           "bucket %u: the whole rank class holds %s, but its replica groups are smaller", bucket,
+                           name);
     if (n != n_holding)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u classes hold %s, its holders are %u classes", bucket,
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: %u rank classes hold %s, its replica group has %u", bucket,
                            n_holding, name, n);
-    const struct plan_piece *y = &a->p->pieces[a->piece_of[x->param]];
-    const struct plan_bucket *other = &a->p->buckets[y->bucket];
+    const struct plan_piece *there = &a->p->pieces[a->piece_of[piece->param]];
+    const struct plan_bucket *other = &a->p->buckets[there->bucket];
     uint32_t m = check_group_classes(c, first, other->holders, &others);
     bool mine = false;
     for (uint32_t i = 0; i < n; i++)
@@ -256,11 +261,32 @@ static enum status check_whole_holders(const struct check *c, uint32_t cls, uint
     if (other->zero) /* parts go by the order of the holders */
         same = same && k->group_seq[group] == a->group_seq[other->holders];
     if (!mine || !same)
-        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its holders are not the classes that hold %s", bucket,
-                           name);
-    if (!same_layout(k->p, &k->p->buckets[bucket], a->p, other))
-        return check_wrong(c, RULE_SHARDS, at, "bucket %u with %s has another layout in class %u", bucket, name, first);
+        return check_wrong(c, RULE_HOLDERS, at, "bucket %u: its replica group is not the rank classes that hold %s",
+                           bucket, name);
     return ST_OK;
+}
+
+/* The bucket that holds the piece's parameter in that class. */
+static const struct plan_bucket *bucket_in(const struct check_class *k, const struct plan_piece *piece)
+{
+    return &k->p->buckets[k->p->pieces[k->piece_of[piece->param]].bucket];
+}
+
+/* Of the bucket of piece i, in the first class that has it; compared once for all pieces that lie together in both. */
+static enum status check_layout(const struct check *c, uint32_t cls, uint32_t i, const uint32_t *first)
+{
+    const struct plan *p = c->classes[cls].p;
+    const struct plan_piece *piece = &p->pieces[i];
+    const uint32_t there = first[piece->param];
+    const struct plan_bucket *other = bucket_in(&c->classes[there], piece);
+    if (i > p->buckets[piece->bucket].first_piece && piece[-1].split <= 1 && first[piece[-1].param] == there &&
+        bucket_in(&c->classes[there], piece - 1) == other)
+        return ST_OK;
+    if (same_layout(p, &p->buckets[piece->bucket], c->classes[there].p, other))
+        return ST_OK;
+    return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = cls },
+                       "bucket %u with %s has another layout in rank class %u", piece->bucket,
+                       c->g->params.at[piece->param].name, there);
 }
 
 static enum status check_holders(const struct check *c, const uint32_t *n_holding, const uint32_t *first)
@@ -268,15 +294,17 @@ static enum status check_holders(const struct check *c, const uint32_t *n_holdin
     for (uint32_t cls = 0; cls < c->n; cls++) {
         const struct plan *p = c->classes[cls].p;
         for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++) {
-            const struct plan_piece *x = &p->pieces[i];
-            if (x->split > 1)
-                TRY(check_split_holders(c, cls, x->bucket, x));
-            else
-                TRY(check_whole_holders(c, cls, x->bucket, x, n_holding[x->param], first[x->param]));
-            if (x->split > 1 && n_holding[x->param] > 1)
+            const struct plan_piece *piece = &p->pieces[i];
+            if (piece->split > 1) {
+                TRY(check_split_holders(c, cls, piece->bucket, piece));
+            } else {
+                TRY(check_whole_holders(c, cls, piece->bucket, piece, n_holding[piece->param], first[piece->param]));
+                TRY(check_layout(c, cls, i, first));
+            }
+            if (piece->split > 1 && n_holding[piece->param] > 1)
                 return check_wrong(c, RULE_HOLDERS, (struct check_place){ .cls = cls },
-                                   "%s is split, but in %u classes", c->g->params.at[x->param].name,
-                                   n_holding[x->param]);
+                                   "%s is split, but in %u rank classes", c->g->params.at[piece->param].name,
+                                   n_holding[piece->param]);
         }
     }
     return ST_OK;
@@ -298,7 +326,7 @@ enum status check_params(struct check *c)
     }
     for (uint32_t i = 0; i < n; i++)
         if (n_holding[i] == 0)
-            return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = PLAN_NONE }, "no class holds parameter %s",
-                               c->g->params.at[i].name);
+            return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = PLAN_NONE },
+                               "no rank class holds parameter %s", c->g->params.at[i].name);
     return check_holders(c, n_holding, first);
 }

@@ -107,36 +107,38 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
 
 /* A parameter, or the gradient of one. */
 static enum status add_use(struct check *c, uint32_t cls, uint32_t program, struct check_use u,
-                           const struct plan_operand *x)
+                           const struct plan_operand *operand)
 {
     struct check_class *k = &c->classes[cls];
     const struct plan_program *g = &k->p->programs[program];
     const struct plan_kernel *kernel = &k->p->kernels[u.kernel];
     struct check_place at = { .cls = cls };
-    const struct plan_slot *slot = &k->p->slots[g->first_slot + x->slot];
+    const struct plan_slot *slot = &k->p->slots[g->first_slot + operand->slot];
     uint32_t piece = u.param == IR_NONE ? PLAN_NONE : k->piece_of[u.param];
     if (piece == PLAN_NONE)
-        return check_wrong(c, RULE_SHARDS, at, "program %u: operator %s uses a parameter that this class does not hold",
-                           program, c->g->ops.at[kernel->graph_op].name);
-    const struct plan_piece *y = &k->p->pieces[piece];
-    u.slot = x->slot;
-    u.offset = x->offset;
-    u.add = x->flags & PLAN_OPERAND_ADD;
-    u.bytes = y->count * ir_dtype_size(u.grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
-    if (slot->kind != (u.grad ? SLOT_GRAD : SLOT_PARAM) || x->offset > slot->bytes || u.bytes > slot->bytes - x->offset)
+        return check_wrong(c, RULE_SHARDS, at,
+                           "program %u: operator %s uses a parameter that this rank class does not hold", program,
+                           c->g->ops.at[kernel->graph_op].name);
+    const struct plan_piece *held = &k->p->pieces[piece];
+    u.slot = operand->slot;
+    u.offset = operand->offset;
+    u.add = operand->flags & PLAN_OPERAND_ADD;
+    u.bytes = held->count * ir_dtype_size(u.grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
+    if (slot->kind != (u.grad ? SLOT_GRAD : SLOT_PARAM) || operand->offset > slot->bytes ||
+        u.bytes > slot->bytes - operand->offset)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s of %s is not inside a slot for it", program,
                            u.grad ? "gradient" : "parameter", c->g->params.at[u.param].name);
-    if (y->split > 1 && y->split != g->ep)
+    if (held->split > 1 && held->split != g->ep)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u", program,
-                           c->g->params.at[u.param].name, y->split, g->ep);
-    bool again = false;
-    for (uint32_t i = k->programs[program].first_use; i < k->uses.n && u.grad; i++)
-        again = again || (k->uses.at[i].grad && k->uses.at[i].param == u.param);
+                           c->g->params.at[u.param].name, held->split, g->ep);
+    bool again = u.grad && k->written_by[u.param] == program + 1;
     if (u.add != again)
         return check_wrong(c, RULE_FIRST, at,
                            "program %u: kernel %u %s the gradient of %s, %s kernel of the program has written it",
                            program, u.kernel, u.add ? "adds to" : "overwrites", c->g->params.at[u.param].name,
                            again ? "but an earlier" : "but no earlier");
+    if (u.grad)
+        k->written_by[u.param] = program + 1;
     vec_add(&k->uses, u);
     return ST_OK;
 }
@@ -173,28 +175,28 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
     enum status st = ST_OK;
     k->programs[program].first_use = k->uses.n;
     for (uint32_t i = g->first_kernel; i < g->first_kernel + g->n_kernels && st == ST_OK; i++) {
-        const struct plan_kernel *x = &p->kernels[i];
-        const struct plan_operand *o = &p->operands[x->first_operand];
+        const struct plan_kernel *kernel = &p->kernels[i];
+        const struct plan_operand *o = &p->operands[kernel->first_operand];
         st = check_kernel(c, cls, program, i);
-        for (uint32_t rest = x->mask; rest && st == ST_OK; rest &= rest - 1, o++) {
+        for (uint32_t rest = kernel->mask; rest && st == ST_OK; rest &= rest - 1, o++) {
             uint32_t which = (uint32_t)__builtin_ctz(rest);
             bool grad = which >= OPERAND_DPARAM && which < OPERAND_WORK;
             if (o->flags && !grad)
                 st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls },
                                  "program %u: kernel %u: operand %u adds", program, i, which);
-            vec_add(&touches, ((struct touch){ o->slot, plan_kernel_writes(x, which), o->offset, i }));
+            vec_add(&touches, ((struct touch){ o->slot, plan_kernel_writes(kernel, which), o->offset, i }));
             if (!grad && (which < OPERAND_PARAM || which >= OPERAND_DOUT))
                 continue;
-            if (x->op >= IR_OP_GRAPH_COUNT) {
+            if (kernel->op >= IR_OP_GRAPH_COUNT) {
                 st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls }, "program %u: %s has a parameter",
-                                 program, ir_op_info[x->op].name);
+                                 program, ir_op_info[kernel->op].name);
                 continue;
             }
-            uint32_t param = c->g->ops.at[x->graph_op].param[which - (grad ? OPERAND_DPARAM : OPERAND_PARAM)];
+            uint32_t param = c->g->ops.at[kernel->graph_op].param[which - (grad ? OPERAND_DPARAM : OPERAND_PARAM)];
             st = add_use(c, cls, program, (struct check_use){ .kernel = i, .param = param, .grad = grad }, o);
         }
-        if (x->pass == IR_PASS_F && !x->again &&
-            (x->op == IR_OP_HEAD_LOSS || x->op == IR_OP_ROUTER || x->op == IR_OP_DISPATCH))
+        if (kernel->pass == IR_PASS_F && !kernel->again &&
+            (kernel->op == IR_OP_HEAD_LOSS || kernel->op == IR_OP_ROUTER || kernel->op == IR_OP_DISPATCH))
             k->programs[program].scalars = true;
     }
     k->programs[program].n_uses = k->uses.n - k->programs[program].first_use;
@@ -210,6 +212,7 @@ enum status check_programs(struct check *c)
         struct check_class *k = &c->classes[cls];
         k->programs = arena_array(&c->arena, struct check_program, k->p->h->count[PLAN_S_PROGRAMS]);
         k->exposed = arena_array(&c->arena, uint8_t, k->p->h->count[PLAN_S_SLOTS]);
+        k->written_by = arena_array(&c->arena, uint32_t, c->g->params.n);
         for (uint32_t i = 0; i < k->p->h->count[PLAN_S_PROGRAMS]; i++)
             TRY(check_program(c, cls, i));
     }
@@ -227,19 +230,19 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
     for (uint32_t i = g->first_use; i < g->first_use + g->n_uses; i++) {
         const struct check_use *u = &k->uses.at[i];
         const struct plan_base *b = &k->p->bases[in->first_base + u->slot];
-        const struct plan_piece *y = &k->p->pieces[k->piece_of[u->param]];
-        const struct plan_bucket *bucket = &k->p->buckets[y->bucket];
+        const struct plan_piece *held = &k->p->pieces[k->piece_of[u->param]];
+        const struct plan_bucket *bucket = &k->p->buckets[held->bucket];
         uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
         bool whole = u->grad ? !zero_shards_grads(bucket->zero) : !zero_shards_params(bucket->zero);
         uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset
                         : u->grad              ? bucket->grad
                                                : bucket->param;
-        if (check_bucket_of(k->p, b, u->grad ? SLOT_GRAD : SLOT_PARAM) != y->bucket ||
-            b->offset + u->offset != from + y->offset * size || (b->arena != ARENA_WORK && !whole))
+        if (check_bucket_of(k->p, b, u->grad ? SLOT_GRAD : SLOT_PARAM) != held->bucket ||
+            b->offset + u->offset != from + held->offset * size || (b->arena != ARENA_WORK && !whole))
             return check_wrong(c, RULE_SHARDS, at,
                                "base %u: %s of %s is at byte %" PRIu64 ", the shard map says %" PRIu64 " in bucket %u",
                                u->slot, u->grad ? "gradient" : "parameter", c->g->params.at[u->param].name,
-                               b->offset + u->offset, from + y->offset * size, y->bucket);
+                               b->offset + u->offset, from + held->offset * size, held->bucket);
     }
     return ST_OK;
 }

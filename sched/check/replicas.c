@@ -15,7 +15,7 @@ struct replicas {
 static enum status wrong(const struct replicas *r, uint32_t i, uint32_t buffer)
 {
     return check_wrong(r->c, RULE_REPLICA, (struct check_place){ r->cls, r->l, i },
-                       "what it reads of buffer %u is of other samples than it takes them to be on some rank", buffer);
+                       "on some rank buffer %u holds other samples than those it is read for", buffer);
 }
 
 /* Joins the order of what is read: *seq PLAN_NONE takes it on. */

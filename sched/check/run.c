@@ -127,9 +127,9 @@ static uint32_t blocker(const struct run *r, uint32_t number)
 {
     const struct check_list *l = r->l;
     if (r->pending[number] == 0) {
-        const struct check_comm *x = &l->comms.at[l->comm_of[number]];
-        for (uint32_t k = 0; k < x->n_ends; k++) {
-            const struct check_end *end = &l->ends.at[x->first_end + k];
+        const struct check_comm *comm = &l->comms.at[l->comm_of[number]];
+        for (uint32_t k = 0; k < comm->n_ends; k++) {
+            const struct check_end *end = &l->ends.at[comm->first_end + k];
             if (r->pending[l->base[end->cls] + end->instr])
                 return l->base[end->cls] + end->instr;
         }
@@ -270,9 +270,7 @@ static enum status order_report(const struct check *c, const struct check_list *
     mem_free(from);
     mem_free(seen);
     return check_wrong(c, RULE_ORDER, place_of(&r, o->prev[at]),
-                       "the classes dispatch communications in orders that contradict "
-                       "each other:%s",
-                       text);
+                       "deadlock: rank classes dispatch communications in conflicting orders:%s", text);
 }
 
 enum status check_order(struct check *c, const struct check_list *l)

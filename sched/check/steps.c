@@ -81,21 +81,22 @@ static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr
 static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
     const struct plan_bucket *u = &s->p->buckets[in->what];
-    struct bucket_state *x = &s->buckets[in->what];
+    struct bucket_state *state = &s->buckets[in->what];
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->what);
-    if (check_holders_of(s->p, u) > 1 && x->memory != GRADIENT_REDUCED)
-        return wrong(s, RULE_REDUCE, i, "has several holders, and its gradients are not reduced before", in->what);
-    if (x->pending)
+    if (check_holders_of(s->p, u) > 1 && state->memory != GRADIENT_REDUCED)
+        return wrong(s, RULE_REDUCE, i,
+                     "has a replica group of several ranks, but its gradients are not reduced before", in->what);
+    if (state->pending)
         return wrong(s, RULE_REDUCE, i, "has gradients in buffers that are not in its memory yet", in->what);
     if (in->op == PLAN_SUMSQ) {
         if (s->scalars)
             return wrong(s, RULE_SCALARS, i, "counts in the norm after the scalars' reduction", in->what);
-        return x->sumsq++ ? wrong(s, RULE_UPDATE, i, "counts a second time in the norm", in->what) : ST_OK;
+        return state->sumsq++ ? wrong(s, RULE_UPDATE, i, "counts a second time in the norm", in->what) : ST_OK;
     }
     if (s->p->h->clip && !s->scalars)
         return wrong(s, RULE_UPDATE, i, "is clipped, but the norm is not known before its update", in->what);
-    return x->updated++ ? wrong(s, RULE_UPDATE, i, "is updated a second time", in->what) : ST_OK;
+    return state->updated++ ? wrong(s, RULE_UPDATE, i, "is updated a second time", in->what) : ST_OK;
 }
 
 /* ---- reductions ---- */
@@ -104,9 +105,9 @@ static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_in
 static bool same_bucket(const struct steps *s, uint32_t i, uint32_t bucket, uint32_t kind)
 {
     const struct check_comm *comm = &s->l->comms.at[s->l->comm_of[s->l->base[s->cls] + i]];
-    const struct check_end *x = &s->l->ends.at[comm->first_end];
-    const struct plan *q = s->c->classes[x->cls].p;
-    uint32_t other = check_bucket_of(q, &q->bases[check_instrs(s->c, s->l, x->cls)[x->instr].first_base], kind);
+    const struct check_end *end = &s->l->ends.at[comm->first_end];
+    const struct plan *q = s->c->classes[end->cls].p;
+    uint32_t other = check_bucket_of(q, &q->bases[check_instrs(s->c, s->l, end->cls)[end->instr].first_base], kind);
     return other != PLAN_NONE &&
            q->pieces[q->buckets[other].first_piece].param == s->p->pieces[s->p->buckets[bucket].first_piece].param;
 }
@@ -121,7 +122,8 @@ static enum status check_collective(const struct steps *s, enum check_rule rule,
     bool parts = in->op != PLAN_ALL_REDUCE;
     uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : s->p->h->compute;
     if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders, parts))
-        return check_wrong(s->c, rule, at, "channel %u is group %u, which is not the holders of bucket %u, group %u",
+        return check_wrong(s->c, rule, at,
+                           "communicator %u is group %u, which is not the replica group of bucket %u, group %u",
                            s->p->channels[in->channel].id, s->p->channels[in->channel].group, bucket, u->holders);
     uint64_t count = parts ? u->elements / check_holders_of(s->p, u) : u->elements;
     if (in->count != count || in->type != type)
@@ -145,33 +147,33 @@ static bool stands_at_start(const struct steps *s, const struct plan_base *b, ui
 /* Where reduced gradients go: state of the destination, after all checks. */
 static enum status reduce_into(struct steps *s, uint32_t i, const struct plan_base *to, uint32_t bucket)
 {
-    struct bucket_state *x = &s->buckets[bucket];
+    struct bucket_state *state = &s->buckets[bucket];
     if (check_bucket_of(s->p, to, SLOT_GRAD) != bucket || !stands_at_start(s, to, bucket))
-        return wrong(s, RULE_REDUCE, i, "is reduced into a place that is not its own", bucket);
+        return wrong(s, RULE_REDUCE, i, "is reduced into memory that is not its own", bucket);
     if (to->arena == ARENA_WORK) {
         if (s->buffers[to->buffer] != GRADIENT_NONE)
             return wrong(s, RULE_REDUCE, i, "is reduced into a buffer that holds gradients", bucket);
-        x->pending++;
+        state->pending++;
         s->buffers[to->buffer] = GRADIENT_REDUCED;
         return ST_OK;
     }
-    if (x->memory != GRADIENT_NONE || !zero_shards_grads(s->p->buckets[bucket].zero) != !!(to->access & PLAN_OWN))
+    if (state->memory != GRADIENT_NONE || !zero_shards_grads(s->p->buckets[bucket].zero) != !!(to->access & PLAN_OWN))
         return wrong(s, RULE_REDUCE, i, "is reduced into memory that holds gradients, or into another's part", bucket);
-    x->memory = GRADIENT_REDUCED;
+    state->memory = GRADIENT_REDUCED;
     return ST_OK;
 }
 
 static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_instr *in, uint32_t bucket)
 {
     const struct plan_base *b = &s->p->bases[in->first_base];
-    struct bucket_state *x = &s->buckets[bucket];
-    uint8_t *from = b->arena == ARENA_WORK ? &s->buffers[b->buffer] : &x->memory;
+    struct bucket_state *state = &s->buckets[bucket];
+    uint8_t *from = b->arena == ARENA_WORK ? &s->buffers[b->buffer] : &state->memory;
     if (!s->l->train)
         return wrong(s, RULE_REDUCE, i, "is reduced, but the list is not \"train\"", bucket);
     if (in->op != reduction_of[s->p->buckets[bucket].zero])
-        return wrong(s, RULE_REDUCE, i, "is brought together by another collective at its ZeRO level", bucket);
+        return wrong(s, RULE_REDUCE, i, "is reduced by another collective than its ZeRO level requires", bucket);
     TRY(check_collective(s, RULE_REDUCE, i, bucket, SLOT_GRAD));
-    if (x->sumsq || x->updated)
+    if (state->sumsq || state->updated)
         return wrong(s, RULE_REDUCE, i, "is reduced after its share of the norm or its update", bucket);
     if (*from == GRADIENT_REDUCED || *from == GRADIENT_DONE)
         return wrong(s, RULE_REDUCE, i, "is reduced a second time", bucket);
@@ -181,7 +183,7 @@ static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_in
         *from = GRADIENT_REDUCED;
         return ST_OK;
     }
-    x->pending -= b->arena == ARENA_WORK;
+    state->pending -= b->arena == ARENA_WORK;
     *from = b->arena == ARENA_WORK ? GRADIENT_DONE : GRADIENT_NONE;
     return reduce_into(s, i, b + 1, bucket);
 }
@@ -195,19 +197,19 @@ static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr
     if (!s->l->train || b->arena != ARENA_GRADS || b[1].arena != ARENA_WORK || bucket == PLAN_NONE || from != bucket)
         return check_wrong(s->c, RULE_REDUCE, at, "does not add gradients of a bucket in a buffer to its memory");
     const struct plan_bucket *u = &s->p->buckets[bucket];
-    struct bucket_state *x = &s->buckets[bucket];
+    struct bucket_state *state = &s->buckets[bucket];
     uint64_t count = zero_shards_state(u->zero) ? u->elements / check_holders_of(s->p, u) : u->elements;
     if (in->count != count || in->type != IR_F32 || !stands_at_start(s, b, bucket) ||
         !stands_at_start(s, b + 1, bucket) ||
         (zero_shards_state(u->zero) && !zero_shards_grads(u->zero)) != !!(b->access & PLAN_OWN))
         return wrong(s, RULE_REDUCE, i, "gets another number of gradients, or at another place, than it keeps", bucket);
-    if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || x->memory == GRADIENT_LOCAL)
+    if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || state->memory == GRADIENT_LOCAL)
         return wrong(s, RULE_REDUCE, i, "gets gradients that are not reduced, or a second time", bucket);
-    if (x->sumsq || x->updated)
+    if (state->sumsq || state->updated)
         return wrong(s, RULE_UPDATE, i, "gets gradients after its share of the norm or its update", bucket);
     s->buffers[b[1].buffer] = GRADIENT_DONE;
-    x->memory = GRADIENT_REDUCED;
-    x->pending--;
+    state->memory = GRADIENT_REDUCED;
+    state->pending--;
     return ST_OK;
 }
 
@@ -218,19 +220,19 @@ static enum status gather_step(struct steps *s, uint32_t i, const struct plan_in
 {
     const struct plan_base *b = &s->p->bases[in->first_base];
     const struct plan_bucket *u = &s->p->buckets[bucket];
-    struct bucket_state *x = &s->buckets[bucket];
+    struct bucket_state *state = &s->buckets[bucket];
     TRY(check_collective(s, RULE_GATHER, i, bucket, SLOT_PARAM));
     bool in_place = zero_gathers_at_start(u->zero);
     if (in->op != PLAN_ALL_GATHER || !zero_shards_state(u->zero) || b->arena != ARENA_PARAMS ||
         !stands_at_start(s, b, bucket) || check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket ||
         !stands_at_start(s, b + 1, bucket) || b[1].arena != (in_place ? ARENA_PARAMS : ARENA_WORK) ||
         in_place != !!(b->access & PLAN_OWN))
-        return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level asks for", bucket);
-    if (x->updated)
+        return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level requires", bucket);
+    if (state->updated)
         return wrong(s, RULE_GATHER, i, "is gathered after its update", bucket);
-    if (in_place && x->gathered)
+    if (in_place && state->gathered)
         return wrong(s, RULE_GATHER, i, "is gathered a second time", bucket);
-    x->gathered = true;
+    state->gathered = true;
     return ST_OK;
 }
 
@@ -241,7 +243,8 @@ static enum status scalars_step(struct steps *s, uint32_t i, const struct plan_i
     const uint32_t *classes;
     if (check_group_classes(s->c, s->cls, group, &classes) != s->c->n ||
         s->c->classes[s->cls].group_seq[group] == PLAN_NONE)
-        return check_wrong(s->c, RULE_SCALARS, at, "channel %u is not all ranks", s->p->channels[in->channel].id);
+        return check_wrong(s->c, RULE_SCALARS, at, "communicator %u does not span all ranks",
+                           s->p->channels[in->channel].id);
     if (in->type != IR_F64 || s->scalars++)
         return check_wrong(s->c, RULE_SCALARS, at, "the scalars are reduced a second time, or not as float64");
     return ST_OK;

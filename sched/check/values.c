@@ -84,11 +84,11 @@ static struct item name_operand(const struct values *v, const struct plan_kernel
 
 /* Where a name may stand when it comes from outside. Whatever is written stays out of parameters and their gradients.
  * */
-static bool may_stand(const struct item *x, uint32_t kind)
+static bool may_stand(const struct item *item, uint32_t kind)
 {
-    if (x->write)
+    if (item->write)
         return kind != SLOT_PARAM && kind != SLOT_GRAD;
-    switch (x->name) {
+    switch (item->name) {
     case NAME_TENSOR:
         return kind == SLOT_TENSOR || kind == SLOT_KEEP || kind == SLOT_STASH; /* stash: computed again by BI */
     case NAME_SAVE:
@@ -101,23 +101,24 @@ static bool may_stand(const struct item *x, uint32_t kind)
 }
 
 /* Checks one operand against its slot, and appends it. */
-static enum status add_item(const struct values *v, uint32_t program, struct item x, struct items *items)
+static enum status add_item(const struct values *v, uint32_t program, struct item item, struct items *items)
 {
     const struct plan *p = v->p;
     const struct plan_program *g = &p->programs[program];
-    const struct plan_slot *s = &p->slots[g->first_slot + x.slot];
+    const struct plan_slot *s = &p->slots[g->first_slot + item.slot];
     struct check_place at = { .cls = v->cls };
-    uint32_t number = x.kernel - g->first_kernel;
-    if (x.offset > s->bytes || x.bytes > s->bytes - x.offset || (x.elements > 1 && x.offset % (x.bytes / x.elements)))
+    uint32_t number = item.kernel - g->first_kernel;
+    if (item.offset > s->bytes || item.bytes > s->bytes - item.offset ||
+        (item.elements > 1 && item.offset % (item.bytes / item.elements)))
         return check_wrong(v->c, RULE_PROGRAM, at,
                            "program %u, kernel %u (%s): %" PRIu64 " elements, %" PRIu64 " bytes, at %" PRIu64
                            " of slot %u, which has %" PRIu64 " bytes",
-                           program, number, ir_op_info[p->kernels[x.kernel].op].name, x.elements, x.bytes, x.offset,
-                           x.slot, s->bytes);
-    if (x.write && !may_stand(&x, s->kind))
+                           program, number, ir_op_info[p->kernels[item.kernel].op].name, item.elements, item.bytes,
+                           item.offset, item.slot, s->bytes);
+    if (item.write && !may_stand(&item, s->kind))
         return check_wrong(v->c, RULE_PROGRAM, at, "program %u, kernel %u (%s): writes into slot %u of parameters",
-                           program, number, ir_op_info[p->kernels[x.kernel].op].name, x.slot);
-    vec_add(items, x);
+                           program, number, ir_op_info[p->kernels[item.kernel].op].name, item.slot);
+    vec_add(items, item);
     return ST_OK;
 }
 
@@ -132,14 +133,14 @@ static enum status list_items(const struct values *v, uint32_t program, struct i
             const struct plan_operand *o = &p->operands[k->first_operand];
             for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++) {
                 uint32_t which = (uint32_t)__builtin_ctz(rest);
-                struct item x = name_operand(v, k, which);
-                if (plan_kernel_writes(k, which) != write || x.name == NAME_NONE)
+                struct item item = name_operand(v, k, which);
+                if (plan_kernel_writes(k, which) != write || item.name == NAME_NONE)
                     continue;
-                x.write = write;
-                x.slot = o->slot;
-                x.offset = o->offset;
-                x.kernel = i;
-                TRY(add_item(v, program, x, items));
+                item.write = write;
+                item.slot = o->slot;
+                item.offset = o->offset;
+                item.kernel = i;
+                TRY(add_item(v, program, item, items));
             }
         }
     return ST_OK;
@@ -155,89 +156,97 @@ struct execution {
     struct items *items;
 };
 
-static enum status wrong_item(const struct execution *x, const struct item *i, const char *what)
+static enum status wrong_item(const struct execution *run, const struct item *i, const char *what)
 {
-    const struct plan *p = x->v->p;
+    const struct plan *p = run->v->p;
     const struct plan_kernel *k = &p->kernels[i->kernel];
-    const char *op = k->op < IR_OP_GRAPH_COUNT ? x->v->c->g->ops.at[k->graph_op].name : ir_op_info[k->op].name;
-    return check_wrong(x->v->c, RULE_VALUE, (struct check_place){ .cls = x->v->cls },
-                       "program %u, kernel %u (%s %s): what it reads at byte %" PRIu64 " of slot %u %s", x->program,
-                       i->kernel - p->programs[x->program].first_kernel, op, ir_pass_name((enum ir_pass)k->pass),
+    const char *op = k->op < IR_OP_GRAPH_COUNT ? run->v->c->g->ops.at[k->graph_op].name : ir_op_info[k->op].name;
+    return check_wrong(run->v->c, RULE_VALUE, (struct check_place){ .cls = run->v->cls },
+                       "program %u, kernel %u (%s %s): what it reads at byte %" PRIu64 " of slot %u %s", run->program,
+                       i->kernel - p->programs[run->program].first_kernel, op, ir_pass_name((enum ir_pass)k->pass),
                        i->offset, i->slot, what);
 }
 
-static enum status read_item(struct execution *x, const struct item *i, struct interface *face)
+static enum status read_item(struct execution *run, const struct item *i, struct interface *face)
 {
-    uint64_t at = x->start[i->slot] + i->offset;
-    uint32_t from = check_spans_find(&x->map, at), to = check_spans_find(&x->map, at + i->bytes);
-    check_spans_cut(&x->map, from);
-    check_spans_cut(&x->map, to);
-    uint32_t writer = x->map.at[from].writer;
+    uint64_t at = run->start[i->slot] + i->offset;
+    uint32_t from = check_spans_find(&run->map, at), to = check_spans_find(&run->map, at + i->bytes);
+    check_spans_cut(&run->map, from);
+    check_spans_cut(&run->map, to);
+    uint32_t writer = run->map.at[from].writer;
     if (writer == PLAN_NONE) {
-        for (uint32_t k = from; k < to; k = check_spans_next(&x->map, k))
-            if (x->map.at[k].writer != PLAN_NONE)
-                return wrong_item(x, i, "was overwritten in part");
-        const struct plan_program *g = &x->v->p->programs[x->program];
-        if (!may_stand(i, x->v->p->slots[g->first_slot + i->slot].kind))
-            return wrong_item(x, i, "was not written, and cannot come from outside there");
+        for (uint32_t k = from; k < to; k = check_spans_next(&run->map, k))
+            if (run->map.at[k].writer != PLAN_NONE)
+                return wrong_item(run, i, "was overwritten in part");
+        const struct plan_program *g = &run->v->p->programs[run->program];
+        if (!may_stand(i, run->v->p->slots[g->first_slot + i->slot].kind))
+            return wrong_item(run, i, "was not written, and cannot come from outside there");
         vec_add(&face->in, *i);
         return ST_OK;
     }
-    const struct item *w = &x->items->at[writer];
+    const struct item *w = &run->items->at[writer];
     if (w->name != i->name || w->offset != i->offset || w->elements != i->elements ||
         (i->name != NAME_GRADIENT && w->id != i->id))
-        return wrong_item(x, i, "is another value");
+        return wrong_item(run, i, "is another value");
     uint64_t end = at + (w->bytes < i->bytes ? w->bytes
                                              : i->bytes); /* sums do not know their type: compare what both have */
-    for (uint32_t k = from; k < to && x->map.bounds[k] < end; k = check_spans_next(&x->map, k))
-        if (x->map.at[k].writer != writer)
-            return wrong_item(x, i, "was overwritten in part");
+    for (uint32_t k = from; k < to && run->map.bounds[k] < end; k = check_spans_next(&run->map, k))
+        if (run->map.at[k].writer != writer)
+            return wrong_item(run, i, "was overwritten in part");
     return ST_OK;
 }
 
-static void write_item(struct execution *x, uint32_t number)
+static void write_item(struct execution *run, uint32_t number)
 {
-    const struct item *i = &x->items->at[number];
-    uint64_t at = x->start[i->slot] + i->offset;
-    uint32_t from = check_spans_find(&x->map, at), to = check_spans_find(&x->map, at + i->bytes);
-    check_spans_cut(&x->map, from);
-    check_spans_cut(&x->map, to);
-    check_spans_join(&x->map, from, to);
-    x->map.at[from] = (struct check_span){ .writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE };
+    const struct item *i = &run->items->at[number];
+    uint64_t at = run->start[i->slot] + i->offset;
+    uint32_t from = check_spans_find(&run->map, at), to = check_spans_find(&run->map, at + i->bytes);
+    check_spans_cut(&run->map, from);
+    check_spans_cut(&run->map, to);
+    check_spans_join(&run->map, from, to);
+    run->map.at[from] = (struct check_span){ .writer = number, .buffer = PLAN_NONE, .readers = PLAN_NONE };
 }
 
-/* What stands in slots at the end, whole. A slot for a tensor or a gradient is left written from end to end, if it is
- * declared to be written. */
-static enum status collect_out(struct execution *x, struct interface *face)
+static int by_place(const void *a, const void *b)
 {
-    const struct plan_program *g = &x->v->p->programs[x->program];
+    const struct item *x = a, *y = b;
+    return x->slot != y->slot ? (x->slot > y->slot ? 1 : -1) : (x->offset > y->offset) - (x->offset < y->offset);
+}
+
+/* What stands in slots at the end, whole, in order of slots and offsets. A slot for a tensor or a gradient is left written from end to end, if it is
+ * declared to be written. */
+static enum status collect_out(struct execution *run, struct interface *face)
+{
+    const struct plan_program *g = &run->v->p->programs[run->program];
     uint8_t *full = mem_alloc(g->n_slots);
-    for (uint32_t n = 0; n < x->items->n; n++) {
-        const struct item *i = &x->items->at[n];
-        uint64_t at = x->start[i->slot] + i->offset;
+    for (uint32_t n = 0; n < run->items->n; n++) {
+        const struct item *i = &run->items->at[n];
+        uint64_t at = run->start[i->slot] + i->offset;
         if (!i->write || i->bytes == 0)
             continue;
-        uint32_t from = check_spans_find(&x->map, at), to = check_spans_find(&x->map, at + i->bytes);
-        check_spans_cut(&x->map, from);
-        check_spans_cut(&x->map, to);
+        uint32_t from = check_spans_find(&run->map, at), to = check_spans_find(&run->map, at + i->bytes);
+        check_spans_cut(&run->map, from);
+        check_spans_cut(&run->map, to);
         bool whole = true;
-        for (uint32_t k = from; k < to; k = check_spans_next(&x->map, k))
-            whole = whole && x->map.at[k].writer == n;
+        for (uint32_t k = from; k < to; k = check_spans_next(&run->map, k))
+            whole = whole && run->map.at[k].writer == n;
         if (whole)
             vec_add(&face->out, *i);
         /* (with experts of other devices a slot may have room for more rows than one device has) */
-        uint64_t room = x->v->p->slots[g->first_slot + i->slot].bytes;
+        uint64_t room = run->v->p->slots[g->first_slot + i->slot].bytes;
         full[i->slot] |= whole && i->offset == 0 && (i->bytes == room || g->ep > 1);
     }
     enum status st = ST_OK;
     for (uint32_t k = 0; k < g->n_slots && st == ST_OK; k++) {
-        const struct plan_slot *s = &x->v->p->slots[g->first_slot + k];
+        const struct plan_slot *s = &run->v->p->slots[g->first_slot + k];
         bool value = s->kind == SLOT_TENSOR || s->kind == SLOT_GRADIENT;
         if (value && s->bytes && s->access & PLAN_WRITE && !full[k])
-            st = check_wrong(x->v->c, RULE_PROGRAM, (struct check_place){ .cls = x->v->cls },
-                             "program %u is to write slot %u, and does not, or not all of it", x->program, k);
+            st = check_wrong(run->v->c, RULE_PROGRAM, (struct check_place){ .cls = run->v->cls },
+                             "program %u must write all of slot %u, but does not", run->program, k);
     }
     mem_free(full);
+    if (face->out.n)
+        qsort(face->out.at, face->out.n, sizeof *face->out.at, by_place);
     return st;
 }
 
@@ -251,25 +260,25 @@ static enum status execute(const struct values *v, uint32_t program, struct inte
     uint64_t *start = mem_alloc(sizeof *start * ((size_t)g->n_slots + 1));
     for (uint32_t i = 0; i < g->n_slots; i++)
         start[i + 1] = start[i] + v->p->slots[g->first_slot + i].bytes;
-    struct execution x = { .v = v, .program = program, .start = start, .items = &items };
+    struct execution run = { .v = v, .program = program, .start = start, .items = &items };
     enum status st = list_items(v, program, &items);
     for (uint32_t i = 0; i < items.n; i++) {
         vec_add(&bounds, start[items.at[i].slot] + items.at[i].offset);
         vec_add(&bounds, start[items.at[i].slot] + items.at[i].offset + items.at[i].bytes);
     }
-    check_spans_init(&x.map, bounds.at, bounds.n, (struct check_span){ PLAN_NONE, PLAN_NONE, PLAN_NONE });
+    check_spans_init(&run.map, bounds.at, bounds.n, (struct check_span){ PLAN_NONE, PLAN_NONE, PLAN_NONE });
     for (uint32_t i = 0; i < items.n && st == ST_OK; i++) {
         if (items.at[i].bytes == 0)
             continue;
         if (items.at[i].write)
-            write_item(&x, i);
+            write_item(&run, i);
         else
-            st = read_item(&x, &items.at[i], face);
+            st = read_item(&run, &items.at[i], face);
     }
     if (st == ST_OK)
-        st = collect_out(&x, face);
+        st = collect_out(&run, face);
     face->done = true;
-    check_spans_release(&x.map);
+    check_spans_release(&run.map);
     vec_free(&items);
     mem_free(start);
     return st;
@@ -296,17 +305,16 @@ static enum status check_frame(struct values *v, uint32_t i, const struct plan_p
     }
     const struct interface *from = &v->programs[lo], *to = &v->programs[in->what];
     for (uint32_t a = 0; a < to->in.n; a++) {
-        const struct item *x = &to->in.at[a];
-        bool found = x->slot != slot || x->name == NAME_GRADIENT;
-        for (uint32_t b = 0; b < from->out.n && !found; b++) {
-            const struct item *y = &from->out.at[b];
-            found = y->slot == writer - v->p->programs[lo].first_slot && y->offset == x->offset && y->name == x->name &&
-                    y->id == x->id;
-        }
-        if (!found)
+        const struct item *item = &to->in.at[a];
+        if (item->slot != slot || item->name == NAME_GRADIENT)
+            continue;
+        struct item place = { .slot = writer - v->p->programs[lo].first_slot, .offset = item->offset };
+        const struct item *left = from->out.n ? bsearch(&place, from->out.at, from->out.n, sizeof place, by_place)
+                                              : NULL;
+        if (!left || left->name != item->name || left->id != item->id)
             return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
                                "program %u reads byte %" PRIu64 " of slot %u, where program %u has not left that value",
-                               in->what, x->offset, slot, lo);
+                               in->what, item->offset, slot, lo);
     }
     return ST_OK;
 }
@@ -317,15 +325,16 @@ static enum status check_tensors(struct values *v, uint32_t i, const struct item
     const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
     const struct plan_program *g = &v->p->programs[in->what];
     for (uint32_t k = 0; k < items->n; k++) {
-        const struct item *x = &items->at[k];
-        if (v->p->slots[g->first_slot + x->slot].kind != SLOT_TENSOR)
+        const struct item *item = &items->at[k];
+        if (v->p->slots[g->first_slot + item->slot].kind != SLOT_TENSOR)
             continue;
-        const struct plan_base *b = &v->p->bases[in->first_base + x->slot];
+        const struct plan_base *b = &v->p->bases[in->first_base + item->slot];
         const struct plan_buffer *f = &v->p->buffers[b->buffer];
-        if (x->name != NAME_TENSOR || f->role != SLOT_TENSOR || f->what != x->id || b->offset + x->offset != f->offset)
+        if (item->name != NAME_TENSOR || f->role != SLOT_TENSOR || f->what != item->id ||
+            b->offset + item->offset != f->offset)
             return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
-                               "%s tensor %s in buffer %u of %s", x->write ? "writes" : "reads",
-                               x->name == NAME_TENSOR ? v->c->g->tensors.at[x->id].name : "(not one)", b->buffer,
+                               "%s tensor %s in buffer %u of %s", item->write ? "writes" : "reads",
+                               item->name == NAME_TENSOR ? v->c->g->tensors.at[item->id].name : "(not one)", b->buffer,
                                f->what < v->c->g->tensors.n ? v->c->g->tensors.at[f->what].name : "another kind");
     }
     return ST_OK;
@@ -377,10 +386,10 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
     }
     if (in->op == PLAN_LOAD)
         return ST_OK;
-    const struct check_end *x = &v->l->ends.at[v->l->comms.at[v->l->comm_of[v->l->base[v->cls] + i]].first_end];
-    const struct plan *q = v->c->classes[x->cls].p;
+    const struct check_end *end = &v->l->ends.at[v->l->comms.at[v->l->comm_of[v->l->base[v->cls] + i]].first_end];
+    const struct plan *q = v->c->classes[end->cls].p;
     const struct plan_buffer *f = &v->p->buffers[v->p->bases[in->first_base].buffer];
-    const struct plan_base *there = &q->bases[check_instrs(v->c, v->l, x->cls)[x->instr].first_base];
+    const struct plan_base *there = &q->bases[check_instrs(v->c, v->l, end->cls)[end->instr].first_base];
     const struct plan_buffer *o = there->arena == ARENA_WORK ? &q->buffers[there->buffer] : NULL;
     if (!o || o->role != f->role || o->what != f->what || o->mb != f->mb)
         return check_wrong(v->c, RULE_VALUE, at, "the two ends are buffers of different tensors or microbatches");

@@ -11,7 +11,7 @@ struct use {
     double units; /* processors that transfers hold */
     uint32_t computing, transfers;
 };
-struct simulating {
+struct cost_simulation {
     const struct simulate_input *in;
     const struct simulate_change *change;
     struct cost_class *costs;
@@ -48,30 +48,30 @@ enum simulate_kind simulate_kind_of(enum plan_op op)
 
 static double instruction_time(void *self, uint32_t cls, const struct plan_instr *in, double start)
 {
-    struct simulating *x = self;
-    const struct plan *p = &x->in->plans[cls];
-    const struct plan_list *l = &p->lists[plan_find_list(p, x->in->list)];
+    struct cost_simulation *sim = self;
+    const struct plan *p = &sim->in->plans[cls];
+    const struct plan_list *l = &p->lists[plan_find_list(p, sim->in->list)];
     enum simulate_kind kind = simulate_kind_of((enum plan_op)in->op);
-    double scale = x->change ? x->change->scale[kind] : 1;
-    struct cost_transfer *t = &x->transfers[cls][in - x->first[cls]];
+    double scale = sim->change ? sim->change->scale[kind] : 1;
+    struct cost_transfer *t = &sim->transfers[cls][in - sim->first[cls]];
     (void)start;
-    if (cost_transfer(&x->costs[cls], l, in, t))
+    if (cost_transfer(&sim->costs[cls], l, in, t))
         return scale * t->seconds;
-    if (kind == SIMULATE_COMPUTE && x->change && x->change->compute)
-        scale *= x->change->compute[cls];
+    if (kind == SIMULATE_COMPUTE && sim->change && sim->change->compute)
+        scale *= sim->change->compute[cls];
     return scale * (in->op == PLAN_RUN ? (double)p->programs[in->what].seconds : (double)in->seconds);
 }
 
 /* ---- speeds -------------------------------------------------------------------------------------------------------- */
 
-static bool is_transfer(const struct simulating *x, const struct timeline_active *a)
+static bool is_transfer(const struct cost_simulation *sim, const struct timeline_active *a)
 {
-    return x->transfers[a->ends->cls][a->ends->instr].seconds > 0;
+    return sim->transfers[a->ends->cls][a->ends->instr].seconds > 0;
 }
 
-static bool computes(const struct simulating *x, const struct timeline_active *a)
+static bool computes(const struct cost_simulation *sim, const struct timeline_active *a)
 {
-    enum plan_op op = (enum plan_op)x->first[a->ends->cls][a->ends->instr].op;
+    enum plan_op op = (enum plan_op)sim->first[a->ends->cls][a->ends->instr].op;
     return op == PLAN_RUN || op == PLAN_UPDATE || op == PLAN_SUMSQ;
 }
 
@@ -81,68 +81,68 @@ static bool goes(enum plan_op op, int direction)
     return direction == IN ? op != PLAN_SEND : op != PLAN_RECV;
 }
 
-static double units_of(const struct simulating *x, const struct timeline_end *end)
+static double units_of(const struct cost_simulation *sim, const struct timeline_end *end)
 {
-    const struct plan *p = &x->in->plans[end->cls];
-    uint32_t ctas = p->streams[x->first[end->cls][end->instr].stream].max_ctas;
-    return ctas ? ctas : x->in->machine->comm_units;
+    const struct plan *p = &sim->in->plans[end->cls];
+    uint32_t ctas = p->streams[sim->first[end->cls][end->instr].stream].max_ctas;
+    return ctas ? ctas : sim->in->machine->comm_units;
 }
 
 /* The members of a node have one demand together on what they share. */
-static bool first_in_node(const struct simulating *x, const struct timeline_active *a, uint32_t end, int l)
+static bool first_in_node(const struct cost_simulation *sim, const struct timeline_active *a, uint32_t end, int l)
 {
     for (uint32_t i = 0; i < end; i++)
-        if (x->node[l][a->ends[i].cls] == x->node[l][a->ends[end].cls])
+        if (sim->node[l][a->ends[i].cls] == sim->node[l][a->ends[end].cls])
             return false;
     return true;
 }
 
-static void add_use(struct simulating *x, const struct timeline_active *a)
+static void add_use(struct cost_simulation *sim, const struct timeline_active *a)
 {
-    const struct cost_transfer *t = &x->transfers[a->ends->cls][a->ends->instr];
+    const struct cost_transfer *t = &sim->transfers[a->ends->cls][a->ends->instr];
     for (uint32_t i = 0; i < a->n_ends; i++) {
         uint32_t cls = a->ends[i].cls;
-        struct use *u = &x->use[cls];
-        enum plan_op op = (enum plan_op)x->first[cls][a->ends[i].instr].op;
-        u->computing += computes(x, a);
-        if (!is_transfer(x, a))
+        struct use *u = &sim->use[cls];
+        enum plan_op op = (enum plan_op)sim->first[cls][a->ends[i].instr].op;
+        u->computing += computes(sim, a);
+        if (!is_transfer(sim, a))
             continue;
         u->transfers++;
-        u->units += units_of(x, &a->ends[i]);
+        u->units += units_of(sim, &a->ends[i]);
         for (int l = 0; l < LINK_COUNT; l++) {
             for (int d = 0; d < DIRECTIONS; d++)
                 u->port[l][d] += goes(op, d) ? t->port[l] : 0;
-            if (t->shared[l] > 0 && first_in_node(x, a, i, l))
-                x->use[x->node[l][cls]].shared[l] += t->shared[l];
+            if (t->shared[l] > 0 && first_in_node(sim, a, i, l))
+                sim->use[sim->node[l][cls]].shared[l] += t->shared[l];
         }
     }
 }
 
 /* Share of the links that is there for a transfer. */
-static double link_speed(const struct simulating *x, const struct timeline_active *a)
+static double link_speed(const struct cost_simulation *sim, const struct timeline_active *a)
 {
-    const struct cost_transfer *t = &x->transfers[a->ends->cls][a->ends->instr];
+    const struct cost_transfer *t = &sim->transfers[a->ends->cls][a->ends->instr];
     double most = 1;
     bool all_compute = true;
     for (uint32_t i = 0; i < a->n_ends; i++) {
         uint32_t cls = a->ends[i].cls;
-        enum plan_op op = (enum plan_op)x->first[cls][a->ends[i].instr].op;
+        enum plan_op op = (enum plan_op)sim->first[cls][a->ends[i].instr].op;
         for (int l = 0; l < LINK_COUNT; l++) {
             for (int d = 0; d < DIRECTIONS; d++)
                 if (t->port[l] > 0 && goes(op, d))
-                    most = fmax(most, x->use[cls].port[l][d]);
+                    most = fmax(most, sim->use[cls].port[l][d]);
             if (t->shared[l] > 0)
-                most = fmax(most, x->use[x->node[l][cls]].shared[l]);
+                most = fmax(most, sim->use[sim->node[l][cls]].shared[l]);
         }
-        all_compute = all_compute && x->use[cls].computing;
+        all_compute = all_compute && sim->use[cls].computing;
     }
-    return (all_compute ? x->in->machine->transfer_beside : 1) / most;
+    return (all_compute ? sim->in->machine->transfer_beside : 1) / most;
 }
 
-static double compute_speed(const struct simulating *x, uint32_t cls)
+static double compute_speed(const struct cost_simulation *sim, uint32_t cls)
 {
-    const struct machine *m = x->in->machine;
-    const struct use *u = &x->use[cls];
+    const struct machine *m = sim->in->machine;
+    const struct use *u = &sim->use[cls];
     if (!u->transfers)
         return 1;
     return m->units ? fmax(0.1, 1 - u->units / m->units) : m->compute_beside;
@@ -150,33 +150,33 @@ static double compute_speed(const struct simulating *x, uint32_t cls)
 
 static void set_speeds(void *self, struct timeline_active *active, uint32_t n)
 {
-    struct simulating *x = self;
-    memset(x->use, 0, x->in->n_classes * sizeof *x->use);
+    struct cost_simulation *sim = self;
+    memset(sim->use, 0, sim->in->n_classes * sizeof *sim->use);
     for (uint32_t i = 0; i < n; i++)
-        add_use(x, &active[i]);
+        add_use(sim, &active[i]);
     for (uint32_t i = 0; i < n; i++)
-        active[i].speed = is_transfer(x, &active[i]) ? link_speed(x, &active[i])
-                          : computes(x, &active[i])  ? compute_speed(x, active[i].ends->cls)
-                                                     : 1;
+        active[i].speed = is_transfer(sim, &active[i]) ? link_speed(sim, &active[i])
+                          : computes(sim, &active[i])  ? compute_speed(sim, active[i].ends->cls)
+                                                       : 1;
 }
 
 /* ---- the whole ------------------------------------------------------------------------------------------------------- */
 
 /* Classes whose first members lie in one node (one island) share what it has. */
-static void find_nodes(struct simulating *x)
+static void find_nodes(struct cost_simulation *sim)
 {
-    const struct machine *m = x->in->machine;
+    const struct machine *m = sim->in->machine;
     for (int l = 0; l < LINK_COUNT; l++) {
-        x->node[l] = mem_alloc(x->in->n_classes * sizeof *x->node[l]);
-        for (uint32_t c = 0; c < x->in->n_classes; c++) {
-            uint32_t rank = plan_set_at(&x->in->plans[c], x->in->plans[c].h->devices, 0), k = 0;
+        sim->node[l] = mem_alloc(sim->in->n_classes * sizeof *sim->node[l]);
+        for (uint32_t c = 0; c < sim->in->n_classes; c++) {
+            uint32_t rank = plan_set_at(&sim->in->plans[c], sim->in->plans[c].h->devices, 0), k = 0;
             for (; k < c; k++) {
-                uint32_t other = plan_set_at(&x->in->plans[k], x->in->plans[k].h->devices, 0);
+                uint32_t other = plan_set_at(&sim->in->plans[k], sim->in->plans[k].h->devices, 0);
                 enum machine_link between = machine_link_between(m, rank, other);
                 if (between == LINK_NODE || (l == LINK_ISLANDS && between != LINK_ISLANDS))
                     break;
             }
-            x->node[l][c] = k;
+            sim->node[l][c] = k;
         }
     }
 }
@@ -184,28 +184,28 @@ static void find_nodes(struct simulating *x)
 void simulate_run(const struct simulate_input *in, const struct simulate_change *change, struct timeline *out)
 {
     uint32_t n = in->n_classes;
-    struct simulating x = { .in = in, .change = change };
-    x.costs = mem_alloc(n * sizeof *x.costs);
-    x.transfers = mem_alloc(n * sizeof *x.transfers);
-    x.first = mem_alloc(n * sizeof *x.first);
-    x.use = mem_alloc(n * sizeof *x.use);
+    struct cost_simulation sim = { .in = in, .change = change };
+    sim.costs = mem_alloc(n * sizeof *sim.costs);
+    sim.transfers = mem_alloc(n * sizeof *sim.transfers);
+    sim.first = mem_alloc(n * sizeof *sim.first);
+    sim.use = mem_alloc(n * sizeof *sim.use);
     for (uint32_t c = 0; c < n; c++) {
         const struct plan *p = &in->plans[c];
         const struct plan_list *l = &p->lists[plan_find_list(p, in->list)];
-        cost_class_init(&x.costs[c], in->machine, p, in->graph);
-        x.transfers[c] = mem_alloc((l->n_instr + 1) * sizeof *x.transfers[c]);
-        x.first[c] = &p->instrs[l->first_instr];
+        cost_class_init(&sim.costs[c], in->machine, p, in->graph);
+        sim.transfers[c] = mem_alloc((l->n_instr + 1) * sizeof *sim.transfers[c]);
+        sim.first[c] = &p->instrs[l->first_instr];
     }
-    find_nodes(&x);
-    timeline_run(in->plans, n, in->list, &(struct timeline_cost){ instruction_time, &x, set_speeds }, out);
+    find_nodes(&sim);
+    timeline_run(in->plans, n, in->list, &(struct timeline_cost){ instruction_time, &sim, set_speeds }, out);
     for (uint32_t c = 0; c < n; c++) {
-        cost_class_release(&x.costs[c]);
-        mem_free(x.transfers[c]);
+        cost_class_release(&sim.costs[c]);
+        mem_free(sim.transfers[c]);
     }
     for (int l = 0; l < LINK_COUNT; l++)
-        mem_free(x.node[l]);
-    mem_free(x.costs);
-    mem_free(x.transfers);
-    mem_free(x.first);
-    mem_free(x.use);
+        mem_free(sim.node[l]);
+    mem_free(sim.costs);
+    mem_free(sim.transfers);
+    mem_free(sim.first);
+    mem_free(sim.use);
 }

@@ -121,8 +121,7 @@ static uint32_t op_of_bucket(const struct simulate_input *in, const struct plan 
 
 static void name_of(const struct simulate_input *in, struct timeline_end at, char text[64])
 {
-    static const char *const passes[] = { "forward", "backward", "backward for inputs", "backward for weights",
-                                          "sums" };
+    static const char *const passes[] = { "forward", "backward", "BI (dgrad)", "BW (wgrad)", "sums" };
     const struct plan *p = &in->plans[at.cls];
     const struct plan_instr *i = instr_of(in, at);
     const char *what;
@@ -134,7 +133,7 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
         op = op_of_program(p, i->what);
         break;
     case PLAN_LOAD:
-        what = "loading of tokens";
+        what = "loading tokens";
         break;
     case PLAN_SCALARS:
         what = "norm over all ranks";
@@ -236,12 +235,12 @@ uint32_t simulate_hints(const struct simulate_input *in, const struct timeline *
         const char *what;
         double scale[SIMULATE_KINDS];
     } changes[] = {
-        { "computing twice as fast", { 0.5, 1, 1, 1, 1 } },
+        { "computation twice as fast", { 0.5, 1, 1, 1, 1 } },
         { "links twice as fast", { 1, 0.5, 0.5, 0.5, 0.5 } },
-        { "sends between stages that cost nothing", { 1, 0, 1, 1, 1 } },
-        { "all-to-all that costs nothing, or is hidden whole", { 1, 1, 0, 1, 1 } },
-        { "reductions that cost nothing, or are hidden whole", { 1, 1, 1, 0, 1 } },
-        { "gathers that cost nothing, or are hidden whole", { 1, 1, 1, 1, 0 } },
+        { "free sends between stages", { 1, 0, 1, 1, 1 } },
+        { "free or fully overlapped all-to-all", { 1, 1, 0, 1, 1 } },
+        { "free or fully overlapped reductions", { 1, 1, 1, 0, 1 } },
+        { "free or fully overlapped gathers", { 1, 1, 1, 1, 0 } },
     };
     uint32_t n = 0;
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {
@@ -250,7 +249,7 @@ uint32_t simulate_hints(const struct simulate_input *in, const struct timeline *
         hints[n++] = (struct simulate_hint){ changes[i].what, step_with(in, &change) };
     }
     if (in->n_classes > 1)
-        hints[n++] = (struct simulate_hint){ "stages that compute equally long", step_when_balanced(in, t) };
+        hints[n++] = (struct simulate_hint){ "perfectly balanced stages", step_when_balanced(in, t) };
     qsort(hints, n, sizeof *hints, by_step);
     while (n && hints[n - 1].step > 0.99 * t->step)
         n--;

@@ -40,7 +40,7 @@ static enum status read_pass(struct reader *r, struct cell *c)
         }
     }
     r->at = start;
-    return wrong_cell(r, "stage, one of F, B, I, W, and microbatch, like 3F0 (a schedule has only compute in it)");
+    return wrong_cell(r, "stage, one of F, B, I, W, and microbatch, like 3F0 (a schedule has computation only)");
 }
 
 static bool take(struct reader *r, const char *word)
@@ -136,9 +136,9 @@ static char letter(enum ir_pass p)
 static enum status wrong(const struct csv *c, uint32_t line, uint32_t i, const char *file, const char *why,
                          struct err *e)
 {
-    const struct cell *x = &c->rows.at[line].at[i];
-    return err_set(e, ST_INPUT, file, "line %u, cell %u: %u%c%u %s", line + 1, column(&c->rows.at[line], i), x->stage,
-                   letter(x->pass), x->mb, why);
+    const struct cell *cell = &c->rows.at[line].at[i];
+    return err_set(e, ST_INPUT, file, "line %u, cell %u: %u%c%u %s", line + 1, column(&c->rows.at[line], i),
+                   cell->stage, letter(cell->pass), cell->mb, why);
 }
 
 /* How many stages and microbatches; a file far too short for them is refused here, so that what follows may have tables of
@@ -151,14 +151,14 @@ static enum status measure(struct csv *c, const char *file, struct err *e)
     uint64_t cells = 0;
     for (uint32_t l = 0; l < c->rows.n; l++)
         for (uint32_t i = 0; i < c->rows.at[l].n; i++, cells++) {
-            const struct cell *x = &c->rows.at[l].at[i];
-            if (x->stage >= c->stages) {
-                c->stages = x->stage + 1;
+            const struct cell *cell = &c->rows.at[l].at[i];
+            if (cell->stage >= c->stages) {
+                c->stages = cell->stage + 1;
                 stage.line = l;
                 stage.i = i;
             }
-            if (x->mb >= c->microbatches) {
-                c->microbatches = x->mb + 1;
+            if (cell->mb >= c->microbatches) {
+                c->microbatches = cell->mb + 1;
                 mb.line = l;
                 mb.i = i;
             }
@@ -168,7 +168,7 @@ static enum status measure(struct csv *c, const char *file, struct err *e)
         return ST_OK;
     char why[200];
     snprintf(why, sizeof why,
-             "makes it %u stages and %u microbatches, which need at least %llu cells; the file has %llu", c->stages,
+             "implies %u stages and %u microbatches, which need at least %llu cells; the file has %llu", c->stages,
              c->microbatches, (unsigned long long)need, (unsigned long long)cells);
     return c->microbatches > c->stages ? wrong(c, mb.line, mb.i, file, why, e)
                                        : wrong(c, stage.line, stage.i, file, why, e);
@@ -179,13 +179,13 @@ static const char *refuse_pass(uint8_t seen, enum ir_pass p)
 {
     enum { F = 1 << IR_PASS_F, B = 1 << IR_PASS_B, I = 1 << IR_PASS_BI };
     if (seen & 1 << p)
-        return "stands twice";
+        return "appears twice";
     if (p != IR_PASS_F && !(seen & F))
-        return "stands before its forward";
+        return "precedes its forward";
     if (p == IR_PASS_BW && !(seen & (I | B)))
-        return "stands before its I";
+        return "precedes its I";
     if ((p == IR_PASS_B && seen & I) || (p != IR_PASS_F && p != IR_PASS_B && seen & B))
-        return "stands beside a B or an I of the same backward; a backward is one B, or one I and one W";
+        return "duplicates a B or an I of the same backward; a backward is one B, or one I and one W";
     return NULL;
 }
 
@@ -195,19 +195,20 @@ static enum status check_cells(struct csv *c, uint8_t *seen, const char *file, s
         if (!c->rows.at[l].n)
             return err_set(e, ST_INPUT, file, "line %u, cell 1: found nothing, expected the passes of a rank", l + 1);
         for (uint32_t i = 0; i < c->rows.at[l].n; i++) {
-            const struct cell *x = &c->rows.at[l].at[i];
-            uint8_t *bits = &seen[(size_t)x->stage * c->microbatches + x->mb];
-            if (c->row_of[x->stage] == IR_NONE)
-                c->row_of[x->stage] = l;
-            if (c->row_of[x->stage] != l) {
+            const struct cell *cell = &c->rows.at[l].at[i];
+            uint8_t *bits = &seen[(size_t)cell->stage * c->microbatches + cell->mb];
+            if (c->row_of[cell->stage] == IR_NONE)
+                c->row_of[cell->stage] = l;
+            if (c->row_of[cell->stage] != l) {
                 char why[80];
-                snprintf(why, sizeof why, "is on another line than the stage before, line %u", c->row_of[x->stage] + 1);
+                snprintf(why, sizeof why, "is on another line than earlier passes of its stage, line %u",
+                         c->row_of[cell->stage] + 1);
                 return wrong(c, l, i, file, why, e);
             }
-            const char *why = refuse_pass(*bits, x->pass);
+            const char *why = refuse_pass(*bits, cell->pass);
             if (why)
                 return wrong(c, l, i, file, why, e);
-            *bits |= (uint8_t)(1 << x->pass);
+            *bits |= (uint8_t)(1 << cell->pass);
         }
     }
     return ST_OK;
@@ -278,8 +279,8 @@ enum status csv_fold(struct csv *c, uint32_t stages, const char *file, struct er
                 continue;
             char why[160];
             snprintf(why, sizeof why,
-                     "is not what line %u has there for the other direction, %u%c%u; two mirrored ranks have "
-                     "one order",
+                     "differs from line %u, which has %u%c%u there for the other direction; mirrored ranks run in the "
+                     "same order",
                      mirror + 1, (a->stage + stages) % c->stages, letter(a->pass), a->mb);
             return wrong(c, l, i, file, why, e);
         }

@@ -94,11 +94,11 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
     }
     TRY(js_int_or(js, "dp", 1, 1 << 20, 0, &g->dp, e));
     if (!g->dp && !s->in->ranks)
-        return err_set(e, ST_USAGE, js->file,
-                       "%s: \"dp\" is left out, so the number of ranks decides it: give it with -n", js->path);
+        return err_set(e, ST_USAGE, js->file, "%s: without \"dp\" the number of ranks must be known: give it with -n",
+                       js->path);
     if (!g->dp && s->in->ranks % g->pp)
-        return err_set(e, ST_USAGE, js->file, "%s: %u ranks do not divide by pp=%lld; start a multiple of it", js->path,
-                       s->in->ranks, (long long)g->pp);
+        return err_set(e, ST_USAGE, js->file, "%s: %u ranks are not a multiple of pp=%lld; launch a multiple of it",
+                       js->path, s->in->ranks, (long long)g->pp);
     if (!g->dp)
         g->dp = s->in->ranks / g->pp;
     if (s->in->ranks && g->pp * g->dp != s->in->ranks)
@@ -106,7 +106,7 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
                        (long long)g->pp, (long long)g->dp, (long long)(g->pp * g->dp), s->in->ranks);
     if (g->dp % g->ep)
         return js_wrong(js, e,
-                        "ep=%lld does not divide dp=%lld; the experts of a stage are split over ep of its dp copies",
+                        "ep=%lld does not divide dp=%lld; the experts of a stage are split over ep of its dp replicas",
                         (long long)g->ep, (long long)g->dp);
     return ST_OK;
 }

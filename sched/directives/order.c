@@ -6,7 +6,7 @@
 
 #include "sched/passes.h"
 
-static const char too_few[] = "at least two groups: an order needs a first and a next";
+static const char too_few[] = "at least two groups: one runs before the next";
 
 static enum status parse_order(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
@@ -72,18 +72,18 @@ struct node_index {
 };
 enum { PASSES = IR_PASS_COUNT };
 
-static void index_nodes(const struct sched *s, const struct ir_dag *d, struct node_index *x)
+static void index_nodes(const struct sched *s, const struct ir_dag *d, struct node_index *nodes)
 {
     size_t n = (size_t)s->chunks.chunks.n * s->microbatches * PASSES;
-    x->first = mem_alloc(n * sizeof *x->first);
-    memset(x->first, 0xff, n * sizeof *x->first);
+    nodes->first = mem_alloc(n * sizeof *nodes->first);
+    memset(nodes->first, 0xff, n * sizeof *nodes->first);
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *k = &d->nodes.at[i];
         if (k->kind != IR_NODE_RUN)
             continue;
         size_t at = ((size_t)s->chunks.subs.at[k->what].chunk * s->microbatches + k->mb) * PASSES + k->pass;
-        if (x->first[at] == IR_NONE)
-            x->first[at] = i;
+        if (nodes->first[at] == IR_NONE)
+            nodes->first[at] = i;
     }
 }
 
@@ -92,7 +92,7 @@ struct members {
 };
 
 /* Gathering the nodes of a directive's groups. */
-struct collecting {
+struct collector {
     const struct sched *s;
     const struct ir_dag *d;
     const struct node_index *x;
@@ -105,7 +105,7 @@ struct collecting {
 };
 
 /* The sub-chunks of one pass: all on the device set of the directive. */
-static enum status collect_pass(struct collecting *g, uint32_t chunk, uint32_t first, struct err *e)
+static enum status collect_pass(struct collector *g, uint32_t chunk, uint32_t first, struct err *e)
 {
     const struct sched *s = g->s;
     char text[160];
@@ -115,8 +115,8 @@ static enum status collect_pass(struct collecting *g, uint32_t chunk, uint32_t f
             g->row_class = cls;
         if (cls != g->row_class)
             return js_wrong(&g->o->js, e,
-                            "group %u: %s is on another device set than the first of this order; an order directive "
-                            "speaks of one device set",
+                            "group %u: %s is on another device set than the first match of this directive; an order "
+                            "directive covers one device set",
                             g->group, node_text(s, g->d, node, text, sizeof text));
         if (g->mark[node] != g->number)
             vec_add(g->out, node);
@@ -126,7 +126,7 @@ static enum status collect_pass(struct collecting *g, uint32_t chunk, uint32_t f
 }
 
 /* The nodes of one filter: not empty. */
-static enum status collect(struct collecting *g, const struct filter *f, struct err *e)
+static enum status collect(struct collector *g, const struct filter *f, struct err *e)
 {
     const struct sched *s = g->s;
     uint32_t before = g->out->n, m = s->microbatches;
@@ -178,8 +178,9 @@ static bool same_match(const struct sched *s, const struct filter *a, const stru
 {
     bool same = a->pass == b->pass;
     for (uint32_t i = 0; i < s->g->n_tags && same; i++) {
-        const struct match *x = &a->tag[i], *y = &b->tag[i];
-        same = x->given == y->given && x->mode == y->mode && x->lo == y->lo && x->hi == y->hi;
+        const struct match *match = &a->tag[i], *other = &b->tag[i];
+        same = match->given == other->given && match->mode == other->mode && match->lo == other->lo &&
+               match->hi == other->hi;
     }
     return same;
 }
@@ -215,8 +216,8 @@ static enum status check_convex(const struct sched *s, struct convexity *v, cons
     return x == IR_NONE
                ? ST_OK
                : js_wrong(&o->js, e,
-                          "group %u: the match of a filter is not convex: data flows from it through %s and back "
-                          "into it; match that too, or use a filter each for what lies before and behind it",
+                          "group %u: the match of a filter is not convex: data flows from it through %s and back into "
+                          "it; match that too, or use one filter for what precedes it and one for what follows",
                           group, chunk_text(s, x, text, sizeof text));
 }
 
@@ -249,7 +250,7 @@ static void order_after(struct ir_dag *d, const struct members *sinks, const str
                 ir_dag_edge(d, sinks->at[a], sources->at[b], IR_EDGE_ORDER, d->orders.n - 1);
 }
 
-static enum status collect_group(struct collecting *g, struct convexity *v, struct err *e)
+static enum status collect_group(struct collector *g, struct convexity *v, struct err *e)
 {
     const struct order_group *group = &g->s->groups.at[g->o->first_group + g->group];
     for (uint32_t k = group->first_filter; k < group->first_filter + group->n_filters; k++) {
@@ -259,7 +260,7 @@ static enum status collect_group(struct collecting *g, struct convexity *v, stru
     return ST_OK;
 }
 
-static enum status apply(struct collecting *g, struct ir_dag *d, struct convexity *v, struct err *e)
+static enum status apply(struct collector *g, struct ir_dag *d, struct convexity *v, struct err *e)
 {
     struct members group = { 0 }, sinks = { 0 }, sources = { 0 };
     enum status st = ST_OK;
@@ -296,9 +297,9 @@ static const struct directive *directive_at(const struct sched *s, uint32_t numb
 static uint32_t other_order(const struct ir_dag *d, const uint32_t *cycle, uint32_t n, uint32_t directive)
 {
     for (uint32_t j = 0; j < n; j++) {
-        const struct ir_edge *y = &d->edges.at[ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n])];
-        if (y->kind == IR_EDGE_ORDER && d->orders.at[y->value].directive != directive)
-            return d->orders.at[y->value].directive;
+        const struct ir_edge *back = &d->edges.at[ir_dag_find_edge(d, cycle[j], cycle[(j + 1) % n])];
+        if (back->kind == IR_EDGE_ORDER && d->orders.at[back->value].directive != directive)
+            return d->orders.at[back->value].directive;
     }
     return IR_NONE;
 }
@@ -310,18 +311,18 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
     for (uint32_t i = 0; i < n; i++) {
         uint32_t a = cycle[i], b = cycle[(i + 1) % n];
         for (uint32_t k = d->out_first[a]; k < d->out_first[a + 1]; k++) {
-            const struct ir_edge *x = &d->edges.at[d->out_edge[k]];
-            if (x->to != b || x->kind != IR_EDGE_ORDER)
+            const struct ir_edge *edge = &d->edges.at[d->out_edge[k]];
+            if (edge->to != b || edge->kind != IR_EDGE_ORDER)
                 continue;
             char ta[160], tb[160], other[256] = "";
-            const struct ir_order *o = &d->orders.at[x->value];
+            const struct ir_order *o = &d->orders.at[edge->value];
             uint32_t with = other_order(d, cycle, n, o->directive);
             if (with != IR_NONE)
                 snprintf(other, sizeof other, " together with the order in %s", directive_at(s, with)->js.path);
-            return js_wrong(&directive_at(s, o->directive)->js, e,
-                            "group %u: %s is ordered before %s, but data flow%s needs it the other way round: "
-                            "this order can never run",
-                            o->group, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
+            return js_wrong(
+                &directive_at(s, o->directive)->js, e,
+                "group %u: %s is ordered before %s, but data flow%s requires the reverse: this order can never run",
+                o->group, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
         }
     }
     return err_set(e, ST_BUG, s->in->strategy_name, "the training DAG has a cycle without an order edge");
@@ -330,14 +331,14 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
 enum status pass_order(struct sched *s, struct err *e)
 {
     struct ir_dag *d = &s->train.dag;
-    struct node_index x;
+    struct node_index nodes;
     uint32_t *mark = mem_alloc(d->nodes.n * sizeof *mark);
     struct convexity v = { 0 };
     enum status st = ST_OK;
     ir_dag_link(d);
-    index_nodes(s, d, &x);
+    index_nodes(s, d, &nodes);
     find_reaches(s, &v);
-    struct collecting g = { .s = s, .d = d, .x = &x, .mark = mark };
+    struct collector g = { .s = s, .d = d, .x = &nodes, .mark = mark };
     for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++) {
         g.o = &s->directives.at[i];
         if (g.o->kind == &directive_order)
@@ -349,7 +350,7 @@ enum status pass_order(struct sched *s, struct err *e)
         st = refuse_cycle(s, d, mark, n, e);
     mem_free(v.reaches);
     vec_free(&v.done);
-    mem_free(x.first);
+    mem_free(nodes.first);
     mem_free(mark);
     return st;
 }

@@ -52,11 +52,10 @@ static enum status settle(struct sched *s, const uint16_t *sets, bool any, struc
         uint16_t back = of[split ? IR_PASS_BI : IR_PASS_B], set = any ? of[IR_PASS_F] : only;
         char text[160];
         if (any && (back != set || (split && of[IR_PASS_BW] != set)))
-            return err_set(
-                e, ST_INPUT, s->in->strategy_name,
-                "the passes of %s %s=%u are placed on different devices; all passes of a copy of a chunk share "
-                "one device set: leave PASS out of the filter",
-                chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
+            return err_set(e, ST_INPUT, s->in->strategy_name,
+                           "the passes of %s %s=%u are placed on different devices; all passes of a replica of a chunk "
+                           "share one device set: omit PASS from the filter",
+                           chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
         if (set == IR_NO_SET)
             return err_set(e, ST_INPUT, s->in->strategy_name, "%s %s=%u has no device: add a place directive for it",
                            chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
@@ -72,14 +71,14 @@ static enum status count_replicas(struct sched *s, struct err *e)
         if (s->sets.at[s->set_of[i]].n != s->replicas) {
             char a[160], b[160];
             return err_set(e, ST_INPUT, s->in->strategy_name,
-                           "device sets %s and %s differ in size; for now all stages have equally many devices",
+                           "device sets %s and %s differ in size; all stages must have the same number of devices",
                            devices_text(s, s->set_of[0], a, sizeof a), devices_text(s, s->set_of[i], b, sizeof b));
         }
     uint32_t parts = s->replicas * s->microbatches;
     if (s->in->batch_size % parts)
         return err_set(
             e, ST_INPUT, s->in->strategy_name,
-            "a batch of %u sequences does not divide by %u replicas x %u microbatches; choose a multiple of %u",
+            "a batch of %u sequences is not divisible by %u replicas x %u microbatches; choose a multiple of %u",
             s->in->batch_size, s->replicas, s->microbatches, parts);
     s->microbatch_size = s->in->batch_size / parts;
     return ST_OK;

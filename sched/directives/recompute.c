@@ -22,7 +22,7 @@ enum status pass_recompute(struct sched *s, struct err *e)
         if (d->kind != &directive_recompute)
             continue;
         if (d->filter.mb.given || d->filter.pass != IR_PASS_NONE)
-            return js_wrong(&d->js, e, "recompute acts on chunks: leave %s and PASS out of the filter", s->mb_name);
+            return js_wrong(&d->js, e, "recompute acts on chunks: omit %s and PASS from the filter", s->mb_name);
         TRY(filter_check(s, &d->filter, &d->js, e));
         for (uint32_t c = 0; c < n; c++)
             s->recompute[c] |= filter_chunk(s, &d->filter, c);

@@ -49,7 +49,7 @@ static enum status parse_replicate(struct sched *s, const struct js *js, struct 
 {
     struct js v;
     const char *name;
-    TRY(placement_keys(s, js, d, &v, "the devices that hold a copy", e));
+    TRY(placement_keys(s, js, d, &v, "the devices that hold a replica", e));
     TRY(devices_parse(s, &v, &d->set, e));
     TRY(js_str_or(js, "reduce_stream", "default_stream", &name, e));
     d->reduce_stream = stream_number(s, name);

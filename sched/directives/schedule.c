@@ -43,7 +43,7 @@ static enum status find_schedule(const struct js *js, const struct schedule_kind
     if (!strcmp(name, csv_kind))
         return ST_OK;
     const char *near = nearest_word(name, names);
-    return js_wrong(&v, e, "there is no schedule \"%s\"%s%s%s; there are: %s%s", name, near ? "; did you mean \"" : "",
+    return js_wrong(&v, e, "unknown schedule \"%s\"%s%s%s; known: %s%s", name, near ? "; did you mean \"" : "",
                     near ? near : "", near ? "\"?" : "", list, csv_kind);
 }
 
@@ -96,7 +96,7 @@ static enum status need_placement(const struct js *js, const char *kind, enum pl
     if (have == need || have == PLACEMENTS) /* layout refuses a placement that does not exist */
         return ST_OK;
     return js_wrong(js, e,
-                    "the schedule \"%s\" needs the stages placed \"%s\", but the layout in this list has "
+                    "schedule \"%s\" requires the placement \"%s\", but the layout in this list has "
                     "\"placement\":\"%s\"; write \"placement\":\"%s\" there",
                     kind, placement_names[need], placement_names[have], placement_names[need]);
 }
@@ -110,9 +110,9 @@ static enum status count_chunks(const struct js *js, const struct schedule_kind 
     TRY(js_int_or(js, "chunks", 1, 1 << 10, dflt, &n, e));
     TRY(js_opt(js, "chunks", &v, e));
     if (n != dflt && kind->chunks)
-        return js_expected(&v, e, "%u: \"%s\" has that many stages on each rank", kind->chunks, kind->name);
+        return js_expected(&v, e, "%u: \"%s\" has that many stages per rank", kind->chunks, kind->name);
     if (n != dflt && layout)
-        return js_expected(&v, e, "%lld, as the layout has it, or nothing", (long long)dflt);
+        return js_expected(&v, e, "%lld, as in the layout, or no such key", (long long)dflt);
     *chunks = (uint32_t)n;
     return ST_OK;
 }
@@ -127,16 +127,17 @@ static enum status expand_kind(struct sched *s, const struct schedule_kind *kind
     TRY(js_need(js, "microbatches", &v, e));
     TRY(js_int(&v, 1, IR_NO_MB - 1, &m, e));
     if (js_has(js, "file"))
-        return js_wrong(js, e, "\"file\" belongs to \"kind\":\"csv\"; \"%s\" needs none", kind->name);
+        return js_wrong(js, e, "\"file\" is for \"kind\":\"csv\" only; drop it for \"%s\"", kind->name);
     TRY(need_placement(js, kind->name, kind->placement, layout, e));
     TRY(count_chunks(js, kind, layout, &chunks, e));
     if (stages % chunks)
-        return js_wrong(js, e, "\"%s\" with %u stages on each rank: the model's %u stages do not divide by that",
+        return js_wrong(js, e, "\"%s\" with %u stages per rank: the model's %u stages are not a multiple of that",
                         kind->name, chunks, stages);
     uint32_t p = stages / chunks;
     const char *why = kind->refuse ? kind->refuse(p, (uint32_t)m, chunks) : NULL;
     if (why)
-        return js_wrong(js, e, "\"%s\" cannot run with %u pipeline ranks, %u stage%s on each and %lld microbatches: %s",
+        return js_wrong(js, e,
+                        "\"%s\" cannot run with %u pipeline ranks, %u stage%s per rank and %lld microbatches: %s",
                         kind->name, p, chunks, chunks > 1 ? "s" : "", (long long)m, why);
     bool two_way = kind->placement == PLACE_TWO_WAY;
     json_array_append_new(out, split_of((uint32_t)m / (two_way ? 2 : 1)));
@@ -173,7 +174,7 @@ static enum status find_text(const struct sched_input *in, const struct js *file
             return ST_OK;
         }
     js_wrong(file, e,
-             "the job has no text of the schedule \"%s\"; build the job again with that file at its place relative to "
+             "the job does not contain the schedule \"%s\"; rebuild the job with that file at this path relative to "
              "the strategy file",
              *name);
     return ST_MISSING;
@@ -196,10 +197,10 @@ static enum status fit_csv(const struct js *js, const char *file, struct csv *c,
                         file, stages, stages, 2 * stages - 1);
     TRY(js_int_or(js, "microbatches", 1, IR_NO_MB - 1, m, &given, e));
     if (given != m)
-        return js_wrong(js, e, "%s has %lld microbatches, not %lld; \"microbatches\" may be left out", file,
+        return js_wrong(js, e, "%s has %lld microbatches, not %lld; \"microbatches\" may be omitted", file,
                         (long long)m, (long long)given);
     if (js_has(js, "chunks"))
-        return js_wrong(js, e, "\"chunks\" is not for \"kind\":\"csv\": %s says what each rank runs", file);
+        return js_wrong(js, e, "\"chunks\" does not apply to \"kind\":\"csv\": %s says what each rank runs", file);
     return two_way ? csv_fold(c, stages, file, e) : ST_OK;
 }
 

@@ -63,7 +63,7 @@ static enum status check_region(const struct sched *s, const struct directive *d
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[c->first_op + i]];
         if (op->op != IR_OP_EXPERTS)
             return js_wrong(&d->js, e,
-                            "the filter matches %s, which has operator %s: only expert regions are sharded; add "
+                            "the filter matches %s, which has operator %s: only expert regions can be sharded; add "
                             "\"EP\" to the filter",
                             chunk_text(s, chunk, text, sizeof text), op->name);
         if (op->attrs.experts % ep)
@@ -88,7 +88,7 @@ enum status pass_shard(struct sched *s, struct err *e)
             if (!filter_chunk(s, &d->filter, c))
                 continue;
             if (s->shard_of[c] != IR_NONE)
-                return js_wrong(&d->js, e, "%s is sharded by an earlier directive already",
+                return js_wrong(&d->js, e, "%s is already sharded by an earlier directive",
                                 chunk_text(s, c, text, sizeof text));
             TRY(check_region(s, d, c, e));
             s->shard_of[c] = i;
@@ -128,8 +128,8 @@ static enum status check_neighbours(const struct sched *s, uint32_t from, uint32
         char name[160], near[160], here[160], there[160];
         if (a != b)
             return js_wrong(&s->directives.at[s->shard_of[region]].js, e,
-                            "%s %s=%u is placed on %s, its neighbour %s on %s: sharded experts and what they are "
-                            "computed from and for are on the same devices, in the same order",
+                            "%s %s=%u is placed on %s, its neighbour %s on %s: sharded experts and the chunks before "
+                            "and after them must be on the same devices, in the same order",
                             chunk_text(s, region, name, sizeof name), s->mb_name, mb,
                             devices_text(s, a, here, sizeof here), chunk_text(s, other, near, sizeof near),
                             devices_text(s, b, there, sizeof there));
@@ -147,11 +147,10 @@ enum status shard_check_devices(struct sched *s, struct err *e)
             continue;
         const struct directive *d = &s->directives.at[s->shard_of[c]];
         if (!groups_fit(s, d, &s->classes.at[s->sets.at[s->set_of[i]].class_id]))
-            return js_wrong(
-                &d->js, e,
-                "%s %s=%u is placed on %s; the expert groups must be exactly these devices, each in one group",
-                chunk_text(s, c, text, sizeof text), s->mb_name, i % s->microbatches,
-                devices_text(s, s->set_of[i], set, sizeof set));
+            return js_wrong(&d->js, e,
+                            "%s %s=%u is placed on %s; the expert groups must cover exactly these devices, each once",
+                            chunk_text(s, c, text, sizeof text), s->mb_name, i % s->microbatches,
+                            devices_text(s, s->set_of[i], set, sizeof set));
     }
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         for (int i = 0; i < IR_MAX_IN; i++) {

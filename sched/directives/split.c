@@ -15,9 +15,9 @@ static enum status parse_split(struct sched *s, const struct js *js, struct dire
     d->microbatches = (uint32_t)m;
     TRY(js_str_or(js, "dim_name", "MB", &name, e));
     if (!strcmp(name, "PASS") || !strcmp(name, "PP") || !strcmp(name, "EP") || ir_graph_find_tag(s->g, name) != IR_NONE)
-        return js_wrong(js, e, "dim_name \"%s\" is a tag already; choose another name for the microbatch tag", name);
+        return js_wrong(js, e, "dim_name \"%s\" is already a tag; choose another name for the microbatch tag", name);
     if (s->microbatches && (s->microbatches != d->microbatches || strcmp(s->mb_name, name)))
-        return js_wrong(js, e, "an earlier split makes %u microbatches under the tag %s; several splits must agree",
+        return js_wrong(js, e, "an earlier split makes %u microbatches under the tag %s; all splits must agree",
                         s->microbatches, s->mb_name);
     s->microbatches = d->microbatches;
     s->mb_name = arena_strdup(&s->arena, name);
@@ -46,7 +46,7 @@ static enum status check_cover(struct sched *s, struct err *e)
         if (!covered[c]) {
             char text[160];
             return js_wrong(&last->js, e,
-                            "the split leaves out %s; for now all of the model is split: use \"filter\":{}",
+                            "the split does not cover %s; a part of a model cannot be split: use \"filter\":{}",
                             chunk_text(s, c, text, sizeof text));
         }
     return ST_OK;
@@ -72,10 +72,10 @@ static enum status name_pass(struct sched *s, const struct directive *d, enum ir
     uint32_t m = s->microbatches;
     uint8_t *x = pass == IR_PASS_B ? &k->b : pass == IR_PASS_BI ? &k->bi : &k->bw;
     if (pass == IR_PASS_BW && !k->bi)
-        return js_wrong(&d->js, e, "BW of %s %s=%u stands before its BI in the order",
+        return js_wrong(&d->js, e, "BW of %s %s=%u precedes its BI in the order",
                         chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
     if (pass != IR_PASS_B && *x)
-        return js_wrong(&d->js, e, "%s of %s %s=%u stands twice in the order", ir_pass_name(pass),
+        return js_wrong(&d->js, e, "%s of %s %s=%u appears twice in the order", ir_pass_name(pass),
                         chunk_text(s, i / m, text, sizeof text), s->mb_name, i % m);
     if (!k->b && !k->bi && !k->bw)
         vec_add(&names->at, i);
@@ -106,19 +106,19 @@ static enum status merge_names(struct sched *s, const struct directive *d, const
     char text[160];
     for (uint32_t k = 0; k < names->at.n; k++) {
         uint32_t i = names->at.at[k], mb = i % s->microbatches, c = i / s->microbatches;
-        const struct named *x = &names->of[i];
-        if (x->bi != x->bw)
+        const struct named *named = &names->of[i];
+        if (named->bi != named->bw)
             return js_wrong(&d->js, e,
                             "BI of %s %s=%u has no BW in this order; a split backward needs both in one directive",
                             chunk_text(s, c, text, sizeof text), s->mb_name, mb);
-        if (x->bi && s->backward_split[i])
+        if (named->bi && s->backward_split[i])
             return js_wrong(&d->js, e, "the backward of %s %s=%u is split by two order directives",
                             chunk_text(s, c, text, sizeof text), s->mb_name, mb);
-        s->backward_split[i] |= x->bi;
-        fused[i] |= x->b;
+        s->backward_split[i] |= named->bi;
+        fused[i] |= named->b;
         if (fused[i] && s->backward_split[i])
             return js_wrong(&d->js, e,
-                            "%s %s=%u is named with B and with the pair BI, BW; after the split B no longer matches it",
+                            "%s %s=%u is ordered both as B and as the pair BI, BW; once split, B no longer matches it",
                             chunk_text(s, c, text, sizeof text), s->mb_name, mb);
     }
     return ST_OK;

@@ -43,72 +43,72 @@ static void count_class(void *to, uint32_t class_id)
     ((uint32_t *)to)[class_id + 1]++;
 }
 
-struct filling {
+struct filler {
     uint32_t *next; /* by class */
     uint32_t *nodes, node;
 };
 
 static void add_to_class(void *to, uint32_t class_id)
 {
-    struct filling *f = to;
+    struct filler *f = to;
     f->nodes[f->next[class_id]++] = f->node;
 }
 
 /* For every run of a sub-chunk: its forward, and the backward (B or BI) where gradient parts enter. */
-static void find_partners(const struct ir_dag *d, struct list_index *x)
+static void find_partners(const struct ir_dag *d, struct list_index *index)
 {
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if (n->kind != IR_NODE_RUN)
             continue;
         if (n->pass == IR_PASS_F)
-            x->forward_of[i] = i;
+            index->forward_of[i] = i;
         else if (n->pass != IR_PASS_BW)
-            x->backward_of[i] = i;
+            index->backward_of[i] = i;
         for (uint32_t k = d->out_first[i]; k < d->out_first[i + 1]; k++) {
             const struct ir_edge *e = &d->edges.at[d->out_edge[k]];
             const struct ir_node *to = &d->nodes.at[e->to];
             if (e->kind != IR_EDGE_AFTER || to->kind != IR_NODE_RUN || to->what != n->what || to->mb != n->mb)
                 continue;
             if (n->pass == IR_PASS_F) {
-                x->backward_of[i] = e->to;
-                x->forward_of[e->to] = i;
+                index->backward_of[i] = e->to;
+                index->forward_of[e->to] = i;
             } else {
-                x->backward_of[e->to] = i;
+                index->backward_of[e->to] = i;
             }
         }
     }
     for (uint32_t i = 0; i < d->nodes.n; i++)
         if (d->nodes.at[i].kind == IR_NODE_RUN && d->nodes.at[i].pass == IR_PASS_BW)
-            x->forward_of[i] = x->forward_of[x->backward_of[i]];
+            index->forward_of[i] = index->forward_of[index->backward_of[i]];
 }
 
-void lower_index_list(const struct sched *s, const struct list_plan *list, struct list_index *x)
+void lower_index_list(const struct sched *s, const struct list_plan *list, struct list_index *index)
 {
     const struct ir_dag *d = &list->dag;
     uint32_t classes = s->classes.n, n = d->nodes.n;
-    x->first = mem_alloc((classes + 1) * sizeof *x->first);
+    index->first = mem_alloc((classes + 1) * sizeof *index->first);
     for (uint32_t i = 0; i < n; i++)
-        each_class(s, d, &d->nodes.at[i], count_class, x->first);
+        each_class(s, d, &d->nodes.at[i], count_class, index->first);
     for (uint32_t c = 0; c < classes; c++)
-        x->first[c + 1] += x->first[c];
-    x->nodes = mem_alloc((x->first[classes] + 1) * sizeof *x->nodes);
-    struct filling f = { mem_alloc((classes + 1) * sizeof *f.next), x->nodes, 0 };
-    memcpy(f.next, x->first, classes * sizeof *f.next);
+        index->first[c + 1] += index->first[c];
+    index->nodes = mem_alloc((index->first[classes] + 1) * sizeof *index->nodes);
+    struct filler f = { mem_alloc((classes + 1) * sizeof *f.next), index->nodes, 0 };
+    memcpy(f.next, index->first, classes * sizeof *f.next);
     for (uint32_t i = 0; i < n; i++) {
         f.node = list->order[i];
         each_class(s, d, &d->nodes.at[f.node], add_to_class, &f);
     }
     mem_free(f.next);
-    x->forward_of = mem_alloc((n + 1) * sizeof *x->forward_of);
-    x->backward_of = mem_alloc((n + 1) * sizeof *x->backward_of);
-    find_partners(d, x);
+    index->forward_of = mem_alloc((n + 1) * sizeof *index->forward_of);
+    index->backward_of = mem_alloc((n + 1) * sizeof *index->backward_of);
+    find_partners(d, index);
 }
 
-void lower_index_release(struct list_index *x)
+void lower_index_release(struct list_index *index)
 {
-    mem_free(x->first);
-    mem_free(x->nodes);
-    mem_free(x->forward_of);
-    mem_free(x->backward_of);
+    mem_free(index->first);
+    mem_free(index->nodes);
+    mem_free(index->forward_of);
+    mem_free(index->backward_of);
 }

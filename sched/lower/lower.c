@@ -55,11 +55,11 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
     } at = { 0 };
     deps->first = mem_alloc((n + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < n; i++) {
-        const struct plan_instr *x = &c->pb.instrs.at[c->first_instr + i];
+        const struct plan_instr *instr = &c->pb.instrs.at[c->first_instr + i];
         deps->first[i] = at.n;
-        for (uint32_t k = d->in_first[x->node]; k < d->in_first[x->node + 1]; k++) {
+        for (uint32_t k = d->in_first[instr->node]; k < d->in_first[instr->node + 1]; k++) {
             uint32_t on = c->instr_of[d->edges.at[d->in_edge[k]].from];
-            if (on != IR_NONE && c->pb.instrs.at[c->first_instr + on].stream != x->stream)
+            if (on != IR_NONE && c->pb.instrs.at[c->first_instr + on].stream != instr->stream)
                 vec_add(&at, on);
         }
     }
@@ -70,10 +70,10 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
 /* Runs of one pass of a microbatch over the stages of the class. */
 static uint32_t pass_runs(const struct class_lowering *c)
 {
-    const struct list_index *x = c->index;
+    const struct list_index *index = c->index;
     uint32_t n = 0;
-    for (uint32_t k = x->first[c->class_id]; k < x->first[c->class_id + 1]; k++) {
-        const struct ir_node *i = &c->list->dag.nodes.at[x->nodes[k]];
+    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++) {
+        const struct ir_node *i = &c->list->dag.nodes.at[index->nodes[k]];
         n += i->kind == IR_NODE_RUN && i->pass == IR_PASS_F && i->mb == 0;
     }
     return n;
@@ -82,11 +82,11 @@ static uint32_t pass_runs(const struct class_lowering *c)
 /* The map of values: at most a few per node and edge of the class. */
 static void map_begin(struct class_lowering *c)
 {
-    const struct list_index *x = c->index;
+    const struct list_index *index = c->index;
     const struct ir_dag *d = &c->list->dag;
     uint64_t most = 0;
-    for (uint32_t k = x->first[c->class_id]; k < x->first[c->class_id + 1]; k++) {
-        uint32_t i = x->nodes[k];
+    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++) {
+        uint32_t i = index->nodes[k];
         most += 4 * (1 + d->in_first[i + 1] - d->in_first[i] + d->out_first[i + 1] - d->out_first[i]);
     }
     for (c->map_size = 64, c->map_shift = 58; c->map_size < most; c->map_size *= 2)
@@ -135,33 +135,33 @@ static uint32_t *none_array(struct sched *s, uint32_t n)
     return a;
 }
 
-static void lower_class(struct lowering *x, uint32_t class_id, struct sched_class *out, uint64_t *instructions)
+static void lower_class(struct lowering *low, uint32_t class_id, struct sched_class *out, uint64_t *instructions)
 {
-    struct sched *s = x->s;
-    struct class_lowering c = { .x = x, .class_id = class_id, .instr_of = x->instr_of };
+    struct sched *s = low->s;
+    struct class_lowering c = { .x = low, .class_id = class_id, .instr_of = low->instr_of };
     struct plan_header *h = &c.pb.h;
     programs_init(&c.programs, s, &c.pb);
     c.set_of = none_array(s, s->sets.n);
     c.stream_of = none_array(s, s->streams.n);
     c.bucket_of = none_array(s, s->buckets.n);
-    c.channel_of = none_array(s, x->channels.n);
+    c.channel_of = none_array(s, low->channels.n);
     lower_stream(&c, 0); /* compute is stream 0 */
     h->class_id = class_id;
     h->n_classes = s->classes.n;
     h->world = s->ranks;
-    h->n_channels_world = x->channels.n;
+    h->n_channels_world = low->channels.n;
     h->compute = s->in->compute;
     h->optimizer = s->in->optimizer;
     h->clip = s->in->clip;
     h->devices = lower_set(&c.pb, s->class_pool.at + s->classes.at[class_id].first, s->classes.at[class_id].n);
     lower_buckets(&c);
     lower_channels(&c);
-    x->tag = x->train_tag;
-    lower_list(&c, &s->train, &x->train);
+    low->tag = low->train_tag;
+    lower_list(&c, &s->train, &low->train);
     *instructions += (uint64_t)c.pb.lists.at[0].n_instr * s->classes.at[class_id].n;
-    x->tag = x->eval_tag;
+    low->tag = low->eval_tag;
     if (s->in->eval)
-        lower_list(&c, &s->eval, &x->eval);
+        lower_list(&c, &s->eval, &low->eval);
     h->arena_bytes[ARENA_SCALARS] = PLAN_SCALARS_BYTES;
     h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
     h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
@@ -178,17 +178,18 @@ static void lower_class(struct lowering *x, uint32_t class_id, struct sched_clas
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    struct lowering x = { .s = s,
-                          .stream_used = arena_alloc(&s->arena, s->streams.n),
-                          .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
-    lower_size_scratch(&x);
-    x.train_tag = lower_number_tags(s, &s->train);
-    x.eval_tag = s->in->eval ? lower_number_tags(s, &s->eval) : NULL;
-    lower_number_channels(&x);
-    lower_index_list(s, &s->train, &x.train);
+    struct lowering low = { .s = s,
+                            .stream_used = arena_alloc(&s->arena, s->streams.n),
+                            .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
+    lower_size_scratch(&low);
+    low.train_tag = lower_number_tags(s, &s->train);
+    low.eval_tag = s->in->eval ? lower_number_tags(s, &s->eval) : NULL;
+    lower_number_channels(&low);
+    lower_index_list(s, &s->train, &low.train);
     if (s->in->eval)
-        lower_index_list(s, &s->eval, &x.eval);
-    x.instr_of = none_array(s, s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n);
+        lower_index_list(s, &s->eval, &low.eval);
+    low.instr_of = none_array(s,
+                              s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n);
     out->ranks = s->ranks;
     out->n_classes = s->classes.n;
     out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
@@ -197,12 +198,12 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     for (uint32_t c = 0; c < s->classes.n; c++) {
         for (uint32_t k = 0; k < s->classes.at[c].n; k++)
             out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
-        lower_class(&x, c, &out->classes[c], &out->instructions);
+        lower_class(&low, c, &out->classes[c], &out->instructions);
     }
-    mem_free(x.train_tag);
-    mem_free(x.eval_tag);
-    lower_index_release(&x.train);
-    lower_index_release(&x.eval);
-    vec_free(&x.channels);
-    return stream_check(s, x.stream_used, e);
+    mem_free(low.train_tag);
+    mem_free(low.eval_tag);
+    lower_index_release(&low.train);
+    lower_index_release(&low.eval);
+    vec_free(&low.channels);
+    return stream_check(s, low.stream_used, e);
 }

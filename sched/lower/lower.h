@@ -64,15 +64,15 @@ static inline uint32_t class_of_set(const struct sched *s, uint32_t set)
 }
 
 /* ---- sched/lower/index.c ---- */
-void lower_index_list(const struct sched *s, const struct list_plan *list, struct list_index *x);
-void lower_index_release(struct list_index *x);
+void lower_index_list(const struct sched *s, const struct list_plan *list, struct list_index *index);
+void lower_index_release(struct list_index *index);
 
 /* ---- sched/lower/tables.c ---- */
 /* Tags are numbered per ordered pair of classes, in the global order; by move, owned by the caller. */
 uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list);
 /* Channels of the job, and the scratch of its streams: into x. */
-void lower_number_channels(struct lowering *x);
-void lower_size_scratch(struct lowering *x);
+void lower_number_channels(struct lowering *low);
+void lower_size_scratch(struct lowering *low);
 /* Set, stream: the number in this plan of the job's, added when new. */
 uint32_t lower_set(struct plan_builder *pb, const uint32_t *d, uint32_t n);
 uint32_t lower_device_set(struct class_lowering *c, uint32_t set);

@@ -243,14 +243,14 @@ static void merge_dead(struct planner *p, struct space *v, uint32_t i)
 
 static void plan_instruction(struct planner *p, uint32_t i, const struct dependencies *deps)
 {
-    struct plan_instr *x = &p->pb->instrs.at[p->first + i];
-    x->first_wait = p->pb->waits.n;
-    if (p->last_on[x->stream])
-        join_clock(p, i, p->last_on[x->stream] - 1);
+    struct plan_instr *instr = &p->pb->instrs.at[p->first + i];
+    instr->first_wait = p->pb->waits.n;
+    if (p->last_on[instr->stream])
+        join_clock(p, i, p->last_on[instr->stream] - 1);
     for (uint32_t k = deps->first[i + 1]; k-- > deps->first[i];) /* the latest first: it may cover the others */
         add_wait(p, i, deps->at[k]);
-    for (uint32_t k = 0; k < x->n_bases; k++) {
-        struct plan_base *b = &p->pb->bases.at[x->first_base + k];
+    for (uint32_t k = 0; k < instr->n_bases; k++) {
+        struct plan_base *b = &p->pb->bases.at[instr->first_base + k];
         if (b->arena != ARENA_WORK)
             continue;
         uint32_t *t = p->touched + (size_t)(b->buffer - p->first_buffer) * p->n_streams;
@@ -259,12 +259,12 @@ static void plan_instruction(struct planner *p, uint32_t i, const struct depende
             fresh = fresh && !t[s];
         if (fresh)
             allocate(p, i, b->buffer);
-        x = &p->pb->instrs.at[p->first + i];
-        t[x->stream] = i + 1;
+        instr = &p->pb->instrs.at[p->first + i];
+        t[instr->stream] = i + 1;
     }
     bool freed = false;
-    for (uint32_t k = 0; k < x->n_bases; k++) {
-        const struct plan_base *b = &p->pb->bases.at[x->first_base + k];
+    for (uint32_t k = 0; k < instr->n_bases; k++) {
+        const struct plan_base *b = &p->pb->bases.at[instr->first_base + k];
         if (b->arena == ARENA_WORK && p->last_use[b->buffer - p->first_buffer] == i) {
             p->last_use[b->buffer - p->first_buffer] = PLAN_NONE; /* a buffer may stand twice in an instruction */
             release(p, b->buffer);
@@ -273,7 +273,7 @@ static void plan_instruction(struct planner *p, uint32_t i, const struct depende
     }
     if (freed)
         merge_dead(p, &p->spaces[POOL_REST], i);
-    p->last_on[x->stream] = i + 1;
+    p->last_on[instr->stream] = i + 1;
 }
 
 /* Puts the address spaces one behind the other, and the offsets into the bases. */

@@ -10,6 +10,10 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
 {
     *ps = (struct programs){ .s = s, .pb = pb };
     ps->has_grad = find_gradients(s->g);
+    ps->first_tape = mem_alloc((s->chunks.subs.n + 1) * sizeof(uint32_t));
+    ps->first_program = mem_alloc((s->chunks.subs.n + 1) * sizeof(uint32_t));
+    memset(ps->first_tape, 0xff, s->chunks.subs.n * sizeof(uint32_t));
+    memset(ps->first_program, 0xff, s->chunks.subs.n * sizeof(uint32_t));
     ps->param_offset = mem_alloc((s->g->params.n + 1) * sizeof(uint64_t));
     uint32_t align = elements_of(s, s->in->target->alignment);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
@@ -31,6 +35,8 @@ void programs_release(struct programs *ps)
         tape_free(ps->tapes.at[i]);
     vec_free(&ps->tapes);
     vec_free(&ps->refs);
+    mem_free(ps->first_tape);
+    mem_free(ps->first_program);
     mem_free(ps->keys);
     mem_free(ps->has_grad);
     mem_free(ps->param_offset);
@@ -39,11 +45,14 @@ void programs_release(struct programs *ps)
 const struct tape *tape_get(struct programs *ps, uint32_t sub, const uint32_t *parts)
 {
     uint32_t n = ps->s->chunks.subs.at[sub].n_out;
-    for (uint32_t i = 0; i < ps->tapes.n; i++)
-        if (ps->tapes.at[i]->sub == sub && !memcmp(ps->tapes.at[i]->parts, parts, n * sizeof *parts))
+    for (uint32_t i = ps->first_tape[sub]; i != IR_NONE; i = ps->tapes.at[i]->next)
+        if (!memcmp(ps->tapes.at[i]->parts, parts, n * sizeof *parts))
             return ps->tapes.at[i];
-    vec_add(&ps->tapes, tape_build(ps, sub, parts));
-    return ps->tapes.at[ps->tapes.n - 1];
+    struct tape *t = tape_build(ps, sub, parts);
+    t->next = ps->first_tape[sub];
+    ps->first_tape[sub] = ps->tapes.n;
+    vec_add(&ps->tapes, t);
+    return t;
 }
 
 /* ---- a program in the making ------------------------------------------------------------------------------------- */
@@ -56,7 +65,11 @@ struct temp { /* a value in the temporary frame, alive from kernel `from` to ker
     uint64_t bytes, offset;
     uint32_t from, to;
 };
-struct making {
+enum { BLOCK = 32 };
+struct temp_block { /* the temporaries that are alive in one of its kernels */
+    VEC(uint32_t);
+};
+struct program_maker {
     struct programs *ps;
     struct sched *s;
     uint32_t first_slot, first_kernel;
@@ -65,9 +78,13 @@ struct making {
     struct {
         VEC(struct temp);
     } temps; /* of this program, placed */
+    struct {
+        VEC(struct temp_block);
+    } blocks; /* by BLOCK kernels of the program */
 };
 
-static uint32_t slot(struct making *m, struct slot_ref ref, uint64_t bytes, uint32_t access, enum plan_slot_kind kind)
+static uint32_t slot(struct program_maker *m, struct slot_ref ref, uint64_t bytes, uint32_t access,
+                     enum plan_slot_kind kind)
 {
     struct plan_builder *pb = m->ps->pb;
     for (uint32_t i = m->first_slot; i < pb->slots.n; i++) {
@@ -82,39 +99,48 @@ static uint32_t slot(struct making *m, struct slot_ref ref, uint64_t bytes, uint
     return pb->slots.n - 1 - m->first_slot;
 }
 
-/* First fit among the temporaries that are alive at the same time. */
-static uint64_t place_temp(struct making *m, uint64_t bytes, uint32_t from, uint32_t to)
+/* Behind those of a block that are in the way of t where it lies. */
+static uint64_t behind(const struct program_maker *m, const struct temp_block *b, struct temp t)
 {
-    uint32_t align = m->s->in->target->alignment;
-    uint64_t at = 0;
-    bytes = round_up(bytes ? bytes : 1, align);
-    for (bool moved = true; moved;) {
-        moved = false;
-        for (uint32_t i = 0; i < m->temps.n; i++) {
-            const struct temp *t = &m->temps.at[i];
-            if (t->from <= to && from <= t->to && t->offset < at + bytes && at < t->offset + t->bytes) {
-                at = t->offset + t->bytes;
-                moved = true;
-            }
-        }
+    for (uint32_t i = 0; i < b->n; i++) {
+        const struct temp *x = &m->temps.at[b->at[i]];
+        if (x->from <= t.to && t.from <= x->to && x->offset < t.offset + t.bytes && t.offset < x->offset + x->bytes)
+            t.offset = x->offset + x->bytes;
     }
-    vec_add(&m->temps, ((struct temp){ bytes, at, from, to }));
-    m->temp_bytes = at + bytes > m->temp_bytes ? at + bytes : m->temp_bytes;
-    return at;
+    return t.offset;
 }
 
-static uint32_t temp_slot(struct making *m)
+/* First fit among the temporaries that are alive at the same time. */
+static uint64_t place_temp(struct program_maker *m, uint64_t bytes, uint32_t from, uint32_t to)
+{
+    struct temp t = { .bytes = round_up(bytes ? bytes : 1, m->s->in->target->alignment), .from = from, .to = to };
+    while (m->blocks.n <= to / BLOCK)
+        *vec_push(&m->blocks) = (struct temp_block){ 0 };
+    for (uint64_t was = UINT64_MAX; was != t.offset;) {
+        was = t.offset;
+        for (uint32_t b = from / BLOCK; b <= to / BLOCK; b++)
+            t.offset = behind(m, &m->blocks.at[b], t);
+    }
+    for (uint32_t b = from / BLOCK; b <= to / BLOCK; b++)
+        vec_add(&m->blocks.at[b], m->temps.n);
+    vec_add(&m->temps, t);
+    m->temp_bytes = t.offset + t.bytes > m->temp_bytes ? t.offset + t.bytes : m->temp_bytes;
+    return t.offset;
+}
+
+static uint32_t temp_slot(struct program_maker *m)
 {
     return slot(m, (struct slot_ref){ WHAT_TEMP, 0, 0 }, 0, PLAN_READ | PLAN_WRITE, SLOT_TEMP);
 }
 
-static void operand(struct making *m, struct plan_kernel *k, uint32_t index, struct place p, uint32_t flags)
+static void operand(struct program_maker *m, struct plan_kernel *k, uint32_t index, struct place p, uint32_t flags)
 {
     k->mask |= 1u << index;
     *vec_push(&m->ps->pb->operands) = (struct plan_operand){ .slot = p.slot, .flags = flags, .offset = p.offset };
 }
 
-static struct plan_kernel *kernel(struct making *m, uint32_t op, uint32_t graph_op, enum ir_pass pass, uint64_t n)
+static struct plan_kernel *kernel(struct program_maker *m, uint32_t op, uint32_t graph_op, enum ir_pass pass,
+                                  uint64_t n)
 {
     struct plan_builder *pb = m->ps->pb;
     struct plan_kernel *k = vec_push(&pb->kernels);
@@ -122,7 +148,7 @@ static struct plan_kernel *kernel(struct making *m, uint32_t op, uint32_t graph_
     return k;
 }
 
-static void work(struct making *m, struct plan_kernel *k, uint32_t at)
+static void work(struct program_maker *m, struct plan_kernel *k, uint32_t at)
 {
     if (k->graph_op == PLAN_NONE)
         return;
@@ -133,7 +159,7 @@ static void work(struct making *m, struct plan_kernel *k, uint32_t at)
         operand(m, k, OPERAND_WORK, (struct place){ temp_slot(m), place_temp(m, bytes, at, at) }, 0);
 }
 
-static struct place param_place(struct making *m, uint32_t param, bool gradient)
+static struct place param_place(struct program_maker *m, uint32_t param, bool gradient)
 {
     uint32_t b = m->s->bucket_of[param];
     uint32_t size = gradient ? 4 : ir_dtype_size(IR_COMPUTE, m->s->in->compute);
@@ -144,8 +170,8 @@ static struct place param_place(struct making *m, uint32_t param, bool gradient)
 }
 
 /* A tensor that crosses the sub-chunk's border has a buffer of its own. */
-static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t tensor, bool outputs, uint32_t access,
-                           struct place *p)
+static bool crossing_place(struct program_maker *m, const struct ir_sub *sub, uint32_t tensor, bool outputs,
+                           uint32_t access, struct place *p)
 {
     if (!tensor_crosses(m->s, sub, tensor, outputs))
         return false;
@@ -155,29 +181,26 @@ static bool crossing_place(struct making *m, const struct ir_sub *sub, uint32_t 
     return true;
 }
 
-static uint32_t keep_slot(struct making *m, const struct tape *t, uint32_t frame, uint32_t access)
+static uint32_t keep_slot(struct program_maker *m, const struct tape *t, uint32_t frame, uint32_t access)
 {
     return slot(m, (struct slot_ref){ WHAT_KEEP, frame, 0 }, t->keep_bytes[frame], access, SLOT_KEEP);
 }
 
-static uint32_t find_value(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b)
-{
-    for (uint32_t i = 0; t && i < t->values.n; i++)
-        if (t->values.at[i].kind == kind && t->values.at[i].a == a && t->values.at[i].b == b)
-            return i;
-    return IR_NONE;
-}
-
 /* ---- forward ------------------------------------------------------------------------------------------------------ */
 
-/* Last operator (position in the sub-chunk) that reads a tensor made in it. */
-static uint32_t last_reader(const struct sched *s, const struct ir_sub *sub, uint32_t tensor, uint32_t from)
+/* By tensor made or read in the sub-chunk: the last operator (position in it) that has it. Owned by the caller. */
+static uint32_t *last_uses(const struct sched *s, const struct ir_sub *sub)
 {
-    uint32_t last = from;
-    for (uint32_t i = from; i < sub->n_ops; i++)
+    uint32_t *last = mem_alloc((s->g->tensors.n + 1) * sizeof *last);
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
         for (int k = 0; k < IR_MAX_IN; k++)
-            if (s->g->ops.at[s->chunks.ops.at[sub->first_op + i]].in[k] == tensor)
-                last = i;
+            if (op->in[k] != IR_NONE)
+                last[op->in[k]] = i;
+        for (int k = 0; k < IR_MAX_OUT; k++)
+            if (op->out[k] != IR_NONE)
+                last[op->out[k]] = i;
+    }
     return last;
 }
 
@@ -189,21 +212,23 @@ struct made {
     uint32_t from, to;
 };
 
-static struct place made_place(struct making *m, const struct ir_sub *sub, const struct tape *t, struct made x)
+static struct place made_place(struct program_maker *m, const struct ir_sub *sub, const struct tape *t,
+                               struct made made)
 {
     struct place p;
-    if (x.kind == VALUE_TENSOR && crossing_place(m, sub, x.a, true, PLAN_WRITE, &p))
+    if (made.kind == VALUE_TENSOR && crossing_place(m, sub, made.a, true, PLAN_WRITE, &p))
         return p;
-    uint32_t v = find_value(t, x.kind, x.a, x.b);
+    uint32_t v = t ? tape_find(t, made.kind, made.a, made.b) : IR_NONE;
     if (v != IR_NONE && t->keep_frame[v] != 0xff)
         return (struct place){ keep_slot(m, t, t->keep_frame[v], PLAN_WRITE), t->keep_offset[v] };
-    return (struct place){ temp_slot(m), place_temp(m, x.bytes, x.from, x.to) };
+    return (struct place){ temp_slot(m), place_temp(m, made.bytes, made.from, made.to) };
 }
 
-static void forward(struct making *m, const struct ir_sub *sub, const struct tape *t)
+static void forward(struct program_maker *m, const struct ir_sub *sub, const struct tape *t)
 {
     struct sched *s = m->s;
     struct place *at = mem_alloc((s->g->tensors.n + 1) * sizeof *at); /* of tensors made here */
+    uint32_t *last = last_uses(s, sub);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         uint32_t o = s->chunks.ops.at[sub->first_op + i];
         const struct ir_node_op *op = &s->g->ops.at[o];
@@ -224,7 +249,7 @@ static void forward(struct making *m, const struct ir_sub *sub, const struct tap
             at[op->out[j]] = made_place(m, sub, t,
                                         (struct made){ VALUE_TENSOR, op->out[j], 0,
                                                        value_bytes(s, sub->chunk, &shapes.out[j]), i,
-                                                       last_reader(s, sub, op->out[j], i) });
+                                                       last[op->out[j]] });
             operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
         }
         for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
@@ -240,12 +265,13 @@ static void forward(struct making *m, const struct ir_sub *sub, const struct tap
         work(m, k, i);
     }
     mem_free(at);
+    mem_free(last);
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
 
 struct backward {
-    struct making *m;
+    struct program_maker *m;
     const struct ir_sub *sub;
     const struct tape *t;
     enum ir_pass pass;
@@ -254,125 +280,137 @@ struct backward {
     struct place *at;       /* by value, of those in the temporary frame */
 };
 
-static bool in_program(const struct backward *x, const struct step *k)
+static bool in_program(const struct backward *bw, const struct step *k)
 {
-    return x->pass == IR_PASS_B || (k->pass == IR_PASS_BW) == (x->pass == IR_PASS_BW);
+    return bw->pass == IR_PASS_B || (k->pass == IR_PASS_BW) == (bw->pass == IR_PASS_BW);
 }
 
 /* Is the place of v the temporary frame of this program? */
-static bool is_temp(const struct backward *x, uint32_t v)
+static bool is_temp(const struct backward *bw, uint32_t v)
 {
-    const struct value *val = &x->t->values.at[v];
+    const struct value *val = &bw->t->values.at[v];
     bool made = val->kind == VALUE_GRAD || val->kind == VALUE_STASH;
-    if (x->t->recompute)
+    if (bw->t->recompute)
         made = made || val->kind == VALUE_SAVE ||
-               (val->kind == VALUE_TENSOR && !tensor_crosses(x->m->s, x->sub, val->a, false));
-    return made && !val->leaves && (x->pass == IR_PASS_B || x->t->stash_offset[v] == UINT64_MAX);
+               (val->kind == VALUE_TENSOR && !tensor_crosses(bw->m->s, bw->sub, val->a, false));
+    return made && !val->leaves && (bw->pass == IR_PASS_B || bw->t->stash_offset[v] == UINT64_MAX);
 }
 
-static void find_lives(struct backward *x)
+static void find_lives(struct backward *bw)
 {
-    const struct tape *t = x->t;
+    const struct tape *t = bw->t;
     for (uint32_t v = 0; v < t->values.n; v++) {
-        x->first[v] = IR_NONE;
-        x->join[v] = v;
+        bw->first[v] = IR_NONE;
+        bw->join[v] = v;
     }
     for (uint32_t k = 0; k < t->steps.n; k++)
         for (int i = 0; i < OPERAND_COUNT; i++) {
             uint32_t v = t->steps.at[k].operand[i];
-            if (v == IR_NONE || !in_program(x, &t->steps.at[k]))
+            if (v == IR_NONE || !in_program(bw, &t->steps.at[k]))
                 continue;
-            x->first[v] = x->first[v] == IR_NONE ? k : x->first[v];
-            x->last[v] = k;
+            bw->first[v] = bw->first[v] == IR_NONE ? k : bw->first[v];
+            bw->last[v] = k;
         }
 }
 
 /* din may take the place of acc where nothing reads acc afterwards, or beside it in the same kernel. */
-static void find_chains(struct backward *x)
+static void find_chains(struct backward *bw)
 {
-    for (uint32_t k = 0; k < x->t->steps.n; k++) {
-        const struct step *step = &x->t->steps.at[k];
-        if (!in_program(x, step))
+    for (uint32_t k = 0; k < bw->t->steps.n; k++) {
+        const struct step *step = &bw->t->steps.at[k];
+        if (!in_program(bw, step))
             continue;
         for (int i = 0; i < IR_MAX_IN; i++) {
             uint32_t acc = step->operand[OPERAND_ACC + i], din = step->operand[OPERAND_DIN + i], uses = 0;
-            if (acc == IR_NONE || !is_temp(x, acc) || x->last[acc] != k)
+            if (acc == IR_NONE || !is_temp(bw, acc) || bw->last[acc] != k)
                 continue;
             for (int j = 0; j < OPERAND_COUNT; j++)
                 uses += step->operand[j] == acc;
             if (uses == 1)
-                x->join[acc] = din;
+                bw->join[acc] = din;
         }
     }
-    for (uint32_t v = x->t->values.n;
+    for (uint32_t v = bw->t->values.n;
          v-- > 0;) { /* a later value of a chain has a larger number: roots are done first */
-        uint32_t root = x->join[v];
+        uint32_t root = bw->join[v];
         if (root == v)
             continue;
-        x->join[v] = x->join[root];
-        root = x->join[v];
-        x->first[root] = x->first[v] < x->first[root] ? x->first[v] : x->first[root];
+        bw->join[v] = bw->join[root];
+        root = bw->join[v];
+        bw->first[root] = bw->first[v] < bw->first[root] ? bw->first[v] : bw->first[root];
     }
 }
 
-static void place_temps(struct backward *x)
+/* In the order in which they are made. */
+static void place_temps(struct backward *bw)
 {
-    for (uint32_t k = 0; k < x->t->steps.n; k++) /* in the order in which they are made */
-        for (uint32_t v = 0; v < x->t->values.n; v++)
-            if (x->first[v] == k && x->join[v] == v && is_temp(x, v))
-                x->at[v] = (struct place){ temp_slot(x->m), place_temp(x->m, x->t->values.at[v].bytes, k, x->last[v]) };
+    uint32_t n = bw->t->values.n,
+             *made = mem_alloc((bw->t->steps.n + 1) * sizeof *made), /* by step: the first of its */
+                 *next = mem_alloc((n + 1) * sizeof *next);
+    memset(made, 0xff, bw->t->steps.n * sizeof *made);
+    for (uint32_t v = n; v-- > 0;)
+        if (bw->first[v] != IR_NONE && bw->join[v] == v && is_temp(bw, v)) {
+            next[v] = made[bw->first[v]];
+            made[bw->first[v]] = v;
+        }
+    for (uint32_t k = 0; k < bw->t->steps.n; k++)
+        for (uint32_t v = made[k]; v != IR_NONE; v = next[v])
+            bw->at[v] = (struct place){ temp_slot(bw->m),
+                                        place_temp(bw->m, bw->t->values.at[v].bytes, k, bw->last[v]) };
+    mem_free(made);
+    mem_free(next);
 }
 
-static struct place value_place(struct backward *x, uint32_t v, uint32_t access)
+static struct place value_place(struct backward *bw, uint32_t v, uint32_t access)
 {
     struct place p;
-    v = x->join[v];
-    const struct value *val = &x->t->values.at[v];
+    v = bw->join[v];
+    const struct value *val = &bw->t->values.at[v];
     switch ((enum value_kind)val->kind) {
     case VALUE_PARAM:
     case VALUE_DPARAM:
-        return param_place(x->m, val->a, val->kind == VALUE_DPARAM);
+        return param_place(bw->m, val->a, val->kind == VALUE_DPARAM);
     case VALUE_PART:
         return (struct place){
-            slot(x->m, (struct slot_ref){ WHAT_PART, val->a, val->b }, val->bytes, access, SLOT_GRADIENT), 0
+            slot(bw->m, (struct slot_ref){ WHAT_PART, val->a, val->b }, val->bytes, access, SLOT_GRADIENT), 0
         };
     case VALUE_TENSOR:
-        if (crossing_place(x->m, x->sub, val->a, !x->t->recompute, access, &p))
+        if (crossing_place(bw->m, bw->sub, val->a, !bw->t->recompute, access, &p))
             return p;
         break;
     case VALUE_GRAD:
         if (val->leaves)
             return (struct place){
-                slot(x->m, (struct slot_ref){ WHAT_LEAVING, val->a, 0 }, val->bytes, access, SLOT_GRADIENT), 0
+                slot(bw->m, (struct slot_ref){ WHAT_LEAVING, val->a, 0 }, val->bytes, access, SLOT_GRADIENT), 0
             };
         break;
     case VALUE_SAVE:
     case VALUE_STASH:
         break;
     }
-    if (x->t->keep_frame[v] != 0xff)
-        return (struct place){ keep_slot(x->m, x->t, x->t->keep_frame[v], access), x->t->keep_offset[v] };
-    if (is_temp(x, v))
-        return x->at[v];
-    CHECK(x->t->stash_offset[v] != UINT64_MAX);
-    return (struct place){ slot(x->m, (struct slot_ref){ WHAT_STASH, 0, 0 }, x->t->stash_bytes, access, SLOT_STASH),
-                           x->t->stash_offset[v] };
+    if (bw->t->keep_frame[v] != 0xff)
+        return (struct place){ keep_slot(bw->m, bw->t, bw->t->keep_frame[v], access), bw->t->keep_offset[v] };
+    if (is_temp(bw, v))
+        return bw->at[v];
+    CHECK(bw->t->stash_offset[v] != UINT64_MAX);
+    return (struct place){ slot(bw->m, (struct slot_ref){ WHAT_STASH, 0, 0 }, bw->t->stash_bytes, access, SLOT_STASH),
+                           bw->t->stash_offset[v] };
 }
 
-static void backward(struct making *m, const struct ir_sub *sub, const struct tape *t, enum ir_pass pass)
+static void backward(struct program_maker *m, const struct ir_sub *sub, const struct tape *t, enum ir_pass pass)
 {
     uint32_t n = t->values.n + 1;
-    struct backward x = { .m = m, .sub = sub, .t = t, .pass = pass };
-    x.first = mem_alloc(n * sizeof(uint32_t));
-    x.last = mem_alloc(n * sizeof(uint32_t));
-    x.join = mem_alloc(n * sizeof(uint32_t));
-    x.at = mem_alloc(n * sizeof *x.at);
-    find_lives(&x);
-    find_chains(&x);
-    place_temps(&x);
+    struct backward bw = { .m = m, .sub = sub, .t = t, .pass = pass };
+    bw.first = mem_alloc(n * sizeof(uint32_t));
+    bw.last = mem_alloc(n * sizeof(uint32_t));
+    bw.join = mem_alloc(n * sizeof(uint32_t));
+    bw.at = mem_alloc(n * sizeof *bw.at);
+    find_lives(&bw);
+    find_chains(&bw);
+    place_temps(&bw);
     for (uint32_t i = 0; i < t->steps.n; i++) {
         const struct step *step = &t->steps.at[i];
-        if (!in_program(&x, step))
+        if (!in_program(&bw, step))
             continue;
         struct plan_kernel *k = kernel(m, step->op, step->graph_op, (enum ir_pass)step->pass, step->n);
         k->again = step->pass == IR_PASS_F;
@@ -382,30 +420,30 @@ static void backward(struct making *m, const struct ir_sub *sub, const struct ta
                 continue;
             bool add = j >= OPERAND_DPARAM && (step->add >> (j - OPERAND_DPARAM) & 1);
             operand(m, k, (uint32_t)j,
-                    value_place(&x, step->operand[j],
+                    value_place(&bw, step->operand[j],
                                 plan_writes(step->op, step->pass, (uint32_t)j) ? PLAN_WRITE : PLAN_READ),
                     add ? PLAN_OPERAND_ADD : 0);
         }
         work(m, k, i);
     }
-    mem_free(x.first);
-    mem_free(x.last);
-    mem_free(x.join);
-    mem_free(x.at);
+    mem_free(bw.first);
+    mem_free(bw.last);
+    mem_free(bw.join);
+    mem_free(bw.at);
 }
 
 /* ---- the table of programs ------------------------------------------------------------------------------------------ */
 
-static struct making begin(struct programs *ps, uint32_t sub)
+static struct program_maker begin(struct programs *ps, uint32_t sub)
 {
-    return (struct making){ .ps = ps,
-                            .s = ps->s,
-                            .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
-                            .first_slot = ps->pb->slots.n,
-                            .first_kernel = ps->pb->kernels.n };
+    return (struct program_maker){ .ps = ps,
+                                   .s = ps->s,
+                                   .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
+                                   .first_slot = ps->pb->slots.n,
+                                   .first_kernel = ps->pb->kernels.n };
 }
 
-static uint32_t finish(struct making *m, struct program_key key)
+static uint32_t finish(struct program_maker *m, struct program_key key)
 {
     struct programs *ps = m->ps;
     struct plan_builder *pb = ps->pb;
@@ -422,17 +460,21 @@ static uint32_t finish(struct making *m, struct program_key key)
                                                       .ep = m->ep,
                                                       .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
+    key.next = ps->first_program[key.sub];
+    ps->first_program[key.sub] = pb->programs.n - 1;
     ps->keys[pb->programs.n - 1] = key;
+    for (uint32_t b = 0; b < m->blocks.n; b++)
+        vec_free(&m->blocks.at[b]);
+    vec_free(&m->blocks);
     vec_free(&m->temps);
     return pb->programs.n - 1;
 }
 
 static uint32_t find_program(const struct programs *ps, struct program_key key)
 {
-    for (uint32_t i = 0; i < ps->pb->programs.n; i++) {
+    for (uint32_t i = ps->first_program[key.sub]; i != IR_NONE; i = ps->keys[i].next) {
         const struct program_key *k = &ps->keys[i];
-        if (k->sub == key.sub && k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts &&
-            k->tape == key.tape)
+        if (k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts && k->tape == key.tape)
             return i;
     }
     return IR_NONE;
@@ -444,7 +486,7 @@ uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const
     uint32_t found = find_program(ps, key);
     if (found != IR_NONE)
         return found;
-    struct making m = begin(ps, sub);
+    struct program_maker m = begin(ps, sub);
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
     if (pass == IR_PASS_F)
         forward(&m, u, tape);
@@ -459,7 +501,7 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
     uint32_t found = find_program(ps, key);
     if (found != IR_NONE)
         return found;
-    struct making m = begin(ps, sub);
+    struct program_maker m = begin(ps, sub);
     const struct ir_shape *shape = &ps->s->g->tensors.at[tensor].shape;
     uint32_t chunk = ps->s->chunks.subs.at[sub].chunk;
     uint64_t bytes = value_bytes(ps->s, chunk, shape), n = value_elements(ps->s, chunk, shape);

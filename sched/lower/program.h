@@ -35,12 +35,14 @@ struct step {
 /* The backward of a sub-chunk whose output tensors get parts[k] gradient parts from outside. With recompute it begins with the
  * forwards (steps of pass F) that it needs, which run with B or BI. */
 struct tape {
-    uint32_t sub;
+    uint32_t sub, next; /* next: tape of the same sub-chunk; IR_NONE */
     bool recompute;
     uint32_t *parts; /* by output of the sub-chunk */
     struct {
         VEC(struct value);
     } values;
+    /* Of forward tensors, saved tensors and parameters by what they are: open addressing, IR_NONE: empty. */
+    uint32_t *index, index_size, indexed;
     struct {
         VEC(struct step);
     } steps;
@@ -68,6 +70,7 @@ struct programs {
     struct {
         VEC(struct tape *);
     } tapes;
+    uint32_t *first_tape, *first_program; /* by sub-chunk; IR_NONE */
     struct {
         VEC(struct slot_ref);
     } refs; /* one per plan slot, same index */
@@ -75,7 +78,8 @@ struct programs {
         uint32_t sub, pass;
         uint32_t tensor, parts; /* of a sum; else 0 */
         const struct tape *tape;
-    } * keys; /* by program */
+        uint32_t next; /* program of the same sub-chunk; IR_NONE */
+    } * keys;          /* by program */
     uint32_t keys_cap;
 };
 
@@ -91,6 +95,8 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
 /* tape.c */
 struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts);
 void tape_free(struct tape *t);
+/* The value of a forward tensor, saved tensor or parameter; IR_NONE where the tape has none. */
+uint32_t tape_find(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b);
 /* Size of a value in a chunk, of one microbatch: rows by expert may be more where they are received. */
 uint64_t value_elements(const struct sched *s, uint32_t chunk, const struct ir_shape *shape);
 uint64_t value_bytes(const struct sched *s, uint32_t chunk, const struct ir_shape *shape);

@@ -26,13 +26,13 @@ uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list)
 }
 
 /* A channel is a group on a stream; all buckets with the same holders and streams share one. */
-static uint32_t channel_number(struct lowering *x, struct group_key group, uint32_t stream)
+static uint32_t channel_number(struct lowering *low, struct group_key group, uint32_t stream)
 {
-    for (uint32_t i = 0; i < x->channels.n; i++)
-        if (same_group(&x->channels.at[i].group, &group) && x->channels.at[i].stream == stream)
+    for (uint32_t i = 0; i < low->channels.n; i++)
+        if (same_group(&low->channels.at[i].group, &group) && low->channels.at[i].stream == stream)
             return i;
-    vec_add(&x->channels, ((struct job_channel){ group, stream }));
-    return x->channels.n - 1;
+    vec_add(&low->channels, ((struct job_channel){ group, stream }));
+    return low->channels.n - 1;
 }
 
 /* The devices with the same block of experts in all groups of a shard directive: one set per block. */
@@ -53,51 +53,53 @@ static struct group_key expert_groups(const struct sched *s, const struct direct
     return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
 }
 
-void lower_number_channels(struct lowering *x)
+void lower_number_channels(struct lowering *low)
 {
-    struct sched *s = x->s;
+    struct sched *s = low->s;
     uint32_t *all = arena_array(&s->arena, uint32_t, s->classes.n);
     for (uint32_t c = 0; c < s->classes.n; c++)
         all[c] = c;
-    x->scalars_channel = channel_number(x, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
-    x->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
-    x->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
-    x->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
-    x->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
+    low->scalars_channel = channel_number(low, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
+    low->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
+    low->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    low->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    low->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        x->holders[b] = k->shard == IR_NONE ? (struct group_key){ PLAN_GROUP_UNION,
-                                                                  s->bucket_classes.at + k->first_class, k->n_classes }
-                                            : block_holders(s, &s->directives.at[k->shard]);
+        low->holders[b] = k->shard == IR_NONE
+                              ? (struct group_key){ PLAN_GROUP_UNION, s->bucket_classes.at + k->first_class,
+                                                    k->n_classes }
+                              : block_holders(s, &s->directives.at[k->shard]);
         if (k->holders > 1)
-            x->reduce_channel[b] = channel_number(x, x->holders[b], k->reduce_stream);
+            low->reduce_channel[b] = channel_number(low, low->holders[b], k->reduce_stream);
         if (k->zero)
-            x->gather_channel[b] = channel_number(x, x->holders[b], k->gather_stream);
+            low->gather_channel[b] = channel_number(low, low->holders[b], k->gather_stream);
     }
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         if (s->shard_of[c] != IR_NONE) {
             const struct directive *d = &s->directives.at[s->shard_of[c]];
-            x->shard_channel[s->shard_of[c]] = channel_number(x, expert_groups(s, d), d->stream);
+            low->shard_channel[s->shard_of[c]] = channel_number(low, expert_groups(s, d), d->stream);
         }
 }
 
 /* What the back end needs to sum: the terms of all members, up to its limit. The same on all ranks of a stream, so that
  * both ends of a reduction cut it into the same pieces. */
-static void want_scratch(struct lowering *x, uint32_t stream, uint64_t members, uint64_t bytes)
+static void want_scratch(struct lowering *low, uint32_t stream, uint64_t members, uint64_t bytes)
 {
-    uint64_t want = round_up(members * bytes, x->s->in->target->alignment), limit = x->s->in->comm_scratch;
+    uint64_t want = round_up(members * bytes, low->s->in->target->alignment), limit = low->s->in->comm_scratch;
     want = want < limit ? want : limit;
-    if (members > 1 && want > x->stream_scratch[stream])
-        x->stream_scratch[stream] = want;
+    if (members > 1 && want > low->stream_scratch[stream])
+        low->stream_scratch[stream] = want;
 }
 
-void lower_size_scratch(struct lowering *x)
+void lower_size_scratch(struct lowering *low)
 {
-    const struct sched *s = x->s;
-    want_scratch(x, 0, s->ranks, PLAN_SCALARS_BYTES);
+    const struct sched *s = low->s;
+    want_scratch(low, 0, s->ranks, PLAN_SCALARS_BYTES);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        want_scratch(x, k->reduce_stream, k->holders, k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
+        want_scratch(low, k->reduce_stream, k->holders,
+                     k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
     }
 }
 

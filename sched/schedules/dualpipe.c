@@ -10,7 +10,7 @@ static const char *refuse(uint32_t p, uint32_t m, uint32_t v)
 {
     (void)v;
     if (p % 2)
-        return "it needs an even number of pipeline ranks, which stand in mirrored pairs";
+        return "it needs an even number of pipeline ranks: they are paired as mirror images";
     if (m % 2)
         return "it needs an even number of microbatches, half for each direction";
     return m < 2 * p ? "it needs at least two microbatches for each pipeline rank" : NULL;

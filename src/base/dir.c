@@ -17,7 +17,7 @@ static const char *kind_of(mode_t mode)
     static const struct {
         mode_t type;
         const char *word;
-    } kinds[] = { { S_IFLNK, "a symbolic link, which is not followed in a run folder" },
+    } kinds[] = { { S_IFLNK, "a symbolic link, which is not followed in a run directory" },
                   { S_IFDIR, "a folder" },
                   { S_IFIFO, "a fifo" },
                   { S_IFSOCK, "a socket" },
@@ -83,9 +83,9 @@ enum status dir_open(const char *path, struct dir *d, struct err *e)
 {
     *d = (struct dir){ .fd = open(path, FOLDER) };
     if (d->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
-        return err_set(e, ST_MISSING, path, "there is no such folder, expected a run folder");
+        return err_set(e, ST_MISSING, path, "no such directory, expected a run directory");
     if (d->fd < 0)
-        return err_set(e, ST_IO, path, "the folder cannot be opened: %s", strerror(errno));
+        return err_set(e, ST_IO, path, "the directory cannot be opened: %s", strerror(errno));
     d->path = mem_strdup(path);
     return ST_OK;
 }
@@ -148,17 +148,16 @@ enum status dir_enter(const struct dir *in, const char *name, int flags, struct 
     where(in, name, text);
     if (foreign)
         return err_set(e, ST_IO, text,
-                       "is a link of another user (%u) into a third one's folder, which is not followed",
+                       "is a symbolic link of another user (%u) into a third user's directory, which is not followed",
                        (unsigned)s.st_uid);
     if (d->fd < 0 && link && flags & DIR_LINK && why == ENOENT)
-        return err_set(e, ST_IO, text,
-                       "is a link to a folder that is not there: is its file system mounted on this node?");
+        return err_set(e, ST_IO, text, "is a dangling symbolic link: is its file system mounted on this node?");
     if (d->fd < 0 && link && flags & DIR_LINK)
-        return err_set(e, ST_IO, text, "is a link to a folder that cannot be opened: %s", strerror(why));
+        return err_set(e, ST_IO, text, "is a symbolic link to a directory that cannot be opened: %s", strerror(why));
     if (d->fd < 0 && there && !S_ISDIR(s.st_mode))
-        return err_set(e, ST_IO, text, "is %s, expected a folder", kind_of(s.st_mode));
+        return err_set(e, ST_IO, text, "is %s, expected a directory", kind_of(s.st_mode));
     if (d->fd < 0 && !(flags & DIR_MAKE) && why == ENOENT)
-        return err_set(e, ST_MISSING, text, "there is no such folder");
+        return err_set(e, ST_MISSING, text, "no such directory");
     if (d->fd < 0)
         return err_set(e, ST_IO, text, "cannot be %s: %s", flags & DIR_MAKE ? "made" : "opened", strerror(why));
     d->path = mem_strdup(text);
@@ -201,7 +200,7 @@ enum status dir_copy(const struct dir *from, struct dir *d, struct err *e)
 {
     *d = (struct dir){ fcntl(from->fd, F_DUPFD_CLOEXEC, 0), NULL, from->guard, from->arg };
     if (d->fd < 0)
-        return err_set(e, ST_IO, from->path, "the folder cannot be opened: %s", strerror(errno));
+        return err_set(e, ST_IO, from->path, "the directory cannot be opened: %s", strerror(errno));
     d->path = mem_strdup(from->path);
     return ST_OK;
 }
@@ -221,7 +220,7 @@ enum status dir_reopen(struct dir *d, struct err *e)
     int why = errno;
     if (fd >= 0)
         close(fd);
-    return good ? ST_OK : err_set(e, ST_IO, d->path, "the folder cannot be opened: %s", strerror(why));
+    return good ? ST_OK : err_set(e, ST_IO, d->path, "the directory cannot be opened: %s", strerror(why));
 }
 
 bool dir_is_removed(const struct dir *d)
@@ -490,12 +489,13 @@ enum status dir_new_publish(struct dir_new *n, struct err *e)
     }
     n->fd = -1;
     if (bad)
-        return err_set(e, ST_IO, n->path, "cannot be made durable: %s", strerror(why));
+        return err_set(e, ST_IO, n->path, "cannot be synced to disk: %s", strerror(why));
     if (renameat(n->in.fd, n->temp, n->in.fd, n->name) != 0)
-        return err_set(e, ST_IO, n->path, "cannot take this name: %s", strerror(errno));
+        return err_set(e, ST_IO, n->path, "cannot be renamed to this: %s", strerror(errno));
     n->temp[0] = '\0';
-    return sync_folder(n->in.fd) ? ST_OK
-                                 : err_set(e, ST_IO, n->in.path, "folder cannot be made durable: %s", strerror(errno));
+    return sync_folder(n->in.fd)
+               ? ST_OK
+               : err_set(e, ST_IO, n->in.path, "its directory cannot be synced to disk: %s", strerror(errno));
 }
 
 void dir_new_drop(struct dir_new *n)

@@ -15,8 +15,7 @@ static enum status parse(const char *text, size_t bytes, const char *file, json_
     json_error_t why;
     json_t *d = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
     if (!d)
-        return err_set(e, ST_INPUT, file, "line %d, column %d: found no valid JSON: %s", why.line, why.column,
-                       why.text);
+        return err_set(e, ST_INPUT, file, "line %d, column %d: invalid JSON: %s", why.line, why.column, why.text);
     *doc = d;
     return ST_OK;
 }
@@ -171,7 +170,7 @@ enum status js_need(const struct js *o, const char *key, struct js *out, struct 
         json_t *v;
         json_object_foreach(o->v, k, v) if (n < sizeof keys)
             n += (size_t)snprintf(keys + n, sizeof keys - n, "%s\"%s\"", n ? ", " : "", k);
-        return js_wrong(o, e, "found no key \"%s\", expected it beside %s%s", key, n ? keys : "nothing else",
+        return js_wrong(o, e, "missing key \"%s\"; found %s%s", key, n ? keys : "no keys",
                         n < sizeof keys ? "" : "...");
     }
     *out = m;
@@ -214,12 +213,12 @@ enum status js_only(const struct js *o, const char *const *keys, struct err *e)
             continue;
         const char *near = nearest_word(k, keys);
         if (near)
-            return js_wrong(o, e, "found the unknown key \"%.80s\", did you mean \"%s\"?", k, near);
+            return js_wrong(o, e, "unknown key \"%.80s\", did you mean \"%s\"?", k, near);
         char all[640] = "";
         size_t n = 0;
         for (i = 0; keys[i] && n < sizeof all; i++)
             n += (size_t)snprintf(all + n, sizeof all - n, "%s\"%s\"", i ? ", " : "", keys[i]);
-        return js_wrong(o, e, "found the unknown key \"%.80s\", expected %s%s", k, n ? all : "no key",
+        return js_wrong(o, e, "unknown key \"%.80s\", expected %s%s", k, n ? all : "no key",
                         n < sizeof all ? "" : "...");
     }
     return ST_OK;
@@ -249,12 +248,12 @@ enum status js_int(const struct js *v, int64_t lo, int64_t hi, int64_t *out, str
         return ST_OK;
     }
     if (lo == INT64_MIN && hi == INT64_MAX)
-        return js_expected(v, e, "a whole number");
+        return js_expected(v, e, "an integer");
     if (hi == INT64_MAX)
-        return js_expected(v, e, "a whole number, %lld or more", (long long)lo);
+        return js_expected(v, e, "an integer >= %lld", (long long)lo);
     if (lo == INT64_MIN)
-        return js_expected(v, e, "a whole number, %lld or less", (long long)hi);
-    return js_expected(v, e, "a whole number from %lld to %lld", (long long)lo, (long long)hi);
+        return js_expected(v, e, "an integer <= %lld", (long long)hi);
+    return js_expected(v, e, "an integer from %lld to %lld", (long long)lo, (long long)hi);
 }
 
 /* Bounds of this size mean "no bound". */
@@ -273,9 +272,9 @@ enum status js_num(const struct js *v, double lo, double hi, double *out, struct
     if (unbounded(lo) && unbounded(hi))
         return js_expected(v, e, "a number");
     if (unbounded(hi))
-        return js_expected(v, e, "a number, %.9g or more", lo);
+        return js_expected(v, e, "a number >= %.9g", lo);
     if (unbounded(lo))
-        return js_expected(v, e, "a number, %.9g or less", hi);
+        return js_expected(v, e, "a number <= %.9g", hi);
     return js_expected(v, e, "a number from %.9g to %.9g", lo, hi);
 }
 
@@ -290,7 +289,7 @@ enum status js_bool(const struct js *v, bool *out, struct err *e)
 enum status js_str(const struct js *v, const char **out, struct err *e)
 {
     if (!json_is_string(v->v))
-        return js_expected(v, e, "a text in quotes");
+        return js_expected(v, e, "a string");
     *out = json_string_value(v->v);
     return ST_OK;
 }

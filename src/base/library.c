@@ -28,9 +28,8 @@ static enum status missing(const struct library *l, const char *why, struct err 
     const char *path = getenv("LD_LIBRARY_PATH");
     return err_set(
         e, ST_DEVICE, l->name,
-        "%s is needed and cannot be loaded: %s. It was looked for in LD_LIBRARY_PATH (%.600s), the folders of "
-        "the system and %s; add its folder to LD_LIBRARY_PATH (Python's wheels have it in "
-        "site-packages/%s), or %s",
+        "%s is required and cannot be loaded: %s. Searched: LD_LIBRARY_PATH (%.600s), the system's directories and %s. "
+        "Add its directory to LD_LIBRARY_PATH (Python wheels have it in site-packages/%s), or %s",
         l->file, why, path ? path : "not set", l->folder, l->wheel, l->instead);
 }
 
@@ -45,10 +44,10 @@ enum status library_load(const struct library *l, void *functions, struct err *e
         found[i] = dlsym(so, l->names[i]);
         if (!found[i]) {
             dlclose(so);
-            return err_set(e, ST_DEVICE, l->name,
-                           "the %s that was found has no %s: it is older than %s; put a newer one first in "
-                           "LD_LIBRARY_PATH, or %s",
-                           l->file, l->names[i], l->oldest, l->instead);
+            return err_set(
+                e, ST_DEVICE, l->name,
+                "the %s found has no %s: it is older than %s; put a newer one first in LD_LIBRARY_PATH, or %s", l->file,
+                l->names[i], l->oldest, l->instead);
         }
     }
     memcpy(functions, found, l->n * sizeof *found); /* an object's pointer and a function's: alike in POSIX */

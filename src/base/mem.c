@@ -25,7 +25,7 @@ static int fails_now(void)
 static _Noreturn void out_of_memory(size_t bytes)
 {
     char text[160];
-    snprintf(text, sizeof text, "out of host memory: %zu more bytes were needed; use more nodes or a smaller job",
+    snprintf(text, sizeof text, "out of host memory: cannot allocate %zu more bytes; use more nodes or a smaller job",
              bytes);
     process_fail(ST_DEVICE, text);
 }

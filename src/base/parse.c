@@ -38,8 +38,8 @@ enum status parse_environment(const char *name, uint64_t least, uint64_t most, u
     }
     return err_set(
         e, ST_USAGE, NULL,
-        "environment variable %s: found \"%.64s\", expected a whole number from %llu to %llu; correct it or unset it",
-        name, text, (unsigned long long)least, (unsigned long long)most);
+        "environment variable %s: found \"%.64s\", expected an integer from %llu to %llu; correct or unset it", name,
+        text, (unsigned long long)least, (unsigned long long)most);
 }
 
 enum status parse_omp_threads(uint64_t *x, struct err *e)

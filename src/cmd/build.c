@@ -32,7 +32,7 @@ static enum status read_text(struct build *b, const char *path, const char **tex
     memcpy(s, data, size);
     mem_free(data);
     if (memchr(s, '\0', size))
-        return err_set(e, ST_INPUT, path, "found a zero byte, expected JSON text");
+        return err_set(e, ST_INPUT, path, "found a NUL byte, expected JSON text");
     *text = s;
     return ST_OK;
 }
@@ -66,7 +66,7 @@ static enum status attach_files(struct build *b, struct err *e)
         struct err missing = { 0 };
         st = read_text(b, path, &a.text, &missing);
         if (st != ST_OK)
-            err_set(e, st, b->strategy, "the schedule \"%s\": %s", name, missing.text);
+            err_set(e, st, b->strategy, "schedule \"%s\": %s", name, missing.text);
         if (st == ST_OK && !job_attachment(&b->job, name))
             vec_add(&b->job.attachments, a);
     }
@@ -142,7 +142,7 @@ static enum status build(struct build *b, int argc, char **argv, struct err *e)
 static enum status check_options(const struct build *b, struct err *e)
 {
     if (!b->model || !b->strategy || !b->train || !b->out)
-        return err_set(e, ST_USAGE, "build", "%s is missing",
+        return err_set(e, ST_USAGE, "build", "missing required option %s",
                        !b->model      ? "-m model.json"
                        : !b->strategy ? "-s strategy.json"
                        : !b->train    ? "-t train.json"
@@ -155,14 +155,14 @@ static const struct option options[] = {
     TEXT("model", 'm', AT(model), "FILE", "model.json: a Hugging Face config.json, or a \"graph\""),
     TEXT("strategy", 's', AT(strategy), "FILE", "strategy.json: a list of directives"),
     TEXT("train", 't', AT(train), "FILE", "train.json: training settings"),
-    TEXT("output", 'o', AT(out), "FILE", "the job file to make"),
-    LIST("set", 0, AT(set), "KEY=VALUE", "set one value over the file's, as in train.steps=100"),
+    TEXT("output", 'o', AT(out), "FILE", "job file to write"),
+    LIST("set", 0, AT(set), "KEY=VALUE", "override one value of the model or the settings, e.g. train.steps=100"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "build",
     .synopsis = "-m model.json -s strategy.json -t train.json -o job.h5 [--set KEY=VALUE]...",
-    .about = "Checks model, strategy and training settings together and makes one job file of them.",
+    .about = "Validates model, strategy and training settings together and writes them to one job file.",
     .options = options,
 };
 
@@ -185,5 +185,5 @@ static enum status build_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_build = { "build", "make a job file from model, strategy and training settings",
+const struct command command_build = { "build", "build a job file from model, strategy and training settings",
                                        build_command };

@@ -48,10 +48,10 @@ static void print_machine(const struct machine *m, const char *path)
         for (int l = 0; l < LINK_COUNT - 1; l++)
             printf("%-14s %.3g us, %.4g GB/s\n", machine_link_name((enum machine_link)l), m->links[l].latency * 1e6,
                    m->links[l].bandwidth / 1e9);
-        printf("%-14s computing at %.0f%%, transfers at %.0f%% of their speed\n", "together", 100 * m->compute_beside,
-               100 * m->transfer_beside);
+        printf("%-14s computation at %.0f%%, transfers at %.0f%% of full speed\n", "overlapped",
+               100 * m->compute_beside, 100 * m->transfer_beside);
     } else {
-        puts("links          not measured: start it with mpirun and as many ranks as a node will have");
+        puts("links          not measured: run under mpirun with as many ranks as a node will have");
     }
     printf("written        %s, %u points\n", path, m->points.n);
 }
@@ -93,8 +93,9 @@ static const struct option options[] = {
 static const struct option_usage usage = {
     .command = "calibrate",
     .synopsis = "-o machine.h5 [--device D]",
-    .about = "Measures kernels and links where it runs, for piper plan --simulate. Started by mpirun or srun "
-             "with as many\nranks on a node as will train there; alone it measures one rank and no links.",
+    .about =
+        "Measures the kernels and links of the nodes it runs on, for piper plan --simulate. Launch it with mpirun or "
+        "srun and\nas many ranks per node as training will use; a single process measures one rank and no links.",
     .options = options,
 };
 
@@ -102,7 +103,7 @@ static enum status parse(int argc, char **argv, struct calibrate_options *o, str
 {
     enum status st = options_parse(&usage, argc, argv, o, e);
     if (st == ST_OK && !o->common.help && !o->output)
-        st = err_set(e, ST_USAGE, "calibrate", "-o FILE is missing: the machine file to write");
+        st = err_set(e, ST_USAGE, "calibrate", "missing required option -o FILE, the machine file to write");
     uint64_t threads;
     if (st == ST_OK && !o->common.help)
         st = parse_omp_threads(&threads, e);

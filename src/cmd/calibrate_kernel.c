@@ -72,20 +72,20 @@ static void *operand(struct calibrate_kernel *k, const struct op_args *a, const 
 /* Expert e of token i: every one equally often. */
 static void fill_routes(const struct op_args *a, int32_t *index)
 {
-    const struct ir_attrs *x = a->attrs;
+    const struct ir_attrs *attrs = a->attrs;
     for (uint64_t i = 0; i < (uint64_t)a->b * a->t; i++)
-        for (uint32_t j = 0; j < x->top_k; j++)
-            index[i * x->top_k + j] = (int32_t)((i * x->top_k + j) % x->experts);
+        for (uint32_t j = 0; j < attrs->top_k; j++)
+            index[i * attrs->top_k + j] = (int32_t)((i * attrs->top_k + j) % attrs->experts);
 }
 
 static void fill_integers(struct calibrate_kernel *k, struct op_args *a)
 {
-    const struct ir_attrs *x = a->attrs;
+    const struct ir_attrs *attrs = a->attrs;
     uint64_t tokens = (uint64_t)a->b * a->t;
     int32_t *tok = a->in[a->op == IR_OP_HEAD_LOSS];
     if (a->op == IR_OP_EMBED || a->op == IR_OP_HEAD_LOSS)
         for (uint64_t i = 0; i < tokens; i++)
-            tok[i] = (int32_t)(i * 7919 % x->vocab);
+            tok[i] = (int32_t)(i * 7919 % attrs->vocab);
     if (a->op == IR_OP_ROUTER)
         fill_routes(a, a->out[1]);
     if (a->op == IR_OP_DISPATCH) {
@@ -93,12 +93,12 @@ static void fill_integers(struct calibrate_kernel *k, struct op_args *a)
         fill_routes(a, a->out[1]);
     }
     if (a->op == IR_OP_EXPERTS) /* (E,b) */
-        for (uint32_t i = 0; i < x->experts * a->b; i++)
-            ((int32_t *)a->in[1])[i] = (int32_t)(a->t * x->top_k / x->experts);
+        for (uint32_t i = 0; i < attrs->experts * a->b; i++)
+            ((int32_t *)a->in[1])[i] = (int32_t)(a->t * attrs->top_k / attrs->experts);
     if (a->op == IR_OP_COMBINE) /* rows by expert: of token i, its j-th */
-        for (uint64_t i = 0; i < tokens * x->top_k; i++) {
-            uint64_t each = tokens * x->top_k / x->experts;
-            ((int32_t *)a->in[1])[i] = (int32_t)(i % x->experts * each + i / x->experts);
+        for (uint64_t i = 0; i < tokens * attrs->top_k; i++) {
+            uint64_t each = tokens * attrs->top_k / attrs->experts;
+            ((int32_t *)a->in[1])[i] = (int32_t)(i % attrs->experts * each + i / attrs->experts);
         }
     (void)k;
 }

@@ -22,52 +22,52 @@ struct links {
 /* ---- messages --------------------------------------------------------------------------------------------------------- */
 
 /* One way of a ping-pong, on this rank. */
-static double ping_pong(struct links *x, uint64_t count)
+static double ping_pong(struct links *links, uint64_t count)
 {
     const uint32_t ready = 0;
     struct comm_call send = { .op = COMM_SEND,
                               .type = COMM_F32,
                               .channel = UINT32_MAX,
-                              .peer = x->peer,
-                              .src = x->out,
+                              .peer = links->peer,
+                              .src = links->out,
                               .count = count,
                               .event = 1,
                               .stream = 1 };
     struct comm_call recv = { .op = COMM_RECV,
                               .type = COMM_F32,
                               .channel = UINT32_MAX,
-                              .peer = x->peer,
-                              .dst = x->in,
+                              .peer = links->peer,
+                              .dst = links->in,
                               .count = count,
                               .event = 0 };
-    send.tag = x->first ? 0 : 1;
-    recv.tag = x->first ? 1 : 0;
-    if (!x->first) {
+    send.tag = links->first ? 0 : 1;
+    recv.tag = links->first ? 1 : 0;
+    if (!links->first) {
         send.waits = &ready;
         send.n_waits = 1;
     }
     world_barrier();
-    x->back->begin(x->comm, ++x->epoch);
+    links->back->begin(links->comm, ++links->epoch);
     double start = clock_now();
-    x->back->launch(x->comm, &recv);
-    x->back->launch(x->comm, &send);
-    x->back->wait(x->comm, x->first ? 0 : 1);
+    links->back->launch(links->comm, &recv);
+    links->back->launch(links->comm, &send);
+    links->back->wait(links->comm, links->first ? 0 : 1);
     double seconds = (clock_now() - start) / 2;
-    x->back->drain(x->comm);
+    links->back->drain(links->comm);
     return seconds;
 }
 
 /* The mean over the pairs of their medians. Ranks without a peer only keep step. */
-static double message_time(struct links *x, uint64_t count)
+static double message_time(struct links *links, uint64_t count)
 {
     double run[RUNS], mine[2] = { 0 };
     for (int i = 0; i < RUNS; i++) {
-        if (x->peer != UINT32_MAX)
-            run[i] = ping_pong(x, count);
+        if (links->peer != UINT32_MAX)
+            run[i] = ping_pong(links, count);
         else
             world_barrier();
     }
-    if (x->peer != UINT32_MAX && x->first) {
+    if (links->peer != UINT32_MAX && links->first) {
         mine[0] = calibrate_median(run, RUNS);
         mine[1] = 1;
     }
@@ -75,12 +75,14 @@ static double message_time(struct links *x, uint64_t count)
     return mine[0] / fmax(1, mine[1]);
 }
 
-static void measure_messages(struct links *x, enum machine_link l, struct machine *m)
+static void measure_messages(struct links *links, enum machine_link l, struct machine *m)
 {
-    message_time(x, 16);
-    m->links[l].latency = message_time(x, 16);
-    for (uint64_t count = 1 << 12; count <= x->most; count <<= 3) {
-        struct machine_link_point p = { .link = l, .bytes = 4.0 * (double)count, .seconds = message_time(x, count) };
+    message_time(links, 16);
+    m->links[l].latency = message_time(links, 16);
+    for (uint64_t count = 1 << 12; count <= links->most; count <<= 3) {
+        struct machine_link_point p = { .link = l,
+                                        .bytes = 4.0 * (double)count,
+                                        .seconds = message_time(links, count) };
         m->links[l].bandwidth = p.bytes / fmax(p.seconds - m->links[l].latency, 0.1 * p.seconds);
         vec_add(&m->link_points, p);
     }
@@ -89,20 +91,20 @@ static void measure_messages(struct links *x, enum machine_link l, struct machin
 /* ---- reductions ------------------------------------------------------------------------------------------------------- */
 
 /* All ranks in one group; what an all-reduce takes beyond its messages are its sums. */
-static void measure_sums(struct links *x, struct machine *m)
+static void measure_sums(struct links *links, struct machine *m)
 {
     struct comm_call call = {
-        .op = COMM_ALL_REDUCE, .type = COMM_F32, .stream = 2, .src = x->out, .dst = x->out, .count = x->most
+        .op = COMM_ALL_REDUCE, .type = COMM_F32, .stream = 2, .src = links->out, .dst = links->out, .count = links->most
     };
-    double run[RUNS], p = world_size(), bytes = 4.0 * (double)x->most, pieces = ceil(bytes / COMM_SCRATCH);
+    double run[RUNS], p = world_size(), bytes = 4.0 * (double)links->most, pieces = ceil(bytes / COMM_SCRATCH);
     for (int i = 0; i < RUNS; i++) {
         world_barrier();
-        x->back->begin(x->comm, ++x->epoch);
+        links->back->begin(links->comm, ++links->epoch);
         double start = clock_now();
-        x->back->launch(x->comm, &call);
-        x->back->wait(x->comm, 0);
+        links->back->launch(links->comm, &call);
+        links->back->wait(links->comm, 0);
         run[i] = clock_now() - start;
-        x->back->drain(x->comm);
+        links->back->drain(links->comm);
     }
     double seconds = calibrate_mean(calibrate_median(run, RUNS));
     double messages = 2 * pieces * m->links[LINK_NODE].latency +
@@ -113,31 +115,31 @@ static void measure_sums(struct links *x, struct machine *m)
 /* ---- together --------------------------------------------------------------------------------------------------------- */
 
 /* Exchanges with the peer, one after the other; k: computing meanwhile, or NULL. Returns seconds; *runs: kernels done. */
-static double exchanges(struct links *x, uint32_t calls, struct calibrate_kernel *k, uint32_t *runs)
+static double exchanges(struct links *links, uint32_t calls, struct calibrate_kernel *k, uint32_t *runs)
 {
     world_barrier();
-    x->back->begin(x->comm, ++x->epoch);
+    links->back->begin(links->comm, ++links->epoch);
     double start = clock_now();
     for (uint32_t i = 0; i < calls; i++)
-        x->back->launch(x->comm, &(struct comm_call){ .op = COMM_EXCHANGE,
-                                                      .type = COMM_F32,
-                                                      .channel = UINT32_MAX,
-                                                      .peer = x->peer,
-                                                      .from = x->peer,
-                                                      .tag = 2 + i,
-                                                      .src = x->out,
-                                                      .dst = x->in,
-                                                      .count = x->most / 4,
-                                                      .event = i });
-    for (*runs = 0; k && atomic_load(&x->at[calls - 1]) != x->epoch; ++*runs)
+        links->back->launch(links->comm, &(struct comm_call){ .op = COMM_EXCHANGE,
+                                                              .type = COMM_F32,
+                                                              .channel = UINT32_MAX,
+                                                              .peer = links->peer,
+                                                              .from = links->peer,
+                                                              .tag = 2 + i,
+                                                              .src = links->out,
+                                                              .dst = links->in,
+                                                              .count = links->most / 4,
+                                                              .event = i });
+    for (*runs = 0; k && atomic_load(&links->at[calls - 1]) != links->epoch; ++*runs)
         calibrate_kernel_run(k, IR_PASS_F);
-    x->back->wait(x->comm, calls - 1);
+    links->back->wait(links->comm, calls - 1);
     double seconds = clock_now() - start;
-    x->back->drain(x->comm);
+    links->back->drain(links->comm);
     return seconds;
 }
 
-static void measure_together(struct links *x, const struct compute_backend *back, const struct ir_target *target,
+static void measure_together(struct links *links, const struct compute_backend *back, const struct ir_target *target,
                              struct machine *m)
 {
     enum { TIMES = 5 };
@@ -148,7 +150,7 @@ static void measure_together(struct links *x, const struct compute_backend *back
     double kernel = calibrate_kernel_time(k, IR_PASS_F), compute[TIMES], transfer[TIMES];
     for (int i = 0; i < TIMES; i++) {
         uint32_t runs, none;
-        double alone = exchanges(x, CALLS, NULL, &none), both = exchanges(x, CALLS, k, &runs);
+        double alone = exchanges(links, CALLS, NULL, &none), both = exchanges(links, CALLS, k, &runs);
         compute[i] = fmin(1, runs * kernel / both);
         transfer[i] = fmin(1, alone / both);
     }
@@ -176,55 +178,55 @@ static uint32_t ranks_per_node(void)
 }
 
 /* Neighbours in a node, or equal places in neighbouring nodes. */
-static void pair_up(struct links *x, uint32_t distance)
+static void pair_up(struct links *links, uint32_t distance)
 {
     uint32_t turn = world_rank() / distance % 2, peer = turn ? world_rank() - distance : world_rank() + distance;
-    x->first = !turn;
-    x->peer = peer < world_size() ? peer : UINT32_MAX;
+    links->first = !turn;
+    links->peer = peer < world_size() ? peer : UINT32_MAX;
 }
 
-static enum status open_links(struct links *x, const struct comm_backend *comm, struct err *e)
+static enum status open_links(struct links *links, const struct comm_backend *comm, struct err *e)
 {
     struct comm_channel world = { .group = { .stride = 1, .count = world_size() }, .stream = 2 };
-    *x = (struct links){ .back = comm, .most = 1 << 20 };
-    x->out = mem_alloc(x->most * sizeof *x->out);
-    x->in = mem_alloc(x->most * sizeof *x->in);
-    x->events = (struct comm_events){ .at = x->at, .n = CALLS };
+    *links = (struct links){ .back = comm, .most = 1 << 20 };
+    links->out = mem_alloc(links->most * sizeof *links->out);
+    links->in = mem_alloc(links->most * sizeof *links->in);
+    links->events = (struct comm_events){ .at = links->at, .n = CALLS };
     struct comm_setup setup = { .channels = &world,
                                 .n_channels = 1,
                                 .n_channels_world = 1,
                                 .n_streams = 3,
                                 .max_calls = CALLS,
-                                .events = x->events };
-    return comm->open(&setup, &x->comm, e);
+                                .events = links->events };
+    return comm->open(&setup, &links->comm, e);
 }
 
 enum status calibrate_links(const struct comm_backend *comm, const struct compute_backend *back,
                             const struct ir_target *target, struct machine *m, struct err *e)
 {
-    struct links x;
+    struct links links;
     m->ranks_per_node = ranks_per_node();
     m->compute_beside = m->transfer_beside = 1;
     for (int l = 0; l < LINK_COUNT; l++)
         m->links[l] = (struct machine_links){ m->launch, m->bandwidth, 0 };
     if (world_size() == 1)
         return ST_OK;
-    TRY(open_links(&x, comm, e));
+    TRY(open_links(&links, comm, e));
     if (m->ranks_per_node > 1) {
-        pair_up(&x, 1);
-        measure_messages(&x, LINK_NODE, m);
-        measure_sums(&x, m);
+        pair_up(&links, 1);
+        measure_messages(&links, LINK_NODE, m);
+        measure_sums(&links, m);
         m->links[LINK_NETWORK] = m->links[LINK_NODE];
         if (world_size() % 2 == 0)
-            measure_together(&x, back, target, m);
+            measure_together(&links, back, target, m);
     }
     if (m->ranks_per_node < world_size()) {
-        pair_up(&x, m->ranks_per_node);
-        measure_messages(&x, LINK_NETWORK, m);
+        pair_up(&links, m->ranks_per_node);
+        measure_messages(&links, LINK_NETWORK, m);
     }
     m->links[LINK_ISLANDS] = m->links[LINK_NETWORK];
-    comm->close(x.comm);
-    mem_free(x.out);
-    mem_free(x.in);
+    comm->close(links.comm);
+    mem_free(links.out);
+    mem_free(links.in);
     return ST_OK;
 }

@@ -85,13 +85,13 @@ static enum status verify_file(const char *path, struct err *e)
     uint64_t step;
     TRY(checkpoint_verify(path, &info, e));
     if (checkpoint_step_of(slash ? slash + 1 : path, &step) && step != info.step)
-        return err_set(e, ST_INPUT, path, "its name says step %llu and it holds step %llu", (unsigned long long)step,
-                       (unsigned long long)info.step);
-    printf("%s: good: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
+        return err_set(e, ST_INPUT, path, "the file name says step %llu, but it contains step %llu",
+                       (unsigned long long)step, (unsigned long long)info.step);
+    printf("%s: OK: step %llu, %llu updates, sample %llu, optimizer %s, written %s by %s\n", path,
            (unsigned long long)info.step, (unsigned long long)info.updates, (unsigned long long)info.sample,
            info.optimizer, info.time, info.build);
     if (*info.beyond)
-        printf("%s: %s is beyond this build and was not looked at\n", path, info.beyond);
+        printf("%s: %s is unknown to this build and was not verified\n", path, info.beyond);
     return ST_OK;
 }
 
@@ -117,7 +117,7 @@ static enum status diff(const struct checkpoint_options *o, struct err *e)
     struct checkpoint_differences d = { 0 };
     TRY(checkpoint_diff(o->common.operands.at[1], o->common.operands.at[2], &d, e));
     for (uint32_t i = 0; i < d.n; i++)
-        printf("%s: %llu of %llu elements differ, by %.9g at most\n", d.at[i].name, (unsigned long long)d.at[i].differ,
+        printf("%s: %llu of %llu elements differ, by at most %.9g\n", d.at[i].name, (unsigned long long)d.at[i].differ,
                (unsigned long long)d.at[i].elements, d.at[i].most);
     uint32_t n = d.n;
     checkpoint_differences_release(&d);
@@ -132,7 +132,7 @@ static enum status diff(const struct checkpoint_options *o, struct err *e)
 
 static enum status need_output(const struct checkpoint_options *o, const char *what, struct err *e)
 {
-    return o->out ? ST_OK : err_set(e, ST_USAGE, "checkpoint", "-o %s is missing", what);
+    return o->out ? ST_OK : err_set(e, ST_USAGE, "checkpoint", "missing required option -o %s", what);
 }
 
 /* A run folder with weights and nothing else: piper train begins with them. */
@@ -152,8 +152,9 @@ static enum status import_to(const char *dir, const char *from, const struct job
     }
     if (n)
         return err_set(e, ST_INPUT, dir,
-                       "found %u %s, expected a run folder without any: training would go on from them", n,
-                       n == 1 ? "checkpoint" : "checkpoints");
+                       "found %u %s, expected a run directory without any: training would resume from them; choose "
+                       "another directory",
+                       n, n == 1 ? "checkpoint" : "checkpoints");
     TRY(folder_make(dir, e));
     TRY(dir_open(dir, &run, e));
     snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
@@ -191,14 +192,14 @@ static enum status export_run(const char *path, const char *to, struct err *e)
     struct listing l;
     enum status st = listing_open(path, &l, e);
     if (st == ST_OK && !l.entries.n)
-        st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run folder or a checkpoint");
+        st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run directory or a checkpoint file");
     const char *from = st == ST_OK ? l.entries.at[l.entries.n - 1].path : NULL;
     if (st == ST_OK)
         st = file_differs(to, from, e);
     if (st == ST_OK)
         st = safetensors_export(&l.folder, from, to, e);
     if (st == ST_OK)
-        printf("%s: the parameters of %s\n", to, from);
+        printf("%s: parameters of %s\n", to, from);
     listing_close(&l);
     return st;
 }
@@ -209,7 +210,7 @@ static enum status export(const struct checkpoint_options *o, struct err *e) {
     if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)) return export_run(from, o->out, e);
     TRY(file_differs(o->out, from, e));
     TRY(safetensors_export(NULL, from, o->out, e));
-    printf("%s: the parameters of %s\n", o->out, from);
+    printf("%s: parameters of %s\n", o->out, from);
     return ST_OK;
 }
 
@@ -243,25 +244,23 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
         return v->run(o, e);
     }
     const char *near = nearest_word(name, words);
-    return err_set(e, ST_USAGE, "checkpoint",
-                   "there is no \"%s\"%s%s%s (`piper checkpoint --help` lists what there is)", name,
+    return err_set(e, ST_USAGE, "checkpoint", "unknown subcommand \"%s\"%s%s%s (see `piper checkpoint --help`)", name,
                    near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
 }
 
 static const struct option options[] = {
     TEXT("output", 'o', offsetof(struct checkpoint_options, out), "PATH",
-         "import: the run folder; export: the safetensors file"),
+         "import: run directory; export: safetensors file"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "checkpoint",
     .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
                 "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE",
-    .about = "list:   the checkpoints of a run folder\n"
-             "verify: is every block of the files what was written?\n"
-             "diff:   in which tensors do two checkpoints differ? Exit status 65 when they do\n"
-             "import: weights of a safetensors file, or a folder of them, as the start of a run\n"
-             "export: the weights of a checkpoint as one safetensors file, with Hugging Face's names",
+    .about = "list:   list the checkpoints of a run directory\nverify: check every block of the files against its "
+             "hash\ndiff:   list the tensors in which two checkpoints differ; exit status 65 if any do\nimport: "
+             "initialize a run with the weights of a safetensors file, or of a directory of them\nexport: write the "
+             "weights of a checkpoint to one safetensors file, under their Hugging Face names",
     .options = options,
     .min_operands = 1,
     .max_operands = UINT32_MAX,
@@ -277,5 +276,6 @@ static enum status checkpoint_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_checkpoint = { "checkpoint", "list, verify, compare; weights from and to safetensors",
+const struct command command_checkpoint = { "checkpoint",
+                                            "list, verify, diff checkpoints; import and export safetensors",
                                             checkpoint_command };

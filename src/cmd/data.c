@@ -30,9 +30,9 @@ static enum status run(const struct option_list *operands, const char *out, uint
     if (operands->n < 2)
         return err_set(e, ST_USAGE, "data", "%s needs at least one input file", verb);
     if (!out)
-        return err_set(e, ST_USAGE, "data", "-o FILE is missing: the token file to make");
+        return err_set(e, ST_USAGE, "data", "missing required option -o FILE, the token file to write");
     if (vocab > UINT32_MAX || (vocab && !import))
-        return err_set(e, ST_USAGE, "data", "--vocab goes with import, and is below 2^32");
+        return err_set(e, ST_USAGE, "data", "--vocab requires import and must be below 2^32");
     for (uint32_t i = 1; i < operands->n; i++)
         TRY(file_differs(out, operands->at[i], e));
     if (import)
@@ -49,15 +49,16 @@ struct data_options {
 };
 #define AT(member) offsetof(struct data_options, member)
 static const struct option options[] = {
-    TEXT("output", 'o', AT(out), "FILE", "the token file to make"),
-    NUMBER("vocab", 0, AT(vocab), "N", 1, "import: every id must be below N (default: the largest id + 1)"),
+    TEXT("output", 'o', AT(out), "FILE", "token file to write"),
+    NUMBER("vocab", 0, AT(vocab), "N", 1,
+           "import: vocabulary size, above every token id (default: the largest id + 1)"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "data",
     .synopsis = "text FILE... -o tokens.h5 | import SHARD... -o tokens.h5 [--vocab N]",
-    .about = "text:   every byte is a token, vocabulary 256\n"
-             "import: token shards of llm.c's format (.bin), or piper's own files, joined into one",
+    .about = "text:   one token per byte, vocabulary 256\nimport: concatenates token shards in llm.c's format (.bin), "
+             "or piper token files",
     .options = options,
     .min_operands = 1,
     .max_operands = UINT32_MAX,
@@ -73,4 +74,4 @@ static enum status data_run(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_data = { "data", "make token files from text, or import token shards", data_run };
+const struct command command_data = { "data", "make token files from text or from token shards", data_run };

@@ -51,9 +51,10 @@ static enum status read_before(const char *text, struct halt_request *r, struct 
     time_t now = time(NULL), at;
     if (!read_time(text, now, &at))
         return err_set(e, ST_USAGE, "--before",
-                       "found \"%s\", expected a time as 18:30 or 2026-11-21T18:30, or +1:30:00 from now", text);
+                       "found \"%s\", expected a time such as 18:30 or 2026-11-21T18:30, or +1:30:00 from now", text);
     if (at <= now)
-        return err_set(e, ST_USAGE, "--before", "%s has passed; without --before the run stops at once", text);
+        return err_set(e, ST_USAGE, "--before", "%s is in the past; omit --before to stop after the current step",
+                       text);
     r->kind = HALT_BEFORE;
     r->number = (uint64_t)at;
     return ST_OK;
@@ -75,7 +76,7 @@ static enum status ask(const struct dir *dir, const struct halt_request *r, stru
     struct lock_owner owner;
     TRY(lock_look(dir, &running, &owner, e));
     if (!running)
-        return err_set(e, ST_USAGE, dir->path, "no run is alive in this folder: there is nothing to stop");
+        return err_set(e, ST_USAGE, dir->path, "no run is active in this directory: nothing to stop");
     TRY(halt_write(dir, owner.run, r, e));
     printf("asked process %ld on %s, running since %s, to stop", owner.pid, owner.host, owner.since);
     if (r->kind == HALT_NOW) {
@@ -118,7 +119,7 @@ static enum status halt_command(int argc, char **argv, struct err *e)
     if (st == ST_OK && !o.common.help) {
         struct halt_request r = { .kind = o.checkpoints ? HALT_CHECKPOINTS : HALT_NOW, .number = o.checkpoints };
         if (o.checkpoints && o.before)
-            st = err_set(e, ST_USAGE, "halt", "found --checkpoints and --before, expected one of them");
+            st = err_set(e, ST_USAGE, "halt", "--checkpoints and --before are mutually exclusive");
         else if (o.before)
             st = read_before(o.before, &r, e);
         sign(&r);

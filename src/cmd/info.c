@@ -31,21 +31,22 @@ static void print_back_ends(void)
     struct device_found found;
     struct err why = { 0 };
     bool usable = backends_cuda(&cuda, &nccl, &found, &why) == ST_OK;
-    printf("%-14s %-8s runs here: %s%s\n", "compute", "cpu", compute_cpu.uses(),
+    printf("%-14s %-8s available: %s%s\n", "compute", "cpu", compute_cpu.uses(),
            usable ? "" : "; chosen by --device auto");
     if (usable)
-        printf("%-14s %-8s runs here: %s, %s; chosen by --device auto\n", "", "cuda", found.name,
+        printf("%-14s %-8s available: %s, %s; chosen by --device auto\n", "", "cuda", found.name,
                cuda->libraries->versions());
     else
-        printf("%-14s %-8s does not run here: %s\n", "", "cuda", why.text);
-    printf("%-14s %-8s kernels only take their time (--device emulate)\n", "", compute_emulate.name);
-    printf("%-14s %-8s host memory, device memory by way of it%s; chosen by --comm auto with more than one rank\n",
-           "communication", comm_mpi.name,
-           comm_mpi.direct(COMM_SEND) ? ", but for messages and gathers (it is GPU-aware)" : " (it is not GPU-aware)");
+        printf("%-14s %-8s unavailable: %s\n", "", "cuda", why.text);
+    printf("%-14s %-8s kernels only wait for their predicted time (--device emulate)\n", "", compute_emulate.name);
+    printf(
+        "%-14s %-8s host memory; device memory is staged through it%s; chosen by --comm auto with more than one rank\n",
+        "communication", comm_mpi.name,
+        comm_mpi.direct(COMM_SEND) ? ", except messages and gathers (GPU-aware MPI)" : " (MPI is not GPU-aware)");
     printf("%-14s %-8s %s\n", "", "nccl",
-           nccl ? "device memory; chosen by --comm auto with --device cuda; NCCL_DEBUG=INFO shows what it takes "
-                  "between ranks: NVLink and PCIe (P2P), host memory (SHM), InfiniBand or sockets (NET)"
-                : "not in this build");
+           nccl ? "device memory; chosen by --comm auto with --device cuda; NCCL_DEBUG=INFO shows the transport "
+                  "between ranks: NVLink or PCIe (P2P), host memory (SHM), InfiniBand or sockets (NET)"
+                : "not built");
 }
 
 static void print_model_parts(void)
@@ -63,7 +64,7 @@ static const struct option options[] = { { .name = NULL } };
 static const struct option_usage usage = {
     .command = "info",
     .synopsis = "",
-    .about = "Shows what this build and this machine can do.",
+    .about = "Shows what this build supports on this machine.",
     .options = options,
 };
 
@@ -81,4 +82,4 @@ static enum status info_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_info = { "info", "what this build and this machine can do", info_command };
+const struct command command_info = { "info", "show what this build supports on this machine", info_command };

@@ -31,7 +31,7 @@ static enum status wrong(const struct option_usage *u, struct err *e, const char
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return err_set(e, ST_USAGE, NULL, "%s: %s (`piper %s --help` lists what there is)", u->command, text, u->command);
+    return err_set(e, ST_USAGE, NULL, "%s: %s (see `piper %s --help`)", u->command, text, u->command);
 }
 
 static const struct option *find(const struct option_usage *u, const char *name, size_t n)
@@ -61,8 +61,8 @@ static enum status unknown(const struct option_usage *u, const char *word, size_
     char text[128];
     snprintf(text, sizeof text, "%.*s", (int)(n < 100 ? n : 100), word);
     const char *near = nearest_word(text, words);
-    return near ? wrong(u, e, "there is no option --%s, did you mean --%s?", text, near)
-                : wrong(u, e, "there is no option --%s", text);
+    return near ? wrong(u, e, "unknown option --%s, did you mean --%s?", text, near)
+                : wrong(u, e, "unknown option --%s", text);
 }
 
 static enum status take(const struct option_usage *u, const struct option *o, const char *value, void *into,
@@ -81,7 +81,7 @@ static enum status take(const struct option_usage *u, const struct option *o, co
         return ST_OK;
     case OPTION_NUMBER:
         if (!parse_number(value, (uint64_t *)to) || *(uint64_t *)to < o->least)
-            return wrong(u, e, "--%s: found \"%s\", expected a whole number from %llu", o->name, value,
+            return wrong(u, e, "--%s: found \"%s\", expected an integer >= %llu", o->name, value,
                          (unsigned long long)o->least);
         return ST_OK;
     case OPTION_CHOICE:
@@ -119,7 +119,7 @@ static enum status take_option(const struct option_usage *u, int argc, char **ar
     } else {
         o = find_letter(u, word[1]);
         if (!o)
-            return wrong(u, e, "there is no option -%c", word[1]);
+            return wrong(u, e, "unknown option -%c", word[1]);
         if (word[2])
             value = word + 2;
         if (value && o->kind == OPTION_FLAG)
@@ -129,7 +129,7 @@ static enum status take_option(const struct option_usage *u, int argc, char **ar
         return take(u, o, NULL, into, e);
     if (!value) {
         if (*i + 1 >= argc)
-            return wrong(u, e, "--%s needs a value (%s)", o->name, o->value);
+            return wrong(u, e, "--%s requires a value (%s)", o->name, o->value);
         value = argv[++*i];
     }
     return take(u, o, value, into, e);

@@ -86,12 +86,12 @@ static uint32_t lanes_of(const struct plan *p)
 static void print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
 {
     char text[32];
-    printf("\nmemory of a rank     ");
+    printf("\nmemory per rank      ");
     for (uint32_t k = 0; k < MEM_KINDS; k++)
         printf(" %11s", plan_memory_name((enum plan_kind_of_memory)k));
     if (target->device)
         printf(" %11s %11s", "device", "host");
-    printf(" %11s %11s\n", "total", "outside");
+    printf(" %11s %11s\n", "total", "libraries");
     for (uint32_t c = 0; c < out->n_classes; c++) {
         const struct plan_header *h = plans[c].h;
         char ranks[24], label[40];
@@ -121,11 +121,11 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
         bytes += out->classes[i].bytes;
     printf("model         %s, %llu parameters, %s\n", j->graph.family,
            (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
-    printf("ranks         %u in %u %s, %u %s of the data\n", out->ranks, out->n_classes,
+    printf("ranks         %u in %u rank %s, %u data-parallel %s\n", out->ranks, out->n_classes,
            out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
-    printf("batch         %u sequences of %u tokens: %u %s of %u in each replica\n", j->train.batch_size,
-           j->train.seq_len, l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
-    printf("training DAG  %llu nodes, %llu instructions a step, plans of %s\n", (unsigned long long)out->nodes,
+    printf("batch         %u sequences of %u tokens: %u %s of %u per replica\n", j->train.batch_size, j->train.seq_len,
+           l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
+    printf("training DAG  %llu nodes, %llu instructions per step, plans of %s\n", (unsigned long long)out->nodes,
            (unsigned long long)out->instructions, compile_bytes((double)bytes, text));
     printf("compiled      in %.3f s, verified in %.3f s, for %s", out->compile_seconds, out->verify_seconds,
            target->name);
@@ -133,9 +133,9 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
         printf(" with %u multiprocessors", multiprocessors ? multiprocessors : target->multiprocessors);
     putchar('\n');
     print_memory(out, plans, target);
-    printf("\nEach kind stands at its own peak; total is what a rank allocates, the peak of the sum with the gaps "
-           "between buffers; %soutside is an estimate for libraries.\n",
-           target->device ? "the device's memory has device and outside in it; " : "");
+    printf("\nEach column is its own peak, so columns do not add up to total: what a rank allocates, gaps between "
+           "buffers included. %sThe libraries column is an estimate.\n",
+           target->device ? "Device memory holds the device and libraries columns. " : "");
 }
 
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
@@ -203,7 +203,7 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->dump)
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
-    const struct simulate_input x = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
+    const struct simulate_input input = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
     const struct simulate_job job = { .path = o->job,
                                       .device = o->device,
                                       .ranks = out->ranks,
@@ -212,11 +212,11 @@ static enum status show(const struct plan_options *o, const struct job *j, const
                                       .tokens = (double)j->train.batch_size * j->train.seq_len,
                                       .comm_scratch = in->comm_scratch };
     if (st == ST_OK && o->svg)
-        st = print_svg(o->svg, &x, e);
+        st = print_svg(o->svg, &input, e);
     if (st == ST_OK && o->json) {
-        print_json(out, plans, in->target, o->simulate ? &x : NULL, &job);
+        print_json(out, plans, in->target, o->simulate ? &input : NULL, &job);
     } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
-        simulate_print(&x, &job, stdout);
+        simulate_print(&input, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target, in->multiprocessors);
         draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
@@ -270,24 +270,24 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
 
 #define AT(member) offsetof(struct plan_options, member)
 static const struct option options[] = {
-    NUMBER("ranks", 'n', AT(ranks), "RANKS", 1, "number of ranks, where the strategy leaves it open"),
+    NUMBER("ranks", 'n', AT(ranks), "RANKS", 1, "number of ranks, if the strategy leaves it open"),
     TEXT("device", 0, AT(device), "D", "plan for cpu (default), cuda or emulate"),
-    FLAG("json", 0, AT(json), "figures as JSON"),
-    FLAG("expand", 0, AT(expand), "the strategy as primitive directives"),
-    FLAG("dump", 0, AT(dump), "the training DAG after every pass, and the plans as text"),
-    TEXT("dot", 0, AT(dot), "FILE", "the training DAG for Graphviz (- is standard output)"),
-    TEXT("csv", 0, AT(csv), "FILE", "the schedule as text, a line a pipeline place"),
-    TEXT("svg", 0, AT(svg), "FILE", "a picture of the schedule, ranks by time"),
+    FLAG("json", 0, AT(json), "print the figures as JSON"),
+    FLAG("expand", 0, AT(expand), "print the strategy as primitive directives"),
+    FLAG("dump", 0, AT(dump), "print the training DAG after every pass, and the plans"),
+    TEXT("dot", 0, AT(dot), "FILE", "write the training DAG for Graphviz (-: standard output)"),
+    TEXT("csv", 0, AT(csv), "FILE", "write the schedule as text, one line per pipeline rank"),
+    TEXT("svg", 0, AT(svg), "FILE", "draw the schedule, ranks over time"),
     FLAG("simulate", 0, AT(simulate), "predict a step on a machine: time, exposed communication, what would help"),
-    TEXT("machine", 0, AT(machine), "FILE", "what piper calibrate measured, or a data sheet (a100, h100)"),
-    TEXT("topology", 0, AT(topology), "FILE", "ranks per node, nodes per island and links, in place of the machine's"),
+    TEXT("machine", 0, AT(machine), "FILE", "machine file of piper calibrate, or a data sheet (a100, h100)"),
+    TEXT("topology", 0, AT(topology), "FILE", "ranks per node, nodes per island and links, overriding the machine's"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "plan",
     .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
                 "[--simulate [--machine FILE] [--topology FILE]]",
-    .about = "Compiles and verifies a job, and shows what its ranks do and how much memory they need. No MPI needed.",
+    .about = "Compiles and verifies a job, and shows its schedule and the memory of its ranks. Needs no MPI.",
     .options = options,
     .min_operands = 1,
     .max_operands = 1,
@@ -297,11 +297,11 @@ static enum status check_options(const struct plan_options *o, struct err *e)
 {
     if (o->json + o->expand + o->dump > 1)
         return err_set(e, ST_USAGE, "plan",
-                       "found several of --json, --expand and --dump, expected one: each is an output");
+                       "--json, --expand and --dump are mutually exclusive: each replaces the output");
     if (o->topology && !o->simulate && !o->machine)
-        return err_set(e, ST_USAGE, "--topology", "expected --simulate or --machine with it");
+        return err_set(e, ST_USAGE, "--topology", "requires --simulate or --machine");
     if (o->simulate && (o->expand || o->dump))
-        return err_set(e, ST_USAGE, "--simulate", "found %s with it, which is another output",
+        return err_set(e, ST_USAGE, "--simulate", "conflicts with %s, which replaces the output",
                        o->expand ? "--expand" : "--dump");
     return ST_OK;
 }
@@ -320,4 +320,4 @@ static enum status plan_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_plan = { "plan", "compile a job and show ranks, memory and instructions", plan_command };
+const struct command command_plan = { "plan", "compile a job and show its schedule and memory", plan_command };

@@ -48,7 +48,7 @@ static enum status check_list(const char *option, const char *list, struct err *
             after += 1 + m;
         }
         if (!n || n > 18 || m > 18 || (s[n] == '-' && !m) || (*after && *after != ',') || (*after == ',' && !after[1]))
-            return err_set(e, ST_USAGE, option, "found \"%s\", expected numbers and ranges, as in 0-3,8", list);
+            return err_set(e, ST_USAGE, option, "found \"%s\", expected numbers and ranges such as 0-3,8", list);
         s = *after ? after + 1 : NULL;
     }
     return ST_OK;
@@ -108,7 +108,9 @@ static enum status show(const struct trace_options *o, const struct trace_view *
             dropped += views[k].t.ranks[r].dropped;
     }
     if (!events)
-        return err_set(e, ST_INPUT, o->dir, "found no events of these ranks and steps, expected some");
+        return err_set(
+            e, ST_INPUT, o->dir,
+            "found no events of these ranks and steps; without --ranks and --steps all traced events are shown");
     if (o->perfetto)
         TRY(write_to(o, views, n, o->perfetto, write_perfetto, e));
     if (o->svg)
@@ -116,7 +118,7 @@ static enum status show(const struct trace_options *o, const struct trace_view *
     if (o->summary || (!o->perfetto && !o->svg))
         trace_summary(views, n, stdout);
     if (dropped)
-        fprintf(stderr, "piper: note: %llu events did not fit into the buffers and are missing\n",
+        fprintf(stderr, "piper: note: %llu events were dropped: the trace buffers were full\n",
                 (unsigned long long)dropped);
     return ST_OK;
 }
@@ -128,7 +130,7 @@ static enum status read_and_show(const struct trace_options *o, const struct dir
     TRY(check_list("--steps", o->steps, e));
     if (!n)
         return err_set(e, ST_MISSING, o->dir,
-                       "there is no trace.0000.h5; \"trace_steps\" in train.json says which steps to trace");
+                       "found no trace (trace.0000.h5); list the steps to trace as \"trace_steps\" in train.json");
     struct trace_view *views = mem_alloc(n * sizeof *views);
     enum status st = ST_OK;
     while (st == ST_OK && read < n) {
@@ -153,25 +155,25 @@ static bool rank_is_wanted(void *options, uint32_t rank)
 static enum status show_last(struct trace_options *o, const struct dir *run, struct err *e)
 {
     if (o->summary || o->perfetto || o->steps)
-        return err_set(e, ST_USAGE, "--last", "goes with --ranks alone");
+        return err_set(e, ST_USAGE, "--last", "can only be combined with --ranks");
     TRY(check_list("--ranks", o->ranks, e));
     return flight_print(run, rank_is_wanted, o, stdout, e);
 }
 
 #define AT(member) offsetof(struct trace_options, member)
 static const struct option options[] = {
-    FLAG("summary", 0, AT(summary), "where the time went, by rank (the default)"),
-    TEXT("perfetto", 0, AT(perfetto), "FILE", "a file for ui.perfetto.dev (- is standard output)"),
-    FLAG("last", 0, AT(last), "where each rank was last, also after a crash"),
-    TEXT("svg", 0, AT(svg), "FILE", "a picture, ranks by time: the last traced step, or those of --steps"),
-    TEXT("ranks", 0, AT(ranks), "LIST", "of these ranks only, as in 0-3,8"),
-    TEXT("steps", 0, AT(steps), "LIST", "of these steps only"),
+    FLAG("summary", 0, AT(summary), "time by rank and by kind (the default)"),
+    TEXT("perfetto", 0, AT(perfetto), "FILE", "write the events for ui.perfetto.dev (-: standard output)"),
+    FLAG("last", 0, AT(last), "print where each rank was last, also after a crash"),
+    TEXT("svg", 0, AT(svg), "FILE", "draw ranks over time: the last traced step, or those of --steps"),
+    TEXT("ranks", 0, AT(ranks), "LIST", "only these ranks, e.g. 0-3,8"),
+    TEXT("steps", 0, AT(steps), "LIST", "only these steps"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "trace",
     .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST]",
-    .about = "Shows what the ranks did in the steps that the job traced, or where they were last.",
+    .about = "Shows what the ranks did in the traced steps, or where each was last.",
     .options = options,
     .min_operands = 1,
     .max_operands = 1,
@@ -193,4 +195,4 @@ static enum status trace_command(int argc, char **argv, struct err *e)
     return st;
 }
 
-const struct command command_trace = { "trace", "where the time of traced steps went", trace_command };
+const struct command command_trace = { "trace", "show where the time of traced steps went", trace_command };

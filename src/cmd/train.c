@@ -16,8 +16,8 @@ static enum status read_max_time(const char *text, struct train_options *o, stru
     if (o->max_auto || (duration_read(text, &o->max_seconds) && o->max_seconds))
         return ST_OK;
     return err_set(e, ST_USAGE, "--max-time",
-                   "found \"%s\", expected hours:minutes:seconds, as in 1:30:00, days-hours:minutes, seconds, or auto: "
-                   "ask the batch system",
+                   "found \"%s\", expected hours:minutes:seconds such as 1:30:00, days-hours:minutes, seconds, or auto "
+                   "(ask the batch system)",
                    text);
 }
 
@@ -26,7 +26,7 @@ static enum status read_seconds(const char *option, const char *text, double *se
     char *end;
     *seconds = strtod(text, &end);
     if (end == text || *end || !(*seconds >= 0 && *seconds <= 3600))
-        return err_set(e, ST_USAGE, option, "found \"%s\", expected seconds, from 0 to 3600", text);
+        return err_set(e, ST_USAGE, option, "found \"%s\", expected seconds from 0 to 3600", text);
     return ST_OK;
 }
 
@@ -44,40 +44,40 @@ static const char *const checkpoints[] = { "async", "sync", NULL };
 static const char *const policies[] = { "stop", "skip", NULL };
 #define AT(member) offsetof(struct train_words, member)
 static const struct option options[] = {
-    TEXT("output", 'o', AT(run.dir), "RUNDIR", "run folder: metrics, log, checkpoints, traces"),
-    TEXT("data", 0, AT(run.data), "FILE", "token file instead of the job's"),
-    NUMBER("steps", 0, AT(run.steps), "N", 1, "train up to step N instead of the job's last one"),
+    TEXT("output", 'o', AT(run.dir), "RUNDIR", "run directory: metrics, log, checkpoints, traces"),
+    TEXT("data", 0, AT(run.data), "FILE", "token file to use instead of the job's"),
+    NUMBER("steps", 0, AT(run.steps), "N", 1, "train up to step N instead of the job's last step"),
     FLAG("fresh", 0, AT(run.fresh), "start from scratch; move existing checkpoints and metrics to old.N/"),
-    FLAG("resume", 0, AT(run.resume), "only resume: without a checkpoint in the run folder end with 66"),
+    FLAG("resume", 0, AT(run.resume), "only resume: exit with 66 if there is no checkpoint"),
     CHOICE("device", 0, AT(run.device), "D", devices, "cpu, cuda, emulate or auto"),
     TEXT("machine", 0, AT(run.machine), "FILE",
-         "what piper calibrate measured, or a data sheet: predicted times, which an emulation takes"),
+         "machine file of piper calibrate, or a data sheet: predicted times, used by an emulation"),
     TEXT("topology", 0, AT(run.topology), "FILE",
-         "ranks per node, nodes per island and links, in place of the machine's"),
+         "ranks per node, nodes per island and links, overriding the machine's"),
     TEXT("emulate-forward", 0, AT(forward), "SECONDS",
-         "with --device emulate: what the forward of a stage takes (0.01)"),
+         "with --device emulate: duration of a stage's forward (default 0.01)"),
     CHOICE("comm", 0, AT(run.comm), "C", comms, "mpi, nccl or auto"),
     TEXT("max-time", 0, AT(max_time), "H:M:S|auto",
-         "stop with a checkpoint in time; auto: before the batch job's time is up"),
+         "checkpoint and stop within this time; auto: before the time limit of the batch job"),
     CHOICE("checkpoint", 0, AT(checkpoint), "HOW", checkpoints,
-           "async (default): written beside the steps; sync: training waits"),
-    FLAG("no-checkpoint", 0, AT(run.no_checkpoint), "write none and look for none, as for a measurement"),
+           "async (default): write in the background; sync: training waits"),
+    FLAG("no-checkpoint", 0, AT(run.no_checkpoint), "neither write nor look for checkpoints, e.g. for benchmarks"),
     CHOICE("cuda-graph", 0, AT(graphs), "on|off", on_off,
            "off: launch kernels one by one instead of as CUDA graphs (for profiling)"),
-    CHOICE("fuse", 0, AT(fuse), "on|off", on_off, "off: a device runs every operator as a kernel of its own"),
-    FLAG("check-numbers", 0, AT(run.check_numbers), "look for NaN and Inf after every operator"),
+    CHOICE("fuse", 0, AT(fuse), "on|off", on_off, "off: run every operator on a device as a kernel of its own"),
+    FLAG("check-numbers", 0, AT(run.check_numbers), "check for NaN and Inf after every operator"),
     CHOICE("on-nan", 0, AT(on_nan), "stop|skip", policies,
            "on a NaN or Inf loss or gradient norm: stop, or skip that update"),
     NUMBER("hang-timeout", 0, AT(run.hang_timeout), "S", 0,
            "declare a hang after S seconds without progress (default 5; 0: no watchdog)"),
     NUMBER("check-replicas", 0, AT(run.check_replicas), "N", 1,
-           "every N steps: are all copies of all parameters equal?"),
+           "verify every N steps that all replicas of the parameters are bitwise identical"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "train",
     .synopsis = "job.h5 -o RUNDIR [options]",
-    .about = "Trains a job, resuming from the latest checkpoint in the run folder if there is one. Started by "
+    .about = "Trains a job, resuming from the latest checkpoint in the run directory if there is one. Launch it with "
              "mpirun or srun.",
     .options = options,
     .min_operands = 1,
@@ -93,11 +93,13 @@ static enum status understand(struct train_words *w, struct err *e)
     o->graphs = strcmp(w->graphs, "on") == 0;
     o->fuse = strcmp(w->fuse, "on") == 0;
     if (!o->dir)
-        return err_set(e, ST_USAGE, "train", "-o RUNDIR is missing: the folder for metrics and checkpoints");
+        return err_set(e, ST_USAGE, "train",
+                       "missing required option -o RUNDIR, the directory for metrics and checkpoints");
     if (o->resume && o->fresh)
-        return err_set(e, ST_USAGE, "train", "found --resume and --fresh, expected one of them");
+        return err_set(e, ST_USAGE, "train", "--resume and --fresh are mutually exclusive");
     if (o->no_checkpoint && (w->checkpoint || w->max_time || o->resume))
-        return err_set(e, ST_USAGE, "--no-checkpoint", "found %s with it, which is about checkpoints; leave one out",
+        return err_set(e, ST_USAGE, "--no-checkpoint",
+                       "conflicts with %s, which is about checkpoints; drop one of them",
                        w->checkpoint ? "--checkpoint"
                        : w->max_time ? "--max-time"
                                      : "--resume");
@@ -127,4 +129,4 @@ static enum status train_command(int argc, char **argv, struct err *e)
     return train_run(&w.run, e);
 }
 
-const struct command command_train = { "train", "train, or go on training (started by mpirun or srun)", train_command };
+const struct command command_train = { "train", "train or resume a job (under mpirun or srun)", train_command };

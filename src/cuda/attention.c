@@ -62,14 +62,14 @@ static const char *beyond_library(const struct op_args *a, enum ir_pass pass)
 {
     const enum ir_dtype compute = (enum ir_dtype)a->compute;
     if (compute != IR_BF16)
-        return "cuDNN's attention computes in bfloat16";
+        return "cuDNN's attention requires bfloat16";
     if (!cuda_attention_by_library(a->attrs, compute))
-        return "cuDNN's attention takes a head_dim that is a multiple of 8, up to 256, and no window, score_cap, sinks "
-               "or other v_head_dim";
+        return "cuDNN's attention requires a head_dim that is a multiple of 8, up to 256, and no window, score_cap, "
+               "sinks or other v_head_dim";
     if (is_added(a))
-        return "its gradient is added to another tensor's, which cuDNN's attention does not do";
+        return "its gradient is added to that of another reader, which cuDNN's attention does not support";
     if (a->positions || a->document)
-        return "cuDNN's attention takes whole sequences of one document";
+        return "cuDNN's attention requires whole sequences of one document";
     if (pass == IR_PASS_BI && !cuda_attention_backward_by_library(a->attrs, a->t, compute))
         return "cuDNN's backward would keep the gradient of all scores of a head in memory";
     return NULL;
@@ -103,10 +103,10 @@ static void note(const struct op_args *a, enum ir_pass pass, bool tiles, const c
     char line[1024] = "";
     const size_t n = strlen(notes);
     snprintf(line, sizeof line - 1,
-             "attention %s with %u/%u heads of %u runs %s, estimated to take %d times as long as by cuDNN (not "
+             "attention %s with %u/%u heads of %u runs %s, estimated to take %d times as long as with cuDNN (not "
              "measured): %s",
              ir_pass_name(pass), a->attrs->heads, a->attrs->kv_heads, a->attrs->head_dim,
-             tiles ? "in tiles of our own" : "without tensor cores", tiles ? TIMES_TILES : TIMES_PLAIN, why);
+             tiles ? "on our tiled kernels" : "without tensor cores", tiles ? TIMES_TILES : TIMES_PLAIN, why);
     strcat(line, "\n");
     if (n + strlen(line) < sizeof notes && !strstr(notes, line))
         strcpy(notes + n, line);
@@ -128,8 +128,8 @@ static enum status prepare_own(const struct op_args *a, enum ir_pass pass, const
     const bool tiles = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
     if (!tiles && a->t > CUDA_MAX_ATTENTION_T)
         return err_set(e, ST_DEVICE, "CUDA",
-                       "attention on %u tokens: %s; without it at most %d tokens. Use shorter sequences, another "
-                       "head_dim or --device cpu",
+                       "attention over %u tokens: %s; without it at most %d tokens are possible. Use shorter "
+                       "sequences, another head_dim or --device cpu",
                        a->t, why, CUDA_MAX_ATTENTION_T);
     note(a, pass, tiles, why);
     return ST_OK;

@@ -42,7 +42,7 @@ enum status cuda__cudnn_load(struct err *e)
                                           .folder = CUDA_LIBDIR,
                                           .wheel = "nvidia/cudnn/lib",
                                           .oldest = "9.8",
-                                          .instead = "train in float32 or with --device cpu, which do without it",
+                                          .instead = "train in float32 or with --device cpu, which do not need it",
                                           .names = names,
                                           .n = sizeof names / sizeof *names };
     return table.cudnnCreate ? ST_OK : library_load(&cudnn, &table, e);

@@ -81,7 +81,7 @@ static enum status choose(uint32_t local_rank, int *number, struct err *e)
     if (code == cudaErrorInsufficientDriver)
         return err_set(e, ST_DEVICE, "cuda", "this machine has no NVIDIA driver, or one older than this build's CUDA");
     if (code == cudaErrorNoDevice || (code == cudaSuccess && n == 0))
-        return err_set(e, ST_DEVICE, "cuda", "this machine shows no GPU (CUDA_VISIBLE_DEVICES is %s%s)",
+        return err_set(e, ST_DEVICE, "cuda", "this machine has no visible GPU (CUDA_VISIBLE_DEVICES is %s%s)",
                        visible ? "" : "not set", visible ? visible : "");
     if (code != cudaSuccess)
         return err_set(e, ST_DEVICE, "cuda", "the GPUs cannot be used: %s (CUDA error %d)", cudaGetErrorString(code),

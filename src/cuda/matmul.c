@@ -278,12 +278,11 @@ enum status cuda_matmul_prepare(const struct cuda_matmul *p, bool time, struct e
     cublasLtMatmulHeuristicResult_t r[CANDIDATES];
     const int n = candidates(&d, &new.shape, r, CANDIDATES);
     if (n == 0)
-        return err_set(
-            e, ST_DEVICE, "cuBLASLt",
-            "has no algorithm for a product (%llu,%llu) x (%llu,%llu) of %s in %llu KiB of workspace; widths that "
-            "are multiples of 8, another version of cuBLAS or --device cpu may do",
-            (unsigned long long)like.m, (unsigned long long)like.k, (unsigned long long)like.k,
-            (unsigned long long)like.n, ir_dtype_name(p->type), (unsigned long long)(p->work_bytes >> 10));
+        return err_set(e, ST_DEVICE, "cuBLASLt",
+                       "has no algorithm for a product (%llu,%llu) x (%llu,%llu) of %s in %llu KiB of workspace; "
+                       "widths that are multiples of 8, another version of cuBLAS or --device cpu may help",
+                       (unsigned long long)like.m, (unsigned long long)like.k, (unsigned long long)like.k,
+                       (unsigned long long)like.n, ir_dtype_name(p->type), (unsigned long long)(p->work_bytes >> 10));
     new.timed = (time && lt.choose);
     new.wanted = time;
     memcpy(new.algorithm, &r[new.timed ? fastest(&like, &d, r, n) : 0].algo, sizeof new.algorithm);
@@ -373,7 +372,7 @@ enum status cuda__matmul_open(const char *path, const char *device, void *stream
 {
     const cublasStatus_t status = cublasLtCreate(&lt.handle);
     if (status != CUBLAS_STATUS_SUCCESS)
-        return err_set(e, ST_DEVICE, "cuBLASLt", "does not start: %s", cublasLtGetStatusString(status));
+        return err_set(e, ST_DEVICE, "cuBLASLt", "launch failed: %s", cublasLtGetStatusString(status));
     lt.stream = stream;
     return path ? cuda__choices_read(&lt.choices, path, cuda__matmul_version(), device, e) : ST_OK;
 }

@@ -187,7 +187,7 @@ enum status cuda__choices_scan(struct cuda__choices *c, FILE *f, const char *pat
         good = read_choices(f, c);
     return good ? ST_OK
                 : err_set(e, ST_INPUT, path,
-                          "not a whole file of chosen matrix products; remove it, and they are chosen anew "
+                          "not a complete file of selected matrix products; remove it, and they are selected again "
                           "(sums may then be rounded differently)");
 }
 

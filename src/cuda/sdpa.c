@@ -121,7 +121,7 @@ static void refuse(struct plan *p, uint64_t limit)
             "%lld, within %llu MiB%s%s",
             s->backward ? "backward" : "forward", (long long)s->b, (long long)s->t, (long long)s->heads,
             (long long)s->kv_heads, (long long)s->d, (unsigned long long)(limit >> 20),
-            p->graph.failed[0] ? "; the last refusal: " : "", p->graph.failed);
+            p->graph.failed[0] ? "; the last error: " : "", p->graph.failed);
     p->refused = mem_strdup(e.text);
     cuda__sdpa_release(&p->graph);
 }
@@ -202,7 +202,7 @@ enum status cuda__sdpa_open(const char *properties, struct err *e)
     if (!properties) {
         const cudnnStatus_t status = cudnnCreate(&dnn.handle);
         if (status != CUDNN_STATUS_SUCCESS)
-            return err_set(e, ST_DEVICE, "cuDNN", "does not start: %s", cudnnGetErrorString(status));
+            return err_set(e, ST_DEVICE, "cuDNN", "launch failed: %s", cudnnGetErrorString(status));
     }
     dnn.device = cuda__sdpa_new(g, CUDNN_BACKEND_DEVICEPROP_DESCRIPTOR);
     if (properties)

@@ -25,9 +25,7 @@ static enum status map(struct exec *x, enum plan_arena a, struct err *e)
         return ST_OK;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (p == MAP_FAILED)
-        return err_set(e, ST_DEVICE, NULL,
-                       "rank %u: cannot allocate %.0f MiB; use more machines "
-                       "or a smaller job",
+        return err_set(e, ST_DEVICE, NULL, "rank %u: cannot allocate %.0f MiB; use more nodes or a smaller job",
                        x->rank, (double)bytes / mib);
     x->arena[a] = p;
     return ST_OK;
@@ -53,9 +51,9 @@ static enum status check_room(const struct exec *x, uint64_t local_ranks, struct
     memory_room("", &room);
     if (needed > room.shared)
         return err_set(e, ST_DEVICE, NULL,
-                       "rank %u: the plan needs %.0f MiB a rank, %.0f MiB on this machine with its %llu ranks; "
-                       "available are %.0f MiB, by %s. Use more machines, more microbatches or a smaller batch (piper "
-                       "plan shows what takes how much)",
+                       "rank %u: the plan needs %.0f MiB per rank, %.0f MiB on this node with its %llu ranks; %.0f MiB "
+                       "are available, limited by %s. Use more nodes, more microbatches or a smaller batch (piper plan "
+                       "shows the breakdown)",
                        x->rank, (double)h->total_bytes / mib, (double)needed / mib, (unsigned long long)ranks,
                        (double)room.shared / mib, room.of);
     if (room.own != UINT64_MAX && h->total_bytes + libraries > room.own)

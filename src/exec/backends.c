@@ -45,8 +45,8 @@ static enum status share(const struct backends_asked *asked, uint64_t id, struct
         return ST_OK;
     return err_set(
         e, ST_DEVICE, "--device",
-        "ranks %u and %u would use the same device: %u ranks run on this machine. Start as many ranks as it has "
-        "devices (CUDA_VISIBLE_DEVICES hides some), or use --device cpu; PIPER_SHARE_DEVICES=1 lets ranks share",
+        "ranks %u and %u would use the same device: %u ranks run on this node. Launch as many ranks as it has devices "
+        "(CUDA_VISIBLE_DEVICES may hide some), or use --device cpu; PIPER_SHARE_DEVICES=1 allows sharing",
         other, world_rank(), asked->local_ranks);
 }
 
@@ -100,7 +100,7 @@ static const char *way(const struct comm_backend *c)
     return c->device ? "device memory; NCCL_DEBUG=INFO shows the transport of each channel, as \"via P2P\", "
                        "\"via NET/IB\""
            : c->direct && c->direct(COMM_SEND)
-               ? "messages and gathers in device memory by a GPU-aware MPI, sums through host memory"
+               ? "messages and gathers in device memory by a GPU-aware MPI, reductions through host memory"
                : "through host memory";
 }
 
@@ -113,10 +113,10 @@ static enum status choose_comm(const struct backends_asked *asked, struct backen
         name = world_size() == 1 ? "null" : device && nccl ? nccl->name : "mpi";
     out->comm = nccl && strcmp(name, nccl->name) == 0 ? nccl : comm_backend_by_name(name);
     if (!out->comm && !device)
-        return err_set(e, ST_DEVICE, "--comm", "%s works on device memory, and --device is %s here%s; use --comm mpi",
+        return err_set(e, ST_DEVICE, "--comm", "%s requires device memory, but --device is %s here%s; use --comm mpi",
                        name, out->compute->name, out->device_why);
     if (!out->comm)
-        return err_set(e, ST_DEVICE, "--comm", "this build has no back end %s for %s; it has mpi", name,
+        return err_set(e, ST_DEVICE, "--comm", "this build has no back end %s for %s; use --comm mpi", name,
                        out->compute->name);
     if (any || device)
         snprintf(out->comm_why, sizeof out->comm_why, " (%s%s%s)", any ? "auto: " : "",

@@ -31,11 +31,10 @@ static void report(struct exec *x, const struct plan_instr *in, const char *what
     char text[768];
     exec_describe(x, (uint32_t)(x->list - x->plan->lists), (uint32_t)(in - (x->plan->instrs + x->list->first_instr)),
                   &where);
-    snprintf(
-        text, sizeof text,
-        "rank %u, step %llu, %s: %s. Before it all numbers of this rank were finite; a lower learning rate, a longer "
-        "warm-up or clip_norm may help",
-        x->rank, (unsigned long long)x->step->step, where.name, what);
+    snprintf(text, sizeof text,
+             "rank %u, step %llu, %s: %s. All earlier values of this rank were finite; a lower learning rate, a longer "
+             "warm-up or clip_norm may help",
+             x->rank, (unsigned long long)x->step->step, where.name, what);
     if (!x->tell_number)
         process_fail(ST_INPUT, text);
     if (x->told != x->epoch)

@@ -15,7 +15,7 @@ void exec__device_check(const struct exec *x, const struct plan_instr *in)
         return;
     struct err e = { 0 };
     err_set(&e, ST_DEVICE, NULL, "%s%s", text,
-            in ? "" : "; --check-numbers waits for every kernel and tells in which instruction this is");
+            in ? "" : "; --check-numbers synchronizes after every kernel and names the instruction");
     if (in)
         exec__fail(x, in, &e);
     char where[sizeof e.text + 64];

@@ -30,13 +30,12 @@ static uint64_t planned(const struct exec *x)
 static enum status no_memory(const struct exec *x, struct err *e)
 {
     struct device_memory m = x->device->ops->memory();
-    return err_set(
-        e, ST_DEVICE, NULL,
-        "rank %u: the plan needs %.0f MiB of its device, which had %.0f MiB free, has %.0f MiB now, and %.0f MiB in "
-        "all. Use more devices, more microbatches or a smaller batch (piper plan shows what takes how much), or "
-        "end what else runs on the device",
-        x->rank, (double)planned(x) / mib, (double)x->device->free_before / mib, (double)m.free / mib,
-        (double)m.total / mib);
+    return err_set(e, ST_DEVICE, NULL,
+                   "rank %u: the plan needs %.0f MiB of device memory; %.0f MiB were free at startup, %.0f MiB are "
+                   "free now, of %.0f MiB in total. Use more devices, more microbatches or a smaller batch (piper plan "
+                   "shows the breakdown), or stop other processes on the device",
+                   x->rank, (double)planned(x) / mib, (double)x->device->free_before / mib, (double)m.free / mib,
+                   (double)m.total / mib);
 }
 
 static enum status take_arenas(struct exec *x, struct err *e)
@@ -89,11 +88,10 @@ static enum status take_pinned(struct exec *x, struct err *e)
     char less[64] = "";
     if (snapshot)
         snprintf(less, sizeof less, "; --checkpoint sync needs %.1f MiB less", (double)snapshot / mib);
-    return err_set(
-        e, ST_DEVICE, NULL,
-        "rank %u: cannot allocate %.1f MiB of pinned memory: fewer ranks on this machine, or a higher "
-        "limit (ulimit -l), may help%s",
-        x->rank, (double)(loads + events + snapshot) / mib, less);
+    return err_set(e, ST_DEVICE, NULL,
+                   "rank %u: cannot allocate %.1f MiB of pinned memory: fewer ranks on this node or a higher limit "
+                   "(ulimit -l) may help%s",
+                   x->rank, (double)(loads + events + snapshot) / mib, less);
 }
 
 /* ---- what a step needs ----------------------------------------------------------------------------------------- */

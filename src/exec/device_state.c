@@ -15,7 +15,7 @@ static void *addresses(uint64_t bytes)
 {
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
     if (p == MAP_FAILED)
-        process_fail(ST_DEVICE, "the system gives no addresses for the image of the device's state in host memory");
+        process_fail(ST_DEVICE, "cannot reserve address space for the host image of the device's state");
     return p;
 }
 

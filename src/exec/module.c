@@ -35,10 +35,10 @@ static enum status find(char path[PATH_BYTES + 32], struct err *e)
     if (access(path, R_OK) == 0)
         return ST_OK;
 #ifdef HAVE_CUDA
-    return err_set(e, ST_DEVICE, "cuda", "its module is neither in %s/.libs nor in %s/../lib/piper nor in %s (%s)", dir,
-                   dir, PKGLIBDIR, file_name);
+    return err_set(e, ST_DEVICE, "cuda", "its module is not in %s/.libs, %s/../lib/piper or %s (%s)", dir, dir,
+                   PKGLIBDIR, file_name);
 #else
-    return err_set(e, ST_DEVICE, "cuda", "this build has no CUDA back end; configure --with-cuda makes one");
+    return err_set(e, ST_DEVICE, "cuda", "built without CUDA (configure --with-cuda)");
 #endif
 }
 

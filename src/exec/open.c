@@ -205,7 +205,7 @@ static enum status bind_call(struct exec *x, const struct plan_instr *in, uint32
         c->count = SCALAR_COUNT;
         return ST_OK;
     default:
-        return err_set(e, ST_BUG, "executor", "instruction %s is not carried out by this version",
+        return err_set(e, ST_BUG, "executor", "instruction %s is not supported by this version",
                        plan_op_name((enum plan_op)in->op));
     }
 }

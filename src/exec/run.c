@@ -165,12 +165,11 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     const struct ir_shape *shape = &x->graph->tensors.at[in->what].shape;
     uint64_t balanced = (uint64_t)shape->dim[0] * x->list->microbatch_size;
     uint64_t bound = (100 * rows + balanced - 1) / balanced; /* in hundredths */
-    err_set(
-        &e, ST_INPUT, NULL,
-        "%llu rows arrive for the experts of this rank, the plan has room for %llu; \"expert_bound\": %llu.%02llu in "
-        "the shard directive would do, or leave it out to plan for the worst case",
-        (unsigned long long)rows, (unsigned long long)c->max_rows, (unsigned long long)bound / 100,
-        (unsigned long long)bound % 100);
+    err_set(&e, ST_INPUT, NULL,
+            "%llu rows arrive for the experts of this rank, but the plan has room for %llu; set \"expert_bound\": "
+            "%llu.%02llu in the shard directive, or omit it to plan for the worst case",
+            (unsigned long long)rows, (unsigned long long)c->max_rows, (unsigned long long)bound / 100,
+            (unsigned long long)bound % 100);
     exec__fail(x, in, &e);
 }
 

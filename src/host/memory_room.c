@@ -128,7 +128,7 @@ void memory_room(const char *root, struct memory_room *room)
     snprintf(path, sizeof path, "%s/proc/meminfo", root);
     uint64_t there = read_value(path, "MemAvailable:");
     if (there)
-        take_least(room, there << 10, "this machine", "", "");
+        take_least(room, there << 10, "the memory of this node", "", "");
     look_at_cgroups(root, room);
     look_at_limit(root, RLIMIT_AS, "VmSize:", "ulimit -v", room);
     look_at_limit(root, RLIMIT_DATA, "VmData:", "ulimit -d", room);

@@ -52,15 +52,15 @@ int threads_share(const struct threads_rank *all, uint32_t n, uint32_t self, cha
         in_group += all[r].node == me->node && all[r].group == me->group;
     int threads = whole(by_cpus), by_quota = isinf(me->quota) ? threads : whole(me->quota / in_group);
     if (by_quota < threads) {
-        snprintf(text, size, "a control group limits its %u %s to the time of %.3g %s", in_group,
-                 in_group == 1 ? "rank" : "ranks", me->quota, me->quota == 1 ? "CPU" : "CPUs");
+        snprintf(text, size, "a cgroup limits its %u %s to %.3g %s", in_group, in_group == 1 ? "rank" : "ranks",
+                 me->quota, me->quota == 1 ? "CPU" : "CPUs");
         return by_quota;
     }
     if (sharing)
-        snprintf(text, size, "it may use %u %s, which it shares with %u other %s of its node", cpus,
+        snprintf(text, size, "it may run on %u %s, shared with %u other %s of its node", cpus,
                  cpus == 1 ? "CPU" : "CPUs", sharing, sharing == 1 ? "rank" : "ranks");
     else
-        snprintf(text, size, "it alone may use %u %s", cpus, cpus == 1 ? "CPU" : "CPUs");
+        snprintf(text, size, "it may run on %u %s, shared with no other rank", cpus, cpus == 1 ? "CPU" : "CPUs");
     return threads;
 }
 
@@ -82,7 +82,7 @@ bool threads_crowd(const struct threads_rank *all, uint32_t n, uint32_t self, ch
     }
     if (most < 2 || !idle)
         return false;
-    snprintf(text, size, "%u ranks run on CPU %u, while %u other %s of the job on that node %s free", most, where, idle,
+    snprintf(text, size, "%u ranks run on CPU %u, while %u other %s of the job on that node %s idle", most, where, idle,
              idle == 1 ? "CPU" : "CPUs", idle == 1 ? "is" : "are");
     return true;
 }

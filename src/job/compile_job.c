@@ -19,7 +19,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, uin
     const struct ir_target *target = ir_target_by_name(device);
     if (!target)
         return err_set(e, ST_DEVICE, "--device",
-                       "this build has no back end %s to plan for; `piper info` lists what it has", device);
+                       "this build cannot plan for the back end %s; `piper info` lists its back ends", device);
     json_t *strategy = NULL;
     TRY(js_load_text(j->strategy_text, name, &strategy, e));
     *in = (struct sched_input){

@@ -73,7 +73,7 @@ static enum status read_lr(const struct js *root, struct train_config *c, struct
     TRY(count_or(&o, "warmup_steps", 0, &c->warmup_steps, e));
     TRY(js_opt(&o, "decay_steps", &v, e));
     if (v.v && c->lr_kind != LR_WSD)
-        return js_wrong(&v, e, "decay_steps is for the kind wsd; %s decays until the last step", kind);
+        return js_wrong(&v, e, "applies to the kind wsd only; %s decays until the last step", kind);
     return count_or(&o, "decay_steps", 1, &c->decay_steps, e);
 }
 
@@ -171,7 +171,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     TRY(count_or(&root, "eval_every", 0, &c->eval_every, e));
     if (c->eval_every && !c->eval_data[0]) {
         TRY(js_opt(&root, "eval_every", &v, e));
-        return js_wrong(&v, e, "there is no eval_data to evaluate on: name a token file, or leave eval_every out");
+        return js_wrong(&v, e, "requires eval_data: name a token file there, or drop eval_every");
     }
     TRY(count_or(&root, "checkpoint_every", 0, &c->checkpoint_every, e));
     TRY(js_num_or(&root, "checkpoint_minutes", 0, 1e6, c->checkpoint_minutes, &c->checkpoint_minutes, e));
@@ -203,16 +203,16 @@ static enum status set_member(json_t *o, const char *assignment, char *path, con
             break;
         json_t *next = json_object_get(o, path);
         if (!next && json_object_set_new(o, path, next = json_object()) != 0)
-            return err_set(e, ST_USAGE, "--set", "found %s, whose key %s is no text", assignment, path);
+            return err_set(e, ST_USAGE, "--set", "found %s, whose key %s is not valid UTF-8 text", assignment, path);
         if (!json_is_object(next))
-            return err_set(e, ST_USAGE, "--set", "found %s, but %s is no object in the file: set it as a whole",
+            return err_set(e, ST_USAGE, "--set", "found %s, but %s is not an object in the file: set it as a whole",
                            assignment, path);
         o = next;
         path = dot + 1;
     }
     json_t *v = read_value(value);
     if (!v || json_object_set_new(o, path, v) != 0)
-        return err_set(e, ST_USAGE, "--set", "found %s, whose key or value is no valid text", assignment);
+        return err_set(e, ST_USAGE, "--set", "found %s, whose key or value is not valid UTF-8 text", assignment);
     return ST_OK;
 }
 
@@ -226,10 +226,10 @@ enum status config_set(json_t *model, json_t *train, const char *assignment, str
         doc = train;
     if (!doc || !equals || equals - assignment < 7)
         return err_set(e, ST_USAGE, "--set",
-                       "found %s, expected train.KEY=VALUE or model.KEY=VALUE, as in train.lr.peak=1e-4%s", assignment,
-                       strncmp(assignment, "strategy", 8) == 0 ? "; a strategy is changed in its file" : "");
+                       "found %s, expected train.KEY=VALUE or model.KEY=VALUE, e.g. train.lr.peak=1e-4%s", assignment,
+                       strncmp(assignment, "strategy", 8) == 0 ? "; edit the strategy in its file" : "");
     if (!json_is_object(doc))
-        return err_set(e, ST_INPUT, "--set", "found %s, but the file that it changes holds no JSON object", assignment);
+        return err_set(e, ST_INPUT, "--set", "found %s, but the file to override is not a JSON object", assignment);
     char *path = mem_strdup(assignment + 6);
     path[equals - assignment - 6] = '\0';
     enum status st = set_member(doc, assignment, path, equals + 1, e);
@@ -240,11 +240,11 @@ enum status config_set(json_t *model, json_t *train, const char *assignment, str
 void config_notes(const struct train_config *c, const char *file, struct notices *n)
 {
     if (c->warmup_steps > c->steps)
-        notices_add(
-            n, file,
-            "$.lr.warmup_steps: the warm-up of %llu steps is longer than the training of %llu: the learning rate "
-            "ends at %g and never reaches its peak %g",
-            (unsigned long long)c->warmup_steps, (unsigned long long)c->steps, config_lr(c, c->steps), c->lr_peak);
+        notices_add(n, file,
+                    "$.lr.warmup_steps: the warm-up (%llu steps) is longer than the run (%llu steps): the learning "
+                    "rate ends at %g and never reaches its peak %g",
+                    (unsigned long long)c->warmup_steps, (unsigned long long)c->steps, config_lr(c, c->steps),
+                    c->lr_peak);
 }
 
 /* ---- learning rate -------------------------------------------------------------------------------------------- */

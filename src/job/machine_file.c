@@ -188,11 +188,10 @@ static enum status load(const char *path, struct machine *m, struct err *e)
     char sheet[PATH_BYTES];
     if (!strpbrk(path, "./") && access(path, F_OK) != 0) {
         if (!find_sheet(path, sheet))
-            return err_set(
-                e, ST_MISSING, path,
-                "there is no such file, and no data sheet of that name: a100 and h100 come with piper, in the "
-                "folder that PIPER_MACHINES names or in %s",
-                PIPER_MACHINES);
+            return err_set(e, ST_MISSING, path,
+                           "no such file, and no data sheet of that name: piper has a100 and h100, in the directory "
+                           "named by PIPER_MACHINES or in %s",
+                           PIPER_MACHINES);
         path = sheet;
     }
     return is_json(path) ? load_sheet(path, m, e) : machine_read(path, m, e);

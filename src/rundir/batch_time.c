@@ -180,7 +180,7 @@ static bool ask_slurm(const char *id, double *seconds, char *answer, size_t size
         snprintf(answer, size, "Slurm job %.64s has %s left (%s)", id, duration_write(*seconds, left), by);
     else
         snprintf(answer, size, "%s Slurm job %.64s",
-                 unlimited ? "there is no time limit for" : "no time limit was learnt for", id);
+                 unlimited ? "no time limit for" : "could not find out the time limit of", id);
     return by != NULL;
 }
 
@@ -234,7 +234,7 @@ static bool ask_pbs(const char *id, double *seconds, char *answer, size_t size)
     if (by)
         snprintf(answer, size, "PBS job %.64s has %s left (%s)", id, duration_write(*seconds, left), by);
     else
-        snprintf(answer, size, "no time limit was learnt for PBS job %.64s", id);
+        snprintf(answer, size, "could not find out the time limit of PBS job %.64s", id);
     return by != NULL;
 }
 
@@ -245,6 +245,6 @@ bool batch_time_left(double *seconds, char *answer, size_t size)
         return ask_slurm(slurm, seconds, answer, size);
     if (pbs)
         return ask_pbs(pbs, seconds, answer, size);
-    snprintf(answer, size, "this is no job of Slurm or PBS, so there is no time limit");
+    snprintf(answer, size, "not in a Slurm or PBS job, so there is no time limit");
     return false;
 }

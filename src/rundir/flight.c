@@ -110,10 +110,10 @@ static const char *read_flight(const struct dir *run, uint32_t rank, struct cont
     bool longer = n == (ssize_t)sizeof *c && read(f, &more, 1) != 0;
     close(f);
     if (n != (ssize_t)sizeof *c || longer)
-        return "its size is not that of a ring";
+        return "its size is not that of a flight recorder";
     const struct flight_header *h = &c->header;
     if (h->magic != FLIGHT_MAGIC || h->version != FLIGHT_VERSION)
-        return "it is no ring of this version of piper";
+        return "it is not a flight recorder of this version of piper";
     if (h->check != header_check(h) || h->rank != rank || h->rank >= h->ranks ||
         memchr(h->host, 0, sizeof h->host) == NULL)
         return "its header is damaged";
@@ -190,7 +190,7 @@ static void print_records(const struct contents *c, FILE *out)
     if (last == UINT64_MAX)
         fputs("  no records\n", out);
     if (damaged)
-        fprintf(out, "  %llu damaged records are left out\n", (unsigned long long)damaged);
+        fprintf(out, "  %llu damaged records skipped\n", (unsigned long long)damaged);
 }
 
 enum status flight_print(const struct dir *run, bool (*wanted)(void *self, uint32_t rank), void *self, FILE *out,
@@ -205,7 +205,7 @@ enum status flight_print(const struct dir *run, bool (*wanted)(void *self, uint3
         const char *why = read_flight(run, r, &c, &missing, text);
         if (r == 0 && why)
             return err_set(e, missing ? ST_MISSING : ST_INPUT, run->path,
-                           "ring/0000 cannot be read: %s; a run writes a ring of every rank's last places", why);
+                           "ring/0000 cannot be read: %s; a run records there where each rank was last", why);
         if (r == 0) {
             ranks = c.header.ranks;
             began = c.header.began;
@@ -224,6 +224,5 @@ enum status flight_print(const struct dir *run, bool (*wanted)(void *self, uint3
         print_records(&c, out);
     }
     return shown ? ST_OK
-                 : err_set(e, ST_INPUT, run->path, "found rings of ranks 0 to %u, and none of those asked for",
-                           ranks - 1);
+                 : err_set(e, ST_INPUT, run->path, "found ranks 0 to %u, but none of those in --ranks", ranks - 1);
 }

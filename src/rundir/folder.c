@@ -37,7 +37,7 @@ enum status folder_make(const char *path, struct err *e)
     char part[PATH_MAX];
     size_t length = strlen(path);
     if (length >= sizeof part)
-        return err_set(e, ST_USAGE, path, "the name is too long for a folder");
+        return err_set(e, ST_USAGE, path, "the name is too long for a directory");
     for (size_t n = 1; n <= length; n++) {
         if (path[n] != '/' && path[n] != '\0')
             continue;
@@ -46,7 +46,7 @@ enum status folder_make(const char *path, struct err *e)
         if ((!made && errno != EEXIST) || (made && !sync_names(part)))
             return err_set(e, ST_IO, part, "cannot create directory: %s", strerror(errno));
         if (!made && !is_folder(part))
-            return err_set(e, ST_IO, part, "is not a directory, expected one or a free name: name another folder");
+            return err_set(e, ST_IO, part, "is not a directory; name another one");
     }
     return ST_OK;
 }

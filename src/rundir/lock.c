@@ -147,11 +147,10 @@ static void look(const struct dir *dir, int fd, enum held held, const char *host
 static enum status refuse(const struct dir *dir, const struct look *l, struct err *e)
 {
     if (!l->owned)
-        return err_set(e, ST_USAGE, dir->path,
-                       "another run has just begun in this folder; give this one a folder of its own");
+        return err_set(e, ST_USAGE, dir->path, "another run has just started in this directory; use another directory");
     return err_set(e, ST_USAGE, dir->path,
-                   "another run is alive in this folder: process %ld on %s since %s%s%s; give this one a folder of its "
-                   "own, or end that one with `piper halt %s`",
+                   "another run is active in this directory: process %ld on %s since %s%s%s; use another directory, or "
+                   "stop that run with `piper halt %s`",
                    l->owner.pid, l->owner.host, l->owner.since, strcmp(l->owner.job, "none") == 0 ? "" : ", job ",
                    strcmp(l->owner.job, "none") == 0 ? "" : l->owner.job, dir->path);
 }
@@ -159,8 +158,9 @@ static enum status refuse(const struct dir *dir, const struct look *l, struct er
 static void say_waiting(const struct look *l, const struct lock_words *words)
 {
     char text[512];
-    snprintf(text, sizeof text, "process %ld on %s, since %s, has left its lock on this folder: seeing if it is alive",
-             l->owner.pid, l->owner.host, l->owner.since);
+    snprintf(text, sizeof text,
+             "this directory is locked by process %ld on %s, started %s: checking whether it is alive", l->owner.pid,
+             l->owner.host, l->owner.since);
     words->note(words->arg, text);
 }
 
@@ -207,7 +207,7 @@ static enum status put_damaged_aside(const struct lock *l, const struct dir *dir
 {
     char aside[DIR_NAME], text[512];
     TRY(dir_put_aside(dir, lock_name, "damaged", aside, e));
-    snprintf(text, sizeof text, "the file lock did not hold what a run writes there: it is now %s", aside);
+    snprintf(text, sizeof text, "the file lock was not written by a run; moved to %s", aside);
     l->words.note(l->words.arg, text);
     close(*fd);
     return dir_make(dir, lock_name, fd, e);
@@ -286,16 +286,14 @@ static void lose(struct lock *l, const struct lock_owner *o)
     double away = clock_of(CLOCK_BOOTTIME) - atomic_load(&l->seen);
     if (o->run[0])
         snprintf(text, sizeof text,
-                 "%s: another run, process %ld on %s since %s, has taken this folder over; this one had not looked at "
-                 "its lock "
-                 "for %.0f s (was it suspended?), and ends without writing anything more",
+                 "%s: another run, process %ld on %s since %s, has taken over this directory; this run had not "
+                 "refreshed its lock for %.0f s (was it suspended?) and ends without writing anything more",
                  l->dir->path, o->pid, o->host, o->since, away);
     else
-        snprintf(
-            text, sizeof text,
-            "%s: the file lock names no run any more: another one has been here, or somebody has emptied it. This one "
-            "ends without writing anything more",
-            l->dir->path);
+        snprintf(text, sizeof text,
+                 "%s: the file lock no longer names a run: another run was here, or somebody emptied it. This run ends "
+                 "without writing anything more",
+                 l->dir->path);
     l->words.lost(l->words.arg, text);
 }
 
@@ -309,8 +307,8 @@ static void take_again(struct lock *l, bool removed)
         return;
     if (ask_system(fd, F_OFD_SETLK) != HELD_BY_ANOTHER && (!removed || write_owner(fd, &l->me))) {
         dup3(fd, l->fd, O_CLOEXEC);
-        tell(l, "warning: %s/lock had been %s, and is made again; remove it only when nothing runs there", l->dir->path,
-             removed ? "removed" : "replaced");
+        tell(l, "warning: %s/lock had been %s and is recreated; remove it only when no run is active there",
+             l->dir->path, removed ? "removed" : "replaced");
     }
     close(fd);
 }
@@ -323,14 +321,13 @@ static void look_at_folder(struct lock *l)
         return;
     l->place = place;
     if (place == DIR_HERE)
-        tell(l, "%s leads to the folder of this run again", l->dir->path);
+        tell(l, "%s is the directory of this run again", l->dir->path);
     else if (place == DIR_REMOVED)
-        tell(l, "warning: the run folder %s has been removed: the next checkpoint makes it again", l->dir->path);
+        tell(l, "warning: the run directory %s was removed: the next checkpoint recreates it", l->dir->path);
     else
         tell(l,
-             "warning: %s does not lead to the folder of this run any more: it was renamed or replaced%s%s. All files "
-             "go on "
-             "to be written to the folder in which the run began",
+             "warning: %s is no longer the directory of this run: it was renamed or replaced%s%s. All files are still "
+             "written to the directory in which the run started",
              l->dir->path, *now ? ", and is now " : "", now);
 }
 
@@ -402,7 +399,7 @@ enum status lock_take(struct dir *dir, const struct lock_words *words, struct lo
     enum status st = claim(l, dir, &l->fd, e);
     atomic_store(&l->seen, clock_of(CLOCK_BOOTTIME));
     if (st == ST_OK && !start_beating(l)) {
-        st = err_set(e, ST_DEVICE, NULL, "a thread cannot be started: %s", strerror(errno));
+        st = err_set(e, ST_DEVICE, NULL, "cannot start a thread: %s", strerror(errno));
         close(l->fd);
     }
     if (st != ST_OK) {

@@ -101,7 +101,7 @@ static void write_console(struct log *l, const char *text, bool keep)
     if (!gone)
         return;
     l->terminal = l->line = false;
-    write_file(l, "nobody reads standard output any more: what is said stands here alone");
+    write_file(l, "standard output is closed: messages now go to this file only");
 }
 
 static bool write_file(struct log *l, const char *text)
@@ -111,7 +111,7 @@ static bool write_file(struct log *l, const char *text)
     time_of_day(when);
     if (fprintf(l->file, "%s  %s\n", when, text) >= 0 && fflush(l->file) == 0)
         return true;
-    snprintf(why, sizeof why, "log.txt cannot be written: %s; its lines come here", strerror(errno));
+    snprintf(why, sizeof why, "cannot write log.txt: %s; its lines go to standard output", strerror(errno));
     if (!l->failed)
         write_console(l, why, false);
     l->failed = true;

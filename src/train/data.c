@@ -46,11 +46,11 @@ static enum status check(struct train *t, struct tokens *f, struct err *e)
     world_sum_f64(&done, 1);
     double seconds = clock_now() - begin;
     if (done == all)
-        log_line(&t->log, "data %s: each of %.0f tokens is below %u, the size of the vocabulary (%.1f s)", f->path, all,
+        log_line(&t->log, "data %s: all %.0f tokens are below %u, the size of the vocabulary (%.1f s)", f->path, all,
                  f->vocab, seconds);
     else
         log_line(&t->log,
-                 "data %s: looked at %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
+                 "data %s: checked %.0f%% of %.4g tokens in %.0f s; the others are checked when a step needs them",
                  f->path, floor(100 * done / all), all, seconds);
     return ST_OK;
 }

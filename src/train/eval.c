@@ -93,7 +93,7 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
     }
     t->slowest_eval = fmax(t->slowest_eval, clock_now() - begin);
     if (t->eval_is_left) {
-        log_line(&t->log, "the evaluation after step %llu is left until the run is resumed",
+        log_line(&t->log, "the evaluation after step %llu is deferred until the run is resumed",
                  (unsigned long long)t->step);
         return ST_OK;
     }

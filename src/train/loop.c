@@ -130,12 +130,11 @@ static enum status diverged(const struct train *t, const struct outcome *o, stru
     char kept[128] = "there is no checkpoint yet";
     if (t->has_saved)
         snprintf(kept, sizeof kept, "the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
-    return err_set(
-        e, ST_INPUT, NULL,
-        "step %llu: the loss is %g and the norm of the gradients %g: training has diverged. A lower learning "
-        "rate, a longer warm-up or clip_norm may help; --check-numbers names the operator where it begins; %s",
-        (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
-        isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
+    return err_set(e, ST_INPUT, NULL,
+                   "step %llu: the loss is %g and the gradient norm %g: training has diverged. A lower learning rate, "
+                   "a longer warm-up or clip_norm may help; --check-numbers names the operator where it starts; %s",
+                   (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
+                   isnan(o->grad_norm) ? (double)NAN : o->grad_norm, kept);
 }
 
 /* The update of this step was left out on all ranks, which read the same sums. */
@@ -144,14 +143,14 @@ static enum status skipped(struct train *t, const struct outcome *o, struct err 
     enum { MOST = 10 }; /* in a row: then it is no accident of the data */
     t->skipped++;
     t->skipped_in_row++;
-    log_note(&t->log, "step %llu: the loss is %g and the norm of the gradients %g: its update is left out, %llu so far",
+    log_note(&t->log, "step %llu: the loss is %g and the gradient norm %g: its update is skipped, %llu so far",
              (unsigned long long)t->step, isnan(o->loss) ? (double)NAN : o->loss,
              isnan(o->grad_norm) ? (double)NAN : o->grad_norm, (unsigned long long)t->skipped);
     if (t->skipped_in_row < MOST)
         return ST_OK;
     struct err why = { 0 };
     enum status st = diverged(t, o, &why);
-    return err_set(e, st, NULL, "the updates of %d steps in a row were left out. %s", MOST, why.text);
+    return err_set(e, st, NULL, "the updates of %d consecutive steps were skipped. %s", MOST, why.text);
 }
 
 static enum status compare(struct train *t, struct err *e)
@@ -244,7 +243,7 @@ static enum status unread(struct train *t, struct err *what, struct err *e)
     char kept[64] = "";
     if (t->has_saved)
         snprintf(kept, sizeof kept, "; the checkpoint of step %llu is kept", (unsigned long long)t->saved.step);
-    return err_set(e, st, NULL, "%s. Training ended before the step that needs it%s", what->text, kept);
+    return err_set(e, st, NULL, "%s. Training stopped before the step that needs it%s", what->text, kept);
 }
 
 /* What has come up in the steps on some rank, and stopped them. */
@@ -291,7 +290,7 @@ enum status train__loop(struct train *t, struct err *e)
         return err_set(e, saved, NULL, "%s", saving.text);
     bool left = t->step < t->last_step || t->eval_is_left;
     if (left && !train__keeps(t))
-        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; %s starts over each time",
+        return err_set(e, ST_STOPPED, NULL, "stopped after step %llu of %llu; not resumable (%s)",
                        (unsigned long long)t->step, (unsigned long long)t->last_step,
                        train__emulates(t) ? "an emulation" : "--no-checkpoint");
     if (left)

@@ -91,9 +91,10 @@ static enum status put_aside(struct metrics *m, const struct rows *r, struct err
 {
     char aside[DIR_NAME];
     TRY(dir_put_aside(m->dir, file_name, "damaged", aside, e));
-    snprintf(m->note, sizeof m->note,
-             "warning: line %llu of metrics.csv is damaged or missing: the file is now %s, its good rows are kept",
-             (unsigned long long)r->bad, aside);
+    snprintf(
+        m->note, sizeof m->note,
+        "warning: line %llu of metrics.csv is damaged or missing: the file is renamed to %s, its good rows are kept",
+        (unsigned long long)r->bad, aside);
     return ST_OK;
 }
 

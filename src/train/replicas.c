@@ -133,8 +133,8 @@ enum status replicas_compare(struct replicas *r, uint64_t step, struct err *e)
         if (!copies(a, b) || (a->values == b->values && (!a->state || !b->state || a->state == b->state)))
             continue;
         return err_set(e, ST_BUG, NULL,
-                       "after step %llu the copies of %s (elements %llu to %llu) on ranks %u and %u differ in %s; "
-                       "expected identical bits: a bug of piper, or a faulty machine",
+                       "after step %llu the replicas of %s (elements %llu to %llu) on ranks %u and %u differ in %s; "
+                       "expected bitwise identical: a bug in piper, or faulty hardware",
                        (unsigned long long)step, r->g->params.at[a->param].name, (unsigned long long)a->first,
                        (unsigned long long)(a->first + a->count - 1), a->rank, b->rank,
                        a->values != b->values ? "value" : "optimizer state");

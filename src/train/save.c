@@ -85,8 +85,7 @@ static enum status make_again(struct train *t, struct err *e)
     TRY(log_reopen(&t->log, e));
     TRY(metrics_reopen(&t->metrics, e));
     log_line(&t->log,
-             "warning: the run folder %s had been removed and is made again; what it held but log and metrics is "
-             "gone",
+             "warning: the run directory %s was removed and is recreated; its contents except log and metrics are lost",
              t->dir->path);
     return ST_OK;
 }

@@ -78,9 +78,8 @@ enum status train__check_shared(const struct train *t, struct err *e)
         if (!find_token(t->o->dir, &k))
             st = err_set(
                 e, ST_IO, NULL,
-                "rank %u (node %s) sees another folder %s than rank 0 (node %s): expected one folder that all "
-                "nodes share. Is its file system mounted on that node? Local disks cannot hold a run of several "
-                "nodes",
+                "rank %u (node %s) sees another directory %s than rank 0 (node %s): expected one directory shared by "
+                "all nodes. Is its file system mounted on that node? A run on several nodes cannot be on local disks",
                 world_rank(), host, t->o->dir, k.host);
         st = world_agree(st, e);
     }

@@ -61,9 +61,8 @@ static enum status check_resume(const struct train *t, struct err *e)
     checkpoint_entries_release(&list);
     return n ? ST_OK
              : err_set(e, ST_MISSING, t->o->dir,
-                       "--resume found no checkpoint in it. Is this the run folder, and is its file system mounted? "
-                       "Without "
-                       "--resume training begins at step 1");
+                       "--resume found no checkpoint in it. Is this the run directory, and is its file system mounted? "
+                       "Without --resume training starts at step 1");
 }
 
 /* What a rank finds on its machine. */
@@ -94,10 +93,9 @@ static enum status check_policy(const struct train *t, struct err *e)
 {
     if (!t->o->skip_not_finite || t->config->clip_norm > 0)
         return ST_OK;
-    return err_set(
-        e, ST_USAGE, "--on-nan skip",
-        "the job has clip_norm 0, so updates do not wait for the norm of the gradients and cannot be left out; a "
-        "clip_norm that is never reached, as 1e9, makes them wait");
+    return err_set(e, ST_USAGE, "--on-nan skip",
+                   "the job has clip_norm 0, so updates do not wait for the gradient norm and cannot be skipped; set a "
+                   "clip_norm that is never reached, such as 1e9");
 }
 
 /* What a forward of a stage takes, seconds, where no machine says it. */
@@ -112,17 +110,17 @@ static enum status check_emulation(const struct train *t, struct err *e)
     const struct train_options *o = t->o;
     bool emulates = strcmp(o->device, compute_emulate.name) == 0;
     if (o->topology && !o->machine)
-        return err_set(e, ST_USAGE, "--topology", "expected --machine with it");
+        return err_set(e, ST_USAGE, "--topology", "requires --machine");
     if (o->machine && o->emulate_forward >= 0)
         return err_set(e, ST_USAGE, "--emulate-forward",
-                       "conflicts with --machine, whose figures say how long everything takes");
+                       "conflicts with --machine, which gives the duration of everything");
     if (!emulates && o->emulate_forward >= 0)
-        return err_set(e, ST_USAGE, "--emulate-forward", "is for --device emulate; found --device %s", o->device);
+        return err_set(e, ST_USAGE, "--emulate-forward", "requires --device emulate; found --device %s", o->device);
     if (emulates && o->resume)
-        return err_set(e, ST_USAGE, "--resume", "an emulation starts over each time; leave it out");
+        return err_set(e, ST_USAGE, "--resume", "an emulation cannot be resumed; drop it");
     if (emulates && (o->check_numbers || o->check_replicas))
         return err_set(e, ST_USAGE, o->check_numbers ? "--check-numbers" : "--check-replicas",
-                       "an emulation has no numbers to check; leave it out, or take another --device");
+                       "an emulation has no numbers to check; drop it, or use another --device");
     return ST_OK;
 }
 
@@ -255,10 +253,10 @@ static enum status make_plans(struct train *t, struct err *e)
         st = world_agree(open_plan(t, bytes, e), e);
         if (st == ST_OK && world_rank() == 0)
             snprintf(t->compiled, sizeof t->compiled,
-                     "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions a step, %u %s",
+                     "compiled in %.3f s, verified in %.3f s: %llu nodes, %llu instructions per step, %u %s",
                      out.compile_seconds, out.verify_seconds, (unsigned long long)out.nodes,
                      (unsigned long long)out.instructions, out.n_classes,
-                     out.n_classes == 1 ? "class of ranks" : "classes of ranks");
+                     out.n_classes == 1 ? "rank class" : "rank classes");
     }
     sched_output_release(&out);
     machine_release(&t->machine);
@@ -283,13 +281,13 @@ static enum status open_data(struct train *t, struct err *e)
         return ST_OK;
     t->data = t->o->data ? t->o->data : c->data;
     if (!*t->data)
-        return err_set(e, ST_USAGE, "train", "the job names no data; say --data FILE");
+        return err_set(e, ST_USAGE, "train", "the job names no data; use --data FILE");
     TRY(open_feed(t, t->data, c->shuffle, &t->feed,
-                  t->o->data ? "" : " (the job's data, looked for from the current folder; --data FILE names another)",
+                  t->o->data ? "" : " (the job's data, relative to the current directory; --data FILE names another)",
                   e));
     if (t->eval_list == PLAN_NONE)
         return ST_OK;
-    TRY(open_feed(t, c->eval_data, false, &t->eval_feed, " (the job's eval_data, looked for from the current folder)",
+    TRY(open_feed(t, c->eval_data, false, &t->eval_feed, " (the job's eval_data, relative to the current directory)",
                   e));
     if (t->eval_feed.tokens.n_windows < c->batch_size)
         return err_set(e, ST_INPUT, c->eval_data,
@@ -343,10 +341,11 @@ static enum status bind(struct train *t, const struct local *local, struct err *
 static void report_emulation(struct train *t)
 {
     if (t->o->machine)
-        log_line(&t->log, "emulation: kernels and transfers take what they would on the machine %s", t->o->machine);
+        log_line(&t->log, "emulation: kernels and transfers take their predicted time on the machine %s",
+                 t->o->machine);
     else
         log_line(&t->log, "emulation: F, BI and BW of a stage take %g ms each, B twice that", 1e3 * emulated_unit(t));
-    log_line(&t->log, "nothing is computed: no data are read, loss and norm are no numbers; no checkpoints are "
+    log_line(&t->log, "nothing is computed: no data are read, loss and gradient norm are NaN; no checkpoints are "
                       "written, whatever --checkpoint says");
 }
 
@@ -363,7 +362,8 @@ static void report_eval_data(struct train *t)
     if (train__emulates(t) || t->eval_list == PLAN_NONE)
         return;
     if (rest)
-        snprintf(left, sizeof left, ", the last %llu of them not evaluated: no whole batch", (unsigned long long)rest);
+        snprintf(left, sizeof left, ", the last %llu of them not evaluated: not a whole batch",
+                 (unsigned long long)rest);
     log_line(&t->log, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows, left);
 }
 
@@ -384,16 +384,16 @@ static void report_job(struct train *t, const struct local *local)
     if (train__emulates(t))
         report_emulation(t);
     else
-        log_line(out, "data %s: %llu sequences, %.3g epochs in all", t->data,
+        log_line(out, "data %s: %llu sequences, %.3g epochs in total", t->data,
                  (unsigned long long)t->feed.tokens.n_windows,
                  (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
     report_eval_data(t);
-    log_line(out, "%u %s (%u on this machine, %d %s each), %u %s, %u %s of %u", world_size(),
+    log_line(out, "%u %s (%u on this node, %d %s each), %u %s, %u %s of %u", world_size(),
              world_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
              l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
              l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     if (t->compute->uses)
-        log_line(out, "instructions: %s", t->compute->uses());
+        log_line(out, "instruction set: %s", t->compute->uses());
     char steps[48] = "", minutes[48] = "";
     if (c->checkpoint_every)
         snprintf(steps, sizeof steps, "every %llu steps, ", (unsigned long long)c->checkpoint_every);
@@ -403,14 +403,14 @@ static void report_job(struct train *t, const struct local *local)
         log_line(out, "checkpoint %s%safter the last step (%s), keeping the last %llu", steps, minutes,
                  t->o->sync ? "sync" : "async", (unsigned long long)c->checkpoint_keep);
     else if (!train__emulates(t))
-        log_line(out, "no checkpoint is written (--no-checkpoint)");
-    log_line(out, "device %s%s; communication %s%s; memory per rank %s%s%s%s", local->backends.device,
+        log_line(out, "no checkpoints are written (--no-checkpoint)");
+    log_line(out, "device: %s%s; communication: %s%s; memory per rank: %s%s%s%s", local->backends.device,
              local->backends.device_why, local->backends.comm->name, local->backends.comm_why,
-             compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " of the device, " : "",
-             worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " of the host" : "");
+             compile_bytes((double)worst[t->compute->device == NULL], most), worst[0] ? " device, " : "",
+             worst[0] ? compile_bytes((double)worst[1], snapshot) : "", worst[0] ? " host" : "");
     report_notes(t);
     if (t->peak > 0)
-        log_line(out, "mfu is of %.4g Tflop/s a rank in %s, as of %s", 1e-12 * t->peak,
+        log_line(out, "mfu is relative to %.4g Tflop/s per rank in %s, the peak of %s", 1e-12 * t->peak,
                  ir_dtype_name((enum ir_dtype)c->dtype), t->peak_of);
 }
 

@@ -46,15 +46,14 @@ static enum status put_aside(struct train *t, struct err *e)
     struct dir old = { .fd = -1 };
     char folder[DIR_NAME];
     if (!t->o->fresh && dir_has(t->dir, "checkpoints"))
-        return err_set(
-            e, ST_USAGE, t->o->dir,
-            "holds the checkpoints of a training run, and %s starts over each time; name another run folder, "
-            "or say --fresh to put them aside",
-            train__emulates(t) ? "an emulation" : "--no-checkpoint");
+        return err_set(e, ST_USAGE, t->o->dir,
+                       "contains the checkpoints of a training run, but %s always starts from scratch; use another run "
+                       "directory, or --fresh to move them to old.N/",
+                       train__emulates(t) ? "an emulation" : "--no-checkpoint");
     name_old(t->dir, folder);
     enum status st = move_all(t->dir, folder, &old, e);
     if (st == ST_OK && old.fd >= 0)
-        log_line(&t->log, "what was in the run folder is now in %s", old.path);
+        log_line(&t->log, "existing files of the run directory are now in %s", old.path);
     dir_close(&old);
     return st;
 }
@@ -73,8 +72,8 @@ static void report_data(struct train *t, const struct checkpoint_data *was)
         (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
         return;
     log_line(&t->log,
-             "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the samples that follow are not "
-             "those that were left of the earlier data",
+             "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the next samples do not continue "
+             "the earlier data",
              old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
              (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
 }
@@ -85,15 +84,15 @@ static enum status begin_anew(struct train *t, struct err *e)
     struct dir old = { .fd = -1 };
     char folder[DIR_NAME];
     bool rows;
-    log_line(&t->log, "no checkpoint in %s: beginning at step 1", t->o->dir);
+    log_line(&t->log, "no checkpoint in %s: starting at step 1", t->o->dir);
     TRY(metrics_has_rows(t->dir, &rows, e));
     if (!rows)
         return ST_OK;
     name_old(t->dir, folder);
     enum status st = move_old(t->dir, "metrics.csv", folder, &old, e);
     if (st == ST_OK)
-        log_line(&t->log, "warning: %s/metrics.csv has steps of which there is no checkpoint; it is now in %s",
-                 t->o->dir, old.path);
+        log_line(&t->log, "warning: %s/metrics.csv has rows, but there is no checkpoint; it is now in %s", t->o->dir,
+                 old.path);
     dir_close(&old);
     return st;
 }
@@ -104,22 +103,23 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
     struct log *l = &t->log;
     char next[48] = "";
     if (info->step < t->last_step)
-        snprintf(next, sizeof next, ": beginning at step %llu", (unsigned long long)info->step + 1);
-    log_line(l, "going on from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
+        snprintf(next, sizeof next, ": starting at step %llu", (unsigned long long)info->step + 1);
+    log_line(l, "resuming from the checkpoint of step %llu, written %s by %s%s", (unsigned long long)info->step,
              info->time, info->build, next);
     if (info->seed != t->config->seed)
         log_line(l, "warning: the seed was %llu and is %llu: the order of the data changes",
                  (unsigned long long)info->seed, (unsigned long long)t->config->seed);
     report_data(t, &info->data);
     if (info->sample != info->step * train__batch(t))
-        log_line(l, "warning: the batch size changed: the data go on at sample %llu", (unsigned long long)info->sample);
+        log_line(l, "warning: the batch size changed: the data continue at sample %llu",
+                 (unsigned long long)info->sample);
     if (strcmp(info->optimizer, "none") == 0)
-        log_line(l, "the checkpoint holds weights alone: moments begin at zero");
+        log_line(l, "the checkpoint has weights only: moments start at zero");
     else if (!same_optimizer(t, info))
-        log_line(l, "warning: the optimizer was %s and is %s: moments begin at zero", info->optimizer,
+        log_line(l, "warning: the optimizer was %s and is %s: moments start at zero", info->optimizer,
                  optimizer_name(t->config->optimizer));
     if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
-        log_line(l, "the job file is another one than that of the checkpoint; the model is the same");
+        log_line(l, "the job file differs from that of the checkpoint; the model is the same");
 }
 
 static enum status read_newest(struct train *t, bool *found, struct err *e)
@@ -157,7 +157,7 @@ enum status train__restore(struct train *t, struct err *e)
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)
-        log_line(&t->log, "step %llu of %llu is done already: nothing to do", (unsigned long long)t->step,
+        log_line(&t->log, "step %llu of %llu is already done: nothing to do", (unsigned long long)t->step,
                  (unsigned long long)t->last_step);
     return ST_OK;
 }

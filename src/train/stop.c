@@ -86,7 +86,7 @@ static void take_request(struct train *t)
         s->now = true;
     }
     snprintf(s->asked_by, sizeof s->asked_by, "%s", r.by);
-    log_line(&t->log, "piper halt (%s): to stop %s", r.by, what);
+    log_line(&t->log, "piper halt (%s): will stop %s", r.by, what);
 }
 
 /* ---- the decision --------------------------------------------------------------------------------------------- */

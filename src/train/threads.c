@@ -70,7 +70,7 @@ enum status train__choose_threads(struct train *t, struct err *e)
         int n = snprintf(t->threads_why, sizeof t->threads_why, "OMP_NUM_THREADS");
         if ((double)asked > q.cpus)
             snprintf(t->threads_why + n, sizeof t->threads_why - (size_t)n,
-                     ", though a control group limits it to the time of %.3g CPUs (%.300s)", q.cpus, q.group);
+                     ", though a cgroup limits it to %.3g CPUs (%.300s)", q.cpus, q.group);
     } else if (q.group[0]) {
         size_t n = strlen(t->threads_why);
         snprintf(t->threads_why + n, sizeof t->threads_why - n, ", %.300s", q.group);
@@ -129,8 +129,8 @@ void train__report_threads(struct train *t)
         unbind(&me.may);
     if (crowd)
         log_line(&t->log, "warning: %s%s", text,
-                 bound ? ": OMP_PROC_BIND binds each rank as if it were alone. That is undone; unset it"
-                       : ". The launcher has bound them so: mpirun --map-by slot:pe=N --bind-to core, or srun "
+                 bound ? ": OMP_PROC_BIND binds each rank as if it were alone on the node. Overridden; unset it"
+                       : ". The launcher binds them this way: mpirun --map-by slot:pe=N --bind-to core, or srun "
                          "--cpus-per-task=N, gives each rank CPUs of its own");
     mem_free(all);
 }

@@ -211,7 +211,7 @@ static void add_place(struct drawing *d, const struct place *place)
     pic->n_shades = shades > pic->n_shades ? shades : pic->n_shades;
     for (uint32_t s = 0; s < d->stages; s++)
         if (replica[s] != PLAN_NONE && replica[s])
-            pic->shades_note = "lighter: the second direction";
+            pic->shades_note = "lighter: second direction";
     for (uint32_t s = 0; s < p->h->count[PLAN_S_STREAMS]; s++) {
         struct draw_row row = { .label = p->text + p->streams[s].name, .stream = s != PLAN_COMPUTE_STREAM };
         if (row.stream && !stream_used(d, place->cls, s))
@@ -245,7 +245,7 @@ static void begin(struct drawing *d, const char *unit)
     arena_init(&pic->text);
     pic->end = d->t.step;
     pic->unit = unit;
-    pic->shades_note = "lighter: a rank's further stages";
+    pic->shades_note = "lighter: further stages of a rank";
     find_stages(d);
     find_places(d);
     for (uint32_t i = 0; i < d->places.n; i++)
@@ -288,7 +288,7 @@ void draw_simulated_svg(const struct simulate_input *in, FILE *to)
     begin(&d, "ms");
     set_title(&d);
     d.picture.subtitle = arena_printf(&d.picture.text, "%.4g ms predicted on %s", d.t.step, in->machine->name);
-    d.picture.note = "Times as the cost model predicts them, with transfers that share their links.";
+    d.picture.note = "Times predicted by the cost model, contention for links included.";
     draw_svg(&d.picture, to);
     end(&d);
 }
@@ -303,13 +303,12 @@ void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir
     simulate(&d, &(struct timeline_units){ 0 }, &bare);
     struct draw_picture *pic = &d.picture;
     set_title(&d);
-    pic->subtitle = arena_printf(&pic->text, "%.4g units of time; its compute alone would take %.4g, bubble %.1f%%",
-                                 d.t.step, bare.step, 100 * bare.bubble);
-    pic->note = arena_printf(
-        &pic->text,
-        "Assumed, in units: a stage's F 1, BI 1, BW 1, B 2, all-to-alls of a pass %g; a transfer %g; a "
-        "rank's gradients %g, update %g.",
-        u.all_to_all, u.move, u.collective, u.update);
+    pic->subtitle = arena_printf(&pic->text, "%.4g time units, computation alone %.4g, bubble %.1f%%", d.t.step,
+                                 bare.step, 100 * bare.bubble);
+    pic->note = arena_printf(&pic->text,
+                             "Assumed, in time units: F, BI, BW of a stage 1, B 2; all-to-alls of a pass %g; a "
+                             "transfer %g; gradients of a rank %g, update %g.",
+                             u.all_to_all, u.move, u.collective, u.update);
     draw_svg(pic, to);
     timeline_release(&bare);
     end(&d);
@@ -320,13 +319,12 @@ void draw_plan_text(const struct plan *plans, uint32_t n_classes, const struct i
     struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
     simulate(&d, &(struct timeline_units){ 0 }, &d.t);
     begin(&d, "units");
-    fprintf(to, "\nschedule      %.4g units of time (F, BI, BW of a stage 1, B 2, communication 0), bubble %.1f%%\n",
+    fprintf(to, "\nschedule      %.4g time units (F, BI, BW of a stage 1, B 2, communication 0), bubble %.1f%%\n",
             d.t.step, 100 * d.t.bubble);
     if (draw_text(&d.picture, 1, TEXT_COLUMNS, colour, to))
-        fputs(
-            "F is 0 1 2 ..., B and BI are a b c ..., BW is A B C ...: the microbatch modulo 10. --svg FILE draws it.\n",
-            to);
+        fputs("Microbatch modulo 10: F is 0 1 2 ..., B and BI are a b c ..., BW is A B C ...; --svg FILE draws it.\n",
+              to);
     else
-        fputs("It is too large for a terminal; --svg FILE draws it.\n", to);
+        fputs("Too large for a terminal; --svg FILE draws it.\n", to);
     end(&d);
 }

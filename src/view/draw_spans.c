@@ -1,16 +1,11 @@
 /* From boxes to passes: parts of one pass belong together, also where they alternate with those of one other pass. */
 #include "view/draw.h"
 
-const char *const draw_names[DRAW_KINDS] = { [DRAW_F] = "forward",
-                                             [DRAW_B] = "backward",
-                                             [DRAW_BI] = "backward for inputs",
-                                             [DRAW_BW] = "backward for weights",
-                                             [DRAW_UPDATE] = "update",
-                                             [DRAW_MOVE] = "send and receive",
-                                             [DRAW_ALL_TO_ALL] = "all-to-all",
-                                             [DRAW_REDUCE] = "reduction",
-                                             [DRAW_GATHER] = "gather",
-                                             [DRAW_OTHER] = "other" };
+const char *const draw_names[DRAW_KINDS] = {
+    [DRAW_F] = "forward",     [DRAW_B] = "backward",     [DRAW_BI] = "BI (dgrad)",         [DRAW_BW] = "BW (wgrad)",
+    [DRAW_UPDATE] = "update", [DRAW_MOVE] = "send/recv", [DRAW_ALL_TO_ALL] = "all-to-all", [DRAW_REDUCE] = "reduction",
+    [DRAW_GATHER] = "gather", [DRAW_OTHER] = "other"
+};
 
 static bool same_pass(const struct draw_box *a, const struct draw_box *b)
 {
@@ -82,7 +77,8 @@ static void find_places(struct draw_picture *p)
         const struct draw_box *ab = &p->boxes.at[a->first], *bb = &p->boxes.at[b->first];
         if (ab->row != bb->row)
             continue;
-        if (i >= 2 && p->spans.at[i - 2].end > b->start + p->slack && p->boxes.at[p->spans.at[i - 2].first].row == bb->row)
+        if (i >= 2 && p->spans.at[i - 2].end > b->start + p->slack &&
+            p->boxes.at[p->spans.at[i - 2].first].row == bb->row)
             a = &p->spans.at[i - 2]; /* a pass that goes on after a short one beside it */
         if (a->end <= b->start + p->slack)
             continue;

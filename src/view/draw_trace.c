@@ -244,16 +244,16 @@ static void write_titles(struct drawing *d, const char *name)
                             d->most_mb, d->most_mb == 1 ? "microbatch" : "microbatches", step,
                             100 * (1 - ms * d->busy / (ranks * step)));
     if (d->expected > 0)
-        p->subtitle = arena_printf(&p->text, "Expected %.4g ms, bubble %.1f%%.", ms * d->expected,
+        p->subtitle = arena_printf(&p->text, "Predicted %.4g ms, bubble %.1f%%.", ms * d->expected,
                                    100 * (1 - d->expected_busy / (ranks * d->expected)));
-    p->note = "Measured; times of all ranks on one clock. A communication begins when all its ends are there.";
+    p->note = "Measured, all ranks on one clock. A communication starts when its last participant arrives.";
 }
 
 void draw_trace_svg(const struct trace_view *views, uint32_t n, bool all_steps, const char *name, FILE *to)
 {
     struct drawing d = { .views = views, .n = n, .all_steps = all_steps };
     d.picture =
-        (struct draw_picture){ .subtitle = "", .unit = "ms", .shades_note = "lighter: a rank's further stages" };
+        (struct draw_picture){ .subtitle = "", .unit = "ms", .shades_note = "lighter: further stages of a rank" };
     arena_init(&d.picture.text);
     find_range(&d);
     find_shades(&d);

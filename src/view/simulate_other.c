@@ -101,7 +101,7 @@ static void try_1f1b(const struct simulate_job *job, const char *list, double st
     double plain = step_of(job, other, list);
     json_decref(other);
     if (plain > 0 && plain < 0.995 * step)
-        say(advice, "%s does not pay here: 1f1b with one stage a rank takes %.1f%% less time.", kind,
+        say(advice, "%s does not pay off here: 1f1b with one stage per rank takes %.1f%% less time.", kind,
             100 * (1 - plain / step));
 }
 
@@ -130,8 +130,8 @@ static void try_zero_1(const struct simulate_job *job, const char *list, double 
     json_decref(other);
     if (whole > 0 && whole < 0.995 * step)
         say(advice,
-            "Sharded parameters (zero 3) cost %.1f%% of the step in gathers that are not hidden: zero 1 takes "
-            "that much less time, where its memory is there.",
+            "Sharded parameters (zero 3) cost %.1f%% of the step in exposed gathers: zero 1 saves that, if its memory "
+            "fits.",
             100 * (1 - whole / step));
 }
 
@@ -145,8 +145,7 @@ static void try_more_microbatches(const struct simulate_job *job, const char *li
     double more = n ? step_of(job, other, list) : -1;
     json_decref(other);
     if (more > 0 && more < 0.99 * step)
-        say(advice, "With %lld microbatches of half the size it takes %.1f%% less time.", (long long)n,
-            100 * (1 - more / step));
+        say(advice, "%lld microbatches of half the size take %.1f%% less time.", (long long)n, 100 * (1 - more / step));
 }
 
 void simulate_alternatives(const struct simulate_job *job, const char *list, double step,

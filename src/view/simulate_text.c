@@ -64,7 +64,7 @@ static void print_row(const struct simulated *s, const char *label, const struct
 
 static void print_classes(const struct simulated *s, const struct simulate_input *in, FILE *to)
 {
-    fprintf(to, "\n%% of the step           computing");
+    fprintf(to, "\n%% of the step             compute");
     for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
         fprintf(to, " %11s", simulate_kind_name((enum simulate_kind)k));
     fprintf(to, " %11s\n", "idle");
@@ -75,12 +75,12 @@ static void print_classes(const struct simulated *s, const struct simulate_input
         if (n == 1)
             snprintf(label, sizeof label, "rank %u", rank);
         else
-            snprintf(label, sizeof label, "rank %u and %u like it", rank, n - 1);
+            snprintf(label, sizeof label, "rank %u (class of %u)", rank, n);
         print_row(s, label, &s->classes[c], to);
     }
     if (in->n_classes > 1)
         print_row(s, "mean", &s->mean, to);
-    fputs("A communication counts here while its rank does not compute: it is exposed.\n", to);
+    fputs("Communication counts only where exposed: while its rank is not computing.\n", to);
 }
 
 static void print_hidden(const struct simulated *s, FILE *to)
@@ -88,7 +88,7 @@ static void print_hidden(const struct simulated *s, FILE *to)
     char text[32];
     for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
         if (s->mean.total[k] > 0)
-            fprintf(to, "%-13s %s of a rank's step, %.0f%% of it hidden under computing\n",
+            fprintf(to, "%-13s %s per rank and step, %.0f%% of it overlapped with computation\n",
                     simulate_kind_name((enum simulate_kind)k), seconds_text(s->mean.total[k], text),
                     100 * (1 - s->mean.exposed[k] / s->mean.total[k]));
 }
@@ -108,8 +108,7 @@ static void print_path(const struct simulated *s, FILE *to)
 
 static void print_hints(const struct simulated *s, FILE *to)
 {
-    fputs(s->n_hints ? "what would help, each simulated alone:\n" : "nothing that was tried would help by a percent\n",
-          to);
+    fputs(s->n_hints ? "what would help (each simulated alone):\n" : "none of the changes tried saves 1%\n", to);
     for (uint32_t i = 0; i < s->n_hints; i++)
         fprintf(to, "  %4.0f%% less time  %s\n", 100 * (1 - s->hints[i].step / s->t.step), s->hints[i].what);
     for (uint32_t i = 0; i < s->advice.n; i++)
@@ -124,7 +123,7 @@ void simulate_print(const struct simulate_input *in, const struct simulate_job *
     fprintf(to, "machine       %s (%s)\n", in->machine->name, in->machine->source);
     fprintf(to, "step          %s predicted, %.4g tokens/s\n", seconds_text(s.t.step, text),
             s.t.step > 0 ? job->tokens / s.t.step : 0);
-    fprintf(to, "bubble        %.1f%% of the ranks' time; exposed communication %.1f%%\n", 100 * s.t.bubble,
+    fprintf(to, "bubble        %.1f%% of rank time; exposed communication %.1f%%\n", 100 * s.t.bubble,
             s.t.step > 0 ? 100 * exposed_of(&s.mean) / s.t.step : 0);
     print_classes(&s, in, to);
     fputc('\n', to);

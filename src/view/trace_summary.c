@@ -104,15 +104,15 @@ static struct spans all_spans(const struct intervals *v)
 {
     struct spans s = { 0 };
     for (uint32_t i = 0; i < v->n; i++) {
-        const struct interval *x = &v->at[i];
-        uint32_t k = place_of(&s, x->step);
-        if (k == s.n || s.at[k].step != x->step) {
+        const struct interval *interval = &v->at[i];
+        uint32_t k = place_of(&s, interval->step);
+        if (k == s.n || s.at[k].step != interval->step) {
             vec_add(&s, ((struct span){ 0 }));
             memmove(&s.at[k + 1], &s.at[k], (s.n - 1 - k) * sizeof *s.at);
-            s.at[k] = (struct span){ x->step, x->from, x->to };
+            s.at[k] = (struct span){ interval->step, interval->from, interval->to };
         }
-        s.at[k].from = x->from < s.at[k].from ? x->from : s.at[k].from;
-        s.at[k].to = x->to > s.at[k].to ? x->to : s.at[k].to;
+        s.at[k].from = interval->from < s.at[k].from ? interval->from : s.at[k].from;
+        s.at[k].to = interval->to > s.at[k].to ? interval->to : s.at[k].to;
     }
     return s;
 }
@@ -127,7 +127,7 @@ static void print_rank(FILE *to, uint32_t rank, const struct times *t)
 static void print_ranks(const struct intervals *v, FILE *to)
 {
     struct spans spans = all_spans(v);
-    fprintf(to, "milliseconds of a step, on average\n%6s %11s %11s %11s %11s %11s %11s\n", "rank", "step", "compute",
+    fprintf(to, "average milliseconds per step\n%6s %11s %11s %11s %11s %11s %11s\n", "rank", "step", "compute",
             "communicate", "exposed", "idle", "busy");
     for (uint32_t i = 0; i < v->n;) {
         struct times t = { 0 };
@@ -226,32 +226,33 @@ static void print_most(const struct totals *t, bool communication, FILE *to)
         sum += t->at[i].communication == communication ? t->at[i].seconds : 0;
     uint32_t shown = 0;
     for (uint32_t i = 0; i < t->n && shown < SHOWN; i++) {
-        const struct total *x = &t->at[i];
-        if (x->communication != communication)
+        const struct total *total = &t->at[i];
+        if (total->communication != communication)
             continue;
         if (!shown++)
             fprintf(to, "\n%s, over all ranks and traced steps\n%8s %12s %12s %8s  what\n",
-                    communication ? "communication that took longest" : "computation that took longest", "share",
-                    "ms each", communication ? "waited" : "", "times");
-        fprintf(to, "%7.1f%% %12.3f ", sum > 0 ? 100 * x->seconds / sum : 0, 1e3 * x->seconds / (double)x->count);
+                    communication ? "longest communications" : "longest computations", "share", "ms each",
+                    communication ? "waited" : "", "times");
+        fprintf(to, "%7.1f%% %12.3f ", sum > 0 ? 100 * total->seconds / sum : 0,
+                1e3 * total->seconds / (double)total->count);
         if (communication)
-            fprintf(to, "%12.3f", 1e3 * x->waited / (double)x->count);
+            fprintf(to, "%12.3f", 1e3 * total->waited / (double)total->count);
         else
             fprintf(to, "%12s", "");
-        fprintf(to, " %8llu  %.*s\n", (unsigned long long)x->count, (int)x->length, x->name);
+        fprintf(to, " %8llu  %.*s\n", (unsigned long long)total->count, (int)total->length, total->name);
     }
 }
 
 static void print_missed(const struct totals *t, FILE *to)
 {
     for (uint32_t i = 0; i < t->n && i < SHOWN && t->at[i].off > 1e-3 * t->at[i].predicted; i++) {
-        const struct total *x = &t->at[i];
-        double n = (double)x->count * 1e-3;
+        const struct total *total = &t->at[i];
+        double n = (double)total->count * 1e-3;
         if (!i)
-            fprintf(to, "\npredictions that were missed most\n%12s %12s %12s %8s  what\n", "predicted", "ms each",
-                    "off by", "times");
-        fprintf(to, "%12.3f %12.3f %12.3f %8llu  %.*s\n", x->predicted / n, x->seconds / n, x->off / n,
-                (unsigned long long)x->count, (int)x->length, x->name);
+            fprintf(to, "\nlargest prediction errors\n%12s %12s %12s %8s  what\n", "predicted", "ms each", "off by",
+                    "times");
+        fprintf(to, "%12.3f %12.3f %12.3f %8llu  %.*s\n", total->predicted / n, total->seconds / n, total->off / n,
+                (unsigned long long)total->count, (int)total->length, total->name);
     }
 }
 
@@ -345,8 +346,8 @@ static void print_slowest(const struct trace_view *views, uint32_t n, FILE *to)
             count++;
         if (!i)
             fprintf(to,
-                    "\ncollectives: the rank that came last most often, and what a rank waited for the last\n"
-                    "%6s %8s %12s %8s  group\n",
+                    "\ncollectives: the rank that arrived last most often, and how long a rank waited for the "
+                    "last\n%6s %8s %12s %8s  group\n",
                     "rank", "of them", "ms each", "times");
         print_group(&views[v.at[i].segment].t, &v.at[i], count, last, to);
     }

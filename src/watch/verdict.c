@@ -182,7 +182,7 @@ static void add_silent(const struct watch_answer *a, char *text, size_t size)
     else if (a->state == 't')
         how = "has been held by a debugger for";
     else if (a->state == 'Z' || a->state == 'X')
-        how = "has exited, silent for";
+        how = "has exited and has been silent for";
     add(text, size, "%s %s", how, seconds(a->silent, s));
     if (a->last[0])
         add(text, size, "; it was last seen in %s", a->last);
@@ -227,27 +227,26 @@ static void tell_chain(const struct watch_table *t, uint32_t start, const uint32
 static const char *advice(const struct watch_answer *a)
 {
     if (a->answered && a->report.state == 't')
-        return "A debugger holds it; --hang-timeout 0 turns the watchdog off";
+        return "It is held by a debugger; --hang-timeout 0 disables the watchdog";
     if (a->answered && a->report.state == WATCH_VAIN)
-        return "It only calls the system, and gets nothing: a library that needs memory and is given none, by ulimit "
-               "-v or "
-               "a cgroup's limit, does that without end";
+        return "It only repeats a failing system call, like a library that cannot get memory under ulimit -v or the "
+               "limit of a cgroup";
     if (a->answered && a->report.state == 'D')
-        return "It waits for a disk or a network file system";
+        return "It is waiting for a disk or a network file system";
     if (a->answered && !a->report.place.inside)
-        return "All ranks' places are in log.txt; --hang-timeout SECONDS allows more time";
+        return "The position of every rank is in log.txt; --hang-timeout SECONDS allows more time";
     if (a->answered && a->report.state == 'S')
-        return "Its process lives and sleeps there: it waits for something that is not in the plan";
+        return "Its process is alive and sleeping: it waits for something that is not in the plan";
     if (a->answered)
-        return "It is slow, or it spins: it computes far longer than ever before; --hang-timeout SECONDS allows more "
+        return "It is slow or spinning: it computes far longer than ever before; --hang-timeout SECONDS allows more "
                "time";
     if (a->state == 'T' || a->state == 't')
         return "The process was stopped by a signal or a debugger";
     if (a->state == 'Z' || a->state == 'X')
-        return "The peer is lost: its process has ended";
+        return "The peer is lost: its process has exited";
     if (a->state)
         return "The process is alive but unresponsive: starved of CPU or blocked in the kernel";
-    return "The peer is lost: its process, its machine or the network";
+    return "The peer is lost: its process, its node or the network failed";
 }
 
 static void tell_others(const struct watch_table *t, uint32_t culprit, char *text, size_t size)
@@ -255,7 +254,7 @@ static void tell_others(const struct watch_table *t, uint32_t culprit, char *tex
     uint32_t n = 0;
     for (uint32_t r = 0; r < t->ranks; r++)
         if (r != culprit && !t->at[r].answered && n++ < 8)
-            add(text, size, "%s %u", n == 1 ? ". Silent too: rank" : ",", r);
+            add(text, size, "%s %u", n == 1 ? ". Also unresponsive: rank" : ",", r);
     if (n > 8)
         add(text, size, " and %u more", n - 8);
 }
@@ -293,7 +292,8 @@ static void tell_stuck(const struct watch_table *t, struct watch_verdict *v)
         add(v->text, sizeof v->text, "; the other end is ");
         add_rank(t, (uint32_t)k->task.peer, v->text, sizeof v->text);
     }
-    add(v->text, sizeof v->text, ". Every rank waits and none works: the network or the MPI library has lost it");
+    add(v->text, sizeof v->text,
+        ". Every rank waits and none computes: the network or the MPI library has lost the transfer");
 }
 
 void watch_judge(const struct watch_table *t, struct watch_verdict *v)

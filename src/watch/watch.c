@@ -26,16 +26,16 @@ static struct {
     pthread_cond_t bell;
     _Atomic uint32_t stop;
     bool expects; /* the rank before has not said goodbye */
-} dog = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell_lock = PTHREAD_MUTEX_INITIALIZER };
+} watchdog = { .lock = PTHREAD_MUTEX_INITIALIZER, .bell_lock = PTHREAD_MUTEX_INITIALIZER };
 
 void watch_lock(void)
 {
-    pthread_mutex_lock(&dog.lock);
+    pthread_mutex_lock(&watchdog.lock);
 }
 
 void watch_unlock(void)
 {
-    pthread_mutex_unlock(&dog.lock);
+    pthread_mutex_unlock(&watchdog.lock);
 }
 
 /* False: it is time to stop. */
@@ -46,11 +46,11 @@ bool watch_sleep(double seconds)
     double sum = (double)until.tv_nsec * 1e-9 + seconds;
     until.tv_sec += (time_t)sum;
     until.tv_nsec = (long)((sum - floor(sum)) * 1e9);
-    pthread_mutex_lock(&dog.bell_lock);
-    while (!dog.stop && pthread_cond_timedwait(&dog.bell, &dog.bell_lock, &until) != ETIMEDOUT)
+    pthread_mutex_lock(&watchdog.bell_lock);
+    while (!watchdog.stop && pthread_cond_timedwait(&watchdog.bell, &watchdog.bell_lock, &until) != ETIMEDOUT)
         ;
-    pthread_mutex_unlock(&dog.bell_lock);
-    return !dog.stop;
+    pthread_mutex_unlock(&watchdog.bell_lock);
+    return !watchdog.stop;
 }
 
 /* ---- the end of a job that hangs ------------------------------------------------------------------------------- */
@@ -59,13 +59,13 @@ bool watch_sleep(double seconds)
 static void log_places(const char *text)
 {
     enum { MOST = 256 };
-    const struct watch_table *t = &dog.watch.inquiry.table;
+    const struct watch_table *t = &watchdog.watch.inquiry.table;
     char deed[512], line[640];
-    log_append(dog.watch.dir, text);
+    log_append(watchdog.watch.dir, text);
     for (uint32_t r = 0; r < t->ranks && r < MOST; r++) {
         watch_describe(t, r, deed, sizeof deed);
         snprintf(line, sizeof line, "  rank %u (node %s) %s", r, t->peers[r].host, deed);
-        log_append(dog.watch.dir, line);
+        log_append(watchdog.watch.dir, line);
     }
 }
 
@@ -80,7 +80,7 @@ static void take_messages(struct watch *w, double now)
         if (kind == BEAT || kind == BYE)
             w->heard = now;
         if (kind == BYE)
-            dog.expects = false;
+            watchdog.expects = false;
         if (kind < BEAT)
             watch_inquiry_take(w, message, bytes, from, now);
     }
@@ -116,7 +116,7 @@ static struct {
 static void *write_notice(void *unused)
 {
     (void)unused;
-    log_append(dog.watch.dir, notice.text);
+    log_append(watchdog.watch.dir, notice.text);
     atomic_store(&notice.writing, 0);
     return NULL;
 }
@@ -153,7 +153,7 @@ static void guard_once(struct watch *w, double now)
     struct watch_verdict v;
     watch_lock();
     take_messages(w, now);
-    watch_look_at(&w->look, atomic_load(&dog.phase), now);
+    watch_look_at(&w->look, atomic_load(&watchdog.phase), now);
     watch_look_in_vain(w, now);
     tell_of_files(w, now);
     if (w->inquiry.active) {
@@ -166,7 +166,7 @@ static void guard_once(struct watch *w, double now)
             w->asked = now;
         }
     } else if (now - w->asked > w->timeout) {
-        if (dog.expects && now - w->heard > w->timeout)
+        if (watchdog.expects && now - w->heard > w->timeout)
             watch_inquire(w, now, (w->rank + w->ranks - 1) % w->ranks);
         else if (is_overdue(w, now))
             watch_inquire(w, now, w->rank);
@@ -180,7 +180,7 @@ static void *guard(void *arg)
     const double tick = fmin(0.1, w->timeout / 20), beat = fmin(0.5, w->timeout / 8);
     double last = clock_now(), beaten = 0;
     bool stopping = false;
-    while (!stopping || dog.expects) {
+    while (!stopping || watchdog.expects) {
         double now = clock_now();
         if (now - last > tick + w->timeout / 4) { /* stopped or starved: what others did meanwhile is not known */
             watch_lock();
@@ -209,44 +209,45 @@ static void *guard(void *arg)
 
 void watch_phase(const char *phase)
 {
-    atomic_store(&dog.phase, phase);
+    atomic_store(&watchdog.phase, phase);
 }
 
 const char *watch_phase_now(void)
 {
-    return atomic_load(&dog.phase);
+    return atomic_load(&watchdog.phase);
 }
 
 void watch_attach(const struct exec *x)
 {
     watch_lock();
-    dog.x = x;
-    watch_look_end(&dog.watch.look);
-    watch_look_begin(&dog.watch.look, x, true);
-    watch_look_at(&dog.watch.look, watch_phase_now(), clock_now());
+    watchdog.x = x;
+    watch_look_end(&watchdog.watch.look);
+    watch_look_begin(&watchdog.watch.look, x, true);
+    watch_look_at(&watchdog.watch.look, watch_phase_now(), clock_now());
     watch_record_attach(x);
     watch_unlock();
 }
 
 const char *watch_note(void)
 {
-    if (dog.guarding)
+    if (watchdog.guarding)
         return NULL;
-    return dog.watch.timeout > 0 ? "no watchdog: this MPI has no MPI_THREAD_MULTIPLE" : "no watchdog: --hang-timeout 0";
+    return watchdog.watch.timeout > 0 ? "no watchdog: this MPI has no MPI_THREAD_MULTIPLE"
+                                      : "no watchdog: --hang-timeout 0";
 }
 
 void watch_where(char *text, size_t size)
 {
     size_t n = (size_t)snprintf(text, size, "rank %u", world_rank());
-    if (n >= size || pthread_mutex_trylock(&dog.lock) != 0)
+    if (n >= size || pthread_mutex_trylock(&watchdog.lock) != 0)
         return;
-    uint32_t streams = dog.x ? exec_streams(dog.x) : 1, first[streams];
+    uint32_t streams = watchdog.x ? exec_streams(watchdog.x) : 1, first[streams];
     struct exec_place p = { 0 };
-    if (dog.x)
-        p = exec_look(dog.x, first);
-    if (p.inside && p.at < exec_list_length(dog.x, p.list)) {
+    if (watchdog.x)
+        p = exec_look(watchdog.x, first);
+    if (p.inside && p.at < exec_list_length(watchdog.x, p.list)) {
         struct exec_instruction what;
-        exec_describe(dog.x, p.list, p.at, &what);
+        exec_describe(watchdog.x, p.list, p.at, &what);
         snprintf(text + n, size - n, ", step %llu, %s", (unsigned long long)p.step, what.name);
     } else if (watch_phase_now()) {
         snprintf(text + n, size - n, ", %s", watch_phase_now());
@@ -256,7 +257,7 @@ void watch_where(char *text, size_t size)
 
 enum status watch_open(const struct watch_setup *setup, struct err *e)
 {
-    struct watch *w = &dog.watch;
+    struct watch *w = &watchdog.watch;
     *w = (struct watch){ .dir = setup->dir, .timeout = setup->timeout, .rank = world_rank(), .ranks = world_size() };
     w->main_thread = gettid();
     w->peers = mem_alloc(w->ranks * sizeof *w->peers);
@@ -265,19 +266,19 @@ enum status watch_open(const struct watch_setup *setup, struct err *e)
     pthread_condattr_t monotonic;
     pthread_condattr_init(&monotonic);
     pthread_condattr_setclock(&monotonic, CLOCK_MONOTONIC);
-    pthread_cond_init(&dog.bell, &monotonic);
+    pthread_cond_init(&watchdog.bell, &monotonic);
     pthread_condattr_destroy(&monotonic);
-    atomic_store(&dog.stop, 0);
+    atomic_store(&watchdog.stop, 0);
     if (w->timeout <= 0)
         return ST_OK;
     w->line = liveness_open();
     if (!w->line && w->ranks > 1)
         return ST_OK;
-    dog.expects = w->ranks > 1;
+    watchdog.expects = w->ranks > 1;
     w->heard = clock_now();
     watch_look_at(&w->look, watch_phase_now(), w->heard);
-    int code = thread_start(&dog.guard, guard, w);
-    dog.guarding = code == 0;
+    int code = thread_start(&watchdog.guard, guard, w);
+    watchdog.guarding = code == 0;
     watch_beside_end(); /* from here on the guard does it */
     enum status st = code ? err_set(e, ST_DEVICE, "watchdog", "rank %u cannot start its thread: %s", w->rank,
                                     strerror(code))
@@ -287,9 +288,9 @@ enum status watch_open(const struct watch_setup *setup, struct err *e)
 
 enum status watch_record(struct err *e)
 {
-    TRY(watch_record_open(dog.watch.dir, e));
-    int code = thread_start(&dog.recorder, watch_recorder, NULL);
-    dog.recording = code == 0;
+    TRY(watch_record_open(watchdog.watch.dir, e));
+    int code = thread_start(&watchdog.recorder, watch_recorder, NULL);
+    watchdog.recording = code == 0;
     return code ? err_set(e, ST_DEVICE, "watchdog", "the recorder of rank %u cannot start: %s", world_rank(),
                           strerror(code))
                 : ST_OK;
@@ -300,22 +301,22 @@ void watch_close(void)
     watch_phase("end");
     watch_attach(NULL);
     world_barrier(); /* the watch goes on until all are here */
-    pthread_mutex_lock(&dog.bell_lock);
-    atomic_store(&dog.stop, 1);
-    pthread_cond_broadcast(&dog.bell);
-    pthread_mutex_unlock(&dog.bell_lock);
-    if (dog.guarding)
-        pthread_join(dog.guard, NULL);
-    if (dog.recording)
-        pthread_join(dog.recorder, NULL);
-    dog.guarding = dog.recording = false;
+    pthread_mutex_lock(&watchdog.bell_lock);
+    atomic_store(&watchdog.stop, 1);
+    pthread_cond_broadcast(&watchdog.bell);
+    pthread_mutex_unlock(&watchdog.bell_lock);
+    if (watchdog.guarding)
+        pthread_join(watchdog.guard, NULL);
+    if (watchdog.recording)
+        pthread_join(watchdog.recorder, NULL);
+    watchdog.guarding = watchdog.recording = false;
     watch_record_close();
-    liveness_close(dog.watch.line);
-    if (dog.watch.inquiry.active)
-        watch_inquiry_end(&dog.watch.inquiry);
-    watch_look_end(&dog.watch.look);
-    mem_free(dog.watch.peers);
-    watch_beside_begin(dog.watch.timeout);
-    pthread_cond_destroy(&dog.bell);
-    dog.watch = (struct watch){ 0 };
+    liveness_close(watchdog.watch.line);
+    if (watchdog.watch.inquiry.active)
+        watch_inquiry_end(&watchdog.watch.inquiry);
+    watch_look_end(&watchdog.watch.look);
+    mem_free(watchdog.watch.peers);
+    watch_beside_begin(watchdog.watch.timeout);
+    pthread_cond_destroy(&watchdog.bell);
+    watchdog.watch = (struct watch){ 0 };
 }

@@ -115,20 +115,20 @@ begin 75 && slurm
 expect 'slurm: 75 goes back into the queue' 75 'scontrol requeue 7' 'starts: 1'
 for code in 64 65 66 70 71; do
     begin $code && slurm
-    expect "slurm: $code stops with a message" $code 'not trying again' 'starts: 1'
+    expect "slurm: $code stops with a message" $code 'not retrying' 'starts: 1'
 done
 begin 74 0 && slurm
-expect 'slurm: 74 is tried once more' 0 'once more' 'starts: 2'
+expect 'slurm: 74 is tried once more' 0 'retrying once' 'starts: 2'
 begin 74 && slurm
-expect 'slurm: 74 twice is the end' 74 'not trying again' 'starts: 2'
+expect 'slurm: 74 twice is the end' 74 'not retrying' 'starts: 2'
 begin 1 0 && slurm
-expect 'slurm: a launch that fails is tried once more' 0 'once more' 'starts: 2'
+expect 'slurm: a launch that fails is tried once more' 0 'retrying once' 'starts: 2'
 begin 127 && slurm
-expect 'slurm: a launcher that is missing is not' 127 'not trying again' 'starts: 1'
+expect 'slurm: a launcher that is missing is not' 127 'not retrying' 'starts: 1'
 begin 76 && slurm
 expect 'slurm: 76 is tried elsewhere' 76 'scontrol requeue 7' 'starts: 1'
 slurm && slurm
-expect 'slurm: three times without a checkpoint at most' 76 'giving up' 'not trying again' 'starts: 3'
+expect 'slurm: three times without a checkpoint at most' 76 'giving up' 'not retrying' 'starts: 3'
 begin 76 step-0001.h5 76 && slurm && slurm && slurm
 expect 'slurm: a new checkpoint begins the count anew' 76 'scontrol requeue 7' 'starts: 3'
 begin 76 step-0100.h5 76 step-0200.h5 76 step-0300.h5 76
@@ -140,7 +140,7 @@ expect 'slurm: and beyond step 999,999' 76 'scontrol requeue 7' 'starts: 4'
 begin 75 && slurm && slurm
 expect 'slurm: 75 without a newer checkpoint goes back twice' 75 'scontrol requeue 7' 'starts: 2'
 slurm
-expect 'slurm: and is no progress the third time' 75 'giving up' 'not trying again' 'starts: 3'
+expect 'slurm: and is no progress the third time' 75 'giving up' 'not retrying' 'starts: 3'
 begin step-0001.h5 75 step-0002.h5 75 step-0003.h5 75 step-0004.h5 75 && slurm && slurm && slurm && slurm
 expect 'slurm: 75 with one each time goes on' 75 'scontrol requeue 7' 'starts: 4'
 # shellcheck disable=SC2016 # that nothing expands is the point
@@ -190,13 +190,13 @@ begin step-0001.h5 74 0 && slurm --fresh && options_of 2
 expect 'a second start after a checkpoint: --resume' 0 '^options:  --resume \.$'
 restarts=3
 begin 75 && slurm
-expect 'a requeued job whose run folder is missing does not begin' 66 'run is not there, but this job has been started before' 'starts: 0'
+expect 'a requeued job whose run folder is missing does not begin' 66 'run does not exist, but this job was started before' 'starts: 0'
 restarts=1
 begin 75 && mkdir run && echo '1 step-0005.h5' >run/failures && slurm && options_of 1
 expect 'checkpoints that were there before the job was requeued must be there' 75 '^options:  --resume \.$'
 restarts=0
 begin 75 && array 2 job.h5 run
-expect 'chain: a later part whose run folder is missing does not begin' 66 'run is not there'
+expect 'chain: a later part whose run folder is missing does not begin' 66 'run does not exist'
 begin step-0001.h5 75 && array 1 job.h5 run --fresh && array 2 job.h5 run --fresh && options_of 2
 expect 'chain: the second part gets --resume' 0 '^options:  --resume \.$'
 
@@ -216,19 +216,19 @@ expect 'pbs: 75 submits the next part' 75 'qsub -W depend=afterany:12.server -v 
 begin 75 && LAUNCH="mpirun -n 2" OMP_NUM_THREADS=8 pbs
 expect 'pbs: with the launcher and the threads of this part' 75 '^qsub .*,LAUNCH=mpirun -n 2,OMP_NUM_THREADS=8 ' 'PART=2'
 begin 75 && PART=2 pbs
-expect 'pbs: a second part needs what the first has left' 66 'run is not there'
+expect 'pbs: a second part needs what the first has left' 66 'run does not exist'
 begin 75 && pbs && PART=7 pbs
 expect 'pbs: parts are counted' 75 'PART=8'
 judged env PBS_JOBID=12.server JOB=job.h5 RUN=a,b sh "$src/jobscripts/piper.pbs"
 expect 'pbs: a comma is refused' 64 'found a comma in "a,b"'
 begin 65 && pbs
-expect 'pbs: 65 does not' 65 'not trying again'
+expect 'pbs: 65 does not' 65 'not retrying'
 begin 75 && array 1 job.h5 run
-expect 'chain: 75 leaves the rest to the next task' 0 'the next task goes on'
+expect 'chain: 75 leaves the rest to the next task' 0 'the next task resumes it'
 for code in 75 76; do
     begin $code && mkdir run && array 3 job.h5 run
     expect "chain: $code of the last task is not the end" $code 'no task is left'
-    ! grep -q 'the next task goes on' out || got=99
+    ! grep -q 'the next task resumes it' out || got=99
     expect "chain: and does not say that one goes on ($code)" $code
 done
 begin 65 && array 1 job.h5 run
@@ -300,7 +300,7 @@ if ${CC:-cc} -O1 -o real/launcher "$src/tests/batch/launcher.c" 2>out && ln real
         began=$(date +%s)
         RANK_DIES=1 job "$kind" none none sh "$src/jobscripts/piper.slurm" job.h5 run
         [ $(($(date +%s) - began)) -le $((6 * ${TEST_TIME_SCALE:-1})) ] || got=99
-        expect "$kind: a lost rank: the end at once" 137 'back into the queue'
+        expect "$kind: a lost rank: the end at once" 137 'requeueing'
     done
     job openmpi4 INT every sh "$src/jobscripts/piper.slurm" job.h5 run
     expect 'INT to all: a checkpoint' 75 'step-000007.h5' 'stopped by request'

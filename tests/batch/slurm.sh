@@ -31,8 +31,8 @@ build chain gpt2 pp2dp2 train.steps=3000
 options='--array=1-3%1 --ntasks=4 --time=5' submit "$src/jobscripts/piper-array.slurm" chain.h5 chain
 await 10 chain && kill -USR1 "$(sed -n 's/^pid //p' chain/lock)" && finish "$jobid"
 cat piper-*.txt >>out
-[ "$(last_step chain)" -eq 3000 ] && grep -q 'the next task goes on' out && grep -q 'chain, task 2' out &&
-    grep -q 'the tasks that wait are not needed' out && ! grep -q 'chain, task 3' out
+[ "$(last_step chain)" -eq 3000 ] && grep -q 'the next task resumes it' out && grep -q 'chain, task 2' out &&
+    grep -q 'cancelling the pending tasks' out && ! grep -q 'chain, task 3' out
 result 'array: a chain of parts'
 
 # ---- what people type: it signals every process of the job, mpirun too
@@ -46,7 +46,7 @@ finish "$jobid" && scontrol show job "$jobid" | tr ' ' '\n' >>out && grep -qx 'N
 result 'nodes and tasks of a node, as the head of the script says: as many ranks as both make'
 
 finish "$first" && cat piper-"$first".txt >>out && grep -q 'piper ended with exit status 75' out && grep -q 'start 2' out &&
-    [ "$(last_step run)" -eq 1200 ] && grep -q 'going on from' run/log.txt
+    [ "$(last_step run)" -eq 1200 ] && grep -q 'resuming from' run/log.txt
 result 'USR1: a checkpoint, exit status 75, requeue, and on to the end'
 train 4 job whole && same_bits run whole
 result 'the bits of a run without a stop'

@@ -102,7 +102,7 @@ options='--ntasks=4 --time=2 --signal=B:USR1@60' submit signal.slurm minute.h5 s
 by_signal=$jobid
 for what in limit:$by_auto signal:$by_signal; do
     run=${what%%:*} jobid=${what##*:}
-    wait_until 2000 grep -qs 'back into the queue' "piper-$jobid.txt"
+    wait_until 2000 grep -qs 'requeueing' "piper-$jobid.txt"
     scancel "$jobid"
     cat "piper-$jobid.txt" >>out
     finish "$jobid" && grep -q 'piper ended with exit status 75' "piper-$jobid.txt" && shows "$run" "$(last_step "$run")"

@@ -157,8 +157,8 @@ result 'whoever has a product first times it, and nobody is left without'
 # an MPI that takes device memory: of the fake one any does. Fewer copies, the same bits
 echo 'int MPIX_Query_cuda_support(void) { return 1; }' >aware.c
 if ${CC:-cc} -shared -fPIC -o aware.so aware.c 2>out; then
-    "$piper" info >out && grep -q 'mpi .*(it is not GPU-aware)' out &&
-        LD_PRELOAD="$dir/aware.so" "$piper" info >out && grep -q 'mpi .*(it is GPU-aware)' out
+    "$piper" info >out && grep -q 'mpi .*(MPI is not GPU-aware)' out &&
+        LD_PRELOAD="$dir/aware.so" "$piper" info >out && grep -q 'mpi .*(GPU-aware MPI)' out
     result 'piper info says whether MPI is GPU-aware'
     for pair in two:2 four:4 experts:2 stages:2; do
         same "staged: $pair" "${pair#*:}" "${pair%:*}"
@@ -244,7 +244,7 @@ unset FAKE_CUDA_DEAF
 
 # --comm nccl where it cannot be: a sentence, once, and exit code 71
 sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cpu --comm nccl >out 2>&1 &&
-    [ "$(grep -c 'works on device memory' out)" -eq 1 ]
+    [ "$(grep -c 'requires device memory' out)" -eq 1 ]
 result '--comm nccl wants device memory'
 sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cuda --comm nccl >out 2>&1 &&
     [ "$(grep -c 'this build has no back end nccl' out)" -eq 1 ]
@@ -290,10 +290,10 @@ fails()
     result "$name"
 }
 fails 'no driver' 'no NVIDIA driver' FAKE_CUDA_DEVICES=-1 1 --device cuda
-fails 'no GPU' 'shows no GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
+fails 'no GPU' 'has no visible GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
 fails 'no module' 'PIPER_CUDA_MODULE names /none' PIPER_CUDA_MODULE=/none 1 --device cuda
 fails 'more ranks than GPUs' 'ranks 0 and 1 would use the same device' FAKE_CUDA_DEVICES=1 2 --device cuda
-fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of its device' FAKE_CUDA_BYTES=1000000 1 --device cuda
+fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of device memory' FAKE_CUDA_BYTES=1000000 1 --device cuda
 # communications of a stream want more thread blocks at once than the device has
 echo '[{"op": "layout", "dp": 2}, {"op": "stream", "name": "dp", "max_ctas": 120}]' >many.json
 build many llama many train.steps=1
@@ -309,10 +309,10 @@ result 'and refused where it is smaller'
 fails 'a kernel that fails' 'rank 0, step 1, [FB].*: a kernel: unspecified launch failure' FAKE_CUDA_FAIL=30 1 --device cuda
 rm -rf auto
 (FAKE_CUDA_DEVICES=-1 && export FAKE_CUDA_DEVICES && train 1 one auto --steps 1) &&
-    grep -q 'device cpu (auto: cuda: this machine has no NVIDIA driver' out
+    grep -q 'device: cpu (auto: cuda: this machine has no NVIDIA driver' out
 result 'auto takes the CPU and says why'
 rm -rf auto
-train 1 one auto --steps 1 && grep -q 'device cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *runs here: Fake GPU' out
+train 1 one auto --steps 1 && grep -q 'device: cuda, Fake GPU' out && "$piper" info >out && grep -q 'cuda  *available: Fake GPU' out
 result 'auto takes the device, piper info shows it'
 sed 's/"device": "[^"]*"/"device": "Fake GPU"/' "$src/src/machines/h100.json" >fake.json
 rm -rf auto
@@ -320,6 +320,6 @@ rm -rf auto
     awk -F, -v tokens=128 -v weights=48128 -v attention=$((12 * 16 * 32 * 4)) 'NR == 2 {
         off = $11 * $6 * 67e12 / (tokens * (6 * weights + attention)) - 1
         exit off < -0.001 || off > 0.001 }' auto/metrics.csv &&
-    grep -q 'mfu is of 67 Tflop/s a rank in float32, as of H100' auto/log.txt
+    grep -q 'mfu is relative to 67 Tflop/s per rank in float32, the peak of H100' auto/log.txt
 result 'mfu is of the peak of the data sheet of the device'
 echo "1..$n"

@@ -59,12 +59,12 @@ result 'its collectives are matched and summed up'
 train 4 large m --device emulate --machine "$src/src/machines/h100.json" --steps 1 && grep -q 'the machine .*h100' m/log.txt
 result 'times of a machine'
 "$piper" data text text -o tokens.h5 >out 2>&1 && train 2 v real --machine "$src/src/machines/h100.json" &&
-    "$piper" trace real --summary >out 2>&1 && grep -q 'predictions that were missed most' out &&
+    "$piper" trace real --summary >out 2>&1 && grep -q 'largest prediction errors' out &&
     "$piper" trace real --svg real.svg >>out 2>&1 && grep -q '>expected<' real.svg
 result 'predictions in the trace of a real run'
 
 # ---- mistakes
-refuses 64 2 v x 'is for --device emulate' --emulate-forward 0.01
+refuses 64 2 v x 'requires --device emulate' --emulate-forward 0.01
 result '--emulate-forward without emulation'
 refuses 64 2 v x 'expected seconds' --device emulate --emulate-forward soon
 result '--emulate-forward soon'

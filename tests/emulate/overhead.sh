@@ -10,7 +10,7 @@ overhead()
 {
     build "$2" llama "$2" train.batch_size=160 train.steps=41
     train "$1" "$2" "$2" --device emulate --emulate-forward 0 || return 1
-    instructions=$(sed -n 's/.*, \([0-9]*\) instructions a step.*/\1/p' "$2/log.txt")
+    instructions=$(sed -n 's/.*, \([0-9]*\) instructions per step.*/\1/p' "$2/log.txt")
     column "$2" step_seconds | sort -k2 -g | awk -v n="$instructions" -v ranks="$1" -v limit="$3" -v scale="${TEST_TIME_SCALE:-1}" '
         { t[NR] = $2 }
         END { us = 1e6 * t[int((NR + 1) / 2)] * ranks / n

@@ -43,7 +43,7 @@ resumes()
     74) once 'Stale file handle|Permission denied|Too many open files' && diff -r begun/checkpoints "$2/checkpoints" >>out &&
         diff begun/metrics.csv "$2/metrics.csv" >>out ;;
     *) false ;;
-    esac && goes_on "$1" "$2" && grep -q 'going on from the checkpoint of step 3,' "$2/log.txt"
+    esac && goes_on "$1" "$2" && grep -q 'resuming from the checkpoint of step 3,' "$2/log.txt"
 }
 base=begun
 walk 'a stale handle of a checkpoint at rank 0' 0:read@checkpoints 1 84 ESTALE resumes
@@ -180,7 +180,7 @@ while [ $k -lt "${STRIKES:-1}" ]; do
     may_be_silent=0 blamed='rank 1'
     strikes stop mpi 1
     # within steps: outside of them a long time is no fault. Who is in the same collective as the others is not told from them
-    blamed='rank 1|Every rank waits and none works: .* the MPI library'
+    blamed='rank 1|Every rank waits and none computes: .* the MPI library'
     [ -z "${STRIDE-}" ] || strikes spin MPI_Testall 1000
     may_be_silent=1 blamed='rank 1'
     strikes kill mpi 1

@@ -97,8 +97,8 @@ export PIPER="$piper" top_srcdir="$src" top_builddir="$build" LLMC="${LLMC-}"
 } >machine.txt 2>&1
 [ -z "${OUT-}" ] || cp machine.txt "$OUT/"
 info=$(${total:+timeout 120} "$piper" info)
-device=$(echo "$info" | sed -n 's/.*cuda  *runs here: *\(.*\); chosen.*/\1/p')
-[ -n "$device" ] || stop "nothing to time: $(echo "$info" | sed -n 's/^.*cuda  *\(does not\)/cuda \1/p')"
+device=$(echo "$info" | sed -n 's/.*cuda  *available: *\(.*\); chosen.*/\1/p')
+[ -n "$device" ] || stop "nothing to time: $(echo "$info" | sed -n 's/^.*cuda  *\(unavailable\)/cuda \1/p')"
 version="$("$piper" --version | head -n 1) on $device"
 [ "$(cat bench/version 2>/dev/null)" = "$version" ] || rm -rf report.txt bench
 mkdir -p bench/logs && echo "$version" >bench/version || exit 1

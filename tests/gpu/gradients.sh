@@ -5,7 +5,7 @@
 # size. Prints TAP; 77 without a device or without PyTorch.
 piper=${PIPER:-./piper} src=${top_srcdir:-.} n=0
 . "$src/tests/gpu/lib.sh" || exit 99
-if ! "$piper" info | grep -q 'cuda  *runs here'; then
+if ! "$piper" info | grep -q 'cuda  *available'; then
     "$piper" info | sed -n 's/.*cuda  *//p'
     exit 77
 fi

@@ -32,8 +32,8 @@ sheet()
 }
 device()
 {
-    device=$("$piper" info | sed -n 's/.*cuda  *runs here: *\(.*\); chosen.*/\1/p')
-    [ -n "$device" ] || stop "$("$piper" info | sed -n 's/^.*cuda  *\(does not\)/cuda \1/p')"
+    device=$("$piper" info | sed -n 's/.*cuda  *available: *\(.*\); chosen.*/\1/p')
+    [ -n "$device" ] || stop "$("$piper" info | sed -n 's/^.*cuda  *\(unavailable\)/cuda \1/p')"
     case $device in
     *H200*) set -- 989e12 4.8e12 ;;
     *H100*PCIe*) set -- 756e12 2.0e12 ;;

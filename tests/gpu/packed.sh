@@ -70,10 +70,10 @@ result 'there is no MPI on the bare host'
 bare sh -e /run.sh >"$out" 2>&1 && grep -q '2 ranks (2 on this machine' "$out" && grep -q 'step 3/3' "$out"
 result 'two ranks train there'
 bare sh -c 'cd /tmp && sh "/mo ved/bench.sh"' >"$out" 2>&1
-[ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda does not run here: ' "$out"
+[ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda unavailable: ' "$out"
 result "bench.sh there: $(tail -n 1 "$out")"
 bare sh -c 'cd /tmp && cp "/mo ved/tests/gpu/first.sh" . && rm -rf piper-first-* && sh first.sh "/ma de.tar.gz" 60' >"$out" 2>&1
-[ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda does not run here: ' "$out"
+[ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda unavailable: ' "$out"
 result "the archive and first.sh are all that is needed: $(tail -n 1 "$out")"
 # on a device that is not there
 cp "$build/tests/cuda/.libs/piper_fake.so" "$root/fake.so" &&

@@ -20,7 +20,7 @@ mkdir -p "$dir/check/tests/gpu" && ln -s "$build/tests/gpu/test_ops" "$build/tes
 check tests/gpu/test_ops tests/gpu/test_update tests/gpu/peak && grep -q '^PASS tests/gpu/test_ops [1-9]' "$out" &&
     grep -q '^PASS tests/gpu/test_update [1-9]' "$out" && grep -q '2 passed, 0 failed' "$out"
 result 'operators and updates on the fake device'
-FAKE_CUDA_DEVICES=0 check tests/gpu/test_ops tests/gpu/test_update && [ "$(grep -c '^SKIP .* 1 .*shows no GPU' "$out")" -eq 2 ]
+FAKE_CUDA_DEVICES=0 check tests/gpu/test_ops tests/gpu/test_update && [ "$(grep -c '^SKIP .* 1 .*has no visible GPU' "$out")" -eq 2 ]
 result 'without a device they are skipped'
 check
 [ $? -eq 2 ] && grep -q '^usage' "$out"

@@ -83,7 +83,7 @@ if [ -f "$build/.libs/piper_cuda.so" ]; then # the real module finds its librari
     [ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: .* no NVIDIA driver' "$out"
     result "the real module is loaded with the wheels' libraries: $(tail -n 1 "$out")"
     there env PIPER_PACK="$dir/tmp/piper-first-$(id -u)/pack" sh -c '. "$PIPER_PACK/env.sh" && rm -r "$0/cudnn" "$0/nccl" &&
-        "$PIPER_PACK/build/piper" info' "$dir/wheels" >"$out" 2>&1 && grep -q 'cuda  *does not run here: .* no NVIDIA driver' "$out"
+        "$PIPER_PACK/build/piper" info' "$dir/wheels" >"$out" 2>&1 && grep -q 'cuda  *unavailable: .* no NVIDIA driver' "$out"
     result 'and without cuDNN and NCCL too'
     there env PIPER_PACK="$dir/tmp/piper-first-$(id -u)/pack" sh -c '. "$PIPER_PACK/env.sh" && rm -r "$0/cu13" &&
         "$PIPER_PACK/build/piper" info' "$dir/wheels" >"$out" 2>&1 && grep -q 'cannot be loaded: libcublasLt' "$out"

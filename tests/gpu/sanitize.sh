@@ -5,7 +5,7 @@
 build=${top_builddir:-.} n=0
 tool=$(command -v compute-sanitizer || command -v "${CUDA_HOME:-/usr/local/cuda}/bin/compute-sanitizer") ||
     { echo 'there is no compute-sanitizer'; exit 77; }
-"${PIPER:-$build/piper}" info | grep -q 'cuda  *runs here' || { echo 'there is no GPU'; exit 77; }
+"${PIPER:-$build/piper}" info | grep -q 'cuda  *available' || { echo 'there is no GPU'; exit 77; }
 out=$(mktemp) || exit 99
 trap 'rm -f "$out"' EXIT
 for what in ${SANITIZE_TOOLS:-memcheck racecheck initcheck}; do

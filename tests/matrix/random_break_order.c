@@ -73,7 +73,7 @@ bool breaks_shard_device_in_two_groups(struct breaker *b)
     break_drop(j, "shard");
     break_append(b, "", shard_on(j, s.device, j->replicas, region));
     break_want(b, "EP=%d", region);
-    break_want(b, "one group");
+    break_want(b, "each once");
     return true;
 }
 
@@ -168,7 +168,7 @@ bool breaks_split_disagrees(struct breaker *b)
     break_append(b, "",
                  json_pack("{s:s,s:{},s:i,s:s}", "op", "split", "filter", "num_microbatches", b->j->microbatches + 1,
                            "dim_name", b->j->mb_name));
-    break_want(b, "several splits must agree");
+    break_want(b, "all splits must agree");
     return true;
 }
 
@@ -185,7 +185,7 @@ bool breaks_split_part(struct breaker *b)
     break_append(b, "",
                  json_pack("{s:s,s:{s:i},s:i,s:s}", "op", "split", "filter", "PP", 0, "num_microbatches",
                            j->microbatches, "dim_name", j->mb_name));
-    break_want(b, "leaves out PP=");
+    break_want(b, "does not cover PP=");
     return true;
 }
 
@@ -396,13 +396,13 @@ bool breaks_order_bi_alone(struct breaker *b)
 bool breaks_order_bw_first(struct breaker *b)
 {
     static const char *const passes[] = { "BW", "BI", NULL };
-    return order_passes(b, passes, "stands before its BI");
+    return order_passes(b, passes, "precedes its BI");
 }
 
 bool breaks_order_bw_alone(struct breaker *b)
 {
     static const char *const passes[] = { "F", "BW", NULL };
-    return order_passes(b, passes, "stands before its BI");
+    return order_passes(b, passes, "precedes its BI");
 }
 
 bool breaks_order_twice(struct breaker *b)
@@ -414,7 +414,7 @@ bool breaks_order_twice(struct breaker *b)
 bool breaks_order_pair_and_b(struct breaker *b)
 {
     static const char *const passes[] = { "BI", "BW", "B", NULL };
-    return order_passes(b, passes, "is named with B and with the pair");
+    return order_passes(b, passes, "is ordered both as B and as the pair");
 }
 
 bool breaks_order_pair_twice(struct breaker *b)
@@ -445,7 +445,7 @@ bool breaks_recompute_microbatch(struct breaker *b)
     bool pass = rng_chance(&b->j->rng, 50);
     json_t *f = pass ? json_pack("{s:s}", "PASS", "F") : json_pack("{s:i}", b->j->mb_name, 0);
     break_append(b, "", json_pack("{s:s,s:o}", "op", "recompute", "filter", f));
-    break_want(b, "leave %s and PASS out", b->j->mb_name);
+    break_want(b, "omit %s and PASS", b->j->mb_name);
     return pass || break_has(b->j, "split") || b->j->macros;
 }
 

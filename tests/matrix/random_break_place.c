@@ -237,7 +237,7 @@ bool breaks_sets_overlap(struct breaker *b)
                                                  random_filter(j, c, j->place.tags, 0, 0, NULL), "devices",
                                                  random_devices(j, s.device, j->replicas)));
     break_want(b, "device set [");
-    break_want(b, "shares some devices");
+    break_want(b, "partly overlaps");
     return true;
 }
 

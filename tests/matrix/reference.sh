@@ -67,7 +67,7 @@ refused 'a tag that the model lacks' 'no tag "TP"' '[{"op":"place","filter":{"TP
 refused 'stream in replicate' 'stream' '[{"op":"replicate","filter":{},"devices":[0,1],"stream":"a"}]'
 refused 'one group in an order' 'at least two groups' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 F)]]}]"
 refused 'an empty group' 'at least one filter' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 F)],[]]}]"
-refused 'BW before BI' 'before its BI' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 BW)],[$(f 0 0 BI)]]}]"
+refused 'BW before BI' 'precedes its BI' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 BW)],[$(f 0 0 BI)]]}]"
 refused 'BI without BW' 'no BW' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 F)],[$(f 0 0 BI)]]}]"
 refused 'an order over two device sets' 'device set' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 F)],[$(f 1 0 F)]]}]"
 refused 'PASS that is none' '"F", "B", "BI", "BW"' "[$place,$split,{\"op\":\"order\",\"filters\":[[$(f 0 0 FWD)],[$(f 0 1 F)]]}]"

@@ -574,7 +574,7 @@ START_TEST(what_is_newer)
         write_sample(last, "adamw", 20 + (uint64_t)i, 1);
     }
     edit(last, "schema_version", 3, NULL);
-    ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 3, this program reads versions up to 2");
+    ASSERT_FAILS(checkpoint_verify(last, &info, &e), ST_INPUT, "found 3, this version of piper reads versions up to 2");
     ASSERT_FAILS(checkpoint_resume(&run, &expect, v.at, v.n, &found, &info, &e), ST_INPUT, "found 3");
     ck_assert(!found && !warned[0]);
     edit(last, "schema_version", 0, NULL);

@@ -13,7 +13,7 @@ cd "$dir" || exit 99
 
 products() # what PIPER_ISA=$1 gives
 {
-    PIPER_ISA=$1 "$piper" info | sed -n 's/.*runs here: \([a-z0-9]*\); products: float32 \([^,]*\), bfloat16 \([^;]*\).*/\1 \2 \3/p'
+    PIPER_ISA=$1 "$piper" info | sed -n 's/.*available: \([a-z0-9]*\); products: float32 \([^,]*\), bfloat16 \([^;]*\).*/\1 \2 \3/p'
 }
 have=
 for isa in base avx2 avx512 avx512_bf16 amx_bf16; do

@@ -7,8 +7,8 @@ build short gpt2 one train.steps=3
 build two gpt2 zero3 train.steps=3
 
 # ---- said in every log
-train 1 short run && grep -q '  no checkpoint in run: beginning at step 1$' run/log.txt &&
-    train 1 short run --steps 5 && grep -q '  going on from the checkpoint of step 3, .*: beginning at step 4$' run/log.txt
+train 1 short run && grep -q '  no checkpoint in run: starting at step 1$' run/log.txt &&
+    train 1 short run --steps 5 && grep -q '  resuming from the checkpoint of step 3, .*: starting at step 4$' run/log.txt
 result 'the log says what was found and where it begins'
 
 # ---- --resume
@@ -27,14 +27,14 @@ cp -r run rows && rm -r rows/checkpoints && cp rows/metrics.csv before.csv && tr
 result 'rows without a checkpoint are put aside'
 mkdir scratch && cp -r run far && mv far/checkpoints scratch/ck && ln -s ../scratch/ck far/checkpoints &&
     train 1 short far --steps 7 && mv scratch away && cp -r far far.before && ends 74 1 short far --steps 8 &&
-    grep -q '^piper: far/checkpoints: is a link to a folder that is not there' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
+    grep -q '^piper: far/checkpoints: is a dangling symbolic link' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
     ends 74 1 short far --resume && mv away scratch && train 1 short far --steps 8 && [ "$(last_step far)" -eq 8 ]
 result 'checkpoints behind a link whose file system is not there: 74, nothing is touched'
 
 # ---- the newest is damaged: it is not replaced
 cp -r run bad && printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null &&
     cp bad/checkpoints/step-000006.h5 damaged.h5 && train 1 short bad --steps 6 &&
-    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && grep -q 'step-000006.h5 is put aside as' bad/log.txt && same_bits run bad
+    cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && grep -q 'step-000006.h5 is renamed to' bad/log.txt && same_bits run bad
 result 'a damaged checkpoint is put aside, not replaced'
 printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null && train 1 short bad --steps 6 &&
     cmp damaged.h5 bad/checkpoints/step-000006.h5.damaged.1 && [ -f bad/checkpoints/step-000006.h5.damaged.2 ] && same_bits run bad
@@ -53,7 +53,7 @@ cp relative.json adamw.json
 mkdir other && cp apart.h5 other
 for folder in local missing; do
     sh "$src/tests/run-mpi" -x 74 "$dir/elsewhere" 2 train apart.h5 -o $folder >out 2>&1 &&
-        grep -q "^piper: rank 1 (node [^)]*) sees another folder $folder than rank 0" out && [ ! -e $folder/checkpoints ] &&
+        grep -q "^piper: rank 1 (node [^)]*) sees another directory $folder than rank 0" out && [ ! -e $folder/checkpoints ] &&
         [ ! -e other/$folder/ring ] && ! find . -name '.shared-*' | grep . >>out
     result "a run folder that is not shared ($folder): 74 at the start"
 done
@@ -74,13 +74,13 @@ if ! command -v taskset >/dev/null || [ "$(nproc)" -lt 2 ] || ! taskset -c 0,1 t
     done
 else
     STRIDE=1 sh "$src/tests/run-mpi" "$dir/placed" 2 train two.h5 -o own >out 2>&1 &&
-        grep -q '  threads per rank: 1 (it alone may use 1 CPU)' own/log.txt && ! grep 'ranks run on' own/log.txt >>out
+        grep -q '  threads per rank: 1 (it may run on 1 CPU, shared with no other rank)' own/log.txt && ! grep 'ranks run on' own/log.txt >>out
     result 'threads: own CPUs'
     STRIDE=0 sh "$src/tests/run-mpi" "$dir/placed" 2 train two.h5 -o same >out 2>&1 &&
-        grep -q 'threads per rank: 1 (it may use 1 CPU, which it shares with 1 other rank' same/log.txt &&
-        grep -q 'warning: 2 ranks run on CPU 0, while .* free. The launcher has bound them so' same/log.txt
+        grep -q 'threads per rank: 1 (it may run on 1 CPU, shared with 1 other rank' same/log.txt &&
+        grep -q 'warning: 2 ranks run on CPU 0, while .* idle. The launcher binds them this way' same/log.txt
     result 'threads: one CPU for all'
-    OMP_PROC_BIND=true start 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* undone' pinned/log.txt &&
+    OMP_PROC_BIND=true start 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* Overridden' pinned/log.txt &&
         ! grep 'ranks run on' shared/log.txt >>out
     result 'threads: OMP_PROC_BIND'
 fi

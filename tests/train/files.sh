@@ -180,12 +180,12 @@ run short linked && [ "$(steps_of linked)" = '4 5 6 ' ] && [ -L linked/checkpoin
 result 'checkpoints may be a link to a folder on another disk'
 ln -sfn ../disk/none linked/checkpoints
 run short linked
-[ $status -eq 74 ] && grep -q '^piper: linked/checkpoints: is a link to a folder that is not there' out
+[ $status -eq 74 ] && grep -q '^piper: linked/checkpoints: is a dangling symbolic link' out
 result 'a link to a disk that is not there: 74'
 if [ "$(id -u)" -eq 0 ]; then
     mkdir third && ln -sfn ../third linked/checkpoints && chown -h 12345 linked/checkpoints
     run short linked
-    [ $status -eq 74 ] && grep -q 'is a link of another user (12345)' out && [ -z "$(ls third)" ] && chown 12345 third &&
+    [ $status -eq 74 ] && grep -q 'is a symbolic link of another user (12345)' out && [ -z "$(ls third)" ] && chown 12345 third &&
         run short linked && [ -f third/step-000006.h5 ]
     result 'a link of another user leads to his own folders only'
 else
@@ -238,16 +238,16 @@ result 'starts that write one checkpoint each do not pile them up: old ones are 
 
 # ---- names and contents
 cp -r begun named && cp named/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5 && run short named &&
-    grep -q 'warning: .*step-000009.h5: its name says step 9 and it holds step 3' named/log.txt &&
-    grep -q 'step-000009.h5 is put aside as step-000009.h5.misnamed.1' named/log.txt &&
-    grep -q 'going on from the checkpoint of step 4' named/log.txt && same_bits whole named &&
+    grep -q 'warning: .*step-000009.h5: the file name says step 9, but it contains step 3' named/log.txt &&
+    grep -q 'step-000009.h5 is renamed to step-000009.h5.misnamed.1' named/log.txt &&
+    grep -q 'resuming from the checkpoint of step 4' named/log.txt && same_bits whole named &&
     cmp named/checkpoints/step-000009.h5.misnamed.1 begun/checkpoints/step-000003.h5
 result 'a checkpoint under the name of another step is put aside'
 cp begun/checkpoints/step-000003.h5 named/checkpoints/step-000009.h5
 got=0
 "$piper" checkpoint verify named/checkpoints/step-000009.h5 >out 2>&1 || got=$?
 [ $got -eq 65 ] && ! "$piper" checkpoint export named -o x.safetensors >>out 2>&1 && [ ! -e x.safetensors ] &&
-    [ "$(grep -c 'its name says step 9 and it holds step 3' out)" -eq 2 ]
+    [ "$(grep -c 'the file name says step 9, but it contains step 3' out)" -eq 2 ]
 result 'verify and export see it too'
 mkdir -p many/checkpoints
 for step in 1000000 999999 000020 12345678 999998; do : >many/checkpoints/step-$step.h5; done
@@ -260,7 +260,7 @@ hurt() # NAME LINE STEPS: metrics.csv is `made`; LINE is damaged, rows of STEPS 
     rm -rf hurt
     cp -r begun hurt
     cp made hurt/metrics.csv
-    run short hurt --steps 5 && grep -q "warning: line $2 of metrics.csv is damaged or missing: the file is now metrics.csv.damaged.1, its good rows" \
+    run short hurt --steps 5 && grep -q "warning: line $2 of metrics.csv is damaged or missing: the file is renamed to metrics.csv.damaged.1, its good rows" \
         hurt/log.txt && cmp made hurt/metrics.csv.damaged.1 &&
         [ "$(cut -d, -f1 hurt/metrics.csv | tr '\n' ' ')" = "step$3 5 " ] && run short hurt &&
         [ ! -e hurt/metrics.csv.damaged.2 ] && [ "$(last_step hurt)" -eq 6 ]

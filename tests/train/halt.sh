@@ -37,7 +37,7 @@ from=$(last_step h)
 await $((from + 20)) h && [ ! -e h/halt ] && [ ! -e h/halted ] && printf 'run 0123456789abcdef\nnow 0\nby an old one\n' >h/halt &&
     sleep 1.5 && await "$(($(last_step h) + 10))" h && asks h --checkpoints 2 && wait "$launched" &&
     [ $(($(last_step h) % 50)) -eq 0 ] && newest_is_whole h &&
-    written=$(tac h/log.txt | sed -n '/: to stop after 2 more/q;/checkpoint of step/p' | wc -l) &&
+    written=$(tac h/log.txt | sed -n '/: will stop after 2 more/q;/checkpoint of step/p' | wc -l) &&
     [ "$written" -ge 2 ] && [ "$written" -le 3 ] # one may have been under way
 result 'halt --checkpoints 2; requests for earlier runs change nothing'
 expect=75 launch 2 long h
@@ -45,9 +45,9 @@ from=$(last_step h)
 await $((from + 20)) h && asks h --before +0:0:6 && wait "$launched" && newest_is_whole h &&
     [ "$(stat -c %Y h/halted)" -le "$(date -d "$(sed 's/.*before //' said)" +%s)" ]
 result 'halt --before'
-refuses 64 'no run is alive' "$piper" halt h && refuses 66 'no such folder' "$piper" halt nowhere &&
-    refuses 64 'one of them' "$piper" halt h --before 18:30 --checkpoints 1 &&
-    refuses 64 'has passed' "$piper" halt h --before 2001-01-01T12:00 &&
+refuses 64 'no run is active' "$piper" halt h && refuses 66 'no such directory' "$piper" halt nowhere &&
+    refuses 64 'mutually exclusive' "$piper" halt h --before 18:30 --checkpoints 1 &&
+    refuses 64 'is in the past' "$piper" halt h --before 2001-01-01T12:00 &&
     refuses 64 'expected a time' "$piper" halt h --before tomorrow && refuses 64 'expected a time' "$piper" halt h --before 25:00
 result 'halt: what it refuses'
 
@@ -55,7 +55,7 @@ result 'halt: what it refuses'
 expect=75 launch 2 long h
 from=$(last_step h)
 await $((from + 20)) h && pid=$(cat pid.0) &&
-    refuses 64 "another run is alive in this folder: process $pid on $(hostname) since" \
+    refuses 64 "another run is active in this directory: process $pid on $(hostname) since" \
         sh "$src/tests/run-mpi" -x 64 "$piper" 2 train long.h5 -o h --fresh
 await "$(($(last_step h) + 20))" h && [ ! -d h/old.1 ] && asks h && wait "$launched" && newest_is_whole h
 result 'a second run in the folder is refused and leaves the first alone'
@@ -63,7 +63,7 @@ launch 2 long h
 from=$(last_step h)
 await $((from + 20)) h && kill -9 "$(cat pid.0)" "$(cat pid.1)"
 wait "$launched"
-[ -s h/lock ] && train 2 long h --steps "$(($(last_step h) + 5))" && [ ! -s h/lock ] && ! grep -q 'seeing if' out
+[ -s h/lock ] && train 2 long h --steps "$(($(last_step h) + 5))" && [ ! -s h/lock ] && ! grep -q 'checking whether' out
 result 'after kill -9 the next run takes the folder over'
 
 build short gpt2 one train.steps=10 train.checkpoint_every=4
@@ -87,13 +87,13 @@ tries=60
 while [ $tries -gt 0 ] && [ $waited = no ]; do
     sleep 0.1
     tries=$((tries - 1))
-    grep -q 'seeing if it is alive' out && waited=yes && kill -USR1 $pid
+    grep -q 'checking whether it is alive' out && waited=yes && kill -USR1 $pid
 done
 wait $pid
-[ $? -eq 75 ] && [ $waited = yes ] && [ "$(last_step f)" -eq 6 ] && grep -q 'going on from the checkpoint of step 6' out
+[ $? -eq 75 ] && [ $waited = yes ] && [ "$(last_step f)" -eq 6 ] && grep -q 'resuming from the checkpoint of step 6' out
 result 'one that does not is taken over; USR1 while it starts: 75 and not a step'
 foreign 3600
-"$piper" train short.h5 -o f >out 2>&1 && [ "$(last_step f)" -eq 10 ] && ! grep -q 'seeing if' out
+"$piper" train short.h5 -o f >out 2>&1 && [ "$(last_step f)" -eq 10 ] && ! grep -q 'checking whether' out
 result 'one that has not for an hour is taken over at once'
 
 # ---- signals in bad moments
@@ -127,13 +127,13 @@ auto()
 }
 build endless gpt2 one train.steps=1000000
 job=short
-auto 0 'no job of Slurm or PBS, so there is no time limit'
+auto 0 'not in a Slurm or PBS job, so there is no time limit'
 result 'auto outside a batch job'
 program squeue <<'T'
 8 7:00
 7 UNLIMITED
 T
-auto 0 'there is no time limit for Slurm job 7' SLURM_JOB_ID=7
+auto 0 'no time limit for Slurm job 7' SLURM_JOB_ID=7
 result 'auto: a Slurm job without a limit'
 program squeue <<'T'
 77 7:00
@@ -141,15 +141,15 @@ program squeue <<'T'
 7 6:19
 17 5:00
 T
-auto 0 'Slurm job 7 has 6:19 left (squeue)' SLURM_JOB_ID=7 && auto 0 'no time limit was learnt' SLURM_JOB_ID=1
+auto 0 'Slurm job 7 has 6:19 left (squeue)' SLURM_JOB_ID=7 && auto 0 'could not find out the time limit' SLURM_JOB_ID=1
 result 'auto: the line of this task, among those of an array that has its number'
 printf '#!/bin/sh\nexit 1\n' >bin/squeue
 program scontrol <<'T'
 JobId=9 ArrayJobId=7 JobName=x RunTime=00:00:00 TimeLimit=00:07:00 Command=/bin/true
 JobId=7 ArrayJobId=7 JobName=x RunTime=1-00:00:10 TimeLimit=1-00:00:30 Command=/bin/true
 T
-auto 0 'Slurm job 7 has 0:20 left (scontrol)' SLURM_JOB_ID=7 && auto 0 'no time limit was learnt' SLURM_JOB_ID='7;touch evil' &&
-    auto 0 'no time limit was learnt' SLURM_JOB_ID='-h' && [ ! -e evil ]
+auto 0 'Slurm job 7 has 0:20 left (scontrol)' SLURM_JOB_ID=7 && auto 0 'could not find out the time limit' SLURM_JOB_ID='7;touch evil' &&
+    auto 0 'could not find out the time limit' SLURM_JOB_ID='-h' && [ ! -e evil ]
 result 'auto: scontrol; a job id that is none is not asked for'
 program qstat <<T
 Job Id: 12.server
@@ -163,7 +163,7 @@ result 'auto: qstat, counted from the start of the job'
 printf '#!/bin/sh\nexit 1\n' >bin/qstat
 touch -d '100 seconds ago' nodes
 auto 0 'PBS job 12.server has 1:[0-4][0-9] left (PBS_WALLTIME)' PBS_JOBID=12.server PBS_WALLTIME=200 PBS_NODEFILE="$dir/nodes" &&
-    auto 0 'no time limit was learnt for PBS job 12.server' PBS_JOBID=12.server
+    auto 0 'could not find out the time limit of PBS job 12.server' PBS_JOBID=12.server
 result 'auto: PBS_WALLTIME, and no answer at all'
 job=endless
 end=$(($(date +%s) + 9))

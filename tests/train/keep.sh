@@ -45,11 +45,11 @@ rm -rf d-sync
 build h gpt2 pp2dp2 train.steps=9 train.checkpoint_every=3
 train 4 h h && cp -r h good && damage h/checkpoints/step-000009.h5 && ! "$piper" checkpoint verify h/checkpoints/step-000009.h5 \
     >>out 2>&1 && train 4 h h && grep -q 'warning: .*step-000009.h5: /' h/log.txt &&
-    grep -q 'going on from the checkpoint of step 6' h/log.txt && same_bits good h
+    grep -q 'resuming from the checkpoint of step 6' h/log.txt && same_bits good h
 result 'the newest is damaged: a warning, and on from the one before, with the same bits'
 for step in 3 6 9; do damage h/checkpoints/step-00000$step.h5; done
 cp -r h before
-ends 65 4 h h && grep -q 'none of its 3 checkpoints can be used.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
+ends 65 4 h h && grep -q 'none of its 3 checkpoints is usable.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
 result 'all are damaged: 65, nothing is touched, --fresh is named'
 train 4 h h --fresh && same_bits good h && [ -f h/old.1/checkpoints/step-000009.h5 ]
 result 'and --fresh begins anew'
@@ -62,7 +62,7 @@ result 'a checkpoint of another model is refused'
 
 # ---- none at all
 train 4 h none --no-checkpoint && [ ! -e none/checkpoints ] && [ -z "$(find none -name '*.h5')" ] &&
-    numbers good >a && numbers none >b && diff a b >>out && grep -q 'no checkpoint is written' none/log.txt
+    numbers good >a && numbers none >b && diff a b >>out && grep -q 'no checkpoints are written' none/log.txt
 result '--no-checkpoint: the same steps, and none is written'
 planned()
 {
@@ -72,13 +72,13 @@ awk -v none="$(planned none)" -v kept="$(planned good)" 'BEGIN { print none, kep
 result 'and no memory is planned for one'
 train 4 h none --no-checkpoint --steps 2 && [ "$(last_step none)" -eq 2 ] && [ "$(last_step none/old.1)" -eq 9 ]
 result 'it starts over each time, and keeps what was there'
-rm -rf before && cp -r good before && ends 64 4 h good --no-checkpoint && grep -q 'holds the checkpoints .*--fresh' out &&
+rm -rf before && cp -r good before && ends 64 4 h good --no-checkpoint && grep -q 'contains the checkpoints .*--fresh' out &&
     diff -r -x log.txt -x ring before good >>out
 result 'a folder with checkpoints is refused: 64, and nothing is touched'
 build stops gpt2 one train.steps=100000
 expect=75 launch 1 stops stops --no-checkpoint
 await 3 stops && kill -USR1 "$(cat pid.0)"
-wait $launched && [ ! -e stops/checkpoints ] && grep -q 'stopped after .*; --no-checkpoint starts over' stops/log.txt
+wait $launched && [ ! -e stops/checkpoints ] && grep -q 'stopped after .*; not resumable (--no-checkpoint)' stops/log.txt
 result 'a signal stops it, with nothing kept'
 
 # ---- no run folder where no run began

@@ -32,7 +32,7 @@ until [ $((tries_left -= 1)) -lt 0 ]; do
     wait "$launched"
     [ "$(last_step killed)" -ne 5 ] || break
 done
-[ "$(last_step killed)" -eq 5 ] && train 2 eval killed && grep -q 'going on from the checkpoint of step 5,' killed/log.txt && same_bits whole killed
+[ "$(last_step killed)" -eq 5 ] && train 2 eval killed && grep -q 'resuming from the checkpoint of step 5,' killed/log.txt && same_bits whole killed
 result 'killed while it evaluates: the checkpoint of the step is there, and the evaluation is made again'
 expect=75 launch 2 eval asked
 appears asked/checkpoints/step-000005.h5 && kill -TERM "$(cat pid.0)"
@@ -77,7 +77,7 @@ result 'a token file that is cut off while it is read: 65 with a checkpoint'
     head -c 1012 /dev/zero
     head -c 16384 /dev/zero
 } >zero.bin && cp zero.bin late.bin && printf '\000\001' | dd of=late.bin bs=1 seek=17000 conv=notrunc 2>>out &&
-    train 2 data z --data zero.bin --steps 2 && grep -q 'data zero.bin: each of 4096 tokens is below 256' z/log.txt &&
+    train 2 data z --data zero.bin --steps 2 && grep -q 'data zero.bin: all 4096 tokens are below 256' z/log.txt &&
     ends 65 2 data late --data late.bin --steps 2 && grep -q '^piper: late.bin: token 3994 is 256, ' out && [ ! -e late/metrics.csv ]
 result 'a file that does not say its vocabulary is looked through at the start'
 

@@ -26,7 +26,7 @@ result 'stop: the first such step ends training'
 
 poisoned b && train 4 rare b --on-nan skip --check-replicas 1 && [ "$(last_step b)" -eq 12 ] &&
     [ "$(awk -F, '$2 == "nan"' b/metrics.csv | cut -d, -f1)" = 3 ] &&
-    [ "$(grep -c 'step 3: the loss is nan .* its update is left out, 1 so far' b/log.txt)" -eq 1 ]
+    [ "$(grep -c 'step 3: the loss is nan .* its update is skipped, 1 so far' b/log.txt)" -eq 1 ]
 result 'skip: that step is left out, the others are made'
 poisoned c && train 4 rare c --on-nan skip --steps 3 && train 4 rare c --on-nan skip --steps 2 --fresh &&
     "$piper" checkpoint diff c/checkpoints/step-000002.h5 c/old.1/checkpoints/step-000003.h5 >out 2>&1
@@ -53,7 +53,7 @@ result 'skip: the same on four ranks'
 
 build wild gpt2 pp2dp2 train.lr=1e6 train.clip_norm=1e9 train.optimizer.weight_decay=1
 ends 65 4 wild w --on-nan skip --steps 100 &&
-    grep -q 'the updates of 10 steps in a row were left out. step [0-9]*: ' out && [ "$(last_step w)" -lt 40 ]
+    grep -q 'the updates of 10 consecutive steps were skipped. step [0-9]*: ' out && [ "$(last_step w)" -lt 40 ]
 result 'skip: ten in a row end training'
 # Steps of 8 sequences of 16 tokens: 6 with the byte, one without, 6 with it, one without.
 six=0

@@ -25,7 +25,7 @@ for s in one pp2dp2 zero3; do
     wait "$launched"
     stop=$(last_step $s-kill)
     rm -rf $s-ref
-    train "$ranks" $s $s-kill --steps $((stop + 3)) && grep -q 'going on from' $s-kill/log.txt &&
+    train "$ranks" $s $s-kill --steps $((stop + 3)) && grep -q 'resuming from' $s-kill/log.txt &&
         train "$ranks" $s $s-ref --steps $((stop + 3)) && same_bits $s-ref $s-kill && [ "$(checkpoints $s-kill)" -le 3 ]
     result "$s: killed without warning, it goes on from the last checkpoint"
 done

@@ -27,7 +27,7 @@ flops=$((3 * 8 * 16 * (2 * (4 * 12 * 32 * 32 + 256 * 32) + 4 * 4 * 16 * 32)))
 for s in one:1 zero3:2; do
     build columns gpt2 "${s%:*}"
     train "${s#*:}" columns "c-${s%:*}" --machine h100 &&
-        peak=$(sed -n 's/.*mfu is of \([0-9.e+]*\) Tflop.*/\1e12/p' "c-${s%:*}/log.txt") && [ -n "$peak" ] &&
+        peak=$(sed -n 's/.*mfu is relative to \([0-9.e+]*\) Tflop.*/\1e12/p' "c-${s%:*}/log.txt") && [ -n "$peak" ] &&
         awk -F, -v ranks="${s#*:}" -v batch=8 -v length_=16 -v flops=$flops -v peak="$peak" -f columns.awk "c-${s%:*}/metrics.csv" >>out
     result "${s%:*}: tokens, tokens_per_second, lr and mfu are what the manual says"
 done
@@ -58,7 +58,7 @@ still='train.lr=0 train.shuffle=false train.steps=12'
 # shellcheck disable=SC2086 # settings are words
 build eight gpt2 one $still && build four gpt2 one $still train.batch_size=4 && train 1 four straight &&
     train 1 eight hop --steps 3 && train 1 four hop --steps 9 && train 1 eight hop --steps 10 &&
-    grep -q 'warning: the batch size changed: the data go on at sample 24' hop/log.txt
+    grep -q 'warning: the batch size changed: the data continue at sample 24' hop/log.txt
 column straight loss | awk '{ a[$1] = $2 } END { for (s = 1; s <= 3; s++) print s, (a[2 * s - 1] + a[2 * s]) / 2
     for (s = 4; s <= 9; s++) print s, a[s + 3] }' >want
 column hop loss | sed 10d >got && near want got 1e-6 &&

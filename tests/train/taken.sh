@@ -85,21 +85,21 @@ mv renamed gone
 mv replaced kept && mkdir other && ln -s other replaced
 rm unlocked/lock
 
-says removed 'warning: the run folder removed has been removed: the next checkpoint makes it again' && stops removed 2 &&
-    whole removed && grep -q 'warning: the run folder removed had been removed and is made again' removed/log.txt &&
+says removed 'warning: the run directory removed was removed: the next checkpoint recreates it' && stops removed 2 &&
+    whole removed && grep -q 'warning: the run directory removed was removed and is recreated' removed/log.txt &&
     grep -q 'parameters, float32, adamw' removed/log.txt
 result 'removed: a warning, and the next checkpoint makes it again, with log and metrics'
 : >out
-says renamed "warning: renamed does not lead to the folder of this run any more: .*, and is now $dir/gone" && stops renamed 2 &&
-    whole gone && [ ! -e renamed ] && grep -q 'warning: renamed does not' gone/log.txt
+says renamed "warning: renamed is no longer the directory of this run: .*, and is now $dir/gone" && stops renamed 2 &&
+    whole gone && [ ! -e renamed ] && grep -q 'warning: renamed is no longer' gone/log.txt
 result 'renamed: a warning, and everything goes on to where it is now'
 : >out
-says replaced 'warning: replaced does not lead to the folder of this run any more' && stops replaced 1 && whole kept &&
+says replaced 'warning: replaced is no longer the directory of this run' && stops replaced 1 && whole kept &&
     [ -z "$(ls other)" ]
 result 'replaced by a link: a warning, and nothing is written where that leads'
 : >out
-says unlocked 'warning: unlocked/lock had been removed, and is made again' && grep -q "^pid $(cat pid.unlocked)\$" unlocked/lock &&
-    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is alive' out && stops unlocked 1 && whole unlocked
+says unlocked 'warning: unlocked/lock had been removed and is recreated' && grep -q "^pid $(cat pid.unlocked)\$" unlocked/lock &&
+    ! "$piper" train one.h5 -o unlocked >>out 2>&1 && grep -q 'another run is active' out && stops unlocked 1 && whole unlocked
 result 'its lock is removed: a warning, and it is made again'
 
 # as another host does where the file system has no locks, when the file's time has not moved for 20 s
@@ -111,6 +111,6 @@ kill -CONT "$(cat pid.suspended)"
 goes suspended
 print suspended >after
 [ $got -eq 76 ] && diff before after >>out && [ "$(grep -c '^piper: ' suspended.out)" -eq 1 ] &&
-    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken this folder over' suspended.out
+    grep -q '^piper: suspended: another run, process 1 on elsewhere.invalid since 2001-01-01 00:00:00, has taken over this directory' suspended.out
 result 'suspended while another took the folder over: 76, and nothing is written'
 echo "1..$n"

@@ -52,9 +52,9 @@ START_TEST(library_that_is_missing_or_old)
     struct err e = { 0 };
     setenv("LD_LIBRARY_PATH", "/one:/two", 1);
     ck_assert_int_eq(library_load(&l, functions, &e), ST_DEVICE);
-    const char *const words[] = { "mathematics: libm.so.60 is needed", "No such file",
-                                  "LD_LIBRARY_PATH (/one:/two)",       "/nowhere",
-                                  "site-packages/mathematics/lib",     "count on your fingers" };
+    const char *const words[] = { "mathematics: libm.so.60 is required", "No such file",
+                                  "LD_LIBRARY_PATH (/one:/two)",         "/nowhere",
+                                  "site-packages/mathematics/lib",       "count on your fingers" };
     for (size_t i = 0; i < sizeof words / sizeof *words; i++)
         ck_assert_msg(strstr(e.text, words[i]), "%s: %s", words[i], e.text);
     err_clear(&e);
@@ -499,21 +499,21 @@ START_TEST(json_wrong_scalars)
     const char *s;
     struct js lr, v;
     FAILS(js_int_or(&root, "steps", 1, 99, 1, &i, &err),
-          "train.json: $.steps: found 100, expected a whole number from 1 to 99");
+          "train.json: $.steps: found 100, expected an integer from 1 to 99");
     FAILS(js_int_or(&root, "steps", 101, INT64_MAX, 1, &i, &err),
-          "train.json: $.steps: found 100, expected a whole number, 101 or more");
+          "train.json: $.steps: found 100, expected an integer >= 101");
     FAILS(js_int_or(&root, "steps", INT64_MIN, -1, 1, &i, &err),
-          "train.json: $.steps: found 100, expected a whole number, -1 or less");
+          "train.json: $.steps: found 100, expected an integer <= -1");
     FAILS(js_int_or(&root, "half", INT64_MIN, INT64_MAX, 1, &i, &err),
-          "train.json: $.half: found 2.5, expected a whole number");
+          "train.json: $.half: found 2.5, expected an integer");
     ck_assert_int_eq(i, 5);
     FAILS(js_bool_or(&root, "steps", 1, &b, &err), "train.json: $.steps: found 100, expected true or false");
-    FAILS(js_str_or(&root, "shuffle", "", &s, &err), "train.json: $.shuffle: found false, expected a text in quotes");
+    FAILS(js_str_or(&root, "shuffle", "", &s, &err), "train.json: $.shuffle: found false, expected a string");
     ck_assert_int_eq(js_need(&root, "lr", &lr, &err), ST_OK);
     FAILS(js_num_or(&lr, "kind", 0, 1, 0, &x, &err),
           "train.json: $.lr.kind: found \"cosine\", expected a number from 0 to 1");
     FAILS(js_num_or(&lr, "peak", 1, INFINITY, 0, &x, &err),
-          "train.json: $.lr.peak: found 0.0003, expected a number, 1 or more");
+          "train.json: $.lr.peak: found 0.0003, expected a number >= 1");
     FAILS(js_num(&lr, -INFINITY, INFINITY, &x, &err), "train.json: $.lr: found an object of 2 keys, expected a number");
     ck_assert_int_eq(js_need(&root, "odd key", &v, &err), ST_OK);
     FAILS(js_wrong(&v, &err, "%s", "no"), "train.json: $[\"odd key\"]: no");
@@ -540,8 +540,7 @@ START_TEST(json_members)
     FAILS(js_need(&v, "x", &v, &err), "train.json: $.betas: found a list of 3, expected an object");
     FAILS(js_need(&root, "none", &v, &err), "train.json: $.none: found null, expected a value");
     ck_assert_int_eq(js_need(&root, "lr", &v, &err), ST_OK);
-    FAILS(js_need(&v, "min", &steps, &err),
-          "train.json: $.lr: found no key \"min\", expected it beside \"peak\", \"kind\"");
+    FAILS(js_need(&v, "min", &steps, &err), "train.json: $.lr: missing key \"min\"; found \"peak\", \"kind\"");
     ck_assert_int_eq(js_opt(&root, "none", &steps, &err), ST_OK);
     ck_assert_ptr_null(steps.v);
     ck_assert_int_eq(js_opt(&root, "steps", &steps, &err), ST_OK);
@@ -555,11 +554,10 @@ START_TEST(json_unknown_keys)
     ck_assert_int_eq(js_need(&root, "lr", &lr, &err), ST_OK);
     ck_assert_int_eq(js_only(&lr, (const char *[]){ "kind", "min", "peak", NULL }, &err), ST_OK);
     FAILS(js_only(&lr, (const char *[]){ "kind", "peek", NULL }, &err),
-          "train.json: $.lr: found the unknown key \"peak\", did you mean \"peek\"?");
+          "train.json: $.lr: unknown key \"peak\", did you mean \"peek\"?");
     FAILS(js_only(&lr, (const char *[]){ "kind", "warmup_steps", NULL }, &err),
-          "train.json: $.lr: found the unknown key \"peak\", expected \"kind\", \"warmup_steps\"");
-    FAILS(js_only(&lr, (const char *[]){ NULL }, &err),
-          "train.json: $.lr: found the unknown key \"peak\", expected no key");
+          "train.json: $.lr: unknown key \"peak\", expected \"kind\", \"warmup_steps\"");
+    FAILS(js_only(&lr, (const char *[]){ NULL }, &err), "train.json: $.lr: unknown key \"peak\", expected no key");
     struct js kind;
     ck_assert_int_eq(js_need(&lr, "kind", &kind, &err), ST_OK);
     FAILS(js_only(&kind, (const char *[]){ NULL }, &err),
@@ -622,8 +620,8 @@ START_TEST(json_bad_text)
     static const struct {
         const char *text, *message;
     } bad[] = {
-        { "", "f.json: line 1, column 0: found no valid JSON: " },
-        { "{\"a\": 1,\n \"b\" 2}", "f.json: line 2, column 6: found no valid JSON: " },
+        { "", "f.json: line 1, column 0: invalid JSON: " },
+        { "{\"a\": 1,\n \"b\" 2}", "f.json: line 2, column 6: invalid JSON: " },
         { "{\"a\": 1, \"a\": 2}", "duplicate" },
         { "{} x", "f.json: line 1, column 4: " },
         { "{\"a\": 123456789012345678901234567890}", "too big" },

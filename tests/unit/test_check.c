@@ -560,15 +560,15 @@ START_TEST(test_messages)
     job_init(&j, 2, 2);
     mutate_crossed_receives(&j);
     ck_assert_int_eq(check_job(&j, &e), ST_BUG);
-    ck_assert_ptr_nonnull(strstr(e.text, "of class 0-2:2: train["));
-    ck_assert_ptr_nonnull(strstr(e.text, "of class 1-3:2: train[0] RECV node 101 mb 1"));
+    ck_assert_ptr_nonnull(strstr(e.text, "of rank class 0,2: train["));
+    ck_assert_ptr_nonnull(strstr(e.text, "of rank class 1,3: train[0] RECV node 101 mb 1"));
     ck_assert_ptr_nonnull(strstr(e.text, "which waits for"));
     job_release(&j);
     job_init(&j, 1, 1);
     mutate_keeps_overlap(&j);
     err_clear(&e);
     ck_assert_int_eq(check_job(&j, &e), ST_BUG);
-    ck_assert_ptr_nonnull(strstr(e.text, "rank 0 of class 0: train["));
+    ck_assert_ptr_nonnull(strstr(e.text, "rank 0 of rank class 0: train["));
     ck_assert_ptr_nonnull(strstr(e.text, "RUN B chunk 0 sub-chunk 0 mb 0"));
     job_release(&j);
 }

@@ -271,21 +271,21 @@ static const struct wrong_pair {
     const char *layout, *schedule, *part;
 } wrong_pairs[] = {
     { "\"pp\":2", "\"kind\":\"zb-v\",\"microbatches\":4",
-      "needs the stages placed \"v\", but the layout in this list has "
+      "requires the placement \"v\", but the layout in this list has "
       "\"placement\":\"standard\"" },
-    { "\"pp\":4,\"placement\":\"v\"", "\"kind\":\"1f1b\",\"microbatches\":4", "needs the stages placed \"standard\"" },
-    { "\"pp\":4", "\"kind\":\"dualpipe\",\"microbatches\":8", "needs the stages placed \"two-way\"" },
-    { "\"pp\":4", "\"kind\":\"interleaved\",\"microbatches\":8", "needs the stages placed \"interleaved\"" },
+    { "\"pp\":4,\"placement\":\"v\"", "\"kind\":\"1f1b\",\"microbatches\":4", "requires the placement \"standard\"" },
+    { "\"pp\":4", "\"kind\":\"dualpipe\",\"microbatches\":8", "requires the placement \"two-way\"" },
+    { "\"pp\":4", "\"kind\":\"interleaved\",\"microbatches\":8", "requires the placement \"interleaved\"" },
     { "\"pp\":3,\"placement\":\"two-way\"", "\"kind\":\"dualpipe\",\"microbatches\":8", "pp=3 is odd" },
     { "\"pp\":2,\"placement\":\"v\"", "\"kind\":\"dualpipev\",\"microbatches\":3",
-      "2 pipeline ranks, 2 stages on each and 3" },
+      "2 pipeline ranks, 2 stages per rank and 3" },
     { "\"pp\":2,\"placement\":\"interleaved\",\"chunks\":3", "\"kind\":\"interleaved\",\"microbatches\":4,\"chunks\":2",
-      "expected 3, as the layout has it" },
+      "expected 3, as in the layout" },
     { "\"pp\":2,\"placement\":\"v\"", "\"kind\":\"zb-v\",\"microbatches\":4,\"chunks\":3", "expected 2" },
     { "\"pp\":2,\"placement\":\"w\"", "\"kind\":\"zb-v\",\"microbatches\":4", "\"two-way\"" },
     { "\"pp\":2,\"placement\":\"v\",\"chunks\":3", "\"kind\":\"zb-v\",\"microbatches\":4", "$[0].chunks" },
     { "\"pp\":2", "\"kind\":\"zb-h3\",\"microbatches\":4", "did you mean \"zb-h" },
-    { "\"pp\":2", "\"kind\":\"1f1b\",\"microbatches\":4,\"file\":\"x\"", "\"file\" belongs to" },
+    { "\"pp\":2", "\"kind\":\"1f1b\",\"microbatches\":4,\"file\":\"x\"", "\"file\" is for" },
     { "\"pp\":2", "\"kind\":\"csv\"", "file" },
 };
 
@@ -309,23 +309,23 @@ static const struct wrong_text {
     { "0F0,0B0\n1F0,F0\n", "line 2, cell 2" },
     { "0F0,0B0\n1F0,1B0 1B0\n", "line 2, cell 2" },
     { "0F99999999999999999999,0B0\n", "line 1, cell 1" },
-    { "0F60000,60000B0\n", "line 1, cell 2: 60000B0 makes it 60001 stages and 60001 microbatches" },
-    { "0F0,0B0\n1F0,1B0,1B0\n", "line 2, cell 3: 1B0 stands twice" },
+    { "0F60000,60000B0\n", "line 1, cell 2: 60000B0 implies 60001 stages and 60001 microbatches" },
+    { "0F0,0B0\n1F0,1B0,1B0\n", "line 2, cell 3: 1B0 appears twice" },
     { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1I1\n", "line 2, which ends with cell 4: there is no 1W1" },
-    { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1W0\n", "line 2, cell 4: 1W0 stands beside" },
-    { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1I0\n", "line 2, cell 4: 1I0 stands beside" },
-    { "0F0,0B0\n1B0,1F0\n", "line 2, cell 1: 1B0 stands before its forward" },
-    { "0F0,0I0,0W0\n1F0,1W0,1I0\n", "line 2, cell 2: 1W0 stands before its I" },
+    { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1W0\n", "line 2, cell 4: 1W0 duplicates" },
+    { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1I0\n", "line 2, cell 4: 1I0 duplicates" },
+    { "0F0,0B0\n1B0,1F0\n", "line 2, cell 1: 1B0 precedes its forward" },
+    { "0F0,0I0,0W0\n1F0,1W0,1I0\n", "line 2, cell 2: 1W0 precedes its I" },
     { "0F0,0B0\n1F0,0B1,0F1,1B0\n", "line 2, cell 2: 0B1 is on another line" },
     { "0F0,0B0,1F0\n\n1B0\n", "line 2, cell 1: found nothing" },
-    { "0F0,0B0,0I1,0W1\n1F0,1B0,1F1,1B1\n", "line 1, cell 3: 0I1 stands before its forward" },
-    { "0F0,0B0,0F1,0I1,0W1\n2F0,2B0,2F1,2B1,2I1,2W1,2I0,2W0\n", "line 2, cell 5: 2I1 stands beside" },
+    { "0F0,0B0,0I1,0W1\n1F0,1B0,1F1,1B1\n", "line 1, cell 3: 0I1 precedes its forward" },
+    { "0F0,0B0,0F1,0I1,0W1\n2F0,2B0,2F1,2B1,2I1,2W1,2I0,2W0\n", "line 2, cell 5: 2I1 duplicates" },
     { "0F0,0B0,0F1,0I1,0W1\n2F0,2F1,2I1,2W1,2I0,2W0\n", "no line has stage 1; stages are numbered from 0 to 2" },
     { "0F0,0I0,0W0,0F1,0I1,0W1\n2F0,2F1,2I1,2W1,2I0,2W0\n", "no line has stage 1" },
     { "(0F0;0B0OVERLAP_F_B\n1F0,1B0\n", "line 1, cell 1: found \"(0F0;0B0OVERLAP_F_B\"" },
     { "0F0,(0F1;0I0)OVERLAP_F_B,0W0,0B1\n1F0,1B0,1F1,1B1\n", "line 1, cell 2" },
     { "0F0,0B0\n1F0,1B0\n2F0,2B0\n", "s.csv has 3 stages, the model has 2" },
-    { "0F0,3F0,0B0,3B0\n1F0,2F0,1B0,2B0\n", "needs the stages placed \"two-way\"" },
+    { "0F0,3F0,0B0,3B0\n1F0,2F0,1B0,2B0\n", "requires the placement \"two-way\"" },
 };
 
 START_TEST(wrong_texts_refused)
@@ -342,11 +342,11 @@ START_TEST(wrong_two_way_refused)
     static const char strategy[] = "[{\"op\":\"layout\",\"pp\":2,\"dp\":1,\"placement\":\"two-way\"},"
                                    "{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"s.csv\"}]";
     check_refused(2, strategy, "0F0,3F0,0B0,3B0\n1F0,2F0,1B0,2B0\n", ST_INPUT,
-                  "line 1, cell 1: 0F0 is not what line 2 has there for the other direction, 2F0");
+                  "line 1, cell 1: 0F0 differs from line 2, which has 2F0 there for the other direction");
     check_refused(2, strategy, "0F0,3F0,0B0,3B0\n2F0,1F0,2B0,1I0,1W0\n", ST_INPUT,
-                  "line 1, cell 4: 3B0 is not what line 2");
+                  "line 1, cell 4: 3B0 differs from line 2");
     check_refused(2, strategy, "0F0,3F0,0F1,(3F1;0B0)OVERLAP_F_B,3B0,0B1,3B1\n2F0,1F0,2F1,1F1,2B0,1B0,2B1,1B1\n",
-                  ST_INPUT, "line 1, cell 4: 3F1 is not what line 2");
+                  ST_INPUT, "line 1, cell 4: 3F1 differs from line 2");
     check_refused(2, strategy, "0F0,2F0,0B0,2B0\n1F0,3F0,1B0,3B0\n", ST_INPUT, "other direction");
     check_refused(2, strategy, "0F0,0B0\n1F0,1B0\n", ST_INPUT, "the second direction's, 2 to 3, are missing");
     check_refused(2,

@@ -127,7 +127,8 @@ START_TEST(real_files)
     ck_assert_uint_eq(g.ops.n, real[_i].ops);
     ck_assert_uint_eq(g.n_blocks, real[_i].blocks);
     for (uint32_t i = 0; i < notices.n; i++)
-        ck_assert_msg(strstr(notices.at[i], "pdrop: dropout 0.1 trains as 0") != NULL, "%s", notices.at[i]);
+        ck_assert_msg(strstr(notices.at[i], "pdrop: dropout 0.1 is not applied: it trains as 0") != NULL, "%s",
+                      notices.at[i]);
     ck_assert_uint_eq(notices.n, _i == 0 ? 3 : 0);
 }
 END_TEST
@@ -217,7 +218,7 @@ START_TEST(llama_is_llama)
     ck_assert_uint_eq(param("model.layers.0.self_attn.q_proj.weight")->shape.dim[0], 2048);
     again();
     must_build(load("llama-2-7b"), 4097);
-    ck_assert(noticed("max_position_embeddings is 4096"));
+    ck_assert(noticed("is beyond max_position_embeddings, 4096"));
 }
 END_TEST
 
@@ -363,9 +364,9 @@ START_TEST(notices_for_unknown_keys)
     json_t *doc = with(with(load("llama-3-8b"), "hiden_size", "1"), "xyzzy", "{}");
     must_build(with(with(doc, "attention_dropout", "0.25"), "pretraining_tp", "2"), 128);
     ck_assert_uint_eq(notices.n, 3);
-    ck_assert(noticed("model.json: $.hiden_size: an unknown key is ignored; is hidden_size meant?"));
-    ck_assert(noticed("$.xyzzy: an unknown key is ignored"));
-    ck_assert(noticed("$.attention_dropout: dropout 0.25 trains as 0"));
+    ck_assert(noticed("model.json: $.hiden_size: unknown key, ignored; did you mean hidden_size?"));
+    ck_assert(noticed("$.xyzzy: unknown key, ignored"));
+    ck_assert(noticed("$.attention_dropout: dropout 0.25 is not applied: it trains as 0"));
 }
 END_TEST
 
@@ -423,20 +424,20 @@ static const struct {
 } bad_annotations[] = {
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.12\"]}]",
       "$.annotate[0].match[0]: found \"layers.12\", expected a region of the model: embed, layers.0-11, norm, head" },
-    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.3-12\"]}]", "a range of regions that exist" },
+    { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.3-12\"]}]", "a range of existing regions" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layers.5-3\"]}]", "expected a region" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"layer\"]}]", "expected a region" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"\"]}]", "expected a region" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[]}]", "$.annotate[0].match: found a list of 0" },
     { "[{\"tag\":\"PP\",\"index\":1,\"match\":[\"*\"]}]", "no operator has PP 0" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"embed\"]},{\"tag\":\"PP\",\"index\":1,\"match\":[\"*\"]}]",
-      "covers operator embed, which entry 0 has already given the tag PP" },
+      "covers operator embed, which entry 0 already gives the tag PP" },
     { "[{\"tag\":\"PP\",\"index\":0,\"match\":[\"embed\"]},{\"tag\":\"PP\",\"match\":[\"head\"]}]",
       "give an index to every entry of tag PP or to none" },
     { "[{\"tag\":\"EP\",\"index\":0,\"match\":[\"layers.0\"]}]", "$.annotate[0].tag: found \"EP\"" },
     { "[{\"tag\":\"PP\",\"index\":-1,\"match\":[\"embed\"]}]", "$.annotate[0].index: found -1" },
-    { "[{\"tag\":\"PP\",\"idx\":1,\"match\":[\"embed\"]}]", "found the unknown key \"idx\"" },
-    { "[{\"tag\":\"PP\",\"index\":1}]", "no key \"match\"" },
+    { "[{\"tag\":\"PP\",\"idx\":1,\"match\":[\"embed\"]}]", "unknown key \"idx\"" },
+    { "[{\"tag\":\"PP\",\"index\":1}]", "missing key \"match\"" },
     { "{}", "$.annotate: found an object" },
     { "[{\"tag\":\"A\",\"match\":[\"*\"]},{\"tag\":\"B\",\"match\":[\"*\"]},{\"tag\":\"C\",\"match\":[\"*\"]},"
       "{\"tag\":\"D\",\"match\":[\"*\"]},{\"tag\":\"E\",\"match\":[\"*\"]},{\"tag\":\"F\",\"match\":[\"*\"]},"
@@ -551,9 +552,9 @@ static const struct {
     { "{\"graph\":[],\"vocab_size\":5}", "$.graph: found a list of 0" },
     { "{\"graph\":[],\"vocab_size\":5,\"model_type\":\"gpt2\"}", "unknown key \"model_type\"" },
     { GRAPH("{\"op\":\"embd\",\"name\":\"e\",\"in\":[\"tokens\"]}"),
-      "$.graph[0].op: found \"embd\", expected an operator; is embed" },
+      "$.graph[0].op: found \"embd\", expected an operator; did you mean embed" },
     { GRAPH("{\"op\":\"sum\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "$.graph[0].op: found \"sum\"" },
-    { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "operator e (embed) needs features" },
+    { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "operator e (embed) requires features" },
     { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":4,\"heads\":2}"),
       "unknown key \"heads\"" },
     { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"targets\"],\"features\":4}," HEAD("e")),
@@ -565,7 +566,7 @@ static const struct {
     { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\",\"e\"]}," HEAD("g")), "expected 1 inputs" },
     { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"],\"features\":5}," HEAD("g")),
       "(8,12) compute, but the operator's attributes say (8,5)" },
-    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"e\",\"in\":[\"e\"]}," HEAD("e")), "called e" },
+    { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"e\",\"in\":[\"e\"]}," HEAD("e")), "named e" },
     { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g h\",\"in\":[\"e\"]}," HEAD("g h")), "not allowed" },
     { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"]}," HEAD("e")), "nothing reads tensor g" },
     { GRAPH(EMBED), "no head_loss" },
@@ -574,7 +575,7 @@ static const struct {
     { GRAPH(
           EMBED
           ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":12,\"param\":[\"e.weight\"]}," HEAD("g")),
-      "parameter e.weight is used before with shape (9,12) compute, here it would be (12,12) compute" },
+      "parameter e.weight has shape (9,12) compute where it is used first, (12,12) compute here" },
     { GRAPH(
           EMBED
           ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":12,\"param\":[\"a\",\"b\"]}," HEAD("g")),
@@ -587,11 +588,11 @@ static const struct {
     { GRAPH(EMBED ",{\"op\":\"gelu\",\"name\":\"g\",\"in\":[\"e\"],\"tags\":{\"PP\":1}}," HEAD("g")),
       "no operator has PP 0" },
     { GRAPH(EMBED ",{\"op\":\"attention\",\"name\":\"a\",\"in\":[\"e\"],\"heads\":5,\"packed\":true}," HEAD("a")),
-      "needs head_dim" },
+      "requires head_dim" },
     { GRAPH(EMBED ",{\"op\":\"pos_embed\",\"name\":\"p\",\"in\":[\"e\"],\"positions\":7}," HEAD("p")),
       "longer than the table" },
     { GRAPH(EMBED ",{\"op\":\"experts\",\"name\":\"x\",\"in\":[\"e\",\"targets\"],\"ffn\":6}," HEAD("e")),
-      "needs experts" },
+      "requires experts" },
     { GRAPH(EMBED ",{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"e\"],\"out_features\":2147483647},"
                   "{\"op\":\"linear\",\"name\":\"i\",\"in\":[\"g\"],\"out_features\":2147483647}," HEAD("i")),
       "$.graph[2]: operator i (linear): the sizes multiply to more than" },

@@ -190,7 +190,7 @@ static const struct {
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,16]}}", "data_offsets" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[2],\"data_offsets\":[8,0]}}", "data_offsets" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[-2],\"data_offsets\":[0,8]}}", "shape" },
-    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", "size that can be" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[4294967296,4294967296],\"data_offsets\":[0,8]}}", "fewer than 2^64 bytes" },
     { "{\"a\":{\"dtype\":\"F33\",\"shape\":[2],\"data_offsets\":[0,8]}}", "F32, BF16 or F16" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}", "8 bytes of data, its header describes 4" },
     { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[4,8]}}", "gap" },
@@ -216,11 +216,11 @@ START_TEST(bad_files)
     ASSERT_FAILS(safetensors_open(file, &s, &e), ST_MISSING, "No such file");
     ASSERT_FAILS(safetensors_open(folder, &s, &e), ST_MISSING, "model.safetensors");
     sample_write_file(file, "abc", 3);
-    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "cut off");
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "truncated");
     sample_write_file(file, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
-    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is no safetensors file");
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is not a safetensors file");
     sample_write_file(file, "\x10\0\0\0\0\0\0\0{}", 10);
-    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is no safetensors file");
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is not a safetensors file");
 }
 END_TEST
 
@@ -384,7 +384,8 @@ START_TEST(shards_and_index)
                             "{\"weight_map\":{\"one\":\"none.safetensors\"}}",
                             "{\"weight_map\":[]}",
                             "{\"weight_map\":{\"two\":\"b.safetensors\",\"three\":\"b.safetensors\"}}" };
-    const char *part[] = { "it is not", "JSON", "same folder", "none.safetensors", "expected an object", "three" };
+    const char *part[] = { "where it is not",    "JSON", "same directory", "none.safetensors",
+                           "expected an object", "three" };
     for (int i = 0; i < 6; i++) {
         sample_write_file(index, wrong[i], strlen(wrong[i]));
         ASSERT_FAILS(safetensors_open(folder, &s, &e), i == 3 ? ST_MISSING : ST_INPUT, part[i]);

@@ -117,7 +117,7 @@ START_TEST(shards)
     ck_assert_int_eq(x[1], 0);
     ck_assert_int_eq(x[2], 50256);
     tokens_close(&t);
-    ASSERT_FAILS(tokens_import(files, 1, 50257, path, &e), ST_INPUT, "token 3 is 65535, expected less than 50257");
+    ASSERT_FAILS(tokens_import(files, 1, 50257, path, &e), ST_INPUT, "token 3 is 65535, expected an id below 50257");
     write_shard(other, 20240801, 7, wide, 6, 4);
     ASSERT_OK(tokens_import(files, 1, 128256, path, &e));
     ASSERT_OK(tokens_open(path, 3, 128256, &t, &e));
@@ -311,11 +311,11 @@ START_TEST(bad_files)
     ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_MISSING, "No such file");
     sample_write_file(other, "", 0);
     ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_INPUT, "not an HDF5 file");
-    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "there is no text");
+    ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "contains no text");
     sample_write_file(other, "x", 1); /* a token has none after it to be predicted */
     ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "found 1 bytes in all, expected at least 2");
     ck_assert_int_ne(access(path, F_OK), 0);
-    ASSERT_FAILS(file_differs(other, other, &e), ST_USAGE, "is the input");
+    ASSERT_FAILS(file_differs(other, other, &e), ST_USAGE, "is also the input");
     ASSERT_OK(file_differs(path, other, &e));
     sample_write_file(other, "", 0);
     struct h5_out out;

@@ -50,7 +50,7 @@ START_TEST(machine)
 {
     expect(UINT64_MAX, "");
     put("/proc/meminfo", "MemTotal:       999 kB\nMemFree:       1 kB\nMemAvailable:   500 kB\n");
-    expect(500 << 10, "this machine");
+    expect(500 << 10, "the memory of this node");
 }
 END_TEST
 

@@ -315,7 +315,8 @@ START_TEST(one_wrong_bit_is_found)
         for (uint32_t r = 0; r < HOLDERS; r++) {
             uint32_t *bits = (uint32_t *)shard_of(&w.p, 0, r, w.base[r]).param + at;
             *bits ^= 1;
-            ck_assert_differs(&w, at < W ? "copies of w (elements 0 to 99)" : "copies of b (elements 0 to 6)", "value");
+            ck_assert_differs(&w, at < W ? "replicas of w (elements 0 to 99)" : "replicas of b (elements 0 to 6)",
+                              "value");
             *bits ^= 1;
         }
     for (uint32_t r = 0; r < HOLDERS; r++) {
@@ -323,7 +324,7 @@ START_TEST(one_wrong_bit_is_found)
         float *const moments[] = { s.m, s.v };
         for (int k = 0; k < 2; k++) {
             moments[k][W - 1] = 1e-30f;
-            ck_assert_differs(&w, "copies of w", "optimizer state");
+            ck_assert_differs(&w, "replicas of w", "optimizer state");
             moments[k][W - 1] = 0;
         }
     }
@@ -351,7 +352,7 @@ START_TEST(owners_run_ahead_of_copies)
     if (_i < 3) {
         struct shard s = shard_of(&w.p, 0, 2, w.base[2]);
         ((float *)s.param)[PAD / HOLDERS] += 1; /* rank 1 owns it, ranks 0 and 2 hold copies */
-        ck_assert_differs(&w, "copies of w (elements 44 to 87) on ranks 0 and 2", "value");
+        ck_assert_differs(&w, "replicas of w (elements 44 to 87) on ranks 0 and 2", "value");
     }
     teardown(&w);
 }

@@ -41,7 +41,7 @@ START_TEST(bound_apart)
         cpus(&ranks[r].may, 8 * r, 8);
     for (uint32_t r = 0; r < RANKS; r++) {
         ck_assert_int_eq(share(RANKS, r), 8);
-        ck_assert_str_eq(text, "it alone may use 8 CPUs");
+        ck_assert_str_eq(text, "it may run on 8 CPUs, shared with no other rank");
     }
 }
 END_TEST
@@ -52,7 +52,7 @@ START_TEST(not_bound)
         cpus(&ranks[r].may, 0, 64);
     for (uint32_t n = 1; n <= RANKS; n++)
         ck_assert_int_eq(share(n, n - 1), (int)(64 / n));
-    ck_assert_str_eq(text, "it may use 64 CPUs, which it shares with 7 other ranks of its node");
+    ck_assert_str_eq(text, "it may run on 64 CPUs, shared with 7 other ranks of its node");
     for (uint32_t r = 0; r < RANKS; r++) /* two nodes */
         ranks[r].node = r % 2;
     ck_assert_int_eq(share(RANKS, 3), 16);
@@ -85,7 +85,7 @@ START_TEST(limited)
     ck_assert_int_eq(share(1, 0), 10);
     ck_assert_int_eq(share(2, 0), 5);
     ck_assert_int_eq(share(RANKS, 0), 1);
-    ck_assert_str_eq(text, "a control group limits its 8 ranks to the time of 10 CPUs");
+    ck_assert_str_eq(text, "a cgroup limits its 8 ranks to 10 CPUs");
     ranks[1].group = 6;
     ck_assert_int_eq(share(2, 0), 10);
     ranks[0].quota = 0.5;
@@ -112,7 +112,7 @@ START_TEST(crowds)
     memset(&ranks[1].runs, 0, sizeof ranks[1].runs);
     cpus(&ranks[1].runs, 0, 1);
     ck_assert(threads_crowd(ranks, 2, 0, text, sizeof text));
-    ck_assert_str_eq(text, "2 ranks run on CPU 0, while 1 other CPU of the job on that node is free");
+    ck_assert_str_eq(text, "2 ranks run on CPU 0, while 1 other CPU of the job on that node is idle");
     ranks[1].node = 2;
     ck_assert(!threads_crowd(ranks, 2, 0, text, sizeof text));
     ranks[1].node = 1; /* bound by the launcher: it alone knows of the other CPUs */

@@ -110,7 +110,7 @@ START_TEST(in_vain)
     ck_assert_double_eq(watch_limit(&s, 5), 600);
     works(1, "F layers.2 mb0", 41, true);
     answers[1].report.state = WATCH_VAIN;
-    ck_assert_ptr_nonnull(strstr(judge().text, "a library that needs memory"));
+    ck_assert_ptr_nonnull(strstr(judge().text, "like a library that cannot get memory"));
 }
 END_TEST
 
@@ -137,10 +137,11 @@ START_TEST(silent)
     struct watch_verdict v = judge();
     ck_assert(v.guilty && v.culprit == 2);
     ck_assert_str_eq(
-        v.text, "rank 0 (node n0) has been blocked in all-reduce bucket 1 for 6.0 s, waiting for rank 2 (node n1), "
-                "which has been stopped for "
-                "6.2 s; it was last seen in step 9, BW layers.3 mb1. Silent too: rank 3. The process was stopped by "
-                "a signal or a debugger");
+        v.text,
+        "rank 0 (node n0) has been blocked in all-reduce bucket 1 for 6.0 s, waiting for rank 2 (node n1), "
+        "which has been stopped for "
+        "6.2 s; it was last seen in step 9, BW layers.3 mb1. Also unresponsive: rank 3. The process was stopped by "
+        "a signal or a debugger");
     answers[2].state = 0;
     v = judge();
     ck_assert_ptr_nonnull(strstr(v.text, "has not responded for 6.2 s"));
@@ -187,7 +188,7 @@ START_TEST(all_wait)
     answers[2].report.overdue = true;
     struct watch_verdict v = judge();
     ck_assert(v.guilty);
-    ck_assert_ptr_nonnull(strstr(v.text, "Every rank waits and none works"));
+    ck_assert_ptr_nonnull(strstr(v.text, "Every rank waits and none computes"));
 }
 END_TEST
 
@@ -203,8 +204,8 @@ START_TEST(outside)
     answers[3].report.state = 'R';
     struct watch_verdict v = judge();
     ck_assert(v.guilty && v.culprit == 2);
-    ck_assert_str_eq(v.text,
-                     "rank 2 (node n1) has been in checkpoint for 601 s. It waits for a disk or a network file system");
+    ck_assert_str_eq(
+        v.text, "rank 2 (node n1) has been in checkpoint for 601 s. It is waiting for a disk or a network file system");
 }
 END_TEST
 
