@@ -41,13 +41,6 @@ static hid_t string_type(size_t width) /* with its NUL: padded strings are ugly 
     return t;
 }
 
-static hid_t group_links(void)
-{
-    hid_t lcpl = H5Pcreate(H5P_LINK_CREATE);
-    H5Pset_create_intermediate_group(lcpl, 1);
-    return lcpl;
-}
-
 /* Links and attributes lie in the object's own header, which carries a checksum, unless there are many. */
 static void stay_compact(hid_t plist)
 {
@@ -200,17 +193,30 @@ void h5_abandon(struct h5_out *o)
     *o = (struct h5_out){ .file = { .fd = -1 } };
 }
 
+/* The groups that a name such as "a/b/c" leads through. HDF5 would make them too, with the time of day in their headers. */
+static enum status make_parents(const struct h5_at *at, const char *name, struct err *e)
+{
+    for (const char *slash = strchr(name, '/'); slash; slash = strchr(slash + 1, '/')) {
+        char parent[512];
+        struct h5_at group;
+        snprintf(parent, sizeof parent, "%.*s", (int)(slash - name), name);
+        TRY(h5_make_group(at, parent, &group, e));
+        h5_close(&group);
+    }
+    return ST_OK;
+}
+
 enum status h5_make_group(const struct h5_at *at, const char *name, struct h5_at *out, struct err *e)
 {
     h5__name(at, name, out);
+    TRY(make_parents(at, name, e));
     if (h5_has(at, name)) {
         out->id = H5Gopen2(at->id, name, H5P_DEFAULT);
     } else {
-        hid_t lcpl = group_links(), gcpl = H5Pcreate(H5P_GROUP_CREATE);
+        hid_t gcpl = H5Pcreate(H5P_GROUP_CREATE);
         stay_compact(gcpl);
-        out->id = H5Gcreate2(at->id, name, lcpl, gcpl, H5P_DEFAULT);
+        out->id = H5Gcreate2(at->id, name, H5P_DEFAULT, gcpl, H5P_DEFAULT);
         H5Pclose(gcpl);
-        H5Pclose(lcpl);
     }
     return out->id < 0 ? err_set(e, ST_IO, out->where, "cannot create a group") : ST_OK;
 }
@@ -248,17 +254,17 @@ static enum status make_dataset(const struct h5_at *at, const struct h5_data *d,
                                 struct err *e)
 {
     TRY(check_limit(at, d, type, e));
-    hid_t space = make_space(d), lcpl = group_links(), dcpl = H5Pcreate(H5P_DATASET_CREATE);
+    TRY(make_parents(at, d->name, e));
+    hid_t space = make_space(d), dcpl = H5Pcreate(H5P_DATASET_CREATE);
     H5Pset_layout(dcpl, H5D_CONTIGUOUS);
     H5Pset_obj_track_times(dcpl, 0);
     if (reserve) {
         H5Pset_alloc_time(dcpl, H5D_ALLOC_TIME_EARLY);
         H5Pset_fill_time(dcpl, H5D_FILL_TIME_NEVER);
     }
-    hid_t ds = H5Dcreate2(at->id, d->name, type, space, lcpl, dcpl, H5P_DEFAULT);
+    hid_t ds = H5Dcreate2(at->id, d->name, type, space, H5P_DEFAULT, dcpl, H5P_DEFAULT);
     enum status st = ds < 0 ? h5_fail(e, ST_IO, at, "dataset %s cannot be created", d->name) : ST_OK;
     H5Pclose(dcpl);
-    H5Pclose(lcpl);
     H5Sclose(space);
     *out = ds;
     return st;

@@ -17,24 +17,11 @@ libpiper_io_la_SOURCES = \
 	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c
 libpiper_io_la_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 
-UNIT_TESTS += tests/unit/test_io_job tests/unit/test_io_safetensors tests/unit/test_io_tokens tests/unit/test_io_trace
 MPI_PROGS += tests/mpi/bench_checkpoint
 if HAVE_CHECK
 MPI_PROGS += tests/mpi/test_checkpoint
 endif
 
-tests_unit_test_io_job_SOURCES = tests/unit/test_io_job.c tests/unit/io_sample.h
-tests_unit_test_io_job_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_io_job_LDADD = $(PIPER_IO) $(CHECK_LIBS)
-tests_unit_test_io_safetensors_SOURCES = tests/unit/test_io_safetensors.c tests/unit/io_sample.h
-tests_unit_test_io_safetensors_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_io_safetensors_LDADD = $(PIPER_IO) $(CHECK_LIBS)
-tests_unit_test_io_tokens_SOURCES = tests/unit/test_io_tokens.c tests/unit/io_sample.h
-tests_unit_test_io_tokens_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_io_tokens_LDADD = $(PIPER_IO) $(CHECK_LIBS)
-tests_unit_test_io_trace_SOURCES = tests/unit/test_io_trace.c tests/unit/io_sample.h
-tests_unit_test_io_trace_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_io_trace_LDADD = $(PIPER_IO) $(CHECK_LIBS)
 tests_mpi_test_checkpoint_SOURCES = tests/mpi/test_checkpoint.c tests/unit/io_sample.h
 tests_mpi_test_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS) $(CHECK_CFLAGS)
 tests_mpi_test_checkpoint_LDADD = $(PIPER_IO) $(CHECK_LIBS)
@@ -44,9 +31,3 @@ tests_mpi_bench_checkpoint_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS
 tests_mpi_bench_checkpoint_LDADD = $(PIPER_IO)
 
 dist_man_MANS += src/man/piper-checkpoint.5 src/man/piper-job.5 src/man/piper-tokens.5 src/man/piper-trace.5
-
-UNIT_TESTS += tests/unit/test_io_machine
-tests_unit_test_io_machine_SOURCES = tests/unit/test_io_machine.c
-tests_unit_test_io_machine_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_io_machine_LDADD = $(PIPER_IO) $(CHECK_LIBS)
-EXTRA_DIST += tests/unit/data/tokens-version-1.h5

@@ -52,38 +52,4 @@ libpiper_ir_la_SOURCES = \
 	ir/target_cuda_own.c ir/target_cuda_own.h \
 	ir/train.c ir/train.h
 
-UNIT_TESTS += tests/unit/test_op
-tests_unit_test_op_SOURCES = tests/unit/test_op.c tests/unit/data/rope_table.h
-tests_unit_test_op_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_op_LDADD = $(PIPER_IR) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_plan
-tests_unit_test_plan_SOURCES = tests/unit/test_plan.c tests/unit/plan_job.h
-tests_unit_test_plan_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_plan_LDADD = $(PIPER_IR) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_graph
-tests_unit_test_graph_SOURCES = tests/unit/test_graph.c
-tests_unit_test_graph_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_graph_LDADD = $(PIPER_IR) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_family
-tests_unit_test_family_SOURCES = tests/unit/test_family.c
-tests_unit_test_family_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_family_LDADD = $(PIPER_IR) $(CHECK_LIBS)
-
-
-EXTRA_DIST += \
-	ir/README \
-	tests/unit/data/make_rope.py \
-	tests/unit/data/gpt2.json \
-	tests/unit/data/llama-2-7b.json \
-	tests/unit/data/llama-3-8b.json \
-	tests/unit/data/llama-3.1-8b.json \
-	tests/unit/data/mixtral-8x7b.json \
-	tests/unit/data/qwen3-0.6b.json \
-	tests/unit/data/qwen3-30b-a3b.json \
-	tests/unit/data/glm-4.5-air.json \
-	tests/unit/data/phi3-mini-128k.json \
-	tests/unit/data/published.json \
-	tests/unit/data/qwen3-v5.json
+EXTRA_DIST += ir/README

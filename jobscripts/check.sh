@@ -10,4 +10,5 @@ with_tests=${PIPER_TEST_SLURM-}
 install_packages
 build_piper "$@"
 say 'running the tests'
-VERBOSE=1 make --no-print-directory -C build -j "$(cores)" check
+# one more than there are cores: tests wait half of their time
+VERBOSE=1 make --no-print-directory -C build -j "$(($(cores) + 1))" check

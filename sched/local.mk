@@ -18,29 +18,3 @@ libpiper_sched_la_SOURCES = \
 	sched/check/bind.c sched/check/check.c sched/check/check.h sched/check/cover.c sched/check/match.c \
 	sched/check/memory.c sched/check/params.c sched/check/programs.c sched/check/replicas.c sched/check/run.c \
 	sched/check/spans.c sched/check/steps.c sched/check/values.c
-
-UNIT_TESTS += tests/unit/test_schedules
-tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h
-tests_unit_test_schedules_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_schedules_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
-EXTRA_DIST += tests/golden/schedules.txt
-
-UNIT_TESTS += tests/unit/test_csv
-tests_unit_test_csv_SOURCES = tests/unit/test_csv.c tests/unit/schedule_sim.c tests/unit/schedule_sim.h
-tests_unit_test_csv_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_csv_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_check
-tests_unit_test_check_SOURCES = tests/unit/test_check.c tests/unit/plan_job.h
-tests_unit_test_check_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_check_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_timeline
-tests_unit_test_timeline_SOURCES = tests/unit/test_timeline.c
-tests_unit_test_timeline_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_timeline_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_cost
-tests_unit_test_cost_SOURCES = tests/unit/test_cost.c tests/unit/compiled.h
-tests_unit_test_cost_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_cost_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)

@@ -24,18 +24,7 @@ dist_man_MANS += \
 	src/man/piper-halt.1 src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-trace.1 src/man/piper-train.1 \
 	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5
 
-UNIT_TESTS += tests/unit/test_memory_room
-tests_unit_test_memory_room_SOURCES = tests/unit/test_memory_room.c src/host/memory_room.c src/host/memory_room.h src/host/cgroup.c src/host/cgroup.h
-tests_unit_test_memory_room_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_memory_room_LDADD = $(PIPER_BASE) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_draw tests/unit/test_options tests/unit/test_state tests/unit/test_threads tests/unit/test_watch
-
-tests_unit_test_threads_SOURCES = tests/unit/test_threads.c src/host/cgroup.c src/host/cgroup.h src/host/quota.c src/host/quota.h src/host/threads.c src/host/threads.h
-tests_unit_test_threads_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_threads_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm
-
-SCRIPT_TESTS += tests/cli/commands.sh tests/check-runtime.sh
+SCRIPT_TESTS += tests/check-runtime.sh
 
 machinesdir = $(pkgdatadir)/machines
 dist_machines_DATA = src/machines/a100.json src/machines/h100.json

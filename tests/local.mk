@@ -13,20 +13,49 @@ AM_TESTS_ENVIRONMENT = \
 	UBSAN_OPTIONS=print_stacktrace=1; \
 	export top_srcdir top_builddir PIPER CC MPIEXEC MPIEXEC_FLAGS LSAN_OPTIONS UBSAN_OPTIONS;
 
-TESTS = $(SCRIPT_TESTS) $(PROG_TESTS)
+# make begins them in this order: those that take longest are not the last, for which one processor waits.
+SLOW_TESTS = tests/matrix/matrix.sh tests/mpi/all.sh tests/fault/fault.sh tests/matrix/same.sh tests/train/signals.sh tests/train/halt.sh \
+	tests/batch/slurm.sh tests/train/hang.sh tests/train/left.sh tests/recipes.sh tests/train/ends.sh tests/cli/errors.sh \
+	tests/cuda/fake.sh tests/train/resume.sh tests/train/files.sh tests/train/taken.sh tests/fault/durable.sh tests/cli/commands.sh
+SLOW_UNIT_TESTS += tests/num/test_ops tests/cuda/test_libs tests/unit/test_compile
+TESTS = $(SLOW_TESTS)
+if HAVE_CHECK
+TESTS += $(SLOW_UNIT_TESTS)
+endif
+TESTS += $(SCRIPT_TESTS) $(PROG_TESTS)
 check_PROGRAMS += $(PROG_TESTS) $(MPI_PROGS) $(LONG_PROGS)
 if HAVE_CHECK
 TESTS += $(UNIT_TESTS)
-check_PROGRAMS += $(UNIT_TESTS)
+check_PROGRAMS += $(SLOW_UNIT_TESTS) $(UNIT_TESTS)
 endif
 
-SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/recipes.sh tests/mpi/all.sh \
-	tests/matrix/same.sh tests/matrix/matrix.sh tests/matrix/reference.sh
+# Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
+UNIT_TESTS += tests/unit/test_base tests/unit/test_check tests/unit/test_config \
+	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_family tests/unit/test_graph \
+	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_safetensors tests/unit/test_io_tokens \
+	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_op \
+	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules \
+	tests/unit/test_threads tests/unit/test_timeline tests/unit/test_watch
+LDADD = $(piper_LDADD) $(CHECK_LIBS) -lm
+noinst_HEADERS += tests/unit/compiled.h tests/unit/io_sample.h tests/unit/plan_edit.h tests/unit/plan_job.h tests/unit/schedule_sim.h
+tests_unit_test_csv_SOURCES = tests/unit/test_csv.c tests/unit/schedule_sim.c
+tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c
+# Those that look at files with HDF5 itself.
+IO_TEST_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+tests_unit_test_io_job_CPPFLAGS = $(IO_TEST_CPPFLAGS)
+tests_unit_test_io_safetensors_CPPFLAGS = $(IO_TEST_CPPFLAGS)
+tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
+
+SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/ends.sh tests/train/files.sh \
-	tests/train/keep.sh tests/train/kill.sh tests/train/left.sh tests/train/memory.sh \
-	tests/train/resume.sh tests/train/rows.sh
-EXTRA_DIST += tests/train/bench_stall.sh
+SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/keep.sh tests/train/kill.sh \
+	tests/train/memory.sh tests/train/rows.sh
+
+# Jobs one after another under one launch of MPI, for the tests that train: tests/jobs/lib.sh.
+check_PROGRAMS += tests/train/ranks
+tests_train_ranks_SOURCES = tests/train/ranks.c
+tests_train_ranks_LDFLAGS = $(piper_LDFLAGS) -Wl,--wrap=world_init,--wrap=world_finalize
+tests_train_ranks_LDADD = $(piper_LDADD)
 
 # A checkpoint of each strategy, loaded under every other one.
 MPI_PROGS += tests/train/anywhere
@@ -39,11 +68,8 @@ LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh
 SCRIPT_TESTS += tests/hidden.sh
 LONG_TESTS += tests/predict.sh tests/scale.sh
 
-SCRIPT_TESTS += tests/train/hang.sh tests/train/numbers.sh
+SCRIPT_TESTS += tests/train/numbers.sh
 LONG_TESTS += tests/train/hang_all.sh tests/train/hang_soak.sh
-EXTRA_DIST += tests/train/hang_lib.sh tests/train/spin.c
-EXTRA_DIST += tests/matrix/lib.sh tests/train/lib.sh $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh \
-	tests/lsan.supp tests/mpi/testlist
 
 # Random strategies: random_test judges thousands in one process and writes those that the scripts train.
 PROG_TESTS += tests/matrix/random_test
@@ -74,10 +100,14 @@ EXTRA_DIST += tests/parity/README tests/parity/make_parity.py tests/parity/model
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
 LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
-EXTRA_DIST += tests/emulate/recorded/trace.0000.h5 tests/emulate/recorded/summary.txt \
-	tests/emulate/recorded/perfetto.json tests/emulate/recorded/picture.svg
 
 MOSTLYCLEANFILES += test-suite-long.log
+
+# Folders of data whole; of the others what is no test. tests/speed: steps beside PyTorch's, python3 tests/speed/table.py ./piper
+EXTRA_DIST += tests/emulate/recorded tests/fuzz/corpus tests/fuzz/hostile tests/golden tests/jobs tests/num/reference tests/speed \
+	tests/unit/data $(SLOW_TESTS) $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh tests/lsan.supp \
+	tests/batch/cluster.sh tests/batch/launcher.c tests/check-functions.sh tests/fault/lib.sh tests/matrix/lib.sh tests/mpi/testlist \
+	tests/train/bench_stall.sh tests/train/hang_lib.sh tests/train/lib.sh tests/train/spin.c tests/train/version-1.h5
 
 # The long tests, in a report of their own.
 .PHONY: check-long
@@ -85,56 +115,7 @@ check-long: all
 	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log
 
 # What users get wrong, and text in, text out.
-SCRIPT_TESTS += tests/cli/errors.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
-EXTRA_DIST += \
-	tests/golden/expand-grid/expand.txt \
-	tests/golden/expand-grid/model.json \
-	tests/golden/expand-grid/strategy.json \
-	tests/golden/expand-grid/train.json \
-	tests/golden/expand-primitives/expand.txt \
-	tests/golden/expand-primitives/model.json \
-	tests/golden/expand-primitives/strategy.json \
-	tests/golden/expand-primitives/train.json \
-	tests/golden/expand-two-way/expand.txt \
-	tests/golden/expand-two-way/model.json \
-	tests/golden/expand-two-way/schedule.txt \
-	tests/golden/expand-two-way/strategy.json \
-	tests/golden/expand-two-way/train.json \
-	tests/golden/expand-v/expand.txt \
-	tests/golden/expand-v/model.json \
-	tests/golden/expand-v/strategy.json \
-	tests/golden/expand-v/train.json \
-	tests/golden/first/dag.txt \
-	tests/golden/first/expand.txt \
-	tests/golden/first/model.json \
-	tests/golden/first/plan.txt \
-	tests/golden/first/strategy.json \
-	tests/golden/first/train.json \
-	tests/golden/grid/dag.txt \
-	tests/golden/grid/expand.txt \
-	tests/golden/grid/model.json \
-	tests/golden/grid/plan.txt \
-	tests/golden/grid/simulate.txt \
-	tests/golden/grid/strategy.json \
-	tests/golden/grid/train.json \
-	tests/golden/pipeline/dag.txt \
-	tests/golden/pipeline/expand.txt \
-	tests/golden/pipeline/model.json \
-	tests/golden/pipeline/plan.txt \
-	tests/golden/pipeline/simulate.txt \
-	tests/golden/pipeline/schedule.svg \
-	tests/golden/pipeline/schedule.txt \
-	tests/golden/pipeline/strategy.json \
-	tests/golden/pipeline/train.json
-
-UNIT_TESTS += tests/unit/test_roundtrip tests/unit/test_compile
-tests_unit_test_roundtrip_SOURCES = tests/unit/test_roundtrip.c tests/unit/compiled.h
-tests_unit_test_roundtrip_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_roundtrip_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
-
-tests_unit_test_compile_SOURCES = tests/unit/test_compile.c tests/unit/compiled.h
-tests_unit_test_compile_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_compile_LDADD = $(PIPER_SCHED) $(CHECK_LIBS)
+SCRIPT_TESTS += tests/cli/plan_cuda.sh tests/golden/golden.sh
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz
@@ -143,22 +124,10 @@ tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c 
 tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS)
 SCRIPT_TESTS += tests/fuzz/fuzz.sh
 LONG_TESTS += tests/fuzz/fuzz_all.sh
-EXTRA_DIST += \
-	tests/fuzz/corpus/csv-1f1b.csv tests/fuzz/corpus/csv-pair.csv tests/fuzz/corpus/csv-split.csv \
-	tests/fuzz/corpus/halt-before.txt tests/fuzz/corpus/halt-now.txt tests/fuzz/corpus/lock-slurm.txt \
-	tests/fuzz/corpus/products-two.txt tests/fuzz/corpus/topology-small.json \
-	tests/fuzz/corpus/model-gpt2.json tests/fuzz/corpus/model-moe.json \
-	tests/fuzz/corpus/strategy-grid.json tests/fuzz/corpus/strategy-one.json tests/fuzz/corpus/strategy-primitives.json \
-	tests/fuzz/corpus/ids-array.npy tests/fuzz/corpus/ids-shard.bin tests/fuzz/corpus/index-two.idx \
-	tests/fuzz/corpus/lines-few.jsonl tests/fuzz/corpus/packed-text.gz tests/fuzz/corpus/packed-text.zst \
-	tests/fuzz/corpus/pattern-gpt2.txt tests/fuzz/corpus/pattern-llama3.txt tests/fuzz/corpus/pattern-unusual.txt \
-	tests/fuzz/corpus/ranks-small.tiktoken tests/fuzz/corpus/tokenizer-bytes.json tests/fuzz/corpus/tokenizer-fallback.json \
-	tests/fuzz/corpus/train-all.json tests/fuzz/hostile/trace.h5 tests/train/version-1.h5
 
 # Stopping well: piper halt, locks, limits of time; job scripts with stand-ins, and in a private Slurm cluster.
-SCRIPT_TESTS += tests/train/halt.sh tests/train/signals.sh tests/train/taken.sh tests/batch/scripts.sh tests/batch/slurm.sh
+SCRIPT_TESTS += tests/batch/scripts.sh
 LONG_TESTS += tests/batch/slurm_all.sh tests/train/signals_all.sh
-EXTRA_DIST += tests/batch/cluster.sh tests/batch/launcher.c
 
 # Calls that fail, ranks that stop: the program's own objects with tests/fault/fault.c between them and the system.
 check_PROGRAMS += tests/fault/piper-fault
@@ -170,6 +139,5 @@ tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
 	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc,--wrap=renameat \
 	-Wl,--wrap=stat,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
-SCRIPT_TESTS += tests/fault/disk.sh tests/fault/durable.sh tests/fault/fault.sh
+SCRIPT_TESTS += tests/fault/disk.sh
 LONG_TESTS += tests/fault/fault_all.sh tests/fault/kills_all.sh
-EXTRA_DIST += tests/fault/lib.sh

@@ -9,18 +9,14 @@ export PIPER_MACHINES
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
 log=$dir/log
-n=0
+. "$src/tests/tap.sh" || exit 99
+shown=$log
 
-# result NAME: good when the log has no line.
-result()
+# clean NAME: good when the log has no line
+clean()
 {
-    n=$((n + 1))
-    if [ -s "$log" ]; then
-        echo "not ok $n - $1"
-        sed 's/^/# /' "$log"
-    else
-        echo "ok $n - $1"
-    fi
+    [ ! -s "$log" ]
+    result "$1"
     : >"$log"
 }
 
@@ -41,7 +37,7 @@ plain()
 "$piper" --help | sed -n '/^Commands:/,/^$/s/^  \([a-z]*\) .*/\1/p' >"$dir/commands"
 while read -r command; do
     page=$man/piper-$command.1
-    [ -f "$page" ] || { echo "there is no $page" >"$log"; result "$command has a page"; continue; }
+    [ -f "$page" ] || { echo "there is no $page" >"$log"; clean "$command has a page"; continue; }
     "$piper" "$command" --help | sed -n '/^Options:/,/^$/p' | cut -c1-28 | grep -oE '(^| )--?[a-z][a-z-]*' | tr -d ' ' |
         sort -u >"$dir/help"
     plain "$page" | awk '/^\.SH/ { inside = /^.SH OPTIONS/ } tag && inside { print } { tag = /^\.TP/ }' |
@@ -51,7 +47,7 @@ while read -r command; do
     plain "$page" | awk '/^\.SH/ { inside = /EXAMPLES/ } inside' | grep -E "(^|[0-9] )piper $command" |
         grep -oE ' --?[a-z][a-z-]*' | tr -d ' ' | grep -vx -e -q -e -n | sort -u >"$dir/used"
     lacks "in an example, not in --help" "$dir/used" "$dir/help"
-    result "options of piper $command"
+    clean "options of piper $command"
 done <"$dir/commands"
 [ "$(wc -l <"$dir/commands")" -ge 7 ] || echo 'piper --help lists too few commands' >"$log"
 for page in "$man"/*.[15]; do
@@ -65,7 +61,7 @@ for page in "$man"/*.[15]; do
         mandoc -Tlint -Wwarning "$page"
     fi
 done >>"$log"
-result 'pages: references and markup'
+clean 'pages: references and markup'
 
 # ---- keys
 # The keys that a page has in the sections whose heading fits: bold words of the lines below .TP, and of paragraphs when
@@ -106,7 +102,7 @@ for file in "$src"/sched/directives/*.c; do
     fi
     lacks "not in piper-strategy(5)" "$dir/code" "$dir/page"
     lacks "not in ${file##*/}" "$dir/page" "$dir/code"
-    result "keys of the directive $name"
+    clean "keys of the directive $name"
 done
 [ "$(wc -l <"$dir/directives")" -ge 9 ] || echo 'too few directives were found' >"$log"
 
@@ -119,7 +115,7 @@ page_keys "$man/piper-train-config.5" '.' >"$dir/page"
 [ "$(wc -l <"$dir/code")" -ge 20 ] || echo 'too few keys of train.json were found' >"$log"
 lacks 'not in piper-train-config(5)' "$dir/code" "$dir/page"
 lacks 'not in config.c' "$dir/page" "$dir/code"
-result 'keys of train.json'
+clean 'keys of train.json'
 
 # Of a model: every key of the tables stands somewhere, ignored ones under their heading; what the page has is a key.
 tables()
@@ -139,11 +135,11 @@ lacks 'not in piper-model(5)' "$dir/code" "$dir/page"
 page_keys "$man/piper-model.5" '^(Sizes|Norms|Positions|Windows|Factors|Experts)' | sort -u >"$dir/page"
 lacks 'not in the tables' "$dir/page" "$dir/code"
 [ "$(wc -l <"$dir/page")" -ge 40 ] || echo 'too few keys of models were found' >>"$log"
-result 'keys of a Hugging Face model'
+clean 'keys of a Hugging Face model'
 awk '/^\.SH/ { inside = /FAMILIES/ } inside && /^\.BR? / { print }' "$man/piper-model.5" | grep -oE '[a-z0-9_]+' | grep -vxE 'model_type' | sort -u >"$dir/page"
 lacks 'family not in piper-model(5)' "$dir/families" "$dir/page"
 lacks 'no family' "$dir/page" "$dir/families"
-result 'families of models'
+clean 'families of models'
 
 { # of an operator of a "graph"
     sed -n '/ir_attr_info\[IR_ATTR_COUNT\] = {/,/};/p' "$src/ir/op.c" | grep -oE 'ATTR\([a-z_]+' | cut -d'(' -f2 | grep -vx flags
@@ -157,7 +153,7 @@ lacks 'no key of an operator' "$dir/page" "$dir/known"
 grep -oE '\.name = "[a-z_]+"' "$src/ir/op.c" | cut -d'"' -f2 | grep -vxE 'sum|copy' | sort -u >"$dir/code"
 plain "$man/piper-model.5" | grep -oE '[a-z_]+' | sort -u >"$dir/page"
 lacks 'operator not in piper-model(5)' "$dir/code" "$dir/page"
-result 'keys of a graph model'
+clean 'keys of a graph model'
 
 # ---- examples of files: each block that begins with [ or { is one
 examples()
@@ -193,7 +189,7 @@ for page in strategy model train-config; do
         grep '^note: .*unknown' "$dir/out" >>"$log"
     done
     [ "$count" -ge 2 ] || echo "$count examples were found" >>"$log"
-    result "$count examples of piper-$page(5)"
+    clean "$count examples of piper-$page(5)"
 done
 
 # ---- examples of commands, each in a new folder with the files that it names; training, and stopping it, is left to the other tests
@@ -222,7 +218,7 @@ chmod +x bin/piper
 for file in open.h5 gpt2/model.safetensors run/trace.0000.h5; do
     [ -f "fixture/$file" ] || cat out >"$log"
 done
-result 'a small run to try the examples on'
+clean 'a small run to try the examples on'
 for page in "$man"/piper.1 "$man"/piper-*.1; do
     plain "$page" | awk '/^\.SH/ { inside = /EXAMPLES/ } inside' | grep -E '^piper ' | grep -vE '^piper (train|halt)'
 done | sort -u >examples.txt
@@ -244,5 +240,5 @@ while read -r line; do
     ) >out 2>&1 </dev/null || { echo "$line"; cat out; } >>"$log"
 done <examples.txt
 [ "$(wc -l <examples.txt)" -ge 10 ] || echo 'too few examples were found' >>"$log"
-result "$(wc -l <examples.txt) examples of commands"
+clean "$(wc -l <examples.txt) examples of commands"
 echo "1..$n"

@@ -2,7 +2,7 @@
 # Read by tests that print TAP: n counts the cases; $shown is the file that is shown of one that fails, if there is one.
 n=0
 shown=
-# result NAME: judges the status of the command before it
+# result NAME: judges the status of the command before it, and has it too
 result()
 {
     # shellcheck disable=SC2319 # the status of a condition may be meant
@@ -14,4 +14,5 @@ result()
         echo "not ok $n - $1"
         [ ! -f "$shown" ] || sed 's/^/# /' "$shown"
     fi
+    return $status
 }

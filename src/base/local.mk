@@ -23,8 +23,3 @@ src/base/commit.h: piper-commit
 
 dist-hook:
 	$(SHELL) $(srcdir)/src/base/commit.sh $(srcdir) > $(distdir)/.tarball-commit
-
-UNIT_TESTS += tests/unit/test_base
-tests_unit_test_base_SOURCES = tests/unit/test_base.c
-tests_unit_test_base_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_base_LDADD = $(PIPER_BASE) $(CHECK_LIBS)

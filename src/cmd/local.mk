@@ -4,8 +4,3 @@ libpiper_main_la_SOURCES += \
 	src/cmd/data.h src/cmd/data_chat.c src/cmd/data_files.c src/cmd/data_import.c src/cmd/data_info.c src/cmd/data_progress.c src/cmd/data_sink.c src/cmd/data_text.c \
 	src/cmd/halt.c src/cmd/info.c src/cmd/options.c src/cmd/options.h src/cmd/plan.c src/cmd/trace.c \
 	src/cmd/train.c
-
-UNIT_TESTS += tests/unit/test_options
-tests_unit_test_options_SOURCES = tests/unit/test_options.c src/cmd/options.c src/cmd/options.h src/rundir/duration.c src/rundir/duration.h
-tests_unit_test_options_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_options_LDADD = $(PIPER_BASE) $(CHECK_LIBS)

@@ -35,7 +35,7 @@ libpiper_cpu_la_CFLAGS = -Wno-pass-failed $(AM_CFLAGS) $(PIPER_OPT_KERNELS) $(OP
 	-fno-math-errno -fno-trapping-math
 libpiper_cpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CBLAS_CFLAGS)
 
-UNIT_TESTS += tests/num/test_kernels tests/num/test_ops tests/num/test_update tests/num/test_vec
+UNIT_TESTS += tests/num/test_kernels tests/num/test_update tests/num/test_vec
 CPU_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 CPU_TEST_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 # Operators and updates of any back end: tests/num/machine_cpu.c names those of the CPU.
@@ -69,5 +69,3 @@ LONG_TESTS += tests/num/isa.sh
 EXTRA_PROGRAMS = tests/num/bench_ops
 tests_num_bench_ops_SOURCES = tests/num/bench_ops.c
 tests_num_bench_ops_LDADD = $(PIPER_CPU) -lm
-# Steps beside PyTorch's: python3 tests/speed/table.py ./piper
-EXTRA_DIST += tests/speed/RESULTS.md tests/speed/table.py

@@ -66,6 +66,12 @@ PIPER_TRY_PKGCONFIG([CHECK],[check],[piper_include],[piper_body])
 PIPER_TRY_LINK([CHECK],[-lcheck],[],[-lcheck],[piper_include],[piper_body])
 m4_popdef([piper_include])m4_popdef([piper_body])
 AS_IF([test "x$piper_have_CHECK" != xyes],[piper_how_CHECK="not found: unit tests are left out"])
+# where its header is, for all compilations: a test has no flags of its own
+CHECK_CPPFLAGS=
+for piper_word in $CHECK_CFLAGS; do
+  AS_CASE([$piper_word],[-I*],[CHECK_CPPFLAGS="$CHECK_CPPFLAGS $piper_word"])
+done
+AC_SUBST([CHECK_CPPFLAGS])
 AM_CONDITIONAL([HAVE_CHECK],[test "x$piper_have_CHECK" = xyes])
 ])
 

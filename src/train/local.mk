@@ -11,8 +11,3 @@ tests_unit_test_state_SOURCES = tests/unit/test_state.c \
 tests_unit_test_state_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_unit_test_state_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 tests_unit_test_state_LDADD = $(PIPER_IR) $(CHECK_LIBS)
-
-UNIT_TESTS += tests/unit/test_metrics
-tests_unit_test_metrics_SOURCES = tests/unit/test_metrics.c tests/unit/io_sample.h src/train/metrics.c src/train/metrics.h
-tests_unit_test_metrics_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_metrics_LDADD = $(PIPER_IR) $(CHECK_LIBS)

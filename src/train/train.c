@@ -70,6 +70,7 @@ static enum status phases(struct train *t, struct err *e)
 
 enum status train_run(const struct train_options *o, struct err *e)
 {
+    dir_close(&run_folder); /* of the run before, in a process that has several */
     struct train t = { .o = o, .dir = &run_folder, .began = clock_now() };
     process_ways.where = watch_where;
     process_ways.log = train__tell;

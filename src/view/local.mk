@@ -3,8 +3,3 @@ libpiper_main_la_SOURCES += \
 	src/view/draw_text.c src/view/draw_trace.c src/view/draw_trace.h src/view/simulate_other.c \
 	src/view/simulate_text.c src/view/simulate_text.h src/view/trace_perfetto.c src/view/trace_summary.c \
 	src/view/trace_summary.h src/view/trace_view.c src/view/trace_view.h
-
-UNIT_TESTS += tests/unit/test_draw
-tests_unit_test_draw_SOURCES = tests/unit/test_draw.c src/view/draw.h src/view/draw_spans.c src/view/draw_svg.c src/view/draw_text.c
-tests_unit_test_draw_CPPFLAGS = $(AM_CPPFLAGS) $(CHECK_CFLAGS)
-tests_unit_test_draw_LDADD = $(PIPER_BASE) $(CHECK_LIBS) -lm

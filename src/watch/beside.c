@@ -1,9 +1,11 @@
 /* While MPI starts and ends no rank can ask another one. What can be seen then: a rank of this machine, started by the same
  * launcher, that stays stopped. A thread looks for one. */
 #include <dirent.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -14,6 +16,7 @@ static struct {
     pthread_t thread;
     bool running;
     _Atomic uint32_t stop;
+    int bell; /* can be read when it is to stop, so that nobody waits for the end of a nap; -1: there is none */
     double timeout;
 } beside;
 
@@ -87,7 +90,9 @@ static void *look_beside(void *unused)
     bool first = true; /* also when the lower ranks have left since */
     (void)unused;
     while (!atomic_load(&beside.stop)) {
-        clock_nap(tick);
+        struct pollfd bell = { .fd = beside.bell, .events = POLLIN };
+        if (poll(&bell, 1, (int)(1000 * tick)) > 0)
+            break;
         double now = clock_now();
         struct sight s = look_around(own_rank);
         if (s.stopped != suspect || now - last > late) /* this process itself was stopped with it */
@@ -115,6 +120,7 @@ void watch_beside_begin(double timeout)
         return;
     beside.timeout = timeout;
     atomic_store(&beside.stop, 0);
+    beside.bell = eventfd(0, EFD_CLOEXEC);
     beside.running = thread_start(&beside.thread, look_beside, NULL) == 0;
 }
 
@@ -123,6 +129,10 @@ void watch_beside_end(void)
     if (!beside.running)
         return;
     atomic_store(&beside.stop, 1);
+    if (beside.bell >= 0)
+        eventfd_write(beside.bell, 1);
     pthread_join(beside.thread, NULL);
+    if (beside.bell >= 0)
+        close(beside.bell);
     beside.running = false;
 }

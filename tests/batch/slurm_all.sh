@@ -3,7 +3,7 @@
 # The slower half of the job scripts in a real Slurm: limits of time, a node that dies, many nodes, a sweep, srun.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 . "$src/tests/batch/cluster.sh"
-trap 'cluster_down; rm -rf "$dir"' EXIT
+trap 'ranks_end; cluster_down; rm -rf "$dir"' EXIT
 trap 'exit 99' HUP INT TERM
 
 export PIPER="$piper" PIPER_JOBSCRIPTS="$src/jobscripts"

@@ -6,11 +6,12 @@ src=${top_srcdir:-.}
 . "${top_srcdir:-.}/tests/tap.sh" || exit 99
 shown=out
 dir=$(mktemp -d) || exit 99
-trap 'rm -rf "$dir"' EXIT
+trap 'ranks_end; rm -rf "$dir"' EXIT
 
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 case $src in /*) ;; *) src=$PWD/$src ;; esac
 cd "$dir" || exit 99
+. "$src/tests/jobs/lib.sh"
 
 cat >model.json <<'JSON'
 {"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
@@ -44,12 +45,10 @@ mpi()
 {
     sh "$src/tests/run-mpi" "$@"
 }
-# mpi as seen by refuses(): status and message of the program itself
+# fails STATUS RANKS WORD...: piper on so many ranks, as seen by refuses(): status and message of the program itself
 fails()
 {
-    expected_of_mpi=$1
-    shift
-    mpi -x "$expected_of_mpi" "$@" && return "$expected_of_mpi"
+    on_ranks "$@" && return "$1"
 }
 without_times()
 {
@@ -139,21 +138,21 @@ refuses 'instructions that do not exist' 64 'PIPER_ISA is "sse", expected base, 
 PIPER_ISA=base "$piper" info >out 2>&1 && grep -q '^compute *cpu *available: base; products: float32 .*, bfloat16 ' out
 result 'instructions by name'
 refuses 'unknown command' 64 'did you mean "plan"' "$piper" plam
-refuses 'unknown option' 64 'did you mean --steps' fails 64 "$piper" 2 train pp2.h5 -o r --step 3
-refuses 'no run folder given' 64 'missing required option -o RUNDIR' fails 64 "$piper" 2 train pp2.h5
-refuses 'wrong number of ranks' 64 '4 ranks' fails 64 "$piper" 3 train four.h5 -o r
-refuses 'no such job' 66 'nothere.h5' fails 66 "$piper" 2 train nothere.h5 -o r
-refuses 'no such data' 66 'nothere.h5' fails 66 "$piper" 2 train pp2.h5 -o r --data nothere.h5
-refuses 'cuda' 71 'cuda' fails 71 "$piper" 2 train pp2.h5 -o r --device cuda
+refuses 'unknown option' 64 'did you mean --steps' fails 64 2 train pp2.h5 -o r --step 3
+refuses 'no run folder given' 64 'missing required option -o RUNDIR' fails 64 2 train pp2.h5
+refuses 'wrong number of ranks' 64 '4 ranks' fails 64 3 train four.h5 -o r
+refuses 'no such job' 66 'nothere.h5' fails 66 2 train nothere.h5 -o r
+refuses 'no such data' 66 'nothere.h5' fails 66 2 train pp2.h5 -o r --data nothere.h5
+refuses 'cuda' 71 'cuda' fails 71 2 train pp2.h5 -o r --device cuda
 head -c 5000 pp2.h5 >cut.h5
-refuses 'truncated job' 65 'cut.h5' fails 65 "$piper" 2 train cut.h5 -o r
+refuses 'truncated job' 65 'cut.h5' fails 65 2 train cut.h5 -o r
 "$piper" build -m model.json -s pp2.json -t train.json -o small.h5 --set model.vocab_size=100 >out 2>&1
-refuses 'token beyond the vocabulary' 65 'vocabulary' fails 65 "$piper" 2 train small.h5 -o r
-refuses 'run folder that cannot be made' 74 'out: is not a directory' fails 74 "$piper" 2 train pp2.h5 -o out/run
-refuses 'checkpoint of another model' 65 'vocab\|shape\|embed' fails 65 "$piper" 2 train small.h5 -o b
+refuses 'token beyond the vocabulary' 65 'vocabulary' fails 65 2 train small.h5 -o r
+refuses 'run folder that cannot be made' 74 'out: is not a directory' fails 74 2 train pp2.h5 -o out/run
+refuses 'checkpoint of another model' 65 'vocab\|shape\|embed' fails 65 2 train small.h5 -o b
 "$piper" build -m model.json -s pp2.json -t train.json -o wild.h5 --set train.lr=1e6 --set train.clip_norm=0 --set train.optimizer.kind=sgd >out 2>&1
-refuses 'diverged' 65 'diverged' fails 65 "$piper" 2 train wild.h5 -o w
-refuses 'diverged, --check-numbers' 65 'operator .* wrote' fails 65 "$piper" 2 train wild.h5 -o w --check-numbers
+refuses 'diverged' 65 'diverged' fails 65 2 train wild.h5 -o w
+refuses 'diverged, --check-numbers' 65 'operator .* wrote' fails 65 2 train wild.h5 -o w --check-numbers
 refuses 'differing checkpoints' 65 'differ in' "$piper" checkpoint diff a/checkpoints/step-000008.h5 a/checkpoints/step-000012.h5
 cp a/checkpoints/step-000008.h5 bad.h5
 printf 'XXXX' | dd of=bad.h5 bs=1 seek=$(($(wc -c <bad.h5) / 2)) conv=notrunc 2>/dev/null

@@ -4,21 +4,19 @@
 # under MPI the message is printed once and all ranks are gone soon. Prints TAP: a case a mistake.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
 dir=$(mktemp -d) || exit 99
-trap 'rm -rf "$dir"' EXIT
-n=0
+trap 'ranks_end; rm -rf "$dir"' EXIT
+shown=$dir/shown
 
 # ---- judging --------------------------------------------------------------------------------------------------------
 
-result()
+# verdict NAME WHY: good where there is no reason why not
+verdict()
 {
-    n=$((n + 1))
-    if [ -z "$2" ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1: $2"
-        sed 's/^/# /' "$dir/out" "$dir/message"
-    fi
+    [ -z "$2" ] || { echo "$2" && cat "$dir/out" "$dir/message"; } >"$shown"
+    [ -z "$2" ]
+    result "$1"
 }
 
 # judge NAME STATUS EXPECTED-STATUS PATTERN: $dir/message has one line, from piper, which matches the extended regular
@@ -33,7 +31,7 @@ judge()
     elif ! grep -Eq -e "$4" "$dir/message"; then
         why="expected a message like: $4"
     fi
-    result "$1" "$why"
+    verdict "$1" "$why"
 }
 
 # bad NAME STATUS PATTERN ARGUMENT...: one piper, without a launcher
@@ -65,7 +63,7 @@ settings()
     bad "$1" 65 "^piper: settings\.json: $2" build -m llama.json -s one.json -t settings.json -o bad.h5
 }
 
-# launch N STATUS ARGUMENT...: piper train on N ranks; sets why, and took, in seconds
+# launch N STATUS ARGUMENT...: piper train on N ranks of its own; sets why, and took, in seconds
 launch()
 {
     many=$1 expected=$2
@@ -76,9 +74,33 @@ launch()
     took=$(($(date +%s) - began))
 }
 
-# ranks N NAME STATUS PATTERN ARGUMENT...: the same, judged; it ends within 5 s more than a good run takes. A busy machine
-# may stall once, ranks that wait for each other do so again.
+# ranks N NAME STATUS PATTERN ARGUMENT...: piper train on N ranks that wait for work, judged
 ranks()
+{
+    many=$1 name="$1 ranks: $2" expected=$3 pattern=$4
+    shift 4
+    on_ranks "$expected" "$many" train "$@" >"$dir/all" 2>&1
+    status=$?
+    grep '^piper: ' "$dir/all" >"$dir/message"
+    grep -v '^piper: ' "$dir/all" >"$dir/out"
+    if [ $status -ne 0 ]; then
+        verdict "$name" "$(grep '^run-mpi: ' "$dir/all")"
+    else
+        judge "$name" "$expected" "$expected" "$pattern"
+    fi
+}
+
+# left: there are processes of the program that work in $dir
+left()
+{
+    find /proc/[0-9]*/exe -lname "$piper" 2>/dev/null | while read -r exe; do
+        [ "$(readlink "${exe%/exe}/cwd")" != "$dir" ] || echo "$exe"
+    done | grep . >"$dir/left"
+}
+
+# launched N NAME STATUS PATTERN ARGUMENT...: the same with a launch of its own; it ends within 5 s more than a good run takes. A
+# busy machine may stall once, ranks that wait for each other do so again.
+launched()
 {
     many=$1 name=$2 expected=$3 pattern=$4
     shift 4
@@ -88,12 +110,12 @@ ranks()
     grep -v '^piper: ' "$dir/all" >"$dir/out"
     if [ -z "$why" ] && [ $took -gt $((start + 5)) ]; then
         why="ended after $took s, a good run takes $start s"
-    elif [ -z "$why" ] && grep -l "$dir/" /proc/[0-9]*/cmdline >"$dir/left" 2>/dev/null; then
+    elif [ -z "$why" ] && left; then
         why="ranks are left"
     fi
     name="$many ranks: $name"
     if [ -n "$why" ]; then
-        result "$name" "$why"
+        verdict "$name" "$why"
     else
         judge "$name" "$expected" "$expected" "$pattern"
     fi
@@ -110,6 +132,7 @@ moe='"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 16, "num_hidde
  "num_key_value_heads": 1, "head_dim": 8, "moe_intermediate_size": 8, "num_experts": 4, "num_experts_per_tok": 2'
 sizes='"batch_size": 8, "seq_len": 16, "steps": 4'
 cd "$dir" || exit 99
+. "$src/tests/jobs/lib.sh"
 echo "{$llama}" >llama.json
 echo "{$moe}" >moe.json
 echo "{$llama, \"annotate\": [{\"tag\": \"PP\", \"index\": 0, \"match\": [\"embed\", \"layers.0-1\"]},
@@ -327,7 +350,7 @@ for i in $(seq 0 60); do
     fi
     [ $status -eq 65 ] && [ "$(grep -c '^piper: flip.h5: ' message)" -eq 1 ] || missed="$missed $at:$status"
 done
-result "a flipped byte in a job" "${missed:+not refused with 65 (byte:status):$missed}"
+verdict "a flipped byte in a job" "${missed:+not refused with 65 (byte:status):$missed}"
 
 # ---- the command line -----------------------------------------------------------------------------------------------
 
@@ -373,9 +396,9 @@ environment "mpiexec that does not know this MPI" "^piper: MPI: mpiexec $alone" 
 status=0
 SLURM_STEP_NUM_TASKS=4 SLURM_PROCID=3 timeout 20 "$piper" train one.h5 -o never >out 2>&1 || status=$?
 [ $status -eq 64 ] && [ ! -s out ] && why='' || why="exit status $status, expected 64 and no word"
-result "only the first of them says it" "$why"
+verdict "only the first of them says it" "$why"
 [ ! -e never ] && why='' || why='it has made the run folder'
-result "none of them has made the run folder" "$why"
+verdict "none of them has made the run folder" "$why"
 
 if ! command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1; then
     echo "ok $((n + 1)) - on several ranks # SKIP no MPI launcher on this machine"
@@ -393,17 +416,17 @@ echo "[$open,{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"devices\":[0]}]" >fix
 for i in open fixed; do
     "$piper" build -m llama.json -s $i.json -t train.json -o $i.h5 >log 2>&1 || { sed 's/^/# /' log; echo "Bail out! $i.json"; exit 1; }
 done
-ranks 3 "ranks that do not divide by the stages" 64 '^piper: open\.json: \$\[0\]: 3 ranks are not a multiple of pp=2' open.h5 -o run-open
+launched 3 "ranks that do not divide by the stages" 64 '^piper: open\.json: \$\[0\]: 3 ranks are not a multiple of pp=2' open.h5 -o run-open
 ranks 6 "a batch that does not divide" 65 '^piper: open\.json: a batch of 8 .*is not divisible by 3 replicas x 2 microbatches' \
     open.h5 -o run-open
 ranks 4 "device sets that fit fewer ranks only" 65 '^piper: fixed\.json: device ' fixed.h5 -o run-fixed
 ranks 3 "more ranks than devices" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' two.h5 -o run
 ranks 2 "more ranks than devices, without directives" 64 '^piper: one\.json: .*1 devices?, the job has 2 ranks' one.h5 -o run1
 ranks 1 "fewer ranks than devices" 64 'needs 2 ranks, the job has 1' two.h5 -o run
-ranks 2 "a job that is missing" 66 '^piper: missing\.h5: .*No such file' missing.h5 -o run
+launched 2 "a job that is missing" 66 '^piper: missing\.h5: .*No such file' missing.h5 -o run
 ranks 2 "a job that is cut off" 65 '^piper: cut\.h5: .*truncated or damaged' cut.h5 -o run
 ranks 2 "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' no.h5 -o run
-ranks 2 "data that is missing" 66 '^piper: missing\.h5: ' two.h5 -o run --data missing.h5
+launched 2 "data that is missing" 66 '^piper: missing\.h5: ' two.h5 -o run --data missing.h5
 ranks 2 "data that is none" 65 '^piper: text: ' two.h5 -o run --data text
 ranks 2 "data that is too short" 65 '^piper: short\.h5: found 5 tokens, expected at least 17' two.h5 -o run --data short.h5
 ranks 1 "a token beyond the vocabulary" 65 \
@@ -414,7 +437,7 @@ ranks 2 "a run folder that cannot be made" 74 '^piper: /proc/none: ' two.h5 -o /
 ranks 2 "a file as run folder" 74 '^piper: text: is not a directory; name another' two.h5 -o text
 ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: .*\(256,16\).*\(256,32\)' \
     other.h5 -o run
-ranks 2 "an unknown option" 64 '^piper: train: unknown option --step, did you mean --steps\?' two.h5 -o run --step 3
+launched 2 "an unknown option" 64 '^piper: train: unknown option --step, did you mean --steps\?' two.h5 -o run --step 3
 ranks 2 "an option without its value" 64 '^piper: train: --steps requires a value' two.h5 -o run --steps
 ranks 2 "no run folder" 64 '^piper: train: missing required option -o RUNDIR' two.h5
 ranks 1 "checkpoints wanted and not" 64 '^piper: --no-checkpoint: conflicts with --checkpoint, .* drop one of them' two.h5 -o run \
@@ -428,6 +451,6 @@ if "$piper" info | grep -q 'cuda  *unavailable'; then
 fi
 echo '[{"op":"replicate","filter":{},"devices":[0,1]},{"op":"shard","filter":{"EP":"*"},"devices":[0,1],"expert_bound":1}]' >bound.json
 "$piper" build -m moe.json -s bound.json -t train.json -o bound.h5 >log 2>&1 || cat log
-ranks 2 "more rows for the experts than expert_bound plans" 65 'rank [01], step 1, all-to-all F .*rows arrive .*"expert_bound": [0-9.]+' \
+launched 2 "more rows for the experts than expert_bound plans" 65 'rank [01], step 1, all-to-all F .*rows arrive .*"expert_bound": [0-9.]+' \
     bound.h5 -o bound
 echo "1..$n"

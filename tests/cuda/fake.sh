@@ -2,6 +2,7 @@
 # time-limit: 300
 # Training on a device that is not there: the module of tests/cuda/fake runs the CPU's kernels in the worst order that streams,
 # events and graphs allow. The numbers are the CPU's to the bit, whatever the order; and a wait that is left out shows.
+LAUNCH_EACH=1 # the environment counts
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 # shellcheck disable=SC2034 # of lib.sh
 PIPER_CUDA_MODULE=${top_builddir:-.}/tests/cuda/.libs/piper_fake.so

@@ -17,7 +17,6 @@ UNIT_TESTS += tests/cuda/test_device
 tests_cuda_test_device_SOURCES = tests/cuda/test_device.c $(CUDA_FAKE_SOURCES)
 tests_cuda_test_device_CPPFLAGS = -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) $(CHECK_CFLAGS)
 tests_cuda_test_device_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
-SCRIPT_TESTS += tests/cuda/fake.sh
 
 # What needs a GPU: make check-gpu. Without one the tests are skipped and say so.
 # The tests of operators and updates on the device of a module: with the module of tests/cuda/fake they are tried without one.

@@ -36,7 +36,7 @@ result 'without the limit it goes on'
 
 mkdir small
 if mount -t tmpfs -o size=16m none small 2>/dev/null; then
-    trap 'umount "$dir/small"; rm -rf "$dir"' EXIT
+    trap 'ranks_end; umount "$dir/small"; rm -rf "$dir"' EXIT
     train 2 wide small/r --steps 1
     sh "$src/tests/run-mpi" -x 74 "$piper" 2 train wide.h5 -o small/r >out 2>&1
     refused small/r 'No space left on device'

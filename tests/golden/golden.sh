@@ -9,9 +9,10 @@
 # in the table below. What changes then is to be read before it is committed.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}/tests/golden
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT
-n=0
+shown=$dir/log
 
 # What each folder has: a file that is missing fails, a folder that has no line here too.
 cat >"$dir/table" <<'EOS'
@@ -24,17 +25,6 @@ grid expand.txt dag.txt plan.txt simulate.txt
 pipeline expand.txt dag.txt plan.txt simulate.txt schedule.txt schedule.svg
 EOS
 
-result()
-{
-    n=$((n + 1))
-    if [ "$2" -eq 0 ]; then
-        echo "ok $n - $1"
-    else
-        echo "not ok $n - $1"
-        sed 's/^/# /' "$dir/log"
-    fi
-}
-
 for case in "$src"/*/; do
     case=${case%/} name=${case%/}
     name=${name##*/}
@@ -44,9 +34,7 @@ for case in "$src"/*/; do
         "$piper" plan "$dir/job.h5" --svg "$dir/schedule.svg" >"$dir/log" 2>&1 &&
         "$piper" plan "$dir/job.h5" --simulate --machine "$src/../../src/machines/h100.json" >"$dir/simulate.txt" 2>"$dir/log" &&
         "$piper" plan "$dir/job.h5" >"$dir/summary" 2>"$dir/log"
-    status=$?
-    result "$name compiles" $status
-    [ $status -eq 0 ] || continue
+    result "$name compiles" || continue
     awk -v dag="$dir/dag.txt" -v plan="$dir/plan.txt" '
         /^after / { text = ""; next }
         /^plan / && !to { printf "%s", text >dag; to = plan }
@@ -57,7 +45,7 @@ for case in "$src"/*/; do
     for what in ${files:-no-line-in-the-table}; do
         [ -z "${UPDATE-}" ] || cp "$dir/$what" "$case/$what"
         diff -u "$case/$what" "$dir/$what" >"$dir/log"
-        result "$name/$what" $?
+        result "$name/$what"
     done
 done
 echo "1..$n"

@@ -3,6 +3,7 @@
 # NCCL on a real device: ranks that share one device over sockets, each pretending to be a machine of its own, train as the CPU
 # does; a killed rank ends the job; how long 64 communicators take. Where NCCL refuses to share a device one rank opens it,
 # several go through host memory, and the test says so. Prints TAP; 77 without a device.
+LAUNCH_EACH=1 # a device of a process of its own
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 if ! "$piper" info | grep -q 'cuda  *available'; then
     "$piper" info | sed -n 's/.*cuda  *//p'

@@ -42,7 +42,7 @@ mkdir -p "$1" && out=$(cd "$1" && pwd) || exit 1
 
 # ---- sources that tests and bench.sh read; programs
 
-(cd "$src" && tar cf - README src/train/*.c src/machines/*.json tests/run-test tests/run-mpi tests/tap.sh tests/train/lib.sh tests/gpu) |
+(cd "$src" && tar cf - README tests/jobs src/machines/*.json tests/run-test tests/run-mpi tests/tap.sh tests/train/lib.sh tests/gpu) |
     (cd "$out" && tar xf -) || exit 1
 cp "$src/tests/gpu/env.sh" "$out/env.sh"
 # program FROM TO: an ELF file; libtool may have put it aside

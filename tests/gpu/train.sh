@@ -2,6 +2,7 @@
 # time-limit: 900
 # On a real device: training as on the CPU, twice with the same bits, captured and not, going on after a stop, and with ranks that
 # share the device. Prints TAP; 77 without a device.
+LAUNCH_EACH=1 # a device of a process of its own
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 if ! "$piper" info | grep -q 'cuda  *available'; then
     "$piper" info | sed -n 's/.*cuda  *//p'

@@ -2,37 +2,18 @@
 # Shared by the matrix tests: models, settings, and the comparison of a run with its 1-rank run. The caller prints the plan.
 piper=${PIPER:-./piper}
 src=${top_srcdir:-.}
-run="sh $src/tests/run-mpi -t 120"
+case $src in /*) ;; *) src=$PWD/$src ;; esac
 dir=$(mktemp -d) || exit 99
-trap 'rm -rf "$dir"' EXIT
+trap 'ranks_end; rm -rf "$dir"' EXIT
+. "$src/tests/jobs/lib.sh"
 n=0
 
 command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1 || { echo "no MPI launcher on this machine"; exit 77; }
 
-cat >"$dir/llama.json" <<'JSON'
-{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
- "num_key_value_heads": 2, "intermediate_size": 72, "tie_word_embeddings": false}
-JSON
-cat >"$dir/gpt2.json" <<'JSON'
-{"model_type": "gpt2", "vocab_size": 256, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}
-JSON
-cat >"$dir/qwen3_moe.json" <<'JSON'
-{"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
- "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64, "moe_intermediate_size": 24, "num_experts": 4,
- "num_experts_per_tok": 2, "norm_topk_prob": true, "output_router_logits": true, "router_aux_loss_coef": 0.01,
- "capacity_factor": 1.25, "tie_word_embeddings": false}
-JSON
+cp "$src"/tests/jobs/*.json "$dir"
 sed 's/"capacity_factor": 1.25, //' "$dir/qwen3_moe.json" >"$dir/dropless.json"
 # learning rates at which 20 steps fall clearly and do not blow rounding up
-cat >"$dir/sgd.json" <<'JSON'
-{"optimizer": {"kind": "sgd", "weight_decay": 0.01}, "lr": {"kind": "constant", "peak": 0.1}, "clip_norm": 1.0,
- "batch_size": 16, "seq_len": 24, "steps": 20, "seed": 7, "dtype": "float32", "data": "tokens.h5"}
-JSON
-cat >"$dir/adamw.json" <<'JSON'
-{"optimizer": {"kind": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
- "lr": {"kind": "cosine", "peak": 1e-3, "min": 1e-4, "warmup_steps": 5}, "clip_norm": 1.0,
- "batch_size": 16, "seq_len": 24, "steps": 20, "seed": 7, "dtype": "float32", "data": "tokens.h5"}
-JSON
+sed 's/"batch_size": 8, "seq_len": 16/"batch_size": 16, "seq_len": 24/' "$src/tests/jobs/adamw.json" >"$dir/adamw.json"
 
 # shellcheck disable=SC2086 # options are words
 # train NAME RANKS MODEL OPTIMIZER STRATEGY: metrics in $dir/NAME/metrics.csv
@@ -41,7 +22,7 @@ train()
     echo "$5" >"$dir/strategy.json"
     "$piper" build -m "$dir/$3.json" -s "$dir/strategy.json" -t "$dir/$4.json" -o "$dir/$1.h5" --set train.steps="${steps:-20}" \
         >"$dir/log" 2>&1 &&
-        $run "$piper" "$2" train "$dir/$1.h5" -o "$dir/$1" --data "$dir/${data:-tokens.h5}" --device cpu \
+        on_ranks 0 "$2" train "$dir/$1.h5" -o "$dir/$1" --data "$dir/${data:-tokens.h5}" --device cpu \
             ${train_options-} >"$dir/log" 2>&1
 }
 
@@ -81,7 +62,7 @@ layout()
     echo "[{\"op\":\"layout\",\"pp\":$1,\"dp\":$2},{\"op\":\"schedule\",\"kind\":\"$3\",\"microbatches\":$4}]"
 }
 
-cat "$src"/README "$src"/src/*/*.c "$src"/ir/*.h >"$dir/text"
+awk -v bytes=100000 -f "$src/tests/jobs/text.awk" >"$dir/text"
 "$piper" data text "$dir/text" -o "$dir/tokens.h5" >/dev/null || { echo "Bail out! piper data text failed"; exit 1; }
 
 base()

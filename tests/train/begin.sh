@@ -3,14 +3,6 @@
 # How runs begin: what was found, where training begins, and that nothing is lost when the folder is not what it seems.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
-# begins STATUS RANKS JOB RUN [OPTION...]: `out` holds what was said
-begins()
-{
-    status=$1 ranks=$2 job=$3 folder=$4
-    shift 4
-    sh "$src/tests/run-mpi" -x "$status" "$piper" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
-}
-
 build short gpt2 one train.steps=3
 build two gpt2 zero3 train.steps=3
 
@@ -20,11 +12,11 @@ train 1 short run && grep -q '  no checkpoint in run: starting at step 1$' run/l
 result 'the log says what was found and where it begins'
 
 # ---- --resume
-begins 66 1 short none --resume && grep -q '^piper: none: --resume found no checkpoint' out && [ ! -e none ]
+ends 66 1 short none --resume && grep -q '^piper: none: --resume found no checkpoint' out && [ ! -e none ]
 result '--resume without a run folder: 66, and no folder is made'
-mkdir empty && begins 66 1 short empty --resume && [ ! -e empty/metrics.csv ]
+mkdir empty && ends 66 1 short empty --resume && [ ! -e empty/metrics.csv ]
 result '--resume without a checkpoint: 66'
-begins 64 1 short run --resume --fresh && begins 64 1 short emulated --resume --device emulate && [ ! -e emulated ]
+ends 64 1 short run --resume --fresh && ends 64 1 short emulated --resume --device emulate && [ ! -e emulated ]
 result '--resume with --fresh, or in an emulation: 64'
 train 1 short run --resume --steps 6 && [ "$(last_step run)" -eq 6 ]
 result '--resume with a checkpoint'
@@ -34,9 +26,9 @@ cp -r run rows && rm -r rows/checkpoints && cp rows/metrics.csv before.csv && tr
     cmp before.csv rows/old.1/metrics.csv && [ "$(last_step rows)" -eq 3 ] && grep -q 'warning: rows/metrics.csv .*rows/old.1' rows/log.txt
 result 'rows without a checkpoint are put aside'
 mkdir scratch && cp -r run far && mv far/checkpoints scratch/ck && ln -s ../scratch/ck far/checkpoints &&
-    train 1 short far --steps 7 && mv scratch away && cp -r far far.before && begins 74 1 short far --steps 8 &&
+    train 1 short far --steps 7 && mv scratch away && cp -r far far.before && ends 74 1 short far --steps 8 &&
     grep -q '^piper: far/checkpoints: is a dangling symbolic link' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
-    begins 74 1 short far --resume && mv away scratch && train 1 short far --steps 8 && [ "$(last_step far)" -eq 8 ]
+    ends 74 1 short far --resume && mv away scratch && train 1 short far --steps 8 && [ "$(last_step far)" -eq 8 ]
 result 'checkpoints behind a link whose file system is not there: 74, nothing is touched'
 ln -s away/run link && begins 74 1 short link && grep -q '^piper: link: is a dangling symbolic link' out && [ ! -e away ] &&
     mkdir -p away/run && train 1 short link && [ -f away/run/metrics.csv ]
@@ -68,7 +60,7 @@ for folder in local missing; do
         [ ! -e other/$folder/ring ] && ! find . -name '.shared-*' | grep . >>out
     result "a run folder that is not shared ($folder): 74 at the start"
 done
-train 2 two shared && ! find . -name '.shared-*' | grep . >>out
+start 2 two shared && ! find . -name '.shared-*' | grep . >>out
 result 'one that is shared'
 
 # ---- threads, where this machine has CPUs to tell apart
@@ -91,7 +83,7 @@ else
         grep -q 'threads per rank: 1 (it may run on 1 CPU, shared with 1 other rank' same/log.txt &&
         grep -q 'warning: 2 ranks run on CPU 0, while .* idle. The launcher binds them this way' same/log.txt
     result 'threads: one CPU for all'
-    OMP_PROC_BIND=true train 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* Overridden' pinned/log.txt &&
+    OMP_PROC_BIND=true start 2 two pinned && grep -q 'warning: 2 ranks run on CPU .*OMP_PROC_BIND .* Overridden' pinned/log.txt &&
         ! grep 'ranks run on' shared/log.txt >>out
     result 'threads: OMP_PROC_BIND'
 fi

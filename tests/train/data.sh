@@ -41,14 +41,14 @@ build seed gpt2 one $still train.seed=8 && cp -r one seed && train 1 seed seed -
 result 'another seed is warned of'
 
 # ---- which data
-"$piper" train one.h5 -o changed --steps 2 >out 2>&1 && head -c 3000 text >longer && "$piper" data text longer -o more.h5 >>out &&
-    "$piper" train one.h5 -o changed --steps 3 --data more.h5 >>out 2>&1 &&
+train 1 one changed --steps 2 && head -c 3000 text >longer && "$piper" data text longer -o more.h5 >>out &&
+    train 1 one changed --steps 3 --data more.h5 &&
     grep -q 'warning: the data were few (385 tokens) and are more (3000 tokens)' changed/log.txt
 result 'another token file at a resume is warned of, by both names'
 { head -c 200 few; printf x; tail -c +202 few; } >edited && "$piper" data text edited -o edited.h5 >>out &&
-    rm -rf changed && "$piper" train one.h5 -o changed --steps 2 >out 2>&1 && mkdir moved && cp few.h5 moved/small.h5 &&
-    "$piper" train one.h5 -o changed --steps 3 --data moved/small.h5 >>out 2>&1 && ! grep -q warning changed/log.txt &&
-    "$piper" train one.h5 -o changed --steps 4 --data edited.h5 >>out 2>&1 &&
+    rm -rf changed && train 1 one changed --steps 2 && mkdir moved && cp few.h5 moved/small.h5 &&
+    train 1 one changed --steps 3 --data moved/small.h5 && ! grep -q warning changed/log.txt &&
+    train 1 one changed --steps 4 --data edited.h5 &&
     grep -q 'warning: the data were small (385 tokens) and are edited (385 tokens, other contents)' changed/log.txt
 result 'so is one of the same length, and a file of another name with the same contents is not'
 build two gpt2 zero3 train.data=here.h5 train.eval_data=few.h5
@@ -77,7 +77,7 @@ for s in one:1 pp2dp2:4; do
     result "$name: eval_loss in rows 4, 8, 12 and in no other"
 done
 head -c 161 text >ten && "$piper" data text ten -o ten.h5 >out 2>&1
-build nine gpt2 one train.eval_data=ten.h5 && "$piper" train nine.h5 -o e-nine >out 2>&1 &&
+build nine gpt2 one train.eval_data=ten.h5 && train 1 nine e-nine &&
     grep -q 'evaluation data ten.h5: 10 sequences, the last 2 of them not evaluated' e-nine/log.txt &&
     grep -q 'evaluation data few.h5: 24 sequences$' e-one/log.txt
 result 'the log says what evaluation leaves out'

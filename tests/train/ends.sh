@@ -3,14 +3,6 @@
 # How runs end: divergence, time, signals. All ranks are gone, the status is the documented one, what is kept can be used.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
-# ends STATUS RANKS JOB RUN [OPTION...]: `out` holds what was said
-ends()
-{
-    status=$1 ranks=$2 job=$3 folder=$4
-    shift 4
-    sh "$src/tests/run-mpi" -x "$status" "$piper" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
-}
-
 # ---- divergence
 build good gpt2 pp2dp2 train.steps=3
 for kind in sgd adamw; do # AdamW's steps are bounded, so what blows up is the decay

@@ -4,13 +4,6 @@
 # start. A folder in the place of a file stands for a disk that does not take it.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
-# fails STATUS RANKS JOB RUN [OPTION...]: `out` holds what was said
-fails()
-{
-    status=$1 ranks=$2 job=$3 folder=$4
-    shift 4
-    sh "$src/tests/run-mpi" -x "$status" "$piper" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
-}
 steps_of()
 {
     find "$1/checkpoints" -type f | sed 's|.*/||; s/^step-0*//; s/\.h5$//' | sort -n | tr '\n' ' '
@@ -39,7 +32,7 @@ train 2 f whole
 for how in async sync; do
     train 2 f d-$how --steps 4
     mkdir d-$how/checkpoints/step-000008.h5
-    fails 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot be read: it is a folder, not a regular file; .* nothing is changed' \
+    ends 74 2 f d-$how --checkpoint $how && grep -q 'step-000008.h5: cannot be read: it is a folder, not a regular file; .* nothing is changed' \
         out && [ "$(steps_of d-$how)" = '4 ' ]
     result "$how: a folder that has the name of a newer one: 74, nothing is changed"
     rmdir d-$how/checkpoints/step-000008.h5
@@ -56,7 +49,7 @@ train 4 h h && cp -r h good && damage h/checkpoints/step-000009.h5 && ! "$piper"
 result 'the newest is damaged: a warning, and on from the one before, with the same bits'
 for step in 3 6 9; do damage h/checkpoints/step-00000$step.h5; done
 cp -r h before
-fails 65 4 h h && grep -q 'none of its 3 checkpoints is usable.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
+ends 65 4 h h && grep -q 'none of its 3 checkpoints is usable.*step-000009.h5.*--fresh' out && diff -r -x log.txt -x ring before h >>out
 result 'all are damaged: 65, nothing is touched, --fresh is named'
 train 4 h h --fresh && same_bits good h && [ -f h/old.1/checkpoints/step-000009.h5 ]
 result 'and --fresh begins anew'
@@ -64,7 +57,7 @@ result 'and --fresh begins anew'
 # ---- another model
 sed 's/"n_layer": 4/"n_layer": 3/' gpt2.json >three.json
 build t three one train.steps=9
-fails 65 1 t h && grep -q 'is a checkpoint of another model: .*--fresh' out
+ends 65 1 t h && grep -q 'is a checkpoint of another model: .*--fresh' out
 result 'a checkpoint of another model is refused'
 
 # ---- none at all
@@ -79,7 +72,7 @@ awk -v none="$(planned none)" -v kept="$(planned good)" 'BEGIN { print none, kep
 result 'and no memory is planned for one'
 train 4 h none --no-checkpoint --steps 2 && [ "$(last_step none)" -eq 2 ] && [ "$(last_step none/old.1)" -eq 9 ]
 result 'it starts over each time, and keeps what was there'
-rm -rf before && cp -r good before && fails 64 4 h good --no-checkpoint && grep -q 'contains the checkpoints .*--fresh' out &&
+rm -rf before && cp -r good before && ends 64 4 h good --no-checkpoint && grep -q 'contains the checkpoints .*--fresh' out &&
     diff -r -x log.txt -x ring before good >>out
 result 'a folder with checkpoints is refused: 64, and nothing is touched'
 build stops gpt2 one train.steps=100000
@@ -89,9 +82,9 @@ wait $launched && [ ! -e stops/checkpoints ] && grep -q 'stopped after .*; not r
 result 'a signal stops it, with nothing kept'
 
 # ---- no run folder where no run began
-fails 64 3 h new && [ ! -e new ]
+ends 64 3 h new && [ ! -e new ]
 result 'wrong number of ranks: 64 and no run folder'
-fails 66 4 h new --data none.h5 && [ ! -e new ]
+ends 66 4 h new --data none.h5 && [ ! -e new ]
 result 'no data: 66 and no run folder'
 echo no >wrong.safetensors
 "$piper" checkpoint import h.h5 wrong.safetensors -o new >out 2>&1

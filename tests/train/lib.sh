@@ -8,32 +8,15 @@ shown=out
 case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
 case $src in /*) ;; *) src=$PWD/$src ;; esac
 dir=$(mktemp -d) || exit 99
-trap 'rm -rf "$dir"' EXIT
+trap 'ranks_end; rm -rf "$dir"' EXIT
 cd "$dir" || exit 99
+. "$src/tests/jobs/lib.sh"
 export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 
 command -v "${MPIEXEC:-mpirun}" >/dev/null 2>&1 || { echo "no MPI launcher on this machine"; exit 77; }
 
-cat >llama.json <<'JSON'
-{"model_type": "llama", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
- "num_key_value_heads": 2, "intermediate_size": 72, "tie_word_embeddings": false}
-JSON
-cat >gpt2.json <<'JSON'
-{"model_type": "gpt2", "vocab_size": 256, "n_embd": 32, "n_layer": 4, "n_head": 4, "n_positions": 64}
-JSON
-cat >moe.json <<'JSON'
-{"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4,
- "num_key_value_heads": 2, "head_dim": 16, "intermediate_size": 64, "moe_intermediate_size": 24, "num_experts": 4,
- "num_experts_per_tok": 2, "norm_topk_prob": true, "output_router_logits": true, "router_aux_loss_coef": 0.01,
- "capacity_factor": 1.25, "tie_word_embeddings": false}
-JSON
-cat >adamw.json <<'JSON'
-{"optimizer": {"kind": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
- "lr": {"kind": "cosine", "peak": 1e-3, "min": 1e-4, "warmup_steps": 3}, "clip_norm": 1.0, "batch_size": 8, "seq_len": 16,
- "steps": 12, "seed": 7, "shuffle": true, "data": "tokens.h5"}
-JSON
-
-cat "$src/README" "$src"/src/train/*.c >text
+cp "$src"/tests/jobs/*.json . # gpt2, llama, moe, qwen3_moe, tiny; adamw, sgd
+awk -v bytes=100000 -f "$src/tests/jobs/text.awk" >text
 "$piper" data text text -o tokens.h5 >out 2>&1 || { echo "Bail out! piper data text failed"; exit 1; }
 
 # strategies; each word is used as a file name too
@@ -65,14 +48,26 @@ build()
     "$piper" build -m "$model.json" -s "$strategy.json" -t adamw.json -o "$job.h5" "$@" >out 2>&1 ||
         { echo "Bail out! piper build $job failed"; cat out; exit 1; }
 }
-# train RANKS JOB RUN [OPTION...]
+# train RANKS JOB RUN [OPTION...]: to its end, by ranks that wait for jobs. `out` holds what was said
 train()
+{
+    ends 0 "$@"
+}
+# ends STATUS RANKS JOB RUN [OPTION...]: the same, of a run that ends so
+ends()
+{
+    status=$1 ranks=$2 job=$3 folder=$4
+    shift 4
+    on_ranks "$status" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
+}
+# start RANKS JOB RUN [OPTION...]: as train, by a launch of its own
+start()
 {
     ranks=$1 job=$2 folder=$3
     shift 3
     sh "$src/tests/run-mpi" "$piper" "$ranks" train "$job.h5" -o "$folder" "$@" >out 2>&1
 }
-# launch RANKS JOB RUN [OPTION...]: train in the background. $launched: what to wait for; pid.launcher and pid.N, of rank N
+# launch RANKS JOB RUN [OPTION...]: start in the background. $launched: what to wait for; pid.launcher and pid.N, of rank N
 launch()
 {
     ranks=$1 job=$2 folder=$3

@@ -20,7 +20,7 @@ poisoned() # RUN
     "$piper" checkpoint import rare.h5 weights.safetensors -o "$1" >out 2>&1
 }
 
-poisoned a && sh "$src/tests/run-mpi" -x 65 "$piper" 4 train rare.h5 -o a >out 2>&1 &&
+poisoned a && ends 65 4 rare a &&
     grep -q '^piper: step 3: the loss is nan .* diverged' out && [ "$(last_step a)" -eq 3 ]
 result 'stop: the first such step ends training'
 
@@ -52,7 +52,7 @@ poisoned i && train 4 firstzb i --on-nan skip --steps 8 && column h loss | sed 1
 result 'skip: the same on four ranks'
 
 build wild gpt2 pp2dp2 train.lr=1e6 train.clip_norm=1e9 train.optimizer.weight_decay=1
-sh "$src/tests/run-mpi" -x 65 "$piper" 4 train wild.h5 -o w --on-nan skip --steps 100 >out 2>&1 &&
+ends 65 4 wild w --on-nan skip --steps 100 &&
     grep -q 'the updates of 10 consecutive steps were skipped. step [0-9]*: ' out && [ "$(last_step w)" -lt 40 ]
 result 'skip: ten in a row end training'
 # Steps of 8 sequences of 16 tokens: 6 with the byte, one without, 6 with it, one without.
@@ -64,29 +64,29 @@ while [ $((six += 1)) -le 14 ]; do
     esac
 done >apart && printf ' ' >>apart && "$piper" data text apart -o sixes.h5 >out 2>&1
 # shellcheck disable=SC2086
-build apart llama one $constant train.data=sixes.h5 train.steps=14 && poisoned j && "$piper" train apart.h5 -o j --on-nan skip >out 2>&1 &&
+build apart llama one $constant train.data=sixes.h5 train.steps=14 && poisoned j && train 1 apart j --on-nan skip &&
     [ "$(awk -F, '$2 == "nan"' j/metrics.csv | wc -l)" -eq 12 ] && [ "$(last_step j)" -eq 14 ] && "$piper" checkpoint list j >>out &&
     grep -q 'step 14 .* 2 updates' out
 result 'skip: more than ten in all, not in a row, do not'
 build free gpt2 pp2dp2 train.clip_norm=0
-sh "$src/tests/run-mpi" -x 64 "$piper" 4 train free.h5 -o f --on-nan skip >out 2>&1 && grep -q 'on-nan skip: .*clip_norm' out
+ends 64 4 free f --on-nan skip && grep -q 'on-nan skip: .*clip_norm' out
 result 'skip: refused where updates do not wait for the norm'
 
 first='rank [0-3], step 3, F .* mb[01]: operator [^ ]*embed[^ ]* (embed.*, kernel F) wrote an output = nan at element'
-poisoned e && sh "$src/tests/run-mpi" -x 65 "$piper" 4 train rare.h5 -o e --check-numbers >out 2>&1 &&
+poisoned e && ends 65 4 rare e --check-numbers &&
     grep -q "^piper: $first" out && grep -q "  $first" e/log.txt
 result 'check-numbers: rank and operator of the first one, on the console and in the log'
 poisoned g && train 4 rare g --check-numbers --on-nan skip && grep "  rank" g/log.txt | head -n 1 | grep -q "$first" &&
     [ "$(last_step g)" -eq 12 ]
 result 'check-numbers with skip: the first one is logged, training goes on'
-sh "$src/tests/run-mpi" -x 65 "$piper" 4 train wild.h5 -o v --check-numbers >out 2>&1 &&
+ends 65 4 wild v --check-numbers &&
     grep -q 'rank [0-3], step [0-9]*, ' v/log.txt
 result 'check-numbers: a run that blows up'
 
 # A failure that only one rank sees, inside a step, stands in the log with rank and instruction.
 build tight moe ep2 train.steps=4 model.capacity_factor=0 && sed 's/"op":"shard"/"expert_bound":1.0001,&/' ep2.json >bound.json &&
     build bound moe bound train.steps=50 model.capacity_factor=0 &&
-    sh "$src/tests/run-mpi" -x 65 "$piper" 2 train bound.h5 -o t >out 2>&1
+    ends 65 2 bound t
 grep -q 'rank [01], step [0-9]*, all-to-all .*: [0-9]* rows arrive' t/log.txt
 result 'a failure inside a step is in the log'
 # The bound that it names is enough for that step; two hundredths less, more than one row of 128, are not.
@@ -95,7 +95,7 @@ step=$(sed -n 's/.*rank [01], step \([0-9]*\), .*rows arrive.*/\1/p' t/log.txt |
 for try in "$bound:0" "$((bound - 2)):65"; do
     sed "s/\"op\":\"shard\"/\"expert_bound\":$((${try%:*} / 100)).$(printf %02d $((${try%:*} % 100))),&/" ep2.json >bound.json &&
         build bound moe bound train.steps=50 model.capacity_factor=0 && rm -rf t &&
-        sh "$src/tests/run-mpi" -x "${try#*:}" "$piper" 2 train bound.h5 -o t --steps "$step" >out 2>&1
+        ends "${try#*:}" 2 bound t --steps "$step"
     result "with expert_bound ${try%:*} hundredths step $step ends with ${try#*:}"
 done
 echo "1..$n"

@@ -4,14 +4,14 @@
 # it was stopped. Under another strategy: the same weights to the bit, and the losses of the same training.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 
-# ---- the same command again
+# ---- the same command again, in processes of its own
 for s in one pp2dp2 zero3; do
     ranks=4
     [ $s = one ] && ranks=1
     [ $s = zero3 ] && ranks=2
     build $s gpt2 $s
     train "$ranks" $s $s-whole && train "$ranks" $s $s-half --steps 6 &&
-        [ "$(last_step $s-half)" = 6 ] && train "$ranks" $s $s-half && same_bits $s-whole $s-half
+        [ "$(last_step $s-half)" = 6 ] && start "$ranks" $s $s-half && same_bits $s-whole $s-half
     result "$s: 12 steps, and 6 and 6"
     build $s gpt2 $s train.steps=1000000 train.checkpoint_every=5 train.checkpoint_keep=2
     expect=75 launch "$ranks" $s $s-usr1
@@ -59,7 +59,7 @@ result "norms of the gradients over 5 strategies as on 1 rank"
 # ---- another optimizer: moments begin at zero, and so does the count of updates
 build sgd gpt2 one 'train.optimizer={"kind":"sgd"}' train.lr=1e-3
 build adam gpt2 one train.lr=1e-3 train.optimizer.weight_decay=0
-"$piper" train sgd.h5 -o other --steps 7 >out 2>&1 && "$piper" train adam.h5 -o other --steps 8 >out 2>&1 && echo 1 1e-3 >want &&
+train 1 sgd other --steps 7 && train 1 adam other --steps 8 && echo 1 1e-3 >want &&
     moved other/checkpoints/step-000007.h5 other/checkpoints/step-000008.h5 >got && near want got 1e-3 &&
     "$piper" checkpoint list other >>out && grep -q 'step 8 .* 1 updates' out
 result 'sgd, then adamw: its first update moves a weight by the learning rate'
@@ -74,7 +74,7 @@ awk 'BEGIN { for (i = 0; i < 101; i++) { x = (x * 13 + 5) % 16; printf "%c", 1 +
 build v1 tiny one train.lr=1e-2 train.batch_size=2 train.seq_len=4 train.data=small.h5 train.shuffle=false
 mkdir -p v1/checkpoints && cp "$src/tests/train/version-1.h5" v1/checkpoints/step-000003.h5 &&
     "$piper" checkpoint verify v1/checkpoints/step-000003.h5 >>out && grep -q 'step 3, 3 updates' out &&
-    cp -r v1 v1-again && "$piper" train v1.h5 -o v1 --steps 4 >>out 2>&1 && "$piper" checkpoint list v1 >>out &&
+    cp -r v1 v1-again && train 1 v1 v1 --steps 4 && "$piper" checkpoint list v1 >>out &&
     grep -q 'step 4 .*data small$' out && "$piper" checkpoint export v1 -o v1.safetensors >>out &&
     "$piper" checkpoint diff v1/checkpoints/step-000003.h5 v1/checkpoints/step-000004.h5 2>>out |
     grep -q '^optimizer/updates: 1 of 1 elements differ, by at most 1'
@@ -86,7 +86,7 @@ build m2 moe ep2
 build m4 moe ep4
 for ranks in 2 4; do
     s=m$ranks
-    train "$ranks" "$s" "$s-whole" --check-replicas 6 && train "$ranks" "$s" "$s-half" --steps 6 && train "$ranks" "$s" "$s-half" &&
+    train "$ranks" "$s" "$s-whole" --check-replicas 6 && train "$ranks" "$s" "$s-half" --steps 6 && start "$ranks" "$s" "$s-half" &&
         same_bits "$s-whole" "$s-half"
     result "experts over $ranks ranks, ZeRO-1: 12 steps, and 6 and 6; copies are equal"
 done

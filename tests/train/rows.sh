@@ -5,14 +5,6 @@
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 export OMP_NUM_THREADS=1
 
-# alone JOB RUN [OPTION...]: on one rank, without a launcher
-alone()
-{
-    job=$1 folder=$2
-    shift 2
-    "$piper" train "$job.h5" -o "$folder" "$@" >out 2>&1
-}
-
 # ---- the columns: 8 sequences of 16 tokens; cosine from 1e-3 to 1e-4 over 12 steps, 3 of warm-up
 cat >columns.awk <<'AWK'
 function near(name, found, want) {
@@ -46,7 +38,7 @@ while [ $((i += 1)) -le 60 ]; do printf 'abcdefghijklmnop'; done >same && "$pipe
 layout 1 1 gpipe 4 >four.json
 for s in one:8 one:4 four:8; do
     build "m$s" moe "${s%:*}" train.batch_size="${s#*:}" train.lr=0 train.steps=1 train.data=same.h5 model.capacity_factor=0
-    alone "m$s" "m$s" || cat out
+    train 1 "m$s" "m$s" || cat out
 done
 : >out
 good=0
@@ -64,8 +56,8 @@ result 'loss and aux_loss are means: of 4 or 8 equal sequences, in one microbatc
 # ---- another batch size at a resume: the samples follow those that were seen
 still='train.lr=0 train.shuffle=false train.steps=12'
 # shellcheck disable=SC2086 # settings are words
-build eight gpt2 one $still && build four gpt2 one $still train.batch_size=4 && alone four straight &&
-    alone eight hop --steps 3 && alone four hop --steps 9 && alone eight hop --steps 10 &&
+build eight gpt2 one $still && build four gpt2 one $still train.batch_size=4 && train 1 four straight &&
+    train 1 eight hop --steps 3 && train 1 four hop --steps 9 && train 1 eight hop --steps 10 &&
     grep -q 'warning: the batch size changed: the data continue at sample 24' hop/log.txt
 column straight loss | awk '{ a[$1] = $2 } END { for (s = 1; s <= 3; s++) print s, (a[2 * s - 1] + a[2 * s]) / 2
     for (s = 4; s <= 9; s++) print s, a[s + 3] }' >want
@@ -77,8 +69,8 @@ result 'another batch size: samples go on where they were, none twice, none left
 head -c 385 text >few && "$piper" data text few -o few.h5 >out 2>&1
 # shellcheck disable=SC2086
 { build seven gpt2 one train.lr=0 train.data=few.h5 && build nine gpt2 one train.lr=0 train.data=few.h5 train.seed=9; } &&
-    alone seven from --steps 3 && cp -r from other && cp -r from again && alone seven from --steps 6 && alone nine other --steps 6 &&
-    alone seven again --steps 6 && column from loss >want && column again loss >got && cmp want got && column other loss >got &&
+    train 1 seven from --steps 3 && cp -r from other && cp -r from again && train 1 seven from --steps 6 && train 1 nine other --steps 6 &&
+    train 1 seven again --steps 6 && column from loss >want && column again loss >got && cmp want got && column other loss >got &&
     head -n 3 want >a && head -n 3 got >b && cmp a b && sed 1,3d want >a && sed 1,3d got >b && ! cmp -s a b &&
     awk '{ s += $2 } END { print 1, s }' a >want && awk '{ s += $2 } END { print 1, s }' b >got && near want got 1e-6
 result 'another seed: the same sequences in another order'

@@ -39,11 +39,7 @@ stopped_well()
 }
 go_on()
 {
-    if [ "$ranks" -eq 1 ]; then
-        "$piper" train job.h5 -o run >out 2>&1
-    else
-        train "$ranks" job run
-    fi
+    train "$ranks" job run
 }
 ended_well()
 {

@@ -3,21 +3,20 @@
 #define TESTS_UNIT_COMPILED_H
 
 #include <check.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
 
 #include "ir/family/family.h"
 #include "sched/sched.h"
 
 enum compiled_model { MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODELS };
 
-/* Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity. */
-static const char *const model_texts[MODELS] = {
-    [MODEL_LLAMA] = "{\"model_type\":\"llama\",\"vocab_size\":48,\"hidden_size\":16,\"num_hidden_layers\":4,"
-                    "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"intermediate_size\":24}",
-    [MODEL_GPT2] =
-        "{\"model_type\":\"gpt2\",\"vocab_size\":48,\"n_embd\":16,\"n_layer\":4,\"n_head\":2,\"n_positions\":8}",
-    [MODEL_MOE] = "{\"model_type\":\"qwen3_moe\",\"vocab_size\":48,\"hidden_size\":16,\"num_hidden_layers\":4,"
-                  "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":8,\"moe_intermediate_size\":8,"
-                  "\"num_experts\":4,\"num_experts_per_tok\":2,\"capacity_factor\":1.5}",
+/* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity. */
+static const char *const model_files[MODELS] = {
+    [MODEL_LLAMA] = "llama.json",
+    [MODEL_GPT2] = "gpt2.json",
+    [MODEL_MOE] = "qwen3_moe.json",
 };
 
 struct compiled {
@@ -43,11 +42,52 @@ static inline json_t *compiled_json(const char *text)
     return doc;
 }
 
+static inline FILE *compiled_file(const char *name)
+{
+    const char *top = getenv("top_srcdir");
+    char path[1024];
+    snprintf(path, sizeof path, "%s/tests/jobs/%s", top ? top : ".", name);
+    FILE *f = fopen(path, "r");
+    CHECK(f); /* also called where no test runs */
+    return f;
+}
+
+/* A line of tests/jobs/strategies: what it makes, and its directives. */
+struct compiled_strategy {
+    uint32_t ranks, microbatches, replicas;
+    const char *text;
+};
+static inline const struct compiled_strategy *compiled_strategies(int *n)
+{
+    enum { MOST = 100 };
+    static struct compiled_strategy all[MOST];
+    static int have;
+    char *line = NULL;
+    size_t size = 0;
+    FILE *f = have ? NULL : compiled_file("strategies");
+    while (f && getline(&line, &size, f) > 0) {
+        struct compiled_strategy *s = &all[have];
+        int at = 0;
+        if (*line == '#')
+            continue;
+        CHECK(have + 1 < MOST && sscanf(line, "%u %u %u %n", &s->ranks, &s->microbatches, &s->replicas, &at) == 3);
+        s->text = strdup(line + at);
+        have++;
+    }
+    free(line);
+    if (f)
+        fclose(f);
+    *n = have;
+    return all;
+}
+
 static inline void compiled_graph(enum compiled_model model, struct ir_graph *g)
 {
     struct notices notices;
     struct err e = { 0 };
-    json_t *doc = compiled_json(model_texts[model]);
+    FILE *f = compiled_file(model_files[model]);
+    json_t *doc = json_loadf(f, 0, NULL);
+    fclose(f);
     ir_graph_init(g);
     notices_init(&notices);
     ck_assert_msg(ir_family_build(doc, "model.json", 8, g, &notices, &e) == ST_OK, "%s", e.text);
@@ -75,12 +115,13 @@ static inline void compiled_init(struct compiled *c, enum compiled_model model, 
         .eval = true,
         .snapshot = true,
         .target = &ir_target_cpu,
+        .comm_scratch = 1 << 20,
         .dump = to,
     };
     enum status st = sched_compile(&in, &c->out, &e);
     if (to)
         fclose(to);
-    ck_assert_msg(st == ST_OK, "%s\n%s\n%s", model_texts[model], strategy, e.text);
+    ck_assert_msg(st == ST_OK, "%s\n%s\n%s", model_files[model], strategy, e.text);
     json_decref(list);
     c->plans = mem_alloc(c->out.n_classes * sizeof *c->plans);
     for (uint32_t i = 0; i < c->out.n_classes; i++) {

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "plan_edit.h"
 #include "plan_job.h"
 #include "sched/sched.h"
 
@@ -41,88 +42,28 @@ static struct plan_instr *instr(struct plan_builder *b, enum plan_op op, uint32_
     return &b->instrs.at[find_instr(b, TRAIN, op, nth)];
 }
 
-/* A list as records that own their waits and bases, to be edited and written back. */
-struct record {
-    struct plan_instr in;
-    uint32_t id, waits[8]; /* ids */
-    struct plan_base bases[16];
-};
-struct records {
-    VEC(struct record);
-};
-
-static void take_list(const struct plan_builder *b, uint32_t list, struct records *r)
-{
-    const struct plan_list *l = &b->lists.at[list];
-    for (uint32_t i = 0; i < l->n_instr; i++) {
-        struct record x = { .in = b->instrs.at[l->first_instr + i], .id = i };
-        for (uint32_t k = 0; k < x.in.n_waits; k++)
-            x.waits[k] = b->waits.at[x.in.first_wait + k];
-        for (uint32_t k = 0; k < x.in.n_bases; k++)
-            x.bases[k] = b->bases.at[x.in.first_base + k];
-        vec_add(r, x);
-    }
-}
-
-static void put_record(struct plan_builder *b, const struct records *r, struct record x)
-{
-    uint32_t n_waits = x.in.n_waits, n = 0;
-    x.in.first_wait = b->waits.n;
-    x.in.first_base = b->bases.n;
-    for (uint32_t w = 0; w < n_waits; w++)
-        for (uint32_t k = 0; k < r->n && r->at[k].id != x.id; k++)
-            if (r->at[k].id == x.waits[w]) {
-                vec_add(&b->waits, k);
-                n++;
-            }
-    x.in.n_waits = (uint16_t)n;
-    for (uint32_t k = 0; k < x.in.n_bases; k++)
-        vec_add(&b->bases, x.bases[k]);
-    vec_add(&b->instrs, x.in);
-}
-
-/* Writes both lists again; waits on instructions that are gone, or no earlier any more, go too. */
-static void put_lists(struct plan_builder *b, const struct records *lists)
-{
-    b->instrs.n = b->waits.n = b->bases.n = 0;
-    for (uint32_t i = 0; i < b->lists.n; i++) {
-        b->lists.at[i].first_instr = b->instrs.n;
-        b->lists.at[i].n_instr = lists[i].n;
-        for (uint32_t k = 0; k < lists[i].n; k++)
-            put_record(b, &lists[i], lists[i].at[k]);
-    }
-}
-
 enum edit { DROP, REPEAT, MOVE };
 /* Changes the instruction with number i of the section: drop it, repeat it behind itself, or move it before number
  * `to`. */
 static void edit(struct plan_builder *b, uint32_t i, enum edit what, uint32_t to)
 {
-    struct records lists[2] = { 0 };
+    struct plan_edit e;
+    plan_edit_begin(b, &e);
     uint32_t list = i >= first_of(b, EVAL);
-    for (uint32_t k = 0; k < 2; k++)
-        take_list(b, k, &lists[k]);
-    struct records *r = &lists[list];
+    struct plan_records *r = &e.lists[list];
     i -= first_of(b, list);
     to -= first_of(b, list);
-    struct record x = r->at[i];
+    struct plan_record x = r->at[i];
     if (what == REPEAT) {
-        vec_push(r);
-        memmove(&r->at[i + 1], &r->at[i], (r->n - 1 - i) * sizeof x);
-        r->at[i + 1].id = 1000;
+        x.id = UINT32_MAX;
+        plan_edit_insert(r, i + 1, x);
     } else {
-        memmove(&r->at[i], &r->at[i + 1], (r->n - 1 - i) * sizeof x);
-        r->n--;
+        plan_edit_drop(r, i);
         to -= to > i;
     }
-    if (what == MOVE) {
-        vec_push(r);
-        memmove(&r->at[to + 1], &r->at[to], (r->n - 1 - to) * sizeof x);
-        r->at[to] = x;
-    }
-    put_lists(b, lists);
-    vec_free(&lists[0]);
-    vec_free(&lists[1]);
+    if (what == MOVE)
+        plan_edit_insert(r, to, x);
+    plan_edit_end(&e);
 }
 
 static void drop(struct plan_builder *b, enum plan_op op, uint32_t nth)

@@ -18,7 +18,8 @@ libpiper_cuda_host_la_CXXFLAGS = $(CXX17_FLAG) $(PIPER_WARN) $(PIPER_SAN) -O2 -f
 CUDA_HOST_CPPFLAGS = -I$(top_srcdir)/tests/cuda/host -I$(top_srcdir)/tests/cuda $(CPU_TEST_CPPFLAGS)
 CUDA_HOST_LDADD = libpiper_cuda_host.la $(PIPER_IR) $(CHECK_LIBS) -lm
 
-UNIT_TESTS += tests/cuda/test_ops_host tests/cuda/test_update_host tests/cuda/test_parts_host
+SLOW_UNIT_TESTS += tests/cuda/test_ops_host
+UNIT_TESTS += tests/cuda/test_update_host tests/cuda/test_parts_host
 tests_cuda_test_ops_host_SOURCES = $(OPS_TEST_SOURCES) tests/cuda/machine_host.c
 nodist_EXTRA_tests_cuda_test_ops_host_SOURCES = none.cc
 tests_cuda_test_ops_host_CPPFLAGS = $(CUDA_HOST_CPPFLAGS)
