@@ -601,7 +601,8 @@ static const struct {
 } bad_graphs[] = {
     { GRAPH(EMBED ",{\"op\":\"act\",\"name\":\"g\",\"in\":[\"e\"],\"act\":\"mish\"}," HEAD("g")),
       "$.graph[1].act: found \"mish\", expected one of silu, gelu" },
-    { GRAPH(EMBED ",{\"op\":\"clamp\",\"name\":\"g\",\"in\":[\"e\"]}," HEAD("g")), "operator g (clamp) needs clamp" },
+    { GRAPH(EMBED ",{\"op\":\"clamp\",\"name\":\"g\",\"in\":[\"e\"]}," HEAD("g")),
+      "operator g (clamp) requires clamp" },
     { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,2]}," HEAD("r")),
       "operator r (rope): inv_freq must have a number for each pair" },
     { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,-2]}," HEAD("r")),
