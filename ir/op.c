@@ -5,49 +5,35 @@
 #include <stdio.h>
 #include <string.h>
 
+/* Bit of ir_op_info.attrs, field of struct ir_attrs, type: the one list of attributes. New ones come last: files have the order. */
 /* clang-format off */
-#define ATTR(field, type) { #field, offsetof(struct ir_attrs, field), type }
-const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
-    ATTR(in_features, 'u'), ATTR(out_features, 'u'), ATTR(features, 'u'), ATTR(heads, 'u'),    ATTR(kv_heads, 'u'),
-    ATTR(head_dim, 'u'),    ATTR(vocab, 'u'),        ATTR(positions, 'u'), ATTR(experts, 'u'), ATTR(top_k, 'u'),
-    ATTR(capacity, 'u'),    ATTR(ffn, 'u'),          ATTR(flags, 'u'),     ATTR(eps, 'f'),     ATTR(theta, 'f'),
-    ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),     ATTR(v_head_dim, 'u'), ATTR(window, 'u'), ATTR(score_cap, 'f'),
-    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'), ATTR(act, 'a'),      ATTR(clamp, 'f'),   ATTR(alpha, 'f'), ATTR(groups, 'u'), ATTR(top_groups, 'u'),
-};
+#define ATTRIBUTES(X) \
+    X(A_IN, in_features, 'u') X(A_OUT, out_features, 'u') X(A_FEATURES, features, 'u') X(A_HEADS, heads, 'u') \
+    X(A_KV_HEADS, kv_heads, 'u') X(A_HEAD_DIM, head_dim, 'u') X(A_VOCAB, vocab, 'u') X(A_POSITIONS, positions, 'u') \
+    X(A_EXPERTS, experts, 'u') X(A_TOP_K, top_k, 'u') X(A_CAPACITY, capacity, 'u') X(A_FFN, ffn, 'u') \
+    X(A_FLAGS, flags, 'u') X(A_EPS, eps, 'f') X(A_THETA, theta, 'f') X(A_SCALE, scale, 'f') X(A_AUX, aux_coef, 'f') \
+    X(A_V_HEAD_DIM, v_head_dim, 'u') X(A_WINDOW, window, 'u') X(A_SCORE_CAP, score_cap, 'f') \
+    X(A_ROTARY_DIM, rotary_dim, 'u') X(A_ROTARY_OFFSET, rotary_offset, 'u') X(A_ACT, act, 'a') \
+    X(A_CLAMP, clamp, 'f') X(A_ALPHA, alpha, 'f') X(A_GROUPS, groups, 'u') X(A_TOP_GROUPS, top_groups, 'u')
 /* clang-format on */
+enum {
+#define NUMBER(bit, field, type) bit##_NUMBER,
+    ATTRIBUTES(NUMBER)
+#undef NUMBER
+};
+enum {
+#define BIT(bit, field, type) bit = 1 << bit##_NUMBER,
+    ATTRIBUTES(BIT)
+#undef BIT
+};
+const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
+#define INFO(bit, field, type) { #field, offsetof(struct ir_attrs, field), type },
+    ATTRIBUTES(INFO)
+#undef INFO
+};
 _Static_assert(sizeof(struct ir_attrs) == (sizeof(void *) + 4 * IR_ATTR_COUNT + 7) / 8 * 8,
                "a field of struct ir_attrs has no row in ir_attr_info");
 
-/* Bits of ir_op_info.attrs, in the order of ir_attr_info. */
-enum {
-    A_IN = 1 << 0,
-    A_OUT = 1 << 1,
-    A_FEATURES = 1 << 2,
-    A_HEADS = 1 << 3,
-    A_KV_HEADS = 1 << 4,
-    A_HEAD_DIM = 1 << 5,
-    A_VOCAB = 1 << 6,
-    A_POSITIONS = 1 << 7,
-    A_EXPERTS = 1 << 8,
-    A_TOP_K = 1 << 9,
-    A_CAPACITY = 1 << 10,
-    A_FFN = 1 << 11,
-    A_FLAGS = 1 << 12,
-    A_EPS = 1 << 13,
-    A_THETA = 1 << 14,
-    A_SCALE = 1 << 15,
-    A_AUX = 1 << 16,
-    A_V_HEAD_DIM = 1 << 17,
-    A_WINDOW = 1 << 18,
-    A_SCORE_CAP = 1 << 19,
-    A_ROTARY_DIM = 1 << 20,
-    A_ROTARY_OFFSET = 1 << 21,
-    A_ACT = 1 << 22,
-    A_CLAMP = 1 << 23,
-    A_ALPHA = 1 << 24,
-    A_GROUPS = 1 << 25,
-    A_TOP_GROUPS = 1 << 26,
-};
 enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY, A_GATED = A_ACT | A_CLAMP | A_ALPHA | A_FLAGS };
 
 const char *const ir_act_names[IR_ACT_COUNT + 1] = { "silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", NULL };

@@ -142,7 +142,7 @@ lacks 'no family' "$dir/page" "$dir/families"
 clean 'families of models'
 
 { # of an operator of a "graph"
-    sed -n '/ir_attr_info\[IR_ATTR_COUNT\] = {/,/};/p' "$src/ir/op.c" | grep -oE 'ATTR\([a-z_]+' | cut -d'(' -f2 | grep -vx flags
+    sed -n '/define ATTRIBUTES(X)/,/clang-format on/p' "$src/ir/op.c" | grep -oE 'X\(A_[A-Z_]+, [a-z_]+' | cut -d' ' -f2 | grep -vx flags
     sed -n '/flag_names\[\] = {/,/};/p' "$src/ir/family/explicit.c" | grep -oE '"[a-z_]+"' | tr -d '"'
     printf '%s\n' capacity_factor inv_freq op name in param tags block init std
 } | sort -u >"$dir/code"
