@@ -57,7 +57,7 @@ static enum status get_info(const struct h5_at *root, struct arena *a, struct ch
     TRY(get_digest(root, "job_digest", a, info->job_digest, e));
     TRY(get_digest(root, "model_digest", a, info->model_digest, e));
     if (optimizer_by_name(info->optimizer) == OPTIMIZERS && strcmp(info->optimizer, "none") != 0)
-        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected none, %s",
+        return err_set(e, ST_INPUT, root->where, "attribute optimizer: found \"%s\", expected %s, or \"none\"",
                        info->optimizer, optimizer_names(names, sizeof names));
     return ST_OK;
 }

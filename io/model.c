@@ -7,7 +7,7 @@
 const char *const model__init_names[] = { "normal", "zeros", "ones", NULL };
 const char *const model__in[IR_MAX_IN] = { "in0", "in1", "in2" };
 const char *const model__out[IR_MAX_OUT] = { "out0", "out1", "out2" };
-const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2" };
+const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2", "param3", "param4", "param5" };
 
 static void hash_shape(struct sha256 *s, const struct ir_shape *shape)
 {
@@ -33,18 +33,22 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
         sha256_add_text(s, o->name);
         sha256_add_text(s, ir_op_info[o->op].name);
         for (int k = 0; k < IR_ATTR_COUNT; k++) {
-            uint32_t bits;
-            memcpy(&bits, (const char *)&o->attrs + ir_attr_info[k].offset, 4);
+            const uint32_t bits = ir_attr_bits(&o->attrs, (uint32_t)k);
             if (k >= IR_ATTR_ALWAYS && bits == 0)
                 continue;
             sha256_add_text(s, ir_attr_info[k].name);
             sha256_add_u64(s, bits);
         }
+        const struct ir_freqs *f = o->attrs.inv_freq;
+        if (f)
+            sha256_add_text(s, "inv_freq");
+        for (uint32_t k = 0; f && k < f->n; k++)
+            sha256_add_f64(s, (double)f->at[k]);
         for (int k = 0; k < IR_MAX_IN; k++)
             sha256_add_u64(s, o->in[k]);
         for (int k = 0; k < IR_MAX_OUT; k++)
             sha256_add_u64(s, o->out[k]);
-        for (int k = 0; k < IR_MAX_PARAM; k++)
+        for (int k = 0; k < IR_MAX_PARAM && (k < MODEL_PARAMS_ALWAYS || o->param[k] != IR_NONE); k++)
             sha256_add_u64(s, o->param[k]);
     }
 }

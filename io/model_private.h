@@ -6,6 +6,11 @@
 
 enum { MODEL_COLUMN_NAME = 220 }; /* "tag." and the longest name of a tag fit */
 
+enum { MODEL_PARAMS_ALWAYS = 3 }; /* columns param0 to param2; those behind only where an operator has so many */
+
+#define MODEL_FREQ_COUNT "inv_freq_count"
+#define MODEL_FREQS      "inv_freq"
+
 extern const char *const model__init_names[]; /* by enum ir_init; NULL ends */
 extern const char *const model__in[IR_MAX_IN], *const model__out[IR_MAX_OUT], *const model__param[IR_MAX_PARAM];
 

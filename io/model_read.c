@@ -198,6 +198,28 @@ static enum status get_attr_columns(struct model_reader *r, const struct h5_at *
     return ST_OK;
 }
 
+/* The lists of put_freqs(). Their lengths are compared with the operators' attributes by ir_graph_validate(). */
+static enum status get_freqs(struct model_reader *r, const struct h5_at *at)
+{
+    uint64_t n = r->g->ops.n, sum = 0;
+    double *all;
+    if (!h5_has(at, MODEL_FREQ_COUNT))
+        return ST_OK;
+    TRY(get_ints(r, at, MODEL_FREQ_COUNT, n, 0, IR_FREQS_MAX));
+    for (uint64_t i = 0; i < n; i++)
+        sum += (uint64_t)r->num[i];
+    TRY(h5_get_f64(at, &(struct h5_data){ .name = MODEL_FREQS, .rank = 1, .dim = { sum } }, &r->scratch, &all, r->e));
+    for (uint64_t i = 0; i < n; i++) {
+        float list[IR_FREQS_MAX];
+        const uint32_t count = (uint32_t)r->num[i];
+        for (uint32_t k = 0; k < count; k++)
+            list[k] = (float)*all++;
+        if (count)
+            r->g->ops.at[i].attrs.inv_freq = ir_graph_freqs(r->g, list, count);
+    }
+    return ST_OK;
+}
+
 static enum status get_tag_columns(struct model_reader *r, const struct h5_at *at)
 {
     struct ir_graph *g = r->g;
@@ -217,8 +239,10 @@ static enum status get_tag_columns(struct model_reader *r, const struct h5_at *a
 /* Every column that the operators' table has: fixed ones, attributes, tags. */
 static enum status known_columns(struct model_reader *r, const struct h5_at *at)
 {
-    static const char *const fixed[] = { "name", "op",   "block", "in0",    "in1",    "in2",
-                                         "out0", "out1", "out2",  "param0", "param1", "param2" };
+    static const char *const fixed[] = {
+        "name",   "op",     "block",  "in0",    "in1",    "in2",    "out0",           "out1",     "out2",
+        "param0", "param1", "param2", "param3", "param4", "param5", MODEL_FREQ_COUNT, MODEL_FREQS
+    };
     enum { FIXED = sizeof fixed / sizeof fixed[0] };
     const char *known[FIXED + IR_ATTR_COUNT + IR_MAX_TAGS + 1] = { 0 };
     uint32_t n = FIXED;
@@ -250,10 +274,15 @@ static enum status get_operators(struct model_reader *r, const struct h5_at *at)
         TRY(get_references(r, at, model__in[k], n, &r->tensors, (struct target_field){ &ops[0].in[k], sizeof *ops }));
     for (int k = 0; k < IR_MAX_OUT; k++)
         TRY(get_references(r, at, model__out[k], n, &r->tensors, (struct target_field){ &ops[0].out[k], sizeof *ops }));
-    for (int k = 0; k < IR_MAX_PARAM; k++)
-        TRY(get_references(r, at, model__param[k], n, &r->params,
-                           (struct target_field){ &ops[0].param[k], sizeof *ops }));
+    for (int k = 0; k < IR_MAX_PARAM; k++) {
+        for (uint64_t i = 0; i < n; i++)
+            ops[i].param[k] = IR_NONE;
+        if (k < MODEL_PARAMS_ALWAYS || h5_has(at, model__param[k]))
+            TRY(get_references(r, at, model__param[k], n, &r->params,
+                               (struct target_field){ &ops[0].param[k], sizeof *ops }));
+    }
     TRY(get_attr_columns(r, at));
+    TRY(get_freqs(r, at));
     return get_tag_columns(r, at);
 }
 
@@ -301,7 +330,9 @@ static enum status get_all(struct model_reader *r, struct h5_at *model, struct h
     TRY(get_operators(r, &table[0]));
     TRY(get_tensors(r, &table[1]));
     TRY(get_params(r, &table[2]));
-    return ir_graph_validate(r->g, model->where, r->e);
+    TRY(ir_graph_validate(r->g, model->where, r->e));
+    ir_graph_roles(r->g);
+    return ST_OK;
 }
 
 enum status model_get(const struct h5_at *at, const char *const *extra, struct ir_graph *g, struct err *e)

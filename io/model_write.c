@@ -52,8 +52,13 @@ static enum status put_references(struct columns *c)
         TRY(h5_put_strings(c->at, model__out[k], c->s, g->ops.n, c->e));
     }
     for (int k = 0; k < IR_MAX_PARAM; k++) {
-        for (uint32_t i = 0; i < g->ops.n; i++)
+        bool any = k < MODEL_PARAMS_ALWAYS;
+        for (uint32_t i = 0; i < g->ops.n; i++) {
             c->s[i] = param_name(g, g->ops.at[i].param[k]);
+            any = any || *c->s[i];
+        }
+        if (!any)
+            continue;
         TRY(h5_put_strings(c->at, model__param[k], c->s, g->ops.n, c->e));
     }
     return ST_OK;
@@ -75,6 +80,32 @@ static enum status put_attr_columns(struct columns *c)
         TRY(h5_put(c->at, &d, info->type == 'f' ? H5_F32 : H5_U32, c->num, c->e));
     }
     return ST_OK;
+}
+
+/* inv_freq_count: of each operator; inv_freq: the lists, one behind the other. Only where a model has one. */
+static enum status put_freqs(struct columns *c)
+{
+    const struct ir_graph *g = c->g;
+    uint32_t sum = 0, at = 0;
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const struct ir_freqs *f = g->ops.at[i].attrs.inv_freq;
+        sum += ((uint32_t *)c->num)[i] = f ? f->n : 0;
+    }
+    if (sum == 0)
+        return ST_OK;
+    float *all = mem_alloc(sizeof *all * sum);
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const struct ir_freqs *f = g->ops.at[i].attrs.inv_freq;
+        for (uint32_t k = 0; f && k < f->n; k++)
+            all[at++] = f->at[k];
+    }
+    enum status st = h5_put(c->at, &(struct h5_data){ .name = MODEL_FREQ_COUNT, .rank = 1, .dim = { g->ops.n } },
+                            H5_U32, c->num, c->e);
+    if (st == ST_OK)
+        st = h5_put(c->at, &(struct h5_data){ .name = MODEL_FREQS, .units = "radians", .rank = 1, .dim = { sum } },
+                    H5_F32, all, c->e);
+    mem_free(all);
+    return st;
 }
 
 static enum status put_tag_columns(struct columns *c)
@@ -104,6 +135,7 @@ static enum status put_operators(struct columns *c)
     TRY(h5_put(c->at, &(struct h5_data){ .name = "block", .rank = 1, .dim = { g->ops.n } }, H5_U32, c->num, c->e));
     TRY(put_references(c));
     TRY(put_attr_columns(c));
+    TRY(put_freqs(c));
     return put_tag_columns(c);
 }
 

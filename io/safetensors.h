@@ -3,9 +3,9 @@
  * Import makes a checkpoint of step 0 out of one file, or of a folder with model.safetensors, or with
  * model.safetensors.index.json and its shards. F32, BF16 and F16 become float32. Export writes one F32 file.
  *
- * Names are the model's parameter names, which are Hugging Face's; a prefix `transformer.` or `model.` may be missing
- * or too many. A stacked parameter with `*` in its name is one tensor per expert there. Tied heads equal to the
- * embedding and buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed over. All functions are serial.
+ * Names and packings of tensors are those of the model's family (ir/family/files.h); a prefix `transformer.` or `model.`
+ * may be missing or too many. A stacked parameter with `*` in its name is one tensor per expert there. Tied heads equal
+ * to the embedding and buffers (attn.bias, attn.masked_bias, rotary_emb.inv_freq) are passed over. All functions are serial.
  */
 #ifndef PIPER_IO_SAFETENSORS_H
 #define PIPER_IO_SAFETENSORS_H
@@ -49,9 +49,9 @@ enum status safetensors_read(const struct safetensors *s, const struct safetenso
                              float *out, struct err *e);
 
 /* Checkpoint `to` of model g from `from`. info: step, seed, digests; its optimizer must be "none". Missing, unexpected
- * and wrongly shaped tensors are answered with a list. */
+ * and wrongly shaped tensors are answered with a list. *extra: tensors of multi-token prediction, which are left out. */
 enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
-                               const char *to, struct err *e);
+                               const char *to, uint32_t *extra, struct err *e);
 /* The parameters of a checkpoint (verified first) as one file. in: the folder of a run that it is in, or NULL. */
 enum status safetensors_export(const struct dir *in, const char *checkpoint, const char *to, struct err *e);
 

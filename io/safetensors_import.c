@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "io/safetensors.h"
+#include "ir/family/files.h"
 
 enum { LIST_MOST = 8 };
 uint32_t safetensors_block = 1 << 20;
@@ -15,7 +16,7 @@ struct weights_importer {
     bool *used; /* by entry */
     struct arena names;
     char wrong[1400]; /* the list of what does not fit */
-    uint32_t n_wrong;
+    uint32_t n_wrong, extra;
     struct err *e;
 };
 
@@ -31,18 +32,6 @@ static void complain(struct weights_importer *im, const char *fmt, ...)
         vsnprintf(im->wrong + n, sizeof im->wrong - n, fmt, ap);
     }
     va_end(ap);
-}
-
-/* Name of expert i, or the name itself; the arena's. */
-static const char *tensor_name(struct arena *a, const char *name, uint32_t i)
-{
-    const char *star = strchr(name, '*');
-    return star ? arena_printf(a, "%.*s%" PRIu32 "%s", (int)(star - name), name, i, star + 1) : name;
-}
-
-static uint32_t tensor_count(const struct ir_param *p)
-{
-    return strchr(p->name, '*') ? p->shape.dim[0] : 1;
 }
 
 /* The entry of that name, with a prefix more or less. */
@@ -69,31 +58,37 @@ static void print_shape(char *text, size_t size, const uint64_t *dim, uint32_t n
         snprintf(text + at, size - at, ")");
 }
 
-static void check_param(struct weights_importer *im, const struct ir_param *p)
+static void check_tensor(struct weights_importer *im, const struct ir_place *p, const char *name)
 {
-    uint32_t skip = strchr(p->name, '*') ? 1 : 0, n = p->shape.ndim - skip;
-    for (uint32_t i = 0; i < tensor_count(p); i++) {
-        const char *name = tensor_name(&im->names, p->name, i);
-        const struct safetensors_entry *t = find(im, name);
-        if (!t) {
-            complain(im, "%.120s is missing", name);
-            continue;
-        }
-        im->used[t - im->s->entries.at] = true;
-        bool same = t->ndim == n;
-        uint64_t want[3];
-        for (uint32_t k = 0; k < n; k++) {
-            want[k] = p->shape.dim[skip + k];
-            same = same && t->dim[k] == want[k];
-        }
-        char a[128], b[128];
-        print_shape(a, sizeof a, t->dim, t->ndim);
-        print_shape(b, sizeof b, want, n);
-        if (!same)
-            complain(im, "%.120s has the shape %s, expected %s", t->name, a, b);
-        else if (t->type == SAFETENSORS_OTHER)
-            complain(im, "%.120s has another type, expected F32, BF16 or F16", t->name);
+    const struct safetensors_entry *t = find(im, name);
+    if (!t) {
+        complain(im, "%.120s is missing", name);
+        return;
     }
+    im->used[t - im->s->entries.at] = true;
+    bool same = t->ndim == p->ndim;
+    uint64_t want[3];
+    for (uint32_t k = 0; k < p->ndim; k++) {
+        want[k] = p->dim[k];
+        same = same && t->dim[k] == want[k];
+    }
+    char a[128], b[128];
+    print_shape(a, sizeof a, t->dim, t->ndim);
+    print_shape(b, sizeof b, want, p->ndim);
+    if (!same)
+        complain(im, "%.120s has the shape %s, expected %s", t->name, a, b);
+    else if (t->type == SAFETENSORS_OTHER)
+        complain(im, "%.120s has another type, expected F32, BF16 or F16", t->name);
+}
+
+/* A tensor of several parameters is looked at with the first of them. */
+static void check_param(struct weights_importer *im, uint32_t param)
+{
+    const struct ir_place p = ir_file_place(im->g, param, &im->names);
+    if (p.part > 0)
+        return;
+    for (uint32_t i = 0; i < ir_place_tensors(&p, im->g, param); i++)
+        check_tensor(im, &p, ir_place_name(&p, i, &im->names));
 }
 
 static bool ends_with(const char *s, const char *end)
@@ -149,6 +144,10 @@ static enum status check_rest(struct weights_importer *im)
         bool same = false;
         if (im->used[i] || is_buffer(t->name))
             continue;
+        if (ir_file_extra(im->g, t->name)) {
+            im->extra++;
+            continue;
+        }
         if (head && ends_with(t->name, "lm_head.weight"))
             embedding = find(im, head->name);
         if (embedding) {
@@ -165,7 +164,7 @@ static enum status check_rest(struct weights_importer *im)
 static enum status check_all(struct weights_importer *im)
 {
     for (uint32_t i = 0; i < im->g->params.n; i++)
-        check_param(im, &im->g->params.at[i]);
+        check_param(im, i);
     TRY(check_rest(im));
     if (im->n_wrong)
         return err_set(im->e, ST_INPUT, im->path, "does not fit the model: %s%s", im->wrong,
@@ -173,18 +172,61 @@ static enum status check_all(struct weights_importer *im)
     return ST_OK;
 }
 
+/* Elements of a parameter that stand side by side in a tensor too. */
+struct run {
+    uint32_t param;
+    uint64_t first, n; /* of the parameter */
+    const struct safetensors_entry *tensor;
+    uint64_t from; /* the first one's place in the tensor */
+};
+
+static enum status copy_run(struct weights_importer *im, const struct run *r, struct checkpoint_writer *w, float *part)
+{
+    for (uint64_t at = 0; at < r->n; at += safetensors_block) {
+        const uint64_t count = r->n - at < safetensors_block ? r->n - at : safetensors_block;
+        struct checkpoint_piece piece = { .param = r->param, .first = r->first + at, .count = count, .data = part };
+        TRY(safetensors_read(im->s, r->tensor, r->from + at, count, part, im->e));
+        TRY(checkpoint_put(w, &piece, im->e));
+    }
+    return ST_OK;
+}
+
+static enum status read_whole(struct weights_importer *im, const struct safetensors_entry *t, uint64_t first,
+                              uint64_t n, float *to)
+{
+    for (uint64_t at = 0; at < n; at += safetensors_block)
+        TRY(safetensors_read(im->s, t, first + at, n - at < safetensors_block ? n - at : safetensors_block, to + at,
+                             im->e));
+    return ST_OK;
+}
+
+static enum status copy_slices(struct weights_importer *im, uint32_t param, const struct ir_place *p,
+                               const struct safetensors_entry *t, struct checkpoint_writer *w)
+{
+    const struct ir_slices s = ir_place_slices(p);
+    float *tensor = mem_alloc(sizeof *tensor * s.tensor), *x = mem_alloc(sizeof *x * s.param);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; st == ST_OK && i < s.n; i++) {
+        struct checkpoint_piece piece = { .param = param, .first = i * s.param, .count = s.param, .data = x };
+        st = read_whole(im, t, i * s.tensor, s.tensor, tensor);
+        ir_place_take(p, tensor, x);
+        if (st == ST_OK)
+            st = checkpoint_put(w, &piece, im->e);
+    }
+    mem_free(tensor);
+    mem_free(x);
+    return st;
+}
+
 static enum status copy_param(struct weights_importer *im, uint32_t param, struct checkpoint_writer *w, float *part)
 {
-    const struct ir_param *p = &im->g->params.at[param];
-    uint64_t each = ir_shape_elements(&p->shape) / tensor_count(p);
-    for (uint32_t i = 0; i < tensor_count(p); i++) {
-        const struct safetensors_entry *t = find(im, tensor_name(&im->names, p->name, i));
-        for (uint64_t at = 0; at < each; at += safetensors_block) {
-            uint64_t n = each - at < safetensors_block ? each - at : safetensors_block;
-            struct checkpoint_piece piece = { .param = param, .first = i * each + at, .count = n, .data = part };
-            TRY(safetensors_read(im->s, t, at, n, part, im->e));
-            TRY(checkpoint_put(w, &piece, im->e));
-        }
+    const struct ir_place p = ir_file_place(im->g, param, &im->names);
+    const uint32_t n = ir_place_tensors(&p, im->g, param);
+    const uint64_t each = ir_shape_elements(&im->g->params.at[param].shape) / n;
+    for (uint32_t i = 0; i < n; i++) {
+        const struct safetensors_entry *t = find(im, ir_place_name(&p, i, &im->names));
+        const struct run run = { param, i * each, each, t, p.first };
+        TRY(p.contiguous ? copy_run(im, &run, w, part) : copy_slices(im, param, &p, t, w));
     }
     return ST_OK;
 }
@@ -203,7 +245,7 @@ static enum status copy_all(struct weights_importer *im, const struct checkpoint
 }
 
 enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
-                               const char *to, struct err *e)
+                               const char *to, uint32_t *extra, struct err *e)
 {
     struct safetensors s;
     CHECK(!checkpoint_moments(info));
@@ -213,6 +255,7 @@ enum status safetensors_import(const char *from, const struct ir_graph *g, const
     enum status st = check_all(&im);
     if (st == ST_OK)
         st = copy_all(&im, info, to);
+    *extra = im.extra;
     arena_release(&im.names);
     mem_free(im.used);
     safetensors_close(&s);

@@ -28,8 +28,30 @@ uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape sh
 
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std)
 {
-    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std }));
+    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std, false }));
     return g->params.n - 1;
+}
+
+const struct ir_freqs *ir_graph_freqs(struct ir_graph *g, const float *at, uint32_t n)
+{
+    struct ir_freqs *f = arena_new(&g->arena, struct ir_freqs);
+    float *copy = arena_array(&g->arena, float, n);
+    memcpy(copy, at, n * sizeof *copy);
+    *f = (struct ir_freqs){ n, copy };
+    return f;
+}
+
+static void set_roles(struct ir_graph *g, const struct ir_node_op *o)
+{
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
+        if (o->param[i] != IR_NONE && ir_op_param_decays((enum ir_op)o->op, i))
+            g->params.at[o->param[i]].decays = true;
+}
+
+void ir_graph_roles(struct ir_graph *g)
+{
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        set_roles(g, &g->ops.at[i]);
 }
 
 uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32_t block, const struct ir_attrs *attrs,
@@ -37,6 +59,8 @@ uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32
 {
     uint32_t id = g->ops.n;
     struct ir_node_op o = { .name = arena_strdup(&g->arena, name), .op = op, .block = block, .attrs = *attrs };
+    if (attrs->inv_freq)
+        o.attrs.inv_freq = ir_graph_freqs(g, attrs->inv_freq->at, attrs->inv_freq->n);
     struct ir_op_shapes s;
     ir_op_shapes(op, attrs, g->seq_len, &s);
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
@@ -52,6 +76,7 @@ uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32
         const char *out = i ? arena_printf(&g->arena, "%s.%u", name, i) : o.name;
         vec_add(&g->tensors, ((struct ir_tensor){ out, s.out[i], id, (uint8_t)i }));
     }
+    set_roles(g, &o);
     vec_add(&g->ops, o);
     if (g->n_blocks < block + 1)
         g->n_blocks = block + 1;
@@ -147,7 +172,7 @@ static bool same_attrs(const struct ir_node_op *o, const struct ir_node_op *p, c
     for (uint32_t k = 0; k < IR_ATTR_COUNT; k++) {
         const struct ir_attr_info *info = &ir_attr_info[k];
         const void *x = (const char *)&o->attrs + info->offset, *y = (const char *)&p->attrs + info->offset;
-        if (memcmp(x, y, 4) == 0)
+        if (ir_attr_bits(&o->attrs, k) == ir_attr_bits(&p->attrs, k))
             continue;
         if (info->type == 'u')
             snprintf(text, size, "operator %s has %s %u in one and %u in the other", o->name, info->name,
@@ -157,6 +182,23 @@ static bool same_attrs(const struct ir_node_op *o, const struct ir_node_op *p, c
                      (double)*(const float *)x, (double)*(const float *)y);
         return false;
     }
+    return true;
+}
+
+static bool same_freqs(const struct ir_node_op *o, const struct ir_node_op *p, char *text, size_t size)
+{
+    const struct ir_freqs *x = o->attrs.inv_freq, *y = p->attrs.inv_freq;
+    if (!x && !y)
+        return true;
+    if (!x || !y || x->n != y->n)
+        return snprintf(text, size, "operator %s has %u numbers under inv_freq in one and %u in the other", o->name,
+                        x ? x->n : 0, y ? y->n : 0),
+               false;
+    for (uint32_t i = 0; i < x->n; i++)
+        if (x->at[i] != y->at[i])
+            return snprintf(text, size, "operator %s has inv_freq[%u] %.9g in one and %.9g in the other", o->name, i,
+                            (double)x->at[i], (double)y->at[i]),
+                   false;
     return true;
 }
 
@@ -176,7 +218,7 @@ static bool same_ops(const struct ir_graph *a, const struct ir_graph *b, char *t
             return snprintf(text, size, "operator %u is %s (%s) in one and %s (%s) in the other", i, o->name,
                             ir_op_info[o->op].name, p->name, ir_op_info[p->op].name),
                    false;
-        if (!same_attrs(o, p, text, size))
+        if (!same_attrs(o, p, text, size) || !same_freqs(o, p, text, size))
             return false;
         if (!same_edges(o, p))
             return snprintf(text, size, "operator %s reads other tensors or parameters in one than in the other",

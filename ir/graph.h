@@ -29,6 +29,7 @@ struct ir_param {
     struct ir_shape shape;
     uint8_t init; /* enum ir_init */
     float std;    /* of IR_INIT_NORMAL */
+    bool decays;  /* weight decay acts on it: some operator has it as a weight (ir_op_param_decays) */
 };
 
 struct ir_node_op {   /* an operator of the graph */
@@ -62,10 +63,14 @@ struct ir_graph {
 void ir_graph_init(struct ir_graph *g);
 void ir_graph_release(struct ir_graph *g);
 
-/* Building: names are copied. ir_graph_op() fills in the outputs as new tensors called NAME, or NAME.1, NAME.2. Inputs and
+/* Building: names and lists are copied. ir_graph_op() fills in the outputs as new tensors called NAME, or NAME.1, NAME.2. Inputs and
  * params: IR_NONE where absent. Returns the id. Order of calls = topological order. */
 uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape shape);
+/* ir_param.decays of all, from the operators; ir_graph_op() keeps it by itself. */
+void ir_graph_roles(struct ir_graph *g);
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std);
+/* A list for ir_attrs.inv_freq, copied. */
+const struct ir_freqs *ir_graph_freqs(struct ir_graph *g, const float *at, uint32_t n);
 struct ir_op_in {
     uint32_t tensor[IR_MAX_IN], param[IR_MAX_PARAM];
 };

@@ -5,12 +5,33 @@ libpiper_ir_la_SOURCES = \
 	ir/dag_print.c ir/dag_print.h \
 	ir/family/annotate.c \
 	ir/family/build.c ir/family/build.h \
+	ir/family/cohere.c \
+	ir/family/decoder.c ir/family/decoder.h \
+	ir/family/deepseek.c \
+	ir/family/dots.c \
+	ir/family/ernie.c \
+	ir/family/exaone.c \
 	ir/family/explicit.c \
+	ir/family/falcon.c \
 	ir/family/family.c ir/family/family.h \
+	ir/family/files.c ir/family/files.h \
+	ir/family/gemma.c \
+	ir/family/glm.c \
 	ir/family/gpt2.c \
-	ir/family/hf.c \
+	ir/family/gpt_neox.c \
+	ir/family/gpt_oss.c \
+	ir/family/gptj.c \
+	ir/family/granite.c \
+	ir/family/hf.c ir/family/hf.h \
+	ir/family/hunyuan.c \
 	ir/family/keys.c \
 	ir/family/llama.c \
+	ir/family/minimax.c \
+	ir/family/olmo.c \
+	ir/family/phi.c \
+	ir/family/qwen.c \
+	ir/family/rope.c ir/family/rope.h \
+	ir/family/starcoder2.c \
 	ir/graph.c ir/graph.h \
 	ir/graph_validate.c \
 	ir/machine.c ir/machine.h \
@@ -23,6 +44,7 @@ libpiper_ir_la_SOURCES = \
 	ir/plan_parse.c \
 	ir/plan_print.c \
 	ir/plan_text.c ir/plan_text.h \
+	ir/rope.c ir/rope.h \
 	ir/scalar.h \
 	ir/target.c ir/target.h \
 	ir/target_cpu.c ir/target_cpu.h \

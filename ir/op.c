@@ -12,9 +12,11 @@ const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT] = {
     ATTR(head_dim, 'u'),    ATTR(vocab, 'u'),        ATTR(positions, 'u'), ATTR(experts, 'u'), ATTR(top_k, 'u'),
     ATTR(capacity, 'u'),    ATTR(ffn, 'u'),          ATTR(flags, 'u'),     ATTR(eps, 'f'),     ATTR(theta, 'f'),
     ATTR(scale, 'f'),       ATTR(aux_coef, 'f'),     ATTR(v_head_dim, 'u'), ATTR(window, 'u'), ATTR(score_cap, 'f'),
+    ATTR(rotary_dim, 'u'),  ATTR(rotary_offset, 'u'), ATTR(act, 'a'),      ATTR(clamp, 'f'),   ATTR(alpha, 'f'), ATTR(groups, 'u'), ATTR(top_groups, 'u'),
 };
 /* clang-format on */
-_Static_assert(sizeof(struct ir_attrs) == 4 * IR_ATTR_COUNT, "a field of struct ir_attrs has no row in ir_attr_info");
+_Static_assert(sizeof(struct ir_attrs) == (sizeof(void *) + 4 * IR_ATTR_COUNT + 7) / 8 * 8,
+               "a field of struct ir_attrs has no row in ir_attr_info");
 
 /* Bits of ir_op_info.attrs, in the order of ir_attr_info. */
 enum {
@@ -38,8 +40,17 @@ enum {
     A_V_HEAD_DIM = 1 << 17,
     A_WINDOW = 1 << 18,
     A_SCORE_CAP = 1 << 19,
+    A_ROTARY_DIM = 1 << 20,
+    A_ROTARY_OFFSET = 1 << 21,
+    A_ACT = 1 << 22,
+    A_CLAMP = 1 << 23,
+    A_ALPHA = 1 << 24,
+    A_GROUPS = 1 << 25,
+    A_TOP_GROUPS = 1 << 26,
 };
-enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY };
+enum { A_ROUTED = A_FEATURES | A_EXPERTS | A_TOP_K | A_CAPACITY, A_GATED = A_ACT | A_CLAMP | A_ALPHA | A_FLAGS };
+
+const char *const ir_act_names[IR_ACT_COUNT + 1] = { "silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid", NULL };
 
 static const char *const pass_names[IR_PASS_COUNT + 1] = { "F", "B", "BI", "BW", "-" };
 
@@ -143,9 +154,12 @@ static void shapes_pos_embed(const struct ir_attrs *a, uint32_t t, struct ir_op_
 
 static void shapes_layernorm(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
-    s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
-    s->param[0] = s->param[1] = shape1(IR_COMPUTE, a->features);
-    s->save[0] = s->save[1] = shape1(IR_F32, t);
+    const uint32_t groups = ir_op_norm_groups(a), params = ir_op_params(IR_OP_LAYERNORM, a);
+    s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, groups * a->features);
+    for (uint32_t i = 0; i < params; i++)
+        s->param[i] = a->flags & IR_PER_HEAD ? shape2(IR_COMPUTE, groups, a->features)
+                                             : shape1(IR_COMPUTE, a->features);
+    s->save[0] = s->save[1] = shape2(IR_F32, t, groups);
 }
 
 static void shapes_rmsnorm(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -197,12 +211,27 @@ static void shapes_two_to_one(const struct ir_attrs *a, uint32_t t, struct ir_op
     s->in[0] = s->in[1] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
 }
 
+static void shapes_row_gate(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
+{
+    s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
+    s->in[1] = shape2(IR_COMPUTE, t, 1);
+}
+
+static void shapes_join_heads(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
+{
+    s->in[0] = shape2(IR_COMPUTE, t, a->heads * (a->head_dim - a->rotary_dim));
+    s->in[1] = shape2(IR_COMPUTE, t, a->rotary_dim);
+    s->out[0] = shape2(IR_COMPUTE, t, a->heads * a->head_dim);
+}
+
 static void shapes_router(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
     s->in[0] = shape2(IR_COMPUTE, t, a->features);
     s->out[0] = shape2(IR_F32, t, a->top_k);
     s->out[1] = shape2(IR_I32, t, a->top_k);
     s->param[0] = shape2(IR_COMPUTE, a->experts, a->features);
+    for (uint32_t i = 1; i < ir_op_params(IR_OP_ROUTER, a); i++)
+        s->param[i] = shape1(IR_COMPUTE, a->experts);
     s->save[0] = s->stash[0] = shape2(IR_F32, t, a->experts);
 }
 
@@ -222,6 +251,10 @@ static void shapes_experts(const struct ir_attrs *a, uint32_t t, struct ir_op_sh
     s->in[1] = shape1(IR_I32, a->experts);
     s->param[0] = s->param[1] = shape3(IR_COMPUTE, a->experts, a->ffn, a->features);
     s->param[2] = shape3(IR_COMPUTE, a->experts, a->features, a->ffn);
+    if (a->flags & IR_BIAS) {
+        s->param[3] = s->param[4] = shape2(IR_COMPUTE, a->experts, a->ffn);
+        s->param[5] = shape2(IR_COMPUTE, a->experts, a->features);
+    }
     s->save[0] = s->save[1] = s->stash[0] = s->stash[1] = shape2(IR_COMPUTE, rows, a->ffn);
 }
 
@@ -238,6 +271,8 @@ static void shapes_head_loss(const struct ir_attrs *a, uint32_t t, struct ir_op_
     s->in[0] = shape2(IR_COMPUTE, t, a->features);
     s->in[1] = shape1(IR_I32, t);
     s->param[0] = shape2(IR_COMPUTE, a->vocab, a->features);
+    if (a->flags & IR_BIAS)
+        s->param[1] = shape1(IR_COMPUTE, a->vocab);
     s->save[0] = shape2(IR_COMPUTE, t, ir_op_logit_columns(a));
 }
 
@@ -279,7 +314,7 @@ static double flops_linear(const struct ir_attrs *a, enum ir_pass kernel, double
 
 static double flops_rope(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
-    return per_element(b * t * a->heads * a->head_dim, kernel, 3, 3, 0);
+    return per_element(b * t * a->heads * ir_op_rotary(a), kernel, 3, 3, 0);
 }
 
 double ir_op_attention_pairs(const struct ir_attrs *a, double t)
@@ -310,10 +345,25 @@ static double flops_add(const struct ir_attrs *a, enum ir_pass kernel, double b,
     return per_element(b * t * a->features, kernel, 1, 0, 0);
 }
 
+static double flops_scale(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
+{
+    return per_element(b * t * a->features, kernel, 1, 1, 0);
+}
+
+static double flops_row_gate(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
+{
+    return per_element(b * t * a->features, kernel, 1, 3, 0);
+}
+
+static double flops_join_heads(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
+{
+    return per_element(b * t * a->heads * a->rotary_dim, kernel, 0, 1, 0);
+}
+
 static double flops_router(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     return 2 * b * t * a->features * a->experts +
-           per_element(b * t * a->experts, kernel, 6.0 + a->top_k, 6.0 + a->top_k, 0);
+           per_element(b * t * a->experts, kernel, 6.0 + a->top_k, 6.0 + a->top_k, a->flags & IR_BIAS ? 1 : 0);
 }
 
 static double flops_dispatch(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -325,7 +375,8 @@ static double flops_dispatch(const struct ir_attrs *a, enum ir_pass kernel, doub
 static double flops_experts(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
     double rows = b * (a->capacity ? (double)a->experts * a->capacity : t * a->top_k);
-    return 6 * rows * a->features * a->ffn + per_element(rows * a->ffn, kernel, 6, 12, 6);
+    const double bias = a->flags & IR_BIAS && kernel != IR_PASS_BI ? rows * (2.0 * a->ffn + a->features) : 0;
+    return 6 * rows * a->features * a->ffn + per_element(rows * a->ffn, kernel, 6, 12, 6) + bias;
 }
 
 static double flops_combine(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -335,7 +386,8 @@ static double flops_combine(const struct ir_attrs *a, enum ir_pass kernel, doubl
 
 static double flops_head_loss(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
 {
-    return 2 * b * t * a->features * a->vocab + per_element(b * t * a->vocab, kernel, 8, 0, 0);
+    const double bias = a->flags & IR_BIAS ? 1 : 0, bound = a->score_cap > 0 ? 10 : 0;
+    return 2 * b * t * a->features * a->vocab + per_element(b * t * a->vocab, kernel, 8 + bias + bound, 0, bias);
 }
 
 static double flops_none(const struct ir_attrs *a, enum ir_pass kernel, double b, double t)
@@ -360,16 +412,17 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
     [IR_OP_LAYERNORM] = { .name = "layernorm", .n_in = 1, .n_out = 1, .n_param = 2, .n_save = 2, .grad_in = 1,
                           .bi_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_PARAM(0),
                           .bw_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_DOUT(0),
-                          .attrs = A_FEATURES | A_EPS, .shapes = shapes_layernorm, .flops = flops_norm },
+                              .attrs = A_FEATURES | A_HEADS | A_FLAGS | A_EPS, .shapes = shapes_layernorm, .flops = flops_norm },
     [IR_OP_RMSNORM] = { .name = "rmsnorm", .n_in = 1, .n_out = 1, .n_param = 1, .n_save = 1, .grad_in = 1,
                         .bi_reads = IR_IN(0) | IR_SAVE(0) | IR_PARAM(0),
                         .bw_reads = IR_IN(0) | IR_SAVE(0) | IR_DOUT(0),
-                        .attrs = A_FEATURES | A_HEADS | A_EPS, .shapes = shapes_rmsnorm, .flops = flops_norm },
+                        .attrs = A_FEATURES | A_HEADS | A_FLAGS | A_EPS, .shapes = shapes_rmsnorm, .flops = flops_norm },
     [IR_OP_LINEAR] = { .name = "linear", .n_in = 1, .n_out = 1, .n_param = 2, .grad_in = 1,
                        .bi_reads = IR_PARAM(0), .bw_reads = IR_IN(0) | IR_DOUT(0),
                        .attrs = A_IN | A_OUT | A_FLAGS, .shapes = shapes_linear, .flops = flops_linear },
     [IR_OP_ROPE] = { .name = "rope", .n_in = 1, .n_out = 1, .grad_in = 1,
-                     .attrs = A_HEADS | A_HEAD_DIM | A_THETA, .shapes = shapes_rope, .flops = flops_rope },
+                     .attrs = A_HEADS | A_HEAD_DIM | A_THETA | A_SCALE | A_FLAGS | A_ROTARY_DIM | A_ROTARY_OFFSET,
+                     .shapes = shapes_rope, .flops = flops_rope },
     [IR_OP_ATTENTION] = { .name = "attention", .n_in = 3, .n_out = 1, .n_param = 1, .n_save = 1, .grad_in = 7,
                           .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2) | IR_OUT(0) | IR_SAVE(0),
                           .bw_reads = IR_OUT(0) | IR_SAVE(0) | IR_DOUT(0) | IR_PARAM(0),
@@ -378,27 +431,38 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                           .shapes = shapes_attention, .flops = flops_attention },
     [IR_OP_GELU] = { .name = "gelu", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
                      .attrs = A_FEATURES | A_FLAGS, .shapes = shapes_gelu, .flops = flops_gelu },
+    [IR_OP_ACT] = { .name = "act", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
+                    .attrs = A_FEATURES | A_ACT, .shapes = shapes_gelu, .flops = flops_gelu },
     [IR_OP_SWIGLU] = { .name = "swiglu", .n_in = 2, .n_out = 1, .grad_in = 3, .bi_reads = IR_IN(0) | IR_IN(1),
-                       .attrs = A_FEATURES, .shapes = shapes_two_to_one, .flops = flops_swiglu },
+                       .attrs = A_FEATURES | A_GATED, .shapes = shapes_two_to_one, .flops = flops_swiglu },
     [IR_OP_ADD] = { .name = "add", .n_in = 2, .n_out = 1, .grad_in = 3, .alias_in = 3,
                     .attrs = A_FEATURES, .shapes = shapes_two_to_one, .flops = flops_add },
-    [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 1, .n_save = 1, .n_stash = 1, .grad_in = 1,
+    [IR_OP_SCALE] = { .name = "scale", .n_in = 1, .n_out = 1, .grad_in = 1,
+                      .attrs = A_FEATURES | A_SCALE | A_FLAGS, .shapes = shapes_gelu, .flops = flops_scale },
+    [IR_OP_CLAMP] = { .name = "clamp", .n_in = 1, .n_out = 1, .grad_in = 1, .bi_reads = IR_IN(0),
+                      .attrs = A_FEATURES | A_CLAMP, .shapes = shapes_gelu, .flops = flops_scale },
+    [IR_OP_ROW_GATE] = { .name = "row_gate", .n_in = 2, .n_out = 1, .grad_in = 3, .bi_reads = IR_IN(0) | IR_IN(1),
+                         .attrs = A_FEATURES, .shapes = shapes_row_gate, .flops = flops_row_gate },
+    [IR_OP_JOIN_HEADS] = { .name = "join_heads", .n_in = 2, .n_out = 1, .grad_in = 3,
+                           .attrs = A_HEADS | A_HEAD_DIM | A_ROTARY_DIM,
+                           .shapes = shapes_join_heads, .flops = flops_join_heads },
+    [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 3, .n_save = 1, .n_stash = 1, .grad_in = 1,
                        .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
-                       .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX,
+                       .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX | A_EPS | A_SCALE | A_GROUPS | A_TOP_GROUPS,
                        .shapes = shapes_router, .flops = flops_router },
     [IR_OP_DISPATCH] = { .name = "dispatch", .n_in = 2, .n_out = 3, .grad_in = 1, .bi_reads = IR_OUT(1),
                          .attrs = A_ROUTED, .shapes = shapes_dispatch, .flops = flops_dispatch },
-    [IR_OP_EXPERTS] = { .name = "experts", .n_in = 2, .n_out = 1, .n_param = 3, .n_save = 2, .n_stash = 2, .grad_in = 1,
+    [IR_OP_EXPERTS] = { .name = "experts", .n_in = 2, .n_out = 1, .n_param = 6, .n_save = 2, .n_stash = 2, .grad_in = 1,
                         .bi_reads = IR_IN(1) | IR_PARAM(0) | IR_PARAM(1) | IR_PARAM(2) | IR_SAVE(0) | IR_SAVE(1),
                         .bw_reads = IR_IN(0) | IR_IN(1) | IR_SAVE(0) | IR_SAVE(1) | IR_STASH(0) | IR_STASH(1) |
                                     IR_DOUT(0),
-                        .attrs = A_ROUTED | A_FFN, .shapes = shapes_experts, .flops = flops_experts },
+                        .attrs = A_ROUTED | A_FFN | A_GATED, .shapes = shapes_experts, .flops = flops_experts },
     [IR_OP_COMBINE] = { .name = "combine", .n_in = 3, .n_out = 1, .grad_in = 5,
                         .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2),
                         .attrs = A_ROUTED, .shapes = shapes_combine, .flops = flops_combine },
-    [IR_OP_HEAD_LOSS] = { .name = "head_loss", .n_in = 2, .n_param = 1, .n_save = 1, .grad_in = 1,
+    [IR_OP_HEAD_LOSS] = { .name = "head_loss", .n_in = 2, .n_param = 2, .n_save = 1, .grad_in = 1,
                           .bi_reads = IR_PARAM(0) | IR_SAVE(0), .bw_reads = IR_IN(0) | IR_SAVE(0),
-                          .attrs = A_FEATURES | A_VOCAB, .shapes = shapes_head_loss, .flops = flops_head_loss },
+                          .attrs = A_FEATURES | A_VOCAB | A_FLAGS | A_SCALE | A_SCORE_CAP, .shapes = shapes_head_loss, .flops = flops_head_loss },
     [IR_OP_SUM] = { .name = "sum", .n_in = 2, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
     [IR_OP_COPY] = { .name = "copy", .n_in = 1, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
 };
@@ -413,11 +477,31 @@ uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a)
 
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
 {
-    if (op == IR_OP_LINEAR)
+    if (op == IR_OP_LINEAR || op == IR_OP_HEAD_LOSS)
         return a->flags & IR_BIAS ? 2 : 1;
+    if (op == IR_OP_LAYERNORM)
+        return a->flags & IR_NO_WEIGHT ? 0 : a->flags & IR_NO_BIAS ? 1 : 2;
     if (op == IR_OP_ATTENTION)
         return a->flags & IR_SINKS ? 1 : 0;
+    if (op == IR_OP_EXPERTS)
+        return a->flags & IR_BIAS ? 6 : 3;
+    if (op == IR_OP_ROUTER)
+        return 1u + (a->flags & IR_BIAS ? 1 : 0) + (a->flags & IR_SELECT_BIAS ? 1 : 0);
     return ir_op_info[op].n_param;
+}
+
+uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr)
+{
+    uint32_t bits;
+    memcpy(&bits, (const char *)a + ir_attr_info[attr].offset, sizeof bits);
+    return ir_attr_info[attr].offset == offsetof(struct ir_attrs, flags) ? bits & ~(uint32_t)IR_ROUND_FIRST : bits;
+}
+
+bool ir_op_param_decays(enum ir_op op, uint32_t i)
+{
+    if (op == IR_OP_LAYERNORM || op == IR_OP_RMSNORM || op == IR_OP_ATTENTION)
+        return false;
+    return op == IR_OP_EXPERTS ? i < 3 : i == 0;
 }
 
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -477,15 +561,15 @@ double ir_op_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel,
     ir_op_shapes(op, a, t, &s);
     if (op == IR_OP_EMBED || op == IR_OP_POS_EMBED) /* only the rows in use of the table */
         s.param[0] = shape2(IR_COMPUTE, t, a->features);
-    const uint32_t all = 0xf;
-    uint32_t reads = kernel == IR_PASS_F    ? IR_IN(0) * all | IR_PARAM(0) * all
+    const uint32_t all = 0xf, params = (1u << IR_MAX_PARAM) - 1;
+    uint32_t reads = kernel == IR_PASS_F    ? IR_IN(0) * all | IR_PARAM(0) * params
                      : kernel == IR_PASS_BI ? o->bi_reads | IR_DOUT(0) * all
                                             : o->bw_reads;
     double sum = group_bytes(s.in, IR_MAX_IN, reads & all, b, compute) +
                  group_bytes(s.out, IR_MAX_OUT, reads >> 4 & all, b, compute) +
                  group_bytes(s.save, IR_MAX_SAVE, reads >> 8 & all, b, compute) +
                  group_bytes(s.stash, IR_MAX_STASH, reads >> 16 & all, b, compute) +
-                 group_bytes(s.param, IR_MAX_PARAM, reads >> 20 & all, 1, compute);
+                 group_bytes(s.param, IR_MAX_PARAM, reads >> 20 & params, 1, compute);
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         if (reads & IR_DOUT(i) && s.out[i].dtype != IR_I32)
             sum += shape_bytes(&s.out[i], b, compute);

@@ -9,38 +9,56 @@
 #ifndef PIPER_IR_OP_H
 #define PIPER_IR_OP_H
 
+#include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
 
 enum ir_op {
     IR_OP_EMBED,     /* tokens (T) -> x (T,C); param W (V,C) */
     IR_OP_POS_EMBED, /* x (T,C) -> x + P[t]; param P (maxT,C) */
-    IR_OP_LAYERNORM, /* x (T,C) -> (T,C); params w (C), b (C); save mean (T), rstd (T) */
+    IR_OP_LAYERNORM, /* x (T,C) -> (T,C), groups of `features` within a row; params w (features), b (features), b not if
+                        NO_BIAS, neither if NO_WEIGHT; PER_HEAD: w, b (heads,features), each group its own. save mean
+                        (T,heads), rstd (T,heads) */
     IR_OP_RMSNORM,   /* x (T,C) -> (T,C), groups of `features` within a row (QK-norm: head_dim); param w (features);
-                        save rstd (T,C/features) */
+                        save rstd (T,C/features). y = w h with h = x rstd, or (1+w) h if ONE_PLUS; rounded once, to the job's
+                        type, and h too if ROUND_FIRST (llama, qwen, deepseek; gemma and olmo2 once) */
     IR_OP_LINEAR, /* x (T,in) -> x W' + bias (T,out); params W (out,in), or (in,out) if TRANSPOSED; bias (out) if BIAS */
-    IR_OP_ROPE,   /* x (T,heads*head_dim) -> rotated by halves with theta (Hugging Face's rotate_half) */
+    IR_OP_ROPE, /* x (T,heads*head_dim) -> elements [offset, offset+rotary) of each head turned, the others as they are. rotary is
+                     ir_op_rotary(), offset is rotary_offset. Pair i turns by position * inv_freq[i], or theta^(-2i/rotary), cos and
+                     sin times scale: elements i and i + rotary/2 (Hugging Face's rotate_half), or 2i and 2i+1 if PAIRS */
     IR_OP_ATTENTION, /* q (T,heads*D), k (T,kv_heads*D), v (T,kv_heads*Dv) -> o (T,heads*Dv), causal; or one input if PACKED:
                         (T,heads*D+kv_heads*D+kv_heads*Dv) with q, k, v side by side; save lse (heads,T) float32; param
                         sinks (heads) if SINKS. D is head_dim, Dv ir_op_v_dim(). Query i sees the keys j <= i of its
                         document, j > i-window where there is a window, with the score s = scale q k', or score_cap
                         tanh(s/score_cap); exp(sink) of its head joins the sum of the softmax, and lse, but no value */
     IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
-    IR_OP_SWIGLU,   /* gate, up (T,F) -> silu(gate)*up */
-    IR_OP_ADD,      /* a, b -> a + b */
-    IR_OP_ROUTER,   /* x (T,C) -> weights (T,k) float32, index (T,k) int32; param W (E,C); save probs (T,E) float32.
-                        softmax over E in float32, top k, ties to the lower index; NORM_TOPK: weights divided by their sum.
+    IR_OP_ACT,       /* x -> f(x), f as `act` says */
+    IR_OP_SWIGLU, /* gate, up (T,F) -> f(gate)*up, f as `act` says: silu. clamp > 0: of min(gate,clamp) and of up between
+                        -clamp and clamp; alpha > 0: f is gate*sigmoid(alpha*gate); ONE_PLUS: up + 1 (gpt-oss has all three) */
+    IR_OP_ADD,    /* a, b -> a + b */
+    IR_OP_SCALE,  /* x -> scale * x; ROUND_FIRST: scale rounded to the job's type first (gemma's embeddings) */
+    IR_OP_CLAMP,  /* x -> x between -clamp and clamp; the gradient beyond is 0 */
+    IR_OP_ROW_GATE, /* x (T,C), g (T,1) -> x * sigmoid(g), g's number for its row (the gate of a shared expert) */
+    IR_OP_JOIN_HEADS, /* a (T,heads*(head_dim-rotary_dim)), r (T,rotary_dim) -> (T,heads*head_dim): each head its part of a,
+                         then r, the same for all (the keys of latent attention: a not rotated, r rotated) */
+    IR_OP_ROUTER,     /* x (T,C) -> weights (T,k) float32, index (T,k) int32; params W (E,C), bias (E) if BIAS,
+                       selection bias (E) if SELECT_BIAS; save scores (T,E) float32. Scores are the softmax over E of x W' + bias,
+                       or its SIGMOID, in float32. The top k are chosen by score, plus selection bias where there is one (it has no
+                       gradient), ties to the lower index; with groups, from the top_groups best of so many equal groups of
+                       experts: a group is as good as its two best, or its best if GROUP_BEST. Their weights are their scores,
+                       divided by their sum + eps if NORM_TOPK (with softmax: the softmax over the chosen), times scale.
                         aux_coef > 0 adds the load-balance loss, per sequence */
     IR_OP_DISPATCH, /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
                         out (E, b).
                         capacity > 0: R = E*capacity, laid out (E, b, capacity, C), rows beyond a count are zero, a token
                         beyond the capacity has slot -1; capacity 0 (dropless): R = T*k, rows sorted by expert over the
                         whole microbatch, then by token. slot is the row of the microbatch's (b*R,C) matrix */
-    IR_OP_EXPERTS, /* rows by expert (R,C), counts (E) -> (R,C): (silu(x G') * (x U')) D'; params G, U (E,F,C), D (E,C,F);
-                        save gate (R,F), up (R,F) */
+    IR_OP_EXPERTS, /* rows by expert (R,C), counts (E) -> (R,C): h D' + d, h the gated activation of swiglu, as its attributes
+                        say, of gate = x G' + g and up = x U' + u; params G, U (E,F,C), D (E,C,F), and if BIAS g, u (E,F), d (E,C).
+                        A row beyond the counts stays zero. save gate (R,F), up (R,F) */
     IR_OP_COMBINE, /* rows (R,C), slot (T,k), weights (T,k) -> y (T,C): sum over k of weight * row */
-    IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of x W' to the loss scalar; param W
-                        (V,C); save dlogits (T,V), V padded as
+    IR_OP_HEAD_LOSS, /* x (T,C), targets (T) -> no tensor: adds the summed cross-entropy of the logits z to the loss scalar;
+                        z = scale (x W' + bias), or score_cap tanh(z/score_cap); params W (V,C), bias (V) if BIAS; save dlogits (T,V), V padded as
                         ir_op_logit_columns() says: gradient of the scaled loss. A target < 0 counts nothing */
     IR_OP_GRAPH_COUNT,
     /* of the compiler, never in a model graph */
@@ -53,45 +71,78 @@ enum ir_op {
 enum ir_pass { IR_PASS_F, IR_PASS_B, IR_PASS_BI, IR_PASS_BW, IR_PASS_NONE, IR_PASS_COUNT = IR_PASS_NONE };
 const char *ir_pass_name(enum ir_pass pass); /* "F", "B", "BI", "BW", "-" */
 
-enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 3, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
+enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 6, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
+
+/* Activations: silu is x sigmoid(x), gelu the exact form, relu2 the square of relu. Names: ir_act_names. */
+enum ir_act { IR_ACT_SILU, IR_ACT_GELU, IR_ACT_GELU_TANH, IR_ACT_RELU, IR_ACT_RELU2, IR_ACT_SIGMOID, IR_ACT_COUNT };
+extern const char *const ir_act_names[IR_ACT_COUNT + 1]; /* "silu", "gelu", "gelu_tanh", ...; NULL ends */
 
 /* Attributes: one flat record; a row of the table names those that the operator uses, the others are 0. */
+enum { IR_FREQS_MAX = 1 << 12, IR_GROUPS_MAX = 1024 };
+struct ir_freqs {
+    uint32_t n;
+    const float *at;
+};
 struct ir_attrs {
+    const struct ir_freqs
+        *inv_freq; /* rope: radians per position of each pair, rotary/2 of them, instead of theta; NULL: theta.
+                                        The only one that is no number of 4 bytes: not in ir_attr_info */
     uint32_t in_features, out_features; /* linear */
     uint32_t features;                  /* norms: width of a group; elementwise: of a row; all others: C */
     uint32_t heads, kv_heads,
-        head_dim;            /* attention, rope (heads = those in x); rmsnorm: heads = groups in a row, 0 is 1 */
+        head_dim;            /* attention, rope (heads = those in x); norms: heads = groups in a row, 0 is 1 */
     uint32_t vocab;          /* embed, head_loss */
     uint32_t positions;      /* pos_embed: rows of P */
     uint32_t experts, top_k; /* router, dispatch, experts, combine */
     uint32_t capacity;       /* dispatch, experts, combine: rows per expert and sequence; 0 dropless */
     uint32_t ffn;            /* experts: F */
     uint32_t flags;          /* enum ir_flag */
-    float eps;               /* norms */
-    float theta;             /* rope */
-    float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says */
+    float eps;               /* norms; router: added to the sum of weights */
+    float theta;             /* rope: 0 where inv_freq is given */
+    float scale;         /* attention: of q k'. Not 0: who makes the graph puts 1/sqrt(head_dim) or what a model says.
+                                scale: its factor. rope: of cos and sin; head_loss: of
+                                the logits; router: of the weights; 0: 1 */
     float aux_coef;      /* router */
     uint32_t v_head_dim; /* attention: elements of a head of v and o; 0: head_dim */
     uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
-    float score_cap;     /* attention: bound of the scores; 0: none */
+    float score_cap;     /* attention, head_loss: bound of scores, of logits; 0: none */
+    uint32_t rotary_dim; /* rope: elements of a head that turn; 0: head_dim */
+    uint32_t rotary_offset; /* rope: the first of them */
+    uint32_t act;           /* act, swiglu, experts: enum ir_act */
+    float clamp;            /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
+    float alpha;            /* swiglu, experts: of silu; 0: 1 */
+    uint32_t groups;        /* router: groups of experts; 0: none */
+    uint32_t top_groups;    /* router: of which those may be chosen from */
 };
 enum ir_flag {
-    IR_TRANSPOSED = 1, /* linear: W is (in,out), as in GPT-2's Conv1D */
-    IR_BIAS = 2,       /* linear */
-    IR_PACKED = 4,     /* attention */
-    IR_EXACT = 8,      /* gelu */
-    IR_NORM_TOPK = 16, /* router */
-    IR_SINKS = 32,     /* attention */
+    IR_TRANSPOSED = 1,     /* linear: W is (in,out), as in GPT-2's Conv1D */
+    IR_BIAS = 2,           /* linear, head_loss, router, experts */
+    IR_PACKED = 4,         /* attention */
+    IR_EXACT = 8,          /* gelu */
+    IR_NORM_TOPK = 16,     /* router */
+    IR_SINKS = 32,         /* attention */
+    IR_PAIRS = 64,         /* rope */
+    IR_ONE_PLUS = 128,     /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
+    IR_ROUND_FIRST = 256,  /* rmsnorm, scale */
+    IR_NO_WEIGHT = 512,    /* layernorm */
+    IR_NO_BIAS = 1024,     /* layernorm */
+    IR_PER_HEAD = 2048,    /* layernorm */
+    IR_SIGMOID = 4096,     /* router */
+    IR_SELECT_BIAS = 8192, /* router */
+    IR_GROUP_BEST = 16384, /* router */
 };
+/* An attribute's 4 bytes as far as they are mathematics: without the flag that says where bfloat16 is rounded. Two graphs that differ in it
+ * alone are the same model, and a run of one goes on as the other. */
+uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr); /* attr: index in ir_attr_info */
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
 struct ir_attr_info {
     const char *name;
     uint16_t offset; /* in struct ir_attrs */
-    char type;       /* 'u' uint32_t, 'f' float */
+    char type;       /* 'u' uint32_t, 'f' float, 'a' enum ir_act, 4 bytes */
 };
 enum {
-    IR_ATTR_COUNT = 20,
+    IR_ATTR_COUNT = 27,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];
@@ -144,14 +195,26 @@ extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
  * one parameter, attention without sinks none). */
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
+/* Whether weight decay acts on parameter i of such an operator: on weights, never on norms, biases and sinks, whatever their shape. */
+bool ir_op_param_decays(enum ir_op op, uint32_t i);
 /* attention: elements of a head of v and o. */
 static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
 {
     return a->v_head_dim ? a->v_head_dim : a->head_dim;
 }
+/* rope: elements of a head that turn. */
+static inline uint32_t ir_op_rotary(const struct ir_attrs *a)
+{
+    return a->rotary_dim ? a->rotary_dim : a->head_dim;
+}
+/* rope: radians per position of a pair. */
+static inline double ir_op_rope_frequency(const struct ir_attrs *a, uint32_t pair)
+{
+    return a->inv_freq ? (double)a->inv_freq->at[pair] : pow((double)a->theta, -2.0 * pair / ir_op_rotary(a));
+}
 /* attention: pairs of query and key that see each other in a sequence of t tokens, about; window counted, documents not. */
 double ir_op_attention_pairs(const struct ir_attrs *a, double t);
-uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* rmsnorm: groups of `features` in a row */
+uint32_t ir_op_norm_groups(const struct ir_attrs *a); /* norms: groups of `features` in a row */
 /* head_loss: columns that dlogits has room for. Beyond 128 a multiple of 128, so that rows may start where a device reads
  * fast; a back end may as well keep its rows vocab apart. */
 uint32_t ir_op_logit_columns(const struct ir_attrs *a);

@@ -25,7 +25,7 @@ const char *optimizer_names(char *text, size_t size)
 {
     size_t n = 0;
     for (uint32_t kind = 0; kind < OPTIMIZERS && n < size; kind++)
-        n += (size_t)snprintf(text + n, size - n, "%s%s",
+        n += (size_t)snprintf(text + n, size - n, "%s\"%s\"",
                               kind == 0                ? ""
                               : kind + 1 == OPTIMIZERS ? " or "
                                                        : ", ",

@@ -18,7 +18,7 @@ extern const struct optimizer_info optimizer_info[OPTIMIZERS];
 /* NULL when there is no such kind; OPTIMIZERS when there is no such name. */
 const char *optimizer_name(uint32_t kind);
 uint32_t optimizer_by_name(const char *name);
-/* "adamw or sgd", for messages. */
+/* For messages: "adamw" or "sgd", with the quotation marks. */
 const char *optimizer_names(char *text, size_t size);
 
 #endif

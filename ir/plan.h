@@ -194,8 +194,8 @@ struct plan_program {
 /* ---- instructions ---- */
 
 enum plan_op {
-    PLAN_LOAD,     /* host: tokens or targets of a microbatch into base 0; what = graph tensor */
-    PLAN_RUN,      /* what = program; bases = its slots */
+    PLAN_LOAD,     /* host: tokens or targets of a microbatch into base 0 */
+    PLAN_RUN,      /* bases = the slots of the program */
     PLAN_SEND,     /* base 0 to `peer_set`[my index in my_set] */
     PLAN_RECV,     /* base 0 from `peer_set`[my index in my_set] */
     PLAN_EXCHANGE, /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
@@ -207,10 +207,10 @@ enum plan_op {
     PLAN_ALL_TO_ALL, /* base 0 to base 1, count elements per member */
     PLAN_ALL_TO_ALL_V, /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of
                             what is sent, base 3 of what is received, int32, equally many per member */
-    PLAN_SUMSQ,        /* scalar NORM2 += squares of this holder's part of bucket `what`; no bases */
+    PLAN_SUMSQ,        /* scalar NORM2 += squares of this holder's part of the bucket; no bases */
     PLAN_SCALARS, /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is
                             known after it; no bases */
-    PLAN_UPDATE,  /* optimizer step of bucket `what`: reads its gradients, writes parameters and moments; no bases */
+    PLAN_UPDATE,  /* optimizer step of the bucket: reads its gradients, writes parameters and moments; no bases */
     PLAN_OP_COUNT
 };
 const char *plan_op_name(enum plan_op op);
@@ -223,7 +223,12 @@ struct plan_instr {
     uint16_t n_waits;
     uint16_t n_bases;
     uint16_t type; /* enum ir_dtype of what is communicated: IR_F32, IR_BF16, IR_I32, IR_F64 */
-    uint32_t what; /* see enum plan_op */
+    union {
+        uint32_t what;    /* whichever of these: see enum plan_op */
+        uint32_t tensor;  /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V */
+        uint32_t program; /* RUN */
+        uint32_t bucket;  /* the others; SCALARS: 0 */
+    };
     uint32_t node; /* of the global DAG: the same number on both ends and on all members */
     uint32_t tag;  /* SEND, RECV, EXCHANGE: numbered per pair of classes */
     uint32_t first_wait, first_base;

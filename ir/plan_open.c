@@ -215,7 +215,8 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
          k->pass);
     NEED(k->type == IR_COMPUTE || (ours && k->type == IR_F32), e, "kernel %u: type %u", i, k->type);
-    NEED(k->mask < 1u << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i, k->mask, k->n);
+    NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
+         k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
     NEED(k->first_operand == *next_operand && n <= p->h->count[PLAN_S_OPERANDS] - *next_operand, e,
          "kernel %u: operands %u.. (%u), expected %" PRIu64, i, k->first_operand, n, *next_operand);
@@ -337,7 +338,7 @@ static enum status check_bases(struct walk *w, uint32_t i)
     const struct plan *p = w->p;
     const struct plan_instr *in = &p->instrs[i];
     const struct shape *shape = &shapes[in->op];
-    uint32_t want = in->op == PLAN_RUN ? p->programs[in->what].n_slots : shape->bases;
+    uint32_t want = in->op == PLAN_RUN ? p->programs[in->program].n_slots : shape->bases;
     NEED(in->n_bases == want, w->e, "instruction %u: %s with %u bases, expected %u", i, plan_op_name(in->op),
          in->n_bases, want);
     NEED(in->first_base == w->base && want <= p->h->count[PLAN_S_BASES] - w->base, w->e,
@@ -346,7 +347,7 @@ static enum status check_bases(struct walk *w, uint32_t i)
     uint32_t size = shape->channel ? w->group_size[p->channels[in->channel].group] : 1;
     uint64_t unit = shape->typed ? in->count * ir_dtype_size(in->type, p->h->compute) : 0;
     for (uint32_t k = 0; k < want; k++) {
-        uint64_t bytes = in->op == PLAN_RUN ? p->slots[p->programs[in->what].first_slot + k].bytes
+        uint64_t bytes = in->op == PLAN_RUN ? p->slots[p->programs[in->program].first_slot + k].bytes
                          : k >= 2           ? sizeof(int32_t) /* counts */
                                             : unit * (shape->scale >> k & 1 ? size : 1);
         TRY(check_base(w, i, k, bytes));
@@ -365,11 +366,11 @@ static enum status check_fields(struct walk *w, uint32_t i)
     NEED(in->mb == UINT16_MAX || in->mb < p->lists[w->list].microbatches, w->e, "instruction %u: microbatch %u of %u",
          i, in->mb, p->lists[w->list].microbatches);
     const struct shape *shape = &shapes[in->op];
-    NEED(in->op != PLAN_RUN || in->what < count[PLAN_S_PROGRAMS], w->e, "instruction %u: RUN of program %u", i,
-         in->what);
-    NEED(in->op != PLAN_LOAD || in->what < w->n_tensors, w->e, "instruction %u: LOAD of tensor %u", i, in->what);
-    NEED((in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE) || in->what < count[PLAN_S_BUCKETS], w->e,
-         "instruction %u: %s of bucket %u", i, plan_op_name(in->op), in->what);
+    NEED(in->op != PLAN_RUN || in->program < count[PLAN_S_PROGRAMS], w->e, "instruction %u: RUN of program %u", i,
+         in->program);
+    NEED(in->op != PLAN_LOAD || in->tensor < w->n_tensors, w->e, "instruction %u: LOAD of tensor %u", i, in->tensor);
+    NEED((in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE) || in->bucket < count[PLAN_S_BUCKETS], w->e,
+         "instruction %u: %s of bucket %u", i, plan_op_name(in->op), in->bucket);
     NEED(!shape->channel || in->channel < count[PLAN_S_CHANNELS], w->e, "instruction %u: communicator %u", i,
          in->channel);
     NEED(!shape->sets || in->my_set < count[PLAN_S_SETS], w->e, "instruction %u: set %u", i, in->my_set);

@@ -167,11 +167,11 @@ static void print_remark(const struct printer *printer, const struct plan_instr 
     const struct plan *p = printer->p;
     fprintf(printer->f, " # on %s", p->text + p->streams[in->stream].name);
     if (in->op == PLAN_RUN)
-        fprintf(printer->f, ": chunk %u sub-chunk %u %s", p->programs[in->what].chunk, p->programs[in->what].sub,
-                ir_pass_name((enum ir_pass)p->programs[in->what].pass));
+        fprintf(printer->f, ": chunk %u sub-chunk %u %s", p->programs[in->program].chunk, p->programs[in->program].sub,
+                ir_pass_name((enum ir_pass)p->programs[in->program].pass));
     if (printer->g && (in->op == PLAN_LOAD || in->op == PLAN_SEND || in->op == PLAN_RECV || in->op == PLAN_EXCHANGE) &&
-        in->what < printer->g->tensors.n)
-        fprintf(printer->f, ": %s", printer->g->tensors.at[in->what].name);
+        in->tensor < printer->g->tensors.n)
+        fprintf(printer->f, ": %s", printer->g->tensors.at[in->tensor].name);
 }
 
 static void print_instr(const struct printer *printer, uint32_t number, const struct plan_instr *in)

@@ -58,7 +58,7 @@ static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass 
     const uint64_t rows = (uint64_t)b * t;
     switch (op) {
     case IR_OP_ROPE: /* cos and sin of every position */
-        return (uint64_t)t * (a->head_dim / 2) * 2 * sizeof(float);
+        return (uint64_t)t * ir_op_rotary(a) * sizeof(float);
     case IR_OP_ATTENTION: /* sum of dO O per head and row */
         return kernel == IR_PASS_BI ? rows * a->heads * sizeof(float) : 0;
     case IR_OP_ROUTER: /* F: probabilities, when they are not kept; BI: auxiliary gradient per sequence and expert */

@@ -84,7 +84,6 @@ uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pas
     case IR_OP_EMBED:
         return kernel == IR_PASS_BW ? embed_bytes(a, rows) : 0;
     case IR_OP_LAYERNORM:
-        return kernel == IR_PASS_BW ? cuda_columns_workspace(rows, a->features) : 0;
     case IR_OP_RMSNORM:
         return kernel == IR_PASS_BW ? cuda_columns_workspace(rows * ir_op_norm_groups(a), a->features) : 0;
     case IR_OP_ROUTER:
@@ -108,7 +107,18 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
-    if (op == IR_OP_ROPE && a->head_dim > CUDA_MAX_ROPE_DIM)
-        return "rope on CUDA takes a head_dim of at most 512; use --device cpu";
+    if (op == IR_OP_EXPERTS && (a->flags || a->act || a->clamp > 0 || a->alpha > 0))
+        return "experts on CUDA take silu only, without bias, clamp, alpha or one_plus; leave them out or use --device "
+               "cpu";
+    if (op == IR_OP_ROUTER && (a->groups || a->scale > 0 || a->eps > 0 || a->flags & ~(uint32_t)IR_NORM_TOPK))
+        return "router on CUDA takes the softmax and norm_topk only: no bias, select_bias, sigmoid, groups, scale or "
+               "eps; leave "
+               "them out or use --device cpu";
+    if (op == IR_OP_HEAD_LOSS && a->flags & IR_BIAS)
+        return "head_loss on CUDA takes no bias; leave it out or use --device cpu";
+    if (op == IR_OP_LAYERNORM && a->flags & IR_PER_HEAD)
+        return "layernorm on CUDA takes no per_head; share the weights among the heads or use --device cpu";
+    if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)
+        return "rope on CUDA rotates at most 512 elements of a head; use --device cpu";
     return NULL;
 }

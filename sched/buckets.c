@@ -36,7 +36,7 @@ static void finish_classes(struct sched *s, struct bucket *b)
         b->holders = s->directives.at[b->shard].n_shard_sets;
 }
 
-/* Parameters that decay (two or more dimensions) first; each starts at the target's alignment; the end is padded so that
+/* Parameters that decay first; each starts at the target's alignment; the end is padded so that
  * every holder's part is equal and starts at 16 bytes. */
 static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
 {
@@ -46,7 +46,7 @@ static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
     uint32_t *sorted = mem_alloc(n * sizeof *sorted);
     for (int decay = 1; decay >= 0; decay--) {
         for (uint32_t i = 0; i < n; i++)
-            if ((s->g->params.at[p[i]].shape.ndim >= 2) == decay) {
+            if (s->g->params.at[p[i]].decays == (decay == 1)) {
                 sorted[k++] = p[i];
                 at = round_up(at, align) + ir_shape_elements(&s->g->params.at[p[i]].shape) / parts;
             }

@@ -13,7 +13,8 @@
 #   src/host    base                                                   none
 #   src/rundir  base                                                   none
 #   src/job     base, ir, sched, io, rundir                            none
-#   src/exec    base, ir, comm, host, rundir                           OpenMP
+#   src/exec    base, ir, comm, host, rundir                           OpenMP; exec/device.h: device*.c only, for others the
+#                                                                      device is a machine like any (exec/machine.h)
 #   src/watch   base, comm, rundir, exec                               none
 #   src/train   base, ir, sched, comm, io, host, rundir, job, exec,    OpenMP
 #               watch
@@ -58,6 +59,8 @@ function check_own(header, room, target)
     target = room_of(header)
     if (index(may[room], " " target " ") == 0)
         complain("files of " room " may include headers of" may[room] "only")
+    if (header == "exec/device.h" && FILENAME !~ /^src\/exec\/device/)
+        complain("a machine is asked through exec/machine.h")
     if (header == "base/json.h" && (room == "comm" || FILENAME ~ /^ir\/[^\/]*$/))
         complain("comm and ir know no JSON; ir/family does")
 }

@@ -90,6 +90,13 @@ tests_matrix_graphs_test_LDFLAGS = $(piper_LDFLAGS)
 tests_matrix_graphs_test_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/matrix/graphs_all.sh
 
+# Models of every family against transformers: lines of tests/mpi/testlist start it.
+MPI_PROGS += tests/parity/parity
+tests_parity_parity_SOURCES = tests/parity/parity.c
+tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
+tests_parity_parity_LDADD = $(piper_LDADD)
+EXTRA_DIST += tests/parity/README tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
+
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
 LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
@@ -127,10 +134,10 @@ check_PROGRAMS += tests/fault/piper-fault
 tests_fault_piper_fault_SOURCES = src/main.c tests/fault/fault.c
 tests_fault_piper_fault_CPPFLAGS = $(AM_CPPFLAGS) $(MPI_CFLAGS)
 tests_fault_piper_fault_LDFLAGS = $(piper_LDFLAGS) \
-	-Wl,--wrap=calloc,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
-	-Wl,--wrap=fdopendir,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mkdirat,--wrap=mmap,--wrap=open,--wrap=openat \
+	-Wl,--wrap=calloc,--wrap=clock_gettime,--wrap=close,--wrap=fallocate,--wrap=fclose,--wrap=fflush,--wrap=fopen,--wrap=fsync \
+	-Wl,--wrap=fdopendir,--wrap=fstatat,--wrap=ftruncate,--wrap=malloc,--wrap=mkdir,--wrap=mkdirat,--wrap=mmap,--wrap=open,--wrap=openat \
 	-Wl,--wrap=pread,--wrap=pthread_create,--wrap=pwrite,--wrap=readdir,--wrap=realloc,--wrap=renameat \
-	-Wl,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
+	-Wl,--wrap=stat,--wrap=unlinkat,--wrap=write,--wrap=watch_phase,--wrap=exec_run
 tests_fault_piper_fault_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fault/disk.sh
-LONG_TESTS += tests/fault/fault_all.sh
+LONG_TESTS += tests/fault/fault_all.sh tests/fault/kills_all.sh

@@ -118,24 +118,33 @@ lacks 'not in config.c' "$dir/page" "$dir/code"
 clean 'keys of train.json'
 
 # Of a model: every key of the tables stands somewhere, ignored ones under their heading; what the page has is a key.
-keys=$src/ir/family/keys.c
-grep -oE '(USED|INFO|ALIAS|DROPOUT|NEUTRAL)\("[^"]+"' "$keys" | cut -d'"' -f2 | sort -u >"$dir/code"
-grep -oE 'INFO\("[^"]+"' "$keys" | cut -d'"' -f2 | sort -u >"$dir/ignored"
-plain "$man/piper-model.5" | awk '/^\.S[HS]/ { inside = /^.SS Ignored/; next } inside' | grep -oE '[a-z_0-9]{3,}' | grep _ |
-    grep -vx qwen3_moe | sort -u >"$dir/page"
-lacks 'ignored in the manual, not in keys.c' "$dir/page" "$dir/ignored"
+tables()
+{
+    cat "$src"/ir/family/*.c "$src/ir/family/decoder.h" | grep -oE "\\b($1)\\(\"?[a-z_0-9A-Z]+\"?[,)]" | sed 's/.*(//' | tr -d '",)' | sort -u
+}
+{
+    tables 'SIZE|SIZE_NONE|COUNT|COUNT_NONE|NUMBER|NUMBER_NONE|FLAG|WORD|SIZE_IN|NUMBER_IN|WORD_IN|EPS|OTHER|ALIAS|INFO|NOISE|NEUTRAL|REFUSED'
+    echo initializer_range
+} | grep -vx model_type | sort -u >"$dir/code"
+grep -oE 'ROW\([a-z0-9_]+\)' "$src/ir/family/family.c" | sed 's/ROW(//; s/)//' | grep -vx name | sort -u >"$dir/families"
+{ tables INFO; cat "$dir/families"; } | sort -u >"$dir/ignored"
+plain "$man/piper-model.5" | awk '/^\.S[HS]/ { inside = /^.SS Ignored/; next } inside' | grep -oE '[a-z_0-9]{3,}' | grep _ | sort -u >"$dir/page"
+lacks 'ignored in the manual, not in the tables' "$dir/page" "$dir/ignored"
 plain "$man/piper-model.5" | grep -oE '[a-z_0-9]{3,}' | sort -u >"$dir/page"
 lacks 'not in piper-model(5)' "$dir/code" "$dir/page"
-{ cat "$dir/code"; printf '%s\n' rope_type type seq_len; } | sort >"$dir/known"
-page_keys "$man/piper-model.5" '^(All|gpt2|llama|Experts|Dropout|Refused)' all | grep -vxE '[01]' >"$dir/page"
-lacks 'not in keys.c' "$dir/page" "$dir/known"
-[ "$(wc -l <"$dir/page")" -ge 30 ] || echo 'too few keys of models were found' >>"$log"
+page_keys "$man/piper-model.5" '^(Sizes|Norms|Positions|Windows|Factors|Experts)' | sort -u >"$dir/page"
+lacks 'not in the tables' "$dir/page" "$dir/code"
+[ "$(wc -l <"$dir/page")" -ge 40 ] || echo 'too few keys of models were found' >>"$log"
 clean 'keys of a Hugging Face model'
+awk '/^\.SH/ { inside = /FAMILIES/ } inside && /^\.BR? / { print }' "$man/piper-model.5" | grep -oE '[a-z0-9_]+' | grep -vxE 'model_type' | sort -u >"$dir/page"
+lacks 'family not in piper-model(5)' "$dir/families" "$dir/page"
+lacks 'no family' "$dir/page" "$dir/families"
+clean 'families of models'
 
 { # of an operator of a "graph"
     sed -n '/ir_attr_info\[IR_ATTR_COUNT\] = {/,/};/p' "$src/ir/op.c" | grep -oE 'ATTR\([a-z_]+' | cut -d'(' -f2 | grep -vx flags
     sed -n '/flag_names\[\] = {/,/};/p' "$src/ir/family/explicit.c" | grep -oE '"[a-z_]+"' | tr -d '"'
-    printf '%s\n' capacity_factor op name in param tags block init std
+    printf '%s\n' capacity_factor inv_freq op name in param tags block init std
 } | sort -u >"$dir/code"
 page_keys "$man/piper-model.5" '^OPERATORS' >"$dir/page"
 lacks 'not in piper-model(5)' "$dir/code" "$dir/page"

@@ -14,26 +14,47 @@ struct builder {
 
 /* All return the tensor that is the operator's output 0. `param` names the module: the parameters are called
  * param.weight and param.bias. */
-uint32_t fb_linear(struct builder *b, const char *op, const char *param, uint32_t x, uint32_t in, uint32_t out,
-                   uint32_t flags, float std);
-uint32_t fb_layernorm(struct builder *b, const char *op, const char *param, uint32_t x, uint32_t features, float eps);
-/* groups > 1: over heads (QK-norm). */
-uint32_t fb_rmsnorm(struct builder *b, const char *op, const char *param, uint32_t x, uint32_t features,
-                    uint32_t groups, float eps);
+struct fb_linear {
+    uint32_t in, out, flags;
+    float std; /* of the first weights */
+};
+uint32_t fb_linear(struct builder *b, const char *op, const char *param, uint32_t x, const struct fb_linear *l);
+struct fb_norm {
+    enum ir_op op;             /* IR_OP_LAYERNORM, IR_OP_RMSNORM */
+    uint32_t features, groups; /* groups > 1: of each head */
+    float eps;
+    uint32_t flags; /* IR_ONE_PLUS, IR_ROUND_FIRST, ... */
+};
+uint32_t fb_norm(struct builder *b, const struct fb_norm *n, const char *op, const char *param, uint32_t x);
 /* An operator without parameters. Inputs after the operator's last are not looked at. */
 uint32_t fb_plain(struct builder *b, enum ir_op kind, const char *op, const struct ir_attrs *a, uint32_t in0,
-                  uint32_t in1, uint32_t in2);
+                  uint32_t in1);
+/* Of q, k and v; sinks: name of their parameter, with IR_SINKS. */
+uint32_t fb_attention(struct builder *b, const char *op, const struct ir_attrs *a, const uint32_t qkv[3],
+                      const char *sinks);
 uint32_t fb_add(struct builder *b, const char *op, uint32_t x, uint32_t y, uint32_t features);
 /* The graph's inputs, and the token embedding; *weight is its parameter (vocab,features). */
 uint32_t fb_embed(struct builder *b, const char *op, const char *param, uint32_t features, uint32_t *weight);
-/* Head and loss: `weight`, or a parameter of its own, lm_head.weight, when that is IR_NONE. */
-void fb_head(struct builder *b, uint32_t x, uint32_t features, uint32_t weight);
+/* x times a factor, or x itself where that is 1; x between -bound and bound, or itself where that is 0. */
+uint32_t fb_scale(struct builder *b, const char *op, uint32_t x, uint32_t features, float factor, uint32_t flags);
+uint32_t fb_clamp(struct builder *b, const char *op, uint32_t x, uint32_t features, float bound);
+struct fb_head {
+    const char *module; /* `module`.weight, and .bias */
+    uint32_t features;
+    uint32_t weight;  /* the parameter of the embedding, or IR_NONE: one of its own */
+    float scale, cap; /* of the logits; 0: none */
+    bool bias;
+};
+void fb_head(struct builder *b, const struct fb_head *h, uint32_t x);
 
+enum { FB_EXPERT_PARAMS = 6 }; /* gate, up, down, and their biases */
 struct fb_moe {
     uint32_t features, ffn, experts, top_k, capacity;
-    float aux_coef;
-    bool norm_topk;
-    const char *router, *gate, *up, *down; /* suffixes of parameter names: whole, with a * for the expert */
+    uint32_t groups, top_groups;
+    float aux_coef, scale, eps, clamp, alpha;
+    uint32_t router_flags, expert_flags;            /* of their operators */
+    const char *router, *router_bias, *select_bias; /* names of parameters below the layer */
+    const char *expert[FB_EXPERT_PARAMS];           /* with a * for the expert, where each is a tensor of its own */
 };
 /* router, dispatch, experts, combine on normed x. */
 uint32_t fb_moe(struct builder *b, const struct fb_moe *moe, uint32_t x);

@@ -12,7 +12,8 @@
  *   in         tensors: tokens, targets, or the output of an operator before it: NAME, or NAME.1, NAME.2
  *   attributes by their names in the table; flags as true or false: transposed, bias, packed, exact, norm_topk, sinks. What
  *              follows from the inputs may be left out: in_features and features (width of input 0), heads or head_dim,
- *              kv_heads (= heads), positions (= sequence length), vocab, eps, theta (10000), scale (1/sqrt(head_dim));
+ *              kv_heads (= heads), positions (= sequence length), vocab, eps, theta (10000; inv_freq is a list instead), scale of
+ *              attention (1/sqrt(head_dim));
  *              dispatch, experts and combine take experts, top_k and capacity from where their indices come from;
  *              dispatch also knows capacity_factor
  *   param      names of its parameters; null or left out: NAME.weight, NAME.bias; of attention NAME.sinks; of experts
@@ -30,8 +31,21 @@ static const struct {
     const char *name;
     uint32_t bit;
 } flag_names[] = {
-    { "transposed", IR_TRANSPOSED }, { "bias", IR_BIAS },           { "packed", IR_PACKED },
-    { "exact", IR_EXACT },           { "norm_topk", IR_NORM_TOPK }, { "sinks", IR_SINKS },
+    { "transposed", IR_TRANSPOSED },
+    { "bias", IR_BIAS },
+    { "packed", IR_PACKED },
+    { "exact", IR_EXACT },
+    { "norm_topk", IR_NORM_TOPK },
+    { "sinks", IR_SINKS },
+    { "pairs", IR_PAIRS },
+    { "one_plus", IR_ONE_PLUS },
+    { "round_first", IR_ROUND_FIRST },
+    { "no_weight", IR_NO_WEIGHT },
+    { "no_bias", IR_NO_BIAS },
+    { "per_head", IR_PER_HEAD },
+    { "sigmoid", IR_SIGMOID },
+    { "select_bias", IR_SELECT_BIAS },
+    { "group_best", IR_GROUP_BEST },
 };
 enum { FLAG_COUNT = sizeof flag_names / sizeof *flag_names };
 
@@ -59,7 +73,7 @@ static bool uses(enum ir_op op, uint32_t attr)
 
 static enum status check_keys(const struct reader *r, const struct spec *s)
 {
-    const char *keys[8 + IR_ATTR_COUNT + FLAG_COUNT + 2] = {
+    const char *keys[8 + IR_ATTR_COUNT + FLAG_COUNT + 3] = {
         "op", "name", "in", "param", "tags", "block", "init", "std"
     };
     size_t n = 8;
@@ -71,8 +85,49 @@ static enum status check_keys(const struct reader *r, const struct spec *s)
             keys[n++] = flag_names[i].name;
     if (s->op == IR_OP_DISPATCH)
         keys[n++] = "capacity_factor";
+    if (s->op == IR_OP_ROPE)
+        keys[n++] = "inv_freq";
     keys[n] = NULL;
     return js_only(&s->js, keys, r->e);
+}
+
+/* An attribute that is one of some words, the first of them where it is left out. */
+static enum status read_word(const struct reader *r, const struct spec *s, const char *key, const char *const *words,
+                             uint32_t *out)
+{
+    struct js v;
+    const char *word;
+    char all[256] = "";
+    TRY(js_str_or(&s->js, key, words[0], &word, r->e));
+    for (*out = 0; words[*out] && strcmp(words[*out], word) != 0;)
+        ++*out;
+    if (words[*out])
+        return ST_OK;
+    for (uint32_t i = 0, n = 0; words[i]; i++)
+        n += (uint32_t)snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", words[i]);
+    TRY(js_need(&s->js, key, &v, r->e));
+    return js_expected(&v, r->e, "one of %s", all);
+}
+
+static enum status read_freqs(const struct reader *r, struct spec *s)
+{
+    struct js list, v;
+    uint32_t n;
+    TRY(js_opt(&s->js, "inv_freq", &list, r->e));
+    if (!list.v)
+        return ST_OK;
+    TRY(js_count(&list, &n, r->e));
+    if (n == 0 || n > IR_FREQS_MAX)
+        return js_expected(&list, r->e, "a list of 1 to %d numbers", IR_FREQS_MAX);
+    float at[IR_FREQS_MAX];
+    for (uint32_t i = 0; i < n; i++) {
+        double x;
+        v = js_at(&list, i);
+        TRY(js_num(&v, 0, 1e30, &x, r->e));
+        at[i] = (float)x;
+    }
+    s->attrs.inv_freq = ir_graph_freqs(r->g, at, n);
+    return ST_OK;
 }
 
 static enum status read_attrs(const struct reader *r, struct spec *s)
@@ -83,7 +138,9 @@ static enum status read_attrs(const struct reader *r, struct spec *s)
         double f;
         if (!uses(s->op, i))
             continue;
-        if (ir_attr_info[i].type == 'u') {
+        if (ir_attr_info[i].type == 'a') {
+            TRY(read_word(r, s, ir_attr_info[i].name, ir_act_names, (uint32_t *)field));
+        } else if (ir_attr_info[i].type == 'u') {
             TRY(js_int_or(&s->js, ir_attr_info[i].name, 0, INT32_MAX, 0, &x, r->e));
             *(uint32_t *)field = (uint32_t)x;
         } else {
@@ -97,7 +154,7 @@ static enum status read_attrs(const struct reader *r, struct spec *s)
             TRY(js_bool_or(&s->js, flag_names[i].name, false, &on, r->e));
         s->attrs.flags |= on ? flag_names[i].bit : 0;
     }
-    return ST_OK;
+    return s->op == IR_OP_ROPE ? read_freqs(r, s) : ST_OK;
 }
 
 /* ---- what follows from the inputs ----------------------------------------------------------------------------- */
@@ -159,10 +216,8 @@ static enum status infer(const struct reader *r, struct spec *s)
         default_u32(&a->positions, r->g->seq_len);
         break;
     case IR_OP_LAYERNORM:
-        default_f32(&a->eps, 1e-5);
-        break;
     case IR_OP_RMSNORM:
-        default_f32(&a->eps, 1e-6);
+        default_f32(&a->eps, s->op == IR_OP_LAYERNORM ? 1e-5 : 1e-6);
         if (divide(w, a->features) > 1)
             default_u32(&a->heads, divide(w, a->features));
         break;
@@ -172,7 +227,13 @@ static enum status infer(const struct reader *r, struct spec *s)
     case IR_OP_ROPE:
         default_u32(&a->heads, divide(w, a->head_dim));
         default_u32(&a->head_dim, divide(w, a->heads));
-        default_f32(&a->theta, 10000);
+        if (!a->inv_freq)
+            default_f32(&a->theta, 10000);
+        break;
+    case IR_OP_JOIN_HEADS:
+        if (r->g->tensors.at[s->in.tensor[1]].shape.ndim == 2)
+            default_u32(&a->rotary_dim, r->g->tensors.at[s->in.tensor[1]].shape.dim[1]);
+        default_u32(&a->head_dim, divide(w, a->heads) + (uint64_t)a->rotary_dim);
         break;
     case IR_OP_ATTENTION:
         infer_heads(a, w);
@@ -233,9 +294,12 @@ static enum status read_inputs(const struct reader *r, struct spec *s)
     return ST_OK;
 }
 
-static const char *default_leaf(enum ir_op op, uint32_t i)
+static const char *default_leaf(enum ir_op op, const struct ir_attrs *a, uint32_t i)
 {
-    static const char *const experts[] = { ".*.gate.weight", ".*.up.weight", ".*.down.weight" };
+    if (op == IR_OP_ROUTER && i == (a->flags & IR_BIAS ? 2u : 1u))
+        return ".select_bias";
+    static const char *const experts[] = { ".*.gate.weight", ".*.up.weight", ".*.down.weight",
+                                           ".*.gate.bias",   ".*.up.bias",   ".*.down.bias" };
     if (op == IR_OP_EXPERTS)
         return experts[i];
     return op == IR_OP_ATTENTION ? ".sinks" : i ? ".bias" : ".weight";
@@ -243,11 +307,12 @@ static const char *default_leaf(enum ir_op op, uint32_t i)
 
 static enum status read_init(const struct reader *r, const struct spec *s, uint32_t i, enum ir_init *init, double *std)
 {
-    bool norm = s->op == IR_OP_LAYERNORM || s->op == IR_OP_RMSNORM, bias = i > 0 && s->op != IR_OP_EXPERTS;
+    bool norm = s->op == IR_OP_LAYERNORM || s->op == IR_OP_RMSNORM, bias = i > (s->op == IR_OP_EXPERTS ? 2 : 0);
     static const char *const names[] = { "normal", "zeros", "ones" };
     const char *name;
     TRY(js_num_or(&s->js, "std", 0, 1e3, r->std, std, r->e));
-    TRY(js_str_or(&s->js, "init", norm ? "ones" : "normal", &name, r->e));
+    const char *ones = s->attrs.flags & IR_ONE_PLUS ? "zeros" : "ones";
+    TRY(js_str_or(&s->js, "init", norm ? ones : "normal", &name, r->e));
     int k = 0;
     while (k < 3 && strcmp(name, names[k]) != 0)
         k++;
@@ -301,7 +366,7 @@ static enum status read_params(const struct reader *r, struct spec *s)
         if (i < n && !json_is_null(v.v))
             TRY(js_str(&v, &name, r->e));
         else
-            name = arena_printf(&r->g->arena, "%s%s", s->name, default_leaf(s->op, i));
+            name = arena_printf(&r->g->arena, "%s%s", s->name, default_leaf(s->op, &s->attrs, i));
         TRY(take_param(r, s, &v, i, name, &shapes.param[i]));
     }
     return ST_OK;

@@ -1,15 +1,56 @@
 /* The table of families, and what is the same for all: annotations, EP tags, the checks at the end. */
-#include "ir/family/family.h"
+#include "ir/family/decoder.h"
 
 #include <stdio.h>
 
 #include "base/ratio.h"
 
-const struct family ir_families[] = {
-    { "gpt2", hf_gpt2_keys, hf_build_gpt2 },          { "llama", hf_llama_keys, hf_build_llama },
-    { "qwen3", hf_qwen3_keys, hf_build_qwen3 },       { "qwen3_moe", hf_qwen3_moe_keys, hf_build_qwen3_moe },
-    { "mixtral", hf_mixtral_keys, hf_build_mixtral }, { NULL, NULL, NULL },
-};
+#define FAMILIES(ROW)     \
+    ROW(gpt2)             \
+    ROW(llama)            \
+    ROW(qwen2)            \
+    ROW(qwen3)            \
+    ROW(qwen3_moe)        \
+    ROW(mistral)          \
+    ROW(ministral)        \
+    ROW(mixtral)          \
+    ROW(olmo)             \
+    ROW(olmo2)            \
+    ROW(olmo3)            \
+    ROW(olmoe)            \
+    ROW(smollm3)          \
+    ROW(gemma)            \
+    ROW(gemma2)           \
+    ROW(gemma3_text)      \
+    ROW(phi)              \
+    ROW(phi3)             \
+    ROW(granite)          \
+    ROW(glm)              \
+    ROW(glm4)             \
+    ROW(cohere)           \
+    ROW(cohere2)          \
+    ROW(seed_oss)         \
+    ROW(arcee)            \
+    ROW(ernie4_5)         \
+    ROW(exaone4)          \
+    ROW(hunyuan_v1_dense) \
+    ROW(starcoder2)       \
+    ROW(gpt_neox)         \
+    ROW(gptj)             \
+    ROW(falcon)           \
+    ROW(glm4_moe)         \
+    ROW(dots1)            \
+    ROW(minimax_m2)       \
+    ROW(granitemoe)       \
+    ROW(gpt_oss)          \
+    ROW(qwen2_moe)        \
+    ROW(deepseek_v2)      \
+    ROW(deepseek_v3)
+
+#define DECLARE(name) extern const struct family family_##name;
+FAMILIES(DECLARE)
+#define ENTRY(name) &family_##name,
+const struct family *const ir_families[] = { FAMILIES(ENTRY) NULL };
 
 uint32_t ir_capacity(double factor, uint32_t t, uint32_t top_k, uint32_t experts)
 {
@@ -17,30 +58,51 @@ uint32_t ir_capacity(double factor, uint32_t t, uint32_t top_k, uint32_t experts
     return rows < t ? (uint32_t)rows : t;
 }
 
+/* "gpt2, llama, ..." */
+static void list_families(char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (const struct family *const *f = ir_families; *f && n < size; f++)
+        n += (size_t)snprintf(text + n, size - n, "%s%s", n ? ", " : "", (*f)->model_type);
+}
+
 static enum status find_family(const struct js *model, const struct family **out, struct err *e)
 {
     struct js type;
     const char *name;
+    char all[1024];
+    list_families(all, sizeof all);
     if (!js_has(model, "model_type"))
         return js_wrong(model, e,
-                        "found neither \"model_type\", as in a Hugging Face config.json (gpt2, llama, qwen3, "
-                        "qwen3_moe, mixtral), nor \"graph\", a list of operators");
+                        "found neither \"model_type\", as in a Hugging Face config.json (%s), nor \"graph\", a list of "
+                        "operators",
+                        all);
     TRY(js_need(model, "model_type", &type, e));
     TRY(js_str(&type, &name, e));
-    for (*out = ir_families; (*out)->model_type; (*out)++)
-        if (strcmp((*out)->model_type, name) == 0)
-            return ST_OK;
-    return js_expected(&type, e, "gpt2, llama, qwen3, qwen3_moe or mixtral");
+    for (const struct family *const *f = ir_families; *f; f++) {
+        if (strcmp((*f)->model_type, name) != 0)
+            continue;
+        *out = *f;
+        return ST_OK;
+    }
+    const char *why = hf_why_not(name);
+    return why ? js_wrong(
+                     &type, e,
+                     "a %s cannot be described here: it has %s. What today's operators can compute may be given as a "
+                     "\"graph\": piper-model(5)",
+                     name, why)
+               : js_expected(&type, e, "one of %s; what today's operators can compute may be given as a \"graph\"",
+                             all);
 }
 
 static enum status build_hf(const struct js *model, struct ir_graph *g, struct notices *n, struct err *e)
 {
-    const struct family *f = NULL;
-    TRY(find_family(model, &f, e));
-    struct hf_model m = { .js = *model, .keys = f->keys, .notices = n, .g = g, .e = e };
-    TRY(hf_check_keys(&m));
-    g->family = f->model_type;
-    return f->build(&m);
+    struct hf_model m = { .js = *model, .notices = n, .g = g, .e = e };
+    TRY(find_family(model, &m.family, e));
+    TRY(hf_read(&m));
+    g->family = m.family->model_type;
+    return m.family->build ? m.family->build(&m) : decoder_build(&m);
 }
 
 /* Expert regions carry EP, numbered in data flow. */

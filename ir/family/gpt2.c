@@ -1,23 +1,48 @@
-/* GPT-2: learned positions, LayerNorm, packed projection of q, k, v, Conv1D weights (in,out), gelu, tied head. Defaults
- * are GPT2Config's. */
+/* GPT-2: learned positions, LayerNorm, biases, packed q, k, v, Conv1D weights (in,out), gelu, tied head. Defaults are
+ * GPT2Config's. */
 #include <math.h>
 #include <stdio.h>
 
 #include "ir/family/build.h"
-#include "ir/family/family.h"
+#include "ir/family/hf.h"
+
+static const struct hf_key keys[] = {
+    SIZE(vocab_size, 50257),
+    SIZE_IN("n_positions", max_position_embeddings, 1024),
+    SIZE_IN("n_embd", hidden_size, 768),
+    SIZE_IN("n_layer", num_hidden_layers, 12),
+    SIZE_IN("n_head", num_attention_heads, 12),
+    SIZE_NONE(n_inner, 0),
+    ALIAS("max_position_embeddings", "n_positions"),
+    ALIAS("hidden_size", "n_embd"),
+    ALIAS("num_hidden_layers", "n_layer"),
+    ALIAS("num_attention_heads", "n_head"),
+    WORD_IN("activation_function", hidden_act, "gelu_new"),
+    EPS("layer_norm_epsilon", 1e-5),
+    STD(0.02),
+    FLAG(tie_word_embeddings, true),
+    INFO("n_ctx"),
+    INFO("reorder_and_upcast_attn"),
+    INFO("summary_type"),
+    INFO("summary_use_proj"),
+    INFO("summary_activation"),
+    INFO("summary_proj_to_labels"),
+    INFO("summary_first_dropout"),
+    REFUSED("scale_attn_weights", "true", "unscaled attention is not implemented"),
+    REFUSED("scale_attn_by_inverse_layer_idx", "false", "attention scaled by the layer index is not implemented"),
+    END,
+};
 
 struct gpt2 {
     uint32_t positions, width, layers, heads, inner;
     uint32_t gelu_flags;
     float eps;
-    bool tied;
     float residual_std; /* of the projections that end on the residual stream */
 };
 
 static enum status read_activation(const struct hf_model *m, uint32_t *flags)
 {
-    const char *name;
-    TRY(hf_str(m, "activation_function", "gelu_new", &name));
+    const char *name = m->c.hidden_act;
     *flags = strcmp(name, "gelu") == 0 ? IR_EXACT : 0;
     if (*flags || strcmp(name, "gelu_new") == 0 || strcmp(name, "gelu_pytorch_tanh") == 0)
         return ST_OK;
@@ -25,58 +50,60 @@ static enum status read_activation(const struct hf_model *m, uint32_t *flags)
     return js_expected(&v, m->e, "\"gelu_new\", \"gelu_pytorch_tanh\" or \"gelu\"; others are not implemented");
 }
 
-static enum status read_config(const struct hf_model *m, struct gpt2 *c, float *std)
+static enum status read_config(const struct hf_model *m, struct gpt2 *out)
 {
-    TRY(hf_size(m, "vocab_size", 50257, &m->g->vocab));
-    TRY(hf_size(m, "n_positions", 1024, &c->positions));
-    TRY(hf_size(m, "n_embd", 768, &c->width));
-    TRY(hf_size(m, "n_layer", 12, &c->layers));
-    TRY(hf_size(m, "n_head", 12, &c->heads));
-    if (c->layers > LAYERS_MAX)
-        return js_wrong(&m->js, m->e, "n_layer is %u, expected at most %d", c->layers, LAYERS_MAX);
-    if (c->width % c->heads != 0)
-        return js_wrong(&m->js, m->e, "n_embd %u is not a multiple of n_head %u", c->width, c->heads);
-    if (c->width > INT32_MAX / 4)
-        return js_wrong(&m->js, m->e, "n_embd %u is too large, expected at most %d", c->width, INT32_MAX / 4);
-    TRY(hf_size(m, "n_inner", 4 * c->width, &c->inner));
-    TRY(hf_float(m, "layer_norm_epsilon", 1e-30, 1, 1e-5, &c->eps));
-    TRY(hf_float(m, "initializer_range", 0, 10, 0.02, std));
-    TRY(hf_bool(m, "tie_word_embeddings", true, &c->tied));
-    c->residual_std = (float)(*std / sqrt(2.0 * c->layers));
-    return read_activation(m, &c->gelu_flags);
+    const struct config *c = &m->c;
+    if (c->num_hidden_layers > LAYERS_MAX)
+        return js_wrong(&m->js, m->e, "n_layer is %u, expected at most %d", c->num_hidden_layers, LAYERS_MAX);
+    if (c->hidden_size % c->num_attention_heads != 0)
+        return js_wrong(&m->js, m->e, "n_embd %u is not a multiple of n_head %u", c->hidden_size,
+                        c->num_attention_heads);
+    if (c->hidden_size > INT32_MAX / 4)
+        return js_wrong(&m->js, m->e, "n_embd %u is too large, expected at most %d", c->hidden_size, INT32_MAX / 4);
+    if (m->g->seq_len > c->max_position_embeddings)
+        return js_wrong(&m->js, m->e, "seq_len is %u, but n_positions is %u: lower seq_len in train.json",
+                        m->g->seq_len, c->max_position_embeddings);
+    *out = (struct gpt2){ .positions = c->max_position_embeddings,
+                          .width = c->hidden_size,
+                          .layers = c->num_hidden_layers,
+                          .heads = c->num_attention_heads,
+                          .inner = c->n_inner ? c->n_inner : 4 * c->hidden_size,
+                          .eps = (float)c->eps,
+                          .residual_std = (float)(c->initializer_range / sqrt(2.0 * c->num_hidden_layers)) };
+    return read_activation(m, &out->gelu_flags);
 }
 
 static uint32_t layer(struct builder *b, const struct gpt2 *c, uint32_t x)
 {
     const uint32_t conv = IR_TRANSPOSED | IR_BIAS;
     uint32_t head_dim = c->width / c->heads;
-    uint32_t y = fb_layernorm(b, "attn.norm", "ln_1", x, c->width, c->eps);
-    y = fb_linear(b, "attn.c_attn", "attn.c_attn", y, c->width, 3 * c->width, conv, b->std);
+    const struct fb_norm norm = { .op = IR_OP_LAYERNORM, .features = c->width, .eps = c->eps };
+    uint32_t y = fb_norm(b, &norm, "attn.norm", "ln_1", x);
+    y = fb_linear(b, "attn.c_attn", "attn.c_attn", y, &(struct fb_linear){ c->width, 3 * c->width, conv, b->std });
     struct ir_attrs core = { .heads = c->heads,
                              .kv_heads = c->heads,
                              .head_dim = head_dim,
                              .flags = IR_PACKED,
                              .scale = (float)(1 / sqrt(head_dim)) };
-    y = fb_plain(b, IR_OP_ATTENTION, "attn.core", &core, y, IR_NONE, IR_NONE);
-    y = fb_linear(b, "attn.o_proj", "attn.c_proj", y, c->width, c->width, conv, c->residual_std);
+    y = fb_plain(b, IR_OP_ATTENTION, "attn.core", &core, y, IR_NONE);
+    y = fb_linear(b, "attn.o_proj", "attn.c_proj", y, &(struct fb_linear){ c->width, c->width, conv, c->residual_std });
     x = fb_add(b, "attn.add", x, y, c->width);
 
-    y = fb_layernorm(b, "mlp.norm", "ln_2", x, c->width, c->eps);
-    y = fb_linear(b, "mlp.up_proj", "mlp.c_fc", y, c->width, c->inner, conv, b->std);
+    y = fb_norm(b, &norm, "mlp.norm", "ln_2", x);
+    y = fb_linear(b, "mlp.up_proj", "mlp.c_fc", y, &(struct fb_linear){ c->width, c->inner, conv, b->std });
     struct ir_attrs act = { .features = c->inner, .flags = c->gelu_flags };
-    y = fb_plain(b, IR_OP_GELU, "mlp.act", &act, y, IR_NONE, IR_NONE);
-    y = fb_linear(b, "mlp.down_proj", "mlp.c_proj", y, c->inner, c->width, conv, c->residual_std);
+    y = fb_plain(b, IR_OP_GELU, "mlp.act", &act, y, IR_NONE);
+    y = fb_linear(b, "mlp.down_proj", "mlp.c_proj", y,
+                  &(struct fb_linear){ c->inner, c->width, conv, c->residual_std });
     return fb_add(b, "mlp.add", x, y, c->width);
 }
 
-enum status hf_build_gpt2(const struct hf_model *m)
+static enum status build(const struct hf_model *m)
 {
-    struct gpt2 c;
-    struct builder b = { .g = m->g };
-    TRY(read_config(m, &c, &b.std));
-    if (m->g->seq_len > c.positions)
-        return js_wrong(&m->js, m->e, "seq_len is %u, but n_positions is %u: lower seq_len in train.json",
-                        m->g->seq_len, c.positions);
+    struct gpt2 c = { 0 };
+    struct builder b = { .g = m->g, .std = (float)m->c.initializer_range };
+    TRY(read_config(m, &c));
+    m->g->vocab = m->c.vocab_size;
     uint32_t table;
     uint32_t x = fb_embed(&b, "embed", "transformer.wte", c.width, &table);
     struct ir_attrs pos = { .positions = c.positions, .features = c.width };
@@ -93,7 +120,13 @@ enum status hf_build_gpt2(const struct hf_model *m)
     }
     b.block = c.layers + 1;
     b.op_prefix[0] = b.param_prefix[0] = '\0';
-    x = fb_layernorm(&b, "norm", "transformer.ln_f", x, c.width, c.eps);
-    fb_head(&b, x, c.width, c.tied ? table : IR_NONE);
+    const struct fb_norm norm = { .op = IR_OP_LAYERNORM, .features = c.width, .eps = c.eps };
+    x = fb_norm(&b, &norm, "norm", "transformer.ln_f", x);
+    const struct fb_head head = { .module = "lm_head",
+                                  .features = c.width,
+                                  .weight = m->c.tie_word_embeddings ? table : IR_NONE };
+    fb_head(&b, &head, x);
     return ST_OK;
 }
+
+const struct family family_gpt2 = { .model_type = "gpt2", .keys = keys, .build = build };

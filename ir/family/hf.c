@@ -1,16 +1,22 @@
-/* Reading a Hugging Face config: every key has a kind, values may have two names. */
+/* Reading a Hugging Face configuration: every key has a kind, values may have two names. */
+#include "ir/family/hf.h"
+
 #include <stdio.h>
 
-#include "ir/family/family.h"
+static const struct hf_key *find_in(const struct hf_key *list, const char *name)
+{
+    for (const struct hf_key *k = list; k->kind != HF_END; k++)
+        if (strcmp(k->name, name) == 0)
+            return k;
+    return NULL;
+}
 
 static const struct hf_key *find_key(const struct hf_model *m, const char *name)
 {
-    const struct hf_key *const lists[] = { m->keys, hf_common_keys };
-    for (int i = 0; i < 2; i++)
-        for (const struct hf_key *k = lists[i]; k->kind != HF_END; k++)
-            if (strcmp(k->name, name) == 0)
-                return k;
-    return NULL;
+    const struct hf_key *const lists[] = { m->family->keys, hf_common_keys, hf_math_keys }, *k = NULL;
+    for (int i = 0; i < 3 && !k; i++)
+        k = find_in(lists[i], name);
+    return k;
 }
 
 struct js hf_get(const struct hf_model *m, const char *key)
@@ -35,21 +41,52 @@ static bool same_value(const json_t *a, const json_t *b)
     return json_equal(a, b);
 }
 
-static enum status check_neutral(const struct hf_model *m, const struct hf_key *k, const struct js *v)
+static bool is_neutral(const json_t *v, const char *word)
 {
-    json_t *neutral = json_loads(k->text, JSON_DECODE_ANY, NULL);
+    if (!word)
+        return false;
+    json_t *neutral = json_loads(word, JSON_DECODE_ANY, NULL);
     CHECK(neutral);
-    bool same = same_value(v->v, neutral);
+    bool same = same_value(v, neutral);
+    if (json_is_array(v) && !same) {
+        size_t n = json_array_size(v), i = 0;
+        while (i < n && same_value(json_array_get(v, i), neutral))
+            i++;
+        same = i == n;
+    }
     json_decref(neutral);
-    return same ? ST_OK : js_expected(v, m->e, "%s, since %s", k->text, k->why);
+    return same;
 }
 
-static enum status check_dropout(const struct hf_model *m, const struct js *v)
+/* "granite, granitemoe": the families that have the key. */
+static void list_owners(const char *key, char *text, size_t size)
+{
+    size_t n = 0;
+    text[0] = '\0';
+    for (const struct family *const *f = ir_families; *f && n < size; f++)
+        if (find_in((*f)->keys, key))
+            n += (size_t)snprintf(text + n, size - n, "%s%s", n ? ", " : "", (*f)->model_type);
+}
+
+static enum status check_neutral(const struct hf_model *m, const struct hf_key *k, const struct js *v)
+{
+    char owners[512];
+    if (is_neutral(v->v, k->word))
+        return ST_OK;
+    if (k->why)
+        return js_expected(v, m->e, "%s: %s", k->word, k->why);
+    list_owners(k->name, owners, sizeof owners);
+    return js_expected(v, m->e, "%s%sno such key: a %s has no %s%s%s", k->word ? k->word : "", k->word ? " or " : "",
+                       m->family->model_type, k->name, *owners ? ", as has " : ", nor has any family here", owners);
+}
+
+static enum status check_noise(const struct hf_model *m, const struct hf_key *k, const struct js *v)
 {
     double p;
     TRY(js_num(v, 0, 1, &p, m->e));
     if (p != 0)
-        notices_add(m->notices, v->file, "%s: dropout %g is not applied: it trains as 0", v->path, p);
+        notices_add(m->notices, v->file, "%s: %s %g is not applied: it trains as 0", v->path,
+                    strstr(k->name, "jitter") ? "noise" : "dropout", p);
     return ST_OK;
 }
 
@@ -57,7 +94,7 @@ static void notice_unknown(const struct hf_model *m, const struct js *v, const c
 {
     const char *words[256];
     size_t n = 0;
-    const struct hf_key *const lists[] = { m->keys, hf_common_keys };
+    const struct hf_key *const lists[] = { m->family->keys, hf_common_keys };
     for (int i = 0; i < 2; i++)
         for (const struct hf_key *k = lists[i]; k->kind != HF_END && n < 255; k++)
             words[n++] = k->name;
@@ -69,7 +106,7 @@ static void notice_unknown(const struct hf_model *m, const struct js *v, const c
         notices_add(m->notices, v->file, "%s: unknown key, ignored", v->path);
 }
 
-enum status hf_check_keys(const struct hf_model *m)
+static enum status check_keys(const struct hf_model *m)
 {
     const char *name;
     json_t *value;
@@ -81,8 +118,8 @@ enum status hf_check_keys(const struct hf_model *m)
             notice_unknown(m, &v, name);
         else if (v.v && k->kind == HF_NEUTRAL)
             TRY(check_neutral(m, k, &v));
-        else if (v.v && k->kind == HF_DROPOUT)
-            TRY(check_dropout(m, &v));
+        else if (v.v && k->kind == HF_NOISE)
+            TRY(check_noise(m, k, &v));
     }
     return ST_OK;
 }
@@ -93,8 +130,8 @@ enum status hf_check_keys(const struct hf_model *m)
 static enum status find_value(const struct hf_model *m, const char *key, struct js *out)
 {
     *out = hf_get(m, key);
-    for (const struct hf_key *k = m->keys; k->kind != HF_END; k++) {
-        if (k->kind != HF_ALIAS || strcmp(k->text, key) != 0)
+    for (const struct hf_key *k = m->family->keys; k->kind != HF_END; k++) {
+        if (k->kind != HF_ALIAS || strcmp(k->word, key) != 0)
             continue;
         struct js other = hf_get(m, k->name);
         if (out->v && other.v && !same_value(out->v, other.v))
@@ -105,36 +142,38 @@ static enum status find_value(const struct hf_model *m, const char *key, struct 
     return ST_OK;
 }
 
-enum status hf_size(const struct hf_model *m, const char *key, uint32_t dflt, uint32_t *out)
+static enum status read_one(const struct hf_model *m, const struct hf_key *k, void *field)
 {
     struct js v;
-    int64_t x = dflt;
-    TRY(find_value(m, key, &v));
-    if (v.v)
-        TRY(js_int(&v, 1, INT32_MAX, &x, m->e));
-    *out = (uint32_t)x;
+    TRY(find_value(m, k->name, &v));
+    if (k->kind == HF_SIZE || k->kind == HF_COUNT) {
+        int64_t x = k->none && hf_is_null(m, k->name) ? 0 : (int64_t)k->dflt;
+        if (v.v)
+            TRY(js_int(&v, k->kind == HF_SIZE, INT32_MAX, &x, m->e));
+        *(uint32_t *)field = (uint32_t)x;
+    } else if (k->kind == HF_NUMBER) {
+        double x = k->none && hf_is_null(m, k->name) ? 0 : k->dflt;
+        if (v.v)
+            TRY(js_num(&v, k->range[0], k->range[1], &x, m->e));
+        *(double *)field = x;
+    } else if (k->kind == HF_FLAG) {
+        bool x = k->dflt != 0;
+        if (v.v)
+            TRY(js_bool(&v, &x, m->e));
+        *(bool *)field = x;
+    } else if (k->kind == HF_WORD) {
+        const char *x = k->word;
+        if (v.v)
+            TRY(js_str(&v, &x, m->e));
+        *(const char **)field = x;
+    }
     return ST_OK;
 }
 
-enum status hf_number(const struct hf_model *m, const char *key, double lo, double hi, double dflt, double *out)
+enum status hf_read(struct hf_model *m)
 {
-    return js_num_or(&m->js, key, lo, hi, dflt, out, m->e);
-}
-
-enum status hf_float(const struct hf_model *m, const char *key, double lo, double hi, double dflt, float *out)
-{
-    double x;
-    TRY(hf_number(m, key, lo, hi, dflt, &x));
-    *out = (float)x;
+    TRY(check_keys(m));
+    for (const struct hf_key *k = m->family->keys; k->kind != HF_END; k++)
+        TRY(read_one(m, k, (char *)&m->c + k->at));
     return ST_OK;
-}
-
-enum status hf_bool(const struct hf_model *m, const char *key, bool dflt, bool *out)
-{
-    return js_bool_or(&m->js, key, dflt, out, m->e);
-}
-
-enum status hf_str(const struct hf_model *m, const char *key, const char *dflt, const char **out)
-{
-    return js_str_or(&m->js, key, dflt, out, m->e);
 }

@@ -1,25 +1,19 @@
-/* The keys of Hugging Face's configuration classes: GPT2Config, LlamaConfig, Qwen3Config, Qwen3MoeConfig, MixtralConfig
- * and what they inherit from PreTrainedConfig (transformers 4.40 to 5). What each kind means: family.h. */
-#include "ir/family/family.h"
+/* The keys that are the same in every family: what is ignored, what trains as 0, and what changes the mathematics of some family
+ * (transformers 4.40 to 5) and is refused in those that have it not. */
+#include "ir/family/hf.h"
 
 /* clang-format off */
-#define USED(name) { name, HF_USED, NULL, NULL }
-#define INFO(name) { name, HF_INFO, NULL, NULL }
-#define ALIAS(name, of) { name, HF_ALIAS, of, NULL }
-#define DROPOUT(name) { name, HF_DROPOUT, NULL, NULL }
-#define NEUTRAL(name, value, why) { name, HF_NEUTRAL, value, why }
-#define END { NULL, HF_END, NULL, NULL }
-
 const struct hf_key hf_common_keys[] = {
-    USED("model_type"), USED("vocab_size"), USED("initializer_range"), USED("tie_word_embeddings"), USED("annotate"),
+    OTHER("model_type"), OTHER("annotate"),
     /* where the file comes from, how transformers loads it */
     INFO("architectures"), INFO("_name_or_path"), INFO("name_or_path"), INFO("_commit_hash"), INFO("auto_map"),
     INFO("transformers_version"), INFO("torch_dtype"), INFO("dtype"), INFO("attn_implementation"),
     INFO("_attn_implementation"), INFO("_attn_implementation_autoset"), INFO("experts_implementation"),
     INFO("tokenizer_class"), INFO("torchscript"), INFO("use_bfloat16"), INFO("tf_legacy_loss"), INFO("use_cache"),
-    INFO("gradient_checkpointing"), INFO("chunk_size_feed_forward"), INFO("return_dict"), INFO("use_return_dict"),
-    INFO("output_attentions"), INFO("output_hidden_states"), INFO("is_decoder"), INFO("tie_encoder_decoder"),
-    INFO("cross_attention_hidden_size"),
+    INFO("cache_implementation"), INFO("gradient_checkpointing"), INFO("chunk_size_feed_forward"), INFO("return_dict"),
+    INFO("use_return_dict"), INFO("output_attentions"), INFO("output_hidden_states"), INFO("is_decoder"),
+    INFO("tie_encoder_decoder"), INFO("cross_attention_hidden_size"), INFO("pretraining_tp"), INFO("ep_size"),
+    INFO("is_llama_config"),
     /* tokens with a meaning */
     INFO("bos_token_id"), INFO("eos_token_id"), INFO("pad_token_id"), INFO("sep_token_id"), INFO("unk_token_id"),
     INFO("decoder_start_token_id"), INFO("prefix"),
@@ -34,59 +28,127 @@ const struct hf_key hf_common_keys[] = {
     INFO("return_dict_in_generate"), INFO("forced_bos_token_id"), INFO("forced_eos_token_id"),
     INFO("remove_invalid_values"), INFO("exponential_decay_length_penalty"), INFO("suppress_tokens"),
     INFO("begin_suppress_tokens"),
-    NEUTRAL("is_encoder_decoder", "false", "only decoders are implemented"),
-    NEUTRAL("add_cross_attention", "false", "cross attention is not implemented"),
-    NEUTRAL("pruned_heads", "{}", "pruned heads are not implemented"),
-    NEUTRAL("quantization_config", "{}", "quantized weights are not implemented: use the config of the unquantized model"),
-    NEUTRAL("per_layer_config", "{}", "per-layer settings are not implemented"),
+    /* what a run draws at random */
+    NOISE("attention_dropout"), NOISE("attn_dropout"), NOISE("hidden_dropout"), NOISE("residual_dropout"), NOISE("embedding_dropout"),
+    NOISE("resid_pdrop"), NOISE("embd_pdrop"), NOISE("attn_pdrop"), NOISE("dropout"), NOISE("activation_dropout"), NOISE("layerdrop"),
+    NOISE("router_jitter_noise"), NOISE("moe_jitter_eps"), NOISE("input_jitter_noise"),
     END,
 };
 
-const struct hf_key hf_gpt2_keys[] = {
-    USED("n_positions"), USED("n_embd"), USED("n_layer"), USED("n_head"), USED("n_inner"), USED("activation_function"),
-    USED("layer_norm_epsilon"),
-    ALIAS("max_position_embeddings", "n_positions"), ALIAS("hidden_size", "n_embd"),
-    ALIAS("num_hidden_layers", "n_layer"), ALIAS("num_attention_heads", "n_head"),
-    INFO("n_ctx"), INFO("reorder_and_upcast_attn"), INFO("summary_type"), INFO("summary_use_proj"),
-    INFO("summary_activation"), INFO("summary_proj_to_labels"), INFO("summary_first_dropout"),
-    DROPOUT("resid_pdrop"), DROPOUT("embd_pdrop"), DROPOUT("attn_pdrop"),
-    NEUTRAL("scale_attn_weights", "true", "unscaled attention is not implemented"),
-    NEUTRAL("scale_attn_by_inverse_layer_idx", "false", "attention scaled by the layer index is not implemented"),
+/* Every key that a table of a family has stands here too, with the value by which a model of another family is as if it were not
+ * there: tests/unit/test_family.c looks. */
+const struct hf_key hf_math_keys[] = {
+    /* what is no decoder, or no plain file */
+    REFUSED("is_encoder_decoder", "false", "only decoders are implemented"),
+    REFUSED("add_cross_attention", "false", "cross attention is not implemented"),
+    REFUSED("pruned_heads", "{}", "pruned heads are not implemented"),
+    REFUSED("quantization_config", "{}", "quantized weights are not implemented: use the config of the unquantized model"),
+    REFUSED("per_layer_config", "{}", "per-layer settings are not implemented"),
+    REFUSED("use_bidirectional_attention", "false", "a query sees no later key here"),
+    /* sizes */
+    NEUTRAL("vocab_size", NULL), NEUTRAL("hidden_size", NULL), NEUTRAL("intermediate_size", NULL), NEUTRAL("num_hidden_layers", NULL),
+    NEUTRAL("num_attention_heads", NULL), NEUTRAL("num_key_value_heads", NULL), NEUTRAL("head_dim", NULL),
+    NEUTRAL("max_position_embeddings", NULL), NEUTRAL("n_positions", NULL), NEUTRAL("n_embd", NULL), NEUTRAL("n_layer", NULL),
+    NEUTRAL("n_head", NULL), NEUTRAL("n_inner", NULL), NEUTRAL("rotary_dim", NULL), NEUTRAL("multi_query", "false"),
+    NEUTRAL("n_embed", NULL), NEUTRAL("ffn_hidden_size", NULL), NEUTRAL("num_kv_heads", NULL),
+    NEUTRAL("num_ln_in_parallel_attn", NULL), NEUTRAL("activation", NULL), NEUTRAL("word_embed_proj_dim", NULL), NEUTRAL("ffn_dim", NULL), NEUTRAL("d_model", NULL),
+    /* norms, activations, biases */
+    NEUTRAL("rms_norm_eps", NULL), NEUTRAL("layer_norm_epsilon", NULL), NEUTRAL("layer_norm_eps", NULL), NEUTRAL("norm_epsilon", NULL),
+    NEUTRAL("initializer_range", NULL), NEUTRAL("tie_word_embeddings", NULL), NEUTRAL("hidden_act", NULL),
+    NEUTRAL("hidden_activation", NULL), NEUTRAL("activation_function", NULL), NEUTRAL("attention_bias", "false"),
+    NEUTRAL("attention_out_bias", "false"), NEUTRAL("mlp_bias", "false"), NEUTRAL("use_bias", "false"), NEUTRAL("qkv_bias", "false"),
+    NEUTRAL("bias", "false"), NEUTRAL("use_qk_norm", "false"), NEUTRAL("qk_layernorm", "false"), NEUTRAL("qk_norm", "false"),
+    NEUTRAL("parallel_attn", "false"), NEUTRAL("use_parallel_residual", "false"), NEUTRAL("new_decoder_architecture", "false"),
+    NEUTRAL("do_layer_norm_before", "true"), NEUTRAL("clip_qkv", NULL), NEUTRAL("norm_after", "false"),
+    /* scales and caps */
+    NEUTRAL("scale_attn_weights", "true"), NEUTRAL("scale_attn_by_inverse_layer_idx", "false"), NEUTRAL("embedding_multiplier", "1"),
+    NEUTRAL("residual_multiplier", "1"), NEUTRAL("logits_scaling", "1"), NEUTRAL("attention_multiplier", NULL), NEUTRAL("logit_scale", "1"),
+    NEUTRAL("scale_emb", "1"), NEUTRAL("scale_depth", NULL), NEUTRAL("dim_model_base", NULL), NEUTRAL("query_pre_attn_scalar", NULL),
+    NEUTRAL("attn_logit_softcapping", NULL), NEUTRAL("final_logit_softcapping", NULL), NEUTRAL("swiglu_limit", NULL),
+    NEUTRAL("swiglu_alpha", NULL), NEUTRAL("lm_head_multiplier", "1"), NEUTRAL("mup_width_multiplier", "1"),
+    /* positions */
+    NEUTRAL("rope_theta", NULL), NEUTRAL("rope_scaling", NULL), NEUTRAL("rope_parameters", NULL), NEUTRAL("rope_local_base_freq", NULL),
+    NEUTRAL("partial_rotary_factor", "1"), NEUTRAL("rotary_pct", "1"), NEUTRAL("rotary_emb_base", NULL),
+    NEUTRAL("rope_interleaved", "false"), NEUTRAL("rope_interleave", "false"), NEUTRAL("original_max_position_embeddings", NULL),
+    NEUTRAL("no_rope_layers", "1"), NEUTRAL("no_rope_layer_interval", NULL), NEUTRAL("alibi", "false"), NEUTRAL("use_mrope", "false"),
+    /* windows */
+    NEUTRAL("sliding_window", NULL), NEUTRAL("use_sliding_window", "false"), NEUTRAL("max_window_layers", NULL),
+    NEUTRAL("layer_types", "\"full_attention\""), NEUTRAL("sliding_window_pattern", NULL),
+    NEUTRAL("attention_chunk_size", NULL),
+    /* experts */
+    NEUTRAL("num_experts", "0"), NEUTRAL("num_local_experts", "0"), NEUTRAL("n_routed_experts", "0"), NEUTRAL("moe_num_experts", "0"),
+    NEUTRAL("num_experts_per_tok", "0"), NEUTRAL("moe_k", NULL), NEUTRAL("moe_intermediate_size", NULL),
+    NEUTRAL("shared_expert_intermediate_size", NULL), NEUTRAL("shared_intermediate_size", "0"), NEUTRAL("n_shared_experts", "0"),
+    NEUTRAL("moe_num_shared_experts", "0"), NEUTRAL("norm_topk_prob", "false"), NEUTRAL("decoder_sparse_step", NULL),
+    NEUTRAL("mlp_only_layers", "[]"), NEUTRAL("first_k_dense_replace", "0"), NEUTRAL("moe_layer_freq", "1"),
+    NEUTRAL("moe_layer_start_index", NULL), NEUTRAL("moe_layer_end_index", NULL), NEUTRAL("moe_layer_interval", "1"),
+    NEUTRAL("moe_norm_min", NULL), NEUTRAL("routed_scaling_factor", "1"), NEUTRAL("n_group", "1"), NEUTRAL("topk_group", "1"),
+    NEUTRAL("scoring_func", NULL), NEUTRAL("topk_method", NULL), NEUTRAL("output_router_logits", "false"),
+    NEUTRAL("router_aux_loss_coef", "0"), NEUTRAL("router_z_loss_coef", "0"), NEUTRAL("capacity_factor", "0"),
+    NEUTRAL("num_nextn_predict_layers", "0"), NEUTRAL("num_mtp_layers", "0"),
+    /* latent attention */
+    NEUTRAL("q_lora_rank", NULL), NEUTRAL("kv_lora_rank", NULL), NEUTRAL("qk_rope_head_dim", NULL), NEUTRAL("qk_nope_head_dim", NULL),
+    NEUTRAL("v_head_dim", NULL), NEUTRAL("qk_head_dim", NULL),
     END,
 };
+/* clang-format on */
 
-/* Of all families with rotary embedding. */
-#define LLAMA_LIKE \
-    USED("hidden_size"), USED("intermediate_size"), USED("num_hidden_layers"), USED("num_attention_heads"), \
-    USED("num_key_value_heads"), USED("head_dim"), USED("hidden_act"), USED("max_position_embeddings"), \
-    USED("rms_norm_eps"), USED("rope_theta"), USED("rope_scaling"), USED("rope_parameters"), \
-    DROPOUT("attention_dropout"), DROPOUT("hidden_dropout"), \
-    NEUTRAL("partial_rotary_factor", "1", "partial rotary embedding is not implemented")
+/* ---- what cannot be described here ---------------------------------------------------------------------------- */
 
-#define MOE_LIKE \
-    USED("num_experts_per_tok"), USED("output_router_logits"), USED("router_aux_loss_coef"), USED("capacity_factor")
+static const char recurrent[] = "layers with a linear or recurrent state",
+                  sparse[] = "sparse attention with an indexer",
+                  encoder[] = "an encoder, not a decoder that predicts the next token", alibi[] = "ALiBi positions",
+                  vision[] = "a part for images or sound beside the decoder: take the config of its text model alone";
 
-const struct hf_key hf_llama_keys[] = {
-    LLAMA_LIKE, USED("attention_bias"), USED("mlp_bias"), INFO("pretraining_tp"),
-    NEUTRAL("rope_interleaved", "false", "rotary embedding of adjacent pairs is not implemented"),
-    END,
+static const struct {
+    const char *model_type, *why;
+} why_not[] = {
+    { "qwen3_next", recurrent },
+    { "qwen3_5", recurrent },
+    { "qwen3_5_moe", recurrent },
+    { "kimi_linear", recurrent },
+    { "nemotron_h", recurrent },
+    { "falcon_h1", recurrent },
+    { "falcon_mamba", recurrent },
+    { "lfm2", recurrent },
+    { "lfm2_moe", recurrent },
+    { "jamba", recurrent },
+    { "bamba", recurrent },
+    { "zamba", recurrent },
+    { "zamba2", recurrent },
+    { "mamba", recurrent },
+    { "mamba2", recurrent },
+    { "granitemoehybrid", recurrent },
+    { "recurrent_gemma", recurrent },
+    { "rwkv", recurrent },
+    { "minimax", recurrent },
+    { "deepseek_v32", sparse },
+    { "deepseek_v4", sparse },
+    { "llama4", "attention in chunks, and router scores on the experts' input" },
+    { "llama4_text", "attention in chunks, and router scores on the experts' input" },
+    { "bloom", alibi },
+    { "mpt", alibi },
+    { "phimoe", "a router that draws random numbers in training" },
+    { "bert", encoder },
+    { "roberta", encoder },
+    { "distilbert", encoder },
+    { "modernbert", encoder },
+    { "t5", encoder },
+    { "vit", encoder },
+    { "gemma3", vision },
+    { "gemma3n", vision },
+    { "mistral3", vision },
+    { "qwen2_vl", vision },
+    { "qwen2_5_vl", vision },
+    { "qwen3_vl", vision },
+    { "mllama", vision },
+    { "phi4_multimodal", vision },
 };
 
-const struct hf_key hf_qwen3_keys[] = {
-    LLAMA_LIKE, USED("attention_bias"), USED("use_sliding_window"), USED("sliding_window"), USED("layer_types"),
-    INFO("max_window_layers"),
-    END,
-};
-
-const struct hf_key hf_qwen3_moe_keys[] = {
-    LLAMA_LIKE, MOE_LIKE, USED("attention_bias"), USED("use_sliding_window"), USED("sliding_window"),
-    USED("layer_types"), USED("num_experts"), ALIAS("num_local_experts", "num_experts"), USED("moe_intermediate_size"),
-    USED("norm_topk_prob"), USED("decoder_sparse_step"), USED("mlp_only_layers"), INFO("max_window_layers"),
-    END,
-};
-
-const struct hf_key hf_mixtral_keys[] = {
-    LLAMA_LIKE, MOE_LIKE, USED("sliding_window"), USED("num_local_experts"), ALIAS("num_experts", "num_local_experts"),
-    NEUTRAL("router_jitter_noise", "0", "router jitter is not implemented"),
-    END,
-};
+const char *hf_why_not(const char *model_type)
+{
+    for (size_t i = 0; i < sizeof why_not / sizeof *why_not; i++)
+        if (strcmp(why_not[i].model_type, model_type) == 0)
+            return why_not[i].why;
+    return NULL;
+}

@@ -17,12 +17,12 @@ const char *check_instr_text(const struct check *c, struct check_place at, char 
     const struct plan_instr *in = &check_instrs(c, at.l, at.cls)[at.instr];
     char what[96] = "";
     if (in->op == PLAN_RUN) {
-        const struct plan_program *g = &p->programs[in->what];
+        const struct plan_program *g = &p->programs[in->program];
         snprintf(what, sizeof what, " %s chunk %u sub-chunk %u", ir_pass_name(g->pass), g->chunk, g->sub);
     } else if (in->op == PLAN_SUMSQ || in->op == PLAN_UPDATE) {
-        snprintf(what, sizeof what, " bucket %u", in->what);
+        snprintf(what, sizeof what, " bucket %u", in->bucket);
     } else if (in->op == PLAN_LOAD) {
-        snprintf(what, sizeof what, " %s", c->g->tensors.at[in->what].name);
+        snprintf(what, sizeof what, " %s", c->g->tensors.at[in->tensor].name);
     } else if (check_is_comm(in->op)) {
         snprintf(what, sizeof what, " node %u", in->node);
     }

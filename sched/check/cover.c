@@ -80,12 +80,12 @@ static enum status count_runs(struct cover *cover, uint32_t cls)
     const struct plan *p = cover->c->classes[cls].p;
     const struct plan_instr *in = check_instrs(cover->c, cover->l, cls);
     for (uint32_t i = 0; i < check_n_instrs(cover->c, cover->l, cls); i++) {
-        if (in[i].op != PLAN_RUN || p->programs[in[i].what].pass == IR_PASS_NONE)
+        if (in[i].op != PLAN_RUN || p->programs[in[i].program].pass == IR_PASS_NONE)
             continue; /* sums of gradients may run for several tensors' parts */
-        uint8_t *n = &cover->runs[cls][(size_t)in[i].what * cover->microbatches + in[i].mb];
+        uint8_t *n = &cover->runs[cls][(size_t)in[i].program * cover->microbatches + in[i].mb];
         if (++*n > 1)
             return check_wrong(cover->c, RULE_COVER, (struct check_place){ cls, cover->l, i },
-                               "program %u runs a second time for this microbatch", in[i].what);
+                               "program %u runs a second time for this microbatch", in[i].program);
     }
     return ST_OK;
 }

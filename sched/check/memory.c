@@ -61,8 +61,8 @@ static void touch_base(struct sweep *s, const struct plan_base *b, uint32_t mode
 
 static void touch_run(struct sweep *s, const struct plan_instr *in)
 {
-    const struct plan_program *g = &s->p->programs[in->what];
-    const struct check_program *program = &s->k->programs[in->what];
+    const struct plan_program *g = &s->p->programs[in->program];
+    const struct check_program *program = &s->k->programs[in->program];
     for (uint32_t i = 0; i < in->n_bases; i++) {
         const struct plan_slot *slot = &s->p->slots[g->first_slot + i];
         const struct plan_base *b = &s->p->bases[in->first_base + i];
@@ -169,7 +169,7 @@ static void touch_add(struct sweep *s, const struct plan_instr *in)
 /* LOAD writes a microbatch of its tensor. */
 static uint64_t load_bytes(const struct sweep *s, const struct plan_instr *in)
 {
-    const struct ir_shape *shape = &s->c->g->tensors.at[in->what].shape;
+    const struct ir_shape *shape = &s->c->g->tensors.at[in->tensor].shape;
     return ir_shape_elements(shape) * s->p->lists[s->l->index[s->cls]].microbatch_size *
            ir_dtype_size(shape->dtype, s->p->h->compute);
 }
@@ -210,14 +210,14 @@ static void touches(struct sweep *s, uint32_t i)
         touch_add(s, in);
         break;
     case PLAN_SUMSQ:
-        touch_gradients(s, in->what, MODE_READ);
+        touch_gradients(s, in->bucket, MODE_READ);
         touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
         break;
     case PLAN_SCALARS:
         touch(s, ARENA_SCALARS, MODE_READ | MODE_WRITE, PLAN_NONE, 0, 1);
         break;
     case PLAN_UPDATE:
-        touch_update(s, in->what);
+        touch_update(s, in->bucket);
         break;
     case PLAN_OP_COUNT:
         break;

@@ -121,7 +121,7 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
                            k->p->pieces[k->piece_of[piece->param]].bucket, piece->bucket);
     k->piece_of[piece->param] = i;
     const struct plan_bucket *b = &k->p->buckets[piece->bucket];
-    bool decays = param->shape.ndim >= 2; /* weight decay acts on matrices and stacks of them */
+    const bool decays = param->decays;
     if (decays ? piece->offset + piece->count > b->n_decay : piece->offset < b->n_decay)
         return check_wrong(c, RULE_SHARDS, at,
                            "parameter %s %s, but lies on the wrong side of element %" PRIu64 " of bucket %u",

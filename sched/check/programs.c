@@ -226,7 +226,7 @@ enum status check_programs(struct check *c)
 static enum status check_uses(const struct check *c, struct check_place at, const struct plan_instr *in)
 {
     const struct check_class *k = &c->classes[at.cls];
-    const struct check_program *g = &k->programs[in->what];
+    const struct check_program *g = &k->programs[in->program];
     for (uint32_t i = g->first_use; i < g->first_use + g->n_uses; i++) {
         const struct check_use *u = &k->uses.at[i];
         const struct plan_base *b = &k->p->bases[in->first_base + u->slot];
@@ -250,10 +250,10 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
 static enum status check_run_bases(const struct check *c, struct check_place at, const struct plan_instr *in)
 {
     const struct plan *p = c->classes[at.cls].p;
-    const struct plan_program *g = &p->programs[in->what];
+    const struct plan_program *g = &p->programs[in->program];
     if (in->pass != g->pass || in->mb == UINT16_MAX || (g->pass == IR_PASS_F && g->eval != !at.l->train) ||
         (g->pass != IR_PASS_F && !at.l->train))
-        return check_wrong(c, RULE_PROGRAM, at, "pass or microbatch do not fit program %u (%s%s)", in->what,
+        return check_wrong(c, RULE_PROGRAM, at, "pass or microbatch do not fit program %u (%s%s)", in->program,
                            ir_pass_name(g->pass), g->eval ? ", eval" : "");
     for (uint32_t i = 0; i < in->n_bases; i++) {
         const struct plan_base *b = &p->bases[in->first_base + i];
@@ -263,7 +263,7 @@ static enum status check_run_bases(const struct check *c, struct check_place at,
                                             : b->arena == ARENA_WORK;
         if (!place || b->access != s->access || (b->first && s->kind != SLOT_GRAD))
             return check_wrong(c, RULE_PROGRAM, at, "base %u: arena, access or first do not fit slot %u of program %u",
-                               i, i, in->what);
+                               i, i, in->program);
     }
     return check_uses(c, at, in);
 }
@@ -288,7 +288,7 @@ static bool may_be_own(uint32_t op, uint32_t i)
 static enum status check_load(const struct check *c, struct check_place at, const struct plan_instr *in)
 {
     const struct plan *p = c->classes[at.cls].p;
-    const struct ir_tensor *t = &c->g->tensors.at[in->what];
+    const struct ir_tensor *t = &c->g->tensors.at[in->tensor];
     const struct plan_base *b = &p->bases[in->first_base];
     uint64_t bytes = ir_shape_elements(&t->shape) * ir_dtype_size(t->shape.dtype, p->h->compute);
     bool over = __builtin_mul_overflow(bytes, p->lists[at.l->index[at.cls]].microbatch_size, &bytes);

@@ -30,7 +30,7 @@ static enum status take(const struct replicas *r, uint32_t i, uint32_t buffer, u
 static enum status run(struct replicas *r, uint32_t i, const struct plan_instr *in)
 {
     const struct plan *p = r->c->classes[r->cls].p;
-    const struct plan_program *g = &p->programs[in->what];
+    const struct plan_program *g = &p->programs[in->program];
     const struct plan_base *b = &p->bases[in->first_base];
     uint32_t seq = PLAN_NONE;
     for (int write = 0; write < 2; write++)

@@ -59,7 +59,7 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
 static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
     struct check_place at = { s->cls, s->l, i };
-    const struct plan_program *g = &s->p->programs[in->what];
+    const struct plan_program *g = &s->p->programs[in->program];
     for (uint32_t k = 0; k < in->n_bases; k++) {
         const struct plan_base *b = &s->p->bases[in->first_base + k];
         uint32_t kind = s->p->slots[g->first_slot + k].kind, bucket = check_bucket_of(s->p, b, SLOT_PARAM);
@@ -73,30 +73,30 @@ static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr
         if (kind == SLOT_GRAD && s->p->slots[g->first_slot + k].bytes)
             TRY(run_gradient(s, i, b));
     }
-    if (s->c->classes[s->cls].programs[in->what].scalars && s->scalars)
+    if (s->c->classes[s->cls].programs[in->program].scalars && s->scalars)
         return check_wrong(s->c, RULE_SCALARS, at, "adds to the scalars after their reduction");
     return ST_OK;
 }
 
 static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
-    const struct plan_bucket *u = &s->p->buckets[in->what];
-    struct bucket_state *state = &s->buckets[in->what];
+    const struct plan_bucket *u = &s->p->buckets[in->bucket];
+    struct bucket_state *state = &s->buckets[in->bucket];
     if (!s->l->train)
-        return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->what);
+        return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->bucket);
     if (check_holders_of(s->p, u) > 1 && state->memory != GRADIENT_REDUCED)
         return wrong(s, RULE_REDUCE, i,
-                     "has a replica group of several ranks, but its gradients are not reduced before", in->what);
+                     "has a replica group of several ranks, but its gradients are not reduced before", in->bucket);
     if (state->pending)
-        return wrong(s, RULE_REDUCE, i, "has gradients in buffers that are not in its memory yet", in->what);
+        return wrong(s, RULE_REDUCE, i, "has gradients in buffers that are not in its memory yet", in->bucket);
     if (in->op == PLAN_SUMSQ) {
         if (s->scalars)
-            return wrong(s, RULE_SCALARS, i, "counts in the norm after the scalars' reduction", in->what);
-        return state->sumsq++ ? wrong(s, RULE_UPDATE, i, "counts a second time in the norm", in->what) : ST_OK;
+            return wrong(s, RULE_SCALARS, i, "counts in the norm after the scalars' reduction", in->bucket);
+        return state->sumsq++ ? wrong(s, RULE_UPDATE, i, "counts a second time in the norm", in->bucket) : ST_OK;
     }
     if (s->p->h->clip && !s->scalars)
-        return wrong(s, RULE_UPDATE, i, "is clipped, but the norm is not known before its update", in->what);
-    return state->updated++ ? wrong(s, RULE_UPDATE, i, "is updated a second time", in->what) : ST_OK;
+        return wrong(s, RULE_UPDATE, i, "is clipped, but the norm is not known before its update", in->bucket);
+    return state->updated++ ? wrong(s, RULE_UPDATE, i, "is updated a second time", in->bucket) : ST_OK;
 }
 
 /* ---- reductions ---- */

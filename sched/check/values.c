@@ -303,7 +303,7 @@ static enum status check_frame(struct values *v, uint32_t i, const struct plan_p
         else
             hi = mid;
     }
-    const struct interface *from = &v->programs[lo], *to = &v->programs[in->what];
+    const struct interface *from = &v->programs[lo], *to = &v->programs[in->program];
     for (uint32_t a = 0; a < to->in.n; a++) {
         const struct item *item = &to->in.at[a];
         if (item->slot != slot || item->name == NAME_GRADIENT)
@@ -314,7 +314,7 @@ static enum status check_frame(struct values *v, uint32_t i, const struct plan_p
         if (!left || left->name != item->name || left->id != item->id)
             return check_wrong(v->c, RULE_VALUE, (struct check_place){ v->cls, v->l, i },
                                "program %u reads byte %" PRIu64 " of slot %u, where program %u has not left that value",
-                               in->what, item->offset, slot, lo);
+                               in->program, item->offset, slot, lo);
     }
     return ST_OK;
 }
@@ -323,7 +323,7 @@ static enum status check_frame(struct values *v, uint32_t i, const struct plan_p
 static enum status check_tensors(struct values *v, uint32_t i, const struct items *items)
 {
     const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
-    const struct plan_program *g = &v->p->programs[in->what];
+    const struct plan_program *g = &v->p->programs[in->program];
     for (uint32_t k = 0; k < items->n; k++) {
         const struct item *item = &items->at[k];
         if (v->p->slots[g->first_slot + item->slot].kind != SLOT_TENSOR)
@@ -342,10 +342,10 @@ static enum status check_tensors(struct values *v, uint32_t i, const struct item
 
 static enum status check_run_values(struct values *v, uint32_t i, const struct plan_instr *in)
 {
-    const struct plan_program *g = &v->p->programs[in->what];
-    struct interface *face = &v->programs[in->what];
+    const struct plan_program *g = &v->p->programs[in->program];
+    struct interface *face = &v->programs[in->program];
     if (!face->done)
-        TRY(execute(v, in->what, face));
+        TRY(execute(v, in->program, face));
     TRY(check_tensors(v, i, &face->in));
     TRY(check_tensors(v, i, &face->out));
     for (uint32_t k = 0; k < g->n_slots; k++) {
@@ -376,7 +376,7 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
         const struct plan_buffer *f = &v->p->buffers[b->buffer];
         bool tensor = f->role == SLOT_TENSOR || (f->role == SLOT_GRADIENT && in->op != PLAN_LOAD);
         if (!tensor || f->what >= v->c->g->tensors.n || f->mb != in->mb || b->offset != f->offset ||
-            (in->op == PLAN_LOAD && f->what != in->what))
+            (in->op == PLAN_LOAD && f->what != in->tensor))
             return check_wrong(v->c, RULE_VALUE, at, "buffer %u does not hold a tensor of this microbatch", b->buffer);
         const struct ir_shape *s = &v->c->g->tensors.at[f->what].shape;
         uint32_t type = s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype;

@@ -216,7 +216,7 @@ static struct volume volume_of(const struct cost_class *c, const struct plan_lis
     case PLAN_ALL_GATHER:
         return c->m->ring ? ring(e, n * (e->size - 1.0), e->size - 1.0) : pairwise(e, n, 1);
     case PLAN_ALL_TO_ALL_V: /* balanced */
-        n = (double)ir_shape_elements(&c->g->tensors.at[in->what].shape) * l->microbatch_size / e->size *
+        n = (double)ir_shape_elements(&c->g->tensors.at[in->tensor].shape) * l->microbatch_size / e->size *
             ir_dtype_size((enum ir_dtype)in->type, IR_F32);
         return pairwise(e, n, 1);
     default: /* ALL_TO_ALL, SEND, RECV, EXCHANGE */
@@ -247,14 +247,14 @@ double cost_instr(struct cost_class *c, const struct plan_list *l, const struct 
         return t.seconds;
     switch ((enum plan_op)in->op) {
     case PLAN_RUN:
-        return p->programs[in->what].seconds;
+        return p->programs[in->program].seconds;
     case PLAN_LOAD:
         return c->m->launch;
     case PLAN_ADD:
         return c->m->launch + 12.0 * (double)in->count / c->m->bandwidth;
     case PLAN_SUMSQ:
     case PLAN_UPDATE: {
-        const struct plan_bucket *b = &p->buckets[in->what];
+        const struct plan_bucket *b = &p->buckets[in->bucket];
         double holders = plan_group_size(p, b->holders, plan_set_at(p, p->h->devices, 0));
         bool part = in->op == PLAN_SUMSQ || b->zero;
         uint32_t kind = in->op == PLAN_SUMSQ ? MACHINE_SUMSQ : MACHINE_UPDATE + p->h->optimizer;

@@ -47,7 +47,9 @@ static double kernel_bytes(const struct cost_kernel *k)
                                (enum ir_dtype)k->compute);
     if (k->op == IR_OP_EXPERTS) { /* a part of the parameters, rows as many as there were */
         uint32_t size = k->pass == IR_PASS_BW ? 4 : ir_dtype_size(IR_COMPUTE, (enum ir_dtype)k->compute);
-        bytes -= 3.0 * k->attrs->experts * k->attrs->ffn * k->attrs->features * size * (1 - 1.0 / k->ep);
+        const double ffn = k->attrs->ffn, features = k->attrs->features;
+        const double bias = k->attrs->flags & IR_BIAS && k->pass != IR_PASS_BI ? 2 * ffn + features : 0;
+        bytes -= (3 * ffn * features + bias) * k->attrs->experts * size * (1 - 1.0 / k->ep);
     }
     return bytes;
 }

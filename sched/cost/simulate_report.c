@@ -129,8 +129,8 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
     char stage[32];
     switch ((enum plan_op)i->op) {
     case PLAN_RUN:
-        what = passes[p->programs[i->what].pass];
-        op = op_of_program(p, i->what);
+        what = passes[p->programs[i->program].pass];
+        op = op_of_program(p, i->program);
         break;
     case PLAN_LOAD:
         what = "loading tokens";
@@ -141,7 +141,7 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
     case PLAN_SUMSQ:
     case PLAN_UPDATE:
         what = i->op == PLAN_SUMSQ ? "norm" : "update";
-        op = op_of_bucket(in, p, i->what);
+        op = op_of_bucket(in, p, i->bucket);
         break;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
@@ -149,11 +149,11 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
     case PLAN_RECV:
     case PLAN_EXCHANGE:
         what = simulate_kind_of((enum plan_op)i->op) == SIMULATE_SEND ? "sends" : "all-to-all";
-        op = in->graph->tensors.at[i->what].producer;
+        op = in->graph->tensors.at[i->tensor].producer;
         break;
     default:
         what = simulate_kind_of((enum plan_op)i->op) == SIMULATE_GATHER ? "gathers" : "reductions";
-        op = op_of_bucket(in, p, i->what);
+        op = op_of_bucket(in, p, i->bucket);
         break;
     }
     stage_text(in->graph, op, stage);

@@ -123,7 +123,7 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
     (void)start;
     switch ((enum plan_op)in->op) {
     case PLAN_RUN:
-        return u->program[cls][in->what];
+        return u->program[cls][in->program];
     case PLAN_SEND:
     case PLAN_RECV:
     case PLAN_EXCHANGE:
@@ -134,9 +134,9 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
     case PLAN_ALL_REDUCE:
     case PLAN_REDUCE_SCATTER:
     case PLAN_ALL_GATHER:
-        return u->collective * (double)u->plans[cls].buckets[in->what].elements / u->elements[cls];
+        return u->collective * (double)u->plans[cls].buckets[in->bucket].elements / u->elements[cls];
     case PLAN_UPDATE:
-        return u->update * (double)u->plans[cls].buckets[in->what].elements / u->elements[cls];
+        return u->update * (double)u->plans[cls].buckets[in->bucket].elements / u->elements[cls];
     default:
         return 0;
     }

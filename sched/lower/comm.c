@@ -4,7 +4,7 @@
 void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 {
     struct plan_instr *i = lower_begin(c, node, PLAN_LOAD, 0);
-    i->what = n->what;
+    i->tensor = n->what;
     i->my_set = lower_device_set(c, n->set);
     lower_work_base(c, i, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), PLAN_WRITE);
 }
@@ -21,7 +21,7 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
                                        : sends           ? PLAN_SEND
                                                          : PLAN_RECV,
                                        sends ? n->stream : m->to_stream);
-    i->what = m->tensor;
+    i->tensor = m->tensor;
     i->tag = c->x->tag[n->what];
     i->my_set = lower_device_set(c, sends ? m->from_set : m->to_set);
     i->peer_set = lower_device_set(c, sends ? m->to_set : m->from_set);
@@ -84,7 +84,7 @@ void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_n
     const struct ir_node_op *experts = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]];
     bool uneven = !experts->attrs.capacity && shape->dtype != IR_I32;
     struct plan_instr *i = lower_begin(c, node, uneven ? PLAN_ALL_TO_ALL_V : PLAN_ALL_TO_ALL, n->stream);
-    i->what = m->tensor;
+    i->tensor = m->tensor;
     i->channel = c->channel_of[c->x->shard_channel[m->shard]];
     i->count = uneven ? shape->dim[shape->ndim - 1] : ir_shape_elements(shape) * s->microbatch_size / ep;
     i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
@@ -98,7 +98,7 @@ void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_n
 
 void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op)
 {
-    lower_begin(c, node, op, 0)->what = c->bucket_of[n->what];
+    lower_begin(c, node, op, 0)->bucket = c->bucket_of[n->what];
 }
 
 static struct plan_instr *begin_collective(struct class_lowering *c, uint32_t node, enum plan_op op, uint32_t channel,
@@ -106,7 +106,7 @@ static struct plan_instr *begin_collective(struct class_lowering *c, uint32_t no
 {
     const struct ir_node *n = &c->list->dag.nodes.at[node];
     struct plan_instr *i = lower_begin(c, node, op, n->stream);
-    i->what = c->bucket_of[n->what];
+    i->bucket = c->bucket_of[n->what];
     i->channel = c->channel_of[channel];
     i->count = count;
     i->type = (uint16_t)type;
@@ -121,7 +121,7 @@ static void add_reduced(struct class_lowering *c, uint32_t node, uint32_t from, 
     uint32_t local = c->bucket_of[n->what];
     c->instr_of[node] = c->pb.instrs.n - c->first_instr;
     struct plan_instr *i = lower_begin(c, node, PLAN_ADD, n->stream);
-    i->what = local;
+    i->bucket = local;
     i->count = count;
     lower_grad_base(c, i, local,
                     PLAN_READ | PLAN_WRITE | (zero_shards_state(b->zero) && !zero_shards_grads(b->zero) ? PLAN_OWN : 0))

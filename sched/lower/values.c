@@ -181,7 +181,7 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
 {
     const struct plan_slot *p = &c->pb.slots.at[slot];
     const struct slot_ref *r = &c->programs.refs.at[slot];
-    uint32_t b, sub = c->pb.programs.at[i->what].sub, *found;
+    uint32_t b, sub = c->pb.programs.at[i->program].sub, *found;
     uint32_t backward = n->pass == IR_PASS_BW ? c->index->backward_of[node]
                                               : node; /* where gradients enter and leave */
     switch ((enum slot_what)r->what) {
@@ -247,7 +247,7 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     }
     struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);
     const struct plan_program *p = &c->pb.programs.at[program];
-    i->what = program;
+    i->program = program;
     for (uint32_t k = 0; k < p->n_slots; k++)
         bind_slot(c, i, node, n, p->first_slot + k);
 }

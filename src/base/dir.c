@@ -67,6 +67,7 @@ void dir_printable(char *text)
 /* ---- folders -------------------------------------------------------------------------------------------------- */
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_CLOEXEC };
+static const char no_mount[] = "is a dangling symbolic link: is its file system mounted on this node?";
 
 void dir_guard(const struct dir *d)
 {
@@ -81,7 +82,12 @@ static int at(const struct dir *in)
 
 enum status dir_open(const char *path, struct dir *d, struct err *e)
 {
+    struct stat s;
     *d = (struct dir){ .fd = open(path, FOLDER) };
+    if (d->fd < 0 && errno == ENOTDIR && stat(path, &s) == 0)
+        return err_set(e, ST_MISSING, path, "is %s, expected a run directory", kind_of(s.st_mode));
+    if (d->fd < 0 && errno == ENOENT && lstat(path, &s) == 0)
+        return err_set(e, ST_IO, path, "%s", no_mount);
     if (d->fd < 0 && (errno == ENOENT || errno == ENOTDIR))
         return err_set(e, ST_MISSING, path, "no such directory, expected a run directory");
     if (d->fd < 0)
@@ -151,7 +157,7 @@ enum status dir_enter(const struct dir *in, const char *name, int flags, struct 
                        "is a symbolic link of another user (%u) into a third user's directory, which is not followed",
                        (unsigned)s.st_uid);
     if (d->fd < 0 && link && flags & DIR_LINK && why == ENOENT)
-        return err_set(e, ST_IO, text, "is a dangling symbolic link: is its file system mounted on this node?");
+        return err_set(e, ST_IO, text, "%s", no_mount);
     if (d->fd < 0 && link && flags & DIR_LINK)
         return err_set(e, ST_IO, text, "is a symbolic link to a directory that cannot be opened: %s", strerror(why));
     if (d->fd < 0 && there && !S_ISDIR(s.st_mode))
@@ -213,9 +219,37 @@ void dir_close(struct dir *d)
     *d = (struct dir){ .fd = -1 };
 }
 
+/* A link, or a current folder, that leads nowhere: what is made by that path is made nowhere. */
+static bool leads_nowhere(const char *path)
+{
+    char own[PATH_MAX];
+    struct stat s;
+    size_t n = strlen(path);
+    if (n >= sizeof own || stat(path, &s) == 0 || errno != ENOENT)
+        return false;
+    memcpy(own, path, n + 1);
+    while (n > 1 && own[n - 1] == '/')
+        own[--n] = '\0';
+    return lstat(own, &s) == 0 || (*own != '/' && !getcwd(own, sizeof own) && errno == ENOENT);
+}
+
+void dir_path_again(const struct dir *d, char path[DIR_PATH])
+{
+    static const char removed[] = " (deleted)"; /* so the system says it */
+    char link[64];
+    snprintf(link, sizeof link, "/proc/self/fd/%d", d->fd);
+    ssize_t n = leads_nowhere(d->path) ? readlink(link, path, DIR_PATH - 1) : 0, tail = (ssize_t)sizeof removed - 1;
+    if (n > tail && memcmp(path + n - tail, removed, (size_t)tail) == 0)
+        path[n - tail] = '\0';
+    else
+        snprintf(path, DIR_PATH, "%s", d->path);
+}
+
 enum status dir_reopen(struct dir *d, struct err *e)
 {
-    int fd = open(d->path, FOLDER);
+    char path[DIR_PATH];
+    dir_path_again(d, path);
+    int fd = open(path, FOLDER);
     bool good = fd >= 0 && dup3(fd, d->fd, O_CLOEXEC) >= 0;
     int why = errno;
     if (fd >= 0)
@@ -294,6 +328,23 @@ bool dir_has(const struct dir *d, const char *name)
     return fstatat(d->fd, name, &s, AT_SYMLINK_NOFOLLOW) == 0;
 }
 
+enum status dir_find(const struct dir *d, const char *name, bool *there, struct err *e)
+{
+    struct stat s;
+    *there = fstatat(d->fd, name, &s, AT_SYMLINK_NOFOLLOW) == 0;
+    return *there || errno == ENOENT ? ST_OK : fail(d, name, ST_IO, "cannot be looked for", e);
+}
+
+bool dir_leads_to(const struct dir *d, const char *name, int fd)
+{
+    struct stat named, mine;
+    if (fstat(fd, &mine) != 0)
+        return true;
+    if (fstatat(d->fd, name, &named, AT_SYMLINK_NOFOLLOW) != 0)
+        return errno != ENOENT;
+    return named.st_dev == mine.st_dev && named.st_ino == mine.st_ino;
+}
+
 bool dir_identify(const struct dir *d, const char *name, struct dir_identity *id)
 {
     struct stat s;
@@ -369,8 +420,13 @@ static enum status copy_as(const struct dir *in, const char *name, int from, boo
     return st;
 }
 
-enum status dir_restore(const struct dir *in, const char *name, int from, struct err *e)
+enum status dir_restore(const struct dir *in, const char *name, int from, char aside[DIR_NAME], struct err *e)
 {
+    bool there;
+    *aside = '\0';
+    TRY(dir_find(in, name, &there, e));
+    if (there)
+        TRY(dir_keep_aside(in, name, "replaced", aside, e));
     return copy_as(in, name, from, false, e);
 }
 
@@ -434,13 +490,30 @@ enum status dir_rename(const struct dir *from, const char *name, const struct di
     return err_set(e, ST_IO, where(from, name, text), "cannot be renamed to %s: %s", target, strerror(why));
 }
 
+static enum status name_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME],
+                              struct err *e)
+{
+    bool there = true;
+    for (unsigned n = 1; there; n++) {
+        snprintf(aside, DIR_NAME, "%.180s.%s.%u", name, word, n);
+        TRY(dir_find(d, aside, &there, e));
+    }
+    return ST_OK;
+}
+
 enum status dir_put_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e)
 {
-    unsigned n = 0;
-    do
-        snprintf(aside, DIR_NAME, "%.180s.%s.%u", name, word, ++n);
-    while (dir_has(d, aside));
+    TRY(name_aside(d, name, word, aside, e));
     return dir_rename(d, name, d, aside, e);
+}
+
+enum status dir_keep_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e)
+{
+    TRY(name_aside(d, name, word, aside, e));
+    dir_guard(d);
+    if (linkat(d->fd, name, d->fd, aside, 0) == 0)
+        return ST_OK;
+    return dir_rename(d, name, d, aside, e); /* a file system without hard links */
 }
 
 /* ---- new files ------------------------------------------------------------------------------------------------ */

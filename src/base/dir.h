@@ -20,6 +20,8 @@
 #include "base/mem.h"
 #include "base/status.h"
 
+enum { DIR_PATH = 4096, DIR_NAME = 256 }; /* bytes */
+
 struct dir {
     int fd;     /* -1: none */
     char *path; /* for messages; owned */
@@ -29,7 +31,8 @@ struct dir {
     void *arg;
 };
 
-/* The folder that a path of the user's own leads to. ST_MISSING: there is none; ST_IO: it cannot be opened. */
+/* The folder that a path of the user's own leads to. ST_MISSING: there is none, or something else; ST_IO: it cannot be opened, or is a
+ * link to one that is not there. */
 enum status dir_open(const char *path, struct dir *d, struct err *e);
 /* A folder in a folder. ST_MISSING: there is none of that name; ST_IO. */
 enum { DIR_MAKE = 1 /* when it is missing */, DIR_LINK = 2 /* it may be a link to a folder */ };
@@ -37,22 +40,27 @@ enum status dir_enter(const struct dir *in, const char *name, int flags, struct 
 /* Another struct for the same open folder. ST_IO. */
 enum status dir_copy(const struct dir *from, struct dir *d, struct err *e);
 /* The folder that a file of the user's own is in, or will be, and its name there: where links lead. ST_IO. */
-enum { DIR_NAME = 256 };
 enum status dir_of_path(const char *path, struct dir *in, char name[DIR_NAME], struct err *e);
 void dir_close(struct dir *d); /* one that is not open is allowed when it is zeroed or {-1} */
-/* The same folder's path, opened anew and put in place of the descriptor: for one that has been removed and made again. */
+/* The path at which a folder that has been removed is to be made again: its own, or, where that leads nowhere (a link, a current folder
+ * that is gone too), the one it had. */
+void dir_path_again(const struct dir *d, char path[DIR_PATH]);
+/* The folder of that path in place of the one that is open: it has been made again. ST_IO. */
 enum status dir_reopen(struct dir *d, struct err *e);
 /* No name leads to it any more: what is written there is lost. */
 bool dir_is_removed(const struct dir *d);
 /* Does its path still lead to it? `now` gets another one that does, if that can be told, or "". */
 enum dir_place { DIR_HERE, DIR_MOVED /* the path leads elsewhere, or nowhere */, DIR_REMOVED, DIR_UNKNOWN };
-enum { DIR_PATH = 4096 };
 enum dir_place dir_look(const struct dir *d, char now[DIR_PATH]);
 /* Runs the guard; for what changes files that are open already. */
 void dir_guard(const struct dir *d);
 
-/* There is something of that name; a link is something. */
+/* There is something of that name; a link is something. False also where the system cannot say: for what may be missed. */
 bool dir_has(const struct dir *d, const char *name);
+/* The same where it matters: what is written next would take its place. ST_IO: the system cannot say. */
+enum status dir_find(const struct dir *d, const char *name, bool *there, struct err *e);
+/* Does the name still lead to this open file? Yes where the system cannot say. */
+bool dir_leads_to(const struct dir *d, const char *name, int fd);
 /* The regular file of that name, its size and what tells whether it is still the same. False: there is none. */
 struct dir_identity {
     uint64_t device, inode, bytes;
@@ -68,8 +76,9 @@ enum status dir_change(const struct dir *in, const char *name, int *fd, struct e
 /* For reading, and writing at its end. With `make` a missing one is made, and one that has other names (hard links) is copied first:
  * what another name leads to stays as it is. ST_MISSING, ST_IO. */
 enum status dir_append(const struct dir *in, const char *name, bool make, int *fd, struct err *e);
-/* A new one with what an open file holds: the folder had been removed and is made again. What cannot be read is left out. ST_IO. */
-enum status dir_restore(const struct dir *in, const char *name, int from, struct err *e);
+/* A new one with what an open file holds, whose name or folder was removed or given to another file; that one is put aside as
+ * NAME.replaced.1, which `aside` tells; "": there was none. What cannot be read is left out. ST_IO. */
+enum status dir_restore(const struct dir *in, const char *name, int from, char aside[DIR_NAME], struct err *e);
 /* A new one, for reading and writing. ST_IO: something of that name is there, or it cannot be made. */
 enum status dir_make(const struct dir *in, const char *name, int *fd, struct err *e);
 /* Empties the name: removes what is there but a folder, and makes a new file. ST_IO. */
@@ -82,6 +91,8 @@ enum status dir_rename(const struct dir *from, const char *name, const struct di
                        struct err *e);
 /* Renames it to NAME.WORD.1, or the first such number that is free, which it tells. */
 enum status dir_put_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e);
+/* The same for one whose name another file is about to take: until then it has both, so that a kill in between loses neither. */
+enum status dir_keep_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e);
 
 struct dir_names {
     VEC(char *);

@@ -12,20 +12,19 @@
 
 #include "base/status.h"
 
-/* Set by the rooms that know. */
+/* Set by the rooms that know; each may be NULL. */
 extern struct process_ways {
-    void (*where)(char *text,
-                  size_t size);    /* "rank 2, step 7, BW layers.1": stands before what process_fail() says; or NULL */
-    void (*log)(const char *text); /* to the run's log; or NULL. Other threads may stand still with their locks */
-    void (*leave)(int code);       /* does not return; NULL: exit() */
-    _Atomic uint32_t ending;       /* process_end() calls */
+    void (*where)(char *text, size_t size); /* "rank 2, step 7, BW layers.1" */
+    void (*log)(const char *text);          /* to the run's log; other threads may stand still with their locks */
+    void (*leave)(int code);                /* does not return; NULL: exit() */
+    _Atomic uint32_t ending;                /* threads that have come to process_end() */
 } process_ways;
 
 /* "piper: TEXT" on standard error, and TEXT in the run's log. */
 void last_words(const char *text);
 /* Last words, and out by leave() with -status. Of several threads the first is heard. */
 _Noreturn void process_end(enum status status, const char *text, void (*leave)(int code));
-/* The same from anywhere: with the place, where the text does not begin with a rank, and by process_ways.leave. */
+/* The same from anywhere: where() stands before a text that does not begin with a rank; by process_ways.leave. */
 _Noreturn void process_fail(enum status status, const char *text);
 
 #endif

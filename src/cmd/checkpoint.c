@@ -162,9 +162,10 @@ static enum status import_to(const char *dir, const char *from, const struct job
     memcpy(info.job_digest, j->digest, sizeof info.job_digest);
     memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
     snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
+    uint32_t extra = 0;
     enum status st = checkpoint_folder(&run, true, &folder, e);
     if (st == ST_OK)
-        st = safetensors_import(from, &j->graph, &info, path, e);
+        st = safetensors_import(from, &j->graph, &info, path, &extra, e);
     if (st != ST_OK) /* what was made for it goes; folders that were there are not empty or were empty before */
         dir_remove_folder(&run, "checkpoints");
     if (st != ST_OK && made)
@@ -173,6 +174,9 @@ static enum status import_to(const char *dir, const char *from, const struct job
     dir_close(&run);
     if (st == ST_OK)
         printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
+    if (st == ST_OK && extra)
+        printf("%s: %u %s of layers of multi-token prediction left out\n", from, extra,
+               extra == 1 ? "tensor" : "tensors");
     return st;
 }
 

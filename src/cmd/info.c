@@ -52,8 +52,8 @@ static void print_back_ends(void)
 static void print_model_parts(void)
 {
     printf("families      ");
-    for (const struct family *f = ir_families; f->model_type; f++)
-        printf(" %s", f->model_type);
+    for (const struct family *const *f = ir_families; *f; f++)
+        printf(" %s", (*f)->model_type);
     printf(" graph\noperators     ");
     for (uint32_t i = 0; i < IR_OP_GRAPH_COUNT; i++)
         printf(" %s", ir_op_info[i].name);

@@ -155,28 +155,19 @@ static size_t visible(const struct seen *x, size_t r, size_t k0, size_t nk, size
     return *n ? first : 0;
 }
 
-/* s = cap tanh(s / cap); slope, where asked for, gets the derivative. */
-static void bound(float *s, float *slope, float cap, size_t n)
-{
-    for (size_t i = 0; i < n; i++) {
-        const float y = tanhf(s[i] / cap);
-        s[i] = cap * y;
-        if (slope)
-            slope[i] = 1 - y * y;
-    }
-}
-
 /* ---- forward -------------------------------------------------------------------------------------------------- */
 
 /* Running softmax of a block of queries: score maximum and sum of exponentials of each row, once it has some. */
 struct running {
+    const struct vec *v;
     float max[BLOCK], sum[BLOCK];
     bool some[BLOCK];
 };
 
 /* Turns a row's scores into exponentials against the new maximum; its sum, and its row of o, are brought down to it. */
-static void online_softmax(const struct vec *v, float *s, size_t n, struct running *run, size_t r, float *o, size_t d)
+static void online_softmax(struct running *run, size_t r, float *s, size_t n, float *o, size_t d)
 {
+    const struct vec *v = run->v;
     const bool some = run->some[r];
     const float here = v->max(s, n), most = some && run->max[r] > here ? run->max[r] : here;
     const float sum = (float)v->exp_sum(s, s, most, n);
@@ -204,10 +195,9 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
     const struct vec *v = cpu_vec();
     const size_t nq = block_size(s->t, q0), d = s->d, dv = s->dv_size, kv = h / s->group;
     _Alignas(64) float p[BLOCK * BLOCK];
-    struct running run;
+    struct running run = { .v = v };
     struct seen seen;
     look(s, q0, nq, &seen);
-    memset(run.some, 0, sizeof run.some);
     for (size_t k0 = seen.begin; k0 < seen.end_all; k0 += BLOCK) {
         const size_t nk = block_size(s->keys, k0);
         cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, q0, h, d), transpose(&s->k, k0, kv, d), p, BLOCK,
@@ -216,9 +206,9 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
             size_t n, first = visible(&seen, r, k0, nk, &n);
             float *x = p + r * BLOCK;
             if (s->cap > 0)
-                bound(x + first, NULL, s->cap, n);
+                v->cap(x + first, NULL, s->cap, n);
             if (n > 0)
-                online_softmax(v, x + first, n, &run, r, row(&s->o, q0 + r, h, dv), dv);
+                online_softmax(&run, r, x + first, n, row(&s->o, q0 + r, h, dv), dv);
             memset(x, 0, first * sizeof *x);
             memset(x + first + n, 0, (nk - first - n) * sizeof *x);
         }
@@ -262,7 +252,7 @@ static void block_probabilities(const struct vec *v, const struct sequence *s, c
         float *x = p + r * BLOCK;
         if (slope) {
             memset(slope + r * BLOCK, 0, b->nk * sizeof *slope);
-            bound(x + first, slope + r * BLOCK + first, s->cap, n);
+            v->cap(x + first, slope + r * BLOCK + first, s->cap, n);
         }
         v->exp_sum(x + first, x + first, s->lse[b->h * s->t + b->q0 + r], n);
         memset(x, 0, first * sizeof *x);

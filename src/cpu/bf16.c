@@ -6,8 +6,6 @@
 #include "cpu/cpu.h"
 #include "base/number.h"
 
-enum { PIECE = 1 << 14 }; /* elements a thread takes at a time */
-
 struct wide {
     struct op_args args; /* of the float32 kernel */
     struct ir_op_shapes shapes;
@@ -24,16 +22,16 @@ static void widen(float *to, const uint16_t *from, uint64_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        v->widen(to + i, from + i, n - i < PIECE ? n - i : PIECE);
+    for (uint64_t i = 0; i < n; i += CPU_PIECE)
+        v->widen(to + i, from + i, n - i < CPU_PIECE ? n - i : CPU_PIECE);
 }
 
 void cpu_round(uint16_t *to, const float *from, uint64_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        v->round(to + i, from + i, n - i < PIECE ? n - i : PIECE);
+    for (uint64_t i = 0; i < n; i += CPU_PIECE)
+        v->round(to + i, from + i, n - i < CPU_PIECE ? n - i : CPU_PIECE);
 }
 
 static uint64_t elements(const struct wide *w, const struct ir_shape *s)
@@ -121,6 +119,7 @@ void cpu_bf16(const struct op_args *given, enum ir_pass pass, op_kernel kernel)
     }
     a->work = w.free;
     a->compute = IR_F32;
+    a->widened = true;
     kernel(a);
     for (uint32_t i = 0; i < w.n; i++)
         cpu_round(w.out[i].to, w.out[i].from, w.out[i].count);

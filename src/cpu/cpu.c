@@ -1,4 +1,4 @@
-/* The CPU back end's table, threads, and the kernels that only move or add. */
+/* The CPU back end's table, and the kernels that only move or add. */
 #include <stdio.h>
 #include <string.h>
 
@@ -6,51 +6,19 @@
 #include "cpu/cpu.h"
 #include "ir/target_cpu.h"
 
-static int threads = 1;
-
-int cpu_team(uint64_t rows, uint64_t width)
-{
-    return rows * width < 1u << 14 ? 1 : threads;
-}
-
 static void cpu_set_threads(int n)
 {
     cpu_blas_init();
-    threads = n < 1 ? 1 : n;
-    cpu_gemm_threads(threads);
-}
-
-enum { PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
-
-void cpu_copy(void *to, const void *from, uint64_t bytes)
-{
-    enum { BYTES = PIECE * sizeof(float) };
-    if (from == to)
-        return;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(bytes, 1))
-    for (uint64_t i = 0; i < bytes; i += BYTES)
-        memcpy((char *)to + i, (const char *)from + i, bytes - i < BYTES ? bytes - i : BYTES);
-}
-
-void cpu_start_from(float *out, const float *acc, uint64_t n)
-{
-    if (acc)
-        cpu_copy(out, acc, n * sizeof *out);
-}
-
-void cpu_zero(float *out, uint64_t n)
-{
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        memset(out + i, 0, (n - i < PIECE ? n - i : PIECE) * sizeof *out);
+    cpu_team_set(n);
+    cpu_gemm_threads(cpu_threads());
 }
 
 static void sum(float *out, const float *x, const float *y, uint64_t n)
 {
     const struct vec *v = cpu_vec();
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (uint64_t i = 0; i < n; i += PIECE)
-        v->add(out + i, x + i, y + i, n - i < PIECE ? n - i : PIECE);
+    for (uint64_t i = 0; i < n; i += CPU_PIECE)
+        v->add(out + i, x + i, y + i, n - i < CPU_PIECE ? n - i : CPU_PIECE);
 }
 
 void cpu_add_f(const struct op_args *a)
@@ -83,8 +51,13 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_ROPE] = { cpu_rope_f, cpu_rope_bi, NULL },
     [IR_OP_ATTENTION] = { cpu_attention_f, cpu_attention_bi, cpu_attention_bw },
     [IR_OP_GELU] = { cpu_gelu_f, cpu_gelu_bi, NULL },
+    [IR_OP_ACT] = { cpu_act_f, cpu_act_bi, NULL },
     [IR_OP_SWIGLU] = { cpu_swiglu_f, cpu_swiglu_bi, NULL },
     [IR_OP_ADD] = { cpu_add_f, NULL, NULL },
+    [IR_OP_SCALE] = { cpu_scale_f, cpu_scale_bi, NULL },
+    [IR_OP_CLAMP] = { cpu_clamp_f, cpu_clamp_bi, NULL },
+    [IR_OP_ROW_GATE] = { cpu_row_gate_f, cpu_row_gate_bi, NULL },
+    [IR_OP_JOIN_HEADS] = { cpu_join_heads_f, cpu_join_heads_bi, NULL },
     [IR_OP_ROUTER] = { cpu_router_f, cpu_router_bi, cpu_router_bw },
     [IR_OP_DISPATCH] = { cpu_dispatch_f, cpu_dispatch_bi, NULL },
     [IR_OP_EXPERTS] = { cpu_experts_f, cpu_experts_bi, cpu_experts_bw },
@@ -119,7 +92,7 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
 {
     static const op_kernel runs[3] = { run_f, run_bi, run_bw };
     cpu_blas_init();
-    cpu_gemm_threads(threads);
+    cpu_gemm_threads(cpu_threads());
     const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
     if (op == IR_OP_SUM || op == IR_OP_COPY)
         return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;

@@ -9,9 +9,12 @@
 #include "exec/compute.h"
 #include "cpu/vec.h"
 
+void cpu_team_set(int n);
+int cpu_threads(void);
 /* Threads of a parallel region over rows * width elements: 1 when it is not worth waking the others, else all of them
  * (a team that changes its size makes OpenMP start threads anew). */
 int cpu_team(uint64_t rows, uint64_t width);
+enum { CPU_PIECE = 1 << 14 }; /* elements a thread takes at a time in flat loops */
 
 /* By all threads; to may be from. */
 void cpu_copy(void *to, const void *from, uint64_t bytes);
@@ -41,8 +44,13 @@ void cpu_rope_f(const struct op_args *a), cpu_rope_bi(const struct op_args *a);
 void cpu_attention_f(const struct op_args *a), cpu_attention_bi(const struct op_args *a),
     cpu_attention_bw(const struct op_args *a);
 void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
+void cpu_act_f(const struct op_args *a), cpu_act_bi(const struct op_args *a);
 void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
 void cpu_add_f(const struct op_args *a);
+void cpu_row_gate_f(const struct op_args *a), cpu_row_gate_bi(const struct op_args *a);
+void cpu_join_heads_f(const struct op_args *a), cpu_join_heads_bi(const struct op_args *a);
+void cpu_scale_f(const struct op_args *a), cpu_scale_bi(const struct op_args *a);
+void cpu_clamp_f(const struct op_args *a), cpu_clamp_bi(const struct op_args *a);
 void cpu_router_f(const struct op_args *a), cpu_router_bi(const struct op_args *a),
     cpu_router_bw(const struct op_args *a);
 void cpu_dispatch_f(const struct op_args *a), cpu_dispatch_bi(const struct op_args *a);
@@ -51,6 +59,14 @@ void cpu_experts_bw(const struct op_args *a);
 void cpu_combine_f(const struct op_args *a), cpu_combine_bi(const struct op_args *a);
 void cpu_head_loss_f(const struct op_args *a), cpu_head_loss_bi(const struct op_args *a);
 void cpu_head_loss_bw(const struct op_args *a);
+
+/* db (n) = the sum of `rows` rows of dy, (rows, n), bfloat16 if half; added to db if add. By all threads. */
+void cpu_column_sums(const void *dy, bool half, size_t rows, size_t n, float *db, bool add);
+
+/* swiglu as its attributes say, one thread; d, acc: gate, up; a NULL of acc: no addend. */
+void cpu_gated(const struct ir_attrs *at, float *y, const float *gate, const float *up, size_t n);
+void cpu_gated_grad(const struct ir_attrs *at, float *const d[2], const float *const acc[2], const float *gate,
+                    const float *up, const float *dy, size_t n);
 
 /* kernel, the float32 one of this pass, on bfloat16 operands (bf16.c). */
 void cpu_bf16(const struct op_args *a, enum ir_pass pass, op_kernel kernel);

@@ -1,4 +1,4 @@
-/* Grouped SwiGLU products of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
+/* Grouped products and gated activation of the experts: expert by expert, in runs of rows that lie together, CPU_EXPERT_ROWS at
  * most.
  *
  * Rows stand in ep parts, one per source device: in capacity mode a part is (local experts, b, capacity) and rows
@@ -24,7 +24,7 @@ struct experts {
     float *sum;
     size_t local, c, f; /* experts here, C, F */
     size_t segments;    /* of one expert: ep*b in capacity mode, else ep */
-    size_t rows, tile_rows;
+    size_t rows, tile_rows, gap;
 };
 
 /* Rows of one expert still to be visited. */
@@ -47,7 +47,8 @@ static struct experts experts(const struct op_args *a)
                          .size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float),
                          .local = at->experts / a->ep,
                          .c = at->features,
-                         .f = at->ffn };
+                         .f = at->ffn,
+                         .gap = at->flags & IR_BIAS ? 0 : GAP }; /* with a bias an unused row would not stay zero */
     char *work = a->work;
     if (at->capacity) {
         x.segments = (size_t)a->ep * a->b;
@@ -93,7 +94,8 @@ static bool next_run(const struct experts *x, struct walk *w, size_t *row, size_
         if (rows == 0)
             continue;
         /* between sequences of one part nothing but unused rows lie; elsewhere other experts */
-        const size_t part = x->a->attrs->capacity ? w->segment / x->a->b : w->segment, gap = part == w->part ? GAP : 0;
+        const size_t part = x->a->attrs->capacity ? w->segment / x->a->b : w->segment,
+                     gap = part == w->part ? x->gap : 0;
         if (w->row < w->end && at > w->end + gap)
             break;
         if (w->row == w->end)
@@ -146,7 +148,7 @@ static void swiglu(const struct experts *x, void *h, const void *gate, const voi
         const size_t m = n - i < PIECE ? n - i : PIECE;
         float wide[2][PIECE];
         const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]);
-        v->swiglu(x->half ? wide[0] : (float *)h + i, g, u, m);
+        cpu_gated(x->a->attrs, x->half ? wide[0] : (float *)h + i, g, u, m);
         if (x->half)
             v->round((uint16_t *)h + i, wide[0], m);
     }
@@ -164,48 +166,71 @@ static void swiglu_grad(const struct experts *x, void *const d[2], const void *g
         const float *g = floats(x, gate, i, m, wide[0]), *u = floats(x, up, i, m, wide[1]),
                     *dy = floats(x, dh, i, m, wide[2]);
         float *const at[2] = { x->half ? out[0] : (float *)d[0] + i, x->half ? out[1] : (float *)d[1] + i };
-        v->swiglu_grad(at, none, g, u, dy, m);
+        cpu_gated_grad(x->a->attrs, at, none, g, u, dy, m);
         for (int k = 0; k < 2 && x->half; k++)
             v->round((uint16_t *)d[k] + i, out[k], m);
     }
 }
 
-/* Y (n,out) = X (n,in) W', W (out,in). */
-static void times_transposed(const struct experts *x, void *y, const void *rows, const void *w, size_t n, size_t out,
-                             size_t in)
+/* An expert's part of a parameter, or of its gradient: (rows, columns). */
+struct weight {
+    void *at;
+    size_t rows, columns;
+    const void *bias; /* (rows); NULL: none */
+};
+
+/* Of the parameters or their gradients: G, U, D of an expert. size: bytes of an element. */
+static void weights(const struct experts *x, void *const *param, size_t e, size_t size, struct weight w[3])
 {
-    cpu_gemm(&(struct gemm){
-        .m = n, .n = out, .k = in, .a = as_is(rows, in), .b = turned(w, in), .c = y, .ldc = out, .half = x->half });
+    const bool bias = x->a->attrs->flags & IR_BIAS;
+    for (int i = 0; i < 3; i++) {
+        const size_t rows = i == 2 ? x->c : x->f, columns = i == 2 ? x->f : x->c;
+        w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, rows, columns,
+                                bias ? (char *)param[3 + i] + e * rows * size : NULL };
+    }
 }
 
-/* Y (n,in) = start + X (n,out) W, W (out,in); wide: Y and start are float32. */
-static void times(const struct experts *x, void *y, const void *start, const void *rows, const void *w, size_t n,
-                  size_t out, size_t in, bool wide)
+/* Y (n,rows) = X (n,columns) W' + bias. */
+static void times_transposed(const struct experts *x, void *y, const void *in, const struct weight *w, size_t n)
 {
     cpu_gemm(&(struct gemm){ .m = n,
-                             .n = in,
-                             .k = out,
-                             .a = as_is(rows, out),
-                             .b = as_is(w, in),
+                             .n = w->rows,
+                             .k = w->columns,
+                             .a = as_is(in, w->columns),
+                             .b = turned(w->at, w->columns),
                              .c = y,
-                             .ldc = in,
-                             .start = start,
-                             .half = x->half,
-                             .wide = wide });
+                             .ldc = w->rows,
+                             .bias = w->bias,
+                             .half = x->half });
 }
 
-/* dW (out,in) = X' Y, X (n,out), Y (n,in), added to what is there if `add`. */
-static void weight_grad(const struct experts *x, float *dw, bool add, const void *rows, const void *y, size_t n,
-                        size_t out, size_t in)
+/* Y (n,columns) = start + X (n,rows) W; x->sum is float32. */
+static void times(const struct experts *x, void *y, const void *start, const void *in, const struct weight *w, size_t n)
 {
-    cpu_gemm(&(struct gemm){ .m = out,
-                             .n = in,
+    cpu_gemm(&(struct gemm){ .m = n,
+                             .n = w->columns,
+                             .k = w->rows,
+                             .a = as_is(in, w->rows),
+                             .b = as_is(w->at, w->columns),
+                             .c = y,
+                             .ldc = w->columns,
+                             .start = start,
+                             .half = x->half,
+                             .wide = y == x->sum });
+}
+
+/* dW = X' Y, X (n,rows), Y (n,columns), added to what is there if `add`. */
+static void weight_grad(const struct experts *x, const struct weight *dw, bool add, const void *in, const void *y,
+                        size_t n)
+{
+    cpu_gemm(&(struct gemm){ .m = dw->rows,
+                             .n = dw->columns,
                              .k = n,
-                             .a = turned(rows, out),
-                             .b = as_is(y, in),
-                             .c = dw,
-                             .ldc = in,
-                             .start = add ? dw : NULL,
+                             .a = turned(in, dw->rows),
+                             .b = as_is(y, dw->columns),
+                             .c = dw->at,
+                             .ldc = dw->columns,
+                             .start = add ? dw->at : NULL,
                              .half = x->half,
                              .wide = true });
 }
@@ -215,32 +240,32 @@ void cpu_experts_f(const struct op_args *a)
     const struct experts x = experts(a);
     zero_unused(&x, a->out[0]);
     for (size_t e = 0; e < x.local; e++) {
-        const size_t w = e * x.f * x.c;
-        const void *g = element(&x, a->param[0], w), *u = element(&x, a->param[1], w), *d = element(&x, a->param[2], w);
+        struct weight w[3];
+        weights(&x, a->param, e, x.size, w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             const void *in = element(&x, a->in[0], row * x.c);
             void *gate = a->save[0] ? element(&x, a->save[0], row * x.f) : x.tile[0];
             void *up = a->save[1] ? element(&x, a->save[1], row * x.f) : x.tile[1];
-            times_transposed(&x, gate, in, g, n, x.f, x.c);
-            times_transposed(&x, up, in, u, n, x.f, x.c);
+            times_transposed(&x, gate, in, &w[0], n);
+            times_transposed(&x, up, in, &w[1], n);
             swiglu(&x, x.tile[0], gate, up, n * x.f);
-            times_transposed(&x, element(&x, a->out[0], row * x.c), x.tile[0], d, n, x.c, x.f);
+            times_transposed(&x, element(&x, a->out[0], row * x.c), x.tile[0], &w[2], n);
         }
     }
 }
 
 /* dX of n rows from the gradients of gate and up, added to dx if `add`. */
-static void input_grad(const struct experts *x, void *dx, bool add, void *const grads[2], const void *const w[2],
+static void input_grad(const struct experts *x, void *dx, bool add, void *const grads[2], const struct weight w[2],
                        size_t n)
 {
     if (!x->half) {
-        times(x, dx, add ? dx : NULL, grads[0], w[0], n, x->f, x->c, false);
-        times(x, dx, dx, grads[1], w[1], n, x->f, x->c, false);
+        times(x, dx, add ? dx : NULL, grads[0], &w[0], n);
+        times(x, dx, dx, grads[1], &w[1], n);
         return;
     }
-    times(x, x->sum, NULL, grads[0], w[0], n, x->f, x->c, true);
-    times(x, x->sum, x->sum, grads[1], w[1], n, x->f, x->c, true);
+    times(x, x->sum, NULL, grads[0], &w[0], n);
+    times(x, x->sum, x->sum, grads[1], &w[1], n);
     const struct vec *v = cpu_vec();
     const size_t elements = n * x->c;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(elements, 1))
@@ -262,17 +287,36 @@ void cpu_experts_bi(const struct op_args *a)
     else
         zero_unused(&x, din);
     for (size_t e = 0; e < x.local; e++) {
-        const size_t w = e * x.f * x.c;
-        const void *gu[2] = { element(&x, a->param[0], w), element(&x, a->param[1], w) };
-        const void *d = element(&x, a->param[2], w);
+        struct weight w[3];
+        weights(&x, a->param, e, x.size, w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             void *grads[2] = { element(&x, a->stash[0], row * x.f), element(&x, a->stash[1], row * x.f) };
             const void *gate = element(&x, a->save[0], row * x.f), *up = element(&x, a->save[1], row * x.f);
-            times(&x, dh, NULL, element(&x, a->dout[0], row * x.c), d, n, x.c, x.f, false);
+            times(&x, dh, NULL, element(&x, a->dout[0], row * x.c), &w[2], n);
             swiglu_grad(&x, grads, gate, up, dh, n * x.f);
-            input_grad(&x, element(&x, din, row * x.c), a->acc[0] != NULL, grads, gu, n);
+            input_grad(&x, element(&x, din, row * x.c), a->acc[0] != NULL, grads, w, n);
         }
+    }
+}
+
+/* Biases of expert e: sums over its rows. */
+static void bias_grads(const struct experts *x, size_t e)
+{
+    for (int i = 0; i < 3; i++) {
+        const size_t width = i < 2 ? x->f : x->c;
+        const void *dy = i < 2 ? x->a->stash[i] : x->a->dout[0];
+        float *db = (float *)x->a->dparam[3 + i] + e * width;
+        bool add = x->a->dparam_add >> (3 + i) & 1;
+        for (size_t s = 0; s < x->segments; s++) {
+            size_t n, row = segment(x, e, s, &n);
+            if (n == 0)
+                continue;
+            cpu_column_sums(element(x, dy, row * width), x->half, n, width, db, add);
+            add = true;
+        }
+        if (!add)
+            cpu_zero(db, width);
     }
 }
 
@@ -281,22 +325,23 @@ void cpu_experts_bw(const struct op_args *a)
     const struct experts x = experts(a);
     void *h = x.tile[0];
     for (size_t e = 0; e < x.local; e++) {
-        const size_t w = e * x.f * x.c;
-        float *dg = (float *)a->dparam[0] + w, *du = (float *)a->dparam[1] + w, *dd = (float *)a->dparam[2] + w;
+        struct weight dw[3];
+        weights(&x, a->dparam, e, sizeof(float), dw);
         bool add[3] = { a->dparam_add & 1, a->dparam_add & 2, a->dparam_add & 4 };
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             const void *in = element(&x, a->in[0], row * x.c), *dout = element(&x, a->dout[0], row * x.c);
             const size_t f = row * x.f;
-            weight_grad(&x, dg, add[0], element(&x, a->stash[0], f), in, n, x.f, x.c);
-            weight_grad(&x, du, add[1], element(&x, a->stash[1], f), in, n, x.f, x.c);
+            weight_grad(&x, &dw[0], add[0], element(&x, a->stash[0], f), in, n);
+            weight_grad(&x, &dw[1], add[1], element(&x, a->stash[1], f), in, n);
             swiglu(&x, h, element(&x, a->save[0], f), element(&x, a->save[1], f), n * x.f);
-            weight_grad(&x, dd, add[2], dout, h, n, x.c, x.f);
+            weight_grad(&x, &dw[2], add[2], dout, h, n);
             add[0] = add[1] = add[2] = true;
         }
-        float *const grads[3] = { dg, du, dd };
         for (int i = 0; i < 3; i++)
             if (!add[i]) /* an expert without rows */
-                cpu_zero(grads[i], x.f * x.c);
+                cpu_zero(dw[i].at, x.f * x.c);
+        if (a->attrs->flags & IR_BIAS)
+            bias_grads(&x, e);
     }
 }

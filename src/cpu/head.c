@@ -41,36 +41,84 @@ static void run_slice(const struct vec *v, struct running *run, const float *log
         run->at_target = logits[(size_t)target - j0];
 }
 
-/* The same in bfloat16, a piece in float32 at a time: everything but the loss is computed twice. */
-static double row_loss_narrow(const struct vec *v, uint16_t *logits, size_t n, int32_t target, float scale)
+static bool shaped(const struct ir_attrs *at)
 {
-    enum { PIECE = 1024 };
-    float piece[PIECE];
+    return at->flags & IR_BIAS || at->scale > 0 || at->score_cap > 0;
+}
+
+enum { PIECE = CPU_HEAD_COLUMNS };
+
+/* n logits from word j on, of products: with bias, scale and bound. slope: the derivative of the bound, or NULL. */
+static void shape(const struct op_args *a, float *z, float *slope, size_t j, size_t n)
+{
+    const struct vec *v = cpu_vec();
+    const struct ir_attrs *at = a->attrs;
+    float wide[PIECE];
+    if (at->flags & IR_BIAS && cpu_half(a))
+        v->widen(wide, (const uint16_t *)a->param[1] + j, n);
+    if (at->flags & IR_BIAS)
+        v->add(z, z, cpu_half(a) ? wide : (const float *)a->param[1] + j, n);
+    if (at->scale > 0)
+        v->scale(z, at->scale, z, n);
+    if (at->score_cap > 0)
+        v->cap(z, slope, at->score_cap, n);
+}
+
+/* Logits j.. of a row of products, in float32. */
+static void load(const struct op_args *a, float *z, float *slope, const void *row, size_t j, size_t n)
+{
+    if (cpu_half(a))
+        cpu_vec()->widen(z, (const uint16_t *)row + j, n);
+    else
+        memcpy(z, (const float *)row + j, n * sizeof *z);
+    if (shaped(a->attrs))
+        shape(a, z, slope, j, n);
+}
+
+static void store(const struct op_args *a, void *row, const float *z, size_t j, size_t n)
+{
+    if (cpu_half(a))
+        cpu_vec()->round((uint16_t *)row + j, z, n);
+    else
+        memcpy((float *)row + j, z, n * sizeof *z);
+}
+
+/* row_loss() of a row of products in the job's type, a piece in float32 at a time: everything but the loss is computed twice. */
+static double row_loss_pieces(const struct op_args *a, void *row, int32_t target)
+{
+    const struct vec *v = cpu_vec();
+    const struct ir_attrs *at = a->attrs;
+    const size_t words = at->vocab;
+    const float scale = (float)a->loss_scale, by = at->scale > 0 ? at->scale : 1;
+    float z[PIECE], slope[PIECE];
     struct running run = { 0 };
     if (target < 0) {
-        memset(logits, 0, n * sizeof *logits);
+        memset(row, 0, words * (cpu_half(a) ? sizeof(uint16_t) : sizeof(float)));
         return 0;
     }
-    for (size_t j = 0; j < n; j += PIECE) {
-        const size_t nj = n - j < PIECE ? n - j : PIECE;
-        v->widen(piece, logits + j, nj);
-        run_slice(v, &run, piece, j, nj, target);
+    for (size_t j = 0; j < words; j += PIECE) {
+        const size_t n = words - j < PIECE ? words - j : PIECE;
+        load(a, z, NULL, row, j, n);
+        run_slice(v, &run, z, j, n, target);
     }
-    for (size_t j = 0; j < n; j += PIECE) {
-        const size_t nj = n - j < PIECE ? n - j : PIECE, at = (size_t)target - j;
-        v->widen(piece, logits + j, nj);
-        v->exp_sum(piece, piece, run.max, nj);
-        v->scale(piece, (float)(scale / run.sum), piece, nj);
-        if ((size_t)target >= j && at < nj)
-            piece[at] -= scale;
-        v->round(logits + j, piece, nj);
+    for (size_t j = 0; j < words; j += PIECE) {
+        const size_t n = words - j < PIECE ? words - j : PIECE;
+        load(a, z, slope, row, j, n);
+        v->exp_sum(z, z, run.max, n);
+        v->scale(z, (float)(scale / run.sum), z, n);
+        if ((size_t)target >= j && (size_t)target < j + n)
+            z[(size_t)target - j] -= scale;
+        for (size_t i = 0; at->score_cap > 0 && i < n; i++)
+            z[i] *= slope[i];
+        if (by != 1)
+            v->scale(z, by, z, n);
+        store(a, row, z, j, n);
     }
     return log(run.sum) + run.max - run.at_target;
 }
 
-/* Logits of `rows` rows of x for n words of w, rows n apart. */
-static void product(const struct op_args *a, const void *x, size_t rows, const void *w, size_t n, void *logits,
-                    bool wide)
+/* Logits of `rows` rows of x for n words of w, rows n apart; not to be kept they are float32. */
+static void product(const struct op_args *a, const void *x, size_t rows, const void *w, size_t n, void *logits)
 {
     const size_t c = a->attrs->features;
     cpu_gemm(&(struct gemm){ .m = rows,
@@ -81,7 +129,7 @@ static void product(const struct op_args *a, const void *x, size_t rows, const v
                              .c = logits,
                              .ldc = n,
                              .half = cpu_half(a),
-                             .wide = wide });
+                             .wide = !a->train });
 }
 
 static void train_losses(const struct op_args *a, double *loss)
@@ -90,11 +138,12 @@ static void train_losses(const struct op_args *a, double *loss)
     const size_t n = a->attrs->vocab, rows = cpu_rows(a);
     const int32_t *target = a->in[1];
     const float scale = (float)a->loss_scale;
-    product(a, a->in[0], rows, a->param[0], n, a->save[0], false);
+    product(a, a->in[0], rows, a->param[0], n, a->save[0]);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t r = 0; r < rows; r++)
-        loss[r] = cpu_half(a) ? row_loss_narrow(v, (uint16_t *)a->save[0] + r * n, n, target[r], scale)
-                              : row_loss(v, (float *)a->save[0] + r * n, n, target[r], scale);
+        loss[r] = cpu_half(a)        ? row_loss_pieces(a, (uint16_t *)a->save[0] + r * n, target[r])
+                  : shaped(a->attrs) ? row_loss_pieces(a, (float *)a->save[0] + r * n, target[r])
+                                     : row_loss(v, (float *)a->save[0] + r * n, n, target[r], scale);
 }
 
 static void eval_losses(const struct op_args *a, double *loss, float *slice)
@@ -109,10 +158,13 @@ static void eval_losses(const struct op_args *a, double *loss, float *slice)
         const size_t m = rows - r0 < CPU_HEAD_ROWS ? rows - r0 : CPU_HEAD_ROWS;
         for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
             const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
-            product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice, true);
+            product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(m, nj))
-            for (size_t r = 0; r < m; r++)
+            for (size_t r = 0; r < m; r++) {
+                if (shaped(a->attrs))
+                    shape(a, slice + r * nj, NULL, j0, nj);
                 run_slice(v, &run[r], slice + r * nj, j0, nj, target[r0 + r]);
+            }
         }
         for (size_t r = 0; r < m; r++)
             loss[r0 + r] = target[r0 + r] < 0 ? 0 : log(run[r].sum) + run[r].max - run[r].at_target;
@@ -159,4 +211,6 @@ void cpu_head_loss_bw(const struct op_args *a)
                              .start = a->dparam_add & 1 ? a->dparam[0] : NULL,
                              .half = cpu_half(a),
                              .wide = true });
+    if (a->attrs->flags & IR_BIAS)
+        cpu_column_sums(a->save[0], cpu_half(a), cpu_rows(a), n, a->dparam[1], a->dparam_add & 2);
 }

@@ -21,7 +21,8 @@ struct kernel {
     struct matrix (*pack_a)(void *to, const struct matrix *a, size_t m, size_t k, bool half);
     struct matrix (*pack_b)(void *to, const struct matrix *b, size_t k, size_t n, bool half);
     /* c: rows of KERNEL_BLOCK float32, room for whole multiples of KERNEL_ROWS and of 16 columns, 64-byte aligned. (m,n) of it
-     * becomes the product, or has it added; what lies beside holds anything. Every element is summed in the order of k. */
+     * becomes the product, or has it added; what lies beside holds anything. Every element is summed in the order of k. Seven
+     * parameters, in the order of BLAS. */
     void (*multiply)(float *c, const struct matrix *a, const struct matrix *b, size_t m, size_t n, size_t k, bool add);
 };
 

@@ -55,21 +55,19 @@ static void sum_narrow(const struct vec *v, const uint16_t *dy, struct vec_strip
     }
 }
 
-static void bias_grad(const struct op_args *a)
+void cpu_column_sums(const void *dy, bool half, size_t rows, size_t n, float *db, bool add)
 {
     const struct vec *v = cpu_vec();
-    const size_t n = a->attrs->out_features, rows = cpu_rows(a);
-    float *db = a->dparam[1];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t j = 0; j < n; j += VEC_STRIP) {
-        const struct vec_strip s = { .dy = cpu_half(a) ? NULL : (const float *)a->dout[0] + j,
+        const struct vec_strip s = { .dy = half ? NULL : (const float *)dy + j,
                                      .db = db + j,
                                      .rows = rows,
                                      .ld = n,
                                      .width = n - j < VEC_STRIP ? n - j : VEC_STRIP,
-                                     .add_db = a->dparam_add >> 1 & 1 };
-        if (cpu_half(a))
-            sum_narrow(v, (const uint16_t *)a->dout[0] + j, s);
+                                     .add_db = add };
+        if (half)
+            sum_narrow(v, (const uint16_t *)dy + j, s);
         else
             v->norm_params(&s);
     }
@@ -91,5 +89,5 @@ void cpu_linear_bw(const struct op_args *a)
                              .half = cpu_half(a),
                              .wide = true });
     if (a->attrs->flags & IR_BIAS)
-        bias_grad(a);
+        cpu_column_sums(dy, cpu_half(a), cpu_rows(a), out, a->dparam[1], a->dparam_add & 2);
 }

@@ -24,6 +24,7 @@ libpiper_cpu_la_SOURCES = \
 	src/cpu/norm.c \
 	src/cpu/rope.c \
 	src/cpu/router.c \
+	src/cpu/team.c \
 	src/cpu/update.c \
 	src/cpu/vec.c \
 	src/cpu/vec.h \

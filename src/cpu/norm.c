@@ -1,19 +1,45 @@
-/* LayerNorm and RMSNorm. Ba, Kiros, Hinton 2016; Zhang, Sennrich 2019. Statistics are float32. */
+/* LayerNorm and RMSNorm. Ba, Kiros, Hinton 2016; Zhang, Sennrich 2019. Statistics are float32.
+ *
+ * A row holds one group, or one for each head; group g of all rows has the weights of head g % heads where each head has its
+ * own. */
 #include "cpu/cpu.h"
+
+static size_t groups_of(const struct op_args *a)
+{
+    return cpu_rows(a) * ir_op_norm_groups(a->attrs);
+}
+
+/* Sets of weights: 1, or a set for each head. */
+static size_t sets_of(const struct op_args *a)
+{
+    return a->attrs->flags & IR_PER_HEAD ? ir_op_norm_groups(a->attrs) : 1;
+}
+
+static struct vec_norm norm_of(const struct op_args *a, size_t group)
+{
+    const float *w = a->param[0], *b = a->param[1];
+    const size_t at = group % sets_of(a) * a->attrs->features;
+    return (struct vec_norm){ .w = w ? w + at : NULL,
+                              .b = b ? b + at : NULL,
+                              .plus = a->attrs->flags & IR_ONE_PLUS ? 1.0f : 0.0f,
+                              .eps = a->attrs->eps,
+                              .round = a->widened && a->attrs->flags & IR_ROUND_FIRST };
+}
 
 void cpu_layernorm_f(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const size_t c = a->attrs->features, n = groups_of(a);
     const float *x = a->in[0];
     float *y = a->out[0], *mean = a->save[0], *rstd = a->save[1];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t r = 0; r < rows; r++) {
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
+    for (size_t g = 0; g < n; g++) {
+        const struct vec_norm p = norm_of(a, g);
         float stat[2];
-        v->layernorm(y + r * c, x + r * c, a->param[0], a->param[1], c, a->attrs->eps, stat);
+        v->layernorm(y + g * c, x + g * c, &p, c, stat);
         if (mean && rstd) {
-            mean[r] = stat[0];
-            rstd[r] = stat[1];
+            mean[g] = stat[0];
+            rstd[g] = stat[1];
         }
     }
 }
@@ -21,34 +47,38 @@ void cpu_layernorm_f(const struct op_args *a)
 void cpu_layernorm_bi(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const size_t c = a->attrs->features, n = groups_of(a);
     const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0], *mean = a->save[0], *rstd = a->save[1];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t r = 0; r < rows; r++) {
-        const size_t i = r * c;
-        const float stat[2] = { mean[r], rstd[r] };
-        v->layernorm_grad(dx + i, acc ? acc + i : NULL, x + i, a->param[0], dy + i, c, stat);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
+    for (size_t g = 0; g < n; g++) {
+        const size_t i = g * c;
+        const float stat[2] = { mean[g], rstd[g] };
+        const struct vec_norm p = norm_of(a, g);
+        v->layernorm_grad(dx + i, acc ? acc + i : NULL, x + i, &p, dy + i, c, stat);
     }
 }
 
-/* All strips of columns of a norm over `rows` groups of `width`. */
-static void norm_params(const struct op_args *a, size_t rows, const float *mean, const float *rstd, float *db)
+/* All strips of columns, of each set of weights. */
+static void norm_params(const struct op_args *a, const float *mean, const float *rstd)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features;
+    const size_t c = a->attrs->features, sets = sets_of(a), rows = groups_of(a) / sets,
+                 strips = (c + VEC_STRIP - 1) / VEC_STRIP;
     const float *x = a->in[0], *dy = a->dout[0];
-    float *dw = a->dparam[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t j = 0; j < c; j += VEC_STRIP) {
-        const struct vec_strip s = { .x = x + j,
-                                     .dy = dy + j,
-                                     .mean = mean,
-                                     .rstd = rstd,
-                                     .dw = dw + j,
-                                     .db = db ? db + j : NULL,
+    float *dw = a->dparam[0], *db = a->dparam[1];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c *sets))
+    for (size_t i = 0; i < sets * strips; i++) {
+        const size_t set = i / strips, j = i % strips * VEC_STRIP, at = set * c + j;
+        const struct vec_strip s = { .x = x + at,
+                                     .dy = dy + at,
+                                     .mean = mean ? mean + set : NULL,
+                                     .rstd = rstd + set,
+                                     .every = sets,
+                                     .dw = dw + at,
+                                     .db = db ? db + at : NULL,
                                      .rows = rows,
-                                     .ld = c,
+                                     .ld = c * sets,
                                      .width = c - j < VEC_STRIP ? c - j : VEC_STRIP,
                                      .add_dw = a->dparam_add & 1,
                                      .add_db = a->dparam_add >> 1 & 1 };
@@ -58,39 +88,40 @@ static void norm_params(const struct op_args *a, size_t rows, const float *mean,
 
 void cpu_layernorm_bw(const struct op_args *a)
 {
-    norm_params(a, cpu_rows(a), a->save[0], a->save[1], a->dparam[1]);
+    norm_params(a, a->save[0], a->save[1]);
 }
 
-/* A row holds one group, or one for each head. */
 void cpu_rmsnorm_f(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, rows = cpu_rows(a) * ir_op_norm_groups(a->attrs);
+    const size_t c = a->attrs->features, n = groups_of(a);
+    const struct vec_norm p = norm_of(a, 0);
     const float *x = a->in[0];
     float *y = a->out[0], *rstd = a->save[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t r = 0; r < rows; r++) {
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
+    for (size_t g = 0; g < n; g++) {
         float s;
-        v->rmsnorm(y + r * c, x + r * c, a->param[0], c, a->attrs->eps, &s);
+        v->rmsnorm(y + g * c, x + g * c, &p, c, &s);
         if (rstd)
-            rstd[r] = s;
+            rstd[g] = s;
     }
 }
 
 void cpu_rmsnorm_bi(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, rows = cpu_rows(a) * ir_op_norm_groups(a->attrs);
+    const size_t c = a->attrs->features, n = groups_of(a);
+    const struct vec_norm p = norm_of(a, 0);
     const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0], *rstd = a->save[0];
     float *dx = a->din[0];
-#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t r = 0; r < rows; r++) {
-        const size_t i = r * c;
-        v->rmsnorm_grad(dx + i, acc ? acc + i : NULL, x + i, a->param[0], dy + i, c, rstd[r]);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))
+    for (size_t g = 0; g < n; g++) {
+        const size_t i = g * c;
+        v->rmsnorm_grad(dx + i, acc ? acc + i : NULL, x + i, &p, dy + i, c, rstd[g]);
     }
 }
 
 void cpu_rmsnorm_bw(const struct op_args *a)
 {
-    norm_params(a, cpu_rows(a) * ir_op_norm_groups(a->attrs), NULL, a->save[0], NULL);
+    norm_params(a, NULL, a->save[0]);
 }

@@ -1,32 +1,93 @@
-/* Top-k router: softmax in float32 over the experts, ties to the lower index, auxiliary load-balance loss per
+/* Top-k router (ir/op.h): scores in float32, ties to the lower index, auxiliary load-balance loss per
  * sequence: experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer
  * (Fedus et al. 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences. */
+#include <math.h>
 #include <string.h>
 
 #include "cpu/blas.h"
 #include "cpu/cpu.h"
 
-/* index, weight (k): the k largest of p (experts). */
-static void top_k(const struct ir_attrs *at, const float *p, int32_t *index, float *weight)
+struct choice {
+    const struct ir_attrs *at;
+    const float *select;      /* (experts): what is added to a score for the choice; NULL: nothing */
+    bool shut[IR_GROUPS_MAX]; /* groups that are not chosen from */
+};
+
+static float wish(const struct choice *c, const float *score, size_t e)
 {
-    const size_t k = at->top_k;
-    float sum = 0;
+    return c->select ? score[e] + c->select[e] : score[e];
+}
+
+/* What group g is worth: its two best experts, or its best. */
+static float group_worth(const struct choice *c, const float *score, size_t g)
+{
+    const size_t size = c->at->experts / c->at->groups;
+    float first = -INFINITY, second = -INFINITY;
+    for (size_t e = g * size; e < (g + 1) * size; e++) {
+        const float x = wish(c, score, e);
+        if (x > first) {
+            second = first;
+            first = x;
+        } else if (x > second) {
+            second = x;
+        }
+    }
+    return c->at->flags & IR_GROUP_BEST ? first : first + second;
+}
+
+static void choose_groups(struct choice *c, const float *score)
+{
+    const size_t groups = c->at->groups;
+    float worth[IR_GROUPS_MAX];
+    for (size_t g = 0; g < groups; g++) {
+        worth[g] = group_worth(c, score, g);
+        c->shut[g] = true;
+    }
+    for (size_t j = 0; j < c->at->top_groups; j++) {
+        size_t best = groups;
+        for (size_t g = 0; g < groups; g++)
+            if (c->shut[g] && (best == groups || worth[g] > worth[best]))
+                best = g;
+        c->shut[best] = false;
+    }
+}
+
+/* index, weight (k): the k best of the scores (experts). */
+static void top_k(struct choice *c, const float *score, int32_t *index, float *weight)
+{
+    const struct ir_attrs *at = c->at;
+    const size_t k = at->top_k, size = at->groups ? at->experts / at->groups : at->experts;
+    float sum = at->eps;
+    if (at->groups)
+        choose_groups(c, score);
     for (size_t j = 0; j < k; j++) {
         int32_t best = -1;
         for (size_t e = 0; e < at->experts; e++) {
-            bool taken = false;
+            bool taken = c->shut[e / size];
             for (size_t i = 0; i < j; i++)
                 taken |= index[i] == (int32_t)e;
-            if (!taken && (best < 0 || p[e] > p[best]))
+            if (!taken && (best < 0 || wish(c, score, e) > wish(c, score, (size_t)best)))
                 best = (int32_t)e;
         }
         index[j] = best;
-        weight[j] = p[best];
-        sum += p[best];
+        weight[j] = score[best];
+        sum += score[best];
     }
-    if (at->flags & IR_NORM_TOPK)
-        for (size_t j = 0; j < k; j++)
-            weight[j] /= sum;
+    const float scale = at->scale > 0 ? at->scale : 1;
+    for (size_t j = 0; j < k && (at->flags & IR_NORM_TOPK || scale != 1); j++)
+        weight[j] = at->flags & IR_NORM_TOPK ? weight[j] / sum * scale : weight[j] * scale;
+}
+
+static void scores(const struct op_args *a, float *p)
+{
+    const struct vec *v = cpu_vec();
+    const size_t experts = a->attrs->experts;
+    if (a->attrs->flags & IR_BIAS)
+        v->add(p, p, a->param[1], experts);
+    if (a->attrs->flags & IR_SIGMOID)
+        v->act(IR_ACT_SIGMOID, p, p, experts);
+    else
+        v->scale(p, 1.0f / (float)v->exp_sum(p, p, v->max(p, experts), experts), p, experts);
 }
 
 /* Tokens of one sequence that chose expert e, as a share of T. */
@@ -55,10 +116,10 @@ static double balance_loss(const struct op_args *a, const float *probs, const in
 
 void cpu_router_f(const struct op_args *a)
 {
-    const struct vec *v = cpu_vec();
     const struct ir_attrs *at = a->attrs;
     const size_t experts = at->experts, k = at->top_k, c = at->features, rows = cpu_rows(a);
     float *weight = a->out[0], *probs = a->save[0] ? a->save[0] : a->work;
+    const float *select = at->flags & IR_SELECT_BIAS ? a->param[at->flags & IR_BIAS ? 2 : 1] : NULL;
     int32_t *index = a->out[1];
     cpu_gemm(&(struct gemm){ .m = rows,
                              .n = experts,
@@ -69,21 +130,21 @@ void cpu_router_f(const struct op_args *a)
                              .ldc = experts });
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, experts))
     for (size_t r = 0; r < rows; r++) {
+        struct choice how = { .at = at, .select = select };
         float *p = probs + r * experts;
-        const float sum = (float)v->exp_sum(p, p, v->max(p, experts), experts);
-        v->scale(p, 1.0f / sum, p, experts);
-        top_k(at, p, index + r * k, weight + r * k);
+        scores(a, p);
+        top_k(&how, p, index + r * k, weight + r * k);
     }
     if (at->aux_coef > 0)
         for (size_t s = 0; s < a->b; s++)
             a->scalars[SCALAR_AUX] += at->aux_coef * balance_loss(a, probs, index, s);
 }
 
-/* dp (experts), the gradient of one token's probabilities: through the weights, beside what the auxiliary loss put
- * there. */
+/* dp (experts), the gradient of one token's scores: through the weights, beside what the auxiliary loss put there. */
 static void weights_grad(const struct ir_attrs *at, float *dp, const float *p, const int32_t *index, const float *dw)
 {
-    float sum = 0, mean = 0;
+    const float scale = at->scale > 0 ? at->scale : 1;
+    float sum = at->eps, mean = 0;
     if (at->flags & IR_NORM_TOPK) {
         for (size_t j = 0; j < at->top_k; j++)
             sum += p[index[j]];
@@ -93,7 +154,19 @@ static void weights_grad(const struct ir_attrs *at, float *dp, const float *p, c
         sum = 1;
     }
     for (size_t j = 0; j < at->top_k; j++)
-        dp[index[j]] += (dw[j] - mean) / sum;
+        dp[index[j]] += scale * (dw[j] - mean) / sum;
+}
+
+/* From the gradient of the scores p to that of the logits, in place. */
+static void scores_grad(const struct op_args *a, float *dl, const float *p)
+{
+    const struct vec *v = cpu_vec();
+    const size_t experts = a->attrs->experts;
+    if (a->attrs->flags & IR_SIGMOID)
+        for (size_t e = 0; e < experts; e++)
+            dl[e] *= p[e] * (1 - p[e]);
+    else
+        v->softmax_grad(dl, p, dl, v->dot(p, dl, experts), 1.0f, experts);
 }
 
 /* work: (b, experts) float32, the gradient of each probability of a sequence from the auxiliary loss. */
@@ -109,7 +182,6 @@ static void balance_grad(const struct op_args *a, float *grad)
 
 void cpu_router_bi(const struct op_args *a)
 {
-    const struct vec *v = cpu_vec();
     const struct ir_attrs *at = a->attrs;
     const size_t experts = at->experts, k = at->top_k, c = at->features, rows = cpu_rows(a);
     const float *probs = a->save[0], *dw = a->dout[0];
@@ -122,7 +194,7 @@ void cpu_router_bi(const struct op_args *a)
         float *dl = dlogits + r * experts;
         memcpy(dl, aux + r / a->t * experts, experts * sizeof *dl);
         weights_grad(at, dl, p, index + r * k, dw + r * k);
-        v->softmax_grad(dl, p, dl, v->dot(p, dl, experts), 1.0f, experts);
+        scores_grad(a, dl, p);
     }
     cpu_gemm(&(struct gemm){ .m = rows,
                              .n = c,
@@ -146,4 +218,10 @@ void cpu_router_bw(const struct op_args *a)
                              .c = dw,
                              .ldc = c,
                              .start = a->dparam_add & 1 ? dw : NULL });
+    const bool bias = a->attrs->flags & IR_BIAS;
+    const uint32_t select = bias ? 2 : 1;
+    if (bias)
+        cpu_column_sums(a->stash[0], false, cpu_rows(a), experts, a->dparam[1], a->dparam_add & 2);
+    if (a->attrs->flags & IR_SELECT_BIAS && !(a->dparam_add >> select & 1))
+        cpu_zero(a->dparam[select], experts);
 }

@@ -1,6 +1,7 @@
 /* One source, several instruction sets: vec_body.h is included once for each. target_clones would do it with gcc alone;
  * a target region and __builtin_cpu_supports() work with clang too, and with OpenMP loops. */
 #include "cpu/vec.h"
+#include "ir/op.h"
 
 #include <math.h>
 #include <stdbool.h>

@@ -2,7 +2,8 @@
  *
  * The table that fits the processor is chosen once, by cpu_vec(). The functions are leaves: one thread, no allocation,
  * no dependence of the result on alignment. Where `acc` appears it is the addend of a gradient: out = acc + gradient,
- * NULL for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64. */
+ * NULL for none; it may equal out. Sums of many terms are taken in blocks, the blocks in float64.
+ * They take their operands one by one, some more than six: they are called for every row. */
 #ifndef PIPER_CPU_VEC_H
 #define PIPER_CPU_VEC_H
 
@@ -24,10 +25,24 @@ struct vec_update {
 enum { VEC_STRIP = 64 };
 struct vec_strip {
     const float *x, *dy;
-    const float *mean, *rstd; /* (rows); mean NULL: rmsnorm; both NULL: only db, the sum of the rows of dy */
-    float *dw, *db;           /* (width), NULL: not asked for */
-    size_t rows, ld, width;
+    const float *mean,
+        *rstd;      /* one every `every` numbers; mean NULL: rmsnorm; both NULL: only db, the sum of the rows of dy */
+    float *dw, *db; /* (width), NULL: not asked for */
+    size_t rows, ld, width, every;
     int add_dw, add_db; /* add to dw, db, else write them */
+};
+
+/* A norm's parameters: y = (plus + w) h + b. w NULL: y = h; b NULL: 0. */
+struct vec_norm {
+    const float *w, *b;
+    float plus, eps;
+    int round; /* rmsnorm: h is rounded to bfloat16 */
+};
+
+/* f(min(gate, limit)) * (plus + up between -limit and limit); f: enum ir_act, silu's x sigmoid(alpha x). */
+struct vec_gate {
+    unsigned act;
+    float limit, alpha, plus;
 };
 
 struct vec {
@@ -46,26 +61,40 @@ struct vec {
     double (*sum_exp)(const float *x, float shift, size_t n);
     void (*softmax_grad)(float *ds, const float *p, const float *dp, float delta, float scale, size_t n);
 
+    /* y = min(max(x, -limit), limit); _grad: of dy, where x is not beyond. */
+    void (*clamp)(float *y, const float *x, float limit, size_t n);
+    void (*clamp_grad)(float *dx, const float *acc, const float *x, const float *dy, float limit, size_t n);
+    /* x = cap tanh(x/cap), in place; slope, if not NULL: the derivative there. */
+    void (*cap)(float *x, float *slope, float cap, size_t n);
     void (*gelu)(float *y, const float *x, size_t n);     /* tanh form */
     void (*gelu_erf)(float *y, const float *x, size_t n); /* exact form */
     void (*gelu_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
     void (*gelu_erf_grad)(float *dx, const float *acc, const float *x, const float *dy, size_t n);
+    /* act: enum ir_act. */
+    void (*act)(unsigned act, float *y, const float *x, size_t n);
+    void (*act_grad)(unsigned act, float *dx, const float *acc, const float *x, const float *dy, size_t n);
     void (*swiglu)(float *y, const float *gate, const float *up, size_t n);
+    void (*gated)(const struct vec_gate *p, float *y, const float *gate, const float *up, size_t n);
+    void (*gated_grad)(const struct vec_gate *p, float *const d[2], const float *const acc[2], const float *gate,
+                       const float *up, const float *dy, size_t n);
     /* d[0], acc[0]: gate; d[1], acc[1]: up. */
     void (*swiglu_grad)(float *const d[2], const float *const acc[2], const float *gate, const float *up,
                         const float *dy, size_t n);
 
-    void (*layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2]);
-    void (*rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd);
-    void (*layernorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                           const float stat[2]); /* stat: mean, rstd */
-    void (*rmsnorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                         float rstd);
+    void (*layernorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float stat[2]); /* plus is 0 */
+    void (*rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float *rstd);     /* w is not NULL */
+    void (*layernorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                           size_t n, const float stat[2]); /* stat: mean, rstd */
+    void (*rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                         size_t n, float rstd);
     void (*norm_params)(const struct vec_strip *s);
 
-    /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. */
+    /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. Element i with i + half; rope_pairs: 2i
+     * with 2i + 1. */
     void (*rope)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
                  size_t half);
+    void (*rope_pairs)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
+                       size_t half);
 
     void (*adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n);
     void (*sgd)(const struct vec_update *u, float *p, const float *g, size_t n);

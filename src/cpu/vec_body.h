@@ -54,15 +54,17 @@ static void V(widen)(float *y, const uint16_t *x, size_t n)
     }
 }
 
+INLINE uint32_t V(round1)(float x)
+{
+    union V(bits) z = { x };
+    uint32_t even = (z.u + 0x7fff + (z.u >> 16 & 1)) >> 16, nan = z.u >> 16 | 0x40;
+    return (z.u & 0x7fffffff) > 0x7f800000 ? nan : even;
+}
+
 static void V(round)(uint16_t *y, const float *x, size_t n)
 {
 #pragma omp simd
-    EACH
-    {
-        union V(bits) z = { x[i] };
-        uint32_t even = (z.u + 0x7fff + (z.u >> 16 & 1)) >> 16, nan = z.u >> 16 | 0x40;
-        y[i] = (uint16_t)((z.u & 0x7fffffff) > 0x7f800000 ? nan : even);
-    }
+    EACH y[i] = (uint16_t)V(round1)(x[i]);
 }
 
 /* ---- softmax -------------------------------------------------------------------------------------------------- */
@@ -124,6 +126,54 @@ static void V(softmax_grad)(float *ds, const float *p, const float *dp, float de
 {
 #pragma omp simd
     EACH ds[i] = p[i] * (dp[i] - delta) * scale;
+}
+
+/* ---- bounds ---------------------------------------------------------------------------------------------------- */
+
+struct V(slope) { /* a value, and the derivative there */
+    float f, slope;
+};
+
+INLINE float V(between)(float x, float low, float high)
+{
+    const float y = x < low ? low : x;
+    return y > high ? high : y;
+}
+
+static void V(clamp)(float *y, const float *x, float limit, size_t n)
+{
+#pragma omp simd
+    EACH y[i] = V(between)(x[i], -limit, limit);
+}
+
+static void V(clamp_grad)(float *dx, const float *acc, const float *x, const float *dy, float limit, size_t n)
+{
+    WITH_ACC(dx, x[i] > limit || x[i] < -limit ? 0.0f : dy[i]);
+}
+
+/* tanh and its slope: the continued fraction near 0, by e = exp(-2|x|) elsewhere. */
+INLINE struct V(slope) V(tanh1)(float x)
+{
+    const float q = x * x, a = x < 0 ? -x : x, e = V(exp1)(-2.0f * a), far = (1.0f - e) / (1.0f + e);
+    const float near = x * FMA(q, q + 105.0f, 945.0f) / FMA(q, FMA(q, 15.0f, 420.0f), 945.0f);
+    const float steep = 4.0f * e / ((1.0f + e) * (1.0f + e));
+    return (struct V(slope)){ a < 0.5f ? near : x < 0 ? -far : far, a < 0.5f ? 1.0f - near * near : steep };
+}
+
+static void V(cap)(float *x, float *slope, float cap, size_t n)
+{
+    if (slope) {
+#pragma omp simd
+        EACH
+        {
+            const struct V(slope) y = V(tanh1)(x[i] / cap);
+            x[i] = cap * y.f;
+            slope[i] = y.slope;
+        }
+    } else {
+#pragma omp simd
+        EACH x[i] = cap * V(tanh1)(x[i] / cap).f;
+    }
 }
 
 /* ---- activations ---------------------------------------------------------------------------------------------- */
@@ -202,59 +252,175 @@ static void V(swiglu_grad)(float *const d[2], const float *const accs[2], const 
     WITH_ACC(dup, dy[i] * gate[i] * V(logistic1)(gate[i]));
 }
 
+/* act is a constant where this is inlined. */
+INLINE struct V(slope) V(act1)(unsigned act, float alpha, float x)
+{
+    const float positive = x > 0 ? x : 0.0f;
+    float s;
+    switch (act) {
+    case IR_ACT_GELU:
+        return (struct V(slope)){ x * V(normal1)(x).phi, V(gelu_erf_slope1)(x) };
+    case IR_ACT_GELU_TANH:
+        return (struct V(slope)){ x * V(logistic1)(x * FMA(x * x, GELU_B, GELU_A)), V(gelu_slope1)(x) };
+    case IR_ACT_RELU:
+        return (struct V(slope)){ positive, x > 0 ? 1.0f : 0.0f };
+    case IR_ACT_RELU2:
+        return (struct V(slope)){ positive * positive, 2.0f * positive };
+    case IR_ACT_SIGMOID:
+        s = V(logistic1)(x);
+        return (struct V(slope)){ s, s * (1.0f - s) };
+    default:
+        s = V(logistic1)(alpha * x);
+        return (struct V(slope)){ x * s, s * FMA(alpha * x, 1.0f - s, 1.0f) };
+    }
+}
+
+/* LOOP(activation) for the one that is asked for. */
+#define FOR_ACT(kind)          \
+    switch (kind) {            \
+    case IR_ACT_GELU:          \
+        LOOP(IR_ACT_GELU)      \
+        break;                 \
+    case IR_ACT_GELU_TANH:     \
+        LOOP(IR_ACT_GELU_TANH) \
+        break;                 \
+    case IR_ACT_RELU:          \
+        LOOP(IR_ACT_RELU)      \
+        break;                 \
+    case IR_ACT_RELU2:         \
+        LOOP(IR_ACT_RELU2)     \
+        break;                 \
+    case IR_ACT_SIGMOID:       \
+        LOOP(IR_ACT_SIGMOID)   \
+        break;                 \
+    default:                   \
+        LOOP(IR_ACT_SILU)      \
+    }
+
+static void V(act)(unsigned act, float *y, const float *x, size_t n)
+{
+#define LOOP(k) _Pragma("omp simd") EACH y[i] = V(act1)(k, 1.0f, x[i]).f;
+    FOR_ACT(act)
+#undef LOOP
+}
+
+static void V(act_grad)(unsigned act, float *dx, const float *acc, const float *x, const float *dy, size_t n)
+{
+#define LOOP(k) WITH_ACC(dx, dy[i] * V(act1)(k, 1.0f, x[i]).slope);
+    FOR_ACT(act)
+#undef LOOP
+}
+
+static void V(gated)(const struct vec_gate *p, float *y, const float *gate, const float *up, size_t n)
+{
+    const struct vec_gate c = *p;
+#define LOOP(k)                                                                                      \
+    _Pragma("omp simd") EACH y[i] = V(act1)(k, c.alpha, V(between)(gate[i], -INFINITY, c.limit)).f * \
+                                    (c.plus + V(between)(up[i], -c.limit, c.limit));
+    FOR_ACT(c.act)
+#undef LOOP
+}
+
+/* Beyond a bound the slope is 0, on it that of what it bounds. */
+static void V(gated_grad)(const struct vec_gate *p, float *const d[2], const float *const accs[2], const float *gate,
+                          const float *up, const float *dy, size_t n)
+{
+    const struct vec_gate c = *p;
+    float *dgate = d[0], *dup = d[1];
+    const float *acc0 = accs[0], *acc1 = accs[1];
+#define LOOP(k)                                                                           \
+    _Pragma("omp simd") EACH                                                              \
+    {                                                                                     \
+        const float g = gate[i], u = up[i], dyi = dy[i];                                  \
+        const struct V(slope) f = V(act1)(k, c.alpha, V(between)(g, -INFINITY, c.limit)); \
+        const float dg = dyi * (c.plus + V(between)(u, -c.limit, c.limit)) * f.slope;     \
+        const float from_gate = g > c.limit ? 0.0f : dg;                                  \
+        const float from_up = u > c.limit || u < -c.limit ? 0.0f : dyi * f.f;             \
+        dgate[i] = acc0 ? acc0[i] + from_gate : from_gate;                                \
+        dup[i] = acc1 ? acc1[i] + from_up : from_up;                                      \
+    }
+    FOR_ACT(c.act)
+#undef LOOP
+}
+#undef FOR_ACT
+
 /* ---- norms ---------------------------------------------------------------------------------------------------- */
 
-static void V(layernorm)(float *y, const float *x, const float *w, const float *b, size_t n, float eps, float stat[2])
+static void V(layernorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float stat[2])
 {
+    const float *w = p->w, *b = p->b;
     float sum = 0, var = 0;
 #pragma omp simd reduction(+ : sum)
     EACH sum += x[i];
     float mean = sum / (float)n;
 #pragma omp simd reduction(+ : var)
     EACH var += (x[i] - mean) * (x[i] - mean);
-    float rstd = 1.0f / sqrtf(var / (float)n + eps);
+    float rstd = 1.0f / sqrtf(var / (float)n + p->eps);
+    if (b) {
 #pragma omp simd
-    EACH y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+        EACH y[i] = (x[i] - mean) * rstd * w[i] + b[i];
+    } else if (w) {
+#pragma omp simd
+        EACH y[i] = (x[i] - mean) * rstd * w[i];
+    } else {
+#pragma omp simd
+        EACH y[i] = (x[i] - mean) * rstd;
+    }
     stat[0] = mean;
     stat[1] = rstd;
 }
 
-static void V(rmsnorm)(float *y, const float *x, const float *w, size_t n, float eps, float *rstd)
+static void V(rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float *rstd)
 {
+    const float *w = p->w, plus = p->plus;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     EACH sum += x[i] * x[i];
-    float r = 1.0f / sqrtf(sum / (float)n + eps);
+    float r = 1.0f / sqrtf(sum / (float)n + p->eps);
+    if (p->round) {
 #pragma omp simd
-    EACH y[i] = x[i] * r * w[i];
+        EACH
+        {
+            union V(bits) h = { .u = V(round1)(x[i] * r) << 16 };
+            y[i] = h.f * (plus + w[i]);
+        }
+    } else {
+#pragma omp simd
+        EACH y[i] = x[i] * r * (plus + w[i]);
+    }
     *rstd = r;
 }
 
 /* With h = (x - mean) rstd and g = w dy: dx = rstd (g - mean(g) - h mean(g h)); rmsnorm lacks both means of the
  * centring. */
-static void V(layernorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                              const float stat[2])
+static void V(layernorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                              size_t n, const float stat[2])
 {
+    const float *w = p->w;
     float mean = stat[0], rstd = stat[1], sum_g = 0, sum_gh = 0;
 #pragma omp simd reduction(+ : sum_g, sum_gh)
     EACH
     {
-        float g = w[i] * dy[i];
+        float g = w ? w[i] * dy[i] : dy[i];
         sum_g += g;
         sum_gh += g * (x[i] - mean) * rstd;
     }
     float mg = sum_g / (float)n, mgh = sum_gh / (float)n;
-    WITH_ACC(dx, rstd * (w[i] * dy[i] - mg - (x[i] - mean) * rstd * mgh));
+    if (w)
+        WITH_ACC(dx, rstd * (w[i] * dy[i] - mg - (x[i] - mean) * rstd * mgh));
+    else
+        WITH_ACC(dx, rstd * (dy[i] - mg - (x[i] - mean) * rstd * mgh));
 }
 
-static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const float *w, const float *dy, size_t n,
-                            float rstd)
+static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                            size_t n, float rstd)
 {
+    const float *w = p->w, plus = p->plus;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
-    EACH sum += w[i] * dy[i] * x[i];
+    EACH sum += (plus + w[i]) * dy[i] * x[i];
     float k = sum / (float)n * rstd * rstd;
-    WITH_ACC(dx, rstd * (w[i] * dy[i] - x[i] * k));
+    WITH_ACC(dx, rstd * ((plus + w[i]) * dy[i] - x[i] * k));
 }
 
 /* Rows are summed 128 at a time, so that the error does not grow with the number of rows. */
@@ -269,7 +435,7 @@ static void V(norm_params)(const struct vec_strip *s)
             const float *dy = s->dy + r * ld;
             if (s->rstd) {
                 const float *x = s->x + r * ld;
-                float rstd = s->rstd[r], mean = s->mean ? s->mean[r] : 0.0f;
+                float rstd = s->rstd[r * s->every], mean = s->mean ? s->mean[r * s->every] : 0.0f;
 #pragma omp simd
                 EACH wp[i] += dy[i] * (x[i] - mean) * rstd;
             }
@@ -314,6 +480,20 @@ static void V(rope)(float *y, const float *acc, const float *x, const float *cos
         float s = sign * sin[i], a = x[i], b = x2[i];
         y[i] = a * cos[i] - b * s;
         y2[i] = b * cos[i] + a * s;
+    }
+}
+
+static void V(rope_pairs)(float *y, const float *acc, const float *x, const float *cos, const float *sin, float sign,
+                          size_t half)
+{
+    const size_t n = half;
+#pragma omp simd
+    EACH
+    {
+        const float s = sign * sin[i], a = x[2 * i], b = x[2 * i + 1];
+        const float even = a * cos[i] - b * s, odd = b * cos[i] + a * s;
+        y[2 * i] = acc ? acc[2 * i] + even : even;
+        y[2 * i + 1] = acc ? acc[2 * i + 1] + odd : odd;
     }
 }
 
@@ -380,11 +560,18 @@ static const struct vec V(table) = {
     .exp_sum = V(exp_sum),
     .sum_exp = V(sum_exp),
     .softmax_grad = V(softmax_grad),
+    .clamp = V(clamp),
+    .clamp_grad = V(clamp_grad),
+    .cap = V(cap),
     .gelu = V(gelu),
     .gelu_erf = V(gelu_erf),
     .gelu_grad = V(gelu_grad),
     .gelu_erf_grad = V(gelu_erf_grad),
+    .act = V(act),
+    .act_grad = V(act_grad),
     .swiglu = V(swiglu),
+    .gated = V(gated),
+    .gated_grad = V(gated_grad),
     .swiglu_grad = V(swiglu_grad),
     .layernorm = V(layernorm),
     .rmsnorm = V(rmsnorm),
@@ -392,6 +579,7 @@ static const struct vec V(table) = {
     .rmsnorm_grad = V(rmsnorm_grad),
     .norm_params = V(norm_params),
     .rope = V(rope),
+    .rope_pairs = V(rope_pairs),
     .adamw = V(adamw),
     .sgd = V(sgd),
     .sumsq = V(sumsq),

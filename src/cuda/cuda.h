@@ -28,6 +28,11 @@ void cuda_rmsnorm_f(const struct op_args *a), cuda_rmsnorm_bi(const struct op_ar
 void cuda_rmsnorm_bw(const struct op_args *a);
 void cuda_rope_f(const struct op_args *a), cuda_rope_bi(const struct op_args *a);
 void cuda_gelu_f(const struct op_args *a), cuda_gelu_bi(const struct op_args *a);
+void cuda_scale_f(const struct op_args *a), cuda_scale_bi(const struct op_args *a);
+void cuda_clamp_f(const struct op_args *a), cuda_clamp_bi(const struct op_args *a);
+void cuda_row_gate_f(const struct op_args *a), cuda_row_gate_bi(const struct op_args *a);
+void cuda_join_heads_f(const struct op_args *a), cuda_join_heads_bi(const struct op_args *a);
+void cuda_act_f(const struct op_args *a), cuda_act_bi(const struct op_args *a);
 void cuda_swiglu_f(const struct op_args *a), cuda_swiglu_bi(const struct op_args *a);
 void cuda_add_f(const struct op_args *a), cuda_sum_f(const struct op_args *a), cuda_copy_f(const struct op_args *a);
 void cuda_router_f(const struct op_args *a), cuda_router_bi(const struct op_args *a);
@@ -90,6 +95,7 @@ struct cuda_cross_entropy {
     uint32_t compute;  /* of the logits */
     bool gradient;     /* false: the logits stay as they are */
     double loss_scale; /* of the gradient */
+    float scale, cap; /* of logits: a factor, a bound; 0: none */
     double *loss;      /* SCALAR_LOSS */
     double *work;      /* (rows) */
     void *stream;

@@ -70,38 +70,51 @@ static void *expert_of(const struct experts *x, const struct run *r, void *at, u
     return (char *)at + r->e * x->f * x->c * size;
 }
 
-/* Y (n,out) = start + X (n,in) W' or X (n,in) W; W: (out,in), or (in,out) when it is taken as it is. */
-static void rows_product(const struct experts *x, const struct run *r, void *y, uint64_t out, const void *start,
-                         const void *in_rows, uint64_t in, void *w, bool turned)
+/* Parameter `which` is (rows, columns): (F,C), and (C,F) for the last. */
+static uint64_t rows_in(const struct experts *x, uint32_t which)
 {
+    return which == 2 ? x->c : x->f;
+}
+
+static uint64_t columns_in(const struct experts *x, uint32_t which)
+{
+    return which == 2 ? x->f : x->c;
+}
+
+/* Forward Y (n,rows) = start + X (n,columns) W', back Y (n,columns) = start + X (n,rows) W, W: parameter `which`. */
+static void rows_product(const struct experts *x, const struct run *r, uint32_t which, void *y, const void *start,
+                         const void *rows)
+{
+    const bool turned = x->pass == IR_PASS_F;
+    const uint64_t width = columns_in(x, which);
     struct cuda_matmul p = cuda__product_of(x->a, IR_OP_EXPERTS, x->pass);
     p.m = r->n;
-    p.n = p.ldc = out;
-    p.k = in;
+    p.n = p.ldc = turned ? rows_in(x, which) : width;
+    p.k = turned ? width : rows_in(x, which);
     p.batch = r->batch;
     p.like_m = r->like;
-    p.a = (struct cuda_matrix){ .at = in_rows, .ld = in, .stride = r->n * in };
+    p.a = (struct cuda_matrix){ .at = rows, .ld = p.k, .stride = r->n * p.k };
     p.b = (struct cuda_matrix){
-        .at = expert_of(x, r, w, x->size), .ld = turned ? in : out, .turned = turned, .stride = x->f * x->c
+        .at = expert_of(x, r, x->a->param[which], x->size), .ld = width, .turned = turned, .stride = x->f * x->c
     };
     p.c = y;
-    p.stride_c = r->n * out;
+    p.stride_c = r->n * p.n;
     p.start = start;
     cuda__product(x->to, &p);
 }
 
-/* dW (out,in) = X' Y, X (n,out), Y (n,in). */
-static void weight_product(const struct experts *x, const struct run *r, uint32_t which, const void *out_rows,
-                           uint64_t out, const void *in_rows, uint64_t in)
+/* dW (rows,columns) = X' Y, X (n,rows), Y (n,columns). */
+static void weight_product(const struct experts *x, const struct run *r, uint32_t which, const void *of_rows,
+                           const void *of_columns)
 {
     struct cuda_matmul p = cuda__product_of(x->a, IR_OP_EXPERTS, x->pass);
-    p.m = out;
-    p.n = p.ldc = in;
+    p.m = rows_in(x, which);
+    p.n = p.ldc = columns_in(x, which);
     p.k = r->n;
     p.batch = r->batch;
     p.like_k = r->like;
-    p.a = (struct cuda_matrix){ .at = out_rows, .ld = out, .turned = true, .stride = r->n * out };
-    p.b = (struct cuda_matrix){ .at = in_rows, .ld = in, .stride = r->n * in };
+    p.a = (struct cuda_matrix){ .at = of_rows, .ld = p.m, .turned = true, .stride = r->n * p.m };
+    p.b = (struct cuda_matrix){ .at = of_columns, .ld = p.n, .stride = r->n * p.n };
     p.c = expert_of(x, r, x->a->dparam[which], sizeof(float));
     p.stride_c = x->f * x->c;
     p.out = IR_F32;
@@ -109,9 +122,8 @@ static void weight_product(const struct experts *x, const struct run *r, uint32_
     cuda__product(x->to, &p);
 }
 
-/* h = silu(gate) * up, or with dh the gradients of gate and up: our elementwise kernels, on the run's rows as one matrix. */
-static void swiglu(const struct experts *x, const struct run *r, void *gate, void *up, void *h, void *dh,
-                   void *const d[2])
+/* in: gate, up. h = silu(gate) * up, or with dh their gradients d: our elementwise kernels, on the run's rows as one matrix. */
+static void swiglu(const struct experts *x, const struct run *r, void *const in[2], void *h, void *dh, void *const d[2])
 {
     const struct ir_attrs attrs = { .features = x->a->attrs->ffn };
     struct op_args a = { .attrs = &attrs,
@@ -120,7 +132,7 @@ static void swiglu(const struct experts *x, const struct run *r, void *gate, voi
                          .t = (uint32_t)r->n,
                          .ep = 1,
                          .compute = x->a->compute,
-                         .in = { gate, up },
+                         .in = { in[0], in[1] },
                          .out = { h },
                          .dout = { dh },
                          .stream = x->a->stream,
@@ -139,34 +151,36 @@ static void swiglu(const struct experts *x, const struct run *r, void *gate, voi
 static void forward(const struct experts *x, const struct run *r)
 {
     const struct op_args *a = x->a;
-    void *gate = a->save[0] ? rows_of(x, r, a->save[0], x->f) : x->tile[1];
-    void *up = a->save[1] ? rows_of(x, r, a->save[1], x->f) : x->tile[2];
+    void *const hidden[2] = { a->save[0] ? rows_of(x, r, a->save[0], x->f) : x->tile[1],
+                              a->save[1] ? rows_of(x, r, a->save[1], x->f) : x->tile[2] };
     const void *in = rows_of(x, r, a->in[0], x->c);
-    rows_product(x, r, gate, x->f, NULL, in, x->c, a->param[0], true);
-    rows_product(x, r, up, x->f, NULL, in, x->c, a->param[1], true);
-    swiglu(x, r, gate, up, x->tile[0], NULL, NULL);
-    rows_product(x, r, rows_of(x, r, a->out[0], x->c), x->c, NULL, x->tile[0], x->f, a->param[2], true);
+    rows_product(x, r, 0, hidden[0], NULL, in);
+    rows_product(x, r, 1, hidden[1], NULL, in);
+    swiglu(x, r, hidden, x->tile[0], NULL, NULL);
+    rows_product(x, r, 2, rows_of(x, r, a->out[0], x->c), NULL, x->tile[0]);
 }
 
 static void inputs(const struct experts *x, const struct run *r)
 {
     const struct op_args *a = x->a;
+    void *const hidden[2] = { rows_of(x, r, a->save[0], x->f), rows_of(x, r, a->save[1], x->f) };
     void *const d[2] = { rows_of(x, r, a->stash[0], x->f), rows_of(x, r, a->stash[1], x->f) };
     void *dx = rows_of(x, r, a->din[0], x->c);
-    rows_product(x, r, x->tile[0], x->f, NULL, rows_of(x, r, a->dout[0], x->c), x->c, a->param[2], false);
-    swiglu(x, r, rows_of(x, r, a->save[0], x->f), rows_of(x, r, a->save[1], x->f), NULL, x->tile[0], d);
-    rows_product(x, r, dx, x->c, a->acc[0] ? rows_of(x, r, a->acc[0], x->c) : NULL, d[0], x->f, a->param[0], false);
-    rows_product(x, r, dx, x->c, dx, d[1], x->f, a->param[1], false);
+    rows_product(x, r, 2, x->tile[0], NULL, rows_of(x, r, a->dout[0], x->c));
+    swiglu(x, r, hidden, NULL, x->tile[0], d);
+    rows_product(x, r, 0, dx, a->acc[0] ? rows_of(x, r, a->acc[0], x->c) : NULL, d[0]);
+    rows_product(x, r, 1, dx, dx, d[1]);
 }
 
 static void weights(const struct experts *x, const struct run *r)
 {
     const struct op_args *a = x->a;
+    void *const hidden[2] = { rows_of(x, r, a->save[0], x->f), rows_of(x, r, a->save[1], x->f) };
     const void *in = rows_of(x, r, a->in[0], x->c);
-    weight_product(x, r, 0, rows_of(x, r, a->stash[0], x->f), x->f, in, x->c);
-    weight_product(x, r, 1, rows_of(x, r, a->stash[1], x->f), x->f, in, x->c);
-    swiglu(x, r, rows_of(x, r, a->save[0], x->f), rows_of(x, r, a->save[1], x->f), x->tile[0], NULL, NULL);
-    weight_product(x, r, 2, rows_of(x, r, a->dout[0], x->c), x->c, x->tile[0], x->f);
+    weight_product(x, r, 0, rows_of(x, r, a->stash[0], x->f), in);
+    weight_product(x, r, 1, rows_of(x, r, a->stash[1], x->f), in);
+    swiglu(x, r, hidden, x->tile[0], NULL, NULL);
+    weight_product(x, r, 2, rows_of(x, r, a->dout[0], x->c), x->tile[0]);
 }
 
 /* ---- runs ------------------------------------------------------------------------------------------------------------ */

@@ -31,6 +31,8 @@ static void slice(const struct op_args *a, uint64_t first, uint64_t rows, void *
                                                          .compute = a->compute,
                                                          .gradient = a->train,
                                                          .loss_scale = a->loss_scale,
+                                                         .scale = a->attrs->scale,
+                                                         .cap = a->attrs->score_cap,
                                                          .loss = &a->scalars[SCALAR_LOSS],
                                                          .work = loss + first,
                                                          .stream = a->stream });

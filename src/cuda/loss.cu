@@ -34,12 +34,30 @@ template <bool WRITE, typename T, typename F> __device__ __forceinline__ void lo
         loss_piece<WRITE, 1>(row, tail + threadIdx.x, f);
 }
 
+/* The logit of a product: times a factor, bounded by cap tanh(z/cap) where cap > 0; slope: the derivative. */
+struct loss_shape {
+    float scale, cap;
+    __device__ __forceinline__ float of(float x) const
+    {
+        return cap > 0 ? cap * tanhf(scale * x / cap) : scale * x;
+    }
+    __device__ __forceinline__ float slope(float z) const
+    {
+        const float y = cap > 0 ? z / cap : 0;
+        return scale * (1 - y * y);
+    }
+};
+
 /* Maximum, and the sum of exponentials against it. */
 struct loss_running {
     float max, sum;
+    loss_shape shape;
     template <int V> __device__ __forceinline__ void operator()(float (&x)[V], unsigned)
     {
         float most = max;
+#pragma unroll
+        for (int i = 0; i < V; i++)
+            x[i] = shape.of(x[i]);
 #pragma unroll
         for (int i = 0; i < V; i++)
             most = fmaxf(most, x[i]);
@@ -56,11 +74,14 @@ struct loss_running {
 struct loss_gradient {
     float max, scale, one; /* scale: of exponentials; one: of the target's element */
     unsigned target;
+    loss_shape shape;
     template <int V> __device__ __forceinline__ void operator()(float (&x)[V], unsigned at) const
     {
 #pragma unroll
-        for (int i = 0; i < V; i++)
-            x[i] = expf(x[i] - max) * scale - (at + i == target ? one : 0);
+        for (int i = 0; i < V; i++) {
+            const float z = shape.of(x[i]);
+            x[i] = (expf(z - max) * scale - (at + i == target ? one : 0)) * shape.slope(z);
+        }
     }
 };
 
@@ -75,8 +96,9 @@ struct loss_zero {
 
 /* loss (rows). */
 template <typename T>
-__global__ void __launch_bounds__(LOSS_THREADS) loss_kernel(T *logits, const int32_t *__restrict__ target, double *loss,
-                                                            unsigned vocab, unsigned ld, bool gradient, float scale)
+__global__ void __launch_bounds__(LOSS_THREADS)
+    loss_kernel(T *logits, const int32_t *__restrict__ target, double *loss, unsigned vocab, unsigned ld, bool gradient,
+                float scale, loss_shape shape)
 {
     SHARED(float, room, MAX_WARPS);
     T *const row = logits + static_cast<uint64_t>(blockIdx.x) * ld;
@@ -88,17 +110,17 @@ __global__ void __launch_bounds__(LOSS_THREADS) loss_kernel(T *logits, const int
             loss_row<true>(row, ld, loss_zero());
         return;
     }
-    loss_running run = { -INFINITY, 0 };
+    loss_running run = { -INFINITY, 0, shape };
     loss_row<false>(row, vocab, [&run](auto &x, unsigned at) { run(x, at); });
     float at_target[1];
     load(at_target, row + t);
     const float most = block_max(run.max, room);
     const float sum = block_sum(run.sum * expf(run.max - most), room); /* from here on no thread reads the target's */
     if (threadIdx.x == 0)
-        loss[blockIdx.x] = log(static_cast<double>(sum)) + most - at_target[0];
+        loss[blockIdx.x] = log(static_cast<double>(sum)) + most - shape.of(at_target[0]);
     if (!gradient)
         return;
-    const loss_gradient grad = { most, scale / sum, scale, static_cast<unsigned>(t) };
+    const loss_gradient grad = { most, scale / sum, scale, static_cast<unsigned>(t), shape };
     loss_row<true>(row, vocab, grad);
     loss_row<true>(row + vocab, ld - vocab, loss_zero());
 }
@@ -119,7 +141,8 @@ template <typename T> void cross_entropy(const struct cuda_cross_entropy *c)
 {
     launch("cross-entropy", loss_kernel<T>, static_cast<unsigned>(c->rows),
            threads_for(blocks_for(c->vocab, vector_of<T>), LOSS_THREADS), 0, c->stream, static_cast<T *>(c->logits),
-           c->target, c->work, c->vocab, c->ld, c->gradient, static_cast<float>(c->loss_scale));
+           c->target, c->work, c->vocab, c->ld, c->gradient, static_cast<float>(c->loss_scale),
+           loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
     launch("cross-entropy", loss_sum_kernel, 1, LOSS_THREADS, 0, c->stream, c->loss, c->work, c->rows);
 }
 } // namespace

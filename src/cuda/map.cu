@@ -6,17 +6,24 @@ namespace
 {
 enum { MAP_THREADS = 256, MAP_IN = 3, MAP_OUT = 2 };
 
+/* Of activations that the attributes name: struct vec_gate of the CPU's. */
+struct map_how {
+    unsigned act;
+    float limit, alpha, plus, scale;
+};
+
 template <typename T> struct map_args {
     const T *in[MAP_IN];
     const T *acc[MAP_OUT]; /* addends of out; NULL: none. One may be out itself */
     T *out[MAP_OUT];
     uint64_t n;
+    map_how how;
 };
 
-/* F::IN inputs to F::OUT outputs, of one element: F::at(x, y). */
+/* F::IN inputs to F::OUT outputs, of one element: F::at(how, x, y). */
 struct gelu_tanh {
     static constexpr int IN = 1, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         const float u = 1.5957691216f * (x[0] + 0.044715f * x[0] * x[0] * x[0]); /* 2 sqrt(2/pi) */
         y[0] = __fdividef(x[0], 1 + expf(-u));
@@ -25,7 +32,7 @@ struct gelu_tanh {
 
 struct gelu_tanh_grad { /* x, dy */
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         const float u = 1.5957691216f * (x[0] + 0.044715f * x[0] * x[0] * x[0]);
         const float s = __fdividef(1, 1 + expf(-u)); /* (1 + tanh(u/2)) / 2 */
@@ -36,7 +43,7 @@ struct gelu_tanh_grad { /* x, dy */
 
 struct gelu_erf {
     static constexpr int IN = 1, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         y[0] = 0.5f * x[0] * (1 + erff(0.70710678118f * x[0]));
     }
@@ -44,7 +51,7 @@ struct gelu_erf {
 
 struct gelu_erf_grad {
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         const float phi = 0.5f * (1 + erff(0.70710678118f * x[0]));
         y[0] = x[1] * (phi + 0.39894228040f * x[0] * expf(-0.5f * x[0] * x[0]));
@@ -53,7 +60,7 @@ struct gelu_erf_grad {
 
 struct swiglu { /* gate, up */
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         y[0] = swiglu_of(x[0], x[1]);
     }
@@ -61,15 +68,110 @@ struct swiglu { /* gate, up */
 
 struct swiglu_grad { /* gate, up, dy -> dgate, dup */
     static constexpr int IN = 3, OUT = 2;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         swiglu_gradient_of(x[0], x[1], x[2], y[0], y[1]);
     }
 };
 
+/* Value and slope; one branch for all threads. */
+__device__ __forceinline__ float activation(const map_how &how, float x, float &slope)
+{
+    const float in[2] = { x, 1 };
+    float y;
+    switch (how.act) {
+    case IR_ACT_GELU:
+        gelu_erf_grad::at(how, in, &slope);
+        gelu_erf::at(how, in, &y);
+        return y;
+    case IR_ACT_GELU_TANH:
+        gelu_tanh_grad::at(how, in, &slope);
+        gelu_tanh::at(how, in, &y);
+        return y;
+    case IR_ACT_RELU:
+        slope = x > 0;
+        return fmaxf(x, 0);
+    case IR_ACT_RELU2:
+        slope = 2 * fmaxf(x, 0);
+        return fmaxf(x, 0) * fmaxf(x, 0);
+    case IR_ACT_SIGMOID:
+        y = __fdividef(1, 1 + expf(-x));
+        slope = y * (1 - y);
+        return y;
+    default:
+        y = __fdividef(1, 1 + expf(-how.alpha * x));
+        slope = y * (1 + how.alpha * x * (1 - y));
+        return x * y;
+    }
+}
+
+struct act {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        y[0] = activation(how, x[0], slope);
+    }
+};
+
+struct act_grad { /* x, dy */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        activation(how, x[0], slope);
+        y[0] = x[1] * slope;
+    }
+};
+
+struct gated { /* gate, up */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        y[0] = activation(how, fminf(x[0], how.limit), slope) * (how.plus + fmaxf(-how.limit, fminf(x[1], how.limit)));
+    }
+};
+
+struct gated_grad { /* gate, up, dy -> dgate, dup */
+    static constexpr int IN = 3, OUT = 2;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        float slope;
+        const float f = activation(how, fminf(x[0], how.limit), slope);
+        const float up = how.plus + fmaxf(-how.limit, fminf(x[1], how.limit));
+        y[0] = x[0] > how.limit ? 0 : x[2] * up * slope;
+        y[1] = fabsf(x[1]) > how.limit ? 0 : x[2] * f;
+    }
+};
+
+struct scaled {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        y[0] = how.scale * x[0];
+    }
+};
+
+struct clamped {
+    static constexpr int IN = 1, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        y[0] = fmaxf(-how.limit, fminf(x[0], how.limit));
+    }
+};
+
+struct clamped_grad { /* x, dy */
+    static constexpr int IN = 2, OUT = 1;
+    static __device__ __forceinline__ void at(const map_how &how, const float *x, float *y)
+    {
+        y[0] = fabsf(x[0]) > how.limit ? 0 : x[1];
+    }
+};
+
 struct plus {
     static constexpr int IN = 2, OUT = 1;
-    static __device__ __forceinline__ void at(const float *x, float *y)
+    static __device__ __forceinline__ void at(const map_how &, const float *x, float *y)
     {
         y[0] = x[0] + x[1];
     }
@@ -87,7 +189,7 @@ template <typename F, int V, typename T> __device__ __forceinline__ void map_at(
 #pragma unroll
         for (int k = 0; k < F::IN; k++)
             x[k] = in[k][v];
-        F::at(x, y);
+        F::at(p.how, x, y);
 #pragma unroll
         for (int k = 0; k < F::OUT; k++)
             out[k][v] = y[k];
@@ -119,6 +221,14 @@ template <typename F, typename T> void map(const char *name, const map_args<T> &
         launch(name, map_kernel<F, T, 1>, blocks_for(p.n, MAP_THREADS), MAP_THREADS, 0, stream, p);
 }
 
+/* The factor in the job's type where it is to be rounded. */
+template <typename T> float scale_of(const struct ir_attrs *a)
+{
+    if (sizeof(T) == sizeof(bf16) && a->flags & IR_ROUND_FIRST)
+        return __bfloat162float(__float2bfloat16_rn(a->scale));
+    return a->scale;
+}
+
 template <typename T> map_args<T> map_operands(const struct op_args *a)
 {
     map_args<T> p = {};
@@ -126,7 +236,10 @@ template <typename T> map_args<T> map_operands(const struct op_args *a)
         p.in[i] = static_cast<const T *>(a->in[i]);
         p.out[i] = static_cast<T *>(a->out[i]);
     }
-    p.n = rows_of(a) * a->attrs->features;
+    const struct ir_attrs *at = a->attrs;
+    p.how = { at->act, at->clamp > 0 ? at->clamp : INFINITY, at->alpha > 0 ? at->alpha : 1,
+              at->flags & IR_ONE_PLUS ? 1.0f : 0.0f, scale_of<T>(at) };
+    p.n = rows_of(a) * at->features;
     return p;
 }
 
@@ -158,14 +271,55 @@ template <typename T> void gelu_bi(const struct op_args *a)
         map<gelu_tanh_grad>("gelu BI", map_gradients<T>(a, 1), a->stream);
 }
 
+template <typename T> void act_f(const struct op_args *a)
+{
+    map<act>("act F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void act_bi(const struct op_args *a)
+{
+    map<act_grad>("act BI", map_gradients<T>(a, 1), a->stream);
+}
+
+template <typename T> void scale_f(const struct op_args *a)
+{
+    map<scaled>("scale F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void scale_bi(const struct op_args *a)
+{
+    map<scaled>("scale BI", map_gradients<T>(a, 0), a->stream);
+}
+
+template <typename T> void clamp_f(const struct op_args *a)
+{
+    map<clamped>("clamp F", map_operands<T>(a), a->stream);
+}
+
+template <typename T> void clamp_bi(const struct op_args *a)
+{
+    map<clamped_grad>("clamp BI", map_gradients<T>(a, 1), a->stream);
+}
+
+bool plain_gate(const struct ir_attrs *a)
+{
+    return a->act == IR_ACT_SILU && !(a->clamp > 0) && !(a->alpha > 0) && !(a->flags & IR_ONE_PLUS);
+}
+
 template <typename T> void swiglu_f(const struct op_args *a)
 {
-    map<swiglu>("swiglu F", map_operands<T>(a), a->stream);
+    if (plain_gate(a->attrs))
+        map<swiglu>("swiglu F", map_operands<T>(a), a->stream);
+    else
+        map<gated>("swiglu F", map_operands<T>(a), a->stream);
 }
 
 template <typename T> void swiglu_bi(const struct op_args *a)
 {
-    map<swiglu_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
+    if (plain_gate(a->attrs))
+        map<swiglu_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
+    else
+        map<gated_grad>("swiglu BI", map_gradients<T>(a, 2), a->stream);
 }
 
 template <typename T> void add_f(const struct op_args *a)
@@ -181,6 +335,119 @@ template <typename T> void sum_f(const struct op_args *a)
     p.out[0] = static_cast<T *>(a->out[0]);
     p.n = a->n;
     map<plus>("sum", p, a->stream);
+}
+
+/* ---- rows: a gate for each, and heads that share a part ---------------------------------------------------------- */
+
+template <typename T> struct rows_args {
+    const T *in[2], *acc[2], *dout;
+    T *out[2]; /* out[0] of F; din */
+    unsigned c, heads, d, shared;
+};
+
+template <typename T> rows_args<T> rows_operands(const struct op_args *a, bool backward)
+{
+    rows_args<T> p = {};
+    for (int i = 0; i < 2; i++) {
+        p.in[i] = static_cast<const T *>(a->in[i]);
+        p.acc[i] = static_cast<const T *>(a->acc[i]);
+        p.out[i] = static_cast<T *>(backward ? a->din[i] : i ? nullptr : a->out[0]);
+    }
+    p.dout = static_cast<const T *>(a->dout[0]);
+    p.c = a->attrs->features;
+    p.heads = a->attrs->heads;
+    p.d = a->attrs->head_dim;
+    p.shared = a->attrs->rotary_dim;
+    return p;
+}
+
+template <typename T> __device__ __forceinline__ float element(const T *p, uint64_t at)
+{
+    float x[1];
+    load(x, p + at);
+    return x[0];
+}
+
+template <typename T> __device__ __forceinline__ void put(T *p, const T *acc, uint64_t at, float value)
+{
+    float x[1] = { value };
+    add_acc(x, acc, at);
+    store(p + at, x);
+}
+
+/* A block has a row. */
+template <typename T, bool BACKWARD> __global__ void __launch_bounds__(MAP_THREADS) row_gate_kernel(rows_args<T> p)
+{
+    SHARED(float, room, MAX_WARPS);
+    const uint64_t row = blockIdx.x, at = row * p.c;
+    const float s = __fdividef(1, 1 + expf(-element(p.in[1], row)));
+    const T *from = BACKWARD ? p.dout : p.in[0];
+    float sum = 0;
+    for (unsigned i = threadIdx.x; i < p.c; i += blockDim.x) {
+        const float x = element(from, at + i);
+        if (BACKWARD)
+            sum += x * element(p.in[0], at + i);
+        put(p.out[0], BACKWARD ? p.acc[0] : static_cast<const T *>(nullptr), at + i, s * x);
+    }
+    if (!BACKWARD)
+        return;
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        put(p.out[1], p.acc[1], row, s * (1 - s) * sum);
+}
+
+template <typename T> __global__ void __launch_bounds__(MAP_THREADS) join_heads_f_kernel(rows_args<T> p)
+{
+    const uint64_t row = blockIdx.x;
+    const unsigned own = p.d - p.shared;
+    for (unsigned i = threadIdx.x; i < p.heads * p.d; i += blockDim.x) {
+        const unsigned h = i / p.d, e = i % p.d;
+        const float x = e < own ? element(p.in[0], (row * p.heads + h) * own + e)
+                                : element(p.in[1], row * p.shared + e - own);
+        put(p.out[0], static_cast<const T *>(nullptr), row * p.heads * p.d + i, x);
+    }
+}
+
+template <typename T> __global__ void __launch_bounds__(MAP_THREADS) join_heads_bi_kernel(rows_args<T> p)
+{
+    const uint64_t row = blockIdx.x;
+    const unsigned own = p.d - p.shared;
+    const T *dy = p.dout + row * p.heads * p.d;
+    for (unsigned i = threadIdx.x; i < p.heads * own; i += blockDim.x)
+        put(p.out[0], p.acc[0], row * p.heads * own + i, element(dy, i / own * p.d + i % own));
+    for (unsigned e = threadIdx.x; e < p.shared; e += blockDim.x) {
+        float sum = 0;
+        for (unsigned h = 0; h < p.heads; h++)
+            sum += element(dy, h * p.d + own + e);
+        put(p.out[1], p.acc[1], row * p.shared + e, sum);
+    }
+}
+
+template <typename T, typename K>
+void each_row(const char *name, K kernel, const struct op_args *a, bool backward, unsigned n)
+{
+    launch(name, kernel, static_cast<unsigned>(rows_of(a)), threads_for(n, MAP_THREADS), 0, a->stream,
+           rows_operands<T>(a, backward));
+}
+
+template <typename T> void row_gate_f(const struct op_args *a)
+{
+    each_row<T>("row_gate F", row_gate_kernel<T, false>, a, false, a->attrs->features);
+}
+
+template <typename T> void row_gate_bi(const struct op_args *a)
+{
+    each_row<T>("row_gate BI", row_gate_kernel<T, true>, a, true, a->attrs->features);
+}
+
+template <typename T> void join_heads_f(const struct op_args *a)
+{
+    each_row<T>("join_heads F", join_heads_f_kernel<T>, a, false, a->attrs->heads * a->attrs->head_dim);
+}
+
+template <typename T> void join_heads_bi(const struct op_args *a)
+{
+    each_row<T>("join_heads BI", join_heads_bi_kernel<T>, a, true, a->attrs->heads * a->attrs->head_dim);
 }
 
 template <typename To, typename From, int V>
@@ -214,6 +481,16 @@ template <typename To, typename From> void convert(void *to, const void *from, u
 
 FOR_BOTH_TYPES(gelu_f)
 FOR_BOTH_TYPES(gelu_bi)
+FOR_BOTH_TYPES(scale_f)
+FOR_BOTH_TYPES(scale_bi)
+FOR_BOTH_TYPES(clamp_f)
+FOR_BOTH_TYPES(clamp_bi)
+FOR_BOTH_TYPES(row_gate_f)
+FOR_BOTH_TYPES(row_gate_bi)
+FOR_BOTH_TYPES(join_heads_f)
+FOR_BOTH_TYPES(join_heads_bi)
+FOR_BOTH_TYPES(act_f)
+FOR_BOTH_TYPES(act_bi)
 FOR_BOTH_TYPES(swiglu_f)
 FOR_BOTH_TYPES(swiglu_bi)
 FOR_BOTH_TYPES(add_f)

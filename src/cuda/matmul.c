@@ -50,13 +50,13 @@ static void set(struct descriptors *d, cublasLtMatmulDescAttributes_t what, cons
     must(cublasLtMatmulDescSetAttribute(&d->product, what, value, bytes), "cublasLtMatmulDescSetAttribute");
 }
 
-/* A row-major (rows,cols) is the library's (cols,rows). */
-static void matrix(cublasLtMatrixLayoutOpaque_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols, uint64_t ld,
-                   uint32_t batch, uint64_t stride)
+/* A row-major (rows,cols) is the library's (cols,rows). Of m: ld and stride. */
+static void matrix(cublasLtMatrixLayoutOpaque_t *l, cudaDataType_t type, uint64_t rows, uint64_t cols,
+                   const struct cuda_matrix *m, uint32_t batch)
 {
     const int32_t count = (int32_t)batch;
-    const int64_t offset = (int64_t)stride;
-    must(cublasLtMatrixLayoutInit(l, type, cols, rows, (int64_t)ld), "cublasLtMatrixLayoutInit");
+    const int64_t offset = (int64_t)m->stride;
+    must(cublasLtMatrixLayoutInit(l, type, cols, rows, (int64_t)m->ld), "cublasLtMatrixLayoutInit");
     if (batch < 2)
         return;
     must(cublasLtMatrixLayoutSetAttribute(l, CUBLASLT_MATRIX_LAYOUT_BATCH_COUNT, &count, sizeof count),
@@ -93,11 +93,10 @@ static void describe(struct descriptors *d, const struct cuda_matmul *p)
     if (target)
         set(d, CUBLASLT_MATMUL_DESC_SM_COUNT_TARGET, &target, sizeof target);
     epilogue(d, p);
-    matrix(&d->a, type_of(p->type), p->b.turned ? p->n : p->k, p->b.turned ? p->k : p->n, p->b.ld, p->batch,
-           p->b.stride);
-    matrix(&d->b, type_of(p->type), p->a.turned ? p->k : p->m, p->a.turned ? p->m : p->k, p->a.ld, p->batch,
-           p->a.stride);
-    matrix(&d->c, type_of(p->out), p->m, p->n, p->ldc, p->batch, p->stride_c);
+    const struct cuda_matrix c = { .ld = p->ldc, .stride = p->stride_c };
+    matrix(&d->a, type_of(p->type), p->b.turned ? p->n : p->k, p->b.turned ? p->k : p->n, &p->b, p->batch);
+    matrix(&d->b, type_of(p->type), p->a.turned ? p->k : p->m, p->a.turned ? p->m : p->k, &p->a, p->batch);
+    matrix(&d->c, type_of(p->out), p->m, p->n, &c, p->batch);
 }
 
 /* ---- shapes and their algorithms ---------------------------------------------------------------------------------- */

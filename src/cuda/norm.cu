@@ -53,11 +53,29 @@ __device__ __forceinline__ void add_to(float (&v)[N], const norm_sum<T> &p, uint
     store(p.sum + at, v);
 }
 
-/* y = (x - mean) rstd w + b; without MEAN (RMSNorm) mean and b are 0. mean, rstd (rows), NULL: not kept. With SUM x is a sum. */
+/* plus + w[at..], w NULL: 1. */
+template <typename T, int V>
+__device__ __forceinline__ void load_weight(float (&v)[V], const T *w, float plus, unsigned at)
+{
+    if (w)
+        load(v, w + at);
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        v[k] = w ? plus + v[k] : 1;
+}
+
+/* What a norm is made of beside its weights. round: (x - mean) rstd is rounded before the weight. */
+struct norm_kind {
+    float eps, plus;
+    bool round;
+};
+
+/* y = (x - mean) rstd (plus + w) + b; without MEAN (RMSNorm) mean and b are 0. w NULL: 1; b NULL: 0. mean, rstd (rows), NULL: not
+ * kept. With SUM x is a sum. */
 template <typename T, int V, bool BLOCK, bool MEAN, bool SUM>
 __global__ void __launch_bounds__(NORM_THREADS)
     norm_f_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ w, const T *__restrict__ b,
-                  float *mean, float *rstd, norm_shape s, float eps, norm_sum<T> p)
+                  float *mean, float *rstd, norm_shape s, norm_kind kind, norm_sum<T> p)
 {
     SHARED(float, room, MAX_WARPS);
     DYNAMIC_SHARED(T, shared);
@@ -94,16 +112,20 @@ __global__ void __launch_bounds__(NORM_THREADS)
         }
         sum = g.sum(sum, room);
     }
-    const float r = rsqrtf(sum / s.c + eps);
+    const float r = rsqrtf(sum / s.c + kind.eps);
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         float scale[V], shift[V] = {};
         load(v, from + i);
-        load(scale, w + i);
-        if (MEAN)
+        load_weight(scale, w, kind.plus, i);
+        if (MEAN && b)
             load(shift, b + i);
 #pragma unroll
-        for (int k = 0; k < V; k++)
-            v[k] = (v[k] - m) * r * scale[k] + shift[k];
+        for (int k = 0; k < V; k++) {
+            v[k] = (v[k] - m) * r;
+            if (sizeof(T) == sizeof(bf16) && kind.round)
+                v[k] = __bfloat162float(__float2bfloat16_rn(v[k]));
+            v[k] = v[k] * scale[k] + shift[k];
+        }
         store(to + i, v);
     }
     if (g.lane == 0 && rstd) {
@@ -117,6 +139,7 @@ template <typename T> struct norm_bi_operands {
     T *dx;
     const T *acc, *x, *w, *dy;
     const float *mean, *rstd;
+    float plus;
 };
 
 /* With h = (x - mean) rstd and g = dy w: dx = acc + rstd (g - average of g - h * average of g h). */
@@ -136,7 +159,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_bi_kernel(norm_bi_operands<
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         load(v, x + i);
         load(d, dy + i);
-        load(w, p.w + i);
+        load_weight(w, p.w, p.plus, i);
         if (s.kept) {
             store(kept_x + i, v);
             store(kept_dy + i, d);
@@ -157,7 +180,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_bi_kernel(norm_bi_operands<
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         load(v, x + i);
         load(d, dy + i);
-        load(w, p.w + i);
+        load_weight(w, p.w, p.plus, i);
 #pragma unroll
         for (int k = 0; k < V; k++)
             d[k] = r * (d[k] * w[k] - sum_g - (v[k] - m) * r * sum_gh);
@@ -189,6 +212,11 @@ template <typename T, int V> norm_launch norm_plan(uint64_t rows, unsigned c, un
     return l;
 }
 
+float plus_of(const struct op_args *a)
+{
+    return a->attrs->flags & IR_ONE_PLUS ? 1 : 0;
+}
+
 /* add: NULL, or what sums x first. */
 template <typename T, int V, bool MEAN, bool SUM>
 void norm_f_as(const struct op_args *add, const struct op_args *a, uint64_t rows)
@@ -196,14 +224,14 @@ void norm_f_as(const struct op_args *add, const struct op_args *a, uint64_t rows
     const unsigned c = a->attrs->features;
     const norm_launch l = norm_plan<T, V>(rows, c, 1);
     float *mean = static_cast<float *>(a->save[0]), *rstd = MEAN ? static_cast<float *>(a->save[1]) : mean;
+    const norm_kind kind = { a->attrs->eps, plus_of(a), (a->attrs->flags & IR_ROUND_FIRST) != 0 };
     norm_sum<T> sum = {};
     if (SUM)
         sum = { static_cast<const T *>(add->in[1]), static_cast<T *>(add->out[0]) };
     launch(MEAN ? "layernorm F" : "rmsnorm F",
            l.block ? norm_f_kernel<T, V, true, MEAN, SUM> : norm_f_kernel<T, V, false, MEAN, SUM>, l.grid, l.threads,
            l.shared, a->stream, static_cast<T *>(a->out[0]), static_cast<const T *>(SUM ? add->in[0] : a->in[0]),
-           static_cast<const T *>(a->param[0]), static_cast<const T *>(a->param[1]), mean, rstd, l.shape, a->attrs->eps,
-           sum);
+           static_cast<const T *>(a->param[0]), static_cast<const T *>(a->param[1]), mean, rstd, l.shape, kind, sum);
 }
 
 template <typename T, int V, bool MEAN> void norm_bi_as(const struct op_args *a, uint64_t rows)
@@ -217,7 +245,8 @@ template <typename T, int V, bool MEAN> void norm_bi_as(const struct op_args *a,
                                     static_cast<const T *>(a->param[0]),
                                     static_cast<const T *>(a->dout[0]),
                                     MEAN ? first : nullptr,
-                                    MEAN ? second : first };
+                                    MEAN ? second : first,
+                                    plus_of(a) };
     launch(MEAN ? "layernorm BI" : "rmsnorm BI",
            l.block ? norm_bi_kernel<T, V, true, MEAN> : norm_bi_kernel<T, V, false, MEAN>, l.grid, l.threads, l.shared,
            a->stream, p, l.shape);
@@ -255,12 +284,12 @@ uint64_t norm_groups(const struct op_args *a)
 
 template <typename T> void layernorm_f(const struct op_args *a)
 {
-    norm_f<T, true>(a, rows_of(a));
+    norm_f<T, true>(a, norm_groups(a));
 }
 
 template <typename T> void layernorm_bi(const struct op_args *a)
 {
-    norm_bi<T, true>(a, rows_of(a));
+    norm_bi<T, true>(a, norm_groups(a));
 }
 
 template <typename T> void rmsnorm_f(const struct op_args *a)
@@ -300,7 +329,7 @@ FOR_BOTH_TYPES(rmsnorm_bi)
 
 extern "C" void cuda_add_layernorm_f(const struct op_args *add, const struct op_args *norm)
 {
-    (norm->compute == IR_BF16 ? add_norm_f<bf16, true> : add_norm_f<float, true>)(add, norm, rows_of(norm));
+    (norm->compute == IR_BF16 ? add_norm_f<bf16, true> : add_norm_f<float, true>)(add, norm, norm_groups(norm));
 }
 
 extern "C" void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_args *norm)
@@ -310,7 +339,7 @@ extern "C" void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_ar
 
 extern "C" void cuda_layernorm_bw(const struct op_args *a)
 {
-    norm_bw(a, rows_of(a), a->save[0], a->save[1]);
+    norm_bw(a, norm_groups(a), a->save[0], a->save[1]);
 }
 
 extern "C" void cuda_rmsnorm_bw(const struct op_args *a)

@@ -150,9 +150,8 @@ static void add(struct cuda__sdpa_graph *g, desc op)
         g->ops[g->n_ops++] = op;
 }
 
-/* y = mode(x, b, t); b, t may be NULL. axis: of GEN_INDEX, else -1. Precisions are those of NVIDIA's own graphs. */
-static desc pointwise(struct cuda__sdpa_graph *g, cudnnPointwiseMode_t mode, desc x, desc b, desc t, desc y,
-                      int64_t axis)
+/* axis: of GEN_INDEX, else -1. Precisions are those of NVIDIA's own graphs. */
+static desc point(struct cuda__sdpa_graph *g, cudnnPointwiseMode_t mode, int64_t axis)
 {
     const cudnnDataType_t precision = mode == CUDNN_POINTWISE_CMP_GE ? CUDNN_DATA_BOOLEAN : CUDNN_DATA_FLOAT;
     desc how = cuda__sdpa_new(g, CUDNN_BACKEND_POINTWISE_DESCRIPTOR);
@@ -161,6 +160,12 @@ static desc pointwise(struct cuda__sdpa_graph *g, cudnnPointwiseMode_t mode, des
     if (axis >= 0)
         cuda__sdpa_set(g, how, CUDNN_ATTR_POINTWISE_AXIS, CUDNN_TYPE_INT64, 1, &axis);
     cuda__sdpa_finalize(g, how);
+    return how;
+}
+
+/* y = how(x, b, t); b, t may be NULL. */
+static desc apply(struct cuda__sdpa_graph *g, desc how, desc x, desc b, desc t, desc y)
+{
     desc op = cuda__sdpa_new(g, CUDNN_BACKEND_OPERATION_POINTWISE_DESCRIPTOR);
     cuda__sdpa_point(g, op, CUDNN_ATTR_OPERATION_POINTWISE_PW_DESCRIPTOR, how);
     cuda__sdpa_point(g, op, CUDNN_ATTR_OPERATION_POINTWISE_XDESC, x);
@@ -171,6 +176,11 @@ static desc pointwise(struct cuda__sdpa_graph *g, cudnnPointwiseMode_t mode, des
     cuda__sdpa_point(g, op, CUDNN_ATTR_OPERATION_POINTWISE_YDESC, y);
     add(g, op);
     return y;
+}
+
+static desc pointwise(struct cuda__sdpa_graph *g, cudnnPointwiseMode_t mode, desc x, desc b, desc y)
+{
+    return apply(g, point(g, mode, -1), x, b, NULL, y);
 }
 
 static desc product(struct cuda__sdpa_graph *g, desc a, desc b, desc c)
@@ -219,10 +229,11 @@ static desc causal(struct cuda__sdpa_graph *g, const struct cuda_sdpa_shape *s, 
     const struct box all = dense(s->b, s->heads, s->t, s->t);
     desc row = inside(g, CUDNN_DATA_INT32, all), col = inside(g, CUDNN_DATA_INT32, all);
     desc seen = inside(g, CUDNN_DATA_BOOLEAN, all);
-    pointwise(g, CUDNN_POINTWISE_GEN_INDEX, x, NULL, NULL, row, 2);
-    pointwise(g, CUDNN_POINTWISE_GEN_INDEX, x, NULL, NULL, col, 3);
-    pointwise(g, CUDNN_POINTWISE_CMP_GE, row, col, NULL, seen, -1);
-    return pointwise(g, CUDNN_POINTWISE_BINARY_SELECT, x, scalar(g, SDPA_MINUS_INFINITY), seen, scores(g, s, s->t), -1);
+    apply(g, point(g, CUDNN_POINTWISE_GEN_INDEX, 2), x, NULL, NULL, row);
+    apply(g, point(g, CUDNN_POINTWISE_GEN_INDEX, 3), x, NULL, NULL, col);
+    pointwise(g, CUDNN_POINTWISE_CMP_GE, row, col, seen);
+    return apply(g, point(g, CUDNN_POINTWISE_BINARY_SELECT, -1), x, scalar(g, SDPA_MINUS_INFINITY), seen,
+                 scores(g, s, s->t));
 }
 
 /* ---- the two graphs ------------------------------------------------------------------------------------------------------- */
@@ -232,16 +243,16 @@ static void forward(struct cuda__sdpa_graph *g, const struct cuda_sdpa_shape *s)
     desc q = operand(g, s, SDPA_Q, false), k = operand(g, s, SDPA_K, true), v = operand(g, s, SDPA_V, false);
     desc o = operand(g, s, SDPA_O, false), stats = column(g, s, SDPA_STATS);
     desc x = product(g, q, k, scores(g, s, s->t));
-    x = pointwise(g, CUDNN_POINTWISE_MUL, x, scalar(g, SDPA_SCALE), NULL, scores(g, s, s->t), -1);
+    x = pointwise(g, CUDNN_POINTWISE_MUL, x, scalar(g, SDPA_SCALE), scores(g, s, s->t));
     x = causal(g, s, x);
     desc most = reduce(g, CUDNN_REDUCE_TENSOR_MAX, x, scores(g, s, 1));
-    x = pointwise(g, CUDNN_POINTWISE_SUB, x, most, NULL, scores(g, s, s->t), -1);
-    x = pointwise(g, CUDNN_POINTWISE_EXP, x, NULL, NULL, scores(g, s, s->t), -1);
+    x = pointwise(g, CUDNN_POINTWISE_SUB, x, most, scores(g, s, s->t));
+    x = pointwise(g, CUDNN_POINTWISE_EXP, x, NULL, scores(g, s, s->t));
     desc sum = reduce(g, CUDNN_REDUCE_TENSOR_ADD, x, scores(g, s, 1));
-    desc log = pointwise(g, CUDNN_POINTWISE_LOG, sum, NULL, NULL, scores(g, s, 1), -1);
-    pointwise(g, CUDNN_POINTWISE_ADD, most, log, NULL, stats, -1);
+    desc log = pointwise(g, CUDNN_POINTWISE_LOG, sum, NULL, scores(g, s, 1));
+    pointwise(g, CUDNN_POINTWISE_ADD, most, log, stats);
     desc p = inside(g, CUDNN_DATA_BFLOAT16, dense(s->b, s->heads, s->t, s->t));
-    pointwise(g, CUDNN_POINTWISE_DIV, x, sum, NULL, p, -1);
+    pointwise(g, CUDNN_POINTWISE_DIV, x, sum, p);
     product(g, p, v, o);
 }
 
@@ -267,22 +278,21 @@ static void backward(struct cuda__sdpa_graph *g, const struct cuda_sdpa_shape *s
     desc o = operand(g, s, SDPA_O, false), dout = operand(g, s, SDPA_DOUT, false), stats = column(g, s, SDPA_STATS);
     desc sums = column(g, s, SDPA_SUMS), scale = scalar(g, SDPA_SCALE);
 
-    desc x = pointwise(g, CUDNN_POINTWISE_MUL, dout, o, NULL,
-                       inside(g, CUDNN_DATA_FLOAT, dense(s->b, s->heads, s->t, s->d)), -1);
+    desc x = pointwise(g, CUDNN_POINTWISE_MUL, dout, o, inside(g, CUDNN_DATA_FLOAT, dense(s->b, s->heads, s->t, s->d)));
     x = reduce(g, CUDNN_REDUCE_TENSOR_ADD, x, scores(g, s, 1));
-    pointwise(g, CUDNN_POINTWISE_MUL, x, scalar(g, SDPA_ONE), NULL, sums, -1);
+    pointwise(g, CUDNN_POINTWISE_MUL, x, scalar(g, SDPA_ONE), sums);
 
     x = product(g, q, kt, scores(g, s, s->t));
-    x = pointwise(g, CUDNN_POINTWISE_MUL, x, scale, NULL, scores(g, s, s->t), -1);
-    x = pointwise(g, CUDNN_POINTWISE_SUB, x, stats, NULL, scores(g, s, s->t), -1);
+    x = pointwise(g, CUDNN_POINTWISE_MUL, x, scale, scores(g, s, s->t));
+    x = pointwise(g, CUDNN_POINTWISE_SUB, x, stats, scores(g, s, s->t));
     x = causal(g, s, x);
-    desc p = pointwise(g, CUDNN_POINTWISE_EXP, x, NULL, NULL, scores(g, s, s->t), -1);
+    desc p = pointwise(g, CUDNN_POINTWISE_EXP, x, NULL, scores(g, s, s->t));
     key_gradient(g, s, p, dout, SDPA_DV);
 
     x = product(g, dout, vt, scores(g, s, s->t));
-    x = pointwise(g, CUDNN_POINTWISE_SUB, x, sums, NULL, scores(g, s, s->t), -1);
-    x = pointwise(g, CUDNN_POINTWISE_MUL, x, p, NULL, scores(g, s, s->t), -1);
-    desc ds = pointwise(g, CUDNN_POINTWISE_MUL, x, scale, NULL, scores(g, s, s->t), -1);
+    x = pointwise(g, CUDNN_POINTWISE_SUB, x, sums, scores(g, s, s->t));
+    x = pointwise(g, CUDNN_POINTWISE_MUL, x, p, scores(g, s, s->t));
+    desc ds = pointwise(g, CUDNN_POINTWISE_MUL, x, scale, scores(g, s, s->t));
     key_gradient(g, s, ds, q, SDPA_DK);
 
     desc k = reshape(g, kt, inside(g, CUDNN_DATA_BFLOAT16, box_of(s, SDPA_K)));

@@ -70,12 +70,19 @@ static enum status try_cuda(const struct backends_asked *asked, struct backends 
         st = supports(m->compute, asked, e);
     TRY(world_agree(st, e));
     TRY(world_agree(share(asked, found.id, e), e));
+    out->machine = &exec_device;
     out->compute = m->compute;
     out->multiprocessors = smallest(found.multiprocessors);
     *nccl = m->comm;
     snprintf(out->device, sizeof out->device, "%s, %s", m->compute->name, found.name);
     return ST_OK;
 }
+
+/* Those that need nothing of a machine; the first is what auto takes where there is no device. */
+static const struct {
+    const struct compute_backend *compute;
+    const struct exec_machine *machine;
+} always[] = { { &compute_cpu, &exec_host }, { &compute_emulate, &exec_emulation } };
 
 static enum status choose_device(const struct backends_asked *asked, struct backends *out,
                                  const struct comm_backend **nccl, struct err *e)
@@ -89,7 +96,11 @@ static enum status choose_device(const struct backends_asked *asked, struct back
             return err_set(e, why.status, "--device cuda", "%s", why.text);
         snprintf(out->device_why, sizeof out->device_why, " (auto: %s)", why.text);
     }
-    out->compute = strcmp(asked->device, compute_emulate.name) ? &compute_cpu : &compute_emulate;
+    size_t i = sizeof always / sizeof *always;
+    while (--i > 0 && strcmp(asked->device, always[i].compute->name) != 0)
+        ;
+    out->machine = always[i].machine;
+    out->compute = always[i].compute;
     snprintf(out->device, sizeof out->device, "%s", out->compute->name);
     return ST_OK;
 }

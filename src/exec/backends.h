@@ -2,9 +2,8 @@
 #ifndef PIPER_BACKENDS_H
 #define PIPER_BACKENDS_H
 
-#include "comm/comm.h"
-#include "exec/compute.h"
 #include "exec/device_ops.h"
+#include "exec/exec.h"
 
 struct backends_asked {
     const char *device, *comm;    /* words of --device and --comm */
@@ -13,6 +12,7 @@ struct backends_asked {
     uint32_t local_rank, local_ranks;
 };
 struct backends {
+    const struct exec_machine *machine;
     const struct compute_backend *compute;
     const struct comm_backend *comm;
     uint32_t multiprocessors;           /* of the smallest device of the job; 0: hosts compute */

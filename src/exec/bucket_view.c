@@ -5,12 +5,13 @@ static void *at(unsigned char *base, uint64_t offset)
     return offset == UINT64_MAX ? NULL : base + offset;
 }
 
-struct shard shard_of(const struct plan *p, uint32_t bucket, uint32_t rank, unsigned char *const base[ARENA_COUNT])
+struct bucket_view bucket_view_of(const struct plan *p, uint32_t bucket, uint32_t rank,
+                                  unsigned char *const base[ARENA_COUNT])
 {
     const struct plan_bucket *b = &p->buckets[bucket];
     uint64_t holders = plan_group_size(p, b->holders, rank), part = b->elements / holders;
-    struct shard_range whole = { 0, b->elements }, own = { part * plan_group_index(p, b->holders, rank), part };
-    return (struct shard){
+    struct bucket_view_range whole = { 0, b->elements }, own = { part * plan_group_index(p, b->holders, rank), part };
+    return (struct bucket_view){
         .own = own,
         .params = zero_shards_params(b->zero) ? own : whole,
         .grads = zero_shards_grads(b->zero) ? own : whole,
@@ -24,7 +25,8 @@ struct shard shard_of(const struct plan *p, uint32_t bucket, uint32_t rank, unsi
     };
 }
 
-bool shard_piece(const struct plan *p, uint32_t piece, uint32_t rank, struct shard_range in, struct shard_piece *out)
+bool bucket_view_piece(const struct plan *p, uint32_t piece, uint32_t rank, struct bucket_view_range in,
+                       struct bucket_view_piece *out)
 {
     const struct plan_piece *q = &p->pieces[piece];
     uint64_t lo = q->offset > in.first ? q->offset : in.first;
@@ -32,6 +34,6 @@ bool shard_piece(const struct plan *p, uint32_t piece, uint32_t rank, struct sha
     if (lo >= hi)
         return false;
     uint64_t first = q->split > 1 ? q->count * plan_group_index(p, q->owners, rank) : q->first;
-    *out = (struct shard_piece){ q->param, first + (lo - q->offset), hi - lo, lo };
+    *out = (struct bucket_view_piece){ q->param, first + (lo - q->offset), hi - lo, lo };
     return true;
 }

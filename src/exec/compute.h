@@ -58,6 +58,7 @@ struct op_args {
     double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
+    bool widened;      /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
     bool train;        /* false: no gradient will be asked for; save may be NULL and work serves instead */
     /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. Attention takes others, with q, k, v apart: on the CPU in
      * float32, on CUDA in bfloat16 where it runs in tiles (src/cuda/attention_tiles.cu); no other kernel does. */
@@ -125,7 +126,8 @@ struct compute_libraries {
 struct compute_backend {
     const char *name;
     const char *target; /* name of the ir_target that its plans are made for */
-    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. */
+    /* The kernel of (op, F|BI|BW); NULL where ir_op_has_kernel() is false. No such function: this back end computes nothing, it is
+     * a name and a target. */
     op_kernel (*kernel)(enum ir_op op, enum ir_pass pass);
     /* NULL: none. One kernel for two neighbours of a program in the same pass, F or BI, whose operands are these, or NULL. The
      * result of the first, out[0] or din[0], is in[0] or dout[0] of the second. In F it is written all the same; in BI nobody
@@ -146,14 +148,11 @@ struct compute_backend {
     /* NULL: nothing to choose. The instructions that kernels use here, "avx512; products: float32 avx512, bfloat16 avx512";
      * static storage. */
     const char *(*uses)(void);
-    /* NULL, or this back end computes nothing: a program or an update only takes its time, which is to say that this
-     * returns at `until` (clock_now() seconds). Nothing else of the table is ever called, and no operand is touched. */
-    void (*pretend)(double until);
     /* NULL: none. */
     const struct compute_libraries *libraries;
     /* NULL on the host, where every call returns when its work is done and memory is the host's. */
     const struct device_ops *device;
 };
-extern const struct compute_backend compute_cpu, compute_emulate;
+extern const struct compute_backend compute_cpu;
 
 #endif

@@ -10,7 +10,8 @@ enum { ORIGIN = PLAN_COMPUTE_STREAM }; /* where a step begins and ends */
 
 void exec__device_check(const struct exec *x, const struct plan_instr *in)
 {
-    const char *text = x->device->ops->error();
+    const struct exec__device *d = x->own;
+    const char *text = d->ops->error();
     if (!text)
         return;
     struct err e = { 0 };
@@ -26,15 +27,16 @@ void exec__device_check(const struct exec *x, const struct plan_instr *in)
 void exec__device_failed(void *self)
 {
     const struct exec *x = self;
+    const struct exec__device *d = x->own;
     if (x->step)
-        exec__device_check(x, x->device->now);
+        exec__device_check(x, d->now);
 }
 
 /* ---- segments: what lies between a fork of all streams and their join ------------------------------------------ */
 
 static void fork_streams(struct exec *x)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     d->segment++;
     d->ops->record(x->n_events, d->streams[ORIGIN]);
     for (uint32_t s = 0; s < d->n_streams; s++)
@@ -44,7 +46,7 @@ static void fork_streams(struct exec *x)
 
 static void join_streams(struct exec *x)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     for (uint32_t s = 0; s < d->n_streams; s++)
         if (s != ORIGIN) {
             d->ops->record(x->n_events + 1 + s, d->streams[s]);
@@ -54,36 +56,24 @@ static void join_streams(struct exec *x)
 
 static void end_capture(struct exec *x, uint32_t instr, uint32_t kernel)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     void *graph = d->ops->capture_end(d->streams[ORIGIN]);
     exec__device_check(x, NULL);
-    CHECK(d->tape->n < d->tape->cap);
-    vec_add(d->tape, ((struct exec__segment){ graph, instr, kernel }));
+    CHECK(d->tape->n < d->tape->room);
+    d->tape->at[d->tape->n++] = (struct exec__segment){ graph, instr, kernel };
 }
 
 /* Ends a captured part before something that the host does itself, and begins the next behind it. */
 static void cut(struct exec *x, uint32_t instr, uint32_t kernel)
 {
+    const struct exec__device *d = x->own;
     join_streams(x);
     end_capture(x, instr, kernel);
-    x->device->ops->capture_begin(x->device->streams[ORIGIN]);
+    d->ops->capture_begin(d->streams[ORIGIN]);
     fork_streams(x);
 }
 
 /* ---- instructions ---------------------------------------------------------------------------------------------- */
-
-/* As on the host: what no kernel of the first program writes is zeroed. */
-static void clear_gaps(const struct exec *x, const struct plan_program *program, const struct plan_base *bases,
-                       void *stream)
-{
-    for (uint32_t i = 0; i < program->n_slots; i++) {
-        const struct exec__gaps *g = &x->gaps[program->first_slot + i];
-        if (!bases[i].first || bases[i].arena != ARENA_WORK)
-            continue;
-        for (uint32_t k = 0; k < g->n; k++)
-            x->device->ops->clear(x->arena[ARENA_WORK] + bases[i].offset + g->at[k].first, g->at[k].bytes, stream);
-    }
-}
 
 bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kernel *k)
 {
@@ -94,19 +84,9 @@ bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kerne
 /* --check-numbers: waits for what the instruction's stream has done so far. */
 static void settle(struct exec *x, const struct plan_instr *in)
 {
-    x->device->ops->synchronize_stream(x->device->streams[in->stream]);
+    const struct exec__device *d = x->own;
+    d->ops->synchronize_stream(d->streams[in->stream]);
     exec__device_check(x, in);
-}
-
-struct op_args exec__device_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
-                                 uint32_t kernel)
-{
-    struct op_args a = x->kernels[kernel].args;
-    a.b = l->microbatch_size;
-    a.loss_scale = x->loss_scale;
-    a.stream = x->device->streams[in->stream];
-    exec__resolve(x, &x->plan->bases[in->first_base], &x->plan->kernels[kernel], &a);
-    return a;
 }
 
 static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t kernel)
@@ -121,19 +101,21 @@ static void run_kernel(struct exec *x, const struct plan_instr *in, uint32_t ker
 
 static void run_pair(struct exec *x, const struct plan_instr *in, uint32_t kernel)
 {
+    const struct exec__device *d = x->own;
     struct op_args a[2];
     exec__device_pair_args(x, x->list, in, kernel, a);
-    x->kernels[kernel].pair(&a[0], &a[1]);
+    d->fusions[kernel].pair(&a[0], &a[1]);
 }
 
 static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
-    const struct plan_program *program = &x->plan->programs[in->what];
-    clear_gaps(x, program, &x->plan->bases[in->first_base], x->device->streams[in->stream]);
+    const struct exec__device *d = x->own;
+    const struct plan_program *program = &x->plan->programs[in->program];
+    exec__clear_gaps(x, in, d->ops->clear, d->streams[in->stream]);
     for (uint32_t k = program->first_kernel; k < program->first_kernel + program->n_kernels; k++) {
-        if (x->device->tape && exec__device_kernel_is_direct(x, &x->plan->kernels[k]))
+        if (d->tape && exec__device_kernel_is_direct(x, &x->plan->kernels[k]))
             cut(x, i, k);
-        else if (x->kernels[k].pair)
+        else if (d->fusions[k].pair)
             run_pair(x, in, k++);
         else
             run_kernel(x, in, k);
@@ -142,13 +124,14 @@ static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
 
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
-    struct update_args u = x->buckets[in->what].update;
-    u.stream = x->device->streams[in->stream];
+    const struct exec__device *d = x->own;
+    struct update_args u = x->buckets[in->bucket].update;
+    u.stream = d->streams[in->stream];
     exec__device_before_update(x, u.stream);
     if (x->check_numbers)
         settle(x, in);
     bool check = x->check_numbers && exec__is_finite(x, in);
-    x->compute->update(&u, x->inputs);
+    x->compute->update(&u, d->inputs);
     if (!check)
         return;
     settle(x, in);
@@ -157,13 +140,14 @@ static void run_update(struct exec *x, const struct plan_instr *in)
 
 static void run_sumsq(struct exec *x, const struct plan_instr *in)
 {
-    const struct exec__bucket *b = &x->buckets[in->what];
+    const struct exec__device *d = x->own;
+    const struct exec__bucket *b = &x->buckets[in->bucket];
     if (x->check_numbers) {
         settle(x, in);
         exec__check_bucket(x, in);
     }
     x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE],
-                      x->device->streams[in->stream]);
+                      d->streams[in->stream]);
 }
 
 static uint64_t load_bytes(const struct exec *x)
@@ -173,14 +157,15 @@ static uint64_t load_bytes(const struct exec *x)
 
 static void run_load(struct exec *x, const struct plan_instr *in)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     d->ops->copy(exec__base(x, in, 0), d->loads + d->load_at[in - x->plan->instrs], load_bytes(x),
                  d->streams[in->stream]);
 }
 
 static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
-    if (x->device->tape && exec__device_call_is_direct(x, in))
+    const struct exec__device *d = x->own;
+    if (d->tape && exec__device_call_is_direct(x, in))
         cut(x, i, PLAN_NONE);
     else
         exec__device_communicate(x, i);
@@ -190,7 +175,7 @@ static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 
 static void wait_for(struct exec *x, const struct plan_instr *in)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     const uint32_t *waits = &x->plan->waits[in->first_wait];
     for (uint32_t i = 0; i < in->n_waits; i++)
         if (d->recorded[waits[i]] == d->segment)
@@ -201,20 +186,20 @@ static void wait_for(struct exec *x, const struct plan_instr *in)
  * by host memory says so itself). */
 static void happened(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     uint64_t at = (uint64_t)(in - x->plan->instrs);
-    bool call = exec__is_communication((enum plan_op)in->op);
+    bool call = exec__is_communication(in);
     if (d->wanted[at]) {
         d->ops->record(i, d->streams[in->stream]);
         d->recorded[i] = d->segment;
     }
     if (!call || !d->by_host || in->op == PLAN_ADD)
-        d->ops->mark((uint32_t *)(void *)&x->events[i], x->inputs, d->streams[in->stream]);
+        d->ops->mark((uint32_t *)(void *)&x->events[i], d->inputs, d->streams[in->stream]);
 }
 
 static void enqueue(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     bool stamp = x->times && x->step->traced, name = d->names && !d->tape;
     d->now = in;
     wait_for(x, in);
@@ -249,7 +234,7 @@ static void enqueue(struct exec *x, const struct plan_instr *in, uint32_t i)
 /* Enqueues the list: it runs, or goes onto the tape. */
 static void enqueue_list(struct exec *x)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
     void *origin = d->streams[ORIGIN];
     if (d->tape)
@@ -267,7 +252,7 @@ static void enqueue_list(struct exec *x)
 
 static void play(struct exec *x, const struct exec__tape *tape)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     for (uint32_t i = 0; i < tape->n; i++) {
         const struct exec__segment *s = &tape->at[i];
         const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + s->instr];
@@ -287,32 +272,32 @@ static void play(struct exec *x, const struct exec__tape *tape)
 
 static void read_stamps(struct exec *x, double zero)
 {
+    const struct exec__device *d = x->own;
     for (uint32_t i = 0; i < 2 * x->list->n_instr; i++)
-        x->times[i] = zero + x->device->ops->clock_read(i);
+        x->times[i] = zero + d->ops->clock_read(i);
 }
 
 /* ---- tokens ---------------------------------------------------------------------------------------------------- */
 
 static void load(struct exec *x)
 {
+    const struct exec__device *d = x->own;
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
-    struct err e = { 0 };
-    for (uint32_t i = 0; i < x->list->n_instr; i++) {
-        void *at = x->device->loads + x->device->load_at[x->list->first_instr + i];
-        if (in[i].op == PLAN_LOAD && exec__load(x, &in[i], x->step->sample, at, &e) != ST_OK)
-            exec__fail(x, &in[i], &e);
-    }
+    for (uint32_t i = 0; i < x->list->n_instr; i++)
+        if (in[i].op == PLAN_LOAD)
+            exec__load(x, &in[i], (int32_t *)(void *)(d->loads + d->load_at[x->list->first_instr + i]));
 }
 
 void exec__device_run(struct exec *x, double *scalars)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     uint32_t list = (uint32_t)(x->list - x->plan->lists);
     bool traced = x->times && x->step->traced;
     struct exec__tape *tape = &d->tapes[2 * list + traced];
     double zero = 0;
     load(x);
-    exec__first_values(x, d->block->scalars, &d->block->inputs);
+    exec__first_scalars(x, d->block->scalars);
+    d->block->inputs = exec__first_inputs(x);
     x->comm_backend->begin(x->comm, x->epoch);
     if (d->graphs && d->ran[list] && !tape->n) {
         d->tape = tape;
@@ -328,8 +313,7 @@ void exec__device_run(struct exec *x, double *scalars)
     else
         enqueue_list(x);
     d->now = NULL;
-    if (x->step->beside)
-        x->step->beside(x->step->beside_self);
+    exec__beside(x);
     d->ops->synchronize();
     exec__device_check(x, NULL);
     x->comm_backend->drain(x->comm);

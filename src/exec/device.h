@@ -12,7 +12,8 @@ struct exec__segment {
     uint32_t instr, kernel;
 };
 struct exec__tape {
-    VEC(struct exec__segment); /* room for all that the list will need */
+    struct exec__segment *at;
+    uint32_t n, room; /* for all that the list will need */
 };
 
 /* A communication by host memory: the call with its operands in pinned memory, and what is copied before and after it. A
@@ -27,6 +28,20 @@ struct exec__pinned_call {
     uint64_t own_bytes;
 };
 
+/* What a step reads and adds to beside the arenas. */
+struct exec__block {
+    double scalars[SCALAR_COUNT];
+    struct step_inputs inputs;
+    double discarded[SCALAR_COUNT];
+};
+
+/* A kernel of the plan and the next, run as one. */
+struct exec__fusion {
+    op_pair pair;            /* NULL: they run apart */
+    bool unfusable, no_work; /* they must; the pair has no room for the workspace of the first */
+};
+
+/* x->own */
 struct exec__device {
     const struct device_ops *ops;
     uint32_t n_streams;
@@ -37,6 +52,8 @@ struct exec__device {
     bool libraries;                 /* open */
     char *notes;                    /* of the first rank that has some; "" or NULL: nobody has */
     struct exec__block *block;      /* pinned: its image goes to the device when a step begins, the scalars come back */
+    struct step_inputs *inputs;     /* of the block on the device */
+    struct exec__fusion *fusions;   /* [kernels of the plan] */
     unsigned char *loads, *staging; /* pinned: tokens; operands of communications */
     uint64_t loads_bytes;
     uint64_t *load_at;              /* [instructions of the plan] PLAN_LOAD: bytes from the start of `loads` */
@@ -61,21 +78,12 @@ struct exec__device {
     uint32_t *recorded;           /* [n_events] the segment in which it was */
 };
 
-enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct err *e);
-/* Gives captured lists back. Before communicators are closed: NCCL waits for the graphs that they are in. */
-void exec__device_forget(struct exec *x);
-void exec__device_close(struct exec *x);
 /* Completes the setup of the comm back end, when calls are bound. Collective. */
 enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e);
-/* Runs x->list; returns when everything is done. */
-void exec__device_run(struct exec *x, double *scalars);
-/* Operands of kernel `kernel` of the plan in an instruction of list l. */
-struct op_args exec__device_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
-                                 uint32_t kernel);
-/* The same of kernel `kernel` and the next, which run as one. */
+/* exec__device_args() of kernel `kernel` and the next, which run as one. */
 void exec__device_pair_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
                             uint32_t kernel, struct op_args pair[2]);
-/* Which neighbouring kernels run as one: sets their `pair`. When programs are bound. */
+/* Which neighbouring kernels run as one: fills in `fusions`, when programs are bound. */
 void exec__device_pairs(struct exec *x);
 /* Does the host do this kernel, or this communication, itself, so that it cannot be captured? */
 bool exec__device_kernel_is_direct(const struct exec *x, const struct plan_kernel *k);
@@ -83,27 +91,37 @@ bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *
 /* Enqueues communication i of the list, whose waits are on its stream. */
 void exec__device_communicate(struct exec *x, uint32_t i);
 
-unsigned char *const *exec__device_image(const struct exec *x);
-struct exec_memory exec__device_memory(const struct exec *x);
-/* `bytes` of device memory, for the host to read until the next call. */
-const void *exec__device_read(const struct exec *x, const void *p, uint64_t bytes);
 /* Leaves by process_fail() when the device has an error. in: NULL, not known. */
 void exec__device_check(const struct exec *x, const struct plan_instr *in);
 void exec__device_failed(void *x);
 /* Libraries choose their algorithms for all kernels of the plan; arenas are zero before and afterwards. Collective. */
 enum status exec__device_libraries(struct exec *x, const char *cache_path, struct err *e);
 
-/* Copies of state (exec_copy_begin() and so on): what is on the device is copied by a stream of its own. before_update()
- * comes before an update is enqueued on the stream; ran() after a list has run. wait() may be called in any thread. */
-void exec__device_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n);
-void exec__device_copy_wait(const struct exec *x);
+/* Before an update is enqueued on the stream; after a list has run. */
 void exec__device_before_update(struct exec *x, void *stream);
 void exec__device_ran(struct exec *x, uint32_t list);
+
+/* Members of the table that stand in other files than device_open.c. */
+void exec__device_run(struct exec *x, double *scalars);
+unsigned char *const *exec__device_image(const struct exec *x);
+void exec__device_download(struct exec *x);
+void exec__device_upload(struct exec *x);
+void exec__device_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n);
+void exec__device_copy_wait(struct exec *x);
+const char *exec__device_notes(const struct exec *x);
+
+static inline struct op_args exec__device_args(const struct exec *x, const struct plan_list *l,
+                                               const struct plan_instr *in, uint32_t kernel)
+{
+    const struct exec__device *d = x->own;
+    return exec__args(x, l, in, kernel, d->streams[in->stream]);
+}
 
 /* Events: of instructions; fork and join, n_events and behind it one a stream; the end of copies. */
 static inline uint32_t exec__device_copied(const struct exec *x)
 {
-    return x->n_events + 1 + x->device->n_streams;
+    const struct exec__device *d = x->own;
+    return x->n_events + 1 + d->n_streams;
 }
 
 static inline uint32_t exec__device_events(const struct exec *x)

@@ -1,7 +1,8 @@
-/* Communication of operands in device memory. A back end that works on it enqueues on the stream. Others want host memory (where
- * one takes device memory for some calls, as a GPU-aware MPI for messages, these go without the copies): then the stream copies the operands into pinned memory and marks a word, the call starts when the word is there, its own
- * event is a word that the stream waits for, and the stream copies the results back. So the device and the thread that
- * moves messages wait for each other, and no thread of the host is held up. */
+/* Communication of operands in device memory. A back end that works on it enqueues on the stream. Others want host memory
+ * (where one takes device memory for some calls, as a GPU-aware MPI for messages, these go without the copies): then the stream
+ * copies the operands into pinned memory and marks a word, the call starts when the word is there, its own event is a word that
+ * the stream waits for, and the stream copies the results back. So the device and the thread that moves messages wait for each
+ * other, and no thread of the host is held up. */
 #include "exec/device.h"
 
 /* ---- binding --------------------------------------------------------------------------------------------------- */
@@ -10,9 +11,7 @@ static void sizes(const struct exec *x, const struct plan_instr *in, struct exec
 {
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
     uint64_t n = c->count * comm_type_size(c->type);
-    uint64_t members = in->channel == PLAN_NONE
-                           ? 1
-                           : plan_group_size(x->plan, x->plan->channels[in->channel].group, x->rank);
+    uint64_t members = in->channel == PLAN_NONE ? 1 : exec__group_size(x, in->channel);
     bool blocks_out = c->op == COMM_REDUCE_SCATTER || c->op == COMM_ALL_TO_ALL;
     bool blocks_in = c->op == COMM_ALL_GATHER || c->op == COMM_ALL_TO_ALL;
     p->out_bytes = c->op == COMM_RECV ? 0 : blocks_out ? members * n : n;
@@ -26,90 +25,90 @@ static void sizes(const struct exec *x, const struct plan_instr *in, struct exec
 
 static bool is_direct(const struct exec *x, enum comm_op op)
 {
-    return x->device->by_host && x->comm_backend->direct && x->comm_backend->direct(op);
+    const struct exec__device *d = x->own;
+    return d->by_host && x->comm_backend->direct && x->comm_backend->direct(op);
 }
 
 /* This rank's block of a call that the back end does not move. */
 static void bind_own(const struct exec *x, const struct plan_instr *in, struct exec__pinned_call *p)
 {
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
-    uint64_t n = c->count * comm_type_size(c->type), me = 0;
     if (in->channel == PLAN_NONE)
         return;
-    while (plan_group_at(x->plan, x->plan->channels[in->channel].group, x->rank, (uint32_t)me) != x->rank)
-        me++;
+    uint64_t n = c->count * comm_type_size(c->type);
+    uint64_t me = plan_group_index(x->plan, x->plan->channels[in->channel].group, x->rank);
     p->own_from = (const unsigned char *)c->src + (c->op == COMM_ALL_TO_ALL ? me * n : 0);
     p->own_to = (unsigned char *)c->dst + me * n;
     p->own_bytes = p->own_from == p->own_to ? 0 : n;
 }
 
-/* Pinned memory of a stream: operands out, operands in, counts out, counts in; the largest of its calls each. */
+/* Pinned memory of a stream, from `first` on: operands out, operands in, counts out, counts in; the largest of its calls each. */
 struct room {
-    uint64_t out, in, counts;
+    uint64_t first, out, in, counts; /* multiples of 64 bytes */
 };
 
-static uint64_t up64(uint64_t bytes)
+static void grow(uint64_t *room, uint64_t bytes)
 {
-    return round_up(bytes, 64);
+    bytes = round_up(bytes, 64);
+    *room = bytes > *room ? bytes : *room;
 }
 
 static void measure(struct exec *x, struct room *rooms)
 {
+    const struct exec__device *d = x->own;
     for (uint32_t i = 0; i < x->plan->h->count[PLAN_S_INSTRS]; i++) {
         const struct plan_instr *in = &x->plan->instrs[i];
-        struct exec__pinned_call *p = &x->device->call[i];
+        struct exec__pinned_call *p = &d->call[i];
         struct room *r = &rooms[in->stream];
-        if (!exec__is_communication((enum plan_op)in->op) || in->op == PLAN_ADD)
+        if (!exec__is_communication(in) || in->op == PLAN_ADD)
             continue;
         sizes(x, in, p);
         p->direct = is_direct(x, x->calls[i].op);
-        if (!x->device->by_host || p->direct)
+        if (!d->by_host || p->direct)
             p->out_bytes = p->in_bytes = 0;
         if (p->direct)
             bind_own(x, in, p);
-        r->out = p->out_bytes > r->out ? p->out_bytes : r->out;
-        r->in = p->in_bytes > r->in ? p->in_bytes : r->in;
-        r->counts = p->count_bytes > r->counts ? p->count_bytes : r->counts;
+        grow(&r->out, p->out_bytes);
+        grow(&r->in, p->in_bytes);
+        grow(&r->counts, p->count_bytes);
     }
 }
 
-static void bind_call(struct exec *x, uint32_t i, unsigned char *at, const struct room *r)
+static void bind_call(struct exec *x, uint32_t i, const struct room *r)
 {
-    struct exec__pinned_call *p = &x->device->call[i];
+    const struct exec__device *d = x->own;
+    struct exec__pinned_call *p = &d->call[i];
+    unsigned char *at = d->staging + r->first;
     p->call = x->calls[i];
-    p->sent = (int32_t *)(void *)(at + up64(r->out) + up64(r->in));
-    p->received = (int32_t *)(void *)(at + up64(r->out) + up64(r->in) + up64(r->counts));
+    p->sent = (int32_t *)(void *)(at + r->out + r->in);
+    p->received = (int32_t *)(void *)(at + r->out + r->in + r->counts);
     p->call.send_rows = p->sent;
     p->call.recv_rows = p->received;
-    if (!x->device->by_host)
+    if (!d->by_host)
         return;
     p->call.device = p->direct;
     if (!p->direct) {
         p->call.src = at;
-        p->call.dst = p->call.op == COMM_SEND ? at : at + up64(r->out);
+        p->call.dst = p->call.op == COMM_SEND ? at : at + r->out;
     }
-    p->call.waits = &x->device->ready[p->call.event];
+    p->call.waits = &d->ready[p->call.event];
     p->call.n_waits = 1;
 }
 
 static enum status bind_calls(struct exec *x, struct err *e)
 {
-    struct exec__device *d = x->device;
-    struct room *rooms = mem_alloc(d->n_streams * sizeof *rooms);
-    uint64_t *first = mem_alloc(d->n_streams * sizeof *first), bytes = 0;
+    struct exec__device *d = x->own;
+    struct room *rooms = arena_array(&x->memory, struct room, d->n_streams);
+    uint64_t bytes = 0;
     measure(x, rooms);
     for (uint32_t s = 0; s < d->n_streams; s++) {
-        first[s] = bytes;
-        bytes += up64(rooms[s].out) + up64(rooms[s].in) + 2 * up64(rooms[s].counts);
+        rooms[s].first = bytes;
+        bytes += rooms[s].out + rooms[s].in + 2 * rooms[s].counts;
     }
     d->staging = d->ops->host_alloc(bytes);
     for (uint32_t i = 0; d->staging && i < x->plan->h->count[PLAN_S_INSTRS]; i++)
-        if (exec__is_communication((enum plan_op)x->plan->instrs[i].op)) {
-            uint32_t s = x->plan->instrs[i].stream;
-            bind_call(x, i, d->staging + first[s], &rooms[s]);
-        }
-    mem_free(rooms);
-    mem_free(first);
+        if (exec__is_communication(&x->plan->instrs[i]))
+            bind_call(x, i, &rooms[x->plan->instrs[i].stream]);
     return d->staging ? ST_OK
                       : err_set(e, ST_DEVICE, NULL,
                                 "rank %u: cannot allocate %.0f MiB of pinned memory for communication (ulimit -l); "
@@ -120,8 +119,8 @@ static enum status bind_calls(struct exec *x, struct err *e)
 /* Instructions in words, for a profiler. */
 static void name_all(struct exec *x)
 {
-    struct exec__device *d = x->device;
-    d->names = mem_alloc(x->plan->h->count[PLAN_S_INSTRS] * sizeof *d->names);
+    struct exec__device *d = x->own;
+    d->names = arena_alloc(&x->memory, x->plan->h->count[PLAN_S_INSTRS] * sizeof *d->names);
     for (uint32_t l = 0; l < x->plan->h->count[PLAN_S_LISTS]; l++)
         for (uint32_t i = 0; i < x->plan->lists[l].n_instr; i++) {
             struct exec_instruction in;
@@ -132,12 +131,10 @@ static void name_all(struct exec *x)
 
 enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct err *e)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     TRY(world_agree(bind_calls(x, e), e));
     if (d->ops->profiled())
         name_all(x);
-    setup->scratch = NULL; /* the host's own */
-    setup->scratch_bytes = NULL;
     setup->events = (struct comm_events){ .at = x->events, .n = 2 * x->n_events, .unannounced = true };
     setup->device_streams = d->by_host ? NULL : d->streams;
     setup->device_copy = d->ops->copy;
@@ -149,45 +146,50 @@ enum status exec__device_comm(struct exec *x, struct comm_setup *setup, struct e
 
 bool exec__device_call_is_direct(const struct exec *x, const struct plan_instr *in)
 {
-    return !x->device->by_host && in->op == PLAN_ALL_TO_ALL_V;
+    const struct exec__device *d = x->own;
+    return !d->by_host && in->op == PLAN_ALL_TO_ALL_V;
 }
 
 static void add(struct exec *x, const struct comm_call *c, void *stream)
 {
+    const struct exec__device *d = x->own;
     static const struct ir_attrs no_attrs;
     struct op_args a = { .attrs = &no_attrs, .op = IR_OP_SUM, .compute = IR_F32, .n = c->count, .stream = stream };
     a.in[0] = a.out[0] = c->dst;
     a.in[1] = (void *)(uintptr_t)c->src;
     if (c->replace)
-        x->device->ops->copy(c->dst, c->src, c->count * sizeof(float), stream);
+        d->ops->copy(c->dst, c->src, c->count * sizeof(float), stream);
     else
-        x->device->add(&a);
+        d->add(&a);
 }
 
 static void copy_counts(struct exec *x, const struct exec__pinned_call *p, const struct comm_call *c, void *stream)
 {
+    const struct exec__device *d = x->own;
     if (p->count_bytes) {
-        x->device->ops->copy(p->sent, c->send_rows, p->count_bytes, stream);
-        x->device->ops->copy(p->received, c->recv_rows, p->count_bytes, stream);
+        d->ops->copy(p->sent, c->send_rows, p->count_bytes, stream);
+        d->ops->copy(p->received, c->recv_rows, p->count_bytes, stream);
     }
 }
 
 static void by_device(struct exec *x, const struct exec__pinned_call *p, const struct comm_call *c, void *stream)
 {
+    const struct exec__device *d = x->own;
     if (p->count_bytes) {
         copy_counts(x, p, c, stream);
-        x->device->ops->synchronize_stream(stream);
+        d->ops->synchronize_stream(stream);
     }
     x->comm_backend->launch(x->comm, &p->call);
 }
 
 static void by_host(struct exec *x, const struct exec__pinned_call *p, const struct comm_call *c, void *stream)
 {
-    const struct device_ops *ops = x->device->ops;
+    const struct exec__device *d = x->own;
+    const struct device_ops *ops = d->ops;
     ops->copy(p->own_to, p->own_from, p->own_bytes, stream);
     ops->copy((void *)(uintptr_t)p->call.src, c->src, p->out_bytes, stream);
     copy_counts(x, p, c, stream);
-    ops->mark((uint32_t *)(void *)&x->events[p->call.waits[0]], x->inputs, stream);
+    ops->mark((uint32_t *)(void *)&x->events[p->call.waits[0]], d->inputs, stream);
     if (!ops->can_wait_word())
         ops->synchronize_stream(stream);
     x->comm_backend->launch(x->comm, &p->call);
@@ -200,17 +202,18 @@ static void by_host(struct exec *x, const struct exec__pinned_call *p, const str
 
 void exec__device_communicate(struct exec *x, uint32_t i)
 {
+    const struct exec__device *d = x->own;
     uint32_t at = x->list->first_instr + i;
     const struct plan_instr *in = &x->plan->instrs[at];
-    const struct exec__pinned_call *p = &x->device->call[at];
-    void *stream = x->device->streams[in->stream];
+    const struct exec__pinned_call *p = &d->call[at];
+    void *stream = d->streams[in->stream];
     if (in->op == PLAN_ADD)
         add(x, &x->calls[at], stream);
-    else if (x->device->by_host)
+    else if (d->by_host)
         by_host(x, p, &x->calls[at], stream);
     else
         by_device(x, p, &x->calls[at], stream);
     /* once, where the sums are known: on the host the first update that needs it does it */
     if (in->op == PLAN_SCALARS && x->plan->h->clip)
-        x->compute->clip(x->inputs, x->scalars, x->clip_norm, stream);
+        x->compute->clip(d->inputs, x->scalars, x->clip_norm, stream);
 }

@@ -7,7 +7,8 @@
 static enum status prepare_program(struct exec *x, const struct plan_list *l, const struct plan_instr *in,
                                    struct err *e)
 {
-    const struct plan_program *program = &x->plan->programs[in->what];
+    struct exec__device *d = x->own;
+    const struct plan_program *program = &x->plan->programs[in->program];
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         const struct plan_kernel *k = &x->plan->kernels[i];
         const struct op_args a = exec__device_args(x, l, in, i);
@@ -16,12 +17,12 @@ static enum status prepare_program(struct exec *x, const struct plan_list *l, co
     }
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         struct op_args a[2];
-        if (!x->kernels[i].pair)
+        if (!d->fusions[i].pair)
             continue;
         exec__device_pair_args(x, l, in, i, a);
         void *work = exec__device_args(x, l, in, i).work;
         if (!x->compute->libraries->prepare_pair(&a[0], &a[1], (enum ir_pass)x->plan->kernels[i].pass, work))
-            x->kernels[i].pair = NULL;
+            d->fusions[i].pair = NULL;
     }
     return ST_OK;
 }
@@ -31,9 +32,9 @@ static enum status prepare_list(struct exec *x, const struct plan_list *l, unsig
 {
     for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++) {
         const struct plan_instr *in = &x->plan->instrs[i];
-        if (in->op != PLAN_RUN || seen[in->what])
+        if (in->op != PLAN_RUN || seen[in->program])
             continue;
-        seen[in->what] = 1;
+        seen[in->program] = 1;
         TRY(prepare_program(x, l, in, e));
     }
     return ST_OK;
@@ -43,12 +44,13 @@ static enum status prepare_list(struct exec *x, const struct plan_list *l, unsig
  * product is rare, and a product that is tuned for less than it has loses too. */
 static uint64_t beside_compute(const struct exec *x)
 {
+    const struct exec__device *d = x->own;
     uint32_t most = 0;
     for (uint32_t i = 0; world_size() > 1 && i < x->plan->h->count[PLAN_S_STREAMS]; i++) {
         uint32_t ctas = i == PLAN_COMPUTE_STREAM ? 0 : exec__ctas(x, i);
         most = ctas > most ? ctas : most;
     }
-    return x->device->by_host ? 0 : most;
+    return d->by_host ? 0 : most;
 }
 
 /* What products are timed on. Zeros, which arenas begin as, let a device run faster than it does in a step. Any two bytes are a
@@ -56,7 +58,7 @@ static uint64_t beside_compute(const struct exec *x)
 static void fill(const struct exec *x)
 {
     enum { NUMBERS = 4 << 20 };
-    const struct exec__device *d = x->device;
+    const struct exec__device *d = x->own;
     void *stream = d->streams[PLAN_COMPUTE_STREAM];
     uint16_t *numbers = mem_alloc(NUMBERS * sizeof *numbers);
     for (uint32_t i = 0; i < NUMBERS; i++)
@@ -76,7 +78,7 @@ static void fill(const struct exec *x)
 
 static void clear(const struct exec *x)
 {
-    const struct exec__device *d = x->device;
+    const struct exec__device *d = x->own;
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (x->arena[a] && a != ARENA_SCALARS)
             d->ops->clear(x->arena[a], x->plan->h->arena_bytes[a], d->streams[PLAN_COMPUTE_STREAM]);
@@ -85,8 +87,9 @@ static void clear(const struct exec *x)
 
 static enum status open_libraries(struct exec *x, const char *path, uint64_t beside, struct err *e)
 {
-    TRY(x->compute->libraries->open(x->device->streams[PLAN_COMPUTE_STREAM], path, e));
-    x->device->libraries = true;
+    struct exec__device *d = x->own;
+    TRY(x->compute->libraries->open(d->streams[PLAN_COMPUTE_STREAM], path, e));
+    d->libraries = true;
     x->compute->libraries->leave((uint32_t)beside);
     return ST_OK;
 }
@@ -147,6 +150,7 @@ static uint32_t first_unchosen(const struct exec *x)
 /* Ranks have the same kinds of layers: one speaks for all. */
 static void share_notes(struct exec *x)
 {
+    struct exec__device *d = x->own;
     const char *mine = x->compute->libraries->notes();
     uint32_t from = first_rank(x, *mine != '\0');
     if (from == PLAN_NONE)
@@ -154,7 +158,7 @@ static void share_notes(struct exec *x)
     uint64_t bytes = strlen(mine) + 1;
     void *text = x->rank == from ? mem_strdup(mine) : NULL;
     world_share_from(from, &text, &bytes);
-    x->device->notes = text;
+    d->notes = text;
 }
 
 enum status exec__device_libraries(struct exec *x, const char *cache_path, struct err *e)
@@ -176,7 +180,8 @@ enum status exec__device_libraries(struct exec *x, const char *cache_path, struc
     return world_agree(first ? x->compute->libraries->store(e) : ST_OK, e);
 }
 
-const char *exec_notes(const struct exec *x)
+const char *exec__device_notes(const struct exec *x)
 {
-    return x->device && x->device->notes ? x->device->notes : "";
+    const struct exec__device *d = x->own;
+    return d->notes ? d->notes : "";
 }

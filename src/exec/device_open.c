@@ -5,8 +5,6 @@
 #include <stdio.h>
 #include <sys/mman.h>
 
-static const double mib = 1024 * 1024;
-
 /* Of an arena on the device: nothing for communication, whose back ends have memory of their own here, nor for snapshots, which
  * are host memory; behind the scalars what a step reads beside them. */
 static uint64_t arena_bytes(const struct exec *x, uint32_t arena)
@@ -29,28 +27,31 @@ static uint64_t planned(const struct exec *x)
 
 static enum status no_memory(const struct exec *x, struct err *e)
 {
-    struct device_memory m = x->device->ops->memory();
+    const struct exec__device *d = x->own;
+    struct device_memory m = d->ops->memory();
     return err_set(e, ST_DEVICE, NULL,
                    "rank %u: the plan needs %.0f MiB of device memory; %.0f MiB were free at startup, %.0f MiB are "
                    "free now, of %.0f MiB in total. Use more devices, more microbatches or a smaller batch (piper plan "
                    "shows the breakdown), or stop other processes on the device",
-                   x->rank, (double)planned(x) / mib, (double)x->device->free_before / mib, (double)m.free / mib,
-                   (double)m.total / mib);
+                   x->rank, (double)planned(x) / EXEC__MIB, (double)d->free_before / EXEC__MIB,
+                   (double)m.free / EXEC__MIB, (double)m.total / EXEC__MIB);
 }
 
 static enum status take_arenas(struct exec *x, struct err *e)
 {
-    if (planned(x) > x->device->free_before)
+    struct exec__device *d = x->own;
+    if (planned(x) > d->free_before)
         return no_memory(x, e);
     for (uint32_t a = 0; a < ARENA_COUNT; a++) {
         uint64_t bytes = arena_bytes(x, a);
-        x->arena[a] = bytes ? x->device->ops->alloc(bytes) : NULL;
+        x->arena[a] = bytes ? d->ops->alloc(bytes) : NULL;
         if (bytes && !x->arena[a])
             return no_memory(x, e);
     }
     struct exec__block *block = (struct exec__block *)(void *)x->arena[ARENA_SCALARS];
-    x->inputs = &block->inputs;
-    x->unheard = block->unheard;
+    x->scalars = block->scalars;
+    x->discarded = block->discarded;
+    d->inputs = &block->inputs;
     return ST_OK;
 }
 
@@ -59,13 +60,14 @@ static enum status take_arenas(struct exec *x, struct err *e)
 /* Lists do not run at once: they share the memory of their tokens. */
 static uint64_t place_loads(struct exec *x)
 {
+    const struct exec__device *d = x->own;
     uint64_t most = 0;
     for (uint32_t l = 0; l < x->plan->h->count[PLAN_S_LISTS]; l++) {
         const struct plan_list *list = &x->plan->lists[l];
         uint64_t bytes = (uint64_t)list->microbatch_size * x->graph->seq_len * sizeof(int32_t), at = 0;
         for (uint32_t i = list->first_instr; i < list->first_instr + list->n_instr; i++)
             if (x->plan->instrs[i].op == PLAN_LOAD) {
-                x->device->load_at[i] = at;
+                d->load_at[i] = at;
                 at += round_up(bytes, 64);
             }
         most = at > most ? at : most;
@@ -75,7 +77,7 @@ static uint64_t place_loads(struct exec *x)
 
 static enum status take_pinned(struct exec *x, struct err *e)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     uint64_t loads = d->loads_bytes = place_loads(x), events = 2 * (uint64_t)x->n_events * sizeof *x->events;
     uint64_t snapshot = x->plan->h->arena_bytes[ARENA_SNAPSHOT];
     d->block = d->ops->host_alloc(sizeof *d->block);
@@ -87,11 +89,11 @@ static enum status take_pinned(struct exec *x, struct err *e)
         return ST_OK;
     char less[64] = "";
     if (snapshot)
-        snprintf(less, sizeof less, "; --checkpoint sync needs %.1f MiB less", (double)snapshot / mib);
+        snprintf(less, sizeof less, "; --checkpoint sync needs %.1f MiB less", (double)snapshot / EXEC__MIB);
     return err_set(e, ST_DEVICE, NULL,
                    "rank %u: cannot allocate %.1f MiB of pinned memory: fewer ranks on this node or a higher limit "
                    "(ulimit -l) may help%s",
-                   x->rank, (double)(loads + events + snapshot) / mib, less);
+                   x->rank, (double)(loads + events + snapshot) / EXEC__MIB, less);
 }
 
 /* ---- what a step needs ----------------------------------------------------------------------------------------- */
@@ -105,7 +107,7 @@ static uint32_t count_cuts(const struct exec *x, const struct plan_list *l)
         n += exec__device_call_is_direct(x, in);
         if (in->op != PLAN_RUN)
             continue;
-        const struct plan_program *p = &x->plan->programs[in->what];
+        const struct plan_program *p = &x->plan->programs[in->program];
         for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++)
             n += exec__device_kernel_is_direct(x, &x->plan->kernels[k]);
     }
@@ -114,13 +116,12 @@ static uint32_t count_cuts(const struct exec *x, const struct plan_list *l)
 
 static void prepare_list(struct exec *x, uint32_t list)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     const struct plan_list *l = &x->plan->lists[list];
     uint32_t room = count_cuts(x, l) + 1;
-    for (uint32_t traced = 0; traced < 2; traced++) {
-        struct exec__tape *t = &d->tapes[2 * list + traced];
-        vec_reserve_((void **)&t->at, &t->cap, room, sizeof *t->at);
-    }
+    for (uint32_t traced = 0; traced < 2; traced++)
+        d->tapes[2 * list + traced] = (struct exec__tape){ .at = arena_array(&x->memory, struct exec__segment, room),
+                                                           .room = room };
     for (uint32_t i = 0; i < l->n_instr; i++) {
         const struct plan_instr *in = &x->plan->instrs[l->first_instr + i];
         d->updates[list] = d->updates[list] || in->op == PLAN_UPDATE;
@@ -145,29 +146,30 @@ static uint64_t largest_checked(const struct exec *x)
 static void prepare(struct exec *x)
 {
     const struct plan_header *h = x->plan->h;
-    struct exec__device *d = x->device;
-    d->load_at = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *d->load_at);
-    d->call = mem_alloc(h->count[PLAN_S_INSTRS] * sizeof *d->call);
-    d->wanted = mem_alloc(h->count[PLAN_S_INSTRS]);
-    d->ready = mem_alloc(x->n_events * sizeof *d->ready);
-    d->recorded = mem_alloc(x->n_events * sizeof *d->recorded);
-    d->ran = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->ran);
-    d->updates = mem_alloc(h->count[PLAN_S_LISTS] * sizeof *d->updates);
-    d->tapes = mem_alloc(2 * h->count[PLAN_S_LISTS] * sizeof *d->tapes);
-    d->streams = mem_alloc(d->n_streams * sizeof *d->streams);
+    struct exec__device *d = x->own;
+    d->fusions = arena_array(&x->memory, struct exec__fusion, h->count[PLAN_S_KERNELS]);
+    d->load_at = arena_array(&x->memory, uint64_t, h->count[PLAN_S_INSTRS]);
+    d->call = arena_array(&x->memory, struct exec__pinned_call, h->count[PLAN_S_INSTRS]);
+    d->wanted = arena_array(&x->memory, unsigned char, h->count[PLAN_S_INSTRS]);
+    d->ready = arena_array(&x->memory, uint32_t, x->n_events);
+    d->recorded = arena_array(&x->memory, uint32_t, x->n_events);
+    d->ran = arena_array(&x->memory, bool, h->count[PLAN_S_LISTS]);
+    d->updates = arena_array(&x->memory, bool, h->count[PLAN_S_LISTS]);
+    d->tapes = arena_array(&x->memory, struct exec__tape, 2 * h->count[PLAN_S_LISTS]);
+    d->streams = arena_array(&x->memory, void *, d->n_streams);
     d->add = x->compute->kernel(IR_OP_SUM, IR_PASS_F);
     for (uint32_t i = 0; i < x->n_events; i++)
         d->ready[i] = x->n_events + i;
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         prepare_list(x, i);
     d->checked_bytes = x->check_numbers ? largest_checked(x) : 0;
-    d->checked = mem_alloc(d->checked_bytes);
+    d->checked = arena_alloc(&x->memory, d->checked_bytes);
 }
 
 static enum status open_device(struct exec *x, uint32_t local_rank, struct err *e)
 {
-    struct exec__device *d = x->device;
-    int32_t *priority = mem_alloc((d->n_streams + 1) * sizeof *priority);
+    struct exec__device *d = x->own;
+    int32_t *priority = arena_array(&x->memory, int32_t, d->n_streams + 1);
     for (uint32_t i = 0; i < d->n_streams; i++)
         priority[i] = x->plan->streams[i].priority;
     struct device_setup setup = {
@@ -179,17 +181,14 @@ static enum status open_device(struct exec *x, uint32_t local_rank, struct err *
         .failed = exec__device_failed,
         .self = x,
     };
-    enum status st = d->ops->open(&setup, e);
-    mem_free(priority);
-    return st;
+    return d->ops->open(&setup, e);
 }
 
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
 
-enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct err *e)
+static enum status open_machine(struct exec *x, const struct exec_setup *s, struct err *e)
 {
-    struct exec__device *d = mem_alloc(sizeof *d);
-    x->device = d;
+    struct exec__device *d = x->own = arena_new(&x->memory, struct exec__device);
     d->ops = s->compute->device;
     d->n_streams = (uint32_t)x->plan->h->count[PLAN_S_STREAMS];
     d->by_host = !s->comm->device;
@@ -209,12 +208,24 @@ enum status exec__device_open(struct exec *x, const struct exec_setup *s, struct
     TRY(take_pinned(x, e));
     d->ops->synchronize(); /* the zeros */
     const char *error = d->ops->error();
-    return error ? err_set(e, ST_DEVICE, NULL, "rank %u: %s", x->rank, error) : ST_OK;
+    if (error)
+        return err_set(e, ST_DEVICE, NULL, "rank %u: %s", x->rank, error);
+    TRY(exec__bind_kernels(x, e));
+    if (x->compute->pair && s->fuse && !s->check_numbers)
+        exec__device_pairs(x);
+    return ST_OK;
 }
 
-void exec__device_forget(struct exec *x)
+static enum status connect(struct exec *x, const struct exec_setup *s, struct comm_setup *setup, struct err *e)
 {
-    struct exec__device *d = x->device;
+    TRY(exec__device_libraries(x, s->algorithms, e));
+    return exec__device_comm(x, setup, e);
+}
+
+/* Gives captured lists back: NCCL waits for the graphs that its communicators are in. */
+static void disconnect(struct exec *x)
+{
+    struct exec__device *d = x->own;
     for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++) {
         for (uint32_t k = 0; k < d->tapes[i].n; k++)
             d->ops->graph_release(d->tapes[i].at[k].graph);
@@ -224,7 +235,7 @@ void exec__device_forget(struct exec *x)
 
 static void give_back(struct exec *x)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     if (d->libraries)
         x->compute->libraries->close();
     void *const pinned[] = { d->block, d->loads, d->staging, (void *)x->events, d->image[ARENA_SNAPSHOT] };
@@ -237,45 +248,48 @@ static void give_back(struct exec *x)
     d->ops->close();
 }
 
-void exec__device_close(struct exec *x)
+static void close_machine(struct exec *x)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     if (d->ops)
         give_back(x);
-    x->events = NULL;
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (d->image[a] && a != ARENA_SNAPSHOT)
             munmap(d->image[a], x->plan->h->arena_bytes[a]);
-    for (uint32_t i = 0; i < 2 * x->plan->h->count[PLAN_S_LISTS]; i++)
-        vec_free(&d->tapes[i]);
-    mem_free(d->load_at);
-    mem_free(d->call);
-    mem_free(d->wanted);
-    mem_free(d->ready);
-    mem_free(d->recorded);
-    mem_free(d->ran);
-    mem_free(d->updates);
-    mem_free(d->tapes);
-    mem_free(d->streams);
-    mem_free(d->names);
-    mem_free(d->checked);
     mem_free(d->notes);
-    mem_free(d);
 }
 
 /* ---- measuring and looking ------------------------------------------------------------------------------------- */
 
-struct exec_memory exec__device_memory(const struct exec *x)
+static struct exec_memory memory(const struct exec *x)
 {
-    uint64_t now = x->device->ops->memory().free, before = x->device->free_before;
+    const struct exec__device *d = x->own;
+    uint64_t now = d->ops->memory().free, before = d->free_before;
     return (struct exec_memory){ .planned = planned(x), .touched = before > now ? before - now : 0 };
 }
 
-const void *exec__device_read(const struct exec *x, const void *p, uint64_t bytes)
+static const void *read_operand(const struct exec *x, const void *p, uint64_t bytes)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     CHECK(bytes <= d->checked_bytes);
     d->ops->copy(d->checked, p, bytes, d->streams[PLAN_COMPUTE_STREAM]);
     d->ops->synchronize_stream(d->streams[PLAN_COMPUTE_STREAM]);
     return d->checked;
 }
+
+const struct exec_machine exec_device = {
+    .open = open_machine,
+    .operands = exec__operands,
+    .connect = connect,
+    .disconnect = disconnect,
+    .close = close_machine,
+    .run = exec__device_run,
+    .read = read_operand,
+    .arenas = exec__device_image,
+    .download = exec__device_download,
+    .upload = exec__device_upload,
+    .copy_begin = exec__device_copy_begin,
+    .copy_wait = exec__device_copy_wait,
+    .memory = memory,
+    .notes = exec__device_notes,
+};

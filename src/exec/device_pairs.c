@@ -99,9 +99,9 @@ static bool is_handed_on(const struct exec *x, const struct plan_program *progra
            (x->plan->slots[program->first_slot + from->slot].kind == SLOT_TEMP && !read_later(x, program, i + 2, from));
 }
 
-/* May the second's outputs be written while the first's operands are read, and the other way round? *narrow: not over the
+/* May the second's outputs be written while the first's operands are read, and the other way round? *no_work: not over the
  * first's workspace. */
-static bool lie_apart(const struct spans *first, const struct spans *second, bool forward, bool *narrow)
+static bool lie_apart(const struct spans *first, const struct spans *second, bool forward, bool *no_work)
 {
     for (uint32_t i = 0; i < first->n; i++)
         for (uint32_t k = 0; k < second->n; k++) {
@@ -111,7 +111,7 @@ static bool lie_apart(const struct spans *first, const struct spans *second, boo
             if (a->from >= b->to || b->from >= a->to || (handed_on && a->from == b->from && a->to == b->to))
                 continue;
             if (a->bit == OPERAND_WORK)
-                *narrow = true;
+                *no_work = true;
             else if (a->written || b->written)
                 return false;
         }
@@ -121,28 +121,30 @@ static bool lie_apart(const struct spans *first, const struct spans *second, boo
 void exec__device_pair_args(const struct exec *x, const struct plan_list *l, const struct plan_instr *in,
                             uint32_t kernel, struct op_args pair[2])
 {
+    const struct exec__device *d = x->own;
     pair[0] = exec__device_args(x, l, in, kernel);
     pair[1] = exec__device_args(x, l, in, kernel + 1);
-    if (x->kernels[kernel].narrow)
+    if (d->fusions[kernel].no_work)
         pair[0].work = NULL;
 }
 
 static void decide(struct exec *x, const struct plan_list *l, const struct plan_instr *in, uint32_t i)
 {
-    const struct plan_program *program = &x->plan->programs[in->what];
+    const struct exec__device *d = x->own;
+    const struct plan_program *program = &x->plan->programs[in->program];
     const struct plan_kernel *k = &x->plan->kernels[i];
-    struct exec__kernel *bound = &x->kernels[i];
+    struct exec__fusion *fusion = &d->fusions[i];
     struct op_args a[2];
-    if (bound->apart)
+    if (fusion->unfusable)
         return;
     exec__device_pair_args(x, l, in, i, a);
-    bound->pair = k[0].pass == k[1].pass ? x->compute->pair((enum ir_pass)k->pass, &a[0], &a[1]) : NULL;
-    if (bound->pair) {
+    fusion->pair = k[0].pass == k[1].pass ? x->compute->pair((enum ir_pass)k->pass, &a[0], &a[1]) : NULL;
+    if (fusion->pair) {
         const struct spans first = spans_of(x, in, i, &a[0]), second = spans_of(x, in, i + 1, &a[1]);
-        if (!is_handed_on(x, program, i) || !lie_apart(&first, &second, k->pass == IR_PASS_F, &bound->narrow))
-            bound->pair = NULL;
+        if (!is_handed_on(x, program, i) || !lie_apart(&first, &second, k->pass == IR_PASS_F, &fusion->no_work))
+            fusion->pair = NULL;
     }
-    bound->apart = !bound->pair;
+    fusion->unfusable = !fusion->pair;
 }
 
 void exec__device_pairs(struct exec *x)
@@ -152,7 +154,7 @@ void exec__device_pairs(struct exec *x)
         for (const struct plan_instr *in = &x->plan->instrs[l->first_instr], *end = in + l->n_instr; in < end; in++) {
             if (in->op != PLAN_RUN)
                 continue;
-            const struct plan_program *program = &x->plan->programs[in->what];
+            const struct plan_program *program = &x->plan->programs[in->program];
             for (uint32_t k = 0; k + 1 < program->n_kernels; k++)
                 decide(x, l, in, program->first_kernel + k);
         }

@@ -22,7 +22,7 @@ static void *addresses(uint64_t bytes)
 /* The device writes snapshots itself: pinned. Gradients have addresses, which are computed, but never contents. */
 unsigned char *const *exec__device_image(const struct exec *x)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     for (uint32_t a = 0; a < ARENA_COUNT; a++) {
         uint64_t bytes = x->plan->h->arena_bytes[a];
         if (!d->image[a] && bytes && (has_image(a) || a == ARENA_GRADS))
@@ -33,7 +33,7 @@ unsigned char *const *exec__device_image(const struct exec *x)
 
 static void copy_image(struct exec *x, bool to_device)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     unsigned char *const *image = exec__device_image(x);
     for (uint32_t a = 0; a < ARENA_COUNT; a++) {
         void *to = to_device ? x->arena[a] : image[a];
@@ -47,21 +47,19 @@ static void copy_image(struct exec *x, bool to_device)
         process_fail(ST_DEVICE, text);
 }
 
-void exec_download(struct exec *x)
+void exec__device_download(struct exec *x)
 {
-    if (x->device)
-        copy_image(x, false);
+    copy_image(x, false);
 }
 
 /* The image's pages are given back to the system. */
-void exec_upload(struct exec *x)
+void exec__device_upload(struct exec *x)
 {
-    if (!x->device)
-        return;
+    const struct exec__device *d = x->own;
     copy_image(x, true);
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
-        if (has_image(a) && x->device->image[a])
-            madvise(x->device->image[a], x->plan->h->arena_bytes[a], MADV_DONTNEED);
+        if (has_image(a) && d->image[a])
+            madvise(d->image[a], x->plan->h->arena_bytes[a], MADV_DONTNEED);
 }
 
 /* ---- copies ---------------------------------------------------------------------------------------------------- */
@@ -69,8 +67,9 @@ void exec_upload(struct exec *x)
 /* What the device has where the image has p. */
 static const void *on_device(const struct exec *x, const void *p)
 {
+    const struct exec__device *d = x->own;
     for (uint32_t a = 0; a < ARENA_COUNT; a++) {
-        uintptr_t first = (uintptr_t)x->device->image[a], at = (uintptr_t)p;
+        uintptr_t first = (uintptr_t)d->image[a], at = (uintptr_t)p;
         if (has_image(a) && first && at >= first && at < first + x->plan->h->arena_bytes[a])
             return x->arena[a] + (at - first);
     }
@@ -81,9 +80,9 @@ static const void *on_device(const struct exec *x, const void *p)
 /* Nothing runs on the device now. Without copies the caller reads the image. */
 void exec__device_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     if (!n) {
-        exec_download(x);
+        exec__device_download(x);
         return;
     }
     for (uint32_t i = 0; i < n; i++)
@@ -94,16 +93,17 @@ void exec__device_copy_begin(struct exec *x, const struct exec_copy *list, uint3
     exec__device_check(x, NULL);
 }
 
-void exec__device_copy_wait(const struct exec *x)
+void exec__device_copy_wait(struct exec *x)
 {
-    const char *error = x->device->ops->await(exec__device_copied(x));
+    const struct exec__device *d = x->own;
+    const char *error = d->ops->await(exec__device_copied(x));
     if (error)
         process_fail(ST_DEVICE, error);
 }
 
 void exec__device_before_update(struct exec *x, void *stream)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     if (!d->image[ARENA_SNAPSHOT])
         return;
     bool first = !d->held;
@@ -117,9 +117,9 @@ void exec__device_before_update(struct exec *x, void *stream)
 
 void exec__device_ran(struct exec *x, uint32_t list)
 {
-    struct exec__device *d = x->device;
+    struct exec__device *d = x->own;
     if (!d->copying || !d->updates[list])
         return;
     d->copying = false;
-    x->copies.waited += d->ops->clock_read(exec__device_held(x) + 1) - d->ops->clock_read(exec__device_held(x));
+    x->copy_waited += d->ops->clock_read(exec__device_held(x) + 1) - d->ops->clock_read(exec__device_held(x));
 }

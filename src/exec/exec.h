@@ -18,9 +18,15 @@ struct exec_data {
     void *self;
 };
 
+/* What carries a plan out: this host, a device beside it (compute_backend.device), or nothing does, and only time passes. */
+struct exec_machine;
+extern const struct exec_machine exec_host, exec_device, exec_emulation;
+extern const struct compute_backend compute_emulate; /* of exec_emulation */
+
 struct exec_setup {
     const struct plan *plan; /* everything here is borrowed until exec_close */
     const struct ir_graph *graph;
+    const struct exec_machine *machine;
     const struct compute_backend *compute;
     const struct comm_backend *comm;
     struct optimizer_args optimizer;

@@ -22,7 +22,7 @@ uint32_t exec__ctas(const struct exec *x, uint32_t stream)
 static struct comm_group everybody(struct exec *x)
 {
     uint32_t set = x->plan->h->devices, n = x->plan->sets[set].size;
-    uint32_t *list = arena_array(&x->lists, uint32_t, n);
+    uint32_t *list = arena_array(&x->memory, uint32_t, n);
     for (uint32_t i = 0; i < n; i++)
         list[i] = plan_set_at(x->plan, set, i);
     return (struct comm_group){ .count = n, .list = list };
@@ -30,7 +30,7 @@ static struct comm_group everybody(struct exec *x)
 
 static struct comm_group two(struct exec *x, uint32_t from, uint32_t to)
 {
-    uint32_t *list = arena_array(&x->lists, uint32_t, 2);
+    uint32_t *list = arena_array(&x->memory, uint32_t, 2);
     list[0] = from;
     list[1] = to;
     return (struct comm_group){ .count = 2, .list = list };

@@ -80,7 +80,7 @@ static struct exec_task task_of(const struct exec *x, const struct exec_place *p
     const struct plan_instr *in = instr_at(x, p, i);
     const struct comm_call *call = &x->calls[in - x->plan->instrs];
     struct exec_task t = { .instr = i, .stream = in->stream, .node = in->node, .peer = -1, .from = -1 };
-    t.host = !exec__is_communication((enum plan_op)in->op) || in->op == PLAN_ADD;
+    t.host = !exec__is_communication(in) || in->op == PLAN_ADD;
     if (t.host)
         return t;
     if (call->channel == UINT32_MAX) {
@@ -88,13 +88,10 @@ static struct exec_task task_of(const struct exec *x, const struct exec_place *p
         t.from = in->op == PLAN_EXCHANGE ? (int32_t)call->from : -1;
         return t;
     }
-    uint32_t group = x->plan->channels[call->channel].group;
-    t.group_size = plan_group_size(x->plan, group, x->rank);
-    t.start = plan_group_at(x->plan, group, x->rank, 0);
-    t.stride = t.group_size > 1 ? plan_group_at(x->plan, group, x->rank, 1) - t.start : 1;
-    for (uint32_t k = 2; k < t.group_size; k++)
-        if (plan_group_at(x->plan, group, x->rank, k) != t.start + k * t.stride)
-            t.stride = 0;
+    const struct comm_group *group = &x->channels[call->channel].group;
+    t.group_size = group->count;
+    t.start = group->list ? group->list[0] : group->start;
+    t.stride = group->list ? 0 : group->stride;
     return t;
 }
 

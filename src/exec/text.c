@@ -57,14 +57,14 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
         [PLAN_ALL_GATHER] = "all-gather", [PLAN_ADD] = "add",
         [PLAN_SUMSQ] = "norm of",         [PLAN_UPDATE] = "update",
     };
-    const struct ir_tensor *tensor = in->what < x->graph->tensors.n ? &x->graph->tensors.at[in->what] : NULL;
+    const struct ir_tensor *tensor = in->tensor < x->graph->tensors.n ? &x->graph->tensors.at[in->tensor] : NULL;
     const char *pass = ir_pass_name((enum ir_pass)in->pass);
     switch ((enum plan_op)in->op) {
     case PLAN_LOAD:
         snprintf(text, size, "load %s", tensor->name);
         break;
     case PLAN_RUN: {
-        const struct plan_program *program = &x->plan->programs[in->what];
+        const struct plan_program *program = &x->plan->programs[in->program];
         int n = snprintf(text, size, "%s", ir_pass_name((enum ir_pass)program->pass));
         region(x, program, text + n, size - (size_t)n);
         break;
@@ -85,7 +85,7 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
         snprintf(text, size, "all-reduce scalars");
         break;
     default:
-        snprintf(text, size, "%s bucket %u", collectives[in->op], in->what);
+        snprintf(text, size, "%s bucket %u", collectives[in->op], in->bucket);
     }
 }
 
@@ -96,7 +96,7 @@ static void tags_of(const struct exec *x, const struct plan_instr *in, char *tex
     size_t n = 0;
     text[0] = '\0';
     if (in->op == PLAN_RUN) {
-        const struct plan_program *program = &x->plan->programs[in->what];
+        const struct plan_program *program = &x->plan->programs[in->program];
         uint32_t op, last;
         bool found = operators_near(x, program, &op, &last);
         for (uint32_t k = 0; found && k < g->n_tags && n < size; k++)
@@ -120,8 +120,8 @@ void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_
     if (in->mb != 0xffff && strlen(out->name) + 8 < sizeof out->name)
         sprintf(out->name + strlen(out->name), " mb%u", in->mb);
     tags_of(x, in, out->tags, sizeof out->tags);
-    out->predicted = (double)(in->op == PLAN_RUN ? p->programs[in->what].seconds : in->seconds);
-    if (!exec__is_communication((enum plan_op)in->op))
+    out->predicted = (double)(in->op == PLAN_RUN ? p->programs[in->program].seconds : in->seconds);
+    if (!exec__is_communication(in))
         return;
     const struct comm_call *call = &x->calls[in - p->instrs];
     uint64_t count = in->op == PLAN_SCALARS ? call->count

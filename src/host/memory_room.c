@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/parse.h"
+#include "host/cgroup.h"
 
 /* The number in a file of one line; false: there is none, as in "max". */
 static bool read_number(const char *path, uint64_t *x)
@@ -84,27 +85,6 @@ static void look_at_groups(const char *root, const struct version *v, char *grou
     }
 }
 
-/* Lines are "NUMBER:CONTROLLERS:GROUP", of version 2 "0::GROUP". */
-static void look_at_cgroups(const char *root, struct memory_room *room)
-{
-    char path[PATH_MAX], line[PATH_MAX];
-    snprintf(path, sizeof path, "%s/proc/self/cgroup", root);
-    FILE *f = fopen(path, "r");
-    while (f && fgets(line, sizeof line, f)) {
-        line[strcspn(line, "\n")] = '\0';
-        char *controllers = strchr(line, ':'), *group = controllers ? strchr(controllers + 1, ':') : NULL;
-        if (!group)
-            continue;
-        *group++ = '\0';
-        if (!controllers[1])
-            look_at_groups(root, &v2, group, room);
-        else if (strstr(controllers, "memory"))
-            look_at_groups(root, &v1, group, room);
-    }
-    if (f)
-        fclose(f);
-}
-
 /* ---- limits of the process ------------------------------------------------------------------------------------ */
 
 static void look_at_limit(const char *root, int resource, const char *word, const char *name, struct memory_room *room)
@@ -123,13 +103,16 @@ static void look_at_limit(const char *root, int resource, const char *word, cons
 
 void memory_room(const char *root, struct memory_room *room)
 {
-    char path[PATH_MAX];
+    char path[PATH_MAX], group[CGROUP_BYTES];
     *room = (struct memory_room){ .shared = UINT64_MAX, .own = UINT64_MAX, .own_limit = "" };
     snprintf(path, sizeof path, "%s/proc/meminfo", root);
     uint64_t there = read_value(path, "MemAvailable:");
     if (there)
         take_least(room, there << 10, "the memory of this node", "", "");
-    look_at_cgroups(root, room);
+    if (cgroup_of(root, NULL, group))
+        look_at_groups(root, &v2, group, room);
+    if (cgroup_of(root, "memory", group))
+        look_at_groups(root, &v1, group, room);
     look_at_limit(root, RLIMIT_AS, "VmSize:", "ulimit -v", room);
     look_at_limit(root, RLIMIT_DATA, "VmData:", "ulimit -d", room);
 }

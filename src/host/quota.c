@@ -6,7 +6,9 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum { PATH_BYTES = 4096, LINE_BYTES = 8192 };
+#include "host/cgroup.h"
+
+enum { PATH_BYTES = CGROUP_BYTES, LINE_BYTES = 8192 };
 
 /* One of the two kinds of control groups: how its file system is mounted, and where this process is in it. */
 struct kind {
@@ -14,16 +16,6 @@ struct kind {
     bool second;      /* version 2, which has one tree for all controllers */
     char mounted[PATH_BYTES], root[PATH_BYTES], path[PATH_BYTES];
 };
-
-/* Is the word in the list, whose words are joined by commas? */
-static bool lists(const char *list, const char *word)
-{
-    size_t n = strlen(word);
-    for (const char *at = list; at; at = strchr(at, ','), at = at ? at + 1 : NULL)
-        if (strncmp(at, word, n) == 0 && (at[n] == ',' || at[n] == '\0'))
-            return true;
-    return false;
-}
 
 /* A line of mountinfo: "32 31 0:29 ROOT MOUNTED rw ... - TYPE SOURCE OPTIONS". */
 static void take_mount(struct kind *k, const char *line)
@@ -33,36 +25,22 @@ static void take_mount(struct kind *k, const char *line)
     if (k->mounted[0] || !end || sscanf(line, "%*s %*s %*s %4095s %4095s", root, mounted) != 2 ||
         sscanf(end + 3, "%63s %*s %4095s", type, options) < 1)
         return;
-    if (strcmp(type, k->type) != 0 || (!k->second && !lists(options, "cpu")))
+    if (strcmp(type, k->type) != 0 || (!k->second && !cgroup_lists(options, "cpu")))
         return;
     strcpy(k->root, root);
     strcpy(k->mounted, mounted);
 }
 
-/* A line of /proc/self/cgroup: "NUMBER:CONTROLLERS:PATH", of version 2 "0::PATH". */
-static void take_path(struct kind *k, char *line)
-{
-    char *controllers = strchr(line, ':'), *path = controllers ? strchr(controllers + 1, ':') : NULL;
-    if (!path)
-        return;
-    *controllers++ = '\0';
-    *path++ = '\0';
-    path[strcspn(path, "\n")] = '\0';
-    if (k->second ? !*controllers : lists(controllers, "cpu"))
-        snprintf(k->path, sizeof k->path, "%s", path);
-}
-
 static void read_kind(const char *root, struct kind *k)
 {
     char name[PATH_BYTES], line[LINE_BYTES];
-    for (int i = 0; i < 2; i++) {
-        snprintf(name, sizeof name, "%s/proc/self/%s", root, i ? "cgroup" : "mountinfo");
-        FILE *f = fopen(name, "r");
-        while (f && fgets(line, sizeof line, f))
-            i ? take_path(k, line) : take_mount(k, line);
-        if (f)
-            fclose(f);
-    }
+    snprintf(name, sizeof name, "%s/proc/self/mountinfo", root);
+    FILE *f = fopen(name, "r");
+    while (f && fgets(line, sizeof line, f))
+        take_mount(k, line);
+    if (f)
+        fclose(f);
+    cgroup_of(root, k->second ? NULL : "cpu", k->path);
 }
 
 /* The first two numbers in a file of a group; -1: it has none, or says "max". */

@@ -53,7 +53,10 @@ bool halt_take(const struct dir *dir, const char *run, struct halt_request *r)
     int fd;
     if (!dir_has(dir, request))
         return false;
-    if (dir_read(dir, request, &fd, &bytes, &ignored) == ST_OK) {
+    enum status st = dir_read(dir, request, &fd, &bytes, &ignored);
+    if (st == ST_IO) /* which may pass: the next look reads it */
+        return false;
+    if (st == ST_OK) {
         n = read(fd, text, sizeof text - 1);
         close(fd);
     }

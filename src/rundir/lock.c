@@ -361,7 +361,7 @@ static void *beat(void *arg)
     pthread_mutex_lock(&l->mutex);
     while (!l->ending) {
         struct timespec next;
-        clock_gettime(CLOCK_REALTIME, &next);
+        clock_gettime(CLOCK_MONOTONIC, &next); /* the other one may be set */
         next.tv_sec += BEAT;
         pthread_cond_timedwait(&l->wake, &l->mutex, &next);
         if (l->ending)
@@ -386,8 +386,12 @@ static void guard(void *arg)
 
 static bool start_beating(struct lock *l)
 {
+    pthread_condattr_t clock;
     pthread_mutex_init(&l->mutex, NULL);
-    pthread_cond_init(&l->wake, NULL);
+    pthread_condattr_init(&clock);
+    pthread_condattr_setclock(&clock, CLOCK_MONOTONIC);
+    pthread_cond_init(&l->wake, &clock);
+    pthread_condattr_destroy(&clock);
     return thread_start(&l->beat, beat, l) == 0;
 }
 
@@ -468,7 +472,9 @@ enum status lock_look(const struct dir *dir, bool *running, struct lock_owner *o
     uint64_t bytes;
     int fd;
     *running = false;
-    if (!dir_has(dir, lock_name))
+    bool there;
+    TRY(dir_find(dir, lock_name, &there, e));
+    if (!there)
         return ST_OK;
     if (dir_read(dir, lock_name, &fd, &bytes, &why) != ST_OK)
         return err_set(e, ST_IO, NULL, "%s", why.text);

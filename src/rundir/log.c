@@ -43,14 +43,20 @@ enum status log_open(struct log *l, const struct dir *dir, struct err *e)
 
 enum status log_reopen(struct log *l, struct err *e)
 {
+    char aside[DIR_NAME];
     int fd;
-    TRY(dir_restore(l->dir, log_name, fileno(l->file), e));
+    TRY(dir_restore(l->dir, log_name, fileno(l->file), aside, e));
     TRY(dir_append(l->dir, log_name, false, &fd, e));
     FILE *file = fdopen(fd, "a+");
     CHECK(file);
     fclose(l->file);
     l->file = file;
     return ST_OK;
+}
+
+bool log_is_there(const struct log *l)
+{
+    return !l->file || dir_leads_to(l->dir, log_name, fileno(l->file));
 }
 
 static void time_of_day(char when[32])

@@ -22,8 +22,9 @@ struct log {
 
 /* Appends to the run's log.txt; dir is borrowed until close. */
 enum status log_open(struct log *l, const struct dir *dir, struct err *e);
-/* The folder had been removed and is made again: the log goes on there, with what it held. */
+/* Its name, or the folder, had been removed or given to another file: the log goes on under its name, with what it held. */
 enum status log_reopen(struct log *l, struct err *e);
+bool log_is_there(const struct log *l); /* it still has its name */
 void log_close(struct log *l);
 /* A line on standard output alone, before there is a log. As with all of these, what nobody reads is dropped. */
 void log_console(const char *text);

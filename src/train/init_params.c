@@ -57,7 +57,7 @@ void init_normal(float *to, uint64_t first, uint64_t count, uint64_t seed, const
     }
 }
 
-static void fill(float *to, const struct ir_param *param, const struct shard_piece *s, uint64_t seed)
+static void fill(float *to, const struct ir_param *param, const struct bucket_view_piece *s, uint64_t seed)
 {
     if (param->init == IR_INIT_NORMAL) {
         init_normal(to, s->first, s->count, seed, param->name, param->std);
@@ -70,7 +70,7 @@ static void fill(float *to, const struct ir_param *param, const struct shard_pie
 
 /* The piece in the compute type; bfloat16 by way of a small float32 block. */
 static void fill_compute(const struct plan *p, void *param, uint64_t at, const struct ir_param *what,
-                         const struct shard_piece *s, uint64_t seed)
+                         const struct bucket_view_piece *s, uint64_t seed)
 {
     if (p->h->compute != IR_BF16) {
         fill((float *)param + at, what, s, seed);
@@ -79,7 +79,7 @@ static void fill_compute(const struct plan *p, void *param, uint64_t at, const s
     enum { BLOCK = 4096 };
     float block[BLOCK];
     for (uint64_t done = 0; done < s->count; done += BLOCK) {
-        struct shard_piece part = *s;
+        struct bucket_view_piece part = *s;
         part.first += done;
         part.count = s->count - done < BLOCK ? s->count - done : BLOCK;
         fill(block, what, &part, seed);
@@ -92,14 +92,14 @@ void init_params(const struct ir_graph *g, const struct plan *p, uint32_t rank, 
                  uint64_t seed)
 {
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(p, b, rank, base);
+        struct bucket_view s = bucket_view_of(p, b, rank, base);
         const struct plan_bucket *bucket = &p->buckets[b];
         for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
             const struct ir_param *what = &g->params.at[p->pieces[i].param];
-            struct shard_piece piece;
-            if (shard_piece(p, i, rank, s.params, &piece))
+            struct bucket_view_piece piece;
+            if (bucket_view_piece(p, i, rank, s.params, &piece))
                 fill_compute(p, s.param, piece.offset - s.params.first, what, &piece, seed);
-            if (s.master && shard_piece(p, i, rank, s.state, &piece))
+            if (s.master && bucket_view_piece(p, i, rank, s.state, &piece))
                 fill(s.master + (piece.offset - s.state.first), what, &piece, seed);
         }
     }

@@ -90,7 +90,7 @@ static enum status put_rows(struct metrics *m, struct rows *r, struct dir_new *n
 static enum status put_aside(struct metrics *m, const struct rows *r, struct err *e)
 {
     char aside[DIR_NAME];
-    TRY(dir_put_aside(m->dir, file_name, "damaged", aside, e));
+    TRY(dir_keep_aside(m->dir, file_name, "damaged", aside, e));
     snprintf(
         m->note, sizeof m->note,
         "warning: line %llu of metrics.csv is damaged or missing: the file is renamed to %s, its good rows are kept",
@@ -102,8 +102,11 @@ static enum status open_old(struct metrics *m, struct rows *r, struct err *e)
 {
     struct err why = { 0 };
     uint64_t bytes;
+    bool there = false;
     int fd;
-    if (!r->last || !dir_has(m->dir, file_name))
+    if (r->last)
+        TRY(dir_find(m->dir, file_name, &there, e));
+    if (!there)
         return ST_OK;
     if (dir_read(m->dir, file_name, &fd, &bytes, &why) != ST_OK)
         return err_set(e, ST_IO, NULL, "%s", why.text);
@@ -157,13 +160,21 @@ enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last
 
 enum status metrics_reopen(struct metrics *m, struct err *e)
 {
+    char aside[DIR_NAME];
     if (!m->file)
         return ST_OK;
-    TRY(dir_restore(m->dir, file_name, fileno(m->file), e));
+    TRY(dir_restore(m->dir, file_name, fileno(m->file), aside, e));
     FILE *old = m->file;
     TRY(open_new(m, e));
     fclose(old);
+    snprintf(m->note, sizeof m->note, "warning: metrics.csv was %s%s: it is recreated with all its rows",
+             *aside ? "replaced by another file, now " : "removed", aside);
     return ST_OK;
+}
+
+bool metrics_is_there(const struct metrics *m)
+{
+    return !m->file || dir_leads_to(m->dir, file_name, fileno(m->file));
 }
 
 /* ---- rows ----------------------------------------------------------------------------------------------------- */

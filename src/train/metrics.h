@@ -32,8 +32,10 @@ struct metrics_row {
  * earlier ones are kept. One that is damaged is put aside first, as metrics.csv.damaged.1, and m->note says so. last = 0 starts a
  * new file. dir is borrowed until close. */
 enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e);
-/* The folder had been removed and is made again: the file goes on there, with what it held. */
+/* Its name, or the folder, had been removed or given to another file: it goes on under its name, with what it held; m->note says so
+ * where it was the name. */
 enum status metrics_reopen(struct metrics *m, struct err *e);
+bool metrics_is_there(const struct metrics *m); /* it still has its name */
 /* Has the run's metrics.csv a row? */
 enum status metrics_has_rows(const struct dir *dir, bool *rows, struct err *e);
 /* The cell of eval_loss stays empty; add_eval fills that of the last row in. */

@@ -4,12 +4,12 @@
 #include "exec/bucket_view.h"
 
 /* Adds the pieces of bucket b inside `in`; data, m, v stand at the first element of the range. */
-static void add(const struct plan *p, uint32_t rank, const struct plan_bucket *b, struct shard_range in,
+static void add(const struct plan *p, uint32_t rank, const struct plan_bucket *b, struct bucket_view_range in,
                 const struct checkpoint_piece *at, struct pieces *out)
 {
     for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
-        struct shard_piece s;
-        if (!shard_piece(p, i, rank, in, &s))
+        struct bucket_view_piece s;
+        if (!bucket_view_piece(p, i, rank, in, &s))
             continue;
         uint64_t from = s.offset - in.first;
         vec_add(&out->list, ((struct checkpoint_piece){
@@ -24,7 +24,7 @@ static void add(const struct plan *p, uint32_t rank, const struct plan_bucket *b
 }
 
 /* The float32 values of the range `in`, which lies inside what this rank keeps state of. */
-static struct checkpoint_piece state_at(const struct shard *s, struct shard_range in)
+static struct checkpoint_piece state_at(const struct bucket_view *s, struct bucket_view_range in)
 {
     uint64_t from = in.first - s->state.first;
     return (struct checkpoint_piece){
@@ -35,7 +35,8 @@ static struct checkpoint_piece state_at(const struct shard *s, struct shard_rang
 }
 
 /* The same values in the snapshot, and how they get there. */
-static struct checkpoint_piece snapshot_of(const struct shard *s, const struct checkpoint_piece *at, struct pieces *out)
+static struct checkpoint_piece snapshot_of(const struct bucket_view *s, const struct checkpoint_piece *at,
+                                           struct pieces *out)
 {
     float *const from[] = { at->data, at->m, at->v };
     float *to[3] = { NULL }, *next = s->snapshot;
@@ -53,7 +54,7 @@ void pieces_to_write(const struct plan *p, uint32_t rank, unsigned char *const b
 {
     *out = (struct pieces){ 0 };
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(p, b, rank, base);
+        struct bucket_view s = bucket_view_of(p, b, rank, base);
         struct checkpoint_piece at = state_at(&s, s.own);
         if (s.snapshot)
             at = snapshot_of(&s, &at, out);
@@ -71,7 +72,7 @@ static uint64_t block_elements(const struct plan *p, uint32_t rank, unsigned cha
 {
     uint64_t n = 0;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++)
-        n += shard_of(p, b, rank, base).params.count;
+        n += bucket_view_of(p, b, rank, base).params.count;
     return n;
 }
 
@@ -82,7 +83,7 @@ void pieces_to_read(const struct plan *p, uint32_t rank, unsigned char *const ba
         out->block = mem_alloc(block_elements(p, rank, base) * sizeof *out->block);
     float *block = out->block;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(p, b, rank, base);
+        struct bucket_view s = bucket_view_of(p, b, rank, base);
         struct checkpoint_piece state = state_at(&s, s.state), params = { .data = block ? block : s.param };
         add(p, rank, &p->buckets[b], s.state, &state, out);
         if (block || s.state.count != s.params.count)
@@ -96,7 +97,7 @@ void pieces_take(const struct plan *p, uint32_t rank, unsigned char *const base[
 {
     const float *block = from->block;
     for (uint32_t b = 0; block && b < p->h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(p, b, rank, base);
+        struct bucket_view s = bucket_view_of(p, b, rank, base);
         for (uint64_t i = 0; i < s.params.count; i++)
             ((uint16_t *)s.param)[i] = number_to_bf16(block[i]);
         block += s.params.count;

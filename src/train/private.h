@@ -137,7 +137,7 @@ enum status train__trace_close(struct train *t, struct err *e);
 /* Kernels only take their time: there are neither data nor parameters. */
 static inline bool train__emulates(const struct train *t)
 {
-    return t->compute && t->compute->pretend;
+    return t->compute && !t->compute->kernel;
 }
 /* Checkpoints are looked for and written. */
 static inline bool train__keeps(const struct train *t)

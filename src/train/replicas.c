@@ -53,7 +53,7 @@ void replicas_close(struct replicas *r)
     mem_free(r);
 }
 
-static uint64_t hash_state(const struct shard *s, const struct shard_piece *piece)
+static uint64_t hash_state(const struct bucket_view *s, const struct bucket_view_piece *piece)
 {
     uint64_t from = piece->offset - s->state.first, bytes = piece->count * sizeof(float), h = 1;
     const float *const parts[] = { s->master, s->m, s->v };
@@ -63,13 +63,14 @@ static uint64_t hash_state(const struct shard *s, const struct shard_piece *piec
     return h;
 }
 
-static void add(struct replicas *r, uint64_t *n, const struct shard *s, uint32_t piece, struct shard_range in)
+static void add(struct replicas *r, uint64_t *n, const struct bucket_view *s, uint32_t piece,
+                struct bucket_view_range in)
 {
     uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)r->p->h->compute);
-    struct shard_piece held, kept;
-    if (!shard_piece(r->p, piece, r->rank, in, &held))
+    struct bucket_view_piece held, kept;
+    if (!bucket_view_piece(r->p, piece, r->rank, in, &held))
         return;
-    bool same = shard_piece(r->p, piece, r->rank, s->state, &kept) && kept.offset == held.offset &&
+    bool same = bucket_view_piece(r->p, piece, r->rank, s->state, &kept) && kept.offset == held.offset &&
                 kept.count == held.count;
     const unsigned char *values = (const unsigned char *)s->param + (held.offset - s->params.first) * size;
     CHECK(*n < r->most);
@@ -86,14 +87,14 @@ static void add(struct replicas *r, uint64_t *n, const struct shard *s, uint32_t
 static void collect_bucket(struct replicas *r, uint64_t *n, uint32_t b)
 {
     const struct plan_bucket *bucket = &r->p->buckets[b];
-    struct shard s = shard_of(r->p, b, r->rank, r->base);
+    struct bucket_view s = bucket_view_of(r->p, b, r->rank, r->base);
     bool ahead = s.state.count < s.params.count;
     for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
         if (!ahead)
             add(r, n, &s, i, s.params);
         for (uint64_t at = 0; ahead && at < s.params.count; at += s.own.count)
             if (at != s.own.first)
-                add(r, n, &s, i, (struct shard_range){ at, s.own.count });
+                add(r, n, &s, i, (struct bucket_view_range){ at, s.own.count });
     }
 }
 

@@ -7,6 +7,7 @@
 #include "rundir/folder.h"
 #include "rundir/signals.h"
 #include "train/private.h"
+#include "watch/watch.h"
 
 /* Nothing may be missing of the steps that the checkpoint lets a restart pass over: their rows are durable before it is. */
 static enum status ready(void *x, struct err *e)
@@ -79,7 +80,9 @@ enum status train__save_finish(struct train *t, struct err *e)
 /* Rank 0: the folder at the same path, with what the open files hold. */
 static enum status make_again(struct train *t, struct err *e)
 {
-    TRY(folder_make(t->dir->path, e));
+    char path[DIR_PATH];
+    dir_path_again(t->dir, path);
+    TRY(folder_make(path, e));
     TRY(dir_reopen(t->dir, e));
     TRY(lock_retake(t->stop.lock, e));
     TRY(log_reopen(&t->log, e));
@@ -90,15 +93,32 @@ static enum status make_again(struct train *t, struct err *e)
     return ST_OK;
 }
 
-/* Somebody may have removed the folder under the run: a checkpoint is worth a new one. */
+/* Rank 0: what is written to a file without a name, or one that another file has taken (an editor's), would be lost with this run. */
+static enum status see_files(struct train *t, struct err *e)
+{
+    struct err ignored = { 0 }; /* a log is no reason to end a run */
+    if (world_rank() != 0)
+        return ST_OK;
+    if (!log_is_there(&t->log) && log_reopen(&t->log, &ignored) == ST_OK)
+        log_line(&t->log, "warning: log.txt was removed or replaced and is recreated");
+    if (!metrics_is_there(&t->metrics)) {
+        TRY(metrics_reopen(&t->metrics, e));
+        log_line(&t->log, "%s", t->metrics.note);
+    }
+    return ST_OK;
+}
+
+/* Somebody may have removed the folder under the run, or files in it: a checkpoint is worth a new one. */
 static enum status see_folder(struct train *t, struct err *e)
 {
     uint64_t removed = world_rank() == 0 && dir_is_removed(t->dir);
     world_max_u64(&removed, 1);
     if (!removed)
-        return ST_OK;
+        return world_agree(see_files(t, e), e);
     TRY(world_agree(world_rank() == 0 ? make_again(t, e) : ST_OK, e));
-    return world_agree(world_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e);
+    TRY(world_agree(world_rank() == 0 ? ST_OK : dir_reopen(t->dir, e), e));
+    watch_record_again();
+    return ST_OK;
 }
 
 bool train__is_saved(const struct train *t)

@@ -1,4 +1,5 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
+#include <errno.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -34,7 +35,7 @@ static bool is_of_run(const char *name)
 static enum status open_folder(struct train *t, bool make, struct err *e)
 {
     struct stat s;
-    if (world_rank() != 0 || t->log.file || (!make && stat(t->o->dir, &s) != 0))
+    if (world_rank() != 0 || t->log.file || (!make && stat(t->o->dir, &s) != 0 && errno == ENOENT))
         return ST_OK;
     TRY(folder_make(t->o->dir, e));
     TRY(dir_open(t->o->dir, t->dir, e));
@@ -314,6 +315,7 @@ static enum status bind(struct train *t, const struct local *local, struct err *
     struct exec_setup setup = {
         .plan = &t->plan,
         .graph = &t->job.graph,
+        .machine = local->backends.machine,
         .compute = t->compute,
         .comm = local->backends.comm,
         .optimizer = { .kind = (enum optimizer)c->optimizer,

@@ -12,7 +12,9 @@ static void warn(void *arg, const char *text)
 /* --fresh: what an earlier run has left goes to a folder of its own, old.1, old.2 and so on; nothing is deleted. Rank 0. */
 static enum status move_old(const struct dir *run, const char *name, const char *folder, struct dir *old, struct err *e)
 {
-    if (!dir_has(run, name))
+    bool there;
+    TRY(dir_find(run, name, &there, e));
+    if (!there)
         return ST_OK;
     if (old->fd < 0)
         TRY(dir_enter(run, folder, DIR_MAKE, old, e));
@@ -33,24 +35,28 @@ static enum status move_all(const struct dir *run, const char *folder, struct di
 }
 
 /* The first of old.1, old.2, ... that is not there. */
-static void name_old(const struct dir *run, char folder[DIR_NAME])
+static enum status name_old(const struct dir *run, char folder[DIR_NAME], struct err *e)
 {
-    unsigned n = 0;
-    do
-        snprintf(folder, DIR_NAME, "old.%u", ++n);
-    while (dir_has(run, folder));
+    bool there = true;
+    for (unsigned n = 1; there; n++) {
+        snprintf(folder, DIR_NAME, "old.%u", n);
+        TRY(dir_find(run, folder, &there, e));
+    }
+    return ST_OK;
 }
 
 static enum status put_aside(struct train *t, struct err *e)
 {
     struct dir old = { .fd = -1 };
     char folder[DIR_NAME];
-    if (!t->o->fresh && dir_has(t->dir, "checkpoints"))
+    bool kept;
+    TRY(dir_find(t->dir, "checkpoints", &kept, e));
+    if (!t->o->fresh && kept)
         return err_set(e, ST_USAGE, t->o->dir,
                        "contains the checkpoints of a training run, but %s always starts from scratch; use another run "
                        "directory, or --fresh to move them to old.N/",
                        train__emulates(t) ? "an emulation" : "--no-checkpoint");
-    name_old(t->dir, folder);
+    TRY(name_old(t->dir, folder, e));
     enum status st = move_all(t->dir, folder, &old, e);
     if (st == ST_OK && old.fd >= 0)
         log_line(&t->log, "existing files of the run directory are now in %s", old.path);
@@ -88,7 +94,7 @@ static enum status begin_anew(struct train *t, struct err *e)
     TRY(metrics_has_rows(t->dir, &rows, e));
     if (!rows)
         return ST_OK;
-    name_old(t->dir, folder);
+    TRY(name_old(t->dir, folder, e));
     enum status st = move_old(t->dir, "metrics.csv", folder, &old, e);
     if (st == ST_OK)
         log_line(&t->log, "warning: %s/metrics.csv has rows, but there is no checkpoint; it is now in %s", t->o->dir,

@@ -66,7 +66,7 @@ static void find_sets(const struct drawing *d, uint32_t cls, uint32_t *set_of)
     for (const struct plan_instr *i = in; i < end; i++)
         for (uint32_t k = 0; i->op == PLAN_RUN && k < i->n_bases; k++) {
             const struct plan_base *b = &p->bases[i->first_base + k];
-            uint32_t stage = d->stage_of[cls][i->what];
+            uint32_t stage = d->stage_of[cls][i->program];
             if (b->arena != ARENA_WORK || set_of[stage] != PLAN_NONE)
                 continue;
             uint32_t set = b->access & PLAN_WRITE ? written[b->buffer] : read[b->buffer];
@@ -74,8 +74,8 @@ static void find_sets(const struct drawing *d, uint32_t cls, uint32_t *set_of)
                 set_of[stage] = set - 1;
         }
     for (const struct plan_instr *i = in; i < end; i++)
-        if (i->op == PLAN_RUN && set_of[d->stage_of[cls][i->what]] == PLAN_NONE)
-            set_of[d->stage_of[cls][i->what]] = p->h->devices;
+        if (i->op == PLAN_RUN && set_of[d->stage_of[cls][i->program]] == PLAN_NONE)
+            set_of[d->stage_of[cls][i->program]] = p->h->devices;
     mem_free(written);
     mem_free(read);
 }
@@ -180,7 +180,7 @@ static void add_boxes(struct drawing *d, const struct place *place, uint32_t str
         b.number = in->mb == 0xffff ? DRAW_NO_NUMBER : in->mb;
         uint32_t direction = 0;
         if (in->op == PLAN_RUN) {
-            b.stage = d->stage_of[place->cls][in->what];
+            b.stage = d->stage_of[place->cls][in->program];
             b.shade = shade[b.stage];
             direction = replica[b.stage];
         } else if (in->my_set != PLAN_NONE) {

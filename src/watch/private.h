@@ -153,8 +153,8 @@ void watch_report_fill(struct watch *w, struct watch_report *r);
 
 /* ---- the thread that keeps the ring: watch/record.c ------------------------------------------------------------- */
 
-void watch_record_begin(const struct liveness_peer *me); /* collective */
-enum status watch_record_open(const struct dir *dir, struct err *e);
+void watch_record_begin(const struct liveness_peer *me);             /* collective */
+enum status watch_record_open(const struct dir *dir, struct err *e); /* dir is borrowed until close */
 void watch_record_close(void);
 void *watch_recorder(void *unused);
 void watch_record_attach(const struct exec *x); /* under the lock */

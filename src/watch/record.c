@@ -1,5 +1,6 @@
 /* The thread that keeps the ring of this rank's last places: apart from the guard, because a file system may hang. */
 #include <math.h>
+#include <stdatomic.h>
 #include <stdio.h>
 
 #include "rundir/flight.h"
@@ -13,6 +14,8 @@ static struct {
     struct watch_look look; /* under watch_lock() */
     uint64_t *recorded;     /* [streams] epoch and instruction last recorded */
     const char *phase;
+    const struct dir *dir;
+    _Atomic bool again; /* its folder is a new one */
 } recorder = { .flight = { .file = -1 } };
 
 void watch_record_begin(const struct liveness_peer *me)
@@ -30,6 +33,7 @@ enum status watch_record_open(const struct dir *dir, struct err *e)
 {
     struct flight_record first = { .instr = UINT32_MAX };
     TRY(flight_open(&recorder.flight, dir, &recorder.header, e));
+    recorder.dir = dir;
     recorder.phase = watch_phase_now();
     snprintf(first.name, sizeof first.name, "%s", recorder.phase);
     flight_add(&recorder.flight, &first);
@@ -42,6 +46,19 @@ void watch_record_attach(const struct exec *x)
     watch_look_begin(&recorder.look, x, false);
     mem_free(recorder.recorded);
     recorder.recorded = x ? mem_alloc(exec_streams(x) * sizeof *recorder.recorded) : NULL;
+}
+
+void watch_record_again(void)
+{
+    atomic_store(&recorder.again, true);
+}
+
+/* By its own thread. Where it cannot be made the ring is not kept: no reason to end a run. */
+static void open_again(void)
+{
+    struct err ignored = { 0 };
+    flight_close(&recorder.flight);
+    flight_open(&recorder.flight, recorder.dir, &recorder.header, &ignored);
 }
 
 void watch_record_close(void)
@@ -93,6 +110,8 @@ void *watch_recorder(void *unused)
         watch_lock();
         uint32_t n = look(records);
         watch_unlock();
+        if (atomic_exchange(&recorder.again, false))
+            open_again();
         for (uint32_t i = 0; i < n; i++)
             flight_add(&recorder.flight, &records[i]);
         if (!on || clock_now() - last > alive) {

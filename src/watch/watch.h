@@ -30,6 +30,8 @@ void watch_close(void);
 
 /* From here on what this rank does is kept in RUNDIR/ring, which exists then: see flight.h. Not collective. */
 enum status watch_record(struct err *e);
+/* The run folder had been removed and is made again: a new file there. */
+void watch_record_again(void);
 
 /* What this rank does outside of steps: "compile", "checkpoint"; a string that stays. Any thread, any time. */
 void watch_phase(const char *phase);

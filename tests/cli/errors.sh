@@ -255,13 +255,20 @@ model "a model that is cut off" 'line [0-9]+, column [0-9]+: invalid JSON' "{$ll
 model "a missing comma" 'line 2, column [0-9]+: invalid JSON: .}. expected near .*vocab_size' '{"model_type": "llama"
  "vocab_size": 256}'
 model "a key twice" 'line 2, column [0-9]+: .*duplicate object key near .*vocab_size' "{$llama, \"vocab_size\": 3}"
-model "an unknown model_type" '\$\.model_type: found "bert", expected gpt2, llama, qwen3, qwen3_moe or mixtral' \
+model "an unknown model_type" '\$\.model_type: found "lama", expected one of gpt2, llama, .*"graph"' '{"model_type": "lama"}'
+model "a model_type that no operator computes" '\$\.model_type: a bert cannot be described here: it has an encoder' \
     '{"model_type": "bert"}'
+model "a key of another family" '\$\.logits_scaling: found 8.0, expected 1 or no such key: a llama has no logits_scaling, as has granite' \
+    "{$llama, \"logits_scaling\": 8.0}"
+model "a window in a llama" '\$\.sliding_window: found 64, expected no such key: a llama' "{$llama, \"sliding_window\": 64}"
 model "no model_type" '\$: found neither "model_type".*nor "graph"' '{}'
-model "rope_scaling" '\$\.rope_scaling\.rope_type: found "llama3", expected "default"' \
+model "rope_scaling" '\$\.rope_scaling\.rope_type: found "ntk", expected default, linear' \
+    "{$llama, \"rope_scaling\": {\"rope_type\": \"ntk\", \"factor\": 8.0}}"
+model "rope_scaling without its numbers" '\$\.rope_scaling: low_freq_factor must be above 0' \
     "{$llama, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}"
-model "sliding_window" '\$\.sliding_window: found 8' "{$(echo "$moe" | sed 's/qwen3_moe/mixtral/'), \"sliding_window\": 8}"
-model "another activation" '\$\.hidden_act: found "relu", expected "silu"' "{$llama, \"hidden_act\": \"relu\"}"
+model "a window for every layer" '\$\.layer_types: found 1 kinds, expected one for each of the 4 layers' \
+    "{$(echo "$llama" | sed 's/llama/ministral/'), \"num_key_value_heads\": 2, \"layer_types\": [\"full_attention\"]}"
+model "another activation" '\$\.hidden_act: found "mish", expected silu, gelu' "{$llama, \"hidden_act\": \"mish\"}"
 model "a size that is text" '\$\.rms_norm_eps: found "small", expected a number' "{$llama, \"rms_norm_eps\": \"small\"}"
 model "a negative size" '\$\.num_key_value_heads: found -3, expected an integer' "{$llama, \"num_key_value_heads\": -3}"
 model "heads that do not divide" '\$: num_attention_heads 2 is not a multiple of num_key_value_heads 3' \

@@ -37,8 +37,13 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_ROPE] = { cuda_rope_f, cuda_rope_bi, NULL },
     [IR_OP_ATTENTION] = { attention_f, attention_bi, cuda_attention_bw },
     [IR_OP_GELU] = { cuda_gelu_f, cuda_gelu_bi, NULL },
+    [IR_OP_ACT] = { cuda_act_f, cuda_act_bi, NULL },
     [IR_OP_SWIGLU] = { cuda_swiglu_f, cuda_swiglu_bi, NULL },
     [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
+    [IR_OP_SCALE] = { cuda_scale_f, cuda_scale_bi, NULL },
+    [IR_OP_CLAMP] = { cuda_clamp_f, cuda_clamp_bi, NULL },
+    [IR_OP_ROW_GATE] = { cuda_row_gate_f, cuda_row_gate_bi, NULL },
+    [IR_OP_JOIN_HEADS] = { cuda_join_heads_f, cuda_join_heads_bi, NULL },
     [IR_OP_ROUTER] = { cuda_router_f, cuda_router_bi, cuda_router_bw },
     [IR_OP_DISPATCH] = { cuda_dispatch_f, cuda_dispatch_bi, NULL },
     [IR_OP_EXPERTS] = { cuda_grouped_f, cuda_grouped_bi, cuda_grouped_bw },
@@ -63,7 +68,7 @@ static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct
 
 static bool takes(enum ir_op op, const struct ir_attrs *a)
 {
-    return op != IR_OP_EXPERTS || cuda_experts_grouped(a);
+    return !cuda_own_unsupported(op, a) && (op != IR_OP_EXPERTS || cuda_experts_grouped(a));
 }
 
 static const struct compute_backend own = {

@@ -64,20 +64,29 @@ void cuda_column_sums(const struct cuda_columns *c)
     }
 }
 
+static double logit(const struct cuda_cross_entropy *c, int64_t at, double *slope)
+{
+    const double scale = c->scale > 0 ? (double)c->scale : 1, cap = c->cap;
+    const double z = scale * fake_load(c->logits, at, c->compute == IR_BF16), y = cap > 0 ? tanh(z / cap) : 0;
+    *slope = scale * (1 - y * y);
+    return cap > 0 ? cap * y : z;
+}
+
 void cuda_cross_entropy(const struct cuda_cross_entropy *c)
 {
     const bool narrow = c->compute == IR_BF16;
     for (int64_t r = 0; r < (int64_t)c->rows; r++) {
         const int64_t row = r * c->ld;
-        double sum = 0;
+        double sum = 0, slope = 0;
         for (int64_t j = 0; j < c->vocab; j++)
-            sum += exp(fake_load(c->logits, row + j, narrow));
+            sum += exp(logit(c, row + j, &slope));
         c->work[r] = 0;
         if (c->target[r] >= 0)
-            *c->loss += log(sum) - fake_load(c->logits, row + c->target[r], narrow);
+            *c->loss += log(sum) - logit(c, row + c->target[r], &slope);
         for (int64_t j = 0; j < c->ld && c->gradient; j++) {
-            const double p = j < c->vocab ? exp(fake_load(c->logits, row + j, narrow)) / sum : 0;
-            fake_store(c->logits, row + j, narrow, c->target[r] < 0 ? 0 : (p - (j == c->target[r])) * c->loss_scale);
+            const double p = j < c->vocab ? exp(logit(c, row + j, &slope)) / sum : 0;
+            fake_store(c->logits, row + j, narrow,
+                       c->target[r] < 0 ? 0 : (p - (j == c->target[r])) * c->loss_scale * slope);
         }
     }
 }
@@ -222,7 +231,7 @@ static bool takes(enum ir_op op, const struct ir_attrs *a)
 {
     if (a->window || a->v_head_dim || a->score_cap > 0 || a->flags & IR_SINKS)
         return op != IR_OP_ATTENTION;
-    return op != IR_OP_EXPERTS || !cuda_experts_grouped(a);
+    return !cuda_own_unsupported(op, a) && (op != IR_OP_EXPERTS || !cuda_experts_grouped(a));
 }
 
 static void not_here(const struct op_args *a)

@@ -40,7 +40,23 @@ static double row_loss(double *x, size_t n, int32_t target, double scale)
     return loss;
 }
 
-static void entropy(uint32_t rows, uint32_t vocab, uint32_t ld, bool gradient)
+/* row_loss() of cap tanh(scale x/cap), scale x where cap is 0; the gradient is that of x. */
+static double shaped_loss(double *x, uint32_t n, int32_t target, double loss_scale, double scale, double cap)
+{
+    double *slope = mem_alloc(n * sizeof *slope);
+    for (uint32_t i = 0; i < n; i++) {
+        const double z = scale * x[i];
+        x[i] = cap > 0 ? cap * tanh(z / cap) : z;
+        slope[i] = scale * (cap > 0 ? 1 - pow(tanh(z / cap), 2) : 1);
+    }
+    const double loss = row_loss(x, n, target, loss_scale);
+    for (uint32_t i = 0; i < n; i++)
+        x[i] *= slope[i];
+    mem_free(slope);
+    return loss;
+}
+
+static void entropy(uint32_t rows, uint32_t vocab, uint32_t ld, bool gradient, float scale, float cap)
 {
     struct rng r = { rows * 1000 + vocab };
     const size_t n = (size_t)rows * ld;
@@ -54,7 +70,7 @@ static void entropy(uint32_t rows, uint32_t vocab, uint32_t ld, bool gradient)
         t[i] = i % 3 == 1 ? -1 : (int32_t)rng_below(&r, vocab);
         double *row = x + (size_t)i * ld, *copy = mem_alloc(ld * sizeof *copy);
         memcpy(copy, row, ld * sizeof *copy);
-        want += row_loss(copy, vocab, t[i], 0.25);
+        want += shaped_loss(copy, vocab, t[i], 0.25, scale > 0 ? (double)scale : 1, (double)cap);
         for (uint32_t j = vocab; j < ld; j++) { /* padding */
             copy[j] = 0;
             set_element(&logits, type, (size_t)i * ld + j, NAN);
@@ -75,6 +91,8 @@ static void entropy(uint32_t rows, uint32_t vocab, uint32_t ld, bool gradient)
                                                      .compute = type,
                                                      .gradient = gradient,
                                                      .loss_scale = 0.25,
+                                                     .scale = scale,
+                                                     .cap = cap,
                                                      .loss = loss.device,
                                                      .work = work.device,
                                                      .stream = machine->stream });
@@ -97,8 +115,9 @@ START_TEST(cross_entropy)
     static const uint32_t vocabs[] = { 1, 2, 7, 8, 129, 1025, 8200 };
     for (size_t i = 0; i < sizeof vocabs / sizeof *vocabs; i++)
         for (uint32_t gradient = 0; gradient < 2; gradient++) {
-            entropy(4, vocabs[i], vocabs[i], gradient); /* rows begin anywhere */
-            entropy(2, vocabs[i], (vocabs[i] + 127) / 128 * 128, gradient);
+            entropy(4, vocabs[i], vocabs[i], gradient, 0, 0); /* rows begin anywhere */
+            entropy(2, vocabs[i], (vocabs[i] + 127) / 128 * 128, gradient, 0, 0);
+            entropy(2, vocabs[i], (vocabs[i] + 127) / 128 * 128, gradient, 0.5f, i % 2 ? 1.5f : 0);
         }
 }
 END_TEST

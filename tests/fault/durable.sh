@@ -82,16 +82,43 @@ strike 0:fflush@metrics.csv:4:EIO k gap --steps 6
     train 2 k k.whole && same_bits k.whole gap
 result 'a row that could not be written: no row behind it, and no checkpoint of its step or a later one'
 
-# ---- a run whose steps take long is alive
+# ---- a run whose steps take long is alive, also where the time of day is set back by an hour
 build one tiny one train.steps=6
-PIPER_FAULT=0:exec_run:3:late PIPER_FAULT_LATE=40 "$dir/piper-fault" train one.h5 -o beats >out 2>&1 &
+PIPER_FAULT=0:exec_run:3:late PIPER_FAULT_LATE=40 PIPER_FAULT_CLOCK=3600 "$dir/piper-fault" train one.h5 -o beats >out 2>&1 &
 pid=$!
 await 2 beats
 before=$(stat -c %Y beats/lock)
 tries=$((13 * ${TEST_TIME_SCALE:-1}))
 while [ $((tries -= 1)) -gt 0 ] && [ "$(stat -c %Y beats/lock)" -le $((before + 1)) ]; do sleep 1; done
 [ "$(stat -c %Y beats/lock)" -gt $((before + 1)) ] && kill -0 $pid && [ "$(last_step beats)" -eq 2 ]
-result 'while a step takes long the lock says that the run is alive'
+result 'while a step takes long the lock says that the run is alive, though the clock was set back'
 kill -KILL $pid
 wait $pid 2>/dev/null
+
+# ---- a kill while a damaged metrics.csv is put aside
+"$piper" train one.h5 -o hurt --steps 4 >out 2>&1 && sed -i '3s/.*/x/' hurt/metrics.csv
+good=0
+for k in 1 2; do
+    rm -rf h && cp -r hurt h
+    PIPER_FAULT=0:renameat@metrics.csv:$k:kill "$dir/piper-fault" train one.h5 -o h >out 2>&1
+    "$piper" train one.h5 -o h >>out 2>&1 && [ "$(cut -d, -f1 h/metrics.csv | tr '\n' ' ')" = 'step 1 3 4 5 6 ' ] &&
+        cmp hurt/metrics.csv h/metrics.csv.damaged.1 >>out || good=1
+done
+[ $good -eq 0 ]
+result 'a kill while a damaged metrics.csv is put aside: its good rows are kept'
+
+# ---- a moment in which a file system does not answer for a request, or for the folder
+build endless tiny one train.steps=100000000
+PIPER_FAULT=0:openat@asked/halt:1:ESTALE PIPER_FAULT_MARK=$dir/mark.asked "$dir/piper-fault" train endless.h5 -o asked >out 2>&1 &
+pid=$!
+await 3 asked && "$piper" halt asked >said 2>&1
+tries=$((200 * ${TEST_TIME_SCALE:-1}))
+while kill -0 $pid 2>/dev/null && [ $((tries -= 1)) -gt 0 ]; do sleep 0.1; done
+[ $tries -gt 0 ] || kill -KILL $pid
+wait $pid
+[ $? -eq 75 ] && [ -s mark.asked ] && [ -s asked/halted ]
+result 'piper halt: a request that cannot be read at a moment is not lost'
+cp -r asked away && last=$(last_step away) && PIPER_FAULT=0:stat@away:1:ESTALE+ "$dir/piper-fault" train endless.h5 -o away --resume \
+    --steps $((last + 2)) >out 2>&1 && grep -q "resuming from the checkpoint of step $last" out && [ "$(last_step away)" -eq $((last + 2)) ]
+result '--resume: a folder that does not answer is not one that is missing'
 echo "1..$n"

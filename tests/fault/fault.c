@@ -6,7 +6,7 @@
  *         contains TEXT. phase@TEXT: a run comes to the phase that watch_phase() calls so; run: it begins a step or a batch of
  *         evaluation
  *   N     the how manieth such call of the rank, from 1
- *   WHAT  ENOSPC, EIO, ENOMEM, EINTR, ESTALE, EACCES, EMFILE: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes
+ *   WHAT  ENOSPC, EDQUOT, EIO, ENOMEM, EINTR, ESTALE, EACCES, EMFILE: the call fails so (of MPI: ERR, with MPI_ERR_OTHER); short: writes
  *         one byte and says so; late: it is made PIPER_FAULT_LATE seconds later; of pthread_create (class thread): what the new
  *         thread does begins so much later;
  *         stop, exit, kill, spin: the rank does that instead, exit with status 0; count: nothing, the rank counts; with a + behind
@@ -16,6 +16,8 @@
  *
  * PIPER_FAULT_LOG=FILE gets a line for every call of the class file: RANK CALL PATH, of renameat both paths. It is written
  * before the call is made, of fsync after it has succeeded: so what stands below an fsync began when that was done.
+ *
+ * PIPER_FAULT_CLOCK=SECONDS: the time of day (CLOCK_REALTIME) is so far ahead, as before somebody sets it back.
  *
  * Calls of piper's own objects are caught, by the linker (--wrap) and by MPI's own second names (PMPI); what libraries call
  * inside is not. Both programs are linked of the same objects; piper has nothing of this. */
@@ -34,6 +36,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <sys/stat.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -59,7 +62,7 @@ static const struct {
     { "ENOSPC", FAIL, ENOSPC }, { "EIO", FAIL, EIO },  { "ENOMEM", FAIL, ENOMEM }, { "EINTR", FAIL, EINTR },
     { "ERR", FAIL, 0 },         { "short", SHORT, 0 }, { "stop", STOP, 0 },        { "exit", EXIT, 0 },
     { "kill", KILL, 0 },        { "spin", SPIN, 0 },   { "count", COUNT, 0 },      { "ESTALE", FAIL, ESTALE },
-    { "EACCES", FAIL, EACCES }, { "late", LATE, 0 },   { "EMFILE", FAIL, EMFILE },
+    { "EACCES", FAIL, EACCES }, { "late", LATE, 0 },   { "EMFILE", FAIL, EMFILE }, { "EDQUOT", FAIL, EDQUOT },
 };
 
 int __real_open(const char *path, int flags, ...);
@@ -275,6 +278,16 @@ WRAP(ssize_t, write, "file", (int fd, const void *data, size_t n), (fd, data, n)
 WRAP(ssize_t, pwrite, "file", (int fd, const void *data, size_t n, off_t at), (fd, data, n, at), NULL, fd,
      SOME(n) ? __real_pwrite(fd, data, 1, at) : -1)
 
+WRAP(int, stat, "read", (const char *path, struct stat *s), (path, s), path, -1, -1)
+
+int __real_fstatat(int in, const char *name, struct stat *s, int flags);
+int __wrap_fstatat(int in, const char *name, struct stat *s, int flags);
+int __wrap_fstatat(int in, const char *name, struct stat *s, int flags)
+{
+    char path[8192];
+    return happens("read", "fstatat", path_at(in, name, path), -1) ? -1 : __real_fstatat(in, name, s, flags);
+}
+
 WRAP(ssize_t, pread, "read", (int fd, void *data, size_t n, off_t at), (fd, data, n, at), NULL, fd, -1)
 WRAP(DIR *, fdopendir, "read", (int fd), (fd), NULL, fd, NULL)
 WRAP(struct dirent *, readdir, "read", (DIR * d), (d), NULL, dirfd(d), NULL)
@@ -288,6 +301,18 @@ int __wrap_open(const char *path, int flags, ...)
     va_end(ap);
     const char *class = flags & (O_WRONLY | O_RDWR) ? "file" : "read";
     return happens(class, "open", path, -1) ? -1 : __real_open(path, flags, mode);
+}
+
+/* ---- the clock ------------------------------------------------------------------------------------------------- */
+
+int __real_clock_gettime(clockid_t clock, struct timespec *t);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t);
+int __wrap_clock_gettime(clockid_t clock, struct timespec *t)
+{
+    const char *ahead = clock == CLOCK_REALTIME ? getenv("PIPER_FAULT_CLOCK") : NULL;
+    int failed = __real_clock_gettime(clock, t);
+    t->tv_sec += ahead ? atol(ahead) : 0;
+    return failed;
 }
 
 /* ---- memory, threads ------------------------------------------------------------------------------------------ */

@@ -49,6 +49,7 @@ base=begun
 walk 'a stale handle of a checkpoint at rank 0' 0:read@checkpoints 1 84 ESTALE resumes
 walk 'a checkpoint that rank 1 may not read' 1:read@checkpoints 1 43 EACCES resumes
 walk 'too many open files at rank 0' 0:read@checkpoints 2 111 EMFILE resumes
+walk 'metrics.csv cannot be looked for' 0:fstatat@metrics.csv 1 1 ESTALE resumes
 walk 'async: rank 0, a full disk' 0:file@checkpoints 60 900 ENOSPC+ saves
 walk 'sync: rank 1, a full disk' 1:file@checkpoints 20 900 ENOSPC+ saves --checkpoint sync
 walk 'fsync fails on rank 0' 0:fsync@checkpoints 3 100 EIO saves

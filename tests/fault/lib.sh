@@ -49,7 +49,7 @@ once()
 }
 bytes()
 {
-    cat "$1/log.txt" 2>/dev/null | wc -c
+    if [ -f "$1/log.txt" ]; then wc -c <"$1/log.txt"; else echo 0; fi
 }
 logged()
 {

@@ -68,7 +68,7 @@ static int run_tokens(const struct fuzz_input *in, const char *path)
     struct tokens t;
     struct err e = { 0 };
     const uint32_t length = job.graph.seq_len;
-    int32_t *x = mem_alloc((length + 1) * sizeof *x);
+    int32_t *x = mem_alloc((length + 1u) * sizeof *x);
     enum status st = tokens_open(path, length, job.graph.vocab, &t, &e);
     bool open = st == ST_OK;
     for (uint64_t i = 0; st == ST_OK && i < t.n_windows && i < 64; i++)

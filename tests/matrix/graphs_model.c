@@ -70,6 +70,17 @@ static void share(json_t *op, const char *param)
     json_object_set_new(op, "param", json_pack("[s]", param));
 }
 
+static void flag(json_t *op, const char *key)
+{
+    json_object_set_new(op, key, json_true());
+}
+
+static void activation(struct drawing *d, json_t *op)
+{
+    static const char *const words[] = { "silu", "gelu", "gelu_tanh", "relu", "relu2", "sigmoid" };
+    json_object_set_new(op, "act", json_string(words[rng_below(&d->r, 6)]));
+}
+
 /* Some weights are those of other operators, one of them of the embedding and the head. */
 static struct name linear(struct drawing *d, struct name x, uint32_t out)
 {
@@ -92,8 +103,12 @@ static struct name norm(struct drawing *d, struct name x)
     struct name y;
     const bool rms = chance(d, 50);
     json_t *o = draw(d, rms ? "rmsnorm" : "layernorm", &y, x.at, NULL, NULL);
-    if (chance(d, 40))
+    if (!rms && chance(d, 30))
+        flag(o, chance(d, 50) ? "no_weight" : "no_bias");
+    else if (chance(d, 40))
         json_object_set_new(o, "param", rms ? json_pack("[s]", "shared.scale") : json_pack("[sn]", "shared.scale"));
+    else if (rms && chance(d, 30))
+        flag(o, "one_plus");
     return y;
 }
 
@@ -126,7 +141,9 @@ static struct name attention(struct drawing *d)
 static struct name swiglu(struct drawing *d)
 {
     struct name gate = operand(d), up = chance(d, 20) ? gate : operand(d), y;
-    draw(d, "swiglu", &y, gate.at, up.at, NULL);
+    json_t *o = draw(d, "swiglu", &y, gate.at, up.at, NULL);
+    if (chance(d, 50))
+        activation(d, o);
     return norm(d, y);
 }
 
@@ -139,12 +156,23 @@ static struct name add(struct drawing *d)
 
 static struct name unary(struct drawing *d)
 {
-    static const char *const ops[] = { "gelu", "rope", "pos_embed" };
+    static const char *const ops[] = { "gelu", "rope", "pos_embed", "act", "scale", "clamp" };
     struct name x = take(d, &d->wide), y;
-    const uint32_t kind = rng_below(&d->r, 5);
-    if (kind >= 3)
-        return kind == 3 ? norm(d, x) : linear(d, x, GRAPH_WIDTH);
+    const uint32_t kind = rng_below(&d->r, 9);
+    if (kind == 6) {
+        struct name gate = linear(d, operand(d), 1);
+        draw(d, "row_gate", &y, x.at, gate.at, NULL);
+        return y;
+    }
+    if (kind > 6)
+        return kind == 7 ? norm(d, x) : linear(d, x, GRAPH_WIDTH);
     json_t *o = draw(d, ops[kind], &y, x.at, NULL, NULL);
+    if (kind == 3)
+        activation(d, o);
+    if (kind == 4)
+        json_object_set_new(o, "scale", json_real(0.75));
+    if (kind == 5)
+        json_object_set_new(o, "clamp", json_real(1.5));
     if (kind == 1)
         set(o, "heads", 2);
     if (kind == 2 && chance(d, 50))
@@ -160,8 +188,16 @@ static struct name experts(struct drawing *d)
     json_t *o = draw(d, "router", &route, x.at, NULL, NULL);
     set(o, "experts", 4);
     set(o, "top_k", 2);
-    json_object_set_new(o, "aux_coef", json_real(chance(d, 50) ? 0.01 : 0));
     json_object_set_new(o, "norm_topk", json_boolean(chance(d, 50)));
+    if (chance(d, 40)) { /* a router as DeepSeek's */
+        flag(o, "sigmoid");
+        flag(o, chance(d, 50) ? "select_bias" : "bias");
+        set(o, "groups", 2);
+        set(o, "top_groups", 1);
+        json_object_set_new(o, "scale", json_real(1.5));
+    } else {
+        json_object_set_new(o, "aux_coef", json_real(chance(d, 50) ? 0.01 : 0));
+    }
     snprintf(index, sizeof index, "%s.1", route.at);
     if (chance(d, 40)) /* what is sent need not be what the router reads */
         x = take(d, &d->wide);
@@ -171,6 +207,9 @@ static struct name experts(struct drawing *d)
     snprintf(counts, sizeof counts, "%s.2", sent.at);
     o = draw(d, "experts", &rows, sent.at, counts, NULL);
     set(o, "ffn", 8);
+    json_object_set_new(o, "bias", json_boolean(chance(d, 40)));
+    if (chance(d, 40))
+        activation(d, o);
     draw(d, "combine", &y, rows.at, slot, route.at);
     if (chance(d, 50)) {
         struct name z, sum;
@@ -188,8 +227,14 @@ static void head(struct drawing *d, struct name x)
     struct name h;
     json_t *o = draw(d, "head_loss", &h, x.at, "targets", NULL);
     d->losses++;
+    if (chance(d, 30))
+        json_object_set_new(o, "score_cap", json_real(5));
+    if (chance(d, 30))
+        json_object_set_new(o, "scale", json_real(0.5));
     if (chance(d, 60))
         share(o, "embed.weight");
+    else if (chance(d, 50))
+        flag(o, "bias");
 }
 
 static void part(struct drawing *d, uint32_t kind)

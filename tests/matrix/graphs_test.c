@@ -259,6 +259,7 @@ static void run(uint64_t seed, bool fixed, uint32_t cell)
     struct exec *x;
     struct exec_setup setup = { .plan = &j.plan,
                                 .graph = &j.g,
+                                .machine = &exec_host,
                                 .compute = &compute_cpu,
                                 .comm = world_size() > 1 ? &comm_mpi : &comm_null,
                                 .optimizer = { .kind = OPT_SGD },

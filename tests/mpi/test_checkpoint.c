@@ -415,7 +415,7 @@ START_TEST(other_models_are_refused)
     struct checkpoint_info info;
     uint8_t wrong[SHA256_BYTES] = { 0 };
     share(&v, 0, false);
-    ASSERT_FAILS(checkpoint_read(path, &graph, wrong, v.at, v.n, &info, &e), ST_INPUT, "element type");
+    ASSERT_FAILS(checkpoint_read(path, &graph, wrong, v.at, v.n, &info, &e), ST_INPUT, "dtype");
     graph.ops.at[1].attrs.eps = 1;
     ASSERT_FAILS(checkpoint_read(path, &graph, digest, v.at, v.n, &info, &e), ST_INPUT, "another model");
     drop(&v);

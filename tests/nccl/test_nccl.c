@@ -342,6 +342,7 @@ static void run_cell(const struct cell *cell, bool spoilt)
     struct exec *x;
     struct exec_setup setup = { .plan = &j.plan,
                                 .graph = &j.g,
+                                .machine = &exec_device,
                                 .compute = &standin_compute,
                                 .comm = &comm_nccl,
                                 .local_ranks = world_size(),

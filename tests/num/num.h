@@ -46,6 +46,8 @@ double worst_error(const float *got, const double *want, size_t n, double floor)
 
 /* ---- oracle --------------------------------------------------------------------------------------------------- */
 
+enum { PROBLEM_TENSORS = IR_MAX_PARAM }; /* of a kind, at most; those that the operator does not have are absent */
+
 /* One operator on b sequences, all operands in full. Layouts: ir/op.h and src/exec/compute.h. */
 struct problem {
     enum ir_op op;
@@ -54,8 +56,8 @@ struct problem {
     double loss_scale;
     const int32_t
         *document; /* attention: (b, t), where the document of each position begins; borrowed; NULL: one each */
-    struct tensor in[IR_MAX_IN], out[IR_MAX_OUT], param[IR_MAX_PARAM];
-    struct tensor dout[IR_MAX_OUT], din[IR_MAX_IN], dparam[IR_MAX_PARAM];
+    struct tensor in[PROBLEM_TENSORS], out[PROBLEM_TENSORS], param[PROBLEM_TENSORS];
+    struct tensor dout[PROBLEM_TENSORS], din[PROBLEM_TENSORS], dparam[PROBLEM_TENSORS];
     double loss, aux, dropped; /* what F adds to the scalars */
 };
 
@@ -65,6 +67,9 @@ void oracle_forward(struct problem *p);
 void oracle_backward(struct problem *p);
 /* sum of out * dout + the scaled losses: the function whose gradient oracle_backward() gives. */
 double oracle_objective(struct problem *p);
+/* Activations, and gated ones: the value, and its slopes. */
+double oracle_act(const struct ir_attrs *a, double x, double *slope);
+double oracle_gated(const struct ir_attrs *a, double gate, double up, double slope[2]);
 /* Rows of expert e of part p, sequence s in the experts' operand; *n of them. */
 size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t e, size_t *n);
 

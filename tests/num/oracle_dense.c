@@ -22,15 +22,25 @@ static void norm_statistics(const struct problem *p, const double *x, size_t n, 
     *rstd = 1 / sqrt(v + p->a.eps);
 }
 
+/* Of element i of group r: where its weight lies, and the weight. */
+static size_t norm_weight(const struct problem *p, size_t r, size_t i, double *w)
+{
+    const size_t at = (p->a.flags & IR_PER_HEAD ? r % ir_op_norm_groups(&p->a) * p->a.features : 0) + i;
+    *w = p->param[0].n ? p->param[0].x[at] + (p->a.flags & IR_ONE_PLUS ? 1 : 0) : 1;
+    return at;
+}
+
 static void norm_forward(struct problem *p)
 {
     const size_t n = p->a.features, rows = p->in[0].n / n;
     for (size_t r = 0; r < rows; r++) {
         const double *x = p->in[0].x + r * n;
-        double mean, rstd;
+        double mean, rstd, w;
         norm_statistics(p, x, n, &mean, &rstd);
-        for (size_t i = 0; i < n; i++)
-            p->out[0].x[r * n + i] = (x[i] - mean) * rstd * p->param[0].x[i] + (p->param[1].n ? p->param[1].x[i] : 0);
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = norm_weight(p, r, i, &w);
+            p->out[0].x[r * n + i] = (x[i] - mean) * rstd * w + (p->param[1].n ? p->param[1].x[at] : 0);
+        }
     }
 }
 
@@ -39,19 +49,22 @@ static void norm_backward(struct problem *p)
     const size_t n = p->a.features, rows = p->in[0].n / n;
     for (size_t r = 0; r < rows; r++) {
         const double *x = p->in[0].x + r * n, *dy = p->dout[0].x + r * n;
-        double mean, rstd, sum_g = 0, sum_gh = 0;
+        double mean, rstd, w, sum_g = 0, sum_gh = 0;
         norm_statistics(p, x, n, &mean, &rstd);
         for (size_t i = 0; i < n; i++) {
-            const double h = (x[i] - mean) * rstd, g = dy[i] * p->param[0].x[i];
+            const size_t at = norm_weight(p, r, i, &w);
+            const double h = (x[i] - mean) * rstd, g = dy[i] * w;
             sum_g += p->op == IR_OP_LAYERNORM ? g : 0;
             sum_gh += g * h;
-            p->dparam[0].x[i] += dy[i] * h;
+            if (p->dparam[0].n)
+                p->dparam[0].x[at] += dy[i] * h;
             if (p->dparam[1].n)
-                p->dparam[1].x[i] += dy[i];
+                p->dparam[1].x[at] += dy[i];
         }
-        for (size_t i = 0; i < n; i++)
-            p->din[0].x[r * n + i] = rstd * (dy[i] * p->param[0].x[i] - sum_g / (double)n -
-                                             (x[i] - mean) * rstd * sum_gh / (double)n);
+        for (size_t i = 0; i < n; i++) {
+            norm_weight(p, r, i, &w);
+            p->din[0].x[r * n + i] = rstd * (dy[i] * w - sum_g / (double)n - (x[i] - mean) * rstd * sum_gh / (double)n);
+        }
     }
 }
 
@@ -87,14 +100,20 @@ static void linear(struct problem *p, bool backward)
 
 static void rope(const struct problem *p, double *y, const double *x, double sign)
 {
-    const size_t d = p->a.head_dim, half = d / 2, heads = rows_of(p) * p->a.heads;
+    const size_t d = p->a.head_dim, n = p->a.rotary_dim ? p->a.rotary_dim : d, heads = rows_of(p) * p->a.heads;
+    const double scale = p->a.scale > 0 ? p->a.scale : 1;
+    for (size_t i = 0; i < heads * d; i++)
+        y[i] = x[i];
     for (size_t h = 0; h < heads; h++)
-        for (size_t i = 0; i < half; i++) {
+        for (size_t i = 0; i < n / 2; i++) {
             const double position = (double)(h / p->a.heads % p->t);
-            const double angle = position * pow(p->a.theta, -2.0 * (double)i / (double)d);
-            const double c = cos(angle), s = sign * sin(angle), u = x[h * d + i], v = x[h * d + half + i];
-            y[h * d + i] = u * c - v * s;
-            y[h * d + half + i] = v * c + u * s;
+            const double angle = position *
+                                 (p->a.inv_freq ? p->a.inv_freq->at[i] : pow(p->a.theta, -2.0 * (double)i / (double)n));
+            const double c = scale * cos(angle), s = scale * sign * sin(angle);
+            const size_t first = h * d + p->a.rotary_offset, j = first + (p->a.flags & IR_PAIRS ? 2 * i : i),
+                         k = first + (p->a.flags & IR_PAIRS ? 2 * i + 1 : i + n / 2);
+            y[j] = x[j] * c - x[k] * s;
+            y[k] = x[k] * c + x[j] * s;
         }
 }
 
@@ -202,12 +221,46 @@ static double gelu(const struct ir_attrs *a, double x, double *slope)
     return 0.5 * x * (1 + th);
 }
 
+double oracle_act(const struct ir_attrs *a, double x, double *slope)
+{
+    const double alpha = a->alpha > 0 ? a->alpha : 1, s = 1 / (1 + exp(-(a->act == IR_ACT_SILU ? alpha : 1) * x));
+    const struct ir_attrs exact = { .flags = a->act == IR_ACT_GELU ? IR_EXACT : 0 };
+    switch (a->act) {
+    case IR_ACT_GELU:
+    case IR_ACT_GELU_TANH:
+        return gelu(&exact, x, slope);
+    case IR_ACT_RELU:
+        *slope = x > 0;
+        return x > 0 ? x : 0;
+    case IR_ACT_RELU2:
+        *slope = x > 0 ? 2 * x : 0;
+        return x > 0 ? x * x : 0;
+    case IR_ACT_SIGMOID:
+        *slope = s * (1 - s);
+        return s;
+    default:
+        *slope = s + alpha * x * s * (1 - s);
+        return x * s;
+    }
+}
+
+double oracle_gated(const struct ir_attrs *a, double gate, double up, double slope[2])
+{
+    const double limit = a->clamp > 0 ? a->clamp : INFINITY, g = fmin(gate, limit),
+                 plus = a->flags & IR_ONE_PLUS ? 1 : 0;
+    const double u = fmax(-limit, fmin(up, limit)) + plus, f = oracle_act(a, g, &slope[0]);
+    slope[0] *= gate > limit ? 0 : u;
+    slope[1] = fabs(up) > limit ? 0 : f;
+    return f * u;
+}
+
 static void swiglu_backward(struct problem *p)
 {
     for (size_t i = 0; i < p->out[0].n; i++) {
-        const double g = p->in[0].x[i], u = p->in[1].x[i], dy = p->dout[0].x[i], s = 1 / (1 + exp(-g));
-        p->din[0].x[i] = dy * u * (s + g * s * (1 - s));
-        p->din[1].x[i] = dy * g * s;
+        double slope[2];
+        oracle_gated(&p->a, p->in[0].x[i], p->in[1].x[i], slope);
+        for (int k = 0; k < 2; k++)
+            p->din[k].x[i] = p->dout[0].x[i] * slope[k];
     }
 }
 
@@ -217,11 +270,15 @@ static void head_row(struct problem *p, size_t r, double *logits, bool backward)
 {
     const size_t c = p->a.features, n = p->a.vocab;
     const int32_t target = p->in[1].i[r];
+    const double cap = p->a.score_cap, scale = p->a.scale > 0 ? p->a.scale : 1;
     double most = -INFINITY, sum = 0;
     if (target < 0)
         return;
     for (size_t w = 0; w < n; w++) {
-        logits[w] = dot(p->in[0].x + r * c, p->param[0].x + w * c, c);
+        logits[w] = scale *
+                    (dot(p->in[0].x + r * c, p->param[0].x + w * c, c) + (p->param[1].n ? p->param[1].x[w] : 0));
+        if (cap > 0)
+            logits[w] = cap * tanh(logits[w] / cap);
         most = logits[w] > most ? logits[w] : most;
     }
     for (size_t w = 0; w < n; w++)
@@ -229,7 +286,10 @@ static void head_row(struct problem *p, size_t r, double *logits, bool backward)
     if (!backward)
         p->loss += log(sum) + most - logits[target];
     for (size_t w = 0; w < n && backward; w++) {
-        const double d = (exp(logits[w] - most) / sum - (w == (size_t)target)) * p->loss_scale;
+        const double slope = scale * (cap > 0 ? 1 - pow(logits[w] / cap, 2) : 1);
+        const double d = (exp(logits[w] - most) / sum - (w == (size_t)target)) * p->loss_scale * slope;
+        if (p->dparam[1].n)
+            p->dparam[1].x[w] += d;
         for (size_t i = 0; i < c; i++) {
             p->din[0].x[r * c + i] += d * p->param[0].x[w * c + i];
             p->dparam[0].x[w * c + i] += d * p->in[0].x[r * c + i];
@@ -252,7 +312,7 @@ static void elementwise(struct problem *p)
     const size_t c = p->a.features;
     for (size_t i = 0; i < p->out[0].n; i++) {
         const double x = p->op == IR_OP_EMBED ? 0 : p->in[0].x[i];
-        double slope, *y = &p->out[0].x[i];
+        double slope, slopes[2], *y = &p->out[0].x[i];
         if (p->op == IR_OP_EMBED)
             *y = p->param[0].x[(size_t)p->in[0].i[i / c] * c + i % c];
         else if (p->op == IR_OP_POS_EMBED)
@@ -260,7 +320,13 @@ static void elementwise(struct problem *p)
         else if (p->op == IR_OP_GELU)
             *y = gelu(&p->a, x, &slope);
         else if (p->op == IR_OP_SWIGLU)
-            *y = x / (1 + exp(-x)) * p->in[1].x[i];
+            *y = oracle_gated(&p->a, x, p->in[1].x[i], slopes);
+        else if (p->op == IR_OP_ACT)
+            *y = oracle_act(&p->a, x, &slope);
+        else if (p->op == IR_OP_SCALE)
+            *y = (double)p->a.scale * x;
+        else if (p->op == IR_OP_CLAMP)
+            *y = fmax(-(double)p->a.clamp, fmin(p->a.clamp, x));
         else
             *y = x + p->in[1].x[i];
     }
@@ -276,13 +342,48 @@ static void elementwise_backward(struct problem *p)
         } else if (p->op == IR_OP_POS_EMBED) {
             p->din[0].x[i] = dy;
             p->dparam[0].x[i / c % p->t * c + i % c] += dy;
-        } else if (p->op == IR_OP_GELU) {
+        } else if (p->op == IR_OP_GELU || p->op == IR_OP_ACT) {
             double slope;
-            gelu(&p->a, p->in[0].x[i], &slope);
+            if (p->op == IR_OP_GELU)
+                gelu(&p->a, p->in[0].x[i], &slope);
+            else
+                oracle_act(&p->a, p->in[0].x[i], &slope);
             p->din[0].x[i] = dy * slope;
+        } else if (p->op == IR_OP_SCALE) {
+            p->din[0].x[i] = (double)p->a.scale * dy;
+        } else if (p->op == IR_OP_CLAMP) {
+            p->din[0].x[i] = fabs(p->in[0].x[i]) > p->a.clamp ? 0 : dy;
         } else {
             p->din[0].x[i] = p->din[1].x[i] = dy;
         }
+    }
+}
+
+static void row_gate(struct problem *p, bool backward)
+{
+    const size_t c = p->a.features;
+    for (size_t r = 0; r < rows_of(p); r++) {
+        const double s = 1 / (1 + exp(-p->in[1].x[r]));
+        for (size_t i = r * c; i < (r + 1) * c; i++)
+            if (backward) {
+                p->din[0].x[i] = s * p->dout[0].x[i];
+                p->din[1].x[r] += s * (1 - s) * p->dout[0].x[i] * p->in[0].x[i];
+            } else {
+                p->out[0].x[i] = s * p->in[0].x[i];
+            }
+    }
+}
+
+static void join_heads(struct problem *p, bool backward)
+{
+    const size_t d = p->a.head_dim, shared = p->a.rotary_dim, own = d - shared;
+    for (size_t i = 0; i < p->out[0].n; i++) {
+        const size_t h = i / d, e = i % d, from = e < own ? h * own + e : h / p->a.heads * shared + e - own;
+        const int which = e >= own;
+        if (backward)
+            p->din[which].x[from] += p->dout[0].x[i];
+        else
+            p->out[0].x[i] = p->in[which].x[from];
     }
 }
 
@@ -304,6 +405,12 @@ void oracle_dense_forward(struct problem *p)
         return;
     case IR_OP_HEAD_LOSS:
         head(p, false);
+        return;
+    case IR_OP_ROW_GATE:
+        row_gate(p, false);
+        return;
+    case IR_OP_JOIN_HEADS:
+        join_heads(p, false);
         return;
     default:
         elementwise(p);
@@ -331,6 +438,12 @@ void oracle_dense_backward(struct problem *p)
         return;
     case IR_OP_HEAD_LOSS:
         head(p, true);
+        return;
+    case IR_OP_ROW_GATE:
+        row_gate(p, true);
+        return;
+    case IR_OP_JOIN_HEADS:
+        join_heads(p, true);
         return;
     default:
         elementwise_backward(p);

@@ -11,7 +11,7 @@ static size_t rows_of(const struct problem *p)
 
 /* ---- router --------------------------------------------------------------------------------------------------- */
 
-static void softmax_row(const struct problem *p, size_t r, double *prob)
+static void scores_of_row(const struct problem *p, size_t r, double *prob)
 {
     const size_t c = p->a.features, n = p->a.experts;
     double most = -INFINITY, sum = 0;
@@ -19,30 +19,75 @@ static void softmax_row(const struct problem *p, size_t r, double *prob)
         prob[e] = 0;
         for (size_t i = 0; i < c; i++)
             prob[e] += p->in[0].x[r * c + i] * p->param[0].x[e * c + i];
+        prob[e] += p->a.flags & IR_BIAS ? p->param[1].x[e] : 0;
         most = prob[e] > most ? prob[e] : most;
     }
+    for (size_t e = 0; e < n && p->a.flags & IR_SIGMOID; e++)
+        prob[e] = 1 / (1 + exp(-prob[e]));
+    if (p->a.flags & IR_SIGMOID)
+        return;
     for (size_t e = 0; e < n; e++)
         sum += prob[e] = exp(prob[e] - most);
     for (size_t e = 0; e < n; e++)
         prob[e] /= sum;
 }
 
-/* An expert's rank among all: those more probable, and those as probable with a lower index. */
+/* What is chosen by: score and selection bias, -infinity in a group that is not among the best. */
+static double wish(const struct problem *p, const double *prob, size_t e)
+{
+    return prob[e] + (p->a.flags & IR_SELECT_BIAS ? p->param[p->a.flags & IR_BIAS ? 2 : 1].x[e] : 0);
+}
+
+static double group_worth(const struct problem *p, const double *prob, size_t g)
+{
+    const size_t size = p->a.experts / p->a.groups;
+    double best = -INFINITY;
+    for (size_t e = g * size; e < (g + 1) * size; e++)
+        for (size_t o = g * size; o < (g + 1) * size; o++) {
+            const bool one = p->a.flags & IR_GROUP_BEST;
+            const double worth = wish(p, prob, e) + (one ? 0 : wish(p, prob, o));
+            if ((one || o != e) && worth > best)
+                best = worth;
+        }
+    return best;
+}
+
+static bool shut(const struct problem *p, const double *prob, size_t e)
+{
+    size_t better = 0;
+    if (!p->a.groups)
+        return false;
+    const size_t g = e / (p->a.experts / p->a.groups);
+    const double worth = group_worth(p, prob, g);
+    for (size_t o = 0; o < p->a.groups; o++) {
+        const double other = group_worth(p, prob, o);
+        better += other > worth || (other == worth && o < g);
+    }
+    return better >= p->a.top_groups;
+}
+
+/* An expert's rank among all: those that are wished for more, and those as much with a lower index. */
 static void choose(const struct problem *p, const double *prob, int32_t *index, double *weight)
 {
-    double sum = 0;
+    double sum = p->a.eps;
     for (size_t e = 0; e < p->a.experts; e++) {
         size_t rank = 0;
-        for (size_t o = 0; o < p->a.experts; o++)
-            rank += prob[o] > prob[e] || (prob[o] == prob[e] && o < e);
+        if (shut(p, prob, e))
+            continue;
+        for (size_t o = 0; o < p->a.experts; o++) {
+            const double mine = wish(p, prob, e), other = wish(p, prob, o);
+            rank += !shut(p, prob, o) && (other > mine || (other == mine && o < e));
+        }
         if (rank < p->a.top_k) {
             index[rank] = (int32_t)e;
             weight[rank] = prob[e];
             sum += prob[e];
         }
     }
-    for (size_t j = 0; j < p->a.top_k && p->a.flags & IR_NORM_TOPK; j++)
-        weight[j] /= sum;
+    for (size_t j = 0; j < p->a.top_k; j++) {
+        weight[j] /= p->a.flags & IR_NORM_TOPK ? sum : 1;
+        weight[j] *= p->a.scale > 0 ? p->a.scale : 1;
+    }
 }
 
 static double share(const struct problem *p, size_t s, size_t e)
@@ -59,7 +104,7 @@ static void router_forward(struct problem *p)
     const size_t n = p->a.experts, k = p->a.top_k;
     double *prob = mem_alloc(rows_of(p) * n * sizeof *prob);
     for (size_t r = 0; r < rows_of(p); r++) {
-        softmax_row(p, r, prob + r * n);
+        scores_of_row(p, r, prob + r * n);
         choose(p, prob + r * n, p->out[1].i + r * k, p->out[0].x + r * k);
     }
     for (size_t s = 0; s < p->b; s++)
@@ -79,8 +124,9 @@ static void router_backward(struct problem *p)
     for (size_t r = 0; r < rows_of(p); r++) {
         const int32_t *index = p->out[1].i + r * k;
         const double *dw = p->dout[0].x + r * k;
-        double sum = 0, mean = 0, inner = 0;
-        softmax_row(p, r, prob);
+        const double scale = p->a.scale > 0 ? p->a.scale : 1;
+        double sum = p->a.eps, mean = 0, inner = 0;
+        scores_of_row(p, r, prob);
         for (size_t e = 0; e < n; e++)
             dp[e] = p->loss_scale * p->t * p->a.aux_coef * (double)n * share(p, r / p->t, e) / p->t;
         for (size_t j = 0; j < k; j++)
@@ -88,14 +134,18 @@ static void router_backward(struct problem *p)
         for (size_t j = 0; j < k; j++)
             mean += dw[j] * prob[index[j]] / sum;
         for (size_t j = 0; j < k; j++)
-            dp[index[j]] += p->a.flags & IR_NORM_TOPK ? (dw[j] - mean) / sum : dw[j];
+            dp[index[j]] += scale * (p->a.flags & IR_NORM_TOPK ? (dw[j] - mean) / sum : dw[j]);
         for (size_t e = 0; e < n; e++)
             inner += prob[e] * dp[e];
-        for (size_t e = 0; e < n; e++)
+        for (size_t e = 0; e < n; e++) {
+            const double dl = p->a.flags & IR_SIGMOID ? dp[e] * prob[e] * (1 - prob[e]) : prob[e] * (dp[e] - inner);
+            if (p->a.flags & IR_BIAS)
+                p->dparam[1].x[e] += dl;
             for (size_t i = 0; i < c; i++) {
-                p->din[0].x[r * c + i] += prob[e] * (dp[e] - inner) * p->param[0].x[e * c + i];
-                p->dparam[0].x[e * c + i] += prob[e] * (dp[e] - inner) * p->in[0].x[r * c + i];
+                p->din[0].x[r * c + i] += dl * p->param[0].x[e * c + i];
+                p->dparam[0].x[e * c + i] += dl * p->in[0].x[r * c + i];
             }
+        }
     }
     mem_free(prob);
 }
@@ -174,6 +224,8 @@ size_t oracle_expert_rows(const struct problem *p, size_t part, size_t s, size_t
 struct mlp {
     const double *g, *u, *d; /* weights of one expert */
     double *dg, *du, *dd;
+    const double *gb, *ub, *db; /* biases; NULL: none */
+    double *dgb, *dub, *ddb;
     size_t c, f;
 };
 
@@ -182,14 +234,17 @@ static void expert_row(struct problem *p, const struct mlp *m, size_t row, bool 
     const size_t c = m->c;
     const double *x = p->in[0].x + row * c, *dy = backward ? p->dout[0].x + row * c : NULL;
     for (size_t j = 0; j < m->f; j++) {
-        double gate = 0, up = 0, dh = 0;
+        double gate = m->gb ? m->gb[j] : 0, up = m->ub ? m->ub[j] : 0, dh = 0, slope[2];
         for (size_t i = 0; i < c; i++) {
             gate += x[i] * m->g[j * c + i];
             up += x[i] * m->u[j * c + i];
             dh += backward ? dy[i] * m->d[i * m->f + j] : 0;
         }
-        const double s = 1 / (1 + exp(-gate)), h = gate * s * up;
-        const double dgate = dh * up * (s + gate * s * (1 - s)), dup = dh * gate * s;
+        const double h = oracle_gated(&p->a, gate, up, slope), dgate = dh * slope[0], dup = dh * slope[1];
+        if (backward && m->gb) {
+            m->dgb[j] += dgate;
+            m->dub[j] += dup;
+        }
         for (size_t i = 0; i < c; i++) {
             if (!backward) {
                 p->out[0].x[row * c + i] += h * m->d[i * m->f + j];
@@ -200,6 +255,12 @@ static void expert_row(struct problem *p, const struct mlp *m, size_t row, bool 
             m->du[j * c + i] += dup * x[i];
             m->dd[i * m->f + j] += dy[i] * h;
         }
+    }
+    for (size_t i = 0; i < c && m->db; i++) {
+        if (backward)
+            m->ddb[i] += dy[i];
+        else
+            p->out[0].x[row * c + i] += m->db[i];
     }
 }
 
@@ -217,6 +278,12 @@ static void experts(struct problem *p, bool backward)
                                    .dg = p->dparam[0].x + w,
                                    .du = p->dparam[1].x + w,
                                    .dd = p->dparam[2].x + w,
+                                   .gb = p->param[3].n ? p->param[3].x + e * f : NULL,
+                                   .ub = p->param[3].n ? p->param[4].x + e * f : NULL,
+                                   .db = p->param[3].n ? p->param[5].x + e * c : NULL,
+                                   .dgb = p->param[3].n ? p->dparam[3].x + e * f : NULL,
+                                   .dub = p->param[3].n ? p->dparam[4].x + e * f : NULL,
+                                   .ddb = p->param[3].n ? p->dparam[5].x + e * c : NULL,
                                    .c = c,
                                    .f = f };
             for (size_t s = 0; s < p->b; s++) {

@@ -152,7 +152,7 @@ struct problem problem_new(const struct op_case *c, uint64_t seed)
 
 void problem_free(struct problem *p)
 {
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < PROBLEM_TENSORS; i++) {
         tensor_free(&p->in[i]);
         tensor_free(&p->out[i]);
         tensor_free(&p->param[i]);
@@ -204,14 +204,14 @@ const char *check_oracle(const struct op_case *c, uint64_t seed)
     static char text[128];
     struct problem p = problem_new(c, seed);
     struct rng r = { seed ^ 0x5eed };
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < PROBLEM_TENSORS; i++) {
         drop_nan(&p.in[i]);
         drop_nan(&p.dout[i]);
     }
     oracle_forward(&p);
     oracle_backward(&p);
     text[0] = 0;
-    for (int i = 0; i < 3; i++) {
+    for (int i = 0; i < PROBLEM_TENSORS; i++) {
         if (p.din[i].x && !direction_agrees(&p, &p.in[i], &p.din[i], &r))
             snprintf(text, sizeof text, "oracle: gradient of input %d is not the derivative", i);
         if (p.dparam[i].x && !direction_agrees(&p, &p.param[i], &p.dparam[i], &r))

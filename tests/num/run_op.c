@@ -9,14 +9,16 @@
 
 #include "base/mem.h"
 
-enum { SLOTS = 3 };
+enum { SLOTS = PROBLEM_TENSORS };
 
 /* Every operand of one operator, in guarded buffers. */
 struct bench {
     const struct machine *m;
     const struct op_case *c;
     struct problem p;
-    struct ir_op_shapes shapes;
+    struct { /* of the operator, with room for the slots of the longest kind */
+        struct ir_shape in[SLOTS], out[SLOTS], param[SLOTS];
+    } shapes;
     struct guarded in[SLOTS], out[SLOTS], param[SLOTS], dout[SLOTS], din[SLOTS], acc[SLOTS], dparam[SLOTS];
     struct guarded save[IR_MAX_SAVE], stash[IR_MAX_STASH], scalars;
     double tolerance, *worst;
@@ -75,19 +77,22 @@ static void open_bench(struct bench *k, const struct machine *m, const struct op
     struct rng r = { seed ^ 0xacc };
     *k = (struct bench){ .m = m, .c = c, .p = problem_new(c, seed) };
     round_problem(&k->p, m->compute);
-    ir_op_shapes(c->op, &c->a, c->t, &k->shapes);
-    const struct ir_op_shapes *s = &k->shapes;
+    struct ir_op_shapes of, *const s = &of;
+    ir_op_shapes(c->op, &c->a, c->t, s);
+    memcpy(k->shapes.in, s->in, sizeof s->in);
+    memcpy(k->shapes.out, s->out, sizeof s->out);
+    memcpy(k->shapes.param, s->param, sizeof s->param);
     const size_t rows = c->op == IR_OP_EXPERTS && !c->a.capacity ? (size_t)c->b * c->ep : c->b;
     for (int i = 0; i < SLOTS; i++) {
-        k->in[i] = filled(k, &k->p.in[i], &s->in[i]);
-        k->param[i] = filled(k, &k->p.param[i], &s->param[i]);
-        k->dout[i] = filled(k, &k->p.dout[i], &s->out[i]);
-        k->out[i] = blank(k, k->p.out[i].n, &s->out[i]);
-        k->din[i] = blank(k, k->p.din[i].n, &s->in[i]);
-        k->acc[i] = blank(k, k->p.din[i].n, &s->in[i]);
+        k->in[i] = filled(k, &k->p.in[i], &k->shapes.in[i]);
+        k->param[i] = filled(k, &k->p.param[i], &k->shapes.param[i]);
+        k->dout[i] = filled(k, &k->p.dout[i], &k->shapes.out[i]);
+        k->out[i] = blank(k, k->p.out[i].n, &k->shapes.out[i]);
+        k->din[i] = blank(k, k->p.din[i].n, &k->shapes.in[i]);
+        k->acc[i] = blank(k, k->p.din[i].n, &k->shapes.in[i]);
         k->dparam[i] = blank(k, k->p.dparam[i].n, &gradient);
         for (size_t j = 0; j < k->p.din[i].n; j++)
-            set_element(&k->acc[i], type_of(k, &s->in[i]), j, rng_normal(&r));
+            set_element(&k->acc[i], type_of(k, &k->shapes.in[i]), j, rng_normal(&r));
     }
     for (int i = 0; i < IR_MAX_SAVE; i++) {
         k->save[i] = blank(k, ir_shape_elements(&s->save[i]) * rows, &s->save[i]);
@@ -187,7 +192,7 @@ static struct op_args reading(struct bench *k, uint32_t reads)
     copy_pointers(a.save, k->save, reads >> 8 & 0xf, IR_MAX_SAVE);
     copy_pointers(a.dout, k->dout, reads >> 12 & 0xf, IR_MAX_OUT);
     copy_pointers(a.stash, k->stash, reads >> 16 & 0xf, IR_MAX_STASH);
-    copy_pointers(a.param, k->param, reads >> 20 & 0xf, IR_MAX_PARAM);
+    copy_pointers(a.param, k->param, reads >> 20 & 0x3f, IR_MAX_PARAM);
     return a;
 }
 
@@ -274,7 +279,7 @@ static void run_forward(struct bench *k)
 {
     struct op_args a = { .train = false }; /* evaluation keeps nothing */
     copy_pointers(a.in, k->in, 0xf, IR_MAX_IN);
-    copy_pointers(a.param, k->param, 0xf, IR_MAX_PARAM);
+    copy_pointers(a.param, k->param, 0x3f, IR_MAX_PARAM);
     copy_pointers(a.out, k->out, 0xf, IR_MAX_OUT);
     launch(k, IR_PASS_F, &a);
     compare_scalars(k, "scalar in evaluation");
@@ -327,7 +332,7 @@ static struct op_args bi_with(struct bench *k, const enum addend addend[SLOTS])
     for (int i = 0; i < IR_MAX_STASH; i++)
         if (k->stash[i].at)
             guarded_poison(&k->stash[i]);
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < IR_MAX_IN; i++) {
         if (!a.din[i])
             continue;
         guarded_poison(&k->din[i]);
@@ -337,7 +342,7 @@ static struct op_args bi_with(struct bench *k, const enum addend addend[SLOTS])
         before[i] = remember(&k->acc[i], k->acc[i].bytes);
     }
     launch(k, IR_PASS_BI, &a);
-    for (int i = 0; i < SLOTS; i++) {
+    for (int i = 0; i < IR_MAX_IN; i++) {
         if (!a.din[i])
             continue;
         compare_gradient(k, i, addend[i]);
@@ -359,11 +364,11 @@ static void run_bi(struct bench *k)
         if (i == ADDEND_NONE)
             repeat(k, IR_PASS_BI, &a, k->din, k->p.din, k->shapes.in);
     }
-    for (int i = 0; i < SLOTS; i++)
+    for (int i = 0; i < IR_MAX_IN; i++)
         ways *= gradients >> i & 1 ? ADDENDS : 1;
     for (uint32_t way = 0; way < ways && k->c->readers; way++) {
         enum addend addend[SLOTS] = { 0 };
-        for (uint32_t i = 0, left = way; i < SLOTS; i++)
+        for (uint32_t i = 0, left = way; i < IR_MAX_IN; i++)
             if (gradients >> i & 1) {
                 addend[i] = left % ADDENDS;
                 left /= ADDENDS;
@@ -378,8 +383,8 @@ static void run_bw(struct bench *k)
     const struct ir_op_info *info = &ir_op_info[k->c->op];
     for (uint32_t mode = 0; mode < 3; mode++) {
         struct op_args a = reading(k, info->bw_reads);
-        copy_pointers(a.dparam, k->dparam, 0xf, IR_MAX_PARAM);
-        a.dparam_add = mode == 0 ? 0 : mode == 1 ? 7 : 2;
+        copy_pointers(a.dparam, k->dparam, 0x3f, IR_MAX_PARAM);
+        a.dparam_add = mode == 0 ? 0 : mode == 1 ? 0x3f : 0x12;
         for (int i = 0; i < SLOTS; i++) {
             if (!a.dparam[i])
                 continue;

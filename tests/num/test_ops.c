@@ -1,6 +1,7 @@
 /* Every operator of a back end, forward and backward, on odd shapes, against the float64 oracle; and the oracle against
  * finite differences. Which back ends: machine.h. */
 #include <check.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -30,10 +31,10 @@ static void run(const struct op_case *c)
         return;
     snprintf(what, sizeof what,
              "%s: %s b=%u t=%u ep=%u spread=%d in=%u out=%u features=%u heads=%u/%u dim=%u experts=%u k=%u "
-             "capacity=%u ffn=%u flags=%u v_dim=%u window=%u cap=%g",
+             "capacity=%u ffn=%u flags=%u v_dim=%u window=%u cap=%g act=%u",
              machine->name, ir_op_info[c->op].name, c->b, c->t, c->ep, c->spread, c->a.in_features, c->a.out_features,
              c->a.features, c->a.heads, c->a.kv_heads, c->a.head_dim, c->a.experts, c->a.top_k, c->a.capacity, c->a.ffn,
-             c->a.flags, c->a.v_head_dim, c->a.window, (double)c->a.score_cap);
+             c->a.flags, c->a.v_head_dim, c->a.window, (double)c->a.score_cap, c->a.act);
     const char *wrong = !machine->partial && machine == machines[0] ? check_oracle(c, seed) : NULL;
     ck_assert_msg(!wrong, "%s: %s", what, wrong);
     wrong = run_op_case(machine, c, seed, tolerance_of(c->op), &worst[c->op]);
@@ -68,6 +69,61 @@ START_TEST(norms)
         run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f });
         run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .heads = 3, .eps = 1e-6f });
         run_sizes(IR_OP_LAYERNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f });
+        run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f, .flags = IR_ONE_PLUS });
+        run_sizes(IR_OP_RMSNORM, (struct ir_attrs){ .features = widths[i], .eps = 1e-5f, .flags = IR_ROUND_FIRST });
+        for (uint32_t heads = 0; heads <= 3; heads += 3)
+            for (uint32_t flags = 0; flags <= IR_PER_HEAD; flags += IR_PER_HEAD) {
+                struct ir_attrs a = { .features = widths[i], .heads = heads, .eps = 1e-5f, .flags = flags };
+                run_sizes(IR_OP_LAYERNORM, a);
+                a.flags = flags | IR_NO_BIAS;
+                run_sizes(IR_OP_LAYERNORM, a);
+                a.flags = flags | IR_NO_WEIGHT;
+                run_sizes(IR_OP_LAYERNORM, a);
+            }
+    }
+}
+END_TEST
+
+/* Where rmsnorm rounds: to the bit, in bfloat16. */
+START_TEST(norm_rounding)
+{
+    enum { N = 64 };
+    for (uint32_t flags = 0; machine->compute == IR_BF16 && flags <= IR_ROUND_FIRST; flags += IR_ROUND_FIRST) {
+        const struct ir_attrs at = { .features = N, .eps = 1e-5f, .flags = flags };
+        struct guarded x[3]; /* x, w, y */
+        struct op_args a = { .attrs = &at, .op = IR_OP_RMSNORM, .b = 1, .t = 1, .ep = 1, .compute = IR_BF16 };
+        const uint64_t bytes = machine->workspace(IR_OP_RMSNORM, &at, IR_PASS_F, 1, 1, 1, IR_BF16);
+        struct guarded work = machine_buffer(machine, bytes + 1);
+        struct rng r = { 3 };
+        double sum = 0;
+        for (int i = 0; i < 3; i++)
+            x[i] = machine_buffer(machine, N * 2);
+        for (size_t i = 0; i < N; i++) {
+            set_element(&x[0], IR_BF16, i, rng_normal(&r));
+            set_element(&x[1], IR_BF16, i, 1 + rng_normal(&r));
+            sum += pow(element(&x[0], IR_BF16, i), 2);
+        }
+        a.in[0] = x[0].device;
+        a.param[0] = x[1].device;
+        a.out[0] = x[2].device;
+        a.work = work.device;
+        a.stream = machine->stream;
+        for (int i = 0; i < 3; i++)
+            machine_put(machine, &x[i]);
+        machine->backend->kernel(IR_OP_RMSNORM, IR_PASS_F)(&a);
+        uint32_t others = 0;
+        machine_get(machine, &x[2]);
+        for (size_t i = 0; i < N; i++) {
+            const double h = element(&x[0], IR_BF16, i) / sqrt(sum / N + (double)at.eps),
+                         w = element(&x[1], IR_BF16, i);
+            const double once = rounded(IR_BF16, h * w), first = rounded(IR_BF16, rounded(IR_BF16, h) * w);
+            ck_assert(element(&x[2], IR_BF16, i) == (flags ? first : once));
+            others += first != once;
+        }
+        ck_assert_uint_gt(others, 5);
+        machine_free(machine, &work);
+        for (int i = 0; i < 3; i++)
+            machine_free(machine, &x[i]);
     }
 }
 END_TEST
@@ -88,6 +144,29 @@ START_TEST(rope)
     for (size_t i = 0; i < sizeof dims / sizeof *dims; i++)
         for (uint32_t heads = 1; heads <= 3; heads += 2)
             run_sizes(IR_OP_ROPE, (struct ir_attrs){ .heads = heads, .head_dim = dims[i], .theta = 10000 });
+}
+END_TEST
+
+/* A part of the head, from any element on, by halves and by pairs, frequencies of a list, a factor: alone and together. */
+START_TEST(rope_attributes)
+{
+    static const float list[] = { 1, 0.7f, 0.01f, 0, 0.3f, 2, 0.25f, 0.125f };
+    static const struct ir_freqs five = { 5, list }, eight = { 8, list };
+    static const struct ir_attrs kinds[] = {
+        { .head_dim = 10, .inv_freq = &five },
+        { .head_dim = 16, .theta = 100, .scale = 1.25f },
+        { .head_dim = 16, .theta = 100, .flags = IR_PAIRS },
+        { .head_dim = 24, .theta = 100, .rotary_dim = 10 },
+        { .head_dim = 24, .inv_freq = &eight, .rotary_dim = 16, .rotary_offset = 8 },
+        { .head_dim = 40, .inv_freq = &eight, .rotary_dim = 16, .rotary_offset = 16 },
+        { .head_dim = 25, .inv_freq = &eight, .rotary_dim = 16, .rotary_offset = 3, .scale = 0.5f, .flags = IR_PAIRS },
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (uint32_t heads = 1; heads <= 3; heads += 2) {
+            struct ir_attrs a = kinds[k];
+            a.heads = heads;
+            run_sizes(IR_OP_ROPE, a);
+        }
 }
 END_TEST
 
@@ -166,6 +245,22 @@ START_TEST(elementwise)
         run_sizes(IR_OP_GELU, (struct ir_attrs){ .features = widths[i], .flags = IR_EXACT });
         run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i] });
         run_sizes(IR_OP_ADD, (struct ir_attrs){ .features = widths[i] });
+        run_sizes(IR_OP_SCALE, (struct ir_attrs){ .features = widths[i], .scale = 0.22f });
+        run_sizes(IR_OP_SCALE, (struct ir_attrs){ .features = widths[i], .scale = 55.4256f, .flags = IR_ROUND_FIRST });
+        run_sizes(IR_OP_CLAMP, (struct ir_attrs){ .features = widths[i], .clamp = 0.8f });
+        run_sizes(IR_OP_ROW_GATE, (struct ir_attrs){ .features = widths[i] });
+        run_sizes(IR_OP_JOIN_HEADS, (struct ir_attrs){ .heads = 3, .head_dim = widths[i] + 6, .rotary_dim = 6 });
+        run_sizes(IR_OP_JOIN_HEADS,
+                  (struct ir_attrs){ .heads = 2, .head_dim = widths[i] + 3, .rotary_dim = widths[i] });
+        for (uint32_t act = 0; act < IR_ACT_COUNT; act++) {
+            run_sizes(IR_OP_ACT, (struct ir_attrs){ .features = widths[i], .act = act });
+            run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .act = act });
+        }
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .clamp = 0.7f });
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .alpha = 1.702f });
+        run_sizes(IR_OP_SWIGLU, (struct ir_attrs){ .features = widths[i], .flags = IR_ONE_PLUS, .act = IR_ACT_RELU });
+        run_sizes(IR_OP_SWIGLU,
+                  (struct ir_attrs){ .features = widths[i], .flags = IR_ONE_PLUS, .clamp = 0.7f, .alpha = 1.702f });
     }
     /* more than one piece, and several threads */
     run(&(struct op_case){ .op = IR_OP_GELU, .a = { .features = 301 }, .b = 3, .t = 130, .ep = 1 });
@@ -189,6 +284,33 @@ START_TEST(router)
                                         .aux_coef = variant & 2 ? 0.5f : 0 };
             run_sizes(IR_OP_ROUTER, a);
         }
+}
+END_TEST
+
+/* Sigmoid, bias, selection bias, groups, factor and eps: the routers of gpt-oss, DeepSeek-V2 and V3 among them. */
+START_TEST(router_attributes)
+{
+    static const struct ir_attrs kinds[] = {
+        { .flags = IR_SIGMOID },
+        { .flags = IR_SIGMOID | IR_NORM_TOPK, .eps = 0.25f, .scale = 2.5f },
+        { .flags = IR_BIAS | IR_NORM_TOPK },
+        { .flags = IR_SELECT_BIAS, .scale = 0.5f },
+        { .flags = IR_BIAS | IR_SELECT_BIAS | IR_SIGMOID },
+        { .flags = IR_GROUP_BEST, .groups = 4, .top_groups = 2, .scale = 16 },
+        { .flags = IR_SIGMOID | IR_SELECT_BIAS | IR_NORM_TOPK,
+          .groups = 4,
+          .top_groups = 2,
+          .eps = 1e-20f,
+          .scale = 2.5f },
+        { .flags = IR_SIGMOID | IR_SELECT_BIAS, .groups = 3, .top_groups = 1 },
+    };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
+        struct ir_attrs a = kinds[k];
+        a.features = 21;
+        a.experts = 12;
+        a.top_k = 3;
+        run_sizes(IR_OP_ROUTER, a);
+    }
 }
 END_TEST
 
@@ -259,6 +381,28 @@ START_TEST(experts)
 }
 END_TEST
 
+/* Biases and other activations, in runs and gaps. */
+START_TEST(experts_attributes)
+{
+    static const struct ir_attrs kinds[] = { { .flags = IR_BIAS },
+                                             { .act = IR_ACT_GELU_TANH },
+                                             { .flags = IR_BIAS | IR_ONE_PLUS, .clamp = 0.5f, .alpha = 1.702f } };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (uint32_t ep = 1; ep <= 2; ep++)
+            for (uint32_t capacity = 0; capacity < 3; capacity++) {
+                struct op_case c = { IR_OP_EXPERTS, kinds[k], .b = 3, .t = 7, .ep = ep, .spread = (enum spread)_i };
+                c.a.features = 13;
+                c.a.experts = 4;
+                c.a.top_k = 2;
+                c.a.ffn = 18;
+                c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? 3 : 27;
+                if (machine->compute == IR_BF16) /* rounding carries a gate over its bound, where the slope jumps */
+                    c.a.clamp = 0;
+                run(&c);
+            }
+}
+END_TEST
+
 /* Runs longer than a tile, and gaps on both sides of the length that is worth closing. */
 START_TEST(experts_long)
 {
@@ -307,6 +451,61 @@ START_TEST(head)
 }
 END_TEST
 
+/* A bias, a factor, a bound of the logits: each alone and all together, in pieces cut and whole. */
+START_TEST(head_attributes)
+{
+    static const struct ir_attrs kinds[] = { { .flags = IR_BIAS },
+                                             { .scale = 0.0625f },
+                                             { .score_cap = 1.5f },
+                                             { .flags = IR_BIAS, .scale = 3, .score_cap = 2 } };
+    static const uint32_t words[] = { 5, 1024, 1027 };
+    for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
+        for (size_t i = 0; i < sizeof words / sizeof *words; i++) {
+            struct ir_attrs a = kinds[k];
+            a.features = 21;
+            a.vocab = words[i];
+            run_sizes(IR_OP_HEAD_LOSS, a);
+        }
+}
+END_TEST
+
+/* The factor as it is, and in the job's type: to the bit, in bfloat16. */
+START_TEST(scale_rounding)
+{
+    const double by = 55.4256;
+    for (uint32_t flags = 0; machine->compute == IR_BF16 && flags <= IR_ROUND_FIRST; flags += IR_ROUND_FIRST) {
+        const struct ir_attrs at = { .features = 8, .scale = (float)by, .flags = flags };
+        if (!has_kernels(machine, IR_OP_SCALE, &at))
+            return;
+        struct guarded x = machine_buffer(machine, 16), y = machine_buffer(machine, 16);
+        struct guarded work = machine_buffer(machine,
+                                             machine->workspace(IR_OP_SCALE, &at, IR_PASS_F, 1, 1, 1, IR_BF16) + 1);
+        for (size_t i = 0; i < 8; i++)
+            set_element(&x, IR_BF16, i, 1 + (double)i / 128);
+        machine_put(machine, &x);
+        const struct op_args a = { .attrs = &at,
+                                   .op = IR_OP_SCALE,
+                                   .b = 1,
+                                   .t = 1,
+                                   .ep = 1,
+                                   .compute = IR_BF16,
+                                   .in = { x.device },
+                                   .out = { y.device },
+                                   .work = work.device,
+                                   .stream = machine->stream };
+        machine->backend->kernel(IR_OP_SCALE, IR_PASS_F)(&a);
+        machine_get(machine, &y);
+        ck_assert(element(&y, IR_BF16, 0) == rounded(IR_BF16, by));
+        for (size_t i = 0; i < 8; i++)
+            ck_assert(element(&y, IR_BF16, i) ==
+                      rounded(IR_BF16, (1 + (double)i / 128) * (flags ? rounded(IR_BF16, by) : by)));
+        machine_free(machine, &x);
+        machine_free(machine, &y);
+        machine_free(machine, &work);
+    }
+}
+END_TEST
+
 START_TEST(sum_and_copy)
 {
     if (!has_kernels(machine, IR_OP_SUM, &(struct ir_attrs){ 0 }))
@@ -348,6 +547,9 @@ START_TEST(readers)
         { IR_OP_ATTENTION, { .heads = 3, .kv_heads = 3, .head_dim = 64, .scale = 0.1f }, .b = 1, .t = 5 },
         { IR_OP_SWIGLU, { .features = 37 }, .b = 2, .t = 7 },
         { IR_OP_SWIGLU, { .features = 64 }, .b = 1, .t = 3 },
+        { IR_OP_SWIGLU, { .features = 37, .act = IR_ACT_GELU_TANH, .clamp = 1 }, .b = 2, .t = 7 },
+        { IR_OP_ROW_GATE, { .features = 37 }, .b = 2, .t = 7 },
+        { IR_OP_JOIN_HEADS, { .heads = 3, .head_dim = 11, .rotary_dim = 4 }, .b = 2, .t = 7 },
         { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2 }, .b = 2, .t = 7 },
         { IR_OP_COMBINE, { .features = 21, .experts = 4, .top_k = 2, .capacity = 3 }, .b = 2, .t = 7 },
     };
@@ -401,21 +603,27 @@ static Suite *suite(void)
     tcase_add_test(t, kernels_exist);
     tcase_add_test(t, embed);
     tcase_add_test(t, norms);
+    tcase_add_test(t, norm_rounding);
     tcase_add_test(t, linear);
     tcase_add_test(t, rope);
+    tcase_add_test(t, rope_attributes);
     tcase_add_test(t, attention);
     tcase_add_test(t, attention_blocks);
     tcase_add_test(t, attention_attributes);
     tcase_add_test(t, attention_wide);
     tcase_add_test(t, elementwise);
     tcase_add_test(t, router);
+    tcase_add_test(t, router_attributes);
     tcase_add_test(t, router_ties);
     tcase_add_loop_test(t, dispatch, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, combine, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts, SPREAD_RANDOM, SPREAD_NONE + 1);
+    tcase_add_loop_test(t, experts_attributes, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_long, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_loop_test(t, experts_grouped, SPREAD_RANDOM, SPREAD_NONE + 1);
     tcase_add_test(t, head);
+    tcase_add_test(t, head_attributes);
+    tcase_add_test(t, scale_rounding);
     tcase_add_test(t, readers);
     tcase_add_test(t, sum_and_copy);
     tcase_add_test(t, norm_rows);

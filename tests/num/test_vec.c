@@ -136,26 +136,32 @@ START_TEST(sets_agree)
     for (const struct vec *const *v = cpu_vec_all(); *v; v++) {
         double exact[W];
         float stat[2], other[2], rstd, rother;
-        best->layernorm(want, x, w, dy, W, 1e-5f, stat);
-        (*v)->layernorm(got, x, w, dy, W, 1e-5f, other);
+        const struct vec_norm norm = { .w = w, .b = dy, .eps = 1e-5f },
+                              less = { .w = w, .plus = 1, .eps = 1e-5f, .round = 1 };
+        best->layernorm(want, x, &norm, W, stat);
+        (*v)->layernorm(got, x, &norm, W, other);
         ck_assert(fabsf(stat[0] - other[0]) < 1e-6f && fabsf(stat[1] - other[1]) < 1e-5f);
         for (size_t i = 0; i < W; i++)
             ck_assert(fabsf(got[i] - want[i]) < 1e-5f);
-        best->layernorm_grad(want, x, x, w, dy, W, stat);
-        (*v)->layernorm_grad(got, x, x, w, dy, W, stat);
+        best->layernorm_grad(want, x, x, &norm, dy, W, stat);
+        (*v)->layernorm_grad(got, x, x, &norm, dy, W, stat);
         for (size_t i = 0; i < W; i++)
             exact[i] = want[i];
         ck_assert(worst_error(got, exact, W, 0.1) < 1e-5);
-        best->rmsnorm(want, x, w, W, 1e-5f, &rstd);
-        (*v)->rmsnorm(got, x, w, W, 1e-5f, &rother);
+        best->rmsnorm(want, x, &less, W, &rstd);
+        (*v)->rmsnorm(got, x, &less, W, &rother);
         ck_assert(fabsf(rstd - rother) < 1e-5f);
-        best->rmsnorm_grad(want, NULL, x, w, dy, W, rstd);
-        (*v)->rmsnorm_grad(got, NULL, x, w, dy, W, rstd);
+        best->rmsnorm_grad(want, NULL, x, &less, dy, W, rstd);
+        (*v)->rmsnorm_grad(got, NULL, x, &less, dy, W, rstd);
         for (size_t i = 0; i < W; i++)
             exact[i] = want[i];
         ck_assert(worst_error(got, exact, W, 0.1) < 1e-5);
         best->rope(want, x, dy, w, w + 20, 1, 20);
         (*v)->rope(got, x, dy, w, w + 20, 1, 20);
+        for (size_t i = 0; i < 40; i++)
+            ck_assert(fabsf(got[i] - want[i]) < 1e-5f);
+        best->rope_pairs(want, x, dy, w, w + 20, 1, 20);
+        (*v)->rope_pairs(got, x, dy, w, w + 20, 1, 20);
         for (size_t i = 0; i < 40; i++)
             ck_assert(fabsf(got[i] - want[i]) < 1e-5f);
     }

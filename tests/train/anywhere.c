@@ -129,14 +129,14 @@ static float value(uint32_t param, uint64_t i, int kind)
 }
 
 /* Sets, or compares, what lies at `at` for the range `in` of a bucket; `half`: as bfloat16. */
-static bool visit_range(const struct world *w, uint32_t bucket, struct shard_range in, void *at, int kind, bool half,
-                        bool set)
+static bool visit_range(const struct world *w, uint32_t bucket, struct bucket_view_range in, void *at, int kind,
+                        bool half, bool set)
 {
     const struct plan_bucket *b = &w->p.buckets[bucket];
     bool same = true;
     for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
-        struct shard_piece s;
-        if (!shard_piece(&w->p, i, world_rank(), in, &s))
+        struct bucket_view_piece s;
+        if (!bucket_view_piece(&w->p, i, world_rank(), in, &s))
             continue;
         for (uint64_t k = 0; k < s.count; k++) {
             float want = value(s.param, s.first + k, kind);
@@ -158,7 +158,7 @@ static bool visit(const struct world *w, bool set)
 {
     bool same = true, half = w->member && w->p.h->compute == IR_BF16;
     for (uint32_t b = 0; w->member && b < w->p.h->count[PLAN_S_BUCKETS]; b++) {
-        struct shard s = shard_of(&w->p, b, world_rank(), w->base);
+        struct bucket_view s = bucket_view_of(&w->p, b, world_rank(), w->base);
         float *const state[] = { s.master, s.m, s.v };
         same &= visit_range(w, b, s.params, s.param, 0, half, set);
         for (int kind = 0; kind < 3; kind++)

@@ -30,6 +30,9 @@ mkdir scratch && cp -r run far && mv far/checkpoints scratch/ck && ln -s ../scra
     grep -q '^piper: far/checkpoints: is a dangling symbolic link' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
     ends 74 1 short far --resume && mv away scratch && train 1 short far --steps 8 && [ "$(last_step far)" -eq 8 ]
 result 'checkpoints behind a link whose file system is not there: 74, nothing is touched'
+ln -s away/run link && ends 74 1 short link && grep -q '^piper: link: is a dangling symbolic link' out && [ ! -e away ] &&
+    mkdir -p away/run && train 1 short link && [ -f away/run/metrics.csv ]
+result 'a run folder behind such a link: 74, and it is not made'
 
 # ---- the newest is damaged: it is not replaced
 cp -r run bad && printf damaged | dd of=bad/checkpoints/step-000006.h5 bs=1 seek=20000 conv=notrunc 2>/dev/null &&

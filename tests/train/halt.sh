@@ -46,6 +46,8 @@ await $((from + 20)) h && asks h --before +0:0:6 && wait "$launched" && newest_i
     [ "$(stat -c %Y h/halted)" -le "$(date -d "$(sed 's/.*before //' said)" +%s)" ]
 result 'halt --before'
 refuses 64 'no run is active' "$piper" halt h && refuses 66 'no such directory' "$piper" halt nowhere &&
+    refuses 66 'h/log.txt: is a regular file, expected a run directory' "$piper" halt h/log.txt &&
+    refuses 66 'no such directory' "$piper" halt h/log.txt/run &&
     refuses 64 'mutually exclusive' "$piper" halt h --before 18:30 --checkpoints 1 &&
     refuses 64 'is in the past' "$piper" halt h --before 2001-01-01T12:00 &&
     refuses 64 'expected a time' "$piper" halt h --before tomorrow && refuses 64 'expected a time' "$piper" halt h --before 25:00

@@ -122,7 +122,7 @@ same_bits()
 moved()
 {
     "$piper" checkpoint diff "$1" "$2" >differences 2>>out
-    awk '/^params/ { sub(".*differ, by ", ""); x = $1 + 0; if (x > most) most = x } END { printf "1 %.9g\n", most }' differences
+    awk '/^params/ { sub(".*differ, by at most ", ""); x = $1 + 0; if (x > most) most = x } END { printf "1 %.9g\n", most }' differences
     cat differences >>out
 }
 # column RUN NAME: "step value" of the rows that have one

@@ -53,4 +53,39 @@ rm -rf r
         END { printf "%.1f\n", total / 1048576; exit !(sum >= 3 * params && sum <= 3.01 * params) }' plan.txt >want &&
     sed -n 's/.*peak memory per rank: \([0-9.]*\) MiB planned.*/\1/p' r/log.txt >got && diff want got >>out
 result 'snapshots hold the state once, and there are none with --checkpoint sync'
+
+# ---- a control group of the kernel's own, below the one this test is in: a plan that fits it trains, one that does not is refused before
+# the kernel would kill it
+own=$(sed -n 's/^[0-9]*:memory://p' /proc/self/cgroup 2>/dev/null)
+group=/sys/fs/cgroup/memory$own limit=memory.limit_in_bytes
+[ -n "$own" ] || group=/sys/fs/cgroup$(sed -n 's/^0:://p' /proc/self/cgroup 2>/dev/null) limit=memory.max
+group=$group/piper-test-$$
+if mkdir "$group" 2>/dev/null && [ -w "$group/$limit" ]; then
+    # the kernel may not be done yet with what has left it
+    trap 'for i in 1 2 3 4 5 6 7 8 9 10; do rmdir "$group" 2>/dev/null && break; sleep 0.2; done; rm -rf "$dir"' EXIT
+    # within MIB: one rank trains in a group of so much; $got: its exit status
+    within()
+    {
+        got=0
+        rm -rf r
+        echo $(($1 << 20)) >"$group/$limit" &&
+            sh -c 'echo $$ >"$0" && exec "$@"' "$group/cgroup.procs" "$piper" train case.h5 -o r >out 2>&1 || got=$?
+        echo "$1 MiB: exit status $got" >>out
+    }
+    echo '[]' >case.json
+    build case big case train.steps=3 train.batch_size=64 train.seq_len=64
+    "$piper" plan case.h5 --json >plan.txt 2>out
+    total=$(grep -o '"total": *[0-9]*' plan.txt | awk '{ printf "%d", $2 / 1048576 }')
+    within $((total + 200)) && [ $got -eq 0 ] && [ "$(last_step r)" -eq 3 ]
+    result 'a control group with room for the plan'
+    within $((total - 5)) && [ $got -eq 71 ] && [ "$(grep -c '^piper: ' out)" -eq 1 ] &&
+        grep -q "^piper: .*limited by the cgroup .*piper-test" out && [ ! -e r/metrics.csv ]
+    result 'one without: 71 with a sentence, instead of a kill'
+else
+    [ ! -d "$group" ] || rmdir "$group"
+    for case in 'with room for the plan' without; do
+        n=$((n + 1))
+        echo "ok $n - a control group $case # SKIP this user cannot make one that limits memory"
+    done
+fi
 echo "1..$n"

@@ -1,26 +1,26 @@
 #!/bin/sh
 # time-limit: 300
 # What happens to the folder while a run is alive: removed, renamed, replaced, its lock removed; and a run that was suspended while another
-# took the folder over. The five cases wait at the same time: a run looks at its folder every 5 s.
+# took the folder over. All cases wait at the same time: a run looks at its folder every 5 s.
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 export OMP_NUM_THREADS=1
 
-# begin NAME RANKS: a run in the folder NAME; NAME.out holds what it says, pid.NAME its rank 0
+# begin NAME RANKS [FOLDER]: a run in the folder NAME, started in FOLDER; NAME.out holds what it says, pid.NAME its rank 0
 begin()
 {
     cat >"rank.$1" <<SCRIPT
 #!/bin/sh
-[ "\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}" != 0 ] || echo \$\$ >pid.$1
+[ "\${OMPI_COMM_WORLD_RANK:-\${PMI_RANK:-0}}" != 0 ] || echo \$\$ >"$dir/pid.$1"
 exec "$piper" "\$@"
 SCRIPT
     chmod +x "rank.$1"
     if [ "$2" -eq 1 ]; then
-        "$dir/rank.$1" train one.h5 -o "$1" >"$1.out" 2>&1 &
+        (cd "${3:-.}" && exec "$dir/rank.$1" train one.h5 -o "$1") >"$1.out" 2>&1 &
     else
         sh "$src/tests/run-mpi" -x 75 "$dir/rank.$1" "$2" train two.h5 -o "$1" >"$1.out" 2>&1 &
     fi
     eval "run_$1=\$!"
-    await 3 "$1" || { cat "$1.out" && exit 99; }
+    await 3 "${3:-.}/$1" || { cat "$1.out" && exit 99; }
 }
 # says NAME PATTERN: within 30 s
 says()
@@ -78,17 +78,34 @@ begin renamed 2
 begin replaced 1
 begin unlocked 1
 begin suspended 1
+mkdir disk disk/run && ln -s disk/run linked && begin linked 1
+begin edited 1
+mkdir current && cp one.h5 tokens.h5 current && begin inside 1 current
 kill -STOP "$(cat pid.suspended)"
 began=$(date +%s)
 rm -rf removed
 mv renamed gone
 mv replaced kept && mkdir other && ln -s other replaced
 rm unlocked/lock
+rm -rf disk current
+rm edited/log.txt && { cat edited/metrics.csv && echo a remark; } >edit && mv edit edited/metrics.csv
 
 says removed 'warning: the run directory removed was removed: the next checkpoint recreates it' && stops removed 2 &&
     whole removed && grep -q 'warning: the run directory removed was removed and is recreated' removed/log.txt &&
-    grep -q 'parameters, float32, adamw' removed/log.txt
-result 'removed: a warning, and the next checkpoint makes it again, with log and metrics'
+    grep -q 'parameters, float32, adamw' removed/log.txt && "$piper" trace removed --last >>out && [ -f removed/ring/0001 ] &&
+    ! grep 'cannot be used' out
+result 'removed: a warning, and the next checkpoint makes it again, with log, metrics and ring'
+: >out
+says linked 'warning: the run directory linked was removed' && stops linked 1 && whole linked && [ -L linked ] && whole disk/run
+result 'what a link to it leads to is removed: that is made again'
+: >out
+says inside 'warning: the run directory inside was removed' && stops inside 1 && whole current/inside
+result 'the current folder is removed with it: it is made again where it was'
+: >out
+kill -USR2 "$(cat pid.edited)" && says edited 'warning: metrics.csv was replaced by another file, now metrics.csv.replaced.1' &&
+    grep -q 'a remark' edited/metrics.csv.replaced.1 && stops edited 1 && whole edited && grep -q 'parameters, float32, adamw' edited/log.txt &&
+    grep -q 'warning: log.txt was removed or replaced and is recreated' edited/log.txt
+result 'an editor replaces metrics.csv, log.txt is removed: the next checkpoint makes them again, with all they had'
 : >out
 says renamed "warning: renamed is no longer the directory of this run: .*, and is now $dir/gone" && stops renamed 2 &&
     whole gone && [ ! -e renamed ] && grep -q 'warning: renamed is no longer' gone/log.txt

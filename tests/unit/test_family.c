@@ -4,7 +4,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ir/family/family.h"
+#include "ir/family/files.h"
+#include "ir/family/hf.h"
 
 static struct ir_graph g;
 static struct notices notices;
@@ -130,6 +131,33 @@ START_TEST(real_files)
         ck_assert_msg(strstr(notices.at[i], "pdrop: dropout 0.1 is not applied: it trains as 0") != NULL, "%s",
                       notices.at[i]);
     ck_assert_uint_eq(notices.n, _i == 0 ? 3 : 0);
+}
+END_TEST
+
+/* Configurations of published models, descriptive keys left out: each is read, and has as many parameters as its files, where that is
+ * known; or it is refused with the reason. */
+START_TEST(published_models)
+{
+    json_t *doc = load("published"), *row;
+    size_t i;
+    uint32_t read = 0, refused = 0;
+    json_array_foreach(doc, i, row)
+    {
+        const char *name = json_string_value(json_object_get(row, "model"));
+        const char *why = json_string_value(json_object_get(row, "refused"));
+        const uint64_t want = (uint64_t)json_integer_value(json_object_get(row, "parameters"));
+        again();
+        enum status st = build(json_incref(json_object_get(row, "config")), 512);
+        ck_assert_msg((st == ST_OK) == !why, "%s: %s", name, err.text);
+        ck_assert_msg(!why || strstr(err.text, why), "%s: %s", name, err.text);
+        const uint64_t found = st == ST_OK ? ir_graph_param_count(&g) : 0;
+        ck_assert_msg(!want || want == found, "%s: %llu parameters, expected %llu", name, (unsigned long long)found,
+                      (unsigned long long)want);
+        read += st == ST_OK;
+        refused += st != ST_OK;
+    }
+    printf("# %u configurations read, %u refused\n", read, refused);
+    json_decref(doc);
 }
 END_TEST
 
@@ -306,26 +334,35 @@ END_TEST
 static const struct {
     const char *file, *key, *value, *says;
 } refused[] = {
-    { "llama-3.1-8b", "vocab_size", "100", "$.rope_scaling.rope_type: found \"llama3\"" },
-    { "llama-3-8b", "rope_scaling", "{\"type\":\"linear\",\"factor\":2}", "$.rope_scaling.type: found \"linear\"" },
+    { "llama-3-8b", "rope_scaling", "{\"type\":\"ntk\",\"factor\":2}", "$.rope_scaling.type: found \"ntk\"" },
+    { "llama-3-8b", "rope_scaling", "{\"type\":\"linear\"}", "$.rope_scaling: factor must be above 0" },
+    { "llama-3-8b", "rope_scaling", "{\"type\":\"linear\",\"mscale\":2}", "mscale" },
+    { "llama-3-8b", "rope_scaling", "{\"partial_rotary_factor\":0.5}", "turn as a whole" },
+    { "phi3-mini-128k", "rope_scaling", "{\"type\":\"su\",\"short_factor\":[1],\"long_factor\":[2]}",
+      "$.rope_scaling.short_factor: found 1 factors, expected one for each of the 48 pairs" },
     { "llama-3-8b", "rope_parameters", "{\"rope_theta\":10000}", "$.rope_parameters.rope_theta: found 10000" },
-    { "llama-3-8b", "rope_parameters", "{\"full_attention\":{}}", "full_attention" },
+    { "llama-3-8b", "rope_parameters", "{\"full_attention\":{}}", "by kind of layer" },
     { "llama-3-8b", "partial_rotary_factor", "0.5", "$.partial_rotary_factor: found 0.5" },
-    { "llama-3-8b", "hidden_act", "\"relu\"", "$.hidden_act: found \"relu\"" },
+    { "llama-3-8b", "hidden_act", "\"mish\"", "$.hidden_act: found \"mish\"" },
     { "llama-3-8b", "num_key_value_heads", "5", "num_attention_heads 32 is not a multiple of num_key_value_heads 5" },
     { "llama-3-8b", "num_attention_heads", "33", "num_attention_heads 33 is not a multiple" },
-    { "llama-3-8b", "head_dim", "63", "an even one" },
+    { "llama-3-8b", "head_dim", "63", "an even number" },
     { "llama-3-8b", "num_hidden_layers", "0", "$.num_hidden_layers: found 0" },
     { "llama-3-8b", "num_hidden_layers", "2000000000", "num_hidden_layers is 2000000000" },
     { "llama-3-8b", "hidden_size", "\"4096\"", "$.hidden_size: found \"4096\"" },
     { "llama-3-8b", "quantization_config", "{\"bits\":4}", "quantized" },
-    { "llama-3-8b", "model_type", "\"bert\"", "$.model_type: found \"bert\"" },
+    { "llama-3-8b", "model_type", "\"bert\"", "$.model_type: a bert cannot be described here: it has an encoder" },
+    { "llama-3-8b", "model_type", "\"mamba2\"",
+      "recurrent state. What today's operators can compute may be given as a \"graph\"" },
+    { "llama-3-8b", "model_type", "\"lama\"", "$.model_type: found \"lama\", expected one of gpt2, llama, " },
     { "llama-3-8b", "model_type", "null", "found neither \"model_type\"" },
     { "llama-3-8b", "attention_dropout", "2", "$.attention_dropout: found 2" },
-    { "qwen3-0.6b", "layer_types", "[\"linear_attention\"]", "$.layer_types[0]" },
+    { "qwen3-0.6b", "layer_types", "[\"full_attention\"]",
+      "$.layer_types: found 1 kinds, expected one for each of the 28 layers" },
     { "qwen3-0.6b", "use_sliding_window", "1", "$.use_sliding_window" },
-    { "mixtral-8x7b", "sliding_window", "127", "$.sliding_window: found 127" },
-    { "mixtral-8x7b", "router_jitter_noise", "0.1", "$.router_jitter_noise: found 0.1" },
+    { "llama-3-8b", "sliding_window", "127",
+      "$.sliding_window: found 127, expected no such key: a llama has no sliding_window, as has qwen2" },
+    { "mixtral-8x7b", "router_jitter_noise", "-1", "$.router_jitter_noise: found -1" },
     { "mixtral-8x7b", "num_experts_per_tok", "9", "num_experts_per_tok is 9, but there are 8 experts" },
     { "mixtral-8x7b", "num_experts", "16", "$.num_experts: found 16" },
     { "qwen3-30b-a3b", "mlp_only_layers", "[48]", "$.mlp_only_layers[0]: found 48" },
@@ -335,6 +372,9 @@ static const struct {
     { "gpt2", "activation_function", "\"relu\"", "$.activation_function: found \"relu\"" },
     { "gpt2", "n_head", "7", "n_embd 768 is not a multiple of n_head 7" },
     { "gpt2", "n_embd", "2000000004", "too large" },
+    { "glm-4.5-air", "n_shared_experts", "2000000000", "n_shared_experts 2000000000 times moe_intermediate_size 1408" },
+    { "glm-4.5-air", "topk_method", "\"greedy\"", "$.topk_method: found \"greedy\", expected \"noaux_tc\"" },
+    { "glm-4.5-air", "n_group", "3", "n_group is 3 and topk_group 1, with 128 experts" },
 };
 
 START_TEST(refused_keys)
@@ -344,18 +384,54 @@ START_TEST(refused_keys)
 }
 END_TEST
 
+/* ---- windows and positions ------------------------------------------------------------------------------------ */
+
+/* Windows of the first layers, as numbers; a layer without rotation is marked. */
+static const char *layers_text(uint32_t n)
+{
+    static char text[256];
+    size_t at = 0;
+    for (uint32_t i = 0; i < n; i++) {
+        char name[64];
+        snprintf(name, sizeof name, "layers.%u.attn.core", i);
+        const struct ir_node_op *core = op(name), *q = &g.ops.at[g.tensors.at[core->in[0]].producer];
+        at += (size_t)snprintf(text + at, sizeof text - at, "%s%u%s", i ? " " : "", core->attrs.window,
+                               q->op == IR_OP_ROPE ? "" : "-");
+    }
+    return text;
+}
+
+/* With sequences of 8192 tokens, which every default is shorter than. */
+static const struct {
+    const char *model, *layers;
+} windows_of[] = {
+    { "{\"model_type\":\"llama\"}", "0 0 0 0" },
+    { "{\"model_type\":\"qwen2\"}", "0 0 0 0" },
+    { "{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"max_window_layers\":2}", "0 0 4096 4096" },
+    { "{\"model_type\":\"qwen2\",\"use_sliding_window\":true,\"sliding_window\":null,\"max_window_layers\":2}",
+      "0 0 0 0" },
+    { "{\"model_type\":\"qwen3\",\"use_sliding_window\":true,\"sliding_window\":64,\"num_hidden_layers\":2,"
+      "\"layer_types\":[\"sliding_attention\",\"full_attention\"]}",
+      "64 0" },
+    { "{\"model_type\":\"qwen3_moe\",\"use_sliding_window\":true}", "4096 4096 4096 4096" },
+    { "{\"model_type\":\"mistral\"}", "4096 4096 4096 4096" },
+    { "{\"model_type\":\"mistral\",\"sliding_window\":null}", "0 0 0 0" },
+    { "{\"model_type\":\"ministral\"}", "4096 4096 4096 4096" },
+    { "{\"model_type\":\"mixtral\"}", "0 0 0 0" },
+    { "{\"model_type\":\"mixtral\",\"sliding_window\":8192}", "0 0 0 0" },
+    { "{\"model_type\":\"mixtral\",\"sliding_window\":8191}", "8191 8191 8191 8191" },
+    { "{\"model_type\":\"olmo3\"}", "4096 4096 4096 0" },
+    { "{\"model_type\":\"smollm3\"}", "0 0 0 0-" },
+    { "{\"model_type\":\"smollm3\",\"use_sliding_window\":true,\"sliding_window\":9}", "0 0 0 9-" },
+    { "{\"model_type\":\"phi3\",\"sliding_window\":2047}", "2047 2047 2047 2047" },
+    { "{\"model_type\":\"exaone4\"}", "4096 4096 4096 0-" },
+    { "{\"model_type\":\"exaone4\",\"sliding_window\":null}", "0 0 0 0" },
+};
+
 START_TEST(windows)
 {
-    json_t *doc = with(with(load("qwen3-0.6b"), "use_sliding_window", "true"), "sliding_window", "64");
-    ck_assert_int_eq(build(json_deep_copy(doc), 65), ST_INPUT);
-    ck_assert_ptr_nonnull(strstr(err.text, "$.sliding_window: found 64"));
-    again();
-    must_build(json_deep_copy(doc), 64);
-    again(); /* all layers full: the window is not used */
-    must_build(with(json_deep_copy(doc), "layer_types", "[\"full_attention\"]"), 65);
-    again();
-    ck_assert_int_eq(build(with(doc, "layer_types", "[\"full_attention\",\"sliding_attention\"]"), 65), ST_INPUT);
-    ck_assert_ptr_nonnull(strstr(err.text, "$.layer_types[1]"));
+    must_build(parse(windows_of[_i].model), 8192);
+    ck_assert_str_eq(layers_text(g.n_blocks - 2 < 4 ? g.n_blocks - 2 : 4), windows_of[_i].layers);
 }
 END_TEST
 
@@ -367,6 +443,136 @@ START_TEST(notices_for_unknown_keys)
     ck_assert(noticed("model.json: $.hiden_size: unknown key, ignored; did you mean hidden_size?"));
     ck_assert(noticed("$.xyzzy: unknown key, ignored"));
     ck_assert(noticed("$.attention_dropout: dropout 0.25 is not applied: it trains as 0"));
+    again();
+    must_build(with(load("mixtral-8x7b"), "router_jitter_noise", "0.1"), 128);
+    ck_assert(noticed("$.router_jitter_noise: noise 0.1 is not applied: it trains as 0"));
+}
+END_TEST
+
+/* ---- roles of parameters ---------------------------------------------------------------------------------------- */
+
+#define SMALL                                                                                                       \
+    "\"vocab_size\":9,\"hidden_size\":8,\"intermediate_size\":6,\"num_hidden_layers\":1,\"num_attention_heads\":2," \
+    "\"num_key_value_heads\":2"
+static const struct {
+    const char *model, *param;
+    uint8_t init;
+    bool decays;
+    uint8_t ndim;
+} roles[] = {
+    { "{\"model_type\":\"gpt_oss\"," SMALL "}", "model.layers.0.mlp.experts.gate_proj", IR_INIT_NORMAL, true, 3 },
+    { "{\"model_type\":\"gpt_oss\"," SMALL "}", "model.layers.0.mlp.experts.gate_proj_bias", IR_INIT_ZEROS, false, 2 },
+    { "{\"model_type\":\"gpt_oss\"," SMALL "}", "model.layers.0.mlp.router.weight", IR_INIT_NORMAL, true, 2 },
+    { "{\"model_type\":\"gpt_oss\"," SMALL "}", "model.layers.0.mlp.router.bias", IR_INIT_NORMAL, false, 1 },
+    { "{\"model_type\":\"gpt_oss\"," SMALL "}", "model.layers.0.self_attn.sinks", IR_INIT_NORMAL, false, 1 },
+    { "{\"model_type\":\"gpt_oss\"," SMALL "}", "model.layers.0.self_attn.o_proj.bias", IR_INIT_ZEROS, false, 1 },
+    { "{\"model_type\":\"gemma2\"," SMALL "}", "model.layers.0.input_layernorm.weight", IR_INIT_ZEROS, false, 1 },
+    { "{\"model_type\":\"gemma2\"," SMALL "}", "model.embed_tokens.weight", IR_INIT_NORMAL, true, 2 },
+    { "{\"model_type\":\"cohere\",\"use_qk_norm\":true," SMALL "}", "model.layers.0.self_attn.q_norm.weight",
+      IR_INIT_ONES, false, 2 },
+    { "{\"model_type\":\"glm4_moe\",\"first_k_dense_replace\":0," SMALL "}",
+      "model.layers.0.mlp.gate.e_score_correction_bias", IR_INIT_ZEROS, false, 1 },
+    { "{\"model_type\":\"phi\"," SMALL "}", "lm_head.bias", IR_INIT_ZEROS, false, 1 },
+};
+
+/* A llama of before, whose norms were rounded once, is the same model. */
+START_TEST(rounding_is_no_mathematics)
+{
+    char text[256];
+    struct ir_graph was;
+    ir_graph_init(&was);
+    json_t *doc = parse("{\"model_type\":\"llama\"," SMALL "}");
+    ck_assert_int_eq(ir_family_build(doc, "model.json", 8, &was, NULL, &err), ST_OK);
+    must_build(doc, 8);
+    for (uint32_t i = 0; i < was.ops.n; i++)
+        was.ops.at[i].attrs.flags &= ~(uint32_t)IR_ROUND_FIRST;
+    ck_assert_uint_ne(was.ops.at[1].attrs.flags, g.ops.at[1].attrs.flags);
+    ck_assert_msg(ir_graph_same(&was, &g, text, sizeof text), "%s", text);
+    was.ops.at[1].attrs.flags |= IR_ONE_PLUS;
+    ck_assert(!ir_graph_same(&was, &g, text, sizeof text));
+    ir_graph_release(&was);
+}
+END_TEST
+
+/* How it begins is the class's _init_weights; decay goes by role, not by shape. */
+START_TEST(parameter_roles)
+{
+    must_build(parse(roles[_i].model), 8);
+    const struct ir_param *p = param(roles[_i].param);
+    ck_assert_int_eq(p->init, roles[_i].init);
+    ck_assert_int_eq(p->decays, roles[_i].decays);
+    ck_assert_int_eq(p->shape.ndim, roles[_i].ndim);
+    ck_assert_float_eq(p->std, p->init == IR_INIT_NORMAL ? 0.02f : 0);
+}
+END_TEST
+#undef SMALL
+
+/* ---- keys of other families ------------------------------------------------------------------------------------- */
+
+static const struct hf_key *find_key(const struct hf_key *list, const char *name)
+{
+    for (; list->kind != HF_END; list++)
+        if (strcmp(list->name, name) == 0)
+            return list;
+    return NULL;
+}
+
+static bool changes_mathematics(const struct hf_key *k)
+{
+    return k->kind != HF_INFO && k->kind != HF_NOISE;
+}
+
+/* Every key that a family uses is in the list of those that the others refuse. */
+START_TEST(keys_are_listed)
+{
+    for (const struct family *const *f = ir_families; *f; f++)
+        for (const struct hf_key *k = (*f)->keys; k->kind != HF_END; k++)
+            ck_assert_msg(!changes_mathematics(k) || find_key(hf_math_keys, k->name) ||
+                              find_key(hf_common_keys, k->name),
+                          "%s: %s is not among the keys that change the mathematics", (*f)->model_type, k->name);
+}
+END_TEST
+
+/* As hf.c has it: equal numbers, and lists of nothing else. */
+static bool neutral(const json_t *v, const char *word)
+{
+    json_t *n = word ? json_loads(word, JSON_DECODE_ANY, NULL) : NULL;
+    bool same = n && (json_equal(v, n) ||
+                      (json_is_number(v) && json_is_number(n) && json_number_value(v) == json_number_value(n)));
+    json_decref(n);
+    return same;
+}
+
+/* Each key that changes the mathematics of some family, with values that are not neutral, in each family that has it not: refused, with
+ * the key and the value. */
+START_TEST(foreign_keys)
+{
+    static const char *const values[] = { "7", "0.37", "true", "false", "\"odd\"", "[0,1]", "{\"a\":2}" };
+    const struct family *f = ir_families[_i];
+    uint32_t tried = 0;
+    for (const struct hf_key *k = hf_math_keys; k->kind != HF_END; k++) {
+        if (find_key(f->keys, k->name))
+            continue;
+        for (size_t i = 0; i < sizeof values / sizeof *values; i++) {
+            json_t *doc = json_pack("{s:s}", "model_type", f->model_type),
+                   *v = json_loads(values[i], JSON_DECODE_ANY, NULL);
+            char want[128];
+            snprintf(want, sizeof want, "model.json: $.%s: found %s", k->name, json_is_object(v) ? "" : values[i]);
+            const bool is_neutral = neutral(v, k->word), is_list = json_is_array(v);
+            json_object_set_new(doc, k->name, v);
+            again();
+            if (is_neutral) {
+                json_decref(doc);
+                continue;
+            }
+            ck_assert_msg(build(doc, 16) == ST_INPUT, "%s takes %s %s", f->model_type, k->name, values[i]);
+            if (!is_list)
+                ck_assert_msg(strncmp(err.text, want, strlen(want)) == 0, "%s: %s", f->model_type, err.text);
+            ck_assert_uint_eq(notices.n, 0);
+            tried++;
+        }
+    }
+    ck_assert_uint_ge(tried, 200);
 }
 END_TEST
 
@@ -544,9 +750,72 @@ START_TEST(explicit_attention)
 }
 END_TEST
 
+/* Each attribute of the operators that families are made of. */
+START_TEST(explicit_operators)
+{
+    must_build(
+        parse(GRAPH(
+            EMBED ",{\"op\":\"layernorm\",\"name\":\"ln\",\"in\":[\"e\"],\"heads\":3,\"features\":4,\"per_head\":true,"
+                  "\"no_bias\":true},"
+                  "{\"op\":\"rmsnorm\",\"name\":\"rn\",\"in\":[\"ln\"],\"one_plus\":true,\"round_first\":true},"
+                  "{\"op\":\"act\",\"name\":\"ac\",\"in\":[\"rn\"],\"act\":\"relu2\"},"
+                  "{\"op\":\"swiglu\",\"name\":\"gl\",\"in\":[\"ac\",\"rn\"],\"act\":\"gelu_tanh\",\"clamp\":7},"
+                  "{\"op\":\"scale\",\"name\":\"sc\",\"in\":[\"gl\"],\"scale\":0.22},"
+                  "{\"op\":\"clamp\",\"name\":\"cl\",\"in\":[\"sc\"],\"clamp\":8},"
+                  "{\"op\":\"linear\",\"name\":\"g\",\"in\":[\"cl\"],\"out_features\":1},"
+                  "{\"op\":\"row_gate\",\"name\":\"rg\",\"in\":[\"cl\",\"g\"]},"
+                  "{\"op\":\"linear\",\"name\":\"kr\",\"in\":[\"rg\"],\"out_features\":2},"
+                  "{\"op\":\"join_heads\",\"name\":\"j\",\"in\":[\"rg\",\"kr\"],\"heads\":3},"
+                  "{\"op\":\"router\",\"name\":\"ro\",\"in\":[\"j\"],\"experts\":6,\"top_k\":2,\"sigmoid\":true,"
+                  "\"select_bias\":true,\"groups\":3,\"top_groups\":1,\"eps\":1e-20,\"scale\":2.5,\"norm_topk\":true},"
+                  "{\"op\":\"dispatch\",\"name\":\"d\",\"in\":[\"j\",\"ro.1\"]},"
+                  "{\"op\":\"experts\",\"name\":\"x\",\"in\":[\"d\",\"d.2\"],\"ffn\":6,\"bias\":true,\"alpha\":1.702,"
+                  "\"one_plus\":true},"
+                  "{\"op\":\"combine\",\"name\":\"c\",\"in\":[\"x\",\"d.1\",\"ro\"]},"
+                  "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"c\",\"targets\"],\"bias\":true,\"scale\":0.125,"
+                  "\"score_cap\":30,\"block\":1}")),
+        8);
+    ck_assert(op("ln")->attrs.heads == 3 && op("ln")->attrs.flags == (IR_PER_HEAD | IR_NO_BIAS));
+    ck_assert(param("ln.weight")->shape.ndim == 2 && op("ln")->param[1] == IR_NONE);
+    ck_assert(op("rn")->attrs.flags == (IR_ONE_PLUS | IR_ROUND_FIRST) && param("rn.weight")->init == IR_INIT_ZEROS);
+    ck_assert(op("ac")->attrs.act == IR_ACT_RELU2);
+    ck_assert(op("gl")->attrs.act == IR_ACT_GELU_TANH && op("gl")->attrs.clamp == 7);
+    ck_assert(op("sc")->attrs.scale == 0.22f && op("cl")->attrs.clamp == 8);
+    ck_assert(op("j")->attrs.head_dim == 6 && op("j")->attrs.rotary_dim == 2);
+    const struct ir_attrs *ro = &op("ro")->attrs, *x = &op("x")->attrs, *h = &op("h")->attrs;
+    ck_assert(ro->flags == (IR_SIGMOID | IR_SELECT_BIAS | IR_NORM_TOPK) && ro->groups == 3 && ro->top_groups == 1);
+    ck_assert(ro->eps == 1e-20f && ro->scale == 2.5f && param("ro.select_bias")->init == IR_INIT_ZEROS);
+    ck_assert(x->flags == (IR_BIAS | IR_ONE_PLUS) && x->alpha == 1.702f && param("x.*.up.bias")->init == IR_INIT_ZEROS);
+    ck_assert_uint_eq(param("x.*.down.bias")->shape.dim[1], 18);
+    ck_assert(h->flags == IR_BIAS && h->scale == 0.125f && h->score_cap == 30 && param("h.bias")->shape.dim[0] == 9);
+}
+END_TEST
+
+START_TEST(explicit_rope)
+{
+    must_build(parse(GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,0.5],"
+                                 "\"rotary_dim\":4,\"rotary_offset\":3,\"scale\":1.25,\"pairs\":true}," HEAD("r"))),
+               8);
+    const struct ir_attrs *a = &op("r")->attrs;
+    ck_assert(a->head_dim == 12 && a->theta == 0 && a->inv_freq->n == 2 && a->inv_freq->at[1] == 0.5f);
+    ck_assert(a->rotary_dim == 4 && a->rotary_offset == 3 && a->scale == 1.25f && a->flags == IR_PAIRS);
+}
+END_TEST
+
 static const struct {
     const char *text, *says;
 } bad_graphs[] = {
+    { GRAPH(EMBED ",{\"op\":\"act\",\"name\":\"g\",\"in\":[\"e\"],\"act\":\"mish\"}," HEAD("g")),
+      "$.graph[1].act: found \"mish\", expected one of silu, gelu" },
+    { GRAPH(EMBED ",{\"op\":\"clamp\",\"name\":\"g\",\"in\":[\"e\"]}," HEAD("g")),
+      "operator g (clamp) requires clamp" },
+    { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,2]}," HEAD("r")),
+      "operator r (rope): inv_freq must have a number for each pair" },
+    { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"inv_freq\":[1,-2]}," HEAD("r")),
+      "$.graph[1].inv_freq[1]: found -2" },
+    { GRAPH(EMBED ",{\"op\":\"rope\",\"name\":\"r\",\"in\":[\"e\"],\"heads\":1,\"theta\":5,\"rotary_dim\":2,\"inv_"
+                  "freq\":[1]}," HEAD("r")),
+      "theta or inv_freq" },
     { "[]", "$: found a list of 0" },
     { "{\"graph\":[]}", "vocab_size" },
     { "{\"graph\":[],\"vocab_size\":5}", "$.graph: found a list of 0" },
@@ -664,6 +933,7 @@ int main(void)
     TCase *c = tcase_create("family");
     tcase_add_checked_fixture(c, setup, teardown);
     tcase_add_loop_test(c, real_files, 0, (int)(sizeof real / sizeof *real));
+    tcase_add_test(c, published_models);
     tcase_add_test(c, gpt2_is_gpt2);
     tcase_add_test(c, gpt2_keys);
     tcase_add_test(c, llama_is_llama);
@@ -671,14 +941,21 @@ int main(void)
     tcase_add_test(c, qwen3_moe_is_qwen3_moe);
     tcase_add_test(c, mixtral_is_mixtral);
     tcase_add_loop_test(c, refused_keys, 0, (int)(sizeof refused / sizeof *refused));
-    tcase_add_test(c, windows);
+    tcase_add_loop_test(c, windows, 0, (int)(sizeof windows_of / sizeof *windows_of));
     tcase_add_test(c, notices_for_unknown_keys);
+    tcase_add_loop_test(c, parameter_roles, 0, (int)(sizeof roles / sizeof *roles));
+    tcase_add_test(c, rounding_is_no_mathematics);
+    tcase_add_test(c, keys_are_listed);
+    for (int i = 0; ir_families[i]; i++)
+        tcase_add_loop_test(c, foreign_keys, i, i + 1);
     tcase_add_test(c, annotate_with_index);
     tcase_add_test(c, annotate_numbered);
     tcase_add_loop_test(c, annotate_mistakes, 0, (int)(sizeof bad_annotations / sizeof *bad_annotations));
     tcase_add_test(c, default_cut);
     tcase_add_test(c, explicit_graph);
     tcase_add_test(c, explicit_attention);
+    tcase_add_test(c, explicit_operators);
+    tcase_add_test(c, explicit_rope);
     tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
     tcase_add_test(c, capacity);
     tcase_add_test(c, capacity_of_whole_numbers);

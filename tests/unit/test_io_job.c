@@ -153,6 +153,61 @@ START_TEST(attributes_that_came_later)
 }
 END_TEST
 
+/* embed -> rope with a list -> rope with another -> head. */
+static void rope_graph(struct ir_graph *g, float last)
+{
+    const struct ir_shape ids = { IR_I32, 1, { 8 } }, table = { IR_COMPUTE, 2, { 11, 6 } };
+    const uint32_t no = IR_NONE;
+    const float three[] = { 1, 0.1f, last };
+    const struct ir_freqs all = { 3, three }, two = { 2, three };
+    const struct ir_attrs embed = { .vocab = 11, .features = 6 },
+                          whole = { .heads = 1, .head_dim = 6, .inv_freq = &all },
+                          part = { .heads = 1, .head_dim = 6, .inv_freq = &two, .rotary_dim = 4, .scale = 1.5f };
+    ir_graph_init(g);
+    g->family = "graph";
+    g->seq_len = 8;
+    g->vocab = 11;
+    g->n_blocks = 1;
+    const uint32_t tokens = ir_graph_input(g, "tokens", ids), targets = ir_graph_input(g, "targets", ids);
+    const uint32_t w = ir_graph_param(g, "e", table, IR_INIT_NORMAL, 1);
+    struct ir_op_in x = sample_in(tokens, no, no, w, no, no);
+    uint32_t o = ir_graph_op(g, IR_OP_EMBED, "embed", 0, &embed, &x);
+    x = sample_in(ir_graph_out(g, o, 0), no, no, no, no, no);
+    o = ir_graph_op(g, IR_OP_ROPE, "r", 0, &whole, &x);
+    x = sample_in(ir_graph_out(g, o, 0), no, no, no, no, no);
+    o = ir_graph_op(g, IR_OP_ROPE, "s", 0, &part, &x);
+    x = sample_in(ir_graph_out(g, o, 0), targets, no, w, no, no);
+    ir_graph_op(g, IR_OP_HEAD_LOSS, "head", 0, &embed, &x);
+}
+
+/* Frequencies of rope: columns where a model has them, read back, part of the digest; a list of another length is refused. */
+START_TEST(lists_of_frequencies)
+{
+    struct job j, k;
+    uint8_t digest[32];
+    char text[256];
+    sample_job(&j);
+    ir_graph_release(&j.graph);
+    rope_graph(&j.graph, 0.01f);
+    ASSERT_OK(job_write(path, &j, &e));
+    memcpy(digest, j.model_digest, 32);
+    ASSERT_OK(job_read(path, &k, &e));
+    ck_assert(same_job(&j, &k));
+    ck_assert(k.graph.ops.at[1].attrs.inv_freq->at[2] == 0.01f && k.graph.ops.at[2].attrs.inv_freq->n == 2);
+    ir_graph_release(&k.graph);
+    rope_graph(&k.graph, 0.02f);
+    ck_assert(!ir_graph_same(&j.graph, &k.graph, text, sizeof text));
+    ck_assert_str_eq(text, "operator r has inv_freq[2] 0.00999999978 in one and 0.0199999996 in the other");
+    ASSERT_OK(job_write(path, &k, &e));
+    ck_assert_int_ne(memcmp(digest, k.model_digest, 32), 0);
+    job_release(&k);
+    hid_t file = H5Fopen(path, H5F_ACC_RDWR, H5P_DEFAULT);
+    ck_assert(file >= 0 && H5Ldelete(file, "model/operators/inv_freq_count", H5P_DEFAULT) >= 0 && H5Fclose(file) >= 0);
+    ck_assert_int_eq(job_read(path, &k, &e), ST_INPUT);
+    job_release(&j);
+}
+END_TEST
+
 /* At whatever time: a second later. */
 START_TEST(same_contents_same_bytes)
 {
@@ -452,6 +507,7 @@ int main(void)
     tcase_add_checked_fixture(t, make_folder, drop_folder);
     tcase_add_test(t, round_trip);
     tcase_add_test(t, attributes_that_came_later);
+    tcase_add_test(t, lists_of_frequencies);
     tcase_add_test(t, same_contents_same_bytes);
     tcase_add_test(t, digests_see_what_counts);
     tcase_add_test(t, settings_that_came_later);

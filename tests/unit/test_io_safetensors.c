@@ -6,12 +6,15 @@
 
 #include "io/checkpoint_private.h"
 #include "io/model.h"
+#include "ir/family/family.h"
+#include "ir/family/files.h"
 #include "tests/unit/io_sample.h"
 
 static struct err e;
 static const char *folder;
 static char file[300], ckpt[300], back[300];
 static struct ir_graph graph;
+static uint32_t extra; /* of the last import */
 
 static void begin(void)
 {
@@ -114,7 +117,7 @@ static struct checkpoint_info info(void)
 static enum status import(void)
 {
     struct checkpoint_info i = info();
-    return safetensors_import(file, &graph, &i, ckpt, &e);
+    return safetensors_import(file, &graph, &i, ckpt, &extra, &e);
 }
 
 static void check_checkpoint(void)
@@ -252,6 +255,123 @@ START_TEST(import_and_export)
     strcpy(file, back); /* and in again */
     ASSERT_OK(import());
     check_checkpoint();
+}
+END_TEST
+
+/* ---- packings --------------------------------------------------------------------------------------------------- */
+
+/* Models whose files pack parameters, the tensor of one of them, and where in it element `at` of that parameter stands. */
+static const struct {
+    const char *model, *param, *tensor;
+    uint64_t at, in_tensor;
+} packed[] = {
+#define TINY \
+    "\"vocab_size\":5,\"hidden_size\":8,\"intermediate_size\":3,\"num_hidden_layers\":1,\"num_attention_heads\":2"
+    { "{\"model_type\":\"phi3\"," TINY "}", "model.layers.0.self_attn.q_proj.weight",
+      "model.layers.0.self_attn.qkv_proj.weight", 9, 9 },
+    { "{\"model_type\":\"phi3\"," TINY ",\"num_key_value_heads\":1}", "model.layers.0.self_attn.v_proj.weight",
+      "model.layers.0.self_attn.qkv_proj.weight", 9, (8 + 4) * 8 + 9 },
+    { "{\"model_type\":\"glm\"," TINY ",\"head_dim\":4}", "model.layers.0.mlp.up_proj.weight",
+      "model.layers.0.mlp.gate_up_proj.weight", 1, 3 * 8 + 1 },
+    { "{\"model_type\":\"gpt_neox\"," TINY ",\"rotary_pct\":0.5}", "gpt_neox.layers.0.attention.key.weight",
+      "gpt_neox.layers.0.attention.query_key_value.weight", 5 * 8 + 7, ((1 * 3 + 1) * 4 + 1) * 8 + 7 },
+    { "{\"model_type\":\"gpt_neox\"," TINY ",\"rotary_pct\":0.5}", "gpt_neox.layers.0.attention.value.bias",
+      "gpt_neox.layers.0.attention.query_key_value.bias", 3, 2 * 4 + 3 },
+#undef TINY
+};
+
+static void build_packed(const char *text)
+{
+    json_t *doc;
+    ir_graph_release(&graph);
+    ir_graph_init(&graph);
+    ASSERT_OK(js_load_text(text, "model.json", &doc, &e));
+    ASSERT_OK(ir_family_build(doc, "model.json", 4, &graph, NULL, &e));
+    json_decref(doc);
+}
+
+/* The file of the model, each tensor's elements in order from a first one of its own; returns that of the tensor. */
+static float add_packed(const char *tensor)
+{
+    struct arena a;
+    float x[1000], begins = 0;
+    arena_init(&a);
+    start_file();
+    for (uint32_t i = 0; i < graph.params.n; i++) {
+        const struct ir_place p = ir_file_place(&graph, i, &a);
+        char shape[64] = "";
+        uint64_t n = 1;
+        for (uint32_t k = 0; k < p.ndim; n *= p.dim[k++])
+            sprintf(shape + strlen(shape), "%s%u", k ? "," : "", p.dim[k]);
+        for (uint64_t k = 0; k < n; k++)
+            x[k] = (float)(1000 * i + k);
+        if (strcmp(p.tensor, tensor) == 0 && p.part == 0)
+            begins = x[0];
+        if (p.part == 0)
+            add_tensor(p.tensor, "F32", shape, x, n * 4);
+    }
+    end_file(file);
+    arena_release(&a);
+    return begins;
+}
+
+START_TEST(packings)
+{
+    build_packed(packed[_i].model);
+    const float begins = add_packed(packed[_i].tensor);
+    struct checkpoint_info i = info(), got;
+    ASSERT_OK(import());
+    bool found = false;
+    for (uint32_t p = 0; p < graph.params.n; p++) {
+        float x[1000], m[1000];
+        struct checkpoint_piece piece = {
+            .param = p, .count = ir_shape_elements(&graph.params.at[p].shape), .data = x, .m = m
+        };
+        if (strcmp(graph.params.at[p].name, packed[_i].param) != 0)
+            continue;
+        found = true;
+        ASSERT_OK(checkpoint_read(ckpt, &graph, i.model_digest, &piece, 1, &got, &e));
+        ck_assert_msg(x[packed[_i].at] == begins + (float)packed[_i].in_tensor, "found %g",
+                      (double)(x[packed[_i].at] - begins));
+    }
+    ck_assert(found);
+    ASSERT_OK(safetensors_export(NULL, ckpt, back, &e));
+    struct safetensors a, b;
+    ASSERT_OK(safetensors_open(file, &a, &e));
+    ASSERT_OK(safetensors_open(back, &b, &e));
+    ck_assert_uint_eq(a.entries.n, b.entries.n);
+    for (uint32_t k = 0; k < a.entries.n; k++) {
+        float x[1000], y[1000];
+        const struct safetensors_entry *s = &a.entries.at[k], *t = &b.entries.at[k];
+        ck_assert_str_eq(s->name, t->name);
+        ck_assert_int_eq(memcmp(s->dim, t->dim, sizeof s->dim), 0);
+        ASSERT_OK(safetensors_read(&a, s, 0, s->elements, x, &e));
+        ASSERT_OK(safetensors_read(&b, t, 0, t->elements, y, &e));
+        ck_assert_msg(memcmp(x, y, s->elements * 4) == 0, "%s", s->name);
+    }
+    safetensors_close(&a);
+    safetensors_close(&b);
+}
+END_TEST
+
+/* Layers behind the last one are left out and counted, where the family has such; else they are too many. */
+START_TEST(multi_token_prediction)
+{
+#define TINY                                                                                                        \
+    "\"vocab_size\":5,\"hidden_size\":8,\"intermediate_size\":3,\"num_hidden_layers\":1,\"num_attention_heads\":2," \
+    "\"num_key_value_heads\":2"
+    const float x[3] = { 1, 2, 3 };
+    for (int known = 0; known < 2; known++) {
+        build_packed(known ? "{\"model_type\":\"glm4_moe\"," TINY "}" : "{\"model_type\":\"llama\"," TINY "}");
+        add_packed("");
+        add_tensor("model.layers.1.enorm.weight", "F32", "3", x, sizeof x);
+        add_tensor("model.layers.1.eh_proj.weight", "F32", "3", x, sizeof x);
+        end_file(file);
+        ck_assert_int_eq(import(), known ? ST_OK : ST_INPUT);
+        ck_assert_uint_eq(extra, known ? 2 : 0);
+    }
+    ck_assert_ptr_nonnull(strstr(e.text, "model.layers.1.eh_proj.weight is not of this model"));
+#undef TINY
 }
 END_TEST
 
@@ -403,6 +523,8 @@ int main(void)
     tcase_add_loop_test(t, bad_headers, 0, (int)(sizeof bad / sizeof bad[0]));
     tcase_add_test(t, bad_files);
     tcase_add_test(t, import_and_export);
+    tcase_add_loop_test(t, packings, 0, (int)(sizeof packed / sizeof packed[0]));
+    tcase_add_test(t, multi_token_prediction);
     tcase_add_test(t, prefixes_buffers_and_tied_heads);
     tcase_add_test(t, blocks_of_any_size);
     tcase_add_test(t, damage_is_not_exported);

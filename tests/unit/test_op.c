@@ -1,28 +1,42 @@
 /* The operator table: attributes, shapes, what backward kernels read, work and bytes, targets. */
 #include <check.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "ir/op.h"
+#include "ir/rope.h"
 #include "ir/target.h"
+#include "tests/unit/data/rope_table.h"
 
+static const float two_freqs[] = { 1, 0.5f };
 /* Attributes that are possible, one set per operator of a model graph. */
 static const struct ir_attrs good[IR_OP_GRAPH_COUNT] = {
     [IR_OP_EMBED] = { .vocab = 11, .features = 6 },
     [IR_OP_POS_EMBED] = { .positions = 9, .features = 6 },
-    [IR_OP_LAYERNORM] = { .features = 6, .eps = 1e-5f },
+    [IR_OP_LAYERNORM] = { .features = 6, .heads = 3, .eps = 1e-5f, .flags = IR_PER_HEAD },
     [IR_OP_RMSNORM] = { .features = 4, .heads = 3, .eps = 1e-6f },
     [IR_OP_LINEAR] = { .in_features = 6, .out_features = 10, .flags = IR_BIAS | IR_TRANSPOSED },
-    [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .theta = 1e4f },
+    [IR_OP_ROPE] = { .heads = 3, .head_dim = 4, .inv_freq = &(const struct ir_freqs){ 2, two_freqs } },
     [IR_OP_ATTENTION] = { .heads = 6, .kv_heads = 2, .head_dim = 4, .scale = 0.5f, .flags = IR_SINKS },
     [IR_OP_GELU] = { .features = 10, .flags = IR_EXACT },
-    [IR_OP_SWIGLU] = { .features = 10 },
+    [IR_OP_ACT] = { .features = 10, .act = IR_ACT_RELU2 },
+    [IR_OP_SWIGLU] = { .features = 10, .clamp = 7, .alpha = 1.702f, .flags = IR_ONE_PLUS },
     [IR_OP_ADD] = { .features = 6 },
-    [IR_OP_ROUTER] = { .features = 6, .experts = 5, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 0.01f },
+    [IR_OP_SCALE] = { .features = 6, .scale = 12, .flags = IR_ROUND_FIRST },
+    [IR_OP_CLAMP] = { .features = 6, .clamp = 8 },
+    [IR_OP_ROW_GATE] = { .features = 6 },
+    [IR_OP_JOIN_HEADS] = { .heads = 3, .head_dim = 10, .rotary_dim = 4 },
+    [IR_OP_ROUTER] = { .features = 6,
+                       .experts = 6,
+                       .top_k = 2,
+                       .flags = IR_NORM_TOPK | IR_BIAS | IR_SELECT_BIAS,
+                       .scale = 2.5f,
+                       .eps = 1e-20f },
     [IR_OP_DISPATCH] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
-    [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8 },
+    [IR_OP_EXPERTS] = { .features = 6, .experts = 5, .top_k = 2, .ffn = 8, .clamp = 7, .flags = IR_BIAS },
     [IR_OP_COMBINE] = { .features = 6, .experts = 5, .top_k = 2, .capacity = 3 },
-    [IR_OP_HEAD_LOSS] = { .features = 6, .vocab = 11 },
+    [IR_OP_HEAD_LOSS] = { .features = 6, .vocab = 11, .scale = 0.5f, .score_cap = 30, .flags = IR_BIAS },
 };
 enum { T = 8 };
 
@@ -52,6 +66,7 @@ START_TEST(rows_are_whole)
         ck_assert(!o->n_stash || o->bw_reads & IR_STASH(0));
     }
     ck_assert_int_eq(ir_op_by_name("relu"), IR_OP_COUNT);
+    ck_assert(ir_act_names[IR_ACT_SIGMOID] && !ir_act_names[IR_ACT_COUNT]);
 }
 END_TEST
 
@@ -62,6 +77,10 @@ START_TEST(reads_exist)
         struct ir_op_shapes s;
         ir_op_shapes((enum ir_op)i, &good[i], T, &s);
         const uint32_t reads = ir_op_info[i].bi_reads | ir_op_info[i].bw_reads;
+        for (uint32_t k = 3; k < IR_MAX_PARAM; k++) {
+            ck_assert(!(reads & IR_PARAM(k)) || s.param[k].ndim);
+            ck_assert_int_eq(k<ir_op_info[i].n_param, s.param[k].ndim> 0);
+        }
         for (uint32_t k = 0; k < 3; k++) {
             ck_assert(!(reads & IR_IN(k)) || s.in[k].ndim);
             ck_assert(!(reads & IR_OUT(k)) || s.out[k].ndim);
@@ -87,12 +106,14 @@ START_TEST(kernels)
         enum ir_op op;
         bool bi, bw;
     } want[] = {
-        { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true }, { IR_OP_LAYERNORM, true, true },
-        { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },     { IR_OP_ROPE, true, false },
-        { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },      { IR_OP_SWIGLU, true, false },
-        { IR_OP_ADD, false, false },     { IR_OP_ROUTER, true, true },     { IR_OP_DISPATCH, true, false },
-        { IR_OP_EXPERTS, true, true },   { IR_OP_COMBINE, true, false },   { IR_OP_HEAD_LOSS, true, true },
-        { IR_OP_SUM, false, false },     { IR_OP_COPY, false, false },
+        { IR_OP_EMBED, false, true },    { IR_OP_POS_EMBED, false, true },  { IR_OP_LAYERNORM, true, true },
+        { IR_OP_RMSNORM, true, true },   { IR_OP_LINEAR, true, true },      { IR_OP_ROPE, true, false },
+        { IR_OP_ATTENTION, true, true }, { IR_OP_GELU, true, false },       { IR_OP_SWIGLU, true, false },
+        { IR_OP_ACT, true, false },      { IR_OP_SCALE, true, false },      { IR_OP_CLAMP, true, false },
+        { IR_OP_ROW_GATE, true, false }, { IR_OP_JOIN_HEADS, true, false }, { IR_OP_ADD, false, false },
+        { IR_OP_ROUTER, true, true },    { IR_OP_DISPATCH, true, false },   { IR_OP_EXPERTS, true, true },
+        { IR_OP_COMBINE, true, false },  { IR_OP_HEAD_LOSS, true, true },   { IR_OP_SUM, false, false },
+        { IR_OP_COPY, false, false },
     };
     ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
     for (size_t i = 0; i < IR_OP_COUNT; i++) {
@@ -145,9 +166,25 @@ START_TEST(shapes_dense)
     is_shape(&s.in[0], IR_COMPUTE, T, 12, 0);
     is_shape(&s.param[0], IR_COMPUTE, 4, 0, 0);
     is_shape(&s.save[0], IR_F32, T, 3, 0);
+    ir_op_shapes(IR_OP_JOIN_HEADS, &good[IR_OP_JOIN_HEADS], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 18, 0);
+    is_shape(&s.in[1], IR_COMPUTE, T, 4, 0);
+    is_shape(&s.out[0], IR_COMPUTE, T, 30, 0);
+    ir_op_shapes(IR_OP_LAYERNORM, &good[IR_OP_LAYERNORM], T, &s);
+    is_shape(&s.in[0], IR_COMPUTE, T, 18, 0);
+    is_shape(&s.param[1], IR_COMPUTE, 3, 6, 0);
+    is_shape(&s.save[1], IR_F32, T, 3, 0);
+    struct ir_attrs bare = { .features = 6, .eps = 1e-5f, .flags = IR_NO_BIAS };
+    ir_op_shapes(IR_OP_LAYERNORM, &bare, T, &s);
+    is_shape(&s.param[0], IR_COMPUTE, 6, 0, 0);
+    ck_assert(!s.param[1].ndim && ir_op_params(IR_OP_LAYERNORM, &bare) == 1);
+    bare.flags = IR_NO_WEIGHT;
+    ck_assert(ir_op_params(IR_OP_LAYERNORM, &bare) == 0 && !ir_op_runs(IR_OP_LAYERNORM, &bare, IR_PASS_BW));
     ir_op_shapes(IR_OP_HEAD_LOSS, &good[IR_OP_HEAD_LOSS], T, &s);
     is_shape(&s.in[1], IR_I32, T, 0, 0);
+    is_shape(&s.param[1], IR_COMPUTE, 11, 0, 0);
     is_shape(&s.save[0], IR_COMPUTE, T, 11, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_HEAD_LOSS, &(struct ir_attrs){ .features = 6, .vocab = 11 }), 1);
 }
 END_TEST
 
@@ -157,9 +194,12 @@ START_TEST(shapes_routed)
     ir_op_shapes(IR_OP_ROUTER, &good[IR_OP_ROUTER], T, &s);
     is_shape(&s.out[0], IR_F32, T, 2, 0);
     is_shape(&s.out[1], IR_I32, T, 2, 0);
-    is_shape(&s.save[0], IR_F32, T, 5, 0);
-    is_shape(&s.stash[0], IR_F32, T, 5, 0);
-    is_shape(&s.param[0], IR_COMPUTE, 5, 6, 0);
+    is_shape(&s.save[0], IR_F32, T, 6, 0);
+    is_shape(&s.stash[0], IR_F32, T, 6, 0);
+    is_shape(&s.param[0], IR_COMPUTE, 6, 6, 0);
+    is_shape(&s.param[2], IR_COMPUTE, 6, 0, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_ROUTER, &(struct ir_attrs){ .flags = IR_SELECT_BIAS }), 2);
+    ck_assert_uint_eq(ir_op_params(IR_OP_ROUTER, &(struct ir_attrs){ .flags = IR_SIGMOID }), 1);
     ir_op_shapes(IR_OP_DISPATCH, &good[IR_OP_DISPATCH], T, &s);
     is_shape(&s.out[0], IR_COMPUTE, 15, 6, 0); /* experts * capacity */
     is_shape(&s.out[1], IR_I32, T, 2, 0);
@@ -168,6 +208,9 @@ START_TEST(shapes_routed)
     is_shape(&s.in[0], IR_COMPUTE, 16, 6, 0); /* dropless: T * k */
     is_shape(&s.param[0], IR_COMPUTE, 5, 8, 6);
     is_shape(&s.param[2], IR_COMPUTE, 5, 6, 8);
+    is_shape(&s.param[4], IR_COMPUTE, 5, 8, 0);
+    is_shape(&s.param[5], IR_COMPUTE, 5, 6, 0);
+    ck_assert_uint_eq(ir_op_params(IR_OP_EXPERTS, &(struct ir_attrs){ .ffn = 8 }), 3);
     is_shape(&s.save[1], IR_COMPUTE, 16, 8, 0);
     is_shape(&s.stash[0], IR_COMPUTE, 16, 8, 0);
     ir_op_shapes(IR_OP_COMBINE, &good[IR_OP_COMBINE], T, &s);
@@ -195,6 +238,7 @@ START_TEST(attributes_are_checked)
                              !used || ir_op_attr_may_be_zero((enum ir_op)op, i));
             put(&a, i, ir_attr_info[i].type == 'f' ? 0x7fc00000u /* NaN */ : UINT32_MAX);
             ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &a, T));
+            ck_assert(strlen(ir_attr_info[i].name) > 2 && strchr("ufa", ir_attr_info[i].type));
             put(&a, i, ir_attr_info[i].type == 'f' ? 0x3f800000u /* 1.0 */ : 1);
             if (!used)
                 ck_assert_ptr_nonnull(ir_op_attrs_wrong((enum ir_op)op, &a, T));
@@ -208,12 +252,43 @@ START_TEST(attributes_that_do_not_go_together)
     struct ir_attrs a = good[IR_OP_ATTENTION];
     a.kv_heads = 4;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ATTENTION, &a, T));
-    a = good[IR_OP_ROPE];
-    a.head_dim = 5;
-    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROPE, &a, T));
-    a = good[IR_OP_ROUTER];
-    a.top_k = 6;
-    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROUTER, &a, T));
+    static const float not_numbers[] = { 1, NAN };
+    static const struct ir_freqs nan_freqs = { 2, not_numbers };
+    const struct ir_attrs rope[] = {
+        { .heads = 3, .head_dim = 5, .theta = 10 },
+        { .heads = 3, .head_dim = 4 },
+        { .heads = 3, .head_dim = 4, .theta = 10, .inv_freq = good[IR_OP_ROPE].inv_freq },
+        { .heads = 3, .head_dim = 6, .inv_freq = good[IR_OP_ROPE].inv_freq },
+        { .heads = 3, .head_dim = 4, .inv_freq = &nan_freqs },
+        { .heads = 3, .head_dim = 6, .theta = 10, .rotary_dim = 3 },
+        { .heads = 3, .head_dim = 6, .theta = 10, .rotary_dim = 8 },
+        { .heads = 3, .head_dim = 6, .theta = 10, .rotary_dim = 4, .rotary_offset = 3 },
+    };
+    for (size_t i = 0; i < sizeof rope / sizeof *rope; i++)
+        ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROPE, &rope[i], T));
+    ck_assert_ptr_null(ir_op_attrs_wrong(
+        IR_OP_ROPE, &(struct ir_attrs){ .heads = 3, .head_dim = 5, .rotary_dim = 4, .rotary_offset = 1, .theta = 10 },
+        T));
+    a = good[IR_OP_SWIGLU];
+    a.act = IR_ACT_GELU;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_SWIGLU, &a, T));
+    a = good[IR_OP_LINEAR];
+    a.inv_freq = good[IR_OP_ROPE].inv_freq;
+    ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
+    const struct ir_attrs routers[] = {
+        { .features = 6, .experts = 6, .top_k = 7 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 2, .top_groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 4, .top_groups = 2 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 2, .top_groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 3, .groups = 3, .top_groups = 1 },
+        { .features = 6, .experts = 6, .top_k = 2, .groups = 6, .top_groups = 3 },
+        { .features = 6, .experts = 6, .top_k = 2, .flags = IR_GROUP_BEST },
+        { .features = 6, .experts = 6, .top_k = 2, .flags = IR_SIGMOID, .aux_coef = 0.1f },
+        { .features = 6, .experts = 4096, .top_k = 2, .groups = 2048, .top_groups = 3 },
+    };
+    for (size_t i = 0; i < sizeof routers / sizeof *routers; i++)
+        ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_ROUTER, &routers[i], T));
     a = good[IR_OP_LINEAR];
     a.flags |= IR_PACKED;
     ck_assert_ptr_nonnull(ir_op_attrs_wrong(IR_OP_LINEAR, &a, T));
@@ -232,7 +307,7 @@ START_TEST(work_and_bytes)
     const struct ir_attrs *l = &good[IR_OP_LINEAR];
     ck_assert_double_eq(ir_op_info[IR_OP_LINEAR].flops(l, IR_PASS_BI, 2, T), 2.0 * 2 * T * 6 * 10);
     ck_assert_double_eq(ir_op_info[IR_OP_EXPERTS].flops(&good[IR_OP_EXPERTS], IR_PASS_F, 1, T),
-                        6.0 * 16 * 6 * 8 + 6.0 * 16 * 8);
+                        6.0 * 16 * 6 * 8 + 6.0 * 16 * 8 + 16.0 * (2 * 8 + 6));
     /* linear: x, weights, bias read, y written; BW: x and dy read, float32 gradients written */
     double f = 2 * T * 6 + 60 + 10 + 2 * T * 10;
     ck_assert_double_eq(ir_op_bytes(IR_OP_LINEAR, l, IR_PASS_F, 2, T, IR_F32), 4 * f);
@@ -244,10 +319,99 @@ START_TEST(work_and_bytes)
                         4.0 * (T + T * 6 + T * 6));
     /* router, BI: index, probabilities, weights W, gradient of the weights read; dx and the stash written */
     ck_assert_double_eq(ir_op_bytes(IR_OP_ROUTER, &good[IR_OP_ROUTER], IR_PASS_BI, 1, T, IR_F32),
-                        4.0 * (T * 2 + T * 5 + 30 + T * 2 + T * 6 + T * 5));
+                        4.0 * (T * 2 + T * 6 + 36 + T * 2 + T * 6 + T * 6));
     ck_assert_uint_eq(ir_dtype_size(IR_COMPUTE, IR_BF16), 2);
     ck_assert_uint_eq(ir_dtype_size(IR_F32, IR_BF16), 4);
     ck_assert_uint_eq(ir_dtype_size(IR_BYTE, IR_F32), 1);
+}
+END_TEST
+
+/* What CUDA has no kernel for is refused by the operator's name, the rest of the operator is taken. */
+START_TEST(cuda_refuses_by_name)
+{
+    static const struct {
+        enum ir_op op;
+        struct ir_attrs a;
+        bool taken;
+    } cases[] = {
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_NORM_TOPK, .aux_coef = 1 }, true },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_SIGMOID }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_SELECT_BIAS }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .flags = IR_BIAS }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .groups = 3, .top_groups = 2 }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .scale = 2 }, false },
+        { IR_OP_ROUTER, { .features = 6, .experts = 6, .top_k = 2, .eps = 1 }, false },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8 }, true },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8, .flags = IR_BIAS }, false },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8, .act = IR_ACT_RELU }, false },
+        { IR_OP_EXPERTS, { .features = 6, .experts = 6, .top_k = 2, .ffn = 8, .clamp = 7 }, false },
+        { IR_OP_HEAD_LOSS, { .features = 6, .vocab = 8, .scale = 2, .score_cap = 30 }, true },
+        { IR_OP_HEAD_LOSS, { .features = 6, .vocab = 8, .flags = IR_BIAS }, false },
+        { IR_OP_LAYERNORM, { .features = 6, .heads = 2, .eps = 1, .flags = IR_NO_BIAS }, true },
+        { IR_OP_LAYERNORM, { .features = 6, .heads = 2, .eps = 1, .flags = IR_PER_HEAD }, false },
+    };
+    for (size_t i = 0; i < sizeof cases / sizeof *cases; i++) {
+        const char *says = ir_target_cuda.unsupported(cases[i].op, &cases[i].a, T, IR_BF16);
+        ck_assert_ptr_null(ir_op_attrs_wrong(cases[i].op, &cases[i].a, T));
+        ck_assert_int_eq(!says, cases[i].taken);
+        ck_assert(!says || (strstr(says, ir_op_info[cases[i].op].name) && strstr(says, "--device cpu")));
+    }
+}
+END_TEST
+
+/* The numbers of transformers; those of float32 there, of float64 here. */
+START_TEST(rope_frequencies)
+{
+    for (size_t i = 0; i < sizeof rope_cases / sizeof *rope_cases; i++) {
+        const struct rope_case *c = &rope_cases[i];
+        float f[16];
+        double scale;
+        const char *wrong = ir_rope_frequencies(&c->r, c->t, f, &scale);
+        ck_assert_msg(!wrong, "%s", wrong);
+        ck_assert_double_eq_tol(scale, c->scale, 1e-8);
+        for (uint32_t k = 0; k < c->r.dim / 2; k++)
+            ck_assert_msg(fabsf(f[k] - c->inv_freq[k]) <= 2e-6f * c->inv_freq[k], "case %zu pair %u: %.9g, not %.9g", i,
+                          k, (double)f[k], (double)c->inv_freq[k]);
+    }
+}
+END_TEST
+
+START_TEST(rope_numbers_are_checked)
+{
+    const struct ir_rope wrong[] = {
+        { .theta = 1, .dim = 8 },
+        { .theta = 100, .dim = 7 },
+        { .theta = 100 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_LINEAR },
+        { .theta = 100, .dim = 2, .kind = IR_ROPE_DYNAMIC, .factor = 2, .max_positions = 8 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_DYNAMIC, .factor = 2 },
+        { .theta = 100,
+          .dim = 8,
+          .kind = IR_ROPE_LLAMA3,
+          .factor = 2,
+          .original = 8,
+          .low_freq_factor = 4,
+          .high_freq_factor = 4 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_YARN, .factor = 2 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_YARN, .original = 8 },
+        { .theta = 100, .dim = 8, .kind = IR_ROPE_LONGROPE, .factor = 2, .original = 8, .short_factor = rope_short },
+        { .theta = 100,
+          .dim = 8,
+          .kind = IR_ROPE_LONGROPE,
+          .factor = 2,
+          .short_factor = rope_short,
+          .long_factor = rope_long },
+    };
+    float f[4] = { 7 };
+    double scale = 7;
+    for (size_t i = 0; i < sizeof wrong / sizeof *wrong; i++)
+        ck_assert_ptr_nonnull(ir_rope_frequencies(&wrong[i], 8, f, &scale));
+    ck_assert(f[0] == 7 && scale == 7);
+    ck_assert_ptr_null(ir_rope_frequencies(&(struct ir_rope){ .theta = 100, .dim = 8 }, 8, f, &scale));
+    ck_assert(f[0] == 1 && f[3] == (float)pow(100, -0.75) && scale == 1);
+    ck_assert_uint_eq(ir_rope_kind_by_name("llama3"), IR_ROPE_LLAMA3);
+    ck_assert_uint_eq(ir_rope_kind_by_name("su"), IR_ROPE_LONGROPE + 1);
+    ck_assert_double_eq_tol(ir_rope_mscale(40, 1), 1.3688879454, 1e-9);
 }
 END_TEST
 
@@ -300,6 +464,9 @@ int main(void)
     tcase_add_test(c, attributes_are_checked);
     tcase_add_test(c, attributes_that_do_not_go_together);
     tcase_add_test(c, work_and_bytes);
+    tcase_add_test(c, cuda_refuses_by_name);
+    tcase_add_test(c, rope_frequencies);
+    tcase_add_test(c, rope_numbers_are_checked);
     tcase_add_test(c, targets);
     suite_add_tcase(s, c);
     SRunner *r = srunner_create(s);

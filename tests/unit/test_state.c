@@ -141,7 +141,7 @@ START_TEST(init_does_not_depend_on_sharding)
     init_normal(experts, 0, HOLDERS * EXPERT, 3, "experts.*.up", 0.02f);
     for (uint32_t r = 0; r < HOLDERS; r++) {
         init_params(&w.g, &w.p, r, w.base[r], 3);
-        struct shard s = shard_of(&w.p, 0, r, w.base[r]), x = shard_of(&w.p, 1, r, w.base[r]);
+        struct bucket_view s = bucket_view_of(&w.p, 0, r, w.base[r]), x = bucket_view_of(&w.p, 1, r, w.base[r]);
         for (uint64_t i = 0; i < s.params.count; i++) {
             uint64_t at = s.params.first + i;
             float expected = at < W ? weight[at] : at >= 112 && at < 112 + BIAS ? 1 : 0;
@@ -158,7 +158,7 @@ START_TEST(shards_cover_the_bucket)
     struct world w;
     setup(&w, (uint32_t)_i);
     for (uint32_t r = 0; r < HOLDERS; r++) {
-        struct shard s = shard_of(&w.p, 0, r, w.base[r]);
+        struct bucket_view s = bucket_view_of(&w.p, 0, r, w.base[r]);
         ck_assert_uint_eq(s.own.first, r * (PAD / HOLDERS));
         ck_assert_uint_eq(s.own.count, PAD / HOLDERS);
         ck_assert_uint_eq(s.state.count, _i >= 1 ? PAD / HOLDERS : PAD);
@@ -181,7 +181,7 @@ START_TEST(written_once_and_read_back)
     for (uint32_t r = 0; r < HOLDERS; r++) {
         init_params(&w.g, &w.p, r, w.base[r], 3);
         for (uint32_t b = 0; b < 2; b++) {
-            struct shard s = shard_of(&w.p, b, r, w.base[r]);
+            struct bucket_view s = bucket_view_of(&w.p, b, r, w.base[r]);
             for (uint64_t i = 0; i < s.state.count; i++) {
                 s.m[i] = (float)(1000 * (b + 1) + s.state.first + i + (b ? 100 * r : 0));
                 s.v[i] = -s.m[i];
@@ -224,7 +224,7 @@ START_TEST(written_once_and_read_back)
         pieces_take(&again.p, r, again.base[r], &in);
         pieces_release(&in);
         ck_assert_mem_eq(again.base[r][ARENA_PARAMS], w.base[r][ARENA_PARAMS], w.p.h->arena_bytes[ARENA_PARAMS]);
-        struct shard a = shard_of(&w.p, 1, r, w.base[r]), b = shard_of(&again.p, 1, r, again.base[r]);
+        struct bucket_view a = bucket_view_of(&w.p, 1, r, w.base[r]), b = bucket_view_of(&again.p, 1, r, again.base[r]);
         ck_assert_mem_eq(a.m, b.m, EXPERT * sizeof(float));
         ck_assert_mem_eq(a.v, b.v, EXPERT * sizeof(float));
     }
@@ -313,14 +313,14 @@ START_TEST(one_wrong_bit_is_found)
         init_params(&w.g, &w.p, r, w.base[r], 3);
     for (uint32_t at = 0; at < 112 + BIAS; at += at == W - 1 ? 112 - at : 1)
         for (uint32_t r = 0; r < HOLDERS; r++) {
-            uint32_t *bits = (uint32_t *)shard_of(&w.p, 0, r, w.base[r]).param + at;
+            uint32_t *bits = (uint32_t *)bucket_view_of(&w.p, 0, r, w.base[r]).param + at;
             *bits ^= 1;
             ck_assert_differs(&w, at < W ? "replicas of w (elements 0 to 99)" : "replicas of b (elements 0 to 6)",
                               "value");
             *bits ^= 1;
         }
     for (uint32_t r = 0; r < HOLDERS; r++) {
-        struct shard s = shard_of(&w.p, 0, r, w.base[r]);
+        struct bucket_view s = bucket_view_of(&w.p, 0, r, w.base[r]);
         float *const moments[] = { s.m, s.v };
         for (int k = 0; k < 2; k++) {
             moments[k][W - 1] = 1e-30f;
@@ -342,7 +342,7 @@ START_TEST(owners_run_ahead_of_copies)
     setup(&w, (uint32_t)_i);
     for (uint32_t r = 0; r < HOLDERS; r++) {
         init_params(&w.g, &w.p, r, w.base[r], 3);
-        struct shard s = shard_of(&w.p, 0, r, w.base[r]);
+        struct bucket_view s = bucket_view_of(&w.p, 0, r, w.base[r]);
         for (uint64_t i = 0; i < s.own.count; i++)
             ((float *)s.param)[s.own.first - s.params.first + i] += 1;
         s.m[0] = (float)r;
@@ -350,7 +350,7 @@ START_TEST(owners_run_ahead_of_copies)
     struct err e = { 0 };
     ck_assert_int_eq(compare(&w, &e), ST_OK);
     if (_i < 3) {
-        struct shard s = shard_of(&w.p, 0, 2, w.base[2]);
+        struct bucket_view s = bucket_view_of(&w.p, 0, 2, w.base[2]);
         ((float *)s.param)[PAD / HOLDERS] += 1; /* rank 1 owns it, ranks 0 and 2 hold copies */
         ck_assert_differs(&w, "replicas of w (elements 44 to 87) on ranks 0 and 2", "value");
     }
