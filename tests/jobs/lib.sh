@@ -7,7 +7,7 @@
 ranks_program=${top_builddir:-.}/tests/train/ranks
 case $ranks_program in /*) ;; *) ranks_program=$OLDPWD/$ranks_program ;; esac
 if [ "$piper" != "${top_builddir-}/piper" ] || [ ! -x "$ranks_program" ] || [ -n "${LAUNCH_EACH-}" ]; then ranks_program=; fi
-ranks_there= ranks_jobs= # numbers of ranks that are there, and what to wait for
+ranks_there='' ranks_jobs='' # numbers of ranks that are there, and what to wait for
 
 # ranks_begin N
 ranks_begin()
@@ -48,6 +48,7 @@ on_ranks()
     : >"$dir/ranks.out"
     : >"$dir/ranks.err"
     printf '%s\n' "$dir/ranks.out" "$dir/ranks.err" "$@" . >"$dir/ranks.in.$ranks_n"
+    # shellcheck disable=SC2016 # for the inner shell
     ranks_answer=$(timeout $((120 * ${TEST_TIME_SCALE:-1})) sh -c 'read -r line && echo "$line"' <&8)
     cat "$dir/ranks.out" "$dir/ranks.err"
     case $ranks_answer in

@@ -30,7 +30,7 @@ mkdir scratch && cp -r run far && mv far/checkpoints scratch/ck && ln -s ../scra
     grep -q '^piper: far/checkpoints: is a dangling symbolic link' out && diff -r --no-dereference -x log.txt -x ring far.before far >>out &&
     ends 74 1 short far --resume && mv away scratch && train 1 short far --steps 8 && [ "$(last_step far)" -eq 8 ]
 result 'checkpoints behind a link whose file system is not there: 74, nothing is touched'
-ln -s away/run link && begins 74 1 short link && grep -q '^piper: link: is a dangling symbolic link' out && [ ! -e away ] &&
+ln -s away/run link && ends 74 1 short link && grep -q '^piper: link: is a dangling symbolic link' out && [ ! -e away ] &&
     mkdir -p away/run && train 1 short link && [ -f away/run/metrics.csv ]
 result 'a run folder behind such a link: 74, and it is not made'
 
