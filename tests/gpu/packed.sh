@@ -67,7 +67,7 @@ bare()
 bare true >"$out" 2>&1 || skip_rest 'no other root folder may be used here'
 ! bare sh -c 'command -v mpirun || ls /usr/lib/*/libmpi* /lib/*/libmpi*' >"$out" 2>&1
 result 'there is no MPI on the bare host'
-bare sh -e /run.sh >"$out" 2>&1 && grep -q '2 ranks (2 on this machine' "$out" && grep -q 'step 3/3' "$out"
+bare sh -e /run.sh >"$out" 2>&1 && grep -q '2 ranks (2 on this node' "$out" && grep -q 'step 3/3' "$out"
 result 'two ranks train there'
 bare sh -c 'cd /tmp && sh "/mo ved/bench.sh"' >"$out" 2>&1
 [ $? -eq 1 ] && grep -q '^bench.sh: nothing to time: cuda unavailable: ' "$out"

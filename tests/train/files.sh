@@ -286,6 +286,6 @@ run short hurt && same_bits whole hurt && [ ! -e hurt/metrics.csv.damaged.1 ]
 result 'what a kill has left behind the last checkpoint is no damage'
 printf 'not a lock\n' >hurt/lock
 ln hurt/lock lock.before
-run short hurt --steps 7 && grep -q 'it is now lock.damaged.1' out && cmp lock.before hurt/lock.damaged.1
+run short hurt --steps 7 && grep -q 'moved to lock.damaged.1' out && cmp lock.before hurt/lock.damaged.1
 result 'a lock that is none is put aside'
 echo "1..$n"
