@@ -120,14 +120,14 @@ clean 'keys of train.json'
 # Of a model: every key of the tables stands somewhere, ignored ones under their heading; what the page has is a key.
 tables()
 {
-    cat "$src"/ir/family/*.c "$src/ir/family/decoder.h" | grep -oE "\\b($1)\\(\"?[a-z_0-9A-Z]+\"?[,)]" | sed 's/.*(//' | tr -d '",)' | sort -u
+    cat "$src"/ir/family/*.c "$src/ir/family/decoder.h" "$src/ir/family/hf.h" | grep -oE "\\b($1)\\(\"?[a-z_0-9A-Z]+\"?[,)]" | sed 's/.*(//' | tr -d '",)' | sort -u
 }
 {
     tables 'SIZE|SIZE_NONE|COUNT|COUNT_NONE|NUMBER|NUMBER_NONE|FLAG|WORD|SIZE_IN|NUMBER_IN|WORD_IN|EPS|OTHER|ALIAS|INFO|NOISE|NEUTRAL|REFUSED'
     echo initializer_range
-} | grep -vx model_type | sort -u >"$dir/code"
+} | grep -vxE 'model_type|key' | sort -u >"$dir/code"
 grep -oE 'ROW\([a-z0-9_]+\)' "$src/ir/family/family.c" | sed 's/ROW(//; s/)//' | grep -vx name | sort -u >"$dir/families"
-{ tables INFO; cat "$dir/families"; } | sort -u >"$dir/ignored"
+{ tables INFO | grep -vx key; cat "$dir/families"; } | sort -u >"$dir/ignored"
 plain "$man/piper-model.5" | awk '/^\.S[HS]/ { inside = /^.SS Ignored/; next } inside' | grep -oE '[a-z_0-9]{3,}' | grep _ | sort -u >"$dir/page"
 lacks 'ignored in the manual, not in the tables' "$dir/page" "$dir/ignored"
 plain "$man/piper-model.5" | grep -oE '[a-z_0-9]{3,}' | sort -u >"$dir/page"

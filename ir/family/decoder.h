@@ -103,6 +103,9 @@ enum status decoder_build(struct hf_model *m);
         SIZE(num_hidden_layers, layers), SIZE(num_attention_heads, heads), SIZE_NONE(num_key_value_heads, kv_heads), \
         SIZE(max_position_embeddings, positions)
 #define DECODER_ROPE OTHER("rope_theta"), OTHER("rope_scaling"), OTHER("rope_parameters")
+/* What most classes have beside sizes: RMSNorm with this eps, silu, a head of its own. */
+#define DECODER_USUAL(eps) \
+    DECODER_ROPE, EPS("rms_norm_eps", eps), STD(0.02), WORD(hidden_act, "silu"), FLAG(tie_word_embeddings, false)
 #define DECODER_SIGMOID_ROUTER                                                                                       \
     ALIAS("num_local_experts", "n_routed_experts"), ALIAS("num_experts", "n_routed_experts"), OTHER("scoring_func"), \
         OTHER("topk_method"), OTHER("moe_layer_freq"), NUMBER(capacity_factor, 0, 0, 1e6), INFO("aux_loss_alpha"),   \

@@ -4,11 +4,7 @@
 static const struct hf_key keys[] = {
     DECODER_SIZES(152064, 4608, 10944, 62, 32, 32, 2048),
     SIZE_NONE(head_dim, 0),
-    DECODER_ROPE,
-    EPS("rms_norm_eps", 1e-6),
-    STD(0.02),
-    WORD(hidden_act, "silu"),
-    FLAG(tie_word_embeddings, false),
+    DECODER_USUAL(1e-6),
     FLAG(attention_bias, false),
     SIZE_NONE(sliding_window, 4096),
     COUNT(max_window_layers, 62),

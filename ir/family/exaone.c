@@ -5,11 +5,7 @@
 static const struct hf_key keys[] = {
     DECODER_SIZES(102400, 4096, 16384, 32, 32, 32, 2048),
     SIZE_NONE(head_dim, 0),
-    DECODER_ROPE,
-    EPS("rms_norm_eps", 1e-5),
-    STD(0.02),
-    WORD(hidden_act, "silu"),
-    FLAG(tie_word_embeddings, false),
+    DECODER_USUAL(1e-5),
     SIZE_NONE(sliding_window, 4096),
     OTHER("sliding_window_pattern"),
     OTHER("layer_types"),

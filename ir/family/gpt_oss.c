@@ -6,11 +6,7 @@
 static const struct hf_key keys[] = {
     DECODER_SIZES(201088, 2880, 2880, 36, 64, 8, 131072),
     SIZE_NONE(head_dim, 64),
-    DECODER_ROPE,
-    EPS("rms_norm_eps", 1e-5),
-    STD(0.02),
-    WORD(hidden_act, "silu"),
-    FLAG(tie_word_embeddings, false),
+    DECODER_USUAL(1e-5),
     FLAG(attention_bias, true),
     SIZE_NONE(sliding_window, 128),
     OTHER("layer_types"),

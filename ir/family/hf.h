@@ -84,6 +84,12 @@ struct hf_key {
 #define NEUTRAL(key, value) HF_ROW(key, HF_NEUTRAL, .word = value)
 #define REFUSED(key, value, because) HF_ROW(key, HF_NEUTRAL, .word = value, .why = because)
 #define END { .kind = HF_END }
+/* The classes that have GPT-2's names of sizes: the later names, and what is for other tasks. */
+#define GPT2_NAMES \
+    ALIAS("max_position_embeddings", "n_positions"), ALIAS("hidden_size", "n_embd"), \
+    ALIAS("num_hidden_layers", "n_layer"), ALIAS("num_attention_heads", "n_head"), INFO("n_ctx"), \
+    INFO("summary_type"), INFO("summary_use_proj"), INFO("summary_activation"), \
+    INFO("summary_proj_to_labels"), INFO("summary_first_dropout")
 /* clang-format on */
 
 extern const struct hf_key hf_common_keys[]; /* ignored and noise, in every family */

@@ -4,11 +4,7 @@
 static const struct hf_key keys[] = {
     DECODER_SIZES(290943, 4096, 11008, 32, 32, 0, 2048),
     SIZE_NONE(head_dim, 0),
-    DECODER_ROPE,
-    EPS("rms_norm_eps", 1e-5),
-    STD(0.02),
-    WORD(hidden_act, "silu"),
-    FLAG(tie_word_embeddings, false),
+    DECODER_USUAL(1e-5),
     FLAG(attention_bias, false),
     END,
 };
