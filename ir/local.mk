@@ -38,6 +38,7 @@ libpiper_ir_la_SOURCES = \
 	ir/notices.c ir/notices.h \
 	ir/op.c ir/op.h \
 	ir/op_check.c \
+	ir/split.c ir/split.h \
 	ir/optimizer.c ir/optimizer.h \
 	ir/plan.c ir/plan.h \
 	ir/plan_open.c \

@@ -542,11 +542,18 @@ static double group_bytes(const struct ir_shape *s, uint32_t n, uint32_t bits, d
 double ir_op_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, double b, uint32_t t,
                    enum ir_dtype compute)
 {
-    const struct ir_op_info *o = &ir_op_info[op];
     struct ir_op_shapes s;
     ir_op_shapes(op, a, t, &s);
+    return ir_op_shape_bytes(op, kernel, &s, b, compute);
+}
+
+double ir_op_shape_bytes(enum ir_op op, enum ir_pass kernel, const struct ir_op_shapes *shapes, double b,
+                         enum ir_dtype compute)
+{
+    const struct ir_op_info *o = &ir_op_info[op];
+    struct ir_op_shapes s = *shapes;
     if (op == IR_OP_EMBED || op == IR_OP_POS_EMBED) /* only the rows in use of the table */
-        s.param[0] = shape2(IR_COMPUTE, t, a->features);
+        s.param[0] = shape2(IR_COMPUTE, s.out[0].dim[0], s.out[0].dim[1]);
     const uint32_t all = 0xf, params = (1u << IR_MAX_PARAM) - 1;
     uint32_t reads = kernel == IR_PASS_F    ? IR_IN(0) * all | IR_PARAM(0) * params
                      : kernel == IR_PASS_BI ? o->bi_reads | IR_DOUT(0) * all

@@ -232,5 +232,7 @@ enum ir_op ir_op_by_name(const char *name);
 /* Bytes that a kernel moves at least: every operand once, from the shapes. */
 double ir_op_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, double b, uint32_t t,
                    enum ir_dtype compute);
+double ir_op_shape_bytes(enum ir_op op, enum ir_pass kernel, const struct ir_op_shapes *shapes, double b,
+                         enum ir_dtype compute);
 
 #endif

@@ -3,14 +3,12 @@
 #ifndef PIPER_IR_TARGET_H
 #define PIPER_IR_TARGET_H
 
-#include "ir/op.h"
+#include "ir/split.h"
 
 struct ir_target {
     const char *name;   /* "cpu", "cuda", "emulate" */
     uint32_t alignment; /* bytes: every buffer and every parameter in a bucket starts at a multiple */
-    /* Scratch bytes of one kernel (F, BI, BW) on b sequences of length t; ep = devices that the experts are split over. */
-    uint64_t (*workspace)(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute);
+    uint64_t (*workspace)(const struct ir_kernel *k); /* scratch bytes; the same for all its phases */
     /* NULL when the operator can run on sequences of length t; else a sentence why not. */
     const char *(*unsupported)(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute);
     bool device; /* memory of its own; what is for the host then lies in the host's (plan_arena_on_host()) */
@@ -22,8 +20,7 @@ struct ir_target {
 };
 
 /* workspace() of the CPU kernels (ir/target_cpu.c), kept in step with src/cpu/. */
-uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute);
+uint64_t ir_cpu_workspace(const struct ir_kernel *k);
 
 /* Thread blocks of a stream's communicators; asked: by the strategy, 0: it does not say. */
 static inline uint32_t ir_target_ctas(const struct ir_target *t, uint32_t asked, bool collectives)

@@ -29,10 +29,12 @@ static uint64_t head_bytes(const struct ir_attrs *a, uint64_t rows)
 }
 
 /* src/cpu/bf16.c: every operand in the compute type once more, in float32. */
-static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint64_t b, uint32_t t)
+static uint64_t wide_bytes(const struct ir_kernel *k)
 {
+    const uint64_t b = k->b;
+    const enum ir_pass kernel = k->pass;
     struct ir_op_shapes s;
-    ir_op_shapes(op, a, t, &s);
+    ir_op_part_shapes(k->op, k->attrs, k->t, &k->share, &s);
     const struct {
         const struct ir_shape *at;
         uint32_t n;
@@ -52,12 +54,13 @@ static uint64_t wide_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass
     return sum;
 }
 
-/* All parameters that make up a kernel, as ir_target.workspace has them. */
-static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute)
+static uint64_t own_bytes(const struct ir_kernel *k)
 {
+    const struct ir_attrs *a = k->attrs;
+    const enum ir_pass kernel = k->pass;
+    const uint32_t b = k->b, t = k->t;
     const uint64_t rows = (uint64_t)b * t;
-    switch (op) {
+    switch (k->op) {
     case IR_OP_ROPE: /* cos and sin of every position */
         return (uint64_t)t * ir_op_rotary(a) * sizeof(float);
     case IR_OP_ATTENTION: /* sum of dO O per head and row */
@@ -69,7 +72,7 @@ static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass 
     case IR_OP_DISPATCH: /* next free row per sequence and expert */
         return kernel == IR_PASS_F && !a->capacity ? (uint64_t)b * a->experts * sizeof(int32_t) : 0;
     case IR_OP_EXPERTS:
-        return experts_bytes(a, kernel, b, t, ep, compute);
+        return experts_bytes(a, kernel, b, t, k->ep, k->compute);
     case IR_OP_HEAD_LOSS:
         return kernel == IR_PASS_F ? head_bytes(a, rows) : 0;
     default:
@@ -77,11 +80,8 @@ static uint64_t own_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass 
     }
 }
 
-/* All parameters that make up a kernel, as ir_target.workspace has them. */
-uint64_t ir_cpu_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute)
+uint64_t ir_cpu_workspace(const struct ir_kernel *k)
 {
-    const uint64_t own = own_bytes(op, a, kernel, b, t, ep, compute);
-    return compute == IR_BF16 && op < IR_OP_GRAPH_COUNT && !cpu_takes_half(op) ? own + wide_bytes(op, a, kernel, b, t)
-                                                                               : own;
+    const bool wide = k->compute == IR_BF16 && k->op < IR_OP_GRAPH_COUNT && !cpu_takes_half(k->op);
+    return own_bytes(k) + (wide ? wide_bytes(k) : 0);
 }

@@ -126,7 +126,8 @@ static uint64_t attention_bytes(const struct ir_attrs *a, enum ir_pass kernel, u
                                 enum ir_dtype compute)
 {
     /* also where a library computes: our kernel takes over where a gradient is added to another */
-    const uint64_t own = cuda_own_workspace(IR_OP_ATTENTION, a, kernel, b, t, 1, compute);
+    const uint64_t own = cuda_own_workspace(&(struct ir_kernel){
+        .op = IR_OP_ATTENTION, .pass = kernel, .attrs = a, .b = b, .t = t, .ep = 1, .compute = compute });
     if (!cuda_attention_by_library(a, compute) ||
         (kernel == IR_PASS_BI && !cuda_attention_backward_by_library(a, t, compute)))
         return own;
@@ -138,10 +139,13 @@ static uint64_t attention_bytes(const struct ir_attrs *a, enum ir_pass kernel, u
 
 /* ---- the row ------------------------------------------------------------------------------------------------------ */
 
-/* All parameters that make up a kernel, as ir_target.workspace has them. */
-static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                               uint32_t ep, enum ir_dtype compute)
+static uint64_t cuda_workspace(const struct ir_kernel *k)
 {
+    const struct ir_attrs *a = k->attrs;
+    const enum ir_op op = k->op;
+    const enum ir_pass kernel = k->pass;
+    const enum ir_dtype compute = k->compute;
+    const uint32_t b = k->b, t = k->t, ep = k->ep;
     const uint64_t rows = (uint64_t)b * t, products = cuda_product_work(op, a, kernel, b, t, ep);
     const uint32_t size = ir_dtype_size(IR_COMPUTE, compute);
     switch (op) {
@@ -159,7 +163,7 @@ static uint64_t cuda_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_
     default:
         break;
     }
-    return cuda_own_workspace(op, a, kernel, b, t, ep, compute);
+    return cuda_own_workspace(k);
 }
 
 static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uint32_t t, enum ir_dtype compute)

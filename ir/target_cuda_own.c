@@ -76,12 +76,13 @@ static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uin
            (kernel == IR_PASS_BI ? 0 : tile * a->ffn * ir_dtype_size(IR_COMPUTE, compute));
 }
 
-/* All parameters that make up a kernel, as ir_target.workspace has them. */
-uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                            uint32_t ep, enum ir_dtype compute)
+uint64_t cuda_own_workspace(const struct ir_kernel *k)
 {
+    const struct ir_attrs *a = k->attrs;
+    const enum ir_pass kernel = k->pass;
+    const uint32_t b = k->b, t = k->t;
     const uint64_t rows = (uint64_t)b * t;
-    switch (op) {
+    switch (k->op) {
     case IR_OP_EMBED:
         return kernel == IR_PASS_BW ? embed_bytes(a, rows) : 0;
     case IR_OP_LAYERNORM:
@@ -96,7 +97,7 @@ uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pas
     case IR_OP_COMBINE: /* which rows have a token */
         return kernel == IR_PASS_BI && a->capacity ? (uint64_t)b * a->experts * a->capacity : 0;
     case IR_OP_EXPERTS:
-        return cuda_experts_grouped(a) ? experts_bytes(a, kernel, b, t, ep, compute) : 0;
+        return cuda_experts_grouped(a) ? experts_bytes(a, kernel, b, t, k->ep, k->compute) : 0;
     case IR_OP_ATTENTION: /* sum of dO O per head and row */
         return kernel == IR_PASS_BI ? rows * a->heads * sizeof(float) : 0;
     default:

@@ -3,7 +3,7 @@
 #ifndef PIPER_IR_TARGET_CUDA_OWN_H
 #define PIPER_IR_TARGET_CUDA_OWN_H
 
-#include "ir/op.h"
+#include "ir/split.h"
 
 enum {
     CUDA_BIN_TILE = 1024,          /* keys that a block puts into bins */
@@ -32,8 +32,7 @@ extern "C" {
 
 /* Bytes of op_args.work of an operator that src/cuda has an own kernel for, with IR_OP_ATTENTION as cuda_attention_f32;
  * 0 for the others. */
-uint64_t cuda_own_workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                            uint32_t ep, enum ir_dtype compute);
+uint64_t cuda_own_workspace(const struct ir_kernel *k);
 /* NULL, or a sentence why an own kernel cannot run this operator. */
 const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a);
 /* Of struct cuda_columns. */

@@ -152,9 +152,13 @@ static void work(struct program_maker *m, struct plan_kernel *k, uint32_t at)
 {
     if (k->graph_op == PLAN_NONE)
         return;
-    uint64_t bytes = m->s->in->target->workspace((enum ir_op)k->op, &m->s->g->ops.at[k->graph_op].attrs,
-                                                 (enum ir_pass)k->pass, m->s->microbatch_size, m->s->g->seq_len, m->ep,
-                                                 m->s->in->compute);
+    uint64_t bytes = m->s->in->target->workspace(&(struct ir_kernel){ .op = (enum ir_op)k->op,
+                                                                      .pass = (enum ir_pass)k->pass,
+                                                                      .attrs = &m->s->g->ops.at[k->graph_op].attrs,
+                                                                      .b = m->s->microbatch_size,
+                                                                      .t = m->s->g->seq_len,
+                                                                      .ep = m->ep,
+                                                                      .compute = m->s->in->compute });
     if (bytes)
         operand(m, k, OPERAND_WORK, (struct place){ temp_slot(m), place_temp(m, bytes, at, at) }, 0);
 }

@@ -134,8 +134,13 @@ static uint64_t work_of(const struct calibrate_kernel *k, const struct op_args *
     for (int pass = 0; pass < IR_PASS_NONE; pass++) {
         if (!ir_op_runs((enum ir_op)a->op, a->attrs, (enum ir_pass)pass))
             continue;
-        uint64_t w = k->target->workspace((enum ir_op)a->op, a->attrs, (enum ir_pass)pass, a->b, a->t, 1,
-                                          (enum ir_dtype)a->compute);
+        uint64_t w = k->target->workspace(&(struct ir_kernel){ .op = (enum ir_op)a->op,
+                                                               .pass = (enum ir_pass)pass,
+                                                               .attrs = a->attrs,
+                                                               .b = a->b,
+                                                               .t = a->t,
+                                                               .ep = 1,
+                                                               .compute = (enum ir_dtype)a->compute });
         most = w > most ? w : most;
     }
     return most;

@@ -12,6 +12,7 @@
 #include "ir/graph.h"
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
+#include "ir/split.h"
 
 /* Per-step inputs of update kernels, in the back end's memory. */
 struct step_inputs {
@@ -22,18 +23,28 @@ struct step_inputs {
     uint32_t epoch;    /* of the step's events */
 };
 
-/* Where a kernel's tokens stand in their sequences, when a device has a part of each. Rows are as wide as the operand's shape
- * says; token i of sequence s is row s*row_s + i*row_i of what has t tokens a sequence, key j is row s*key_s + j*key_i of k, v and
- * their gradients. So (b,t) order is { t, 1 } and { keys, 1 }, (t,b) order { 1, b } and { 1, b }. Kept statistics stay (b,heads,t). */
+/* Which part of an operator a device computes: where its tokens stand in their sequences, and which block of a split parameter it has
+ * (ir/split.h). Rows are as wide as the operand's shape says; token i of sequence s is row s*row_s + i*row_i of what has t tokens a
+ * sequence, key j is row s*key_s + j*key_i of k, v and their gradients. So (b,t) order is { t, 1 } and { keys, 1 }, (t,b) order { 1, b }
+ * and { 1, b }; no other is. Kept statistics of attention stay (b,heads,t). */
 struct op_positions {
     uint32_t t_all; /* tokens of a whole sequence; t of op_args: those here */
     uint32_t row_s, row_i, key_s, key_i;
     /* Token i < run[0].count has position run[0].first + i, the others follow from run[1].first; the counts sum to t, ascending. */
-    struct {
-        uint32_t first, count;
-    } run[2];
-    uint32_t keys; /* attention: keys and values there are, positions 0 to keys-1; no token stands at or behind keys */
-    uint32_t part, parts; /* which of how many blocks of rows, heads or words of a split parameter this device has */
+    struct ir_run run[2];
+    /* attention: keys and values there are; with counts in key_run at its positions, else at 0 to keys-1. No token stands at or behind
+     * t_all. */
+    uint32_t keys;
+    struct ir_run key_run[2];
+    uint32_t split; /* enum ir_split; attributes are those of ir_op_local() */
+    uint32_t part,
+        parts; /* which block of so many this device has; of those who tell each other numbers, which it is. In rows joined
+                               over these parts, its own tokens are rows part*rows/parts to (part+1)*rows/parts */
+    uint32_t
+        vocab; /* IR_WORDS: words of the whole table; here those from part * attrs->vocab on, as far as there are */
+    uint32_t capacity;   /* dispatch, IR_COUNTS: rows of an expert and whole sequence that stay; 0: all */
+    uint32_t ring;       /* attention: as ir_share has it */
+    struct ir_rows rows; /* IR_COUNTS: who has which tokens */
 };
 
 /* Operands as ir_op_info orders them; NULL where the pass does not have one. Shapes: the operator's row in ir/op.h.
@@ -59,12 +70,12 @@ struct op_args {
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
     bool widened;      /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
-    bool train;        /* false: no gradient will be asked for; save may be NULL and work serves instead */
-    /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. Attention takes others, with q, k, v apart: on the CPU in
-     * float32, on CUDA in bfloat16 where it runs in tiles (src/cuda/attention_tiles.cu); no other kernel does. */
+    bool train; /* false: no gradient will be asked for; save may be NULL and work serves instead, but for numbers */
+    uint32_t phase; /* of ir_op_phases(), which come in order on the same operands */
+    /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. */
     const struct op_positions *positions;
     /* Attention: (b, t_all) int32 in the back end's memory, where the document of each position begins: a query sees no key before
-     * it. Loaded as tokens are, with the microbatch. NULL: one document a sequence. The same kernels take it. */
+     * it. Loaded as tokens are, with the microbatch. NULL: one document a sequence. On CUDA the kernels of attention_tiles.cu take it. */
     const int32_t *document;
 };
 

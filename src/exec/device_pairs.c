@@ -25,7 +25,13 @@ static uint64_t bytes_of(const struct exec *x, const struct op_args *a, enum ir_
     const enum ir_dtype compute = (enum ir_dtype)a->compute;
     if (bit == OPERAND_WORK)
         return ir_target_by_name(x->compute->target)
-            ->workspace((enum ir_op)a->op, a->attrs, pass, a->b, a->t, a->ep, compute);
+            ->workspace(&(struct ir_kernel){ .op = (enum ir_op)a->op,
+                                             .pass = pass,
+                                             .attrs = a->attrs,
+                                             .b = a->b,
+                                             .t = a->t,
+                                             .ep = a->ep,
+                                             .compute = compute });
     const struct ir_shape *shape = bit < OPERAND_OUT     ? &s.in[bit]
                                    : bit < OPERAND_SAVE  ? &s.out[bit - OPERAND_OUT]
                                    : bit < OPERAND_STASH ? &s.save[bit - OPERAND_SAVE]

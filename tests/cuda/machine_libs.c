@@ -348,10 +348,9 @@ static op_kernel kernel(enum ir_op op, enum ir_pass pass)
     return op_kernel_of(table[op], pass);
 }
 
-static uint64_t workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass pass, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute)
+static uint64_t workspace(const struct ir_kernel *k)
 {
-    return ir_target_cuda.workspace(op, a, pass, b, t, ep, compute);
+    return ir_target_cuda.workspace(k);
 }
 
 static void open_libs(void)

@@ -136,10 +136,9 @@ static void open_device(void)
     backend.pair = pair;
 }
 
-static uint64_t workspace(enum ir_op op, const struct ir_attrs *a, enum ir_pass pass, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute)
+static uint64_t workspace(const struct ir_kernel *k)
 {
-    return ir_target_by_name(real->target)->workspace(op, a, pass, b, t, ep, compute);
+    return ir_target_by_name(real->target)->workspace(k);
 }
 
 static void *take(size_t bytes)

@@ -101,7 +101,8 @@ static struct op_args operands(const struct row *r, uint32_t b, uint32_t t, doub
                          .train = true };
     uint64_t work = 64;
     for (int pass = IR_PASS_F; pass < IR_PASS_COUNT; pass++) {
-        const uint64_t w = ir_cpu_workspace(r->op, &r->a, (enum ir_pass)pass, b, t, 1, compute);
+        const uint64_t w = ir_cpu_workspace(
+            &(struct ir_kernel){ r->op, (enum ir_pass)pass, &r->a, b, t, 1, compute, { 0 } });
         work = w > work ? w : work;
     }
     a.work = floats(work / 4 + 1, IR_F32);

@@ -5,6 +5,7 @@
 #define PIPER_TESTS_MACHINE_H
 
 #include "exec/compute.h"
+#include "ir/split.h"
 #include "num/num.h"
 
 struct machine {
@@ -14,8 +15,7 @@ struct machine {
     bool positions; /* attention takes positions and documents (src/exec/compute.h), which are in the host's memory */
     bool partial;   /* operators without a kernel are left out, not missed */
     bool (*takes)(enum ir_op op, const struct ir_attrs *a); /* NULL: every shape */
-    uint64_t (*workspace)(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint32_t t,
-                          uint32_t ep, enum ir_dtype compute);
+    uint64_t (*workspace)(const struct ir_kernel *k);
     void (*setup)(void); /* before the tests; NULL: nothing to do */
     /* Makes the next kernels run in another order than the first; other_way 0: as usual. NULL: there is one order. */
     void (*order)(int other_way);

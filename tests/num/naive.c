@@ -39,8 +39,8 @@ static uint64_t largest_workspace(const struct naive *n)
     uint64_t most = 0;
     for (uint32_t i = 0; i < 3 * n->g->ops.n; i++) {
         const struct ir_node_op *o = &n->g->ops.at[i / 3];
-        uint64_t bytes = ir_target_cpu.workspace((enum ir_op)o->op, &o->attrs, kernels[i % 3], n->b, n->g->seq_len, 1,
-                                                 IR_F32);
+        uint64_t bytes = ir_target_cpu.workspace(
+            &(struct ir_kernel){ (enum ir_op)o->op, kernels[i % 3], &o->attrs, n->b, n->g->seq_len, 1, IR_F32, { 0 } });
         most = bytes > most ? bytes : most;
     }
     return most;

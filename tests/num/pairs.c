@@ -29,7 +29,8 @@ static struct guarded filled(struct tensor *x)
 
 static struct guarded work_of(const struct op_case *c, enum ir_pass pass)
 {
-    return machine_buffer(machine, machine->workspace(c->op, &c->a, pass, c->b, c->t, 1, machine->compute));
+    return machine_buffer(
+        machine, machine->workspace(&(struct ir_kernel){ c->op, pass, &c->a, c->b, c->t, 1, machine->compute, { 0 } }));
 }
 
 static struct op_args args_of(const struct op_case *c, void *work)

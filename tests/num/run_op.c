@@ -149,7 +149,8 @@ static void look_at_buffers(struct bench *k)
 static void launch(struct bench *k, enum ir_pass pass, struct op_args *a)
 {
     const struct op_case *c = k->c;
-    const uint64_t bytes = k->m->workspace(c->op, &c->a, pass, c->b, c->t, c->ep, k->m->compute);
+    const uint64_t bytes = k->m->workspace(
+        &(struct ir_kernel){ c->op, pass, &c->a, c->b, c->t, c->ep, k->m->compute, { 0 } });
     struct guarded work = machine_buffer(k->m, bytes);
     a->attrs = &c->a;
     a->op = c->op;

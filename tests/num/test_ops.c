@@ -94,7 +94,8 @@ START_TEST(norm_rounding)
             return;
         struct guarded x[3]; /* x, w, y */
         struct op_args a = { .attrs = &at, .op = IR_OP_RMSNORM, .b = 1, .t = 1, .ep = 1, .compute = IR_BF16 };
-        const uint64_t bytes = machine->workspace(IR_OP_RMSNORM, &at, IR_PASS_F, 1, 1, 1, IR_BF16);
+        const uint64_t bytes = machine->workspace(
+            &(struct ir_kernel){ IR_OP_RMSNORM, IR_PASS_F, &at, 1, 1, 1, IR_BF16, { 0 } });
         struct guarded work = machine_buffer(machine, bytes + 1);
         struct rng r = { 3 };
         double sum = 0;
@@ -480,8 +481,9 @@ START_TEST(scale_rounding)
         if (!has_kernels(machine, IR_OP_SCALE, &at))
             return;
         struct guarded x = machine_buffer(machine, 16), y = machine_buffer(machine, 16);
-        struct guarded work = machine_buffer(machine,
-                                             machine->workspace(IR_OP_SCALE, &at, IR_PASS_F, 1, 1, 1, IR_BF16) + 1);
+        struct guarded work = machine_buffer(
+            machine,
+            machine->workspace(&(struct ir_kernel){ IR_OP_SCALE, IR_PASS_F, &at, 1, 1, 1, IR_BF16, { 0 } }) + 1);
         for (size_t i = 0; i < 8; i++)
             set_element(&x, IR_BF16, i, 1 + (double)i / 128);
         machine_put(machine, &x);

@@ -188,7 +188,8 @@ static double logits_deviation(struct model *m, const struct h5_at *root)
     const struct ir_node_op *head = &m->g.ops.at[m->g.ops.n - 1];
     ck_assert_uint_eq(head->op, IR_OP_HEAD_LOSS);
     struct ir_attrs attrs = { .in_features = head->attrs.features, .out_features = head->attrs.vocab };
-    uint64_t work = ir_target_cpu.workspace(IR_OP_LINEAR, &attrs, IR_PASS_F, B, T, 1, IR_F32);
+    uint64_t work = ir_target_cpu.workspace(
+        &(struct ir_kernel){ IR_OP_LINEAR, IR_PASS_F, &attrs, B, T, 1, IR_F32, { 0 } });
     uint64_t n = (uint64_t)B * T * attrs.out_features;
     float *logits = arena_array(&m->arena, float, n);
     struct op_args a = { .attrs = &attrs, .op = IR_OP_LINEAR, .b = B, .t = T, .ep = 1, .compute = IR_F32 };

@@ -438,17 +438,21 @@ START_TEST(targets)
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &window, 131072, IR_BF16));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &window, 131072, IR_F32));
     /* no T x T in memory: twice the tokens, about twice the scratch, however long */
-    ck_assert_uint_le(ir_target_cuda.workspace(IR_OP_ATTENTION, &narrow, IR_PASS_BI, 1, 1 << 20, 1, IR_BF16),
+    ck_assert_uint_le(ir_target_cuda.workspace(
+                          &(struct ir_kernel){ IR_OP_ATTENTION, IR_PASS_BI, &narrow, 1, 1 << 20, 1, IR_BF16, { 0 } }),
                       256 << 20);
     ck_assert_ptr_null(ir_target_cuda.unsupported(IR_OP_ATTENTION, &wide, 4096, IR_BF16));
     ck_assert_ptr_nonnull(ir_target_cuda.unsupported(IR_OP_ATTENTION, &wider, 1, IR_BF16));
-    ck_assert_uint_gt(ir_target_cuda.workspace(IR_OP_LINEAR, &good[IR_OP_LINEAR], IR_PASS_F, 2, T, 1, IR_BF16), 0);
+    ck_assert_uint_gt(ir_target_cuda.workspace(
+                          &(struct ir_kernel){ IR_OP_LINEAR, IR_PASS_F, &good[IR_OP_LINEAR], 2, T, 1, IR_BF16, { 0 } }),
+                      0);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 100 }), 100);
     ck_assert_uint_eq(ir_op_logit_columns(&(struct ir_attrs){ .vocab = 50257 }), 50304);
     ck_assert_uint_gt(ir_target_cpu.outside(1, 0), ir_target_cpu.outside(0, 0));
-    for (uint32_t op = 0; op < IR_OP_GRAPH_COUNT; op++) /* pure: the same answer twice */
-        ck_assert_uint_eq(ir_target_cpu.workspace((enum ir_op)op, &good[op], IR_PASS_F, 2, T, 1, IR_F32),
-                          ir_target_emulate.workspace((enum ir_op)op, &good[op], IR_PASS_F, 2, T, 1, IR_F32));
+    for (uint32_t op = 0; op < IR_OP_GRAPH_COUNT; op++) { /* pure: the same answer twice */
+        const struct ir_kernel k = { (enum ir_op)op, IR_PASS_F, &good[op], 2, T, 1, IR_F32, { 0 } };
+        ck_assert_uint_eq(ir_target_cpu.workspace(&k), ir_target_emulate.workspace(&k));
+    }
 }
 END_TEST
 

@@ -98,8 +98,14 @@ static void run_pair(const void *arg)
     for (int i = 0; f && i < IR_MAX_SAVE; i++)
         if (p.second.save[i])
             spoil(p.second.save[i], &p.second, &s.save[i]);
-    const uint64_t bytes = ir_cpu_workspace((enum ir_op)p.first.op, p.first.attrs, p.pass, p.first.b, p.first.t, 1,
-                                            (enum ir_dtype)p.first.compute);
+    const uint64_t bytes = ir_cpu_workspace(&(struct ir_kernel){ (enum ir_op)p.first.op,
+                                                                 p.pass,
+                                                                 p.first.attrs,
+                                                                 p.first.b,
+                                                                 p.first.t,
+                                                                 1,
+                                                                 (enum ir_dtype)p.first.compute,
+                                                                 { 0 } });
     void *work = p.first.work;
     if (!work)
         p.first.work = fake_alloc(bytes + 1);
