@@ -196,7 +196,7 @@ void *plan_build(struct plan_builder *b, uint64_t *bytes)
     builder_sections(b, s);
     struct plan_header *h = &b->h;
     h->magic = PLAN_MAGIC;
-    h->version = 1;
+    h->version = PLAN_VERSION;
     uint64_t end = sizeof *h;
     for (int i = 0; i < PLAN_SECTIONS; i++) {
         h->first[i] = round_up(end, 8);

@@ -19,7 +19,7 @@
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
 
-enum { PLAN_MAGIC = 0x50495031, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
+enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 2, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 
 /* ---- tables that concern devices ---- */
 
@@ -115,13 +115,16 @@ struct plan_bucket {
      * them, without gaps; UINT64_MAX: no snapshot is planned */
     uint64_t snapshot;
 };
-/* The part of a parameter that a device holds, and its place: elements [first, first+count) of the logical tensor (row-major;
- * the whole tensor, or a block of experts) at `offset` of the bucket. With split > 1 the logical tensor is cut along its
- * first dimension into `split` blocks and device number i of its set of group `owners` holds block i: first = i*count. */
+/* The part of a parameter that a device holds, and its place: `count` elements of the logical tensor (row-major) at `offset` of the
+ * bucket. With split 1 the whole tensor. With split > 1 the tensor is cut into `split` blocks, and device number i of its set of
+ * group `owners`, of which there are `size`, holds block k = i*split/size, rounded down. run 0: blocks of `count` elements one
+ * after the other, along the first dimension, the last of which may have fewer (its end is padding). Else a block is a box: of every
+ * `stride` elements of the tensor the `run` from k*run on. first: 0. */
 struct plan_piece {
     uint32_t param, bucket;
     uint64_t first, count; /* elements */
     uint64_t offset;       /* elements from the start of the bucket */
+    uint64_t run, stride;  /* elements */
     uint32_t split, owners;
 };
 
@@ -163,8 +166,9 @@ struct plan_kernel {
     uint32_t pass;          /* F, BI or BW */
     uint32_t mask;          /* operands present */
     uint32_t first_operand; /* popcount(mask) of them */
-    uint16_t again;         /* 1: F computed again for a backward; it adds nothing to the step's scalars */
-    uint16_t type;          /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
+    uint8_t again;          /* 1: F computed again for a backward; it adds nothing to the step's scalars */
+    uint8_t type;           /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
+    uint16_t split;         /* what of the operator this device has, enum ir_split; 0: all */
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
 /* Does a kernel of this operator and pass write this operand (enum plan_operand_index)? Else it reads it. Sums and copies write
@@ -186,18 +190,21 @@ struct plan_program {
     uint32_t pass;       /* F, B, BI, BW */
     uint32_t first_kernel, n_kernels;
     uint32_t first_slot, n_slots;
-    uint32_t ep;   /* devices that the experts are split over */
-    uint32_t eval; /* forward only: nothing is kept */
-    float seconds; /* predicted time of one run; 0: no prediction */
+    uint32_t ep;     /* devices that the experts are split over */
+    uint32_t eval;   /* forward only: nothing is kept */
+    uint32_t tokens; /* of a sequence that its rows are; 0: all, in the order of a job whose sequences are not shared */
+    uint32_t parts;  /* group over which its split operators are split; where no kernel has a split: 0 */
+    uint32_t phase;  /* 0, 1, ...: runs of one pass with an exchange between, on the same frames */
+    float seconds;   /* predicted time of one run; 0: no prediction */
 };
 
 /* ---- instructions ---- */
 
 enum plan_op {
-    PLAN_LOAD,     /* host: tokens or targets of a microbatch into base 0 */
-    PLAN_RUN,      /* bases = the slots of the program */
-    PLAN_SEND,     /* base 0 to `peer_set`[my index in my_set] */
-    PLAN_RECV,     /* base 0 from `peer_set`[my index in my_set] */
+    PLAN_LOAD, /* host: tokens or targets of a microbatch into base 0; count: of each sequence `count` tokens, 0: all */
+    PLAN_RUN,  /* bases = the slots of the program */
+    PLAN_SEND, /* base 0 to `peer_set`[my index in my_set] */
+    PLAN_RECV, /* base 0 from `peer_set`[my index in my_set] */
     PLAN_EXCHANGE, /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
                             from my_set[my index in peer_set] */
     PLAN_ALL_REDUCE,     /* base 0 in place, over the channel */
@@ -245,13 +252,25 @@ struct plan_base {
     uint32_t buffer; /* WORK: index of plan_buffer; else the bucket, or PLAN_NONE */
     uint64_t offset; /* bytes in the arena */
 };
+/* What of a microbatch of a tensor a device has where a sequence is shared (piper-strategy(5), shard): which tokens of each sequence, all
+ * of the row or some columns, and whether the numbers are terms that the members of a group have still to sum. */
+enum plan_layout {
+    LAYOUT_TOKENS,    /* own tokens, whole rows: all there is where no sequence is shared */
+    LAYOUT_WHOLE,     /* the tokens of all members of the tensor group, joined in their order, whole rows */
+    LAYOUT_COLUMNS,   /* these tokens, own columns */
+    LAYOUT_TERMS,     /* these tokens, whole rows, to be summed over the tensor group */
+    LAYOUT_KEYS,      /* all tokens by position; rows of keys and values as attention here reads them */
+    LAYOUT_KEY_TERMS, /* as that, to be summed over the context group */
+    LAYOUTS
+};
 /* A buffer of ARENA_WORK: one value in one microbatch. Buffers may share bytes; the checker proves that they are never alive
  * together. */
 struct plan_buffer {
     uint64_t offset, bytes;
-    uint32_t kind; /* enum plan_kind_of_memory */
-    uint32_t role; /* enum plan_slot_kind */
-    uint32_t what; /* tensor of the graph, or sub-chunk */
+    uint16_t kind;   /* enum plan_kind_of_memory */
+    uint16_t layout; /* enum plan_layout, of a tensor or a gradient */
+    uint32_t role;   /* enum plan_slot_kind */
+    uint32_t what;   /* tensor of the graph, or sub-chunk */
     uint16_t mb;
     uint16_t list; /* buffers belong to one list */
 };
@@ -294,6 +313,11 @@ struct plan_header {
     uint32_t compute;   /* enum ir_dtype: IR_F32 or IR_BF16 */
     uint32_t optimizer; /* enum optimizer */
     uint32_t clip;      /* 1: updates wait for the norm */
+    uint32_t share;     /* devices that share the sequences of a replica; 0: sequences are not shared */
+    uint32_t
+        context; /* parts of a sequence by position, of share/context devices each; a device has one slice of a part */
+    uint32_t zigzag;      /* 1: part i is the equal chunks i and 2*context-1-i of a sequence; 0: chunk i of `context` */
+    uint32_t share_group; /* group: a set of `share` devices is a replica; member i of it has slice i */
     uint64_t arena_bytes[ARENA_COUNT];
     uint64_t peak_bytes[MEM_KINDS]; /* each kind at its own peak, per rank */
     uint64_t total_bytes;           /* what a rank allocates: the sum of the arenas */

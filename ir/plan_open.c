@@ -33,7 +33,7 @@ static enum status open_header(const void *blob, uint64_t bytes, struct plan *p,
     NEED((uintptr_t)blob % 8 == 0, e, "the blob is not aligned to 8 bytes");
     NEED(bytes >= sizeof *h, e, "%" PRIu64 " bytes, but a header alone has %zu", bytes, sizeof *h);
     NEED(h->magic == PLAN_MAGIC, e, "magic is %08x, expected %08x", h->magic, PLAN_MAGIC);
-    NEED(h->version == 1, e, "version is %u, expected 1", h->version);
+    NEED(h->version == PLAN_VERSION, e, "version is %u, expected %u", h->version, PLAN_VERSION);
     NEED(h->bytes == bytes, e, "the header says %" PRIu64 " bytes, the blob has %" PRIu64, h->bytes, bytes);
     uint64_t end = sizeof *h;
     for (int i = 0; i < PLAN_SECTIONS; i++) {
@@ -71,6 +71,22 @@ static enum status check_header(const struct plan *p, struct err *e)
     uint64_t text = h->count[PLAN_S_TEXT];
     NEED(text == 0 || p->text[text - 1] == 0, e, "the text section does not end in 0");
     NEED(h->count[PLAN_S_STREAMS] > PLAN_COMPUTE_STREAM, e, "there is no compute stream");
+    return ST_OK;
+}
+
+/* Who shares a sequence with whom. group_size: members of each group. */
+static enum status check_share(const struct plan *p, const uint32_t *group_size, struct err *e)
+{
+    const struct plan_header *h = p->h;
+    if (!h->share) {
+        NEED(h->context == 0 && h->zigzag == 0 && h->share_group == 0, e,
+             "no sequences are shared, but in %u parts, zigzag %u, group %u", h->context, h->zigzag, h->share_group);
+        return ST_OK;
+    }
+    NEED(h->share_group < h->count[PLAN_S_GROUPS] && group_size[h->share_group] == h->share, e,
+         "sequences are shared by %u devices, but not so many are in group %u", h->share, h->share_group);
+    NEED(h->context > 0 && h->share % h->context == 0 && h->zigzag <= 1, e,
+         "sequences are shared by %u devices in %u parts, zigzag %u", h->share, h->context, h->zigzag);
     return ST_OK;
 }
 
@@ -169,6 +185,9 @@ static enum status check_pieces(const struct plan *p, uint32_t bucket, struct er
              b->elements);
         NEED(c->split >= 1 && c->split <= p->h->world, e, "piece %u: split in %u", i, c->split);
         NEED(c->split == 1 || c->owners < p->h->count[PLAN_S_GROUPS], e, "piece %u: owners are group %u", i, c->owners);
+        NEED(c->run <= c->stride && c->stride <= huge && (c->run ? c->split > 1 && c->count % c->run == 0 : !c->stride),
+             e, "piece %u: rows of %" PRIu64 " elements of every %" PRIu64 ", split in %u", i, c->run, c->stride,
+             c->split);
     }
     return ST_OK;
 }
@@ -215,6 +234,7 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
          k->pass);
     NEED(k->type == IR_COMPUTE || (ours && k->type == IR_F32), e, "kernel %u: type %u", i, k->type);
+    NEED(k->split <= UINT8_MAX && (!ours || !k->split), e, "kernel %u: split %u", i, k->split);
     NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
          k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
@@ -244,6 +264,8 @@ static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, st
         NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i,
              g->pass, g->eval, g->ep);
         NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: the predicted time is not a duration", i);
+        NEED(g->tokens < PLAN_NONE && g->phase <= UINT16_MAX && (!g->parts || g->parts < count[PLAN_S_GROUPS]), e,
+             "program %u: %u tokens, phase %u, group %u", i, g->tokens, g->phase, g->parts);
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_slot *s = &p->slots[slot + k];
             NEED(s->bytes <= huge && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind <= SLOT_TEMP, e,
@@ -411,8 +433,8 @@ static enum status check_lists(const struct plan *p, const uint32_t *group_size,
         const struct plan_buffer *f = &p->buffers[i];
         NEED(inside(f->offset, f->bytes, p->h->arena_bytes[ARENA_WORK]), e, "buffer %u: %" PRIu64 " bytes at %" PRIu64,
              i, f->bytes, f->offset);
-        NEED(f->kind < MEM_KINDS && f->role <= SLOT_TEMP && f->list < count[PLAN_S_LISTS], e,
-             "buffer %u: kind %u, role %u, list %u", i, f->kind, f->role, f->list);
+        NEED(f->kind < MEM_KINDS && f->role <= SLOT_TEMP && f->list < count[PLAN_S_LISTS] && f->layout < LAYOUTS, e,
+             "buffer %u: kind %u, role %u, list %u, layout %u", i, f->kind, f->role, f->list, f->layout);
     }
     struct walk w = { .p = p, .group_size = group_size, .n_tensors = n_tensors, .e = e };
     uint64_t next = 0;
@@ -442,6 +464,8 @@ enum status plan_open(const void *blob, uint64_t bytes, uint32_t n_graph_ops, ui
     TRY(check_sets(&view, e));
     uint32_t *group_size = mem_alloc(sizeof *group_size * (size_t)view.h->count[PLAN_S_GROUPS]);
     enum status st = check_groups(&view, group_size, e);
+    if (st == ST_OK)
+        st = check_share(&view, group_size, e);
     if (st == ST_OK)
         st = check_buckets(&view, group_size, n_params, e);
     if (st == ST_OK)

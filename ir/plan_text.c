@@ -84,6 +84,10 @@ const struct plan_field plan_header_fields[] = {
     E(plan_header, compute, dtype_text, IR_BYTE + 1),
     U(plan_header, optimizer),
     U(plan_header, clip),
+    U(plan_header, share),
+    U(plan_header, context),
+    U(plan_header, zigzag),
+    U(plan_header, share_group),
     END,
 };
 const struct plan_field plan_group_fields[] = {
@@ -116,13 +120,9 @@ const struct plan_field plan_bucket_fields[] = {
     END,
 };
 const struct plan_field plan_piece_fields[] = {
-    U(plan_piece, param),
-    U(plan_piece, first),
-    U(plan_piece, count),
-    U(plan_piece, offset),
-    U(plan_piece, split),
-    U(plan_piece, owners),
-    END,
+    U(plan_piece, param),  U(plan_piece, first),  U(plan_piece, count),
+    U(plan_piece, offset), U(plan_piece, run),    U(plan_piece, stride),
+    U(plan_piece, split),  U(plan_piece, owners), END,
 };
 const struct plan_field plan_program_fields[] = {
     U(plan_program, chunk),
@@ -130,6 +130,9 @@ const struct plan_field plan_program_fields[] = {
     E(plan_program, pass, pass_text, IR_PASS_COUNT + 1),
     U(plan_program, ep),
     U(plan_program, eval),
+    U(plan_program, tokens),
+    U(plan_program, parts),
+    U(plan_program, phase),
     FIELD(plan_program, seconds, 'f', NULL, 0),
     END,
 };
@@ -145,6 +148,7 @@ const struct plan_field plan_kernel_fields[] = {
     U(plan_kernel, graph_op),
     U(plan_kernel, again),
     E(plan_kernel, type, dtype_text, IR_BYTE + 1),
+    U(plan_kernel, split),
     U(plan_kernel, n),
     END,
 };
@@ -156,6 +160,7 @@ const struct plan_field plan_buffer_fields[] = {
     U(plan_buffer, bytes),
     E(plan_buffer, kind, memory_text, MEM_KINDS),
     E(plan_buffer, role, slot_text, SLOT_TEMP + 1),
+    U(plan_buffer, layout),
     U(plan_buffer, what),
     U(plan_buffer, mb),
     U(plan_buffer, list),
