@@ -147,8 +147,8 @@ int ir_op_param_cut(enum ir_op op, const struct ir_attrs *a, enum ir_split split
 
 static void attention_shapes(const struct ir_attrs *a, uint32_t t, const struct ir_share *share, struct ir_op_shapes *s)
 {
-    const uint32_t keys = share->keys ? share->keys : t, wide = IR_F32;
-    for (int i = 1; i < 3; i++)
+    const uint32_t keys = share->keys ? share->keys : t;
+    for (int i = a->flags & IR_PACKED ? 0 : 1; i < 3; i++)
         if (s->in[i].ndim)
             s->in[i].dim[0] = keys;
     if (!share->ring)
@@ -157,7 +157,7 @@ static void attention_shapes(const struct ir_attrs *a, uint32_t t, const struct 
     s->stash[0] = s->in[0];
     s->stash[1] = s->in[1];
     s->stash[1].dim[1] = a->kv_heads * (a->head_dim + ir_op_v_dim(a));
-    s->save[1].dtype = s->stash[0].dtype = s->stash[1].dtype = (uint8_t)wide;
+    s->save[1].dtype = s->stash[0].dtype = s->stash[1].dtype = IR_F32;
 }
 
 void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, const struct ir_share *share,

@@ -82,7 +82,7 @@ struct ir_share {
     uint32_t ring;  /* attention: context parts whose keys come one after the other; 0: all keys are there */
 };
 /* ir_op_shapes() of a part: a are its local attributes, t its tokens. Beside those,
- *   attention            in[1], in[2] have `keys` tokens; ring: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side
+ *   attention            in[1], in[2] have `keys` tokens, packed q, k, v in[0] too; ring, not packed: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side
  *                        by side (keys, kv_heads*(D+Dv)), all float32
  *   rmsnorm, IR_WIDTH    save[1], stash[0] (parts,t) float32: sums of x*x, of x*w*dy, over the columns of each member
  *   head_loss, IR_WORDS  save[1] (parts,t,3) float32: of each member and row the greatest logit, the sum of exp(logit - it), the target's

@@ -3,7 +3,10 @@
  *
  * Query head h reads key/value head h / (heads / kv_heads). Products of blocks are BLAS in the thread that owns the
  * block: forward one (sequence, head, block of queries) at a time; backward one (sequence, key/value head), so that
- * the gradients of keys and values are summed over blocks and heads in one order. */
+ * the gradients of keys and values are summed over blocks and heads in one order.
+ *
+ * Ring (struct op_positions): each phase sees the keys of one part. o so far, float32 and divided by its sum, and its log-sum-exp
+ * are what the softmax goes on from; dq, dk and dv so far are float32 too, and are given out in the last phase. */
 #include <math.h>
 #include <string.h>
 
@@ -30,6 +33,8 @@ struct sequence {
     size_t t, keys, d, dv_size, group, window;
     float scale, cap;
     bool add_q, add_k, add_v; /* the gradient is added to what is there */
+    bool by_position;         /* q and dq have a row for each position */
+    bool later;               /* phase behind the first: o and lse are those so far */
 };
 
 /* Rows of width elements of sequence s in x, NULL where there is none; keys: as k and v have them. */
@@ -50,9 +55,24 @@ static void split_operands(const struct op_args *a, void *const x[3], size_t s, 
         out[i] = rows_of(a, x[i], s, width[i], i > 0);
     if (!(at->flags & IR_PACKED))
         return;
-    const struct heads all = rows_of(a, x[0], s, q + k + v, false);
+    const struct heads all = rows_of(a, x[0], s, q + k + v, a->positions != NULL);
     for (int i = 0; i < 3; i++)
         out[i] = (struct heads){ all.at ? all.at + first[i] : NULL, all.ld };
+}
+
+static bool ring(const struct op_args *a)
+{
+    return a->positions && a->positions->ring;
+}
+
+/* dq, dk and dv so far. */
+static void ring_gradients(const struct op_args *a, size_t s, struct heads out[3])
+{
+    const struct ir_attrs *at = a->attrs;
+    const size_t k = (size_t)at->kv_heads * at->head_dim, v = (size_t)at->kv_heads * ir_op_v_dim(at);
+    out[0] = rows_of(a, a->stash[0], s, (size_t)at->heads * at->head_dim, false);
+    out[1] = out[2] = rows_of(a, a->stash[1], s, k + v, true);
+    out[2].at += out[2].at ? k : 0;
 }
 
 static struct sequence sequence(const struct op_args *a, size_t s)
@@ -60,16 +80,19 @@ static struct sequence sequence(const struct op_args *a, size_t s)
     const struct ir_attrs *at = a->attrs;
     const struct op_positions *p = a->positions;
     const size_t t = a->t, width = (size_t)at->heads * ir_op_v_dim(at);
-    const bool packed = (at->flags & IR_PACKED) != 0;
+    const bool packed = (at->flags & IR_PACKED) != 0, by_position = packed && p, later = ring(a) && a->phase > 0;
     struct heads x[3], dx[3];
     split_operands(a, a->in, s, x);
-    split_operands(a, a->din, s, dx);
+    if (ring(a))
+        ring_gradients(a, s, dx);
+    else
+        split_operands(a, a->din, s, dx);
     float *lse = a->save[0], *delta = a->work;
     return (struct sequence){
         .q = x[0],
         .k = x[1],
         .v = x[2],
-        .o = rows_of(a, a->out[0], s, width, false),
+        .o = rows_of(a, ring(a) && a->save[1] ? a->save[1] : a->out[0], s, width, false),
         .dq = dx[0],
         .dk = dx[1],
         .dv = dx[2],
@@ -87,9 +110,11 @@ static struct sequence sequence(const struct op_args *a, size_t s)
         .window = at->window,
         .scale = at->scale,
         .cap = at->score_cap,
-        .add_q = a->acc[0] != NULL,
-        .add_k = a->acc[packed ? 0 : 1] != NULL,
-        .add_v = a->acc[packed ? 0 : 2] != NULL,
+        .add_q = ring(a) ? later : by_position || a->acc[0] != NULL,
+        .add_k = ring(a) ? later : by_position || a->acc[packed ? 0 : 1] != NULL,
+        .add_v = ring(a) ? later : by_position || a->acc[packed ? 0 : 2] != NULL,
+        .by_position = by_position,
+        .later = later,
     };
 }
 
@@ -116,15 +141,49 @@ static size_t block_size(size_t t, size_t at)
 
 /* ---- what sees what ------------------------------------------------------------------------------------------- */
 
-static size_t position(const struct sequence *s, size_t i)
+/* Blocks of queries, none of which has tokens of two runs: so their positions follow each other. */
+static size_t query_blocks(const struct op_args *a)
 {
-    const struct op_positions *p = s->positions;
-    if (!p)
-        return i;
-    return i < p->run[0].count ? p->run[0].first + i : p->run[1].first + (i - p->run[0].count);
+    const struct op_positions *p = a->positions;
+    const size_t first = p ? p->run[0].count : a->t;
+    return (first + BLOCK - 1) / BLOCK + (a->t - first + BLOCK - 1) / BLOCK;
 }
 
-/* Keys [first, end) of each query of a block; all of them lie in the blocks from begin to before end_all. */
+/* Block n: *nq queries from the one returned on. */
+static size_t query_block(const struct sequence *s, size_t n, size_t *nq)
+{
+    const size_t first = s->positions ? s->positions->run[0].count : s->t, blocks = (first + BLOCK - 1) / BLOCK;
+    const size_t q0 = n < blocks ? n * BLOCK : first + (n - blocks) * BLOCK;
+    *nq = block_size(n < blocks ? first : s->t, q0);
+    return q0;
+}
+
+static size_t position(const struct sequence *s, size_t i)
+{
+    return op_position(s->positions, (uint32_t)i);
+}
+
+/* The row of query i. */
+static size_t query_row(const struct sequence *s, size_t i)
+{
+    return s->by_position ? position(s, i) : i;
+}
+
+/* Keys that stand before a position, so the first of the others. */
+static size_t keys_before(const struct sequence *s, size_t at)
+{
+    const struct op_positions *p = s->positions;
+    if (!p || p->key_run[0].count == 0)
+        return at < s->keys ? at : s->keys;
+    size_t n = 0;
+    for (int i = 0; i < 2; i++) {
+        const size_t from = p->key_run[i].first, count = p->key_run[i].count, reach = at > from ? at - from : 0;
+        n += reach < count ? reach : count;
+    }
+    return n;
+}
+
+/* Keys [first, end) of each query of a block; all of them lie in the blocks from begin to before end_all, if there are any. */
 struct seen {
     size_t first[BLOCK], end[BLOCK], begin, end_all;
 };
@@ -138,10 +197,12 @@ static void look(const struct sequence *s, size_t q0, size_t nq, struct seen *x)
         size_t first = s->window && at >= s->window ? at - s->window + 1 : 0;
         if (s->document && (size_t)s->document[at] > first)
             first = (size_t)s->document[at];
-        x->first[r] = first;
-        x->end[r] = at + 1;
-        x->begin = first < x->begin ? first : x->begin;
-        x->end_all = at + 1 > x->end_all ? at + 1 : x->end_all;
+        x->first[r] = keys_before(s, first);
+        x->end[r] = keys_before(s, at + 1);
+        if (x->first[r] == x->end[r])
+            continue;
+        x->begin = x->first[r] < x->begin ? x->first[r] : x->begin;
+        x->end_all = x->end[r] > x->end_all ? x->end[r] : x->end_all;
     }
     x->begin = x->begin / BLOCK * BLOCK;
 }
@@ -190,18 +251,31 @@ static void add_sink(const struct vec *v, float sink, struct running *run, size_
     v->scale(o, down, o, d);
 }
 
-static void forward_block(const struct sequence *s, size_t h, size_t q0)
+/* Goes on from o so far, whose sum is 1. */
+static void resume(const struct sequence *s, size_t h, size_t q0, size_t nq, struct running *run)
+{
+    for (size_t r = 0; r < nq; r++) {
+        run->max[r] = s->lse[h * s->t + q0 + r];
+        run->sum[r] = 1;
+        run->some[r] = true;
+    }
+}
+
+static void forward_block(const struct sequence *s, size_t h, size_t n)
 {
     const struct vec *v = cpu_vec();
-    const size_t nq = block_size(s->t, q0), d = s->d, dv = s->dv_size, kv = h / s->group;
+    const size_t d = s->d, dv = s->dv_size, kv = h / s->group;
+    size_t nq, q0 = query_block(s, n, &nq);
     _Alignas(64) float p[BLOCK * BLOCK];
     struct running run = { .v = v };
     struct seen seen;
     look(s, q0, nq, &seen);
+    if (s->later)
+        resume(s, h, q0, nq, &run);
     for (size_t k0 = seen.begin; k0 < seen.end_all; k0 += BLOCK) {
         const size_t nk = block_size(s->keys, k0);
-        cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, q0, h, d), transpose(&s->k, k0, kv, d), p, BLOCK,
-                                             s->scale, 0 });
+        cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, query_row(s, q0), h, d),
+                                             transpose(&s->k, k0, kv, d), p, BLOCK, s->scale, 0 });
         for (size_t r = 0; r < nq; r++) {
             size_t n, first = visible(&seen, r, k0, nk, &n);
             float *x = p + r * BLOCK;
@@ -213,11 +287,11 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
             memset(x + first + n, 0, (nk - first - n) * sizeof *x);
         }
         cpu_gemm_block(&(struct gemm_block){ nq, dv, nk, as_is(p, BLOCK), view(&s->v, k0, kv, dv),
-                                             row(&s->o, q0, h, dv), s->o.ld, 1, k0 > seen.begin ? 1 : 0 });
+                                             row(&s->o, q0, h, dv), s->o.ld, 1, k0 > seen.begin || s->later ? 1 : 0 });
     }
     for (size_t r = 0; r < nq; r++) {
         float *o = row(&s->o, q0 + r, h, dv);
-        if (s->sinks)
+        if (s->sinks && !s->later)
             add_sink(v, s->sinks[h], &run, r, o, dv);
         v->scale(o, 1.0f / run.sum[r], o, dv);
         if (s->lse)
@@ -227,12 +301,14 @@ static void forward_block(const struct sequence *s, size_t h, size_t q0)
 
 void cpu_attention_f(const struct op_args *a)
 {
-    const size_t blocks = ((size_t)a->t + BLOCK - 1) / BLOCK, heads = a->attrs->heads, tasks = a->b * heads * blocks;
+    const size_t blocks = query_blocks(a), heads = a->attrs->heads, tasks = a->b * heads * blocks;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / (heads * blocks));
-        forward_block(&s, i / blocks % heads, (blocks - 1 - i % blocks) * BLOCK); /* the longest first */
+        forward_block(&s, i / blocks % heads, blocks - 1 - i % blocks); /* the longest first */
     }
+    if (ring(a) && a->out[0] != a->save[1] && a->phase + 1 == a->positions->ring)
+        cpu_copy(a->out[0], a->save[1], cpu_rows(a) * heads * ir_op_v_dim(a->attrs) * sizeof(float));
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------- */
@@ -277,7 +353,7 @@ static void backward_block(const struct sequence *s, const struct block *b, cons
 {
     const struct vec *v = cpu_vec();
     const size_t d = s->d, dv = s->dv_size, nq = b->nq, nk = b->nk;
-    const struct matrix q = view(&s->q, b->q0, b->h, d), dout = view(&s->dout, b->q0, b->h, dv);
+    const struct matrix q = view(&s->q, query_row(s, b->q0), b->h, d), dout = view(&s->dout, b->q0, b->h, dv);
     const float add_q = !b->first_q || s->add_q, add_k = !b->first_k || s->add_k, add_v = !b->first_k || s->add_v;
     _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK], bounded[BLOCK * BLOCK];
     float *const slope = s->cap > 0 ? bounded : NULL;
@@ -290,7 +366,7 @@ static void backward_block(const struct sequence *s, const struct block *b, cons
     cpu_gemm_block(
         &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, add_k });
     cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(ds, BLOCK), view(&s->k, b->k0, b->kv, d),
-                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, add_q });
+                                         row(&s->dq, query_row(s, b->q0), b->h, d), s->dq.ld, 1, add_q });
 }
 
 /* Keys that no query sees. */
@@ -311,7 +387,7 @@ static float row_delta(const struct sequence *s, size_t h, size_t t)
 }
 
 /* One key/value head with all query heads that read it. */
-static void backward_group(const struct sequence *s, size_t kv)
+static void backward_group(const struct sequence *s, size_t kv, size_t blocks)
 {
     for (size_t h = kv * s->group; h < (kv + 1) * s->group; h++) {
         for (size_t t = 0; t < s->t; t++)
@@ -319,9 +395,9 @@ static void backward_group(const struct sequence *s, size_t kv)
         for (size_t k0 = 0; k0 < s->keys; k0 += BLOCK) {
             struct block b = { .h = h, .kv = kv, .k0 = k0, .nk = block_size(s->keys, k0) };
             b.first_k = h == kv * s->group;
-            for (b.q0 = s->positions ? 0 : k0; b.q0 < s->t; b.q0 += BLOCK) {
+            for (size_t n = s->positions ? 0 : k0 / BLOCK; n < blocks; n++) {
                 struct seen seen;
-                b.nq = block_size(s->t, b.q0);
+                b.q0 = query_block(s, n, &b.nq);
                 look(s, b.q0, b.nq, &seen);
                 if (k0 < seen.begin || k0 >= seen.end_all)
                     continue;
@@ -335,19 +411,57 @@ static void backward_group(const struct sequence *s, size_t kv)
     }
 }
 
+/* What the gradients are added to. */
+static void start_gradients(const struct op_args *a)
+{
+    const struct ir_share share = op_share(a);
+    struct ir_op_shapes shapes;
+    ir_op_part_shapes(IR_OP_ATTENTION, a->attrs, a->t, &share, &shapes);
+    for (uint32_t i = 0; i < ir_op_inputs(IR_OP_ATTENTION, a->attrs); i++)
+        cpu_start_from(a->din[i], a->acc[i], a->b * ir_shape_elements(&shapes.in[i]));
+    if (a->positions && a->attrs->flags & IR_PACKED && !a->acc[0]) /* queries of others have no gradient here */
+        cpu_zero(a->din[0], a->b * ir_shape_elements(&shapes.in[0]));
+}
+
+/* din = acc + what has come home. */
+static void give_gradients(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const struct ir_attrs *at = a->attrs;
+    const size_t q = (size_t)at->heads * at->head_dim, k = (size_t)at->kv_heads * at->head_dim;
+    const size_t dv = (size_t)at->kv_heads * ir_op_v_dim(at), rows = a->b * (size_t)a->positions->keys;
+    const struct {
+        const float *from;
+        size_t rows, width, ld;
+    } sums[3] = { { a->stash[0], cpu_rows(a), q, q },
+                  { a->stash[1], rows, k, k + dv },
+                  { (const float *)a->stash[1] + k, rows, dv, k + dv } };
+    for (int i = 0; i < 3; i++)
+#pragma omp parallel for schedule(static) num_threads(cpu_team(sums[i].rows, sums[i].width))
+        for (size_t r = 0; r < sums[i].rows; r++) {
+            const size_t n = sums[i].width;
+            float *to = (float *)a->din[i] + r * n;
+            const float *from = sums[i].from + r * sums[i].ld;
+            if (a->acc[i])
+                v->add(to, (const float *)a->acc[i] + r * n, from, n);
+            else
+                memcpy(to, from, n * sizeof *to);
+        }
+}
+
 void cpu_attention_bi(const struct op_args *a)
 {
-    const struct ir_attrs *at = a->attrs;
-    const uint64_t keys = a->positions ? a->positions->keys : a->t;
-    struct ir_op_shapes shapes;
-    ir_op_shapes(IR_OP_ATTENTION, at, a->t, &shapes);
-    for (uint32_t i = 0; i < ir_op_inputs(IR_OP_ATTENTION, at); i++)
-        cpu_start_from(a->din[i], a->acc[i], a->b * (i ? keys : a->t) * shapes.in[i].dim[1]);
-    const size_t kv = at->kv_heads, tasks = a->b * kv;
+    if (ring(a) && a->phase == a->positions->ring) {
+        give_gradients(a);
+        return;
+    }
+    if (!ring(a))
+        start_gradients(a);
+    const size_t kv = a->attrs->kv_heads, tasks = a->b * kv, blocks = query_blocks(a);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / kv);
-        backward_group(&s, i % kv);
+        backward_group(&s, i % kv, blocks);
     }
 }
 

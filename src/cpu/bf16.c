@@ -93,12 +93,24 @@ static void addends(struct wide *w)
         }
 }
 
+/* Before the last phase neither outputs nor gradients are there, but for integers and float32. */
+static void nothing_yet(struct wide *w, enum ir_pass pass)
+{
+    for (uint32_t i = 0; i < IR_MAX_OUT; i++)
+        if (pass == IR_PASS_F && is_wide(&w->shapes.out[i], w->args.out[i]))
+            w->args.out[i] = NULL;
+    for (uint32_t i = 0; i < IR_MAX_IN; i++)
+        w->args.din[i] = NULL;
+}
+
 void cpu_bf16(const struct op_args *given, enum ir_pass pass, op_kernel kernel)
 {
     struct wide w = { .args = *given, .free = given->work };
     struct op_args *a = &w.args;
-    CHECK(!a->positions); /* shapes are those of whole sequences */
-    ir_op_shapes((enum ir_op)a->op, a->attrs, a->t, &w.shapes);
+    const struct ir_share share = op_share(a);
+    ir_op_part_shapes((enum ir_op)a->op, a->attrs, a->t, &share, &w.shapes);
+    if (a->phase + 1 < ir_op_phases((enum ir_op)a->op, pass, &share))
+        nothing_yet(&w, pass);
     ins(&w, a->in, w.shapes.in, IR_MAX_IN);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
         in(&w, &a->param[i], &w.shapes.param[i], ir_shape_elements(&w.shapes.param[i]));

@@ -27,6 +27,28 @@ static inline size_t cpu_rows(const struct op_args *a)
     return (size_t)a->b * a->t;
 }
 
+/* The row of token i of sequence s; the token of row r, and its sequence. In (t,b) order row_s is 1. */
+static inline size_t cpu_row(const struct op_args *a, size_t s, size_t i)
+{
+    const struct op_positions *p = a->positions;
+    return p ? s * p->row_s + i * p->row_i : s * a->t + i;
+}
+
+static inline bool cpu_token_major(const struct op_args *a)
+{
+    return a->positions && a->positions->row_s == 1 && a->t > 1;
+}
+
+static inline size_t cpu_token(const struct op_args *a, size_t r)
+{
+    return cpu_token_major(a) ? r / a->positions->row_i : r % a->t;
+}
+
+static inline size_t cpu_sequence(const struct op_args *a, size_t r)
+{
+    return cpu_token_major(a) ? r % a->positions->row_i : r / a->t;
+}
+
 static inline bool cpu_half(const struct op_args *a)
 {
     return a->compute == IR_BF16;

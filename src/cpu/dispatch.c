@@ -1,4 +1,6 @@
-/* Tokens to rows by expert, and back: permutation, capacity, weighted sum. Layouts: ir/op.h. */
+/* Tokens to rows by expert, and back: permutation, capacity, weighted sum. Layouts: ir/op.h.
+ *
+ * IR_COUNTS: which rows stay follows from where tokens stand in the whole sequence; those that do lie as without a capacity. */
 #include <string.h>
 
 #include "cpu/cpu.h"
@@ -17,14 +19,24 @@ static void slots_capacity(const struct op_args *a, size_t s, const int32_t *ind
     }
 }
 
-/* Dropless: expert by expert, then sequence by sequence. count (experts, b), next (b, experts): the next free row of each. */
+/* Choice i of sequence s. */
+static size_t choice(const struct op_args *a, size_t s, size_t i)
+{
+    const size_t k = a->attrs->top_k;
+    return a->positions ? cpu_row(a, s, i / k) * k + i % k : s * a->t * k + i;
+}
+
+/* Of the choices whose slot is not -1: expert by expert, then sequence by sequence. count (experts, b), next (b, experts): the next free row of each. */
 static void slots_dropless(const struct op_args *a, const int32_t *index, int32_t *slot, int32_t *count, int32_t *next)
 {
     const size_t n = (size_t)a->t * a->attrs->top_k, experts = a->attrs->experts;
     memset(count, 0, a->b * experts * sizeof *count);
     for (size_t s = 0; s < a->b; s++)
-        for (size_t i = 0; i < n; i++)
-            count[(size_t)index[s * n + i] * a->b + s]++;
+        for (size_t i = 0; i < n; i++) {
+            const size_t at = choice(a, s, i);
+            if (slot[at] >= 0)
+                count[(size_t)index[at] * a->b + s]++;
+        }
     int32_t at = 0;
     for (size_t e = 0; e < experts; e++)
         for (size_t s = 0; s < a->b; s++) {
@@ -32,8 +44,58 @@ static void slots_dropless(const struct op_args *a, const int32_t *index, int32_
             at += count[e * a->b + s];
         }
     for (size_t s = 0; s < a->b; s++)
-        for (size_t i = 0; i < n; i++)
-            slot[s * n + i] = next[s * experts + (size_t)index[s * n + i]]++;
+        for (size_t i = 0; i < n; i++) {
+            const size_t c = choice(a, s, i);
+            if (slot[c] >= 0)
+                slot[c] = next[s * experts + (size_t)index[c]]++;
+        }
+}
+
+/* used (experts): choices of each by tokens of sequence s in front of own run `run`, on all devices. */
+static void used_before(const struct op_args *a, size_t s, int run, int32_t *used)
+{
+    const struct op_positions *p = a->positions;
+    const size_t experts = a->attrs->experts, n = a->b * experts;
+    const int32_t *counts = (const int32_t *)a->in[2] + s * experts;
+    memset(used, 0, experts * sizeof *used);
+    for (uint32_t m = 0; m < p->parts; m++) {
+        struct ir_run runs[2];
+        ir_rows_of(&p->rows, m, runs);
+        for (int i = 0; i < 2; i++)
+            for (size_t e = 0; e < experts && runs[i].count && runs[i].first < p->run[run].first; e++)
+                used[e] += counts[(2 * m + (size_t)i) * n + e];
+    }
+}
+
+/* slot: -1 where the whole sequence has filled the expert before; else 0. used (experts): room. Returns how many stay. */
+static size_t drop(const struct op_args *a, size_t s, const int32_t *index, int32_t *slot, int32_t *used)
+{
+    const struct op_positions *p = a->positions;
+    const size_t k = a->attrs->top_k, border = p->run[0].count * k, n = a->t * k;
+    size_t kept = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (i == 0 || i == border)
+            used_before(a, s, i == border, used);
+        const size_t c = choice(a, s, i);
+        const bool stays = used[index[c]]++ < (int32_t)p->capacity;
+        slot[c] = stays ? 0 : -1;
+        kept += stays;
+    }
+    return kept;
+}
+
+/* Which choices have a row: all of them, or as many as there is room for. */
+static void admit(const struct op_args *a, const int32_t *index, int32_t *slot, int32_t *used)
+{
+    const size_t n = cpu_rows(a) * a->attrs->top_k;
+    size_t kept = 0;
+    if (!a->positions || a->positions->split != IR_COUNTS || a->positions->capacity == 0) {
+        memset(slot, 0, n * sizeof *slot);
+        return;
+    }
+    for (size_t s = 0; s < a->b; s++)
+        kept += drop(a, s, index, slot, used);
+    a->scalars[SCALAR_DROPPED] += (double)(n - kept);
 }
 
 /* Rows beyond the counts. */
@@ -65,6 +127,7 @@ void cpu_dispatch_f(const struct op_args *a)
             kept += (size_t)count[i];
         a->scalars[SCALAR_DROPPED] += (double)(n - kept);
     } else {
+        admit(a, index, slot, a->work);
         slots_dropless(a, index, slot, count, a->work);
     }
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, c))

@@ -7,12 +7,18 @@ void cpu_embed_f(const struct op_args *a)
 {
     const size_t c = a->attrs->features, rows = cpu_rows(a),
                  bytes = c * (cpu_half(a) ? sizeof(uint16_t) : sizeof(float));
+    const struct ir_run words = op_words(a);
     const int32_t *token = a->in[0];
     const char *w = a->param[0];
     char *x = a->out[0];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
-    for (size_t r = 0; r < rows; r++)
-        memcpy(x + r * bytes, w + (size_t)token[r] * bytes, bytes);
+    for (size_t r = 0; r < rows; r++) {
+        const uint32_t at = (uint32_t)token[r] - words.first;
+        if (at < words.count)
+            memcpy(x + r * bytes, w + at * bytes, bytes);
+        else /* another device's word */
+            memset(x + r * bytes, 0, bytes);
+    }
 }
 
 /* Columns [j, j+n) of row r, as float32: where they are, or widened. */
@@ -30,6 +36,7 @@ void cpu_embed_bw(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, rows = cpu_rows(a), vocab = a->attrs->vocab;
+    const struct ir_run words = op_words(a);
     const int32_t *token = a->in[0];
     float *dw = a->dparam[0];
     if (!(a->dparam_add & 1))
@@ -38,8 +45,11 @@ void cpu_embed_bw(const struct op_args *a)
     for (size_t j = 0; j < c; j += VEC_STRIP) {
         const size_t n = c - j < VEC_STRIP ? c - j : VEC_STRIP;
         float wide[VEC_STRIP];
-        for (size_t r = 0; r < rows; r++)
-            v->axpy(dw + (size_t)token[r] * c + j, 1.0f, strip(a, r, j, n, wide), n);
+        for (size_t r = 0; r < rows; r++) {
+            const uint32_t at = (uint32_t)token[r] - words.first;
+            if (at < words.count)
+                v->axpy(dw + at * c + j, 1.0f, strip(a, r, j, n, wide), n);
+        }
     }
 }
 
@@ -51,25 +61,41 @@ void cpu_pos_embed_f(const struct op_args *a)
     float *y = a->out[0];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
-        v->add(y + r * c, x + r * c, p + r % a->t * c, c);
+        v->add(y + r * c, x + r * c, p + op_position(a->positions, (uint32_t)cpu_token(a, r)) * c, c);
+}
+
+/* Positions of the table that no token here has. */
+static void zero_others(const struct op_args *a, float *dp)
+{
+    const struct op_positions *p = a->positions;
+    const struct ir_run whole[2] = { { 0, a->t }, { 0, 0 } }, *run = p ? p->run : whole;
+    size_t at = 0;
+    for (int i = 0; i < 2; i++) {
+        if (run[i].count == 0)
+            continue;
+        cpu_zero(dp + at * a->attrs->features, (run[i].first - at) * a->attrs->features);
+        at = run[i].first + run[i].count;
+    }
+    cpu_zero(dp + at * a->attrs->features, (a->attrs->positions - at) * a->attrs->features);
 }
 
 void cpu_pos_embed_bw(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, row = (size_t)a->t * c;
+    const size_t c = a->attrs->features, t = a->t;
     const float *dy = a->dout[0];
     float *dp = a->dparam[0];
     const int add = a->dparam_add & 1;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), c))
-    for (size_t i = 0; i < row; i += c) {
+    for (size_t i = 0; i < t; i++) {
+        float *to = dp + op_position(a->positions, (uint32_t)i) * c;
         if (add)
-            v->add(dp + i, dp + i, dy + i, c);
+            v->add(to, to, dy + cpu_row(a, 0, i) * c, c);
         else
-            memcpy(dp + i, dy + i, c * sizeof *dp);
+            memcpy(to, dy + cpu_row(a, 0, i) * c, c * sizeof *dp);
         for (size_t s = 1; s < a->b; s++)
-            v->add(dp + i, dp + i, dy + s * row + i, c);
+            v->add(to, to, dy + cpu_row(a, s, i) * c, c);
     }
-    if (!add && a->attrs->positions > a->t) /* positions that no sequence reaches */
-        cpu_zero(dp + row, (a->attrs->positions - (size_t)a->t) * c);
+    if (!add)
+        zero_others(a, dp);
 }

@@ -2,7 +2,10 @@
  *
  * work of F: the loss of each row (rows) float64; then, when not training, a slice of logits in float32, because nobody wants
  * all of them: HEAD_ROWS rows by HEAD_COLUMNS words at a time, with a running log-sum-exp. In training bfloat16 logits are
- * rounded before the loss, as on a device. */
+ * rounded before the loss, as on a device.
+ *
+ * Where the words are split, phase 0 makes the logits of the words that are here, and of each row three numbers: struct told; phase 1 has
+ * those of all parts. */
 #include <math.h>
 #include <string.h>
 
@@ -83,30 +86,33 @@ static void store(const struct op_args *a, void *row, const float *z, size_t j, 
         memcpy((float *)row + j, z, n * sizeof *z);
 }
 
-/* row_loss() of a row of products in the job's type, a piece in float32 at a time: everything but the loss is computed twice. */
-static double row_loss_pieces(const struct op_args *a, void *row, int32_t target)
+/* A row of products in the job's type, a piece in float32 at a time. target: among the words here, or none of them. */
+static struct running row_numbers(const struct op_args *a, const void *row, size_t words, int32_t target)
 {
     const struct vec *v = cpu_vec();
-    const struct ir_attrs *at = a->attrs;
-    const size_t words = at->vocab;
-    const float scale = (float)a->loss_scale, by = at->scale > 0 ? at->scale : 1;
-    float z[PIECE], slope[PIECE];
+    float z[PIECE];
     struct running run = { 0 };
-    if (target < 0) {
-        memset(row, 0, words * (cpu_half(a) ? sizeof(uint16_t) : sizeof(float)));
-        return 0;
-    }
     for (size_t j = 0; j < words; j += PIECE) {
         const size_t n = words - j < PIECE ? words - j : PIECE;
         load(a, z, NULL, row, j, n);
         run_slice(v, &run, z, j, n, target);
     }
+    return run;
+}
+
+/* The row becomes the gradient. run: of all words, wherever they are. */
+static void row_gradient(const struct op_args *a, void *row, size_t words, int32_t target, struct running run)
+{
+    const struct vec *v = cpu_vec();
+    const struct ir_attrs *at = a->attrs;
+    const float scale = (float)a->loss_scale, by = at->scale > 0 ? at->scale : 1;
+    float z[PIECE], slope[PIECE];
     for (size_t j = 0; j < words; j += PIECE) {
         const size_t n = words - j < PIECE ? words - j : PIECE;
         load(a, z, slope, row, j, n);
         v->exp_sum(z, z, run.max, n);
         v->scale(z, (float)(scale / run.sum), z, n);
-        if ((size_t)target >= j && (size_t)target < j + n)
+        if (target >= 0 && (size_t)target >= j && (size_t)target < j + n)
             z[(size_t)target - j] -= scale;
         for (size_t i = 0; at->score_cap > 0 && i < n; i++)
             z[i] *= slope[i];
@@ -114,7 +120,31 @@ static double row_loss_pieces(const struct op_args *a, void *row, int32_t target
             v->scale(z, by, z, n);
         store(a, row, z, j, n);
     }
+}
+
+static double cross_entropy(struct running run)
+{
     return log(run.sum) + run.max - run.at_target;
+}
+
+/* Logits [from, to) of a row are 0. */
+static void clear(const struct op_args *a, void *row, size_t from, size_t to)
+{
+    const size_t size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+    memset((char *)row + from * size, 0, (to - from) * size);
+}
+
+/* row_loss() in pieces: everything but the loss is computed twice. */
+static double row_loss_pieces(const struct op_args *a, void *row, int32_t target)
+{
+    const size_t words = a->attrs->vocab;
+    if (target < 0) {
+        clear(a, row, 0, words);
+        return 0;
+    }
+    const struct running run = row_numbers(a, row, words, target);
+    row_gradient(a, row, words, target, run);
+    return cross_entropy(run);
 }
 
 /* Logits of `rows` rows of x for n words of w, rows n apart; not to be kept they are float32. */
@@ -146,39 +176,140 @@ static void train_losses(const struct op_args *a, double *loss)
                                      : row_loss(v, (float *)a->save[0] + r * n, n, target[r], scale);
 }
 
-static void eval_losses(const struct op_args *a, double *loss, float *slice)
+/* The words here: their number, and where a target is among them. */
+static int32_t target_here(const struct op_args *a, size_t r, struct ir_run words)
+{
+    const int32_t target = ((const int32_t *)a->in[1])[r];
+    const uint32_t at = (uint32_t)target - words.first;
+    return target >= 0 && at < words.count ? (int32_t)at : -1;
+}
+
+/* Of m rows from r0 on; no logits stay. */
+static void slice_numbers(const struct op_args *a, size_t r0, size_t m, float *slice, struct running *run)
 {
     const struct vec *v = cpu_vec();
-    const size_t c = a->attrs->features, n = a->attrs->vocab, rows = cpu_rows(a);
-    const size_t size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+    const struct ir_run words = op_words(a);
+    const size_t c = a->attrs->features, size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float), n = words.count;
     const char *x = a->in[0], *w = a->param[0];
+    for (size_t r = 0; r < m; r++)
+        run[r].at_target = 0;
+    for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
+        const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
+        product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(m, nj))
+        for (size_t r = 0; r < m; r++) {
+            if (shaped(a->attrs))
+                shape(a, slice + r * nj, NULL, j0, nj);
+            run_slice(v, &run[r], slice + r * nj, j0, nj, target_here(a, r0 + r, words));
+        }
+    }
+}
+
+static void eval_losses(const struct op_args *a, double *loss, float *slice)
+{
+    const size_t rows = cpu_rows(a);
     const int32_t *target = a->in[1];
     struct running run[CPU_HEAD_ROWS];
     for (size_t r0 = 0; r0 < rows; r0 += CPU_HEAD_ROWS) {
         const size_t m = rows - r0 < CPU_HEAD_ROWS ? rows - r0 : CPU_HEAD_ROWS;
-        for (size_t j0 = 0; j0 < n; j0 += CPU_HEAD_COLUMNS) {
-            const size_t nj = n - j0 < CPU_HEAD_COLUMNS ? n - j0 : CPU_HEAD_COLUMNS;
-            product(a, x + r0 * c * size, m, w + j0 * c * size, nj, slice);
-#pragma omp parallel for schedule(static) num_threads(cpu_team(m, nj))
-            for (size_t r = 0; r < m; r++) {
-                if (shaped(a->attrs))
-                    shape(a, slice + r * nj, NULL, j0, nj);
-                run_slice(v, &run[r], slice + r * nj, j0, nj, target[r0 + r]);
-            }
-        }
+        slice_numbers(a, r0, m, slice, run);
         for (size_t r = 0; r < m; r++)
-            loss[r0 + r] = target[r0 + r] < 0 ? 0 : log(run[r].sum) + run[r].max - run[r].at_target;
+            loss[r0 + r] = target[r0 + r] < 0 ? 0 : cross_entropy(run[r]);
     }
+}
+
+/* ---- split words -------------------------------------------------------------------------------------------------- */
+
+/* What a part tells of a row: save[1] is (parts, rows) of it. */
+struct told {
+    float max, sum, at_target;
+};
+
+static struct told tell(struct running run)
+{
+    return (struct told){ run.max, (float)run.sum, run.at_target };
+}
+
+/* Phase 0. */
+static void tell_words(const struct op_args *a, float *slice)
+{
+    const struct ir_run words = op_words(a);
+    const size_t n = a->attrs->vocab, rows = cpu_rows(a), size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+    struct told *own = (struct told *)a->save[1] + a->positions->part * rows;
+    struct running run[CPU_HEAD_ROWS];
+    if (a->train) {
+        product(a, a->in[0], rows, a->param[0], n, a->save[0]);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
+        for (size_t r = 0; r < rows; r++)
+            own[r] = tell(row_numbers(a, (char *)a->save[0] + r * n * size, words.count, target_here(a, r, words)));
+        return;
+    }
+    for (size_t r0 = 0; r0 < rows; r0 += CPU_HEAD_ROWS) {
+        const size_t m = rows - r0 < CPU_HEAD_ROWS ? rows - r0 : CPU_HEAD_ROWS;
+        slice_numbers(a, r0, m, slice, run);
+        for (size_t r = 0; r < m; r++)
+            own[r0 + r] = tell(run[r]);
+    }
+}
+
+/* What all parts told of row r, in their order. */
+static struct running heard(const struct op_args *a, size_t r)
+{
+    const size_t rows = cpu_rows(a), parts = a->positions->parts;
+    const struct told *told = (const struct told *)a->save[1] + r;
+    struct running all = { .max = told->max };
+    for (size_t p = 1; p < parts; p++)
+        all.max = told[p * rows].max > all.max ? told[p * rows].max : all.max;
+    for (size_t p = 0; p < parts; p++) {
+        all.sum += (double)told[p * rows].sum * exp((double)told[p * rows].max - (double)all.max);
+        all.at_target += told[p * rows].at_target;
+    }
+    return all;
+}
+
+/* Phase 1: the gradient of all rows, the loss of those whose tokens are here. */
+static void hear_words(const struct op_args *a, double *loss)
+{
+    const struct ir_run words = op_words(a);
+    const size_t n = a->attrs->vocab, rows = cpu_rows(a), size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+    const struct ir_run own = op_own_rows(a, (uint32_t)rows);
+    const int32_t *target = a->in[1];
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
+    for (size_t r = 0; r < rows; r++) {
+        const struct running run = heard(a, r);
+        const bool counts = target[r] >= 0, mine = r >= own.first && r < own.first + own.count;
+        char *row = (char *)a->save[0] + r * n * size;
+        loss[r] = counts && mine ? cross_entropy(run) : 0;
+        if (!a->train)
+            continue;
+        if (counts)
+            row_gradient(a, row, words.count, target_here(a, r, words), run);
+        clear(a, row, counts ? words.count : 0, n); /* padding */
+    }
+}
+
+static void split_losses(const struct op_args *a, double *loss, float *slice)
+{
+    if (a->phase == 0)
+        tell_words(a, slice);
+    else
+        hear_words(a, loss);
 }
 
 void cpu_head_loss_f(const struct op_args *a)
 {
     const size_t rows = cpu_rows(a);
     double *loss = a->work, sum = 0;
-    if (a->train)
+    float *slice = (float *)((char *)a->work + round_up(rows * sizeof *loss, 64));
+    const bool split = a->positions && a->positions->split == IR_WORDS;
+    if (split)
+        split_losses(a, loss, slice);
+    else if (a->train)
         train_losses(a, loss);
     else
-        eval_losses(a, loss, (float *)((char *)a->work + round_up(rows * sizeof *loss, 64)));
+        eval_losses(a, loss, slice);
+    if (split && a->phase == 0)
+        return;
     for (size_t r = 0; r < rows; r++)
         sum += loss[r];
     a->scalars[SCALAR_LOSS] += sum;

@@ -10,18 +10,46 @@ static struct matrix weight(const struct op_args *a, bool transpose)
     return (struct matrix){ a->param[0], ld, transpose != stored_transposed };
 }
 
+static void product(const struct op_args *a, size_t row, size_t rows, const void *bias)
+{
+    const size_t in = a->attrs->in_features, out = a->attrs->out_features,
+                 size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+    if (rows > 0)
+        cpu_gemm(&(struct gemm){ .m = rows,
+                                 .n = out,
+                                 .k = in,
+                                 .a = as_is((const char *)a->in[0] + row * in * size, in),
+                                 .b = weight(a, true),
+                                 .c = (char *)a->out[0] + row * out * size,
+                                 .ldc = out,
+                                 .bias = bias,
+                                 .half = cpu_half(a) });
+}
+
+struct rows {
+    size_t first, count;
+};
+
+/* Rows that the bias acts on: where each device has some columns of W, those of its own tokens. */
+static struct rows bias_rows(const struct op_args *a)
+{
+    if (!a->positions || a->positions->split != IR_COLUMNS_OF_W)
+        return (struct rows){ 0, cpu_rows(a) };
+    const struct ir_run own = op_own_rows(a, (uint32_t)cpu_rows(a));
+    return (struct rows){ own.first, own.count };
+}
+
 void cpu_linear_f(const struct op_args *a)
 {
-    const size_t in = a->attrs->in_features, out = a->attrs->out_features;
-    cpu_gemm(&(struct gemm){ .m = cpu_rows(a),
-                             .n = out,
-                             .k = in,
-                             .a = as_is(a->in[0], in),
-                             .b = weight(a, true),
-                             .c = a->out[0],
-                             .ldc = out,
-                             .bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL,
-                             .half = cpu_half(a) });
+    const struct rows own = bias_rows(a);
+    const size_t rows = cpu_rows(a), end = own.first + own.count;
+    if (!(a->attrs->flags & IR_BIAS)) {
+        product(a, 0, rows, NULL);
+        return;
+    }
+    product(a, 0, own.first, NULL);
+    product(a, own.first, own.count, a->param[1]);
+    product(a, end, rows - end, NULL);
 }
 
 void cpu_linear_bi(const struct op_args *a)
@@ -88,6 +116,10 @@ void cpu_linear_bw(const struct op_args *a)
                              .start = a->dparam_add & 1 ? a->dparam[0] : NULL,
                              .half = cpu_half(a),
                              .wide = true });
-    if (a->attrs->flags & IR_BIAS)
-        cpu_column_sums(dy, cpu_half(a), cpu_rows(a), out, a->dparam[1], a->dparam_add & 2);
+    if (a->attrs->flags & IR_BIAS) {
+        const struct rows own = bias_rows(a);
+        const size_t size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);
+        cpu_column_sums((const char *)dy + own.first * out * size, cpu_half(a), own.count, out, a->dparam[1],
+                        a->dparam_add & 2);
+    }
 }

@@ -35,7 +35,7 @@ libpiper_cpu_la_CFLAGS = -Wno-pass-failed $(AM_CFLAGS) $(PIPER_OPT_KERNELS) $(OP
 	-fno-math-errno -fno-trapping-math
 libpiper_cpu_la_CPPFLAGS = $(AM_CPPFLAGS) $(CBLAS_CFLAGS)
 
-UNIT_TESTS += tests/num/test_kernels tests/num/test_update tests/num/test_vec
+UNIT_TESTS += tests/num/test_kernels tests/num/test_members tests/num/test_update tests/num/test_vec
 CPU_TEST_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests $(CHECK_CFLAGS)
 CPU_TEST_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 # Operators and updates of any back end: tests/num/machine_cpu.c names those of the CPU.
@@ -46,10 +46,21 @@ OPS_TEST_SOURCES = $(MACHINE_TEST_SOURCES) \
 	tests/num/problem.c \
 	tests/num/run_op.c tests/num/run_op.h \
 	tests/num/test_ops.c
+# Of the same operators the parts of several devices.
+MEMBERS_TEST_SOURCES = $(MACHINE_TEST_SOURCES) \
+	tests/num/members.c tests/num/members.h \
+	tests/num/members_route.c \
+	tests/num/oracle.c tests/num/oracle_dense.c tests/num/oracle_moe.c \
+	tests/num/problem.c \
+	tests/num/run_op.c tests/num/run_op.h \
+	tests/num/test_members.c
 UPDATE_TEST_SOURCES = $(MACHINE_TEST_SOURCES) tests/num/test_update.c
 tests_num_test_ops_SOURCES = $(OPS_TEST_SOURCES) tests/num/machine_cpu.c
 tests_num_test_ops_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_ops_LDADD = $(CPU_TEST_LDADD)
+tests_num_test_members_SOURCES = $(MEMBERS_TEST_SOURCES) tests/num/machine_cpu.c
+tests_num_test_members_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
+tests_num_test_members_LDADD = $(CPU_TEST_LDADD)
 tests_num_test_update_SOURCES = $(UPDATE_TEST_SOURCES) tests/num/machine_cpu.c
 tests_num_test_update_CPPFLAGS = $(CPU_TEST_CPPFLAGS)
 tests_num_test_update_LDADD = $(CPU_TEST_LDADD)

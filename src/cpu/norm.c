@@ -1,7 +1,9 @@
 /* LayerNorm and RMSNorm. Ba, Kiros, Hinton 2016; Zhang, Sennrich 2019. Statistics are float32.
  *
  * A row holds one group, or one for each head; group g of all rows has the weights of head g % heads where each head has its
- * own. */
+ * own. A row that several devices have (IR_WIDTH) is normed in two phases: in between they tell each other their sums. */
+#include <math.h>
+
 #include "cpu/cpu.h"
 
 static size_t groups_of(const struct op_args *a)
@@ -91,8 +93,71 @@ void cpu_layernorm_bw(const struct op_args *a)
     norm_params(a, a->save[0], a->save[1]);
 }
 
+/* ---- a row on several devices -------------------------------------------------------------------------------------- */
+
+static bool shared_rows(const struct op_args *a)
+{
+    return a->positions && a->positions->split == IR_WIDTH;
+}
+
+/* Of each row the sum of what the parts told, in their order. told: (parts, rows). */
+static float told_sum(const struct op_args *a, const float *told, size_t r)
+{
+    const size_t rows = cpu_rows(a), parts = a->positions->parts;
+    float sum = 0;
+    for (size_t p = 0; p < parts; p++)
+        sum += told[p * rows + r];
+    return sum;
+}
+
+static void shared_rmsnorm_f(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const struct vec_norm p = norm_of(a, 0);
+    const float width = (float)(c * a->positions->parts), *x = a->in[0];
+    float *y = a->out[0], *rstd = a->save[0], *told = a->save[1], *own = told + a->positions->part * rows;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
+    for (size_t r = 0; r < rows; r++) {
+        if (a->phase == 0) {
+            own[r] = v->dot(x + r * c, x + r * c, c);
+            continue;
+        }
+        const float s = 1.0f / sqrtf(told_sum(a, told, r) / width + p.eps);
+        v->rmsnorm_apply(y + r * c, x + r * c, &p, c, s);
+        if (rstd)
+            rstd[r] = s;
+    }
+}
+
+static void shared_rmsnorm_bi(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const struct vec_norm p = norm_of(a, 0);
+    const float width = (float)(c * a->positions->parts), *x = a->in[0], *dy = a->dout[0], *rstd = a->save[0];
+    float *dx = a->din[0], *acc = a->acc[0], *told = a->stash[0], *own = told + a->positions->part * rows;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
+    for (size_t r = 0; r < rows; r++) {
+        const size_t i = r * c;
+        if (a->phase == 0) {
+            own[r] = v->rmsnorm_dot(x + i, &p, dy + i, c);
+            continue;
+        }
+        float *const to[2] = { dx + i, acc ? acc + i : NULL };
+        v->rmsnorm_grad_apply(to, x + i, &p, dy + i, c,
+                              (float[2]){ rstd[r], told_sum(a, told, r) / width * rstd[r] * rstd[r] });
+    }
+}
+
+/* ---- rmsnorm ------------------------------------------------------------------------------------------------------- */
+
 void cpu_rmsnorm_f(const struct op_args *a)
 {
+    if (shared_rows(a)) {
+        shared_rmsnorm_f(a);
+        return;
+    }
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, n = groups_of(a);
     const struct vec_norm p = norm_of(a, 0);
@@ -109,6 +174,10 @@ void cpu_rmsnorm_f(const struct op_args *a)
 
 void cpu_rmsnorm_bi(const struct op_args *a)
 {
+    if (shared_rows(a)) {
+        shared_rmsnorm_bi(a);
+        return;
+    }
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, n = groups_of(a);
     const struct vec_norm p = norm_of(a, 0);

@@ -1,4 +1,4 @@
-/* Rotary position embedding (Su et al. 2021), positions 0..T-1; and heads of which a part is turned once for all.
+/* Rotary position embedding (Su et al. 2021); and heads of which a part is turned once for all.
  *
  * work: cos (T, rotary/2), then sin (T, rotary/2), float32, times scale. The angles are float64: cos and sin of the first
  * position of a block by libm, of the others by turning on by the frequency, which costs four operations and 1e-15 a
@@ -10,12 +10,12 @@
 
 enum { BLOCK = 64 };
 
-/* cs[0], cs[1]: cos and sin tables; positions t0 .. t0 + n - 1 of frequency i. */
-static void angles(const struct ir_attrs *at, float *const cs[2], uint32_t i, size_t t0, size_t n)
+/* cs[0], cs[1]: cos and sin tables; tokens t0 .. t0 + n - 1, which stand at `position` and behind it, of frequency i. */
+static void angles(const struct ir_attrs *at, float *const cs[2], uint32_t i, size_t t0, size_t n, size_t position)
 {
     const size_t half = ir_op_rotary(at) / 2;
     const double frequency = ir_op_rope_frequency(at, i), scale = at->scale > 0 ? (double)at->scale : 1;
-    double c = cos((double)t0 * frequency), s = sin((double)t0 * frequency);
+    double c = cos((double)position * frequency), s = sin((double)position * frequency);
     const double dc = cos(frequency), ds = sin(frequency);
     for (size_t t = t0; t < t0 + n; t++) {
         cs[0][t * half + i] = (float)(c * scale);
@@ -24,6 +24,18 @@ static void angles(const struct ir_attrs *at, float *const cs[2], uint32_t i, si
         s = s * dc + c * ds;
         c = turned;
     }
+}
+
+/* Of all frequencies; tokens of two runs are begun twice. */
+static void block_angles(const struct op_args *a, float *const cs[2], size_t t0, size_t n)
+{
+    const struct op_positions *p = a->positions;
+    const size_t half = ir_op_rotary(a->attrs) / 2, border = p && p->run[0].count > t0 ? p->run[0].count - t0 : n,
+                 first = border < n ? border : n;
+    for (uint32_t i = 0; i < half; i++)
+        angles(a->attrs, cs, i, t0, first, op_position(p, (uint32_t)t0));
+    for (uint32_t i = 0; i < half && first < n; i++)
+        angles(a->attrs, cs, i, t0 + first, n - first, p->run[1].first);
 }
 
 /* y = acc + x, acc NULL: x. */
@@ -47,13 +59,12 @@ static void rope(const struct op_args *a, float *y, const float *acc, const floa
         turn = v->rope_pairs;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(t, half))
     for (size_t t0 = 0; t0 < t; t0 += BLOCK)
-        for (uint32_t i = 0; i < half; i++)
-            angles(at, cs, i, t0, t - t0 < BLOCK ? t - t0 : BLOCK);
+        block_angles(a, cs, t0, t - t0 < BLOCK ? t - t0 : BLOCK);
     const size_t rows = cpu_rows(a);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, heads *d))
     for (size_t r = 0; r < rows; r++)
         for (size_t h = 0; h < heads; h++) {
-            const size_t i = (r * heads + h) * d, j = i + first, k = i + end, p = r % t * half;
+            const size_t i = (r * heads + h) * d, j = i + first, k = i + end, p = cpu_token(a, r) * half;
             turn(y + j, acc ? acc + j : NULL, x + j, cs[0] + p, cs[1] + p, sign, half);
             if (first > 0)
                 keep(v, y + i, acc ? acc + i : NULL, x + i, first);

@@ -1,6 +1,9 @@
 /* Top-k router (ir/op.h): scores in float32, ties to the lower index, auxiliary load-balance loss per
  * sequence: experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer
- * (Fedus et al. 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences. */
+ * (Fedus et al. 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences.
+ *
+ * IR_COUNTS: phase 0 counts the choices of the tokens that are here, run by run; phase 1 has the counts of all devices that share the
+ * sequences, and adds the share of the loss of its own tokens' probabilities. */
 #include <math.h>
 #include <string.h>
 
@@ -90,35 +93,73 @@ static void scores(const struct op_args *a, float *p)
         v->scale(p, 1.0f / (float)v->exp_sum(p, p, v->max(p, experts), experts), p, experts);
 }
 
-/* Tokens of one sequence that chose expert e, as a share of T. */
-static double chosen(const struct op_args *a, const int32_t *index, size_t e)
+/* Choices of expert e among tokens [from, to) of sequence s. */
+static size_t choices(const struct op_args *a, size_t s, size_t e, size_t from, size_t to)
 {
-    const size_t n = (size_t)a->t * a->attrs->top_k;
+    const int32_t *index = a->out[1];
+    const size_t k = a->attrs->top_k;
     size_t count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += index[i] == (int32_t)e;
-    return (double)count / a->t;
+    for (size_t i = from; i < to; i++)
+        for (size_t j = 0; j < k; j++)
+            count += index[cpu_row(a, s, i) * k + j] == (int32_t)e;
+    return count;
+}
+
+static bool counted(const struct op_args *a)
+{
+    return a->positions && a->positions->split == IR_COUNTS;
+}
+
+/* T, the tokens of a whole sequence. */
+static double length(const struct op_args *a)
+{
+    return counted(a) ? a->positions->t_all : a->t;
+}
+
+/* Phase 0: own part of out[2]. */
+static void count_runs(const struct op_args *a)
+{
+    const size_t experts = a->attrs->experts, n = a->b * experts;
+    int32_t *count = (int32_t *)a->out[2] + a->positions->part * 2 * n;
+#pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), experts))
+    for (size_t i = 0; i < 2 * n; i++) {
+        const size_t from = i < n ? 0 : a->positions->run[0].count, to = i < n ? a->positions->run[0].count : a->t;
+        count[i] = (int32_t)choices(a, i % n / experts, i % experts, from, to);
+    }
+}
+
+/* Tokens of sequence s that chose expert e, wherever they are, as a share of T. */
+static double chosen(const struct op_args *a, size_t s, size_t e)
+{
+    const size_t experts = a->attrs->experts, n = a->b * experts;
+    const int32_t *counts = a->out[2];
+    size_t count = 0;
+    if (!counted(a))
+        return (double)choices(a, s, e, 0, a->t) / a->t;
+    for (size_t i = 0; i < 2 * (size_t)a->positions->parts; i++)
+        count += (size_t)counts[i * n + s * experts + e];
+    return (double)count / length(a);
 }
 
 /* aux_loss of sequence s, without its coefficient. */
-static double balance_loss(const struct op_args *a, const float *probs, const int32_t *index, size_t s)
+static double balance_loss(const struct op_args *a, const float *probs, size_t s)
 {
     const size_t experts = a->attrs->experts, t = a->t;
     double loss = 0;
     for (size_t e = 0; e < experts; e++) {
         double p = 0;
         for (size_t i = 0; i < t; i++)
-            p += probs[(s * t + i) * experts + e];
-        loss += chosen(a, index + s * t * a->attrs->top_k, e) * p / (double)t;
+            p += probs[cpu_row(a, s, i) * experts + e];
+        loss += chosen(a, s, e) * p / length(a);
     }
     return loss * (double)experts;
 }
 
-void cpu_router_f(const struct op_args *a)
+static void choose(const struct op_args *a, float *probs)
 {
     const struct ir_attrs *at = a->attrs;
     const size_t experts = at->experts, k = at->top_k, c = at->features, rows = cpu_rows(a);
-    float *weight = a->out[0], *probs = a->save[0] ? a->save[0] : a->work;
+    float *weight = a->out[0];
     const float *select = at->flags & IR_SELECT_BIAS ? a->param[at->flags & IR_BIAS ? 2 : 1] : NULL;
     int32_t *index = a->out[1];
     cpu_gemm(&(struct gemm){ .m = rows,
@@ -135,9 +176,19 @@ void cpu_router_f(const struct op_args *a)
         scores(a, p);
         top_k(&how, p, index + r * k, weight + r * k);
     }
-    if (at->aux_coef > 0)
+}
+
+void cpu_router_f(const struct op_args *a)
+{
+    const double coef = a->attrs->aux_coef;
+    float *probs = a->save[0] ? a->save[0] : a->work;
+    if (a->phase == 0)
+        choose(a, probs);
+    if (counted(a) && a->phase == 0)
+        count_runs(a);
+    else if (coef > 0)
         for (size_t s = 0; s < a->b; s++)
-            a->scalars[SCALAR_AUX] += at->aux_coef * balance_loss(a, probs, index, s);
+            a->scalars[SCALAR_AUX] += coef * balance_loss(a, probs, s);
 }
 
 /* dp (experts), the gradient of one token's scores: through the weights, beside what the auxiliary loss put there. */
@@ -173,11 +224,10 @@ static void scores_grad(const struct op_args *a, float *dl, const float *p)
 static void balance_grad(const struct op_args *a, float *grad)
 {
     const size_t experts = a->attrs->experts;
-    const int32_t *index = a->out[1];
     const double factor = a->attrs->aux_coef * a->loss_scale * (double)experts;
     for (size_t s = 0; s < a->b; s++)
         for (size_t e = 0; e < experts; e++)
-            grad[s * experts + e] = factor > 0 ? (float)(factor * chosen(a, index + s * a->t * a->attrs->top_k, e)) : 0;
+            grad[s * experts + e] = factor > 0 ? (float)(factor * chosen(a, s, e)) : 0;
 }
 
 void cpu_router_bi(const struct op_args *a)
@@ -192,7 +242,7 @@ void cpu_router_bi(const struct op_args *a)
     for (size_t r = 0; r < rows; r++) {
         const float *p = probs + r * experts;
         float *dl = dlogits + r * experts;
-        memcpy(dl, aux + r / a->t * experts, experts * sizeof *dl);
+        memcpy(dl, aux + cpu_sequence(a, r) * experts, experts * sizeof *dl);
         weights_grad(at, dl, p, index + r * k, dw + r * k);
         scores_grad(a, dl, p);
     }

@@ -87,6 +87,12 @@ struct vec {
                            size_t n, const float stat[2]); /* stat: mean, rstd */
     void (*rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
                          size_t n, float rstd);
+    /* The two halves of rmsnorm, and of its gradient, where a row is on several devices: given rstd, and k = the row's mean of w x dy
+     * times rstd^2. rmsnorm_dot: the sum of w x dy. */
+    void (*rmsnorm_apply)(float *y, const float *x, const struct vec_norm *p, size_t n, float rstd);
+    float (*rmsnorm_dot)(const float *x, const struct vec_norm *p, const float *dy, size_t n);
+    void (*rmsnorm_grad_apply)(float *const dx[2], const float *x, const struct vec_norm *p, const float *dy, size_t n,
+                               const float rstd_k[2]); /* dx: where it goes, its addend or NULL */
     void (*norm_params)(const struct vec_strip *s);
 
     /* One head: x (2*half) turned by the angles of cos, sin (half); sign -1 turns back. Element i with i + half; rope_pairs: 2i

@@ -370,13 +370,9 @@ static void V(layernorm)(float *y, const float *x, const struct vec_norm *p, siz
     stat[1] = rstd;
 }
 
-static void V(rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float *rstd)
+INLINE void V(rmsnorm_apply1)(float *y, const float *x, const struct vec_norm *p, size_t n, float r)
 {
     const float *w = p->w, plus = p->plus;
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    EACH sum += x[i] * x[i];
-    float r = 1.0f / sqrtf(sum / (float)n + p->eps);
     if (p->round) {
 #pragma omp simd
         EACH
@@ -388,7 +384,20 @@ static void V(rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_
 #pragma omp simd
         EACH y[i] = x[i] * r * (plus + w[i]);
     }
-    *rstd = r;
+}
+
+static void V(rmsnorm)(float *y, const float *x, const struct vec_norm *p, size_t n, float *rstd)
+{
+    float sum = 0;
+#pragma omp simd reduction(+ : sum)
+    EACH sum += x[i] * x[i];
+    *rstd = 1.0f / sqrtf(sum / (float)n + p->eps);
+    V(rmsnorm_apply1)(y, x, p, n, *rstd);
+}
+
+static void V(rmsnorm_apply)(float *y, const float *x, const struct vec_norm *p, size_t n, float rstd)
+{
+    V(rmsnorm_apply1)(y, x, p, n, rstd);
 }
 
 /* With h = (x - mean) rstd and g = w dy: dx = rstd (g - mean(g) - h mean(g h)); rmsnorm lacks both means of the
@@ -412,15 +421,38 @@ static void V(layernorm_grad)(float *dx, const float *acc, const float *x, const
         WITH_ACC(dx, rstd * (dy[i] - mg - (x[i] - mean) * rstd * mgh));
 }
 
-static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
-                            size_t n, float rstd)
+INLINE float V(rmsnorm_dot1)(const float *x, const struct vec_norm *p, const float *dy, size_t n)
 {
     const float *w = p->w, plus = p->plus;
     float sum = 0;
 #pragma omp simd reduction(+ : sum)
     EACH sum += (plus + w[i]) * dy[i] * x[i];
-    float k = sum / (float)n * rstd * rstd;
+    return sum;
+}
+
+static float V(rmsnorm_dot)(const float *x, const struct vec_norm *p, const float *dy, size_t n)
+{
+    return V(rmsnorm_dot1)(x, p, dy, n);
+}
+
+INLINE void V(rmsnorm_grad_apply1)(float *dx, const float *acc, const float *x, const struct vec_norm *p,
+                                   const float *dy, size_t n, float rstd, float k)
+{
+    const float *w = p->w, plus = p->plus;
     WITH_ACC(dx, rstd * ((plus + w[i]) * dy[i] - x[i] * k));
+}
+
+static void V(rmsnorm_grad_apply)(float *const dx[2], const float *x, const struct vec_norm *p, const float *dy,
+                                  size_t n, const float rstd_k[2])
+{
+    V(rmsnorm_grad_apply1)(dx[0], dx[1], x, p, dy, n, rstd_k[0], rstd_k[1]);
+}
+
+static void V(rmsnorm_grad)(float *dx, const float *acc, const float *x, const struct vec_norm *p, const float *dy,
+                            size_t n, float rstd)
+{
+    const float k = V(rmsnorm_dot1)(x, p, dy, n) / (float)n * rstd * rstd;
+    V(rmsnorm_grad_apply1)(dx, acc, x, p, dy, n, rstd, k);
 }
 
 /* Rows are summed 128 at a time, so that the error does not grow with the number of rows. */
@@ -577,6 +609,9 @@ static const struct vec V(table) = {
     .rmsnorm = V(rmsnorm),
     .layernorm_grad = V(layernorm_grad),
     .rmsnorm_grad = V(rmsnorm_grad),
+    .rmsnorm_apply = V(rmsnorm_apply),
+    .rmsnorm_dot = V(rmsnorm_dot),
+    .rmsnorm_grad_apply = V(rmsnorm_grad_apply),
     .norm_params = V(norm_params),
     .rope = V(rope),
     .rope_pairs = V(rope_pairs),

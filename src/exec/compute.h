@@ -33,7 +33,7 @@ struct op_positions {
     /* Token i < run[0].count has position run[0].first + i, the others follow from run[1].first; the counts sum to t, ascending. */
     struct ir_run run[2];
     /* attention: keys and values there are; with counts in key_run at its positions, else at 0 to keys-1. No token stands at or behind
-     * t_all. */
+     * t_all. Packed q, k, v have the rows of keys, and q of a token is in the row of its position. */
     uint32_t keys;
     struct ir_run key_run[2];
     uint32_t split; /* enum ir_split; attributes are those of ir_op_local() */
@@ -46,6 +46,11 @@ struct op_positions {
     uint32_t ring;       /* attention: as ir_share has it */
     struct ir_rows rows; /* IR_COUNTS: who has which tokens */
 };
+
+static inline uint32_t op_position(const struct op_positions *p, uint32_t i)
+{
+    return !p ? i : i < p->run[0].count ? p->run[0].first + i : p->run[1].first + (i - p->run[0].count);
+}
 
 /* Operands as ir_op_info orders them; NULL where the pass does not have one. Shapes: the operator's row in ir/op.h.
  * F reads in, param; writes out, save. BI reads what bi_reads says and dout; writes din, stash. BW reads what bw_reads
@@ -70,7 +75,9 @@ struct op_args {
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
     bool widened;      /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
-    bool train; /* false: no gradient will be asked for; save may be NULL and work serves instead, but for numbers */
+    /* False: no gradient will be asked for; save may be NULL and work serves instead. But where a kernel has phases it has all of save, except
+     * for the logits of head_loss and the statistics of rmsnorm. */
+    bool train;
     uint32_t phase; /* of ir_op_phases(), which come in order on the same operands */
     /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. */
     const struct op_positions *positions;
@@ -78,6 +85,44 @@ struct op_args {
      * it. Loaded as tokens are, with the microbatch. NULL: one document a sequence. On CUDA the kernels of attention_tiles.cu take it. */
     const int32_t *document;
 };
+
+static inline struct ir_share op_share(const struct op_args *a)
+{
+    const struct op_positions *p = a->positions;
+    struct ir_share s = { 0, 0, 0, 0 };
+    if (p) {
+        s.split = p->split;
+        s.parts = p->parts;
+        s.keys = p->keys;
+        s.ring = p->ring;
+    }
+    return s;
+}
+
+/* Rows of the device's own tokens, of `rows` that are joined over the parts. */
+static inline struct ir_run op_own_rows(const struct op_args *a, uint32_t rows)
+{
+    const struct op_positions *p = a->positions;
+    struct ir_run own = { 0, rows };
+    if (p && p->parts > 1) {
+        own.count = rows / p->parts;
+        own.first = own.count * p->part;
+    }
+    return own;
+}
+
+/* IR_WORDS: the words of a split table that are here; else all. */
+static inline struct ir_run op_words(const struct op_args *a)
+{
+    const struct op_positions *p = a->positions;
+    struct ir_run here = { 0, a->attrs->vocab };
+    if (p && p->split == IR_WORDS) {
+        here.first = p->part * here.count;
+        if (here.count > p->vocab - here.first)
+            here.count = p->vocab - here.first;
+    }
+    return here;
+}
 
 struct optimizer_args {
     enum optimizer kind;
