@@ -54,8 +54,16 @@ enum ir_split {
 };
 /* How a value lies on the devices. Tokens: own ones, the whole width. Whole: all of the tensor group. Columns: those, own heads, features
  * or words. Terms: as whole, to be added over the tensor group. Keys: all tokens of the sequence by position, own heads; where the tensor
- * group has all tokens (one context part) as columns. */
-enum ir_layout { IR_LAYOUT_TOKENS, IR_LAYOUT_WHOLE, IR_LAYOUT_COLUMNS, IR_LAYOUT_TERMS, IR_LAYOUT_KEYS, IR_LAYOUTS };
+ * group has all tokens (one context part) as columns. Key terms: as keys, to be added over the context group: the gradient of keys. */
+enum ir_layout {
+    IR_LAYOUT_TOKENS,
+    IR_LAYOUT_WHOLE,
+    IR_LAYOUT_COLUMNS,
+    IR_LAYOUT_TERMS,
+    IR_LAYOUT_KEYS,
+    IR_LAYOUT_KEY_TERMS,
+    IR_LAYOUTS
+};
 
 /* Whether the operator has such a split, and its sizes can be split into so many parts. */
 bool ir_op_splits(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts);
@@ -66,7 +74,7 @@ struct ir_attrs ir_op_local(enum ir_op op, const struct ir_attrs *a, enum ir_spl
 /* attention: width of a row of packed q, k, v. */
 uint32_t ir_op_packed_width(const struct ir_attrs *a);
 /* The layouts of inputs and outputs that the equations of the split operator take and give, as far as it has them. WHOLE: tokens, but for
- * the keys of attention; an operator outside of regions. Gradients are dual: of tokens tokens, of columns columns, of whole and keys
+ * the keys of attention; an operator outside of regions. Gradients are dual: of tokens tokens, of columns columns, of whole terms, of keys key
  * terms, of terms whole. */
 void ir_op_layouts(enum ir_op op, enum ir_split split, enum ir_layout in[IR_MAX_IN], enum ir_layout out[IR_MAX_OUT]);
 /* The dimension of parameter i along which blocks are cut; -1: every device has it whole. Packed q, k, v: each third for itself. */
