@@ -9,6 +9,12 @@
 
 #include "ir/op.h"
 
+#ifdef __CUDACC__ /* kernels ask too */
+#define IR_INLINE static inline __host__ __device__
+#else
+#define IR_INLINE static inline
+#endif
+
 /* ---- who has which tokens ---------------------------------------------------------------------------------------- */
 
 /* n members share t tokens; c context parts of n/c members each. Part i has, contiguous, t/c tokens from i*t/c; zigzag, of 2c equal
@@ -20,7 +26,7 @@ struct ir_run {
     uint32_t first, count; /* positions first, first+1, ... */
 };
 /* The runs of a member, ascending; the second has count 0 where there is one. Of a whole context part: a member of { t, c, c, zigzag }. */
-static inline void ir_rows_of(const struct ir_rows *r, uint32_t member, struct ir_run run[2])
+IR_INLINE void ir_rows_of(const struct ir_rows *r, uint32_t member, struct ir_run run[2])
 {
     const uint32_t p = r->n / r->c, i = member / p, m = r->t / r->n, from = member % p * m, to = from + m;
     const uint32_t half = r->t / r->c / 2; /* zigzag: rows of a chunk */

@@ -76,6 +76,14 @@ static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uin
            (kernel == IR_PASS_BI ? 0 : tile * a->ffn * ir_dtype_size(IR_COMPUTE, compute));
 }
 
+/* Counts of tiles by expert; of whole sequences, the first row and the rows of the first run of each sequence and expert. */
+static uint64_t dispatch_bytes(const struct ir_kernel *k)
+{
+    const uint64_t bins = (uint64_t)k->attrs->experts * k->b;
+    const uint64_t tiles = bins * over((uint64_t)k->t * k->attrs->top_k, CUDA_BIN_TILE) + 1;
+    return (tiles + (k->share.split == IR_COUNTS ? 2 * bins + 1 : 0)) * sizeof(int32_t);
+}
+
 uint64_t cuda_own_workspace(const struct ir_kernel *k)
 {
     const struct ir_attrs *a = k->attrs;
@@ -90,10 +98,8 @@ uint64_t cuda_own_workspace(const struct ir_kernel *k)
         return kernel == IR_PASS_BW ? cuda_columns_workspace(rows * ir_op_norm_groups(a), a->features) : 0;
     case IR_OP_ROUTER:
         return router_bytes(a, kernel, b, rows);
-    case IR_OP_DISPATCH: /* counts of tiles by expert */
-        return kernel == IR_PASS_F
-                   ? (a->experts * (b * over((uint64_t)t * a->top_k, CUDA_BIN_TILE)) + 1) * sizeof(int32_t)
-                   : 0;
+    case IR_OP_DISPATCH:
+        return kernel == IR_PASS_F ? dispatch_bytes(k) : 0;
     case IR_OP_COMBINE: /* which rows have a token */
         return kernel == IR_PASS_BI && a->capacity ? (uint64_t)b * a->experts * a->capacity : 0;
     case IR_OP_EXPERTS:

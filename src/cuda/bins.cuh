@@ -15,22 +15,30 @@ enum {
     SCAN_THREADS = 1024
 };
 
-/* Keys (sequences, n); the bin of a key: (key >> shift) % bins where bins is CUDA_SORT_BINS, else the key. */
+/* Keys (sequences, n), or, with step > 0, (n/each, step, each) where step is at least as many as sequences; the bin of a key:
+ * (key >> shift) % bins where bins is CUDA_SORT_BINS, else the key. */
 struct bins {
     const int32_t *key;
     uint64_t n;
     unsigned sequences, tiles; /* tiles: of a sequence */
     unsigned bins, shift;
+    unsigned step, each;
 };
 
 struct bins bins_of(const int32_t *key, uint64_t n, unsigned sequences, unsigned bins, unsigned shift)
 {
-    return { key, n, sequences, blocks_for(n, CUDA_BIN_TILE), bins, shift };
+    return { key, n, sequences, blocks_for(n, CUDA_BIN_TILE), bins, shift, 0, 1 };
+}
+
+/* Where key i of the sequence blockIdx.y lies. */
+__device__ __forceinline__ uint64_t bin_key(const bins &b, uint64_t i)
+{
+    return b.step ? (i / b.each * b.step + blockIdx.y) * b.each + i % b.each : blockIdx.y * b.n + i;
 }
 
 __device__ __forceinline__ unsigned bin_at(const bins &b, uint64_t i)
 {
-    return (static_cast<unsigned>(b.key[blockIdx.y * b.n + i]) >> b.shift) % b.bins;
+    return (static_cast<unsigned>(b.key[bin_key(b, i)]) >> b.shift) % b.bins;
 }
 
 /* counts (bins, sequences, tiles). A block has the tile blockIdx.x of the sequence blockIdx.y. */

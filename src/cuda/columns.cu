@@ -117,24 +117,26 @@ template <typename T> void column_sums(const struct cuda_columns *c)
 }
 
 template <typename T, int V>
-__global__ void __launch_bounds__(COLUMN_THREADS) bias_kernel(T *y, const T *__restrict__ bias, unsigned width)
+__global__ void __launch_bounds__(COLUMN_THREADS)
+    bias_kernel(T *y, const T *__restrict__ bias, unsigned width, const ir_run rows)
 {
     T *const row = y + static_cast<uint64_t>(blockIdx.x) * width;
+    const bool biased = blockIdx.x - rows.first < rows.count;
     for (unsigned i = threadIdx.x * V; i < width; i += blockDim.x * V) {
-        float v[V];
-        load(v, row + i);
-        add_acc(v, bias, i);
+        float v[V] = {};
+        if (biased)
+            load(v, bias + i);
         store(row + i, v);
     }
 }
 
-template <typename T> void bias_add(void *y, const void *bias, uint64_t rows, uint32_t width, void *stream)
+template <typename T> void bias_rows(const struct cuda_bias_rows *c)
 {
     enum { V = vector_of<T> };
-    const bool fits = wide<T>(width, y, bias);
-    launch("bias", fits ? bias_kernel<T, V> : bias_kernel<T, 1>, static_cast<unsigned>(rows),
-           threads_for(fits ? width / V : width, COLUMN_THREADS), 0, stream, static_cast<T *>(y),
-           static_cast<const T *>(bias), width);
+    const bool fits = wide<T>(c->width, c->y, c->bias);
+    launch("bias", fits ? bias_kernel<T, V> : bias_kernel<T, 1>, static_cast<unsigned>(c->rows),
+           threads_for(fits ? c->width / V : c->width, COLUMN_THREADS), 0, c->stream, static_cast<T *>(c->y),
+           static_cast<const T *>(c->bias), c->width, c->biased);
 }
 } // namespace
 
@@ -146,10 +148,10 @@ extern "C" void cuda_column_sums(const struct cuda_columns *c)
         column_sums<float>(c);
 }
 
-extern "C" void cuda_bias_add(void *y, const void *bias, uint64_t rows, uint32_t width, uint32_t compute, void *stream)
+extern "C" void cuda_bias_rows(const struct cuda_bias_rows *c)
 {
-    if (compute == IR_BF16)
-        bias_add<bf16>(y, bias, rows, width, stream);
+    if (c->compute == IR_BF16)
+        bias_rows<bf16>(c);
     else
-        bias_add<float>(y, bias, rows, width, stream);
+        bias_rows<float>(c);
 }

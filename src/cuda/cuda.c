@@ -54,7 +54,7 @@ static op_pair cuda_pair(enum ir_pass pass, const struct op_args *first, const s
         return f ? cuda_linear_gelu_f : cuda_linear_gelu_bi;
     if (f && first->op == IR_OP_ADD && second->op == IR_OP_LAYERNORM)
         return cuda_add_layernorm_f;
-    if (f && first->op == IR_OP_ADD && second->op == IR_OP_RMSNORM)
+    if (f && first->op == IR_OP_ADD && second->op == IR_OP_RMSNORM && !cuda_norm_is_part(second))
         return cuda_add_rmsnorm_f;
     return NULL;
 }

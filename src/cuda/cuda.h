@@ -53,6 +53,11 @@ void cuda_grouped_bw(const struct op_args *a);
 /* The norm is of the sum as it is rounded: the bits are those of the two, one after the other. */
 void cuda_add_layernorm_f(const struct op_args *add, const struct op_args *norm);
 void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_args *norm);
+/* Of a row that several devices have: not in one with a sum. */
+static inline bool cuda_norm_is_part(const struct op_args *norm)
+{
+    return norm->positions && norm->positions->split == IR_WIDTH;
+}
 /* GELU's tanh form, of the product as it is before rounding; what `linear` would write in BI is not written. */
 void cuda_linear_gelu_f(const struct op_args *linear, const struct op_args *gelu);
 void cuda_linear_gelu_bi(const struct op_args *linear, const struct op_args *gelu);
@@ -60,8 +65,9 @@ void cuda_linear_gelu_bi(const struct op_args *linear, const struct op_args *gel
 static inline bool cuda_linear_fits_gelu(const struct op_args *linear, const struct op_args *gelu, enum ir_pass pass)
 {
     const uint32_t width = pass == IR_PASS_F ? linear->attrs->out_features : linear->attrs->in_features;
-    return !(gelu->attrs->flags & IR_EXACT) && gelu->attrs->features == width && width % 8 == 0 && !linear->acc[0] &&
-           !gelu->acc[0];
+    const bool some_rows = linear->positions && linear->positions->split == IR_COLUMNS_OF_W; /* have the bias */
+    return !some_rows && !(gelu->attrs->flags & IR_EXACT) && gelu->attrs->features == width && width % 8 == 0 &&
+           !linear->acc[0] && !gelu->acc[0];
 }
 
 /* ---- operators: libraries (cuBLASLt, cuDNN) --------------------------------------------------------------------- */
@@ -95,12 +101,23 @@ struct cuda_cross_entropy {
     uint32_t compute;  /* of the logits */
     bool gradient;     /* false: the logits stay as they are */
     double loss_scale; /* of the gradient */
-    float scale, cap; /* of logits: a factor, a bound; 0: none */
+    float scale, cap;  /* of logits: a factor, a bound; 0: none */
     double *loss;      /* SCALAR_LOSS */
     double *work;      /* (rows) */
     void *stream;
 };
 void cuda_cross_entropy(const struct cuda_cross_entropy *c);
+/* Where the words are split over parts. tell: of rows of the logits of the words that are here, the numbers of ir_op_part_shapes() into own
+ * part of `told`; the logits stay. hear: from the numbers of all parts the losses of the device's own rows, and the gradient as above. */
+struct cuda_words {
+    struct cuda_cross_entropy
+        c;               /* vocab: words here; target: of the whole vocabulary; hear without gradient: no logits */
+    float *told;         /* (parts, all rows, 3) */
+    uint64_t all, first; /* rows there are; the first of these */
+    uint32_t part, parts, first_word;
+    struct ir_run own; /* of all rows */
+};
+void cuda_words_tell(const struct cuda_words *w), cuda_words_hear(const struct cuda_words *w);
 
 /* Sums over rows: db = sum of dy; with x, dw = sum of dy (x - mean) rstd, a norm's weight gradient. */
 struct cuda_columns {
@@ -117,8 +134,17 @@ struct cuda_columns {
 };
 void cuda_column_sums(const struct cuda_columns *c);
 
-/* y (rows, width) += bias (width), all in compute type. */
-void cuda_bias_add(void *y, const void *bias, uint64_t rows, uint32_t width, uint32_t compute, void *stream);
+/* What a product is added to where its bias acts on some rows: y (rows, width) is bias (width) there, else 0. */
+struct cuda_bias_rows {
+    void *y;
+    const void *bias; /* both in compute type */
+    uint64_t rows;
+    struct ir_run biased;
+    uint32_t width;
+    uint32_t compute;
+    void *stream;
+};
+void cuda_bias_rows(const struct cuda_bias_rows *c);
 /* Elements from one type to the other, float32 or bfloat16 each, rounded to the nearest even. */
 void cuda_convert(void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n, void *stream);
 

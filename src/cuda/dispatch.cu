@@ -1,14 +1,83 @@
 /* Tokens to rows by expert, and back: permutation, capacity, weighted sum. Layouts: ir/op.h.
  *
  * Places come from bins.cuh with an expert for a bin: its order (expert, sequence, token) is the dropless order, and a
- * place less the first of its expert and sequence is the rank that capacity limits. */
+ * place less the first of its expert and sequence is the rank that capacity limits.
+ *
+ * IR_COUNTS: ranks begin behind those of the runs in front, on whatever device; rows that stay lie as without a capacity. */
 #include "cuda/bins.cuh"
 
 namespace
 {
 enum { ROWS_THREADS = 256, ROWS_WARPS = ROWS_THREADS / WARP, COUNT_THREADS = 1024, ZERO_BLOCKS = 8 };
 
-/* slot (sequences, n). */
+/* ---- capacities of whole sequences --------------------------------------------------------------------------------- */
+
+struct dispatch_whole {
+    const int32_t *told; /* (parts,2,b,experts): choices of each expert in each run of each member */
+    ir_rows rows;
+    ir_run run[2];
+    unsigned part, parts, b, experts, capacity;
+    __device__ __forceinline__ int choices(unsigned member, unsigned run, unsigned s, unsigned e) const
+    {
+        return told[((2ull * member + run) * b + s) * experts + e];
+    }
+    /* How many of own run `own` stay. */
+    __device__ int kept(unsigned own, unsigned s, unsigned e) const
+    {
+        int before = 0;
+        for (unsigned m = 0; m < parts; m++) {
+            ir_run runs[2];
+            ir_rows_of(&rows, m, runs);
+            for (unsigned i = 0; i < 2; i++)
+                before += runs[i].count && runs[i].first < run[own].first ? choices(m, i, s, e) : 0;
+        }
+        const int room = static_cast<int>(capacity) - before, here = choices(part, own, s, e);
+        return room <= 0 ? 0 : room < here ? room : here;
+    }
+};
+
+/* counts and first (experts, sequences): rows that stay; kept: of the first run. One block. */
+__global__ void __launch_bounds__(COUNT_THREADS)
+    dispatch_keep_kernel(int32_t *counts, int *first, int *kept, dispatch_whole w, double *dropped)
+{
+    SHARED(int, room, MAX_WARPS);
+    int beyond = 0;
+    for (unsigned i = threadIdx.x; i < w.experts * w.b; i += COUNT_THREADS) {
+        const unsigned e = i / w.b, s = i % w.b;
+        const int second = w.run[1].count ? w.kept(1, s, e) : 0;
+        kept[i] = w.kept(0, s, e);
+        counts[i] = first[i] = kept[i] + second;
+        beyond += w.choices(w.part, 0, s, e) + w.choices(w.part, 1, s, e) - counts[i];
+    }
+    beyond = block_sum(beyond, room);
+    if (threadIdx.x == 0)
+        *dropped += beyond;
+}
+
+__global__ void __launch_bounds__(BIN_THREADS)
+    dispatch_admit_kernel(bins b, const int *__restrict__ start, int32_t *__restrict__ slot, const int32_t *counts,
+                          const int *first, const int *kept, dispatch_whole w)
+{
+    DYNAMIC_SHARED(int, count);
+    int place[BIN_ROUNDS];
+    bin_places(b, start, count, place);
+#pragma unroll
+    for (unsigned j = 0; j < BIN_ROUNDS; j++) {
+        const uint64_t i = bin_index(j);
+        if (i >= b.n)
+            continue;
+        const unsigned e = bin_at(b, i);
+        const uint64_t at = static_cast<uint64_t>(e) * b.sequences + blockIdx.y;
+        const bool second = i / b.each >= w.run[0].count;
+        const int rank = place[j] - start[at * b.tiles] - (second ? w.choices(w.part, 0, blockIdx.y, e) : 0);
+        const int most = second ? counts[at] - kept[at] : kept[at];
+        slot[bin_key(b, i)] = rank < most ? first[at] + (second ? kept[at] : 0) + rank : -1;
+    }
+}
+
+/* ---- forward ------------------------------------------------------------------------------------------------------- */
+
+/* slot (sequences, n), or as the keys. */
 __global__ void __launch_bounds__(BIN_THREADS)
     dispatch_slot_kernel(bins b, const int *__restrict__ start, int32_t *__restrict__ slot, unsigned capacity)
 {
@@ -25,7 +94,7 @@ __global__ void __launch_bounds__(BIN_THREADS)
             const unsigned rank = static_cast<unsigned>(place[j] - start[run * b.tiles]);
             place[j] = rank < capacity ? static_cast<int>(run * capacity + rank) : -1;
         }
-        slot[blockIdx.y * b.n + i] = place[j];
+        slot[bin_key(b, i)] = place[j];
     }
 }
 
@@ -88,17 +157,50 @@ template <typename T, int V> void dispatch_rows(const struct op_args *a)
                rows, static_cast<const int32_t *>(a->out[2]), at->capacity, at->features);
 }
 
-template <typename T> void dispatch_f(const struct op_args *a)
+void dispatch_slots_whole(const struct op_args *a, const bins &b, int *start)
+{
+    const struct op_positions *p = a->positions;
+    const unsigned n = a->attrs->experts * a->b;
+    const dispatch_whole w = { static_cast<const int32_t *>(a->in[2]),
+                               p->rows,
+                               { p->run[0], p->run[1] },
+                               p->part,
+                               p->parts,
+                               a->b,
+                               a->attrs->experts,
+                               p->capacity };
+    int32_t *const counts = static_cast<int32_t *>(a->out[2]);
+    int *const first = start + static_cast<uint64_t>(n) * b.tiles + 1, *const kept = first + n + 1;
+    launch("dispatch F", dispatch_keep_kernel, 1, COUNT_THREADS, 0, a->stream, counts, first, kept, w,
+           a->scalars + SCALAR_DROPPED);
+    launch("dispatch F", bin_scan_kernel, 1, SCAN_THREADS, 0, a->stream, first, static_cast<uint64_t>(n));
+    launch("dispatch F", dispatch_admit_kernel, dim3(b.tiles, b.sequences), BIN_THREADS, bin_shared(b), a->stream, b,
+           start, static_cast<int32_t *>(a->out[1]), counts, first, kept, w);
+}
+
+void dispatch_slots(const struct op_args *a, const bins &b, int *start)
 {
     const struct ir_attrs *at = a->attrs;
-    const bins b = bins_of(static_cast<const int32_t *>(a->in[1]), static_cast<uint64_t>(a->t) * at->top_k, a->b,
-                           at->experts, 0);
-    int *start = static_cast<int *>(a->work);
-    bin_starts("dispatch F", b, start, a->stream);
     launch("dispatch F", dispatch_slot_kernel, dim3(b.tiles, b.sequences), BIN_THREADS, bin_shared(b), a->stream, b,
            start, static_cast<int32_t *>(a->out[1]), at->capacity);
     launch("dispatch F", dispatch_count_kernel, 1, COUNT_THREADS, 0, a->stream, static_cast<int32_t *>(a->out[2]),
            start, at->experts * a->b, b.tiles, at->capacity, a->scalars + SCALAR_DROPPED);
+}
+
+template <typename T> void dispatch_f(const struct op_args *a)
+{
+    const struct ir_attrs *at = a->attrs;
+    const struct op_positions *p = a->positions;
+    int *start = static_cast<int *>(a->work);
+    bins b = bins_of(static_cast<const int32_t *>(a->in[1]), static_cast<uint64_t>(a->t) * at->top_k, a->b, at->experts,
+                     0);
+    b.step = row_map_of(a).step;
+    b.each = at->top_k;
+    bin_starts("dispatch F", b, start, a->stream);
+    if (p && p->split == IR_COUNTS && p->capacity)
+        dispatch_slots_whole(a, b, start);
+    else
+        dispatch_slots(a, b, start);
     if (wide<T>(at->features, a->in[0], a->out[0]))
         dispatch_rows<T, vector_of<T>>(a);
     else

@@ -11,22 +11,25 @@ namespace
 enum { EMBED_THREADS = 256 };
 
 template <typename T, int V>
-__global__ void __launch_bounds__(EMBED_THREADS)
-    embed_kernel(T *__restrict__ x, const int32_t *__restrict__ token, const T *__restrict__ w, unsigned c)
+__global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(T *__restrict__ x, const int32_t *__restrict__ token,
+                                                              const T *__restrict__ w, unsigned c, const ir_run words)
 {
-    const uint64_t from = static_cast<uint64_t>(token[blockIdx.x]) * c, to = static_cast<uint64_t>(blockIdx.x) * c;
+    const unsigned word = static_cast<unsigned>(token[blockIdx.x]) - words.first;
+    const uint64_t from = static_cast<uint64_t>(word) * c, to = static_cast<uint64_t>(blockIdx.x) * c;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
-        float v[V];
-        load(v, w + from + i);
+        float v[V] = {}; /* another device's word */
+        if (word < words.count)
+            load(v, w + from + i);
         store(x + to + i, v);
     }
 }
 
 template <typename T, int V>
 __global__ void __launch_bounds__(EMBED_THREADS)
-    pos_embed_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ p, unsigned c, unsigned t)
+    pos_embed_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ p, unsigned c, row_map rows)
 {
-    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * c, position = static_cast<uint64_t>(blockIdx.x % t) * c;
+    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * c,
+                   position = static_cast<uint64_t>(rows.position(rows.token(blockIdx.x))) * c;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
         float v[V];
         load(v, x + row + i);
@@ -35,25 +38,31 @@ __global__ void __launch_bounds__(EMBED_THREADS)
     }
 }
 
-/* dp (positions, c): a block has a position and sums over the b sequences; positions from t on have no gradient. */
+/* dp (positions, c): a block has a token, or, without add, a position, and sums over the b sequences; positions where no token stands have no
+ * gradient. */
 template <typename T, int V>
 __global__ void __launch_bounds__(EMBED_THREADS)
-    pos_embed_bw_kernel(float *dp, const T *__restrict__ dy, unsigned b, unsigned t, unsigned c, bool add)
+    pos_embed_bw_kernel(float *dp, const T *__restrict__ dy, unsigned b, row_map rows, unsigned c, bool add)
 {
-    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * c, sequence = static_cast<uint64_t>(t) * c;
+    const unsigned second = blockIdx.x - rows.first1, first = blockIdx.x - rows.first0;
+    const unsigned token = add                 ? blockIdx.x
+                           : first < rows.run0 ? first
+                                               : (second < rows.t - rows.run0 ? rows.run0 + second : rows.t);
+    const uint64_t to = static_cast<uint64_t>(add ? rows.position(token) : blockIdx.x) * c;
+    const uint64_t from = rows.row(0, token) * c, sequence = rows.row(1, token) * c - from;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
         float sum[V] = {}, v[V];
         if (add)
-            load(sum, dp + row + i);
-        if (blockIdx.x < t)
+            load(sum, dp + to + i);
+        if (token < rows.t)
 #pragma unroll 8
             for (unsigned s = 0; s < b; s++) {
-                load(v, dy + s * sequence + row + i);
+                load(v, dy + s * sequence + from + i);
 #pragma unroll
                 for (int k = 0; k < V; k++)
                     sum[k] += v[k];
             }
-        store(dp + row + i, sum);
+        store(dp + to + i, sum);
     }
 }
 
@@ -82,10 +91,12 @@ struct sorted_rows {
     uint64_t n;
 };
 
-/* part (blocks, 2, c): [0] of a run that began before, [1] of one that goes on after. */
+/* part (blocks, 2, c): [0] of a run that began before, [1] of one that goes on after. Tokens that are not among the words here are left
+ * out. */
 template <typename T, int V>
-__global__ void __launch_bounds__(EMBED_THREADS) embed_sum_kernel(float *__restrict__ dw, float *__restrict__ part,
-                                                                  const T *__restrict__ dy, sorted_rows s, unsigned c)
+__global__ void __launch_bounds__(EMBED_THREADS)
+    embed_sum_kernel(float *__restrict__ dw, float *__restrict__ part, const T *__restrict__ dy, sorted_rows s,
+                     unsigned c, const ir_run words)
 {
     const uint64_t first = static_cast<uint64_t>(blockIdx.x) * CUDA_EMBED_ROWS;
     const uint64_t end = first + CUDA_EMBED_ROWS < s.n ? first + CUDA_EMBED_ROWS : s.n;
@@ -101,12 +112,16 @@ __global__ void __launch_bounds__(EMBED_THREADS) embed_sum_kernel(float *__restr
                 sum[k] += v[k];
             if (token == next && r + 1 < end)
                 continue;
-            float *to = dw + static_cast<uint64_t>(token) * c + i;
+            const unsigned word = static_cast<unsigned>(token) - words.first;
+            float *to = dw + static_cast<uint64_t>(word) * c + i;
             if (began_before || token == next)
                 to = part + (static_cast<uint64_t>(blockIdx.x) * 2 + !began_before) * c + i;
-            else
+            else if (word < words.count)
                 add_acc(sum, to, 0);
-            store(to, sum);
+            else
+                to = nullptr;
+            if (to)
+                store(to, sum);
             began_before = false;
 #pragma unroll
             for (int k = 0; k < V; k++)
@@ -132,13 +147,15 @@ __device__ __forceinline__ uint64_t end_of_run(const sorted_rows &s, uint64_t i,
 /* The block in whose rows a run begins that goes on after them adds its parts. */
 template <int V>
 __global__ void __launch_bounds__(EMBED_THREADS)
-    embed_join_kernel(float *__restrict__ dw, const float *__restrict__ part, sorted_rows s, unsigned c)
+    embed_join_kernel(float *__restrict__ dw, const float *__restrict__ part, sorted_rows s, unsigned c,
+                      const ir_run words)
 {
     const uint64_t first = static_cast<uint64_t>(blockIdx.x) * CUDA_EMBED_ROWS, end = first + CUDA_EMBED_ROWS;
     if (end >= s.n || s.key[end] != s.key[end - 1])
         return;
     const int32_t token = s.key[end];
-    if (first > 0 && s.key[first - 1] == token)
+    const unsigned word = static_cast<unsigned>(token) - words.first;
+    if ((first > 0 && s.key[first - 1] == token) || word >= words.count)
         return;
     const uint64_t last = (end_of_run(s, end, token) - 1) / CUDA_EMBED_ROWS;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
@@ -151,8 +168,8 @@ __global__ void __launch_bounds__(EMBED_THREADS)
             for (int k = 0; k < V; k++)
                 sum[k] += v[k];
         }
-        add_acc(sum, dw, static_cast<uint64_t>(token) * c + i);
-        store(dw + static_cast<uint64_t>(token) * c + i, sum);
+        add_acc(sum, dw, static_cast<uint64_t>(word) * c + i);
+        store(dw + static_cast<uint64_t>(word) * c + i, sum);
     }
 }
 
@@ -180,7 +197,8 @@ embed_work embed_places(const struct op_args *a, uint64_t rows)
 
 sorted_rows embed_sort(const struct op_args *a, const embed_work &w, uint64_t rows)
 {
-    const unsigned passes = cuda_sort_passes(a->attrs->vocab);
+    const bool split = a->positions && a->positions->split == IR_WORDS;
+    const unsigned passes = cuda_sort_passes(split ? a->positions->vocab : a->attrs->vocab);
     sorted_rows s = { static_cast<const int32_t *>(a->in[0]), nullptr, rows };
     for (unsigned pass = 0; pass < passes; pass++) {
         const bins b = bins_of(s.key, rows, 1, CUDA_SORT_BINS, 8 * pass);
@@ -210,9 +228,9 @@ template <typename T> void embed_bw(const struct op_args *a)
     const bool fits = wide<T>(c, dy, dw, w.part);
     const unsigned threads = threads_for(fits ? c / V : c, EMBED_THREADS);
     launch("embed BW", fits ? embed_sum_kernel<T, V> : embed_sum_kernel<T, 1>, blocks, threads, 0, a->stream, dw,
-           w.part, dy, s, c);
+           w.part, dy, s, c, op_words(a));
     launch("embed BW", fits ? embed_join_kernel<V> : embed_join_kernel<1>, blocks, threads, 0, a->stream, dw, w.part, s,
-           c);
+           c, op_words(a));
 }
 
 /* ---- the other passes ---------------------------------------------------------------------------------------------- */
@@ -224,7 +242,7 @@ template <typename T> void embed_f(const struct op_args *a)
     const bool fits = wide<T>(c, a->param[0], a->out[0]);
     launch("embed F", fits ? embed_kernel<T, V> : embed_kernel<T, 1>, static_cast<unsigned>(rows_of(a)),
            threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream, static_cast<T *>(a->out[0]),
-           static_cast<const int32_t *>(a->in[0]), static_cast<const T *>(a->param[0]), c);
+           static_cast<const int32_t *>(a->in[0]), static_cast<const T *>(a->param[0]), c, op_words(a));
 }
 
 template <typename T> void pos_embed_f(const struct op_args *a)
@@ -234,7 +252,7 @@ template <typename T> void pos_embed_f(const struct op_args *a)
     const bool fits = wide<T>(c, a->param[0], a->in[0], a->out[0]);
     launch("pos_embed F", fits ? pos_embed_kernel<T, V> : pos_embed_kernel<T, 1>, static_cast<unsigned>(rows_of(a)),
            threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream, static_cast<T *>(a->out[0]),
-           static_cast<const T *>(a->in[0]), static_cast<const T *>(a->param[0]), c, a->t);
+           static_cast<const T *>(a->in[0]), static_cast<const T *>(a->param[0]), c, row_map_of(a));
 }
 
 template <typename T> void pos_embed_bw(const struct op_args *a)
@@ -244,7 +262,7 @@ template <typename T> void pos_embed_bw(const struct op_args *a)
     const bool fits = wide<T>(c, a->dparam[0], a->dout[0]);
     launch("pos_embed BW", fits ? pos_embed_bw_kernel<T, V> : pos_embed_bw_kernel<T, 1>,
            add ? a->t : a->attrs->positions, threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream,
-           static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->b, a->t, c, add != 0);
+           static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->b, row_map_of(a), c, add != 0);
 }
 } // namespace
 

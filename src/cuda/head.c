@@ -1,18 +1,54 @@
 /* Output head and cross-entropy in one: the logits turn into their gradient in place. Rows of logits stand
  * ir_op_logit_columns() apart, a multiple of 128 elements for real vocabularies; no weight is padded.
  *
+ * Where the words are split, phase 0 makes logits and tells their numbers, phase 1 hears those of all parts.
+ *
  * work of F: a product's, the loss of each row (rows) float64, then in evaluation CUDA_HEAD_ROWS rows of logits at a time. */
 #include "base/mem.h"
 #include "cuda/cuda.h"
 #include "cuda/libs_private.h"
 #include "ir/target_cuda.h"
 
-/* Rows [first, first+rows): logits, then losses and, in training, gradients. */
+static struct cuda_cross_entropy losses(const struct op_args *a, uint64_t first, uint64_t rows, void *logits)
+{
+    double *loss = (double *)(void *)(cuda__work_after(a, IR_OP_HEAD_LOSS, IR_PASS_F));
+    return (struct cuda_cross_entropy){ .logits = logits,
+                                        .target = (const int32_t *)a->in[1] + first,
+                                        .rows = rows,
+                                        .vocab = op_words(a).count,
+                                        .ld = ir_op_logit_columns(a->attrs),
+                                        .compute = a->compute,
+                                        .gradient = a->train,
+                                        .loss_scale = a->loss_scale,
+                                        .scale = a->attrs->scale,
+                                        .cap = a->attrs->score_cap,
+                                        .loss = &a->scalars[SCALAR_LOSS],
+                                        .work = loss + first,
+                                        .stream = a->stream };
+}
+
+static bool split(const struct op_args *a)
+{
+    return a->positions && a->positions->split == IR_WORDS;
+}
+
+static struct cuda_words words(const struct op_args *a, uint64_t first, uint64_t rows, void *logits)
+{
+    return (struct cuda_words){ .c = losses(a, first, rows, logits),
+                                .told = a->save[1],
+                                .all = cuda__rows(a),
+                                .first = first,
+                                .part = a->positions->part,
+                                .parts = a->positions->parts,
+                                .first_word = op_words(a).first,
+                                .own = op_own_rows(a, (uint32_t)cuda__rows(a)) };
+}
+
+/* Rows [first, first+rows): logits, then losses and, in training, gradients; of split words their numbers. */
 static void slice(const struct op_args *a, uint64_t first, uint64_t rows, void *logits, struct cuda__products *to)
 {
-    const uint32_t ld = ir_op_logit_columns(a->attrs), size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
+    const uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
     const uint64_t c = a->attrs->features;
-    double *loss = (double *)(void *)(cuda__work_after(a, IR_OP_HEAD_LOSS, IR_PASS_F));
     struct cuda_matmul p = cuda__product_of(a, IR_OP_HEAD_LOSS, IR_PASS_F);
     p.m = rows;
     p.n = a->attrs->vocab;
@@ -20,27 +56,27 @@ static void slice(const struct op_args *a, uint64_t first, uint64_t rows, void *
     p.a = (struct cuda_matrix){ .at = (const char *)a->in[0] + first * c * size, .ld = c };
     p.b = (struct cuda_matrix){ .at = a->param[0], .ld = c, .turned = true };
     p.c = logits;
-    p.ldc = ld;
+    p.ldc = ir_op_logit_columns(a->attrs);
     cuda__product(to, &p);
-    if (!to->prepare)
-        cuda_cross_entropy(&(struct cuda_cross_entropy){ .logits = logits,
-                                                         .target = (const int32_t *)a->in[1] + first,
-                                                         .rows = rows,
-                                                         .vocab = a->attrs->vocab,
-                                                         .ld = ld,
-                                                         .compute = a->compute,
-                                                         .gradient = a->train,
-                                                         .loss_scale = a->loss_scale,
-                                                         .scale = a->attrs->scale,
-                                                         .cap = a->attrs->score_cap,
-                                                         .loss = &a->scalars[SCALAR_LOSS],
-                                                         .work = loss + first,
-                                                         .stream = a->stream });
+    if (to->prepare)
+        return;
+    if (split(a)) {
+        const struct cuda_words w = words(a, first, rows, logits);
+        cuda_words_tell(&w);
+    } else {
+        const struct cuda_cross_entropy l = losses(a, first, rows, logits);
+        cuda_cross_entropy(&l);
+    }
 }
 
 static void forward(const struct op_args *a, struct cuda__products *to)
 {
     const uint64_t rows = cuda__rows(a);
+    if (split(a) && a->phase > 0 && !to->prepare) {
+        const struct cuda_words w = words(a, 0, rows, a->save[0]);
+        cuda_words_hear(&w);
+        return;
+    }
     char *slice_at = cuda__work_after(a, IR_OP_HEAD_LOSS, IR_PASS_F) + round_up(rows * sizeof(double), CUDA_ALIGNMENT);
     if (a->train) {
         slice(a, 0, rows, a->save[0], to);

@@ -228,11 +228,47 @@ __device__ __forceinline__ void swiglu_gradient_of(float gate, float up, float d
     dup = dy * gate * s;
 }
 
+/* ---- which token a row is, and where it stands ------------------------------------------------------------------- */
+
+/* Of operands by rows: (b,t) order, or, with step > 0, (t,step). Token i stands at first0 + i for i < run0, then at first1 + i - run0. */
+struct row_map {
+    unsigned t, step, run0, first0, first1;
+    __device__ __forceinline__ unsigned token(unsigned row) const
+    {
+        return step ? row / step : row % t;
+    }
+    __device__ __forceinline__ unsigned sequence(unsigned row) const
+    {
+        return step ? row % step : row / t;
+    }
+    __device__ __forceinline__ uint64_t row(unsigned s, unsigned i) const
+    {
+        return step ? static_cast<uint64_t>(i) * step + s : static_cast<uint64_t>(s) * t + i;
+    }
+    __device__ __forceinline__ unsigned position(unsigned i) const
+    {
+        return i < run0 ? first0 + i : first1 + (i - run0);
+    }
+};
+
 /* ---- host side ---------------------------------------------------------------------------------------------------- */
 
 static inline uint64_t rows_of(const struct op_args *a)
 {
     return static_cast<uint64_t>(a->b) * a->t;
+}
+
+static inline row_map row_map_of(const struct op_args *a)
+{
+    const struct op_positions *p = a->positions;
+    row_map m = { a->t, 0, a->t, 0, 0 };
+    if (p) {
+        m.step = p->row_s == 1 && a->t > 1 ? p->row_i : 0;
+        m.run0 = p->run[0].count;
+        m.first0 = p->run[0].first;
+        m.first1 = p->run[1].first;
+    }
+    return m;
 }
 
 static inline unsigned blocks_for(uint64_t n, uint64_t each)

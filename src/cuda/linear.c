@@ -13,6 +13,12 @@ static struct cuda_matrix weight(const struct op_args *a, bool transpose)
     return (struct cuda_matrix){ .at = a->param[0], .ld = ld, .turned = transpose != stored_transposed };
 }
 
+/* The bias acts on the rows of the device's own tokens alone. */
+static bool some_rows(const struct op_args *a)
+{
+    return a->positions && a->positions->split == IR_COLUMNS_OF_W;
+}
+
 static struct cuda_matmul forward(const struct op_args *a)
 {
     struct cuda_matmul p = cuda__product_of(a, IR_OP_LINEAR, IR_PASS_F);
@@ -23,7 +29,23 @@ static struct cuda_matmul forward(const struct op_args *a)
     p.b = weight(a, true);
     p.c = a->out[0];
     p.bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL;
+    if (p.bias && some_rows(a)) { /* the product is added to what bias_rows() puts there */
+        p.bias = NULL;
+        p.start = p.c;
+    }
     return p;
+}
+
+static void bias_rows(const struct op_args *a)
+{
+    if (a->attrs->flags & IR_BIAS && some_rows(a))
+        cuda_bias_rows(&(struct cuda_bias_rows){ .y = a->out[0],
+                                                 .bias = a->param[1],
+                                                 .rows = cuda__rows(a),
+                                                 .biased = op_own_rows(a, (uint32_t)cuda__rows(a)),
+                                                 .width = a->attrs->out_features,
+                                                 .compute = a->compute,
+                                                 .stream = a->stream });
 }
 
 static struct cuda_matmul inputs(const struct op_args *a)
@@ -55,15 +77,18 @@ static void weights(const struct op_args *a, struct cuda__products *to)
     p.start = a->dparam_add & 1 ? p.c : NULL;
     p.out = IR_F32;
     cuda__product(to, &p);
-    if (a->attrs->flags & IR_BIAS && !to->prepare)
-        cuda_column_sums(&(struct cuda_columns){ .dy = a->dout[0],
-                                                 .db = a->dparam[1],
-                                                 .add_db = a->dparam_add >> 1 & 1,
-                                                 .rows = cuda__rows(a),
-                                                 .width = (uint32_t)out,
-                                                 .compute = a->compute,
-                                                 .work = cuda__work_after(a, IR_OP_LINEAR, IR_PASS_BW),
-                                                 .stream = a->stream });
+    if (!(a->attrs->flags & IR_BIAS) || to->prepare)
+        return;
+    const uint64_t row = out * ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
+    const struct ir_run own = some_rows(a) ? op_own_rows(a, (uint32_t)cuda__rows(a)) : (struct ir_run){ 0, 0 };
+    cuda_column_sums(&(struct cuda_columns){ .dy = (const char *)a->dout[0] + own.first * row,
+                                             .db = a->dparam[1],
+                                             .add_db = a->dparam_add >> 1 & 1,
+                                             .rows = some_rows(a) ? own.count : cuda__rows(a),
+                                             .width = (uint32_t)out,
+                                             .compute = a->compute,
+                                             .work = cuda__work_after(a, IR_OP_LINEAR, IR_PASS_BW),
+                                             .stream = a->stream });
 }
 
 void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)
@@ -72,6 +97,8 @@ void cuda__linear(const struct op_args *a, enum ir_pass pass, struct cuda__produ
         weights(a, to);
         return;
     }
+    if (pass == IR_PASS_F && !to->prepare)
+        bias_rows(a);
     const struct cuda_matmul p = pass == IR_PASS_F ? forward(a) : inputs(a);
     cuda__product(to, &p);
 }

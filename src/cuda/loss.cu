@@ -125,6 +125,77 @@ __global__ void __launch_bounds__(LOSS_THREADS)
     loss_row<true>(row + vocab, ld - vocab, loss_zero());
 }
 
+/* ---- words of several parts -------------------------------------------------------------------------------------- */
+
+/* What a part tells of a row. */
+struct loss_told {
+    float max, sum, at_target;
+};
+
+/* Where a target is among `words` from `first` on; -1: elsewhere. */
+__device__ __forceinline__ int loss_target(int32_t target, unsigned first, unsigned words)
+{
+    const unsigned at = static_cast<unsigned>(target) - first;
+    return target >= 0 && at < words ? static_cast<int>(at) : -1;
+}
+
+template <typename T>
+__global__ void __launch_bounds__(LOSS_THREADS)
+    loss_tell_kernel(T *logits, const int32_t *__restrict__ target, loss_told *told, unsigned words,
+                     unsigned first_word, unsigned ld, loss_shape shape)
+{
+    SHARED(float, room, MAX_WARPS);
+    T *const row = logits + static_cast<uint64_t>(blockIdx.x) * ld;
+    const int t = loss_target(target[blockIdx.x], first_word, words);
+    loss_running run = { -INFINITY, 0, shape };
+    loss_row<false>(row, words, [&run](auto &x, unsigned at) { run(x, at); });
+    const float most = block_max(run.max, room);
+    const float sum = block_sum(run.max > -INFINITY ? run.sum * expf(run.max - most) : 0, room);
+    if (threadIdx.x > 0)
+        return;
+    float at_target[1] = {};
+    if (t >= 0)
+        load(at_target, row + t);
+    told[blockIdx.x] = { most, sum, t >= 0 ? shape.of(at_target[0]) : 0 };
+}
+
+/* told: of these rows, parts `all` apart. */
+template <typename T>
+__global__ void __launch_bounds__(LOSS_THREADS)
+    loss_hear_kernel(T *logits, const int32_t *__restrict__ target, const loss_told *__restrict__ told, double *loss,
+                     const cuda_words w, float scale, loss_shape shape)
+{
+    const int32_t t = target[blockIdx.x];
+    float most = -INFINITY, at_target = 0;
+    double sum = 0;
+    for (unsigned p = 0; p < w.parts; p++)
+        most = fmaxf(most, told[p * w.all + blockIdx.x].max);
+    for (unsigned p = 0; p < w.parts; p++) {
+        const loss_told x = told[p * w.all + blockIdx.x];
+        sum += static_cast<double>(x.sum * expf(x.max - most));
+        at_target += x.at_target;
+    }
+    if (threadIdx.x == 0)
+        loss[blockIdx.x] = t >= 0 && w.first + blockIdx.x - w.own.first < w.own.count ? log(sum) + most - at_target : 0;
+    if (!w.c.gradient)
+        return;
+    T *const row = logits + static_cast<uint64_t>(blockIdx.x) * w.c.ld;
+    const unsigned words = t >= 0 ? w.c.vocab : 0;
+    const loss_gradient grad = { most, scale / static_cast<float>(sum), scale,
+                                 static_cast<unsigned>(loss_target(t, w.first_word, w.c.vocab)), shape };
+    loss_row<true>(row, words, grad);
+    loss_row<true>(row + words, w.c.ld - words, loss_zero());
+}
+
+template <typename T> void words_tell(const struct cuda_words *w)
+{
+    const struct cuda_cross_entropy *c = &w->c;
+    launch("cross-entropy", loss_tell_kernel<T>, static_cast<unsigned>(c->rows),
+           threads_for(blocks_for(c->vocab, vector_of<T>), LOSS_THREADS), 0, c->stream, static_cast<T *>(c->logits),
+           c->target, reinterpret_cast<loss_told *>(w->told) + w->part * w->all + w->first, c->vocab, w->first_word,
+           c->ld, loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
+}
+
 /* *sum += x[0..n), in an order that depends on n alone. One block. */
 __global__ void __launch_bounds__(LOSS_THREADS) loss_sum_kernel(double *sum, const double *__restrict__ x, uint64_t n)
 {
@@ -145,7 +216,27 @@ template <typename T> void cross_entropy(const struct cuda_cross_entropy *c)
            loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
     launch("cross-entropy", loss_sum_kernel, 1, LOSS_THREADS, 0, c->stream, c->loss, c->work, c->rows);
 }
+
+template <typename T> void words_hear(const struct cuda_words *w)
+{
+    const struct cuda_cross_entropy *c = &w->c;
+    launch("cross-entropy", loss_hear_kernel<T>, static_cast<unsigned>(c->rows),
+           threads_for(blocks_for(c->vocab, vector_of<T>), LOSS_THREADS), 0, c->stream, static_cast<T *>(c->logits),
+           c->target, reinterpret_cast<const loss_told *>(w->told) + w->first, c->work, *w,
+           static_cast<float>(c->loss_scale), loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
+    launch("cross-entropy", loss_sum_kernel, 1, LOSS_THREADS, 0, c->stream, c->loss, c->work, c->rows);
+}
 } // namespace
+
+extern "C" void cuda_words_tell(const struct cuda_words *w)
+{
+    (w->c.compute == IR_BF16 ? words_tell<bf16> : words_tell<float>)(w);
+}
+
+extern "C" void cuda_words_hear(const struct cuda_words *w)
+{
+    (w->c.compute == IR_BF16 ? words_hear<bf16> : words_hear<float>)(w);
+}
 
 extern "C" void cuda_cross_entropy(const struct cuda_cross_entropy *c)
 {

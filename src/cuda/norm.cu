@@ -189,6 +189,79 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_bi_kernel(norm_bi_operands<
     }
 }
 
+/* ---- a row on several devices (IR_WIDTH) ----------------------------------------------------------------------------- */
+
+/* told (parts, rows): what each part found of a row. */
+struct norm_told {
+    float *at;
+    unsigned part, parts;
+    uint64_t rows;
+    __device__ __forceinline__ float sum(uint64_t row) const
+    {
+        float all = 0;
+        for (unsigned p = 0; p < parts; p++)
+            all += at[p * rows + row];
+        return all;
+    }
+};
+
+template <typename T> struct norm_part_operands {
+    T *to; /* y, or dx */
+    const T *acc, *x, *w, *dy;
+    float *rstd;
+    norm_told told;
+    norm_kind kind;
+    unsigned c;
+};
+
+/* Phase 0: the sum of x*x; BACKWARD: of x w dy. A block has a row. */
+template <typename T, bool BACKWARD>
+__global__ void __launch_bounds__(NORM_THREADS) norm_tell_kernel(norm_part_operands<T> p)
+{
+    SHARED(float, room, MAX_WARPS);
+    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * p.c;
+    float sum = 0;
+    for (unsigned i = threadIdx.x; i < p.c; i += blockDim.x) {
+        float x[1], d[1], w[1];
+        load(x, p.x + row + i);
+        if (BACKWARD) {
+            load(d, p.dy + row + i);
+            load_weight(w, p.w, p.kind.plus, i);
+        }
+        sum += BACKWARD ? d[0] * w[0] * x[0] : x[0] * x[0];
+    }
+    sum = block_sum(sum, room);
+    if (threadIdx.x == 0)
+        p.told.at[p.told.part * p.told.rows + blockIdx.x] = sum;
+}
+
+/* Phase 1. */
+template <typename T, bool BACKWARD>
+__global__ void __launch_bounds__(NORM_THREADS) norm_hear_kernel(norm_part_operands<T> p)
+{
+    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * p.c;
+    const float mean = p.told.sum(blockIdx.x) / (static_cast<float>(p.c) * p.told.parts);
+    const float r = BACKWARD ? p.rstd[blockIdx.x] : rsqrtf(mean + p.kind.eps);
+    for (unsigned i = threadIdx.x; i < p.c; i += blockDim.x) {
+        float x[1], d[1], w[1];
+        load(x, p.x + row + i);
+        load_weight(w, p.w, p.kind.plus, i);
+        if (BACKWARD) {
+            load(d, p.dy + row + i);
+            d[0] = r * (d[0] * w[0] - x[0] * r * r * mean);
+            add_acc(d, p.acc, row + i);
+        } else {
+            d[0] = x[0] * r;
+            if (sizeof(T) == sizeof(bf16) && p.kind.round)
+                d[0] = __bfloat162float(__float2bfloat16_rn(d[0]));
+            d[0] *= w[0];
+        }
+        store(p.to + row + i, d);
+    }
+    if (!BACKWARD && threadIdx.x == 0 && p.rstd)
+        p.rstd[blockIdx.x] = r;
+}
+
 struct norm_launch {
     norm_shape shape;
     unsigned grid, threads;
@@ -276,6 +349,24 @@ template <typename T, bool MEAN> void norm_bi(const struct op_args *a, uint64_t 
         norm_bi_as<T, 1, MEAN>(a, rows);
 }
 
+template <typename T, bool BACKWARD> void norm_part(const struct op_args *a)
+{
+    const struct op_positions *p = a->positions;
+    const norm_told told = { static_cast<float *>(BACKWARD ? a->stash[0] : a->save[1]), p->part, p->parts, rows_of(a) };
+    const norm_part_operands<T> o = { static_cast<T *>(BACKWARD ? a->din[0] : a->out[0]),
+                                      static_cast<const T *>(a->acc[0]),
+                                      static_cast<const T *>(a->in[0]),
+                                      static_cast<const T *>(a->param[0]),
+                                      static_cast<const T *>(a->dout[0]),
+                                      static_cast<float *>(a->save[0]),
+                                      told,
+                                      { a->attrs->eps, plus_of(a), (a->attrs->flags & IR_ROUND_FIRST) != 0 },
+                                      a->attrs->features };
+    launch(BACKWARD ? "rmsnorm BI" : "rmsnorm F",
+           a->phase == 0 ? norm_tell_kernel<T, BACKWARD> : norm_hear_kernel<T, BACKWARD>,
+           static_cast<unsigned>(rows_of(a)), threads_for(o.c, NORM_THREADS), 0, a->stream, o);
+}
+
 /* A row holds one group, or one for each head. */
 uint64_t norm_groups(const struct op_args *a)
 {
@@ -294,12 +385,18 @@ template <typename T> void layernorm_bi(const struct op_args *a)
 
 template <typename T> void rmsnorm_f(const struct op_args *a)
 {
-    norm_f<T, false>(a, norm_groups(a));
+    if (cuda_norm_is_part(a))
+        norm_part<T, false>(a);
+    else
+        norm_f<T, false>(a, norm_groups(a));
 }
 
 template <typename T> void rmsnorm_bi(const struct op_args *a)
 {
-    norm_bi<T, false>(a, norm_groups(a));
+    if (cuda_norm_is_part(a))
+        norm_part<T, true>(a);
+    else
+        norm_bi<T, false>(a, norm_groups(a));
 }
 
 void norm_bw(const struct op_args *a, uint64_t rows, const void *mean, const void *rstd)

@@ -1,4 +1,4 @@
-/* Rotary position embedding (Su et al. 2021), positions 0..T-1: ir/op.h.
+/* Rotary position embedding (Su et al. 2021): ir/op.h.
  *
  * Angles are float64 products, brought to one turn in float64, then float32: a table would cost more traffic than they
  * cost arithmetic, because a thread turns the same pairs of several heads. */
@@ -16,9 +16,10 @@ struct rope_turns {
 template <typename T> struct rope_operands {
     T *y;
     const T *acc, *x;
-    unsigned t, heads, half, d, first; /* d: of a head; first: the first element that turns */
-    unsigned step, apart;              /* pair i: elements step*i and step*i + apart */
-    float scale, sign;                 /* sign -1 turns back */
+    row_map rows;
+    unsigned heads, half, d, first; /* d: of a head; first: the first element that turns */
+    unsigned step, apart;           /* pair i: elements step*i and step*i + apart */
+    float scale, sign;              /* sign -1 turns back */
 };
 
 /* The elements of a row's heads that stay. */
@@ -41,7 +42,7 @@ __global__ void __launch_bounds__(ROPE_THREADS) rope_kernel(rope_operands<T> p, 
 {
     const unsigned vectors = p.half / V, lanes_y = blockDim.x / vectors, i = threadIdx.x % vectors * V;
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * p.heads * p.d;
-    const double position = blockIdx.x % p.t;
+    const double position = p.rows.position(p.rows.token(blockIdx.x));
     rope_keep(p, row);
     if (threadIdx.x / vectors >= lanes_y)
         return;
@@ -81,7 +82,7 @@ void rope(const char *name, const struct op_args *a, void *y, const void *acc, c
     p.y = static_cast<T *>(y);
     p.acc = static_cast<const T *>(acc);
     p.x = static_cast<const T *>(x);
-    p.t = a->t;
+    p.rows = row_map_of(a);
     p.heads = heads;
     p.half = half;
     p.d = d;

@@ -2,7 +2,8 @@
  * experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer (Fedus et al.
  * 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences.
  *
- * A warp has a row of probabilities, in shared memory. */
+ * A warp has a row of probabilities, in shared memory. IR_COUNTS: phase 0 counts the choices of the tokens here, run by run; phase 1 has those
+ * of all devices. */
 #include "cuda/product.cuh"
 
 namespace
@@ -11,8 +12,12 @@ enum { ROUTER_WARPS = 8, ROUTER_THREADS = ROUTER_WARPS * WARP, BALANCE_THREADS =
 
 struct router_shape {
     uint64_t rows;
-    unsigned experts, k, t;
+    unsigned experts, k;
     bool norm; /* weights are divided by their sum */
+    row_map map;
+    unsigned b, whole;   /* sequences; T */
+    const int32_t *told; /* (parts,2,b,experts); NULL: all tokens are here */
+    unsigned part, parts;
 };
 
 /* Lane's row of shared memory of its warp. */
@@ -84,16 +89,44 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
 
 /* ---- balance of a sequence ----------------------------------------------------------------------------------------- */
 
-/* count (experts) in shared memory: choices of each expert in the sequence blockIdx.x. */
-__device__ __forceinline__ void router_count(int *count, const int32_t *index, const router_shape &s)
+/* count (experts) in shared memory: choices of each by tokens [from, to) of the sequence blockIdx.x. */
+__device__ __forceinline__ void router_count_here(int *count, const int32_t *index, const router_shape &s,
+                                                  unsigned from, unsigned to)
 {
-    const uint64_t n = static_cast<uint64_t>(s.t) * s.k;
+    const uint64_t n = static_cast<uint64_t>(to - from) * s.k;
     for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
         count[e] = 0;
     __syncthreads();
     for (uint64_t i = threadIdx.x; i < n; i += blockDim.x)
-        atomicAdd(&count[index[blockIdx.x * n + i]], 1); /* integers: any order gives the same */
+        atomicAdd(&count[index[s.map.row(blockIdx.x, from + static_cast<unsigned>(i / s.k)) * s.k + i % s.k]],
+                  1); /* integers: any order gives the same */
     __syncthreads();
+}
+
+/* Of the whole sequence. */
+__device__ __forceinline__ void router_count(int *count, const int32_t *index, const router_shape &s)
+{
+    if (!s.told) {
+        router_count_here(count, index, s, 0, s.map.t);
+        return;
+    }
+    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x) {
+        count[e] = 0;
+        for (unsigned i = 0; i < 2 * s.parts; i++)
+            count[e] += s.told[(static_cast<uint64_t>(i) * s.b + blockIdx.x) * s.experts + e];
+    }
+    __syncthreads();
+}
+
+/* Own part of told. Blocks (sequences, runs). */
+__global__ void __launch_bounds__(BALANCE_THREADS)
+    router_tell_kernel(int32_t *told, const int32_t *__restrict__ index, router_shape s)
+{
+    SHARED(int, count, CUDA_MAX_EXPERTS);
+    const unsigned from = blockIdx.y ? s.map.run0 : 0, to = blockIdx.y ? s.map.t : s.map.run0;
+    router_count_here(count, index, s, from, to);
+    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
+        told[((2ull * s.part + blockIdx.y) * s.b + blockIdx.x) * s.experts + e] = count[e];
 }
 
 /* loss (sequences): without coefficient. Threads are (lanes, experts); each sums a share of the tokens. */
@@ -109,15 +142,15 @@ __global__ void __launch_bounds__(BALANCE_THREADS)
     router_count(count, index, s);
     if (lane < lanes)
 #pragma unroll 8
-        for (unsigned i = lane; i < s.t; i += lanes)
-            sum += probs[(static_cast<uint64_t>(blockIdx.x) * s.t + i) * s.experts + e];
+        for (unsigned i = lane; i < s.map.t; i += lanes)
+            sum += probs[s.map.row(blockIdx.x, i) * s.experts + e];
     part[threadIdx.x] = sum;
     __syncthreads();
     sum = 0;
     if (lane == 0) {
         for (unsigned l = 0; l < lanes; l++)
             sum += part[l * s.experts + e];
-        sum *= static_cast<double>(count[e]) / s.t / s.t;
+        sum *= static_cast<double>(count[e]) / s.whole / s.whole;
     }
     sum = block_sum(sum, room);
     if (threadIdx.x == 0)
@@ -139,7 +172,7 @@ __global__ void __launch_bounds__(BALANCE_THREADS)
     SHARED(int, count, CUDA_MAX_EXPERTS);
     router_count(count, index, s);
     for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
-        aux[blockIdx.x * s.experts + e] = static_cast<float>(factor * (static_cast<double>(count[e]) / s.t));
+        aux[blockIdx.x * s.experts + e] = static_cast<float>(factor * (static_cast<double>(count[e]) / s.whole));
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
@@ -158,7 +191,7 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
     const int32_t *const chosen = index + row * s.k;
     float *const dp = router_row(shared, s.experts);
     for (unsigned e = lane_id(); e < s.experts; e += WARP)
-        dp[e] = aux ? aux[row / s.t * s.experts + e] : 0;
+        dp[e] = aux ? aux[s.map.sequence(static_cast<unsigned>(row)) * s.experts + e] : 0;
     float sum = 0, mean = 0, inner = 0;
     for (unsigned j = lane_id(); j < s.k; j += WARP) {
         sum += p[chosen[j]];
@@ -192,7 +225,24 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
 
 router_shape router_of(const struct op_args *a)
 {
-    return { rows_of(a), a->attrs->experts, a->attrs->top_k, a->t, (a->attrs->flags & IR_NORM_TOPK) != 0 };
+    const struct op_positions *p = a->positions && a->positions->split == IR_COUNTS ? a->positions : nullptr;
+    router_shape s = { rows_of(a),
+                       a->attrs->experts,
+                       a->attrs->top_k,
+                       (a->attrs->flags & IR_NORM_TOPK) != 0,
+                       row_map_of(a),
+                       a->b,
+                       a->t,
+                       nullptr,
+                       0,
+                       1 };
+    if (p) {
+        s.whole = p->t_all;
+        s.told = static_cast<const int32_t *>(a->out[2]);
+        s.part = p->part;
+        s.parts = p->parts;
+    }
+    return s;
 }
 
 size_t router_shared(const router_shape &s)
@@ -200,15 +250,9 @@ size_t router_shared(const router_shape &s)
     return ROUTER_WARPS * s.experts * sizeof(float);
 }
 
-/* work: balance loss of each sequence, then the probabilities that evaluation does not keep. */
-template <typename T> void router_f(const struct op_args *a)
+template <typename T> void router_choose(const struct op_args *a, const router_shape &s, float *probs)
 {
-    const router_shape s = router_of(a);
     const unsigned c = a->attrs->features;
-    double *loss = static_cast<double *>(a->work);
-    float *probs = static_cast<float *>(a->save[0]);
-    if (!probs)
-        probs = static_cast<float *>(a->work) + (a->b * sizeof *loss + 63) / 64 * 64 / sizeof *probs;
     float *weight = static_cast<float *>(a->out[0]);
     int32_t *index = static_cast<int32_t *>(a->out[1]);
     const product_operands<T, T, float> p = { probs,
@@ -224,9 +268,25 @@ template <typename T> void router_f(const struct op_args *a)
     product<true, true>("router F", p, a->stream);
     launch("router F", router_choose_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS, router_shared(s),
            a->stream, probs, weight, index, s);
-    if (!(a->attrs->aux_coef > 0))
+    if (s.told)
+        launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
+               static_cast<int32_t *>(a->out[2]), index, s);
+}
+
+/* work: balance loss of each sequence, then the probabilities that evaluation does not keep. */
+template <typename T> void router_f(const struct op_args *a)
+{
+    const router_shape s = router_of(a);
+    double *loss = static_cast<double *>(a->work);
+    float *probs = static_cast<float *>(a->save[0]);
+    if (!probs)
+        probs = static_cast<float *>(a->work) + (a->b * sizeof *loss + 63) / 64 * 64 / sizeof *probs;
+    if (a->phase == 0)
+        router_choose<T>(a, s, probs);
+    if (!(a->attrs->aux_coef > 0) || (s.told && a->phase == 0))
         return;
-    launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, loss, probs, index, s);
+    launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, loss, probs,
+           static_cast<const int32_t *>(a->out[1]), s);
     launch("router F balance", router_aux_kernel, 1, 1, 0, a->stream, a->scalars + SCALAR_AUX, loss, a->b,
            a->attrs->aux_coef);
 }

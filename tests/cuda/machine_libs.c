@@ -91,6 +91,62 @@ void cuda_cross_entropy(const struct cuda_cross_entropy *c)
     }
 }
 
+void cuda_bias_rows(const struct cuda_bias_rows *c)
+{
+    const bool narrow = c->compute == IR_BF16;
+    for (uint64_t i = 0; i < c->rows * c->width; i++) {
+        const bool biased = i / c->width >= c->biased.first && i / c->width < c->biased.first + c->biased.count;
+        fake_store(c->y, (int64_t)i, narrow, biased ? fake_load(c->bias, (int64_t)(i % c->width), narrow) : 0);
+    }
+}
+
+static bool word_here(const struct cuda_words *w, uint64_t r)
+{
+    const int64_t at = (int64_t)w->c.target[r] - w->first_word;
+    return w->c.target[r] >= 0 && at >= 0 && at < w->c.vocab;
+}
+
+void cuda_words_tell(const struct cuda_words *w)
+{
+    for (uint64_t r = 0; r < w->c.rows; r++) {
+        float *to = w->told + (w->part * w->all + w->first + r) * 3;
+        double most = -INFINITY, sum = 0, slope = 0;
+        for (int64_t j = 0; j < w->c.vocab; j++)
+            most = fmax(most, logit(&w->c, (int64_t)r * w->c.ld + j, &slope));
+        for (int64_t j = 0; j < w->c.vocab; j++)
+            sum += exp(logit(&w->c, (int64_t)r * w->c.ld + j, &slope) - most);
+        to[0] = (float)most;
+        to[1] = (float)sum;
+        to[2] = 0;
+        if (word_here(w, r))
+            to[2] = (float)logit(&w->c, (int64_t)r * w->c.ld + w->c.target[r] - w->first_word, &slope);
+    }
+}
+
+void cuda_words_hear(const struct cuda_words *w)
+{
+    for (uint64_t r = 0; r < w->c.rows; r++) {
+        double log_sum = 0, target = 0, slope = 0;
+        for (uint32_t p = 0; p < w->parts; p++) {
+            const float *told = w->told + (p * w->all + w->first + r) * 3;
+            log_sum += exp((double)told[0]) * (double)told[1];
+            target += (double)told[2];
+        }
+        log_sum = log(log_sum);
+        w->c.work[r] = 0;
+        if (w->c.target[r] >= 0 && w->first + r >= w->own.first && w->first + r < w->own.first + w->own.count)
+            *w->c.loss += log_sum - target;
+        for (int64_t j = 0; j < w->c.ld && w->c.gradient; j++) {
+            const int64_t at = (int64_t)r * w->c.ld + j;
+            double p = j < w->c.vocab ? exp(logit(&w->c, at, &slope) - log_sum) : 0;
+            if (j < w->c.vocab && word_here(w, r) && j + w->first_word == w->c.target[r])
+                p -= 1;
+            fake_store(w->c.logits, at, w->c.compute == IR_BF16,
+                       w->c.target[r] < 0 || j >= w->c.vocab ? 0 : p * w->c.loss_scale * slope);
+        }
+    }
+}
+
 /* Attention in float64, for what the library does not take. */
 static void by_hand(const struct op_args *a, bool backward);
 static int by_hand_runs;

@@ -160,9 +160,16 @@ static void bias(uint64_t rows, uint32_t width)
     const enum ir_dtype type = machine->compute;
     double *y = mem_alloc(rows * width * sizeof *y), *b = mem_alloc(width * sizeof *b);
     struct guarded to = machine_random(rows * width, type, &r, y), from = machine_random(width, type, &r, b);
+    const struct ir_run biased = { (uint32_t)rows / 3, (uint32_t)(rows + 1) / 2 };
     for (uint64_t i = 0; i < rows * width; i++)
-        y[i] += b[i % width];
-    cuda_bias_add(to.device, from.device, rows, width, type, machine->stream);
+        y[i] = i / width >= biased.first && i / width < biased.first + biased.count ? b[i % width] : 0;
+    cuda_bias_rows(&(struct cuda_bias_rows){ .y = to.device,
+                                             .bias = from.device,
+                                             .rows = rows,
+                                             .biased = biased,
+                                             .width = width,
+                                             .compute = type,
+                                             .stream = machine->stream });
     expect("bias", &to, type, y, rows * width);
     machine_free(machine, &to);
     machine_free(machine, &from);

@@ -4,8 +4,9 @@
 
 FORWARD(void, cuda_cross_entropy, (const struct cuda_cross_entropy *c), (c))
 FORWARD(void, cuda_column_sums, (const struct cuda_columns *c), (c))
-FORWARD(void, cuda_bias_add, (void *y, const void *bias, uint64_t rows, uint32_t width, uint32_t compute, void *stream),
-        (y, bias, rows, width, compute, stream))
+FORWARD(void, cuda_bias_rows, (const struct cuda_bias_rows *c), (c))
+FORWARD(void, cuda_words_tell, (const struct cuda_words *w), (w))
+FORWARD(void, cuda_words_hear, (const struct cuda_words *w), (w))
 FORWARD(void, cuda_convert,
         (void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n, void *stream),
         (to, to_type, from, from_type, n, stream))

@@ -19,7 +19,11 @@ CUDA_HOST_CPPFLAGS = -I$(top_srcdir)/tests/cuda/host -I$(top_srcdir)/tests/cuda 
 CUDA_HOST_LDADD = libpiper_cuda_host.la $(PIPER_IR) $(CHECK_LIBS) -lm
 
 SLOW_UNIT_TESTS += tests/cuda/test_ops_host
-UNIT_TESTS += tests/cuda/test_update_host tests/cuda/test_parts_host
+UNIT_TESTS += tests/cuda/test_members_host tests/cuda/test_update_host tests/cuda/test_parts_host
+tests_cuda_test_members_host_SOURCES = $(MEMBERS_TEST_SOURCES) tests/cuda/machine_host.c
+nodist_EXTRA_tests_cuda_test_members_host_SOURCES = none.cc
+tests_cuda_test_members_host_CPPFLAGS = $(CUDA_HOST_CPPFLAGS)
+tests_cuda_test_members_host_LDADD = $(CUDA_HOST_LDADD)
 tests_cuda_test_ops_host_SOURCES = $(OPS_TEST_SOURCES) tests/cuda/machine_host.c
 nodist_EXTRA_tests_cuda_test_ops_host_SOURCES = none.cc
 tests_cuda_test_ops_host_CPPFLAGS = $(CUDA_HOST_CPPFLAGS)

@@ -18,7 +18,10 @@ CUDA_FAKE_LIBS_SOURCES = \
 CUDA_FAKE_LIBS_CPPFLAGS = -I$(top_srcdir)/tests/cuda/libs -I$(top_srcdir)/tests/cuda $(AM_CPPFLAGS) -I$(top_srcdir)/tests \
 	$(CHECK_CFLAGS)
 
-UNIT_TESTS += tests/cuda/test_matmul tests/cuda/test_products
+UNIT_TESTS += tests/cuda/test_matmul tests/cuda/test_members_libs tests/cuda/test_products
+tests_cuda_test_members_libs_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(MEMBERS_TEST_SOURCES) tests/cuda/machine_libs.c
+tests_cuda_test_members_libs_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
+tests_cuda_test_members_libs_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
 tests_cuda_test_libs_SOURCES = $(CUDA_LIBS_SOURCES) $(CUDA_FAKE_LIBS_SOURCES) $(OPS_TEST_SOURCES) tests/cuda/machine_libs.c
 tests_cuda_test_libs_CPPFLAGS = $(CUDA_FAKE_LIBS_CPPFLAGS)
 tests_cuda_test_libs_LDADD = $(PIPER_IR) $(CHECK_LIBS) -lm
