@@ -222,19 +222,25 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
     return ST_OK;
 }
 
+/* Of the model that the plan belongs to. */
+struct model_size {
+    uint32_t ops, tensors;
+};
+
 static enum status check_kernel(const struct plan *p, const struct plan_program *g, uint32_t i, uint64_t *next_operand,
-                                uint32_t n_graph_ops, struct err *e)
+                                const struct model_size *model, struct err *e)
 {
     const struct plan_kernel *k = &p->kernels[i];
     bool ours = k->op >= IR_OP_GRAPH_COUNT;
     NEED(k->op < IR_OP_COUNT, e, "kernel %u: operator %u", i, k->op);
-    NEED(ours ? k->graph_op == PLAN_NONE : k->graph_op < n_graph_ops, e, "kernel %u: operator %u of the graph", i,
+    NEED(ours ? k->graph_op == PLAN_NONE : k->graph_op < model->ops, e, "kernel %u: operator %u of the graph", i,
          k->graph_op);
+    NEED(ours ? k->tensor < model->tensors : k->tensor == 0, e, "kernel %u: tensor %u of the graph", i, k->tensor);
     NEED(k->pass < IR_PASS_NONE && k->pass != IR_PASS_B, e, "kernel %u: pass %u, expected F, BI or BW", i, k->pass);
     NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
          k->pass);
     NEED(k->type == IR_COMPUTE || (ours && k->type == IR_F32), e, "kernel %u: type %u", i, k->type);
-    NEED(k->split <= UINT8_MAX && (!ours || !k->split), e, "kernel %u: split %u", i, k->split);
+    NEED(!ours || !k->split, e, "kernel %u: split %u", i, k->split);
     NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
          k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
@@ -251,7 +257,7 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     return ST_OK;
 }
 
-static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, struct err *e)
+static enum status check_programs(const struct plan *p, const struct model_size *model, struct err *e)
 {
     const uint64_t *count = p->h->count;
     uint64_t slot = 0, kernel = 0, operand = 0;
@@ -272,7 +278,7 @@ static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, st
                  "program %u: slot %u has %" PRIu64 " bytes, access %u, kind %u", i, k, s->bytes, s->access, s->kind);
         }
         for (uint32_t k = 0; k < g->n_kernels; k++)
-            TRY(check_kernel(p, g, g->first_kernel + k, &operand, n_graph_ops, e));
+            TRY(check_kernel(p, g, g->first_kernel + k, &operand, model, e));
         slot += g->n_slots;
         kernel += g->n_kernels;
     }
@@ -469,7 +475,7 @@ enum status plan_open(const void *blob, uint64_t bytes, uint32_t n_graph_ops, ui
     if (st == ST_OK)
         st = check_buckets(&view, group_size, n_params, e);
     if (st == ST_OK)
-        st = check_programs(&view, n_graph_ops, e);
+        st = check_programs(&view, &(struct model_size){ n_graph_ops, n_tensors }, e);
     if (st == ST_OK)
         st = check_lists(&view, group_size, n_tensors, e);
     mem_free(group_size);

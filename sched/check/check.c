@@ -8,7 +8,8 @@ static const char *const rule_names[] = {
     [RULE_HOLDERS] = "holders",   [RULE_PROGRAM] = "program", [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
     [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
     [RULE_FIRST] = "first",       [RULE_REDUCE] = "reduce",   [RULE_GATHER] = "gather",   [RULE_UPDATE] = "update",
-    [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica",
+    [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica", [RULE_GRADIENT] = "gradient",
+    [RULE_LAYOUT] = "layout",     [RULE_ALIGN] = "alignment",
 };
 
 const char *check_instr_text(const struct check *c, struct check_place at, char *text, size_t size)
@@ -131,6 +132,7 @@ static enum status check_one_list(struct check *c, uint32_t number)
 static enum status check_job(struct check *c)
 {
     TRY(check_shape(c));
+    check_gradients(c);
     TRY(check_bind_sets(c));
     TRY(check_bind_channels(c));
     TRY(check_params(c));
@@ -140,11 +142,12 @@ static enum status check_job(struct check *c)
     return ST_OK;
 }
 
-enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e)
+enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g,
+                        const struct ir_target *target, struct err *e)
 {
     if (n_classes == 0)
         return err_set(e, ST_BUG, "plan check", "rule shape: there is no plan");
-    struct check c = { .g = g, .e = e, .n = n_classes, .world = plans[0].h->world };
+    struct check c = { .g = g, .target = target, .e = e, .n = n_classes, .world = plans[0].h->world };
     arena_init(&c.arena);
     c.classes = arena_array(&c.arena, struct check_class, n_classes);
     for (uint32_t i = 0; i < n_classes; i++)

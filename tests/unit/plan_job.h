@@ -7,6 +7,7 @@
 
 #include "ir/graph.h"
 #include "ir/plan.h"
+#include "ir/target.h"
 
 enum { JOB_MB = 2, JOB_TENSOR = 64, JOB_TOKENS = 16, JOB_LOGITS = 128 };
 enum { STREAM_COMPUTE, STREAM_FORWARD, STREAM_BACKWARD, STREAM_DP };
@@ -21,6 +22,13 @@ struct job {
     uint64_t bytes[2];
     struct plan plan[2];
 };
+
+static inline uint64_t job_workspace(const struct ir_kernel *k)
+{
+    (void)k;
+    return 0;
+}
+static const struct ir_target job_target = { .name = "job", .alignment = 4, .workspace = job_workspace };
 
 static inline void job_graph(struct ir_graph *g)
 {

@@ -290,7 +290,8 @@ MUTATION(reads_other_tensor, operand(a, 2, 0)->offset = 0)        /* l1 reads th
 MUTATION(output_in_place_of_input, operand(a, 1, 1)->offset = 32) /* l0 half over its input */
 MUTATION(outputs_overlap, operand(a, 1, 1)->offset = operand(a, 2, 0)->offset = 32)
 MUTATION(misaligned, operand(a, 1, 1)->offset = operand(a, 2, 0)->offset = 66)
-MUTATION(output_elsewhere, operand(a, 1, 1)->slot = SLOT_K)
+MUTATION(output_elsewhere, *operand(a, 1, 1) = ((struct plan_operand){ .slot = SLOT_K, .offset = JOB_TENSOR }))
+MUTATION(output_onto_input, operand(a, 1, 1)->slot = SLOT_K)
 MUTATION(input_of_parameters, operand(a, 2, 0)->slot = SLOT_P)
 MUTATION(adds_input, operand(a, 2, 0)->flags = PLAN_OPERAND_ADD)
 MUTATION(counts_elements, a->kernels.at[0].n = 1)
@@ -444,8 +445,9 @@ static const struct mutation mutations[] = {
     M(1, 1, "program", output_in_place_of_input),
     M(1, 1, "program", beyond_slot),
     M(1, 1, "value", outputs_overlap),
-    M(1, 1, "program", misaligned),
+    M(1, 1, "alignment", misaligned),
     M(2, 1, "program", output_elsewhere),
+    M(2, 1, "value", output_onto_input),
     M(1, 1, "value", input_of_parameters),
     M(1, 1, "program", adds_input),
     M(1, 1, "program", counts_elements),
@@ -490,7 +492,7 @@ enum { N_MUTATIONS = sizeof mutations / sizeof *mutations };
 static enum status check_job(struct job *j, struct err *e)
 {
     TRY(job_open(j, e));
-    return sched_check(j->plan, j->stages, &j->g, e);
+    return sched_check(j->plan, j->stages, &j->g, &job_target, e);
 }
 
 START_TEST(test_correct_jobs)
@@ -516,7 +518,7 @@ START_TEST(test_mutation)
     job_init(&j, m->stages, m->dp);
     m->apply(&j);
     ck_assert_msg(job_open(&j, &e) == ST_OK, "%s does not reach the checker: %s", m->name, e.text);
-    ck_assert_msg(sched_check(j.plan, j.stages, &j.g, &e) == ST_BUG, "%s was accepted", m->name);
+    ck_assert_msg(sched_check(j.plan, j.stages, &j.g, &job_target, &e) == ST_BUG, "%s was accepted", m->name);
     snprintf(rule, sizeof rule, "plan check: rule %s: ", m->rule);
     ck_assert_msg(strncmp(e.text, rule, strlen(rule)) == 0, "%s: expected rule %s: %s", m->name, m->rule, e.text);
     job_release(&j);
@@ -603,7 +605,7 @@ START_TEST(test_random_bytes)
         err_clear(&e);
         if (plan_open(copy, j.bytes[s], j.g.ops.n, j.g.params.n, j.g.tensors.n, &plan[s], &e) == ST_OK) {
             opened++;
-            sched_check(plan, 2, &j.g, &e);
+            sched_check(plan, 2, &j.g, &job_target, &e);
         }
         mem_free(copy);
     }
