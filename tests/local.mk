@@ -90,6 +90,14 @@ tests_matrix_graphs_test_LDFLAGS = $(piper_LDFLAGS)
 tests_matrix_graphs_test_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/matrix/graphs_all.sh
 
+# Single-field mutants of compiled plans, refused or run: lines of tests/mpi/testlist start it; all of them: plans_all.sh.
+MPI_PROGS += tests/mutants/plans
+tests_mutants_plans_SOURCES = tests/mutants/plans.c tests/mutants/mutants.c tests/mutants/mutants.h
+tests_mutants_plans_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+tests_mutants_plans_LDFLAGS = $(piper_LDFLAGS)
+tests_mutants_plans_LDADD = $(piper_LDADD)
+LONG_TESTS += tests/mutants/plans_all.sh
+
 # Models of every family against transformers: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/parity/parity
 tests_parity_parity_SOURCES = tests/parity/parity.c

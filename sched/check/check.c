@@ -3,14 +3,19 @@
 
 #include <stdio.h>
 
-static const char *const rule_names[] = {
+static const char *const rule_names[RULES] = {
     [RULE_SHAPE] = "shape",       [RULE_BINDING] = "binding", [RULE_CHANNEL] = "channel", [RULE_SHARDS] = "shards",
     [RULE_HOLDERS] = "holders",   [RULE_PROGRAM] = "program", [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
     [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
     [RULE_FIRST] = "first",       [RULE_REDUCE] = "reduce",   [RULE_GATHER] = "gather",   [RULE_UPDATE] = "update",
     [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica", [RULE_GRADIENT] = "gradient",
-    [RULE_LAYOUT] = "layout",     [RULE_ALIGN] = "alignment",
+    [RULE_LAYOUT] = "layout",     [RULE_ALIGN] = "alignment", [RULE_SCRATCH] = "scratch",
 };
+
+const char *check_rule_name(enum check_rule rule)
+{
+    return rule_names[rule];
+}
 
 const char *check_instr_text(const struct check *c, struct check_place at, char *text, size_t size)
 {
@@ -58,7 +63,7 @@ enum status check_wrong(const struct check *c, enum check_rule rule, struct chec
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return err_set(c->e, ST_BUG, "plan check", "rule %s: %s: %s", rule_names[rule], place, text);
+    return err_set(c->e, ST_BUG, "plan check", "rule %s: %s: %s", check_rule_name(rule), place, text);
 }
 
 /* What plans of one job have in common. */
@@ -136,6 +141,7 @@ static enum status check_job(struct check *c)
     TRY(check_bind_sets(c));
     TRY(check_bind_channels(c));
     TRY(check_params(c));
+    TRY(check_places(c));
     TRY(check_programs(c));
     for (uint32_t i = 0; i < c->classes[0].p->h->count[PLAN_S_LISTS]; i++)
         TRY(check_one_list(c, i));
