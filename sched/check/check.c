@@ -91,6 +91,9 @@ static enum status find_list(struct check *c, uint32_t number, struct check_list
     const struct plan_list *first = &a->lists[number];
     l->name = a->text + first->name;
     l->train = strcmp(l->name, "train") == 0;
+    if (!l->train && strcmp(l->name, "eval") != 0)
+        return check_wrong(c, RULE_SHAPE, (struct check_place){ .cls = 0 },
+                           "has a list \"%s\", expected \"train\" and \"eval\"", l->name);
     l->index = arena_array(&c->arena, uint32_t, c->n);
     l->base = arena_array(&c->arena, uint32_t, c->n + 1);
     uint64_t total = 0;
@@ -143,6 +146,8 @@ static enum status check_job(struct check *c)
     TRY(check_params(c));
     TRY(check_places(c));
     TRY(check_programs(c));
+    if (plan_find_list(c->classes[0].p, "train") == PLAN_NONE)
+        return check_wrong(c, RULE_SHAPE, (struct check_place){ .cls = 0 }, "has no list \"train\"");
     for (uint32_t i = 0; i < c->classes[0].p->h->count[PLAN_S_LISTS]; i++)
         TRY(check_one_list(c, i));
     return ST_OK;

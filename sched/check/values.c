@@ -221,7 +221,7 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
         const struct plan_buffer *f = &v->p->buffers[b->buffer];
         bool tensor = f->role == SLOT_TENSOR || (f->role == SLOT_GRADIENT && in->op != PLAN_LOAD);
         if (!tensor || f->what >= v->c->g->tensors.n || f->mb != in->mb || b->offset != f->offset ||
-            (in->op == PLAN_LOAD && f->what != in->tensor))
+            f->what != in->tensor)
             return check_wrong(v->c, RULE_VALUE, at, "buffer %u does not hold a tensor of this microbatch", b->buffer);
         const struct ir_shape *s = &v->c->g->tensors.at[f->what].shape;
         uint32_t type = s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype;
@@ -258,7 +258,7 @@ static enum status check_rows(struct values *v, uint32_t i, const struct plan_in
         const struct plan_base *b = &v->p->bases[in->first_base + k];
         f[k] = b->arena == ARENA_WORK ? &v->p->buffers[b->buffer] : NULL;
         if (!f[k] || (f[k]->role != SLOT_TENSOR && f[k]->role != SLOT_GRADIENT) || f[k]->what >= v->c->g->tensors.n ||
-            f[k]->mb != in->mb || b->offset != f[k]->offset)
+            f[k]->mb != in->mb || b->offset != f[k]->offset || (k < 2 && f[k]->what != in->tensor))
             return check_wrong(v->c, RULE_VALUE, at, "base %u is not a tensor of this microbatch", k);
     }
     const struct ir_shape *s = &v->c->g->tensors.at[f[0]->what].shape;

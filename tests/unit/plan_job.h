@@ -309,6 +309,7 @@ static inline uint32_t job_move(struct job_list *l, enum plan_op op, uint32_t mb
     uint32_t i = job_instr(l, op, mb, backward ? STREAM_BACKWARD : STREAM_FORWARD, 100 + 10 * backward + mb);
     struct plan_instr *in = job_last(l);
     in->tag = mb;
+    in->tensor = JOB_BETWEEN;
     in->count = JOB_TENSOR / 4;
     in->my_set = SET_ALL + l->s;
     in->peer_set = SET_ALL + 1 - l->s;

@@ -208,7 +208,7 @@ MUTATION(state_overlaps, a->buckets.at[0].v = 4)
 MUTATION(state_missing, a->buckets.at[0].m = UINT64_MAX)
 MUTATION(base_of_params, run_base(a, IR_PASS_F, 0, SLOT_P)->buffer = PLAN_NONE)
 /* holders */
-MUTATION(holders_all, a->buckets.at[0].holders = GROUP_ALL)
+MUTATION(holders_all, (a->buckets.at[0].holders = a->pieces.at[0].owners = a->pieces.at[1].owners = GROUP_ALL))
 MUTATION(split_holders, (a->pieces.at[0].split = 2, a->pieces.at[0].count /= 2))
 /* programs */
 MUTATION(kernel_op, a->kernels.at[1].graph_op = 0)
