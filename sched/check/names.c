@@ -142,6 +142,12 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
                 TRY(check_overlap(v, program, items, first));
         }
     }
+    const struct item work = k->op < IR_OP_GRAPH_COUNT ? name_operand(v, k, v->p->programs[program].ep, OPERAND_WORK)
+                                                       : (struct item){ 0 };
+    if (work.bytes && !(k->mask >> OPERAND_WORK & 1))
+        return check_wrong(v->c, RULE_PROGRAM, (struct check_place){ .cls = v->cls },
+                           "program %u, kernel %u (%s) lacks its workspace of %" PRIu64 " bytes", program,
+                           i - v->p->programs[program].first_kernel, ir_op_info[k->op].name, work.bytes);
     return ST_OK;
 }
 

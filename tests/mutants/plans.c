@@ -26,6 +26,16 @@ enum { T = 8, BATCH = 8, VOCAB = 32, STEPS = 2 };
     "\"moe_intermediate_size\":8,\"num_experts\":4,\"num_experts_per_tok\":2,\"norm_topk_prob\":true," \
     "\"output_router_logits\":true,\"router_aux_loss_coef\":0.01," capacity "\"tie_word_embeddings\":false}"
 
+#define BRANCH                                                                                                    \
+    "{\"vocab_size\":32,\"graph\":[{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":8},"         \
+    "{\"op\":\"linear\",\"name\":\"a\",\"in\":[\"e\"],\"out_features\":8,\"block\":1},"                           \
+    "{\"op\":\"swiglu\",\"name\":\"s\",\"in\":[\"a\",\"a\"],\"block\":1},{\"op\":\"add\",\"name\":\"x\",\"in\":[" \
+    "\"s\",\"a\"],\"block\":1},"                                                                                  \
+    "{\"op\":\"linear\",\"name\":\"q\",\"in\":[\"x\"],\"out_features\":8,\"block\":2},"                           \
+    "{\"op\":\"attention\",\"name\":\"t\",\"in\":[\"q\",\"a\",\"a\"],\"heads\":2,\"kv_heads\":2,\"block\":2},"    \
+    "{\"op\":\"add\",\"name\":\"y\",\"in\":[\"t\",\"x\"],\"block\":2},"                                           \
+    "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"y\",\"targets\"],\"block\":3}]}"
+
 static const struct job_row {
     uint32_t ranks;
     enum ir_dtype compute;
@@ -38,6 +48,7 @@ static const struct job_row {
       "[{'MB':1,'PASS':'F'}],[{'MB':0,'PASS':'BI'}],[{'MB':1,'PASS':'BI'}],[{'MB':0,'PASS':'BW'}],"
       "[{'MB':1,'PASS':'BW'}]]}]" },
     { 2, IR_F32, OPT_ADAMW, GPT2, "[{'op':'layout','pp':2},{'op':'schedule','kind':'1f1b','microbatches':2}]" },
+    { 2, IR_F32, OPT_SGD, BRANCH, "[{'op':'layout','pp':2},{'op':'schedule','kind':'zb-h1','microbatches':2}]" },
     { 2, IR_BF16, OPT_ADAMW, GPT2,
       "[{'op':'layout','dp':2,'zero':1},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
     { 2, IR_F32, OPT_ADAMW, GPT2,

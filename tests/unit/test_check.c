@@ -5,7 +5,7 @@
 
 #include "plan_edit.h"
 #include "plan_job.h"
-#include "sched/sched.h"
+#include "sched/check/check.h"
 
 /* ---- finding and changing instructions ---- */
 
@@ -300,6 +300,35 @@ MUTATION(beyond_slot, operand(a, 3, 2)->offset = 3 * JOB_TENSOR + 64)
 MUTATION(frame_read_elsewhere, operand(a, backward_kernel(a, 1, IR_PASS_BW), 0)->offset = JOB_TENSOR)
 MUTATION(gradient_clobbered, operand(a, backward_kernel(a, 2, IR_PASS_BI), 2)->offset = 2 * JOB_TENSOR - 32)
 MUTATION(gradient_of_nothing, operand(a, backward_kernel(a, 2, IR_PASS_BI), 1)->offset = 3 * JOB_TENSOR)
+/* l1's gradient for l0's, of the same size: by BI, which then gives a wrong one, and by BW */
+MUTATION(gradient_of_other, operand(a, backward_kernel(a, 1, IR_PASS_BI), 1)->offset = 2 * JOB_TENSOR)
+MUTATION(gradient_of_other_in_bw, operand(a, backward_kernel(a, 1, IR_PASS_BW), 1)->offset = 2 * JOB_TENSOR)
+MUTATION(
+    gradient_in_other_buffer,
+    run_base(a, IR_PASS_B, 1, SLOT_DY)->offset =
+        a->buffers.at[run_base(a, IR_PASS_B, 1, SLOT_DY)->buffer = run_base(a, IR_PASS_B, 0, SLOT_DY)->buffer].offset)
+MUTATION(computes_away, a->programs.at[0].ep = 2)
+/* memory of the communication back end: 256 bytes a stream */
+static void give_scratch(struct plan_builder *p)
+{
+    p->h.arena_bytes[ARENA_COMM] = 4 * 256;
+    for (uint32_t i = 0; i < 4; i++) {
+        p->streams.at[i].scratch = (uint64_t)i * 256;
+        p->streams.at[i].scratch_bytes = 256;
+    }
+}
+MUTATION(scratch_differs, give_scratch(a); give_scratch(b); b->streams.at[STREAM_COMPUTE].scratch_bytes = 128)
+MUTATION(scratch_too_small, give_scratch(a); a->streams.at[STREAM_DP].scratch_bytes = 4)
+MUTATION(scratch_shared, give_scratch(a); a->streams.at[STREAM_DP].scratch = 256 - 64)
+MUTATION(scratch_misaligned, give_scratch(a); a->streams.at[STREAM_DP].scratch += 2;
+         a->streams.at[STREAM_DP].scratch_bytes -= 2)
+MUTATION(stream_differs, b->streams.at[STREAM_COMPUTE].max_ctas = 4)
+MUTATION(moments_misaligned, (a->h.arena_bytes[ARENA_OPTIM] += 4, a->buckets.at[0].v += 2))
+MUTATION(one_moment, (a->h.optimizer = OPT_ADAMW, a->buckets.at[0].m = UINT64_MAX))
+MUTATION(master_of_float32,
+         (a->h.arena_bytes[ARENA_OPTIM] += 1024, a->buckets.at[0].master = a->h.arena_bytes[ARENA_OPTIM] - 1024))
+MUTATION(backward_message, instr(a, PLAN_SEND, 0)->pass = IR_PASS_B)
+MUTATION(evaluates_backward, a->programs.at[1].eval = 1)
 MUTATION(loads_wrong_tensor, instr(a, PLAN_LOAD, 0)->what = 1)
 MUTATION(loads_wrong_microbatch, instr(a, PLAN_LOAD, 0)->mb = 1)
 MUTATION(sends_wrong_microbatch, (instr(a, PLAN_SEND, 0)->mb = instr(b, PLAN_RECV, 0)->mb = 1))
@@ -455,6 +484,20 @@ static const struct mutation mutations[] = {
     M(1, 1, "value", frame_read_elsewhere),
     M(1, 1, "value", gradient_clobbered),
     M(1, 1, "value", gradient_of_nothing),
+    M(1, 1, "gradient", gradient_of_other),
+    M(1, 1, "gradient", gradient_of_other_in_bw),
+    M(2, 1, "value", gradient_in_other_buffer),
+    M(1, 1, "layout", computes_away),
+    M(2, 2, "scratch", scratch_differs),
+    M(1, 2, "scratch", scratch_too_small),
+    M(1, 2, "scratch", scratch_shared),
+    M(1, 2, "alignment", scratch_misaligned),
+    M(2, 2, "channel", stream_differs),
+    M(1, 1, "alignment", moments_misaligned),
+    M(1, 1, "shards", one_moment),
+    M(1, 1, "shards", master_of_float32),
+    M(2, 2, "match", backward_message),
+    M(1, 1, "program", evaluates_backward),
     M(1, 1, "value", loads_wrong_tensor),
     M(1, 1, "value", loads_wrong_microbatch),
     M(2, 1, "value", sends_wrong_microbatch),
@@ -522,6 +565,18 @@ START_TEST(test_mutation)
     snprintf(rule, sizeof rule, "plan check: rule %s: ", m->rule);
     ck_assert_msg(strncmp(e.text, rule, strlen(rule)) == 0, "%s: expected rule %s: %s", m->name, m->rule, e.text);
     job_release(&j);
+}
+END_TEST
+
+/* Who refuses: each rule at least once. */
+START_TEST(test_every_rule)
+{
+    for (int r = 0; r < RULES; r++) {
+        bool found = false;
+        for (int i = 0; i < N_MUTATIONS; i++)
+            found = found || strcmp(mutations[i].rule, check_rule_name((enum check_rule)r)) == 0;
+        ck_assert_msg(found, "no mutation is refused by rule %s", check_rule_name((enum check_rule)r));
+    }
 }
 END_TEST
 
@@ -621,6 +676,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_correct_jobs);
     tcase_add_loop_test(t, test_mutation, 0, N_MUTATIONS);
+    tcase_add_test(t, test_every_rule);
     tcase_add_test(t, test_every_wait_counts);
     tcase_add_test(t, test_messages);
     tcase_add_loop_test(t, test_random_bytes, 0, 4);
