@@ -209,6 +209,7 @@ void *comm__progress(void *comm)
         pthread_mutex_lock(&c->engine);
         struct pass p = pass(c);
         pthread_mutex_unlock(&c->engine);
+        p.seen = seen; /* read before `stop` was: a stop in between ends the nap */
         rest(c, &p, &patience);
     }
     return NULL;

@@ -163,14 +163,17 @@ enum plan_operand_index {
 struct plan_kernel {
     uint32_t op;            /* enum ir_op */
     uint32_t graph_op;      /* operator of the model graph (attributes, name); PLAN_NONE for SUM and COPY */
-    uint32_t pass;          /* F, BI or BW */
+    uint32_t tensor;        /* SUM, COPY: of the graph, whose gradient or a part of it is made; else 0 */
     uint32_t mask;          /* operands present */
     uint32_t first_operand; /* popcount(mask) of them */
+    uint8_t pass;           /* F, BI or BW */
     uint8_t again;          /* 1: F computed again for a backward; it adds nothing to the step's scalars */
     uint8_t type;           /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
-    uint16_t split;         /* what of the operator this device has, enum ir_split; 0: all */
+    uint8_t split;          /* what of the operator this device has, enum ir_split; 0: all */
     uint64_t n;             /* SUM, COPY: elements; else 0 */
 };
+/* "in0", "acc2", "work". */
+const char *plan_operand_name(uint32_t index);
 /* Does a kernel of this operator and pass write this operand (enum plan_operand_index)? Else it reads it. Sums and copies write
  * out[0] in any pass. */
 static inline bool plan_writes(uint32_t op, uint32_t pass, uint32_t operand)

@@ -184,7 +184,8 @@ static enum status check_pieces(const struct plan *p, uint32_t bucket, struct er
              "piece %u: %" PRIu64 " elements at %" PRIu64 " of a bucket of %" PRIu64, i, c->count, c->offset,
              b->elements);
         NEED(c->split >= 1 && c->split <= p->h->world, e, "piece %u: split in %u", i, c->split);
-        NEED(c->split == 1 || c->owners < p->h->count[PLAN_S_GROUPS], e, "piece %u: owners are group %u", i, c->owners);
+        NEED(c->split == 1 ? c->owners == b->holders : c->owners < p->h->count[PLAN_S_GROUPS], e,
+             "piece %u: owners are group %u", i, c->owners);
         NEED(c->run <= c->stride && c->stride <= huge && (c->run ? c->split > 1 && c->count % c->run == 0 : !c->stride),
              e, "piece %u: rows of %" PRIu64 " elements of every %" PRIu64 ", split in %u", i, c->run, c->stride,
              c->split);
@@ -222,19 +223,25 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
     return ST_OK;
 }
 
+/* Of the model that the plan belongs to. */
+struct model_size {
+    uint32_t ops, tensors;
+};
+
 static enum status check_kernel(const struct plan *p, const struct plan_program *g, uint32_t i, uint64_t *next_operand,
-                                uint32_t n_graph_ops, struct err *e)
+                                const struct model_size *model, struct err *e)
 {
     const struct plan_kernel *k = &p->kernels[i];
     bool ours = k->op >= IR_OP_GRAPH_COUNT;
     NEED(k->op < IR_OP_COUNT, e, "kernel %u: operator %u", i, k->op);
-    NEED(ours ? k->graph_op == PLAN_NONE : k->graph_op < n_graph_ops, e, "kernel %u: operator %u of the graph", i,
+    NEED(ours ? k->graph_op == PLAN_NONE : k->graph_op < model->ops, e, "kernel %u: operator %u of the graph", i,
          k->graph_op);
+    NEED(ours ? k->tensor < model->tensors : k->tensor == 0, e, "kernel %u: tensor %u of the graph", i, k->tensor);
     NEED(k->pass < IR_PASS_NONE && k->pass != IR_PASS_B, e, "kernel %u: pass %u, expected F, BI or BW", i, k->pass);
     NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
          k->pass);
     NEED(k->type == IR_COMPUTE || (ours && k->type == IR_F32), e, "kernel %u: type %u", i, k->type);
-    NEED(k->split <= UINT8_MAX && (!ours || !k->split), e, "kernel %u: split %u", i, k->split);
+    NEED((!ours && p->h->share) || !k->split, e, "kernel %u: split %u", i, k->split);
     NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
          k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
@@ -251,7 +258,7 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     return ST_OK;
 }
 
-static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, struct err *e)
+static enum status check_programs(const struct plan *p, const struct model_size *model, struct err *e)
 {
     const uint64_t *count = p->h->count;
     uint64_t slot = 0, kernel = 0, operand = 0;
@@ -264,6 +271,9 @@ static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, st
         NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i,
              g->pass, g->eval, g->ep);
         NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: the predicted time is not a duration", i);
+        NEED(p->h->share || (!g->tokens && !g->parts && !g->phase), e,
+             "program %u: %u tokens, group %u, phase %u, but no sequences are shared", i, g->tokens, g->parts,
+             g->phase);
         NEED(g->tokens < PLAN_NONE && g->phase <= UINT16_MAX && (!g->parts || g->parts < count[PLAN_S_GROUPS]), e,
              "program %u: %u tokens, phase %u, group %u", i, g->tokens, g->phase, g->parts);
         for (uint32_t k = 0; k < g->n_slots; k++) {
@@ -272,7 +282,7 @@ static enum status check_programs(const struct plan *p, uint32_t n_graph_ops, st
                  "program %u: slot %u has %" PRIu64 " bytes, access %u, kind %u", i, k, s->bytes, s->access, s->kind);
         }
         for (uint32_t k = 0; k < g->n_kernels; k++)
-            TRY(check_kernel(p, g, g->first_kernel + k, &operand, n_graph_ops, e));
+            TRY(check_kernel(p, g, g->first_kernel + k, &operand, model, e));
         slot += g->n_slots;
         kernel += g->n_kernels;
     }
@@ -406,6 +416,22 @@ static enum status check_fields(struct walk *w, uint32_t i)
     return ST_OK;
 }
 
+/* What an instruction of this kind does not have says so. */
+static enum status check_unused(struct walk *w, uint32_t i)
+{
+    const struct plan_instr *in = &w->p->instrs[i];
+    const struct shape *shape = &shapes[in->op];
+    const bool counts = shape->typed || in->op == PLAN_LOAD, typed = shape->typed || in->op == PLAN_SCALARS;
+    NEED((shape->channel || in->channel == PLAN_NONE) && (shape->sets || in->my_set == PLAN_NONE) &&
+             (shape->peer || (in->peer_set == PLAN_NONE && in->tag == 0)),
+         w->e, "instruction %u: %s with communicator %u, sets %u and %u, tag %u", i, plan_op_name(in->op), in->channel,
+         in->my_set, in->peer_set, in->tag);
+    NEED((counts || in->count == 0) && (typed || in->type == IR_F32) && (in->op != PLAN_SCALARS || in->what == 0), w->e,
+         "instruction %u: %s of %u, %" PRIu64 " elements of type %u", i, plan_op_name(in->op), in->what, in->count,
+         in->type);
+    return ST_OK;
+}
+
 static enum status check_list(struct walk *w)
 {
     const struct plan *p = w->p;
@@ -414,6 +440,7 @@ static enum status check_list(struct walk *w)
         uint32_t i = l->first_instr + k;
         const struct plan_instr *in = &p->instrs[i];
         TRY(check_fields(w, i));
+        TRY(check_unused(w, i));
         NEED(in->first_wait == w->wait && in->n_waits <= p->h->count[PLAN_S_WAITS] - w->wait, w->e,
              "instruction %u: waits %u.. (%u), expected %" PRIu64, i, in->first_wait, in->n_waits, w->wait);
         w->wait += in->n_waits;
@@ -436,6 +463,9 @@ static enum status check_lists(const struct plan *p, const uint32_t *group_size,
         NEED(f->kind < MEM_KINDS && f->role <= SLOT_TEMP && f->list < count[PLAN_S_LISTS] && f->layout < LAYOUTS, e,
              "buffer %u: kind %u, role %u, list %u, layout %u", i, f->kind, f->role, f->list, f->layout);
     }
+    for (uint32_t i = 0; i < count[PLAN_S_BUFFERS] && !p->h->share; i++)
+        NEED(p->buffers[i].layout == 0, e, "buffer %u: layout %u, but no sequences are shared", i,
+             p->buffers[i].layout);
     struct walk w = { .p = p, .group_size = group_size, .n_tensors = n_tensors, .e = e };
     uint64_t next = 0;
     for (uint32_t i = 0; i < count[PLAN_S_LISTS]; i++) {
@@ -469,7 +499,7 @@ enum status plan_open(const void *blob, uint64_t bytes, uint32_t n_graph_ops, ui
     if (st == ST_OK)
         st = check_buckets(&view, group_size, n_params, e);
     if (st == ST_OK)
-        st = check_programs(&view, n_graph_ops, e);
+        st = check_programs(&view, &(struct model_size){ n_graph_ops, n_tensors }, e);
     if (st == ST_OK)
         st = check_lists(&view, group_size, n_tensors, e);
     mem_free(group_size);

@@ -142,6 +142,8 @@ static void print_kernel(const struct printer *printer, uint32_t number, const s
                 o->offset, o->flags & PLAN_OPERAND_ADD ? "!" : "");
     if (printer->g && k->graph_op != PLAN_NONE)
         fprintf(printer->f, " # %s", printer->g->ops.at[k->graph_op].name);
+    else if (printer->g && k->tensor < printer->g->tensors.n)
+        fprintf(printer->f, " # gradient of %s", printer->g->tensors.at[k->tensor].name);
     fputc('\n', printer->f);
 }
 

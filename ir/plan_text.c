@@ -146,6 +146,7 @@ const struct plan_field plan_kernel_fields[] = {
     E(plan_kernel, op, op_text, IR_OP_COUNT),
     E(plan_kernel, pass, pass_text, IR_PASS_COUNT + 1),
     U(plan_kernel, graph_op),
+    U(plan_kernel, tensor),
     U(plan_kernel, again),
     E(plan_kernel, type, dtype_text, IR_BYTE + 1),
     U(plan_kernel, split),

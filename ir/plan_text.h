@@ -34,8 +34,6 @@ extern const struct plan_field plan_header_fields[], plan_group_fields[], plan_c
     plan_bucket_fields[], plan_piece_fields[], plan_program_fields[], plan_slot_fields[], plan_kernel_fields[],
     plan_list_fields[], plan_buffer_fields[], plan_instr_fields[];
 
-/* "in0", "acc2", "work": borrowed, constant. */
-const char *plan_operand_name(uint32_t index);
 const char *plan_arena_name(uint32_t arena);
 
 #endif

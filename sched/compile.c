@@ -91,7 +91,7 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
         st = plan_open(out->classes[c].blob, out->classes[c].bytes, s->g->ops.n, s->g->params.n, s->g->tensors.n,
                        &plans[c], e);
     if (st == ST_OK)
-        st = sched_check(plans, out->n_classes, s->g, e);
+        st = sched_check(plans, out->n_classes, s->g, s->in->target, e);
     for (uint32_t c = 0; c < out->n_classes && st == ST_OK && s->in->machine; c++)
         cost_fill(s->in->machine, s->g, &plans[c], out->classes[c].blob);
     mem_free(plans);

@@ -71,7 +71,9 @@ uint32_t sched_least_ranks(const json_t *strategy);
 
 /* The checker (sched/check/check.h): proves, from the plans alone, that no rank waits for ever, that what is read was written and
  * is still there, that gradients are reduced over their holders and parameters updated once. It shares no code with the passes.
- * plans[i] is the view of class i, g the model. ST_BUG with a sentence that names class, instruction and rule. */
-enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e);
+ * plans[i] is the view of class i, g the model, target what the plans are for. ST_BUG with a sentence that names class, instruction and
+ * rule. */
+enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g,
+                        const struct ir_target *target, struct err *e);
 
 #endif

@@ -33,7 +33,7 @@ endif
 UNIT_TESTS += tests/unit/test_base tests/unit/test_check tests/unit/test_config \
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_safetensors tests/unit/test_io_tokens \
-	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_op \
+	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
 	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules \
 	tests/unit/test_threads tests/unit/test_timeline tests/unit/test_watch
 LDADD = $(piper_LDADD) $(CHECK_LIBS) -lm
@@ -89,6 +89,14 @@ tests_matrix_graphs_test_CPPFLAGS = $(AM_CPPFLAGS) -I$(top_srcdir)/tests
 tests_matrix_graphs_test_LDFLAGS = $(piper_LDFLAGS)
 tests_matrix_graphs_test_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/matrix/graphs_all.sh
+
+# Single-field mutants of compiled plans, refused or run: lines of tests/mpi/testlist start it; all of them: plans_all.sh.
+MPI_PROGS += tests/mutants/plans
+tests_mutants_plans_SOURCES = tests/mutants/plans.c tests/mutants/mutants.c tests/mutants/mutants.h
+tests_mutants_plans_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
+tests_mutants_plans_LDFLAGS = $(piper_LDFLAGS)
+tests_mutants_plans_LDADD = $(piper_LDADD)
+LONG_TESTS += tests/mutants/plans_all.sh
 
 # Models of every family against transformers: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/parity/parity

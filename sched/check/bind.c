@@ -7,6 +7,8 @@
  *   */
 #include "sched/check/check.h"
 
+#include <inttypes.h>
+
 #include <stdlib.h>
 
 /* ---- one number per sequence of devices ---- */
@@ -271,6 +273,23 @@ static int by_id(const void *a, const void *b)
     return x->id != y->id ? (x->id > y->id) - (x->id < y->id) : (x->cls > y->cls) - (x->cls < y->cls);
 }
 
+/* The members of a communicator cut what they reduce into the same pieces, on streams with one name and the same resources. */
+static enum status same_stream(const struct check *c, const struct channel_row *a, const struct channel_row *b)
+{
+    const struct plan *p = c->classes[a->cls].p, *q = c->classes[b->cls].p;
+    const struct plan_stream *s = &p->streams[p->channels[a->channel].stream],
+                             *t = &q->streams[q->channels[b->channel].stream];
+    if (s->scratch_bytes != t->scratch_bytes)
+        return check_wrong(c, RULE_SCRATCH, (struct check_place){ .cls = b->cls },
+                           "communicator %u: its stream has %" PRIu64 " bytes of scratch, in rank class %u %" PRIu64,
+                           b->id, t->scratch_bytes, a->cls, s->scratch_bytes);
+    if (strcmp(p->text + s->name, q->text + t->name) != 0 || s->max_ctas != t->max_ctas || s->priority != t->priority)
+        return check_wrong(c, RULE_CHANNEL, (struct check_place){ .cls = b->cls },
+                           "communicator %u is on stream %s, in rank class %u on %s or with other resources", b->id,
+                           q->text + t->name, a->cls, p->text + s->name);
+    return ST_OK;
+}
+
 /* The rows of one channel id: every member class has it, with the same members in the same order. */
 static enum status check_channel(const struct check *c, const struct channel_row *r, uint32_t n)
 {
@@ -290,6 +309,7 @@ static enum status check_channel(const struct check *c, const struct channel_row
             return check_wrong(c, RULE_CHANNEL, at,
                                "communicator %u: its members or their order differ from those in rank class %u", r->id,
                                r->cls);
+        TRY(same_stream(c, &r[0], &r[i]));
         if (!has_class(c, seq, r[i].cls))
             return check_wrong(c, RULE_CHANNEL, at, "communicator %u does not contain this rank class", r->id);
     }
@@ -374,6 +394,7 @@ enum status check_bind_list(struct check *c, const struct check_list *l)
                                    c->classes[i].p->channels[in[k].channel].stream);
             if ((op == PLAN_RUN || op == PLAN_SUMSQ || op == PLAN_UPDATE) && in[k].stream != PLAN_COMPUTE_STREAM)
                 return check_wrong(c, RULE_CHANNEL, at, "computes on stream %u", in[k].stream);
+            TRY(check_scratch(c, at, &in[k]));
         }
     }
     return ST_OK;

@@ -3,13 +3,19 @@
 
 #include <stdio.h>
 
-static const char *const rule_names[] = {
+static const char *const rule_names[RULES] = {
     [RULE_SHAPE] = "shape",       [RULE_BINDING] = "binding", [RULE_CHANNEL] = "channel", [RULE_SHARDS] = "shards",
     [RULE_HOLDERS] = "holders",   [RULE_PROGRAM] = "program", [RULE_MATCH] = "match",     [RULE_TAG] = "tag",
     [RULE_DEADLOCK] = "deadlock", [RULE_ORDER] = "order",     [RULE_RACE] = "race",       [RULE_VALUE] = "value",
     [RULE_FIRST] = "first",       [RULE_REDUCE] = "reduce",   [RULE_GATHER] = "gather",   [RULE_UPDATE] = "update",
-    [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica",
+    [RULE_SCALARS] = "scalars",   [RULE_COVER] = "cover",     [RULE_REPLICA] = "replica", [RULE_GRADIENT] = "gradient",
+    [RULE_LAYOUT] = "layout",     [RULE_ALIGN] = "alignment", [RULE_SCRATCH] = "scratch",
 };
+
+const char *check_rule_name(enum check_rule rule)
+{
+    return rule_names[rule];
+}
 
 const char *check_instr_text(const struct check *c, struct check_place at, char *text, size_t size)
 {
@@ -57,7 +63,7 @@ enum status check_wrong(const struct check *c, enum check_rule rule, struct chec
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    return err_set(c->e, ST_BUG, "plan check", "rule %s: %s: %s", rule_names[rule], place, text);
+    return err_set(c->e, ST_BUG, "plan check", "rule %s: %s: %s", check_rule_name(rule), place, text);
 }
 
 /* What plans of one job have in common. */
@@ -85,6 +91,9 @@ static enum status find_list(struct check *c, uint32_t number, struct check_list
     const struct plan_list *first = &a->lists[number];
     l->name = a->text + first->name;
     l->train = strcmp(l->name, "train") == 0;
+    if (!l->train && strcmp(l->name, "eval") != 0)
+        return check_wrong(c, RULE_SHAPE, (struct check_place){ .cls = 0 },
+                           "has a list \"%s\", expected \"train\" and \"eval\"", l->name);
     l->index = arena_array(&c->arena, uint32_t, c->n);
     l->base = arena_array(&c->arena, uint32_t, c->n + 1);
     uint64_t total = 0;
@@ -131,20 +140,25 @@ static enum status check_one_list(struct check *c, uint32_t number)
 static enum status check_job(struct check *c)
 {
     TRY(check_shape(c));
+    check_gradients(c);
     TRY(check_bind_sets(c));
     TRY(check_bind_channels(c));
     TRY(check_params(c));
+    TRY(check_places(c));
     TRY(check_programs(c));
+    if (plan_find_list(c->classes[0].p, "train") == PLAN_NONE)
+        return check_wrong(c, RULE_SHAPE, (struct check_place){ .cls = 0 }, "has no list \"train\"");
     for (uint32_t i = 0; i < c->classes[0].p->h->count[PLAN_S_LISTS]; i++)
         TRY(check_one_list(c, i));
     return ST_OK;
 }
 
-enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, struct err *e)
+enum status sched_check(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g,
+                        const struct ir_target *target, struct err *e)
 {
     if (n_classes == 0)
         return err_set(e, ST_BUG, "plan check", "rule shape: there is no plan");
-    struct check c = { .g = g, .e = e, .n = n_classes, .world = plans[0].h->world };
+    struct check c = { .g = g, .target = target, .e = e, .n = n_classes, .world = plans[0].h->world };
     arena_init(&c.arena);
     c.classes = arena_array(&c.arena, struct check_class, n_classes);
     for (uint32_t i = 0; i < n_classes; i++)

@@ -5,9 +5,10 @@
  * every binding (peer sets, groups) is the same for all of them up to a relabelling of devices. The cost grows with
  * instructions, streams and classes; device sets are looked at once each, as ranges.
  *
- * Order of the proofs, each relying on those before: shape (check.c), bindings (bind.c), shard map (params.c),
+ * Order of the proofs, each relying on those before: shape (check.c), bindings (bind.c), shard map (params.c, places.c),
  * programs (programs.c), then for every list: matching (match.c), no deadlock and one global order (run.c), memory
- * (memory.c), what stands in it (values.c, replicas.c), gradients and updates (steps.c), nothing forgotten (cover.c). */
+ * (memory.c), what stands in it (values.c and its helpers names.c, execute.c, gradients.c; replicas.c), reductions and updates
+ * (steps.c), nothing forgotten (cover.c). */
 #ifndef PIPER_SCHED_CHECK_CHECK_H
 #define PIPER_SCHED_CHECK_CHECK_H
 
@@ -47,6 +48,7 @@ struct check_class {
 
 struct check {
     const struct ir_graph *g;
+    const struct ir_target *target;
     struct err *e;
     struct arena arena;
     uint32_t world, n;
@@ -63,6 +65,9 @@ struct check {
         VEC(uint32_t);
     } class_pool;
     uint32_t *seq_table, seq_slots; /* open addressing; PLAN_NONE: free */
+    /* By tensor of the model: its whole gradient, as gradients.c counts it; whether it has one. */
+    uint64_t *gradient;
+    uint8_t *flows;
 };
 
 /* A communication of a list: what instructions with the same node number do together. */
@@ -100,6 +105,10 @@ enum check_rule {
     RULE_ORDER,    /* dispatch orders are projections of one global order of communications */
     RULE_RACE,     /* conflicting accesses are ordered by waits and streams */
     RULE_VALUE,    /* what is read was written before, to the same buffer */
+    RULE_GRADIENT, /* a gradient that a kernel takes holds the share of each reader of its tensor, once */
+    RULE_LAYOUT,   /* rows are where they are computed with: at home, or where their experts are */
+    RULE_ALIGN,    /* memory starts where the target asks */
+    RULE_SCRATCH,  /* what reductions sum in is theirs alone, large enough, and of one size on all members */
     RULE_REPLICA,  /* operands are of the same samples on every rank */
     RULE_FIRST,    /* gradients: written first, then added to */
     RULE_REDUCE,   /* one reduction of each gradient of a shared bucket, over its holders */
@@ -107,7 +116,9 @@ enum check_rule {
     RULE_UPDATE,   /* one norm share and one update of each bucket, after its reduction */
     RULE_SCALARS,  /* one reduction of the scalars, after all that add to them */
     RULE_COVER,    /* every operator runs once per pass and microbatch */
+    RULES
 };
+const char *check_rule_name(enum check_rule rule);
 
 /* err_set with rule and place. cls PLAN_NONE: the job; l NULL: no instruction. */
 struct check_place {
@@ -165,9 +176,15 @@ uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b);
  * buffer; PLAN_NONE: of none. */
 uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind);
 
-enum status check_programs(struct check *c);                             /* programs.c */
-enum status check_bases(struct check *c, const struct check_list *l);    /* programs.c */
-enum status check_params(struct check *c);                               /* params.c */
+void check_gradients(struct check *c); /* gradients.c: check.gradient, check.flows */
+/* Does some gradient, or the loss itself, enter the backward of an operator? */
+bool check_flows_in(const struct check *c, const struct ir_node_op *op);
+enum status check_programs(struct check *c);                          /* programs.c */
+enum status check_bases(struct check *c, const struct check_list *l); /* programs.c */
+enum status check_params(struct check *c);                            /* params.c */
+enum status check_places(struct check *c);                            /* places.c */
+/* A reduction has room to sum in; for others ST_OK. */
+enum status check_scratch(const struct check *c, struct check_place at, const struct plan_instr *in);
 enum status check_match(struct check *c, struct check_list *l);          /* match.c */
 enum status check_run(struct check *c, const struct check_list *l);      /* run.c */
 enum status check_order(struct check *c, const struct check_list *l);    /* run.c */

@@ -31,19 +31,11 @@ struct cover {
 
 /* ---- which backward kernels the model asks for ---- */
 
-static bool flows_in(const uint8_t *flows, const struct ir_node_op *op)
-{
-    bool any = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
-    for (uint32_t i = 0; i < IR_MAX_OUT; i++)
-        any = any || (op->out[i] != IR_NONE && flows[op->out[i]]);
-    return any;
-}
-
-/* wanted[tensor]: some parameter lies upstream. flows[tensor]: its gradient is not zero by construction. */
+/* wanted[tensor]: some parameter lies upstream. */
 static void find_needs(struct cover *cover)
 {
     const struct ir_graph *g = cover->c->g;
-    uint8_t *wanted = mem_alloc(g->tensors.n), *flows = mem_alloc(g->tensors.n);
+    uint8_t *wanted = mem_alloc(g->tensors.n);
     for (uint32_t i = 0; i < g->ops.n; i++) {
         const struct ir_node_op *op = &g->ops.at[i];
         bool any = ir_op_params(op->op, &op->attrs) > 0;
@@ -53,24 +45,19 @@ static void find_needs(struct cover *cover)
             if (op->out[k] != IR_NONE)
                 wanted[op->out[k]] = any;
     }
-    for (uint32_t i = g->ops.n; i-- > 0;) {
+    for (uint32_t i = 0; i < g->ops.n; i++) {
         const struct ir_node_op *op = &g->ops.at[i];
         const struct ir_op_info *info = &ir_op_info[op->op];
         cover->needs[i] = 1u << IR_PASS_F;
-        if (!flows_in(flows, op))
+        if (!check_flows_in(cover->c, op))
             continue;
         if (ir_op_runs(op->op, &op->attrs, IR_PASS_BW))
             cover->needs[i] |= 1u << IR_PASS_BW;
-        for (uint32_t k = 0; k < IR_MAX_IN; k++) {
-            if (op->in[k] == IR_NONE || !(info->grad_in >> k & 1))
-                continue;
-            flows[op->in[k]] = 1;
-            if (!(info->alias_in >> k & 1) && wanted[op->in[k]])
+        for (uint32_t k = 0; k < IR_MAX_IN; k++)
+            if (op->in[k] != IR_NONE && (info->grad_in & ~info->alias_in) >> k & 1 && wanted[op->in[k]])
                 cover->needs[i] |= 1u << IR_PASS_BI;
-        }
     }
     mem_free(wanted);
-    mem_free(flows);
 }
 
 /* ---- what runs ---- */

@@ -47,6 +47,9 @@ static enum status match_pair(const struct check *c, const struct check_list *l,
     const uint32_t *s = c->classes[end->cls].set_seq, *t = c->classes[end[1].cls].set_seq;
     if (s[a->my_set] != t[b->peer_set] || s[a->peer_set] != t[b->my_set])
         return check_wrong(c, RULE_MATCH, at, "its sets are not those of %s, swapped", end_text(c, l, end + 1, text));
+    if (a->pass != b->pass) /* forward and backward have lanes of their own */
+        return check_wrong(c, RULE_MATCH, at, "its pass is %s, that of %s %s", ir_pass_name((enum ir_pass)a->pass),
+                           end_text(c, l, end + 1, text), ir_pass_name((enum ir_pass)b->pass));
     if (a->tag != b->tag)
         return check_wrong(c, RULE_MATCH, at, "tag is %u, that of %s is %u", a->tag, end_text(c, l, end + 1, text),
                            b->tag);

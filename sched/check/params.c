@@ -30,9 +30,12 @@ uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
     return share(p, b, ZERO_STATE) * 4;
 }
 
-static uint32_t count_moments(const struct plan_bucket *b)
+/* m, then v, as the optimizer has them; a master where parameters are not float32 themselves. */
+static bool has_state(const struct plan *p, const struct plan_bucket *b)
 {
-    return (b->m != UINT64_MAX) + (b->v != UINT64_MAX);
+    const uint32_t moments = optimizer_info[p->h->optimizer].moments;
+    return (b->m != UINT64_MAX) == (moments > 0) && (b->v != UINT64_MAX) == (moments > 1) &&
+           (b->master != UINT64_MAX) == (p->h->compute != IR_F32);
 }
 
 /* The own part of the parameters and of each moment, in float32. */
@@ -154,9 +157,8 @@ static enum status check_pieces(const struct check *c, uint32_t cls)
             st = check_wrong(c, RULE_SHARDS, at, "bucket %u is empty", b);
         if (st == ST_OK && overlap(&extents) >= 0)
             st = check_wrong(c, RULE_SHARDS, at, "two parameters of bucket %u overlap", b);
-        if (st == ST_OK && (count_moments(u) != optimizer_info[p->h->optimizer].moments ||
-                            (p->h->compute != IR_F32 && u->master == UINT64_MAX)))
-            st = check_wrong(c, RULE_SHARDS, at, "bucket %u lacks optimizer state", b);
+        if (st == ST_OK && !has_state(p, u))
+            st = check_wrong(c, RULE_SHARDS, at, "bucket %u: its optimizer state is not that of the optimizer", b);
         if (st == ST_OK && (u->snapshot == UINT64_MAX) != (p->buckets[0].snapshot == UINT64_MAX))
             st = check_wrong(c, RULE_SHARDS, at, "buckets 0 and %u: one has a snapshot, the other has none", b);
     }

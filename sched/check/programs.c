@@ -27,7 +27,7 @@ static int by_place(const void *a, const void *b)
 }
 
 /* Operands that a kernel of the graph cannot do without. */
-static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
+static uint32_t needed(const struct check *c, const struct ir_node_op *op, enum ir_pass pass)
 {
     const struct ir_op_info *info = &ir_op_info[op->op];
     uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads, mask = 0;
@@ -37,6 +37,9 @@ static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         if (op->out[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_OUT(i)))
             mask |= 1u << (OPERAND_OUT + i);
+    for (uint32_t i = 0; i < IR_MAX_OUT && pass != IR_PASS_F; i++)
+        if (op->out[i] != IR_NONE && c->flows[op->out[i]] && (pass == IR_PASS_BI || reads & IR_DOUT(i)))
+            mask |= 1u << (OPERAND_DOUT + i);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
         if (op->param[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_PARAM(i)))
             mask |= 1u << (OPERAND_PARAM + i);
@@ -49,18 +52,20 @@ static uint32_t needed(const struct ir_node_op *op, enum ir_pass pass)
     return mask;
 }
 
-/* Operands that the operator has at all. */
-static uint32_t possible(const struct ir_node_op *op)
+/* Operands that the operator has at all, with this mask: what is added to belongs to what is given. */
+static uint32_t possible(const struct check *c, const struct ir_node_op *op, uint32_t asked)
 {
     const struct ir_op_info *info = &ir_op_info[op->op];
     uint32_t mask = 1u << OPERAND_WORK | ((1u << info->n_save) - 1) << OPERAND_SAVE |
                     ((1u << info->n_stash) - 1) << OPERAND_STASH;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
-        if (op->in[i] != IR_NONE)
-            mask |= 1u << (OPERAND_IN + i) | 1u << (OPERAND_DIN + i) | 1u << (OPERAND_ACC + i);
+        if (op->in[i] != IR_NONE) {
+            uint32_t gives = (info->grad_in & ~info->alias_in) >> i & 1, given = asked >> (OPERAND_DIN + i) & 1;
+            mask |= 1u << (OPERAND_IN + i) | gives << (OPERAND_DIN + i) | (gives & given) << (OPERAND_ACC + i);
+        }
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         if (op->out[i] != IR_NONE)
-            mask |= 1u << (OPERAND_OUT + i) | 1u << (OPERAND_DOUT + i);
+            mask |= 1u << (OPERAND_OUT + i) | (uint32_t)c->flows[op->out[i]] << (OPERAND_DOUT + i);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
         if (op->param[i] != IR_NONE)
             mask |= 1u << (OPERAND_PARAM + i) | 1u << (OPERAND_DPARAM + i);
@@ -93,8 +98,8 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s",
                            program, kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name,
                            ir_op_info[op->op].name);
-    uint32_t lack = needed(op, k->pass) & ~k->mask;
-    uint32_t extra = k->mask & ~possible(op);
+    uint32_t lack = needed(c, op, k->pass) & ~k->mask;
+    uint32_t extra = k->mask & ~possible(c, op, k->mask);
     if (extra)
         return check_wrong(c, RULE_PROGRAM, at,
                            "program %u: kernel %u (%s) has operand %d, which its operator does not have", program,
@@ -251,7 +256,7 @@ static enum status check_run_bases(const struct check *c, struct check_place at,
 {
     const struct plan *p = c->classes[at.cls].p;
     const struct plan_program *g = &p->programs[in->program];
-    if (in->pass != g->pass || in->mb == UINT16_MAX || (g->pass == IR_PASS_F && g->eval != !at.l->train) ||
+    if (in->pass != g->pass || in->mb == UINT16_MAX || g->eval != (g->pass == IR_PASS_F && !at.l->train) ||
         (g->pass != IR_PASS_F && !at.l->train))
         return check_wrong(c, RULE_PROGRAM, at, "pass or microbatch do not fit program %u (%s%s)", in->program,
                            ir_pass_name(g->pass), g->eval ? ", eval" : "");

@@ -129,6 +129,8 @@ static enum status check_collective(const struct steps *s, enum check_rule rule,
     if (in->count != count || in->type != type)
         return check_wrong(s->c, rule, at, "%" PRIu64 " elements of %s, bucket %u needs %" PRIu64 " of %s", in->count,
                            ir_dtype_name(in->type), bucket, count, ir_dtype_name((enum ir_dtype)type));
+    if (in->bucket != bucket)
+        return check_wrong(s->c, rule, at, "is of bucket %u, its base of bucket %u", in->bucket, bucket);
     if (!same_bucket(s, i, bucket, kind))
         return check_wrong(s->c, rule, at, "other members have another bucket than %u with this node", bucket);
     return ST_OK;
@@ -194,7 +196,8 @@ static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr
     const struct plan_base *b = &s->p->bases[in->first_base];
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD), from = check_bucket_of(s->p, b + 1, SLOT_GRAD);
     struct check_place at = { s->cls, s->l, i };
-    if (!s->l->train || b->arena != ARENA_GRADS || b[1].arena != ARENA_WORK || bucket == PLAN_NONE || from != bucket)
+    if (!s->l->train || b->arena != ARENA_GRADS || b[1].arena != ARENA_WORK || bucket == PLAN_NONE || from != bucket ||
+        in->bucket != bucket)
         return check_wrong(s->c, RULE_REDUCE, at, "does not add gradients of a bucket in a buffer to its memory");
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct bucket_state *state = &s->buckets[bucket];

@@ -144,7 +144,9 @@ static struct plan_kernel *kernel(struct program_maker *m, uint32_t op, uint32_t
 {
     struct plan_builder *pb = m->ps->pb;
     struct plan_kernel *k = vec_push(&pb->kernels);
-    *k = (struct plan_kernel){ .op = op, .graph_op = graph_op, .pass = pass, .first_operand = pb->operands.n, .n = n };
+    *k = (struct plan_kernel){
+        .op = op, .graph_op = graph_op, .pass = (uint8_t)pass, .first_operand = pb->operands.n, .n = n
+    };
     return k;
 }
 
@@ -418,7 +420,8 @@ static void backward(struct program_maker *m, const struct ir_sub *sub, const st
             continue;
         struct plan_kernel *k = kernel(m, step->op, step->graph_op, (enum ir_pass)step->pass, step->n);
         k->again = step->pass == IR_PASS_F;
-        k->type = step->type;
+        k->type = (uint8_t)step->type;
+        k->tensor = step->tensor;
         for (int j = 0; j < OPERAND_WORK; j++) {
             if (step->operand[j] == IR_NONE)
                 continue;
@@ -517,6 +520,7 @@ uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_
         struct place part = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, i }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
         struct plan_kernel *k = kernel(&m, IR_OP_SUM, PLAN_NONE, IR_PASS_BI, n);
         k->type = shape->dtype;
+        k->tensor = tensor;
         operand(&m, k, OPERAND_IN, sum, 0);
         operand(&m, k, OPERAND_IN + 1, part, 0);
         operand(&m, k, OPERAND_OUT, out, 0);

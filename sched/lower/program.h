@@ -26,6 +26,7 @@ struct value {
 /* A kernel before its operands have places. */
 struct step {
     uint32_t op, graph_op, pass;
+    uint32_t tensor;                 /* SUM, COPY: whose gradient */
     uint32_t add;                    /* bit i: dparam i was written by an earlier kernel of the tape */
     uint16_t type;                   /* SUM, COPY: enum ir_dtype of the elements */
     uint64_t n;                      /* SUM, COPY: elements */

@@ -99,6 +99,7 @@ static struct step *plain_step(struct tape_builder *tape, enum ir_op op, uint32_
     struct step *k = new_step(tape, op, PLAN_NONE, IR_PASS_BI);
     k->n = value_elements(tape->ps->s, tape->sub->chunk, shape);
     k->type = shape->dtype;
+    k->tensor = tensor;
     return k;
 }
 

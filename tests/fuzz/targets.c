@@ -222,7 +222,7 @@ static int run_plan(const struct fuzz_input *in, const char *path)
     memcpy(blob, in->at, in->n);
     enum status st = plan_open(blob, in->n, g->ops.n, g->params.n, g->tensors.n, &p, &e);
     if (st == ST_OK)
-        sched_check(&p, 1, g, &e);
+        sched_check(&p, 1, g, &ir_target_cpu, &e);
     mem_free(blob);
     return st == ST_OK;
 }

@@ -37,6 +37,7 @@ static void on_fail(const char *text)
 
 struct compiled {
     struct ir_graph g;
+    const struct ir_target *target;
     struct sched_output out;
 };
 
@@ -44,7 +45,7 @@ struct compiled {
 static enum status compile(const struct random_job *j, uint32_t ranks, struct compiled *c, struct err *e)
 {
     struct notices notices;
-    *c = (struct compiled){ .out = { 0 } };
+    *c = (struct compiled){ .target = j->seed % 5 == 0 ? &ir_target_emulate : &ir_target_cpu };
     ir_graph_init(&c->g);
     notices_init(&notices);
     enum status st = ir_family_build(j->model.json, "model.json", j->model.seq_len, &c->g, &notices, e);
@@ -61,7 +62,7 @@ static enum status compile(const struct random_job *j, uint32_t ranks, struct co
         .clip = j->seed / 10 % 3 > 0,
         .eval = j->seed / 30 % 2,
         .snapshot = j->seed / 60 % 2,
-        .target = j->seed % 5 == 0 ? &ir_target_emulate : &ir_target_cpu,
+        .target = c->target,
     };
     return sched_compile(&in, &c->out, e);
 }
@@ -102,7 +103,7 @@ static enum status verify(const struct compiled *c, struct err *e)
             st = plan_open(blobs[i], c->out.classes[i].bytes, c->g.ops.n, c->g.params.n, c->g.tensors.n, &plans[i], e);
     }
     if (st == ST_OK)
-        st = sched_check(plans, n, &c->g, e);
+        st = sched_check(plans, n, &c->g, c->target, e);
     for (uint32_t i = 0; i < n; i++)
         mem_free(blobs[i]);
     mem_free(blobs);

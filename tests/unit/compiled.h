@@ -10,13 +10,13 @@
 #include "ir/family/family.h"
 #include "sched/sched.h"
 
-enum compiled_model { MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODELS };
+/* The first MODELS are tried with every strategy. */
+enum compiled_model { MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODELS, MODEL_DROPLESS = MODELS, MODEL_BRANCH, MODEL_FILES };
 
 /* Files of tests/jobs. Four layers each; gpt2 is tied; the experts of qwen3_moe have a capacity. */
-static const char *const model_files[MODELS] = {
-    [MODEL_LLAMA] = "llama.json",
-    [MODEL_GPT2] = "gpt2.json",
-    [MODEL_MOE] = "qwen3_moe.json",
+static const char *const model_files[MODEL_FILES] = {
+    [MODEL_LLAMA] = "llama.json",       [MODEL_GPT2] = "gpt2.json",     [MODEL_MOE] = "qwen3_moe.json",
+    [MODEL_DROPLESS] = "dropless.json", [MODEL_BRANCH] = "branch.json",
 };
 
 struct compiled {

@@ -7,6 +7,7 @@
 
 #include "ir/graph.h"
 #include "ir/plan.h"
+#include "ir/target.h"
 
 enum { JOB_MB = 2, JOB_TENSOR = 64, JOB_TOKENS = 16, JOB_LOGITS = 128 };
 enum { STREAM_COMPUTE, STREAM_FORWARD, STREAM_BACKWARD, STREAM_DP };
@@ -21,6 +22,13 @@ struct job {
     uint64_t bytes[2];
     struct plan plan[2];
 };
+
+static inline uint64_t job_workspace(const struct ir_kernel *k)
+{
+    (void)k;
+    return 0;
+}
+static const struct ir_target job_target = { .name = "job", .alignment = 4, .workspace = job_workspace };
 
 static inline void job_graph(struct ir_graph *g)
 {
@@ -301,6 +309,7 @@ static inline uint32_t job_move(struct job_list *l, enum plan_op op, uint32_t mb
     uint32_t i = job_instr(l, op, mb, backward ? STREAM_BACKWARD : STREAM_FORWARD, 100 + 10 * backward + mb);
     struct plan_instr *in = job_last(l);
     in->tag = mb;
+    in->tensor = JOB_BETWEEN;
     in->count = JOB_TENSOR / 4;
     in->my_set = SET_ALL + l->s;
     in->peer_set = SET_ALL + 1 - l->s;

@@ -5,7 +5,7 @@
 
 #include "plan_edit.h"
 #include "plan_job.h"
-#include "sched/sched.h"
+#include "sched/check/check.h"
 
 /* ---- finding and changing instructions ---- */
 
@@ -208,7 +208,7 @@ MUTATION(state_overlaps, a->buckets.at[0].v = 4)
 MUTATION(state_missing, a->buckets.at[0].m = UINT64_MAX)
 MUTATION(base_of_params, run_base(a, IR_PASS_F, 0, SLOT_P)->buffer = PLAN_NONE)
 /* holders */
-MUTATION(holders_all, a->buckets.at[0].holders = GROUP_ALL)
+MUTATION(holders_all, (a->buckets.at[0].holders = a->pieces.at[0].owners = a->pieces.at[1].owners = GROUP_ALL))
 MUTATION(split_holders, (a->pieces.at[0].split = 2, a->pieces.at[0].count /= 2))
 /* programs */
 MUTATION(kernel_op, a->kernels.at[1].graph_op = 0)
@@ -290,7 +290,8 @@ MUTATION(reads_other_tensor, operand(a, 2, 0)->offset = 0)        /* l1 reads th
 MUTATION(output_in_place_of_input, operand(a, 1, 1)->offset = 32) /* l0 half over its input */
 MUTATION(outputs_overlap, operand(a, 1, 1)->offset = operand(a, 2, 0)->offset = 32)
 MUTATION(misaligned, operand(a, 1, 1)->offset = operand(a, 2, 0)->offset = 66)
-MUTATION(output_elsewhere, operand(a, 1, 1)->slot = SLOT_K)
+MUTATION(output_elsewhere, *operand(a, 1, 1) = ((struct plan_operand){ .slot = SLOT_K, .offset = JOB_TENSOR }))
+MUTATION(output_onto_input, operand(a, 1, 1)->slot = SLOT_K)
 MUTATION(input_of_parameters, operand(a, 2, 0)->slot = SLOT_P)
 MUTATION(adds_input, operand(a, 2, 0)->flags = PLAN_OPERAND_ADD)
 MUTATION(counts_elements, a->kernels.at[0].n = 1)
@@ -299,6 +300,35 @@ MUTATION(beyond_slot, operand(a, 3, 2)->offset = 3 * JOB_TENSOR + 64)
 MUTATION(frame_read_elsewhere, operand(a, backward_kernel(a, 1, IR_PASS_BW), 0)->offset = JOB_TENSOR)
 MUTATION(gradient_clobbered, operand(a, backward_kernel(a, 2, IR_PASS_BI), 2)->offset = 2 * JOB_TENSOR - 32)
 MUTATION(gradient_of_nothing, operand(a, backward_kernel(a, 2, IR_PASS_BI), 1)->offset = 3 * JOB_TENSOR)
+/* l1's gradient for l0's, of the same size: by BI, which then gives a wrong one, and by BW */
+MUTATION(gradient_of_other, operand(a, backward_kernel(a, 1, IR_PASS_BI), 1)->offset = 2 * JOB_TENSOR)
+MUTATION(gradient_of_other_in_bw, operand(a, backward_kernel(a, 1, IR_PASS_BW), 1)->offset = 2 * JOB_TENSOR)
+MUTATION(
+    gradient_in_other_buffer,
+    run_base(a, IR_PASS_B, 1, SLOT_DY)->offset =
+        a->buffers.at[run_base(a, IR_PASS_B, 1, SLOT_DY)->buffer = run_base(a, IR_PASS_B, 0, SLOT_DY)->buffer].offset)
+MUTATION(computes_away, a->programs.at[0].ep = 2)
+/* memory of the communication back end: 256 bytes a stream */
+static void give_scratch(struct plan_builder *p)
+{
+    p->h.arena_bytes[ARENA_COMM] = 4 * 256;
+    for (uint32_t i = 0; i < 4; i++) {
+        p->streams.at[i].scratch = (uint64_t)i * 256;
+        p->streams.at[i].scratch_bytes = 256;
+    }
+}
+MUTATION(scratch_differs, give_scratch(a); give_scratch(b); b->streams.at[STREAM_COMPUTE].scratch_bytes = 128)
+MUTATION(scratch_too_small, give_scratch(a); a->streams.at[STREAM_DP].scratch_bytes = 4)
+MUTATION(scratch_shared, give_scratch(a); a->streams.at[STREAM_DP].scratch = 256 - 64)
+MUTATION(scratch_misaligned, give_scratch(a); a->streams.at[STREAM_DP].scratch += 2;
+         a->streams.at[STREAM_DP].scratch_bytes -= 2)
+MUTATION(stream_differs, b->streams.at[STREAM_COMPUTE].max_ctas = 4)
+MUTATION(moments_misaligned, (a->h.arena_bytes[ARENA_OPTIM] += 4, a->buckets.at[0].v += 2))
+MUTATION(one_moment, (a->h.optimizer = OPT_ADAMW, a->buckets.at[0].m = UINT64_MAX))
+MUTATION(master_of_float32,
+         (a->h.arena_bytes[ARENA_OPTIM] += 1024, a->buckets.at[0].master = a->h.arena_bytes[ARENA_OPTIM] - 1024))
+MUTATION(backward_message, instr(a, PLAN_SEND, 0)->pass = IR_PASS_B)
+MUTATION(evaluates_backward, a->programs.at[1].eval = 1)
 MUTATION(loads_wrong_tensor, instr(a, PLAN_LOAD, 0)->what = 1)
 MUTATION(loads_wrong_microbatch, instr(a, PLAN_LOAD, 0)->mb = 1)
 MUTATION(sends_wrong_microbatch, (instr(a, PLAN_SEND, 0)->mb = instr(b, PLAN_RECV, 0)->mb = 1))
@@ -444,8 +474,9 @@ static const struct mutation mutations[] = {
     M(1, 1, "program", output_in_place_of_input),
     M(1, 1, "program", beyond_slot),
     M(1, 1, "value", outputs_overlap),
-    M(1, 1, "program", misaligned),
+    M(1, 1, "alignment", misaligned),
     M(2, 1, "program", output_elsewhere),
+    M(2, 1, "value", output_onto_input),
     M(1, 1, "value", input_of_parameters),
     M(1, 1, "program", adds_input),
     M(1, 1, "program", counts_elements),
@@ -453,6 +484,20 @@ static const struct mutation mutations[] = {
     M(1, 1, "value", frame_read_elsewhere),
     M(1, 1, "value", gradient_clobbered),
     M(1, 1, "value", gradient_of_nothing),
+    M(1, 1, "gradient", gradient_of_other),
+    M(1, 1, "gradient", gradient_of_other_in_bw),
+    M(2, 1, "value", gradient_in_other_buffer),
+    M(1, 1, "layout", computes_away),
+    M(2, 2, "scratch", scratch_differs),
+    M(1, 2, "scratch", scratch_too_small),
+    M(1, 2, "scratch", scratch_shared),
+    M(1, 2, "alignment", scratch_misaligned),
+    M(2, 2, "channel", stream_differs),
+    M(1, 1, "alignment", moments_misaligned),
+    M(1, 1, "shards", one_moment),
+    M(1, 1, "shards", master_of_float32),
+    M(2, 2, "match", backward_message),
+    M(1, 1, "program", evaluates_backward),
     M(1, 1, "value", loads_wrong_tensor),
     M(1, 1, "value", loads_wrong_microbatch),
     M(2, 1, "value", sends_wrong_microbatch),
@@ -490,7 +535,7 @@ enum { N_MUTATIONS = sizeof mutations / sizeof *mutations };
 static enum status check_job(struct job *j, struct err *e)
 {
     TRY(job_open(j, e));
-    return sched_check(j->plan, j->stages, &j->g, e);
+    return sched_check(j->plan, j->stages, &j->g, &job_target, e);
 }
 
 START_TEST(test_correct_jobs)
@@ -516,10 +561,22 @@ START_TEST(test_mutation)
     job_init(&j, m->stages, m->dp);
     m->apply(&j);
     ck_assert_msg(job_open(&j, &e) == ST_OK, "%s does not reach the checker: %s", m->name, e.text);
-    ck_assert_msg(sched_check(j.plan, j.stages, &j.g, &e) == ST_BUG, "%s was accepted", m->name);
+    ck_assert_msg(sched_check(j.plan, j.stages, &j.g, &job_target, &e) == ST_BUG, "%s was accepted", m->name);
     snprintf(rule, sizeof rule, "plan check: rule %s: ", m->rule);
     ck_assert_msg(strncmp(e.text, rule, strlen(rule)) == 0, "%s: expected rule %s: %s", m->name, m->rule, e.text);
     job_release(&j);
+}
+END_TEST
+
+/* Who refuses: each rule at least once. */
+START_TEST(test_every_rule)
+{
+    for (int r = 0; r < RULES; r++) {
+        bool found = false;
+        for (int i = 0; i < N_MUTATIONS; i++)
+            found = found || strcmp(mutations[i].rule, check_rule_name((enum check_rule)r)) == 0;
+        ck_assert_msg(found, "no mutation is refused by rule %s", check_rule_name((enum check_rule)r));
+    }
 }
 END_TEST
 
@@ -603,7 +660,7 @@ START_TEST(test_random_bytes)
         err_clear(&e);
         if (plan_open(copy, j.bytes[s], j.g.ops.n, j.g.params.n, j.g.tensors.n, &plan[s], &e) == ST_OK) {
             opened++;
-            sched_check(plan, 2, &j.g, &e);
+            sched_check(plan, 2, &j.g, &job_target, &e);
         }
         mem_free(copy);
     }
@@ -619,6 +676,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_test(t, test_correct_jobs);
     tcase_add_loop_test(t, test_mutation, 0, N_MUTATIONS);
+    tcase_add_test(t, test_every_rule);
     tcase_add_test(t, test_every_wait_counts);
     tcase_add_test(t, test_messages);
     tcase_add_loop_test(t, test_random_bytes, 0, 4);

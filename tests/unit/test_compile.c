@@ -615,7 +615,7 @@ static enum answer try_damage(const struct compiled *c, const struct damage *d)
         memcpy(plans, c->plans, c->out.n_classes * sizeof *plans);
         answer = REFUSED_BY_OPEN;
         if (plan_open(blob, bytes, c->g.ops.n, c->g.params.n, c->g.tensors.n, &plans[0], &e) == ST_OK)
-            answer = sched_check(plans, c->out.n_classes, &c->g, &e) == ST_OK ? ACCEPTED : REFUSED;
+            answer = sched_check(plans, c->out.n_classes, &c->g, &ir_target_cpu, &e) == ST_OK ? ACCEPTED : REFUSED;
         mem_free(plans);
         mem_free(blob);
     }

@@ -1,0 +1,391 @@
+/* Plans that were accepted once though they computed something else, or stopped a run with the wrong advice: each is refused, by the rule
+ * that is about it. An example is a way to change a compiled plan; it is tried wherever the plan has such a thing, and no place of it may
+ * pass. Random single-field mutants, run where they are accepted: tests/mutants. */
+#include "compiled.h"
+
+#include "plan_edit.h"
+
+/* ---- places of a plan ------------------------------------------------------------------------------------------- */
+
+static struct plan_operand *operand(struct plan_builder *b, const struct plan_kernel *k, uint32_t which)
+{
+    const uint32_t before = k->mask & ((1u << which) - 1);
+    return k->mask >> which & 1 ? &b->operands.at[k->first_operand + (uint32_t)__builtin_popcount(before)] : NULL;
+}
+
+static bool is_gradient(const struct plan_kernel *k, uint32_t which)
+{
+    return (which >= OPERAND_DOUT && which < OPERAND_DPARAM) || (k->op >= IR_OP_GRAPH_COUNT && which != OPERAND_WORK);
+}
+
+/* The program of a kernel. */
+static const struct plan_program *program_of(const struct plan_builder *b, uint32_t kernel)
+{
+    uint32_t i = 0;
+    while (kernel >= b->programs.at[i].first_kernel + b->programs.at[i].n_kernels)
+        i++;
+    return &b->programs.at[i];
+}
+
+/* Elements of the gradient that operand `which` is; 0: of none. */
+static uint64_t gradient_elements(const struct compiled *c, const struct plan_kernel *k, uint32_t which)
+{
+    const struct ir_node_op *op = k->op < IR_OP_GRAPH_COUNT ? &c->g.ops.at[k->graph_op] : NULL;
+    if (!is_gradient(k, which))
+        return 0;
+    const uint32_t t = !op                   ? k->tensor
+                       : which < OPERAND_DIN ? op->out[which - OPERAND_DOUT]
+                                             : op->in[(which - OPERAND_DIN) % IR_MAX_IN];
+    return ir_shape_elements(&c->g.tensors.at[t].shape);
+}
+
+/* Puts the gradient operand number *nth of kind [from, to) in the place of an earlier one of the same size in its program, of another
+ * tensor: every such pair is a variant. False: there are no more. */
+static bool take_other(const struct compiled *c, struct plan_builder *b, uint32_t from, uint32_t to, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        for (uint32_t w = from; w < to; w++) {
+            const struct plan_kernel *k = &b->kernels.at[i];
+            struct plan_operand *o = operand(b, k, w);
+            const uint64_t n = o ? gradient_elements(c, k, w) : 0;
+            for (uint32_t j = program_of(b, i)->first_kernel; n && j < i; j++)
+                for (uint32_t x = OPERAND_DOUT; x < OPERAND_DPARAM; x++) {
+                    const struct plan_operand *other = operand(b, &b->kernels.at[j], x);
+                    if (!other || gradient_elements(c, &b->kernels.at[j], x) != n ||
+                        (other->slot == o->slot && other->offset == o->offset) || nth-- > 0)
+                        continue;
+                    *o = *other;
+                    return true;
+                }
+        }
+    return false;
+}
+
+/* ---- examples --------------------------------------------------------------------------------------------------- */
+
+/* Each changes variant number nth of what it changes: false where there are no more. */
+#define EXAMPLE(name)                                                                 \
+    static bool name(const struct compiled *c, struct plan_builder *b, uint32_t nth); \
+    static bool name(const struct compiled *c, struct plan_builder *b, uint32_t nth)
+
+/* acc0=10+0 -> acc0=0+0: trained to other bits */
+EXAMPLE(adds_to_other_gradient)
+{
+    return take_other(c, b, OPERAND_ACC, OPERAND_DPARAM, nth);
+}
+EXAMPLE(takes_other_gradient)
+{
+    return take_other(c, b, OPERAND_DOUT, OPERAND_DIN, nth);
+}
+/* A part of a gradient that is read twice, another that is left out. */
+EXAMPLE(sums_one_part_twice)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if (b->kernels.at[i].op == IR_OP_SUM && nth-- == 0) {
+            *operand(b, &b->kernels.at[i], OPERAND_IN + 1) = *operand(b, &b->kernels.at[i], OPERAND_IN);
+            return true;
+        }
+    (void)c;
+    return false;
+}
+/* A router's incoming gradient at another offset, in the frame that BI leaves for BW too. */
+EXAMPLE(gradient_of_router_elsewhere)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        const struct plan_kernel *k = &b->kernels.at[i];
+        struct plan_operand *o = k->op == IR_OP_ROUTER ? operand(b, k, OPERAND_DOUT) : NULL;
+        if (!o || nth-- > 0)
+            continue;
+        o->offset += ir_target_cpu.alignment;
+        return true;
+    }
+    return false;
+}
+/* A workspace over what its kernel reads or writes: not its first byte. */
+EXAMPLE(work_over_live_data)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        const struct plan_kernel *k = &b->kernels.at[i];
+        struct plan_operand *work = operand(b, k, OPERAND_WORK);
+        for (uint32_t w = 0; w < OPERAND_WORK && work; w++) {
+            const struct plan_operand *o = operand(b, k, w);
+            if (!o || o->slot != work->slot || o->offset < ir_target_cpu.alignment || nth-- > 0)
+                continue;
+            work->offset = o->offset - ir_target_cpu.alignment;
+            return true;
+        }
+    }
+    return false;
+}
+EXAMPLE(no_workspace)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        struct plan_kernel *k = &b->kernels.at[i];
+        struct plan_operand *o = operand(b, k, OPERAND_WORK);
+        if (!o || nth-- > 0)
+            continue;
+        k->mask &= ~(1u << OPERAND_WORK);
+        memmove(o, o + 1, (b->operands.n - 1 - (uint32_t)(o - b->operands.at)) * sizeof *o);
+        b->operands.n--;
+        for (uint32_t j = i + 1; j < b->kernels.n; j++)
+            b->kernels.at[j].first_operand--;
+        return true;
+    }
+    return false;
+}
+/* Experts compute with the rows of this device instead of those that came to it. */
+EXAMPLE(rows_that_did_not_travel)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if (in->op != PLAN_ALL_TO_ALL && in->op != PLAN_ALL_TO_ALL_V)
+            continue;
+        const struct plan_base *from = &b->bases.at[in->first_base], *to = from + 1;
+        for (uint32_t k = i + 1; k < b->instrs.n; k++)
+            for (uint32_t x = 0; x < b->instrs.at[k].n_bases && b->instrs.at[k].op == PLAN_RUN; x++) {
+                struct plan_base *base = &b->bases.at[b->instrs.at[k].first_base + x];
+                if (base->arena != ARENA_WORK || base->buffer != to->buffer || nth-- > 0)
+                    continue;
+                base->buffer = from->buffer;
+                base->offset = from->offset;
+                return true;
+            }
+    }
+    return false;
+}
+EXAMPLE(counts_exchanged)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == PLAN_ALL_TO_ALL_V && nth-- == 0) {
+            struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base], t = base[2];
+            base[2] = base[3];
+            base[3] = t;
+            return true;
+        }
+    return false;
+}
+/* Then one rank or the network "was lost", or a rank divided by 0. */
+EXAMPLE(scratch_of_other_size)
+{
+    for (uint32_t i = 0; i < b->instrs.n && c->out.n_classes > 1; i++)
+        if (b->instrs.at[i].op == PLAN_SCALARS && nth-- == 0) {
+            b->streams.at[b->instrs.at[i].stream].scratch_bytes -= ir_target_cpu.alignment;
+            return true;
+        }
+    return false;
+}
+EXAMPLE(scratch_of_nothing)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if ((in->op != PLAN_ALL_REDUCE && in->op != PLAN_REDUCE_SCATTER) || nth-- > 0)
+            continue;
+        b->streams.at[in->stream].scratch_bytes = 0;
+        return true;
+    }
+    return false;
+}
+EXAMPLE(scratch_misaligned)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->streams.n; i++)
+        if (b->streams.at[i].scratch_bytes && nth-- == 0) {
+            b->streams.at[i].scratch += 4;
+            b->streams.at[i].scratch_bytes -= 4;
+            return true;
+        }
+    return false;
+}
+/* m and v of all buckets: on other state, not where the target asks, or only one of the two. */
+EXAMPLE(moments_elsewhere)
+{
+    (void)c;
+    struct plan_bucket *u = nth / 6 < b->buckets.n ? &b->buckets.at[nth / 6] : NULL;
+    if (!u)
+        return false;
+    uint64_t *at = nth % 2 ? &u->v : &u->m, *other = nth % 2 ? &u->m : &u->v;
+    *at = nth % 6 < 2 ? *other : nth % 6 < 4 ? *at + 4 : UINT64_MAX;
+    return true;
+}
+
+/* ZeRO and snapshots: rules that could be switched off. */
+static struct plan_base *nth_base(struct plan_builder *b, enum plan_op op, uint32_t which, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == op && b->bases.at[b->instrs.at[i].first_base + which].access & PLAN_OWN && nth-- == 0)
+            return &b->bases.at[b->instrs.at[i].first_base + which];
+    return NULL;
+}
+EXAMPLE(scatters_into_the_first_part)
+{
+    struct plan_base *base = nth_base(b, PLAN_REDUCE_SCATTER, 1, nth);
+    (void)c;
+    if (base)
+        base->access &= (uint16_t)~PLAN_OWN;
+    return base != NULL;
+}
+EXAMPLE(gathers_the_first_part)
+{
+    struct plan_base *base = nth_base(b, PLAN_ALL_GATHER, 0, nth);
+    (void)c;
+    if (base)
+        base->access &= (uint16_t)~PLAN_OWN;
+    return base != NULL;
+}
+static bool drop_nth(struct plan_builder *b, enum plan_op op, uint32_t nth)
+{
+    struct plan_edit e;
+    bool found = false;
+    plan_edit_begin(b, &e);
+    for (uint32_t i = 0; i < e.lists[0].n && !found; i++)
+        if (e.lists[0].at[i].in.op == op && nth-- == 0) {
+            plan_edit_drop(&e.lists[0], i);
+            found = true;
+        }
+    plan_edit_end(&e);
+    return found;
+}
+EXAMPLE(an_add_is_left_out)
+{
+    (void)c;
+    return drop_nth(b, PLAN_ADD, nth);
+}
+EXAMPLE(a_gather_is_left_out)
+{
+    (void)c;
+    return drop_nth(b, PLAN_ALL_GATHER, nth);
+}
+EXAMPLE(snapshots_overlap)
+{
+    (void)c;
+    if (nth + 1 >= b->buckets.n)
+        return false;
+    b->buckets.at[nth + 1].snapshot = b->buckets.at[nth].snapshot;
+    return true;
+}
+
+/* ---- jobs ------------------------------------------------------------------------------------------------------- */
+
+static const struct job {
+    enum compiled_model model;
+    const char *strategy;
+} jobs[] = {
+    { MODEL_LLAMA,
+      "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
+    { MODEL_GPT2,
+      "[{\"op\":\"layout\",\"dp\":4,\"zero\":1},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"zero\":2},{\"op\":\"schedule\",\"kind\":\"1f1b\","
+                   "\"microbatches\":2},{\"op\":\"recompute\",\"filter\":{}}]" },
+    { MODEL_GPT2,
+      "[{\"op\":\"layout\",\"dp\":2,\"zero\":3},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
+    { MODEL_MOE,
+      "[{\"op\":\"layout\",\"dp\":4,\"ep\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
+    { MODEL_MOE,
+      "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
+    { MODEL_BRANCH, "[{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]" },
+    { MODEL_BRANCH,
+      "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
+    { MODEL_DROPLESS,
+      "[{\"op\":\"layout\",\"dp\":2,\"ep\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
+};
+enum { N_JOBS = sizeof jobs / sizeof *jobs, MOST = 200 };
+
+/* rule: of those that refuse the variants, one at least is this. least: variants in all jobs together. */
+static const struct example {
+    const char *name;
+    bool (*apply)(const struct compiled *c, struct plan_builder *b, uint32_t nth);
+    const char *rule;
+    uint32_t least;
+} examples[] = {
+#define E(name, rule, least)     \
+    {                            \
+#name, name, rule, least \
+    }
+    E(adds_to_other_gradient, "gradient", 100), E(takes_other_gradient, "gradient", 100),
+    E(sums_one_part_twice, "gradient", 2),      E(gradient_of_router_elsewhere, "program", 4),
+    E(work_over_live_data, "value", 20),        E(no_workspace, "program", 20),
+    E(rows_that_did_not_travel, "layout", 8),   E(counts_exchanged, "layout", 4),
+    E(scratch_of_other_size, "scratch", 2),     E(scratch_of_nothing, "scratch", 10),
+    E(scratch_misaligned, "alignment", 4),      E(moments_elsewhere, "shards", 50),
+    E(moments_elsewhere, "alignment", 50),      E(scatters_into_the_first_part, "reduce", 4),
+    E(gathers_the_first_part, "gather", 4),     E(an_add_is_left_out, "reduce", 4),
+    E(a_gather_is_left_out, "gather", 4),       E(snapshots_overlap, "shards", 4),
+};
+enum { N_EXAMPLES = sizeof examples / sizeof *examples };
+
+/* What the checks say of variant nth of an example in the plan of a class; false: there is no such variant. */
+static bool try_variant(const struct compiled *c, uint32_t cls, const struct example *x, uint32_t nth, struct err *e)
+{
+    struct plan_builder b;
+    uint64_t bytes;
+    plan_unpack(&c->plans[cls], &b);
+    const bool there = x->apply(c, &b, nth);
+    if (there) {
+        void *blob = plan_build(&b, &bytes);
+        struct plan *plans = mem_alloc(c->out.n_classes * sizeof *plans);
+        memcpy(plans, c->plans, c->out.n_classes * sizeof *plans);
+        if (plan_open(blob, bytes, c->g.ops.n, c->g.params.n, c->g.tensors.n, &plans[cls], e) == ST_OK)
+            ck_assert_msg(sched_check(plans, c->out.n_classes, &c->g, &ir_target_cpu, e) != ST_OK,
+                          "%s, variant %u of class %u: accepted", x->name, nth, cls);
+        mem_free(plans);
+        mem_free(blob);
+    }
+    plan_builder_release(&b);
+    return there;
+}
+
+static struct compiled compiled[N_JOBS];
+
+static void compile(void)
+{
+    for (int j = 0; j < N_JOBS; j++)
+        compiled_init(&compiled[j], jobs[j].model, jobs[j].strategy, false);
+}
+
+static void release(void)
+{
+    for (int j = 0; j < N_JOBS; j++)
+        compiled_release(&compiled[j]);
+}
+
+START_TEST(test_example)
+{
+    const struct example *x = &examples[_i];
+    uint32_t variants = 0, by_rule = 0;
+    char rule[64], said[sizeof((struct err *)0)->text] = "";
+    snprintf(rule, sizeof rule, "rule %s: ", x->rule);
+    for (int j = 0; j < N_JOBS; j++)
+        for (uint32_t cls = 0; cls < compiled[j].out.n_classes; cls++)
+            for (uint32_t nth = 0; nth < MOST; nth++) {
+                struct err e = { 0 };
+                if (!try_variant(&compiled[j], cls, x, nth, &e))
+                    break;
+                variants++;
+                by_rule += strstr(e.text, rule) != NULL;
+                snprintf(said, sizeof said, "%s", e.text);
+            }
+    ck_assert_msg(variants >= x->least, "%s: %u variants, expected %u", x->name, variants, x->least);
+    ck_assert_msg(by_rule > 0, "%s: never refused by rule %s, but: %s", x->name, x->rule, said);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("mutants");
+    TCase *t = tcase_create("mutants");
+    tcase_set_timeout(t, 120);
+    tcase_add_unchecked_fixture(t, compile, release);
+    tcase_add_loop_test(t, test_example, 0, N_EXAMPLES);
+    suite_add_tcase(s, t);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_NORMAL);
+    int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed != 0;
+}
