@@ -42,6 +42,7 @@ struct gemm {
     const void *bias;  /* (n), in place of start; or NULL */
     bool half;         /* all of it is bfloat16, not float32; sums are float32 */
     bool wide;         /* half: but C and start are float32 */
+    bool far;          /* C is not read soon: a large one does not go through the caches */
 };
 void cpu_gemm(const struct gemm *g);
 

@@ -232,7 +232,8 @@ static void weight_grad(const struct experts *x, const struct weight *dw, bool a
                              .ldc = dw->columns,
                              .start = add ? dw->at : NULL,
                              .half = x->half,
-                             .wide = true });
+                             .wide = true,
+                             .far = true });
 }
 
 void cpu_experts_f(const struct op_args *a)

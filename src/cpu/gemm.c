@@ -1,6 +1,6 @@
-/* Matrix products, tile by tile of C: a thread packs blocks of A and B, sums in float32, and writes C once. Every element of C
- * is summed in the order of k, in runs of KERNEL_BLOCK, whatever the tiles: bits do not depend on the number of threads, but
- * for BLAS. */
+/* Matrix products, tile by tile of C: a thread packs a block of A, then panel by panel of B, sums in float32, and writes C once.
+ * Every element of C is summed in the order of k, in runs of KERNEL_BLOCK, whatever the tiles: bits do not depend on the number
+ * of threads, but for BLAS. */
 #ifdef _OPENMP
 #include <omp.h>
 #endif
@@ -13,9 +13,13 @@
 #include "cpu/isa.h"
 #include "cpu/kernel.h"
 
-/* A thread's blocks of A, B and C. */
+/* Rows and columns of a tile of C at most: the larger, the less often A and B are packed. The columns lie in HALVES of
+ * KERNEL_BLOCK, whose rows are what kernels write. */
+enum { HALVES = 2, TILE = HALVES * KERNEL_BLOCK };
+
+/* A thread's blocks of A, B and C: A and B in the nearer caches, C is passed over once for each run along k. */
 struct blocks {
-    _Alignas(64) float a[KERNEL_BLOCK * KERNEL_BLOCK], b[KERNEL_BLOCK * KERNEL_BLOCK], c[KERNEL_BLOCK * KERNEL_BLOCK];
+    _Alignas(64) float a[TILE * KERNEL_BLOCK], b[KERNEL_BLOCK * KERNEL_BLOCK], c[HALVES][TILE * KERNEL_BLOCK];
 };
 
 static struct {
@@ -58,7 +62,7 @@ static size_t tile_size(size_t n, size_t parts, size_t grain)
 /* Tiles as large as blocks allow, but as many as keep all threads busy to the end. */
 static struct cut cut(size_t m, size_t n, size_t team)
 {
-    struct cut x = { (m + KERNEL_BLOCK - 1) / KERNEL_BLOCK, (n + KERNEL_BLOCK - 1) / KERNEL_BLOCK, 0, 0 };
+    struct cut x = { (m + TILE - 1) / TILE, (n + TILE - 1) / TILE, 0, 0 };
     for (;; (x.m > x.n ? x.rows++ : x.columns++)) {
         x.m = tile_size(m, x.rows, KERNEL_ROWS);
         x.n = tile_size(n, x.columns, KERNEL_COLUMNS);
@@ -80,10 +84,13 @@ static const float *addend(const struct gemm *g, size_t i, size_t j0, size_t n, 
     return wide;
 }
 
-/* c (m,n): start or bias is added, and it goes to C at (i0,j0). */
+enum { FAR_ELEMENTS = 1 << 18 }; /* what may still lie in a cache when it is read next */
+
+/* c (m,n), n at most KERNEL_BLOCK: start or bias is added, and it goes to C at (i0,j0). */
 static void finish(const struct gemm *g, float *c, size_t i0, size_t m, size_t j0, size_t n)
 {
     const struct vec *v = cpu_vec();
+    const bool far = g->far && g->m * g->n >= FAR_ELEMENTS;
     _Alignas(64) float wide[KERNEL_BLOCK];
     for (size_t i = i0; i < i0 + m; i++, c += KERNEL_BLOCK) {
         const size_t at = i * g->ldc + j0;
@@ -94,6 +101,8 @@ static void finish(const struct gemm *g, float *c, size_t i0, size_t m, size_t j
             v->round((uint16_t *)g->c + at, c, n);
         } else if (add) {
             v->add((float *)g->c + at, c, add, n);
+        } else if (far) {
+            v->copy_far((float *)g->c + at, c, n);
         } else {
             memcpy((float *)g->c + at, c, n * sizeof *c);
         }
@@ -107,12 +116,17 @@ static void tile(const struct gemm *g, size_t i0, size_t m, size_t j0, size_t n)
     struct blocks *own = own_blocks();
     for (size_t k0 = 0; k0 < g->k; k0 += KERNEL_BLOCK) {
         const size_t k = g->k - k0 < KERNEL_BLOCK ? g->k - k0 : KERNEL_BLOCK;
-        const struct matrix from_a = cpu_part(&g->a, i0, k0, size), from_b = cpu_part(&g->b, k0, j0, size);
-        const struct matrix a = kernel->pack_a(own->a, &from_a, m, k, g->half),
-                            b = kernel->pack_b(own->b, &from_b, k, n, g->half);
-        kernel->multiply(own->c, &a, &b, m, n, k, k0 > 0);
+        const struct matrix from_a = cpu_part(&g->a, i0, k0, size);
+        const struct matrix a = kernel->pack_a(own->a, &from_a, m, k, g->half);
+        for (size_t j = 0; j < n; j += KERNEL_COLUMNS) {
+            const size_t columns = n - j < KERNEL_COLUMNS ? n - j : KERNEL_COLUMNS;
+            const struct matrix from_b = cpu_part(&g->b, k0, j0 + j, size);
+            const struct matrix b = kernel->pack_b(own->b, &from_b, k, columns, g->half);
+            kernel->multiply(own->c[j / KERNEL_BLOCK] + j % KERNEL_BLOCK, &a, &b, m, columns, k, k0 > 0);
+        }
     }
-    finish(g, own->c, i0, m, j0, n);
+    for (size_t j = 0; j < n; j += KERNEL_BLOCK)
+        finish(g, own->c[j / KERNEL_BLOCK], i0, m, j0 + j, n - j < KERNEL_BLOCK ? n - j : KERNEL_BLOCK);
 }
 
 static void gemm_tiles(const struct gemm *g)
@@ -148,10 +162,10 @@ void cpu_gemm_block(const struct gemm_block *g)
     struct blocks *own = own_blocks();
     const struct matrix a = kernel->pack_a(own->a, &g->a, g->m, g->k, false),
                         b = kernel->pack_b(own->b, &g->b, g->k, g->n, false);
-    kernel->multiply(own->c, &a, &b, g->m, g->n, g->k, false);
+    kernel->multiply(own->c[0], &a, &b, g->m, g->n, g->k, false);
     for (size_t i = 0; i < g->m; i++) {
         float *to = g->c + i * g->ldc;
-        const float *c = own->c + i * KERNEL_BLOCK;
+        const float *c = own->c[0] + i * KERNEL_BLOCK;
         if (g->beta != 0)
             v->axpy(to, g->alpha, c, g->n);
         else

@@ -341,7 +341,8 @@ void cpu_head_loss_bw(const struct op_args *a)
                              .ldc = c,
                              .start = a->dparam_add & 1 ? a->dparam[0] : NULL,
                              .half = cpu_half(a),
-                             .wide = true });
+                             .wide = true,
+                             .far = true });
     if (a->attrs->flags & IR_BIAS)
         cpu_column_sums(a->save[0], cpu_half(a), cpu_rows(a), n, a->dparam[1], a->dparam_add & 2);
 }

@@ -20,8 +20,8 @@ static struct matrix pack_blas(void *to, const struct matrix *x, size_t rows, si
     if (!half)
         return *x;
     for (size_t i = 0; i < lines; i++)
-        v->widen((float *)to + i * KERNEL_BLOCK, (const uint16_t *)x->at + i * x->ld, n);
-    return (struct matrix){ to, KERNEL_BLOCK, x->turned };
+        v->widen((float *)to + i * n, (const uint16_t *)x->at + i * x->ld, n);
+    return (struct matrix){ to, n, x->turned };
 }
 
 static void multiply_blas(float *c, const struct matrix *a, const struct matrix *b, size_t m, size_t n, size_t k,

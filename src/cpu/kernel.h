@@ -9,15 +9,16 @@
 
 #include "cpu/blas.h"
 
-/* Rows, columns and depth of a block at most. Three of them in float32 fit the 2 MiB that a core has for itself. */
+/* Depth of a block at most, its columns at most, and columns from row to row of C. */
 enum { KERNEL_BLOCK = 384 };
 /* Rows and columns of whole multiples of these have no edge, whatever the table. */
 enum { KERNEL_ROWS = 8, KERNEL_COLUMNS = 48 };
 
 struct kernel {
     const char *name;
-    /* Copies the first (m,k) of a, (k,n) of b, to KERNEL_BLOCK squared float32, 64-byte aligned; returns what multiply() gets.
-     * half: the elements are bfloat16, else float32. */
+    /* Copies the first (m,k) of a, (k,n) of b, to room for KERNEL_BLOCK float32 a row of a, a column of b, both in whole
+     * multiples of KERNEL_ROWS, KERNEL_COLUMNS, 64-byte aligned; returns what multiply() gets. half: the elements are bfloat16,
+     * else float32. */
     struct matrix (*pack_a)(void *to, const struct matrix *a, size_t m, size_t k, bool half);
     struct matrix (*pack_b)(void *to, const struct matrix *b, size_t k, size_t n, bool half);
     /* c: rows of KERNEL_BLOCK float32, room for whole multiples of KERNEL_ROWS and of 16 columns, 64-byte aligned. (m,n) of it

@@ -115,7 +115,8 @@ void cpu_linear_bw(const struct op_args *a)
                              .ldc = transposed ? out : in,
                              .start = a->dparam_add & 1 ? a->dparam[0] : NULL,
                              .half = cpu_half(a),
-                             .wide = true });
+                             .wide = true,
+                             .far = true });
     if (a->attrs->flags & IR_BIAS) {
         const struct rows own = bias_rows(a);
         const size_t size = cpu_half(a) ? sizeof(uint16_t) : sizeof(float);

@@ -6,8 +6,12 @@
 #include <math.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "cpu/isa.h"
+#ifdef CPU_AVX
+#include <immintrin.h>
+#endif
 
 #define V(name)      name##_base
 #define V_NAME       "base"

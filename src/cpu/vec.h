@@ -51,6 +51,7 @@ struct vec {
     void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a x */
     void (*scale)(float *y, float a, const float *x, size_t n); /* y = a x, y may be x */
     float (*dot)(const float *a, const float *b, size_t n);
+    void (*copy_far)(float *y, const float *x, size_t n); /* y = x, past the caches where it is aligned */
 
     void (*widen)(float *y, const uint16_t *x, size_t n); /* from bfloat16 */
     void (*round)(uint16_t *y, const float *x, size_t n); /* to bfloat16, as number_to_bf16() */

@@ -44,6 +44,17 @@ static float V(dot)(const float *a, const float *b, size_t n)
     return sum;
 }
 
+/* Other threads see it after a locked instruction, as at the end of a parallel region. */
+static void V(copy_far)(float *y, const float *x, size_t n)
+{
+    size_t i = 0;
+#ifdef CPU_AVX
+    for (; (uintptr_t)y % 64 == 0 && i + 4 <= n; i += 4)
+        _mm_stream_ps(y + i, _mm_loadu_ps(x + i));
+#endif
+    memcpy(y + i, x + i, (n - i) * sizeof *y);
+}
+
 static void V(widen)(float *y, const uint16_t *x, size_t n)
 {
 #pragma omp simd
@@ -586,6 +597,7 @@ static const struct vec V(table) = {
     .axpy = V(axpy),
     .scale = V(scale),
     .dot = V(dot),
+    .copy_far = V(copy_far),
     .widen = V(widen),
     .round = V(round),
     .max = V(max),
