@@ -40,8 +40,14 @@ enum comm_op {
                             are read when the call starts */
     COMM_OP_COUNT
 };
-enum comm_type { COMM_F32, COMM_BF16, COMM_F64, COMM_I32, COMM_BYTE }; /* reductions: F32, F64, I32 */
-uint32_t comm_type_size(enum comm_type type);                          /* bytes */
+enum comm_type {
+    COMM_F32,
+    COMM_BF16,
+    COMM_F64,
+    COMM_I32,
+    COMM_BYTE
+};                                            /* reductions: F32, F64, I32; BF16, added in float32 */
+uint32_t comm_type_size(enum comm_type type); /* bytes */
 
 /* Ranks start, start+stride, ..., count of them; or a list (list != NULL, borrowed until close). Order is the order of the
  * members. */

@@ -1,5 +1,6 @@
 #include <string.h>
 
+#include "base/number.h"
 #include "comm/mpi_private.h"
 
 /* Elements that are summed at a time: they stay in the first-level cache, and the constant count lets the compiler
@@ -35,6 +36,22 @@ DEFINE_SUM(sum_f32, float)
 DEFINE_SUM(sum_f64, double)
 DEFINE_SUM(sum_u32, uint32_t)
 
+/* In float32, rounded once. */
+static void sum_bf16(uint16_t *dst, const struct comm__terms *t, uint64_t n)
+{
+    for (uint64_t at = 0; at < n; at += BLOCK) {
+        uint64_t m = n - at < BLOCK ? n - at : BLOCK;
+        float acc[BLOCK] = { 0 };
+        for (uint32_t i = 0; i < t->members; i++) {
+            const uint16_t *restrict x = (const uint16_t *)(const void *)term(t, i) + at;
+            for (uint32_t k = 0; k < m; k++)
+                acc[k] += number_from_bf16(x[k]);
+        }
+        for (uint32_t k = 0; k < m; k++)
+            dst[at + k] = number_to_bf16(acc[k]);
+    }
+}
+
 void comm__sum(enum comm_type type, void *dst, const struct comm__terms *t, uint64_t n)
 {
     switch (type) {
@@ -48,6 +65,8 @@ void comm__sum(enum comm_type type, void *dst, const struct comm__terms *t, uint
         sum_u32(dst, t, n);
         break;
     case COMM_BF16:
+        sum_bf16(dst, t, n);
+        break;
     case COMM_BYTE:
         CHECK(!"a reduction of this type");
     }

@@ -107,27 +107,39 @@ static uint64_t op_param_bytes(const struct ir_graph *g, const struct ir_node_op
     return bytes;
 }
 
-static void cut_chunk(struct ir_chunks *c, const struct ir_graph *g, uint32_t chunk, struct ir_cut_rule rule,
-                      uint8_t *seen, enum ir_dtype compute)
+/* What cuts a chunk: its rule, and regions. bytes: of parameters of the piece so far. */
+struct cutter {
+    struct ir_cut_rule rule;
+    const uint32_t *regions;
+    uint8_t *seen;
+    enum ir_dtype compute;
+    uint64_t bytes;
+};
+
+static void cut_chunk(struct ir_chunks *c, const struct ir_graph *g, uint32_t chunk, struct cutter *by)
 {
     struct ir_chunk *k = &c->chunks.at[chunk];
     k->first_sub = c->subs.n;
-    uint64_t bytes = 0;
+    by->bytes = 0;
     for (uint32_t i = 0; i < k->n_ops; i++) {
-        const struct ir_node_op *op = &g->ops.at[c->ops.at[k->first_op + i]];
-        uint64_t add = op_param_bytes(g, op, seen, compute);
-        bool cut = i == 0 || (rule.how == IR_CUT_BYTES && bytes && add && bytes + add > rule.bytes) ||
-                   (rule.how == IR_CUT_BLOCK && op->block != g->ops.at[c->ops.at[k->first_op + i - 1]].block);
-        if (cut) {
-            *vec_push(&c->subs) = (struct ir_sub){ .chunk = chunk, .first_op = k->first_op + i };
-            bytes = 0;
+        const uint32_t o = c->ops.at[k->first_op + i], before = i ? c->ops.at[k->first_op + i - 1] : o;
+        const struct ir_node_op *op = &g->ops.at[o];
+        uint64_t add = op_param_bytes(g, op, by->seen, by->compute);
+        bool piece = i == 0 || (by->rule.how == IR_CUT_BYTES && by->bytes && add && by->bytes + add > by->rule.bytes) ||
+                     (by->rule.how == IR_CUT_BLOCK && op->block != g->ops.at[before].block);
+        if (piece) {
+            c->pieces++;
+            by->bytes = 0;
         }
-        bytes += add;
+        if (piece || (by->regions && by->regions[o] != by->regions[before]))
+            *vec_push(
+                &c->subs) = (struct ir_sub){ .chunk = chunk, .piece = c->pieces - 1, .first_op = k->first_op + i };
+        by->bytes += add;
         for (int j = 0; j < IR_MAX_PARAM; j++)
             if (op->param[j] != IR_NONE)
-                seen[op->param[j]] = 1;
+                by->seen[op->param[j]] = 1;
         c->subs.at[c->subs.n - 1].n_ops++;
-        c->sub_of[c->ops.at[k->first_op + i]] = c->subs.n - 1;
+        c->sub_of[o] = c->subs.n - 1;
     }
     k->n_subs = c->subs.n - k->first_sub;
 }
@@ -199,12 +211,14 @@ static void fill_sub(struct ir_chunks *c, const struct ir_graph *g, uint32_t sel
 }
 
 void ir_chunks_cut(struct ir_chunks *c, const struct ir_graph *g, const struct ir_cut_rule *rules,
-                   enum ir_dtype compute)
+                   const uint32_t *regions, enum ir_dtype compute)
 {
-    uint8_t *seen = mem_alloc(g->params.n);
-    for (uint32_t i = 0; i < c->chunks.n; i++)
-        cut_chunk(c, g, i, rules[i], seen, compute);
-    mem_free(seen);
+    struct cutter by = { .regions = regions, .seen = mem_alloc(g->params.n), .compute = compute };
+    for (uint32_t i = 0; i < c->chunks.n; i++) {
+        by.rule = rules[i];
+        cut_chunk(c, g, i, &by);
+    }
+    mem_free(by.seen);
     uint8_t *crossing = find_crossing(c, g);
     uint32_t *used_in = mem_alloc((g->params.n + 1) * sizeof *used_in);
     memset(used_in, 0xff, g->params.n * sizeof *used_in);

@@ -20,6 +20,7 @@ struct ir_chunk {
 };
 struct ir_sub {
     uint32_t chunk;
+    uint32_t piece;                /* of the chunk by its rule, counted over all chunks; regions cut a piece further */
     uint32_t first_op, n_ops;      /* in ir_chunks.ops, topological */
     uint32_t first_in, n_in;       /* in ir_chunks.tensors: read here, made elsewhere (graph inputs too), ascending */
     uint32_t first_out, n_out;     /* made here, read in other sub-chunks, ascending */
@@ -37,6 +38,7 @@ struct ir_chunks {
         VEC(uint32_t);
     } ops, tensors, params;
     uint32_t *chunk_of, *sub_of; /* by operator */
+    uint32_t pieces;
 };
 
 /* How a chunk is cut. */
@@ -49,9 +51,10 @@ struct ir_cut_rule {
 
 /* Builds the chunks, each one sub-chunk. */
 void ir_chunks_build(struct ir_chunks *c, const struct ir_graph *g);
-/* Cuts every chunk by its rule (rules[chunk]) and fills in the tensors and parameters of the sub-chunks. */
+/* Cuts every chunk by its rule (rules[chunk]), and where regions[operator] changes (NULL: nowhere), and fills in the tensors and
+ * parameters of the sub-chunks. */
 void ir_chunks_cut(struct ir_chunks *c, const struct ir_graph *g, const struct ir_cut_rule *rules,
-                   enum ir_dtype compute);
+                   const uint32_t *regions, enum ir_dtype compute);
 void ir_chunks_release(struct ir_chunks *c);
 
 #endif

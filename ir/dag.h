@@ -9,12 +9,12 @@
 #include "ir/chunk.h"
 
 enum ir_node_kind {
-    IR_NODE_LOAD,       /* what = graph input (tokens, targets) */
-    IR_NODE_RUN,        /* what = sub-chunk; pass F, B, BI or BW */
-    IR_NODE_SUM,        /* what = index in dag.sums: adds the gradient parts of one tensor on the consumer's side */
-    IR_NODE_MOVE,       /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
-    IR_NODE_ALL_TO_ALL, /* what = index in dag.moves (from_set == to_set): rows by expert cross the border of a sharded
-                           region, inside the expert groups */
+    IR_NODE_LOAD, /* what = graph input (tokens, targets) */
+    IR_NODE_RUN,  /* what = sub-chunk; pass F, B, BI or BW */
+    IR_NODE_SUM,  /* what = index in dag.sums: adds the gradient parts of one tensor on the consumer's side */
+    IR_NODE_MOVE, /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
+    IR_NODE_BORDER, /* what = index in dag.moves (from_set == to_set): a value crosses the border of a region, inside groups of
+                           the set */
     IR_NODE_REDUCE, /* what = bucket: reduction of its gradients over its holders; mb: of one microbatch ("reduce":"each") */
     IR_NODE_GATHER,  /* what = bucket: all-gather of its parameters from its holders */
     IR_NODE_SUMSQ,   /* what = bucket: sum of squares of a holder's part */
@@ -44,16 +44,27 @@ struct ir_edge {
     uint32_t value : 30; /* tensor; ORDER: index in dag.orders */
 };
 
-struct ir_move { /* of a MOVE node */
+/* What a BORDER node does with a value (piper-strategy(5), shard). Groups: the expert, tensor or context group of each device. */
+enum ir_how {
+    IR_HOW_ROWS,    /* all-to-all: rows by expert, into the region or out of it */
+    IR_HOW_GATHER,  /* all-gather: own tokens into those of the tensor group */
+    IR_HOW_SUM,     /* reduce-scatter: terms of the tensor group into own tokens */
+    IR_HOW_KEYS,    /* all-gather: rows of keys or values of the context group, by position */
+    IR_HOW_KEY_SUM, /* reduce-scatter: the gradients of these */
+};
+struct ir_move { /* of a MOVE or a BORDER node */
     uint32_t tensor;
     uint32_t grad; /* 1: its gradient, travelling back */
     uint16_t from_set, to_set;
-    uint16_t to_stream; /* of the receive; the node's own stream is that of the send */
-    uint32_t shard;     /* ALL_TO_ALL: index of the directive */
-    uint32_t inward;    /* ALL_TO_ALL: into the region */
+    uint16_t to_stream; /* MOVE: of the receive; the node's own stream is that of the send */
+    uint8_t how;        /* BORDER: enum ir_how */
+    uint8_t layout;     /* enum ir_layout of what it gives */
+    uint32_t shard;     /* BORDER: index of the directive */
+    uint32_t inward;    /* IR_HOW_ROWS: into the region */
 };
 struct ir_sum { /* of a SUM node */
     uint32_t tensor, parts;
+    uint32_t layout; /* enum ir_layout of the parts and of the sum */
 };
 
 struct ir_order { /* of ORDER edges: from a group of an order directive to the next */

@@ -30,7 +30,7 @@ static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const s
         snprintf(text, size, "%s", g->tensors.at[d->sums.at[n->what].tensor].name);
         break;
     case IR_NODE_MOVE:
-    case IR_NODE_ALL_TO_ALL:
+    case IR_NODE_BORDER:
         snprintf(text, size, "%s%s", d->moves.at[n->what].grad ? "gradient of " : "",
                  g->tensors.at[d->moves.at[n->what].tensor].name);
         break;
@@ -50,11 +50,18 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
     char name[200];
     for (uint32_t i = 0; i < d->moves.n; i++) {
         const struct ir_move *m = &d->moves.at[i];
-        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u\n", i, m->tensor, m->grad,
+        fprintf(to, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u", i, m->tensor, m->grad,
                 m->from_set, m->to_set, m->to_stream, m->shard, m->inward);
+        if (m->how || m->layout)
+            fprintf(to, " how=%u layout=%u", m->how, m->layout);
+        fputc('\n', to);
     }
-    for (uint32_t i = 0; i < d->sums.n; i++)
-        fprintf(to, "sum %u tensor=%u parts=%u\n", i, d->sums.at[i].tensor, d->sums.at[i].parts);
+    for (uint32_t i = 0; i < d->sums.n; i++) {
+        fprintf(to, "sum %u tensor=%u parts=%u", i, d->sums.at[i].tensor, d->sums.at[i].parts);
+        if (d->sums.at[i].layout)
+            fprintf(to, " layout=%u", d->sums.at[i].layout);
+        fputc('\n', to);
+    }
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         node_name(d, c, g, n, name, sizeof name);
@@ -108,16 +115,24 @@ static uint32_t order_row(struct ir_dag *d, uint32_t directive, uint32_t group)
 static bool parse_line(const char *line, struct ir_dag *d)
 {
     char kind[16], pass[8];
-    unsigned i, a, b, from, to, stream, shard, inward;
+    unsigned i, a, b, from, to, stream, shard, inward, how = 0, layout = 0;
     int mb, set;
     float cost;
-    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u", &i, &a, &b, &from, &to,
-               &stream, &shard, &inward) == 8) {
-        *vec_push(&d->moves) = (struct ir_move){ a, b, (uint16_t)from, (uint16_t)to, (uint16_t)stream, shard, inward };
+    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u how=%u layout=%u", &i, &a,
+               &b, &from, &to, &stream, &shard, &inward, &how, &layout) >= 8) {
+        *vec_push(&d->moves) = (struct ir_move){ .tensor = a,
+                                                 .grad = b,
+                                                 .from_set = (uint16_t)from,
+                                                 .to_set = (uint16_t)to,
+                                                 .to_stream = (uint16_t)stream,
+                                                 .how = (uint8_t)how,
+                                                 .layout = (uint8_t)layout,
+                                                 .shard = shard,
+                                                 .inward = inward };
         return i == d->moves.n - 1;
     }
-    if (sscanf(line, "sum %u tensor=%u parts=%u", &i, &a, &b) == 3) {
-        *vec_push(&d->sums) = (struct ir_sum){ a, b };
+    if (sscanf(line, "sum %u tensor=%u parts=%u layout=%u", &i, &a, &b, &layout) >= 3) {
+        *vec_push(&d->sums) = (struct ir_sum){ a, b, layout };
         return i == d->sums.n - 1;
     }
     if (sscanf(line, "node %u kind=%15s pass=%7s mb=%d what=%u set=%d stream=%u cost=%f", &i, kind, pass, &mb, &a, &set,
@@ -160,7 +175,7 @@ static bool in_range(const struct ir_dag *d, const struct ir_chunks *c, const st
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if ((n->kind == IR_NODE_LOAD && n->what >= g->tensors.n) || (n->kind == IR_NODE_RUN && n->what >= c->subs.n) ||
-            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_ALL_TO_ALL) && n->what >= d->moves.n) ||
+            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER) && n->what >= d->moves.n) ||
             (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
             return false;
     }

@@ -141,6 +141,15 @@ uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, ui
     return PLAN_NONE;
 }
 
+bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
+{
+    if (in->op == PLAN_LOAD || in->op == PLAN_RUN || in->op == PLAN_ADD || !in->n_bases)
+        return false;
+    const struct plan_base *b = &p->bases[in->first_base];
+    const uint32_t role = b->arena == ARENA_WORK ? p->buffers[b->buffer].role : SLOT_PARAM;
+    return role == SLOT_TENSOR || role == SLOT_GRADIENT;
+}
+
 uint32_t plan_find_list(const struct plan *p, const char *name)
 {
     for (uint32_t i = 0; i < p->h->count[PLAN_S_LISTS]; i++)

@@ -16,6 +16,7 @@
 #include "base/mem.h"
 #include "base/status.h"
 #include "ir/op.h"
+#include "ir/split.h"
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
 
@@ -125,6 +126,7 @@ struct plan_piece {
     uint64_t first, count; /* elements */
     uint64_t offset;       /* elements from the start of the bucket */
     uint64_t run, stride;  /* elements */
+    uint64_t elements;     /* of the tensor, where the last block may have fewer; 0: all blocks are full */
     uint32_t split, owners;
 };
 
@@ -170,7 +172,8 @@ struct plan_kernel {
     uint8_t again;          /* 1: F computed again for a backward; it adds nothing to the step's scalars */
     uint8_t type;           /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
     uint8_t split;          /* what of the operator this device has, enum ir_split; 0: all */
-    uint64_t n;             /* SUM, COPY: elements; else 0 */
+    uint32_t parts; /* with a split: blocks; device i of a group `parts` of the program of size p has block i*parts/p */
+    uint64_t n;     /* SUM, COPY: elements; else 0 */
 };
 /* "in0", "acc2", "work". */
 const char *plan_operand_name(uint32_t index);
@@ -234,8 +237,9 @@ struct plan_instr {
     uint16_t n_bases;
     uint16_t type; /* enum ir_dtype of what is communicated: IR_F32, IR_BF16, IR_I32, IR_F64 */
     union {
-        uint32_t what;    /* whichever of these: see enum plan_op */
-        uint32_t tensor;  /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V */
+        uint32_t what; /* whichever of these: see enum plan_op */
+        uint32_t
+            tensor; /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V; REDUCE_SCATTER and ALL_GATHER of one */
         uint32_t program; /* RUN */
         uint32_t bucket;  /* the others; SCALARS: 0 */
     };
@@ -255,23 +259,12 @@ struct plan_base {
     uint32_t buffer; /* WORK: index of plan_buffer; else the bucket, or PLAN_NONE */
     uint64_t offset; /* bytes in the arena */
 };
-/* What of a microbatch of a tensor a device has where a sequence is shared (piper-strategy(5), shard): which tokens of each sequence, all
- * of the row or some columns, and whether the numbers are terms that the members of a group have still to sum. */
-enum plan_layout {
-    LAYOUT_TOKENS,    /* own tokens, whole rows: all there is where no sequence is shared */
-    LAYOUT_WHOLE,     /* the tokens of all members of the tensor group, joined in their order, whole rows */
-    LAYOUT_COLUMNS,   /* these tokens, own columns */
-    LAYOUT_TERMS,     /* these tokens, whole rows, to be summed over the tensor group */
-    LAYOUT_KEYS,      /* all tokens by position; rows of keys and values as attention here reads them */
-    LAYOUT_KEY_TERMS, /* as that, to be summed over the context group */
-    LAYOUTS
-};
 /* A buffer of ARENA_WORK: one value in one microbatch. Buffers may share bytes; the checker proves that they are never alive
  * together. */
 struct plan_buffer {
     uint64_t offset, bytes;
     uint16_t kind;   /* enum plan_kind_of_memory */
-    uint16_t layout; /* enum plan_layout, of a tensor or a gradient */
+    uint16_t layout; /* enum ir_layout, of a tensor or a gradient; tokens where sequences are not shared */
     uint32_t role;   /* enum plan_slot_kind */
     uint32_t what;   /* tensor of the graph, or sub-chunk */
     uint16_t mb;
@@ -365,6 +358,8 @@ uint32_t plan_group_size(const struct plan *p, uint32_t group, uint32_t device);
 uint32_t plan_group_index(const struct plan *p, uint32_t group, uint32_t device);
 /* Member i of the group of `device`. */
 uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, uint32_t i);
+/* Does an instruction communicate a tensor, or the gradient of one: in->tensor? */
+bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in);
 /* List by name; PLAN_NONE: the plan has no such list. */
 uint32_t plan_find_list(const struct plan *p, const char *name);
 

@@ -241,7 +241,9 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(k->again <= 1 && (!k->again || k->pass == IR_PASS_F), e, "kernel %u: again is %u, pass %u", i, k->again,
          k->pass);
     NEED(k->type == IR_COMPUTE || (ours && k->type == IR_F32), e, "kernel %u: type %u", i, k->type);
-    NEED((!ours && p->h->share) || !k->split, e, "kernel %u: split %u", i, k->split);
+    NEED(k->split < IR_SPLITS && ((!ours && p->h->share) || !k->split) &&
+             (k->split ? k->parts > 0 && k->parts <= p->h->world : !k->parts),
+         e, "kernel %u: split %u in %u", i, k->split, k->parts);
     NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
          k->mask, k->n);
     uint32_t n = (uint32_t)__builtin_popcount(k->mask);
@@ -460,7 +462,7 @@ static enum status check_lists(const struct plan *p, const uint32_t *group_size,
         const struct plan_buffer *f = &p->buffers[i];
         NEED(inside(f->offset, f->bytes, p->h->arena_bytes[ARENA_WORK]), e, "buffer %u: %" PRIu64 " bytes at %" PRIu64,
              i, f->bytes, f->offset);
-        NEED(f->kind < MEM_KINDS && f->role <= SLOT_TEMP && f->list < count[PLAN_S_LISTS] && f->layout < LAYOUTS, e,
+        NEED(f->kind < MEM_KINDS && f->role <= SLOT_TEMP && f->list < count[PLAN_S_LISTS] && f->layout < IR_LAYOUTS, e,
              "buffer %u: kind %u, role %u, list %u, layout %u", i, f->kind, f->role, f->list, f->layout);
     }
     for (uint32_t i = 0; i < count[PLAN_S_BUFFERS] && !p->h->share; i++)

@@ -120,9 +120,8 @@ const struct plan_field plan_bucket_fields[] = {
     END,
 };
 const struct plan_field plan_piece_fields[] = {
-    U(plan_piece, param),  U(plan_piece, first),  U(plan_piece, count),
-    U(plan_piece, offset), U(plan_piece, run),    U(plan_piece, stride),
-    U(plan_piece, split),  U(plan_piece, owners), END,
+    U(plan_piece, param),  U(plan_piece, first),    U(plan_piece, count), U(plan_piece, offset), U(plan_piece, run),
+    U(plan_piece, stride), U(plan_piece, elements), U(plan_piece, split), U(plan_piece, owners), END,
 };
 const struct plan_field plan_program_fields[] = {
     U(plan_program, chunk),
@@ -150,6 +149,7 @@ const struct plan_field plan_kernel_fields[] = {
     U(plan_kernel, again),
     E(plan_kernel, type, dtype_text, IR_BYTE + 1),
     U(plan_kernel, split),
+    U(plan_kernel, parts),
     U(plan_kernel, n),
     END,
 };

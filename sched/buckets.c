@@ -1,8 +1,8 @@
 /* Buckets: which parameters are reduced and updated together, and who holds them (piper-strategy(5), replicate).
  *
- * The parameters of a sub-chunk form one bucket; a parameter that several sub-chunks use is a bucket of its own. The holders
- * of a bucket are all devices of all classes that run one of those sub-chunks, for whatever reason: replicas and tied
- * stages are one mechanism. Needs: sub-chunks, classes. */
+ * The parameters of a piece of a chunk form one bucket, or one for each set of holders: regions of shared sequences hold blocks of some.
+ * A parameter that several sub-chunks use is a bucket of its own. The holders of a bucket are all devices of all classes that run one
+ * of those sub-chunks, for whatever reason: replicas and tied stages are one mechanism. Needs: sub-chunks, classes. */
 #include <stdlib.h>
 
 #include "sched/passes.h"
@@ -34,11 +34,12 @@ static void finish_classes(struct sched *s, struct bucket *b)
         b->holders += s->classes.at[at[i]].n;
     if (b->shard != IR_NONE)
         b->holders = s->directives.at[b->shard].n_shard_sets;
+    b->holders /= b->blocks;
 }
 
 /* Parameters that decay first; each starts at the target's alignment; the end is padded so that
  * every holder's part is equal and starts at 16 bytes. */
-static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
+static void lay_out(struct sched *s, struct bucket *b)
 {
     uint32_t align = elements_of(s, s->in->target->alignment);
     uint64_t at = 0;
@@ -48,7 +49,7 @@ static void lay_out(struct sched *s, struct bucket *b, uint32_t parts)
         for (uint32_t i = 0; i < n; i++)
             if (s->g->params.at[p[i]].decays == (decay == 1)) {
                 sorted[k++] = p[i];
-                at = round_up(at, align) + ir_shape_elements(&s->g->params.at[p[i]].shape) / parts;
+                at = round_up(at, align) + s->cuts[p[i]].count;
             }
         if (decay)
             b->n_decay = at;
@@ -91,7 +92,7 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
         /* several classes use a tied parameter at different times: they gather it together, at the start of the step */
         b->zero = b->n_classes > 1 && zero_shards_grads(d->zero) ? ZERO_STATE : d->zero;
     }
-    if (d || s->replicas == 1)
+    if (d || s->replicas == 1) /* (shared sequences have a directive) */
         return ST_OK;
     char text[160], set[160];
     return err_set(e, ST_INPUT, s->in->strategy_name,
@@ -104,7 +105,9 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
 static struct bucket *new_bucket(struct sched *s)
 {
     struct bucket *b = vec_push(&s->buckets);
-    *b = (struct bucket){ .first_param = s->bucket_params.n, .first_class = s->bucket_classes.n, .shard = IR_NONE };
+    *b = (struct bucket){
+        .first_param = s->bucket_params.n, .first_class = s->bucket_classes.n, .shard = IR_NONE, .blocks = 1
+    };
     return b;
 }
 
@@ -119,43 +122,126 @@ static enum status tied_bucket(struct sched *s, uint32_t param, uint32_t chunk, 
         for (uint32_t q = 0; q < s->chunks.subs.at[j].n_param; q++)
             if (s->chunks.params.at[s->chunks.subs.at[j].first_param + q] == param)
                 add_classes(s, j);
+    b->blocks = s->cuts[param].blocks;
     finish_classes(s, b);
-    lay_out(s, b, 1);
+    lay_out(s, b);
     return set_streams(s, b, chunk, e);
 }
 
-/* The parameters that this sub-chunk alone uses, if there are any. users: sub-chunks that use a parameter. */
-static enum status own_bucket(struct sched *s, uint32_t sub, const uint32_t *users, struct err *e)
+/* Sub-chunks of one piece of a chunk. */
+struct piece {
+    uint32_t first, end;
+    const uint32_t *users; /* by parameter: sub-chunks that use it */
+};
+
+/* Blocks in which a bucket's devices hold this parameter; 1 for experts, whose buckets are of a shard directive. */
+static uint32_t blocks_of(const struct sched *s, uint32_t chunk, uint32_t param)
 {
-    const struct ir_sub *u = &s->chunks.subs.at[sub];
-    struct bucket *b = NULL;
-    for (uint32_t k = 0; k < u->n_param; k++) {
-        uint32_t p = s->chunks.params.at[u->first_param + k];
-        if (users[p] >= 2)
-            continue;
-        b = b ? b : new_bucket(s);
-        s->bucket_of[p] = s->buckets.n - 1;
-        vec_add(&s->bucket_params, p);
-        b->n_params++;
-    }
-    if (!b)
-        return ST_OK;
-    add_classes(s, sub);
-    b->shard = s->shard_of[u->chunk];
-    finish_classes(s, b);
-    lay_out(s, b, expert_parts(s, u->chunk));
-    return set_streams(s, b, u->chunk, e);
+    return s->shard_of[chunk] == IR_NONE ? s->cuts[param].blocks : 1;
 }
 
-static enum status buckets_of_sub(struct sched *s, uint32_t sub, const uint32_t *users, struct err *e)
+/* The parameters of the piece in so many blocks that one sub-chunk alone uses: those that have no bucket yet. */
+static enum status piece_bucket(struct sched *s, const struct piece *piece, uint32_t blocks, struct err *e)
 {
-    const struct ir_sub *u = &s->chunks.subs.at[sub];
-    for (uint32_t k = 0; k < u->n_param; k++) {
-        uint32_t p = s->chunks.params.at[u->first_param + k];
-        if (users[p] >= 2 && s->bucket_of[p] == IR_NONE)
-            TRY(tied_bucket(s, p, u->chunk, e));
+    const uint32_t chunk = s->chunks.subs.at[piece->first].chunk;
+    struct bucket *b = new_bucket(s);
+    for (uint32_t i = piece->first; i < piece->end; i++) {
+        const struct ir_sub *u = &s->chunks.subs.at[i];
+        for (uint32_t k = 0; k < u->n_param; k++) {
+            uint32_t p = s->chunks.params.at[u->first_param + k];
+            if (s->bucket_of[p] != IR_NONE || blocks_of(s, chunk, p) != blocks)
+                continue;
+            s->bucket_of[p] = s->buckets.n - 1;
+            vec_add(&s->bucket_params, p);
+            b->n_params++;
+        }
     }
-    return own_bucket(s, sub, users, e);
+    add_classes(s, piece->first);
+    b->shard = s->shard_of[chunk];
+    b->blocks = blocks;
+    finish_classes(s, b);
+    lay_out(s, b);
+    return set_streams(s, b, chunk, e);
+}
+
+static enum status buckets_of_piece(struct sched *s, const struct piece *piece, struct err *e)
+{
+    for (int own = 0; own < 2; own++)
+        for (uint32_t i = piece->first; i < piece->end; i++) {
+            const struct ir_sub *u = &s->chunks.subs.at[i];
+            for (uint32_t k = 0; k < u->n_param; k++) {
+                uint32_t p = s->chunks.params.at[u->first_param + k];
+                if (s->bucket_of[p] != IR_NONE || own != (piece->users[p] < 2))
+                    continue;
+                if (own)
+                    TRY(piece_bucket(s, piece, blocks_of(s, u->chunk, p), e));
+                else
+                    TRY(tied_bucket(s, p, u->chunk, e));
+            }
+        }
+    return ST_OK;
+}
+
+/* ---- what a device holds of a parameter ------------------------------------------------------------------------------- */
+
+/* The block of a parameter cut along dimension `dim`; thirds: three blocks, one of each third of that dimension. */
+static struct param_cut cut_of(const struct ir_shape *shape, int dim, uint32_t blocks, bool thirds)
+{
+    uint64_t elements = ir_shape_elements(shape), inner = 1;
+    for (int i = dim + 1; i < shape->ndim; i++)
+        inner *= shape->dim[i];
+    struct param_cut cut = { .blocks = blocks, .count = elements / blocks };
+    uint64_t stride = inner * shape->dim[dim] / (thirds ? 3 : 1);
+    if (stride == elements) /* one row of blocks: they follow one another */
+        return cut;
+    cut.stride = stride;
+    cut.run = stride / blocks;
+    return cut;
+}
+
+/* Of the parameters of an operator that a region splits. */
+static enum status cut_params(struct sched *s, uint32_t o, struct err *e)
+{
+    const struct ir_node_op *op = &s->g->ops.at[o];
+    const struct op_side *side = &s->sides[o];
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
+        if (op->param[i] == IR_NONE)
+            continue;
+        const struct ir_param *p = &s->g->params.at[op->param[i]];
+        struct param_cut *cut = &s->cuts[op->param[i]], is = { .blocks = 1, .count = ir_shape_elements(&p->shape) };
+        int dim = side->parts > 1 ? ir_op_param_cut((enum ir_op)op->op, &op->attrs, (enum ir_split)side->split, i) : -1;
+        if (dim >= 0)
+            is = cut_of(&p->shape, dim, side->parts, side->thirds);
+        if (cut->count && memcmp(cut, &is, sizeof is))
+            return err_set(e, ST_INPUT, s->in->strategy_name,
+                           "%s is shared by operators of which a region splits some: %s and another one; match both or "
+                           "neither",
+                           p->name, op->name);
+        *cut = is;
+    }
+    return ST_OK;
+}
+
+/* users: sub-chunks that use a parameter. */
+static enum status find_cuts(struct sched *s, const uint32_t *users, struct err *e)
+{
+    s->cuts = arena_array(&s->arena, struct param_cut, s->g->params.n + 1);
+    for (uint32_t o = 0; o < s->g->ops.n && s->sides; o++)
+        TRY(cut_params(s, o, e));
+    for (uint32_t p = 0; p < s->g->params.n; p++)
+        if (!s->cuts[p].count)
+            s->cuts[p] = (struct param_cut){ .blocks = 1, .count = ir_shape_elements(&s->g->params.at[p].shape) };
+    for (uint32_t i = 0; i < s->chunks.subs.n; i++) {
+        const struct ir_sub *u = &s->chunks.subs.at[i];
+        for (uint32_t k = 0; k < u->n_param && s->shard_of[u->chunk] != IR_NONE; k++) {
+            const uint32_t p = s->chunks.params.at[u->first_param + k];
+            struct param_cut *cut = &s->cuts[p];
+            if (users[p] < 2)
+                *cut = (struct param_cut){ .blocks = expert_parts(s, u->chunk),
+                                           .count = cut->count / expert_parts(s, u->chunk) };
+        }
+    }
+    return ST_OK;
 }
 
 enum status pass_buckets(struct sched *s, struct err *e)
@@ -166,9 +252,14 @@ enum status pass_buckets(struct sched *s, struct err *e)
     memset(s->bucket_of, 0xff, n * sizeof *s->bucket_of);
     for (uint32_t i = 0; i < s->chunks.params.n; i++)
         users[s->chunks.params.at[i]]++;
-    enum status st = ST_OK;
-    for (uint32_t i = 0; i < s->chunks.subs.n && st == ST_OK; i++)
-        st = buckets_of_sub(s, i, users, e);
+    enum status st = find_cuts(s, users, e);
+    for (uint32_t i = 0; i < s->chunks.subs.n && st == ST_OK;) {
+        struct piece piece = { i, i, users };
+        while (piece.end < s->chunks.subs.n && s->chunks.subs.at[piece.end].piece == s->chunks.subs.at[i].piece)
+            piece.end++;
+        st = buckets_of_piece(s, &piece, e);
+        i = piece.end;
+    }
     mem_free(users);
     return st;
 }

@@ -22,7 +22,10 @@ enum status pass_chunks(struct sched *s, struct err *e)
                 s->replicate_of[c] = i;
             }
     }
-    ir_chunks_cut(&s->chunks, s->g, rules, s->in->compute);
+    for (uint32_t c = 0; c < n; c++) /* without a replicate, shared sequences are one */
+        if (s->replicate_of[c] == IR_NONE)
+            s->replicate_of[c] = s->sequence_of[c];
+    ir_chunks_cut(&s->chunks, s->g, rules, s->regions, s->in->compute);
     return ST_OK;
 }
 

@@ -8,6 +8,7 @@
 #include "sched/filter.h"
 #include "sched/sched.h"
 #include "sched/schedule.h"
+#include "sched/side.h"
 
 /* ---- parameters --------------------------------------------------------------------------------------------------- */
 
@@ -21,8 +22,15 @@ struct bucket {
     uint32_t prefetch;          /* zero 3 */
     uint64_t elements, n_decay; /* elements padded to the holders */
     uint32_t holders;           /* devices with the same parameters */
-    uint32_t shard; /* index in directives; IR_NONE: whole parameters. Else a device holds 1/ep of the experts, and
+    uint32_t shard;  /* index in directives; IR_NONE: no experts. Else a device holds 1/ep of the experts, and
                                    the holders are those with the same block in all groups */
+    uint32_t blocks; /* 1: whole parameters. Else a member of a tensor group holds one of so many blocks of each, and
+                                   the holders are those with the same block in all tensor groups */
+};
+/* The part of a parameter that a device holds: struct plan_piece. */
+struct param_cut {
+    uint32_t blocks;
+    uint64_t count, run, stride, elements;
 };
 
 /* ---- the compilation ---------------------------------------------------------------------------------------------- */
@@ -32,6 +40,27 @@ struct list_plan { /* one list of instructions: "train" or "eval" */
     bool eval;
     struct ir_dag dag;
     uint32_t *order; /* global order of all nodes: every class dispatches a projection of it */
+};
+
+/* How the sequences of a replica are shared, alike on all device sets: piper-strategy(5), shard. */
+struct share {
+    uint32_t n;       /* devices of a sequence group; 1: sequences are not shared */
+    uint32_t context; /* parts by position: piper-strategy(5), Who has which tokens */
+    uint32_t tensor;  /* devices of a tensor group */
+    bool zigzag;
+};
+/* Groups of the devices that share sequences: those of a replica; blocks of neighbours of these; those with one place in their blocks, and
+ * these the other way round. The groups of a device set as sets, owned by the arena, equal for sets with equal groups. */
+enum share_kind { SHARE_SEQUENCE, SHARE_TENSOR, SHARE_CONTEXT, SHARE_CONTEXT_BACK };
+const uint32_t *share_groups(struct sched *s, uint32_t set, enum share_kind kind, uint32_t *n_groups);
+/* What of an operator a device does where sequences are shared. */
+struct op_side {
+    uint8_t split;  /* enum ir_split */
+    bool context;   /* attention: keys and values come from a context group */
+    bool thirds;    /* linear, IR_ROWS_OF_W: it makes packed q, k and v, each cut for itself */
+    uint32_t parts; /* blocks that it is split into; member j of a tensor group of p has block j*parts/p */
+    uint8_t in[IR_MAX_IN], out[IR_MAX_OUT]; /* enum ir_layout */
+    uint32_t directive;                     /* of its region; IR_NONE: it is in none */
 };
 
 struct sched {
@@ -71,7 +100,11 @@ struct sched {
     uint16_t *stream_of;     /* [chunk]: stream of place, for sends and tied sums */
     uint32_t *replicate_of;  /* [chunk]: index in directives, IR_NONE */
     uint8_t *recompute;      /* [chunk]: 1 where the backward computes its forward again */
-    uint32_t *shard_of;      /* [chunk]: index in directives, IR_NONE */
+    uint32_t *shard_of;      /* [chunk]: index in directives of the experts' shard, IR_NONE */
+    struct share share;
+    uint32_t *sequence_of; /* [chunk]: index in directives, IR_NONE */
+    uint32_t *regions;     /* [operator]: number of its region, 0: in none; NULL where sequences are not shared */
+    struct op_side *sides; /* [operator]; NULL where sequences are not shared */
     struct {
         VEC(uint32_t);
     } shard_sets; /* expert groups of the shard directives */
@@ -81,7 +114,8 @@ struct sched {
     struct {
         VEC(uint32_t);
     } bucket_params, bucket_classes;
-    uint32_t *bucket_of; /* by parameter */
+    uint32_t *bucket_of;    /* by parameter */
+    struct param_cut *cuts; /* by parameter */
     struct list_plan train, eval;
 };
 

@@ -21,6 +21,10 @@ extern const struct directive_kind *const sched_directive_kinds[]; /* NULL-termi
 extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order,
     directive_shard, directive_recompute, directive_stream, directive_layout, directive_schedule;
 
+/* shard: what is split ("dim"), how keys and values meet ("exchange"). */
+enum shard_dim { DIM_EXPERT, DIM_SEQUENCE, DIM_HEAD, DIM_FFN, DIM_VOCAB, DIM_CONTEXT, DIMS };
+enum shard_exchange { EXCHANGE_GATHER, EXCHANGE_ALL_TO_ALL, EXCHANGE_RING, EXCHANGES };
+
 struct order_group {
     uint32_t first_filter, n_filters; /* in sched.filters */
 };
@@ -40,7 +44,10 @@ struct directive {
     uint32_t prefetch;                      /* replicate */
     uint32_t microbatches;                  /* split */
     uint32_t first_group, n_groups;         /* order: in sched.groups */
-    uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets */
+    uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets; none where "devices" is omitted */
+    uint8_t dim, exchange;                  /* shard */
+    bool zigzag;                            /* shard, sequence */
+    bool keep_whole;                        /* shard, regions: what is gathered stays until its last reader */
     struct ratio expert_bound;              /* shard: rows planned for, in balanced sizes; num 0: the worst case */
 };
 

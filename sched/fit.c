@@ -52,7 +52,7 @@ static uint32_t stream_in(const struct fit *f, const struct ir_node *n)
         if (f->s->sets.at[m->from_set].class_id == f->class_id)
             return n->stream;
         return f->s->sets.at[m->to_set].class_id == f->class_id ? m->to_stream : IR_NONE;
-    case IR_NODE_ALL_TO_ALL:
+    case IR_NODE_BORDER:
         return f->s->sets.at[n->set].class_id == f->class_id ? n->stream : IR_NONE;
     case IR_NODE_REDUCE:
     case IR_NODE_GATHER:

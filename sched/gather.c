@@ -4,7 +4,8 @@
  * step, in order of first use, under the first forwards. Under zero 3 a holder keeps its part only: pass_gather_use, which
  * needs the order of compute of a class, gathers a bucket before a pass that reads it; neighbouring passes of a bucket share
  * one gather; with prefetch n a gather is dispatched where the n-th gather before it is first used, so n+1 whole buckets are
- * alive. Nothing is gathered for BW: it reads no parameter, also where BI has computed the forward again. */
+ * alive. Nothing is gathered for BW: it reads no parameter, also where BI has computed the forward again. What a region of shared
+ * sequences gathered for its forward is gathered again for its backward there too. */
 #include "sched/passes.h"
 
 static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket)
@@ -88,6 +89,12 @@ struct uses3 {
     VEC(struct use);
 };
 
+/* Passes of one piece of a chunk, cut by regions, read its buckets in turns. */
+static bool same_piece(const struct sched *s, const struct ir_node *a, const struct ir_node *b)
+{
+    return a->pass == b->pass && a->mb == b->mb && s->chunks.subs.at[a->what].piece == s->chunks.subs.at[b->what].piece;
+}
+
 /* Uses of all buckets of a class by begin, with edges from their gathers. */
 static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_order *runs, struct uses3 *uses)
 {
@@ -95,6 +102,7 @@ static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_ord
              *current = mem_alloc((s->buckets.n + 1) * sizeof *current);
     memset(last, 0xff, s->buckets.n * sizeof *last);
     uint32_t reader = 0; /* passes that read any bucket of zero 3, counted */
+    uint32_t *run_of = mem_alloc((s->buckets.n + 1) * sizeof *run_of); /* that read it last */
     for (uint32_t i = 0; i < runs->n; i++) {
         const struct ir_node n = d->nodes.at[runs->at[i]];
         const struct ir_sub *sub = &s->chunks.subs.at[n.what];
@@ -103,18 +111,21 @@ static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_ord
             uint32_t b = s->bucket_of[s->chunks.params.at[sub->first_param + k]];
             if (!zero_shards_params(s->buckets.at[b].zero) || last[b] == reader || !reads_bucket(s, &n, b))
                 continue;
-            if (last[b] == IR_NONE || last[b] + 1 != reader) {
+            bool goes_on = last[b] != IR_NONE && (last[b] + 1 == reader || same_piece(s, &n, &d->nodes.at[run_of[b]]));
+            if (!goes_on) {
                 current[b] = gather_node(s, d, b);
                 vec_add(uses, ((struct use){ b, i, current[b] }));
             }
             ir_dag_edge(d, current[b], runs->at[i], IR_EDGE_AFTER, 0);
             last[b] = reader;
+            run_of[b] = runs->at[i];
             any = true;
         }
         reader += any;
     }
     mem_free(last);
     mem_free(current);
+    mem_free(run_of);
 }
 
 /* Where gather k of a class goes: before the first pass of the use `prefetch` before it. */
@@ -128,6 +139,110 @@ static uint32_t *dispatch_points(struct sched *s, const struct class_order *runs
     return before;
 }
 
+/* ---- what regions gather again ------------------------------------------------------------------------------------- */
+
+/* Does this pass of a sub-chunk read a tensor that enters it? With recompute its forward runs again, in B or BI. */
+static bool reads_tensor(const struct sched *s, const struct ir_node *n, uint32_t tensor)
+{
+    const struct ir_sub *sub = &s->chunks.subs.at[n->what];
+    bool bi = n->pass != IR_PASS_BW, bw = n->pass != IR_PASS_BI;
+    if (s->recompute[sub->chunk])
+        return bi;
+    for (uint32_t i = 0; i < sub->n_ops; i++) {
+        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
+        uint32_t reads = bi ? ir_op_info[op->op].bi_reads : 0;
+        if (bw && ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW))
+            reads |= ir_op_info[op->op].bw_reads;
+        for (int k = 0; k < IR_MAX_IN; k++)
+            if (op->in[k] == tensor && reads & IR_IN(k))
+                return true;
+    }
+    return false;
+}
+
+/* The gather of a forward, or of a backward before, for this value: IR_NONE where it comes without one. */
+static uint32_t gather_before(const struct ir_dag *d, uint32_t run, enum ir_edge_kind kind, uint32_t tensor)
+{
+    for (uint32_t k = d->in_first[run]; k < d->in_first[run + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
+        const struct ir_node *from = &d->nodes.at[e->from];
+        if (e->kind == kind && e->value == tensor && from->kind == IR_NODE_BORDER &&
+            (d->moves.at[from->what].how == IR_HOW_GATHER || d->moves.at[from->what].how == IR_HOW_KEYS))
+            return e->from;
+    }
+    return IR_NONE;
+}
+
+/* The run whose frames this one reads: of a backward its forward, of BW its BI. */
+static uint32_t run_before(const struct ir_dag *d, uint32_t run)
+{
+    const struct ir_node *n = &d->nodes.at[run];
+    for (uint32_t k = d->in_first[run]; k < d->in_first[run + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
+        const struct ir_node *from = &d->nodes.at[e->from];
+        if (e->kind == IR_EDGE_AFTER && from->kind == IR_NODE_RUN && from->what == n->what && from->mb == n->mb)
+            return e->from;
+    }
+    CHECK(!"a backward has a forward");
+    return IR_NONE;
+}
+
+/* What was gathered for `gather` is gathered once more, for `run`. */
+static uint32_t gather_again(struct ir_dag *d, uint32_t gather, uint32_t run, enum ir_edge_kind kind)
+{
+    struct ir_node n = d->nodes.at[gather];
+    const struct ir_move move = d->moves.at[n.what];
+    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[gather]]].from;
+    vec_add(&d->moves, move);
+    n.what = d->moves.n - 1;
+    n.pass = d->nodes.at[run].pass;
+    uint32_t again = ir_dag_node(d, n);
+    ir_dag_edge(d, giver, again, kind, move.tensor);
+    ir_dag_edge(d, again, run, kind, move.tensor);
+    return again;
+}
+
+/* Gathered tensors are given up by the pass that reads them ("keep":"part"), and gathered again for the backward: dispatched before the
+ * run before it, so that one more of them is planned for. BW gathers the gradients that came in for BI again. */
+static void find_regathers(const struct sched *s, struct ir_dag *d, const struct class_order *runs, struct uses3 *uses)
+{
+    for (uint32_t i = 1; i < runs->n && s->sides; i++) {
+        const uint32_t run = runs->at[i];
+        const struct ir_node n = d->nodes.at[run];
+        const struct ir_sub *sub = &s->chunks.subs.at[n.what];
+        const uint32_t directive = s->sides[s->chunks.ops.at[sub->first_op]].directive;
+        if (n.pass == IR_PASS_F || directive == IR_NONE || s->directives.at[directive].keep_whole)
+            continue;
+        uint32_t back = run_before(d, run), forward = n.pass == IR_PASS_BW ? run_before(d, back) : back;
+        for (uint32_t k = 0; k < sub->n_in; k++) {
+            uint32_t t = s->chunks.tensors.at[sub->first_in + k];
+            uint32_t gather = gather_before(d, forward, IR_EDGE_TENSOR, t);
+            if (gather != IR_NONE && reads_tensor(s, &n, t))
+                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_TENSOR) }));
+        }
+        for (uint32_t k = 0; k < sub->n_out && n.pass == IR_PASS_BW; k++) {
+            uint32_t t = s->chunks.tensors.at[sub->first_out + k];
+            uint32_t gather = gather_before(d, back, IR_EDGE_GRAD, t);
+            if (gather != IR_NONE)
+                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_GRAD) }));
+        }
+    }
+}
+
+/* Appends what is gathered again to the uses, and to the points where they are dispatched. */
+static uint32_t *add_points(uint32_t *before, const struct class_order *runs, struct uses3 *uses,
+                            const struct uses3 *again)
+{
+    uint32_t *all = mem_alloc((uses->n + again->n + 1) * sizeof *all), n = uses->n;
+    memcpy(all, before, n * sizeof *all);
+    mem_free(before);
+    for (uint32_t i = 0; i < again->n; i++) {
+        all[n + i] = runs->at[again->at[i].begin];
+        vec_add(uses, again->at[i]);
+    }
+    return all;
+}
+
 static void gather_for_use(struct sched *s, struct list_plan *list)
 {
     struct ir_dag *d = &list->dag;
@@ -139,7 +254,7 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
     } next = { 0 };
     for (uint32_t c = 0; c < s->classes.n; c++) {
         struct class_order runs = { 0 };
-        struct uses3 uses = { 0 };
+        struct uses3 uses = { 0 }, again = { 0 };
         for (uint32_t i = 0; i < n; i++) {
             const struct ir_node *node = &d->nodes.at[list->order[i]];
             if (node->kind == IR_NODE_RUN && s->sets.at[node->set].class_id == c)
@@ -147,6 +262,8 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
         }
         find_uses3(s, d, &runs, &uses);
         uint32_t *before = dispatch_points(s, &runs, &uses);
+        find_regathers(s, d, &runs, &again);
+        before = add_points(before, &runs, &uses, &again);
         for (uint32_t k = uses.n; k-- > 0;) {
             if (next.n < d->nodes.n - n)
                 vec_grow(&next, d->nodes.n - n - next.n);
@@ -156,6 +273,7 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
         mem_free(before);
         vec_free(&runs);
         vec_free(&uses);
+        vec_free(&again);
     }
     uint32_t *order = mem_alloc((d->nodes.n + 1) * sizeof *order), at = 0;
     for (uint32_t i = 0; i < n; i++) {
@@ -174,7 +292,7 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
 enum status pass_gather_use(struct sched *s, struct err *e)
 {
     (void)e;
-    bool any = false;
+    bool any = s->sides != NULL;
     for (uint32_t b = 0; b < s->buckets.n; b++)
         any = any || zero_shards_params(s->buckets.at[b].zero);
     if (any)

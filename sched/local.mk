@@ -2,19 +2,19 @@ noinst_LTLIBRARIES += libpiper_sched.la
 libpiper_sched_la_SOURCES = \
 	sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/devices.h \
 	sched/directive.c sched/directive.h sched/filter.c sched/filter.h sched/fit.c sched/gather.c sched/move.c \
-	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c \
+	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c sched/side.c sched/side.h \
 	sched/directives/csv.c sched/directives/csv.h sched/directives/csv_write.c sched/directives/layout.c \
 	sched/directives/order.c sched/directives/place.c sched/directives/recompute.c \
-	sched/directives/replicate.c sched/directives/schedule.c sched/directives/shard.c sched/directives/split.c \
+	sched/directives/region.c sched/directives/replicate.c sched/directives/rows.c sched/directives/schedule.c sched/directives/shard.c sched/directives/split.c \
 	sched/directives/stream.c \
 	sched/schedules/1f1b.c sched/schedules/dualpipe.c sched/schedules/dualpipe.h sched/schedules/dualpipev.c \
 	sched/schedules/gpipe.c sched/schedules/interleaved-zb.c sched/schedules/interleaved.c \
 	sched/schedules/row.h sched/schedules/zb-h1.c sched/schedules/zb-h2.c sched/schedules/zb-v.c \
-	sched/lower/comm.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h sched/lower/memory.c \
+	sched/lower/border.c sched/lower/comm.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h sched/lower/memory.c \
 	sched/lower/memory.h sched/lower/program.c sched/lower/program.h sched/lower/tables.c sched/lower/tape.c \
 	sched/lower/values.c \
 	sched/cost/comm.c sched/cost/cost.c sched/cost/cost.h sched/cost/simulate.c sched/cost/simulate.h \
 	sched/cost/simulate_report.c sched/cost/timeline.c sched/cost/timeline.h sched/cost/timeline_units.c \
-	sched/check/bind.c sched/check/check.c sched/check/check.h sched/check/cover.c sched/check/execute.c sched/check/gradients.c sched/check/match.c \
-	sched/check/memory.c sched/check/names.c sched/check/params.c sched/check/places.c sched/check/programs.c sched/check/replicas.c sched/check/run.c \
+	sched/check/bind.c sched/check/check.c sched/check/check.h sched/check/cover.c sched/check/execute.c sched/check/gradients.c sched/check/layouts.c sched/check/match.c \
+	sched/check/memory.c sched/check/names.c sched/check/params.c sched/check/places.c sched/check/programs.c sched/check/replicas.c sched/check/run.c sched/check/shapes.c \
 	sched/check/spans.c sched/check/steps.c sched/check/values.c sched/check/values.h

@@ -1,5 +1,5 @@
-/* Communication on data edges: sends and receives between device sets (piper-strategy(5), place), all-to-all at the border of
- * sharded regions (shard).
+/* Communication on data edges: sends and receives between device sets (piper-strategy(5), place), and what the borders of sharded
+ * regions need (shard): all-to-alls of experts, gathers and sums where a value changes its layout.
  *
  * Needs: the DAG of pass_build. Every edge that crosses is redirected through a node of communication, one per value and
  * destination; on equal sets a value is handed over. Gradient parts of one tensor that come from one side are summed
@@ -13,6 +13,8 @@
 struct crossing {
     uint64_t key; /* forward: producer, destination set; gradient: receiving backward, source set */
     uint32_t tensor, edge;
+    uint8_t how;    /* borders: enum ir_how */
+    uint8_t layout; /* borders: enum ir_layout of what the node gives */
 };
 
 static int by_key(const void *pa, const void *pb)
@@ -22,6 +24,10 @@ static int by_key(const void *pa, const void *pb)
         return a->key < b->key ? -1 : 1;
     if (a->tensor != b->tensor)
         return a->tensor < b->tensor ? -1 : 1;
+    if (a->how != b->how)
+        return a->how < b->how ? -1 : 1;
+    if (a->layout != b->layout)
+        return a->layout < b->layout ? -1 : 1;
     return (a->edge > b->edge) - (a->edge < b->edge);
 }
 
@@ -84,29 +90,63 @@ static uint32_t region_of(const struct sched *s, const struct ir_node *n)
     return n->kind == IR_NODE_RUN ? s->shard_of[s->chunks.subs.at[n->what].chunk] : IR_NONE;
 }
 
-static uint32_t move_node(struct mover *moving, uint32_t from, uint32_t to, uint32_t tensor, bool grad)
+/* The layout of a tensor, or of its gradient, at an end of an edge. */
+static enum ir_layout layout_at(const struct mover *m, uint32_t node, uint32_t tensor, bool grad)
+{
+    const struct ir_node *n = &m->d->nodes.at[node];
+    switch ((enum ir_node_kind)n->kind) {
+    case IR_NODE_RUN: {
+        enum ir_layout l = side_layout(m->s, &m->s->chunks.subs.at[n->what], tensor);
+        return grad ? side_dual(l) : l;
+    }
+    case IR_NODE_SUM:
+        return (enum ir_layout)m->d->sums.at[n->what].layout;
+    case IR_NODE_BORDER:
+        return (enum ir_layout)m->d->moves.at[n->what].layout;
+    default:
+        return IR_LAYOUT_TOKENS;
+    }
+}
+
+static struct ir_node send_node(struct mover *moving, uint32_t from, uint32_t to, struct ir_move *m)
 {
     struct sched *s = moving->s;
-    struct ir_dag *d = moving->d;
-    struct ir_node a = d->nodes.at[from], b = d->nodes.at[to];
-    struct ir_move m = { .tensor = tensor, .grad = grad, .from_set = a.set, .to_set = b.set };
-    struct ir_node n = {
-        .kind = IR_NODE_MOVE, .pass = (uint8_t)(grad ? IR_PASS_B : IR_PASS_F), .mb = a.mb, .set = a.set
-    };
-    uint32_t region = region_of(s, &a) != IR_NONE ? region_of(s, &a) : region_of(s, &b);
-    if (a.set == b.set) {
-        n.kind = IR_NODE_ALL_TO_ALL;
-        n.stream = (uint16_t)s->directives.at[region].stream;
-        n.cost = n.stream ? 1 : 0; /* on the stream of compute nothing can run beside it */
-        m.shard = region;
-        m.inward = region_of(s, &b) != IR_NONE;
-    } else {
-        n.stream = lane(moving, s->stream_of[chunk_at(s, &a)], &m);
-        m.to_stream = lane(moving, s->stream_of[chunk_at(s, &b)], &m);
-    }
-    vec_add(&d->moves, m);
-    n.what = d->moves.n - 1;
-    return ir_dag_node(d, n);
+    const struct ir_node *a = &moving->d->nodes.at[from], *b = &moving->d->nodes.at[to];
+    uint16_t stream = lane(moving, s->stream_of[chunk_at(s, a)], m);
+    m->to_stream = lane(moving, s->stream_of[chunk_at(s, b)], m);
+    return (struct ir_node){ .kind = IR_NODE_MOVE,
+                             .pass = (uint8_t)(m->grad ? IR_PASS_B : IR_PASS_F),
+                             .mb = a->mb,
+                             .set = a->set,
+                             .stream = stream };
+}
+
+/* The directive of the region that a value enters or leaves: first is one of the edges that cross, as pass_build made it. */
+static uint32_t border_directive(const struct mover *moving, const struct ir_edge *first, enum ir_how how)
+{
+    const struct sched *s = moving->s;
+    const struct ir_node *a = &moving->d->nodes.at[first->from], *b = &moving->d->nodes.at[first->to];
+    if (how == IR_HOW_ROWS)
+        return region_of(s, a) != IR_NONE ? region_of(s, a) : region_of(s, b);
+    const struct ir_node *inside = how == IR_HOW_SUM || how == IR_HOW_KEY_SUM ? a : b;
+    CHECK(inside->kind == IR_NODE_RUN);
+    return s->sides[s->chunks.ops.at[s->chunks.subs.at[inside->what].first_op]].directive;
+}
+
+static struct ir_node border_node(struct mover *moving, const struct ir_edge *first, struct ir_move *m)
+{
+    struct sched *s = moving->s;
+    const struct ir_node *a = &moving->d->nodes.at[first->from], *b = &moving->d->nodes.at[first->to];
+    m->shard = border_directive(moving, first, (enum ir_how)m->how);
+    m->inward = m->how == IR_HOW_ROWS && region_of(s, b) != IR_NONE;
+    uint32_t stream = s->directives.at[m->shard].stream;
+    return (struct ir_node){ .kind = IR_NODE_BORDER,
+                             .pass = (uint8_t)(m->grad ? IR_PASS_B : IR_PASS_F),
+                             .mb = a->mb,
+                             .set = a->set,
+                             .stream = (uint16_t)stream,
+                             /* on the stream of compute nothing can run beside it */
+                             .cost = stream ? 1 : 0 };
 }
 
 /* Rows of a dropless region can travel once the counts are there: every all-to-all of a region that is not its counts comes
@@ -118,7 +158,7 @@ static void order_after_counts(const struct sched *s, struct ir_dag *d)
         for (uint32_t i = 0, n = d->edges.n; i < n; i++) {
             const struct ir_edge *e = &d->edges.at[i];
             const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
-            if (e->kind != IR_EDGE_TENSOR || a->kind != IR_NODE_ALL_TO_ALL || b->kind != IR_NODE_RUN ||
+            if (e->kind != IR_EDGE_TENSOR || a->kind != IR_NODE_BORDER || b->kind != IR_NODE_RUN ||
                 !d->moves.at[a->what].inward)
                 continue;
             uint32_t *at = &counts[s->chunks.subs.at[b->what].chunk * s->microbatches + b->mb];
@@ -131,10 +171,10 @@ static void order_after_counts(const struct sched *s, struct ir_dag *d)
     mem_free(counts);
 }
 
-static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint32_t n)
+static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint32_t n, enum ir_layout layout)
 {
     struct ir_node first = d->nodes.at[d->edges.at[crossing[0].edge].from];
-    *vec_push(&d->sums) = (struct ir_sum){ crossing[0].tensor, n };
+    *vec_push(&d->sums) = (struct ir_sum){ crossing[0].tensor, n, layout };
     uint32_t sum = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_SUM,
                                                     .pass = IR_PASS_NONE,
                                                     .mb = first.mb,
@@ -146,17 +186,31 @@ static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint
     return sum;
 }
 
-/* One group of crossing edges of the same value: forward, every reader takes it from the MOVE; backward, the MOVE carries the
+/* Values between device sets; out of layouts that are to be summed; into those that a reader needs. In this order: a layout that is to
+ * be summed becomes tokens first. */
+enum round { ROUND_SETS, ROUND_LEAVE, ROUND_ENTER };
+
+/* One group of crossing edges of the same value: forward, every reader takes it from the new node; backward, that carries the
  * sum, and all but the first of the old edges go away (they become order that holds anyway). */
-static void move_group(struct mover *m, const struct crossing *crossing, uint32_t n)
+static void move_group(struct mover *m, const struct crossing *crossing, uint32_t n, enum round round)
 {
     struct ir_dag *d = m->d;
-    struct ir_edge first = d->edges.at[crossing[0].edge];
+    const struct ir_edge first = d->edges.at[crossing[0].edge];
     bool grad = first.kind == IR_EDGE_GRAD;
     uint32_t from = first.from;
+    struct ir_move x = { .tensor = crossing->tensor,
+                         .grad = grad,
+                         .from_set = d->nodes.at[from].set,
+                         .to_set = d->nodes.at[first.to].set,
+                         .how = crossing->how,
+                         .layout = crossing->layout };
+    enum ir_layout given = round == ROUND_SETS ? IR_LAYOUT_TOKENS : layout_at(m, from, x.tensor, grad);
     if (grad && n > 1)
-        from = sum_node(d, crossing, n);
-    uint32_t move = move_node(m, from, first.to, crossing[0].tensor, grad);
+        from = sum_node(d, crossing, n, given);
+    const struct ir_node node = round == ROUND_SETS ? send_node(m, from, first.to, &x) : border_node(m, &first, &x);
+    vec_add(&d->moves, x);
+    uint32_t move = ir_dag_node(d, node);
+    d->nodes.at[move].what = d->moves.n - 1;
     ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, crossing[0].tensor);
     for (uint32_t i = 0; i < n; i++) {
         struct ir_edge *e = &d->edges.at[crossing[i].edge];
@@ -166,59 +220,90 @@ static void move_group(struct mover *m, const struct crossing *crossing, uint32_
     }
 }
 
-/* Does this edge need communication in this pass? Moves first: then the sides of every other edge are on one set. */
-static bool crosses(const struct sched *s, const struct ir_dag *d, const struct ir_edge *e, bool regions)
+/* How a value leaves a layout that is to be summed, or enters another one; false: it need not in this round. */
+static bool changes_layout(const struct mover *m, const struct ir_edge *e, enum round round, struct crossing *x)
 {
-    const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
-    if (e->kind != IR_EDGE_TENSOR && e->kind != IR_EDGE_GRAD)
+    bool grad = e->kind == IR_EDGE_GRAD;
+    enum ir_layout given = layout_at(m, e->from, e->value, grad), taken = layout_at(m, e->to, e->value, grad);
+    bool terms = given == IR_LAYOUT_TERMS || given == IR_LAYOUT_KEY_TERMS;
+    if (given == taken || terms != (round == ROUND_LEAVE))
         return false;
-    return regions ? region_of(s, a) != region_of(s, b) : a->set != b->set;
+    x->layout = (uint8_t)taken;
+    if (terms) {
+        x->how = given == IR_LAYOUT_TERMS ? IR_HOW_SUM : IR_HOW_KEY_SUM;
+        x->layout = given == IR_LAYOUT_KEY_TERMS && taken == IR_LAYOUT_COLUMNS ? IR_LAYOUT_COLUMNS : IR_LAYOUT_TOKENS;
+    } else {
+        CHECK(taken == IR_LAYOUT_WHOLE || taken == IR_LAYOUT_KEYS);
+        x->how = taken == IR_LAYOUT_WHOLE ? IR_HOW_GATHER : IR_HOW_KEYS;
+    }
+    return true;
 }
 
-static void move_list(struct sched *s, struct ir_dag *d, bool regions)
+/* Does this edge need communication in this round? Moves first: then the sides of every other edge are on one set. */
+static bool crosses(const struct mover *m, const struct ir_edge *e, enum round round, struct crossing *x)
+{
+    const struct ir_node *a = &m->d->nodes.at[e->from], *b = &m->d->nodes.at[e->to];
+    *x = (struct crossing){ .tensor = e->value, .edge = (uint32_t)(e - m->d->edges.at) };
+    if (e->kind != IR_EDGE_TENSOR && e->kind != IR_EDGE_GRAD)
+        return false;
+    x->key = e->kind == IR_EDGE_TENSOR ? (uint64_t)e->from << 17 | b->set : (uint64_t)e->to << 17 | 1u << 16 | a->set;
+    if (round == ROUND_SETS)
+        return a->set != b->set;
+    if (round == ROUND_ENTER && region_of(m->s, a) != region_of(m->s, b))
+        return true;
+    return m->s->sides && changes_layout(m, e, round, x);
+}
+
+static bool same_value(const struct crossing *a, const struct crossing *b)
+{
+    return a->key == b->key && a->tensor == b->tensor && a->how == b->how && a->layout == b->layout;
+}
+
+static void move_list(struct sched *s, struct ir_dag *d, enum round round)
 {
     struct mover m = { .s = s, .d = d, .lanes.first = mem_alloc((s->classes.n + 1) * sizeof *m.lanes.first) };
     struct {
         VEC(struct crossing);
     } found = { 0 };
     for (uint32_t i = 0; i < d->edges.n; i++) {
-        const struct ir_edge *e = &d->edges.at[i];
-        const struct ir_node *a = &d->nodes.at[e->from], *b = &d->nodes.at[e->to];
-        if (!crosses(s, d, e, regions))
-            continue;
-        uint64_t key = e->kind == IR_EDGE_TENSOR ? (uint64_t)e->from << 17 | b->set
-                                                 : (uint64_t)e->to << 17 | 1u << 16 | a->set;
-        vec_add(&found, ((struct crossing){ key, e->value, i }));
+        struct crossing x;
+        if (crosses(&m, &d->edges.at[i], round, &x))
+            vec_add(&found, x);
     }
     if (found.n)
         qsort(found.at, found.n, sizeof *found.at, by_key);
     for (uint32_t i = 0, n; i < found.n; i += n) {
-        for (n = 1;
-             i + n < found.n && found.at[i + n].key == found.at[i].key && found.at[i + n].tensor == found.at[i].tensor;)
+        for (n = 1; i + n < found.n && same_value(&found.at[i + n], &found.at[i]);)
             n++;
-        move_group(&m, found.at + i, n);
+        move_group(&m, found.at + i, n, round);
     }
     vec_free(&found);
     vec_free(&m.lanes);
     mem_free(m.lanes.first);
-    if (regions)
-        order_after_counts(s, d);
 }
 
 enum status pass_move(struct sched *s, struct err *e)
 {
     (void)e;
-    move_list(s, &s->train.dag, false);
+    move_list(s, &s->train.dag, ROUND_SETS);
     if (s->in->eval)
-        move_list(s, &s->eval.dag, false);
+        move_list(s, &s->eval.dag, ROUND_SETS);
     return ST_OK;
 }
 
-enum status pass_all_to_all(struct sched *s, struct err *e)
+static void border_list(struct sched *s, struct ir_dag *d)
+{
+    if (s->sides)
+        move_list(s, d, ROUND_LEAVE);
+    move_list(s, d, ROUND_ENTER);
+    order_after_counts(s, d);
+}
+
+enum status pass_border(struct sched *s, struct err *e)
 {
     (void)e;
-    move_list(s, &s->train.dag, true);
+    border_list(s, &s->train.dag);
     if (s->in->eval)
-        move_list(s, &s->eval.dag, true);
+        border_list(s, &s->eval.dag);
     return ST_OK;
 }

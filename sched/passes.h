@@ -11,6 +11,8 @@
     ROW("expand", directives_expand, false)  /* macros to primitives */                              \
     ROW("chunks", pass_chunks_build, false)  /* operators to chunks */                               \
     ROW("parse", directives_parse, false)    /* primitives to structs */                             \
+    ROW("rows", pass_rows, false)            /* who shares sequences */                              \
+    ROW("region", pass_region, false)        /* what needs more than own tokens */                   \
     ROW("cut", pass_chunks, false)           /* chunks to sub-chunks */                              \
     ROW("recompute", pass_recompute, false)  /* chunks that keep their inputs only */                \
     ROW("shard", pass_shard, false)          /* expert regions and their groups */                   \
@@ -19,7 +21,7 @@
     ROW("buckets", pass_buckets, false)      /* parameters and their holders */                      \
     ROW("build", pass_build, true)           /* nodes and data edges */                              \
     ROW("move", pass_move, true)             /* sends and receives */                                \
-    ROW("all-to-all", pass_all_to_all, true) /* borders of sharded regions */                        \
+    ROW("border", pass_border, true)         /* borders of sharded regions */                        \
     ROW("reduce", pass_reduce, true)         /* gradient reductions */                               \
     ROW("gather", pass_gather, true)         /* parameters at the start of the step, zero 1 and 2 */ \
     ROW("update", pass_update, true)         /* norm and updates */                                  \
@@ -34,6 +36,8 @@ SCHED_PASSES(SCHED_PASS_DECLARE)
 
 /* Behind place: groups of experts and the devices of their neighbours. */
 enum status shard_check_devices(struct sched *s, struct err *e);
+/* And sequence groups. */
+enum status rows_check_devices(struct sched *s, struct err *e);
 /* The ordered DAG to plans. */
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e);
 

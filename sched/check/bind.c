@@ -362,9 +362,11 @@ static enum status check_transfer(const struct check *c, struct check_place at, 
         return check_wrong(c, RULE_BINDING, at, "my_set %u is not the whole of this rank class", in->my_set);
     if (in->op == PLAN_LOAD) {
         const struct plan_list *l = &k->p->lists[at.l->index[at.cls]];
-        if (c->seqs.at[mine].size != l->replicas)
-            return check_wrong(c, RULE_BINDING, at, "my_set %u has %u devices, but there are %u data-parallel replicas",
-                               in->my_set, c->seqs.at[mine].size, l->replicas);
+        const uint32_t share = k->p->h->share ? k->p->h->share : 1;
+        if (c->seqs.at[mine].size != (uint64_t)l->replicas * share)
+            return check_wrong(c, RULE_BINDING, at,
+                               "my_set %u has %u devices, but there are %u data-parallel replicas of %u", in->my_set,
+                               c->seqs.at[mine].size, l->replicas, share);
         return ST_OK;
     }
     uint32_t peer = k->set_seq[in->peer_set], other = class_of_seq(c, peer);

@@ -155,6 +155,17 @@ static inline bool check_is_comm(uint32_t op)
     return op == PLAN_SEND || op == PLAN_RECV || op == PLAN_EXCHANGE || check_is_collective(op);
 }
 
+/* Tokens of a sequence that this rank has for itself: all where none is shared. */
+static inline uint32_t check_own_tokens(const struct check *c, uint32_t cls)
+{
+    const uint32_t share = c->classes[cls].p->h->share;
+    return share ? c->g->seq_len / share : c->g->seq_len;
+}
+/* shapes.c: of a tensor's rows of so many tokens; the part of its operator that a kernel computes, but for b and compute. */
+struct ir_shape check_rows_of(const struct check *c, uint32_t tensor, uint32_t tokens);
+struct ir_kernel check_kernel_part(const struct check *c, const struct plan_program *g, const struct plan_kernel *k,
+                                   struct ir_attrs *local);
+
 /* bind.c */
 enum status check_bind_sets(struct check *c);
 enum status check_bind_channels(struct check *c);

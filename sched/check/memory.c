@@ -71,11 +71,13 @@ static void touch_run(struct sweep *s, const struct plan_instr *in)
         if (slot->access & PLAN_READ && reads)
             mode |= MODE_READ;
         touch_base(s, b, mode, slot->bytes);
+        if (slot->kind == SLOT_GRAD && b->first && b->arena == ARENA_WORK) /* what it does not write is zeroed */
+            touch(s, MAP_FILLED_WORK, MODE_FIRST, b->buffer, b->offset, slot->bytes);
     }
     for (uint32_t i = program->first_use; i < program->first_use + program->n_uses; i++) {
         const struct check_use *u = &s->k->uses.at[i];
         const struct plan_base *b = &s->p->bases[in->first_base + u->slot];
-        if (u->grad && !u->add)
+        if (u->grad && !u->add && !(b->first && b->arena == ARENA_WORK))
             touch(s, b->arena == ARENA_WORK ? MAP_FILLED_WORK : MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED,
                   b->buffer, b->offset + u->offset, u->bytes);
     }
@@ -170,8 +172,8 @@ static void touch_add(struct sweep *s, const struct plan_instr *in)
 static uint64_t load_bytes(const struct sweep *s, const struct plan_instr *in)
 {
     const struct ir_shape *shape = &s->c->g->tensors.at[in->tensor].shape;
-    return ir_shape_elements(shape) * s->p->lists[s->l->index[s->cls]].microbatch_size *
-           ir_dtype_size(shape->dtype, s->p->h->compute);
+    const uint64_t tokens = in->count ? in->count : s->c->g->seq_len;
+    return tokens * s->p->lists[s->l->index[s->cls]].microbatch_size * ir_dtype_size(shape->dtype, s->p->h->compute);
 }
 
 static void touches(struct sweep *s, uint32_t i)

@@ -14,22 +14,20 @@ static struct item named(const struct values *v, uint32_t name, uint32_t id, con
 }
 
 /* Operand number `which` of a kernel of the graph; NAME_NONE: a parameter or the gradient of one. */
-static struct item name_operand(const struct values *v, const struct plan_kernel *k, uint32_t ep, uint32_t which)
+static struct item name_operand(const struct values *v, const struct plan_program *g, const struct plan_kernel *k,
+                                uint32_t which)
 {
     const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
     struct ir_op_shapes s;
+    struct ir_attrs local;
+    struct ir_kernel kernel = check_kernel_part(v->c, g, k, &local);
     if (which == OPERAND_WORK) {
-        const struct ir_kernel kernel = { .op = (enum ir_op)op->op,
-                                          .pass = (enum ir_pass)k->pass,
-                                          .attrs = &op->attrs,
-                                          .b = v->microbatch_size,
-                                          .t = v->c->g->seq_len,
-                                          .ep = ep,
-                                          .compute = v->p->h->compute };
+        kernel.b = v->microbatch_size;
+        kernel.compute = v->p->h->compute;
         uint64_t bytes = v->c->target->workspace(&kernel);
         return (struct item){ .name = NAME_WORK, .bytes = bytes, .elements = bytes };
     }
-    ir_op_shapes((enum ir_op)op->op, &op->attrs, v->c->g->seq_len, &s);
+    ir_op_part_shapes(kernel.op, &local, kernel.t, &kernel.share, &s);
     if (which < OPERAND_OUT)
         return named(v, NAME_TENSOR, op->in[which - OPERAND_IN], &s.in[which - OPERAND_IN]);
     if (which < OPERAND_SAVE)
@@ -129,10 +127,11 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
                                  .elements = k->n,
                                  .bytes = k->n * ir_dtype_size((enum ir_dtype)k->type, v->p->h->compute) };
             if (k->op < IR_OP_GRAPH_COUNT)
-                item = name_operand(v, k, v->p->programs[program].ep, which);
+                item = name_operand(v, &v->p->programs[program], k, which);
             if (item.name == NAME_NONE)
                 continue;
             item.which = (uint8_t)which;
+            item.layout = k->op < IR_OP_GRAPH_COUNT ? (uint8_t)layouts_of_operand(v->c, v->cls, k, which) : IR_LAYOUTS;
             item.write = write;
             item.slot = o->slot;
             item.offset = o->offset;
@@ -142,7 +141,7 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
                 TRY(check_overlap(v, program, items, first));
         }
     }
-    const struct item work = k->op < IR_OP_GRAPH_COUNT ? name_operand(v, k, v->p->programs[program].ep, OPERAND_WORK)
+    const struct item work = k->op < IR_OP_GRAPH_COUNT ? name_operand(v, &v->p->programs[program], k, OPERAND_WORK)
                                                        : (struct item){ 0 };
     if (work.bytes && !(k->mask >> OPERAND_WORK & 1))
         return check_wrong(v->c, RULE_PROGRAM, (struct check_place){ .cls = v->cls },

@@ -112,6 +112,22 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
     return st;
 }
 
+/* Do the blocks of a split parameter cover it, each element once? As rows of blocks: of `stride` elements each, which divide the tensor,
+ * `run` for each block; or one after the other along the first dimension, the last of which may be short, but not empty. */
+static bool blocks_cover(const struct plan_piece *piece, const struct ir_param *param, uint64_t elements)
+{
+    if (piece->first)
+        return false;
+    if (piece->run)
+        return piece->run * piece->split == piece->stride && elements % piece->stride == 0 &&
+               piece->count * piece->split == elements && !piece->elements;
+    const uint64_t row = elements / param->shape.dim[0];
+    if (piece->elements)
+        return piece->elements == elements && piece->count % row == 0 && piece->count * piece->split >= elements &&
+               piece->count * (piece->split - 1) < elements;
+    return param->shape.dim[0] % piece->split == 0 && piece->count * piece->split == elements;
+}
+
 static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
 {
     struct check_class *k = &c->classes[cls];
@@ -133,8 +149,7 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
         return check_wrong(c, RULE_SHARDS, at,
                            "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64, param->name,
                            elements, piece->count, piece->first);
-    if (piece->split > 1 &&
-        (piece->first != 0 || param->shape.dim[0] % piece->split || piece->count * piece->split != elements))
+    if (piece->split > 1 && !blocks_cover(piece, param, elements))
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, cut into %u blocks of %" PRIu64,
                            param->name, elements, piece->split, piece->count);
     return ST_OK;
@@ -184,7 +199,14 @@ static void index_in_group(const struct check *c, uint32_t cls, uint32_t group, 
     }
 }
 
-/* A block of a split parameter: its holders are the devices with the same index in their sets of `owners`. */
+/* The block that device i of a set holds; index: of devices in the sets of the owners. */
+static uint64_t block_at(const struct plan *p, uint32_t set, uint32_t i, const uint32_t *index, uint32_t members,
+                         const struct plan_piece *piece)
+{
+    return (uint64_t)index[plan_set_at(p, set, i)] * piece->split / members;
+}
+
+/* A block of a split parameter: its holders are the devices with the same block in their sets of `owners`. */
 static enum status check_split_holders(const struct check *c, uint32_t cls, uint32_t bucket,
                                        const struct plan_piece *piece)
 {
@@ -194,8 +216,9 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
     struct check_place at = { .cls = cls };
     const uint32_t *classes;
     const char *name = c->g->params.at[piece->param].name;
-    if (check_group_classes(c, cls, piece->owners, &classes) != 1 || classes[0] != cls ||
-        k->p->sets[owners->first_set].size != piece->split || (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
+    const uint32_t members = k->p->sets[owners->first_set].size; /* of a set of owners */
+    if (check_group_classes(c, cls, piece->owners, &classes) != 1 || classes[0] != cls || members % piece->split ||
+        (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
         return check_wrong(c, RULE_HOLDERS, at,
                            "parameter %s is split in %u, but group %u of its owners has other sizes", name,
                            piece->split, piece->owners);
@@ -209,13 +232,14 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
     uint32_t n_sets = holders->kind == PLAN_GROUP_EACH ? holders->n_sets : 1;
     for (uint32_t s = 0; s < n_sets && st == ST_OK; s++) {
         uint32_t set = holders->first_set + s, size = k->p->sets[set].size;
-        bool same = size == owners->n_sets;
+        const uint32_t holding = owners->n_sets * (members / piece->split); /* devices with one block */
+        bool same = size == holding;
         for (uint32_t i = 1; i < size && same; i++)
-            same = index[plan_set_at(k->p, set, i)] == index[plan_set_at(k->p, set, 0)];
+            same = block_at(k->p, set, i, index, members, piece) == block_at(k->p, set, 0, index, members, piece);
         if (!same)
             st = check_wrong(c, RULE_HOLDERS, at,
                              "bucket %u: set %u of its replica group is not the %u devices with one block of %s",
-                             bucket, set, owners->n_sets, name);
+                             bucket, set, holding, name);
     }
     mem_free(index);
     return st;
@@ -230,7 +254,7 @@ static bool same_layout(const struct plan *p, const struct plan_bucket *a, const
     for (uint32_t i = 0; i < a->n_pieces; i++) {
         const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];
         if (piece->param != other->param || piece->offset != other->offset || piece->count != other->count ||
-            piece->split != other->split)
+            piece->split != other->split || piece->run != other->run || piece->stride != other->stride)
             return false;
     }
     return true;

@@ -110,8 +110,40 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
     return ST_OK;
 }
 
-/* A parameter, or the gradient of one. */
-static enum status add_use(struct check *c, uint32_t cls, uint32_t program, struct check_use u,
+/* Does an attention read what the operator makes as packed q, k and v? */
+static bool reads_packed(const struct check *c, const struct ir_node_op *op)
+{
+    for (uint32_t o = 0; o < c->g->ops.n; o++) {
+        const struct ir_node_op *reader = &c->g->ops.at[o];
+        if (reader->op == IR_OP_ATTENTION && reader->attrs.flags & IR_PACKED && reader->in[0] == op->out[0])
+            return true;
+    }
+    return false;
+}
+
+/* A split operator has the block of its parameter that its equations want. */
+static enum status check_cut(const struct check *c, struct check_place at, const struct plan_kernel *k, uint32_t which,
+                             const struct plan_piece *held)
+{
+    const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
+    const struct ir_shape *shape = &c->g->params.at[held->param].shape;
+    int dim = k->split ? ir_op_param_cut((enum ir_op)op->op, &op->attrs, (enum ir_split)k->split, which) : -1;
+    if (!k->split)
+        return ST_OK;
+    uint64_t row = ir_shape_elements(shape);
+    for (int i = 0; i < dim; i++)
+        row /= shape->dim[i];
+    bool whole = dim < 0 || k->parts == 1, thirds = held->run && held->stride * 3 == row;
+    bool fits = whole       ? held->split == 1
+                : held->run ? held->split == k->parts && (held->stride == row || (thirds && reads_packed(c, op)))
+                            : held->split == k->parts && row == ir_shape_elements(shape) && !reads_packed(c, op);
+    return fits ? ST_OK
+                : check_wrong(c, RULE_SHARDS, at, "%s has another part of %s than its split needs", op->name,
+                              c->g->params.at[held->param].name);
+}
+
+/* A parameter, or the gradient of one: number `which` of its operator. */
+static enum status add_use(struct check *c, uint32_t cls, uint32_t program, struct check_use u, uint32_t which,
                            const struct plan_operand *operand)
 {
     struct check_class *k = &c->classes[cls];
@@ -133,9 +165,10 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
         u.bytes > slot->bytes - operand->offset)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s of %s is not inside a slot for it", program,
                            u.grad ? "gradient" : "parameter", c->g->params.at[u.param].name);
-    if (held->split > 1 && held->split != g->ep)
-        return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u", program,
-                           c->g->params.at[u.param].name, held->split, g->ep);
+    if (held->split > 1 && held->split != (kernel->split ? kernel->parts : g->ep))
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u, parts %u",
+                           program, c->g->params.at[u.param].name, held->split, g->ep, kernel->parts);
+    TRY(check_cut(c, at, kernel, which, held));
     bool again = u.grad && k->written_by[u.param] == program + 1;
     if (u.add != again)
         return check_wrong(c, RULE_FIRST, at,
@@ -197,8 +230,9 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
                                  program, ir_op_info[kernel->op].name);
                 continue;
             }
-            uint32_t param = c->g->ops.at[kernel->graph_op].param[which - (grad ? OPERAND_DPARAM : OPERAND_PARAM)];
-            st = add_use(c, cls, program, (struct check_use){ .kernel = i, .param = param, .grad = grad }, o);
+            uint32_t number = which - (grad ? OPERAND_DPARAM : OPERAND_PARAM);
+            uint32_t param = c->g->ops.at[kernel->graph_op].param[number];
+            st = add_use(c, cls, program, (struct check_use){ .kernel = i, .param = param, .grad = grad }, number, o);
         }
         if (kernel->pass == IR_PASS_F && !kernel->again &&
             (kernel->op == IR_OP_HEAD_LOSS || kernel->op == IR_OP_ROUTER || kernel->op == IR_OP_DISPATCH))
@@ -295,7 +329,11 @@ static enum status check_load(const struct check *c, struct check_place at, cons
     const struct plan *p = c->classes[at.cls].p;
     const struct ir_tensor *t = &c->g->tensors.at[in->tensor];
     const struct plan_base *b = &p->bases[in->first_base];
-    uint64_t bytes = ir_shape_elements(&t->shape) * ir_dtype_size(t->shape.dtype, p->h->compute);
+    const uint64_t tokens = in->count ? in->count : c->g->seq_len, own = check_own_tokens(c, at.cls);
+    if (!p->h->share ? in->count != 0 : tokens % own || tokens > c->g->seq_len)
+        return check_wrong(c, RULE_PROGRAM, at, "%" PRIu64 " tokens of each sequence, of %" PRIu64 " that it has",
+                           in->count, own);
+    uint64_t bytes = tokens * ir_dtype_size(t->shape.dtype, p->h->compute);
     bool over = __builtin_mul_overflow(bytes, p->lists[at.l->index[at.cls]].microbatch_size, &bytes);
     if (t->producer != IR_NONE || in->mb == UINT16_MAX || b->arena != ARENA_WORK)
         return check_wrong(c, RULE_PROGRAM, at, "is not one microbatch of a graph input into a buffer");

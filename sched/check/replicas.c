@@ -63,6 +63,14 @@ static enum status moved(struct replicas *r, uint32_t i, const struct plan_instr
         if (in->op == PLAN_EXCHANGE)
             r->order[b[1].buffer] = k->set_seq[in->peer_set];
         return ST_OK;
+    case PLAN_ALL_GATHER:
+    case PLAN_REDUCE_SCATTER:
+        if (!plan_moves_tensor(k->p, in))
+            return ST_OK;
+        seq = PLAN_NONE;
+        TRY(take(r, i, b[0].buffer, &seq));
+        r->order[b[1].buffer] = seq;
+        return ST_OK;
     case PLAN_ALL_TO_ALL_V:
     case PLAN_ALL_TO_ALL:
         seq = PLAN_NONE;

@@ -137,6 +137,25 @@ static enum status check_tensors(struct values *v, uint32_t i, const struct item
     return ST_OK;
 }
 
+/* Tensors and gradients in buffers: in the layout that the operator's equations take or give. */
+static enum status check_layouts(struct values *v, uint32_t i, const struct items *items)
+{
+    const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
+    const struct plan_program *g = &v->p->programs[in->program];
+    for (uint32_t k = 0; k < items->n && v->p->h->share; k++) {
+        const struct item *item = &items->at[k];
+        const uint32_t kind = v->p->slots[g->first_slot + item->slot].kind;
+        const struct plan_buffer *f = &v->p->buffers[v->p->bases[in->first_base + item->slot].buffer];
+        if (item->layout < IR_LAYOUTS && (kind == SLOT_TENSOR || kind == SLOT_GRADIENT) && f->layout != item->layout)
+            return check_wrong(v->c, RULE_LAYOUT, (struct check_place){ v->cls, v->l, i },
+                               "kernel %u takes or gives %s of %s in layout %u, buffer %u holds it in layout %u",
+                               item->kernel - g->first_kernel, plan_operand_name(item->which),
+                               v->c->g->tensors.at[item->id].name, item->layout,
+                               v->p->bases[in->first_base + item->slot].buffer, f->layout);
+    }
+    return ST_OK;
+}
+
 /* A buffer as a base of a RUN: of the kind and microbatch of its slot, bound once unless it is only read, with rows that lie where the
  * program computes. */
 static enum status bind_buffer(struct values *v, uint32_t i, uint32_t k, const struct plan_slot *s)
@@ -171,6 +190,9 @@ static enum status check_run_values(struct values *v, uint32_t i, const struct p
         TRY(values_execute(v, in->program, face));
     TRY(check_tensors(v, i, &face->in));
     TRY(check_tensors(v, i, &face->out));
+    const struct items *const crossing[] = { &face->in, &face->out, &face->takes, &face->gives };
+    for (int k = 0; k < 4; k++)
+        TRY(check_layouts(v, i, crossing[k]));
     for (int write = 0; write < 2; write++)
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_base *b = &v->p->bases[in->first_base + k];
@@ -223,9 +245,11 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
         if (!tensor || f->what >= v->c->g->tensors.n || f->mb != in->mb || b->offset != f->offset ||
             f->what != in->tensor)
             return check_wrong(v->c, RULE_VALUE, at, "buffer %u does not hold a tensor of this microbatch", b->buffer);
-        const struct ir_shape *s = &v->c->g->tensors.at[f->what].shape;
-        uint32_t type = s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype;
-        if (in->op != PLAN_LOAD && (in->type != type || in->count != ir_shape_elements(s) * v->microbatch_size))
+        if (f->layout != IR_LAYOUT_TOKENS && in->op != PLAN_LOAD)
+            return check_wrong(v->c, RULE_LAYOUT, at, "sends or receives buffer %u in layout %u", b->buffer, f->layout);
+        const struct ir_shape s = check_rows_of(v->c, f->what, check_own_tokens(v->c, v->cls));
+        uint32_t type = s.dtype == IR_COMPUTE ? v->p->h->compute : s.dtype;
+        if (in->op != PLAN_LOAD && (in->type != type || in->count != ir_shape_elements(&s) * v->microbatch_size))
             return check_wrong(v->c, RULE_VALUE, at, "%" PRIu64 " elements of %s are not a microbatch of %s", in->count,
                                ir_dtype_name((enum ir_dtype)in->type), v->c->g->tensors.at[f->what].name);
     }
@@ -261,11 +285,11 @@ static enum status check_rows(struct values *v, uint32_t i, const struct plan_in
             f[k]->mb != in->mb || b->offset != f[k]->offset || (k < 2 && f[k]->what != in->tensor))
             return check_wrong(v->c, RULE_VALUE, at, "base %u is not a tensor of this microbatch", k);
     }
-    const struct ir_shape *s = &v->c->g->tensors.at[f[0]->what].shape;
-    uint32_t type = s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype;
+    const struct ir_shape s = check_rows_of(v->c, f[0]->what, check_own_tokens(v->c, v->cls));
+    uint32_t type = s.dtype == IR_COMPUTE ? v->p->h->compute : s.dtype;
     uint64_t members = check_group_size(v->c, v->cls, v->p->channels[in->channel].group);
     bool even = in->op == PLAN_ALL_TO_ALL;
-    uint64_t count = even ? ir_shape_elements(s) * v->microbatch_size / members : s->dim[s->ndim - 1];
+    uint64_t count = even ? ir_shape_elements(&s) * v->microbatch_size / members : s.dim[s.ndim - 1];
     if (f[0]->role != f[1]->role || f[0]->what != f[1]->what || in->type != type || in->count != count)
         return check_wrong(v->c, RULE_VALUE, at,
                            "sends and receives different tensors, or not in blocks of %" PRIu64 " elements of %s",
@@ -304,6 +328,8 @@ static enum status check_class(struct values *v, uint32_t *waits)
             TRY(check_moved(v, i, &in[i]));
         else if (in[i].op == PLAN_ALL_TO_ALL || in[i].op == PLAN_ALL_TO_ALL_V)
             TRY(check_rows(v, i, &in[i]));
+        else if (check_is_collective(in[i].op) && plan_moves_tensor(v->p, &in[i]))
+            TRY(values_border(v, i, &in[i]));
     }
     return ST_OK;
 }

@@ -8,9 +8,10 @@
 /* ---- operands with names (names.c) ---- */
 
 enum { NAME_TENSOR, NAME_SAVE, NAME_STASH, NAME_GRADIENT, NAME_WORK, NAME_NONE };
-struct item {      /* an operand: a name at a place of a slot */
-    uint8_t name;  /* NAME_.. */
-    uint8_t which; /* enum plan_operand_index */
+struct item {       /* an operand: a name at a place of a slot */
+    uint8_t name;   /* NAME_.. */
+    uint8_t which;  /* enum plan_operand_index */
+    uint8_t layout; /* enum ir_layout of a tensor or a gradient; IR_LAYOUTS: any */
     bool write;
     uint32_t id;   /* tensor (of a gradient too), operator * 2 + which */
     uint32_t step; /* gradients that are written: number in interface.steps */
@@ -81,6 +82,13 @@ enum status values_list(const struct values *v, uint32_t program, struct items *
 enum status values_execute(const struct values *v, uint32_t program, struct interface *face);
 /* For qsort and bsearch: items by slot and offset. */
 int values_by_place(const void *a, const void *b);
+
+/* ---- layouts (layouts.c) ---- */
+
+/* Of an operand of a kernel of the graph; IR_LAYOUTS: it has none. */
+enum ir_layout layouts_of_operand(const struct check *c, uint32_t cls, const struct plan_kernel *k, uint32_t which);
+/* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
+enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in);
 
 /* ---- gradients (gradients.c) ---- */
 

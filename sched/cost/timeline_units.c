@@ -56,7 +56,7 @@ static double *stage_weights(const struct plan *plans, uint32_t n_classes, const
     return total;
 }
 
-/* All-to-alls of a forward pass of a stage, on average over the stages of the class; at least 1. */
+/* All-to-alls, gathers and sums of a forward pass of a stage, on average over the stages of the class; at least 1. */
 static double transfers_of_pass(const struct plan *p, const struct ir_graph *g)
 {
     struct {
@@ -72,8 +72,8 @@ static double transfers_of_pass(const struct plan *p, const struct ir_graph *g)
     const struct plan_list *l = &p->lists[0];
     uint32_t n = 0;
     for (uint32_t i = l->first_instr; i < l->first_instr + l->n_instr; i++)
-        n += p->instrs[i].pass == IR_PASS_F &&
-             (p->instrs[i].op == PLAN_ALL_TO_ALL || p->instrs[i].op == PLAN_ALL_TO_ALL_V);
+        n += p->instrs[i].pass == IR_PASS_F && p->instrs[i].op >= PLAN_REDUCE_SCATTER &&
+             plan_moves_tensor(p, &p->instrs[i]);
     double passes = (double)stages.n * l->microbatches;
     vec_free(&stages);
     return n > passes ? n / passes : 1;
@@ -134,6 +134,8 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
     case PLAN_ALL_REDUCE:
     case PLAN_REDUCE_SCATTER:
     case PLAN_ALL_GATHER:
+        if (plan_moves_tensor(&u->plans[cls], in))
+            return u->all_to_all / u->transfers[cls];
         return u->collective * (double)u->plans[cls].buckets[in->bucket].elements / u->elements[cls];
     case PLAN_UPDATE:
         return u->update * (double)u->plans[cls].buckets[in->bucket].elements / u->elements[cls];

@@ -1,10 +1,13 @@
-/* layout: place, replicate and shard for a grid of pp x dp devices (piper-strategy(5), layout).
+/* layout: place, replicate and shard for a grid of pp x dp x cp x tp devices (piper-strategy(5), layout).
  *
  * Stages stand on pipeline ranks by "placement": standard (stage s on rank s), interleaved (stage s on rank s mod pp), v (the
  * second half runs back: stage 2pp-1-r on rank r), two-way (stage s on ranks s and pp-1-s, two replicas: what enters at
- * either end of the pipeline). Device of pipeline rank i and copy r of the pipeline: i + pp*r, or i*dp + r with
- * "outer":"pp", which is the default with ep > 1: the devices of an expert group are then neighbours. Expert group g of a
- * stage: copies g*ep .. g*ep+ep-1; two-way: of each direction. */
+ * either end of the pipeline). A data replica of a stage is u = cp*tp devices that share its sequences, neighbours. Those of pipeline
+ * rank i and copy r of the pipeline begin at (i + pp*r)*u, or at (i*dp + r)*u with "outer":"pp", which is the default with ep, cp or
+ * tp > 1: the devices of an expert group are then neighbours. Expert group g of a stage: its devices g*ep .. g*ep+ep-1; two-way: of each
+ * direction. */
+#include <stdio.h>
+
 #include "sched/compile.h"
 
 enum { MAX_CHUNKS = 1 << 10 };
@@ -55,14 +58,63 @@ static uint32_t count_of(const json_t *layout, const char *key)
 uint32_t sched_least_ranks(const json_t *strategy)
 {
     const json_t *layout = layout_find(strategy), *dp = json_object_get(layout, "dp");
-    return layout && (!dp || json_is_null(dp)) ? count_of(layout, "pp") * count_of(layout, "ep") : 0;
+    uint32_t ep = count_of(layout, "ep"), unit = count_of(layout, "cp") * count_of(layout, "tp"), least = unit;
+    while (least % ep)
+        least += unit;
+    return layout && (!dp || json_is_null(dp)) ? count_of(layout, "pp") * least : 0;
 }
 
 struct grid {
-    int64_t pp, dp, ep, chunks;
+    int64_t pp, dp, ep, chunks, tp, cp;
+    int64_t unit; /* devices of a data replica of a stage */
     enum placement placement;
-    bool outer_pp;
+    bool outer_pp, zigzag;
 };
+
+static enum status read_share(const struct js *js, struct grid *g, struct err *e)
+{
+    const char *exchange, *order;
+    TRY(js_int_or(js, "tp", 1, 1 << 16, 1, &g->tp, e));
+    TRY(js_int_or(js, "cp", 1, 1 << 16, 1, &g->cp, e));
+    g->unit = g->tp * g->cp;
+    TRY(js_str_or(js, "exchange", "gather", &exchange, e));
+    bool zigzag = g->cp > 1 && strcmp(exchange, "all-to-all");
+    TRY(js_str_or(js, "order", zigzag ? "zigzag" : "contiguous", &order, e));
+    g->zigzag = !strcmp(order, "zigzag");
+    static const struct needs {
+        const char *key, *more;
+    } needs[] = {
+        { "order", "cp" }, { "exchange", "cp" }, { "cp_stream", "cp" }, { "tp_stream", "tp" }, { "vocab", "tp" }
+    };
+    for (size_t i = 0; i < sizeof needs / sizeof *needs; i++)
+        if (js_has(js, needs[i].key) && (needs[i].more[0] == 'c' ? g->cp : g->tp) == 1)
+            return js_wrong(js, e, "\"%s\" has no effect without \"%s\" > 1", needs[i].key, needs[i].more);
+    if (js_has(js, "keep") && g->unit == 1)
+        return js_wrong(js, e, "\"keep\" has no effect without \"tp\" or \"cp\" > 1");
+    return ST_OK;
+}
+
+/* Ranks, where "dp" is omitted or given. */
+static enum status read_dp(struct sched *s, const struct js *js, struct grid *g, struct err *e)
+{
+    const long long pp = (long long)g->pp, unit = (long long)g->unit;
+    char text[64] = "";
+    if (unit > 1)
+        snprintf(text, sizeof text, " x cp=%lld x tp=%lld", (long long)g->cp, (long long)g->tp);
+    TRY(js_int_or(js, "dp", 1, 1 << 20, 0, &g->dp, e));
+    if (!g->dp && !s->in->ranks)
+        return err_set(e, ST_USAGE, js->file, "%s: without \"dp\" the number of ranks must be known: give it with -n",
+                       js->path);
+    if (!g->dp && s->in->ranks % (pp * unit))
+        return err_set(e, ST_USAGE, js->file, "%s: %u ranks are not a multiple of pp=%lld%s; launch a multiple of it",
+                       js->path, s->in->ranks, pp, text);
+    if (!g->dp)
+        g->dp = s->in->ranks / (pp * unit);
+    if (s->in->ranks && pp * g->dp * unit != s->in->ranks)
+        return err_set(e, ST_USAGE, js->file, "%s: pp=%lld x dp=%lld%s needs %lld ranks, the job has %u", js->path, pp,
+                       (long long)g->dp, text, pp * (long long)g->dp * unit, s->in->ranks);
+    return ST_OK;
+}
 
 static enum status read_grid(struct sched *s, const struct js *js, struct grid *g, struct err *e)
 {
@@ -86,29 +138,38 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
                         "even pp",
                         (long long)g->pp);
     TRY(js_int_or(js, "ep", 1, 1 << 20, 1, &g->ep, e));
-    TRY(js_str_or(js, "outer", g->ep > 1 ? "pp" : "dp", &name, e));
+    TRY(read_share(js, g, e));
+    TRY(js_str_or(js, "outer", g->ep > 1 || g->unit > 1 ? "pp" : "dp", &name, e));
     g->outer_pp = !strcmp(name, "pp");
     if (!g->outer_pp && strcmp(name, "dp")) {
         js_opt(js, "outer", &v, e);
         return js_expected(&v, e, "\"pp\" (replicas of a stage on neighbouring ranks) or \"dp\"");
     }
-    TRY(js_int_or(js, "dp", 1, 1 << 20, 0, &g->dp, e));
-    if (!g->dp && !s->in->ranks)
-        return err_set(e, ST_USAGE, js->file, "%s: without \"dp\" the number of ranks must be known: give it with -n",
-                       js->path);
-    if (!g->dp && s->in->ranks % g->pp)
-        return err_set(e, ST_USAGE, js->file, "%s: %u ranks are not a multiple of pp=%lld; launch a multiple of it",
-                       js->path, s->in->ranks, (long long)g->pp);
-    if (!g->dp)
-        g->dp = s->in->ranks / g->pp;
-    if (s->in->ranks && g->pp * g->dp != s->in->ranks)
-        return err_set(e, ST_USAGE, js->file, "%s: pp=%lld x dp=%lld needs %lld ranks, the job has %u", js->path,
-                       (long long)g->pp, (long long)g->dp, (long long)(g->pp * g->dp), s->in->ranks);
-    if (g->dp % g->ep)
+    TRY(read_dp(s, js, g, e));
+    if (g->dp * g->unit % g->ep && g->unit > 1)
+        return js_wrong(js, e,
+                        "ep=%lld does not divide dp=%lld x cp=%lld x tp=%lld; the experts of a stage are split over ep "
+                        "of its devices",
+                        (long long)g->ep, (long long)g->dp, (long long)g->cp, (long long)g->tp);
+    if (g->dp * g->unit % g->ep)
         return js_wrong(js, e,
                         "ep=%lld does not divide dp=%lld; the experts of a stage are split over ep of its dp replicas",
                         (long long)g->ep, (long long)g->dp);
     return ST_OK;
+}
+
+/* Device k of the data replica of pipeline rank i and copy r. */
+static int64_t device(const struct grid *g, int64_t i, int64_t r, int64_t k)
+{
+    return (g->outer_pp ? i * g->dp + r : i + g->pp * r) * g->unit + k;
+}
+
+static void add_range(json_t *list, int64_t first, int64_t n)
+{
+    if (n == 1)
+        json_array_append_new(list, json_integer(first));
+    else
+        json_array_append_new(list, json_sprintf("%lld-%lld", (long long)first, (long long)(first + n - 1)));
 }
 
 /* The devices of pipeline rank i; two-way: of i and of its mirror image, copy by copy, so that replicas 2c and 2c+1 are the two
@@ -116,36 +177,101 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
 static json_t *device_ranges(const struct grid *g, int64_t i)
 {
     json_t *list = json_array();
-    int64_t first = g->outer_pp ? i * g->dp : i, step = g->outer_pp ? 1 : g->pp;
-    int64_t mirror = (g->pp - 1 - 2 * i) * (g->outer_pp ? g->dp : 1);
-    if (g->dp <= 4 || g->placement == PLACE_TWO_WAY)
+    int64_t first = device(g, i, 0, 0), step = g->outer_pp ? 1 : g->pp;
+    if (g->placement != PLACE_TWO_WAY && g->outer_pp && g->dp * g->unit > 4)
+        add_range(list, first, g->dp * g->unit);
+    else if (g->dp <= 4 || g->placement == PLACE_TWO_WAY || g->unit > 1)
         for (int64_t r = 0; r < g->dp; r++) {
-            json_array_append_new(list, json_integer(first + r * step));
+            add_range(list, device(g, i, r, 0), g->unit);
             if (g->placement == PLACE_TWO_WAY)
-                json_array_append_new(list, json_integer(first + r * step + mirror));
+                add_range(list, device(g, g->pp - 1 - i, r, 0), g->unit);
         }
-    else if (step == 1)
-        json_array_append_new(list, json_sprintf("%lld-%lld", (long long)first, (long long)(first + g->dp - 1)));
     else
         json_array_append_new(list, json_sprintf("%lld-%lld:%lld", (long long)first,
                                                  (long long)(first + (g->dp - 1) * step), (long long)step));
     return list;
 }
 
-/* The expert groups of pipeline rank i. */
+/* The expert groups of pipeline rank i: neighbours among the devices of a direction. */
 static json_t *expert_groups(const struct grid *g, int64_t i)
 {
     json_t *groups = json_array();
-    int64_t first = g->outer_pp ? i * g->dp : i, step = g->outer_pp ? 1 : g->pp;
-    int64_t mirror = (g->pp - 1 - 2 * i) * (g->outer_pp ? g->dp : 1);
     for (int way = 0; way < (g->placement == PLACE_TWO_WAY ? 2 : 1); way++)
-        for (int64_t r = 0; r < g->dp; r += g->ep) {
+        for (int64_t d = 0; d < g->dp * g->unit; d += g->ep) {
             json_t *group = json_array();
-            for (int64_t k = r; k < r + g->ep; k++)
-                json_array_append_new(group, json_integer(first + k * step + way * mirror));
+            for (int64_t k = d; k < d + g->ep; k++)
+                json_array_append_new(group,
+                                      json_integer(device(g, way ? g->pp - 1 - i : i, k / g->unit, k % g->unit)));
             json_array_append_new(groups, group);
         }
     return groups;
+}
+
+/* The groups of a stage on pipeline rank i: its data replicas, in the order of its devices, cut into blocks of n neighbours. */
+static json_t *share_groups_of(const struct grid *g, int64_t i, int64_t n)
+{
+    json_t *groups = json_array();
+    for (int64_t r = 0; r < g->dp; r++)
+        for (int way = 0; way < (g->placement == PLACE_TWO_WAY ? 2 : 1); way++)
+            for (int64_t k = 0; k < g->unit; k += n) {
+                json_t *group = json_array();
+                add_range(group, device(g, way ? g->pp - 1 - i : i, r, k), n);
+                json_array_append_new(groups, group);
+            }
+    return groups;
+}
+
+/* Does the stage have such an operator? */
+static bool stage_has(const struct sched *s, int64_t stage, enum ir_op op)
+{
+    uint32_t pp = ir_graph_find_tag(s->g, "PP");
+    for (uint32_t o = 0; o < s->g->ops.n && pp != IR_NONE; o++)
+        if (s->g->ops.at[o].tag[pp] == stage && s->g->ops.at[o].op == op)
+            return true;
+    return false;
+}
+
+static json_t *dim_of(const struct js *js, const char *dim, int64_t stage, const char *stream)
+{
+    json_t *d = json_pack("{s:s, s:s, s:{s:I}, s:s}", "op", "shard", "dim", dim, "filter", "PP", (json_int_t)stage,
+                          "stream", stream);
+    if (json_object_get(js->v, "keep"))
+        json_object_set(d, "keep", json_object_get(js->v, "keep"));
+    return d;
+}
+
+/* Sequence groups, and the regions that a stage has. */
+static enum status expand_share(const struct sched *s, const struct js *js, const struct grid *g, int64_t stage,
+                                int64_t rank, json_t *out, struct err *e)
+{
+    const char *tp, *cp;
+    bool vocab;
+    TRY(js_str_or(js, "tp_stream", "tp", &tp, e));
+    TRY(js_str_or(js, "cp_stream", "cp", &cp, e));
+    TRY(js_bool_or(js, "vocab", false, &vocab, e));
+    json_array_append_new(out, json_pack("{s:s, s:s, s:{s:I}, s:o, s:s}", "op", "shard", "dim", "sequence", "filter",
+                                         "PP", (json_int_t)stage, "devices", share_groups_of(g, rank, g->unit), "order",
+                                         g->zigzag ? "zigzag" : "contiguous"));
+    const struct region {
+        const char *dim;
+        bool there;
+    } regions[] = { { "head", stage_has(s, stage, IR_OP_ATTENTION) },
+                    { "ffn", stage_has(s, stage, IR_OP_SWIGLU) || stage_has(s, stage, IR_OP_GELU) },
+                    { "vocab", vocab && (stage_has(s, stage, IR_OP_HEAD_LOSS) || stage_has(s, stage, IR_OP_EMBED)) } };
+    for (size_t i = 0; i < sizeof regions / sizeof *regions; i++) {
+        if (g->tp == 1 || !regions[i].there)
+            continue;
+        json_t *d = dim_of(js, regions[i].dim, stage, tp);
+        json_object_set_new(d, "devices", share_groups_of(g, rank, g->tp));
+        json_array_append_new(out, d);
+    }
+    if (g->cp > 1 && regions[0].there) {
+        json_t *d = dim_of(js, "context", stage, cp);
+        if (json_object_get(js->v, "exchange"))
+            json_object_set(d, "exchange", json_object_get(js->v, "exchange"));
+        json_array_append_new(out, d);
+    }
+    return ST_OK;
 }
 
 static bool has_experts(const struct sched *s, int64_t stage)
@@ -204,17 +330,40 @@ static enum status expand_layout(struct sched *s, const struct js *js, json_t *o
             json_object_set_new(d, "lanes", json_true());
         json_array_append_new(out, d);
         json_array_append_new(out, replicate_of(js, stage, devices, reduce, gather, bucket.v));
+        json_decref(devices);
+        if (g.unit > 1)
+            TRY(expand_share(s, js, &g, stage, rank, out, e));
         if (g.ep > 1 && has_experts(s, stage))
             json_array_append_new(out, shard_of(js, &g, stage, rank, experts));
-        json_decref(devices);
     }
     return ST_OK;
 }
 
-static const char *const keys[] = {
-    "op",          "pp",          "dp",           "ep",       "placement",     "chunks",
-    "outer",       "stream",      "zero",         "reduce",   "reduce_stream", "gather_stream",
-    "bucket_size", "shard_grads", "shard_params", "prefetch", "expert_stream", "expert_bound",
-    NULL
-};
+static const char *const keys[] = { "op",
+                                    "pp",
+                                    "dp",
+                                    "ep",
+                                    "placement",
+                                    "chunks",
+                                    "outer",
+                                    "stream",
+                                    "zero",
+                                    "reduce",
+                                    "reduce_stream",
+                                    "gather_stream",
+                                    "bucket_size",
+                                    "shard_grads",
+                                    "shard_params",
+                                    "prefetch",
+                                    "expert_stream",
+                                    "expert_bound",
+                                    "tp",
+                                    "cp",
+                                    "vocab",
+                                    "exchange",
+                                    "keep",
+                                    "order",
+                                    "tp_stream",
+                                    "cp_stream",
+                                    NULL };
 const struct directive_kind directive_layout = { .name = "layout", .keys = keys, .expand = expand_layout };

@@ -221,6 +221,24 @@ static enum status check_convex(const struct sched *s, struct convexity *v, cons
                           group, chunk_text(s, x, text, sizeof text));
 }
 
+/* Does a node of this group stand behind (or before) a node, beyond borders of regions at most? They lie inside of a layer (sums of
+ * gradients too), so without looking through them each of its sub-chunks would be a sink and a source. */
+static bool leads_back(const struct ir_dag *d, uint32_t node, uint32_t number, const uint32_t *mark, bool sinks)
+{
+    const struct ir_node *n = &d->nodes.at[node];
+    if (mark[node] == number)
+        return true;
+    if (n->kind != IR_NODE_SUM && (n->kind != IR_NODE_BORDER || d->moves.at[n->what].how == IR_HOW_ROWS))
+        return false;
+    const uint32_t *first = sinks ? d->out_first : d->in_first, *edge = sinks ? d->out_edge : d->in_edge;
+    for (uint32_t k = first[node]; k < first[node + 1]; k++) {
+        const struct ir_edge *x = &d->edges.at[edge[k]];
+        if (x->kind != IR_EDGE_ORDER && leads_back(d, sinks ? x->to : x->from, number, mark, sinks))
+            return true;
+    }
+    return false;
+}
+
 /* Sinks (or sources) of a group: no data edge to (from) another compute node of the group. A path that leaves the group and
  * comes back through other nodes would make the group not convex: that order then has a cycle, found below. */
 static void ends(const struct ir_dag *d, const struct members *group, const uint32_t *mark, bool sinks,
@@ -232,7 +250,7 @@ static void ends(const struct ir_dag *d, const struct members *group, const uint
         bool end = true;
         for (uint32_t k = first[n]; k < first[n + 1] && end; k++) {
             const struct ir_edge *x = &d->edges.at[edge[k]];
-            end = x->kind == IR_EDGE_ORDER || mark[sinks ? x->to : x->from] != mark[n];
+            end = x->kind == IR_EDGE_ORDER || !leads_back(d, sinks ? x->to : x->from, mark[n], mark, sinks);
         }
         if (end)
             vec_add(out, n);

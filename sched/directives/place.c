@@ -26,11 +26,18 @@ const struct directive_kind directive_place = { .name = "place", .keys = keys, .
 
 enum { PASSES = IR_PASS_COUNT };
 
+/* Does a directive place a chunk that it matches? A sequence group where no replicate covers it. */
+static bool places(const struct sched *s, const struct directive *d, uint32_t chunk)
+{
+    return filter_chunk(s, &d->filter, chunk) &&
+           (d->kind != &directive_shard || s->replicate_of[chunk] == (uint32_t)(d - s->directives.at));
+}
+
 static void apply(struct sched *s, const struct directive *d, uint16_t *sets)
 {
     uint32_t m = s->microbatches;
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++) {
-        if (!filter_chunk(s, &d->filter, c))
+        if (!places(s, d, c))
             continue;
         if (d->kind == &directive_place)
             s->stream_of[c] = (uint16_t)d->stream;
@@ -74,6 +81,7 @@ static enum status count_replicas(struct sched *s, struct err *e)
                            "device sets %s and %s differ in size; all stages must have the same number of devices",
                            devices_text(s, s->set_of[0], a, sizeof a), devices_text(s, s->set_of[i], b, sizeof b));
         }
+    s->replicas /= s->share.n;
     uint32_t parts = s->replicas * s->microbatches;
     if (s->in->batch_size % parts)
         return err_set(
@@ -95,11 +103,11 @@ enum status pass_place(struct sched *s, struct err *e)
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         s->stream_of[c] = dflt;
     bool any = false;
-    const struct directive_kind *const kinds[] = { &directive_place, &directive_replicate };
-    for (int k = 0; k < 2; k++)
+    const struct directive_kind *const kinds[] = { &directive_place, &directive_replicate, &directive_shard };
+    for (int k = 0; k < 3; k++)
         for (uint32_t i = 0; i < s->directives.n; i++) {
             const struct directive *d = &s->directives.at[i];
-            if (d->kind != kinds[k])
+            if (d->kind != kinds[k] || (d->kind == &directive_shard && d->dim != DIM_SEQUENCE))
                 continue;
             TRY(filter_check(s, &d->filter, &d->js, e));
             apply(s, d, sets);
@@ -107,6 +115,7 @@ enum status pass_place(struct sched *s, struct err *e)
         }
     TRY(settle(s, sets, any, e));
     TRY(devices_classes(s, e));
+    TRY(rows_check_devices(s, e));
     TRY(shard_check_devices(s, e));
     return count_replicas(s, e);
 }

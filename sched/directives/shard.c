@@ -1,8 +1,10 @@
-/* shard: the experts of a region are split over a device set (piper-strategy(5), shard).
+/* shard: what every dim has in common, and "dim":"expert": the experts of a region are split over a device set (piper-strategy(5),
+ * shard). The other dims: sched/directives/rows.c (who has which tokens) and region.c (parts of the model that need more than
+ * their own tokens).
  *
  * The devices are one expert group, or a list of groups of equal size: device i of a group holds block i of the experts, and
  * the devices with the same block in all groups are the holders of its parameters (sched/buckets.c). Every data edge across
- * the border of the region goes through an ALL_TO_ALL node inside the groups: rows and counts on the way in, rows on the
+ * the border of the region goes through a BORDER node inside the groups: rows and counts on the way in, rows on the
  * way out, and the gradients of both. BW needs none: what it reads has arrived for BI.
  *
  * Without a capacity (dropless) counts travel first, then as many rows as they say. A device may receive all rows of its
@@ -12,6 +14,18 @@
 #include <stdio.h>
 
 #include "sched/passes.h"
+
+static const char *const dim_names[DIMS] = { "expert", "sequence", "head", "ffn", "vocab", "context" };
+
+/* How the sizes of groups are refused, by dim; what shares evenly. */
+static enum status uneven(const struct directive *d, const struct js *js, const struct js *group, uint32_t i,
+                          uint32_t found, uint32_t expected, struct err *e)
+{
+    if (d->dim == DIM_EXPERT)
+        return js_expected(group, e, "%u devices, as in the first group: experts are split evenly", expected);
+    return js_wrong(js, e, "group %u has %u devices, expected %u as in the first: %s evenly", i, found, expected,
+                    d->dim == DIM_SEQUENCE ? "a sequence is shared" : "a region is split");
+}
 
 static enum status parse_groups(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
@@ -29,29 +43,116 @@ static enum status parse_groups(struct sched *s, const struct js *js, struct dir
         struct js group = js_at(js, i);
         TRY(devices_parse(s, &group, &set, e));
         vec_add(&s->shard_sets, set);
-        if (s->sets.at[set].n != s->sets.at[s->shard_sets.at[d->first_shard_set]].n)
-            return js_expected(&group, e, "%u devices, as in the first group: experts are split evenly",
-                               s->sets.at[s->shard_sets.at[d->first_shard_set]].n);
+        uint32_t size = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
+        if (s->sets.at[set].n != size)
+            return uneven(d, js, &group, i, s->sets.at[set].n, size, e);
     }
     d->n_shard_sets = n;
     return ST_OK;
 }
 
-static enum status parse_shard(struct sched *s, const struct js *js, struct directive *d, struct err *e)
+/* A key whose value is one of two or three words. */
+static enum status parse_word(const struct js *js, const char *key, const char *const *words, const char *expected,
+                              uint32_t *found, struct err *e)
+{
+    const char *name;
+    TRY(js_str_or(js, key, words[0], &name, e));
+    for (*found = 0; words[*found]; ++*found)
+        if (!strcmp(name, words[*found]))
+            return ST_OK;
+    return js_wrong(js, e, "\"%s\": found \"%s\", expected %s", key, name, expected);
+}
+
+static enum status parse_expert(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
     struct js v;
-    const char *name;
     TRY(placement_keys(s, js, d, &v, "the devices that share the experts, or a list of such groups", e));
     TRY(parse_groups(s, &v, d, e));
-    TRY(js_str_or(js, "stream", "default_stream", &name, e));
-    d->stream = stream_number(s, name);
     double bound;
     TRY(js_num_or(js, "expert_bound", 1, 1e6, 0, &bound, e));
     d->expert_bound = ratio_of(bound);
     return ST_OK;
 }
 
-static const char *const keys[] = { "op", "filter", "devices", "device", "stream", "expert_bound", NULL };
+static enum status parse_sequence(struct sched *s, const struct js *js, struct directive *d, struct err *e)
+{
+    static const char *const words[] = { "contiguous", "zigzag", NULL };
+    struct js v;
+    uint32_t order;
+    TRY(placement_keys(s, js, d, &v, "the devices that share the sequences of a replica, or a list of such groups", e));
+    TRY(parse_groups(s, &v, d, e));
+    TRY(parse_word(js, "order", words, "\"contiguous\" or \"zigzag\"", &order, e));
+    d->zigzag = order == 1;
+    struct {
+        VEC(uint32_t);
+    } all = { 0 };
+    for (uint32_t g = 0; g < d->n_shard_sets; g++) {
+        const struct device_set *set = &s->sets.at[s->shard_sets.at[d->first_shard_set + g]];
+        for (uint32_t i = 0; i < set->n; i++)
+            vec_add(&all, s->sets.pool.at[set->first + i]);
+    }
+    d->set = devices_intern(s, all.at, all.n);
+    vec_free(&all);
+    return ST_OK;
+}
+
+static enum status parse_region(struct sched *s, const struct js *js, struct directive *d, struct err *e)
+{
+    static const char *const keeps[] = { "part", "whole", NULL };
+    static const char *const exchanges[] = { "gather", "all-to-all", "ring", NULL };
+    struct js v;
+    uint32_t keep, exchange;
+    TRY(js_need(js, "filter", &v, e));
+    TRY(filter_parse(s, &v, &d->filter, e));
+    TRY(js_opt(js, "devices", &v, e));
+    if (v.v)
+        TRY(parse_groups(s, &v, d, e));
+    TRY(parse_word(js, "keep", keeps, "\"part\" or \"whole\"", &keep, e));
+    d->keep_whole = keep == 1;
+    TRY(parse_word(js, "exchange", exchanges, "\"gather\", \"all-to-all\" or \"ring\"", &exchange, e));
+    d->exchange = (uint8_t)exchange;
+    return ST_OK;
+}
+
+static const struct dim {
+    const char *const *keys; /* allowed, NULL-terminated */
+    enum status (*parse)(struct sched *s, const struct js *js, struct directive *d, struct err *e);
+} dims[DIMS] = {
+    [DIM_EXPERT] = { (const char *const[]){ "op", "dim", "filter", "devices", "device", "stream", "expert_bound",
+                                            NULL },
+                     parse_expert },
+    [DIM_SEQUENCE] = { (const char *const[]){ "op", "dim", "filter", "devices", "device", "stream", "order", NULL },
+                       parse_sequence },
+    [DIM_HEAD] = { (const char *const[]){ "op", "dim", "filter", "devices", "stream", "keep", NULL }, parse_region },
+    [DIM_FFN] = { (const char *const[]){ "op", "dim", "filter", "devices", "stream", "keep", NULL }, parse_region },
+    [DIM_VOCAB] = { (const char *const[]){ "op", "dim", "filter", "devices", "stream", "keep", NULL }, parse_region },
+    [DIM_CONTEXT] = { (const char *const[]){ "op", "dim", "filter", "devices", "stream", "keep", "exchange", NULL },
+                      parse_region },
+};
+
+static enum status parse_shard(struct sched *s, const struct js *js, struct directive *d, struct err *e)
+{
+    const char *name;
+    TRY(js_str_or(js, "dim", "expert", &name, e));
+    while (d->dim < DIMS && strcmp(name, dim_names[d->dim]))
+        d->dim++;
+    if (d->dim == DIMS)
+        return js_wrong(js, e,
+                        "\"dim\": found \"%s\", expected \"expert\", \"sequence\", \"head\", \"ffn\", "
+                        "\"vocab\" or \"context\"",
+                        name);
+    TRY(js_only(js, dims[d->dim].keys, e));
+    TRY(dims[d->dim].parse(s, js, d, e));
+    if (d->dim != DIM_EXPERT && (d->filter.mb.given || d->filter.pass != IR_PASS_NONE))
+        return js_wrong(js, e, "shard acts on chunks: leave %s and PASS out of the filter", s->mb_name);
+    TRY(js_str_or(js, "stream", "default_stream", &name, e));
+    d->stream = stream_number(s, name);
+    return ST_OK;
+}
+
+/* Of all dims: which of them a directive may have, dims[] says. */
+static const char *const keys[] = { "op",    "dim",          "filter", "devices",  "device", "stream",
+                                    "order", "expert_bound", "keep",   "exchange", NULL };
 const struct directive_kind directive_shard = { .name = "shard", .keys = keys, .parse = parse_shard };
 
 static enum status check_region(const struct sched *s, const struct directive *d, uint32_t chunk, struct err *e)
@@ -80,7 +181,7 @@ enum status pass_shard(struct sched *s, struct err *e)
     memset(s->shard_of, 0xff, (n + 1) * sizeof *s->shard_of);
     for (uint32_t i = 0; i < s->directives.n; i++) {
         const struct directive *d = &s->directives.at[i];
-        if (d->kind != &directive_shard)
+        if (d->kind != &directive_shard || d->dim != DIM_EXPERT)
             continue;
         TRY(filter_check(s, &d->filter, &d->js, e));
         for (uint32_t c = 0; c < n; c++) {

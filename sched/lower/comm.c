@@ -6,6 +6,7 @@ void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n
     struct plan_instr *i = lower_begin(c, node, PLAN_LOAD, 0);
     i->tensor = n->what;
     i->my_set = lower_device_set(c, n->set);
+    i->count = c->x->s->sides ? side_tokens(c->x->s, IR_LAYOUT_TOKENS) : 0;
     lower_work_base(c, i, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), PLAN_WRITE);
 }
 
@@ -14,7 +15,7 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
     const struct ir_move *m = &d->moves.at[n->what];
-    const struct ir_shape *shape = &s->g->tensors.at[m->tensor].shape;
+    const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
     bool sends = class_of_set(s, m->from_set) == c->class_id, receives = class_of_set(s, m->to_set) == c->class_id;
     struct plan_instr *i = lower_begin(c, node,
                                        sends && receives ? PLAN_EXCHANGE
@@ -25,75 +26,14 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
     i->tag = c->x->tag[n->what];
     i->my_set = lower_device_set(c, sends ? m->from_set : m->to_set);
     i->peer_set = lower_device_set(c, sends ? m->to_set : m->from_set);
-    i->count = ir_shape_elements(shape) * s->microbatch_size;
-    i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
+    i->count = ir_shape_elements(&shape) * s->microbatch_size;
+    i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
     enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
     uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
     if (sends)
         lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
     if (receives)
         lower_work_base(c, i, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
-}
-
-/* The forward run of the region that an all-to-all belongs to. */
-static uint32_t region_forward(const struct class_lowering *c, uint32_t node)
-{
-    const struct ir_dag *d = &c->list->dag;
-    const struct ir_move *m = &d->moves.at[d->nodes.at[node].what];
-    if (!m->inward)
-        return c->index->forward_of[d->edges.at[d->in_edge[d->in_first[node]]].from];
-    for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
-        uint32_t to = d->edges.at[d->out_edge[k]].to;
-        if (d->nodes.at[to].kind == IR_NODE_RUN)
-            return c->index->forward_of[to];
-    }
-    CHECK(!"rows that go into a region are read there");
-    return IR_NONE;
-}
-
-/* Counts of the rows that go to each member and come from each, as bases 2 and 3. */
-static void count_bases(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n)
-{
-    const struct ir_dag *d = &c->list->dag;
-    uint32_t forward = region_forward(c, node), received = IR_NONE, tensor = IR_NONE;
-    for (uint32_t k = d->in_first[forward]; k < d->in_first[forward + 1]; k++) {
-        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
-        if (e->kind == IR_EDGE_TENSOR && c->x->s->g->tensors.at[e->value].shape.dtype == IR_I32) {
-            received = e->from;
-            tensor = e->value;
-        }
-    }
-    CHECK(received != IR_NONE);
-    uint32_t giver = d->edges.at[d->in_edge[d->in_first[received]]].from;
-    uint32_t local = lower_value_buffer(c, WHAT_TENSOR, giver, tensor, n->mb, MEM_COMM);
-    uint32_t remote = lower_value_buffer(c, WHAT_TENSOR, received, tensor, n->mb, MEM_COMM);
-    bool inward = d->moves.at[n->what].inward;
-    lower_work_base(c, i, inward ? local : remote, PLAN_READ);
-    lower_work_base(c, i, inward ? remote : local, PLAN_READ);
-}
-
-void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n)
-{
-    const struct sched *s = c->x->s;
-    const struct ir_dag *d = &c->list->dag;
-    const struct ir_move *m = &d->moves.at[n->what];
-    const struct directive *shard = &s->directives.at[m->shard];
-    const struct ir_shape *shape = &s->g->tensors.at[m->tensor].shape;
-    uint32_t ep = s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
-    uint32_t chunk = s->chunks.subs.at[d->nodes.at[region_forward(c, node)].what].chunk;
-    const struct ir_node_op *experts = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]];
-    bool uneven = !experts->attrs.capacity && shape->dtype != IR_I32;
-    struct plan_instr *i = lower_begin(c, node, uneven ? PLAN_ALL_TO_ALL_V : PLAN_ALL_TO_ALL, n->stream);
-    i->tensor = m->tensor;
-    i->channel = c->channel_of[c->x->shard_channel[m->shard]];
-    i->count = uneven ? shape->dim[shape->ndim - 1] : ir_shape_elements(shape) * s->microbatch_size / ep;
-    i->type = shape->dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape->dtype;
-    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
-    uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
-    lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
-    lower_work_base(c, i, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
-    if (uneven)
-        count_bases(c, i, node, n);
 }
 
 void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op)

@@ -13,7 +13,7 @@ static void each_class(const struct sched *s, const struct ir_dag *d, const stru
     case IR_NODE_LOAD:
     case IR_NODE_RUN:
     case IR_NODE_SUM:
-    case IR_NODE_ALL_TO_ALL:
+    case IR_NODE_BORDER:
         found(to, class_of_set(s, n->set));
         return;
     case IR_NODE_MOVE:

@@ -23,8 +23,8 @@ static void lower_node(struct class_lowering *c, uint32_t node)
     case IR_NODE_MOVE:
         lower_move(c, node, n);
         break;
-    case IR_NODE_ALL_TO_ALL:
-        lower_all_to_all(c, node, n);
+    case IR_NODE_BORDER:
+        lower_border(c, node, n);
         break;
     case IR_NODE_REDUCE:
         lower_reduce(c, node, n);
@@ -57,7 +57,8 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
     for (uint32_t i = 0; i < n; i++) {
         const struct plan_instr *instr = &c->pb.instrs.at[c->first_instr + i];
         deps->first[i] = at.n;
-        for (uint32_t k = d->in_first[instr->node]; k < d->in_first[instr->node + 1]; k++) {
+        const uint32_t node = instr->node % d->nodes.n; /* of the second call of a node too */
+        for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
             uint32_t on = c->instr_of[d->edges.at[d->in_edge[k]].from];
             if (on != IR_NONE && c->pb.instrs.at[c->first_instr + on].stream != instr->stream)
                 vec_add(&at, on);
@@ -104,6 +105,7 @@ static void lower_list(struct class_lowering *c, struct list_plan *list, const s
     c->index = index;
     c->first_instr = c->pb.instrs.n;
     c->grad_written = mem_alloc(s->buckets.n + 1);
+    c->param_written = mem_alloc(s->g->params.n + 1);
     map_begin(c);
     for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++)
         lower_node(c, index->nodes[k]);
@@ -122,6 +124,7 @@ static void lower_list(struct class_lowering *c, struct list_plan *list, const s
     mem_free(deps.first);
     mem_free(deps.at);
     mem_free(c->grad_written);
+    mem_free(c->param_written);
     mem_free(c->map_keys);
     mem_free(c->map_values);
 }
@@ -133,6 +136,25 @@ static uint32_t *none_array(struct sched *s, uint32_t n)
     uint32_t *a = arena_array(&s->arena, uint32_t, n + 1);
     memset(a, 0xff, (n + 1) * sizeof *a);
     return a;
+}
+
+/* Who shares the sequences of a replica. */
+static void lower_share(struct class_lowering *c)
+{
+    struct sched *s = c->x->s;
+    if (!s->sides)
+        return;
+    uint32_t set = 0;
+    while (s->sets.at[set].class_id != c->class_id)
+        set++;
+    struct group_key key = { .kind = PLAN_GROUP_EACH };
+    key.ids = share_groups(s, set, SHARE_SEQUENCE, &key.n);
+    c->pb.h.share = s->share.n;
+    c->pb.h.context = s->share.context;
+    c->pb.h.zigzag = s->share.zigzag;
+    c->pb.h.share_group = lower_group(c, key);
+    key.ids = share_groups(s, set, SHARE_TENSOR, &key.n);
+    c->programs.tensor_group = s->share.tensor > 1 ? lower_group(c, key) : 0;
 }
 
 static void lower_class(struct lowering *low, uint32_t class_id, struct sched_class *out, uint64_t *instructions)
@@ -154,6 +176,7 @@ static void lower_class(struct lowering *low, uint32_t class_id, struct sched_cl
     h->optimizer = s->in->optimizer;
     h->clip = s->in->clip;
     h->devices = lower_set(&c.pb, s->class_pool.at + s->classes.at[class_id].first, s->classes.at[class_id].n);
+    lower_share(&c);
     lower_buckets(&c);
     lower_channels(&c);
     low->tag = low->train_tag;
@@ -205,5 +228,6 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     lower_index_release(&low.train);
     lower_index_release(&low.eval);
     vec_free(&low.channels);
+    vec_free(&low.border_channels);
     return stream_check(s, low.stream_used, e);
 }

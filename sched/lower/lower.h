@@ -14,6 +14,11 @@ struct job_channel {
     struct group_key group;
     uint32_t stream;
 };
+/* The communicator of the tensor or context groups of a device set on a stream. */
+struct border_channel {
+    uint32_t set, stream, channel;
+    enum share_kind kind;
+};
 /* A list, for all classes (sched/lower/index.c). */
 struct list_index {
     uint32_t *first; /* [classes + 1] */
@@ -30,9 +35,12 @@ struct lowering {
     struct group_key *holders;                                  /* by bucket */
     uint32_t scalars_channel, *reduce_channel, *gather_channel; /* by bucket */
     uint32_t *shard_channel;                                    /* by directive */
-    uint32_t *train_tag, *eval_tag;                             /* by move */
-    const uint32_t *tag;                                        /* of the list being lowered */
-    uint8_t *stream_used;                                       /* by stream: some class has it */
+    struct {
+        VEC(struct border_channel);
+    } border_channels;
+    uint32_t *train_tag, *eval_tag; /* by move */
+    const uint32_t *tag;            /* of the list being lowered */
+    uint8_t *stream_used;           /* by stream: some class has it */
     struct list_index train, eval;
     uint32_t *instr_of;       /* room of class_lowering.instr_of; all IR_NONE between lists */
     uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
@@ -52,9 +60,10 @@ struct class_lowering {
     struct list_plan *list;
     const struct list_index *index;
     uint32_t first_instr;
-    uint32_t *instr_of;    /* by node, relative to first_instr; IR_NONE */
-    uint8_t *grad_written; /* by bucket of the job: some instruction of the list has written its gradients */
-    uint64_t *map_keys;    /* open addressing: value -> buffer */
+    uint32_t *instr_of;     /* by node, relative to first_instr; IR_NONE */
+    uint8_t *grad_written;  /* by bucket of the job: reduced gradients of the list have been added to it */
+    uint8_t *param_written; /* by parameter: some run of the list has written its gradient in ARENA_GRADS */
+    uint64_t *map_keys;     /* open addressing: value -> buffer */
     uint32_t *map_values, map_size, map_shift, map_used;
 };
 
@@ -72,11 +81,16 @@ void lower_index_release(struct list_index *index);
 uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list);
 /* Channels of the job, and the scratch of its streams: into x. */
 void lower_number_channels(struct lowering *low);
+/* A channel is a group on a stream; all buckets with the same holders and streams share one. */
+uint32_t lower_channel_number(struct lowering *low, struct group_key group, uint32_t stream);
+/* Scratch for a reduction of terms of so many bytes on a stream. */
+void lower_want_scratch(struct lowering *low, uint32_t stream, uint64_t members, uint64_t bytes);
 void lower_size_scratch(struct lowering *low);
 /* Set, stream: the number in this plan of the job's, added when new. */
 uint32_t lower_set(struct plan_builder *pb, const uint32_t *d, uint32_t n);
 uint32_t lower_device_set(struct class_lowering *c, uint32_t set);
 uint16_t lower_stream(struct class_lowering *c, uint32_t stream);
+uint32_t lower_group(struct class_lowering *c, struct group_key key);
 /* Buckets with their arenas and pieces, and channels that this class takes part in. */
 void lower_buckets(struct class_lowering *c);
 void lower_channels(struct class_lowering *c);
@@ -87,6 +101,14 @@ uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_ki
 /* The buffer of a value by (what, id, index): IR_NONE in the place that is returned when there is none yet. Valid until the
  * next call. */
 uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint32_t id, uint32_t index);
+/* What of a tensor, or of its gradient, a giver gives: in which layout, of what shape; chunk: the one on whose side of the experts'
+ * border it lies, which decides how many rows are planned for, IR_NONE: on no side. */
+struct lower_side {
+    uint32_t chunk;
+    enum ir_layout layout;
+    struct ir_shape shape;
+};
+struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, uint32_t tensor, bool grad);
 /* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
 uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint32_t giver, uint32_t tensor, uint32_t mb,
                             enum plan_kind_of_memory kind);
@@ -103,9 +125,15 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 /* ---- sched/lower/comm.c ---- */
 void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n);
-void lower_all_to_all(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op);
 void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+
+/* ---- sched/lower/border.c ---- */
+/* The channels of a list's borders: into x. */
+void lower_number_borders(struct lowering *low, const struct list_plan *list);
+/* What sums of terms need: into x. */
+void lower_size_borders(struct lowering *low, const struct list_plan *list);
+void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 
 #endif

@@ -291,7 +291,7 @@ static void settle(struct planner *p, uint64_t *extent)
         for (uint32_t k = 0; k < instr(p, i)->n_bases; k++) {
             struct plan_base *b = &p->pb->bases.at[instr(p, i)->first_base + k];
             if (b->arena == ARENA_WORK)
-                b->offset = p->pb->buffers.at[b->buffer].offset;
+                b->offset += p->pb->buffers.at[b->buffer].offset;
         }
 }
 

@@ -11,7 +11,7 @@ struct dependencies {
 };
 
 /* Plans one list: the instructions from `first` on and the buffers from `first_buffer` on that stand in pb, with bases that name
- * buffers but have no offsets yet. pass_runs: RUNs of one pass of a microbatch over all stages of the class. Sets waits, buffer
+ * buffers, with offsets in these. pass_runs: RUNs of one pass of a microbatch over all stages of the class. Sets waits, buffer
  * and base offsets; the header's bytes of ARENA_WORK grow to what the list needs, its peak_bytes[kind] to the largest sum of
  * live buffers of a kind. */
 void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer, uint32_t alignment, uint32_t pass_runs,

@@ -18,13 +18,11 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
     uint32_t align = elements_of(s, s->in->target->alignment);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         uint64_t at = 0;
-        uint32_t d = s->buckets.at[b].shard;
-        uint32_t parts = d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
         for (uint32_t i = 0; i < s->buckets.at[b].n_params; i++) {
             uint32_t p = s->bucket_params.at[s->buckets.at[b].first_param + i];
             at = round_up(at, align);
             ps->param_offset[p] = at;
-            at += ir_shape_elements(&s->g->params.at[p].shape) / parts;
+            at += s->cuts[p].count;
         }
     }
 }
@@ -73,7 +71,8 @@ struct program_maker {
     struct programs *ps;
     struct sched *s;
     uint32_t first_slot, first_kernel;
-    uint32_t ep; /* devices that the experts are split over */
+    uint32_t ep;            /* devices that the experts are split over */
+    uint32_t tokens, parts; /* of plan_program */
     uint64_t temp_bytes;
     struct {
         VEC(struct temp);
@@ -147,6 +146,11 @@ static struct plan_kernel *kernel(struct program_maker *m, uint32_t op, uint32_t
     *k = (struct plan_kernel){
         .op = op, .graph_op = graph_op, .pass = (uint8_t)pass, .first_operand = pb->operands.n, .n = n
     };
+    if (!m->s->sides || graph_op == PLAN_NONE || !m->s->sides[graph_op].split)
+        return k;
+    k->split = m->s->sides[graph_op].split;
+    k->parts = m->s->sides[graph_op].parts;
+    m->parts = m->ps->tensor_group;
     return k;
 }
 
@@ -154,13 +158,15 @@ static void work(struct program_maker *m, struct plan_kernel *k, uint32_t at)
 {
     if (k->graph_op == PLAN_NONE)
         return;
+    const struct ir_attrs local = side_attrs(m->s, k->graph_op);
     uint64_t bytes = m->s->in->target->workspace(&(struct ir_kernel){ .op = (enum ir_op)k->op,
                                                                       .pass = (enum ir_pass)k->pass,
-                                                                      .attrs = &m->s->g->ops.at[k->graph_op].attrs,
+                                                                      .attrs = &local,
                                                                       .b = m->s->microbatch_size,
-                                                                      .t = m->s->g->seq_len,
+                                                                      .t = side_op_tokens(m->s, k->graph_op),
                                                                       .ep = m->ep,
-                                                                      .compute = m->s->in->compute });
+                                                                      .compute = m->s->in->compute,
+                                                                      .share = side_share(m->s, k->graph_op) });
     if (bytes)
         operand(m, k, OPERAND_WORK, (struct place){ temp_slot(m), place_temp(m, bytes, at, at) }, 0);
 }
@@ -181,8 +187,9 @@ static bool crossing_place(struct program_maker *m, const struct ir_sub *sub, ui
 {
     if (!tensor_crosses(m->s, sub, tensor, outputs))
         return false;
-    *p = (struct place){ slot(m, (struct slot_ref){ WHAT_TENSOR, tensor, 0 },
-                              value_bytes(m->s, sub->chunk, &m->s->g->tensors.at[tensor].shape), access, SLOT_TENSOR),
+    const struct ir_shape shape = side_tensor(m->s, sub, tensor);
+    *p = (struct place){ slot(m, (struct slot_ref){ WHAT_TENSOR, tensor, 0 }, value_bytes(m->s, sub->chunk, &shape),
+                              access, SLOT_TENSOR),
                          0 };
     return true;
 }
@@ -239,7 +246,7 @@ static void forward(struct program_maker *m, const struct ir_sub *sub, const str
         uint32_t o = s->chunks.ops.at[sub->first_op + i];
         const struct ir_node_op *op = &s->g->ops.at[o];
         struct ir_op_shapes shapes;
-        ir_op_shapes((enum ir_op)op->op, &op->attrs, s->g->seq_len, &shapes);
+        side_shapes(s, o, &shapes);
         struct plan_kernel *k = kernel(m, op->op, o, IR_PASS_F, 0);
         for (uint32_t j = 0; j < IR_MAX_IN; j++) {
             struct place p;
@@ -446,6 +453,7 @@ static struct program_maker begin(struct programs *ps, uint32_t sub)
     return (struct program_maker){ .ps = ps,
                                    .s = ps->s,
                                    .ep = expert_parts(ps->s, ps->s->chunks.subs.at[sub].chunk),
+                                   .tokens = side_program_tokens(ps->s, &ps->s->chunks.subs.at[sub]),
                                    .first_slot = ps->pb->slots.n,
                                    .first_kernel = ps->pb->kernels.n };
 }
@@ -465,6 +473,8 @@ static uint32_t finish(struct program_maker *m, struct program_key key)
                                                       .first_slot = m->first_slot,
                                                       .n_slots = pb->slots.n - m->first_slot,
                                                       .ep = m->ep,
+                                                      .tokens = m->tokens,
+                                                      .parts = m->parts,
                                                       .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
     key.next = ps->first_program[key.sub];
@@ -481,7 +491,8 @@ static uint32_t find_program(const struct programs *ps, struct program_key key)
 {
     for (uint32_t i = ps->first_program[key.sub]; i != IR_NONE; i = ps->keys[i].next) {
         const struct program_key *k = &ps->keys[i];
-        if (k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts && k->tape == key.tape)
+        if (k->pass == key.pass && k->tensor == key.tensor && k->parts == key.parts && k->layout == key.layout &&
+            k->tape == key.tape)
             return i;
     }
     return IR_NONE;
@@ -502,29 +513,30 @@ uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const
     return finish(&m, key);
 }
 
-uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_t parts)
+uint32_t program_sum(struct programs *ps, const struct sum_program *sum)
 {
-    struct program_key key = { .sub = sub, .pass = IR_PASS_NONE, .tensor = tensor, .parts = parts };
+    struct program_key key = {
+        .sub = sum->sub, .pass = IR_PASS_NONE, .tensor = sum->tensor, .parts = sum->parts, .layout = sum->layout
+    };
     uint32_t found = find_program(ps, key);
     if (found != IR_NONE)
         return found;
-    struct program_maker m = begin(ps, sub);
-    const struct ir_shape *shape = &ps->s->g->tensors.at[tensor].shape;
-    uint32_t chunk = ps->s->chunks.subs.at[sub].chunk;
-    uint64_t bytes = value_bytes(ps->s, chunk, shape), n = value_elements(ps->s, chunk, shape);
+    struct program_maker m = begin(ps, sum->sub);
+    uint32_t chunk = ps->s->chunks.subs.at[sum->sub].chunk, tensor = sum->tensor;
+    uint64_t bytes = value_bytes(ps->s, chunk, &sum->shape), n = value_elements(ps->s, chunk, &sum->shape);
     struct place out = {
         slot(&m, (struct slot_ref){ WHAT_LEAVING, tensor, 0 }, bytes, PLAN_READ | PLAN_WRITE, SLOT_GRADIENT), 0
     };
-    struct place sum = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, 0 }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
-    for (uint32_t i = 1; i < parts; i++) {
+    struct place total = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, 0 }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
+    for (uint32_t i = 1; i < sum->parts; i++) {
         struct place part = { slot(&m, (struct slot_ref){ WHAT_PART, tensor, i }, bytes, PLAN_READ, SLOT_GRADIENT), 0 };
         struct plan_kernel *k = kernel(&m, IR_OP_SUM, PLAN_NONE, IR_PASS_BI, n);
-        k->type = shape->dtype;
+        k->type = sum->shape.dtype;
         k->tensor = tensor;
-        operand(&m, k, OPERAND_IN, sum, 0);
+        operand(&m, k, OPERAND_IN, total, 0);
         operand(&m, k, OPERAND_IN + 1, part, 0);
         operand(&m, k, OPERAND_OUT, out, 0);
-        sum = out;
+        total = out;
     }
     return finish(&m, key);
 }

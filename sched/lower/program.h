@@ -66,6 +66,7 @@ struct slot_ref {
 struct programs {
     struct sched *s;
     struct plan_builder *pb;
+    uint32_t tensor_group;  /* group of the plan over which operators are split */
     uint8_t *has_grad;      /* by tensor */
     uint64_t *param_offset; /* bytes in the bucket, by parameter */
     struct {
@@ -77,7 +78,7 @@ struct programs {
     } refs; /* one per plan slot, same index */
     struct program_key {
         uint32_t sub, pass;
-        uint32_t tensor, parts; /* of a sum; else 0 */
+        uint32_t tensor, parts, layout; /* of a sum; else 0 */
         const struct tape *tape;
         uint32_t next; /* program of the same sub-chunk; IR_NONE */
     } * keys;          /* by program */
@@ -90,8 +91,14 @@ void programs_release(struct programs *ps);
 const struct tape *tape_get(struct programs *ps, uint32_t sub, const uint32_t *parts);
 /* The program of (sub, pass); for F of a training list the tape says what to keep; eval: F only, tape NULL. */
 uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const struct tape *tape);
-/* A program that adds `parts` gradient parts of one tensor (WHAT_PART slots) into WHAT_LEAVING. */
-uint32_t program_sum(struct programs *ps, uint32_t sub, uint32_t tensor, uint32_t parts);
+/* A program that adds `parts` gradient parts of one tensor (WHAT_PART slots) into WHAT_LEAVING. sub: whose backward gives one of
+ * them; layout, shape: of all. */
+struct sum_program {
+    uint32_t sub, tensor, parts;
+    enum ir_layout layout;
+    struct ir_shape shape;
+};
+uint32_t program_sum(struct programs *ps, const struct sum_program *sum);
 
 /* tape.c */
 struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts);

@@ -25,8 +25,7 @@ uint32_t *lower_number_tags(const struct sched *s, const struct list_plan *list)
     return tag;
 }
 
-/* A channel is a group on a stream; all buckets with the same holders and streams share one. */
-static uint32_t channel_number(struct lowering *low, struct group_key group, uint32_t stream)
+uint32_t lower_channel_number(struct lowering *low, struct group_key group, uint32_t stream)
 {
     for (uint32_t i = 0; i < low->channels.n; i++)
         if (same_group(&low->channels.at[i].group, &group) && low->channels.at[i].stream == stream)
@@ -48,6 +47,41 @@ static struct group_key block_holders(struct sched *s, const struct directive *d
     return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
 }
 
+/* The devices of a set with the same block in all its tensor groups: one set per block. */
+static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t blocks)
+{
+    const uint32_t p = s->share.tensor, n = s->sets.at[set].n;
+    uint32_t *sets = arena_array(&s->arena, uint32_t, blocks), *list = mem_alloc(n * sizeof *list);
+    for (uint32_t k = 0; k < blocks; k++) {
+        uint32_t found = 0;
+        for (uint32_t i = 0; i < n; i++)
+            if ((uint64_t)(i % p) * blocks / p == k)
+                list[found++] = devices_of(s, set)[i];
+        sets[k] = devices_intern(s, list, found);
+    }
+    mem_free(list);
+    return (struct group_key){ PLAN_GROUP_EACH, sets, blocks };
+}
+
+/* A device set of a class. */
+static uint32_t set_of_class(const struct sched *s, uint32_t class_id)
+{
+    uint32_t set = 0;
+    while (s->sets.at[set].class_id != class_id)
+        set++;
+    return set;
+}
+
+static struct group_key holders_of(struct sched *s, const struct bucket *b)
+{
+    if (b->shard != IR_NONE)
+        return block_holders(s, &s->directives.at[b->shard]);
+    const uint32_t *classes = s->bucket_classes.at + b->first_class;
+    if (b->blocks > 1)
+        return tensor_holders(s, set_of_class(s, classes[0]), b->blocks);
+    return (struct group_key){ PLAN_GROUP_UNION, classes, b->n_classes };
+}
+
 static struct group_key expert_groups(const struct sched *s, const struct directive *d)
 {
     return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
@@ -59,32 +93,32 @@ void lower_number_channels(struct lowering *low)
     uint32_t *all = arena_array(&s->arena, uint32_t, s->classes.n);
     for (uint32_t c = 0; c < s->classes.n; c++)
         all[c] = c;
-    low->scalars_channel = channel_number(low, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
+    low->scalars_channel = lower_channel_number(low, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
     low->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
     low->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        low->holders[b] = k->shard == IR_NONE
-                              ? (struct group_key){ PLAN_GROUP_UNION, s->bucket_classes.at + k->first_class,
-                                                    k->n_classes }
-                              : block_holders(s, &s->directives.at[k->shard]);
+        low->holders[b] = holders_of(s, k);
         if (k->holders > 1)
-            low->reduce_channel[b] = channel_number(low, low->holders[b], k->reduce_stream);
+            low->reduce_channel[b] = lower_channel_number(low, low->holders[b], k->reduce_stream);
         if (k->zero)
-            low->gather_channel[b] = channel_number(low, low->holders[b], k->gather_stream);
+            low->gather_channel[b] = lower_channel_number(low, low->holders[b], k->gather_stream);
     }
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         if (s->shard_of[c] != IR_NONE) {
             const struct directive *d = &s->directives.at[s->shard_of[c]];
-            low->shard_channel[s->shard_of[c]] = channel_number(low, expert_groups(s, d), d->stream);
+            low->shard_channel[s->shard_of[c]] = lower_channel_number(low, expert_groups(s, d), d->stream);
         }
+    lower_number_borders(low, &s->train);
+    if (s->in->eval)
+        lower_number_borders(low, &s->eval);
 }
 
 /* What the back end needs to sum: the terms of all members, up to its limit. The same on all ranks of a stream, so that
  * both ends of a reduction cut it into the same pieces. */
-static void want_scratch(struct lowering *low, uint32_t stream, uint64_t members, uint64_t bytes)
+void lower_want_scratch(struct lowering *low, uint32_t stream, uint64_t members, uint64_t bytes)
 {
     uint64_t want = round_up(members * bytes, low->s->in->target->alignment), limit = low->s->in->comm_scratch;
     want = want < limit ? want : limit;
@@ -95,12 +129,13 @@ static void want_scratch(struct lowering *low, uint32_t stream, uint64_t members
 void lower_size_scratch(struct lowering *low)
 {
     const struct sched *s = low->s;
-    want_scratch(low, 0, s->ranks, PLAN_SCALARS_BYTES);
+    lower_want_scratch(low, 0, s->ranks, PLAN_SCALARS_BYTES);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        want_scratch(low, k->reduce_stream, k->holders,
-                     k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
+        lower_want_scratch(low, k->reduce_stream, k->holders,
+                           k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
     }
+    lower_size_borders(low, &s->train);
 }
 
 /* ---- tables of a class ---------------------------------------------------------------------------------------------- */
@@ -128,7 +163,7 @@ uint32_t lower_device_set(struct class_lowering *c, uint32_t set)
     return c->set_of[set];
 }
 
-static uint32_t add_group(struct class_lowering *c, struct group_key key)
+uint32_t lower_group(struct class_lowering *c, struct group_key key)
 {
     const struct sched *s = c->x->s;
     for (uint32_t g = 0; g < c->group_keys.n; g++)
@@ -210,20 +245,21 @@ static void place_bucket(struct class_lowering *c, const struct bucket *b, struc
     p->snapshot = in->snapshot ? take(c, ARENA_SNAPSHOT, plan_snapshot_bytes(p, b->holders)) : UINT64_MAX;
 }
 
-/* The parameters of a bucket that this class holds: whole, or a block of experts. */
+/* The parameters of a bucket that this class holds: whole, or a block of each. */
 static void add_pieces(struct class_lowering *c, const struct bucket *b, uint32_t owners)
 {
     const struct sched *s = c->x->s;
-    const struct directive *d = b->shard == IR_NONE ? NULL : &s->directives.at[b->shard];
-    uint32_t split = d ? s->sets.at[s->shard_sets.at[d->first_shard_set]].n : 1;
     for (uint32_t k = 0; k < b->n_params; k++) {
         uint32_t param = s->bucket_params.at[b->first_param + k];
+        const struct param_cut *cut = &s->cuts[param];
         *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
                                                         .bucket = c->pb.buckets.n,
-                                                        .count = ir_shape_elements(&s->g->params.at[param].shape) /
-                                                                 split,
+                                                        .count = cut->count,
                                                         .offset = c->programs.param_offset[param],
-                                                        .split = split,
+                                                        .run = cut->run,
+                                                        .stride = cut->stride,
+                                                        .elements = cut->elements,
+                                                        .split = cut->blocks,
                                                         .owners = owners };
     }
 }
@@ -242,9 +278,12 @@ void lower_buckets(struct class_lowering *c)
                                  .elements = b->elements,
                                  .n_decay = b->n_decay,
                                  .zero = b->zero };
-        p.holders = add_group(c, c->x->holders[i]);
+        p.holders = lower_group(c, c->x->holders[i]);
         place_bucket(c, b, &p);
-        add_pieces(c, b, b->shard == IR_NONE ? p.holders : add_group(c, expert_groups(s, &s->directives.at[b->shard])));
+        add_pieces(c, b,
+                   b->shard != IR_NONE ? lower_group(c, expert_groups(s, &s->directives.at[b->shard]))
+                   : b->blocks > 1     ? c->programs.tensor_group
+                                       : p.holders);
         vec_add(&c->pb.buckets, p);
     }
 }
@@ -257,7 +296,7 @@ void lower_channels(struct class_lowering *c)
         if (!in_group(c, &j->group))
             continue;
         c->channel_of[i] = c->pb.channels.n;
-        struct plan_channel p = { .id = i, .group = add_group(c, j->group), .stream = lower_stream(c, j->stream) };
+        struct plan_channel p = { .id = i, .group = lower_group(c, j->group), .stream = lower_stream(c, j->stream) };
         vec_add(&c->pb.channels, p);
     }
 }

@@ -89,16 +89,17 @@ static struct step *new_step(struct tape_builder *tape, uint32_t op, uint32_t gr
 
 static uint64_t tensor_bytes(const struct tape_builder *tape, uint32_t t)
 {
-    return value_bytes(tape->ps->s, tape->sub->chunk, &tape->g->tensors.at[t].shape);
+    const struct ir_shape shape = side_tensor(tape->ps->s, tape->sub, t);
+    return value_bytes(tape->ps->s, tape->sub->chunk, &shape);
 }
 
 /* A sum or a copy of gradients of a tensor. */
 static struct step *plain_step(struct tape_builder *tape, enum ir_op op, uint32_t tensor)
 {
-    const struct ir_shape *shape = &tape->g->tensors.at[tensor].shape;
+    const struct ir_shape shape = side_tensor(tape->ps->s, tape->sub, tensor);
     struct step *k = new_step(tape, op, PLAN_NONE, IR_PASS_BI);
-    k->n = value_elements(tape->ps->s, tape->sub->chunk, shape);
-    k->type = shape->dtype;
+    k->n = value_elements(tape->ps->s, tape->sub->chunk, &shape);
+    k->type = shape.dtype;
     k->tensor = tensor;
     return k;
 }
@@ -118,7 +119,7 @@ static void read_operands(struct tape_builder *tape, struct step *k, const struc
                           const uint32_t *dout, const uint32_t *stash)
 {
     struct ir_op_shapes shapes;
-    ir_op_shapes((enum ir_op)op->op, &op->attrs, tape->g->seq_len, &shapes);
+    side_shapes(tape->ps->s, k->graph_op, &shapes);
     for (int i = 0; i < IR_MAX_IN; i++)
         if (reads & IR_IN(i) && op->in[i] != IR_NONE)
             k->operand[OPERAND_IN + i] = known_value(tape, VALUE_TENSOR, op->in[i], 0, tensor_bytes(tape, op->in[i]));
@@ -203,7 +204,7 @@ static void tape_bi(struct tape_builder *tape, uint32_t o, const uint32_t *dout,
     uint32_t wanted = gradients_of_bi(tape, op);
     if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI) || (!wanted && !info->n_stash))
         return;
-    ir_op_shapes((enum ir_op)op->op, &op->attrs, tape->g->seq_len, &shapes);
+    side_shapes(tape->ps->s, o, &shapes);
     uint32_t at = tape->t->steps.n;
     struct step *k = new_step(tape, op->op, o, IR_PASS_BI);
     for (int i = 0; i < IR_MAX_STASH; i++)
@@ -284,7 +285,7 @@ static struct step forward_step(struct tape_builder *tape, uint32_t o)
 {
     const struct ir_node_op *op = &tape->g->ops.at[o];
     struct ir_op_shapes shapes;
-    ir_op_shapes((enum ir_op)op->op, &op->attrs, tape->g->seq_len, &shapes);
+    side_shapes(tape->ps->s, o, &shapes);
     struct step k = { .op = op->op, .graph_op = o, .pass = IR_PASS_F };
     memset(k.operand, 0xff, sizeof k.operand);
     for (int i = 0; i < IR_MAX_IN; i++)

@@ -12,28 +12,48 @@ uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_ki
     return c->pb.buffers.n - 1;
 }
 
-/* The chunk on whose side of a border the value of a giver lies: it decides how many rows are planned for. */
-static uint32_t side_of(const struct class_lowering *c, uint32_t giver)
+/* A run that reads what a border node gives. */
+static const struct ir_node *reader_of(const struct class_lowering *c, uint32_t node)
+{
+    const struct ir_dag *d = &c->list->dag;
+    for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->out_edge[k]];
+        if (d->nodes.at[e->to].kind == IR_NODE_RUN && (e->kind == IR_EDGE_TENSOR || e->kind == IR_EDGE_GRAD))
+            return &d->nodes.at[e->to];
+    }
+    return NULL;
+}
+
+static struct lower_side run_side(const struct sched *s, const struct ir_node *run, uint32_t tensor, bool grad)
+{
+    const struct ir_sub *sub = &s->chunks.subs.at[run->what];
+    enum ir_layout layout = side_layout(s, sub, tensor);
+    return (struct lower_side){ sub->chunk, grad ? side_dual(layout) : layout, side_tensor(s, sub, tensor) };
+}
+
+struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, uint32_t tensor, bool grad)
 {
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
-    const struct ir_node *n = &d->nodes.at[giver];
+    const struct ir_node *n = &d->nodes.at[giver], *reader;
     if (n->kind == IR_NODE_RUN)
-        return s->chunks.subs.at[n->what].chunk;
-    if (n->kind != IR_NODE_ALL_TO_ALL || !d->moves.at[n->what].inward)
-        return IR_NONE;
-    const struct ir_node *to = &d->nodes.at[d->edges.at[d->out_edge[d->out_first[giver]]].to];
-    return to->kind == IR_NODE_RUN ? s->chunks.subs.at[to->what].chunk : IR_NONE;
+        return run_side(s, n, tensor, grad);
+    if (n->kind == IR_NODE_SUM)
+        return lower_side_of(c, d->edges.at[d->in_edge[d->in_first[giver]]].from, tensor, grad);
+    const struct ir_move *m = n->kind == IR_NODE_BORDER ? &d->moves.at[n->what] : NULL;
+    bool rows = m && m->how == IR_HOW_ROWS, narrow = m && !rows && m->layout != IR_LAYOUT_TOKENS;
+    /* more rows of experts, or the columns of a region, are as its run has them */
+    if (((rows && m->inward) || narrow) && (reader = reader_of(c, giver)))
+        return run_side(s, reader, tensor, grad);
+    enum ir_layout layout = m ? (enum ir_layout)m->layout : IR_LAYOUT_TOKENS;
+    return (struct lower_side){ IR_NONE, layout, side_whole_rows(s, tensor, layout) };
 }
 
-static uint64_t tensor_bytes(const struct class_lowering *c, uint32_t giver, uint32_t tensor)
+static uint64_t side_bytes(const struct sched *s, const struct lower_side *side)
 {
-    const struct sched *s = c->x->s;
-    const struct ir_shape *shape = &s->g->tensors.at[tensor].shape;
-    uint32_t chunk = side_of(c, giver);
-    if (chunk != IR_NONE)
-        return value_bytes(s, chunk, shape);
-    return ir_shape_elements(shape) * s->microbatch_size * ir_dtype_size(shape->dtype, s->in->compute);
+    if (side->chunk != IR_NONE)
+        return value_bytes(s, side->chunk, &side->shape);
+    return ir_shape_elements(&side->shape) * s->microbatch_size * ir_dtype_size(side->shape.dtype, s->in->compute);
 }
 
 /* Values of the list being lowered, by (what, id, microbatch): the buffer that holds them. */
@@ -57,9 +77,12 @@ uint32_t lower_value_buffer(struct class_lowering *c, enum slot_what what, uint3
                             enum plan_kind_of_memory kind)
 {
     uint32_t *slot = lower_buffer_slot(c, what, giver, tensor);
-    if (*slot == IR_NONE)
-        *slot = lower_new_buffer(c, tensor_bytes(c, giver, tensor), kind,
-                                 what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT, tensor, mb);
+    if (*slot == IR_NONE) {
+        const struct lower_side side = lower_side_of(c, giver, tensor, what != WHAT_TENSOR);
+        *slot = lower_new_buffer(c, side_bytes(c->x->s, &side), kind, what == WHAT_TENSOR ? SLOT_TENSOR : SLOT_GRADIENT,
+                                 tensor, mb);
+        c->pb.buffers.at[*slot].layout = (uint16_t)side.layout;
+    }
     return *slot;
 }
 
@@ -108,29 +131,35 @@ struct plan_base *lower_grad_base(struct class_lowering *c, struct plan_instr *i
         (struct plan_base){ .arena = ARENA_GRADS, .access = (uint16_t)access, .buffer = bucket, .offset = offset });
 }
 
-/* Who makes the tensor that a run of a sub-chunk reads or writes: the forward itself, or the node that an edge of it names. */
-static uint32_t tensor_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor)
-{
-    const struct ir_dag *d = &c->list->dag;
-    uint32_t f = c->index->forward_of[node];
-    for (uint32_t k = d->in_first[f]; k < d->in_first[f + 1]; k++) {
-        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
-        if (e->kind == IR_EDGE_TENSOR && e->value == tensor)
-            return e->from;
-    }
-    return f;
-}
-
-/* The gradient part number `index` of a tensor that enters a node: its edges in order. */
-static uint32_t part_giver(const struct ir_dag *d, uint32_t node, uint32_t tensor, uint32_t index)
+/* From where edge number `index` of this kind and value enters a node; IR_NONE: there is none. */
+static uint32_t giver_of(const struct ir_dag *d, uint32_t node, enum ir_edge_kind kind, uint32_t tensor, uint32_t index)
 {
     for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
         const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
-        if (e->kind == IR_EDGE_GRAD && e->value == tensor && index-- == 0)
+        if (e->kind == kind && e->value == tensor && index-- == 0)
             return e->from;
     }
-    CHECK(!"a gradient part has a giver");
     return IR_NONE;
+}
+
+/* Who makes the tensor that a run of a sub-chunk reads or writes: the node that an edge of it names, for a backward that gathers it
+ * again, or one of its forward; or the forward itself. */
+static uint32_t tensor_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor)
+{
+    const struct ir_dag *d = &c->list->dag;
+    uint32_t f = c->index->forward_of[node], from = giver_of(d, node, IR_EDGE_TENSOR, tensor, 0);
+    from = from == IR_NONE ? giver_of(d, f, IR_EDGE_TENSOR, tensor, 0) : from;
+    return from == IR_NONE ? f : from;
+}
+
+/* The gradient part number `index` of a tensor that enters a node, or its backward: edges in order. */
+static uint32_t part_giver(const struct class_lowering *c, uint32_t node, uint32_t tensor, uint32_t index)
+{
+    const struct ir_dag *d = &c->list->dag;
+    uint32_t from = giver_of(d, node, IR_EDGE_GRAD, tensor, index);
+    from = from == IR_NONE ? giver_of(d, c->index->backward_of[node], IR_EDGE_GRAD, tensor, index) : from;
+    CHECK(from != IR_NONE);
+    return from;
 }
 
 /* The whole parameters of a bucket: under zero 3 where the gather for this node has put them. */
@@ -162,11 +191,18 @@ bool grads_pass_through(const struct bucket *b)
 /* Where a backward writes the whole gradients of a bucket. */
 static void grad_base(struct class_lowering *c, struct plan_instr *i, uint32_t bucket, uint32_t mb, uint32_t access)
 {
+    const struct sched *s = c->x->s;
+    const struct ir_sub *sub = &s->chunks.subs.at[c->pb.programs.at[i->program].sub];
     const struct bucket *b = &c->x->s->buckets.at[bucket];
     uint32_t local = c->bucket_of[bucket];
     if (!grads_pass_through(b)) {
-        lower_grad_base(c, i, local, access)->first = !c->grad_written[bucket];
-        c->grad_written[bucket] = 1;
+        bool written = false; /* all that this sub-chunk writes of the bucket, or nothing */
+        for (uint32_t k = 0; k < sub->n_param; k++) {
+            uint32_t p = s->chunks.params.at[sub->first_param + k];
+            written = written || (s->bucket_of[p] == bucket && c->param_written[p]);
+            c->param_written[p] |= s->bucket_of[p] == bucket;
+        }
+        lower_grad_base(c, i, local, access)->first = !written;
         return;
     }
     uint32_t *found = lower_buffer_slot(c, WHAT_GRAD, bucket, b->reduce_each ? mb : IR_NO_MB);
@@ -195,8 +231,7 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
         b = lower_value_buffer(c, WHAT_TENSOR, tensor_giver(c, node, r->id), r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_PART:
-        b = lower_value_buffer(c, WHAT_LEAVING, part_giver(&c->list->dag, backward, r->id, r->index), r->id, n->mb,
-                               MEM_ACTIVATIONS);
+        b = lower_value_buffer(c, WHAT_LEAVING, part_giver(c, node, r->id, r->index), r->id, n->mb, MEM_ACTIVATIONS);
         break;
     case WHAT_LEAVING:
         b = lower_value_buffer(c, WHAT_LEAVING, backward, r->id, n->mb, MEM_ACTIVATIONS);
@@ -237,8 +272,15 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     uint32_t program;
     if (n->kind == IR_NODE_SUM) {
         const struct ir_sum *sum = &d->sums.at[n->what];
+        const struct lower_side side = lower_side_of(c, node, sum->tensor, true);
         uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
-        program = program_sum(&c->programs, d->nodes.at[giver].what, sum->tensor, sum->parts);
+        while (d->nodes.at[giver].kind != IR_NODE_RUN)
+            giver = d->edges.at[d->in_edge[d->in_first[giver]]].from;
+        program = program_sum(&c->programs, &(struct sum_program){ .sub = d->nodes.at[giver].what,
+                                                                   .tensor = sum->tensor,
+                                                                   .parts = sum->parts,
+                                                                   .layout = side.layout,
+                                                                   .shape = side.shape });
     } else {
         const struct tape *tape = NULL;
         if (!c->list->eval) /* F keeps what the tape of its backward reads */

@@ -6,6 +6,17 @@
 
 /* ---- kernels and buckets -------------------------------------------------------------------------------------- */
 
+/* Of the part of an operator that this rank has. */
+static const struct ir_attrs *local_attrs(struct exec *x, const struct plan_kernel *k)
+{
+    const struct ir_attrs *a = &x->graph->ops.at[k->graph_op].attrs;
+    if (!k->split)
+        return a;
+    struct ir_attrs *local = arena_array(&x->memory, struct ir_attrs, 1);
+    *local = ir_op_local((enum ir_op)k->op, a, (enum ir_split)k->split, k->parts);
+    return local;
+}
+
 static enum status bind_program(struct exec *x, const struct plan_program *program, struct err *e)
 {
     static const struct ir_attrs no_attrs;
@@ -20,9 +31,11 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
             return err_set(e, ST_BUG, "executor", "the back end %s has no kernel %s of %s", x->compute->name,
                            ir_pass_name((enum ir_pass)k->pass), ir_op_info[k->op].name);
         bound->args = (struct op_args){
-            .attrs = k->graph_op == PLAN_NONE ? &no_attrs : &x->graph->ops.at[k->graph_op].attrs,
+            .attrs = k->graph_op == PLAN_NONE ? &no_attrs : local_attrs(x, k),
             .op = k->op,
-            .t = x->graph->seq_len,
+            .t = program->tokens ? program->tokens : x->graph->seq_len,
+            .positions = exec__positions(x, program, k),
+            .phase = program->phase,
             .ep = program->ep,
             .compute = k->type == IR_COMPUTE ? p->h->compute : k->type,
             .scalars = k->again ? x->discarded : x->scalars,
@@ -39,6 +52,16 @@ static int by_first(const void *a, const void *b)
     return (x->first > y->first) - (x->first < y->first);
 }
 
+/* Elements of a parameter that this rank holds. */
+static uint64_t held(const struct exec *x, uint32_t param)
+{
+    const struct plan *p = x->plan;
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++)
+        if (p->pieces[i].param == param)
+            return p->pieces[i].count;
+    return 0;
+}
+
 /* What the kernels of a program leave unwritten in a slot of gradients. */
 static void find_gaps(struct exec *x, const struct plan_program *program, uint32_t slot)
 {
@@ -53,8 +76,7 @@ static void find_gaps(struct exec *x, const struct plan_program *program, uint32
             if (!(k->mask >> bit & 1))
                 continue;
             if (bit >= OPERAND_DPARAM && bit < OPERAND_WORK && o->slot == slot) {
-                uint32_t param = x->graph->ops.at[k->graph_op].param[bit - OPERAND_DPARAM];
-                uint64_t n = ir_shape_elements(&x->graph->params.at[param].shape) / program->ep;
+                uint64_t n = held(x, x->graph->ops.at[k->graph_op].param[bit - OPERAND_DPARAM]);
                 vec_add(&written, ((struct exec__gap){ o->offset, n * sizeof(float) }));
             }
             o++;
@@ -216,7 +238,7 @@ void exec__bind_list(struct exec *x, const struct plan_list *l)
     for (uint32_t i = 0; i < l->n_instr; i++) {
         const struct plan_instr *in = &p->instrs[l->first_instr + i];
         if (in->op == PLAN_LOAD)
-            x->replica[l->first_instr + i] = plan_set_index(p, in->my_set, x->rank);
+            x->replica[l->first_instr + i] = plan_set_index(p, in->my_set, x->rank) / (p->h->share ? p->h->share : 1);
         if (!exec__is_communication(in))
             continue;
         bind_call(x, in, i);

@@ -25,15 +25,29 @@ struct bucket_view bucket_view_of(const struct plan *p, uint32_t bucket, uint32_
     };
 }
 
-bool bucket_view_piece(const struct plan *p, uint32_t piece, uint32_t rank, struct bucket_view_range in,
-                       struct bucket_view_piece *out)
+static uint64_t least(uint64_t a, uint64_t b)
+{
+    return a < b ? a : b;
+}
+
+bool bucket_view_next(const struct plan *p, uint32_t piece, uint32_t rank, struct bucket_view_range in,
+                      struct bucket_view_piece *at)
 {
     const struct plan_piece *q = &p->pieces[piece];
-    uint64_t lo = q->offset > in.first ? q->offset : in.first;
-    uint64_t hi = q->offset + q->count < in.first + in.count ? q->offset + q->count : in.first + in.count;
+    uint64_t block = 0, count = q->count;
+    if (q->split > 1)
+        block = (uint64_t)plan_group_index(p, q->owners, rank) * q->split / plan_group_size(p, q->owners, rank);
+    if (q->elements) /* the last block may be short */
+        count = least(count, q->elements - least(q->elements, block * q->count));
+    uint64_t lo = at->count ? at->offset + at->count : q->offset > in.first ? q->offset : in.first;
+    uint64_t hi = least(q->offset + count, in.first + in.count);
     if (lo >= hi)
         return false;
-    uint64_t first = q->split > 1 ? q->count * plan_group_index(p, q->owners, rank) : q->first;
-    *out = (struct bucket_view_piece){ q->param, first + (lo - q->offset), hi - lo, lo };
+    uint64_t from = lo - q->offset, n = hi - lo, first = q->first + block * q->count + from;
+    if (q->run) {
+        first = from / q->run * q->stride + block * q->run + from % q->run;
+        n = least(n, q->run - from % q->run);
+    }
+    *at = (struct bucket_view_piece){ q->param, first, n, lo };
     return true;
 }

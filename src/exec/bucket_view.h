@@ -33,8 +33,8 @@ struct bucket_view_piece {
     uint64_t first, count; /* elements of the tensor */
     uint64_t offset;       /* elements from the start of the bucket */
 };
-/* The part of a piece that lies in the range; false when nothing does. */
-bool bucket_view_piece(const struct plan *p, uint32_t piece, uint32_t rank, struct bucket_view_range in,
-                       struct bucket_view_piece *out);
+/* The stretches of a piece that lie in the range, one after the other: *at is all 0 before the first; false: there are no more. */
+bool bucket_view_next(const struct plan *p, uint32_t piece, uint32_t rank, struct bucket_view_range in,
+                      struct bucket_view_piece *at);
 
 #endif

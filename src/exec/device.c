@@ -150,15 +150,15 @@ static void run_sumsq(struct exec *x, const struct plan_instr *in)
                       d->streams[in->stream]);
 }
 
-static uint64_t load_bytes(const struct exec *x)
+static uint64_t load_bytes(const struct exec *x, const struct plan_instr *in)
 {
-    return (uint64_t)x->list->microbatch_size * x->graph->seq_len * sizeof(int32_t);
+    return (uint64_t)x->list->microbatch_size * (in->count ? in->count : x->graph->seq_len) * sizeof(int32_t);
 }
 
 static void run_load(struct exec *x, const struct plan_instr *in)
 {
     struct exec__device *d = x->own;
-    d->ops->copy(exec__base(x, in, 0), d->loads + d->load_at[in - x->plan->instrs], load_bytes(x),
+    d->ops->copy(exec__base(x, in, 0), d->loads + d->load_at[in - x->plan->instrs], load_bytes(x, in),
                  d->streams[in->stream]);
 }
 

@@ -89,6 +89,7 @@ static struct exec *new_exec(const struct exec_setup *s)
     x->calls = arena_array(&x->memory, struct comm_call, h->count[PLAN_S_INSTRS]);
     x->wakes = arena_array(&x->memory, unsigned char, h->count[PLAN_S_INSTRS]);
     x->replica = arena_array(&x->memory, uint32_t, h->count[PLAN_S_INSTRS]);
+    x->row = h->share ? arena_array(&x->memory, int32_t, s->graph->seq_len) : NULL;
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         x->n_events = s->plan->lists[i].n_instr > x->n_events ? s->plan->lists[i].n_instr : x->n_events;
     x->times = s->times ? arena_array(&x->memory, double, 2 * (size_t)x->n_events) : NULL;

@@ -59,6 +59,7 @@ struct exec {
     struct comm_call *calls;      /* [instructions of the plan]; filled in for communications */
     unsigned char *wakes;         /* [instructions of the plan] 1: a communication waits for its event */
     uint32_t *replica;            /* [instructions of the plan] PLAN_LOAD: which part of the samples */
+    int32_t *row;                 /* [seq_len] a whole sequence, where it is shared */
     struct comm *comm;
     struct comm_channel *channels; /* [channels of the plan] */
     struct {
@@ -94,6 +95,16 @@ uint32_t exec__group_size(const struct exec *x, uint32_t channel);
 uint32_t exec__ctas(const struct exec *x, uint32_t stream);
 /* The lane of a message that is bound otherwise, in x->lanes. */
 uint32_t exec__lane(struct exec *x, const struct plan_instr *in, const struct comm_call *c);
+
+/* ---- a part of the sequences, and of operators (part.c) --------------------------------------------------------- */
+
+/* This rank's place among those that share a sequence. */
+uint32_t exec__member(const struct exec *x);
+/* Token ids of sequence number `sequence` of a microbatch, in x->row, to its rows of a PLAN_LOAD: row = token * sequences + sequence. */
+void exec__load_part(const struct exec *x, const struct plan_instr *in, uint32_t sequence, int32_t *to);
+/* What the kernel has to know of its rows, in x->memory; NULL where sequences are not shared. */
+const struct op_positions *exec__positions(struct exec *x, const struct plan_program *program,
+                                           const struct plan_kernel *k);
 
 /* ---- in a step (run.c, check.c) -------------------------------------------------------------------------------- */
 

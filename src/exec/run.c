@@ -23,7 +23,7 @@ _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, con
 /* ---- what is loaded -------------------------------------------------------------------------------------------- */
 
 /* Which samples. With R replicas of M microbatches of b sequences, a step takes R*M*b of them, replica r the
- * r-th part, microbatch mb its mb-th. */
+ * r-th part, microbatch mb its mb-th. Ranks that share sequences are one replica. */
 static uint64_t first_place(const struct exec *x, const struct plan_list *l, const struct plan_instr *in)
 {
     return ((uint64_t)x->replica[in - x->plan->instrs] * l->microbatches + in->mb) * l->microbatch_size;
@@ -60,9 +60,13 @@ void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
     uint64_t b = x->list->microbatch_size, t = x->graph->seq_len;
     uint64_t first = x->step->sample + first_place(x, x->list, in);
     struct err e = { 0 };
-    for (uint64_t i = 0; i < b; i++)
-        if (data->read(data->self, first + i, in->tensor == x->targets, to + i * t, &e) != ST_OK)
+    for (uint64_t i = 0; i < b; i++) {
+        int32_t *row = in->count ? x->row : to + i * t;
+        if (data->read(data->self, first + i, in->tensor == x->targets, row, &e) != ST_OK)
             exec__fail(x, in, &e);
+        if (in->count)
+            exec__load_part(x, in, (uint32_t)i, to);
+    }
 }
 
 /* ---- kernels --------------------------------------------------------------------------------------------------- */
@@ -133,7 +137,8 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
     struct err e = { 0 };
     const struct ir_shape *shape = &x->graph->tensors.at[in->tensor].shape;
-    uint64_t balanced = (uint64_t)shape->dim[0] * x->list->microbatch_size;
+    const uint32_t share = x->plan->h->share ? x->plan->h->share : 1;
+    uint64_t balanced = (uint64_t)shape->dim[0] / share * x->list->microbatch_size;
     uint64_t bound = (100 * rows + balanced - 1) / balanced; /* in hundredths */
     err_set(&e, ST_INPUT, NULL,
             "%llu rows arrive for the experts of this rank, but the plan has room for %llu; set \"expert_bound\": "

@@ -85,7 +85,10 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
         snprintf(text, size, "all-reduce scalars");
         break;
     default:
-        snprintf(text, size, "%s bucket %u", collectives[in->op], in->bucket);
+        if (plan_moves_tensor(x->plan, in))
+            snprintf(text, size, "%s %s %s", collectives[in->op], pass, tensor ? tensor->name : "");
+        else
+            snprintf(text, size, "%s bucket %u", collectives[in->op], in->bucket);
     }
 }
 

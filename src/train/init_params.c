@@ -96,11 +96,11 @@ void init_params(const struct ir_graph *g, const struct plan *p, uint32_t rank, 
         const struct plan_bucket *bucket = &p->buckets[b];
         for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
             const struct ir_param *what = &g->params.at[p->pieces[i].param];
-            struct bucket_view_piece piece;
-            if (bucket_view_piece(p, i, rank, s.params, &piece))
+            struct bucket_view_piece piece = { 0 }, state = { 0 };
+            while (bucket_view_next(p, i, rank, s.params, &piece))
                 fill_compute(p, s.param, piece.offset - s.params.first, what, &piece, seed);
-            if (s.master && bucket_view_piece(p, i, rank, s.state, &piece))
-                fill(s.master + (piece.offset - s.state.first), what, &piece, seed);
+            while (s.master && bucket_view_next(p, i, rank, s.state, &state))
+                fill(s.master + (state.offset - s.state.first), what, &state, seed);
         }
     }
 }

@@ -8,18 +8,18 @@ static void add(const struct plan *p, uint32_t rank, const struct plan_bucket *b
                 const struct checkpoint_piece *at, struct pieces *out)
 {
     for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
-        struct bucket_view_piece s;
-        if (!bucket_view_piece(p, i, rank, in, &s))
-            continue;
-        uint64_t from = s.offset - in.first;
-        vec_add(&out->list, ((struct checkpoint_piece){
-                                .param = s.param,
-                                .first = s.first,
-                                .count = s.count,
-                                .data = at->data + from,
-                                .m = at->m ? at->m + from : NULL,
-                                .v = at->v ? at->v + from : NULL,
-                            }));
+        struct bucket_view_piece s = { 0 };
+        while (bucket_view_next(p, i, rank, in, &s)) {
+            uint64_t from = s.offset - in.first;
+            vec_add(&out->list, ((struct checkpoint_piece){
+                                    .param = s.param,
+                                    .first = s.first,
+                                    .count = s.count,
+                                    .data = at->data + from,
+                                    .m = at->m ? at->m + from : NULL,
+                                    .v = at->v ? at->v + from : NULL,
+                                }));
+        }
     }
 }
 

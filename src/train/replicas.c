@@ -28,6 +28,8 @@ static uint64_t stretches(const struct plan *p, uint32_t rank)
     uint64_t n = 0;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++)
         n += p->buckets[b].n_pieces + plan_group_size(p, p->buckets[b].holders, rank);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++)
+        n += p->pieces[i].run ? p->pieces[i].count / p->pieces[i].run : 0;
     return n;
 }
 
@@ -67,19 +69,19 @@ static void add(struct replicas *r, uint64_t *n, const struct bucket_view *s, ui
                 struct bucket_view_range in)
 {
     uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)r->p->h->compute);
-    struct bucket_view_piece held, kept;
-    if (!bucket_view_piece(r->p, piece, r->rank, in, &held))
-        return;
-    bool same = bucket_view_piece(r->p, piece, r->rank, s->state, &kept) && kept.offset == held.offset &&
-                kept.count == held.count;
-    const unsigned char *values = (const unsigned char *)s->param + (held.offset - s->params.first) * size;
-    CHECK(*n < r->most);
-    r->mine[(*n)++] = (struct copy){ .param = held.param,
-                                     .rank = r->rank,
-                                     .first = held.first,
-                                     .count = held.count,
-                                     .values = number_hash(values, held.count * size, 0),
-                                     .state = same ? hash_state(s, &kept) : 0 };
+    struct bucket_view_piece held = { 0 };
+    while (bucket_view_next(r->p, piece, r->rank, in, &held)) {
+        /* moments of exactly this stretch: of whole parameters, or of the part of a holder that is one stretch */
+        bool same = held.offset >= s->state.first && held.offset + held.count <= s->state.first + s->state.count;
+        const unsigned char *values = (const unsigned char *)s->param + (held.offset - s->params.first) * size;
+        CHECK(*n < r->most);
+        r->mine[(*n)++] = (struct copy){ .param = held.param,
+                                         .rank = r->rank,
+                                         .first = held.first,
+                                         .count = held.count,
+                                         .values = number_hash(values, held.count * size, 0),
+                                         .state = same ? hash_state(s, &held) : 0 };
+    }
 }
 
 /* Where only the owner of a part updates it, the others get the new values with the next step: until then the owner's are

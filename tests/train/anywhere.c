@@ -135,20 +135,19 @@ static bool visit_range(const struct world *w, uint32_t bucket, struct bucket_vi
     const struct plan_bucket *b = &w->p.buckets[bucket];
     bool same = true;
     for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
-        struct bucket_view_piece s;
-        if (!bucket_view_piece(&w->p, i, world_rank(), in, &s))
-            continue;
-        for (uint64_t k = 0; k < s.count; k++) {
-            float want = value(s.param, s.first + k, kind);
-            uint16_t short_want = number_to_bf16(want);
-            unsigned char *to = (unsigned char *)at + (s.offset - in.first + k) * (half ? 2 : 4);
-            const void *from = half ? (void *)&short_want : (void *)&want;
-            if (set)
-                memcpy(to, from, half ? 2 : 4);
-            else
-                same = same && memcmp(to, from, half ? 2 : 4) == 0;
-            compared += !set;
-        }
+        struct bucket_view_piece s = { 0 };
+        while (bucket_view_next(&w->p, i, world_rank(), in, &s))
+            for (uint64_t k = 0; k < s.count; k++) {
+                float want = value(s.param, s.first + k, kind);
+                uint16_t short_want = number_to_bf16(want);
+                unsigned char *to = (unsigned char *)at + (s.offset - in.first + k) * (half ? 2 : 4);
+                const void *from = half ? (void *)&short_want : (void *)&want;
+                if (set)
+                    memcpy(to, from, half ? 2 : 4);
+                else
+                    same = same && memcmp(to, from, half ? 2 : 4) == 0;
+                compared += !set;
+            }
     }
     return same;
 }

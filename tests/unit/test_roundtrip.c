@@ -66,7 +66,7 @@ static void make_chunks(struct ir_chunks *c, const struct ir_graph *g, enum ir_c
     struct ir_cut_rule *rules = mem_alloc(c->chunks.n * sizeof *rules);
     for (uint32_t i = 0; i < c->chunks.n; i++)
         rules[i].how = how;
-    ir_chunks_cut(c, g, rules, IR_F32);
+    ir_chunks_cut(c, g, rules, NULL, IR_F32);
     mem_free(rules);
 }
 

@@ -1,0 +1,171 @@
+/* Lowering: what crosses the border of a region (piper-strategy(5), shard). Rows by expert are an all-to-all of the expert groups; a
+ * gather is an all-gather, a sum a reduce-scatter of the tensor or context groups. Rows of tokens stand by token, so what members give
+ * joins in their order and no row moves. Keys of a zigzag: each member has an early and a late chunk of the sequence, and the late ones
+ * follow in the order of the members turned round. So its keys are two all-gathers, one into each half, the second of groups turned
+ * round, and no row moves either; their sum alike. */
+#include "sched/lower/lower.h"
+
+/* ---- rows by expert ------------------------------------------------------------------------------------------------ */
+
+/* The forward run of the region that an all-to-all belongs to. */
+static uint32_t region_forward(const struct class_lowering *c, uint32_t node)
+{
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[d->nodes.at[node].what];
+    if (!m->inward)
+        return c->index->forward_of[d->edges.at[d->in_edge[d->in_first[node]]].from];
+    for (uint32_t k = d->out_first[node]; k < d->out_first[node + 1]; k++) {
+        uint32_t to = d->edges.at[d->out_edge[k]].to;
+        if (d->nodes.at[to].kind == IR_NODE_RUN)
+            return c->index->forward_of[to];
+    }
+    CHECK(!"rows that go into a region are read there");
+    return IR_NONE;
+}
+
+/* Counts of the rows that go to each member and come from each, as bases 2 and 3. */
+static void count_bases(struct class_lowering *c, struct plan_instr *i, uint32_t node, const struct ir_node *n)
+{
+    const struct ir_dag *d = &c->list->dag;
+    uint32_t forward = region_forward(c, node), received = IR_NONE, tensor = IR_NONE;
+    for (uint32_t k = d->in_first[forward]; k < d->in_first[forward + 1]; k++) {
+        const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
+        if (e->kind == IR_EDGE_TENSOR && c->x->s->g->tensors.at[e->value].shape.dtype == IR_I32) {
+            received = e->from;
+            tensor = e->value;
+        }
+    }
+    CHECK(received != IR_NONE);
+    uint32_t giver = d->edges.at[d->in_edge[d->in_first[received]]].from;
+    uint32_t local = lower_value_buffer(c, WHAT_TENSOR, giver, tensor, n->mb, MEM_COMM);
+    uint32_t remote = lower_value_buffer(c, WHAT_TENSOR, received, tensor, n->mb, MEM_COMM);
+    bool inward = d->moves.at[n->what].inward;
+    lower_work_base(c, i, inward ? local : remote, PLAN_READ);
+    lower_work_base(c, i, inward ? remote : local, PLAN_READ);
+}
+
+static void lower_rows(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    const struct directive *shard = &s->directives.at[m->shard];
+    const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
+    uint32_t ep = s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
+    uint32_t chunk = s->chunks.subs.at[d->nodes.at[region_forward(c, node)].what].chunk;
+    const struct ir_node_op *experts = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]];
+    bool uneven = !experts->attrs.capacity && shape.dtype != IR_I32;
+    struct plan_instr *i = lower_begin(c, node, uneven ? PLAN_ALL_TO_ALL_V : PLAN_ALL_TO_ALL, n->stream);
+    i->tensor = m->tensor;
+    i->channel = c->channel_of[c->x->shard_channel[m->shard]];
+    i->count = uneven ? shape.dim[shape.ndim - 1] : ir_shape_elements(&shape) * s->microbatch_size / ep;
+    i->type = shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : shape.dtype;
+    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+    uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    lower_work_base(c, i, lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM), PLAN_READ);
+    lower_work_base(c, i, lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM), PLAN_WRITE);
+    if (uneven)
+        count_bases(c, i, node, n);
+}
+
+/* ---- gathers and sums ---------------------------------------------------------------------------------------------- */
+
+static bool is_sum(const struct ir_move *m)
+{
+    return m->how == IR_HOW_SUM || m->how == IR_HOW_KEY_SUM;
+}
+
+static bool of_keys(const struct ir_move *m)
+{
+    return m->how == IR_HOW_KEYS || m->how == IR_HOW_KEY_SUM;
+}
+
+/* Calls of a node: halves of the sequence. */
+static uint32_t calls_of(const struct sched *s, const struct ir_move *m)
+{
+    return of_keys(m) && s->share.zigzag ? 2 : 1;
+}
+
+static enum share_kind kind_of(const struct ir_move *m, uint32_t call)
+{
+    return !of_keys(m) ? SHARE_TENSOR : call ? SHARE_CONTEXT_BACK : SHARE_CONTEXT;
+}
+
+static struct border_channel *find_channel(struct lowering *low, uint32_t set, uint32_t stream, enum share_kind kind)
+{
+    for (uint32_t i = 0; i < low->border_channels.n; i++) {
+        struct border_channel *b = &low->border_channels.at[i];
+        if (b->set == set && b->stream == stream && b->kind == kind)
+            return b;
+    }
+    return NULL;
+}
+
+void lower_number_borders(struct lowering *low, const struct list_plan *list)
+{
+    struct sched *s = low->s;
+    for (uint32_t i = 0; i < list->dag.nodes.n && s->sides; i++) {
+        const struct ir_node *n = &list->dag.nodes.at[i];
+        const struct ir_move *m = n->kind == IR_NODE_BORDER ? &list->dag.moves.at[n->what] : NULL;
+        for (uint32_t call = 0; m && m->how != IR_HOW_ROWS && call < calls_of(s, m); call++) {
+            enum share_kind kind = kind_of(m, call);
+            if (find_channel(low, n->set, n->stream, kind))
+                continue;
+            struct group_key key = { .kind = PLAN_GROUP_EACH };
+            key.ids = share_groups(s, n->set, kind, &key.n);
+            struct border_channel b = { n->set, n->stream, lower_channel_number(low, key, n->stream), kind };
+            vec_add(&low->border_channels, b);
+        }
+    }
+}
+
+/* The largest a member gives or gets: whole rows of the tokens of a call. */
+void lower_size_borders(struct lowering *low, const struct list_plan *list)
+{
+    const struct sched *s = low->s;
+    for (uint32_t i = 0; i < list->dag.nodes.n && s->sides; i++) {
+        const struct ir_node *n = &list->dag.nodes.at[i];
+        const struct ir_move *m = n->kind == IR_NODE_BORDER ? &list->dag.moves.at[n->what] : NULL;
+        if (!m || !is_sum(m))
+            continue;
+        const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
+        uint64_t bytes = ir_shape_elements(&shape) * s->microbatch_size *
+                         ir_dtype_size((enum ir_dtype)shape.dtype, s->in->compute);
+        lower_want_scratch(low, n->stream, of_keys(m) ? s->share.context : s->share.tensor, bytes);
+    }
+}
+
+static void lower_call(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t call)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    uint32_t calls = calls_of(s, m), giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    enum slot_what what = m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+    const struct lower_side side = lower_side_of(c, is_sum(m) ? node : giver, m->tensor, m->grad);
+    uint32_t size = ir_dtype_size((enum ir_dtype)side.shape.dtype, s->in->compute);
+    struct plan_instr *i = lower_begin(c, node, is_sum(m) ? PLAN_REDUCE_SCATTER : PLAN_ALL_GATHER, n->stream);
+    i->tensor = m->tensor;
+    i->node = node + call * d->nodes.n;
+    i->channel = c->channel_of[find_channel(c->x, n->set, n->stream, kind_of(m, call))->channel];
+    i->count = ir_shape_elements(&side.shape) * s->microbatch_size / calls;
+    i->type = side.shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : side.shape.dtype;
+    uint64_t part = i->count * size, whole = part * (of_keys(m) ? s->share.context : s->share.tensor);
+    uint32_t from = lower_value_buffer(c, what, giver, m->tensor, n->mb, MEM_COMM);
+    lower_work_base(c, i, from, PLAN_READ)->offset = call * (is_sum(m) ? whole : part);
+    uint32_t to = lower_value_buffer(c, what, node, m->tensor, n->mb, MEM_COMM);
+    lower_work_base(c, i, to, PLAN_WRITE)->offset = call * (is_sum(m) ? part : whole);
+}
+
+void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct ir_move *m = &c->list->dag.moves.at[n->what];
+    if (m->how == IR_HOW_ROWS) {
+        lower_rows(c, node, n);
+        return;
+    }
+    for (uint32_t call = 0; call < calls_of(c->x->s, m); call++) {
+        c->instr_of[node] = c->pb.instrs.n - c->first_instr;
+        lower_call(c, node, n, call);
+    }
+}

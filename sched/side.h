@@ -1,0 +1,27 @@
+/* Sides: what of a tensor or an operator a device sees in a sub-chunk, where sequences are shared. Elsewhere all of it. Private to
+ * sched/. */
+#ifndef PIPER_SCHED_SIDE_H
+#define PIPER_SCHED_SIDE_H
+
+#include "ir/chunk.h"
+#include "ir/plan.h"
+
+struct sched;
+/* Tokens of a sequence in a layout. */
+uint32_t side_tokens(const struct sched *s, enum ir_layout layout);
+/* How an operator's part is cut out, its attributes there, and the shapes of its operands. */
+struct ir_share side_share(const struct sched *s, uint32_t op);
+struct ir_attrs side_attrs(const struct sched *s, uint32_t op);
+void side_shapes(const struct sched *s, uint32_t op, struct ir_op_shapes *shapes);
+/* The layout and the shape of a tensor as an operator of the sub-chunk makes it, or reads it. */
+enum ir_layout side_layout(const struct sched *s, const struct ir_sub *sub, uint32_t tensor);
+struct ir_shape side_tensor(const struct sched *s, const struct ir_sub *sub, uint32_t tensor);
+/* The shape of a tensor, whole rows of it, in a layout. */
+struct ir_shape side_whole_rows(const struct sched *s, uint32_t tensor, enum ir_layout layout);
+/* The layout of the gradient of what is in this layout. */
+enum ir_layout side_dual(enum ir_layout layout);
+/* Tokens of an operator's rows; of a program's: 0 where sequences are not shared. */
+uint32_t side_op_tokens(const struct sched *s, uint32_t op);
+uint32_t side_program_tokens(const struct sched *s, const struct ir_sub *sub);
+
+#endif

@@ -1,0 +1,96 @@
+/* Which part of the sequences, and of split operators, this rank has where the devices of a group share them: ir/split.h. */
+#include "exec/private.h"
+
+static struct ir_rows rows_of(const struct exec *x)
+{
+    const struct plan_header *h = x->plan->h;
+    return (struct ir_rows){ x->graph->seq_len, h->share, h->context, h->zigzag };
+}
+
+uint32_t exec__member(const struct exec *x)
+{
+    return x->plan->h->share ? plan_group_index(x->plan, x->plan->h->share_group, x->rank) : 0;
+}
+
+/* Calls back with the runs of positions that this rank's rows have, in order: its own tokens, or those of the block of neighbours of
+ * its group that have so many together. */
+static void each_run(const struct exec *x, uint32_t tokens, void (*found)(void *to, const struct ir_run *run), void *to)
+{
+    const struct ir_rows rows = rows_of(x);
+    const uint32_t block = tokens / (rows.t / rows.n), first = exec__member(x) / block * block;
+    for (uint32_t m = first; m < first + block; m++) {
+        struct ir_run run[2];
+        ir_rows_of(&rows, m, run);
+        for (int k = 0; k < 2; k++)
+            if (run[k].count)
+                found(to, &run[k]);
+    }
+}
+
+/* ---- what is loaded -------------------------------------------------------------------------------------------- */
+
+struct loading {
+    const int32_t *from; /* the whole sequence */
+    int32_t *to;         /* its next token */
+    uint64_t step;
+};
+
+static void copy_run(void *to, const struct ir_run *run)
+{
+    struct loading *l = to;
+    for (uint32_t i = 0; i < run->count; i++, l->to += l->step)
+        *l->to = l->from[run->first + i];
+}
+
+void exec__load_part(const struct exec *x, const struct plan_instr *in, uint32_t sequence, int32_t *to)
+{
+    struct loading l = { x->row, to + sequence, x->list->microbatch_size };
+    each_run(x, (uint32_t)in->count, copy_run, &l);
+}
+
+/* ---- positions of rows ----------------------------------------------------------------------------------------- */
+
+struct joining {
+    struct ir_run run[2];
+    uint32_t n; /* 3: they are more, and no operator there asks for positions */
+};
+
+static void join_run(void *to, const struct ir_run *run)
+{
+    struct joining *j = to;
+    struct ir_run *last = j->n && j->n < 3 ? &j->run[j->n - 1] : NULL;
+    if (last && last->first + last->count == run->first)
+        last->count += run->count;
+    else if (j->n < 2)
+        j->run[j->n++] = *run;
+    else
+        j->n = 3;
+}
+
+const struct op_positions *exec__positions(struct exec *x, const struct plan_program *program,
+                                           const struct plan_kernel *k)
+{
+    const struct plan *p = x->plan;
+    if (!program->tokens)
+        return NULL;
+    struct op_positions *at = arena_array(&x->memory, struct op_positions, 1);
+    struct joining j = { 0 };
+    each_run(x, program->tokens, join_run, &j);
+    const uint32_t b = p->lists[0].microbatch_size; /* of all lists */
+    *at = (struct op_positions){ .t_all = x->graph->seq_len,
+                                 .row_s = 1,
+                                 .row_i = b,
+                                 .key_s = 1,
+                                 .key_i = b,
+                                 .run = { j.run[0], j.run[1] },
+                                 .keys = x->graph->seq_len,
+                                 .split = k->split,
+                                 .parts = 1,
+                                 .rows = rows_of(x) };
+    if (k->split) {
+        at->part = plan_group_index(p, program->parts, x->rank);
+        at->parts = plan_group_size(p, program->parts, x->rank);
+        at->vocab = k->graph_op == PLAN_NONE ? 0 : x->graph->ops.at[k->graph_op].attrs.vocab;
+    }
+    return at;
+}
