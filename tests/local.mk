@@ -77,7 +77,7 @@ tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/rando
 	tests/matrix/random_part.c tests/matrix/random_strategy.c tests/matrix/random_order.c \
 	tests/matrix/random_break.c tests/matrix/random_break.h tests/matrix/random_break_place.c tests/matrix/random_break_order.c
 tests_matrix_random_test_LDADD = $(PIPER_SCHED)
-SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/share.sh
+SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/share.sh tests/cli/share.sh
 LONG_TESTS += tests/matrix/random_all.sh
 
 # Random graphs whose operators share inputs, on several ranks, against float64: lines of tests/mpi/testlist start it.

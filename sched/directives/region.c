@@ -45,7 +45,8 @@ static const char *region_name(const struct found *f, char *text, size_t size)
 static enum status check_blocks(struct sched *s, const struct directive *d, const struct directive *sequence,
                                 struct err *e)
 {
-    const uint32_t *all = devices_of(s, sequence->set), n = s->share.n, total = s->sets.at[sequence->set].n;
+    const uint32_t n = s->share.n, total = s->sets.at[sequence->set].n;
+    const uint32_t *all = arena_copy(&s->arena, devices_of(s, sequence->set), total * sizeof *all);
     for (uint32_t g = 0; g < d->n_shard_sets; g++) {
         const uint32_t set = s->shard_sets.at[d->first_shard_set + g], p = s->sets.at[set].n;
         const uint32_t *group = devices_of(s, set);
@@ -58,14 +59,14 @@ static enum status check_blocks(struct sched *s, const struct directive *d, cons
         const uint32_t first = (at < total ? at : 0) / n * n;
         for (uint32_t b = 0; n % p == 0 && b < n / p && strlen(blocks) + 170 < sizeof blocks; b++) {
             char block[160];
-            devices_text(s, devices_intern(s, devices_of(s, sequence->set) + first + b * p, p), block, sizeof block);
+            devices_text(s, devices_intern(s, all + first + b * p, p), block, sizeof block);
             snprintf(blocks + strlen(blocks), sizeof blocks - strlen(blocks), "%s%s",
                      !b               ? ""
                      : b + 1 == n / p ? " and "
                                       : ", ",
                      block);
         }
-        devices_text(s, devices_intern(s, devices_of(s, sequence->set) + first, n), whole, sizeof whole);
+        devices_text(s, devices_intern(s, all + first, n), whole, sizeof whole);
         if (!blocks[0])
             return js_wrong(&d->js, e, "%s is no block of neighbours of the sequence group %s: %u does not divide %u",
                             devices_text(s, set, here, sizeof here), whole, p, n);

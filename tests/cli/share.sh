@@ -1,0 +1,132 @@
+#!/bin/sh
+# time-limit: 120
+# What is refused of shared sequences, and of the regions that split operators (piper-strategy(5), shard), with its exact sentence.
+# Prints TAP: a case a sentence.
+piper=${PIPER:-./piper}
+src=${top_srcdir:-.}
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+shown=$dir/shown
+case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
+cp "$src"/tests/jobs/*.json "$dir"
+cd "$dir" || exit 99
+
+sed 's/"num_attention_heads": 4/"num_attention_heads": 14/; s/"num_key_value_heads": 2/"num_key_value_heads": 14/
+     s/"hidden_size": 32/"hidden_size": 56/' llama.json >h14.json
+sed 's/"num_attention_heads": 4/"num_attention_heads": 6/; s/"num_key_value_heads": 2/"num_key_value_heads": 3/
+     s/"hidden_size": 32/"hidden_size": 48/' llama.json >kv3.json
+sed 's/"intermediate_size": 72/"intermediate_size": 90/' llama.json >f90.json
+sed 's/"model_type": "llama"/"model_type": "olmo2"/' llama.json >olmo2.json
+sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0/' qwen3_moe.json >capacity.json
+cat >graph.json <<'EOF'
+{"vocab_size": 256, "graph": [
+  {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
+  {"op": "linear", "name": "a.q", "in": ["embed"], "out_features": 32, "block": 1},
+  {"op": "linear", "name": "a.k", "in": ["embed"], "out_features": 32},
+  {"op": "linear", "name": "a.v", "in": ["embed"], "out_features": 32},
+  {"op": "attention", "name": "a.core", "in": ["a.q", "a.k", "a.v"], "heads": 4},
+  {"op": "linear", "name": "a.o", "in": ["a.core"], "out_features": 32},
+  {"op": "add", "name": "extra", "in": ["a.o", "a.v"]},
+  {"op": "head_loss", "name": "head", "in": ["extra", "targets"], "block": 2}
+]}
+EOF
+
+# refused TOKENS MODEL SENTENCE DIRECTIVE...: of sequences of so many tokens
+refused()
+{
+    tokens=$1 model=$2 want="piper: strategy.json: $3"
+    shift 3
+    list=
+    for d in "$@"; do list="$list${list:+,}$d"; done
+    echo "[$list]" >strategy.json
+    sed "s/\"seq_len\": 16/\"seq_len\": $tokens/" adamw.json >train.json
+    "$piper" build -m "$model.json" -s strategy.json -t train.json -o bad.h5 >out 2>&1
+    code=$?
+    grep '^piper: ' out >message
+    { echo "expected: $want"; cat out; } >"$shown"
+    [ $code -eq 65 ] && [ "$(cat message)" = "$want" ]
+    result "$want"
+}
+
+s2='{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1]}'
+s4='{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1,2,3]}'
+zigzag='{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1],"order":"zigzag"}'
+context='{"op":"shard","dim":"context","filter":{"PP":0}}'
+head='{"op":"shard","dim":"head","filter":{"PP":0}}'
+ffn='{"op":"shard","dim":"ffn","filter":{"PP":0}}'
+
+# ---- keys ---------------------------------------------------------------------------------------------------------------
+
+refused 24 llama '$[0]: "dim": found "heads", expected "expert", "sequence", "head", "ffn", "vocab" or "context"' \
+    '{"op":"shard","dim":"heads","filter":{"PP":0}}'
+refused 24 llama '$[0]: "order": found "random", expected "contiguous" or "zigzag"' \
+    '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1],"order":"random"}'
+refused 24 llama '$[1]: "keep": found "all", expected "part" or "whole"' "$s2" \
+    '{"op":"shard","dim":"head","filter":{"PP":0},"keep":"all"}'
+refused 24 llama '$[1]: "exchange": found "star", expected "gather", "all-to-all" or "ring"' "$s2" \
+    '{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"star"}'
+refused 24 llama '$[1]: unknown key "exchange", expected "op", "dim", "filter", "devices", "stream", "keep"' "$s2" \
+    '{"op":"shard","dim":"head","filter":{"PP":0},"exchange":"ring"}'
+refused 24 llama '$[1]: shard acts on chunks: leave MB and PASS out of the filter' "$s2" \
+    '{"op":"shard","dim":"head","filter":{"PP":0,"PASS":"F"}}'
+refused 24 llama '$[0]: "exchange" has no effect without "cp" > 1' '{"op":"layout","tp":2,"dp":1,"exchange":"gather"}'
+refused 24 llama '$[0]: "keep" has no effect without "tp" or "cp" > 1' '{"op":"layout","dp":1,"keep":"part"}'
+
+# ---- what is not built yet ----------------------------------------------------------------------------------------------
+
+refused 24 llama '$[1]: "dim":"vocab" is not implemented yet; use "head" and "ffn"' "$s2" \
+    '{"op":"shard","dim":"vocab","filter":{"PP":0}}'
+for exchange in ring all-to-all; do
+    refused 24 llama "\$[1]: \"exchange\":\"$exchange\" is not implemented yet; use \"gather\"" "$s2" \
+        "{\"op\":\"shard\",\"dim\":\"context\",\"filter\":{\"PP\":0},\"exchange\":\"$exchange\"}"
+done
+later='which is not implemented yet where sequences are shared; use a model without it, or no "dim":"sequence"'
+refused 24 qwen3_moe "\$[0]: layers.0.mlp.router counts over whole sequences (an auxiliary loss), $later" "$s2" "$context"
+refused 24 capacity "\$[0]: layers.0.mlp.dispatch counts over whole sequences (a capacity), $later" "$s2" "$context"
+
+# ---- groups -------------------------------------------------------------------------------------------------------------
+
+refused 24 llama '$[1]: "dim":"head" needs a shard with "dim":"sequence" that covers PP=0' \
+    '{"op":"place","filter":{"PP":0},"devices":[0]}' "$head"
+refused 24 llama '$[0].devices: group 1 has 3 devices, expected 2 as in the first: a sequence is shared evenly' \
+    '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[[0,1],[2,3,4]]}'
+refused 24 llama '$[1]: PP=0 is placed on 0,2,1,3 and its sequence groups are [0,1],[2,3]: list the groups one after the other' \
+    '{"op":"replicate","filter":{"PP":0},"devices":[0,2,1,3]}' \
+    '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[[0,1],[2,3]]}' "$context"
+refused 24 llama '$[1]: [1,2] is no block of neighbours of the sequence group [0,1,2,3]; these are [0,1] and [2,3]' "$s4" \
+    '{"op":"shard","dim":"ffn","filter":{"PP":0},"devices":[[1,2],[0,3]]}' "$context"
+refused 24 llama '$[1]: 1 groups of 2 devices, expected 2: all devices of the sequence groups' "$s4" \
+    '{"op":"shard","dim":"ffn","filter":{"PP":0},"devices":[0,1]}' "$context"
+refused 24 llama '$[1]: PP=0 shares its sequences over 2 devices, PP=1 over 4; for now all stages share them alike' "$s2" \
+    '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3,4,5]}'
+refused 24 llama '$[1]: two shard directives with "dim":"sequence" match PP=0' "$s2" "$s2"
+refused 24 llama '$[2]: two shard directives with "dim":"ffn" match layers.0.mlp' "$s2" "$ffn" "$ffn" "$head"
+refused 24 llama '$[2]: two shard directives with "dim":"context" match layers.0.attn.core' "$s2" "$context" "$context"
+refused 24 llama '$[2]: tensor groups of 4 devices, of another region 2; they are the same for all regions' "$s4" \
+    '{"op":"shard","dim":"head","filter":{"PP":0},"devices":[[0,1],[2,3]]}' "$ffn" "$context"
+
+# ---- sizes --------------------------------------------------------------------------------------------------------------
+
+refused 30 llama '$[0]: sequences of 30 tokens do not divide by 4 devices' "$s4" "$context"
+refused 30 llama '$[0]: zigzag cuts a sequence into 2 x 2 equal chunks, 30 tokens do not divide; use "contiguous"' "$zigzag" "$context"
+refused 24 llama '$[0]: "order":"zigzag" needs a shard with "dim":"context"; use "contiguous"' "$zigzag" "$head" "$ffn"
+refused 24 h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or leave "head" out and use "context"' \
+    "$s4" "$head"
+refused 24 kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices; one of the two must divide the other' "$s2" "$head"
+refused 24 f90 '$[1]: layers.0.mlp.gate_proj makes 90 features, which do not split over 4 devices' "$s4" "$ffn" "$context"
+
+# ---- regions ------------------------------------------------------------------------------------------------------------
+
+refused 24 llama '$[0]: attention of PP=0 needs all tokens of its sequences; 4 devices share them, its head region joins 2: add "dim":"context"' \
+    "$s4" '{"op":"shard","dim":"head","filter":{"PP":0},"devices":[[0,1],[2,3]]}'
+refused 24 llama '$[0]: attention of PP=0 needs all tokens of its sequences; 4 devices share them: add "dim":"context"' "$s4" "$ffn"
+refused 24 graph '$[1]: the filter matches PP=0, which has no swiglu or gelu between linear operators: nothing to split by "ffn"' \
+    "$s2" "$ffn" "$context"
+refused 24 qwen3_moe '$[2]: the experts of EP=0 are split by "dim":"expert", not by "ffn"' \
+    '{"op":"replicate","filter":{},"devices":[0,1]}' '{"op":"shard","dim":"sequence","filter":{},"devices":[0,1]}' \
+    '{"op":"shard","dim":"ffn","filter":{"EP":0}}'
+refused 24 olmo2 '$[1]: layers.0.attn.q_norm norms all heads together, which is not split yet: leave "head" out and use "context"' \
+    "$s2" "$head"
+refused 24 graph '$[1]: a.v is read outside of its region, by extra' "$s2" "$head"
+echo "1..$n"
