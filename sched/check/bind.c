@@ -367,7 +367,7 @@ static enum status check_transfer(const struct check *c, struct check_place at, 
             return check_wrong(c, RULE_BINDING, at,
                                "my_set %u has %u devices, but there are %u data-parallel replicas of %u", in->my_set,
                                c->seqs.at[mine].size, l->replicas, share);
-        return ST_OK;
+        return check_share_order(c, at, in);
     }
     uint32_t peer = k->set_seq[in->peer_set], other = class_of_seq(c, peer);
     if (other == PLAN_NONE)

@@ -144,6 +144,7 @@ static enum status check_job(struct check *c)
     check_gradients(c);
     TRY(check_bind_sets(c));
     TRY(check_bind_channels(c));
+    TRY(check_sharing(c));
     TRY(check_params(c));
     TRY(check_places(c));
     TRY(check_programs(c));

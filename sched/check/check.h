@@ -32,11 +32,15 @@ struct check_program {
     bool scalars;               /* adds to the step's scalars */
 };
 
+/* The groups of devices that share sequences, by group of a plan: of tensor groups, of context groups, of these turned round. */
+enum share_role { SHARED_BY_NONE, SHARED_BY_TENSOR, SHARED_BY_CONTEXT, SHARED_BACKWARDS };
+
 struct check_class {
     const struct plan *p;
     uint32_t devices;    /* seq */
     uint32_t *set_seq;   /* by set */
     uint32_t *group_seq; /* by group: the members; PLAN_NONE: several groups, that partition the class */
+    uint8_t *share_role; /* by group: enum share_role */
     uint32_t *piece_of;  /* by parameter of the model: piece, PLAN_NONE */
     struct check_program *programs;
     uint32_t *written_by; /* by parameter of the model: the last program so far that writes its gradient, plus one */
@@ -165,6 +169,11 @@ static inline uint32_t check_own_tokens(const struct check *c, uint32_t cls)
 struct ir_shape check_rows_of(const struct check *c, uint32_t tensor, uint32_t tokens);
 struct ir_kernel check_kernel_part(const struct check *c, const struct plan_program *g, const struct plan_kernel *k,
                                    struct ir_attrs *local);
+
+/* layouts.c: who shares sequences with whom; whether the replicas of a LOAD are these; a layout for people. */
+enum status check_sharing(struct check *c);
+enum status check_share_order(const struct check *c, struct check_place at, const struct plan_instr *in);
+const char *check_layout_name(uint32_t layout);
 
 /* bind.c */
 enum status check_bind_sets(struct check *c);

@@ -58,6 +58,11 @@ static enum status read_item(struct execution *run, const struct item *i)
     if (w->name != i->name || w->offset != i->offset || w->elements != i->elements || w->bytes != i->bytes ||
         (i->name != NAME_GRADIENT && w->id != i->id))
         return wrong_item(run, i, "is another value");
+    if (w->layout != i->layout)
+        return check_wrong(run->v->c, RULE_LAYOUT, (struct check_place){ .cls = run->v->cls },
+                           "program %u: kernel %u takes %s of %s, %s stand there", run->program,
+                           i->kernel - run->v->p->programs[run->program].first_kernel, check_layout_name(i->layout),
+                           run->v->c->g->tensors.at[i->id].name, check_layout_name(w->layout));
     for (uint32_t k = from; k < to; k = check_spans_next(&run->map, k))
         if (run->map.at[k].writer != writer)
             return wrong_item(run, i, "was overwritten in part");

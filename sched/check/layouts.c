@@ -1,79 +1,260 @@
-/* Layouts: what of a tensor a device has where sequences are shared (ir/split.h). A kernel's operands are in the layouts that its
- * operator's equations take and give; a gather or a sum turns one into another over the groups of that layout. So nothing reads terms, and
- * what is in terms is summed before it is read. */
+/* Layouts: where devices share sequences, a value lies in one of a few ways on the members of a group (piper-strategy(5), shard with a
+ * dimension), and an operator's equations take and give some of them. What stands here are these equations, as the manual has them; the
+ * passes have tables of their own. A gradient lies dual to its value. Nothing but a sum over the group reads terms.
+ *
+ * The groups: members that share a sequence stand in the plan's header, in an order. Tensor groups are blocks of it, context groups its
+ * cross-sections; with zigzag the second halves of keys are joined in the order of a context group turned round. */
 #include "sched/check/values.h"
 
 #include <inttypes.h>
 
-enum ir_layout layouts_of_operand(const struct check *c, uint32_t cls, const struct plan_kernel *k, uint32_t which)
+const char *check_layout_name(uint32_t layout)
 {
-    static const uint8_t dual[IR_LAYOUTS] = {
-        [IR_LAYOUT_TOKENS] = IR_LAYOUT_TOKENS, [IR_LAYOUT_WHOLE] = IR_LAYOUT_TERMS,
-        [IR_LAYOUT_COLUMNS] = IR_LAYOUT_COLUMNS, [IR_LAYOUT_TERMS] = IR_LAYOUT_WHOLE,
-        [IR_LAYOUT_KEYS] = IR_LAYOUT_KEY_TERMS, [IR_LAYOUT_KEY_TERMS] = IR_LAYOUT_KEYS,
+    static const char *const names[IR_LAYOUTS + 1] = {
+        [IR_LAYOUT_TOKENS] = "own tokens",     [IR_LAYOUT_WHOLE] = "all tokens of the tensor group",
+        [IR_LAYOUT_COLUMNS] = "own columns",   [IR_LAYOUT_TERMS] = "terms of a sum",
+        [IR_LAYOUT_KEYS] = "keys by position", [IR_LAYOUT_KEY_TERMS] = "terms of keys' gradients",
+        [IR_LAYOUTS] = "any layout",
     };
-    const struct plan_header *h = c->classes[cls].p->h;
-    const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
-    enum ir_layout in[IR_MAX_IN], out[IR_MAX_OUT];
-    if (!h->share)
+    return names[layout <= IR_LAYOUTS ? layout : IR_LAYOUTS];
+}
+
+/* ---- equations -------------------------------------------------------------------------------------------------- */
+
+static uint8_t dual(uint32_t layout)
+{
+    switch (layout) {
+    case IR_LAYOUT_WHOLE:
+        return IR_LAYOUT_TERMS;
+    case IR_LAYOUT_TERMS:
+        return IR_LAYOUT_WHOLE;
+    case IR_LAYOUT_KEYS:
+        return IR_LAYOUT_KEY_TERMS;
+    default:
+        return (uint8_t)layout;
+    }
+}
+
+/* Is input i of an attention, or its one packed input, keys or values? */
+static bool is_key(const struct ir_node_op *op, uint32_t i)
+{
+    return op->op == IR_OP_ATTENTION && (i > 0 || op->attrs.flags & IR_PACKED);
+}
+
+static uint8_t layout_in(const struct plan_header *h, const struct ir_node_op *op, uint32_t split, uint32_t i)
+{
+    if (is_key(op, i) && h->context > 1)
+        return IR_LAYOUT_KEYS;
+    switch (split) {
+    case IR_ROWS_OF_W:
+    case IR_WORDS:
+        return IR_LAYOUT_WHOLE;
+    case IR_COLUMNS_OF_W:
+    case IR_HEADS:
+    case IR_WIDTH:
+        return IR_LAYOUT_COLUMNS;
+    default:
         return IR_LAYOUT_TOKENS;
-    ir_op_layouts((enum ir_op)op->op, (enum ir_split)k->split, in, out);
-    if (op->op == IR_OP_ATTENTION && op->attrs.flags & IR_PACKED)
-        in[0] = IR_LAYOUT_KEYS;
-    for (int i = 0; i < IR_MAX_IN; i++)
-        if (in[i] == IR_LAYOUT_KEYS && h->context == 1)
-            in[i] = IR_LAYOUT_COLUMNS;
+    }
+}
+
+static uint8_t layout_out(uint32_t split)
+{
+    switch (split) {
+    case IR_COLUMNS_OF_W:
+    case IR_WORDS:
+        return IR_LAYOUT_TERMS;
+    case IR_ROWS_OF_W:
+    case IR_HEADS:
+    case IR_WIDTH:
+        return IR_LAYOUT_COLUMNS;
+    default:
+        return IR_LAYOUT_TOKENS;
+    }
+}
+
+uint8_t layouts_of(const struct values *v, const struct plan_kernel *k, uint32_t which)
+{
+    if (!v->p->h->share)
+        return IR_LAYOUT_TOKENS;
+    if (k->op >= IR_OP_GRAPH_COUNT)
+        return IR_LAYOUTS;
+    const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
     if (which < OPERAND_OUT)
-        return in[which - OPERAND_IN];
+        return layout_in(v->p->h, op, k->split, which - OPERAND_IN);
     if (which < OPERAND_SAVE)
-        return out[which - OPERAND_OUT];
+        return layout_out(k->split);
     if (which >= OPERAND_DOUT && which < OPERAND_DIN)
-        return (enum ir_layout)dual[out[which - OPERAND_DOUT]];
+        return dual(layout_out(k->split));
     if (which >= OPERAND_DIN && which < OPERAND_DPARAM)
-        return (enum ir_layout)dual[in[(which - OPERAND_DIN) % IR_MAX_IN]];
-    return IR_LAYOUTS;
+        return dual(layout_in(v->p->h, op, k->split, (which - OPERAND_DIN) % IR_MAX_IN));
+    return IR_LAYOUT_TOKENS; /* saved and stashed: by name */
 }
 
-/* What a gather or a sum of a tensor turns into what: layouts of base 0 and base 1. */
-static bool turns(uint32_t op, uint32_t from, uint32_t to)
+/* A sum or copy of a tensor's gradient lies as the program's other kernels have that; where it has none, as what comes in. */
+void layouts_of_sums(const struct values *v, uint32_t program, struct items *items)
 {
-    if (op == PLAN_ALL_GATHER)
-        return (from == IR_LAYOUT_TOKENS && to == IR_LAYOUT_WHOLE) ||
-               ((from == IR_LAYOUT_TOKENS || from == IR_LAYOUT_COLUMNS) && to == IR_LAYOUT_KEYS);
-    return op == PLAN_REDUCE_SCATTER &&
-           ((from == IR_LAYOUT_TERMS && to == IR_LAYOUT_TOKENS) ||
-            (from == IR_LAYOUT_KEY_TERMS && (to == IR_LAYOUT_TOKENS || to == IR_LAYOUT_COLUMNS)));
+    for (uint32_t i = 0; i < items->n && v->p->h->share; i++) {
+        struct item *s = &items->at[i];
+        for (uint32_t k = 0; k < items->n && s->layout == IR_LAYOUTS; k++)
+            if (items->at[k].name == NAME_GRADIENT && items->at[k].id == s->id)
+                s->layout = items->at[k].layout;
+        if (s->layout == IR_LAYOUTS && v->p->programs[program].pass != IR_PASS_NONE)
+            s->layout = IR_LAYOUT_TOKENS; /* passed through by an operator outside of regions */
+    }
 }
 
-/* The place, among those that share a sequence, of member i of the group of the first device; PLAN_NONE: of another replica. */
-static uint32_t place_of(const struct plan *p, uint32_t group, uint32_t i)
-{
-    const uint32_t me = plan_set_at(p, p->h->devices, 0), other = plan_group_at(p, group, me, i);
-    const uint32_t mine = p->h->share_group;
-    for (uint32_t k = 0; k < p->h->share; k++)
-        if (plan_group_at(p, mine, me, k) == other)
-            return k;
-    return PLAN_NONE;
-}
-
-/* The members stand in the order of their tokens: neighbours for a tensor group; for a context group one of each part of the sequence, in
- * their order, or, back, the other way round. */
-static enum status check_members(const struct values *v, struct check_place at, uint32_t group, bool keys, bool back)
+uint32_t layouts_tokens(const struct values *v, uint32_t layout)
 {
     const struct plan_header *h = v->p->h;
-    const uint32_t n = check_group_size(v->c, v->cls, group), step = keys ? h->share / h->context : 1;
-    if (keys && n != h->context)
-        return check_wrong(v->c, RULE_LAYOUT, at, "%u members gather keys of %u parts of a sequence", n, h->context);
-    for (uint32_t i = 0; i < n; i++) {
-        uint32_t k = place_of(v->p, group, i), first = place_of(v->p, group, back ? n - 1 : 0);
-        uint32_t want = first + (back ? n - 1 - i : i) * step;
-        if (k == PLAN_NONE || k != want || (keys ? first >= step : first % n != 0))
-            return check_wrong(v->c, RULE_LAYOUT, at, "member %u of group %u is not the one whose tokens stand there", i,
-                               group);
+    const uint32_t t = v->c->g->seq_len;
+    return !h->share || layout == IR_LAYOUT_KEYS || layout == IR_LAYOUT_KEY_TERMS ? t
+           : layout == IR_LAYOUT_TOKENS                                           ? t / h->share
+                                                                                  : t / h->context;
+}
+
+/* The rows of a kernel are those of its layout; a split one is split over tensor groups. */
+enum status layouts_check_kernel(const struct values *v, uint32_t program, uint32_t kernel)
+{
+    const struct plan_program *g = &v->p->programs[program];
+    const struct plan_kernel *k = &v->p->kernels[kernel];
+    struct check_place at = { .cls = v->cls };
+    if (!v->p->h->share || k->op >= IR_OP_GRAPH_COUNT)
+        return ST_OK;
+    const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
+    const uint32_t layout = op->out[0] != IR_NONE ? layout_out(k->split) : layout_in(v->p->h, op, k->split, 0);
+    if (g->tokens != layouts_tokens(v, layout))
+        return check_wrong(v->c, RULE_LAYOUT, at,
+                           "program %u, kernel %u (%s) computes with %u tokens of a sequence, but %s are %u", program,
+                           kernel - g->first_kernel, op->name, g->tokens, check_layout_name(layout),
+                           layouts_tokens(v, layout));
+    if (k->split && k->split != IR_COUNTS && v->c->classes[v->cls].share_role[g->parts] != SHARED_BY_TENSOR)
+        return check_wrong(v->c, RULE_BINDING, at, "program %u splits %s over group %u, which is no tensor groups",
+                           program, op->name, g->parts);
+    return ST_OK;
+}
+
+/* What comes in from a buffer, or leaves in it, lies there as the program has it. */
+enum status layouts_check_bases(const struct values *v, uint32_t i, const struct items *items, uint32_t *any)
+{
+    const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
+    const struct plan_program *g = &v->p->programs[in->program];
+    for (uint32_t k = 0; k < items->n && v->p->h->share; k++) {
+        const struct item *item = &items->at[k];
+        const uint32_t kind = v->p->slots[g->first_slot + item->slot].kind;
+        if (kind != SLOT_TENSOR && kind != SLOT_GRADIENT)
+            continue;
+        const uint32_t buffer = v->p->bases[in->first_base + item->slot].buffer;
+        const uint32_t has = v->p->buffers[buffer].layout, wants = item->layout == IR_LAYOUTS ? *any : item->layout;
+        if (wants == IR_LAYOUTS)
+            *any = has;
+        else if (has != wants)
+            return check_wrong(v->c, RULE_LAYOUT, (struct check_place){ v->cls, v->l, i },
+                               "base %u: buffer %u holds %s, the program %s %s", item->slot, buffer,
+                               check_layout_name(has), item->write ? "gives" : "takes", check_layout_name(wants));
     }
     return ST_OK;
 }
 
+/* ---- groups ----------------------------------------------------------------------------------------------------- */
+
+/* Step from member to member of a group of a kind, in the order in which a sequence is shared. */
+static bool is_group(const struct plan *p, uint32_t set, const uint32_t *position, enum share_role role)
+{
+    const struct plan_header *h = p->h;
+    const uint32_t tensor = h->share / h->context, n = p->sets[set].size;
+    const uint32_t first = position[plan_set_at(p, set, 0)], part = first % h->share / tensor;
+    if (role == SHARED_BY_TENSOR ? n != tensor || first % tensor : n != h->context)
+        return false;
+    if ((role == SHARED_BY_CONTEXT && part != 0) || (role == SHARED_BACKWARDS && part != h->context - 1))
+        return false;
+    for (uint32_t k = 1; k < n; k++) {
+        const uint32_t at = role == SHARED_BY_TENSOR    ? first + k
+                            : role == SHARED_BY_CONTEXT ? first + k * tensor
+                                                        : first - k * tensor;
+        if (position[plan_set_at(p, set, k)] != at)
+            return false;
+    }
+    return true;
+}
+
+static uint8_t role_of(const struct plan *p, uint32_t group, const uint32_t *position)
+{
+    const struct plan_group *g = &p->groups[group];
+    if (g->kind == PLAN_GROUP_UNION && g->n_sets > 1)
+        return SHARED_BY_NONE;
+    for (uint8_t role = SHARED_BY_TENSOR; role <= SHARED_BACKWARDS; role++) {
+        bool all = true;
+        for (uint32_t s = 0; s < g->n_sets && all; s++)
+            all = is_group(p, g->first_set + s, position, (enum share_role)role);
+        if (all)
+            return role;
+    }
+    return SHARED_BY_NONE;
+}
+
+enum status check_sharing(struct check *c)
+{
+    const bool shared = c->classes[0].p->h->share > 0;
+    uint32_t *position = shared ? mem_alloc(sizeof *position * (size_t)c->world) : NULL;
+    enum status st = ST_OK;
+    for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
+        struct check_class *k = &c->classes[cls];
+        const struct plan *p = k->p;
+        const uint32_t n_groups = (uint32_t)p->h->count[PLAN_S_GROUPS];
+        k->share_role = arena_array(&c->arena, uint8_t, n_groups + 1);
+        if (!shared)
+            continue;
+        const struct plan_group *g = &p->groups[p->h->share_group];
+        const uint32_t *classes;
+        if (check_group_classes(c, cls, p->h->share_group, &classes) != 1 || classes[0] != cls ||
+            c->g->seq_len % (p->h->share * (p->h->zigzag ? 2 : 1)))
+            st = check_wrong(c, RULE_BINDING, (struct check_place){ .cls = cls },
+                             "group %u is not the rank class in groups that share sequences of %u tokens",
+                             p->h->share_group, c->g->seq_len);
+        memset(position, 0xff, sizeof *position * (size_t)c->world);
+        for (uint32_t s = 0, at = 0; s < g->n_sets; s++)
+            for (uint32_t i = 0; i < p->sets[g->first_set + s].size; i++)
+                position[plan_set_at(p, g->first_set + s, i)] = at++;
+        for (uint32_t i = 0; i < n_groups; i++)
+            k->share_role[i] = role_of(p, i, position);
+    }
+    mem_free(position);
+    return st;
+}
+
+/* The replicas of a LOAD are the groups that share a sequence, one after the other: in them a device has the same slice of each. */
+enum status check_share_order(const struct check *c, struct check_place at, const struct plan_instr *in)
+{
+    const struct plan *p = c->classes[at.cls].p;
+    const struct plan_group *g = &p->groups[p->h->share_group];
+    for (uint32_t i = 0; i < p->sets[in->my_set].size && p->h->share; i++) {
+        const uint32_t d = plan_set_at(p, in->my_set, i), first = plan_set_at(p, in->my_set, i - i % p->h->share);
+        bool found = false;
+        for (uint32_t s = 0; s < g->n_sets && !found; s++)
+            found = plan_set_at(p, g->first_set + s, 0) == first &&
+                    plan_set_at(p, g->first_set + s, i % p->h->share) == d;
+        if (!found)
+            return check_wrong(c, RULE_REPLICA, at, "rank %u has not slice %u of replica %u in group %u", d,
+                               i % p->h->share, i / p->h->share, p->h->share_group);
+    }
+    return ST_OK;
+}
+
+/* ---- borders ---------------------------------------------------------------------------------------------------- */
+
+/* The group over which a gather or a sum turns one layout into another; SHARED_BY_NONE: it cannot. small: of the two the one that has the
+ * part of a member. */
+static enum share_role turns(const struct plan_header *h, uint32_t op, uint32_t small, uint32_t large)
+{
+    const bool gathers = op == PLAN_ALL_GATHER;
+    if (small == IR_LAYOUT_TOKENS && large == (gathers ? IR_LAYOUT_WHOLE : IR_LAYOUT_TERMS))
+        return SHARED_BY_TENSOR;
+    const bool own = small == IR_LAYOUT_COLUMNS || (small == IR_LAYOUT_TOKENS && h->share == h->context);
+    return own && large == (gathers ? IR_LAYOUT_KEYS : IR_LAYOUT_KEY_TERMS) ? SHARED_BY_CONTEXT : SHARED_BY_NONE;
+}
+
+/* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
 enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in)
 {
     struct check_place at = { v->cls, v->l, i };
@@ -81,25 +262,39 @@ enum status values_border(struct values *v, uint32_t i, const struct plan_instr 
     const struct plan_buffer *f[2];
     for (uint32_t k = 0; k < 2; k++) {
         f[k] = b[k].arena == ARENA_WORK ? &v->p->buffers[b[k].buffer] : NULL;
-        if (!f[k] || f[k]->mb != in->mb || f[k]->what != in->tensor || in->tensor >= v->c->g->tensors.n)
+        if (!f[k] || f[k]->mb != in->mb || f[k]->what != in->tensor || in->tensor >= v->c->g->tensors.n ||
+            (f[k]->role != SLOT_TENSOR && f[k]->role != SLOT_GRADIENT) || f[k]->role != f[0]->role)
             return check_wrong(v->c, RULE_VALUE, at, "base %u is not tensor %u of this microbatch", k, in->tensor);
     }
-    if (f[0]->role != f[1]->role || !v->p->h->share || !turns(in->op, f[0]->layout, f[1]->layout))
-        return check_wrong(v->c, RULE_LAYOUT, at, "turns layout %u into %u", f[0]->layout, f[1]->layout);
-    const bool keys = f[0]->layout == IR_LAYOUT_KEY_TERMS || f[1]->layout == IR_LAYOUT_KEYS;
-    const uint64_t calls = keys && v->p->h->zigzag ? 2 : 1;
-    const uint32_t small = in->op == PLAN_REDUCE_SCATTER, group = v->p->channels[in->channel].group,
-                   members = check_group_size(v->c, v->cls, group);
-    const struct ir_shape *s = &v->c->g->tensors.at[in->tensor].shape;
-    const uint64_t bytes = in->count * ir_dtype_size((enum ir_dtype)in->type, v->p->h->compute);
-    const bool first = b[0].offset == f[0]->offset && b[1].offset == f[1]->offset;
-    const bool second = calls == 2 && b[0].offset == f[0]->offset + f[0]->bytes / 2 &&
-                        b[1].offset == f[1]->offset + f[1]->bytes / 2;
-    if ((!first && !second) || f[small]->bytes != bytes * calls || f[!small]->bytes != bytes * calls * members ||
-        in->type != (s->dtype == IR_COMPUTE ? v->p->h->compute : s->dtype))
-        return check_wrong(v->c, RULE_VALUE, at, "%" PRIu64 " bytes of each of %u members are not all of buffers %u, %u",
-                           bytes, members, b[0].buffer, b[1].buffer);
-    v->held[b[1].buffer].sum = v->held[b[0].buffer].sum;
-    v->held[b[1].buffer].away = v->held[b[0].buffer].away;
-    return check_members(v, at, group, keys, second);
+    const uint32_t small = in->op == PLAN_REDUCE_SCATTER, group = v->p->channels[in->channel].group;
+    const uint32_t members = check_group_size(v->c, v->cls, group);
+    const struct ir_shape *shape = &v->c->g->tensors.at[in->tensor].shape;
+    enum share_role role = turns(v->p->h, in->op, f[small]->layout, f[!small]->layout);
+    if (!v->p->h->share || role == SHARED_BY_NONE)
+        return check_wrong(v->c, RULE_LAYOUT, at, "makes %s of %s", check_layout_name(f[1]->layout),
+                           check_layout_name(f[0]->layout));
+    if (in->type != (shape->dtype == IR_COMPUTE ? v->p->h->compute : shape->dtype))
+        return check_wrong(v->c, RULE_LAYOUT, at, "communicates %s as %s", v->c->g->tensors.at[in->tensor].name,
+                           ir_dtype_name((enum ir_dtype)in->type));
+    const bool halves = role == SHARED_BY_CONTEXT && v->p->h->zigzag;
+    const uint64_t bytes = in->count * ir_dtype_size((enum ir_dtype)in->type, v->p->h->compute), calls = halves ? 2 : 1;
+    const bool second = halves && b[0].offset == f[0]->offset + f[0]->bytes / 2;
+    for (uint32_t k = 0; k < 2; k++)
+        if (b[k].offset != f[k]->offset + (second ? f[k]->bytes / 2 : 0) ||
+            f[k]->bytes != bytes * calls * (k == small ? 1 : members))
+            return check_wrong(v->c, RULE_LAYOUT, at,
+                               "%" PRIu64 " bytes of each of %u members are not all of buffers %u, %u", bytes, members,
+                               b[0].buffer, b[1].buffer);
+    if (v->c->classes[v->cls].share_role[group] != (second ? SHARED_BACKWARDS : role))
+        return check_wrong(v->c, RULE_LAYOUT, at, "makes %s over group %u, which are not %s",
+                           check_layout_name(f[1]->layout), group,
+                           second                     ? "context groups turned round"
+                           : role == SHARED_BY_TENSOR ? "tensor groups"
+                                                      : "context groups");
+    struct held *from = &v->held[b[0].buffer], *to = &v->held[b[1].buffer];
+    if (second && to->sum != from->sum)
+        return check_wrong(v->c, RULE_GRADIENT, at, "the two halves of buffer %u are of different sums", b[1].buffer);
+    to->sum = from->sum;
+    to->away = from->away;
+    return ST_OK;
 }

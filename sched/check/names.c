@@ -116,6 +116,7 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
 {
     const struct plan_kernel *k = &v->p->kernels[i];
     const uint32_t first = items->n;
+    TRY(layouts_check_kernel(v, program, i));
     for (int write = 0; write < 2; write++) {
         const struct plan_operand *o = &v->p->operands[k->first_operand];
         for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++) {
@@ -131,7 +132,7 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
             if (item.name == NAME_NONE)
                 continue;
             item.which = (uint8_t)which;
-            item.layout = k->op < IR_OP_GRAPH_COUNT ? (uint8_t)layouts_of_operand(v->c, v->cls, k, which) : IR_LAYOUTS;
+            item.layout = layouts_of(v, k, which);
             item.write = write;
             item.slot = o->slot;
             item.offset = o->offset;
@@ -155,5 +156,6 @@ enum status values_list(const struct values *v, uint32_t program, struct items *
     const struct plan_program *g = &v->p->programs[program];
     for (uint32_t i = g->first_kernel; i < g->first_kernel + g->n_kernels; i++)
         TRY(list_kernel(v, program, i, items));
+    layouts_of_sums(v, program, items);
     return ST_OK;
 }

@@ -137,25 +137,6 @@ static enum status check_tensors(struct values *v, uint32_t i, const struct item
     return ST_OK;
 }
 
-/* Tensors and gradients in buffers: in the layout that the operator's equations take or give. */
-static enum status check_layouts(struct values *v, uint32_t i, const struct items *items)
-{
-    const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
-    const struct plan_program *g = &v->p->programs[in->program];
-    for (uint32_t k = 0; k < items->n && v->p->h->share; k++) {
-        const struct item *item = &items->at[k];
-        const uint32_t kind = v->p->slots[g->first_slot + item->slot].kind;
-        const struct plan_buffer *f = &v->p->buffers[v->p->bases[in->first_base + item->slot].buffer];
-        if (item->layout < IR_LAYOUTS && (kind == SLOT_TENSOR || kind == SLOT_GRADIENT) && f->layout != item->layout)
-            return check_wrong(v->c, RULE_LAYOUT, (struct check_place){ v->cls, v->l, i },
-                               "kernel %u takes or gives %s of %s in layout %u, buffer %u holds it in layout %u",
-                               item->kernel - g->first_kernel, plan_operand_name(item->which),
-                               v->c->g->tensors.at[item->id].name, item->layout,
-                               v->p->bases[in->first_base + item->slot].buffer, f->layout);
-    }
-    return ST_OK;
-}
-
 /* A buffer as a base of a RUN: of the kind and microbatch of its slot, bound once unless it is only read, with rows that lie where the
  * program computes. */
 static enum status bind_buffer(struct values *v, uint32_t i, uint32_t k, const struct plan_slot *s)
@@ -191,8 +172,9 @@ static enum status check_run_values(struct values *v, uint32_t i, const struct p
     TRY(check_tensors(v, i, &face->in));
     TRY(check_tensors(v, i, &face->out));
     const struct items *const crossing[] = { &face->in, &face->out, &face->takes, &face->gives };
+    uint32_t any = IR_LAYOUTS;
     for (int k = 0; k < 4; k++)
-        TRY(check_layouts(v, i, crossing[k]));
+        TRY(layouts_check_bases(v, i, crossing[k], &any));
     for (int write = 0; write < 2; write++)
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_base *b = &v->p->bases[in->first_base + k];
@@ -245,8 +227,13 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
         if (!tensor || f->what >= v->c->g->tensors.n || f->mb != in->mb || b->offset != f->offset ||
             f->what != in->tensor)
             return check_wrong(v->c, RULE_VALUE, at, "buffer %u does not hold a tensor of this microbatch", b->buffer);
+        if (in->op == PLAN_LOAD && v->p->h->share && in->count != layouts_tokens(v, f->layout))
+            return check_wrong(v->c, RULE_LAYOUT, at,
+                               "loads %" PRIu64 " tokens of each sequence into buffer %u, %s are %u", in->count,
+                               b->buffer, check_layout_name(f->layout), layouts_tokens(v, f->layout));
         if (f->layout != IR_LAYOUT_TOKENS && in->op != PLAN_LOAD)
-            return check_wrong(v->c, RULE_LAYOUT, at, "sends or receives buffer %u in layout %u", b->buffer, f->layout);
+            return check_wrong(v->c, RULE_LAYOUT, at, "sends or receives buffer %u, which holds %s", b->buffer,
+                               check_layout_name(f->layout));
         const struct ir_shape s = check_rows_of(v->c, f->what, check_own_tokens(v->c, v->cls));
         uint32_t type = s.dtype == IR_COMPUTE ? v->p->h->compute : s.dtype;
         if (in->op != PLAN_LOAD && (in->type != type || in->count != ir_shape_elements(&s) * v->microbatch_size))

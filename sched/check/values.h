@@ -85,8 +85,15 @@ int values_by_place(const void *a, const void *b);
 
 /* ---- layouts (layouts.c) ---- */
 
-/* Of an operand of a kernel of the graph; IR_LAYOUTS: it has none. */
-enum ir_layout layouts_of_operand(const struct check *c, uint32_t cls, const struct plan_kernel *k, uint32_t which);
+/* Of an operand of a kernel; IR_LAYOUTS: a sum or a copy has the layout of its operands. */
+uint8_t layouts_of(const struct values *v, const struct plan_kernel *k, uint32_t which);
+/* The layouts of sums and copies, as far as the other kernels of the program say. */
+void layouts_of_sums(const struct values *v, uint32_t program, struct items *items);
+/* Tokens of a sequence in a layout. */
+uint32_t layouts_tokens(const struct values *v, uint32_t layout);
+enum status layouts_check_kernel(const struct values *v, uint32_t program, uint32_t kernel);
+/* What an instruction takes from buffers, or gives: *any: the layout of what has none of its own, IR_LAYOUTS until one is found. */
+enum status layouts_check_bases(const struct values *v, uint32_t i, const struct items *items, uint32_t *any);
 /* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
 enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in);
 
