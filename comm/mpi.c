@@ -233,7 +233,7 @@ static void check_call(const struct comm *c, const struct comm_call *call)
     CHECK(call->op < COMM_OP_COUNT && call->channel < c->n_channels);
     CHECK(c->channels[call->channel].stream == call->stream);
     if (call->op == COMM_ALL_REDUCE || call->op == COMM_REDUCE_SCATTER)
-        CHECK(call->type == COMM_F32 || call->type == COMM_F64 || call->type == COMM_I32);
+        CHECK(call->type == COMM_F32 || call->type == COMM_F64 || call->type == COMM_I32 || call->type == COMM_BF16);
 }
 
 static void mpi_launch(struct comm *c, const struct comm_call *call)

@@ -104,7 +104,8 @@ static int by_tag(const void *a, const void *b)
     return (x->tag > y->tag) - (x->tag < y->tag);
 }
 
-/* Tags of a list are unique per ordered pair of classes: so they are per ordered pair of ranks. */
+/* Tags of a list are the numbers from 0 on per ordered pair of classes: so they are per ordered pair of ranks, and none is larger than a
+ * transport can have. */
 static enum status check_tags(const struct check *c, const struct check_list *l)
 {
     struct {
@@ -129,6 +130,14 @@ static enum status check_tags(const struct check *c, const struct check_list *l)
         check_instr_text(c, (struct check_place){ b->cls, l, b->instr }, text, sizeof text);
         st = check_wrong(c, RULE_TAG, (struct check_place){ a->cls, l, a->instr },
                          "tag %u is also used by %s to the same rank class", rows.at[i].tag, text);
+    }
+    for (uint32_t i = 0, first = 0; i < rows.n && st == ST_OK; i++) {
+        const struct tag_row *x = &rows.at[i];
+        if (x->from != rows.at[first].from || x->to != rows.at[first].to)
+            first = i;
+        if (x->tag != i - first)
+            st = check_wrong(c, RULE_TAG, (struct check_place){ x->end.cls, l, x->end.instr },
+                             "tag is %u, expected %u: tags to a rank class are numbered from 0", x->tag, i - first);
     }
     vec_free(&rows);
     return st;

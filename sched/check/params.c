@@ -254,7 +254,8 @@ static bool same_layout(const struct plan *p, const struct plan_bucket *a, const
     for (uint32_t i = 0; i < a->n_pieces; i++) {
         const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];
         if (piece->param != other->param || piece->offset != other->offset || piece->count != other->count ||
-            piece->split != other->split || piece->run != other->run || piece->stride != other->stride)
+            piece->split != other->split || piece->run != other->run || piece->stride != other->stride ||
+            piece->elements != other->elements)
             return false;
     }
     return true;

@@ -20,6 +20,9 @@
 enum { T = 8, BATCH = 8, VOCAB = 32, STEPS = 2 };
 
 #define GPT2 "{\"model_type\":\"gpt2\",\"vocab_size\":32,\"n_embd\":8,\"n_layer\":2,\"n_head\":2,\"n_positions\":8}"
+#define LLAMA                                                                                \
+    "{\"model_type\":\"llama\",\"vocab_size\":32,\"hidden_size\":8,\"num_hidden_layers\":2," \
+    "\"num_attention_heads\":2,\"num_key_value_heads\":2,\"intermediate_size\":16,\"tie_word_embeddings\":false}"
 #define MOE(capacity)                                                                                  \
     "{\"model_type\":\"qwen3_moe\",\"vocab_size\":32,\"hidden_size\":8,\"num_hidden_layers\":2,"       \
     "\"num_attention_heads\":2,\"num_key_value_heads\":1,\"head_dim\":4,\"intermediate_size\":16,"     \
@@ -60,6 +63,11 @@ static const struct job_row {
       "[{'op':'layout','pp':1,'dp':2,'ep':2},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
     { 2, IR_F32, OPT_ADAMW, GPT2,
       "[{'op':'layout','pp':2,'dp':1,'placement':'two-way'},{'op':'schedule','kind':'dualpipe','microbatches':8}]" },
+    { 2, IR_F32, OPT_ADAMW, LLAMA,
+      "[{'op':'layout','cp':2,'dp':1},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
+    { 4, IR_F32, OPT_ADAMW, LLAMA, "[{'op':'layout','tp':2,'cp':2,'dp':1}]" },
+    { 4, IR_BF16, OPT_ADAMW, GPT2,
+      "[{'op':'layout','pp':2,'tp':2,'dp':1},{'op':'schedule','kind':'1f1b','microbatches':2}]" },
     { 4, IR_F32, OPT_ADAMW, MOE(""),
       "[{'op':'layout','pp':1,'dp':4,'ep':2,'zero':1},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
     { 4, IR_F32, OPT_ADAMW, GPT2, "[{'op':'layout','pp':2,'dp':2},{'op':'schedule','kind':'zb-h1','microbatches':4}]" },

@@ -237,6 +237,7 @@ MUTATION(no_receive, drop(b, PLAN_RECV, 1))
 MUTATION(no_send, drop(b, PLAN_SEND, 0))
 MUTATION(no_scalars_there, drop(b, PLAN_SCALARS, 0))
 MUTATION(scalars_node, instr(b, PLAN_SCALARS, 0)->node++)
+MUTATION(tags_with_a_gap, (instr(a, PLAN_SEND, 1)->tag = instr(b, PLAN_RECV, 1)->tag = 7))
 MUTATION(same_tag, instr(a, PLAN_SEND, 1)->tag = instr(b, PLAN_RECV, 1)->tag = 0)
 /* deadlock and order */
 MUTATION(crossed_receives, edit(b, find_instr(b, TRAIN, PLAN_RECV, 1), MOVE, find_instr(b, TRAIN, PLAN_RECV, 0)))
@@ -459,6 +460,7 @@ static const struct mutation mutations[] = {
     M(2, 2, "match", no_scalars_there),
     M(2, 2, "match", scalars_node),
     M(2, 2, "tag", same_tag),
+    M(2, 2, "tag", tags_with_a_gap),
     M(2, 1, "deadlock", crossed_receives),
     M(2, 1, "deadlock", gradient_first),
     M(2, 1, "deadlock", computes_too_early),
