@@ -67,11 +67,11 @@ static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uin
     return (kernel == IR_PASS_F ? 3 : 1) * tile;
 }
 
-/* F: the loss of each row, float64; evaluation: a slice of logits. */
+/* F: the loss of each row, float64; evaluation: a slice of logits. BW: sums of the bias. */
 static uint64_t head_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint64_t rows, uint32_t size)
 {
     if (kernel != IR_PASS_F)
-        return 0;
+        return kernel == IR_PASS_BW && a->flags & IR_BIAS ? cuda_columns_workspace(rows, a->vocab) : 0;
     const uint64_t slice = rows < CUDA_HEAD_ROWS ? rows : CUDA_HEAD_ROWS;
     return up(rows * sizeof(double), CUDA_ALIGNMENT) + slice * ir_op_logit_columns(a) * size;
 }

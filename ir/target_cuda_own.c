@@ -45,7 +45,10 @@ static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint
         return up64(b * sizeof(double)) + rows * a->experts * sizeof(float);
     if (kernel == IR_PASS_BI) /* auxiliary gradient of each sequence and expert */
         return (uint64_t)b * a->experts * sizeof(float);
-    return (uint64_t)cuda_parts(rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS) * a->experts * a->features * sizeof(float);
+    const uint64_t bias = a->flags & IR_BIAS ? cuda_columns_workspace(rows, a->experts) : 0;
+    const uint64_t product = (uint64_t)cuda_parts(rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS) * a->experts *
+                             a->features * sizeof(float);
+    return bias > product ? bias : product;
 }
 
 bool cuda_attention_tiles(const struct ir_attrs *a, enum ir_dtype compute)
@@ -115,17 +118,8 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
-    if (op == IR_OP_EXPERTS && (a->flags || a->act || a->clamp > 0 || a->alpha > 0))
-        return "experts on CUDA take silu only, without bias, clamp, alpha or one_plus; leave them out or use --device "
-               "cpu";
-    if (op == IR_OP_ROUTER && (a->groups || a->scale > 0 || a->eps > 0 || a->flags & ~(uint32_t)IR_NORM_TOPK))
-        return "router on CUDA takes the softmax and norm_topk only: no bias, select_bias, sigmoid, groups, scale or "
-               "eps; leave "
-               "them out or use --device cpu";
-    if (op == IR_OP_HEAD_LOSS && a->flags & IR_BIAS)
-        return "head_loss on CUDA takes no bias; leave it out or use --device cpu";
-    if (op == IR_OP_LAYERNORM && a->flags & IR_PER_HEAD)
-        return "layernorm on CUDA takes no per_head; share the weights among the heads or use --device cpu";
+    if (op == IR_OP_ROUTER && a->groups > CUDA_MAX_GROUPS)
+        return "the CUDA kernels choose from at most 512 groups of experts; use fewer, or --device cpu";
     if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)
         return "rope on CUDA rotates at most 512 elements of a head; use --device cpu";
     return NULL;

@@ -6,14 +6,15 @@
 #include "ir/split.h"
 
 enum {
-    CUDA_BIN_TILE = 1024,          /* keys that a block puts into bins */
-    CUDA_SORT_BINS = 256,          /* bins of one pass of the sort of tokens */
-    CUDA_EMBED_ROWS = 32,          /* sorted rows whose gradients a block sums */
-    CUDA_COLUMN_PARTS = 512,       /* parts of the rows of a column sum, at most; of CUDA_COLUMN_ROWS rows at least */
-    CUDA_COLUMN_ROWS = 64,         /* */
-    CUDA_PRODUCT_PARTS = 16,       /* parts of the rows of the router's weight gradient, at most */
-    CUDA_PRODUCT_ROWS = 256,       /* rows of a part, at least */
-    CUDA_MAX_EXPERTS = 1024,       /* a block has a count of every expert for each of its warps */
+    CUDA_BIN_TILE = 1024,    /* keys that a block puts into bins */
+    CUDA_SORT_BINS = 256,    /* bins of one pass of the sort of tokens */
+    CUDA_EMBED_ROWS = 32,    /* sorted rows whose gradients a block sums */
+    CUDA_COLUMN_PARTS = 512, /* parts of the rows of a column sum, at most; of CUDA_COLUMN_ROWS rows at least */
+    CUDA_COLUMN_ROWS = 64,   /* */
+    CUDA_PRODUCT_PARTS = 16, /* parts of the rows of the router's weight gradient, at most */
+    CUDA_PRODUCT_ROWS = 256, /* rows of a part, at least */
+    CUDA_MAX_EXPERTS = 1024, /* a block has a count of every expert for each of its warps */
+    CUDA_MAX_GROUPS = 512, /* of experts: what they are worth stands beside a row of scores in shared memory, 48 KiB */
     CUDA_MAX_ROPE_DIM = 512,       /* frequencies are a kernel's argument */
     CUDA_MAX_ATTENTION_T = 4096,   /* attention without tensor cores: a row of scores in shared memory, twice, */
     CUDA_MAX_ATTENTION_DIM = 1024, /* and four of a head: 48 KiB */

@@ -151,7 +151,7 @@ static const char *const yes_no[] = { "auto", "yes", "no", NULL };
 static const struct option options[] = {
     TEXT("output", 'o', AT(out), "FILE", "token file to write"),
     TEXT("tokenizer", 0, AT(tokenizer), "FILE|DIR",
-         "tokenizer.json, its folder, or a tiktoken rank file (default: bytes are tokens)"),
+         "tokenizer.json, sentencepiece .model, the folder of one, or a tiktoken rank file (default: bytes)"),
     TEXT("pattern", 0, AT(pattern), "P", "of a rank file: gpt2, cl100k, o200k or a regular expression"),
     TEXT("field", 0, AT(field), "NAME", "jsonl, chat: the key of the text (default: text, messages)"),
     CHOICE("bos", 0, AT(bos), "auto|yes|no", yes_no, "a token at the begin of each document (default: auto)"),

@@ -12,7 +12,7 @@ struct chatting {
     const struct data_request *r;
     struct tokenizer *t;
     struct encoder *x;
-    const struct chat_template *c;
+    struct chat_template c;
     struct documents lines;
     struct document_batch batch;
     struct chat_tokens coded;
@@ -35,7 +35,7 @@ static enum status code_line(struct chatting *c, const struct document_piece *p,
 {
     const char *why;
     char *line = c->batch.text.at + p->at;
-    TRY(chat_encode(c->c, c->x, c->t, line, c->r->field, &c->coded, &why, e));
+    TRY(chat_encode(&c->c, c->x, c->t, line, c->r->field, &c->coded, &why, e));
     if (why) {
         documents_skip(&c->lines, p->line, why);
         return ST_OK;
@@ -76,8 +76,8 @@ static enum status finish(struct chatting *c, struct err *e)
                        "there is no conversation with an assistant in it: found %" PRIu64 " lines, all skipped",
                        c->lines.skipped);
     TRY(data_sink_end(&c->sink, r, &about, e));
-    printf("template %s: %" PRIu64 " of %" PRIu64 " tokens are targets\n", chat_template_name(c->c), c->targets,
-           c->tokens);
+    printf("template %s%s: %" PRIu64 " of %" PRIu64 " tokens are targets\n", chat_template_name(&c->c),
+           c->c.system ? " with the system text of the tokenizer" : "", c->targets, c->tokens);
     return ST_OK;
 }
 
@@ -103,6 +103,7 @@ enum status data_chat(const struct data_request *r, struct err *e)
     documents_close(&c.lines);
     document_batch_free(&c.batch);
     chat_tokens_free(&c.coded);
+    chat_template_free(&c.c);
     encoder_free(c.x);
     tokenizer_free(c.t);
     return st;

@@ -13,7 +13,7 @@ template <typename T> struct column_operands {
     const float *mean, *rstd;
     float *dw, *db; /* (parts, width), NULL: not asked for */
     uint64_t rows, part_rows;
-    unsigned width;
+    unsigned width, ld, group, groups; /* groups: statistics of a row */
 };
 
 /* A block has lanes_x vectors of columns and COLUMN_THREADS/lanes_x rows at a time. WEIGHT: dw is asked for. */
@@ -30,10 +30,11 @@ __global__ void __launch_bounds__(COLUMN_THREADS) column_kernel(column_operands<
 #pragma unroll 4
         for (uint64_t r = first + ly; r < end; r += lanes_y) {
             float d[V], v[V];
-            load(d, p.dy + r * p.width + column);
+            load(d, p.dy + r * p.ld + column);
             if (WEIGHT)
-                load(v, p.x + r * p.width + column);
-            const float mean = WEIGHT && p.mean ? p.mean[r] : 0, rstd = WEIGHT ? p.rstd[r] : 0;
+                load(v, p.x + r * p.ld + column);
+            const uint64_t of = WEIGHT ? r * p.groups + column / p.group : 0;
+            const float mean = WEIGHT && p.mean ? p.mean[of] : 0, rstd = WEIGHT ? p.rstd[of] : 0;
 #pragma unroll
             for (int k = 0; k < V; k++) {
                 db[k] += d[k];
@@ -94,7 +95,10 @@ template <typename T, int V> void column_parts(const struct cuda_columns *c, flo
                                    c->db ? work[1] : nullptr,
                                    c->rows,
                                    (c->rows + parts - 1) / parts,
-                                   c->width };
+                                   c->width,
+                                   c->ld ? c->ld : c->width,
+                                   c->group ? c->group : c->width,
+                                   c->group ? c->width / c->group : 1 };
     launch("column sums", c->dw ? column_kernel<T, V, true> : column_kernel<T, V, false>,
            dim3(blocks_for(c->width, lanes_x * V), parts), COLUMN_THREADS, 0, c->stream, p, lanes_x);
 }
@@ -104,7 +108,7 @@ template <typename T> void column_sums(const struct cuda_columns *c)
     const unsigned parts = cuda_parts(c->rows, CUDA_COLUMN_ROWS, CUDA_COLUMN_PARTS);
     float *const first = static_cast<float *>(c->work);
     float *const work[2] = { first, first + static_cast<uint64_t>(parts) * c->width };
-    if (wide<T>(c->width, c->dy, c->x))
+    if (wide<T>(c->width, c->dy, c->x) && wide<T>(c->ld) && wide<T>(c->group))
         column_parts<T, vector_of<T>>(c, work, parts);
     else
         column_parts<T, 1>(c, work, parts);

@@ -121,13 +121,14 @@ void cuda_words_tell(const struct cuda_words *w), cuda_words_hear(const struct c
 
 /* Sums over rows: db = sum of dy; with x, dw = sum of dy (x - mean) rstd, a norm's weight gradient. */
 struct cuda_columns {
-    const void *dy;           /* (rows, width), compute type */
+    const void *dy;           /* (rows, width), compute type, rows ld apart */
     const void *x;            /* as dy; NULL: only db */
-    const float *mean, *rstd; /* (rows), with x; mean NULL: 0 */
+    const float *mean, *rstd; /* (rows, width / group), with x; mean NULL: 0 */
     float *dw, *db;           /* (width); NULL: not asked for */
     bool add_dw, add_db;      /* add to dw, db, else write them */
     uint64_t rows;
     uint32_t width;
+    uint32_t ld, group; /* 0: width */
     uint32_t compute;
     void *work; /* cuda_columns_workspace(rows, width) bytes (ir/target_cuda_own.h) */
     void *stream;
@@ -145,6 +146,18 @@ struct cuda_bias_rows {
     void *stream;
 };
 void cuda_bias_rows(const struct cuda_bias_rows *c);
+/* y += the bias of its expert, for the rows of experts e, e+1, .. (batch of them, n rows each) of an operator `experts`; the first of
+ * them is row `row` of all. Rows beyond a count stay as they are. */
+struct cuda_expert_bias {
+    const struct op_args *a; /* of the operator: its counts and sizes */
+    void *y;                 /* (batch*n, width), compute type */
+    const void *bias;        /* (local experts, width), compute type */
+    uint32_t width, e, batch;
+    uint64_t n, row;
+};
+void cuda_expert_bias_add(const struct cuda_expert_bias *b);
+/* The gradients of an operator's three biases. */
+void cuda_expert_bias_sums(const struct op_args *a);
 /* Elements from one type to the other, float32 or bfloat16 each, rounded to the nearest even. */
 void cuda_convert(void *to, enum ir_dtype to_type, const void *from, enum ir_dtype from_type, uint64_t n, void *stream);
 

@@ -1,4 +1,4 @@
-/* Grouped SwiGLU products of the experts, (silu(x G') * (x U')) D'. Rows stand in ep parts, one per source device; counts: (ep,
+/* Grouped products of the experts and their gates, (silu(x G') * (x U')) D' or as the attributes say. Rows stand in ep parts, one per source device; counts: (ep,
  * local experts, b).
  *
  * Capacity: a part is (local experts, b, capacity) and rows beyond a count are zero, so products over all rows need no count:
@@ -101,6 +101,15 @@ static void rows_product(const struct experts *x, const struct run *r, uint32_t 
     p.stride_c = r->n * p.n;
     p.start = start;
     cuda__product(x->to, &p);
+    if (turned && x->a->attrs->flags & IR_BIAS && !x->to->prepare)
+        cuda_expert_bias_add(&(struct cuda_expert_bias){ .a = x->a,
+                                                         .y = y,
+                                                         .bias = x->a->param[3 + which],
+                                                         .width = (uint32_t)p.n,
+                                                         .e = r->e,
+                                                         .batch = r->batch,
+                                                         .n = r->n,
+                                                         .row = r->row });
 }
 
 /* dW (rows,columns) = X' Y, X (n,rows), Y (n,columns). */
@@ -122,10 +131,13 @@ static void weight_product(const struct experts *x, const struct run *r, uint32_
     cuda__product(x->to, &p);
 }
 
-/* in: gate, up. h = silu(gate) * up, or with dh their gradients d: our elementwise kernels, on the run's rows as one matrix. */
+/* in: gate, up. h = their gated layer, or with dh their gradients d: our elementwise kernels, on the run's rows as one matrix. */
 static void swiglu(const struct experts *x, const struct run *r, void *const in[2], void *h, void *dh, void *const d[2])
 {
-    const struct ir_attrs attrs = { .features = x->a->attrs->ffn };
+    const struct ir_attrs *at = x->a->attrs;
+    const struct ir_attrs attrs = {
+        .features = at->ffn, .act = at->act, .clamp = at->clamp, .alpha = at->alpha, .flags = at->flags & IR_ONE_PLUS
+    };
     struct op_args a = { .attrs = &attrs,
                          .op = IR_OP_SWIGLU,
                          .b = r->batch,
@@ -279,6 +291,8 @@ void cuda__experts(const struct op_args *a, enum ir_pass pass, struct cuda__prod
             clear_weights(&x);
         dropless_runs(&x, run);
     }
+    if (pass == IR_PASS_BW && a->attrs->flags & IR_BIAS && !to->prepare)
+        cuda_expert_bias_sums(a);
 }
 
 enum status cuda__experts_open(const struct op_args *a, struct err *e)

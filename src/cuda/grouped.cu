@@ -1,4 +1,4 @@
-/* Experts without capacity: SwiGLU layers of as many rows as the router sent each of them. One launch computes the products of
+/* Experts without capacity: gated layers of as many rows as the router sent each of them. One launch computes the products of
  * all experts, and reads on the device how many rows each has: no host waits, and a graph can hold it.
  *
  * Why not a library: cuBLAS 13.1's grouped product has one kernel for bfloat16, made for sm_80, which writes bfloat16 (gradients
@@ -6,6 +6,7 @@
  *
  * Rows stand in segments, (ep, local experts), as experts.c says. work: the rows' first of each segment, its tiles of
  * GROUP_TILE rows, then CUDA_EXPERT_ROWS rows of the hidden layer. */
+#include "cuda/gate.cuh"
 #include "cuda/grouped.cuh"
 
 namespace
@@ -69,40 +70,87 @@ template <typename T> struct grouped_rows {
     uint64_t expert;      /* elements of a matrix */
     unsigned lda, ldb, n, k, columns;
     T *c, *gate, *up, *dgate, *dup; /* NULL: nobody asks */
-    const T *acc;
+    const T *acc, *bias[2];         /* bias: of what a b makes, of expert 0; NULL: none */
+    map_how how;                    /* of gate and up */
+    bool plain;                     /* silu(gate) up */
     unsigned first; /* tile of block 0; the rows of c (END_HIDDEN), or of a (from_chunk), begin with it */
     bool from_chunk;
 };
 
-template <typename T, int END>
-__device__ __forceinline__ void grouped_end(const grouped_rows<T> &p, unsigned row, unsigned in_chunk, unsigned column,
-                                            const float *x, const float *pair)
+template <typename T> __device__ __forceinline__ float grouped_gate(const grouped_rows<T> &p, float gate, float up)
 {
-    const uint64_t at = static_cast<uint64_t>(row) * p.n + column;
+    const float x[2] = { gate, up };
+    float y;
+    if (p.plain)
+        return swiglu_of(gate, up);
+    gated::at(p.how, x, &y);
+    return y;
+}
+
+template <typename T>
+__device__ __forceinline__ void grouped_gate_gradient(const grouped_rows<T> &p, float gate, float up, float dy,
+                                                      float &dgate, float &dup)
+{
+    const float x[3] = { gate, up, dy };
+    float y[2];
+    if (p.plain) {
+        swiglu_gradient_of(gate, up, dy, dgate, dup);
+        return;
+    }
+    gated_grad::at(p.how, x, y);
+    dgate = y[0];
+    dup = y[1];
+}
+
+/* What a tile's place of the output is of: row, row of the chunk, column, expert. */
+struct grouped_at {
+    unsigned row, in_chunk, column, expert;
+};
+
+/* x + the bias of two columns. */
+template <typename T>
+__device__ __forceinline__ void grouped_bias(float (&to)[2], const float *x, const grouped_rows<T> &p, int which,
+                                             const grouped_at &here)
+{
+    float bias[2] = {};
+    if (p.bias[which])
+        load_two(bias, p.bias[which] + static_cast<uint64_t>(here.expert) * p.n + here.column);
+    to[0] = x[0] + bias[0];
+    to[1] = x[1] + bias[1];
+}
+
+template <typename T, int END>
+__device__ __forceinline__ void grouped_end(const grouped_rows<T> &p, const grouped_at &here, const float *x,
+                                            const float *pair)
+{
+    const uint64_t at = static_cast<uint64_t>(here.row) * p.n + here.column;
     if constexpr (END == END_PLAIN) {
-        float more[2] = {};
+        float more[2] = {}, y[2];
+        grouped_bias(y, x, p, 0, here);
         if (p.acc)
             load_two(more, p.acc + at);
-        store_two(p.c + at, x[0] + more[0], x[1] + more[1]);
+        store_two(p.c + at, y[0] + more[0], y[1] + more[1]);
     } else if constexpr (END == END_HIDDEN) {
         float gate[2], up[2]; /* as the backward pass will read them */
         T rounded[4];
-        store_two(rounded, x[0], x[1]);
-        store_two(rounded + 2, pair[0], pair[1]);
+        grouped_bias(gate, x, p, 0, here);
+        grouped_bias(up, pair, p, 1, here);
+        store_two(rounded, gate[0], gate[1]);
+        store_two(rounded + 2, up[0], up[1]);
         load_two(gate, rounded);
         load_two(up, rounded + 2);
         if (p.gate)
             store_two(p.gate + at, gate[0], gate[1]);
         if (p.up)
             store_two(p.up + at, up[0], up[1]);
-        store_two(p.c + static_cast<uint64_t>(in_chunk) * p.n + column, swiglu_of(gate[0], up[0]),
-                  swiglu_of(gate[1], up[1]));
+        store_two(p.c + static_cast<uint64_t>(here.in_chunk) * p.n + here.column, grouped_gate(p, gate[0], up[0]),
+                  grouped_gate(p, gate[1], up[1]));
     } else {
         float gate[2], up[2], d[2][2];
         load_two(gate, p.gate + at);
         load_two(up, p.up + at);
         for (int e = 0; e < 2; e++)
-            swiglu_gradient_of(gate[e], up[e], x[e], d[0][e], d[1][e]);
+            grouped_gate_gradient(p, gate[e], up[e], x[e], d[0][e], d[1][e]);
         store_two(p.dgate + at, d[0][0], d[0][1]);
         store_two(p.dup + at, d[1][0], d[1][1]);
     }
@@ -134,8 +182,8 @@ __global__ void __launch_bounds__(GROUP_THREADS, 2) grouped_rows_kernel(grouped_
         for (unsigned j = 0; j < (PAIR ? 2 : 4); j++) {
             const unsigned to = column + (PAIR ? at.column / 2 : at.column) + 8 * j + 2 * at.t;
             if (row < tile.n && to < p.n)
-                grouped_end<T, END>(p, tile.row + row, tile.row + row - chunk, to, &c[i / 2][j][i % 2 * 2],
-                                    &c[i / 2][PAIR ? j + 2 : j][i % 2 * 2]);
+                grouped_end<T, END>(p, { tile.row + row, tile.row + row - chunk, to, tile.expert },
+                                    &c[i / 2][j][i % 2 * 2], &c[i / 2][PAIR ? j + 2 : j][i % 2 * 2]);
         }
     }
 }
@@ -194,8 +242,7 @@ template <typename T> __global__ void __launch_bounds__(GROUP_THREADS, 2) groupe
 /* The hidden layer of rows [first, end), of those that are there. */
 template <typename T>
 __global__ void __launch_bounds__(GROUP_THREADS)
-    grouped_hidden_kernel(T *h, const T *__restrict__ gate, const T *__restrict__ up, const int *__restrict__ rows,
-                          unsigned first, unsigned end, unsigned f)
+    grouped_hidden_kernel(grouped_rows<T> p, const int *__restrict__ rows, unsigned first, unsigned end, unsigned f)
 {
     constexpr int V = vector_of<T>;
     const uint64_t n = min(static_cast<unsigned>(*rows), end) * static_cast<uint64_t>(f),
@@ -203,12 +250,12 @@ __global__ void __launch_bounds__(GROUP_THREADS)
     for (uint64_t i = from + (static_cast<uint64_t>(blockIdx.x) * GROUP_THREADS + threadIdx.x) * V; i < n;
          i += static_cast<uint64_t>(gridDim.x) * GROUP_THREADS * V) {
         float g[V], u[V];
-        load(g, gate + i);
-        load(u, up + i);
+        load(g, p.gate + i);
+        load(u, p.up + i);
 #pragma unroll
         for (int v = 0; v < V; v++)
-            g[v] = swiglu_of(g[v], u[v]);
-        store(h + (i - from), g);
+            g[v] = grouped_gate(p, g[v], u[v]);
+        store(p.c + (i - from), g);
     }
 }
 
@@ -252,6 +299,22 @@ template <typename T> T *out(void *p)
     return static_cast<T *>(p);
 }
 
+/* Operands that all products of a layer have. */
+template <typename T> grouped_rows<T> operands_of(const layer<T> &l)
+{
+    grouped_rows<T> p = {};
+    p.sums = 1;
+    p.how = map_how_of(l.a->attrs, 1);
+    p.plain = plain_gate(l.a->attrs);
+    return p;
+}
+
+/* The bias of parameter `which`, NULL: none. */
+template <typename T> const T *bias_of(const layer<T> &l, int which)
+{
+    return l.a->attrs->flags & IR_BIAS ? in<T>(l.a->param[3 + which]) : nullptr;
+}
+
 /* Tiles [first, first + n) of rows. */
 template <bool B_K, int END, typename T>
 void rows_product(const char *name, const layer<T> &l, grouped_rows<T> p, unsigned n)
@@ -267,9 +330,8 @@ template <typename T> void grouped_f(const struct op_args *a)
     const layer<T> l = layer_of<T>("experts F", a);
     for (unsigned first = 0; first < l.tiles; first += GROUP_CHUNK) {
         const unsigned n = min(l.tiles - first, GROUP_CHUNK);
-        grouped_rows<T> p = {};
+        grouped_rows<T> p = operands_of(l);
         p.first = first;
-        p.sums = 1;
         p.a[0] = in<T>(a->in[0]);
         p.b[0] = in<T>(a->param[0]);
         p.b[1] = in<T>(a->param[1]);
@@ -278,8 +340,11 @@ template <typename T> void grouped_f(const struct op_args *a)
         p.c = l.hidden;
         p.gate = out<T>(a->save[0]);
         p.up = out<T>(a->save[1]);
+        p.bias[0] = bias_of(l, 0);
+        p.bias[1] = bias_of(l, 1);
         rows_product<true, END_HIDDEN>("experts F", l, p, n);
         p.from_chunk = true;
+        p.bias[0] = bias_of(l, 2);
         p.a[0] = l.hidden;
         p.b[0] = in<T>(a->param[2]);
         p.lda = p.ldb = p.k = l.f;
@@ -292,8 +357,7 @@ template <typename T> void grouped_f(const struct op_args *a)
 template <typename T> void grouped_bi(const struct op_args *a)
 {
     const layer<T> l = layer_of<T>("experts BI", a);
-    grouped_rows<T> p = {};
-    p.sums = 1;
+    grouped_rows<T> p = operands_of(l);
     p.a[0] = in<T>(a->dout[0]);
     p.b[0] = in<T>(a->param[2]);
     p.lda = p.k = l.c;
@@ -346,15 +410,21 @@ template <typename T> void grouped_bw(const struct op_args *a)
     p.add[0] = a->dparam_add >> 2 & 1;
     p.m = l.c;
     p.n = l.f;
+    grouped_rows<T> hidden = operands_of(l);
+    hidden.c = l.hidden;
+    hidden.gate = out<T>(a->save[0]);
+    hidden.up = out<T>(a->save[1]);
     for (uint64_t first = 0; first < rows; first += CUDA_EXPERT_ROWS) {
         p.first = static_cast<unsigned>(first);
         p.end = static_cast<unsigned>(first + CUDA_EXPERT_ROWS < rows ? first + CUDA_EXPERT_ROWS : rows);
         const unsigned blocks = blocks_for(static_cast<uint64_t>(p.end - p.first) * l.f, GROUP_THREADS * vector_of<T>);
         launch("experts BW", grouped_hidden_kernel<T>, min(blocks, GROUP_HIDDEN_BLOCKS), GROUP_THREADS, 0, a->stream,
-               l.hidden, in<T>(a->save[0]), in<T>(a->save[1]), l.start + l.segments, p.first, p.end, l.f);
+               hidden, l.start + l.segments, p.first, p.end, l.f);
         weights_product(l, p, 1);
         p.add[0] = true;
     }
+    if (a->attrs->flags & IR_BIAS)
+        cuda_expert_bias_sums(a);
 }
 } // namespace
 

@@ -3,7 +3,7 @@
  *
  * Where the words are split, phase 0 makes logits and tells their numbers, phase 1 hears those of all parts.
  *
- * work of F: a product's, the loss of each row (rows) float64, then in evaluation CUDA_HEAD_ROWS rows of logits at a time. */
+ * work: of BW the sums of the bias; of F a product's, the loss of each row (rows) float64, then in evaluation CUDA_HEAD_ROWS rows of logits at a time. */
 #include "base/mem.h"
 #include "cuda/cuda.h"
 #include "cuda/libs_private.h"
@@ -57,6 +57,7 @@ static void slice(const struct op_args *a, uint64_t first, uint64_t rows, void *
     p.b = (struct cuda_matrix){ .at = a->param[0], .ld = c, .turned = true };
     p.c = logits;
     p.ldc = ir_op_logit_columns(a->attrs);
+    p.bias = a->attrs->flags & IR_BIAS ? a->param[1] : NULL;
     cuda__product(to, &p);
     if (to->prepare)
         return;
@@ -111,6 +112,16 @@ static void weights(const struct op_args *a, struct cuda__products *to)
     p.start = a->dparam_add & 1 ? p.c : NULL;
     p.out = IR_F32;
     cuda__product(to, &p);
+    if (a->attrs->flags & IR_BIAS && !to->prepare)
+        cuda_column_sums(&(struct cuda_columns){ .dy = a->save[0],
+                                                 .db = a->dparam[1],
+                                                 .add_db = a->dparam_add >> 1 & 1,
+                                                 .rows = cuda__rows(a),
+                                                 .width = a->attrs->vocab,
+                                                 .ld = ir_op_logit_columns(a->attrs),
+                                                 .compute = a->compute,
+                                                 .work = cuda__work_after(a, IR_OP_HEAD_LOSS, IR_PASS_BW),
+                                                 .stream = a->stream });
 }
 
 void cuda__head_loss(const struct op_args *a, enum ir_pass pass, struct cuda__products *to)

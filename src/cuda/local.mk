@@ -11,8 +11,10 @@ CUDA_SOURCES = \
 	src/cuda/device.c \
 	src/cuda/dispatch.cu \
 	src/cuda/embed.cu \
+	src/cuda/expert_bias.cu \
 	src/cuda/experts.c \
 	src/cuda/fail.h \
+	src/cuda/gate.cuh \
 	src/cuda/grouped.cu \
 	src/cuda/grouped.cuh \
 	src/cuda/head.c \
@@ -48,9 +50,9 @@ am__v_NVCC_1 =
 .cu.lo:
 	$(AM_V_NVCC)$(MKDIR_P) $(@D) && $(LIBTOOL) $(AM_V_lt) --tag=CC --mode=compile $(NVCC_COMPILE) -prefer-non-pic -c -o $@ $<
 CUDA_OBJECTS = \
-	src/cuda/attention_f32.lo src/cuda/attention_tiles.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/grouped.lo src/cuda/loss.lo \
+	src/cuda/attention_f32.lo src/cuda/attention_tiles.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/expert_bias.lo src/cuda/grouped.lo src/cuda/loss.lo \
 	src/cuda/map.lo src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
-$(CUDA_OBJECTS): src/exec/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh \
+$(CUDA_OBJECTS): src/exec/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/gate.cuh src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh \
 	src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h
 
 if HAVE_CUDA

@@ -13,7 +13,8 @@ enum { NORM_THREADS = 256, NORM_WARP_BYTES = 4096, NORM_SHARED = (48 << 10) - MA
 struct norm_shape {
     uint64_t rows;
     unsigned c;
-    bool kept; /* the row fits in shared memory */
+    unsigned heads; /* rows that follow each other have weights of their own, so many; 1: all have the same */
+    bool kept;      /* the row fits in shared memory */
 };
 
 /* Row of this thread's group, its index in the group, the group's size. */
@@ -113,12 +114,13 @@ __global__ void __launch_bounds__(NORM_THREADS)
         sum = g.sum(sum, room);
     }
     const float r = rsqrtf(sum / s.c + kind.eps);
+    const unsigned own = static_cast<unsigned>(g.row % s.heads) * s.c;
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         float scale[V], shift[V] = {};
         load(v, from + i);
-        load_weight(scale, w, kind.plus, i);
+        load_weight(scale, w, kind.plus, own + i);
         if (MEAN && b)
-            load(shift, b + i);
+            load(shift, b + own + i);
 #pragma unroll
         for (int k = 0; k < V; k++) {
             v[k] = (v[k] - m) * r;
@@ -154,12 +156,13 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_bi_kernel(norm_bi_operands<
     const T *x = p.x + g.row * s.c, *dy = p.dy + g.row * s.c;
     T *kept_x = shared + g.warp * 2 * s.c, *kept_dy = kept_x + s.c;
     const float m = MEAN ? p.mean[g.row] : 0, r = p.rstd[g.row];
+    const unsigned own = static_cast<unsigned>(g.row % s.heads) * s.c;
     float sum_g = 0, sum_gh = 0, v[V], d[V], w[V];
 #pragma unroll 2
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         load(v, x + i);
         load(d, dy + i);
-        load_weight(w, p.w, p.plus, i);
+        load_weight(w, p.w, p.plus, own + i);
         if (s.kept) {
             store(kept_x + i, v);
             store(kept_dy + i, d);
@@ -180,7 +183,7 @@ __global__ void __launch_bounds__(NORM_THREADS) norm_bi_kernel(norm_bi_operands<
     for (unsigned i = g.lane * V; i < s.c; i += g.size * V) {
         load(v, x + i);
         load(d, dy + i);
-        load_weight(w, p.w, p.plus, i);
+        load_weight(w, p.w, p.plus, own + i);
 #pragma unroll
         for (int k = 0; k < V; k++)
             d[k] = r * (d[k] * w[k] - sum_g - (v[k] - m) * r * sum_gh);
@@ -269,11 +272,18 @@ struct norm_launch {
     bool block;
 };
 
-/* copies: operands of a row that are kept. */
-template <typename T, int V> norm_launch norm_plan(uint64_t rows, unsigned c, unsigned copies)
+/* Groups of a row that have weights of their own; 1: all have the same. */
+unsigned own_weights(const struct op_args *a)
 {
+    return a->attrs->flags & IR_PER_HEAD && a->attrs->heads ? a->attrs->heads : 1;
+}
+
+/* copies: operands of a row that are kept. */
+template <typename T, int V> norm_launch norm_plan(const struct op_args *a, uint64_t rows, unsigned copies)
+{
+    const unsigned c = a->attrs->features, heads = own_weights(a);
     const size_t bytes = static_cast<size_t>(c) * sizeof(T) * copies;
-    norm_launch l = { { rows, c, bytes <= NORM_SHARED }, 0, NORM_THREADS, 0, bytes > NORM_WARP_BYTES };
+    norm_launch l = { { rows, c, heads, bytes <= NORM_SHARED }, 0, NORM_THREADS, 0, bytes > NORM_WARP_BYTES };
     if (l.block) {
         l.grid = static_cast<unsigned>(rows);
         l.threads = threads_for((c + V - 1) / V, NORM_THREADS);
@@ -294,8 +304,7 @@ float plus_of(const struct op_args *a)
 template <typename T, int V, bool MEAN, bool SUM>
 void norm_f_as(const struct op_args *add, const struct op_args *a, uint64_t rows)
 {
-    const unsigned c = a->attrs->features;
-    const norm_launch l = norm_plan<T, V>(rows, c, 1);
+    const norm_launch l = norm_plan<T, V>(a, rows, 1);
     float *mean = static_cast<float *>(a->save[0]), *rstd = MEAN ? static_cast<float *>(a->save[1]) : mean;
     const norm_kind kind = { a->attrs->eps, plus_of(a), (a->attrs->flags & IR_ROUND_FIRST) != 0 };
     norm_sum<T> sum = {};
@@ -309,8 +318,7 @@ void norm_f_as(const struct op_args *add, const struct op_args *a, uint64_t rows
 
 template <typename T, int V, bool MEAN> void norm_bi_as(const struct op_args *a, uint64_t rows)
 {
-    const unsigned c = a->attrs->features;
-    const norm_launch l = norm_plan<T, V>(rows, c, 2);
+    const norm_launch l = norm_plan<T, V>(a, rows, 2);
     const float *first = static_cast<const float *>(a->save[0]), *second = static_cast<const float *>(a->save[1]);
     const norm_bi_operands<T> p = { static_cast<T *>(a->din[0]),
                                     static_cast<const T *>(a->acc[0]),
@@ -399,8 +407,9 @@ template <typename T> void rmsnorm_bi(const struct op_args *a)
         norm_bi<T, false>(a, norm_groups(a));
 }
 
-void norm_bw(const struct op_args *a, uint64_t rows, const void *mean, const void *rstd)
+void norm_bw(const struct op_args *a, const void *mean, const void *rstd)
 {
+    const unsigned heads = own_weights(a);
     struct cuda_columns c = {};
     c.dy = a->dout[0];
     c.x = a->in[0];
@@ -410,8 +419,9 @@ void norm_bw(const struct op_args *a, uint64_t rows, const void *mean, const voi
     c.db = static_cast<float *>(a->dparam[1]);
     c.add_dw = a->dparam_add & 1;
     c.add_db = a->dparam_add >> 1 & 1;
-    c.rows = rows;
-    c.width = a->attrs->features;
+    c.rows = norm_groups(a) / heads;
+    c.width = heads * a->attrs->features;
+    c.group = a->attrs->features;
     c.compute = a->compute;
     c.work = a->work;
     c.stream = a->stream;
@@ -436,10 +446,10 @@ extern "C" void cuda_add_rmsnorm_f(const struct op_args *add, const struct op_ar
 
 extern "C" void cuda_layernorm_bw(const struct op_args *a)
 {
-    norm_bw(a, norm_groups(a), a->save[0], a->save[1]);
+    norm_bw(a, a->save[0], a->save[1]);
 }
 
 extern "C" void cuda_rmsnorm_bw(const struct op_args *a)
 {
-    norm_bw(a, norm_groups(a), nullptr, a->save[0]);
+    norm_bw(a, nullptr, a->save[0]);
 }

@@ -1,8 +1,8 @@
-/* Top-k router: softmax in float32 over the experts, ties to the lower index, auxiliary load-balance loss per sequence:
+/* Top-k router (ir/op.h): scores in float32, the softmax over the experts or sigmoids, ties to the lower index, auxiliary load-balance loss per sequence:
  * experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer (Fedus et al.
  * 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences.
  *
- * A warp has a row of probabilities, in shared memory. IR_COUNTS: phase 0 counts the choices of the tokens here, run by run; phase 1 has those
+ * A warp has a row of scores, in shared memory, and what its groups are worth. IR_COUNTS: phase 0 counts the choices of the tokens here, run by run; phase 1 has those
  * of all devices. */
 #include "cuda/product.cuh"
 
@@ -13,18 +13,30 @@ enum { ROUTER_WARPS = 8, ROUTER_THREADS = ROUTER_WARPS * WARP, BALANCE_THREADS =
 struct router_shape {
     uint64_t rows;
     unsigned experts, k;
-    bool norm; /* weights are divided by their sum */
+    bool norm; /* weights are divided by their sum + eps */
+    bool sigmoid;
+    float eps, scale;
     row_map map;
     unsigned b, whole;   /* sequences; T */
     const int32_t *told; /* (parts,2,b,experts); NULL: all tokens are here */
     unsigned part, parts;
 };
 
+/* How experts are chosen. */
+template <typename T> struct router_choice {
+    const T *bias, *select;      /* (experts), added to the logits; to the scores, for the choice alone; NULL: none */
+    unsigned groups, top_groups; /* 0: none */
+    bool best;                   /* a group is as good as its best, not its two best */
+};
+
 /* Lane's row of shared memory of its warp. */
-__device__ __forceinline__ float *router_row(float *shared, unsigned experts)
+__device__ __forceinline__ float *router_row(float *shared, unsigned width)
 {
-    return shared + threadIdx.x / WARP * experts;
+    return shared + threadIdx.x / WARP * width;
 }
+
+/* What is not chosen from; all that may be chosen is larger. */
+constexpr float ROUTER_TAKEN = -INFINITY, ROUTER_LEAST = -3.4e38f;
 
 /* Index of the largest of p (experts), the lowest of equals, in every lane. */
 __device__ __forceinline__ unsigned router_best(const float *p, unsigned experts)
@@ -48,43 +60,93 @@ __device__ __forceinline__ unsigned router_best(const float *p, unsigned experts
     return best;
 }
 
-/* probs (rows, experts): logits become probabilities. weight, index (rows, k). */
+/* What the groups of p (experts) are worth: their two best, or their best. */
+__device__ __forceinline__ void router_worth(float *worth, const float *p, unsigned size, unsigned groups, bool best)
+{
+    for (unsigned g = lane_id(); g < groups; g += WARP) {
+        float first = -INFINITY, second = -INFINITY;
+        for (unsigned e = g * size; e < (g + 1) * size; e++) {
+            second = fmaxf(second, fminf(first, p[e]));
+            first = fmaxf(first, p[e]);
+        }
+        worth[g] = fmaxf(best ? first : first + second, ROUTER_LEAST);
+    }
+    __syncwarp();
+}
+
+/* Shuts the groups of p that are not among the best. */
+template <typename T>
+__device__ __forceinline__ void router_shut(float *p, float *worth, unsigned experts, const router_choice<T> &how)
+{
+    const unsigned size = experts / how.groups;
+    router_worth(worth, p, size, how.groups, how.best);
+    for (unsigned j = 0; j < how.top_groups; j++) {
+        const unsigned best = router_best(worth, how.groups);
+        __syncwarp();
+        if (lane_id() == 0)
+            worth[best] = ROUTER_TAKEN;
+        __syncwarp();
+    }
+    for (unsigned e = lane_id(); e < experts; e += WARP)
+        if (worth[e / size] != ROUTER_TAKEN)
+            p[e] = ROUTER_TAKEN;
+    __syncwarp();
+}
+
+/* out (experts): logits become scores. p (experts): what they are chosen by. */
+template <typename T>
+__device__ __forceinline__ void router_scores(float *p, float *out, const router_shape &s, const router_choice<T> &how)
+{
+    float most = -INFINITY, sum = 0;
+    for (unsigned e = lane_id(); e < s.experts; e += WARP) {
+        float bias[1] = {};
+        if (how.bias)
+            load(bias, how.bias + e);
+        p[e] = out[e] + bias[0];
+        most = fmaxf(most, p[e]);
+    }
+    most = warp_max(most);
+    for (unsigned e = lane_id(); e < s.experts && !s.sigmoid; e += WARP)
+        sum += p[e] = expf(p[e] - most);
+    const float scale = s.sigmoid ? 1 : 1 / warp_sum(sum);
+    for (unsigned e = lane_id(); e < s.experts; e += WARP) {
+        float select[1] = {};
+        if (how.select)
+            load(select, how.select + e);
+        out[e] = s.sigmoid ? 1 / (1 + expf(-p[e])) : p[e] * scale;
+        const float wish = (out[e] >= 0 ? out[e] : 0) + select[0]; /* a NaN must choose an expert that exists */
+        p[e] = wish > ROUTER_LEAST ? wish : ROUTER_LEAST;
+    }
+    __syncwarp();
+}
+
+/* probs (rows, experts): logits become scores. weight, index (rows, k). */
+template <typename T>
 __global__ void __launch_bounds__(ROUTER_THREADS)
-    router_choose_kernel(float *probs, float *weight, int32_t *index, router_shape s)
+    router_choose_kernel(float *probs, float *weight, int32_t *index, router_shape s, router_choice<T> how)
 {
     DYNAMIC_SHARED(float, shared);
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * ROUTER_WARPS + threadIdx.x / WARP;
     if (row >= s.rows)
         return;
-    float *const p = router_row(shared, s.experts), *const out = probs + row * s.experts;
-    float most = -INFINITY, sum = 0;
-    for (unsigned e = lane_id(); e < s.experts; e += WARP) {
-        p[e] = out[e];
-        most = fmaxf(most, p[e]);
-    }
-    most = warp_max(most);
-    for (unsigned e = lane_id(); e < s.experts; e += WARP)
-        sum += p[e] = expf(p[e] - most);
-    const float scale = 1 / warp_sum(sum);
-    for (unsigned e = lane_id(); e < s.experts; e += WARP) {
-        out[e] = p[e] * scale;
-        p[e] = out[e] >= 0 ? out[e] : 0; /* a NaN must choose an expert that exists */
-    }
-    __syncwarp();
-    sum = 0;
+    float *const p = router_row(shared, s.experts + how.groups), *const out = probs + row * s.experts;
+    router_scores(p, out, s, how);
+    if (how.groups)
+        router_shut(p, p + s.experts, s.experts, how);
+    float sum = s.eps;
     for (unsigned j = 0; j < s.k; j++) {
         const unsigned best = router_best(p, s.experts);
-        sum += p[best];
+        sum += out[best];
         __syncwarp();
         if (lane_id() == 0) {
             index[row * s.k + j] = static_cast<int32_t>(best);
             weight[row * s.k + j] = out[best];
-            p[best] = -1; /* taken */
+            p[best] = ROUTER_TAKEN;
         }
         __syncwarp();
     }
-    for (unsigned j = lane_id(); j < s.k && s.norm; j += WARP)
-        weight[row * s.k + j] /= sum;
+    for (unsigned j = lane_id(); j < s.k && (s.norm || s.scale != 1); j += WARP)
+        weight[row * s.k + j] = (s.norm ? weight[row * s.k + j] / sum : weight[row * s.k + j]) * s.scale;
 }
 
 /* ---- balance of a sequence ----------------------------------------------------------------------------------------- */
@@ -197,17 +259,17 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
         sum += p[chosen[j]];
         mean += dw[j] * p[chosen[j]];
     }
-    sum = s.norm ? warp_sum(sum) : 1;
+    sum = s.norm ? s.eps + warp_sum(sum) : 1;
     mean = s.norm ? warp_sum(mean) / sum : 0;
     __syncwarp();
     for (unsigned j = lane_id(); j < s.k; j += WARP)
-        dp[chosen[j]] += (dw[j] - mean) / sum;
+        dp[chosen[j]] += s.scale * (dw[j] - mean) / sum;
     __syncwarp();
-    for (unsigned e = lane_id(); e < s.experts; e += WARP)
+    for (unsigned e = lane_id(); e < s.experts && !s.sigmoid; e += WARP)
         inner += p[e] * dp[e];
     inner = warp_sum(inner);
     for (unsigned e = lane_id(); e < s.experts; e += WARP)
-        dlogits[row * s.experts + e] = p[e] * (dp[e] - inner);
+        dlogits[row * s.experts + e] = s.sigmoid ? dp[e] * p[e] * (1 - p[e]) : p[e] * (dp[e] - inner);
 }
 
 /* dw = the parts (parts, n), in order. */
@@ -225,11 +287,15 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
 
 router_shape router_of(const struct op_args *a)
 {
+    const struct ir_attrs *at = a->attrs;
     const struct op_positions *p = a->positions && a->positions->split == IR_COUNTS ? a->positions : nullptr;
     router_shape s = { rows_of(a),
-                       a->attrs->experts,
-                       a->attrs->top_k,
-                       (a->attrs->flags & IR_NORM_TOPK) != 0,
+                       at->experts,
+                       at->top_k,
+                       (at->flags & IR_NORM_TOPK) != 0,
+                       (at->flags & IR_SIGMOID) != 0,
+                       at->eps,
+                       at->scale > 0 ? at->scale : 1,
                        row_map_of(a),
                        a->b,
                        a->t,
@@ -245,9 +311,18 @@ router_shape router_of(const struct op_args *a)
     return s;
 }
 
-size_t router_shared(const router_shape &s)
+template <typename T> router_choice<T> router_choice_of(const struct op_args *a)
 {
-    return ROUTER_WARPS * s.experts * sizeof(float);
+    const struct ir_attrs *at = a->attrs;
+    const bool bias = (at->flags & IR_BIAS) != 0, select = (at->flags & IR_SELECT_BIAS) != 0;
+    return { bias ? static_cast<const T *>(a->param[1]) : nullptr,
+             select ? static_cast<const T *>(a->param[bias ? 2 : 1]) : nullptr, at->groups, at->top_groups,
+             (at->flags & IR_GROUP_BEST) != 0 };
+}
+
+size_t router_shared(unsigned width)
+{
+    return ROUTER_WARPS * width * sizeof(float);
 }
 
 template <typename T> void router_choose(const struct op_args *a, const router_shape &s, float *probs)
@@ -266,8 +341,9 @@ template <typename T> void router_choose(const struct op_args *a, const router_s
                                               c,
                                               c };
     product<true, true>("router F", p, a->stream);
-    launch("router F", router_choose_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS, router_shared(s),
-           a->stream, probs, weight, index, s);
+    const router_choice<T> how = router_choice_of<T>(a);
+    launch("router F", router_choose_kernel<T>, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
+           router_shared(s.experts + how.groups), a->stream, probs, weight, index, s, how);
     if (s.told)
         launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
                static_cast<int32_t *>(a->out[2]), index, s);
@@ -301,9 +377,9 @@ template <typename T> void router_bi(const struct op_args *a)
     if (aux)
         launch("router BI balance", router_balance_grad_kernel, a->b, BALANCE_THREADS, 0, a->stream, aux, index, s,
                static_cast<double>(a->attrs->aux_coef) * a->loss_scale * s.experts);
-    launch("router BI", router_logits_grad_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS, router_shared(s),
-           a->stream, dlogits, static_cast<const float *>(a->save[0]), index, static_cast<const float *>(a->dout[0]),
-           aux, s);
+    launch("router BI", router_logits_grad_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
+           router_shared(s.experts), a->stream, dlogits, static_cast<const float *>(a->save[0]), index,
+           static_cast<const float *>(a->dout[0]), aux, s);
     const product_operands<float, T, T> p = { static_cast<T *>(a->din[0]),
                                               static_cast<const T *>(a->acc[0]),
                                               dlogits,
@@ -315,6 +391,29 @@ template <typename T> void router_bi(const struct op_args *a)
                                               s.experts,
                                               c };
     product<true, false>("router BI", p, a->stream);
+}
+
+/* The bias of the logits; the one of the choice has no gradient. */
+void bias_bw(const struct op_args *a, const router_shape &s)
+{
+    const bool bias = (a->attrs->flags & IR_BIAS) != 0;
+    const unsigned select = bias ? 2 : 1;
+    if (bias) {
+        struct cuda_columns c = {};
+        c.dy = a->stash[0];
+        c.db = static_cast<float *>(a->dparam[1]);
+        c.add_db = a->dparam_add >> 1 & 1;
+        c.rows = s.rows;
+        c.width = s.experts;
+        c.compute = IR_F32;
+        c.work = a->work; /* the product's parts are joined */
+        c.stream = a->stream;
+        cuda_column_sums(&c);
+    }
+    if (a->attrs->flags & IR_SELECT_BIAS && !(a->dparam_add >> select & 1))
+        cuda__check(
+            cudaMemsetAsync(a->dparam[select], 0, s.experts * sizeof(float), static_cast<cudaStream_t>(a->stream)),
+            "router BW");
 }
 
 template <typename T> void router_bw(const struct op_args *a)
@@ -336,6 +435,7 @@ template <typename T> void router_bw(const struct op_args *a)
     product<false, false>("router BW", p, a->stream);
     launch("router BW", router_join_kernel, blocks_for(n, ROUTER_THREADS), ROUTER_THREADS, 0, a->stream,
            static_cast<float *>(a->dparam[0]), part, blocks_for(s.rows, each), n, (a->dparam_add & 1) != 0);
+    bias_bw(a, s);
 }
 } // namespace
 

@@ -14,52 +14,59 @@ struct turn {
     const char *role;       /* words behind it; NULL: the role is refused, or joins the first user's text */
     const char *close_role; /* token */
     const char *head;       /* words before the text */
+    const char *lead;       /* of an assistant: words that the text begins with; they are targets */
     const char *tail;       /* words behind it */
     const char *end;        /* token; of an assistant it is a target. "": the end of a text */
     const char *gap;        /* words behind that */
 };
-struct chat_template {
+struct chat_turns {
     const char *name;
     bool trims;        /* white space around the text goes */
     const char *joins; /* what stands between a system text and the first user's; NULL: a system has turns of its own */
     struct turn turn[ROLES];
 };
 
-static const struct chat_template templates[] = {
+static const struct chat_turns templates[] = {
     { .name = "chatml",
-      .turn = { [ROLE_SYSTEM] = { "<|im_start|>", "system", NULL, "\n", NULL, "<|im_end|>", "\n" },
-                [ROLE_USER] = { "<|im_start|>", "user", NULL, "\n", NULL, "<|im_end|>", "\n" },
-                [ROLE_ASSISTANT] = { "<|im_start|>", "assistant", NULL, "\n", NULL, "<|im_end|>", "\n" },
-                [ROLE_TOOL] = { "<|im_start|>", "tool", NULL, "\n", NULL, "<|im_end|>", "\n" } } },
+      .turn = { [ROLE_SYSTEM] = { "<|im_start|>", "system", .head = "\n", .end = "<|im_end|>", .gap = "\n" },
+                [ROLE_USER] = { "<|im_start|>", "user", .head = "\n", .end = "<|im_end|>", .gap = "\n" },
+                [ROLE_ASSISTANT] = { "<|im_start|>", "assistant", .head = "\n", .end = "<|im_end|>", .gap = "\n" },
+                [ROLE_TOOL] = { "<|im_start|>", "tool", .head = "\n", .end = "<|im_end|>", .gap = "\n" } } },
     { .name = "llama3",
       .trims = true,
-      .turn = { [ROLE_SYSTEM] = { "<|start_header_id|>", "system", "<|end_header_id|>", "\n\n", NULL, "<|eot_id|>",
-                                  NULL },
-                [ROLE_USER] = { "<|start_header_id|>", "user", "<|end_header_id|>", "\n\n", NULL, "<|eot_id|>", NULL },
-                [ROLE_ASSISTANT] = { "<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n", NULL,
-                                     "<|eot_id|>", NULL },
-                [ROLE_TOOL] = { "<|start_header_id|>", "ipython", "<|end_header_id|>", "\n\n", NULL, "<|eot_id|>",
-                                NULL } } },
+      .turn = { [ROLE_SYSTEM] = { "<|start_header_id|>", "system", "<|end_header_id|>", "\n\n", .end = "<|eot_id|>" },
+                [ROLE_USER] = { "<|start_header_id|>", "user", "<|end_header_id|>", "\n\n", .end = "<|eot_id|>" },
+                [ROLE_ASSISTANT] = { "<|start_header_id|>", "assistant", "<|end_header_id|>", "\n\n",
+                                     .end = "<|eot_id|>" },
+                [ROLE_TOOL] = { "<|start_header_id|>", "ipython", "<|end_header_id|>", "\n\n",
+                                .end = "<|eot_id|>" } } },
     { .name = "gemma",
       .trims = true,
       .joins = "\n\n",
-      .turn = { [ROLE_USER] = { "<start_of_turn>", "user", NULL, "\n", NULL, "<end_of_turn>", "\n" },
-                [ROLE_ASSISTANT] = { "<start_of_turn>", "model", NULL, "\n", NULL, "<end_of_turn>", "\n" } } },
+      .turn = { [ROLE_USER] = { "<start_of_turn>", "user", .head = "\n", .end = "<end_of_turn>", .gap = "\n" },
+                [ROLE_ASSISTANT] = { "<start_of_turn>", "model", .head = "\n", .end = "<end_of_turn>",
+                                     .gap = "\n" } } },
     { .name = "mistral",
       .joins = "\n\n",
-      .turn = { [ROLE_USER] = { NULL, "", NULL, "[INST] ", " [/INST]", NULL, NULL },
-                [ROLE_ASSISTANT] = { NULL, "", NULL, " ", NULL, "</s>", NULL } } },
+      .turn = { [ROLE_USER] = { .role = "", .head = "[INST] ", .tail = " [/INST]" },
+                [ROLE_ASSISTANT] = { .role = "", .head = "", .lead = " ", .end = "</s>" } } },
     { .name = "plain",
-      .turn = { [ROLE_SYSTEM] = { NULL, "", NULL, "System: ", "\n", NULL, NULL },
-                [ROLE_USER] = { NULL, "", NULL, "User: ", "\n", NULL, NULL },
-                [ROLE_ASSISTANT] = { NULL, "", NULL, "Assistant: ", NULL, "", NULL },
-                [ROLE_TOOL] = { NULL, "", NULL, "Tool: ", "\n", NULL, NULL } } },
+      .turn = { [ROLE_SYSTEM] = { .role = "", .head = "System: ", .tail = "\n" },
+                [ROLE_USER] = { .role = "", .head = "User: ", .tail = "\n" },
+                [ROLE_ASSISTANT] = { .role = "", .head = "Assistant:", .lead = " ", .end = "" },
+                [ROLE_TOOL] = { .role = "", .head = "Tool: ", .tail = "\n" } } },
 };
 enum { TEMPLATES = sizeof templates / sizeof *templates };
 
 const char *chat_template_name(const struct chat_template *c)
 {
-    return c->name;
+    return c->turns->name;
+}
+
+void chat_template_free(struct chat_template *c)
+{
+    mem_free(c->system);
+    *c = (struct chat_template){ 0 };
 }
 
 void chat_tokens_free(struct chat_tokens *c)
@@ -71,7 +78,7 @@ void chat_tokens_free(struct chat_tokens *c)
 /* ---- which template ---- */
 
 /* The first token that a template needs and the tokenizer lacks, or NULL. */
-static const char *lacks(const struct chat_template *c, const struct tokenizer *t)
+static const char *lacks(const struct chat_turns *c, const struct tokenizer *t)
 {
     for (int r = 0; r < ROLES; r++) {
         const char *const tokens[] = { c->turn[r].open, c->turn[r].close_role, c->turn[r].end };
@@ -83,7 +90,7 @@ static const char *lacks(const struct chat_template *c, const struct tokenizer *
 }
 
 /* Does the tokenizer's own template, if it has one, speak as this one does? */
-static bool speaks(const struct chat_template *c, const struct tokenizer *t)
+static bool speaks(const struct chat_turns *c, const struct tokenizer *t)
 {
     const char *const marks[TEMPLATES] = { "<|im_start|>", "<|start_header_id|>", "<start_of_turn>", "[INST]",
                                            "User: " };
@@ -91,8 +98,30 @@ static bool speaks(const struct chat_template *c, const struct tokenizer *t)
                                              : c->turn[ROLE_USER].open != NULL);
 }
 
-enum status chat_template_find(const char *name, const struct tokenizer *t, const struct chat_template **c,
-                               struct err *e)
+/* Behind `at`: a line's end as Jinja writes it, or itself. */
+static const char *line_end(const char *at)
+{
+    return at[0] == '\n' ? at + 1 : at[0] == '\\' && at[1] == 'n' ? at + 2 : NULL;
+}
+
+/* Templates of chatml may have a system text for conversations without one, as a string: '<|im_start|>system\nTEXT<|im_end|>\n'. */
+static char *own_system(const struct tokenizer *t)
+{
+    static const char open[] = "<|im_start|>system", end[] = "<|im_end|>";
+    for (const char *at = t->chat_template; at && (at = strstr(at, open));) {
+        at += sizeof open - 1;
+        const char *text = line_end(at), *behind = text ? strstr(text, end) : NULL;
+        const size_t n = behind ? (size_t)(behind - text) : 0;
+        if (!behind || n == 0 || strcspn(text, "'\"{}\\\n") < n || !line_end(behind + sizeof end - 1))
+            continue;
+        char *system = mem_alloc(n + 1);
+        memcpy(system, text, n);
+        return system;
+    }
+    return NULL;
+}
+
+enum status chat_template_find(const char *name, const struct tokenizer *t, struct chat_template *c, struct err *e)
 {
     for (int i = 0; i < TEMPLATES; i++) {
         if (name ? strcmp(name, templates[i].name) != 0 : !speaks(&templates[i], t))
@@ -101,7 +130,7 @@ enum status chat_template_find(const char *name, const struct tokenizer *t, cons
         if (missing)
             return err_set(e, ST_USAGE, t->path, "has no token %s, which the template %s needs", missing,
                            templates[i].name);
-        *c = &templates[i];
+        *c = (struct chat_template){ &templates[i], !name && i == 0 ? own_system(t) : NULL };
         return ST_OK;
     }
     if (name)
@@ -150,21 +179,45 @@ static enum status add_words(struct chatting *h, const char *words, size_t n, bo
     return ST_OK;
 }
 
+/* White space as Jinja's trim takes it, which is Python's strip(). */
+static bool is_blank(uint32_t c)
+{
+    return unicode_is_white(c) || (c >= 0x1c && c <= 0x1f);
+}
+
 static void trim(const char **text, size_t *n)
 {
-    while (*n && unicode_is_white((unsigned char)(*text)[0]) && (unsigned char)(*text)[0] < 0x80)
-        ++*text, --*n;
-    while (*n && unicode_is_white((unsigned char)(*text)[*n - 1]) && (unsigned char)(*text)[*n - 1] < 0x80)
-        --*n;
+    const char *end = *text + *n;
+    for (const char *p = *text; p < end && is_blank(utf8_next(&p)); *text = p)
+        ;
+    while (end > *text) {
+        const char *last = utf8_back(end), *p = last;
+        if (!is_blank(utf8_next(&p)))
+            break;
+        end = last;
+    }
+    *n = (size_t)(end - *text);
+}
+
+/* What an assistant says. */
+static enum status add_said(struct chatting *h, const struct turn *turn, const char *text, size_t n)
+{
+    struct text_bytes said = { 0 };
+    if (turn->lead)
+        text_bytes_add(&said, turn->lead, strlen(turn->lead));
+    text_bytes_add(&said, text, n);
+    const enum status st = add_words(h, said.at, said.n, true);
+    text_bytes_free(&said);
+    return st;
 }
 
 static enum status add_turn(struct chatting *h, enum role role, const char *system, const char *text)
 {
-    const struct turn *turn = &h->c->turn[role];
+    const struct turn *turn = &h->c->turns->turn[role];
     const bool target = role == ROLE_ASSISTANT;
     size_t n = strlen(text);
     struct text_bytes head = { 0 };
-    if (h->c->trims)
+    if (h->c->turns->trims)
         trim(&text, &n);
     add_token(h, turn->open, false);
     text_bytes_add(&head, turn->role, strlen(turn->role));
@@ -176,7 +229,7 @@ static enum status add_turn(struct chatting *h, enum role role, const char *syst
     text_bytes_add(&head, turn->head, strlen(turn->head));
     if (system) {
         text_bytes_add(&head, system, strlen(system));
-        text_bytes_add(&head, h->c->joins, strlen(h->c->joins));
+        text_bytes_add(&head, h->c->turns->joins, strlen(h->c->turns->joins));
     }
     if (!target)
         text_bytes_add(&head, text, n);
@@ -186,7 +239,7 @@ static enum status add_turn(struct chatting *h, enum role role, const char *syst
     text_bytes_free(&head);
     TRY(st);
     if (target)
-        TRY(add_words(h, text, n, true));
+        TRY(add_said(h, turn, text, n));
     add_token(h, turn->end, target);
     return turn->gap ? add_words(h, turn->gap, strlen(turn->gap), false) : ST_OK;
 }
@@ -220,11 +273,13 @@ static enum status add_messages(struct chatting *h, const json_t *list, const ch
         *why = read_message(m, &role, &text);
         if (*why)
             return ST_OK;
-        if (role == ROLE_SYSTEM && h->c->joins && i == 0) {
+        if (i == 0 && role != ROLE_SYSTEM && h->c->system)
+            TRY(add_turn(h, ROLE_SYSTEM, NULL, h->c->system));
+        if (role == ROLE_SYSTEM && h->c->turns->joins && i == 0) {
             system = text;
             continue;
         }
-        if (!h->c->turn[role].role) {
+        if (!h->c->turns->turn[role].role) {
             *why = "a role that the template does not know here";
             return ST_OK;
         }

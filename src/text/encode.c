@@ -1,4 +1,4 @@
-/* Added tokens, normal form, stages of splitting, then merging. */
+/* Added tokens, normal form, stages of splitting, then merging; a sentencepiece model has its own way. */
 #include <string.h>
 
 #include "text/nfc.h"
@@ -9,6 +9,7 @@ struct encoder {
     struct bpe_words *words;
     struct scan scan[TOKENIZER_STAGES];
     struct text_bytes rewritten[TOKENIZER_STAGES], normal, scratch;
+    struct sentencepiece_scratch pieces;
     /* of the text being encoded */
     int flags;
     struct token_ids *out;
@@ -19,7 +20,7 @@ struct encoder *encoder_new(const struct tokenizer *t)
 {
     struct encoder *x = mem_alloc(sizeof *x);
     x->t = t;
-    x->words = bpe_words_new(&t->bpe);
+    x->words = x->pieces.words = bpe_words_new(&t->bpe);
     for (uint32_t i = 0; i < t->n_stages; i++)
         if (t->stage[i].pattern)
             scan_open(&x->scan[i], t->stage[i].pattern);
@@ -37,6 +38,7 @@ void encoder_free(struct encoder *x)
     }
     text_bytes_free(&x->normal);
     text_bytes_free(&x->scratch);
+    sentencepiece_scratch_free(&x->pieces);
     mem_free(x);
 }
 
@@ -226,6 +228,10 @@ enum status encoder_encode(struct encoder *x, const char *text, size_t n, int fl
     x->flags = flags;
     x->out = out;
     x->e = e;
+    if (x->t->pieces) {
+        sentencepiece_encode(x->t->pieces, &x->pieces, text, n, flags & ENCODE_CONTINUED, out);
+        return ST_OK;
+    }
     return between_added(x, &x->t->raw, text, n, true, run_normal);
 }
 

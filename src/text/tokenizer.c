@@ -23,6 +23,7 @@ void tokenizer_free(struct tokenizer *t)
     mem_free(t->file);
     mem_free(t->chat_template);
     bpe_free(&t->bpe);
+    sentencepiece_free(t->pieces);
     added_set_free(&t->raw);
     added_set_free(&t->normal);
     for (uint32_t i = 0; i < t->n_normalizers; i++) {
@@ -61,7 +62,8 @@ uint32_t tokenizer_find(const struct tokenizer *t, const char *text)
         for (uint32_t i = 0; i < sets[s]->n; i++)
             if (sets[s]->at[i].length == n && memcmp(sets[s]->at[i].text, text, n) == 0)
                 return sets[s]->at[i].id;
-    return vocabulary_find(&t->bpe.vocabulary, text, n);
+    const uint32_t named = t->pieces ? trie_find(&t->pieces->name, text, n) : TRIE_NONE;
+    return named != TRIE_NONE ? named : vocabulary_find(&t->bpe.vocabulary, text, n);
 }
 
 /* ---- may a text be cut at the end of a line? ---- */
@@ -156,6 +158,8 @@ static bool may_cut_lines(const struct tokenizer *t)
     for (uint32_t i = 0; i < t->n_normalizers; i++)
         if (t->normalizer[i].kind == NORMALIZE_REPLACE && strcmp(t->normalizer[i].from, " ") != 0)
             return false;
+    if (t->pieces && !sentencepiece_keeps_lines(t->pieces))
+        return false;
     return splits_lines(t) && (t->bpe.bytes || (t->bpe.cuts && !t->bpe.ignore_merges && merges_no_lines(&t->bpe)));
 }
 
@@ -176,6 +180,8 @@ static void finish(struct tokenizer *t)
     for (int s = 0; s < 2; s++)
         for (uint32_t i = 0; i < sets[s]->n; i++)
             t->special[sets[s]->at[i].id] |= sets[s]->at[i].special;
+    for (uint32_t id = 0; t->pieces && id < t->n_vocab; id++)
+        t->special[id] = t->pieces->kind[id] == PIECE_CONTROL;
     t->normalized = mem_alloc(t->n_vocab * sizeof *t->normalized);
     for (uint32_t i = 0; i < t->normal.n && !t->bpe.bytes; i++)
         t->normalized[t->normal.at[i].id] = i + 1;
@@ -194,27 +200,31 @@ static enum status read_bytes(struct tokenizer *t, const char *pattern, struct e
     memset(t->bpe.byte, 0xff, sizeof t->bpe.byte);
     while (p < end && strchr(" \t\r\n", *p) && *p)
         p++;
-    if (p < end && *p == '{') {
-        if (pattern)
-            return err_set(e, ST_USAGE, t->path,
-                           "--pattern goes with a tiktoken rank file; a tokenizer.json has its own");
-        return tokenizer__read_json(t, e);
-    }
-    if (p < end && (unsigned char)*p == 0x0a)
-        return err_set(e, ST_INPUT, t->path, "is a sentencepiece model, expected a tokenizer.json");
-    return tokenizer__read_tiktoken(t, pattern, e);
+    const bool json = p < end && *p == '{',
+               pieces = !json && t->file_bytes > 2 && t->file[0] == '\n' && t->file[2] == '\n';
+    if ((json || pieces) && pattern)
+        return err_set(e, ST_USAGE, t->path, "--pattern goes with a tiktoken rank file; a %s has its own",
+                       json ? "tokenizer.json" : "sentencepiece model");
+    return json     ? tokenizer__read_json(t, e)
+           : pieces ? tokenizer__read_pieces(t, e)
+                    : tokenizer__read_tiktoken(t, pattern, e);
 }
 
-/* The last part of a path, without an ending; of tokenizer.json, its folder's. */
+/* What a folder is looked for. */
+static const char *const file_names[] = { "tokenizer.json", "tokenizer.model", "spiece.model" };
+enum { FILE_NAMES = sizeof file_names / sizeof *file_names };
+
+/* The last part of a path, without an ending; of a file with such a name, its folder's. */
 static char *name_of(const char *path)
 {
     char full[DIR_PATH];
     snprintf(full, sizeof full, "%s", path);
     char *slash = strrchr(full, '/');
-    if (strcmp(slash ? slash + 1 : full, "tokenizer.json") == 0 && slash) {
-        *slash = '\0';
-        slash = strrchr(full, '/');
-    }
+    for (int i = 0; i < FILE_NAMES && slash; i++)
+        if (strcmp(slash + 1, file_names[i]) == 0) {
+            *slash = '\0';
+            slash = strrchr(full, '/');
+        }
     char *name = mem_strdup(slash && slash[1] ? slash + 1 : full), *dot = strrchr(name, '.');
     if (dot && dot > name)
         *dot = '\0';
@@ -256,6 +266,10 @@ enum status tokenizer_open(const char *path, const char *pattern, struct tokeniz
     char full[DIR_PATH];
     const bool folder = stat(path, &about) == 0 && S_ISDIR(about.st_mode);
     snprintf(full, sizeof full, folder ? "%s/tokenizer.json" : "%s", path);
+    for (int i = 1; i < FILE_NAMES && folder && access(full, F_OK) != 0; i++)
+        snprintf(full, sizeof full, "%s/%s", path, file_names[i]);
+    if (folder && access(full, F_OK) != 0)
+        return err_set(e, ST_MISSING, path, "has no tokenizer.json, tokenizer.model or spiece.model");
     struct tokenizer *t = new_tokenizer(full);
     enum status st = read_file(t, e);
     if (st == ST_OK)

@@ -1,7 +1,7 @@
 /* Text to tokens and back, as the Hugging Face library `tokenizers` and tiktoken do it, token by token.
  *
- * Reads tokenizer.json (BPE: byte-level, or of code points with byte fallback) and tiktoken's rank files. A tokenizer does
- * not change once it is open: any number of threads encode with it, each with an encoder of its own. */
+ * Reads tokenizer.json (BPE: byte-level, or of code points with byte fallback), sentencepiece models and tiktoken's rank files. A
+ * tokenizer does not change once it is open: any number of threads encode with it, each with an encoder of its own. */
 #ifndef PIPER_TEXT_TOKENIZER_H
 #define PIPER_TEXT_TOKENIZER_H
 
@@ -9,6 +9,7 @@
 #include "text/added.h"
 #include "text/bpe.h"
 #include "text/pattern.h"
+#include "text/sentencepiece.h"
 
 /* What is done with a stretch of text before it is cut. */
 enum normalizer_kind { NORMALIZE_NFC, NORMALIZE_REPLACE, NORMALIZE_PREPEND };
@@ -42,6 +43,8 @@ struct tokenizer {
     uint64_t file_bytes;
     char *chat_template; /* of tokenizer_config.json or chat_template.jinja, NULL: none; owned */
     struct bpe bpe;
+    struct sentencepiece
+        *pieces; /* of a sentencepiece model, which has no stages and adds no tokens; NULL: it is another; owned */
     struct added_set raw, normal; /* looked for before and after the text is normalized */
     struct normalizer normalizer[TOKENIZER_NORMALIZERS];
     struct stage stage[TOKENIZER_STAGES];
@@ -60,7 +63,7 @@ struct tokenizer {
     bool cuts_lines;      /* text can be cut between a line's end and a letter without another outcome: encode.c */
 };
 
-/* FILE, or a folder with tokenizer.json. `pattern`: of a rank file, one of gpt2, cl100k, o200k, or an expression; NULL for a
+/* FILE, or a folder with tokenizer.json, else tokenizer.model or spiece.model. `pattern`: of a rank file, one of gpt2, cl100k, o200k, or an expression; NULL for a
  * tokenizer.json. ST_MISSING, ST_INPUT; ST_USAGE where the pattern is missing or out of place. Ends with tokenizer_free(). */
 enum status tokenizer_open(const char *path, const char *pattern, struct tokenizer **t, struct err *e);
 /* The same from bytes, copied; `path` is for messages. */
@@ -88,9 +91,10 @@ size_t encode_cut(const struct tokenizer *t, const char *text, size_t n);
 void tokenizer_decode(const struct tokenizer *t, const uint32_t *ids, size_t n, bool skip_specials,
                       struct text_bytes *out);
 
-/* tokenizer_json.c, tiktoken.c: fill a zeroed tokenizer whose file is read. */
+/* tokenizer_json.c, tiktoken.c, tokenizer_pieces.c: fill a zeroed tokenizer whose file is read. */
 enum status tokenizer__read_json(struct tokenizer *t, struct err *e);
 enum status tokenizer__read_tiktoken(struct tokenizer *t, const char *pattern, struct err *e);
+enum status tokenizer__read_pieces(struct tokenizer *t, struct err *e);
 /* tokenizer_config.c: tokenizer_config.json and chat_template.jinja beside the file, where they are. */
 enum status tokenizer__read_config(struct tokenizer *t, const char *folder, struct err *e);
 /* Adds a token to what is looked for in text. */

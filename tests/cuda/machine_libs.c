@@ -17,12 +17,45 @@
 
 /* ---- own kernels ---- */
 
+/* The activation that the attributes name, and its slope. */
+static double activation(const struct ir_attrs *a, double x, double *slope)
+{
+    const double alpha = a->act == IR_ACT_SILU && a->alpha > 0 ? (double)a->alpha : 1, s = 1 / (1 + exp(-alpha * x));
+    if (a->act == IR_ACT_GELU_TANH) {
+        const double h = 1e-5;
+        *slope = (fake_gelu(x + h) - fake_gelu(x - h)) / (2 * h);
+        return fake_gelu(x);
+    }
+    if (a->act != IR_ACT_SILU)
+        process_fail(ST_BUG, "an activation that has no stand-in");
+    *slope = s * (1 + alpha * x * (1 - s));
+    return x * s;
+}
+
+static double bounded(double x, double least, double most)
+{
+    return x < least ? least : x > most ? most : x;
+}
+
+/* A gated element, or its two gradients. */
+static double gate_of(const struct ir_attrs *a, const double in[2], double dh, double d[2])
+{
+    const double most = a->clamp > 0 ? (double)a->clamp : INFINITY;
+    double slope;
+    const double f = activation(a, bounded(in[0], -INFINITY, most), &slope);
+    const double up = bounded(in[1], -most, most) + (a->flags & IR_ONE_PLUS ? 1 : 0);
+    d[0] = in[0] > most ? 0 : dh * up * slope;
+    d[1] = fabs(in[1]) > most ? 0 : dh * f;
+    return f * up;
+}
+
 void cuda_swiglu_f(const struct op_args *a)
 {
     const bool narrow = a->compute == IR_BF16;
     for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++) {
-        const double gate = fake_load(a->in[0], i, narrow);
-        fake_store(a->out[0], i, narrow, gate / (1 + exp(-gate)) * fake_load(a->in[1], i, narrow));
+        const double in[2] = { fake_load(a->in[0], i, narrow), fake_load(a->in[1], i, narrow) };
+        double d[2];
+        fake_store(a->out[0], i, narrow, gate_of(a->attrs, in, 0, d));
     }
 }
 
@@ -30,10 +63,52 @@ void cuda_swiglu_bi(const struct op_args *a)
 {
     const bool narrow = a->compute == IR_BF16;
     for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++) {
-        const double gate = fake_load(a->in[0], i, narrow), up = fake_load(a->in[1], i, narrow);
-        const double dh = fake_load(a->dout[0], i, narrow), s = 1 / (1 + exp(-gate));
-        fake_store(a->din[0], i, narrow, dh * up * s * (1 + gate * (1 - s)));
-        fake_store(a->din[1], i, narrow, dh * gate * s);
+        const double in[2] = { fake_load(a->in[0], i, narrow), fake_load(a->in[1], i, narrow) };
+        double d[2];
+        gate_of(a->attrs, in, fake_load(a->dout[0], i, narrow), d);
+        fake_store(a->din[0], i, narrow, d[0]);
+        fake_store(a->din[1], i, narrow, d[1]);
+    }
+}
+
+void cuda_expert_bias_add(const struct cuda_expert_bias *b)
+{
+    const struct ir_attrs *at = b->a->attrs;
+    const int32_t *count = b->a->in[1];
+    const bool narrow = b->a->compute == IR_BF16;
+    const int64_t local = at->experts / b->a->ep;
+    for (int64_t i = 0; i < (int64_t)(b->n * b->batch); i++) {
+        const int64_t e = b->e + i / (int64_t)b->n, row = i % (int64_t)b->n;
+        if (at->capacity) {
+            const int64_t part = (int64_t)b->row / (local * b->a->b * at->capacity);
+            if (row % at->capacity >= count[(part * local + e) * b->a->b + row / at->capacity])
+                continue;
+        }
+        for (int64_t j = 0; j < b->width; j++)
+            fake_store(b->y, i * b->width + j, narrow,
+                       fake_load(b->y, i * b->width + j, narrow) + fake_load(b->bias, e * b->width + j, narrow));
+    }
+}
+
+void cuda_expert_bias_sums(const struct op_args *a)
+{
+    const struct ir_attrs *at = a->attrs;
+    const int32_t *count = a->in[1];
+    const int64_t local = at->experts / a->ep;
+    for (int i = 0; i < 3; i++) {
+        const int64_t width = i < 2 ? at->ffn : at->features;
+        const void *dy = i < 2 ? a->stash[i] : a->dout[0];
+        float *db = a->dparam[3 + i];
+        for (int64_t j = 0; j < local * width && !(a->dparam_add >> (3 + i) & 1); j++)
+            db[j] = 0;
+        int64_t row = 0;
+        for (int64_t k = 0; k < (int64_t)a->ep * local * a->b; k++) {
+            for (int64_t r = 0; r < count[k]; r++)
+                for (int64_t j = 0; j < width; j++)
+                    db[k / a->b % local * width + j] += (float)fake_load(dy, (row + r) * width + j,
+                                                                         a->compute == IR_BF16);
+            row += at->capacity ? (int64_t)at->capacity : count[k];
+        }
     }
 }
 
@@ -59,7 +134,7 @@ void cuda_column_sums(const struct cuda_columns *c)
     for (int64_t j = 0; j < c->width; j++) {
         double sum = c->add_db ? (double)c->db[j] : 0;
         for (int64_t r = 0; r < (int64_t)c->rows; r++)
-            sum += fake_load(c->dy, r * c->width + j, c->compute == IR_BF16);
+            sum += fake_load(c->dy, r * (c->ld ? c->ld : c->width) + j, c->compute == IR_BF16);
         c->db[j] = (float)sum;
     }
 }

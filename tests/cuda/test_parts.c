@@ -154,6 +154,130 @@ static void columns(uint64_t rows, uint32_t width, bool add)
     mem_free(db);
 }
 
+/* Weight gradients of a norm whose heads have weights of their own; rows stand apart. */
+static void head_columns(uint64_t rows, uint32_t heads, uint32_t group, uint32_t ld)
+{
+    struct rng r = { rows + ld };
+    const enum ir_dtype type = machine->compute;
+    const uint32_t width = heads * group;
+    double *dy = mem_alloc(rows * ld * sizeof *dy), *x = mem_alloc(rows * ld * sizeof *x);
+    double *mean = mem_alloc(rows * heads * sizeof *mean), *rstd = mem_alloc(rows * heads * sizeof *rstd);
+    double *dw = mem_alloc(width * sizeof *dw);
+    struct guarded of_dy = machine_random(rows * ld, type, &r, dy), of_x = machine_random(rows * ld, type, &r, x),
+                   of_mean = machine_random(rows * heads, IR_F32, &r, mean),
+                   of_rstd = machine_random(rows * heads, IR_F32, &r, rstd), to = machine_random(width, IR_F32, &r, dw),
+                   work = machine_buffer(machine, cuda_columns_workspace(rows, width));
+    for (uint32_t j = 0; j < width; j++)
+        dw[j] = 0;
+    for (uint64_t i = 0; i < rows; i++)
+        for (uint32_t j = 0; j < width; j++) {
+            const uint64_t h = i * heads + j / group;
+            dw[j] += dy[i * ld + j] * ((x[i * ld + j] - mean[h]) * rstd[h]);
+        }
+    cuda_column_sums(&(struct cuda_columns){ .dy = of_dy.device,
+                                             .x = of_x.device,
+                                             .mean = of_mean.device,
+                                             .rstd = of_rstd.device,
+                                             .dw = to.device,
+                                             .rows = rows,
+                                             .width = width,
+                                             .ld = ld,
+                                             .group = group,
+                                             .compute = type,
+                                             .work = work.device,
+                                             .stream = machine->stream });
+    machine_get(machine, &work);
+    ck_assert(guarded_intact(&work));
+    expect("sums of heads' columns", &to, IR_F32, dw, width);
+    struct guarded *const all[] = { &of_dy, &of_x, &of_mean, &of_rstd, &to, &work };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        machine_free(machine, all[i]);
+    double *const numbers[] = { dy, x, mean, rstd, dw };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        mem_free(numbers[i]);
+}
+
+/* Biases of experts: three of them on two devices' parts, with counts from 0 up to all. */
+static void expert_bias(uint32_t capacity, uint32_t width)
+{
+    enum { B = 2, EP = 2, LOCAL = 3 };
+    static const int32_t counts[EP * LOCAL * B] = { 3, 0, 0, 0, 2, 1, 1, 3, 0, 2, 3, 3 };
+    struct rng r = { capacity + width };
+    const enum ir_dtype type = machine->compute;
+    const struct ir_attrs attrs = { .experts = EP * LOCAL, .features = width, .ffn = width, .capacity = capacity };
+    uint64_t rows = 0, row = 0, at = 0;
+    for (int i = 0; i < EP * LOCAL * B; i++)
+        rows += capacity ? capacity : (uint64_t)counts[i];
+    double *y = mem_alloc(rows * width * sizeof *y), *bias = mem_alloc(LOCAL * width * sizeof *bias),
+           *db = mem_alloc(3 * LOCAL * width * sizeof *db);
+    struct guarded of_y = machine_random(rows * width, type, &r, y),
+                   of_bias = machine_random(LOCAL * width, type, &r, bias),
+                   of_db = machine_elements(3 * LOCAL * width, IR_F32),
+                   of_count = machine_elements(EP * LOCAL * B, IR_I32);
+    memcpy(of_count.at, counts, sizeof counts);
+    machine_put(machine, &of_count);
+    float *const sums = of_db.device;
+    struct op_args a = {
+        .attrs = &attrs, .b = B, .t = 1, .ep = EP, .compute = (uint32_t)type, .stream = machine->stream
+    };
+    a.in[1] = of_count.device;
+    a.stash[0] = a.stash[1] = a.dout[0] = of_y.device;
+    for (int i = 0; i < 3; i++)
+        a.dparam[3 + i] = sums + i * LOCAL * (int64_t)width;
+    for (uint32_t j = 0; j < 3 * LOCAL * width; j++)
+        db[j] = 0;
+    cuda_expert_bias_sums(&a);
+    for (int k = 0; k < EP * LOCAL * B; k++) {
+        const int e = k / B % LOCAL;
+        for (int32_t i = 0; i < counts[k]; i++)
+            for (uint32_t j = 0; j < width; j++)
+                for (int which = 0; which < 3; which++)
+                    db[(which * LOCAL + e) * (int64_t)width + j] += y[(row + (uint64_t)i) * width + j];
+        row += capacity ? capacity : (uint64_t)counts[k];
+    }
+    expect("gradients of experts' biases", &of_db, IR_F32, db, 3 * LOCAL * width);
+    /* in runs: a part at once where rows are apart, an expert at a time else */
+    for (uint32_t run = 0; run < (capacity ? EP : EP * LOCAL); run++) {
+        uint64_t n = (uint64_t)B * capacity;
+        const uint32_t first = capacity ? run * LOCAL : run, batch = capacity ? LOCAL : 1;
+        for (int s = 0; s < B && !capacity; s++)
+            n += (uint64_t)counts[first * B + (uint32_t)s];
+        cuda_expert_bias_add(
+            &(struct cuda_expert_bias){ .a = &a,
+                                        .y = (char *)of_y.device + at * width * ir_dtype_size(IR_COMPUTE, type),
+                                        .bias = of_bias.device,
+                                        .width = width,
+                                        .e = first % LOCAL,
+                                        .batch = batch,
+                                        .n = n,
+                                        .row = at });
+        at += n * batch;
+    }
+    row = 0;
+    for (int k = 0; k < EP * LOCAL * B; k++) {
+        for (int32_t i = 0; i < counts[k]; i++)
+            for (uint32_t j = 0; j < width; j++)
+                y[(row + (uint64_t)i) * width + j] += bias[k / B % LOCAL * (int64_t)width + j];
+        row += capacity ? capacity : (uint64_t)counts[k];
+    }
+    expect("experts' biases", &of_y, type, y, rows * width);
+    struct guarded *const all[] = { &of_y, &of_bias, &of_db, &of_count };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        machine_free(machine, all[i]);
+    mem_free(y);
+    mem_free(bias);
+    mem_free(db);
+}
+
+START_TEST(expert_biases)
+{
+    for (uint32_t capacity = 0; capacity <= 5; capacity += 5) {
+        expert_bias(capacity, 8);
+        expert_bias(capacity, 35);
+    }
+}
+END_TEST
+
 static void bias(uint64_t rows, uint32_t width)
 {
     struct rng r = { rows + width };
@@ -185,6 +309,10 @@ START_TEST(column_sums)
         columns(shapes[i][0], shapes[i][1], true);
         bias(shapes[i][0], shapes[i][1]);
     }
+    head_columns(70, 3, 8, 32);
+    head_columns(70, 3, 8, 27);
+    head_columns(33, 2, 5, 10);
+    head_columns(129, 1, 16, 16);
 }
 END_TEST
 
@@ -232,6 +360,7 @@ static Suite *suite(void)
     tcase_set_timeout(t, 100);
     tcase_add_test(t, cross_entropy);
     tcase_add_test(t, column_sums);
+    tcase_add_test(t, expert_biases);
     tcase_add_test(t, conversion);
     tcase_add_test(t, progress);
     add_attention_parts(t);

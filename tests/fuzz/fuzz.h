@@ -32,7 +32,7 @@ struct fuzz_target {
     int is_file, is_hdf5;
 };
 extern const struct fuzz_target fuzz_targets[];
-/* What readers need beside the input: the job file of the corpus. Makes its machine.h5. */
+/* What readers need beside the input: the job file and a tokenizer of the corpus. Makes its machine.h5. */
 void fuzz_targets_open(const char *corpus);
 /* 1: accepted. A refusal without a sentence, or one that blames the program, is a failure of the reader. */
 int fuzz_answer(enum status st, const struct err *e);
@@ -47,6 +47,8 @@ int fuzz_run_halt(const struct fuzz_input *in, const char *path);
 int fuzz_run_lock(const struct fuzz_input *in, const char *path);
 /* targets_text.c */
 int fuzz_run_tokenizer(const struct fuzz_input *in, const char *path);
+void fuzz_open_chat(const char *path); /* of the tokenizer */
+int fuzz_run_chat(const struct fuzz_input *in, const char *path);
 int fuzz_run_ranks(const struct fuzz_input *in, const char *path);
 int fuzz_run_pattern(const struct fuzz_input *in, const char *path);
 int fuzz_run_lines(const struct fuzz_input *in, const char *path);

@@ -20,7 +20,8 @@ bail()
     exit 1
 }
 mkdir corpus || exit 99
-cp "$src"/tests/fuzz/corpus/* corpus/
+cp "$src"/tests/fuzz/corpus/* "$src"/tests/text/small/pieces-*.model corpus/
+cp "$src/tests/text/small/chat.json" corpus/tokenizer-chat.json
 "$piper" data text "$src/README" -o corpus/tokens.h5 >log 2>&1 || bail "piper data failed"
 "$piper" data jsonl corpus/lines-few.jsonl --tokenizer corpus/tokenizer-bytes.json -o corpus/tokens-2.h5 >log 2>&1 ||
     bail "piper data jsonl failed"
@@ -37,7 +38,7 @@ sed -n '/^plan /,$p' dump >corpus/plan-text.txt
 
 n=0
 for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock \
-    tokenizer ranks pattern lines packed ids index; do
+    tokenizer pieces chat ranks pattern lines packed ids index; do
     n=$((n + 1))
     if "$fuzz" "$target" corpus "${FUZZ_INPUTS:-300}" "${FUZZ_SEED:-1}" >log 2>&1; then
         echo "ok $n - $(tail -n 1 log)"

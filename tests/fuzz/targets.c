@@ -24,6 +24,8 @@ void fuzz_targets_open(const char *corpus)
         fprintf(stderr, "%s\n", e.text);
         exit(99);
     }
+    snprintf(path, sizeof path, "%s/tokenizer-chat.json", corpus);
+    fuzz_open_chat(path);
     snprintf(path, sizeof path, "%s/machine.h5", corpus);
     fuzz_make_machine(path);
 }
@@ -264,6 +266,8 @@ const struct fuzz_target fuzz_targets[] = {
     { "halt", fuzz_run_halt, 0, 0 },
     { "lock", fuzz_run_lock, 0, 0 },
     { "tokenizer", fuzz_run_tokenizer, 0, 0 },
+    { "pieces", fuzz_run_tokenizer, 0, 0 },
+    { "chat", fuzz_run_chat, 0, 0 },
     { "ranks", fuzz_run_ranks, 0, 0 },
     { "pattern", fuzz_run_pattern, 0, 0 },
     { "lines", fuzz_run_lines, 1, 0 },

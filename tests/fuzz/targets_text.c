@@ -1,10 +1,11 @@
-/* Tokenizers, patterns, texts, and token ids of other programs. */
+/* Tokenizers, patterns, texts, conversations, and token ids of other programs. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
 #include "io/tokens_import.h"
+#include "text/chat.h"
 #include "text/documents.h"
 #include "tests/fuzz/fuzz.h"
 
@@ -54,6 +55,39 @@ int fuzz_run_tokenizer(const struct fuzz_input *in, const char *path)
 {
     (void)path;
     return run(in, NULL);
+}
+
+/* The tokenizer that conversations are made with; by corpus. */
+static struct tokenizer *speaker;
+static struct encoder *speaking;
+static struct chat_template chatml;
+
+void fuzz_open_chat(const char *path)
+{
+    struct err e = { 0 };
+    if (tokenizer_open(path, NULL, &speaker, &e) != ST_OK ||
+        chat_template_find("chatml", speaker, &chatml, &e) != ST_OK) {
+        fprintf(stderr, "%s\n", e.text);
+        exit(99);
+    }
+    speaking = encoder_new(speaker);
+}
+
+int fuzz_run_chat(const struct fuzz_input *in, const char *path)
+{
+    (void)path;
+    struct err e = { 0 };
+    struct chat_tokens out = { 0 };
+    const char *why;
+    struct text_bytes line = { 0 };
+    utf8_repair((const char *)in->at, in->n, &line);
+    text_bytes_add(&line, "", 1);
+    const enum status st = chat_encode(&chatml, speaking, speaker, line.at, "messages", &out, &why, &e);
+    if (out.mask.n != out.ids.n && !why)
+        abort();
+    chat_tokens_free(&out);
+    text_bytes_free(&line);
+    return st == ST_OK ? !why : fuzz_answer(st, &e);
 }
 
 int fuzz_run_ranks(const struct fuzz_input *in, const char *path)

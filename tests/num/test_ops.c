@@ -384,7 +384,7 @@ START_TEST(experts)
 }
 END_TEST
 
-/* Biases and other activations, in runs and gaps. */
+/* Biases and other activations, in runs and gaps; on CUDA in products of the library, and with the even widths in grouped ones. */
 START_TEST(experts_attributes)
 {
     static const struct ir_attrs kinds[] = { { .flags = IR_BIAS },
@@ -392,12 +392,13 @@ START_TEST(experts_attributes)
                                              { .flags = IR_BIAS | IR_ONE_PLUS, .clamp = 0.5f, .alpha = 1.702f } };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++)
         for (uint32_t ep = 1; ep <= 2; ep++)
-            for (uint32_t capacity = 0; capacity < 3; capacity++) {
+            for (uint32_t size = 0; size < 4; size++) {
+                const uint32_t capacity = size % 3;
                 struct op_case c = { IR_OP_EXPERTS, kinds[k], .b = 3, .t = 7, .ep = ep, .spread = (enum spread)_i };
-                c.a.features = 13;
+                c.a.features = size == 3 ? 24 : 13;
                 c.a.experts = 4;
                 c.a.top_k = 2;
-                c.a.ffn = 18;
+                c.a.ffn = size == 3 ? 40 : 18;
                 c.a.capacity = capacity == 0 ? 0 : capacity == 1 ? 3 : 27;
                 if (machine->compute == IR_BF16) /* rounding carries a gate over its bound, where the slope jumps */
                     c.a.clamp = 0;

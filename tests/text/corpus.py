@@ -2,6 +2,9 @@
 
 corpus(n) yields texts (bytes; some are no valid UTF-8) of n bytes in all. Everything in it is this project's own.
 """
+import hashlib
+import struct
+
 
 WORDS = """the of a rank waits for message and sends gradient bucket to its replica pipeline stage microbatch forward backward
 schedule memory plan is written then read again by every process so that nothing is lost when power fails Strategy Model Don't
@@ -25,7 +28,7 @@ SPECIALS = ["<|endoftext|>", "<|im_start|>", "<|im_end|>", "</s>", "<s>", "<|beg
 BROKEN = [b"\xff", b"\xc3", b"\xe2\x82", b"\xf0\x9f\x98", b"\xed\xa0\x80", b"\xc0\x80", b"\xf4\x90\x80\x80", b"\x80\x80", b"\xe0\x80\x80", b"\xf8\x88\x80\x80\x80"]
 
 
-# Code points that Unicode 15.1 and 16.0 assign: letters for the library, nothing yet for our tables, which are of 15.0.
+# Code points that Unicode 15.1, 16.0 and 17.0 assign: letters or numbers for the library, nothing yet for our tables, which are of 15.0.
 LATER = [
     (0x897, 0x897), (0x1B4E, 0x1B4F), (0x1B7F, 0x1B7F), (0x1C89, 0x1C8A), (0x2427, 0x2429), (0x2FFC, 0x2FFF), (0x31E4, 0x31E5),
     (0x31EF, 0x31EF), (0xA7CB, 0xA7CD), (0xA7DA, 0xA7DC), (0x105C0, 0x105F3), (0x10D40, 0x10D65), (0x10D69, 0x10D85),
@@ -36,7 +39,33 @@ LATER = [
     (0x1E5D0, 0x1E5FA), (0x1E5FF, 0x1E5FF), (0x1F8B2, 0x1F8BB), (0x1F8C0, 0x1F8C1), (0x1FA89, 0x1FA89), (0x1FA8F, 0x1FA8F),
     (0x1FABE, 0x1FABE), (0x1FAC6, 0x1FAC6), (0x1FADC, 0x1FADC), (0x1FADF, 0x1FADF), (0x1FAE9, 0x1FAE9), (0x1FBCB, 0x1FBEF),
     (0x2EBF0, 0x2EE5D),
+    (0x88F, 0x88F), (0xC5C, 0xC5C), (0xCDC, 0xCDC), (0x1ACF, 0x1ADD), (0x1AE0, 0x1AEB), (0x20C1, 0x20C1), (0x2B96, 0x2B96),
+    (0xA7CE, 0xA7CF), (0xA7D2, 0xA7D2), (0xA7D4, 0xA7D4), (0xA7F1, 0xA7F1), (0xFBC3, 0xFBD2), (0xFD90, 0xFD91),
+    (0xFDC8, 0xFDCE), (0x10940, 0x10959), (0x10EC5, 0x10EC7), (0x10ED0, 0x10ED8), (0x10EFA, 0x10EFB), (0x11B60, 0x11B67),
+    (0x11DB0, 0x11DDB), (0x11DE0, 0x11DE9), (0x16EA0, 0x16EB8), (0x16EBB, 0x16ED3), (0x16FF2, 0x16FF6), (0x187F8, 0x187FF),
+    (0x18D09, 0x18D1E), (0x18D80, 0x18DF2), (0x1CCFA, 0x1CCFC), (0x1CEBA, 0x1CED0), (0x1CEE0, 0x1CEF0), (0x1E6C0, 0x1E6DE),
+    (0x1E6E0, 0x1E6F5), (0x1E6FE, 0x1E6FF), (0x1F6D8, 0x1F6D8), (0x1F777, 0x1F77A), (0x1F8D0, 0x1F8D8), (0x1FA54, 0x1FA57),
+    (0x1FA8A, 0x1FA8A), (0x1FA8E, 0x1FA8E), (0x1FAC8, 0x1FAC8), (0x1FACD, 0x1FACD), (0x1FAEA, 0x1FAEA), (0x1FAEF, 0x1FAEF),
+    (0x1FBFA, 0x1FBFA), (0x2B73A, 0x2B73F), (0x2B81E, 0x2B81E), (0x2CEA2, 0x2CEAD), (0x323B0, 0x33479),
 ]
+
+
+def ranges():
+    """Code points without surrogates and LATER: (first, last)."""
+    first = 0
+    for gap in sorted(LATER + [(0xD800, 0xDFFF)]):
+        if gap[0] > first:
+            yield first, gap[0] - 1
+        first = gap[1] + 1
+    yield first, 0x10FFFF
+
+
+def digest(lists):
+    """SHA-256 of lists of token ids, or of bytes, each with its length before it: what encode writes."""
+    h = hashlib.sha256()
+    for x in lists:
+        h.update(struct.pack("<I", len(x)) + (x if isinstance(x, bytes) else struct.pack(f"<{len(x)}I", *x)))
+    return h.hexdigest()
 
 
 def is_later(c):

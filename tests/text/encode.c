@@ -1,6 +1,11 @@
-/* encode [-p PATTERN] [-s] [-c BYTES] [-d] [-n TEXTS] [-t SECONDS] TOKENIZER: texts from standard input, each with its length before it (uint32),
+/* encode -m TEMPLATE TOKENIZER: conversations from standard input, one a line, to token ids, targets with a *; TEMPLATE is one of chat.h,
+ * - what the tokenizer shows.
+ *
+ * encode [-p PATTERN] [-s] [-c BYTES] [-d] [-n TEXTS] [-u FORM] [-t SECONDS] TOKENIZER: texts from standard input, each with its length before it (uint32),
  * to tokens on standard output (count, ids: uint32). -s: special tokens are text; -c: texts are cut where encode_cut() allows, near
- * every so many bytes; -d: what comes out is decoded again and given as texts; -n: the first so many; -t: the time for all, repeated until so many
+ * every so many bytes; -d: what comes out is decoded again and given as texts; -n: the first so many; -u: standard input has ranges of
+ * code points, "first last" a line, and the texts are all of them in this form (@: the code point, _: a space), alone a text each, else a
+ * hundred lines a text; -t: the time for all, repeated until so many
  * seconds are over, on standard error (MB/s of one thread), and no tokens. */
 #include <stdio.h>
 #include <stdlib.h>
@@ -8,7 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "text/tokenizer.h"
+#include "text/chat.h"
 
 static struct err e;
 static const struct tokenizer *t;
@@ -73,13 +78,76 @@ static void measure(struct encoder *x, const struct texts *texts, double seconds
     fprintf(stderr, "%.2f\n", (double)bytes / best / 1e6);
 }
 
+/* The next text of standard input: with its length before it, or made of the ranges of code points there. */
+struct input {
+    const char *form; /* NULL: texts as they are */
+    unsigned next, last;
+    bool ended;
+};
+
+static bool next_point(struct input *in, unsigned *c)
+{
+    if (!in->ended && in->next > in->last)
+        in->ended = scanf("%x %x", &in->next, &in->last) != 2;
+    *c = in->next++;
+    return !in->ended;
+}
+
+static bool next_form(struct input *in, struct text_bytes *text)
+{
+    const unsigned lines = strcmp(in->form, "@") == 0 ? 1 : 100;
+    unsigned c, n = 0;
+    for (; n < lines && next_point(in, &c); n++) {
+        text_bytes_add(text, "\n", n > 0);
+        for (const char *p = in->form; *p; p++)
+            if (*p == '@')
+                text->n += utf8_put(text_bytes_room(text, 4), c);
+            else
+                text_bytes_add(text, *p == '_' ? " " : p, 1);
+    }
+    return n > 0;
+}
+
+static bool next_text(struct input *in, struct text_bytes *text)
+{
+    uint32_t n;
+    if (in->form)
+        return next_form(in, text);
+    if (!read_all(&n, sizeof n))
+        return false;
+    char *raw = mem_alloc(n + 1u);
+    if (!read_all(raw, n))
+        exit(99);
+    utf8_repair(raw, n, text);
+    mem_free(raw);
+    return true;
+}
+
+static void chat(struct encoder *x, const char *name)
+{
+    struct chat_template c;
+    struct chat_tokens out = { 0 };
+    char line[1 << 14];
+    const char *why;
+    check(chat_template_find(strcmp(name, "-") == 0 ? NULL : name, t, &c, &e));
+    while (fgets(line, sizeof line, stdin)) {
+        check(chat_encode(&c, x, t, line, "messages", &out, &why, &e));
+        for (uint32_t i = 0; !why && i < out.ids.n; i++)
+            printf("%s%u%s", i ? " " : "", out.ids.at[i], out.mask.at[i] ? "*" : "");
+        printf("%s\n", why ? why : "");
+    }
+    chat_template_free(&c);
+    chat_tokens_free(&out);
+}
+
 int main(int argc, char **argv)
 {
-    const char *pattern = NULL;
+    const char *pattern = NULL, *template = NULL;
     bool decodes = false;
     double seconds = 0;
     uint64_t most = UINT64_MAX;
-    for (int c; (c = getopt(argc, argv, "p:sc:dn:t:")) != -1;)
+    struct input in = { .next = 1 };
+    for (int c; (c = getopt(argc, argv, "p:sc:dn:t:u:m:")) != -1;)
         if (c == 'p')
             pattern = optarg;
         else if (c == 's')
@@ -88,6 +156,10 @@ int main(int argc, char **argv)
             cut_bytes = strtoull(optarg, NULL, 10);
         else if (c == 'n')
             most = strtoull(optarg, NULL, 10);
+        else if (c == 'm')
+            template = optarg;
+        else if (c == 'u')
+            in.form = optarg;
         else if (c == 'd')
             decodes = true;
         else
@@ -98,28 +170,27 @@ int main(int argc, char **argv)
     struct encoder *x = encoder_new(t);
     struct texts texts = { 0 };
     struct token_ids out = { 0 };
-    uint32_t n;
-    for (; most && read_all(&n, sizeof n); most--) {
-        char *raw = mem_alloc(n + 1u);
-        struct text_bytes text = { 0 }, back = { 0 };
-        if (!read_all(raw, n))
-            return 99;
-        utf8_repair(raw, n, &text);
-        mem_free(raw);
+    if (template)
+        chat(x, template);
+    struct text_bytes text = { 0 };
+    for (; !template && most && next_text(&in, &text); most--) {
+        struct text_bytes back = { 0 };
         if (seconds > 0) {
             vec_add(&texts, text);
+            text = (struct text_bytes){ 0 };
             continue;
         }
         out.n = 0;
         encode(x, text.at, text.n, &out);
         if (decodes)
             tokenizer_decode(t, out.at, out.n, false, &back);
-        n = decodes ? (uint32_t)back.n : out.n;
+        const uint32_t n = decodes ? (uint32_t)back.n : out.n;
         fwrite(&n, sizeof n, 1, stdout);
         fwrite(decodes ? (const void *)back.at : out.at, decodes ? 1 : 4, n, stdout);
-        text_bytes_free(&text);
         text_bytes_free(&back);
+        text.n = 0;
     }
+    text_bytes_free(&text);
     if (seconds > 0)
         measure(x, &texts, seconds);
     for (uint32_t i = 0; i < texts.n; i++)

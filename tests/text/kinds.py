@@ -1,8 +1,10 @@
 """A small tokenizer of each kind that piper reads, trained on the corpus, with the settings that the families' files are known to have."""
 import base64
+import collections
 import json
 import os
 
+import sentencepiece
 from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 
 from corpus import corpus
@@ -47,7 +49,7 @@ def save(tokenizer, folder, **changes):
 
 
 # How large they are; small.py sets less.
-SIZE = {"corpus": 1_500_000, "bytes": 3000, "fallback": 4000, "alphabet": 500}
+SIZE = {"corpus": 1_500_000, "bytes": 3000, "fallback": 4000, "alphabet": 500, "pieces": 4000}
 TEXTS = []
 
 
@@ -120,6 +122,48 @@ def tiktoken(name, expression):
     return make
 
 
+class Pieces:
+    """A sentencepiece model with the methods of a Tokenizer that are used here."""
+
+    def __init__(self, path):
+        self.model = sentencepiece.SentencePieceProcessor(model_file=path)
+        self.encode_special_tokens = False  # text never holds any
+
+    def encode(self, text, add_special_tokens=False):
+        return self.encode_batch([text])[0]
+
+    def encode_batch(self, texts, add_special_tokens=False):
+        return [type("Encoding", (), {"ids": ids}) for ids in self.model.encode(texts, num_threads=2)]
+
+    encode_batch_fast = encode_batch
+
+    def decode(self, ids, skip_special_tokens=False):
+        return self.model.decode(ids)
+
+
+RULES = [("ﬁ", "fi"), ("²", "2"), ("½", " 1/2"), ("\u3000", " "), ("\t", " "), ("\u200b", ""), ("É", "é"), ("e\u0301", "é"), ("…", "..."), ("ſ", "s")]
+
+
+def pieces(**settings):
+    """A model of the library sentencepiece. rules: a normal form of its own."""
+
+    def make(folder):
+        os.makedirs(folder, exist_ok=True)
+        how = {"vocab_size": SIZE["pieces"], "character_coverage": 1.0, "hard_vocab_limit": False, "minloglevel": 2, "num_threads": 1} | settings
+        rules = how.pop("rules", None)
+        if rules:
+            with open(f"{folder}/rules.tsv", "w") as f:
+                f.writelines(" ".join(f"{ord(c):X}" for c in a) + "\t" + " ".join(f"{ord(c):X}" for c in b) + "\n" for a, b in rules)
+            how["normalization_rule_tsv"] = f"{folder}/rules.tsv"
+        known = {c for c, _ in collections.Counter(c for t in texts() for c in t).most_common(SIZE["alphabet"])}
+        lines = ["".join(c for c in line if c in known) for t in texts() for line in t.split("\n")]
+        sentencepiece.SentencePieceTrainer.train(sentence_iterator=(line for line in lines if line.strip()), model_prefix=f"{folder}/tokenizer", **how)
+        return f"{folder}/tokenizer.model", Pieces(f"{folder}/tokenizer.model"), None
+
+    return make
+
+
+AS_IS = {"normalization_rule_name": "identity", "byte_fallback": True, "remove_extra_whitespaces": False, "split_digits": True, "allow_whitespace_only_pieces": True}
 PREPEND = normalizers.Sequence([normalizers.Prepend("▁"), normalizers.Replace(" ", "▁")])
 KINDS = {
     "gpt2": byte_level(pre_tokenizers.ByteLevel(add_prefix_space=False)),
@@ -143,4 +187,12 @@ KINDS = {
                              pre_tokenizers.Split(Regex(r"\p{Lu}"), "contiguous"), pre_tokenizers.Digits(), pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])),
     "pcre2": byte_level(split(UNUSUAL)),
     "tiktoken": tiktoken("o200k", O200K),
+    "pieces-llama2": pieces(model_type="bpe", **AS_IS),
+    "pieces-gemma": pieces(model_type="bpe", add_dummy_prefix=False, user_defined_symbols=["<start_of_turn>", "<end_of_turn>", "\t", "a b", "naïve", "§"], **AS_IS),
+    "pieces-bpe": pieces(model_type="bpe", user_defined_symbols=["<mask>", "<plain>"]),
+    "pieces-rules": pieces(model_type="bpe", rules=RULES, user_defined_symbols=["<mask>", "<plain>"], treat_whitespace_as_suffix=True),
+    "pieces-t5": pieces(model_type="unigram", pad_id=0, eos_id=1, unk_id=2, bos_id=-1, user_defined_symbols=["<mask>", "<plain>", "</s><s>"]),
+    "pieces-unigram": pieces(model_type="unigram", **AS_IS),
+    "pieces-small": pieces(model_type="unigram", rules=RULES, user_defined_symbols=["<mask>", "<plain>", "</s><s>"], unk_surface="?"),
+    "pieces-folded": pieces(model_type="unigram", normalization_rule_name="nfkc_cf", treat_whitespace_as_suffix=True, byte_fallback=True),
 }

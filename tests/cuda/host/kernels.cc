@@ -7,6 +7,7 @@
 #include "cuda/columns.cu"
 #include "cuda/dispatch.cu"
 #include "cuda/embed.cu"
+#include "cuda/expert_bias.cu"
 #include "cuda/grouped.cu"
 #include "cuda/loss.cu"
 #include "cuda/map.cu"
