@@ -6,12 +6,12 @@ namespace
 {
 enum { BIAS_THREADS = 256, BIAS_COLUMNS = 32, BIAS_LANES = BIAS_THREADS / BIAS_COLUMNS };
 
-struct bias_rows {
+struct expert_rows {
     const int32_t *count; /* (ep, local, b) */
     unsigned b, local, ep, capacity;
 };
 
-bias_rows bias_rows_of(const struct op_args *a)
+expert_rows expert_rows_of(const struct op_args *a)
 {
     return { static_cast<const int32_t *>(a->in[1]), a->b, a->attrs->experts / a->ep, a->ep, a->attrs->capacity };
 }
@@ -19,7 +19,7 @@ bias_rows bias_rows_of(const struct op_args *a)
 /* y (rows, width): row blockIdx.x of a run of experts e, e+1, .. of n rows each, the first of which is row `first` of all. */
 template <typename T>
 __global__ void __launch_bounds__(BIAS_THREADS)
-    expert_bias_kernel(T *y, const T *__restrict__ bias, bias_rows r, unsigned e, unsigned n, uint64_t first,
+    expert_bias_kernel(T *y, const T *__restrict__ bias, expert_rows r, unsigned e, unsigned n, uint64_t first,
                        unsigned width)
 {
     const unsigned expert = e + blockIdx.x / n, at = blockIdx.x % n;
@@ -40,7 +40,7 @@ __global__ void __launch_bounds__(BIAS_THREADS)
 }
 
 /* Rows of the segments before `segment`, in every thread. */
-__device__ __forceinline__ uint64_t rows_before(const bias_rows &r, unsigned segment, int *room)
+__device__ __forceinline__ uint64_t rows_before(const expert_rows &r, unsigned segment, int *room)
 {
     int rows = 0;
     for (unsigned i = threadIdx.x; i < segment * r.b; i += blockDim.x)
@@ -51,7 +51,7 @@ __device__ __forceinline__ uint64_t rows_before(const bias_rows &r, unsigned seg
 /* db (local, width): a block has 32 columns of the expert blockIdx.y, a thread every eighth of its rows. */
 template <typename T>
 __global__ void __launch_bounds__(BIAS_THREADS)
-    expert_bias_sums_kernel(float *db, const T *__restrict__ dy, bias_rows r, unsigned width, bool add)
+    expert_bias_sums_kernel(float *db, const T *__restrict__ dy, expert_rows r, unsigned width, bool add)
 {
     SHARED(int, room, MAX_WARPS);
     SHARED(float, part_sum, BIAS_THREADS);
@@ -86,13 +86,13 @@ template <typename T> void expert_bias_add(const struct cuda_expert_bias *b)
     const unsigned rows = static_cast<unsigned>(b->n * b->batch);
     if (rows)
         launch("expert bias", expert_bias_kernel<T>, rows, threads_for(b->width, BIAS_THREADS), 0, b->a->stream,
-               static_cast<T *>(b->y), static_cast<const T *>(b->bias), bias_rows_of(b->a), b->e,
+               static_cast<T *>(b->y), static_cast<const T *>(b->bias), expert_rows_of(b->a), b->e,
                static_cast<unsigned>(b->n), b->row, b->width);
 }
 
 template <typename T> void expert_bias_sums(const struct op_args *a)
 {
-    const bias_rows r = bias_rows_of(a);
+    const expert_rows r = expert_rows_of(a);
     for (int i = 0; i < 3; i++) {
         const unsigned width = i < 2 ? a->attrs->ffn : a->attrs->features;
         launch("expert bias BW", expert_bias_sums_kernel<T>, dim3(blocks_for(width, BIAS_COLUMNS), r.local),
