@@ -85,7 +85,7 @@ static enum status check_share(const struct plan *p, const uint32_t *group_size,
     }
     NEED(h->share_group < h->count[PLAN_S_GROUPS] && group_size[h->share_group] == h->share, e,
          "sequences are shared by %u devices, but not so many are in group %u", h->share, h->share_group);
-    NEED(h->context > 0 && h->share % h->context == 0 && h->zigzag <= 1, e,
+    NEED(h->context > 0 && h->share % h->context == 0 && h->zigzag <= (h->context > 1), e,
          "sequences are shared by %u devices in %u parts, zigzag %u", h->share, h->context, h->zigzag);
     return ST_OK;
 }
