@@ -147,7 +147,7 @@ bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
         return false;
     const struct plan_base *b = &p->bases[in->first_base];
     const uint32_t role = b->arena == ARENA_WORK ? p->buffers[b->buffer].role : SLOT_PARAM;
-    return role == SLOT_TENSOR || role == SLOT_GRADIENT;
+    return role != SLOT_PARAM && role != SLOT_GRAD;
 }
 
 uint32_t plan_find_list(const struct plan *p, const char *name)

@@ -132,7 +132,8 @@ struct plan_piece {
 
 /* ---- programs ---- */
 
-/* OWN: the base is this holder's part of a bucket that stands there whole: elements [i*size/H, (i+1)*size/H). */
+/* OWN: the base is this holder's part of a bucket that stands there whole: elements [i*size/H, (i+1)*size/H); of a gather of numbers, this
+ * member's. */
 enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_OWN = 4 };
 struct plan_slot {
     uint64_t bytes;
@@ -200,15 +201,17 @@ struct plan_program {
     uint32_t eval;   /* forward only: nothing is kept */
     uint32_t tokens; /* of a sequence that its rows are; 0: all, in the order of a job whose sequences are not shared */
     uint32_t parts;  /* group over which its split operators are split; where no kernel has a split: 0 */
-    uint32_t phase;  /* 0, 1, ...: runs of one pass with an exchange between, on the same frames */
-    float seconds;   /* predicted time of one run; 0: no prediction */
+    uint32_t
+        phases; /* exchanges of numbers inside: so many kernels F have two phases, and the program runs in so many pieces more, one
+                              after the other on the same bases; piece i > 0 begins with phase 1 of the i-th of them */
+    float seconds; /* predicted time of one run; 0: no prediction */
 };
 
 /* ---- instructions ---- */
 
 enum plan_op {
     PLAN_LOAD, /* host: tokens or targets of a microbatch into base 0; count: of each sequence `count` tokens, 0: all */
-    PLAN_RUN,  /* bases = the slots of the program */
+    PLAN_RUN,  /* bases = the slots of the program; count: which piece of it */
     PLAN_SEND, /* base 0 to `peer_set`[my index in my_set] */
     PLAN_RECV, /* base 0 from `peer_set`[my index in my_set] */
     PLAN_EXCHANGE, /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
@@ -251,6 +254,11 @@ struct plan_instr {
     float seconds;             /* predicted time, alone; RUN: 0, its program has it; 0: no prediction */
     uint64_t count;            /* communicated elements */
 };
+/* Predicted seconds of an instruction alone; of a program in pieces the first counts for all. */
+static inline double plan_seconds(const struct plan_program *programs, const struct plan_instr *in)
+{
+    return in->op != PLAN_RUN ? (double)in->seconds : in->count ? 0 : (double)programs[in->program].seconds;
+}
 /* Waits: indices of earlier instructions of the same list, on other streams. */
 struct plan_base {
     uint8_t arena;   /* enum plan_arena */
@@ -358,7 +366,8 @@ uint32_t plan_group_size(const struct plan *p, uint32_t group, uint32_t device);
 uint32_t plan_group_index(const struct plan *p, uint32_t group, uint32_t device);
 /* Member i of the group of `device`. */
 uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, uint32_t i);
-/* Does an instruction communicate a tensor, or the gradient of one: in->tensor? */
+/* Does an instruction communicate a tensor, or the gradient of one: in->tensor; or numbers of the operator that reads it, inside of a program
+ * in pieces? */
 bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in);
 /* List by name; PLAN_NONE: the plan has no such list. */
 uint32_t plan_find_list(const struct plan *p, const char *name);

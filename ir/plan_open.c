@@ -85,7 +85,7 @@ static enum status check_share(const struct plan *p, const uint32_t *group_size,
     }
     NEED(h->share_group < h->count[PLAN_S_GROUPS] && group_size[h->share_group] == h->share, e,
          "sequences are shared by %u devices, but not so many are in group %u", h->share, h->share_group);
-    NEED(h->context > 0 && h->share % h->context == 0 && h->zigzag <= 1, e,
+    NEED(h->context > 0 && h->share % h->context == 0 && h->zigzag <= (h->context > 1), e,
          "sequences are shared by %u devices in %u parts, zigzag %u", h->share, h->context, h->zigzag);
     return ST_OK;
 }
@@ -274,11 +274,11 @@ static enum status check_programs(const struct plan *p, const struct model_size 
         NEED(g->pass <= IR_PASS_NONE && g->eval <= 1 && g->ep >= 1, e, "program %u: pass %u, eval %u, ep %u", i,
              g->pass, g->eval, g->ep);
         NEED(g->seconds >= 0 && g->seconds < 1e9f, e, "program %u: the predicted time is not a duration", i);
-        NEED(p->h->share || (!g->tokens && !g->parts && !g->phase), e,
+        NEED(p->h->share || (!g->tokens && !g->parts && !g->phases), e,
              "program %u: %u tokens, group %u, phase %u, but no sequences are shared", i, g->tokens, g->parts,
-             g->phase);
-        NEED(g->tokens < PLAN_NONE && g->phase <= UINT16_MAX && (!g->parts || g->parts < count[PLAN_S_GROUPS]), e,
-             "program %u: %u tokens, phase %u, group %u", i, g->tokens, g->phase, g->parts);
+             g->phases);
+        NEED(g->tokens < PLAN_NONE && g->phases <= UINT16_MAX && (!g->parts || g->parts < count[PLAN_S_GROUPS]), e,
+             "program %u: %u tokens, %u phases, group %u", i, g->tokens, g->phases, g->parts);
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_slot *s = &p->slots[slot + k];
             NEED(s->bytes <= huge && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind <= SLOT_TEMP, e,
@@ -358,7 +358,8 @@ static enum status check_base(struct walk *w, uint32_t i, uint32_t k, uint64_t b
          b->arena);
     if (b->arena != ARENA_WORK)
         return check_bucket_base(w, i, k, bytes);
-    NEED(b->buffer < p->h->count[PLAN_S_BUFFERS] && !(b->access & PLAN_OWN), w->e,
+    const bool numbers = in->op == PLAN_ALL_GATHER && k == 0 && p->h->share; /* of the members, each its own */
+    NEED(b->buffer < p->h->count[PLAN_S_BUFFERS] && (numbers || !(b->access & PLAN_OWN)), w->e,
          "instruction %u: base %u: buffer %u, access %u", i, k, b->buffer, b->access);
     const struct plan_buffer *f = &p->buffers[b->buffer];
     NEED(f->list == w->list, w->e, "instruction %u: base %u: buffer %u belongs to list %u", i, k, b->buffer, f->list);
@@ -424,7 +425,8 @@ static enum status check_unused(struct walk *w, uint32_t i)
 {
     const struct plan_instr *in = &w->p->instrs[i];
     const struct shape *shape = &shapes[in->op];
-    const bool counts = shape->typed || in->op == PLAN_LOAD, typed = shape->typed || in->op == PLAN_SCALARS;
+    const bool piece = in->op == PLAN_RUN && in->count <= w->p->programs[in->program].phases;
+    const bool counts = shape->typed || in->op == PLAN_LOAD || piece, typed = shape->typed || in->op == PLAN_SCALARS;
     NEED((shape->channel || in->channel == PLAN_NONE) && (shape->sets || in->my_set == PLAN_NONE) &&
              (shape->peer || (in->peer_set == PLAN_NONE && in->tag == 0)),
          w->e, "instruction %u: %s with communicator %u, sets %u and %u, tag %u", i, plan_op_name(in->op), in->channel,

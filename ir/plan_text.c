@@ -131,7 +131,7 @@ const struct plan_field plan_program_fields[] = {
     U(plan_program, eval),
     U(plan_program, tokens),
     U(plan_program, parts),
-    U(plan_program, phase),
+    U(plan_program, phases),
     FIELD(plan_program, seconds, 'f', NULL, 0),
     END,
 };

@@ -8,6 +8,7 @@
  *   piece ...                           of the bucket above
  *   program 3 chunk=0 sub=1 pass=F ...  and below it its slots and kernels
  *   kernel 7 op=linear pass=F graph_op=3 in0=2+0 param0=0+64 out0=4+128    operands: slot+offset, `!`: adds
+ *   kernel 8 op=sum pass=BI graph_op=- tensor=5 in0=2+0 in1=3+0 out0=2+0   parts of the gradient of tensor 5
  *   list 0 name=15 ...                  and below it its instructions
  *   instr 4 op=RUN pass=F mb=0 what=3 waits=1,2 bases=work+0@5:rw,grads+64@0:rw!
  *                                       bases: arena+offset@buffer:access (r, w, o: own part), `!`: first

@@ -199,6 +199,15 @@ static struct param_cut cut_of(const struct ir_shape *shape, int dim, uint32_t b
     return cut;
 }
 
+/* The block of a table cut into blocks of equally many rows, of which the last may have fewer. */
+static struct param_cut words_of(const struct ir_shape *shape, uint32_t blocks)
+{
+    const uint64_t elements = ir_shape_elements(shape), rows = shape->dim[0], row = elements / rows;
+    const uint64_t count = (rows + blocks - 1) / blocks * row;
+    return (
+        struct param_cut){ .blocks = blocks, .count = count, .elements = count * blocks == elements ? 0 : elements };
+}
+
 /* Of the parameters of an operator that a region splits. */
 static enum status cut_params(struct sched *s, uint32_t o, struct err *e)
 {
@@ -210,7 +219,9 @@ static enum status cut_params(struct sched *s, uint32_t o, struct err *e)
         const struct ir_param *p = &s->g->params.at[op->param[i]];
         struct param_cut *cut = &s->cuts[op->param[i]], is = { .blocks = 1, .count = ir_shape_elements(&p->shape) };
         int dim = side->parts > 1 ? ir_op_param_cut((enum ir_op)op->op, &op->attrs, (enum ir_split)side->split, i) : -1;
-        if (dim >= 0)
+        if (dim >= 0 && side->split == IR_WORDS)
+            is = words_of(&p->shape, side->parts);
+        else if (dim >= 0)
             is = cut_of(&p->shape, dim, side->parts, side->thirds);
         if (cut->count && memcmp(cut, &is, sizeof is))
             return err_set(e, ST_INPUT, s->in->strategy_name,

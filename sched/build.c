@@ -68,18 +68,21 @@ static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_p
                                                .cost = cost[pass] });
 }
 
-/* The LOAD of a graph input on a device set: one per (input, microbatch, set). */
-static uint32_t load_node(struct builder *b, uint32_t tensor, uint32_t mb, uint32_t set, uint32_t first)
+/* The LOAD of a graph input on a device set: one per (input, microbatch, set, layout). */
+static uint32_t load_node(struct builder *b, uint32_t tensor, uint32_t mb, uint32_t set, enum ir_layout layout,
+                          uint32_t first)
 {
     for (uint32_t i = first; i < b->d->nodes.n; i++) {
         const struct ir_node *n = &b->d->nodes.at[i];
-        if (n->kind == IR_NODE_LOAD && n->what == tensor && n->mb == mb && n->set == set)
+        if (n->kind == IR_NODE_LOAD && n->what == tensor && n->mb == mb && n->set == set && n->stream == layout)
             return i;
     }
-    return ir_dag_node(
-        b->d,
-        (struct ir_node){
-            .kind = IR_NODE_LOAD, .pass = IR_PASS_NONE, .mb = (uint16_t)mb, .what = tensor, .set = (uint16_t)set });
+    return ir_dag_node(b->d, (struct ir_node){ .kind = IR_NODE_LOAD,
+                                               .pass = IR_PASS_NONE,
+                                               .mb = (uint16_t)mb,
+                                               .what = tensor,
+                                               .set = (uint16_t)set,
+                                               .stream = (uint16_t)layout });
 }
 
 static void forward_edges(struct builder *b, uint32_t mb)
@@ -91,8 +94,9 @@ static void forward_edges(struct builder *b, uint32_t mb)
         uint32_t to = b->f[mb * subs + i];
         for (uint32_t k = 0; k < sub->n_in; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_in + k], p = s->g->tensors.at[t].producer;
-            uint32_t from = p == IR_NONE ? load_node(b, t, mb, b->d->nodes.at[to].set, first_load)
-                                         : b->f[mb * subs + s->chunks.sub_of[p]];
+            uint32_t from = p == IR_NONE
+                                ? load_node(b, t, mb, b->d->nodes.at[to].set, side_layout(s, sub, t), first_load)
+                                : b->f[mb * subs + s->chunks.sub_of[p]];
             ir_dag_edge(b->d, from, to, IR_EDGE_TENSOR, t);
         }
     }

@@ -99,6 +99,8 @@ static enum ir_layout layout_at(const struct mover *m, uint32_t node, uint32_t t
         enum ir_layout l = side_layout(m->s, &m->s->chunks.subs.at[n->what], tensor);
         return grad ? side_dual(l) : l;
     }
+    case IR_NODE_LOAD:
+        return (enum ir_layout)n->stream;
     case IR_NODE_SUM:
         return (enum ir_layout)m->d->sums.at[n->what].layout;
     case IR_NODE_BORDER:

@@ -124,3 +124,14 @@ uint32_t side_program_tokens(const struct sched *s, const struct ir_sub *sub)
 {
     return s->sides ? side_op_tokens(s, s->chunks.ops.at[sub->first_op]) : 0;
 }
+
+uint32_t side_phases(const struct sched *s, const struct ir_sub *sub)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < sub->n_ops && s->sides; i++) {
+        const uint32_t o = s->chunks.ops.at[sub->first_op + i];
+        const struct ir_share share = side_share(s, o);
+        n += ir_op_phases((enum ir_op)s->g->ops.at[o].op, IR_PASS_F, &share) > 1;
+    }
+    return n;
+}

@@ -260,6 +260,8 @@ enum status values_border(struct values *v, uint32_t i, const struct plan_instr 
     struct check_place at = { v->cls, v->l, i };
     const struct plan_base *b = &v->p->bases[in->first_base];
     const struct plan_buffer *f[2];
+    if (b[0].access & PLAN_OWN)
+        return pieces_numbers(v, i, in);
     for (uint32_t k = 0; k < 2; k++) {
         f[k] = b[k].arena == ARENA_WORK ? &v->p->buffers[b[k].buffer] : NULL;
         if (!f[k] || f[k]->mb != in->mb || f[k]->what != in->tensor || in->tensor >= v->c->g->tensors.n ||

@@ -115,7 +115,7 @@ static void touch_part(struct sweep *s, const struct plan_base *b, uint32_t mode
 {
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
     const struct plan_bucket *u = bucket == PLAN_NONE ? NULL : &s->p->buckets[bucket];
-    if (b->access & PLAN_OWN)
+    if (b->access & PLAN_OWN && b->arena != ARENA_WORK)
         bytes *= check_holders_of(s->p, &s->p->buckets[b->buffer]);
     if (b->arena == ARENA_GRADS && u && mode & MODE_READ) {
         touch_gradients(s, bucket, mode);
@@ -140,7 +140,8 @@ static void touch_collective(struct sweep *s, const struct plan_instr *in)
         touch_part(s, b, MODE_READ | MODE_WRITE, part);
         return;
     }
-    touch_part(s, &b[0], MODE_READ, in->op == PLAN_ALL_GATHER ? part : whole);
+    const bool numbers = b[0].access & PLAN_OWN && b[0].arena == ARENA_WORK; /* whose place differs from rank to rank */
+    touch_part(s, &b[0], MODE_READ, in->op == PLAN_ALL_GATHER && !numbers ? part : whole);
     touch_part(s, &b[1], MODE_WRITE, in->op == PLAN_REDUCE_SCATTER ? part : whole);
 }
 

@@ -56,7 +56,8 @@ static uint32_t needed(const struct check *c, const struct ir_node_op *op, enum 
 static uint32_t possible(const struct check *c, const struct ir_node_op *op, uint32_t asked)
 {
     const struct ir_op_info *info = &ir_op_info[op->op];
-    uint32_t mask = 1u << OPERAND_WORK | ((1u << info->n_save) - 1) << OPERAND_SAVE |
+    const bool words = op->op == IR_OP_HEAD_LOSS; /* the numbers of split words */
+    uint32_t mask = 1u << OPERAND_WORK | ((1u << (info->n_save + words)) - 1) << OPERAND_SAVE |
                     ((1u << info->n_stash) - 1) << OPERAND_STASH;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE) {

@@ -309,7 +309,7 @@ static enum status check_class(struct values *v, uint32_t *waits)
             *waits = comm;
             return ST_OK;
         }
-        if (in[i].op == PLAN_RUN)
+        if (in[i].op == PLAN_RUN && in[i].count == 0)
             TRY(check_run_values(v, i, &in[i]));
         else if (in[i].op == PLAN_LOAD || in[i].op == PLAN_SEND || in[i].op == PLAN_RECV || in[i].op == PLAN_EXCHANGE)
             TRY(check_moved(v, i, &in[i]));
@@ -317,6 +317,8 @@ static enum status check_class(struct values *v, uint32_t *waits)
             TRY(check_rows(v, i, &in[i]));
         else if (check_is_collective(in[i].op) && plan_moves_tensor(v->p, &in[i]))
             TRY(values_border(v, i, &in[i]));
+        if (in[i].op == PLAN_RUN)
+            TRY(pieces_run(v, i, &in[i]));
     }
     return ST_OK;
 }

@@ -97,6 +97,12 @@ enum status layouts_check_bases(const struct values *v, uint32_t i, const struct
 /* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
 enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in);
 
+/* ---- programs in pieces (pieces.c) ---- */
+
+/* A RUN of a program in pieces: the others follow, each behind the gather of its numbers; and that gather. */
+enum status pieces_run(struct values *v, uint32_t i, const struct plan_instr *in);
+enum status pieces_numbers(struct values *v, uint32_t i, const struct plan_instr *in);
+
 /* ---- gradients (gradients.c) ---- */
 
 /* The term that a kernel BI gives for input i of an operator: a number for it. */

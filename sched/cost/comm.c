@@ -247,7 +247,7 @@ double cost_instr(struct cost_class *c, const struct plan_list *l, const struct 
         return t.seconds;
     switch ((enum plan_op)in->op) {
     case PLAN_RUN:
-        return p->programs[in->program].seconds;
+        return plan_seconds(p->programs, in);
     case PLAN_LOAD:
         return c->m->launch;
     case PLAN_ADD:

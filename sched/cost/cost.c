@@ -34,8 +34,24 @@ static double narrowest(const struct cost_kernel *k)
     }
 }
 
+static struct ir_kernel part_of(const struct cost_kernel *k)
+{
+    return (struct ir_kernel){ .op = (enum ir_op)k->op,
+                               .pass = (enum ir_pass)k->pass,
+                               .attrs = k->attrs,
+                               .b = k->b,
+                               .t = k->t,
+                               .ep = k->ep,
+                               .compute = (enum ir_dtype)k->compute,
+                               .share = *k->share };
+}
+
 static double kernel_flops(const struct cost_kernel *k)
 {
+    if (k->share) {
+        const struct ir_kernel part = part_of(k);
+        return ir_kernel_flops(&part, k->run);
+    }
     return k->attrs ? ir_op_info[k->op].flops(k->attrs, (enum ir_pass)k->pass, k->b, k->t) : 0;
 }
 
@@ -43,6 +59,10 @@ static double kernel_bytes(const struct cost_kernel *k)
 {
     if (!k->attrs)
         return (double)k->n * (k->op == IR_OP_SUM ? 3 : 2) * ir_dtype_size(IR_COMPUTE, (enum ir_dtype)k->compute);
+    if (k->share) {
+        const struct ir_kernel part = part_of(k);
+        return ir_kernel_bytes(&part);
+    }
     double bytes = ir_op_bytes((enum ir_op)k->op, k->attrs, (enum ir_pass)k->pass, k->b, k->t,
                                (enum ir_dtype)k->compute);
     if (k->op == IR_OP_EXPERTS) { /* a part of the parameters, rows as many as there were */
@@ -150,6 +170,14 @@ double cost_elements(const struct machine *m, uint32_t kind, double n, uint32_t 
     return from_points(m, &at) ? at.seconds : m->launch + at.work / m->bandwidth;
 }
 
+/* Where the tokens of the last member stand, which has most keys before it: of a slice of a context part, or of all of one. */
+static void last_runs(const struct plan_header *h, uint32_t seq_len, uint32_t tokens, struct ir_run run[2])
+{
+    const bool whole = tokens == seq_len / h->context;
+    const struct ir_rows rows = { seq_len, whole ? h->context : h->share, h->context, h->zigzag };
+    ir_rows_of(&rows, rows.n - 1, run);
+}
+
 double cost_program(const struct machine *m, const struct plan *p, uint32_t program, uint32_t b,
                     const struct ir_graph *g)
 {
@@ -157,15 +185,28 @@ double cost_program(const struct machine *m, const struct plan *p, uint32_t prog
     double seconds = 0;
     for (uint32_t i = q->first_kernel; i < q->first_kernel + q->n_kernels; i++) {
         const struct plan_kernel *k = &p->kernels[i];
-        seconds += cost_kernel(
-            m, &(struct cost_kernel){ .op = k->op,
+        struct cost_kernel kernel = { .op = k->op,
                                       .pass = k->pass,
                                       .attrs = k->graph_op == PLAN_NONE ? NULL : &g->ops.at[k->graph_op].attrs,
                                       .b = b,
                                       .t = g->seq_len,
                                       .ep = q->ep,
                                       .compute = k->type == IR_COMPUTE ? p->h->compute : k->type,
-                                      .n = k->n });
+                                      .n = k->n };
+        struct ir_attrs local;
+        struct ir_share share;
+        if (q->tokens && kernel.attrs && !(q->ep > 1 && k->op == IR_OP_EXPERTS)) {
+            local = ir_op_local((enum ir_op)k->op, kernel.attrs, (enum ir_split)k->split, k->parts ? k->parts : 1);
+            share = (struct ir_share){ .split = k->split,
+                                       .parts = k->parts,
+                                       .keys = k->op == IR_OP_ATTENTION ? g->seq_len : 0 };
+            kernel.attrs = &local;
+            kernel.share = &share;
+            last_runs(p->h, g->seq_len, q->tokens, kernel.run);
+        }
+        if (q->tokens)
+            kernel.t = q->tokens;
+        seconds += cost_kernel(m, &kernel);
     }
     return seconds;
 }

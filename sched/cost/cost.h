@@ -17,6 +17,9 @@ struct cost_kernel {
     uint32_t b, t, ep; /* sequences, their length, devices that the experts are split over */
     uint32_t compute;  /* IR_F32 or IR_BF16 */
     uint64_t n;        /* SUM, COPY: elements */
+    /* NULL: the whole operator. Else attrs and t are those of a part, which is cut out so; run: where its tokens stand */
+    const struct ir_share *share;
+    struct ir_run run[2];
 };
 double cost_kernel(const struct machine *m, const struct cost_kernel *k); /* seconds */
 /* The measure of a kernel's points: its work, and its narrowest side. */

@@ -59,7 +59,7 @@ static double instruction_time(void *self, uint32_t cls, const struct plan_instr
         return scale * t->seconds;
     if (kind == SIMULATE_COMPUTE && sim->change && sim->change->compute)
         scale *= sim->change->compute[cls];
-    return scale * (in->op == PLAN_RUN ? (double)p->programs[in->program].seconds : (double)in->seconds);
+    return scale * plan_seconds(p->programs, in);
 }
 
 /* ---- speeds -------------------------------------------------------------------------------------------------------- */

@@ -1,4 +1,4 @@
-/* shard with "dim":"head", "ffn", "context" (later "vocab"): regions, parts of the model that need more than their own tokens, or hold less
+/* shard with "dim":"head", "ffn", "vocab", "context": regions, parts of the model that need more than their own tokens, or hold less
  * than whole parameters (piper-strategy(5), shard). A region is found in the graph by its structure; it cuts sub-chunks and makes no
  * chunk, so filters, orders and schedules do not see it. What crosses its border goes through BORDER nodes (sched/move.c).
  *
@@ -321,6 +321,63 @@ static enum status head_region(struct found *f, uint32_t number, struct err *e)
     return ST_OK;
 }
 
+/* ---- vocab --------------------------------------------------------------------------------------------------------- */
+
+/* A table is split wherever it is used, or nowhere. */
+static enum status check_table(const struct found *f, uint32_t param, struct err *e)
+{
+    const struct sched *s = f->s;
+    const struct directive *d = directive_of(f);
+    char here[160], there[160];
+    for (uint32_t o = 0; o < s->g->ops.n; o++) {
+        const uint32_t a = s->chunks.chunk_of[o], b = s->chunks.chunk_of[f->core];
+        if (s->g->ops.at[o].param[0] != param || o == f->core)
+            continue;
+        if (!in_filter(s, d, o))
+            return js_wrong(&d->js, e, "%s is tied: \"vocab\" matches the embedding and the head, or neither",
+                            s->g->params.at[param].name);
+        if (a != b)
+            return js_wrong(
+                &d->js, e,
+                "%s is tied and lies in %s and %s, which is not implemented yet for \"vocab\"; leave \"vocab\" "
+                "out",
+                s->g->params.at[param].name, chunk_text(s, a, here, sizeof here),
+                chunk_text(s, b, there, sizeof there));
+    }
+    return ST_OK;
+}
+
+/* (pass_recompute comes later) */
+static bool recomputed(const struct sched *s, uint32_t chunk)
+{
+    for (uint32_t i = 0; i < s->directives.n; i++)
+        if (s->directives.at[i].kind == &directive_recompute && filter_chunk(s, &s->directives.at[i].filter, chunk))
+            return true;
+    return false;
+}
+
+static enum status vocab_region(struct found *f, uint32_t number, struct err *e)
+{
+    struct sched *s = f->s;
+    const struct ir_node_op *op = &s->g->ops.at[f->core];
+    const struct js *js = &directive_of(f)->js;
+    const uint32_t p = s->share.tensor, v = op->attrs.vocab, block = (v + p - 1) / p;
+    char text[160];
+    if (!ir_op_splits((enum ir_op)op->op, &op->attrs, IR_WORDS, p))
+        return js_wrong(js, e, "%u words in %u blocks of %u leave device %u without any", v, p, block, p - 1);
+    if (s->sides[f->core].directive != IR_NONE)
+        return js_wrong(js, e, "two shard directives with \"dim\":\"vocab\" match %s", op->name);
+    if (op->op == IR_OP_HEAD_LOSS && recomputed(s, s->chunks.chunk_of[f->core]))
+        return js_wrong(
+            js, e,
+            "%s is recomputed, and a loss over split words is not recomputed yet: leave it out of \"vocab\" "
+            "or of recompute",
+            chunk_text(s, s->chunks.chunk_of[f->core], text, sizeof text));
+    TRY(check_table(f, op->param[0], e));
+    set_side(f, f->core, IR_WORDS, p, number);
+    return ST_OK;
+}
+
 /* ---- context ------------------------------------------------------------------------------------------------------- */
 
 static enum status context_region(struct found *f, uint32_t number, struct err *e)
@@ -350,13 +407,12 @@ static const struct region_kind {
 } kinds[DIMS] = {
     [DIM_HEAD] = { "attention between linear operators", head_region, true },
     [DIM_FFN] = { "swiglu or gelu between linear operators", ffn_region, true },
+    [DIM_VOCAB] = { "embedding or head", vocab_region, false },
     [DIM_CONTEXT] = { "attention", context_region, false },
 };
 
 static enum status check_built(const struct directive *d, struct err *e)
 {
-    if (!kinds[d->dim].split)
-        return js_wrong(&d->js, e, "\"dim\":\"%s\" is not implemented yet; use \"head\" and \"ffn\"", dim_text[d->dim]);
     if (d->exchange != EXCHANGE_GATHER)
         return js_wrong(&d->js, e, "\"exchange\":\"%s\" is not implemented yet; use \"gather\"",
                         d->exchange == EXCHANGE_RING ? "ring" : "all-to-all");
@@ -377,7 +433,9 @@ static enum status check_sequence(const struct sched *s, const struct directive 
 
 static bool is_core(const struct ir_node_op *op, enum shard_dim dim)
 {
-    return dim == DIM_FFN ? is_ffn_core(op) : op->op == IR_OP_ATTENTION;
+    return dim == DIM_FFN     ? is_ffn_core(op)
+           : dim == DIM_VOCAB ? op->op == IR_OP_HEAD_LOSS || op->op == IR_OP_EMBED
+                              : op->op == IR_OP_ATTENTION;
 }
 
 static enum status nothing_to_split(const struct sched *s, const struct directive *d, struct err *e)
@@ -400,7 +458,7 @@ static enum status apply(struct sched *s, uint32_t directive, uint32_t *number, 
     const struct directive *d = &s->directives.at[directive];
     const struct region_kind *kind = &kinds[d->dim];
     const uint32_t before = *number;
-    if (kind->around)
+    if (d->dim != DIM_CONTEXT)
         TRY(check_tensor_groups(s, d, e));
     for (uint32_t o = 0; o < s->g->ops.n; o++) {
         struct found f = { .s = s, .directive = directive, .core = o };

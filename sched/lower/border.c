@@ -101,21 +101,26 @@ static struct border_channel *find_channel(struct lowering *low, uint32_t set, u
     return NULL;
 }
 
+static void number_channel(struct lowering *low, uint32_t set, uint32_t stream, enum share_kind kind)
+{
+    if (find_channel(low, set, stream, kind))
+        return;
+    struct group_key key = { .kind = PLAN_GROUP_EACH };
+    key.ids = share_groups(low->s, set, kind, &key.n);
+    struct border_channel b = { set, stream, lower_channel_number(low, key, stream), kind };
+    vec_add(&low->border_channels, b);
+}
+
 void lower_number_borders(struct lowering *low, const struct list_plan *list)
 {
     struct sched *s = low->s;
     for (uint32_t i = 0; i < list->dag.nodes.n && s->sides; i++) {
         const struct ir_node *n = &list->dag.nodes.at[i];
+        if (n->kind == IR_NODE_RUN && n->pass == IR_PASS_F && side_phases(s, &s->chunks.subs.at[n->what]))
+            number_channel(low, n->set, 0, SHARE_TENSOR);
         const struct ir_move *m = n->kind == IR_NODE_BORDER ? &list->dag.moves.at[n->what] : NULL;
-        for (uint32_t call = 0; m && m->how != IR_HOW_ROWS && call < calls_of(s, m); call++) {
-            enum share_kind kind = kind_of(m, call);
-            if (find_channel(low, n->set, n->stream, kind))
-                continue;
-            struct group_key key = { .kind = PLAN_GROUP_EACH };
-            key.ids = share_groups(s, n->set, kind, &key.n);
-            struct border_channel b = { n->set, n->stream, lower_channel_number(low, key, n->stream), kind };
-            vec_add(&low->border_channels, b);
-        }
+        for (uint32_t call = 0; m && m->how != IR_HOW_ROWS && call < calls_of(s, m); call++)
+            number_channel(low, n->set, n->stream, kind_of(m, call));
     }
 }
 
@@ -167,5 +172,61 @@ void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node 
     for (uint32_t call = 0; call < calls_of(c->x->s, m); call++) {
         c->instr_of[node] = c->pb.instrs.n - c->first_instr;
         lower_call(c, node, n, call);
+    }
+}
+
+/* ---- programs in pieces ------------------------------------------------------------------------------------------------ */
+
+/* Kernel number `index` of those with two phases. */
+static const struct plan_kernel *phased_kernel(const struct class_lowering *c, uint32_t program, uint32_t index)
+{
+    const struct plan_program *p = &c->pb.programs.at[program];
+    for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++) {
+        const struct plan_kernel *kernel = &c->pb.kernels.at[k];
+        const struct ir_share share = side_share(c->x->s, kernel->graph_op);
+        if (ir_op_phases((enum ir_op)kernel->op, IR_PASS_F, &share) > 1 && index-- == 0)
+            return kernel;
+    }
+    CHECK(!"a program has as many as it says");
+    return NULL;
+}
+
+/* What the members tell each other lies in save 1 of the kernel, in their order: each has written its own part. */
+static void gather_numbers(struct class_lowering *c, uint32_t node, const struct ir_node *n,
+                           const struct plan_instr *run, const struct plan_kernel *k)
+{
+    const uint32_t first = run->first_base, bit = OPERAND_SAVE + 1;
+    const uint32_t number = (uint32_t)__builtin_popcount(k->mask & ((1u << bit) - 1));
+    const struct plan_operand *o = &c->pb.operands.at[k->first_operand + number];
+    const uint32_t buffer = c->pb.bases.at[first + o->slot].buffer;
+    struct ir_op_shapes shapes;
+    side_shapes(c->x->s, k->graph_op, &shapes);
+    struct plan_instr *i = lower_begin(c, node, PLAN_ALL_GATHER, 0);
+    i->tensor = c->x->s->g->ops.at[k->graph_op].in[0];
+    i->channel = c->channel_of[find_channel(c->x, n->set, 0, SHARE_TENSOR)->channel];
+    i->count = ir_shape_elements(&shapes.save[1]) * c->x->s->microbatch_size / c->x->s->share.tensor;
+    i->type = shapes.save[1].dtype;
+    lower_work_base(c, i, buffer, PLAN_READ | PLAN_OWN)->offset = o->offset;
+    lower_work_base(c, i, buffer, PLAN_WRITE)->offset = o->offset;
+}
+
+void lower_pieces(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program)
+{
+    const struct plan_program *p = &c->pb.programs.at[program];
+    const uint32_t run = c->pb.instrs.n - 1, phases = p->phases, n_slots = p->n_slots, nodes = c->list->dag.nodes.n;
+    for (uint32_t piece = 1; piece <= phases; piece++) {
+        const struct plan_instr before = c->pb.instrs.at[run];
+        gather_numbers(c, node, n, &before, phased_kernel(c, program, piece - 1));
+        c->pb.instrs.at[c->pb.instrs.n - 1].node = node + (2 * piece - 1) * nodes;
+        c->instr_of[node] = c->pb.instrs.n - c->first_instr;
+        struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);
+        i->program = program;
+        i->count = piece;
+        i->node = node + 2 * piece * nodes;
+        for (uint32_t k = 0; k < n_slots; k++) {
+            const struct plan_base base = c->pb.bases.at[before.first_base + k];
+            vec_add(&c->pb.bases, base);
+        }
+        i->n_bases = (uint16_t)n_slots;
     }
 }

@@ -135,5 +135,7 @@ void lower_number_borders(struct lowering *low, const struct list_plan *list);
 /* What sums of terms need: into x. */
 void lower_size_borders(struct lowering *low, const struct list_plan *list);
 void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+/* The later pieces of a program whose first piece is the last instruction, each behind the exchange of its numbers. */
+void lower_pieces(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
 
 #endif

@@ -266,7 +266,8 @@ static void forward(struct program_maker *m, const struct ir_sub *sub, const str
             operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
         }
         for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
-            if (shapes.save[j].ndim && (t || op->op != IR_OP_HEAD_LOSS)) /* no gradient in place of logits in eval */
+            if (shapes.save[j].ndim &&
+                (t || j || op->op != IR_OP_HEAD_LOSS)) /* no gradient in place of logits in eval */
                 operand(
                     m, k, OPERAND_SAVE + j,
                     made_place(m, sub, t,
@@ -465,17 +466,19 @@ static uint32_t finish(struct program_maker *m, struct program_key key)
     for (uint32_t i = m->first_slot; i < pb->slots.n; i++)
         if (pb->slots.at[i].kind == SLOT_TEMP)
             pb->slots.at[i].bytes = m->temp_bytes;
-    *vec_push(&pb->programs) = (struct plan_program){ .chunk = m->s->chunks.subs.at[key.sub].chunk,
-                                                      .sub = key.sub,
-                                                      .pass = key.pass,
-                                                      .first_kernel = m->first_kernel,
-                                                      .n_kernels = pb->kernels.n - m->first_kernel,
-                                                      .first_slot = m->first_slot,
-                                                      .n_slots = pb->slots.n - m->first_slot,
-                                                      .ep = m->ep,
-                                                      .tokens = m->tokens,
-                                                      .parts = m->parts,
-                                                      .eval = key.pass == IR_PASS_F && !key.tape };
+    *vec_push(&pb->programs) =
+        (struct plan_program){ .chunk = m->s->chunks.subs.at[key.sub].chunk,
+                               .sub = key.sub,
+                               .pass = key.pass,
+                               .first_kernel = m->first_kernel,
+                               .n_kernels = pb->kernels.n - m->first_kernel,
+                               .first_slot = m->first_slot,
+                               .n_slots = pb->slots.n - m->first_slot,
+                               .ep = m->ep,
+                               .tokens = m->tokens,
+                               .parts = m->parts,
+                               .phases = key.pass == IR_PASS_F ? side_phases(m->s, &m->s->chunks.subs.at[key.sub]) : 0,
+                               .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
     key.next = ps->first_program[key.sub];
     ps->first_program[key.sub] = pb->programs.n - 1;

@@ -45,7 +45,9 @@ struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, 
     /* more rows of experts, or the columns of a region, are as its run has them */
     if (((rows && m->inward) || narrow) && (reader = reader_of(c, giver)))
         return run_side(s, reader, tensor, grad);
-    enum ir_layout layout = m ? (enum ir_layout)m->layout : IR_LAYOUT_TOKENS;
+    enum ir_layout layout = m                         ? (enum ir_layout)m->layout
+                            : n->kind == IR_NODE_LOAD ? (enum ir_layout)n->stream
+                                                      : IR_LAYOUT_TOKENS;
     return (struct lower_side){ IR_NONE, layout, side_whole_rows(s, tensor, layout) };
 }
 
@@ -292,4 +294,6 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     i->program = program;
     for (uint32_t k = 0; k < p->n_slots; k++)
         bind_slot(c, i, node, n, p->first_slot + k);
+    if (p->phases)
+        lower_pieces(c, node, n, program);
 }

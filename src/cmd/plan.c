@@ -111,6 +111,20 @@ static void print_memory(const struct sched_output *out, const struct plan *plan
     }
 }
 
+/* ", a sequence on 8 devices: tp 4, cp 2, zigzag" */
+static void print_share(const struct plan *p)
+{
+    const struct plan_header *h = p->h;
+    uint32_t tp = 1;
+    for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS] && h->share; i++)
+        if (p->programs[i].parts)
+            tp = plan_group_size(p, p->programs[i].parts, plan_set_at(p, h->devices, 0));
+    if (h->share)
+        printf(", a sequence on %u devices: tp %u, cp %u%s", h->share,
+               h->share / h->context > tp ? h->share / h->context : tp, h->context, h->zigzag ? ", zigzag" : "");
+    putchar('\n');
+}
+
 static void print_summary(const struct job *j, const struct sched_output *out, const struct plan *plans,
                           const struct ir_target *target, uint32_t multiprocessors)
 {
@@ -121,8 +135,9 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
         bytes += out->classes[i].bytes;
     printf("model         %s, %llu parameters, %s\n", j->graph.family,
            (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
-    printf("ranks         %u in %u rank %s, %u data-parallel %s\n", out->ranks, out->n_classes,
+    printf("ranks         %u in %u rank %s, %u data-parallel %s", out->ranks, out->n_classes,
            out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
+    print_share(&plans[0]);
     printf("batch         %u sequences of %u tokens: %u %s of %u per replica\n", j->train.batch_size, j->train.seq_len,
            l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
     printf("training DAG  %llu nodes, %llu instructions per step, plans of %s\n", (unsigned long long)out->nodes,

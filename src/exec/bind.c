@@ -6,6 +6,13 @@
 
 /* ---- kernels and buckets -------------------------------------------------------------------------------------- */
 
+/* Has the kernel two phases, with an exchange of numbers between? */
+static bool has_phases(const struct plan_program *program, const struct plan_kernel *k)
+{
+    const struct ir_share share = { .split = k->split, .parts = k->parts };
+    return program->pass == IR_PASS_F && k->pass == IR_PASS_F && ir_op_phases((enum ir_op)k->op, IR_PASS_F, &share) > 1;
+}
+
 /* Of the part of an operator that this rank has. */
 static const struct ir_attrs *local_attrs(struct exec *x, const struct plan_kernel *k)
 {
@@ -30,12 +37,12 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
         if (!bound->run)
             return err_set(e, ST_BUG, "executor", "the back end %s has no kernel %s of %s", x->compute->name,
                            ir_pass_name((enum ir_pass)k->pass), ir_op_info[k->op].name);
+        bound->phases = program->phases && has_phases(program, k);
         bound->args = (struct op_args){
             .attrs = k->graph_op == PLAN_NONE ? &no_attrs : local_attrs(x, k),
             .op = k->op,
             .t = program->tokens ? program->tokens : x->graph->seq_len,
             .positions = exec__positions(x, program, k),
-            .phase = program->phase,
             .ep = program->ep,
             .compute = k->type == IR_COMPUTE ? p->h->compute : k->type,
             .scalars = k->again ? x->discarded : x->scalars,

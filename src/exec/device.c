@@ -110,9 +110,10 @@ static void run_pair(struct exec *x, const struct plan_instr *in, uint32_t kerne
 static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct exec__device *d = x->own;
-    const struct plan_program *program = &x->plan->programs[in->program];
+    uint32_t first, end;
+    exec__piece(x, in, &first, &end);
     exec__clear_gaps(x, in, d->ops->clear, d->streams[in->stream]);
-    for (uint32_t k = program->first_kernel; k < program->first_kernel + program->n_kernels; k++) {
+    for (uint32_t k = first; k < end; k++) {
         if (d->tape && exec__device_kernel_is_direct(x, &x->plan->kernels[k]))
             cut(x, i, k);
         else if (d->fusions[k].pair)

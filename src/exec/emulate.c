@@ -72,7 +72,7 @@ static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i, u
     double begin = before == PLAN_NONE ? m->begun : x->times[2 * (size_t)before + 1];
     for (uint32_t w = 0; w < in->n_waits; w++)
         begin = fmax(begin, x->times[2 * (size_t)waits[w] + 1]);
-    double end = begin + (double)(in->op == PLAN_RUN ? x->plan->programs[in->program].seconds : in->seconds);
+    double end = begin + plan_seconds(x->plan->programs, in);
     x->times[2 * (size_t)i] = begin;
     x->times[2 * (size_t)i + 1] = end;
     if (end > begin)

@@ -148,9 +148,10 @@ static void clear(void *p, uint64_t bytes, void *stream)
 
 static void run_program(struct exec *x, const struct plan_instr *in)
 {
-    const struct plan_program *program = &x->plan->programs[in->program];
+    uint32_t first, end;
+    exec__piece(x, in, &first, &end);
     exec__clear_gaps(x, in, clear, NULL);
-    for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
+    for (uint32_t i = first; i < end; i++) {
         atomic_store_explicit(&x->kernel, i, memory_order_relaxed);
         const struct op_args a = exec__args(x, x->list, in, i, NULL);
         x->kernels[i].run(&a);

@@ -94,3 +94,28 @@ const struct op_positions *exec__positions(struct exec *x, const struct plan_pro
     }
     return at;
 }
+
+/* ---- programs in pieces ----------------------------------------------------------------------------------------- */
+
+uint64_t exec__own_numbers(const struct exec *x, const struct plan_instr *in)
+{
+    const uint32_t group = x->plan->channels[in->channel].group;
+    return plan_group_index(x->plan, group, x->rank) * in->count *
+           ir_dtype_size((enum ir_dtype)in->type, x->plan->h->compute);
+}
+
+void exec__piece(const struct exec *x, const struct plan_instr *in, uint32_t *first, uint32_t *end)
+{
+    const struct plan_program *p = &x->plan->programs[in->program];
+    uint64_t left = in->count;
+    *end = p->first_kernel + p->n_kernels;
+    *first = p->first_kernel;
+    for (uint32_t k = p->first_kernel; k < *end && p->phases; k++) {
+        if (!x->kernels[k].phases)
+            continue;
+        if (left == 0)
+            *end = k + 1;
+        else if (--left == 0)
+            *first = k;
+    }
+}

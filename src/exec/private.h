@@ -9,6 +9,7 @@
 /* A kernel of the plan, all but its pointers filled in. */
 struct exec__kernel {
     op_kernel run;
+    bool phases; /* it has two, the second at the beginning of the next piece of its program */
     struct op_args args;
 };
 
@@ -102,6 +103,8 @@ uint32_t exec__lane(struct exec *x, const struct plan_instr *in, const struct co
 uint32_t exec__member(const struct exec *x);
 /* Token ids of sequence number `sequence` of a microbatch, in x->row, to its rows of a PLAN_LOAD: row = token * sequences + sequence. */
 void exec__load_part(const struct exec *x, const struct plan_instr *in, uint32_t sequence, int32_t *to);
+/* The kernels [*first, *end) that a RUN runs: of a program in pieces the first of a later one is in its phase 1. */
+void exec__piece(const struct exec *x, const struct plan_instr *in, uint32_t *first, uint32_t *end);
 /* What the kernel has to know of its rows, in x->memory; NULL where sequences are not shared. */
 const struct op_positions *exec__positions(struct exec *x, const struct plan_program *program,
                                            const struct plan_kernel *k);
@@ -145,12 +148,16 @@ static inline bool exec__is_communication(const struct plan_instr *in)
     return in->op != PLAN_LOAD && in->op != PLAN_RUN && in->op != PLAN_SUMSQ && in->op != PLAN_UPDATE;
 }
 
+/* Bytes from the start of gathered numbers to those of this rank. */
+uint64_t exec__own_numbers(const struct exec *x, const struct plan_instr *in);
 static inline void *exec__base(const struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct plan_base *b = &x->plan->bases[in->first_base + i];
     unsigned char *p = x->arena[b->arena] + b->offset;
     if (!(b->access & PLAN_OWN))
         return p;
+    if (b->arena == ARENA_WORK)
+        return p + exec__own_numbers(x, in);
     return p + (b->arena == ARENA_PARAMS ? x->buckets[b->buffer].own_param : x->buckets[b->buffer].own_grad);
 }
 

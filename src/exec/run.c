@@ -111,6 +111,11 @@ struct op_args exec__args(const struct exec *x, const struct plan_list *l, const
     struct op_args a = x->kernels[kernel].args;
     a.b = l->microbatch_size;
     a.loss_scale = x->loss_scale;
+    if (in->count) { /* a later piece of the program begins with phase 1 of a kernel */
+        uint32_t first, end;
+        exec__piece(x, in, &first, &end);
+        a.phase = kernel == first;
+    }
     a.stream = stream;
     resolve(x, &x->plan->bases[in->first_base], &x->plan->kernels[kernel], &a);
     return a;

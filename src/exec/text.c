@@ -123,7 +123,7 @@ void exec_describe(const struct exec *x, uint32_t list, uint32_t i, struct exec_
     if (in->mb != 0xffff && strlen(out->name) + 8 < sizeof out->name)
         sprintf(out->name + strlen(out->name), " mb%u", in->mb);
     tags_of(x, in, out->tags, sizeof out->tags);
-    out->predicted = (double)(in->op == PLAN_RUN ? p->programs[in->program].seconds : in->seconds);
+    out->predicted = plan_seconds(p->programs, in);
     if (!exec__is_communication(in))
         return;
     const struct comm_call *call = &x->calls[in - p->instrs];

@@ -32,7 +32,7 @@ static double planned_time(void *self, uint32_t cls, const struct plan_instr *in
 {
     const struct plan *plans = self;
     (void)start;
-    return (double)(in->op == PLAN_RUN ? plans[cls].programs[in->program].seconds : in->seconds);
+    return plan_seconds(plans[cls].programs, in);
 }
 
 void predict_starts(const struct sched_output *out, const struct ir_graph *g, const struct machine *m, void **starts,

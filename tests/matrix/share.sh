@@ -9,7 +9,7 @@ steps=5
 train_options="--check-replicas $steps"
 
 sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0/' "$dir/dropless.json" >"$dir/moe.json"
-sed 's/"model_type": "llama"/"model_type": "qwen3", "head_dim": 16/' "$dir/llama.json" >"$dir/qwen3.json"
+sed 's/"model_type": "llama"/"model_type": "qwen3", "head_dim": 16/; s/"vocab_size": 256/"vocab_size": 259/' "$dir/llama.json" >"$dir/qwen3.json"
 # k and v of one layer are read by the attention of two, and by two operators in one of them
 cat >"$dir/graph.json" <<'EOF'
 {"vocab_size": 256, "initializer_range": 0.2, "graph": [
@@ -62,16 +62,18 @@ draw()
                            pp, dp, tp, cp, zero, place, keep)
             order = ""
             if (cp > 1) { order = i % 3 ? "zigzag" : "contiguous"; text = text ",\"exchange\":\"gather\",\"order\":\"" order "\"" }
+            vocab = tp > 1 && i % 2 && !(model == "gpt2" && pp > 1)
+            if (vocab) text = text ",\"vocab\":true"
             ep = model == "moe" ? one("1 2 " tp * cp * dp) : 1
             text = text ",\"ep\":" ep
             streams = pick(2)
             if (streams && cp > 1) text = text ",\"cp_stream\":\"default_stream\""
             if (streams && tp > 1) text = text ",\"tp_stream\":\"default_stream\""
             text = "[" text "},{\"op\":\"schedule\",\"kind\":\"" schedule "\",\"microbatches\":" m "}"
-            again = pick(3) == 0
+            again = pick(3) == 0 && !vocab
             if (again) text = text ",{\"op\":\"recompute\",\"filter\":{}}"
-            printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d keep=%s %s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
-                   zero, keep, order, again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
+            printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d keep=%s %s%s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
+                   zero, keep, order, vocab ? " vocab" : "", again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
         }
     }'
 }
@@ -91,6 +93,10 @@ base gpt2 adamw
 case_of "gpt2 by directives: 2 sequence groups of 2, head and ffn" 4 gpt2 adamw 1e-4 \
     '[{"op":"shard","dim":"sequence","filter":{},"devices":[[0,1],[2,3]]},{"op":"shard","dim":"head","filter":{}},
       {"op":"shard","dim":"ffn","filter":{},"devices":[[0,1],[2,3]]}]'
+sed 's/"vocab_size": 256/"vocab_size": 257/' "$dir/gpt2.json" >"$dir/odd.json"
+base odd adamw
+case_of "gpt2 with a tied table of 257 words in 4 blocks" 4 odd adamw 1e-4 \
+    '[{"op":"layout","tp":4,"vocab":true,"zero":2},{"op":"schedule","kind":"gpipe","microbatches":2}]'
 sed 's/"batch_size": 16, "seq_len": 24/"batch_size": 1, "seq_len": 4/' "$dir/adamw.json" >"$dir/small.json"
 base llama small
 case_of "one sequence of 4 tokens on 4 devices" 4 llama small 1e-4 \

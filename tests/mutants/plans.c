@@ -65,7 +65,7 @@ static const struct job_row {
       "[{'op':'layout','pp':2,'dp':1,'placement':'two-way'},{'op':'schedule','kind':'dualpipe','microbatches':8}]" },
     { 2, IR_F32, OPT_ADAMW, LLAMA,
       "[{'op':'layout','cp':2,'dp':1},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
-    { 4, IR_F32, OPT_ADAMW, LLAMA, "[{'op':'layout','tp':2,'cp':2,'dp':1}]" },
+    { 4, IR_F32, OPT_ADAMW, LLAMA, "[{'op':'layout','tp':2,'cp':2,'dp':1,'vocab':true}]" },
     { 4, IR_BF16, OPT_ADAMW, GPT2,
       "[{'op':'layout','pp':2,'tp':2,'dp':1},{'op':'schedule','kind':'1f1b','microbatches':2}]" },
     { 4, IR_F32, OPT_ADAMW, MOE(""),

@@ -21,7 +21,9 @@ static const struct ir_attrs linear = { .in_features = 8, .out_features = 16 };
 
 static double linear_time(const struct machine *m, uint32_t t)
 {
-    return cost_kernel(m, &(struct cost_kernel){ IR_OP_LINEAR, IR_PASS_F, &linear, 1, t, 1, IR_F32, 0 });
+    return cost_kernel(
+        m, &(struct cost_kernel){
+               .op = IR_OP_LINEAR, .pass = IR_PASS_F, .attrs = &linear, .b = 1, .t = t, .ep = 1, .compute = IR_F32 });
 }
 
 START_TEST(roofline)

@@ -276,7 +276,7 @@ static struct plan_instr *nth_border(struct plan_builder *b, enum plan_op op, ui
     for (uint32_t i = 0; i < b->instrs.n && b->h.share; i++) {
         const struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base];
         if ((b->instrs.at[i].op != PLAN_ALL_GATHER && b->instrs.at[i].op != PLAN_REDUCE_SCATTER) ||
-            (op != PLAN_OP_COUNT && b->instrs.at[i].op != op) || base->arena != ARENA_WORK ||
+            (op != PLAN_OP_COUNT && b->instrs.at[i].op != op) || base->arena != ARENA_WORK || base->access & PLAN_OWN ||
             b->buffers.at[base->buffer].role == SLOT_GRAD || nth-- > 0)
             continue;
         return &b->instrs.at[i];
@@ -433,6 +433,63 @@ EXAMPLE(own_part_read_as_whole)
         }
     return true;
 }
+/* The gather of numbers number nth, between two pieces of a program. */
+static uint32_t nth_numbers(const struct plan_builder *b, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n && b->h.share; i++) {
+        const struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base];
+        if (b->instrs.at[i].op == PLAN_ALL_GATHER && base->arena == ARENA_WORK && base->access & PLAN_OWN && nth-- == 0)
+            return i;
+    }
+    return PLAN_NONE;
+}
+static void drop_at(struct plan_builder *b, uint32_t i)
+{
+    struct plan_edit e;
+    const uint32_t list = i >= b->lists.at[0].first_instr + b->lists.at[0].n_instr;
+    plan_edit_begin(b, &e);
+    plan_edit_drop(&e.lists[list], i - b->lists.at[list].first_instr);
+    plan_edit_end(&e);
+}
+EXAMPLE(numbers_are_not_told)
+{
+    const uint32_t i = nth_numbers(b, nth);
+    (void)c;
+    if (i != PLAN_NONE)
+        drop_at(b, i);
+    return i != PLAN_NONE;
+}
+EXAMPLE(the_last_piece_is_left_out)
+{
+    const uint32_t i = nth_numbers(b, nth);
+    (void)c;
+    if (i != PLAN_NONE)
+        drop_at(b, i + 1);
+    return i != PLAN_NONE;
+}
+EXAMPLE(pieces_in_another_order)
+{
+    const uint32_t i = nth_numbers(b, nth / 2);
+    (void)c;
+    if (i != PLAN_NONE)
+        b->instrs.at[nth % 2 ? i - 1 : i + 1].count ^= 1;
+    return i != PLAN_NONE;
+}
+EXAMPLE(numbers_of_other_members)
+{
+    const uint32_t i = nth_numbers(b, nth / 2);
+    (void)c;
+    if (i == PLAN_NONE)
+        return false;
+    uint32_t *group = &b->channels.at[b->instrs.at[i].channel].group;
+    const uint32_t was = *group;
+    *group = other_group(b, was, nth);
+    if (nth % 2) { /* numbers of another place */
+        *group = was;
+        b->bases.at[b->instrs.at[i].first_base].offset += ir_target_cpu.alignment;
+    }
+    return true;
+}
 EXAMPLE(loads_other_tokens)
 {
     for (uint32_t i = 0; i < b->instrs.n && b->h.share; i++)
@@ -482,6 +539,8 @@ static const struct job {
     { MODEL_LLAMA,
       "[{\"op\":\"layout\",\"pp\":2,\"tp\":4,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"order\":\"contiguous\",\"keep\":\"whole\"}]" },
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"vocab\":true},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                   "\"microbatches\":2}]" },
     { MODEL_BRANCH, "[{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]" },
     { MODEL_BRANCH,
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
@@ -529,6 +588,10 @@ static const struct example {
     E(holders_of_a_block, "holders", 10),
     E(rows_of_a_box, "shards", 4),
     E(own_part_read_as_whole, "value", 10),
+    E(numbers_are_not_told, "value", 2),
+    E(the_last_piece_is_left_out, "value", 2),
+    E(pieces_in_another_order, "value", 4),
+    E(numbers_of_other_members, "layout", 4),
     E(loads_other_tokens, "program", 4),
     E(shared_otherwise, "layout", 4),
 };

@@ -35,9 +35,9 @@ static void make_plan(struct plan_builder *b, uint32_t level, bool snapshot)
     vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, 1, HOLDERS }));
     uint64_t part = PAD / HOLDERS, state = level ? part : PAD, params = level == 3 ? part : PAD;
     uint64_t grads = level >= 2 ? part : PAD;
-    vec_add(&b->pieces, ((struct plan_piece){ 0, 0, 0, W, 0, 1, 0 }));
-    vec_add(&b->pieces, ((struct plan_piece){ 1, 0, 0, BIAS, 112, 1, 0 }));
-    vec_add(&b->pieces, ((struct plan_piece){ 2, 1, 0, EXPERT, 0, HOLDERS, 0 }));
+    vec_add(&b->pieces, ((struct plan_piece){ .param = 0, .bucket = 0, .count = W, .split = 1 }));
+    vec_add(&b->pieces, ((struct plan_piece){ .param = 1, .bucket = 0, .count = BIAS, .offset = 112, .split = 1 }));
+    vec_add(&b->pieces, ((struct plan_piece){ .param = 2, .bucket = 1, .count = EXPERT, .split = HOLDERS }));
     uint64_t none = UINT64_MAX, own = 3 * 4 * part;
     vec_add(&b->buckets,
             ((struct plan_bucket){ 0, 2, 0, level, PAD, W, 0, 0, none, 0, 4 * state, snapshot ? 0 : none }));
