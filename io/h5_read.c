@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
+#include "base/words.h"
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/h5_private.h"
@@ -210,9 +210,8 @@ enum status h5_only(const struct h5_at *at, const char *const *names, struct err
         H5Literate(at->id, H5_INDEX_NAME, H5_ITER_INC, &first, find_unknown, &f);
     if (!f.unknown)
         return unknown_ones(at, "members", info.nlinks, known, names, e);
-    const char *near = nearest_word(f.unknown, names);
-    err_set(e, ST_INPUT, at->where, "unknown member \"%.200s\"%s%s%s", f.unknown, near ? "; did you mean \"" : "",
-            near ? near : "", near ? "\"?" : "");
+    char hint[WORDS_HINT];
+    err_set(e, ST_INPUT, at->where, "unknown member \"%.200s\"%s", f.unknown, words_hint(f.unknown, names, hint));
     mem_free((char *)(uintptr_t)f.unknown);
     return ST_INPUT;
 }

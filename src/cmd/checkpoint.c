@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/json.h"
+#include "base/words.h"
 #include "base/version.h"
 #include "cmd/command.h"
 #include "job/compile_job.h"
@@ -247,9 +247,9 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
             return err_set(e, ST_USAGE, "checkpoint", "%s: found %u operands, expected %s", name, n, v->operands);
         return v->run(o, e);
     }
-    const char *near = nearest_word(name, words);
-    return err_set(e, ST_USAGE, "checkpoint", "unknown subcommand \"%s\"%s%s%s (see `piper checkpoint --help`)", name,
-                   near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+    char hint[WORDS_HINT];
+    return err_set(e, ST_USAGE, "checkpoint", "unknown subcommand \"%s\"%s (see `piper checkpoint --help`)", name,
+                   words_hint(name, words, hint));
 }
 
 static const struct option options[] = {

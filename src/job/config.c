@@ -13,17 +13,14 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
 {
     static const char *const keys[] = { "kind", "betas", "eps", "weight_decay", NULL };
     struct js o, v;
-    const char *kind;
-    char text[64];
+    const char *names[OPTIMIZERS + 1] = { NULL };
+    for (uint32_t i = 0; i < OPTIMIZERS; i++)
+        names[i] = optimizer_name(i);
     TRY(js_opt(root, "optimizer", &o, e));
     if (!o.v)
         return ST_OK;
     TRY(js_only(&o, keys, e));
-    TRY(js_opt(&o, "kind", &v, e));
-    TRY(js_str_or(&o, "kind", optimizer_name(OPT_ADAMW), &kind, e));
-    c->optimizer = optimizer_by_name(kind);
-    if (c->optimizer == OPTIMIZERS)
-        return js_expected(&v, e, "%s", optimizer_names(text, sizeof text));
+    TRY(js_word_or(&o, "kind", names, OPT_ADAMW, &c->optimizer, e));
     c->weight_decay = optimizer_info[c->optimizer].weight_decay;
     TRY(js_opt(&o, "betas", &v, e));
     if (v.v) {
@@ -55,25 +52,22 @@ static enum status read_lr(const struct js *root, struct train_config *c, struct
 {
     static const char *const keys[] = { "kind", "peak", "min", "warmup_steps", "decay_steps", NULL };
     struct js o, v;
-    const char *kind;
     TRY(js_opt(root, "lr", &o, e));
     if (!o.v)
         return ST_OK;
     if (json_is_number(o.v))
         return js_num(&o, 0, 1e6, &c->lr_peak, e);
+    if (!json_is_object(o.v))
+        return js_expected(&o, e, "a number, or an object such as {\"kind\": \"cosine\", \"peak\": 3e-4}");
     TRY(js_only(&o, keys, e));
-    TRY(js_opt(&o, "kind", &v, e));
-    TRY(js_str_or(&o, "kind", "constant", &kind, e));
-    for (c->lr_kind = 0; train_lr_name(c->lr_kind) && strcmp(train_lr_name(c->lr_kind), kind) != 0;)
-        c->lr_kind++;
-    if (!train_lr_name(c->lr_kind))
-        return js_expected(&v, e, "\"constant\", \"linear\", \"cosine\" or \"wsd\"");
+    TRY(js_word_or(&o, "kind", train_lr_names, LR_CONSTANT, &c->lr_kind, e));
     TRY(js_num_or(&o, "peak", 0, 1e6, c->lr_peak, &c->lr_peak, e));
     TRY(js_num_or(&o, "min", 0, c->lr_peak, 0, &c->lr_min, e));
     TRY(count_or(&o, "warmup_steps", 0, &c->warmup_steps, e));
     TRY(js_opt(&o, "decay_steps", &v, e));
     if (v.v && c->lr_kind != LR_WSD)
-        return js_wrong(&v, e, "applies to the kind wsd only; %s decays until the last step", kind);
+        return js_wrong(&v, e, "applies to the kind wsd only; %s decays until the last step",
+                        train_lr_name(c->lr_kind));
     return count_or(&o, "decay_steps", 1, &c->decay_steps, e);
 }
 
@@ -111,13 +105,12 @@ static enum status read_trace(const struct js *root, struct train_config *c, str
 
 static enum status read_dtype(const struct js *root, struct train_config *c, struct err *e)
 {
-    struct js v;
-    const char *name;
-    TRY(js_opt(root, "dtype", &v, e));
-    TRY(js_str_or(root, "dtype", "float32", &name, e));
-    c->dtype = strcmp(name, "bfloat16") == 0 ? IR_BF16 : IR_F32;
-    return c->dtype == IR_BF16 || strcmp(name, "float32") == 0 ? ST_OK
-                                                               : js_expected(&v, e, "\"float32\" or \"bfloat16\"");
+    static const enum ir_dtype types[] = { IR_F32, IR_BF16 };
+    const char *const names[] = { ir_dtype_name(IR_F32), ir_dtype_name(IR_BF16), NULL };
+    uint32_t which;
+    TRY(js_word_or(root, "dtype", names, 0, &which, e));
+    c->dtype = types[which];
+    return ST_OK;
 }
 
 static enum status read_sizes(const struct js *root, struct train_config *c, struct err *e)
