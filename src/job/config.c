@@ -174,61 +174,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     return train_config_validate(c, file, e);
 }
 
-/* ---- --set ---------------------------------------------------------------------------------------------------- */
-
-/* The value as JSON, or as a text. */
-static json_t *read_value(const char *text)
-{
-    json_t *v = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    return v ? v : json_string(text);
-}
-
-/* Sets the member at a path of keys joined by dots; path is cut up. */
-static enum status set_member(json_t *o, const char *assignment, char *path, const char *value, struct err *e)
-{
-    for (;;) {
-        char *dot = strchr(path, '.');
-        if (dot)
-            *dot = '\0';
-        if (!*path)
-            return err_set(e, ST_USAGE, "--set", "found %s, expected a key between the dots", assignment);
-        if (!dot)
-            break;
-        json_t *next = json_object_get(o, path);
-        if (!next && json_object_set_new(o, path, next = json_object()) != 0)
-            return err_set(e, ST_USAGE, "--set", "found %s, whose key %s is not valid UTF-8 text", assignment, path);
-        if (!json_is_object(next))
-            return err_set(e, ST_USAGE, "--set", "found %s, but %s is not an object in the file: set it as a whole",
-                           assignment, path);
-        o = next;
-        path = dot + 1;
-    }
-    json_t *v = read_value(value);
-    if (!v || json_object_set_new(o, path, v) != 0)
-        return err_set(e, ST_USAGE, "--set", "found %s, whose key or value is not valid UTF-8 text", assignment);
-    return ST_OK;
-}
-
-enum status config_set(json_t *model, json_t *train, const char *assignment, struct err *e)
-{
-    const char *equals = strchr(assignment, '=');
-    json_t *doc = NULL;
-    if (strncmp(assignment, "model.", 6) == 0)
-        doc = model;
-    else if (strncmp(assignment, "train.", 6) == 0)
-        doc = train;
-    if (!doc || !equals || equals - assignment < 7)
-        return err_set(e, ST_USAGE, "--set",
-                       "found %s, expected train.KEY=VALUE or model.KEY=VALUE, e.g. train.lr.peak=1e-4%s", assignment,
-                       strncmp(assignment, "strategy", 8) == 0 ? "; edit the strategy in its file" : "");
-    if (!json_is_object(doc))
-        return err_set(e, ST_INPUT, "--set", "found %s, but the file to override is not a JSON object", assignment);
-    char *path = mem_strdup(assignment + 6);
-    path[equals - assignment - 6] = '\0';
-    enum status st = set_member(doc, assignment, path, equals + 1, e);
-    mem_free(path);
-    return st;
-}
+/* ---- notes ---------------------------------------------------------------------------------------------------- */
 
 void config_notes(const struct train_config *c, const char *file, struct notices *n)
 {
