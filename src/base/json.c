@@ -12,12 +12,31 @@ enum { FOUND_BYTES = 80 };
 
 /* ---- loading -------------------------------------------------------------------------------------------------- */
 
+/* What other languages allow, and where parsing stops because of it: comments, a comma behind the last element. */
+static const char *not_in_json(const char *text, size_t n, size_t at)
+{
+    at = at < n ? at : n;
+    for (size_t i = at; i < n && i <= at + 1; i++)
+        if (text[i] == '#' || text[i] == '/')
+            return "; JSON has no comments";
+    while (at > 0 && strchr(" \t\r\n", text[at - 1]))
+        at--;
+    if (at > 0 && (text[at - 1] == '/' || text[at - 1] == '#'))
+        return "; JSON has no comments";
+    if (at > 0 && (text[at - 1] == '}' || text[at - 1] == ']'))
+        at--;
+    while (at > 0 && strchr(" \t\r\n", text[at - 1]))
+        at--;
+    return at > 0 && text[at - 1] == ',' ? "; JSON has no comma behind the last element" : "";
+}
+
 static enum status parse(const char *text, size_t bytes, const char *file, json_t **doc, struct err *e)
 {
     json_error_t why;
     json_t *d = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
     if (!d)
-        return err_set(e, ST_INPUT, file, "line %d, column %d: invalid JSON: %s", why.line, why.column, why.text);
+        return err_set(e, ST_INPUT, file, "line %d, column %d: invalid JSON: %s%s", why.line, why.column, why.text,
+                       not_in_json(text, bytes, (size_t)why.position));
     *doc = d;
     return ST_OK;
 }

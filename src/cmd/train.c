@@ -15,10 +15,11 @@ static enum status read_max_time(const char *text, struct train_options *o, stru
     o->max_auto = strcmp(text, "auto") == 0;
     if (o->max_auto || (duration_read(text, &o->max_seconds) && o->max_seconds))
         return ST_OK;
-    return err_set(e, ST_USAGE, "--max-time",
-                   "found \"%s\", expected hours:minutes:seconds such as 1:30:00, days-hours:minutes, seconds, or auto "
-                   "(ask the batch system)",
-                   text);
+    return err_set(
+        e, ST_USAGE, "--max-time",
+        "found \"%s\", expected hours:minutes:seconds such as 1:30:00, 1h30m, days-hours:minutes, seconds, or auto "
+        "(ask the batch system)",
+        text);
 }
 
 static enum status read_seconds(const char *option, const char *text, double *seconds, struct err *e)

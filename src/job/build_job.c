@@ -120,6 +120,27 @@ static enum status check_strategy(struct build *b, struct err *e)
     return st;
 }
 
+/* What runs, and seldom is what was meant. */
+static void note_strategy(struct build *b)
+{
+    size_t i;
+    json_t *d;
+    json_int_t stages = 1;
+    bool ordered = false;
+    json_array_foreach(b->strategy, i, d)
+    {
+        const char *op = json_string_value(json_object_get(d, "op"));
+        if (op && strcmp(op, "layout") == 0 && json_integer_value(json_object_get(d, "pp")) > 1)
+            stages = json_integer_value(json_object_get(d, "pp"));
+        ordered |= op && (strcmp(op, "schedule") == 0 || strcmp(op, "split") == 0);
+    }
+    if (stages > 1 && !ordered)
+        notices_add(b->notices, b->from->strategy,
+                    "$: %lld pipeline stages and one microbatch: at any time one stage works. Add a schedule, e.g. "
+                    "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":%lld}",
+                    (long long)stages, (long long)(4 * stages));
+}
+
 /* What training would say about its data, where it is there already: a job may be built before them. A model's vocabulary may be
  * larger than the file's (padded), not the other way round. */
 static void note_data(struct build *b, const char *key, const char *path)
@@ -149,6 +170,7 @@ static enum status build(struct build *b, struct err *e)
     TRY(ir_family_build(b->model, b->from->model, j->train.seq_len, &j->graph, b->notices, e));
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
+    note_strategy(b);
     note_data(b, "data", j->train.data);
     note_data(b, "eval_data", j->train.eval_data);
     return ST_OK;

@@ -178,6 +178,9 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
 
 void config_notes(const struct train_config *c, const char *file, struct notices *n)
 {
+    if (c->optimizer == OPT_ADAMW && c->lr_peak > 0.1)
+        notices_add(n, file, "$.lr: %g is a large learning rate for adamw, for which 1e-5 to 1e-2 is usual",
+                    c->lr_peak);
     if (c->warmup_steps > c->steps)
         notices_add(n, file,
                     "$.lr.warmup_steps: the warm-up (%llu steps) is longer than the run (%llu steps): the learning "

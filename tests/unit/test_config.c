@@ -99,7 +99,7 @@ static const struct {
     { "{\"batch_size\":1,\"seq_len\":1}", "missing key \"steps\"" },
     { "{\"batch_size\":0,\"seq_len\":1,\"steps\":1}", "$.batch_size: found 0" },
     { "{\"batch_size\":1,\"seq_len\":1,\"steps\":1.5}", "$.steps: found 1.5" },
-    { "{" SIZES ",\"batchsize\":1}", "unknown key \"batchsize\", did you mean \"batch_size\"" },
+    { "{" SIZES ",\"batchsize\":1}", "unknown key \"batchsize\"; did you mean \"batch_size\"" },
     { "{" SIZES ",\"optimizer\":{\"kind\":\"lion\"}}", "$.optimizer.kind: found \"lion\"" },
     { "{" SIZES ",\"optimizer\":{\"momentum\":0.9}}", "unknown key \"momentum\"" },
     { "{" SIZES ",\"optimizer\":{\"betas\":[0.9]}}", "$.optimizer.betas: found a list of 1" },
