@@ -325,7 +325,10 @@ static enum status check_model(const struct ckpt__file *f, const struct ir_graph
     if (memcmp(f->info.model_digest, digest, SHA256_BYTES) != 0)
         return err_set(
             e, ST_INPUT, f->path,
-            "is a checkpoint of a job with another dtype. Use another run directory, or piper train --fresh");
+            "is a checkpoint of a job with another dtype. Use another run directory, or piper train --fresh; to start "
+            "from its parameters: piper checkpoint export %s -o m.safetensors, then piper checkpoint import job.h5 "
+            "m.safetensors -o NEWDIR",
+            f->path);
     if (*f->info.beyond)
         return err_set(
             e, ST_INPUT, f->path,

@@ -63,6 +63,8 @@ enum status h5_create_image(const char *where, const char *schema, uint32_t vers
 enum status h5_close_image(struct h5_out *o, struct err *e);
 enum status h5_open_image(struct h5_out *o, struct err *e);
 uint64_t h5_image_bytes(const struct h5_out *o);
+/* A copy of a closed image. *bytes: mem_free. */
+enum status h5_read_image(const struct h5_out *o, void **bytes, uint64_t *size, struct err *e);
 /* Gives the file `to` (`path` in messages) its full size and copies these bytes [first, end) of the image to it: all that is
  * not reserved, others may be filling in that. Does not call HDF5 and does not allocate. */
 struct h5_range {

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
+#include "base/words.h"
 #include "io/file.h"
 #include "io/h5.h"
 #include "io/h5_private.h"
@@ -13,11 +13,49 @@ static const uint64_t text_most = UINT64_C(1) << 26;
 
 /* ---- opening ---- */
 
-static enum status check_format(const uint8_t head[9], const char *path, struct err *e)
+enum { HEAD = 9 }; /* bytes that tell what a file is */
+
+/* What a file of the schema is called, and where one comes from. */
+static const char *kind_of(const char *schema)
+{
+    static const struct {
+        const char *schema, *kind;
+    } kinds[] = {
+        { "piper-job", "a job file (piper build writes one)" },
+        { "piper-tokens", "a token file (piper data writes one)" },
+        { "piper-checkpoint", "a checkpoint (piper train writes them to RUNDIR/checkpoints)" },
+        { "piper-machine", "a machine file (piper calibrate writes one)" },
+        { "piper-trace", "a trace (piper train writes one)" },
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++)
+        if (strcmp(schema, kinds[i].schema) == 0)
+            return kinds[i].kind;
+    return schema;
+}
+
+/* n bytes of the file's beginning, at most HEAD. */
+static enum status not_hdf5(const char *path, const uint8_t *head, size_t n, const char *schema, struct err *e)
+{
+    size_t text = 0, space = 0;
+    while (text < n && (head[text] >= ' ' || strchr("\t\r\n", head[text])) && head[text])
+        text++;
+    space = strspn((const char *)head, " \t\r\n");
+    const char *found = !n                                         ? "is empty"
+                        : text < n                                 ? "is not an HDF5 file"
+                        : head[space] == '{' || head[space] == '[' ? "is JSON text"
+                                                                   : "is text";
+    return err_set(e, ST_INPUT, path, "%s, expected %s", found, kind_of(schema));
+}
+
+/* The first bytes of a file of `size` bytes; a NUL follows them. */
+static enum status check_format(const uint8_t head[HEAD + 1], uint64_t size, const char *path, const char *schema,
+                                struct err *e)
 {
     static const uint8_t signature[8] = { 0x89, 'H', 'D', 'F', '\r', '\n', 0x1a, '\n' };
-    if (memcmp(head, signature, 8) != 0)
-        return err_set(e, ST_INPUT, path, "is not an HDF5 file");
+    if (size < HEAD || memcmp(head, signature, 8) != 0)
+        return not_hdf5(path, head, size < HEAD ? (size_t)size : HEAD, schema, e);
+    if (size < 48)
+        return err_set(e, ST_INPUT, path, "is truncated: it has %" PRIu64 " bytes", size);
     if (head[8] < 2) /* files of the old format carry no checksums, and the library trusts them */
         return err_set(e, ST_INPUT, path,
                        "has the old HDF5 format (superblock version %d), expected the v110 format: with h5py, create "
@@ -34,7 +72,8 @@ static enum status check_schema(struct h5_at *root, const char *schema, uint32_t
     uint64_t v = 0;
     enum status st = h5_get_attr_text(root, "schema", &a, &found, e);
     if (st == ST_OK && strcmp(found, schema) != 0)
-        st = err_set(e, ST_INPUT, root->where, "attribute schema: found \"%s\", expected \"%s\"", found, schema);
+        st = err_set(e, ST_INPUT, root->where, "attribute schema: found \"%s\", expected \"%s\", %s", found, schema,
+                     kind_of(schema));
     if (st == ST_OK)
         st = h5_get_attr_u64(root, "schema_version", UINT32_MAX, &v, e);
     if (st == ST_OK && v > version)
@@ -72,9 +111,9 @@ enum status h5_open_bytes(const void *bytes, size_t n, const char *path, const c
     *root = (struct h5_at){ .id = -1 };
     snprintf(root->where, sizeof root->where, "%.400s", path);
     h5__quiet();
-    if (n < 48)
-        return err_set(e, ST_INPUT, path, "is not an HDF5 file: it has %zu bytes", n);
-    TRY(check_format(bytes, path, e));
+    uint8_t head[HEAD + 1] = { 0 };
+    memcpy(head, bytes, n < HEAD ? n : HEAD);
+    TRY(check_format(head, n, path, schema, e));
     hid_t fapl = h5__fapl();
     H5Pset_fapl_core(fapl, 1 << 16, 0);
     H5Pset_file_image(fapl, (void *)(uintptr_t)bytes, n); /* copies; it never writes to the buffer */
@@ -91,7 +130,7 @@ enum status h5_open_in(const struct dir *in, const char *name, const char *schem
     char link[64];
     int fd;
     uint64_t size;
-    uint8_t head[9] = { 0 };
+    uint8_t head[HEAD + 1] = { 0 };
     *root = (struct h5_at){ .id = -1 };
     if (in)
         snprintf(root->where, sizeof root->where, "%.300s/%.99s", in->path, name);
@@ -99,11 +138,9 @@ enum status h5_open_in(const struct dir *in, const char *name, const char *schem
         snprintf(root->where, sizeof root->where, "%.400s", name);
     h5__quiet();
     TRY(dir_read(in, name, &fd, &size, e));
-    enum status st = size < 48
-                         ? err_set(e, ST_INPUT, root->where, "is not an HDF5 file: it has %" PRIu64 " bytes", size)
-                         : file_pread(fd, root->where, head, sizeof head, 0, e);
+    enum status st = file_pread(fd, root->where, head, size < HEAD ? size : HEAD, 0, e);
     if (st == ST_OK)
-        st = check_format(head, root->where, e);
+        st = check_format(head, size, root->where, schema, e);
     if (st == ST_OK) {
         hid_t fapl = h5__descriptor(fd, link);
         st = open_root(link, fapl, schema, version, root, e);
@@ -210,9 +247,8 @@ enum status h5_only(const struct h5_at *at, const char *const *names, struct err
         H5Literate(at->id, H5_INDEX_NAME, H5_ITER_INC, &first, find_unknown, &f);
     if (!f.unknown)
         return unknown_ones(at, "members", info.nlinks, known, names, e);
-    const char *near = nearest_word(f.unknown, names);
-    err_set(e, ST_INPUT, at->where, "unknown member \"%.200s\"%s%s%s", f.unknown, near ? "; did you mean \"" : "",
-            near ? near : "", near ? "\"?" : "");
+    char hint[WORDS_HINT];
+    err_set(e, ST_INPUT, at->where, "unknown member \"%.200s\"%s", f.unknown, words_hint(f.unknown, names, hint));
     mem_free((char *)(uintptr_t)f.unknown);
     return ST_INPUT;
 }

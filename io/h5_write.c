@@ -117,6 +117,22 @@ enum status h5_open_image(struct h5_out *o, struct err *e)
     return o->root.id < 0 ? h5_fail(e, ST_BUG, &o->root, "cannot be reopened in memory") : ST_OK;
 }
 
+enum status h5_read_image(const struct h5_out *o, void **bytes, uint64_t *size, struct err *e)
+{
+    *size = h5_image_bytes(o);
+    char *to = mem_alloc(*size);
+    for (uint64_t done = 0; done < *size;) {
+        ssize_t n = pread(o->memory, to + done, *size - done, (off_t)done);
+        if (n <= 0 && errno != EINTR) {
+            mem_free(to);
+            return h5_fail(e, ST_IO, &o->root, "cannot be read from memory: %s", strerror(errno));
+        }
+        done += n > 0 ? (uint64_t)n : 0;
+    }
+    *bytes = to;
+    return ST_OK;
+}
+
 /* The whole of the file at once: room that is there now cannot be missing later. */
 static enum status set_size(const struct h5_out *o, int to, const char *path, struct err *e)
 {

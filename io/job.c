@@ -68,6 +68,7 @@ void job_sign(struct job *j, int argc, char *const *argv)
     gmtime_r(&t, &tm);
     strftime(now, sizeof now, "%Y-%m-%dT%H:%M:%SZ", &tm);
     size_t n = 0;
+    *command = '\0';
     for (int i = 0; i < argc && n + strlen(argv[i]) + 2 < COMMAND_MOST; i++)
         n += (size_t)snprintf(command + n, COMMAND_MOST - n, "%s%s", i ? " " : "", argv[i]);
     const struct passwd *who = getpwuid(getuid());
@@ -184,16 +185,50 @@ static enum status put_all(const struct h5_at *root, const struct job *j, struct
     return put_group(root, "provenance", j, put_provenance, e);
 }
 
+/* Nothing is written that would not be read again. */
+static enum status sign(struct job *j, const char *where, struct err *e)
+{
+    TRY(ir_graph_validate(&j->graph, where, e));
+    TRY(check_whole(j, where, e));
+    make_digests(j, j->model_digest, j->digest);
+    return ST_OK;
+}
+
+static enum status finish(struct h5_out *out, const struct job *j, struct err *e)
+{
+    enum status st = put_all(&out->root, j, e);
+    if (st == ST_OK)
+        return h5_commit(out, e);
+    h5_abandon(out);
+    return st;
+}
+
 enum status job_write(const char *path, struct job *j, struct err *e)
 {
     struct h5_out out;
-    TRY(ir_graph_validate(&j->graph, path, e));
-    TRY(check_whole(j, path, e));
-    make_digests(j, j->model_digest, j->digest);
+    TRY(sign(j, path, e));
     TRY(h5_create(path, schema, VERSION, &out, e));
+    return finish(&out, j, e);
+}
+
+enum status job_write_in(const struct dir *in, const char *name, struct job *j, struct err *e)
+{
+    struct h5_out out;
+    TRY(sign(j, name, e));
+    TRY(h5_create_in(in, name, schema, VERSION, &out, e));
+    return finish(&out, j, e);
+}
+
+enum status job_encode(const char *where, struct job *j, void **bytes, uint64_t *size, struct err *e)
+{
+    struct h5_out out;
+    TRY(sign(j, where, e));
+    TRY(h5_create_image(where, schema, VERSION, &out, e));
     enum status st = put_all(&out.root, j, e);
     if (st == ST_OK)
-        return h5_commit(&out, e);
+        st = h5_close_image(&out, e);
+    if (st == ST_OK)
+        st = h5_read_image(&out, bytes, size, e);
     h5_abandon(&out);
     return st;
 }
@@ -323,18 +358,26 @@ static enum status decode(const char *path, const void *bytes, uint64_t size, st
     return st;
 }
 
+enum status job_receive(const char *where, const void *bytes, uint64_t size, struct job *j, struct err *e)
+{
+    void *mine = NULL;
+    world_broadcast(&size, sizeof size);
+    if (world_rank() != 0)
+        bytes = mine = mem_alloc(size);
+    world_broadcast((void *)(uintptr_t)bytes, size); /* rank 0's are only read */
+    const enum status decoded = decode(where, bytes, size, j, e), st = world_agree(decoded, e);
+    if (st != ST_OK && decoded == ST_OK)
+        job_release(j);
+    mem_free(mine);
+    return st;
+}
+
 enum status job_read(const char *path, struct job *j, struct err *e)
 {
     void *bytes = NULL;
     uint64_t size = 0;
     TRY(world_agree(world_rank() == 0 ? file_read_all(path, file_most, &bytes, &size, e) : ST_OK, e));
-    world_broadcast(&size, sizeof size);
-    if (world_rank() != 0)
-        bytes = mem_alloc(size);
-    world_broadcast(bytes, size);
-    enum status mine = decode(path, bytes, size, j, e), st = world_agree(mine, e);
-    if (st != ST_OK && mine == ST_OK)
-        job_release(j);
+    enum status st = job_receive(path, bytes, size, j, e);
     mem_free(bytes);
     return st;
 }

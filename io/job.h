@@ -2,6 +2,7 @@
 #ifndef PIPER_IO_JOB_H
 #define PIPER_IO_JOB_H
 
+#include "base/dir.h"
 #include "io/sha256.h"
 #include "ir/graph.h"
 #include "ir/train.h"
@@ -42,6 +43,13 @@ const char *job_attachment(const struct job *j, const char *name);
 /* Serial. Fills in the digests and writes the file under a temporary name, syncs, renames. ST_IO with the reason when
  * it cannot be written; ST_INPUT or ST_BUG when the job itself would not be read again. */
 enum status job_write(const char *path, struct job *j, struct err *e);
+/* The same in a directory of a run. */
+enum status job_write_in(const struct dir *in, const char *name, struct job *j, struct err *e);
+
+/* The same file in memory, for a job that is not in a file yet. *bytes: mem_free. `where` opens messages. */
+enum status job_encode(const char *where, struct job *j, void **bytes, uint64_t *size, struct err *e);
+/* job_read() of what job_encode() made on rank 0; other ranks give NULL and 0. */
+enum status job_receive(const char *where, const void *bytes, uint64_t size, struct job *j, struct err *e);
 
 /* Reads and validates the whole file; collective when MPI runs: rank 0 reads the bytes and broadcasts them, and every
  * rank decodes the same bytes in memory. So the file system sees one reader however many ranks there are, ranks cannot

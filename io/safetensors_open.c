@@ -164,11 +164,14 @@ static enum status open_one(struct safetensors *s, char *path, struct err *e)
     length = 0;
     for (int i = 7; i >= 0; i--)
         length = length << 8 | head[i];
-    if (length > HEADER_MOST || length > size - 8 || length < 2)
-        return err_set(e, ST_INPUT, path,
-                       "is not a safetensors file: it begins with the length %" PRIu64
-                       " of its header, but has %" PRIu64 " bytes",
-                       length, size);
+    if (length > HEADER_MOST || length > size - 8 || length < 2) {
+        const bool truncated = length >= 2 && length <= HEADER_MOST;
+        return truncated
+                   ? err_set(e, ST_INPUT, path,
+                             "is not a whole safetensors file: its header has %" PRIu64 " bytes, the file %" PRIu64,
+                             length, size)
+                   : err_set(e, ST_INPUT, path, "is not a safetensors file");
+    }
     char *text = mem_alloc(length + 1);
     json_t *doc = NULL;
     st = file_pread(f.fd, path, text, length, 8, e);

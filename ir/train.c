@@ -5,11 +5,11 @@
 
 #include "ir/op.h"
 
-static const char *const lr_names[] = { "constant", "linear", "cosine", "wsd" };
+const char *const train_lr_names[] = { "constant", "linear", "cosine", "wsd", NULL };
 
 const char *train_lr_name(uint32_t kind)
 {
-    return kind <= LR_WSD ? lr_names[kind] : NULL;
+    return kind <= LR_WSD ? train_lr_names[kind] : NULL;
 }
 
 void train_config_default(struct train_config *c)

@@ -46,6 +46,7 @@ void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
 
-const char *train_lr_name(uint32_t kind);             /* "constant", "linear", "cosine", "wsd" */
+extern const char *const train_lr_names[]; /* "constant", "linear", "cosine", "wsd", NULL */
+const char *train_lr_name(uint32_t kind);  /* NULL: no such kind */
 
 #endif

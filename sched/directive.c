@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/words.h"
 #include "sched/passes.h"
 #include "ir/family/family.h"
 
@@ -39,9 +40,8 @@ static enum status find_kind(const struct js *js, const struct directive_kind **
         names[i] = (*kind)->name;
         snprintf(list + strlen(list), sizeof list - strlen(list), "%s%s", i ? ", " : "", (*kind)->name);
     }
-    const char *near = nearest_word(name, names);
-    return js_wrong(&op, e, "unknown directive \"%s\"%s%s%s; known: %s", name, near ? "; did you mean \"" : "",
-                    near ? near : "", near ? "\"?" : "", list);
+    char hint[WORDS_HINT];
+    return js_wrong(&op, e, "unknown directive \"%s\", known: %s%s", name, list, words_hint(name, names, hint));
 }
 
 /* Stages that the strategy names: pp x chunks of layout, else the highest PP index of any filter, plus one. */

@@ -18,7 +18,7 @@ struct cells {
 /* How a layout directive puts stages on pipeline ranks; see there. Of JSON that may be wrong: chunks of the default,
  * PLACEMENTS for a name that is none. layout_find: the last layout of a list, NULL when there is none. */
 enum placement { PLACE_STANDARD, PLACE_INTERLEAVED, PLACE_V, PLACE_TWO_WAY, PLACEMENTS };
-extern const char *const placement_names[PLACEMENTS];
+extern const char *const placement_names[PLACEMENTS + 1]; /* ends with NULL */
 uint32_t layout_chunks(const json_t *layout);
 enum placement layout_placement(const json_t *layout);
 const json_t *layout_find(const json_t *strategy);

@@ -3,8 +3,8 @@
 #include <string.h>
 
 #include "base/fail.h"
-#include "base/json.h"
 #include "base/version.h"
+#include "base/words.h"
 #include "cmd/command.h"
 #include "comm/world.h"
 #include "exec/module.h"
@@ -34,25 +34,37 @@ static enum status find(const char *name, const struct command **out, struct err
             return ST_OK;
         }
     }
-    const char *near = nearest_word(name, words);
-    return err_set(e, ST_USAGE, NULL, "unknown command \"%s\"%s%s%s; `piper --help` lists the commands", name,
-                   near ? "; did you mean \"" : "", near ? near : "", near ? "\"?" : "");
+    char hint[WORDS_HINT];
+    return err_set(e, ST_USAGE, NULL, "unknown command \"%s\"%s (`piper --help` lists the commands)", name,
+                   words_hint(name, words, hint));
+}
+
+static bool is_one_of(const char *word, const char *const *words)
+{
+    while (*words && strcmp(word, *words) != 0)
+        words++;
+    return *words != NULL;
 }
 
 static enum status run(int argc, char **argv, struct err *e)
 {
     if (argc < 2)
         return err_set(e, ST_USAGE, NULL, "missing command; `piper --help` lists the commands");
-    if (strcmp(argv[1], "--help") == 0 || strcmp(argv[1], "-h") == 0 || strcmp(argv[1], "help") == 0) {
-        print_help();
-        return ST_OK;
-    }
-    if (strcmp(argv[1], "--version") == 0) {
+    const char *word = argv[1];
+    const struct command *c = NULL;
+    if (is_one_of(word, (const char *[]){ "--version", "-V", "version", NULL })) {
         printf("piper %s (%s)\n", piper_version, piper_commit);
         return ST_OK;
     }
-    const struct command *c = NULL;
-    TRY(find(argv[1], &c, e));
+    if (strcmp(word, "help") == 0 && argc > 2) { /* piper help COMMAND */
+        TRY(find(argv[2], &c, e));
+        return c->run(2, (char *[]){ argv[2], (char[]){ "--help" }, NULL }, e);
+    }
+    if (is_one_of(word, (const char *[]){ "--help", "-h", "help", NULL })) {
+        print_help();
+        return ST_OK;
+    }
+    TRY(find(word, &c, e));
     return c->run(argc - 1, argv + 1, e);
 }
 

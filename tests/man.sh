@@ -40,7 +40,7 @@ while read -r command; do
     [ -f "$page" ] || { echo "there is no $page" >"$log"; clean "$command has a page"; continue; }
     "$piper" "$command" --help | sed -n '/^Options:/,/^$/p' | cut -c1-28 | grep -oE '(^| )--?[a-z][a-z-]*' | tr -d ' ' |
         sort -u >"$dir/help"
-    plain "$page" | awk '/^\.SH/ { inside = /^.SH OPTIONS/ } tag && inside { print } { tag = /^\.TP/ }' |
+    plain "$page" | awk '/^\.SH/ { inside = /^.SH OPTIONS/ } tag && inside { print } { tag = /^\.T[PQ]/ }' |
         grep -oE '(^|[^a-z-])--?[a-z][a-z-]*' | grep -oE '[-][a-z-]*' | sort -u >"$dir/page"
     lacks "not in the manual" "$dir/help" "$dir/page"
     lacks "not in --help" "$dir/page" "$dir/help"

@@ -25,6 +25,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "base/words.h"
 #include "ir/family/family.h"
 
 static const struct {
@@ -308,20 +309,12 @@ static const char *default_leaf(enum ir_op op, const struct ir_attrs *a, uint32_
 static enum status read_init(const struct reader *r, const struct spec *s, uint32_t i, enum ir_init *init, double *std)
 {
     bool norm = s->op == IR_OP_LAYERNORM || s->op == IR_OP_RMSNORM, bias = i > (s->op == IR_OP_EXPERTS ? 2 : 0);
-    static const char *const names[] = { "normal", "zeros", "ones" };
-    const char *name;
+    static const char *const names[] = { "normal", "zeros", "ones", NULL };
+    const uint32_t usual = !norm ? IR_INIT_NORMAL : s->attrs.flags & IR_ONE_PLUS ? IR_INIT_ZEROS : IR_INIT_ONES;
+    uint32_t kind;
     TRY(js_num_or(&s->js, "std", 0, 1e3, r->std, std, r->e));
-    const char *ones = s->attrs.flags & IR_ONE_PLUS ? "zeros" : "ones";
-    TRY(js_str_or(&s->js, "init", norm ? ones : "normal", &name, r->e));
-    int k = 0;
-    while (k < 3 && strcmp(name, names[k]) != 0)
-        k++;
-    if (k == 3) {
-        struct js v;
-        TRY(js_opt(&s->js, "init", &v, r->e));
-        return js_expected(&v, r->e, "\"normal\", \"zeros\" or \"ones\"");
-    }
-    *init = bias ? IR_INIT_ZEROS : (enum ir_init)k;
+    TRY(js_word_or(&s->js, "init", names, usual, &kind, r->e));
+    *init = bias ? IR_INIT_ZEROS : (enum ir_init)kind;
     if (*init != IR_INIT_NORMAL)
         *std = 0;
     return ST_OK;
@@ -408,14 +401,11 @@ static enum status read_kind(const struct reader *r, struct spec *s)
     if (s->op < IR_OP_GRAPH_COUNT)
         return ST_OK;
     const char *words[IR_OP_GRAPH_COUNT + 1] = { NULL };
-    char all[512] = "";
-    for (uint32_t i = 0, n = 0; i < IR_OP_GRAPH_COUNT; i++) {
+    for (uint32_t i = 0; i < IR_OP_GRAPH_COUNT; i++)
         words[i] = ir_op_info[i].name;
-        n += (uint32_t)snprintf(all + n, sizeof all - n, "%s%s", i ? ", " : "", words[i]);
-    }
-    const char *near = nearest_word(kind, words);
-    return near ? js_expected(&v, r->e, "an operator; did you mean %s?", near)
-                : js_expected(&v, r->e, "one of %s", all);
+    char hint[WORDS_HINT], all[640];
+    return *words_hint(kind, words, hint) ? js_expected(&v, r->e, "an operator%s", hint)
+                                          : js_expected(&v, r->e, "%s", words_list(words, all, sizeof all));
 }
 
 static enum status read_operator(const struct reader *r, const struct js *js, uint32_t *block)

@@ -1,4 +1,5 @@
 /* Reading a Hugging Face configuration: every key has a kind, values may have two names. */
+#include "base/words.h"
 #include "ir/family/hf.h"
 
 #include <stdio.h>
@@ -99,11 +100,8 @@ static void notice_unknown(const struct hf_model *m, const struct js *v, const c
         for (const struct hf_key *k = lists[i]; k->kind != HF_END && n < 255; k++)
             words[n++] = k->name;
     words[n] = NULL;
-    const char *near = nearest_word(name, words);
-    if (near)
-        notices_add(m->notices, v->file, "%s: unknown key, ignored; did you mean %s?", v->path, near);
-    else
-        notices_add(m->notices, v->file, "%s: unknown key, ignored", v->path);
+    char hint[WORDS_HINT];
+    notices_add(m->notices, v->file, "%s: unknown key, ignored%s", v->path, words_hint(name, words, hint));
 }
 
 static enum status check_keys(const struct hf_model *m)

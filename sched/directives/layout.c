@@ -12,7 +12,7 @@
 
 enum { MAX_CHUNKS = 1 << 10 };
 
-const char *const placement_names[PLACEMENTS] = { "standard", "interleaved", "v", "two-way" };
+const char *const placement_names[PLACEMENTS + 1] = { "standard", "interleaved", "v", "two-way", NULL };
 
 enum placement layout_placement(const json_t *layout)
 {
@@ -118,13 +118,14 @@ static enum status read_dp(struct sched *s, const struct js *js, struct grid *g,
 
 static enum status read_grid(struct sched *s, const struct js *js, struct grid *g, struct err *e)
 {
+    static const char *const outer[] = { "dp", "pp", NULL };
     struct js v;
-    const char *name;
+    uint32_t outer_pp;
     TRY(js_int_or(js, "pp", 1, 1 << 16, 1, &g->pp, e));
     g->placement = layout_placement(js->v);
     if (g->placement == PLACEMENTS) {
         js_opt(js, "placement", &v, e);
-        return js_expected(&v, e, "\"standard\", \"interleaved\", \"v\" or \"two-way\"");
+        return js_word(&v, placement_names, &(uint32_t){ 0 }, e);
     }
     uint32_t usual = usual_chunks(g->placement);
     TRY(js_int_or(js, "chunks", 1, MAX_CHUNKS, usual, &g->chunks, e));
@@ -139,12 +140,8 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
                         (long long)g->pp);
     TRY(js_int_or(js, "ep", 1, 1 << 20, 1, &g->ep, e));
     TRY(read_share(js, g, e));
-    TRY(js_str_or(js, "outer", g->ep > 1 || g->unit > 1 ? "pp" : "dp", &name, e));
-    g->outer_pp = !strcmp(name, "pp");
-    if (!g->outer_pp && strcmp(name, "dp")) {
-        js_opt(js, "outer", &v, e);
-        return js_expected(&v, e, "\"pp\" (replicas of a stage on neighbouring ranks) or \"dp\"");
-    }
+    TRY(js_word_or(js, "outer", outer, g->ep > 1 || g->unit > 1, &outer_pp, e));
+    g->outer_pp = outer_pp;
     TRY(read_dp(s, js, g, e));
     if (g->dp * g->unit % g->ep && g->unit > 1)
         return js_wrong(js, e,

@@ -5,6 +5,7 @@
  * directive speaks for both. */
 #include <stdio.h>
 
+#include "base/words.h"
 #include "sched/directives/csv.h"
 
 /* A row a kind. */
@@ -42,9 +43,9 @@ static enum status find_schedule(const struct js *js, const struct schedule_kind
     }
     if (!strcmp(name, csv_kind))
         return ST_OK;
-    const char *near = nearest_word(name, names);
-    return js_wrong(&v, e, "unknown schedule \"%s\"%s%s%s; known: %s%s", name, near ? "; did you mean \"" : "",
-                    near ? near : "", near ? "\"?" : "", list, csv_kind);
+    char hint[WORDS_HINT];
+    return js_wrong(&v, e, "unknown schedule \"%s\", known: %s%s%s", name, list, csv_kind,
+                    words_hint(name, names, hint));
 }
 
 /* Stages of the model: indices under PP are 0 .. n-1. */

@@ -5,20 +5,17 @@
 static enum status parse_stream(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
     struct js v;
-    const char *name, *priority;
+    static const char *const priorities[] = { "normal", "high", NULL };
+    const char *name;
+    uint32_t high;
     int64_t ctas;
     TRY(js_need(js, "name", &v, e));
     TRY(js_str(&v, &name, e));
     TRY(js_int_or(js, "max_ctas", 0, 1 << 10, 0, &ctas, e));
-    TRY(js_str_or(js, "priority", "normal", &priority, e));
-    bool high = !strcmp(priority, "high");
-    if (!high && strcmp(priority, "normal")) {
-        js_opt(js, "priority", &v, e);
-        return js_expected(&v, e, "\"high\" or \"normal\"");
-    }
+    TRY(js_word_or(js, "priority", priorities, 0, &high, e));
     d->stream = stream_number(s, name);
     d->max_ctas = (uint32_t)ctas;
-    d->priority = high;
+    d->priority = (int32_t)high;
     return ST_OK;
 }
 

@@ -6,16 +6,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-enum { FOUND_BYTES = 80, WORD_MAX = 64 };
+#include "base/words.h"
+
+enum { FOUND_BYTES = 80 };
 
 /* ---- loading -------------------------------------------------------------------------------------------------- */
+
+/* What other languages allow, and where parsing stops because of it: comments, a comma behind the last element. */
+static const char *not_in_json(const char *text, size_t n, size_t at)
+{
+    at = at < n ? at : n;
+    for (size_t i = at; i < n && i <= at + 1; i++)
+        if (text[i] == '#' || text[i] == '/')
+            return "; JSON has no comments";
+    while (at > 0 && strchr(" \t\r\n", text[at - 1]))
+        at--;
+    if (at > 0 && (text[at - 1] == '/' || text[at - 1] == '#'))
+        return "; JSON has no comments";
+    if (at > 0 && (text[at - 1] == '}' || text[at - 1] == ']'))
+        at--;
+    while (at > 0 && strchr(" \t\r\n", text[at - 1]))
+        at--;
+    return at > 0 && text[at - 1] == ',' ? "; JSON has no comma behind the last element" : "";
+}
 
 static enum status parse(const char *text, size_t bytes, const char *file, json_t **doc, struct err *e)
 {
     json_error_t why;
     json_t *d = json_loadb(text, bytes, JSON_REJECT_DUPLICATES, &why);
     if (!d)
-        return err_set(e, ST_INPUT, file, "line %d, column %d: invalid JSON: %s", why.line, why.column, why.text);
+        return err_set(e, ST_INPUT, file, "line %d, column %d: invalid JSON: %s%s", why.line, why.column, why.text,
+                       not_in_json(text, bytes, (size_t)why.position));
     *doc = d;
     return ST_OK;
 }
@@ -211,15 +232,11 @@ enum status js_only(const struct js *o, const char *const *keys, struct err *e)
             i++;
         if (keys[i])
             continue;
-        const char *near = nearest_word(k, keys);
-        if (near)
-            return js_wrong(o, e, "unknown key \"%.80s\", did you mean \"%s\"?", k, near);
-        char all[640] = "";
-        size_t n = 0;
-        for (i = 0; keys[i] && n < sizeof all; i++)
-            n += (size_t)snprintf(all + n, sizeof all - n, "%s\"%s\"", i ? ", " : "", keys[i]);
-        return js_wrong(o, e, "unknown key \"%.80s\", expected %s%s", k, n ? all : "no key",
-                        n < sizeof all ? "" : "...");
+        char hint[WORDS_HINT], all[640];
+        if (*words_hint(k, keys, hint))
+            return js_wrong(o, e, "unknown key \"%.80s\"%s", k, hint);
+        return js_wrong(o, e, "unknown key \"%.80s\", expected %s", k,
+                        *keys ? words_list(keys, all, sizeof all) : "no key");
     }
     return ST_OK;
 }
@@ -336,61 +353,25 @@ enum status js_str_or(const struct js *o, const char *key, const char *dflt, con
     return ST_OK;
 }
 
-/* ---- nearest word --------------------------------------------------------------------------------------------- */
-
-static uint32_t min_u32(uint32_t a, uint32_t b)
+enum status js_word(const struct js *v, const char *const *words, uint32_t *which, struct err *e)
 {
-    return a < b ? a : b;
-}
-
-static bool same_letter(char a, char b)
-{
-    return tolower((unsigned char)a) == tolower((unsigned char)b);
-}
-
-/* Insertions, deletions, replacements and swaps of neighbours that turn a (n letters) into b (m letters), both at most
- * WORD_MAX long; case does not count. Optimal string alignment, three rows of its table. */
-static uint32_t edit_distance(const char *a, uint32_t n, const char *b, uint32_t m)
-{
-    uint32_t rows[3][WORD_MAX + 1];
-    uint32_t *before = rows[0], *last = rows[1], *row = rows[2];
-    for (uint32_t j = 0; j <= m; j++)
-        last[j] = before[j] = j;
-    for (uint32_t i = 1; i <= n; i++) {
-        row[0] = i;
-        for (uint32_t j = 1; j <= m; j++) {
-            uint32_t d = last[j - 1] + !same_letter(a[i - 1], b[j - 1]);
-            d = min_u32(d, min_u32(last[j], row[j - 1]) + 1);
-            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]))
-                d = min_u32(d, before[j - 2] + 1);
-            row[j] = d;
+    const char *s = json_is_string(v->v) ? json_string_value(v->v) : NULL;
+    for (uint32_t i = 0; s && words[i]; i++)
+        if (strcmp(words[i], s) == 0) {
+            *which = i;
+            return ST_OK;
         }
-        uint32_t *free_row = before;
-        before = last;
-        last = row;
-        row = free_row;
-    }
-    return last[m];
+    char hint[WORDS_HINT] = "", all[256];
+    return js_expected(v, e, "%s%s", words_list(words, all, sizeof all), s ? words_hint(s, words, hint) : hint);
 }
 
-const char *nearest_word(const char *s, const char *const *words)
+enum status js_word_or(const struct js *o, const char *key, const char *const *words, uint32_t dflt, uint32_t *which,
+                       struct err *e)
 {
-    size_t n = strlen(s);
-    if (n > WORD_MAX)
-        return NULL;
-    const char *best = NULL;
-    uint32_t best_d = UINT32_MAX;
-    for (; *words; words++) {
-        size_t m = strlen(*words);
-        if (m > WORD_MAX)
-            continue;
-        uint32_t d = edit_distance(s, (uint32_t)n, *words, (uint32_t)m);
-        /* near: at most one letter in three is wrong, and some letter is right */
-        bool near = d <= ((n > m ? n : m) + 2) / 3 && d < n && d < m;
-        if (near && d < best_d) {
-            best = *words;
-            best_d = d;
-        }
-    }
-    return best;
+    struct js v;
+    TRY(js_opt(o, key, &v, e));
+    if (v.v)
+        return js_word(&v, words, which, e);
+    *which = dflt;
+    return ST_OK;
 }

@@ -43,6 +43,12 @@ enum status js_num_or(const struct js *o, const char *key, double lo, double hi,
 enum status js_bool_or(const struct js *o, const char *key, bool dflt, bool *out, struct err *e);
 enum status js_str_or(const struct js *o, const char *key, const char *dflt, const char **out, struct err *e);
 
+/* A string that is one of the words of the NULL-terminated list; *which: its index. The answer lists the words, and says which one was
+ * meant (base/words.h). js_word_or: dflt, and index included, when the key is absent (or null). */
+enum status js_word(const struct js *v, const char *const *words, uint32_t *which, struct err *e);
+enum status js_word_or(const struct js *o, const char *key, const char *const *words, uint32_t dflt, uint32_t *which,
+                       struct err *e);
+
 /* The object has no key outside the NULL-terminated list; the answer names the nearest known one. */
 enum status js_only(const struct js *o, const char *const *keys, struct err *e);
 
@@ -50,8 +56,5 @@ enum status js_only(const struct js *o, const char *const *keys, struct err *e);
 enum status js_expected(const struct js *v, struct err *e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 /* err_set with file and path and a free sentence. */
 enum status js_wrong(const struct js *v, struct err *e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
-
-/* The word of the NULL-terminated list that is nearest to s in edit distance, or NULL when none is near. */
-const char *nearest_word(const char *s, const char *const *words);
 
 #endif

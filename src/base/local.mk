@@ -8,7 +8,8 @@ libpiper_base_la_SOURCES = src/base/clock.h src/base/thread.h \
 	src/base/parse.c src/base/parse.h \
 	src/base/ratio.c src/base/ratio.h \
 	src/base/status.c src/base/status.h \
-	src/base/version.c src/base/version.h
+	src/base/version.c src/base/version.h \
+	src/base/words.c src/base/words.h
 nodist_libpiper_base_la_SOURCES = src/base/commit.h
 BUILT_SOURCES += src/base/commit.h
 CLEANFILES += src/base/commit.h

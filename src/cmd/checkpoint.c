@@ -4,7 +4,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "base/json.h"
+#include "base/words.h"
 #include "base/version.h"
 #include "cmd/command.h"
 #include "job/compile_job.h"
@@ -27,10 +27,31 @@ struct listing {
     struct checkpoint_entries entries;
 };
 
+static const char checkpoints[] = "checkpoints";
+
+/* The last component; slashes behind it are cut off. */
+static char *last_name(char *path)
+{
+    size_t n = strlen(path);
+    while (n > 1 && path[n - 1] == '/')
+        path[--n] = '\0';
+    char *slash = strrchr(path, '/');
+    return slash ? slash + 1 : path;
+}
+
+/* `path` may be the directory of its checkpoints, too. */
 static enum status listing_open(const char *path, struct listing *l, struct err *e)
 {
+    char *run = mem_strdup(path);
+    char *name = last_name(run);
+    if (strcmp(name, checkpoints) == 0) {
+        strcpy(name, name == run ? "." : "");
+        last_name(run); /* without the slash at its end */
+    }
     *l = (struct listing){ .run = { .fd = -1 }, .folder = { .fd = -1 } };
-    TRY(dir_open(path, &l->run, e));
+    enum status st = dir_open(run, &l->run, e);
+    mem_free(run);
+    TRY(st);
     TRY(checkpoint_list(&l->run, &l->entries, e));
     return l->entries.n ? checkpoint_folder(&l->run, false, &l->folder, e) : ST_OK;
 }
@@ -95,19 +116,41 @@ static enum status verify_file(const char *path, struct err *e)
     return ST_OK;
 }
 
-/* All are looked at; the first that is bad is the answer. */
+static void verify_one(const char *path, enum status *st, struct err *e)
+{
+    struct err one = { 0 };
+    if (verify_file(path, &one) == ST_OK)
+        return;
+    printf("%s: BAD\n", path);
+    if (*st == ST_OK) {
+        *e = one;
+        *st = one.status;
+    }
+}
+
+static enum status verify_run(const char *path, enum status *st, struct err *e)
+{
+    struct listing l;
+    enum status listed = listing_open(path, &l, e);
+    for (uint32_t i = 0; listed == ST_OK && i < l.entries.n; i++)
+        verify_one(l.entries.at[i].path, st, e);
+    if (listed == ST_OK && !l.entries.n)
+        printf("%s: no checkpoints\n", path);
+    listing_close(&l);
+    return listed;
+}
+
+/* All are looked at, files and those of run directories; the first that is bad is the answer. */
 static enum status verify(const struct checkpoint_options *o, struct err *e)
 {
     enum status st = ST_OK;
     for (uint32_t i = 1; i < o->common.operands.n; i++) {
-        struct err one = { 0 };
-        if (verify_file(o->common.operands.at[i], &one) == ST_OK)
-            continue;
-        printf("%s: BAD\n", o->common.operands.at[i]);
-        if (st == ST_OK) {
-            *e = one;
-            st = one.status;
-        }
+        struct stat s;
+        const char *path = o->common.operands.at[i];
+        if (stat(path, &s) == 0 && S_ISDIR(s.st_mode))
+            TRY(verify_run(path, &st, e));
+        else
+            verify_one(path, &st, e);
     }
     return st;
 }
@@ -247,9 +290,9 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
             return err_set(e, ST_USAGE, "checkpoint", "%s: found %u operands, expected %s", name, n, v->operands);
         return v->run(o, e);
     }
-    const char *near = nearest_word(name, words);
-    return err_set(e, ST_USAGE, "checkpoint", "unknown subcommand \"%s\"%s%s%s (see `piper checkpoint --help`)", name,
-                   near ? ", did you mean " : "", near ? near : "", near ? "?" : "");
+    char hint[WORDS_HINT];
+    return err_set(e, ST_USAGE, "checkpoint", "unknown subcommand \"%s\"%s (see `piper checkpoint --help`)", name,
+                   words_hint(name, words, hint));
 }
 
 static const struct option options[] = {

@@ -4,7 +4,7 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "base/json.h"
+#include "base/words.h"
 #include "cmd/command.h"
 #include "cmd/data.h"
 #include "io/file.h"
@@ -69,9 +69,9 @@ static enum status find_verb(const char *word, const struct verb **verb, struct 
             return ST_OK;
         }
     }
-    const char *near = nearest_word(word, names);
-    return err_set(e, ST_USAGE, "data", "found \"%s\", expected text, jsonl, chat, import or info%s%s%s", word,
-                   near ? "; did you mean " : "", near ? near : "", near ? "?" : "");
+    char hint[WORDS_HINT];
+    return err_set(e, ST_USAGE, "data", "found \"%s\", expected text, jsonl, chat, import or info%s", word,
+                   words_hint(word, names, hint));
 }
 
 /* Options that do not go with the verb. */

@@ -3,8 +3,8 @@
 #include <stdio.h>
 #include <string.h>
 
-#include "base/json.h"
 #include "base/parse.h"
+#include "base/words.h"
 
 static void print_help(const struct option_usage *u)
 {
@@ -60,9 +60,9 @@ static enum status unknown(const struct option_usage *u, const char *word, size_
     words[count] = NULL;
     char text[128];
     snprintf(text, sizeof text, "%.*s", (int)(n < 100 ? n : 100), word);
-    const char *near = nearest_word(text, words);
-    return near ? wrong(u, e, "unknown option --%s, did you mean --%s?", text, near)
-                : wrong(u, e, "unknown option --%s", text);
+    const char *meant = words_meant(text, words);
+    return meant ? wrong(u, e, "unknown option --%s; did you mean --%s?", text, meant)
+                 : wrong(u, e, "unknown option --%s", text);
 }
 
 static enum status take(const struct option_usage *u, const struct option *o, const char *value, void *into,
@@ -87,18 +87,14 @@ static enum status take(const struct option_usage *u, const struct option *o, co
     case OPTION_CHOICE:
         break;
     }
-    char known[256];
-    size_t n = 0;
-    known[0] = '\0';
-    for (const char *const *w = o->words; *w; w++) {
+    for (const char *const *w = o->words; *w; w++)
         if (strcmp(*w, value) == 0) {
             *(const char **)to = value;
             return ST_OK;
         }
-        if (n < sizeof known)
-            n += (size_t)snprintf(known + n, sizeof known - n, "%s%s", n ? ", " : "", *w);
-    }
-    return wrong(u, e, "--%s: found \"%s\", expected one of %s", o->name, value, known);
+    char known[256], hint[WORDS_HINT];
+    return wrong(u, e, "--%s: found \"%s\", expected %s%s", o->name, value, words_list(o->words, known, sizeof known),
+                 words_hint(value, o->words, hint));
 }
 
 /* One option at argv[*i]; moves *i on when the value is the next word. */

@@ -9,13 +9,16 @@
 #include "job/compile_job.h"
 #include "view/draw_plan.h"
 #include "job/machine_file.h"
-#include "cmd/options.h"
+#include "cmd/sources.h"
 #include "view/simulate_text.h"
 
 struct plan_options {
     struct option_common common;
+    struct source_options from;
     const char *job, *device, *dot, *csv, *svg, *machine, *topology;
     uint64_t ranks;
+    void *image; /* of the job, for --simulate, which compiles other strategies too */
+    uint64_t image_bytes;
     bool json, expand, dump, simulate;
 };
 
@@ -219,7 +222,8 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         for (uint32_t i = 0; i < out->n_classes; i++)
             plan_print(&plans[i], &j->graph, stdout);
     const struct simulate_input input = { o->simulate ? in->machine : NULL, plans, out->n_classes, &j->graph, "train" };
-    const struct simulate_job job = { .path = o->job,
+    const struct simulate_job job = { .image = o->image,
+                                      .image_bytes = o->image_bytes,
                                       .device = o->device,
                                       .ranks = out->ranks,
                                       .strategy = in->strategy,
@@ -259,7 +263,20 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
     return st;
 }
 
-static enum status plan_job(const struct plan_options *o, struct err *e)
+/* Notes go to standard error: standard output may be JSON, or a picture. */
+static enum status build_here(const struct plan_options *o, struct job *j, struct err *e)
+{
+    const struct job_sources from = source_files(&o->from);
+    struct notices notices;
+    notices_init(&notices);
+    enum status st = job_build(&from, COMM_SCRATCH, 0, NULL, j, &notices, e);
+    for (uint32_t i = 0; st == ST_OK && i < notices.n; i++)
+        fprintf(stderr, "note: %s\n", notices.at[i]);
+    notices_release(&notices);
+    return st;
+}
+
+static enum status plan_job(struct plan_options *o, struct err *e)
 {
     struct job j;
     struct sched_input in;
@@ -268,9 +285,12 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
     struct machine machine = { 0 };
     if (o->simulate || o->machine)
         TRY(machine_load(o->machine, o->topology, &machine, e));
-    enum status st = job_read(o->job, &j, e);
+    enum status st = o->job ? job_read(o->job, &j, e) : build_here(o, &j, e);
     if (st == ST_OK) {
-        st = compile_input(&j, o->device, (uint32_t)o->ranks, COMM_SCRATCH, &in, e);
+        if (o->simulate)
+            st = job_encode("job", &j, &o->image, &o->image_bytes, e);
+        if (st == ST_OK)
+            st = compile_input(&j, o->device, (uint32_t)o->ranks, COMM_SCRATCH, &in, e);
         if (st == ST_OK) {
             in.machine = o->simulate || o->machine ? &machine : NULL;
             in.multiprocessors = in.target->multiprocessors && o->machine ? machine.units : 0;
@@ -278,6 +298,7 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
             json_decref(in.strategy);
         }
         job_release(&j);
+        mem_free(o->image);
     }
     machine_release(&machine);
     return st;
@@ -285,6 +306,7 @@ static enum status plan_job(const struct plan_options *o, struct err *e)
 
 #define AT(member) offsetof(struct plan_options, member)
 static const struct option options[] = {
+    SOURCE_OPTIONS(AT(from)),
     NUMBER("ranks", 'n', AT(ranks), "RANKS", 1, "number of ranks, if the strategy leaves it open"),
     TEXT("device", 0, AT(device), "D", "plan for cpu (default), cuda or emulate"),
     FLAG("json", 0, AT(json), "print the figures as JSON"),
@@ -300,16 +322,18 @@ static const struct option options[] = {
 };
 static const struct option_usage usage = {
     .command = "plan",
-    .synopsis = "job.h5 [-n RANKS] [--device D] [--json] [--expand] [--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
+    .synopsis = "job.h5 | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json] [--expand] "
+                "[--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
                 "[--simulate [--machine FILE] [--topology FILE]]",
     .about = "Compiles and verifies a job, and shows its schedule and the memory of its ranks. Needs no MPI.",
     .options = options,
-    .min_operands = 1,
     .max_operands = 1,
 };
 
-static enum status check_options(const struct plan_options *o, struct err *e)
+static enum status check_options(struct plan_options *o, struct err *e)
 {
+    TRY(source_options_check("plan", &o->from, false, e));
+    TRY(source_or_job("plan", &o->from, &o->common.operands, &o->job, e));
     if (o->json + o->expand + o->dump > 1)
         return err_set(e, ST_USAGE, "plan",
                        "--json, --expand and --dump are mutually exclusive: each replaces the output");
@@ -327,10 +351,9 @@ static enum status plan_command(int argc, char **argv, struct err *e)
     enum status st = options_parse(&usage, argc, argv, &o, e);
     if (st == ST_OK && !o.common.help)
         st = check_options(&o, e);
-    if (st == ST_OK && !o.common.help) {
-        o.job = o.common.operands.at[0];
+    if (st == ST_OK && !o.common.help)
         st = plan_job(&o, e);
-    }
+    vec_free(&o.from.set);
     vec_free(&o.common.operands);
     return st;
 }

@@ -1,5 +1,6 @@
 /* piper trace: traced steps as a summary, or as a file for a viewer. */
 #include <errno.h>
+#include <fnmatch.h>
 #include <stdio.h>
 
 #include "cmd/command.h"
@@ -12,6 +13,7 @@ struct trace_options {
     struct option_common common;
     const char *dir, *perfetto, *svg, *ranks, *steps;
     bool summary, last;
+    char traced[160]; /* which steps and ranks there are */
 };
 
 /* ---- which events --------------------------------------------------------------------------------------------- */
@@ -108,9 +110,7 @@ static enum status show(const struct trace_options *o, const struct trace_view *
             dropped += views[k].t.ranks[r].dropped;
     }
     if (!events)
-        return err_set(
-            e, ST_INPUT, o->dir,
-            "found no events of these ranks and steps; without --ranks and --steps all traced events are shown");
+        return err_set(e, ST_INPUT, o->dir, "found no events of these ranks and steps; traced are %s", o->traced);
     if (o->perfetto)
         TRY(write_to(o, views, n, o->perfetto, write_perfetto, e));
     if (o->svg)
@@ -123,7 +123,32 @@ static enum status show(const struct trace_options *o, const struct trace_view *
     return ST_OK;
 }
 
-static enum status read_and_show(const struct trace_options *o, const struct dir *run, struct err *e)
+/* "steps 10, 11 of ranks 0-3" */
+static void note_traced(struct trace_options *o, const struct trace_view *views, uint32_t n)
+{
+    uint64_t ranks = 0, seen[16];
+    uint32_t n_seen = 0;
+    for (uint32_t k = 0; k < n; k++) {
+        ranks = views[k].t.n_ranks > ranks ? views[k].t.n_ranks : ranks;
+        for (uint64_t i = 0; i < views[k].t.n_events && n_seen < 16; i++) {
+            const uint64_t step = views[k].t.events[i].step;
+            uint32_t j = 0;
+            while (j < n_seen && seen[j] != step)
+                j++;
+            if (j == n_seen)
+                seen[n_seen++] = step;
+        }
+    }
+    size_t at = (size_t)snprintf(o->traced, sizeof o->traced, "step%s", n_seen == 1 ? "" : "s");
+    for (uint32_t j = 0; j < n_seen && at < sizeof o->traced; j++)
+        at += (size_t)snprintf(o->traced + at, sizeof o->traced - at, "%s %llu", j ? "," : "",
+                               (unsigned long long)seen[j]);
+    if (at < sizeof o->traced)
+        snprintf(o->traced + at, sizeof o->traced - at, "%s of ranks 0-%llu", n_seen == 16 ? "..." : "",
+                 (unsigned long long)(ranks ? ranks - 1 : 0));
+}
+
+static enum status read_and_show(struct trace_options *o, const struct dir *run, struct err *e)
 {
     uint32_t n = trace_count(run), read = 0;
     TRY(check_list("--ranks", o->ranks, e));
@@ -135,11 +160,14 @@ static enum status read_and_show(const struct trace_options *o, const struct dir
     enum status st = ST_OK;
     while (st == ST_OK && read < n) {
         st = trace_view_open(run, read, &views[read], e);
-        if (st == ST_OK)
-            trace_view_select(&views[read++], is_asked_for, o);
+        read += st == ST_OK;
     }
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        note_traced(o, views, n);
+        for (uint32_t k = 0; k < n; k++)
+            trace_view_select(&views[k], is_asked_for, o);
         st = show(o, views, n, e);
+    }
     while (read > 0)
         trace_view_release(&views[--read]);
     mem_free(views);
@@ -179,17 +207,29 @@ static const struct option_usage usage = {
     .max_operands = 1,
 };
 
+/* The run directory, where the name is that of a trace in it. */
+static char *run_of(const char *path)
+{
+    char *dir = mem_strdup(path), *name = strrchr(dir, '/');
+    name = name ? name + 1 : dir;
+    if (fnmatch("trace.[0-9][0-9][0-9][0-9].h5", name, 0) == 0)
+        strcpy(name, name == dir ? "." : "");
+    return dir;
+}
+
 static enum status trace_command(int argc, char **argv, struct err *e)
 {
     struct trace_options o = { 0 };
     enum status st = options_parse(&usage, argc, argv, &o, e);
     if (st == ST_OK && !o.common.help) {
         struct dir run;
-        o.dir = o.common.operands.at[0];
+        char *dir = run_of(o.common.operands.at[0]);
+        o.dir = dir;
         st = dir_open(o.dir, &run, e);
         if (st == ST_OK)
             st = o.last ? show_last(&o, &run, e) : read_and_show(&o, &run, e);
         dir_close(&run);
+        mem_free(dir);
     }
     vec_free(&o.common.operands);
     return st;

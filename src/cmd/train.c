@@ -4,7 +4,7 @@
 #include "comm/world.h"
 #include "cmd/command.h"
 #include "rundir/duration.h"
-#include "cmd/options.h"
+#include "cmd/sources.h"
 #include "rundir/signals.h"
 #include "train/train.h"
 #include "watch/watch.h"
@@ -15,10 +15,11 @@ static enum status read_max_time(const char *text, struct train_options *o, stru
     o->max_auto = strcmp(text, "auto") == 0;
     if (o->max_auto || (duration_read(text, &o->max_seconds) && o->max_seconds))
         return ST_OK;
-    return err_set(e, ST_USAGE, "--max-time",
-                   "found \"%s\", expected hours:minutes:seconds such as 1:30:00, days-hours:minutes, seconds, or auto "
-                   "(ask the batch system)",
-                   text);
+    return err_set(
+        e, ST_USAGE, "--max-time",
+        "found \"%s\", expected hours:minutes:seconds such as 1:30:00, 1h30m, days-hours:minutes, seconds, or auto "
+        "(ask the batch system)",
+        text);
 }
 
 static enum status read_seconds(const char *option, const char *text, double *seconds, struct err *e)
@@ -33,6 +34,7 @@ static enum status read_seconds(const char *option, const char *text, double *se
 /* What the command line says. */
 struct train_words {
     struct option_common common;
+    struct source_options from;
     struct train_options run;
     const char *on_nan, *checkpoint, *max_time, *forward, *graphs, *fuse;
 };
@@ -44,6 +46,7 @@ static const char *const checkpoints[] = { "async", "sync", NULL };
 static const char *const policies[] = { "stop", "skip", NULL };
 #define AT(member) offsetof(struct train_words, member)
 static const struct option options[] = {
+    SOURCE_OPTIONS(AT(from)),
     TEXT("output", 'o', AT(run.dir), "RUNDIR", "run directory: metrics, log, checkpoints, traces"),
     TEXT("data", 0, AT(run.data), "FILE", "token file to use instead of the job's"),
     NUMBER("steps", 0, AT(run.steps), "N", 1, "train up to step N instead of the job's last step"),
@@ -76,18 +79,19 @@ static const struct option options[] = {
 };
 static const struct option_usage usage = {
     .command = "train",
-    .synopsis = "job.h5 -o RUNDIR [options]",
+    .synopsis = "job.h5 | -m model.json -s strategy.json -t train.json -o RUNDIR [options]",
     .about = "Trains a job, resuming from the latest checkpoint in the run directory if there is one. Launch it with "
              "mpirun or srun.",
     .options = options,
-    .min_operands = 1,
     .max_operands = 1,
 };
 
 static enum status understand(struct train_words *w, struct err *e)
 {
     struct train_options *o = &w->run;
-    o->job = w->common.operands.at[0];
+    TRY(source_options_check("train", &w->from, false, e));
+    TRY(source_or_job("train", &w->from, &w->common.operands, &o->job, e));
+    o->sources = source_files(&w->from);
     o->sync = w->checkpoint && strcmp(w->checkpoint, "sync") == 0;
     o->skip_not_finite = strcmp(w->on_nan, "skip") == 0;
     o->graphs = strcmp(w->graphs, "on") == 0;
@@ -111,7 +115,12 @@ static enum status understand(struct train_words *w, struct err *e)
 static enum status train_command(int argc, char **argv, struct err *e)
 {
     struct train_words w = {
-        .run = { .device = "auto", .comm = "auto", .emulate_forward = -1, .hang_timeout = 5 },
+        .run = { .argc = argc,
+                 .argv = argv,
+                 .device = "auto",
+                 .comm = "auto",
+                 .emulate_forward = -1,
+                 .hang_timeout = 5 },
         .on_nan = "stop",
         .graphs = "on",
         .fuse = "on",
@@ -120,13 +129,18 @@ static enum status train_command(int argc, char **argv, struct err *e)
     if (st == ST_OK && !w.common.help)
         st = understand(&w, e);
     vec_free(&w.common.operands);
-    if (st == ST_OK && w.common.help)
+    if (st == ST_OK && w.common.help) {
+        vec_free(&w.from.set);
         return ST_OK;
+    }
     signals_install(); /* MPI's own start takes seconds on many nodes */
     watch_beside_begin(st == ST_OK ? (double)w.run.hang_timeout : 0);
     enum status up = world_init(&argc, &argv, e);
-    TRY(world_agree(st == ST_OK ? up : st, e));
-    return train_run(&w.run, e);
+    st = world_agree(st == ST_OK ? up : st, e);
+    if (st == ST_OK)
+        st = train_run(&w.run, e);
+    vec_free(&w.from.set);
+    return st;
 }
 
 const struct command command_train = { "train", "train or resume a job (under mpirun or srun)", train_command };

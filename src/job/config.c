@@ -13,17 +13,14 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
 {
     static const char *const keys[] = { "kind", "betas", "eps", "weight_decay", NULL };
     struct js o, v;
-    const char *kind;
-    char text[64];
+    const char *names[OPTIMIZERS + 1] = { NULL };
+    for (uint32_t i = 0; i < OPTIMIZERS; i++)
+        names[i] = optimizer_name(i);
     TRY(js_opt(root, "optimizer", &o, e));
     if (!o.v)
         return ST_OK;
     TRY(js_only(&o, keys, e));
-    TRY(js_opt(&o, "kind", &v, e));
-    TRY(js_str_or(&o, "kind", optimizer_name(OPT_ADAMW), &kind, e));
-    c->optimizer = optimizer_by_name(kind);
-    if (c->optimizer == OPTIMIZERS)
-        return js_expected(&v, e, "%s", optimizer_names(text, sizeof text));
+    TRY(js_word_or(&o, "kind", names, OPT_ADAMW, &c->optimizer, e));
     c->weight_decay = optimizer_info[c->optimizer].weight_decay;
     TRY(js_opt(&o, "betas", &v, e));
     if (v.v) {
@@ -55,25 +52,22 @@ static enum status read_lr(const struct js *root, struct train_config *c, struct
 {
     static const char *const keys[] = { "kind", "peak", "min", "warmup_steps", "decay_steps", NULL };
     struct js o, v;
-    const char *kind;
     TRY(js_opt(root, "lr", &o, e));
     if (!o.v)
         return ST_OK;
     if (json_is_number(o.v))
         return js_num(&o, 0, 1e6, &c->lr_peak, e);
+    if (!json_is_object(o.v))
+        return js_expected(&o, e, "a number, or an object such as {\"kind\": \"cosine\", \"peak\": 3e-4}");
     TRY(js_only(&o, keys, e));
-    TRY(js_opt(&o, "kind", &v, e));
-    TRY(js_str_or(&o, "kind", "constant", &kind, e));
-    for (c->lr_kind = 0; train_lr_name(c->lr_kind) && strcmp(train_lr_name(c->lr_kind), kind) != 0;)
-        c->lr_kind++;
-    if (!train_lr_name(c->lr_kind))
-        return js_expected(&v, e, "\"constant\", \"linear\", \"cosine\" or \"wsd\"");
+    TRY(js_word_or(&o, "kind", train_lr_names, LR_CONSTANT, &c->lr_kind, e));
     TRY(js_num_or(&o, "peak", 0, 1e6, c->lr_peak, &c->lr_peak, e));
     TRY(js_num_or(&o, "min", 0, c->lr_peak, 0, &c->lr_min, e));
     TRY(count_or(&o, "warmup_steps", 0, &c->warmup_steps, e));
     TRY(js_opt(&o, "decay_steps", &v, e));
     if (v.v && c->lr_kind != LR_WSD)
-        return js_wrong(&v, e, "applies to the kind wsd only; %s decays until the last step", kind);
+        return js_wrong(&v, e, "applies to the kind wsd only; %s decays until the last step",
+                        train_lr_name(c->lr_kind));
     return count_or(&o, "decay_steps", 1, &c->decay_steps, e);
 }
 
@@ -111,13 +105,12 @@ static enum status read_trace(const struct js *root, struct train_config *c, str
 
 static enum status read_dtype(const struct js *root, struct train_config *c, struct err *e)
 {
-    struct js v;
-    const char *name;
-    TRY(js_opt(root, "dtype", &v, e));
-    TRY(js_str_or(root, "dtype", "float32", &name, e));
-    c->dtype = strcmp(name, "bfloat16") == 0 ? IR_BF16 : IR_F32;
-    return c->dtype == IR_BF16 || strcmp(name, "float32") == 0 ? ST_OK
-                                                               : js_expected(&v, e, "\"float32\" or \"bfloat16\"");
+    static const enum ir_dtype types[] = { IR_F32, IR_BF16 };
+    const char *const names[] = { ir_dtype_name(IR_F32), ir_dtype_name(IR_BF16), NULL };
+    uint32_t which;
+    TRY(js_word_or(root, "dtype", names, 0, &which, e));
+    c->dtype = types[which];
+    return ST_OK;
 }
 
 static enum status read_sizes(const struct js *root, struct train_config *c, struct err *e)
@@ -181,64 +174,13 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     return train_config_validate(c, file, e);
 }
 
-/* ---- --set ---------------------------------------------------------------------------------------------------- */
-
-/* The value as JSON, or as a text. */
-static json_t *read_value(const char *text)
-{
-    json_t *v = json_loads(text, JSON_DECODE_ANY | JSON_REJECT_DUPLICATES, NULL);
-    return v ? v : json_string(text);
-}
-
-/* Sets the member at a path of keys joined by dots; path is cut up. */
-static enum status set_member(json_t *o, const char *assignment, char *path, const char *value, struct err *e)
-{
-    for (;;) {
-        char *dot = strchr(path, '.');
-        if (dot)
-            *dot = '\0';
-        if (!*path)
-            return err_set(e, ST_USAGE, "--set", "found %s, expected a key between the dots", assignment);
-        if (!dot)
-            break;
-        json_t *next = json_object_get(o, path);
-        if (!next && json_object_set_new(o, path, next = json_object()) != 0)
-            return err_set(e, ST_USAGE, "--set", "found %s, whose key %s is not valid UTF-8 text", assignment, path);
-        if (!json_is_object(next))
-            return err_set(e, ST_USAGE, "--set", "found %s, but %s is not an object in the file: set it as a whole",
-                           assignment, path);
-        o = next;
-        path = dot + 1;
-    }
-    json_t *v = read_value(value);
-    if (!v || json_object_set_new(o, path, v) != 0)
-        return err_set(e, ST_USAGE, "--set", "found %s, whose key or value is not valid UTF-8 text", assignment);
-    return ST_OK;
-}
-
-enum status config_set(json_t *model, json_t *train, const char *assignment, struct err *e)
-{
-    const char *equals = strchr(assignment, '=');
-    json_t *doc = NULL;
-    if (strncmp(assignment, "model.", 6) == 0)
-        doc = model;
-    else if (strncmp(assignment, "train.", 6) == 0)
-        doc = train;
-    if (!doc || !equals || equals - assignment < 7)
-        return err_set(e, ST_USAGE, "--set",
-                       "found %s, expected train.KEY=VALUE or model.KEY=VALUE, e.g. train.lr.peak=1e-4%s", assignment,
-                       strncmp(assignment, "strategy", 8) == 0 ? "; edit the strategy in its file" : "");
-    if (!json_is_object(doc))
-        return err_set(e, ST_INPUT, "--set", "found %s, but the file to override is not a JSON object", assignment);
-    char *path = mem_strdup(assignment + 6);
-    path[equals - assignment - 6] = '\0';
-    enum status st = set_member(doc, assignment, path, equals + 1, e);
-    mem_free(path);
-    return st;
-}
+/* ---- notes ---------------------------------------------------------------------------------------------------- */
 
 void config_notes(const struct train_config *c, const char *file, struct notices *n)
 {
+    if (c->optimizer == OPT_ADAMW && c->lr_peak > 0.1)
+        notices_add(n, file, "$.lr: %g is a large learning rate for adamw, for which 1e-5 to 1e-2 is usual",
+                    c->lr_peak);
     if (c->warmup_steps > c->steps)
         notices_add(n, file,
                     "$.lr.warmup_steps: the warm-up (%llu steps) is longer than the run (%llu steps): the learning "

@@ -29,9 +29,13 @@
 /* From the JSON object `train` that came from `file`. */
 enum status config_parse(json_t *train, const char *file, struct train_config *c, struct err *e);
 
-/* `--set train.lr.peak=1e-4`, `--set model.num_hidden_layers=4`: changes a key of one of the two documents before they
- * are parsed. The value is JSON, or a text when it is no JSON; objects on the way are made. */
-enum status config_set(json_t *model, json_t *train, const char *assignment, struct err *e);
+/* `--set train.lr.peak=1e-4`, `--set model.num_hidden_layers=4`, `--set strategy[1].microbatches=8`: changes a key of one of the
+ * documents before they are parsed. The value is JSON, or a text when it is no JSON; objects on the way are made, elements of lists
+ * are there. ST_USAGE. */
+struct config_documents {
+    json_t *model, *strategy, *train;
+};
+enum status config_set(const struct config_documents *d, const char *assignment, struct err *e);
 
 /* The learning rate of step s, counted from 1, with n = warmup_steps, S = steps, p = peak, q = min:
  *   s <= n     p * s/n, whatever the kind

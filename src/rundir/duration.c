@@ -31,8 +31,29 @@ static bool read_parts(const char *s, int most, uint64_t x[3], int *parts)
     return false;
 }
 
+/* "1d2h30m5s": each unit once, the largest first. */
+static bool read_units(const char *s, uint64_t *seconds)
+{
+    static const char units[] = "dhms";
+    static const uint64_t worth[] = { 86400, 3600, 60, 1 };
+    const char *left = units;
+    *seconds = 0;
+    while (*s) {
+        uint64_t x;
+        const char *unit;
+        if (!read_part(&s, units, &x) || !*s || !(unit = strchr(left, *s)))
+            return false;
+        *seconds += x * worth[unit - units];
+        left = unit + 1;
+        s++;
+    }
+    return left != units;
+}
+
 bool duration_read(const char *text, uint64_t *seconds)
 {
+    if (read_units(text, seconds))
+        return true;
     uint64_t days, x[3] = { 0 };
     const char *s = text;
     int parts;

@@ -5,8 +5,8 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-/* "H:M:S", "M:S" or seconds; after days hours come first, as in Slurm: "D-H", "D-H:M", "D-H:M:S". The whole text; false when it
- * is none. */
+/* "H:M:S", "M:S" or seconds; after days hours come first, as in Slurm: "D-H", "D-H:M", "D-H:M:S"; or with units, "1h30m". The whole
+ * text; false when it is none. */
 bool duration_read(const char *text, uint64_t *seconds);
 
 enum { DURATION_BYTES = 32 };

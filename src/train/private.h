@@ -38,6 +38,8 @@ struct train {
     double peak;                /* flop/s of a rank, of the job's type; 0: not known. On rank 0, as the next */
     char peak_of[MACHINE_NAME]; /* name of the machine whose peak it is */
     bool have_job;
+    const char *job_name;              /* for messages */
+    struct notices notices;            /* of a job that was built here; rank 0 */
     const struct train_config *config; /* of the job */
     const char *data;
     uint64_t last_step;

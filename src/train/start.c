@@ -21,9 +21,11 @@
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
+static const char built_name[] = "job.h5"; /* where the command line named three files instead of a job file */
+
 static bool is_of_run(const char *name)
 {
-    static const char *const names[] = { "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
+    static const char *const names[] = { built_name, "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -48,6 +50,43 @@ static enum status open_folder(struct train *t, bool make, struct err *e)
     TRY(log_open(&t->log, t->dir, e));
     train__stop_open(t);
     return ST_OK;
+}
+
+/* ---- the job -------------------------------------------------------------------------------------------------- */
+
+/* Rank 0 builds it; the others receive what they would read from a file. */
+static enum status build_job(struct train *t, struct err *e)
+{
+    struct job built;
+    void *bytes = NULL;
+    uint64_t size = 0;
+    enum status st = ST_OK;
+    if (world_rank() == 0) {
+        notices_init(&t->notices);
+        st = job_build(&t->o->sources, COMM_SCRATCH, t->o->argc, t->o->argv, &built, &t->notices, e);
+        if (st == ST_OK) {
+            st = job_encode(built_name, &built, &bytes, &size, e);
+            job_release(&built);
+        }
+    }
+    TRY(world_agree(st, e));
+    st = job_receive(built_name, bytes, size, &t->job, e);
+    mem_free(bytes);
+    return st;
+}
+
+static enum status read_job(struct train *t, struct err *e)
+{
+    t->job_name = t->o->job ? t->o->job : built_name;
+    enum status st = t->o->job ? job_read(t->o->job, &t->job, e) : build_job(t, e);
+    t->have_job = st == ST_OK;
+    return world_agree(st, e);
+}
+
+/* For people, and for piper plan; the next start builds it again. */
+static enum status keep_job(struct train *t, struct err *e)
+{
+    return world_rank() != 0 || t->o->job ? ST_OK : job_write_in(t->dir, built_name, &t->job, e);
 }
 
 /* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
@@ -162,6 +201,27 @@ static void find_peak(struct train *t, const char *device)
     machine_release(&m);
 }
 
+/* Most who meet "the job has 1 rank" forgot the launcher. */
+static void say_how_to_launch(const struct train *t, struct sched_input *in, struct err *e)
+{
+    json_t *primitives = NULL;
+    uint32_t ranks = 0;
+    struct err why = { 0 }, said = *e;
+    in->ranks = sched_least_ranks(in->strategy);
+    if (sched_expand(in, &primitives, &ranks, &why) != ST_OK)
+        return; /* it is not the number alone */
+    json_decref(primitives);
+    ranks = ranks ? ranks : in->ranks;
+    if (!ranks || ranks == world_size())
+        return;
+    err_clear(e);
+    if (t->o->job)
+        err_set(e, ST_USAGE, NULL, "%s; launch it with mpirun -n %u piper train %s -o %s (Slurm: srun -n %u)",
+                said.text, ranks, t->o->job, t->o->dir, ranks);
+    else
+        err_set(e, ST_USAGE, NULL, "%s; launch it with mpirun -n %u (Slurm: srun -n %u)", said.text, ranks, ranks);
+}
+
 static enum status compile(struct train *t, struct sched_output *out, struct err *e)
 {
     if (world_rank() != 0)
@@ -177,6 +237,8 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
         take_peak(t, &t->machine);
     if (st == ST_OK)
         st = sched_compile(&in, out, e);
+    if (st == ST_USAGE)
+        say_how_to_launch(t, &in, e);
     if (st == ST_OK && train__emulates(t) && !t->o->machine)
         predict_unit_times(out, &t->job.graph, emulated_unit(t));
     json_decref(in.strategy);
@@ -353,6 +415,8 @@ static void report_emulation(struct train *t)
 
 static void report_notes(struct train *t)
 {
+    for (uint32_t i = 0; i < t->notices.n; i++)
+        log_line(&t->log, "note: %s", t->notices.at[i]);
     for (const char *at = exec_notes(t->exec), *end; (end = strchr(at, '\n')); at = end + 1)
         log_line(&t->log, "%.*s", (int)(end - at), at);
 }
@@ -379,7 +443,7 @@ static void report_job(struct train *t, const struct local *local)
     uint64_t worst[] = { at.device, at.host };
     world_max_u64(worst, 2);
     log_line(out, "%s", t->compiled);
-    log_line(out, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->o->job,
+    log_line(out, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->job_name,
              t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
              ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
              (unsigned long long)t->last_step);
@@ -419,9 +483,7 @@ static void report_job(struct train *t, const struct local *local)
 enum status train__start(struct train *t, struct err *e)
 {
     struct local local;
-    enum status st = job_read(t->o->job, &t->job, e);
-    t->have_job = st == ST_OK;
-    TRY(world_agree(st, e));
+    TRY(read_job(t, e));
     t->config = &t->job.train;
     t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
@@ -445,6 +507,7 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, &local, e));
     TRY(world_agree(open_folder(t, true, e), e));
+    TRY(world_agree(keep_job(t, e), e));
     TRY(train__check_shared(t, e));
     TRY(world_agree(world_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(world_agree(watch_record(e), e));

@@ -163,7 +163,9 @@ enum status train__restore(struct train *t, struct err *e)
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)
-        log_line(&t->log, "step %llu of %llu is already done: nothing to do", (unsigned long long)t->step,
-                 (unsigned long long)t->last_step);
+        log_line(&t->log, "step %llu of %llu is already done: nothing to do; %s", (unsigned long long)t->step,
+                 (unsigned long long)t->last_step,
+                 t->o->steps ? "a larger --steps continues it, --fresh starts from scratch"
+                             : "--steps N continues it to step N, --fresh starts from scratch");
     return ST_OK;
 }

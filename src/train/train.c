@@ -89,6 +89,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     mem_free(t.predicted);
     if (t.have_job)
         job_release(&t.job);
+    notices_release(&t.notices);
     train__stop_close(&t, st);
     log_close(&t.log);
     watch_close();

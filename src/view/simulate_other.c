@@ -40,7 +40,7 @@ static double simulate_compiled(const struct sched_input *in, const struct sched
 }
 
 /* Step of the job with another strategy, on as many ranks; below 0: it does not compile. Compiling cuts the model into stages,
- * so the job is read anew. */
+ * so it is made anew from its image. */
 static double step_of(const struct simulate_job *job, json_t *strategy, const char *list)
 {
     struct job j;
@@ -48,7 +48,7 @@ static double step_of(const struct simulate_job *job, json_t *strategy, const ch
     struct sched_output out = { 0 };
     struct err e = { 0 };
     double step = -1;
-    if (job_read(job->path, &j, &e) != ST_OK)
+    if (job_receive("job", job->image, job->image_bytes, &j, &e) != ST_OK)
         return step;
     if (compile_input(&j, job->device, job->ranks, job->comm_scratch, &in, &e) == ST_OK) {
         json_decref(in.strategy);

@@ -12,7 +12,9 @@ struct simulate_advice {
     VEC(char *); /* owned */
 };
 struct simulate_job {
-    const char *path, *device; /* borrowed */
+    const void *image; /* the job as job_encode() gives it; borrowed */
+    uint64_t image_bytes;
+    const char *device; /* borrowed */
     uint32_t ranks;
     const json_t *strategy;
     const struct machine *machine;

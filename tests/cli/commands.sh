@@ -70,6 +70,21 @@ result 'build --set'
     "$piper" build -m model.json -s one.json -t train.json --set train.steps=3 -o set.h5 >out 2>&1 && ! grep note out
 result 'a warm-up that is longer than the training is noted'
 
+"$piper" version >out 2>&1 && grep -q "^piper [0-9.]* (" out && "$piper" -V >x 2>&1 && cmp out x
+result 'version'
+"$piper" help build >out 2>&1 && "$piper" build --help >x 2>&1 && cmp out x && grep -q '^usage: piper build' out
+result 'help of a command'
+"$piper" build -m model.json -s four.json -t train.json -o set.h5 --set 'strategy[1].microbatches=4' >out 2>&1 &&
+    "$piper" plan set.h5 >out 2>&1 && grep -q '4 microbatches of 1' out &&
+    "$piper" plan -m model.json -s four.json -t train.json --set 'strategy[1].microbatches=4' >x 2>>out && grep -q '4 microbatches of 1' x
+result '--set of the strategy, and plan without a job file'
+"$piper" plan -m model.json -s four.json -t train.json --simulate --json >x 2>out && grep -q step_seconds x
+result 'plan --simulate without a job file'
+echo '[{"op":"layout","pp":2,"dp":1}]' >bare.json
+"$piper" build -m model.json -s bare.json -t train.json -o set.h5 --set train.lr.peak=30 >out 2>&1 &&
+    grep -q '^note: bare.json: .*2 pipeline stages and one microbatch' out && grep -q '^note: train.json: .*lr: 30 is a large' out
+result 'what seldom is meant is noted'
+
 # ---- plan
 "$piper" plan four.h5 --json >out 2>&1 && for key in ranks nodes instructions compile_seconds verify_seconds plan_bytes per_rank \
     rank peak_bytes params grads optimizer activations comm workspace snapshot device host total; do
@@ -90,6 +105,10 @@ mpi "$piper" 1 train one.h5 -o a >out 2>&1 && [ "$(wc -l <a/metrics.csv)" -eq 13
 result 'train: metrics, and no allocation in the steps'
 [ "$(cut -d, -f8 a/metrics.csv | grep -c '[0-9]')" -eq 2 ] && [ -f a/checkpoints/step-000012.h5 ] && [ -f a/trace.0000.h5 ]
 result 'train: evaluation, checkpoint, trace'
+mpi "$piper" 2 train -m model.json -s pp2.json -t train.json --set train.steps=3 -o built >out 2>&1 && "$piper" plan built/job.h5 >out 2>&1 &&
+    mpi "$piper" 2 train -m model.json -s pp2.json -t train.json --set train.steps=5 -o built >out 2>&1 &&
+    grep -q 'starting at step 4' built/log.txt && [ "$(wc -l <built/metrics.csv)" -eq 6 ]
+result 'train without a job file: starts, resumes, keeps the job'
 mpi "$piper" 1 train one.h5 -o b --steps 7 >out 2>&1 && mpi "$piper" 1 train one.h5 -o b >out 2>&1 &&
     without_times a >x && without_times b >y && cmp x y >>out 2>&1 &&
     "$piper" checkpoint diff a/checkpoints/step-000012.h5 b/checkpoints/step-000012.h5 >>out 2>&1
@@ -126,6 +145,12 @@ result 'train --max-time'
 result 'trace --summary and --perfetto'
 "$piper" checkpoint list a >out 2>&1 && [ "$(wc -l <out)" -eq 3 ] && "$piper" checkpoint verify a/checkpoints/*.h5 >out 2>&1
 result 'checkpoint list and verify'
+"$piper" checkpoint list a/checkpoints/ >out 2>&1 && [ "$(wc -l <out)" -eq 3 ] && "$piper" checkpoint verify a >out 2>&1 &&
+    [ "$(grep -c ': OK: ' out)" -eq 3 ]
+result 'checkpoint list of the directory of checkpoints, verify of a run'
+"$piper" trace a/trace.0000.h5 >out 2>&1 && grep -q 'rank .* compute' out
+result 'trace of a file'
+refuses 'steps that are not traced' 65 'found no events of these ranks and steps; traced are steps 2, 3 of ranks 0-0' "$piper" trace a --steps 7
 "$piper" checkpoint export a -o w.safetensors >out 2>&1 && "$piper" checkpoint import one.h5 w.safetensors -o imported >out 2>&1 &&
     "$piper" checkpoint export imported -o w2.safetensors >out 2>&1 && cmp w.safetensors w2.safetensors >>out 2>&1
 result 'checkpoint export and import: the same weights'

@@ -157,7 +157,7 @@ run "rank file without a pattern" 64 'tiktoken rank file.*--pattern' text long.t
 run "a pattern with a tokenizer.json" 64 'pattern goes with a tiktoken rank file' text long.txt --tokenizer "$tok" --pattern gpt2 -o bad.h5
 run "no tokenizer" 65 'long\.txt: line 1: expected a token in base64' text long.txt --tokenizer long.txt -o bad.h5
 run "options of another verb" 64 '^piper: data: --raw goes with import, not with text' text long.txt --raw uint16 -o bad.h5
-run "a verb that is none" 64 'found "json", expected text, jsonl, chat, import or info; did you mean jsonl' json a.jsonl -o bad.h5
+run "a verb that is none" 64 'found "json", expected text, jsonl, chat, import or info; did you mean "jsonl"' json a.jsonl -o bad.h5
 run "a share that is none" 64 'split: found "99", expected a share between 0 and 1' text long.txt --split 99 -o bad.h5
 why=$(ls bad* 2>/dev/null)
 result "nothing is left of what failed" "$why"

@@ -230,13 +230,13 @@ strategy "more stages than layers" 65 'the strategy has 5 pipeline stages, but t
     '{"op":"layout","pp":5,"dp":1}'
 strategy "a placement that does not exist" 65 '\$\[0\]\.placement: found "x", expected "standard", "interleaved"' \
     '{"op":"layout","pp":2,"dp":1,"placement":"x"}'
-strategy "an unknown directive" 65 '\$\[0\]\.op: unknown directive "palce"; did you mean "place"\?' \
+strategy "an unknown directive" 65 '\$\[0\]\.op: unknown directive "palce", known: place, .*; did you mean "place"\?' \
     '{"op":"palce","filter":{},"devices":[0]}'
-strategy "an unknown key" 65 '\$\[0\]: unknown key "strem", did you mean "stream"\?' \
+strategy "an unknown key" 65 '\$\[0\]: unknown key "strem"; did you mean "stream"\?' \
     '{"op":"place","filter":{},"devices":[0],"strem":"x"}'
 strategy "a missing key" 65 '\$\[0\]: missing key "filter"' '{"op":"place","devices":[0]}'
 strategy "a directive that is none" 65 '\$\[0\]: found 42, expected a directive' 42
-strategy "an unknown schedule" 65 '\$\[1\]\.kind: unknown schedule "1b1f"; did you mean "1f1b"\?; known: gpipe' \
+strategy "an unknown schedule" 65 '\$\[1\]\.kind: unknown schedule "1b1f", known: gpipe, .*; did you mean "1f1b"\?' \
     '{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"1b1f","microbatches":2}'
 strategy "a schedule that needs another placement" 65 '\$\[1\]: schedule "zb-v" requires the placement "v"' \
     '{"op":"layout","pp":2,"dp":1},{"op":"schedule","kind":"zb-v","microbatches":2}'
@@ -283,7 +283,7 @@ model "positions that are too few" '\$: seq_len is 16, but n_positions is 8' \
 
 # ---- training settings ----------------------------------------------------------------------------------------------
 
-settings "an unknown setting" '\$: unknown key "stepz", did you mean "steps"\?' "{$sizes, \"stepz\": 3}"
+settings "an unknown setting" '\$: unknown key "stepz"; did you mean "steps"\?' "{$sizes, \"stepz\": 3}"
 settings "a missing setting" '\$: missing key "seq_len"' '{"batch_size": 8, "steps": 1}'
 settings "an unknown optimizer" '\$\.optimizer\.kind: found "adam", expected "adamw" or "sgd"' \
     "{$sizes, \"optimizer\": {\"kind\": \"adam\"}}"
@@ -297,6 +297,16 @@ settings "an unknown dtype" '\$\.dtype: found "float16", expected "float32" or "
 settings "trace steps out of order" '\$\.trace_steps\[1\]: found 1, expected an integer from 4' "{$sizes, \"trace_steps\": [3, 1]}"
 settings "evaluation without data" '\$\.eval_every: requires eval_data' "{$sizes, \"eval_every\": 1}"
 settings "a switch that is text" '\$\.shuffle: found "yes", expected true or false' "{$sizes, \"shuffle\": \"yes\"}"
+settings "max_steps" '\$: unknown key "max_steps"; did you mean "steps"\?' "{$sizes, \"max_steps\": 3}"
+settings "a key of the optimizer" '\$: unknown key "weight_decay"; did you mean "optimizer\.weight_decay"\?' "{$sizes, \"weight_decay\": 0}"
+settings "what the strategy says" '\$: unknown key "gradient_checkpointing"; the directive recompute' \
+    "{$sizes, \"gradient_checkpointing\": true}"
+settings "bf16" '\$\.dtype: found "bf16", expected "float32" or "bfloat16"; did you mean "bfloat16"\?' "{$sizes, \"dtype\": \"bf16\"}"
+settings "cos" '\$\.lr\.kind: found "cos", expected .*; did you mean "cosine"\?' "{$sizes, \"lr\": {\"kind\": \"cos\"}}"
+settings "a learning rate that is none" '\$\.lr: found "NaN", expected a number, or an object' "{$sizes, \"lr\": \"NaN\"}"
+settings "a comment" 'line 1, column [0-9]+: invalid JSON: .*; JSON has no comments' "{$sizes, // longer
+\"seed\": 3}"
+settings "a trailing comma" 'line 1, column [0-9]+: invalid JSON: .*; JSON has no comma behind' "{$sizes,}"
 settings "a list" '\$: found a list of 0, expected an object' '[]'
 
 # ---- files ----------------------------------------------------------------------------------------------------------
@@ -306,7 +316,7 @@ bad "a model that is missing" 66 '^piper: missing\.json: ' build -m missing.json
 bad "a folder as model" 66 '^piper: \.: .*regular file' build -m . -s one.json -t train.json -o bad.h5
 bad "a job that is missing" 66 '^piper: missing\.h5: .*No such file' plan missing.h5
 bad "a job that is cut off" 65 '^piper: cut\.h5: .*truncated or damaged' plan cut.h5
-bad "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' plan no.h5
+bad "a job that is no HDF5" 65 '^piper: no\.h5: is text, expected a job file \(piper build writes one\)' plan no.h5
 echo '{"name": "x", "flopz": 1}' >"$dir/sheet.json"
 echo '{"ranks_per_node": 0}' >"$dir/topology.json"
 bad "an unknown key of a data sheet" 65 '^piper: sheet\.json: \$: unknown key "flopz"' plan tokens.h5 --simulate --machine sheet.json
@@ -326,9 +336,17 @@ bad "tokens that are none" 65 '^piper: text: ' data import text -o bad.h5
 {
     bad "a folder that is missing" 74 '^piper: none/bad\.h5.*: cannot be created' $b -o none/bad.h5
     bad "a folder that takes no file" 74 '^piper: /proc/bad\.h5.*: cannot be created' $b -o /proc/bad.h5
-    bad "--set of an unknown setting" 65 '^piper: train\.json: \$: unknown key "stpes", did you mean "steps"\?' \
+    bad "--set of an unknown setting" 65 '^piper: train\.json: \$: unknown key "stpes"; did you mean "steps"\?' \
         $b -o bad.h5 --set train.stpes=3
-    bad "--set without a file" 64 '^piper: --set: found steps=3, expected train\.KEY=VALUE' $b -o bad.h5 --set steps=3
+    bad "--set of a strategy" 65 '^piper: two\.json: \$\[1\]: unknown key "micro_batches"; did you mean "microbatches"' \
+        build -m llama.json -s two.json -t train.json -o bad.h5 --set 'strategy[1].micro_batches=4'
+    bad "--set beyond a strategy" 64 '^piper: --set: found strategy\[9\]\.op=x, but the list has [0-9]+ elements' $b -o bad.h5 --set 'strategy[9].op=x'
+    bad "a job and its sources" 64 '^piper: plan: job file one\.h5 conflicts with -m, -s and -t' plan one.h5 -m llama.json -s one.json -t train.json
+    bad "sources without a strategy" 64 '^piper: plan: missing required option -s' plan -m llama.json -t train.json
+    bad "neither job nor sources" 64 '^piper: plan: missing job\.h5, or the files' plan
+    bad "--set of a job file" 64 '^piper: --set: requires -m, -s and -t' plan one.h5 --set train.steps=3
+    bad "a model as job" 65 '^piper: llama\.json: is JSON text, expected a job file \(piper build' plan llama.json
+    bad "--set without a file" 64 '^piper: --set: found steps=3, expected model\.KEY=VALUE, train\.KEY=VALUE' $b -o bad.h5 --set steps=3
     bad "--set of another type" 65 '^piper: train\.json: \$\.steps: found "abc", expected an integer' $b -o bad.h5 --set train.steps=abc
     bad "a word too many" 64 '^piper: build: .*usage: piper build' $b -o bad.h5 extra
 }
@@ -354,13 +372,15 @@ verdict "a flipped byte in a job" "${missed:+not refused with 65 (byte:status):$
 
 # ---- the command line -----------------------------------------------------------------------------------------------
 
+bad "ls" 64 '^piper: checkpoint: unknown subcommand "ls"; did you mean "list"\?' checkpoint ls run
+bad "help for no command" 64 '^piper: unknown command "buld"; did you mean "build"\?' help buld
 bad "no command" 64 '^piper: missing command'
 bad "an unknown command" 64 '^piper: unknown command "trian"; did you mean "train"\?' trian
-bad "an unknown option" 64 '^piper: plan: unknown option --jsno, did you mean --json\?' plan one.h5 --jsno
+bad "an unknown option" 64 '^piper: plan: unknown option --jsno; did you mean --json\?' plan one.h5 --jsno
 bad "an option without its value" 64 '^piper: plan: --dot requires a value' plan one.h5 --dot
 bad "a flag with a value" 64 '^piper: plan: --json takes no value' plan one.h5 --json=yes
 bad "a number that is none" 64 '^piper: plan: --ranks: found "x", expected an integer >= 1' plan one.h5 -n x
-bad "no operand" 64 '^piper: plan: .*usage: piper plan job\.h5' plan
+bad "no operand" 64 '^piper: trace: found 0 operands; usage: piper trace RUNDIR' trace
 bad "a missing option" 64 '^piper: build: missing required option -t train\.json' build -m llama.json -s one.json -o bad.h5
 bad "plan for other ranks" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' plan two.h5 -n 3
 bad "plan for an unknown device" 71 '^piper: --device: this build cannot plan for the back end tpu' plan one.h5 --device tpu
@@ -422,10 +442,10 @@ ranks 6 "a batch that does not divide" 65 '^piper: open\.json: a batch of 8 .*is
 ranks 4 "device sets that fit fewer ranks only" 65 '^piper: fixed\.json: device ' fixed.h5 -o run-fixed
 ranks 3 "more ranks than devices" 64 '^piper: two\.json: \$\[0\]: pp=2 x dp=1 needs 2 ranks, the job has 3' two.h5 -o run
 ranks 2 "more ranks than devices, without directives" 64 '^piper: one\.json: .*1 devices?, the job has 2 ranks' one.h5 -o run1
-ranks 1 "fewer ranks than devices" 64 'needs 2 ranks, the job has 1' two.h5 -o run
+ranks 1 "fewer ranks than devices" 64 '(needs 2 ranks, the job has 1|uses 2 devices, the job has 1 ranks; .*); launch it with mpirun -n 2 piper train two\.h5 -o run' two.h5 -o run
 launched 2 "a job that is missing" 66 '^piper: missing\.h5: .*No such file' missing.h5 -o run
 ranks 2 "a job that is cut off" 65 '^piper: cut\.h5: .*truncated or damaged' cut.h5 -o run
-ranks 2 "a job that is no HDF5" 65 '^piper: no\.h5: is not an HDF5 file' no.h5 -o run
+ranks 2 "a job that is no HDF5" 65 '^piper: no\.h5: is text, expected a job file \(piper build writes one\)' no.h5 -o run
 launched 2 "data that is missing" 66 '^piper: missing\.h5: ' two.h5 -o run --data missing.h5
 ranks 2 "data that is none" 65 '^piper: text: ' two.h5 -o run --data text
 ranks 2 "data that is too short" 65 '^piper: short\.h5: found 5 tokens, expected at least 17' two.h5 -o run --data short.h5
@@ -437,14 +457,14 @@ ranks 2 "a run folder that cannot be made" 74 '^piper: /proc/none: ' two.h5 -o /
 ranks 2 "a file as run folder" 74 '^piper: text: is not a directory; name another' two.h5 -o text
 ranks 2 "the run folder of another model" 65 'step-000004\.h5: is a checkpoint of another model: .*\(256,16\).*\(256,32\)' \
     other.h5 -o run
-launched 2 "an unknown option" 64 '^piper: train: unknown option --step, did you mean --steps\?' two.h5 -o run --step 3
+launched 2 "an unknown option" 64 '^piper: train: unknown option --step; did you mean --steps\?' two.h5 -o run --step 3
 ranks 2 "an option without its value" 64 '^piper: train: --steps requires a value' two.h5 -o run --steps
 ranks 2 "no run folder" 64 '^piper: train: missing required option -o RUNDIR' two.h5
 ranks 1 "checkpoints wanted and not" 64 '^piper: --no-checkpoint: conflicts with --checkpoint, .* drop one of them' two.h5 -o run \
     --no-checkpoint --checkpoint sync
 ranks 1 "a stop with a checkpoint, and none" 64 '^piper: --no-checkpoint: conflicts with --max-time' two.h5 -o run --no-checkpoint \
     --max-time 1:00
-ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected one of' two.h5 -o run --device gpu
+ranks 2 "an unknown device" 64 '^piper: train: --device: found "gpu", expected "auto", .*; did you mean "cuda"\?' two.h5 -o run --device gpu
 if "$piper" info | grep -q 'cuda  *unavailable'; then
     ranks 2 "a device that is not there" 71 '^piper: --device cuda: cuda: (built without CUDA|this machine)' two.h5 -o run \
         --device cuda

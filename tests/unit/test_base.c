@@ -15,6 +15,7 @@
 #include "base/ratio.h"
 #include "base/parse.h"
 #include "base/status.h"
+#include "base/words.h"
 #include "base/thread.h"
 #include "base/version.h"
 
@@ -554,9 +555,9 @@ START_TEST(json_unknown_keys)
     ck_assert_int_eq(js_need(&root, "lr", &lr, &err), ST_OK);
     ck_assert_int_eq(js_only(&lr, (const char *[]){ "kind", "min", "peak", NULL }, &err), ST_OK);
     FAILS(js_only(&lr, (const char *[]){ "kind", "peek", NULL }, &err),
-          "train.json: $.lr: unknown key \"peak\", did you mean \"peek\"?");
+          "train.json: $.lr: unknown key \"peak\"; did you mean \"peek\"?");
     FAILS(js_only(&lr, (const char *[]){ "kind", "warmup_steps", NULL }, &err),
-          "train.json: $.lr: unknown key \"peak\", expected \"kind\", \"warmup_steps\"");
+          "train.json: $.lr: unknown key \"peak\", expected \"kind\" or \"warmup_steps\"");
     FAILS(js_only(&lr, (const char *[]){ NULL }, &err), "train.json: $.lr: unknown key \"peak\", expected no key");
     struct js kind;
     ck_assert_int_eq(js_need(&lr, "kind", &kind, &err), ST_OK);
@@ -565,21 +566,52 @@ START_TEST(json_unknown_keys)
 }
 END_TEST
 
-START_TEST(json_nearest_word)
+START_TEST(words_that_are_near)
 {
     const char *const words[] = { "place", "replicate", "shard", "split", "order", "dp", NULL };
-    ck_assert_str_eq(nearest_word("plcae", words), "place");
-    ck_assert_str_eq(nearest_word("replicat", words), "replicate");
-    ck_assert_str_eq(nearest_word("Sharded", words), "shard");
-    ck_assert_str_eq(nearest_word("ordre", words), "order");
-    ck_assert_str_eq(nearest_word("DP", words), "dp");
-    ck_assert_str_eq(nearest_word("pd", words), "dp");
-    ck_assert_ptr_null(nearest_word("gather", words));
-    ck_assert_ptr_null(nearest_word("", words));
-    ck_assert_ptr_null(nearest_word("x", words));
+    ck_assert_str_eq(words_meant("plcae", words), "place");
+    ck_assert_str_eq(words_meant("replicat", words), "replicate");
+    ck_assert_str_eq(words_meant("Sharded", words), "shard");
+    ck_assert_str_eq(words_meant("ordre", words), "order");
+    ck_assert_str_eq(words_meant("DP", words), "dp");
+    ck_assert_str_eq(words_meant("pd", words), "dp");
+    ck_assert_ptr_null(words_meant("gather", words));
+    ck_assert_ptr_null(words_meant("", words));
+    ck_assert_ptr_null(words_meant("x", words));
     static char longer[200];
     memset(longer, 'a', sizeof longer - 1);
-    ck_assert_ptr_null(nearest_word(longer, words));
+    ck_assert_ptr_null(words_meant(longer, words));
+}
+END_TEST
+
+START_TEST(words_of_other_programs)
+{
+    static const char *const train[] = { "steps", "batch_size", "optimizer", "lr", "dtype", "trace_steps", NULL };
+    static const char *const lr[] = { "kind", "peak", "warmup_steps", NULL };
+    static const char *const types[] = { "float32", "bfloat16", NULL };
+    static const struct {
+        const char *typed;
+        const char *const *words;
+        const char *hint;
+    } rows[] = {
+        { "max_steps", train, "; did you mean \"steps\"?" }, /* not the nearer trace_steps */
+        { "--MAX-STEPS", train, "" },
+        { "Max-Steps", train, "; did you mean \"steps\"?" },
+        { "weight_decay", train, "; did you mean \"optimizer.weight_decay\"?" },
+        { "learning_rate", train, "; did you mean \"lr\"?" },
+        { "learning_rate", lr, "; did you mean \"peak\"?" },
+        { "warmup", lr, "; did you mean \"warmup_steps\"?" },
+        { "bf16", types, "; did you mean \"bfloat16\"?" },
+        { "bf16", train, "; did you mean \"dtype\"?" },
+        { "zero_stage", train, "; the strategy has it: \"zero\" of layout or of replicate" },
+        { "batchsize", train, "; did you mean \"batch_size\"?" },
+        { "xyzzy", train, "" },
+    };
+    char text[WORDS_HINT];
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        ck_assert_str_eq(words_hint(rows[i].typed, rows[i].words, text), rows[i].hint);
+    ck_assert_str_eq(words_list(lr, text, sizeof text), "\"kind\", \"peak\" or \"warmup_steps\"");
+    ck_assert_str_eq(words_list(lr, text, 12), "\"kind\", ...");
 }
 END_TEST
 
@@ -750,7 +782,8 @@ int main(void)
     tcase_add_test(json, json_wrong_scalars);
     tcase_add_test(json, json_members);
     tcase_add_test(json, json_unknown_keys);
-    tcase_add_test(json, json_nearest_word);
+    tcase_add_test(json, words_that_are_near);
+    tcase_add_test(json, words_of_other_programs);
     tcase_add_test(json, json_long_paths);
     tcase_add_test(json, json_bad_text);
     tcase_add_test(json, json_files);

@@ -99,7 +99,7 @@ static const struct {
     { "{\"batch_size\":1,\"seq_len\":1}", "missing key \"steps\"" },
     { "{\"batch_size\":0,\"seq_len\":1,\"steps\":1}", "$.batch_size: found 0" },
     { "{\"batch_size\":1,\"seq_len\":1,\"steps\":1.5}", "$.steps: found 1.5" },
-    { "{" SIZES ",\"batchsize\":1}", "unknown key \"batchsize\", did you mean \"batch_size\"" },
+    { "{" SIZES ",\"batchsize\":1}", "unknown key \"batchsize\"; did you mean \"batch_size\"" },
     { "{" SIZES ",\"optimizer\":{\"kind\":\"lion\"}}", "$.optimizer.kind: found \"lion\"" },
     { "{" SIZES ",\"optimizer\":{\"momentum\":0.9}}", "unknown key \"momentum\"" },
     { "{" SIZES ",\"optimizer\":{\"betas\":[0.9]}}", "$.optimizer.betas: found a list of 1" },
@@ -131,7 +131,10 @@ END_TEST
 
 START_TEST(set)
 {
-    json_t *model = load("{\"num_hidden_layers\":2}"), *train = load("{" SIZES ",\"lr\":{\"peak\":1}}");
+    const struct config_documents d = { load("{\"num_hidden_layers\":2}"),
+                                        load("[{\"op\":\"layout\",\"pp\":2},{\"devices\":[[0,1],[2,3]]}]"),
+                                        load("{" SIZES ",\"lr\":{\"peak\":1}}") };
+    json_t *model = d.model, *train = d.train;
     static const char *const good[] = { "train.steps=7",
                                         "train.lr.peak=1e-4",
                                         "model.num_hidden_layers=4",
@@ -140,13 +143,28 @@ START_TEST(set)
                                         "train.trace_steps=[3]",
                                         "train.clip_norm=null",
                                         "model.rope_parameters.rope_theta=5e5",
-                                        "train.eval_data=x=y.h5" };
-    static const char *const bad[] = {
-        "train.steps",     "=3",          "train.=3", "steps=3", "strategy.0.op=place", "train..x=1",
-        "train.steps.x=1", "train.lr.=1", ""
-    };
+                                        "train.eval_data=x=y.h5",
+                                        "strategy[0].pp=4",
+                                        "strategy[1].devices[1][0]=7" };
+    static const char *const bad[] = { "train.steps",
+                                       "=3",
+                                       "train.=3",
+                                       "steps=3",
+                                       "strategy.0.op=place",
+                                       "train..x=1",
+                                       "train.steps.x=1",
+                                       "train.lr.=1",
+                                       "",
+                                       "strategy[2].op=place",
+                                       "strategy[0]pp=1",
+                                       "strategy[-1].pp=1",
+                                       "strategy[0].pp[1]=1",
+                                       "strategy[0.pp=1",
+                                       "train[0]=1",
+                                       "strategy=[]",
+                                       "strategy[0].=1" };
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
-        ck_assert_msg(config_set(model, train, good[i], &err) == ST_OK, "%s", err.text);
+        ck_assert_msg(config_set(&d, good[i], &err) == ST_OK, "%s", err.text);
     ck_assert_int_eq(config_parse(train, "train.json", &c, &err), ST_OK);
     ck_assert_uint_eq(c.steps, 7);
     ck_assert_double_eq(c.lr_peak, 1e-4);
@@ -159,10 +177,14 @@ START_TEST(set)
                         5e5);
     for (size_t i = 0; i < sizeof bad / sizeof *bad; i++) {
         err_clear(&err);
-        ck_assert_int_eq(config_set(model, train, bad[i], &err), ST_USAGE);
+        ck_assert_int_eq(config_set(&d, bad[i], &err), ST_USAGE);
         ck_assert_msg(strstr(err.text, "--set: found ") == err.text, "%s", err.text);
     }
+    char *strategy = json_dumps(d.strategy, JSON_COMPACT);
+    ck_assert_str_eq(strategy, "[{\"op\":\"layout\",\"pp\":4},{\"devices\":[[0,1],[7,3]]}]");
+    free(strategy);
     json_decref(model);
+    json_decref(d.strategy);
     json_decref(train);
 }
 END_TEST

@@ -344,7 +344,7 @@ START_TEST(notices_for_unknown_keys)
     json_t *doc = with(with(load("llama-3-8b"), "hiden_size", "1"), "xyzzy", "{}");
     must_build(with(with(doc, "attention_dropout", "0.25"), "pretraining_tp", "2"), 128);
     ck_assert_uint_eq(notices.n, 3);
-    ck_assert(noticed("model.json: $.hiden_size: unknown key, ignored; did you mean hidden_size?"));
+    ck_assert(noticed("model.json: $.hiden_size: unknown key, ignored; did you mean \"hidden_size\"?"));
     ck_assert(noticed("$.xyzzy: unknown key, ignored"));
     ck_assert(noticed("$.attention_dropout: dropout 0.25 is not applied: it trains as 0"));
     again();

@@ -130,7 +130,7 @@ static const struct {
     { "{\"graph\":[],\"vocab_size\":5}", "$.graph: found a list of 0" },
     { "{\"graph\":[],\"vocab_size\":5,\"model_type\":\"gpt2\"}", "unknown key \"model_type\"" },
     { GRAPH("{\"op\":\"embd\",\"name\":\"e\",\"in\":[\"tokens\"]}"),
-      "$.graph[0].op: found \"embd\", expected an operator; did you mean embed" },
+      "$.graph[0].op: found \"embd\", expected an operator; did you mean \"embed\"?" },
     { GRAPH("{\"op\":\"sum\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "$.graph[0].op: found \"sum\"" },
     { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"]}"), "operator e (embed) requires features" },
     { GRAPH("{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":4,\"heads\":2}"),

@@ -286,7 +286,7 @@ START_TEST(refusals)
     ASSERT_FAILS(job_read(path, &k, &e), ST_MISSING, "job.h5: cannot be read: No such file");
     ASSERT_FAILS(job_read(folder, &k, &e), ST_MISSING, "not a regular file");
     sample_write_file(path, "", 0);
-    ASSERT_FAILS(job_read(path, &k, &e), ST_INPUT, "not an HDF5 file");
+    ASSERT_FAILS(job_read(path, &k, &e), ST_INPUT, "is empty, expected a job file (piper build writes one)");
     char zeros[100] = { 0 };
     sample_write_file(path, zeros, sizeof zeros);
     ASSERT_FAILS(job_read(path, &k, &e), ST_INPUT, "not an HDF5 file");

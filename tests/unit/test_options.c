@@ -87,7 +87,7 @@ START_TEST(mistakes_have_sentences)
     refused(PARSE("a", "--number", "1"), "found \"1\", expected an integer >= 2");
     refused(PARSE("a", "--number", "2x"), "found \"2x\"");
     refused(PARSE("a", "--number", "18446744073709551616"), "expected an integer");
-    refused(PARSE("a", "--colour", "blue"), "expected one of red, green");
+    refused(PARSE("a", "--colour", "blue"), "expected \"red\" or \"green\"");
     refused(PARSE("-f"), "found 0 operands");
     refused(PARSE("a", "b", "c"), "found 3 operands");
 }
@@ -112,12 +112,16 @@ START_TEST(durations)
         { "2-3", 183600 },
         { "1-00:00:10", 86410 },
         { "0-23:59:59", 86399 },
+        { "1h", 3600 },
+        { "1h30m", 5400 },
+        { "2d5s", 172805 },
+        { "90m", 5400 },
     };
-    static const char *const bad[] = {
-        "",     "-",       "1-",   "-1",     "1-1-1",     "1:",        ":1",
-        "1:60", "1:2:3:4", "1-24", "1-1:60", "1-1:1:60",  "1-1:1:1:1", "1h",
-        "1.5",  " 1",      "1 ",   "+1",     "UNLIMITED", "10001-0",   "99999999999999999999"
-    };
+    static const char *const bad[] = { "",       "-",        "1-",        "-1",      "1-1-1",
+                                       "1:",     ":1",       "1:60",      "1:2:3:4", "1-24",
+                                       "1-1:60", "1-1:1:60", "1-1:1:1:1", "h",       "1.5",
+                                       " 1",     "1 ",       "1m1h",      "1h1h",    "1h5",
+                                       "-1h",    "+1",       "UNLIMITED", "10001-0", "99999999999999999999" };
     uint64_t x;
     for (size_t i = 0; i < sizeof good / sizeof *good; i++)
         ck_assert_msg(duration_read(good[i].text, &x) && x == good[i].seconds, "\"%s\"", good[i].text);

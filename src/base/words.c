@@ -1,0 +1,358 @@
+#include "base/words.h"
+
+#include <ctype.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+enum { WORD_MAX = 64 };
+
+/* ---- other programs' words ------------------------------------------------------------------------------------- */
+
+/* ours: a word that must be in the list, or a key below one of its words. say: where there is no such word in any list, what to do
+ * instead. A word may have several rows: the first whose `ours` is known counts. Sources: Megatron-LM's arguments.py, DeepSpeed's
+ * configuration JSON, TorchTitan's job_config.py, transformers' TrainingArguments. */
+static const struct alias {
+    const char *theirs, *ours, *say;
+} aliases[] = {
+    /* length of a run */
+    { "max_steps", "steps", NULL },
+    { "train_iters", "steps", NULL },
+    { "total_num_steps", "steps", NULL },
+    { "num_steps", "steps", NULL },
+    { "iterations", "steps", NULL },
+    { "num_train_epochs", "epochs", NULL },
+    { "max_epochs", "epochs", NULL },
+    { "train_tokens", "tokens", NULL },
+    { "max_tokens", "tokens", NULL },
+    { "train_samples", "tokens", NULL },
+    /* batch */
+    { "global_batch_size", "batch_size", NULL },
+    { "train_batch_size", "batch_size", NULL },
+    { "micro_batch_size", NULL, "batch_size counts all ranks; the directive schedule cuts it into \"microbatches\"" },
+    { "local_batch_size", NULL, "batch_size counts all ranks; the directive schedule cuts it into \"microbatches\"" },
+    { "per_device_train_batch_size", NULL,
+      "batch_size counts all ranks; the directive schedule cuts it into \"microbatches\"" },
+    { "train_micro_batch_size_per_gpu", NULL,
+      "batch_size counts all ranks; the directive schedule cuts it into \"microbatches\"" },
+    { "gradient_accumulation_steps", "microbatches", NULL },
+    { "gradient_accumulation_steps", NULL, "the directive schedule has it, as \"microbatches\"" },
+    { "num_microbatches", "microbatches", NULL },
+    { "micro_batches", "microbatches", NULL },
+    { "sequence_length", "seq_len", NULL },
+    { "seq_length", "seq_len", NULL },
+    { "max_seq_len", "seq_len", NULL },
+    { "max_length", "seq_len", NULL },
+    { "block_size", "seq_len", NULL },
+    { "context_length", "seq_len", NULL },
+    /* optimizer and learning rate */
+    { "adam", "adamw", NULL },
+    { "adamw_torch", "adamw", NULL },
+    { "fusedadam", "adamw", NULL },
+    { "optim", "optimizer", NULL },
+    { "weight_decay", "optimizer.weight_decay", NULL },
+    { "betas", "optimizer.betas", NULL },
+    { "eps", "optimizer.eps", NULL },
+    { "adam_beta1", "optimizer.betas", NULL },
+    { "adam_beta2", "optimizer.betas", NULL },
+    { "beta1", "optimizer.betas", NULL },
+    { "beta2", "optimizer.betas", NULL },
+    { "beta1", "betas", NULL },
+    { "beta2", "betas", NULL },
+    { "adam_beta1", "betas", NULL },
+    { "adam_beta2", "betas", NULL },
+    { "adam_eps", "optimizer.eps", NULL },
+    { "adam_epsilon", "optimizer.eps", NULL },
+    { "epsilon", "eps", NULL },
+    { "learning_rate", "lr", NULL },
+    { "learning_rate", "peak", NULL },
+    { "max_lr", "lr.peak", NULL },
+    { "max_lr", "peak", NULL },
+    { "lr", "peak", NULL },
+    { "min_lr", "lr.min", NULL },
+    { "min_lr", "min", NULL },
+    { "lr_scheduler_type", "lr.kind", NULL },
+    { "lr_scheduler", "lr.kind", NULL },
+    { "lr_decay_style", "lr.kind", NULL },
+    { "lr_decay_iters", "lr.decay_steps", NULL },
+    { "lr_decay_iters", "decay_steps", NULL },
+    { "warmup", "warmup_steps", NULL },
+    { "warmup", "lr.warmup_steps", NULL },
+    { "warmup_steps", "lr.warmup_steps", NULL },
+    { "warmup_iters", "warmup_steps", NULL },
+    { "warmup_num_steps", "warmup_steps", NULL },
+    { "lr_warmup_iters", "lr.warmup_steps", NULL },
+    { "warmup_ratio", NULL, "lr.warmup_steps counts steps" },
+    { "cos", "cosine", NULL },
+    { "linear_with_warmup", "linear", NULL },
+    { "warmup_stable_decay", "wsd", NULL },
+    { "constant_with_warmup", "constant", NULL },
+    { "clip_grad", "clip_norm", NULL },
+    { "grad_clip", "clip_norm", NULL },
+    { "max_norm", "clip_norm", NULL },
+    { "max_grad_norm", "clip_norm", NULL },
+    { "gradient_clipping", "clip_norm", NULL },
+    /* types */
+    { "bf16", "bfloat16", NULL },
+    { "bf16", "dtype", NULL },
+    { "fp32", "float32", NULL },
+    { "f32", "float32", NULL },
+    { "float", "float32", NULL },
+    { "fp16", "bfloat16", NULL },
+    { "float16", "bfloat16", NULL },
+    { "half", "bfloat16", NULL },
+    { "torch_dtype", "dtype", NULL },
+    { "precision", "dtype", NULL },
+    /* data, evaluation, checkpoints */
+    { "data_path", "data", NULL },
+    { "dataset", "data", NULL },
+    { "dataset_path", "data", NULL },
+    { "train_data", "data", NULL },
+    { "train_file", "data", NULL },
+    { "valid_data", "eval_data", NULL },
+    { "validation_file", "eval_data", NULL },
+    { "eval_dataset", "eval_data", NULL },
+    { "eval_interval", "eval_every", NULL },
+    { "eval_steps", "eval_every", NULL },
+    { "eval_freq", "eval_every", NULL },
+    { "save_interval", "checkpoint_every", NULL },
+    { "save_steps", "checkpoint_every", NULL },
+    { "save_every", "checkpoint_every", NULL },
+    { "checkpoint_interval", "checkpoint_every", NULL },
+    { "save_total_limit", "checkpoint_keep", NULL },
+    { "keep_latest_k", "checkpoint_keep", NULL },
+    { "random_seed", "seed", NULL },
+    { "output_dir", "output", NULL },
+    { "out_dir", "output", NULL },
+    { "dir", "output", NULL },
+    { "save", "output", NULL },
+    { "resume_from_checkpoint", "resume", NULL },
+    { "time_limit", "max-time", NULL },
+    { "walltime", "max-time", NULL },
+    { "exit_duration_in_mins", "max-time", NULL },
+    { "backend", "comm", NULL },
+    { "np", "ranks", NULL },
+    { "nranks", "ranks", NULL },
+    { "gpu", "cuda", NULL },
+    { "host", "cpu", NULL },
+    { "simulate", "emulate", NULL },
+    { "gloo", "mpi", NULL },
+    { "dry_run", "plan", NULL },
+    { "compile", "plan", NULL },
+    { "run", "train", NULL },
+    { "start", "train", NULL },
+    { "pretrain", "train", NULL },
+    { "stop", "halt", NULL },
+    { "cancel", "halt", NULL },
+    { "kill", "halt", NULL },
+    { "profile", "trace", NULL },
+    { "tokenize", "data", NULL },
+    { "preprocess", "data", NULL },
+    { "convert", "checkpoint", NULL },
+    { "export", "checkpoint", NULL },
+    { "import", "checkpoint", NULL },
+    { "inspect", "info", NULL },
+    { "env", "info", NULL },
+    { "bench", "calibrate", NULL },
+    { "ls", "list", NULL },
+    { "check", "verify", NULL },
+    { "compare", "diff", NULL },
+    { "cat", "show", NULL },
+    { "json", "jsonl", NULL },
+    { "txt", "text", NULL },
+    { "convert", "import", NULL },
+    { "stat", "info", NULL },
+    { "show", "info", NULL },
+    /* strategies */
+    { "dp", "layout", NULL },
+    { "pp", "layout", NULL },
+    { "ep", "layout", NULL },
+    { "tp", "layout", NULL },
+    { "cp", "layout", NULL },
+    { "mesh", "layout", NULL },
+    { "parallelize", "layout", NULL },
+    { "pipeline", "schedule", NULL },
+    { "checkpointing", "recompute", NULL },
+    { "activation_checkpointing", "recompute", NULL },
+    { "gradient_checkpointing", "recompute", NULL },
+    { "gradient_checkpointing", NULL, "the directive recompute of the strategy does it" },
+    { "activation_checkpoint", NULL, "the directive recompute of the strategy does it" },
+    { "recompute_granularity", NULL, "the directive recompute of the strategy does it" },
+    { "ddp", "replicate", NULL },
+    { "fsdp", "replicate", NULL },
+    { "shard_tensor", "shard", NULL },
+    { "all_to_all", "shard", NULL },
+    { "pipeline_model_parallel_size", "pp", NULL },
+    { "pipeline_parallel_degree", "pp", NULL },
+    { "pipeline_parallel_size", "pp", NULL },
+    { "pipeline_model_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"pp\":...}" },
+    { "pipeline_parallel_degree", NULL, "the strategy has it: {\"op\":\"layout\",\"pp\":...}" },
+    { "tensor_model_parallel_size", "tp", NULL },
+    { "tensor_parallel_degree", "tp", NULL },
+    { "tensor_parallel_size", "tp", NULL },
+    { "context_parallel_size", "cp", NULL },
+    { "context_parallel_degree", "cp", NULL },
+    { "sequence_parallel", "tp", NULL },
+    { "expert_model_parallel_size", "ep", NULL },
+    { "expert_parallel_degree", "ep", NULL },
+    { "expert_parallel_size", "ep", NULL },
+    { "data_parallel_size", "dp", NULL },
+    { "data_parallel_replicate_degree", "dp", NULL },
+    { "data_parallel_shard_degree", "zero", NULL },
+    { "zero_stage", "zero", NULL },
+    { "zero_optimization", "zero", NULL },
+    { "stage", "zero", NULL },
+    { "zero_optimization", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
+    { "zero_stage", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
+    { "num_layers_per_virtual_pipeline_stage", "chunks", NULL },
+    { "virtual_pipeline_model_parallel_size", "chunks", NULL },
+    { "virtual_stages", "chunks", NULL },
+    { "pipeline_parallel_schedule", "kind", NULL },
+    { "schedule", "kind", NULL },
+    { "name", "kind", NULL },
+    { "type", "kind", NULL },
+    { "bucket_cap_mb", "bucket_size", NULL },
+    { "reduce_bucket_size", "bucket_size", NULL },
+    { "one_f_one_b", "1f1b", NULL },
+    { "pipedream_flush", "1f1b", NULL },
+    { "zero_bubble", "zb-h1", NULL },
+    { "zbh1", "zb-h1", NULL },
+    { "zbv", "zb-v", NULL },
+    { "zbvzerobubble", "zb-v", NULL },
+    { "interleaved1f1b", "interleaved", NULL },
+    { "dual_pipe", "dualpipe", NULL },
+    { "dual_pipe_v", "dualpipev", NULL },
+};
+
+static bool same_letter(char a, char b)
+{
+    if (a == '-')
+        a = '_';
+    if (b == '-')
+        b = '_';
+    return tolower((unsigned char)a) == tolower((unsigned char)b);
+}
+
+static bool same_word(const char *a, const char *b, size_t n)
+{
+    for (size_t i = 0; i < n; i++)
+        if (!a[i] || !b[i] || !same_letter(a[i], b[i]))
+            return false;
+    return true;
+}
+
+/* Whether word, or what it begins with up to a dot, is in the list: the entry itself where it is, so that the spelling is the list's. */
+static const char *known(const char *word, const char *const *words)
+{
+    const size_t n = strcspn(word, ".");
+    for (; *words; words++)
+        if (strlen(*words) == n && same_word(word, *words, n))
+            return word[n] ? word : *words;
+    return NULL;
+}
+
+/* The next row about s from `row` on; NULL: no more. */
+static const struct alias *find_alias(const char *s, const struct alias *row)
+{
+    const size_t n = strlen(s);
+    for (; row < aliases + sizeof aliases / sizeof *aliases; row++)
+        if (strlen(row->theirs) == n && same_word(s, row->theirs, n))
+            return row;
+    return NULL;
+}
+
+/* ---- nearest word ----------------------------------------------------------------------------------------------- */
+
+static uint32_t min_u32(uint32_t a, uint32_t b)
+{
+    return a < b ? a : b;
+}
+
+/* Insertions, deletions, replacements and swaps of neighbours that turn a (n letters) into b (m letters), both at most
+ * WORD_MAX long; case does not count. Optimal string alignment, three rows of its table. */
+static uint32_t edit_distance(const char *a, uint32_t n, const char *b, uint32_t m)
+{
+    uint32_t rows[3][WORD_MAX + 1];
+    uint32_t *before = rows[0], *last = rows[1], *row = rows[2];
+    for (uint32_t j = 0; j <= m; j++)
+        last[j] = before[j] = j;
+    for (uint32_t i = 1; i <= n; i++) {
+        row[0] = i;
+        for (uint32_t j = 1; j <= m; j++) {
+            uint32_t d = last[j - 1] + !same_letter(a[i - 1], b[j - 1]);
+            d = min_u32(d, min_u32(last[j], row[j - 1]) + 1);
+            if (i > 1 && j > 1 && same_letter(a[i - 1], b[j - 2]) && same_letter(a[i - 2], b[j - 1]))
+                d = min_u32(d, before[j - 2] + 1);
+            row[j] = d;
+        }
+        uint32_t *free_row = before;
+        before = last;
+        last = row;
+        row = free_row;
+    }
+    return last[m];
+}
+
+static const char *nearest(const char *s, const char *const *words)
+{
+    size_t n = strlen(s);
+    if (n > WORD_MAX)
+        return NULL;
+    const char *best = NULL;
+    uint32_t best_d = UINT32_MAX;
+    for (; *words; words++) {
+        size_t m = strlen(*words);
+        if (m > WORD_MAX)
+            continue;
+        uint32_t d = edit_distance(s, (uint32_t)n, *words, (uint32_t)m);
+        /* near: at most one letter in three is wrong, and some letter is right */
+        bool near = d <= ((n > m ? n : m) + 2) / 3 && d < n && d < m;
+        if (near && d < best_d) {
+            best = *words;
+            best_d = d;
+        }
+    }
+    return best;
+}
+
+/* ---- answers ------------------------------------------------------------------------------------------------------ */
+
+const char *words_meant(const char *s, const char *const *words)
+{
+    const char *same = known(s, words);
+    if (same)
+        return same; /* but for case and dashes */
+    for (const struct alias *a = aliases; (a = find_alias(s, a)); a++) {
+        const char *ours = a->ours ? known(a->ours, words) : NULL;
+        if (ours)
+            return ours;
+    }
+    return nearest(s, words);
+}
+
+const char *words_hint(const char *s, const char *const *words, char text[WORDS_HINT])
+{
+    const struct alias *a = aliases;
+    while ((a = find_alias(s, a)) && !a->say)
+        a++;
+    const char *meant = words_meant(s, words);
+    if (a && (!meant || meant == nearest(s, words))) /* a word of another program, and no list has its like */
+        snprintf(text, WORDS_HINT, "; %s", a->say);
+    else if (meant)
+        snprintf(text, WORDS_HINT, "; did you mean \"%s\"?", meant);
+    else
+        *text = '\0';
+    return text;
+}
+
+const char *words_list(const char *const *words, char *text, size_t size)
+{
+    size_t n = 0;
+    *text = '\0';
+    for (uint32_t i = 0; words[i] && n < size; i++)
+        n += (size_t)snprintf(text + n, size - n, "%s\"%s\"", !i ? "" : words[i + 1] ? ", " : " or ", words[i]);
+    if (n >= size)
+        memcpy(text + size - 4, "...", 4);
+    return text;
+}

@@ -1,0 +1,33 @@
+#include "cmd/sources.h"
+
+enum status source_options_check(const char *command, const struct source_options *o, bool needed, struct err *e)
+{
+    if (!needed && !o->model && !o->strategy && !o->train)
+        return o->set.n ? err_set(e, ST_USAGE, "--set",
+                                  "requires -m, -s and -t: a job file is complete; change a value with piper build")
+                        : ST_OK;
+    if (o->model && o->strategy && o->train)
+        return ST_OK;
+    return err_set(e, ST_USAGE, command, "missing required option %s",
+                   !o->model      ? "-m model.json"
+                   : !o->strategy ? "-s strategy.json"
+                                  : "-t train.json");
+}
+
+struct job_sources source_files(const struct source_options *o)
+{
+    return (struct job_sources){ o->model, o->strategy, o->train, o->set.at, o->set.n };
+}
+
+enum status source_or_job(const char *command, const struct source_options *o, const struct option_list *operands,
+                          const char **job, struct err *e)
+{
+    *job = operands->n ? operands->at[0] : NULL;
+    if (*job && o->model)
+        return err_set(e, ST_USAGE, command, "job file %s conflicts with -m, -s and -t, from which a job is built",
+                       *job);
+    if (!*job && !o->model)
+        return err_set(e, ST_USAGE, command,
+                       "missing job.h5, or the files to build it from: -m model.json -s strategy.json -t train.json");
+    return ST_OK;
+}
