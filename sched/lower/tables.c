@@ -245,8 +245,8 @@ static void place_bucket(struct class_lowering *c, const struct bucket *b, struc
     p->snapshot = in->snapshot ? take(c, ARENA_SNAPSHOT, plan_snapshot_bytes(p, b->holders)) : UINT64_MAX;
 }
 
-/* The parameters of a bucket that this class holds: whole, or a block of each. */
-static void add_pieces(struct class_lowering *c, const struct bucket *b, uint32_t owners)
+/* The parameters of a bucket that this class holds: whole, or, in the order of the owners, a block of each. */
+static void add_pieces(struct class_lowering *c, const struct bucket *b, uint32_t holders, uint32_t owners)
 {
     const struct sched *s = c->x->s;
     for (uint32_t k = 0; k < b->n_params; k++) {
@@ -260,7 +260,7 @@ static void add_pieces(struct class_lowering *c, const struct bucket *b, uint32_
                                                         .stride = cut->stride,
                                                         .elements = cut->elements,
                                                         .split = cut->blocks,
-                                                        .owners = owners };
+                                                        .owners = cut->blocks > 1 ? owners : holders };
     }
 }
 
@@ -280,7 +280,7 @@ void lower_buckets(struct class_lowering *c)
                                  .zero = b->zero };
         p.holders = lower_group(c, c->x->holders[i]);
         place_bucket(c, b, &p);
-        add_pieces(c, b,
+        add_pieces(c, b, p.holders,
                    b->shard != IR_NONE ? lower_group(c, expert_groups(s, &s->directives.at[b->shard]))
                    : b->blocks > 1     ? c->programs.tensor_group
                                        : p.holders);
