@@ -93,16 +93,21 @@ static int fd_of(const struct checkpoint_writer *w)
     return w->root ? w->file.fd : w->fd;
 }
 
+/* data NULL: zeros. */
 static enum status put_kind(struct checkpoint_writer *w, const struct checkpoint_piece *p, uint32_t kind,
                             const float *data, struct err *e)
 {
+    enum { ZEROS = 1024 };
+    static const float zeros[ZEROS];
     const struct ckpt__layout *l = w->layout;
     struct block_hash *hash = w->hash + l->first_block[(uint64_t)kind * l->n_params + p->param];
     uint64_t end = p->first + p->count, to;
     for (uint64_t at = p->first; at < end; at = to) {
         uint64_t block = at / block_words;
         to = (block + 1) * block_words < end ? (block + 1) * block_words : end;
-        const float *from = data + (at - p->first);
+        if (!data && to - at > ZEROS)
+            to = at + ZEROS;
+        const float *from = data ? data + (at - p->first) : zeros;
         block_hash_add(&hash[block], from, (uint32_t)(to - at), (uint32_t)(at % block_words));
         uint64_t offset = l->place[p->param].data[kind] + at * 4;
         TRY(file_pwrite(fd_of(w), w->path, from, (to - at) * 4, offset, e));
@@ -116,7 +121,7 @@ enum status checkpoint_put(struct checkpoint_writer *w, const struct checkpoint_
 {
     const float *data[CKPT_KINDS] = { p->data, p->m, p->v };
     for (uint32_t k = 0; k < w->layout->kinds; k++) {
-        if (p->count && !data[k])
+        if (p->count && !data[k] && (k == CKPT_PARAM || !w->layout->place[p->param].state))
             return err_set(e, ST_BUG, "checkpoint", "a piece of parameter %" PRIu32 " has no data", p->param);
         TRY(put_kind(w, p, k, data[k], e));
     }

@@ -34,6 +34,7 @@ static const struct setting {
     { "warmup_steps", "steps", AT(warmup_steps), U64, NULL, false },
     { "decay_steps", "steps", AT(decay_steps), U64, NULL, false },
     { "clip_norm", NULL, AT(clip_norm), F64, NULL, false },
+    { "moe_router_bias_update_rate", NULL, AT(bias_update_rate), F64, NULL, true },
     { "batch_size", "sequences", AT(batch_size), U32, NULL, false },
     { "seq_len", "tokens", AT(seq_len), U32, NULL, false },
     { "steps", "steps", AT(steps), U64, NULL, false },

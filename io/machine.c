@@ -13,20 +13,22 @@ static const char schema[] = "piper-machine";
 static const struct scalar {
     const char *name, *units;
     size_t offset;
-    bool real; /* else uint32_t */
+    bool real;     /* else uint32_t */
+    bool may_lack; /* then it is 0 */
 } scalars[] = {
 #define AT(field) offsetof(struct machine, field)
-    { "compute/flops_float32", "1/s", AT(flops[0]), true },
-    { "compute/flops_bfloat16", "1/s", AT(flops[1]), true },
-    { "compute/bandwidth", "B/s", AT(bandwidth), true },
-    { "compute/launch", "s", AT(launch), true },
-    { "compute/sum", "s/B", AT(sum), true },
-    { "compute/units", NULL, AT(units), false },
-    { "compute/comm_units", NULL, AT(comm_units), false },
-    { "compute/compute_beside", NULL, AT(compute_beside), true },
-    { "compute/transfer_beside", NULL, AT(transfer_beside), true },
-    { "topology/ranks_per_node", "ranks", AT(ranks_per_node), false },
-    { "topology/nodes_per_island", "nodes", AT(nodes_per_island), false },
+    { "compute/flops_float32", "1/s", AT(flops[0]), true, false },
+    { "compute/flops_bfloat16", "1/s", AT(flops[1]), true, false },
+    { "compute/bandwidth", "B/s", AT(bandwidth), true, false },
+    { "compute/memory", "B", AT(memory), true, true },
+    { "compute/launch", "s", AT(launch), true, false },
+    { "compute/sum", "s/B", AT(sum), true, false },
+    { "compute/units", NULL, AT(units), false, false },
+    { "compute/comm_units", NULL, AT(comm_units), false, false },
+    { "compute/compute_beside", NULL, AT(compute_beside), true, false },
+    { "compute/transfer_beside", NULL, AT(transfer_beside), true, false },
+    { "topology/ranks_per_node", "ranks", AT(ranks_per_node), false, false },
+    { "topology/nodes_per_island", "nodes", AT(nodes_per_island), false, false },
 #undef AT
 };
 enum { SCALARS = sizeof scalars / sizeof *scalars };
@@ -43,6 +45,8 @@ static enum status put_scalars(const struct machine *m, const struct h5_at *at, 
     for (int i = 0; i < SCALARS; i++) {
         const struct scalar *s = &scalars[i];
         struct h5_data d = { .name = s->name, .units = s->units };
+        if (s->may_lack && *(const double *)(const void *)((const char *)m + s->offset) == 0)
+            continue;
         TRY(h5_put(at, &d, s->real ? H5_F64 : H5_U32, (const char *)m + s->offset, e));
     }
     return ST_OK;
@@ -148,6 +152,8 @@ static enum status get_scalars(struct machine_reader *r, const char *group)
         if (strncmp(s->name, group, n_group) || s->name[n_group] != '/')
             continue;
         struct h5_data d = { .name = s->name + n_group + 1 };
+        if (s->may_lack && !h5_has(r->at, d.name))
+            continue;
         char *to = (char *)r->m + s->offset;
         double *x;
         int64_t *n;
@@ -268,7 +274,7 @@ static const struct group {
       false,
       get_compute,
       { "flops_float32", "flops_bfloat16", "bandwidth", "launch", "sum", "units", "comm_units", "compute_beside",
-        "transfer_beside" } },
+        "transfer_beside", "memory" } },
     { "topology", false, get_topology, { "ranks_per_node", "nodes_per_island" } },
     { "kernels", true, get_points, { "kernel", "pass", "dtype", "width", "work", "seconds" } },
     { "links", false, get_links, { "link", "latency", "bandwidth", "shared", "collectives" } },

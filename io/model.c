@@ -9,9 +9,9 @@ const char *const model__in[IR_MAX_IN] = { "in0", "in1", "in2" };
 const char *const model__out[IR_MAX_OUT] = { "out0", "out1", "out2" };
 const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2", "param3", "param4", "param5" };
 
-static void hash_shape(struct sha256 *s, const struct ir_shape *shape)
+static void hash_shape(struct sha256 *s, const struct ir_shape *shape, uint32_t dtype)
 {
-    sha256_add_u64(s, shape->dtype | (uint64_t)shape->ndim << 8);
+    sha256_add_u64(s, dtype | (uint64_t)shape->ndim << 8);
     for (uint32_t k = 0; k < shape->ndim; k++)
         sha256_add_u64(s, shape->dim[k]);
 }
@@ -22,11 +22,11 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
     sha256_add_u64(s, g->params.n);
     for (uint32_t i = 0; i < g->tensors.n; i++) {
         sha256_add_text(s, g->tensors.at[i].name);
-        hash_shape(s, &g->tensors.at[i].shape);
+        hash_shape(s, &g->tensors.at[i].shape, g->tensors.at[i].shape.dtype);
     }
     for (uint32_t i = 0; i < g->params.n; i++) {
         sha256_add_text(s, g->params.at[i].name);
-        hash_shape(s, &g->params.at[i].shape);
+        hash_shape(s, &g->params.at[i].shape, IR_COMPUTE); /* their own type is no mathematics: ir_attr_bits() */
     }
     for (uint32_t i = 0; i < g->ops.n; i++) {
         const struct ir_node_op *o = &g->ops.at[i];

@@ -103,7 +103,8 @@ static uint64_t op_param_bytes(const struct ir_graph *g, const struct ir_node_op
     uint64_t bytes = 0;
     for (int i = 0; i < IR_MAX_PARAM; i++)
         if (op->param[i] != IR_NONE && !seen[op->param[i]])
-            bytes += ir_shape_elements(&g->params.at[op->param[i]].shape) * ir_dtype_size(IR_COMPUTE, compute);
+            bytes += ir_shape_elements(&g->params.at[op->param[i]].shape) *
+                     ir_dtype_size(g->params.at[op->param[i]].shape.dtype, compute);
     return bytes;
 }
 

@@ -28,7 +28,7 @@ uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape sh
 
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std)
 {
-    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std, false }));
+    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std, false, false }));
     return g->params.n - 1;
 }
 
@@ -43,9 +43,16 @@ const struct ir_freqs *ir_graph_freqs(struct ir_graph *g, const float *at, uint3
 
 static void set_roles(struct ir_graph *g, const struct ir_node_op *o)
 {
-    for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
-        if (o->param[i] != IR_NONE && ir_op_param_decays((enum ir_op)o->op, i))
-            g->params.at[o->param[i]].decays = true;
+    for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
+        if (o->param[i] == IR_NONE)
+            continue;
+        struct ir_param *p = &g->params.at[o->param[i]];
+        const enum ir_dtype type = ir_op_param_type((enum ir_op)o->op, &o->attrs, i);
+        p->decays = p->decays || ir_op_param_decays((enum ir_op)o->op, i);
+        p->state = p->state || ir_op_param_is_state((enum ir_op)o->op, &o->attrs, i);
+        if (type != IR_COMPUTE)
+            p->shape.dtype = (uint8_t)type;
+    }
 }
 
 void ir_graph_roles(struct ir_graph *g)
@@ -81,6 +88,17 @@ uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32
     if (g->n_blocks < block + 1)
         g->n_blocks = block + 1;
     return id;
+}
+
+uint32_t ir_graph_loads(const struct ir_graph *g, uint32_t *first)
+{
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        if (first)
+            first[i] = n;
+        n += g->ops.at[i].op == IR_OP_ROUTER ? g->ops.at[i].attrs.experts : 0;
+    }
+    return n;
 }
 
 uint32_t ir_graph_out(const struct ir_graph *g, uint32_t op, uint32_t which)
@@ -152,7 +170,9 @@ static bool same_params(const struct ir_graph *a, const struct ir_graph *b, char
         const struct ir_param *p = &a->params.at[i], *q = &b->params.at[i];
         if (strcmp(p->name, q->name) != 0)
             return snprintf(text, size, "parameter %u is %s in one and %s in the other", i, p->name, q->name), false;
-        if (!ir_shape_same(&p->shape, &q->shape)) {
+        struct ir_shape typed = q->shape; /* a parameter's own type is no mathematics: ir_attr_bits() */
+        typed.dtype = p->shape.dtype;
+        if (!ir_shape_same(&p->shape, &typed)) {
             char s[IR_SHAPE_TEXT], t[IR_SHAPE_TEXT];
             return snprintf(text, size, "parameter %s is %s in one and %s in the other", p->name,
                             ir_shape_text(&p->shape, s), ir_shape_text(&q->shape, t)),

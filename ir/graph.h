@@ -30,6 +30,7 @@ struct ir_param {
     uint8_t init; /* enum ir_init */
     float std;    /* of IR_INIT_NORMAL */
     bool decays;  /* weight decay acts on it: some operator has it as a weight (ir_op_param_decays) */
+    bool state;   /* ir_op_param_is_state */
 };
 
 struct ir_node_op {   /* an operator of the graph */
@@ -66,7 +67,7 @@ void ir_graph_release(struct ir_graph *g);
 /* Building: names and lists are copied. ir_graph_op() fills in the outputs as new tensors called NAME, or NAME.1, NAME.2. Inputs and
  * params: IR_NONE where absent. Returns the id. Order of calls = topological order. */
 uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape shape);
-/* ir_param.decays of all, from the operators; ir_graph_op() keeps it by itself. */
+/* What operators say of their parameters: decays, state, and shape.dtype (ir_op_param_type). ir_graph_op() keeps them by itself. */
 void ir_graph_roles(struct ir_graph *g);
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std);
 /* A list for ir_attrs.inv_freq, copied. */
@@ -76,6 +77,9 @@ struct ir_op_in {
 };
 uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32_t block, const struct ir_attrs *attrs,
                      const struct ir_op_in *in);
+/* The load of experts, a number for each expert of each router: first[operator] is the place of a router's first, for others
+ * anything; [g->ops.n], or NULL. Returns how many there are. */
+uint32_t ir_graph_loads(const struct ir_graph *g, uint32_t *first);
 /* Output `which` of an operator. */
 uint32_t ir_graph_out(const struct ir_graph *g, uint32_t op, uint32_t which);
 /* Index of a tag name, added when new; IR_NONE when there are IR_MAX_TAGS already. */

@@ -277,7 +277,7 @@ static enum status check_use(const struct check *c)
                 read[o->in[k]] = 1;
         for (uint32_t k = 0; k < IR_MAX_PARAM; k++)
             if (o->param[k] != IR_NONE)
-                used[o->param[k]] = 1;
+                used[o->param[k]] += used[o->param[k]] < 2;
     }
     enum status st = losses ? ST_OK : WRONG(c, "the model has no head_loss operator: there is nothing to train");
     for (uint32_t i = 0; i < g->tensors.n && st == ST_OK; i++)
@@ -286,6 +286,9 @@ static enum status check_use(const struct check *c)
     for (uint32_t i = 0; i < g->params.n && st == ST_OK; i++)
         if (!used[i])
             st = WRONG(c, "no operator uses parameter %s", g->params.at[i].name);
+        else if (used[i] > 1 && g->params.at[i].state)
+            st = WRONG(c, "parameter %s is the selection bias of a router, and another operator uses it too",
+                       g->params.at[i].name);
     mem_free(read);
     mem_free(used);
     return st;

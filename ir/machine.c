@@ -126,6 +126,7 @@ enum status machine_validate(const struct machine *m, const char *where, struct 
     } rules[] = {
         { positive(m->flops[0]) && positive(m->flops[1]), "flops must be positive" },
         { positive(m->bandwidth), "bandwidth must be positive" },
+        { m->memory >= 0 && m->memory < 1e18, "memory must be from 0 (not known) to 1e18 bytes" },
         { m->launch >= 0 && m->launch < 1, "launch must be from 0 to 1 second" },
         { m->sum >= 0 && m->sum < 1, "sum must be from 0 to 1 second per byte" },
         { m->ring <= 1, "collectives must be ring or pairwise" },

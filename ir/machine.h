@@ -48,6 +48,7 @@ struct machine {
     double flops[2];                               /* per second of large matrix products: float32, bfloat16 */
     double peak[2];                                /* what its maker says of them; 0: not known */
     double bandwidth;                              /* bytes per second of a rank's memory */
+    double memory;                                 /* bytes that a rank has; 0: not known */
     double launch;                                 /* seconds that every kernel takes beside its work */
     double sum;                                    /* seconds per byte that a reduction reads to add its terms */
     uint32_t ring;              /* collectives: 1 rings (NCCL), 0 every member with every other (mpi) */

@@ -14,7 +14,8 @@
     X(A_FLAGS, flags, 'u') X(A_EPS, eps, 'f') X(A_THETA, theta, 'f') X(A_SCALE, scale, 'f') X(A_AUX, aux_coef, 'f') \
     X(A_V_HEAD_DIM, v_head_dim, 'u') X(A_WINDOW, window, 'u') X(A_SCORE_CAP, score_cap, 'f') \
     X(A_ROTARY_DIM, rotary_dim, 'u') X(A_ROTARY_OFFSET, rotary_offset, 'u') X(A_ACT, act, 'a') \
-    X(A_CLAMP, clamp, 'f') X(A_ALPHA, alpha, 'f') X(A_GROUPS, groups, 'u') X(A_TOP_GROUPS, top_groups, 'u')
+    X(A_CLAMP, clamp, 'f') X(A_ALPHA, alpha, 'f') X(A_GROUPS, groups, 'u') X(A_TOP_GROUPS, top_groups, 'u') \
+    X(A_Z, z_coef, 'f')
 /* clang-format on */
 enum {
 #define NUMBER(bit, field, type) bit##_NUMBER,
@@ -215,10 +216,11 @@ static void shapes_router(const struct ir_attrs *a, uint32_t t, struct ir_op_sha
     s->in[0] = shape2(IR_COMPUTE, t, a->features);
     s->out[0] = shape2(IR_F32, t, a->top_k);
     s->out[1] = shape2(IR_I32, t, a->top_k);
-    s->param[0] = shape2(IR_COMPUTE, a->experts, a->features);
+    s->param[0] = shape2(ir_op_param_type(IR_OP_ROUTER, a, 0), a->experts, a->features);
     for (uint32_t i = 1; i < ir_op_params(IR_OP_ROUTER, a); i++)
-        s->param[i] = shape1(IR_COMPUTE, a->experts);
-    s->save[0] = s->stash[0] = shape2(IR_F32, t, a->experts);
+        s->param[i] = shape1(ir_op_param_type(IR_OP_ROUTER, a, i), a->experts);
+    s->stash[0] = shape2(IR_F32, t, a->experts);
+    s->save[0] = shape2(IR_F32, t, a->z_coef > 0 ? 2 * a->experts : a->experts);
 }
 
 static void shapes_dispatch(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -434,7 +436,8 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                            .shapes = shapes_join_heads, .flops = flops_join_heads },
     [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 3, .n_save = 1, .n_stash = 1, .grad_in = 1,
                        .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
-                       .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX | A_EPS | A_SCALE | A_GROUPS | A_TOP_GROUPS,
+                       .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX | A_EPS | A_SCALE | A_GROUPS | A_TOP_GROUPS |
+                                A_Z,
                        .shapes = shapes_router, .flops = flops_router },
     [IR_OP_DISPATCH] = { .name = "dispatch", .n_in = 2, .n_out = 3, .grad_in = 1, .bi_reads = IR_OUT(1),
                          .attrs = A_ROUTED, .shapes = shapes_dispatch, .flops = flops_dispatch },
@@ -480,7 +483,9 @@ uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr)
 {
     uint32_t bits;
     memcpy(&bits, (const char *)a + ir_attr_info[attr].offset, sizeof bits);
-    return ir_attr_info[attr].offset == offsetof(struct ir_attrs, flags) ? bits & ~(uint32_t)IR_ROUND_FIRST : bits;
+    return ir_attr_info[attr].offset == offsetof(struct ir_attrs, flags)
+               ? bits & ~(uint32_t)(IR_ROUND_FIRST | IR_FLOAT32)
+               : bits;
 }
 
 bool ir_op_param_decays(enum ir_op op, uint32_t i)
@@ -488,6 +493,22 @@ bool ir_op_param_decays(enum ir_op op, uint32_t i)
     if (op == IR_OP_LAYERNORM || op == IR_OP_RMSNORM || op == IR_OP_ATTENTION)
         return false;
     return op == IR_OP_EXPERTS ? i < 3 : i == 0;
+}
+
+bool ir_op_param_is_state(enum ir_op op, const struct ir_attrs *a, uint32_t i)
+{
+    return op == IR_OP_ROUTER && a->flags & IR_SELECT_BIAS && i == ir_op_params(op, a) - 1;
+}
+
+enum ir_dtype ir_op_param_type(enum ir_op op, const struct ir_attrs *a, uint32_t i)
+{
+    const bool weights = op == IR_OP_ROUTER && a->flags & IR_FLOAT32 && i == 0;
+    return weights || ir_op_param_is_state(op, a, i) ? IR_F32 : IR_COMPUTE;
+}
+
+bool ir_op_has_loss(enum ir_op op, const struct ir_attrs *a)
+{
+    return op == IR_OP_HEAD_LOSS || (op == IR_OP_ROUTER && (a->aux_coef > 0 || a->z_coef > 0));
 }
 
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
@@ -544,6 +565,9 @@ double ir_op_bytes(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel,
 {
     struct ir_op_shapes s;
     ir_op_shapes(op, a, t, &s);
+    for (uint32_t i = 0; i < IR_MAX_PARAM && kernel == IR_PASS_BW; i++)
+        if (ir_op_param_is_state(op, a, i)) /* no gradient, and none is read */
+            s.param[i].ndim = 0;
     return ir_op_shape_bytes(op, kernel, &s, b, compute);
 }
 

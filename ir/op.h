@@ -47,7 +47,10 @@ enum ir_op {
                        gradient), ties to the lower index; with groups, from the top_groups best of so many equal groups of
                        experts: a group is as good as its two best, or its best if GROUP_BEST. Their weights are their scores,
                        divided by their sum + eps if NORM_TOPK (with softmax: the softmax over the chosen), times scale.
-                        aux_coef > 0 adds the load-balance loss, per sequence */
+                        aux_coef > 0 adds the load-balance loss, per sequence: experts * sum of share chosen * mean score, or, if
+                        SEQUENCE_LOSS, that of DeepSeek-V3 (src/cpu/router.c). z_coef > 0 adds z_coef times the mean over tokens
+                        of the squared log-sum-exp of the logits, which save then holds behind the scores: (T,2E). The selection
+                        bias is state: each update moves it by the load of the experts (ir/plan.h, PLAN_RULE_BALANCE) */
     IR_OP_DISPATCH, /* x (T,C), index (T,k) -> rows by expert (R,C), slot (T,k) int32, counts (E) int32 per sequence, laid
                         out (E, b).
                         capacity > 0: R = E*capacity, laid out (E, b, capacity, C), rows beyond a count are zero, a token
@@ -113,26 +116,29 @@ struct ir_attrs {
     float alpha;            /* swiglu, experts: of silu; 0: 1 */
     uint32_t groups;        /* router: groups of experts; 0: none */
     uint32_t top_groups;    /* router: of which those may be chosen from */
+    float z_coef;           /* router */
 };
 enum ir_flag {
-    IR_TRANSPOSED = 1,     /* linear: W is (in,out), as in GPT-2's Conv1D */
-    IR_BIAS = 2,           /* linear, head_loss, router, experts */
-    IR_PACKED = 4,         /* attention */
-    IR_EXACT = 8,          /* gelu */
-    IR_NORM_TOPK = 16,     /* router */
-    IR_SINKS = 32,         /* attention */
-    IR_PAIRS = 64,         /* rope */
-    IR_ONE_PLUS = 128,     /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
-    IR_ROUND_FIRST = 256,  /* rmsnorm, scale */
-    IR_NO_WEIGHT = 512,    /* layernorm */
-    IR_NO_BIAS = 1024,     /* layernorm */
-    IR_PER_HEAD = 2048,    /* layernorm */
-    IR_SIGMOID = 4096,     /* router */
-    IR_SELECT_BIAS = 8192, /* router */
-    IR_GROUP_BEST = 16384, /* router */
+    IR_TRANSPOSED = 1,        /* linear: W is (in,out), as in GPT-2's Conv1D */
+    IR_BIAS = 2,              /* linear, head_loss, router, experts */
+    IR_PACKED = 4,            /* attention */
+    IR_EXACT = 8,             /* gelu */
+    IR_NORM_TOPK = 16,        /* router */
+    IR_SINKS = 32,            /* attention */
+    IR_PAIRS = 64,            /* rope */
+    IR_ONE_PLUS = 128,        /* rmsnorm: weights are stored less 1, and begin as 0; swiglu, experts: up + 1 */
+    IR_ROUND_FIRST = 256,     /* rmsnorm, scale */
+    IR_NO_WEIGHT = 512,       /* layernorm */
+    IR_NO_BIAS = 1024,        /* layernorm */
+    IR_PER_HEAD = 2048,       /* layernorm */
+    IR_SIGMOID = 4096,        /* router */
+    IR_SELECT_BIAS = 8192,    /* router */
+    IR_GROUP_BEST = 16384,    /* router */
+    IR_FLOAT32 = 32768,       /* router: W is float32, whatever the job's type */
+    IR_SEQUENCE_LOSS = 65536, /* router: what aux_coef is of */
 };
-/* An attribute's 4 bytes as far as they are mathematics: without the flag that says where bfloat16 is rounded. Two graphs that differ in it
- * alone are the same model, and a run of one goes on as the other. */
+/* An attribute's 4 bytes as far as they are mathematics: without the flags that say where bfloat16 is rounded, and what is float32
+ * beside it. Two graphs that differ in them alone are the same model, and a run of one goes on as the other. */
 uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr); /* attr: index in ir_attr_info */
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
@@ -142,7 +148,7 @@ struct ir_attr_info {
     char type;       /* 'u' uint32_t, 'f' float, 'a' enum ir_act, 4 bytes */
 };
 enum {
-    IR_ATTR_COUNT = 27,
+    IR_ATTR_COUNT = 28,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];
@@ -197,6 +203,11 @@ uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
 /* Whether weight decay acts on parameter i of such an operator: on weights, never on norms, biases and sinks, whatever their shape. */
 bool ir_op_param_decays(enum ir_op op, uint32_t i);
+/* Whether parameter i is state: it has no gradient, and a rule of its own moves it instead of the optimizer (a router's selection
+ * bias, always its last parameter). */
+bool ir_op_param_is_state(enum ir_op op, const struct ir_attrs *a, uint32_t i);
+/* IR_COMPUTE; IR_F32 for what is float32 whatever the job's type: state, and the weights of a router with FLOAT32. */
+enum ir_dtype ir_op_param_type(enum ir_op op, const struct ir_attrs *a, uint32_t i);
 /* attention: elements of a head of v and o. */
 static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
 {
@@ -224,6 +235,8 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr); /* attr: index in ir_attr_info */
 uint32_t ir_op_flags(enum ir_op op);                       /* bits of enum ir_flag that the operator knows */
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
+/* A source of loss: gradients begin here, whether or not an output has one (head_loss; routers with losses of their own). */
+bool ir_op_has_loss(enum ir_op op, const struct ir_attrs *a);
 /* Whether back ends have such a kernel, and whether an operator with these attributes runs it (attention: BW with sinks). */
 bool ir_op_has_kernel(enum ir_op op, enum ir_pass kernel);
 bool ir_op_runs(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel);

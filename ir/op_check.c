@@ -47,6 +47,7 @@ static const struct {
     MAY(eps, IR_OP_ROUTER),
     MAY(groups, ANY),
     MAY(top_groups, ANY),
+    MAY(z_coef, ANY),
 };
 
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
@@ -104,7 +105,7 @@ uint32_t ir_op_flags(enum ir_op op)
     case IR_OP_GELU:
         return IR_EXACT;
     case IR_OP_ROUTER:
-        return IR_NORM_TOPK | IR_BIAS | IR_SIGMOID | IR_SELECT_BIAS | IR_GROUP_BEST;
+        return IR_NORM_TOPK | IR_BIAS | IR_SIGMOID | IR_SELECT_BIAS | IR_GROUP_BEST | IR_FLOAT32 | IR_SEQUENCE_LOSS;
     default:
         return 0;
     }
@@ -169,8 +170,9 @@ static const char *router_wrong(const struct ir_attrs *a)
         return "top_groups groups have fewer experts than top_k";
     if (a->groups && size < 2 && !(a->flags & IR_GROUP_BEST))
         return "a group has one expert, and is as good as its two best";
-    if (a->aux_coef > 0 && (a->groups || a->flags & (IR_SIGMOID | IR_SELECT_BIAS)))
-        return "aux_coef goes with softmax alone, without groups and select_bias";
+    if (a->flags & IR_SEQUENCE_LOSS ? a->aux_coef == 0 : a->aux_coef > 0 && a->flags & (IR_SIGMOID | IR_SELECT_BIAS))
+        return a->aux_coef > 0 ? "aux_coef goes with softmax and without select_bias, or with sequence_loss"
+                               : "sequence_loss says what aux_coef is of, and there is none";
     return NULL;
 }
 

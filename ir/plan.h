@@ -15,7 +15,7 @@
 
 #include "base/mem.h"
 #include "base/status.h"
-#include "ir/op.h"
+#include "ir/graph.h"
 #include "ir/split.h"
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
@@ -101,16 +101,24 @@ static inline bool zero_gathers_at_start(uint32_t zero)
     return zero_shards_state(zero) && !zero_shards_params(zero);
 }
 
-/* A bucket: parameters that are reduced, gathered and updated together, flat. Elements [0, n_decay) decay. The flat range is
- * padded to a multiple of the holders; holder i owns elements [i*size/H, (i+1)*size/H) where sharded, and the same part is
+/* What UPDATE does with a bucket: a step of the optimizer with its gradients; or it is the state of routers, whole and float32 on
+ * every holder, without gradient, master and moments, and each selection bias b_i is moved by the load of its experts:
+ * b_i += rate * sign(mean of c - c_i), c_i the tokens of the whole step that expert i was chosen by (DeepSeek-V3, arXiv 2412.19437,
+ * 2.1.2). The loads stand behind the scalars (ir_graph_loads), summed over all ranks with them; so it is updated after them. */
+enum plan_rule { PLAN_RULE_OPTIMIZER, PLAN_RULE_BALANCE };
+
+/* A bucket: parameters that are reduced, gathered and updated together, flat, of one type. Elements [0, n_decay) decay. The flat
+ * range is padded to a multiple of the holders; holder i owns elements [i*size/H, (i+1)*size/H) where sharded, and the same part is
  * its share of the norm everywhere. */
 struct plan_bucket {
     uint32_t first_piece, n_pieces; /* in the shard map */
     uint32_t holders;               /* group: every device with a copy */
     uint32_t zero;                  /* enum plan_zero */
+    uint32_t type;                  /* of the parameters: IR_F32 or IR_BF16 of enum ir_dtype */
+    uint32_t rule;                  /* enum plan_rule */
     uint64_t elements;              /* padded */
     uint64_t n_decay;
-    uint64_t param, grad;  /* byte offsets in ARENA_PARAMS and ARENA_GRADS */
+    uint64_t param, grad;  /* byte offsets in ARENA_PARAMS and ARENA_GRADS; no gradients: UINT64_MAX */
     uint64_t master, m, v; /* byte offsets in ARENA_OPTIM; UINT64_MAX: has none */
     /* byte offset in ARENA_SNAPSHOT of this holder's own part in float32: of the parameters, then of m and of v where it has
      * them, without gaps; UINT64_MAX: no snapshot is planned */
@@ -224,9 +232,9 @@ enum plan_op {
     PLAN_ALL_TO_ALL_V, /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of
                             what is sent, base 3 of what is received, int32, equally many per member */
     PLAN_SUMSQ,        /* scalar NORM2 += squares of this holder's part of the bucket; no bases */
-    PLAN_SCALARS, /* all-reduce of the step's scalars (float64, in place) over the channel, all ranks; grad_scale is
+    PLAN_SCALARS, /* all-reduce of the step's scalars and loads (float64, in place) over the channel, all ranks; grad_scale is
                             known after it; no bases */
-    PLAN_UPDATE,  /* optimizer step of the bucket: reads its gradients, writes parameters and moments; no bases */
+    PLAN_UPDATE, /* the bucket's rule: reads its gradients, writes parameters and moments; no bases */
     PLAN_OP_COUNT
 };
 const char *plan_op_name(enum plan_op op);
@@ -340,6 +348,12 @@ struct plan {
  * something is wrong. n_graph_ops, n_params, n_tensors: of the model that the plan belongs to. */
 enum status plan_open(const void *blob, uint64_t bytes, uint32_t n_graph_ops, uint32_t n_params, uint32_t n_tensors,
                       struct plan *p, struct err *e);
+
+/* Of ARENA_SCALARS: the scalars and the loads of experts. */
+static inline uint64_t plan_scalars_bytes(const struct ir_graph *g)
+{
+    return (SCALAR_COUNT + (uint64_t)ir_graph_loads(g, NULL)) * sizeof(double);
+}
 
 /* Bytes of a bucket's snapshot on one of its holders. */
 static inline uint64_t plan_snapshot_bytes(const struct plan_bucket *b, uint32_t holders)

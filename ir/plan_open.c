@@ -162,14 +162,14 @@ static uint64_t bucket_bytes(const struct plan_bucket *b, uint32_t holders, uint
     return (b->zero >= level ? b->elements / holders : b->elements) * element;
 }
 
-static uint64_t param_bytes(const struct plan *p, const struct plan_bucket *b, uint32_t holders)
+static uint64_t param_bytes(const struct plan_bucket *b, uint32_t holders)
 {
-    return bucket_bytes(b, holders, ZERO_PARAMS, ir_dtype_size(IR_COMPUTE, p->h->compute));
+    return bucket_bytes(b, holders, ZERO_PARAMS, ir_dtype_size(b->type, b->type));
 }
 
 static uint64_t grad_bytes(const struct plan_bucket *b, uint32_t holders)
 {
-    return bucket_bytes(b, holders, ZERO_GRADS, 4);
+    return b->grad == UINT64_MAX ? 0 : bucket_bytes(b, holders, ZERO_GRADS, 4);
 }
 
 static enum status check_pieces(const struct plan *p, uint32_t bucket, struct err *e, uint32_t n_params)
@@ -209,9 +209,16 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
         NEED(b->elements <= huge && b->elements % h == 0 && b->n_decay <= b->elements, e,
              "bucket %u: %" PRIu64 " elements, %" PRIu64 " decay, %u in the replica group", i, b->elements, b->n_decay,
              h);
-        NEED(inside(b->param, param_bytes(p, b, h), arena[ARENA_PARAMS]), e, "bucket %u: parameters beyond their arena",
+        NEED(inside(b->param, param_bytes(b, h), arena[ARENA_PARAMS]), e, "bucket %u: parameters beyond their arena",
              i);
-        NEED(inside(b->grad, grad_bytes(b, h), arena[ARENA_GRADS]), e, "bucket %u: gradients beyond their arena", i);
+        NEED(b->type == IR_F32 || b->type == IR_BF16, e, "bucket %u: type %u, expected float32 or bfloat16", i,
+             b->type);
+        NEED(b->rule == PLAN_RULE_OPTIMIZER || (b->rule == PLAN_RULE_BALANCE && b->type == IR_F32 && !b->zero), e,
+             "bucket %u: rule %u, type %u, zero %u", i, b->rule, b->type, b->zero);
+        NEED((b->grad == UINT64_MAX) == (b->rule == PLAN_RULE_BALANCE), e, "bucket %u: gradients go with the optimizer",
+             i);
+        NEED(b->grad == UINT64_MAX || inside(b->grad, grad_bytes(b, h), arena[ARENA_GRADS]), e,
+             "bucket %u: gradients beyond their arena", i);
         const uint64_t state[3] = { b->master, b->m, b->v };
         for (int k = 0; k < 3; k++)
             NEED(state[k] == UINT64_MAX || inside(state[k], bucket_bytes(b, h, ZERO_STATE, 4), arena[ARENA_OPTIM]), e,
@@ -337,7 +344,7 @@ static enum status check_bucket_base(struct walk *w, uint32_t i, uint32_t k, uin
     const struct plan_bucket *u = &p->buckets[b->buffer];
     uint32_t holders = w->group_size[u->holders];
     uint64_t at = b->arena == ARENA_PARAMS ? u->param : u->grad;
-    uint64_t size = b->arena == ARENA_PARAMS ? param_bytes(p, u, holders) : grad_bytes(u, holders);
+    uint64_t size = b->arena == ARENA_PARAMS ? param_bytes(u, holders) : grad_bytes(u, holders);
     NEED(b->offset >= at && inside(b->offset - at, bytes, size), w->e,
          "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset,
          b->buffer);

@@ -75,6 +75,11 @@ _Static_assert(OPERAND_COUNT == 32 && OPERAND_STASH == 8 && OPERAND_DIN == 19, "
         NULL, 0, 0, 0, NULL, 0 \
     }
 
+static const char *rule_text(uint32_t v)
+{
+    return v == PLAN_RULE_OPTIMIZER ? "optimizer" : "balance";
+}
+
 const struct plan_field plan_header_fields[] = {
     U(plan_header, class_id),
     U(plan_header, n_classes),
@@ -109,6 +114,8 @@ const struct plan_field plan_stream_fields[] = {
 const struct plan_field plan_bucket_fields[] = {
     U(plan_bucket, holders),
     U(plan_bucket, zero),
+    E(plan_bucket, type, dtype_text, IR_BYTE + 1),
+    E(plan_bucket, rule, rule_text, 2),
     U(plan_bucket, elements),
     U(plan_bucket, n_decay),
     U(plan_bucket, param),

@@ -2,7 +2,8 @@
 #ifndef PIPER_IR_SCALAR_H
 #define PIPER_IR_SCALAR_H
 
-/* Per-step sums, in float64, in ARENA_SCALARS; zeroed when a step begins, summed over all ranks before they are read. */
+/* Per-step sums, in float64, in ARENA_SCALARS; zeroed when a step begins, summed over all ranks before they are read. Behind them
+ * stand the loads of experts: how many tokens have chosen each (ir_graph_loads). */
 enum scalar {
     SCALAR_LOSS,
     SCALAR_AUX,
@@ -14,6 +15,4 @@ enum scalar {
     SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
     SCALAR_COUNT = 8
 };
-enum { PLAN_SCALARS_BYTES = SCALAR_COUNT * sizeof(double) };
-
 #endif

@@ -54,6 +54,18 @@ static uint64_t wide_bytes(const struct ir_kernel *k)
     return sum;
 }
 
+/* struct router_work in src/cpu/router.c. F: scores, when they are not kept, and with them logits; of a row its sum of scores, its
+ * log-sum-exp. BI: the gradient of the scores of each sequence. Both: the best k by score alone. */
+static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint64_t rows)
+{
+    const uint64_t plain = cpu_router_counts_apart(a) ? rows * a->top_k : 0;
+    const uint32_t width = a->z_coef > 0 ? 2 * a->experts : a->experts;
+    const uint32_t sums = (a->flags & IR_SEQUENCE_LOSS ? 1 : 0) + (a->z_coef > 0 ? 1 : 0);
+    return kernel == IR_PASS_F    ? (rows * (width + sums) + plain) * sizeof(float)
+           : kernel == IR_PASS_BI ? ((uint64_t)b * a->experts + plain) * sizeof(float)
+                                  : 0;
+}
+
 static uint64_t own_bytes(const struct ir_kernel *k)
 {
     const struct ir_attrs *a = k->attrs;
@@ -65,10 +77,8 @@ static uint64_t own_bytes(const struct ir_kernel *k)
         return (uint64_t)t * ir_op_rotary(a) * sizeof(float);
     case IR_OP_ATTENTION: /* sum of dO O per head and row */
         return kernel == IR_PASS_BI ? rows * a->heads * sizeof(float) : 0;
-    case IR_OP_ROUTER: /* F: probabilities, when they are not kept; BI: auxiliary gradient per sequence and expert */
-        return kernel == IR_PASS_F    ? rows * a->experts * sizeof(float)
-               : kernel == IR_PASS_BI ? (uint64_t)b * a->experts * sizeof(float)
-                                      : 0;
+    case IR_OP_ROUTER:
+        return router_bytes(a, kernel, b, rows);
     case IR_OP_DISPATCH: /* next free row per sequence and expert */
         return kernel == IR_PASS_F && !a->capacity ? (uint64_t)b * a->experts * sizeof(int32_t) : 0;
     case IR_OP_EXPERTS:

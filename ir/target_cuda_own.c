@@ -118,6 +118,9 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
+    if (op == IR_OP_ROUTER && (a->z_coef > 0 || a->flags & IR_SEQUENCE_LOSS))
+        return "router on CUDA has no z_coef and no sequence_loss (aux_loss_alpha with sigmoid scores); leave them out "
+               "or use --device cpu";
     if (op == IR_OP_ROUTER && a->groups > CUDA_MAX_GROUPS)
         return "the CUDA kernels choose from at most 512 groups of experts; use fewer, or --device cpu";
     if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)

@@ -55,6 +55,7 @@ enum status train_config_validate(const struct train_config *c, const char *wher
           "lr.peak must be from 0 to 1e6, and lr.min from 0 to lr.peak" },
         { c->warmup_steps < many && c->decay_steps < many, "warmup_steps and decay_steps must be below 2^53" },
         { in_range(c->clip_norm, 0, 1e30), "clip_norm must be from 0 (none) to 1e30" },
+        { in_range(c->bias_update_rate, 0, 1e6), "moe_router_bias_update_rate must be from 0 (none) to 1e6" },
         { c->batch_size >= 1 && c->batch_size <= INT32_MAX, "batch_size must be from 1 to 2^31-1" },
         { c->seq_len >= 1 && c->seq_len <= INT32_MAX, "seq_len must be from 1 to 2^31-1" },
         { c->steps >= 1 && c->steps < many, "steps must be from 1 to 2^53" },

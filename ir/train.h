@@ -20,9 +20,10 @@ struct train_config {
     double lr_peak, lr_min;
     uint64_t warmup_steps, decay_steps; /* decay_steps: of wsd; 0: a tenth of the steps */
 
-    double clip_norm;    /* 0: none */
-    uint32_t batch_size; /* sequences a step, over all replicas */
-    uint32_t seq_len;    /* tokens */
+    double clip_norm;        /* 0: none */
+    double bias_update_rate; /* by which the selection biases of routers are moved; 0: they stay */
+    uint32_t batch_size;     /* sequences a step, over all replicas */
+    uint32_t seq_len;        /* tokens */
     uint64_t steps, seed;
     uint32_t dtype; /* IR_F32 or IR_BF16 of enum ir_dtype */
 

@@ -1,8 +1,9 @@
 /* Buckets: which parameters are reduced and updated together, and who holds them (piper-strategy(5), replicate).
  *
- * The parameters of a piece of a chunk form one bucket, or one for each set of holders: regions of shared sequences hold blocks of some.
- * A parameter that several sub-chunks use is a bucket of its own. The holders of a bucket are all devices of all classes that run one
- * of those sub-chunks, for whatever reason: replicas and tied stages are one mechanism. Needs: sub-chunks, classes. */
+ * The parameters of a piece of a chunk form one bucket, or one for each set of holders (regions of shared sequences hold blocks of some)
+ * and each type that they have, and its state one beside it. A parameter that several sub-chunks use is a bucket of its own. The holders
+ * of a bucket are all devices of all classes that run one of those sub-chunks, for whatever reason: replicas and tied stages are one
+ * mechanism. Needs: sub-chunks, classes. */
 #include <stdlib.h>
 
 #include "sched/passes.h"
@@ -41,7 +42,7 @@ static void finish_classes(struct sched *s, struct bucket *b)
  * every holder's part is equal and starts at 16 bytes. */
 static void lay_out(struct sched *s, struct bucket *b)
 {
-    uint32_t align = elements_of(s, s->in->target->alignment);
+    uint32_t align = elements_of(b, s->in->target->alignment);
     uint64_t at = 0;
     uint32_t *p = s->bucket_params.at + b->first_param, n = b->n_params, k = 0;
     uint32_t *sorted = mem_alloc(n * sizeof *sorted);
@@ -56,7 +57,7 @@ static void lay_out(struct sched *s, struct bucket *b)
     }
     memcpy(p, sorted, n * sizeof *sorted);
     mem_free(sorted);
-    b->elements = round_up(round_up(at, align), (uint64_t)b->holders * elements_of(s, 16));
+    b->elements = round_up(round_up(at, align), (uint64_t)b->holders * elements_of(b, 16));
 }
 
 /* Does every class of the bucket have gradients of every microbatch? Not where the microbatches of a stage are placed on
@@ -86,7 +87,7 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
     const struct directive *d = r == IR_NONE ? NULL : &s->directives.at[r];
     b->reduce_stream = d ? d->reduce_stream : s->stream_of[chunk];
     b->gather_stream = d ? d->gather_stream : 0;
-    if (d && b->holders > 1) {
+    if (d && b->holders > 1 && !b->state) {
         b->reduce_each = d->reduce_each && (b->n_classes == 1 || every_microbatch(s, b, (uint32_t)(b - s->buckets.at)));
         b->prefetch = d->prefetch;
         /* several classes use a tied parameter at different times: they gather it together, at the start of the step */
@@ -102,19 +103,28 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
                    devices_text(s, s->set_of[chunk * s->microbatches], set, sizeof set), s->replicas, set);
 }
 
-static struct bucket *new_bucket(struct sched *s)
+static enum ir_dtype param_type(const struct sched *s, const struct ir_param *p)
+{
+    return p->shape.dtype == IR_COMPUTE ? s->in->compute : (enum ir_dtype)p->shape.dtype;
+}
+
+/* For parameters like this one. */
+static struct bucket *new_bucket(struct sched *s, const struct ir_param *like)
 {
     struct bucket *b = vec_push(&s->buckets);
-    *b = (struct bucket){
-        .first_param = s->bucket_params.n, .first_class = s->bucket_classes.n, .shard = IR_NONE, .blocks = 1
-    };
+    *b = (struct bucket){ .first_param = s->bucket_params.n,
+                          .first_class = s->bucket_classes.n,
+                          .type = param_type(s, like),
+                          .state = like->state,
+                          .shard = IR_NONE,
+                          .blocks = 1 };
     return b;
 }
 
 /* A parameter that several sub-chunks use; chunk: of the first of them. */
 static enum status tied_bucket(struct sched *s, uint32_t param, uint32_t chunk, struct err *e)
 {
-    struct bucket *b = new_bucket(s);
+    struct bucket *b = new_bucket(s, &s->g->params.at[param]);
     s->bucket_of[param] = s->buckets.n - 1;
     vec_add(&s->bucket_params, param);
     b->n_params = 1;
@@ -140,16 +150,18 @@ static uint32_t blocks_of(const struct sched *s, uint32_t chunk, uint32_t param)
     return s->shard_of[chunk] == IR_NONE ? s->cuts[param].blocks : 1;
 }
 
-/* The parameters of the piece in so many blocks that one sub-chunk alone uses: those that have no bucket yet. */
-static enum status piece_bucket(struct sched *s, const struct piece *piece, uint32_t blocks, struct err *e)
+/* The parameters of the piece that one sub-chunk alone uses, that have no bucket yet, and that are as `like`: in as many blocks, of the
+ * same type, state or not. */
+static enum status piece_bucket(struct sched *s, const struct piece *piece, uint32_t like, struct err *e)
 {
-    const uint32_t chunk = s->chunks.subs.at[piece->first].chunk;
-    struct bucket *b = new_bucket(s);
+    const uint32_t chunk = s->chunks.subs.at[piece->first].chunk, blocks = blocks_of(s, chunk, like);
+    struct bucket *b = new_bucket(s, &s->g->params.at[like]);
     for (uint32_t i = piece->first; i < piece->end; i++) {
         const struct ir_sub *u = &s->chunks.subs.at[i];
         for (uint32_t k = 0; k < u->n_param; k++) {
             uint32_t p = s->chunks.params.at[u->first_param + k];
-            if (s->bucket_of[p] != IR_NONE || blocks_of(s, chunk, p) != blocks)
+            if (s->bucket_of[p] != IR_NONE || blocks_of(s, chunk, p) != blocks ||
+                b->type != param_type(s, &s->g->params.at[p]) || b->state != s->g->params.at[p].state)
                 continue;
             s->bucket_of[p] = s->buckets.n - 1;
             vec_add(&s->bucket_params, p);
@@ -174,7 +186,7 @@ static enum status buckets_of_piece(struct sched *s, const struct piece *piece, 
                 if (s->bucket_of[p] != IR_NONE || own != (piece->users[p] < 2))
                     continue;
                 if (own)
-                    TRY(piece_bucket(s, piece, blocks_of(s, u->chunk, p), e));
+                    TRY(piece_bucket(s, piece, p, e));
                 else
                     TRY(tied_bucket(s, p, u->chunk, e));
             }

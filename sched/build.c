@@ -37,7 +37,7 @@ uint8_t *find_gradients(const struct ir_graph *g)
     for (uint32_t o = g->ops.n; o-- > 0;) {
         const struct ir_node_op *op = &g->ops.at[o];
         const struct ir_op_info *info = &ir_op_info[op->op];
-        bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+        bool flows = ir_op_has_loss((enum ir_op)op->op, &op->attrs);
         for (int i = 0; i < IR_MAX_OUT; i++)
             flows = flows || (op->out[i] != IR_NONE && has[op->out[i]]);
         for (int i = 0; i < IR_MAX_IN && flows; i++)
@@ -108,7 +108,7 @@ static bool gives_gradient(const struct builder *b, const struct ir_sub *sub, ui
     const struct sched *s = b->s;
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
-        bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+        bool flows = ir_op_has_loss((enum ir_op)op->op, &op->attrs);
         for (int k = 0; k < IR_MAX_OUT; k++)
             flows = flows || (op->out[k] != IR_NONE && b->has_grad[op->out[k]]);
         for (int k = 0; k < IR_MAX_IN && flows; k++)

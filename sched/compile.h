@@ -21,6 +21,8 @@ struct bucket {
     bool reduce_each;           /* per microbatch; else once, after the last */
     uint32_t prefetch;          /* zero 3 */
     uint64_t elements, n_decay; /* elements padded to the holders */
+    enum ir_dtype type;         /* of its parameters: IR_F32 or IR_BF16 */
+    bool state;                 /* no gradients and no optimizer: a rule moves it on every holder alike */
     uint32_t holders;           /* devices with the same parameters */
     uint32_t shard;  /* index in directives; IR_NONE: no experts. Else a device holds 1/ep of the experts, and
                                    the holders are those with the same block in all groups */
@@ -119,10 +121,10 @@ struct sched {
     struct list_plan train, eval;
 };
 
-/* Elements of a bucket that take at least `bytes` as parameters (in the job's type) and as gradients (float32). */
-static inline uint32_t elements_of(const struct sched *s, uint32_t bytes)
+/* Elements of a bucket that take at least `bytes` as parameters and as gradients (float32). */
+static inline uint32_t elements_of(const struct bucket *b, uint32_t bytes)
 {
-    return bytes / ir_dtype_size(IR_COMPUTE, s->in->compute);
+    return bytes / ir_dtype_size(b->type, b->type);
 }
 /* Devices that the experts of a chunk are split over; 1 where they are not. */
 static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)

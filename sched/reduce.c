@@ -3,7 +3,8 @@
  * pass_reduce: the gradients of a bucket with more than one holder are reduced once, after the last backward that adds to
  * them, or ("reduce":"each") once per microbatch. pass_update: sum of squares per bucket, the all-reduce of the step's scalars
  * (the norm counts each parameter once), and the update of every bucket. With clipping the norm is a barrier: updates wait
- * for the scalars, and the DAG says so. */
+ * for the scalars, and the DAG says so. State (sched/buckets.c) has neither gradients nor a share of the norm; what moves it is
+ * among the scalars, so its update waits for them always. */
 #include "sched/passes.h"
 
 /* Buckets of every sub-chunk: those of sub-chunk i are buckets.at[first[i]] .. first[i + 1]. */
@@ -74,7 +75,7 @@ enum status pass_reduce(struct sched *s, struct err *e)
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
         for (uint32_t mb = 0; mb < m; mb++) {
-            if (k->holders < 2)
+            if (k->holders < 2 || k->state)
                 target[b * m + mb] = IR_NONE;
             else if (k->reduce_each || !mb)
                 target[b * m + mb] = bucket_node(&s->train.dag, IR_NODE_REDUCE, b, k->reduce_each ? mb : IR_NO_MB,
@@ -120,21 +121,25 @@ enum status pass_update(struct sched *s, struct err *e)
     if (s->in->eval)
         scalars_node(s, &s->eval.dag);
     uint32_t *direct = mem_alloc(((size_t)s->buckets.n * m + 1) * sizeof *direct); /* of buckets that nothing reduces */
+    uint32_t *sumsq = mem_alloc((s->buckets.n + 1) * sizeof *sumsq);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
-        uint32_t sumsq = bucket_node(d, IR_NODE_SUMSQ, b, IR_NO_MB, 0);
+        const struct bucket *k = &s->buckets.at[b];
+        sumsq[b] = k->state ? IR_NONE : bucket_node(d, IR_NODE_SUMSQ, b, IR_NO_MB, 0);
         for (uint32_t mb = 0; mb < m; mb++)
-            direct[b * m + mb] = s->buckets.at[b].holders < 2 ? sumsq : IR_NONE;
+            direct[b * m + mb] = k->holders < 2 ? sumsq[b] : IR_NONE;
     }
     for (uint32_t i = 0; i < first; i++)
         if (d->nodes.at[i].kind == IR_NODE_REDUCE)
-            ir_dag_edge(d, i, first + d->nodes.at[i].what, IR_EDGE_AFTER, 0);
+            ir_dag_edge(d, i, sumsq[d->nodes.at[i].what], IR_EDGE_AFTER, 0);
     edges_from_backwards(s, d, direct);
     uint32_t scalars = scalars_node(s, d);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
-        ir_dag_edge(d, first + b, scalars, IR_EDGE_AFTER, 0);
+        if (sumsq[b] != IR_NONE)
+            ir_dag_edge(d, sumsq[b], scalars, IR_EDGE_AFTER, 0);
         uint32_t update = bucket_node(d, IR_NODE_UPDATE, b, IR_NO_MB, 0);
-        ir_dag_edge(d, s->in->clip ? scalars : first + b, update, IR_EDGE_AFTER, 0);
+        ir_dag_edge(d, s->in->clip || sumsq[b] == IR_NONE ? scalars : sumsq[b], update, IR_EDGE_AFTER, 0);
     }
     mem_free(direct);
+    mem_free(sumsq);
     return ST_OK;
 }

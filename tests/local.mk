@@ -30,7 +30,7 @@ check_PROGRAMS += $(SLOW_UNIT_TESTS) $(UNIT_TESTS)
 endif
 
 # Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
-UNIT_TESTS += tests/unit/test_base tests/unit/test_check tests/unit/test_config \
+UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_check tests/unit/test_config \
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_safetensors tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
@@ -48,7 +48,7 @@ tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 
 SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/keep.sh tests/train/kill.sh \
+SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/keep.sh tests/train/kill.sh \
 	tests/train/memory.sh tests/train/rows.sh
 
 # Jobs one after another under one launch of MPI, for the tests that train: tests/jobs/lib.sh.

@@ -143,7 +143,7 @@ clean 'families of models'
 
 { # of an operator of a "graph"
     sed -n '/define ATTRIBUTES(X)/,/clang-format on/p' "$src/ir/op.c" | grep -oE 'X\(A_[A-Z_]+, [a-z_]+' | cut -d' ' -f2 | grep -vx flags
-    sed -n '/flag_names\[\] = {/,/};/p' "$src/ir/family/explicit.c" | grep -oE '"[a-z_]+"' | tr -d '"'
+    sed -n '/flag_names\[\] = {/,/};/p' "$src/ir/family/explicit.c" | grep -oE '"[a-z_0-9]+"' | tr -d '"'
     printf '%s\n' capacity_factor inv_freq op name in param tags block init std
 } | sort -u >"$dir/code"
 page_keys "$man/piper-model.5" '^OPERATORS' >"$dir/page"

@@ -123,6 +123,7 @@ static uint32_t router(struct builder *b, const struct fb_moe *moe, uint32_t x)
                                 .groups = moe->groups,
                                 .top_groups = moe->top_groups,
                                 .aux_coef = moe->aux_coef,
+                                .z_coef = moe->z_coef,
                                 .scale = moe->scale,
                                 .eps = moe->eps,
                                 .flags = moe->router_flags };

@@ -51,7 +51,7 @@ enum { FB_EXPERT_PARAMS = 6 }; /* gate, up, down, and their biases */
 struct fb_moe {
     uint32_t features, ffn, experts, top_k, capacity;
     uint32_t groups, top_groups;
-    float aux_coef, scale, eps, clamp, alpha;
+    float aux_coef, z_coef, scale, eps, clamp, alpha;
     uint32_t router_flags, expert_flags;            /* of their operators */
     const char *router, *router_bias, *select_bias; /* names of parameters below the layer */
     const char *expert[FB_EXPERT_PARAMS];           /* with a * for the expert, where each is a tensor of its own */

@@ -109,6 +109,21 @@ enum status decoder_only_value(const struct hf_model *m, const char *key, const 
     return same ? ST_OK : js_expected(&v, m->e, "%s: others are not implemented", value);
 }
 
+/* Over a batch instead of a sequence the loss would be another one with each strategy. */
+enum status decoder_alpha(const struct hf_model *m, struct decoder *d)
+{
+    const float alpha = (float)d->c->aux_loss_alpha;
+    struct js v = hf_get(m, "seq_aux");
+    if (alpha > 0 && !d->c->seq_aux)
+        return js_wrong(&v, m->e,
+                        "found false with aux_loss_alpha %g: the load-balance loss is that of each sequence here, set "
+                        "seq_aux true or aux_loss_alpha 0",
+                        d->c->aux_loss_alpha);
+    d->moe.router_flags |= alpha > 0 && d->moe.router_flags & IR_SIGMOID ? IR_SEQUENCE_LOSS : 0;
+    d->moe.aux_coef = d->moe.router_flags & IR_SIGMOID ? alpha : alpha / (float)d->moe.top_k;
+    return ST_OK;
+}
+
 enum status decoder_shared_expert(const struct hf_model *m, struct decoder *d)
 {
     const uint64_t width = (uint64_t)d->c->n_shared_experts * d->c->moe_intermediate_size;
@@ -139,7 +154,8 @@ enum status decoder_sigmoid_router(const struct hf_model *m, struct decoder *d)
                         c->n_routed_experts);
     decoder_sparse_from(d, c->first_k_dense_replace);
     TRY(decoder_experts(m, d, c->n_routed_experts, c->moe_intermediate_size));
-    d->moe.router_flags |= IR_SIGMOID | IR_SELECT_BIAS;
+    d->moe.router_flags |= IR_SIGMOID | IR_SELECT_BIAS | IR_FLOAT32;
+    TRY(decoder_alpha(m, d));
     d->moe.eps = c->norm_topk_prob ? 1e-20f : 0;
     d->moe.scale = c->routed_scaling_factor == 1 ? 0 : (float)c->routed_scaling_factor;
     if (c->n_group > 1) {
@@ -166,6 +182,7 @@ enum status decoder_experts(const struct hf_model *m, struct decoder *d, uint32_
     d->moe.top_k = c->num_experts_per_tok;
     d->moe.router_flags |= c->norm_topk_prob ? IR_NORM_TOPK : 0;
     d->moe.aux_coef = c->output_router_logits && sparse ? (float)c->router_aux_loss_coef / (float)sparse : 0;
+    d->moe.z_coef = (float)c->router_z_loss_coef;
     d->moe.capacity = ir_capacity(c->capacity_factor, m->g->seq_len, d->moe.top_k, experts);
     return ST_OK;
 }

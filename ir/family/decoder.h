@@ -86,6 +86,8 @@ enum status decoder_experts(const struct hf_model *m, struct decoder *d, uint32_
 void decoder_sparse_from(struct decoder *d, uint32_t first);
 /* The key is missing or null, or has the one value (JSON) that the class computes. */
 enum status decoder_only_value(const struct hf_model *m, const char *key, const char *value);
+/* DeepSeek's own loss of sequences, times aux_loss_alpha in each layer; after decoder_experts(). */
+enum status decoder_alpha(const struct hf_model *m, struct decoder *d);
 /* n_shared_experts of moe_intermediate_size, side by side. */
 enum status decoder_shared_expert(const struct hf_model *m, struct decoder *d);
 /* The width of the mlp: as given, or four times that of the model. */
@@ -108,10 +110,13 @@ enum status decoder_build(struct hf_model *m);
     DECODER_ROPE, EPS("rms_norm_eps", eps), STD(0.02), WORD(hidden_act, "silu"), FLAG(tie_word_embeddings, false)
 #define DECODER_SIGMOID_ROUTER                                                                                       \
     ALIAS("num_local_experts", "n_routed_experts"), ALIAS("num_experts", "n_routed_experts"), OTHER("scoring_func"), \
-        OTHER("topk_method"), OTHER("moe_layer_freq"), NUMBER(capacity_factor, 0, 0, 1e6), INFO("aux_loss_alpha"),   \
-        INFO("seq_aux")
+        OTHER("topk_method"), OTHER("moe_layer_freq"), NUMBER(capacity_factor, 0, 0, 1e6), DECODER_ALPHA
 #define DECODER_MTP COUNT(num_nextn_predict_layers, 1), ALIAS("num_mtp_layers", "num_nextn_predict_layers")
-#define DECODER_AUX(coef) \
-    FLAG(output_router_logits, false), NUMBER(router_aux_loss_coef, coef, 0, 1e6), NUMBER(capacity_factor, 0, 0, 1e6)
+#define DECODER_Z   NUMBER(router_z_loss_coef, 0, 0, 1e6)
+#define DECODER_AUX(coef)                                                                                              \
+    FLAG(output_router_logits, false), NUMBER(router_aux_loss_coef, coef, 0, 1e6), NUMBER(capacity_factor, 0, 0, 1e6), \
+        DECODER_Z
+/* The load-balance loss of DeepSeek's own classes. */
+#define DECODER_ALPHA NUMBER(aux_loss_alpha, 0, 0, 1e6), FLAG(seq_aux, true), DECODER_Z
 
 #endif

@@ -86,8 +86,7 @@ static const struct hf_key v2_keys[] = {
     COUNT(first_k_dense_replace, 0),
     OTHER("norm_topk_prob"),
     NUMBER(capacity_factor, 0, 0, 1e6),
-    INFO("aux_loss_alpha"),
-    INFO("seq_aux"),
+    DECODER_ALPHA,
     END,
 };
 
@@ -118,6 +117,8 @@ static enum status read_v2(const struct hf_model *m, struct decoder *d)
         d->moe.top_groups = c->topk_group;
         d->moe.router_flags |= IR_GROUP_BEST;
     }
+    d->moe.router_flags |= IR_FLOAT32;
+    TRY(decoder_alpha(m, d));
     return decoder_shared_expert(m, d);
 }
 

@@ -47,6 +47,8 @@ static const struct {
     { "sigmoid", IR_SIGMOID },
     { "select_bias", IR_SELECT_BIAS },
     { "group_best", IR_GROUP_BEST },
+    { "float32", IR_FLOAT32 },
+    { "sequence_loss", IR_SEQUENCE_LOSS },
 };
 enum { FLAG_COUNT = sizeof flag_names / sizeof *flag_names };
 

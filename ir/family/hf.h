@@ -26,7 +26,7 @@ struct config {
     uint32_t q_lora_rank, kv_lora_rank, qk_rope_head_dim, qk_nope_head_dim, v_head_dim;
     uint32_t shared_expert_intermediate_size, num_nextn_predict_layers;
     double eps, initializer_range;
-    double router_aux_loss_coef, capacity_factor;
+    double router_aux_loss_coef, router_z_loss_coef, aux_loss_alpha, capacity_factor;
     double routed_scaling_factor, swiglu_alpha, swiglu_limit;
     double clip_qkv, embedding_multiplier, residual_multiplier, logits_scaling, attention_multiplier, logit_scale;
     double query_pre_attn_scalar, attn_logit_softcapping, final_logit_softcapping;
@@ -34,7 +34,7 @@ struct config {
     bool rope_interleave, qkv_bias;
     bool new_decoder_architecture, multi_query, parallel_attn, bias;
     bool tie_word_embeddings, attention_bias, attention_out_bias, mlp_bias, use_sliding_window, use_bias, use_qk_norm,
-        use_parallel_residual, qk_layernorm, norm_topk_prob, output_router_logits;
+        use_parallel_residual, qk_layernorm, norm_topk_prob, output_router_logits, seq_aux;
 };
 
 enum hf_kind {

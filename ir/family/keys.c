@@ -84,7 +84,8 @@ const struct hf_key hf_math_keys[] = {
     NEUTRAL("moe_layer_start_index", NULL), NEUTRAL("moe_layer_end_index", NULL), NEUTRAL("moe_layer_interval", "1"),
     NEUTRAL("moe_norm_min", NULL), NEUTRAL("routed_scaling_factor", "1"), NEUTRAL("n_group", "1"), NEUTRAL("topk_group", "1"),
     NEUTRAL("scoring_func", NULL), NEUTRAL("topk_method", NULL), NEUTRAL("output_router_logits", "false"),
-    NEUTRAL("router_aux_loss_coef", "0"), NEUTRAL("router_z_loss_coef", "0"), NEUTRAL("capacity_factor", "0"),
+    NEUTRAL("router_aux_loss_coef", "0"), NEUTRAL("router_z_loss_coef", "0"), NEUTRAL("aux_loss_alpha", "0"), NEUTRAL("seq_aux", "true"),
+    NEUTRAL("capacity_factor", "0"),
     NEUTRAL("num_nextn_predict_layers", "0"), NEUTRAL("num_mtp_layers", "0"),
     /* latent attention */
     NEUTRAL("q_lora_rank", NULL), NEUTRAL("kv_lora_rank", NULL), NEUTRAL("qk_rope_head_dim", NULL), NEUTRAL("qk_nope_head_dim", NULL),

@@ -15,6 +15,7 @@ static const struct hf_key keys[] = {
     ALIAS("num_experts", "num_local_experts"),
     SIZE(num_experts_per_tok, 8),
     NUMBER(capacity_factor, 0, 0, 1e6),
+    DECODER_Z,
     INFO("router_aux_loss_coef"),
     END,
 };

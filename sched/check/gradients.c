@@ -38,7 +38,7 @@ void check_gradients(struct check *c)
 
 bool check_flows_in(const struct check *c, const struct ir_node_op *op)
 {
-    bool any = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+    bool any = ir_op_has_loss((enum ir_op)op->op, &op->attrs);
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         any = any || (op->out[i] != IR_NONE && c->flows[op->out[i]]);
     return any;

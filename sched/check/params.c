@@ -17,12 +17,12 @@ static uint64_t share(const struct plan *p, const struct plan_bucket *b, uint32_
 
 uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    return share(p, b, ZERO_PARAMS) * ir_dtype_size(IR_COMPUTE, p->h->compute);
+    return share(p, b, ZERO_PARAMS) * ir_dtype_size(b->type, b->type);
 }
 
 uint64_t check_grad_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    return share(p, b, ZERO_GRADS) * 4;
+    return b->rule == PLAN_RULE_BALANCE ? 0 : share(p, b, ZERO_GRADS) * 4;
 }
 
 uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
@@ -30,18 +30,23 @@ uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
     return share(p, b, ZERO_STATE) * 4;
 }
 
+static uint32_t moments_of(const struct plan *p, const struct plan_bucket *b)
+{
+    return b->rule == PLAN_RULE_OPTIMIZER ? optimizer_info[p->h->optimizer].moments : 0;
+}
+
 /* m, then v, as the optimizer has them; a master where parameters are not float32 themselves. */
 static bool has_state(const struct plan *p, const struct plan_bucket *b)
 {
-    const uint32_t moments = optimizer_info[p->h->optimizer].moments;
+    const uint32_t moments = moments_of(p, b);
     return (b->m != UINT64_MAX) == (moments > 0) && (b->v != UINT64_MAX) == (moments > 1) &&
-           (b->master != UINT64_MAX) == (p->h->compute != IR_F32);
+           (b->master != UINT64_MAX) == (b->type != IR_F32);
 }
 
 /* The own part of the parameters and of each moment, in float32. */
 static uint64_t snapshot_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    uint64_t kinds = 1 + optimizer_info[p->h->optimizer].moments;
+    uint64_t kinds = 1 + moments_of(p, b);
     return b->elements / check_holders_of(p, b) * 4 * kinds;
 }
 
@@ -140,6 +145,11 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
                            k->p->pieces[k->piece_of[piece->param]].bucket, piece->bucket);
     k->piece_of[piece->param] = i;
     const struct plan_bucket *b = &k->p->buckets[piece->bucket];
+    const enum ir_dtype type = param->shape.dtype == IR_COMPUTE ? k->p->h->compute : param->shape.dtype;
+    if (b->type != type || (b->rule == PLAN_RULE_BALANCE) != param->state)
+        return check_wrong(c, RULE_SHARDS, at, "parameter %s is %s%s, bucket %u is for %s%s", param->name,
+                           ir_dtype_name(type), param->state ? " and state" : "", piece->bucket,
+                           ir_dtype_name((enum ir_dtype)b->type), b->rule == PLAN_RULE_BALANCE ? " and state" : "");
     const bool decays = param->decays;
     if (decays ? piece->offset + piece->count > b->n_decay : piece->offset < b->n_decay)
         return check_wrong(c, RULE_SHARDS, at,
@@ -249,7 +259,8 @@ static enum status check_split_holders(const struct check *c, uint32_t cls, uint
 static bool same_layout(const struct plan *p, const struct plan_bucket *a, const struct plan *q,
                         const struct plan_bucket *b)
 {
-    if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero)
+    if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero ||
+        a->type != b->type || a->rule != b->rule)
         return false;
     for (uint32_t i = 0; i < a->n_pieces; i++) {
         const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];

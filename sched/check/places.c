@@ -15,7 +15,7 @@ static enum status check_bucket(const struct check *c, uint32_t cls, uint32_t i)
 {
     const struct plan *p = c->classes[cls].p;
     const struct plan_bucket *b = &p->buckets[i];
-    const uint32_t align = c->target->alignment, size = ir_dtype_size(IR_COMPUTE, p->h->compute);
+    const uint32_t align = c->target->alignment, size = ir_dtype_size((enum ir_dtype)b->type, IR_F32);
     const struct {
         const char *name;
         uint64_t at;

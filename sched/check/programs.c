@@ -43,7 +43,7 @@ static uint32_t needed(const struct check *c, const struct ir_node_op *op, enum 
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
         if (op->param[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_PARAM(i)))
             mask |= 1u << (OPERAND_PARAM + i);
-        if (op->param[i] != IR_NONE && pass == IR_PASS_BW)
+        if (op->param[i] != IR_NONE && pass == IR_PASS_BW && !ir_op_param_is_state((enum ir_op)op->op, &op->attrs, i))
             mask |= 1u << (OPERAND_DPARAM + i);
     }
     for (uint32_t i = 0; i < IR_MAX_SAVE; i++)
@@ -69,7 +69,8 @@ static uint32_t possible(const struct check *c, const struct ir_node_op *op, uin
             mask |= 1u << (OPERAND_OUT + i) | (uint32_t)c->flows[op->out[i]] << (OPERAND_DOUT + i);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
         if (op->param[i] != IR_NONE)
-            mask |= 1u << (OPERAND_PARAM + i) | 1u << (OPERAND_DPARAM + i);
+            mask |= 1u << (OPERAND_PARAM + i) |
+                    (ir_op_param_is_state((enum ir_op)op->op, &op->attrs, i) ? 0 : 1u << (OPERAND_DPARAM + i));
     return mask;
 }
 
@@ -109,6 +110,12 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s %s) lacks operand %d", program, kernel,
                            op->name, ir_pass_name(k->pass), __builtin_ctz(lack));
     return ST_OK;
+}
+
+/* Of a parameter in a bucket, or of its gradient. */
+static uint32_t element_bytes(const struct plan_bucket *b, bool grad)
+{
+    return ir_dtype_size(grad ? IR_F32 : (enum ir_dtype)b->type, IR_F32);
 }
 
 /* Does an attention read what the operator makes as packed q, k and v? */
@@ -161,7 +168,7 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
     u.slot = operand->slot;
     u.offset = operand->offset;
     u.add = operand->flags & PLAN_OPERAND_ADD;
-    u.bytes = held->count * ir_dtype_size(u.grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
+    u.bytes = held->count * element_bytes(&k->p->buckets[held->bucket], u.grad);
     if (slot->kind != (u.grad ? SLOT_GRAD : SLOT_PARAM) || operand->offset > slot->bytes ||
         u.bytes > slot->bytes - operand->offset)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s of %s is not inside a slot for it", program,
@@ -272,7 +279,7 @@ static enum status check_uses(const struct check *c, struct check_place at, cons
         const struct plan_base *b = &k->p->bases[in->first_base + u->slot];
         const struct plan_piece *held = &k->p->pieces[k->piece_of[u->param]];
         const struct plan_bucket *bucket = &k->p->buckets[held->bucket];
-        uint32_t size = ir_dtype_size(u->grad ? IR_F32 : IR_COMPUTE, k->p->h->compute);
+        uint32_t size = element_bytes(bucket, u->grad);
         bool whole = u->grad ? !zero_shards_grads(bucket->zero) : !zero_shards_params(bucket->zero);
         uint64_t from = b->arena == ARENA_WORK ? k->p->buffers[b->buffer].offset
                         : u->grad              ? bucket->grad

@@ -42,6 +42,8 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
     if (bucket == PLAN_NONE)
         return check_wrong(s->c, RULE_FIRST, (struct check_place){ s->cls, s->l, i }, "writes gradients of no bucket");
+    if (s->p->buckets[bucket].rule == PLAN_RULE_BALANCE)
+        return wrong(s, RULE_UPDATE, i, "gets gradients, but is state", bucket);
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "gets gradients, but the list is not \"train\"", bucket);
     struct bucket_state *x = &s->buckets[bucket];
@@ -78,12 +80,25 @@ static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr
     return ST_OK;
 }
 
+/* State has no gradient: each holder moves all of it by the loads, which are known when the scalars are reduced. */
+static enum status state_step(struct steps *s, uint32_t i, const struct plan_instr *in)
+{
+    struct bucket_state *state = &s->buckets[in->bucket];
+    if (in->op == PLAN_SUMSQ)
+        return wrong(s, RULE_UPDATE, i, "counts in the norm, but is state without gradients", in->bucket);
+    if (!s->scalars)
+        return wrong(s, RULE_UPDATE, i, "is moved before the loads of experts are reduced", in->bucket);
+    return state->updated++ ? wrong(s, RULE_UPDATE, i, "is updated a second time", in->bucket) : ST_OK;
+}
+
 static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
     const struct plan_bucket *u = &s->p->buckets[in->bucket];
     struct bucket_state *state = &s->buckets[in->bucket];
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->bucket);
+    if (u->rule == PLAN_RULE_BALANCE)
+        return state_step(s, i, in);
     if (check_holders_of(s->p, u) > 1 && state->memory != GRADIENT_REDUCED)
         return wrong(s, RULE_REDUCE, i,
                      "has a replica group of several ranks, but its gradients are not reduced before", in->bucket);
@@ -120,7 +135,7 @@ static enum status check_collective(const struct steps *s, enum check_rule rule,
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct check_place at = { s->cls, s->l, i };
     bool parts = in->op != PLAN_ALL_REDUCE;
-    uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : s->p->h->compute;
+    uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : u->type;
     if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders, parts))
         return check_wrong(s->c, rule, at,
                            "communicator %u is group %u, which is not the replica group of bucket %u, group %u",
@@ -293,7 +308,7 @@ static enum status totals(const struct steps *s)
     if (s->scalars != 1)
         return check_wrong(s->c, RULE_SCALARS, at, "list \"%s\" never reduces the scalars", s->l->name);
     for (uint32_t b = 0; s->l->train && b < s->p->h->count[PLAN_S_BUCKETS]; b++) {
-        if (s->buckets[b].sumsq != 1)
+        if (s->buckets[b].sumsq != (s->p->buckets[b].rule == PLAN_RULE_OPTIMIZER))
             return check_wrong(s->c, RULE_UPDATE, at, "bucket %u does not count in the norm", b);
         if (s->buckets[b].updated != 1)
             return check_wrong(s->c, RULE_UPDATE, at, "bucket %u is never updated", b);

@@ -110,17 +110,16 @@ void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node 
 void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 {
     const struct bucket *b = &c->x->s->buckets.at[n->what];
-    enum ir_dtype compute = c->x->s->in->compute;
     uint32_t local = c->bucket_of[n->what];
     struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what],
-                                            b->elements / b->holders, compute);
+                                            b->elements / b->holders, b->type);
     lower_param_base(c, i, local, PLAN_READ | (zero_shards_params(b->zero) ? 0 : PLAN_OWN));
     if (!zero_shards_params(b->zero)) {
         lower_param_base(c, i, local, PLAN_WRITE);
         return;
     }
     uint32_t *whole = lower_buffer_slot(c, WHAT_PARAM, node, 0);
-    *whole = lower_new_buffer(c, b->elements * ir_dtype_size(IR_COMPUTE, compute), MEM_PARAMS, SLOT_PARAM, local,
+    *whole = lower_new_buffer(c, b->elements * ir_dtype_size(b->type, b->type), MEM_PARAMS, SLOT_PARAM, local,
                               IR_NO_MB);
     lower_work_base(c, i, *whole, PLAN_WRITE);
 }

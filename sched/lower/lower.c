@@ -185,7 +185,7 @@ static void lower_class(struct lowering *low, uint32_t class_id, struct sched_cl
     low->tag = low->eval_tag;
     if (s->in->eval)
         lower_list(&c, &s->eval, &low->eval);
-    h->arena_bytes[ARENA_SCALARS] = PLAN_SCALARS_BYTES;
+    h->arena_bytes[ARENA_SCALARS] = plan_scalars_bytes(s->g);
     h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
     h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
     h->peak_bytes[MEM_OPTIMIZER] = h->arena_bytes[ARENA_OPTIM];

@@ -15,9 +15,8 @@ void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb
     memset(ps->first_tape, 0xff, s->chunks.subs.n * sizeof(uint32_t));
     memset(ps->first_program, 0xff, s->chunks.subs.n * sizeof(uint32_t));
     ps->param_offset = mem_alloc((s->g->params.n + 1) * sizeof(uint64_t));
-    uint32_t align = elements_of(s, s->in->target->alignment);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
-        uint64_t at = 0;
+        uint64_t at = 0, align = elements_of(&s->buckets.at[b], s->in->target->alignment);
         for (uint32_t i = 0; i < s->buckets.at[b].n_params; i++) {
             uint32_t p = s->bucket_params.at[s->buckets.at[b].first_param + i];
             at = round_up(at, align);
@@ -174,7 +173,8 @@ static void work(struct program_maker *m, struct plan_kernel *k, uint32_t at)
 static struct place param_place(struct program_maker *m, uint32_t param, bool gradient)
 {
     uint32_t b = m->s->bucket_of[param];
-    uint32_t size = gradient ? 4 : ir_dtype_size(IR_COMPUTE, m->s->in->compute);
+    const enum ir_dtype type = m->s->buckets.at[b].type;
+    uint32_t size = gradient ? 4 : ir_dtype_size(type, type);
     uint32_t i = slot(m, (struct slot_ref){ gradient ? WHAT_GRAD : WHAT_PARAM, b, 0 },
                       m->s->buckets.at[b].elements * size, gradient ? PLAN_READ | PLAN_WRITE : PLAN_READ,
                       gradient ? SLOT_GRAD : SLOT_PARAM);

@@ -101,7 +101,7 @@ void lower_number_channels(struct lowering *low)
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
         low->holders[b] = holders_of(s, k);
-        if (k->holders > 1)
+        if (k->holders > 1 && !k->state)
             low->reduce_channel[b] = lower_channel_number(low, low->holders[b], k->reduce_stream);
         if (k->zero)
             low->gather_channel[b] = lower_channel_number(low, low->holders[b], k->gather_stream);
@@ -129,9 +129,11 @@ void lower_want_scratch(struct lowering *low, uint32_t stream, uint64_t members,
 void lower_size_scratch(struct lowering *low)
 {
     const struct sched *s = low->s;
-    lower_want_scratch(low, 0, s->ranks, PLAN_SCALARS_BYTES);
+    lower_want_scratch(low, 0, s->ranks, plan_scalars_bytes(s->g));
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
+        if (k->state)
+            continue;
         lower_want_scratch(low, k->reduce_stream, k->holders,
                            k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
     }
@@ -236,10 +238,10 @@ static void place_bucket(struct class_lowering *c, const struct bucket *b, struc
     const struct sched_input *in = c->x->s->in;
     uint64_t part = b->elements / b->holders;
     uint64_t state = 4 * (zero_shards_state(b->zero) ? part : b->elements);
-    uint32_t moments = optimizer_info[in->optimizer].moments, size = ir_dtype_size(IR_COMPUTE, in->compute);
+    uint32_t moments = b->state ? 0 : optimizer_info[in->optimizer].moments, size = ir_dtype_size(b->type, b->type);
     p->param = take(c, ARENA_PARAMS, (zero_shards_params(b->zero) ? part : b->elements) * size);
-    p->grad = take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? part : b->elements) * 4);
-    p->master = in->compute == IR_F32 ? UINT64_MAX : take(c, ARENA_OPTIM, state);
+    p->grad = b->state ? UINT64_MAX : take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? part : b->elements) * 4);
+    p->master = b->type == IR_F32 ? UINT64_MAX : take(c, ARENA_OPTIM, state);
     p->m = moments > 0 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
     p->v = moments > 1 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
     p->snapshot = in->snapshot ? take(c, ARENA_SNAPSHOT, plan_snapshot_bytes(p, b->holders)) : UINT64_MAX;
@@ -277,7 +279,9 @@ void lower_buckets(struct class_lowering *c)
                                  .n_pieces = b->n_params,
                                  .elements = b->elements,
                                  .n_decay = b->n_decay,
-                                 .zero = b->zero };
+                                 .zero = b->zero,
+                                 .type = b->type,
+                                 .rule = b->state ? PLAN_RULE_BALANCE : PLAN_RULE_OPTIMIZER };
         p.holders = lower_group(c, c->x->holders[i]);
         place_bucket(c, b, &p);
         add_pieces(c, b, p.holders,

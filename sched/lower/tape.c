@@ -151,7 +151,7 @@ static void tape_bw(struct tape_builder *tape, uint32_t o, const uint32_t *dout,
     uint32_t at = tape->t->steps.n;
     struct step *k = new_step(tape, op->op, o, IR_PASS_BW);
     for (int i = 0; i < IR_MAX_PARAM; i++)
-        if (op->param[i] != IR_NONE) {
+        if (op->param[i] != IR_NONE && !ir_op_param_is_state((enum ir_op)op->op, &op->attrs, (uint32_t)i)) {
             k->operand[OPERAND_DPARAM + i] = known_value(tape, VALUE_DPARAM, op->param[i], 0, 0);
             if (tape->written[op->param[i]])
                 k->add |= 1u << i;
@@ -220,7 +220,7 @@ static void tape_op(struct tape_builder *tape, uint32_t o)
     const struct ir_node_op *op = &tape->g->ops.at[o];
     const struct ir_op_info *info = &ir_op_info[op->op];
     uint32_t dout[IR_MAX_OUT], stash[IR_MAX_STASH] = { IR_NONE, IR_NONE };
-    bool flows = op->op == IR_OP_HEAD_LOSS || (op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0);
+    bool flows = ir_op_has_loss((enum ir_op)op->op, &op->attrs);
     for (int i = 0; i < IR_MAX_OUT; i++) {
         dout[i] = op->out[i] == IR_NONE ? IR_NONE : tape->current[op->out[i]];
         flows = flows || dout[i] != IR_NONE;

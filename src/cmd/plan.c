@@ -7,6 +7,7 @@
 #include "cmd/command.h"
 #include "comm/comm.h"
 #include "job/compile_job.h"
+#include "cmd/plan_memory.h"
 #include "view/draw_plan.h"
 #include "job/machine_file.h"
 #include "cmd/sources.h"
@@ -55,65 +56,6 @@ static void print_json(const struct sched_output *out, const struct plan *plans,
     json_decref(all);
 }
 
-/* Communicators of a rank: of its channels with other members, and of its lanes. */
-static uint32_t channels_of(const struct plan *p)
-{
-    uint32_t n = 0, device = plan_set_at(p, p->h->devices, 0);
-    for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++)
-        n += plan_group_size(p, p->channels[i].group, device) > 1;
-    return n;
-}
-
-static uint32_t lanes_of(const struct plan *p)
-{
-    struct {
-        VEC(uint64_t);
-    } seen = { 0 };
-    uint32_t device = plan_set_at(p, p->h->devices, 0);
-    for (uint32_t i = 0; i < p->h->count[PLAN_S_INSTRS]; i++) {
-        const struct plan_instr *in = &p->instrs[i];
-        if (in->op != PLAN_SEND && in->op != PLAN_RECV && in->op != PLAN_EXCHANGE)
-            continue;
-        uint64_t lane = plan_lane(p, in, device);
-        uint32_t k = 0;
-        while (k < seen.n && seen.at[k] != lane)
-            k++;
-        if (k == seen.n)
-            vec_add(&seen, lane);
-    }
-    uint32_t n = seen.n;
-    vec_free(&seen);
-    return n;
-}
-
-static void print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
-{
-    char text[32];
-    printf("\nmemory per rank      ");
-    for (uint32_t k = 0; k < MEM_KINDS; k++)
-        printf(" %11s", plan_memory_name((enum plan_kind_of_memory)k));
-    if (target->device)
-        printf(" %11s %11s", "device", "host");
-    printf(" %11s %11s\n", "total", "libraries");
-    for (uint32_t c = 0; c < out->n_classes; c++) {
-        const struct plan_header *h = plans[c].h;
-        char ranks[24], label[40];
-        const struct plan_set *s = &plans[c].sets[plans[c].h->devices];
-        plan_ranges_text(&plans[c].ranges[s->first_range], s->n_ranges, ranks, sizeof ranks);
-        snprintf(label, sizeof label, "%s %s", plans[c].sets[h->devices].size == 1 ? "rank" : "ranks", ranks);
-        printf("%-21s", label);
-        for (uint32_t k = 0; k < MEM_KINDS; k++)
-            printf(" %11s", h->peak_bytes[k] ? compile_bytes((double)h->peak_bytes[k], text) : "-");
-        const struct plan_places at = plan_places(&plans[c], target->device);
-        if (target->device) {
-            printf(" %11s", compile_bytes((double)at.device, text));
-            printf(" %11s", compile_bytes((double)at.host, text));
-        }
-        printf(" %11s", compile_bytes((double)h->total_bytes, text));
-        printf(" %11s\n", compile_bytes((double)target->outside(channels_of(&plans[c]), lanes_of(&plans[c])), text));
-    }
-}
-
 /* ", a sequence on 8 devices: tp 4, cp 2, zigzag" */
 static void print_share(const struct plan *p)
 {
@@ -150,7 +92,7 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
     if (target->multiprocessors)
         printf(" with %u multiprocessors", multiprocessors ? multiprocessors : target->multiprocessors);
     putchar('\n');
-    print_memory(out, plans, target);
+    plan_print_memory(out, plans, target);
     printf("\nEach column is its own peak, so columns do not add up to total: what a rank allocates, gaps between "
            "buffers included. %sThe libraries column is an estimate.\n",
            target->device ? "Device memory holds the device and libraries columns. " : "");
@@ -240,6 +182,8 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         print_summary(j, out, plans, in->target, in->multiprocessors);
         draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
     }
+    if (st == ST_OK && in->machine && !o->json && !o->dump && !(o->svg && !strcmp(o->svg, "-")))
+        plan_note_memory(out, plans, in->target, in->machine, stdout);
     mem_free(plans);
     return st;
 }

@@ -114,6 +114,7 @@ const struct compute_backend compute_cpu = {
     .target = "cpu",
     .kernel = cpu_kernel,
     .update = cpu_update,
+    .balance = cpu_balance,
     .clip = cpu_clip,
     .sumsq = cpu_sumsq,
     .set_threads = cpu_set_threads,

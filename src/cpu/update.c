@@ -31,6 +31,20 @@ void cpu_clip(struct step_inputs *s, const double *scalars, double clip_norm, vo
     s->grad_scale = norm > clip_norm ? clip_norm / norm : 1;
 }
 
+/* The loads are whole numbers below 2^53, so their mean is compared without rounding: n load and their sum. */
+void cpu_balance(const struct balance_args *b, const struct step_inputs *s)
+{
+    if (s->skip)
+        return;
+    double sum = 0;
+    for (uint32_t e = 0; e < b->experts; e++)
+        sum += b->load[e];
+    for (uint32_t e = 0; e < b->experts; e++) {
+        const double load = b->load[e] * b->experts;
+        b->bias[e] += load < sum ? b->rate : load > sum ? -b->rate : 0;
+    }
+}
+
 void cpu_update(const struct update_args *u, const struct step_inputs *s)
 {
     if (s->skip)

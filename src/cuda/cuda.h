@@ -83,6 +83,7 @@ void cuda_head_loss_bw(const struct op_args *a);
 /* ---- a step's other work ---------------------------------------------------------------------------------------- */
 
 void cuda_update(const struct update_args *u, const struct step_inputs *s);
+void cuda_balance(const struct balance_args *b, const struct step_inputs *s);
 void cuda_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
 /* At most CUDA_SUMSQ_AT_ONCE calls may be under way at a time: each has a place of its own for its partial sums. */
 enum { CUDA_SUMSQ_AT_ONCE = 64 };

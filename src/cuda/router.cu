@@ -24,7 +24,8 @@ struct router_shape {
 
 /* How experts are chosen. */
 template <typename T> struct router_choice {
-    const T *bias, *select;      /* (experts), added to the logits; to the scores, for the choice alone; NULL: none */
+    const T *bias;               /* (experts), added to the logits; NULL: none */
+    const float *select;         /* (experts), added to the scores for the choice alone; NULL: none */
     unsigned groups, top_groups; /* 0: none */
     bool best;                   /* a group is as good as its best, not its two best */
 };
@@ -110,20 +111,19 @@ __device__ __forceinline__ void router_scores(float *p, float *out, const router
         sum += p[e] = expf(p[e] - most);
     const float scale = s.sigmoid ? 1 : 1 / warp_sum(sum);
     for (unsigned e = lane_id(); e < s.experts; e += WARP) {
-        float select[1] = {};
-        if (how.select)
-            load(select, how.select + e);
+        const float select = how.select ? how.select[e] : 0;
         out[e] = s.sigmoid ? 1 / (1 + expf(-p[e])) : p[e] * scale;
-        const float wish = (out[e] >= 0 ? out[e] : 0) + select[0]; /* a NaN must choose an expert that exists */
+        const float wish = (out[e] >= 0 ? out[e] : 0) + select; /* a NaN must choose an expert that exists */
         p[e] = wish > ROUTER_LEAST ? wish : ROUTER_LEAST;
     }
     __syncwarp();
 }
 
-/* probs (rows, experts): logits become scores. weight, index (rows, k). */
+/* probs (rows, experts): logits become scores. weight, index (rows, k). load (experts) or NULL: choices are counted. */
 template <typename T>
 __global__ void __launch_bounds__(ROUTER_THREADS)
-    router_choose_kernel(float *probs, float *weight, int32_t *index, router_shape s, router_choice<T> how)
+    router_choose_kernel(float *probs, float *weight, int32_t *index, double *load, router_shape s,
+                         router_choice<T> how)
 {
     DYNAMIC_SHARED(float, shared);
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * ROUTER_WARPS + threadIdx.x / WARP;
@@ -142,6 +142,8 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
             index[row * s.k + j] = static_cast<int32_t>(best);
             weight[row * s.k + j] = out[best];
             p[best] = ROUTER_TAKEN;
+            if (load)
+                atomicAdd(&load[best], 1.0); /* whole numbers: any order gives the same */
         }
         __syncwarp();
     }
@@ -316,7 +318,7 @@ template <typename T> router_choice<T> router_choice_of(const struct op_args *a)
     const struct ir_attrs *at = a->attrs;
     const bool bias = (at->flags & IR_BIAS) != 0, select = (at->flags & IR_SELECT_BIAS) != 0;
     return { bias ? static_cast<const T *>(a->param[1]) : nullptr,
-             select ? static_cast<const T *>(a->param[bias ? 2 : 1]) : nullptr, at->groups, at->top_groups,
+             select ? static_cast<const float *>(a->param[bias ? 2 : 1]) : nullptr, at->groups, at->top_groups,
              (at->flags & IR_GROUP_BEST) != 0 };
 }
 
@@ -325,15 +327,15 @@ size_t router_shared(unsigned width)
     return ROUTER_WARPS * width * sizeof(float);
 }
 
-template <typename T> void router_choose(const struct op_args *a, const router_shape &s, float *probs)
+template <typename T, typename W> void router_choose(const struct op_args *a, const router_shape &s, float *probs)
 {
     const unsigned c = a->attrs->features;
     float *weight = static_cast<float *>(a->out[0]);
     int32_t *index = static_cast<int32_t *>(a->out[1]);
-    const product_operands<T, T, float> p = { probs,
+    const product_operands<T, W, float> p = { probs,
                                               nullptr,
                                               static_cast<const T *>(a->in[0]),
-                                              static_cast<const T *>(a->param[0]),
+                                              static_cast<const W *>(a->param[0]),
                                               static_cast<unsigned>(s.rows),
                                               s.experts,
                                               c,
@@ -343,13 +345,14 @@ template <typename T> void router_choose(const struct op_args *a, const router_s
     product<true, true>("router F", p, a->stream);
     const router_choice<T> how = router_choice_of<T>(a);
     launch("router F", router_choose_kernel<T>, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
-           router_shared(s.experts + how.groups), a->stream, probs, weight, index, s, how);
+           router_shared(s.experts + how.groups), a->stream, probs, weight, index, a->load, s, how);
     if (s.told)
         launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
                static_cast<int32_t *>(a->out[2]), index, s);
 }
 
-/* work: balance loss of each sequence, then the probabilities that evaluation does not keep. */
+/* The weights are float32 where the operator says so, whatever the job's type T.
+ * work: balance loss of each sequence, then the probabilities that evaluation does not keep. */
 template <typename T> void router_f(const struct op_args *a)
 {
     const router_shape s = router_of(a);
@@ -357,8 +360,10 @@ template <typename T> void router_f(const struct op_args *a)
     float *probs = static_cast<float *>(a->save[0]);
     if (!probs)
         probs = static_cast<float *>(a->work) + (a->b * sizeof *loss + 63) / 64 * 64 / sizeof *probs;
-    if (a->phase == 0)
-        router_choose<T>(a, s, probs);
+    if (a->phase == 0 && (a->attrs->flags & IR_FLOAT32) != 0)
+        router_choose<T, float>(a, s, probs);
+    else if (a->phase == 0)
+        router_choose<T, T>(a, s, probs);
     if (!(a->attrs->aux_coef > 0) || (s.told && a->phase == 0))
         return;
     launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, loss, probs,
@@ -367,7 +372,7 @@ template <typename T> void router_f(const struct op_args *a)
            a->attrs->aux_coef);
 }
 
-template <typename T> void router_bi(const struct op_args *a)
+template <typename T, typename W> void router_inputs(const struct op_args *a)
 {
     const router_shape s = router_of(a);
     const unsigned c = a->attrs->features;
@@ -380,10 +385,10 @@ template <typename T> void router_bi(const struct op_args *a)
     launch("router BI", router_logits_grad_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
            router_shared(s.experts), a->stream, dlogits, static_cast<const float *>(a->save[0]), index,
            static_cast<const float *>(a->dout[0]), aux, s);
-    const product_operands<float, T, T> p = { static_cast<T *>(a->din[0]),
+    const product_operands<float, W, T> p = { static_cast<T *>(a->din[0]),
                                               static_cast<const T *>(a->acc[0]),
                                               dlogits,
-                                              static_cast<const T *>(a->param[0]),
+                                              static_cast<const W *>(a->param[0]),
                                               static_cast<unsigned>(s.rows),
                                               c,
                                               s.experts,
@@ -393,27 +398,29 @@ template <typename T> void router_bi(const struct op_args *a)
     product<true, false>("router BI", p, a->stream);
 }
 
+template <typename T> void router_bi(const struct op_args *a)
+{
+    if (a->attrs->flags & IR_FLOAT32)
+        router_inputs<T, float>(a);
+    else
+        router_inputs<T, T>(a);
+}
+
 /* The bias of the logits; the one of the choice has no gradient. */
 void bias_bw(const struct op_args *a, const router_shape &s)
 {
-    const bool bias = (a->attrs->flags & IR_BIAS) != 0;
-    const unsigned select = bias ? 2 : 1;
-    if (bias) {
-        struct cuda_columns c = {};
-        c.dy = a->stash[0];
-        c.db = static_cast<float *>(a->dparam[1]);
-        c.add_db = a->dparam_add >> 1 & 1;
-        c.rows = s.rows;
-        c.width = s.experts;
-        c.compute = IR_F32;
-        c.work = a->work; /* the product's parts are joined */
-        c.stream = a->stream;
-        cuda_column_sums(&c);
-    }
-    if (a->attrs->flags & IR_SELECT_BIAS && !(a->dparam_add >> select & 1))
-        cuda__check(
-            cudaMemsetAsync(a->dparam[select], 0, s.experts * sizeof(float), static_cast<cudaStream_t>(a->stream)),
-            "router BW");
+    if (!(a->attrs->flags & IR_BIAS))
+        return;
+    struct cuda_columns c = {};
+    c.dy = a->stash[0];
+    c.db = static_cast<float *>(a->dparam[1]);
+    c.add_db = a->dparam_add >> 1 & 1;
+    c.rows = s.rows;
+    c.width = s.experts;
+    c.compute = IR_F32;
+    c.work = a->work; /* the product's parts are joined */
+    c.stream = a->stream;
+    cuda_column_sums(&c);
 }
 
 template <typename T> void router_bw(const struct op_args *a)

@@ -190,6 +190,26 @@ __global__ void clip_kernel(struct step_inputs *s, const double *scalars, double
     s->grad_scale = norm > clip_norm ? clip_norm / norm : 1;
 }
 
+/* One block: threads take the experts in turns. Whole numbers below 2^53 are added without rounding, in any order. */
+__global__ void __launch_bounds__(UPDATE_THREADS)
+    balance_kernel(float *bias, const double *__restrict__ load, unsigned experts, float rate,
+                   const struct step_inputs *s)
+{
+    SHARED(double, sum, 1);
+    if (s->skip)
+        return;
+    if (threadIdx.x == 0)
+        *sum = 0;
+    __syncthreads();
+    for (unsigned e = threadIdx.x; e < experts; e += blockDim.x)
+        atomicAdd(sum, load[e]);
+    __syncthreads();
+    for (unsigned e = threadIdx.x; e < experts; e += blockDim.x) {
+        const double mine = load[e] * experts;
+        bias[e] += mine < *sum ? rate : mine > *sum ? -rate : 0;
+    }
+}
+
 __global__ void progress_kernel(volatile uint32_t *word, const struct step_inputs *s)
 {
     *word = s->epoch;
@@ -214,6 +234,11 @@ extern "C" void cuda_sumsq(const float *x, uint64_t n, double *sum, double *nonf
     launch("sumsq", wide<float>(0, x) ? sumsq_kernel<4> : sumsq_kernel<1>, parts, UPDATE_THREADS, 0, stream, x, n, each,
            turn);
     launch("sumsq", sumsq_join_kernel, 1, SUMSQ_PARTS, 0, stream, sum, nonfinite, parts, turn);
+}
+
+extern "C" void cuda_balance(const struct balance_args *b, const struct step_inputs *s)
+{
+    launch("balance", balance_kernel, 1, UPDATE_THREADS, 0, b->stream, b->bias, b->load, b->experts, b->rate, s);
 }
 
 extern "C" void cuda_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream)

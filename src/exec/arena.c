@@ -21,13 +21,14 @@ static enum status map(struct exec *x, uint32_t arena, struct err *e)
 enum status exec__host_open(struct exec *x, uint32_t arenas, struct err *e)
 {
     uint64_t scalars = x->plan->h->arena_bytes[ARENA_SCALARS];
-    if (scalars < SCALAR_COUNT * sizeof *x->scalars)
-        return err_set(e, ST_BUG, "executor", "the plan has %llu bytes for the scalars of a step, expected %zu",
-                       (unsigned long long)scalars, SCALAR_COUNT * sizeof *x->scalars);
+    if (scalars != plan_scalars_bytes(x->graph))
+        return err_set(e, ST_BUG, "executor", "the plan has %llu bytes for the scalars of a step, expected %llu",
+                       (unsigned long long)scalars, (unsigned long long)plan_scalars_bytes(x->graph));
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (arenas >> a & 1)
             TRY(map(x, a, e));
     x->scalars = (double *)(void *)x->arena[ARENA_SCALARS];
+    x->loads = x->scalars + SCALAR_COUNT;
     x->events = arena_array(&x->memory, _Atomic uint32_t, x->n_events);
     return ST_OK;
 }

@@ -24,7 +24,9 @@ static const struct ir_attrs *local_attrs(struct exec *x, const struct plan_kern
     return local;
 }
 
-static enum status bind_program(struct exec *x, const struct plan_program *program, struct err *e)
+/* loads: ir_graph_loads(). */
+static enum status bind_program(struct exec *x, const struct plan_program *program, const uint32_t *loads,
+                                struct err *e)
 {
     static const struct ir_attrs no_attrs;
     const struct plan *p = x->plan;
@@ -49,6 +51,8 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
             .n = k->n,
             .train = !program->eval,
         };
+        if (k->op == IR_OP_ROUTER && pass == IR_PASS_F && !k->again)
+            bound->args.load = x->scalars + SCALAR_COUNT + loads[k->graph_op];
     }
     return ST_OK;
 }
@@ -110,11 +114,40 @@ static uint64_t decaying(uint64_t n_decay, struct bucket_view_range r)
     return n_decay <= r.first ? 0 : n_decay - r.first < r.count ? n_decay - r.first : r.count;
 }
 
+/* The router whose selection bias a parameter is. */
+static uint32_t router_of(const struct ir_graph *g, uint32_t param)
+{
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        for (uint32_t k = 0; k < IR_MAX_PARAM; k++)
+            if (g->ops.at[i].param[k] == param)
+                return i;
+    CHECK(!"a parameter that no operator has");
+    return IR_NONE;
+}
+
+static void bind_state(struct exec *x, uint32_t i, const uint32_t *loads)
+{
+    const struct plan_bucket *b = &x->plan->buckets[i];
+    struct exec__bucket *to = &x->buckets[i];
+    float *param = (float *)bucket_view_of(x->plan, i, x->rank, x->arena).param;
+    *to = (struct exec__bucket){ .update = { .master = param, .param = param, .n = b->elements, .compute = b->type },
+                                 .balance = arena_array(&x->memory, struct balance_args, b->n_pieces),
+                                 .n_balance = b->n_pieces };
+    for (uint32_t k = 0; k < b->n_pieces; k++) {
+        const struct plan_piece *piece = &x->plan->pieces[b->first_piece + k];
+        const uint32_t router = router_of(x->graph, piece->param);
+        to->balance[k] = (struct balance_args){ .bias = param + piece->offset,
+                                                .load = x->scalars + SCALAR_COUNT + loads[router],
+                                                .experts = x->graph->ops.at[router].attrs.experts,
+                                                .rate = (float)x->balance_rate };
+    }
+}
+
 static void bind_bucket(struct exec *x, uint32_t i)
 {
     const struct plan_bucket *b = &x->plan->buckets[i];
     struct bucket_view s = bucket_view_of(x->plan, i, x->rank, x->arena);
-    uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)x->plan->h->compute);
+    uint32_t size = ir_dtype_size((enum ir_dtype)b->type, (enum ir_dtype)b->type);
     unsigned char *param = (unsigned char *)s.param + (s.state.first - s.params.first) * size;
     x->buckets[i] = (struct exec__bucket){
         .update = {
@@ -126,7 +159,7 @@ static void bind_bucket(struct exec *x, uint32_t i)
             .v = s.v,
             .grad = s.grad + (s.state.first - s.grads.first),
             .param = param,
-            .compute = x->plan->h->compute,
+            .compute = b->type,
         },
         .norm_grad = s.grad + (s.own.first - s.grads.first),
         .norm_count = s.own.count,
@@ -141,15 +174,21 @@ enum status exec__bind_kernels(struct exec *x, struct err *e)
     x->kernels = arena_array(&x->memory, struct exec__kernel, h->count[PLAN_S_KERNELS]);
     x->buckets = arena_array(&x->memory, struct exec__bucket, h->count[PLAN_S_BUCKETS]);
     x->gaps = arena_array(&x->memory, struct exec__gaps, h->count[PLAN_S_SLOTS]);
+    uint32_t *loads = arena_array(&x->memory, uint32_t, x->graph->ops.n);
+    ir_graph_loads(x->graph, loads);
     for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS]; i++) {
         const struct plan_program *program = &x->plan->programs[i];
-        TRY(bind_program(x, program, e));
+        TRY(bind_program(x, program, loads, e));
         for (uint32_t k = 0; k < program->n_slots; k++)
             if (x->plan->slots[program->first_slot + k].kind == SLOT_GRAD)
                 find_gaps(x, program, k);
     }
-    for (uint32_t i = 0; i < h->count[PLAN_S_BUCKETS]; i++)
-        bind_bucket(x, i);
+    for (uint32_t i = 0; i < h->count[PLAN_S_BUCKETS]; i++) {
+        if (x->plan->buckets[i].rule == PLAN_RULE_BALANCE)
+            bind_state(x, i, loads);
+        else
+            bind_bucket(x, i);
+    }
     return ST_OK;
 }
 
@@ -234,7 +273,7 @@ static void bind_call(struct exec *x, const struct plan_instr *in, uint32_t even
     if (in->op == PLAN_SCALARS) {
         c->type = COMM_F64;
         c->src = c->dst = x->scalars;
-        c->count = SCALAR_COUNT;
+        c->count = x->plan->h->arena_bytes[ARENA_SCALARS] / sizeof(double);
     }
     x->machine->operands(x, in, c);
 }

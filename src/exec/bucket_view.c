@@ -12,6 +12,7 @@ struct bucket_view bucket_view_of(const struct plan *p, uint32_t bucket, uint32_
     uint64_t holders = plan_group_size(p, b->holders, rank), part = b->elements / holders;
     struct bucket_view_range whole = { 0, b->elements }, own = { part * plan_group_index(p, b->holders, rank), part };
     return (struct bucket_view){
+        .type = (enum ir_dtype)b->type,
         .own = own,
         .params = zero_shards_params(b->zero) ? own : whole,
         .grads = zero_shards_grads(b->zero) ? own : whole,

@@ -14,10 +14,11 @@ struct bucket_view_range {
 
 /* One bucket on one rank. A pointer stands at the first element of its range; NULL: the rank has none. */
 struct bucket_view {
+    enum ir_dtype type; /* of the parameters */
     struct bucket_view_range
         own; /* this holder's part: its share of the norm, and what it owns where something is sharded */
     struct bucket_view_range params, grads, state;
-    void *param; /* compute type */
+    void *param;
     float *grad;
     float *master, *m, *v; /* over `state` */
     float *snapshot;       /* over `own`: of the parameters, then of m and v where there are any */

@@ -71,6 +71,7 @@ struct op_args {
     uint32_t dparam_add;        /* bit i: add to dparam[i]; else write it, all of it */
     void *work;                 /* target's workspace, 64-byte aligned at least */
     double *scalars;            /* [SCALAR_COUNT]: head_loss adds to LOSS, router to AUX, dispatch to DROPPED */
+    double *load;               /* router F: [experts] the tokens that chose each are added; NULL: nobody counts them */
     double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
@@ -141,6 +142,15 @@ struct update_args {
     void *stream;
 };
 
+/* The selection bias of a router, moved by the load of its experts: bias += rate * sign(mean of load - load). */
+struct balance_args {
+    float *bias;        /* [experts] */
+    const double *load; /* [experts] */
+    uint32_t experts;
+    float rate;
+    void *stream;
+};
+
 typedef void (*op_kernel)(const struct op_args *a);
 /* Of a row { F, BI, BW } of a back end's table; NULL: none. */
 static inline op_kernel op_kernel_of(const op_kernel row[3], enum ir_pass pass)
@@ -193,6 +203,8 @@ struct compute_backend {
     /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
      * s->skip. s: the back end's memory. */
     void (*update)(const struct update_args *u, const struct step_inputs *s);
+    /* Nothing where s->skip. s: the back end's memory. */
+    void (*balance)(const struct balance_args *b, const struct step_inputs *s);
     /* grad_scale and skip from the step's sums: norm = sqrt(scalars[SCALAR_NORM2]); skipped is where the norm, LOSS or AUX is
      * not finite, or NONFINITE not zero. All in the back end's memory. */
     void (*clip)(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);

@@ -123,12 +123,27 @@ static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
     }
 }
 
+/* Where nothing clips, no update waits for whether the step counts: the run ends when one does not. */
+static void run_balance(struct exec *x, const struct exec__bucket *b, void *stream)
+{
+    const struct exec__device *d = x->own;
+    for (uint32_t i = 0; i < b->n_balance; i++) {
+        struct balance_args a = b->balance[i];
+        a.stream = stream;
+        x->compute->balance(&a, d->inputs);
+    }
+}
+
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
     const struct exec__device *d = x->own;
     struct update_args u = x->buckets[in->bucket].update;
     u.stream = d->streams[in->stream];
     exec__device_before_update(x, u.stream);
+    if (x->buckets[in->bucket].n_balance) {
+        run_balance(x, &x->buckets[in->bucket], u.stream);
+        return;
+    }
     if (x->check_numbers)
         settle(x, in);
     bool check = x->check_numbers && exec__is_finite(x, in);
@@ -240,13 +255,13 @@ static void enqueue_list(struct exec *x)
     void *origin = d->streams[ORIGIN];
     if (d->tape)
         d->ops->capture_begin(origin);
-    d->ops->copy(x->arena[ARENA_SCALARS], d->block, sizeof *d->block, origin);
+    d->ops->copy(x->arena[ARENA_SCALARS], d->block, exec__block_bytes(x), origin);
     d->held = false;
     fork_streams(x);
     for (uint32_t i = 0; i < x->list->n_instr; i++)
         enqueue(x, &in[i], i);
     join_streams(x);
-    d->ops->copy(d->block->scalars, x->scalars, sizeof d->block->scalars, origin);
+    d->ops->copy(d->block->scalars, x->scalars, x->plan->h->arena_bytes[ARENA_SCALARS], origin);
     if (d->tape)
         end_capture(x, PLAN_NONE, PLAN_NONE);
 }

@@ -30,10 +30,11 @@ struct exec__pinned_call {
 
 /* What a step reads and adds to beside the arenas. */
 struct exec__block {
-    double scalars[SCALAR_COUNT];
     struct step_inputs inputs;
     double discarded[SCALAR_COUNT];
+    double scalars[]; /* plan_scalars_bytes(): the loads of experts are behind them */
 };
+uint64_t exec__block_bytes(const struct exec *x);
 
 /* A kernel of the plan and the next, run as one. */
 struct exec__fusion {

@@ -7,13 +7,18 @@
 
 /* Of an arena on the device: nothing for communication, whose back ends have memory of their own here, nor for snapshots, which
  * are host memory; behind the scalars what a step reads beside them. */
+uint64_t exec__block_bytes(const struct exec *x)
+{
+    return sizeof(struct exec__block) + x->plan->h->arena_bytes[ARENA_SCALARS];
+}
+
 static uint64_t arena_bytes(const struct exec *x, uint32_t arena)
 {
     uint64_t bytes = x->plan->h->arena_bytes[arena];
     if (plan_arena_on_host(arena))
         return 0;
     if (arena == ARENA_SCALARS)
-        return bytes < sizeof(struct exec__block) ? sizeof(struct exec__block) : bytes;
+        return exec__block_bytes(x);
     return bytes;
 }
 
@@ -80,11 +85,12 @@ static enum status take_pinned(struct exec *x, struct err *e)
     struct exec__device *d = x->own;
     uint64_t loads = d->loads_bytes = place_loads(x), events = 2 * (uint64_t)x->n_events * sizeof *x->events;
     uint64_t snapshot = x->plan->h->arena_bytes[ARENA_SNAPSHOT];
-    d->block = d->ops->host_alloc(sizeof *d->block);
+    d->block = d->ops->host_alloc(exec__block_bytes(x));
     d->loads = d->ops->host_alloc(loads);
     x->events = d->ops->host_alloc(events);
     if (snapshot)
         d->image[ARENA_SNAPSHOT] = d->ops->host_alloc(snapshot);
+    x->loads = d->block ? d->block->scalars + SCALAR_COUNT : NULL;
     if (d->block && d->loads && x->events && (d->image[ARENA_SNAPSHOT] || !snapshot))
         return ST_OK;
     char less[64] = "";

@@ -31,6 +31,7 @@ struct exec_setup {
     const struct comm_backend *comm;
     struct optimizer_args optimizer;
     double clip_norm;       /* of a plan that clips */
+    double balance_rate;    /* of the selection biases of routers */
     uint64_t local_ranks;   /* ranks that share this machine's memory, for the check that it suffices */
     uint32_t local_rank;    /* among them: the number of its device */
     const char *algorithms; /* on a device: file of what libraries have chosen; NULL: none */
@@ -88,6 +89,9 @@ struct exec_step {
  * A failure inside a step (a broken transport, check_numbers) leaves by process_fail(): other ranks wait in
  * communications and cannot be told otherwise. */
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars);
+
+/* The loads of experts in the list that ran last (ir_graph_loads), over all ranks. Borrowed until the next one begins. */
+const double *exec_loads(const struct exec *x);
 
 /* The samples that this rank loads in a run of a list, each once: their places among those of the run, ascending, [the number
  * returned], owned by the caller (mem_free); NULL: none. */

@@ -1,4 +1,5 @@
 /* The host as a machine: arenas in its memory, kernels called by the thread that runs the list. */
+#include <math.h>
 #include <pthread.h>
 #ifdef _OPENMP
 #include <omp.h>
@@ -169,10 +170,23 @@ static void run_sumsq(struct exec *x, const struct plan_instr *in)
 }
 
 /* Where updates wait for the norm, a norm or a loss that is no number leaves the parameters as they were. */
+/* The step counts, or does not, as for the optimizer, though nothing clips. */
+static void run_balance(struct exec *x, const struct exec__bucket *b)
+{
+    struct step_inputs inputs = ((struct host *)x->own)->inputs;
+    x->compute->clip(&inputs, x->scalars, (double)INFINITY, NULL);
+    for (uint32_t i = 0; i < b->n_balance; i++)
+        x->compute->balance(&b->balance[i], &inputs);
+}
+
 static void run_update(struct exec *x, const struct plan_instr *in)
 {
     struct host *h = x->own;
     before_update(x);
+    if (x->buckets[in->bucket].n_balance) {
+        run_balance(x, &x->buckets[in->bucket]);
+        return;
+    }
     if (x->plan->h->clip)
         x->compute->clip(&h->inputs, x->scalars, x->clip_norm, NULL);
     bool check = x->check_numbers && exec__is_finite(x, in);

@@ -6,7 +6,7 @@
 #include "exec/exec.h"
 
 struct exec_machine {
-    /* Takes x->own, x->events and x->scalars; and where programs are computed x->arena and x->discarded, and binds them
+    /* Takes x->own, x->events, x->scalars and x->loads; and where programs are computed x->arena and x->discarded, and binds them
      * (exec__bind_kernels()). What it has taken when it fails close() gives back. */
     enum status (*open)(struct exec *x, const struct exec_setup *s, struct err *e);
     /* What a communication moves: c is bound but for its operands and counts. In arenas: exec__operands(). */

@@ -82,6 +82,7 @@ static struct exec *new_exec(const struct exec_setup *s)
     x->rank = world_rank();
     x->optimizer = s->optimizer;
     x->clip_norm = s->clip_norm;
+    x->balance_rate = s->balance_rate;
     x->check_numbers = s->check_numbers;
     x->tell_number = s->tell_number;
     x->targets = graph_input(s->graph, "targets");

@@ -16,6 +16,8 @@ struct exec__kernel {
 /* An update or a share of the norm, bound to a bucket. */
 struct exec__bucket {
     struct update_args update;
+    struct balance_args *balance; /* [n_balance] instead of the optimizer's update, where the bucket is state */
+    uint32_t n_balance;
     const float *norm_grad;
     uint64_t norm_count;
     uint64_t own_param, own_grad; /* bytes from the start of the whole bucket to this holder's part */
@@ -38,14 +40,15 @@ struct exec {
     const struct comm_backend *comm_backend;
     uint32_t rank;
     struct optimizer_args optimizer;
-    double clip_norm;
+    double clip_norm, balance_rate;
     bool check_numbers;
     void (*tell_number)(const char *text);
 
     /* the machine's */
     void *own;                         /* of its file */
     unsigned char *arena[ARENA_COUNT]; /* in the memory that kernels work on */
-    double *scalars;                   /* in ARENA_SCALARS */
+    double *scalars;                   /* in ARENA_SCALARS, with the loads of experts behind them */
+    const double *loads;               /* where the host finds these when a list has run */
     double *discarded;                 /* [SCALAR_COUNT] where kernels that compute something again add to */
     uint32_t n_events;                 /* instructions of the longest list */
     _Atomic uint32_t *events;          /* [n_events] at least */
@@ -118,7 +121,7 @@ void exec__where(const struct exec *x, const struct plan_instr *in, char where[E
 _Noreturn void exec__fail(const struct exec *x, const struct plan_instr *in, const struct err *e);
 /* More rows for the experts of this rank than were planned: leaves by process_fail(), before the step's update. */
 void exec__overflow(void *x, uint32_t event, uint64_t rows);
-/* What scalars[SCALAR_COUNT] and inputs are when a step begins. */
+/* What scalars, with the loads behind them, and inputs are when a step begins. */
 void exec__first_scalars(const struct exec *x, double *scalars);
 struct step_inputs exec__first_inputs(const struct exec *x);
 /* exec_step.beside, the first time in a step. */

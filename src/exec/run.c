@@ -222,7 +222,7 @@ struct step_inputs exec__first_inputs(const struct exec *x)
 
 void exec__first_scalars(const struct exec *x, double *scalars)
 {
-    memset(scalars, 0, SCALAR_COUNT * sizeof *scalars);
+    memset(scalars, 0, x->plan->h->arena_bytes[ARENA_SCALARS]);
     scalars[SCALAR_STOP] = x->step->stop;
     scalars[SCALAR_SAVE] = x->step->save;
     scalars[SCALAR_WRITTEN] = x->step->written;
@@ -248,6 +248,11 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     x->machine->run(x, scalars);
     atomic_fetch_and(&x->running, ~EXEC__RUNS);
     exec__beside(x);
+}
+
+const double *exec_loads(const struct exec *x)
+{
+    return x->loads;
 }
 
 const double *exec_times(const struct exec *x)

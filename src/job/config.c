@@ -134,6 +134,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     static const char *const keys[] = { "optimizer",
                                         "lr",
                                         "clip_norm",
+                                        "moe_router_bias_update_rate",
                                         "batch_size",
                                         "seq_len",
                                         "steps",
@@ -156,6 +157,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     TRY(read_optimizer(&root, c, e));
     TRY(read_lr(&root, c, e));
     TRY(js_num_or(&root, "clip_norm", 0, 1e30, 0, &c->clip_norm, e));
+    TRY(js_num_or(&root, "moe_router_bias_update_rate", 0, 1e6, 0, &c->bias_update_rate, e));
     TRY(count_or(&root, "seed", 0, &c->seed, e));
     TRY(read_dtype(&root, c, e));
     TRY(read_path(&root, "data", c->data, e));

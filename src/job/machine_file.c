@@ -103,6 +103,7 @@ static enum status read_compute(const struct js *root, struct machine *m, double
     TRY(js_need(root, "bandwidth", &o, e));
     TRY(js_num(&o, 1, 1e18, &m->bandwidth, e));
     m->bandwidth *= bandwidth;
+    TRY(js_num_or(root, "memory", 0, 1e18, 0, &m->memory, e));
     m->sum = 1 / m->bandwidth;
     TRY(js_num_or(root, "launch", 0, 1, 0, &m->launch, e));
     TRY(count_or(root, "units", 0, &m->units, e));
@@ -113,7 +114,7 @@ static enum status read_sheet(const struct js *root, struct machine *m, struct e
 {
     static const char *const keys[] = {
         "name",       "source",         "sources",          "flops", "bandwidth", "efficiency", "launch", "units",
-        "comm_units", "ranks_per_node", "nodes_per_island", "links", "device",    NULL
+        "comm_units", "ranks_per_node", "nodes_per_island", "links", "device",    "memory",     NULL
     };
     const char *name, *source, *device;
     struct js v;

@@ -68,12 +68,13 @@ static void fill(float *to, const struct ir_param *param, const struct bucket_vi
         to[i] = x;
 }
 
-/* The piece in the compute type; bfloat16 by way of a small float32 block. */
-static void fill_compute(const struct plan *p, void *param, uint64_t at, const struct ir_param *what,
-                         const struct bucket_view_piece *s, uint64_t seed)
+/* The piece in the bucket's type; bfloat16 by way of a small float32 block. */
+static void fill_typed(const struct bucket_view *b, const struct ir_param *what, const struct bucket_view_piece *s,
+                       uint64_t seed)
 {
-    if (p->h->compute != IR_BF16) {
-        fill((float *)param + at, what, s, seed);
+    const uint64_t at = s->offset - b->params.first;
+    if (b->type != IR_BF16) {
+        fill((float *)b->param + at, what, s, seed);
         return;
     }
     enum { BLOCK = 4096 };
@@ -84,7 +85,7 @@ static void fill_compute(const struct plan *p, void *param, uint64_t at, const s
         part.count = s->count - done < BLOCK ? s->count - done : BLOCK;
         fill(block, what, &part, seed);
         for (uint64_t i = 0; i < part.count; i++)
-            ((uint16_t *)param)[at + done + i] = number_to_bf16(block[i]);
+            ((uint16_t *)b->param)[at + done + i] = number_to_bf16(block[i]);
     }
 }
 
@@ -98,7 +99,7 @@ void init_params(const struct ir_graph *g, const struct plan *p, uint32_t rank, 
             const struct ir_param *what = &g->params.at[p->pieces[i].param];
             struct bucket_view_piece piece = { 0 }, state = { 0 };
             while (bucket_view_next(p, i, rank, s.params, &piece))
-                fill_compute(p, s.param, piece.offset - s.params.first, what, &piece, seed);
+                fill_typed(&s, what, &piece, seed);
             while (s.master && bucket_view_next(p, i, rank, s.state, &state))
                 fill(s.master + (state.offset - s.state.first), what, &state, seed);
         }

@@ -97,7 +97,7 @@ static struct outcome run_step(struct train *t, double *seconds)
     return read_sums(t, scalars);
 }
 
-static struct metrics_row row_of(const struct train *t, const struct outcome *o, double seconds)
+static struct metrics_row row_of(struct train *t, const struct outcome *o, double seconds)
 {
     return (struct metrics_row){
         .step = t->step,
@@ -110,6 +110,7 @@ static struct metrics_row row_of(const struct train *t, const struct outcome *o,
         .aux_loss = o->aux_loss,
         .dropped_tokens = o->dropped,
         .mfu = t->peak > 0 ? t->flops / seconds / (t->peak * world_size()) : (double)NAN,
+        .expert_load = world_rank() == 0 ? load_add(&t->load, t->step, exec_loads(t->exec)) : (double)NAN,
     };
 }
 

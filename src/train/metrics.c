@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 static const char header[] =
-    "step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu\n";
+    "step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu,expert_load\n";
 
 static const char file_name[] = "metrics.csv";
 
@@ -228,6 +228,12 @@ static double unsigned_nan(double x)
     return isnan(x) ? (double)NAN : x;
 }
 
+/* Empty where there is no number. */
+static int write_cell(char *to, size_t size, double x, char end)
+{
+    return isnan(x) ? snprintf(to, size, "%c", end) : snprintf(to, size, "%.9g%c", x, end);
+}
+
 enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct err *e)
 {
     if (!m->file)
@@ -236,9 +242,8 @@ enum status metrics_write(struct metrics *m, const struct metrics_row *r, struct
                      (unsigned long long)r->step, unsigned_nan(r->loss), unsigned_nan(r->grad_norm), r->lr,
                      (unsigned long long)r->tokens, r->step_seconds, r->tokens_per_second, unsigned_nan(r->aux_loss),
                      (unsigned long long)r->dropped_tokens);
-    if (!isnan(r->mfu))
-        n += snprintf(m->row + n, sizeof m->row - (size_t)n, "%.9g", r->mfu);
-    snprintf(m->row + n, sizeof m->row - (size_t)n, "\n");
+    n += write_cell(m->row + n, sizeof m->row - (size_t)n, r->mfu, ',');
+    write_cell(m->row + n, sizeof m->row - (size_t)n, r->expert_load, '\n');
     m->at += (long)strlen(m->row);
     return write_row(m, e);
 }

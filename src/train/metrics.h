@@ -25,7 +25,8 @@ struct metrics_row {
     double step_seconds, tokens_per_second;
     double aux_loss;
     uint64_t dropped_tokens;
-    double mfu; /* NAN: the peak is not known, an empty cell */
+    double mfu; /* NAN: the peak is not known, an empty cell; so too the next: a model without experts */
+    double expert_load;
 };
 
 /* Opens a run's metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),

@@ -62,34 +62,36 @@ void pieces_to_write(const struct plan *p, uint32_t rank, unsigned char *const b
     }
 }
 
-static bool in_float32(const struct plan *p)
+/* Parameters that are read by way of float32. */
+static uint64_t by_way(const struct bucket_view *s)
 {
-    return p->h->compute == IR_F32;
+    return s->type == IR_F32 ? 0 : s->params.count;
 }
 
-/* Parameters of all buckets one after the other, where they are read by way of float32. */
+/* Those of all buckets one after the other. */
 static uint64_t block_elements(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT])
 {
     uint64_t n = 0;
-    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++)
-        n += bucket_view_of(p, b, rank, base).params.count;
+    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
+        const struct bucket_view s = bucket_view_of(p, b, rank, base);
+        n += by_way(&s);
+    }
     return n;
 }
 
 void pieces_to_read(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT], struct pieces *out)
 {
     *out = (struct pieces){ 0 };
-    if (!in_float32(p))
-        out->block = mem_alloc(block_elements(p, rank, base) * sizeof *out->block);
-    float *block = out->block;
+    const uint64_t n = block_elements(p, rank, base);
+    float *block = out->block = n ? mem_alloc(n * sizeof *out->block) : NULL;
     for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
         struct bucket_view s = bucket_view_of(p, b, rank, base);
-        struct checkpoint_piece state = state_at(&s, s.state), params = { .data = block ? block : s.param };
+        const bool apart = by_way(&s) > 0;
+        struct checkpoint_piece state = state_at(&s, s.state), params = { .data = apart ? block : s.param };
         add(p, rank, &p->buckets[b], s.state, &state, out);
-        if (block || s.state.count != s.params.count)
+        if (apart || s.state.count != s.params.count)
             add(p, rank, &p->buckets[b], s.params, &params, out);
-        if (block)
-            block += s.params.count;
+        block += by_way(&s);
     }
 }
 
@@ -98,9 +100,9 @@ void pieces_take(const struct plan *p, uint32_t rank, unsigned char *const base[
     const float *block = from->block;
     for (uint32_t b = 0; block && b < p->h->count[PLAN_S_BUCKETS]; b++) {
         struct bucket_view s = bucket_view_of(p, b, rank, base);
-        for (uint64_t i = 0; i < s.params.count; i++)
+        for (uint64_t i = 0; i < by_way(&s); i++)
             ((uint16_t *)s.param)[i] = number_to_bf16(block[i]);
-        block += s.params.count;
+        block += by_way(&s);
     }
 }
 

@@ -11,6 +11,7 @@
 #include "io/trace.h"
 #include "ir/machine.h"
 #include "rundir/lock.h"
+#include "train/load.h"
 #include "train/metrics.h"
 #include "train/pieces.h"
 #include "train/replicas.h"
@@ -71,6 +72,7 @@ struct train {
     double copy_waited;   /* exec_copy_waited() when it began */
     struct log log;
     struct metrics metrics;
+    struct load load; /* rank 0 */
 
     struct train_stop stop;
     double slowest_step, slowest_checkpoint, slowest_eval, slowest_batch; /* seconds; batch: of an evaluation */

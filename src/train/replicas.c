@@ -68,7 +68,7 @@ static uint64_t hash_state(const struct bucket_view *s, const struct bucket_view
 static void add(struct replicas *r, uint64_t *n, const struct bucket_view *s, uint32_t piece,
                 struct bucket_view_range in)
 {
-    uint32_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)r->p->h->compute);
+    uint32_t size = ir_dtype_size(s->type, s->type);
     struct bucket_view_piece held = { 0 };
     while (bucket_view_next(r->p, piece, r->rank, in, &held)) {
         /* moments of exactly this stretch: of whole parameters, or of the part of a holder that is one stretch */

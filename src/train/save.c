@@ -141,6 +141,8 @@ enum status train__save(struct train *t, struct err *e)
     TRY(train__save_finish(t, e));
     TRY(see_folder(t, e));
     t->last_save = clock_now();
+    if (world_rank() == 0)
+        load_report(&t->load, t->step, &t->log);
     double begin = clock_now();
     t->saving = true;
     t->saving_step = t->step;

@@ -386,6 +386,7 @@ static enum status bind(struct train *t, const struct local *local, struct err *
                        .eps = (float)c->eps,
                        .weight_decay = (float)c->weight_decay },
         .clip_norm = c->clip_norm,
+        .balance_rate = c->bias_update_rate,
         .local_ranks = local->ranks,
         .local_rank = local->rank,
         .algorithms = algorithms,

@@ -45,6 +45,8 @@ static enum status phases(struct train *t, struct err *e)
     watch_phase("resume");
     TRY(train__restore(t, e));
     TRY(train__save_open(t, e));
+    if (world_rank() == 0)
+        load_open(&t->load, &t->job.graph);
     enum status st = world_agree(world_rank() == 0 ? metrics_open(&t->metrics, t->dir, t->step, e) : ST_OK, e);
     if (t->metrics.note[0])
         log_line(&t->log, "%s", t->metrics.note);
@@ -57,6 +59,7 @@ static enum status phases(struct train *t, struct err *e)
         report_memory(t);
         report_end(t);
     }
+    load_close(&t->load);
     struct err closing = { 0 };
     enum status closed = world_agree(metrics_close(&t->metrics, &closing), &closing);
     if (closed == ST_OK)

@@ -97,10 +97,27 @@ result 'plan for people'
 result 'plan --expand can be built again'
 "$piper" plan pp2.h5 --dump >out 2>&1 && "$piper" plan pp2.h5 --dot - >dag.dot 2>out && grep -q '^digraph' dag.dot
 result 'plan --dump and --dot'
+# libraries take 104 MiB of it
+sed 's/"memory": 80e9/"memory": 110e6/' "$src/src/machines/h100.json" >small.json && "$piper" plan four.h5 --machine small.json >out 2>&1 &&
+    grep -q '^note: rank.* need .* with the libraries, H100 has 105 MiB per rank; [12] of 2 rank class.* not fit. In the way' out &&
+    [ "$(sed '1,/^note:/d' out | grep -cE '^  (params|grads|optimizer|activations|comm|workspace) .*B  ')" -ge 1 ] &&
+    "$piper" plan four.h5 --machine h100 >out 2>&1 && ! grep '^note' out
+result 'plan --machine: the kinds of memory that are in the way'
+# DeepSeek-V3: the defaults of its class
+echo '{"model_type": "deepseek_v3"}' >v3.json
+echo '{"batch_size": 8192, "seq_len": 4096, "steps": 10, "dtype": "bfloat16", "moe_router_bias_update_rate": 0.001}' >v3-train.json
+echo '[{"op": "layout", "pp": 16, "dp": 128, "ep": 64, "zero": 1, "placement": "two-way"},
+    {"op": "schedule", "kind": "dualpipe", "microbatches": 64}, {"op": "recompute", "filter": {}}]' >v3-strategy.json
+"$piper" build -m v3.json -s v3-strategy.json -t v3-train.json -o v3.h5 >out 2>&1 && "$piper" plan v3.h5 --machine h100 >out 2>&1 &&
+    grep -q '671026419200 parameters' out && grep -q '^ranks .* 2048 in 8 rank classes' out && grep -q '8 of 8 rank classes do not fit' out &&
+    sed '1,/^note:/d' out | head -n 1 | grep -q '^  comm ' &&
+    sed -n 's/^compiled .*in \([0-9.]*\) s, verified in \([0-9.]*\) s.*/\1 \2/p' out |
+    awk -v limit=$((3 * ${TEST_TIME_SCALE:-1})) '{ exit !($1 + $2 < limit) }'
+result 'plan of DeepSeek-V3 on 2,048 ranks: within 3 s, and what is in the way of 80 GB'
 
 # ---- training
 mpi "$piper" 1 train one.h5 -o a >out 2>&1 && [ "$(wc -l <a/metrics.csv)" -eq 13 ] &&
-    [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu ] &&
+    [ "$(sed -n 1p a/metrics.csv)" = step,loss,grad_norm,lr,tokens,step_seconds,tokens_per_second,eval_loss,aux_loss,dropped_tokens,mfu,expert_load ] &&
     grep -q 'allocations in steps: 0' a/log.txt
 result 'train: metrics, and no allocation in the steps'
 [ "$(cut -d, -f8 a/metrics.csv | grep -c '[0-9]')" -eq 2 ] && [ -f a/checkpoints/step-000012.h5 ] && [ -f a/trace.0000.h5 ]

@@ -71,9 +71,13 @@ static bool takes(enum ir_op op, const struct ir_attrs *a)
     return !cuda_own_unsupported(op, a) && (op != IR_OP_EXPERTS || cuda_experts_grouped(a));
 }
 
-static const struct compute_backend own = {
-    .name = "cuda", .kernel = kernel, .pair = pair, .update = cuda_update, .clip = cuda_clip, .sumsq = cuda_sumsq
-};
+static const struct compute_backend own = { .name = "cuda",
+                                            .kernel = kernel,
+                                            .pair = pair,
+                                            .update = cuda_update,
+                                            .balance = cuda_balance,
+                                            .clip = cuda_clip,
+                                            .sumsq = cuda_sumsq };
 static const struct machine wide = { .name = "own CUDA kernels",
                                      .backend = &own,
                                      .compute = IR_F32,

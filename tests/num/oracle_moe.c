@@ -11,15 +11,30 @@ static size_t rows_of(const struct problem *p)
 
 /* ---- router --------------------------------------------------------------------------------------------------- */
 
+/* Of one expert. */
+static double logit(const struct problem *p, size_t r, size_t e)
+{
+    const size_t c = p->a.features;
+    double z = p->a.flags & IR_BIAS ? p->param[1].x[e] : 0;
+    for (size_t i = 0; i < c; i++)
+        z += p->in[0].x[r * c + i] * p->param[0].x[e * c + i];
+    return z;
+}
+
+static double log_sum_exp(const struct problem *p, size_t r)
+{
+    double sum = 0;
+    for (size_t e = 0; e < p->a.experts; e++)
+        sum += exp(logit(p, r, e));
+    return log(sum);
+}
+
 static void scores_of_row(const struct problem *p, size_t r, double *prob)
 {
-    const size_t c = p->a.features, n = p->a.experts;
+    const size_t n = p->a.experts;
     double most = -INFINITY, sum = 0;
     for (size_t e = 0; e < n; e++) {
-        prob[e] = 0;
-        for (size_t i = 0; i < c; i++)
-            prob[e] += p->in[0].x[r * c + i] * p->param[0].x[e * c + i];
-        prob[e] += p->a.flags & IR_BIAS ? p->param[1].x[e] : 0;
+        prob[e] = logit(p, r, e);
         most = prob[e] > most ? prob[e] : most;
     }
     for (size_t e = 0; e < n && p->a.flags & IR_SIGMOID; e++)
@@ -90,13 +105,47 @@ static void choose(const struct problem *p, const double *prob, int32_t *index, 
     }
 }
 
-static double share(const struct problem *p, size_t s, size_t e)
+/* Is e among the k best scores of a token? */
+static bool among_best(const struct problem *p, const double *prob, size_t e)
+{
+    size_t rank = 0;
+    for (size_t o = 0; o < p->a.experts; o++)
+        rank += prob[o] > prob[e] || (prob[o] == prob[e] && o < e);
+    return rank < p->a.top_k;
+}
+
+/* Tokens of a sequence that e counts, as a share of T; prob: scores of all rows. */
+static double share(const struct problem *p, const double *prob, size_t s, size_t e)
 {
     const size_t n = (size_t)p->t * p->a.top_k;
     double count = 0;
-    for (size_t i = 0; i < n; i++)
-        count += p->out[1].i[s * n + i] == (int32_t)e;
+    if (p->a.flags & IR_SEQUENCE_LOSS)
+        for (size_t t = s * p->t; t < (s + 1) * p->t; t++)
+            count += among_best(p, prob + t * p->a.experts, e);
+    else
+        for (size_t i = 0; i < n; i++)
+            count += p->out[1].i[s * n + i] == (int32_t)e;
     return count / p->t;
+}
+
+static double sum_of(const double *x, size_t n)
+{
+    double sum = 0;
+    for (size_t i = 0; i < n; i++)
+        sum += x[i];
+    return sum;
+}
+
+/* The loss of sequence s: experts (over k) times the sum of shares times mean scores (as parts of their sum). */
+static double sequence_loss(const struct problem *p, const double *prob, size_t s)
+{
+    const size_t n = p->a.experts;
+    const bool apart = p->a.flags & IR_SEQUENCE_LOSS;
+    double loss = 0;
+    for (size_t e = 0; e < n; e++)
+        for (size_t t = s * p->t; t < (s + 1) * p->t; t++)
+            loss += share(p, prob, s, e) * prob[t * n + e] / (apart ? sum_of(prob + t * n, n) : 1) / p->t;
+    return loss * p->a.aux_coef * (double)n / (apart ? p->a.top_k : 1);
 }
 
 static void router_forward(struct problem *p)
@@ -107,28 +156,41 @@ static void router_forward(struct problem *p)
         scores_of_row(p, r, prob + r * n);
         choose(p, prob + r * n, p->out[1].i + r * k, p->out[0].x + r * k);
     }
-    for (size_t s = 0; s < p->b; s++)
-        for (size_t e = 0; e < n; e++) {
-            double mean = 0;
-            for (size_t t = 0; t < p->t; t++)
-                mean += prob[(s * p->t + t) * n + e] / p->t;
-            p->aux += p->a.aux_coef * (double)n * share(p, s, e) * mean;
-        }
+    for (size_t s = 0; s < p->b && p->a.aux_coef > 0; s++)
+        p->aux += sequence_loss(p, prob, s);
+    for (size_t r = 0; r < rows_of(p) && p->a.z_coef > 0; r++)
+        p->aux += p->a.z_coef * pow(log_sum_exp(p, r), 2) / p->t;
     mem_free(prob);
+}
+
+/* dp (n): what the loss of sequences gives to the scores of row r. */
+static void sequence_grad(const struct problem *p, const double *prob, size_t r, double *dp)
+{
+    const size_t n = p->a.experts;
+    const bool apart = p->a.flags & IR_SEQUENCE_LOSS;
+    const double *mine = prob + r * n, sum = sum_of(mine, n), factor = p->loss_scale * p->a.aux_coef * (double)n;
+    double inner = 0;
+    for (size_t e = 0; e < n; e++) {
+        dp[e] = p->a.aux_coef > 0 ? factor * share(p, prob, r / p->t, e) : 0;
+        inner += dp[e] * mine[e] / sum;
+    }
+    for (size_t e = 0; e < n && apart; e++)
+        dp[e] = (dp[e] - inner) / sum / p->a.top_k;
 }
 
 static void router_backward(struct problem *p)
 {
-    const size_t n = p->a.experts, k = p->a.top_k, c = p->a.features;
-    double *prob = mem_alloc(2 * n * sizeof *prob), *dp = prob + n;
-    for (size_t r = 0; r < rows_of(p); r++) {
+    const size_t n = p->a.experts, k = p->a.top_k, c = p->a.features, rows = rows_of(p);
+    double *all = mem_alloc((rows + 1) * n * sizeof *all), *dp = all + rows * n;
+    for (size_t r = 0; r < rows; r++)
+        scores_of_row(p, r, all + r * n);
+    for (size_t r = 0; r < rows; r++) {
+        const double *prob = all + r * n, z = p->a.z_coef > 0 ? log_sum_exp(p, r) : 0;
         const int32_t *index = p->out[1].i + r * k;
         const double *dw = p->dout[0].x + r * k;
         const double scale = p->a.scale > 0 ? p->a.scale : 1;
         double sum = p->a.eps, mean = 0, inner = 0;
-        scores_of_row(p, r, prob);
-        for (size_t e = 0; e < n; e++)
-            dp[e] = p->loss_scale * p->t * p->a.aux_coef * (double)n * share(p, r / p->t, e) / p->t;
+        sequence_grad(p, all, r, dp);
         for (size_t j = 0; j < k; j++)
             sum += prob[index[j]];
         for (size_t j = 0; j < k; j++)
@@ -138,7 +200,8 @@ static void router_backward(struct problem *p)
         for (size_t e = 0; e < n; e++)
             inner += prob[e] * dp[e];
         for (size_t e = 0; e < n; e++) {
-            const double dl = p->a.flags & IR_SIGMOID ? dp[e] * prob[e] * (1 - prob[e]) : prob[e] * (dp[e] - inner);
+            double dl = p->a.flags & IR_SIGMOID ? dp[e] * prob[e] * (1 - prob[e]) : prob[e] * (dp[e] - inner);
+            dl += p->a.z_coef > 0 ? p->loss_scale * p->a.z_coef * 2 * z * exp(logit(p, r, e) - z) : 0;
             if (p->a.flags & IR_BIAS)
                 p->dparam[1].x[e] += dl;
             for (size_t i = 0; i < c; i++) {
@@ -147,7 +210,7 @@ static void router_backward(struct problem *p)
             }
         }
     }
-    mem_free(prob);
+    mem_free(all);
 }
 
 /* ---- dispatch and combine ------------------------------------------------------------------------------------- */

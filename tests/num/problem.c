@@ -143,7 +143,8 @@ struct problem problem_new(const struct op_case *c, uint64_t seed)
         if (s.param[i].ndim && experts)
             s.param[i].dim[0] /= c->ep;
         p.param[i] = tensor_new(&s.param[i], 1);
-        p.dparam[i] = tensor_new(&s.param[i], 1);
+        if (!ir_op_param_is_state(c->op, &c->a, (uint32_t)i))
+            p.dparam[i] = tensor_new(&s.param[i], 1);
         fill(&p.param[i], &r, s.param[i].ndim == 1 ? 1 : 0, 0.3);
     }
     fill_special(c, &p, &r);

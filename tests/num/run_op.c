@@ -20,7 +20,7 @@ struct bench {
         struct ir_shape in[SLOTS], out[SLOTS], param[SLOTS];
     } shapes;
     struct guarded in[SLOTS], out[SLOTS], param[SLOTS], dout[SLOTS], din[SLOTS], acc[SLOTS], dparam[SLOTS];
-    struct guarded save[IR_MAX_SAVE], stash[IR_MAX_STASH], scalars;
+    struct guarded save[IR_MAX_SAVE], stash[IR_MAX_STASH], scalars, load;
     double tolerance, *worst;
     char text[160]; /* what went wrong first */
 };
@@ -99,6 +99,8 @@ static void open_bench(struct bench *k, const struct machine *m, const struct op
         k->stash[i] = blank(k, ir_shape_elements(&s->stash[i]) * rows, &s->stash[i]);
     }
     k->scalars = machine_buffer(m, SCALAR_COUNT * sizeof(double));
+    if (c->op == IR_OP_ROUTER)
+        k->load = machine_buffer(m, c->a.experts * sizeof(double));
 }
 
 static struct guarded *all_buffers(struct bench *k, size_t i)
@@ -111,7 +113,7 @@ static struct guarded *all_buffers(struct bench *k, size_t i)
     if (i < IR_MAX_SAVE)
         return &k->save[i];
     i -= IR_MAX_SAVE;
-    return i < IR_MAX_STASH ? &k->stash[i] : i == IR_MAX_STASH ? &k->scalars : NULL;
+    return i < IR_MAX_STASH ? &k->stash[i] : i == IR_MAX_STASH ? &k->scalars : i == IR_MAX_STASH + 1 ? &k->load : NULL;
 }
 
 static void close_bench(struct bench *k)
@@ -165,6 +167,8 @@ static void launch(struct bench *k, enum ir_pass pass, struct op_args *a)
     a->stream = k->m->stream;
     for (int i = 0; i < SCALAR_COUNT; i++)
         ((double *)k->scalars.at)[i] = 3;
+    for (uint32_t i = 0; k->load.at && i < c->a.experts; i++)
+        ((double *)k->load.at)[i] = i;
     machine_put(k->m, &work);
     for (size_t i = 0; all_buffers(k, i); i++)
         machine_put(k->m, all_buffers(k, i));
@@ -244,6 +248,19 @@ static void compare_scalars(struct bench *k, const char *what)
         complain(k, "scalar of another kernel", SCALAR_NORM2, scalars[SCALAR_NORM2]);
 }
 
+/* Each token counts once for each of its k experts. */
+static void compare_load(struct bench *k, const char *what)
+{
+    const double *load = k->load.at;
+    for (uint32_t e = 0; load && e < k->c->a.experts; e++) {
+        double want = e;
+        for (size_t i = 0; i < k->p.out[1].n; i++)
+            want += k->p.out[1].i[i] == (int32_t)e;
+        if (load[e] != want)
+            complain(k, what, (int)e, load[e] - want);
+    }
+}
+
 static void *remember(const struct guarded *g, size_t bytes)
 {
     void *copy = mem_alloc(bytes);
@@ -292,8 +309,11 @@ static void run_forward(struct bench *k)
     for (int i = 0; i < SLOTS; i++)
         if (k->out[i].at)
             guarded_poison(&k->out[i]);
+    a.load = k->load.device;
     launch(k, IR_PASS_F, &a);
+    a.load = NULL;
     compare_scalars(k, "scalar");
+    compare_load(k, "load of expert");
     for (int i = 0; i < SLOTS; i++)
         if (k->p.out[i].n)
             compare(k, "output", i, &k->out[i], &k->p.out[i], &k->shapes.out[i]);

@@ -306,6 +306,19 @@ START_TEST(router_attributes)
           .eps = 1e-20f,
           .scale = 2.5f },
         { .flags = IR_SIGMOID | IR_SELECT_BIAS, .groups = 3, .top_groups = 1 },
+        /* the weights in float32, and losses: of sequences, of the logits, both */
+        { .flags = IR_FLOAT32 | IR_NORM_TOPK },
+        { .flags = IR_FLOAT32, .z_coef = 0.2f },
+        { .flags = IR_SIGMOID | IR_SEQUENCE_LOSS, .aux_coef = 0.7f },
+        { .flags = IR_SIGMOID | IR_SELECT_BIAS | IR_NORM_TOPK | IR_SEQUENCE_LOSS | IR_FLOAT32,
+          .groups = 4,
+          .top_groups = 2,
+          .eps = 1e-20f,
+          .scale = 2.5f,
+          .aux_coef = 0.7f,
+          .z_coef = 0.2f },
+        { .flags = IR_GROUP_BEST, .groups = 4, .top_groups = 2, .aux_coef = 0.7f, .z_coef = 0.2f },
+        { .flags = IR_SIGMOID | IR_BIAS, .z_coef = 0.2f },
     };
     for (size_t k = 0; k < sizeof kinds / sizeof *kinds; k++) {
         struct ir_attrs a = kinds[k];

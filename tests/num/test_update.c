@@ -263,6 +263,40 @@ START_TEST(clipping)
 }
 END_TEST
 
+/* Below the mean up, above it down, at it as it was; a skipped step moves nothing. The mean of 1, 2 and 5 is no float32. */
+START_TEST(balance)
+{
+    const double loads[2][3] = { { 1, 2, 5 }, { 4, 6, 5 } };
+    const float want[2][3] = { { 0.26f, 0.26f, 0.24f }, { 0.26f, 0.24f, 0.25f } };
+    if (!machine->backend->balance)
+        return;
+    for (uint32_t skip = 0; skip < 2; skip++)
+        for (int k = 0; k < 2; k++) {
+            struct guarded bias = machine_buffer(machine, 3 * sizeof(float));
+            struct guarded load = machine_buffer(machine, sizeof loads[k]);
+            struct guarded inputs = machine_buffer(machine, sizeof(struct step_inputs));
+            for (int i = 0; i < 3; i++)
+                ((float *)bias.at)[i] = 0.25f;
+            memcpy(load.at, loads[k], sizeof loads[k]);
+            memcpy(inputs.at, &(struct step_inputs){ .skip = skip }, sizeof(struct step_inputs));
+            machine_put(machine, &bias);
+            machine_put(machine, &load);
+            machine_put(machine, &inputs);
+            machine->backend->balance(
+                &(struct balance_args){
+                    .bias = bias.device, .load = load.device, .experts = 3, .rate = 0.01f, .stream = machine->stream },
+                inputs.device);
+            machine_get(machine, &bias);
+            for (int i = 0; i < 3; i++)
+                ck_assert_float_eq_tol(((float *)bias.at)[i], skip ? 0.25f : want[k][i], 1e-7f);
+            ck_assert(guarded_intact(&bias) && guarded_intact(&load));
+            machine_free(machine, &bias);
+            machine_free(machine, &load);
+            machine_free(machine, &inputs);
+        }
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *s = suite_create("update");
@@ -273,6 +307,7 @@ static Suite *suite(void)
     tcase_add_test(t, skipped);
     tcase_add_test(t, squares);
     tcase_add_test(t, clipping);
+    tcase_add_test(t, balance);
     suite_add_tcase(s, t);
     return s;
 }

@@ -28,7 +28,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
-from models import MODELS
+from models import MODELS, TRAINING
 
 HERE = pathlib.Path(__file__).parent
 STEPS, BATCH, T, VOCAB = 10, 8, 13, 61
@@ -81,10 +81,10 @@ def weight(name, shape, config):
     return (middle + most * uniform(name, int(np.prod(shape)))).astype(np.float32).reshape(shape)
 
 
-def tokens(seed):
-    """(STEPS, BATCH, T + 1): token t of sample s of a step; a target is the token that follows."""
-    n = STEPS * BATCH * (T + 1)
-    return (hash64("tokens %d" % seed, np.arange(n)) % np.uint64(VOCAB)).astype(np.int64).reshape(STEPS, BATCH, T + 1)
+def tokens(seed, steps=STEPS, batch=BATCH):
+    """(steps, batch, T + 1): token t of sample s of a step; a target is the token that follows."""
+    n = steps * batch * (T + 1)
+    return (hash64("tokens %d" % seed, np.arange(n)) % np.uint64(VOCAB)).astype(np.int64).reshape(steps, batch, T + 1)
 
 
 # ---- transformers, in float64
@@ -156,28 +156,52 @@ def decays(name, p):
     return p.ndim >= 2 and not name.endswith(("bias", "sinks", "norm.weight"))
 
 
-def train(folder, seed, dtype):
-    """Losses before each of STEPS updates, and the last weights as they lie in files."""
-    model, text = load(folder, dtype), tokens(seed)
+class Balance:
+    """The rule of DeepSeek-V3 (arXiv 2412.19437, 2.1.2), which transformers leaves to who trains: after each step the selection
+    bias of every expert moves by the rate, up where fewer tokens than the mean chose it, down where more did."""
+
+    def __init__(self, model, rate):
+        self.rate, self.load = rate, {}
+        for m in model.modules():
+            if rate and hasattr(m, "e_score_correction_bias"):
+                m.register_forward_hook(self.count)
+
+    def count(self, router, inputs, output):
+        chosen = output[2].detach().reshape(-1)
+        self.load[router] = self.load.get(router, 0) + torch.bincount(chosen, minlength=router.num_experts)
+
+    def step(self):
+        for router, load in self.load.items():
+            load = load.double()
+            router.e_score_correction_bias += self.rate * torch.sign(load.mean() - load)
+        self.load = {}
+
+
+def train(folder, seed, dtype, how):
+    """Losses before each update, norms of the gradients, and the last weights as they lie in files."""
+    steps = how.get("steps", STEPS)
+    model, text = load(folder, dtype), tokens(seed, steps, how.get("batch", BATCH))
+    balance = Balance(model, how.get("bias_update_rate", 0))
     named = [(n, p) for n, p in model.named_parameters() if p.requires_grad]
     groups = [
         {"params": [p for n, p in named if decays(n, p)], "weight_decay": DECAY},
         {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPS, foreach=False)
-    losses, margin = [], routing_margin(model)
-    for step in range(STEPS):
+    losses, norms, margin = [], [], routing_margin(model)
+    for step in range(steps):
         for g in optimizer.param_groups:
             g["lr"] = PEAK * min(1.0, (step + 1) / WARMUP)
         optimizer.zero_grad()
         loss = loss_of(model, text[step], dtype)
         loss.backward()
-        torch.nn.utils.clip_grad_norm_([p for _, p in named], CLIP)
+        norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in named], CLIP)))
         losses.append(float(loss.detach()))
         if min(margin, default=1.0) < MARGIN:
             break
         optimizer.step()
-    return {"losses": losses, "weights": on_disk(model), "margin": min(margin or [1.0])}
+        balance.step()
+    return {"losses": losses, "norms": norms, "weights": on_disk(model), "margin": min(margin or [1.0])}
 
 
 def routing_margin(model):
@@ -214,16 +238,19 @@ def firm(exact, single, most):
 
 
 def describe(name, config, row):
+    how = TRAINING.get(name, {})
     with tempfile.TemporaryDirectory() as folder:
         tensors = save(config, folder)
         for seed in range(100):
-            exact = train(folder, seed, torch.float64)
+            exact = train(folder, seed, torch.float64, how)
             if exact["margin"] >= MARGIN:
                 break
         else:
             raise RuntimeError(f"tokens are routed by a hair under every seed")
-        single = train(folder, seed, torch.float32)
+        single = train(folder, seed, torch.float32, how)
     row.update(name=name, config=config, seed=seed, losses=[float("%.10g" % x) for x in exact["losses"]], tensors={})
+    if how:
+        row.update(how, norms=[float("%.10g" % x) for x in exact["norms"]])
     worst, soft, of = 0.0, 0, 0
     for k, w in exact["weights"].items():
         most = float(np.abs(w).max())
@@ -251,7 +278,7 @@ def write(rows):
         f.write('{"steps": %d, "batch": %d, "seq_len": %d, "lr": %g, "warmup": %d, "weight_decay": %g, "clip": %g,\n "models": [\n'
                 % (STEPS, BATCH, T, PEAK, WARMUP, DECAY, CLIP))
         for i, r in enumerate(rows):
-            head = {k: r[k] for k in ("name", "config", "seed", "losses")}
+            head = {k: r[k] for k in ("name", "config", "seed", *TRAINING.get(r["name"], ()), "losses", "norms") if k in r}
             f.write(json.dumps(head)[:-1] + ', "tensors": {\n')
             f.write(",\n".join(json.dumps(k) + ": " + json.dumps(v, separators=(",", ":")) for k, v in r["tensors"].items()))
             f.write("}}%s\n" % ("," if i + 1 < len(rows) else ""))

@@ -155,11 +155,11 @@ static bool visit_range(const struct world *w, uint32_t bucket, struct bucket_vi
 /* Everything that this rank holds, owned or copied. */
 static bool visit(const struct world *w, bool set)
 {
-    bool same = true, half = w->member && w->p.h->compute == IR_BF16;
+    bool same = true;
     for (uint32_t b = 0; w->member && b < w->p.h->count[PLAN_S_BUCKETS]; b++) {
         struct bucket_view s = bucket_view_of(&w->p, b, world_rank(), w->base);
         float *const state[] = { s.master, s.m, s.v };
-        same &= visit_range(w, b, s.params, s.param, 0, half, set);
+        same &= visit_range(w, b, s.params, s.param, 0, s.type == IR_BF16, set);
         for (int kind = 0; kind < 3; kind++)
             if (state[kind])
                 same &= visit_range(w, b, s.state, state[kind], kind, false, set);

@@ -207,6 +207,7 @@ static inline void job_tables(struct job *j, uint32_t s)
     vec_add(&b->channels, ((struct plan_channel){ 1 + s, GROUP_ME, STREAM_DP }));
     vec_add(&b->buckets, ((struct plan_bucket){ .n_pieces = j->stages == 1 ? 4 : 2,
                                                 .holders = GROUP_ME,
+                                                .type = IR_F32,
                                                 .elements = n,
                                                 .n_decay = n,
                                                 .master = UINT64_MAX,

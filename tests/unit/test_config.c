@@ -79,6 +79,7 @@ START_TEST(defaults)
     ck_assert_uint_eq(c.checkpoint_keep, 3);
     ck_assert_double_eq(c.checkpoint_minutes, 30);
     ck_assert_double_eq(c.clip_norm, 0);
+    ck_assert_double_eq(c.bias_update_rate, 0);
     ck_assert_str_eq(c.data, "");
     ck_assert_double_eq(config_lr(&c, 1), d.lr_peak);
     ck_assert_int_eq(parse("{" SIZES ",\"optimizer\":{\"kind\":\"sgd\"},\"lr\":0.5,\"clip_norm\":null}"), ST_OK);
@@ -111,6 +112,7 @@ static const struct {
     { "{" SIZES ",\"lr\":\"high\"}", "$.lr: found \"high\"" },
     { "{" SIZES ",\"lr\":-1}", "$.lr: found -1" },
     { "{" SIZES ",\"clip_norm\":-1}", "$.clip_norm: found -1" },
+    { "{" SIZES ",\"moe_router_bias_update_rate\":-1}", "$.moe_router_bias_update_rate: found -1" },
     { "{" SIZES ",\"dtype\":\"float16\"}", "$.dtype: found \"float16\"" },
     { "{" SIZES ",\"data\":\"\"}", "$.data: found \"\"" },
     { "{" SIZES ",\"shuffle\":1}", "$.shuffle: found 1" },

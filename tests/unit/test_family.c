@@ -398,6 +398,55 @@ START_TEST(rounding_is_no_mathematics)
 }
 END_TEST
 
+/* Float32 is no mathematics: a checkpoint of before is the same model, and a graph that is read gets the types of now. */
+START_TEST(selection_bias_is_state)
+{
+    char text[256];
+    struct ir_graph was;
+    ir_graph_init(&was);
+    json_t *doc = parse("{\"model_type\":\"glm4_moe\",\"first_k_dense_replace\":0," SMALL "}");
+    ck_assert_int_eq(ir_family_build(doc, "model.json", 8, &was, NULL, &err), ST_OK);
+    must_build(doc, 8);
+    const struct ir_param *bias = param("model.layers.0.mlp.gate.e_score_correction_bias");
+    ck_assert(bias->state && bias->shape.dtype == IR_F32);
+    ck_assert(!param("model.layers.0.mlp.gate.weight")->state);
+    ck_assert_int_eq(param("model.layers.0.mlp.gate.weight")->shape.dtype, IR_F32);
+    ck_assert_int_eq(param("model.layers.0.self_attn.o_proj.weight")->shape.dtype, IR_COMPUTE);
+    for (uint32_t i = 0; i < was.ops.n; i++)
+        was.ops.at[i].attrs.flags &= ~(uint32_t)IR_FLOAT32;
+    for (uint32_t i = 0; i < was.params.n; i++)
+        was.params.at[i].shape.dtype = IR_COMPUTE;
+    ck_assert_msg(ir_graph_same(&was, &g, text, sizeof text), "%s", text);
+    ir_graph_roles(&was);
+    ck_assert_int_eq(was.params.at[bias - g.params.at].shape.dtype, IR_F32);
+    ir_graph_release(&was);
+}
+END_TEST
+
+START_TEST(losses_of_routers)
+{
+    static const char v3[] = "{\"model_type\":\"deepseek_v3\",\"n_routed_experts\":16,\"n_group\":1,\"topk_group\":1,"
+                             "\"first_k_dense_replace\":0," SMALL "}";
+    static const char v2[] = "{\"model_type\":\"deepseek_v2\",\"n_routed_experts\":16,\"num_experts_per_tok\":4,"
+                             "\"aux_loss_alpha\":0.02,\"router_z_loss_coef\":0.5," SMALL "}";
+    must_build(parse(v3), 8);
+    const struct ir_attrs *a = &op("layers.0.mlp.router")->attrs;
+    ck_assert(a->aux_coef == 0 && a->z_coef == 0 && !(a->flags & IR_SEQUENCE_LOSS));
+    again();
+    must_build(with(with(parse(v3), "aux_loss_alpha", "0.02"), "router_z_loss_coef", "0.25"), 8);
+    a = &op("layers.0.mlp.router")->attrs;
+    ck_assert(a->aux_coef == 0.02f && a->z_coef == 0.25f && a->flags & IR_SEQUENCE_LOSS);
+    again(); /* counts tokens by what was chosen, and not divided by their number of experts */
+    must_build(parse(v2), 8);
+    a = &op("layers.0.mlp.router")->attrs;
+    ck_assert(a->aux_coef == 0.02f / 4 && a->z_coef == 0.5f && !(a->flags & IR_SEQUENCE_LOSS));
+    again();
+    json_t *doc = with(with(parse(v3), "aux_loss_alpha", "0.02"), "seq_aux", "false");
+    ck_assert_int_eq(build(doc, 8), ST_INPUT);
+    ck_assert_msg(strstr(err.text, "$.seq_aux: found false with aux_loss_alpha 0.02") != NULL, "%s", err.text);
+}
+END_TEST
+
 /* How it begins is the class's _init_weights; decay goes by role, not by shape. */
 START_TEST(parameter_roles)
 {
@@ -665,6 +714,8 @@ int main(void)
     tcase_add_test(c, notices_for_unknown_keys);
     tcase_add_loop_test(c, parameter_roles, 0, (int)(sizeof roles / sizeof *roles));
     tcase_add_test(c, rounding_is_no_mathematics);
+    tcase_add_test(c, selection_bias_is_state);
+    tcase_add_test(c, losses_of_routers);
     tcase_add_test(c, keys_are_listed);
     for (int i = 0; ir_families[i]; i++)
         tcase_add_loop_test(c, foreign_keys, i, i + 1);

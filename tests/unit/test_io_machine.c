@@ -13,6 +13,7 @@ static void sample(struct machine *m)
     machine_generic(m);
     m->nodes_per_island = 3;
     m->compute_beside = 0.5;
+    m->memory = 80e9;
     m->ring = 0;
     vec_add(&m->points, ((struct machine_point){ IR_OP_LINEAR, IR_PASS_BW, IR_BF16, 64, 1e6, 1e-3 }));
     vec_add(&m->points, ((struct machine_point){ MACHINE_SUMSQ, IR_PASS_NONE, IR_F32, 0, 4096, 1e-6 }));
@@ -28,7 +29,8 @@ START_TEST(round_trip)
     ck_assert_msg(machine_read(path, &n, &e) == ST_OK, "%s", e.text);
     ck_assert_str_eq(m.name, n.name);
     ck_assert_str_eq(m.source, n.source);
-    ck_assert(m.flops[1] == n.flops[1] && m.bandwidth == n.bandwidth && m.launch == n.launch && m.sum == n.sum);
+    ck_assert(m.flops[1] == n.flops[1] && m.bandwidth == n.bandwidth && m.memory == n.memory && m.launch == n.launch &&
+              m.sum == n.sum);
     ck_assert(n.compute_beside == 0.5 && n.transfer_beside == 1 && n.ring == 0);
     ck_assert(n.ranks_per_node == 8 && n.nodes_per_island == 3);
     ck_assert_int_eq(memcmp(m.links, n.links, sizeof m.links), 0);

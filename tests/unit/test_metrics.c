@@ -43,7 +43,9 @@ static void train(uint64_t last, char note[512])
     ASSERT_OK(metrics_open(&m, &run, last, &e));
     strcpy(note, m.note);
     for (uint64_t step = last + 1; step <= STEPS; step++) {
-        struct metrics_row row = { step, 1.5 / (double)step, 0.25, 1e-3, step * 128, 0.125, 1024, 0.01, step, 0.3 };
+        struct metrics_row row = {
+            step, 1.5 / (double)step, 0.25, 1e-3, step * 128, 0.125, 1024, 0.01, step, 0.3, 1.25
+        };
         ASSERT_OK(metrics_write(&m, &row, &e));
         if (step % 2 == 0)
             ASSERT_OK(metrics_add_eval(&m, 2.5, &e));

@@ -197,7 +197,7 @@ START_TEST(shapes_routed)
     is_shape(&s.save[0], IR_F32, T, 6, 0);
     is_shape(&s.stash[0], IR_F32, T, 6, 0);
     is_shape(&s.param[0], IR_COMPUTE, 6, 6, 0);
-    is_shape(&s.param[2], IR_COMPUTE, 6, 0, 0);
+    is_shape(&s.param[2], IR_F32, 6, 0, 0);
     ck_assert_uint_eq(ir_op_params(IR_OP_ROUTER, &(struct ir_attrs){ .flags = IR_SELECT_BIAS }), 2);
     ck_assert_uint_eq(ir_op_params(IR_OP_ROUTER, &(struct ir_attrs){ .flags = IR_SIGMOID }), 1);
     ir_op_shapes(IR_OP_DISPATCH, &good[IR_OP_DISPATCH], T, &s);

@@ -39,10 +39,11 @@ static void make_plan(struct plan_builder *b, uint32_t level, bool snapshot)
     vec_add(&b->pieces, ((struct plan_piece){ .param = 1, .bucket = 0, .count = BIAS, .offset = 112, .split = 1 }));
     vec_add(&b->pieces, ((struct plan_piece){ .param = 2, .bucket = 1, .count = EXPERT, .split = HOLDERS }));
     uint64_t none = UINT64_MAX, own = 3 * 4 * part;
+    vec_add(&b->buckets, ((struct plan_bucket){ 0, 2, 0, level, IR_F32, PLAN_RULE_OPTIMIZER, PAD, W, 0, 0, none, 0,
+                                                4 * state, snapshot ? 0 : none }));
     vec_add(&b->buckets,
-            ((struct plan_bucket){ 0, 2, 0, level, PAD, W, 0, 0, none, 0, 4 * state, snapshot ? 0 : none }));
-    vec_add(&b->buckets, ((struct plan_bucket){ 2, 1, 1, 0, EXPERT, EXPERT, 4 * params, 4 * grads, none, 8 * state,
-                                                8 * state + 4 * EXPERT, snapshot ? own : none }));
+            ((struct plan_bucket){ 2, 1, 1, 0, IR_F32, PLAN_RULE_OPTIMIZER, EXPERT, EXPERT, 4 * params, 4 * grads, none,
+                                   8 * state, 8 * state + 4 * EXPERT, snapshot ? own : none }));
     b->h.arena_bytes[ARENA_PARAMS] = 4 * (params + EXPERT);
     b->h.arena_bytes[ARENA_GRADS] = 4 * (grads + EXPERT);
     b->h.arena_bytes[ARENA_OPTIM] = 8 * (state + EXPERT);

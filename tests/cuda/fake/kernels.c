@@ -186,6 +186,23 @@ void cuda_update(const struct update_args *u, const struct step_inputs *s)
     fake_launch(run_update, &arg, sizeof arg, u->stream);
 }
 
+struct balance {
+    struct balance_args args;
+    const struct step_inputs *inputs;
+};
+
+static void run_balance(const void *arg)
+{
+    const struct balance *b = arg;
+    compute_cpu.balance(&b->args, b->inputs);
+}
+
+void cuda_balance(const struct balance_args *b, const struct step_inputs *s)
+{
+    struct balance arg = { *b, s };
+    fake_launch(run_balance, &arg, sizeof arg, b->stream);
+}
+
 struct clip {
     struct step_inputs *inputs;
     const double *scalars;

@@ -153,9 +153,9 @@ template <typename T> static inline T max(T a, T b)
 {
     return a < b ? b : a;
 }
-static inline int atomicAdd(int *p, int v)
+template <typename T> static inline T atomicAdd(T *p, T v)
 {
-    const int old = *p;
+    const T old = *p;
     *p += v;
     return old;
 }
