@@ -34,6 +34,7 @@ static void release(struct sched *s)
     vec_free(&s->groups);
     vec_free(&s->sets);
     vec_free(&s->sets.pool);
+    mem_free(s->sets.table);
     vec_free(&s->classes);
     vec_free(&s->class_pool);
     vec_free(&s->streams);

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/number.h"
 #include "sched/compile.h"
 
 enum { MAX_DEVICES = 1 << 20 };
@@ -58,15 +59,38 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+/* Where these members stand in the table, or the free place where they belong. */
+static uint32_t *table_place(const struct sched *s, const uint32_t *list, uint32_t n)
+{
+    uint64_t h = number_hash(list, n * sizeof *list, n);
+    for (;; h++) {
+        uint32_t *at = &s->sets.table[h & (s->sets.slots - 1)];
+        const struct device_set *set = *at ? &s->sets.at[*at - 1] : NULL;
+        if (!set || (set->n == n && !memcmp(devices_of(s, *at - 1), list, n * sizeof *list)))
+            return at;
+    }
+}
+
+static void grow_table(struct sched *s)
+{
+    mem_free(s->sets.table);
+    s->sets.slots = s->sets.slots ? 2 * s->sets.slots : 64;
+    s->sets.table = mem_alloc(s->sets.slots * sizeof *s->sets.table);
+    for (uint32_t i = 0; i < s->sets.n; i++)
+        *table_place(s, devices_of(s, i), s->sets.at[i].n) = i + 1;
+}
+
 uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n)
 {
-    for (uint32_t i = 0; i < s->sets.n; i++)
-        if (s->sets.at[i].n == n && !memcmp(devices_of(s, i), list, n * sizeof *list))
-            return i;
-    CHECK(s->sets.n < IR_NO_SET);
+    if (2 * s->sets.n >= s->sets.slots)
+        grow_table(s);
+    uint32_t *at = table_place(s, list, n);
+    if (*at)
+        return *at - 1;
     uint32_t first = vec_grow(&s->sets.pool, n);
     memcpy(s->sets.pool.at + first, list, n * sizeof *list);
     *vec_push(&s->sets) = (struct device_set){ first, n, IR_NONE };
+    *at = s->sets.n;
     return s->sets.n - 1;
 }
 

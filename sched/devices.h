@@ -13,6 +13,7 @@ struct device_sets {
     struct {
         VEC(uint32_t);
     } pool;
+    uint32_t *table, slots; /* sets by their members: open addressing, set + 1, 0: free */
 };
 struct device_class {
     uint32_t first, n; /* in class_pool: members ascending */

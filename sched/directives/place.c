@@ -110,6 +110,8 @@ enum status pass_place(struct sched *s, struct err *e)
             if (d->kind != kinds[k] || (d->kind == &directive_shard && d->dim != DIM_SEQUENCE))
                 continue;
             TRY(filter_check(s, &d->filter, &d->js, e));
+            if (d->set >= IR_NO_SET)
+                return js_wrong(&d->js, e, "more than %u device sets and groups are listed before", IR_NO_SET - 1);
             apply(s, d, sets);
             any = true;
         }

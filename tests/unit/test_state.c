@@ -371,10 +371,110 @@ START_TEST(bfloat16_rounds_to_even)
 }
 END_TEST
 
+/* ---- blocks of split parameters ------------------------------------------------------------------------------------ */
+
+/* A bucket with one piece, in `split` blocks over one tensor group of p devices. */
+static void open_blocks(struct world *w, uint32_t p, const struct plan_piece *piece)
+{
+    struct plan_builder b = { 0 };
+    struct err e = { 0 };
+    uint64_t bytes;
+    b.h = (struct plan_header){ .world = p, .n_classes = 1, .compute = IR_F32 };
+    vec_add(&b.ranges, ((struct plan_range){ 0, 1, p }));
+    vec_add(&b.sets, ((struct plan_set){ 0, 1, p }));
+    vec_add(&b.groups, ((struct plan_group){ PLAN_GROUP_UNION, 0, 1 }));
+    vec_add(&b.groups, ((struct plan_group){ PLAN_GROUP_EACH, 0, 1 }));
+    vec_add(&b.pieces, *piece);
+    b.h.arena_bytes[ARENA_PARAMS] = b.h.arena_bytes[ARENA_GRADS] = 4 * piece->count * p;
+    vec_add(&b.buckets, ((struct plan_bucket){ .n_pieces = 1,
+                                               .elements = piece->count * p,
+                                               .n_decay = piece->count,
+                                               .master = UINT64_MAX,
+                                               .m = UINT64_MAX,
+                                               .v = UINT64_MAX,
+                                               .snapshot = UINT64_MAX }));
+    vec_add(&b.streams, ((struct plan_stream){ .name = plan_builder_text(&b, "default_stream") }));
+    w->blob = plan_build(&b, &bytes);
+    plan_builder_release(&b);
+    ck_assert_msg(plan_open(w->blob, bytes, 1, 1, 1, &w->p, &e) == ST_OK, "%s", e.text);
+}
+
+/* seen[element]: how often the blocks of one member each hold it, where a member's part is read in `parts` ranges. */
+static void count_blocks(const struct world *w, uint32_t p, const struct plan_piece *piece, uint32_t parts,
+                         uint32_t *seen)
+{
+    for (uint32_t rank = 0; rank < p; rank += p / piece->split) {
+        uint64_t at = 0;
+        for (uint32_t k = 0; k < parts; k++) {
+            const struct bucket_view_range in = { piece->count * k / parts,
+                                                  piece->count * (k + 1) / parts - piece->count * k / parts };
+            struct bucket_view_piece s = { 0 };
+            while (bucket_view_next(&w->p, 0, rank, in, &s)) {
+                ck_assert_uint_ge(s.offset, at); /* ascending, each once */
+                at = s.offset + s.count;
+                for (uint64_t i = 0; i < s.count; i++)
+                    seen[s.first + i]++;
+            }
+        }
+    }
+}
+
+/* All blocks of a tensor together cover it once: rows of W, columns of W, packed thirds, words; in whole and in parts of holders. */
+START_TEST(blocks_cover_the_tensor)
+{
+    const uint32_t p = (uint32_t)_i + 1, rows = 24 * p, columns = 7 * p, words = 5 * p - (p > 1 ? 2 : 0);
+    const uint64_t n = (uint64_t)rows * columns;
+    const struct plan_piece forms[] = {
+        { .count = n / p, .split = p, .owners = 1 },
+        { .count = n / p, .run = columns / p, .stride = columns, .split = p, .owners = 1 },
+        { .count = n / p, .run = n / 3 / p, .stride = n / 3, .split = p, .owners = 1 },
+        { .count = 5 * 3, .elements = (uint64_t)words * 3, .split = p, .owners = 1 },
+        { .count = n, .split = 1 },
+    };
+    for (size_t f = 0; f < sizeof forms / sizeof *forms; f++) {
+        struct plan_piece piece = forms[f];
+        const uint64_t elements = piece.elements ? piece.elements : n;
+        if (p == 1 && piece.owners) /* one block is the whole tensor, the last form */
+            continue;
+        for (uint32_t parts = 1; parts <= 5; parts++) {
+            struct world w;
+            uint32_t *seen = mem_alloc((size_t)elements * sizeof *seen);
+            open_blocks(&w, p, &piece);
+            count_blocks(&w, piece.split == 1 ? 1 : p, &piece, parts, seen);
+            for (uint64_t i = 0; i < elements; i++)
+                ck_assert_msg(seen[i] == 1, "p %u, form %zu, %u parts: element %llu is there %u times", p, f, parts,
+                              (unsigned long long)i, seen[i]);
+            mem_free(seen);
+            mem_free(w.blob);
+        }
+    }
+}
+END_TEST
+
+/* With fewer blocks than members, neighbours hold the same one. */
+START_TEST(neighbours_share_blocks)
+{
+    const struct plan_piece piece = { .count = 30, .run = 5, .stride = 10, .split = 2, .owners = 1 };
+    struct world w;
+    open_blocks(&w, 4, &piece);
+    for (uint32_t rank = 0; rank < 4; rank++) {
+        struct bucket_view_piece s = { 0 };
+        ck_assert(bucket_view_next(&w.p, 0, rank, (struct bucket_view_range){ 7, 10 }, &s));
+        ck_assert_uint_eq(s.first, 10 + (rank < 2 ? 0 : 5) + 2);
+        ck_assert_uint_eq(s.count, 3);
+        ck_assert(bucket_view_next(&w.p, 0, rank, (struct bucket_view_range){ 7, 10 }, &s));
+        ck_assert_uint_eq(s.first, 20 + (rank < 2 ? 0 : 5));
+    }
+    mem_free(w.blob);
+}
+END_TEST
+
 int main(void)
 {
     Suite *s = suite_create("state");
     TCase *t = tcase_create("state");
+    tcase_add_loop_test(t, blocks_cover_the_tensor, 0, 8);
+    tcase_add_test(t, neighbours_share_blocks);
     tcase_add_test(t, philox_known_answers);
     tcase_add_test(t, normal_values);
     tcase_add_loop_test(t, init_does_not_depend_on_sharding, 0, 4);
