@@ -90,11 +90,14 @@ static enum status print_first(const struct tokens *t, const struct tokens_about
     if (about->tokenizer) {
         struct tokenizer *z;
         const char *file = about->tokenizer_file;
-        /* how a rank file splits text does not matter here */
-        const char *pattern = about->tokenizer_bytes && file[0] == '{' ? NULL : "gpt2";
         char where[400];
         snprintf(where, sizeof where, "%.350s: /tokenizer", t->path);
-        TRY(tokenizer_from_bytes(file, about->tokenizer_bytes, pattern, where, &z, e));
+        enum status st = tokenizer_from_bytes(file, about->tokenizer_bytes, NULL, where, &z, e);
+        if (st == ST_USAGE) { /* a rank file: how it splits text does not matter here */
+            err_clear(e);
+            st = tokenizer_from_bytes(file, about->tokenizer_bytes, "gpt2", where, &z, e);
+        }
+        TRY(st);
         tokenizer_decode(z, ids, n, false, &text);
         tokenizer_free(z);
     } else if (t->file_vocab == 256) {

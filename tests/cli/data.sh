@@ -68,6 +68,19 @@ run "a field that is nowhere" 65 'lines-few\.jsonl: contains no text: 0 bytes in
 printf '{"t": "ab"}\n{"t": "cde"}\n' >b.jsonl
 run "bytes of a field" 0 '^b\.h5: 5 tokens, vocabulary 256, 2 documents$' jsonl b.jsonl --field t -o b.h5
 
+# ---- sentencepiece models
+pieces=$src/tests/text/small/pieces-llama2.model
+run "a sentencepiece model" 0 '^p\.h5: [0-9]+ tokens, vocabulary [0-9]+, 3 documents' jsonl a.jsonl --tokenizer "$pieces" -o p.h5
+run "its text" 0 '^tokenizer: pieces-llama2@one</s> two\\nlines' info p.h5
+mkdir model nothing
+cp "$pieces" model/tokenizer.model
+run "a folder with one" 0 '3 documents' jsonl a.jsonl --tokenizer model -o p2.h5
+same "it is the same" p.h5 p2.h5
+head -c 3000 "$pieces" >cut.model
+run "one that is cut off" 65 'cut\.model: what is at byte [0-9]+ is no field of a sentencepiece model' jsonl a.jsonl --tokenizer cut.model -o bad.h5
+run "a folder without a tokenizer" 66 'nothing: has no tokenizer\.json, tokenizer\.model or spiece\.model' jsonl a.jsonl --tokenizer nothing -o bad.h5
+run "a pattern with one" 64 'a sentencepiece model has its own' jsonl a.jsonl --tokenizer "$pieces" --pattern gpt2 -o bad.h5
+
 # ---- files
 mkdir folder
 for i in 1 2 10; do echo "file $i" >folder/part-$i.txt; done

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """equal.py ENCODE FOLDER [BYTES]: in the environment KINDS (names; else all) and POINTS (how code points are tried: 0 not, 1 without
 those alone, 2 all of it) make it shorter. Tokens of tests/text/encode against those of the libraries `tokenizers` and `sentencepiece`, for a small
-tokenizer of each family's kind, trained here. A line of what is equal: counts and the begin of a SHA-256; equal.txt has those of the last run.
+tokenizer of each family's kind, trained here. A line of what is equal: counts and the begin of a SHA-256; equal.txt has the counts of a run.
 Exit status 1: they differ; 77: a library is not there."""
 import base64
 import json
