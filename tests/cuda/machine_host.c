@@ -77,6 +77,7 @@ static const struct compute_backend own = {
 static const struct machine wide = { .name = "own CUDA kernels",
                                      .backend = &own,
                                      .compute = IR_F32,
+                                     .positions = true,
                                      .partial = true,
                                      .takes = takes,
                                      .workspace = cuda_own_workspace,
