@@ -22,7 +22,7 @@ static void run(struct member_case c)
         return;
     if (!ir_op_splits(c.op.op, &c.op.a, c.split, c.p))
         return;
-    if (c.op.op == IR_OP_ATTENTION && !machine->positions)
+    if (c.op.op == IR_OP_ATTENTION && !machine->positions && !machine->alloc)
         return;
     if (machine->partial && !has_kernels(machine, c.op.op, &c.op.a))
         return;
