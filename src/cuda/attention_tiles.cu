@@ -161,8 +161,7 @@ __device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_b
     typedef tile_shape<D> shape;
     bool all;
     /* whole sequences: no query before a key sees it */
-    const unsigned start =
-        KEYS && p.place.run0 == p.t && p.place.first0 == 0 ? b.first / shape::STEP * shape::STEP : 0;
+    const unsigned start = KEYS && p.place.run0 == p.t && p.place.first0 == 0 ? b.first / shape::STEP * shape::STEP : 0;
     while (at.h < b.h_end) {
         at.y = max(at.y, start);
         for (; at.y < b.n_y; at.y += shape::STEP)
@@ -176,9 +175,8 @@ __device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_b
 
 /* Columns from `first` of a warp's 16 rows, of which the lane has x and x + 8. */
 template <unsigned COLUMNS, typename T, typename A>
-__device__ __forceinline__ void tile_store(const tile_rows<T> &to, const tile_rows<A> &acc,
-                                           const tile_block &b, const float (&c)[COLUMNS / 8][4], unsigned x,
-                                           unsigned first)
+__device__ __forceinline__ void tile_store(const tile_rows<T> &to, const tile_rows<A> &acc, const tile_block &b,
+                                           const float (&c)[COLUMNS / 8][4], unsigned x, unsigned first)
 {
 #pragma unroll
     for (unsigned j = 0; j < COLUMNS / 8; j++)
@@ -407,7 +405,8 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
                 bool seen = y + column < b.n_y;
                 if (KEYS) {
                     const unsigned at = p.place.position(min(y + column, b.n_y - 1));
-                    seen = seen && p.place.sees(at, p.place.key_position(x + 8 * (e / 2)), p.place.document_of(b.s, at));
+                    seen = seen &&
+                           p.place.sees(at, p.place.key_position(x + 8 * (e / 2)), p.place.document_of(b.s, at));
                 } else {
                     seen = seen && p.place.sees(position[e / 2], p.place.key_position(y + column), document[e / 2]);
                 }
@@ -419,8 +418,7 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
 }
 
 /* Blocks (tiles of x, heads of x times parts of their columns, sequences); the longest first. */
-template <unsigned D, bool KEYS>
-__device__ __forceinline__ tile_block tile_block_here(const tile_args &p)
+template <unsigned D, bool KEYS> __device__ __forceinline__ tile_block tile_block_here(const tile_args &p)
 {
     typedef tile_shape<D> shape;
     constexpr unsigned COLUMNS = KEYS ? shape::COLUMNS : D, PARTS = D / COLUMNS;
