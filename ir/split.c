@@ -102,11 +102,6 @@ struct ir_attrs ir_op_local(enum ir_op op, const struct ir_attrs *a, enum ir_spl
     return l;
 }
 
-uint32_t ir_op_packed_width(const struct ir_attrs *a)
-{
-    return a->heads * a->head_dim + a->kv_heads * (a->head_dim + ir_op_v_dim(a));
-}
-
 static void fill(enum ir_layout *at, enum ir_layout layout, int n)
 {
     for (int i = 0; i < n; i++)

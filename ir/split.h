@@ -78,7 +78,10 @@ bool ir_op_splits(enum ir_op op, const struct ir_attrs *a, enum ir_split split, 
  * ir_op_packed_width() of the attention's part. */
 struct ir_attrs ir_op_local(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts);
 /* attention: width of a row of packed q, k, v. */
-uint32_t ir_op_packed_width(const struct ir_attrs *a);
+static inline uint32_t ir_op_packed_width(const struct ir_attrs *a)
+{
+    return a->heads * a->head_dim + a->kv_heads * (a->head_dim + ir_op_v_dim(a));
+}
 /* The layouts of inputs and outputs that the equations of the split operator take and give, as far as it has them. WHOLE: tokens, but for
  * the keys of attention; an operator outside of regions. Gradients are dual: of tokens tokens, of columns columns, of whole terms, of keys key
  * terms, of terms whole. */

@@ -190,14 +190,15 @@ struct seen {
 
 static void look(const struct sequence *s, size_t q0, size_t nq, struct seen *x)
 {
+    const size_t at0 = position(s, q0);
     x->begin = SIZE_MAX;
     x->end_all = 0;
     for (size_t r = 0; r < nq; r++) {
-        const size_t at = position(s, q0 + r);
+        const size_t at = at0 + r;
         size_t first = s->window && at >= s->window ? at - s->window + 1 : 0;
         if (s->document && (size_t)s->document[at] > first)
             first = (size_t)s->document[at];
-        x->first[r] = keys_before(s, first);
+        x->first[r] = first ? keys_before(s, first) : 0;
         x->end[r] = keys_before(s, at + 1);
         if (x->first[r] == x->end[r])
             continue;

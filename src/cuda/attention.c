@@ -84,9 +84,7 @@ static bool by_library(const struct op_args *a, enum ir_pass pass)
 /* By our own kernels. */
 static void by_ourselves(const struct op_args *a, op_kernel tiles, op_kernel plain)
 {
-    const bool fits = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
-    CHECK(fits || (!a->positions && !a->document));
-    (fits ? tiles : plain)(a);
+    (cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute) ? tiles : plain)(a);
 }
 
 /* ---- what the log is to say ---- */
@@ -126,11 +124,12 @@ void cuda__attention_close(void)
 static enum status prepare_own(const struct op_args *a, enum ir_pass pass, const char *why, struct err *e)
 {
     const bool tiles = cuda_attention_tiles(a->attrs, (enum ir_dtype)a->compute);
-    if (!tiles && a->t > CUDA_MAX_ATTENTION_T)
+    const uint32_t t = a->positions && a->positions->keys > a->t ? a->positions->keys : a->t;
+    if (!tiles && t > CUDA_MAX_ATTENTION_T)
         return err_set(e, ST_DEVICE, "CUDA",
                        "attention over %u tokens: %s; without it at most %d tokens are possible. Use shorter "
                        "sequences, another head_dim or --device cpu",
-                       a->t, why, CUDA_MAX_ATTENTION_T);
+                       t, why, CUDA_MAX_ATTENTION_T);
     note(a, pass, tiles, why);
     return ST_OK;
 }

@@ -1,31 +1,39 @@
 /* Causal attention without tensor cores: all of ir/op.h's attributes, any head size, float32 inside. For tests in
  * float32 and for what cuDNN refuses; scores of a query (or of a key) lie in shared memory, so T is limited.
  *
+ * Ring: o, dq, dk and dv so far are float32, in save[1] and stash; the softmax goes on from the log-sum-exp of what came before.
+ *
  * Query head h reads key/value head h / (heads / kv_heads). work of BI: (b, heads, T) float32, the sum of dO O. */
-#include "cuda/kernel.cuh"
+#include "cuda/attention.cuh"
 
 namespace
 {
 enum { ATTENTION_THREADS = 64 };
 
-/* Rows of one operand: element e of head h of row r at at[r*ld + h*d + e]. */
+/* Rows of one operand: element e of head h of token (or key) i of sequence s at at[s*step_s + i*step_i + h*d + e]. */
 template <typename T> struct attention_heads {
     T *at;
-    unsigned ld;
-    __device__ __forceinline__ T *row(uint64_t r, unsigned h, unsigned d) const
+    uint64_t step_s, step_i;
+    __device__ __forceinline__ T *row(unsigned s, unsigned i, unsigned h, unsigned d) const
     {
-        return at + r * ld + h * d;
+        return at + s * step_s + i * step_i + h * d;
     }
 };
 
 template <typename T> struct attention_operands {
     attention_heads<const T> q, k, v, dout, acc[3];
-    attention_heads<T> o, dx[3]; /* acc, dx: of q, k, v */
-    float *lse, *delta;          /* (b, heads, T); lse NULL: not kept */
-    const T *sinks;              /* (heads); NULL: none */
+    attention_heads<T> o, dx[3];          /* acc, dx: of q, k, v */
+    attention_heads<float> o_far, far[3]; /* ring: o, and gradients so far; NULL: no ring */
+    float *lse, *delta;                   /* (b, heads, T); lse NULL: not kept */
+    const T *sinks;                       /* (heads); NULL: none */
+    attention_place place;
     unsigned t, d, dv, heads, group;
-    unsigned window; /* T: none */
+    bool by_position, later, last; /* q and dq have a row for each position; ring: not the first phase, the last of F */
     float scale, cap;
+    __device__ __forceinline__ unsigned query_row(unsigned i) const
+    {
+        return by_position ? place.position(i) : i;
+    }
 };
 
 /* The score of a product, and its derivative by it. */
@@ -62,26 +70,66 @@ template <typename T> __device__ __forceinline__ float attention_dot(const float
     return static_cast<float>(sum);
 }
 
-/* sum over j in [first, end) of weight[j] * row j, element e. */
+/* sum over j in [first, end) of weight[j] * row j, element e of head h of sequence s; queries: rows are those of queries. */
 template <typename T>
-__device__ __forceinline__ float attention_weigh(const float *weight, const attention_heads<T> &x, uint64_t row0,
+__device__ __forceinline__ float attention_weigh(const float *weight, const attention_heads<T> &x, unsigned s,
                                                  unsigned first, unsigned end, unsigned h, unsigned d, unsigned e)
 {
     float sum = 0, v[1];
     for (unsigned j = first; j < end; j++) {
-        load(v, x.row(row0 + j, h, d) + e);
+        load(v, x.row(s, j, h, d) + e);
         sum += weight[j] * v[0];
     }
     return sum;
 }
 
+/* The same where rows j are those of queries. */
 template <typename T>
-__device__ __forceinline__ void attention_write(const attention_heads<T> &x, const attention_heads<const T> &acc,
-                                                uint64_t row, unsigned h, unsigned d, unsigned e, float value)
+__device__ __forceinline__ float attention_weigh_queries(const attention_operands<T> &p, const float *weight,
+                                                         unsigned s, unsigned first, unsigned end, unsigned h,
+                                                         unsigned e)
 {
+    if (!p.by_position)
+        return attention_weigh(weight, p.q, s, first, end, h, p.d, e);
+    float sum = 0, v[1];
+    for (unsigned j = first; j < end; j++) {
+        load(v, p.q.row(s, p.place.position(j), h, p.d) + e);
+        sum += weight[j] * v[0];
+    }
+    return sum;
+}
+
+/* Element e of the gradient of q, k or v (which), row i of head h. */
+template <typename T>
+__device__ __forceinline__ void attention_write(const attention_operands<T> &p, unsigned which, unsigned s, unsigned i,
+                                                unsigned h, unsigned d, unsigned e, float value)
+{
+    if (p.far[which].at) {
+        float *const to = p.far[which].row(s, i, h, d) + e;
+        *to = p.later ? *to + value : value;
+        return;
+    }
     float v[1] = { value };
-    add_acc(v, acc.at ? acc.row(row, h, d) : nullptr, e);
-    store(x.row(row, h, d) + e, v);
+    add_acc(v, p.acc[which].at ? p.acc[which].row(s, i, h, d) : nullptr, e);
+    store(p.dx[which].row(s, i, h, d) + e, v);
+}
+
+/* Of the keys of which query i of sequence s sees some: none before *first, none from the one returned on. */
+template <typename T>
+__device__ __forceinline__ unsigned attention_end(const attention_operands<T> &p, unsigned s, unsigned i,
+                                                  unsigned *first)
+{
+    const attention_place &w = p.place;
+    const unsigned at = w.position(i), document = w.document_of(s, at);
+    const unsigned from = at < w.window ? 0 : at - w.window + 1, low = document > from ? document : from;
+    unsigned end = 0;
+    *first = 0;
+    for (unsigned j = 0; j < 2; j++) { /* keys that stand before `low`, and up to `at` */
+        const unsigned begin = j ? w.key_first1 : w.key_first0, n = j ? w.keys - w.key0 : w.key0;
+        *first += low > begin ? min(low - begin, n) : 0;
+        end += at + 1 > begin ? min(at + 1 - begin, n) : 0;
+    }
+    return end;
 }
 
 /* A block has the query blockIdx.x of head blockIdx.y of sequence blockIdx.z. */
@@ -90,42 +138,51 @@ template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) atten
     SHARED(float, room, MAX_WARPS);
     DYNAMIC_SHARED(float, shared);
     float *const q = shared, *const weight = q + p.d;
-    const unsigned i = blockIdx.x, h = blockIdx.y, kv = h / p.group;
-    const uint64_t row0 = static_cast<uint64_t>(blockIdx.z) * p.t;
-    const unsigned first = i < p.window ? 0 : i - p.window + 1;
+    const unsigned i = blockIdx.x, h = blockIdx.y, s = blockIdx.z, kv = h / p.group;
+    const uint64_t stat = (static_cast<uint64_t>(s) * p.heads + h) * p.t + i;
+    unsigned first;
+    const unsigned end = attention_end(p, s, i, &first);
     float most = -INFINITY, sum = 0;
-    if (p.sinks) {
+    if (p.later) {
+        most = p.lse[stat];
+    } else if (p.sinks) {
         float sink[1];
         load(sink, p.sinks + h);
         most = sink[0];
     }
-    const float sink = most;
-    attention_fetch(q, p.q.row(row0 + i, h, p.d), p.d);
+    const float before = most; /* the logarithm of what is in the sum already */
+    attention_fetch(q, p.q.row(s, p.query_row(i), h, p.d), p.d);
     __syncthreads();
-    for (unsigned j = first + threadIdx.x; j <= i; j += ATTENTION_THREADS) {
-        weight[j] = attention_score(p, attention_dot(q, p.k.row(row0 + j, kv, p.d), p.d));
+    for (unsigned j = first + threadIdx.x; j < end; j += ATTENTION_THREADS) {
+        weight[j] = attention_score(p, attention_dot(q, p.k.row(s, j, kv, p.d), p.d));
         most = fmaxf(most, weight[j]);
     }
     most = block_max(most, room);
-    for (unsigned j = first + threadIdx.x; j <= i; j += ATTENTION_THREADS)
+    for (unsigned j = first + threadIdx.x; j < end; j += ATTENTION_THREADS)
         sum += weight[j] = expf(weight[j] - most);
-    sum = block_sum(sum, room) + expf(sink - most);
+    const float down = expf(before - most);
+    sum = block_sum(sum, room) + down;
     for (unsigned e = threadIdx.x; e < p.dv; e += ATTENTION_THREADS) {
-        const float v[1] = { attention_weigh(weight, p.v, row0, first, i + 1, kv, p.dv, e) / sum };
-        store(p.o.row(row0 + i, h, p.dv) + e, v);
+        float v[1] = { attention_weigh(weight, p.v, s, first, end, kv, p.dv, e) };
+        float *const far = p.o_far.at ? p.o_far.row(s, i, h, p.dv) + e : nullptr;
+        v[0] = (p.later ? *far * down + v[0] : v[0]) / sum;
+        if (far)
+            *far = v[0];
+        if (!far || p.last)
+            store(p.o.row(s, i, h, p.dv) + e, v);
     }
     if (threadIdx.x == 0 && p.lse)
-        p.lse[(static_cast<uint64_t>(blockIdx.z) * p.heads + h) * p.t + i] = most + logf(sum);
+        p.lse[stat] = most + logf(sum);
 }
 
 template <typename T>
-__device__ __forceinline__ float attention_delta(const attention_operands<T> &p, const float *dout, uint64_t row,
-                                                 unsigned h, double *room)
+__device__ __forceinline__ float attention_delta(const attention_operands<T> &p, const float *dout, unsigned s,
+                                                 unsigned i, unsigned h, double *room)
 {
     double sum = 0;
     for (unsigned e = threadIdx.x; e < p.dv; e += ATTENTION_THREADS) {
         float o[1];
-        load(o, p.o.row(row, h, p.dv) + e);
+        load(o, p.o.row(s, i, h, p.dv) + e);
         sum += static_cast<double>(o[0]) * static_cast<double>(dout[e]);
     }
     return static_cast<float>(block_sum(sum, room));
@@ -138,23 +195,22 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dq_kernel(att
     SHARED(double, room, MAX_WARPS);
     DYNAMIC_SHARED(float, shared);
     float *const q = shared, *const dout = q + p.d, *const ds = dout + p.dv;
-    const unsigned i = blockIdx.x, h = blockIdx.y, kv = h / p.group;
-    const uint64_t row0 = static_cast<uint64_t>(blockIdx.z) * p.t;
-    const uint64_t stat = (static_cast<uint64_t>(blockIdx.z) * p.heads + h) * p.t + i;
-    const unsigned first = i < p.window ? 0 : i - p.window + 1;
-    attention_fetch(q, p.q.row(row0 + i, h, p.d), p.d);
-    attention_fetch(dout, p.dout.row(row0 + i, h, p.dv), p.dv);
+    const unsigned i = blockIdx.x, h = blockIdx.y, s = blockIdx.z, kv = h / p.group;
+    const uint64_t stat = (static_cast<uint64_t>(s) * p.heads + h) * p.t + i;
+    unsigned first;
+    const unsigned end = attention_end(p, s, i, &first);
+    attention_fetch(q, p.q.row(s, p.query_row(i), h, p.d), p.d);
+    attention_fetch(dout, p.dout.row(s, i, h, p.dv), p.dv);
     __syncthreads();
-    const float delta = attention_delta(p, dout, row0 + i, h, room);
-    for (unsigned j = first + threadIdx.x; j <= i; j += ATTENTION_THREADS) {
-        const float s = attention_score(p, attention_dot(q, p.k.row(row0 + j, kv, p.d), p.d));
-        ds[j] = expf(s - p.lse[stat]) * (attention_dot(dout, p.v.row(row0 + j, kv, p.dv), p.dv) - delta) *
-                attention_slope(p, s);
+    const float delta = attention_delta(p, dout, s, i, h, room);
+    for (unsigned j = first + threadIdx.x; j < end; j += ATTENTION_THREADS) {
+        const float x = attention_score(p, attention_dot(q, p.k.row(s, j, kv, p.d), p.d));
+        ds[j] = expf(x - p.lse[stat]) * (attention_dot(dout, p.v.row(s, j, kv, p.dv), p.dv) - delta) *
+                attention_slope(p, x);
     }
     __syncthreads();
     for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS)
-        attention_write(p.dx[0], p.acc[0], row0 + i, h, p.d, e,
-                        attention_weigh(ds, p.k, row0, first, i + 1, kv, p.d, e));
+        attention_write(p, 0, s, p.query_row(i), h, p.d, e, attention_weigh(ds, p.k, s, first, end, kv, p.d, e));
     if (threadIdx.x == 0)
         p.delta[stat] = delta;
 }
@@ -166,40 +222,47 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dkv_kernel(at
     DYNAMIC_SHARED(float, shared);
     float *const k = shared, *const v = k + p.d, *const dk = v + p.dv, *const dv = dk + p.d;
     float *const weight = dv + p.dv, *const ds = weight + p.t;
-    const unsigned j = blockIdx.x, kv = blockIdx.y, end = p.t - j < p.window ? p.t : j + p.window;
-    const uint64_t row0 = static_cast<uint64_t>(blockIdx.z) * p.t;
-    attention_fetch(k, p.k.row(row0 + j, kv, p.d), p.d);
-    attention_fetch(v, p.v.row(row0 + j, kv, p.dv), p.dv);
+    const unsigned j = blockIdx.x, kv = blockIdx.y, s = blockIdx.z, at = p.place.key_position(j);
+    /* of whole sequences those before the key do not see it, nor those behind its window */
+    const bool whole = p.place.run0 == p.t && p.place.first0 == 0 && at == j;
+    const unsigned first = whole ? min(j, p.t) : 0,
+                   end = whole && p.t - first >= p.place.window ? first + p.place.window : p.t;
+    attention_fetch(k, p.k.row(s, j, kv, p.d), p.d);
+    attention_fetch(v, p.v.row(s, j, kv, p.dv), p.dv);
     for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS)
         dk[e] = 0;
     for (unsigned e = threadIdx.x; e < p.dv; e += ATTENTION_THREADS)
         dv[e] = 0;
     __syncthreads();
     for (unsigned h = kv * p.group; h < (kv + 1) * p.group; h++) {
-        const uint64_t stat = (static_cast<uint64_t>(blockIdx.z) * p.heads + h) * p.t;
-        for (unsigned i = j + threadIdx.x; i < end; i += ATTENTION_THREADS) {
-            const float s = attention_score(p, attention_dot(k, p.q.row(row0 + i, h, p.d), p.d));
-            weight[i] = expf(s - p.lse[stat + i]);
-            ds[i] = weight[i] * (attention_dot(v, p.dout.row(row0 + i, h, p.dv), p.dv) - p.delta[stat + i]) *
-                    attention_slope(p, s);
+        const uint64_t stat = (static_cast<uint64_t>(s) * p.heads + h) * p.t;
+        for (unsigned i = first + threadIdx.x; i < end; i += ATTENTION_THREADS) {
+            const unsigned position = p.place.position(i);
+            weight[i] = ds[i] = 0;
+            if (!p.place.sees(position, at, p.place.document_of(s, position)))
+                continue;
+            const float x = attention_score(p, attention_dot(k, p.q.row(s, p.query_row(i), h, p.d), p.d));
+            weight[i] = expf(x - p.lse[stat + i]);
+            ds[i] = weight[i] * (attention_dot(v, p.dout.row(s, i, h, p.dv), p.dv) - p.delta[stat + i]) *
+                    attention_slope(p, x);
         }
         __syncthreads();
         for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS)
-            dk[e] += attention_weigh(ds, p.q, row0, j, end, h, p.d, e);
+            dk[e] += attention_weigh_queries(p, ds, s, first, end, h, e);
         for (unsigned e = threadIdx.x; e < p.dv; e += ATTENTION_THREADS)
-            dv[e] += attention_weigh(weight, p.dout, row0, j, end, h, p.dv, e);
+            dv[e] += attention_weigh(weight, p.dout, s, first, end, h, p.dv, e);
         __syncthreads();
     }
     for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS)
-        attention_write(p.dx[1], p.acc[1], row0 + j, kv, p.d, e, dk[e]);
+        attention_write(p, 1, s, j, kv, p.d, e, dk[e]);
     for (unsigned e = threadIdx.x; e < p.dv; e += ATTENTION_THREADS)
-        attention_write(p.dx[2], p.acc[2], row0 + j, kv, p.dv, e, dv[e]);
+        attention_write(p, 2, s, j, kv, p.dv, e, dv[e]);
 }
 
 /* Gradient of the sink of head blockIdx.x: its probability is exp(sink - lse), its dP 0. */
 template <typename T>
 __global__ void __launch_bounds__(ATTENTION_THREADS)
-    attention_sinks_kernel(attention_operands<T> p, unsigned b, unsigned row_s, unsigned row_i, float *dsinks, bool add)
+    attention_sinks_kernel(attention_operands<T> p, unsigned b, float *dsinks, bool add)
 {
     SHARED(double, room, MAX_WARPS);
     const unsigned h = blockIdx.x;
@@ -207,51 +270,70 @@ __global__ void __launch_bounds__(ATTENTION_THREADS)
     double sum = 0;
     load(sink, p.sinks + h);
     for (uint64_t n = threadIdx.x; n < static_cast<uint64_t>(b) * p.t; n += ATTENTION_THREADS) {
-        const uint64_t row = n / p.t * row_s + n % p.t * row_i;
+        const unsigned s = static_cast<unsigned>(n / p.t), i = static_cast<unsigned>(n % p.t);
         double delta = 0;
         for (unsigned e = 0; e < p.dv; e++) {
-            load(o, p.o.row(row, h, p.dv) + e);
-            load(dout, p.dout.row(row, h, p.dv) + e);
+            load(o, p.o.row(s, i, h, p.dv) + e);
+            load(dout, p.dout.row(s, i, h, p.dv) + e);
             delta += static_cast<double>(o[0]) * static_cast<double>(dout[0]);
         }
-        sum -= static_cast<double>(expf(sink[0] - p.lse[(n / p.t * p.heads + h) * p.t + n % p.t])) * delta;
+        sum -= static_cast<double>(expf(sink[0] - p.lse[(static_cast<uint64_t>(s) * p.heads + h) * p.t + i])) * delta;
     }
     sum = block_sum(sum, room);
     if (threadIdx.x == 0)
         dsinks[h] = static_cast<float>(add ? dsinks[h] + sum : sum);
 }
 
-/* q, k, v in x: one packed operand, or three; NULL stays NULL. */
+/* ---- host side ---------------------------------------------------------------------------------------------------- */
+
 template <typename T>
-void attention_split(const struct ir_attrs *a, void *const x[3], attention_heads<T> *q, attention_heads<T> *k,
-                     attention_heads<T> *v)
+attention_heads<T> attention_operand(const struct op_args *a, void *at, uint64_t offset, uint64_t width, bool keys)
 {
-    const unsigned wq = a->heads * a->head_dim, wk = a->kv_heads * a->head_dim, wv = a->kv_heads * ir_op_v_dim(a);
-    T *const first = static_cast<T *>(x[0]);
-    if (a->flags & IR_PACKED) {
-        const unsigned ld = wq + wk + wv;
-        *q = attention_heads<T>{ first, ld };
-        *k = attention_heads<T>{ first ? first + wq : nullptr, ld };
-        *v = attention_heads<T>{ first ? first + wq + wk : nullptr, ld };
-    } else {
-        *q = attention_heads<T>{ first, wq };
-        *k = attention_heads<T>{ static_cast<T *>(x[1]), wk };
-        *v = attention_heads<T>{ static_cast<T *>(x[2]), wv };
-    }
+    const struct op_positions *p = a->positions;
+    const uint64_t step_s = !p ? a->t : keys ? p->key_s : p->row_s, step_i = !p ? 1 : keys ? p->key_i : p->row_i;
+    return { at ? static_cast<T *>(at) + offset : nullptr, step_s * width, step_i * width };
+}
+
+/* q, k, v in x: one packed operand, or three; NULL stays NULL. */
+template <typename T> void attention_split(const struct op_args *a, void *const x[3], attention_heads<T> *const to[3])
+{
+    const struct ir_attrs *at = a->attrs;
+    const uint64_t width[3] = { static_cast<uint64_t>(at->heads) * at->head_dim,
+                                static_cast<uint64_t>(at->kv_heads) * at->head_dim,
+                                static_cast<uint64_t>(at->kv_heads) * ir_op_v_dim(at) };
+    const uint64_t first[3] = { 0, width[0], width[0] + width[1] };
+    const bool packed = (at->flags & IR_PACKED) != 0;
+    for (int i = 0; i < 3; i++)
+        *to[i] = attention_operand<T>(a, packed ? x[0] : x[i], packed ? first[i] : 0,
+                                      packed ? width[0] + width[1] + width[2] : width[i], i > 0 || packed);
 }
 
 template <typename T> attention_operands<T> attention_of(const struct op_args *a)
 {
     const struct ir_attrs *at = a->attrs;
     attention_operands<T> p = {};
-    attention_split(at, a->in, &p.q, &p.k, &p.v);
-    attention_split(at, a->din, &p.dx[0], &p.dx[1], &p.dx[2]);
-    attention_split(at, a->acc, &p.acc[0], &p.acc[1], &p.acc[2]);
+    attention_heads<const T> *const x[3] = { &p.q, &p.k, &p.v }, *const acc[3] = { &p.acc[0], &p.acc[1], &p.acc[2] };
+    attention_heads<T> *const dx[3] = { &p.dx[0], &p.dx[1], &p.dx[2] };
+    attention_split(a, a->in, x);
+    attention_split(a, a->din, dx);
+    attention_split(a, a->acc, acc);
     p.dv = ir_op_v_dim(at);
-    p.o = { static_cast<T *>(a->out[0]), at->heads * p.dv };
-    p.dout = { static_cast<const T *>(a->dout[0]), at->heads * p.dv };
+    const uint64_t width = static_cast<uint64_t>(at->heads) * p.dv, q = static_cast<uint64_t>(at->heads) * at->head_dim,
+                   k = static_cast<uint64_t>(at->kv_heads) * at->head_dim,
+                   v = static_cast<uint64_t>(at->kv_heads) * p.dv;
+    p.o = attention_operand<T>(a, a->out[0], 0, width, false);
+    p.dout = attention_operand<const T>(a, a->dout[0], 0, width, false);
+    if (attention_ring(a)) {
+        p.o_far = attention_operand<float>(a, a->save[1], 0, width, false);
+        p.far[0] = attention_operand<float>(a, a->stash[0], 0, q, false);
+        p.far[1] = attention_operand<float>(a, a->stash[1], 0, k + v, true);
+        p.far[2] = attention_operand<float>(a, a->stash[1], k, k + v, true);
+    }
+    p.by_position = attention_by_position(a);
+    p.later = attention_ring(a) && a->phase > 0;
+    p.last = attention_last_phase(a, false);
     p.sinks = at->flags & IR_SINKS ? static_cast<const T *>(a->param[0]) : nullptr;
-    p.window = at->window ? at->window : a->t;
+    p.place = attention_place_of(a);
     p.cap = at->score_cap;
     p.lse = static_cast<float *>(a->save[0]);
     p.delta = static_cast<float *>(a->work);
@@ -263,30 +345,79 @@ template <typename T> attention_operands<T> attention_of(const struct op_args *a
     return p;
 }
 
+/* to (rows, width) = acc + from, whose rows are ld apart. */
+template <typename T>
+__global__ void __launch_bounds__(ATTENTION_THREADS)
+    attention_give_kernel(T *to, const T *acc, const float *from, unsigned width, unsigned ld)
+{
+    const uint64_t row = blockIdx.x;
+    for (unsigned e = threadIdx.x; e < width; e += ATTENTION_THREADS) {
+        float v[1] = { from[row * ld + e] };
+        add_acc(v, acc, row * width + e);
+        store(to + row * width + e, v);
+    }
+}
+
+/* Ring, the last phase of BI. */
+template <typename T> void attention_give(const struct op_args *a)
+{
+    const struct ir_attrs *at = a->attrs;
+    const unsigned q = at->heads * at->head_dim, k = at->kv_heads * at->head_dim, v = at->kv_heads * ir_op_v_dim(at);
+    const float *const dq = static_cast<const float *>(a->stash[0]), *const dkv = static_cast<const float *>(
+                                                                         a->stash[1]);
+    const float *const from[3] = { dq, dkv, dkv + k };
+    const unsigned width[3] = { q, k, v }, ld[3] = { q, k + v, k + v };
+    for (int i = 0; i < 3; i++)
+        launch("attention BI", attention_give_kernel<T>, i ? a->b * a->positions->keys : a->b * a->t, ATTENTION_THREADS,
+               0, a->stream, static_cast<T *>(a->din[i]), static_cast<const T *>(a->acc[i]), from[i], width[i], ld[i]);
+}
+
 template <typename T> void attention_f32_f(const struct op_args *a)
 {
     const attention_operands<T> p = attention_of<T>(a);
     launch("attention F", attention_f_kernel<T>, dim3(a->t, p.heads, a->b), ATTENTION_THREADS,
-           (p.d + p.t) * sizeof(float), a->stream, p);
+           (p.d + p.place.keys) * sizeof(float), a->stream, p);
 }
 
-template <typename T> void attention_f32_bi(const struct op_args *a)
+template <typename T> void attention_f32_bi(const struct op_args *given)
 {
+    struct op_args started;
+    const struct op_args *a = cuda_attention_start(given, &started);
+    if (!a)
+        return;
     const attention_operands<T> p = attention_of<T>(a);
     launch("attention BI", attention_dq_kernel<T>, dim3(a->t, p.heads, a->b), ATTENTION_THREADS,
-           (p.d + p.dv + p.t) * sizeof(float), a->stream, p);
-    launch("attention BI", attention_dkv_kernel<T>, dim3(a->t, a->attrs->kv_heads, a->b), ATTENTION_THREADS,
+           (p.d + p.dv + p.place.keys) * sizeof(float), a->stream, p);
+    launch("attention BI", attention_dkv_kernel<T>, dim3(p.place.keys, a->attrs->kv_heads, a->b), ATTENTION_THREADS,
            (2 * p.d + 2 * p.dv + 2 * p.t) * sizeof(float), a->stream, p);
 }
 
 template <typename T> void attention_bw(const struct op_args *a)
 {
-    const struct op_positions *p = a->positions;
     launch("attention BW", attention_sinks_kernel<T>, a->attrs->heads, ATTENTION_THREADS, 0, a->stream,
-           attention_of<T>(a), a->b, p ? p->row_s : a->t, p ? p->row_i : 1u, static_cast<float *>(a->dparam[0]),
-           (a->dparam_add & 1) != 0);
+           attention_of<T>(a), a->b, static_cast<float *>(a->dparam[0]), (a->dparam_add & 1) != 0);
 }
 } // namespace
+
+/* Rows of packed operands that no query here stands at get the addend, or 0, before the kernels add to all. */
+extern "C" const struct op_args *cuda_attention_start(const struct op_args *a, struct op_args *room)
+{
+    const cudaStream_t stream = static_cast<cudaStream_t>(a->stream);
+    if (attention_last_phase(a, true)) {
+        (a->compute == IR_BF16 ? attention_give<bf16> : attention_give<float>)(a);
+        return nullptr;
+    }
+    if (!attention_by_position(a) || (a->acc[0] && a->acc[0] == a->din[0]))
+        return a;
+    const uint64_t bytes = static_cast<uint64_t>(a->b) * a->positions->keys * ir_op_packed_width(a->attrs) *
+                           (a->compute == IR_BF16 ? sizeof(bf16) : sizeof(float));
+    cuda__check(a->acc[0] ? cudaMemcpyAsync(a->din[0], a->acc[0], bytes, cudaMemcpyDeviceToDevice, stream)
+                          : cudaMemsetAsync(a->din[0], 0, bytes, stream),
+                "attention BI");
+    *room = *a;
+    room->acc[0] = a->acc[0] ? a->din[0] : nullptr;
+    return room;
+}
 
 FOR_BOTH_TYPES(attention_bw)
 FOR_BOTH_TYPES(attention_f32_f)

@@ -10,19 +10,23 @@
  * adds dq in memory: 1.4 times the arithmetic; in return no float32 copy of dq (heads x T x head_dim), no semaphores that put blocks
  * in an order and let them wait for each other. Heads of more than 128 elements: dk and dv in parts of 128 columns, 9 products.
  *
+ * Ring: o, dq, dk and dv so far are float32, in save[1] and stash; a phase goes on from them and from the log-sum-exp.
+ *
  * work: BI, the sum of dO O, (b, heads, T) float32. */
+#include "cuda/attention.cuh"
 #include "cuda/tensor.cuh"
 
 namespace
 {
-/* Rows of an operand: that of head h of token i of sequence s at at + s*step_s + i*step_i + h*size. */
+/* Rows of an operand: that of head h of token i of sequence s at at + s*step_s + i*step_i + h*size; from token `border` on `jump` rows
+ * are left out. */
 template <typename T> struct tile_rows {
     T *at;
     uint64_t step_s, step_i;
-    unsigned size;
-    __device__ __forceinline__ T *row(unsigned s, uint64_t i, unsigned h) const
+    unsigned size, border, jump;
+    __device__ __forceinline__ T *row(unsigned s, unsigned i, unsigned h) const
     {
-        return at + s * step_s + i * step_i + h * size;
+        return at + s * step_s + static_cast<uint64_t>(i < border ? i : i + jump) * step_i + h * size;
     }
 };
 
@@ -30,12 +34,13 @@ struct tile_args {
     tile_rows<const bf16> q, k, v, dout, acc[3];
     tile_rows<bf16> dx[3]; /* acc, dx: of q, k, v */
     tile_rows<bf16> o;
-    float *lse; /* (b, heads, t); F: NULL: not kept */
+    tile_rows<float> o_far, far[3]; /* ring: o, and gradients so far; NULL: no ring */
+    bool later, last;               /* not the first phase; the last of F */
+    float *lse;                     /* (b, heads, t); F: NULL: not kept */
     const float *delta;
-    const bf16 *sinks;                             /* (heads); NULL: none */
-    const int32_t *document;                       /* (b, t_all); NULL: none */
-    unsigned t, keys, t_all, run0, first0, first1; /* token i: first0 + i for i < run0, then first1 + i - run0 */
-    unsigned heads, group, window;
+    const bf16 *sinks; /* (heads); NULL: none */
+    attention_place place;
+    unsigned t, keys, heads, group;
     float scale, cap; /* cap 0: none */
 };
 
@@ -51,21 +56,6 @@ constexpr float LOG2E = 1.4426950408889634f;
 template <unsigned D> __device__ __forceinline__ unsigned tile_byte(unsigned row, unsigned piece)
 {
     return row * (2 * D) + (piece ^ (row % 8)) * 16;
-}
-
-__device__ __forceinline__ unsigned tile_position(const tile_args &p, unsigned i)
-{
-    return i < p.run0 ? p.first0 + i : p.first1 + (i - p.run0);
-}
-
-__device__ __forceinline__ unsigned tile_document(const tile_args &p, unsigned s, unsigned position)
-{
-    return p.document ? static_cast<unsigned>(p.document[static_cast<uint64_t>(s) * p.t_all + position]) : 0;
-}
-
-__device__ __forceinline__ bool tile_sees(const tile_args &p, unsigned query, unsigned key, unsigned document)
-{
-    return key <= query && query - key < p.window && key >= document;
 }
 
 /* Rows [first, first + N) of head h; zeros behind `n` rows and behind the head's size. */
@@ -144,13 +134,13 @@ struct tile_block {
     unsigned h0, h_end;     /* heads of y */
 };
 
-/* The first and last position, or key, of rows [first, first + N) of n. */
+/* The first and last position of rows [first, first + N) of n. */
 template <bool QUERIES, unsigned N>
 __device__ __forceinline__ void tile_ends(const tile_args &p, unsigned first, unsigned n, unsigned &low, unsigned &high)
 {
     const unsigned last = min(first + N, n) - 1;
-    low = QUERIES ? tile_position(p, first) : first;
-    high = QUERIES ? tile_position(p, last) : last;
+    low = QUERIES ? p.place.position(first) : p.place.key_position(first);
+    high = QUERIES ? p.place.position(last) : p.place.key_position(last);
 }
 
 /* Does some of N rows of x and some of STEP of y see each other; do all? */
@@ -160,8 +150,8 @@ __device__ __forceinline__ bool tile_meets(const tile_args &p, const tile_block 
     unsigned q[2], k[2];
     tile_ends<!KEYS, N>(p, x, b.n, KEYS ? k[0] : q[0], KEYS ? k[1] : q[1]);
     tile_ends<KEYS, STEP>(p, y, b.n_y, KEYS ? q[0] : k[0], KEYS ? q[1] : k[1]);
-    all = k[1] <= q[0] && q[1] < k[0] + p.window && tile_document(p, b.s, q[1]) <= k[0] && y + STEP <= b.n_y;
-    return k[0] <= q[1] && q[0] < k[1] + p.window && tile_document(p, b.s, q[0]) <= k[1];
+    all = k[1] <= q[0] && q[1] < k[0] + p.place.window && p.place.document_of(b.s, q[1]) <= k[0] && y + STEP <= b.n_y;
+    return k[0] <= q[1] && q[0] < k[1] + p.place.window && p.place.document_of(b.s, q[0]) <= k[1];
 }
 
 /* From `at` on, the next place where something is seen; h == h_end where there is none. */
@@ -171,7 +161,7 @@ __device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_b
     typedef tile_shape<D> shape;
     bool all;
     /* whole sequences: no query before a key sees it */
-    const unsigned start = KEYS && p.run0 == p.t && p.first0 == 0 ? b.first / shape::STEP * shape::STEP : 0;
+    const unsigned start = KEYS && p.place.run0 == p.t && p.place.first0 == 0 ? b.first / shape::STEP * shape::STEP : 0;
     while (at.h < b.h_end) {
         at.y = max(at.y, start);
         for (; at.y < b.n_y; at.y += shape::STEP)
@@ -184,10 +174,9 @@ __device__ __forceinline__ tile_place tile_next(const tile_args &p, const tile_b
 }
 
 /* Columns from `first` of a warp's 16 rows, of which the lane has x and x + 8. */
-template <unsigned COLUMNS>
-__device__ __forceinline__ void tile_store(const tile_rows<bf16> &to, const tile_rows<const bf16> &acc,
-                                           const tile_block &b, const float (&c)[COLUMNS / 8][4], unsigned x,
-                                           unsigned first)
+template <unsigned COLUMNS, typename T, typename A>
+__device__ __forceinline__ void tile_store(const tile_rows<T> &to, const tile_rows<A> &acc, const tile_block &b,
+                                           const float (&c)[COLUMNS / 8][4], unsigned x, unsigned first)
 {
 #pragma unroll
     for (unsigned j = 0; j < COLUMNS / 8; j++)
@@ -201,6 +190,19 @@ __device__ __forceinline__ void tile_store(const tile_rows<bf16> &to, const tile
                 load_two(more, acc.row(b.s, row, b.h) + column);
             store_two(to.row(b.s, row, b.h) + column, c[j][2 * i] + more[0], c[j][2 * i + 1] + more[1]);
         }
+}
+
+/* A gradient: of q, k or v (which). */
+template <unsigned COLUMNS>
+__device__ __forceinline__ void tile_give(const tile_args &p, unsigned which, const tile_block &b,
+                                          const float (&c)[COLUMNS / 8][4], unsigned x, unsigned first)
+{
+    if (!p.far[which].at)
+        tile_store<COLUMNS>(p.dx[which], p.acc[which], b, c, x, first);
+    else if (p.later)
+        tile_store<COLUMNS>(p.far[which], p.far[which], b, c, x, first);
+    else
+        tile_store<COLUMNS>(p.far[which], tile_rows<const float>{}, b, c, x, first);
 }
 
 /* ---- forward ---------------------------------------------------------------------------------------------------------- */
@@ -242,14 +244,15 @@ __device__ __forceinline__ void tile_online(const tile_args &p, const tile_block
 {
 #pragma unroll
     for (unsigned i = 0; i < 2; i++) {
-        const unsigned position = tile_position(p, min(x + 8 * i, b.n - 1)), document = tile_document(p, b.s, position);
+        const unsigned position = p.place.position(min(x + 8 * i, b.n - 1)),
+                       document = p.place.document_of(b.s, position);
         float most = r.max[i];
 #pragma unroll
         for (unsigned j = 0; j < 2 * (STEP / 8); j++) {
             float &v = s[j / 2][2 * i + j % 2];
             const unsigned key = y + j / 2 * 8 + lane_id() % 4 * 2 + j % 2;
             v = p.cap > 0 ? p.cap * tanhf(v * p.scale / p.cap) * LOG2E : v * (p.scale * LOG2E);
-            if (!all && (key >= b.n_y || !tile_sees(p, position, key, document)))
+            if (!all && (key >= b.n_y || !p.place.sees(position, p.place.key_position(key), document)))
                 v = -INFINITY;
             most = fmaxf(most, v);
         }
@@ -263,6 +266,29 @@ __device__ __forceinline__ void tile_online(const tile_args &p, const tile_block
     }
 }
 
+/* Goes on from o so far, whose sum is 1. */
+template <unsigned D>
+__device__ __forceinline__ void tile_resume(const tile_args &p, const tile_block &b, float (&o)[D / 8][4],
+                                            tile_running &r, unsigned x)
+{
+#pragma unroll
+    for (unsigned i = 0; i < 2; i++) {
+        const unsigned row = x + 8 * i;
+        if (row >= b.n)
+            continue;
+        r.max[i] = p.lse[(static_cast<uint64_t>(b.s) * p.heads + b.h) * p.t + row] * LOG2E;
+        r.sum[i] = lane_id() % 4 == 0 ? 1 : 0;
+#pragma unroll
+        for (unsigned j = 0; j < D / 8; j++) {
+            const unsigned column = 8 * j + lane_id() % 4 * 2;
+            float before[2] = {};
+            if (column < p.o_far.size)
+                load_two(before, p.o_far.row(b.s, row, b.h) + column);
+            o[j][2 * i] = before[0], o[j][2 * i + 1] = before[1];
+        }
+    }
+}
+
 /* Divides by the sum, a sink's share in it. */
 template <unsigned D>
 __device__ __forceinline__ void tile_finish(const tile_args &p, const tile_block &b, float (&o)[D / 8][4],
@@ -271,7 +297,7 @@ __device__ __forceinline__ void tile_finish(const tile_args &p, const tile_block
 #pragma unroll
     for (unsigned i = 0; i < 2; i++) {
         r.sum[i] = tile_row_sum(r.sum[i]);
-        if (p.sinks) {
+        if (p.sinks && !p.later) {
             const float sink = __bfloat162float(p.sinks[b.h]) * LOG2E;
             r.sum[i] += exp2f(sink - tile_raise<D>(r, o, i, fmaxf(r.max[i], sink)));
         }
@@ -311,7 +337,14 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_f_k
         copy_commit();
     };
     tile_place at = tile_next<D, false>(p, b, { b.h0, 0 });
-    copy(0, at); /* a query sees itself */
+    if (p.later)
+        tile_resume<D>(p, b, o, r, x);
+    if (at.h < b.h_end) { /* a query sees itself, but for a ring's other parts */
+        copy(0, at);
+    } else {
+        copy_commit();
+        copy_wait<0>();
+    }
     for (unsigned turn = 0; at.h < b.h_end; turn ^= 1) {
         const tile_place next = tile_next<D, false>(p, b, { at.h, at.y + STEP });
         copy_wait<0>();
@@ -332,7 +365,10 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_f_k
     }
     if (b.first + row < b.n) {
         tile_finish<D>(p, b, o, r, x);
-        tile_store<D>(p.o, tile_rows<const bf16>{}, b, o, x, 0);
+        if (p.o_far.at)
+            tile_store<D>(p.o_far, tile_rows<const float>{}, b, o, x, 0);
+        if (!p.o_far.at || p.last)
+            tile_store<D>(p.o, tile_rows<const bf16>{}, b, o, x, 0);
     }
 }
 
@@ -348,8 +384,8 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
     unsigned position[2], document[2]; /* of x's queries */
 #pragma unroll
     for (unsigned i = 0; i < 2 && !KEYS; i++) {
-        position[i] = tile_position(p, min(x + 8 * i, b.n - 1));
-        document[i] = tile_document(p, b.s, position[i]);
+        position[i] = p.place.position(min(x + 8 * i, b.n - 1));
+        document[i] = p.place.document_of(b.s, position[i]);
     }
 #pragma unroll
     for (unsigned j = 0; j < STEP / 8; j++)
@@ -368,10 +404,11 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
             if (!all) {
                 bool seen = y + column < b.n_y;
                 if (KEYS) {
-                    const unsigned at = tile_position(p, min(y + column, b.n_y - 1));
-                    seen = seen && tile_sees(p, at, x + 8 * (e / 2), tile_document(p, b.s, at));
+                    const unsigned at = p.place.position(min(y + column, b.n_y - 1));
+                    seen = seen &&
+                           p.place.sees(at, p.place.key_position(x + 8 * (e / 2)), p.place.document_of(b.s, at));
                 } else {
-                    seen = seen && tile_sees(p, position[e / 2], y + column, document[e / 2]);
+                    seen = seen && p.place.sees(position[e / 2], p.place.key_position(y + column), document[e / 2]);
                 }
                 w = seen ? w : 0;
             }
@@ -381,8 +418,7 @@ __device__ __forceinline__ void tile_softmax(const tile_args &p, const tile_bloc
 }
 
 /* Blocks (tiles of x, heads of x times parts of their columns, sequences); the longest first. */
-template <unsigned D, bool KEYS>
-__device__ __forceinline__ tile_block tile_block_here(const tile_args &p)
+template <unsigned D, bool KEYS> __device__ __forceinline__ tile_block tile_block_here(const tile_args &p)
 {
     typedef tile_shape<D> shape;
     constexpr unsigned COLUMNS = KEYS ? shape::COLUMNS : D, PARTS = D / COLUMNS;
@@ -469,9 +505,9 @@ __global__ void __launch_bounds__(tile_shape<D>::THREADS, 1) attention_tiles_ker
         at = next;
     }
     copy_wait<0>(); /* of x, where nothing was seen */
-    tile_store<COLUMNS>(p.dx[KEYS ? 1 : 0], p.acc[KEYS ? 1 : 0], b, c0, x, b.chunk);
+    tile_give<COLUMNS>(p, KEYS ? 1 : 0, b, c0, x, b.chunk);
     if constexpr (KEYS)
-        tile_store<COLUMNS>(p.dx[2], p.acc[2], b, c1, x, b.chunk);
+        tile_give<COLUMNS>(p, 2, b, c1, x, b.chunk);
 }
 
 /* delta (b, heads, t): sum of dO O; 8 lanes a row. */
@@ -483,7 +519,7 @@ __global__ void __launch_bounds__(DELTA_THREADS)
     const uint64_t r = (static_cast<uint64_t>(blockIdx.x) * DELTA_THREADS + threadIdx.x) / 8;
     const bool inside = r < static_cast<uint64_t>(b) * t * heads;
     const unsigned h = static_cast<unsigned>(r % heads), s = static_cast<unsigned>(r / heads / t);
-    const uint64_t i = r / heads % t;
+    const unsigned i = static_cast<unsigned>(r / heads % t);
     float sum = 0;
     for (unsigned e = threadIdx.x % 8 * 8; inside && e < o.size; e += 64) {
         float u[8], v[8];
@@ -506,7 +542,7 @@ tile_rows<T> tile_operand(const struct op_args *a, void *at, uint64_t offset, ui
 {
     const struct op_positions *p = a->positions;
     const uint64_t step_s = !p ? a->t : keys ? p->key_s : p->row_s, step_i = !p ? 1 : keys ? p->key_i : p->row_i;
-    return { at ? static_cast<T *>(at) + offset : nullptr, step_s * width, step_i * width, size };
+    return { at ? static_cast<T *>(at) + offset : nullptr, step_s * width, step_i * width, size, UINT32_MAX, 0 };
 }
 
 /* q, k, v in x: one packed operand, or three. */
@@ -521,13 +557,32 @@ template <typename T> void tile_split(const struct op_args *a, void *const x[3],
     const bool packed = (at->flags & IR_PACKED) != 0;
     for (int i = 0; i < 3; i++)
         *to[i] = tile_operand<T>(a, packed ? x[0] : x[i], packed ? first[i] : 0,
-                                 packed ? width[0] + width[1] + width[2] : width[i], size[i], i > 0);
+                                 packed ? width[0] + width[1] + width[2] : width[i], size[i],
+                                 i > 0 || attention_by_position(a));
+    if (!attention_by_position(a) || !to[0]->at)
+        return;
+    to[0]->at += a->positions->run[0].first * to[0]->step_i; /* where the queries stand */
+    to[0]->border = a->positions->run[0].count;
+    to[0]->jump = a->positions->run[1].first - a->positions->run[0].first - a->positions->run[0].count;
+}
+
+/* Ring: what there is so far. */
+void tile_far(const struct op_args *a, tile_args *p)
+{
+    const struct ir_attrs *at = a->attrs;
+    const unsigned d = at->head_dim, dv = ir_op_v_dim(at);
+    const uint64_t k = static_cast<uint64_t>(at->kv_heads) * d, v = static_cast<uint64_t>(at->kv_heads) * dv;
+    p->o_far = tile_operand<float>(a, a->save[1], 0, static_cast<uint64_t>(at->heads) * dv, dv, false);
+    p->far[0] = tile_operand<float>(a, a->stash[0], 0, static_cast<uint64_t>(at->heads) * d, d, false);
+    p->far[1] = tile_operand<float>(a, a->stash[1], 0, k + v, d, true);
+    p->far[2] = tile_operand<float>(a, a->stash[1], k, k + v, dv, true);
+    p->later = a->phase > 0;
+    p->last = attention_last_phase(a, false);
 }
 
 tile_args tile_args_of(const struct op_args *a)
 {
     const struct ir_attrs *at = a->attrs;
-    const struct op_positions *w = a->positions;
     const unsigned dv = ir_op_v_dim(at);
     tile_args p = {};
     tile_rows<const bf16> *const x[3] = { &p.q, &p.k, &p.v }, *const acc[3] = { &p.acc[0], &p.acc[1], &p.acc[2] };
@@ -540,16 +595,13 @@ tile_args tile_args_of(const struct op_args *a)
     p.sinks = at->flags & IR_SINKS ? static_cast<const bf16 *>(a->param[0]) : nullptr;
     p.lse = static_cast<float *>(a->save[0]);
     p.delta = static_cast<const float *>(a->work);
-    p.document = a->document;
+    p.place = attention_place_of(a);
     p.t = a->t;
-    p.keys = w ? w->keys : a->t;
-    p.t_all = w ? w->t_all : a->t;
-    p.run0 = w ? w->run[0].count : a->t;
-    p.first0 = w ? w->run[0].first : 0;
-    p.first1 = w ? w->run[1].first : 0;
+    p.keys = p.place.keys;
+    if (attention_ring(a))
+        tile_far(a, &p);
     p.heads = at->heads;
     p.group = at->heads / at->kv_heads;
-    p.window = at->window ? at->window : INT32_MAX;
     p.scale = at->scale;
     p.cap = at->score_cap;
     return p;
@@ -591,8 +643,12 @@ extern "C" void cuda_attention_tiles_f(const struct op_args *a)
         tile_launch_f<256>(a, p);
 }
 
-extern "C" void cuda_attention_tiles_bi(const struct op_args *a)
+extern "C" void cuda_attention_tiles_bi(const struct op_args *given)
 {
+    struct op_args started;
+    const struct op_args *a = cuda_attention_start(given, &started);
+    if (!a)
+        return;
     const tile_args p = tile_args_of(a);
     const unsigned d = tile_width(a->attrs);
     launch("attention BI", attention_delta_kernel, blocks_for(rows_of(a) * p.heads * 8, DELTA_THREADS), DELTA_THREADS,

@@ -122,7 +122,7 @@ template <typename T> void column_sums(const struct cuda_columns *c)
 
 template <typename T, int V>
 __global__ void __launch_bounds__(COLUMN_THREADS)
-    bias_kernel(T *y, const T *__restrict__ bias, unsigned width, const ir_run rows)
+    column_bias_kernel(T *y, const T *__restrict__ bias, unsigned width, const ir_run rows)
 {
     T *const row = y + static_cast<uint64_t>(blockIdx.x) * width;
     const bool biased = blockIdx.x - rows.first < rows.count;
@@ -134,11 +134,11 @@ __global__ void __launch_bounds__(COLUMN_THREADS)
     }
 }
 
-template <typename T> void bias_rows(const struct cuda_bias_rows *c)
+template <typename T> void column_bias(const struct cuda_bias_rows *c)
 {
     enum { V = vector_of<T> };
     const bool fits = wide<T>(c->width, c->y, c->bias);
-    launch("bias", fits ? bias_kernel<T, V> : bias_kernel<T, 1>, static_cast<unsigned>(c->rows),
+    launch("bias", fits ? column_bias_kernel<T, V> : column_bias_kernel<T, 1>, static_cast<unsigned>(c->rows),
            threads_for(fits ? c->width / V : c->width, COLUMN_THREADS), 0, c->stream, static_cast<T *>(c->y),
            static_cast<const T *>(c->bias), c->width, c->biased);
 }
@@ -155,7 +155,7 @@ extern "C" void cuda_column_sums(const struct cuda_columns *c)
 extern "C" void cuda_bias_rows(const struct cuda_bias_rows *c)
 {
     if (c->compute == IR_BF16)
-        bias_rows<bf16>(c);
+        column_bias<bf16>(c);
     else
-        bias_rows<float>(c);
+        column_bias<float>(c);
 }

@@ -3,6 +3,7 @@ CUDA_SOURCES = \
 	src/cuda/attention.c \
 	src/cuda/attention_f32.cu \
 	src/cuda/attention_tiles.cu \
+	src/cuda/attention.cuh \
 	src/cuda/bins.cuh \
 	src/cuda/columns.cu \
 	src/cuda/cuda.c \
@@ -52,8 +53,8 @@ am__v_NVCC_1 =
 CUDA_OBJECTS = \
 	src/cuda/attention_f32.lo src/cuda/attention_tiles.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/expert_bias.lo src/cuda/grouped.lo src/cuda/loss.lo \
 	src/cuda/map.lo src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
-$(CUDA_OBJECTS): src/exec/compute.h src/cuda/bins.cuh src/cuda/cuda.h src/cuda/gate.cuh src/cuda/grouped.cuh src/cuda/kernel.cuh src/cuda/product.cuh \
-	src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h
+$(CUDA_OBJECTS): src/exec/compute.h ir/split.h src/cuda/attention.cuh src/cuda/bins.cuh src/cuda/cuda.h src/cuda/gate.cuh src/cuda/grouped.cuh src/cuda/kernel.cuh \
+	src/cuda/product.cuh src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h
 
 if HAVE_CUDA
 pkglib_LTLIBRARIES += piper_cuda.la

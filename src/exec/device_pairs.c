@@ -20,8 +20,9 @@ struct spans {
 
 static uint64_t bytes_of(const struct exec *x, const struct op_args *a, enum ir_pass pass, uint32_t bit)
 {
+    const struct ir_share share = op_share(a);
     struct ir_op_shapes s;
-    ir_op_shapes((enum ir_op)a->op, a->attrs, a->t, &s);
+    ir_op_part_shapes((enum ir_op)a->op, a->attrs, a->t, &share, &s);
     const enum ir_dtype compute = (enum ir_dtype)a->compute;
     if (bit == OPERAND_WORK)
         return ir_target_by_name(x->compute->target)
@@ -31,7 +32,8 @@ static uint64_t bytes_of(const struct exec *x, const struct op_args *a, enum ir_
                                              .b = a->b,
                                              .t = a->t,
                                              .ep = a->ep,
-                                             .compute = compute });
+                                             .compute = compute,
+                                             .share = share });
     const struct ir_shape *shape = bit < OPERAND_OUT     ? &s.in[bit]
                                    : bit < OPERAND_SAVE  ? &s.out[bit - OPERAND_OUT]
                                    : bit < OPERAND_STASH ? &s.save[bit - OPERAND_SAVE]

@@ -20,7 +20,7 @@ tests_cuda_test_device_LDADD = $(PIPER_CPU) $(CHECK_LIBS) -lm
 
 # What needs a GPU: make check-gpu. Without one the tests are skipped and say so.
 # The tests of operators and updates on the device of a module: with the module of tests/cuda/fake they are tried without one.
-GPU_PROGS += tests/gpu/test_ops tests/gpu/test_update
+GPU_PROGS += tests/gpu/test_members tests/gpu/test_ops tests/gpu/test_update
 DEVICE_MACHINE = tests/gpu/machine_device.c tests/gpu/machine_device.h src/rundir/folder.c src/rundir/folder.h src/exec/module.c src/exec/module.h
 # The module takes functions of the program: the fake one the CPU's kernels, the real one those that its NCCL back end calls.
 DEVICE_LINK = $(AM_LDFLAGS) -export-dynamic -Wl,--undefined=compute_cpu,--undefined=world_max_u64,--undefined=comm_group_rank
@@ -30,11 +30,15 @@ tests_gpu_test_ops_SOURCES = $(OPS_TEST_SOURCES) $(DEVICE_MACHINE)
 tests_gpu_test_ops_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_test_ops_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_ops_LDADD = $(DEVICE_LDADD)
+tests_gpu_test_members_SOURCES = $(MEMBERS_TEST_SOURCES) $(DEVICE_MACHINE)
+tests_gpu_test_members_CPPFLAGS = $(DEVICE_CPPFLAGS)
+tests_gpu_test_members_LDFLAGS = $(DEVICE_LINK)
+tests_gpu_test_members_LDADD = $(DEVICE_LDADD)
 tests_gpu_test_update_SOURCES = $(UPDATE_TEST_SOURCES) $(DEVICE_MACHINE)
 tests_gpu_test_update_CPPFLAGS = $(DEVICE_CPPFLAGS)
 tests_gpu_test_update_LDFLAGS = $(DEVICE_LINK)
 tests_gpu_test_update_LDADD = $(DEVICE_LDADD)
-check_PROGRAMS += tests/gpu/test_ops tests/gpu/test_update
+check_PROGRAMS += tests/gpu/test_members tests/gpu/test_ops tests/gpu/test_update
 SCRIPT_TESTS += tests/gpu/rehearse.sh tests/gpu/packed.sh
 LONG_TESTS += tests/gpu/rehearse_all.sh
 

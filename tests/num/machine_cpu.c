@@ -27,6 +27,7 @@ static const struct machine three = { .name = "cpu, three threads",
 static const struct machine narrow = { .name = "cpu, bfloat16",
                                        .backend = &compute_cpu,
                                        .compute = IR_BF16,
+                                       .positions = true,
                                        .workspace = ir_cpu_workspace,
                                        .setup = one_thread };
 const struct machine *const machines[] = { &one, &three, &narrow, NULL };
