@@ -35,6 +35,7 @@ struct sequence {
     bool add_q, add_k, add_v; /* the gradient is added to what is there */
     bool by_position;         /* q and dq have a row for each position */
     bool later;               /* phase behind the first: o and lse are those so far */
+    bool half;                /* of a job in bfloat16: blocks are rounded before they are multiplied, as on a device */
 };
 
 /* Rows of width elements of sequence s in x, NULL where there is none; keys: as k and v have them. */
@@ -115,6 +116,7 @@ static struct sequence sequence(const struct op_args *a, size_t s)
         .add_v = ring(a) ? later : by_position || a->acc[packed ? 0 : 2] != NULL,
         .by_position = by_position,
         .later = later,
+        .half = a->widened,
     };
 }
 
@@ -276,7 +278,7 @@ static void forward_block(const struct sequence *s, size_t h, size_t n)
     for (size_t k0 = seen.begin; k0 < seen.end_all; k0 += BLOCK) {
         const size_t nk = block_size(s->keys, k0);
         cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, query_row(s, q0), h, d),
-                                             transpose(&s->k, k0, kv, d), p, BLOCK, s->scale, 0 });
+                                             transpose(&s->k, k0, kv, d), p, BLOCK, s->scale, 0, s->half });
         for (size_t r = 0; r < nq; r++) {
             size_t n, first = visible(&seen, r, k0, nk, &n);
             float *x = p + r * BLOCK;
@@ -288,7 +290,8 @@ static void forward_block(const struct sequence *s, size_t h, size_t n)
             memset(x + first + n, 0, (nk - first - n) * sizeof *x);
         }
         cpu_gemm_block(&(struct gemm_block){ nq, dv, nk, as_is(p, BLOCK), view(&s->v, k0, kv, dv),
-                                             row(&s->o, q0, h, dv), s->o.ld, 1, k0 > seen.begin || s->later ? 1 : 0 });
+                                             row(&s->o, q0, h, dv), s->o.ld, 1, k0 > seen.begin || s->later ? 1 : 0,
+                                             s->half });
     }
     for (size_t r = 0; r < nq; r++) {
         float *o = row(&s->o, q0 + r, h, dv);
@@ -358,16 +361,18 @@ static void backward_block(const struct sequence *s, const struct block *b, cons
     const float add_q = !b->first_q || s->add_q, add_k = !b->first_k || s->add_k, add_v = !b->first_k || s->add_v;
     _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK], bounded[BLOCK * BLOCK];
     float *const slope = s->cap > 0 ? bounded : NULL;
-    cpu_gemm_block(&(struct gemm_block){ nq, nk, d, q, transpose(&s->k, b->k0, b->kv, d), p, BLOCK, s->scale, 0 });
+    cpu_gemm_block(
+        &(struct gemm_block){ nq, nk, d, q, transpose(&s->k, b->k0, b->kv, d), p, BLOCK, s->scale, 0, s->half });
     block_probabilities(v, s, b, seen, p, slope);
+    cpu_gemm_block(&(struct gemm_block){ nk, dv, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, dv), s->dv.ld, 1,
+                                         add_v, s->half });
     cpu_gemm_block(
-        &(struct gemm_block){ nk, dv, nq, turned(p, BLOCK), dout, row(&s->dv, b->k0, b->kv, dv), s->dv.ld, 1, add_v });
-    cpu_gemm_block(&(struct gemm_block){ nq, nk, dv, dout, transpose(&s->v, b->k0, b->kv, dv), ds, BLOCK, 1, 0 });
+        &(struct gemm_block){ nq, nk, dv, dout, transpose(&s->v, b->k0, b->kv, dv), ds, BLOCK, 1, 0, s->half });
     block_gradient(v, s, b, p, slope, ds);
-    cpu_gemm_block(
-        &(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1, add_k });
+    cpu_gemm_block(&(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1,
+                                         add_k, s->half });
     cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(ds, BLOCK), view(&s->k, b->k0, b->kv, d),
-                                         row(&s->dq, query_row(s, b->q0), b->h, d), s->dq.ld, 1, add_q });
+                                         row(&s->dq, query_row(s, b->q0), b->h, d), s->dq.ld, 1, add_q, s->half });
 }
 
 /* Keys that no query sees. */

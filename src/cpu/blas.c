@@ -81,7 +81,7 @@ static void gemm_tile(const struct gemm *g, size_t i, size_t rows, size_t j, siz
     float *c = (float *)g->c + i0 * g->ldc + j0;
     float beta = start_tile(g, c, m, n, i0, j0);
     const struct matrix a = cpu_part(&g->a, i0, 0, sizeof *c), b = cpu_part(&g->b, 0, j0, sizeof *c);
-    cpu_blas_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta });
+    cpu_blas_block(&(struct gemm_block){ m, n, g->k, a, b, c, g->ldc, 1, beta, false });
 }
 
 void cpu_blas_gemm(const struct gemm *g)

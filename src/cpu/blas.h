@@ -57,6 +57,7 @@ struct gemm_block {
     float *c;
     size_t ldc;
     float alpha, beta; /* beta: 0 or 1 */
+    bool half;         /* A and B, float32, may be rounded to bfloat16 */
 };
 void cpu_gemm_block(const struct gemm_block *g);
 

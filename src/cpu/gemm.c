@@ -157,7 +157,7 @@ void cpu_gemm_block(const struct gemm_block *g)
         cpu_blas_block(g);
         return;
     }
-    const struct kernel *kernel = cpu_kernel_of(false);
+    const struct kernel *kernel = cpu_kernel_of(g->half);
     const struct vec *v = cpu_vec();
     struct blocks *own = own_blocks();
     const struct matrix a = kernel->pack_a(own->a, &g->a, g->m, g->k, false),

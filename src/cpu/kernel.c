@@ -27,7 +27,7 @@ static struct matrix pack_blas(void *to, const struct matrix *x, size_t rows, si
 static void multiply_blas(float *c, const struct matrix *a, const struct matrix *b, size_t m, size_t n, size_t k,
                           bool add)
 {
-    cpu_blas_block(&(struct gemm_block){ m, n, k, *a, *b, c, KERNEL_BLOCK, 1, add ? 1 : 0 });
+    cpu_blas_block(&(struct gemm_block){ m, n, k, *a, *b, c, KERNEL_BLOCK, 1, add ? 1 : 0, false });
 }
 
 static const struct kernel table_blas = { "BLAS", pack_blas, pack_blas, multiply_blas };

@@ -18,7 +18,7 @@ struct kernel {
     const char *name;
     /* Copies the first (m,k) of a, (k,n) of b, to room for KERNEL_BLOCK float32 a row of a, a column of b, both in whole
      * multiples of KERNEL_ROWS, KERNEL_COLUMNS, 64-byte aligned; returns what multiply() gets. half: the elements are bfloat16,
-     * else float32. */
+     * else float32, which kernels of pairs round. */
     struct matrix (*pack_a)(void *to, const struct matrix *a, size_t m, size_t k, bool half);
     struct matrix (*pack_b)(void *to, const struct matrix *b, size_t k, size_t n, bool half);
     /* c: rows of KERNEL_BLOCK float32, room for whole multiples of KERNEL_ROWS and of 16 columns, 64-byte aligned. (m,n) of it
@@ -32,10 +32,10 @@ struct kernel {
 const struct kernel *cpu_kernel_of(bool half);
 /* Every one that they allow, then NULL: for tests. half: those of bfloat16. */
 const struct kernel *const *cpu_kernels(bool half);
-/* Pairs of bfloat16 by AVX512_BF16 (kernel_bf16.c) and by AMX (kernel_amx.c); they take no float32. */
+/* Pairs of bfloat16 by AVX512_BF16 (kernel_bf16.c) and by AMX (kernel_amx.c). */
 extern const struct kernel cpu_kernel_bf16, cpu_kernel_amx;
-/* (k,n) of b, bfloat16, in panels of KERNEL_COLUMNS columns: in each pair after pair along k, in each column after column; 0 beyond
+/* (k,n) of b, as pack_b() has it, in panels of KERNEL_COLUMNS columns: in each pair after pair along k, in each column after column; 0 beyond
  * n and k. pairs: of a panel, up to the next multiple of 16 above k/2. */
-struct matrix cpu_pack_pairs(void *to, const struct matrix *b, size_t k, size_t n, size_t pairs);
+struct matrix cpu_pack_pairs(void *to, const struct matrix *b, size_t k, size_t n, size_t pairs, bool half);
 
 #endif

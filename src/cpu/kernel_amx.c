@@ -107,8 +107,7 @@ static void multiply(float *c, const struct matrix *a, const struct matrix *b, s
 
 static struct matrix pack_b(void *to, const struct matrix *b, size_t k, size_t n, bool half)
 {
-    (void)half;
-    return cpu_pack_pairs(to, b, k, n, (k + DEPTH - 1) / DEPTH * TILE);
+    return cpu_pack_pairs(to, b, k, n, (k + DEPTH - 1) / DEPTH * TILE, half);
 }
 
 static struct matrix pack_a(void *to, const struct matrix *a, size_t m, size_t k, bool half)

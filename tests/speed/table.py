@@ -1,17 +1,20 @@
 #!/usr/bin/env python3
 """Steps of training on this CPU, by piper and by PyTorch: table.py PIPER [--threads N] [--rounds N] [--steps N]
-[--only NAME,...] [--peers NAME,...] [--cpu-time]
+[--only NAME,...] [--families] [--peers NAME,...] [--cpu-time]
 
-A row a shape, a column a peer, seconds a step: forward, backward, clipping and AdamW, the least of all steps of all rounds,
-where the peers take turns in each round. Both get the same config.json (transformers builds PyTorch's model); PyTorch has its
-fused AdamW and scaled_dot_product_attention. --cpu-time, with one thread, counts what the process had of a core, for a
-machine that others use. Needs torch and transformers beside piper; nothing of make check does.
+A row a shape, a column a peer, seconds a step: forward, backward, clipping and AdamW. In each round the peers take turns, a few
+steps each, of which the shortest counts; a figure is the median of the rounds. Both get the same config.json (transformers builds
+PyTorch's model); PyTorch has its fused AdamW and scaled_dot_product_attention. --families: a model of each family instead, 1,024
+wide, 4 layers, 512 tokens. --cpu-time, with one thread, counts what the process had of a core, for a machine that others use.
+Needs torch and transformers beside piper; nothing of make check does.
 """
 import argparse
 import json
 import os
 import platform
 import re
+import shutil
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -46,11 +49,26 @@ SHAPES = {
     "moe-4x128": (MOE, 4, 128),
     "moe-1x1024": (but(MOE, num_hidden_layers=1, num_experts=16), 1, 1024),
 }
+DENSE = {"vocab_size": 32000, "hidden_size": 1024, "num_hidden_layers": 4, "intermediate_size": 2816,
+         "max_position_embeddings": 2048}
+EXPERTS = {**DENSE, "moe_intermediate_size": 512, "num_experts_per_tok": 4, "norm_topk_prob": True}
+FAMILIES = {
+    "qwen2": {"model_type": "qwen2", **DENSE, "num_attention_heads": 16, "num_key_value_heads": 4},
+    "gemma3": {"model_type": "gemma3_text", **DENSE, "num_attention_heads": 8, "num_key_value_heads": 2, "head_dim": 128,
+               "query_pre_attn_scalar": 128, "sliding_window": 256},
+    "qwen3_moe": {"model_type": "qwen3_moe", **EXPERTS, "num_attention_heads": 16, "num_key_value_heads": 4, "head_dim": 64,
+                  "num_experts": 16},
+    "deepseek_v3": {"model_type": "deepseek_v3", **EXPERTS, "num_attention_heads": 16, "num_key_value_heads": 16,
+                    "q_lora_rank": 512, "kv_lora_rank": 256, "qk_nope_head_dim": 64, "qk_rope_head_dim": 32, "v_head_dim": 64,
+                    "n_routed_experts": 16, "n_shared_experts": 1, "n_group": 4, "topk_group": 2, "first_k_dense_replace": 1,
+                    "num_nextn_predict_layers": 0},
+}
+SHAPES.update({name: (model, 1, 512) for name, model in FAMILIES.items()})
 PEERS = ["piper", "eager", "compile", "piper-bf16", "autocast", "autocast-compile"]
 
 
-def torch_step(model, sequences, length, peer, threads, steps, cpu_time):
-    """The shortest step of one peer, in this process, seconds."""
+def torch_stepper(model, sequences, length, peer, threads):
+    """A function that makes one step of a peer."""
     import torch
     import transformers
 
@@ -71,10 +89,8 @@ def torch_step(model, sequences, length, peer, threads, steps, cpu_time):
 
     if peer.endswith("compile"):
         loss_of = torch.compile(loss_of)
-    clock = time.process_time if cpu_time else time.perf_counter
-    seconds = []
-    for _ in range(steps + 2):
-        begin = clock()
+
+    def step():
         with torch.autocast("cpu", torch.bfloat16, enabled=peer.startswith("autocast")):
             loss = loss_of(tokens[:, :-1], tokens[:, 1:])
         loss.backward()
@@ -82,18 +98,52 @@ def torch_step(model, sequences, length, peer, threads, steps, cpu_time):
         adamw.step()
         adamw.zero_grad()
         loss.item()
-        seconds.append(clock() - begin)
-    return min(seconds[2:])
+
+    return step
 
 
-def torch_process(name, peers, a):
-    """Of each peer, in a process of its own."""
-    command = [sys.executable, __file__, a.piper, "--threads", str(a.threads), "--steps", str(a.steps), "--one", name,
-               "--peers", ",".join(peers)] + ["--cpu-time"] * a.cpu_time
-    run = subprocess.run(command, capture_output=True, text=True)
-    if run.returncode:
-        sys.exit(f"{name}: {run.stderr[-2000:]}")
-    return json.loads(run.stdout.splitlines()[-1])
+def torch_serve(model, sequences, length, peer, a):
+    """For each line of stdin: some steps, and the seconds of the shortest."""
+    step = torch_stepper(model, sequences, length, peer, a.threads)
+    clock = time.process_time if a.cpu_time else time.perf_counter
+    step()
+    step()
+    print("ready", flush=True)
+    for _ in sys.stdin:
+        seconds = []
+        for _ in range(a.steps):
+            begin = clock()
+            step()
+            seconds.append(clock() - begin)
+        print(min(seconds), flush=True)
+
+
+class Torch:
+    """A peer of PyTorch in a process of its own, which waits while others have their turn."""
+
+    def __init__(self, name, peer, a):
+        command = [sys.executable, __file__, a.piper, "--threads", str(a.threads), "--steps", str(a.steps), "--one", name,
+                   "--peers", peer] + ["--cpu-time"] * a.cpu_time
+        self.what = f"{name}, {peer}"
+        self.errors = tempfile.TemporaryFile("w+")
+        self.run = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True)
+        self.line()
+
+    def line(self):
+        for text in iter(self.run.stdout.readline, ""):
+            if re.match(r"ready|[0-9.e-]+$", text):
+                return text
+        self.errors.seek(0)
+        sys.exit(f"{self.what}: {self.errors.read()[-2000:]}")
+
+    def turn(self):
+        self.run.stdin.write("go\n")
+        self.run.stdin.flush()
+        return float(self.line())
+
+    def close(self):
+        self.run.stdin.close()
+        self.run.wait()
 
 
 def piper_run(a, folder, steps):
@@ -117,9 +167,13 @@ def piper_run(a, folder, steps):
     return [float(r[rows[0].index("step_seconds")]) for r in rows[1:]]
 
 
-def piper_step(name, peer, a):
-    model, sequences, length = SHAPES[name]
-    with tempfile.TemporaryDirectory() as folder:
+class Piper:
+    """A peer of ours: a job in a folder, run anew for each turn."""
+
+    def __init__(self, name, peer, a):
+        model, sequences, length = SHAPES[name]
+        self.a, self.folder = a, tempfile.TemporaryDirectory()
+        folder = self.folder.name
         train = {"optimizer": {"kind": "adamw", "betas": [0.9, 0.95], "eps": 1e-8, "weight_decay": 0.1},
                  "lr": {"kind": "constant", "peak": 1e-4}, "clip_norm": 1.0, "batch_size": sequences,
                  "seq_len": length, "steps": a.steps + 2, "seed": 1, "data": folder + "/tokens.h5",
@@ -130,17 +184,26 @@ def piper_step(name, peer, a):
             open(f"{folder}/{file}", "w").write(text)
         for command in (["data", "text", "text", "-o", "tokens.h5"],
                         ["build", "-m", "model.json", "-s", "strategy.json", "-t", "train.json", "-o", "job.h5"]):
-            subprocess.run([a.piper, *command], check=True, capture_output=True, cwd=folder)
-        return min(piper_run(a, folder, a.steps + 2)[2:])
+            made = subprocess.run([a.piper, *command], capture_output=True, text=True, cwd=folder)
+            if made.returncode:
+                sys.exit(f"{name}: {made.stderr}")
+
+    def turn(self):
+        shutil.rmtree(self.folder.name + "/run", ignore_errors=True)
+        return min(piper_run(self.a, self.folder.name, self.a.steps + 2)[2:])
+
+    def close(self):
+        self.folder.cleanup()
 
 
 def main():
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("piper")
     p.add_argument("--threads", type=int, default=len(os.sched_getaffinity(0)))
-    p.add_argument("--rounds", type=int, default=2)
-    p.add_argument("--steps", type=int, default=5)
-    p.add_argument("--only", default=",".join(SHAPES))
+    p.add_argument("--rounds", type=int, default=5)
+    p.add_argument("--steps", type=int, default=2)
+    p.add_argument("--only")
+    p.add_argument("--families", action="store_true")
     p.add_argument("--peers", default=",".join(PEERS))
     p.add_argument("--cpu-time", action="store_true")
     p.add_argument("--one", help=argparse.SUPPRESS)
@@ -149,26 +212,29 @@ def main():
     if a.cpu_time and a.threads != 1:
         p.error("--cpu-time counts the time of one thread: add --threads 1")
     if a.one:
-        print(json.dumps({x: torch_step(*SHAPES[a.one], x, a.threads, a.steps, a.cpu_time) for x in a.peers.split(",")}))
+        torch_serve(*SHAPES[a.one], a.peers, a)
         return
+    names = a.only.split(",") if a.only else [x for x in SHAPES if (x in FAMILIES) == a.families]
     info = subprocess.run([a.piper, "info"], capture_output=True, text=True).stdout
     versions = subprocess.run([sys.executable, "-c", "import torch, transformers; print(torch.__version__, "
                                "transformers.__version__, torch.backends.cpu.get_cpu_capability())"],
                               capture_output=True, text=True).stdout.strip()
-    cpu = re.search(r"^model\s*: (\d+)", open("/proc/cpuinfo").read(), re.M)
-    print(f"{platform.machine()} model {cpu.group(1) if cpu else '?'}, {a.threads} threads, "
+    facts = dict(re.findall(r"^(\w[\w ]*\w)\s*: (.*)", open("/proc/cpuinfo").read(), re.M))
+    print(f"{facts.get('model name', platform.machine())}, family {facts.get('cpu family', '?')} model {facts.get('model', '?')}, "
+          f"{a.threads} threads, "
           f"{'CPU time' if a.cpu_time else 'wall time'}; torch, transformers, its instructions: {versions}")
     print("\n".join(line for line in info.splitlines() if "products" in line))
     peers = a.peers.split(",")
     print(f"{'seconds a step':18s}" + "".join(f"{x:>18s}" for x in peers), flush=True)
-    for name in a.only.split(","):
-        best = {}
+    for name in names:
+        turns = {x: (Piper if x.startswith("piper") else Torch)(name, x, a) for x in peers}
+        seconds = {x: [] for x in peers}
         for _ in range(a.rounds):
-            others = [x for x in peers if not x.startswith("piper")]
-            steps = torch_process(name, others, a) if others else {}
-            steps.update({x: piper_step(name, x, a) for x in peers if x not in others})
-            best = {x: min(steps[x], best.get(x, steps[x])) for x in peers}
-        print(f"{name:18s}" + "".join(f"{best[x]:18.3f}" for x in peers), flush=True)
+            for x in peers:
+                seconds[x].append(turns[x].turn())
+        for x in turns.values():
+            x.close()
+        print(f"{name:18s}" + "".join(f"{statistics.median(seconds[x]):18.3f}" for x in peers), flush=True)
 
 
 if __name__ == "__main__":
