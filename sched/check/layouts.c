@@ -208,7 +208,7 @@ enum status check_sharing(struct check *c)
         const struct plan_group *g = &p->groups[p->h->share_group];
         const uint32_t *classes;
         if (check_group_classes(c, cls, p->h->share_group, &classes) != 1 || classes[0] != cls ||
-            c->g->seq_len % (p->h->share * (p->h->zigzag ? 2 : 1)))
+            c->g->seq_len % p->h->share || (p->h->zigzag && c->g->seq_len % (2 * p->h->context)))
             st = check_wrong(c, RULE_BINDING, (struct check_place){ .cls = cls },
                              "group %u is not the rank class in groups that share sequences of %u tokens",
                              p->h->share_group, c->g->seq_len);

@@ -67,7 +67,7 @@ refused 24 llama '$[1]: "keep": found "all", expected "part" or "whole"' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"keep":"all"}'
 refused 24 llama '$[1]: "exchange": found "star", expected "gather", "all-to-all" or "ring"' "$s2" \
     '{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"star"}'
-refused 24 llama '$[1]: unknown key "exchange", expected "op", "dim", "filter", "devices", "stream", "keep"' "$s2" \
+refused 24 llama '$[1]: unknown key "exchange", expected "op", "dim", "filter", "devices", "stream" or "keep"' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"exchange":"ring"}'
 refused 24 llama '$[1]: shard acts on chunks: leave MB and PASS out of the filter' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0,"PASS":"F"}}'
