@@ -386,7 +386,8 @@ static void open_blocks(struct world *w, uint32_t p, const struct plan_piece *pi
     vec_add(&b.groups, ((struct plan_group){ PLAN_GROUP_EACH, 0, 1 }));
     vec_add(&b.pieces, *piece);
     b.h.arena_bytes[ARENA_PARAMS] = b.h.arena_bytes[ARENA_GRADS] = 4 * piece->count * p;
-    vec_add(&b.buckets, ((struct plan_bucket){ .n_pieces = 1,
+    vec_add(&b.buckets, ((struct plan_bucket){ .type = IR_F32,
+                                               .n_pieces = 1,
                                                .elements = piece->count * p,
                                                .n_decay = piece->count,
                                                .master = UINT64_MAX,
