@@ -32,6 +32,14 @@ uint64_t cuda_columns_workspace(uint64_t rows, uint32_t width)
     return 2ull * cuda_parts(rows, CUDA_COLUMN_ROWS, CUDA_COLUMN_PARTS) * width * sizeof(float);
 }
 
+/* Column sums of groups, or, with weights of each head, of rows. */
+static uint64_t norm_bytes(const struct ir_attrs *a, uint64_t rows)
+{
+    const uint32_t groups = ir_op_norm_groups(a);
+    return a->flags & IR_PER_HEAD ? cuda_columns_workspace(rows, groups * a->features)
+                                  : cuda_columns_workspace(rows * groups, a->features);
+}
+
 /* Keys and rows, twice; counts of bins; two partial sums for each block. */
 static uint64_t embed_bytes(const struct ir_attrs *a, uint64_t rows)
 {
