@@ -22,7 +22,8 @@ static const struct ir_attrs full = { .heads = HEADS,
 
 /* Operands of the whole, or of a member. */
 struct side {
-    float in[3][MOST], din[3][MOST], out[MOST], dout[MOST], lse[B * HEADS * MOST_T], work[B * HEADS * MOST_T];
+    float in[3][MOST], din[3][MOST], out[MOST], dout[MOST], lse[B * HEADS * MOST_T];
+    float work[10 * MOST]; /* operands once more, on the CPU in bfloat16 */
     float sinks[HEADS], dsinks[HEADS];
 };
 
