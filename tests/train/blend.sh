@@ -37,7 +37,7 @@ build other gpt2 one 'train.data=[[0.1,"web.h5"],[0.9,"code.h5"]]' && cp -r whol
     column more samples.web | awk '$1 == 12 { a = $2 } $1 == 16 { exit !($2 - a > 1 && $2 - a < 6) }' &&
     column more samples.code | awk '$1 == 12 { a = $2 } $1 == 16 { exit !($2 - a > 26 && $2 - a < 31) }' &&
     head -n 1 more/metrics.csv | grep -q ',samples.web,samples.code,samples.novels,eval_loss.a,eval_loss.b$' &&
-    tail -n 1 more/metrics.csv | awk -F, '{ exit !(NF == 16 && $14 == "") }'
+    tail -n 1 more/metrics.csv | awk -F, '{ exit !(NF == 17 && $15 == "") }'
 result 'other weights at a resume: each source goes on where it was, columns stay'
 
 # ---- a list, lengths
