@@ -27,6 +27,8 @@ struct checkpoint_data {
         char name[CHECKPOINT_NAME]; /* the file's, without folder and ending; UTF-8, cut to size */
         uint64_t tokens;
         uint8_t sample[SHA256_BYTES]; /* tokens_sample() */
+        double weight;                /* in a blend (data_blend_init()); 0: there is none */
+        int64_t offset;               /* of a blend: so much further than its weights say in the order of this source */
     } at[CHECKPOINT_MOST_DATA];
 };
 /* From a path. */

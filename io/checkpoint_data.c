@@ -33,8 +33,12 @@ char *ckpt__data_text(const struct checkpoint_data *data)
         const struct checkpoint_source *s = &data->at[i];
         char hex[SHA256_HEX];
         sha256_hex(s->sample, hex);
-        json_array_append_new(
-            list, json_pack("{s:s,s:I,s:s}", "name", s->name, "tokens", (json_int_t)s->tokens, "sample", hex));
+        json_t *entry = json_pack("{s:s,s:I,s:s}", "name", s->name, "tokens", (json_int_t)s->tokens, "sample", hex);
+        if (s->weight > 0) {
+            json_object_set_new(entry, "weight", json_real(s->weight));
+            json_object_set_new(entry, "offset", json_integer(s->offset));
+        }
+        json_array_append_new(list, entry);
     }
     char *text = json_dumps(list, JSON_COMPACT | JSON_ENSURE_ASCII);
     json_decref(list);
@@ -44,7 +48,7 @@ char *ckpt__data_text(const struct checkpoint_data *data)
 
 static enum status parse_source(const struct js *entry, struct checkpoint_source *s, struct err *e)
 {
-    static const char *const keys[] = { "name", "tokens", "sample", NULL };
+    static const char *const keys[] = { "name", "tokens", "sample", "weight", "offset", NULL };
     struct js name, tokens, sample;
     const char *text;
     int64_t n;
@@ -60,6 +64,8 @@ static enum status parse_source(const struct js *entry, struct checkpoint_source
     TRY(js_need(entry, "tokens", &tokens, e));
     TRY(js_int(&tokens, 0, INT64_MAX, &n, e));
     s->tokens = (uint64_t)n;
+    TRY(js_num_or(entry, "weight", 0, 1e9, 0, &s->weight, e));
+    TRY(js_int_or(entry, "offset", INT64_MIN, INT64_MAX, 0, &s->offset, e));
     TRY(js_need(entry, "sample", &sample, e));
     TRY(js_str(&sample, &text, e));
     return sha256_unhex(text, s->sample) ? ST_OK : js_expected(&sample, e, "64 hexadecimal digits");

@@ -185,18 +185,26 @@ static enum status put_all(const struct h5_at *root, const struct job *j, struct
     return put_group(root, "provenance", j, put_provenance, e);
 }
 
-/* Nothing is written that would not be read again. */
+static void prepare(struct job *j)
+{
+    if (j->train.documents == DOCUMENTS_SEPARATE)
+        ir_graph_separate(&j->graph);
+}
+
+/* Nothing is written that would not be read again; the file has the model's own graph, whatever its documents are. */
 static enum status sign(struct job *j, const char *where, struct err *e)
 {
+    ir_graph_join(&j->graph);
     TRY(ir_graph_validate(&j->graph, where, e));
     TRY(check_whole(j, where, e));
     make_digests(j, j->model_digest, j->digest);
     return ST_OK;
 }
 
-static enum status finish(struct h5_out *out, const struct job *j, struct err *e)
+static enum status finish(struct h5_out *out, struct job *j, struct err *e)
 {
     enum status st = put_all(&out->root, j, e);
+    prepare(j);
     if (st == ST_OK)
         return h5_commit(out, e);
     h5_abandon(out);
@@ -225,6 +233,7 @@ enum status job_encode(const char *where, struct job *j, void **bytes, uint64_t 
     TRY(sign(j, where, e));
     TRY(h5_create_image(where, schema, VERSION, &out, e));
     enum status st = put_all(&out.root, j, e);
+    prepare(j);
     if (st == ST_OK)
         st = h5_close_image(&out, e);
     if (st == ST_OK)
@@ -342,7 +351,9 @@ static enum status get_all(const struct h5_at *root, struct job *j, struct err *
     TRY(check_whole(j, root->where, e));
     make_digests(j, j->model_digest, j->digest);
     TRY(check_digest(root, "model_digest", j, j->model_digest, e));
-    return check_digest(root, "digest", j, j->digest, e);
+    TRY(check_digest(root, "digest", j, j->digest, e));
+    prepare(j);
+    return ST_OK;
 }
 
 static enum status decode(const char *path, const void *bytes, uint64_t size, struct job *j, struct err *e)

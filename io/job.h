@@ -15,8 +15,8 @@ struct job_attachment {
 };
 
 struct job {
-    struct arena texts; /* owns the texts below that readers and job_text() made */
-    struct ir_graph graph;
+    struct arena texts;    /* owns the texts below that readers and job_text() made */
+    struct ir_graph graph; /* ready to be compiled: ir_graph_separate() where documents are apart */
     struct train_config train;
     const char *model_file, *model_text;                           /* as given; "" when there was none */
     const char *strategy_file, *strategy_text, *strategy_expanded; /* as given; expanded: macros as primitives */

@@ -38,11 +38,13 @@ static const struct setting {
     { "batch_size", "sequences", AT(batch_size), U32, NULL, false },
     { "seq_len", "tokens", AT(seq_len), U32, NULL, false },
     { "steps", "steps", AT(steps), U64, NULL, false },
+    { "epochs", "epochs", AT(epochs), F64, NULL, true },
     { "seed", NULL, AT(seed), U64, NULL, false },
     { "dtype", NULL, AT(dtype), WORD, dtype_word, false },
-    { "data", NULL, AT(data), PATH, NULL, false },
+    { "data", NULL, AT(data.at[0].path), PATH, NULL, false },
+    { "documents", NULL, AT(documents), WORD, train_documents_name, true },
     { "shuffle", NULL, AT(shuffle), BOOL, NULL, false },
-    { "eval_data", NULL, AT(eval_data), PATH, NULL, false },
+    { "eval_data", NULL, AT(eval_data.at[0].path), PATH, NULL, false },
     { "eval_every", "steps", AT(eval_every), U64, NULL, false },
     { "checkpoint_every", "steps", AT(checkpoint_every), U64, NULL, false },
     { "checkpoint_minutes", "minutes", AT(checkpoint_minutes), F64, NULL, true },
@@ -63,9 +65,38 @@ static uint32_t to_value(const struct setting *s, uint32_t number)
     return s->word == dtype_word ? (number == 0 ? IR_F32 : IR_BF16) : number;
 }
 
+/* Of a number. */
+static size_t size_of(const struct setting *s)
+{
+    return s->kind == F64 || s->kind == U64 ? 8 : s->kind == BOOL ? sizeof(bool) : 4;
+}
+
 static const void *field(const struct train_config *t, const struct setting *s)
 {
     return (const char *)t + s->offset;
+}
+
+/* What says that there are several, or that one has a name: then these count, and the setting of the one path is "". */
+static const struct sources {
+    const char *paths, *names, *weights; /* weights: NULL: they have none */
+    size_t offset;
+} sources[] = {
+    { "data_paths", "data_names", "data_weights", offsetof(struct train_config, data) },
+    { "eval_paths", "eval_names", NULL, offsetof(struct train_config, eval_data) },
+};
+enum { SOURCES = sizeof sources / sizeof sources[0] };
+
+static bool is_plain(const struct train_sources *s)
+{
+    return s->n == 0 || (s->n == 1 && !*s->at[0].name);
+}
+
+/* The path of a single file without a name. */
+static const char *single_path(const struct train_config *t, const struct setting *s)
+{
+    const struct train_sources *x = s->offset == offsetof(struct train_config, data.at[0].path) ? &t->data
+                                                                                                : &t->eval_data;
+    return x->n == 1 && is_plain(x) ? x->at[0].path : "";
 }
 
 static enum status put_setting(const struct h5_at *at, const struct setting *s, const struct train_config *t,
@@ -85,15 +116,90 @@ static enum status put_setting(const struct h5_at *at, const struct setting *s, 
     case WORD:
         return h5_put_text(at, s->name, s->word(to_number(s, *(const uint32_t *)x)), e);
     case PATH:
-        return h5_put_text(at, s->name, x, e);
+        return h5_put_text(at, s->name, single_path(t, s), e);
     }
     return ST_BUG;
 }
+
+static enum status put_sources(const struct h5_at *at, const struct sources *what, const struct train_config *t,
+                               struct err *e)
+{
+    const struct train_sources *s = (const void *)((const char *)t + what->offset);
+    const char *paths[TRAIN_SOURCES_MAX], *names[TRAIN_SOURCES_MAX];
+    double weights[TRAIN_SOURCES_MAX];
+    if (is_plain(s))
+        return ST_OK;
+    for (uint32_t i = 0; i < s->n; i++) {
+        paths[i] = s->at[i].path;
+        names[i] = s->at[i].name;
+        weights[i] = s->at[i].weight;
+    }
+    struct h5_data d = { .name = what->weights, .rank = 1, .dim = { s->n } };
+    TRY(h5_put_strings(at, what->paths, paths, s->n, e));
+    TRY(h5_put_strings(at, what->names, names, s->n, e));
+    return what->weights && weights[0] > 0 ? h5_put(at, &d, H5_F64, weights, e) : ST_OK;
+}
+
+static enum status copy_text(const struct h5_at *at, const char *name, const char *text, char *to, size_t size,
+                             struct err *e)
+{
+    if (strlen(text) >= size)
+        return err_set(e, ST_INPUT, at->where, "%s has a text of %zu bytes, expected fewer than %zu", name,
+                       strlen(text), size);
+    strcpy(to, text);
+    return ST_OK;
+}
+
+static enum status get_sources(const struct h5_at *at, const struct sources *what, struct train_config *t,
+                               struct arena *a, struct err *e)
+{
+    struct train_sources *s = (void *)((char *)t + what->offset);
+    const char **paths, **names;
+    double *weights;
+    uint64_t n = H5_ANY;
+    s->n = s->at[0].path[0] != '\0';
+    if (!h5_has(at, what->paths))
+        return ST_OK;
+    TRY(h5_get_strings(at, what->paths, &n, a, &paths, e));
+    if (n < 1 || n > TRAIN_SOURCES_MAX || s->n)
+        return err_set(e, ST_INPUT, at->where, "%s: found %" PRIu64 " files, expected 1 to %d and no other path",
+                       what->paths, n, TRAIN_SOURCES_MAX);
+    TRY(h5_get_strings(at, what->names, &n, a, &names, e));
+    struct h5_data d = { .name = what->weights, .rank = 1, .dim = { n } };
+    const bool weighted = what->weights && h5_has(at, what->weights);
+    if (weighted)
+        TRY(h5_get_f64(at, &d, a, &weights, e));
+    s->n = (uint32_t)n;
+    for (uint32_t i = 0; i < s->n; i++) {
+        TRY(copy_text(at, what->paths, paths[i], s->at[i].path, TRAIN_PATH_BYTES, e));
+        TRY(copy_text(at, what->names, names[i], s->at[i].name, TRAIN_NAME_BYTES, e));
+        s->at[i].weight = weighted ? weights[i] : 0;
+    }
+    return ST_OK;
+}
+
+static void hash_sources(const struct sources *what, const struct train_config *t, struct sha256 *to)
+{
+    const struct train_sources *s = (const void *)((const char *)t + what->offset);
+    if (is_plain(s))
+        return;
+    sha256_add_text(to, what->paths);
+    sha256_add_u64(to, s->n);
+    for (uint32_t i = 0; i < s->n; i++) {
+        sha256_add_text(to, s->at[i].path);
+        sha256_add_text(to, s->at[i].name);
+        sha256_add_f64(to, s->at[i].weight);
+    }
+}
+
+/* ---- all of it ---- */
 
 enum status job__train_put(const struct h5_at *at, const struct train_config *t, struct err *e)
 {
     for (int i = 0; i < SETTINGS; i++)
         TRY(put_setting(at, &settings[i], t, e));
+    for (int i = 0; i < SOURCES; i++)
+        TRY(put_sources(at, &sources[i], t, e));
     struct h5_data d = { .name = "trace_steps", .units = "steps", .rank = 1, .dim = { t->n_trace_steps } };
     return h5_put(at, &d, H5_U64, t->trace_steps, e);
 }
@@ -160,10 +266,16 @@ static enum status get_trace_steps(const struct h5_at *at, struct train_config *
 
 enum status job__train_get(const struct h5_at *at, struct train_config *t, struct err *e)
 {
-    const char *known[SETTINGS + 2] = { 0 };
+    const char *known[SETTINGS + 3 * SOURCES + 2] = { "trace_steps" };
+    int n = 1;
     for (int i = 0; i < SETTINGS; i++)
-        known[i] = settings[i].name;
-    known[SETTINGS] = "trace_steps";
+        known[n++] = settings[i].name;
+    for (int i = 0; i < SOURCES; i++) {
+        known[n++] = sources[i].paths;
+        known[n++] = sources[i].names;
+        if (sources[i].weights)
+            known[n++] = sources[i].weights;
+    }
     TRY(h5_only(at, known, e));
     struct arena a;
     arena_init(&a);
@@ -172,6 +284,8 @@ enum status job__train_get(const struct h5_at *at, struct train_config *t, struc
     for (int i = 0; st == ST_OK && i < SETTINGS; i++)
         if (!settings[i].later || h5_has(at, settings[i].name))
             st = get_setting(at, &settings[i], t, &a, e);
+    for (int i = 0; st == ST_OK && i < SOURCES; i++)
+        st = get_sources(at, &sources[i], t, &a, e);
     if (st == ST_OK)
         st = get_trace_steps(at, t, &a, e);
     arena_release(&a);
@@ -184,7 +298,7 @@ void job__train_hash(const struct train_config *t, struct sha256 *s)
     train_config_default(&usual);
     for (int i = 0; i < SETTINGS; i++) {
         const void *x = field(t, &settings[i]);
-        if (settings[i].later && *(const double *)x == *(const double *)field(&usual, &settings[i]))
+        if (settings[i].later && memcmp(x, field(&usual, &settings[i]), size_of(&settings[i])) == 0)
             continue;
         sha256_add_text(s, settings[i].name);
         switch (settings[i].kind) {
@@ -202,10 +316,12 @@ void job__train_hash(const struct train_config *t, struct sha256 *s)
             sha256_add_u64(s, *(const bool *)x);
             break;
         case PATH:
-            sha256_add_text(s, x);
+            sha256_add_text(s, single_path(t, &settings[i]));
             break;
         }
     }
+    for (int i = 0; i < SOURCES; i++)
+        hash_sources(&sources[i], t, s);
     sha256_add_u64(s, t->n_trace_steps);
     for (uint32_t i = 0; i < t->n_trace_steps; i++)
         sha256_add_u64(s, t->trace_steps[i]);

@@ -5,7 +5,7 @@
 #include "io/model_private.h"
 
 const char *const model__init_names[] = { "normal", "zeros", "ones", NULL };
-const char *const model__in[IR_MAX_IN] = { "in0", "in1", "in2" };
+const char *const model__in[MODEL_INPUTS] = { "in0", "in1", "in2" };
 const char *const model__out[IR_MAX_OUT] = { "out0", "out1", "out2" };
 const char *const model__param[IR_MAX_PARAM] = { "param0", "param1", "param2", "param3", "param4", "param5" };
 
@@ -44,7 +44,7 @@ static void hash_mathematics(const struct ir_graph *g, struct sha256 *s)
             sha256_add_text(s, "inv_freq");
         for (uint32_t k = 0; f && k < f->n; k++)
             sha256_add_f64(s, (double)f->at[k]);
-        for (int k = 0; k < IR_MAX_IN; k++)
+        for (int k = 0; k < MODEL_INPUTS; k++)
             sha256_add_u64(s, o->in[k]);
         for (int k = 0; k < IR_MAX_OUT; k++)
             sha256_add_u64(s, o->out[k]);

@@ -270,7 +270,10 @@ static enum status get_operators(struct model_reader *r, const struct h5_at *at)
             return err_set(r->e, ST_INPUT, at->where, "op, row %" PRIu64 ": there is no operator \"%s\"", i,
                            r->strings[i]);
     }
-    for (int k = 0; k < IR_MAX_IN; k++)
+    for (uint64_t i = 0; i < n; i++)
+        for (int k = MODEL_INPUTS; k < IR_MAX_IN; k++)
+            ops[i].in[k] = IR_NONE;
+    for (int k = 0; k < MODEL_INPUTS; k++)
         TRY(get_references(r, at, model__in[k], n, &r->tensors, (struct target_field){ &ops[0].in[k], sizeof *ops }));
     for (int k = 0; k < IR_MAX_OUT; k++)
         TRY(get_references(r, at, model__out[k], n, &r->tensors, (struct target_field){ &ops[0].out[k], sizeof *ops }));

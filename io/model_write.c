@@ -41,7 +41,7 @@ static const char *param_name(const struct ir_graph *g, uint32_t id)
 static enum status put_references(struct columns *c)
 {
     const struct ir_graph *g = c->g;
-    for (int k = 0; k < IR_MAX_IN; k++) {
+    for (int k = 0; k < MODEL_INPUTS; k++) {
         for (uint32_t i = 0; i < g->ops.n; i++)
             c->s[i] = tensor_name(g, g->ops.at[i].in[k]);
         TRY(h5_put_strings(c->at, model__in[k], c->s, g->ops.n, c->e));
@@ -196,7 +196,7 @@ static enum status put_all(const struct h5_at *model, const struct ir_graph *g, 
     return put_table(model, "params", put_params, c);
 }
 
-enum status model_put(const struct h5_at *at, const struct ir_graph *g, struct err *e)
+static enum status put_graph(const struct h5_at *at, const struct ir_graph *g, struct err *e)
 {
     uint32_t rows = g->ops.n > g->tensors.n ? g->ops.n : g->tensors.n;
     rows = rows > g->params.n ? rows : g->params.n;
@@ -208,5 +208,17 @@ enum status model_put(const struct h5_at *at, const struct ir_graph *g, struct e
     h5_close(&model);
     mem_free(c.s);
     mem_free(c.num);
+    return st;
+}
+
+/* Documents that are apart are the job's, not the model's: a copy without them is written. */
+enum status model_put(const struct h5_at *at, const struct ir_graph *g, struct err *e)
+{
+    struct ir_graph own = *g;
+    own.ops.at = mem_alloc((g->ops.n + 1) * sizeof *own.ops.at);
+    memcpy(own.ops.at, g->ops.at, g->ops.n * sizeof *own.ops.at);
+    ir_graph_join(&own);
+    enum status st = put_graph(at, &own, e);
+    mem_free(own.ops.at);
     return st;
 }

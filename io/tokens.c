@@ -9,7 +9,8 @@
 #include "io/file.h"
 #include "io/h5.h"
 
-enum { SHARD_HEADER = 1024, SAMPLE = 1 << 20 };
+enum { SHARD_HEADER = 1024, SAMPLE = 1 << 20, STARTS = 512 /* read at a time */ };
+enum { COUNTS = 1, BEGINS = 2 }; /* marks */
 uint32_t tokens_block = 1 << 20;
 static const char schema[] = "piper-tokens";
 
@@ -102,6 +103,9 @@ enum status tokens_open(const char *path, uint32_t seq_len, uint32_t vocab, stru
         t->seq_len = seq_len;
         t->n_windows = t->n_tokens ? (t->n_tokens - 1) / seq_len : 0;
         t->row = mem_alloc(((size_t)seq_len + 1) * t->width);
+        t->marks = mem_alloc((size_t)seq_len + 1);
+        t->starts = mem_alloc(STARTS * sizeof *t->starts);
+        t->index = mem_alloc((t->n_documents / STARTS + 1) * sizeof *t->index);
         if (t->n_windows == 0)
             st = err_set(e, ST_INPUT, path,
                          "found %" PRIu64 " tokens, expected at least %" PRIu64 ", one window of seq_len + 1",
@@ -118,6 +122,9 @@ void tokens_close(struct tokens *t)
         close(t->fd);
     mem_free(t->path);
     mem_free(t->row);
+    mem_free(t->marks);
+    mem_free(t->starts);
+    mem_free(t->index);
     *t = (struct tokens){ .fd = -1 };
 }
 
@@ -163,6 +170,86 @@ enum status tokens_window(struct tokens *t, uint64_t index, int32_t *row, struct
         TRY(check_id(t, first + i, id, e));
         row[i] = (int32_t)id;
     }
+    return ST_OK;
+}
+
+/* ---- masks and documents ---- */
+
+/* The last document of the index that begins at or before token `at`, as its number there. */
+static enum status find_start(struct tokens *t, uint64_t at, uint64_t *found, struct err *e)
+{
+    uint64_t low = 0, high = (t->n_documents - 1) / STARTS + 1;
+    while (high - low > 1) {
+        const uint64_t middle = low + (high - low) / 2;
+        if (!t->index[middle])
+            TRY(tokens_documents(t, middle * STARTS, 1, &t->index[middle], e));
+        if (t->index[middle] <= at)
+            low = middle;
+        else
+            high = middle;
+    }
+    *found = low * STARTS;
+    return ST_OK;
+}
+
+/* BEGINS for tokens first+1 to first+T; the first one of a window begins what the window sees in any case. */
+static enum status mark_documents(struct tokens *t, uint64_t first, struct err *e)
+{
+    uint64_t at, n;
+    if (!t->n_documents)
+        return ST_OK;
+    TRY(find_start(t, first, &at, e));
+    for (bool beyond = false; at < t->n_documents && !beyond; at += n) {
+        n = t->n_documents - at < STARTS ? t->n_documents - at : STARTS;
+        TRY(tokens_documents(t, at, n, t->starts, e));
+        for (uint64_t i = 0; i < n && !beyond; i++) {
+            beyond = t->starts[i] > first + t->seq_len;
+            if (t->starts[i] > first && !beyond)
+                t->marks[t->starts[i] - first] |= BEGINS;
+        }
+    }
+    return ST_OK;
+}
+
+static enum status mark(struct tokens *t, uint64_t index, bool apart, struct err *e)
+{
+    const uint64_t first = index * t->seq_len, n = (uint64_t)t->seq_len + 1;
+    CHECK(index < t->n_windows);
+    memset(t->marks, COUNTS, n);
+    if (t->mask_at)
+        TRY(file_pread(t->fd, t->path, t->marks, n, t->mask_at + first, e));
+    for (uint64_t i = 0; t->mask_at && i < n; i++)
+        t->marks[i] = t->marks[i] ? COUNTS : 0;
+    if (!apart)
+        return ST_OK;
+    TRY(mark_documents(t, first, e));
+    for (uint64_t i = 0; i < n; i++)
+        if (t->marks[i] & BEGINS)
+            t->marks[i] = BEGINS;
+    return ST_OK;
+}
+
+enum status tokens_targets(struct tokens *t, uint64_t index, const int32_t *row, bool apart, int32_t *targets,
+                           int32_t *document, struct err *e)
+{
+    int32_t begin = 0;
+    TRY(mark(t, index, apart, e));
+    for (uint32_t i = 0; i < t->seq_len; i++) {
+        if (t->marks[i] & BEGINS)
+            begin = (int32_t)i;
+        targets[i] = t->marks[i + 1] & COUNTS ? row[i + 1] : -1;
+        if (document)
+            document[i] = begin;
+    }
+    return ST_OK;
+}
+
+enum status tokens_count(struct tokens *t, uint64_t index, bool apart, uint64_t *n, struct err *e)
+{
+    TRY(mark(t, index, apart, e));
+    *n = 0;
+    for (uint32_t i = 1; i <= t->seq_len; i++)
+        *n += t->marks[i] & COUNTS;
     return ST_OK;
 }
 

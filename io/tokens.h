@@ -27,7 +27,11 @@ struct tokens {
     uint32_t file_vocab; /* vocab_size of the file; 0: it does not say */
     /* Version 2: bytes of the file where uint64 starts of documents and uint8 marks of tokens lie; 0: it has none. */
     uint64_t documents_at, n_documents, mask_at;
-    void *row; /* scratch of one window */
+    /* Scratch of one window: ids; what is said of each token (enum in tokens.c); starts of some documents. And every so manieth start, 0
+     * where it has not been read: where a search begins. */
+    void *row;
+    uint8_t *marks;
+    uint64_t *starts, *index;
 };
 
 /* Opens either kind. ST_MISSING when it cannot be read; ST_INPUT when it is no token file or holds no whole window. On
@@ -37,6 +41,13 @@ void tokens_close(struct tokens *t); /* safe on a zeroed struct */
 /* row (T+1): the targets of its first T tokens are the T after the first. ST_INPUT with place, value and vocabulary for an
  * id >= vocab; index < n_windows. */
 enum status tokens_window(struct tokens *t, uint64_t index, int32_t *row, struct err *e);
+/* Of window `index`, whose row this is: targets (T), the ids that follow each token, -1 where the loss does not count: outside of the
+ * mask, and, where documents are apart, of the first token of one. document (T), NULL: not asked for: where in the window the document
+ * of each token begins, 0 for one that began before. ST_INPUT: starts of documents that do not ascend. */
+enum status tokens_targets(struct tokens *t, uint64_t index, const int32_t *row, bool apart, int32_t *targets,
+                           int32_t *document, struct err *e);
+/* How many targets of a window count. */
+enum status tokens_count(struct tokens *t, uint64_t index, bool apart, uint64_t *n, struct err *e);
 /* What tells one file from another at little cost: SHA-256 of the first, the middle and the last MiB of the tokens, of all
  * where they are no more than that. */
 enum status tokens_sample(const struct tokens *t, uint8_t sample[SHA256_BYTES], struct err *e);

@@ -123,7 +123,46 @@ uint32_t ir_graph_tag(struct ir_graph *g, const char *name)
     return g->n_tags++;
 }
 
+void ir_graph_separate(struct ir_graph *g)
+{
+    const struct ir_shape ids = { IR_I32, 1, { g->seq_len, 0, 0 } };
+    if (ir_graph_find_input(g, "documents") != IR_NONE)
+        return;
+    const uint32_t documents = ir_graph_input(g, "documents", ids);
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        struct ir_node_op *o = &g->ops.at[i];
+        if (o->op != IR_OP_ATTENTION && o->op != IR_OP_POS_EMBED)
+            continue;
+        o->in[ir_op_inputs((enum ir_op)o->op, &o->attrs)] = documents;
+        o->attrs.flags |= IR_DOCUMENTS;
+    }
+}
+
+void ir_graph_join(struct ir_graph *g)
+{
+    const uint32_t documents = ir_graph_find_input(g, "documents");
+    if (documents == IR_NONE)
+        return;
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        struct ir_node_op *o = &g->ops.at[i];
+        for (uint32_t k = 0; k < IR_MAX_IN; k++)
+            o->in[k] = o->in[k] == documents ? IR_NONE : o->in[k];
+        if (o->op == IR_OP_ATTENTION || o->op == IR_OP_POS_EMBED)
+            o->attrs.flags &= ~(uint32_t)IR_DOCUMENTS;
+    }
+    CHECK(documents + 1 == g->tensors.n);
+    g->tensors.n--;
+}
+
 /* ---- questions ------------------------------------------------------------------------------------------------ */
+
+uint32_t ir_graph_find_input(const struct ir_graph *g, const char *name)
+{
+    for (uint32_t i = 0; i < g->tensors.n; i++)
+        if (g->tensors.at[i].producer == IR_NONE && strcmp(g->tensors.at[i].name, name) == 0)
+            return i;
+    return IR_NONE;
+}
 
 uint64_t ir_graph_param_count(const struct ir_graph *g)
 {
@@ -223,9 +262,13 @@ static bool same_freqs(const struct ir_node_op *o, const struct ir_node_op *p, c
 }
 
 /* Ids are compared: equal prefixes of operators and parameters make equal ids. */
+/* Where documents begin is no input of the model. */
 static bool same_edges(const struct ir_node_op *o, const struct ir_node_op *p)
 {
-    return memcmp(o->in, p->in, sizeof o->in) == 0 && memcmp(o->out, p->out, sizeof o->out) == 0 &&
+    struct ir_attrs own = o->attrs;
+    own.flags &= ~(uint32_t)IR_DOCUMENTS;
+    const uint32_t n = ir_op_inputs((enum ir_op)o->op, &own);
+    return memcmp(o->in, p->in, n * sizeof *o->in) == 0 && memcmp(o->out, p->out, sizeof o->out) == 0 &&
            memcmp(o->param, p->param, sizeof o->param) == 0;
 }
 

@@ -12,7 +12,7 @@
 
 enum { IR_NONE = UINT32_MAX, IR_MAX_TAGS = 8 };
 
-/* A tensor: a graph input ("tokens", "targets"), or an output of one operator. */
+/* A tensor: a graph input ("tokens", "targets", "documents"), or an output of one operator. */
 struct ir_tensor {
     const char *name; /* unique */
     struct ir_shape shape;
@@ -80,6 +80,12 @@ uint32_t ir_graph_op(struct ir_graph *g, enum ir_op op, const char *name, uint32
 /* The load of experts, a number for each expert of each router: first[operator] is the place of a router's first, for others
  * anything; [g->ops.n], or NULL. Returns how many there are. */
 uint32_t ir_graph_loads(const struct ir_graph *g, uint32_t *first);
+/* Documents are apart: one more graph input, "documents", and every attention and pos_embed reads it (IR_DOCUMENTS). For a job
+ * that was read and is to be compiled; parameters and their values stay those of the model. */
+void ir_graph_separate(struct ir_graph *g);
+void ir_graph_join(struct ir_graph *g); /* as it was before */
+/* A graph input; IR_NONE: the graph has none of that name. */
+uint32_t ir_graph_find_input(const struct ir_graph *g, const char *name);
 /* Output `which` of an operator. */
 uint32_t ir_graph_out(const struct ir_graph *g, uint32_t op, uint32_t which);
 /* Index of a tag name, added when new; IR_NONE when there are IR_MAX_TAGS already. */

@@ -110,6 +110,11 @@ static struct ir_shape shape3(enum ir_dtype t, uint32_t a, uint32_t b, uint32_t 
     return (struct ir_shape){ (uint8_t)t, 3, { a, b, c } };
 }
 
+static struct ir_shape shape_document(const struct ir_attrs *a, uint32_t t)
+{
+    return a->flags & IR_DOCUMENTS ? shape1(IR_I32, t) : (struct ir_shape){ 0 };
+}
+
 /* Expert rows per sequence. */
 static uint32_t routed_rows(const struct ir_attrs *a, uint32_t t)
 {
@@ -136,6 +141,7 @@ static void shapes_embed(const struct ir_attrs *a, uint32_t t, struct ir_op_shap
 static void shapes_pos_embed(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s)
 {
     s->in[0] = s->out[0] = shape2(IR_COMPUTE, t, a->features);
+    s->in[1] = shape_document(a, t);
     s->param[0] = shape2(IR_COMPUTE, a->positions, a->features);
 }
 
@@ -177,10 +183,12 @@ static void shapes_attention(const struct ir_attrs *a, uint32_t t, struct ir_op_
     const uint32_t q = a->heads * a->head_dim, k = a->kv_heads * a->head_dim, v = a->kv_heads * ir_op_v_dim(a);
     if (a->flags & IR_PACKED) {
         s->in[0] = shape2(IR_COMPUTE, t, q + k + v);
+        s->in[1] = shape_document(a, t);
     } else {
         s->in[0] = shape2(IR_COMPUTE, t, q);
         s->in[1] = shape2(IR_COMPUTE, t, k);
         s->in[2] = shape2(IR_COMPUTE, t, v);
+        s->in[3] = shape_document(a, t);
     }
     s->out[0] = shape2(IR_COMPUTE, t, a->heads * ir_op_v_dim(a));
     s->save[0] = shape2(IR_F32, a->heads, t);
@@ -395,7 +403,7 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                       .bw_reads = IR_IN(0) | IR_DOUT(0),
                       .attrs = A_VOCAB | A_FEATURES, .shapes = shapes_embed, .flops = flops_embed },
     [IR_OP_POS_EMBED] = { .name = "pos_embed", .n_in = 1, .n_out = 1, .n_param = 1, .grad_in = 1, .alias_in = 1,
-                          .bw_reads = IR_DOUT(0),
+                          .bw_reads = IR_IN(1) | IR_DOUT(0),
                           .attrs = A_POSITIONS | A_FEATURES, .shapes = shapes_pos_embed, .flops = flops_pos_embed },
     [IR_OP_LAYERNORM] = { .name = "layernorm", .n_in = 1, .n_out = 1, .n_param = 2, .n_save = 2, .grad_in = 1,
                           .bi_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_PARAM(0),
@@ -412,7 +420,7 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                      .attrs = A_HEADS | A_HEAD_DIM | A_THETA | A_SCALE | A_FLAGS | A_ROTARY_DIM | A_ROTARY_OFFSET,
                      .shapes = shapes_rope, .flops = flops_rope },
     [IR_OP_ATTENTION] = { .name = "attention", .n_in = 3, .n_out = 1, .n_param = 1, .n_save = 1, .grad_in = 7,
-                          .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2) | IR_OUT(0) | IR_SAVE(0),
+                          .bi_reads = IR_IN(0) | IR_IN(1) | IR_IN(2) | IR_IN(3) | IR_OUT(0) | IR_SAVE(0),
                           .bw_reads = IR_OUT(0) | IR_SAVE(0) | IR_DOUT(0) | IR_PARAM(0),
                           .attrs = A_HEADS | A_KV_HEADS | A_HEAD_DIM | A_FLAGS | A_SCALE | A_V_HEAD_DIM | A_WINDOW |
                                    A_SCORE_CAP,
@@ -461,7 +469,8 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
 
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a)
 {
-    return op == IR_OP_ATTENTION && a->flags & IR_PACKED ? 1 : ir_op_info[op].n_in;
+    const uint32_t n = op == IR_OP_ATTENTION && a->flags & IR_PACKED ? 1 : ir_op_info[op].n_in;
+    return n + (a->flags & IR_DOCUMENTS ? 1 : 0);
 }
 
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a)
@@ -484,7 +493,7 @@ uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr)
     uint32_t bits;
     memcpy(&bits, (const char *)a + ir_attr_info[attr].offset, sizeof bits);
     return ir_attr_info[attr].offset == offsetof(struct ir_attrs, flags)
-               ? bits & ~(uint32_t)(IR_ROUND_FIRST | IR_FLOAT32)
+               ? bits & ~(uint32_t)(IR_ROUND_FIRST | IR_FLOAT32 | IR_DOCUMENTS)
                : bits;
 }
 

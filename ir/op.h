@@ -15,7 +15,7 @@
 
 enum ir_op {
     IR_OP_EMBED,     /* tokens (T) -> x (T,C); param W (V,C) */
-    IR_OP_POS_EMBED, /* x (T,C) -> x + P[t]; param P (maxT,C) */
+    IR_OP_POS_EMBED, /* x (T,C) -> x + P[position]; param P (maxT,C) */
     IR_OP_LAYERNORM, /* x (T,C) -> (T,C), groups of `features` within a row; params w (features), b (features), b not if
                         NO_BIAS, neither if NO_WEIGHT; PER_HEAD: w, b (heads,features), each group its own. save mean
                         (T,heads), rstd (T,heads) */
@@ -74,7 +74,7 @@ enum ir_op {
 enum ir_pass { IR_PASS_F, IR_PASS_B, IR_PASS_BI, IR_PASS_BW, IR_PASS_NONE, IR_PASS_COUNT = IR_PASS_NONE };
 const char *ir_pass_name(enum ir_pass pass); /* "F", "B", "BI", "BW", "-" */
 
-enum { IR_MAX_IN = 3, IR_MAX_OUT = 3, IR_MAX_PARAM = 6, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
+enum { IR_MAX_IN = 4, IR_MAX_OUT = 3, IR_MAX_PARAM = 6, IR_MAX_SAVE = 2, IR_MAX_STASH = 2 };
 
 /* Activations: silu is x sigmoid(x), gelu the exact form, relu2 the square of relu. Names: ir_act_names. */
 enum ir_act { IR_ACT_SILU, IR_ACT_GELU, IR_ACT_GELU_TANH, IR_ACT_RELU, IR_ACT_RELU2, IR_ACT_SIGMOID, IR_ACT_COUNT };
@@ -136,9 +136,13 @@ enum ir_flag {
     IR_GROUP_BEST = 16384,    /* router */
     IR_FLOAT32 = 32768,       /* router: W is float32, whatever the job's type */
     IR_SEQUENCE_LOSS = 65536, /* router: what aux_coef is of */
+    /* attention, pos_embed: the last input, document (T) int32, tells where the document of each token begins: a query sees no key
+     * before it, and the table of positions begins anew (what rope turns depends on distances alone). Of a compiled job
+     * (ir_graph_separate()), never in a file. */
+    IR_DOCUMENTS = 1 << 20,
 };
 /* An attribute's 4 bytes as far as they are mathematics: without the flags that say where bfloat16 is rounded, and what is float32
- * beside it. Two graphs that differ in them alone are the same model, and a run of one goes on as the other. */
+ * beside it, and that documents are apart. Two graphs that differ in them alone are the same model, and a run of one goes on as the other. */
 uint32_t ir_attr_bits(const struct ir_attrs *a, uint32_t attr); /* attr: index in ir_attr_info */
 
 /* One attribute, for printing, parsing and HDF5 columns. The row of an operator has bit i set for attribute i used. */
@@ -197,8 +201,8 @@ struct ir_op_info {
 };
 extern const struct ir_op_info ir_op_info[IR_OP_COUNT];
 
-/* Inputs and parameters this operator has with these attributes (packed attention has one input, a linear without bias
- * one parameter, attention without sinks none). */
+/* Inputs and parameters this operator has with these attributes (packed attention has one input, one more where documents are apart; a
+ * linear without bias has one parameter, attention without sinks none). */
 uint32_t ir_op_inputs(enum ir_op op, const struct ir_attrs *a);
 uint32_t ir_op_params(enum ir_op op, const struct ir_attrs *a);
 /* Whether weight decay acts on parameter i of such an operator: on weights, never on norms, biases and sinks, whatever their shape. */

@@ -175,8 +175,8 @@ struct plan_kernel {
     uint32_t op;            /* enum ir_op */
     uint32_t graph_op;      /* operator of the model graph (attributes, name); PLAN_NONE for SUM and COPY */
     uint32_t tensor;        /* SUM, COPY: of the graph, whose gradient or a part of it is made; else 0 */
-    uint32_t mask;          /* operands present */
-    uint32_t first_operand; /* popcount(mask) of them */
+    uint32_t first_operand; /* as many as mask has bits */
+    uint64_t mask;          /* operands present */
     uint8_t pass;           /* F, BI or BW */
     uint8_t again;          /* 1: F computed again for a backward; it adds nothing to the step's scalars */
     uint8_t type;           /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */

@@ -252,9 +252,9 @@ static enum status check_kernel(const struct plan *p, const struct plan_program 
     NEED(k->split < IR_SPLITS && ((!ours && p->h->share) || !k->split) &&
              (k->split ? k->parts > 0 && k->parts <= p->h->world : !k->parts),
          e, "kernel %u: split %u in %u", i, k->split, k->parts);
-    NEED((uint64_t)k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %x, n %" PRIu64, i,
+    NEED(k->mask < (uint64_t)1 << OPERAND_COUNT && k->n <= huge, e, "kernel %u: mask %" PRIx64 ", n %" PRIu64, i,
          k->mask, k->n);
-    uint32_t n = (uint32_t)__builtin_popcount(k->mask);
+    uint32_t n = (uint32_t)__builtin_popcountll(k->mask);
     NEED(k->first_operand == *next_operand && n <= p->h->count[PLAN_S_OPERANDS] - *next_operand, e,
          "kernel %u: operands %u.. (%u), expected %" PRIu64, i, k->first_operand, n, *next_operand);
     *next_operand += n;

@@ -296,7 +296,7 @@ static enum status parse_operand(struct parser *parser, struct plan_kernel *k, u
         TRY(number(parser, &o.offset));
         o.flags = take(parser, "!") ? PLAN_OPERAND_ADD : 0;
         vec_add(&parser->b.operands, o);
-        k->mask |= 1u << i;
+        k->mask |= UINT64_C(1) << i;
         *last = i + 1;
         return ST_OK;
     }

@@ -137,8 +137,8 @@ static void print_kernel(const struct printer *printer, uint32_t number, const s
 {
     print_record(printer->f, "  kernel", number, plan_kernel_fields, k);
     const struct plan_operand *o = &printer->p->operands[k->first_operand];
-    for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++)
-        fprintf(printer->f, " %s=%u+%" PRIu64 "%s", plan_operand_name((uint32_t)__builtin_ctz(rest)), o->slot,
+    for (uint64_t rest = k->mask; rest; rest &= rest - 1, o++)
+        fprintf(printer->f, " %s=%u+%" PRIu64 "%s", plan_operand_name((uint32_t)__builtin_ctzll(rest)), o->slot,
                 o->offset, o->flags & PLAN_OPERAND_ADD ? "!" : "");
     if (printer->g && k->graph_op != PLAN_NONE)
         fprintf(printer->f, " # %s", printer->g->ops.at[k->graph_op].name);

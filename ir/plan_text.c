@@ -55,14 +55,14 @@ const char *plan_arena_name(uint32_t arena)
 const char *plan_operand_name(uint32_t index)
 {
     static const char *const names[OPERAND_COUNT] = {
-        "in0",    "in1",     "in2",     "out0",    "out1",    "out2",    "save0",   "save1",
-        "stash0", "stash1",  "param0",  "param1",  "param2",  "param3",  "param4",  "param5",
-        "dout0",  "dout1",   "dout2",   "din0",    "din1",    "din2",    "acc0",    "acc1",
-        "acc2",   "dparam0", "dparam1", "dparam2", "dparam3", "dparam4", "dparam5", "work",
+        "in0",    "in1",     "in2",     "in3",     "out0",    "out1",    "out2",    "save0",  "save1",
+        "stash0", "stash1",  "param0",  "param1",  "param2",  "param3",  "param4",  "param5", "dout0",
+        "dout1",  "dout2",   "din0",    "din1",    "din2",    "din3",    "acc0",    "acc1",   "acc2",
+        "acc3",   "dparam0", "dparam1", "dparam2", "dparam3", "dparam4", "dparam5", "work",
     };
     return names[index];
 }
-_Static_assert(OPERAND_COUNT == 32 && OPERAND_STASH == 8 && OPERAND_DIN == 19, "names of operands");
+_Static_assert(OPERAND_COUNT == 35 && OPERAND_STASH == 9 && OPERAND_DIN == 20, "names of operands");
 
 #define FIELD(T, f, type_, name_, count_)                                           \
     {                                                                               \

@@ -13,6 +13,7 @@ enum scalar {
     SCALAR_STOP, /* ranks that were asked to stop before this step, and to write a checkpoint: so all learn it at once */
     SCALAR_SAVE,
     SCALAR_WRITTEN, /* ranks that have done their share of the checkpoint under way */
-    SCALAR_COUNT = 8
+    SCALAR_COUNTED, /* targets that count, of which samples the caller knows: each rank those of its share of them */
+    SCALAR_COUNT
 };
 #endif

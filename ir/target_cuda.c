@@ -178,7 +178,7 @@ static const char *cuda_unsupported(enum ir_op op, const struct ir_attrs *a, uin
                "per sequence on CUDA; use bfloat16 with such a head_dim, shorter sequences or --device cpu";
     if (op == IR_OP_ATTENTION && (a->head_dim > CUDA_MAX_ATTENTION_DIM || ir_op_v_dim(a) > CUDA_MAX_ATTENTION_DIM))
         return "attention on CUDA takes a head_dim of at most 1024; use more heads or --device cpu";
-    return cuda_own_unsupported(op, a);
+    return cuda_own_unsupported(op, a, compute);
 }
 
 /* A context with the kernels of the libraries, what cuBLASLt and cuDNN hold, the parent of all communicators, and a

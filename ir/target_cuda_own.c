@@ -130,7 +130,7 @@ uint64_t cuda_own_workspace(const struct ir_kernel *k)
     }
 }
 
-const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
+const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute)
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
@@ -139,6 +139,10 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a)
                "or use --device cpu";
     if (op == IR_OP_ROUTER && a->groups > CUDA_MAX_GROUPS)
         return "the CUDA kernels choose from at most 512 groups of experts; use fewer, or --device cpu";
+    if (op == IR_OP_ATTENTION && a->flags & IR_DOCUMENTS && !cuda_attention_tiles(a, compute))
+        return "attention on CUDA keeps documents apart only in bfloat16, with a head_dim and v_head_dim that are "
+               "multiples of 8, up to "
+               "256; use \"dtype\": \"bfloat16\", \"documents\": \"join\", or --device cpu";
     if (op == IR_OP_ROPE && ir_op_rotary(a) > CUDA_MAX_ROPE_DIM)
         return "rope on CUDA rotates at most 512 elements of a head; use --device cpu";
     return NULL;

@@ -35,7 +35,7 @@ extern "C" {
  * 0 for the others. */
 uint64_t cuda_own_workspace(const struct ir_kernel *k);
 /* NULL, or a sentence why an own kernel cannot run this operator. */
-const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a);
+const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a, enum ir_dtype compute);
 /* Of struct cuda_columns. */
 uint64_t cuda_columns_workspace(uint64_t rows, uint32_t width);
 

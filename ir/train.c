@@ -12,6 +12,11 @@ const char *train_lr_name(uint32_t kind)
     return kind <= LR_WSD ? train_lr_names[kind] : NULL;
 }
 
+const char *train_documents_name(uint32_t kind)
+{
+    return kind == DOCUMENTS_JOIN ? "join" : kind == DOCUMENTS_SEPARATE ? "separate" : NULL;
+}
+
 void train_config_default(struct train_config *c)
 {
     *c = (struct train_config){ .optimizer = OPT_ADAMW,
@@ -33,14 +38,44 @@ static bool in_range(double x, double lo, double hi)
     return x >= lo && x <= hi; /* false for NaN */
 }
 
-static bool ends(const char *text)
+static bool is_name(const char *name)
 {
-    return memchr(text, '\0', TRAIN_PATH_BYTES) != NULL;
+    size_t n = strnlen(name, TRAIN_NAME_BYTES);
+    for (const char *c = name; c < name + n; c++)
+        if ((unsigned char)*c <= 0x20 || *c == 0x7f || *c == ',' || *c == '"')
+            return false;
+    return n > 0 && n < TRAIN_NAME_BYTES;
+}
+
+/* NULL: they are possible. */
+static const char *wrong_sources(const struct train_sources *s)
+{
+    double sum = 0;
+    if (s->n > TRAIN_SOURCES_MAX)
+        return "at most 32 token files are possible; `piper data import` makes one of many";
+    for (uint32_t i = 0; i < s->n; i++) {
+        const struct train_source *x = &s->at[i];
+        if (!*x->path || !memchr(x->path, '\0', TRAIN_PATH_BYTES))
+            return "a file name must have 1 to 1023 bytes";
+        if ((s->n > 1 || *x->name) && !is_name(x->name))
+            return "a data source needs a name of 1 to 63 bytes, without spaces, commas and quotes";
+        if (!in_range(x->weight, 0, 1e9) || (x->weight > 0) != (s->at[0].weight > 0))
+            return "weights of data sources must be above 0 and at most 1e9, for all of them or none";
+        for (uint32_t k = 0; k < i; k++)
+            if (strcmp(s->at[k].name, x->name) == 0)
+                return "two data sources have the same name";
+        sum += x->weight;
+    }
+    for (uint32_t i = 0; i < s->n && sum > 0; i++)
+        if (s->at[i].weight / sum < 1e-9)
+            return "the weight of a data source is below 1e-9 of their sum";
+    return NULL;
 }
 
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e)
 {
     const uint64_t many = (uint64_t)1 << 53;
+    const char *data = wrong_sources(&c->data), *eval_data = wrong_sources(&c->eval_data);
     const struct {
         bool good;
         const char *what;
@@ -58,11 +93,14 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         { in_range(c->bias_update_rate, 0, 1e6), "moe_router_bias_update_rate must be from 0 (none) to 1e6" },
         { c->batch_size >= 1 && c->batch_size <= INT32_MAX, "batch_size must be from 1 to 2^31-1" },
         { c->seq_len >= 1 && c->seq_len <= INT32_MAX, "seq_len must be from 1 to 2^31-1" },
-        { c->steps >= 1 && c->steps < many, "steps must be from 1 to 2^53" },
+        { (c->steps >= 1 || c->epochs > 0) && c->steps < many, "steps must be from 1 to 2^53" },
+        { in_range(c->epochs, 0, 1e9), "epochs must be from 0 (steps says) to 1e9" },
+        { train_documents_name(c->documents) != NULL, "documents must be join or separate" },
         { c->seed < many, "seed must be below 2^53" },
         { c->dtype == IR_F32 || c->dtype == IR_BF16, "dtype must be float32 or bfloat16" },
-        { ends(c->data) && ends(c->eval_data), "a file name is too long" },
-        { c->eval_every < many && (c->eval_every == 0 || c->eval_data[0]), "eval_every needs eval_data" },
+        { !data, data },
+        { !eval_data, eval_data },
+        { c->eval_every < many && (c->eval_every == 0 || c->eval_data.n), "eval_every needs eval_data" },
         { c->checkpoint_every < many && c->checkpoint_keep_every < many, "checkpoint_every must be below 2^53" },
         { in_range(c->checkpoint_minutes, 0, 1e6), "checkpoint_minutes must be from 0 (none) to 1e6" },
         { c->checkpoint_keep >= 1 && c->checkpoint_keep < many, "checkpoint_keep must be 1 or more" },

@@ -8,9 +8,21 @@
 #include "base/status.h"
 #include "ir/optimizer.h"
 
-enum { TRAIN_PATH_BYTES = 1024, TRAIN_TRACE_MAX = 64 };
+enum { TRAIN_PATH_BYTES = 1024, TRAIN_NAME_BYTES = 64, TRAIN_SOURCES_MAX = 32, TRAIN_TRACE_MAX = 64 };
 
 enum train_lr { LR_CONSTANT, LR_LINEAR, LR_COSINE, LR_WSD };
+
+enum train_documents { DOCUMENTS_JOIN, DOCUMENTS_SEPARATE };
+
+/* Token files. A single one has no name; those of a blend have weights above 0, those of a list, one after the other, have none. */
+struct train_sources {
+    uint32_t n;
+    struct train_source {
+        char path[TRAIN_PATH_BYTES];
+        char name[TRAIN_NAME_BYTES];
+        double weight;
+    } at[TRAIN_SOURCES_MAX];
+};
 
 struct train_config {
     uint32_t optimizer; /* enum optimizer */
@@ -24,13 +36,15 @@ struct train_config {
     double bias_update_rate; /* by which the selection biases of routers are moved; 0: they stay */
     uint32_t batch_size;     /* sequences a step, over all replicas */
     uint32_t seq_len;        /* tokens */
-    uint64_t steps, seed;
+    uint64_t steps, seed;    /* steps 0: epochs says, when the data are known */
+    double epochs;           /* 0: steps says */
     uint32_t dtype; /* IR_F32 or IR_BF16 of enum ir_dtype */
 
-    char data[TRAIN_PATH_BYTES]; /* "": to be given on the command line */
+    struct train_sources data; /* none: to be given on the command line */
+    uint32_t documents;        /* enum train_documents */
     bool shuffle;
-    char eval_data[TRAIN_PATH_BYTES]; /* "": none */
-    uint64_t eval_every;              /* steps; 0: after the last step only */
+    struct train_sources eval_data; /* sets, without weights */
+    uint64_t eval_every;            /* steps; 0: after the last step only */
 
     uint64_t checkpoint_every;      /* steps; 0: not by steps. One is written after the last step in any case */
     double checkpoint_minutes;      /* 0: not by time */
@@ -42,11 +56,13 @@ struct train_config {
 };
 
 /* What train.json says when it says nothing: AdamW (0.9, 0.95), eps 1e-8, weight decay 0.1, constant learning rate
- * 3e-4, float32, shuffled, seed 1, a checkpoint every 30 minutes, of which the last 3 stay. batch_size, seq_len and steps have no default: 0. */
+ * 3e-4, float32, shuffled, documents joined, seed 1, a checkpoint every 30 minutes, of which the last 3 stay. batch_size, seq_len and steps
+ * have no default: 0. */
 void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
 
+const char *train_documents_name(uint32_t kind); /* "join", "separate" */
 extern const char *const train_lr_names[]; /* "constant", "linear", "cosine", "wsd", NULL */
 const char *train_lr_name(uint32_t kind);  /* NULL: no such kind */
 

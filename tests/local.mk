@@ -32,7 +32,7 @@ endif
 # Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
 UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_check tests/unit/test_config \
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
-	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_safetensors tests/unit/test_io_tokens \
+	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
 	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules tests/unit/test_split \
 	tests/unit/test_threads tests/unit/test_timeline tests/unit/test_watch
@@ -48,7 +48,7 @@ tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 
 SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/reference.sh
 LONG_TESTS += tests/matrix/all.sh
-SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/data.sh tests/train/keep.sh tests/train/kill.sh \
+SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/blend.sh tests/train/data.sh tests/train/documents.sh tests/train/keep.sh tests/train/kill.sh \
 	tests/train/memory.sh tests/train/rows.sh
 
 # Jobs one after another under one launch of MPI, for the tests that train: tests/jobs/lib.sh.
@@ -103,6 +103,7 @@ MPI_PROGS += tests/parity/parity
 tests_parity_parity_SOURCES = tests/parity/parity.c
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
+EXTRA_DIST += tests/train/documents.py tests/train/documents.txt
 EXTRA_DIST += tests/parity/README tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
 
 # Emulated runs, and what is made of traces.

@@ -119,8 +119,8 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
     TRY(layouts_check_kernel(v, program, i));
     for (int write = 0; write < 2; write++) {
         const struct plan_operand *o = &v->p->operands[k->first_operand];
-        for (uint32_t rest = k->mask; rest; rest &= rest - 1, o++) {
-            uint32_t which = (uint32_t)__builtin_ctz(rest);
+        for (uint64_t rest = k->mask; rest; rest &= rest - 1, o++) {
+            uint32_t which = (uint32_t)__builtin_ctzll(rest);
             if (plan_kernel_writes(k, which) != write)
                 continue;
             struct item item = { .name = NAME_GRADIENT,

@@ -26,51 +26,54 @@ static int by_place(const void *a, const void *b)
     return x->write - y->write; /* a kernel reads its operands before it writes */
 }
 
+static const uint64_t one = 1; /* a bit of a mask */
+
 /* Operands that a kernel of the graph cannot do without. */
-static uint32_t needed(const struct check *c, const struct ir_node_op *op, enum ir_pass pass)
+static uint64_t needed(const struct check *c, const struct ir_node_op *op, enum ir_pass pass)
 {
     const struct ir_op_info *info = &ir_op_info[op->op];
-    uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads, mask = 0;
+    uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads;
+    uint64_t mask = 0;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_IN(i)))
-            mask |= 1u << (OPERAND_IN + i);
+            mask |= one << (OPERAND_IN + i);
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         if (op->out[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_OUT(i)))
-            mask |= 1u << (OPERAND_OUT + i);
+            mask |= one << (OPERAND_OUT + i);
     for (uint32_t i = 0; i < IR_MAX_OUT && pass != IR_PASS_F; i++)
         if (op->out[i] != IR_NONE && c->flows[op->out[i]] && (pass == IR_PASS_BI || reads & IR_DOUT(i)))
-            mask |= 1u << (OPERAND_DOUT + i);
+            mask |= one << (OPERAND_DOUT + i);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++) {
         if (op->param[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_PARAM(i)))
-            mask |= 1u << (OPERAND_PARAM + i);
+            mask |= one << (OPERAND_PARAM + i);
         if (op->param[i] != IR_NONE && pass == IR_PASS_BW && !ir_op_param_is_state((enum ir_op)op->op, &op->attrs, i))
-            mask |= 1u << (OPERAND_DPARAM + i);
+            mask |= one << (OPERAND_DPARAM + i);
     }
     for (uint32_t i = 0; i < IR_MAX_SAVE; i++)
         if (pass != IR_PASS_F && reads & IR_SAVE(i) && i < info->n_save)
-            mask |= 1u << (OPERAND_SAVE + i);
+            mask |= one << (OPERAND_SAVE + i);
     return mask;
 }
 
 /* Operands that the operator has at all, with this mask: what is added to belongs to what is given. */
-static uint32_t possible(const struct check *c, const struct ir_node_op *op, uint32_t asked)
+static uint64_t possible(const struct check *c, const struct ir_node_op *op, uint64_t asked)
 {
     const struct ir_op_info *info = &ir_op_info[op->op];
     const bool words = op->op == IR_OP_HEAD_LOSS; /* the numbers of split words */
-    uint32_t mask = 1u << OPERAND_WORK | ((1u << (info->n_save + words)) - 1) << OPERAND_SAVE |
-                    ((1u << info->n_stash) - 1) << OPERAND_STASH;
+    uint64_t mask = one << OPERAND_WORK | ((one << (info->n_save + words)) - 1) << OPERAND_SAVE |
+                    ((one << info->n_stash) - 1) << OPERAND_STASH;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE) {
-            uint32_t gives = (info->grad_in & ~info->alias_in) >> i & 1, given = asked >> (OPERAND_DIN + i) & 1;
-            mask |= 1u << (OPERAND_IN + i) | gives << (OPERAND_DIN + i) | (gives & given) << (OPERAND_ACC + i);
+            uint64_t gives = (info->grad_in & ~info->alias_in) >> i & 1, given = asked >> (OPERAND_DIN + i) & 1;
+            mask |= one << (OPERAND_IN + i) | gives << (OPERAND_DIN + i) | (gives & given) << (OPERAND_ACC + i);
         }
     for (uint32_t i = 0; i < IR_MAX_OUT; i++)
         if (op->out[i] != IR_NONE)
-            mask |= 1u << (OPERAND_OUT + i) | (uint32_t)c->flows[op->out[i]] << (OPERAND_DOUT + i);
+            mask |= one << (OPERAND_OUT + i) | (uint64_t)c->flows[op->out[i]] << (OPERAND_DOUT + i);
     for (uint32_t i = 0; i < IR_MAX_PARAM; i++)
         if (op->param[i] != IR_NONE)
-            mask |= 1u << (OPERAND_PARAM + i) |
-                    (ir_op_param_is_state((enum ir_op)op->op, &op->attrs, i) ? 0 : 1u << (OPERAND_DPARAM + i));
+            mask |= one << (OPERAND_PARAM + i) |
+                    (ir_op_param_is_state((enum ir_op)op->op, &op->attrs, i) ? 0 : one << (OPERAND_DPARAM + i));
     return mask;
 }
 
@@ -89,10 +92,10 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
         return check_wrong(c, RULE_PROGRAM, at, "program %u of pass %s has kernel %u of pass %s", program,
                            ir_pass_name(g->pass), kernel, ir_pass_name(k->pass));
     bool sum = k->op >= IR_OP_GRAPH_COUNT;
-    if (sum ? k->n == 0 || k->mask != (k->op == IR_OP_SUM ? 3u << OPERAND_IN : 1u << OPERAND_IN) + (1u << OPERAND_OUT)
+    if (sum ? k->n == 0 || k->mask != ((k->op == IR_OP_SUM ? 3 * one : one) << OPERAND_IN) + (one << OPERAND_OUT)
             : k->n != 0)
-        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s) has mask %x, n %" PRIu64, program, kernel,
-                           ir_op_info[k->op].name, k->mask, k->n);
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s) has mask %" PRIx64 ", n %" PRIu64, program,
+                           kernel, ir_op_info[k->op].name, k->mask, k->n);
     if (sum)
         return ST_OK;
     const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
@@ -100,15 +103,15 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s",
                            program, kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name,
                            ir_op_info[op->op].name);
-    uint32_t lack = needed(c, op, k->pass) & ~k->mask;
-    uint32_t extra = k->mask & ~possible(c, op, k->mask);
+    uint64_t lack = needed(c, op, k->pass) & ~k->mask;
+    uint64_t extra = k->mask & ~possible(c, op, k->mask);
     if (extra)
         return check_wrong(c, RULE_PROGRAM, at,
                            "program %u: kernel %u (%s) has operand %d, which its operator does not have", program,
-                           kernel, op->name, __builtin_ctz(extra));
+                           kernel, op->name, __builtin_ctzll(extra));
     if (lack)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u (%s %s) lacks operand %d", program, kernel,
-                           op->name, ir_pass_name(k->pass), __builtin_ctz(lack));
+                           op->name, ir_pass_name(k->pass), __builtin_ctzll(lack));
     return ST_OK;
 }
 
@@ -224,8 +227,8 @@ static enum status check_program(struct check *c, uint32_t cls, uint32_t program
         const struct plan_kernel *kernel = &p->kernels[i];
         const struct plan_operand *o = &p->operands[kernel->first_operand];
         st = check_kernel(c, cls, program, i);
-        for (uint32_t rest = kernel->mask; rest && st == ST_OK; rest &= rest - 1, o++) {
-            uint32_t which = (uint32_t)__builtin_ctz(rest);
+        for (uint64_t rest = kernel->mask; rest && st == ST_OK; rest &= rest - 1, o++) {
+            uint32_t which = (uint32_t)__builtin_ctzll(rest);
             bool grad = which >= OPERAND_DPARAM && which < OPERAND_WORK;
             if (o->flags && !grad)
                 st = check_wrong(c, RULE_PROGRAM, (struct check_place){ .cls = cls },

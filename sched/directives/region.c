@@ -495,6 +495,11 @@ static enum status check_op(const struct sched *s, const struct directive *seque
                         "%s works on sequences in %u parts, other attention on %u; for now head regions match all "
                         "attention or none",
                         op->name, n / joined, s->share.context);
+    if (op->attrs.flags & IR_DOCUMENTS)
+        return js_wrong(&sequence->js, e,
+                        "%s keeps documents apart, which is not implemented yet where sequences are shared; use "
+                        "\"documents\": \"join\", or no \"dim\":\"sequence\"",
+                        op->name);
     if ((op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0) || (op->op == IR_OP_DISPATCH && op->attrs.capacity))
         return js_wrong(&sequence->js, e,
                         "%s counts over whole sequences (%s), which is not implemented yet where sequences are shared; "

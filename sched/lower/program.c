@@ -133,7 +133,7 @@ static uint32_t temp_slot(struct program_maker *m)
 
 static void operand(struct program_maker *m, struct plan_kernel *k, uint32_t index, struct place p, uint32_t flags)
 {
-    k->mask |= 1u << index;
+    k->mask |= UINT64_C(1) << index;
     *vec_push(&m->ps->pb->operands) = (struct plan_operand){ .slot = p.slot, .flags = flags, .offset = p.offset };
 }
 

@@ -17,9 +17,13 @@ static enum status write_job(const struct build *b, struct job *j, const struct 
     TRY(job_write(b->out, j, e));
     for (uint32_t i = 0; i < notices->n; i++)
         printf("note: %s\n", notices->at[i]);
-    printf("%s: %s, %llu parameters, batch %u x %u tokens, %llu steps\n", b->out, j->graph.family,
-           (unsigned long long)ir_graph_param_count(&j->graph), j->train.batch_size, j->train.seq_len,
-           (unsigned long long)j->train.steps);
+    char length[48];
+    if (j->train.steps)
+        snprintf(length, sizeof length, "%llu steps", (unsigned long long)j->train.steps);
+    else
+        snprintf(length, sizeof length, "%g epochs", j->train.epochs);
+    printf("%s: %s, %llu parameters, batch %u x %u tokens, %s\n", b->out, j->graph.family,
+           (unsigned long long)ir_graph_param_count(&j->graph), j->train.batch_size, j->train.seq_len, length);
     return ST_OK;
 }
 

@@ -49,6 +49,13 @@ static inline size_t cpu_sequence(const struct op_args *a, size_t r)
     return cpu_token_major(a) ? r % a->positions->row_i : r / a->t;
 }
 
+/* What row r's token has of the table of pos_embed: its position in the sequence, or in its document. */
+static inline size_t cpu_position(const struct op_args *a, size_t r)
+{
+    const size_t i = op_position(a->positions, (uint32_t)cpu_token(a, r)), t = a->positions ? a->positions->t_all : a->t;
+    return i - (a->document ? (size_t)a->document[cpu_sequence(a, r) * t + i] : 0);
+}
+
 static inline bool cpu_half(const struct op_args *a)
 {
     return a->compute == IR_BF16;

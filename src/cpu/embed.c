@@ -61,7 +61,7 @@ void cpu_pos_embed_f(const struct op_args *a)
     float *y = a->out[0];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
-        v->add(y + r * c, x + r * c, p + op_position(a->positions, (uint32_t)cpu_token(a, r)) * c, c);
+        v->add(y + r * c, x + r * c, p + cpu_position(a, r) * c, c);
 }
 
 /* Positions of the table that no token here has. */
@@ -79,8 +79,27 @@ static void zero_others(const struct op_args *a, float *dp)
     cpu_zero(dp + at * a->attrs->features, (a->attrs->positions - at) * a->attrs->features);
 }
 
+/* Positions begin anew with each document. Each thread owns a strip of columns, as in cpu_embed_bw(). */
+static void pos_embed_bw_documents(const struct op_args *a)
+{
+    const struct vec *v = cpu_vec();
+    const size_t c = a->attrs->features, rows = cpu_rows(a);
+    const float *dy = a->dout[0];
+    float *dp = a->dparam[0];
+    if (!(a->dparam_add & 1))
+        cpu_zero(dp, a->attrs->positions * c);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
+    for (size_t j = 0; j < c; j += VEC_STRIP)
+        for (size_t r = 0; r < rows; r++)
+            v->axpy(dp + cpu_position(a, r) * c + j, 1.0f, dy + r * c + j, c - j < VEC_STRIP ? c - j : VEC_STRIP);
+}
+
 void cpu_pos_embed_bw(const struct op_args *a)
 {
+    if (a->document) {
+        pos_embed_bw_documents(a);
+        return;
+    }
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, t = a->t;
     const float *dy = a->dout[0];

@@ -44,6 +44,11 @@ static void run_slice(const struct vec *v, struct running *run, const float *log
         run->at_target = logits[(size_t)target - j0];
 }
 
+static float gradient_scale(const struct op_args *a)
+{
+    return (float)(a->weight ? a->loss_scale * *a->weight : a->loss_scale);
+}
+
 static bool shaped(const struct ir_attrs *at)
 {
     return at->flags & IR_BIAS || at->scale > 0 || at->score_cap > 0;
@@ -105,7 +110,7 @@ static void row_gradient(const struct op_args *a, void *row, size_t words, int32
 {
     const struct vec *v = cpu_vec();
     const struct ir_attrs *at = a->attrs;
-    const float scale = (float)a->loss_scale, by = at->scale > 0 ? at->scale : 1;
+    const float scale = gradient_scale(a), by = at->scale > 0 ? at->scale : 1;
     float z[PIECE], slope[PIECE];
     for (size_t j = 0; j < words; j += PIECE) {
         const size_t n = words - j < PIECE ? words - j : PIECE;
@@ -167,7 +172,7 @@ static void train_losses(const struct op_args *a, double *loss)
     const struct vec *v = cpu_vec();
     const size_t n = a->attrs->vocab, rows = cpu_rows(a);
     const int32_t *target = a->in[1];
-    const float scale = (float)a->loss_scale;
+    const float scale = gradient_scale(a);
     product(a, a->in[0], rows, a->param[0], n, a->save[0]);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, n))
     for (size_t r = 0; r < rows; r++)

@@ -101,12 +101,13 @@ struct cuda_cross_entropy {
     const int32_t *target; /* (rows); < 0 counts nothing and has gradient 0 */
     uint64_t rows;
     uint32_t vocab, ld;
-    uint32_t compute;  /* of the logits */
-    bool gradient;     /* false: the logits stay as they are */
-    double loss_scale; /* of the gradient */
-    float scale, cap;  /* of logits: a factor, a bound; 0: none */
-    double *loss;      /* SCALAR_LOSS */
-    double *work;      /* (rows) */
+    uint32_t compute;     /* of the logits */
+    bool gradient;        /* false: the logits stay as they are */
+    double loss_scale;    /* of the gradient, */
+    const double *weight; /* and this; NULL: 1 */
+    float scale, cap;     /* of logits: a factor, a bound; 0: none */
+    double *loss;         /* SCALAR_LOSS */
+    double *work;         /* (rows) */
     void *stream;
 };
 void cuda_cross_entropy(const struct cuda_cross_entropy *c);

@@ -26,10 +26,13 @@ __global__ void __launch_bounds__(EMBED_THREADS) embed_kernel(T *__restrict__ x,
 
 template <typename T, int V>
 __global__ void __launch_bounds__(EMBED_THREADS)
-    pos_embed_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ p, unsigned c, row_map rows)
+    pos_embed_kernel(T *__restrict__ y, const T *__restrict__ x, const T *__restrict__ p,
+                     const int32_t *__restrict__ document, unsigned t_all, unsigned c, row_map rows)
 {
-    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * c,
-                   position = static_cast<uint64_t>(rows.position(rows.token(blockIdx.x))) * c;
+    const uint64_t row = static_cast<uint64_t>(blockIdx.x) * c;
+    const unsigned at = rows.position(rows.token(blockIdx.x));
+    const uint64_t position =
+        static_cast<uint64_t>(at - (document ? document[static_cast<uint64_t>(rows.sequence(blockIdx.x)) * t_all + at] : 0)) * c;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
         float v[V];
         load(v, x + row + i);
@@ -61,6 +64,31 @@ __global__ void __launch_bounds__(EMBED_THREADS)
 #pragma unroll
                 for (int k = 0; k < V; k++)
                     sum[k] += v[k];
+            }
+        store(dp + to + i, sum);
+    }
+}
+
+/* The same where positions begin anew with each document, of (b, t_all): a block has a position, and looks for its rows. */
+template <typename T, int V>
+__global__ void __launch_bounds__(EMBED_THREADS)
+    pos_embed_bw_documents_kernel(float *dp, const T *__restrict__ dy, const int32_t *__restrict__ document,
+                                  unsigned t_all, unsigned b, row_map rows, unsigned c, bool add)
+{
+    const uint64_t to = static_cast<uint64_t>(blockIdx.x) * c;
+    for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
+        float sum[V] = {}, v[V];
+        if (add)
+            load(sum, dp + to + i);
+        for (unsigned s = 0; s < b; s++)
+            for (unsigned k = 0; k < rows.t; k++) {
+                const unsigned at = rows.position(k);
+                if (at - document[static_cast<uint64_t>(s) * t_all + at] != blockIdx.x)
+                    continue;
+                load(v, dy + rows.row(s, k) * c + i);
+#pragma unroll
+                for (int j = 0; j < V; j++)
+                    sum[j] += v[j];
             }
         store(dp + to + i, sum);
     }
@@ -252,7 +280,8 @@ template <typename T> void pos_embed_f(const struct op_args *a)
     const bool fits = wide<T>(c, a->param[0], a->in[0], a->out[0]);
     launch("pos_embed F", fits ? pos_embed_kernel<T, V> : pos_embed_kernel<T, 1>, static_cast<unsigned>(rows_of(a)),
            threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream, static_cast<T *>(a->out[0]),
-           static_cast<const T *>(a->in[0]), static_cast<const T *>(a->param[0]), c, row_map_of(a));
+           static_cast<const T *>(a->in[0]), static_cast<const T *>(a->param[0]), a->document,
+           a->positions ? a->positions->t_all : a->t, c, row_map_of(a));
 }
 
 template <typename T> void pos_embed_bw(const struct op_args *a)
@@ -260,6 +289,13 @@ template <typename T> void pos_embed_bw(const struct op_args *a)
     enum { V = vector_of<T> };
     const unsigned c = a->attrs->features, add = a->dparam_add & 1;
     const bool fits = wide<T>(c, a->dparam[0], a->dout[0]);
+    if (a->document) {
+        launch("pos_embed BW", fits ? pos_embed_bw_documents_kernel<T, V> : pos_embed_bw_documents_kernel<T, 1>,
+               a->attrs->positions, threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream,
+               static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->document,
+               a->positions ? a->positions->t_all : a->t, a->b, row_map_of(a), c, add != 0);
+        return;
+    }
     launch("pos_embed BW", fits ? pos_embed_bw_kernel<T, V> : pos_embed_bw_kernel<T, 1>,
            add ? a->t : a->attrs->positions, threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream,
            static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->b, row_map_of(a), c, add != 0);

@@ -98,7 +98,7 @@ struct loss_zero {
 template <typename T>
 __global__ void __launch_bounds__(LOSS_THREADS)
     loss_kernel(T *logits, const int32_t *__restrict__ target, double *loss, unsigned vocab, unsigned ld, bool gradient,
-                float scale, loss_shape shape)
+                double loss_scale, const double *weight, loss_shape shape)
 {
     SHARED(float, room, MAX_WARPS);
     T *const row = logits + static_cast<uint64_t>(blockIdx.x) * ld;
@@ -120,6 +120,7 @@ __global__ void __launch_bounds__(LOSS_THREADS)
         loss[blockIdx.x] = log(static_cast<double>(sum)) + most - shape.of(at_target[0]);
     if (!gradient)
         return;
+    const float scale = static_cast<float>(weight ? loss_scale * *weight : loss_scale);
     const loss_gradient grad = { most, scale / sum, scale, static_cast<unsigned>(t), shape };
     loss_row<true>(row, vocab, grad);
     loss_row<true>(row + vocab, ld - vocab, loss_zero());
@@ -163,7 +164,7 @@ __global__ void __launch_bounds__(LOSS_THREADS)
 template <typename T>
 __global__ void __launch_bounds__(LOSS_THREADS)
     loss_hear_kernel(T *logits, const int32_t *__restrict__ target, const loss_told *__restrict__ told, double *loss,
-                     const cuda_words w, float scale, loss_shape shape)
+                     const cuda_words w, loss_shape shape)
 {
     const int32_t t = target[blockIdx.x];
     float most = -INFINITY, at_target = 0;
@@ -179,6 +180,7 @@ __global__ void __launch_bounds__(LOSS_THREADS)
         loss[blockIdx.x] = t >= 0 && w.first + blockIdx.x - w.own.first < w.own.count ? log(sum) + most - at_target : 0;
     if (!w.c.gradient)
         return;
+    const float scale = static_cast<float>(w.c.weight ? w.c.loss_scale * *w.c.weight : w.c.loss_scale);
     T *const row = logits + static_cast<uint64_t>(blockIdx.x) * w.c.ld;
     const unsigned words = t >= 0 ? w.c.vocab : 0;
     const loss_gradient grad = { most, scale / static_cast<float>(sum), scale,
@@ -212,7 +214,7 @@ template <typename T> void cross_entropy(const struct cuda_cross_entropy *c)
 {
     launch("cross-entropy", loss_kernel<T>, static_cast<unsigned>(c->rows),
            threads_for(blocks_for(c->vocab, vector_of<T>), LOSS_THREADS), 0, c->stream, static_cast<T *>(c->logits),
-           c->target, c->work, c->vocab, c->ld, c->gradient, static_cast<float>(c->loss_scale),
+           c->target, c->work, c->vocab, c->ld, c->gradient, c->loss_scale, c->weight,
            loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
     launch("cross-entropy", loss_sum_kernel, 1, LOSS_THREADS, 0, c->stream, c->loss, c->work, c->rows);
 }
@@ -223,7 +225,7 @@ template <typename T> void words_hear(const struct cuda_words *w)
     launch("cross-entropy", loss_hear_kernel<T>, static_cast<unsigned>(c->rows),
            threads_for(blocks_for(c->vocab, vector_of<T>), LOSS_THREADS), 0, c->stream, static_cast<T *>(c->logits),
            c->target, reinterpret_cast<const loss_told *>(w->told) + w->first, c->work, *w,
-           static_cast<float>(c->loss_scale), loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
+           loss_shape{ c->scale > 0 ? c->scale : 1, c->cap });
     launch("cross-entropy", loss_sum_kernel, 1, LOSS_THREADS, 0, c->stream, c->loss, c->work, c->rows);
 }
 } // namespace

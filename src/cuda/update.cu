@@ -185,7 +185,7 @@ __global__ void __launch_bounds__(SUMSQ_PARTS)
 __global__ void clip_kernel(struct step_inputs *s, const double *scalars, double clip_norm)
 {
     const double norm = sqrt(scalars[SCALAR_NORM2]);
-    s->skip = !isfinite(norm) || !isfinite(scalars[SCALAR_LOSS]) || !isfinite(scalars[SCALAR_AUX]) ||
+    s->skip = s->skip || !isfinite(norm) || !isfinite(scalars[SCALAR_LOSS]) || !isfinite(scalars[SCALAR_AUX]) ||
               scalars[SCALAR_NONFINITE] != 0;
     s->grad_scale = norm > clip_norm ? clip_norm / norm : 1;
 }

@@ -14,13 +14,14 @@
 #include "ir/scalar.h"
 #include "ir/split.h"
 
-/* Per-step inputs of update kernels, in the back end's memory. */
+/* Per-step inputs of updates and of the loss, in the back end's memory. */
 struct step_inputs {
     double lr;
     double grad_scale; /* clipping: min(1, clip/norm) */
     uint64_t update;   /* from 1: number of this update since the moments were zero, for Adam's bias correction */
-    uint32_t skip;     /* 1: norm or loss is no number, the parameters stay as they are */
+    uint32_t skip;     /* 1: norm or loss is no number, or no token counts: the parameters stay as they are */
     uint32_t epoch;    /* of the step's events */
+    double weight;     /* of a loss: tokens of the step by those whose loss counts; 1 where all do */
 };
 
 /* Which part of an operator a device computes: where its tokens stand in their sequences, and which block of a split parameter it has
@@ -72,7 +73,8 @@ struct op_args {
     void *work;                 /* target's workspace, 64-byte aligned at least */
     double *scalars;            /* [SCALAR_COUNT]: head_loss adds to LOSS, router to AUX, dispatch to DROPPED */
     double *load;               /* router F: [experts] the tokens that chose each are added; NULL: nobody counts them */
-    double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it */
+    double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it, */
+    const double *weight; /* head_loss also with this: step_inputs.weight; NULL: 1 */
     uint64_t n;        /* sum and copy: elements */
     void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
     bool widened;      /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
@@ -82,8 +84,8 @@ struct op_args {
     uint32_t phase; /* of ir_op_phases(), which come in order on the same operands */
     /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. */
     const struct op_positions *positions;
-    /* Attention: (b, t_all) int32 in the back end's memory, where the document of each position begins: a query sees no key before
-     * it. Loaded as tokens are, with the microbatch. NULL: one document a sequence. On CUDA the kernels of attention_tiles.cu take it. */
+    /* Attention and pos_embed with IR_DOCUMENTS, their last input: (b, t_all) int32, where the document of each position begins. A query
+     * sees no key before it, and the table begins anew with it. NULL: one document a sequence. */
     const int32_t *document;
 };
 
@@ -206,7 +208,7 @@ struct compute_backend {
     /* Nothing where s->skip. s: the back end's memory. */
     void (*balance)(const struct balance_args *b, const struct step_inputs *s);
     /* grad_scale and skip from the step's sums: norm = sqrt(scalars[SCALAR_NORM2]); skipped is where the norm, LOSS or AUX is
-     * not finite, or NONFINITE not zero. All in the back end's memory. */
+     * not finite, or NONFINITE not zero, or where skip is set already. All in the back end's memory. */
     void (*clip)(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
     /* *sum += the sum of squares of n float32, in float64, in an order that depends on n alone; *nonfinite += count of
      * NaN and Inf. */

@@ -329,7 +329,6 @@ void exec__device_run(struct exec *x, double *scalars)
     else
         enqueue_list(x);
     d->now = NULL;
-    exec__beside(x);
     d->ops->synchronize();
     exec__device_check(x, NULL);
     x->comm_backend->drain(x->comm);

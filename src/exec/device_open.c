@@ -57,6 +57,7 @@ static enum status take_arenas(struct exec *x, struct err *e)
     x->scalars = block->scalars;
     x->discarded = block->discarded;
     d->inputs = &block->inputs;
+    x->weight = &d->inputs->weight;
     return ST_OK;
 }
 

@@ -92,7 +92,7 @@ static const struct plan_operand *operand_of(const struct exec *x, uint32_t kern
     const struct plan_kernel *k = &x->plan->kernels[kernel];
     if (!(k->mask >> bit & 1))
         return NULL;
-    return &x->plan->operands[k->first_operand + (uint32_t)__builtin_popcount(k->mask & ((1u << bit) - 1))];
+    return &x->plan->operands[k->first_operand + (uint32_t)__builtin_popcountll(k->mask & ((UINT64_C(1) << bit) - 1))];
 }
 
 /* Is the result of kernel i what the next one begins with, and in BI nothing else's? */

@@ -12,9 +12,15 @@
 #include "ir/plan.h"
 
 /* Where PLAN_LOAD gets its numbers. */
+enum exec_input {
+    EXEC_TOKENS,    /* ids */
+    EXEC_TARGETS,   /* the id that follows each; negative: its loss does not count */
+    EXEC_DOCUMENTS, /* where the document of each begins */
+    EXEC_INPUTS
+};
 struct exec_data {
-    /* Token ids of sample number `sample`, or with `targets` the ids that follow them: to[seq_len]. */
-    enum status (*read)(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e);
+    /* Those of sample number `sample`: to[seq_len]. */
+    enum status (*read)(void *self, uint64_t sample, enum exec_input which, int32_t *to, struct err *e);
     void *self;
 };
 
@@ -80,10 +86,9 @@ struct exec_step {
     bool written;    /* SCALAR_WRITTEN */
     bool traced;     /* exec_times() will be asked for */
     const struct exec_data *data;
-    /* NULL, or what the host does once, when all samples of the step are loaded: on a device while it computes, else when the
-     * list has ended. */
-    void (*beside)(void *self);
-    void *beside_self;
+    double targets; /* that count, of all ranks: what the gradient of the loss is divided by; 0: all do */
+    bool skip;      /* the step makes no update */
+    double counted; /* SCALAR_COUNTED */
 };
 /* Runs one list; returns when everything is done. scalars[SCALAR_COUNT]: the sums over all ranks where the list sums them.
  * A failure inside a step (a broken transport, check_numbers) leaves by process_fail(): other ranks wait in

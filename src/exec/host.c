@@ -60,6 +60,7 @@ static enum status open_host(struct exec *x, const struct exec_setup *s, struct 
     pthread_mutex_init(&h->lock, NULL);
     pthread_cond_init(&h->all_done, NULL);
     x->discarded = h->discarded;
+    x->weight = &h->inputs.weight;
     TRY(check_room(x, s->local_ranks, e));
     TRY(exec__host_open(x, UINT32_MAX, e));
     return exec__bind_kernels(x, e);

@@ -17,7 +17,7 @@ struct exec_machine {
     void (*disconnect)(struct exec *x);
     void (*close)(struct exec *x);
 
-    /* Runs x->list; returns when everything is done. scalars[SCALAR_COUNT]: as exec_run(). May call exec__beside(). */
+    /* Runs x->list; returns when everything is done. scalars[SCALAR_COUNT]: as exec_run(). */
     void (*run)(struct exec *x, double *scalars);
     /* `bytes` of the memory that kernels work on, for the host to read until the next call. */
     const void *(*read)(const struct exec *x, const void *p, uint64_t bytes);

@@ -62,14 +62,6 @@ static enum status open_comm(struct exec *x, const struct exec_setup *s, struct 
 
 /* ---- opening and closing -------------------------------------------------------------------------------------- */
 
-static uint32_t graph_input(const struct ir_graph *g, const char *name)
-{
-    for (uint32_t i = 0; i < g->tensors.n; i++)
-        if (g->tensors.at[i].producer == IR_NONE && strcmp(g->tensors.at[i].name, name) == 0)
-            return i;
-    return IR_NONE;
-}
-
 static struct exec *new_exec(const struct exec_setup *s)
 {
     const struct plan_header *h = s->plan->h;
@@ -85,7 +77,9 @@ static struct exec *new_exec(const struct exec_setup *s)
     x->balance_rate = s->balance_rate;
     x->check_numbers = s->check_numbers;
     x->tell_number = s->tell_number;
-    x->targets = graph_input(s->graph, "targets");
+    x->inputs[EXEC_TOKENS] = ir_graph_find_input(s->graph, "tokens");
+    x->inputs[EXEC_TARGETS] = ir_graph_find_input(s->graph, "targets");
+    x->inputs[EXEC_DOCUMENTS] = ir_graph_find_input(s->graph, "documents");
     arena_init(&x->memory);
     x->calls = arena_array(&x->memory, struct comm_call, h->count[PLAN_S_INSTRS]);
     x->wakes = arena_array(&x->memory, unsigned char, h->count[PLAN_S_INSTRS]);

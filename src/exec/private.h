@@ -56,7 +56,7 @@ struct exec {
     double copy_waited;                /* exec_copy_waited() */
 
     /* the plan, bound to this rank */
-    uint32_t targets;             /* tensor of the graph; IR_NONE: has none */
+    uint32_t inputs[EXEC_INPUTS]; /* tensors of the graph; IR_NONE: has none */
     struct exec__kernel *kernels; /* [kernels of the plan] */
     struct exec__bucket *buckets; /* [buckets of the plan] */
     struct exec__gaps *gaps;      /* [slots of the plan] */
@@ -77,9 +77,9 @@ struct exec {
     /* the list that runs, or ran last */
     const struct plan_list *list;
     const struct exec_step *step;
-    uint32_t epoch, told; /* told: the epoch in which tell_number() was called last */
-    double loss_scale;
-    void (*beside)(void *self); /* of the step, still to be called */
+    uint32_t epoch, told;      /* told: the epoch in which tell_number() was called last */
+    double tokens, loss_scale; /* of all samples of the list; 1 by it */
+    const double *weight;      /* step_inputs.weight, in the memory that kernels work on; NULL: nothing is computed */
     /* For exec_look(): list << 32 | epoch, with the highest bit while it runs; and its step. */
     _Atomic uint64_t running, running_step;
     _Atomic uint32_t kernel; /* that the loop is in: so that a long program is seen to move */
@@ -124,8 +124,6 @@ void exec__overflow(void *x, uint32_t event, uint64_t rows);
 /* What scalars, with the loads behind them, and inputs are when a step begins. */
 void exec__first_scalars(const struct exec *x, double *scalars);
 struct step_inputs exec__first_inputs(const struct exec *x);
-/* exec_step.beside, the first time in a step. */
-void exec__beside(struct exec *x);
 /* The numbers of a PLAN_LOAD: to[microbatch_size*seq_len], host memory. */
 void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to);
 void *exec__operand(const struct exec *x, const struct plan_base *bases, const struct plan_operand *o);

@@ -59,10 +59,13 @@ void exec__load(const struct exec *x, const struct plan_instr *in, int32_t *to)
     const struct exec_data *data = x->step->data;
     uint64_t b = x->list->microbatch_size, t = x->graph->seq_len;
     uint64_t first = x->step->sample + first_place(x, x->list, in);
+    enum exec_input which = EXEC_TOKENS;
     struct err e = { 0 };
+    while (x->inputs[which] != in->tensor)
+        which++;
     for (uint64_t i = 0; i < b; i++) {
         int32_t *row = in->count ? x->row : to + i * t;
-        if (data->read(data->self, first + i, in->tensor == x->targets, row, &e) != ST_OK)
+        if (data->read(data->self, first + i, which, row, &e) != ST_OK)
             exec__fail(x, in, &e);
         if (in->count)
             exec__load_part(x, in, (uint32_t)i, to);
@@ -81,7 +84,7 @@ void *exec__operand(const struct exec *x, const struct plan_base *bases, const s
 static void resolve(const struct exec *x, const struct plan_base *bases, const struct plan_kernel *k, struct op_args *a)
 {
     const struct plan_operand *o = &x->plan->operands[k->first_operand];
-    uint32_t mask = k->mask;
+    uint64_t mask = k->mask;
 #define TAKE(array, first, count)          \
     for (uint32_t i = 0; i < (count); i++) \
         if (mask >> ((first) + i) & 1)     \
@@ -111,6 +114,7 @@ struct op_args exec__args(const struct exec *x, const struct plan_list *l, const
     struct op_args a = x->kernels[kernel].args;
     a.b = l->microbatch_size;
     a.loss_scale = x->loss_scale;
+    a.weight = x->weight;
     if (in->count) { /* a later piece of the program begins with phase 1 of a kernel */
         uint32_t first, end;
         exec__piece(x, in, &first, &end);
@@ -118,6 +122,8 @@ struct op_args exec__args(const struct exec *x, const struct plan_list *l, const
     }
     a.stream = stream;
     resolve(x, &x->plan->bases[in->first_base], &x->plan->kernels[kernel], &a);
+    if (a.attrs && a.attrs->flags & IR_DOCUMENTS)
+        a.document = a.in[ir_op_inputs((enum ir_op)a.op, a.attrs) - 1];
     return a;
 }
 
@@ -217,7 +223,13 @@ void exec__loop(struct exec *x, exec__carry_out carry_out, double *scalars)
 
 struct step_inputs exec__first_inputs(const struct exec *x)
 {
-    return (struct step_inputs){ .lr = x->step->lr, .grad_scale = 1, .update = x->step->update, .epoch = x->epoch };
+    const double targets = x->step->targets;
+    return (struct step_inputs){ .lr = x->step->lr,
+                                 .grad_scale = 1,
+                                 .update = x->step->update,
+                                 .skip = x->step->skip,
+                                 .epoch = x->epoch,
+                                 .weight = targets > 0 ? x->tokens / targets : 1 };
 }
 
 void exec__first_scalars(const struct exec *x, double *scalars)
@@ -226,13 +238,7 @@ void exec__first_scalars(const struct exec *x, double *scalars)
     scalars[SCALAR_STOP] = x->step->stop;
     scalars[SCALAR_SAVE] = x->step->save;
     scalars[SCALAR_WRITTEN] = x->step->written;
-}
-
-void exec__beside(struct exec *x)
-{
-    if (x->beside)
-        x->beside(x->step->beside_self);
-    x->beside = NULL;
+    scalars[SCALAR_COUNTED] = x->step->counted;
 }
 
 void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
@@ -240,14 +246,13 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     const struct plan_list *l = &x->plan->lists[step->list];
     x->list = l;
     x->step = step;
-    x->beside = step->beside;
-    x->loss_scale = 1 / ((double)l->replicas * l->microbatches * l->microbatch_size * x->graph->seq_len);
+    x->tokens = (double)l->replicas * l->microbatches * l->microbatch_size * x->graph->seq_len;
+    x->loss_scale = 1 / x->tokens;
     x->epoch++;
     atomic_store(&x->running_step, step->step);
     atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
     x->machine->run(x, scalars);
     atomic_fetch_and(&x->running, ~EXEC__RUNS);
-    exec__beside(x);
 }
 
 const double *exec_loads(const struct exec *x)

@@ -143,12 +143,10 @@ static void note_strategy(struct build *b)
 
 /* What training would say about its data, where it is there already: a job may be built before them. A model's vocabulary may be
  * larger than the file's (padded), not the other way round. */
-static void note_data(struct build *b, const char *key, const char *path)
+static void note_file(struct build *b, const char *key, const char *path)
 {
     struct tokens t;
     struct err why = { 0 };
-    if (!path || !*path)
-        return;
     if (tokens_open(path, b->job->train.seq_len, UINT32_MAX, &t, &why) != ST_OK) {
         notices_add(b->notices, b->from->train, "$.%s: %s", key, why.text);
         return;
@@ -158,7 +156,15 @@ static void note_data(struct build *b, const char *key, const char *path)
         notices_add(b->notices, b->from->train,
                     "$.%s: %s has a vocabulary of %u tokens, the model %u: training stops at an id from %u on", key,
                     path, t.file_vocab, vocab, vocab);
+    if (b->job->train.documents == DOCUMENTS_SEPARATE && !t.n_documents)
+        notices_add(b->notices, b->from->train, "$.%s: %s marks no documents, which $.documents requires", key, path);
     tokens_close(&t);
+}
+
+static void note_data(struct build *b, const char *key, const struct train_sources *s)
+{
+    for (uint32_t i = 0; i < s->n; i++)
+        note_file(b, key, s->at[i].path);
 }
 
 static enum status build(struct build *b, struct err *e)
@@ -168,11 +174,13 @@ static enum status build(struct build *b, struct err *e)
     TRY(config_parse(b->train, b->from->train, &j->train, e));
     config_notes(&j->train, b->from->train, b->notices);
     TRY(ir_family_build(b->model, b->from->model, j->train.seq_len, &j->graph, b->notices, e));
+    if (j->train.documents == DOCUMENTS_SEPARATE)
+        ir_graph_separate(&j->graph);
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
     note_strategy(b);
-    note_data(b, "data", j->train.data);
-    note_data(b, "eval_data", j->train.eval_data);
+    note_data(b, "data", &j->train.data);
+    note_data(b, "eval_data", &j->train.eval_data);
     return ST_OK;
 }
 

@@ -33,7 +33,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, uin
         .compute = (enum ir_dtype)j->train.dtype,
         .optimizer = j->train.optimizer,
         .clip = j->train.clip_norm > 0,
-        .eval = j->train.eval_data[0] != '\0',
+        .eval = j->train.eval_data.n > 0,
         .snapshot = true,
         .target = target,
         .comm_scratch = comm_scratch,

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 
+#include "io/checkpoint.h"
 #include "ir/op.h"
 
 static const int64_t many = (int64_t)1 << 53;
@@ -71,18 +72,124 @@ static enum status read_lr(const struct js *root, struct train_config *c, struct
     return count_or(&o, "decay_steps", 1, &c->decay_steps, e);
 }
 
-static enum status read_path(const struct js *root, const char *key, char path[TRAIN_PATH_BYTES], struct err *e)
+/* ---- data ---- */
+
+static enum status read_path(const struct js *v, struct train_source *s, struct err *e)
+{
+    const char *text;
+    TRY(js_str(v, &text, e));
+    if (!*text || strlen(text) >= TRAIN_PATH_BYTES)
+        return js_expected(v, e, "a file name of 1 to %d bytes", TRAIN_PATH_BYTES - 1);
+    strcpy(s->path, text);
+    return ST_OK;
+}
+
+/* Names are columns of metrics.csv. */
+static enum status name_source(const struct js *v, const char *name, struct train_sources *to, uint32_t i,
+                               struct err *e)
+{
+    if (!*name || strlen(name) >= TRAIN_NAME_BYTES || name[strcspn(name, " ,\"\t\n\r\v\f")] != '\0')
+        return js_wrong(
+            v, e, "the name \"%.80s\" is not possible, expected 1 to %d bytes without spaces, commas and quotes%s",
+            name, TRAIN_NAME_BYTES - 1, json_is_array(v->v) ? "" : "; [weight, file, name] gives one");
+    for (uint32_t k = 0; k < i; k++)
+        if (strcmp(to->at[k].name, name) == 0)
+            return js_wrong(v, e, "the name %s appears twice; give another one as in [weight, file, name]", name);
+    strcpy(to->at[i].name, name);
+    return ST_OK;
+}
+
+/* "file", [weight, "file"] or [weight, "file", "name"]. */
+static enum status read_source(const struct js *v, struct train_sources *to, uint32_t i, struct err *e)
+{
+    struct train_source *s = &to->at[i];
+    char stem[CHECKPOINT_NAME];
+    const char *name = stem;
+    uint32_t n = 0;
+    struct js part;
+    if (json_is_array(v->v)) {
+        TRY(js_count(v, &n, e));
+        if (n < 2 || n > 3)
+            return js_expected(v, e, "[weight, file] or [weight, file, name]");
+        part = js_at(v, 0);
+        TRY(js_num(&part, 1e-9, 1e9, &s->weight, e));
+        part = js_at(v, 1);
+        TRY(read_path(&part, s, e));
+    } else {
+        TRY(read_path(v, s, e));
+    }
+    if ((s->weight > 0) != (to->at[0].weight > 0))
+        return js_expected(v, e, "[weight, file] for all files, or for none of them");
+    checkpoint_source_name(s->path, stem);
+    if (n == 3) {
+        part = js_at(v, 2);
+        TRY(js_str(&part, &name, e));
+    }
+    return name_source(v, name, to, i, e);
+}
+
+static enum status read_data(const struct js *root, struct train_config *c, struct err *e)
 {
     struct js v;
-    const char *text;
-    TRY(js_opt(root, key, &v, e));
+    struct train_sources *to = &c->data;
+    TRY(js_opt(root, "data", &v, e));
     if (!v.v)
         return ST_OK;
-    TRY(js_str(&v, &text, e));
-    if (!*text || strlen(text) >= TRAIN_PATH_BYTES)
-        return js_expected(&v, e, "a file name of 1 to %d bytes", TRAIN_PATH_BYTES - 1);
-    memcpy(path, text, strlen(text) + 1);
+    to->n = 1;
+    if (json_is_string(v.v))
+        return read_path(&v, &to->at[0], e);
+    if (!json_is_array(v.v))
+        return js_expected(&v, e, "a file name, a list of them, or a list of [weight, file]");
+    TRY(js_count(&v, &to->n, e));
+    if (to->n < 1 || to->n > TRAIN_SOURCES_MAX)
+        return js_expected(&v, e, "1 to %d token files (`piper data import` makes one of many)", TRAIN_SOURCES_MAX);
+    for (uint32_t i = 0; i < to->n; i++) {
+        struct js entry = js_at(&v, i);
+        TRY(read_source(&entry, to, i, e));
+    }
     return ST_OK;
+}
+
+static enum status read_eval_data(const struct js *root, struct train_config *c, struct err *e)
+{
+    struct js v;
+    struct train_sources *to = &c->eval_data;
+    const char *name;
+    json_t *path;
+    TRY(js_opt(root, "eval_data", &v, e));
+    if (!v.v)
+        return ST_OK;
+    if (json_is_string(v.v)) {
+        to->n = 1;
+        return read_path(&v, &to->at[0], e);
+    }
+    if (!json_is_object(v.v))
+        return js_expected(&v, e, "a file name, or an object of them: {\"name\": \"file\", ...}");
+    if (json_object_size(v.v) < 1 || json_object_size(v.v) > TRAIN_SOURCES_MAX)
+        return js_expected(&v, e, "1 to %d token files", TRAIN_SOURCES_MAX);
+    json_object_foreach(v.v, name, path)
+    {
+        struct js entry;
+        TRY(js_need(&v, name, &entry, e));
+        TRY(read_path(&entry, &to->at[to->n], e));
+        TRY(name_source(&entry, name, to, to->n, e));
+        to->n++;
+    }
+    return ST_OK;
+}
+
+static enum status read_documents(const struct js *root, struct train_config *c, struct err *e)
+{
+    struct js v;
+    const char *word;
+    TRY(js_opt(root, "documents", &v, e));
+    TRY(js_str_or(root, "documents", train_documents_name(DOCUMENTS_JOIN), &word, e));
+    for (c->documents = 0; train_documents_name(c->documents);)
+        if (strcmp(train_documents_name(c->documents++), word) == 0) {
+            c->documents--;
+            return ST_OK;
+        }
+    return js_expected(&v, e, "\"join\" or \"separate\"");
 }
 
 static enum status read_trace(const struct js *root, struct train_config *c, struct err *e)
@@ -113,6 +220,28 @@ static enum status read_dtype(const struct js *root, struct train_config *c, str
     return ST_OK;
 }
 
+/* How long the run is: exactly one of steps, tokens, epochs. */
+static enum status read_length(const struct js *root, struct train_config *c, struct err *e)
+{
+    struct js steps, tokens, epochs;
+    int64_t x;
+    TRY(js_opt(root, "steps", &steps, e));
+    TRY(js_opt(root, "tokens", &tokens, e));
+    TRY(js_opt(root, "epochs", &epochs, e));
+    if (!steps.v && !tokens.v && !epochs.v)
+        return js_need(root, "steps", &steps, e);
+    if (!!steps.v + !!tokens.v + !!epochs.v > 1)
+        return js_wrong(steps.v && tokens.v ? &tokens : &epochs, e,
+                        "conflicts with %s: one of steps, tokens and epochs gives the length of the run",
+                        steps.v ? "steps" : "tokens");
+    if (epochs.v)
+        return js_num(&epochs, 1e-6, 1e9, &c->epochs, e);
+    TRY(js_int(steps.v ? &steps : &tokens, 1, many - 1, &x, e));
+    uint64_t step = tokens.v ? (uint64_t)c->batch_size * c->seq_len : 1;
+    c->steps = ((uint64_t)x + step - 1) / step;
+    return ST_OK;
+}
+
 static enum status read_sizes(const struct js *root, struct train_config *c, struct err *e)
 {
     struct js v;
@@ -123,10 +252,7 @@ static enum status read_sizes(const struct js *root, struct train_config *c, str
     TRY(js_need(root, "seq_len", &v, e));
     TRY(js_int(&v, 1, INT32_MAX, &x, e));
     c->seq_len = (uint32_t)x;
-    TRY(js_need(root, "steps", &v, e));
-    TRY(js_int(&v, 1, many - 1, &x, e));
-    c->steps = (uint64_t)x;
-    return ST_OK;
+    return read_length(root, c, e);
 }
 
 enum status config_parse(json_t *train, const char *file, struct train_config *c, struct err *e)
@@ -138,9 +264,12 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
                                         "batch_size",
                                         "seq_len",
                                         "steps",
+                                        "tokens",
+                                        "epochs",
                                         "seed",
                                         "dtype",
                                         "data",
+                                        "documents",
                                         "shuffle",
                                         "eval_data",
                                         "eval_every",
@@ -160,11 +289,12 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     TRY(js_num_or(&root, "moe_router_bias_update_rate", 0, 1e6, 0, &c->bias_update_rate, e));
     TRY(count_or(&root, "seed", 0, &c->seed, e));
     TRY(read_dtype(&root, c, e));
-    TRY(read_path(&root, "data", c->data, e));
+    TRY(read_data(&root, c, e));
+    TRY(read_documents(&root, c, e));
     TRY(js_bool_or(&root, "shuffle", true, &c->shuffle, e));
-    TRY(read_path(&root, "eval_data", c->eval_data, e));
+    TRY(read_eval_data(&root, c, e));
     TRY(count_or(&root, "eval_every", 0, &c->eval_every, e));
-    if (c->eval_every && !c->eval_data[0]) {
+    if (c->eval_every && !c->eval_data.n) {
         TRY(js_opt(&root, "eval_every", &v, e));
         return js_wrong(&v, e, "requires eval_data: name a token file there, or drop eval_every");
     }
@@ -183,7 +313,7 @@ void config_notes(const struct train_config *c, const char *file, struct notices
     if (c->optimizer == OPT_ADAMW && c->lr_peak > 0.1)
         notices_add(n, file, "$.lr: %g is a large learning rate for adamw, for which 1e-5 to 1e-2 is usual",
                     c->lr_peak);
-    if (c->warmup_steps > c->steps)
+    if (c->steps && c->warmup_steps > c->steps)
         notices_add(n, file,
                     "$.lr.warmup_steps: the warm-up (%llu steps) is longer than the run (%llu steps): the learning "
                     "rate ends at %g and never reaches its peak %g",

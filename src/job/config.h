@@ -6,12 +6,17 @@
  *                     linear, cosine, wsd: see config_lr(). wsd also has decay_steps: default a tenth of the steps
  *   clip_norm         0: none
  *   batch_size        needed: sequences a step, over all replicas
- *   seq_len, steps    needed
+ *   seq_len           needed
+ *   steps             needed, or one of these instead of it:
+ *   tokens            so many, rounded up to a step
+ *   epochs            so often all sequences of the data, rounded up to a step; may be a fraction
  *   seed              1
  *   dtype             "float32", or "bfloat16"
- *   data              token file; may be given later on the command line
+ *   data              token file, or a list of them; or a blend: a list of [weight, file] or [weight, file, name]; name: the file's,
+ *                     without its ending. May be given later on the command line
+ *   documents         "join", or "separate": attention and positions stay within a document, whose first token is no target
  *   shuffle           true
- *   eval_data, eval_every       none; 0: with eval_data, evaluate after the last step
+ *   eval_data, eval_every       none, a token file or {name: file, ...}; 0: with eval_data, evaluate after the last step
  *   checkpoint_every            0: not by steps
  *   checkpoint_minutes          30: also after so many minutes, which may be a fraction; 0: not
  *   checkpoint_keep             3: the newest ones that stay

@@ -9,11 +9,19 @@
 /* Tokens that are looked at between two looks at the clock; seconds for a file: 20 of them do for 10 G tokens. */
 enum { SLICE = 1 << 20, MOST_SECONDS = 20 };
 
-static void bind_feed(const struct train *t, uint32_t list, struct feed *f)
+static enum status bind_feed(const struct train *t, uint32_t list, struct feed *f, struct err *e)
 {
     uint64_t *places;
     uint32_t n = exec_samples(t->exec, list, &places);
-    feed_bind(f, places, n);
+    return feed_bind(f, places, n, e);
+}
+
+static enum status bind_feeds(struct train *t, struct err *e)
+{
+    TRY(bind_feed(t, t->train_list, &t->feed, e));
+    for (uint32_t i = 0; i < train__eval_sets(t); i++)
+        TRY(bind_feed(t, t->eval_list, &t->eval_feeds[i], e));
+    return ST_OK;
 }
 
 /* This rank's share, as much of it as there is time for. *done: tokens. */
@@ -59,9 +67,10 @@ enum status train__check_data(struct train *t, struct err *e)
 {
     if (train__emulates(t))
         return ST_OK;
-    bind_feed(t, t->train_list, &t->feed);
-    if (t->eval_list != PLAN_NONE)
-        bind_feed(t, t->eval_list, &t->eval_feed);
-    TRY(check(t, &t->feed.tokens, e));
-    return t->eval_list == PLAN_NONE ? ST_OK : check(t, &t->eval_feed.tokens, e);
+    TRY(world_agree(bind_feeds(t, e), e));
+    for (uint32_t i = 0; i < t->feed.n_sources; i++)
+        TRY(check(t, &t->feed.sources[i].tokens, e));
+    for (uint32_t i = 0; i < train__eval_sets(t); i++)
+        TRY(check(t, &t->eval_feeds[i].sources[0].tokens, e));
+    return ST_OK;
 }

@@ -1,6 +1,7 @@
-/* Evaluation: the mean loss over the whole batches of the evaluation data. It comes after the checkpoint of its step is begun, and
+/* Evaluation: the mean loss over the whole batches of the evaluation data, of each set and of all together. It comes after the checkpoint of its step is begun, and
  * between two batches it can be left: it is made anew, first of all, when the run is resumed. */
 #include <math.h>
+#include <stdio.h>
 
 #include "train/private.h"
 #include "watch/watch.h"
@@ -19,9 +20,9 @@ static uint64_t batch_size(const struct train *t)
     return (uint64_t)train__sequences(t, t->eval_list);
 }
 
-static uint64_t batches(const struct train *t)
+static uint64_t batches(const struct train *t, uint32_t set)
 {
-    return t->eval_feed.tokens.n_windows / batch_size(t);
+    return feed_windows(&t->eval_feeds[set]) / batch_size(t);
 }
 
 /* Before one was made: a forward is a third of a step. */
@@ -29,33 +30,27 @@ double train__eval_seconds(const struct train *t)
 {
     if (t->eval_list == PLAN_NONE)
         return 0;
-    return t->slowest_eval > 0 ? t->slowest_eval : (double)batches(t) * t->slowest_step / 3;
+    uint64_t n = 0;
+    for (uint32_t i = 0; i < train__eval_sets(t); i++)
+        n += batches(t, i);
+    return t->slowest_eval > 0 ? t->slowest_eval : (double)n * t->slowest_step / 3;
 }
 
 /* What cannot be read ends the run like a signal. */
-static void read_batch(struct train *t, uint64_t i)
+static void wait_batch(struct train *t, uint32_t set, uint64_t i)
 {
-    if (i < batches(t) && t->eval_unread.status == ST_OK)
-        feed_ahead(&t->eval_feed, i * batch_size(t), &t->eval_unread);
-}
-
-/* While a batch runs: the next one has been read. */
-struct beside {
-    struct train *t;
-    uint64_t batch;
-};
-
-static void read_beside(void *self)
-{
-    const struct beside *b = self;
-    read_batch(b->t, b->batch + 2);
+    watch_phase("load data");
+    if (i < batches(t, set) && t->eval_unread.status == ST_OK)
+        feed_wait(&t->eval_feeds[set], i, &t->eval_unread);
+    watch_phase("evaluation");
 }
 
 /* What a batch's sums say: the loss, and whether the ranks are to go on. */
-static enum status run_batch(struct train *t, uint64_t i, double *scalars, struct err *e)
+static enum status run_batch(struct train *t, uint32_t set, uint64_t i, double *scalars, struct err *e)
 {
-    struct exec_data data = feed_data(&t->eval_feed);
-    struct beside beside = { t, i };
+    struct feed *f = &t->eval_feeds[set];
+    struct exec_data data = feed_data(f);
+    wait_batch(t, set, i + 1);
     double begin = clock_now();
     struct exec_step step = {
         .list = t->eval_list,
@@ -65,8 +60,7 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
         .save = train__save_asked(t),
         .written = t->saving && checkpoint_save_idle(t->saver),
         .data = &data,
-        .beside = read_beside,
-        .beside_self = &beside,
+        .counted = feed_counted(f, i),
     };
     exec_run(t->exec, &step, scalars);
     t->slowest_batch = fmax(t->slowest_batch, clock_now() - begin);
@@ -75,21 +69,59 @@ static enum status run_batch(struct train *t, uint64_t i, double *scalars, struc
     return scalars[SCALAR_SAVE] > 0 ? train__save(t, e) : ST_OK;
 }
 
-enum status train__evaluate(struct train *t, bool *stop, struct err *e)
+/* The sum of the losses of one set of data, and how many targets it is of. */
+struct result {
+    double loss, targets;
+};
+
+static enum status evaluate_set(struct train *t, uint32_t set, struct result *to, bool *stop, struct err *e)
 {
-    const uint64_t n = batches(t);
-    double begin = clock_now(), sum = 0, scalars[SCALAR_COUNT];
-    t->eval_is_left = true;
-    read_batch(t, 0);
+    struct feed *f = &t->eval_feeds[set];
+    const uint64_t n = batches(t, set);
+    double scalars[SCALAR_COUNT];
+    *to = (struct result){ 0 };
+    feed_start(f, 0, batch_size(t), n);
+    wait_batch(t, set, 0);
     uint64_t unread = t->eval_unread.status != ST_OK;
     world_max_u64(&unread, 1);
     *stop = unread;
-    read_batch(t, 1);
     for (uint64_t i = 0; i < n && !*stop; i++) {
-        TRY(run_batch(t, i, scalars, e));
-        sum += scalars[SCALAR_LOSS];
+        TRY(run_batch(t, set, i, scalars, e));
+        to->loss += scalars[SCALAR_LOSS];
+        to->targets += f->counts ? scalars[SCALAR_COUNTED] : (double)batch_size(t) * f->seq_len;
         *stop = scalars[SCALAR_STOP] > 0;
-        t->eval_is_left = i + 1 < n;
+        t->eval_is_left = set + 1 < train__eval_sets(t) || i + 1 < n;
+    }
+    return ST_OK;
+}
+
+static void record(struct train *t, const struct result *all, const struct result *sets)
+{
+    const struct train_sources *s = &t->config->eval_data;
+    struct metrics_cell cells[TRAIN_SOURCES_MAX];
+    char text[TRAIN_NAME_BYTES + 24];
+    uint32_t n = *s->at[0].name ? s->n : 0;
+    log_note(&t->log, "step %llu  eval_loss %.5f", (unsigned long long)t->step, all->loss / all->targets);
+    for (uint32_t i = 0; i < n; i++) {
+        cells[i] =
+            (struct metrics_cell){ .kind = METRICS_EVAL, .of = s->at[i].name, .value = sets[i].loss / sets[i].targets };
+        snprintf(text, sizeof text, "eval_loss.%s %.5f", s->at[i].name, cells[i].value);
+        log_note(&t->log, "step %llu  %s", (unsigned long long)t->step, text);
+    }
+    if (t->trouble.status == ST_OK)
+        metrics_add_eval(&t->metrics, all->loss / all->targets, cells, n, &t->trouble);
+}
+
+enum status train__evaluate(struct train *t, bool *stop, struct err *e)
+{
+    struct result sets[TRAIN_SOURCES_MAX], all = { 0 };
+    double begin = clock_now();
+    t->eval_is_left = true;
+    *stop = false;
+    for (uint32_t i = 0; i < train__eval_sets(t) && !*stop; i++) {
+        TRY(evaluate_set(t, i, &sets[i], stop, e));
+        all.loss += sets[i].loss;
+        all.targets += sets[i].targets;
     }
     t->slowest_eval = fmax(t->slowest_eval, clock_now() - begin);
     if (t->eval_is_left) {
@@ -97,10 +129,7 @@ enum status train__evaluate(struct train *t, bool *stop, struct err *e)
                  (unsigned long long)t->step);
         return ST_OK;
     }
-    double loss = sum / ((double)n * (double)batch_size(t) * t->job.graph.seq_len);
-    log_note(&t->log, "step %llu  eval_loss %.5f", (unsigned long long)t->step, loss);
-    if (t->trouble.status == ST_OK)
-        metrics_add_eval(&t->metrics, loss, &t->trouble);
+    record(t, &all, sets);
     *stop = *stop || train__stop_agreed(t); /* it may have taken long */
     return ST_OK;
 }

@@ -11,6 +11,7 @@
 struct outcome {
     double loss, grad_norm, aux_loss;
     uint64_t dropped;
+    bool empty;                       /* no target counted */
     bool finite, stop, save, written; /* written: every rank has done its share of the checkpoint under way */
 };
 
@@ -24,13 +25,14 @@ static struct outcome read_sums(const struct train *t, const double *sums)
 {
     double n = train__sequences(t, t->train_list);
     struct outcome o = {
-        .loss = sums[SCALAR_LOSS] / (n * t->job.graph.seq_len),
+        .loss = sums[SCALAR_LOSS] / t->targets, /* none: NaN */
         .grad_norm = sqrt(sums[SCALAR_NORM2]),
         .aux_loss = sums[SCALAR_AUX] / n,
         .dropped = (uint64_t)sums[SCALAR_DROPPED],
         .stop = sums[SCALAR_STOP] > 0,
         .save = sums[SCALAR_SAVE] > 0,
         .written = sums[SCALAR_WRITTEN] == world_size(),
+        .empty = t->targets == 0,
     };
     if (train__emulates(t)) {
         o.loss = o.grad_norm = o.aux_loss = NAN;
@@ -49,30 +51,39 @@ static bool save_is_due(const struct train *t, uint64_t step)
     return step == t->last_step || (t->config->checkpoint_every && step % t->config->checkpoint_every == 0);
 }
 
-/* The data of the step that begins with `sample`; what cannot be read ends the run like a signal, with a checkpoint of the
- * steps before it. */
-static void read_ahead(struct train *t, uint64_t sample)
+/* The number of a step's run in the feed, and whether there is such a step. */
+static uint64_t run_of(const struct train *t, uint64_t step)
 {
-    if (train__emulates(t) || t->unread.status != ST_OK)
+    return step - t->first_step - 1;
+}
+
+/* The data of a step are there when the one before it begins, so that all ranks can end with that one what the next would not have;
+ * what cannot be read ends the run like a signal, with a checkpoint of the steps before it. */
+static void wait_data(struct train *t, uint64_t step)
+{
+    if (train__emulates(t) || t->unread.status != ST_OK || step > t->last_step)
         return;
     watch_phase("load data");
-    feed_ahead(&t->feed, sample, &t->unread);
+    feed_wait(&t->feed, run_of(t, step), &t->unread);
     watch_phase("between steps");
 }
 
-/* While a step runs: the data of the next one have been read, so that all ranks can end with it what the one after it would
- * not have. */
-static void read_beside(void *self)
+/* This rank's share of the targets of a step. */
+static double counted(const struct train *t, uint64_t step)
 {
-    struct train *t = self;
-    if (t->step + 2 < t->last_step)
-        read_ahead(t, t->sample + 2 * train__batch(t));
+    return train__emulates(t) || step > t->last_step ? 0 : feed_counted(&t->feed, run_of(t, step));
+}
+
+static double all_targets(const struct train *t)
+{
+    return (double)train__batch(t) * t->job.graph.seq_len;
 }
 
 static struct outcome run_step(struct train *t, double *seconds)
 {
     double scalars[SCALAR_COUNT], begin = clock_now();
     struct exec_data data = feed_data(&t->feed);
+    wait_data(t, t->step + 2);
     struct exec_step step = {
         .list = t->train_list,
         .step = t->step + 1,
@@ -86,15 +97,18 @@ static struct outcome run_step(struct train *t, double *seconds)
         .written = t->saving && checkpoint_save_idle(t->saver),
         .traced = t->tracing && train__is_traced(t, t->step + 1),
         .data = &data,
-        .beside = read_beside,
-        .beside_self = t,
+        .targets = t->targets,
+        .skip = t->targets == 0,
+        .counted = counted(t, t->step + 2), /* the next step divides by the sum of this */
     };
     uint64_t calls = mem_stats().calls;
     exec_run(t->exec, &step, scalars);
     t->allocations += mem_stats().calls - calls;
     *seconds = clock_now() - begin;
     t->slowest_step = fmax(t->slowest_step, *seconds);
-    return read_sums(t, scalars);
+    const struct outcome o = read_sums(t, scalars);
+    t->targets = t->feed.counts ? scalars[SCALAR_COUNTED] : all_targets(t);
+    return o;
 }
 
 static struct metrics_row row_of(struct train *t, const struct outcome *o, double seconds)
@@ -114,10 +128,20 @@ static struct metrics_row row_of(struct train *t, const struct outcome *o, doubl
     };
 }
 
+/* How many samples of each source of a blend there were so far. */
+static uint32_t sample_cells(const struct train *t, struct metrics_cell *cells)
+{
+    for (uint32_t i = 0; i < t->feed.blend.n; i++)
+        cells[i] = (struct metrics_cell){ METRICS_SAMPLES, t->feed.sources[i].source.name,
+                                          (double)feed_taken(&t->feed, i, t->sample) };
+    return t->feed.blend.n;
+}
+
 static void record(struct train *t, const struct metrics_row *row)
 {
+    struct metrics_cell cells[TRAIN_SOURCES_MAX];
     if (t->trouble.status == ST_OK) /* no row behind half a row */
-        metrics_write(&t->metrics, row, &t->trouble);
+        metrics_write(&t->metrics, row, cells, sample_cells(t, cells), &t->trouble);
     log_step(&t->log, &(struct log_step){ .step = row->step,
                                           .steps = t->last_step,
                                           .loss = row->loss,
@@ -152,6 +176,19 @@ static enum status skipped(struct train *t, const struct outcome *o, struct err 
     struct err why = { 0 };
     enum status st = diverged(t, o, &why);
     return err_set(e, st, NULL, "the updates of %d consecutive steps were skipped. %s", MOST, why.text);
+}
+
+/* A step without update because there was nothing to learn from. */
+static enum status no_targets(struct train *t, struct err *e)
+{
+    enum { MOST = 10 };
+    t->skipped_in_row++;
+    log_note(&t->log, "step %llu: none of its tokens is a target that counts: its update is skipped",
+             (unsigned long long)t->step);
+    if (t->skipped_in_row < MOST)
+        return ST_OK;
+    return err_set(e, ST_INPUT, t->data->at[0].path,
+                   "no token of %d consecutive steps is a target that counts; check the mask (piper data info)", MOST);
 }
 
 static enum status compare(struct train *t, struct err *e)
@@ -201,6 +238,8 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
 {
     if (o->finite) {
         t->skipped_in_row = 0;
+    } else if (o->empty) {
+        TRY(no_targets(t, e));
     } else if (t->o->skip_not_finite) {
         TRY(skipped(t, o, e));
     } else {
@@ -218,18 +257,23 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
     return train__eval_is_due(t) ? evaluate(t, &o->stop, e) : ST_OK;
 }
 
-/* The data of the first two steps. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
+/* The data of the first step. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
 static enum status begin(struct train *t, bool *stop, struct err *e)
 {
     uint64_t left = t->has_saved && train__eval_is_due(t) && metrics_lacks_eval(&t->metrics, t->step);
     if (t->step < t->last_step) {
-        read_ahead(t, t->sample);
+        if (!train__emulates(t))
+            feed_start(&t->feed, t->sample, train__batch(t), t->last_step - t->step);
+        t->first_step = t->step;
+        wait_data(t, t->step + 1);
         struct err why = t->unread;
         enum status st = world_agree(why.status, &why);
         if (st != ST_OK)
             return err_set(e, st, NULL, "%s", why.text);
-        if (t->step + 1 < t->last_step)
-            read_ahead(t, t->sample + train__batch(t));
+        t->targets = counted(t, t->step + 1);
+        world_sum_f64(&t->targets, 1);
+        if (!t->feed.counts)
+            t->targets = all_targets(t);
     }
     world_max_u64(&left, 1);
     return left ? evaluate(t, stop, e) : ST_OK;

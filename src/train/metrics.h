@@ -9,13 +9,24 @@
 #include "base/dir.h"
 #include "base/status.h"
 
-enum { METRICS_ROW = 1024 };
+enum { METRICS_ROW = 4096, METRICS_EXTRA = 128, METRICS_NAME = 96 };
+
+/* Columns behind the others, where a job has them: samples.NAME, of the sources of a blend; eval_loss.NAME, of sets to evaluate on. */
+enum metrics_kind { METRICS_SAMPLES, METRICS_EVAL };
+struct metrics_cell {
+    enum metrics_kind kind;
+    const char *of;
+    double value;
+};
+
 struct metrics {
     FILE *file; /* NULL: this rank writes nothing */
     const struct dir *dir;
     char note[512];        /* what is to be told of the file that was there; "": nothing */
     char row[METRICS_ROW]; /* the last one; "": there is none */
     long at;               /* its end */
+    uint32_t n_extra;      /* columns behind the others: of earlier parts of the run first */
+    char extra[METRICS_EXTRA][METRICS_NAME];
 };
 
 struct metrics_row {
@@ -31,17 +42,21 @@ struct metrics_row {
 
 /* Opens a run's metrics.csv to go on after step `last`: later rows, and one that was cut off, are taken away (a new file, renamed),
  * earlier ones are kept. One that is damaged is put aside first, as metrics.csv.damaged.1, and m->note says so. last = 0 starts a
- * new file. dir is borrowed until close. */
-enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, struct err *e);
+ * new file. columns: [n] this run fills in; columns that only earlier parts of it have had stay, and are empty from now on. dir is
+ * borrowed until close. */
+enum status metrics_open(struct metrics *m, const struct dir *dir, uint64_t last, const struct metrics_cell *columns,
+                         uint32_t n, struct err *e);
 /* Its name, or the folder, had been removed or given to another file: it goes on under its name, with what it held; m->note says so
  * where it was the name. */
 enum status metrics_reopen(struct metrics *m, struct err *e);
 bool metrics_is_there(const struct metrics *m); /* it still has its name */
 /* Has the run's metrics.csv a row? */
 enum status metrics_has_rows(const struct dir *dir, bool *rows, struct err *e);
-/* The cell of eval_loss stays empty; add_eval fills that of the last row in. */
-enum status metrics_write(struct metrics *m, const struct metrics_row *row, struct err *e);
-enum status metrics_add_eval(struct metrics *m, double eval_loss, struct err *e);
+/* The cells of eval_loss stay empty; add_eval fills those of the last row in. cells: [n], of the columns above. */
+enum status metrics_write(struct metrics *m, const struct metrics_row *row, const struct metrics_cell *cells,
+                          uint32_t n, struct err *e);
+enum status metrics_add_eval(struct metrics *m, double eval_loss, const struct metrics_cell *cells, uint32_t n,
+                             struct err *e);
 /* The last row is that of this step, and its cell of eval_loss is empty. */
 bool metrics_lacks_eval(const struct metrics *m, uint64_t step);
 /* What was written so far is durable. Any thread. */

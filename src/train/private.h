@@ -42,7 +42,8 @@ struct train {
     const char *job_name;              /* for messages */
     struct notices notices;            /* of a job that was built here; rank 0 */
     const struct train_config *config; /* of the job */
-    const char *data;
+    const struct train_sources *data;
+    struct train_sources own_data; /* of --data */
     uint64_t last_step;
     double began; /* seconds */
 
@@ -53,14 +54,17 @@ struct train {
     struct exec *exec;
     const struct compute_backend *compute;
     uint32_t multiprocessors; /* of the smallest device; 0: hosts compute */
-    struct feed feed, eval_feed;
+    struct feed feed;
+    struct feed *eval_feeds; /* [config->eval_data.n] */
     struct replicas *replicas;
     double *predicted; /* start of every instruction of the training list, seconds; NULL: no predictions */
     int threads;
     char threads_why[THREADS_TEXT];
 
-    uint64_t step, sample;        /* done; the next one */
-    uint64_t updates;             /* made since the optimizer's state was zero: skipped steps make none */
+    uint64_t step, sample; /* done; the next one */
+    uint64_t first_step;   /* done when the steps of this run began: its first run of the feed is the one after it */
+    double targets;        /* that count in the next step, over all ranks */
+    uint64_t updates;      /* made since the optimizer's state was zero: skipped steps make none */
     struct checkpoint_info saved; /* the newest checkpoint; saved.step is 0 before there is one */
     bool has_saved;
     struct pieces pieces; /* what this rank writes of a checkpoint */
@@ -152,6 +156,11 @@ static inline bool train__keeps(const struct train *t)
 static inline bool train__predicts(const struct train *t)
 {
     return (train__emulates(t) || t->o->machine) && t->config->n_trace_steps > 0;
+}
+/* Named sets of data to evaluate on; one without a name counts. */
+static inline uint32_t train__eval_sets(const struct train *t)
+{
+    return t->eval_list == PLAN_NONE ? 0 : t->config->eval_data.n;
 }
 static inline uint64_t train__batch(const struct train *t)
 {

@@ -33,7 +33,9 @@ enum status train__save_open(struct train *t, struct err *e)
     };
     struct checkpoint_info *info = &setup.info;
     snprintf(info->optimizer, sizeof info->optimizer, "%s", optimizer_name(t->config->optimizer));
-    info->data = (struct checkpoint_data){ .n = 1, .at = { t->feed.source } };
+    info->data.n = t->feed.n_sources;
+    for (uint32_t i = 0; i < t->feed.n_sources; i++)
+        info->data.at[i] = t->feed.sources[i].source;
     memcpy(info->job_digest, t->job.digest, sizeof info->job_digest);
     memcpy(info->model_digest, t->job.model_digest, sizeof info->model_digest);
     snprintf(info->build, sizeof info->build, "piper %s (%s)", piper_version, piper_commit);

@@ -1,6 +1,7 @@
 /* From the job file to ranks that are ready: read, compile, hand out, bind, open the data. The ranks agree after each. */
 #include <errno.h>
 #include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
@@ -329,12 +330,51 @@ static enum status make_plans(struct train *t, struct err *e)
 /* ---- data ----------------------------------------------------------------------------------------------------- */
 
 /* A token file that is not there: the job names it, and names are looked up from the current folder. */
-static enum status open_feed(struct train *t, const char *path, bool shuffle, struct feed *feed, const char *hint,
-                             struct err *e)
+static enum status open_feed(struct train *t, const struct train_sources *data, bool shuffle, struct feed *feed,
+                             const char *hint, struct err *e)
 {
+    const struct feed_setup setup = { .data = data,
+                                      .graph = &t->job.graph,
+                                      .seed = t->config->seed,
+                                      .shuffle = shuffle,
+                                      .apart = t->config->documents == DOCUMENTS_SEPARATE };
     struct err why = { 0 };
-    enum status st = feed_open(path, &t->job.graph, t->config->seed, shuffle, feed, &why);
+    enum status st = feed_open(&setup, feed, &why);
     return st == ST_OK ? ST_OK : err_set(e, st, NULL, "%s%s", why.text, st == ST_MISSING ? hint : "");
+}
+
+static enum status open_eval_set(struct train *t, uint32_t i, struct err *e)
+{
+    const struct train_config *c = t->config;
+    struct train_sources one = { .n = 1 };
+    one.at[0] = c->eval_data.at[i];
+    TRY(open_feed(t, &one, false, &t->eval_feeds[i], " (the job's eval_data, relative to the current directory)", e));
+    const uint64_t windows = feed_windows(&t->eval_feeds[i]);
+    if (windows >= c->batch_size)
+        return ST_OK;
+    return err_set(e, ST_INPUT, one.at[0].path,
+                   "found %llu sequences of %u tokens, expected at least one batch of %u to evaluate on",
+                   (unsigned long long)windows, t->job.graph.seq_len, c->batch_size);
+}
+
+/* epochs: now it is known how many steps they are. */
+static void count_steps(struct train *t)
+{
+    struct train_config *c = &t->job.train;
+    if (!c->steps)
+        c->steps = (uint64_t)fmax(ceil(c->epochs * (double)feed_windows(&t->feed) / c->batch_size), 1);
+}
+
+/* --data: one file, whatever the job has. */
+static enum status take_data_option(struct train *t, struct err *e)
+{
+    if (!t->o->data)
+        return ST_OK;
+    if (!*t->o->data || strlen(t->o->data) >= TRAIN_PATH_BYTES)
+        return err_set(e, ST_USAGE, "--data", "expected a file name of 1 to %d bytes", TRAIN_PATH_BYTES - 1);
+    t->own_data.n = 1;
+    strcpy(t->own_data.at[0].path, t->o->data);
+    return ST_OK;
 }
 
 static enum status open_data(struct train *t, struct err *e)
@@ -342,20 +382,16 @@ static enum status open_data(struct train *t, struct err *e)
     const struct train_config *c = t->config;
     if (train__emulates(t))
         return ST_OK;
-    t->data = t->o->data ? t->o->data : c->data;
-    if (!*t->data)
+    t->data = t->o->data ? &t->own_data : &c->data;
+    if (!t->data->n)
         return err_set(e, ST_USAGE, "train", "the job names no data; use --data FILE");
     TRY(open_feed(t, t->data, c->shuffle, &t->feed,
                   t->o->data ? "" : " (the job's data, relative to the current directory; --data FILE names another)",
                   e));
-    if (t->eval_list == PLAN_NONE)
-        return ST_OK;
-    TRY(open_feed(t, c->eval_data, false, &t->eval_feed, " (the job's eval_data, relative to the current directory)",
-                  e));
-    if (t->eval_feed.tokens.n_windows < c->batch_size)
-        return err_set(e, ST_INPUT, c->eval_data,
-                       "found %llu sequences of %u tokens, expected at least one batch of %u to evaluate on",
-                       (unsigned long long)t->eval_feed.tokens.n_windows, t->job.graph.seq_len, c->batch_size);
+    count_steps(t);
+    t->eval_feeds = mem_alloc((c->eval_data.n + 1) * sizeof *t->eval_feeds);
+    for (uint32_t i = 0; i < train__eval_sets(t); i++)
+        TRY(open_eval_set(t, i, e));
     return ST_OK;
 }
 
@@ -364,7 +400,9 @@ static enum status agree_on_data(const struct train *t, struct err *e)
     if (train__emulates(t))
         return ST_OK;
     TRY(feed_agree(&t->feed, e));
-    return t->eval_list == PLAN_NONE ? ST_OK : feed_agree(&t->eval_feed, e);
+    for (uint32_t i = 0; i < train__eval_sets(t); i++)
+        TRY(feed_agree(&t->eval_feeds[i], e));
+    return ST_OK;
 }
 
 /* ---- all of it ------------------------------------------------------------------------------------------------ */
@@ -422,16 +460,38 @@ static void report_notes(struct train *t)
         log_line(&t->log, "%.*s", (int)(end - at), at);
 }
 
-static void report_eval_data(struct train *t)
+static void report_eval_set(struct train *t, uint32_t i)
 {
-    const uint64_t windows = t->eval_feed.tokens.n_windows, rest = windows % train__batch(t);
+    const struct train_source *s = &t->config->eval_data.at[i];
+    const uint64_t windows = feed_windows(&t->eval_feeds[i]), rest = windows % train__batch(t);
     char left[96] = "";
-    if (train__emulates(t) || t->eval_list == PLAN_NONE)
-        return;
     if (rest)
         snprintf(left, sizeof left, ", the last %llu of them not evaluated: not a whole batch",
                  (unsigned long long)rest);
-    log_line(&t->log, "evaluation data %s: %llu sequences%s", t->config->eval_data, (unsigned long long)windows, left);
+    log_line(&t->log, "evaluation data %s%s%s: %llu sequences%s", s->name, *s->name ? ", " : "", s->path,
+             (unsigned long long)windows, left);
+}
+
+static void report_data(struct train *t)
+{
+    const struct feed *f = &t->feed;
+    const uint64_t samples = t->last_step * train__batch(t);
+    if (!f->blend.n)
+        log_line(&t->log, "data %s%s: %llu sequences, %.3g epochs in total", t->data->at[0].path,
+                 f->n_sources > 1 ? " and others" : "", (unsigned long long)feed_windows(f),
+                 (double)samples / (double)feed_windows(f));
+    for (uint32_t i = 0; f->blend.n && i < f->n_sources; i++) {
+        const uint64_t n = f->sources[i].tokens.n_windows, taken = data_blend_count(&f->blend, i, samples);
+        log_line(&t->log, "data %s, %s: %llu sequences, %.4g%% of the samples, %.3g epochs in total",
+                 f->sources[i].source.name, t->data->at[i].path, (unsigned long long)n,
+                 100.0 * (double)taken / (double)samples, (double)taken / (double)n);
+    }
+    if (f->apart)
+        log_line(&t->log, "documents are separate: attention and positions stay within a document");
+    if (f->counts)
+        log_line(&t->log, "the loss is the mean over the targets of a step that count");
+    for (uint32_t i = 0; i < train__eval_sets(t); i++)
+        report_eval_set(t, i);
 }
 
 static void report_job(struct train *t, const struct local *local)
@@ -451,10 +511,7 @@ static void report_job(struct train *t, const struct local *local)
     if (train__emulates(t))
         report_emulation(t);
     else
-        log_line(out, "data %s: %llu sequences, %.3g epochs in total", t->data,
-                 (unsigned long long)t->feed.tokens.n_windows,
-                 (double)t->last_step * c->batch_size / (double)t->feed.tokens.n_windows);
-    report_eval_data(t);
+        report_data(t);
     log_line(out, "%u %s (%u on this node, %d %s each), %u %s, %u %s of %u", world_size(),
              world_size() == 1 ? "rank" : "ranks", local->ranks, t->threads, t->threads == 1 ? "thread" : "threads",
              l->replicas, l->replicas == 1 ? "replica" : "replicas", l->microbatches,
@@ -486,7 +543,6 @@ enum status train__start(struct train *t, struct err *e)
     struct local local;
     TRY(read_job(t, e));
     t->config = &t->job.train;
-    t->last_step = t->o->steps ? t->o->steps : t->config->steps;
     t->flops = (double)train__batch(t) * ir_graph_flops(&t->job.graph);
     TRY(world_agree(check_policy(t, e), e));
     TRY(world_agree(check_emulation(t, e), e));
@@ -498,7 +554,14 @@ enum status train__start(struct train *t, struct err *e)
     watch_phase(world_rank() == 0 ? "compile" : "wait for the compiler");
     TRY(make_plans(t, e));
     watch_phase("open data and memory");
+    TRY(world_agree(take_data_option(t, e), e));
     TRY(world_agree(open_data(t, e), e));
+    t->last_step = t->o->steps ? t->o->steps : t->config->steps;
+    if (!t->last_step)
+        return world_agree(
+            err_set(e, ST_USAGE, "--device emulate",
+                    "requires --steps N: the job gives its length in epochs, and an emulation reads no data"),
+            e);
     TRY(agree_on_data(t, e));
     TRY(train__choose_threads(t, e));
     if (t->compute->set_threads)

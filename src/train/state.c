@@ -70,18 +70,65 @@ static bool same_optimizer(const struct train *t, const struct checkpoint_info *
     return strcmp(info->optimizer, optimizer_name(t->config->optimizer)) == 0;
 }
 
+static bool same_source(const struct checkpoint_source *a, const struct checkpoint_source *b)
+{
+    return a->tokens == b->tokens && memcmp(a->sample, b->sample, sizeof a->sample) == 0;
+}
+
+/* Samples that the earlier run took from its source i. */
+static uint64_t taken_before(const struct checkpoint_info *was, uint32_t i)
+{
+    double weights[CHECKPOINT_MOST_DATA];
+    struct data_blend blend;
+    if (was->data.n == 1 && was->data.at[0].weight == 0)
+        return was->sample;
+    for (uint32_t k = 0; k < was->data.n; k++)
+        if ((weights[k] = was->data.at[k].weight) <= 0)
+            return 0; /* a list: its files are not told apart */
+    data_blend_init(&blend, weights, was->data.n, was->seed);
+    return data_blend_count(&blend, i, was->sample) + (uint64_t)was->data.at[i].offset;
+}
+
+/* Each source of a blend goes on where it was left, whatever the weights and the other sources are now. */
+static void continue_blend(struct train *t, const struct checkpoint_info *was)
+{
+    struct feed *f = &t->feed;
+    for (uint32_t i = 0; i < f->n_sources; i++) {
+        const struct checkpoint_source *now = &f->sources[i].source;
+        uint32_t k = 0;
+        while (k < was->data.n && !same_source(now, &was->data.at[k]))
+            k++;
+        const uint64_t taken = k < was->data.n ? taken_before(was, k) : 0;
+        const bool moved = taken != feed_taken(f, i, was->sample);
+        feed_continue(f, i, was->sample, taken);
+        if (moved || k == was->data.n)
+            log_line(&t->log, "data %s: %s, continuing at its sample %llu", now->name,
+                     k == was->data.n ? "not among the earlier data" : "its share has changed",
+                     (unsigned long long)taken);
+    }
+}
+
 /* Version 1 of checkpoints, and imported weights, do not say what the data were. */
 static void report_data(struct train *t, const struct checkpoint_data *was)
 {
-    const struct checkpoint_source *now = &t->feed.source, *old = &was->at[0];
-    if (was->n == 0 ||
-        (was->n == 1 && old->tokens == now->tokens && memcmp(old->sample, now->sample, sizeof old->sample) == 0))
+    const struct feed *f = &t->feed;
+    const struct checkpoint_source *now = &f->sources[0].source, *old = &was->at[0];
+    bool same = was->n == f->n_sources;
+    for (uint32_t i = 0; same && i < was->n; i++) {
+        now = &f->sources[i].source;
+        old = &was->at[i];
+        same = same_source(now, old);
+    }
+    if (was->n == 0 || same)
         return;
     log_line(&t->log,
              "warning: the data were %s (%llu tokens%s) and are %s (%llu tokens%s): the next samples do not continue "
              "the earlier data",
              old->name, (unsigned long long)old->tokens, was->n > 1 ? ", and others" : "", now->name,
-             (unsigned long long)now->tokens, old->tokens == now->tokens ? ", other contents" : "");
+             (unsigned long long)now->tokens,
+             f->n_sources > 1                            ? ", and others"
+             : old->tokens == now->tokens && was->n == 1 ? ", other contents"
+                                                         : "");
 }
 
 /* Rows without a checkpoint: of a run that was lost before its first one, or whose checkpoints are elsewhere. */
@@ -115,7 +162,10 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
     if (info->seed != t->config->seed)
         log_line(l, "warning: the seed was %llu and is %llu: the order of the data changes",
                  (unsigned long long)info->seed, (unsigned long long)t->config->seed);
-    report_data(t, &info->data);
+    if (t->feed.blend.n && info->data.n)
+        continue_blend(t, info);
+    else
+        report_data(t, &info->data);
     if (info->sample != info->step * train__batch(t))
         log_line(l, "warning: the batch size changed: the data continue at sample %llu",
                  (unsigned long long)info->sample);

@@ -39,6 +39,32 @@ static void report_end(struct train *t)
         log_line(&t->log, "trace:      piper trace %s --summary", dir);
 }
 
+static enum status open_metrics(struct train *t, struct err *e)
+{
+    struct metrics_cell columns[2 * TRAIN_SOURCES_MAX];
+    const struct train_sources *sets = &t->config->eval_data;
+    uint32_t n = 0;
+    for (uint32_t i = 0; i < t->feed.blend.n; i++)
+        columns[n++] = (struct metrics_cell){ .kind = METRICS_SAMPLES, .of = t->feed.sources[i].source.name };
+    for (uint32_t i = 0; i < train__eval_sets(t) && *sets->at[i].name; i++)
+        columns[n++] = (struct metrics_cell){ .kind = METRICS_EVAL, .of = sets->at[i].name };
+    return metrics_open(&t->metrics, t->dir, t->step, columns, n, e);
+}
+
+/* How the data were read. */
+static void report_feed(struct train *t)
+{
+    const struct feed *f = &t->feed;
+    double waited = f->waited;
+    world_sum_f64(&waited, 1);
+    if (train__emulates(t))
+        return;
+    for (uint32_t i = 0; i < f->blend.n; i++)
+        log_line(&t->log, "data %s: %llu of %llu samples so far", f->sources[i].source.name,
+                 (unsigned long long)feed_taken(f, i, t->sample), (unsigned long long)t->sample);
+    log_line(&t->log, "training waited %.3f s per rank for its data", waited / world_size());
+}
+
 static enum status phases(struct train *t, struct err *e)
 {
     TRY(train__start(t, e));
@@ -47,7 +73,7 @@ static enum status phases(struct train *t, struct err *e)
     TRY(train__save_open(t, e));
     if (world_rank() == 0)
         load_open(&t->load, &t->job.graph);
-    enum status st = world_agree(world_rank() == 0 ? metrics_open(&t->metrics, t->dir, t->step, e) : ST_OK, e);
+    enum status st = world_agree(world_rank() == 0 ? open_metrics(t, e) : ST_OK, e);
     if (t->metrics.note[0])
         log_line(&t->log, "%s", t->metrics.note);
     if (st == ST_OK)
@@ -57,6 +83,7 @@ static enum status phases(struct train *t, struct err *e)
     watch_phase("end");
     if (st == ST_OK || st == ST_STOPPED) {
         report_memory(t);
+        report_feed(t);
         report_end(t);
     }
     load_close(&t->load);
@@ -87,7 +114,9 @@ enum status train_run(const struct train_options *o, struct err *e)
     replicas_close(t.replicas);
     exec_close(t.exec);
     feed_close(&t.feed);
-    feed_close(&t.eval_feed);
+    for (uint32_t i = 0; t.eval_feeds && i < t.config->eval_data.n; i++)
+        feed_close(&t.eval_feeds[i]);
+    mem_free(t.eval_feeds);
     mem_free(t.blob);
     mem_free(t.predicted);
     if (t.have_job)

@@ -68,7 +68,7 @@ static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct
 
 static bool takes(enum ir_op op, const struct ir_attrs *a)
 {
-    return !cuda_own_unsupported(op, a) && (op != IR_OP_EXPERTS || cuda_experts_grouped(a));
+    return !cuda_own_unsupported(op, a, IR_BF16) && (op != IR_OP_EXPERTS || cuda_experts_grouped(a));
 }
 
 static const struct compute_backend own = { .name = "cuda",

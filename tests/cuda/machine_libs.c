@@ -360,7 +360,7 @@ static void by_hand(const struct op_args *a, bool backward)
  * machine_host.c. */
 static bool takes(enum ir_op op, const struct ir_attrs *a)
 {
-    if (cuda_own_unsupported(op, a))
+    if (cuda_own_unsupported(op, a, IR_BF16))
         return false;
     if (a->window || a->v_head_dim || a->score_cap > 0 || a->flags & IR_SINKS)
         return op != IR_OP_ATTENTION;

@@ -78,11 +78,11 @@ static enum status compile(struct job *j, uint32_t cell, struct err *e)
 
 /* ---- both sides ------------------------------------------------------------------------------------------------- */
 
-static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e)
+static enum status read_tokens(void *self, uint64_t sample, enum exec_input which, int32_t *to, struct err *e)
 {
     const struct job *j = self;
     (void)e;
-    memcpy(to, (targets ? j->targets : j->tokens) + sample % GRAPH_BATCH * GRAPH_T, GRAPH_T * sizeof *to);
+    memcpy(to, (which == EXEC_TARGETS ? j->targets : j->tokens) + sample % GRAPH_BATCH * GRAPH_T, GRAPH_T * sizeof *to);
     return ST_OK;
 }
 

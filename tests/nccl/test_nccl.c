@@ -291,9 +291,9 @@ static void cross(void)
 
 /* ---- cells ----------------------------------------------------------------------------------------------------- */
 
-static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e)
+static enum status read_tokens(void *self, uint64_t sample, enum exec_input which, int32_t *to, struct err *e)
 {
-    (void)sample, (void)targets, (void)e;
+    (void)sample, (void)which, (void)e;
     memset(to, 0, ((const struct ir_graph *)self)->seq_len * sizeof *to);
     return ST_OK;
 }

@@ -233,6 +233,7 @@ static struct step_inputs clip_with(double norm2, enum scalar which, double valu
 {
     struct guarded inputs = machine_buffer(machine, sizeof(struct step_inputs));
     struct guarded scalars = machine_buffer(machine, SCALAR_COUNT * sizeof(double));
+    memset(inputs.at, 0, inputs.bytes); /* not skipped already */
     memset(scalars.at, 0, scalars.bytes);
     ((double *)scalars.at)[which] = value;
     ((double *)scalars.at)[SCALAR_NORM2] = norm2;

@@ -212,7 +212,7 @@ static enum status compile(struct job *j, struct err *e)
 }
 
 /* Token t of sample s is at s (T+1) + t; a target is the token that follows. */
-static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e)
+static enum status read_tokens(void *self, uint64_t sample, enum exec_input which, int32_t *to, struct err *e)
 {
     const struct job *j = self;
     char name[32];
@@ -220,7 +220,7 @@ static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_
     snprintf(name, sizeof name, "tokens %d", (int)json_integer_value(json_object_get(j->row, "seed")));
     const uint64_t h = hash_name(name), t = j->s->seq_len;
     for (uint64_t i = 0; i < t; i++)
-        to[i] = (int32_t)(hash_at(h, sample * (t + 1) + i + targets) % j->g.vocab);
+        to[i] = (int32_t)(hash_at(h, sample * (t + 1) + i + (which == EXEC_TARGETS)) % j->g.vocab);
     return ST_OK;
 }
 

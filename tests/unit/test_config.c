@@ -52,9 +52,9 @@ START_TEST(all_keys)
     ck_assert_uint_eq(c.steps, 100);
     ck_assert_uint_eq(c.seed, 9);
     ck_assert_uint_eq(c.dtype, IR_BF16);
-    ck_assert_str_eq(c.data, "tokens.h5");
+    ck_assert(c.data.n == 1 && strcmp(c.data.at[0].path, "tokens.h5") == 0);
     ck_assert(!c.shuffle);
-    ck_assert_str_eq(c.eval_data, "val.h5");
+    ck_assert(c.eval_data.n == 1 && strcmp(c.eval_data.at[0].path, "val.h5") == 0);
     ck_assert_uint_eq(c.eval_every, 50);
     ck_assert_uint_eq(c.checkpoint_every, 25);
     ck_assert_uint_eq(c.checkpoint_keep, 2);
@@ -80,7 +80,7 @@ START_TEST(defaults)
     ck_assert_double_eq(c.checkpoint_minutes, 30);
     ck_assert_double_eq(c.clip_norm, 0);
     ck_assert_double_eq(c.bias_update_rate, 0);
-    ck_assert_str_eq(c.data, "");
+    ck_assert_uint_eq(c.data.n, 0);
     ck_assert_double_eq(config_lr(&c, 1), d.lr_peak);
     ck_assert_int_eq(parse("{" SIZES ",\"optimizer\":{\"kind\":\"sgd\"},\"lr\":0.5,\"clip_norm\":null}"), ST_OK);
     ck_assert_uint_eq(c.optimizer, OPT_SGD);
@@ -115,6 +115,19 @@ static const struct {
     { "{" SIZES ",\"moe_router_bias_update_rate\":-1}", "$.moe_router_bias_update_rate: found -1" },
     { "{" SIZES ",\"dtype\":\"float16\"}", "$.dtype: found \"float16\"" },
     { "{" SIZES ",\"data\":\"\"}", "$.data: found \"\"" },
+    { "{" SIZES ",\"data\":[]}", "$.data: found a list of 0, expected 1 to 32 token files" },
+    { "{" SIZES ",\"data\":{}}", "expected a file name, a list of them, or a list of [weight, file]" },
+    { "{" SIZES ",\"data\":[[0,\"a\"]]}", "$.data[0][0]: found 0" },
+    { "{" SIZES ",\"data\":[[1,\"a\",\"b\",2]]}", "$.data[0]: found a list of 4, expected [weight, file]" },
+    { "{" SIZES ",\"data\":[[1,\"a\"],\"b\"]}", "$.data[1]: found \"b\", expected [weight, file] for all files" },
+    { "{" SIZES ",\"data\":[\"x/a.h5\",\"y/a.h5\"]}", "$.data[1]: the name a appears twice" },
+    { "{" SIZES ",\"data\":[[1,\"a\",\"b c\"]]}", "$.data[0]: the name \"b c\" is not possible" },
+    { "{" SIZES ",\"eval_data\":{\"a,b\":\"c\"}}", "the name \"a,b\" is not possible" },
+    { "{" SIZES ",\"eval_data\":[\"c\"]}", "$.eval_data: found a list of 1, expected a file name, or an object" },
+    { "{" SIZES ",\"documents\":\"apart\"}", "$.documents: found \"apart\", expected \"join\" or \"separate\"" },
+    { "{" SIZES ",\"tokens\":5}", "$.tokens: conflicts with steps: one of steps, tokens and epochs" },
+    { "{\"batch_size\":1,\"seq_len\":1,\"tokens\":1,\"epochs\":1}", "$.epochs: conflicts with tokens" },
+    { "{\"batch_size\":1,\"seq_len\":1,\"epochs\":0}", "$.epochs: found 0" },
     { "{" SIZES ",\"shuffle\":1}", "$.shuffle: found 1" },
     { "{" SIZES ",\"eval_every\":5}", "$.eval_every: requires eval_data" },
     { "{" SIZES ",\"checkpoint_minutes\":-1}", "$.checkpoint_minutes: found -1" },
@@ -170,8 +183,8 @@ START_TEST(set)
     ck_assert_int_eq(config_parse(train, "train.json", &c, &err), ST_OK);
     ck_assert_uint_eq(c.steps, 7);
     ck_assert_double_eq(c.lr_peak, 1e-4);
-    ck_assert_str_eq(c.data, "a.h5");
-    ck_assert_str_eq(c.eval_data, "x=y.h5");
+    ck_assert_str_eq(c.data.at[0].path, "a.h5");
+    ck_assert_str_eq(c.eval_data.at[0].path, "x=y.h5");
     ck_assert_uint_eq(c.optimizer, OPT_SGD);
     ck_assert_uint_eq(c.trace_steps[0], 3);
     ck_assert_int_eq(json_integer_value(json_object_get(model, "num_hidden_layers")), 4);
@@ -248,7 +261,8 @@ START_TEST(validate)
     ck_assert_int_eq(train_config_validate(&c, "job.h5", &err), ST_INPUT);
     ck_assert_str_eq(err.text, "job.h5: eps must be above 0 and at most 1");
     c = good;
-    memset(c.data, 'x', sizeof c.data); /* no end */
+    c.data.n = 1;
+    memset(c.data.at[0].path, 'x', sizeof c.data.at[0].path); /* no end */
     ck_assert_int_eq(train_config_validate(&c, "job.h5", &err), ST_INPUT);
     c = good;
     c.n_trace_steps = UINT32_MAX;

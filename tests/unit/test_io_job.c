@@ -39,7 +39,8 @@ static void sample_job(struct job *j)
     j->train.lr_min = 3e-5;
     j->train.seed = (UINT64_C(1) << 53) - 1;
     j->train.dtype = IR_BF16;
-    strcpy(j->train.data, "tokens.h5");
+    j->train.data.n = 1;
+    strcpy(j->train.data.at[0].path, "tokens.h5");
     j->train.n_trace_steps = 2;
     j->train.trace_steps[0] = 1;
     j->train.trace_steps[1] = 7;

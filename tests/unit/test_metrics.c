@@ -40,15 +40,15 @@ static size_t read_all(const char *file, char text[FILE_BYTES])
 static void train(uint64_t last, char note[512])
 {
     struct metrics m;
-    ASSERT_OK(metrics_open(&m, &run, last, &e));
+    ASSERT_OK(metrics_open(&m, &run, last, NULL, 0, &e));
     strcpy(note, m.note);
     for (uint64_t step = last + 1; step <= STEPS; step++) {
         struct metrics_row row = {
             step, 1.5 / (double)step, 0.25, 1e-3, step * 128, 0.125, 1024, 0.01, step, 0.3, 1.25
         };
-        ASSERT_OK(metrics_write(&m, &row, &e));
+        ASSERT_OK(metrics_write(&m, &row, NULL, 0, &e));
         if (step % 2 == 0)
-            ASSERT_OK(metrics_add_eval(&m, 2.5, &e));
+            ASSERT_OK(metrics_add_eval(&m, 2.5, NULL, 0, &e));
     }
     ASSERT_OK(metrics_close(&m, &e));
 }

@@ -127,7 +127,7 @@ EXAMPLE(no_workspace)
         struct plan_operand *o = operand(b, k, OPERAND_WORK);
         if (!o || nth-- > 0)
             continue;
-        k->mask &= ~(1u << OPERAND_WORK);
+        k->mask &= ~(UINT64_C(1) << OPERAND_WORK);
         memmove(o, o + 1, (b->operands.n - 1 - (uint32_t)(o - b->operands.at)) * sizeof *o);
         b->operands.n--;
         for (uint32_t j = i + 1; j < b->kernels.n; j++)
