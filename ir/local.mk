@@ -29,6 +29,7 @@ libpiper_ir_la_SOURCES = \
 	ir/family/minimax.c \
 	ir/family/olmo.c \
 	ir/family/phi.c \
+	ir/family/quantization.c ir/family/quantization.h \
 	ir/family/qwen.c \
 	ir/family/rope.c ir/family/rope.h \
 	ir/family/starcoder2.c \

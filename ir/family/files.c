@@ -162,6 +162,27 @@ struct ir_place ir_file_place(const struct ir_graph *g, uint32_t param, struct a
     return out;
 }
 
+/* Places a = r + c*columns, and distances, become c + r*rows. */
+static uint64_t exchanged(uint64_t at, uint32_t rows, uint32_t columns)
+{
+    return at / columns + at % columns * rows;
+}
+
+struct ir_place ir_place_exchanged(const struct ir_place *p)
+{
+    struct ir_place q = *p;
+    const uint32_t rows = p->dim[1], columns = p->dim[2];
+    if (p->ndim != 3)
+        return q;
+    q.dim[1] = columns;
+    q.dim[2] = rows;
+    q.first = exchanged(p->first, rows, columns);
+    for (uint32_t i = 1; i < 3; i++)
+        q.stride[i] = exchanged(p->stride[i], rows, columns);
+    q.contiguous = false;
+    return q;
+}
+
 uint32_t ir_place_tensors(const struct ir_place *p, const struct ir_graph *g, uint32_t param)
 {
     return strchr(p->tensor, '*') ? g->params.at[param].shape.dim[0] : 1;

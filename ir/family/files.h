@@ -40,6 +40,9 @@ struct ir_slices ir_place_slices(const struct ir_place *p);
 void ir_place_take(const struct ir_place *p, const float *tensor, float *param);
 void ir_place_put(const struct ir_place *p, const float *param, float *tensor);
 
+/* The same parameter where the tensor's last two of three dimensions are exchanged (MXFP4). */
+struct ir_place ir_place_exchanged(const struct ir_place *p);
+
 struct ir_place ir_file_place(const struct ir_graph *g, uint32_t param, struct arena *a);
 /* How many tensors the place stands for, one an expert where there is a `*`, and the name of one of them; the arena's. */
 uint32_t ir_place_tensors(const struct ir_place *p, const struct ir_graph *g, uint32_t param);

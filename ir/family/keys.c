@@ -4,7 +4,7 @@
 
 /* clang-format off */
 const struct hf_key hf_common_keys[] = {
-    OTHER("model_type"), OTHER("annotate"),
+    OTHER("model_type"), OTHER("annotate"), OTHER("quantization_config"),
     /* where the file comes from, how transformers loads it */
     INFO("architectures"), INFO("_name_or_path"), INFO("name_or_path"), INFO("_commit_hash"), INFO("auto_map"),
     INFO("transformers_version"), INFO("torch_dtype"), INFO("dtype"), INFO("attn_implementation"),
@@ -42,7 +42,6 @@ const struct hf_key hf_math_keys[] = {
     REFUSED("is_encoder_decoder", "false", "only decoders are implemented"),
     REFUSED("add_cross_attention", "false", "cross attention is not implemented"),
     REFUSED("pruned_heads", "{}", "pruned heads are not implemented"),
-    REFUSED("quantization_config", "{}", "quantized weights are not implemented: use the config of the unquantized model"),
     REFUSED("per_layer_config", "{}", "per-layer settings are not implemented"),
     REFUSED("use_bidirectional_attention", "false", "a query sees no later key here"),
     /* sizes */
