@@ -15,7 +15,7 @@
 
 enum ir_op {
     IR_OP_EMBED,     /* tokens (T) -> x (T,C); param W (V,C) */
-    IR_OP_POS_EMBED, /* x (T,C) -> x + P[t]; param P (maxT,C) */
+    IR_OP_POS_EMBED, /* x (T,C) -> x + P[first_position + t]; param P (positions,C) */
     IR_OP_LAYERNORM, /* x (T,C) -> (T,C), groups of `features` within a row; params w (features), b (features), b not if
                         NO_BIAS, neither if NO_WEIGHT; PER_HEAD: w, b (heads,features), each group its own. save mean
                         (T,heads), rstd (T,heads) */
@@ -110,13 +110,14 @@ struct ir_attrs {
     uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
     float score_cap;     /* attention, head_loss: bound of scores, of logits; 0: none */
     uint32_t rotary_dim; /* rope: elements of a head that turn; 0: head_dim */
-    uint32_t rotary_offset; /* rope: the first of them */
-    uint32_t act;           /* act, swiglu, experts: enum ir_act */
-    float clamp;            /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
-    float alpha;            /* swiglu, experts: of silu; 0: 1 */
-    uint32_t groups;        /* router: groups of experts; 0: none */
-    uint32_t top_groups;    /* router: of which those may be chosen from */
-    float z_coef;           /* router */
+    uint32_t rotary_offset;  /* rope: the first of them */
+    uint32_t act;            /* act, swiglu, experts: enum ir_act */
+    float clamp;             /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
+    float alpha;             /* swiglu, experts: of silu; 0: 1 */
+    uint32_t groups;         /* router: groups of experts; 0: none */
+    uint32_t top_groups;     /* router: of which those may be chosen from */
+    float z_coef;            /* router */
+    uint32_t first_position; /* pos_embed: row of the first token */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1,        /* linear: W is (in,out), as in GPT-2's Conv1D */
@@ -148,7 +149,7 @@ struct ir_attr_info {
     char type;       /* 'u' uint32_t, 'f' float, 'a' enum ir_act, 4 bytes */
 };
 enum {
-    IR_ATTR_COUNT = 28,
+    IR_ATTR_COUNT = 29,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];

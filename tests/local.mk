@@ -105,7 +105,7 @@ MPI_PROGS += tests/parity/parity
 tests_parity_parity_SOURCES = tests/parity/parity.c
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
-EXTRA_DIST += tests/parity/README tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
+EXTRA_DIST += tests/parity/README tests/parity/equations.py tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
 
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh

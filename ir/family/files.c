@@ -90,6 +90,28 @@ static void place_by_turn(struct ir_place *out)
     }
 }
 
+static void place_one_row(struct ir_place *out)
+{
+    out->ndim = 2;
+    out->dim[1] = out->dim[0];
+    out->dim[0] = 1;
+}
+
+static void place_stacked(bool transposed, struct ir_place *out)
+{
+    const uint32_t e = out->dim[0], f = transposed ? out->dim[2] : out->dim[1],
+                   c = transposed ? out->dim[1] : out->dim[2];
+    out->ndim = 2;
+    out->dim[0] = e * f;
+    out->dim[1] = c;
+    out->dim[2] = 0;
+    out->contiguous = !transposed;
+    if (transposed) {
+        out->stride[1] = 1;
+        out->stride[2] = c;
+    }
+}
+
 /* Key/value heads of the model's attention. */
 static uint32_t heads_of(const struct ir_graph *g)
 {
@@ -140,12 +162,24 @@ static bool place_packed(const struct ir_graph *g, const struct ir_param *p, con
     out->part = packed.part;
     out->parts = packed.parts;
     out->tensor = arena_printf(a, "%.*s%s", (int)stem, p->name, k->tensor);
-    if (k->kind == PACK_ROWS)
+    switch (k->kind) {
+    case PACK_ROWS:
         place_rows(sizes, out);
-    else if (k->kind == PACK_HEADS)
+        break;
+    case PACK_HEADS:
         place_heads(heads_of(g), sizes, out);
-    else
+        break;
+    case PACK_ONE_ROW:
+        place_one_row(out);
+        break;
+    case PACK_STACKED:
+    case PACK_STACKED_TRANSPOSED:
+        place_stacked(k->kind == PACK_STACKED_TRANSPOSED, out);
+        break;
+    case PACK_TRANSPOSED_BY_TURN:
         place_by_turn(out);
+        break;
+    }
     return true;
 }
 

@@ -8,9 +8,12 @@
 #include "ir/graph.h"
 
 enum ir_packing_kind {
-    PACK_ROWS,  /* first dimensions one after the other; of stacked experts (E,F,C) the second ones: (E,2F,C) */
-    PACK_HEADS, /* rows, the parts of each head one after the other; heads as in the model's attention */
-    PACK_TRANSPOSED_BY_TURN /* experts: (E,F,C) of each part by turn in (E,C,parts F), biases (E,F) in (E,parts F) */
+    PACK_ROWS,    /* first dimensions one after the other; of stacked experts (E,F,C) the second ones: (E,2F,C) */
+    PACK_HEADS,   /* rows, the parts of each head one after the other; heads as in the model's attention */
+    PACK_ONE_ROW, /* of one parameter (N): (1,N) */
+    PACK_STACKED, /* of one (E,F,C): (E F,C) */
+    PACK_STACKED_TRANSPOSED, /* of one (E,C,F): (E F,C) */
+    PACK_TRANSPOSED_BY_TURN  /* experts: (E,F,C) of each part by turn in (E,C,parts F), biases (E,F) in (E,parts F) */
 };
 enum { PACK_PARTS = 3 };
 struct ir_packing {

@@ -28,6 +28,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import equations
 from models import MODELS, TRAINING
 
 HERE = pathlib.Path(__file__).parent
@@ -120,6 +121,8 @@ def precision(model, dtype):
 
 def on_disk(model):
     """Tensors under the names, and in the packings, of the files that transformers saves."""
+    if type(model) in equations.CLASSES.values():
+        return {k: v.detach().clone().numpy() for k, v in sorted(model.state_dict().items())}
     with tempfile.TemporaryDirectory() as tmp:
         model.save_pretrained(tmp)
         return dict(sorted(load_file(tmp + "/model.safetensors").items()))
@@ -128,9 +131,11 @@ def on_disk(model):
 def save(config, folder):
     """The folder of a model with weights by hash64(); returns its tensors."""
     config = {**config, "pad_token_id": None}  # else that row of the embedding has no gradient
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    model.save_pretrained(folder)
-    shapes = {k: v.shape for k, v in load_file(folder + "/model.safetensors").items()}
+    if config["model_type"] in equations.CLASSES:
+        model = equations.CLASSES[config["model_type"]](config)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    shapes = {k: v.shape for k, v in on_disk(model).items()}
     tensors = {k: weight(k, s, config) for k, s in sorted(shapes.items())}
     save_file(tensors, folder + "/model.safetensors", metadata={"format": "pt"})
     pathlib.Path(folder, "config.json").write_text(json.dumps(config))
@@ -138,6 +143,11 @@ def save(config, folder):
 
 
 def load(folder, dtype):
+    config = json.loads(pathlib.Path(folder, "config.json").read_text())
+    if config["model_type"] in equations.CLASSES:
+        model = equations.CLASSES[config["model_type"]](config)
+        model.load_state_dict({k: torch.as_tensor(v) for k, v in load_file(folder + "/model.safetensors").items()})
+        return model.to(dtype).train()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
     )
@@ -146,9 +156,12 @@ def load(folder, dtype):
 
 def loss_of(model, ids, dtype):
     with precision(model, dtype):
-        out = model(input_ids=torch.as_tensor(ids[:, :-1]), use_cache=False)
+        if type(model) in equations.CLASSES.values():
+            logits = model(torch.as_tensor(ids[:, :-1]))
+        else:
+            logits = model(input_ids=torch.as_tensor(ids[:, :-1]), use_cache=False).logits
     target = torch.as_tensor(ids[:, 1:]).reshape(-1)
-    return F.cross_entropy(out.logits.to(dtype).reshape(target.numel(), -1), target)
+    return F.cross_entropy(logits.to(dtype).reshape(target.numel(), -1), target)
 
 
 def decays(name, p):
@@ -188,7 +201,8 @@ def train(folder, seed, dtype, how):
         {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPS, foreach=False)
-    losses, norms, margin = [], [], routing_margin(model)
+    ffn = getattr(getattr(model, "config", None), "ffn_config", None)
+    losses, norms, margin = [], [], routing_margin(model, ffn.moe_top_k if ffn else None)
     for step in range(steps):
         for g in optimizer.param_groups:
             g["lr"] = PEAK * min(1.0, (step + 1) / WARMUP)
@@ -204,25 +218,27 @@ def train(folder, seed, dtype, how):
     return {"losses": losses, "norms": norms, "weights": on_disk(model), "margin": min(margin or [1.0])}
 
 
-def routing_margin(model):
+def routing_margin(model, top_k=None):
     """Fills a list with the smallest distance between the last expert that a token takes and the first that it does not."""
     gaps = []
 
     def hook(module, inputs, output):
         x = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
-        logits = x @ module.weight.detach().double().T
+        logits = x @ getattr(module, "layer", module).weight.detach().double().T
         if getattr(module, "bias", None) is not None:
             logits = logits + module.bias.detach().double()
-        bias = getattr(module, "e_score_correction_bias", None)
+        bias, statics = getattr(module, "e_score_correction_bias", None), getattr(module, "moe_statics", None)
         scores = logits if bias is None else logits.sigmoid() + bias.double()
-        k = module.top_k if hasattr(module, "top_k") else module.config.num_experts_per_tok
+        if statics is not None:
+            scores = logits.softmax(-1) + statics.e_score_correction_bias.double()
+        k = top_k if top_k else module.top_k if hasattr(module, "top_k") else module.config.num_experts_per_tok
         top = scores.topk(min(k + 1, scores.shape[-1]), dim=-1).values
         if top.shape[-1] > k:
             gaps.append(float((top[:, k - 1] - top[:, k]).min()))
 
     for m in model.modules():
         name = type(m).__name__
-        if hasattr(m, "weight") and ("Router" in name or "TopkGate" in name):
+        if hasattr(getattr(m, "layer", m), "weight") and ("Router" in name or "TopkGate" in name):
             m.register_forward_hook(hook)
     return gaps
 
