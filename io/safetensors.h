@@ -2,7 +2,7 @@
  *
  * Import makes a checkpoint of step 0 out of one file, or of a folder with model.safetensors, or with
  * model.safetensors.index.json and its shards. F32, BF16, F16, F8_E4M3 with factors of blocks (X_scale_inv of X) and MXFP4
- * (X_blocks and X_scales of X) become float32. Export writes one F32 file.
+ * (X_blocks and X_scales of X) become float32. Export writes F32.
  *
  * Names and packings of tensors are those of the model's family (ir/family/files.h); a prefix `transformer.` or `model.`
  * may be missing or too many. A stacked parameter with `*` in its name is one tensor per expert there. Tied heads equal
@@ -74,6 +74,18 @@ enum status safetensors_import(const char *from, const struct ir_graph *g, const
                                const char *to, uint32_t *extra, struct err *e);
 /* The parameters of a checkpoint (verified first) as one file. in: the folder of a run that it is in, or NULL. */
 enum status safetensors_export(const struct dir *in, const char *checkpoint, const char *to, struct err *e);
+
+/* As a folder that transformers loads: model.safetensors, or files of at most file_bytes of data, a parameter's tensors always in one, and their
+ * index. ST_INPUT: the checkpoint is not of this graph. */
+struct safetensors_folder {
+    const struct dir *folder;
+    const struct ir_graph *graph;
+    uint64_t file_bytes;
+};
+enum status safetensors_export_folder(const struct dir *in, const char *checkpoint, const struct safetensors_folder *to,
+                                      struct err *e);
+/* A JSON file in a folder, with sorted keys. */
+enum status safetensors_write_json(const struct dir *folder, const char *name, const json_t *doc, struct err *e);
 
 /* How many elements import and export copy at a time; a test of what happens at borders sets less. */
 extern uint32_t safetensors_block;

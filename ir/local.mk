@@ -13,6 +13,7 @@ libpiper_ir_la_SOURCES = \
 	ir/family/ernie.c \
 	ir/family/exaone.c \
 	ir/family/explicit.c \
+	ir/family/export.c ir/family/export.h \
 	ir/family/falcon.c \
 	ir/family/family.c ir/family/family.h \
 	ir/family/files.c ir/family/files.h \

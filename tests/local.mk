@@ -31,7 +31,7 @@ endif
 
 # Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
 UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_check tests/unit/test_config \
-	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
+	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_export tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_quantized tests/unit/test_io_safetensors tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
 	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules tests/unit/test_split \
@@ -105,7 +105,7 @@ MPI_PROGS += tests/parity/parity
 tests_parity_parity_SOURCES = tests/parity/parity.c
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
-EXTRA_DIST += tests/parity/README tests/parity/equations.py tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
+EXTRA_DIST += tests/parity/README tests/parity/equations.py tests/parity/exported.txt tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
 
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
@@ -125,7 +125,7 @@ check-long: all
 	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log
 
 # What users get wrong, and text in, text out.
-SCRIPT_TESTS += tests/cli/plan_cuda.sh tests/golden/golden.sh
+SCRIPT_TESTS += tests/cli/export.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz

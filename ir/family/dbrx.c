@@ -2,6 +2,8 @@
 #include "ir/family/decoder.h"
 #include "ir/family/files.h"
 
+#define NO_BOUND 1e30 /* of q, k and v: as none */
+
 static const struct hf_key keys[] = {
     SIZE(vocab_size, 32000),
     SIZE_IN("d_model", hidden_size, 2048),
@@ -82,7 +84,7 @@ static enum status read_attention(const struct hf_model *m, struct decoder *d)
             "and 4 the second: make them equal",
             above, theta);
     d->kv_heads = (uint32_t)kv;
-    d->clip = (float)clip;
+    d->clip = clip < NO_BOUND ? (float)clip : 0;
     d->rope_class.theta = theta;
     return ST_OK;
 }
@@ -165,4 +167,28 @@ static enum status read(const struct hf_model *m, struct decoder *d)
     return read_experts(m, d);
 }
 
-const struct family family_dbrx = { .model_type = "dbrx", .keys = keys, .read = read, .packings = packings };
+/* transformers 5 reads the base of the rotation at the top alone, and cannot do without a bound of q, k and v, nor without the key in
+ * attn_config. */
+static void complete(json_t *config)
+{
+    json_t *attention = json_object_get(config, "attn_config"), *theta;
+    if (!json_is_object(attention)) {
+        attention = json_object();
+        json_object_set_new(config, "attn_config", attention);
+    }
+    theta = json_object_get(attention, "rope_theta");
+    if (!theta)
+        theta = json_object_get(json_object_get(config, "rope_parameters"), "rope_theta");
+    theta = theta ? json_incref(theta) : json_real(10000);
+    json_object_set(attention, "rope_theta", theta);
+    if (!json_is_number(json_object_get(attention, "clip_qkv")))
+        json_object_set_new(attention, "clip_qkv", json_real(NO_BOUND));
+    if (!json_is_object(json_object_get(config, "rope_parameters")))
+        json_object_set_new(config, "rope_parameters",
+                            json_pack("{s:s, s:O}", "rope_type", "default", "rope_theta", theta));
+    json_decref(theta);
+}
+
+const struct family family_dbrx = {
+    .model_type = "dbrx", .keys = keys, .read = read, .packings = packings, .complete = complete
+};

@@ -4,8 +4,9 @@
     make_parity.py                writes parity.json anew (needs torch, transformers, safetensors: see README)
     make_parity.py NAME...        these models alone, the others stay
     make_parity.py --piper PIPER [NAME...]
-                                  the way of a user: PIPER imports transformers' files and exports them again, every byte is
-                                  compared, and transformers computes the same loss with them
+                                  the way of a user: PIPER imports transformers' files and exports a folder with a config.json of its
+                                  own; every byte is compared, and transformers loads the folder as it is and computes the
+                                  same loss: exported.txt
 
 A weight is a function of the name and the place that it has in the file that transformers saves, a token of its place in the
 text: hash64() below and in parity.c. All numbers are computed in float64.
@@ -146,7 +147,8 @@ def load(folder, dtype):
     config = json.loads(pathlib.Path(folder, "config.json").read_text())
     if config["model_type"] in equations.CLASSES:
         model = equations.CLASSES[config["model_type"]](config)
-        model.load_state_dict({k: torch.as_tensor(v) for k, v in load_file(folder + "/model.safetensors").items()})
+        files = pathlib.Path(folder).glob("*.safetensors")
+        model.load_state_dict({k: torch.as_tensor(v) for f in files for k, v in load_file(f).items()})
         return model.to(dtype).train()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
@@ -320,15 +322,15 @@ def check_user(piper, name, config):
         pathlib.Path(d, "one.json").write_text("[]")
         run(piper, "build", "-m", d + "/hf/config.json", "-s", d + "/one.json", "-t", d + "/train.json", "-o", d + "/job.h5")
         run(piper, "checkpoint", "import", d + "/job.h5", d + "/hf", "-o", d + "/run")
-        os.remove(d + "/hf/model.safetensors")
-        run(piper, "checkpoint", "export", d + "/run", "-o", d + "/hf/model.safetensors")
-        back = load_file(d + "/hf/model.safetensors")
+        run(piper, "checkpoint", "export", d + "/run", "--job", d + "/job.h5", "-o", d + "/out", "--file-bytes", "20000")
+        files = sorted(pathlib.Path(d, "out").glob("*.safetensors"))
+        back = {k: v for f in files for k, v in load_file(f).items()}
         assert set(was) == set(back), set(was) ^ set(back)
         for k in was:
             assert was[k].tobytes() == back[k].tobytes() and was[k].shape == back[k].shape, k
-        again = float(loss_of(load(d + "/hf", torch.float64), tokens(0)[0], torch.float64).detach())
+        again = float(loss_of(load(d + "/out", torch.float64), tokens(0)[0], torch.float64).detach())
         assert again == loss, (loss, again)
-    print(f"{name:28} imported, exported and loaded again: the same bits, the same loss", flush=True)
+    return f"{name:28} {len(was):4} tensors in {len(files):2} files: the same bits; the folder loads, loss {again:.10g}"
 
 
 def main():
@@ -341,13 +343,17 @@ def main():
     names = args[2:] if piper else args
     path = HERE / "parity.json"
     rows = {r["name"]: r for r in json.loads(path.read_text())["models"]} if path.exists() else {}
+    path = HERE / "exported.txt"
+    lines = {r.split()[0]: r for r in path.read_text().splitlines()} if path.exists() else {}
     failed = []
     for name, config in MODELS.items():
         if names and not any(name == n or name.startswith(n + "-") for n in names):
             continue
         try:
             if piper:
-                check_user(piper, name, config)
+                lines[name] = check_user(piper, name, config)
+                print(lines[name], flush=True)
+                (HERE / "exported.txt").write_text("".join(lines[n] + "\n" for n in MODELS if n in lines))
             else:
                 rows[name] = describe(name, config, {})
                 write([rows[n] for n in MODELS if n in rows])
