@@ -31,7 +31,7 @@ enum ir_op {
                         sinks (heads) if SINKS. D is head_dim, Dv ir_op_v_dim(). Query i sees the keys j <= i of its
                         document, j > i-window where there is a window, with the score s = scale q k', or score_cap
                         tanh(s/score_cap); exp(sink) of its head joins the sum of the softmax, and lse, but no value */
-    IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
+    IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT; of gpt2 and older graphs, else act */
     IR_OP_ACT,       /* x -> f(x), f as `act` says */
     IR_OP_SWIGLU, /* gate, up (T,F) -> f(gate)*up, f as `act` says: silu. clamp > 0: of min(gate,clamp) and of up between
                         -clamp and clamp; alpha > 0: f is gate*sigmoid(alpha*gate); ONE_PLUS: up + 1 (gpt-oss has all three) */
@@ -209,6 +209,14 @@ bool ir_op_param_decays(enum ir_op op, uint32_t i);
 bool ir_op_param_is_state(enum ir_op op, const struct ir_attrs *a, uint32_t i);
 /* IR_COMPUTE; IR_F32 for what is float32 whatever the job's type: state, and the weights of a router with FLOAT32. */
 enum ir_dtype ir_op_param_type(enum ir_op op, const struct ir_attrs *a, uint32_t i);
+/* gelu, act: the activation; IR_ACT_COUNT of other operators. gelu is what files had before there was act: back ends have one kernel for both. */
+static inline uint32_t ir_op_act(uint32_t op, const struct ir_attrs *a)
+{
+    if (op == IR_OP_GELU)
+        return a->flags & IR_EXACT ? IR_ACT_GELU : IR_ACT_GELU_TANH;
+    const uint32_t none = IR_ACT_COUNT;
+    return op == IR_OP_ACT ? a->act : none;
+}
 /* attention: elements of a head of v and o. */
 static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
 {
