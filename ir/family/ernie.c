@@ -80,7 +80,7 @@ static enum status read_moe(const struct hf_model *m, struct decoder *d)
         return js_expected(&v, m->e, "at most 1e-6, below which it has no effect");
     TRY(decoder_only_value(m, "output_router_logits", "false"));
     TRY(decoder_experts(m, d, d->c->num_experts, d->c->moe_intermediate_size));
-    d->moe.router_flags = IR_SELECT_BIAS | IR_NORM_TOPK;
+    d->moe.router_flags = IR_SELECT_BIAS | IR_NORM_TOPK | IR_FLOAT32;
     d->moe.select_bias = "mlp.moe_statics.e_score_correction_bias";
     return decoder_shared_expert(m, d);
 }
