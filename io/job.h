@@ -18,7 +18,7 @@ struct job {
     struct arena texts;    /* owns the texts below that readers and job_text() made */
     struct ir_graph graph; /* ready to be compiled: ir_graph_separate() where documents are apart */
     struct train_config train;
-    const char *model_file, *model_text;                           /* as given; "" when there was none */
+    const char *model_file, *model_text;                           /* as given, or with --set; "" when there was none */
     const char *strategy_file, *strategy_text, *strategy_expanded; /* as given; expanded: macros as primitives */
     struct job_attachments {
         VEC(struct job_attachment);

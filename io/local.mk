@@ -11,7 +11,8 @@ libpiper_io_la_SOURCES = \
 	io/machine.c io/machine.h \
 	io/model.c io/model.h io/model_private.h io/model_read.c io/model_write.c \
 	io/order.c io/order.h \
-	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c \
+	io/safetensors.h io/safetensors_export.c io/safetensors_import.c io/safetensors_open.c io/safetensors_quantized.c \
+	io/safetensors_private.h \
 	io/sha256.c io/sha256.h \
 	io/tokens.c io/tokens.h io/tokens_import.c io/tokens_import.h io/tokens_write.c io/tokens_write.h \
 	io/trace.h io/trace_private.h io/trace_read.c io/trace_write.c

@@ -1,5 +1,6 @@
 #include <inttypes.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "io/checkpoint_private.h"
@@ -25,14 +26,17 @@ static void add(struct header *h, const char *fmt, ...)
     memcpy(h->at + at, text, (size_t)n);
 }
 
-/* Where the tensors of each parameter begin among the data of the file. */
+/* Where the tensors of each parameter go: into which of the files, and where they begin among its data. */
 struct exporting {
     const struct ckpt__file *f;
-    const struct dir_new *to;
+    const struct dir_new *to; /* the file that is being written */
     struct arena names;
     struct ir_place *place; /* [params] */
     uint64_t *offset;       /* [params], bytes */
-    uint64_t begin;         /* of the data */
+    uint32_t *file;         /* [params] */
+    uint32_t files, now;    /* now: the number of `to` */
+    uint64_t begin;         /* of the data of `to` */
+    uint64_t bytes;         /* of all data */
     struct err *e;
 };
 
@@ -44,8 +48,7 @@ static uint64_t tensor_elements(const struct ir_place *p)
     return n;
 }
 
-/* The tensors of a place, and where they end. */
-static uint64_t describe(struct header *h, const struct ir_place *p, uint32_t n, struct arena *names, uint64_t offset)
+static void describe(struct header *h, const struct ir_place *p, uint32_t n, struct arena *names, uint64_t offset)
 {
     const uint64_t bytes = 4 * tensor_elements(p);
     for (uint32_t i = 0; i < n; i++, offset += bytes) {
@@ -54,7 +57,6 @@ static uint64_t describe(struct header *h, const struct ir_place *p, uint32_t n,
             add(h, "%s%" PRIu32, k ? "," : "", p->dim[k]);
         add(h, "],\"data_offsets\":[%" PRIu64 ",%" PRIu64 "]}", offset, offset + bytes);
     }
-    return offset;
 }
 
 /* The parameter that begins the tensor of this one. */
@@ -67,19 +69,37 @@ static uint32_t first_part(const struct exporting *x, uint32_t param)
     return 0;
 }
 
-static void describe_all(struct exporting *x, struct header *h)
+/* A file begins with a parameter whose tensors would make the last one larger than `most`. */
+static void place_all(struct exporting *x, uint64_t most)
 {
     const struct ir_graph *g = &x->f->graph;
     uint64_t end = 0;
+    x->files = 1;
     for (uint32_t i = 0; i < x->f->n; i++) {
         x->place[i] = ir_file_place(g, i, &x->names);
         if (x->place[i].part > 0) {
-            x->offset[i] = x->offset[first_part(x, i)];
+            const uint32_t first = first_part(x, i);
+            x->offset[i] = x->offset[first];
+            x->file[i] = x->file[first];
             continue;
         }
+        const uint64_t bytes = 4 * tensor_elements(&x->place[i]) * ir_place_tensors(&x->place[i], g, i);
+        if (end > 0 && (bytes > most || end > most - bytes)) {
+            x->files++;
+            end = 0;
+        }
         x->offset[i] = end;
-        end = describe(h, &x->place[i], ir_place_tensors(&x->place[i], g, i), &x->names, end);
+        x->file[i] = x->files - 1;
+        end += bytes;
+        x->bytes += bytes;
     }
+}
+
+static void describe_file(struct exporting *x, struct header *h)
+{
+    for (uint32_t i = 0; i < x->f->n; i++)
+        if (x->file[i] == x->now && x->place[i].part == 0)
+            describe(h, &x->place[i], ir_place_tensors(&x->place[i], &x->f->graph, i), &x->names, x->offset[i]);
 }
 
 static enum status copy_bytes(const struct exporting *x, uint64_t from, uint64_t to, uint64_t bytes, void *block)
@@ -122,6 +142,8 @@ static enum status copy_data(const struct exporting *x)
     enum status st = ST_OK;
     for (uint32_t i = 0; st == ST_OK && i < x->f->n; i++) {
         const struct ir_place *p = &x->place[i];
+        if (x->file[i] != x->now)
+            continue;
         st = p->contiguous ? copy_bytes(x, x->f->place[i].data[CKPT_PARAM], x->begin + x->offset[i] + 4 * p->first,
                                         4 * x->f->place[i].elements, block)
                            : copy_slices(x, i, p);
@@ -130,11 +152,11 @@ static enum status copy_data(const struct exporting *x)
     return st;
 }
 
-static enum status write_all(struct exporting *x)
+static enum status write_contents(struct exporting *x)
 {
     struct header h = { 0 };
     add(&h, "{\"__metadata__\":{\"format\":\"pt\"}");
-    describe_all(x, &h);
+    describe_file(x, &h);
     add(&h, "}");
     while (h.n % 8) /* the data begin at a multiple of 8 */
         add(&h, " ");
@@ -151,15 +173,101 @@ static enum status write_all(struct exporting *x)
     return st;
 }
 
-static enum status write_file(const struct ckpt__file *f, const struct dir_new *to, struct err *e)
+/* File `now`; folder NULL: the name is a path of the user's own. */
+static enum status write_file(struct exporting *x, const struct dir *folder, const char *name)
 {
-    struct exporting x = { .f = f, .to = to, .e = e };
+    struct dir_new file;
+    enum status st = dir_new_begin(folder, name, &file, x->e);
+    x->to = &file;
+    if (st == ST_OK)
+        st = write_contents(x);
+    if (st == ST_OK)
+        st = dir_new_publish(&file, x->e);
+    dir_new_drop(&file);
+    return st;
+}
+
+/* ---- folders ---- */
+
+static void file_name(const struct exporting *x, uint32_t file, char name[DIR_NAME])
+{
+    if (x->files == 1)
+        snprintf(name, DIR_NAME, "model.safetensors");
+    else
+        snprintf(name, DIR_NAME, "model-%05" PRIu32 "-of-%05" PRIu32 ".safetensors", file + 1, x->files);
+}
+
+static json_t *make_index(struct exporting *x)
+{
+    char name[DIR_NAME];
+    json_t *map = json_object();
+    for (uint32_t i = 0; i < x->f->n; i++) {
+        file_name(x, x->file[i], name);
+        for (uint32_t k = 0; x->place[i].part == 0 && k < ir_place_tensors(&x->place[i], &x->f->graph, i); k++)
+            json_object_set_new(map, ir_place_name(&x->place[i], k, &x->names), json_string(name));
+    }
+    return json_pack("{s:{s:I}, s:o}", "metadata", "total_size", (json_int_t)x->bytes, "weight_map", map);
+}
+
+enum status safetensors_write_json(const struct dir *folder, const char *name, const json_t *doc, struct err *e)
+{
+    struct dir_new file;
+    char *text = js_text(doc, JSON_INDENT(2) | JSON_SORT_KEYS);
+    enum status st = dir_new_begin(folder, name, &file, e);
+    if (st == ST_OK)
+        st = file_pwrite(file.fd, file.path, text, strlen(text), 0, e);
+    if (st == ST_OK)
+        st = file_pwrite(file.fd, file.path, "\n", 1, strlen(text), e);
+    if (st == ST_OK)
+        st = dir_new_publish(&file, e);
+    dir_new_drop(&file);
+    free(text);
+    return st;
+}
+
+/* What an export of another number of files has left would be read in the place of this one. */
+static void remove_others(const struct exporting *x, const struct dir *to)
+{
+    static const char index[] = "model.safetensors.index.json", one[] = "model.safetensors";
+    const char *other = x->files == 1 ? index : one;
+    if (dir_has(to, other))
+        dir_remove(to, other);
+}
+
+static enum status write_folder(struct exporting *x, const struct dir *to)
+{
+    enum status st = ST_OK;
+    char name[DIR_NAME];
+    for (x->now = 0; st == ST_OK && x->now < x->files; x->now++) {
+        file_name(x, x->now, name);
+        st = write_file(x, to, name);
+    }
+    if (st == ST_OK && x->files > 1) {
+        json_t *index = make_index(x);
+        st = safetensors_write_json(to, "model.safetensors.index.json", index, x->e);
+        json_decref(index);
+    }
+    if (st == ST_OK)
+        remove_others(x, to);
+    return st;
+}
+
+/* ---- both ---- */
+
+/* Into a file `name`, or a folder. */
+static enum status export_file(const struct ckpt__file *f, const char *name, const struct dir *folder, uint64_t most,
+                               struct err *e)
+{
+    struct exporting x = { .f = f, .e = e };
     arena_init(&x.names);
     x.place = mem_alloc(sizeof *x.place * f->n);
     x.offset = mem_alloc(sizeof *x.offset * f->n);
-    enum status st = write_all(&x);
+    x.file = mem_alloc(sizeof *x.file * f->n);
+    place_all(&x, most);
+    enum status st = folder ? write_folder(&x, folder) : write_file(&x, NULL, name);
     mem_free(x.place);
     mem_free(x.offset);
+    mem_free(x.file);
     arena_release(&x.names);
     return st;
 }
@@ -170,15 +278,24 @@ enum status safetensors_export(const struct dir *in, const char *checkpoint, con
     enum status st = ckpt__open_here(in, checkpoint, &f, e);
     if (st == ST_OK)
         st = ckpt__verify(&f, e);
-    if (st == ST_OK) {
-        struct dir_new file;
-        st = dir_new_begin(NULL, to, &file, e);
-        if (st == ST_OK)
-            st = write_file(&f, &file, e);
-        if (st == ST_OK)
-            st = dir_new_publish(&file, e);
-        dir_new_drop(&file);
-    }
+    if (st == ST_OK)
+        st = export_file(&f, to, NULL, UINT64_MAX, e);
+    ckpt__close(&f);
+    return st;
+}
+
+enum status safetensors_export_folder(const struct dir *in, const char *checkpoint, const struct safetensors_folder *to,
+                                      struct err *e)
+{
+    struct ckpt__file f;
+    char text[512];
+    enum status st = ckpt__open_here(in, checkpoint, &f, e);
+    if (st == ST_OK && !ir_graph_same(&f.graph, to->graph, text, sizeof text))
+        st = err_set(e, ST_INPUT, checkpoint, "is a checkpoint of another model than the job: %s", text);
+    if (st == ST_OK)
+        st = ckpt__verify(&f, e);
+    if (st == ST_OK)
+        st = export_file(&f, NULL, to->folder, to->file_bytes, e);
     ckpt__close(&f);
     return st;
 }

@@ -58,13 +58,20 @@ static void print_shape(char *text, size_t size, const uint64_t *dim, uint32_t n
         snprintf(text + at, size - at, ")");
 }
 
-static void check_tensor(struct weights_importer *im, const struct ir_place *p, const char *name)
+/* Where the parameter lies in this entry. */
+static struct ir_place place_in(const struct ir_place *p, const struct safetensors_entry *t)
+{
+    return t->type == SAFETENSORS_MXFP4 ? ir_place_exchanged(p) : *p;
+}
+
+static void check_tensor(struct weights_importer *im, const struct ir_place *place, const char *name)
 {
     const struct safetensors_entry *t = find(im, name);
     if (!t) {
         complain(im, "%.120s is missing", name);
         return;
     }
+    const struct ir_place in_file = place_in(place, t), *p = &in_file;
     im->used[t - im->s->entries.at] = true;
     bool same = t->ndim == p->ndim;
     uint64_t want[3];
@@ -77,8 +84,8 @@ static void check_tensor(struct weights_importer *im, const struct ir_place *p, 
     print_shape(b, sizeof b, want, p->ndim);
     if (!same)
         complain(im, "%.120s has the shape %s, expected %s", t->name, a, b);
-    else if (t->type == SAFETENSORS_OTHER)
-        complain(im, "%.120s has another type, expected F32, BF16 or F16", t->name);
+    else if (!safetensors_readable(t))
+        complain(im, "%.120s has the type %s, expected %s", t->name, t->type_name, safetensors_types);
 }
 
 /* A tensor of several parameters is looked at with the first of them. */
@@ -142,7 +149,7 @@ static enum status check_rest(struct weights_importer *im)
     for (uint32_t i = 0; i < im->s->entries.n; i++) {
         const struct safetensors_entry *t = &im->s->entries.at[i], *embedding = NULL;
         bool same = false;
-        if (im->used[i] || is_buffer(t->name))
+        if (im->used[i] || t->is_scale || is_buffer(t->name))
             continue;
         if (ir_file_extra(im->g, t->name)) {
             im->extra++;
@@ -161,11 +168,34 @@ static enum status check_rest(struct weights_importer *im)
     return ST_OK;
 }
 
+/* The names of tensors that other ways of storing weights have. */
+static enum status check_quantized(struct weights_importer *im)
+{
+    static const struct {
+        const char *end, *method;
+    } known[] = { { ".qweight", "GPTQ or AWQ" },
+                  { ".SCB", "bitsandbytes" },
+                  { ".absmax", "bitsandbytes" },
+                  { ".weight_packed", "compressed-tensors" },
+                  { ".weight_scale", "compressed-tensors, fbgemm_fp8 or ModelOpt" } };
+    for (uint32_t i = 0; i < im->s->entries.n; i++)
+        for (size_t k = 0; k < sizeof known / sizeof *known; k++)
+            if (ends_with(im->s->entries.at[i].name, known[k].end))
+                return err_set(
+                    im->e, ST_INPUT, im->path,
+                    "found the tensor %.200s, expected weights of %s: these are quantized by %s, use the files "
+                    "of the unquantized model",
+                    im->s->entries.at[i].name, safetensors_types, known[k].method);
+    return ST_OK;
+}
+
 static enum status check_all(struct weights_importer *im)
 {
     for (uint32_t i = 0; i < im->g->params.n; i++)
         check_param(im, i);
     TRY(check_rest(im));
+    if (im->n_wrong)
+        TRY(check_quantized(im));
     if (im->n_wrong)
         return err_set(im->e, ST_INPUT, im->path, "does not fit the model: %s%s", im->wrong,
                        im->n_wrong > LIST_MOST ? "; and more" : "");
@@ -225,8 +255,9 @@ static enum status copy_param(struct weights_importer *im, uint32_t param, struc
     const uint64_t each = ir_shape_elements(&im->g->params.at[param].shape) / n;
     for (uint32_t i = 0; i < n; i++) {
         const struct safetensors_entry *t = find(im, ir_place_name(&p, i, &im->names));
-        const struct run run = { param, i * each, each, t, p.first };
-        TRY(p.contiguous ? copy_run(im, &run, w, part) : copy_slices(im, param, &p, t, w));
+        const struct ir_place here = place_in(&p, t);
+        const struct run run = { param, i * each, each, t, here.first };
+        TRY(here.contiguous ? copy_run(im, &run, w, part) : copy_slices(im, param, &here, t, w));
     }
     return ST_OK;
 }

@@ -1,5 +1,6 @@
 #include <errno.h>
 #include <inttypes.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -8,7 +9,7 @@
 
 #include "base/json.h"
 #include "io/file.h"
-#include "io/safetensors.h"
+#include "io/safetensors_private.h"
 
 enum { HEADER_MOST = 100000000, FILES_MOST = 4096 }; /* the format's own bound of the header */
 
@@ -19,18 +20,20 @@ static enum status read_type(const struct js *v, struct safetensors_entry *t, ui
     static const struct {
         const char *name;
         uint32_t type, width;
-    } known[] = {
-        { "F32", SAFETENSORS_F32, 4 },       { "BF16", SAFETENSORS_BF16, 2 },     { "F16", SAFETENSORS_F16, 2 },
-        { "BOOL", SAFETENSORS_OTHER, 1 },    { "U8", SAFETENSORS_OTHER, 1 },      { "I8", SAFETENSORS_OTHER, 1 },
-        { "F8_E5M2", SAFETENSORS_OTHER, 1 }, { "F8_E4M3", SAFETENSORS_OTHER, 1 }, { "U16", SAFETENSORS_OTHER, 2 },
-        { "I16", SAFETENSORS_OTHER, 2 },     { "U32", SAFETENSORS_OTHER, 4 },     { "I32", SAFETENSORS_OTHER, 4 },
-        { "U64", SAFETENSORS_OTHER, 8 },     { "I64", SAFETENSORS_OTHER, 8 },     { "F64", SAFETENSORS_OTHER, 8 }
-    };
+    } known[] = { { "F32", SAFETENSORS_F32, 4 },         { "BF16", SAFETENSORS_BF16, 2 },
+                  { "F16", SAFETENSORS_F16, 2 },         { "BOOL", SAFETENSORS_OTHER, 1 },
+                  { "U8", SAFETENSORS_U8, 1 },           { "I8", SAFETENSORS_OTHER, 1 },
+                  { "F8_E5M2", SAFETENSORS_OTHER, 1 },   { "F8_E4M3", SAFETENSORS_F8_E4M3, 1 },
+                  { "F8_E8M0", SAFETENSORS_F8_E8M0, 1 }, { "U16", SAFETENSORS_OTHER, 2 },
+                  { "I16", SAFETENSORS_OTHER, 2 },       { "U32", SAFETENSORS_OTHER, 4 },
+                  { "I32", SAFETENSORS_OTHER, 4 },       { "U64", SAFETENSORS_OTHER, 8 },
+                  { "I64", SAFETENSORS_OTHER, 8 },       { "F64", SAFETENSORS_OTHER, 8 } };
     const char *name;
     TRY(js_str(v, &name, e));
     for (size_t i = 0; i < sizeof known / sizeof known[0]; i++)
         if (strcmp(name, known[i].name) == 0) {
             t->type = known[i].type;
+            t->type_name = known[i].name;
             *width = known[i].width;
             return ST_OK;
         }
@@ -132,7 +135,7 @@ static enum status read_header(struct safetensors *s, uint32_t file, json_t *doc
     {
         struct js v;
         uint64_t length = 0;
-        struct safetensors_entry t = { .file = file };
+        struct safetensors_entry t = { .file = file, .scale = SAFETENSORS_NONE };
         if (strcmp(name, "__metadata__") == 0)
             continue;
         st = js_need(&root, name, &v, e);
@@ -280,24 +283,48 @@ static enum status open_index(struct safetensors *s, const char *folder, const c
     return st;
 }
 
+/* How the files store weights, if there is a config.json that says it. */
+static enum status read_config(struct safetensors *s, const char *folder, struct err *e)
+{
+    json_t *doc = NULL;
+    char *path = join(folder, "config.json");
+    enum status st = ST_OK;
+    if (access(path, F_OK) == 0) {
+        st = js_load_file(path, &doc, e);
+        struct js config = js_root(doc, path);
+        if (st == ST_OK)
+            st = quantization_read(&config, &s->stored, e);
+    }
+    json_decref(doc);
+    mem_free(path);
+    return st;
+}
+
+static enum status open_folder(struct safetensors *s, const char *path, struct err *e)
+{
+    TRY(read_config(s, path, e));
+    char *index = join(path, "model.safetensors.index.json");
+    enum status st = access(index, F_OK) == 0 ? open_index(s, path, index, e)
+                                              : open_one(s, join(path, "model.safetensors"), e);
+    mem_free(index);
+    return st;
+}
+
 enum status safetensors_open(const char *path, struct safetensors *s, struct err *e)
 {
     struct stat info;
-    *s = (struct safetensors){ 0 };
+    *s = (struct safetensors){ .stored = { QUANTIZATION_BLOCK, QUANTIZATION_BLOCK } };
     arena_init(&s->arena);
     enum status st;
-    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode)) {
-        char *index = join(path, "model.safetensors.index.json");
-        if (access(index, F_OK) == 0)
-            st = open_index(s, path, index, e);
-        else
-            st = open_one(s, join(path, "model.safetensors"), e);
-        mem_free(index);
-    } else {
+    if (stat(path, &info) == 0 && S_ISDIR(info.st_mode))
+        st = open_folder(s, path, e);
+    else
         st = open_one(s, mem_strdup(path), e);
-    }
-    if (st == ST_OK)
+    for (bool again = true; st == ST_OK && again;) {
         st = sort_entries(s, path, e);
+        if (st == ST_OK)
+            st = safetensors__pair(s, path, &again, e);
+    }
     if (st != ST_OK)
         safetensors_close(s);
     return st;
@@ -347,6 +374,27 @@ float safetensors_from_f16(uint16_t x)
     return f;
 }
 
+const char safetensors_types[] = "F32, BF16, F16, F8_E4M3 with a tensor ..._scale_inv, or MXFP4";
+
+bool safetensors_readable(const struct safetensors_entry *t)
+{
+    return t->type != SAFETENSORS_OTHER && t->type != SAFETENSORS_U8 &&
+           (t->type != SAFETENSORS_F8_E4M3 || t->scale != SAFETENSORS_NONE);
+}
+
+/* 2^(x-127), 255 is NaN. */
+static enum status read_powers(const struct safetensors_file *f, const struct safetensors_entry *t, uint64_t first,
+                               uint64_t n, float *out, struct err *e)
+{
+    uint8_t *byte = (uint8_t *)out + 3 * n; /* read ahead of what is written */
+    TRY(file_pread(f->fd, f->path, byte, n, t->offset + first, e));
+    for (uint64_t i = 0; i < n; i++) {
+        const float x = byte[i] == 255 ? NAN : ldexpf(1, byte[i] - 127);
+        memcpy(out + i, &x, sizeof x);
+    }
+    return ST_OK;
+}
+
 enum status safetensors_read(const struct safetensors *s, const struct safetensors_entry *t, uint64_t first, uint64_t n,
                              float *out, struct err *e)
 {
@@ -354,8 +402,15 @@ enum status safetensors_read(const struct safetensors *s, const struct safetenso
     CHECK(first <= t->elements && n <= t->elements - first);
     if (t->type == SAFETENSORS_F32)
         return file_pread(f->fd, f->path, out, n * 4, t->offset + first * 4, e);
-    if (t->type == SAFETENSORS_OTHER)
-        return err_set(e, ST_INPUT, f->path, "tensor \"%.200s\" has another type, expected F32, BF16 or F16", t->name);
+    if (!safetensors_readable(t))
+        return err_set(e, ST_INPUT, f->path, "tensor \"%.200s\" has the type %s, expected %s", t->name, t->type_name,
+                       safetensors_types);
+    if (t->type == SAFETENSORS_F8_E4M3)
+        return safetensors__read_f8(s, t, first, n, out, e);
+    if (t->type == SAFETENSORS_MXFP4)
+        return safetensors__read_mxfp4(s, t, first, n, out, e);
+    if (t->type == SAFETENSORS_F8_E8M0)
+        return read_powers(f, t, first, n, out, e);
     uint16_t *half = (uint16_t *)out + n; /* the upper half of the room: it is read ahead of what is written */
     TRY(file_pread(f->fd, f->path, half, n * 2, t->offset + first * 2, e));
     for (uint64_t i = 0; i < n; i++) {

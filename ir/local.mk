@@ -7,11 +7,13 @@ libpiper_ir_la_SOURCES = \
 	ir/family/build.c ir/family/build.h \
 	ir/family/cohere.c \
 	ir/family/decoder.c ir/family/decoder.h \
+	ir/family/dbrx.c \
 	ir/family/deepseek.c \
 	ir/family/dots.c \
 	ir/family/ernie.c \
 	ir/family/exaone.c \
 	ir/family/explicit.c \
+	ir/family/export.c ir/family/export.h \
 	ir/family/falcon.c \
 	ir/family/family.c ir/family/family.h \
 	ir/family/files.c ir/family/files.h \
@@ -24,11 +26,15 @@ libpiper_ir_la_SOURCES = \
 	ir/family/granite.c \
 	ir/family/hf.c ir/family/hf.h \
 	ir/family/hunyuan.c \
+	ir/family/internlm2.c \
 	ir/family/keys.c \
 	ir/family/llama.c \
+	ir/family/minicpm.c \
 	ir/family/minimax.c \
 	ir/family/olmo.c \
+	ir/family/opt.c \
 	ir/family/phi.c \
+	ir/family/quantization.c ir/family/quantization.h \
 	ir/family/qwen.c \
 	ir/family/rope.c ir/family/rope.h \
 	ir/family/starcoder2.c \

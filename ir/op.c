@@ -15,7 +15,7 @@
     X(A_V_HEAD_DIM, v_head_dim, 'u') X(A_WINDOW, window, 'u') X(A_SCORE_CAP, score_cap, 'f') \
     X(A_ROTARY_DIM, rotary_dim, 'u') X(A_ROTARY_OFFSET, rotary_offset, 'u') X(A_ACT, act, 'a') \
     X(A_CLAMP, clamp, 'f') X(A_ALPHA, alpha, 'f') X(A_GROUPS, groups, 'u') X(A_TOP_GROUPS, top_groups, 'u') \
-    X(A_Z, z_coef, 'f')
+    X(A_Z, z_coef, 'f') X(A_FIRST, first_position, 'u')
 /* clang-format on */
 enum {
 #define NUMBER(bit, field, type) bit##_NUMBER,
@@ -404,7 +404,7 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                       .attrs = A_VOCAB | A_FEATURES, .shapes = shapes_embed, .flops = flops_embed },
     [IR_OP_POS_EMBED] = { .name = "pos_embed", .n_in = 1, .n_out = 1, .n_param = 1, .grad_in = 1, .alias_in = 1,
                           .bw_reads = IR_IN(1) | IR_DOUT(0),
-                          .attrs = A_POSITIONS | A_FEATURES, .shapes = shapes_pos_embed, .flops = flops_pos_embed },
+                          .attrs = A_POSITIONS | A_FEATURES | A_FIRST, .shapes = shapes_pos_embed, .flops = flops_pos_embed },
     [IR_OP_LAYERNORM] = { .name = "layernorm", .n_in = 1, .n_out = 1, .n_param = 2, .n_save = 2, .grad_in = 1,
                           .bi_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_PARAM(0),
                           .bw_reads = IR_IN(0) | IR_SAVE(0) | IR_SAVE(1) | IR_DOUT(0),

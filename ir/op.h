@@ -15,7 +15,7 @@
 
 enum ir_op {
     IR_OP_EMBED,     /* tokens (T) -> x (T,C); param W (V,C) */
-    IR_OP_POS_EMBED, /* x (T,C) -> x + P[position]; param P (maxT,C) */
+    IR_OP_POS_EMBED, /* x (T,C) -> x + P[first_position + position]; param P (positions,C) */
     IR_OP_LAYERNORM, /* x (T,C) -> (T,C), groups of `features` within a row; params w (features), b (features), b not if
                         NO_BIAS, neither if NO_WEIGHT; PER_HEAD: w, b (heads,features), each group its own. save mean
                         (T,heads), rstd (T,heads) */
@@ -31,7 +31,7 @@ enum ir_op {
                         sinks (heads) if SINKS. D is head_dim, Dv ir_op_v_dim(). Query i sees the keys j <= i of its
                         document, j > i-window where there is a window, with the score s = scale q k', or score_cap
                         tanh(s/score_cap); exp(sink) of its head joins the sum of the softmax, and lse, but no value */
-    IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT */
+    IR_OP_GELU,      /* x -> gelu(x): tanh form (gelu_new), erf form if EXACT; of gpt2 and older graphs, else act */
     IR_OP_ACT,       /* x -> f(x), f as `act` says */
     IR_OP_SWIGLU, /* gate, up (T,F) -> f(gate)*up, f as `act` says: silu. clamp > 0: of min(gate,clamp) and of up between
                         -clamp and clamp; alpha > 0: f is gate*sigmoid(alpha*gate); ONE_PLUS: up + 1 (gpt-oss has all three) */
@@ -110,13 +110,14 @@ struct ir_attrs {
     uint32_t window;     /* attention: keys that a query sees, itself among them; 0: all up to itself */
     float score_cap;     /* attention, head_loss: bound of scores, of logits; 0: none */
     uint32_t rotary_dim; /* rope: elements of a head that turn; 0: head_dim */
-    uint32_t rotary_offset; /* rope: the first of them */
-    uint32_t act;           /* act, swiglu, experts: enum ir_act */
-    float clamp;            /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
-    float alpha;            /* swiglu, experts: of silu; 0: 1 */
-    uint32_t groups;        /* router: groups of experts; 0: none */
-    uint32_t top_groups;    /* router: of which those may be chosen from */
-    float z_coef;           /* router */
+    uint32_t rotary_offset;  /* rope: the first of them */
+    uint32_t act;            /* act, swiglu, experts: enum ir_act */
+    float clamp;             /* clamp: its bound; swiglu, experts: of gate and up; 0: none */
+    float alpha;             /* swiglu, experts: of silu; 0: 1 */
+    uint32_t groups;         /* router: groups of experts; 0: none */
+    uint32_t top_groups;     /* router: of which those may be chosen from */
+    float z_coef;            /* router */
+    uint32_t first_position; /* pos_embed: row of the first token */
 };
 enum ir_flag {
     IR_TRANSPOSED = 1,        /* linear: W is (in,out), as in GPT-2's Conv1D */
@@ -152,7 +153,7 @@ struct ir_attr_info {
     char type;       /* 'u' uint32_t, 'f' float, 'a' enum ir_act, 4 bytes */
 };
 enum {
-    IR_ATTR_COUNT = 28,
+    IR_ATTR_COUNT = 29,
     IR_ATTR_ALWAYS = 17 /* stand in every job file and digest; those behind only where a model has one that is not 0 */
 };
 extern const struct ir_attr_info ir_attr_info[IR_ATTR_COUNT];
@@ -212,6 +213,14 @@ bool ir_op_param_decays(enum ir_op op, uint32_t i);
 bool ir_op_param_is_state(enum ir_op op, const struct ir_attrs *a, uint32_t i);
 /* IR_COMPUTE; IR_F32 for what is float32 whatever the job's type: state, and the weights of a router with FLOAT32. */
 enum ir_dtype ir_op_param_type(enum ir_op op, const struct ir_attrs *a, uint32_t i);
+/* gelu, act: the activation; IR_ACT_COUNT of other operators. gelu is what files had before there was act: back ends have one kernel for both. */
+static inline uint32_t ir_op_act(uint32_t op, const struct ir_attrs *a)
+{
+    if (op == IR_OP_GELU)
+        return a->flags & IR_EXACT ? IR_ACT_GELU : IR_ACT_GELU_TANH;
+    const uint32_t none = IR_ACT_COUNT;
+    return op == IR_OP_ACT ? a->act : none;
+}
 /* attention: elements of a head of v and o. */
 static inline uint32_t ir_op_v_dim(const struct ir_attrs *a)
 {

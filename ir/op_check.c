@@ -48,6 +48,7 @@ static const struct {
     MAY(groups, ANY),
     MAY(top_groups, ANY),
     MAY(z_coef, ANY),
+    MAY(first_position, ANY),
 };
 
 bool ir_op_attr_may_be_zero(enum ir_op op, uint32_t attr)
@@ -201,7 +202,7 @@ const char *ir_op_attrs_wrong(enum ir_op op, const struct ir_attrs *a, uint32_t 
     wrong = op == IR_OP_ROUTER ? router_wrong(a) : NULL;
     if (wrong)
         return wrong;
-    if (op == IR_OP_POS_EMBED && a->positions < t)
+    if (op == IR_OP_POS_EMBED && a->positions < (uint64_t)a->first_position + t)
         return "the sequence is longer than the table of positions";
     struct ir_op_shapes s;
     if (products_fit(a, t)) {

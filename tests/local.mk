@@ -31,18 +31,20 @@ endif
 
 # Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
 UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_check tests/unit/test_config \
-	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
-	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
+	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_export tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
+	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_quantized tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
 	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules tests/unit/test_split \
 	tests/unit/test_threads tests/unit/test_timeline tests/unit/test_watch
 LDADD = $(piper_LDADD) $(CHECK_LIBS) -lm
-noinst_HEADERS += tests/unit/compiled.h tests/unit/io_sample.h tests/unit/model.h tests/unit/plan_edit.h tests/unit/plan_job.h tests/unit/schedule_sim.h
+noinst_HEADERS += tests/unit/compiled.h tests/unit/io_sample.h tests/unit/model.h tests/unit/plan_edit.h tests/unit/plan_job.h tests/unit/schedule_sim.h \
+	tests/unit/tensor_file.h
 tests_unit_test_csv_SOURCES = tests/unit/test_csv.c tests/unit/schedule_sim.c
 tests_unit_test_schedules_SOURCES = tests/unit/test_schedules.c tests/unit/schedule_sim.c
 # Those that look at files with HDF5 itself.
 IO_TEST_CPPFLAGS = $(AM_CPPFLAGS) $(HDF5_CFLAGS) $(MPI_CFLAGS)
 tests_unit_test_io_job_CPPFLAGS = $(IO_TEST_CPPFLAGS)
+tests_unit_test_io_quantized_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 tests_unit_test_io_safetensors_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 
@@ -104,7 +106,7 @@ tests_parity_parity_SOURCES = tests/parity/parity.c
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
 EXTRA_DIST += tests/train/documents.py tests/train/documents.txt
-EXTRA_DIST += tests/parity/README tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
+EXTRA_DIST += tests/parity/README tests/parity/equations.py tests/parity/exported.txt tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
 
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
@@ -124,7 +126,7 @@ check-long: all
 	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log
 
 # What users get wrong, and text in, text out.
-SCRIPT_TESTS += tests/cli/plan_cuda.sh tests/golden/golden.sh
+SCRIPT_TESTS += tests/cli/export.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz

@@ -123,7 +123,7 @@ tables()
     cat "$src"/ir/family/*.c "$src/ir/family/decoder.h" "$src/ir/family/hf.h" | grep -oE "\\b($1)\\(\"?[a-z_0-9A-Z]+\"?[,)]" | sed 's/.*(//' | tr -d '",)' | sort -u
 }
 {
-    tables 'SIZE|SIZE_NONE|COUNT|COUNT_NONE|NUMBER|NUMBER_NONE|FLAG|WORD|SIZE_IN|NUMBER_IN|WORD_IN|EPS|OTHER|ALIAS|INFO|NOISE|NEUTRAL|REFUSED'
+    tables 'SIZE|SIZE_NONE|COUNT_IN|FLAG_IN|COUNT|COUNT_NONE|NUMBER|NUMBER_NONE|FLAG|WORD|SIZE_IN|NUMBER_IN|WORD_IN|EPS|OTHER|ALIAS|INFO|NOISE|NEUTRAL|REFUSED'
     echo initializer_range
 } | grep -vxE 'model_type|key' | sort -u >"$dir/code"
 grep -oE 'ROW\([a-z0-9_]+\)' "$src/ir/family/family.c" | sed 's/ROW(//; s/)//' | grep -vx name | sort -u >"$dir/families"

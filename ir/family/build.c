@@ -86,6 +86,14 @@ uint32_t fb_embed(struct builder *b, const char *op, const char *module, uint32_
     return out0(b, add_op(b, IR_OP_EMBED, op, &a, &i));
 }
 
+uint32_t fb_positions(struct builder *b, const char *op, const char *module, uint32_t x, const struct ir_attrs *a)
+{
+    struct ir_op_in i = { .tensor = { x } };
+    const struct ir_shape w = { IR_COMPUTE, 2, { a->positions, a->features, 0 } };
+    i.param[0] = param(b, module, ".weight", w, IR_INIT_NORMAL, b->std);
+    return out0(b, add_op(b, IR_OP_POS_EMBED, op, a, &i));
+}
+
 uint32_t fb_scale(struct builder *b, const char *op, uint32_t x, uint32_t features, float factor, uint32_t flags)
 {
     const struct ir_attrs a = { .features = features, .scale = factor, .flags = flags };
@@ -148,6 +156,7 @@ uint32_t fb_moe(struct builder *b, const struct fb_moe *moe, uint32_t x)
     };
     struct ir_attrs experts = routed;
     experts.ffn = moe->ffn;
+    experts.act = moe->act;
     experts.clamp = moe->clamp;
     experts.alpha = moe->alpha;
     experts.flags = moe->expert_flags;

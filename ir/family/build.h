@@ -35,6 +35,8 @@ uint32_t fb_attention(struct builder *b, const char *op, const struct ir_attrs *
 uint32_t fb_add(struct builder *b, const char *op, uint32_t x, uint32_t y, uint32_t features);
 /* The graph's inputs, and the token embedding; *weight is its parameter (vocab,features). */
 uint32_t fb_embed(struct builder *b, const char *op, const char *param, uint32_t features, uint32_t *weight);
+/* x plus a row of `module`.weight for each position. */
+uint32_t fb_positions(struct builder *b, const char *op, const char *module, uint32_t x, const struct ir_attrs *a);
 /* x times a factor, or x itself where that is 1; x between -bound and bound, or itself where that is 0. */
 uint32_t fb_scale(struct builder *b, const char *op, uint32_t x, uint32_t features, float factor, uint32_t flags);
 uint32_t fb_clamp(struct builder *b, const char *op, uint32_t x, uint32_t features, float bound);
@@ -52,6 +54,7 @@ struct fb_moe {
     uint32_t features, ffn, experts, top_k, capacity;
     uint32_t groups, top_groups;
     float aux_coef, z_coef, scale, eps, clamp, alpha;
+    enum ir_act act;                                /* of the experts */
     uint32_t router_flags, expert_flags;            /* of their operators */
     const char *router, *router_bias, *select_bias; /* names of parameters below the layer */
     const char *expert[FB_EXPERT_PARAMS];           /* with a * for the expert, where each is a tensor of its own */

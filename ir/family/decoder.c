@@ -167,23 +167,35 @@ enum status decoder_sigmoid_router(const struct hf_model *m, struct decoder *d)
 
 /* HF computes one auxiliary loss over all layers together, the mean over layers in size; ours is per layer and sequence, so each
  * layer gets its share of the coefficient. */
-enum status decoder_experts(const struct hf_model *m, struct decoder *d, uint32_t experts, uint32_t ffn)
+void decoder_routed(const struct hf_model *m, struct decoder *d, const struct decoder_routed *r)
 {
     const struct config *c = d->c;
     uint32_t sparse = 0;
     for (uint32_t i = 0; i < c->num_hidden_layers; i++)
         sparse += d->layer[i].sparse;
+    d->moe.features = c->hidden_size;
+    d->moe.ffn = r->ffn;
+    d->moe.act = d->act;
+    d->moe.experts = r->experts;
+    d->moe.top_k = r->top_k;
+    d->moe.router_flags |= r->norm_topk ? IR_NORM_TOPK : 0;
+    d->moe.aux_coef = c->output_router_logits && sparse ? (float)r->aux_coef / (float)sparse : 0;
+    d->moe.z_coef = (float)c->router_z_loss_coef;
+    d->moe.capacity = ir_capacity(c->capacity_factor, m->g->seq_len, r->top_k, r->experts);
+}
+
+enum status decoder_experts(const struct hf_model *m, struct decoder *d, uint32_t experts, uint32_t ffn)
+{
+    const struct config *c = d->c;
     if (c->num_experts_per_tok > experts)
         return js_wrong(&m->js, m->e, "num_experts_per_tok is %u, but there are %u experts", c->num_experts_per_tok,
                         experts);
-    d->moe.features = c->hidden_size;
-    d->moe.ffn = ffn;
-    d->moe.experts = experts;
-    d->moe.top_k = c->num_experts_per_tok;
-    d->moe.router_flags |= c->norm_topk_prob ? IR_NORM_TOPK : 0;
-    d->moe.aux_coef = c->output_router_logits && sparse ? (float)c->router_aux_loss_coef / (float)sparse : 0;
-    d->moe.z_coef = (float)c->router_z_loss_coef;
-    d->moe.capacity = ir_capacity(c->capacity_factor, m->g->seq_len, d->moe.top_k, experts);
+    const struct decoder_routed r = { .experts = experts,
+                                      .top_k = c->num_experts_per_tok,
+                                      .ffn = ffn,
+                                      .norm_topk = c->norm_topk_prob,
+                                      .aux_coef = c->router_aux_loss_coef };
+    decoder_routed(m, d, &r);
     return ST_OK;
 }
 
@@ -208,8 +220,7 @@ static enum status read_heads(const struct hf_model *m, struct decoder *d)
     return ST_OK;
 }
 
-/* The names of transformers' ACT2FN. */
-static enum status read_activation(const struct hf_model *m, struct decoder *d)
+enum status decoder_activation(const struct hf_model *m, const struct js *v, const char *name, struct decoder *d)
 {
     static const struct {
         const char *name;
@@ -220,13 +231,18 @@ static enum status read_activation(const struct hf_model *m, struct decoder *d)
         { "relu", IR_ACT_RELU },        { "relu2", IR_ACT_RELU2 },        { "sigmoid", IR_ACT_SIGMOID },
     };
     for (size_t i = 0; i < sizeof known / sizeof *known; i++)
-        if (strcmp(known[i].name, d->c->hidden_act) == 0) {
+        if (strcmp(known[i].name, name) == 0) {
             d->act = known[i].act;
             return ST_OK;
         }
-    struct js v = hf_get(m, js_has(&m->js, "hidden_activation") ? "hidden_activation" : "hidden_act");
-    return js_expected(&v, m->e,
+    return js_expected(v, m->e,
                        "silu, gelu, gelu_new, gelu_pytorch_tanh, relu, relu2 or sigmoid; others are not implemented");
+}
+
+static enum status read_activation(const struct hf_model *m, struct decoder *d)
+{
+    struct js v = hf_get(m, js_has(&m->js, "hidden_activation") ? "hidden_activation" : "hidden_act");
+    return d->c->hidden_act ? decoder_activation(m, &v, d->c->hidden_act, d) : ST_OK;
 }
 
 static enum status read_common(const struct hf_model *m, struct decoder *d)
@@ -262,8 +278,18 @@ static enum status read_common(const struct hf_model *m, struct decoder *d)
     return read_heads(m, d);
 }
 
+static bool any_rope(const struct decoder *d)
+{
+    for (uint32_t i = 0; i < d->c->num_hidden_layers; i++)
+        if (d->layer[i].rope)
+            return true;
+    return false;
+}
+
 static enum status read_positions(const struct hf_model *m, struct decoder *d)
 {
+    if (!any_rope(d))
+        return ST_OK;
     static const char *const kinds[] = { "full_attention", "sliding_attention" };
     for (int i = 0; i < 2; i++)
         TRY(rope_read(m, &d->rope_class, kinds[i], d->latent.kv_rank ? d->latent.rope : d->head_dim, &d->rope[i]));
@@ -458,20 +484,38 @@ static uint32_t layer(struct builder *b, const struct decoder *d, uint32_t i, ui
     if (d->norm_after)
         y = norm(b, d, "attn.post_norm", n->attn_post_norm, y);
     x = add_to(b, d, "attn.scale", "attn.add", x, y);
+    if (d->norm_sum)
+        x = norm(b, d, "attn.sum_norm", n->attn_norm, x);
     if (!d->parallel)
         z = d->norm_before ? norm(b, d, "mlp.norm", n->mlp_norm, x) : x;
     z = feed_forward(b, d, i, z);
     if (d->norm_after)
         z = norm(b, d, "mlp.post_norm", n->mlp_post_norm, z);
-    return add_to(b, d, "mlp.scale", "mlp.add", x, z);
+    x = add_to(b, d, "mlp.scale", "mlp.add", x, z);
+    return d->norm_sum ? norm(b, d, "mlp.sum_norm", n->mlp_norm, x) : x;
+}
+
+/* What the first layer reads; *table: the parameter of the embedding. */
+static uint32_t embed(struct builder *b, const struct decoder *d, uint32_t *table)
+{
+    const struct decoder_names *n = &d->names;
+    const uint32_t hidden = d->c->hidden_size, width = d->embed_width ? d->embed_width : hidden;
+    uint32_t x = fb_embed(b, "embed", n->embed, width, table);
+    x = fb_scale(b, "embed.scale", x, width, d->embed_scale, d->embed_scale_rounded ? IR_ROUND_FIRST : 0);
+    if (d->embed_width)
+        x = fb_linear(b, "embed.in", n->embed_in, x, &(struct fb_linear){ width, hidden, 0, b->std });
+    const struct ir_attrs rows = { .positions = d->c->max_position_embeddings + d->first_position,
+                                   .first_position = d->first_position,
+                                   .features = hidden };
+    return n->positions ? fb_positions(b, "embed.pos", n->positions, x, &rows) : x;
 }
 
 static void build(struct builder *b, const struct decoder *d)
 {
     const struct decoder_names *n = &d->names;
     const uint32_t layers = d->c->num_hidden_layers, hidden = d->c->hidden_size;
-    uint32_t table, x = fb_embed(b, "embed", n->embed, hidden, &table);
-    x = fb_scale(b, "embed.scale", x, hidden, d->embed_scale, d->embed_scale_rounded ? IR_ROUND_FIRST : 0);
+    const uint32_t width = d->embed_width ? d->embed_width : hidden;
+    uint32_t table, x = embed(b, d, &table);
     for (uint32_t i = 0; i < layers; i++) {
         b->block = i + 1;
         snprintf(b->op_prefix, sizeof b->op_prefix, "layers.%u.", i);
@@ -480,9 +524,12 @@ static void build(struct builder *b, const struct decoder *d)
     }
     b->block = layers + 1;
     b->op_prefix[0] = b->param_prefix[0] = '\0';
-    x = norm(b, d, "norm", n->norm, x);
+    if (n->norm)
+        x = norm(b, d, "norm", n->norm, x);
+    if (d->embed_width)
+        x = fb_linear(b, "embed.out", n->embed_out, x, &(struct fb_linear){ hidden, width, 0, b->std });
     const struct fb_head head = { .module = n->head,
-                                  .features = hidden,
+                                  .features = width,
                                   .weight = d->c->tie_word_embeddings ? table : IR_NONE,
                                   .scale = d->logit_scale,
                                   .cap = d->logit_cap,

@@ -17,7 +17,7 @@ enum decoder_qk_norm {
 
 /* Names of modules: of the whole, and below a layer. */
 struct decoder_names {
-    const char *embed, *layers, *norm, *head;
+    const char *embed, *positions, *embed_in, *embed_out, *layers, *norm, *head; /* norm NULL: none at the end */
     const char *attn_norm, *attn_post_norm, *mlp_norm, *mlp_post_norm;
     const char *q, *k, *v, *o, *q_norm, *k_norm;
     const char *gate, *up, *down;
@@ -52,7 +52,11 @@ struct decoder {
     enum decoder_qk_norm qk_norm;
     enum ir_act act;
     bool norm_before, norm_after; /* both sublayers */
-    bool qk_norm_rotated;         /* after the rotation instead of before it */
+    bool norm_sum;                /* of x plus what a sublayer gave, under the names of those before it */
+    uint32_t
+        embed_width; /* of embeddings and what the head reads, where it is not the model's: names.embed_in and _out; or 0 */
+    uint32_t first_position; /* names.positions: learned ones, this row for the first token; NULL: none */
+    bool qk_norm_rotated;    /* after the rotation instead of before it */
     bool q_bias, k_bias, v_bias, o_bias, mlp_bias, gated;
     bool rope_pairs; /* elements 2i and 2i+1 turn, else i and i + half */
     bool parallel;   /* x + attention(norm x) + mlp(norm x); names.mlp_norm NULL: one norm for both */
@@ -81,7 +85,15 @@ void decoder_all_layers(struct decoder *d, uint32_t window);
 /* Every n-th layer is full, the others slide (n 0: all are full); a list layer_types comes first. */
 enum status decoder_every_full(const struct hf_model *m, struct decoder *d, uint32_t n, uint32_t window);
 /* Sizes of the experts, and the load-balance loss, after layer[].sparse is known. */
+struct decoder_routed {
+    uint32_t experts, top_k, ffn;
+    bool norm_topk;
+    double aux_coef; /* over all layers, with output_router_logits */
+};
+void decoder_routed(const struct hf_model *m, struct decoder *d, const struct decoder_routed *r);
 enum status decoder_experts(const struct hf_model *m, struct decoder *d, uint32_t experts, uint32_t ffn);
+/* The activation of that name, transformers' ACT2FN; v: where it stands. */
+enum status decoder_activation(const struct hf_model *m, const struct js *v, const char *name, struct decoder *d);
 /* Expert layers from this one on. */
 void decoder_sparse_from(struct decoder *d, uint32_t first);
 /* The key is missing or null, or has the one value (JSON) that the class computes. */

@@ -216,7 +216,7 @@ static enum status infer(const struct reader *r, struct spec *s)
         default_u32(&a->features, w);
     switch (s->op) {
     case IR_OP_POS_EMBED:
-        default_u32(&a->positions, r->g->seq_len);
+        default_u32(&a->positions, (uint64_t)a->first_position + r->g->seq_len);
         break;
     case IR_OP_LAYERNORM:
     case IR_OP_RMSNORM:

@@ -32,6 +32,9 @@
     ROW(seed_oss)         \
     ROW(arcee)            \
     ROW(ernie4_5)         \
+    ROW(opt)              \
+    ROW(minicpm)          \
+    ROW(internlm2)        \
     ROW(exaone4)          \
     ROW(hunyuan_v1_dense) \
     ROW(starcoder2)       \
@@ -43,6 +46,8 @@
     ROW(minimax_m2)       \
     ROW(granitemoe)       \
     ROW(gpt_oss)          \
+    ROW(dbrx)             \
+    ROW(ernie4_5_moe)     \
     ROW(qwen2_moe)        \
     ROW(deepseek_v2)      \
     ROW(deepseek_v3)

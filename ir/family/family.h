@@ -37,7 +37,9 @@ struct family {
     enum status (*read)(const struct hf_model *m, struct decoder *d);
     enum status (*build)(const struct hf_model *m);
     const struct ir_packing *packings; /* of the files, or NULL (ir/family/files.h) */
-    bool mtp;                          /* the files may hold layers of multi-token prediction behind the last one */
+    /* Fills in what a config.json needs so that transformers computes what is computed here, or NULL (ir/family/export.h). */
+    void (*complete)(json_t *config);
+    bool mtp; /* the files may hold layers of multi-token prediction behind the last one */
 };
 extern const struct family *const ir_families[]; /* NULL ends the list */
 

@@ -90,6 +90,28 @@ static void place_by_turn(struct ir_place *out)
     }
 }
 
+static void place_one_row(struct ir_place *out)
+{
+    out->ndim = 2;
+    out->dim[1] = out->dim[0];
+    out->dim[0] = 1;
+}
+
+static void place_stacked(bool transposed, struct ir_place *out)
+{
+    const uint32_t e = out->dim[0], f = transposed ? out->dim[2] : out->dim[1],
+                   c = transposed ? out->dim[1] : out->dim[2];
+    out->ndim = 2;
+    out->dim[0] = e * f;
+    out->dim[1] = c;
+    out->dim[2] = 0;
+    out->contiguous = !transposed;
+    if (transposed) {
+        out->stride[1] = 1;
+        out->stride[2] = c;
+    }
+}
+
 /* Key/value heads of the model's attention. */
 static uint32_t heads_of(const struct ir_graph *g)
 {
@@ -140,12 +162,24 @@ static bool place_packed(const struct ir_graph *g, const struct ir_param *p, con
     out->part = packed.part;
     out->parts = packed.parts;
     out->tensor = arena_printf(a, "%.*s%s", (int)stem, p->name, k->tensor);
-    if (k->kind == PACK_ROWS)
+    switch (k->kind) {
+    case PACK_ROWS:
         place_rows(sizes, out);
-    else if (k->kind == PACK_HEADS)
+        break;
+    case PACK_HEADS:
         place_heads(heads_of(g), sizes, out);
-    else
+        break;
+    case PACK_ONE_ROW:
+        place_one_row(out);
+        break;
+    case PACK_STACKED:
+    case PACK_STACKED_TRANSPOSED:
+        place_stacked(k->kind == PACK_STACKED_TRANSPOSED, out);
+        break;
+    case PACK_TRANSPOSED_BY_TURN:
         place_by_turn(out);
+        break;
+    }
     return true;
 }
 
@@ -160,6 +194,27 @@ struct ir_place ir_file_place(const struct ir_graph *g, uint32_t param, struct a
     out = (struct ir_place){ .tensor = p->name };
     place_alone(p, &out);
     return out;
+}
+
+/* Places a = r + c*columns, and distances, become c + r*rows. */
+static uint64_t exchanged(uint64_t at, uint32_t rows, uint32_t columns)
+{
+    return at / columns + at % columns * rows;
+}
+
+struct ir_place ir_place_exchanged(const struct ir_place *p)
+{
+    struct ir_place q = *p;
+    const uint32_t rows = p->dim[1], columns = p->dim[2];
+    if (p->ndim != 3)
+        return q;
+    q.dim[1] = columns;
+    q.dim[2] = rows;
+    q.first = exchanged(p->first, rows, columns);
+    for (uint32_t i = 1; i < 3; i++)
+        q.stride[i] = exchanged(p->stride[i], rows, columns);
+    q.contiguous = false;
+    return q;
 }
 
 uint32_t ir_place_tensors(const struct ir_place *p, const struct ir_graph *g, uint32_t param)

@@ -8,9 +8,12 @@
 #include "ir/graph.h"
 
 enum ir_packing_kind {
-    PACK_ROWS,  /* first dimensions one after the other; of stacked experts (E,F,C) the second ones: (E,2F,C) */
-    PACK_HEADS, /* rows, the parts of each head one after the other; heads as in the model's attention */
-    PACK_TRANSPOSED_BY_TURN /* experts: (E,F,C) of each part by turn in (E,C,parts F), biases (E,F) in (E,parts F) */
+    PACK_ROWS,    /* first dimensions one after the other; of stacked experts (E,F,C) the second ones: (E,2F,C) */
+    PACK_HEADS,   /* rows, the parts of each head one after the other; heads as in the model's attention */
+    PACK_ONE_ROW, /* of one parameter (N): (1,N) */
+    PACK_STACKED, /* of one (E,F,C): (E F,C) */
+    PACK_STACKED_TRANSPOSED, /* of one (E,C,F): (E F,C) */
+    PACK_TRANSPOSED_BY_TURN  /* experts: (E,F,C) of each part by turn in (E,C,parts F), biases (E,F) in (E,parts F) */
 };
 enum { PACK_PARTS = 3 };
 struct ir_packing {
@@ -39,6 +42,9 @@ struct ir_slices ir_place_slices(const struct ir_place *p);
 /* One slice of the parameter out of, or into, that of the tensor. */
 void ir_place_take(const struct ir_place *p, const float *tensor, float *param);
 void ir_place_put(const struct ir_place *p, const float *param, float *tensor);
+
+/* The same parameter where the tensor's last two of three dimensions are exchanged (MXFP4). */
+struct ir_place ir_place_exchanged(const struct ir_place *p);
 
 struct ir_place ir_file_place(const struct ir_graph *g, uint32_t param, struct arena *a);
 /* How many tensors the place stands for, one an expert where there is a `*`, and the name of one of them; the arena's. */

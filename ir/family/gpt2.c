@@ -97,11 +97,8 @@ static enum status build(const struct hf_model *m)
     m->g->vocab = m->c.vocab_size;
     uint32_t table;
     uint32_t x = fb_embed(&b, "embed", "transformer.wte", c.width, &table);
-    struct ir_attrs pos = { .positions = c.positions, .features = c.width };
-    struct ir_op_in in = { .tensor = { x } };
-    struct ir_shape w = { IR_COMPUTE, 2, { c.positions, c.width, 0 } };
-    in.param[0] = ir_graph_param(m->g, "transformer.wpe.weight", w, IR_INIT_NORMAL, b.std);
-    x = ir_graph_out(m->g, ir_graph_op(m->g, IR_OP_POS_EMBED, "embed.pos", 0, &pos, &in), 0);
+    const struct ir_attrs pos = { .positions = c.positions, .features = c.width };
+    x = fb_positions(&b, "embed.pos", "transformer.wpe", x, &pos);
 
     for (uint32_t i = 0; i < c.layers; i++) {
         b.block = i + 1;

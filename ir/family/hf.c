@@ -4,6 +4,8 @@
 
 #include <stdio.h>
 
+#include "ir/family/quantization.h"
+
 static const struct hf_key *find_in(const struct hf_key *list, const char *name)
 {
     for (const struct hf_key *k = list; k->kind != HF_END; k++)
@@ -170,7 +172,9 @@ static enum status read_one(const struct hf_model *m, const struct hf_key *k, vo
 
 enum status hf_read(struct hf_model *m)
 {
+    struct quantization stored;
     TRY(check_keys(m));
+    TRY(quantization_read(&m->js, &stored, m->e));
     for (const struct hf_key *k = m->family->keys; k->kind != HF_END; k++)
         TRY(read_one(m, k, (char *)&m->c + k->at));
     return ST_OK;

@@ -19,7 +19,8 @@ enum { LAYERS_MAX = 1 << 16 };
 struct config {
     uint32_t vocab_size, hidden_size, intermediate_size, num_hidden_layers, num_attention_heads, num_key_value_heads,
         head_dim, max_position_embeddings;
-    uint32_t n_inner, ffn_hidden_size, rotary_dim, num_kv_heads, num_ln_in_parallel_attn;
+    uint32_t n_inner, ffn_hidden_size, rotary_dim, num_kv_heads, num_ln_in_parallel_attn, word_embed_proj_dim;
+    uint32_t moe_layer_start_index, moe_layer_interval;
     uint32_t sliding_window, sliding_window_pattern, max_window_layers, no_rope_layer_interval;
     uint32_t num_experts, num_experts_per_tok, moe_intermediate_size, decoder_sparse_step;
     uint32_t n_routed_experts, n_shared_experts, n_group, topk_group, first_k_dense_replace;
@@ -29,9 +30,10 @@ struct config {
     double router_aux_loss_coef, router_z_loss_coef, aux_loss_alpha, capacity_factor;
     double routed_scaling_factor, swiglu_alpha, swiglu_limit;
     double clip_qkv, embedding_multiplier, residual_multiplier, logits_scaling, attention_multiplier, logit_scale;
-    double query_pre_attn_scalar, attn_logit_softcapping, final_logit_softcapping;
+    double moe_norm_min, query_pre_attn_scalar, attn_logit_softcapping, final_logit_softcapping;
     const char *hidden_act, *topk_method;
     bool rope_interleave, qkv_bias;
+    bool do_layer_norm_before, layer_norm_elementwise_affine, remove_final_layer_norm;
     bool new_decoder_architecture, multi_query, parallel_attn, bias;
     bool tie_word_embeddings, attention_bias, attention_out_bias, mlp_bias, use_sliding_window, use_bias, use_qk_norm,
         use_parallel_residual, qk_layernorm, norm_topk_prob, output_router_logits, seq_aux;
@@ -67,14 +69,16 @@ struct hf_key {
 #define SIZE_IN(key, field, x) HF_ROW(key, HF_SIZE, CONFIG_AT(field), .dflt = x)
 #define SIZE(key, x) SIZE_IN(#key, key, x)
 #define SIZE_NONE(key, x) HF_ROW(#key, HF_SIZE, CONFIG_AT(key), .dflt = x, .none = true)
-#define COUNT(key, x) HF_ROW(#key, HF_COUNT, CONFIG_AT(key), .dflt = x)
+#define COUNT_IN(key, field, x) HF_ROW(key, HF_COUNT, CONFIG_AT(field), .dflt = x)
+#define COUNT(key, x) COUNT_IN(#key, key, x)
 #define COUNT_NONE(key, x) HF_ROW(#key, HF_COUNT, CONFIG_AT(key), .dflt = x, .none = true)
 #define NUMBER_IN(key, field, x, lo, hi) HF_ROW(key, HF_NUMBER, CONFIG_AT(field), .dflt = x, .range = { lo, hi })
 #define NUMBER(key, x, lo, hi) NUMBER_IN(#key, key, x, lo, hi)
 #define NUMBER_NONE(key, x, lo, hi) HF_ROW(#key, HF_NUMBER, CONFIG_AT(key), .dflt = x, .range = { lo, hi }, .none = true)
 #define EPS(key, x) NUMBER_IN(key, eps, x, 1e-30, 1)
 #define STD(x) NUMBER(initializer_range, x, 0, 10)
-#define FLAG(key, x) HF_ROW(#key, HF_FLAG, CONFIG_AT(key), .dflt = x)
+#define FLAG_IN(key, field, x) HF_ROW(key, HF_FLAG, CONFIG_AT(field), .dflt = x)
+#define FLAG(key, x) FLAG_IN(#key, key, x)
 #define WORD_IN(key, field, x) HF_ROW(key, HF_WORD, CONFIG_AT(field), .word = x)
 #define WORD(key, x) WORD_IN(#key, key, x)
 #define OTHER(key) HF_ROW(key, HF_OTHER, .word = NULL)

@@ -4,7 +4,7 @@
 
 /* clang-format off */
 const struct hf_key hf_common_keys[] = {
-    OTHER("model_type"), OTHER("annotate"),
+    OTHER("model_type"), OTHER("annotate"), OTHER("quantization_config"),
     /* where the file comes from, how transformers loads it */
     INFO("architectures"), INFO("_name_or_path"), INFO("name_or_path"), INFO("_commit_hash"), INFO("auto_map"),
     INFO("transformers_version"), INFO("torch_dtype"), INFO("dtype"), INFO("attn_implementation"),
@@ -42,7 +42,6 @@ const struct hf_key hf_math_keys[] = {
     REFUSED("is_encoder_decoder", "false", "only decoders are implemented"),
     REFUSED("add_cross_attention", "false", "cross attention is not implemented"),
     REFUSED("pruned_heads", "{}", "pruned heads are not implemented"),
-    REFUSED("quantization_config", "{}", "quantized weights are not implemented: use the config of the unquantized model"),
     REFUSED("per_layer_config", "{}", "per-layer settings are not implemented"),
     REFUSED("use_bidirectional_attention", "false", "a query sees no later key here"),
     /* sizes */
@@ -52,9 +51,11 @@ const struct hf_key hf_math_keys[] = {
     NEUTRAL("n_head", NULL), NEUTRAL("n_inner", NULL), NEUTRAL("rotary_dim", NULL), NEUTRAL("multi_query", "false"),
     NEUTRAL("n_embed", NULL), NEUTRAL("ffn_hidden_size", NULL), NEUTRAL("num_kv_heads", NULL),
     NEUTRAL("num_ln_in_parallel_attn", NULL), NEUTRAL("activation", NULL), NEUTRAL("word_embed_proj_dim", NULL), NEUTRAL("ffn_dim", NULL), NEUTRAL("d_model", NULL),
+    NEUTRAL("n_heads", NULL), NEUTRAL("n_layers", NULL), NEUTRAL("max_seq_len", NULL), NEUTRAL("attn_config", NULL), NEUTRAL("ffn_config", NULL),
     /* norms, activations, biases */
     NEUTRAL("rms_norm_eps", NULL), NEUTRAL("layer_norm_epsilon", NULL), NEUTRAL("layer_norm_eps", NULL), NEUTRAL("norm_epsilon", NULL),
-    NEUTRAL("initializer_range", NULL), NEUTRAL("tie_word_embeddings", NULL), NEUTRAL("hidden_act", NULL),
+    NEUTRAL("initializer_range", NULL), NEUTRAL("init_std", NULL), NEUTRAL("enable_bias", NULL), NEUTRAL("layer_norm_elementwise_affine", "true"),
+    NEUTRAL("_remove_final_layer_norm", "false"), NEUTRAL("tie_word_embeddings", NULL), NEUTRAL("hidden_act", NULL),
     NEUTRAL("hidden_activation", NULL), NEUTRAL("activation_function", NULL), NEUTRAL("attention_bias", "false"),
     NEUTRAL("attention_out_bias", "false"), NEUTRAL("mlp_bias", "false"), NEUTRAL("use_bias", "false"), NEUTRAL("qkv_bias", "false"),
     NEUTRAL("bias", "false"), NEUTRAL("use_qk_norm", "false"), NEUTRAL("qk_layernorm", "false"), NEUTRAL("qk_norm", "false"),

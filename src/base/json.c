@@ -375,3 +375,16 @@ enum status js_word_or(const struct js *o, const char *key, const char *const *w
     *which = dflt;
     return ST_OK;
 }
+
+char *js_text(const json_t *doc, size_t flags)
+{
+    char *text = json_dumps(doc, flags | JSON_REAL_PRECISION(15));
+    json_t *again = text ? json_loads(text, JSON_DECODE_ANY, NULL) : NULL;
+    if (!json_equal(doc, again)) {
+        free(text);
+        text = json_dumps(doc, flags | JSON_REAL_PRECISION(17));
+    }
+    json_decref(again);
+    CHECK(text);
+    return text;
+}

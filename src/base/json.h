@@ -57,4 +57,7 @@ enum status js_expected(const struct js *v, struct err *e, const char *fmt, ...)
 /* err_set with file and path and a free sentence. */
 enum status js_wrong(const struct js *v, struct err *e, const char *fmt, ...) __attribute__((format(printf, 3, 4)));
 
+/* Text that is read as the same values, numbers in 15 digits where these are enough; the caller's: free(). flags: jansson's. */
+char *js_text(const json_t *doc, size_t flags);
+
 #endif

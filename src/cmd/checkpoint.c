@@ -6,26 +6,15 @@
 
 #include "base/words.h"
 #include "base/version.h"
+#include "cmd/checkpoint.h"
 #include "cmd/command.h"
 #include "job/compile_job.h"
 #include "rundir/folder.h"
 #include "io/checkpoint.h"
 #include "io/file.h"
 #include "io/safetensors.h"
-#include "cmd/options.h"
-
-struct checkpoint_options {
-    struct option_common common; /* of the operands the verb comes first */
-    const char *out;
-};
 
 /* ---- list, verify, diff --------------------------------------------------------------------------------------- */
-
-/* A run folder, and the checkpoints in it. */
-struct listing {
-    struct dir run, folder; /* folder: open where there is a checkpoint */
-    struct checkpoint_entries entries;
-};
 
 static const char checkpoints[] = "checkpoints";
 
@@ -40,7 +29,7 @@ static char *last_name(char *path)
 }
 
 /* `path` may be the directory of its checkpoints, too. */
-static enum status listing_open(const char *path, struct listing *l, struct err *e)
+enum status listing_open(const char *path, struct listing *l, struct err *e)
 {
     char *run = mem_strdup(path);
     char *name = last_name(run);
@@ -56,7 +45,7 @@ static enum status listing_open(const char *path, struct listing *l, struct err 
     return l->entries.n ? checkpoint_folder(&l->run, false, &l->folder, e) : ST_OK;
 }
 
-static void listing_close(struct listing *l)
+void listing_close(struct listing *l)
 {
     checkpoint_entries_release(&l->entries);
     dir_close(&l->folder);
@@ -171,96 +160,6 @@ static enum status diff(const struct checkpoint_options *o, struct err *e)
     return ST_OK;
 }
 
-/* ---- weights from and to safetensors -------------------------------------------------------------------------- */
-
-static enum status need_output(const struct checkpoint_options *o, const char *what, struct err *e)
-{
-    return o->out ? ST_OK : err_set(e, ST_USAGE, "checkpoint", "missing required option -o %s", what);
-}
-
-/* A run folder with weights and nothing else: piper train begins with them. */
-static enum status import_to(const char *dir, const char *from, const struct job *j, struct err *e)
-{
-    char path[PATH_MAX];
-    struct listing there;
-    struct dir run, folder = { .fd = -1 };
-    struct stat s;
-    bool made = stat(dir, &s) != 0;
-    uint32_t n = 0;
-    if (!made) {
-        enum status st = listing_open(dir, &there, e);
-        n = there.entries.n;
-        listing_close(&there);
-        TRY(st);
-    }
-    if (n)
-        return err_set(e, ST_INPUT, dir,
-                       "found %u %s, expected a run directory without any: training would resume from them; choose "
-                       "another directory",
-                       n, n == 1 ? "checkpoint" : "checkpoints");
-    TRY(folder_make(dir, e));
-    TRY(dir_open(dir, &run, e));
-    snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
-    struct checkpoint_info info = { .seed = j->train.seed, .optimizer = "none" };
-    memcpy(info.job_digest, j->digest, sizeof info.job_digest);
-    memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
-    snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
-    uint32_t extra = 0;
-    enum status st = checkpoint_folder(&run, true, &folder, e);
-    if (st == ST_OK)
-        st = safetensors_import(from, &j->graph, &info, path, &extra, e);
-    if (st != ST_OK) /* what was made for it goes; folders that were there are not empty or were empty before */
-        dir_remove_folder(&run, "checkpoints");
-    if (st != ST_OK && made)
-        rmdir(dir);
-    dir_close(&folder);
-    dir_close(&run);
-    if (st == ST_OK)
-        printf("%s: %llu parameters from %s\n", path, (unsigned long long)ir_graph_param_count(&j->graph), from);
-    if (st == ST_OK && extra)
-        printf("%s: %u %s of layers of multi-token prediction left out\n", from, extra,
-               extra == 1 ? "tensor" : "tensors");
-    return st;
-}
-
-static enum status import(const struct checkpoint_options *o, struct err *e)
-{
-    struct job j;
-    TRY(need_output(o, "RUNDIR", e));
-    TRY(job_read(o->common.operands.at[1], &j, e));
-    enum status st = import_to(o->out, o->common.operands.at[2], &j, e);
-    job_release(&j);
-    return st;
-}
-
-/* The newest of a run folder. */
-static enum status export_run(const char *path, const char *to, struct err *e)
-{
-    struct listing l;
-    enum status st = listing_open(path, &l, e);
-    if (st == ST_OK && !l.entries.n)
-        st = err_set(e, ST_MISSING, path, "found no checkpoints, expected a run directory or a checkpoint file");
-    const char *from = st == ST_OK ? l.entries.at[l.entries.n - 1].path : NULL;
-    if (st == ST_OK)
-        st = file_differs(to, from, e);
-    if (st == ST_OK)
-        st = safetensors_export(&l.folder, from, to, e);
-    if (st == ST_OK)
-        printf("%s: parameters of %s\n", to, from);
-    listing_close(&l);
-    return st;
-}
-
-/* A checkpoint, or a run folder. */
-static enum status export(const struct checkpoint_options *o, struct err *e) {
-    const char *from = o->common.operands.at[1]; struct stat s; TRY(need_output(o, "model.safetensors", e));
-    if (stat(from, &s) == 0 && S_ISDIR(s.st_mode)) return export_run(from, o->out, e);
-    TRY(file_differs(o->out, from, e));
-    TRY(safetensors_export(NULL, from, o->out, e));
-    printf("%s: parameters of %s\n", o->out, from);
-    return ST_OK;
-}
-
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static const struct verb {
@@ -272,8 +171,8 @@ static const struct verb {
     { "list", list, 1, 1, "RUNDIR" },
     { "verify", verify, 1, UINT32_MAX - 1, "FILE..." },
     { "diff", diff, 2, 2, "FILE FILE" },
-    { "import", import, 2, 2, "job.h5 SAFETENSORS" },
-    { "export", export, 1, 1, "RUNDIR or FILE" },
+    { "import", checkpoint_import, 2, 2, "job.h5 SAFETENSORS" },
+    { "export", checkpoint_export, 1, 1, "RUNDIR or FILE" },
 };
 enum { N_VERBS = sizeof verbs / sizeof *verbs };
 
@@ -297,17 +196,26 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
 
 static const struct option options[] = {
     TEXT("output", 'o', offsetof(struct checkpoint_options, out), "PATH",
-         "import: run directory; export: safetensors file"),
+         "import: run directory; export: safetensors file, or a directory with --job"),
+    TEXT("job", 'j', offsetof(struct checkpoint_options, job), "JOB",
+         "export: write a directory that transformers loads, with the config.json of the job's model"),
+    TEXT("tokenizer", 't', offsetof(struct checkpoint_options, tokenizer), "DIR",
+         "export: copy tokenizer files from DIR (default: those that were imported)"),
+    NUMBER("file-bytes", 0, offsetof(struct checkpoint_options, file_bytes), "BYTES", 1,
+           "export: split the weights into files of at most BYTES, with an index (default 5000000000)"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "checkpoint",
     .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
-                "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE",
+                "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE |\n"
+                "                        export RUNDIR|FILE --job job.h5 -o DIR",
     .about = "list:   list the checkpoints of a run directory\nverify: check every block of the files against its "
              "hash\ndiff:   list the tensors in which two checkpoints differ; exit status 65 if any do\nimport: "
              "initialize a run with the weights of a safetensors file, or of a directory of them\nexport: write the "
-             "weights of a checkpoint to one safetensors file, under their Hugging Face names",
+             "weights of a checkpoint to one safetensors file, under their Hugging Face names; with --job to a "
+             "directory that transformers "
+             "loads",
     .options = options,
     .min_operands = 1,
     .max_operands = UINT32_MAX,
@@ -315,7 +223,7 @@ static const struct option_usage usage = {
 
 static enum status checkpoint_command(int argc, char **argv, struct err *e)
 {
-    struct checkpoint_options o = { 0 };
+    struct checkpoint_options o = { .file_bytes = UINT64_C(5000000000) };
     enum status st = options_parse(&usage, argc, argv, &o, e);
     if (st == ST_OK && !o.common.help)
         st = run(&o, e);

@@ -18,41 +18,25 @@ static float scale_of(const struct op_args *a)
     return a->widened && a->attrs->flags & IR_ROUND_FIRST ? number_from_bf16(number_to_bf16(by)) : by;
 }
 
-void cpu_gelu_f(const struct op_args *a)
-{
-    const struct vec *v = cpu_vec();
-    const size_t n = elements(a);
-    const float *x = a->in[0];
-    float *y = a->out[0];
-    void (*f)(float *, const float *, size_t) = a->attrs->flags & IR_EXACT ? v->gelu_erf : v->gelu;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (size_t i = 0; i < n; i += PIECE)
-        f(y + i, x + i, n - i < PIECE ? n - i : PIECE);
-}
-
-void cpu_gelu_bi(const struct op_args *a)
-{
-    const struct vec *v = cpu_vec();
-    const size_t n = elements(a);
-    const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0];
-    float *dx = a->din[0];
-    void (*f)(float *, const float *, const float *, const float *, size_t) = v->gelu_grad;
-    if (a->attrs->flags & IR_EXACT)
-        f = v->gelu_erf_grad;
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (size_t i = 0; i < n; i += PIECE)
-        f(dx + i, acc ? acc + i : NULL, x + i, dy + i, n - i < PIECE ? n - i : PIECE);
-}
-
+/* gelu too. */
 void cpu_act_f(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
     const size_t n = elements(a);
     const float *x = a->in[0];
     float *y = a->out[0];
+    const uint32_t act = ir_op_act(a->op, a->attrs);
+    void (*gelu)(float *, const float *, size_t) = act == IR_ACT_GELU        ? v->gelu_erf
+                                                   : act == IR_ACT_GELU_TANH ? v->gelu
+                                                                             : NULL;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (size_t i = 0; i < n; i += PIECE)
-        v->act(a->attrs->act, y + i, x + i, n - i < PIECE ? n - i : PIECE);
+    for (size_t i = 0; i < n; i += PIECE) {
+        const size_t m = n - i < PIECE ? n - i : PIECE;
+        if (gelu)
+            gelu(y + i, x + i, m);
+        else
+            v->act(act, y + i, x + i, m);
+    }
 }
 
 void cpu_act_bi(const struct op_args *a)
@@ -61,9 +45,19 @@ void cpu_act_bi(const struct op_args *a)
     const size_t n = elements(a);
     const float *x = a->in[0], *dy = a->dout[0], *acc = a->acc[0];
     float *dx = a->din[0];
+    const uint32_t act = ir_op_act(a->op, a->attrs);
+    void (*gelu)(float *, const float *, const float *, const float *, size_t) = act == IR_ACT_GELU ? v->gelu_erf_grad
+                                                                                 : act == IR_ACT_GELU_TANH
+                                                                                     ? v->gelu_grad
+                                                                                     : NULL;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(n, 1))
-    for (size_t i = 0; i < n; i += PIECE)
-        v->act_grad(a->attrs->act, dx + i, acc ? acc + i : NULL, x + i, dy + i, n - i < PIECE ? n - i : PIECE);
+    for (size_t i = 0; i < n; i += PIECE) {
+        const size_t m = n - i < PIECE ? n - i : PIECE;
+        if (gelu)
+            gelu(dx + i, acc ? acc + i : NULL, x + i, dy + i, m);
+        else
+            v->act_grad(act, dx + i, acc ? acc + i : NULL, x + i, dy + i, m);
+    }
 }
 
 void cpu_scale_f(const struct op_args *a)

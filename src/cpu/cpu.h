@@ -72,7 +72,6 @@ void cpu_linear_f(const struct op_args *a), cpu_linear_bi(const struct op_args *
 void cpu_rope_f(const struct op_args *a), cpu_rope_bi(const struct op_args *a);
 void cpu_attention_f(const struct op_args *a), cpu_attention_bi(const struct op_args *a),
     cpu_attention_bw(const struct op_args *a);
-void cpu_gelu_f(const struct op_args *a), cpu_gelu_bi(const struct op_args *a);
 void cpu_act_f(const struct op_args *a), cpu_act_bi(const struct op_args *a);
 void cpu_swiglu_f(const struct op_args *a), cpu_swiglu_bi(const struct op_args *a);
 void cpu_add_f(const struct op_args *a);

@@ -57,14 +57,14 @@ void cpu_pos_embed_f(const struct op_args *a)
 {
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, rows = cpu_rows(a);
-    const float *x = a->in[0], *p = a->param[0];
+    const float *x = a->in[0], *p = (const float *)a->param[0] + a->attrs->first_position * c;
     float *y = a->out[0];
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t r = 0; r < rows; r++)
         v->add(y + r * c, x + r * c, p + cpu_position(a, r) * c, c);
 }
 
-/* Positions of the table that no token here has. */
+/* Positions of the table, from the first token's on, that no token here has. */
 static void zero_others(const struct op_args *a, float *dp)
 {
     const struct op_positions *p = a->positions;
@@ -76,7 +76,7 @@ static void zero_others(const struct op_args *a, float *dp)
         cpu_zero(dp + at * a->attrs->features, (run[i].first - at) * a->attrs->features);
         at = run[i].first + run[i].count;
     }
-    cpu_zero(dp + at * a->attrs->features, (a->attrs->positions - at) * a->attrs->features);
+    cpu_zero(dp + at * a->attrs->features, (a->attrs->positions - a->attrs->first_position - at) * a->attrs->features);
 }
 
 /* Positions begin anew with each document. Each thread owns a strip of columns, as in cpu_embed_bw(). */
@@ -85,9 +85,9 @@ static void pos_embed_bw_documents(const struct op_args *a)
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, rows = cpu_rows(a);
     const float *dy = a->dout[0];
-    float *dp = a->dparam[0];
+    float *dp = (float *)a->dparam[0] + a->attrs->first_position * c;
     if (!(a->dparam_add & 1))
-        cpu_zero(dp, a->attrs->positions * c);
+        cpu_zero(a->dparam[0], a->attrs->positions * c);
 #pragma omp parallel for schedule(static) num_threads(cpu_team(rows, c))
     for (size_t j = 0; j < c; j += VEC_STRIP)
         for (size_t r = 0; r < rows; r++)
@@ -103,7 +103,8 @@ void cpu_pos_embed_bw(const struct op_args *a)
     const struct vec *v = cpu_vec();
     const size_t c = a->attrs->features, t = a->t;
     const float *dy = a->dout[0];
-    float *dp = a->dparam[0];
+    const size_t before = a->attrs->first_position * c;
+    float *dp = (float *)a->dparam[0] + before;
     const int add = a->dparam_add & 1;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), c))
     for (size_t i = 0; i < t; i++) {
@@ -115,6 +116,8 @@ void cpu_pos_embed_bw(const struct op_args *a)
         for (size_t s = 1; s < a->b; s++)
             v->add(to, to, dy + cpu_row(a, s, i) * c, c);
     }
-    if (!add)
+    if (!add) {
+        cpu_zero(a->dparam[0], before);
         zero_others(a, dp);
+    }
 }

@@ -25,7 +25,7 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_LINEAR] = { cuda_linear_f, cuda_linear_bi, cuda_linear_bw },
     [IR_OP_ROPE] = { cuda_rope_f, cuda_rope_bi, NULL },
     [IR_OP_ATTENTION] = { cuda_attention_f, cuda_attention_bi, cuda_attention_bw },
-    [IR_OP_GELU] = { cuda_gelu_f, cuda_gelu_bi, NULL },
+    [IR_OP_GELU] = { cuda_act_f, cuda_act_bi, NULL },
     [IR_OP_ACT] = { cuda_act_f, cuda_act_bi, NULL },
     [IR_OP_SWIGLU] = { cuda_swiglu_f, cuda_swiglu_bi, NULL },
     [IR_OP_ADD] = { cuda_add_f, NULL, NULL },
@@ -50,7 +50,7 @@ static op_kernel cuda_kernel(enum ir_op op, enum ir_pass pass)
 static op_pair cuda_pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)
 {
     const bool f = pass == IR_PASS_F;
-    if (first->op == IR_OP_LINEAR && second->op == IR_OP_GELU && cuda_linear_fits_gelu(first, second, pass))
+    if (first->op == IR_OP_LINEAR && cuda_linear_fits_gelu(first, second, pass))
         return f ? cuda_linear_gelu_f : cuda_linear_gelu_bi;
     if (f && first->op == IR_OP_ADD && second->op == IR_OP_LAYERNORM)
         return cuda_add_layernorm_f;

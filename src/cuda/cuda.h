@@ -27,7 +27,6 @@ void cuda_layernorm_bw(const struct op_args *a);
 void cuda_rmsnorm_f(const struct op_args *a), cuda_rmsnorm_bi(const struct op_args *a);
 void cuda_rmsnorm_bw(const struct op_args *a);
 void cuda_rope_f(const struct op_args *a), cuda_rope_bi(const struct op_args *a);
-void cuda_gelu_f(const struct op_args *a), cuda_gelu_bi(const struct op_args *a);
 void cuda_scale_f(const struct op_args *a), cuda_scale_bi(const struct op_args *a);
 void cuda_clamp_f(const struct op_args *a), cuda_clamp_bi(const struct op_args *a);
 void cuda_row_gate_f(const struct op_args *a), cuda_row_gate_bi(const struct op_args *a);
@@ -68,8 +67,8 @@ static inline bool cuda_linear_fits_gelu(const struct op_args *linear, const str
 {
     const uint32_t width = pass == IR_PASS_F ? linear->attrs->out_features : linear->attrs->in_features;
     const bool some_rows = linear->positions && linear->positions->split == IR_COLUMNS_OF_W; /* have the bias */
-    return !some_rows && !(gelu->attrs->flags & IR_EXACT) && gelu->attrs->features == width && width % 8 == 0 &&
-           !linear->acc[0] && !gelu->acc[0];
+    return !some_rows && ir_op_act(gelu->op, gelu->attrs) == IR_ACT_GELU_TANH && gelu->attrs->features == width &&
+           width % 8 == 0 && !linear->acc[0] && !gelu->acc[0];
 }
 
 /* ---- operators: libraries (cuBLASLt, cuDNN) --------------------------------------------------------------------- */

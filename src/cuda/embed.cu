@@ -32,7 +32,9 @@ __global__ void __launch_bounds__(EMBED_THREADS)
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * c;
     const unsigned at = rows.position(rows.token(blockIdx.x));
     const uint64_t position =
-        static_cast<uint64_t>(at - (document ? document[static_cast<uint64_t>(rows.sequence(blockIdx.x)) * t_all + at] : 0)) * c;
+        static_cast<uint64_t>(
+            at - (document ? document[static_cast<uint64_t>(rows.sequence(blockIdx.x)) * t_all + at] : 0)) *
+        c;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
         float v[V];
         load(v, x + row + i);
@@ -41,17 +43,17 @@ __global__ void __launch_bounds__(EMBED_THREADS)
     }
 }
 
-/* dp (positions, c): a block has a token, or, without add, a position, and sums over the b sequences; positions where no token stands have no
- * gradient. */
+/* dp (positions, c), whose row `head` is that of position 0: a block has a token, or, without add, a row, and sums over the b sequences; rows of
+ * no token have no gradient. */
 template <typename T, int V>
-__global__ void __launch_bounds__(EMBED_THREADS)
-    pos_embed_bw_kernel(float *dp, const T *__restrict__ dy, unsigned b, row_map rows, unsigned c, bool add)
+__global__ void __launch_bounds__(EMBED_THREADS) pos_embed_bw_kernel(float *dp, const T *__restrict__ dy, unsigned b,
+                                                                     row_map rows, unsigned c, unsigned head, bool add)
 {
-    const unsigned second = blockIdx.x - rows.first1, first = blockIdx.x - rows.first0;
+    const unsigned second = blockIdx.x - head - rows.first1, first = blockIdx.x - head - rows.first0;
     const unsigned token = add                 ? blockIdx.x
                            : first < rows.run0 ? first
                                                : (second < rows.t - rows.run0 ? rows.run0 + second : rows.t);
-    const uint64_t to = static_cast<uint64_t>(add ? rows.position(token) : blockIdx.x) * c;
+    const uint64_t to = static_cast<uint64_t>(add ? head + rows.position(token) : blockIdx.x) * c;
     const uint64_t from = rows.row(0, token) * c, sequence = rows.row(1, token) * c - from;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
         float sum[V] = {}, v[V];
@@ -73,7 +75,7 @@ __global__ void __launch_bounds__(EMBED_THREADS)
 template <typename T, int V>
 __global__ void __launch_bounds__(EMBED_THREADS)
     pos_embed_bw_documents_kernel(float *dp, const T *__restrict__ dy, const int32_t *__restrict__ document,
-                                  unsigned t_all, unsigned b, row_map rows, unsigned c, bool add)
+                                  unsigned t_all, unsigned b, row_map rows, unsigned c, unsigned head, bool add)
 {
     const uint64_t to = static_cast<uint64_t>(blockIdx.x) * c;
     for (unsigned i = threadIdx.x * V; i < c; i += blockDim.x * V) {
@@ -83,7 +85,7 @@ __global__ void __launch_bounds__(EMBED_THREADS)
         for (unsigned s = 0; s < b; s++)
             for (unsigned k = 0; k < rows.t; k++) {
                 const unsigned at = rows.position(k);
-                if (at - document[static_cast<uint64_t>(s) * t_all + at] != blockIdx.x)
+                if (head + at - document[static_cast<uint64_t>(s) * t_all + at] != blockIdx.x)
                     continue;
                 load(v, dy + rows.row(s, k) * c + i);
 #pragma unroll
@@ -278,10 +280,11 @@ template <typename T> void pos_embed_f(const struct op_args *a)
     enum { V = vector_of<T> };
     const unsigned c = a->attrs->features;
     const bool fits = wide<T>(c, a->param[0], a->in[0], a->out[0]);
+    const T *p = static_cast<const T *>(a->param[0]) + static_cast<uint64_t>(a->attrs->first_position) * c;
     launch("pos_embed F", fits ? pos_embed_kernel<T, V> : pos_embed_kernel<T, 1>, static_cast<unsigned>(rows_of(a)),
            threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream, static_cast<T *>(a->out[0]),
-           static_cast<const T *>(a->in[0]), static_cast<const T *>(a->param[0]), a->document,
-           a->positions ? a->positions->t_all : a->t, c, row_map_of(a));
+           static_cast<const T *>(a->in[0]), p, a->document, a->positions ? a->positions->t_all : a->t, c,
+           row_map_of(a));
 }
 
 template <typename T> void pos_embed_bw(const struct op_args *a)
@@ -293,12 +296,13 @@ template <typename T> void pos_embed_bw(const struct op_args *a)
         launch("pos_embed BW", fits ? pos_embed_bw_documents_kernel<T, V> : pos_embed_bw_documents_kernel<T, 1>,
                a->attrs->positions, threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream,
                static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->document,
-               a->positions ? a->positions->t_all : a->t, a->b, row_map_of(a), c, add != 0);
+               a->positions ? a->positions->t_all : a->t, a->b, row_map_of(a), c, a->attrs->first_position, add != 0);
         return;
     }
     launch("pos_embed BW", fits ? pos_embed_bw_kernel<T, V> : pos_embed_bw_kernel<T, 1>,
            add ? a->t : a->attrs->positions, threads_for(fits ? c / V : c, EMBED_THREADS), 0, a->stream,
-           static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->b, row_map_of(a), c, add != 0);
+           static_cast<float *>(a->dparam[0]), static_cast<const T *>(a->dout[0]), a->b, row_map_of(a), c,
+           a->attrs->first_position, add != 0);
 }
 } // namespace
 

@@ -133,7 +133,7 @@ bool cuda__linear_gelu_pays(const struct op_args *linear, const struct op_args *
     apart.work = work;
     const struct cuda_matmul plain = f ? forward(&apart) : inputs(&apart);
     const struct cuda_matmul p = f ? with_gelu(linear, gelu) : with_gelu_grad(linear, gelu);
-    return cuda_matmul_pays(&p, &plain, f ? cuda_gelu_f : cuda_gelu_bi, gelu);
+    return cuda_matmul_pays(&p, &plain, f ? cuda_act_f : cuda_act_bi, gelu);
 }
 
 void cuda_linear_gelu_f(const struct op_args *linear, const struct op_args *gelu)

@@ -158,30 +158,27 @@ template <typename T> map_args<T> map_gradients(const struct op_args *a, int n)
     return p;
 }
 
-template <typename T> void gelu_f(const struct op_args *a)
-{
-    if (a->attrs->flags & IR_EXACT)
-        map<gelu_erf>("gelu F", map_operands<T>(a), a->stream);
-    else
-        map<gelu_tanh>("gelu F", map_operands<T>(a), a->stream);
-}
-
-template <typename T> void gelu_bi(const struct op_args *a)
-{
-    if (a->attrs->flags & IR_EXACT)
-        map<gelu_erf_grad>("gelu BI", map_gradients<T>(a, 1), a->stream);
-    else
-        map<gelu_tanh_grad>("gelu BI", map_gradients<T>(a, 1), a->stream);
-}
-
+/* gelu too; its forms have code of their own. */
 template <typename T> void act_f(const struct op_args *a)
 {
-    map<act>("act F", map_operands<T>(a), a->stream);
+    const uint32_t kind = ir_op_act(a->op, a->attrs);
+    if (kind == IR_ACT_GELU)
+        map<gelu_erf>("act F", map_operands<T>(a), a->stream);
+    else if (kind == IR_ACT_GELU_TANH)
+        map<gelu_tanh>("act F", map_operands<T>(a), a->stream);
+    else
+        map<act>("act F", map_operands<T>(a), a->stream);
 }
 
 template <typename T> void act_bi(const struct op_args *a)
 {
-    map<act_grad>("act BI", map_gradients<T>(a, 1), a->stream);
+    const uint32_t kind = ir_op_act(a->op, a->attrs);
+    if (kind == IR_ACT_GELU)
+        map<gelu_erf_grad>("act BI", map_gradients<T>(a, 1), a->stream);
+    else if (kind == IR_ACT_GELU_TANH)
+        map<gelu_tanh_grad>("act BI", map_gradients<T>(a, 1), a->stream);
+    else
+        map<act_grad>("act BI", map_gradients<T>(a, 1), a->stream);
 }
 
 template <typename T> void scale_f(const struct op_args *a)
@@ -377,8 +374,6 @@ template <typename To, typename From> void convert(void *to, const void *from, u
 }
 } // namespace
 
-FOR_BOTH_TYPES(gelu_f)
-FOR_BOTH_TYPES(gelu_bi)
 FOR_BOTH_TYPES(scale_f)
 FOR_BOTH_TYPES(scale_bi)
 FOR_BOTH_TYPES(clamp_f)

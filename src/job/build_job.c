@@ -73,6 +73,11 @@ static enum status read_sources(struct build *b, struct err *e)
         TRY(config_set(&(struct config_documents){ b->model, b->strategy, b->train }, from->set[i], e));
         changed |= strncmp(from->set[i], "strategy", 8) == 0;
     }
+    if (from->n_set) { /* the job's text is that of its model */
+        char *text = js_text(b->model, JSON_INDENT(2));
+        b->job->model_text = job_text(b->job, text);
+        free(text);
+    }
     if (changed)
         b->job->strategy_text = list_text(b, b->strategy);
     return ST_OK;

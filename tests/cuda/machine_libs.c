@@ -112,7 +112,7 @@ void cuda_expert_bias_sums(const struct op_args *a)
     }
 }
 
-void cuda_gelu_f(const struct op_args *a)
+void cuda_act_f(const struct op_args *a)
 {
     const bool narrow = a->compute == IR_BF16;
     for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++)
@@ -120,7 +120,7 @@ void cuda_gelu_f(const struct op_args *a)
     fake_clock += 1e-3;
 }
 
-void cuda_gelu_bi(const struct op_args *a)
+void cuda_act_bi(const struct op_args *a)
 {
     const bool narrow = a->compute == IR_BF16;
     for (int64_t i = 0; i < (int64_t)a->b * a->t * a->attrs->features; i++)
@@ -463,8 +463,7 @@ RUN_PAIR(BI, cuda_linear_gelu_bi)
 
 static op_pair pair(enum ir_pass pass, const struct op_args *first, const struct op_args *second)
 {
-    const bool fits = first->op == IR_OP_LINEAR && second->op == IR_OP_GELU &&
-                      cuda_linear_fits_gelu(first, second, pass);
+    const bool fits = first->op == IR_OP_LINEAR && cuda_linear_fits_gelu(first, second, pass);
     return !fits ? NULL : pass == IR_PASS_F ? pair_F : pair_BI;
 }
 

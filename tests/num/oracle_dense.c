@@ -316,7 +316,7 @@ static void elementwise(struct problem *p)
         if (p->op == IR_OP_EMBED)
             *y = p->param[0].x[(size_t)p->in[0].i[i / c] * c + i % c];
         else if (p->op == IR_OP_POS_EMBED)
-            *y = x + p->param[0].x[i / c % p->t * c + i % c];
+            *y = x + p->param[0].x[(p->a.first_position + i / c % p->t) * c + i % c];
         else if (p->op == IR_OP_GELU)
             *y = gelu(&p->a, x, &slope);
         else if (p->op == IR_OP_SWIGLU)
@@ -341,7 +341,7 @@ static void elementwise_backward(struct problem *p)
             p->dparam[0].x[(size_t)p->in[0].i[i / c] * c + i % c] += dy;
         } else if (p->op == IR_OP_POS_EMBED) {
             p->din[0].x[i] = dy;
-            p->dparam[0].x[i / c % p->t * c + i % c] += dy;
+            p->dparam[0].x[(p->a.first_position + i / c % p->t) * c + i % c] += dy;
         } else if (p->op == IR_OP_GELU || p->op == IR_OP_ACT) {
             double slope;
             if (p->op == IR_OP_GELU)

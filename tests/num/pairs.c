@@ -83,9 +83,15 @@ static void release(struct guarded *const *g, size_t n, struct problem *p, struc
     problem_free(q);
 }
 
+/* As either of its operators. */
+static enum ir_op gelu_op = IR_OP_GELU;
+
 static struct op_case gelu_of(const struct op_case *linear, uint32_t width)
 {
-    return (struct op_case){ .op = IR_OP_GELU, .a = { .features = width }, .b = linear->b, .t = linear->t, .ep = 1 };
+    const uint32_t act = gelu_op == IR_OP_ACT ? IR_ACT_GELU_TANH : 0;
+    return (struct op_case){
+        .op = gelu_op, .a = { .features = width, .act = act }, .b = linear->b, .t = linear->t, .ep = 1
+    };
 }
 
 /* without: the plan has no room for a workspace */
@@ -152,13 +158,15 @@ START_TEST(product_and_gelu)
         const uint32_t *s = shapes[i % 3], flags = i / 3 % 4;
         struct op_case c = { .op = IR_OP_LINEAR, .b = 1 + i % 2, .t = 1 + 12 * (i % 3), .ep = 1 };
         c.a = (struct ir_attrs){ .in_features = s[0], .out_features = s[1], .flags = flags };
+        gelu_op = i / 2 % 2 ? IR_OP_ACT : IR_OP_GELU;
         gelu_f(&c, i >= 12);
         gelu_bi(&c, i >= 12);
     }
+    gelu_op = IR_OP_GELU;
 }
 END_TEST
 
-/* What an epilogue cannot do: GELU's exact form, rows of any length. */
+/* What an epilogue cannot do: GELU's exact form and other activations, rows of any length. */
 START_TEST(no_pair)
 {
     struct op_case c = { .op = IR_OP_LINEAR, .a = { .in_features = 8, .out_features = 16 }, .b = 1, .t = 8 };
@@ -169,6 +177,11 @@ START_TEST(no_pair)
     exact.a.flags = IR_EXACT;
     ck_assert_ptr_null(machine->backend->pair(IR_PASS_F, &a[0], &a[1]));
     exact.a.flags = 0;
+    exact.op = a[1].op = IR_OP_ACT;
+    for (exact.a.act = 0; exact.a.act < IR_ACT_COUNT; exact.a.act++)
+        ck_assert((machine->backend->pair(IR_PASS_F, &a[0], &a[1]) != NULL) ==
+                  (exact.a.act == IR_ACT_GELU_TANH && has_kernels(machine, IR_OP_LINEAR, &(struct ir_attrs){ 0 })));
+    exact.a.act = IR_ACT_GELU_TANH;
     exact.a.features = c.a.out_features = 12;
     ck_assert_ptr_null(machine->backend->pair(IR_PASS_F, &a[0], &a[1]));
     ck_assert_ptr_null(machine->backend->pair(IR_PASS_F, &a[1], &a[0]));

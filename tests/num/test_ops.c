@@ -57,6 +57,7 @@ START_TEST(embed)
     for (size_t i = 0; i < WIDTHS; i++) {
         run_sizes(IR_OP_EMBED, (struct ir_attrs){ .vocab = 11, .features = widths[i] });
         run_sizes(IR_OP_POS_EMBED, (struct ir_attrs){ .positions = 130, .features = widths[i] });
+        run_sizes(IR_OP_POS_EMBED, (struct ir_attrs){ .positions = 135, .first_position = 3, .features = widths[i] });
     }
 }
 END_TEST

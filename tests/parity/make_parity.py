@@ -4,8 +4,9 @@
     make_parity.py                writes parity.json anew (needs torch, transformers, safetensors: see README)
     make_parity.py NAME...        these models alone, the others stay
     make_parity.py --piper PIPER [NAME...]
-                                  the way of a user: PIPER imports transformers' files and exports them again, every byte is
-                                  compared, and transformers computes the same loss with them
+                                  the way of a user: PIPER imports transformers' files and exports a folder with a config.json of its
+                                  own; every byte is compared, and transformers loads the folder as it is and computes the
+                                  same loss: exported.txt
 
 A weight is a function of the name and the place that it has in the file that transformers saves, a token of its place in the
 text: hash64() below and in parity.c. All numbers are computed in float64.
@@ -28,6 +29,7 @@ import transformers
 from safetensors.numpy import load_file, save_file
 from transformers import AutoConfig, AutoModelForCausalLM
 
+import equations
 from models import MODELS, TRAINING
 
 HERE = pathlib.Path(__file__).parent
@@ -120,6 +122,8 @@ def precision(model, dtype):
 
 def on_disk(model):
     """Tensors under the names, and in the packings, of the files that transformers saves."""
+    if type(model) in equations.CLASSES.values():
+        return {k: v.detach().clone().numpy() for k, v in sorted(model.state_dict().items())}
     with tempfile.TemporaryDirectory() as tmp:
         model.save_pretrained(tmp)
         return dict(sorted(load_file(tmp + "/model.safetensors").items()))
@@ -128,9 +132,11 @@ def on_disk(model):
 def save(config, folder):
     """The folder of a model with weights by hash64(); returns its tensors."""
     config = {**config, "pad_token_id": None}  # else that row of the embedding has no gradient
-    model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
-    model.save_pretrained(folder)
-    shapes = {k: v.shape for k, v in load_file(folder + "/model.safetensors").items()}
+    if config["model_type"] in equations.CLASSES:
+        model = equations.CLASSES[config["model_type"]](config)
+    else:
+        model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
+    shapes = {k: v.shape for k, v in on_disk(model).items()}
     tensors = {k: weight(k, s, config) for k, s in sorted(shapes.items())}
     save_file(tensors, folder + "/model.safetensors", metadata={"format": "pt"})
     pathlib.Path(folder, "config.json").write_text(json.dumps(config))
@@ -138,6 +144,12 @@ def save(config, folder):
 
 
 def load(folder, dtype):
+    config = json.loads(pathlib.Path(folder, "config.json").read_text())
+    if config["model_type"] in equations.CLASSES:
+        model = equations.CLASSES[config["model_type"]](config)
+        files = pathlib.Path(folder).glob("*.safetensors")
+        model.load_state_dict({k: torch.as_tensor(v) for f in files for k, v in load_file(f).items()})
+        return model.to(dtype).train()
     model = AutoModelForCausalLM.from_pretrained(
         folder, dtype=torch.float32, attn_implementation="eager", experts_implementation="eager"
     )
@@ -146,9 +158,12 @@ def load(folder, dtype):
 
 def loss_of(model, ids, dtype):
     with precision(model, dtype):
-        out = model(input_ids=torch.as_tensor(ids[:, :-1]), use_cache=False)
+        if type(model) in equations.CLASSES.values():
+            logits = model(torch.as_tensor(ids[:, :-1]))
+        else:
+            logits = model(input_ids=torch.as_tensor(ids[:, :-1]), use_cache=False).logits
     target = torch.as_tensor(ids[:, 1:]).reshape(-1)
-    return F.cross_entropy(out.logits.to(dtype).reshape(target.numel(), -1), target)
+    return F.cross_entropy(logits.to(dtype).reshape(target.numel(), -1), target)
 
 
 def decays(name, p):
@@ -188,7 +203,8 @@ def train(folder, seed, dtype, how):
         {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPS, foreach=False)
-    losses, norms, margin = [], [], routing_margin(model)
+    ffn = getattr(getattr(model, "config", None), "ffn_config", None)
+    losses, norms, margin = [], [], routing_margin(model, ffn.moe_top_k if ffn else None)
     for step in range(steps):
         for g in optimizer.param_groups:
             g["lr"] = PEAK * min(1.0, (step + 1) / WARMUP)
@@ -204,25 +220,27 @@ def train(folder, seed, dtype, how):
     return {"losses": losses, "norms": norms, "weights": on_disk(model), "margin": min(margin or [1.0])}
 
 
-def routing_margin(model):
+def routing_margin(model, top_k=None):
     """Fills a list with the smallest distance between the last expert that a token takes and the first that it does not."""
     gaps = []
 
     def hook(module, inputs, output):
         x = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
-        logits = x @ module.weight.detach().double().T
+        logits = x @ getattr(module, "layer", module).weight.detach().double().T
         if getattr(module, "bias", None) is not None:
             logits = logits + module.bias.detach().double()
-        bias = getattr(module, "e_score_correction_bias", None)
+        bias, statics = getattr(module, "e_score_correction_bias", None), getattr(module, "moe_statics", None)
         scores = logits if bias is None else logits.sigmoid() + bias.double()
-        k = module.top_k if hasattr(module, "top_k") else module.config.num_experts_per_tok
+        if statics is not None:
+            scores = logits.softmax(-1) + statics.e_score_correction_bias.double()
+        k = top_k if top_k else module.top_k if hasattr(module, "top_k") else module.config.num_experts_per_tok
         top = scores.topk(min(k + 1, scores.shape[-1]), dim=-1).values
         if top.shape[-1] > k:
             gaps.append(float((top[:, k - 1] - top[:, k]).min()))
 
     for m in model.modules():
         name = type(m).__name__
-        if hasattr(m, "weight") and ("Router" in name or "TopkGate" in name):
+        if hasattr(getattr(m, "layer", m), "weight") and ("Router" in name or "TopkGate" in name):
             m.register_forward_hook(hook)
     return gaps
 
@@ -304,15 +322,15 @@ def check_user(piper, name, config):
         pathlib.Path(d, "one.json").write_text("[]")
         run(piper, "build", "-m", d + "/hf/config.json", "-s", d + "/one.json", "-t", d + "/train.json", "-o", d + "/job.h5")
         run(piper, "checkpoint", "import", d + "/job.h5", d + "/hf", "-o", d + "/run")
-        os.remove(d + "/hf/model.safetensors")
-        run(piper, "checkpoint", "export", d + "/run", "-o", d + "/hf/model.safetensors")
-        back = load_file(d + "/hf/model.safetensors")
+        run(piper, "checkpoint", "export", d + "/run", "--job", d + "/job.h5", "-o", d + "/out", "--file-bytes", "20000")
+        files = sorted(pathlib.Path(d, "out").glob("*.safetensors"))
+        back = {k: v for f in files for k, v in load_file(f).items()}
         assert set(was) == set(back), set(was) ^ set(back)
         for k in was:
             assert was[k].tobytes() == back[k].tobytes() and was[k].shape == back[k].shape, k
-        again = float(loss_of(load(d + "/hf", torch.float64), tokens(0)[0], torch.float64).detach())
+        again = float(loss_of(load(d + "/out", torch.float64), tokens(0)[0], torch.float64).detach())
         assert again == loss, (loss, again)
-    print(f"{name:28} imported, exported and loaded again: the same bits, the same loss", flush=True)
+    return f"{name:28} {len(was):4} tensors in {len(files):2} files: the same bits; the folder loads, loss {again:.10g}"
 
 
 def main():
@@ -325,13 +343,17 @@ def main():
     names = args[2:] if piper else args
     path = HERE / "parity.json"
     rows = {r["name"]: r for r in json.loads(path.read_text())["models"]} if path.exists() else {}
+    path = HERE / "exported.txt"
+    lines = {r.split()[0]: r for r in path.read_text().splitlines()} if path.exists() else {}
     failed = []
     for name, config in MODELS.items():
         if names and not any(name == n or name.startswith(n + "-") for n in names):
             continue
         try:
             if piper:
-                check_user(piper, name, config)
+                lines[name] = check_user(piper, name, config)
+                print(lines[name], flush=True)
+                (HERE / "exported.txt").write_text("".join(lines[n] + "\n" for n in MODELS if n in lines))
             else:
                 rows[name] = describe(name, config, {})
                 write([rows[n] for n in MODELS if n in rows])
