@@ -87,14 +87,6 @@ static uint64_t experts_bytes(const struct ir_attrs *a, enum ir_pass kernel, uin
            (kernel == IR_PASS_BI ? 0 : tile * a->ffn * ir_dtype_size(IR_COMPUTE, compute));
 }
 
-/* Sums of columns: of all groups of a row, or of each where it has weights of its own. */
-static uint64_t norm_bytes(const struct ir_attrs *a, uint64_t rows)
-{
-    const uint32_t groups = ir_op_norm_groups(a);
-    return a->flags & IR_PER_HEAD ? cuda_columns_workspace(rows, groups * a->features)
-                                  : cuda_columns_workspace(rows * groups, a->features);
-}
-
 /* Counts of tiles by expert; of whole sequences, the first row and the rows of the first run of each sequence and expert. */
 static uint64_t dispatch_bytes(const struct ir_kernel *k)
 {
