@@ -155,12 +155,12 @@ static void release(struct job *j)
 
 /* ---- running ---------------------------------------------------------------------------------------------------- */
 
-static enum status read_tokens(void *self, uint64_t sample, bool targets, int32_t *to, struct err *e)
+static enum status read_tokens(void *self, uint64_t sample, enum exec_input which, int32_t *to, struct err *e)
 {
     (void)self;
     (void)e;
     for (uint64_t i = 0; i < T; i++)
-        to[i] = (int32_t)(number_mix(sample * (T + 1) + i + targets + 1) % VOCAB);
+        to[i] = (int32_t)(number_mix(sample * (T + 1) + i + (which == EXEC_TARGETS) + 1) % VOCAB);
     return ST_OK;
 }
 
