@@ -253,7 +253,8 @@ static enum status expand_share(const struct sched *s, const struct js *js, cons
         const char *dim;
         bool there;
     } regions[] = { { "head", stage_has(s, stage, IR_OP_ATTENTION) },
-                    { "ffn", stage_has(s, stage, IR_OP_SWIGLU) || stage_has(s, stage, IR_OP_GELU) },
+                    { "ffn", stage_has(s, stage, IR_OP_SWIGLU) || stage_has(s, stage, IR_OP_GELU) ||
+                                 stage_has(s, stage, IR_OP_ACT) },
                     { "vocab", vocab && (stage_has(s, stage, IR_OP_HEAD_LOSS) || stage_has(s, stage, IR_OP_EMBED)) } };
     for (size_t i = 0; i < sizeof regions / sizeof *regions; i++) {
         if (g->tp == 1 || !regions[i].there)
