@@ -29,7 +29,8 @@ static enum status write_job(const struct build *b, struct job *j, const struct 
 
 static enum status build(const struct build *b, int argc, char **argv, struct err *e)
 {
-    const struct job_sources from = source_files(&b->from);
+    struct job_sources from = source_files(&b->from);
+    from.out = b->out;
     const char *const inputs[] = { from.model, from.strategy, from.train };
     for (size_t i = 0; i < sizeof inputs / sizeof *inputs; i++)
         TRY(file_differs(b->out, inputs[i], e));

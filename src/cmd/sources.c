@@ -16,7 +16,9 @@ enum status source_options_check(const char *command, const struct source_option
 
 struct job_sources source_files(const struct source_options *o)
 {
-    return (struct job_sources){ o->model, o->strategy, o->train, o->set.at, o->set.n };
+    return (struct job_sources){
+        .model = o->model, .strategy = o->strategy, .train = o->train, .set = o->set.at, .n_set = o->set.n
+    };
 }
 
 enum status source_or_job(const char *command, const struct source_options *o, const struct option_list *operands,

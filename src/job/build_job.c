@@ -9,6 +9,7 @@
 #include "ir/family/family.h"
 #include "job/compile_job.h"
 #include "job/config.h"
+#include "job/data_path.h"
 
 struct build {
     const struct job_sources *from;
@@ -166,10 +167,13 @@ static void note_file(struct build *b, const char *key, const char *path)
     tokens_close(&t);
 }
 
-static void note_data(struct build *b, const char *key, const struct train_sources *s)
+static void take_data(struct build *b, const char *key, struct train_sources *s)
 {
+    data_paths_beside(b->from->train, s);
     for (uint32_t i = 0; i < s->n; i++)
         note_file(b, key, s->at[i].path);
+    if (b->from->out)
+        data_paths_for(b->from->out, s);
 }
 
 static enum status build(struct build *b, struct err *e)
@@ -184,8 +188,8 @@ static enum status build(struct build *b, struct err *e)
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
     note_strategy(b);
-    note_data(b, "data", &j->train.data);
-    note_data(b, "eval_data", &j->train.eval_data);
+    take_data(b, "data", &j->train.data);
+    take_data(b, "eval_data", &j->train.eval_data);
     return ST_OK;
 }
 

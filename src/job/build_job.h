@@ -10,6 +10,7 @@ struct job_sources {
     const char *model, *strategy, *train; /* file names; model NULL: there is a job file instead */
     const char *const *set;               /* KEY=VALUE: model., train. or strategy[i]. */
     uint32_t n_set;
+    const char *out; /* the job file that will be written; NULL: none */
 };
 
 /* Reads, validates and compiles once, for the least number of ranks where the strategy leaves it open. comm_scratch as for

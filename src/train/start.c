@@ -13,6 +13,7 @@
 
 #include "exec/backends.h"
 #include "job/compile_job.h"
+#include "job/data_path.h"
 #include "rundir/folder.h"
 #include "job/machine_file.h"
 #include "base/number.h"
@@ -81,6 +82,10 @@ static enum status read_job(struct train *t, struct err *e)
     t->job_name = t->o->job ? t->o->job : built_name;
     enum status st = t->o->job ? job_read(t->o->job, &t->job, e) : build_job(t, e);
     t->have_job = st == ST_OK;
+    if (st == ST_OK && t->o->job) {
+        data_paths_beside(t->o->job, &t->job.train.data);
+        data_paths_beside(t->o->job, &t->job.train.eval_data);
+    }
     return world_agree(st, e);
 }
 
@@ -348,7 +353,8 @@ static enum status open_eval_set(struct train *t, uint32_t i, struct err *e)
     const struct train_config *c = t->config;
     struct train_sources one = { .n = 1 };
     one.at[0] = c->eval_data.at[i];
-    TRY(open_feed(t, &one, false, &t->eval_feeds[i], " (the job's eval_data, relative to the current directory)", e));
+    TRY(open_feed(t, &one, false, &t->eval_feeds[i],
+                  " (the job's eval_data, relative to the job file or to the current directory)", e));
     const uint64_t windows = feed_windows(&t->eval_feeds[i]);
     if (windows >= c->batch_size)
         return ST_OK;
@@ -385,9 +391,12 @@ static enum status open_data(struct train *t, struct err *e)
     t->data = t->o->data ? &t->own_data : &c->data;
     if (!t->data->n)
         return err_set(e, ST_USAGE, "train", "the job names no data; use --data FILE");
-    TRY(open_feed(t, t->data, c->shuffle, &t->feed,
-                  t->o->data ? "" : " (the job's data, relative to the current directory; --data FILE names another)",
-                  e));
+    TRY(open_feed(
+        t, t->data, c->shuffle, &t->feed,
+        t->o->data
+            ? ""
+            : " (the job's data, relative to the job file or to the current directory; --data FILE names another)",
+        e));
     count_steps(t);
     t->eval_feeds = mem_alloc((c->eval_data.n + 1) * sizeof *t->eval_feeds);
     for (uint32_t i = 0; i < train__eval_sets(t); i++)

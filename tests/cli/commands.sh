@@ -85,6 +85,13 @@ echo '[{"op":"layout","pp":2,"dp":1}]' >bare.json
     grep -q '^note: bare.json: .*2 pipeline stages and one microbatch' out && grep -q '^note: train.json: .*lr: 30 is a large' out
 result 'what seldom is meant is noted'
 
+mkdir settings jobs && cp model.json one.json train.json settings && cp tokens.h5 settings/here.h5 && cp tokens.h5 jobs/there.h5 &&
+    "$piper" build -m settings/model.json -s settings/one.json -t settings/train.json --set train.data=here.h5 --set train.eval_every=0 \
+        -o jobs/here.h5 >out 2>&1 && ! grep -q 'note: .*\$.data' out && mpi "$piper" 1 train jobs/here.h5 -o beside --steps 1 >out 2>&1 &&
+    "$piper" build -m model.json -s one.json -t train.json --set train.data=there.h5 --set train.eval_every=0 -o jobs/job.h5 >out 2>&1 &&
+    (cd settings && mpi "$piper" 1 train ../jobs/job.h5 -o ../beside2 --steps 1) >out 2>&1
+result 'data beside the file that names them'
+
 # ---- plan
 "$piper" plan four.h5 --json >out 2>&1 && for key in ranks nodes instructions compile_seconds verify_seconds plan_bytes per_rank \
     rank peak_bytes params grads optimizer activations comm workspace snapshot device host total; do
