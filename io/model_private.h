@@ -6,7 +6,7 @@
 
 enum { MODEL_COLUMN_NAME = 220 }; /* "tag." and the longest name of a tag fit */
 
-enum { MODEL_INPUTS = 3 }; /* columns in0 to in2: documents are no input of a file's model */
+enum { MODEL_INPUTS = 3 };        /* columns in0 to in2: documents are no input of a file's model */
 enum { MODEL_PARAMS_ALWAYS = 3 }; /* columns param0 to param2; those behind only where an operator has so many */
 
 #define MODEL_FREQ_COUNT "inv_freq_count"

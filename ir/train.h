@@ -38,7 +38,7 @@ struct train_config {
     uint32_t seq_len;        /* tokens */
     uint64_t steps, seed;    /* steps 0: epochs says, when the data are known */
     double epochs;           /* 0: steps says */
-    uint32_t dtype; /* IR_F32 or IR_BF16 of enum ir_dtype */
+    uint32_t dtype;          /* IR_F32 or IR_BF16 of enum ir_dtype */
 
     struct train_sources data; /* none: to be given on the command line */
     uint32_t documents;        /* enum train_documents */
@@ -63,7 +63,7 @@ void train_config_default(struct train_config *c);
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e);
 
 const char *train_documents_name(uint32_t kind); /* "join", "separate" */
-extern const char *const train_lr_names[]; /* "constant", "linear", "cosine", "wsd", NULL */
-const char *train_lr_name(uint32_t kind);  /* NULL: no such kind */
+extern const char *const train_lr_names[];       /* "constant", "linear", "cosine", "wsd", NULL */
+const char *train_lr_name(uint32_t kind);        /* NULL: no such kind */
 
 #endif

@@ -92,7 +92,8 @@ enum status dir_rename(const struct dir *from, const char *name, const struct di
 /* Renames it to NAME.WORD.1, or the first such number that is free, which it tells. */
 enum status dir_put_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e);
 /* The same for one whose name another file is about to take: until then it has both, so that a kill in between loses neither. */
-enum status dir_keep_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME], struct err *e);
+enum status dir_keep_aside(const struct dir *d, const char *name, const char *word, char aside[DIR_NAME],
+                           struct err *e);
 
 struct dir_names {
     VEC(char *);

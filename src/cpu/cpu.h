@@ -52,7 +52,8 @@ static inline size_t cpu_sequence(const struct op_args *a, size_t r)
 /* What row r's token has of the table of pos_embed: its position in the sequence, or in its document. */
 static inline size_t cpu_position(const struct op_args *a, size_t r)
 {
-    const size_t i = op_position(a->positions, (uint32_t)cpu_token(a, r)), t = a->positions ? a->positions->t_all : a->t;
+    const size_t i = op_position(a->positions, (uint32_t)cpu_token(a, r)),
+                 t = a->positions ? a->positions->t_all : a->t;
     return i - (a->document ? (size_t)a->document[cpu_sequence(a, r) * t + i] : 0);
 }
 

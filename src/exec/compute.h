@@ -75,9 +75,9 @@ struct op_args {
     double *load;               /* router F: [experts] the tokens that chose each are added; NULL: nobody counts them */
     double loss_scale; /* 1/(batch*seq_len): head_loss and the router's auxiliary loss scale their gradient with it, */
     const double *weight; /* head_loss also with this: step_inputs.weight; NULL: 1 */
-    uint64_t n;        /* sum and copy: elements */
-    void *stream;      /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
-    bool widened;      /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
+    uint64_t n;           /* sum and copy: elements */
+    void *stream;         /* the back end's stream; NULL on the CPU, where a call returns when the work is done */
+    bool widened;         /* the CPU back end's own: the operands are float32 copies of bfloat16 (src/cpu/bf16.c) */
     /* False: no gradient will be asked for; save may be NULL and work serves instead. But where a kernel has phases it has all of save, except
      * for the logits of head_loss and the statistics of rmsnorm. */
     bool train;

@@ -3,8 +3,8 @@
  * before it is needed.
  *
  * Which sequence of which file a sample is depends on settings and its number alone. Of the samples of a run each rank also counts
- * the targets of an equal share, whatever of them it loads: summed over the ranks these are the targets of the run under every
- * strategy. */
+ * the targets of an equal share, whatever of them it loads: summed over the ranks these are the targets of the run, however it is
+ * spread over them. */
 #ifndef PIPER_FEED_H
 #define PIPER_FEED_H
 

@@ -147,7 +147,7 @@ static void expect_collective(struct expected *x, const struct plan_instr *in)
         expect_blocks(x, in, uneven(x->p, in));
         return;
     case PLAN_SCALARS:
-        expect(x, in, REC_ALL_REDUCE, SCALAR_COUNT, UINT32_MAX);
+        expect(x, in, REC_ALL_REDUCE, x->p->h->arena_bytes[ARENA_SCALARS] / sizeof(double), UINT32_MAX);
         break;
     default:
         expect(x, in,

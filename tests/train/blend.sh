@@ -21,14 +21,14 @@ result 'the samples of each source, by their weights'
 grep -q 'data novels, books.h5: 31 sequences, .* of the samples' whole/log.txt &&
     grep -q 'data web: [0-9]* of 96 samples so far' whole/log.txt
 result 'the log says so, before and after'
-column whole loss >loss
+column whole loss >losses
 for s in pp2dp2:4 dp4:4 zero3:2; do
     name=${s%:*}
     build "$name" gpt2 "$name" "$mix" "$still" train.eval_every=6
-    rm -rf run && train "${s#*:}" "$name" run && samples run | cmp -s want - && column run loss >got && near loss got 1e-5
+    rm -rf run && train "${s#*:}" "$name" run && samples run | cmp -s want - && column run loss >got && near losses got 1e-5
     result "$name: the same samples"
     train 1 whole again --steps 5 && train "${s#*:}" "$name" again && samples again | cmp -s want - &&
-        column again loss >got && near loss got 1e-5
+        column again loss >got && near losses got 1e-5
     result "$name: the same after a restart on another number of ranks"
     rm -rf again
 done

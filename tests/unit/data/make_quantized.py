@@ -28,6 +28,7 @@ def halves(name, x):
 def main():
     torch.manual_seed(15)
     print("/* Made by make_quantized.py: what transformers computes. */")
+    print("/* clang-format off */")
     # every byte once, 16 x 16 in blocks of 4 x 8
     codes = torch.arange(256, dtype=torch.uint8)[torch.randperm(256)].reshape(16, 16)
     scale = torch.randn(4, 2) * torch.tensor([1e-4, 1.0]) + 1e-5

@@ -1,4 +1,5 @@
 /* Made by make_quantized.py: what transformers computes. */
+/* clang-format off */
 enum { FP8_ROWS = 16, FP8_COLUMNS = 16, FP8_BLOCK_ROWS = 4, FP8_BLOCK_COLUMNS = 8 };
 static const uint8_t fp8_codes[] = {
     0xc8, 0xdc, 0x6e, 0x4a, 0xab, 0xf6, 0x3c, 0xbf, 0xe7, 0xf9, 0xd7, 0x04,
