@@ -27,11 +27,11 @@ JOB=one.h5 RUN=pbs submit "$src/jobscripts/piper.pbs" && scontrol show job "$job
 result 'piper.pbs, read by Slurm; piper asks for the time that is left'
 
 # ---- a chain of parts: the first one is asked to stop, the second one goes on, the third has nothing to do
-build chain gpt2 pp2dp2 train.steps=3000
+build chain gpt2 pp2dp2 train.steps=8000
 options='--array=1-3%1 --ntasks=4 --time=5' submit "$src/jobscripts/piper-array.slurm" chain.h5 chain
 await 10 chain && kill -USR1 "$(sed -n 's/^pid //p' chain/lock)" && finish "$jobid"
 cat piper-*.txt >>out
-[ "$(last_step chain)" -eq 3000 ] && grep -q 'the next task resumes it' out && grep -q 'chain, task 2' out &&
+[ "$(last_step chain)" -eq 8000 ] && grep -q 'the next task resumes it' out && grep -q 'chain, task 2' out &&
     grep -q 'cancelling the pending tasks' out && ! grep -q 'chain, task 3' out
 result 'array: a chain of parts'
 
