@@ -31,6 +31,7 @@ test_products 15 45
 test_update 10 30
 test_parts 10 30
 test_ops 30 60
+test_members 15 45
 gradients 45 110
 peak 15 40
 gpt2-124M 35 90

@@ -110,7 +110,7 @@ cat <<'TEXT'
 | test | result | cases | seconds | |
 |---|---|---|---|---|
 TEXT
-for name in test_products test_update test_parts test_ops; do
+for name in test_products test_update test_parts test_ops test_members; do
     check "tests/gpu/$name" $name
 done
 check memcheck memcheck
