@@ -183,7 +183,8 @@ START_TEST(bad_files)
     sample_write_file(file, "\xff\xff\xff\xff\xff\xff\xff\xff", 8);
     ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is not a safetensors file");
     sample_write_file(file, "\x10\0\0\0\0\0\0\0{}", 10);
-    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT, "is not a safetensors file");
+    ASSERT_FAILS(safetensors_open(file, &s, &e), ST_INPUT,
+                 "is not a whole safetensors file: its header has 16 bytes, the file 10");
 }
 END_TEST
 

@@ -561,7 +561,7 @@ START_TEST(bad_files)
     ASSERT_FAILS(tokens_open(folder, 3, 256, &t, &e), ST_MISSING, "not a regular file");
     ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_MISSING, "No such file");
     sample_write_file(other, "", 0);
-    ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_INPUT, "not an HDF5 file");
+    ASSERT_FAILS(tokens_open(other, 3, 256, &t, &e), ST_INPUT, "is empty, expected a token file");
     sample_write_file(other, "x", 1); /* a token has none after it to be predicted */
     ASSERT_FAILS(tokens_from_text(files, 1, path, &e), ST_INPUT, "found 1 tokens in all, expected at least 2");
     ck_assert_int_ne(access(path, F_OK), 0);
