@@ -203,6 +203,7 @@ static enum status open_ours(const char *path, struct tokens_source *s, struct e
     s->vocab = t.file_vocab;
     s->starts_at = t.documents_at;
     s->n_starts = t.n_documents;
+    s->mask_at = t.mask_at;
     tokens_close(&t);
     return s->fd < 0 ? err_set(e, ST_IO, path, "cannot be opened twice") : ST_OK;
 }
@@ -319,12 +320,13 @@ static enum status next_start(const struct tokens_source *s, uint64_t i, uint64_
     return ST_OK;
 }
 
-enum status tokens_source_each(const struct tokens_source *s, uint32_t vocab, tokens_part fn, void *arg, struct err *e)
+enum status tokens_source_each(const struct tokens_source *s, uint32_t vocab, tokens_take fn, void *arg, struct err *e)
 {
     const uint32_t bytes = elements[s->element].bytes;
     const uint64_t block = tokens_block / bytes;
     void *raw = mem_alloc(tokens_block);
     uint32_t *ids = mem_alloc(block * sizeof *ids);
+    uint8_t *mask = s->mask_at ? mem_alloc(block) : NULL;
     uint64_t document = 0, start = 0;
     enum status st = next_start(s, document, 0, &start, e);
     bool begins = true;
@@ -339,12 +341,15 @@ enum status tokens_source_each(const struct tokens_source *s, uint32_t vocab, to
             st = file_pread(s->fd, s->path, raw, n * bytes, s->offset + at * bytes, e);
         if (st == ST_OK)
             st = convert(s, raw, at, n, vocab, ids, e);
+        if (st == ST_OK && mask)
+            st = file_pread(s->fd, s->path, mask, n, s->mask_at + at, e);
         if (st == ST_OK)
-            st = fn(arg, ids, n, begins, e);
+            st = fn(arg, &(struct tokens_part){ ids, mask, n, begins }, e);
         begins = false;
         at += n;
     }
     mem_free(raw);
     mem_free(ids);
+    mem_free(mask);
     return st;
 }

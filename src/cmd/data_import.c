@@ -14,17 +14,29 @@ struct importing {
     struct data_progress progress;
     uint32_t id_bytes; /* in the file that is read */
     uint64_t bytes, tokens;
+    bool masked; /* some file has a mask: the others count all their tokens */
+    struct {
+        VEC(uint8_t);
+    } all; /* a mask that is 1 everywhere */
 };
 
-static enum status take(void *arg, const uint32_t *ids, uint64_t n, bool begins, struct err *e)
+static const uint8_t *all_count(struct importing *im, uint64_t n)
+{
+    while (im->all.n < n)
+        vec_add(&im->all, 1);
+    return im->all.at;
+}
+
+static enum status take(void *arg, const struct tokens_part *part, struct err *e)
 {
     struct importing *im = arg;
-    if (begins)
+    if (part->begins)
         data_sink_document(&im->sink);
-    im->tokens += n;
-    im->bytes += n * im->id_bytes;
+    im->tokens += part->n;
+    im->bytes += part->n * im->id_bytes;
     data_progress(&im->progress, im->bytes, im->tokens);
-    return data_sink_add(&im->sink, ids, NULL, n, e);
+    const uint8_t *mask = part->mask || !im->masked ? part->mask : all_count(im, part->n);
+    return data_sink_add(&im->sink, part->ids, mask, part->n, e);
 }
 
 /* All sources are opened before the first is read: what is wrong with the last shows at once. */
@@ -41,6 +53,7 @@ static enum status open_all(struct importing *im, uint32_t *width, struct err *e
         TRY(tokens_source_open(r->files.at[i], r->raw ? &raw : NULL, &s, e));
         if (s.element != TOKENS_U8 && s.element != TOKENS_U16)
             *width = 4;
+        im->masked |= s.mask_at != 0;
         tokens_source_close(&s);
     }
     if (im->vocab && im->vocab <= 65536)
@@ -91,6 +104,7 @@ enum status data_import(const struct data_request *r, struct err *e)
     if (st == ST_OK)
         st = data_sink_end(&im.sink, r, &about, e);
     data_sink_drop(&im.sink);
+    vec_free(&im.all);
     tokenizer_free(im.t);
     return st;
 }

@@ -62,12 +62,12 @@ result 'so after a restart on another number of ranks'
 job joined gpt2 one train.steps=22 && train 1 joined run && [ "$(last_step run)" -eq 22 ]
 result 'the same run goes on with documents joined'
 
-# Experts: their own loss counts every token, masked or not, and so is the same in the first step with and without masks.
-"$piper" data import talk.h5 -o unmasked.h5 >out 2>&1 && job masked moe one train.steps=3 && job open moe one train.steps=3 train.data=unmasked.h5 &&
-    rm -rf run && train 1 masked run && train 1 open bare && column run aux_loss >got && column bare aux_loss >want &&
-    [ "$(head -n 1 got)" = "$(head -n 1 want)" ] && ! cmp -s got want && column run loss >got && column bare loss >want && ! near want got 1e-3
-result 'a mask is for the loss of tokens, not for that of experts'
-job case moe pp2dp2 train.steps=3 && rm -rf other && train 4 case other && column run loss >want && column other loss >got &&
+"$piper" data import talk.h5 -o again.h5 >out 2>&1 && job case gpt2 one train.data=again.h5 && rm -rf run && train 1 case run &&
+    column run loss >got && awk '$1 " " $2 == "gpt2 talk-join" { print $3, $4 }' "$numbers" >want && near want got 1e-5
+result 'an import keeps the mask'
+# Experts: their own loss counts every token, masked or not.
+job masked moe one train.steps=3 && rm -rf run && train 1 masked run &&
+    job case moe pp2dp2 train.steps=3 && rm -rf other && train 4 case other && column run loss >want && column other loss >got &&
     near want got 1e-5 && column run aux_loss >want && column other aux_loss >got && near want got 1e-5
 result 'experts under a mask: the same on 4 ranks'
 # Small steps, of which some have no target at all.

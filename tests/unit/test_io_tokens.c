@@ -71,11 +71,11 @@ static enum status tokens_from_text(const char *const *files, uint32_t n, const 
     return st;
 }
 
-static enum status add_part(void *arg, const uint32_t *ids, uint64_t n, bool begins, struct err *err)
+static enum status add_part(void *arg, const struct tokens_part *part, struct err *err)
 {
-    if (begins)
+    if (part->begins)
         tokens_out_document(arg);
-    return tokens_out_add(arg, ids, NULL, n, err);
+    return tokens_out_add(arg, part->ids, part->mask, part->n, err);
 }
 
 static enum status tokens_import(const char *const *files, uint32_t n, uint32_t vocab, const enum tokens_element *raw,
