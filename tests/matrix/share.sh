@@ -64,7 +64,7 @@ draw()
             if (cp > 1) { order = i % 3 ? "zigzag" : "contiguous"; text = text ",\"exchange\":\"gather\",\"order\":\"" order "\"" }
             vocab = tp > 1 && i % 2 && !(model == "gpt2" && pp > 1)
             if (vocab) text = text ",\"vocab\":true"
-            ep = model == "moe" ? one("1 2 " tp * cp * dp) : 1
+            ep = model == "moe" ? one("1 2 " (tp * cp * dp < 4 ? tp * cp * dp : 4)) : 1
             text = text ",\"ep\":" ep
             streams = pick(2)
             if (streams && cp > 1) text = text ",\"cp_stream\":\"default_stream\""
