@@ -42,7 +42,7 @@ await $((from + 20)) h && [ ! -e h/halt ] && [ ! -e h/halted ] && printf 'run 01
 result 'halt --checkpoints 2; requests for earlier runs change nothing'
 expect=75 launch 2 long h
 from=$(last_step h)
-await $((from + 20)) h && asks h --before +0:0:15 && wait "$launched" && newest_is_whole h &&
+await $((from + 20)) h && asks h --before +0:0:6 && wait "$launched" && newest_is_whole h &&
     [ "$(stat -c %Y h/halted)" -le "$(date -d "$(sed 's/.*before //' said)" +%s)" ]
 result 'halt --before'
 refuses 64 'no run is active' "$piper" halt h && refuses 66 'no such directory' "$piper" halt nowhere &&
