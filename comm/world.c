@@ -327,6 +327,15 @@ void world_barrier(void)
     comm__mpi_wait(&request, "MPI_Ibarrier");
 }
 
+/* The standard lets it say more, behind a comma or on further lines. */
+void world_library(char *text, size_t size)
+{
+    char all[MPI_MAX_LIBRARY_VERSION_STRING] = "";
+    int n = 0;
+    MPI_Get_library_version(all, &n);
+    snprintf(text, size, "%.*s", (int)strcspn(all, ",\n"), all);
+}
+
 /* The time of `now` at the other end, between a message to it and one from it. */
 static void answer(double (*now)(void), uint32_t rank)
 {

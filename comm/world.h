@@ -6,6 +6,7 @@
 #ifndef PIPER_COMM_WORLD_H
 #define PIPER_COMM_WORLD_H
 
+#include <stddef.h>
 #include <stdint.h>
 
 #include "base/status.h"
@@ -48,6 +49,8 @@ void world_all_gather(const void *mine, uint64_t bytes, void *all);
 /* Rank r's bytes[r] bytes (the same table on all ranks; 0: nothing) to rank 0, where out[r] is allocated (mem_free). */
 void world_collect(const void *mine, const uint64_t *bytes, void **out);
 void world_barrier(void);
+/* The MPI library and its version, "Open MPI v4.1.4". Not collective. */
+void world_library(char *text, size_t size);
 /* Rank 0's clock minus this rank's, seconds, good to half the time of the fastest of some round trips. */
 double world_clock_offset(double (*now)(void));
 

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "io/h5_private.h"
+#include "io/h5_version.h"
 
 /* The types in memory are those of the files. */
 _Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "piper runs on little-endian machines only");
@@ -26,6 +27,13 @@ void h5__quiet(void)
         done = true;
     }
     H5Eset_auto2(H5E_DEFAULT, NULL, NULL);
+}
+
+void h5_version(char *text, size_t size)
+{
+    unsigned major = 0, minor = 0, release = 0;
+    H5get_libversion(&major, &minor, &release);
+    snprintf(text, size, "%u.%u.%u", major, minor, release);
 }
 
 hid_t h5__fapl(void)

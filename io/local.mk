@@ -6,7 +6,7 @@ libpiper_io_la_SOURCES = \
 	io/checkpoint_read.c io/checkpoint_save.c \
 	io/checkpoint_write.c \
 	io/file.c io/file.h \
-	io/h5.c io/h5.h io/h5_attr.c io/h5_guard.c io/h5_private.h io/h5_read.c io/h5_write.c \
+	io/h5.c io/h5.h io/h5_attr.c io/h5_guard.c io/h5_private.h io/h5_read.c io/h5_version.h io/h5_write.c \
 	io/job.c io/job.h io/job_train.c io/job_train.h \
 	io/machine.c io/machine.h \
 	io/model.c io/model.h io/model_private.h io/model_read.c io/model_write.c \

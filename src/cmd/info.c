@@ -12,6 +12,14 @@
 #include "exec/compute.h"
 #include "ir/family/family.h"
 #include "cmd/options.h"
+#include "train/head.h"
+
+static void print_versions(void)
+{
+    char text[HEAD_VERSIONS];
+    head_versions(text);
+    printf("built with     %s\n", text);
+}
 
 static void print_machine(void)
 {
@@ -74,6 +82,7 @@ static enum status info_command(int argc, char **argv, struct err *e)
     enum status st = options_parse(&usage, argc, argv, &o, e);
     if (st == ST_OK && !o.help) {
         printf("piper          %s (%s)\n", piper_version, piper_commit);
+        print_versions();
         print_machine();
         print_back_ends();
         print_model_parts();

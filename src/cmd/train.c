@@ -75,6 +75,7 @@ static const struct option options[] = {
            "declare a hang after S seconds without progress (default 5; 0: no watchdog)"),
     NUMBER("check-replicas", 0, AT(run.check_replicas), "N", 1,
            "verify every N steps that all replicas of the parameters are bitwise identical"),
+    FLAG("tensorboard", 0, AT(run.tensorboard), "write the curves for TensorBoard too, in RUNDIR/tensorboard"),
     { .name = NULL },
 };
 static const struct option_usage usage = {

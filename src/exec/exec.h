@@ -102,6 +102,23 @@ const double *exec_loads(const struct exec *x);
  * returned], owned by the caller (mem_free); NULL: none. */
 uint32_t exec_samples(const struct exec *x, uint32_t list, uint64_t **places);
 
+/* What the thread that runs the lists spends its time on. Where it waits for a communication that time is the communication's:
+ * exposed, with what the other ranks let it wait. */
+enum exec_spent {
+    EXEC_LOADS,
+    EXEC_FORWARD,
+    EXEC_BACKWARD, /* with what is computed again for it */
+    EXEC_UPDATE,
+    EXEC_MESSAGES,   /* from rank to rank */
+    EXEC_GATHERS,    /* all-gather */
+    EXEC_REDUCTIONS, /* all-reduce, reduce-scatter */
+    EXEC_ALL_TO_ALL,
+    EXEC_SCALARS, /* the sums of a step: where all ranks meet */
+    EXEC_SPENT
+};
+/* Seconds so far in runs of a list: [EXEC_SPENT]. NULL: not known, since a device carries it out. Borrowed until exec_close. */
+const double *exec_spent(const struct exec *x, uint32_t list);
+
 /* With setup.times: begin and end (clock_now() seconds) of instruction i of the last list that ran traced, at [2i] and
  * [2i+1]. */
 const double *exec_times(const struct exec *x);

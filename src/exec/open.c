@@ -87,6 +87,8 @@ static struct exec *new_exec(const struct exec_setup *s)
     x->row = h->share ? arena_array(&x->memory, int32_t, s->graph->seq_len) : NULL;
     for (uint32_t i = 0; i < h->count[PLAN_S_LISTS]; i++)
         x->n_events = s->plan->lists[i].n_instr > x->n_events ? s->plan->lists[i].n_instr : x->n_events;
+    if (!s->compute->device)
+        x->spent = arena_array(&x->memory, double, h->count[PLAN_S_LISTS] * (uint64_t)EXEC_SPENT);
     x->times = s->times ? arena_array(&x->memory, double, 2 * (size_t)x->n_events) : NULL;
     return x;
 }

@@ -159,21 +159,66 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     exec__fail(x, in, &e);
 }
 
+/* ---- what the time is spent on ---------------------------------------------------------------------------------- */
+
+static enum exec_spent kind_of(const struct exec *x, const struct plan_instr *in)
+{
+    switch ((enum plan_op)in->op) {
+    case PLAN_LOAD:
+        return EXEC_LOADS;
+    case PLAN_RUN:
+        return x->plan->programs[in->program].pass == IR_PASS_F ? EXEC_FORWARD : EXEC_BACKWARD;
+    case PLAN_SUMSQ:
+    case PLAN_UPDATE:
+        return EXEC_UPDATE;
+    case PLAN_ALL_REDUCE:
+    case PLAN_REDUCE_SCATTER:
+    case PLAN_ADD:
+        return EXEC_REDUCTIONS;
+    case PLAN_ALL_GATHER:
+        return EXEC_GATHERS;
+    case PLAN_ALL_TO_ALL:
+    case PLAN_ALL_TO_ALL_V:
+        return EXEC_ALL_TO_ALL;
+    case PLAN_SCALARS:
+        return EXEC_SCALARS;
+    default:
+        return EXEC_MESSAGES;
+    }
+}
+
+/* The time since the last call was spent on this. */
+static void spend(struct exec *x, const struct plan_instr *in)
+{
+    double now = clock_now();
+    x->spent[(size_t)(x->list - x->plan->lists) * EXEC_SPENT + kind_of(x, in)] += now - x->spent_until;
+    x->spent_until = now;
+}
+
+const double *exec_spent(const struct exec *x, uint32_t list)
+{
+    return x->spent ? x->spent + (size_t)list * EXEC_SPENT : NULL;
+}
+
 /* ---- the loop ------------------------------------------------------------------------------------------------- */
 
-static void wait_for(struct exec *x, const struct plan_instr *in)
+/* Until instruction i of the list, a communication, is done. */
+static void wait_until(struct exec *x, uint32_t i)
 {
-    const uint32_t *waits = &x->plan->waits[in->first_wait];
-    for (uint32_t i = 0; i < in->n_waits; i++)
-        if (atomic_load_explicit(&x->events[waits[i]], memory_order_acquire) != x->epoch)
-            x->comm_backend->wait(x->comm, waits[i]);
+    if (atomic_load_explicit(&x->events[i], memory_order_acquire) == x->epoch)
+        return;
+    x->comm_backend->wait(x->comm, i);
+    spend(x, &x->plan->instrs[x->list->first_instr + i]);
 }
 
 static void compute(struct exec *x, uint32_t i, uint32_t before, exec__carry_out carry_out)
 {
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + i];
-    wait_for(x, in);
+    const uint32_t *waits = &x->plan->waits[in->first_wait];
+    for (uint32_t w = 0; w < in->n_waits; w++)
+        wait_until(x, waits[w]);
     carry_out(x, in, i, before);
+    spend(x, in);
     atomic_store_explicit(&x->events[i], x->epoch, memory_order_release);
     if (x->wakes[in - x->plan->instrs])
         x->comm_backend->notify(x->comm);
@@ -184,7 +229,7 @@ static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     x->comm_backend->launch(x->comm, &x->calls[in - x->plan->instrs]);
     if (in->stream == PLAN_COMPUTE_STREAM)
-        x->comm_backend->wait(x->comm, i);
+        wait_until(x, i);
 }
 
 /* Compute holds this thread up. So that it does not hold up what comes behind it, the communications between it and the next
@@ -203,6 +248,7 @@ void exec__loop(struct exec *x, exec__carry_out carry_out, double *scalars)
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr];
     uint32_t launched = 0, before = PLAN_NONE;
     exec__first_scalars(x, x->scalars);
+    x->spent_until = clock_now();
     x->comm_backend->begin(x->comm, x->epoch);
     for (uint32_t i = 0; i < x->list->n_instr; i++, in++) {
         bool computes = !exec__is_communication(in);
@@ -215,6 +261,10 @@ void exec__loop(struct exec *x, exec__carry_out carry_out, double *scalars)
         if (computes || in->stream == PLAN_COMPUTE_STREAM)
             before = i;
     }
+    in = &x->plan->instrs[x->list->first_instr];
+    for (uint32_t i = 0; i < x->list->n_instr; i++)
+        if (exec__is_communication(&in[i]))
+            wait_until(x, i);
     x->comm_backend->drain(x->comm);
     memcpy(scalars, x->scalars, SCALAR_COUNT * sizeof *scalars);
 }

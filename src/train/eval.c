@@ -101,13 +101,18 @@ static void record(struct train *t, const struct result *all, const struct resul
     struct metrics_cell cells[TRAIN_SOURCES_MAX];
     char text[TRAIN_NAME_BYTES + 24];
     uint32_t n = *s->at[0].name ? s->n : 0;
+    struct events_value values[1 + TRAIN_SOURCES_MAX] = { { "eval/loss", all->loss / all->targets } };
+    char tags[TRAIN_SOURCES_MAX][TRAIN_NAME_BYTES + 8];
     log_note(&t->log, "step %llu  eval_loss %.5f", (unsigned long long)t->step, all->loss / all->targets);
     for (uint32_t i = 0; i < n; i++) {
         cells[i] =
             (struct metrics_cell){ .kind = METRICS_EVAL, .of = s->at[i].name, .value = sets[i].loss / sets[i].targets };
         snprintf(text, sizeof text, "eval_loss.%s %.5f", s->at[i].name, cells[i].value);
         log_note(&t->log, "step %llu  %s", (unsigned long long)t->step, text);
+        snprintf(tags[i], sizeof tags[i], "eval/%s", s->at[i].name);
+        values[1 + i] = (struct events_value){ tags[i], cells[i].value };
     }
+    train__show_values(t, values, 1 + n);
     if (t->trouble.status == ST_OK)
         metrics_add_eval(&t->metrics, all->loss / all->targets, cells, n, &t->trouble);
 }

@@ -63,8 +63,10 @@ static void wait_data(struct train *t, uint64_t step)
 {
     if (train__emulates(t) || t->unread.status != ST_OK || step > t->last_step)
         return;
+    double begin = clock_now();
     watch_phase("load data");
     feed_wait(&t->feed, run_of(t, step), &t->unread);
+    train__spend(t, TRAIN_DATA, begin);
     watch_phase("between steps");
 }
 
@@ -102,9 +104,12 @@ static struct outcome run_step(struct train *t, double *seconds)
         .counted = counted(t, t->step + 2), /* the next step divides by the sum of this */
     };
     uint64_t calls = mem_stats().calls;
+    double list = clock_now();
     exec_run(t->exec, &step, scalars);
+    train__spend(t, TRAIN_LISTS, list);
     t->allocations += mem_stats().calls - calls;
     *seconds = clock_now() - begin;
+    t->spent[TRAIN_STEPS] += *seconds;
     t->slowest_step = fmax(t->slowest_step, *seconds);
     const struct outcome o = read_sums(t, scalars);
     t->targets = t->feed.counts ? scalars[SCALAR_COUNTED] : all_targets(t);
@@ -137,11 +142,25 @@ static uint32_t sample_cells(const struct train *t, struct metrics_cell *cells)
     return t->feed.blend.n;
 }
 
+static void show_row(struct train *t, const struct metrics_row *row)
+{
+    const struct events_value values[] = { { "train/loss", row->loss },
+                                           { "train/grad_norm", row->grad_norm },
+                                           { "train/lr", row->lr },
+                                           { "train/aux_loss", row->aux_loss != 0 ? row->aux_loss : (double)NAN },
+                                           { "train/expert_load", row->expert_load },
+                                           { "speed/tokens_per_second", row->tokens_per_second },
+                                           { "speed/step_seconds", row->step_seconds },
+                                           { "speed/mfu", row->mfu } };
+    train__show_values(t, values, sizeof values / sizeof *values);
+}
+
 static void record(struct train *t, const struct metrics_row *row)
 {
     struct metrics_cell cells[TRAIN_SOURCES_MAX];
     if (t->trouble.status == ST_OK) /* no row behind half a row */
         metrics_write(&t->metrics, row, cells, sample_cells(t, cells), &t->trouble);
+    show_row(t, row);
     log_step(&t->log, &(struct log_step){ .step = row->step,
                                           .steps = t->last_step,
                                           .loss = row->loss,
@@ -194,8 +213,10 @@ static enum status no_targets(struct train *t, struct err *e)
 static enum status compare(struct train *t, struct err *e)
 {
     watch_phase("comparison of replicas");
+    double begin = clock_now();
     exec_download(t->exec);
     enum status st = replicas_compare(t->replicas, t->step, e);
+    train__spend(t, TRAIN_COMPARISONS, begin);
     watch_phase("between steps");
     return st;
 }
@@ -204,18 +225,22 @@ static enum status save(struct train *t, struct err *e)
 {
     if (train__is_saved(t)) /* or is being written */
         return ST_OK;
+    double begin = clock_now();
     watch_phase("checkpoint");
     TRY(train__save(t, e));
     watch_phase("between steps");
+    train__spend(t, TRAIN_CHECKPOINTS, begin);
     train__stop_saved(t);
     return ST_OK;
 }
 
 static enum status advance(struct train *t, struct err *e)
 {
+    double begin = clock_now();
     watch_phase("checkpoint");
     enum status st = train__save_advance(t, e);
     watch_phase("between steps");
+    train__spend(t, TRAIN_CHECKPOINTS, begin);
     return st;
 }
 
@@ -225,9 +250,11 @@ static enum status evaluate(struct train *t, bool *stop, struct err *e)
     bool asked = *stop || train__stop_agreed_before(t, train__eval_seconds(t));
     t->eval_is_left = asked;
     if (!asked) {
+        double begin = clock_now();
         watch_phase("evaluation");
         TRY(train__evaluate(t, &asked, e));
         watch_phase("between steps");
+        train__spend(t, TRAIN_EVALUATIONS, begin);
     }
     *stop = asked;
     return asked ? save(t, e) : ST_OK;
@@ -328,7 +355,11 @@ static enum status run_steps(struct train *t, struct err *e)
 enum status train__loop(struct train *t, struct err *e)
 {
     struct err saving = { 0 };
-    enum status st = run_steps(t, e), saved = train__save_finish(t, &saving);
+    train__spend(t, TRAIN_START, t->began);
+    enum status st = run_steps(t, e);
+    double begin = clock_now();
+    enum status saved = train__save_finish(t, &saving);
+    train__spend(t, TRAIN_CHECKPOINTS, begin);
     if (st != ST_OK)
         return st;
     if (saved != ST_OK)

@@ -10,6 +10,7 @@
 #include "io/job.h"
 #include "io/trace.h"
 #include "ir/machine.h"
+#include "rundir/events.h"
 #include "rundir/lock.h"
 #include "train/load.h"
 #include "train/metrics.h"
@@ -28,6 +29,18 @@ struct train_stop {
     uint64_t checkpoints; /* still to be written before the stop; 0: not asked for */
     bool now;             /* stop at the next opportunity */
     char asked_by[64];    /* of piper halt: "user on host"; empty: it has not asked */
+};
+
+/* What the time outside of the lists goes into; TRAIN_STEPS: all of the steps, with the lists and the wait for data. */
+enum train_spent {
+    TRAIN_START,
+    TRAIN_STEPS,
+    TRAIN_LISTS,
+    TRAIN_DATA,
+    TRAIN_CHECKPOINTS, /* but for what updates wait for them */
+    TRAIN_EVALUATIONS,
+    TRAIN_COMPARISONS,
+    TRAIN_SPENT
 };
 
 struct train {
@@ -76,7 +89,9 @@ struct train {
     double copy_waited;   /* exec_copy_waited() when it began */
     struct log log;
     struct metrics metrics;
-    struct load load; /* rank 0 */
+    struct events curves;      /* rank 0, with o->tensorboard */
+    struct load load;          /* rank 0 */
+    double spent[TRAIN_SPENT]; /* seconds */
 
     struct train_stop stop;
     double slowest_step, slowest_checkpoint, slowest_eval, slowest_batch; /* seconds; batch: of an evaluation */
@@ -115,6 +130,11 @@ void train__save_close(struct train *t);
 bool train__is_saved(const struct train *t);
 /* Does this rank want one: by USR2, or because so much time has passed (rank 0)? */
 bool train__save_asked(struct train *t);
+/* train/spent.c: what has passed since is time of that kind; and the table of all ranks at the end, in the log. Collective. */
+void train__spend(struct train *t, enum train_spent on, double since);
+void train__report_spent(struct train *t);
+/* train.c: values of a step for TensorBoard; where they cannot be written that is said once. */
+void train__show_values(struct train *t, const struct events_value *values, uint32_t n);
 /* train/loop.c: the steps. Collective. */
 enum status train__loop(struct train *t, struct err *e);
 double train__sequences(const struct train *t, uint32_t list); /* of a run of a list, over all ranks */

@@ -18,6 +18,7 @@
 #include "job/machine_file.h"
 #include "base/number.h"
 #include "train/predict.h"
+#include "train/head.h"
 #include "train/private.h"
 #include "watch/watch.h"
 
@@ -584,6 +585,7 @@ enum status train__start(struct train *t, struct err *e)
     TRY(train__check_shared(t, e));
     TRY(world_agree(world_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(world_agree(watch_record(e), e));
+    head_report(&t->log, t->o->argc, t->o->argv);
     report_job(t, &local);
     train__report_threads(t);
     if (watch_note())

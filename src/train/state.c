@@ -23,7 +23,7 @@ static enum status move_old(const struct dir *run, const char *name, const char 
 
 static enum status move_all(const struct dir *run, const char *folder, struct dir *old, struct err *e)
 {
-    static const char *const names[] = { "checkpoints", "metrics.csv" };
+    static const char *const names[] = { "checkpoints", "metrics.csv", "tensorboard" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         TRY(move_old(run, names[i], folder, old, e));
     for (uint32_t i = trace_count(run); i-- > 0;) { /* the last first: numbers stay without gaps */

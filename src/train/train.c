@@ -48,7 +48,14 @@ static enum status open_metrics(struct train *t, struct err *e)
         columns[n++] = (struct metrics_cell){ .kind = METRICS_SAMPLES, .of = t->feed.sources[i].source.name };
     for (uint32_t i = 0; i < train__eval_sets(t) && *sets->at[i].name; i++)
         columns[n++] = (struct metrics_cell){ .kind = METRICS_EVAL, .of = sets->at[i].name };
-    return metrics_open(&t->metrics, t->dir, t->step, columns, n, e);
+    TRY(metrics_open(&t->metrics, t->dir, t->step, columns, n, e));
+    return t->o->tensorboard ? events_open(&t->curves, t->dir, e) : ST_OK;
+}
+
+void train__show_values(struct train *t, const struct events_value *values, uint32_t n)
+{
+    if (!events_write(&t->curves, t->step, values, n))
+        log_line(&t->log, "warning: the event file in %s/tensorboard cannot be written and ends here", t->dir->path);
 }
 
 /* How the data were read. */
@@ -84,9 +91,11 @@ static enum status phases(struct train *t, struct err *e)
     if (st == ST_OK || st == ST_STOPPED) {
         report_memory(t);
         report_feed(t);
+        train__report_spent(t);
         report_end(t);
     }
     load_close(&t->load);
+    events_close(&t->curves);
     struct err closing = { 0 };
     enum status closed = world_agree(metrics_close(&t->metrics, &closing), &closing);
     if (closed == ST_OK)
