@@ -28,6 +28,7 @@ session=$(command -v setsid)
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export OPENBLAS_NUM_THREADS="$OMP_NUM_THREADS"
 
+[ -r "$scripts/batch.sh" ] || scripts=$(dirname "$(dirname "$piper")")/share/piper/jobscripts # as installed
 [ -r "$scripts/batch.sh" ] || {
     echo "$scripts/batch.sh is missing: set PIPER_JOBSCRIPTS to its directory" >&2
     exit 66

@@ -210,6 +210,7 @@ chmod +x bin/piper
     "$piper" build -m model.json -s open.json -t train.json -o open.h5
     "$piper" build -m model.json -s strategy.json -t train.json -o job.h5
     OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1 OMP_NUM_THREADS=1 "$piper" train job.h5 -o run
+    cp -r run baseline && cp -r run wide
     "$piper" checkpoint export run -o gpt2/model.safetensors
     printf '\210\330\064\001\001\000\000\000\010\000\000\000' >fineweb_train_000001.bin # 20240520, 1, 8 tokens
     head -c 1012 /dev/zero >>fineweb_train_000001.bin

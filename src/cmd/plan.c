@@ -2,11 +2,13 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <unistd.h>
 
 #include "cmd/command.h"
 #include "comm/comm.h"
 #include "job/compile_job.h"
+#include "cmd/picture.h"
 #include "cmd/plan_memory.h"
 #include "view/draw_plan.h"
 #include "job/machine_file.h"
@@ -20,7 +22,10 @@ struct plan_options {
     uint64_t ranks;
     void *image; /* of the job, for --simulate, which compiles other strategies too */
     uint64_t image_bytes;
-    bool json, expand, dump, simulate;
+    bool json, expand, dump, simulate, memory;
+    const char *rows; /* ranks that are drawn */
+    struct picture_options picture;
+    struct draw_view view;
 };
 
 /* ---- output --------------------------------------------------------------------------------------------------- */
@@ -98,6 +103,19 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
            target->device ? "Device memory holds the device and libraries columns. " : "");
 }
 
+/* A picture in text is as wide as the terminal, or 120 columns in a file. */
+static struct draw_terminal find_terminal(void)
+{
+    struct winsize size = { 0 };
+    struct draw_terminal t = { .columns = 120 };
+    if (!isatty(STDOUT_FILENO))
+        return t;
+    t.colour = !getenv("NO_COLOR");
+    if (ioctl(STDOUT_FILENO, TIOCGWINSZ, &size) == 0 && size.ws_col)
+        t.columns = size.ws_col;
+    return t;
+}
+
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
 
 /* To a file, or to standard output where it is called "-". */
@@ -123,15 +141,19 @@ static enum status print_to(const struct sched_input *in, const char *path, prin
     return close_output(path, f, print(in, f, e), e);
 }
 
-static enum status print_svg(const char *path, const struct simulate_input *in, struct err *e)
+static enum status print_svg(const char *path, const struct simulate_input *in, const struct draw_view *view,
+                             bool quiet, struct err *e)
 {
     FILE *f;
     TRY(open_output(path, &f, e));
     if (in->machine)
-        draw_simulated_svg(in, f);
+        draw_simulated_svg(in, view, f);
     else
-        draw_plan_svg(in->plans, in->n_classes, in->graph, f);
-    return close_output(path, f, ST_OK, e);
+        draw_plan_svg(in->plans, in->n_classes, in->graph, view, f);
+    TRY(close_output(path, f, ST_OK, e));
+    if (f != stdout && !quiet)
+        printf("%s: the schedule of %u ranks, drawn\n", path, in->plans[0].h->world);
+    return ST_OK;
 }
 
 static enum status print_primitives(const struct sched_input *in, struct err *e)
@@ -173,14 +195,15 @@ static enum status show(const struct plan_options *o, const struct job *j, const
                                       .tokens = (double)j->train.batch_size * j->train.seq_len,
                                       .comm_scratch = in->comm_scratch };
     if (st == ST_OK && o->svg)
-        st = print_svg(o->svg, &input, e);
+        st = print_svg(o->svg, &input, &o->view, o->json || o->dump, e);
     if (st == ST_OK && o->json) {
         print_json(out, plans, in->target, o->simulate ? &input : NULL, &job);
     } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
         simulate_print(&input, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
         print_summary(j, out, plans, in->target, in->multiprocessors);
-        draw_plan_text(plans, out->n_classes, &j->graph, isatty(STDOUT_FILENO) && !getenv("NO_COLOR"), stdout);
+        const struct draw_terminal terminal = find_terminal();
+        draw_plan_text(plans, out->n_classes, &j->graph, &terminal, stdout);
     }
     if (st == ST_OK && in->machine && !o->json && !o->dump && !(o->svg && !strcmp(o->svg, "-")))
         plan_note_memory(out, plans, in->target, in->machine, stdout);
@@ -259,6 +282,9 @@ static const struct option options[] = {
     TEXT("dot", 0, AT(dot), "FILE", "write the training DAG for Graphviz (-: standard output)"),
     TEXT("csv", 0, AT(csv), "FILE", "write the schedule as text, one line per pipeline rank"),
     TEXT("svg", 0, AT(svg), "FILE", "draw the schedule, ranks over time"),
+    TEXT("rows", 0, AT(rows), "LIST", "draw these ranks only, e.g. 0-3,8"),
+    PICTURE_OPTIONS(AT(picture), "the picture's unit"),
+    FLAG("memory", 0, AT(memory), "draw the memory that is in use under each rank"),
     FLAG("simulate", 0, AT(simulate), "predict a step on a machine: time, exposed communication, what would help"),
     TEXT("machine", 0, AT(machine), "FILE", "machine file of piper calibrate, or a data sheet (a100, h100)"),
     TEXT("topology", 0, AT(topology), "FILE", "ranks per node, nodes per island and links, overriding the machine's"),
@@ -266,9 +292,11 @@ static const struct option options[] = {
 };
 static const struct option_usage usage = {
     .command = "plan",
-    .synopsis = "job.h5 | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json] [--expand] "
-                "[--dump] [--dot FILE] [--csv FILE] [--svg FILE] "
-                "[--simulate [--machine FILE] [--topology FILE]]",
+    .synopsis =
+        "job.h5 | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json] [--expand] "
+        "[--dump] [--dot FILE] [--csv FILE] [--svg FILE [--rows LIST] [--time A:B] [--lanes HOW] [--width PIXELS] "
+        "[--memory]] "
+        "[--simulate [--machine FILE] [--topology FILE]]",
     .about = "Compiles and verifies a job, and shows its schedule and the memory of its ranks. Needs no MPI.",
     .options = options,
     .max_operands = 1,
@@ -281,6 +309,11 @@ static enum status check_options(struct plan_options *o, struct err *e)
     if (o->json + o->expand + o->dump > 1)
         return err_set(e, ST_USAGE, "plan",
                        "--json, --expand and --dump are mutually exclusive: each replaces the output");
+    TRY(picture_view(&o->picture, "--rows", o->rows, &o->view, e));
+    o->view.memory = o->memory;
+    const char *given = o->rows ? "--rows" : o->memory ? "--memory" : picture_given(&o->picture);
+    if (!o->svg && given)
+        return err_set(e, ST_USAGE, given, "requires --svg FILE: it says what is drawn");
     if (o->topology && !o->simulate && !o->machine)
         return err_set(e, ST_USAGE, "--topology", "requires --simulate or --machine");
     if (o->simulate && (o->expand || o->dump))

@@ -6,60 +6,27 @@
 #include "cmd/command.h"
 #include "view/draw_trace.h"
 #include "cmd/options.h"
+#include "cmd/picture.h"
 #include "rundir/flight.h"
+#include "view/number_list.h"
 #include "view/trace_summary.h"
 
 struct trace_options {
     struct option_common common;
     const char *dir, *perfetto, *svg, *ranks, *steps;
     bool summary, last;
-    char traced[160]; /* which steps and ranks there are */
+    struct picture_options picture;
+    struct draw_view view;
+    struct run_metrics metrics; /* of the run, as far as they can be read */
+    char traced[160];           /* which steps and ranks there are */
 };
 
 /* ---- which events --------------------------------------------------------------------------------------------- */
 
-/* Is x in "0-3,8,10-12"? NULL: everything is. */
-static bool in_list(const char *list, uint64_t x)
-{
-    if (!list)
-        return true;
-    for (const char *s = list; *s;) {
-        unsigned long long first = 0, last;
-        int n = 0;
-        sscanf(s, "%llu%n", &first, &n);
-        s += n;
-        last = first;
-        if (*s == '-') {
-            sscanf(s + 1, "%llu%n", &last, &n);
-            s += 1 + n;
-        }
-        if (x >= first && x <= last)
-            return true;
-        s += *s == ',';
-    }
-    return false;
-}
-
-static enum status check_list(const char *option, const char *list, struct err *e)
-{
-    for (const char *s = list; s;) {
-        size_t n = strspn(s, "0123456789"), m = 0;
-        const char *after = s + n;
-        if (*after == '-') {
-            m = strspn(after + 1, "0123456789");
-            after += 1 + m;
-        }
-        if (!n || n > 18 || m > 18 || (s[n] == '-' && !m) || (*after && *after != ',') || (*after == ',' && !after[1]))
-            return err_set(e, ST_USAGE, option, "found \"%s\", expected numbers and ranges such as 0-3,8", list);
-        s = *after ? after + 1 : NULL;
-    }
-    return ST_OK;
-}
-
 static bool is_asked_for(const void *self, uint32_t rank, uint64_t step)
 {
     const struct trace_options *o = self;
-    return in_list(o->ranks, rank) && in_list(o->steps, step);
+    return number_list_has(o->ranks, rank) && number_list_has(o->steps, step);
 }
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
@@ -68,8 +35,7 @@ typedef void (*write_fn)(const struct trace_options *o, const struct trace_view 
 
 static void write_perfetto(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
 {
-    (void)o;
-    trace_perfetto(views, n, to);
+    trace_perfetto(views, n, &o->metrics, to);
 }
 
 static void write_svg(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
@@ -82,7 +48,7 @@ static void write_svg(const struct trace_options *o, const struct trace_view *vi
         begin--;
     char name[64];
     snprintf(name, sizeof name, "%.*s", (int)(end - begin), o->dir + begin);
-    draw_trace_svg(views, n, o->steps != NULL, name, to);
+    draw_trace_svg(views, n, o->steps != NULL, name, &o->view, to);
 }
 
 static enum status write_to(const struct trace_options *o, const struct trace_view *views, uint32_t n, const char *path,
@@ -151,11 +117,16 @@ static void note_traced(struct trace_options *o, const struct trace_view *views,
 static enum status read_and_show(struct trace_options *o, const struct dir *run, struct err *e)
 {
     uint32_t n = trace_count(run), read = 0;
-    TRY(check_list("--ranks", o->ranks, e));
-    TRY(check_list("--steps", o->steps, e));
+    TRY(picture_view(&o->picture, "--ranks", o->ranks, &o->view, e));
+    TRY(number_list_check("--steps", o->steps, e));
+    if (!o->svg && picture_given(&o->picture))
+        return err_set(e, ST_USAGE, picture_given(&o->picture), "requires --svg FILE: it says what is drawn");
     if (!n)
         return err_set(e, ST_MISSING, o->dir,
                        "found no trace (trace.0000.h5); list the steps to trace as \"trace_steps\" in train.json");
+    struct err unread = { 0 }; /* a trace is worth showing without them */
+    run_metrics_open(&o->metrics, run);
+    run_metrics_read(&o->metrics, &unread);
     struct trace_view *views = mem_alloc(n * sizeof *views);
     enum status st = ST_OK;
     while (st == ST_OK && read < n) {
@@ -171,20 +142,21 @@ static enum status read_and_show(struct trace_options *o, const struct dir *run,
     while (read > 0)
         trace_view_release(&views[--read]);
     mem_free(views);
+    run_metrics_release(&o->metrics);
     return st;
 }
 
 static bool rank_is_wanted(void *options, uint32_t rank)
 {
     const struct trace_options *o = options;
-    return in_list(o->ranks, rank);
+    return number_list_has(o->ranks, rank);
 }
 
 static enum status show_last(struct trace_options *o, const struct dir *run, struct err *e)
 {
     if (o->summary || o->perfetto || o->steps)
         return err_set(e, ST_USAGE, "--last", "can only be combined with --ranks");
-    TRY(check_list("--ranks", o->ranks, e));
+    TRY(number_list_check("--ranks", o->ranks, e));
     return flight_print(run, rank_is_wanted, o, stdout, e);
 }
 
@@ -196,11 +168,13 @@ static const struct option options[] = {
     TEXT("svg", 0, AT(svg), "FILE", "draw ranks over time: the last traced step, or those of --steps"),
     TEXT("ranks", 0, AT(ranks), "LIST", "only these ranks, e.g. 0-3,8"),
     TEXT("steps", 0, AT(steps), "LIST", "only these steps"),
+    PICTURE_OPTIONS(AT(picture), "milliseconds of the first step drawn"),
     { .name = NULL },
 };
 static const struct option_usage usage = {
     .command = "trace",
-    .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST]",
+    .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST] "
+                "[--time A:B] [--lanes HOW] [--width PIXELS]",
     .about = "Shows what the ranks did in the traced steps, or where each was last.",
     .options = options,
     .min_operands = 1,

@@ -20,6 +20,7 @@ enum draw_kind {
     DRAW_REDUCE,
     DRAW_GATHER,
     DRAW_OTHER,
+    DRAW_EXPOSED, /* on a rank's row: it computes nothing, and a communication of it is under way */
     DRAW_KINDS
 };
 static inline bool draw_is_pass(enum draw_kind k)
@@ -42,6 +43,13 @@ struct draw_row {
     const char *label; /* "rank 0", or a stream's name */
     bool stream;       /* a thin row under the rank's */
     bool predicted;    /* of a rank whose measured row stands above: what was expected */
+    bool curve;        /* under the rank's: a curve */
+    uint32_t rank;     /* that it belongs to */
+};
+/* A point of the curve of a row: from t on it has that value. */
+struct draw_point {
+    double t, value;
+    uint32_t row;
 };
 /* A pass of a stage: the boxes of its parts, and the time between them. Two at most are open at a time on a row. */
 struct draw_span {
@@ -64,12 +72,34 @@ struct draw_picture {
         VEC(struct draw_box);
     } boxes; /* by row; within a row by start, compute without overlap */
     struct {
+        VEC(struct draw_point);
+    } points;          /* by row, then by time */
+    double most_value; /* of all points: the height of a curve's row; 0: there are none */
+    struct {
         VEC(struct draw_span);
     } spans; /* by first box */
     uint32_t n_shades;
-    double slack; /* parts of a pass with less than this between them follow each other without a break */
-    double end;   /* of the time axis, which starts at 0; > 0 */
+    double slack;      /* parts of a pass with less than this between them follow each other without a break */
+    double start, end; /* of the time axis, end > start */
+    double width;      /* pixels of an SVG; 0: as the passes need */
 };
+
+/* What of a picture is to be drawn. */
+enum draw_lanes {
+    DRAW_LANES_CHOSEN, /* all of a few ranks, merged of many */
+    DRAW_LANES_ALL,
+    DRAW_LANES_MERGED, /* the streams of a rank in one row */
+    DRAW_LANES_NONE
+};
+struct draw_view {
+    const char *ranks; /* a number_list; NULL: all */
+    double from, to;   /* of the time axis, in its unit; to 0: all of it */
+    double width;      /* pixels; 0: as the passes need */
+    bool memory;       /* a curve of the memory under each rank, where the times come from a plan */
+    enum draw_lanes lanes;
+};
+/* Marks what is exposed, then leaves out what the view leaves out. Before draw_find_spans. */
+void draw_select(struct draw_picture *p, const struct draw_view *v);
 
 /* Drops boxes without duration, joins those of a pass that follow each other without a break, finds the passes. Every way
  * of drawing needs it, once. */

@@ -1,11 +1,11 @@
 #include "view/draw_plan.h"
 
+#include <math.h>
 #include <stdlib.h>
 
 #include "view/draw.h"
+#include "job/compile_job.h"
 #include "sched/cost/simulate.h"
-
-enum { TEXT_COLUMNS = 120 };
 
 /* A row of the picture: a device that is replica 0 of some stage. */
 struct place {
@@ -16,6 +16,7 @@ struct drawing {
     const struct plan *plans;
     uint32_t n_classes;
     const struct ir_graph *g;
+    const struct draw_view *view; /* NULL: all of it */
     struct timeline t;
     struct {
         VEC(struct place);
@@ -201,6 +202,73 @@ static bool stream_used(const struct drawing *d, uint32_t cls, uint32_t stream)
     return false;
 }
 
+/* ---- memory ----------------------------------------------------------------------------------------------------------- */
+
+struct change {
+    double t;
+    int64_t bytes;
+};
+
+static int by_time(const void *a, const void *b)
+{
+    const struct change *x = a, *y = b;
+    return x->t != y->t ? (x->t < y->t ? -1 : 1) : (x->bytes > y->bytes) - (x->bytes < y->bytes);
+}
+
+/* When the buffers of a class begin and cease to be used: [n] changes, in their order, owned by the caller. */
+static struct change *find_changes(const struct drawing *d, uint32_t cls, uint32_t *n)
+{
+    const struct plan *p = &d->plans[cls];
+    const struct timeline_class *c = &d->t.classes[cls];
+    const uint32_t buffers = (uint32_t)p->h->count[PLAN_S_BUFFERS];
+    struct timeline_span *used = mem_alloc((buffers + 1) * sizeof *used);
+    struct change *changes = mem_alloc((2 * (size_t)buffers + 1) * sizeof *changes);
+    const struct plan_instr *in = instrs_of(d, cls);
+    for (uint32_t i = 0; i < buffers; i++)
+        used[i] = (struct timeline_span){ INFINITY, -INFINITY };
+    for (uint32_t i = 0; i < c->n; i++)
+        for (uint32_t k = 0; k < in[i].n_bases; k++) {
+            const struct plan_base *b = &p->bases[in[i].first_base + k];
+            if (b->arena != ARENA_WORK || b->buffer >= buffers)
+                continue;
+            used[b->buffer].start = fmin(used[b->buffer].start, c->spans[i].start);
+            used[b->buffer].end = fmax(used[b->buffer].end, c->spans[i].end);
+        }
+    *n = 0;
+    for (uint32_t i = 0; i < buffers; i++)
+        if (used[i].start < used[i].end) {
+            changes[(*n)++] = (struct change){ used[i].start, (int64_t)p->buffers[i].bytes };
+            changes[(*n)++] = (struct change){ used[i].end, -(int64_t)p->buffers[i].bytes };
+        }
+    qsort(changes, *n, sizeof *changes, by_time);
+    mem_free(used);
+    return changes;
+}
+
+/* A row with what is alive of activations, gradients on their way and buffers of communication. */
+static void add_memory(struct drawing *d, const struct place *place)
+{
+    struct draw_picture *pic = &d->picture;
+    uint32_t n;
+    struct change *changes = find_changes(d, place->cls, &n);
+    int64_t bytes = 0;
+    double most = 0;
+    const uint32_t row = pic->rows.n;
+    for (uint32_t i = 0; i < n; i++) {
+        bytes += changes[i].bytes;
+        if (i + 1 < n && changes[i + 1].t == changes[i].t)
+            continue;
+        vec_add(&pic->points, ((struct draw_point){ changes[i].t, (double)bytes, row }));
+        most = fmax(most, (double)bytes);
+    }
+    char text[32];
+    vec_add(&pic->rows, ((struct draw_row){ .label = arena_printf(&pic->text, "to %s", compile_bytes(most, text)),
+                                            .curve = true,
+                                            .rank = place->device }));
+    pic->most_value = fmax(pic->most_value, most);
+    mem_free(changes);
+}
+
 static void add_place(struct drawing *d, const struct place *place)
 {
     struct draw_picture *pic = &d->picture;
@@ -213,7 +281,9 @@ static void add_place(struct drawing *d, const struct place *place)
         if (replica[s] != PLAN_NONE && replica[s])
             pic->shades_note = "lighter: second direction";
     for (uint32_t s = 0; s < p->h->count[PLAN_S_STREAMS]; s++) {
-        struct draw_row row = { .label = p->text + p->streams[s].name, .stream = s != PLAN_COMPUTE_STREAM };
+        struct draw_row row = { .label = p->text + p->streams[s].name,
+                                .stream = s != PLAN_COMPUTE_STREAM,
+                                .rank = place->device };
         if (row.stream && !stream_used(d, place->cls, s))
             continue;
         if (!row.stream)
@@ -223,6 +293,8 @@ static void add_place(struct drawing *d, const struct place *place)
         vec_add(&pic->rows, row);
         add_boxes(d, place, s, pic->rows.n - 1, shade, replica);
     }
+    if (d->view && d->view->memory)
+        add_memory(d, place);
     mem_free(shade);
     mem_free(replica);
 }
@@ -250,6 +322,7 @@ static void begin(struct drawing *d, const char *unit)
     find_places(d);
     for (uint32_t i = 0; i < d->places.n; i++)
         add_place(d, &d->places.at[i]);
+    draw_select(pic, d->view ? d->view : &(struct draw_view){ .lanes = DRAW_LANES_ALL });
     draw_find_spans(pic);
 }
 
@@ -275,9 +348,9 @@ static void set_title(struct drawing *d)
                               100 * d->t.bubble);
 }
 
-void draw_simulated_svg(const struct simulate_input *in, FILE *to)
+void draw_simulated_svg(const struct simulate_input *in, const struct draw_view *view, FILE *to)
 {
-    struct drawing d = { .plans = in->plans, .n_classes = in->n_classes, .g = in->graph };
+    struct drawing d = { .plans = in->plans, .n_classes = in->n_classes, .g = in->graph, .view = view };
     simulate_run(in, NULL, &d.t);
     for (uint32_t c = 0; c < d.n_classes; c++) /* milliseconds */
         for (uint32_t i = 0; i < d.t.classes[c].n; i++) {
@@ -293,10 +366,11 @@ void draw_simulated_svg(const struct simulate_input *in, FILE *to)
     end(&d);
 }
 
-void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, FILE *to)
+void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, const struct draw_view *view,
+                   FILE *to)
 {
     struct timeline_units u = { .move = 0.1, .all_to_all = 0.5, .collective = 0.5, .update = 0.25 };
-    struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
+    struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g, .view = view };
     struct timeline bare;
     simulate(&d, &u, &d.t);
     begin(&d, "units");
@@ -314,17 +388,18 @@ void draw_plan_svg(const struct plan *plans, uint32_t n_classes, const struct ir
     end(&d);
 }
 
-void draw_plan_text(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g, bool colour, FILE *to)
+void draw_plan_text(const struct plan *plans, uint32_t n_classes, const struct ir_graph *g,
+                    const struct draw_terminal *terminal, FILE *to)
 {
     struct drawing d = { .plans = plans, .n_classes = n_classes, .g = g };
     simulate(&d, &(struct timeline_units){ 0 }, &d.t);
     begin(&d, "units");
     fprintf(to, "\nschedule      %.4g time units (F, BI, BW of a stage 1, B 2, communication 0), bubble %.1f%%\n",
             d.t.step, 100 * d.t.bubble);
-    if (draw_text(&d.picture, 1, TEXT_COLUMNS, colour, to))
+    if (draw_text(&d.picture, 1, terminal->columns, terminal->colour, to))
         fputs("Microbatch modulo 10: F is 0 1 2 ..., B and BI are a b c ..., BW is A B C ...; --svg FILE draws it.\n",
               to);
     else
-        fputs("Too large for a terminal; --svg FILE draws it.\n", to);
+        fprintf(to, "Too large for %u columns; --svg FILE draws it.\n", terminal->columns);
     end(&d);
 }

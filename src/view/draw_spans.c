@@ -1,11 +1,17 @@
 /* From boxes to passes: parts of one pass belong together, also where they alternate with those of one other pass. */
 #include "view/draw.h"
 
-const char *const draw_names[DRAW_KINDS] = {
-    [DRAW_F] = "forward",     [DRAW_B] = "backward",     [DRAW_BI] = "BI (dgrad)",         [DRAW_BW] = "BW (wgrad)",
-    [DRAW_UPDATE] = "update", [DRAW_MOVE] = "send/recv", [DRAW_ALL_TO_ALL] = "all-to-all", [DRAW_REDUCE] = "reduction",
-    [DRAW_GATHER] = "gather", [DRAW_OTHER] = "other"
-};
+const char *const draw_names[DRAW_KINDS] = { [DRAW_F] = "forward",
+                                             [DRAW_B] = "backward",
+                                             [DRAW_BI] = "BI (dgrad)",
+                                             [DRAW_BW] = "BW (wgrad)",
+                                             [DRAW_UPDATE] = "update",
+                                             [DRAW_MOVE] = "send/recv",
+                                             [DRAW_ALL_TO_ALL] = "all-to-all",
+                                             [DRAW_REDUCE] = "reduction",
+                                             [DRAW_GATHER] = "gather",
+                                             [DRAW_OTHER] = "other",
+                                             [DRAW_EXPOSED] = "exposed communication" };
 
 static bool same_pass(const struct draw_box *a, const struct draw_box *b)
 {
@@ -15,7 +21,7 @@ static bool same_pass(const struct draw_box *a, const struct draw_box *b)
 /* Drops boxes without duration, and makes one box of the parts of a pass that follow each other without a break. */
 static void join_boxes(struct draw_picture *p)
 {
-    double least = 1e-9 * p->end, slack = p->slack > least ? p->slack : least;
+    double least = 1e-9 * (p->end - p->start), slack = p->slack > least ? p->slack : least;
     uint32_t n = 0;
     for (uint32_t i = 0; i < p->boxes.n; i++) {
         const struct draw_box *b = &p->boxes.at[i];
@@ -101,5 +107,6 @@ void draw_release(struct draw_picture *p)
     arena_release(&p->text);
     vec_free(&p->rows);
     vec_free(&p->boxes);
+    vec_free(&p->points);
     vec_free(&p->spans);
 }

@@ -10,6 +10,7 @@ enum {
     RANK = 22,        /* height of a rank's row */
     PREDICTED = 13,   /* of what was expected of it */
     STREAM = 7,       /* of a stream's */
+    CURVE = 24,       /* of a curve */
     GAP = 1,          /* above a stream's row */
     RANK_GAP = 9,     /* above a rank's row */
     AXIS = 48,        /* below the last row: axis and note */
@@ -24,14 +25,17 @@ static const struct colour {
                           [DRAW_BI] = { "i", { 92, 184, 140 } },         [DRAW_BW] = { "w", { 190, 199, 56 } },
                           [DRAW_UPDATE] = { "u", { 132, 84, 168 } },     [DRAW_MOVE] = { "m", { 125, 132, 142 } },
                           [DRAW_ALL_TO_ALL] = { "a", { 232, 131, 28 } }, [DRAW_REDUCE] = { "r", { 158, 76, 20 } },
-                          [DRAW_GATHER] = { "g", { 240, 178, 94 } },     [DRAW_OTHER] = { "o", { 90, 90, 96 } } };
+                          [DRAW_GATHER] = { "g", { 240, 178, 94 } },     [DRAW_OTHER] = { "o", { 90, 90, 96 } },
+                          [DRAW_EXPOSED] = { "x", { 214, 40, 57 } } };
 
 struct svg {
     const struct draw_picture *p;
     FILE *to;
     double scale; /* pixels per unit of time */
     double width, height;
-    double *y; /* by row */
+    double *y;        /* by row */
+    double pass;      /* pixels of a pass on average */
+    uint32_t figures; /* of the largest number */
     bool used[DRAW_KINDS];
 };
 
@@ -40,7 +44,7 @@ struct svg {
 static double row_height(const struct svg *s, uint32_t row)
 {
     const struct draw_row *r = &s->p->rows.at[row];
-    return r->stream ? STREAM : r->predicted ? PREDICTED : RANK;
+    return r->stream ? STREAM : r->predicted ? PREDICTED : r->curve ? CURVE : RANK;
 }
 
 static uint32_t digits(uint32_t number)
@@ -51,45 +55,57 @@ static uint32_t digits(uint32_t number)
     return n;
 }
 
-/* Wide enough that a number has room in a pass of average length, and no wider than is pleasant for few of them. */
-static double choose_scale(const struct draw_picture *p)
+/* How long a pass is on average, and how many figures the largest number has. */
+static double average_pass(const struct draw_picture *p, uint32_t *figures)
 {
     double sum = 0;
     uint32_t most = 0;
     for (uint32_t i = 0; i < p->spans.n; i++) {
-        uint32_t number = p->boxes.at[p->spans.at[i].first].number;
+        const uint32_t number = p->boxes.at[p->spans.at[i].first].number;
         sum += p->spans.at[i].end - p->spans.at[i].start;
         most = number != DRAW_NO_NUMBER && number > most ? number : most;
     }
-    double scale = 1300 / p->end;
-    if (p->spans.n) {
-        double average = sum / p->spans.n, least = 4 + 5 * digits(most);
-        scale = fmax(scale, least / average);
-        scale = fmin(scale, 44 / average);
+    *figures = digits(most);
+    return p->spans.n ? sum / p->spans.n : 0;
+}
+
+/* Wide enough that a number has room in a pass of average length, and no wider than is pleasant for few of them. */
+static double choose_scale(const struct draw_picture *p, double pass, uint32_t figures)
+{
+    const double duration = p->end - p->start;
+    double scale = 1300 / duration;
+    if (p->width > 0)
+        return fmax(p->width - LEFT - RIGHT, 100) / duration;
+    if (pass > 0) {
+        scale = fmax(scale, (4 + 5 * figures) / pass);
+        scale = fmin(scale, 44 / pass);
     }
-    return fmin(scale, 30000 / p->end);
+    return fmin(scale, 30000 / duration);
 }
 
 static void lay_out(struct svg *s)
 {
     double y = TOP;
-    s->scale = choose_scale(s->p);
+    const double pass = average_pass(s->p, &s->figures);
+    s->scale = choose_scale(s->p, pass, s->figures);
+    s->pass = pass * s->scale;
     s->y = mem_alloc((s->p->rows.n + 1) * sizeof *s->y);
     for (uint32_t i = 0; i < s->p->rows.n; i++) {
-        y += s->p->rows.at[i].stream || s->p->rows.at[i].predicted ? GAP : i ? RANK_GAP : 0;
+        const struct draw_row *r = &s->p->rows.at[i];
+        y += r->stream || r->predicted || r->curve ? GAP : i ? RANK_GAP : 0;
         s->y[i] = y;
         y += row_height(s, i);
     }
     s->height = y + AXIS;
-    s->width = LEFT + s->p->end * s->scale + RIGHT;
-    s->width = fmax(s->width, LEGEND_ROOM);
+    s->width = LEFT + (s->p->end - s->p->start) * s->scale + RIGHT;
+    s->width = fmax(s->width, s->p->width > 0 ? s->p->width : LEGEND_ROOM);
     for (uint32_t i = 0; i < s->p->boxes.n; i++)
         s->used[s->p->boxes.at[i].kind] = true;
 }
 
 static double x_of(const struct svg *s, double t)
 {
-    return LEFT + t * s->scale;
+    return LEFT + (t - s->p->start) * s->scale;
 }
 
 /* ---- style ---------------------------------------------------------------------------------------------------------- */
@@ -113,7 +129,8 @@ static void write_style(const struct svg *s)
           ".n{text-anchor:middle}.l{text-anchor:end}.h{font-size:15px;font-weight:bold}.q{fill:#5b616b}"
           ".x{font-size:8px;fill:#5b616b}.v{font-size:6px;fill:#5b616b}.e{fill:#eef0f3}.t{stroke:#c9ced6;stroke-width:."
           "6}.p{fill-opacity:.3}"
-          ".z{fill:#111;stroke:#fff;stroke-width:2px;stroke-linejoin:round;paint-order:stroke}\n",
+          ".c{fill:#8fa3bf;fill-opacity:.55;stroke:#4a5f80;stroke-width:.7}.z{fill:#111;stroke:#fff;stroke-width:2px;"
+          "stroke-linejoin:round;paint-order:stroke}\n",
           s->to);
     for (uint32_t k = 0; k < DRAW_KINDS; k++)
         for (uint32_t i = 0; s->used[k] && i < (draw_is_pass((enum draw_kind)k) ? s->p->n_shades : 1); i++) {
@@ -195,12 +212,13 @@ static void write_rows(const struct svg *s)
         const struct draw_row *r = &s->p->rows.at[i];
         double h = row_height(s, i);
         if (!r->stream)
-            write_rect(s, "e", LEFT, s->y[i], s->p->end * s->scale, h);
+            write_rect(s, "e", LEFT, s->y[i], (s->p->end - s->p->start) * s->scale, h);
+        const bool small = r->predicted || r->curve;
         write_text(s,
-                   r->stream      ? "l v"
-                   : r->predicted ? "l x"
-                                  : "l",
-                   LEFT - 6, s->y[i] + (r->stream ? h - 1.2 : h / 2 + (r->predicted ? 3 : 4)), r->label);
+                   r->stream ? "l v"
+                   : small   ? "l x"
+                             : "l",
+                   LEFT - 6, s->y[i] + (r->stream ? h - 1.2 : h / 2 + (small ? 3 : 4)), r->label);
     }
 }
 
@@ -218,7 +236,7 @@ static void write_axis(const struct svg *s)
 {
     double bottom = s->height - AXIS + 4, step = tick_step(s);
     char text[32];
-    for (uint32_t i = 0; i * step <= s->p->end * (1 + 1e-9); i++) {
+    for (uint32_t i = (uint32_t)ceil(s->p->start / step - 1e-9); i * step <= s->p->end * (1 + 1e-9); i++) {
         double x = x_of(s, i * step);
         fprintf(s->to, "<path class=\"t\" d=\"M%.1f %d V%.1f\"/>\n", x, TOP - 4, bottom);
         snprintf(text, sizeof text, "%.6g", i * step);
@@ -263,7 +281,7 @@ static void write_number(const struct svg *s, const struct draw_span *span)
     if (b->number == DRAW_NO_NUMBER)
         return;
     vertical(s, b, &y, &h);
-    double room = 0.62 * digits(b->number), font = fmin(11.5, h - 3);
+    double room = 0.62 * s->figures, font = fmin(11.5, h - 3);
     bool over = b->end - b->start <
                 0.6 * (span->end - span->start); /* not in its longest part: over all of it, outlined */
     if (over) {
@@ -272,6 +290,11 @@ static void write_number(const struct svg *s, const struct draw_span *span)
         width = (end - start) * s->scale;
     }
     font = fmin(font, (width - 1) / room);
+    if (font < 5 && s->pass < 6 && b->number % 8 == 0 &&
+        h > 12) { /* there is room for every eighth, over its neighbours */
+        over = true;
+        font = 8;
+    }
     if (font < 5)
         return;
     fputs("<text class=\"n ", s->to);
@@ -308,10 +331,31 @@ static void write_other(const struct svg *s, const struct draw_box *b)
 {
     double y, h;
     vertical(s, b, &y, &h);
+    if (b->kind == DRAW_EXPOSED) {
+        y += 0.35 * h;
+        h *= 0.3;
+    }
     fprintf(s->to, "<rect class=\"%s0\" x=\"%.1f\" y=\"%.1f\" width=\"%.1f\" height=\"%.1f\">", colours[b->kind].name,
             x_of(s, b->start), y, inner((b->end - b->start) * s->scale), h);
     write_hint(s, b, b->start, b->end);
     fputs("</rect>\n", s->to);
+}
+
+/* The curves of rows: what a value is until the next point. `at`: the first point of the row. */
+static uint32_t write_curve(const struct svg *s, uint32_t at)
+{
+    const struct draw_point *point = &s->p->points.at[at];
+    const uint32_t row = point->row;
+    const double bottom = s->y[row] + row_height(s, row), height = row_height(s, row) - 2;
+    fprintf(s->to, "<path class=\"c\" d=\"M%.1f %.1f", x_of(s, point->t), bottom);
+    for (; at < s->p->points.n && s->p->points.at[at].row == row; at++) {
+        const double next = at + 1 < s->p->points.n && s->p->points.at[at + 1].row == row ? s->p->points.at[at + 1].t
+                                                                                          : s->p->end;
+        const double y = bottom - height * s->p->points.at[at].value / s->p->most_value;
+        fprintf(s->to, "L%.1f %.1fL%.1f %.1f", x_of(s, s->p->points.at[at].t), y, x_of(s, next), y);
+    }
+    fprintf(s->to, "L%.1f %.1fZ\"/>\n", x_of(s, s->p->end), bottom);
+    return at;
 }
 
 void draw_svg(const struct draw_picture *p, FILE *to)
@@ -332,6 +376,8 @@ void draw_svg(const struct draw_picture *p, FILE *to)
     for (uint32_t i = 0; i < p->boxes.n; i++)
         if (!draw_is_pass((enum draw_kind)p->boxes.at[i].kind))
             write_other(&s, &p->boxes.at[i]);
+    for (uint32_t at = 0; at < p->points.n && p->most_value > 0;)
+        at = write_curve(&s, at);
     fputs("</svg>\n", to);
     mem_free(s.y);
 }

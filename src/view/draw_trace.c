@@ -226,7 +226,10 @@ static void make_rows(struct drawing *d)
         struct item *item = &d->items.at[i];
         const struct row_key *before = i ? &item[-1].key : NULL;
         if (!before || before->rank != item->key.rank || before->part != item->key.part) {
-            vec_add(&p->rows, ((struct draw_row){ label(d, &item->key), item->key.part > 1, item->key.part == 1 }));
+            vec_add(&p->rows, ((struct draw_row){ .label = label(d, &item->key),
+                                                  .stream = item->key.part > 1,
+                                                  .predicted = item->key.part == 1,
+                                                  .rank = item->key.rank }));
             d->ranks_drawn += item->key.part == 0;
         }
         item->box.row = p->rows.n - 1;
@@ -249,7 +252,8 @@ static void write_titles(struct drawing *d, const char *name)
     p->note = "Measured, all ranks on one clock. A communication starts when its last participant arrives.";
 }
 
-void draw_trace_svg(const struct trace_view *views, uint32_t n, bool all_steps, const char *name, FILE *to)
+void draw_trace_svg(const struct trace_view *views, uint32_t n, bool all_steps, const char *name,
+                    const struct draw_view *view, FILE *to)
 {
     struct drawing d = { .views = views, .n = n, .all_steps = all_steps };
     d.picture =
@@ -263,6 +267,7 @@ void draw_trace_svg(const struct trace_view *views, uint32_t n, bool all_steps, 
         add_events(&d, &views[k]);
     make_rows(&d);
     write_titles(&d, name);
+    draw_select(&d.picture, view);
     draw_find_spans(&d.picture);
     draw_svg(&d.picture, to);
     mem_free(d.shades);

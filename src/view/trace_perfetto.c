@@ -1,4 +1,5 @@
 /* The JSON trace event format, as ui.perfetto.dev and chrome://tracing read it: times in microseconds. */
+#include <math.h>
 #include <stdlib.h>
 
 #include "view/trace_summary.h"
@@ -92,7 +93,77 @@ static int by_place(const void *a, const void *b)
     return (x->event > y->event) - (x->event < y->event);
 }
 
-void trace_perfetto(const struct trace_view *views, uint32_t n, FILE *f)
+/* ---- steps ------------------------------------------------------------------------------------------------------ */
+
+struct step {
+    uint64_t number;
+    double begin, end;
+};
+struct steps {
+    VEC(struct step);
+};
+
+/* From the first event of a step on any rank to the last end. */
+static void find_steps(const struct trace_view *views, uint32_t n, struct steps *s)
+{
+    for (uint32_t k = 0; k < n; k++)
+        for (uint64_t i = 0; i < views[k].t.n_events; i++) {
+            const struct trace_event *ev = &views[k].t.events[i];
+            uint32_t at = s->n;
+            while (at > 0 && s->at[at - 1].number != ev->step)
+                at--;
+            if (at == 0) {
+                vec_add(s, ((struct step){ ev->step, ev->t, ev->t + ev->dur }));
+                continue;
+            }
+            struct step *step = &s->at[at - 1];
+            step->begin = ev->t < step->begin ? ev->t : step->begin;
+            step->end = ev->t + ev->dur > step->end ? ev->t + ev->dur : step->end;
+        }
+}
+
+/* A number of metrics.csv over the time of its step. */
+static void print_counter(FILE *f, uint32_t process, const struct step *step, const struct run_metrics *m,
+                          const char *name)
+{
+    const uint32_t column = run_metrics_find(m, name), steps = run_metrics_find(m, "step");
+    for (uint32_t i = 0; i < run_metrics_rows(m); i++) {
+        const double value = run_metrics_cell(m, i, column);
+        if (run_metrics_cell(m, i, steps) == (double)step->number && isfinite(value))
+            fprintf(f, ",\n{\"ph\":\"C\",\"pid\":%u,\"ts\":%.3f,\"name\":\"%s\",\"args\":{\"%s\":%.9g}}", process,
+                    1e6 * step->begin, name, name, value);
+    }
+}
+
+/* A process of its own behind those of the ranks: the steps, and loss and speed. */
+static void print_steps(FILE *f, const struct trace_view *views, uint32_t n, const struct run_metrics *m)
+{
+    struct steps steps = { 0 };
+    uint32_t process = 0, track = 0;
+    for (uint32_t k = 0; k < n; k++) {
+        process = views[k].t.n_ranks > process ? (uint32_t)views[k].t.n_ranks : process;
+        track = views[k].t.n_locations > track ? (uint32_t)views[k].t.n_locations : track;
+    }
+    find_steps(views, n, &steps);
+    if (steps.n)
+        fprintf(f,
+                ",\n{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"training\"}}"
+                ",\n{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":-1}}"
+                ",\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":\"steps\"}}",
+                process, process, process, track);
+    for (uint32_t i = 0; i < steps.n; i++) {
+        const struct step *s = &steps.at[i];
+        fprintf(
+            f,
+            ",\n{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"step\",\"name\":\"step %llu\"}",
+            process, track, 1e6 * s->begin, 1e6 * (s->end - s->begin), (unsigned long long)s->number);
+        print_counter(f, process, s, m, "loss");
+        print_counter(f, process, s, m, "tokens_per_second");
+    }
+    vec_free(&steps);
+}
+
+void trace_perfetto(const struct trace_view *views, uint32_t n, const struct run_metrics *m, FILE *f)
 {
     const char *comma = "";
     fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", f);
@@ -110,5 +181,6 @@ void trace_perfetto(const struct trace_view *views, uint32_t n, FILE *f)
         }
         mem_free(places);
     }
+    print_steps(f, views, n, m);
     fputs("\n]}\n", f);
 }

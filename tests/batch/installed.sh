@@ -1,0 +1,57 @@
+#!/bin/sh
+# time-limit: 200
+# An installed tree alone suffices: from an empty directory, with only its bin in PATH, a job is built and submitted to Slurm, a manual
+# is read and options are completed; and uninstalling leaves nothing. Prints TAP.
+build_tree=$PWD
+. "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
+. "$src/tests/batch/cluster.sh"
+trap 'ranks_end; cluster_down; rm -rf "$dir"' EXIT
+trap 'exit 99' HUP INT TERM
+
+tree=$dir/tree
+(cd "$build_tree" && make -s install prefix="$tree") >out 2>&1 && [ -x "$tree/bin/piper" ] && [ -r "$tree/share/man/man1/piper-train.1" ] &&
+    [ -x "$tree/share/piper/jobscripts/piper.sh" ] && [ -r "$tree/share/piper/jobscripts/batch.sh" ] && [ -r "$tree/share/piper/example/strategy.json" ] &&
+    [ -r "$tree/share/doc/piper/README" ] && [ -r "$tree/share/bash-completion/completions/piper" ]
+result 'make install'
+unset PIPER PIPER_JOBSCRIPTS PIPER_MACHINES
+PATH=$tree/bin:$PATH
+mkdir empty && cd empty || exit 99
+shown=$dir/out
+cp "$tree"/share/piper/jobscripts/piper.slurm "$tree"/share/piper/jobscripts/piper.sh "$tree"/share/piper/example/*.json . && piper data text ../text -o tokens.h5 >../out 2>&1 &&
+    piper build -m model.json -s strategy.json -t train.json --set train.steps=6 --set train.data=tokens.h5 --set train.eval_every=0 -o job.h5 >>../out 2>&1
+result 'the example, built'
+piper plan job.h5 --machine h100 >>../out 2>&1
+result 'a machine of the data sheets'
+sh piper.sh 4 job.h5 alone >>../out 2>&1 && [ "$(last_step alone)" -eq 6 ]
+result 'a copied job script, without a batch system'
+cd "$dir" && cluster_up && cd empty && options='--ntasks=4 --time=5' submit piper.slurm job.h5 run && finish "$jobid" && cat "$dir"/piper-*.txt >>../out && [ "$(last_step run)" -eq 6 ]
+result 'a copied job script, in Slurm'
+if command -v man >/dev/null 2>&1; then
+    MANPATH=$tree/share/man man -P cat piper-train >manual 2>>../out && grep -q 'RUNDIR' manual
+    result 'a manual'
+fi
+
+# completes WORDS... : what the last of them may become, with the bash of that completion
+completes()
+{
+    # shellcheck disable=SC2016 # for the bash
+    bash -c '. "$0" && COMP_WORDS=("$@") && COMP_CWORD=$(($# - 1)) && _piper && printf "%s\n" "${COMPREPLY[@]}"' "$tree/share/bash-completion/completions/piper" "$@"
+}
+[ "$(completes piper tra | tr '\n' ' ')" = 'trace train ' ] && [ "$(completes piper plan --lan)" = --lanes ] && [ "$(completes piper plan --lanes m)" = merged ] &&
+    [ "$(completes piper train --on-nan '' | tr '\n' ' ')" = 'stop skip ' ] && [ "$(completes piper plan jo)" = job.h5 ] && [ "$(completes piper help wat)" = watch ] &&
+    [ "$(completes piper train --check | tr '\n' ' ')" = '--checkpoint --check-numbers --check-replicas ' ]
+result 'bash completes commands, options, values and files'
+if command -v zsh >/dev/null 2>&1; then
+    zsh -n "$tree/share/zsh/site-functions/_piper" 2>>../out
+    result 'zsh reads its completion'
+fi
+if command -v fish >/dev/null 2>&1; then
+    fish -c "source $tree/share/fish/vendor_completions.d/piper.fish; complete -C 'piper tra'" >words 2>>../out && grep -q '^trace' words && grep -q '^train' words &&
+        fish -c "source $tree/share/fish/vendor_completions.d/piper.fish; complete -C 'piper plan --lan'" >words 2>>../out && grep -q '^--lanes' words
+    result 'fish completes commands and options'
+fi
+(cd "$build_tree" && make -s uninstall prefix="$tree") >>../out 2>&1
+find "$tree" -type f >>../out
+[ -z "$(find "$tree" -type f)" ] && [ ! -d "$tree/share/piper" ]
+result 'uninstalled: no file, and no directory of its own'
+echo "1..$n"
