@@ -15,7 +15,8 @@ static void begin(struct draw_picture *p)
 
 static void row(struct draw_picture *p, const char *label, bool stream)
 {
-    vec_add(&p->rows, ((struct draw_row){ label, stream, false }));
+    const uint32_t rank = p->rows.n == 0 ? 0 : p->rows.at[p->rows.n - 1].rank + !stream;
+    vec_add(&p->rows, ((struct draw_row){ .label = label, .stream = stream, .rank = rank }));
 }
 
 /* A box of the row added last. */
@@ -34,6 +35,33 @@ static void check_span(const struct draw_picture *p, uint32_t i, double start, d
     ck_assert_double_eq(p->spans.at[i].end, end);
     ck_assert_uint_eq(p->spans.at[i].place, place);
 }
+
+START_TEST(exposed)
+{
+    struct draw_picture p;
+    begin(&p);
+    row(&p, "rank 0", false);
+    box(&p, DRAW_F, 0, 1, 2);
+    box(&p, DRAW_F, 1, 3, 5);
+    row(&p, "a", true);
+    box(&p, DRAW_MOVE, 0, 0, 1.5);
+    box(&p, DRAW_MOVE, 1, 4, 6);
+    row(&p, "b", true);
+    box(&p, DRAW_REDUCE, DRAW_NO_NUMBER, 5.5, 7);
+    row(&p, "rank 1", false);
+    box(&p, DRAW_F, 0, 0, 9);
+    draw_select(&p, &(struct draw_view){ .lanes = DRAW_LANES_NONE, .ranks = "0", .from = 0.5, .to = 6.5 });
+    ck_assert_uint_eq(p.rows.n, 1);
+    ck_assert_uint_eq(p.boxes.n, 4); /* 0.5-1 exposed, 1-2, 3-5, 5-6.5 exposed */
+    const double ends[][2] = { { 0.5, 1 }, { 1, 2 }, { 3, 5 }, { 5, 6.5 } };
+    for (uint32_t i = 0; i < 4; i++) {
+        ck_assert_double_eq(p.boxes.at[i].start, ends[i][0]);
+        ck_assert_double_eq(p.boxes.at[i].end, ends[i][1]);
+        ck_assert_uint_eq(p.boxes.at[i].kind, i == 0 || i == 3 ? DRAW_EXPOSED : DRAW_F);
+    }
+    draw_release(&p);
+}
+END_TEST
 
 START_TEST(parts_are_joined)
 {
@@ -185,6 +213,7 @@ int main(void)
 {
     Suite *s = suite_create("draw");
     TCase *tc = tcase_create("draw");
+    tcase_add_test(tc, exposed);
     tcase_add_test(tc, parts_are_joined);
     tcase_add_test(tc, alternation);
     tcase_add_test(tc, long_and_short);
