@@ -38,6 +38,7 @@ enum comm_op {
     COMM_ALL_TO_ALL,     /* block i of src[count*size] to member i, block i of dst from member i */
     COMM_ALL_TO_ALL_V, /* as that, with rows of `row` elements: send_rows[i], recv_rows[i], packed without gaps. The counts
                             are read when the call starts */
+    COMM_SHIFT,        /* src[count] to the next member, dst[count] from the one before, at once */
     COMM_OP_COUNT
 };
 enum comm_type {

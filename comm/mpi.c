@@ -278,7 +278,7 @@ static bool mpi_direct(enum comm_op op)
 {
 #ifdef HAVE_MPIX_QUERY_CUDA_SUPPORT
     const bool moves = op == COMM_SEND || op == COMM_RECV || op == COMM_EXCHANGE || op == COMM_ALL_GATHER ||
-                       op == COMM_ALL_TO_ALL;
+                       op == COMM_ALL_TO_ALL || op == COMM_SHIFT;
     const char *allowed = getenv("PIPER_GPU_MPI");
     return moves && !(allowed && strcmp(allowed, "0") == 0) && MPIX_Query_cuda_support() == 1;
 #else

@@ -179,6 +179,11 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
         if (call->op == COMM_ALL_GATHER) {
             s->send[i] = part(call->src, 0, call->count, size);
             s->recv[i] = part(call->dst, i * call->count, call->count, size);
+        } else if (call->op == COMM_SHIFT) {
+            s->send[i] = part(i == (me + 1) % members ? call->src : NULL, 0, i == (me + 1) % members ? call->count : 0,
+                              size);
+            s->recv[i] = part(i == (me + members - 1) % members ? call->dst : NULL, 0,
+                              i == (me + members - 1) % members ? call->count : 0, size);
         } else if (call->op == COMM_ALL_TO_ALL) {
             s->send[i] = part(call->src, i * call->count, call->count, size);
             s->recv[i] = part(call->dst, i * call->count, call->count, size);
@@ -198,10 +203,10 @@ static bool fill_transfer(struct comm *c, struct comm__stream *s, const struct c
 /* ---- posting ----------------------------------------------------------------------------------------------------- */
 
 /* Round 0 carries a message for every pair, also an empty one, so that ends that disagree about a size are found. Later
- * rounds have none for a pair that is through: the other end may have no more rounds. */
-static bool travels(const struct comm__stream *s, const struct comm__part *p)
+ * rounds have none for a pair that is through: the other end may have no more rounds. A shift has two pairs. */
+static bool travels(const struct comm__stream *s, const struct comm_call *call, const struct comm__part *p)
 {
-    return s->round == 0 || p->bytes;
+    return (s->round == 0 && call->op != COMM_SHIFT) || p->bytes;
 }
 
 static void post_receive(struct comm__stream *s, struct comm__part p, uint32_t from, int tag, MPI_Comm comm)
@@ -295,12 +300,12 @@ bool comm__round_post(struct comm *c, struct comm__stream *s, const struct comm_
     /* Neighbours first and each rank from its own place on, so that no member is everybody's first target. */
     for (uint32_t d = 1; d < p; d++) {
         uint32_t i = (uint32_t)((ch->me + (uint64_t)p - d) % p);
-        if (travels(s, &s->recv[i]))
+        if (travels(s, call, &s->recv[i]))
             post_receive(s, s->recv[i], comm_group_rank(&ch->group, i), ch->tag, c->members);
     }
     for (uint32_t d = 1; d < p; d++) {
         uint32_t i = (uint32_t)((ch->me + (uint64_t)d) % p);
-        if (travels(s, &s->send[i]))
+        if (travels(s, call, &s->send[i]))
             post_send(s, s->send[i], comm_group_rank(&ch->group, i), ch->tag, c->members);
     }
     return true;

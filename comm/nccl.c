@@ -170,13 +170,15 @@ static ncclResult_t all_to_all_v(const struct comm *c, const struct comm__nccl *
     return r == ncclSuccess ? end : r;
 }
 
-static ncclResult_t exchange(const struct comm__nccl *m, const struct comm_call *call, void *stream)
+/* To one member and from another, at once. */
+static ncclResult_t between(const struct comm__nccl *m, const struct comm_call *call, uint32_t to, uint32_t from,
+                            void *stream)
 {
     ncclResult_t r = ncclGroupStart();
     if (r == ncclSuccess)
-        r = send(m, call, call->src, call->count, comm_group_index(&m->group, call->peer), stream);
+        r = send(m, call, call->src, call->count, to, stream);
     if (r == ncclSuccess || r == ncclInProgress)
-        r = receive(m, call, call->dst, call->count, comm_group_index(&m->group, call->from), stream);
+        r = receive(m, call, call->dst, call->count, from, stream);
     ncclResult_t end = ncclGroupEnd();
     return r == ncclSuccess || r == ncclInProgress ? end : r;
 }
@@ -199,7 +201,8 @@ static ncclResult_t run(const struct comm *c, const struct comm__nccl *m, const 
     case COMM_RECV:
         return receive(m, call, call->dst, call->count, comm_group_index(&m->group, call->peer), stream);
     case COMM_EXCHANGE:
-        return exchange(m, call, stream);
+        return between(m, call, comm_group_index(&m->group, call->peer), comm_group_index(&m->group, call->from),
+                       stream);
     case COMM_ALL_REDUCE:
         return ncclAllReduce(call->src, call->dst, call->count, type, ncclSum, m->comm, stream);
     case COMM_REDUCE_SCATTER:
@@ -210,6 +213,8 @@ static ncclResult_t run(const struct comm *c, const struct comm__nccl *m, const 
         return all_to_all(c, m, call);
     case COMM_ALL_TO_ALL_V:
         return all_to_all_v(c, m, call);
+    case COMM_SHIFT:
+        return between(m, call, (m->me + 1) % m->group.count, (m->me + m->group.count - 1) % m->group.count, stream);
     default:
         CHECK(!"the executor adds on the device itself");
         return ncclInvalidArgument;
@@ -228,6 +233,7 @@ static const char *name_of(enum comm_op op)
         [COMM_ALL_GATHER] = "all-gather",
         [COMM_ALL_TO_ALL] = "all-to-all",
         [COMM_ALL_TO_ALL_V] = "all-to-all",
+        [COMM_SHIFT] = "shift",
     };
     return names[op];
 }

@@ -15,6 +15,7 @@ enum ir_node_kind {
     IR_NODE_MOVE, /* what = index in dag.moves: send and receive of a tensor or a gradient, both ends */
     IR_NODE_BORDER, /* what = index in dag.moves (from_set == to_set): a value crosses the border of a region, inside groups of
                            the set */
+    IR_NODE_TURN, /* what = index in dag.moves: a value becomes blocks by heads before an all-to-all of them, or rows again behind it */
     IR_NODE_REDUCE, /* what = bucket: reduction of its gradients over its holders; mb: of one microbatch ("reduce":"each") */
     IR_NODE_GATHER,  /* what = bucket: all-gather of its parameters from its holders */
     IR_NODE_SUMSQ,   /* what = bucket: sum of squares of a holder's part */
@@ -51,8 +52,9 @@ enum ir_how {
     IR_HOW_SUM,     /* reduce-scatter: terms of the tensor group into own tokens */
     IR_HOW_KEYS,    /* all-gather: rows of keys or values of the context group, by position */
     IR_HOW_KEY_SUM, /* reduce-scatter: the gradients of these */
+    IR_HOW_HEADS, /* all-to-all: blocks of heads of own tokens into one block of all tokens of the sequence, over the context group; or back */
 };
-struct ir_move { /* of a MOVE or a BORDER node */
+struct ir_move { /* of a MOVE, BORDER or TURN node */
     uint32_t tensor;
     uint32_t grad; /* 1: its gradient, travelling back */
     uint16_t from_set, to_set;
@@ -61,6 +63,7 @@ struct ir_move { /* of a MOVE or a BORDER node */
     uint8_t layout;     /* enum ir_layout of what it gives */
     uint32_t shard;     /* BORDER: index of the directive */
     uint32_t inward;    /* IR_HOW_ROWS: into the region */
+    uint32_t sub;       /* IR_HOW_HEADS: sub-chunk of the attention */
 };
 struct ir_sum { /* of a SUM node */
     uint32_t tensor, parts;

@@ -31,6 +31,7 @@ static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const s
         break;
     case IR_NODE_MOVE:
     case IR_NODE_BORDER:
+    case IR_NODE_TURN:
         snprintf(text, size, "%s%s", d->moves.at[n->what].grad ? "gradient of " : "",
                  g->tensors.at[d->moves.at[n->what].tensor].name);
         break;
@@ -54,6 +55,8 @@ void ir_dag_print(const struct ir_dag *d, const struct ir_chunks *c, const struc
                 m->from_set, m->to_set, m->to_stream, m->shard, m->inward);
         if (m->how || m->layout)
             fprintf(to, " how=%u layout=%u", m->how, m->layout);
+        if (m->sub)
+            fprintf(to, " sub=%u", m->sub);
         fputc('\n', to);
     }
     for (uint32_t i = 0; i < d->sums.n; i++) {
@@ -115,11 +118,11 @@ static uint32_t order_row(struct ir_dag *d, uint32_t directive, uint32_t group)
 static bool parse_line(const char *line, struct ir_dag *d)
 {
     char kind[16], pass[8];
-    unsigned i, a, b, from, to, stream, shard, inward, how = 0, layout = 0;
+    unsigned i, a, b, from, to, stream, shard, inward, how = 0, layout = 0, sub = 0;
     int mb, set;
     float cost;
-    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u how=%u layout=%u", &i, &a,
-               &b, &from, &to, &stream, &shard, &inward, &how, &layout) >= 8) {
+    if (sscanf(line, "move %u tensor=%u grad=%u from=%u to=%u stream=%u shard=%u inward=%u how=%u layout=%u sub=%u", &i,
+               &a, &b, &from, &to, &stream, &shard, &inward, &how, &layout, &sub) >= 8) {
         *vec_push(&d->moves) = (struct ir_move){ .tensor = a,
                                                  .grad = b,
                                                  .from_set = (uint16_t)from,
@@ -128,7 +131,8 @@ static bool parse_line(const char *line, struct ir_dag *d)
                                                  .how = (uint8_t)how,
                                                  .layout = (uint8_t)layout,
                                                  .shard = shard,
-                                                 .inward = inward };
+                                                 .inward = inward,
+                                                 .sub = sub };
         return i == d->moves.n - 1;
     }
     if (sscanf(line, "sum %u tensor=%u parts=%u layout=%u", &i, &a, &b, &layout) >= 3) {
@@ -167,7 +171,7 @@ static bool parse_line(const char *line, struct ir_dag *d)
 static bool in_range(const struct ir_dag *d, const struct ir_chunks *c, const struct ir_graph *g)
 {
     for (uint32_t i = 0; i < d->moves.n; i++)
-        if (d->moves.at[i].tensor >= g->tensors.n)
+        if (d->moves.at[i].tensor >= g->tensors.n || d->moves.at[i].sub >= c->subs.n)
             return false;
     for (uint32_t i = 0; i < d->sums.n; i++)
         if (d->sums.at[i].tensor >= g->tensors.n)
@@ -175,7 +179,8 @@ static bool in_range(const struct ir_dag *d, const struct ir_chunks *c, const st
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *n = &d->nodes.at[i];
         if ((n->kind == IR_NODE_LOAD && n->what >= g->tensors.n) || (n->kind == IR_NODE_RUN && n->what >= c->subs.n) ||
-            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER) && n->what >= d->moves.n) ||
+            ((n->kind == IR_NODE_MOVE || n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN) &&
+             n->what >= d->moves.n) ||
             (n->kind == IR_NODE_SUM && n->what >= d->sums.n))
             return false;
     }

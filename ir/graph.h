@@ -84,6 +84,9 @@ uint32_t ir_graph_loads(const struct ir_graph *g, uint32_t *first);
  * that was read and is to be compiled; parameters and their values stay those of the model. */
 void ir_graph_separate(struct ir_graph *g);
 void ir_graph_join(struct ir_graph *g); /* as it was before */
+/* The parts of a tensor's rows that are each cut by heads: queries, keys and values where an attention reads it packed, else the row is one.
+ * Their widths; returns how many they are. */
+uint32_t ir_graph_thirds(const struct ir_graph *g, uint32_t tensor, uint32_t width[3]);
 /* A graph input; IR_NONE: the graph has none of that name. */
 uint32_t ir_graph_find_input(const struct ir_graph *g, const char *name);
 /* Output `which` of an operator. */

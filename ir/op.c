@@ -462,6 +462,8 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                           .attrs = A_FEATURES | A_VOCAB | A_FLAGS | A_SCALE | A_SCORE_CAP, .shapes = shapes_head_loss, .flops = flops_head_loss },
     [IR_OP_SUM] = { .name = "sum", .n_in = 2, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
     [IR_OP_COPY] = { .name = "copy", .n_in = 1, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
+    [IR_OP_TO_BLOCKS] = { .name = "to_blocks", .n_in = 1, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
+    [IR_OP_FROM_BLOCKS] = { .name = "from_blocks", .n_in = 1, .n_out = 1, .shapes = shapes_any, .flops = flops_none },
 };
 /* clang-format on */
 

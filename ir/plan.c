@@ -16,6 +16,7 @@ static const char *const op_names[PLAN_OP_COUNT] = {
     [PLAN_ADD] = "ADD",
     [PLAN_ALL_TO_ALL] = "ALL_TO_ALL",
     [PLAN_ALL_TO_ALL_V] = "ALL_TO_ALL_V",
+    [PLAN_SHIFT] = "SHIFT",
     [PLAN_SUMSQ] = "SUMSQ",
     [PLAN_SCALARS] = "SCALARS",
     [PLAN_UPDATE] = "UPDATE",
@@ -148,6 +149,27 @@ bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
     const struct plan_base *b = &p->bases[in->first_base];
     const uint32_t role = b->arena == ARENA_WORK ? p->buffers[b->buffer].role : SLOT_PARAM;
     return role != SLOT_PARAM && role != SLOT_GRAD;
+}
+
+struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k)
+{
+    const bool ring = k->split == IR_RING;
+    const bool whole = k->op == IR_OP_ATTENTION ||
+                       (k->graph_op != PLAN_NONE && g->ops.at[k->graph_op].attrs.flags & IR_DOCUMENTS);
+    return (struct ir_share){ .split = k->split,
+                              .parts = k->split ? k->parts : 1,
+                              .keys = !whole ? 0
+                                      : ring ? g->seq_len / p->h->context
+                                             : g->seq_len,
+                              .ring = ring ? p->h->context : 0 };
+}
+
+uint32_t plan_ring(const struct plan *p, const struct plan_program *program)
+{
+    for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels && program->phases; i++)
+        if (p->kernels[i].split == IR_RING && p->kernels[i].pass != IR_PASS_BW)
+            return i;
+    return PLAN_NONE;
 }
 
 uint32_t plan_find_list(const struct plan *p, const char *name)

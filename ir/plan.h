@@ -148,7 +148,17 @@ struct plan_slot {
     uint32_t access; /* bits: what the program does with it */
     uint32_t kind;   /* enum plan_slot_kind */
 };
-enum plan_slot_kind { SLOT_PARAM, SLOT_GRAD, SLOT_TENSOR, SLOT_GRADIENT, SLOT_KEEP, SLOT_STASH, SLOT_TEMP };
+enum plan_slot_kind {
+    SLOT_PARAM,
+    SLOT_GRAD,
+    SLOT_TENSOR,
+    SLOT_GRADIENT,
+    SLOT_KEEP,
+    SLOT_STASH,
+    SLOT_TEMP,
+    SLOT_RING, /* gradients so far of keys and values of one context part, which travel between the pieces of a ring */
+    SLOT_KINDS
+};
 
 /* Operand of a kernel. Operands stand in the order of struct op_args: in, out, save, stash, param, dout, din, acc, dparam,
  * work; `mask` of the kernel says which are there (bit = enum plan_operand_index). */
@@ -181,6 +191,7 @@ struct plan_kernel {
     uint8_t again;          /* 1: F computed again for a backward; it adds nothing to the step's scalars */
     uint8_t type;           /* SUM, COPY: enum ir_dtype of the elements, IR_COMPUTE or IR_F32; else IR_COMPUTE */
     uint8_t split;          /* what of the operator this device has, enum ir_split; 0: all */
+    /* (IR_RING: all context parts come, one a phase) */
     uint32_t parts; /* with a split: blocks; device i of a group `parts` of the program of size p has block i*parts/p */
     uint64_t n;     /* SUM, COPY: elements; else 0 */
 };
@@ -210,8 +221,9 @@ struct plan_program {
     uint32_t tokens; /* of a sequence that its rows are; 0: all, in the order of a job whose sequences are not shared */
     uint32_t parts;  /* group over which its split operators are split; where no kernel has a split: 0 */
     uint32_t
-        phases; /* exchanges of numbers inside: so many kernels F have two phases, and the program runs in so many pieces more, one
-                              after the other on the same bases; piece i > 0 begins with phase 1 of the i-th of them */
+        phases; /* it runs in so many pieces more, one after the other on the same bases. Exchanges of numbers inside: so many kernels F
+                              have two phases, piece i > 0 begins with phase 1 of the i-th of them. A ring (a kernel with IR_RING): piece i is
+                              phase i of it; what it reads of keys and values, and SLOT_RING, have other bases, which a SHIFT brought */
     float seconds; /* predicted time of one run; 0: no prediction */
 };
 
@@ -231,7 +243,8 @@ enum plan_op {
     PLAN_ALL_TO_ALL, /* base 0 to base 1, count elements per member */
     PLAN_ALL_TO_ALL_V, /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of
                             what is sent, base 3 of what is received, int32, equally many per member */
-    PLAN_SUMSQ,        /* scalar NORM2 += squares of this holder's part of the bucket; no bases */
+    PLAN_SHIFT, /* base 0 (count) to the next member of the channel's group, base 1 from the one before, at once */
+    PLAN_SUMSQ, /* scalar NORM2 += squares of this holder's part of the bucket; no bases */
     PLAN_SCALARS, /* all-reduce of the step's scalars and loads (float64, in place) over the channel, all ranks; grad_scale is
                             known after it; no bases */
     PLAN_UPDATE, /* the bucket's rule: reads its gradients, writes parameters and moments; no bases */
@@ -250,7 +263,8 @@ struct plan_instr {
     union {
         uint32_t what; /* whichever of these: see enum plan_op */
         uint32_t
-            tensor; /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V; REDUCE_SCATTER and ALL_GATHER of one */
+            tensor; /* of the graph: LOAD, SEND, RECV, EXCHANGE, ALL_TO_ALL, ALL_TO_ALL_V; SHIFT, REDUCE_SCATTER and
+                       ALL_GATHER of one */
         uint32_t program; /* RUN */
         uint32_t bucket;  /* the others; SCALARS: 0 */
     };
@@ -262,10 +276,11 @@ struct plan_instr {
     float seconds;             /* predicted time, alone; RUN: 0, its program has it; 0: no prediction */
     uint64_t count;            /* communicated elements */
 };
-/* Predicted seconds of an instruction alone; of a program in pieces the first counts for all. */
+/* Predicted seconds of an instruction alone; a program in pieces has in each an equal part. */
 static inline double plan_seconds(const struct plan_program *programs, const struct plan_instr *in)
 {
-    return in->op != PLAN_RUN ? (double)in->seconds : in->count ? 0 : (double)programs[in->program].seconds;
+    const struct plan_program *g = in->op == PLAN_RUN ? &programs[in->program] : NULL;
+    return g ? (double)g->seconds / (g->phases + 1) : (double)in->seconds;
 }
 /* Waits: indices of earlier instructions of the same list, on other streams. */
 struct plan_base {
@@ -383,6 +398,10 @@ uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, ui
 /* Does an instruction communicate a tensor, or the gradient of one: in->tensor; or numbers of the operator that reads it, inside of a program
  * in pieces? */
 bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in);
+/* How a kernel's part is cut out. */
+struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k);
+/* The kernel of a program in pieces that is a ring; PLAN_NONE: its pieces are others. */
+uint32_t plan_ring(const struct plan *p, const struct plan_program *program);
 /* List by name; PLAN_NONE: the plan has no such list. */
 uint32_t plan_find_list(const struct plan *p, const char *name);
 

@@ -288,7 +288,7 @@ static enum status check_programs(const struct plan *p, const struct model_size 
              "program %u: %u tokens, %u phases, group %u", i, g->tokens, g->phases, g->parts);
         for (uint32_t k = 0; k < g->n_slots; k++) {
             const struct plan_slot *s = &p->slots[slot + k];
-            NEED(s->bytes <= huge && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind <= SLOT_TEMP, e,
+            NEED(s->bytes <= huge && s->access <= (PLAN_READ | PLAN_WRITE) && s->kind < SLOT_KINDS, e,
                  "program %u: slot %u has %" PRIu64 " bytes, access %u, kind %u", i, k, s->bytes, s->access, s->kind);
         }
         for (uint32_t k = 0; k < g->n_kernels; k++)
@@ -326,6 +326,7 @@ static const struct shape {
     [PLAN_ADD] = { .bases = 2, .typed = true },
     [PLAN_ALL_TO_ALL] = { .bases = 2, .channel = true, .typed = true, .scale = 3 },
     [PLAN_ALL_TO_ALL_V] = { .bases = 4, .channel = true, .typed = true }, /* at least a row; how many, the counts say */
+    [PLAN_SHIFT] = { .bases = 2, .channel = true, .typed = true },
     [PLAN_SCALARS] = { .channel = true },
 };
 
@@ -472,7 +473,7 @@ static enum status check_lists(const struct plan *p, const uint32_t *group_size,
         const struct plan_buffer *f = &p->buffers[i];
         NEED(inside(f->offset, f->bytes, p->h->arena_bytes[ARENA_WORK]), e, "buffer %u: %" PRIu64 " bytes at %" PRIu64,
              i, f->bytes, f->offset);
-        NEED(f->kind < MEM_KINDS && f->role <= SLOT_TEMP && f->list < count[PLAN_S_LISTS] && f->layout < IR_LAYOUTS, e,
+        NEED(f->kind < MEM_KINDS && f->role < SLOT_KINDS && f->list < count[PLAN_S_LISTS] && f->layout < IR_LAYOUTS, e,
              "buffer %u: kind %u, role %u, list %u, layout %u", i, f->kind, f->role, f->list, f->layout);
     }
     for (uint32_t i = 0; i < count[PLAN_S_BUFFERS] && !p->h->share; i++)

@@ -35,7 +35,7 @@ static const char *group_text(uint32_t v)
 
 static const char *slot_text(uint32_t v)
 {
-    static const char *const names[] = { "param", "grad", "tensor", "gradient", "keep", "stash", "temp" };
+    static const char *const names[] = { "param", "grad", "tensor", "gradient", "keep", "stash", "temp", "ring" };
     return names[v];
 }
 
@@ -145,7 +145,7 @@ const struct plan_field plan_program_fields[] = {
 const struct plan_field plan_slot_fields[] = {
     U(plan_slot, bytes),
     E(plan_slot, access, access_text, 4),
-    E(plan_slot, kind, slot_text, SLOT_TEMP + 1),
+    E(plan_slot, kind, slot_text, SLOT_KINDS),
     END,
 };
 const struct plan_field plan_kernel_fields[] = {
@@ -167,7 +167,7 @@ const struct plan_field plan_buffer_fields[] = {
     U(plan_buffer, offset),
     U(plan_buffer, bytes),
     E(plan_buffer, kind, memory_text, MEM_KINDS),
-    E(plan_buffer, role, slot_text, SLOT_TEMP + 1),
+    E(plan_buffer, role, slot_text, SLOT_KINDS),
     U(plan_buffer, layout),
     U(plan_buffer, what),
     U(plan_buffer, mb),

@@ -16,6 +16,7 @@ static bool has_split(enum ir_op op, enum ir_split split)
     case IR_OP_LINEAR:
         return split == IR_ROWS_OF_W || split == IR_COLUMNS_OF_W;
     case IR_OP_ATTENTION:
+        return split == IR_HEADS || split == IR_TURNED || split == IR_RING;
     case IR_OP_ROPE:
     case IR_OP_JOIN_HEADS:
     case IR_OP_LAYERNORM:
@@ -60,8 +61,11 @@ bool ir_op_splits(enum ir_op op, const struct ir_attrs *a, enum ir_split split, 
     case IR_COLUMNS_OF_W:
         return a->in_features % parts == 0;
     case IR_HEADS:
+    case IR_RING:
         return op == IR_OP_ATTENTION ? a->heads % parts == 0 && heads_split(a->kv_heads, parts)
                                      : heads_split(a->heads, parts);
+    case IR_TURNED:
+        return a->heads % parts == 0 && a->kv_heads % parts == 0;
     case IR_WIDTH:
         return a->features % parts == 0 && (op != IR_OP_RMSNORM || ir_op_norm_groups(a) == 1);
     case IR_WORDS: /* the last block is not empty */
@@ -82,6 +86,8 @@ struct ir_attrs ir_op_local(enum ir_op op, const struct ir_attrs *a, enum ir_spl
         l.in_features /= parts;
         break;
     case IR_HEADS:
+    case IR_TURNED:
+    case IR_RING:
         if (a->heads)
             l.heads = at_least_one(a->heads / parts);
         if (op == IR_OP_ATTENTION)
@@ -111,10 +117,21 @@ static void fill(enum ir_layout *at, enum ir_layout layout, int n)
 void ir_op_layouts(enum ir_op op, enum ir_split split, enum ir_layout in[IR_MAX_IN], enum ir_layout out[IR_MAX_OUT])
 {
     const bool rows = split == IR_ROWS_OF_W, words = split == IR_WORDS, columns = split == IR_COLUMNS_OF_W;
-    const bool inner = split == IR_HEADS || split == IR_WIDTH;
-    fill(in, rows || words ? IR_LAYOUT_WHOLE : columns || inner ? IR_LAYOUT_COLUMNS : IR_LAYOUT_TOKENS, IR_MAX_IN);
-    fill(out, columns || words ? IR_LAYOUT_TERMS : rows || inner ? IR_LAYOUT_COLUMNS : IR_LAYOUT_TOKENS, IR_MAX_OUT);
-    if (op == IR_OP_ATTENTION)
+    const bool inner = split == IR_HEADS || split == IR_WIDTH || split == IR_RING;
+    const bool turned = split == IR_TURNED;
+    fill(in,
+         turned             ? IR_LAYOUT_HEADS
+         : rows || words    ? IR_LAYOUT_WHOLE
+         : columns || inner ? IR_LAYOUT_COLUMNS
+                            : IR_LAYOUT_TOKENS,
+         IR_MAX_IN);
+    fill(out,
+         turned             ? IR_LAYOUT_HEADS
+         : columns || words ? IR_LAYOUT_TERMS
+         : rows || inner    ? IR_LAYOUT_COLUMNS
+                            : IR_LAYOUT_TOKENS,
+         IR_MAX_OUT);
+    if (op == IR_OP_ATTENTION && !turned && split != IR_RING)
         in[1] = in[2] = IR_LAYOUT_KEYS;
     if (op == IR_OP_JOIN_HEADS && inner) /* what all heads share */
         in[1] = IR_LAYOUT_WHOLE;
@@ -128,6 +145,8 @@ int ir_op_param_cut(enum ir_op op, const struct ir_attrs *a, enum ir_split split
         return i == 0 && turned ? 1 : 0;
     case IR_COLUMNS_OF_W:
         return i > 0 ? -1 : turned ? 0 : 1;
+    case IR_TURNED:
+    case IR_RING:
     case IR_HEADS: /* sinks; norms have weights of each head, or the same for all */
         return op == IR_OP_ATTENTION || a->flags & IR_PER_HEAD ? 0 : -1;
     case IR_WIDTH:
@@ -160,6 +179,8 @@ void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, cons
 {
     const uint32_t parts = at_least_one(share->parts);
     ir_op_shapes(op, a, t, s);
+    if (a->flags & IR_DOCUMENTS && share->keys)
+        s->in[ir_op_inputs(op, a) - 1].dim[0] = share->keys;
     if (op == IR_OP_ATTENTION)
         attention_shapes(a, t, share, s);
     else if (op == IR_OP_RMSNORM && share->split == IR_WIDTH)

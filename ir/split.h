@@ -56,11 +56,16 @@ enum ir_split {
     IR_WORDS, /* embed, head_loss: a block of ceil(vocab/parts) words, the last one may have fewer */
     IR_COUNTS, /* router, dispatch, experts, combine: whole experts, and what is counted is counted over the sequence group:
                           capacities by position in the whole sequence, rows that stay as without one */
+    IR_TURNED, /* attention: a block of heads of all tokens of the sequence, those of a context group turned round by an all-to-all */
+    IR_RING, /* attention: a block of heads, or all (1 part); keys and values come one context part after the other */
     IR_SPLITS
 };
 /* How a value lies on the devices. Tokens: own ones, the whole width. Whole: all of the tensor group. Columns: those, own heads, features
  * or words. Terms: as whole, to be added over the tensor group. Keys: all tokens of the sequence by position, own heads; where the tensor
- * group has all tokens (one context part) as columns. Key terms: as keys, to be added over the context group: the gradient of keys. */
+ * group has all tokens (one context part) as columns. Key terms: as keys, to be added over the context group: the gradient of keys.
+ * Heads: all tokens of the sequence by position, one block of the heads that the device would have of its own tokens. Blocks: own tokens, these
+ * blocks one behind the other, in the order of the context group: what an all-to-all turns into heads, and heads into. Starts: where the
+ * document of each token of the sequence begins; (b,T), and the same on every device. */
 enum ir_layout {
     IR_LAYOUT_TOKENS,
     IR_LAYOUT_WHOLE,
@@ -68,6 +73,9 @@ enum ir_layout {
     IR_LAYOUT_TERMS,
     IR_LAYOUT_KEYS,
     IR_LAYOUT_KEY_TERMS,
+    IR_LAYOUT_HEADS,
+    IR_LAYOUT_BLOCKS,
+    IR_LAYOUT_STARTS,
     IR_LAYOUTS
 };
 
@@ -83,8 +91,8 @@ static inline uint32_t ir_op_packed_width(const struct ir_attrs *a)
     return a->heads * a->head_dim + a->kv_heads * (a->head_dim + ir_op_v_dim(a));
 }
 /* The layouts of inputs and outputs that the equations of the split operator take and give, as far as it has them. WHOLE: tokens, but for
- * the keys of attention; an operator outside of regions. Gradients are dual: of tokens tokens, of columns columns, of whole terms, of keys key
- * terms, of terms whole. */
+ * the keys of attention; an operator outside of regions. Gradients are dual: of tokens tokens, of columns columns, of heads heads, of whole terms, of
+ * keys key terms, of terms whole. */
 void ir_op_layouts(enum ir_op op, enum ir_split split, enum ir_layout in[IR_MAX_IN], enum ir_layout out[IR_MAX_OUT]);
 /* The dimension of parameter i along which blocks are cut; -1: every device has it whole. Packed q, k, v: each third for itself. */
 int ir_op_param_cut(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t i);
@@ -95,10 +103,12 @@ int ir_op_param_cut(enum ir_op op, const struct ir_attrs *a, enum ir_split split
 struct ir_share {
     uint32_t split; /* enum ir_split */
     uint32_t parts; /* devices that tell each other numbers: the tensor group, for IR_COUNTS the sequence group. 0: 1 */
-    uint32_t keys;  /* attention: keys and values there are here; 0: as many as tokens */
-    uint32_t ring;  /* attention: context parts whose keys come one after the other; 0: all keys are there */
+    uint32_t
+        keys; /* attention: keys and values there are here; 0: as many as tokens. Where documents are apart: tokens of the whole sequence */
+    uint32_t ring; /* attention: context parts whose keys come one after the other; 0: all keys are there */
 };
 /* ir_op_shapes() of a part: a are its local attributes, t its tokens. Beside those,
+ *   documents apart      the last input, where they begin, has `keys` tokens
  *   attention            in[1], in[2] have `keys` tokens, packed q, k, v in[0] too; ring, not packed: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side
  *                        by side (keys, kv_heads*(D+Dv)), all float32
  *   rmsnorm, IR_WIDTH    save[1], stash[0] (parts,t) float32: sums of x*x, of x*w*dy, over the columns of each member

@@ -52,15 +52,17 @@ struct share {
     bool zigzag;
 };
 /* Groups of the devices that share sequences: those of a replica; blocks of neighbours of these; those with one place in their blocks, and
- * these the other way round. The groups of a device set as sets, owned by the arena, equal for sets with equal groups. */
-enum share_kind { SHARE_SEQUENCE, SHARE_TENSOR, SHARE_CONTEXT, SHARE_CONTEXT_BACK };
+ * these the other way round; those of a replica in the order of their heads, where blocks of heads are split over context groups. The groups of a device set as sets, owned by the arena, equal for sets with equal groups. */
+enum share_kind { SHARE_SEQUENCE, SHARE_TENSOR, SHARE_CONTEXT, SHARE_CONTEXT_BACK, SHARE_HEADS };
 const uint32_t *share_groups(struct sched *s, uint32_t set, enum share_kind kind, uint32_t *n_groups);
 /* What of an operator a device does where sequences are shared. */
 struct op_side {
-    uint8_t split;  /* enum ir_split */
-    bool context;   /* attention: keys and values come from a context group */
-    bool thirds;    /* linear, IR_ROWS_OF_W: it makes packed q, k and v, each cut for itself */
-    uint32_t parts; /* blocks that it is split into; member j of a tensor group of p has block j*parts/p */
+    uint8_t split;    /* enum ir_split */
+    bool context;     /* attention: keys and values come from a context group, */
+    uint8_t exchange; /* enum shard_exchange: in this way */
+    bool thirds;      /* linear, IR_ROWS_OF_W: it makes packed q, k and v, each cut for itself */
+    uint32_t parts;   /* blocks that it is split into; member j of a tensor group of p has block j*parts/p */
+    uint32_t joined;  /* attention: devices that its head region joins; 1: it is in none */
     uint8_t in[IR_MAX_IN], out[IR_MAX_OUT]; /* enum ir_layout */
     uint32_t directive;                     /* of its region; IR_NONE: it is in none */
 };

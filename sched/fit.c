@@ -42,6 +42,13 @@ static bool holds(const struct sched *s, uint32_t bucket, uint32_t class_id)
     return false;
 }
 
+/* Of the shifts of a ring, which stand between the pieces of its runs; IR_NONE: it is none. */
+static uint32_t ring_stream(const struct sched *s, const struct ir_node *n)
+{
+    const uint32_t ring = n->pass == IR_PASS_BW ? IR_NONE : side_ring(s, &s->chunks.subs.at[n->what]);
+    return ring == IR_NONE ? IR_NONE : s->directives.at[s->sides[ring].directive].stream;
+}
+
 /* The stream on which a class has a part in a node; IR_NONE: it communicates nothing there. */
 static uint32_t stream_in(const struct fit *f, const struct ir_node *n)
 {
@@ -54,6 +61,8 @@ static uint32_t stream_in(const struct fit *f, const struct ir_node *n)
         return f->s->sets.at[m->to_set].class_id == f->class_id ? m->to_stream : IR_NONE;
     case IR_NODE_BORDER:
         return f->s->sets.at[n->set].class_id == f->class_id ? n->stream : IR_NONE;
+    case IR_NODE_RUN:
+        return f->s->sets.at[n->set].class_id == f->class_id ? ring_stream(f->s, n) : IR_NONE;
     case IR_NODE_REDUCE:
     case IR_NODE_GATHER:
         return holds(f->s, n->what, f->class_id) ? n->stream : IR_NONE;

@@ -104,6 +104,7 @@ static enum ir_layout layout_at(const struct mover *m, uint32_t node, uint32_t t
     case IR_NODE_SUM:
         return (enum ir_layout)m->d->sums.at[n->what].layout;
     case IR_NODE_BORDER:
+    case IR_NODE_TURN:
         return (enum ir_layout)m->d->moves.at[n->what].layout;
     default:
         return IR_LAYOUT_TOKENS;
@@ -123,23 +124,27 @@ static struct ir_node send_node(struct mover *moving, uint32_t from, uint32_t to
                              .stream = stream };
 }
 
-/* The directive of the region that a value enters or leaves: first is one of the edges that cross, as pass_build made it. */
-static uint32_t border_directive(const struct mover *moving, const struct ir_edge *first, enum ir_how how)
+/* The directive of the region that a value enters or leaves, and the sub-chunk: first is one of the edges that cross, as pass_build made it. */
+static uint32_t border_directive(const struct mover *moving, const struct ir_edge *first, enum ir_how how, bool leaves,
+                                 uint32_t *sub)
 {
     const struct sched *s = moving->s;
     const struct ir_node *a = &moving->d->nodes.at[first->from], *b = &moving->d->nodes.at[first->to];
     if (how == IR_HOW_ROWS)
         return region_of(s, a) != IR_NONE ? region_of(s, a) : region_of(s, b);
-    const struct ir_node *inside = how == IR_HOW_SUM || how == IR_HOW_KEY_SUM ? a : b;
+    const struct ir_node *inside = leaves ? a : b;
     CHECK(inside->kind == IR_NODE_RUN);
+    *sub = inside->what;
     return s->sides[s->chunks.ops.at[s->chunks.subs.at[inside->what].first_op]].directive;
 }
 
-static struct ir_node border_node(struct mover *moving, const struct ir_edge *first, struct ir_move *m)
+static struct ir_node border_node(struct mover *moving, const struct ir_edge *first, bool leaves, struct ir_move *m)
 {
     struct sched *s = moving->s;
     const struct ir_node *a = &moving->d->nodes.at[first->from], *b = &moving->d->nodes.at[first->to];
-    m->shard = border_directive(moving, first, (enum ir_how)m->how);
+    uint32_t sub = 0;
+    m->shard = border_directive(moving, first, (enum ir_how)m->how, leaves, &sub);
+    m->sub = m->how == IR_HOW_HEADS ? sub : 0;
     m->inward = m->how == IR_HOW_ROWS && region_of(s, b) != IR_NONE;
     uint32_t stream = s->directives.at[m->shard].stream;
     return (struct ir_node){ .kind = IR_NODE_BORDER,
@@ -188,8 +193,25 @@ static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint
     return sum;
 }
 
-/* Values between device sets; out of layouts that are to be summed; into those that a reader needs. In this order: a layout that is to
- * be summed becomes tokens first. */
+/* The same value in blocks by heads, or in rows again. */
+static uint32_t turn_node(struct ir_dag *d, uint32_t from, const struct ir_move *m, enum ir_layout layout)
+{
+    const struct ir_node giver = d->nodes.at[from];
+    struct ir_move turned = *m;
+    turned.layout = (uint8_t)layout;
+    vec_add(&d->moves, turned);
+    uint32_t node = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_TURN,
+                                                     .pass = IR_PASS_NONE,
+                                                     .mb = giver.mb,
+                                                     .what = d->moves.n - 1,
+                                                     .set = giver.set,
+                                                     .cost = 0.01f });
+    ir_dag_edge(d, from, node, m->grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, m->tensor);
+    return node;
+}
+
+/* Values between device sets; out of layouts that are to be summed, or have heads of all tokens; into those that a reader needs. In this order: such a
+ * layout becomes own tokens first. */
 enum round { ROUND_SETS, ROUND_LEAVE, ROUND_ENTER };
 
 /* One group of crossing edges of the same value: forward, every reader takes it from the new node; backward, that carries the
@@ -209,11 +231,19 @@ static void move_group(struct mover *m, const struct crossing *crossing, uint32_
     enum ir_layout given = round == ROUND_SETS ? IR_LAYOUT_TOKENS : layout_at(m, from, x.tensor, grad);
     if (grad && n > 1)
         from = sum_node(d, crossing, n, given);
-    const struct ir_node node = round == ROUND_SETS ? send_node(m, from, first.to, &x) : border_node(m, &first, &x);
+    const struct ir_node node = round == ROUND_SETS ? send_node(m, from, first.to, &x)
+                                                    : border_node(m, &first, round == ROUND_LEAVE, &x);
+    const bool heads = round != ROUND_SETS && x.how == IR_HOW_HEADS;
+    if (heads && round == ROUND_ENTER)
+        from = turn_node(d, from, &x, IR_LAYOUT_BLOCKS);
+    if (heads && round == ROUND_LEAVE)
+        x.layout = IR_LAYOUT_BLOCKS;
     vec_add(&d->moves, x);
     uint32_t move = ir_dag_node(d, node);
     d->nodes.at[move].what = d->moves.n - 1;
     ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, crossing[0].tensor);
+    if (heads && round == ROUND_LEAVE)
+        move = turn_node(d, move, &x, (enum ir_layout)crossing->layout);
     for (uint32_t i = 0; i < n; i++) {
         struct ir_edge *e = &d->edges.at[crossing[i].edge];
         e->from = move;
@@ -222,18 +252,22 @@ static void move_group(struct mover *m, const struct crossing *crossing, uint32_
     }
 }
 
-/* How a value leaves a layout that is to be summed, or enters another one; false: it need not in this round. */
+/* How a value leaves a layout that is to be summed or has heads of all tokens, or enters another one; false: it need not in this round. */
 static bool changes_layout(const struct mover *m, const struct ir_edge *e, enum round round, struct crossing *x)
 {
     bool grad = e->kind == IR_EDGE_GRAD;
     enum ir_layout given = layout_at(m, e->from, e->value, grad), taken = layout_at(m, e->to, e->value, grad);
-    bool terms = given == IR_LAYOUT_TERMS || given == IR_LAYOUT_KEY_TERMS;
-    if (given == taken || terms != (round == ROUND_LEAVE))
-        return false;
+    bool terms = given == IR_LAYOUT_TERMS || given == IR_LAYOUT_KEY_TERMS, heads = given == IR_LAYOUT_HEADS;
+    if (given == taken || given == IR_LAYOUT_BLOCKS || (terms || heads) != (round == ROUND_LEAVE))
+        return false; /* (blocks are on their way to what turns them) */
     x->layout = (uint8_t)taken;
     if (terms) {
         x->how = given == IR_LAYOUT_TERMS ? IR_HOW_SUM : IR_HOW_KEY_SUM;
         x->layout = given == IR_LAYOUT_KEY_TERMS && taken == IR_LAYOUT_COLUMNS ? IR_LAYOUT_COLUMNS : IR_LAYOUT_TOKENS;
+    } else if (heads || taken == IR_LAYOUT_HEADS) {
+        CHECK(heads || given == IR_LAYOUT_TOKENS || given == IR_LAYOUT_COLUMNS);
+        x->how = IR_HOW_HEADS;
+        x->layout = heads && taken != IR_LAYOUT_COLUMNS ? IR_LAYOUT_TOKENS : (uint8_t)taken;
     } else {
         CHECK(taken == IR_LAYOUT_WHOLE || taken == IR_LAYOUT_KEYS);
         x->how = taken == IR_LAYOUT_WHOLE ? IR_HOW_GATHER : IR_HOW_KEYS;

@@ -6,6 +6,8 @@ uint32_t side_tokens(const struct sched *s, enum ir_layout layout)
     switch (layout) {
     case IR_LAYOUT_KEYS:
     case IR_LAYOUT_KEY_TERMS:
+    case IR_LAYOUT_HEADS:
+    case IR_LAYOUT_STARTS:
         return s->g->seq_len;
     case IR_LAYOUT_TOKENS:
         return s->g->seq_len / s->share.n;
@@ -20,6 +22,8 @@ enum ir_layout side_dual(enum ir_layout layout)
         [IR_LAYOUT_TOKENS] = IR_LAYOUT_TOKENS,   [IR_LAYOUT_WHOLE] = IR_LAYOUT_TERMS,
         [IR_LAYOUT_COLUMNS] = IR_LAYOUT_COLUMNS, [IR_LAYOUT_TERMS] = IR_LAYOUT_WHOLE,
         [IR_LAYOUT_KEYS] = IR_LAYOUT_KEY_TERMS,  [IR_LAYOUT_KEY_TERMS] = IR_LAYOUT_KEYS,
+        [IR_LAYOUT_HEADS] = IR_LAYOUT_HEADS,     [IR_LAYOUT_BLOCKS] = IR_LAYOUT_BLOCKS,
+        [IR_LAYOUT_STARTS] = IR_LAYOUT_STARTS,
     };
     return (enum ir_layout)dual[layout];
 }
@@ -38,10 +42,15 @@ struct ir_share side_share(const struct sched *s, uint32_t op)
 {
     if (!s->sides)
         return (struct ir_share){ 0 };
-    const bool attends = s->g->ops.at[op].op == IR_OP_ATTENTION;
+    const struct ir_node_op *o = &s->g->ops.at[op];
+    const bool all = o->op == IR_OP_ATTENTION || o->attrs.flags & IR_DOCUMENTS;
+    const bool ring = s->sides[op].split == IR_RING;
     return (struct ir_share){ .split = s->sides[op].split,
                               .parts = s->sides[op].parts,
-                              .keys = attends ? s->g->seq_len : 0 };
+                              .keys = !all   ? 0
+                                      : ring ? s->g->seq_len / s->share.context
+                                             : s->g->seq_len,
+                              .ring = ring ? s->share.context : 0 };
 }
 
 struct ir_attrs side_attrs(const struct sched *s, uint32_t op)
@@ -131,7 +140,13 @@ uint32_t side_phases(const struct sched *s, const struct ir_sub *sub)
     for (uint32_t i = 0; i < sub->n_ops && s->sides; i++) {
         const uint32_t o = s->chunks.ops.at[sub->first_op + i];
         const struct ir_share share = side_share(s, o);
-        n += ir_op_phases((enum ir_op)s->g->ops.at[o].op, IR_PASS_F, &share) > 1;
+        n += !share.ring && ir_op_phases((enum ir_op)s->g->ops.at[o].op, IR_PASS_F, &share) > 1;
     }
     return n;
+}
+
+uint32_t side_ring(const struct sched *s, const struct ir_sub *sub)
+{
+    const uint32_t first = s->chunks.ops.at[sub->first_op];
+    return s->sides && s->sides[first].split == IR_RING ? first : IR_NONE;
 }

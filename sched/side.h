@@ -22,6 +22,8 @@ struct ir_shape side_whole_rows(const struct sched *s, uint32_t tensor, enum ir_
 enum ir_layout side_dual(enum ir_layout layout);
 /* Operators of a sub-chunk whose forward has two phases, with an exchange of numbers between. */
 uint32_t side_phases(const struct sched *s, const struct ir_sub *sub);
+/* The attention of a sub-chunk that has keys and values one context part after the other; IR_NONE: it has none. It is alone then. */
+uint32_t side_ring(const struct sched *s, const struct ir_sub *sub);
 /* Tokens of an operator's rows; of a program's: 0 where sequences are not shared. */
 uint32_t side_op_tokens(const struct sched *s, uint32_t op);
 uint32_t side_program_tokens(const struct sched *s, const struct ir_sub *sub);

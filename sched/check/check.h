@@ -32,8 +32,9 @@ struct check_program {
     bool scalars;               /* adds to the step's scalars */
 };
 
-/* The groups of devices that share sequences, by group of a plan: of tensor groups, of context groups, of these turned round. */
-enum share_role { SHARED_BY_NONE, SHARED_BY_TENSOR, SHARED_BY_CONTEXT, SHARED_BACKWARDS };
+/* The groups of devices that share sequences, by group of a plan: of tensor groups, of context groups, of these turned round, of sequence
+ * groups in the order of heads that context groups split further. */
+enum share_role { SHARED_BY_NONE, SHARED_BY_TENSOR, SHARED_BY_CONTEXT, SHARED_BACKWARDS, SHARED_BY_HEADS };
 
 struct check_class {
     const struct plan *p;
@@ -151,7 +152,7 @@ static inline uint32_t check_n_instrs(const struct check *c, const struct check_
 static inline bool check_is_collective(uint32_t op)
 {
     return op == PLAN_ALL_REDUCE || op == PLAN_REDUCE_SCATTER || op == PLAN_ALL_GATHER || op == PLAN_ALL_TO_ALL ||
-           op == PLAN_ALL_TO_ALL_V || op == PLAN_SCALARS;
+           op == PLAN_ALL_TO_ALL_V || op == PLAN_SHIFT || op == PLAN_SCALARS;
 }
 
 static inline bool check_is_comm(uint32_t op)

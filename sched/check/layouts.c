@@ -11,9 +11,15 @@
 const char *check_layout_name(uint32_t layout)
 {
     static const char *const names[IR_LAYOUTS + 1] = {
-        [IR_LAYOUT_TOKENS] = "own tokens",     [IR_LAYOUT_WHOLE] = "all tokens of the tensor group",
-        [IR_LAYOUT_COLUMNS] = "own columns",   [IR_LAYOUT_TERMS] = "terms of a sum",
-        [IR_LAYOUT_KEYS] = "keys by position", [IR_LAYOUT_KEY_TERMS] = "terms of keys' gradients",
+        [IR_LAYOUT_TOKENS] = "own tokens",
+        [IR_LAYOUT_WHOLE] = "all tokens of the tensor group",
+        [IR_LAYOUT_COLUMNS] = "own columns",
+        [IR_LAYOUT_TERMS] = "terms of a sum",
+        [IR_LAYOUT_KEYS] = "keys by position",
+        [IR_LAYOUT_KEY_TERMS] = "terms of keys' gradients",
+        [IR_LAYOUT_HEADS] = "all tokens of a block of heads",
+        [IR_LAYOUT_BLOCKS] = "blocks of heads",
+        [IR_LAYOUT_STARTS] = "where documents begin",
         [IR_LAYOUTS] = "any layout",
     };
     return names[layout <= IR_LAYOUTS ? layout : IR_LAYOUTS];
@@ -41,8 +47,20 @@ static bool is_key(const struct ir_node_op *op, uint32_t i)
     return op->op == IR_OP_ATTENTION && (i > 0 || op->attrs.flags & IR_PACKED);
 }
 
+/* Of one context part, as attention has them: of these the tokens are a device's own, or all of its tensor group. */
+static uint8_t own_layout(const struct plan_header *h)
+{
+    return h->share == h->context ? IR_LAYOUT_TOKENS : IR_LAYOUT_COLUMNS;
+}
+
 static uint8_t layout_in(const struct plan_header *h, const struct ir_node_op *op, uint32_t split, uint32_t i)
 {
+    if (op->attrs.flags & IR_DOCUMENTS && i == ir_op_inputs((enum ir_op)op->op, &op->attrs) - 1)
+        return IR_LAYOUT_STARTS;
+    if (split == IR_TURNED)
+        return IR_LAYOUT_HEADS;
+    if (split == IR_RING)
+        return own_layout(h);
     if (is_key(op, i) && h->context > 1)
         return IR_LAYOUT_KEYS;
     switch (split) {
@@ -58,7 +76,7 @@ static uint8_t layout_in(const struct plan_header *h, const struct ir_node_op *o
     }
 }
 
-static uint8_t layout_out(uint32_t split)
+static uint8_t layout_out(const struct plan_header *h, uint32_t split)
 {
     switch (split) {
     case IR_COLUMNS_OF_W:
@@ -68,6 +86,10 @@ static uint8_t layout_out(uint32_t split)
     case IR_HEADS:
     case IR_WIDTH:
         return IR_LAYOUT_COLUMNS;
+    case IR_TURNED:
+        return IR_LAYOUT_HEADS;
+    case IR_RING:
+        return own_layout(h);
     default:
         return IR_LAYOUT_TOKENS;
     }
@@ -77,15 +99,17 @@ uint8_t layouts_of(const struct values *v, const struct plan_kernel *k, uint32_t
 {
     if (!v->p->h->share)
         return IR_LAYOUT_TOKENS;
+    if (k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS)
+        return (k->op == IR_OP_TO_BLOCKS) == (which >= OPERAND_OUT) ? IR_LAYOUT_BLOCKS : own_layout(v->p->h);
     if (k->op >= IR_OP_GRAPH_COUNT)
         return IR_LAYOUTS;
     const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
     if (which < OPERAND_OUT)
         return layout_in(v->p->h, op, k->split, which - OPERAND_IN);
     if (which < OPERAND_SAVE)
-        return layout_out(k->split);
+        return layout_out(v->p->h, k->split);
     if (which >= OPERAND_DOUT && which < OPERAND_DIN)
-        return dual(layout_out(k->split));
+        return dual(layout_out(v->p->h, k->split));
     if (which >= OPERAND_DIN && which < OPERAND_DPARAM)
         return dual(layout_in(v->p->h, op, k->split, (which - OPERAND_DIN) % IR_MAX_IN));
     return IR_LAYOUT_TOKENS; /* saved and stashed: by name */
@@ -108,9 +132,17 @@ uint32_t layouts_tokens(const struct values *v, uint32_t layout)
 {
     const struct plan_header *h = v->p->h;
     const uint32_t t = v->c->g->seq_len;
-    return !h->share || layout == IR_LAYOUT_KEYS || layout == IR_LAYOUT_KEY_TERMS ? t
-           : layout == IR_LAYOUT_TOKENS                                           ? t / h->share
-                                                                                  : t / h->context;
+    switch (h->share ? layout : IR_LAYOUT_KEYS) {
+    case IR_LAYOUT_KEYS:
+    case IR_LAYOUT_KEY_TERMS:
+    case IR_LAYOUT_HEADS:
+    case IR_LAYOUT_STARTS:
+        return t;
+    case IR_LAYOUT_TOKENS:
+        return t / h->share;
+    default:
+        return t / h->context;
+    }
 }
 
 /* The rows of a kernel are those of its layout; a split one is split over tensor groups. */
@@ -119,18 +151,23 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
     const struct plan_program *g = &v->p->programs[program];
     const struct plan_kernel *k = &v->p->kernels[kernel];
     struct check_place at = { .cls = v->cls };
+    if (v->p->h->share && (k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS))
+        return heads_check_turn(v, program, kernel);
     if (!v->p->h->share || k->op >= IR_OP_GRAPH_COUNT)
         return ST_OK;
     const struct ir_node_op *op = &v->c->g->ops.at[k->graph_op];
-    const uint32_t layout = op->out[0] != IR_NONE ? layout_out(k->split) : layout_in(v->p->h, op, k->split, 0);
+    const uint32_t layout = op->out[0] != IR_NONE ? layout_out(v->p->h, k->split) : layout_in(v->p->h, op, k->split, 0);
     if (g->tokens != layouts_tokens(v, layout))
         return check_wrong(v->c, RULE_LAYOUT, at,
                            "program %u, kernel %u (%s) computes with %u tokens of a sequence, but %s are %u", program,
                            kernel - g->first_kernel, op->name, g->tokens, check_layout_name(layout),
                            layouts_tokens(v, layout));
-    if (k->split && k->split != IR_COUNTS && v->c->classes[v->cls].share_role[g->parts] != SHARED_BY_TENSOR)
-        return check_wrong(v->c, RULE_BINDING, at, "program %u splits %s over group %u, which is no tensor groups",
-                           program, op->name, g->parts);
+    const uint8_t role = v->c->classes[v->cls].share_role[g->parts];
+    const bool turned = k->split == IR_TURNED, whole = k->split == IR_RING && k->parts == 1;
+    if (turned ? !heads_are_split_by(v->p->h, role)
+               : k->split && !whole && k->split != IR_COUNTS && role != SHARED_BY_TENSOR)
+        return check_wrong(v->c, RULE_BINDING, at, "program %u splits %s over group %u, which is no %s", program,
+                           op->name, g->parts, turned ? "sequence groups in the order of heads" : "tensor groups");
     return ST_OK;
 }
 
@@ -164,12 +201,15 @@ static bool is_group(const struct plan *p, uint32_t set, const uint32_t *positio
     const struct plan_header *h = p->h;
     const uint32_t tensor = h->share / h->context, n = p->sets[set].size;
     const uint32_t first = position[plan_set_at(p, set, 0)], part = first % h->share / tensor;
-    if (role == SHARED_BY_TENSOR ? n != tensor || first % tensor : n != h->context)
+    if (role == SHARED_BY_TENSOR  ? n != tensor || first % tensor
+        : role == SHARED_BY_HEADS ? n != h->share || first % h->share
+                                  : n != h->context)
         return false;
     if ((role == SHARED_BY_CONTEXT && part != 0) || (role == SHARED_BACKWARDS && part != h->context - 1))
         return false;
     for (uint32_t k = 1; k < n; k++) {
         const uint32_t at = role == SHARED_BY_TENSOR    ? first + k
+                            : role == SHARED_BY_HEADS   ? first + k % h->context * tensor + k / h->context
                             : role == SHARED_BY_CONTEXT ? first + k * tensor
                                                         : first - k * tensor;
         if (position[plan_set_at(p, set, k)] != at)
@@ -183,7 +223,7 @@ static uint8_t role_of(const struct plan *p, uint32_t group, const uint32_t *pos
     const struct plan_group *g = &p->groups[group];
     if (g->kind == PLAN_GROUP_UNION && g->n_sets > 1)
         return SHARED_BY_NONE;
-    for (uint8_t role = SHARED_BY_TENSOR; role <= SHARED_BACKWARDS; role++) {
+    for (uint8_t role = SHARED_BY_TENSOR; role <= SHARED_BY_HEADS; role++) {
         bool all = true;
         for (uint32_t s = 0; s < g->n_sets && all; s++)
             all = is_group(p, g->first_set + s, position, (enum share_role)role);

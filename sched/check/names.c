@@ -56,7 +56,7 @@ bool values_may_stand(const struct item *item, uint32_t kind)
     case NAME_SAVE:
         return kind == SLOT_KEEP || kind == SLOT_STASH || (item->write && kind == SLOT_TEMP);
     case NAME_STASH:
-        return kind == SLOT_STASH || (item->write && kind == SLOT_TEMP);
+        return kind == SLOT_STASH || (item->write && (kind == SLOT_TEMP || kind == SLOT_RING));
     default:
         return kind == SLOT_GRADIENT || kind == SLOT_STASH || (item->write && kind == SLOT_TEMP);
     }
@@ -127,6 +127,10 @@ static enum status list_kernel(const struct values *v, uint32_t program, uint32_
                                  .id = k->tensor,
                                  .elements = k->n,
                                  .bytes = k->n * ir_dtype_size((enum ir_dtype)k->type, v->p->h->compute) };
+            if (k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS)
+                item.name = v->p->slots[v->p->programs[program].first_slot + o->slot].kind == SLOT_TENSOR
+                                ? NAME_TENSOR
+                                : NAME_GRADIENT;
             if (k->op < IR_OP_GRAPH_COUNT)
                 item = name_operand(v, &v->p->programs[program], k, which);
             if (item.name == NAME_NONE)

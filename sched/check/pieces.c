@@ -54,6 +54,8 @@ enum status pieces_run(struct values *v, uint32_t i, const struct plan_instr *in
     const struct plan_program *g = &p->programs[in->program];
     struct check_place at = { v->cls, v->l, i };
     const uint32_t n = check_n_instrs(v->c, v->l, v->cls);
+    if (plan_ring(p, g) != PLAN_NONE)
+        return ring_run(v, i, in);
     bool more = phased_kernel(p, g, in->count + 1) != NULL;
     if (more != (in->count < g->phases))
         return check_wrong(v->c, RULE_PROGRAM, at, "program %u says %u exchanges", in->program, g->phases);

@@ -29,8 +29,9 @@ static int by_place(const void *a, const void *b)
 static const uint64_t one = 1; /* a bit of a mask */
 
 /* Operands that a kernel of the graph cannot do without. */
-static uint64_t needed(const struct check *c, const struct ir_node_op *op, enum ir_pass pass)
+static uint64_t needed(const struct check *c, const struct ir_node_op *op, const struct plan_kernel *k)
 {
+    const enum ir_pass pass = (enum ir_pass)k->pass;
     const struct ir_op_info *info = &ir_op_info[op->op];
     uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads;
     uint64_t mask = 0;
@@ -52,16 +53,19 @@ static uint64_t needed(const struct check *c, const struct ir_node_op *op, enum 
     for (uint32_t i = 0; i < IR_MAX_SAVE; i++)
         if (pass != IR_PASS_F && reads & IR_SAVE(i) && i < info->n_save)
             mask |= one << (OPERAND_SAVE + i);
+    if (k->split == IR_RING)
+        mask |= pass == IR_PASS_F ? 3 * one << OPERAND_SAVE : pass == IR_PASS_BI ? 3 * one << OPERAND_STASH : 0;
     return mask;
 }
 
 /* Operands that the operator has at all, with this mask: what is added to belongs to what is given. */
-static uint64_t possible(const struct check *c, const struct ir_node_op *op, uint64_t asked)
+static uint64_t possible(const struct check *c, const struct ir_node_op *op, const struct plan_kernel *k)
 {
+    const uint64_t asked = k->mask;
     const struct ir_op_info *info = &ir_op_info[op->op];
-    const bool words = op->op == IR_OP_HEAD_LOSS; /* the numbers of split words */
-    uint64_t mask = one << OPERAND_WORK | ((one << (info->n_save + words)) - 1) << OPERAND_SAVE |
-                    ((one << info->n_stash) - 1) << OPERAND_STASH;
+    const bool ring = k->split == IR_RING, words = op->op == IR_OP_HEAD_LOSS; /* the numbers of split words */
+    uint64_t mask = one << OPERAND_WORK | ((one << (info->n_save + (words || ring))) - 1) << OPERAND_SAVE |
+                    ((one << (info->n_stash + 2 * ring)) - 1) << OPERAND_STASH;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE) {
             uint64_t gives = (info->grad_in & ~info->alias_in) >> i & 1, given = asked >> (OPERAND_DIN + i) & 1;
@@ -103,8 +107,8 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s",
                            program, kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name,
                            ir_op_info[op->op].name);
-    uint64_t lack = needed(c, op, k->pass) & ~k->mask;
-    uint64_t extra = k->mask & ~possible(c, op, k->mask);
+    uint64_t lack = needed(c, op, k) & ~k->mask;
+    uint64_t extra = k->mask & ~possible(c, op, k);
     if (extra)
         return check_wrong(c, RULE_PROGRAM, at,
                            "program %u: kernel %u (%s) has operand %d, which its operator does not have", program,

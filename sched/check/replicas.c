@@ -65,6 +65,7 @@ static enum status moved(struct replicas *r, uint32_t i, const struct plan_instr
         return ST_OK;
     case PLAN_ALL_GATHER:
     case PLAN_REDUCE_SCATTER:
+    case PLAN_SHIFT:
         if (!plan_moves_tensor(k->p, in))
             return ST_OK;
         seq = PLAN_NONE;

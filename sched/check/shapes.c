@@ -28,8 +28,6 @@ struct ir_kernel check_kernel_part(const struct check *c, const struct plan_prog
                                 .t = g->tokens ? g->tokens : c->g->seq_len,
                                 .ep = g->ep };
     if (g->tokens)
-        kernel.share = (struct ir_share){ .split = k->split,
-                                          .parts = parts,
-                                          .keys = op->op == IR_OP_ATTENTION ? c->g->seq_len : 0 };
+        kernel.share = plan_kernel_share(c->classes[0].p, c->g, k);
     return kernel;
 }

@@ -157,9 +157,15 @@ static enum status bind_buffer(struct values *v, uint32_t i, uint32_t k, const s
         return check_wrong(v->c, RULE_LAYOUT, at, "base %u: rows in buffer %u lie %s, the program computes %s", k,
                            buffer, held->away ? "where their experts are" : "at home",
                            away ? "where the experts are" : "at home");
+    if (value && !(s->access & PLAN_WRITE) && held->shifts)
+        return check_wrong(v->c, RULE_LAYOUT, at, "base %u: buffer %u holds the keys or values of another member", k,
+                           buffer);
     held->bound = i + 1;
-    if (s->access & PLAN_WRITE)
+    if (s->access & PLAN_WRITE) {
         held->away = away;
+        held->shifts = 0;
+        held->pieces = s->kind == SLOT_RING;
+    }
     return ST_OK;
 }
 
@@ -227,10 +233,11 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
         if (!tensor || f->what >= v->c->g->tensors.n || f->mb != in->mb || b->offset != f->offset ||
             f->what != in->tensor)
             return check_wrong(v->c, RULE_VALUE, at, "buffer %u does not hold a tensor of this microbatch", b->buffer);
-        if (in->op == PLAN_LOAD && v->p->h->share && in->count != layouts_tokens(v, f->layout))
+        const uint32_t loads = f->layout == IR_LAYOUT_STARTS ? 0 : layouts_tokens(v, f->layout);
+        if (in->op == PLAN_LOAD && v->p->h->share && in->count != loads)
             return check_wrong(v->c, RULE_LAYOUT, at,
                                "loads %" PRIu64 " tokens of each sequence into buffer %u, %s are %u", in->count,
-                               b->buffer, check_layout_name(f->layout), layouts_tokens(v, f->layout));
+                               b->buffer, check_layout_name(f->layout), loads);
         if (f->layout != IR_LAYOUT_TOKENS && in->op != PLAN_LOAD)
             return check_wrong(v->c, RULE_LAYOUT, at, "sends or receives buffer %u, which holds %s", b->buffer,
                                check_layout_name(f->layout));
@@ -309,12 +316,17 @@ static enum status check_class(struct values *v, uint32_t *waits)
             *waits = comm;
             return ST_OK;
         }
+        TRY(ring_check_home(v, i, &in[i]));
         if (in[i].op == PLAN_RUN && in[i].count == 0)
             TRY(check_run_values(v, i, &in[i]));
         else if (in[i].op == PLAN_LOAD || in[i].op == PLAN_SEND || in[i].op == PLAN_RECV || in[i].op == PLAN_EXCHANGE)
             TRY(check_moved(v, i, &in[i]));
+        else if (in[i].op == PLAN_ALL_TO_ALL && heads_travel(v, &in[i]))
+            TRY(heads_exchange(v, i, &in[i]));
         else if (in[i].op == PLAN_ALL_TO_ALL || in[i].op == PLAN_ALL_TO_ALL_V)
             TRY(check_rows(v, i, &in[i]));
+        else if (in[i].op == PLAN_SHIFT)
+            TRY(ring_shift(v, i, &in[i]));
         else if (check_is_collective(in[i].op) && plan_moves_tensor(v->p, &in[i]))
             TRY(values_border(v, i, &in[i]));
         if (in[i].op == PLAN_RUN)

@@ -55,6 +55,9 @@ struct held {
     uint32_t flow;   /* frames: number in interface.flows of that program */
     uint32_t bound;  /* last instruction that had it as a base of a RUN, plus one */
     bool away;       /* rows that lie where their experts are */
+    uint32_t shifts; /* of keys and values of a ring, and gradients: so many members from home */
+    uint32_t pieces; /* SLOT_RING: so many have added to it */
+    uint32_t from;   /* buffer that a shift brought it from, on the member before */
     uint64_t sum;    /* of a gradient */
 };
 /* What a message between two classes carries. */
@@ -96,6 +99,24 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
 enum status layouts_check_bases(const struct values *v, uint32_t i, const struct items *items, uint32_t *any);
 /* A tensor, or its gradient, of the members of a tensor or context group: all of it, or, keys of a zigzag, one half. */
 enum status values_border(struct values *v, uint32_t i, const struct plan_instr *in);
+
+/* ---- heads exchanged within context groups (heads.c) ---- */
+
+/* Is attention with IR_TURNED split over groups of this role? */
+bool heads_are_split_by(const struct plan_header *h, uint8_t role);
+/* A kernel that makes blocks by heads of rows, or rows of them. */
+enum status heads_check_turn(const struct values *v, uint32_t program, uint32_t kernel);
+/* An all-to-all of a tensor, or of its gradient, that is no rows of experts: of blocks by heads. */
+bool heads_travel(const struct values *v, const struct plan_instr *in);
+enum status heads_exchange(struct values *v, uint32_t i, const struct plan_instr *in);
+
+/* ---- rings (ring.c) ---- */
+
+/* A piece of a ring: behind the one before it, on what that had, a member further. And what goes on between them. */
+enum status ring_run(struct values *v, uint32_t i, const struct plan_instr *in);
+enum status ring_shift(struct values *v, uint32_t i, const struct plan_instr *in);
+/* No other communication sends on what is not at home. */
+enum status ring_check_home(const struct values *v, uint32_t i, const struct plan_instr *in);
 
 /* ---- programs in pieces (pieces.c) ---- */
 

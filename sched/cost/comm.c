@@ -206,6 +206,7 @@ static struct volume volume_of(const struct cost_class *c, const struct plan_lis
                                const struct cost_ends *e)
 {
     double n = (double)in->count * ir_dtype_size((enum ir_dtype)in->type, IR_F32);
+    struct cost_ends one = *e;
     switch ((enum plan_op)in->op) {
     case PLAN_ALL_REDUCE:
         return all_reduce(c->m, e, n);
@@ -219,6 +220,10 @@ static struct volume volume_of(const struct cost_class *c, const struct plan_lis
         n = (double)ir_shape_elements(&c->g->tensors.at[in->tensor].shape) * l->microbatch_size / e->size *
             ir_dtype_size((enum ir_dtype)in->type, IR_F32);
         return pairwise(e, n, 1);
+    case PLAN_SHIFT: /* to one of them */
+        for (uint32_t k = 0; k < LINK_COUNT; k++)
+            one.peers[k] = k == farthest(e) && e->peers[k];
+        return pairwise(&one, n, 1);
     default: /* ALL_TO_ALL, SEND, RECV, EXCHANGE */
         return pairwise(e, n, 1);
     }

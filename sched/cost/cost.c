@@ -142,7 +142,7 @@ static bool from_points(const struct machine *m, struct machine_point *at)
 
 double cost_kernel(const struct machine *m, const struct cost_kernel *k)
 {
-    bool plain = k->op == IR_OP_SUM || k->op == IR_OP_COPY; /* as an addition, byte for byte */
+    bool plain = k->op >= IR_OP_GRAPH_COUNT; /* as an addition, byte for byte */
     struct machine_point at = { .kind = plain ? IR_OP_ADD : k->op,
                                 .pass = plain ? IR_PASS_F : k->pass,
                                 .dtype = k->compute };
@@ -174,6 +174,11 @@ double cost_elements(const struct machine *m, uint32_t kind, double n, uint32_t 
 static void last_runs(const struct plan_header *h, uint32_t seq_len, uint32_t tokens, struct ir_run run[2])
 {
     const bool whole = tokens == seq_len / h->context;
+    if (tokens == seq_len) {
+        run[0] = (struct ir_run){ 0, seq_len };
+        run[1] = (struct ir_run){ 0, 0 };
+        return;
+    }
     const struct ir_rows rows = { seq_len, whole ? h->context : h->share, h->context, h->zigzag };
     ir_rows_of(&rows, rows.n - 1, run);
 }
@@ -197,9 +202,7 @@ double cost_program(const struct machine *m, const struct plan *p, uint32_t prog
         struct ir_share share;
         if (q->tokens && kernel.attrs && !(q->ep > 1 && k->op == IR_OP_EXPERTS)) {
             local = ir_op_local((enum ir_op)k->op, kernel.attrs, (enum ir_split)k->split, k->parts ? k->parts : 1);
-            share = (struct ir_share){ .split = k->split,
-                                       .parts = k->parts,
-                                       .keys = k->op == IR_OP_ATTENTION ? g->seq_len : 0 };
+            share = plan_kernel_share(p, g, k);
             kernel.attrs = &local;
             kernel.share = &share;
             last_runs(p->h, g->seq_len, q->tokens, kernel.run);

@@ -40,6 +40,7 @@ enum simulate_kind simulate_kind_of(enum plan_op op)
         [PLAN_ALL_GATHER] = SIMULATE_GATHER,
         [PLAN_ALL_TO_ALL] = SIMULATE_ALL_TO_ALL,
         [PLAN_ALL_TO_ALL_V] = SIMULATE_ALL_TO_ALL,
+        [PLAN_SHIFT] = SIMULATE_SEND,
     };
     return (enum simulate_kind)kinds[op];
 }

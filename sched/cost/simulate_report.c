@@ -145,6 +145,7 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
         break;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_SHIFT:
     case PLAN_SEND:
     case PLAN_RECV:
     case PLAN_EXCHANGE:

@@ -122,14 +122,15 @@ double timeline_units_time(void *self, uint32_t cls, const struct plan_instr *in
     const struct timeline_units *u = self;
     (void)start;
     switch ((enum plan_op)in->op) {
-    case PLAN_RUN: /* of a program in pieces the first counts for all */
-        return in->count ? 0 : u->program[cls][in->program];
+    case PLAN_RUN: /* a program in pieces has in each an equal part */
+        return u->program[cls][in->program] / (u->plans[cls].programs[in->program].phases + 1);
     case PLAN_SEND:
     case PLAN_RECV:
     case PLAN_EXCHANGE:
         return u->move;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:
+    case PLAN_SHIFT:
         return u->all_to_all / u->transfers[cls];
     case PLAN_ALL_REDUCE:
     case PLAN_REDUCE_SCATTER:

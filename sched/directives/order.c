@@ -228,7 +228,8 @@ static bool leads_back(const struct ir_dag *d, uint32_t node, uint32_t number, c
     const struct ir_node *n = &d->nodes.at[node];
     if (mark[node] == number)
         return true;
-    if (n->kind != IR_NODE_SUM && (n->kind != IR_NODE_BORDER || d->moves.at[n->what].how == IR_HOW_ROWS))
+    if (n->kind != IR_NODE_SUM && n->kind != IR_NODE_TURN &&
+        (n->kind != IR_NODE_BORDER || d->moves.at[n->what].how == IR_HOW_ROWS))
         return false;
     const uint32_t *first = sinks ? d->out_first : d->in_first, *edge = sinks ? d->out_edge : d->in_edge;
     for (uint32_t k = first[node]; k < first[node + 1]; k++) {

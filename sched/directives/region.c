@@ -152,6 +152,12 @@ static bool walk_back(struct found *f, uint32_t tensor)
     return o != IR_NONE && s->g->ops.at[o].op == IR_OP_LINEAR && add_op(f, o);
 }
 
+/* Inputs of a core that linear operators make: not where documents begin. */
+static uint32_t values_read(const struct ir_node_op *core)
+{
+    return ir_op_inputs((enum ir_op)core->op, &core->attrs) - (core->attrs.flags & IR_DOCUMENTS ? 1 : 0);
+}
+
 /* The operators of the region around a core, in f->ops; false: this is none. */
 static bool find_region(struct found *f)
 {
@@ -159,8 +165,8 @@ static bool find_region(struct found *f)
     const struct ir_node_op *core = &s->g->ops.at[f->core];
     f->n = 0;
     add_op(f, f->core);
-    for (int i = 0; i < IR_MAX_IN; i++)
-        if (core->in[i] != IR_NONE && !walk_back(f, core->in[i]))
+    for (uint32_t i = 0; i < values_read(core); i++)
+        if (!walk_back(f, core->in[i]))
             return false;
     uint32_t behind = only_reader(s, core->out[0]);
     return behind != IR_NONE && s->g->ops.at[behind].op == IR_OP_LINEAR && add_op(f, behind);
@@ -313,11 +319,11 @@ static enum status head_region(struct found *f, uint32_t number, struct err *e)
     const uint32_t p = s->share.tensor;
     TRY(check_inside(f, e));
     TRY(check_heads(f, e));
-    for (uint32_t i = 0; i < IR_MAX_IN; i++)
-        if (core->in[i] != IR_NONE)
-            TRY(split_input(f, i, number, e));
+    for (uint32_t i = 0; i < values_read(core); i++)
+        TRY(split_input(f, i, number, e));
     TRY(split_linear(f, f->ops[f->n - 1], IR_COLUMNS_OF_W, p, false, number, e));
     set_side(f, f->core, IR_HEADS, p, number);
+    s->sides[f->core].joined = p;
     return ST_OK;
 }
 
@@ -380,6 +386,28 @@ static enum status vocab_region(struct found *f, uint32_t number, struct err *e)
 
 /* ---- context ------------------------------------------------------------------------------------------------------- */
 
+/* Packed q, k and v are blocks of each side by side where they are exchanged by heads, and so nothing else. */
+static enum status check_packed(const struct found *f, struct err *e)
+{
+    const struct sched *s = f->s;
+    const struct ir_node_op *core = &s->g->ops.at[f->core];
+    for (uint32_t o = 0; o < s->g->ops.n; o++) {
+        const struct ir_node_op *op = &s->g->ops.at[o];
+        bool reads = false, alike = op->attrs.flags & IR_PACKED && op->attrs.heads == core->attrs.heads &&
+                                    op->attrs.kv_heads == core->attrs.kv_heads && op->in[0] == core->in[0];
+        for (int i = 0; i < IR_MAX_IN; i++)
+            reads = reads || op->in[i] == core->in[0];
+        if (core->attrs.flags & IR_PACKED && op->op == IR_OP_ATTENTION &&
+            ((reads && !alike) || op->out[0] == core->in[0]))
+            return js_wrong(
+                &directive_of(f)->js, e,
+                "%s reads packed q, k and v that %s has otherwise; \"all-to-all\" needs them for itself: use "
+                "\"gather\"",
+                core->name, op->name);
+    }
+    return ST_OK;
+}
+
 static enum status context_region(struct found *f, uint32_t number, struct err *e)
 {
     struct sched *s = f->s;
@@ -388,12 +416,15 @@ static enum status context_region(struct found *f, uint32_t number, struct err *
     const struct directive *d = directive_of(f);
     if (side->context)
         return js_wrong(&d->js, e, "two shard directives with \"dim\":\"context\" match %s", op->name);
-    if (op->in[1] != IR_NONE && op->in[0] == op->in[1])
+    if (d->exchange != EXCHANGE_ALL_TO_ALL && op->in[0] == op->in[1])
         return js_wrong(&d->js, e, "%s reads its queries as keys too; a context region needs them apart", op->name);
+    if (d->exchange == EXCHANGE_ALL_TO_ALL)
+        TRY(check_packed(f, e));
     side->context = true;
+    side->exchange = d->exchange;
     side->directive = f->directive;
     s->regions[f->core] = number;
-    for (uint32_t i = op->attrs.flags & IR_PACKED ? 0 : 1; i < IR_MAX_IN; i++)
+    for (uint32_t i = op->attrs.flags & IR_PACKED ? 0 : 1; i < IR_MAX_IN && d->exchange == EXCHANGE_GATHER; i++)
         side->in[i] = IR_LAYOUT_KEYS;
     return ST_OK;
 }
@@ -410,14 +441,6 @@ static const struct region_kind {
     [DIM_VOCAB] = { "embedding or head", vocab_region, false },
     [DIM_CONTEXT] = { "attention", context_region, false },
 };
-
-static enum status check_built(const struct directive *d, struct err *e)
-{
-    if (d->exchange != EXCHANGE_GATHER)
-        return js_wrong(&d->js, e, "\"exchange\":\"%s\" is not implemented yet; use \"gather\"",
-                        d->exchange == EXCHANGE_RING ? "ring" : "all-to-all");
-    return ST_OK;
-}
 
 /* Every chunk of a region's filter has a sequence group. */
 static enum status check_sequence(const struct sched *s, const struct directive *d, struct err *e)
@@ -476,7 +499,7 @@ static enum status check_op(const struct sched *s, const struct directive *seque
 {
     const struct ir_node_op *op = &s->g->ops.at[o];
     const struct op_side *side = &s->sides[o];
-    const uint32_t n = s->share.n, joined = side->split == IR_HEADS ? s->share.tensor : 1;
+    const uint32_t n = s->share.n, joined = side->joined;
     char text[160];
     if (op->op == IR_OP_ATTENTION && !side->context && joined < n) {
         chunk_text(s, s->chunks.chunk_of[o], text, sizeof text);
@@ -495,11 +518,6 @@ static enum status check_op(const struct sched *s, const struct directive *seque
                         "%s works on sequences in %u parts, other attention on %u; for now head regions match all "
                         "attention or none",
                         op->name, n / joined, s->share.context);
-    if (op->attrs.flags & IR_DOCUMENTS)
-        return js_wrong(&sequence->js, e,
-                        "%s keeps documents apart, which is not implemented yet where sequences are shared; use "
-                        "\"documents\": \"join\", or no \"dim\":\"sequence\"",
-                        op->name);
     if ((op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0) || (op->op == IR_OP_DISPATCH && op->attrs.capacity))
         return js_wrong(&sequence->js, e,
                         "%s counts over whole sequences (%s), which is not implemented yet where sequences are shared; "
@@ -514,7 +532,7 @@ static void find_context(struct sched *s)
     s->share.context = s->share.n;
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         if (s->g->ops.at[o].op == IR_OP_ATTENTION) {
-            s->share.context /= s->sides[o].split == IR_HEADS ? s->share.tensor : 1;
+            s->share.context /= s->sides[o].joined;
             return;
         }
 }
@@ -525,6 +543,12 @@ static enum status check_order(const struct sched *s, const struct directive *se
     if (s->share.zigzag && c == 1)
         return js_wrong(&sequence->js, e,
                         "\"order\":\"zigzag\" needs a shard with \"dim\":\"context\"; use \"contiguous\"");
+    for (uint32_t o = 0; o < s->g->ops.n && s->share.zigzag; o++)
+        if (s->sides[o].context && s->sides[o].exchange == EXCHANGE_ALL_TO_ALL)
+            return js_wrong(
+                &sequence->js, e,
+                "\"order\":\"zigzag\" balances nothing where \"exchange\" is \"all-to-all\": every device has "
+                "all tokens of some heads; use \"contiguous\"");
     if (s->share.zigzag && t % (2 * c))
         return js_wrong(&sequence->js, e,
                         "zigzag cuts a sequence into 2 x %u equal chunks, %u tokens do not divide; use \"contiguous\"",
@@ -537,7 +561,66 @@ static void sides_init(struct sched *s)
     s->regions = arena_array(&s->arena, uint32_t, s->g->ops.n);
     s->sides = arena_array(&s->arena, struct op_side, s->g->ops.n);
     for (uint32_t o = 0; o < s->g->ops.n; o++)
-        s->sides[o] = (struct op_side){ .directive = IR_NONE, .parts = 1 };
+        s->sides[o] = (struct op_side){ .directive = IR_NONE, .parts = 1, .joined = 1 };
+}
+
+/* Attention whose heads are exchanged: each device of a sequence group has a block of them, and all tokens. */
+static enum status turn_heads(struct sched *s, uint32_t o, struct err *e)
+{
+    const struct ir_node_op *op = &s->g->ops.at[o];
+    struct op_side *side = &s->sides[o];
+    const struct js *js = &s->directives.at[side->directive].js;
+    const uint32_t parts = side->joined * s->share.context, heads = op->attrs.heads, kv = op->attrs.kv_heads;
+    enum ir_layout in[IR_MAX_IN], out[IR_MAX_OUT];
+    char text[200];
+    if (heads % parts)
+        return js_wrong(js, e, "%s has %u heads, which do not split over %u devices; use %s, or \"gather\" or \"ring\"",
+                        op->name, heads, parts, divisors_text(heads, text, sizeof text));
+    if (kv % parts)
+        return js_wrong(
+            js, e, "%s has %u key/value heads for %u devices, expected a multiple of %u; use \"gather\" or \"ring\"",
+            op->name, kv, parts, parts);
+    ir_op_layouts(IR_OP_ATTENTION, IR_TURNED, in, out);
+    for (int i = 0; i < IR_MAX_IN; i++)
+        side->in[i] = in[i];
+    side->out[0] = out[0];
+    side->split = IR_TURNED;
+    side->parts = parts;
+    return ST_OK;
+}
+
+/* Attention whose keys and values come one context part after the other. */
+static enum status ring(struct sched *s, uint32_t o, struct err *e)
+{
+    const struct ir_node_op *op = &s->g->ops.at[o];
+    struct op_side *side = &s->sides[o];
+    const struct js *js = &s->directives.at[side->directive].js;
+    const char *has = op->attrs.flags & IR_PACKED      ? "packed q, k and v"
+                      : op->attrs.flags & IR_DOCUMENTS ? "documents that are kept apart"
+                      : op->attrs.window               ? "a window"
+                                                       : NULL;
+    if (has)
+        return js_wrong(js, e, "%s has %s, which \"exchange\":\"ring\" does not take; use \"gather\" or \"all-to-all\"",
+                        op->name, has);
+    side->split = IR_RING;
+    side->parts = side->joined;
+    return ST_OK;
+}
+
+/* What follows from all regions together. */
+static enum status settle(struct sched *s, struct err *e)
+{
+    for (uint32_t o = 0; o < s->g->ops.n; o++) {
+        const struct ir_node_op *op = &s->g->ops.at[o];
+        const struct op_side *side = &s->sides[o];
+        if (side->context && side->exchange == EXCHANGE_ALL_TO_ALL && s->share.context > 1)
+            TRY(turn_heads(s, o, e));
+        if (side->context && side->exchange == EXCHANGE_RING && s->share.context > 1)
+            TRY(ring(s, o, e));
+        if (op->attrs.flags & IR_DOCUMENTS)
+            s->sides[o].in[ir_op_inputs((enum ir_op)op->op, &op->attrs) - 1] = IR_LAYOUT_STARTS;
+    }
+    return ST_OK;
 }
 
 enum status pass_region(struct sched *s, struct err *e)
@@ -551,7 +634,6 @@ enum status pass_region(struct sched *s, struct err *e)
             const struct directive *d = &s->directives.at[i];
             if (d->kind != &directive_shard || d->dim != order[k])
                 continue;
-            TRY(check_built(d, e));
             TRY(check_sequence(s, d, e));
             if (s->sides)
                 TRY(apply(s, i, &number, e));
@@ -562,5 +644,6 @@ enum status pass_region(struct sched *s, struct err *e)
     find_context(s);
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         TRY(check_op(s, sequence, o, e));
-    return check_order(s, sequence, e);
+    TRY(check_order(s, sequence, e));
+    return settle(s, e);
 }

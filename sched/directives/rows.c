@@ -132,6 +132,8 @@ static uint32_t member_of(const struct share *share, enum share_kind kind, uint3
         return g * share->tensor + k;
     case SHARE_CONTEXT:
         return g / p * share->n + k * p + g % p;
+    case SHARE_HEADS:
+        return g * share->n + k % share->context * p + k / share->context;
     default:
         return g / p * share->n + (share->context - 1 - k) * p + g % p;
     }
@@ -149,9 +151,9 @@ static int first_device(const void *a, const void *b)
 
 const uint32_t *share_groups(struct sched *s, uint32_t set, enum share_kind kind, uint32_t *n_groups)
 {
-    const uint32_t size = kind == SHARE_SEQUENCE ? s->share.n
-                          : kind == SHARE_TENSOR ? s->share.tensor
-                                                 : s->share.context;
+    const uint32_t size = kind == SHARE_SEQUENCE || kind == SHARE_HEADS ? s->share.n
+                          : kind == SHARE_TENSOR                        ? s->share.tensor
+                                                                        : s->share.context;
     const uint32_t n = s->sets.at[set].n / size;
     uint32_t *list = mem_alloc(size * sizeof *list), *sets = arena_array(&s->arena, uint32_t, n);
     struct by_first *found = mem_alloc(n * sizeof *found);

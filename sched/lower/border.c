@@ -1,6 +1,7 @@
 /* Lowering: what crosses the border of a region (piper-strategy(5), shard). Rows by expert are an all-to-all of the expert groups; a
  * gather is an all-gather, a sum a reduce-scatter of the tensor or context groups. Rows of tokens stand by token, so what members give
- * joins in their order and no row moves. Keys of a zigzag: each member has an early and a late chunk of the sequence, and the late ones
+ * joins in their order and no row moves. Heads are an all-to-all of blocks, which a program of its own makes of
+ * rows before it, or rows of them behind it. Keys of a zigzag: each member has an early and a late chunk of the sequence, and the late ones
  * follow in the order of the members turned round. So its keys are two all-gathers, one into each half, the second of groups turned
  * round, and no row moves either; their sum alike. */
 #include "sched/lower/lower.h"
@@ -88,6 +89,8 @@ static uint32_t calls_of(const struct sched *s, const struct ir_move *m)
 
 static enum share_kind kind_of(const struct ir_move *m, uint32_t call)
 {
+    if (m->how == IR_HOW_HEADS)
+        return SHARE_CONTEXT;
     return !of_keys(m) ? SHARE_TENSOR : call ? SHARE_CONTEXT_BACK : SHARE_CONTEXT;
 }
 
@@ -99,6 +102,11 @@ static struct border_channel *find_channel(struct lowering *low, uint32_t set, u
             return b;
     }
     return NULL;
+}
+
+uint32_t lower_context_channel(const struct class_lowering *c, uint32_t set, uint32_t stream)
+{
+    return c->channel_of[find_channel(c->x, set, stream, SHARE_CONTEXT)->channel];
 }
 
 static void number_channel(struct lowering *low, uint32_t set, uint32_t stream, enum share_kind kind)
@@ -116,8 +124,12 @@ void lower_number_borders(struct lowering *low, const struct list_plan *list)
     struct sched *s = low->s;
     for (uint32_t i = 0; i < list->dag.nodes.n && s->sides; i++) {
         const struct ir_node *n = &list->dag.nodes.at[i];
-        if (n->kind == IR_NODE_RUN && n->pass == IR_PASS_F && side_phases(s, &s->chunks.subs.at[n->what]))
+        const struct ir_sub *sub = n->kind == IR_NODE_RUN ? &s->chunks.subs.at[n->what] : NULL;
+        const uint32_t ring = sub ? side_ring(s, sub) : IR_NONE;
+        if (sub && n->pass == IR_PASS_F && side_phases(s, sub))
             number_channel(low, n->set, 0, SHARE_TENSOR);
+        if (ring != IR_NONE)
+            number_channel(low, n->set, s->directives.at[s->sides[ring].directive].stream, SHARE_CONTEXT);
         const struct ir_move *m = n->kind == IR_NODE_BORDER ? &list->dag.moves.at[n->what] : NULL;
         for (uint32_t call = 0; m && m->how != IR_HOW_ROWS && call < calls_of(s, m); call++)
             number_channel(low, n->set, n->stream, kind_of(m, call));
@@ -162,11 +174,64 @@ static void lower_call(struct class_lowering *c, uint32_t node, const struct ir_
     lower_work_base(c, i, to, PLAN_WRITE)->offset = call * (is_sum(m) ? part : whole);
 }
 
+/* ---- heads --------------------------------------------------------------------------------------------------------- */
+
+static enum slot_what value_of(const struct ir_move *m)
+{
+    return m->grad ? WHAT_LEAVING : WHAT_TENSOR;
+}
+
+/* Blocks come and go with the communication; what they are made of, or into, is read by passes. */
+static uint32_t turned_buffer(struct class_lowering *c, uint32_t giver, const struct ir_move *m, uint32_t mb,
+                              bool blocks)
+{
+    return lower_value_buffer(c, value_of(m), giver, m->tensor, mb, blocks ? MEM_COMM : MEM_ACTIVATIONS);
+}
+
+static void lower_heads(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct sched *s = c->x->s;
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    const struct lower_side side = lower_side_of(c, node, m->tensor, m->grad);
+    const bool blocks = m->layout == IR_LAYOUT_BLOCKS;
+    struct plan_instr *i = lower_begin(c, node, PLAN_ALL_TO_ALL, n->stream);
+    i->tensor = m->tensor;
+    i->channel = lower_context_channel(c, n->set, n->stream);
+    i->count = ir_shape_elements(&side.shape) * s->microbatch_size / s->share.context;
+    i->type = side.shape.dtype == IR_COMPUTE ? (uint16_t)s->in->compute : side.shape.dtype;
+    lower_work_base(c, i, turned_buffer(c, giver, m, n->mb, !blocks), PLAN_READ);
+    lower_work_base(c, i, turned_buffer(c, node, m, n->mb, blocks), PLAN_WRITE);
+}
+
+void lower_turn(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct ir_dag *d = &c->list->dag;
+    const struct ir_move *m = &d->moves.at[n->what];
+    const uint32_t giver = d->edges.at[d->in_edge[d->in_first[node]]].from;
+    const struct lower_side side = lower_side_of(c, giver, m->tensor, m->grad);
+    const bool blocks = m->layout == IR_LAYOUT_BLOCKS;
+    const uint32_t program = program_turn(&c->programs, &(struct turn_program){ .sub = m->sub,
+                                                                                .tensor = m->tensor,
+                                                                                .grad = m->grad,
+                                                                                .layout = (enum ir_layout)m->layout,
+                                                                                .shape = side.shape });
+    struct plan_instr *i = lower_begin(c, node, PLAN_RUN, 0);
+    i->program = program;
+    lower_work_base(c, i, turned_buffer(c, giver, m, n->mb, !blocks), PLAN_READ);
+    lower_work_base(c, i, turned_buffer(c, node, m, n->mb, blocks), PLAN_WRITE);
+}
+
 void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 {
     const struct ir_move *m = &c->list->dag.moves.at[n->what];
     if (m->how == IR_HOW_ROWS) {
         lower_rows(c, node, n);
+        return;
+    }
+    if (m->how == IR_HOW_HEADS) {
+        lower_heads(c, node, n);
         return;
     }
     for (uint32_t call = 0; call < calls_of(c->x->s, m); call++) {
@@ -184,7 +249,7 @@ static const struct plan_kernel *phased_kernel(const struct class_lowering *c, u
     for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels; k++) {
         const struct plan_kernel *kernel = &c->pb.kernels.at[k];
         const struct ir_share share = side_share(c->x->s, kernel->graph_op);
-        if (ir_op_phases((enum ir_op)kernel->op, IR_PASS_F, &share) > 1 && index-- == 0)
+        if (!share.ring && ir_op_phases((enum ir_op)kernel->op, IR_PASS_F, &share) > 1 && index-- == 0)
             return kernel;
     }
     CHECK(!"a program has as many as it says");

@@ -6,7 +6,8 @@ void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n
     struct plan_instr *i = lower_begin(c, node, PLAN_LOAD, 0);
     i->tensor = n->what;
     i->my_set = lower_device_set(c, n->set);
-    i->count = c->x->s->sides ? side_tokens(c->x->s, (enum ir_layout)n->stream) : 0;
+    const bool whole = !c->x->s->sides || n->stream == IR_LAYOUT_STARTS; /* as read */
+    i->count = whole ? 0 : side_tokens(c->x->s, (enum ir_layout)n->stream);
     lower_work_base(c, i, lower_value_buffer(c, WHAT_TENSOR, node, n->what, n->mb, MEM_ACTIVATIONS), PLAN_WRITE);
 }
 

@@ -14,6 +14,7 @@ static void each_class(const struct sched *s, const struct ir_dag *d, const stru
     case IR_NODE_RUN:
     case IR_NODE_SUM:
     case IR_NODE_BORDER:
+    case IR_NODE_TURN:
         found(to, class_of_set(s, n->set));
         return;
     case IR_NODE_MOVE:

@@ -26,6 +26,9 @@ static void lower_node(struct class_lowering *c, uint32_t node)
     case IR_NODE_BORDER:
         lower_border(c, node, n);
         break;
+    case IR_NODE_TURN:
+        lower_turn(c, node, n);
+        break;
     case IR_NODE_REDUCE:
         lower_reduce(c, node, n);
         break;
@@ -45,6 +48,19 @@ static void lower_node(struct class_lowering *c, uint32_t node)
     }
 }
 
+/* Do two instructions have a buffer in common, that one of them writes? */
+static bool conflict(const struct plan_builder *pb, const struct plan_instr *a, const struct plan_instr *b)
+{
+    for (uint32_t i = 0; i < a->n_bases; i++)
+        for (uint32_t k = 0; k < b->n_bases; k++) {
+            const struct plan_base *x = &pb->bases.at[a->first_base + i], *y = &pb->bases.at[b->first_base + k];
+            if (x->arena == ARENA_WORK && y->arena == ARENA_WORK && x->buffer == y->buffer &&
+                (x->access | y->access) & PLAN_WRITE)
+                return true;
+        }
+    return false;
+}
+
 /* Instructions of this class that a node's inputs became, on other streams: on its own stream order holds anyway. A SEND
  * and a RECV of one MOVE are on different classes, so the receive waits for nothing here. */
 static void find_dependencies(struct class_lowering *c, struct dependencies *deps, uint32_t n)
@@ -58,6 +74,13 @@ static void find_dependencies(struct class_lowering *c, struct dependencies *dep
         const struct plan_instr *instr = &c->pb.instrs.at[c->first_instr + i];
         deps->first[i] = at.n;
         const uint32_t node = instr->node % d->nodes.n; /* of the second call of a node too */
+        for (uint32_t k = i; k-- > 0;) {                /* those before it of the same node, as in a ring */
+            const struct plan_instr *before = &c->pb.instrs.at[c->first_instr + k];
+            if (before->node % d->nodes.n != node)
+                break;
+            if (before->stream != instr->stream && conflict(&c->pb, before, instr))
+                vec_add(&at, k);
+        }
         for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
             uint32_t on = c->instr_of[d->edges.at[d->in_edge[k]].from];
             if (on != IR_NONE && c->pb.instrs.at[c->first_instr + on].stream != instr->stream)
@@ -155,6 +178,11 @@ static void lower_share(struct class_lowering *c)
     c->pb.h.share_group = lower_group(c, key);
     key.ids = share_groups(s, set, SHARE_TENSOR, &key.n);
     c->programs.tensor_group = s->share.tensor > 1 ? lower_group(c, key) : 0;
+    bool turned = false;
+    for (uint32_t o = 0; o < s->g->ops.n; o++)
+        turned = turned || s->sides[o].split == IR_TURNED;
+    key.ids = share_groups(s, set, SHARE_HEADS, &key.n);
+    c->programs.heads_group = turned ? lower_group(c, key) : 0;
 }
 
 static void lower_class(struct lowering *low, uint32_t class_id, struct sched_class *out, uint64_t *instructions)

@@ -135,7 +135,14 @@ void lower_number_borders(struct lowering *low, const struct list_plan *list);
 /* What sums of terms need: into x. */
 void lower_size_borders(struct lowering *low, const struct list_plan *list);
 void lower_border(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_turn(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 /* The later pieces of a program whose first piece is the last instruction, each behind the exchange of its numbers. */
 void lower_pieces(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
+/* The channel of the context groups of a device set. */
+uint32_t lower_context_channel(const struct class_lowering *c, uint32_t set, uint32_t stream);
+
+/* ---- sched/lower/ring.c ---- */
+/* The same of a ring: between two pieces keys, values and their gradients go on to the next of the context group. */
+void lower_ring(struct class_lowering *c, uint32_t node, const struct ir_node *n, uint32_t program);
 
 #endif

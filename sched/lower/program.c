@@ -149,7 +149,7 @@ static struct plan_kernel *kernel(struct program_maker *m, uint32_t op, uint32_t
         return k;
     k->split = m->s->sides[graph_op].split;
     k->parts = m->s->sides[graph_op].parts;
-    m->parts = m->ps->tensor_group;
+    m->parts = k->split == IR_TURNED ? m->ps->heads_group : m->ps->tensor_group;
     return k;
 }
 
@@ -299,10 +299,19 @@ static bool in_program(const struct backward *bw, const struct step *k)
     return bw->pass == IR_PASS_B || (k->pass == IR_PASS_BW) == (bw->pass == IR_PASS_BW);
 }
 
+/* Is v what travels between the pieces of a ring? */
+static bool is_ring(const struct backward *bw, uint32_t v)
+{
+    const struct value *val = &bw->t->values.at[v];
+    return val->kind == VALUE_STASH && val->b == 1 && side_ring(bw->m->s, bw->sub) == val->a;
+}
+
 /* Is the place of v the temporary frame of this program? */
 static bool is_temp(const struct backward *bw, uint32_t v)
 {
     const struct value *val = &bw->t->values.at[v];
+    if (is_ring(bw, v))
+        return false;
     bool made = val->kind == VALUE_GRAD || val->kind == VALUE_STASH;
     if (bw->t->recompute)
         made = made || val->kind == VALUE_SAVE ||
@@ -402,6 +411,8 @@ static struct place value_place(struct backward *bw, uint32_t v, uint32_t access
     case VALUE_STASH:
         break;
     }
+    if (is_ring(bw, v))
+        return (struct place){ slot(bw->m, (struct slot_ref){ WHAT_RING, 0, 0 }, val->bytes, access, SLOT_RING), 0 };
     if (bw->t->keep_frame[v] != 0xff)
         return (struct place){ keep_slot(bw->m, bw->t, bw->t->keep_frame[v], access), bw->t->keep_offset[v] };
     if (is_temp(bw, v))
@@ -459,6 +470,15 @@ static struct program_maker begin(struct programs *ps, uint32_t sub)
                                    .first_kernel = ps->pb->kernels.n };
 }
 
+/* Pieces of a program behind its first. */
+static uint32_t later_pieces(const struct sched *s, const struct ir_sub *sub, uint32_t pass)
+{
+    const bool backward = pass == IR_PASS_B || pass == IR_PASS_BI;
+    if (side_ring(s, sub) != IR_NONE)
+        return pass == IR_PASS_F ? s->share.context - 1 : backward ? s->share.context : 0;
+    return pass == IR_PASS_F ? side_phases(s, sub) : 0;
+}
+
 static uint32_t finish(struct program_maker *m, struct program_key key)
 {
     struct programs *ps = m->ps;
@@ -466,19 +486,19 @@ static uint32_t finish(struct program_maker *m, struct program_key key)
     for (uint32_t i = m->first_slot; i < pb->slots.n; i++)
         if (pb->slots.at[i].kind == SLOT_TEMP)
             pb->slots.at[i].bytes = m->temp_bytes;
-    *vec_push(&pb->programs) =
-        (struct plan_program){ .chunk = m->s->chunks.subs.at[key.sub].chunk,
-                               .sub = key.sub,
-                               .pass = key.pass,
-                               .first_kernel = m->first_kernel,
-                               .n_kernels = pb->kernels.n - m->first_kernel,
-                               .first_slot = m->first_slot,
-                               .n_slots = pb->slots.n - m->first_slot,
-                               .ep = m->ep,
-                               .tokens = m->tokens,
-                               .parts = m->parts,
-                               .phases = key.pass == IR_PASS_F ? side_phases(m->s, &m->s->chunks.subs.at[key.sub]) : 0,
-                               .eval = key.pass == IR_PASS_F && !key.tape };
+    *vec_push(
+        &pb->programs) = (struct plan_program){ .chunk = m->s->chunks.subs.at[key.sub].chunk,
+                                                .sub = key.sub,
+                                                .pass = key.pass,
+                                                .first_kernel = m->first_kernel,
+                                                .n_kernels = pb->kernels.n - m->first_kernel,
+                                                .first_slot = m->first_slot,
+                                                .n_slots = pb->slots.n - m->first_slot,
+                                                .ep = m->ep,
+                                                .tokens = m->tokens,
+                                                .parts = m->parts,
+                                                .phases = later_pieces(m->s, &m->s->chunks.subs.at[key.sub], key.pass),
+                                                .eval = key.pass == IR_PASS_F && !key.tape };
     vec_reserve_((void **)&ps->keys, &ps->keys_cap, pb->programs.n, sizeof *ps->keys);
     key.next = ps->first_program[key.sub];
     ps->first_program[key.sub] = pb->programs.n - 1;
@@ -541,5 +561,29 @@ uint32_t program_sum(struct programs *ps, const struct sum_program *sum)
         operand(&m, k, OPERAND_OUT, out, 0);
         total = out;
     }
+    return finish(&m, key);
+}
+
+uint32_t program_turn(struct programs *ps, const struct turn_program *turn)
+{
+    struct program_key key = {
+        .sub = turn->sub, .pass = IR_PASS_NONE, .tensor = turn->tensor, .parts = turn->grad, .layout = turn->layout
+    };
+    uint32_t found = find_program(ps, key), chunk = ps->s->chunks.subs.at[turn->sub].chunk;
+    if (found != IR_NONE)
+        return found;
+    struct program_maker m = begin(ps, turn->sub);
+    const bool blocks = turn->layout == IR_LAYOUT_BLOCKS;
+    const enum plan_slot_kind kind = turn->grad ? SLOT_GRADIENT : SLOT_TENSOR;
+    const uint64_t bytes = value_bytes(ps->s, chunk, &turn->shape), n = value_elements(ps->s, chunk, &turn->shape);
+    const struct place in = { slot(&m, (struct slot_ref){ WHAT_TENSOR, turn->tensor, 0 }, bytes, PLAN_READ, kind), 0 },
+                       out = { slot(&m, (struct slot_ref){ WHAT_TENSOR, turn->tensor, 1 }, bytes, PLAN_WRITE, kind),
+                               0 };
+    m.tokens = ps->s->g->seq_len / ps->s->share.context;
+    struct plan_kernel *k = kernel(&m, blocks ? IR_OP_TO_BLOCKS : IR_OP_FROM_BLOCKS, PLAN_NONE, IR_PASS_BI, n);
+    k->type = turn->shape.dtype;
+    k->tensor = turn->tensor;
+    operand(&m, k, OPERAND_IN, in, 0);
+    operand(&m, k, OPERAND_OUT, out, 0);
     return finish(&m, key);
 }

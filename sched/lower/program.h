@@ -56,7 +56,17 @@ struct tape {
 };
 
 /* What a slot of a program stands for; lower.c binds it to an address per microbatch. */
-enum slot_what { WHAT_PARAM, WHAT_GRAD, WHAT_TENSOR, WHAT_PART, WHAT_LEAVING, WHAT_KEEP, WHAT_STASH, WHAT_TEMP };
+enum slot_what {
+    WHAT_PARAM,
+    WHAT_GRAD,
+    WHAT_TENSOR,
+    WHAT_PART,
+    WHAT_LEAVING,
+    WHAT_KEEP,
+    WHAT_STASH,
+    WHAT_TEMP,
+    WHAT_RING
+};
 struct slot_ref {
     uint32_t what;  /* enum slot_what */
     uint32_t id;    /* bucket, tensor, frame */
@@ -66,7 +76,8 @@ struct slot_ref {
 struct programs {
     struct sched *s;
     struct plan_builder *pb;
-    uint32_t tensor_group;  /* group of the plan over which operators are split */
+    uint32_t tensor_group;  /* group of the plan over which operators are split, */
+    uint32_t heads_group;   /* and attention with IR_TURNED */
     uint8_t *has_grad;      /* by tensor */
     uint64_t *param_offset; /* bytes in the bucket, by parameter */
     struct {
@@ -78,7 +89,7 @@ struct programs {
     } refs; /* one per plan slot, same index */
     struct program_key {
         uint32_t sub, pass;
-        uint32_t tensor, parts, layout; /* of a sum; else 0 */
+        uint32_t tensor, parts, layout; /* of a sum or a turn; else 0 */
         const struct tape *tape;
         uint32_t next; /* program of the same sub-chunk; IR_NONE */
     } * keys;          /* by program */
@@ -99,6 +110,16 @@ struct sum_program {
     struct ir_shape shape;
 };
 uint32_t program_sum(struct programs *ps, const struct sum_program *sum);
+
+/* A program that makes blocks by heads of rows (layout IR_LAYOUT_BLOCKS), or rows of them: of a tensor, or of its gradient. sub: of the
+ * attention; shape: as it comes in. */
+struct turn_program {
+    uint32_t sub, tensor;
+    bool grad;
+    enum ir_layout layout; /* that it gives */
+    struct ir_shape shape;
+};
+uint32_t program_turn(struct programs *ps, const struct turn_program *turn);
 
 /* tape.c */
 struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts);

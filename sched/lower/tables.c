@@ -47,7 +47,8 @@ static struct group_key block_holders(struct sched *s, const struct directive *d
     return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
 }
 
-/* The devices of a set with the same block in all its tensor groups: one set per block. */
+/* The devices of a set with the same block in all its tensor groups, or in the order of heads in all its sequence groups: one set per
+ * block. */
 static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t blocks)
 {
     const uint32_t p = s->share.tensor, n = s->sets.at[set].n;
@@ -55,7 +56,7 @@ static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t b
     for (uint32_t k = 0; k < blocks; k++) {
         uint32_t found = 0;
         for (uint32_t i = 0; i < n; i++)
-            if ((uint64_t)(i % p) * blocks / p == k)
+            if ((blocks > p ? i % p * s->share.context + i % s->share.n / p : (uint64_t)(i % p) * blocks / p) == k)
                 list[found++] = devices_of(s, set)[i];
         sets[k] = devices_intern(s, list, found);
     }
@@ -285,9 +286,10 @@ void lower_buckets(struct class_lowering *c)
         p.holders = lower_group(c, c->x->holders[i]);
         place_bucket(c, b, &p);
         add_pieces(c, b, p.holders,
-                   b->shard != IR_NONE ? lower_group(c, expert_groups(s, &s->directives.at[b->shard]))
-                   : b->blocks > 1     ? c->programs.tensor_group
-                                       : p.holders);
+                   b->shard != IR_NONE           ? lower_group(c, expert_groups(s, &s->directives.at[b->shard]))
+                   : b->blocks > s->share.tensor ? c->programs.heads_group
+                   : b->blocks > 1               ? c->programs.tensor_group
+                                                 : p.holders);
         vec_add(&c->pb.buckets, p);
     }
 }

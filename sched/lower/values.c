@@ -40,7 +40,11 @@ struct lower_side lower_side_of(const struct class_lowering *c, uint32_t giver, 
         return run_side(s, n, tensor, grad);
     if (n->kind == IR_NODE_SUM)
         return lower_side_of(c, d->edges.at[d->in_edge[d->in_first[giver]]].from, tensor, grad);
-    const struct ir_move *m = n->kind == IR_NODE_BORDER ? &d->moves.at[n->what] : NULL;
+    const struct ir_move *m = n->kind == IR_NODE_BORDER || n->kind == IR_NODE_TURN ? &d->moves.at[n->what] : NULL;
+    if (m && (m->layout == IR_LAYOUT_HEADS || m->layout == IR_LAYOUT_BLOCKS)) { /* a device has as much in both */
+        const struct ir_sub *sub = &s->chunks.subs.at[m->sub];
+        return (struct lower_side){ sub->chunk, (enum ir_layout)m->layout, side_tensor(s, sub, tensor) };
+    }
     bool rows = m && m->how == IR_HOW_ROWS, narrow = m && !rows && m->layout != IR_LAYOUT_TOKENS;
     /* more rows of experts, or the columns of a region, are as its run has them */
     if (((rows && m->inward) || narrow) && (reader = reader_of(c, giver)))
@@ -245,6 +249,9 @@ static void bind_slot(struct class_lowering *c, struct plan_instr *i, uint32_t n
             *found = lower_new_buffer(c, p->bytes, MEM_ACTIVATIONS, (enum plan_slot_kind)p->kind, sub, n->mb);
         b = *found;
         break;
+    case WHAT_RING:
+        b = lower_new_buffer(c, p->bytes, MEM_COMM, SLOT_RING, sub, n->mb);
+        break;
     default:
         b = lower_new_buffer(c, p->bytes, MEM_WORKSPACE, SLOT_TEMP, sub, n->mb);
     }
@@ -294,6 +301,8 @@ void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)
     i->program = program;
     for (uint32_t k = 0; k < p->n_slots; k++)
         bind_slot(c, i, node, n, p->first_slot + k);
-    if (p->phases)
+    if (p->phases && n->kind == IR_NODE_RUN && side_ring(c->x->s, &c->x->s->chunks.subs.at[n->what]) != IR_NONE)
+        lower_ring(c, node, n, program);
+    else if (p->phases)
         lower_pieces(c, node, n, program);
 }

@@ -305,7 +305,7 @@ static void forward_block(const struct sequence *s, size_t h, size_t n)
 
 void cpu_attention_f(const struct op_args *a)
 {
-    const size_t blocks = query_blocks(a), heads = a->attrs->heads, tasks = a->b * heads * blocks;
+    const size_t blocks = query_blocks(a), heads = a->attrs->heads, tasks = op_sees_keys(a) ? a->b * heads * blocks : 0;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / (heads * blocks));
@@ -463,7 +463,7 @@ void cpu_attention_bi(const struct op_args *a)
     }
     if (!ring(a))
         start_gradients(a);
-    const size_t kv = a->attrs->kv_heads, tasks = a->b * kv, blocks = query_blocks(a);
+    const size_t kv = a->attrs->kv_heads, tasks = op_sees_keys(a) ? a->b * kv : 0, blocks = query_blocks(a);
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {
         const struct sequence s = sequence(a, i / kv);

@@ -42,6 +42,49 @@ static void copy_f(const struct op_args *a)
         cpu_start_from(a->out[0], a->in[0], a->n);
 }
 
+/* Rows of `width` columns from `first` on, among n blocks: of one row of x and its places in the blocks. */
+struct columns {
+    size_t first, width, row, rows, n, size;
+};
+
+static void turn_row(const struct columns *c, unsigned char *row, unsigned char *blocks, size_t r, bool to_blocks)
+{
+    const size_t part = c->width / c->n * c->size;
+    for (size_t i = 0; i < c->n; i++) {
+        unsigned char *x = row + (r * c->row + c->first) * c->size + i * part;
+        unsigned char *y = blocks + ((i * c->rows + r) * (c->row / c->n) + c->first / c->n) * c->size;
+        memcpy(to_blocks ? y : x, to_blocks ? x : y, part);
+    }
+}
+
+static void turn(const struct op_args *a, void *rows, void *blocks, bool to_blocks)
+{
+    const struct ir_attrs *at = a->attrs;
+    const size_t q = at->in_features ? at->in_features : at->features, k = at->out_features, n = a->n / at->features;
+    const size_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
+    const struct columns parts[3] = { { 0, q, at->features, n, at->heads, size },
+                                      { q, k, at->features, n, at->heads, size },
+                                      { q + k, at->features - q - k, at->features, n, at->heads, size } };
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, at->features))
+    for (size_t r = 0; r < n; r++)
+        for (int i = 0; i < 3; i++)
+            if (parts[i].width)
+                turn_row(&parts[i], rows, blocks, r, to_blocks);
+}
+
+static void to_blocks_f(const struct op_args *a)
+{
+    turn(a, a->in[0], a->out[0], true);
+}
+
+static void from_blocks_f(const struct op_args *a)
+{
+    turn(a, a->out[0], a->in[0], false);
+}
+
+/* Of the compiler's own operators, which know their type. */
+static const op_kernel plain[IR_OP_COUNT - IR_OP_GRAPH_COUNT] = { sum_f, copy_f, to_blocks_f, from_blocks_f };
+
 static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_EMBED] = { cpu_embed_f, NULL, cpu_embed_bw },
     [IR_OP_POS_EMBED] = { cpu_pos_embed_f, NULL, cpu_pos_embed_bw },
@@ -94,8 +137,8 @@ static op_kernel cpu_kernel(enum ir_op op, enum ir_pass pass)
     cpu_blas_init();
     cpu_gemm_threads(cpu_threads());
     const uint32_t i = pass == IR_PASS_F ? 0 : pass == IR_PASS_BI ? 1 : 2;
-    if (op == IR_OP_SUM || op == IR_OP_COPY)
-        return i ? NULL : op == IR_OP_SUM ? sum_f : copy_f;
+    if (op >= IR_OP_GRAPH_COUNT && op < IR_OP_COUNT)
+        return i ? NULL : plain[op - IR_OP_GRAPH_COUNT];
     if ((unsigned)op >= IR_OP_COUNT || (i == 2 && pass != IR_PASS_BW) || !table[op][i])
         return NULL;
     return runs[i];

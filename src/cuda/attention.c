@@ -151,6 +151,8 @@ enum status cuda__attention_prepare(const struct op_args *a, enum ir_pass pass, 
 void cuda_attention_f(const struct op_args *a)
 {
     char *x[3];
+    if (!op_sees_keys(a) && a->phase + 1 < a->positions->ring)
+        return;
     if (!by_library(a, IR_PASS_F)) {
         by_ourselves(a, cuda_attention_tiles_f, cuda_attention_f32_f);
         return;

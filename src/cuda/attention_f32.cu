@@ -407,6 +407,8 @@ extern "C" const struct op_args *cuda_attention_start(const struct op_args *a, s
         (a->compute == IR_BF16 ? attention_give<bf16> : attention_give<float>)(a);
         return nullptr;
     }
+    if (!op_sees_keys(a))
+        return nullptr;
     if (!attention_by_position(a) || (a->acc[0] && a->acc[0] == a->din[0]))
         return a;
     const uint64_t bytes = static_cast<uint64_t>(a->b) * a->positions->keys * ir_op_packed_width(a->attrs) *

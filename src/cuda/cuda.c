@@ -40,6 +40,8 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_HEAD_LOSS] = { cuda_head_loss_f, cuda_head_loss_bi, cuda_head_loss_bw },
     [IR_OP_SUM] = { cuda_sum_f, NULL, NULL },
     [IR_OP_COPY] = { cuda_copy_f, NULL, NULL },
+    [IR_OP_TO_BLOCKS] = { cuda_to_blocks_f, NULL, NULL },
+    [IR_OP_FROM_BLOCKS] = { cuda_from_blocks_f, NULL, NULL },
 };
 
 static op_kernel cuda_kernel(enum ir_op op, enum ir_pass pass)

@@ -34,6 +34,7 @@ void cuda_join_heads_f(const struct op_args *a), cuda_join_heads_bi(const struct
 void cuda_act_f(const struct op_args *a), cuda_act_bi(const struct op_args *a);
 void cuda_swiglu_f(const struct op_args *a), cuda_swiglu_bi(const struct op_args *a);
 void cuda_add_f(const struct op_args *a), cuda_sum_f(const struct op_args *a), cuda_copy_f(const struct op_args *a);
+void cuda_to_blocks_f(const struct op_args *a), cuda_from_blocks_f(const struct op_args *a);
 void cuda_router_f(const struct op_args *a), cuda_router_bi(const struct op_args *a);
 void cuda_router_bw(const struct op_args *a);
 void cuda_dispatch_f(const struct op_args *a), cuda_dispatch_bi(const struct op_args *a);
@@ -43,7 +44,8 @@ void cuda_attention_bw(const struct op_args *a);
 void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const struct op_args *a);
 /* The same in bfloat16 on tensor cores, for any T: heads that cuda_attention_tiles() (ir/target_cuda_own.h) takes. */
 void cuda_attention_tiles_f(const struct op_args *a), cuda_attention_tiles_bi(const struct op_args *a);
-/* What both do of BI first: *room, or what it was called with, is what is left to do; NULL: it was the last phase of a ring, and is done. */
+/* What both do of BI first: *room, or what it was called with, is what is left to do; NULL: it was the last phase of a ring, or one whose
+ * keys nobody sees, and is done. */
 const struct op_args *cuda_attention_start(const struct op_args *a, struct op_args *room);
 /* Experts that cuda_experts_grouped() (ir/target_cuda_own.h) says: their products in one launch each, sizes read on the device. */
 void cuda_grouped_f(const struct op_args *a), cuda_grouped_bi(const struct op_args *a);

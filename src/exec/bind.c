@@ -24,11 +24,34 @@ static const struct ir_attrs *local_attrs(struct exec *x, const struct plan_kern
     return local;
 }
 
+/* Of blocks by heads: how many, and the columns of a row of this rank's. */
+static const struct ir_attrs *block_attrs(struct exec *x, const struct plan_kernel *k)
+{
+    const struct plan *p = x->plan;
+    const uint64_t rows = (uint64_t)p->lists[0].microbatch_size * x->graph->seq_len / p->h->context;
+    uint32_t width[3], n = ir_graph_thirds(x->graph, k->tensor, width);
+    struct ir_attrs *a = arena_array(&x->memory, struct ir_attrs, 1);
+    *a = (struct ir_attrs){ .heads = p->h->context, .features = (uint32_t)(k->n / rows) };
+    if (n == 3) {
+        const uint64_t all = (uint64_t)width[0] + width[1] + width[2];
+        a->in_features = (uint32_t)(width[0] * (uint64_t)a->features / all);
+        a->out_features = (uint32_t)(width[1] * (uint64_t)a->features / all);
+    }
+    return a;
+}
+
+static const struct ir_attrs *attrs_of(struct exec *x, const struct plan_kernel *k)
+{
+    static const struct ir_attrs none;
+    return k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS ? block_attrs(x, k)
+           : k->graph_op == PLAN_NONE                             ? &none
+                                                                  : local_attrs(x, k);
+}
+
 /* loads: ir_graph_loads(). */
 static enum status bind_program(struct exec *x, const struct plan_program *program, const uint32_t *loads,
                                 struct err *e)
 {
-    static const struct ir_attrs no_attrs;
     const struct plan *p = x->plan;
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels; i++) {
         const struct plan_kernel *k = &p->kernels[i];
@@ -39,9 +62,10 @@ static enum status bind_program(struct exec *x, const struct plan_program *progr
         if (!bound->run)
             return err_set(e, ST_BUG, "executor", "the back end %s has no kernel %s of %s", x->compute->name,
                            ir_pass_name((enum ir_pass)k->pass), ir_op_info[k->op].name);
-        bound->phases = program->phases && has_phases(program, k);
+        bound->phases = program->phases && plan_ring(p, program) == PLAN_NONE && has_phases(program, k);
+        bound->ring = plan_ring(p, program) == i;
         bound->args = (struct op_args){
-            .attrs = k->graph_op == PLAN_NONE ? &no_attrs : local_attrs(x, k),
+            .attrs = attrs_of(x, k),
             .op = k->op,
             .t = program->tokens ? program->tokens : x->graph->seq_len,
             .positions = exec__positions(x, program, k),
@@ -247,6 +271,7 @@ static void bind_call(struct exec *x, const struct plan_instr *in, uint32_t even
         [PLAN_ADD] = COMM_ADD,
         [PLAN_ALL_TO_ALL] = COMM_ALL_TO_ALL,
         [PLAN_ALL_TO_ALL_V] = COMM_ALL_TO_ALL_V,
+        [PLAN_SHIFT] = COMM_SHIFT,
         [PLAN_SCALARS] = COMM_ALL_REDUCE,
     };
     static const enum comm_type type_of[] = {

@@ -93,7 +93,8 @@ void exec__check_bucket(struct exec *x, const struct plan_instr *in)
 void exec__check_kernel(struct exec *x, const struct plan_instr *in, const struct plan_kernel *k,
                         const struct op_args *a)
 {
-    if (k->graph_op == PLAN_NONE)
+    const bool ring = x->kernels[k - x->plan->kernels].ring; /* gives what it has in its last piece */
+    if (k->graph_op == PLAN_NONE || (ring && in->count < x->plan->programs[in->program].phases))
         return;
     struct ir_op_shapes s;
     ir_op_shapes((enum ir_op)k->op, a->attrs, a->t, &s);

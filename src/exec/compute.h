@@ -102,6 +102,13 @@ static inline struct ir_share op_share(const struct op_args *a)
     return s;
 }
 
+/* Attention: does a token here see any key of this phase? Of a ring's later phases the last one, which sees most, may not. */
+static inline bool op_sees_keys(const struct op_args *a)
+{
+    const struct op_positions *p = a->positions;
+    return !p || !p->ring || a->phase == 0 || p->key_run[0].first <= op_position(p, a->t - 1);
+}
+
 /* Rows of the device's own tokens, of `rows` that are joined over the parts. */
 static inline struct ir_run op_own_rows(const struct op_args *a, uint32_t rows)
 {

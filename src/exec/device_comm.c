@@ -33,7 +33,7 @@ static bool is_direct(const struct exec *x, enum comm_op op)
 static void bind_own(const struct exec *x, const struct plan_instr *in, struct exec__pinned_call *p)
 {
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
-    if (in->channel == PLAN_NONE)
+    if (in->channel == PLAN_NONE || (c->op == COMM_SHIFT && exec__group_size(x, in->channel) > 1))
         return;
     uint64_t n = c->count * comm_type_size(c->type);
     uint64_t me = plan_group_index(x->plan, x->plan->channels[in->channel].group, x->rank);

@@ -67,13 +67,27 @@ static void join_run(void *to, const struct ir_run *run)
         j->n = 3;
 }
 
+/* Of each piece of a ring: where its keys stand, those of the own context part first, then of the parts before it. */
+static void ring_positions(const struct exec *x, struct op_positions *at, uint32_t pieces)
+{
+    const struct ir_rows rows = rows_of(x), parts = { rows.t, rows.c, rows.c, rows.zigzag };
+    const uint32_t own = exec__member(x) / (rows.n / rows.c);
+    at->keys = rows.t / rows.c;
+    at->ring = rows.c;
+    for (uint32_t i = pieces; i-- > 0;) {
+        at[i] = at[0];
+        ir_rows_of(&parts, (own + 2 * rows.c - i) % rows.c, at[i].key_run);
+    }
+}
+
 const struct op_positions *exec__positions(struct exec *x, const struct plan_program *program,
                                            const struct plan_kernel *k)
 {
     const struct plan *p = x->plan;
     if (!program->tokens)
         return NULL;
-    struct op_positions *at = arena_array(&x->memory, struct op_positions, 1);
+    const uint32_t pieces = k->split == IR_RING ? p->h->context + 1 : 1;
+    struct op_positions *at = arena_array(&x->memory, struct op_positions, pieces);
     struct joining j = { 0 };
     each_run(x, program->tokens, join_run, &j);
     const uint32_t b = p->lists[0].microbatch_size; /* of all lists */
@@ -87,11 +101,13 @@ const struct op_positions *exec__positions(struct exec *x, const struct plan_pro
                                  .split = k->split,
                                  .parts = 1,
                                  .rows = rows_of(x) };
-    if (k->split) {
+    if (k->split && k->parts > 1) {
         at->part = plan_group_index(p, program->parts, x->rank);
         at->parts = plan_group_size(p, program->parts, x->rank);
         at->vocab = k->graph_op == PLAN_NONE ? 0 : x->graph->ops.at[k->graph_op].attrs.vocab;
     }
+    if (k->split == IR_RING)
+        ring_positions(x, at, pieces);
     return at;
 }
 
@@ -110,6 +126,12 @@ void exec__piece(const struct exec *x, const struct plan_instr *in, uint32_t *fi
     uint64_t left = in->count;
     *end = p->first_kernel + p->n_kernels;
     *first = p->first_kernel;
+    for (uint32_t k = p->first_kernel; k < p->first_kernel + p->n_kernels && p->phases; k++)
+        if (x->kernels[k].ring) { /* what stands before it runs in the first piece, what stands behind it in the last */
+            *first = in->count ? k : *first;
+            *end = in->count < p->phases ? k + 1 : *end;
+            return;
+        }
     for (uint32_t k = p->first_kernel; k < *end && p->phases; k++) {
         if (!x->kernels[k].phases)
             continue;

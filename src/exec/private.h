@@ -10,6 +10,7 @@
 struct exec__kernel {
     op_kernel run;
     bool phases; /* it has two, the second at the beginning of the next piece of its program */
+    bool ring;   /* it has one for each piece of its program, and args.positions of each */
     struct op_args args;
 };
 

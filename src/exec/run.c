@@ -120,6 +120,10 @@ struct op_args exec__args(const struct exec *x, const struct plan_list *l, const
         exec__piece(x, in, &first, &end);
         a.phase = kernel == first;
     }
+    if (x->kernels[kernel].ring) {
+        a.phase = (uint32_t)in->count;
+        a.positions += in->count;
+    }
     a.stream = stream;
     resolve(x, &x->plan->bases[in->first_base], &x->plan->kernels[kernel], &a);
     if (a.attrs && a.attrs->flags & IR_DOCUMENTS)

@@ -55,7 +55,8 @@ static void name_of(const struct exec *x, const struct plan_instr *in, char *tex
     static const char *const collectives[PLAN_OP_COUNT] = {
         [PLAN_ALL_REDUCE] = "all-reduce", [PLAN_REDUCE_SCATTER] = "reduce-scatter",
         [PLAN_ALL_GATHER] = "all-gather", [PLAN_ADD] = "add",
-        [PLAN_SUMSQ] = "norm of",         [PLAN_UPDATE] = "update",
+        [PLAN_SHIFT] = "shift",           [PLAN_SUMSQ] = "norm of",
+        [PLAN_UPDATE] = "update",
     };
     const struct ir_tensor *tensor = in->tensor < x->graph->tensors.n ? &x->graph->tensors.at[in->tensor] : NULL;
     const char *pass = ir_pass_name((enum ir_pass)in->pass);

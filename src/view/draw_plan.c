@@ -130,6 +130,7 @@ static enum draw_kind kind_of(const struct plan_instr *in)
     case PLAN_SEND:
     case PLAN_RECV:
     case PLAN_EXCHANGE:
+    case PLAN_SHIFT:
         return DRAW_MOVE;
     case PLAN_ALL_TO_ALL:
     case PLAN_ALL_TO_ALL_V:

@@ -55,6 +55,7 @@ static enum draw_kind kind_of(const struct trace_instruction *in)
                   { "send ", DRAW_MOVE },
                   { "receive ", DRAW_MOVE },
                   { "exchange ", DRAW_MOVE },
+                  { "shift ", DRAW_MOVE },
                   { "all-to-all", DRAW_ALL_TO_ALL },
                   { "all-reduce bucket", DRAW_REDUCE },
                   { "reduce-scatter", DRAW_REDUCE },

@@ -33,6 +33,13 @@ cat >graph.json <<'EOF'
 ]}
 EOF
 
+sed 's/"model_type": "llama"/"model_type": "mistral", "sliding_window": 5/' llama.json >mistral.json
+sed 's/"name": "a.q", "in": \["embed"\], "out_features": 32/"name": "a.q", "in": ["embed"], "out_features": 96/
+     s/"in": \["a.q", "a.k", "a.v"\], "heads": 4/"in": ["a.q"], "heads": 4, "kv_heads": 4, "head_dim": 8, "packed": true/
+     s/  {"op": "linear", "name": "a.o", "in": \["a.core"\]/  {"op": "attention", "name": "b.core", "in": ["a.core", "a.k", "a.q"], "heads": 4, "v_head_dim": 24},\
+  {"op": "linear", "name": "a.o", "in": ["b.core"]/' graph.json >packed.json
+sed 's/"in": \["a.q", "a.k", "a.v"\]/"in": ["a.q", "a.q", "a.k"]/' graph.json >twice.json
+
 # refused TOKENS MODEL SENTENCE DIRECTIVE...: of sequences of so many tokens
 refused()
 {
@@ -41,7 +48,7 @@ refused()
     list=
     for d in "$@"; do list="$list${list:+,}$d"; done
     echo "[$list]" >strategy.json
-    sed "s/\"seq_len\": 16/\"seq_len\": $tokens/" adamw.json >train.json
+    sed "s/\"seq_len\": 16/${set_documents}\"seq_len\": $tokens/" adamw.json >train.json
     "$piper" build -m "$model.json" -s strategy.json -t train.json -o bad.h5 >out 2>&1
     code=$?
     grep '^piper: ' out >message
@@ -76,10 +83,6 @@ refused 24 llama '$[0]: "keep" has no effect without "tp" or "cp" > 1' '{"op":"l
 
 # ---- what is not built yet ----------------------------------------------------------------------------------------------
 
-for exchange in ring all-to-all; do
-    refused 24 llama "\$[1]: \"exchange\":\"$exchange\" is not implemented yet; use \"gather\"" "$s2" \
-        "{\"op\":\"shard\",\"dim\":\"context\",\"filter\":{\"PP\":0},\"exchange\":\"$exchange\"}"
-done
 later='which is not implemented yet where sequences are shared; use a model without it, or no "dim":"sequence"'
 refused 24 qwen3_moe "\$[0]: layers.0.mlp.router counts over whole sequences (an auxiliary loss), $later" "$s2" "$context"
 refused 24 capacity "\$[0]: layers.0.mlp.dispatch counts over whole sequences (a capacity), $later" "$s2" "$context"
@@ -104,6 +107,25 @@ refused 24 llama '$[2]: two shard directives with "dim":"ffn" match layers.0.mlp
 refused 24 llama '$[2]: two shard directives with "dim":"context" match layers.0.attn.core' "$s2" "$context" "$context"
 refused 24 llama '$[2]: tensor groups of 4 devices, of another region 2; they are the same for all regions' "$s4" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"devices":[[0,1],[2,3]]}' "$ffn" "$context"
+
+# ---- exchange -----------------------------------------------------------------------------------------------------------
+
+turned='{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"all-to-all"}'
+ring='{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"ring"}'
+refused 24 llama '$[0]: "order":"zigzag" balances nothing where "exchange" is "all-to-all": every device has all tokens of some heads; use "contiguous"' \
+    "$zigzag" "$turned"
+refused 24 kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices, expected a multiple of 2; use "gather" or "ring"' "$s2" "$turned"
+refused 24 llama '$[1]: layers.0.attn.core has 2 key/value heads for 4 devices, expected a multiple of 4; use "gather" or "ring"' "$s4" "$turned"
+refused 24 h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or "gather" or "ring"' "$s4" "$turned"
+refused 24 gpt2 '$[2]: layers.0.attn.core has packed q, k and v, which "exchange":"ring" does not take; use "gather" or "all-to-all"' \
+    '{"op":"place","filter":{"PP":0},"devices":[0,1]}' "$s2" "$ring"
+refused 24 mistral '$[1]: layers.0.attn.core has a window, which "exchange":"ring" does not take; use "gather" or "all-to-all"' "$s2" "$ring"
+refused 24 packed '$[1]: a.core reads packed q, k and v that b.core has otherwise; "all-to-all" needs them for itself: use "gather"' "$s2" "$turned"
+refused 24 twice '$[1]: a.core reads its queries as keys too; a context region needs them apart' "$s2" "$ring"
+set_documents='"documents": "separate", '
+refused 24 llama '$[1]: layers.0.attn.core has documents that are kept apart, which "exchange":"ring" does not take; use "gather" or "all-to-all"' \
+    "$s2" "$ring"
+set_documents=
 
 # ---- sizes --------------------------------------------------------------------------------------------------------------
 

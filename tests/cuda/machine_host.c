@@ -50,6 +50,8 @@ static const op_kernel table[IR_OP_COUNT][3] = {
     [IR_OP_COMBINE] = { cuda_combine_f, cuda_combine_bi, NULL },
     [IR_OP_SUM] = { cuda_sum_f, NULL, NULL },
     [IR_OP_COPY] = { cuda_copy_f, NULL, NULL },
+    [IR_OP_TO_BLOCKS] = { cuda_to_blocks_f, NULL, NULL },
+    [IR_OP_FROM_BLOCKS] = { cuda_from_blocks_f, NULL, NULL },
 };
 
 static op_kernel kernel(enum ir_op op, enum ir_pass pass)

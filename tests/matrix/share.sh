@@ -2,7 +2,7 @@
 # time-limit: 600
 # Shared sequences (piper-strategy(5), shard with a dimension) against the 1-rank run over 5 AdamW steps: first loss and first norm within
 # 1e-5, all losses within 1e-4; all copies of every parameter equal at the end. Every shape tp x cp x dp x pp of the list, with every
-# value of order and keep; models, schedules, ZeRO levels, recompute and streams are drawn. The seed is the commit, and printed.
+# value of order, exchange and keep; models, schedules, ZeRO levels, recompute and streams are drawn. The seed is the commit, and printed.
 # SEED=... draws another; SEEDS=n (default 1) draws n times. Then: the same bits twice, and a checkpoint goes on under other shapes.
 steps=5
 . "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
@@ -48,6 +48,11 @@ draw()
             split(shape[i], s, ",")
             tp = s[1]; cp = s[2]; dp = s[3]; pp = s[4]
             model = one(tp == 1 && pp == 1 ? "llama gpt2 qwen3 moe graph graph" : "llama gpt2 qwen3 moe")
+            # heads are exchanged where each device gets some; packed q, k and v do not go round
+            exchange = cp == 1 ? "" : substr("gather    all-to-allring      ", 1 + 10 * (i % 3), 10)
+            sub(" *$", "", exchange)
+            if (exchange == "all-to-all" && tp * cp > 2 && model != "gpt2") model = tp == 1 && pp == 1 ? "graph" : "gpt2"
+            if (exchange == "ring" && model == "gpt2") model = "llama"
             schedule = "gpipe"; place = "standard"
             if (pp == 2) {
                 schedule = one("gpipe 1f1b interleaved zb-h1 zb-h2 zb-v dualpipev interleaved-zb dualpipe")
@@ -61,7 +66,10 @@ draw()
             text = sprintf("{\"op\":\"layout\",\"pp\":%d,\"dp\":%d,\"tp\":%d,\"cp\":%d,\"zero\":%d,\"placement\":\"%s\",\"keep\":\"%s\"",
                            pp, dp, tp, cp, zero, place, keep)
             order = ""
-            if (cp > 1) { order = i % 3 ? "zigzag" : "contiguous"; text = text ",\"exchange\":\"gather\",\"order\":\"" order "\"" }
+            if (cp > 1) {
+                order = exchange == "all-to-all" || pick(3) == 0 ? "contiguous" : "zigzag"
+                text = text ",\"exchange\":\"" exchange "\",\"order\":\"" order "\""
+            }
             vocab = tp > 1 && i % 2 && !(model == "gpt2" && pp > 1)
             if (vocab) text = text ",\"vocab\":true"
             ep = model == "moe" ? one("1 2 " (tp * cp * dp < 4 ? tp * cp * dp : 4)) : 1
@@ -72,8 +80,8 @@ draw()
             text = "[" text "},{\"op\":\"schedule\",\"kind\":\"" schedule "\",\"microbatches\":" m "}"
             again = pick(3) == 0 && !vocab
             if (again) text = text ",{\"op\":\"recompute\",\"filter\":{}}"
-            printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d keep=%s %s%s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
-                   zero, keep, order, vocab ? " vocab" : "", again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
+            printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d keep=%s %s %s%s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
+                   zero, keep, exchange, order, vocab ? " vocab" : "", again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
         }
     }'
 }
@@ -101,6 +109,45 @@ sed 's/"batch_size": 16, "seq_len": 24/"batch_size": 1, "seq_len": 4/' "$dir/ada
 base llama small
 case_of "one sequence of 4 tokens on 4 devices" 4 llama small 1e-4 \
     '[{"op":"layout","tp":2,"cp":2,"order":"contiguous"},{"op":"split","filter":{},"num_microbatches":1}]'
+
+# What of attention is about single heads or keys: windows and bounded scores, sinks, norms with weights of each head.
+heads='"vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 2, "head_dim": 8, "num_attention_heads": 8, "num_key_value_heads": 4'
+echo "{\"model_type\": \"gemma2\", $heads, \"intermediate_size\": 48, \"sliding_window\": 5, \"query_pre_attn_scalar\": 7,
+      \"attn_logit_softcapping\": 2.0, \"final_logit_softcapping\": 3.0}" >"$dir/gemma2.json"
+echo "{\"model_type\": \"gpt_oss\", $heads, \"intermediate_size\": 24, \"num_local_experts\": 4, \"num_experts_per_tok\": 2,
+      \"sliding_window\": 5, \"output_router_logits\": false, \"router_aux_loss_coef\": 0}" >"$dir/gpt_oss.json"
+echo "{\"model_type\": \"gpt_oss\", $heads, \"intermediate_size\": 24, \"num_local_experts\": 4, \"num_experts_per_tok\": 2,
+      \"layer_types\": [\"full_attention\", \"full_attention\"], \"router_aux_loss_coef\": 0}" >"$dir/sinks.json"
+echo "{\"model_type\": \"cohere\", $heads, \"intermediate_size\": 48, \"use_qk_norm\": true, \"logit_scale\": 0.3,
+      \"tie_word_embeddings\": false}" >"$dir/cohere.json"
+# with NAME MODEL RANKS LAYOUT
+with()
+{
+    base "$2" adamw
+    case_of "$1" "$3" "$2" adamw 1e-4 "[{\"op\":\"layout\",$4},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]"
+}
+with "windows and bounded scores, keys gathered" gemma2 4 '"tp":2,"cp":2,"order":"zigzag"'
+with "windows and bounded scores, heads exchanged" gemma2 4 '"tp":2,"cp":2,"exchange":"all-to-all"'
+with "windows and sinks, keys gathered" gpt_oss 4 '"cp":4,"zero":1,"ep":2'
+with "windows and sinks, heads exchanged" gpt_oss 4 '"tp":2,"cp":2,"exchange":"all-to-all","zero":3'
+with "sinks, a ring" sinks 4 '"tp":2,"cp":2,"exchange":"ring","zero":2'
+with "norms with weights of each head, keys gathered" cohere 4 '"tp":2,"cp":2'
+with "norms with weights of each head, heads exchanged" cohere 2 '"cp":2,"exchange":"all-to-all"'
+with "norms with weights of each head, a ring" cohere 4 '"cp":4,"exchange":"ring"'
+
+# Documents apart: none of a length that divides a part of a sequence.
+awk 'BEGIN { for (i = 0; i < 4000; i++) { t = ""; for (k = 0; k < 2 + i * 7 % 13; k++) t = t sprintf("%c", 97 + (i * k + k * k) % 26); printf "{\"text\": \"%s\"}\n", t } }' >"$dir/text.jsonl"
+"$piper" data jsonl "$dir/text.jsonl" -o "$dir/documents.h5" >"$dir/log" 2>&1 || { cat "$dir/log"; echo "Bail out! piper data jsonl failed"; exit 1; }
+data=documents.h5
+sed 's/"data": "tokens.h5"/"data": "documents.h5", "documents": "separate"/' "$dir/adamw.json" >"$dir/apart.json"
+for m in llama gpt2; do
+    base "$m" apart
+    case_of "$m, documents apart, keys gathered" 4 "$m" apart 1e-4 '[{"op":"layout","tp":2,"cp":2,"zero":1},{"op":"split","filter":{},"num_microbatches":2}]'
+    case_of "$m, documents apart, heads exchanged" 2 "$m" apart 1e-4 '[{"op":"layout","cp":2,"exchange":"all-to-all"},{"op":"split","filter":{},"num_microbatches":2}]'
+done
+case_of "gpt2, documents apart, stages" 4 gpt2 apart 1e-4 \
+    '[{"op":"layout","pp":2,"cp":2,"order":"contiguous"},{"op":"schedule","kind":"zb-h1","microbatches":4},{"op":"recompute","filter":{}}]'
+data=tokens.h5
 
 # check NAME: the result of the command before
 check()

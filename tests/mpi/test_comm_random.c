@@ -242,6 +242,7 @@ static void fill_exchange(struct local *l, uint32_t k, uint32_t step)
 
 static void fill_rest(struct local *l, uint32_t k, uint32_t step)
 {
+    const bool shift = l->g.op == COMM_SHIFT;
     uint64_t n = l->g.count;
     for (uint64_t i = 0; i < n; i++)
         put(l->src, l->g.type, i, value(k, step, world_rank(), i));
@@ -251,8 +252,9 @@ static void fill_rest(struct local *l, uint32_t k, uint32_t step)
             put(l->want, l->g.type, i, value(k, step, member(&l->group, (uint32_t)(i / n)), i % n));
     else
         for (uint64_t i = 0; i < n; i++)
-            put(l->want, l->g.type, i, value(k, step, l->g.from, i));
-    l->n_dst = l->g.op == COMM_ALL_GATHER ? n * l->p : l->call.op == COMM_RECV ? n : 0;
+            put(l->want, l->g.type, i,
+                value(k, step, shift ? member(&l->group, (l->me + l->p - 1) % l->p) : l->g.from, i));
+    l->n_dst = l->g.op == COMM_ALL_GATHER ? n * l->p : shift || l->call.op == COMM_RECV ? n : 0;
 }
 
 static void fill(struct local *l, uint32_t k, uint32_t step)

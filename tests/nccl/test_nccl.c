@@ -136,6 +136,17 @@ static uint64_t uneven(const struct plan *p, const struct plan_instr *in)
     return p->buffers[p->bases[in->first_base + 2].buffer].bytes / sizeof(int32_t) / n * in->count;
 }
 
+/* To the next member, and from the one before, in one group. */
+static void expect_shift(struct expected *x, const struct plan_instr *in)
+{
+    const uint32_t group = x->p->channels[in->channel].group, n = plan_group_size(x->p, group, world_rank());
+    const uint32_t me = plan_group_index(x->p, group, world_rank()), first = x->at;
+    expect(x, in, REC_SEND, in->count, plan_group_at(x->p, group, world_rank(), (me + 1) % n));
+    expect(x, in, REC_RECV, in->count, plan_group_at(x->p, group, world_rank(), (me + n - 1) % n));
+    if (!x->wrong && standin_calls.at[first].group != standin_calls.at[x->at - 1].group)
+        complain(x, in, "it is not one group");
+}
+
 static void expect_collective(struct expected *x, const struct plan_instr *in)
 {
     uint32_t first = x->at;
@@ -145,6 +156,9 @@ static void expect_collective(struct expected *x, const struct plan_instr *in)
         return;
     case PLAN_ALL_TO_ALL_V:
         expect_blocks(x, in, uneven(x->p, in));
+        return;
+    case PLAN_SHIFT:
+        expect_shift(x, in);
         return;
     case PLAN_SCALARS:
         expect(x, in, REC_ALL_REDUCE, x->p->h->arena_bytes[ARENA_SCALARS] / sizeof(double), UINT32_MAX);

@@ -490,6 +490,99 @@ EXAMPLE(numbers_of_other_members)
     }
     return true;
 }
+/* Of heads that are exchanged, and of rings. Instruction number nth of this kind, where sequences are shared; a RUN: a later piece. */
+static uint32_t nth_shared(const struct plan_builder *b, enum plan_op op, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n && b->h.share; i++)
+        if (b->instrs.at[i].op == op && (op != PLAN_RUN || b->instrs.at[i].count > 0) && nth-- == 0)
+            return i;
+    return PLAN_NONE;
+}
+static bool over_other_group(struct plan_builder *b, enum plan_op op, uint32_t nth)
+{
+    const uint32_t i = nth_shared(b, op, nth / b->groups.n);
+    if (i == PLAN_NONE)
+        return false;
+    uint32_t *group = &b->channels.at[b->instrs.at[i].channel].group;
+    const uint32_t was = *group;
+    *group = other_group(b, was, nth % b->groups.n);
+    return *group != was;
+}
+EXAMPLE(heads_over_other_group)
+{
+    (void)c;
+    return over_other_group(b, PLAN_ALL_TO_ALL, nth);
+}
+EXAMPLE(shift_over_other_group)
+{
+    (void)c;
+    return over_other_group(b, PLAN_SHIFT, nth);
+}
+EXAMPLE(heads_are_not_exchanged)
+{
+    const uint32_t i = nth_shared(b, PLAN_ALL_TO_ALL, nth);
+    (void)c;
+    if (i != PLAN_NONE)
+        drop_at(b, i);
+    return i != PLAN_NONE;
+}
+EXAMPLE(blocks_turned_the_other_way)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if ((b->kernels.at[i].op == IR_OP_TO_BLOCKS || b->kernels.at[i].op == IR_OP_FROM_BLOCKS) && nth-- == 0) {
+            b->kernels.at[i].op = b->kernels.at[i].op == IR_OP_TO_BLOCKS ? IR_OP_FROM_BLOCKS : IR_OP_TO_BLOCKS;
+            return true;
+        }
+    return false;
+}
+EXAMPLE(a_shift_is_left_out)
+{
+    const uint32_t i = nth_shared(b, PLAN_SHIFT, nth);
+    (void)c;
+    if (i != PLAN_NONE)
+        drop_at(b, i);
+    return i != PLAN_NONE;
+}
+EXAMPLE(a_piece_of_a_ring_is_left_out)
+{
+    const uint32_t i = nth_shared(b, PLAN_RUN, nth);
+    (void)c;
+    if (i != PLAN_NONE)
+        drop_at(b, i);
+    return i != PLAN_NONE;
+}
+/* A piece has the keys, or the values, or their gradients, that the one before it had. */
+EXAMPLE(what_the_piece_before_had)
+{
+    const uint32_t i = nth_shared(b, PLAN_RUN, nth / 3);
+    uint32_t before = i, skip = nth % 3;
+    (void)c;
+    if (i == PLAN_NONE)
+        return false;
+    while (b->instrs.at[--before].op != PLAN_RUN)
+        ;
+    for (uint32_t k = 0; k < b->instrs.at[i].n_bases; k++) {
+        struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base + k];
+        const struct plan_base *was = &b->bases.at[b->instrs.at[before].first_base + k];
+        if (base->buffer == was->buffer || base->arena != ARENA_WORK || skip-- > 0)
+            continue;
+        *base = *was;
+        return true;
+    }
+    b->instrs.at[i].count += 1; /* (it has no so many) */
+    return true;
+}
+EXAMPLE(a_ring_that_is_none)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if ((b->kernels.at[i].split == IR_RING || b->kernels.at[i].split == IR_TURNED) && nth-- == 0) {
+            b->kernels.at[i].split = b->kernels.at[i].split == IR_RING ? IR_TURNED : IR_RING;
+            return true;
+        }
+    return false;
+}
 EXAMPLE(loads_other_tokens)
 {
     for (uint32_t i = 0; i < b->instrs.n && b->h.share; i++)
@@ -539,6 +632,9 @@ static const struct job {
     { MODEL_LLAMA,
       "[{\"op\":\"layout\",\"pp\":2,\"tp\":4,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"order\":\"contiguous\",\"keep\":\"whole\"}]" },
+    { MODEL_GPT2, "[{\"op\":\"layout\",\"tp\":2,\"cp\":2,\"dp\":1,\"exchange\":\"all-to-all\"}]" },
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"tp\":2,\"cp\":2,\"dp\":1,\"exchange\":\"ring\"},{\"op\":\"schedule\","
+                   "\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"vocab\":true},{\"op\":\"schedule\",\"kind\":\"gpipe\","
                    "\"microbatches\":2}]" },
     { MODEL_BRANCH, "[{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]" },
@@ -592,6 +688,14 @@ static const struct example {
     E(the_last_piece_is_left_out, "value", 2),
     E(pieces_in_another_order, "value", 4),
     E(numbers_of_other_members, "layout", 4),
+    E(heads_over_other_group, "layout", 4),
+    E(shift_over_other_group, "layout", 4),
+    E(heads_are_not_exchanged, "value", 8),
+    E(blocks_turned_the_other_way, "layout", 4),
+    E(a_shift_is_left_out, "value", 8),
+    E(a_piece_of_a_ring_is_left_out, "value", 4),
+    E(what_the_piece_before_had, "value", 12),
+    E(a_ring_that_is_none, "layout", 4),
     E(loads_other_tokens, "program", 4),
     E(shared_otherwise, "layout", 4),
 };

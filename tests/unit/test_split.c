@@ -132,7 +132,15 @@ START_TEST(sizes)
     ck_assert(!ir_op_splits(IR_OP_GELU, &(struct ir_attrs){ .features = 8 }, IR_HEADS, 2));
     ck_assert(!ir_op_splits(IR_OP_RMSNORM, &(struct ir_attrs){ .features = 8, .heads = 2 }, IR_WIDTH, 2));
 
+    ck_assert(!ir_op_splits(IR_OP_ATTENTION, &attention, IR_TURNED, 4)); /* key/value heads are not repeated */
+    ck_assert(ir_op_splits(IR_OP_ATTENTION, &attention, IR_TURNED, 2) &&
+              ir_op_splits(IR_OP_ATTENTION, &attention, IR_RING, 4));
+    ck_assert(ir_op_local(IR_OP_ATTENTION, &attention, IR_TURNED, 2).kv_heads == 1);
+
     struct ir_op_shapes s;
+    const struct ir_attrs apart = { .heads = 8, .kv_heads = 2, .head_dim = 4, .flags = IR_DOCUMENTS };
+    ir_op_part_shapes(IR_OP_ATTENTION, &apart, 8, &(struct ir_share){ 0, 0, 16, 0 }, &s);
+    ck_assert(s.in[0].dim[0] == 8 && s.in[1].dim[0] == 16 && s.in[3].dim[0] == 16);
     ir_op_part_shapes(IR_OP_ATTENTION, &local, 8, &(struct ir_share){ IR_HEADS, 4, 16, 2 }, &s);
     ck_assert(s.in[0].dim[0] == 8 && s.in[1].dim[0] == 16 && s.in[2].dim[0] == 16 && s.in[2].dim[1] == 6);
     ck_assert(s.save[1].dtype == IR_F32 && s.save[1].dim[1] == 12 && s.stash[1].dim[0] == 16 &&

@@ -73,6 +73,8 @@ KERNEL(head_loss_bi, IR_OP_HEAD_LOSS, IR_PASS_BI)
 KERNEL(head_loss_bw, IR_OP_HEAD_LOSS, IR_PASS_BW)
 KERNEL(sum_f, IR_OP_SUM, IR_PASS_F)
 KERNEL(copy_f, IR_OP_COPY, IR_PASS_F)
+KERNEL(to_blocks_f, IR_OP_TO_BLOCKS, IR_PASS_F)
+KERNEL(from_blocks_f, IR_OP_FROM_BLOCKS, IR_PASS_F)
 
 /* Two kernels in one, in an order that the contract allows: the second's output is written before anything is read, the workspace
  * at the end, and nothing is left of a gradient that only the second reads. */
