@@ -8,22 +8,26 @@
 #include "ir/family/family.h"
 
 /* A row a directive: primitives, then macros. */
-#define KINDS(ROW) \
-    ROW(place)     \
-    ROW(replicate) \
-    ROW(shard)     \
-    ROW(split)     \
-    ROW(order)     \
-    ROW(recompute) \
-    ROW(stream)    \
-    ROW(layout)    \
-    ROW(schedule)
+#define KINDS(ROW)     \
+    ROW(place)         \
+    ROW(replicate)     \
+    ROW(shard)         \
+    ROW(split)         \
+    ROW(order)         \
+    ROW(recompute)     \
+    ROW(stream)        \
+    ROW(layout)        \
+    ROW(schedule)      \
+    ROW(shard_tensor)  \
+    ROW(ring_exchange) \
+    ROW(fuse_collectives)
 #define DECLARE(kind) extern const struct directive_kind directive_##kind;
 #define ADDRESS(kind) &directive_##kind,
 KINDS(DECLARE)
 const struct directive_kind *const sched_directive_kinds[] = { KINDS(ADDRESS) NULL };
 
-static enum status find_kind(const struct js *js, const struct directive_kind **kind, struct err *e)
+static enum status find_kind(const struct sched *s, const struct js *js, const struct directive_kind **kind,
+                             struct err *e)
 {
     struct js op;
     const char *name;
@@ -31,6 +35,7 @@ static enum status find_kind(const struct js *js, const struct directive_kind **
         return js_expected(js, e, "a directive: an object with \"op\"");
     TRY(js_need(js, "op", &op, e));
     TRY(js_str(&op, &name, e));
+    TRY(reference_answer(s, js, name, e));
     const char *names[16] = { 0 };
     char list[256] = "";
     for (int i = 0; sched_directive_kinds[i]; i++) {
@@ -137,7 +142,7 @@ enum status directives_expand(struct sched *s, struct err *e)
     for (uint32_t i = 0; i < n && st == ST_OK; i++) {
         struct js js = js_at(&list, i);
         const struct directive_kind *kind;
-        st = find_kind(&js, &kind, e);
+        st = find_kind(s, &js, &kind, e);
         if (st == ST_OK && kind->expand)
             st = kind->expand(s, &js, s->primitives, e);
         else if (st == ST_OK)
@@ -178,7 +183,7 @@ enum status directives_parse(struct sched *s, struct err *e)
                     TRY(parse_row(s, &js, i, &s->rows.at[row++], e));
                 continue;
             }
-            TRY(find_kind(&js, &kind, e));
+            TRY(find_kind(s, &js, &kind, e));
             CHECK(kind->parse);
             if ((kind == &directive_split) != (round == 0))
                 continue;

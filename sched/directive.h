@@ -20,6 +20,8 @@ struct directive_kind {
 extern const struct directive_kind *const sched_directive_kinds[]; /* NULL-terminated; sched/directive.c */
 extern const struct directive_kind directive_place, directive_replicate, directive_split, directive_order,
     directive_shard, directive_recompute, directive_stream, directive_layout, directive_schedule;
+/* Spellings of the reference's branches that have no counterpart or another meaning are answered with a sentence (reference.c). */
+enum status reference_answer(const struct sched *s, const struct js *js, const char *op, struct err *e);
 
 /* shard: what is split ("dim"), how keys and values meet ("exchange"). */
 enum shard_dim { DIM_EXPERT, DIM_SEQUENCE, DIM_HEAD, DIM_FFN, DIM_VOCAB, DIM_CONTEXT, DIMS };

@@ -181,7 +181,6 @@ static const struct alias {
     { "recompute_granularity", NULL, "the directive recompute of the strategy does it" },
     { "ddp", "replicate", NULL },
     { "fsdp", "replicate", NULL },
-    { "shard_tensor", "shard", NULL },
     { "all_to_all", "shard", NULL },
     { "pipeline_model_parallel_size", "pp", NULL },
     { "pipeline_parallel_degree", "pp", NULL },

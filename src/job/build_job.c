@@ -139,6 +139,9 @@ static void note_strategy(struct build *b)
         if (op && strcmp(op, "layout") == 0 && json_integer_value(json_object_get(d, "pp")) > 1)
             stages = json_integer_value(json_object_get(d, "pp"));
         ordered |= op && (strcmp(op, "schedule") == 0 || strcmp(op, "split") == 0);
+        if (op && strcmp(op, "fuse_collectives") == 0)
+            notices_add(b->notices, b->from->strategy,
+                        "$[%zu]: fuse_collectives has no effect: buckets are communicated together anyway", i);
     }
     if (stages > 1 && !ordered)
         notices_add(b->notices, b->from->strategy,

@@ -127,6 +127,28 @@ refused 24 llama '$[1]: layers.0.attn.core has documents that are kept apart, wh
     "$s2" "$ring"
 set_documents=
 
+# ---- spellings of the reference -------------------------------------------------------------------------------------------
+
+tensor='"op":"shard_tensor","filter":{"TP":"*"},"devices":[0,1]'
+shift='"op":"ring_exchange","filter":{"CP":"*"},"devices":[0,1]'
+refused 24 llama '$[0]: omit "mesh": write the groups as lists in "devices"' "{$tensor,\"mesh\":[2]}"
+refused 24 llama '$[0]: omit "inputs": what a region gathers and sums follows from its operators' "{$tensor,\"inputs\":{\"0\":\"shard(1)\"}}"
+refused 24 llama '$[0].params: "q_proj": found "rowwise", but layers.0.attn.q_proj is split by its output features: "colwise"' \
+    "{$tensor,\"params\":{\"q_proj\":\"rowwise\"}}"
+refused 24 llama '$[0].params: no linear operator has a parameter called "w13"' "{$tensor,\"params\":{\"w13\":\"colwise\"}}"
+refused 24 llama '$[0].params: "q_proj": expected "colwise" or "rowwise"' "{$tensor,\"params\":{\"q_proj\":2}}"
+refused 24 llama '$[0]: omit "derive": k and v are found' "{$shift,\"derive\":true}"
+refused 24 llama '$[0]: omit "mesh": write the groups as lists in "devices"' "{$shift,\"mesh\":[2]}"
+refused 24 llama '$[0].tensors[1]: found "q", expected "k" or "v": keys and values travel' "{$shift,\"tensors\":[\"k\",\"q\"]}"
+refused 24 llama '$[0]: there are no meshes: write the groups as lists in "devices" of shard' '{"op":"mesh","devices":[0,1]}'
+refused 24 llama '$[0]: omit it: tensors go to their readers anyway' '{"op":"route","filter":{}}'
+refused 24 llama '$[0]: here layout is a grid: pp, dp, tp, cp; omit "filter"' '{"op":"layout","filter":{},"axis":0}'
+refused 24 llama '$[0]: here layout is a grid: pp, dp, tp, cp; omit "axis"' '{"op":"layout","axis":0}'
+refused 24 llama '$[0]: the model has no tag SP; for attention by heads write "dim":"context","exchange":"all-to-all", with a "dim":"sequence"' \
+    '{"op":"shard","filter":{"SP":"*"},"devices":[0,1]}'
+refused 24 llama '$[1] expanded, directive 3: two shard directives with "dim":"sequence" match chunk 0 (embed ..)' "{$tensor}" "{$shift}"
+refused 24 llama '$[1] expanded, directive 2: two shard directives with "dim":"sequence" match chunk 0 (embed ..)' "{$shift}" "{$tensor}"
+
 # ---- sizes --------------------------------------------------------------------------------------------------------------
 
 refused 30 llama '$[0]: sequences of 30 tokens do not divide by 4 devices' "$s4" "$context"

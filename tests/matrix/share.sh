@@ -149,6 +149,20 @@ case_of "gpt2, documents apart, stages" 4 gpt2 apart 1e-4 \
     '[{"op":"layout","pp":2,"cp":2,"order":"contiguous"},{"op":"schedule","kind":"zb-h1","microbatches":4},{"op":"recompute","filter":{}}]'
 data=tokens.h5
 
+# As the reference's branches spell it.
+base llama adamw
+case_of "shard_tensor" 4 llama adamw 1e-4 \
+    '[{"op":"place","filter":{"PP":0},"devices":[0,2]},{"op":"place","filter":{"PP":1},"devices":[1,3]},
+      {"op":"shard_tensor","filter":{"PP":0,"TP":"*"},"devices":[0,2],"stream":"tp_stream","params":{"q_proj":"colwise","down_proj":"rowwise"}},
+      {"op":"shard_tensor","filter":{"PP":1,"TP":"*"},"devices":[1,3],"stream":"tp_stream"},{"op":"fuse_collectives","filter":{}},
+      {"op":"split","filter":{},"dim_name":"MB","num_microbatches":2}]'
+case_of "ring_exchange" 2 llama adamw 1e-4 \
+    '[{"op":"place","filter":{},"devices":[0,1]},{"op":"replicate","filter":{},"devices":[0,1]},
+      {"op":"ring_exchange","filter":{"CP":"*"},"devices":[0,1],"tensors":["k","v"],"stream":"cp_stream","hoist":true,"distance":1}]'
+case_of "ring_exchange by gathers" 2 llama adamw 1e-4 \
+    '[{"op":"place","filter":{},"devices":[0,1]},
+      {"op":"ring_exchange","filter":{"CP":"*"},"devices":[0,1],"tensors":["k","v"],"decompose":"gather"}]'
+
 # check NAME: the result of the command before
 check()
 {
