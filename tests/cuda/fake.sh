@@ -14,6 +14,8 @@ head -c 2000 text >little
 sed 's/"capacity_factor": 1.25, //' moe.json >dropless.json
 layout 2 1 zb-h1 2 >zb2.json
 echo '[{"op":"recompute","filter":{}}]' >recompute.json
+echo '[{"op":"layout","cp":2,"exchange":"all-to-all"},{"op":"split","filter":{},"num_microbatches":2}]' >turned.json
+echo '[{"op":"layout","cp":2,"exchange":"ring","zero":1},{"op":"split","filter":{},"num_microbatches":2}]' >around.json
 # of these neighbours only the first two are a pair: "other" is of another product, "act" is read twice
 cat >graph.json <<'JSON'
 {"vocab_size": 256, "graph": [
@@ -41,6 +43,10 @@ build experts dropless ep2 $settings
 build gpt gpt2 one $settings
 # shellcheck disable=SC2086
 build stages gpt2 zb2 $settings
+# shellcheck disable=SC2086
+build heads gpt2 turned $settings
+# shellcheck disable=SC2086
+build ring llama around $settings
 # shellcheck disable=SC2086
 build neighbours graph one $settings
 # shellcheck disable=SC2086
@@ -149,6 +155,8 @@ fake=3
 same 'experts on two ranks, other order' 2 experts
 same 'four ranks' 4 four
 same 'two stages, each with products of its own' 2 stages
+same 'heads exchanged between two ranks' 2 heads
+same 'keys and values in a ring of two ranks' 2 ring
 # shellcheck disable=SC2016 # of awk
 awk '{ for (i = 1; i < NF; i++) { n += $i == "timed" && $(i + 1) > 0; left += $i == "unchosen" && $(i + 1) > 0 } }
     END { exit !(n == 2 && !left) }' report

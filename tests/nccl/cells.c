@@ -76,6 +76,14 @@ static const struct {
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"ep\":2,\"zero\":2,\"placement\":\"v\"},"
       "{\"op\":\"schedule\",\"kind\":\"dualpipev\",\"microbatches\":4}]",
       8 },
+    { "heads exchanged", gpt2,
+      "[{\"op\":\"layout\",\"cp\":2,\"dp\":2,\"exchange\":\"all-to-all\",\"zero\":1},"
+      "{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]",
+      4 },
+    { "keys in a ring of four", llama,
+      "[{\"op\":\"layout\",\"cp\":4,\"dp\":1,\"exchange\":\"ring\"},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+      "\"microbatches\":2}]",
+      4 },
     { "resources of a stream", moe,
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"ep\":2,\"expert_stream\":\"ep\"},"
       "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4},"
