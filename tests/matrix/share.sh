@@ -43,14 +43,16 @@ draw()
     function one(list,   a) { return a[1 + pick(split(list, a, " "))] }
     BEGIN {
         state = seed % 2147483
+        first = pick(3)
+        split("gather all-to-all ring", exchanges, " ")
         shapes = split("2,1,1,1 4,1,1,1 1,2,1,1 1,4,1,1 2,2,1,1 2,2,2,1 2,1,1,2 1,2,1,2 2,2,1,2 4,2,1,1 1,2,2,2 1,2,2,1", shape, " ")
         for (i = 1; i <= shapes; i++) {
             split(shape[i], s, ",")
             tp = s[1]; cp = s[2]; dp = s[3]; pp = s[4]
             model = one(tp == 1 && pp == 1 ? "llama gpt2 qwen3 moe graph graph" : "llama gpt2 qwen3 moe")
             # heads are exchanged where each device gets some; packed q, k and v do not go round
-            exchange = cp == 1 ? "" : substr("gather    all-to-allring      ", 1 + 10 * (i % 3), 10)
-            sub(" *$", "", exchange)
+            exchange = cp == 1 ? "" : exchanges[1 + (turn++ + first) % 3]
+            if (exchange == "all-to-all" && tp * cp > 4) exchange = "ring"
             if (exchange == "all-to-all" && tp * cp > 2 && model != "gpt2") model = tp == 1 && pp == 1 ? "graph" : "gpt2"
             if (exchange == "ring" && model == "gpt2") model = "llama"
             schedule = "gpipe"; place = "standard"
