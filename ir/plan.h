@@ -343,6 +343,7 @@ struct plan_header {
     uint32_t share;     /* devices that share the sequences of a replica; 0: sequences are not shared */
     uint32_t
         context; /* parts of a sequence by position, of share/context devices each; a device has one slice of a part */
+    uint32_t tensor;      /* devices of a tensor group: neighbours that share blocks of parameters */
     uint32_t zigzag;      /* 1: part i is the equal chunks i and 2*context-1-i of a sequence; 0: chunk i of `context` */
     uint32_t share_group; /* group: a set of `share` devices is a replica; member i of it has slice i */
     uint64_t arena_bytes[ARENA_COUNT];

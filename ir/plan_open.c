@@ -79,12 +79,15 @@ static enum status check_share(const struct plan *p, const uint32_t *group_size,
 {
     const struct plan_header *h = p->h;
     if (!h->share) {
-        NEED(h->context == 0 && h->zigzag == 0 && h->share_group == 0, e,
-             "no sequences are shared, but in %u parts, zigzag %u, group %u", h->context, h->zigzag, h->share_group);
+        NEED(h->context == 0 && h->tensor == 0 && h->zigzag == 0 && h->share_group == 0, e,
+             "no sequences are shared, but in %u parts, by tensor groups of %u, zigzag %u, group %u", h->context,
+             h->tensor, h->zigzag, h->share_group);
         return ST_OK;
     }
     NEED(h->share_group < h->count[PLAN_S_GROUPS] && group_size[h->share_group] == h->share, e,
          "sequences are shared by %u devices, but not so many are in group %u", h->share, h->share_group);
+    NEED(h->tensor > 0 && h->share % h->tensor == 0, e, "sequences are shared by %u devices, tensor groups have %u",
+         h->share, h->tensor);
     NEED(h->context > 0 && h->share % h->context == 0 && h->zigzag <= (h->context > 1), e,
          "sequences are shared by %u devices in %u parts, zigzag %u", h->share, h->context, h->zigzag);
     return ST_OK;

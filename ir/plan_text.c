@@ -91,6 +91,7 @@ const struct plan_field plan_header_fields[] = {
     U(plan_header, clip),
     U(plan_header, share),
     U(plan_header, context),
+    U(plan_header, tensor),
     U(plan_header, zigzag),
     U(plan_header, share_group),
     END,

@@ -78,7 +78,7 @@ static enum status check_shape(const struct check *c)
                            c->n, h->class_id, h->n_classes);
         if (h->world != a->world || h->n_channels_world != a->n_channels_world || h->compute != a->compute ||
             h->optimizer != a->optimizer || h->clip != a->clip || h->share != a->share || h->context != a->context ||
-            h->zigzag != a->zigzag || h->count[PLAN_S_LISTS] != a->count[PLAN_S_LISTS])
+            h->tensor != a->tensor || h->zigzag != a->zigzag || h->count[PLAN_S_LISTS] != a->count[PLAN_S_LISTS])
             return err_set(c->e, ST_BUG, "plan check",
                            "rule shape: the plans of rank classes 0 and %u are of different jobs", i);
     }

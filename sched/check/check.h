@@ -41,7 +41,7 @@ struct check_class {
     uint32_t devices;    /* seq */
     uint32_t *set_seq;   /* by set */
     uint32_t *group_seq; /* by group: the members; PLAN_NONE: several groups, that partition the class */
-    uint8_t *share_role; /* by group: enum share_role */
+    uint8_t *share_role; /* by group: bit i for each enum share_role that its members are */
     uint32_t *piece_of;  /* by parameter of the model: piece, PLAN_NONE */
     struct check_program *programs;
     uint32_t *written_by; /* by parameter of the model: the last program so far that writes its gradient, plus one */
@@ -137,6 +137,12 @@ enum status check_wrong(const struct check *c, enum check_rule rule, struct chec
 const char *check_place_text(const struct check *c, struct check_place at, char *text, size_t size);
 /* "train[17] RUN F chunk 2 mb 1" */
 const char *check_instr_text(const struct check *c, struct check_place at, char *text, size_t size);
+
+/* Are the groups that are this one of a class's plan of such a role? */
+static inline bool check_shared_by(const struct check *c, uint32_t cls, uint32_t group, enum share_role role)
+{
+    return c->classes[cls].share_role[group] >> role & 1;
+}
 
 static inline const struct plan_instr *check_instrs(const struct check *c, const struct check_list *l, uint32_t cls)
 {

@@ -5,14 +5,6 @@
 
 #include <inttypes.h>
 
-/* Groups of equal members in one order are of the first role that fits: of context groups where these are the sequence groups, of tensor
- * groups where there is one context part. */
-bool heads_are_split_by(const struct plan_header *h, uint8_t role)
-{
-    return role == SHARED_BY_HEADS || (role == SHARED_BY_CONTEXT && h->context == h->share) ||
-           (role == SHARED_BY_TENSOR && h->context == 1);
-}
-
 /* Packed q, k and v are cut each for itself: so all that reads them, or makes them, has them as such. */
 static bool cut_alike(const struct ir_graph *g, uint32_t tensor)
 {
@@ -44,10 +36,11 @@ enum status heads_check_turn(const struct values *v, uint32_t program, uint32_t 
     const struct ir_tensor *t = &v->c->g->tensors.at[k->tensor];
     struct check_place at = { .cls = v->cls };
     const uint64_t want = own_elements(v, k->tensor);
-    if (k->n != want || k->type != t->shape.dtype || g->tokens != layouts_tokens(v, IR_LAYOUT_COLUMNS))
+    const uint32_t tokens = v->c->g->seq_len / v->p->h->context;
+    if (k->n != want || k->type != t->shape.dtype || g->tokens != tokens)
         return check_wrong(v->c, RULE_LAYOUT, at,
                            "program %u turns %" PRIu64 " elements of %u tokens of %s, a device has %" PRIu64 " of %u",
-                           program, k->n, g->tokens, t->name, want, layouts_tokens(v, IR_LAYOUT_COLUMNS));
+                           program, k->n, g->tokens, t->name, want, tokens);
     uint32_t width[3], parts = v->p->h->share, n = ir_graph_thirds(v->c->g, k->tensor, width);
     for (uint32_t i = 0; i < n; i++)
         if (width[i] % parts || !cut_alike(v->c->g, k->tensor) || v->p->h->zigzag)
@@ -86,7 +79,7 @@ enum status heads_exchange(struct values *v, uint32_t i, const struct plan_instr
     if (f[blocks]->layout != IR_LAYOUT_HEADS || f[!blocks]->layout != IR_LAYOUT_BLOCKS)
         return check_wrong(v->c, RULE_LAYOUT, at, "makes %s of %s", check_layout_name(f[1]->layout),
                            check_layout_name(f[0]->layout));
-    if (v->c->classes[v->cls].share_role[group] != SHARED_BY_CONTEXT)
+    if (!check_shared_by(v->c, v->cls, group, SHARED_BY_CONTEXT))
         return check_wrong(v->c, RULE_LAYOUT, at, "exchanges heads over group %u, which are not context groups", group);
     const uint32_t type = t->shape.dtype == IR_COMPUTE ? v->p->h->compute : t->shape.dtype;
     const uint64_t want = own_elements(v, in->tensor),

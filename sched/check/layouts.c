@@ -141,7 +141,7 @@ uint32_t layouts_tokens(const struct values *v, uint32_t layout)
     case IR_LAYOUT_TOKENS:
         return t / h->share;
     default:
-        return t / h->context;
+        return t / h->share * h->tensor;
     }
 }
 
@@ -162,10 +162,9 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
                            "program %u, kernel %u (%s) computes with %u tokens of a sequence, but %s are %u", program,
                            kernel - g->first_kernel, op->name, g->tokens, check_layout_name(layout),
                            layouts_tokens(v, layout));
-    const uint8_t role = v->c->classes[v->cls].share_role[g->parts];
     const bool turned = k->split == IR_TURNED, whole = k->split == IR_RING && k->parts == 1;
-    if (turned ? !heads_are_split_by(v->p->h, role)
-               : k->split && !whole && k->split != IR_COUNTS && role != SHARED_BY_TENSOR)
+    if (k->split && !whole && k->split != IR_COUNTS &&
+        !check_shared_by(v->c, v->cls, g->parts, turned ? SHARED_BY_HEADS : SHARED_BY_TENSOR))
         return check_wrong(v->c, RULE_BINDING, at, "program %u splits %s over group %u, which is no %s", program,
                            op->name, g->parts, turned ? "sequence groups in the order of heads" : "tensor groups");
     return ST_OK;
@@ -199,9 +198,9 @@ enum status layouts_check_bases(const struct values *v, uint32_t i, const struct
 static bool is_group(const struct plan *p, uint32_t set, const uint32_t *position, enum share_role role)
 {
     const struct plan_header *h = p->h;
-    const uint32_t tensor = h->share / h->context, n = p->sets[set].size;
-    const uint32_t first = position[plan_set_at(p, set, 0)], part = first % h->share / tensor;
-    if (role == SHARED_BY_TENSOR  ? n != tensor || first % tensor
+    const uint32_t slices = h->share / h->context, n = p->sets[set].size;
+    const uint32_t first = position[plan_set_at(p, set, 0)], part = first % h->share / slices;
+    if (role == SHARED_BY_TENSOR  ? n != h->tensor || first % h->tensor
         : role == SHARED_BY_HEADS ? n != h->share || first % h->share
                                   : n != h->context)
         return false;
@@ -209,28 +208,28 @@ static bool is_group(const struct plan *p, uint32_t set, const uint32_t *positio
         return false;
     for (uint32_t k = 1; k < n; k++) {
         const uint32_t at = role == SHARED_BY_TENSOR    ? first + k
-                            : role == SHARED_BY_HEADS   ? first + k % h->context * tensor + k / h->context
-                            : role == SHARED_BY_CONTEXT ? first + k * tensor
-                                                        : first - k * tensor;
+                            : role == SHARED_BY_HEADS   ? first + k % h->context * slices + k / h->context
+                            : role == SHARED_BY_CONTEXT ? first + k * slices
+                                                        : first - k * slices;
         if (position[plan_set_at(p, set, k)] != at)
             return false;
     }
     return true;
 }
 
-static uint8_t role_of(const struct plan *p, uint32_t group, const uint32_t *position)
+static uint8_t roles_of(const struct plan *p, uint32_t group, const uint32_t *position)
 {
     const struct plan_group *g = &p->groups[group];
+    uint8_t roles = 0;
     if (g->kind == PLAN_GROUP_UNION && g->n_sets > 1)
-        return SHARED_BY_NONE;
+        return 0;
     for (uint8_t role = SHARED_BY_TENSOR; role <= SHARED_BY_HEADS; role++) {
         bool all = true;
         for (uint32_t s = 0; s < g->n_sets && all; s++)
             all = is_group(p, g->first_set + s, position, (enum share_role)role);
-        if (all)
-            return role;
+        roles |= (uint8_t)(all << role);
     }
-    return SHARED_BY_NONE;
+    return roles;
 }
 
 enum status check_sharing(struct check *c)
@@ -257,7 +256,7 @@ enum status check_sharing(struct check *c)
             for (uint32_t i = 0; i < p->sets[g->first_set + s].size; i++)
                 position[plan_set_at(p, g->first_set + s, i)] = at++;
         for (uint32_t i = 0; i < n_groups; i++)
-            k->share_role[i] = role_of(p, i, position);
+            k->share_role[i] = roles_of(p, i, position);
     }
     mem_free(position);
     return st;
@@ -327,7 +326,7 @@ enum status values_border(struct values *v, uint32_t i, const struct plan_instr 
             return check_wrong(v->c, RULE_LAYOUT, at,
                                "%" PRIu64 " bytes of each of %u members are not all of buffers %u, %u", bytes, members,
                                b[0].buffer, b[1].buffer);
-    if (v->c->classes[v->cls].share_role[group] != (second ? SHARED_BACKWARDS : role))
+    if (!check_shared_by(v->c, v->cls, group, second ? SHARED_BACKWARDS : role))
         return check_wrong(v->c, RULE_LAYOUT, at, "makes %s over group %u, which are not %s",
                            check_layout_name(f[1]->layout), group,
                            second                     ? "context groups turned round"

@@ -108,7 +108,7 @@ enum status ring_shift(struct values *v, uint32_t i, const struct plan_instr *in
             return check_wrong(v->c, RULE_VALUE, at,
                                "base %u is not keys, values or their gradients of this microbatch", k);
     }
-    if (in->tensor >= v->c->g->tensors.n || v->c->classes[v->cls].share_role[group] != SHARED_BY_CONTEXT)
+    if (in->tensor >= v->c->g->tensors.n || !check_shared_by(v->c, v->cls, group, SHARED_BY_CONTEXT))
         return check_wrong(v->c, RULE_LAYOUT, at, "shifts over group %u, which are not context groups", group);
     const struct ir_tensor *t = &v->c->g->tensors.at[in->tensor];
     const uint32_t type = f[0]->role == SLOT_RING        ? IR_F32

@@ -102,8 +102,6 @@ enum status values_border(struct values *v, uint32_t i, const struct plan_instr 
 
 /* ---- heads exchanged within context groups (heads.c) ---- */
 
-/* Is attention with IR_TURNED split over groups of this role? */
-bool heads_are_split_by(const struct plan_header *h, uint8_t role);
 /* A kernel that makes blocks by heads of rows, or rows of them. */
 enum status heads_check_turn(const struct values *v, uint32_t program, uint32_t kernel);
 /* An all-to-all of a tensor, or of its gradient, that is no rows of experts: of blocks by heads. */

@@ -174,6 +174,7 @@ static void lower_share(struct class_lowering *c)
     key.ids = share_groups(s, set, SHARE_SEQUENCE, &key.n);
     c->pb.h.share = s->share.n;
     c->pb.h.context = s->share.context;
+    c->pb.h.tensor = s->share.tensor;
     c->pb.h.zigzag = s->share.zigzag;
     c->pb.h.share_group = lower_group(c, key);
     key.ids = share_groups(s, set, SHARE_TENSOR, &key.n);

@@ -47,6 +47,13 @@ static struct group_key block_holders(struct sched *s, const struct directive *d
     return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
 }
 
+/* Which block of heads member i of a sequence group has, where context groups split those of tensor groups further. */
+static uint32_t heads_block(const struct share *share, uint32_t i)
+{
+    const uint32_t p = share->n / share->context;
+    return i % p * share->context + i / p;
+}
+
 /* The devices of a set with the same block in all its tensor groups, or in the order of heads in all its sequence groups: one set per
  * block. */
 static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t blocks)
@@ -56,7 +63,7 @@ static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t b
     for (uint32_t k = 0; k < blocks; k++) {
         uint32_t found = 0;
         for (uint32_t i = 0; i < n; i++)
-            if ((blocks > p ? i % p * s->share.context + i % s->share.n / p : (uint64_t)(i % p) * blocks / p) == k)
+            if ((blocks > p ? heads_block(&s->share, i % s->share.n) : (uint64_t)(i % p) * blocks / p) == k)
                 list[found++] = devices_of(s, set)[i];
         sets[k] = devices_intern(s, list, found);
     }

@@ -65,13 +65,9 @@ static void print_json(const struct sched_output *out, const struct plan *plans,
 static void print_share(const struct plan *p)
 {
     const struct plan_header *h = p->h;
-    uint32_t tp = 1;
-    for (uint32_t i = 0; i < h->count[PLAN_S_PROGRAMS] && h->share; i++)
-        if (p->programs[i].parts)
-            tp = plan_group_size(p, p->programs[i].parts, plan_set_at(p, h->devices, 0));
     if (h->share)
-        printf(", a sequence on %u devices: tp %u, cp %u%s", h->share,
-               h->share / h->context > tp ? h->share / h->context : tp, h->context, h->zigzag ? ", zigzag" : "");
+        printf(", a sequence on %u devices: tp %u, cp %u%s", h->share, h->tensor, h->context,
+               h->zigzag ? ", zigzag" : "");
     putchar('\n');
 }
 

@@ -103,6 +103,12 @@ base gpt2 adamw
 case_of "gpt2 by directives: 2 sequence groups of 2, head and ffn" 4 gpt2 adamw 1e-4 \
     '[{"op":"shard","dim":"sequence","filter":{},"devices":[[0,1],[2,3]]},{"op":"shard","dim":"head","filter":{}},
       {"op":"shard","dim":"ffn","filter":{},"devices":[[0,1],[2,3]]}]'
+# tensor groups of 2 where attention is split by context alone
+four='{"op":"shard","dim":"sequence","filter":{},"devices":[0,1,2,3]},{"op":"shard","dim":"ffn","filter":{},"devices":[[0,1],[2,3]]}'
+for x in gather all-to-all; do
+    case_of "gpt2 by directives: ffn on pairs, context on all four, $x" 4 gpt2 adamw 1e-4 \
+        "[$four,{\"op\":\"shard\",\"dim\":\"context\",\"filter\":{},\"exchange\":\"$x\"}]"
+done
 sed 's/"vocab_size": 256/"vocab_size": 257/' "$dir/gpt2.json" >"$dir/odd.json"
 base odd adamw
 case_of "gpt2 with a tied table of 257 words in 4 blocks" 4 odd adamw 1e-4 \
