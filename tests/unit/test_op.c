@@ -117,7 +117,7 @@ START_TEST(kernels)
         { IR_OP_ROW_GATE, true, false }, { IR_OP_JOIN_HEADS, true, false }, { IR_OP_ADD, false, false },
         { IR_OP_ROUTER, true, true },    { IR_OP_DISPATCH, true, false },   { IR_OP_EXPERTS, true, true },
         { IR_OP_COMBINE, true, false },  { IR_OP_HEAD_LOSS, true, true },   { IR_OP_SUM, false, false },
-        { IR_OP_COPY, false, false },
+        { IR_OP_COPY, false, false },    { IR_OP_TO_BLOCKS, false, false }, { IR_OP_FROM_BLOCKS, false, false },
     };
     ck_assert_uint_eq(sizeof want / sizeof *want, IR_OP_COUNT);
     for (size_t i = 0; i < IR_OP_COUNT; i++) {
