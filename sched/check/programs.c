@@ -306,7 +306,7 @@ static enum status check_run_bases(const struct check *c, struct check_place at,
     const struct plan *p = c->classes[at.cls].p;
     const struct plan_program *g = &p->programs[in->program];
     if (in->pass != g->pass || in->mb == UINT16_MAX || g->eval != (g->pass == IR_PASS_F && !at.l->train) ||
-        (g->pass != IR_PASS_F && !at.l->train))
+        (g->pass != IR_PASS_F && g->pass != IR_PASS_NONE && !at.l->train)) /* (what turns tensors is of no pass) */
         return check_wrong(c, RULE_PROGRAM, at, "pass or microbatch do not fit program %u (%s%s)", in->program,
                            ir_pass_name(g->pass), g->eval ? ", eval" : "");
     for (uint32_t i = 0; i < in->n_bases; i++) {
