@@ -379,6 +379,24 @@ EXAMPLE(kernel_of_other_split)
         }
     return false;
 }
+/* The block that a device has of a piece whose owners are such a group; PLAN_NONE: it is none of them. */
+static uint64_t block_of(const struct plan_builder *b, const struct plan_piece *piece, uint32_t group, uint32_t device)
+{
+    for (uint32_t s = 0; s < b->groups.at[group].n_sets; s++)
+        for (uint32_t k = 0; k < b->h.world; k++)
+            if (member(b, group, s, k) == device)
+                return (uint64_t)k * piece->split / b->sets.at[b->groups.at[group].first_set + s].size;
+    return PLAN_NONE;
+}
+/* The next group from `nth` on by which some device has another block; that of the piece: there is none. */
+static uint32_t other_blocks(const struct plan_builder *b, const struct plan_piece *piece, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->groups.n; i++)
+        for (uint32_t d = 0, g = (nth + i) % b->groups.n; d < b->h.world; d++)
+            if (block_of(b, piece, g, d) != block_of(b, piece, piece->owners, d))
+                return g;
+    return piece->owners;
+}
 /* A block of another member; all members, or one, instead of those with the block. */
 EXAMPLE(block_of_other_member)
 {
@@ -386,7 +404,7 @@ EXAMPLE(block_of_other_member)
     for (uint32_t i = 0; i < b->pieces.n && b->h.share; i++)
         if (b->pieces.at[i].split > 1 && nth < b->groups.n) {
             const uint32_t was = b->pieces.at[i].owners;
-            b->pieces.at[i].owners = other_group(b, was, nth);
+            b->pieces.at[i].owners = other_blocks(b, &b->pieces.at[i], nth);
             return b->pieces.at[i].owners != was;
         }
     return false;
@@ -595,15 +613,18 @@ EXAMPLE(loads_other_tokens)
 EXAMPLE(shared_otherwise)
 {
     (void)c;
-    const uint32_t other = other_group(b, b->h.share_group, 0);
-    if (!b->h.share || nth > 2 || (nth == 2 && other == b->h.share_group))
+    const uint32_t other = other_group(b, b->h.share_group, 0), groups = other != b->h.share_group;
+    bool ring = false; /* it goes round in any order */
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        ring = ring || b->kernels.at[i].split == IR_RING;
+    if (!b->h.share || nth > groups + !ring)
         return false;
     if (nth == 0)
         b->h.context = b->h.context == 1 ? b->h.share : 1;
-    else if (nth == 1)
-        b->h.zigzag = !b->h.zigzag;
-    else
+    else if (nth == 1 && groups)
         b->h.share_group = other;
+    else
+        b->h.zigzag = !b->h.zigzag;
     return true;
 }
 
@@ -695,7 +716,7 @@ static const struct example {
     E(a_shift_is_left_out, "value", 8),
     E(a_piece_of_a_ring_is_left_out, "value", 4),
     E(what_the_piece_before_had, "value", 12),
-    E(a_ring_that_is_none, "layout", 4),
+    E(a_ring_that_is_none, "program", 4),
     E(loads_other_tokens, "program", 4),
     E(shared_otherwise, "layout", 4),
 };
