@@ -150,7 +150,7 @@ page_keys "$man/piper-model.5" '^OPERATORS' >"$dir/page"
 lacks 'not in piper-model(5)' "$dir/code" "$dir/page"
 printf '%s\n' graph vocab_size initializer_range annotate | sort -u "$dir/code" - >"$dir/known"
 lacks 'no key of an operator' "$dir/page" "$dir/known"
-grep -oE '\.name = "[a-z_]+"' "$src/ir/op.c" | cut -d'"' -f2 | grep -vxE 'sum|copy' | sort -u >"$dir/code"
+grep -oE '\.name = "[a-z_]+"' "$src/ir/op.c" | cut -d'"' -f2 | grep -vxE 'sum|copy|to_blocks|from_blocks' | sort -u >"$dir/code"
 plain "$man/piper-model.5" | grep -oE '[a-z_]+' | sort -u >"$dir/page"
 lacks 'operator not in piper-model(5)' "$dir/code" "$dir/page"
 clean 'keys of a graph model'
