@@ -443,7 +443,7 @@ const struct ir_op_info ir_op_info[IR_OP_COUNT] = {
                            .attrs = A_HEADS | A_HEAD_DIM | A_ROTARY_DIM,
                            .shapes = shapes_join_heads, .flops = flops_join_heads },
     [IR_OP_ROUTER] = { .name = "router", .n_in = 1, .n_out = 2, .n_param = 3, .n_save = 1, .n_stash = 1, .grad_in = 1,
-                       .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
+                       .bi_reads = IR_OUT(1) | IR_SAVE(0) | IR_SAVE(1) | IR_PARAM(0), .bw_reads = IR_IN(0) | IR_STASH(0),
                        .attrs = A_FEATURES | A_EXPERTS | A_TOP_K | A_FLAGS | A_AUX | A_EPS | A_SCALE | A_GROUPS | A_TOP_GROUPS |
                                 A_Z,
                        .shapes = shapes_router, .flops = flops_router },

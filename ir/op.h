@@ -195,9 +195,11 @@ struct ir_op_shapes {
 struct ir_op_info {
     const char *name; /* as in a "graph" model and in every print */
     uint8_t n_in, n_out, n_param, n_save, n_stash;
-    uint8_t grad_in;   /* bit i: input i has a gradient */
-    uint8_t alias_in;  /* bit i: the gradient of input i is that of output 0, unchanged: no kernel is needed for it */
-    uint32_t bi_reads; /* beside the gradients of the outputs; 0 with grad_in == alias_in: there is no BI kernel */
+    uint8_t grad_in;  /* bit i: input i has a gradient */
+    uint8_t alias_in; /* bit i: the gradient of input i is that of output 0, unchanged: no kernel is needed for it */
+    uint32_t
+        bi_reads; /* beside the gradients of the outputs; 0 with grad_in == alias_in: there is no BI kernel. Of what is
+                          saved as far as there is such a shape: ir_op_part_shapes() has more */
     uint32_t bw_reads; /* 0: there is no BW kernel; nor for an operator without parameters */
     uint32_t attrs;    /* bit i: uses ir_attr_info[i] */
     void (*shapes)(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
@@ -254,6 +256,11 @@ uint32_t ir_op_flags(enum ir_op op);                       /* bits of enum ir_fl
 void ir_op_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);
 /* A source of loss: gradients begin here, whether or not an output has one (head_loss; routers with losses of their own). */
 bool ir_op_has_loss(enum ir_op op, const struct ir_attrs *a);
+/* router: does its loss of sequences count another choice than its own, the best by score alone? */
+static inline bool ir_op_counts_apart(const struct ir_attrs *a)
+{
+    return a->flags & IR_SEQUENCE_LOSS && (a->groups || a->flags & IR_SELECT_BIAS);
+}
 /* Whether back ends have such a kernel, and whether an operator with these attributes runs it (attention: BW with sinks). */
 bool ir_op_has_kernel(enum ir_op op, enum ir_pass kernel);
 bool ir_op_runs(enum ir_op op, const struct ir_attrs *a, enum ir_pass kernel);

@@ -188,7 +188,7 @@ void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, cons
     else if (op == IR_OP_HEAD_LOSS && share->split == IR_WORDS)
         s->save[1] = (struct ir_shape){ IR_F32, 3, { parts, t, 3 } };
     else if (op == IR_OP_ROUTER && share->split == IR_COUNTS)
-        s->out[2] = (struct ir_shape){ IR_I32, 3, { parts, 2, a->experts } };
+        s->save[1] = (struct ir_shape){ IR_I32, 3, { parts, 2, a->experts } };
     else if (op == IR_OP_DISPATCH && share->split == IR_COUNTS)
         s->in[2] = (struct ir_shape){ IR_I32, 3, { parts, 2, a->experts } };
 }

@@ -79,6 +79,12 @@ enum ir_layout {
     IR_LAYOUTS
 };
 
+/* Does it count over whole sequences (a capacity; a router's loss of sequences), so that it needs IR_COUNTS where these are shared? A
+ * router does too whose choices a dispatch with a capacity reads. */
+static inline bool ir_op_counts(const struct ir_attrs *a)
+{
+    return a->capacity > 0 || a->aux_coef > 0;
+}
 /* Whether the operator has such a split, and its sizes can be split into so many parts. */
 bool ir_op_splits(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts);
 /* The attributes of one part: heads, kv_heads (1 at least), features, in_features, out_features or vocab divided; IR_COUNTS: capacity 0.
@@ -114,8 +120,9 @@ struct ir_share {
  *   rmsnorm, IR_WIDTH    save[1], stash[0] (parts,t) float32: sums of x*x, of x*w*dy, over the columns of each member
  *   head_loss, IR_WORDS  save[1] (parts,t,3) float32: of each member and row the greatest logit, the sum of exp(logit - it), the target's
  *                        logit (0 where the target is another's)
- *   router, IR_COUNTS    out[2] (parts,2,E) int32: choices of each expert in each run of each member; in memory (parts,2,b,E)
- *   dispatch, IR_COUNTS  in[2]: that of the router
+ *   router, IR_COUNTS    save[1] (parts,2,E) int32: choices of each expert in each run of each member; in memory (parts,2,b,E). The best by
+ *                        score alone where a SEQUENCE_LOSS counts them (ir_op_counts_apart())
+ *   dispatch, IR_COUNTS  in[2]: that of its router
  * What members tell each other lies in the order of members, and each begins by writing its own part: an all-gather in place. */
 void ir_op_part_shapes(enum ir_op op, const struct ir_attrs *a, uint32_t t, const struct ir_share *share,
                        struct ir_op_shapes *s);

@@ -58,7 +58,7 @@ static uint64_t wide_bytes(const struct ir_kernel *k)
  * log-sum-exp. BI: the gradient of the scores of each sequence. Both: the best k by score alone. */
 static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint64_t rows)
 {
-    const uint64_t plain = cpu_router_counts_apart(a) ? rows * a->top_k : 0;
+    const uint64_t plain = ir_op_counts_apart(a) ? rows * a->top_k : 0;
     const uint32_t width = a->z_coef > 0 ? 2 * a->experts : a->experts;
     const uint32_t sums = (a->flags & IR_SEQUENCE_LOSS ? 1 : 0) + (a->z_coef > 0 ? 1 : 0);
     return kernel == IR_PASS_F    ? (rows * (width + sums) + plain) * sizeof(float)

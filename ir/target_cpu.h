@@ -18,10 +18,4 @@ static inline bool cpu_takes_half(enum ir_op op)
     return op == IR_OP_EMBED || op == IR_OP_LINEAR || op == IR_OP_EXPERTS || op == IR_OP_HEAD_LOSS;
 }
 
-/* router: does its loss of sequences count another choice than its own, the best by score alone? */
-static inline bool cpu_router_counts_apart(const struct ir_attrs *a)
-{
-    return a->flags & IR_SEQUENCE_LOSS && (a->groups || a->flags & IR_SELECT_BIAS);
-}
-
 #endif

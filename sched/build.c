@@ -26,7 +26,7 @@ enum status pass_chunks(struct sched *s, struct err *e)
         if (s->replicate_of[c] == IR_NONE)
             s->replicate_of[c] = s->sequence_of[c];
     ir_chunks_cut(&s->chunks, s->g, rules, s->regions, s->in->compute);
-    return ST_OK;
+    return s->sides ? counts_check_cut(s, e) : ST_OK;
 }
 
 /* has[t]: some operator asks for the gradient of tensor t. From the end to the front: an operator passes gradients on

@@ -105,6 +105,8 @@ struct sched {
     uint32_t *replicate_of;  /* [chunk]: index in directives, IR_NONE */
     uint8_t *recompute;      /* [chunk]: 1 where the backward computes its forward again */
     uint32_t *shard_of;      /* [chunk]: index in directives of the experts' shard, IR_NONE */
+    struct ratio
+        *row_factor; /* [chunk]: rows that a device of sharded experts receives, at most, by those that it sends */
     struct share share;
     uint32_t *sequence_of; /* [chunk]: index in directives, IR_NONE */
     uint32_t *regions;     /* [operator]: number of its region, 0: in none; NULL where sequences are not shared */
@@ -134,7 +136,7 @@ static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
     uint32_t d = s->shard_of[chunk];
     return d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
 }
-/* Rows planned for in a sub-chunk of sharded experts, as a multiple of those that a device sends: 1 with a capacity. */
+/* Rows planned for in a sub-chunk of sharded experts, as a multiple of those that a device sends: row_factor, or less with an expert_bound. */
 struct ratio expert_row_factor(const struct sched *s, uint32_t chunk);
 static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {

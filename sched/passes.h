@@ -34,6 +34,10 @@
 #define SCHED_PASS_DECLARE(name, run, dumps) enum status run(struct sched *s, struct err *e);
 SCHED_PASSES(SCHED_PASS_DECLARE)
 
+/* In region: what is counted over whole sequences. Behind cut: that its operators stand together. Behind place: s->row_factor. */
+enum status counts_find(struct sched *s, struct err *e);
+enum status counts_check_cut(const struct sched *s, struct err *e);
+void counts_bound_rows(struct sched *s);
 /* Behind place: groups of experts and the devices of their neighbours. */
 enum status shard_check_devices(struct sched *s, struct err *e);
 /* And sequence groups. */

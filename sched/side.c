@@ -125,13 +125,29 @@ struct ir_shape side_whole_rows(const struct sched *s, uint32_t tensor, enum ir_
         return shape;
     }
     const struct ir_node_op *o = &s->g->ops.at[t->producer];
-    ir_op_shapes((enum ir_op)o->op, &o->attrs, side_tokens(s, layout), &shapes);
+    struct ir_attrs rows = o->attrs;
+    if (s->sides[t->producer].split == IR_COUNTS)
+        rows = side_attrs(s, t->producer);
+    ir_op_shapes((enum ir_op)o->op, &rows, side_tokens(s, layout), &shapes);
     return shapes.out[t->output];
 }
 
 uint32_t side_program_tokens(const struct sched *s, const struct ir_sub *sub)
 {
     return s->sides ? side_op_tokens(s, s->chunks.ops.at[sub->first_op]) : 0;
+}
+
+uint32_t side_counts(const struct sched *s, uint32_t op)
+{
+    const struct ir_node_op *o = &s->g->ops.at[op];
+    if (!s->sides || o->op != IR_OP_DISPATCH || s->sides[op].split != IR_COUNTS)
+        return IR_NONE;
+    return s->g->tensors.at[o->in[1]].producer;
+}
+
+bool side_is_told(const struct sched *s, uint32_t op, uint32_t save)
+{
+    return s->sides && save == 1 && s->g->ops.at[op].op == IR_OP_ROUTER && s->sides[op].split == IR_COUNTS;
 }
 
 uint32_t side_phases(const struct sched *s, const struct ir_sub *sub)

@@ -24,6 +24,12 @@ enum ir_layout side_dual(enum ir_layout layout);
 uint32_t side_phases(const struct sched *s, const struct ir_sub *sub);
 /* The attention of a sub-chunk that has keys and values one context part after the other; IR_NONE: it has none. It is alone then. */
 uint32_t side_ring(const struct sched *s, const struct ir_sub *sub);
+/* The router whose choices, counted over whole sequences, a dispatch reads beside its inputs: save 1 of it, as input side_counts_input.
+ * IR_NONE: it reads none. */
+enum { side_counts_input = 2 };
+uint32_t side_counts(const struct sched *s, uint32_t op);
+/* Saved tensor `save` of an operator is what members told each other: received, so kept where the forward is computed again. */
+bool side_is_told(const struct sched *s, uint32_t op, uint32_t save);
 /* Tokens of an operator's rows; of a program's: 0 where sequences are not shared. */
 uint32_t side_op_tokens(const struct sched *s, uint32_t op);
 uint32_t side_program_tokens(const struct sched *s, const struct ir_sub *sub);

@@ -172,10 +172,15 @@ static inline uint32_t check_own_tokens(const struct check *c, uint32_t cls)
     const uint32_t share = c->classes[cls].p->h->share;
     return share ? c->g->seq_len / share : c->g->seq_len;
 }
-/* shapes.c: of a tensor's rows of so many tokens; the part of its operator that a kernel computes, but for b and compute. */
+/* shapes.c: of a tensor's rows of so many tokens, all of them where sequences are not shared; whether an operator counts over whole sequences; the
+ * part of its operator that a kernel computes, but for b and compute. */
+bool check_counts(const struct check *c, uint32_t graph_op);
 struct ir_shape check_rows_of(const struct check *c, uint32_t tensor, uint32_t tokens);
 struct ir_kernel check_kernel_part(const struct check *c, const struct plan_program *g, const struct plan_kernel *k,
                                    struct ir_attrs *local);
+
+/* The input of a dispatch that holds the counts of its router's choices, where these are counted over whole sequences. */
+enum { CHECK_TOLD = 2 };
 
 /* layouts.c: who shares sequences with whom; whether the replicas of a LOAD are these; a layout for people. */
 enum status check_sharing(struct check *c);

@@ -162,6 +162,13 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
                            "program %u, kernel %u (%s) computes with %u tokens of a sequence, but %s are %u", program,
                            kernel - g->first_kernel, op->name, g->tokens, check_layout_name(layout),
                            layouts_tokens(v, layout));
+    if ((k->split == IR_COUNTS) != check_counts(v->c, k->graph_op) ||
+        (k->split == IR_COUNTS &&
+         (k->parts != v->p->h->share || !check_same_members(v->c, v->cls, g->parts, v->p->h->share_group, true))))
+        return check_wrong(v->c, RULE_LAYOUT, at, "program %u, kernel %u (%s): counts %s, expected %s", program,
+                           kernel - g->first_kernel, op->name,
+                           k->split == IR_COUNTS ? "over some members of a group" : "own tokens only",
+                           check_counts(v->c, k->graph_op) ? "all that share a sequence" : "no counts of others");
     const bool turned = k->split == IR_TURNED, whole = k->split == IR_RING && k->parts == 1;
     if (k->split && !whole && k->split != IR_COUNTS &&
         !check_shared_by(v->c, v->cls, g->parts, turned ? SHARED_BY_HEADS : SHARED_BY_TENSOR))

@@ -28,6 +28,8 @@ static struct item name_operand(const struct values *v, const struct plan_progra
         return (struct item){ .name = NAME_WORK, .bytes = bytes, .elements = bytes };
     }
     ir_op_part_shapes(kernel.op, &local, kernel.t, &kernel.share, &s);
+    if (which == OPERAND_IN + CHECK_TOLD && k->split == IR_COUNTS && op->op == IR_OP_DISPATCH)
+        return named(v, NAME_SAVE, v->c->g->tensors.at[op->in[1]].producer * IR_MAX_SAVE + 1, &s.in[CHECK_TOLD]);
     if (which < OPERAND_OUT)
         return named(v, NAME_TENSOR, op->in[which - OPERAND_IN], &s.in[which - OPERAND_IN]);
     if (which < OPERAND_SAVE)

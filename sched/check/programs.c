@@ -28,13 +28,30 @@ static int by_place(const void *a, const void *b)
 
 static const uint64_t one = 1; /* a bit of a mask */
 
+/* Beside those of its operator, what members tell each other: a loss over split words of rows; a router of choices, whose counts its backward
+ * reads for a loss of them, and a dispatch for a capacity. What was told is not told again where a forward is computed again. */
+static uint64_t told(const struct ir_node_op *op, const struct plan_kernel *k)
+{
+    const bool f = k->pass == IR_PASS_F;
+    switch (op->op) {
+    case IR_OP_HEAD_LOSS:
+        return f && k->split == IR_WORDS ? one << (OPERAND_SAVE + 1) : 0;
+    case IR_OP_ROUTER:
+        return k->split == IR_COUNTS && (f ? !k->again : k->pass == IR_PASS_BI) ? one << (OPERAND_SAVE + 1) : 0;
+    case IR_OP_DISPATCH:
+        return k->split == IR_COUNTS && f ? one << (OPERAND_IN + CHECK_TOLD) : 0;
+    default:
+        return 0;
+    }
+}
+
 /* Operands that a kernel of the graph cannot do without. */
 static uint64_t needed(const struct check *c, const struct ir_node_op *op, const struct plan_kernel *k)
 {
     const enum ir_pass pass = (enum ir_pass)k->pass;
     const struct ir_op_info *info = &ir_op_info[op->op];
     uint32_t reads = pass == IR_PASS_BI ? info->bi_reads : info->bw_reads;
-    uint64_t mask = 0;
+    uint64_t mask = told(op, k);
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE && (pass == IR_PASS_F || reads & IR_IN(i)))
             mask |= one << (OPERAND_IN + i);
@@ -63,8 +80,8 @@ static uint64_t possible(const struct check *c, const struct ir_node_op *op, con
 {
     const uint64_t asked = k->mask;
     const struct ir_op_info *info = &ir_op_info[op->op];
-    const bool ring = k->split == IR_RING, words = op->op == IR_OP_HEAD_LOSS; /* the numbers of split words */
-    uint64_t mask = one << OPERAND_WORK | ((one << (info->n_save + (words || ring))) - 1) << OPERAND_SAVE |
+    const bool ring = k->split == IR_RING;
+    uint64_t mask = told(op, k) | one << OPERAND_WORK | ((one << (info->n_save + ring)) - 1) << OPERAND_SAVE |
                     ((one << (info->n_stash + 2 * ring)) - 1) << OPERAND_STASH;
     for (uint32_t i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE) {
@@ -143,7 +160,7 @@ static enum status check_cut(const struct check *c, struct check_place at, const
     const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
     const struct ir_shape *shape = &c->g->params.at[held->param].shape;
     int dim = k->split ? ir_op_param_cut((enum ir_op)op->op, &op->attrs, (enum ir_split)k->split, which) : -1;
-    if (!k->split)
+    if (!k->split || k->split == IR_COUNTS) /* whole, or whole experts */
         return ST_OK;
     uint64_t row = ir_shape_elements(shape);
     for (int i = 0; i < dim; i++)
@@ -180,7 +197,8 @@ static enum status add_use(struct check *c, uint32_t cls, uint32_t program, stru
         u.bytes > slot->bytes - operand->offset)
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s of %s is not inside a slot for it", program,
                            u.grad ? "gradient" : "parameter", c->g->params.at[u.param].name);
-    if (held->split > 1 && held->split != (kernel->split ? kernel->parts : g->ep))
+    const bool split = kernel->split && kernel->split != IR_COUNTS;
+    if (held->split > 1 && held->split != (split ? kernel->parts : g->ep))
         return check_wrong(c, RULE_PROGRAM, at, "program %u: %s is split in %u, the program runs with ep %u, parts %u",
                            program, c->g->params.at[u.param].name, held->split, g->ep, kernel->parts);
     TRY(check_cut(c, at, kernel, which, held));

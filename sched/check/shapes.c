@@ -12,8 +12,23 @@ struct ir_shape check_rows_of(const struct check *c, uint32_t tensor, uint32_t t
     if (t->producer == IR_NONE)
         return shape;
     const struct ir_node_op *op = &c->g->ops.at[t->producer];
-    ir_op_shapes((enum ir_op)op->op, &op->attrs, tokens, &s);
+    struct ir_attrs rows = op->attrs;
+    rows.capacity = 0; /* those that stay lie as without one */
+    ir_op_shapes((enum ir_op)op->op, &rows, tokens, &s);
     return s.out[t->output];
+}
+
+bool check_counts(const struct check *c, uint32_t graph_op)
+{
+    const struct ir_node_op *op = &c->g->ops.at[graph_op];
+    if (ir_op_counts(&op->attrs))
+        return true;
+    for (uint32_t o = 0; o < c->g->ops.n && op->op == IR_OP_ROUTER; o++) {
+        const struct ir_node_op *reader = &c->g->ops.at[o];
+        if (reader->op == IR_OP_DISPATCH && reader->attrs.capacity && reader->in[1] == op->out[1])
+            return true;
+    }
+    return false;
 }
 
 struct ir_kernel check_kernel_part(const struct check *c, const struct plan_program *g, const struct plan_kernel *k,

@@ -518,11 +518,6 @@ static enum status check_op(const struct sched *s, const struct directive *seque
                         "%s works on sequences in %u parts, other attention on %u; for now head regions match all "
                         "attention or none",
                         op->name, n / joined, s->share.context);
-    if ((op->op == IR_OP_ROUTER && op->attrs.aux_coef > 0) || (op->op == IR_OP_DISPATCH && op->attrs.capacity))
-        return js_wrong(&sequence->js, e,
-                        "%s counts over whole sequences (%s), which is not implemented yet where sequences are shared; "
-                        "use a model without it, or no \"dim\":\"sequence\"",
-                        op->name, op->op == IR_OP_ROUTER ? "an auxiliary loss" : "a capacity");
     return ST_OK;
 }
 
@@ -641,6 +636,7 @@ enum status pass_region(struct sched *s, struct err *e)
     if (!s->sides)
         return ST_OK;
     const struct directive *sequence = &s->directives.at[s->sequence_of[0]];
+    TRY(counts_find(s, e));
     find_context(s);
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         TRY(check_op(s, sequence, o, e));

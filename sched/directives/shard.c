@@ -8,7 +8,8 @@
  * way out, and the gradients of both. BW needs none: what it reads has arrived for BI.
  *
  * Without a capacity (dropless) counts travel first, then as many rows as they say. A device may receive all rows of its
- * group: buffers are planned for that, or for `expert_bound` times the balanced size.
+ * group: buffers are planned for that, or for `expert_bound` times the balanced size. So it is with a capacity where sequences are
+ * shared, which bounds what is received (counts.c).
  *
  * Needs: placement, the DAG with moves. Keeps the nodes; breaks the adjacency. */
 #include <stdio.h>
@@ -260,14 +261,17 @@ enum status shard_check_devices(struct sched *s, struct err *e)
                 continue;
             TRY(check_neighbours(s, s->chunks.chunk_of[p], s->chunks.chunk_of[o], e));
         }
+    counts_bound_rows(s);
     return ST_OK;
 }
 
 struct ratio expert_row_factor(const struct sched *s, uint32_t chunk)
 {
-    uint32_t ep = expert_parts(s, chunk), d = s->shard_of[chunk];
-    if (ep < 2 || s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]].attrs.capacity)
-        return (struct ratio){ 1, 1 };
-    struct ratio bound = s->directives.at[d].expert_bound;
-    return bound.num > 0 && ratio_ceil(bound, 1, 1) <= ep ? bound : (struct ratio){ ep, 1 };
+    const uint32_t d = s->shard_of[chunk];
+    const struct ratio most = s->row_factor[chunk];
+    if (d == IR_NONE)
+        return most;
+    const struct ratio bound = s->directives.at[d].expert_bound;
+    const bool less = (unsigned __int128)bound.num * most.den < (unsigned __int128)most.num * bound.den;
+    return bound.num > 0 && less ? bound : most;
 }

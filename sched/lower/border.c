@@ -54,8 +54,8 @@ static void lower_rows(struct class_lowering *c, uint32_t node, const struct ir_
     const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
     uint32_t ep = s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
     uint32_t chunk = s->chunks.subs.at[d->nodes.at[region_forward(c, node)].what].chunk;
-    const struct ir_node_op *experts = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]];
-    bool uneven = !experts->attrs.capacity && shape.dtype != IR_I32;
+    const struct ir_attrs experts = side_attrs(s, s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]);
+    bool uneven = !experts.capacity && shape.dtype != IR_I32;
     struct plan_instr *i = lower_begin(c, node, uneven ? PLAN_ALL_TO_ALL_V : PLAN_ALL_TO_ALL, n->stream);
     i->tensor = m->tensor;
     i->channel = c->channel_of[c->x->shard_channel[m->shard]];
@@ -119,6 +119,16 @@ static void number_channel(struct lowering *low, uint32_t set, uint32_t stream, 
     vec_add(&low->border_channels, b);
 }
 
+/* Over which groups the members of a sub-chunk's operators with two phases tell each other numbers: those that are split tell their tensor
+ * group, those that count the whole sequence group. Both do not stand in one sub-chunk: what is split has its own. */
+static enum share_kind told_over(const struct sched *s, const struct ir_sub *sub)
+{
+    for (uint32_t i = 0; i < sub->n_ops; i++)
+        if (side_is_told(s, s->chunks.ops.at[sub->first_op + i], 1))
+            return SHARE_SEQUENCE;
+    return SHARE_TENSOR;
+}
+
 void lower_number_borders(struct lowering *low, const struct list_plan *list)
 {
     struct sched *s = low->s;
@@ -127,7 +137,7 @@ void lower_number_borders(struct lowering *low, const struct list_plan *list)
         const struct ir_sub *sub = n->kind == IR_NODE_RUN ? &s->chunks.subs.at[n->what] : NULL;
         const uint32_t ring = sub ? side_ring(s, sub) : IR_NONE;
         if (sub && n->pass == IR_PASS_F && side_phases(s, sub))
-            number_channel(low, n->set, 0, SHARE_TENSOR);
+            number_channel(low, n->set, 0, told_over(s, sub));
         if (ring != IR_NONE)
             number_channel(low, n->set, s->directives.at[s->sides[ring].directive].stream, SHARE_CONTEXT);
         const struct ir_move *m = n->kind == IR_NODE_BORDER ? &list->dag.moves.at[n->what] : NULL;
@@ -264,12 +274,14 @@ static void gather_numbers(struct class_lowering *c, uint32_t node, const struct
     const uint32_t number = (uint32_t)__builtin_popcount(k->mask & ((1u << bit) - 1));
     const struct plan_operand *o = &c->pb.operands.at[k->first_operand + number];
     const uint32_t buffer = c->pb.bases.at[first + o->slot].buffer;
+    const struct sched *s = c->x->s;
+    const enum share_kind kind = told_over(s, &s->chunks.subs.at[n->what]);
     struct ir_op_shapes shapes;
-    side_shapes(c->x->s, k->graph_op, &shapes);
+    side_shapes(s, k->graph_op, &shapes);
     struct plan_instr *i = lower_begin(c, node, PLAN_ALL_GATHER, 0);
-    i->tensor = c->x->s->g->ops.at[k->graph_op].in[0];
-    i->channel = c->channel_of[find_channel(c->x, n->set, 0, SHARE_TENSOR)->channel];
-    i->count = ir_shape_elements(&shapes.save[1]) * c->x->s->microbatch_size / c->x->s->share.tensor;
+    i->tensor = s->g->ops.at[k->graph_op].in[0];
+    i->channel = c->channel_of[find_channel(c->x, n->set, 0, kind)->channel];
+    i->count = ir_shape_elements(&shapes.save[1]) * s->microbatch_size / k->parts;
     i->type = shapes.save[1].dtype;
     lower_work_base(c, i, buffer, PLAN_READ | PLAN_OWN)->offset = o->offset;
     lower_work_base(c, i, buffer, PLAN_WRITE)->offset = o->offset;

@@ -14,7 +14,7 @@ struct job_channel {
     struct group_key group;
     uint32_t stream;
 };
-/* The communicator of the tensor or context groups of a device set on a stream. */
+/* The communicator of the tensor, context or sequence groups of a device set on a stream. */
 struct border_channel {
     uint32_t set, stream, channel;
     enum share_kind kind;

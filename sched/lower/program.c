@@ -149,7 +149,9 @@ static struct plan_kernel *kernel(struct program_maker *m, uint32_t op, uint32_t
         return k;
     k->split = m->s->sides[graph_op].split;
     k->parts = m->s->sides[graph_op].parts;
-    m->parts = k->split == IR_TURNED ? m->ps->heads_group : m->ps->tensor_group;
+    m->parts = k->split == IR_TURNED   ? m->ps->heads_group
+               : k->split == IR_COUNTS ? m->ps->pb->h.share_group
+                                       : m->ps->tensor_group;
     return k;
 }
 
@@ -217,6 +219,18 @@ static uint32_t *last_uses(const struct sched *s, const struct ir_sub *sub)
     return last;
 }
 
+/* The last operator that reads what the one at position i saved as number j, in the forward: itself, or a dispatch that reads its
+ * counts. */
+static uint32_t last_use_of_saved(const struct sched *s, const struct ir_sub *sub, uint32_t i, uint32_t j)
+{
+    const uint32_t o = s->chunks.ops.at[sub->first_op + i];
+    uint32_t last = i;
+    for (uint32_t k = i; k < sub->n_ops && side_is_told(s, o, j); k++)
+        if (side_counts(s, s->chunks.ops.at[sub->first_op + k]) == o)
+            last = k;
+    return last;
+}
+
 /* A value that the operator at position `from` makes, and the one at `to` is the last to read. */
 struct made {
     enum value_kind kind;
@@ -237,49 +251,81 @@ static struct place made_place(struct program_maker *m, const struct ir_sub *sub
     return (struct place){ temp_slot(m), place_temp(m, made.bytes, made.from, made.to) };
 }
 
+/* The forward of a sub-chunk. */
+struct forward {
+    struct program_maker *m;
+    const struct ir_sub *sub;
+    const struct tape *t;
+    struct place *at;   /* of tensors made here */
+    struct place *told; /* by operator: of the counts that a router here tells */
+    uint32_t *last;     /* last_uses() */
+};
+
+static void forward_inputs(struct forward *f, struct plan_kernel *k, uint32_t o)
+{
+    const struct ir_node_op *op = &f->m->s->g->ops.at[o];
+    const uint32_t router = side_counts(f->m->s, o);
+    for (uint32_t j = 0; j < IR_MAX_IN; j++) {
+        struct place p;
+        if (router != IR_NONE && j == side_counts_input)
+            operand(f->m, k, OPERAND_IN + j, f->told[router], 0);
+        if (op->in[j] == IR_NONE)
+            continue;
+        if (!crossing_place(f->m, f->sub, op->in[j], true, PLAN_READ, &p))
+            p = f->at[op->in[j]];
+        operand(f->m, k, OPERAND_IN + j, p, 0);
+    }
+}
+
+/* Of the operator at position i. */
+static void forward_outputs(struct forward *f, struct plan_kernel *k, uint32_t i)
+{
+    struct sched *s = f->m->s;
+    const uint32_t o = s->chunks.ops.at[f->sub->first_op + i], chunk = f->sub->chunk;
+    const struct ir_node_op *op = &s->g->ops.at[o];
+    struct ir_op_shapes shapes;
+    side_shapes(s, o, &shapes);
+    for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
+        if (op->out[j] == IR_NONE)
+            continue;
+        const uint64_t bytes = value_bytes(s, chunk, &shapes.out[j]);
+        f->at[op->out[j]] = made_place(f->m, f->sub, f->t,
+                                       (struct made){ VALUE_TENSOR, op->out[j], 0, bytes, i, f->last[op->out[j]] });
+        operand(f->m, k, OPERAND_OUT + j, f->at[op->out[j]], 0);
+    }
+    for (uint32_t j = 0; j < IR_MAX_SAVE; j++) {
+        if (!shapes.save[j].ndim || (!f->t && !j && op->op == IR_OP_HEAD_LOSS))
+            continue; /* no gradient in place of logits in eval */
+        const struct made made = { VALUE_SAVE, o,
+                                   j,          value_bytes(s, chunk, &shapes.save[j]),
+                                   i,          last_use_of_saved(s, f->sub, i, j) };
+        const struct place p = made_place(f->m, f->sub, f->t, made);
+        operand(f->m, k, OPERAND_SAVE + j, p, 0);
+        if (side_is_told(s, o, j))
+            f->told[o] = p;
+    }
+}
+
 static void forward(struct program_maker *m, const struct ir_sub *sub, const struct tape *t)
 {
     struct sched *s = m->s;
-    struct place *at = mem_alloc((s->g->tensors.n + 1) * sizeof *at); /* of tensors made here */
-    uint32_t *last = last_uses(s, sub);
+    struct forward f = { .m = m, .sub = sub, .t = t, .last = last_uses(s, sub) };
+    f.at = mem_alloc((s->g->tensors.n + 1) * sizeof *f.at);
+    f.told = mem_alloc((s->g->ops.n + 1) * sizeof *f.told);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
-        uint32_t o = s->chunks.ops.at[sub->first_op + i];
+        const uint32_t o = s->chunks.ops.at[sub->first_op + i];
         const struct ir_node_op *op = &s->g->ops.at[o];
-        struct ir_op_shapes shapes;
-        side_shapes(s, o, &shapes);
         struct plan_kernel *k = kernel(m, op->op, o, IR_PASS_F, 0);
-        for (uint32_t j = 0; j < IR_MAX_IN; j++) {
-            struct place p;
-            if (op->in[j] == IR_NONE)
-                continue;
-            if (!crossing_place(m, sub, op->in[j], true, PLAN_READ, &p))
-                p = at[op->in[j]];
-            operand(m, k, OPERAND_IN + j, p, 0);
-        }
-        for (uint32_t j = 0; j < IR_MAX_OUT; j++) {
-            if (op->out[j] == IR_NONE)
-                continue;
-            at[op->out[j]] = made_place(m, sub, t,
-                                        (struct made){ VALUE_TENSOR, op->out[j], 0,
-                                                       value_bytes(s, sub->chunk, &shapes.out[j]), i,
-                                                       last[op->out[j]] });
-            operand(m, k, OPERAND_OUT + j, at[op->out[j]], 0);
-        }
-        for (uint32_t j = 0; j < IR_MAX_SAVE; j++)
-            if (shapes.save[j].ndim &&
-                (t || j || op->op != IR_OP_HEAD_LOSS)) /* no gradient in place of logits in eval */
-                operand(
-                    m, k, OPERAND_SAVE + j,
-                    made_place(m, sub, t,
-                               (struct made){ VALUE_SAVE, o, j, value_bytes(s, sub->chunk, &shapes.save[j]), i, i }),
-                    0);
+        forward_inputs(&f, k, o);
+        forward_outputs(&f, k, i);
         for (uint32_t j = 0; j < IR_MAX_PARAM; j++)
             if (op->param[j] != IR_NONE)
                 operand(m, k, OPERAND_PARAM + j, param_place(m, op->param[j], false), 0);
         work(m, k, i);
     }
-    mem_free(at);
-    mem_free(last);
+    mem_free(f.at);
+    mem_free(f.told);
+    mem_free(f.last);
 }
 
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
@@ -313,6 +359,8 @@ static bool is_temp(const struct backward *bw, uint32_t v)
     if (is_ring(bw, v))
         return false;
     bool made = val->kind == VALUE_GRAD || val->kind == VALUE_STASH;
+    if (bw->t->keep_frame[v] != 0xff)
+        return false;
     if (bw->t->recompute)
         made = made || val->kind == VALUE_SAVE ||
                (val->kind == VALUE_TENSOR && !tensor_crosses(bw->m->s, bw->sub, val->a, false));

@@ -77,7 +77,7 @@ struct programs {
     struct sched *s;
     struct plan_builder *pb;
     uint32_t tensor_group;  /* group of the plan over which operators are split, */
-    uint32_t heads_group;   /* and attention with IR_TURNED */
+    uint32_t heads_group;   /* and attention with IR_TURNED; what is counted goes over share_group */
     uint8_t *has_grad;      /* by tensor */
     uint64_t *param_offset; /* bytes in the bucket, by parameter */
     struct {

@@ -93,6 +93,17 @@ static uint64_t tensor_bytes(const struct tape_builder *tape, uint32_t t)
     return value_bytes(tape->ps->s, tape->sub->chunk, &shape);
 }
 
+/* The counts that a dispatch reads beside its inputs; IR_NONE: none. */
+static uint32_t counts_value(struct tape_builder *tape, uint32_t o)
+{
+    const uint32_t router = side_counts(tape->ps->s, o);
+    struct ir_op_shapes shapes;
+    if (router == IR_NONE)
+        return IR_NONE;
+    side_shapes(tape->ps->s, router, &shapes);
+    return known_value(tape, VALUE_SAVE, router, 1, value_bytes(tape->ps->s, tape->sub->chunk, &shapes.save[1]));
+}
+
 /* A sum or a copy of gradients of a tensor. */
 static struct step *plain_step(struct tape_builder *tape, enum ir_op op, uint32_t tensor)
 {
@@ -291,11 +302,13 @@ static struct step forward_step(struct tape_builder *tape, uint32_t o)
     for (int i = 0; i < IR_MAX_IN; i++)
         if (op->in[i] != IR_NONE)
             k.operand[OPERAND_IN + i] = known_value(tape, VALUE_TENSOR, op->in[i], 0, tensor_bytes(tape, op->in[i]));
+    if (side_counts(tape->ps->s, o) != IR_NONE)
+        k.operand[OPERAND_IN + side_counts_input] = counts_value(tape, o);
     for (int i = 0; i < IR_MAX_OUT; i++)
         if (op->out[i] != IR_NONE)
             k.operand[OPERAND_OUT + i] = known_value(tape, VALUE_TENSOR, op->out[i], 0, tensor_bytes(tape, op->out[i]));
     for (int i = 0; i < IR_MAX_SAVE; i++)
-        if (shapes.save[i].ndim)
+        if (shapes.save[i].ndim && !side_is_told(tape->ps->s, o, (uint32_t)i))
             k.operand[OPERAND_SAVE + i] = known_value(tape, VALUE_SAVE, o, (uint32_t)i,
                                                       value_bytes(tape->ps->s, tape->sub->chunk, &shapes.save[i]));
     for (int i = 0; i < IR_MAX_PARAM; i++)
@@ -337,7 +350,7 @@ static void tape_forwards(struct tape_builder *tape)
 
 /* Frames: a forward value that only BI reads lives until BI, one that BW reads until BW. Values of BI that BW reads go to the
  * stash, unless they leave the sub-chunk and so have a buffer. Tensors that cross the sub-chunk's border have buffers too;
- * with recompute its outputs are not taken from there: they may be gone. */
+ * with recompute its outputs are not taken from there: they may be gone. What members told each other is kept with recompute too. */
 static void lay_out(struct tape_builder *tape)
 {
     struct tape *t = tape->t;
@@ -351,13 +364,15 @@ static void lay_out(struct tape_builder *tape)
             mark_reads(&t->steps.at[k], by_bw);
     for (uint32_t v = 0; v < n; v++) {
         const struct value *val = &t->values.at[v];
+        const bool told = val->kind == VALUE_SAVE && side_is_told(tape->ps->s, val->a, val->b);
         bool bw = by_bw[v], forward = val->kind == VALUE_SAVE;
         if (val->kind == VALUE_TENSOR)
             forward = !tensor_crosses(tape->ps->s, tape->sub, val->a, !t->recompute);
-        bool made = val->kind == VALUE_STASH || (val->kind == VALUE_GRAD && !val->leaves) || (forward && t->recompute);
+        bool made = val->kind == VALUE_STASH || (val->kind == VALUE_GRAD && !val->leaves) ||
+                    (forward && t->recompute && !told);
         t->keep_frame[v] = 0xff;
         t->stash_offset[v] = UINT64_MAX;
-        if (forward && !t->recompute) {
+        if (forward && (!t->recompute || told)) {
             uint64_t *end = &t->keep_bytes[bw];
             t->keep_frame[v] = bw;
             t->keep_offset[v] = *end;

@@ -100,7 +100,7 @@ static struct router_work work_of(const struct op_args *a, size_t scores)
     const struct ir_attrs *at = a->attrs;
     float *end = (float *)a->work + scores;
     struct router_work w = { .scores = a->work };
-    if (cpu_router_counts_apart(at)) {
+    if (ir_op_counts_apart(at)) {
         w.plain = (int32_t *)(void *)end;
         end += cpu_rows(a) * at->top_k;
     }
@@ -171,14 +171,14 @@ static bool counted(const struct op_args *a)
 /* T, the tokens of a whole sequence. */
 static double length(const struct op_args *a)
 {
-    return counted(a) ? a->positions->t_all : a->t;
+    return a->positions ? a->positions->t_all : a->t;
 }
 
-/* Phase 0: own part of out[2]. */
+/* Phase 0: own part of save[1]. */
 static void count_runs(const struct op_args *a, const int32_t *index)
 {
     const size_t experts = a->attrs->experts, n = a->b * experts;
-    int32_t *count = (int32_t *)a->out[2] + a->positions->part * 2 * n;
+    int32_t *count = (int32_t *)a->save[1] + a->positions->part * 2 * n;
 #pragma omp parallel for schedule(static) num_threads(cpu_team(cpu_rows(a), experts))
     for (size_t i = 0; i < 2 * n; i++) {
         const size_t from = i < n ? 0 : a->positions->run[0].count, to = i < n ? a->positions->run[0].count : a->t;
@@ -190,7 +190,7 @@ static void count_runs(const struct op_args *a, const int32_t *index)
 static double chosen(const struct op_args *a, const int32_t *index, size_t s, size_t e)
 {
     const size_t experts = a->attrs->experts, n = a->b * experts;
-    const int32_t *counts = a->out[2];
+    const int32_t *counts = a->save[1];
     size_t count = 0;
     if (!counted(a))
         return (double)choices(a, index, s, e, 0, a->t) / a->t;
@@ -290,10 +290,10 @@ void cpu_router_f(const struct op_args *a)
     float *probs = a->save[0] ? a->save[0] : w.scores;
     if (a->phase == 0)
         choose(a, probs, &w);
-    if (counted(a) && a->phase == 0)
-        count_runs(a, index);
-    else
+    if (!counted(a) || a->phase)
         add_balance(a, probs, index, w.total);
+    else if (a->save[1]) /* NULL: F computed again, for what is kept the counts are there */
+        count_runs(a, index);
 }
 
 /* dp (experts), the gradient of one token's scores: through the weights, beside what the auxiliary loss put there. */

@@ -306,7 +306,7 @@ router_shape router_of(const struct op_args *a)
                        1 };
     if (p) {
         s.whole = p->t_all;
-        s.told = static_cast<const int32_t *>(a->out[2]);
+        s.told = static_cast<const int32_t *>(a->save[1]);
         s.part = p->part;
         s.parts = p->parts;
     }
@@ -348,7 +348,7 @@ template <typename T, typename W> void router_choose(const struct op_args *a, co
            router_shared(s.experts + how.groups), a->stream, probs, weight, index, a->load, s, how);
     if (s.told)
         launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
-               static_cast<int32_t *>(a->out[2]), index, s);
+               static_cast<int32_t *>(a->save[1]), index, s);
 }
 
 /* The weights are float32 where the operator says so, whatever the job's type T.

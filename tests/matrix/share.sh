@@ -8,7 +8,11 @@ steps=5
 . "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
 train_options="--check-replicas $steps"
 
+# experts: no loss of their own; one, counted over whole sequences; that, and a capacity that drops a third of the choices
 sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0/' "$dir/dropless.json" >"$dir/moe.json"
+sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0.1/' "$dir/dropless.json" >"$dir/aux.json"
+sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0.1/; s/"capacity_factor": 1.25/"capacity_factor": 0.75/' \
+    "$dir/qwen3_moe.json" >"$dir/capacity.json"
 sed 's/"model_type": "llama"/"model_type": "qwen3", "head_dim": 16/; s/"vocab_size": 256/"vocab_size": 259/' "$dir/llama.json" >"$dir/qwen3.json"
 # k and v of one layer are read by the attention of two, and by two operators in one of them
 cat >"$dir/graph.json" <<'EOF'
@@ -49,7 +53,7 @@ draw()
         for (i = 1; i <= shapes; i++) {
             split(shape[i], s, ",")
             tp = s[1]; cp = s[2]; dp = s[3]; pp = s[4]
-            model = one(tp == 1 && pp == 1 ? "llama gpt2 qwen3 moe graph graph" : "llama gpt2 qwen3 moe")
+            model = one((tp == 1 && pp == 1 ? "graph graph " : "") "llama gpt2 qwen3 " one("moe aux") " capacity")
             # heads are exchanged where each device gets some; packed q, k and v do not go round
             exchange = cp == 1 ? "" : exchanges[1 + (turn++ + first) % 3]
             if (exchange == "all-to-all" && tp * cp > 4) exchange = "ring"
@@ -74,7 +78,7 @@ draw()
             }
             vocab = tp > 1 && i % 2 && !(model == "gpt2" && pp > 1)
             if (vocab) text = text ",\"vocab\":true"
-            ep = model == "moe" ? one("1 2 " (tp * cp * dp < 4 ? tp * cp * dp : 4)) : 1
+            ep = model ~ /^(moe|aux|capacity)$/ ? one("1 2 " (tp * cp * dp < 4 ? tp * cp * dp : 4)) : 1
             text = text ",\"ep\":" ep
             streams = pick(2)
             if (streams && cp > 1) text = text ",\"cp_stream\":\"default_stream\""
@@ -170,6 +174,24 @@ case_of "ring_exchange" 2 llama adamw 1e-4 \
 case_of "ring_exchange by gathers" 2 llama adamw 1e-4 \
     '[{"op":"place","filter":{},"devices":[0,1]},
       {"op":"ring_exchange","filter":{"CP":"*"},"devices":[0,1],"tensors":["k","v"],"decompose":"gather"}]'
+# What is counted over whole sequences: the same losses, and the same tokens dropped. Expert groups within a sequence group, all of it, across
+# two.
+base capacity adamw
+for shape in '"cp":4,"ep":2,"dp":1' '"tp":2,"cp":2,"ep":4,"dp":1' '"tp":2,"dp":2,"ep":4' '"cp":2,"dp":2,"ep":4,"order":"contiguous"'; do
+    n=$((n + 1))
+    if train counts 4 capacity adamw "[{\"op\":\"layout\",$shape},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" &&
+        w=$(awk -F, 'FNR == 1 { for (i = 1; i <= NF; i++) col[$i] = i; next }
+                     { a = $col["aux_loss"]; d = $col["dropped_tokens"] }
+                     NR == FNR { aux[$1] = a; dropped[$1] = d; next }
+                     { e = a / aux[$1] - 1; e = e < 0 ? -e : e; if (e > worst) worst = e; if (d != dropped[$1] || d == 0) bad++; rows++ }
+                     END { printf "%.1e, %d rows with other drops", worst, bad; exit !(rows == 5 && !bad && worst <= 1e-5) }' \
+            "$dir/base-capacity-adamw/metrics.csv" "$dir/counts/metrics.csv"); then
+        echo "ok $n - counts over whole sequences, $shape: auxiliary loss $w"
+    else
+        echo "not ok $n - counts over whole sequences, $shape: auxiliary loss $w"
+    fi
+    rm -rf "$dir/counts" "$dir/counts.h5"
+done
 
 # check NAME: the result of the command before
 check()

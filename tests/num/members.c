@@ -288,7 +288,7 @@ static struct op_args arguments(struct part *x, const struct group *g, enum ir_p
     struct op_args a = { .train = g->train };
     pointers(a.in, x->in, IR_MAX_IN, reads & 0xf);
     pointers(a.param, x->param, IR_MAX_PARAM, reads >> 20 & 0x3f);
-    pointers(a.out, x->out, IR_MAX_OUT, pass == IR_PASS_F ? 0xf : (reads >> 4 & 0xf) | 4);
+    pointers(a.out, x->out, IR_MAX_OUT, pass == IR_PASS_F ? 0xf : reads >> 4 & 0xf);
     pointers(a.save, x->save, IR_MAX_SAVE, pass == IR_PASS_F ? 0xf : reads >> 8 & 0xf);
     for (int i = 0; i < IR_MAX_SAVE && !g->train; i++) /* what the phases do not need */
         if (!phases_need(g, i))
@@ -372,16 +372,10 @@ static struct guarded *told_stash(struct part *x)
 {
     return &x->stash[0];
 }
-static struct guarded *told_out(struct part *x)
-{
-    return &x->out[2];
-}
 
 static void exchange(struct group *g, enum ir_pass pass)
 {
-    if (g->c->op.op == IR_OP_ROUTER)
-        hand_on(g, told_out);
-    else if (pass == IR_PASS_F)
+    if (pass == IR_PASS_F)
         hand_on(g, told_save);
     else
         hand_on(g, told_stash);

@@ -255,6 +255,26 @@ START_TEST(counts)
 }
 END_TEST
 
+/* Losses of other kinds: of logits, which needs no counts; of sequences, of the best by score alone. */
+START_TEST(router_losses)
+{
+    static const struct ir_attrs kinds[] = {
+        { .z_coef = 0.2f },
+        { .aux_coef = 0.3f, .z_coef = 0.2f },
+        { .flags = IR_SIGMOID | IR_SEQUENCE_LOSS, .aux_coef = 0.7f },
+        { .flags = IR_SIGMOID | IR_SEQUENCE_LOSS | IR_SELECT_BIAS, .groups = 3, .top_groups = 2, .aux_coef = 0.7f },
+    };
+    for (size_t i = 0; i < sizeof kinds / sizeof *kinds; i++) {
+        struct member_case c = { .op = { .op = IR_OP_ROUTER, .b = 2, .t = 16, .a = kinds[i] } };
+        c.op.a.experts = 6;
+        c.op.a.top_k = 2;
+        c.op.a.features = 24;
+        c.split = c.op.a.aux_coef > 0 ? IR_COUNTS : IR_WHOLE;
+        run_groups(c);
+    }
+}
+END_TEST
+
 START_TEST(ring)
 {
     static const uint32_t lengths[] = { 16, 264 }, rings[][2] = { { 2, 1 }, { 4, 2 }, { 4, 1 } };
@@ -290,6 +310,7 @@ static Suite *suite(void)
     tcase_add_test(t, width);
     tcase_add_test(t, words);
     tcase_add_test(t, counts);
+    tcase_add_test(t, router_losses);
     tcase_add_test(t, ring);
     add_routes(t);
     suite_add_tcase(s, t);

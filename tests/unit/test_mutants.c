@@ -109,7 +109,8 @@ EXAMPLE(work_over_live_data)
     for (uint32_t i = 0; i < b->kernels.n; i++) {
         const struct plan_kernel *k = &b->kernels.at[i];
         struct plan_operand *work = operand(b, k, OPERAND_WORK);
-        for (uint32_t w = 0; w < OPERAND_WORK && work; w++) {
+        const bool small = k->op == IR_OP_DISPATCH && b->h.share; /* without a capacity no more than a place */
+        for (uint32_t w = 0; w < OPERAND_WORK && work && !small; w++) {
             const struct plan_operand *o = operand(b, k, w);
             if (!o || o->slot != work->slot || o->offset < ir_target_cpu.alignment || nth-- > 0)
                 continue;
@@ -485,6 +486,34 @@ EXAMPLE(the_last_piece_is_left_out)
         drop_at(b, i + 1);
     return i != PLAN_NONE;
 }
+/* Of a capacity, or a loss, own tokens alone. */
+EXAMPLE(counts_own_tokens)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n && b->h.share; i++)
+        if (b->kernels.at[i].split == IR_COUNTS && nth-- == 0) {
+            b->kernels.at[i].split = b->kernels.at[i].parts = 0;
+            return true;
+        }
+    return false;
+}
+/* The counts that a kernel reads or writes, at another place, or left out. */
+EXAMPLE(counts_elsewhere)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->kernels.n && b->h.share; i++) {
+        struct plan_kernel *k = &b->kernels.at[i];
+        const bool dispatch = k->op == IR_OP_DISPATCH;
+        struct plan_operand *o = dispatch || k->op == IR_OP_ROUTER
+                                     ? operand(b, k, dispatch ? OPERAND_IN + 2 : OPERAND_SAVE + 1)
+                                     : NULL;
+        if (!o || nth-- > 0)
+            continue;
+        o->offset += ir_target_cpu.alignment;
+        return true;
+    }
+    return false;
+}
 EXAMPLE(pieces_in_another_order)
 {
     const uint32_t i = nth_numbers(b, nth / 2);
@@ -663,6 +692,9 @@ static const struct job {
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
     { MODEL_DROPLESS,
       "[{\"op\":\"layout\",\"dp\":2,\"ep\":2},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]" },
+    { MODEL_MOE, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"ep\":2},{\"op\":\"recompute\",\"filter\":{\"PP\":0}}]" },
+    { MODEL_MOE, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"ep\":4},{\"op\":\"schedule\",\"kind\":\"gpipe\","
+                 "\"microbatches\":2}]" },
 };
 enum { N_JOBS = sizeof jobs / sizeof *jobs, MOST = 200 };
 
@@ -708,6 +740,8 @@ static const struct example {
     E(numbers_are_not_told, "value", 2),
     E(the_last_piece_is_left_out, "value", 2),
     E(pieces_in_another_order, "value", 4),
+    E(counts_own_tokens, "layout", 20),
+    E(counts_elsewhere, "value", 10),
     E(numbers_of_other_members, "layout", 4),
     E(heads_over_other_group, "layout", 4),
     E(shift_over_other_group, "layout", 4),

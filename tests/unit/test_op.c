@@ -91,7 +91,8 @@ START_TEST(reads_exist)
             ck_assert(!(reads & IR_OUT(k)) || s.out[k].ndim);
             ck_assert(!(reads & IR_DOUT(k)) || (s.out[k].ndim && s.out[k].dtype != IR_I32));
             ck_assert(!(reads & IR_PARAM(k)) || s.param[k].ndim);
-            ck_assert(k >= 2 || !(reads & IR_SAVE(k)) || s.save[k].ndim);
+            const bool told = i == IR_OP_ROUTER && k == 1; /* where sequences are shared: ir/split.h */
+            ck_assert(k >= 2 || !(reads & IR_SAVE(k)) || s.save[k].ndim || told);
             ck_assert(k >= 2 || !(reads & IR_STASH(k)) || s.stash[k].ndim);
             ck_assert_int_eq(k<ir_op_info[i].n_out, s.out[k].ndim> 0);
             ck_assert_int_eq(k<ir_op_info[i].n_param, s.param[k].ndim> 0);
