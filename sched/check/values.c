@@ -267,6 +267,20 @@ static enum status check_moved(struct values *v, uint32_t i, const struct plan_i
     return ST_OK;
 }
 
+/* Rows go to the members of the group in order, and so do the experts' blocks. */
+static enum status check_experts(const struct values *v, uint32_t i, const struct plan_instr *in)
+{
+    const uint32_t op = v->experts[in->tensor], group = v->p->channels[in->channel].group;
+    const uint32_t piece = op == PLAN_NONE ? PLAN_NONE : v->c->classes[v->cls].piece_of[v->c->g->ops.at[op].param[0]];
+    if (piece == PLAN_NONE ||
+        (v->p->pieces[piece].split == check_group_size(v->c, v->cls, group) &&
+         (v->p->pieces[piece].split == 1 || check_same_members(v->c, v->cls, group, v->p->pieces[piece].owners, true))))
+        return ST_OK;
+    return check_wrong(v->c, RULE_SHARDS, (struct check_place){ v->cls, v->l, i },
+                       "rows go to the members of group %u, the blocks of %s are those of group %u", group,
+                       v->c->g->ops.at[op].name, v->p->pieces[piece].owners);
+}
+
 /* Rows of a tensor, or of its gradient, between the devices that share the experts. */
 static enum status check_rows(struct values *v, uint32_t i, const struct plan_instr *in)
 {
@@ -293,6 +307,7 @@ static enum status check_rows(struct values *v, uint32_t i, const struct plan_in
                   v->c->g->tensors.at[f[2]->what].shape.dtype != IR_I32))
         return check_wrong(v->c, RULE_VALUE, at,
                            "bases 2 and 3 are not the counts of rows for each of %" PRIu64 " members", members);
+    TRY(check_experts(v, i, in));
     struct held *from = &v->held[v->p->bases[in->first_base].buffer],
                 *to = &v->held[v->p->bases[in->first_base + 1].buffer];
     to->sum = from->sum;
@@ -361,6 +376,16 @@ static void end(struct values *v)
     mem_free(v->verified);
 }
 
+static uint32_t *find_experts(const struct ir_graph *g)
+{
+    uint32_t *experts = mem_alloc(sizeof *experts * ((size_t)g->tensors.n + 1));
+    memset(experts, 0xff, sizeof *experts * (size_t)g->tensors.n);
+    for (uint32_t o = 0; o < g->ops.n; o++)
+        if (g->ops.at[o].op == IR_OP_EXPERTS)
+            experts[g->ops.at[o].in[0]] = experts[g->ops.at[o].in[1]] = experts[g->ops.at[o].out[0]] = o;
+    return experts;
+}
+
 /* All classes, each as far as it gets. One order extends the lists of all of them (run.c), so the class that waits for the message
  * that is earliest in it finds it sent: in each round some class goes on. */
 enum status check_values(struct check *c, const struct check_list *l)
@@ -368,9 +393,11 @@ enum status check_values(struct check *c, const struct check_list *l)
     enum status st = ST_OK;
     struct values *v = mem_alloc(sizeof *v * (size_t)c->n);
     struct message *messages = mem_alloc(sizeof *messages * ((size_t)l->comms.n + 1));
-    uint32_t *waits = mem_alloc(sizeof *waits * (size_t)c->n), done = 0;
+    uint32_t *waits = mem_alloc(sizeof *waits * (size_t)c->n), *experts = find_experts(c->g), done = 0;
     for (uint32_t cls = 0; cls < c->n; cls++) {
-        v[cls] = (struct values){ .c = c, .l = l, .p = c->classes[cls].p, .cls = cls, .messages = messages };
+        v[cls] = (struct values){
+            .c = c, .l = l, .p = c->classes[cls].p, .cls = cls, .messages = messages, .experts = experts
+        };
         begin(&v[cls]);
         waits[cls] = l->comms.n; /* has not begun */
     }
@@ -387,5 +414,6 @@ enum status check_values(struct check *c, const struct check_list *l)
     mem_free(v);
     mem_free(messages);
     mem_free(waits);
+    mem_free(experts);
     return st;
 }

@@ -73,6 +73,7 @@ struct values { /* of a class */
     struct interface *programs;
     struct held *held;        /* by buffer */
     struct message *messages; /* by communication, of all classes */
+    const uint32_t *experts;  /* by tensor: the operator of experts that reads or makes it; PLAN_NONE */
     uint32_t *verified;       /* by slot: the writing slot that it was held against last; PLAN_NONE */
 };
 
