@@ -2,7 +2,10 @@
  *
  * pass_chunks needs parsed directives (replicate cuts chunks). pass_build needs microbatches and device sets; it makes LOAD
  * and RUN nodes with data edges. The nodes of one (microbatch, pass, chunk) are numbered one after the other, a sub-chunk
- * each; pass_order relies on it. */
+ * each; pass_order relies on it.
+ *
+ * A region whose gradients of inputs are to be summed over its tensor group, on a stream of their own, runs its B as BI and then BW: so
+ * the sum travels under BW, and what is gathered again for BW under BI. Filters see B, which is all of them (pass_seen()). */
 #include "sched/passes.h"
 
 enum status pass_chunks(struct sched *s, struct err *e)
@@ -68,6 +71,25 @@ static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_p
                                                .cost = cost[pass] });
 }
 
+/* Does B of this sub-chunk run as BI and then BW, so that something travels under each? */
+static bool overlaps(const struct builder *b, const struct ir_sub *sub)
+{
+    const struct sched *s = b->s;
+    const uint32_t directive = s->sides ? s->sides[s->chunks.ops.at[sub->first_op]].directive : IR_NONE;
+    bool sums = false, weights = false;
+    if (directive == IR_NONE || s->directives.at[directive].stream == 0)
+        return false;
+    for (uint32_t k = 0; k < sub->n_in; k++) {
+        const uint32_t t = s->chunks.tensors.at[sub->first_in + k];
+        sums = sums || (b->has_grad[t] && side_layout(s, sub, t) == IR_LAYOUT_WHOLE);
+    }
+    for (uint32_t k = 0; k < sub->n_ops; k++) {
+        const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + k]];
+        weights = weights || ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW);
+    }
+    return sums && weights;
+}
+
 /* The LOAD of a graph input on a device set: one per (input, microbatch, set, layout). */
 static uint32_t load_node(struct builder *b, uint32_t tensor, uint32_t mb, uint32_t set, enum ir_layout layout,
                           uint32_t first)
@@ -128,6 +150,9 @@ static void backward_edges(struct builder *b, uint32_t mb)
         ir_dag_edge(b->d, b->f[at], b->b[at], IR_EDGE_AFTER, 0);
         if (b->w[at] != IR_NONE)
             ir_dag_edge(b->d, b->b[at], b->w[at], IR_EDGE_AFTER, 0);
+        const bool pair = s->backward_split[sub->chunk * s->microbatches + mb];
+        if (b->w[at] != IR_NONE && !pair && i > s->chunks.chunks.at[sub->chunk].first_sub)
+            ir_dag_edge(b->d, b->w[at], b->b[at - 1], IR_EDGE_AFTER, 0); /* nothing of it waits for later */
         for (uint32_t k = 0; k < sub->n_in; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_in + k], p = s->g->tensors.at[t].producer;
             if (p != IR_NONE && b->has_grad[t] && gives_gradient(b, sub, t))
@@ -144,13 +169,15 @@ static void build_microbatch(struct builder *b, uint32_t mb)
         b->f[mb * subs + i] = run_node(b, i, mb, IR_PASS_F);
     for (uint32_t c = s->chunks.chunks.n; c-- > 0 && !b->eval;) { /* backwards in the order in which they run */
         const struct ir_chunk *chunk = &s->chunks.chunks.at[c];
-        bool split = s->backward_split[c * s->microbatches + mb];
-        for (uint32_t k = chunk->n_subs; k-- > 0;)
-            b->b[mb * subs + chunk->first_sub + k] = run_node(b, chunk->first_sub + k, mb,
-                                                              split ? IR_PASS_BI : IR_PASS_B);
-        for (uint32_t k = chunk->n_subs; k-- > 0;)
-            b->w[mb * subs + chunk->first_sub + k] = split ? run_node(b, chunk->first_sub + k, mb, IR_PASS_BW)
-                                                           : IR_NONE;
+        const bool split = s->backward_split[c * s->microbatches + mb];
+        for (uint32_t k = chunk->first_sub + chunk->n_subs; k-- > chunk->first_sub;) {
+            const bool pair = split || overlaps(b, &s->chunks.subs.at[k]);
+            b->b[mb * subs + k] = run_node(b, k, mb, pair ? IR_PASS_BI : IR_PASS_B);
+            b->w[mb * subs + k] = pair ? 0 : IR_NONE; /* numbered behind all of these */
+        }
+        for (uint32_t k = chunk->first_sub + chunk->n_subs; k-- > chunk->first_sub;)
+            if (b->w[mb * subs + k] != IR_NONE)
+                b->w[mb * subs + k] = run_node(b, k, mb, IR_PASS_BW);
     }
     forward_edges(b, mb);
     if (!b->eval)

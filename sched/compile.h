@@ -142,6 +142,14 @@ static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {
     return s->sets.pool.at + s->sets.at[set].first;
 }
+/* The pass of a run as filters see it: B, too, where the compiler runs it as BI and then BW (sched/build.c). */
+static inline enum ir_pass pass_seen(const struct sched *s, const struct ir_node *n)
+{
+    const bool half = n->kind == IR_NODE_RUN && (n->pass == IR_PASS_BI || n->pass == IR_PASS_BW);
+    if (half && !s->backward_split[s->chunks.subs.at[n->what].chunk * s->microbatches + n->mb])
+        return IR_PASS_B;
+    return (enum ir_pass)n->pass;
+}
 uint32_t stream_number(struct sched *s, const char *name);
 /* stream.c */
 void stream_resources(const struct sched *s, uint32_t stream, uint32_t *max_ctas, int32_t *priority);

@@ -81,6 +81,7 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
 struct use {
     uint32_t bucket, begin; /* begin: position in the class's compute order of its first pass */
     uint32_t node;
+    uint32_t run; /* of what a region gathers again: the first that reads it */
 };
 struct class_order {
     VEC(uint32_t); /* RUN nodes of the class in order */
@@ -92,7 +93,8 @@ struct uses3 {
 /* Passes of one piece of a chunk, cut by regions, read its buckets in turns. */
 static bool same_piece(const struct sched *s, const struct ir_node *a, const struct ir_node *b)
 {
-    return a->pass == b->pass && a->mb == b->mb && s->chunks.subs.at[a->what].piece == s->chunks.subs.at[b->what].piece;
+    return pass_seen(s, a) == pass_seen(s, b) && a->mb == b->mb &&
+           s->chunks.subs.at[a->what].piece == s->chunks.subs.at[b->what].piece;
 }
 
 /* Uses of all buckets of a class by begin, with edges from their gathers. */
@@ -114,7 +116,7 @@ static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_ord
             bool goes_on = last[b] != IR_NONE && (last[b] + 1 == reader || same_piece(s, &n, &d->nodes.at[run_of[b]]));
             if (!goes_on) {
                 current[b] = gather_node(s, d, b);
-                vec_add(uses, ((struct use){ b, i, current[b] }));
+                vec_add(uses, ((struct use){ b, i, current[b], IR_NONE }));
             }
             ir_dag_edge(d, current[b], runs->at[i], IR_EDGE_AFTER, 0);
             last[b] = reader;
@@ -141,13 +143,13 @@ static uint32_t *dispatch_points(struct sched *s, const struct class_order *runs
 
 /* ---- what regions gather again ------------------------------------------------------------------------------------- */
 
-/* Does this pass of a sub-chunk read a tensor that enters it? With recompute its forward runs again, in B or BI. */
+/* Does this pass of a sub-chunk read a tensor that enters it? With recompute its forward runs again, in B or BI, which reads all. */
 static bool reads_tensor(const struct sched *s, const struct ir_node *n, uint32_t tensor)
 {
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     bool bi = n->pass != IR_PASS_BW, bw = n->pass != IR_PASS_BI;
-    if (s->recompute[sub->chunk])
-        return bi;
+    if (s->recompute[sub->chunk] && bi)
+        return true;
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
         uint32_t reads = bi ? ir_op_info[op->op].bi_reads : 0;
@@ -202,8 +204,19 @@ static uint32_t gather_again(struct ir_dag *d, uint32_t gather, uint32_t run, en
     return again;
 }
 
+/* What was gathered again for a run: its gather. */
+static uint32_t gathered_for(const struct ir_dag *d, const struct uses3 *uses, uint32_t run, uint32_t tensor)
+{
+    for (uint32_t i = uses->n; i-- > 0;)
+        if (uses->at[i].run == run && d->moves.at[d->nodes.at[uses->at[i].node].what].tensor == tensor)
+            return uses->at[i].node;
+    CHECK(!"what a backward reads was gathered for it");
+    return IR_NONE;
+}
+
 /* Gathered tensors are given up by the pass that reads them ("keep":"part"), and gathered again for the backward: dispatched before the
- * run before it, so that one more of them is planned for. BW gathers the gradients that came in for BI again. */
+ * run before it, so that one more of them is planned for. A BW that waits gathers what came for BI again; one that is the rest of a B reads
+ * that. */
 static void find_regathers(const struct sched *s, struct ir_dag *d, const struct class_order *runs, struct uses3 *uses)
 {
     for (uint32_t i = 1; i < runs->n && s->sides; i++) {
@@ -214,17 +227,22 @@ static void find_regathers(const struct sched *s, struct ir_dag *d, const struct
         if (n.pass == IR_PASS_F || directive == IR_NONE || s->directives.at[directive].keep_whole)
             continue;
         uint32_t back = run_before(d, run), forward = n.pass == IR_PASS_BW ? run_before(d, back) : back;
+        const bool rest = n.pass == IR_PASS_BW && pass_seen(s, &n) == IR_PASS_B;
         for (uint32_t k = 0; k < sub->n_in; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_in + k];
             uint32_t gather = gather_before(d, forward, IR_EDGE_TENSOR, t);
-            if (gather != IR_NONE && reads_tensor(s, &n, t))
-                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_TENSOR) }));
+            if (gather == IR_NONE || !reads_tensor(s, &n, t))
+                continue;
+            if (rest && reads_tensor(s, &d->nodes.at[back], t))
+                ir_dag_edge(d, gathered_for(d, uses, back, t), run, IR_EDGE_TENSOR, t);
+            else
+                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_TENSOR), run }));
         }
-        for (uint32_t k = 0; k < sub->n_out && n.pass == IR_PASS_BW; k++) {
+        for (uint32_t k = 0; k < sub->n_out && n.pass == IR_PASS_BW && !rest; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_out + k];
             uint32_t gather = gather_before(d, back, IR_EDGE_GRAD, t);
             if (gather != IR_NONE)
-                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_GRAD) }));
+                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_GRAD), run }));
         }
     }
 }

@@ -46,10 +46,10 @@ static bool ends_step(const struct ir_node *n)
     return n->kind == IR_NODE_SUMSQ || n->kind == IR_NODE_SCALARS || n->kind == IR_NODE_UPDATE;
 }
 
-static uint64_t priority(const struct ir_node *n, uint32_t id)
+static uint64_t priority(const struct sched *s, const struct ir_node *n, uint32_t id)
 {
     static const uint8_t rank[IR_PASS_COUNT + 1] = { [IR_PASS_F] = 1, [IR_PASS_BW] = 2 };
-    return (uint64_t)rank[n->pass] << 56 | (uint64_t)n->mb << 40 | id;
+    return (uint64_t)rank[pass_seen(s, n)] << 56 | (uint64_t)n->mb << 40 | id;
 }
 
 /* ---- heaps ---- */
@@ -85,7 +85,7 @@ static struct event pop_event(struct simulation *sim)
 
 static uint64_t key_of(const struct simulation *sim, bool by_priority, uint32_t node)
 {
-    return by_priority ? priority(&sim->d->nodes.at[node], node) : node;
+    return by_priority ? priority(sim->s, &sim->d->nodes.at[node], node) : node;
 }
 
 static void push_ready(struct simulation *sim, struct ready *h, bool by_priority, uint32_t node)

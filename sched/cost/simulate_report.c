@@ -154,7 +154,12 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
         break;
     default:
         what = simulate_kind_of((enum plan_op)i->op) == SIMULATE_GATHER ? "gathers" : "reductions";
-        op = op_of_bucket(in, p, i->bucket);
+        if (plan_moves_tensor(p, i)) {
+            what = i->op == PLAN_ALL_GATHER ? "gathers of activations" : "sums of activations";
+            op = in->graph->tensors.at[i->tensor].producer;
+        } else {
+            op = op_of_bucket(in, p, i->bucket);
+        }
         break;
     }
     stage_text(in->graph, op, stage);

@@ -66,9 +66,9 @@ enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t 
 static const char *const keys[] = { "op", "filters", NULL };
 const struct directive_kind directive_order = { .name = "order", .keys = keys, .parse = parse_order };
 
-/* Compute nodes of one (chunk, microbatch, pass) are numbered one after the other: first[] finds them. */
+/* Compute nodes of one (chunk, microbatch, pass) are numbered one after the other: first[] and n[] find them. */
 struct node_index {
-    uint32_t *first; /* [(chunk*m + mb)*PASSES + pass], IR_NONE: there is no such node */
+    uint32_t *first, *n; /* [(chunk*m + mb)*PASSES + pass], first IR_NONE: there is no such node */
 };
 enum { PASSES = IR_PASS_COUNT };
 
@@ -76,14 +76,16 @@ static void index_nodes(const struct sched *s, const struct ir_dag *d, struct no
 {
     size_t n = (size_t)s->chunks.chunks.n * s->microbatches * PASSES;
     nodes->first = mem_alloc(n * sizeof *nodes->first);
+    nodes->n = mem_alloc(n * sizeof *nodes->n);
     memset(nodes->first, 0xff, n * sizeof *nodes->first);
     for (uint32_t i = 0; i < d->nodes.n; i++) {
         const struct ir_node *k = &d->nodes.at[i];
         if (k->kind != IR_NODE_RUN)
             continue;
-        size_t at = ((size_t)s->chunks.subs.at[k->what].chunk * s->microbatches + k->mb) * PASSES + k->pass;
+        size_t at = ((size_t)s->chunks.subs.at[k->what].chunk * s->microbatches + k->mb) * PASSES + pass_seen(s, k);
         if (nodes->first[at] == IR_NONE)
             nodes->first[at] = i;
+        nodes->n[at]++;
     }
 }
 
@@ -105,11 +107,11 @@ struct collector {
 };
 
 /* The sub-chunks of one pass: all on the device set of the directive. */
-static enum status collect_pass(struct collector *g, uint32_t chunk, uint32_t first, struct err *e)
+static enum status collect_pass(struct collector *g, uint32_t first, uint32_t n, struct err *e)
 {
     const struct sched *s = g->s;
     char text[160];
-    for (uint32_t node = first; node < first + s->chunks.chunks.at[chunk].n_subs; node++) {
+    for (uint32_t node = first; node < first + n; node++) {
         uint32_t cls = s->sets.at[g->d->nodes.at[node].set].class_id;
         if (g->row_class == IR_NONE)
             g->row_class = cls;
@@ -134,9 +136,9 @@ static enum status collect(struct collector *g, const struct filter *f, struct e
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
             for (int p = 0; p < PASSES; p++) {
-                uint32_t first = g->x->first[((size_t)c * m + mb) * PASSES + (size_t)p];
-                if (first != IR_NONE && (f->pass == IR_PASS_NONE || f->pass == p))
-                    TRY(collect_pass(g, c, first, e));
+                const size_t at = ((size_t)c * m + mb) * PASSES + (size_t)p;
+                if (g->x->first[at] != IR_NONE && (f->pass == IR_PASS_NONE || f->pass == p))
+                    TRY(collect_pass(g, g->x->first[at], g->x->n[at], e));
             }
     if (g->out->n == before)
         return js_wrong(&g->o->js, e,
@@ -370,6 +372,7 @@ enum status pass_order(struct sched *s, struct err *e)
     mem_free(v.reaches);
     vec_free(&v.done);
     mem_free(nodes.first);
+    mem_free(nodes.n);
     mem_free(mark);
     return st;
 }

@@ -206,6 +206,9 @@ zigzag='[{"op":"layout","tp":2,"cp":2},{"op":"schedule","kind":"gpipe","microbat
 train once 4 llama adamw "$zigzag" && train twice 4 llama adamw "$zigzag" &&
     cut -d, -f1-5 "$dir/once/metrics.csv" >"$dir/a" && cut -d, -f1-5 "$dir/twice/metrics.csv" | cmp -s - "$dir/a"
 check "the same command, the same bits"
+beside='[{"op":"layout","tp":2,"cp":2,"tp_stream":"default_stream","cp_stream":"default_stream"},{"op":"schedule","kind":"gpipe","microbatches":2}]'
+train beside 4 llama adamw "$beside" && cut -d, -f1-5 "$dir/beside/metrics.csv" | cmp -s - "$dir/a"
+check "a B that runs as BI and BW under its communication, and one that does not: the same bits"
 
 # A run goes on under another shape, and under none, as if it had always run there.
 base llama sgd
