@@ -189,9 +189,22 @@ static uint32_t run_before(const struct ir_dag *d, uint32_t run)
     return IR_NONE;
 }
 
-/* What was gathered for `gather` is gathered once more, for `run`. */
-static uint32_t gather_again(struct ir_dag *d, uint32_t gather, uint32_t run, enum ir_edge_kind kind)
+/* Is a run of regions, or of experts: so long that a gather travels under it? What stands between these are norms and sums. */
+static bool is_long(const struct sched *s, const struct ir_node *n)
 {
+    const struct ir_sub *sub = &s->chunks.subs.at[n->what];
+    return s->sides[s->chunks.ops.at[sub->first_op]].directive != IR_NONE || s->shard_of[sub->chunk] != IR_NONE;
+}
+
+/* What was gathered for `gather` is gathered once more, for run number i of the class. It starts when the last long run before that does:
+ * so it takes the place of what was gathered for one before. */
+static struct use gather_again(const struct sched *s, struct ir_dag *d, const struct class_order *runs, uint32_t i,
+                               uint32_t gather, enum ir_edge_kind kind)
+{
+    const uint32_t run = runs->at[i];
+    uint32_t begin = i - 1;
+    while (begin > 0 && !is_long(s, &d->nodes.at[runs->at[begin]]))
+        begin--;
     struct ir_node n = d->nodes.at[gather];
     const struct ir_move move = d->moves.at[n.what];
     const uint32_t giver = d->edges.at[d->in_edge[d->in_first[gather]]].from;
@@ -201,7 +214,9 @@ static uint32_t gather_again(struct ir_dag *d, uint32_t gather, uint32_t run, en
     uint32_t again = ir_dag_node(d, n);
     ir_dag_edge(d, giver, again, kind, move.tensor);
     ir_dag_edge(d, again, run, kind, move.tensor);
-    return again;
+    if (begin > 0)
+        ir_dag_edge(d, runs->at[begin - 1], again, IR_EDGE_AFTER, 0);
+    return (struct use){ IR_NONE, begin, again, run };
 }
 
 /* What was gathered again for a run: its gather. */
@@ -214,8 +229,8 @@ static uint32_t gathered_for(const struct ir_dag *d, const struct uses3 *uses, u
     return IR_NONE;
 }
 
-/* Gathered tensors are given up by the pass that reads them ("keep":"part"), and gathered again for the backward: dispatched before the
- * run before it, so that one more of them is planned for. A BW that waits gathers what came for BI again; one that is the rest of a B reads
+/* Gathered tensors are given up by the pass that reads them ("keep":"part"), and gathered again for the backward, one ahead: so one more
+ * of them is planned for. A BW that waits gathers what came for BI again; one that is the rest of a B reads
  * that. */
 static void find_regathers(const struct sched *s, struct ir_dag *d, const struct class_order *runs, struct uses3 *uses)
 {
@@ -236,13 +251,13 @@ static void find_regathers(const struct sched *s, struct ir_dag *d, const struct
             if (rest && reads_tensor(s, &d->nodes.at[back], t))
                 ir_dag_edge(d, gathered_for(d, uses, back, t), run, IR_EDGE_TENSOR, t);
             else
-                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_TENSOR), run }));
+                vec_add(uses, gather_again(s, d, runs, i, gather, IR_EDGE_TENSOR));
         }
         for (uint32_t k = 0; k < sub->n_out && n.pass == IR_PASS_BW && !rest; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_out + k];
             uint32_t gather = gather_before(d, back, IR_EDGE_GRAD, t);
             if (gather != IR_NONE)
-                vec_add(uses, ((struct use){ IR_NONE, i - 1, gather_again(d, gather, run, IR_EDGE_GRAD), run }));
+                vec_add(uses, gather_again(s, d, runs, i, gather, IR_EDGE_GRAD));
         }
     }
 }
