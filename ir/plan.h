@@ -20,7 +20,7 @@
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
 
-enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 2, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
+enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 3, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 
 /* ---- tables that concern devices ---- */
 

@@ -102,16 +102,43 @@ static const char *groups_text(const struct sched *s, const struct directive *d,
     return text;
 }
 
+/* A device has the same slice of a sequence in all chunks that are placed on its rank class. */
+static enum status check_slices(struct sched *s, uint32_t a, uint32_t b, struct err *e)
+{
+    const struct directive *d = &s->directives.at[s->sequence_of[b / s->microbatches]];
+    const uint32_t set = s->set_of[a], other = s->set_of[b];
+    uint32_t n, m;
+    char here[160], there[160], one[200], two[200];
+    if (set == other || s->sets.at[set].class_id != s->sets.at[other].class_id)
+        return ST_OK;
+    const uint32_t *x = share_groups(s, set, SHARE_SEQUENCE, &n), *y = share_groups(s, other, SHARE_SEQUENCE, &m);
+    if (n == m && memcmp(x, y, n * sizeof *x) == 0)
+        return ST_OK;
+    return js_wrong(
+        &d->js, e,
+        "%s is placed on %s and %s on %s: where sequences are shared, what is on the same devices lists each "
+        "sequence group in one order",
+        chunk_text(s, a / s->microbatches, here, sizeof here), list_text(s, set, one, sizeof one),
+        chunk_text(s, b / s->microbatches, there, sizeof there), list_text(s, other, two, sizeof two));
+}
+
 enum status rows_check_devices(struct sched *s, struct err *e)
 {
+    uint32_t *first = arena_array(&s->arena, uint32_t,
+                                  s->classes.n + 1); /* by class: index in set_of of its first chunk */
+    memset(first, 0xff, (s->classes.n + 1) * sizeof *first);
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         uint32_t c = i / s->microbatches;
         char text[160], set[200], groups[1400];
         if (s->sequence_of[c] == IR_NONE || (i % s->microbatches && s->set_of[i] == s->set_of[i - 1]))
             continue;
         const struct directive *d = &s->directives.at[s->sequence_of[c]];
-        if (d->set == s->set_of[i])
+        uint32_t *alike = &first[s->sets.at[s->set_of[i]].class_id];
+        *alike = *alike == IR_NONE ? i : *alike;
+        if (d->set == s->set_of[i]) {
+            TRY(check_slices(s, *alike, i, e));
             continue;
+        }
         return js_wrong(&d->js, e,
                         "%s is placed on %s and its sequence groups are %s: list the groups one after the other",
                         chunk_text(s, c, text, sizeof text), list_text(s, s->set_of[i], set, sizeof set),

@@ -107,6 +107,8 @@ refused 24 llama '$[0].devices: group 1 has 3 devices, expected 2 as in the firs
 refused 24 llama '$[1]: PP=0 is placed on 0,2,1,3 and its sequence groups are [0,1],[2,3]: list the groups one after the other' \
     '{"op":"replicate","filter":{"PP":0},"devices":[0,2,1,3]}' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[[0,1],[2,3]]}' "$context"
+refused 24 llama '$[1]: PP=0 is placed on 0,1 and PP=1 on 1,0: where sequences are shared, what is on the same devices lists each sequence group in one order' \
+    "$s2" '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[1,0]}' '{"op":"shard","dim":"context","filter":{}}'
 refused 24 llama '$[1]: [1,2] is no block of neighbours of the sequence group [0,1,2,3]; these are [0,1] and [2,3]' "$s4" \
     '{"op":"shard","dim":"ffn","filter":{"PP":0},"devices":[[1,2],[0,3]]}' "$context"
 refused 24 llama '$[1]: 1 groups of 2 devices, expected 2: all devices of the sequence groups' "$s4" \

@@ -113,6 +113,12 @@ for x in gather all-to-all; do
     case_of "gpt2 by directives: ffn on pairs, context on all four, $x" 4 gpt2 adamw 1e-4 \
         "[$four,{\"op\":\"shard\",\"dim\":\"context\",\"filter\":{},\"exchange\":\"$x\"}]"
 done
+base llama adamw
+for order in contiguous zigzag; do
+    case_of "llama, tensor groups of 4 for ffn and vocab, attention by position, $order" 4 llama adamw 1e-4 \
+        '[{"op":"shard","dim":"sequence","filter":{},"devices":[0,1,2,3],"order":"'$order'"},{"op":"shard","dim":"context","filter":{}},
+          {"op":"shard","dim":"ffn","filter":{},"stream":"tp"},{"op":"shard","dim":"vocab","filter":{}}]'
+done
 sed 's/"vocab_size": 256/"vocab_size": 257/' "$dir/gpt2.json" >"$dir/odd.json"
 base odd adamw
 case_of "gpt2 with a tied table of 257 words in 4 blocks" 4 odd adamw 1e-4 \
