@@ -200,10 +200,12 @@ double cost_program(const struct machine *m, const struct plan *p, uint32_t prog
                                       .n = k->n };
         struct ir_attrs local;
         struct ir_share share;
-        if (q->tokens && kernel.attrs && !(q->ep > 1 && k->op == IR_OP_EXPERTS)) {
+        if (q->tokens && kernel.attrs) {
             local = ir_op_local((enum ir_op)k->op, kernel.attrs, (enum ir_split)k->split, k->parts ? k->parts : 1);
-            share = plan_kernel_share(p, g, k);
             kernel.attrs = &local;
+        }
+        if (q->tokens && kernel.attrs && !(q->ep > 1 && k->op == IR_OP_EXPERTS)) {
+            share = plan_kernel_share(p, g, k);
             kernel.share = &share;
             last_runs(p->h, g->seq_len, q->tokens, kernel.run);
         }
