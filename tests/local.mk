@@ -76,8 +76,9 @@ LONG_TESTS += tests/train/hang_all.sh tests/train/hang_soak.sh
 # Random strategies: random_test judges thousands in one process and writes those that the scripts train.
 PROG_TESTS += tests/matrix/random_test
 tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/random.h tests/matrix/random_model.c \
-	tests/matrix/random_part.c tests/matrix/random_strategy.c tests/matrix/random_order.c \
-	tests/matrix/random_break.c tests/matrix/random_break.h tests/matrix/random_break_place.c tests/matrix/random_break_order.c
+	tests/matrix/random_part.c tests/matrix/random_strategy.c tests/matrix/random_share.c tests/matrix/random_order.c \
+	tests/matrix/random_break.c tests/matrix/random_break.h tests/matrix/random_break_place.c tests/matrix/random_break_order.c \
+	tests/matrix/random_break_share.c
 tests_matrix_random_test_LDADD = $(PIPER_SCHED)
 SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/share.sh tests/cli/pictures.sh tests/cli/report.sh tests/cli/share.sh tests/cli/watch.sh
 LONG_TESTS += tests/matrix/random_all.sh

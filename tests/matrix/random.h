@@ -32,6 +32,11 @@ struct random_part {
     uint32_t *of; /* [chunks]: number of the unit */
     uint32_t n;
 };
+/* How the devices of a set share sequences: n of them each, in tensor groups of p where a region is split, context parts c. */
+struct random_share {
+    uint32_t n, p, c; /* n 1: not at all */
+    bool head, ffn, vocab, context, zigzag;
+};
 struct random_job {
     uint64_t seed;
     struct rng rng;
@@ -39,8 +44,9 @@ struct random_job {
     struct random_model model;
     struct ir_graph g; /* with the stages that the strategy names */
     struct ir_chunks chunks;
-    json_t *strategy; /* owned */
-    uint32_t ranks, replicas, microbatches;
+    json_t *strategy;                       /* owned */
+    uint32_t ranks, replicas, microbatches; /* replicas: devices of a set */
+    struct random_share share;
     const char *mb_name;
 
     /* where it runs; not known of a strategy of macros */
@@ -65,6 +71,12 @@ json_t *random_filter(struct random_job *j, uint32_t chunk, uint32_t tags, uint3
                       const char *pass);
 json_t *random_devices(struct random_job *j, const uint32_t *device, uint32_t n);
 const struct random_set *random_set_of(const struct random_job *j, uint32_t chunk, uint32_t mb);
+/* Name of a stream. */
+const char *random_stream(struct random_job *j);
+/* How so many devices share sequences, if the model allows any; the directives for it; or keys of a layout, whose dp is divided. */
+void random_share_choose(struct random_job *j, uint32_t devices);
+void random_share(struct random_job *j);
+void random_share_layout(struct random_job *j, json_t *layout, uint32_t *dp);
 /* Edge of data flow between chunks? */
 bool random_chunk_edge(const struct random_job *j, uint32_t from, uint32_t to);
 /* Appends order directives. */

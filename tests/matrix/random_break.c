@@ -132,6 +132,34 @@ bool break_set_key(struct breaker *b, const char *ops, const char *key, json_t *
     return d;
 }
 
+json_t *break_some_dim(struct breaker *b, const char *dim)
+{
+    json_t *d, *found = NULL;
+    size_t i, at = 0;
+    uint32_t n = 0;
+    json_array_foreach(b->j->strategy, i, d)
+    {
+        const char *has = json_string_value(json_object_get(d, "dim"));
+        const bool same = !has || !dim ? has == dim : !strcmp(has, dim);
+        if (strcmp(break_op_of(d), "shard") != 0 || !same || rng_below(&b->j->rng, ++n))
+            continue;
+        found = d;
+        at = i;
+    }
+    if (found)
+        break_want(b, "$[%zu]", at);
+    return found;
+}
+
+bool break_set_dim(struct breaker *b, const char *dim, const char *key, json_t *value)
+{
+    json_t *d = break_some_dim(b, dim);
+    if (d)
+        json_object_set(d, key, value);
+    json_decref(value);
+    return d;
+}
+
 /* ---- the table --------------------------------------------------------------------------------------------------- */
 
 #define ENTRY(name) { #name, breaks_##name },

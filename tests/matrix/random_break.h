@@ -21,6 +21,9 @@
     ROW(order_rows_deadlock) ROW(order_across_sets) ROW(order_not_convex) ROW(order_not_convex_both) ROW(order_bi_alone) \
     ROW(order_bw_first) ROW(order_bw_alone) ROW(order_twice) ROW(order_pair_and_b) ROW(order_pair_twice) \
     ROW(order_pass_twice) ROW(recompute_microbatch) ROW(stream_unused) ROW(stream_priority) \
+    ROW(share_dim) ROW(share_order) ROW(share_keep) ROW(share_exchange) ROW(share_key_of_other) ROW(share_microbatch) \
+    ROW(share_alone) ROW(share_order_of_devices) ROW(share_twice) ROW(share_uneven) ROW(share_tokens) \
+    ROW(share_attention_apart) ROW(share_zigzag_of_nothing) \
     ROW(layout_placement) ROW(layout_ep) ROW(layout_stages) ROW(schedule_kind) ROW(schedule_microbatches) \
     ROW(schedule_placement)
 /* clang-format on */
@@ -43,6 +46,9 @@ json_t *break_some(struct breaker *b, const char *ops, const char *below);
 void break_append(struct breaker *b, const char *below, json_t *d);
 /* Sets a key of a directive; its path, the key and `found` are wanted. Takes value. */
 bool break_set_key(struct breaker *b, const char *ops, const char *key, json_t *value, const char *found);
+/* A random shard with this dim (NULL: of experts), its path wanted; NULL: none. With a key set (takes value): false where there is none. */
+json_t *break_some_dim(struct breaker *b, const char *dim);
+bool break_set_dim(struct breaker *b, const char *dim, const char *key, json_t *value);
 /* Takes away all directives with these names. */
 void break_drop(struct random_job *j, const char *ops);
 

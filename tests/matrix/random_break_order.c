@@ -94,7 +94,7 @@ bool breaks_shard_twice(struct breaker *b)
     size_t i;
     if (b->j->macros)
         return false;
-    json_array_foreach(b->j->strategy, i, d) if (!strcmp(break_op_of(d), "shard"))
+    json_array_foreach(b->j->strategy, i, d) if (!strcmp(break_op_of(d), "shard") && !json_object_get(d, "dim"))
     {
         break_append(b, "", json_deep_copy(d));
         break_want(b, "EP=");
@@ -106,7 +106,9 @@ bool breaks_shard_twice(struct breaker *b)
 
 bool breaks_bad_bound(struct breaker *b)
 {
-    return break_set_key(b, "shard", "expert_bound", json_real(0.5), "0.5");
+    break_want(b, "expert_bound");
+    break_want(b, "0.5");
+    return break_set_dim(b, NULL, "expert_bound", json_real(0.5));
 }
 
 /* The expert groups of microbatch 0 are not the devices of the others. */
@@ -151,7 +153,7 @@ bool breaks_split_not_whole(struct breaker *b)
     uint32_t m = j->microbatches + 1;
     if (j->macros || j->halves)
         return false;
-    while (j->model.batch % (j->replicas * m) == 0)
+    while (j->model.batch % (j->replicas / j->share.n * m) == 0)
         m++;
     break_drop(j, "split");
     json_array_append_new(j->strategy, json_pack("{s:s,s:{},s:i,s:s}", "op", "split", "filter", "num_microbatches", m,
@@ -446,7 +448,7 @@ bool breaks_recompute_microbatch(struct breaker *b)
     json_t *f = pass ? json_pack("{s:s}", "PASS", "F") : json_pack("{s:i}", b->j->mb_name, 0);
     break_append(b, "", json_pack("{s:s,s:o}", "op", "recompute", "filter", f));
     break_want(b, "omit %s and PASS", b->j->mb_name);
-    return pass || break_has(b->j, "split") || b->j->macros;
+    return !b->j->share.vocab && (pass || break_has(b->j, "split") || b->j->macros);
 }
 
 bool breaks_stream_unused(struct breaker *b)

@@ -141,7 +141,7 @@ bool breaks_too_many_stages(struct breaker *b)
 #define PLACING "place replicate"
 bool breaks_no_devices(struct breaker *b)
 {
-    json_t *d = break_some(b, "place replicate shard", "");
+    json_t *d = break_some(b, "place replicate", "");
     if (d)
         json_object_del(d, break_devices_key(d));
     break_want(b, "\"devices\" is missing");

@@ -15,7 +15,7 @@ static json_t *directive(struct random_job *j, const char *op, json_t *filter)
     return d;
 }
 
-static const char *stream(struct random_job *j)
+const char *random_stream(struct random_job *j)
 {
     static const char *const names[] = { "default_stream", "pp_stream", "dp", "ag", "ep", "other" };
     return names[rng_below(&j->rng, 6)];
@@ -43,6 +43,18 @@ static uint32_t placing_tags(struct random_job *j)
     return tags;
 }
 
+/* Another order of a set; of groups that share sequences, each in the order that its class has. */
+static void reorder(struct random_job *j, uint32_t *device)
+{
+    uint32_t order[RANDOM_MOST_RANKS], was[RANDOM_MOST_RANKS], n = j->replicas / j->share.n;
+    memcpy(was, device, sizeof was);
+    for (uint32_t g = 0; g < n; g++)
+        order[g] = g;
+    rng_shuffle(&j->rng, order, n);
+    for (uint32_t i = 0; i < j->replicas; i++)
+        device[i] = was[order[i / j->share.n] * j->share.n + i % j->share.n];
+}
+
 /* Classes of equal size; every unit and half is on one, in an order of its own; every class is used. */
 static void choose_sets(struct random_job *j)
 {
@@ -67,7 +79,7 @@ static void choose_sets(struct random_job *j)
         s->class_id = i < classes ? i : rng_below(r, classes);
         memcpy(s->device, device + s->class_id * j->replicas, j->replicas * sizeof *device);
         if (own_order && rng_chance(r, 60))
-            rng_shuffle(r, s->device, j->replicas);
+            reorder(j, s->device);
     }
     mem_free(slot);
 }
@@ -85,7 +97,7 @@ static void choose_halves(struct random_job *j)
 {
     uint32_t cut = j->microbatches > 1 ? 1 + rng_below(&j->rng, j->microbatches - 1) : 0;
     bool odd = rng_chance(&j->rng, 30);
-    j->halves = cut && rng_chance(&j->rng, 25);
+    j->halves = cut && j->share.n == 1 && rng_chance(&j->rng, 25);
     for (uint32_t i = 0; i < j->microbatches && j->halves; i++)
         j->half[i] = odd ? i % 2 : i >= cut;
 }
@@ -114,9 +126,9 @@ static json_t *replicate_options(struct random_job *j)
     json_t *o = json_object();
     uint32_t zero = rng_below(r, 5);
     if (rng_chance(r, 60))
-        json_object_set_new(o, "reduce_stream", json_string(stream(j)));
+        json_object_set_new(o, "reduce_stream", json_string(random_stream(j)));
     if (rng_chance(r, 60))
-        json_object_set_new(o, "gather_stream", json_string(stream(j)));
+        json_object_set_new(o, "gather_stream", json_string(random_stream(j)));
     if (zero >= 2 && rng_chance(r, 30))
         json_object_set_new(o, zero == 2 ? "shard_grads" : "shard_params", json_true());
     else if (zero)
@@ -171,7 +183,7 @@ static void place(struct random_job *j)
     for (uint32_t u = 0; u < j->place.n; u++) {
         json_t *o = json_object();
         if (rng_chance(r, 60))
-            json_object_set_new(o, "stream", json_string(stream(j)));
+            json_object_set_new(o, "stream", json_string(random_stream(j)));
         if (rng_chance(r, 15))
             json_object_set_new(o, "lanes", json_true());
         for_sets(j, "place", u, o);
@@ -213,7 +225,7 @@ static void shard(struct random_job *j)
                               random_filter(j, c, ep_tag | (rng_chance(&j->rng, 50) ? j->place.tags : 0), 1, 0, NULL));
         json_object_set_new(d, "devices", expert_groups(j, s, ep));
         if (rng_chance(&j->rng, 60))
-            json_object_set_new(d, "stream", json_string(stream(j)));
+            json_object_set_new(d, "stream", json_string(random_stream(j)));
         if (rng_chance(&j->rng, 40))
             json_object_set_new(d, "expert_bound", json_real(ep + 0.5 * rng_below(&j->rng, 4)));
     }
@@ -246,7 +258,7 @@ static void split(struct random_job *j)
 
 static void recompute(struct random_job *j)
 {
-    if (!rng_chance(&j->rng, 40))
+    if (j->share.vocab || !rng_chance(&j->rng, 40)) /* a loss over split words is not computed again */
         return;
     if (rng_chance(&j->rng, 40)) {
         directive(j, "recompute", json_object());
@@ -314,6 +326,7 @@ static void primitives(struct random_job *j)
     while (per_replica % j->microbatches || (j->microbatches == 1 && rng_chance(r, 80)));
     j->mb_name = rng_chance(r, 10) ? "PIECE" : "MB";
     random_part(j, placing_tags(j), false, &j->place);
+    random_share_choose(j, j->replicas);
     choose_halves(j);
     choose_sets(j);
     bool copies = j->replicas > 1 || rng_chance(r, 20);
@@ -324,6 +337,7 @@ static void primitives(struct random_job *j)
         place(j);
     split(j);
     shard(j);
+    random_share(j);
     recompute(j);
     resources(j);
     random_orders(j);
@@ -365,13 +379,15 @@ static bool macros(struct random_job *j, uint32_t stages)
     j->microbatches = m / ways;
     j->ranks = pp * dp;
     json_t *o = replicate_options(j);
-    json_t *layout = json_pack("{s:s,s:i,s:i,s:i,s:s}", "op", "layout", "pp", pp, "dp", dp, "ep", ep, "placement",
+    json_t *layout = json_pack("{s:s,s:i,s:i,s:s}", "op", "layout", "pp", pp, "ep", ep, "placement",
                                kinds[k].placement);
+    random_share_layout(j, layout, &dp);
+    json_object_set_new(layout, "dp", json_integer(dp));
     json_object_update(layout, o);
     if (ep > 1 && rng_chance(r, 50))
-        json_object_set_new(layout, "expert_stream", json_string(stream(j)));
+        json_object_set_new(layout, "expert_stream", json_string(random_stream(j)));
     if (rng_chance(r, 50))
-        json_object_set_new(layout, "stream", json_string(stream(j)));
+        json_object_set_new(layout, "stream", json_string(random_stream(j)));
     if (rng_chance(r, 50))
         json_object_set_new(layout, "outer", json_string(rng_chance(r, 50) ? "pp" : "dp"));
     json_array_append_new(j->strategy, layout);

@@ -150,6 +150,19 @@ static const char *const features[] = {
     "[[\"PP\",",
     "\"dualpipev\"",
     "\"two-way\"",
+    "\"dim\":\"sequence\"",
+    "\"dim\":\"head\"",
+    "\"dim\":\"ffn\"",
+    "\"dim\":\"vocab\"",
+    "\"dim\":\"context\"",
+    "\"order\":\"zigzag\"",
+    "\"order\":\"contiguous\"",
+    "\"keep\":\"whole\"",
+    "\"keep\":\"part\"",
+    "\"exchange\":\"gather\"",
+    "\"tp\":",
+    "\"cp\":",
+    "\"vocab\":true",
 };
 enum { FEATURES = sizeof features / sizeof *features };
 static uint32_t seen[FEATURES], seen_ranks[RANDOM_MOST_RANKS + 1];
