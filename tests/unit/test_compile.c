@@ -187,6 +187,43 @@ START_TEST(test_memory)
 }
 END_TEST
 
+/* Where sequences are shared, a capacity bounds the rows that a device of sharded experts has room for: of each of its experts 5 rows a
+ * sequence (1.25 * 8 tokens * 2 choices / 4 experts), from every sequence group that its expert group reaches; and never more than all
+ * that its group sends. qwen3_moe, 32 features, float32. */
+START_TEST(test_capacity_rows)
+{
+    static const struct {
+        const char *layout;
+        uint64_t rows;
+    } rows[] = {
+        { "\"tp\":2,\"cp\":2,\"dp\":1,\"ep\":4", 16 * 5 },            /* of 16 sequences; 64 are sent */
+        { "\"tp\":2,\"dp\":2,\"ep\":4", 2 * 8 * 5 },                  /* of 8 in each of two groups */
+        { "\"tp\":2,\"cp\":2,\"dp\":1,\"ep\":2", 2 * 64 },            /* two experts: as many as both send */
+        { "\"cp\":2,\"dp\":1,\"ep\":2,\"expert_bound\":1", 1 * 128 }, /* what the strategy says */
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct compiled c;
+        char strategy[200];
+        uint32_t n = 0;
+        snprintf(strategy, sizeof strategy, "[{\"op\":\"layout\",%s}]", rows[i].layout);
+        compiled_init(&c, MODEL_MOE, strategy, false);
+        const struct plan *p = &c.plans[0];
+        for (uint32_t k = 0; k < p->h->count[PLAN_S_INSTRS]; k++) {
+            const struct plan_instr *in = &p->instrs[k];
+            if (in->op != PLAN_ALL_TO_ALL_V || c.g.ops.at[c.g.tensors.at[in->tensor].producer].op != IR_OP_DISPATCH ||
+                in->pass != IR_PASS_F)
+                continue;
+            const uint64_t bytes = p->buffers[p->bases[in->first_base + 1].buffer].bytes;
+            ck_assert_msg(bytes == rows[i].rows * 32 * 4, "%s: room for %llu bytes, expected %llu rows", strategy,
+                          (unsigned long long)bytes, (unsigned long long)rows[i].rows);
+            n++;
+        }
+        ck_assert_uint_gt(n, 0);
+        compiled_release(&c);
+    }
+}
+END_TEST
+
 static const char *stream_name(const struct plan *p, uint32_t stream)
 {
     return p->text + p->streams[stream].name;
@@ -248,7 +285,11 @@ START_TEST(test_streams)
             const struct plan_instr *x = &p->instrs[i];
             bool message = x->op == PLAN_SEND || x->op == PLAN_RECV || x->op == PLAN_EXCHANGE;
             bool reduction = x->op == PLAN_ALL_REDUCE || x->op == PLAN_REDUCE_SCATTER;
-            if (x->op == PLAN_RUN || x->op == PLAN_UPDATE)
+            const struct plan_base *from = &p->bases[x->first_base];
+            bool numbers = x->op == PLAN_ALL_GATHER && from->arena == ARENA_WORK && from->access & PLAN_OWN;
+            if (numbers) /* between the pieces of a program: what follows on that stream needs them */
+                ck_assert_uint_eq(x->stream, 0);
+            else if (x->op == PLAN_RUN || x->op == PLAN_UPDATE)
                 ck_assert_uint_eq(x->stream, 0);
             else if ((message || reduction || x->op == PLAN_ALL_GATHER) && apart)
                 ck_assert_msg(x->stream != 0, "%s: instruction %u is on the stream of compute", s->text, i);
@@ -665,6 +706,7 @@ int main(void)
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, test_memory, 0, n_cases);
     tcase_add_loop_test(t, test_streams, 0, n_cases);
+    tcase_add_test(t, test_capacity_rows);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);
