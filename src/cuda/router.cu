@@ -356,6 +356,7 @@ template <typename T, typename W> void router_choose(const struct op_args *a, co
 template <typename T> void router_f(const struct op_args *a)
 {
     const router_shape s = router_of(a);
+    const bool counted = a->positions && a->positions->split == IR_COUNTS;
     double *loss = static_cast<double *>(a->work);
     float *probs = static_cast<float *>(a->save[0]);
     if (!probs)
@@ -364,7 +365,7 @@ template <typename T> void router_f(const struct op_args *a)
         router_choose<T, float>(a, s, probs);
     else if (a->phase == 0)
         router_choose<T, T>(a, s, probs);
-    if (!(a->attrs->aux_coef > 0) || (s.told && a->phase == 0))
+    if (!(a->attrs->aux_coef > 0) || (counted && a->phase == 0))
         return;
     launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, loss, probs,
            static_cast<const int32_t *>(a->out[1]), s);
