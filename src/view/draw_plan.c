@@ -167,6 +167,17 @@ static uint32_t find_shades(const struct drawing *d, const struct place *place, 
     return n;
 }
 
+/* [stage * microbatches + mb]: the backward is a B, though regions run it as BI and BW. */
+static uint8_t *find_fused(const struct drawing *d, uint32_t cls, uint32_t microbatches)
+{
+    const struct plan_instr *in = instrs_of(d, cls);
+    uint8_t *fused = mem_alloc((size_t)d->stages * microbatches + 1);
+    for (uint32_t i = 0; i < d->t.classes[cls].n; i++)
+        if (in[i].op == PLAN_RUN && in[i].pass == IR_PASS_B)
+            fused[d->stage_of[cls][in[i].program] * microbatches + in[i].mb] = 1;
+    return fused;
+}
+
 /* The boxes of one stream of a place. */
 static void add_boxes(struct drawing *d, const struct place *place, uint32_t stream, uint32_t row, const uint8_t *shade,
                       const uint32_t *replica)
@@ -175,6 +186,7 @@ static void add_boxes(struct drawing *d, const struct place *place, uint32_t str
     const struct timeline_class *c = &d->t.classes[place->cls];
     const struct plan_instr *in = instrs_of(d, place->cls);
     uint32_t m = p->lists[c->list].microbatches;
+    uint8_t *fused = find_fused(d, place->cls, m);
     for (uint32_t i = 0; i < c->n; i++, in++) {
         if (in->stream != stream)
             continue;
@@ -185,6 +197,8 @@ static void add_boxes(struct drawing *d, const struct place *place, uint32_t str
             b.stage = d->stage_of[place->cls][in->program];
             b.shade = shade[b.stage];
             direction = replica[b.stage];
+            if ((b.kind == DRAW_BI || b.kind == DRAW_BW) && fused[b.stage * m + in->mb])
+                b.kind = DRAW_B;
         } else if (in->my_set != PLAN_NONE) {
             direction = plan_set_index(p, in->my_set, place->device);
         }
@@ -192,6 +206,7 @@ static void add_boxes(struct drawing *d, const struct place *place, uint32_t str
             b.number += direction * m;
         vec_add(&d->picture.boxes, b);
     }
+    mem_free(fused);
 }
 
 static bool stream_used(const struct drawing *d, uint32_t cls, uint32_t stream)
