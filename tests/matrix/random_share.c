@@ -136,6 +136,46 @@ static uint32_t chunk_with(const struct random_job *j, uint32_t unit, const char
     return IR_NONE;
 }
 
+/* Does another attention read what this one reads packed, or make it? */
+static bool packed_is_shared(const struct random_job *j, uint32_t core)
+{
+    const uint32_t tensor = op_at(j, core)->in[0];
+    for (uint32_t o = 0; o < j->g.ops.n; o++) {
+        const struct ir_node_op *op = op_at(j, o);
+        for (int i = 0; i < IR_MAX_IN && op->op == IR_OP_ATTENTION && o != core; i++)
+            if (op->in[i] == tensor || op->out[0] == tensor)
+                return true;
+    }
+    return false;
+}
+
+/* How the keys of all attention may meet its queries: heads by all-to-all, a ring. */
+static void exchanges(const struct random_job *j, bool *turned, bool *ring)
+{
+    *turned = !j->share.zigzag;
+    *ring = true;
+    for (uint32_t o = 0; o < j->g.ops.n; o++) {
+        const struct ir_node_op *op = op_at(j, o);
+        const bool attends = op->op == IR_OP_ATTENTION, packed = attends && op->attrs.flags & IR_PACKED;
+        *turned = *turned && !(attends && (op->attrs.heads % j->share.n || op->attrs.kv_heads % j->share.n)) &&
+                  !(packed && packed_is_shared(j, o));
+        *ring = *ring && !packed && !(attends && op->attrs.window);
+    }
+}
+
+static void exchange(struct random_job *j, json_t *directive, bool often)
+{
+    bool turned, ring;
+    const uint32_t draw = rng_below(&j->rng, 3);
+    exchanges(j, &turned, &ring);
+    if (draw == 1 && turned)
+        json_object_set_new(directive, "exchange", json_string("all-to-all"));
+    else if (draw == 2 && ring)
+        json_object_set_new(directive, "exchange", json_string("ring"));
+    else if (often || rng_chance(&j->rng, 40))
+        json_object_set_new(directive, "exchange", json_string("gather"));
+}
+
 /* One directive for all, where its groups are those of the sequences; else one for each unit that has such regions. */
 static void region(struct random_job *j, const char *dim, bool tensor)
 {
@@ -150,8 +190,8 @@ static void region(struct random_job *j, const char *dim, bool tensor)
             json_object_set_new(d, "keep", json_string(whole ? "whole" : "part"));
         if (tensor && (j->share.p < j->share.n || (!all && rng_chance(r, 40))))
             json_object_set_new(d, "devices", groups_of(j, random_set_of(j, chunk, 0), j->share.p));
-        if (!tensor && rng_chance(r, 40))
-            json_object_set_new(d, "exchange", json_string("gather"));
+        if (!tensor)
+            exchange(j, d, whole || all);
     }
 }
 
@@ -201,6 +241,8 @@ void random_share_layout(struct random_job *j, json_t *layout, uint32_t *dp)
         json_object_set_new(layout, "cp", json_integer(s->c));
     if (s->c > 1 && (!s->zigzag || rng_chance(r, 50)))
         json_object_set_new(layout, "order", json_string(s->zigzag && rng_chance(r, 50) ? "zigzag" : "contiguous"));
+    if (s->c > 1)
+        exchange(j, layout, false);
     if (s->vocab)
         json_object_set_new(layout, "vocab", json_true());
     if (rng_chance(r, 50))

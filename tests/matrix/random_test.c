@@ -160,6 +160,8 @@ static const char *const features[] = {
     "\"keep\":\"whole\"",
     "\"keep\":\"part\"",
     "\"exchange\":\"gather\"",
+    "\"exchange\":\"all-to-all\"",
+    "\"exchange\":\"ring\"",
     "\"tp\":",
     "\"cp\":",
     "\"vocab\":true",
