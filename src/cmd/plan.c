@@ -8,6 +8,7 @@
 #include "cmd/command.h"
 #include "comm/comm.h"
 #include "job/compile_job.h"
+#include "job/expert_note.h"
 #include "cmd/picture.h"
 #include "cmd/plan_memory.h"
 #include "view/draw_plan.h"
@@ -112,6 +113,16 @@ static struct draw_terminal find_terminal(void)
     return t;
 }
 
+static void print_expert_note(const struct plan_options *o, const struct sched_input *in,
+                              const struct sched_output *out)
+{
+    char text[EXPERT_NOTE];
+    if (o->image &&
+        expert_note_write(
+            &(struct expert_note){ o->image, o->image_bytes, o->device, out->ranks, in->comm_scratch, out }, text))
+        printf("\nnote: %s\n", text);
+}
+
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
 
 /* To a file, or to standard output where it is called "-". */
@@ -200,6 +211,7 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         print_summary(j, out, plans, in->target, in->multiprocessors);
         const struct draw_terminal terminal = find_terminal();
         draw_plan_text(plans, out->n_classes, &j->graph, &terminal, stdout);
+        print_expert_note(o, in, out);
     }
     if (st == ST_OK && in->machine && !o->json && !o->dump && !(o->svg && !strcmp(o->svg, "-")))
         plan_note_memory(out, plans, in->target, in->machine, stdout);
@@ -250,14 +262,14 @@ static enum status plan_job(struct plan_options *o, struct err *e)
         TRY(machine_load(o->machine, o->topology, &machine, e));
     enum status st = o->job ? job_read(o->job, &j, e) : build_here(o, &j, e);
     if (st == ST_OK) {
-        if (o->simulate)
-            st = job_encode("job", &j, &o->image, &o->image_bytes, e);
-        if (st == ST_OK)
-            st = compile_input(&j, o->device, (uint32_t)o->ranks, COMM_SCRATCH, &in, e);
+        st = compile_input(&j, o->device, (uint32_t)o->ranks, COMM_SCRATCH, &in, e);
         if (st == ST_OK) {
+            if (o->simulate || expert_note_applies(in.graph, in.strategy))
+                st = job_encode("job", &j, &o->image, &o->image_bytes, e);
             in.machine = o->simulate || o->machine ? &machine : NULL;
             in.multiprocessors = in.target->multiprocessors && o->machine ? machine.units : 0;
-            st = compile_and_show(o, &j, &in, e);
+            if (st == ST_OK)
+                st = compile_and_show(o, &j, &in, e);
             json_decref(in.strategy);
         }
         job_release(&j);

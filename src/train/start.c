@@ -14,6 +14,7 @@
 #include "exec/backends.h"
 #include "job/compile_job.h"
 #include "job/data_path.h"
+#include "job/expert_note.h"
 #include "rundir/folder.h"
 #include "job/machine_file.h"
 #include "base/number.h"
@@ -65,7 +66,6 @@ static enum status build_job(struct train *t, struct err *e)
     uint64_t size = 0;
     enum status st = ST_OK;
     if (world_rank() == 0) {
-        notices_init(&t->notices);
         st = job_build(&t->o->sources, COMM_SCRATCH, t->o->argc, t->o->argv, &built, &t->notices, e);
         if (st == ST_OK) {
             st = job_encode(built_name, &built, &bytes, &size, e);
@@ -229,6 +229,14 @@ static void say_how_to_launch(const struct train *t, struct sched_input *in, str
         err_set(e, ST_USAGE, NULL, "%s; launch it with mpirun -n %u (Slurm: srun -n %u)", said.text, ranks, ranks);
 }
 
+static void note_experts(struct train *t, const void *image, uint64_t bytes, const struct sched_output *out)
+{
+    char text[EXPERT_NOTE];
+    const struct expert_note note = { image, bytes, t->compute->target, world_size(), COMM_SCRATCH, out };
+    if (expert_note_write(&note, text))
+        notices_add(&t->notices, "memory", "%s", text);
+}
+
 static enum status compile(struct train *t, struct sched_output *out, struct err *e)
 {
     if (world_rank() != 0)
@@ -242,8 +250,15 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
     if (st == ST_OK && t->o->machine)
         take_peak(t, &t->machine);
+    void *image = NULL;
+    uint64_t bytes = 0;
+    if (st == ST_OK && expert_note_applies(in.graph, in.strategy))
+        st = job_encode(t->job_name, &t->job, &image, &bytes, e);
     if (st == ST_OK)
         st = sched_compile(&in, out, e);
+    if (st == ST_OK && image)
+        note_experts(t, image, bytes, out);
+    mem_free(image);
     if (st == ST_USAGE)
         say_how_to_launch(t, &in, e);
     if (st == ST_OK && train__emulates(t) && !t->o->machine)

@@ -113,6 +113,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     struct train t = { .o = o, .dir = &run_folder, .began = clock_now() };
     process_ways.where = watch_where;
     process_ways.log = train__tell;
+    notices_init(&t.notices);
     watch_phase("start");
     enum status st = watch_open(&(struct watch_setup){ .dir = t.dir, .timeout = (double)o->hang_timeout }, e);
     if (st == ST_OK)

@@ -208,6 +208,20 @@ refuses 'differing checkpoints' 65 'differ in' "$piper" checkpoint diff a/checkp
 cp a/checkpoints/step-000008.h5 bad.h5
 printf 'XXXX' | dd of=bad.h5 bs=1 seek=$(($(wc -c <bad.h5) / 2)) conv=notrunc 2>/dev/null
 refuses 'damaged checkpoint' 65 'bad.h5' "$piper" checkpoint verify bad.h5
+# Memory of experts is planned for the worst case where nothing bounds it: plan and train say what a bound makes of it.
+echo '[{"op":"layout","pp":1,"dp":4,"ep":4}]' >ep4.json
+echo '[{"op":"layout","pp":1,"dp":4,"ep":4,"expert_bound":1.5}]' >bound.json
+experts() # STRATEGY
+{
+    "$piper" plan -m "$src/tests/jobs/dropless.json" -s "$1" -t train.json --set train.batch_size=32 --set train.seq_len=256
+}
+experts ep4.json >out 2>&1 && experts bound.json >bounded 2>>out && ! grep -q '^note' bounded &&
+    bound=$(sed -n 's/^ranks 0-3 .* \([0-9.]* [KM]iB\) *[0-9.]* [KM]iB$/\1/p' bounded) && [ -n "$bound" ] && grep -q "^note: no \"expert_bound\" is set.* is [^,]*, $bound or " out &&
+    ! experts one.json 2>&1 | grep -q 'expert_bound'
+result 'plan: what a bound for the rows of experts would make of the memory'
+on_ranks 0 4 train -m "$src/tests/jobs/dropless.json" -s ep4.json -t train.json --set train.batch_size=32 --set train.seq_len=256 --set train.steps=1 \
+    --set train.eval_every=0 -o worst >out 2>&1 && grep -q 'note: memory: no "expert_bound" is set' worst/log.txt
+result 'train: the same in its log'
 # Data sheets are found by name beside a program that was moved.
 mkdir -p moved/bin moved/share/piper/machines && cp "$piper" moved/bin/piper && cp "$src"/src/machines/h100.json moved/share/piper/machines/ &&
     (unset PIPER_MACHINES && moved/bin/piper plan pp2.h5 --simulate --machine h100) >out 2>&1 && grep -q H100 out
