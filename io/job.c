@@ -356,7 +356,7 @@ static enum status get_all(const struct h5_at *root, struct job *j, struct err *
     return ST_OK;
 }
 
-static enum status decode(const char *path, const void *bytes, uint64_t size, struct job *j, struct err *e)
+enum status job_decode(const char *path, const void *bytes, uint64_t size, struct job *j, struct err *e)
 {
     struct h5_at root;
     job_init(j);
@@ -376,7 +376,7 @@ enum status job_receive(const char *where, const void *bytes, uint64_t size, str
     if (world_rank() != 0)
         bytes = mine = mem_alloc(size);
     world_broadcast((void *)(uintptr_t)bytes, size); /* rank 0's are only read */
-    const enum status decoded = decode(where, bytes, size, j, e), st = world_agree(decoded, e);
+    const enum status decoded = job_decode(where, bytes, size, j, e), st = world_agree(decoded, e);
     if (st != ST_OK && decoded == ST_OK)
         job_release(j);
     mem_free(mine);

@@ -48,7 +48,9 @@ enum status job_write_in(const struct dir *in, const char *name, struct job *j, 
 
 /* The same file in memory, for a job that is not in a file yet. *bytes: mem_free. `where` opens messages. */
 enum status job_encode(const char *where, struct job *j, void **bytes, uint64_t *size, struct err *e);
-/* job_read() of what job_encode() made on rank 0; other ranks give NULL and 0. */
+/* job_read() of what job_encode() made, on this rank alone. */
+enum status job_decode(const char *where, const void *bytes, uint64_t size, struct job *j, struct err *e);
+/* The same of what it made on rank 0; other ranks give NULL and 0. */
 enum status job_receive(const char *where, const void *bytes, uint64_t size, struct job *j, struct err *e);
 
 /* Reads and validates the whole file; collective when MPI runs: rank 0 reads the bytes and broadcasts them, and every

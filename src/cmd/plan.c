@@ -211,10 +211,11 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         print_summary(j, out, plans, in->target, in->multiprocessors);
         const struct draw_terminal terminal = find_terminal();
         draw_plan_text(plans, out->n_classes, &j->graph, &terminal, stdout);
-        print_expert_note(o, in, out);
     }
     if (st == ST_OK && in->machine && !o->json && !o->dump && !(o->svg && !strcmp(o->svg, "-")))
         plan_note_memory(out, plans, in->target, in->machine, stdout);
+    if (st == ST_OK && !o->json && !o->dump && !o->svg && !o->simulate)
+        print_expert_note(o, in, out);
     mem_free(plans);
     return st;
 }

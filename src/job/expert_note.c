@@ -65,7 +65,7 @@ static double bytes_with(const struct expert_note *n, double bound)
     struct sched_output out = { 0 };
     struct err e = { 0 };
     double bytes = 0;
-    if (job_receive("job", n->image, n->bytes, &j, &e) != ST_OK)
+    if (job_decode("job", n->image, n->bytes, &j, &e) != ST_OK)
         return 0;
     if (compile_input(&j, n->device, n->ranks, n->comm_scratch, &in, &e) == ST_OK) {
         if (set_bound(in.strategy, bound) && sched_compile(&in, &out, &e) == ST_OK)

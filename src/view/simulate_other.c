@@ -48,7 +48,7 @@ static double step_of(const struct simulate_job *job, json_t *strategy, const ch
     struct sched_output out = { 0 };
     struct err e = { 0 };
     double step = -1;
-    if (job_receive("job", job->image, job->image_bytes, &j, &e) != ST_OK)
+    if (job_decode("job", job->image, job->image_bytes, &j, &e) != ST_OK)
         return step;
     if (compile_input(&j, job->device, job->ranks, job->comm_scratch, &in, &e) == ST_OK) {
         json_decref(in.strategy);
