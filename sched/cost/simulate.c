@@ -23,11 +23,11 @@ struct cost_simulation {
 
 const char *simulate_kind_name(enum simulate_kind k)
 {
-    static const char *const names[] = { "computing", "sends", "all-to-all", "reductions", "gathers" };
+    static const char *const names[] = { "computing", "sends", "all-to-all", "reductions", "gathers", "regions" };
     return names[k];
 }
 
-enum simulate_kind simulate_kind_of(enum plan_op op)
+enum simulate_kind simulate_kind_of(const struct plan *p, const struct plan_instr *in)
 {
     static const uint8_t kinds[PLAN_OP_COUNT] = {
         [PLAN_SEND] = SIMULATE_SEND,
@@ -40,9 +40,10 @@ enum simulate_kind simulate_kind_of(enum plan_op op)
         [PLAN_ALL_GATHER] = SIMULATE_GATHER,
         [PLAN_ALL_TO_ALL] = SIMULATE_ALL_TO_ALL,
         [PLAN_ALL_TO_ALL_V] = SIMULATE_ALL_TO_ALL,
-        [PLAN_SHIFT] = SIMULATE_SEND,
+        [PLAN_SHIFT] = SIMULATE_REGION,
     };
-    return (enum simulate_kind)kinds[op];
+    const enum simulate_kind kind = (enum simulate_kind)kinds[in->op];
+    return (kind == SIMULATE_REDUCE || kind == SIMULATE_GATHER) && plan_moves_tensor(p, in) ? SIMULATE_REGION : kind;
 }
 
 /* ---- times --------------------------------------------------------------------------------------------------------- */
@@ -52,7 +53,7 @@ static double instruction_time(void *self, uint32_t cls, const struct plan_instr
     struct cost_simulation *sim = self;
     const struct plan *p = &sim->in->plans[cls];
     const struct plan_list *l = &p->lists[plan_find_list(p, sim->in->list)];
-    enum simulate_kind kind = simulate_kind_of((enum plan_op)in->op);
+    enum simulate_kind kind = simulate_kind_of(p, in);
     double scale = sim->change ? sim->change->scale[kind] : 1;
     struct cost_transfer *t = &sim->transfers[cls][in - sim->first[cls]];
     (void)start;

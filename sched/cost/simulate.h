@@ -16,10 +16,13 @@ enum simulate_kind {
     SIMULATE_ALL_TO_ALL, /* of experts */
     SIMULATE_REDUCE,     /* of gradients and of the step's scalars */
     SIMULATE_GATHER,     /* of parameters */
+    SIMULATE_REGION,     /* of tensors and their gradients, by devices that share sequences */
     SIMULATE_KINDS
 };
-const char *simulate_kind_name(enum simulate_kind k); /* "computing", "sends", "all-to-all", "reductions", "gathers" */
-enum simulate_kind simulate_kind_of(enum plan_op op); /* LOAD and ADD count as computing and reductions */
+const char *simulate_kind_name(
+    enum simulate_kind k); /* "computing", "sends", "all-to-all", "reductions", "gathers", "regions" */
+/* LOAD and ADD count as computing and reductions. */
+enum simulate_kind simulate_kind_of(const struct plan *p, const struct plan_instr *in);
 
 /* A machine that differs from the one of the file: what if. */
 struct simulate_change {

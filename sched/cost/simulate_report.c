@@ -35,7 +35,7 @@ static void account(const struct simulate_input *in, const struct timeline *t, u
     int32_t running[SIMULATE_KINDS] = { 0 };
     uint32_t n = 0;
     for (uint32_t i = 0; i < k->n; i++) {
-        enum simulate_kind kind = simulate_kind_of((enum plan_op)instr_of(in, (struct timeline_end){ cls, i })->op);
+        enum simulate_kind kind = simulate_kind_of(&in->plans[cls], instr_of(in, (struct timeline_end){ cls, i }));
         if (k->spans[i].end <= k->spans[i].start)
             continue;
         turns[n++] = (struct turn){ k->spans[i].start, (int32_t)kind, 1 };
@@ -149,11 +149,11 @@ static void name_of(const struct simulate_input *in, struct timeline_end at, cha
     case PLAN_SEND:
     case PLAN_RECV:
     case PLAN_EXCHANGE:
-        what = simulate_kind_of((enum plan_op)i->op) == SIMULATE_SEND ? "sends" : "all-to-all";
+        what = simulate_kind_name(simulate_kind_of(p, i));
         op = in->graph->tensors.at[i->tensor].producer;
         break;
     default:
-        what = simulate_kind_of((enum plan_op)i->op) == SIMULATE_GATHER ? "gathers" : "reductions";
+        what = simulate_kind_name(simulate_kind_of(p, i));
         if (plan_moves_tensor(p, i)) {
             what = i->op == PLAN_ALL_GATHER ? "gathers of activations" : "sums of activations";
             op = in->graph->tensors.at[i->tensor].producer;
@@ -214,7 +214,7 @@ static double step_with(const struct simulate_input *in, const struct simulate_c
 /* Every rank computes as long as the mean of them. */
 static double step_when_balanced(const struct simulate_input *in, const struct timeline *t)
 {
-    struct simulate_change change = { .scale = { 1, 1, 1, 1, 1 } };
+    struct simulate_change change = { .scale = { 1, 1, 1, 1, 1, 1 } };
     double *factor = mem_alloc(in->n_classes * sizeof *factor), busy = 0, ranks = 0;
     for (uint32_t c = 0; c < in->n_classes; c++) {
         double members = in->plans[c].sets[in->plans[c].h->devices].size;
@@ -241,12 +241,13 @@ uint32_t simulate_hints(const struct simulate_input *in, const struct timeline *
         const char *what;
         double scale[SIMULATE_KINDS];
     } changes[] = {
-        { "computation twice as fast", { 0.5, 1, 1, 1, 1 } },
-        { "links twice as fast", { 1, 0.5, 0.5, 0.5, 0.5 } },
-        { "free sends between stages", { 1, 0, 1, 1, 1 } },
-        { "free or fully overlapped all-to-all", { 1, 1, 0, 1, 1 } },
-        { "free or fully overlapped reductions", { 1, 1, 1, 0, 1 } },
-        { "free or fully overlapped gathers", { 1, 1, 1, 1, 0 } },
+        { "computation twice as fast", { 0.5, 1, 1, 1, 1, 1 } },
+        { "links twice as fast", { 1, 0.5, 0.5, 0.5, 0.5, 0.5 } },
+        { "free sends between stages", { 1, 0, 1, 1, 1, 1 } },
+        { "free or fully overlapped all-to-all", { 1, 1, 0, 1, 1, 1 } },
+        { "free or fully overlapped reductions", { 1, 1, 1, 0, 1, 1 } },
+        { "free or fully overlapped gathers", { 1, 1, 1, 1, 0, 1 } },
+        { "free or fully overlapped communication of regions", { 1, 1, 1, 1, 1, 0 } },
     };
     uint32_t n = 0;
     for (size_t i = 0; i < sizeof changes / sizeof *changes; i++) {

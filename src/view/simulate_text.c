@@ -29,6 +29,12 @@ static void simulated_release(struct simulated *s)
     simulate_advice_release(&s->advice);
 }
 
+/* The column of a kind: that of regions only where sequences are shared. */
+static bool shown(const struct simulated *s, int kind)
+{
+    return kind != SIMULATE_REGION || s->mean.total[kind] > 0;
+}
+
 static const char *seconds_text(double s, char text[32])
 {
     if (s >= 1)
@@ -54,7 +60,7 @@ static void print_row(const struct simulated *s, const char *label, const struct
 {
     double step = s->t.step / 100;
     fprintf(to, "%-21s %11.1f", label, c->compute / step);
-    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
+    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS && shown(s, k); k++)
         if (c->total[k] > 0)
             fprintf(to, " %11.1f", c->exposed[k] / step);
         else
@@ -65,7 +71,7 @@ static void print_row(const struct simulated *s, const char *label, const struct
 static void print_classes(const struct simulated *s, const struct simulate_input *in, FILE *to)
 {
     fprintf(to, "\n%% of the step             compute");
-    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
+    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS && shown(s, k); k++)
         fprintf(to, " %11s", simulate_kind_name((enum simulate_kind)k));
     fprintf(to, " %11s\n", "idle");
     for (uint32_t c = 0; c < in->n_classes; c++) {

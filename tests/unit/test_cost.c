@@ -124,7 +124,7 @@ END_TEST
 static double step_of(struct compiled *c, const struct machine *m, double compute, double *reductions)
 {
     struct simulate_input in = { m, c->plans, c->out.n_classes, &c->g, "train" };
-    struct simulate_change change = { .scale = { compute, 1, 1, 1, 1 } };
+    struct simulate_change change = { .scale = { compute, 1, 1, 1, 1, 1 } };
     struct timeline t;
     for (uint32_t i = 0; i < c->out.n_classes; i++)
         cost_fill(m, &c->g, &c->plans[i], c->out.classes[i].blob);
@@ -133,7 +133,7 @@ static double step_of(struct compiled *c, const struct machine *m, double comput
     cost_class_init(&k, m, &c->plans[0], &c->g);
     *reductions = 0;
     for (uint32_t i = 0; i < t.classes[0].n; i++)
-        if (simulate_kind_of((enum plan_op)c->plans[0].instrs[i].op) == SIMULATE_REDUCE)
+        if (simulate_kind_of(&c->plans[0], &c->plans[0].instrs[i]) == SIMULATE_REDUCE)
             *reductions += cost_instr(&k, &c->plans[0].lists[0], &c->plans[0].instrs[i]);
     cost_class_release(&k);
     double step = t.step;
@@ -167,14 +167,27 @@ START_TEST(contention)
 }
 END_TEST
 
+/* What stands in the way of computation in a job, and is in its critical path. */
+static const struct {
+    enum compiled_model model;
+    const char *layout;
+    enum simulate_kind kind;
+    const char *name;
+} accounted[] = {
+    { MODEL_MOE, "\"ep\":2", SIMULATE_ALL_TO_ALL, "all-to-all of stage 1" },
+    { MODEL_LLAMA, "\"tp\":2,\"cp\":2", SIMULATE_REGION, "gathers of activations of stage 1" },
+};
+
 START_TEST(accounts)
 {
     struct compiled c;
     struct machine m = round_machine();
-    compiled_init(&c, MODEL_MOE,
-                  "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"ep\":2},{\"op\":\"schedule\","
-                  "\"kind\":\"1f1b\",\"microbatches\":4}]",
-                  false);
+    char strategy[256];
+    bool named = false;
+    snprintf(strategy, sizeof strategy,
+             "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,%s},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4}]",
+             accounted[_i].layout);
+    compiled_init(&c, accounted[_i].model, strategy, false);
     for (uint32_t i = 0; i < c.out.n_classes; i++)
         cost_fill(&m, &c.g, &c.plans[i], c.out.classes[i].blob);
     struct simulate_input in = { &m, c.plans, c.out.n_classes, &c.g, "train" };
@@ -191,12 +204,15 @@ START_TEST(accounts)
             ck_assert(k[i].exposed[j] <= k[i].total[j] * (1 + 1e-9));
         }
         ck_assert_double_eq_tol(sum, t.step, 1e-9 * t.step);
-        ck_assert(k[i].exposed[SIMULATE_ALL_TO_ALL] > 0);
+        ck_assert(k[i].exposed[accounted[_i].kind] > 0);
     }
     simulate_critical(&in, &t, &path);
     double sum = 0;
-    for (uint32_t i = 0; i < path.n; i++)
+    for (uint32_t i = 0; i < path.n; i++) {
         sum += path.at[i].seconds;
+        named = named || strcmp(path.at[i].name, accounted[_i].name) == 0;
+    }
+    ck_assert(named);
     ck_assert_double_eq_tol(sum, t.step, 1e-9 * t.step); /* a chain without gaps from the start to the end */
     vec_free(&path);
     timeline_release(&t);
@@ -278,7 +294,7 @@ int main(void)
     tcase_add_test(tc, topology);
     tcase_add_test(tc, transfers);
     tcase_add_test(tc, contention);
-    tcase_add_test(tc, accounts);
+    tcase_add_loop_test(tc, accounts, 0, sizeof accounted / sizeof *accounted);
     tcase_add_test(tc, regions_overlap);
     suite_add_tcase(s, tc);
     SRunner *r = srunner_create(s);
