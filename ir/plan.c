@@ -248,6 +248,14 @@ void *plan_build(struct plan_builder *b, uint64_t *bytes)
     return blob;
 }
 
+void plan_builder_clear(struct plan_builder *b)
+{
+    b->h = (struct plan_header){ 0 };
+#define CLEAR(id, record, field) b->field.n = 0;
+    PLAN_SECTION_LIST(CLEAR)
+#undef CLEAR
+}
+
 void plan_builder_release(struct plan_builder *b)
 {
 #define RELEASE(id, record, field) vec_free(&b->field);

@@ -418,6 +418,8 @@ struct plan_builder {
 uint32_t plan_builder_text(struct plan_builder *b, const char *s); /* offset in the text section */
 void *plan_build(struct plan_builder *b, uint64_t *bytes);
 void plan_builder_release(struct plan_builder *b);
+/* Empty again, with the room that it has. */
+void plan_builder_clear(struct plan_builder *b);
 
 /* Text form (piper plan --dump), and back: reading what was printed gives the same blob. */
 struct ir_graph;

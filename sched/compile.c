@@ -104,6 +104,7 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     struct sched s;
     double start = clock_now();
     *out = (struct sched_output){ 0 };
+    mem_hold(true);
     init(&s, in);
     enum status st = run_passes(&s, e);
     if (st == ST_OK)
@@ -117,6 +118,7 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     release(&s);
     if (st != ST_OK)
         sched_output_release(out);
+    mem_hold(false);
     return st;
 }
 

@@ -285,18 +285,19 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
     struct {
         VEC(uint32_t);
     } next = { 0 };
+    struct class_order *runs_of = mem_alloc(s->classes.n * sizeof *runs_of);
+    for (uint32_t i = 0; i < n; i++) {
+        const struct ir_node *node = &d->nodes.at[list->order[i]];
+        if (node->kind == IR_NODE_RUN)
+            vec_add(&runs_of[s->sets.at[node->set].class_id], list->order[i]);
+    }
     for (uint32_t c = 0; c < s->classes.n; c++) {
-        struct class_order runs = { 0 };
+        struct class_order *runs = &runs_of[c];
         struct uses3 uses = { 0 }, again = { 0 };
-        for (uint32_t i = 0; i < n; i++) {
-            const struct ir_node *node = &d->nodes.at[list->order[i]];
-            if (node->kind == IR_NODE_RUN && s->sets.at[node->set].class_id == c)
-                vec_add(&runs, list->order[i]);
-        }
-        find_uses3(s, d, &runs, &uses);
-        uint32_t *before = dispatch_points(s, &runs, &uses);
-        find_regathers(s, d, &runs, &again);
-        before = add_points(before, &runs, &uses, &again);
+        find_uses3(s, d, runs, &uses);
+        uint32_t *before = dispatch_points(s, runs, &uses);
+        find_regathers(s, d, runs, &again);
+        before = add_points(before, runs, &uses, &again);
         for (uint32_t k = uses.n; k-- > 0;) {
             if (next.n < d->nodes.n - n)
                 vec_grow(&next, d->nodes.n - n - next.n);
@@ -304,10 +305,11 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
             head[before[k]] = uses.at[k].node;
         }
         mem_free(before);
-        vec_free(&runs);
+        vec_free(runs);
         vec_free(&uses);
         vec_free(&again);
     }
+    mem_free(runs_of);
     uint32_t *order = mem_alloc((d->nodes.n + 1) * sizeof *order), at = 0;
     for (uint32_t i = 0; i < n; i++) {
         for (uint32_t g = head[list->order[i]]; g != IR_NONE; g = next.at[g - n])

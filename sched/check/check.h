@@ -232,10 +232,15 @@ struct check_span {
     uint32_t buffer;  /* of the last write */
     uint32_t readers; /* since the last write: a list of the user of the map */
 };
+struct check_bound {
+    uint64_t byte;
+    uint32_t index; /* PLAN_NONE: free */
+};
 struct check_spans {
     uint64_t *bounds; /* ascending; n of them */
-    uint32_t n, levels;
-    uint64_t *bits[6]; /* 64-ary tree over the boundaries that start an interval */
+    uint32_t n, levels, table_size;
+    struct check_bound *table; /* of the boundaries: open addressing */
+    uint64_t *bits[6];         /* 64-ary tree over the boundaries that start an interval */
     struct check_span *at;
 };
 /* bounds: owned by the map from now on, in any order, with duplicates; the whole range is one span in the given

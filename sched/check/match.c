@@ -5,14 +5,29 @@
 #include <inttypes.h>
 #include <stdlib.h>
 
-static int by_node(const void *a, const void *b)
+/* Sorts ends, which stand by class and instruction, by node, digit by digit: those of a node stay as they stand. */
+static void sort_by_node(struct check_end *ends, uint32_t n)
 {
-    const struct check_end *x = a, *y = b;
-    if (x->node != y->node)
-        return x->node < y->node ? -1 : 1;
-    if (x->cls != y->cls)
-        return x->cls < y->cls ? -1 : 1;
-    return (x->instr > y->instr) - (x->instr < y->instr);
+    enum { BITS = 11, DIGITS = 1 << BITS };
+    struct check_end *from = ends, *to = mem_alloc(((size_t)n + 1) * sizeof *to);
+    uint32_t any = 0;
+    for (uint32_t i = 0; i < n; i++)
+        any |= ends[i].node;
+    for (uint32_t shift = 0; shift < 32 && any >> shift; shift += BITS) {
+        uint32_t at[DIGITS + 1] = { 0 };
+        for (uint32_t i = 0; i < n; i++)
+            at[(from[i].node >> shift) % DIGITS + 1]++;
+        for (uint32_t k = 0; k < DIGITS; k++)
+            at[k + 1] += at[k];
+        for (uint32_t i = 0; i < n; i++)
+            to[at[(from[i].node >> shift) % DIGITS]++] = from[i];
+        struct check_end *sorted = to;
+        to = from;
+        from = sorted;
+    }
+    if (from != ends)
+        memcpy(ends, from, n * sizeof *ends);
+    mem_free(from != ends ? from : to);
 }
 
 static const struct plan_instr *instr_of(const struct check *c, const struct check_list *l, const struct check_end *end)
@@ -151,8 +166,7 @@ enum status check_match(struct check *c, struct check_list *l)
             if (check_is_comm(in[k].op))
                 vec_add(&l->ends, ((struct check_end){ in[k].node, i, k }));
     }
-    if (l->ends.n)
-        qsort(l->ends.at, l->ends.n, sizeof *l->ends.at, by_node);
+    sort_by_node(l->ends.at, l->ends.n);
     l->comm_of = arena_array(&c->arena, uint32_t, l->base[c->n]);
     memset(l->comm_of, 0xff, sizeof *l->comm_of * (size_t)l->base[c->n]);
     for (uint32_t i = 0, n; i < l->ends.n; i += n) {

@@ -9,6 +9,8 @@
 
 #include <inttypes.h>
 
+#include "base/parallel.h"
+
 /* Maps: one per arena, the scalars as one byte; and for the bytes of gradients, in their arena and in buffers,
  * whether they hold a value of this step. */
 enum { MAP_FILLED = ARENA_COUNT, MAP_FILLED_WORK, MAPS };
@@ -396,23 +398,47 @@ static enum status sweep(struct sweep *s)
     return ST_OK;
 }
 
+/* Classes are swept at once, on a thread each. */
+struct sweeps {
+    const struct check *c;
+    const struct check_list *l;
+    struct found {
+        enum status st;
+        struct err e;
+    } * found; /* by class */
+};
+
+static void sweep_class(void *sweeps, uint32_t cls, uint32_t thread)
+{
+    const struct sweeps *all = sweeps;
+    struct check c = *all->c;
+    const struct check_class *k = &c.classes[cls];
+    struct sweep s = { .c = &c, .l = all->l, .k = k, .p = k->p, .in = check_instrs(&c, all->l, cls), .cls = cls };
+    (void)thread;
+    c.e = &all->found[cls].e;
+    s.n = check_n_instrs(&c, all->l, cls);
+    s.streams = (uint32_t)k->p->h->count[PLAN_S_STREAMS];
+    clocks(&s);
+    make_maps(&s);
+    all->found[cls].st = sweep(&s);
+    for (int m = 0; m < MAPS; m++)
+        check_spans_release(&s.maps[m]);
+    mem_free(s.clock);
+    mem_free(s.position);
+    vec_free(&s.readers);
+    vec_free(&s.now);
+}
+
 enum status check_memory(struct check *c, const struct check_list *l)
 {
+    struct sweeps all = { c, l, mem_alloc(c->n * sizeof *all.found) };
     enum status st = ST_OK;
+    parallel_each(c->n, sweep_class, &all);
     for (uint32_t cls = 0; cls < c->n && st == ST_OK; cls++) {
-        const struct check_class *k = &c->classes[cls];
-        struct sweep s = { .c = c, .l = l, .k = k, .p = k->p, .in = check_instrs(c, l, cls), .cls = cls };
-        s.n = check_n_instrs(c, l, cls);
-        s.streams = (uint32_t)k->p->h->count[PLAN_S_STREAMS];
-        clocks(&s);
-        make_maps(&s);
-        st = sweep(&s);
-        for (int m = 0; m < MAPS; m++)
-            check_spans_release(&s.maps[m]);
-        mem_free(s.clock);
-        mem_free(s.position);
-        vec_free(&s.readers);
-        vec_free(&s.now);
+        st = all.found[cls].st;
+        if (st != ST_OK && c->e)
+            *c->e = all.found[cls].e;
     }
+    mem_free(all.found);
     return st;
 }

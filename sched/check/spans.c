@@ -4,6 +4,8 @@
 
 #include <stdlib.h>
 
+#include "base/number.h"
+
 static int by_value(const void *a, const void *b)
 {
     uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
@@ -59,15 +61,50 @@ static uint32_t bit_below(const struct check_spans *s, uint32_t i)
     return i;
 }
 
+/* Where the byte stands in the table, or the empty place where it belongs. */
+static struct check_bound *place_of(const struct check_spans *s, uint64_t byte)
+{
+    for (uint64_t i = number_mix(byte);; i++) {
+        struct check_bound *b = &s->table[i & (s->table_size - 1)];
+        if (b->index == PLAN_NONE || b->byte == byte)
+            return b;
+    }
+}
+
+static void grow_table(struct check_spans *s)
+{
+    mem_free(s->table);
+    s->table_size = s->table_size ? 2 * s->table_size : 64;
+    s->table = mem_alloc(sizeof *s->table * (size_t)s->table_size);
+    memset(s->table, 0xff, sizeof *s->table * (size_t)s->table_size);
+    for (uint32_t i = 0; i < s->n; i++)
+        *place_of(s, s->bounds[i]) = (struct check_bound){ s->bounds[i], i };
+}
+
+/* Boundaries come again with every microbatch: each once, before they are sorted. */
+static void make_bounds(struct check_spans *s, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++) {
+        const uint64_t byte = s->bounds[i];
+        if (2 * s->n >= s->table_size)
+            grow_table(s);
+        struct check_bound *b = place_of(s, byte);
+        if (b->index != PLAN_NONE)
+            continue;
+        *b = (struct check_bound){ byte, s->n };
+        s->bounds[s->n++] = byte;
+    }
+    qsort(s->bounds, s->n, sizeof *s->bounds, by_value);
+    for (uint32_t i = 0; i < s->n; i++)
+        place_of(s, s->bounds[i])->index = i;
+}
+
 void check_spans_init(struct check_spans *s, uint64_t *bounds, uint32_t n, struct check_span state)
 {
     *s = (struct check_spans){ .bounds = bounds };
     if (n == 0)
         return;
-    qsort(bounds, n, sizeof *bounds, by_value);
-    for (uint32_t i = 0; i < n; i++)
-        if (s->n == 0 || bounds[s->n - 1] != bounds[i])
-            bounds[s->n++] = bounds[i];
+    make_bounds(s, n);
     for (uint32_t words = s->n; s->levels == 0 || words > 1; s->levels++) {
         words = (words + 63) / 64;
         s->bits[s->levels] = mem_alloc(sizeof **s->bits * (size_t)words);
@@ -83,20 +120,13 @@ void check_spans_release(struct check_spans *s)
     for (uint32_t k = 0; k < s->levels; k++)
         mem_free(s->bits[k]);
     mem_free(s->bounds);
+    mem_free(s->table);
     mem_free(s->at);
 }
 
 uint32_t check_spans_find(const struct check_spans *s, uint64_t byte)
 {
-    uint32_t lo = 0, hi = s->n;
-    while (hi - lo > 1) {
-        uint32_t mid = lo + (hi - lo) / 2;
-        if (s->bounds[mid] <= byte)
-            lo = mid;
-        else
-            hi = mid;
-    }
-    return lo;
+    return place_of(s, byte)->index;
 }
 
 void check_spans_cut(struct check_spans *s, uint32_t i)

@@ -92,15 +92,11 @@ static enum status check_flow(struct values *v, uint32_t i, struct interface *fa
 {
     const struct plan_instr *in = &check_instrs(v->c, v->l, v->cls)[i];
     const struct plan_program *g = &v->p->programs[in->program];
-    uint64_t *takes = mem_alloc(sizeof *takes * ((size_t)face->takes.n + 1));
     uint32_t flow = 0;
-    enum status st = ST_OK;
-    for (uint32_t k = 0; k < face->takes.n && st == ST_OK; k++)
-        st = taken_sum(v, i, &face->takes.at[k], &takes[k]);
-    if (st == ST_OK)
-        st = gradients_flow(v, in->program, face, takes, &flow);
-    mem_free(takes);
-    TRY(st);
+    v->takes.n = 0;
+    for (uint32_t k = 0; k < face->takes.n; k++)
+        TRY(taken_sum(v, i, &face->takes.at[k], vec_push(&v->takes)));
+    TRY(gradients_flow(v, in->program, face, v->takes.at, &flow));
     for (uint32_t k = 0; k < g->n_slots; k++) {
         const struct plan_base *b = &v->p->bases[in->first_base + k];
         if (b->arena == ARENA_WORK && v->p->slots[g->first_slot + k].access & PLAN_WRITE)
@@ -374,6 +370,7 @@ static void end(struct values *v)
     mem_free(v->programs);
     mem_free(v->held);
     mem_free(v->verified);
+    vec_free(&v->takes);
 }
 
 static uint32_t *find_experts(const struct ir_graph *g)

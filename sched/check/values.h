@@ -75,6 +75,9 @@ struct values { /* of a class */
     struct message *messages; /* by communication, of all classes */
     const uint32_t *experts;  /* by tensor: the operator of experts that reads or makes it; PLAN_NONE */
     uint32_t *verified;       /* by slot: the writing slot that it was held against last; PLAN_NONE */
+    struct {
+        VEC(uint64_t);
+    } takes; /* of one instruction */
 };
 
 /* Can an operand of the kernel stand in such a slot when it is written, or comes from outside? */

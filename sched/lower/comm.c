@@ -24,7 +24,7 @@ void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n
                                                          : PLAN_RECV,
                                        sends ? n->stream : m->to_stream);
     i->tensor = m->tensor;
-    i->tag = c->x->tag[n->what];
+    i->tag = c->tag[n->what];
     i->my_set = lower_device_set(c, sends ? m->from_set : m->to_set);
     i->peer_set = lower_device_set(c, sends ? m->to_set : m->from_set);
     i->count = ir_shape_elements(&shape) * s->microbatch_size;

@@ -6,6 +6,7 @@
 #include "sched/lower/lower.h"
 #include "sched/passes.h"
 
+#include "base/parallel.h"
 #include "sched/lower/memory.h"
 
 static void lower_node(struct class_lowering *c, uint32_t node)
@@ -103,33 +104,18 @@ static uint32_t pass_runs(const struct class_lowering *c)
     return n;
 }
 
-/* The map of values: at most a few per node and edge of the class. */
-static void map_begin(struct class_lowering *c)
-{
-    const struct list_index *index = c->index;
-    const struct ir_dag *d = &c->list->dag;
-    uint64_t most = 0;
-    for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++) {
-        uint32_t i = index->nodes[k];
-        most += 4 * (1 + d->in_first[i + 1] - d->in_first[i] + d->out_first[i + 1] - d->out_first[i]);
-    }
-    for (c->map_size = 64, c->map_shift = 58; c->map_size < most; c->map_size *= 2)
-        c->map_shift--;
-    c->map_used = 0;
-    c->map_keys = mem_alloc(c->map_size * sizeof *c->map_keys);
-    c->map_values = mem_alloc(c->map_size * sizeof *c->map_values);
-}
-
-static void lower_list(struct class_lowering *c, struct list_plan *list, const struct list_index *index)
+static void lower_list(struct class_lowering *c, bool eval)
 {
     struct sched *s = c->x->s;
+    struct list_plan *list = eval ? &s->eval : &s->train;
+    const struct list_index *index = eval ? &c->x->eval : &c->x->train;
     uint32_t first_buffer = c->pb.buffers.n;
     c->list = list;
     c->index = index;
+    c->tag = eval ? c->x->eval_tag : c->x->train_tag;
     c->first_instr = c->pb.instrs.n;
     c->grad_written = mem_alloc(s->buckets.n + 1);
     c->param_written = mem_alloc(s->g->params.n + 1);
-    map_begin(c);
     for (uint32_t k = index->first[c->class_id]; k < index->first[c->class_id + 1]; k++)
         lower_node(c, index->nodes[k]);
     uint32_t n = c->pb.instrs.n - c->first_instr;
@@ -148,15 +134,17 @@ static void lower_list(struct class_lowering *c, struct list_plan *list, const s
     mem_free(deps.at);
     mem_free(c->grad_written);
     mem_free(c->param_written);
-    mem_free(c->map_keys);
-    mem_free(c->map_values);
+    mem_free(c->map);
+    c->map = NULL;
+    c->map_size = c->map_used = 0;
 }
 
 /* ---- a class ---------------------------------------------------------------------------------------------------------- */
 
-static uint32_t *none_array(struct sched *s, uint32_t n)
+/* Owned by the caller. */
+static uint32_t *none_array(uint32_t n)
 {
-    uint32_t *a = arena_array(&s->arena, uint32_t, n + 1);
+    uint32_t *a = mem_alloc((n + 1) * sizeof *a);
     memset(a, 0xff, (n + 1) * sizeof *a);
     return a;
 }
@@ -164,38 +152,35 @@ static uint32_t *none_array(struct sched *s, uint32_t n)
 /* Who shares the sequences of a replica. */
 static void lower_share(struct class_lowering *c)
 {
-    struct sched *s = c->x->s;
+    const struct sched *s = c->x->s;
     if (!s->sides)
         return;
-    uint32_t set = 0;
-    while (s->sets.at[set].class_id != c->class_id)
-        set++;
-    struct group_key key = { .kind = PLAN_GROUP_EACH };
-    key.ids = share_groups(s, set, SHARE_SEQUENCE, &key.n);
     c->pb.h.share = s->share.n;
     c->pb.h.context = s->share.context;
     c->pb.h.tensor = s->share.tensor;
     c->pb.h.zigzag = s->share.zigzag;
-    c->pb.h.share_group = lower_group(c, key);
-    key.ids = share_groups(s, set, SHARE_TENSOR, &key.n);
-    c->programs.tensor_group = s->share.tensor > 1 ? lower_group(c, key) : 0;
+    c->pb.h.share_group = lower_group(c, c->x->shares[LOWER_SEQUENCE][c->class_id]);
+    c->programs.tensor_group = s->share.tensor > 1 ? lower_group(c, c->x->shares[LOWER_TENSOR][c->class_id]) : 0;
     bool turned = false;
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         turned = turned || s->sides[o].split == IR_TURNED;
-    key.ids = share_groups(s, set, SHARE_HEADS, &key.n);
-    c->programs.heads_group = turned ? lower_group(c, key) : 0;
+    c->programs.heads_group = turned ? lower_group(c, c->x->shares[LOWER_HEADS][c->class_id]) : 0;
 }
 
-static void lower_class(struct lowering *low, uint32_t class_id, struct sched_class *out, uint64_t *instructions)
+/* Classes are lowered at once, on a thread each: what they share is only read, but for stream_used. */
+static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
 {
+    struct lowering *low = lowering;
+    struct lower_room *room = &low->rooms[thread];
+    struct sched_class *out = &low->out->classes[class_id];
     struct sched *s = low->s;
-    struct class_lowering c = { .x = low, .class_id = class_id, .instr_of = low->instr_of };
+    struct class_lowering c = { .x = low, .class_id = class_id, .pb = room->pb, .instr_of = room->instr_of };
     struct plan_header *h = &c.pb.h;
     programs_init(&c.programs, s, &c.pb);
-    c.set_of = none_array(s, s->sets.n);
-    c.stream_of = none_array(s, s->streams.n);
-    c.bucket_of = none_array(s, s->buckets.n);
-    c.channel_of = none_array(s, low->channels.n);
+    c.set_of = none_array(s->sets.n);
+    c.stream_of = none_array(s->streams.n);
+    c.bucket_of = none_array(s->buckets.n);
+    c.channel_of = none_array(low->channels.n);
     lower_stream(&c, 0); /* compute is stream 0 */
     h->class_id = class_id;
     h->n_classes = s->classes.n;
@@ -208,12 +193,10 @@ static void lower_class(struct lowering *low, uint32_t class_id, struct sched_cl
     lower_share(&c);
     lower_buckets(&c);
     lower_channels(&c);
-    low->tag = low->train_tag;
-    lower_list(&c, &s->train, &low->train);
-    *instructions += (uint64_t)c.pb.lists.at[0].n_instr * s->classes.at[class_id].n;
-    low->tag = low->eval_tag;
+    lower_list(&c, false);
+    low->instructions[class_id] = c.pb.lists.at[0].n_instr;
     if (s->in->eval)
-        lower_list(&c, &s->eval, &low->eval);
+        lower_list(&c, true);
     h->arena_bytes[ARENA_SCALARS] = plan_scalars_bytes(s->g);
     h->peak_bytes[MEM_PARAMS] += h->arena_bytes[ARENA_PARAMS]; /* beside whole buckets in ARENA_WORK */
     h->peak_bytes[MEM_GRADS] += h->arena_bytes[ARENA_GRADS];
@@ -223,14 +206,41 @@ static void lower_class(struct lowering *low, uint32_t class_id, struct sched_cl
     for (int a = 0; a < ARENA_COUNT; a++)
         h->total_bytes += h->arena_bytes[a];
     out->blob = plan_build(&c.pb, &out->bytes);
-    plan_builder_release(&c.pb);
+    plan_builder_clear(&c.pb);
+    room->pb = c.pb;
     programs_release(&c.programs);
     vec_free(&c.group_keys);
+    vec_free(&c.parts);
+    mem_free(c.set_of);
+    mem_free(c.stream_of);
+    mem_free(c.bucket_of);
+    mem_free(c.channel_of);
+}
+
+static void lower_classes(struct lowering *low)
+{
+    const struct sched *s = low->s;
+    const uint32_t n = s->classes.n, threads = parallel_threads(n);
+    low->rooms = mem_alloc(threads * sizeof *low->rooms);
+    low->instructions = mem_alloc(n * sizeof *low->instructions);
+    for (uint32_t t = 0; t < threads; t++)
+        low->rooms[t].instr_of = none_array(s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n
+                                                                                       : s->eval.dag.nodes.n);
+    parallel_each(n, lower_class, low);
+    for (uint32_t c = 0; c < n; c++)
+        low->out->instructions += low->instructions[c] * s->classes.at[c].n;
+    for (uint32_t t = 0; t < threads; t++) {
+        plan_builder_release(&low->rooms[t].pb);
+        mem_free(low->rooms[t].instr_of);
+    }
+    mem_free(low->rooms);
+    mem_free(low->instructions);
 }
 
 enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
 {
     struct lowering low = { .s = s,
+                            .out = out,
                             .stream_used = arena_alloc(&s->arena, s->streams.n),
                             .stream_scratch = arena_array(&s->arena, uint64_t, s->streams.n) };
     lower_size_scratch(&low);
@@ -240,18 +250,15 @@ enum status pass_lower(struct sched *s, struct sched_output *out, struct err *e)
     lower_index_list(s, &s->train, &low.train);
     if (s->in->eval)
         lower_index_list(s, &s->eval, &low.eval);
-    low.instr_of = none_array(s,
-                              s->train.dag.nodes.n > s->eval.dag.nodes.n ? s->train.dag.nodes.n : s->eval.dag.nodes.n);
     out->ranks = s->ranks;
     out->n_classes = s->classes.n;
     out->classes = mem_alloc(s->classes.n * sizeof *out->classes);
     out->class_of = mem_alloc(s->ranks * sizeof *out->class_of);
     out->nodes = s->train.dag.nodes.n;
-    for (uint32_t c = 0; c < s->classes.n; c++) {
+    for (uint32_t c = 0; c < s->classes.n; c++)
         for (uint32_t k = 0; k < s->classes.at[c].n; k++)
             out->class_of[s->class_pool.at[s->classes.at[c].first + k]] = c;
-        lower_class(&low, c, &out->classes[c], &out->instructions);
-    }
+    lower_classes(&low);
     mem_free(low.train_tag);
     mem_free(low.eval_tag);
     lower_index_release(&low.train);

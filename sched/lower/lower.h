@@ -26,6 +26,8 @@ struct list_index {
     uint32_t *backward_of; /* by RUN node: the B or BI of its sub-chunk and microbatch */
     uint32_t *forward_of;  /* by RUN node: the F of it */
 };
+/* Groups of a class, where sequences are shared, of these kinds. */
+enum lower_share { LOWER_SEQUENCE, LOWER_TENSOR, LOWER_HEADS, LOWER_SHARES };
 /* The whole job. */
 struct lowering {
     struct sched *s;
@@ -39,10 +41,15 @@ struct lowering {
         VEC(struct border_channel);
     } border_channels;
     uint32_t *train_tag, *eval_tag; /* by move */
-    const uint32_t *tag;            /* of the list being lowered */
     uint8_t *stream_used;           /* by stream: some class has it */
     struct list_index train, eval;
-    uint32_t *instr_of;       /* room of class_lowering.instr_of; all IR_NONE between lists */
+    struct lower_room {
+        uint32_t *instr_of;                 /* of class_lowering; all IR_NONE between lists */
+        struct plan_builder pb;             /* empty: what the class before had */
+    } * rooms;                              /* by thread */
+    struct group_key *shares[LOWER_SHARES]; /* by class, where sequences are shared */
+    struct sched_output *out;
+    uint64_t *instructions;   /* by class: of the list "train" on a rank */
     uint64_t *stream_scratch; /* by stream: bytes for the terms of its largest reduction, within the back end's limit */
 };
 
@@ -59,12 +66,19 @@ struct class_lowering {
     /* the list being lowered */
     struct list_plan *list;
     const struct list_index *index;
+    const uint32_t *tag; /* by move */
     uint32_t first_instr;
-    uint32_t *instr_of;     /* by node, relative to first_instr; IR_NONE */
+    uint32_t *instr_of; /* by node, relative to first_instr; IR_NONE */
+    struct {
+        VEC(uint32_t);
+    } parts;                /* of the outputs of a sub-chunk: scratch */
     uint8_t *grad_written;  /* by bucket of the job: reduced gradients of the list have been added to it */
     uint8_t *param_written; /* by parameter: some run of the list has written its gradient in ARENA_GRADS */
-    uint64_t *map_keys;     /* open addressing: value -> buffer */
-    uint32_t *map_values, map_size, map_shift, map_used;
+    struct lower_value {
+        uint64_t key; /* 0: free */
+        uint32_t buffer;
+    } * map; /* of values to buffers: open addressing */
+    uint32_t map_size, map_used;
 };
 
 static inline uint32_t class_of_set(const struct sched *s, uint32_t set)

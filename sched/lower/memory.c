@@ -7,20 +7,20 @@
  * done, so the wait costs nothing); a wait always points back in the one global order, so it cannot make a deadlock.
  *
  * Whole parameters, whole gradients and all the rest have an address space of their own each, one behind the other: few
- * large buffers of few sizes that come and go would be cut up by small ones. In the first two a dead segment is taken as
- * it is, by a buffer of nearly its size, and is never cut or joined. */
+ * large buffers of few sizes that come and go would be cut up by small ones. In the first two dead bytes are taken as
+ * they are, by a buffer of nearly their size, and never cut or joined. */
 #include "sched/lower/memory.h"
 
 enum pool { POOL_REST, POOL_PARAMS, POOL_GRADS, POOLS };
 
-/* Address space: segments without gaps, live or dead. */
-struct segment {
+/* Dead bytes of an address space; all others below its extent are alive. */
+struct dead {
     uint64_t offset, bytes;
-    uint32_t buffer; /* PLAN_NONE: dead */
-    uint32_t *guard; /* dead: [n_streams], instruction + 1, 0: none */
+    uint32_t guard; /* number of its guard: in planner.guards [n_streams], instruction + 1, 0: none */
+    bool joins;     /* the next ones begin where these end */
 };
 struct space {
-    VEC(struct segment);
+    VEC(struct dead); /* by offset */
     uint64_t extent;
 };
 struct planner {
@@ -37,7 +37,11 @@ struct planner {
     uint32_t *compute_index; /* [n]: RUNs before instruction i */
     uint32_t *last_use;      /* by buffer: instruction */
     uint32_t *touched;       /* by buffer: [n_streams] instruction + 1 */
+    uint64_t *taken;         /* by buffer: bytes that it takes of its space */
     uint32_t first_buffer;
+    struct {
+        VEC(uint32_t);
+    } guards, spare; /* spare: numbers of guards that nobody has */
     uint64_t live[MEM_KINDS], *peak;
 };
 
@@ -87,27 +91,33 @@ static bool old_enough(const struct planner *p, uint32_t i, const uint32_t *guar
     return true;
 }
 
-/* Makes segment k end at `bytes`, the rest staying dead behind it. */
-static void cut_segment(struct planner *p, struct space *v, uint32_t k, uint64_t bytes)
+static uint32_t *guard_of(const struct planner *p, const struct dead *d)
 {
-    if (v->at[k].bytes == bytes)
-        return;
-    vec_push(v);
-    memmove(&v->at[k + 2], &v->at[k + 1], (v->n - k - 2) * sizeof(struct segment));
-    struct segment *a = &v->at[k], *b = &v->at[k + 1];
-    *b = *a;
-    b->offset += bytes;
-    b->bytes -= bytes;
-    b->guard = mem_alloc(p->n_streams * sizeof(uint32_t));
-    memcpy(b->guard, a->guard, p->n_streams * sizeof(uint32_t));
-    a->bytes = bytes;
+    return p->guards.at + (size_t)d->guard * p->n_streams;
 }
 
-static void drop_segment(struct space *v, uint32_t k)
+static uint32_t new_guard(struct planner *p)
 {
-    mem_free(v->at[k].guard);
-    memmove(&v->at[k], &v->at[k + 1], (v->n - k - 1) * sizeof(struct segment));
-    v->n--;
+    if (p->spare.n)
+        return p->spare.at[--p->spare.n];
+    return vec_grow(&p->guards, p->n_streams) / p->n_streams;
+}
+
+/* The guard of a covers b too. */
+static void join_guard(const struct planner *p, const struct dead *a, const struct dead *b)
+{
+    uint32_t *x = guard_of(p, a);
+    const uint32_t *y = guard_of(p, b);
+    for (uint32_t s = 0; s < p->n_streams; s++)
+        x[s] = y[s] > x[s] ? y[s] : x[s];
+}
+
+static void drop_dead(struct planner *p, struct space *v, uint32_t first, uint32_t count)
+{
+    for (uint32_t k = first; k < first + count; k++)
+        vec_add(&p->spare, v->at[k].guard);
+    memmove(&v->at[first], &v->at[first + count], (v->n - first - count) * sizeof *v->at);
+    v->n -= count;
 }
 
 /* A new buffer that looks for dead bytes. */
@@ -115,46 +125,70 @@ struct wanted {
     enum pool pool;
     uint32_t i; /* its first instruction */
     uint64_t bytes;
-    bool waits; /* bytes that cost a wait are taken too, where the wait is free */
+    bool waits;   /* bytes that cost a wait are taken too, where the wait is free */
+    uint32_t lag; /* for that */
 };
 
-/* Segments of whole parameters and gradients are taken as they are, by a buffer that fills two thirds of them at least. */
-static bool usable(const struct planner *p, const struct wanted *w, const struct segment *g)
+struct fit {
+    uint64_t bytes;
+    uint32_t first, count; /* count 0: there is none */
+};
+
+/* Of whole parameters and gradients dead bytes are taken as they are, by a buffer that fills two thirds of them at least. */
+static bool usable(const struct planner *p, const struct wanted *w, const struct dead *d)
 {
-    if (g->buffer != PLAN_NONE || (w->pool != POOL_REST && (g->bytes < w->bytes || g->bytes > w->bytes + w->bytes / 2)))
+    if (w->pool != POOL_REST && (d->bytes < w->bytes || d->bytes > w->bytes + w->bytes / 2))
         return false;
-    return covered(p, w->i, g->guard) || (w->waits && old_enough(p, w->i, g->guard, p->lag[w->pool]));
+    const uint32_t *guard = guard_of(p, d);
+    return covered(p, w->i, guard) || (w->waits && old_enough(p, w->i, guard, w->lag));
 }
 
-/* The run of usable segments that fits best, the first of equals: a window that slides over the space once. */
-static bool best_run(const struct planner *p, const struct wanted *w, uint32_t *first, uint32_t *count)
+/* Runs of usable dead bytes among those from `first` to `end`, which touch: a window that slides over them once. Whatever holds as many
+ * bytes as the best run so far is in no better one. */
+static void best_window(const struct planner *p, const struct wanted *w, uint32_t first, uint32_t end, struct fit *best)
 {
-    const struct space *v = &p->spaces[w->pool];
-    uint64_t best = UINT64_MAX, have = 0;
-    for (uint32_t k = 0, end = 0; k < v->n; k++) {
-        while (end < v->n && have < w->bytes && usable(p, w, &v->at[end]))
-            have += v->at[end++].bytes;
-        if (have < w->bytes) { /* no run holds segment `end` */
-            k = end++;
+    const struct dead *at = p->spaces[w->pool].at;
+    uint64_t have = 0;
+    for (uint32_t k = first, next = first; k < end && best->bytes > w->bytes; k++) {
+        while (next < end && have < w->bytes && at[next].bytes < best->bytes && usable(p, w, &at[next]))
+            have += at[next++].bytes;
+        if (have < w->bytes) { /* no run holds number `next` */
+            k = next++;
             have = 0;
             continue;
         }
-        if (have < best) {
-            best = have;
-            *first = k;
-            *count = end - k;
-        }
-        have -= v->at[k].bytes;
+        if (have < best->bytes)
+            *best = (struct fit){ have, k, next - k };
+        have -= at[k].bytes;
     }
-    return best != UINT64_MAX;
+}
+
+/* The run of usable dead bytes that fits best, the first of equals. */
+static struct fit best_run(const struct planner *p, const struct wanted *w)
+{
+    const struct space *v = &p->spaces[w->pool];
+    struct fit best = { .bytes = UINT64_MAX };
+    for (uint32_t first = 0, end; first < v->n && best.bytes > w->bytes; first = end) {
+        uint64_t bytes = v->at[first].bytes;
+        end = first + 1;
+        if (!v->at[first].joins && (bytes < w->bytes || bytes >= best.bytes))
+            continue;
+        for (; v->at[end - 1].joins; end++)
+            bytes += v->at[end].bytes;
+        if (bytes >= w->bytes)
+            best_window(p, w, first, end, &best);
+    }
+    return best;
 }
 
 /* Without waits if there is such a run, else with waits that cost nothing. */
-static bool find_run(const struct planner *p, enum pool pool, uint32_t i, uint64_t bytes, uint32_t *first,
-                     uint32_t *count)
+static struct fit find_run(const struct planner *p, struct wanted *w)
 {
-    return best_run(p, &(struct wanted){ pool, i, bytes, false }, first, count) ||
-           best_run(p, &(struct wanted){ pool, i, bytes, true }, first, count);
+    struct fit best = best_run(p, w);
+    if (best.count)
+        return best;
+    w->waits = true;
+    return best_run(p, w);
 }
 
 static enum pool pool_of(const struct plan_buffer *b)
@@ -164,43 +198,55 @@ static enum pool pool_of(const struct plan_buffer *b)
     return b->role == SLOT_GRAD ? POOL_GRADS : POOL_REST;
 }
 
+/* Takes bytes of a run of dead ones, once instruction i has waited for all that used them. The rest stays dead, under the guard of all. */
+static uint64_t take_run(struct planner *p, const struct wanted *w, const struct fit *run, uint64_t *taken)
+{
+    struct space *v = &p->spaces[w->pool];
+    struct dead *d = &v->at[run->first];
+    const uint64_t offset = d->offset;
+    for (uint32_t j = 0; j < run->count; j++) {
+        const uint32_t *guard = guard_of(p, &d[j]);
+        for (uint32_t s = 0; s < p->n_streams; s++)
+            if (guard[s])
+                add_wait(p, w->i, guard[s] - 1);
+        if (j)
+            join_guard(p, d, &d[j]);
+    }
+    const bool cut = w->pool == POOL_REST && run->bytes > w->bytes;
+    *taken = cut ? w->bytes : run->bytes;
+    if (cut)
+        *d = (struct dead){ offset + w->bytes, run->bytes - w->bytes, d->guard, d[run->count - 1].joins };
+    if (run->first)
+        d[-1].joins = false;
+    drop_dead(p, v, run->first + cut, run->count - cut);
+    return offset;
+}
+
+/* Takes bytes at the end of a space; of a dead tail that may be used, where it is too small, and more. */
+static uint64_t take_end(struct planner *p, const struct wanted *w)
+{
+    struct space *v = &p->spaces[w->pool];
+    const struct dead *tail = v->n ? &v->at[v->n - 1] : NULL;
+    uint64_t offset = v->extent;
+    if (w->pool == POOL_REST && tail && tail->offset + tail->bytes == v->extent &&
+        covered(p, w->i, guard_of(p, tail))) {
+        offset = tail->offset;
+        if (v->n > 1)
+            v->at[v->n - 2].joins = false;
+        drop_dead(p, v, v->n - 1, 1);
+    }
+    v->extent = offset + w->bytes;
+    return offset;
+}
+
 static void allocate(struct planner *p, uint32_t i, uint32_t buffer)
 {
     struct plan_buffer *b = &p->pb->buffers.at[buffer];
-    enum pool pool = pool_of(b);
-    struct space *v = &p->spaces[pool];
-    uint64_t bytes = round_up(b->bytes ? b->bytes : 1, p->alignment);
-    uint32_t k, n;
-    if (!find_run(p, pool, i, bytes, &k, &n)) {
-        k = v->n; /* at the end; a dead tail that may be used is extended */
-        n = 0;
-        if (k && pool == POOL_REST && v->at[k - 1].buffer == PLAN_NONE && covered(p, i, v->at[k - 1].guard)) {
-            k--;
-            n = 1;
-            v->extent += bytes - v->at[k].bytes;
-            v->at[k].bytes = bytes;
-        } else {
-            vec_add(v, ((struct segment){ v->extent, bytes, PLAN_NONE, mem_alloc(p->n_streams * sizeof(uint32_t)) }));
-            v->extent += bytes;
-            n = 1;
-        }
-    }
-    for (uint32_t j = k; j < k + n; j++)
-        for (uint32_t s = 0; s < p->n_streams; s++)
-            if (v->at[j].guard[s])
-                add_wait(p, i, v->at[j].guard[s] - 1);
-    while (n > 1) {
-        v->at[k].bytes += v->at[k + 1].bytes;
-        for (uint32_t s = 0; s < p->n_streams; s++)
-            if (v->at[k + 1].guard[s] > v->at[k].guard[s])
-                v->at[k].guard[s] = v->at[k + 1].guard[s];
-        drop_segment(v, k + 1);
-        n--;
-    }
-    if (pool == POOL_REST)
-        cut_segment(p, v, k, bytes);
-    v->at[k].buffer = buffer;
-    b->offset = v->at[k].offset;
+    struct wanted w = { pool_of(b), i, round_up(b->bytes ? b->bytes : 1, p->alignment), false, p->lag[pool_of(b)] };
+    uint64_t taken = w.bytes;
+    const struct fit run = find_run(p, &w);
+    b->offset = run.count ? take_run(p, &w, &run, &taken) : take_end(p, &w);
+    p->taken[buffer - p->first_buffer] = taken;
     p->live[b->kind] += b->bytes;
     if (p->live[b->kind] > p->peak[b->kind])
         p->peak[b->kind] = p->live[b->kind];
@@ -211,33 +257,38 @@ static void release(struct planner *p, uint32_t buffer)
     const struct plan_buffer *b = &p->pb->buffers.at[buffer];
     struct space *v = &p->spaces[pool_of(b)];
     uint32_t lo = 0, hi = v->n;
-    while (hi - lo > 1) { /* segments are in address order */
+    while (lo < hi) {
         uint32_t mid = (lo + hi) / 2;
-        if (v->at[mid].offset <= b->offset)
-            lo = mid;
+        if (v->at[mid].offset < b->offset)
+            lo = mid + 1;
         else
             hi = mid;
     }
-    struct segment *g = &v->at[lo];
-    CHECK(g->buffer == buffer);
-    g->buffer = PLAN_NONE;
-    memcpy(g->guard, p->touched + (size_t)(buffer - p->first_buffer) * p->n_streams, p->n_streams * sizeof(uint32_t));
+    struct dead d = { b->offset, p->taken[buffer - p->first_buffer], new_guard(p), false };
+    d.joins = lo < v->n && d.offset + d.bytes == v->at[lo].offset;
+    if (lo)
+        v->at[lo - 1].joins = v->at[lo - 1].offset + v->at[lo - 1].bytes == d.offset;
+    vec_push(v);
+    memmove(&v->at[lo + 1], &v->at[lo], (v->n - 1 - lo) * sizeof *v->at);
+    v->at[lo] = d;
+    memcpy(guard_of(p, &d), p->touched + (size_t)(buffer - p->first_buffer) * p->n_streams,
+           p->n_streams * sizeof(uint32_t));
     p->live[b->kind] -= b->bytes;
 }
 
-/* Neighbouring dead segments with equal guards, or whose guards the compute stream has passed long ago, become one. */
+/* Neighbouring dead bytes that instruction i comes after become one. */
 static void merge_dead(struct planner *p, struct space *v, uint32_t i)
 {
-    for (uint32_t k = 0; k + 1 < v->n;) {
-        struct segment *a = &v->at[k], *b = a + 1;
-        if (a->buffer != PLAN_NONE || b->buffer != PLAN_NONE || !covered(p, i, a->guard) || !covered(p, i, b->guard)) {
-            k++;
+    for (uint32_t k = 0; k + 1 < v->n; k++) {
+        uint32_t end = k + 1;
+        if (!v->at[k].joins || !covered(p, i, guard_of(p, &v->at[k])))
             continue;
+        for (; v->at[k].joins && covered(p, i, guard_of(p, &v->at[end])); end++) {
+            join_guard(p, &v->at[k], &v->at[end]);
+            v->at[k].bytes += v->at[end].bytes;
+            v->at[k].joins = v->at[end].joins;
         }
-        for (uint32_t s = 0; s < p->n_streams; s++)
-            a->guard[s] = a->guard[s] > b->guard[s] ? a->guard[s] : b->guard[s];
-        a->bytes += b->bytes;
-        drop_segment(v, k + 1);
+        drop_dead(p, v, k + 1, end - k - 1);
     }
 }
 
@@ -312,6 +363,7 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer,
     p.compute_index = mem_alloc(n * sizeof(uint32_t));
     p.last_use = mem_alloc((n_buffers + 1) * sizeof(uint32_t));
     p.touched = mem_alloc(((size_t)n_buffers * n_streams + 1) * sizeof(uint32_t));
+    p.taken = mem_alloc((n_buffers + 1) * sizeof *p.taken);
     for (uint32_t i = 0, runs = 0; i < n; i++) {
         const struct plan_instr *x = instr(&p, i);
         p.compute_index[i] = runs;
@@ -323,14 +375,14 @@ void memory_plan(struct plan_builder *pb, uint32_t first, uint32_t first_buffer,
     for (uint32_t i = 0; i < n; i++)
         plan_instruction(&p, i, deps);
     settle(&p, &pb->h.arena_bytes[ARENA_WORK]);
-    for (int v = 0; v < POOLS; v++) {
-        for (uint32_t k = 0; k < p.spaces[v].n; k++)
-            mem_free(p.spaces[v].at[k].guard);
+    for (int v = 0; v < POOLS; v++)
         vec_free(&p.spaces[v]);
-    }
+    vec_free(&p.guards);
+    vec_free(&p.spare);
     mem_free(p.clock);
     mem_free(p.last_on);
     mem_free(p.compute_index);
     mem_free(p.last_use);
     mem_free(p.touched);
+    mem_free(p.taken);
 }

@@ -90,9 +90,30 @@ static struct group_key holders_of(struct sched *s, const struct bucket *b)
     return (struct group_key){ PLAN_GROUP_UNION, classes, b->n_classes };
 }
 
+static bool same_holders(const struct sched *s, const struct bucket *a, const struct bucket *b)
+{
+    return a->shard == b->shard && a->blocks == b->blocks && a->n_classes == b->n_classes &&
+           !memcmp(s->bucket_classes.at + a->first_class, s->bucket_classes.at + b->first_class,
+                   a->n_classes * sizeof(uint32_t));
+}
+
 static struct group_key expert_groups(const struct sched *s, const struct directive *d)
 {
     return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
+}
+
+static void number_shares(struct lowering *low)
+{
+    struct sched *s = low->s;
+    static const enum share_kind kinds[LOWER_SHARES] = { SHARE_SEQUENCE, SHARE_TENSOR, SHARE_HEADS };
+    for (int kind = 0; kind < LOWER_SHARES && s->sides; kind++) {
+        low->shares[kind] = arena_array(&s->arena, struct group_key, s->classes.n);
+        for (uint32_t c = 0; c < s->classes.n; c++) {
+            struct group_key *key = &low->shares[kind][c];
+            key->kind = PLAN_GROUP_EACH;
+            key->ids = share_groups(s, set_of_class(s, c), kinds[kind], &key->n);
+        }
+    }
 }
 
 void lower_number_channels(struct lowering *low)
@@ -102,13 +123,17 @@ void lower_number_channels(struct lowering *low)
     for (uint32_t c = 0; c < s->classes.n; c++)
         all[c] = c;
     low->scalars_channel = lower_channel_number(low, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
+    number_shares(low);
     low->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
     low->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        low->holders[b] = holders_of(s, k);
+        uint32_t like = b; /* a layer has few kinds of buckets */
+        while (like && b - like < 4 && !same_holders(s, k, &s->buckets.at[like - 1]))
+            like--;
+        low->holders[b] = like && b - like < 4 ? low->holders[like - 1] : holders_of(s, k);
         if (k->holders > 1 && !k->state)
             low->reduce_channel[b] = lower_channel_number(low, low->holders[b], k->reduce_stream);
         if (k->zero)
@@ -219,7 +244,7 @@ uint16_t lower_stream(struct class_lowering *c, uint32_t stream)
         p.scratch_bytes = c->x->stream_scratch[stream];
         c->pb.h.arena_bytes[ARENA_COMM] += p.scratch_bytes;
         vec_add(&c->pb.streams, p);
-        c->x->stream_used[stream] = 1;
+        __atomic_store_n(&c->x->stream_used[stream], 1, __ATOMIC_RELAXED);
     }
     return (uint16_t)c->stream_of[stream];
 }

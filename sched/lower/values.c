@@ -3,6 +3,8 @@
  * A value is known by the node that makes, loads or receives it; every value of a microbatch has one buffer. */
 #include "sched/lower/lower.h"
 
+#include "base/number.h"
+
 uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,
                           enum plan_slot_kind role, uint32_t what, uint32_t mb)
 {
@@ -62,20 +64,40 @@ static uint64_t side_bytes(const struct sched *s, const struct lower_side *side)
     return ir_shape_elements(&side->shape) * s->microbatch_size * ir_dtype_size(side->shape.dtype, s->in->compute);
 }
 
+/* The entry of a key, or the free one where it belongs. */
+static struct lower_value *map_place(const struct class_lowering *c, uint64_t key)
+{
+    for (uint64_t i = number_mix(key);; i++) {
+        struct lower_value *v = &c->map[i & (c->map_size - 1)];
+        if (!v->key || v->key == key)
+            return v;
+    }
+}
+
+static void map_grow(struct class_lowering *c)
+{
+    struct lower_value *old = c->map;
+    const uint32_t size = c->map_size;
+    c->map_size = size ? 2 * size : 1024;
+    c->map = mem_alloc(c->map_size * sizeof *c->map);
+    for (uint32_t i = 0; i < size; i++)
+        if (old[i].key)
+            *map_place(c, old[i].key) = old[i];
+    mem_free(old);
+}
+
 /* Values of the list being lowered, by (what, id, microbatch): the buffer that holds them. */
 uint32_t *lower_buffer_slot(struct class_lowering *c, enum slot_what what, uint32_t id, uint32_t index)
 {
-    uint64_t key = ((uint64_t)what << 60 | (uint64_t)index << 32 | id) + 1;
-    uint64_t h = key * 0x9e3779b97f4a7c15u;
-    for (uint32_t i = (uint32_t)(h >> c->map_shift);; i = (i + 1) & (c->map_size - 1)) {
-        if (!c->map_keys[i]) {
-            CHECK(++c->map_used < c->map_size);
-            c->map_keys[i] = key;
-            c->map_values[i] = IR_NONE;
-        }
-        if (c->map_keys[i] == key)
-            return &c->map_values[i];
+    const uint64_t key = ((uint64_t)what << 60 | (uint64_t)index << 32 | id) + 1;
+    if (2 * c->map_used >= c->map_size)
+        map_grow(c);
+    struct lower_value *v = map_place(c, key);
+    if (!v->key) {
+        *v = (struct lower_value){ key, IR_NONE };
+        c->map_used++;
     }
+    return &v->buffer;
 }
 
 /* The value of a tensor (or the gradient part of one) that node `giver` makes, loads or receives. */
@@ -264,15 +286,14 @@ static const struct tape *tape_of(struct class_lowering *c, uint32_t node, const
     const struct sched *s = c->x->s;
     const struct ir_dag *d = &c->list->dag;
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
-    uint32_t *parts = mem_alloc((sub->n_out + 1) * sizeof *parts);
+    c->parts.n = 0;
+    vec_grow(&c->parts, sub->n_out + 1);
     for (uint32_t k = d->in_first[node]; k < d->in_first[node + 1]; k++) {
         const struct ir_edge *e = &d->edges.at[d->in_edge[k]];
         for (uint32_t t = 0; t < sub->n_out && e->kind == IR_EDGE_GRAD; t++)
-            parts[t] += s->chunks.tensors.at[sub->first_out + t] == e->value;
+            c->parts.at[t] += s->chunks.tensors.at[sub->first_out + t] == e->value;
     }
-    const struct tape *tape = tape_get(&c->programs, n->what, parts);
-    mem_free(parts);
-    return tape;
+    return tape_get(&c->programs, n->what, c->parts.at);
 }
 
 void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)

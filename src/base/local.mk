@@ -5,6 +5,7 @@ libpiper_base_la_SOURCES = src/base/clock.h src/base/thread.h \
 	src/base/json.c src/base/json.h \
 	src/base/library.c src/base/library.h \
 	src/base/mem.c src/base/mem.h \
+	src/base/parallel.c src/base/parallel.h \
 	src/base/parse.c src/base/parse.h \
 	src/base/ratio.c src/base/ratio.h \
 	src/base/status.c src/base/status.h \

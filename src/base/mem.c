@@ -59,6 +59,18 @@ void mem_free(void *p)
     free(p);
 }
 
+/* The C library gives large blocks back to the system one by one, and the system clears their pages when they come again. (Its own
+ * choice of thresholds ends with the first call; afterwards they are the largest that it would choose.) */
+void mem_hold(bool on)
+{
+    enum { MIB = 1 << 20 };
+    mallopt(M_MMAP_THRESHOLD, 32 * MIB);
+    mallopt(M_TRIM_THRESHOLD, on ? 1024 * MIB : 64 * MIB);
+    mallopt(M_TOP_PAD, on ? 32 * MIB : MIB / 8);
+    if (!on)
+        malloc_trim(0);
+}
+
 char *mem_strdup(const char *s)
 {
     size_t n = strlen(s) + 1;

@@ -6,6 +6,7 @@
 #ifndef PIPER_BASE_MEM_H
 #define PIPER_BASE_MEM_H
 
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -18,6 +19,9 @@ void *mem_alloc(size_t bytes);
 void *mem_realloc(void *p, size_t bytes);
 void mem_free(void *p);
 char *mem_strdup(const char *s);
+
+/* Between true and false what is freed stays with the process, large blocks too: for work that allocates as much again and again. */
+void mem_hold(bool on);
 
 /* Counts of calls so far (all threads), so that a test can show that a step allocates nothing, and the bytes asked for
  * and not yet freed. */
@@ -49,7 +53,9 @@ char *arena_printf(struct arena *a, const char *fmt, ...) __attribute__((format(
 #define VEC(T) \
     T *at;     \
     uint32_t n, cap
-#define vec_push(v)   (vec_reserve_((void **)&(v)->at, &(v)->cap, (v)->n + 1u, sizeof *(v)->at), &(v)->at[(v)->n++])
+#define vec_push(v)                                                                                          \
+    ((v)->n < (v)->cap ? (void)0 : vec_reserve_((void **)&(v)->at, &(v)->cap, (v)->n + 1u, sizeof *(v)->at), \
+     &(v)->at[(v)->n++])
 #define vec_add(v, x) (*vec_push(v) = (x))
 /* Room for count more elements, contiguous and zeroed; returns the index of the first. */
 #define vec_grow(v, count) vec_grow_((void **)&(v)->at, &(v)->n, &(v)->cap, (count), sizeof *(v)->at)

@@ -12,6 +12,7 @@
 #include "base/json.h"
 #include "base/library.h"
 #include "base/mem.h"
+#include "base/parallel.h"
 #include "base/ratio.h"
 #include "base/parse.h"
 #include "base/status.h"
@@ -430,6 +431,35 @@ static void check_ratio(const char *text, uint64_t num, uint64_t den)
                   (unsigned long long)r.den);
 }
 
+enum { PIECES = 2000 };
+struct pieces_done {
+    uint32_t times[PIECES];
+    _Atomic uint32_t holder[64]; /* by thread: is it in a piece? */
+};
+
+static void do_piece(void *of, uint32_t i, uint32_t thread)
+{
+    struct pieces_done *d = of;
+    ck_assert_uint_lt(thread, parallel_threads(PIECES));
+    ck_assert_uint_eq(d->holder[thread]++, 0); /* no other call has this number now */
+    d->times[i]++;
+    d->holder[thread]--;
+}
+
+START_TEST(parallel_pieces)
+{
+    static struct pieces_done d;
+    parallel_each(PIECES, do_piece, &d);
+    for (uint32_t i = 0; i < PIECES; i++)
+        ck_assert_uint_eq(d.times[i], 1);
+    parallel_each(1, do_piece, &d);
+    ck_assert_uint_eq(d.times[0], 2);
+    parallel_each(0, do_piece, &d);
+    ck_assert_uint_eq(d.times[0], 2);
+    ck_assert_uint_eq(parallel_threads(1), 1);
+}
+END_TEST
+
 START_TEST(ratios)
 {
     check_ratio("0", 0, 1);
@@ -776,6 +806,7 @@ int main(void)
     tcase_add_test(mem, arena_many_sizes);
     tcase_add_test(mem, arena_copies);
     tcase_add_test(mem, vec_grows);
+    tcase_add_test(mem, parallel_pieces);
     tcase_add_checked_fixture(json, load_sample, drop_sample);
     tcase_add_test(mem, ratios);
     tcase_add_test(json, json_scalars);
