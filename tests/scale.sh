@@ -3,6 +3,8 @@
 # ranks, on one core. Prints a table with the growth per doubling, and TAP: at 16,384 ranks with 64 microbatches the goal is a
 # second and a GiB; LIMIT seconds of processor time (default 5: the machine may be slow or shared) and 1 GiB fail. Then a llama of
 # 64 stages and 128 to 1,024 microbatches: the time of the compiler grows as nodes x log(nodes), with GROWTH (default 1.25) to spare; and as the layers of a model on one rank.
+# Last, sequences shared: a llama of 70 billion parameters on 16,384 ranks with tp 8 and cp 2, beside the same without; and one of 8 billion
+# with sequences of 1,048,576 tokens on groups of 512, of which every rank fits 80 GB.
 piper=$(realpath "${PIPER:-./piper}")
 limit=${LIMIT:-5}
 dir=$(mktemp -d) || exit 99
@@ -46,12 +48,12 @@ for mb in 64 256; do
 done
 echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 64,
  "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json
-# The best of three plans, in seconds of processor time: cpu; its nodes: nodes.
+# measure [OPTION...]: the best of three plans, in seconds of processor time: cpu; its nodes: nodes.
 measure()
 {
     cpu=999999
     for _ in 1 2 3; do
-        bash -c "TIMEFORMAT='%U %S'; time '$piper' plan job.h5 --json >plan.json" 2>took || { cat took; exit 99; }
+        bash -c "TIMEFORMAT='%U %S'; time '$piper' plan job.h5 --json $* >plan.json" 2>took || { cat took; exit 99; }
         cpu=$(awk -v best="$cpu" '{ s = $1 + $2 } END { print s < best ? s : best }' took)
     done
     nodes=$(field nodes)
@@ -83,4 +85,35 @@ done
 n=$((n + 1))
 awk -v a="$last" -v b="$cpu" -v spare="${GROWTH:-1.25}" 'BEGIN { exit !(b / a <= spare * 8 * log(4000) / log(500)) }' || printf 'not '
 echo "ok $n - eight times the layers in one chunk: time grows no faster than layers x log(layers)"
+# shared LAYOUT MICROBATCHES BATCH TOKENS: as a plan for cuda, the best of three
+shared()
+{
+    echo "[{\"op\": \"layout\", $1, \"zero\": 1}, {\"op\": \"schedule\", \"kind\": \"1f1b\", \"microbatches\": $2}]" >strategy.json
+    echo "{\"batch_size\": $3, \"seq_len\": $4, \"steps\": 1, \"dtype\": \"bfloat16\"}" >train.json
+    "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 || { cat log; exit 99; }
+    measure --device cuda
+    printf '# %-40s %7d nodes, compile %s s, verify %s s, %6.2f s of a processor\n' "$1" "$nodes" "$(field compile_seconds)" \
+        "$(field verify_seconds)" "$cpu"
+}
+# llama WIDTH FFN LAYERS HEADS TOKENS
+llama()
+{
+    echo "{\"model_type\": \"llama\", \"vocab_size\": 128256, \"hidden_size\": $1, \"intermediate_size\": $2,
+        \"num_hidden_layers\": $3, \"num_attention_heads\": $4, \"num_key_value_heads\": 8, \"tie_word_embeddings\": false,
+        \"max_position_embeddings\": $5, \"rope_theta\": 500000.0}" >model.json
+}
+llama 8192 28672 80 64 8192
+for mb in 64 256; do
+    shared '"pp": 16, "dp": 1024' $mb $((1024 * mb)) 8192
+    shared '"pp": 16, "dp": 64, "tp": 8, "cp": 2' $mb $((64 * mb)) 8192
+    n=$((n + 1))
+    awk -v c="$cpu" -v l="$limit" -v m=$mb 'BEGIN { exit !(c < l * m / 256) }' || printf 'not '
+    echo "ok $n - 16,384 ranks, tp 8, cp 2, $mb microbatches: within $((limit * mb / 256)) s"
+done
+llama 4096 14336 32 32 1048576
+shared '"pp": 1, "dp": 2, "tp": 8, "cp": 64, "vocab": true' 2 4 1048576
+device=$(sed -n 's/^ *"device": \([0-9]*\),*$/\1/p' plan.json | sort -n | tail -n 1)
+n=$((n + 1))
+awk -v c="$cpu" -v d="$device" 'BEGIN { exit !(c < 3 && d > 1e9 && d < 80e9) }' || printf 'not '
+echo "ok $n - 1,048,576 tokens, tp 8, cp 64: within 3 s, and $((device / 1000000)) MB of a device with 80 GB"
 echo "1..$n"
