@@ -14,8 +14,11 @@ static const struct shape llama = { "llama", 128, 16, 8, 8, 384 };
 static const struct shape few_keys = { "llama", 128, 16, 2, 8, 384 };
 static const struct shape gpt2 = { "gpt2", 128, 16, 16, 8, 512 };
 
+enum exchange { BY_GATHER, BY_ALL_TO_ALL, BY_RING };
+static const char *const exchanges[] = { "gather", "all-to-all", "ring" };
 struct layout {
     uint32_t tp, cp, pp, vocab;
+    enum exchange exchange;
     bool whole; /* "keep" */
     enum ir_dtype type;
     const struct ir_target *target;
@@ -49,6 +52,8 @@ static uint64_t kept(const struct shape *s, const struct layout *l)
                                       e * part * key_width(s, l);
     if (l->whole) /* whole inputs of both regions, and keys by position, in place of own tokens */
         bytes += 2 * e * (part - rows) * s->c + e * (MICROBATCH - part) * key_width(s, l);
+    if (l->exchange == BY_ALL_TO_ALL) /* the output of attention, of all tokens and of own ones */
+        bytes += e * rows * s->heads * s->d;
     return bytes;
 }
 
@@ -62,6 +67,16 @@ static uint64_t border(const struct shape *s, const struct layout *l)
 static uint64_t keys(const struct shape *s, const struct layout *l)
 {
     return element(l) * MICROBATCH / l->cp * key_width(s, l) * (l->cp - 1);
+}
+
+/* What a context group exchanges in F, or in the backward. */
+static uint64_t exchanged(const struct shape *s, const struct layout *l, bool backward)
+{
+    if (l->exchange == BY_ALL_TO_ALL) /* queries, keys, values and the output, or their gradients */
+        return element(l) * MICROBATCH / (l->tp * l->cp) * 2 * (s->heads + s->kv) * s->d * (l->cp - 1) / l->cp;
+    if (l->exchange == BY_RING && backward) /* gradients of keys and values go all the way round, in float32 */
+        return MICROBATCH / l->cp * key_width(s, l) * (element(l) * (l->cp - 1) + 4 * l->cp);
+    return l->exchange == BY_GATHER && backward && !l->whole ? 2 * keys(s, l) : keys(s, l);
 }
 
 /* ---- plans ------------------------------------------------------------------------------------------------------- */
@@ -84,9 +99,12 @@ static void compile(struct compiled *c, const struct shape *s, const struct layo
                  "\"num_attention_heads\":%d,\"num_key_value_heads\":%d,\"intermediate_size\":%d,\"tie_word_"
                  "embeddings\":false}",
                  (int)s->c, layers, (int)s->heads, (int)s->kv, (int)s->f);
-    snprintf(strategy, sizeof strategy, "[{\"op\":\"layout\",\"pp\":%u,\"dp\":1,\"tp\":%u,\"cp\":%u%s%s}]", l->pp,
+    char exchange[40] = "";
+    if (l->exchange)
+        snprintf(exchange, sizeof exchange, ",\"exchange\":\"%s\"", exchanges[l->exchange]);
+    snprintf(strategy, sizeof strategy, "[{\"op\":\"layout\",\"pp\":%u,\"dp\":1,\"tp\":%u,\"cp\":%u%s%s%s}]", l->pp,
              l->tp, l->cp, l->vocab ? ",\"vocab\":true" : "",
-             l->whole && l->tp * l->cp > 1 ? ",\"keep\":\"whole\"" : "");
+             l->whole && l->tp * l->cp > 1 ? ",\"keep\":\"whole\"" : "", exchange);
     json_t *doc = compiled_json(model), *list = compiled_json(strategy);
     ir_graph_init(&c->g);
     notices_init(&notices);
@@ -124,7 +142,8 @@ static void add_collective(const struct plan *p, const struct plan_instr *in, st
     const struct plan_channel *channel = &p->channels[in->channel];
     const char *stream = p->text + p->streams[channel->stream].name;
     const uint64_t members = plan_group_size(p, channel->group, 0);
-    const uint64_t bytes = in->count * ir_dtype_size((enum ir_dtype)in->type, p->h->compute) * (members - 1);
+    const uint64_t bytes = in->count * ir_dtype_size((enum ir_dtype)in->type, p->h->compute) *
+                           (in->op == PLAN_SHIFT ? 1 : members - 1);
     if (!strcmp(stream, "tp"))
         f->borders[in->pass != IR_PASS_F] += bytes;
     else if (!strcmp(stream, "cp"))
@@ -168,7 +187,8 @@ static struct figures figures_of(const struct shape *s, const struct layout *l, 
                          .work = p->h->arena_bytes[ARENA_WORK] };
     for (uint32_t i = list->first_instr; i < list->first_instr + list->n_instr; i++) {
         const struct plan_instr *in = &p->instrs[i];
-        if (in->op == PLAN_ALL_GATHER || in->op == PLAN_REDUCE_SCATTER)
+        if (in->op == PLAN_ALL_GATHER || in->op == PLAN_REDUCE_SCATTER || in->op == PLAN_ALL_TO_ALL ||
+            in->op == PLAN_SHIFT)
             add_collective(p, in, &f);
         else if (in->op == PLAN_SEND)
             f.message += in->count * ir_dtype_size((enum ir_dtype)in->type, p->h->compute);
@@ -179,9 +199,9 @@ static struct figures figures_of(const struct shape *s, const struct layout *l, 
 
 static void same(const struct shape *s, const struct layout *l, const char *what, uint64_t plan, uint64_t formula)
 {
-    ck_assert_msg(plan == formula, "%s, tp %u, cp %u, %s, %s, %s: %s: the plan has %llu bytes, the formula %llu",
-                  s->family, l->tp, l->cp, l->whole ? "whole" : "part", ir_dtype_name(l->type), l->target->name, what,
-                  (unsigned long long)plan, (unsigned long long)formula);
+    ck_assert_msg(plan == formula, "%s, tp %u, cp %u by %s, %s, %s, %s: %s: the plan has %llu bytes, the formula %llu",
+                  s->family, l->tp, l->cp, exchanges[l->exchange], l->whole ? "whole" : "part", ir_dtype_name(l->type),
+                  l->target->name, what, (unsigned long long)plan, (unsigned long long)formula);
 }
 
 /* From layer to layer. */
@@ -195,8 +215,8 @@ static void check_layer(const struct shape *s, const struct layout *l)
         same(s, l, "peak", f.activations - two.activations + (l->whole ? f.comm - two.comm : 0), n * kept(s, l));
         same(s, l, "borders of F", f.borders[0] - two.borders[0], n * 4 * border(s, l));
         same(s, l, "borders of B", f.borders[1] - two.borders[1], n * (l->whole ? 4 : 6) * border(s, l));
-        same(s, l, "keys of F", f.keys[0] - two.keys[0], n * keys(s, l));
-        same(s, l, "keys of B", f.keys[1] - two.keys[1], n * (l->whole ? 1 : 2) * keys(s, l));
+        same(s, l, "keys of F", f.keys[0] - two.keys[0], n * exchanged(s, l, false));
+        same(s, l, "keys of B", f.keys[1] - two.keys[1], n * exchanged(s, l, true));
     }
 }
 
@@ -215,6 +235,21 @@ START_TEST(layers)
                                                           .whole = whole,
                                                           .type = cuda ? IR_BF16 : IR_F32,
                                                           .target = cuda ? &ir_target_cuda : &ir_target_cpu });
+}
+END_TEST
+
+/* The other ways in which keys and values meet queries: where their heads divide, and are not packed. */
+START_TEST(ways)
+{
+    static const uint32_t groups[][2] = { { 1, 2 }, { 1, 4 }, { 2, 2 }, { 2, 4 } };
+    for (int k = 0; k < 4; k++)
+        for (int cuda = 0; cuda < 2; cuda++)
+            check_layer(&llama, &(struct layout){ .tp = groups[k][0],
+                                                  .cp = groups[k][1],
+                                                  .pp = 1,
+                                                  .exchange = (enum exchange)_i,
+                                                  .type = cuda ? IR_BF16 : IR_F32,
+                                                  .target = cuda ? &ir_target_cuda : &ir_target_cpu });
 }
 END_TEST
 
@@ -268,6 +303,7 @@ int main(void)
     const int n = sizeof shapes / sizeof *shapes;
     tcase_set_timeout(t, 120);
     tcase_add_loop_test(t, layers, 0, n);
+    tcase_add_loop_test(t, ways, BY_ALL_TO_ALL, BY_RING + 1);
     tcase_add_loop_test(t, arenas, 0, n);
     tcase_add_loop_test(t, messages, 0, n);
     tcase_add_loop_test(t, words, 0, n);
