@@ -49,10 +49,14 @@ static uint64_t embed_bytes(const struct ir_attrs *a, uint64_t rows)
 
 static uint64_t router_bytes(const struct ir_attrs *a, enum ir_pass kernel, uint32_t b, uint64_t rows)
 {
-    if (kernel == IR_PASS_F) /* balance loss of each sequence; probabilities, when they are not kept */
-        return up64(b * sizeof(double)) + rows * a->experts * sizeof(float);
+    const uint64_t plain = ir_op_counts_apart(a) ? rows * a->top_k * sizeof(int32_t) : 0;
+    const uint32_t width = a->z_coef > 0 ? 2 * a->experts : a->experts;
+    const uint32_t sums = (a->flags & IR_SEQUENCE_LOSS ? 1 : 0) + (a->z_coef > 0 ? 1 : 0);
+    if (kernel ==
+        IR_PASS_F) /* balance loss of each sequence; scores and logits, when they are not kept; struct router_work */
+        return up64(b * sizeof(double)) + rows * (width + sums) * sizeof(float) + plain;
     if (kernel == IR_PASS_BI) /* auxiliary gradient of each sequence and expert */
-        return (uint64_t)b * a->experts * sizeof(float);
+        return (uint64_t)b * a->experts * sizeof(float) + plain;
     const uint64_t bias = a->flags & IR_BIAS ? cuda_columns_workspace(rows, a->experts) : 0;
     const uint64_t product = (uint64_t)cuda_parts(rows, CUDA_PRODUCT_ROWS, CUDA_PRODUCT_PARTS) * a->experts *
                              a->features * sizeof(float);
@@ -126,9 +130,6 @@ const char *cuda_own_unsupported(enum ir_op op, const struct ir_attrs *a, enum i
 {
     if ((op == IR_OP_ROUTER || op == IR_OP_DISPATCH) && a->experts > CUDA_MAX_EXPERTS)
         return "the CUDA kernels route to at most 1024 experts; use fewer, or --device cpu";
-    if (op == IR_OP_ROUTER && (a->z_coef > 0 || a->flags & IR_SEQUENCE_LOSS))
-        return "router on CUDA has no z_coef and no sequence_loss (aux_loss_alpha with sigmoid scores); leave them out "
-               "or use --device cpu";
     if (op == IR_OP_ROUTER && a->groups > CUDA_MAX_GROUPS)
         return "the CUDA kernels choose from at most 512 groups of experts; use fewer, or --device cpu";
     if (op == IR_OP_ATTENTION && a->flags & IR_DOCUMENTS && !cuda_attention_tiles(a, compute))

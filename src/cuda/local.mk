@@ -33,6 +33,8 @@ CUDA_SOURCES = \
 	src/cuda/product.cuh \
 	src/cuda/rope.cu \
 	src/cuda/router.cu \
+	src/cuda/router.cuh \
+	src/cuda/router_loss.cuh \
 	src/cuda/sdpa.c \
 	src/cuda/sdpa.h \
 	src/cuda/sdpa_graph.c \
@@ -54,7 +56,7 @@ CUDA_OBJECTS = \
 	src/cuda/attention_f32.lo src/cuda/attention_tiles.lo src/cuda/columns.lo src/cuda/dispatch.lo src/cuda/embed.lo src/cuda/expert_bias.lo src/cuda/grouped.lo src/cuda/loss.lo \
 	src/cuda/map.lo src/cuda/norm.lo src/cuda/rope.lo src/cuda/router.lo src/cuda/update.lo
 $(CUDA_OBJECTS): src/exec/compute.h ir/split.h src/cuda/attention.cuh src/cuda/bins.cuh src/cuda/cuda.h src/cuda/gate.cuh src/cuda/grouped.cuh src/cuda/kernel.cuh \
-	src/cuda/product.cuh src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h
+	src/cuda/product.cuh src/cuda/router.cuh src/cuda/router_loss.cuh src/cuda/tensor.cuh ir/op.h ir/target_cuda_own.h
 
 if HAVE_CUDA
 pkglib_LTLIBRARIES += piper_cuda.la

@@ -1,27 +1,13 @@
-/* Top-k router (ir/op.h): scores in float32, the softmax over the experts or sigmoids, ties to the lower index, auxiliary load-balance loss per sequence:
- * experts * sum over e of (tokens that chose e / T) * (mean probability of e), as in Switch Transformer (Fedus et al.
- * 2021) and Mixtral. The training loss takes aux_coef times its mean over sequences.
+/* Top-k router (ir/op.h): scores in float32, the softmax over the experts or sigmoids, ties to the lower index; its losses are in
+ * router_loss.cuh. What is saved are the scores of all rows, and behind them the logits of all where z_coef asks for them.
  *
- * A warp has a row of scores, in shared memory, and what its groups are worth. IR_COUNTS: phase 0 counts the choices of the tokens here, run by run; phase 1 has those
- * of all devices. */
+ * A warp has a row of scores, in shared memory, and what its groups are worth. IR_COUNTS: phase 0 counts the choices of the tokens here,
+ * run by run; phase 1 has those of all devices. */
 #include "cuda/product.cuh"
+#include "cuda/router_loss.cuh"
 
 namespace
 {
-enum { ROUTER_WARPS = 8, ROUTER_THREADS = ROUTER_WARPS * WARP, BALANCE_THREADS = 1024 };
-
-struct router_shape {
-    uint64_t rows;
-    unsigned experts, k;
-    bool norm; /* weights are divided by their sum + eps */
-    bool sigmoid;
-    float eps, scale;
-    row_map map;
-    unsigned b, whole;   /* sequences; T */
-    const int32_t *told; /* (parts,2,b,experts); NULL: all tokens are here */
-    unsigned part, parts;
-};
-
 /* How experts are chosen. */
 template <typename T> struct router_choice {
     const T *bias;               /* (experts), added to the logits; NULL: none */
@@ -29,37 +15,6 @@ template <typename T> struct router_choice {
     unsigned groups, top_groups; /* 0: none */
     bool best;                   /* a group is as good as its best, not its two best */
 };
-
-/* Lane's row of shared memory of its warp. */
-__device__ __forceinline__ float *router_row(float *shared, unsigned width)
-{
-    return shared + threadIdx.x / WARP * width;
-}
-
-/* What is not chosen from; all that may be chosen is larger. */
-constexpr float ROUTER_TAKEN = -INFINITY, ROUTER_LEAST = -3.4e38f;
-
-/* Index of the largest of p (experts), the lowest of equals, in every lane. */
-__device__ __forceinline__ unsigned router_best(const float *p, unsigned experts)
-{
-    float most = -INFINITY;
-    unsigned best = experts;
-    for (unsigned e = lane_id(); e < experts; e += WARP)
-        if (p[e] > most) {
-            most = p[e];
-            best = e;
-        }
-#pragma unroll
-    for (int o = WARP / 2; o; o /= 2) {
-        const float other = __shfl_xor_sync(ALL_LANES, most, o);
-        const unsigned at = __shfl_xor_sync(ALL_LANES, best, o);
-        if (other > most || (other == most && at < best)) {
-            most = other;
-            best = at;
-        }
-    }
-    return best;
-}
 
 /* What the groups of p (experts) are worth: their two best, or their best. */
 __device__ __forceinline__ void router_worth(float *worth, const float *p, unsigned size, unsigned groups, bool best)
@@ -94,16 +49,17 @@ __device__ __forceinline__ void router_shut(float *p, float *worth, unsigned exp
     __syncwarp();
 }
 
-/* out (experts): logits become scores. p (experts): what they are chosen by. */
+/* out (experts): the scores of the logits, which get their bias; they may lie in its place. p (experts): what they are chosen by. */
 template <typename T>
-__device__ __forceinline__ void router_scores(float *p, float *out, const router_shape &s, const router_choice<T> &how)
+__device__ __forceinline__ void router_scores(float *p, float *out, float *logits, const router_shape &s,
+                                              const router_choice<T> &how)
 {
     float most = -INFINITY, sum = 0;
     for (unsigned e = lane_id(); e < s.experts; e += WARP) {
         float bias[1] = {};
         if (how.bias)
             load(bias, how.bias + e);
-        p[e] = out[e] + bias[0];
+        p[e] = logits[e] += bias[0];
         most = fmaxf(most, p[e]);
     }
     most = warp_max(most);
@@ -113,16 +69,16 @@ __device__ __forceinline__ void router_scores(float *p, float *out, const router
     for (unsigned e = lane_id(); e < s.experts; e += WARP) {
         const float select = how.select ? how.select[e] : 0;
         out[e] = s.sigmoid ? 1 / (1 + expf(-p[e])) : p[e] * scale;
-        const float wish = (out[e] >= 0 ? out[e] : 0) + select; /* a NaN must choose an expert that exists */
-        p[e] = wish > ROUTER_LEAST ? wish : ROUTER_LEAST;
+        p[e] = router_wish(out[e], select);
     }
     __syncwarp();
 }
 
-/* probs (rows, experts): logits become scores. weight, index (rows, k). load (experts) or NULL: choices are counted. */
+/* probs (rows, experts): the scores of logits, which may lie in their place. weight, index (rows, k). load (experts) or NULL: choices
+ * are counted. */
 template <typename T>
 __global__ void __launch_bounds__(ROUTER_THREADS)
-    router_choose_kernel(float *probs, float *weight, int32_t *index, double *load, router_shape s,
+    router_choose_kernel(float *probs, float *logits, float *weight, int32_t *index, double *load, router_shape s,
                          router_choice<T> how)
 {
     DYNAMIC_SHARED(float, shared);
@@ -130,122 +86,31 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
     if (row >= s.rows)
         return;
     float *const p = router_row(shared, s.experts + how.groups), *const out = probs + row * s.experts;
-    router_scores(p, out, s, how);
+    router_scores(p, out, logits + row * s.experts, s, how);
     if (how.groups)
         router_shut(p, p + s.experts, s.experts, how);
+    int32_t *const chosen = index + row * s.k;
+    router_take(chosen, p, s.experts, s.k);
     float sum = s.eps;
-    for (unsigned j = 0; j < s.k; j++) {
-        const unsigned best = router_best(p, s.experts);
-        sum += out[best];
-        __syncwarp();
-        if (lane_id() == 0) {
-            index[row * s.k + j] = static_cast<int32_t>(best);
-            weight[row * s.k + j] = out[best];
-            p[best] = ROUTER_TAKEN;
-            if (load)
-                atomicAdd(&load[best], 1.0); /* whole numbers: any order gives the same */
-        }
-        __syncwarp();
+    for (unsigned j = 0; j < s.k; j++)
+        sum += out[chosen[j]];
+    for (unsigned j = lane_id(); j < s.k; j += WARP) {
+        weight[row * s.k + j] = out[chosen[j]];
+        if (load)
+            atomicAdd(&load[chosen[j]], 1.0); /* whole numbers: any order gives the same */
     }
     for (unsigned j = lane_id(); j < s.k && (s.norm || s.scale != 1); j += WARP)
         weight[row * s.k + j] = (s.norm ? weight[row * s.k + j] / sum : weight[row * s.k + j]) * s.scale;
 }
 
-/* ---- balance of a sequence ----------------------------------------------------------------------------------------- */
-
-/* count (experts) in shared memory: choices of each by tokens [from, to) of the sequence blockIdx.x. */
-__device__ __forceinline__ void router_count_here(int *count, const int32_t *index, const router_shape &s,
-                                                  unsigned from, unsigned to)
-{
-    const uint64_t n = static_cast<uint64_t>(to - from) * s.k;
-    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
-        count[e] = 0;
-    __syncthreads();
-    for (uint64_t i = threadIdx.x; i < n; i += blockDim.x)
-        atomicAdd(&count[index[s.map.row(blockIdx.x, from + static_cast<unsigned>(i / s.k)) * s.k + i % s.k]],
-                  1); /* integers: any order gives the same */
-    __syncthreads();
-}
-
-/* Of the whole sequence. */
-__device__ __forceinline__ void router_count(int *count, const int32_t *index, const router_shape &s)
-{
-    if (!s.told) {
-        router_count_here(count, index, s, 0, s.map.t);
-        return;
-    }
-    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x) {
-        count[e] = 0;
-        for (unsigned i = 0; i < 2 * s.parts; i++)
-            count[e] += s.told[(static_cast<uint64_t>(i) * s.b + blockIdx.x) * s.experts + e];
-    }
-    __syncthreads();
-}
-
-/* Own part of told. Blocks (sequences, runs). */
-__global__ void __launch_bounds__(BALANCE_THREADS)
-    router_tell_kernel(int32_t *told, const int32_t *__restrict__ index, router_shape s)
-{
-    SHARED(int, count, CUDA_MAX_EXPERTS);
-    const unsigned from = blockIdx.y ? s.map.run0 : 0, to = blockIdx.y ? s.map.t : s.map.run0;
-    router_count_here(count, index, s, from, to);
-    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
-        told[((2ull * s.part + blockIdx.y) * s.b + blockIdx.x) * s.experts + e] = count[e];
-}
-
-/* loss (sequences): without coefficient. Threads are (lanes, experts); each sums a share of the tokens. */
-__global__ void __launch_bounds__(BALANCE_THREADS)
-    router_balance_kernel(double *loss, const float *__restrict__ probs, const int32_t *__restrict__ index,
-                          router_shape s)
-{
-    SHARED(int, count, CUDA_MAX_EXPERTS);
-    SHARED(double, part, BALANCE_THREADS);
-    SHARED(double, room, MAX_WARPS);
-    const unsigned e = threadIdx.x % s.experts, lane = threadIdx.x / s.experts, lanes = BALANCE_THREADS / s.experts;
-    double sum = 0;
-    router_count(count, index, s);
-    if (lane < lanes)
-#pragma unroll 8
-        for (unsigned i = lane; i < s.map.t; i += lanes)
-            sum += probs[s.map.row(blockIdx.x, i) * s.experts + e];
-    part[threadIdx.x] = sum;
-    __syncthreads();
-    sum = 0;
-    if (lane == 0) {
-        for (unsigned l = 0; l < lanes; l++)
-            sum += part[l * s.experts + e];
-        sum *= static_cast<double>(count[e]) / s.whole / s.whole;
-    }
-    sum = block_sum(sum, room);
-    if (threadIdx.x == 0)
-        loss[blockIdx.x] = sum * s.experts;
-}
-
-__global__ void router_aux_kernel(double *scalar, const double *loss, unsigned n, double coefficient)
-{
-    double sum = 0;
-    for (unsigned i = 0; i < n; i++)
-        sum += loss[i];
-    *scalar += coefficient * sum;
-}
-
-/* aux (sequences, experts): gradient of each probability from the balance loss. */
-__global__ void __launch_bounds__(BALANCE_THREADS)
-    router_balance_grad_kernel(float *aux, const int32_t *__restrict__ index, router_shape s, double factor)
-{
-    SHARED(int, count, CUDA_MAX_EXPERTS);
-    router_count(count, index, s);
-    for (unsigned e = threadIdx.x; e < s.experts; e += blockDim.x)
-        aux[blockIdx.x * s.experts + e] = static_cast<float>(factor * (static_cast<double>(count[e]) / s.whole));
-}
-
 /* ---- backward ------------------------------------------------------------------------------------------------------ */
 
-/* dlogits (rows, experts) from the gradients of the weights (rows, k) and aux (sequences, experts), NULL: none. */
+/* dlogits (rows, experts) from the gradients of the weights (rows, k), aux (sequences, experts), of each score or of its part of their sum,
+ * and z_factor times the squared log-sum-exp of the logits (rows, experts); NULL: none. */
 __global__ void __launch_bounds__(ROUTER_THREADS)
     router_logits_grad_kernel(float *__restrict__ dlogits, const float *__restrict__ probs,
                               const int32_t *__restrict__ index, const float *__restrict__ dweight, const float *aux,
-                              router_shape s)
+                              bool parts, const float *__restrict__ logits, float z_factor, router_shape s)
 {
     DYNAMIC_SHARED(float, shared);
     const uint64_t row = static_cast<uint64_t>(blockIdx.x) * ROUTER_WARPS + threadIdx.x / WARP;
@@ -254,8 +119,11 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
     const float *const p = probs + row * s.experts, *const dw = dweight + row * s.k;
     const int32_t *const chosen = index + row * s.k;
     float *const dp = router_row(shared, s.experts);
-    for (unsigned e = lane_id(); e < s.experts; e += WARP)
-        dp[e] = aux ? aux[s.map.sequence(static_cast<unsigned>(row)) * s.experts + e] : 0;
+    const float *const g = aux ? aux + s.map.sequence(static_cast<unsigned>(row)) * s.experts : nullptr;
+    for (unsigned e = lane_id(); e < s.experts && !(g && parts); e += WARP)
+        dp[e] = g ? g[e] : 0;
+    if (g && parts)
+        router_parts_grad(dp, g, p, s.experts);
     float sum = 0, mean = 0, inner = 0;
     for (unsigned j = lane_id(); j < s.k; j += WARP) {
         sum += p[chosen[j]];
@@ -271,7 +139,15 @@ __global__ void __launch_bounds__(ROUTER_THREADS)
         inner += p[e] * dp[e];
     inner = warp_sum(inner);
     for (unsigned e = lane_id(); e < s.experts; e += WARP)
-        dlogits[row * s.experts + e] = s.sigmoid ? dp[e] * p[e] * (1 - p[e]) : p[e] * (dp[e] - inner);
+        dp[e] = s.sigmoid ? dp[e] * p[e] * (1 - p[e]) : p[e] * (dp[e] - inner);
+    if (logits) {
+        const float *const l = logits + row * s.experts;
+        const float z = router_log_sum_exp(l, s.experts);
+        for (unsigned e = lane_id(); e < s.experts; e += WARP)
+            dp[e] += 2 * z_factor * z * expf(l[e] - z);
+    }
+    for (unsigned e = lane_id(); e < s.experts; e += WARP)
+        dlogits[row * s.experts + e] = dp[e];
 }
 
 /* dw = the parts (parts, n), in order. */
@@ -300,12 +176,11 @@ router_shape router_of(const struct op_args *a)
                        at->scale > 0 ? at->scale : 1,
                        row_map_of(a),
                        a->b,
-                       a->t,
+                       a->positions ? a->positions->t_all : a->t,
                        nullptr,
                        0,
                        1 };
     if (p) {
-        s.whole = p->t_all;
         s.told = static_cast<const int32_t *>(a->save[1]);
         s.part = p->part;
         s.parts = p->parts;
@@ -322,17 +197,58 @@ template <typename T> router_choice<T> router_choice_of(const struct op_args *a)
              (at->flags & IR_GROUP_BEST) != 0 };
 }
 
-size_t router_shared(unsigned width)
+/* Scratch of a pass (router_bytes() in ir/target_cuda_own.c), each where an attribute asks for it, else NULL. */
+struct router_work {
+    double *loss;   /* F: (b) */
+    float *aux;     /* BI: (b, experts) */
+    float *probs;   /* F, not kept: (rows, experts), and behind them as many logits where z_coef asks for them */
+    float *total;   /* F: (rows) */
+    float *z;       /* F: (rows) */
+    int32_t *plain; /* (rows, k) */
+};
+
+router_work router_work_of(const struct op_args *a, const router_shape &s, bool forward)
 {
-    return ROUTER_WARPS * width * sizeof(float);
+    const struct ir_attrs *at = a->attrs;
+    const bool parts = (at->flags & IR_SEQUENCE_LOSS) != 0;
+    router_work w = {};
+    float *next = static_cast<float *>(a->work);
+    if (forward) {
+        w.loss = static_cast<double *>(a->work);
+        next += (a->b * sizeof *w.loss + 63) / 64 * 64 / sizeof *next;
+        w.probs = static_cast<float *>(a->save[0]);
+        if (!w.probs) {
+            w.probs = next;
+            next += s.rows * s.experts * (at->z_coef > 0 ? 2 : 1);
+        }
+        w.total = parts ? next : nullptr;
+        next += parts ? s.rows : 0;
+        w.z = at->z_coef > 0 ? next : nullptr;
+        next += at->z_coef > 0 ? s.rows : 0;
+    } else if (at->aux_coef > 0) {
+        w.aux = next;
+        next += static_cast<uint64_t>(a->b) * s.experts;
+    }
+    if (ir_op_counts_apart(at))
+        w.plain = reinterpret_cast<int32_t *>(next);
+    return w;
 }
 
-template <typename T, typename W> void router_choose(const struct op_args *a, const router_shape &s, float *probs)
+/* plain and total, as far as they are asked for. */
+void router_plain(const struct op_args *a, const router_shape &s, int32_t *plain, float *total, const float *probs)
+{
+    if (plain || total)
+        launch("router balance", router_plain_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
+               router_shared(s.experts), a->stream, plain, total, probs, s);
+}
+
+/* The weights are float32 where the operator says so (W), whatever the job's type T. */
+template <typename T, typename W>
+void router_choose(const struct op_args *a, const router_shape &s, const router_work &w)
 {
     const unsigned c = a->attrs->features;
-    float *weight = static_cast<float *>(a->out[0]);
-    int32_t *index = static_cast<int32_t *>(a->out[1]);
-    const product_operands<T, W, float> p = { probs,
+    float *logits = w.z ? w.probs + s.rows * s.experts : w.probs;
+    const product_operands<T, W, float> p = { logits,
                                               nullptr,
                                               static_cast<const T *>(a->in[0]),
                                               static_cast<const W *>(a->param[0]),
@@ -345,47 +261,63 @@ template <typename T, typename W> void router_choose(const struct op_args *a, co
     product<true, true>("router F", p, a->stream);
     const router_choice<T> how = router_choice_of<T>(a);
     launch("router F", router_choose_kernel<T>, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
-           router_shared(s.experts + how.groups), a->stream, probs, weight, index, a->load, s, how);
-    if (s.told)
-        launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
-               static_cast<int32_t *>(a->save[1]), index, s);
+           router_shared(s.experts + how.groups), a->stream, w.probs, logits, static_cast<float *>(a->out[0]),
+           static_cast<int32_t *>(a->out[1]), a->load, s, how);
+    if (!w.z)
+        return;
+    launch("router F z", router_z_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS, 0, a->stream, w.z, logits,
+           s);
+    launch("router F z", router_z_sum_kernel, 1, BALANCE_THREADS, 0, a->stream, a->scalars + SCALAR_AUX, w.z, s.rows,
+           static_cast<double>(a->attrs->z_coef) / s.whole);
 }
 
-/* The weights are float32 where the operator says so, whatever the job's type T.
- * work: balance loss of each sequence, then the probabilities that evaluation does not keep. */
+/* The balance loss is of all experts, and of parts of a sum over the k chosen too. */
+double router_balance_factor(const struct ir_attrs *at)
+{
+    const double factor = static_cast<double>(at->aux_coef) * at->experts;
+    return at->flags & IR_SEQUENCE_LOSS ? factor / at->top_k : factor;
+}
+
 template <typename T> void router_f(const struct op_args *a)
 {
     const router_shape s = router_of(a);
-    const bool counted = a->positions && a->positions->split == IR_COUNTS;
-    double *loss = static_cast<double *>(a->work);
-    float *probs = static_cast<float *>(a->save[0]);
-    if (!probs)
-        probs = static_cast<float *>(a->work) + (a->b * sizeof *loss + 63) / 64 * 64 / sizeof *probs;
+    const router_work w = router_work_of(a, s, true);
+    const bool counted = a->positions && a->positions->split == IR_COUNTS; /* s.told NULL: F computed again */
+    const int32_t *index = w.plain ? w.plain : static_cast<const int32_t *>(a->out[1]);
     if (a->phase == 0 && (a->attrs->flags & IR_FLOAT32) != 0)
-        router_choose<T, float>(a, s, probs);
+        router_choose<T, float>(a, s, w);
     else if (a->phase == 0)
-        router_choose<T, T>(a, s, probs);
-    if (!(a->attrs->aux_coef > 0) || (counted && a->phase == 0))
+        router_choose<T, T>(a, s, w);
+    router_plain(a, s, counted && !(s.told && a->phase == 0) ? nullptr : w.plain,
+                 counted && a->phase == 0 ? nullptr : w.total, w.probs);
+    if (s.told && a->phase == 0)
+        launch("router F counts", router_tell_kernel, dim3(a->b, 2), BALANCE_THREADS, 0, a->stream,
+               static_cast<int32_t *>(a->save[1]), index, s);
+    if (!(a->attrs->aux_coef > 0) || (counted && (a->phase == 0 || !s.told)))
         return;
-    launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, loss, probs,
-           static_cast<const int32_t *>(a->out[1]), s);
-    launch("router F balance", router_aux_kernel, 1, 1, 0, a->stream, a->scalars + SCALAR_AUX, loss, a->b,
-           a->attrs->aux_coef);
+    launch("router F balance", router_balance_kernel, a->b, BALANCE_THREADS, 0, a->stream, w.loss, w.probs, w.total,
+           index, s);
+    launch("router F balance", router_aux_kernel, 1, 1, 0, a->stream, a->scalars + SCALAR_AUX, w.loss, a->b,
+           router_balance_factor(a->attrs));
 }
 
 template <typename T, typename W> void router_inputs(const struct op_args *a)
 {
     const router_shape s = router_of(a);
+    const router_work w = router_work_of(a, s, false);
     const unsigned c = a->attrs->features;
     const int32_t *index = static_cast<const int32_t *>(a->out[1]);
-    float *aux = a->attrs->aux_coef > 0 ? static_cast<float *>(a->work) : nullptr;
+    const float *probs = static_cast<const float *>(a->save[0]);
     float *dlogits = static_cast<float *>(a->stash[0]);
-    if (aux)
-        launch("router BI balance", router_balance_grad_kernel, a->b, BALANCE_THREADS, 0, a->stream, aux, index, s,
-               static_cast<double>(a->attrs->aux_coef) * a->loss_scale * s.experts);
+    if (!s.told)
+        router_plain(a, s, w.plain, nullptr, probs);
+    if (w.aux)
+        launch("router BI balance", router_balance_grad_kernel, a->b, BALANCE_THREADS, 0, a->stream, w.aux,
+               w.plain ? w.plain : index, s, router_balance_factor(a->attrs) * a->loss_scale);
     launch("router BI", router_logits_grad_kernel, blocks_for(s.rows, ROUTER_WARPS), ROUTER_THREADS,
-           router_shared(s.experts), a->stream, dlogits, static_cast<const float *>(a->save[0]), index,
-           static_cast<const float *>(a->dout[0]), aux, s);
+           router_shared(s.experts), a->stream, dlogits, probs, index, static_cast<const float *>(a->dout[0]), w.aux,
+           (a->attrs->flags & IR_SEQUENCE_LOSS) != 0, a->attrs->z_coef > 0 ? probs + s.rows * s.experts : nullptr,
+           static_cast<float>(a->attrs->z_coef * a->loss_scale), s);
     const product_operands<float, W, T> p = { static_cast<T *>(a->din[0]),
                                               static_cast<const T *>(a->acc[0]),
                                               dlogits,
