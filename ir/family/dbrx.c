@@ -22,6 +22,7 @@ static const struct hf_key keys[] = {
     OTHER("tie_word_embeddings"),
     FLAG(output_router_logits, false),
     NUMBER(capacity_factor, 0, 0, 1e6),
+    DECODER_Z,
     NOISE("emb_pdrop"),
     END,
 };

@@ -48,6 +48,7 @@ static const struct hf_key moe_keys[] = {
     NUMBER(moe_norm_min, 1e-12, 0, 1e30),
     OTHER("output_router_logits"),
     NUMBER(capacity_factor, 0, 0, 1e6),
+    DECODER_Z,
     INFO("router_aux_loss_coef"),
     END,
 };

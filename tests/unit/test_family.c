@@ -446,6 +446,15 @@ START_TEST(losses_of_routers)
     must_build(parse(v2), 8);
     a = &op("layers.0.mlp.router")->attrs;
     ck_assert(a->aux_coef == 0.02f / 4 && a->z_coef == 0.5f && !(a->flags & IR_SEQUENCE_LOSS));
+    static const char ernie[] =
+        "{\"model_type\":\"ernie4_5_moe\",\"router_z_loss_coef\":0.25,\"moe_layer_start_index\":0," SMALL "}";
+    static const char dbrx[] = "{\"model_type\":\"dbrx\",\"router_z_loss_coef\":0.25,\"n_layers\":1}";
+    again();
+    must_build(parse(ernie), 8);
+    ck_assert(op("layers.0.mlp.router")->attrs.z_coef == 0.25f);
+    again();
+    must_build(parse(dbrx), 8);
+    ck_assert(op("layers.0.mlp.router")->attrs.z_coef == 0.25f);
     again();
     json_t *doc = with(with(parse(v3), "aux_loss_alpha", "0.02"), "seq_aux", "false");
     ck_assert_int_eq(build(doc, 8), ST_INPUT);
