@@ -150,6 +150,24 @@ static void note_strategy(struct build *b)
                     (long long)stages, (long long)(4 * stages));
 }
 
+/* Selection biases that nothing moves, which may be an omission, and a rate that moves nothing. */
+static void note_balance(struct build *b)
+{
+    static const char key[] = "moe_router_bias_update_rate";
+    const struct ir_ops *ops = &b->job->graph.ops;
+    uint32_t biased = 0;
+    for (uint32_t i = 0; i < ops->n; i++)
+        biased += ops->at[i].op == IR_OP_ROUTER && ops->at[i].attrs.flags & IR_SELECT_BIAS;
+    if (biased && !json_object_get(b->train, key))
+        notices_add(b->notices, b->from->train,
+                    "$.%s: missing, so the selection biases of %u routers do not move, and do not balance the load of "
+                    "experts: 0.001 is usual, an explicit 0 keeps them without this note",
+                    key, biased);
+    if (!biased && b->job->train.bias_update_rate > 0)
+        notices_add(b->notices, b->from->train, "$.%s: %g has no effect: no router of the model has a selection bias",
+                    key, b->job->train.bias_update_rate);
+}
+
 /* What training would say about its data, where it is there already: a job may be built before them. A model's vocabulary may be
  * larger than the file's (padded), not the other way round. */
 static void note_file(struct build *b, const char *key, const char *path)
@@ -191,6 +209,7 @@ static enum status build(struct build *b, struct err *e)
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
     note_strategy(b);
+    note_balance(b);
     take_data(b, "data", &j->train.data);
     take_data(b, "eval_data", &j->train.eval_data);
     return ST_OK;

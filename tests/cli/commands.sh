@@ -86,6 +86,16 @@ echo '[{"op":"layout","pp":2,"dp":1}]' >bare.json
 "$piper" build -m model.json -s bare.json -t train.json -o set.h5 --set train.lr.peak=30 >out 2>&1 &&
     grep -q '^note: bare.json: .*2 pipeline stages and one microbatch' out && grep -q '^note: train.json: .*lr: 30 is a large' out
 result 'what seldom is meant is noted'
+echo '{"model_type": "minimax_m2", "vocab_size": 256, "hidden_size": 16, "intermediate_size": 8, "num_hidden_layers": 2,
+    "num_attention_heads": 2, "num_key_value_heads": 1, "head_dim": 8, "num_local_experts": 4, "num_experts_per_tok": 2}' >biased.json
+rated() # MODEL [SETTING]
+{
+    "$piper" build -m "$1" -s one.json -t train.json -o set.h5 --set train.steps=3 ${2:+--set "train.moe_router_bias_update_rate=$2"} >out 2>&1
+}
+rated biased.json && grep -q '^note: train.json: $.moe_router_bias_update_rate: missing, so the selection biases of 2 routers do not move' out &&
+    rated biased.json 0 && ! grep note out && rated biased.json 0.001 && ! grep note out && rated model.json && ! grep note out &&
+    rated model.json 0.001 && grep -q '^note: train.json: $.moe_router_bias_update_rate: 0.001 has no effect' out
+result 'selection biases that nothing moves are noted'
 
 mkdir settings jobs && cp model.json one.json train.json settings && cp tokens.h5 settings/here.h5 && cp tokens.h5 jobs/there.h5 &&
     "$piper" build -m settings/model.json -s settings/one.json -t settings/train.json --set train.data=here.h5 --set train.eval_every=0 \
