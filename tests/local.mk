@@ -103,11 +103,14 @@ LONG_TESTS += tests/mutants/plans_all.sh
 
 # Models of every family against transformers: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/parity/parity
-tests_parity_parity_SOURCES = tests/parity/parity.c
+tests_parity_parity_SOURCES = tests/parity/bfloat16.c tests/parity/init.c tests/parity/model.c \
+	tests/parity/model.h tests/parity/parity.c
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
 EXTRA_DIST += tests/train/documents.py tests/train/documents.txt
-EXTRA_DIST += tests/parity/README tests/parity/equations.py tests/parity/exported.txt tests/parity/make_parity.py tests/parity/models.py tests/parity/parity.json
+EXTRA_DIST += tests/parity/README tests/parity/equations.py \
+	tests/parity/exported.txt tests/parity/init.json tests/parity/make_bfloat16.py tests/parity/make_init.py tests/parity/make_parity.py \
+	tests/parity/models.py tests/parity/parity.json
 
 # Emulated runs, and what is made of traces.
 SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh

@@ -9,10 +9,11 @@
                                   same loss: exported.txt
 
 A weight is a function of the name and the place that it has in the file that transformers saves, a token of its place in the
-text: hash64() below and in parity.c. All numbers are computed in float64.
+text: hash64() below, hash_at() in model.c. All numbers are computed in float64.
 """
 
 import contextlib
+import copy
 import json
 import os
 import pathlib
@@ -129,17 +130,20 @@ def on_disk(model):
         return dict(sorted(load_file(tmp + "/model.safetensors").items()))
 
 
-def save(config, folder):
-    """The folder of a model with weights by hash64(); returns its tensors."""
-    config = {**config, "pad_token_id": None}  # else that row of the embedding has no gradient
+def save(config, folder, half=False):
+    """The folder of a model with weights by hash64(), half: rounded to bfloat16; returns its tensors."""
+    config = {**copy.deepcopy(config), "pad_token_id": None}  # else that row of the embedding has no gradient
+    given = copy.deepcopy(config)  # transformers writes into the objects that it is given
     if config["model_type"] in equations.CLASSES:
         model = equations.CLASSES[config["model_type"]](config)
     else:
         model = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config))
     shapes = {k: v.shape for k, v in on_disk(model).items()}
     tensors = {k: weight(k, s, config) for k, s in sorted(shapes.items())}
+    if half:
+        tensors = {k: torch.as_tensor(x).bfloat16().float().numpy() for k, x in tensors.items()}
     save_file(tensors, folder + "/model.safetensors", metadata={"format": "pt"})
-    pathlib.Path(folder, "config.json").write_text(json.dumps(config))
+    pathlib.Path(folder, "config.json").write_text(json.dumps(given))
     return tensors
 
 
@@ -203,8 +207,7 @@ def train(folder, seed, dtype, how):
         {"params": [p for n, p in named if not decays(n, p)], "weight_decay": 0.0},
     ]
     optimizer = torch.optim.AdamW(groups, betas=BETAS, eps=EPS, foreach=False)
-    ffn = getattr(getattr(model, "config", None), "ffn_config", None)
-    losses, norms, margin = [], [], routing_margin(model, ffn.moe_top_k if ffn else None)
+    losses, norms, margin = [], [], routing_margin(model)
     for step in range(steps):
         for g in optimizer.param_groups:
             g["lr"] = PEAK * min(1.0, (step + 1) / WARMUP)
@@ -213,35 +216,50 @@ def train(folder, seed, dtype, how):
         loss.backward()
         norms.append(float(torch.nn.utils.clip_grad_norm_([p for _, p in named], CLIP)))
         losses.append(float(loss.detach()))
-        if min(margin, default=1.0) < MARGIN:
+        if np.min(margin, initial=1.0) < MARGIN:
             break
         optimizer.step()
         balance.step()
-    return {"losses": losses, "norms": norms, "weights": on_disk(model), "margin": min(margin or [1.0])}
+    return {"losses": losses, "norms": norms, "weights": on_disk(model), "margin": float(np.min(margin, initial=1.0))}
 
 
-def routing_margin(model, top_k=None):
-    """Fills a list with the smallest distance between the last expert that a token takes and the first that it does not."""
-    gaps = []
+def routers(model):
+    return [m for m in model.modules() if hasattr(getattr(m, "layer", m), "weight") and "Router" in type(m).__name__]
+
+
+def routing_margin(model, each=1):
+    """Fills a list with the smallest distance between what a token takes, experts or groups of them, and the best that it does not: of
+    each of so many sequences, a call of a router after the other."""
+    gaps, ffn = [], getattr(getattr(model, "config", None), "ffn_config", None)
 
     def hook(module, inputs, output):
         x = inputs[0].detach().reshape(-1, inputs[0].shape[-1]).double()
         logits = x @ getattr(module, "layer", module).weight.detach().double().T
         if getattr(module, "bias", None) is not None:
             logits = logits + module.bias.detach().double()
-        bias, statics = getattr(module, "e_score_correction_bias", None), getattr(module, "moe_statics", None)
+        bias = inputs[1] if len(inputs) > 1 else getattr(module, "e_score_correction_bias", None)
+        statics = getattr(module, "moe_statics", None)
         scores = logits if bias is None else logits.sigmoid() + bias.double()
         if statics is not None:
-            scores = logits.softmax(-1) + statics.e_score_correction_bias.double()
-        k = top_k if top_k else module.top_k if hasattr(module, "top_k") else module.config.num_experts_per_tok
-        top = scores.topk(min(k + 1, scores.shape[-1]), dim=-1).values
-        if top.shape[-1] > k:
-            gaps.append(float((top[:, k - 1] - top[:, k]).min()))
+            scores = logits.softmax(-1) + statics.e_score_correction_bias.detach().double()
+        k = ffn.moe_top_k if ffn else module.top_k
+        gap = torch.full(scores.shape[:1], torch.inf, dtype=torch.float64)
+        groups = getattr(module, "num_group", None) or 1
+        if groups > 1 and getattr(module, "topk_method", "") != "greedy":
+            of_group = scores.unflatten(-1, (groups, -1))
+            best = of_group.topk(2, dim=-1).values.sum(-1) if bias is not None else of_group.max(-1).values
+            n = module.topk_group
+            gap, chosen = distance(best, n, gap), best.topk(n, dim=-1).indices
+            shut = torch.ones_like(best, dtype=torch.bool).scatter(1, chosen, False)
+            scores = of_group.masked_fill(shut[..., None], -torch.inf).flatten(1)
+        gaps.append(distance(scores, k, gap).reshape(each, -1).min(1).values.numpy())
 
-    for m in model.modules():
-        name = type(m).__name__
-        if hasattr(getattr(m, "layer", m), "weight") and ("Router" in name or "TopkGate" in name):
-            m.register_forward_hook(hook)
+    def distance(scores, k, gap):
+        top = scores.topk(min(k + 1, scores.shape[-1]), dim=-1).values
+        return torch.minimum(gap, top[:, k - 1] - top[:, k]) if top.shape[-1] > k else gap
+
+    for m in routers(model):
+        m.register_forward_hook(hook)
     return gaps
 
 

@@ -1,12 +1,13 @@
 """The configurations of make_parity.py, a family after the other. Small and nasty: odd widths, head_dim that is not hidden/heads,
 one key/value head, windows shorter and longer than the sequence (13 tokens), scaled rotations beyond the original length. NAME is
-everything set, NAME-bare has every key left out that its class does not need to be small."""
+everything set, NAME-bare has every key left out that its class does not need to be small, NAME-nasty is described there."""
 
 V = 61
 DENSE = {"vocab_size": V, "hidden_size": 24, "intermediate_size": 37, "num_hidden_layers": 3, "max_position_embeddings": 64}
 EXPERTS = {"vocab_size": V, "hidden_size": 24, "num_hidden_layers": 4, "max_position_embeddings": 64}
 HEADS = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 10}
 LATENT = {"qk_nope_head_dim": 6, "qk_rope_head_dim": 4, "v_head_dim": 5, "kv_lora_rank": 12}
+SMALL_LATENT = {"kv_lora_rank": 12, "q_lora_rank": 14}
 BARE = {"vocab_size": V, "hidden_size": 24, "intermediate_size": 16, "num_hidden_layers": 2}
 LLAMA3 = {"rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0, "original_max_position_embeddings": 16}
 YARN = {"rope_type": "yarn", "factor": 4.0, "original_max_position_embeddings": 8}
@@ -160,7 +161,7 @@ MODELS = {
                    "moe_intermediate_size": 9, "n_routed_experts": 5, "num_experts_per_tok": 2, "n_shared_experts": 1},
     "minimax_m2": {"model_type": "minimax_m2", **EXPERTS, **HEADS, "head_dim": 8, "intermediate_size": 11, "rotary_dim": 4,
                    "num_local_experts": 6, "num_experts_per_tok": 2, "rope_theta": 100.0, "tie_word_embeddings": True},
-    "minimax_m2-bare": {"model_type": "minimax_m2", **BARE, "num_hidden_layers": 4, "num_attention_heads": 8, "num_local_experts": 10},
+    "minimax_m2-bare": {"model_type": "minimax_m2", **BARE, "num_attention_heads": 8, "num_local_experts": 10},
     "granitemoe": {"model_type": "granitemoe", **EXPERTS, "intermediate_size": 11, "num_attention_heads": 4, "num_key_value_heads": 2,
                    "attention_bias": True, "embedding_multiplier": 3.0, "residual_multiplier": 0.3, "attention_multiplier": 0.2,
                    "logits_scaling": 2.5, "num_local_experts": 5, "num_experts_per_tok": 2, "tie_word_embeddings": True},
@@ -225,6 +226,56 @@ MODELS = {
     "ernie4_5_moe-bare": {"model_type": "ernie4_5_moe", **BARE, "hidden_size": 40, "num_hidden_layers": 4, "moe_num_experts": 8, "moe_k": 2,
                           "moe_intermediate_size": 9},
 }
+
+MODELS["deepseek_v3-bare"] = {"model_type": "deepseek_v3", **BARE, **SMALL_LATENT, "num_hidden_layers": 4, "n_routed_experts": 16,
+                              "num_attention_heads": 2, "num_key_value_heads": 2, "moe_intermediate_size": 9}
+MODELS["deepseek_v2-bare"] = {"model_type": "deepseek_v2", **BARE, **SMALL_LATENT, "n_routed_experts": 5, "num_attention_heads": 2,
+                              "moe_intermediate_size": 9, "num_experts_per_tok": 2}
+
+# NAME-nasty, of every family as far as its class has such: one key/value head, a head_dim that is not hidden/heads, YaRN beyond the original
+# length, and the window, shorter or longer by one than the sequence, that its other models have not.
+ONE = {"num_attention_heads": 3, "num_key_value_heads": 1, "intermediate_size": 19}
+ODD = {**ONE, "head_dim": 14, "rope_scaling": {**YARN, "rope_theta": 100.0}}
+SHORT, LONG = {"sliding_window": 12}, {"sliding_window": 14}
+NASTY = {
+    **{n: ODD for n in ("llama", "qwen2", "olmo", "olmo2", "seed_oss", "arcee", "ernie4_5", "hunyuan_v1_dense", "granite", "gemma",
+                        "ernie4_5_moe", "granitemoe")},
+    **{n: {**ODD, **LONG} for n in ("mistral", "ministral", "mixtral", "starcoder2", "exaone4", "gemma2", "cohere2", "gpt_oss")},
+    "cohere": {**ODD, "use_qk_norm": True},
+    "dots1": {**ODD, **LONG, "max_window_layers": 0},
+    "gemma3_text": {**ODD, **SHORT, "sliding_window_pattern": 2, "num_hidden_layers": 2, "rope_scaling": YARN},
+    "olmoe": {"num_key_value_heads": 1, "intermediate_size": 19, "rope_scaling": {**YARN, "rope_theta": 100.0}},
+    "glm": {**ODD, "head_dim": 20},
+    "glm4_moe": {**ODD, "head_dim": 12},
+    "glm4": {**ODD, "head_dim": 20},
+    "minimax_m2": {**ODD, "rotary_dim": 8, "num_hidden_layers": 2, "num_local_experts": 6, "num_experts_per_tok": 2},
+    "olmo3": {**ODD, **LONG, "num_hidden_layers": 4, "rope_scaling": YARN},
+    "phi": {**ONE, "head_dim": 20, "rope_scaling": {**YARN, "rope_theta": 100.0}},
+    "phi3": {**ONE, "sliding_window": 14, "partial_rotary_factor": 0.75, "original_max_position_embeddings": 12, "rope_scaling": {
+        "type": "yarn", "short_factor": [1.0, 1.1, 1.2], "long_factor": [1.5, 2.0, 6.0]}, "max_position_embeddings": 64},
+    "qwen3": {**ODD, **SHORT, "use_sliding_window": True, "max_window_layers": 1},
+    "qwen2_moe": {**ODD, **LONG, "use_sliding_window": True, "max_window_layers": 9},
+    "qwen3_moe": {**ODD, **LONG, "use_sliding_window": True},
+    "smollm3": {**ODD, **LONG, "use_sliding_window": True},
+    "gpt_neox": {"hidden_size": 36, "num_attention_heads": 3, "intermediate_size": 19, "rotary_pct": 0.34,
+                 "rope_scaling": {**YARN, "rope_theta": 100.0}},
+    "falcon": {"num_attention_heads": 3, "rope_scaling": {**YARN, "rope_theta": 100.0}},
+    "gptj": {"n_embd": 36, "rotary_dim": 4, "n_inner": 19},
+    "dbrx": {"n_heads": 4, "attn_config": {"kv_n_heads": 1, "clip_qkv": 0.6, "rope_theta": 100.0}, "rope_parameters": {**YARN, "rope_theta": 100.0}},
+    "minicpm": {**ONE, "rope_scaling": {"type": "dynamic", "factor": 2.0}, "max_position_embeddings": 8},
+    "internlm2": {**ONE, "rope_scaling": {"type": "linear", "factor": 3.0}},
+}
+MODELS.update({n + "-nasty": {**MODELS[n + "-bare"], **how} for n, how in NASTY.items()})
+
+# Longrope beyond the original length and within it, in classes that are not phi3: whole heads, parts, pairs, heads of two kinds of layers.
+LONGROPE = {"rope_type": "longrope", "original_max_position_embeddings": 12, "rope_theta": 100.0}
+LONGROPE5 = {**LONGROPE, "short_factor": [1.0, 1.1, 1.2, 1.3, 1.4], "long_factor": [1.5, 2.0, 3.0, 4.0, 6.0]}
+MODELS.update({
+    "llama-longrope": {**MODELS["llama-bare"], **ONE, "head_dim": 10, "max_position_embeddings": 64, "rope_scaling": LONGROPE5},
+    "llama-longrope-within": {**MODELS["llama-bare"], **ONE, "head_dim": 10, "max_position_embeddings": 64, "rope_scaling": {
+        **LONGROPE5, "original_max_position_embeddings": 13, "attention_factor": 1.3}},
+    "glm-longrope": {**MODELS["glm-bare"], **ONE, "head_dim": 20, "max_position_embeddings": 64, "rope_scaling": LONGROPE5},
+})
 
 # Trained otherwise than the head of parity.json says: so that 8 ranks have enough to do, with the selection bias moved by the
 # load of the experts after each step.
