@@ -41,6 +41,7 @@ static enum status read(const struct hf_model *m, struct decoder *d)
         .unless_given = "{\"rope_type\":\"yarn\",\"factor\":32,\"beta_fast\":32,\"beta_slow\":1,\"truncate\":false,"
                         "\"original_max_position_embeddings\":4096}"
     };
+    d->norm_flags = 0; /* rounded once */
     d->sinks = "self_attn.sinks";
     decoder_sparse_from(d, 0);
     d->moe = (struct fb_moe){
