@@ -107,8 +107,9 @@ tests_parity_parity_SOURCES = tests/parity/bfloat16.c tests/parity/init.c tests/
 	tests/parity/model.h tests/parity/parity.c
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
+LONG_TESTS += tests/parity/bfloat16_all.sh
 EXTRA_DIST += tests/train/documents.py tests/train/documents.txt
-EXTRA_DIST += tests/parity/README tests/parity/equations.py \
+EXTRA_DIST += tests/parity/README tests/parity/bfloat16.json tests/parity/bfloat16.txt tests/parity/equations.py \
 	tests/parity/exported.txt tests/parity/init.json tests/parity/make_bfloat16.py tests/parity/make_init.py tests/parity/make_parity.py \
 	tests/parity/models.py tests/parity/parity.json
 
