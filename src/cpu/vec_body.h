@@ -44,6 +44,43 @@ static float V(dot)(const float *a, const float *b, size_t n)
     return sum;
 }
 
+/* Sums of four rows at once: one alone waits for its own last addition. */
+static void V(dots)(float y[VEC_DOTS], const float *x, const float *w, size_t ld, size_t n)
+{
+    const float *w1 = w + ld, *w2 = w1 + ld, *w3 = w2 + ld;
+    float a = 0, b = 0, c = 0, d = 0;
+#pragma omp simd reduction(+ : a, b, c, d)
+    EACH
+    {
+        a += x[i] * w[i];
+        b += x[i] * w1[i];
+        c += x[i] * w2[i];
+        d += x[i] * w3[i];
+    }
+    y[0] = a, y[1] = b, y[2] = c, y[3] = d;
+}
+
+INLINE float V(wide1)(uint16_t x)
+{
+    union V(bits) z = { .u = (uint32_t)x << 16 };
+    return z.f;
+}
+
+static void V(dots_half)(float y[VEC_DOTS], const float *x, const uint16_t *w, size_t ld, size_t n)
+{
+    const uint16_t *w1 = w + ld, *w2 = w1 + ld, *w3 = w2 + ld;
+    float a = 0, b = 0, c = 0, d = 0;
+#pragma omp simd reduction(+ : a, b, c, d)
+    EACH
+    {
+        a += x[i] * V(wide1)(w[i]);
+        b += x[i] * V(wide1)(w1[i]);
+        c += x[i] * V(wide1)(w2[i]);
+        d += x[i] * V(wide1)(w3[i]);
+    }
+    y[0] = a, y[1] = b, y[2] = c, y[3] = d;
+}
+
 /* Other threads see it after a locked instruction, as at the end of a parallel region. */
 static void V(copy_far)(float *y, const float *x, size_t n)
 {
@@ -597,6 +634,8 @@ static const struct vec V(table) = {
     .axpy = V(axpy),
     .scale = V(scale),
     .dot = V(dot),
+    .dots = V(dots),
+    .dots_half = V(dots_half),
     .copy_far = V(copy_far),
     .widen = V(widen),
     .round = V(round),
