@@ -17,6 +17,7 @@
 #   src/exec    base, ir, comm, host, rundir                           OpenMP; exec/device.h: device*.c only, for others the
 #                                                                      device is a machine like any (exec/machine.h)
 #   src/watch   base, comm, rundir, exec                               none
+#   src/speak   base, text, ir, io, host, exec                         none
 #   src/train   base, ir, sched, comm, io, host, rundir, job, exec,    OpenMP
 #               watch
 #   src/view    base, ir, sched, io, job                               none
@@ -98,9 +99,10 @@ BEGIN {
     may["job"] = " base ir sched io rundir job "
     may["exec"] = " base ir world comm host rundir exec "
     may["watch"] = " base world comm rundir exec watch "
+    may["speak"] = " base text ir io host exec speak "
     may["train"] = " base ir sched world comm io host rundir job exec watch train "
     may["view"] = " base ir sched io job view "
-    may["cmd"] = " base ir sched world comm io host rundir job exec watch train view text cmd "
+    may["cmd"] = " base ir sched world comm io host rundir job exec watch speak train view text cmd "
     may["cpu"] = " base ir exec cpu "
     may["cuda"] = " base ir exec cuda "
     may["src"] = " base exec cmd world "

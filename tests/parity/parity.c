@@ -11,10 +11,10 @@
 #include "comm/world.h"
 #include "exec/exec.h"
 #include "ir/family/family.h"
-#include "ir/family/files.h"
 #include "ir/target.h"
 #include "sched/sched.h"
 #include "train/pieces.h"
+#include "weights.h"
 
 static const double first_limit = 1e-6, loss_limit = 1e-5, weight_limit = 1e-5;
 enum { SHOWN = 4 };
@@ -50,78 +50,13 @@ static void fail(const struct job *j, const char *what, const char *why)
     bad++;
 }
 
-/* ---- weights and tokens from nothing: the functions of make_parity.py --------------------------------------------- */
-
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 33) * UINT64_C(0xff51afd7ed558ccd);
-    x = (x ^ x >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-    return x ^ x >> 33;
-}
-
-static uint64_t hash_name(const char *name)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
-    return h;
-}
-
-static uint64_t hash_at(uint64_t name, uint64_t i)
-{
-    return mix(name ^ mix(i + 1));
-}
-
-enum {
-    T_ELEMENTS,
-    T_MIDDLE,
-    T_SPREAD,
-    T_LARGEST,
-    T_PLACES,
-    T_VALUES
-}; /* of a tensor's row: write() in make_parity.py */
-
-static double tensor_number(const json_t *of, size_t what)
-{
-    return json_number_value(json_array_get(of, what));
-}
-
-static float weight_at(uint64_t name, const json_t *of, uint64_t i)
-{
-    const double middle = tensor_number(of, T_MIDDLE), most = tensor_number(of, T_SPREAD);
-    const double x = (double)(hash_at(name, i) >> 40) / 8388608.0 - 1;
-    return (float)(middle + most * x);
-}
-
 /* ---- parameters and the tensors of files --------------------------------------------------------------------------- */
 
-/* Calls f for every element of a parameter with its place in its tensor; `of` is the tensor's row. */
-static void walk(const struct job *j, uint32_t param, void (*f)(float *x, const json_t *of, uint64_t name, uint64_t at))
+static void walk(const struct job *j, uint32_t param, weights_visit f)
 {
-    struct arena a;
-    arena_init(&a);
-    const struct ir_place place = ir_file_place(&j->g, param, &a);
-    const uint32_t *d = place.size, tensors = ir_place_tensors(&place, &j->g, param);
-    float *x = j->want[param];
-    for (uint32_t e = 0; e < tensors; e++) {
-        const char *name = ir_place_name(&place, e, &a);
-        const json_t *of = json_object_get(json_object_get(j->row, "tensors"), name);
-        if (!of) {
-            fail(j, name, "is no tensor of transformers' file");
-            continue;
-        }
-        const uint64_t h = hash_name(name);
-        for (uint64_t i = 0; i < d[0]; i++)
-            for (uint64_t k = 0; k < d[1]; k++)
-                for (uint64_t l = 0; l < d[2]; l++)
-                    f(x++, of, h, place.first + i * place.stride[0] + k * place.stride[1] + l * place.stride[2]);
-    }
-    arena_release(&a);
-}
-
-static void fill(float *x, const json_t *of, uint64_t name, uint64_t at)
-{
-    *x = weight_at(name, of, at);
+    const char *missing = weights_walk(&j->g, j->row, param, j->want[param], f);
+    if (missing)
+        fail(j, missing, "is no tensor of transformers' file");
 }
 
 static uint64_t seen; /* samples that were compared */
@@ -129,12 +64,12 @@ static double worst_here;
 
 static void compare_sample(float *x, const json_t *of, uint64_t name, uint64_t at)
 {
-    const json_t *places = json_array_get(of, T_PLACES), *is = json_array_get(of, T_VALUES);
+    const json_t *places = json_array_get(of, WEIGHTS_PLACES), *is = json_array_get(of, WEIGHTS_VALUES);
     (void)name;
     for (size_t i = 0; i < json_array_size(places); i++) {
         if ((uint64_t)json_integer_value(json_array_get(places, i)) != at)
             continue;
-        const double off = fabs(*x - json_number_value(json_array_get(is, i))) / tensor_number(of, T_LARGEST);
+        const double off = fabs(*x - json_number_value(json_array_get(is, i))) / weights_number(of, WEIGHTS_LARGEST);
         worst_here = off <= worst_here ? worst_here : off; /* NaN is worst */
         seen++;
     }
@@ -148,7 +83,7 @@ static void check_tensors(const struct job *j)
     json_t *of;
     json_object_foreach(json_object_get(j->row, "tensors"), name, of)
     {
-        want += (uint64_t)tensor_number(of, T_ELEMENTS);
+        want += (uint64_t)weights_number(of, WEIGHTS_ELEMENTS);
     }
     for (uint32_t i = 0; i < j->g.params.n; i++)
         have += ir_shape_elements(&j->g.params.at[i].shape);
@@ -218,9 +153,9 @@ static enum status read_tokens(void *self, uint64_t sample, enum exec_input whic
     char name[32];
     (void)e;
     snprintf(name, sizeof name, "tokens %d", (int)json_integer_value(json_object_get(j->row, "seed")));
-    const uint64_t h = hash_name(name), t = j->s->seq_len;
+    const uint64_t h = weights_hash_name(name), t = j->s->seq_len;
     for (uint64_t i = 0; i < t; i++)
-        to[i] = (int32_t)(hash_at(h, sample * (t + 1) + i + (which == EXEC_TARGETS)) % j->g.vocab);
+        to[i] = (int32_t)(weights_hash_at(h, sample * (t + 1) + i + (which == EXEC_TARGETS)) % j->g.vocab);
     return ST_OK;
 }
 
@@ -229,7 +164,7 @@ static void load_params(struct job *j, struct exec *x)
     struct pieces pieces;
     unsigned char *const *base = exec_arenas(x);
     for (uint32_t i = 0; i < j->g.params.n; i++)
-        walk(j, i, fill);
+        walk(j, i, weights_fill);
     pieces_to_read(&j->plan, world_rank(), base, &pieces);
     for (uint32_t i = 0; i < pieces.list.n; i++)
         memcpy(pieces.list.at[i].data, j->want[pieces.list.at[i].param] + pieces.list.at[i].first,
