@@ -18,8 +18,8 @@
 #                                                                      device is a machine like any (exec/machine.h)
 #   src/watch   base, comm, rundir, exec                               none
 #   src/speak   base, text, ir, io, host, exec                         none
-#   src/train   base, ir, sched, comm, io, host, rundir, job, exec,    OpenMP
-#               watch
+#   src/train   base, text, ir, sched, comm, io, host, rundir, job,    OpenMP
+#               exec, watch, speak
 #   src/view    base, ir, sched, io, job                               none
 #   src/cmd     all but cpu and cuda                                   OpenMP
 #   src/cpu     base, ir, exec                                         BLAS, OpenMP
@@ -100,7 +100,7 @@ BEGIN {
     may["exec"] = " base ir world comm host rundir exec "
     may["watch"] = " base world comm rundir exec watch "
     may["speak"] = " base text ir io host exec speak "
-    may["train"] = " base ir sched world comm io host rundir job exec watch train "
+    may["train"] = " base text ir sched world comm io host rundir job exec watch speak train "
     may["view"] = " base ir sched io job view "
     may["cmd"] = " base ir sched world comm io host rundir job exec watch speak train view text cmd "
     may["cpu"] = " base ir exec cpu "

@@ -132,7 +132,7 @@ check-long: all
 	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log
 
 # What users get wrong, and text in, text out.
-SCRIPT_TESTS += tests/cli/export.sh tests/cli/golden.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
+SCRIPT_TESTS += tests/cli/export.sh tests/cli/golden.sh tests/cli/generate.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz
