@@ -142,6 +142,8 @@ result 'samples in training: experts on two ranks, documents apart'
 # ---- mistakes
 refuses 'no prompt for two options' 64 'prompt and --file are mutually exclusive' generate r --prompt a --file b
 refuses 'an empty prompt' 65 'is empty, expected at least one token' generate r --prompt ''
+refuses 'a command of another program' 64 'did you mean "generate"' inference r
+refuses 'an option of another program' 64 'max-tokens' generate r --max-new-tokens 5
 refuses 'no ids' 65 'found "x", expected token ids' generate r --ids --prompt '1 x'
 refuses 'an id that is none' 65 'token 1 is 256, expected ids below 256' generate r --ids --prompt '1 256'
 refuses 'a temperature' 64 'temperature: found "hot", expected a number from 0' generate r --prompt a --temperature hot
