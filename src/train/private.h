@@ -39,6 +39,7 @@ enum train_spent {
     TRAIN_DATA,
     TRAIN_CHECKPOINTS, /* but for what updates wait for them */
     TRAIN_EVALUATIONS,
+    TRAIN_SAMPLES,
     TRAIN_COMPARISONS,
     TRAIN_SPENT
 };

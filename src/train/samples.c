@@ -230,6 +230,7 @@ enum status train__sample(struct train *t, struct err *e)
     struct speak_model m = { 0 };
     struct pieces own;
     struct err why = { 0 };
+    const double begin = clock_now();
     watch_phase("samples");
     exec_download(t->exec);
     if (world_rank() == 0) {
@@ -250,6 +251,7 @@ enum status train__sample(struct train *t, struct err *e)
             log_line(&t->log, "warning: no samples after step %llu: %s", (unsigned long long)t->step, why.text);
     }
     enum status st = world_agree(ST_OK, e);
+    train__spend(t, TRAIN_SAMPLES, begin);
     watch_phase("between steps");
     return st;
 }
