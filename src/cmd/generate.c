@@ -33,7 +33,7 @@ struct generation {
     struct token_ids ids, ends; /* the prompt and what follows it; tokens at which it ends */
     uint32_t n_prompt, room;
     struct speak_text text;
-    double started, prompt_done;
+    double started, prompt_done, fastest; /* seconds; of a token, fastest */
 };
 
 /* ---- the command line --------------------------------------------------------------------------------------------- */
@@ -216,6 +216,7 @@ static enum status say(struct generation *g, struct err *e)
 {
     const float *logits = speaker_add(g->speaker, g->ids.at, g->n_prompt);
     g->prompt_done = clock_now();
+    g->fastest = INFINITY;
     while (g->ids.n < g->room) {
         const uint32_t n = g->ids.n - g->n_prompt, id = sample_token(&g->how, logits, g->m.graph.vocab, n);
         if (id == SAMPLE_NONE)
@@ -232,7 +233,9 @@ static enum status say(struct generation *g, struct err *e)
         show(g, id);
         if (ferror(stdout) || g->ids.n == g->room)
             break;
+        const double begin = clock_now();
         logits = speaker_add(g->speaker, &id, 1);
+        g->fastest = fmin(g->fastest, clock_now() - begin);
     }
     return ST_OK;
 }
@@ -254,8 +257,10 @@ static void print_time(const struct generation *g)
     fprintf(stderr, "prompt: %u tokens in %.3f s", g->n_prompt, prompt);
     if (n > 0)
         fprintf(stderr,
-                "; then %u tokens in %.3f s: %.2f ms per token, %.1f tokens/s, parameters of %.1f MB read at %.2f GB/s",
-                n, rest, 1e3 * rest / n, n / rest, (double)g->m.bytes / 1e6, (double)g->m.bytes * n / rest / 1e9);
+                "; then %u tokens in %.3f s: %.2f ms per token (fastest %.2f), %.1f tokens/s, parameters of %.1f MB "
+                "read at %.2f GB/s",
+                n, rest, 1e3 * rest / n, 1e3 * g->fastest, n / rest, (double)g->m.bytes / 1e6,
+                (double)g->m.bytes * n / rest / 1e9);
     fprintf(stderr, "\n");
 }
 

@@ -121,7 +121,7 @@ sampled()
         [ $i -eq 1 ] && text='the ' || text='a'
         "$piper" generate "$1" --job "$2.h5" --prompt "$text" -n 12 | tr '\n\t' '@' | sed 's/@$//; s/@/\\n/g' >want
         sed -n "s/.*step 40  sample $i: //p" "$1/log.txt" | tr -d '\n' >got
-        cmp want got >>out 2>&1 || { cat want got >>out; return 1; }
+        cmp want got >>out 2>&1 || { cat want got >>out; echo >>out; return 1; }
     done
 }
 # asks JOB MODEL STRATEGY [KEY=VALUE...]
