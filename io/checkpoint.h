@@ -151,6 +151,26 @@ enum status checkpoint_resume(const struct dir *run, const struct checkpoint_exp
                               const struct checkpoint_piece *pieces, uint32_t n, bool *found,
                               struct checkpoint_info *info, struct err *e);
 
+/* ---- parameters alone, of whatever model the file holds; serial ---- */
+
+/* What takes values as they are read, pieces of a parameter in any order. */
+struct checkpoint_sink {
+    enum status (*put)(void *self, const struct checkpoint_piece *piece, struct err *e);
+    void *self;
+};
+
+struct checkpoint_params;
+/* A checkpoint and its model, *g, which is the caller's on success (ir_graph_release). in: the folder of a run that it is in, or NULL.
+ * ST_MISSING, ST_INPUT. On success the caller ends with close. */
+enum status checkpoint_params_open(const struct dir *in, const char *path, struct ir_graph *g,
+                                   struct checkpoint_params **out, struct err *e);
+const struct checkpoint_info *checkpoint_params_info(const struct checkpoint_params *p);
+enum ir_dtype checkpoint_params_compute(const struct checkpoint_params *p); /* of the job that wrote it */
+/* All of a parameter, block by block, each against its hash before it is handed on. ST_INPUT: the file is damaged. */
+enum status checkpoint_params_read(const struct checkpoint_params *p, uint32_t param, const struct checkpoint_sink *to,
+                                   struct err *e);
+void checkpoint_params_close(struct checkpoint_params *p);
+
 /* ---- comparing, serial ---- */
 
 struct checkpoint_difference {

@@ -88,6 +88,9 @@ void ckpt__writer_free(struct checkpoint_writer *w);
 void ckpt__name_of(uint64_t step, char name[DIR_NAME]);
 /* Removes what a killed run has left unfinished in the folder. */
 void ckpt__remove_unfinished(const struct dir *run);
+/* The block of a tensor that begins with element `first`, into block_bytes() at most, and against its hash. */
+enum status ckpt__read_block(const struct ckpt__file *f, uint32_t param, uint32_t kind, uint64_t first, float *block,
+                             struct err *e);
 /* Collective: all blocks against their hashes. */
 enum status ckpt__verify(const struct ckpt__file *f, struct err *e);
 /* By this process alone, until *stop; block: block_bytes(). Uses neither MPI nor HDF5 nor the heap. */

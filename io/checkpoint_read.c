@@ -237,6 +237,23 @@ const char *ckpt__name(const struct ckpt__file *f, uint32_t param)
 
 /* ---- contents ---- */
 
+enum status ckpt__read_block(const struct ckpt__file *f, uint32_t param, uint32_t kind, uint64_t first, float *block,
+                             struct err *e)
+{
+    const struct ckpt__place *p = &f->place[param];
+    const uint64_t words = p->elements - first < block_words ? p->elements - first : block_words;
+    struct block_hash want, found = { 0 };
+    TRY(file_pread(f->fd, f->path, &want, sizeof want, p->hash[kind] + first / block_words * BLOCK_HASH_BYTES, e));
+    TRY(file_pread(f->fd, f->path, block, words * 4, p->data[kind] + first * 4, e));
+    block_hash_add(&found, block, (uint32_t)words, 0);
+    if (found.a != want.a || found.b != want.b)
+        return err_set(e, ST_INPUT, f->path,
+                       "/%s/%s, elements %" PRIu64 " to %" PRIu64
+                       ": the contents do not match their hash: the file is damaged",
+                       ckpt__group[kind], ckpt__name(f, param), first, first + words - 1);
+    return ST_OK;
+}
+
 struct verifier {
     const struct ckpt__file *f;
     float *block;
@@ -250,18 +267,8 @@ static enum status verify_tensor(struct verifier *v, uint32_t param, uint32_t ki
     uint64_t n = block_count(p->elements);
     uint64_t lo = v->lo > v->at ? v->lo - v->at : 0, hi = v->hi > v->at ? v->hi - v->at : 0;
     v->at += n;
-    for (uint64_t b = lo; b < hi && b < n; b++) {
-        struct block_hash want, found = { 0 };
-        uint64_t first = b * block_words, words = p->elements - first < block_words ? p->elements - first : block_words;
-        TRY(file_pread(v->f->fd, v->f->path, &want, sizeof want, p->hash[kind] + b * BLOCK_HASH_BYTES, v->e));
-        TRY(file_pread(v->f->fd, v->f->path, v->block, words * 4, p->data[kind] + first * 4, v->e));
-        block_hash_add(&found, v->block, (uint32_t)words, 0);
-        if (found.a != want.a || found.b != want.b)
-            return err_set(v->e, ST_INPUT, v->f->path,
-                           "/%s/%s, elements %" PRIu64 " to %" PRIu64
-                           ": the contents do not match their hash: the file is damaged",
-                           ckpt__group[kind], ckpt__name(v->f, param), first, first + words - 1);
-    }
+    for (uint64_t b = lo; b < hi && b < n; b++)
+        TRY(ckpt__read_block(v->f, param, kind, b * block_words, v->block, v->e));
     return ST_OK;
 }
 

@@ -50,6 +50,8 @@ static const struct setting {
     { "checkpoint_minutes", "minutes", AT(checkpoint_minutes), F64, NULL, true },
     { "checkpoint_keep", "checkpoints", AT(checkpoint_keep), U64, NULL, false },
     { "checkpoint_keep_every", "steps", AT(checkpoint_keep_every), U64, NULL, false },
+    { "sample_every", "steps", AT(sample_every), U64, NULL, true },
+    { "sample_tokens", "tokens", AT(sample_tokens), U64, NULL, true },
 #undef AT
 };
 enum { SETTINGS = sizeof settings / sizeof settings[0] };
@@ -192,6 +194,44 @@ static void hash_sources(const struct sources *what, const struct train_config *
     }
 }
 
+/* ---- prompts: as many as there are, or no dataset ---- */
+
+static const char prompts_name[] = "sample_prompts";
+
+static enum status put_prompts(const struct h5_at *at, const struct train_config *t, struct err *e)
+{
+    const char *texts[TRAIN_PROMPTS_MAX];
+    for (uint32_t i = 0; i < t->n_sample_prompts; i++)
+        texts[i] = t->sample_prompts[i];
+    return t->n_sample_prompts ? h5_put_strings(at, prompts_name, texts, t->n_sample_prompts, e) : ST_OK;
+}
+
+static enum status get_prompts(const struct h5_at *at, struct train_config *t, struct arena *a, struct err *e)
+{
+    const char **texts;
+    uint64_t n = H5_ANY;
+    if (!h5_has(at, prompts_name))
+        return ST_OK;
+    TRY(h5_get_strings(at, prompts_name, &n, a, &texts, e));
+    if (n > TRAIN_PROMPTS_MAX)
+        return err_set(e, ST_INPUT, at->where, "%s: found %" PRIu64 " texts, expected at most %d", prompts_name, n,
+                       TRAIN_PROMPTS_MAX);
+    t->n_sample_prompts = (uint32_t)n;
+    for (uint32_t i = 0; i < t->n_sample_prompts; i++)
+        TRY(copy_text(at, prompts_name, texts[i], t->sample_prompts[i], TRAIN_PROMPT_BYTES, e));
+    return ST_OK;
+}
+
+static void hash_prompts(const struct train_config *t, struct sha256 *to)
+{
+    if (!t->n_sample_prompts)
+        return;
+    sha256_add_text(to, prompts_name);
+    sha256_add_u64(to, t->n_sample_prompts);
+    for (uint32_t i = 0; i < t->n_sample_prompts; i++)
+        sha256_add_text(to, t->sample_prompts[i]);
+}
+
 /* ---- all of it ---- */
 
 enum status job__train_put(const struct h5_at *at, const struct train_config *t, struct err *e)
@@ -200,6 +240,7 @@ enum status job__train_put(const struct h5_at *at, const struct train_config *t,
         TRY(put_setting(at, &settings[i], t, e));
     for (int i = 0; i < SOURCES; i++)
         TRY(put_sources(at, &sources[i], t, e));
+    TRY(put_prompts(at, t, e));
     struct h5_data d = { .name = "trace_steps", .units = "steps", .rank = 1, .dim = { t->n_trace_steps } };
     return h5_put(at, &d, H5_U64, t->trace_steps, e);
 }
@@ -266,8 +307,8 @@ static enum status get_trace_steps(const struct h5_at *at, struct train_config *
 
 enum status job__train_get(const struct h5_at *at, struct train_config *t, struct err *e)
 {
-    const char *known[SETTINGS + 3 * SOURCES + 2] = { "trace_steps" };
-    int n = 1;
+    const char *known[SETTINGS + 3 * SOURCES + 3] = { "trace_steps", prompts_name };
+    int n = 2;
     for (int i = 0; i < SETTINGS; i++)
         known[n++] = settings[i].name;
     for (int i = 0; i < SOURCES; i++) {
@@ -286,6 +327,8 @@ enum status job__train_get(const struct h5_at *at, struct train_config *t, struc
             st = get_setting(at, &settings[i], t, &a, e);
     for (int i = 0; st == ST_OK && i < SOURCES; i++)
         st = get_sources(at, &sources[i], t, &a, e);
+    if (st == ST_OK)
+        st = get_prompts(at, t, &a, e);
     if (st == ST_OK)
         st = get_trace_steps(at, t, &a, e);
     arena_release(&a);
@@ -322,6 +365,7 @@ void job__train_hash(const struct train_config *t, struct sha256 *s)
     }
     for (int i = 0; i < SOURCES; i++)
         hash_sources(&sources[i], t, s);
+    hash_prompts(t, s);
     sha256_add_u64(s, t->n_trace_steps);
     for (uint32_t i = 0; i < t->n_trace_steps; i++)
         sha256_add_u64(s, t->trace_steps[i]);

@@ -3,7 +3,7 @@ libpiper_io_la_SOURCES = \
 	io/block_hash.c io/block_hash.h \
 	io/checkpoint.h io/checkpoint_private.h \
 	io/checkpoint_data.c io/checkpoint_diff.c io/checkpoint_dir.c io/checkpoint_keep.c io/checkpoint_layout.c \
-	io/checkpoint_read.c io/checkpoint_save.c \
+	io/checkpoint_params.c io/checkpoint_read.c io/checkpoint_save.c \
 	io/checkpoint_write.c \
 	io/file.c io/file.h \
 	io/h5.c io/h5.h io/h5_attr.c io/h5_guard.c io/h5_private.h io/h5_read.c io/h5_version.h io/h5_write.c \

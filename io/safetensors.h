@@ -72,6 +72,11 @@ enum status safetensors_read(const struct safetensors *s, const struct safetenso
  * and wrongly shaped tensors are answered with a list. *extra: tensors of multi-token prediction, which are left out. */
 enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
                                const char *to, uint32_t *extra, struct err *e);
+/* The same values to who asks for them. */
+enum status safetensors_load(const char *from, const struct ir_graph *g, const struct checkpoint_sink *to,
+                             uint32_t *extra, struct err *e);
+/* Whether all matrices are BF16. */
+enum status safetensors_look(const char *from, bool *bf16, struct err *e);
 /* The parameters of a checkpoint (verified first) as one file. in: the folder of a run that it is in, or NULL. */
 enum status safetensors_export(const struct dir *in, const char *checkpoint, const char *to, struct err *e);
 

@@ -210,13 +210,14 @@ struct run {
     uint64_t from; /* the first one's place in the tensor */
 };
 
-static enum status copy_run(struct weights_importer *im, const struct run *r, struct checkpoint_writer *w, float *part)
+static enum status copy_run(struct weights_importer *im, const struct run *r, const struct checkpoint_sink *to,
+                            float *part)
 {
     for (uint64_t at = 0; at < r->n; at += safetensors_block) {
         const uint64_t count = r->n - at < safetensors_block ? r->n - at : safetensors_block;
         struct checkpoint_piece piece = { .param = r->param, .first = r->first + at, .count = count, .data = part };
         TRY(safetensors_read(im->s, r->tensor, r->from + at, count, part, im->e));
-        TRY(checkpoint_put(w, &piece, im->e));
+        TRY(to->put(to->self, &piece, im->e));
     }
     return ST_OK;
 }
@@ -231,7 +232,7 @@ static enum status read_whole(struct weights_importer *im, const struct safetens
 }
 
 static enum status copy_slices(struct weights_importer *im, uint32_t param, const struct ir_place *p,
-                               const struct safetensors_entry *t, struct checkpoint_writer *w)
+                               const struct safetensors_entry *t, const struct checkpoint_sink *to)
 {
     const struct ir_slices s = ir_place_slices(p);
     float *tensor = mem_alloc(sizeof *tensor * s.tensor), *x = mem_alloc(sizeof *x * s.param);
@@ -241,14 +242,15 @@ static enum status copy_slices(struct weights_importer *im, uint32_t param, cons
         st = read_whole(im, t, i * s.tensor, s.tensor, tensor);
         ir_place_take(p, tensor, x);
         if (st == ST_OK)
-            st = checkpoint_put(w, &piece, im->e);
+            st = to->put(to->self, &piece, im->e);
     }
     mem_free(tensor);
     mem_free(x);
     return st;
 }
 
-static enum status copy_param(struct weights_importer *im, uint32_t param, struct checkpoint_writer *w, float *part)
+static enum status copy_param(struct weights_importer *im, uint32_t param, const struct checkpoint_sink *to,
+                              float *part)
 {
     const struct ir_place p = ir_file_place(im->g, param, &im->names);
     const uint32_t n = ir_place_tensors(&p, im->g, param);
@@ -257,38 +259,76 @@ static enum status copy_param(struct weights_importer *im, uint32_t param, struc
         const struct safetensors_entry *t = find(im, ir_place_name(&p, i, &im->names));
         const struct ir_place here = place_in(&p, t);
         const struct run run = { param, i * each, each, t, here.first };
-        TRY(here.contiguous ? copy_run(im, &run, w, part) : copy_slices(im, param, &here, t, w));
+        TRY(here.contiguous ? copy_run(im, &run, to, part) : copy_slices(im, param, &here, t, to));
     }
     return ST_OK;
 }
 
-static enum status copy_all(struct weights_importer *im, const struct checkpoint_info *info, const char *to)
+static enum status copy_all(struct weights_importer *im, const struct checkpoint_sink *to)
 {
-    struct checkpoint_writer *w;
-    TRY(checkpoint_begin(to, info, im->g, &w, im->e));
     float *part = mem_alloc(sizeof *part * safetensors_block);
     enum status st = ST_OK;
     for (uint32_t i = 0; st == ST_OK && i < im->g->params.n; i++)
-        st = copy_param(im, i, w, part);
+        st = copy_param(im, i, to, part);
     mem_free(part);
-    enum status synced = checkpoint_sync(w, im->e);
+    return st;
+}
+
+static enum status put(void *writer, const struct checkpoint_piece *piece, struct err *e)
+{
+    return checkpoint_put(writer, piece, e);
+}
+
+static enum status write_checkpoint(struct weights_importer *im, const struct checkpoint_info *info, const char *to)
+{
+    struct checkpoint_writer *w;
+    TRY(checkpoint_begin(to, info, im->g, &w, im->e));
+    const enum status st = copy_all(im, &(struct checkpoint_sink){ put, w });
+    const enum status synced = checkpoint_sync(w, im->e);
     return checkpoint_end(w, st == ST_OK ? synced : st, im->e);
 }
 
-enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
-                               const char *to, uint32_t *extra, struct err *e)
+/* Into the sink, or, where that is NULL, the checkpoint `path`. */
+static enum status import(const char *from, const struct ir_graph *g, const struct checkpoint_sink *to,
+                          const struct checkpoint_info *info, const char *path, uint32_t *extra, struct err *e)
 {
     struct safetensors s;
-    CHECK(!checkpoint_moments(info));
     TRY(safetensors_open(from, &s, e));
     struct weights_importer im = { .s = &s, .path = from, .g = g, .used = mem_alloc(s.entries.n), .e = e };
     arena_init(&im.names);
     enum status st = check_all(&im);
     if (st == ST_OK)
-        st = copy_all(&im, info, to);
+        st = to ? copy_all(&im, to) : write_checkpoint(&im, info, path);
     *extra = im.extra;
     arena_release(&im.names);
     mem_free(im.used);
     safetensors_close(&s);
     return st;
+}
+
+enum status safetensors_import(const char *from, const struct ir_graph *g, const struct checkpoint_info *info,
+                               const char *to, uint32_t *extra, struct err *e)
+{
+    CHECK(!checkpoint_moments(info));
+    return import(from, g, NULL, info, to, extra, e);
+}
+
+enum status safetensors_load(const char *from, const struct ir_graph *g, const struct checkpoint_sink *to,
+                             uint32_t *extra, struct err *e)
+{
+    return import(from, g, to, NULL, NULL, extra, e);
+}
+
+enum status safetensors_look(const char *from, bool *bf16, struct err *e)
+{
+    struct safetensors s;
+    TRY(safetensors_open(from, &s, e));
+    uint32_t matrices = 0, half = 0;
+    for (uint32_t i = 0; i < s.entries.n; i++) {
+        matrices += s.entries.at[i].ndim >= 2;
+        half += s.entries.at[i].ndim >= 2 && s.entries.at[i].type == SAFETENSORS_BF16;
+    }
+    *bf16 = matrices > 0 && half == matrices;
+    safetensors_close(&s);
+    return ST_OK;
 }

@@ -30,7 +30,8 @@ void train_config_default(struct train_config *c)
                                 .dtype = IR_F32,
                                 .shuffle = true,
                                 .checkpoint_minutes = 30,
-                                .checkpoint_keep = 3 };
+                                .checkpoint_keep = 3,
+                                .sample_tokens = 64 };
 }
 
 static bool in_range(double x, double lo, double hi)
@@ -72,6 +73,14 @@ static const char *wrong_sources(const struct train_sources *s)
     return NULL;
 }
 
+static bool good_prompts(const struct train_config *c)
+{
+    bool good = c->n_sample_prompts <= TRAIN_PROMPTS_MAX;
+    for (uint32_t i = 0; good && i < c->n_sample_prompts; i++)
+        good = c->sample_prompts[i][0] && memchr(c->sample_prompts[i], '\0', TRAIN_PROMPT_BYTES);
+    return good;
+}
+
 enum status train_config_validate(const struct train_config *c, const char *where, struct err *e)
 {
     const uint64_t many = (uint64_t)1 << 53;
@@ -104,6 +113,10 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         { c->checkpoint_every < many && c->checkpoint_keep_every < many, "checkpoint_every must be below 2^53" },
         { in_range(c->checkpoint_minutes, 0, 1e6), "checkpoint_minutes must be from 0 (none) to 1e6" },
         { c->checkpoint_keep >= 1 && c->checkpoint_keep < many, "checkpoint_keep must be 1 or more" },
+        { c->sample_every < many && (c->sample_every == 0 || c->n_sample_prompts),
+          "sample_every needs sample_prompts" },
+        { c->sample_tokens >= 1 && c->sample_tokens <= TRAIN_SAMPLE_TOKENS, "sample_tokens must be from 1 to 65536" },
+        { good_prompts(c), "at most 8 sample_prompts of 1 to 1023 bytes are possible" },
         { c->n_trace_steps <= TRAIN_TRACE_MAX, "at most 64 trace_steps are possible" },
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)

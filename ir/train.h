@@ -9,6 +9,7 @@
 #include "ir/optimizer.h"
 
 enum { TRAIN_PATH_BYTES = 1024, TRAIN_NAME_BYTES = 64, TRAIN_SOURCES_MAX = 32, TRAIN_TRACE_MAX = 64 };
+enum { TRAIN_PROMPTS_MAX = 8, TRAIN_PROMPT_BYTES = 1024, TRAIN_SAMPLE_TOKENS = 1 << 16 };
 
 enum train_lr { LR_CONSTANT, LR_LINEAR, LR_COSINE, LR_WSD };
 
@@ -51,12 +52,17 @@ struct train_config {
     uint64_t checkpoint_keep;       /* the newest that stay, 1 or more */
     uint64_t checkpoint_keep_every; /* those of every so many steps stay too; 0: none */
 
+    uint64_t sample_every;  /* steps; 0: never */
+    uint64_t sample_tokens; /* new ones of each prompt */
+    uint32_t n_sample_prompts;
+    char sample_prompts[TRAIN_PROMPTS_MAX][TRAIN_PROMPT_BYTES];
+
     uint64_t trace_steps[TRAIN_TRACE_MAX]; /* ascending, from 1 */
     uint32_t n_trace_steps;
 };
 
 /* What train.json says when it says nothing: AdamW (0.9, 0.95), eps 1e-8, weight decay 0.1, constant learning rate
- * 3e-4, float32, shuffled, documents joined, seed 1, a checkpoint every 30 minutes, of which the last 3 stay. batch_size, seq_len and steps
+ * 3e-4, float32, shuffled, documents joined, seed 1, a checkpoint every 30 minutes, of which the last 3 stay, samples of 64 tokens. batch_size, seq_len and steps
  * have no default: 0. */
 void train_config_default(struct train_config *c);
 /* For a reader that trusts nothing: numbers in range, texts that end. `where` opens the message. */

@@ -17,8 +17,9 @@
 #   src/exec    base, ir, comm, host, rundir                           OpenMP; exec/device.h: device*.c only, for others the
 #                                                                      device is a machine like any (exec/machine.h)
 #   src/watch   base, comm, rundir, exec                               none
-#   src/train   base, ir, sched, comm, io, host, rundir, job, exec,    OpenMP
-#               watch
+#   src/speak   base, text, ir, io, host, exec                         none
+#   src/train   base, text, ir, sched, comm, io, host, rundir, job,    OpenMP
+#               exec, watch, speak
 #   src/view    base, ir, sched, io, job                               none
 #   src/cmd     all but cpu and cuda                                   OpenMP
 #   src/cpu     base, ir, exec                                         BLAS, OpenMP
@@ -98,9 +99,10 @@ BEGIN {
     may["job"] = " base ir sched io rundir job "
     may["exec"] = " base ir world comm host rundir exec "
     may["watch"] = " base world comm rundir exec watch "
-    may["train"] = " base ir sched world comm io host rundir job exec watch train "
+    may["speak"] = " base text ir io host exec speak "
+    may["train"] = " base text ir sched world comm io host rundir job exec watch speak train "
     may["view"] = " base ir sched io job view "
-    may["cmd"] = " base ir sched world comm io host rundir job exec watch train view text cmd "
+    may["cmd"] = " base ir sched world comm io host rundir job exec watch speak train view text cmd "
     may["cpu"] = " base ir exec cpu "
     may["cuda"] = " base ir exec cuda "
     may["src"] = " base exec cmd world "

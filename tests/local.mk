@@ -34,7 +34,7 @@ UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_bytes
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_export tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_quantized tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \
-	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules tests/unit/test_split \
+	tests/unit/test_options tests/unit/test_plan tests/unit/test_roundtrip tests/unit/test_schedules tests/unit/test_speak tests/unit/test_split \
 	tests/unit/test_threads tests/unit/test_timeline tests/unit/test_watch
 LDADD = $(piper_LDADD) $(CHECK_LIBS) -lm
 noinst_HEADERS += tests/unit/compiled.h tests/unit/io_sample.h tests/unit/model.h tests/unit/plan_edit.h tests/unit/plan_job.h tests/unit/schedule_sim.h \
@@ -104,10 +104,15 @@ LONG_TESTS += tests/mutants/plans_all.sh
 # Models of every family against transformers: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/parity/parity
 tests_parity_parity_SOURCES = tests/parity/bfloat16.c tests/parity/init.c tests/parity/model.c \
-	tests/parity/model.h tests/parity/parity.c
+	tests/parity/model.h tests/parity/parity.c tests/parity/weights.c tests/parity/weights.h
 tests_parity_parity_LDFLAGS = $(piper_LDFLAGS)
 tests_parity_parity_LDADD = $(piper_LDADD)
 LONG_TESTS += tests/parity/bfloat16_all.sh
+PROG_TESTS += tests/parity/generate
+tests_parity_generate_SOURCES = tests/parity/generate.c tests/parity/weights.c tests/parity/weights.h
+tests_parity_generate_LDFLAGS = $(piper_LDFLAGS)
+tests_parity_generate_LDADD = $(piper_LDADD)
+EXTRA_DIST += tests/parity/generate.json tests/parity/make_generate.py
 EXTRA_DIST += tests/train/documents.py tests/train/documents.txt
 EXTRA_DIST += tests/parity/README tests/parity/bfloat16.json tests/parity/bfloat16.txt tests/parity/equations.py \
 	tests/parity/exported.txt tests/parity/init.json tests/parity/make_bfloat16.py tests/parity/make_init.py tests/parity/make_parity.py \
@@ -131,7 +136,7 @@ check-long: all
 	@exec $(MAKE) $(AM_MAKEFLAGS) check TESTS="$(LONG_TESTS)" TEST_SUITE_LOG=test-suite-long.log
 
 # What users get wrong, and text in, text out.
-SCRIPT_TESTS += tests/cli/export.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
+SCRIPT_TESTS += tests/cli/export.sh tests/cli/golden.sh tests/cli/generate.sh tests/cli/plan_cuda.sh tests/golden/golden.sh
 
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz

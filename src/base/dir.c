@@ -80,6 +80,12 @@ static int at(const struct dir *in)
     return in ? in->fd : AT_FDCWD;
 }
 
+bool dir_is_folder(const char *path)
+{
+    struct stat s;
+    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
+}
+
 enum status dir_open(const char *path, struct dir *d, struct err *e)
 {
     struct stat s;

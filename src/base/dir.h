@@ -34,6 +34,8 @@ struct dir {
 /* The folder that a path of the user's own leads to. ST_MISSING: there is none, or something else; ST_IO: it cannot be opened, or is a
  * link to one that is not there. */
 enum status dir_open(const char *path, struct dir *d, struct err *e);
+/* Is there a folder of that path, or a link to one? */
+bool dir_is_folder(const char *path);
 /* A folder in a folder. ST_MISSING: there is none of that name; ST_IO. */
 enum { DIR_MAKE = 1 /* when it is missing */, DIR_LINK = 2 /* it may be a link to a folder */ };
 enum status dir_enter(const struct dir *in, const char *name, int flags, struct dir *d, struct err *e);

@@ -52,6 +52,24 @@ void listing_close(struct listing *l)
     dir_close(&l->run);
 }
 
+enum status chosen_open(const char *from, struct chosen *s, struct err *e)
+{
+    *s = (struct chosen){ .path = from, .is_run = dir_is_folder(from) };
+    if (!s->is_run)
+        return ST_OK;
+    TRY(listing_open(from, &s->l, e));
+    if (!s->l.entries.n)
+        return err_set(e, ST_MISSING, from, "found no checkpoints, expected a run directory or a checkpoint file");
+    s->path = s->l.entries.at[s->l.entries.n - 1].path;
+    return ST_OK;
+}
+
+void chosen_close(struct chosen *s)
+{
+    if (s->is_run)
+        listing_close(&s->l);
+}
+
 /* What the name does not say. A file that cannot be read is for `verify`. */
 static void list_more(const struct dir *folder, const char *path)
 {

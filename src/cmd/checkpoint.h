@@ -20,6 +20,21 @@ struct listing {
 enum status listing_open(const char *path, struct listing *l, struct err *e);
 void listing_close(struct listing *l);
 
+/* A checkpoint: the file that is named, or the newest one of a run directory. */
+struct chosen {
+    struct listing l;
+    bool is_run;
+    const char *path; /* borrowed */
+};
+/* ST_MISSING: a directory without any. It ends with chosen_close in any case. */
+enum status chosen_open(const char *from, struct chosen *s, struct err *e);
+void chosen_close(struct chosen *s);
+static inline const struct dir *chosen_folder(
+    const struct chosen *s) /* that it is in; NULL: a path of the user's own */
+{
+    return s->is_run ? &s->l.folder : NULL;
+}
+
 enum status checkpoint_import(const struct checkpoint_options *o, struct err *e);
 enum status checkpoint_export(const struct checkpoint_options *o, struct err *e);
 

@@ -70,12 +70,6 @@ static enum status copy_beside(const struct dir *in, const char *from, const str
     return ST_OK;
 }
 
-static bool is_folder(const char *path)
-{
-    struct stat s;
-    return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
-}
-
 static bool has_beside(const char *folder)
 {
     char path[PATH_MAX];
@@ -106,7 +100,7 @@ static enum status import_beside(const struct dir *run, const char *from, struct
 {
     struct dir folder;
     uint32_t n = 0;
-    if (!is_folder(from) || !has_beside(from))
+    if (!dir_is_folder(from) || !has_beside(from))
         return ST_OK;
     TRY(dir_enter(run, beside_folder, DIR_MAKE, &folder, e));
     enum status st = copy_beside(NULL, from, &folder, &n, e);
@@ -180,41 +174,16 @@ enum status checkpoint_import(const struct checkpoint_options *o, struct err *e)
 
 /* ---- export ----------------------------------------------------------------------------------------------------- */
 
-/* What is exported: a checkpoint, or the newest one of a run directory. */
-struct source {
-    struct listing l;
-    bool is_run;
-    const char *path;
-};
-
-static enum status source_open(const char *from, struct source *s, struct err *e)
-{
-    *s = (struct source){ .path = from, .is_run = is_folder(from) };
-    if (!s->is_run)
-        return ST_OK;
-    TRY(listing_open(from, &s->l, e));
-    if (!s->l.entries.n)
-        return err_set(e, ST_MISSING, from, "found no checkpoints, expected a run directory or a checkpoint file");
-    s->path = s->l.entries.at[s->l.entries.n - 1].path;
-    return ST_OK;
-}
-
-static void source_close(struct source *s)
-{
-    if (s->is_run)
-        listing_close(&s->l);
-}
-
-static enum status export_file(const struct source *s, const char *to, struct err *e)
+static enum status export_file(const struct chosen *s, const char *to, struct err *e)
 {
     TRY(file_differs(to, s->path, e));
-    TRY(safetensors_export(s->is_run ? &s->l.folder : NULL, s->path, to, e));
+    TRY(safetensors_export(chosen_folder(s), s->path, to, e));
     printf("%s: parameters of %s\n", to, s->path);
     return ST_OK;
 }
 
 /* Of --tokenizer, or what import has put into the run directory. */
-static enum status export_beside(const struct checkpoint_options *o, const struct source *s, const struct dir *to,
+static enum status export_beside(const struct checkpoint_options *o, const struct chosen *s, const struct dir *to,
                                  uint32_t *n, struct err *e)
 {
     struct dir folder;
@@ -234,12 +203,12 @@ static enum status export_beside(const struct checkpoint_options *o, const struc
 }
 
 /* config.json last: a directory that has one is whole. */
-static enum status fill_folder(const struct checkpoint_options *o, const struct source *s, const struct job *j,
+static enum status fill_folder(const struct checkpoint_options *o, const struct chosen *s, const struct job *j,
                                const json_t *config, const struct dir *to, struct err *e)
 {
     const struct safetensors_folder f = { .folder = to, .graph = &j->graph, .file_bytes = o->file_bytes };
     uint32_t n = 0;
-    TRY(safetensors_export_folder(s->is_run ? &s->l.folder : NULL, s->path, &f, e));
+    TRY(safetensors_export_folder(chosen_folder(s), s->path, &f, e));
     TRY(export_beside(o, s, to, &n, e));
     TRY(safetensors_write_json(to, "config.json", config, e));
     const char *type = json_string_value(json_object_get(config, "model_type"));
@@ -250,7 +219,7 @@ static enum status fill_folder(const struct checkpoint_options *o, const struct 
     return ST_OK;
 }
 
-static enum status export_folder(const struct checkpoint_options *o, const struct source *s, const struct job *j,
+static enum status export_folder(const struct checkpoint_options *o, const struct chosen *s, const struct job *j,
                                  struct err *e)
 {
     json_t *model = NULL, *config = NULL;
@@ -270,18 +239,18 @@ static enum status export_folder(const struct checkpoint_options *o, const struc
 
 enum status checkpoint_export(const struct checkpoint_options *o, struct err *e)
 {
-    struct source s;
+    struct chosen s;
     struct job j;
     TRY(need_output(o, o->job ? "DIR" : "model.safetensors", e));
     if (o->tokenizer && !o->job)
         return err_set(e, ST_USAGE, "checkpoint", "--tokenizer requires --job");
-    enum status st = source_open(o->common.operands.at[1], &s, e);
+    enum status st = chosen_open(o->common.operands.at[1], &s, e);
     if (st == ST_OK && !o->job)
         st = export_file(&s, o->out, e);
     if (st == ST_OK && o->job && (st = job_read(o->job, &j, e)) == ST_OK) {
         st = export_folder(o, &s, &j, e);
         job_release(&j);
     }
-    source_close(&s);
+    chosen_close(&s);
     return st;
 }

@@ -303,8 +303,48 @@ static void forward_block(const struct sequence *s, size_t h, size_t n)
     }
 }
 
+/* One query, all of whose keys are there: products of vectors. */
+static void forward_row(const struct sequence *s, size_t h)
+{
+    const struct vec *v = cpu_vec();
+    const size_t d = s->d, dv = s->dv_size, kv = h / s->group;
+    const float *q = row(&s->q, query_row(s, 0), h, d);
+    float p[BLOCK], *o = row(&s->o, 0, h, dv);
+    struct running run = { .v = v };
+    struct seen seen;
+    look(s, 0, 1, &seen);
+    memset(o, 0, dv * sizeof *o);
+    for (size_t k0 = seen.begin; k0 < seen.end_all; k0 += BLOCK) {
+        size_t n, first = k0 + visible(&seen, 0, k0, block_size(s->keys, k0), &n);
+        for (size_t i = 0; i < n; i++)
+            p[i] = s->scale * v->dot(q, row(&s->k, first + i, kv, d), d);
+        if (s->cap > 0)
+            v->cap(p, NULL, s->cap, n);
+        if (n > 0)
+            online_softmax(&run, 0, p, n, o, dv);
+        for (size_t i = 0; i < n; i++)
+            v->axpy(o, p[i], row(&s->v, first + i, kv, dv), dv);
+    }
+    if (s->sinks)
+        add_sink(v, s->sinks[h], &run, 0, o, dv);
+    v->scale(o, 1.0f / run.sum[0], o, dv);
+}
+
+static void attend_row(const struct op_args *a)
+{
+    const size_t heads = a->attrs->heads;
+    const struct sequence s = sequence(a, 0);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(heads *s.keys, s.d))
+    for (size_t h = 0; h < heads; h++)
+        forward_row(&s, h);
+}
+
 void cpu_attention_f(const struct op_args *a)
 {
+    if (a->generates && a->b == 1 && a->t == 1) {
+        attend_row(a);
+        return;
+    }
     const size_t blocks = query_blocks(a), heads = a->attrs->heads, tasks = op_sees_keys(a) ? a->b * heads * blocks : 0;
 #pragma omp parallel for schedule(dynamic) num_threads(cpu_team(cpu_rows(a), a->attrs->head_dim))
     for (size_t i = 0; i < tasks; i++) {

@@ -42,9 +42,15 @@ struct gemm {
     const void *bias;  /* (n), in place of start; or NULL */
     bool half;         /* all of it is bfloat16, not float32; sums are float32 */
     bool wide;         /* half: but C and start are float32 */
+    bool half_b;       /* B alone is bfloat16 */
+    bool few;          /* few rows are all there will be: B may be read once, as it lies, in another order of sums */
     bool far;          /* C is not read soon: a large one does not go through the caches */
 };
 void cpu_gemm(const struct gemm *g);
+
+/* The same where it is bound by reading B: a few rows of A times rows of B as it lies, each read once (gemv.c). */
+bool cpu_gemv_takes(const struct gemm *g);
+void cpu_gemv(const struct gemm *g);
 
 /* Before the first product by so many threads: chooses kernels and makes the threads' blocks, which belong to no plan, like the
  * buffers of a library. */

@@ -3,8 +3,21 @@
 
 #include "cpu/cpu.h"
 
+/* The table in bfloat16 beside float32. */
+static void embed_wide(const struct op_args *a)
+{
+    const size_t c = a->attrs->features;
+    for (size_t r = 0; r < cpu_rows(a); r++)
+        cpu_vec()->widen((float *)a->out[0] + r * c,
+                         (const uint16_t *)a->param[0] + (size_t)((const int32_t *)a->in[0])[r] * c, c);
+}
+
 void cpu_embed_f(const struct op_args *a)
 {
+    if (a->weights == IR_BF16) {
+        embed_wide(a);
+        return;
+    }
     const size_t c = a->attrs->features, rows = cpu_rows(a),
                  bytes = c * (cpu_half(a) ? sizeof(uint16_t) : sizeof(float));
     const struct ir_run words = op_words(a);

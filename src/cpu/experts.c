@@ -179,14 +179,16 @@ struct weight {
     const void *bias; /* (rows); NULL: none */
 };
 
-/* Of the parameters or their gradients: G, U, D of an expert. size: bytes of an element. */
+/* Of the parameters or their gradients: G, U, D of an expert. size: bytes of an element; of matrices that are bfloat16 beside float32,
+ * theirs. */
 static void weights(const struct experts *x, void *const *param, size_t e, size_t size, struct weight w[3])
 {
     const bool bias = x->a->attrs->flags & IR_BIAS;
+    const size_t bias_size = x->a->weights == IR_BF16 ? sizeof(float) : size;
     for (int i = 0; i < 3; i++) {
         const size_t rows = i == 2 ? x->c : x->f, columns = i == 2 ? x->f : x->c;
         w[i] = (struct weight){ (char *)param[i] + e * x->f * x->c * size, rows, columns,
-                                bias ? (char *)param[3 + i] + e * rows * size : NULL };
+                                bias ? (char *)param[3 + i] + e * rows * bias_size : NULL };
     }
 }
 
@@ -201,7 +203,9 @@ static void times_transposed(const struct experts *x, void *y, const void *in, c
                              .c = y,
                              .ldc = w->rows,
                              .bias = w->bias,
-                             .half = x->half });
+                             .half = x->half,
+                             .half_b = x->a->weights == IR_BF16,
+                             .few = x->a->generates });
 }
 
 /* Y (n,columns) = start + X (n,rows) W; x->sum is float32. */
@@ -242,7 +246,7 @@ void cpu_experts_f(const struct op_args *a)
     zero_unused(&x, a->out[0]);
     for (size_t e = 0; e < x.local; e++) {
         struct weight w[3];
-        weights(&x, a->param, e, x.size, w);
+        weights(&x, a->param, e, a->weights == IR_BF16 ? sizeof(uint16_t) : x.size, w);
         struct walk walk = { .expert = e };
         for (size_t row, n; next_run(&x, &walk, &row, &n);) {
             const void *in = element(&x, a->in[0], row * x.c);

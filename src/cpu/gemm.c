@@ -113,6 +113,7 @@ static void tile(const struct gemm *g, size_t i0, size_t m, size_t j0, size_t n)
 {
     const struct kernel *kernel = cpu_kernel_of(g->half);
     const size_t size = g->half ? sizeof(uint16_t) : sizeof(float);
+    const bool half_b = g->half || g->half_b;
     struct blocks *own = own_blocks();
     for (size_t k0 = 0; k0 < g->k; k0 += KERNEL_BLOCK) {
         const size_t k = g->k - k0 < KERNEL_BLOCK ? g->k - k0 : KERNEL_BLOCK;
@@ -120,8 +121,8 @@ static void tile(const struct gemm *g, size_t i0, size_t m, size_t j0, size_t n)
         const struct matrix a = kernel->pack_a(own->a, &from_a, m, k, g->half);
         for (size_t j = 0; j < n; j += KERNEL_COLUMNS) {
             const size_t columns = n - j < KERNEL_COLUMNS ? n - j : KERNEL_COLUMNS;
-            const struct matrix from_b = cpu_part(&g->b, k0, j0 + j, size);
-            const struct matrix b = kernel->pack_b(own->b, &from_b, k, columns, g->half);
+            const struct matrix from_b = cpu_part(&g->b, k0, j0 + j, half_b ? sizeof(uint16_t) : size);
+            const struct matrix b = kernel->pack_b(own->b, &from_b, k, columns, half_b);
             kernel->multiply(own->c[j / KERNEL_BLOCK] + j % KERNEL_BLOCK, &a, &b, m, columns, k, k0 > 0);
         }
     }
@@ -145,7 +146,9 @@ void cpu_gemm(const struct gemm *g)
 {
     if (g->m == 0 || g->n == 0)
         return;
-    if (cpu_isa() == ISA_BASE && !g->half)
+    if (cpu_gemv_takes(g))
+        cpu_gemv(g);
+    else if (cpu_isa() == ISA_BASE && !g->half && !g->half_b)
         cpu_blas_gemm(g);
     else
         gemm_tiles(g);

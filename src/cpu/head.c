@@ -164,6 +164,8 @@ static void product(const struct op_args *a, const void *x, size_t rows, const v
                              .c = logits,
                              .ldc = n,
                              .half = cpu_half(a),
+                             .half_b = a->weights == IR_BF16,
+                             .few = a->generates,
                              .wide = !a->train });
 }
 
@@ -301,9 +303,23 @@ static void split_losses(const struct op_args *a, double *loss, float *slice)
         hear_words(a, loss);
 }
 
+/* Logits that are asked for: all of them. */
+static void all_logits(const struct op_args *a)
+{
+    const size_t rows = cpu_rows(a), n = a->attrs->vocab;
+    product(a, a->in[0], rows, a->param[0], n, a->logits);
+    for (size_t r = 0; r < rows && shaped(a->attrs); r++)
+        for (size_t j = 0; j < n; j += PIECE)
+            shape(a, a->logits + r * n + j, NULL, j, n - j < PIECE ? n - j : PIECE);
+}
+
 void cpu_head_loss_f(const struct op_args *a)
 {
     const size_t rows = cpu_rows(a);
+    if (a->logits) {
+        all_logits(a);
+        return;
+    }
     double *loss = a->work, sum = 0;
     float *slice = (float *)((char *)a->work + round_up(rows * sizeof *loss, 64));
     const bool split = a->positions && a->positions->split == IR_WORDS;

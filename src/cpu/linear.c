@@ -23,7 +23,9 @@ static void product(const struct op_args *a, size_t row, size_t rows, const void
                                  .c = (char *)a->out[0] + row * out * size,
                                  .ldc = out,
                                  .bias = bias,
-                                 .half = cpu_half(a) });
+                                 .half = cpu_half(a),
+                                 .half_b = a->weights == IR_BF16,
+                                 .few = a->generates });
 }
 
 struct rows {

@@ -12,6 +12,7 @@ libpiper_cpu_la_SOURCES = \
 	src/cpu/embed.c \
 	src/cpu/experts.c \
 	src/cpu/gemm.c \
+	src/cpu/gemv.c \
 	src/cpu/head.c \
 	src/cpu/isa.c \
 	src/cpu/isa.h \

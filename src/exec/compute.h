@@ -81,6 +81,12 @@ struct op_args {
     /* False: no gradient will be asked for; save may be NULL and work serves instead. But where a kernel has phases it has all of save, except
      * for the logits of head_loss and the statistics of rmsnorm. */
     bool train;
+    /* Generation, on the host: so few rows that products are bound by reading parameters, whose elements are read once and where they
+     * lie. weights: IR_BF16 where matrices (ir_op_param_decays() of embed, linear, experts, head_loss) are bfloat16 beside float32
+     * operands; else 0. logits: head_loss writes them there, (rows,V) float32, and adds no loss; it reads no targets. */
+    bool generates;
+    uint32_t weights;
+    float *logits;
     uint32_t phase; /* of ir_op_phases(), which come in order on the same operands */
     /* NULL: whole sequences, (b,t) order, position i of token i, part 0 of 1. */
     const struct op_positions *positions;

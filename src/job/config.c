@@ -210,6 +210,32 @@ static enum status read_trace(const struct js *root, struct train_config *c, str
     return ST_OK;
 }
 
+static enum status read_samples(const struct js *root, struct train_config *c, struct err *e)
+{
+    struct js list, every;
+    int64_t tokens;
+    TRY(count_or(root, "sample_every", 0, &c->sample_every, e));
+    TRY(js_int_or(root, "sample_tokens", 1, TRAIN_SAMPLE_TOKENS, 64, &tokens, e));
+    c->sample_tokens = (uint64_t)tokens;
+    TRY(js_opt(root, "sample_prompts", &list, e));
+    if (list.v)
+        TRY(js_count(&list, &c->n_sample_prompts, e));
+    if (c->n_sample_prompts > TRAIN_PROMPTS_MAX)
+        return js_expected(&list, e, "at most %d texts", TRAIN_PROMPTS_MAX);
+    for (uint32_t i = 0; i < c->n_sample_prompts; i++) {
+        struct js v = js_at(&list, i);
+        const char *text;
+        TRY(js_str(&v, &text, e));
+        if (!*text || strlen(text) >= TRAIN_PROMPT_BYTES)
+            return js_expected(&v, e, "a text of 1 to %d bytes", TRAIN_PROMPT_BYTES - 1);
+        strcpy(c->sample_prompts[i], text);
+    }
+    TRY(js_opt(root, "sample_every", &every, e));
+    return c->sample_every && !c->n_sample_prompts
+               ? js_wrong(&every, e, "requires sample_prompts: a list of texts that the model is to continue")
+               : ST_OK;
+}
+
 static enum status read_dtype(const struct js *root, struct train_config *c, struct err *e)
 {
     static const enum ir_dtype types[] = { IR_F32, IR_BF16 };
@@ -277,6 +303,9 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
                                         "checkpoint_minutes",
                                         "checkpoint_keep",
                                         "checkpoint_keep_every",
+                                        "sample_every",
+                                        "sample_prompts",
+                                        "sample_tokens",
                                         "trace_steps",
                                         NULL };
     struct js root = js_root(train, file), v;
@@ -302,6 +331,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     TRY(js_num_or(&root, "checkpoint_minutes", 0, 1e6, c->checkpoint_minutes, &c->checkpoint_minutes, e));
     TRY(count_or(&root, "checkpoint_keep", 1, &c->checkpoint_keep, e));
     TRY(count_or(&root, "checkpoint_keep_every", 0, &c->checkpoint_keep_every, e));
+    TRY(read_samples(&root, c, e));
     TRY(read_trace(&root, c, e));
     return train_config_validate(c, file, e);
 }

@@ -158,6 +158,14 @@ static void mark(struct chatting *h, bool target)
         vec_add(&h->out->mask, target);
 }
 
+/* What the tokenizer puts before a text. */
+static void add_before(struct chatting *h)
+{
+    for (uint32_t k = 0; k < h->t->n_before; k++)
+        vec_add(&h->out->ids, h->t->before[k]);
+    mark(h, false);
+}
+
 static void add_token(struct chatting *h, const char *name, bool target)
 {
     if (!name)
@@ -211,6 +219,20 @@ static enum status add_said(struct chatting *h, const struct turn *turn, const c
     return st;
 }
 
+/* A turn up to its text; what stands right before it is left in `head`. */
+static enum status begin_turn(struct chatting *h, const struct turn *turn, struct text_bytes *head)
+{
+    add_token(h, turn->open, false);
+    text_bytes_add(head, turn->role, strlen(turn->role));
+    if (turn->close_role) {
+        TRY(add_words(h, head->at, head->n, false));
+        add_token(h, turn->close_role, false);
+        head->n = 0;
+    }
+    text_bytes_add(head, turn->head, strlen(turn->head));
+    return ST_OK;
+}
+
 static enum status add_turn(struct chatting *h, enum role role, const char *system, const char *text)
 {
     const struct turn *turn = &h->c->turns->turn[role];
@@ -219,14 +241,7 @@ static enum status add_turn(struct chatting *h, enum role role, const char *syst
     struct text_bytes head = { 0 };
     if (h->c->turns->trims)
         trim(&text, &n);
-    add_token(h, turn->open, false);
-    text_bytes_add(&head, turn->role, strlen(turn->role));
-    if (turn->close_role) {
-        TRY(add_words(h, head.at, head.n, false));
-        add_token(h, turn->close_role, false);
-        head.n = 0;
-    }
-    text_bytes_add(&head, turn->head, strlen(turn->head));
+    TRY(begin_turn(h, turn, &head));
     if (system) {
         text_bytes_add(&head, system, strlen(system));
         text_bytes_add(&head, h->c->turns->joins, strlen(h->c->turns->joins));
@@ -264,9 +279,7 @@ static enum status add_messages(struct chatting *h, const json_t *list, const ch
     bool answered = false;
     size_t i;
     const json_t *m;
-    for (uint32_t k = 0; k < h->t->n_before; k++)
-        vec_add(&h->out->ids, h->t->before[k]);
-    mark(h, false);
+    add_before(h);
     json_array_foreach(list, i, m)
     {
         enum role role;
@@ -312,4 +325,35 @@ enum status chat_encode(const struct chat_template *c, struct encoder *x, const 
         st = add_messages(&h, list, why);
     json_decref(doc);
     return st;
+}
+
+enum status chat_prompt(const struct chat_template *c, struct encoder *x, const struct tokenizer *t, const char *system,
+                        const char *user, struct token_ids *out, struct err *e)
+{
+    const struct turn *turn = &c->turns->turn[ROLE_ASSISTANT];
+    struct chat_tokens coded = { 0 };
+    struct text_bytes head = { 0 };
+    struct chatting h = { .c = c, .x = x, .t = t, .out = &coded, .e = e };
+    enum status st = ST_OK;
+    add_before(&h);
+    system = system ? system : c->system;
+    if (system && !c->turns->joins)
+        st = add_turn(&h, ROLE_SYSTEM, NULL, system);
+    if (st == ST_OK)
+        st = add_turn(&h, ROLE_USER, c->turns->joins ? system : NULL, user);
+    if (st == ST_OK)
+        st = begin_turn(&h, turn, &head);
+    if (st == ST_OK)
+        st = add_words(&h, head.at, head.n, false);
+    for (uint32_t i = 0; st == ST_OK && i < coded.ids.n; i++)
+        vec_add(out, coded.ids.at[i]);
+    text_bytes_free(&head);
+    chat_tokens_free(&coded);
+    return st;
+}
+
+uint32_t chat_template_end(const struct chat_template *c, const struct tokenizer *t)
+{
+    const char *end = c->turns->turn[ROLE_ASSISTANT].end;
+    return *end ? tokenizer_find(t, end) : t->end_of_text;
 }

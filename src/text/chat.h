@@ -38,4 +38,10 @@ enum status chat_encode(const struct chat_template *c, struct encoder *x, const 
                         const char *field, struct chat_tokens *out, const char **why, struct err *e);
 void chat_tokens_free(struct chat_tokens *c);
 
+/* Appends a conversation up to where the assistant begins to speak. system NULL: what the template has by itself. */
+enum status chat_prompt(const struct chat_template *c, struct encoder *x, const struct tokenizer *t, const char *system,
+                        const char *user, struct token_ids *out, struct err *e);
+/* The token that ends what an assistant says. */
+uint32_t chat_template_end(const struct chat_template *c, const struct tokenizer *t);
+
 #endif

@@ -281,6 +281,8 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
         TRY(save(t, e));
         o->stop = o->stop || train__stop_agreed(t); /* now a stop costs nothing more */
     }
+    if (train__sample_is_due(t))
+        TRY(train__sample(t, e));
     return train__eval_is_due(t) ? evaluate(t, &o->stop, e) : ST_OK;
 }
 

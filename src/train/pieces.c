@@ -62,6 +62,16 @@ void pieces_to_write(const struct plan *p, uint32_t rank, unsigned char *const b
     }
 }
 
+void pieces_to_look_at(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT], struct pieces *out)
+{
+    *out = (struct pieces){ 0 };
+    for (uint32_t b = 0; b < p->h->count[PLAN_S_BUCKETS]; b++) {
+        const struct bucket_view s = bucket_view_of(p, b, rank, base);
+        const struct checkpoint_piece at = { .data = state_at(&s, s.own).data };
+        add(p, rank, &p->buckets[b], s.own, &at, out);
+    }
+}
+
 /* Parameters that are read by way of float32. */
 static uint64_t by_way(const struct bucket_view *s)
 {

@@ -19,6 +19,8 @@ struct pieces {
 /* Every holder writes its own part of a bucket, so over all ranks each element is there once. The pieces point into the
  * arenas; where a snapshot is planned into that, and `copies` is what fills it. */
 void pieces_to_write(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT], struct pieces *out);
+/* The same parts, as they are between two steps, without moments: for who only looks. */
+void pieces_to_look_at(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT], struct pieces *out);
 /* Everything this rank holds: parameters, masters, moments. After the reading pieces_take() puts into place what could not
  * be read there directly. */
 void pieces_to_read(const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT], struct pieces *out);

@@ -39,6 +39,7 @@ enum train_spent {
     TRAIN_DATA,
     TRAIN_CHECKPOINTS, /* but for what updates wait for them */
     TRAIN_EVALUATIONS,
+    TRAIN_SAMPLES,
     TRAIN_COMPARISONS,
     TRAIN_SPENT
 };
@@ -93,6 +94,8 @@ struct train {
     struct load load;          /* rank 0 */
     double spent[TRAIN_SPENT]; /* seconds */
 
+    struct train_samples *samples; /* rank 0, where there are any */
+
     struct train_stop stop;
     double slowest_step, slowest_checkpoint, slowest_eval, slowest_batch; /* seconds; batch: of an evaluation */
     uint64_t allocations;                                                 /* made by the steps */
@@ -143,6 +146,11 @@ double train__sequences(const struct train *t, uint32_t list); /* of a run of a 
 bool train__eval_is_due(const struct train *t);
 double train__eval_seconds(const struct train *t);
 enum status train__evaluate(struct train *t, bool *stop, struct err *e);
+/* train/samples.c: texts that the model continues, in the log. Collective. open() refuses what cannot be later: ST_INPUT, ST_DEVICE. */
+bool train__sample_is_due(const struct train *t);
+enum status train__sample_open(struct train *t, struct err *e);
+enum status train__sample(struct train *t, struct err *e);
+void train__sample_close(struct train *t);
 /* train/stop.c: reasons to stop. The folder's lock, before anything is written there (rank 0); the limits of time, when the
  * log is open (rank 0). */
 enum status train__stop_lock(struct train *t, struct err *e);

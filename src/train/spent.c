@@ -11,7 +11,7 @@ struct row {
     double least, most;
     unsigned least_rank, most_rank;
 };
-enum { ROWS = 16 };
+enum { ROWS = 20 };
 
 void train__spend(struct train *t, enum train_spent on, double since)
 {
@@ -82,6 +82,7 @@ static uint32_t of_this_rank(const struct train *t, struct row *rows)
         rows[n++] = (struct row){ "steps, on the device", .seconds = t->spent[TRAIN_LISTS] };
     rows[n++] = (struct row){ "checkpoints", .seconds = t->spent[TRAIN_CHECKPOINTS] + exec_copy_waited(t->exec) };
     rows[n++] = (struct row){ "evaluations", .seconds = t->spent[TRAIN_EVALUATIONS] };
+    rows[n++] = (struct row){ "samples", .seconds = t->spent[TRAIN_SAMPLES] };
     rows[n++] = (struct row){ "comparison of replicas", .seconds = t->spent[TRAIN_COMPARISONS] };
     for (uint32_t i = 1; i < n; i++)
         sum += rows[i].seconds;

@@ -78,6 +78,7 @@ static enum status phases(struct train *t, struct err *e)
     watch_phase("resume");
     TRY(train__restore(t, e));
     TRY(train__save_open(t, e));
+    TRY(train__sample_open(t, e));
     if (world_rank() == 0)
         load_open(&t->load, &t->job.graph);
     enum status st = world_agree(world_rank() == 0 ? open_metrics(t, e) : ST_OK, e);
@@ -121,6 +122,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     watch_phase("end");
     watch_attach(NULL);
     train__save_close(&t);
+    train__sample_close(&t);
     replicas_close(t.replicas);
     exec_close(t.exec);
     feed_close(&t.feed);

@@ -128,7 +128,7 @@ enum { NOTHING, IN_PLACE, BESIDE, BIAS, STARTS };
 struct gemm_case {
     size_t m, n, k;
     int start;
-    bool half, wide;
+    bool half, wide, half_b, few;
 };
 
 /* One product with so many threads; C as it lies. */
@@ -152,6 +152,8 @@ static struct guarded run_gemm(const struct gemm_case *t, const struct operand *
                                                            : NULL,
                              .bias = t->start == BIAS ? start->stored.at : NULL,
                              .half = t->half,
+                             .half_b = t->half_b,
+                             .few = t->few,
                              .wide = t->wide });
     ck_assert(guarded_intact(&c));
     for (size_t i = 0; i + 1 < t->m && t->start != IN_PLACE; i++) /* between the rows */
@@ -164,7 +166,7 @@ static void try_gemm(const struct gemm_case *t)
     struct rng r = { t->m + t->n + t->k };
     const bool narrow = t->half && !t->wide;
     struct operand a = operand_new(&r, t->m, t->k, t->k & 1, t->half),
-                   b = operand_new(&r, t->k, t->n, t->n & 1, t->half);
+                   b = operand_new(&r, t->k, t->n, t->n & 1, t->half || t->half_b);
     struct operand start = operand_new(&r, t->m, t->n, false, t->start == BIAS ? t->half : narrow);
     if (t->start == BIAS && t->half != narrow) { /* C is wider than the bias */
         operand_free(&a);
@@ -201,6 +203,26 @@ START_TEST(gemm)
             for (int type = 0; type < 3; type++)
                 try_gemm(&(struct gemm_case){ shapes[i][0], shapes[i][1], shapes[i][2], start, .half = type > 0,
                                               .wide = type > 1 });
+}
+END_TEST
+
+/* B in bfloat16 beside float32; and few rows, for which B is read as it lies (where it lies so, n is odd and k even). */
+START_TEST(mixed)
+{
+    static const size_t shapes[][3] = { { 1, 51, 386 }, { 4, 131, 770 }, { 3, 3, 8 },    { 2, 1001, 64 }, { 1, 1, 2 },
+                                        { 5, 67, 40 },  { 33, 50, 385 }, { 1, 50, 386 }, { 400, 391, 20 } };
+    uint32_t taken = 0;
+    for (size_t i = 0; i < sizeof shapes / sizeof *shapes; i++)
+        for (int start = 0; start < STARTS; start++)
+            for (int way = 1; way < 4; way++) {
+                const size_t *s = shapes[i];
+                const struct gemm g = {
+                    .m = s[0], .a = { .turned = s[2] & 1 }, .b = { .turned = s[1] & 1 }, .few = way & 2
+                };
+                taken += cpu_gemv_takes(&g);
+                try_gemm(&(struct gemm_case){ s[0], s[1], s[2], start, .half_b = way & 1, .few = way & 2 });
+            }
+    ck_assert_uint_eq(taken, 5 * STARTS * 2);
 }
 END_TEST
 
@@ -263,6 +285,7 @@ int main(void)
     tcase_add_test(t, amx_on_a_model);
 #endif
     tcase_add_test(t, gemm);
+    tcase_add_test(t, mixed);
     tcase_add_test(t, block);
     tcase_add_test(t, conversions);
     suite_add_tcase(s, t);

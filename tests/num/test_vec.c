@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "base/number.h"
 #include "cpu/vec.h"
 #include "num/num.h"
 
@@ -121,6 +122,39 @@ START_TEST(lengths)
 }
 END_TEST
 
+/* Four rows at once, of every length, apart and the same. */
+START_TEST(rows)
+{
+    enum { MOST = 70 };
+    for (const struct vec *const *v = cpu_vec_all(); *v; v++)
+        for (size_t n = 0; n < MOST; n++) {
+            struct guarded a = guarded_new(n * 4), b = guarded_new(VEC_DOTS * n * 4), c = guarded_new(VEC_DOTS * n * 2);
+            float *x = a.at, *w = b.at, y[VEC_DOTS], z[VEC_DOTS];
+            uint16_t *h = c.at;
+            double want[VEC_DOTS] = { 0 };
+            for (size_t i = 0; i < n; i++)
+                x[i] = (float)((i * 37 + n) % 23) - 11;
+            for (size_t i = 0; i < VEC_DOTS * n; i++) {
+                w[i] = (float)(i % 7);
+                h[i] = number_to_bf16(w[i]);
+                want[i / n] += (double)x[i % n] * w[i];
+            }
+            (*v)->dots(y, x, w, n, n);
+            (*v)->dots_half(z, x, h, n, n);
+            for (int r = 0; r < VEC_DOTS; r++)
+                ck_assert(y[r] == (float)want[r] && z[r] == (float)want[r]);
+            (*v)->dots(y, x, w, 0, n);
+            (*v)->dots_half(z, x, h, 0, n);
+            for (int r = 0; r < VEC_DOTS; r++)
+                ck_assert(y[r] == (float)want[0] && z[r] == (float)want[0]);
+            ck_assert(guarded_intact(&a) && guarded_intact(&b) && guarded_intact(&c));
+            guarded_free(&a);
+            guarded_free(&b);
+            guarded_free(&c);
+        }
+}
+END_TEST
+
 /* The sets agree on what the kernels' tests see of the best one. */
 START_TEST(sets_agree)
 {
@@ -175,6 +209,7 @@ int main(void)
     tcase_add_test(t, exponential);
     tcase_add_test(t, activations);
     tcase_add_test(t, lengths);
+    tcase_add_test(t, rows);
     tcase_add_test(t, sets_agree);
     suite_add_tcase(s, t);
     SRunner *runner = srunner_create(s);

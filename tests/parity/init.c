@@ -91,8 +91,8 @@ static void initialize(struct model *m, struct exec *x, struct tensors *all)
 
 static void compare(const struct model *m, const char *name, const struct tensor *t)
 {
-    const double mean = model_number(t->want, INIT_MEAN), deviation = model_number(t->want, INIT_DEVIATION),
-                 count = model_number(t->want, INIT_COUNT);
+    const double mean = weights_number(t->want, INIT_MEAN), deviation = weights_number(t->want, INIT_DEVIATION),
+                 count = weights_number(t->want, INIT_COUNT);
     const double is = t->sum / t->n, spread = sqrt(fmax(t->squares / t->n - is * is, 0)),
                  error = sqrt(1 / t->n + 1 / count);
     const bool good = deviation > 0 ? fabs(is - mean) <= errors * deviation * error &&
@@ -126,7 +126,7 @@ static void compare_decay(const struct model *m, struct tensors *all)
     for (uint32_t i = 0; i < m->g.params.n; i++) {
         const struct tensor *t = tensor_of(m, i, all);
         const bool decays = m->g.params.at[i].decays;
-        if (t && decays != (model_number(t->want, INIT_DECAYS) > 0))
+        if (t && decays != (weights_number(t->want, INIT_DECAYS) > 0))
             model_fail(m, m->g.params.at[i].name, decays ? "decays, and should not" : "does not decay, and should");
     }
 }

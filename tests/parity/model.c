@@ -28,86 +28,34 @@ void model_fail(const struct model *m, const char *what, const char *why)
 
 /* ---- weights and tokens from nothing: the functions of make_parity.py --------------------------------------------- */
 
-static uint64_t mix(uint64_t x)
-{
-    x = (x ^ x >> 33) * UINT64_C(0xff51afd7ed558ccd);
-    x = (x ^ x >> 33) * UINT64_C(0xc4ceb9fe1a85ec53);
-    return x ^ x >> 33;
-}
-
-static uint64_t hash_name(const char *name)
-{
-    uint64_t h = UINT64_C(0xcbf29ce484222325);
-    for (; *name; name++)
-        h = (h ^ (unsigned char)*name) * UINT64_C(0x100000001b3);
-    return h;
-}
-
-static uint64_t hash_at(uint64_t name, uint64_t i)
-{
-    return mix(name ^ mix(i + 1));
-}
-
-double model_number(const json_t *of, size_t what)
-{
-    return json_number_value(json_array_get(of, what));
-}
-
-static float weight_at(uint64_t name, const json_t *of, uint64_t i)
-{
-    const double middle = model_number(of, MODEL_MIDDLE), most = model_number(of, MODEL_SPREAD);
-    const double x = (double)(hash_at(name, i) >> 40) / 8388608.0 - 1;
-    return (float)(middle + most * x);
-}
-
 void model_tokens(const struct model *m, uint32_t seed, uint64_t first, uint32_t n, int32_t *to)
 {
     char name[32];
     snprintf(name, sizeof name, "tokens %u", seed);
-    const uint64_t h = hash_name(name);
+    const uint64_t h = weights_hash_name(name);
     for (uint32_t i = 0; i < n; i++)
-        to[i] = (int32_t)(hash_at(h, first + i) % m->g.vocab);
+        to[i] = (int32_t)(weights_hash_at(h, first + i) % m->g.vocab);
 }
 
 /* ---- parameters and the tensors of files --------------------------------------------------------------------------- */
 
-void model_walk(const struct model *m, uint32_t param, model_element *f)
+void model_walk(const struct model *m, uint32_t param, weights_visit f)
 {
-    struct arena a;
-    arena_init(&a);
-    const struct ir_place place = ir_file_place(&m->g, param, &a);
-    const uint32_t *d = place.size, tensors = ir_place_tensors(&place, &m->g, param);
-    float *x = m->param[param];
-    for (uint32_t e = 0; e < tensors; e++) {
-        const char *name = ir_place_name(&place, e, &a);
-        const json_t *of = json_object_get(json_object_get(m->row, "tensors"), name);
-        if (!of) {
-            model_fail(m, name, "is no tensor of transformers' file");
-            continue;
-        }
-        const uint64_t h = hash_name(name);
-        for (uint64_t i = 0; i < d[0]; i++)
-            for (uint64_t k = 0; k < d[1]; k++)
-                for (uint64_t l = 0; l < d[2]; l++)
-                    f(x++, of, h, place.first + i * place.stride[0] + k * place.stride[1] + l * place.stride[2]);
-    }
-    arena_release(&a);
-}
-
-static void fill(float *x, const json_t *of, uint64_t name, uint64_t at)
-{
-    *x = weight_at(name, of, at);
+    const char *missing = weights_walk(&m->g, m->row, param, m->param[param], f);
+    if (missing)
+        model_fail(m, missing, "is no tensor of transformers' file");
 }
 
 static void fill_half(float *x, const json_t *of, uint64_t name, uint64_t at)
 {
-    *x = number_from_bf16(number_to_bf16(weight_at(name, of, at)));
+    weights_fill(x, of, name, at);
+    *x = number_from_bf16(number_to_bf16(*x));
 }
 
 void model_weights(struct model *m, bool half)
 {
     for (uint32_t i = 0; i < m->g.params.n; i++)
-        model_walk(m, i, half ? fill_half : fill);
+        model_walk(m, i, half ? fill_half : weights_fill);
 }
 
 /* ---- the job -------------------------------------------------------------------------------------------------------- */

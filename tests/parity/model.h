@@ -5,6 +5,7 @@
 #include "base/json.h"
 #include "exec/exec.h"
 #include "sched/sched.h"
+#include "weights.h"
 
 struct model {
     const json_t *row; /* of the model in parity.json */
@@ -33,19 +34,8 @@ enum status model_open(const struct model *m, const struct model_job *job, struc
 void model_fail(const struct model *m, const char *what, const char *why);
 extern uint32_t model_bad;
 
-enum { /* of a tensor's row: write() in make_parity.py */
-       MODEL_ELEMENTS,
-       MODEL_MIDDLE,
-       MODEL_SPREAD,
-       MODEL_LARGEST,
-       MODEL_PLACES,
-       MODEL_VALUES
-};
-double model_number(const json_t *tensor, size_t what);
-
-/* Calls f for every element of a parameter with its place in its tensor; `of` is the tensor's row, `name` a hash of its name. */
-typedef void model_element(float *x, const json_t *of, uint64_t name, uint64_t at);
-void model_walk(const struct model *m, uint32_t param, model_element *f);
+/* weights_walk() of a parameter, into m->param. */
+void model_walk(const struct model *m, uint32_t param, weights_visit f);
 
 void model_weights(struct model *m, bool half); /* into m->param; half: of numbers that bfloat16 has */
 /* Token t of sample s is at s (T+1) + t; a target is the token that follows. */

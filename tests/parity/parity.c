@@ -28,12 +28,12 @@ static double worst_here; /* of a tensor's samples */
 
 static void compare_sample(float *x, const json_t *of, uint64_t name, uint64_t at)
 {
-    const json_t *places = json_array_get(of, MODEL_PLACES), *is = json_array_get(of, MODEL_VALUES);
+    const json_t *places = json_array_get(of, WEIGHTS_PLACES), *is = json_array_get(of, WEIGHTS_VALUES);
     (void)name;
     for (size_t i = 0; i < json_array_size(places); i++) {
         if ((uint64_t)json_integer_value(json_array_get(places, i)) != at)
             continue;
-        const double off = fabs(*x - json_number_value(json_array_get(is, i))) / model_number(of, MODEL_LARGEST);
+        const double off = fabs(*x - json_number_value(json_array_get(is, i))) / weights_number(of, WEIGHTS_LARGEST);
         worst_here = off <= worst_here ? worst_here : off; /* NaN is worst */
     }
 }
@@ -46,7 +46,7 @@ static void check_tensors(const struct job *j)
     json_t *of;
     json_object_foreach(json_object_get(j->m.row, "tensors"), name, of)
     {
-        want += (uint64_t)model_number(of, MODEL_ELEMENTS);
+        want += (uint64_t)weights_number(of, WEIGHTS_ELEMENTS);
     }
     for (uint32_t i = 0; i < j->m.g.params.n; i++)
         have += ir_shape_elements(&j->m.g.params.at[i].shape);

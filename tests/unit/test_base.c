@@ -619,6 +619,7 @@ START_TEST(words_of_other_programs)
     static const char *const train[] = { "steps", "batch_size", "optimizer", "lr", "dtype", "trace_steps", NULL };
     static const char *const lr[] = { "kind", "peak", "warmup_steps", NULL };
     static const char *const types[] = { "float32", "bfloat16", NULL };
+    static const char *const says[] = { "prompt", "max-tokens", "temperature", NULL };
     static const struct {
         const char *typed;
         const char *const *words;
@@ -634,6 +635,7 @@ START_TEST(words_of_other_programs)
         { "bf16", types, "; did you mean \"bfloat16\"?" },
         { "bf16", train, "; did you mean \"dtype\"?" },
         { "zero_stage", train, "; the strategy has it: \"zero\" of layout or of replicate" },
+        { "max_new_tokens", says, "; did you mean \"max-tokens\"?" },
         { "batchsize", train, "; did you mean \"batch_size\"?" },
         { "xyzzy", train, "" },
     };

@@ -35,7 +35,8 @@ START_TEST(all_keys)
               "\"lr\":{\"kind\":\"cosine\",\"peak\":3e-4,\"min\":3e-5,\"warmup_steps\":10},\"clip_norm\":1.0," SIZES
               ",\"seed\":9,\"dtype\":\"bfloat16\",\"data\":\"tokens.h5\",\"shuffle\":false,"
               "\"eval_data\":\"val.h5\",\"eval_every\":50,\"checkpoint_every\":25,\"checkpoint_keep\":2,"
-              "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7]}") == ST_OK,
+              "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7],"
+              "\"sample_every\":20,\"sample_prompts\":[\"a\",\"b c\"],\"sample_tokens\":9}") == ST_OK,
         "%s", err.text);
     ck_assert_uint_eq(c.optimizer, OPT_ADAMW);
     ck_assert_double_eq(c.beta1, 0.8);
@@ -62,6 +63,9 @@ START_TEST(all_keys)
     ck_assert_double_eq(c.checkpoint_minutes, 0.5);
     ck_assert_uint_eq(c.n_trace_steps, 3);
     ck_assert_uint_eq(c.trace_steps[2], 7);
+    ck_assert_uint_eq(c.sample_every, 20);
+    ck_assert(c.n_sample_prompts == 2 && strcmp(c.sample_prompts[1], "b c") == 0);
+    ck_assert_uint_eq(c.sample_tokens, 9);
 }
 END_TEST
 
@@ -134,6 +138,10 @@ static const struct {
     { "{" SIZES ",\"checkpoint_keep\":0}", "$.checkpoint_keep: found 0" },
     { "{" SIZES ",\"trace_steps\":[2,2]}", "$.trace_steps[1]: found 2" },
     { "{" SIZES ",\"trace_steps\":[0]}", "$.trace_steps[0]: found 0" },
+    { "{" SIZES ",\"sample_every\":5}", "$.sample_every: requires sample_prompts" },
+    { "{" SIZES ",\"sample_prompts\":\"a\"}", "$.sample_prompts: found \"a\"" },
+    { "{" SIZES ",\"sample_prompts\":[\"\"]}", "$.sample_prompts[0]: found \"\", expected a text of 1 to 1023 bytes" },
+    { "{" SIZES ",\"sample_tokens\":0}", "$.sample_tokens: found 0" },
     { "{" SIZES ",\"seed\":-1}", "$.seed: found -1" },
 };
 

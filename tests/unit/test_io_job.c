@@ -44,6 +44,11 @@ static void sample_job(struct job *j)
     j->train.n_trace_steps = 2;
     j->train.trace_steps[0] = 1;
     j->train.trace_steps[1] = 7;
+    j->train.sample_every = 5;
+    j->train.sample_tokens = 9;
+    j->train.n_sample_prompts = 2;
+    strcpy(j->train.sample_prompts[0], "one");
+    strcpy(j->train.sample_prompts[1], "\xc3\xa9 two");
     j->model_file = "model.json";
     j->model_text = "{\n  \"model_type\": \"qwen3_moe\"\n}\n";
     j->strategy_file = "strategy.json";

@@ -1,0 +1,144 @@
+#include "cmd/asked.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <unistd.h>
+#ifdef _OPENMP
+#include <omp.h>
+#endif
+
+#include "base/parse.h"
+#include "exec/compute.h"
+#include "host/quota.h"
+#include "speak/tokens.h"
+
+const char *const asked_dtypes[] = { "float32", "bfloat16", NULL };
+
+enum ir_dtype asked_dtype(const char *word)
+{
+    return !word ? IR_COMPUTE : strcmp(word, asked_dtypes[0]) == 0 ? IR_F32 : IR_BF16;
+}
+
+/* ---- which model ------------------------------------------------------------------------------------------------- */
+
+/* False: there is no such file; path gets its name. */
+static bool has(const char *folder, const char *name, char path[DIR_PATH])
+{
+    const int n = snprintf(path, DIR_PATH, "%s/%s", folder, name);
+    return n > 0 && n < DIR_PATH && access(path, F_OK) == 0;
+}
+
+/* RUN of RUN/checkpoints/step-000100.h5, and of another file its folder. */
+static char *folder_of(const char *file)
+{
+    static const char checkpoints[] = "/checkpoints";
+    char *folder = mem_alloc(strlen(file) + 3), *slash;
+    strcpy(folder, file);
+    slash = strrchr(folder, '/');
+    if (!slash)
+        return strcpy(folder, strchr(file, '/') ? "/" : ".");
+    *slash = '\0';
+    const size_t n = strlen(folder), end = sizeof checkpoints - 1;
+    if (n > end && strcmp(folder + n - end, checkpoints) == 0)
+        folder[n - end] = '\0';
+    else if (strcmp(folder, checkpoints + 1) == 0)
+        strcpy(folder, ".");
+    return folder;
+}
+
+static enum status read_job(struct asked *a, const char *option, struct err *e)
+{
+    char path[DIR_PATH];
+    if (!option && !has(a->beside, "job.h5", path))
+        return ST_OK;
+    TRY(job_read(option ? option : path, &a->job, e));
+    a->has_job = true;
+    return ST_OK;
+}
+
+enum status asked_open(const char *from, const char *job, struct asked *a, struct err *e)
+{
+    char path[DIR_PATH];
+    *a = (struct asked){ .from = from };
+    a->is_folder = dir_is_folder(from) && has(from, "config.json", path);
+    if (a->is_folder) {
+        a->beside = mem_strdup(from);
+        return job ? read_job(a, job, e) : ST_OK;
+    }
+    TRY(chosen_open(from, &a->checkpoint, e));
+    a->beside = a->checkpoint.is_run ? mem_strdup(a->checkpoint.l.run.path) : folder_of(from);
+    return read_job(a, job, e);
+}
+
+void asked_close(struct asked *a)
+{
+    if (!a->is_folder && a->from)
+        chosen_close(&a->checkpoint);
+    if (a->has_job)
+        job_release(&a->job);
+    mem_free(a->beside);
+}
+
+enum status asked_load(const struct asked *a, uint32_t tokens, const struct speak_want *want, struct speak_model *m,
+                       struct err *e)
+{
+    if (a->is_folder)
+        return speak_load_folder(a->from, tokens, want, m, e);
+    return speak_load_checkpoint(chosen_folder(&a->checkpoint), a->checkpoint.path, want, m, e);
+}
+
+/* ---- tokenizer and ends ------------------------------------------------------------------------------------------- */
+
+static const char *data_of(const struct asked *a)
+{
+    for (uint32_t i = 0; a->has_job && i < a->job.train.data.n; i++)
+        if (access(a->job.train.data.at[i].path, R_OK) == 0)
+            return a->job.train.data.at[i].path;
+    return NULL;
+}
+
+/* Where import has put tokenizer and generation files. */
+static const char *files_of(const struct asked *a, char folder[DIR_PATH])
+{
+    snprintf(folder, DIR_PATH, "%.4000s%s", a->beside, a->is_folder ? "" : "/tokenizer");
+    return folder;
+}
+
+enum status asked_tokenizer(const struct asked *a, const char *option, const char *pattern, struct tokenizer **t,
+                            struct err *e)
+{
+    char folder[DIR_PATH];
+    *t = NULL;
+    if (option)
+        return tokenizer_open(option, pattern, t, e);
+    TRY(speak_tokenizer_in(files_of(a, folder), pattern, t, e));
+    return !*t && data_of(a) ? speak_tokenizer_of(data_of(a), pattern, t, e) : ST_OK;
+}
+
+enum status asked_ends(const struct asked *a, const struct tokenizer *t, struct token_ids *ends, struct err *e)
+{
+    char folder[DIR_PATH];
+    return speak_ends(files_of(a, folder), a->has_job ? a->job.model_text : NULL, t, ends, e);
+}
+
+/* ---- threads ------------------------------------------------------------------------------------------------------ */
+
+enum status asked_threads(uint64_t option, struct err *e)
+{
+    uint64_t n = option;
+    struct quota q;
+    if (!n)
+        TRY(parse_omp_threads(&n, e));
+    if (!n) {
+#ifdef _OPENMP
+        n = (uint64_t)omp_get_num_procs();
+#else
+        n = 1;
+#endif
+        quota_read("", &q);
+        if (q.cpus < (double)n)
+            n = q.cpus > 1 ? (uint64_t)floor(q.cpus) : 1;
+    }
+    compute_cpu.set_threads((int)n);
+    return ST_OK;
+}
