@@ -5,8 +5,9 @@ _Static_assert(sizeof(struct ir_edge) == 12, "an edge is 12 bytes");
 
 const char *ir_node_kind_name(enum ir_node_kind k)
 {
-    static const char *const names[IR_NODE_KINDS] = { "load",   "run",    "sum",   "move",    "border", "turn",
-                                                      "reduce", "gather", "sumsq", "scalars", "update" };
+    static const char *const names[IR_NODE_KINDS] = { "load",  "run",     "sum",           "move",   "border",
+                                                      "turn",  "reduce",  "reduce-copies", "gather", "gather-copies",
+                                                      "sumsq", "scalars", "update" };
     return k < IR_NODE_KINDS ? names[k] : "?";
 }
 

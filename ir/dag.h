@@ -16,11 +16,13 @@ enum ir_node_kind {
     IR_NODE_BORDER, /* what = index in dag.moves (from_set == to_set): a value crosses the border of a region, inside groups of
                            the set */
     IR_NODE_TURN, /* what = index in dag.moves: a value becomes blocks by heads before an all-to-all of them, or rows again behind it */
-    IR_NODE_REDUCE, /* what = bucket: reduction of its gradients over its holders; mb: of one microbatch ("reduce":"each") */
-    IR_NODE_GATHER,  /* what = bucket: all-gather of its parameters from its holders */
-    IR_NODE_SUMSQ,   /* what = bucket: sum of squares of a holder's part */
-    IR_NODE_SCALARS, /* all-reduce of loss, norm and counters over all ranks */
-    IR_NODE_UPDATE,  /* what = bucket */
+    IR_NODE_REDUCE, /* what = bucket: reduction of its gradients over its holders, or each group of them; mb: of one microbatch ("reduce":"each") */
+    IR_NODE_REDUCE_COPIES, /* what = bucket: of its shards, which their groups have reduced, over the copies */
+    IR_NODE_GATHER,        /* what = bucket: all-gather of its parameters from its holders, or a group of them */
+    IR_NODE_GATHER_COPIES, /* what = bucket: of its shards from their copies, each of which has updated a part */
+    IR_NODE_SUMSQ,         /* what = bucket: sum of squares of a holder's part */
+    IR_NODE_SCALARS,       /* all-reduce of loss, norm and counters over all ranks */
+    IR_NODE_UPDATE,        /* what = bucket */
     IR_NODE_KINDS
 };
 const char *ir_node_kind_name(enum ir_node_kind k);

@@ -36,7 +36,9 @@ static void node_name(const struct ir_dag *d, const struct ir_chunks *c, const s
                  g->tensors.at[d->moves.at[n->what].tensor].name);
         break;
     case IR_NODE_REDUCE:
+    case IR_NODE_REDUCE_COPIES:
     case IR_NODE_GATHER:
+    case IR_NODE_GATHER_COPIES:
     case IR_NODE_SUMSQ:
     case IR_NODE_UPDATE:
         snprintf(text, size, "bucket %u", n->what);
@@ -227,8 +229,9 @@ void ir_dag_dot(const struct ir_dag *d, const struct ir_chunks *c, const struct 
         if (n->mb != IR_NO_MB)
             fprintf(to, "\\nmb %u", n->mb);
         fprintf(to, "\",fillcolor=\"%s\"%s];\n", colour[n->kind == IR_NODE_RUN ? n->pass : IR_PASS_NONE],
-                n->kind == IR_NODE_MOVE || n->kind == IR_NODE_REDUCE || n->kind == IR_NODE_GATHER ? ",shape=ellipse"
-                                                                                                  : "");
+                n->kind == IR_NODE_MOVE || (n->kind >= IR_NODE_REDUCE && n->kind <= IR_NODE_GATHER_COPIES)
+                    ? ",shape=ellipse"
+                    : "");
     }
     for (uint32_t i = 0; i < d->edges.n; i++) {
         const struct ir_edge *e = &d->edges.at[i];

@@ -20,7 +20,7 @@
 #include "ir/optimizer.h"
 #include "ir/scalar.h"
 
-enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 3, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
+enum { PLAN_MAGIC = 0x50495031, PLAN_VERSION = 4, PLAN_NONE = UINT32_MAX, PLAN_COMPUTE_STREAM = 0 };
 
 /* ---- tables that concern devices ---- */
 
@@ -108,8 +108,10 @@ static inline bool zero_gathers_at_start(uint32_t zero)
 enum plan_rule { PLAN_RULE_OPTIMIZER, PLAN_RULE_BALANCE };
 
 /* A bucket: parameters that are reduced, gathered and updated together, flat, of one type. Elements [0, n_decay) decay. The flat
- * range is padded to a multiple of the holders; holder i owns elements [i*size/H, (i+1)*size/H) where sharded, and the same part is
- * its share of the norm everywhere. */
+ * range is padded to a multiple of the H holders. What is sharded is cut into equal shards: holder i has the i-th of H. With zero_group n
+ * device k of its group `shard` has the k-th of n, and the G = H/n devices that have the same one are its group `copies`. Of its shard
+ * device g of these owns the g-th of G equal parts (without zero_group: all of it): its share of the norm everywhere, what it writes into a
+ * checkpoint, and with state_all what it keeps optimizer state of and updates. */
 struct plan_bucket {
     uint32_t first_piece, n_pieces; /* in the shard map */
     uint32_t holders;               /* group: every device with a copy */
@@ -123,7 +125,20 @@ struct plan_bucket {
     /* byte offset in ARENA_SNAPSHOT of this holder's own part in float32: of the parameters, then of m and of v where it has
      * them, without gaps; UINT64_MAX: no snapshot is planned */
     uint64_t snapshot;
+    uint32_t
+        zero_group; /* devices that parameters, gradients and state are sharded over; 0: the holders, and what follows is 0 */
+    uint32_t shard, copies; /* groups */
+    uint32_t state_all;     /* 1: state is sharded over all holders */
 };
+/* Elements of a shard, and of the part that a holder updates where state is sharded. */
+static inline uint64_t plan_shard_elements(const struct plan_bucket *b, uint32_t holders)
+{
+    return b->elements / (b->zero_group ? b->zero_group : holders);
+}
+static inline uint64_t plan_state_elements(const struct plan_bucket *b, uint32_t holders)
+{
+    return b->state_all ? b->elements / holders : plan_shard_elements(b, holders);
+}
 /* The part of a parameter that a device holds, and its place: `count` elements of the logical tensor (row-major) at `offset` of the
  * bucket. With split 1 the whole tensor. With split > 1 the tensor is cut into `split` blocks, and device number i of its set of
  * group `owners`, of which there are `size`, holds block k = i*split/size, rounded down. run 0: blocks of `count` elements one
@@ -140,9 +155,9 @@ struct plan_piece {
 
 /* ---- programs ---- */
 
-/* OWN: the base is this holder's part of a bucket that stands there whole: elements [i*size/H, (i+1)*size/H); of a gather of numbers, this
- * member's. */
-enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_OWN = 4 };
+/* OWN: the base is this holder's shard of a bucket that stands there whole; of a gather of numbers, this member's. PART: what this
+ * holder owns of its shard, which stands there alone or, with OWN, in the whole bucket. */
+enum plan_access { PLAN_READ = 1, PLAN_WRITE = 2, PLAN_OWN = 4, PLAN_PART = 8 };
 struct plan_slot {
     uint64_t bytes;
     uint32_t access; /* bits: what the program does with it */
@@ -236,9 +251,10 @@ enum plan_op {
     PLAN_RECV, /* base 0 from `peer_set`[my index in my_set] */
     PLAN_EXCHANGE, /* send base 0 and receive base 1 at once: both sets are of this class. To peer_set[my index in my_set],
                             from my_set[my index in peer_set] */
-    PLAN_ALL_REDUCE,     /* base 0 in place, over the channel */
-    PLAN_REDUCE_SCATTER, /* base 0 (count*size) to base 1 (count), which may be this member's part of base 0 */
-    PLAN_ALL_GATHER,     /* base 0 (count) to base 1 (count*size); base 0 may be this member's part of base 1 */
+    PLAN_ALL_REDUCE, /* base 0 in place, over the channel */
+    PLAN_REDUCE_SCATTER, /* base 0 (count*size) to base 1 (count), which may be this member's part of base 0. Of gradients: over the
+                            holders, or with zero_group within a group, then over copies */
+    PLAN_ALL_GATHER, /* base 0 (count) to base 1 (count*size); base 0 may be this member's part of base 1 */
     PLAN_ADD, /* base 0 += base 1, count float32; base 0 `first`: base 0 = base 1. On the stream of a reduction */
     PLAN_ALL_TO_ALL, /* base 0 to base 1, count elements per member */
     PLAN_ALL_TO_ALL_V, /* base 0 to base 1, rows of count elements; as many for each member as its counts add up to: base 2 of

@@ -162,7 +162,8 @@ static enum status check_groups(const struct plan *p, uint32_t *group_size, stru
 /* Bytes of one copy of a bucket in an arena: whole, or the holder's share from level `level` (enum plan_zero) on. */
 static uint64_t bucket_bytes(const struct plan_bucket *b, uint32_t holders, uint32_t level, uint32_t element)
 {
-    return (b->zero >= level ? b->elements / holders : b->elements) * element;
+    uint64_t share = level == ZERO_STATE ? plan_state_elements(b, holders) : plan_shard_elements(b, holders);
+    return (b->zero >= level ? share : b->elements) * element;
 }
 
 static uint64_t param_bytes(const struct plan_bucket *b, uint32_t holders)
@@ -197,6 +198,27 @@ static enum status check_pieces(const struct plan *p, uint32_t bucket, struct er
     return ST_OK;
 }
 
+/* holders: of the bucket, whose elements they divide. */
+static enum status check_zero_group(const struct plan *p, uint32_t i, const uint32_t *group_size, uint32_t holders,
+                                    struct err *e)
+{
+    const struct plan_bucket *b = &p->buckets[i];
+    const uint64_t groups = p->h->count[PLAN_S_GROUPS];
+    if (!b->zero_group) {
+        NEED(!b->shard && !b->copies && !b->state_all, e,
+             "bucket %u: no zero_group, but groups %u and %u, state_all %u", i, b->shard, b->copies, b->state_all);
+        return ST_OK;
+    }
+    NEED(b->zero && b->zero_group > 1 && b->zero_group < holders && holders % b->zero_group == 0, e,
+         "bucket %u: zero %u in groups of %u of %u holders", i, b->zero, b->zero_group, holders);
+    NEED(b->shard < groups && b->copies < groups && b->state_all <= 1, e, "bucket %u: groups %u and %u, state_all %u",
+         i, b->shard, b->copies, b->state_all);
+    NEED(group_size[b->shard] == b->zero_group && group_size[b->copies] == holders / b->zero_group, e,
+         "bucket %u: groups %u and %u have %u and %u members, expected %u and %u", i, b->shard, b->copies,
+         group_size[b->shard], group_size[b->copies], b->zero_group, holders / b->zero_group);
+    return ST_OK;
+}
+
 static enum status check_buckets(const struct plan *p, const uint32_t *group_size, uint32_t n_params, struct err *e)
 {
     const uint64_t *arena = p->h->arena_bytes;
@@ -212,6 +234,7 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
         NEED(b->elements <= huge && b->elements % h == 0 && b->n_decay <= b->elements, e,
              "bucket %u: %" PRIu64 " elements, %" PRIu64 " decay, %u in the replica group", i, b->elements, b->n_decay,
              h);
+        TRY(check_zero_group(p, i, group_size, h, e));
         NEED(inside(b->param, param_bytes(b, h), arena[ARENA_PARAMS]), e, "bucket %u: parameters beyond their arena",
              i);
         NEED(b->type == IR_F32 || b->type == IR_BF16, e, "bucket %u: type %u, expected float32 or bfloat16", i,
@@ -338,11 +361,12 @@ static enum status check_bucket_base(struct walk *w, uint32_t i, uint32_t k, uin
 {
     const struct plan *p = w->p;
     const struct plan_base *b = &p->bases[p->instrs[i].first_base + k];
-    bool own = b->access & PLAN_OWN;
-    if (b->buffer == PLAN_NONE && !own)
+    const bool own = b->access & PLAN_OWN, part = b->access & PLAN_PART;
+    if (b->buffer == PLAN_NONE && !own && !part)
         return ST_OK;
     NEED(b->buffer < p->h->count[PLAN_S_BUCKETS], w->e, "instruction %u: base %u: bucket %u", i, k, b->buffer);
-    NEED(!own || b->arena <= ARENA_GRADS, w->e, "instruction %u: base %u: own part of arena %u", i, k, b->arena);
+    NEED((!own && !part) || b->arena <= ARENA_GRADS, w->e, "instruction %u: base %u: own part of arena %u", i, k,
+         b->arena);
     if (b->arena > ARENA_GRADS)
         return ST_OK;
     const struct plan_bucket *u = &p->buckets[b->buffer];
@@ -352,8 +376,12 @@ static enum status check_bucket_base(struct walk *w, uint32_t i, uint32_t k, uin
     NEED(b->offset >= at && inside(b->offset - at, bytes, size), w->e,
          "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " leave bucket %u", i, k, bytes, b->offset,
          b->buffer);
-    NEED(!own || (b->offset == at && size % holders == 0 && bytes == size / holders), w->e,
-         "instruction %u: base %u: %" PRIu64 " bytes are not one member's part of bucket %u", i, k, bytes, b->buffer);
+    const bool whole = b->arena == ARENA_PARAMS ? !zero_shards_params(u->zero) : !zero_shards_grads(u->zero);
+    const uint64_t want = part ? u->elements / holders : plan_shard_elements(u, holders);
+    const uint32_t element = b->arena == ARENA_PARAMS ? ir_dtype_size(u->type, u->type) : (uint32_t)sizeof(float);
+    NEED((!own && !part) || (b->offset == at && bytes == want * element && own == whole && (!part || u->zero_group)),
+         w->e, "instruction %u: base %u: %" PRIu64 " bytes are not one member's part of bucket %u", i, k, bytes,
+         b->buffer);
     return ST_OK;
 }
 
@@ -362,7 +390,7 @@ static enum status check_base(struct walk *w, uint32_t i, uint32_t k, uint64_t b
     const struct plan *p = w->p;
     const struct plan_instr *in = &p->instrs[i];
     const struct plan_base *b = &p->bases[in->first_base + k];
-    NEED(b->arena < ARENA_COUNT && b->first <= 1 && b->access <= (PLAN_READ | PLAN_WRITE | PLAN_OWN), w->e,
+    NEED(b->arena < ARENA_COUNT && b->first <= 1 && b->access <= (PLAN_READ | PLAN_WRITE | PLAN_OWN | PLAN_PART), w->e,
          "instruction %u: base %u: arena %u, first %u, access %u", i, k, b->arena, b->first, b->access);
     NEED(inside(b->offset, bytes, p->h->arena_bytes[b->arena]), w->e,
          "instruction %u: base %u: %" PRIu64 " bytes at %" PRIu64 " are not inside arena %u", i, k, bytes, b->offset,
@@ -370,8 +398,8 @@ static enum status check_base(struct walk *w, uint32_t i, uint32_t k, uint64_t b
     if (b->arena != ARENA_WORK)
         return check_bucket_base(w, i, k, bytes);
     const bool numbers = in->op == PLAN_ALL_GATHER && k == 0 && p->h->share; /* of the members, each its own */
-    NEED(b->buffer < p->h->count[PLAN_S_BUFFERS] && (numbers || !(b->access & PLAN_OWN)), w->e,
-         "instruction %u: base %u: buffer %u, access %u", i, k, b->buffer, b->access);
+    NEED(b->buffer < p->h->count[PLAN_S_BUFFERS] && (numbers || !(b->access & PLAN_OWN)) && !(b->access & PLAN_PART),
+         w->e, "instruction %u: base %u: buffer %u, access %u", i, k, b->buffer, b->access);
     const struct plan_buffer *f = &p->buffers[b->buffer];
     NEED(f->list == w->list, w->e, "instruction %u: base %u: buffer %u belongs to list %u", i, k, b->buffer, f->list);
     NEED(b->offset >= f->offset && inside(b->offset - f->offset, bytes, f->bytes), w->e,

@@ -360,6 +360,7 @@ static enum status parse_base(struct parser *parser, struct plan_base *b)
     b->access = take(parser, "r") ? PLAN_READ : 0;
     b->access |= take(parser, "w") ? PLAN_WRITE : 0;
     b->access |= take(parser, "o") ? PLAN_OWN : 0;
+    b->access |= take(parser, "p") ? PLAN_PART : 0;
     b->first = take(parser, "!");
     return ST_OK;
 }

@@ -189,8 +189,8 @@ static void print_instr(const struct printer *printer, uint32_t number, const st
             fputc('-', printer->f);
         else
             fprintf(printer->f, "%u", b->buffer);
-        fprintf(printer->f, ":%s%s%s%s", b->access & PLAN_READ ? "r" : "", b->access & PLAN_WRITE ? "w" : "",
-                b->access & PLAN_OWN ? "o" : "", b->first ? "!" : "");
+        fprintf(printer->f, ":%s%s%s%s%s", b->access & PLAN_READ ? "r" : "", b->access & PLAN_WRITE ? "w" : "",
+                b->access & PLAN_OWN ? "o" : "", b->access & PLAN_PART ? "p" : "", b->first ? "!" : "");
     }
     print_remark(printer, in);
     fputc('\n', printer->f);

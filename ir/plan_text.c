@@ -125,6 +125,10 @@ const struct plan_field plan_bucket_fields[] = {
     U(plan_bucket, m),
     U(plan_bucket, v),
     U(plan_bucket, snapshot),
+    U(plan_bucket, zero_group),
+    U(plan_bucket, shard),
+    U(plan_bucket, copies),
+    U(plan_bucket, state_all),
     END,
 };
 const struct plan_field plan_piece_fields[] = {

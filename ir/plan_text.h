@@ -11,7 +11,7 @@
  *   kernel 8 op=sum pass=BI graph_op=- tensor=5 in0=2+0 in1=3+0 out0=2+0   parts of the gradient of tensor 5
  *   list 0 name=15 ...                  and below it its instructions
  *   instr 4 op=RUN pass=F mb=0 what=3 waits=1,2 bases=work+0@5:rw,grads+64@0:rw!
- *                                       bases: arena+offset@buffer:access (r, w, o: own part), `!`: first
+ *                                       bases: arena+offset@buffer:access (r, w, o: own shard, p: own part), `!`: first
  *   buffer 5 ...
  *
  * Numbers of records are positions, relative to the owner for slots, kernels and instructions (waits name them). What

@@ -4,6 +4,7 @@
  * and each type that they have, and its state one beside it. A parameter that several sub-chunks use is a bucket of its own. The holders
  * of a bucket are all devices of all classes that run one of those sub-chunks, for whatever reason: replicas and tied stages are one
  * mechanism. Needs: sub-chunks, classes. */
+#include <inttypes.h>
 #include <stdlib.h>
 
 #include "sched/passes.h"
@@ -36,6 +37,7 @@ static void finish_classes(struct sched *s, struct bucket *b)
     if (b->shard != IR_NONE)
         b->holders = s->directives.at[b->shard].n_shard_sets;
     b->holders /= b->blocks;
+    b->group = b->holders;
 }
 
 /* Parameters that decay first; each starts at the target's alignment; the end is padded so that
@@ -80,6 +82,51 @@ static bool every_microbatch(const struct sched *s, const struct bucket *b, uint
     return found == b->n_classes * m;
 }
 
+/* Members of a zero group that hold the same block of experts, or of heads that context groups split further: a group is so many
+ * neighbouring devices as hold one block of the other parameters zero_group times. 1: each holds another block. */
+static enum status block_group(struct sched *s, const struct bucket *b, uint32_t chunk, const struct directive *d,
+                               uint32_t *group, struct err *e)
+{
+    const bool experts = b->shard != IR_NONE;
+    const uint64_t n = experts ? expert_parts(s, chunk) : b->blocks, span = (uint64_t)d->zero_group * s->share.tensor;
+    char text[160];
+    chunk_text(s, chunk, text, sizeof text);
+    if (span % n && n % span)
+        return js_wrong(&d->js, e,
+                        "zero_group %u is %" PRIu64
+                        " devices, which is neither a multiple nor a divisor of the %" PRIu64 " %s of %s",
+                        d->zero_group, span, n, experts ? "of an expert group" : "that share the heads", text);
+    *group = span > n ? (uint32_t)(span / n) : 1;
+    if (b->holders % *group)
+        return js_wrong(&d->js, e, "zero_group %u has %u of the %u holders of the %s of %s, which it must divide",
+                        d->zero_group, *group, b->holders, experts ? "experts" : "heads", text);
+    return ST_OK;
+}
+
+/* What is sharded, and over whom. Several classes use a tied parameter at different times: they gather it together, at the start of the
+ * step, all of its holders. */
+static enum status set_zero(struct sched *s, struct bucket *b, uint32_t chunk, const struct directive *d, struct err *e)
+{
+    char text[160];
+    b->zero = b->holders == 1 ? ZERO_NONE : b->n_classes > 1 && d->zero ? ZERO_STATE : d->zero;
+    if (!d->zero_group || b->n_classes > 1)
+        return ST_OK;
+    uint32_t group = d->zero_group;
+    if (b->shard != IR_NONE || b->blocks > s->share.tensor)
+        TRY(block_group(s, b, chunk, d, &group, e));
+    else if (b->holders % group)
+        return js_wrong(&d->js, e, "zero_group %u does not divide the %u holder%s of %s", group, b->holders,
+                        b->holders == 1 ? "" : "s", chunk_text(s, chunk, text, sizeof text));
+    if (group > 1) {
+        b->group = group;
+        b->state_all = d->zero_all && group < b->holders;
+        return ST_OK;
+    }
+    b->zero = d->zero_all && b->holders > 1 ? ZERO_STATE : ZERO_NONE; /* there is nobody in the group to shard with */
+    b->reduce_each = b->reduce_each && js_has(&d->js, "reduce");
+    return ST_OK;
+}
+
 /* Copies that nothing keeps equal would drift apart: several replicas of a chunk with parameters need replicate. */
 static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk, struct err *e)
 {
@@ -87,12 +134,13 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
     const struct directive *d = r == IR_NONE ? NULL : &s->directives.at[r];
     b->reduce_stream = d ? d->reduce_stream : s->stream_of[chunk];
     b->gather_stream = d ? d->gather_stream : 0;
+    b->set = d && d->set != IR_NO_SET ? d->set : s->set_of[chunk * s->microbatches];
     if (d && b->holders > 1 && !b->state) {
         b->reduce_each = d->reduce_each && (b->n_classes == 1 || every_microbatch(s, b, (uint32_t)(b - s->buckets.at)));
         b->prefetch = d->prefetch;
-        /* several classes use a tied parameter at different times: they gather it together, at the start of the step */
-        b->zero = b->n_classes > 1 && zero_shards_grads(d->zero) ? ZERO_STATE : d->zero;
     }
+    if (d && !b->state)
+        TRY(set_zero(s, b, chunk, d, e));
     if (d || s->replicas == 1) /* (shared sequences have a directive) */
         return ST_OK;
     char text[160], set[160];

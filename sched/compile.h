@@ -24,11 +24,28 @@ struct bucket {
     enum ir_dtype type;         /* of its parameters: IR_F32 or IR_BF16 */
     bool state;                 /* no gradients and no optimizer: a rule moves it on every holder alike */
     uint32_t holders;           /* devices with the same parameters */
+    uint32_t group;  /* of them, that what is sharded is sharded over: neighbours in the order of the set; else all */
+    uint32_t set;    /* device set whose order says who neighbours whom */
+    bool state_all;  /* optimizer state is sharded over all holders */
     uint32_t shard;  /* index in directives; IR_NONE: no experts. Else a device holds 1/ep of the experts, and
                                    the holders are those with the same block in all groups */
     uint32_t blocks; /* 1: whole parameters. Else a member of a tensor group holds one of so many blocks of each, and
                                    the holders are those with the same block in all tensor groups */
 };
+/* Elements of a shard, and of what a holder updates. */
+static inline uint64_t bucket_shard(const struct bucket *b)
+{
+    return b->elements / b->group;
+}
+static inline uint64_t bucket_state(const struct bucket *b)
+{
+    return !zero_shards_state(b->zero) ? b->elements : b->state_all ? b->elements / b->holders : bucket_shard(b);
+}
+/* Several holders have the same shard. */
+static inline bool bucket_has_copies(const struct bucket *b)
+{
+    return b->group < b->holders;
+}
 /* The part of a parameter that a device holds: struct plan_piece. */
 struct param_cut {
     uint32_t blocks;

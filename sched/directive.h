@@ -42,6 +42,8 @@ struct directive {
     uint32_t reduce_stream, gather_stream;  /* replicate */
     struct ir_cut_rule cut;                 /* replicate */
     uint32_t zero;                          /* replicate */
+    uint32_t zero_group;                    /* replicate: holders that share a group; 0: all */
+    bool zero_all;                          /* replicate: optimizer state over all holders, whatever zero_group says */
     bool reduce_each;                       /* replicate */
     uint32_t prefetch;                      /* replicate */
     uint32_t microbatches;                  /* split */

@@ -64,7 +64,9 @@ static uint32_t stream_in(const struct fit *f, const struct ir_node *n)
     case IR_NODE_RUN:
         return f->s->sets.at[n->set].class_id == f->class_id ? ring_stream(f->s, n) : IR_NONE;
     case IR_NODE_REDUCE:
+    case IR_NODE_REDUCE_COPIES:
     case IR_NODE_GATHER:
+    case IR_NODE_GATHER_COPIES:
         return holds(f->s, n->what, f->class_id) ? n->stream : IR_NONE;
     case IR_NODE_SCALARS:
         return f->s->ranks > 1 ? 0 : IR_NONE;

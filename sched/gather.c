@@ -1,21 +1,28 @@
 /* Gathers of sharded parameters (piper-strategy(5), replicate, zero).
  *
  * Under zero 1 and 2 every holder has updated its part: pass_gather makes all of them whole again at the start of the next
- * step, in order of first use, under the first forwards. Under zero 3 a holder keeps its part only: pass_gather_use, which
+ * step, in order of first use, under the first forwards. Where state is sharded over the copies of a shard too ("zero_optimizer":"all"),
+ * a shard is made whole from its copies before, once a step. Under zero 3 a holder keeps its part only: pass_gather_use, which
  * needs the order of compute of a class, gathers a bucket before a pass that reads it; neighbouring passes of a bucket share
  * one gather; with prefetch n a gather is dispatched where the n-th gather before it is first used, so n+1 whole buckets are
  * alive. Nothing is gathered for BW: it reads no parameter, also where BI has computed the forward again. What a region of shared
  * sequences gathered for its forward is gathered again for its backward there too. */
 #include "sched/passes.h"
 
-static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket)
+static uint32_t gather_node(struct sched *s, struct ir_dag *d, uint32_t bucket, enum ir_node_kind kind)
 {
-    return ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_GATHER,
+    return ir_dag_node(d, (struct ir_node){ .kind = (uint8_t)kind,
                                             .pass = IR_PASS_NONE,
                                             .mb = IR_NO_MB,
                                             .what = bucket,
                                             .set = IR_NO_SET,
                                             .stream = (uint16_t)s->buckets.at[bucket].gather_stream });
+}
+
+/* Of the shard, from its copies; IR_NONE where each of them has updated all of it. */
+static uint32_t gather_copies(struct sched *s, struct ir_dag *d, uint32_t bucket)
+{
+    return s->buckets.at[bucket].state_all ? gather_node(s, d, bucket, IR_NODE_GATHER_COPIES) : IR_NONE;
 }
 
 static bool uses_bucket(const struct sched *s, const struct ir_sub *sub, uint32_t bucket)
@@ -30,8 +37,15 @@ static void gather_at_start(struct sched *s, struct ir_dag *d)
 {
     uint32_t *node = mem_alloc((s->buckets.n + 1) * sizeof *node), n = d->nodes.n;
     uint32_t *told = mem_alloc((s->buckets.n + 1) * sizeof *told); /* the last node that has its edge, plus one */
-    for (uint32_t b = 0; b < s->buckets.n; b++)
-        node[b] = zero_gathers_at_start(s->buckets.at[b].zero) ? gather_node(s, d, b) : IR_NONE;
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        node[b] = IR_NONE;
+        if (!zero_gathers_at_start(s->buckets.at[b].zero))
+            continue;
+        const uint32_t copies = gather_copies(s, d, b);
+        node[b] = gather_node(s, d, b, IR_NODE_GATHER);
+        if (copies != IR_NONE)
+            ir_dag_edge(d, copies, node[b], IR_EDGE_AFTER, 0);
+    }
     for (uint32_t i = 0; i < n; i++) {
         struct ir_node x = d->nodes.at[i];
         if (x.kind != IR_NODE_RUN || x.pass != IR_PASS_F)
@@ -81,7 +95,8 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
 struct use {
     uint32_t bucket, begin; /* begin: position in the class's compute order of its first pass */
     uint32_t node;
-    uint32_t run; /* of what a region gathers again: the first that reads it */
+    uint32_t copies; /* node before it, which makes the shard whole; IR_NONE */
+    uint32_t run;    /* of what a region gathers again: the first that reads it */
 };
 struct class_order {
     VEC(uint32_t); /* RUN nodes of the class in order */
@@ -115,8 +130,11 @@ static void find_uses3(struct sched *s, struct ir_dag *d, const struct class_ord
                 continue;
             bool goes_on = last[b] != IR_NONE && (last[b] + 1 == reader || same_piece(s, &n, &d->nodes.at[run_of[b]]));
             if (!goes_on) {
-                current[b] = gather_node(s, d, b);
-                vec_add(uses, ((struct use){ b, i, current[b], IR_NONE }));
+                const uint32_t copies = last[b] == IR_NONE ? gather_copies(s, d, b) : IR_NONE;
+                current[b] = gather_node(s, d, b, IR_NODE_GATHER);
+                vec_add(uses, ((struct use){ b, i, current[b], copies, IR_NONE }));
+                if (copies != IR_NONE)
+                    ir_dag_edge(d, copies, current[b], IR_EDGE_AFTER, 0);
             }
             ir_dag_edge(d, current[b], runs->at[i], IR_EDGE_AFTER, 0);
             last[b] = reader;
@@ -216,7 +234,7 @@ static struct use gather_again(const struct sched *s, struct ir_dag *d, const st
     ir_dag_edge(d, again, run, kind, move.tensor);
     if (begin > 0)
         ir_dag_edge(d, runs->at[begin - 1], again, IR_EDGE_AFTER, 0);
-    return (struct use){ IR_NONE, begin, again, run };
+    return (struct use){ IR_NONE, begin, again, IR_NONE, run };
 }
 
 /* What was gathered again for a run: its gather. */
@@ -298,11 +316,14 @@ static void gather_for_use(struct sched *s, struct list_plan *list)
         uint32_t *before = dispatch_points(s, runs, &uses);
         find_regathers(s, d, runs, &again);
         before = add_points(before, runs, &uses, &again);
+        if (next.n < d->nodes.n - n)
+            vec_grow(&next, d->nodes.n - n - next.n);
         for (uint32_t k = uses.n; k-- > 0;) {
-            if (next.n < d->nodes.n - n)
-                vec_grow(&next, d->nodes.n - n - next.n);
-            next.at[uses.at[k].node - n] = head[before[k]];
-            head[before[k]] = uses.at[k].node;
+            const uint32_t nodes[] = { uses.at[k].node, uses.at[k].copies }; /* from behind */
+            for (int j = 0; j < 2 && nodes[j] != IR_NONE; j++) {
+                next.at[nodes[j] - n] = head[before[k]];
+                head[before[k]] = nodes[j];
+            }
         }
         mem_free(before);
         vec_free(runs);

@@ -10,8 +10,9 @@ libpiper_sched_la_SOURCES = \
 	sched/schedules/1f1b.c sched/schedules/dualpipe.c sched/schedules/dualpipe.h sched/schedules/dualpipev.c \
 	sched/schedules/gpipe.c sched/schedules/interleaved-zb.c sched/schedules/interleaved.c \
 	sched/schedules/row.h sched/schedules/zb-h1.c sched/schedules/zb-h2.c sched/schedules/zb-v.c \
-	sched/lower/border.c sched/lower/comm.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h sched/lower/memory.c \
-	sched/lower/memory.h sched/lower/program.c sched/lower/program.h sched/lower/ring.c sched/lower/tables.c sched/lower/tape.c \
+	sched/lower/border.c sched/lower/comm.c sched/lower/holders.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h \
+	sched/lower/memory.c sched/lower/memory.h sched/lower/program.c sched/lower/program.h sched/lower/ring.c sched/lower/tables.c \
+	sched/lower/tape.c \
 	sched/lower/values.c \
 	sched/cost/comm.c sched/cost/cost.c sched/cost/cost.h sched/cost/simulate.c sched/cost/simulate.h \
 	sched/cost/simulate_report.c sched/cost/timeline.c sched/cost/timeline.h sched/cost/timeline_units.c \

@@ -1,7 +1,8 @@
 /* Gradient reductions and the end of the step.
  *
  * pass_reduce: the gradients of a bucket with more than one holder are reduced once, after the last backward that adds to
- * them, or ("reduce":"each") once per microbatch. pass_update: sum of squares per bucket, the all-reduce of the step's scalars
+ * them, or ("reduce":"each") once per microbatch. With zero_group that is within a group; then, once a step, the shards are reduced over
+ * their copies. pass_update: sum of squares per bucket, the all-reduce of the step's scalars
  * (the norm counts each parameter once), and the update of every bucket. With clipping the norm is a barrier: updates wait
  * for the scalars, and the DAG says so. State (sched/buckets.c) has neither gradients nor a share of the norm; what moves it is
  * among the scalars, so its update waits for them always. */
@@ -68,6 +69,21 @@ static uint32_t bucket_node(struct ir_dag *d, enum ir_node_kind kind, uint32_t b
                                             .stream = (uint16_t)stream });
 }
 
+/* Behind all reductions of a bucket within its groups: target[bucket * m + mb]. */
+static void reduce_copies(struct sched *s, const uint32_t *target)
+{
+    struct ir_dag *d = &s->train.dag;
+    const uint32_t m = s->microbatches;
+    for (uint32_t b = 0; b < s->buckets.n; b++) {
+        const struct bucket *k = &s->buckets.at[b];
+        if (!bucket_has_copies(k))
+            continue;
+        uint32_t copies = bucket_node(d, IR_NODE_REDUCE_COPIES, b, IR_NO_MB, k->reduce_stream);
+        for (uint32_t mb = 0; mb < (k->reduce_each ? m : 1); mb++)
+            ir_dag_edge(d, target[b * m + mb], copies, IR_EDGE_AFTER, 0);
+    }
+}
+
 enum status pass_reduce(struct sched *s, struct err *e)
 {
     (void)e;
@@ -85,6 +101,7 @@ enum status pass_reduce(struct sched *s, struct err *e)
         }
     }
     edges_from_backwards(s, &s->train.dag, target);
+    reduce_copies(s, target);
     mem_free(target);
     return ST_OK;
 }
@@ -128,9 +145,11 @@ enum status pass_update(struct sched *s, struct err *e)
         for (uint32_t mb = 0; mb < m; mb++)
             direct[b * m + mb] = k->holders < 2 ? sumsq[b] : IR_NONE;
     }
-    for (uint32_t i = 0; i < first; i++)
-        if (d->nodes.at[i].kind == IR_NODE_REDUCE)
-            ir_dag_edge(d, i, sumsq[d->nodes.at[i].what], IR_EDGE_AFTER, 0);
+    for (uint32_t i = 0; i < first; i++) {
+        const struct ir_node n = d->nodes.at[i];
+        if (n.kind == IR_NODE_REDUCE_COPIES || (n.kind == IR_NODE_REDUCE && !bucket_has_copies(&s->buckets.at[n.what])))
+            ir_dag_edge(d, i, sumsq[n.what], IR_EDGE_AFTER, 0);
+    }
     edges_from_backwards(s, d, direct);
     uint32_t scalars = scalars_node(s, d);
     for (uint32_t b = 0; b < s->buckets.n; b++) {

@@ -50,6 +50,7 @@ tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 
 SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/reference.sh
 LONG_TESTS += tests/batch/installed.sh tests/matrix/all.sh
+LONG_TESTS += tests/matrix/zero_group_all.sh
 SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/blend.sh tests/train/data.sh tests/train/documents.sh tests/train/keep.sh tests/train/kill.sh \
 	tests/train/memory.sh tests/train/rows.sh tests/train/spent.sh
 
@@ -81,6 +82,7 @@ tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/rando
 	tests/matrix/random_break_share.c
 tests_matrix_random_test_LDADD = $(PIPER_SCHED)
 SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/share.sh tests/cli/pictures.sh tests/cli/report.sh tests/cli/share.sh tests/cli/watch.sh
+SCRIPT_TESTS += tests/matrix/zero_group.sh tests/cli/zero_group.sh
 LONG_TESTS += tests/matrix/random_all.sh
 
 # Random graphs whose operators share inputs, on several ranks, against float64: lines of tests/mpi/testlist start it.

@@ -199,6 +199,10 @@ bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_
 uint32_t check_group_size(const struct check *c, uint32_t cls, uint32_t group);
 /* Number of the holders of a bucket. */
 uint32_t check_holders_of(const struct plan *p, const struct plan_bucket *b);
+/* The group that what is sharded of a bucket is sharded over; elements of a shard, and of the part of it that a holder owns. */
+uint32_t check_shard_group(const struct plan_bucket *b);
+uint64_t check_shard_elements(const struct plan *p, const struct plan_bucket *b);
+uint64_t check_part_elements(const struct plan *p, const struct plan_bucket *b);
 /* Bytes of a bucket's memory: parameters and gradients, and one array of optimizer state; a share of each from ZeRO
  * 3, 2 and 1 on. */
 uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b);

@@ -113,21 +113,33 @@ static void touch_update(struct sweep *s, uint32_t bucket)
         touch(s, ARENA_SCALARS, MODE_READ, PLAN_NONE, 0, 1);
 }
 
+/* Bytes in which an own shard, or an own part of one, may lie: all of what stands there. */
+static uint64_t reach(const struct sweep *s, const struct plan_base *b, uint64_t bytes)
+{
+    if (b->arena == ARENA_WORK || !(b->access & (PLAN_OWN | PLAN_PART)))
+        return bytes;
+    const struct plan_bucket *u = &s->p->buckets[b->buffer];
+    if (b->access & PLAN_PART)
+        bytes *= check_shard_elements(s->p, u) / check_part_elements(s->p, u);
+    if (b->access & PLAN_OWN)
+        bytes *= u->elements / check_shard_elements(s->p, u);
+    return bytes;
+}
+
 /* A base of a collective or an ADD. Which part of a bucket is the own one differs from rank to rank, so it counts as
  * all of it. What is read of a bucket's gradients is complete. */
 static void touch_part(struct sweep *s, const struct plan_base *b, uint32_t mode, uint64_t bytes)
 {
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
     const struct plan_bucket *u = bucket == PLAN_NONE ? NULL : &s->p->buckets[bucket];
-    if (b->access & PLAN_OWN && b->arena != ARENA_WORK)
-        bytes *= check_holders_of(s->p, &s->p->buckets[b->buffer]);
+    bytes = reach(s, b, bytes);
     if (b->arena == ARENA_GRADS && u && mode & MODE_READ) {
         touch_gradients(s, bucket, mode);
         return;
     }
     touch_base(s, b, mode, bytes);
-    if (b->arena == ARENA_GRADS && u && zero_shards_grads(u->zero))
-        touch(s, MAP_FILLED, MODE_FIRST, bucket, b->offset, bytes);
+    if (b->arena == ARENA_GRADS && u && zero_shards_grads(u->zero)) /* over copies: of a shard that is there */
+        touch(s, MAP_FILLED, b->access & PLAN_PART ? MODE_NEED : MODE_FIRST, bucket, b->offset, bytes);
     if (b->arena != ARENA_WORK || !u || !(mode & MODE_READ) || bytes != u->elements * 4)
         return;
     for (uint32_t i = u->first_piece; i < u->first_piece + u->n_pieces; i++)
@@ -164,9 +176,7 @@ static void touch_rows(struct sweep *s, const struct plan_instr *in)
 static void touch_add(struct sweep *s, const struct plan_instr *in)
 {
     const struct plan_base *b = &s->p->bases[in->first_base];
-    uint64_t bytes = in->count * 4, extent = bytes;
-    if (b->access & PLAN_OWN)
-        extent *= check_holders_of(s->p, &s->p->buckets[b->buffer]);
+    const uint64_t bytes = in->count * 4, extent = reach(s, b, bytes);
     touch_base(s, b, MODE_WRITE | (b->first ? 0 : MODE_READ), extent);
     if (b->arena == ARENA_GRADS)
         touch(s, MAP_FILLED, b->first ? MODE_FIRST : MODE_NEED, b->buffer, b->offset, extent);

@@ -1,5 +1,5 @@
 /* The shard map: every parameter is held, whole, in one place of each class that has it; a bucket's holders are
- * exactly the devices with a copy, in all classes alike; memory of buckets does not overlap. */
+ * exactly the devices with a copy, in all classes alike; zero groups cut them into a grid; memory of buckets does not overlap. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>
@@ -10,9 +10,26 @@ uint32_t check_holders_of(const struct plan *p, const struct plan_bucket *b)
     return plan_group_size(p, b->holders, plan_set_at(p, p->h->devices, 0));
 }
 
+uint32_t check_shard_group(const struct plan_bucket *b)
+{
+    return b->zero_group ? b->shard : b->holders;
+}
+
+uint64_t check_shard_elements(const struct plan *p, const struct plan_bucket *b)
+{
+    return b->elements / plan_group_size(p, check_shard_group(b), plan_set_at(p, p->h->devices, 0));
+}
+
+uint64_t check_part_elements(const struct plan *p, const struct plan_bucket *b)
+{
+    return b->elements / check_holders_of(p, b);
+}
+
 static uint64_t share(const struct plan *p, const struct plan_bucket *b, uint32_t level)
 {
-    return b->zero >= level ? b->elements / check_holders_of(p, b) : b->elements;
+    if (b->zero < level)
+        return b->elements;
+    return level == ZERO_STATE && b->state_all ? check_part_elements(p, b) : check_shard_elements(p, b);
 }
 
 uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b)
@@ -47,7 +64,7 @@ static bool has_state(const struct plan *p, const struct plan_bucket *b)
 static uint64_t snapshot_bytes(const struct plan *p, const struct plan_bucket *b)
 {
     uint64_t kinds = 1 + moments_of(p, b);
-    return b->elements / check_holders_of(p, b) * 4 * kinds;
+    return check_part_elements(p, b) * 4 * kinds;
 }
 
 uint32_t check_bucket_of(const struct plan *p, const struct plan_base *b, uint32_t kind)
@@ -260,7 +277,7 @@ static bool same_layout(const struct plan *p, const struct plan_bucket *a, const
                         const struct plan_bucket *b)
 {
     if (a->n_pieces != b->n_pieces || a->elements != b->elements || a->n_decay != b->n_decay || a->zero != b->zero ||
-        a->type != b->type || a->rule != b->rule)
+        a->type != b->type || a->rule != b->rule || a->zero_group != b->zero_group || a->state_all != b->state_all)
         return false;
     for (uint32_t i = 0; i < a->n_pieces; i++) {
         const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];
@@ -327,6 +344,102 @@ static enum status check_layout(const struct check *c, uint32_t cls, uint32_t i,
                        c->g->params.at[piece->param].name, there);
 }
 
+/* ---- groups of holders ---- */
+
+/* By device: the set of a group that it is in, and its place there. */
+struct places {
+    uint32_t *set, *at;
+};
+
+static struct places places_in(const struct check *c, uint32_t cls, uint32_t group)
+{
+    const struct check_class *k = &c->classes[cls];
+    const struct plan_group *g = &k->p->groups[group];
+    struct places p = { mem_alloc(sizeof *p.set * (size_t)c->world), mem_alloc(sizeof *p.at * (size_t)c->world) };
+    index_in_group(c, cls, group, p.at);
+    for (uint32_t s = 0; s < g->n_sets; s++) {
+        const struct check_seq *q = &c->seqs.at[k->set_seq[g->first_set + s]];
+        for (uint32_t r = 0; r < q->n_ranges; r++) {
+            const struct plan_range range = c->ranges.at[q->first_range + r];
+            for (uint32_t j = 0; j < range.count; j++)
+                p.set[range.start + j * range.stride] = g->kind == PLAN_GROUP_EACH ? s : 0;
+        }
+    }
+    return p;
+}
+
+static void release_places(struct places *p)
+{
+    mem_free(p->set);
+    mem_free(p->at);
+}
+
+/* All members of a set of `group` stand in one set of the holders, and at one place in their sets of the other group. */
+static bool sets_agree(const struct check *c, uint32_t cls, uint32_t group, const struct places *holders,
+                       const struct places *other)
+{
+    const struct plan *p = c->classes[cls].p;
+    const struct plan_group *g = &p->groups[group];
+    for (uint32_t s = 0; s < g->n_sets; s++) {
+        const uint32_t first = plan_set_at(p, g->first_set + s, 0);
+        for (uint32_t i = 1; i < p->sets[g->first_set + s].size; i++) {
+            const uint32_t device = plan_set_at(p, g->first_set + s, i);
+            if (holders->set[device] != holders->set[first] || other->at[device] != other->at[first])
+                return false;
+        }
+    }
+    return true;
+}
+
+/* Shard k of n is that of the devices at place k of their groups, of which there are H/n: so the groups that reduce within and those that
+ * reduce over copies are a grid on each set of holders. Then every shard lies once in every group, every part of it with one holder, and
+ * what is reduced within and over copies is summed over all holders, each once. */
+static enum status check_zero_groups(const struct check *c, uint32_t cls, uint32_t bucket)
+{
+    const struct plan *p = c->classes[cls].p;
+    const struct plan_bucket *u = &p->buckets[bucket];
+    const struct check_place at = { .cls = cls };
+    const uint32_t groups[3] = { u->holders, u->shard, u->copies };
+    for (int i = 0; i < 3; i++) {
+        const uint32_t *classes;
+        if (check_group_classes(c, cls, groups[i], &classes) != 1 || classes[0] != cls)
+            return check_wrong(c, RULE_HOLDERS, at, "bucket %u: group %u of its zero group reaches other rank classes",
+                               bucket, groups[i]);
+        if (i && p->groups[groups[i]].kind != PLAN_GROUP_EACH)
+            return check_wrong(c, RULE_HOLDERS, at, "bucket %u: group %u of its zero group is one group", bucket,
+                               groups[i]);
+    }
+    struct places holders = places_in(c, cls, u->holders), shard = places_in(c, cls, u->shard),
+                  copies = places_in(c, cls, u->copies);
+    const bool grid = sets_agree(c, cls, u->shard, &holders, &copies) &&
+                      sets_agree(c, cls, u->copies, &holders, &shard);
+    release_places(&holders);
+    release_places(&shard);
+    release_places(&copies);
+    if (!grid)
+        return check_wrong(
+            c, RULE_HOLDERS, at,
+            "bucket %u: groups %u and %u are not blocks of its holders and the devices at one place in them", bucket,
+            u->shard, u->copies);
+    return ST_OK;
+}
+
+/* Buckets with the same groups are looked at once. */
+static enum status check_all_zero_groups(const struct check *c, uint32_t cls)
+{
+    const struct plan *p = c->classes[cls].p;
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++) {
+        const struct plan_bucket *b = &p->buckets[i];
+        uint32_t same = 0;
+        while (same < i && (p->buckets[same].holders != b->holders || p->buckets[same].shard != b->shard ||
+                            p->buckets[same].copies != b->copies || !p->buckets[same].zero_group))
+            same++;
+        if (b->zero_group && same == i)
+            TRY(check_zero_groups(c, cls, i));
+    }
+    return ST_OK;
+}
+
 static enum status check_holders(const struct check *c, const uint32_t *n_holding, const uint32_t *first)
 {
     for (uint32_t cls = 0; cls < c->n; cls++) {
@@ -366,5 +479,8 @@ enum status check_params(struct check *c)
         if (n_holding[i] == 0)
             return check_wrong(c, RULE_SHARDS, (struct check_place){ .cls = PLAN_NONE },
                                "no rank class holds parameter %s", c->g->params.at[i].name);
-    return check_holders(c, n_holding, first);
+    TRY(check_holders(c, n_holding, first));
+    for (uint32_t cls = 0; cls < c->n; cls++)
+        TRY(check_all_zero_groups(c, cls));
+    return ST_OK;
 }

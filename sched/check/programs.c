@@ -350,10 +350,12 @@ static uint32_t access_of(uint32_t op, uint32_t i)
     return i == 1 && op != PLAN_ADD ? PLAN_WRITE : PLAN_READ;
 }
 
-/* The base that may be this holder's part of a bucket that stands whole in its arena. */
-static bool may_be_own(uint32_t op, uint32_t i)
+/* A base that may be this holder's shard of a bucket that stands whole in its arena, or the part that it owns of one. Which it must be: steps.c. */
+static uint32_t may_be_own(uint32_t op, uint32_t i)
 {
-    return (op == PLAN_ADD && i == 0) || (op == PLAN_ALL_GATHER && i == 0) || (op == PLAN_REDUCE_SCATTER && i == 1);
+    const bool moved = (op == PLAN_ALL_GATHER && i == 0) || (op == PLAN_REDUCE_SCATTER && i == 1);
+    const bool shard = op == PLAN_ALL_REDUCE || op == PLAN_ALL_GATHER || op == PLAN_REDUCE_SCATTER;
+    return (moved ? PLAN_PART : 0) | (shard || (op == PLAN_ADD && i == 0) ? PLAN_OWN : 0);
 }
 
 /* A LOAD fills its buffer's tensor: one microbatch of a graph input. */
@@ -391,8 +393,8 @@ enum status check_bases(struct check *c, const struct check_list *l)
                 TRY(check_load(c, at, &in[k]));
             for (uint32_t i = 0; i < in[k].n_bases; i++) {
                 const struct plan_base *b = &p->bases[in[k].first_base + i];
-                uint32_t own = may_be_own(in[k].op, i) ? PLAN_OWN : 0;
-                if ((b->access & ~own) != access_of(in[k].op, i) || (b->first && (in[k].op != PLAN_ADD || i)))
+                if ((b->access & ~may_be_own(in[k].op, i)) != access_of(in[k].op, i) ||
+                    (b->first && (in[k].op != PLAN_ADD || i)))
                     return check_wrong(c, RULE_PROGRAM, at, "base %u: access or first do not fit", i);
             }
         }

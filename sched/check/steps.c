@@ -1,6 +1,7 @@
 /* The step's bookkeeping, in dispatch order: every gradient of a shared bucket is reduced once over its holders and
  * ends in the bucket's memory, then there is one share of the norm and one update; the step's scalars are reduced
- * once, after all that add to them; sharded parameters are gathered before they are used. That dispatch order is kept
+ * once, after all that add to them; sharded parameters are gathered before they are used. With zero groups a gradient is reduced within a
+ * group first, as often as it takes, and then once over copies. That dispatch order is kept
  * at run time is the matter of memory.c: all of these touch the same bytes.
  *
  * Gradients take one of two ways. They gather in the bucket's memory over all microbatches and are reduced there; or
@@ -14,12 +15,14 @@
 static const uint8_t reduction_of[4] = { PLAN_ALL_REDUCE, PLAN_REDUCE_SCATTER, PLAN_REDUCE_SCATTER,
                                          PLAN_REDUCE_SCATTER };
 
-enum gradient { GRADIENT_NONE, GRADIENT_LOCAL, GRADIENT_REDUCED, GRADIENT_DONE };
+/* GROUPED: sums of a zero group, that are not yet those of all holders. */
+enum gradient { GRADIENT_NONE, GRADIENT_LOCAL, GRADIENT_GROUPED, GRADIENT_REDUCED, GRADIENT_DONE };
 struct bucket_state {
     uint8_t memory;          /* enum gradient: what the bucket's memory holds */
     uint32_t pending;        /* buffers with gradients that are not in it yet */
     uint32_t sumsq, updated; /* times */
     bool gathered;
+    bool shard_whole; /* of state over all holders: the parts that copies have updated were gathered */
 };
 struct steps {
     struct check *c;
@@ -127,27 +130,30 @@ static bool same_bucket(const struct steps *s, uint32_t i, uint32_t bucket, uint
            q->pieces[q->buckets[other].first_piece].param == s->p->pieces[s->p->buckets[bucket].first_piece].param;
 }
 
-/* Members and sizes of a collective on a bucket: all of it in all, a part a holder when it is sharded. */
-static enum status check_collective(const struct steps *s, enum check_rule rule, uint32_t i, uint32_t bucket,
-                                    uint32_t kind)
+/* What a collective on a bucket is: of the part of it that `count` elements are, over a group, of gradients or parameters. */
+struct collective {
+    enum check_rule rule;
+    uint32_t kind, group;
+    uint64_t count;
+};
+
+static enum status check_collective(const struct steps *s, uint32_t i, uint32_t bucket, const struct collective *want)
 {
     const struct plan_instr *in = &check_instrs(s->c, s->l, s->cls)[i];
-    const struct plan_bucket *u = &s->p->buckets[bucket];
     struct check_place at = { s->cls, s->l, i };
     bool parts = in->op != PLAN_ALL_REDUCE;
-    uint32_t type = kind == SLOT_GRAD ? (uint32_t)IR_F32 : u->type;
-    if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, u->holders, parts))
-        return check_wrong(s->c, rule, at,
+    uint32_t type = want->kind == SLOT_GRAD ? (uint32_t)IR_F32 : s->p->buckets[bucket].type;
+    if (!check_same_members(s->c, s->cls, s->p->channels[in->channel].group, want->group, parts))
+        return check_wrong(s->c, want->rule, at,
                            "communicator %u is group %u, which is not the replica group of bucket %u, group %u",
-                           s->p->channels[in->channel].id, s->p->channels[in->channel].group, bucket, u->holders);
-    uint64_t count = parts ? u->elements / check_holders_of(s->p, u) : u->elements;
-    if (in->count != count || in->type != type)
-        return check_wrong(s->c, rule, at, "%" PRIu64 " elements of %s, bucket %u needs %" PRIu64 " of %s", in->count,
-                           ir_dtype_name(in->type), bucket, count, ir_dtype_name((enum ir_dtype)type));
+                           s->p->channels[in->channel].id, s->p->channels[in->channel].group, bucket, want->group);
+    if (in->count != want->count || in->type != type)
+        return check_wrong(s->c, want->rule, at, "%" PRIu64 " elements of %s, bucket %u needs %" PRIu64 " of %s",
+                           in->count, ir_dtype_name(in->type), bucket, want->count, ir_dtype_name((enum ir_dtype)type));
     if (in->bucket != bucket)
-        return check_wrong(s->c, rule, at, "is of bucket %u, its base of bucket %u", in->bucket, bucket);
-    if (!same_bucket(s, i, bucket, kind))
-        return check_wrong(s->c, rule, at, "other members have another bucket than %u with this node", bucket);
+        return check_wrong(s->c, want->rule, at, "is of bucket %u, its base of bucket %u", in->bucket, bucket);
+    if (!same_bucket(s, i, bucket, want->kind))
+        return check_wrong(s->c, want->rule, at, "other members have another bucket than %u with this node", bucket);
     return ST_OK;
 }
 
@@ -159,6 +165,18 @@ static bool stands_at_start(const struct steps *s, const struct plan_base *b, ui
                   : b->arena == ARENA_PARAMS ? u->param
                                              : u->grad;
     return b->offset == at;
+}
+
+/* Bits of the access that say which part of a bucket a base is. */
+static uint32_t part_of(const struct plan_base *b)
+{
+    return b->access & (PLAN_OWN | PLAN_PART);
+}
+
+/* The shard where gradients of the bucket lie. */
+static uint32_t own_shard(const struct plan_bucket *u)
+{
+    return zero_shards_state(u->zero) && !zero_shards_grads(u->zero) ? PLAN_OWN : 0;
 }
 
 /* Where reduced gradients go: state of the destination, after all checks. */
@@ -174,8 +192,32 @@ static enum status reduce_into(struct steps *s, uint32_t i, const struct plan_ba
         s->buffers[to->buffer] = GRADIENT_REDUCED;
         return ST_OK;
     }
-    if (state->memory != GRADIENT_NONE || !zero_shards_grads(s->p->buckets[bucket].zero) != !!(to->access & PLAN_OWN))
+    if (state->memory != GRADIENT_NONE || part_of(to) != own_shard(&s->p->buckets[bucket]))
         return wrong(s, RULE_REDUCE, i, "is reduced into memory that holds gradients, or into another's part", bucket);
+    state->memory = s->p->buckets[bucket].zero_group ? GRADIENT_GROUPED : GRADIENT_REDUCED;
+    return ST_OK;
+}
+
+/* Sums of groups, all of them in the bucket's memory, to those of all holders: of the shard, or of the part of it that is updated here. */
+static enum status copies_step(struct steps *s, uint32_t i, const struct plan_instr *in, uint32_t bucket)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    const struct plan_bucket *u = &s->p->buckets[bucket];
+    struct bucket_state *state = &s->buckets[bucket];
+    if (in->op != (u->state_all ? PLAN_REDUCE_SCATTER : PLAN_ALL_REDUCE))
+        return wrong(s, RULE_REDUCE, i, "is reduced over copies by another collective than its state requires", bucket);
+    TRY(check_collective(
+        s, i, bucket,
+        &(struct collective){ RULE_REDUCE, SLOT_GRAD, u->copies,
+                              u->state_all ? check_part_elements(s->p, u) : check_shard_elements(s->p, u) }));
+    if (state->pending)
+        return wrong(s, RULE_REDUCE, i, "is reduced over copies before all its gradients are in its memory", bucket);
+    bool shard = stands_at_start(s, b, bucket) && part_of(b) == own_shard(u);
+    if (u->state_all)
+        shard = shard && b[1].arena == ARENA_GRADS && check_bucket_of(s->p, b + 1, SLOT_GRAD) == bucket &&
+                stands_at_start(s, b + 1, bucket) && part_of(b + 1) == (own_shard(u) | PLAN_PART);
+    if (!shard)
+        return wrong(s, RULE_REDUCE, i, "is reduced over copies, but not its shard into what is updated here", bucket);
     state->memory = GRADIENT_REDUCED;
     return ST_OK;
 }
@@ -187,14 +229,19 @@ static enum status reduce_step(struct steps *s, uint32_t i, const struct plan_in
     uint8_t *from = b->arena == ARENA_WORK ? &s->buffers[b->buffer] : &state->memory;
     if (!s->l->train)
         return wrong(s, RULE_REDUCE, i, "is reduced, but the list is not \"train\"", bucket);
-    if (in->op != reduction_of[s->p->buckets[bucket].zero])
-        return wrong(s, RULE_REDUCE, i, "is reduced by another collective than its ZeRO level requires", bucket);
-    TRY(check_collective(s, RULE_REDUCE, i, bucket, SLOT_GRAD));
     if (state->sumsq || state->updated)
         return wrong(s, RULE_REDUCE, i, "is reduced after its share of the norm or its update", bucket);
+    if (b->arena == ARENA_GRADS && state->memory == GRADIENT_GROUPED)
+        return copies_step(s, i, in, bucket);
+    const struct plan_bucket *u = &s->p->buckets[bucket];
+    if (in->op != reduction_of[u->zero])
+        return wrong(s, RULE_REDUCE, i, "is reduced by another collective than its ZeRO level requires", bucket);
+    TRY(check_collective(s, i, bucket,
+                         &(struct collective){ RULE_REDUCE, SLOT_GRAD, check_shard_group(u),
+                                               u->zero ? check_shard_elements(s->p, u) : u->elements }));
     if (*from == GRADIENT_REDUCED || *from == GRADIENT_DONE)
         return wrong(s, RULE_REDUCE, i, "is reduced a second time", bucket);
-    if (*from == GRADIENT_NONE || !stands_at_start(s, b, bucket))
+    if (*from == GRADIENT_NONE || !stands_at_start(s, b, bucket) || part_of(b))
         return wrong(s, RULE_REDUCE, i, "is reduced before it has gradients, or not from its start", bucket);
     if (in->op == PLAN_ALL_REDUCE) {
         *from = GRADIENT_REDUCED;
@@ -216,22 +263,42 @@ static enum status add_step(struct steps *s, uint32_t i, const struct plan_instr
         return check_wrong(s->c, RULE_REDUCE, at, "does not add gradients of a bucket in a buffer to its memory");
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct bucket_state *state = &s->buckets[bucket];
-    uint64_t count = zero_shards_state(u->zero) ? u->elements / check_holders_of(s->p, u) : u->elements;
+    uint64_t count = zero_shards_state(u->zero) ? check_shard_elements(s->p, u) : u->elements;
     if (in->count != count || in->type != IR_F32 || !stands_at_start(s, b, bucket) ||
-        !stands_at_start(s, b + 1, bucket) ||
-        (zero_shards_state(u->zero) && !zero_shards_grads(u->zero)) != !!(b->access & PLAN_OWN))
+        !stands_at_start(s, b + 1, bucket) || part_of(b) != own_shard(u))
         return wrong(s, RULE_REDUCE, i, "gets another number of gradients, or at another place, than it keeps", bucket);
-    if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || state->memory == GRADIENT_LOCAL)
+    if (s->buffers[b[1].buffer] != GRADIENT_REDUCED || state->memory == GRADIENT_LOCAL ||
+        (u->zero_group && state->memory == GRADIENT_REDUCED))
         return wrong(s, RULE_REDUCE, i, "gets gradients that are not reduced, or a second time", bucket);
     if (state->sumsq || state->updated)
         return wrong(s, RULE_UPDATE, i, "gets gradients after its share of the norm or its update", bucket);
     s->buffers[b[1].buffer] = GRADIENT_DONE;
-    state->memory = GRADIENT_REDUCED;
+    state->memory = u->zero_group ? GRADIENT_GROUPED : GRADIENT_REDUCED;
     state->pending--;
     return ST_OK;
 }
 
 /* ---- the rest ---- */
+
+/* What the copies of a shard have updated to the whole shard, where parameters lie: once, before any other gather. */
+static enum status gather_copies_step(struct steps *s, uint32_t i, const struct plan_instr *in, uint32_t bucket)
+{
+    const struct plan_base *b = &s->p->bases[in->first_base];
+    const struct plan_bucket *u = &s->p->buckets[bucket];
+    struct bucket_state *state = &s->buckets[bucket];
+    const uint32_t shard = zero_gathers_at_start(u->zero) ? PLAN_OWN : 0;
+    if (in->op != PLAN_ALL_GATHER || !u->state_all || b->arena != ARENA_PARAMS || b[1].arena != ARENA_PARAMS ||
+        check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket || !stands_at_start(s, b, bucket) ||
+        !stands_at_start(s, b + 1, bucket) || part_of(b) != (shard | PLAN_PART) || part_of(b + 1) != shard)
+        return wrong(s, RULE_GATHER, i, "is gathered from copies, but not what they have updated into its shard",
+                     bucket);
+    TRY(check_collective(s, i, bucket,
+                         &(struct collective){ RULE_GATHER, SLOT_PARAM, u->copies, check_part_elements(s->p, u) }));
+    if (state->updated || state->shard_whole)
+        return wrong(s, RULE_GATHER, i, "is gathered from copies a second time, or after its update", bucket);
+    state->shard_whole = true;
+    return ST_OK;
+}
 
 /* Parts to whole parameters: in place in the parameters' memory (ZeRO 1 and 2, once), or into a buffer (ZeRO 3). */
 static enum status gather_step(struct steps *s, uint32_t i, const struct plan_instr *in, uint32_t bucket)
@@ -239,13 +306,19 @@ static enum status gather_step(struct steps *s, uint32_t i, const struct plan_in
     const struct plan_base *b = &s->p->bases[in->first_base];
     const struct plan_bucket *u = &s->p->buckets[bucket];
     struct bucket_state *state = &s->buckets[bucket];
-    TRY(check_collective(s, RULE_GATHER, i, bucket, SLOT_PARAM));
+    if (b->access & PLAN_PART)
+        return gather_copies_step(s, i, in, bucket);
+    TRY(check_collective(
+        s, i, bucket,
+        &(struct collective){ RULE_GATHER, SLOT_PARAM, check_shard_group(u), check_shard_elements(s->p, u) }));
     bool in_place = zero_gathers_at_start(u->zero);
     if (in->op != PLAN_ALL_GATHER || !zero_shards_state(u->zero) || b->arena != ARENA_PARAMS ||
         !stands_at_start(s, b, bucket) || check_bucket_of(s->p, b + 1, SLOT_PARAM) != bucket ||
         !stands_at_start(s, b + 1, bucket) || b[1].arena != (in_place ? ARENA_PARAMS : ARENA_WORK) ||
-        in_place != !!(b->access & PLAN_OWN))
+        part_of(b) != (in_place ? PLAN_OWN : 0) || part_of(b + 1))
         return wrong(s, RULE_GATHER, i, "is not gathered as its ZeRO level requires", bucket);
+    if (u->state_all && !state->shard_whole)
+        return wrong(s, RULE_GATHER, i, "is gathered before its shard is gathered from copies", bucket);
     if (state->updated)
         return wrong(s, RULE_GATHER, i, "is gathered after its update", bucket);
     if (in_place && state->gathered)

@@ -35,12 +35,14 @@ static bool worse(const struct cost_ends *a, const struct cost_ends *b)
     return la != lb ? la > lb : a->peers[la] > b->peers[lb];
 }
 
-/* The group around member i: linear in its size. */
-static struct cost_ends ends_of(const struct machine *m, const struct plan *p, uint32_t group, uint32_t rank)
+/* The group around a rank, which is in set `set` of it: linear in its size. */
+static struct cost_ends ends_of(const struct machine *m, const struct plan *p, uint32_t group, uint32_t set,
+                                uint32_t rank)
 {
-    struct cost_ends e = { .size = plan_group_size(p, group, rank) };
+    const bool each = p->groups[group].kind == PLAN_GROUP_EACH;
+    struct cost_ends e = { .size = each ? p->sets[set].size : plan_group_size(p, group, rank) };
     for (uint32_t i = 0; i < e.size; i++) {
-        uint32_t other = plan_group_at(p, group, rank, i);
+        uint32_t other = each ? plan_set_at(p, set, i) : plan_group_at(p, group, rank, i);
         if (other != rank)
             e.peers[machine_link_between(m, rank, other)]++;
         for (int l = 0; l < LINK_COUNT; l++)
@@ -63,7 +65,7 @@ static const struct cost_ends *group_ends(struct cost_class *c, uint32_t group)
             uint32_t rank = plan_set_at(p, set, at[k]);
             if (g->kind == PLAN_GROUP_EACH && plan_set_index(p, p->h->devices, rank) == PLAN_NONE)
                 continue;
-            struct cost_ends e = ends_of(c->m, p, group, rank);
+            struct cost_ends e = ends_of(c->m, p, group, set, rank);
             if (!worst->size || worse(&e, worst))
                 *worst = e;
         }
@@ -260,10 +262,11 @@ double cost_instr(struct cost_class *c, const struct plan_list *l, const struct 
     case PLAN_SUMSQ:
     case PLAN_UPDATE: {
         const struct plan_bucket *b = &p->buckets[in->bucket];
-        double holders = plan_group_size(p, b->holders, plan_set_at(p, p->h->devices, 0));
-        bool part = in->op == PLAN_SUMSQ || b->zero;
-        uint32_t kind = in->op == PLAN_SUMSQ ? MACHINE_SUMSQ : MACHINE_UPDATE + p->h->optimizer;
-        return cost_elements(c->m, kind, (double)b->elements / (part ? holders : 1), p->h->compute);
+        const uint32_t holders = plan_group_size(p, b->holders, plan_set_at(p, p->h->devices, 0));
+        const uint64_t updated = zero_shards_state(b->zero) ? plan_state_elements(b, holders) : b->elements;
+        if (in->op == PLAN_SUMSQ)
+            return cost_elements(c->m, MACHINE_SUMSQ, (double)b->elements / holders, p->h->compute);
+        return cost_elements(c->m, MACHINE_UPDATE + p->h->optimizer, (double)updated, p->h->compute);
     }
     default:
         CHECK(!"every instruction has a time");

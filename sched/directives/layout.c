@@ -4,7 +4,7 @@
  * second half runs back: stage 2pp-1-r on rank r), two-way (stage s on ranks s and pp-1-s, two replicas: what enters at
  * either end of the pipeline). A data replica of a stage is u = cp*tp devices that share its sequences, neighbours. Those of pipeline
  * rank i and copy r of the pipeline begin at (i + pp*r)*u, or at (i*dp + r)*u with "outer":"pp", which is the default with ep, cp or
- * tp > 1: the devices of an expert group are then neighbours. Expert group g of a stage: its devices g*ep .. g*ep+ep-1; two-way: of each
+ * tp > 1 or a zero_group: the devices of a group are then neighbours. Expert group g of a stage: its devices g*ep .. g*ep+ep-1; two-way: of each
  * direction. */
 #include <stdio.h>
 
@@ -55,13 +55,27 @@ static uint32_t count_of(const json_t *layout, const char *key)
     return good ? (uint32_t)json_integer_value(v) : 1;
 }
 
+static uint64_t common_multiple(uint64_t a, uint64_t b)
+{
+    uint64_t x = a, y = b;
+    while (y) {
+        const uint64_t rest = x % y;
+        x = y;
+        y = rest;
+    }
+    return a / x * b;
+}
+
 uint32_t sched_least_ranks(const json_t *strategy)
 {
     const json_t *layout = layout_find(strategy), *dp = json_object_get(layout, "dp");
-    uint32_t ep = count_of(layout, "ep"), unit = count_of(layout, "cp") * count_of(layout, "tp"), least = unit;
-    while (least % ep)
-        least += unit;
-    return layout && (!dp || json_is_null(dp)) ? count_of(layout, "pp") * least : 0;
+    if (!layout || (dp && !json_is_null(dp)))
+        return 0;
+    const uint32_t tp = count_of(layout, "tp"), ways = layout_placement(layout) == PLACE_TWO_WAY ? 2 : 1;
+    const uint64_t group = (uint64_t)count_of(layout, "zero_group") * tp; /* devices of a stage: whole groups */
+    uint64_t least = common_multiple((uint64_t)count_of(layout, "cp") * tp, count_of(layout, "ep"));
+    least = common_multiple(least, group % ways ? group : group / ways);
+    return least * count_of(layout, "pp") > UINT32_MAX ? 0 : (uint32_t)least * count_of(layout, "pp");
 }
 
 struct grid {
@@ -140,7 +154,7 @@ static enum status read_grid(struct sched *s, const struct js *js, struct grid *
                         (long long)g->pp);
     TRY(js_int_or(js, "ep", 1, 1 << 20, 1, &g->ep, e));
     TRY(read_share(js, g, e));
-    TRY(js_word_or(js, "outer", outer, g->ep > 1 || g->unit > 1, &outer_pp, e));
+    TRY(js_word_or(js, "outer", outer, g->ep > 1 || g->unit > 1 || js_has(js, "zero_group"), &outer_pp, e));
     g->outer_pp = outer_pp;
     TRY(read_dp(s, js, g, e));
     if (g->dp * g->unit % g->ep && g->unit > 1)
@@ -282,7 +296,8 @@ static bool has_experts(const struct sched *s, int64_t stage)
 }
 
 /* Keys that are replicate's own and are passed on as they are. */
-static const char *const passed_on[] = { "zero", "reduce", "prefetch", "shard_grads", "shard_params", NULL };
+static const char *const passed_on[] = { "zero",     "zero_group",  "zero_optimizer", "reduce",
+                                         "prefetch", "shard_grads", "shard_params",   NULL };
 
 static json_t *replicate_of(const struct js *js, int64_t stage, json_t *devices, const char *reduce, const char *gather,
                             json_t *bucket)
@@ -346,6 +361,8 @@ static const char *const keys[] = { "op",
                                     "outer",
                                     "stream",
                                     "zero",
+                                    "zero_group",
+                                    "zero_optimizer",
                                     "reduce",
                                     "reduce_stream",
                                     "gather_stream",

@@ -45,6 +45,23 @@ static enum status parse_zero(const struct js *js, struct directive *d, struct e
     return ST_OK;
 }
 
+/* Groups of neighbours, within which what zero says is sharded, or all of it but the optimizer's state. */
+static enum status parse_zero_group(const struct js *js, struct directive *d, struct err *e)
+{
+    static const char *const words[] = { "group", "all", NULL };
+    int64_t group;
+    uint32_t optimizer;
+    TRY(js_int_or(js, "zero_group", 2, 1 << 20, 0, &group, e));
+    TRY(js_word_or(js, "zero_optimizer", words, 0, &optimizer, e));
+    d->zero_group = (uint32_t)group;
+    d->zero_all = optimizer == 1;
+    if (d->zero_group && !d->zero)
+        return js_wrong(js, e, "\"zero_group\" has no effect without \"zero\" 1, 2 or 3");
+    if (js_has(js, "zero_optimizer") && !d->zero_group)
+        return js_wrong(js, e, "\"zero_optimizer\" has no effect without \"zero_group\"");
+    return ST_OK;
+}
+
 static enum status parse_replicate(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
     struct js v;
@@ -56,10 +73,12 @@ static enum status parse_replicate(struct sched *s, const struct js *js, struct 
     TRY(js_str_or(js, "gather_stream", "default_stream", &name, e));
     d->gather_stream = stream_number(s, name);
     TRY(parse_zero(js, d, e));
+    TRY(parse_zero_group(js, d, e));
     return parse_bucket(js, d->zero, &d->cut, e);
 }
 
-static const char *const keys[] = { "op",          "filter", "devices", "device",      "reduce_stream", "gather_stream",
-                                    "bucket_size", "zero",   "reduce",  "shard_grads", "shard_params",  "prefetch",
-                                    NULL };
+static const char *const keys[] = {
+    "op",         "filter",         "devices", "device",      "reduce_stream", "gather_stream", "bucket_size", "zero",
+    "zero_group", "zero_optimizer", "reduce",  "shard_grads", "shard_params",  "prefetch",      NULL
+};
 const struct directive_kind directive_replicate = { .name = "replicate", .keys = keys, .parse = parse_replicate };

@@ -71,13 +71,13 @@ static void add_reduced(struct class_lowering *c, uint32_t node, uint32_t from, 
     lower_work_base(c, i, from, PLAN_READ);
 }
 
-/* Zero 0: all-reduce in place. Above: reduce-scatter to this holder's part, in ARENA_GRADS; per microbatch through a part in
+/* Zero 0: all-reduce in place. Above: reduce-scatter to this holder's shard, in ARENA_GRADS; per microbatch through a part in
  * ARENA_WORK that is added there. So a reduction never reads what is reduced already. */
 void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 {
     const struct bucket *b = &c->x->s->buckets.at[n->what];
     uint32_t local = c->bucket_of[n->what], channel = c->x->reduce_channel[n->what];
-    uint64_t part = b->elements / b->holders;
+    const uint64_t part = bucket_shard(b);
     struct plan_instr *i;
     if (!grads_pass_through(b) && !b->zero) {
         i = begin_collective(c, node, PLAN_ALL_REDUCE, channel, b->elements, IR_F32);
@@ -108,12 +108,25 @@ void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node 
     add_reduced(c, node, reduced, part);
 }
 
+/* A shard that its group has reduced, in ARENA_GRADS: over its copies, to all of it or to the part that is updated here. */
+void lower_reduce_copies(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct bucket *b = &c->x->s->buckets.at[n->what];
+    const uint32_t local = c->bucket_of[n->what], channel = c->x->reduce_copies_channel[n->what];
+    const uint32_t own = zero_shards_grads(b->zero) ? 0 : PLAN_OWN;
+    const enum plan_op op = b->state_all ? PLAN_REDUCE_SCATTER : PLAN_ALL_REDUCE;
+    struct plan_instr *i = begin_collective(c, node, op, channel, bucket_state(b), IR_F32);
+    lower_grad_base(c, i, local, own | PLAN_READ | (b->state_all ? 0 : PLAN_WRITE));
+    if (b->state_all)
+        lower_grad_base(c, i, local, own | PLAN_PART | PLAN_WRITE);
+}
+
 void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n)
 {
     const struct bucket *b = &c->x->s->buckets.at[n->what];
     uint32_t local = c->bucket_of[n->what];
-    struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what],
-                                            b->elements / b->holders, b->type);
+    struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_channel[n->what], bucket_shard(b),
+                                            b->type);
     lower_param_base(c, i, local, PLAN_READ | (zero_shards_params(b->zero) ? 0 : PLAN_OWN));
     if (!zero_shards_params(b->zero)) {
         lower_param_base(c, i, local, PLAN_WRITE);
@@ -123,4 +136,15 @@ void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node 
     *whole = lower_new_buffer(c, b->elements * ir_dtype_size(b->type, b->type), MEM_PARAMS, SLOT_PARAM, local,
                               IR_NO_MB);
     lower_work_base(c, i, *whole, PLAN_WRITE);
+}
+
+/* What each copy of a shard has updated, into the shard, where the parameters lie. */
+void lower_gather_copies(struct class_lowering *c, uint32_t node, const struct ir_node *n)
+{
+    const struct bucket *b = &c->x->s->buckets.at[n->what];
+    const uint32_t local = c->bucket_of[n->what], own = zero_shards_params(b->zero) ? 0 : PLAN_OWN;
+    struct plan_instr *i = begin_collective(c, node, PLAN_ALL_GATHER, c->x->gather_copies_channel[n->what],
+                                            bucket_state(b), b->type);
+    lower_param_base(c, i, local, own | PLAN_PART | PLAN_READ);
+    lower_param_base(c, i, local, own | PLAN_WRITE);
 }

@@ -26,7 +26,9 @@ static void each_class(const struct sched *s, const struct ir_dag *d, const stru
             found(to, into);
         return;
     case IR_NODE_REDUCE:
+    case IR_NODE_REDUCE_COPIES:
     case IR_NODE_GATHER:
+    case IR_NODE_GATHER_COPIES:
     case IR_NODE_SUMSQ:
     case IR_NODE_UPDATE:
         b = &s->buckets.at[n->what];

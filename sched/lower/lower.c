@@ -33,8 +33,14 @@ static void lower_node(struct class_lowering *c, uint32_t node)
     case IR_NODE_REDUCE:
         lower_reduce(c, node, n);
         break;
+    case IR_NODE_REDUCE_COPIES:
+        lower_reduce_copies(c, node, n);
+        break;
     case IR_NODE_GATHER:
         lower_gather(c, node, n);
+        break;
+    case IR_NODE_GATHER_COPIES:
+        lower_gather_copies(c, node, n);
         break;
     case IR_NODE_SUMSQ:
         lower_bucket(c, node, n, PLAN_SUMSQ);

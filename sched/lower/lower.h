@@ -10,6 +10,10 @@ struct group_key {
     const uint32_t *ids;
     uint32_t n;
 };
+/* Each set of a group cut into blocks of neighbours, and those turned round: of the devices at one place in the blocks of a set. */
+struct turned_groups {
+    struct group_key blocks, turned;
+};
 struct job_channel {
     struct group_key group;
     uint32_t stream;
@@ -33,10 +37,13 @@ struct lowering {
     struct sched *s;
     struct {
         VEC(struct job_channel);
-    } channels;                                                 /* by id */
-    struct group_key *holders;                                  /* by bucket */
-    uint32_t scalars_channel, *reduce_channel, *gather_channel; /* by bucket */
-    uint32_t *shard_channel;                                    /* by directive */
+    } channels;                        /* by id */
+    struct group_key *holders;         /* by bucket */
+    struct turned_groups *zero_groups; /* by bucket: without zero_group the blocks are the holders */
+    uint32_t scalars_channel;
+    uint32_t *reduce_channel, *gather_channel;               /* by bucket: within a group */
+    uint32_t *reduce_copies_channel, *gather_copies_channel; /* by bucket: of the holders with the same shard */
+    uint32_t *shard_channel;                                 /* by directive */
     struct {
         VEC(struct border_channel);
     } border_channels;
@@ -109,6 +116,16 @@ uint32_t lower_group(struct class_lowering *c, struct group_key key);
 void lower_buckets(struct class_lowering *c);
 void lower_channels(struct class_lowering *c);
 
+/* ---- sched/lower/holders.c ---- */
+/* A device set of a class. */
+uint32_t lower_set_of_class(const struct sched *s, uint32_t class_id);
+/* All devices with a copy of the bucket: as one group, or one for each block of its parameters that devices hold. */
+struct group_key lower_holders(struct sched *s, const struct bucket *b);
+/* Every set, of equal sizes, in blocks of n neighbours in its order; n divides the size. */
+struct turned_groups lower_turned_groups(struct sched *s, const uint32_t *sets, uint32_t n_sets, uint32_t n);
+/* The groups that a bucket is sharded over, and their copies. */
+struct turned_groups lower_zero_groups(struct sched *s, const struct bucket *b, const struct group_key *holders);
+
 /* ---- sched/lower/values.c ---- */
 uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,
                           enum plan_slot_kind role, uint32_t what, uint32_t mb);
@@ -141,7 +158,9 @@ void lower_load(struct class_lowering *c, uint32_t node, const struct ir_node *n
 void lower_move(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 void lower_bucket(struct class_lowering *c, uint32_t node, const struct ir_node *n, enum plan_op op);
 void lower_reduce(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_reduce_copies(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 void lower_gather(struct class_lowering *c, uint32_t node, const struct ir_node *n);
+void lower_gather_copies(struct class_lowering *c, uint32_t node, const struct ir_node *n);
 
 /* ---- sched/lower/border.c ---- */
 /* The channels of a list's borders: into x. */

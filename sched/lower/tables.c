@@ -34,69 +34,6 @@ uint32_t lower_channel_number(struct lowering *low, struct group_key group, uint
     return low->channels.n - 1;
 }
 
-/* The devices with the same block of experts in all groups of a shard directive: one set per block. */
-static struct group_key block_holders(struct sched *s, const struct directive *d)
-{
-    uint32_t ep = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
-    uint32_t *sets = arena_array(&s->arena, uint32_t, ep), *list = arena_array(&s->arena, uint32_t, d->n_shard_sets);
-    for (uint32_t i = 0; i < ep; i++) {
-        for (uint32_t g = 0; g < d->n_shard_sets; g++)
-            list[g] = devices_of(s, s->shard_sets.at[d->first_shard_set + g])[i];
-        sets[i] = devices_intern(s, list, d->n_shard_sets);
-    }
-    return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
-}
-
-/* Which block of heads member i of a sequence group has, where context groups split those of tensor groups further. */
-static uint32_t heads_block(const struct share *share, uint32_t i)
-{
-    const uint32_t p = share->n / share->context;
-    return i % p * share->context + i / p;
-}
-
-/* The devices of a set with the same block in all its tensor groups, or in the order of heads in all its sequence groups: one set per
- * block. */
-static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t blocks)
-{
-    const uint32_t p = s->share.tensor, n = s->sets.at[set].n;
-    uint32_t *sets = arena_array(&s->arena, uint32_t, blocks), *list = mem_alloc(n * sizeof *list);
-    for (uint32_t k = 0; k < blocks; k++) {
-        uint32_t found = 0;
-        for (uint32_t i = 0; i < n; i++)
-            if ((blocks > p ? heads_block(&s->share, i % s->share.n) : (uint64_t)(i % p) * blocks / p) == k)
-                list[found++] = devices_of(s, set)[i];
-        sets[k] = devices_intern(s, list, found);
-    }
-    mem_free(list);
-    return (struct group_key){ PLAN_GROUP_EACH, sets, blocks };
-}
-
-/* A device set of a class. */
-static uint32_t set_of_class(const struct sched *s, uint32_t class_id)
-{
-    uint32_t set = 0;
-    while (s->sets.at[set].class_id != class_id)
-        set++;
-    return set;
-}
-
-static struct group_key holders_of(struct sched *s, const struct bucket *b)
-{
-    if (b->shard != IR_NONE)
-        return block_holders(s, &s->directives.at[b->shard]);
-    const uint32_t *classes = s->bucket_classes.at + b->first_class;
-    if (b->blocks > 1)
-        return tensor_holders(s, set_of_class(s, classes[0]), b->blocks);
-    return (struct group_key){ PLAN_GROUP_UNION, classes, b->n_classes };
-}
-
-static bool same_holders(const struct sched *s, const struct bucket *a, const struct bucket *b)
-{
-    return a->shard == b->shard && a->blocks == b->blocks && a->n_classes == b->n_classes &&
-           !memcmp(s->bucket_classes.at + a->first_class, s->bucket_classes.at + b->first_class,
-                   a->n_classes * sizeof(uint32_t));
-}
-
 static struct group_key expert_groups(const struct sched *s, const struct directive *d)
 {
     return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
@@ -111,9 +48,40 @@ static void number_shares(struct lowering *low)
         for (uint32_t c = 0; c < s->classes.n; c++) {
             struct group_key *key = &low->shares[kind][c];
             key->kind = PLAN_GROUP_EACH;
-            key->ids = share_groups(s, set_of_class(s, c), kinds[kind], &key->n);
+            key->ids = share_groups(s, lower_set_of_class(s, c), kinds[kind], &key->n);
         }
     }
+}
+
+static bool held_alike(const struct sched *s, const struct bucket *a, const struct bucket *b)
+{
+    return a->shard == b->shard && a->blocks == b->blocks && a->group == b->group && a->set == b->set &&
+           a->n_classes == b->n_classes &&
+           !memcmp(s->bucket_classes.at + a->first_class, s->bucket_classes.at + b->first_class,
+                   a->n_classes * sizeof(uint32_t));
+}
+
+/* Who reduces and gathers a bucket, and on which communicators. */
+static void number_bucket(struct lowering *low, uint32_t b)
+{
+    struct sched *s = low->s;
+    const struct bucket *k = &s->buckets.at[b];
+    uint32_t like = b; /* a layer has few kinds of buckets */
+    while (like && b - like < 4 && !held_alike(s, k, &s->buckets.at[like - 1]))
+        like--;
+    const bool found = like && b - like < 4;
+    low->holders[b] = found ? low->holders[like - 1] : lower_holders(s, k);
+    low->zero_groups[b] = found ? low->zero_groups[like - 1] : lower_zero_groups(s, k, &low->holders[b]);
+    const struct turned_groups to = low->zero_groups[b];
+    if (k->holders > 1 && !k->state)
+        low->reduce_channel[b] = lower_channel_number(low, to.blocks, k->reduce_stream);
+    if (k->zero)
+        low->gather_channel[b] = lower_channel_number(low, to.blocks, k->gather_stream);
+    if (!bucket_has_copies(k))
+        return;
+    low->reduce_copies_channel[b] = lower_channel_number(low, to.turned, k->reduce_stream);
+    if (k->state_all)
+        low->gather_copies_channel[b] = lower_channel_number(low, to.turned, k->gather_stream);
 }
 
 void lower_number_channels(struct lowering *low)
@@ -125,20 +93,14 @@ void lower_number_channels(struct lowering *low)
     low->scalars_channel = lower_channel_number(low, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
     number_shares(low);
     low->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
+    low->zero_groups = arena_array(&s->arena, struct turned_groups, s->buckets.n + 1);
     low->reduce_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->gather_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    low->reduce_copies_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
+    low->gather_copies_channel = arena_array(&s->arena, uint32_t, s->buckets.n + 1);
     low->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
-    for (uint32_t b = 0; b < s->buckets.n; b++) {
-        const struct bucket *k = &s->buckets.at[b];
-        uint32_t like = b; /* a layer has few kinds of buckets */
-        while (like && b - like < 4 && !same_holders(s, k, &s->buckets.at[like - 1]))
-            like--;
-        low->holders[b] = like && b - like < 4 ? low->holders[like - 1] : holders_of(s, k);
-        if (k->holders > 1 && !k->state)
-            low->reduce_channel[b] = lower_channel_number(low, low->holders[b], k->reduce_stream);
-        if (k->zero)
-            low->gather_channel[b] = lower_channel_number(low, low->holders[b], k->gather_stream);
-    }
+    for (uint32_t b = 0; b < s->buckets.n; b++)
+        number_bucket(low, b);
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         if (s->shard_of[c] != IR_NONE) {
             const struct directive *d = &s->directives.at[s->shard_of[c]];
@@ -167,8 +129,10 @@ void lower_size_scratch(struct lowering *low)
         const struct bucket *k = &s->buckets.at[b];
         if (k->state)
             continue;
-        lower_want_scratch(low, k->reduce_stream, k->holders,
-                           k->elements * 4 / (zero_shards_state(k->zero) ? k->holders : 1));
+        lower_want_scratch(low, k->reduce_stream, k->group,
+                           4 * (zero_shards_state(k->zero) ? bucket_shard(k) : k->elements));
+        if (bucket_has_copies(k))
+            lower_want_scratch(low, k->reduce_stream, k->holders / k->group, 4 * bucket_state(k));
     }
     lower_size_borders(low, &s->train);
 }
@@ -269,11 +233,10 @@ static uint64_t take(struct class_lowering *c, enum plan_arena arena, uint64_t b
 static void place_bucket(struct class_lowering *c, const struct bucket *b, struct plan_bucket *p)
 {
     const struct sched_input *in = c->x->s->in;
-    uint64_t part = b->elements / b->holders;
-    uint64_t state = 4 * (zero_shards_state(b->zero) ? part : b->elements);
+    const uint64_t shard = bucket_shard(b), state = 4 * bucket_state(b);
     uint32_t moments = b->state ? 0 : optimizer_info[in->optimizer].moments, size = ir_dtype_size(b->type, b->type);
-    p->param = take(c, ARENA_PARAMS, (zero_shards_params(b->zero) ? part : b->elements) * size);
-    p->grad = b->state ? UINT64_MAX : take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? part : b->elements) * 4);
+    p->param = take(c, ARENA_PARAMS, (zero_shards_params(b->zero) ? shard : b->elements) * size);
+    p->grad = b->state ? UINT64_MAX : take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? shard : b->elements) * 4);
     p->master = b->type == IR_F32 ? UINT64_MAX : take(c, ARENA_OPTIM, state);
     p->m = moments > 0 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
     p->v = moments > 1 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
@@ -316,6 +279,12 @@ void lower_buckets(struct class_lowering *c)
                                  .type = b->type,
                                  .rule = b->state ? PLAN_RULE_BALANCE : PLAN_RULE_OPTIMIZER };
         p.holders = lower_group(c, c->x->holders[i]);
+        if (bucket_has_copies(b)) {
+            p.zero_group = b->group;
+            p.shard = lower_group(c, c->x->zero_groups[i].blocks);
+            p.copies = lower_group(c, c->x->zero_groups[i].turned);
+            p.state_all = b->state_all;
+        }
         place_bucket(c, b, &p);
         add_pieces(c, b, p.holders,
                    b->shard != IR_NONE           ? lower_group(c, expert_groups(s, &s->directives.at[b->shard]))

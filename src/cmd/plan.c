@@ -11,6 +11,7 @@
 #include "job/expert_note.h"
 #include "cmd/picture.h"
 #include "cmd/plan_memory.h"
+#include "cmd/plan_zero.h"
 #include "view/draw_plan.h"
 #include "job/machine_file.h"
 #include "cmd/sources.h"
@@ -84,6 +85,7 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
            (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
     printf("ranks         %u in %u rank %s, %u data-parallel %s", out->ranks, out->n_classes,
            out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
+    plan_print_zero_groups(plans, out->n_classes);
     print_share(&plans[0]);
     printf("batch         %u sequences of %u tokens: %u %s of %u per replica\n", j->train.batch_size, j->train.seq_len,
            l->microbatches, l->microbatches == 1 ? "microbatch" : "microbatches", l->microbatch_size);
@@ -212,8 +214,11 @@ static enum status show(const struct plan_options *o, const struct job *j, const
         const struct draw_terminal terminal = find_terminal();
         draw_plan_text(plans, out->n_classes, &j->graph, &terminal, stdout);
     }
-    if (st == ST_OK && in->machine && !o->json && !o->dump && !(o->svg && !strcmp(o->svg, "-")))
+    if (st == ST_OK && in->machine && !o->json && !o->dump && !(o->svg && !strcmp(o->svg, "-"))) {
         plan_note_memory(out, plans, in->target, in->machine, stdout);
+        if (o->machine || o->topology) /* else nobody has said what a node is */
+            plan_note_zero_groups(plans, out->n_classes, in->machine, stdout);
+    }
     if (st == ST_OK && !o->json && !o->dump && !o->svg && !o->simulate)
         print_expert_note(o, in, out);
     mem_free(plans);

@@ -187,8 +187,10 @@ static void bind_bucket(struct exec *x, uint32_t i)
         },
         .norm_grad = s.grad + (s.own.first - s.grads.first),
         .norm_count = s.own.count,
-        .own_param = s.own.first * size,
-        .own_grad = s.own.first * sizeof(float),
+        .own_param = s.shard.first * size,
+        .own_grad = s.shard.first * sizeof(float),
+        .part_param = (s.own.first - s.shard.first) * size,
+        .part_grad = (s.own.first - s.shard.first) * sizeof(float),
     };
 }
 

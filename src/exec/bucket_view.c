@@ -9,14 +9,22 @@ struct bucket_view bucket_view_of(const struct plan *p, uint32_t bucket, uint32_
                                   unsigned char *const base[ARENA_COUNT])
 {
     const struct plan_bucket *b = &p->buckets[bucket];
-    uint64_t holders = plan_group_size(p, b->holders, rank), part = b->elements / holders;
-    struct bucket_view_range whole = { 0, b->elements }, own = { part * plan_group_index(p, b->holders, rank), part };
+    const uint64_t holders = plan_group_size(p, b->holders, rank), n = plan_shard_elements(b, (uint32_t)holders);
+    const uint64_t k = plan_group_index(p, b->zero_group ? b->shard : b->holders, rank);
+    struct bucket_view_range whole = { 0, b->elements }, shard = { n * k, n }, own = shard;
+    if (b->zero_group) {
+        own.count = b->elements / holders;
+        own.first += own.count * plan_group_index(p, b->copies, rank);
+    }
     return (struct bucket_view){
         .type = (enum ir_dtype)b->type,
         .own = own,
-        .params = zero_shards_params(b->zero) ? own : whole,
-        .grads = zero_shards_grads(b->zero) ? own : whole,
-        .state = zero_shards_state(b->zero) ? own : whole,
+        .shard = shard,
+        .params = zero_shards_params(b->zero) ? shard : whole,
+        .grads = zero_shards_grads(b->zero) ? shard : whole,
+        .state = !zero_shards_state(b->zero) ? whole
+                 : b->state_all              ? own
+                                             : shard,
         .param = at(base[ARENA_PARAMS], b->param),
         .grad = at(base[ARENA_GRADS], b->grad),
         .master = at(base[ARENA_OPTIM], b->master),

@@ -14,9 +14,9 @@ struct bucket_view_range {
 
 /* One bucket on one rank. A pointer stands at the first element of its range; NULL: the rank has none. */
 struct bucket_view {
-    enum ir_dtype type; /* of the parameters */
-    struct bucket_view_range
-        own; /* this holder's part: its share of the norm, and what it owns where something is sharded */
+    enum ir_dtype type;           /* of the parameters */
+    struct bucket_view_range own; /* this holder's part: its share of the norm, and what it writes into a checkpoint */
+    struct bucket_view_range shard; /* around it: what it has of what is sharded, but for state over all holders */
     struct bucket_view_range params, grads, state;
     void *param;
     float *grad;

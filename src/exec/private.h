@@ -21,7 +21,8 @@ struct exec__bucket {
     uint32_t n_balance;
     const float *norm_grad;
     uint64_t norm_count;
-    uint64_t own_param, own_grad; /* bytes from the start of the whole bucket to this holder's part */
+    uint64_t own_param, own_grad;   /* bytes from the start of the whole bucket to this holder's shard */
+    uint64_t part_param, part_grad; /* from the start of that to what it owns of it */
 };
 
 /* Bytes of a slot of gradients that no kernel of the program writes. */
@@ -157,11 +158,14 @@ static inline void *exec__base(const struct exec *x, const struct plan_instr *in
 {
     const struct plan_base *b = &x->plan->bases[in->first_base + i];
     unsigned char *p = x->arena[b->arena] + b->offset;
-    if (!(b->access & PLAN_OWN))
+    if (!(b->access & (PLAN_OWN | PLAN_PART)))
         return p;
     if (b->arena == ARENA_WORK)
         return p + exec__own_numbers(x, in);
-    return p + (b->arena == ARENA_PARAMS ? x->buckets[b->buffer].own_param : x->buckets[b->buffer].own_grad);
+    const struct exec__bucket *u = &x->buckets[b->buffer];
+    const bool params = b->arena == ARENA_PARAMS;
+    return p + (b->access & PLAN_OWN ? (params ? u->own_param : u->own_grad) : 0) +
+           (b->access & PLAN_PART ? (params ? u->part_param : u->part_grad) : 0);
 }
 
 static const double EXEC__MIB = 1024 * 1024;

@@ -94,9 +94,9 @@ static void collect_bucket(struct replicas *r, uint64_t *n, uint32_t b)
     for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
         if (!ahead)
             add(r, n, &s, i, s.params);
-        for (uint64_t at = 0; ahead && at < s.params.count; at += s.own.count)
-            if (at != s.own.first)
-                add(r, n, &s, i, (struct bucket_view_range){ at, s.own.count });
+        for (uint64_t at = s.params.first; ahead && at < s.params.first + s.params.count; at += s.state.count)
+            if (at != s.state.first)
+                add(r, n, &s, i, (struct bucket_view_range){ at, s.state.count });
     }
 }
 

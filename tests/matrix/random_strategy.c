@@ -120,6 +120,20 @@ static void for_sets(struct random_job *j, const char *op, uint32_t unit, const 
 
 /* ---- replicate, place, shard ------------------------------------------------------------------------------------- */
 
+/* Groups that divide the holders, also of blocks that devices with the same sequences share, and of which experts' groups are a multiple or a
+ * part. */
+static void zero_group(struct random_job *j, uint32_t zero, json_t *options)
+{
+    static const uint8_t of[RANDOM_MOST_RANKS + 1] = { [2] = 2, [4] = 2, [8] = 4 };
+    const bool known = j->replicas <= RANDOM_MOST_RANKS && of[j->replicas];
+    const uint32_t group = known ? of[j->replicas / j->share.n] : 0;
+    if (!zero || !group || rng_chance(&j->rng, 60))
+        return;
+    json_object_set_new(options, "zero_group", json_integer(group / (group > 2 && rng_chance(&j->rng, 50) ? 2 : 1)));
+    if (rng_chance(&j->rng, 60))
+        json_object_set_new(options, "zero_optimizer", json_string(rng_chance(&j->rng, 80) ? "all" : "group"));
+}
+
 static json_t *replicate_options(struct random_job *j)
 {
     struct rng *r = &j->rng;
@@ -133,6 +147,7 @@ static json_t *replicate_options(struct random_job *j)
         json_object_set_new(o, zero == 2 ? "shard_grads" : "shard_params", json_true());
     else if (zero)
         json_object_set_new(o, "zero", json_integer(zero > 3 ? 3 : zero));
+    zero_group(j, zero, o);
     if (rng_chance(r, 30))
         json_object_set_new(o, "reduce", json_string(rng_chance(r, 50) ? "each" : "last"));
     if (rng_chance(r, 60))

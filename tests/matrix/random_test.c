@@ -126,6 +126,8 @@ static const char *const features[] = {
     "\"zero\":1",
     "\"zero\":2",
     "\"zero\":3",
+    "\"zero_group\":2",
+    "\"zero_optimizer\":\"all\"",
     "\"shard_grads\"",
     "\"shard_params\"",
     "\"reduce\":\"each\"",

@@ -2,7 +2,8 @@
 # time-limit: 600
 # Shared sequences (piper-strategy(5), shard with a dimension) against the 1-rank run over 5 AdamW steps: first loss and first norm within
 # 1e-5, all losses within 1e-4; all copies of every parameter equal at the end. Every shape tp x cp x dp x pp of the list, with every
-# value of order, exchange and keep; models, schedules, ZeRO levels, recompute and streams are drawn. The seed is the commit, and printed.
+# value of order, exchange and keep; models, schedules, ZeRO levels and groups, recompute and streams are drawn. The seed is the commit,
+# and printed.
 # SEED=... draws another; SEEDS=n (default 1) draws n times. Then: the same bits twice, and a checkpoint goes on under other shapes.
 steps=5
 . "${top_srcdir:-.}"/tests/matrix/lib.sh || exit 99
@@ -68,9 +69,11 @@ draw()
             }
             m = pp == 2 ? 4 : one("1 2 4")
             zero = pick(4)
+            group = zero && dp * cp % 2 == 0 && pick(2)
             keep = i % 2 ? "part" : "whole"
             text = sprintf("{\"op\":\"layout\",\"pp\":%d,\"dp\":%d,\"tp\":%d,\"cp\":%d,\"zero\":%d,\"placement\":\"%s\",\"keep\":\"%s\"",
                            pp, dp, tp, cp, zero, place, keep)
+            if (group) text = text ",\"zero_group\":2,\"zero_optimizer\":\"" one("group all") "\""
             order = ""
             if (cp > 1) {
                 order = exchange == "all-to-all" || pick(3) == 0 ? "contiguous" : "zigzag"
@@ -86,8 +89,8 @@ draw()
             text = "[" text "},{\"op\":\"schedule\",\"kind\":\"" schedule "\",\"microbatches\":" m "}"
             again = pick(3) == 0 && !vocab
             if (again) text = text ",{\"op\":\"recompute\",\"filter\":{}}"
-            printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d keep=%s %s %s%s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
-                   zero, keep, exchange, order, vocab ? " vocab" : "", again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
+            printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d%s keep=%s %s %s%s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
+                   zero, group ? " in groups" : "", keep, exchange, order, vocab ? " vocab" : "", again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
         }
     }'
 }

@@ -77,6 +77,11 @@ static const struct job_row {
     { 4, IR_F32, OPT_ADAMW, MOE(""),
       "[{'op':'layout','pp':1,'dp':4,'ep':2,'zero':1},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
     { 4, IR_F32, OPT_ADAMW, GPT2, "[{'op':'layout','pp':2,'dp':2},{'op':'schedule','kind':'zb-h1','microbatches':4}]" },
+    { 4, IR_BF16, OPT_ADAMW, GPT2,
+      "[{'op':'layout','dp':4,'zero':2,'zero_group':2},{'op':'schedule','kind':'gpipe','microbatches':2}]" },
+    { 4, IR_F32, OPT_ADAMW, MOE(""),
+      "[{'op':'layout','dp':4,'ep':2,'zero':3,'zero_group':2,'zero_optimizer':'all'},"
+      "{'op':'schedule','kind':'gpipe','microbatches':2}]" },
 };
 enum { N_ROWS = sizeof rows / sizeof *rows };
 

@@ -72,6 +72,14 @@ static const struct {
     { "tied parameters, zero 2", gpt2,
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":2,\"zero\":2},{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4}]",
       4 },
+    { "zero 3 in groups of two, state over all", llama,
+      "[{\"op\":\"layout\",\"dp\":4,\"zero\":3,\"zero_group\":2,\"zero_optimizer\":\"all\"},"
+      "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]",
+      4 },
+    { "zero 1 in groups of two, experts", moe,
+      "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"ep\":2,\"zero\":1,\"zero_group\":2},"
+      "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":4}]",
+      8 },
     { "rows without capacity, dualpipev", dropless,
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"ep\":2,\"zero\":2,\"placement\":\"v\"},"
       "{\"op\":\"schedule\",\"kind\":\"dualpipev\",\"microbatches\":4}]",

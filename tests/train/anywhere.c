@@ -43,6 +43,11 @@ static const struct {
     { 4, "[" LAYOUT("\"pp\":4,\"dp\":1") SCHEDULE("zb-h1", 4) "]" },
     { 8, "[" LAYOUT("\"pp\":4,\"dp\":2,\"ep\":2,\"placement\":\"v\"") SCHEDULE("dualpipev", 8) "]" },
     { 4, "[" LAYOUT("\"pp\":4,\"dp\":1,\"placement\":\"two-way\"") SCHEDULE("dualpipe", 8) "]" },
+    { 8, "[" LAYOUT("\"pp\":1,\"dp\":8,\"ep\":2,\"zero\":3,\"zero_group\":4") "]" },
+    { 6, "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[5,0,4,1,3,2],\"zero\":2,\"zero_group\":3}]" },
+    { 8, "[" LAYOUT("\"pp\":1,\"dp\":8,\"zero\":1,\"zero_group\":2,\"zero_optimizer\":\"all\"") "]" },
+    { 8, "[" LAYOUT("\"pp\":2,\"dp\":4,\"ep\":4,\"zero\":3,\"zero_group\":2,\"zero_optimizer\":\"all\"")
+             SCHEDULE("1f1b", 2) "]" },
 };
 enum { STRATEGIES = sizeof strategies / sizeof *strategies, BATCH = 48, SEQ_LEN = 8, RANKS = 8 };
 

@@ -620,6 +620,7 @@ START_TEST(words_of_other_programs)
     static const char *const lr[] = { "kind", "peak", "warmup_steps", NULL };
     static const char *const types[] = { "float32", "bfloat16", NULL };
     static const char *const says[] = { "prompt", "max-tokens", "temperature", NULL };
+    static const char *const replicate[] = { "zero", "zero_group", "zero_optimizer", NULL };
     static const struct {
         const char *typed;
         const char *const *words;
@@ -636,6 +637,10 @@ START_TEST(words_of_other_programs)
         { "bf16", train, "; did you mean \"dtype\"?" },
         { "zero_stage", train, "; the strategy has it: \"zero\" of layout or of replicate" },
         { "max_new_tokens", says, "; did you mean \"max-tokens\"?" },
+        { "zero_hpz_partition_size", replicate, "; did you mean \"zero_group\"?" },
+        { "hybrid_shard", replicate, "; did you mean \"zero_group\"?" },
+        { "data_parallel_shard_degree", replicate, "; did you mean \"zero\"?" },
+        { "mics_shard_size", train, "; the strategy has it: \"zero_group\" of layout or of replicate" },
         { "batchsize", train, "; did you mean \"batch_size\"?" },
         { "xyzzy", train, "" },
     };

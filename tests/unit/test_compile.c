@@ -267,6 +267,82 @@ static void check_lanes(const struct plan *p, const char *what)
     }
 }
 
+/* ---- groups of ZeRO ----------------------------------------------------------------------------------------------- */
+
+/* "0,1 2,3": the sets of a group. */
+static void ck_assert_sets(const struct plan *p, uint32_t group, const char *want)
+{
+    char text[256] = "";
+    for (uint32_t s = 0; s < p->groups[group].n_sets; s++)
+        for (uint32_t i = 0; i < p->sets[p->groups[group].first_set + s].size; i++)
+            snprintf(text + strlen(text), sizeof text - strlen(text), "%s%u",
+                     i   ? ","
+                     : s ? " "
+                         : "",
+                     plan_set_at(p, p->groups[group].first_set + s, i));
+    ck_assert_str_eq(text, want);
+}
+
+static const struct zero_groups {
+    enum compiled_model model;
+    const char *strategy, *shard, *copies;
+    uint32_t split; /* of a bucket with pieces in so many blocks */
+} zero_groups[] = {
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":8,\"zero\":3,\"zero_group\":4}]", "0,1,2,3 4,5,6,7", "0,4 1,5 2,6 3,7",
+      1 },
+    /* in the order of the set */
+    { MODEL_LLAMA, "[{\"op\":\"replicate\",\"filter\":{},\"devices\":[2,0,3,1],\"zero\":1,\"zero_group\":2}]",
+      "2,0 3,1", "2,3 0,1", 1 },
+    /* a stage of two is on neighbouring ranks */
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"zero\":2,\"zero_group\":2}]", "0,1 2,3", "0,2 1,3", 1 },
+    /* experts: those of four neighbours with the same block */
+    { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":8,\"ep\":2,\"zero\":3,\"zero_group\":4}]", "0,2 4,6 1,3 5,7",
+      "0,4 2,6 1,5 3,7", 2 },
+    /* blocks of a tensor group: two with the same one */
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":4,\"tp\":2,\"zero\":1,\"zero_group\":2}]", "0,2 4,6 1,3 5,7",
+      "0,4 2,6 1,5 3,7", 2 },
+};
+enum { N_ZERO_GROUPS = sizeof zero_groups / sizeof *zero_groups };
+
+START_TEST(test_zero_groups)
+{
+    const struct zero_groups *z = &zero_groups[_i];
+    struct compiled c;
+    compiled_init(&c, z->model, z->strategy, false);
+    const struct plan *p = &c.plans[0];
+    uint32_t i = 0;
+    while (p->pieces[p->buckets[i].first_piece].split != z->split)
+        ck_assert_uint_lt(++i, p->h->count[PLAN_S_BUCKETS]);
+    const struct plan_bucket *b = &p->buckets[i];
+    ck_assert_uint_eq(b->zero_group, p->sets[p->groups[b->shard].first_set].size);
+    ck_assert_sets(p, b->shard, z->shard);
+    ck_assert_sets(p, b->copies, z->copies);
+    compiled_release(&c);
+}
+END_TEST
+
+/* Experts on as many devices as a group has are whole on each of their holders, and reduced once a step; or only their state is sharded. */
+START_TEST(test_experts_of_a_group)
+{
+    static const char *const strategies_of[] = { "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,\"zero\":3,\"zero_group\":2}]",
+                                                 "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,\"zero\":3,\"zero_group\":2,"
+                                                 "\"zero_optimizer\":\"all\"}]" };
+    struct compiled c;
+    compiled_init(&c, MODEL_MOE, strategies_of[_i], false);
+    uint32_t experts = 0, others = 0;
+    for (uint32_t i = 0; i < c.plans[0].h->count[PLAN_S_BUCKETS]; i++) {
+        const struct plan_bucket *b = &c.plans[0].buckets[i];
+        const bool split = c.plans[0].pieces[b->first_piece].split > 1;
+        ck_assert_uint_eq(b->zero_group, split ? 0 : 2);
+        ck_assert_uint_eq(b->zero, !split ? ZERO_PARAMS : _i ? ZERO_STATE : ZERO_NONE);
+        experts += split;
+        others += !split;
+    }
+    ck_assert(experts > 0 && others > 0);
+    compiled_release(&c);
+}
+END_TEST
+
 /* Kernels are in order on the stream of compute, what communicates is on another one unless it is named so, on the one that the
  * strategy names for that device; and what a stream's communication needs is its own. */
 START_TEST(test_streams)
@@ -707,6 +783,8 @@ int main(void)
     tcase_add_loop_test(t, test_memory, 0, n_cases);
     tcase_add_loop_test(t, test_streams, 0, n_cases);
     tcase_add_test(t, test_capacity_rows);
+    tcase_add_loop_test(t, test_zero_groups, 0, N_ZERO_GROUPS);
+    tcase_add_loop_test(t, test_experts_of_a_group, 0, 2);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
     srunner_run_all(r, CK_NORMAL);

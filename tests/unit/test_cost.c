@@ -120,6 +120,23 @@ START_TEST(transfers)
 }
 END_TEST
 
+/* Groups of neighbours on one node each: within them the fast link, over copies the network, for a shard alone. */
+START_TEST(groups_on_a_node)
+{
+    struct compiled c;
+    struct machine m = round_machine();
+    compiled_init(&c, MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":4,\"zero\":3,\"zero_group\":2}]", false);
+    m.ranks_per_node = 2;
+    m.links[LINK_NETWORK] = (struct machine_links){ 0, 1e8, 0 };
+    const double shard = 4.0 * (double)first(&c.plans[0], PLAN_REDUCE_SCATTER)->count;
+    ck_assert_uint_eq(first(&c.plans[0], PLAN_ALL_REDUCE)->count, first(&c.plans[0], PLAN_REDUCE_SCATTER)->count);
+    ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_REDUCE_SCATTER).seconds, shard * 1e-9, 1e-12);
+    ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_ALL_REDUCE).seconds, shard * 1e-8, 1e-12);
+    ck_assert_double_eq_tol(transfer_of(&c, &m, PLAN_ALL_REDUCE).port[LINK_NETWORK], 1, 1e-9);
+    compiled_release(&c);
+}
+END_TEST
+
 /* Two reductions on streams of their own begin when a backward ends, one after the other; computing is free. */
 static double step_of(struct compiled *c, const struct machine *m, double compute, double *reductions)
 {
@@ -293,6 +310,7 @@ int main(void)
     tcase_add_test(tc, points);
     tcase_add_test(tc, topology);
     tcase_add_test(tc, transfers);
+    tcase_add_test(tc, groups_on_a_node);
     tcase_add_test(tc, contention);
     tcase_add_loop_test(tc, accounts, 0, sizeof accounted / sizeof *accounted);
     tcase_add_test(tc, regions_overlap);

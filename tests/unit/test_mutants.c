@@ -271,6 +271,137 @@ EXAMPLE(snapshots_overlap)
     return true;
 }
 
+/* Zero groups. The reduction over copies number nth; PLAN_NONE: there are not so many. */
+static uint32_t nth_copies(const struct plan_builder *b, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if ((in->op != PLAN_ALL_REDUCE && in->op != PLAN_REDUCE_SCATTER) ||
+            b->bases.at[in->first_base].arena != ARENA_GRADS)
+            continue;
+        const struct plan_bucket *u = &b->buckets.at[in->bucket];
+        if (u->zero_group && b->channels.at[in->channel].group == u->copies && nth-- == 0)
+            return i;
+    }
+    return PLAN_NONE;
+}
+static void drop_at(struct plan_builder *b, uint32_t i)
+{
+    struct plan_edit e;
+    const uint32_t list = i >= b->lists.at[0].first_instr + b->lists.at[0].n_instr;
+    plan_edit_begin(b, &e);
+    plan_edit_drop(&e.lists[list], i - b->lists.at[list].first_instr);
+    plan_edit_end(&e);
+}
+EXAMPLE(copies_are_not_reduced)
+{
+    const uint32_t i = nth_copies(b, nth);
+    (void)c;
+    if (i != PLAN_NONE)
+        drop_at(b, i);
+    return i != PLAN_NONE;
+}
+/* Each gradient counts as often as there are copies. */
+EXAMPLE(copies_are_reduced_twice)
+{
+    struct plan_edit e;
+    const uint32_t i = nth_copies(b, nth);
+    (void)c;
+    if (i == PLAN_NONE)
+        return false;
+    const uint32_t at = i - b->lists.at[0].first_instr;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[0].at[at];
+    x.in.node += 1u << 30;
+    plan_edit_insert(&e.lists[0], at + 1, x);
+    plan_edit_end(&e);
+    return true;
+}
+/* Before the group has reduced the gradients of the last microbatch, or before these are added. */
+EXAMPLE(copies_are_reduced_early)
+{
+    struct plan_edit e;
+    const uint32_t i = nth_copies(b, nth);
+    (void)c;
+    if (i == PLAN_NONE)
+        return false;
+    uint32_t before = i - 1;
+    while ((b->instrs.at[before].op != PLAN_ADD && b->instrs.at[before].op != PLAN_REDUCE_SCATTER) ||
+           b->instrs.at[before].bucket != b->instrs.at[i].bucket)
+        before--;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[0].at[i - b->lists.at[0].first_instr];
+    plan_edit_drop(&e.lists[0], i - b->lists.at[0].first_instr);
+    plan_edit_insert(&e.lists[0], before - b->lists.at[0].first_instr, x);
+    plan_edit_end(&e);
+    return true;
+}
+/* Within the group a second time, instead of over copies; or what a group reduces, over copies. */
+EXAMPLE(reduces_over_the_other_group)
+{
+    const uint32_t i = nth_copies(b, nth / 2);
+    (void)c;
+    if (i == PLAN_NONE)
+        return false;
+    const struct plan_bucket *u = &b->buckets.at[b->instrs.at[i].bucket];
+    for (uint32_t k = 0; k < b->channels.n; k++)
+        if (b->channels.at[k].group == (nth % 2 ? u->shard : u->copies))
+            b->channels.at[k].group = nth % 2 ? u->copies : u->shard;
+    return true;
+}
+/* Both reductions over the same holders, and the shard map says so too: the gradients of the others are lost. */
+EXAMPLE(copies_are_the_group_itself)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->buckets.n; i++) {
+        const struct plan_bucket u = b->buckets.at[i];
+        if (!u.zero_group || nth-- > 0)
+            continue;
+        b->groups.at[u.copies] = b->groups.at[u.shard];
+        return true;
+    }
+    return false;
+}
+/* Shards of a group in another order than in the others: sums of unlike elements. */
+EXAMPLE(a_group_in_another_order)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->buckets.n; i++) {
+        const struct plan_bucket *u = &b->buckets.at[i];
+        if (!u->zero_group || nth-- > 0)
+            continue;
+        /* its last two devices change places: each is a range of its own */
+        const uint32_t set = b->groups.at[u->shard].first_set + b->groups.at[u->shard].n_sets - 1;
+        struct plan_set *s = &b->sets.at[set];
+        const struct plan_range was = b->ranges.at[s->first_range];
+        if (s->n_ranges != 1 || was.count != 2)
+            return false;
+        *vec_push(&b->ranges) = was;
+        memmove(&b->ranges.at[s->first_range + 1], &b->ranges.at[s->first_range],
+                (b->ranges.n - 1 - s->first_range) * sizeof was);
+        b->ranges.at[s->first_range] = (struct plan_range){ was.start + was.stride, 1, 1 };
+        b->ranges.at[s->first_range + 1] = (struct plan_range){ was.start, 1, 1 };
+        s->n_ranges = 2;
+        for (uint32_t k = set + 1; k < b->sets.n; k++)
+            b->sets.at[k].first_range++;
+        return true;
+    }
+    return false;
+}
+EXAMPLE(takes_the_first_part_of_a_shard)
+{
+    (void)c;
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = 0; k < b->instrs.at[i].n_bases; k++) {
+            struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base + k];
+            if (!(base->access & PLAN_PART) || nth-- > 0)
+                continue;
+            base->access &= (uint16_t)~PLAN_PART;
+            return true;
+        }
+    return false;
+}
+
 /* Shared sequences. A gather or a sum of a tensor, number nth of the plan. */
 static struct plan_instr *nth_border(struct plan_builder *b, enum plan_op op, uint32_t nth)
 {
@@ -461,14 +592,6 @@ static uint32_t nth_numbers(const struct plan_builder *b, uint32_t nth)
             return i;
     }
     return PLAN_NONE;
-}
-static void drop_at(struct plan_builder *b, uint32_t i)
-{
-    struct plan_edit e;
-    const uint32_t list = i >= b->lists.at[0].first_instr + b->lists.at[0].n_instr;
-    plan_edit_begin(b, &e);
-    plan_edit_drop(&e.lists[list], i - b->lists.at[list].first_instr);
-    plan_edit_end(&e);
 }
 EXAMPLE(numbers_are_not_told)
 {
@@ -687,6 +810,12 @@ static const struct job {
                    "\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"vocab\":true},{\"op\":\"schedule\",\"kind\":\"gpipe\","
                    "\"microbatches\":2}]" },
+    { MODEL_GPT2, "[{\"op\":\"layout\",\"dp\":4,\"zero\":1,\"zero_group\":2,\"reduce\":\"each\"},{\"op\":\"schedule\","
+                  "\"kind\":\"gpipe\",\"microbatches\":2}]" },
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"zero\":3,\"zero_group\":2,\"zero_optimizer\":\"all\"},"
+                   "{\"op\":\"schedule\",\"kind\":\"1f1b\",\"microbatches\":2}]" },
+    { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":8,\"ep\":2,\"zero\":2,\"zero_group\":4},{\"op\":\"schedule\","
+                 "\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_BRANCH, "[{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]" },
     { MODEL_BRANCH,
       "[{\"op\":\"layout\",\"pp\":2,\"dp\":2},{\"op\":\"schedule\",\"kind\":\"zb-h1\",\"microbatches\":2}]" },
@@ -727,6 +856,14 @@ static const struct example {
     E(an_add_is_left_out, "reduce", 4),
     E(a_gather_is_left_out, "gather", 4),
     E(snapshots_overlap, "shards", 4),
+    E(copies_are_not_reduced, "reduce", 10),
+    E(copies_are_reduced_twice, "reduce", 10),
+    E(copies_are_reduced_early, "reduce", 10),
+    E(reduces_over_the_other_group, "reduce", 10),
+    E(copies_are_the_group_itself, "holders", 10),
+    E(a_group_in_another_order, "holders", 10),
+    E(takes_the_first_part_of_a_shard, "first", 10),
+    E(takes_the_first_part_of_a_shard, "gather", 10),
     E(a_sum_of_terms_is_left_out, "value", 10),
     E(a_gather_comes_too_early, "value", 10),
     E(border_over_other_group, "layout", 50),

@@ -193,6 +193,10 @@ BREAK(bucket_holders, b->buckets.at[0].holders = 9)
 BREAK(bucket_padding, b->buckets.at[0].elements++)
 BREAK(bucket_decay, b->buckets.at[0].n_decay = 1 << 20)
 BREAK(bucket_zero, b->buckets.at[0].zero = 4)
+BREAK(bucket_copies, b->buckets.at[0].copies = 1)
+BREAK(bucket_state_all, b->buckets.at[0].state_all = 1)
+BREAK(bucket_zero_group, b->buckets.at[0].zero_group = 2)
+BREAK(bucket_group_sizes, (b->buckets.at[0].zero = 1, b->buckets.at[0].zero_group = 2))
 BREAK(piece_param, b->pieces.at[0].param = 9)
 BREAK(piece_bucket, b->pieces.at[0].bucket = 1)
 BREAK(piece_offset, b->pieces.at[0].offset = UINT64_MAX)
@@ -229,6 +233,7 @@ BREAK(base_buffer, b->bases.at[0].buffer = 10000)
 BREAK(base_offset, b->bases.at[0].offset += 1 << 20)
 BREAK(base_leaves_buffer, b->bases.at[0].offset -= 16)
 BREAK(base_access, b->bases.at[0].access = 4)
+BREAK(base_part, b->bases.at[0].access |= PLAN_PART)
 BREAK(buffer_bytes, b->buffers.at[0].bytes = UINT64_MAX)
 BREAK(buffer_list, b->buffers.at[0].list = 1)
 BREAK(buffer_kind, b->buffers.at[0].kind = MEM_KINDS)
@@ -271,6 +276,10 @@ static const struct breaking {
     B(bucket_padding),
     B(bucket_decay),
     B(bucket_zero),
+    B(bucket_copies),
+    B(bucket_state_all),
+    B(bucket_zero_group),
+    B(bucket_group_sizes),
     B(piece_param),
     B(piece_bucket),
     B(piece_offset),
@@ -307,6 +316,7 @@ static const struct breaking {
     B(base_offset),
     B(base_leaves_buffer),
     B(base_access),
+    B(base_part),
     B(buffer_bytes),
     B(buffer_list),
     B(buffer_kind),

@@ -11,10 +11,10 @@
 #include "train/replicas.h"
 #include "exec/bucket_view.h"
 
-enum { HOLDERS = 3, W = 100, BIAS = 7, EXPERT = 10, PAD = 132 };
+enum { HOLDERS = 4, W = 100, BIAS = 7, EXPERT = 10, PAD = 132 };
 
-/* One bucket of three holders: w (100 elements), b (7), padded to 132 with a gap between; and a bucket of one holder each
- * with that device's block of a stacked tensor of 3 x 10. */
+/* One bucket of four holders: w (100 elements), b (7), padded to 132 with a gap between; and a bucket of one holder each
+ * with that device's block of a stacked tensor of 4 x 10. */
 struct world {
     struct ir_graph g;
     void *blob;
@@ -22,8 +22,21 @@ struct world {
     unsigned char *base[HOLDERS][ARENA_COUNT];
 };
 
-static void make_plan(struct plan_builder *b, uint32_t level, bool snapshot)
+/* level of ZeRO, + 4 with a snapshot, + 8 in groups of two neighbours, + 16 with state over all nonetheless */
+enum { SNAPSHOT = 4, GROUPS = 8, ALL = 16 };
+static uint32_t shard_of(uint32_t variant)
 {
+    return PAD / (variant & GROUPS ? 2 : HOLDERS);
+}
+static uint32_t state_of(uint32_t variant)
+{
+    return variant & ALL ? PAD / HOLDERS : shard_of(variant);
+}
+
+static void make_plan(struct plan_builder *b, uint32_t variant)
+{
+    const uint32_t level = variant % SNAPSHOT;
+    const bool snapshot = variant & SNAPSHOT;
     b->h = (struct plan_header){ .world = HOLDERS, .n_classes = 1, .compute = IR_F32 };
     vec_add(&b->ranges, ((struct plan_range){ 0, 1, HOLDERS }));
     vec_add(&b->sets, ((struct plan_set){ 0, 1, HOLDERS }));
@@ -33,24 +46,37 @@ static void make_plan(struct plan_builder *b, uint32_t level, bool snapshot)
     }
     vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_UNION, 0, 1 }));
     vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, 1, HOLDERS }));
-    uint64_t part = PAD / HOLDERS, state = level ? part : PAD, params = level == 3 ? part : PAD;
-    uint64_t grads = level >= 2 ? part : PAD;
+    for (uint32_t i = 0; i < 4; i++) { /* 0,1 and 2,3; 0,2 and 1,3 */
+        vec_add(&b->ranges, ((struct plan_range){ i < 2 ? 2 * i : i - 2, i < 2 ? 1 : 2, 2 }));
+        vec_add(&b->sets, ((struct plan_set){ 1 + HOLDERS + i, 1, 2 }));
+    }
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, 1 + HOLDERS, 2 }));
+    vec_add(&b->groups, ((struct plan_group){ PLAN_GROUP_EACH, 3 + HOLDERS, 2 }));
+    uint64_t part = PAD / HOLDERS, state = level ? state_of(variant) : PAD,
+             params = level == 3 ? shard_of(variant) : PAD;
+    uint64_t grads = level >= 2 ? shard_of(variant) : PAD;
     vec_add(&b->pieces, ((struct plan_piece){ .param = 0, .bucket = 0, .count = W, .split = 1 }));
     vec_add(&b->pieces, ((struct plan_piece){ .param = 1, .bucket = 0, .count = BIAS, .offset = 112, .split = 1 }));
     vec_add(&b->pieces, ((struct plan_piece){ .param = 2, .bucket = 1, .count = EXPERT, .split = HOLDERS }));
     uint64_t none = UINT64_MAX, own = 3 * 4 * part;
     vec_add(&b->buckets, ((struct plan_bucket){ 0, 2, 0, level, IR_F32, PLAN_RULE_OPTIMIZER, PAD, W, 0, 0, none, 0,
-                                                4 * state, snapshot ? 0 : none }));
+                                                4 * state, snapshot ? 0 : none, 0, 0, 0, 0 }));
     vec_add(&b->buckets,
             ((struct plan_bucket){ 2, 1, 1, 0, IR_F32, PLAN_RULE_OPTIMIZER, EXPERT, EXPERT, 4 * params, 4 * grads, none,
-                                   8 * state, 8 * state + 4 * EXPERT, snapshot ? own : none }));
+                                   8 * state, 8 * state + 4 * EXPERT, snapshot ? own : none, 0, 0, 0, 0 }));
+    if (variant & GROUPS) {
+        struct plan_bucket *u = &b->buckets.at[0];
+        u->zero_group = 2;
+        u->shard = 2;
+        u->copies = 3;
+        u->state_all = variant & ALL ? 1 : 0;
+    }
     b->h.arena_bytes[ARENA_PARAMS] = 4 * (params + EXPERT);
     b->h.arena_bytes[ARENA_GRADS] = 4 * (grads + EXPERT);
     b->h.arena_bytes[ARENA_OPTIM] = 8 * (state + EXPERT);
     b->h.arena_bytes[ARENA_SNAPSHOT] = snapshot ? own + 3 * 4 * EXPERT : 0;
 }
 
-/* variant: level of ZeRO, + 4 with a snapshot */
 static void setup(struct world *w, uint32_t variant)
 {
     *w = (struct world){ 0 };
@@ -62,7 +88,7 @@ static void setup(struct world *w, uint32_t variant)
     ir_graph_param(&w->g, "experts.*.up", experts, IR_INIT_NORMAL, 0.02f);
     struct plan_builder b = { 0 };
     uint64_t bytes;
-    make_plan(&b, variant % 4, variant >= 4);
+    make_plan(&b, variant);
     w->blob = plan_build(&b, &bytes);
     plan_builder_release(&b);
     /* the tables alone: a whole plan would need instructions */
@@ -87,6 +113,24 @@ static void teardown(struct world *w)
     mem_free(w->blob);
     ir_graph_release(&w->g);
 }
+
+static const int variants[] = { 0,
+                                1,
+                                2,
+                                3,
+                                SNAPSHOT + 0,
+                                SNAPSHOT + 1,
+                                SNAPSHOT + 2,
+                                SNAPSHOT + 3,
+                                GROUPS + 1,
+                                GROUPS + 2,
+                                GROUPS + 3,
+                                GROUPS + SNAPSHOT + 3,
+                                ALL + GROUPS + 1,
+                                ALL + GROUPS + 2,
+                                ALL + GROUPS + 3,
+                                ALL + GROUPS + SNAPSHOT + 1 };
+enum { VARIANTS = sizeof variants / sizeof *variants };
 
 START_TEST(philox_known_answers)
 {
@@ -137,7 +181,7 @@ START_TEST(init_does_not_depend_on_sharding)
 {
     struct world w;
     float weight[W], experts[HOLDERS * EXPERT];
-    setup(&w, (uint32_t)_i);
+    setup(&w, (uint32_t)variants[_i]);
     init_normal(weight, 0, W, 3, "w", 0.5f);
     init_normal(experts, 0, HOLDERS * EXPERT, 3, "experts.*.up", 0.02f);
     for (uint32_t r = 0; r < HOLDERS; r++) {
@@ -157,14 +201,20 @@ END_TEST
 START_TEST(shards_cover_the_bucket)
 {
     struct world w;
-    setup(&w, (uint32_t)_i);
+    setup(&w, (uint32_t)variants[_i]);
     for (uint32_t r = 0; r < HOLDERS; r++) {
         struct bucket_view s = bucket_view_of(&w.p, 0, r, w.base[r]);
-        ck_assert_uint_eq(s.own.first, r * (PAD / HOLDERS));
+        const uint32_t v = (uint32_t)variants[_i], level = v % SNAPSHOT;
+        /* of the groups 0,1 and 2,3 the first of each has shard 0, of which rank 0 owns the first half, rank 2 the other */
+        const uint32_t place = v & GROUPS ? r % 2 * 2 + r / 2 : r, shard = v & GROUPS ? r % 2 : r;
+        ck_assert_uint_eq(s.own.first, place * (PAD / HOLDERS));
         ck_assert_uint_eq(s.own.count, PAD / HOLDERS);
-        ck_assert_uint_eq(s.state.count, _i >= 1 ? PAD / HOLDERS : PAD);
-        ck_assert_uint_eq(s.grads.count, _i >= 2 ? PAD / HOLDERS : PAD);
-        ck_assert_uint_eq(s.params.count, _i >= 3 ? PAD / HOLDERS : PAD);
+        ck_assert_uint_eq(s.shard.first, shard * shard_of(v));
+        ck_assert_uint_eq(s.shard.count, shard_of(v));
+        ck_assert_uint_eq(s.state.first, level < 1 ? 0 : v & ALL ? s.own.first : s.shard.first);
+        ck_assert_uint_eq(s.state.count, level >= 1 ? state_of(v) : PAD);
+        ck_assert_uint_eq(s.grads.count, level >= 2 ? shard_of(v) : PAD);
+        ck_assert_uint_eq(s.params.count, level >= 3 ? shard_of(v) : PAD);
         ck_assert_ptr_null(s.master);
     }
     teardown(&w);
@@ -177,8 +227,8 @@ START_TEST(written_once_and_read_back)
     struct world w, again;
     float tensor[3][3][W] = { 0 }; /* values, m, v of each parameter */
     int written[3][W] = { 0 };
-    setup(&w, (uint32_t)_i);
-    setup(&again, (uint32_t)_i);
+    setup(&w, (uint32_t)variants[_i]);
+    setup(&again, (uint32_t)variants[_i]);
     for (uint32_t r = 0; r < HOLDERS; r++) {
         init_params(&w.g, &w.p, r, w.base[r], 3);
         for (uint32_t b = 0; b < 2; b++) {
@@ -190,11 +240,11 @@ START_TEST(written_once_and_read_back)
         }
         struct pieces out;
         pieces_to_write(&w.p, r, w.base[r], &out);
-        ck_assert_uint_eq(out.copies.n, _i >= 4 ? 6 : 0);
+        ck_assert_uint_eq(out.copies.n, variants[_i] & SNAPSHOT ? 6 : 0);
         for (uint32_t k = 0; k < out.copies.n; k++)
             memcpy(out.copies.at[k].to, out.copies.at[k].from, out.copies.at[k].bytes);
-        unsigned char *from = _i >= 4 ? w.base[r][ARENA_SNAPSHOT] : w.base[r][ARENA_PARAMS];
-        uint64_t bytes = w.p.h->arena_bytes[_i >= 4 ? ARENA_SNAPSHOT : ARENA_PARAMS];
+        unsigned char *from = variants[_i] & SNAPSHOT ? w.base[r][ARENA_SNAPSHOT] : w.base[r][ARENA_PARAMS];
+        uint64_t bytes = w.p.h->arena_bytes[variants[_i] & SNAPSHOT ? ARENA_SNAPSHOT : ARENA_PARAMS];
         for (uint32_t k = 0; k < out.list.n; k++) {
             const struct checkpoint_piece *q = &out.list.at[k];
             ck_assert((unsigned char *)q->data >= from && (unsigned char *)(q->data + q->count) <= from + bytes);
@@ -297,7 +347,7 @@ START_TEST(equal_copies_pass)
 {
     struct world w;
     struct err e = { 0 };
-    setup(&w, (uint32_t)_i);
+    setup(&w, (uint32_t)variants[_i]);
     for (uint32_t r = 0; r < HOLDERS; r++)
         init_params(&w.g, &w.p, r, w.base[r], 3);
     ck_assert_int_eq(compare(&w, &e), ST_OK);
@@ -335,26 +385,33 @@ START_TEST(one_wrong_bit_is_found)
 }
 END_TEST
 
-/* Where owners alone update, their own part runs ahead of the copies until the next step: only the copies must agree. Where
- * parameters are sharded there are none. */
+/* Where owners alone update, their own part runs ahead of the copies until the next step: only the copies must agree. In groups the
+ * copies of a shard update alike, unless state is sharded over all. Where parameters are sharded over all there are no copies. */
 START_TEST(owners_run_ahead_of_copies)
 {
     struct world w;
-    setup(&w, (uint32_t)_i);
+    const uint32_t v = (uint32_t)variants[_i], level = v % SNAPSHOT;
+    if (!level)
+        return; /* nobody is an owner */
+    setup(&w, v);
     for (uint32_t r = 0; r < HOLDERS; r++) {
         init_params(&w.g, &w.p, r, w.base[r], 3);
         struct bucket_view s = bucket_view_of(&w.p, 0, r, w.base[r]);
-        for (uint64_t i = 0; i < s.own.count; i++)
-            ((float *)s.param)[s.own.first - s.params.first + i] += 1;
-        s.m[0] = (float)r;
+        for (uint64_t i = 0; i < s.state.count; i++)
+            ((float *)s.param)[s.state.first - s.params.first + i] += 1;
+        s.m[0] = (float)s.state.first;
     }
     struct err e = { 0 };
     ck_assert_int_eq(compare(&w, &e), ST_OK);
-    if (_i < 3) {
-        struct bucket_view s = bucket_view_of(&w.p, 0, 2, w.base[2]);
-        ((float *)s.param)[PAD / HOLDERS] += 1; /* rank 1 owns it, ranks 0 and 2 hold copies */
-        ck_assert_differs(&w, "replicas of w (elements 44 to 87) on ranks 0 and 2", "value");
-    }
+    /* b is in the second half, in its last quarter: rank 3 owns it, 1 and 3 are those with this shard in groups; ranks 0 to 2, 0 and 2 have
+     * copies that they do not update */
+    const uint32_t rank = level < 3 ? 2 : 3;
+    struct bucket_view s = bucket_view_of(&w.p, 0, rank, w.base[rank]);
+    ((float *)s.param)[112 - s.params.first] += 1;
+    if (level < 3 || (v & GROUPS && !(v & ALL)))
+        ck_assert_differs(&w, "replicas of b", "value");
+    else
+        ck_assert_int_eq(compare(&w, &e), ST_OK);
     teardown(&w);
 }
 END_TEST
@@ -478,12 +535,12 @@ int main(void)
     tcase_add_test(t, neighbours_share_blocks);
     tcase_add_test(t, philox_known_answers);
     tcase_add_test(t, normal_values);
-    tcase_add_loop_test(t, init_does_not_depend_on_sharding, 0, 4);
-    tcase_add_loop_test(t, shards_cover_the_bucket, 0, 4);
-    tcase_add_loop_test(t, written_once_and_read_back, 0, 8);
-    tcase_add_loop_test(t, equal_copies_pass, 0, 4);
+    tcase_add_loop_test(t, init_does_not_depend_on_sharding, 0, VARIANTS);
+    tcase_add_loop_test(t, shards_cover_the_bucket, 0, VARIANTS);
+    tcase_add_loop_test(t, written_once_and_read_back, 0, VARIANTS);
+    tcase_add_loop_test(t, equal_copies_pass, 0, VARIANTS);
     tcase_add_test(t, one_wrong_bit_is_found);
-    tcase_add_loop_test(t, owners_run_ahead_of_copies, 1, 4);
+    tcase_add_loop_test(t, owners_run_ahead_of_copies, 0, VARIANTS);
     tcase_add_test(t, bfloat16_rounds_to_even);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);
