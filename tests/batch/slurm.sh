@@ -14,7 +14,7 @@ cluster_up
 mkdir "$dir/endless"
 cat >"$dir/endless/piper" <<SCRIPT
 #!/bin/sh
-[ "\$1" = train ] && newest=\$(ls "\$3/checkpoints" 2>/dev/null | sed -n 's/^step-0*\([0-9]*\)\.h5\$/\1/p' | sort -n | tail -n 1) &&
+[ "\$1" = train ] && newest=\$(ls "\$4/checkpoints" 2>/dev/null | sed -n 's/^step-0*\([0-9]*\)\.h5\$/\1/p' | sort -n | tail -n 1) &&
     [ -n "\$newest" ] && set -- "\$@" --steps \$((newest + 400))
 exec "$piper" "\$@"
 SCRIPT
