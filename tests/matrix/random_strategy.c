@@ -393,10 +393,10 @@ static bool macros(struct random_job *j, uint32_t stages)
     j->replicas = dp * ways;
     j->microbatches = m / ways;
     j->ranks = pp * dp;
-    json_t *o = replicate_options(j);
     json_t *layout = json_pack("{s:s,s:i,s:i,s:s}", "op", "layout", "pp", pp, "ep", ep, "placement",
                                kinds[k].placement);
     random_share_layout(j, layout, &dp);
+    json_t *o = replicate_options(j);
     json_object_set_new(layout, "dp", json_integer(dp));
     json_object_update(layout, o);
     if (ep > 1 && rng_chance(r, 50))
