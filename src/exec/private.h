@@ -56,6 +56,7 @@ struct exec {
     _Atomic uint32_t *events;          /* [n_events] at least */
     double *times;                     /* [2*n_events], or NULL */
     double copy_waited;                /* exec_copy_waited() */
+    bool runs_forward;                 /* the last program that ran did */
     double *spent, spent_until; /* [lists][EXEC_SPENT], and clock_now() up to which it counts; NULL: nothing does */
 
     /* the plan, bound to this rank */

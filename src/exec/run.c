@@ -165,13 +165,15 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
 
 /* ---- what the time is spent on ---------------------------------------------------------------------------------- */
 
-static enum exec_spent kind_of(const struct exec *x, const struct plan_instr *in)
+static enum exec_spent kind_of(struct exec *x, const struct plan_instr *in)
 {
     switch ((enum plan_op)in->op) {
     case PLAN_LOAD:
         return EXEC_LOADS;
-    case PLAN_RUN:
-        return x->plan->programs[in->program].pass == IR_PASS_F ? EXEC_FORWARD : EXEC_BACKWARD;
+    case PLAN_RUN: /* a program that only turns a tensor round has no pass: it counts as what ran before it */
+        if (in->pass != IR_PASS_NONE)
+            x->runs_forward = in->pass == IR_PASS_F;
+        return x->runs_forward ? EXEC_FORWARD : EXEC_BACKWARD;
     case PLAN_SUMSQ:
     case PLAN_UPDATE:
         return EXEC_UPDATE;
