@@ -28,7 +28,8 @@ session=$(command -v setsid)
 export OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 export OPENBLAS_NUM_THREADS="$OMP_NUM_THREADS"
 
-[ -r "$scripts/batch.sh" ] || scripts=$(dirname "$(dirname "$piper")")/share/piper/jobscripts # as installed
+installed=$(dirname "$(dirname "$piper")")/share/piper/jobscripts
+[ -r "$scripts/batch.sh" ] || [ ! -r "$installed/batch.sh" ] || scripts=$installed
 [ -r "$scripts/batch.sh" ] || {
     echo "$scripts/batch.sh is missing: set PIPER_JOBSCRIPTS to its directory" >&2
     exit 66

@@ -58,18 +58,17 @@ def describe(row):
     config = row["config"]
     make_parity.spread = lambda name, shape, config: row["tensors"][name][1:3]
     n = min(ALL, positions(config)) - PROMPT
-    ffn = config.get("ffn_config")
     with tempfile.TemporaryDirectory() as folder:
         make_parity.save(config, folder)
         model = make_parity.load(folder, torch.float64).eval()
     for seed in range(200):
         prompt = prompt_of(seed)
-        margin = make_parity.routing_margin(model, ffn.get("moe_top_k", 1) if ffn else None)
+        margin = make_parity.routing_margin(model)
         with torch.no_grad(), make_parity.precision(model, torch.float64):
             ids, scores = say(model, prompt, n)
         top = [z.double().topk(2).values for z in scores]
         gap = min(float(t[0] - t[1]) for t in top)
-        if gap >= GAP and min(margin, default=1) >= make_parity.MARGIN:
+        if gap >= GAP and min((float(x.min()) for x in margin), default=1) >= make_parity.MARGIN:
             return {"prompt": prompt, "ids": ids[PROMPT:]}, gap, seed
     raise RuntimeError("every prompt is a close race")
 
