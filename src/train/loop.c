@@ -289,11 +289,11 @@ static enum status after_step(struct train *t, struct outcome *o, struct err *e)
 /* The data of the first step. An evaluation that a stop, or a kill, has left is made first: metrics.csv lacks it. */
 static enum status begin(struct train *t, bool *stop, struct err *e)
 {
+    t->first_step = t->step;
     uint64_t left = t->has_saved && train__eval_is_due(t) && metrics_lacks_eval(&t->metrics, t->step);
     if (t->step < t->last_step) {
         if (!train__emulates(t))
             feed_start(&t->feed, t->sample, train__batch(t), t->last_step - t->step);
-        t->first_step = t->step;
         wait_data(t, t->step + 1);
         struct err why = t->unread;
         enum status st = world_agree(why.status, &why);

@@ -97,10 +97,11 @@ static uint32_t of_this_rank(const struct train *t, struct row *rows)
 
 static void report_steps(struct train *t)
 {
-    const double steps = (double)(t->step - t->first_step), mean = t->spent[TRAIN_STEPS] / steps;
-    if (steps > 0)
-        log_line(&t->log, "mean step: %.4g s, %.0f tokens/s, %.4g model Gflop/s per rank", mean,
-                 (double)train__batch(t) * t->job.graph.seq_len / mean, 1e-9 * t->flops / mean / world_size());
+    if (t->step == t->first_step)
+        return;
+    const double mean = t->spent[TRAIN_STEPS] / (double)(t->step - t->first_step);
+    log_line(&t->log, "mean step: %.4g s, %.0f tokens/s, %.4g model Gflop/s per rank", mean,
+             (double)train__batch(t) * t->job.graph.seq_len / mean, 1e-9 * t->flops / mean / world_size());
 }
 
 void train__report_spent(struct train *t)

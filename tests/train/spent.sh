@@ -48,8 +48,9 @@ train 2 gathers gathers --no-checkpoint && between 0.0001 "$(spent gathers 'expo
     between 0 "$(spent gathers checkpoints 5)" 0 && between 0 "$(spent gathers 'exposed: all-to-all' 5)" 0
 result 'gathers, and no row of what there was not'
 build alone gpt2 one train.steps=5
-"$piper" train alone.h5 -o alone >out 2>&1 && ! grep -q 'slowest rank' alone/log.txt && adds_up alone && train 1 alone alone --steps 7 && adds_up alone
-result 'one rank; a run that goes on'
+"$piper" train alone.h5 -o alone >out 2>&1 && ! grep -q 'slowest rank' alone/log.txt && adds_up alone && train 1 alone alone --steps 7 && adds_up alone &&
+    train 1 alone alone --steps 7 && ! grep -q 'mean step' out && ! grep -q 'inf\|nan' out
+result 'one rank; a run that goes on; one that has nothing to do'
 
 # ---- the head of the log
 grep -q "piper [0-9.]* (.*); .*; .*; HDF5 [0-9.]*\$" all/log.txt && grep -q 'command: .*piper.* train alone.h5 -o alone$' alone/log.txt &&
