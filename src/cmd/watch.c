@@ -82,15 +82,14 @@ static enum status look(struct dir *run, struct live *l, struct err *e)
 
 /* ---- the terminal --------------------------------------------------------------------------------------------------- */
 
-static volatile sig_atomic_t resized, ending;
+static volatile sig_atomic_t ending;
 static struct termios before;
 static bool cooked; /* `before` is what the terminal was */
 
+/* SIGWINCH only ends the wait for a key: the next screen has the new size. */
 static void on_signal(int signal)
 {
-    if (signal == SIGWINCH)
-        resized = 1;
-    else
+    if (signal != SIGWINCH)
         ending = signal;
 }
 
@@ -168,16 +167,15 @@ static void show(const struct live *l)
     free(text);
 }
 
-/* Until a key, a signal, or so many milliseconds. False: the user wants to leave. */
-static bool wait_for_key(uint64_t ms)
+/* Until a key, a signal, or so many seconds. False: the user wants to leave. */
+static bool wait_for_key(uint64_t seconds)
 {
+    enum { LONGEST = 86400 };
+    const int ms = 1000 * (int)(seconds < LONGEST ? seconds : LONGEST);
     struct pollfd keys = { .fd = STDIN_FILENO, .events = POLLIN };
     char key = 0;
-    if (poll(&keys, 1, (int)ms) > 0) {
-        const ssize_t n = read(STDIN_FILENO, &key, 1);
-        if (n == 0) /* no keyboard: only time passes */
-            usleep((useconds_t)ms * 1000);
-    }
+    if (poll(&keys, 1, ms) > 0 && read(STDIN_FILENO, &key, 1) <= 0)
+        poll(NULL, 0, ms); /* no keyboard: only time passes */
     return key != 'q' && key != 'Q' && !ending;
 }
 
@@ -189,7 +187,7 @@ static enum status show_live(struct dir *run, struct live *l, uint64_t seconds, 
         st = look(run, l, e);
         if (st == ST_OK)
             show(l);
-    } while (st == ST_OK && wait_for_key(1000 * seconds));
+    } while (st == ST_OK && wait_for_key(seconds));
     give_terminal_back();
     return st;
 }

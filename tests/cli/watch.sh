@@ -3,6 +3,7 @@
 . "${top_srcdir:-.}"/tests/train/lib.sh || exit 99
 unset SLURM_JOB_ID PBS_JOBID
 terminal=
+trap 'exit 99' HUP INT TERM
 trap '[ -z "$terminal" ] || tmux -L "piper$$" kill-server; ranks_end; rm -rf "$dir"' EXIT
 
 # once RUN PATTERN...: piper watch --once has a line like each
