@@ -1,6 +1,7 @@
 noinst_LTLIBRARIES += libpiper_base.la
 libpiper_base_la_SOURCES = src/base/clock.h src/base/thread.h \
 	src/base/dir.c src/base/dir.h \
+	src/base/duration.c src/base/duration.h \
 	src/base/fail.c src/base/fail.h \
 	src/base/json.c src/base/json.h \
 	src/base/library.c src/base/library.h \

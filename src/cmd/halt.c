@@ -6,7 +6,7 @@
 #include <unistd.h>
 
 #include "cmd/command.h"
-#include "rundir/duration.h"
+#include "base/duration.h"
 #include "rundir/halt.h"
 #include "rundir/lock.h"
 #include "cmd/options.h"

@@ -1,5 +1,4 @@
 /* piper plan: compile a job and show it, without MPI and without the device. */
-#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/ioctl.h>
@@ -9,6 +8,7 @@
 #include "comm/comm.h"
 #include "job/compile_job.h"
 #include "job/expert_note.h"
+#include "cmd/output.h"
 #include "cmd/picture.h"
 #include "cmd/plan_memory.h"
 #include "cmd/plan_zero.h"
@@ -127,39 +127,23 @@ static void print_expert_note(const struct plan_options *o, const struct sched_i
 
 typedef enum status (*print_fn)(const struct sched_input *in, FILE *to, struct err *e);
 
-/* To a file, or to standard output where it is called "-". */
-static enum status open_output(const char *path, FILE **f, struct err *e)
-{
-    *f = strcmp(path, "-") ? fopen(path, "w") : stdout;
-    return *f ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
-}
-
-/* st: how the writing ended. */
-static enum status close_output(const char *path, FILE *f, enum status st, struct err *e)
-{
-    bool good = fflush(f) == 0 && !ferror(f);
-    if (f != stdout && fclose(f) != 0)
-        good = false;
-    return st == ST_OK && !good ? err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno)) : st;
-}
-
 static enum status print_to(const struct sched_input *in, const char *path, print_fn print, struct err *e)
 {
     FILE *f;
-    TRY(open_output(path, &f, e));
-    return close_output(path, f, print(in, f, e), e);
+    TRY(output_open(path, &f, e));
+    return output_close(path, f, print(in, f, e), e);
 }
 
 static enum status print_svg(const char *path, const struct simulate_input *in, const struct draw_view *view,
                              bool quiet, struct err *e)
 {
     FILE *f;
-    TRY(open_output(path, &f, e));
+    TRY(output_open(path, &f, e));
     if (in->machine)
         draw_simulated_svg(in, view, f);
     else
         draw_plan_svg(in->plans, in->n_classes, in->graph, view, f);
-    TRY(close_output(path, f, ST_OK, e));
+    TRY(output_close(path, f, ST_OK, e));
     if (f != stdout && !quiet)
         printf("%s: the schedule of %u ranks, drawn\n", path, in->plans[0].h->world);
     return ST_OK;

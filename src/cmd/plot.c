@@ -1,10 +1,10 @@
 /* piper plot: columns of metrics.csv as curves. */
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "cmd/command.h"
 #include "cmd/options.h"
+#include "cmd/output.h"
 #include "view/curves.h"
 
 enum { MOST_CHARTS = 32 };
@@ -44,17 +44,12 @@ static enum status make_charts(const struct curves *c, char *names, struct curve
 static enum status write_charts(const char *path, const struct curve_chart *made, uint32_t n, struct err *e)
 {
     struct chart charts[MOST_CHARTS];
-    const bool standard = strcmp(path, "-") == 0;
-    FILE *to = standard ? stdout : fopen(path, "w");
-    if (!to)
-        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    FILE *to;
+    TRY(output_open(path, &to, e));
     for (uint32_t i = 0; i < n; i++)
         charts[i] = made[i].chart;
     chart_file(charts, n, to);
-    bool good = fflush(to) == 0 && !ferror(to);
-    if (!standard && fclose(to) != 0)
-        good = false;
-    return good ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    return output_close(path, to, ST_OK, e);
 }
 
 /* ---- the command ------------------------------------------------------------------------------------------------ */

@@ -1,11 +1,11 @@
 /* piper trace: traced steps as a summary, or as a file for a viewer. */
-#include <errno.h>
 #include <fnmatch.h>
 #include <stdio.h>
 
 #include "cmd/command.h"
 #include "view/draw_trace.h"
 #include "cmd/options.h"
+#include "cmd/output.h"
 #include "cmd/picture.h"
 #include "rundir/flight.h"
 #include "view/number_list.h"
@@ -54,15 +54,10 @@ static void write_svg(const struct trace_options *o, const struct trace_view *vi
 static enum status write_to(const struct trace_options *o, const struct trace_view *views, uint32_t n, const char *path,
                             write_fn write, struct err *e)
 {
-    bool standard = strcmp(path, "-") == 0;
-    FILE *f = standard ? stdout : fopen(path, "w");
-    if (!f)
-        return err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    FILE *f;
+    TRY(output_open(path, &f, e));
     write(o, views, n, f);
-    bool good = fflush(f) == 0 && !ferror(f);
-    if (!standard && fclose(f) != 0)
-        good = false;
-    return good ? ST_OK : err_set(e, ST_IO, path, "cannot be written: %s", strerror(errno));
+    return output_close(path, f, ST_OK, e);
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */

@@ -3,7 +3,7 @@
 
 #include "comm/world.h"
 #include "cmd/command.h"
-#include "rundir/duration.h"
+#include "base/duration.h"
 #include "cmd/sources.h"
 #include "rundir/signals.h"
 #include "train/train.h"

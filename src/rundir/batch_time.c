@@ -16,7 +16,7 @@
 #include "base/clock.h"
 #include "base/mem.h"
 #include "base/parse.h"
-#include "rundir/duration.h"
+#include "base/duration.h"
 
 extern char **environ;
 

@@ -8,7 +8,7 @@
 #include <time.h>
 #include <unistd.h>
 
-#include "rundir/duration.h"
+#include "base/duration.h"
 
 static const double seconds_between_lines = 5, seconds_between_updates = 0.1;
 

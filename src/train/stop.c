@@ -4,7 +4,7 @@
 #include <time.h>
 
 #include "rundir/batch_time.h"
-#include "rundir/duration.h"
+#include "base/duration.h"
 #include "rundir/halt.h"
 #include "rundir/signals.h"
 #include "train/private.h"

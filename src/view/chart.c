@@ -3,31 +3,9 @@
 #include <math.h>
 #include <stdbool.h>
 
-enum { WIDTH = 560, HEIGHT = 240, LEFT = 58, RIGHT = 12, TOP = 30, BOTTOM = 34, PLACES = 480 };
+#include "view/escape.h"
 
-void chart_text(FILE *to, const char *text)
-{
-    for (; *text; text++)
-        switch (*text) {
-        case '<':
-            fputs("&lt;", to);
-            break;
-        case '>':
-            fputs("&gt;", to);
-            break;
-        case '&':
-            fputs("&amp;", to);
-            break;
-        case '"':
-            fputs("&quot;", to);
-            break;
-        case '\'':
-            fputs("&#39;", to);
-            break;
-        default:
-            fputc(*text, to);
-        }
-}
+enum { WIDTH = 560, HEIGHT = 240, LEFT = 58, RIGHT = 12, TOP = 30, BOTTOM = 34, PLACES = 480 };
 
 /* ---- axes ------------------------------------------------------------------------------------------------------- */
 
@@ -97,7 +75,7 @@ static void put_axes(const struct chart *c, const struct axis *x, const struct a
         fputs("</text>\n", to);
     }
     fprintf(to, "<text x=\"%d\" y=\"%d\" text-anchor=\"end\">", WIDTH - RIGHT, HEIGHT - 3);
-    chart_text(to, c->x_label);
+    escape_text(to, c->x_label);
     fputs("</text>\n", to);
 }
 
@@ -178,7 +156,7 @@ static void put_legend(const struct chart *c, FILE *to)
                 "y=\"%d\">",
                 at, s->points ? TOP - 16 : TOP - 13, s->points ? 10 : 4, s->points ? 5 : 0, s->colour % CHART_COLOURS,
                 at + 15, TOP - 8);
-        chart_text(to, s->label);
+        escape_text(to, s->label);
         fputs("</text>\n", to);
         at += 15 + 7.0 * length + 18;
     }
@@ -211,7 +189,7 @@ void chart_svg(const struct chart *c, FILE *to)
     choose_ticks(&x, 6, false);
     choose_ticks(&y, 5, true);
     fprintf(to, "<svg class=\"chart\" viewBox=\"0 0 %d %d\" role=\"img\" aria-label=\"", WIDTH, HEIGHT);
-    chart_text(to, c->title);
+    escape_text(to, c->title);
     fputs("\">\n", to);
     put_axes(c, &x, &y, to);
     for (uint32_t i = 0; i < c->n; i++)
@@ -234,7 +212,7 @@ void chart_file(const struct chart *charts, uint32_t n, FILE *to)
         fprintf(to, "<svg y=\"%d\" width=\"%d\" height=\"%d\">\n", HEIGHT * (int)i, WIDTH, HEIGHT);
         chart_svg(&charts[i], to);
         fprintf(to, "<text x=\"4\" y=\"14\">");
-        chart_text(to, charts[i].title);
+        escape_text(to, charts[i].title);
         fputs("</text></svg>\n", to);
     }
     fputs("</svg>\n", to);

@@ -31,7 +31,4 @@ bool chart_has_numbers(const struct chart *c);
 /* Several of them, one below the other, as a file of their own; each has numbers. */
 void chart_file(const struct chart *charts, uint32_t n, FILE *to);
 
-/* For text between tags and in attributes. */
-void chart_text(FILE *to, const char *text);
-
 #endif

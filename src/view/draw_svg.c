@@ -2,6 +2,7 @@
 #include <math.h>
 
 #include "view/draw.h"
+#include "view/escape.h"
 
 enum {
     LEFT = 100, /* labels of rows */
@@ -144,21 +145,10 @@ static void write_style(const struct svg *s)
 
 /* ---- text ------------------------------------------------------------------------------------------------------------ */
 
-static void write_escaped(FILE *to, const char *text)
-{
-    for (; *text; text++) {
-        const char *entity = *text == '&' ? "&amp;" : *text == '<' ? "&lt;" : *text == '>' ? "&gt;" : NULL;
-        if (entity)
-            fputs(entity, to);
-        else if ((unsigned char)*text >= 0x20)
-            putc(*text, to);
-    }
-}
-
 static void write_text(const struct svg *s, const char *class, double x, double y, const char *text)
 {
     fprintf(s->to, "<text class=\"%s\" x=\"%.1f\" y=\"%.1f\">", class, x, y);
-    write_escaped(s->to, text);
+    escape_text(s->to, text);
     fputs("</text>\n", s->to);
 }
 

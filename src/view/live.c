@@ -6,6 +6,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/duration.h"
+
 /* ---- what the log says ------------------------------------------------------------------------------------------ */
 
 void live_open(struct live *l, const struct dir *dir)
@@ -101,17 +103,6 @@ static const char *grouped(double x, char text[40])
         text[k++] = digits[i];
     }
     text[k] = '\0';
-    return text;
-}
-
-/* "1:02:03", "2:03" */
-static const char *span(double seconds, char text[32])
-{
-    const uint64_t s = seconds > 0 ? (uint64_t)seconds : 0;
-    if (s >= 3600)
-        snprintf(text, 32, "%" PRIu64 ":%02u:%02u", s / 3600, (unsigned)(s / 60 % 60), (unsigned)(s % 60));
-    else
-        snprintf(text, 32, "%u:%02u", (unsigned)(s / 60), (unsigned)(s % 60));
     return text;
 }
 
@@ -212,14 +203,14 @@ static void put_progress(struct page *p, const struct live *l)
     const uint32_t n = run_metrics_rows(m);
     const double step = run_metrics_cell(m, n - 1, run_metrics_find(m, "step"));
     const double seconds = mean_of_last(m, run_metrics_find(m, "step_seconds"), 100);
-    char bar[96] = "", left[48] = "", time[32];
+    char bar[96] = "", left[48] = "", time[DURATION_BYTES];
     if (l->steps && step <= (double)l->steps) {
         const double part = step / (double)l->steps;
         const int width = p->s->columns >= 70 ? 30 : 10, full = (int)(part * width);
         snprintf(bar, sizeof bar, "  [%.*s%.*s] ", full, "########################################", width - full,
                  "........................................");
         if (l->running && step < (double)l->steps && isfinite(seconds))
-            snprintf(left, sizeof left, "  %s left", span(seconds * ((double)l->steps - step), time));
+            snprintf(left, sizeof left, "  %s left", duration_write(seconds * ((double)l->steps - step), time));
     }
     if (l->steps)
         put_line(p, "1", "step %.0f/%" PRIu64 "%s%.0f%%%s", step, l->steps, *bar ? bar : " ",
@@ -250,7 +241,7 @@ static void put_events(struct page *p, const struct live *l)
 {
     const struct run_metrics *m = &l->metrics;
     const uint32_t column = run_metrics_find(m, "eval_loss");
-    char evaluation[96] = "", kept[96] = "no checkpoint yet", age[32];
+    char evaluation[96] = "", kept[96] = "no checkpoint yet", age[DURATION_BYTES];
     for (uint32_t i = run_metrics_rows(m); i-- > 0;)
         if (isfinite(run_metrics_cell(m, i, column))) {
             snprintf(evaluation, sizeof evaluation, "eval_loss %.4f at step %.0f  ", run_metrics_cell(m, i, column),
@@ -259,7 +250,7 @@ static void put_events(struct page *p, const struct live *l)
         }
     if (l->checkpoint != UINT64_MAX)
         snprintf(kept, sizeof kept, "checkpoint of step %" PRIu64 ", %s ago", l->checkpoint,
-                 span(l->checkpoint_age, age));
+                 duration_write(l->checkpoint_age, age));
     put_line(p, "", "%s%s", evaluation, kept);
 }
 
@@ -275,7 +266,7 @@ void live_draw(const struct live *l, const struct live_screen *s, const char *en
     enum { LEAST_CURVE = 3, MOST_CURVE = 16, LOG = 4 };
     struct page p = { .s = s, .end = end, .to = to };
     const uint32_t rows = run_metrics_rows(&l->metrics);
-    char silent[32];
+    char silent[DURATION_BYTES];
     put_line(&p, l->failed ? "1;31" : l->running ? "1;32" : "1", "%s: %s", l->name, l->state);
     if (l->job[0])
         put_line(&p, "", "%s", l->job);
@@ -292,7 +283,7 @@ void live_draw(const struct live *l, const struct live_screen *s, const char *en
     put_events(&p, l);
     if (l->running && rows &&
         l->silent > 10 + 5 * mean_of_last(&l->metrics, run_metrics_find(&l->metrics, "step_seconds"), 100))
-        put_line(&p, "1;33", "no new step for %s", span(l->silent, silent));
+        put_line(&p, "1;33", "no new step for %s", duration_write(l->silent, silent));
     const uint32_t free_rows = s->rows ? s->rows - (p.rows < s->rows ? p.rows : s->rows) : MOST_CURVE + LOG;
     if (rows > 1 && s->columns >= 2 * LABEL && free_rows >= LEAST_CURVE + LOG)
         put_curve(&p, &l->metrics, free_rows - LOG < MOST_CURVE ? free_rows - LOG : MOST_CURVE);

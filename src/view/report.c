@@ -6,6 +6,7 @@
 
 #include "base/version.h"
 #include "view/curves.h"
+#include "view/escape.h"
 
 static const char style[] =
     ":root{--bg:#fff;--fg:#1c1e21;--dim:#5f6670;--line:#e1e4e8;--c0:#2563b0;--c1:#c2410c;--c2:#0f766e;--c3:#7e22ce;--"
@@ -47,7 +48,7 @@ static void put(FILE *to, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    chart_text(to, text);
+    escape_text(to, text);
 }
 
 /* A number in the column of numbers; NAN: an empty cell. */
@@ -57,7 +58,7 @@ static void put_number(FILE *to, const char *fmt, double x)
     if (isfinite(x)) {
         char text[64];
         snprintf(text, sizeof text, fmt, x);
-        chart_text(to, text);
+        escape_text(to, text);
     }
     fputs("</td>", to);
 }
