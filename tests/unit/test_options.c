@@ -2,7 +2,7 @@
 #include <check.h>
 #include <stdlib.h>
 
-#include "rundir/duration.h"
+#include "base/duration.h"
 #include "cmd/options.h"
 
 static struct got {
