@@ -22,8 +22,8 @@ static bool is_unbounded(const json_t *d)
         return false;
     if (strcmp(op, "layout") == 0)
         return json_integer_value(json_object_get(d, "ep")) > 1;
-    return strcmp(op, "shard") == 0 && json_object_get(json_object_get(d, "filter"), "EP") &&
-           !json_object_get(d, "dim");
+    const char *dim = json_string_value(json_object_get(d, "dim"));
+    return strcmp(op, "shard") == 0 && (!dim || strcmp(dim, "expert") == 0);
 }
 
 bool expert_note_applies(const struct ir_graph *g, const json_t *strategy)

@@ -221,13 +221,14 @@ refuses 'damaged checkpoint' 65 'bad.h5' "$piper" checkpoint verify bad.h5
 # Memory of experts is planned for the worst case where nothing bounds it: plan and train say what a bound makes of it.
 echo '[{"op":"layout","pp":1,"dp":4,"ep":4}]' >ep4.json
 echo '[{"op":"layout","pp":1,"dp":4,"ep":4,"expert_bound":1.5}]' >bound.json
+echo '[{"op":"replicate","filter":{},"devices":[0,1,2,3]},{"op":"shard","dim":"expert","filter":{"EP":"*"},"devices":[0,1,2,3]}]' >named.json
 experts() # STRATEGY
 {
     "$piper" plan -m "$src/tests/jobs/dropless.json" -s "$1" -t train.json --set train.batch_size=32 --set train.seq_len=256
 }
 experts ep4.json >out 2>&1 && experts bound.json >bounded 2>>out && ! grep -q '^note' bounded &&
     bound=$(sed -n 's/^ranks 0-3 .* \([0-9.]* [KM]iB\) *[0-9.]* [KM]iB$/\1/p' bounded) && [ -n "$bound" ] && grep -q "^note: no \"expert_bound\" is set.* is [^,]*, $bound or " out &&
-    ! experts one.json 2>&1 | grep -q 'expert_bound'
+    ! experts one.json 2>&1 | grep -q 'expert_bound' && experts named.json >out 2>&1 && grep -q '^note: no "expert_bound"' out
 result 'plan: what a bound for the rows of experts would make of the memory'
 on_ranks 0 4 train -m "$src/tests/jobs/dropless.json" -s ep4.json -t train.json --set train.batch_size=32 --set train.seq_len=256 --set train.steps=1 \
     --set train.eval_every=0 -o worst >out 2>&1 && grep -q 'note: memory: no "expert_bound" is set' worst/log.txt
