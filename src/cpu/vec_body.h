@@ -55,48 +55,45 @@ INLINE void V(ask)(const char *w, size_t row_bytes)
             __builtin_prefetch(w + r * row_bytes + i);
 }
 
-static void V(dots)(float y[VEC_DOTS], const float *x, const float *w, size_t ld, size_t n)
-{
-    enum { PIECE = V(piece_bytes) / sizeof *w };
-    const float *w1 = w + ld, *w2 = w1 + ld, *w3 = w2 + ld;
-    float a = 0, b = 0, c = 0, d = 0;
-    for (size_t from = 0; from < n; from += PIECE) {
-        const size_t end = n - from < PIECE ? n : from + PIECE;
-        V(ask)((const char *)(w + from), ld * sizeof *w);
-#pragma omp simd reduction(+ : a, b, c, d)
-        for (size_t i = from; i < end; i++) {
-            a += x[i] * w[i];
-            b += x[i] * w1[i];
-            c += x[i] * w2[i];
-            d += x[i] * w3[i];
-        }
-    }
-    y[0] = a, y[1] = b, y[2] = c, y[3] = d;
-}
-
 INLINE float V(wide1)(uint16_t x)
 {
     union V(bits) z = { .u = (uint32_t)x << 16 };
     return z.f;
 }
 
-static void V(dots_half)(float y[VEC_DOTS], const float *x, const uint16_t *w, size_t ld, size_t n)
+INLINE float V(element)(const char *w, size_t i, bool half)
 {
-    enum { PIECE = V(piece_bytes) / sizeof *w };
-    const uint16_t *w1 = w + ld, *w2 = w1 + ld, *w3 = w2 + ld;
+    return half ? V(wide1)(((const uint16_t *)(const void *)w)[i]) : ((const float *)(const void *)w)[i];
+}
+
+/* half: w is bfloat16. */
+INLINE void V(dots_of)(float y[VEC_DOTS], const float *x, const void *w, size_t ld, size_t n, bool half)
+{
+    const size_t size = half ? sizeof(uint16_t) : sizeof(float), piece = V(piece_bytes) / size;
+    const char *w0 = w, *w1 = w0 + ld * size, *w2 = w1 + ld * size, *w3 = w2 + ld * size;
     float a = 0, b = 0, c = 0, d = 0;
-    for (size_t from = 0; from < n; from += PIECE) {
-        const size_t end = n - from < PIECE ? n : from + PIECE;
-        V(ask)((const char *)(w + from), ld * sizeof *w);
+    for (size_t from = 0; from < n; from += piece) {
+        const size_t end = n - from < piece ? n : from + piece;
+        V(ask)(w0 + from * size, ld * size);
 #pragma omp simd reduction(+ : a, b, c, d)
         for (size_t i = from; i < end; i++) {
-            a += x[i] * V(wide1)(w[i]);
-            b += x[i] * V(wide1)(w1[i]);
-            c += x[i] * V(wide1)(w2[i]);
-            d += x[i] * V(wide1)(w3[i]);
+            a += x[i] * V(element)(w0, i, half);
+            b += x[i] * V(element)(w1, i, half);
+            c += x[i] * V(element)(w2, i, half);
+            d += x[i] * V(element)(w3, i, half);
         }
     }
     y[0] = a, y[1] = b, y[2] = c, y[3] = d;
+}
+
+static void V(dots)(float y[VEC_DOTS], const float *x, const float *w, size_t ld, size_t n)
+{
+    V(dots_of)(y, x, w, ld, n, false);
+}
+
+static void V(dots_half)(float y[VEC_DOTS], const float *x, const uint16_t *w, size_t ld, size_t n)
+{
+    V(dots_of)(y, x, w, ld, n, true);
 }
 
 /* Other threads see it after a locked instruction, as at the end of a parallel region. */
@@ -113,11 +110,7 @@ static void V(copy_far)(float *y, const float *x, size_t n)
 static void V(widen)(float *y, const uint16_t *x, size_t n)
 {
 #pragma omp simd
-    EACH
-    {
-        union V(bits) z = { .u = (uint32_t)x[i] << 16 };
-        y[i] = z.f;
-    }
+    EACH y[i] = V(wide1)(x[i]);
 }
 
 INLINE uint32_t V(round1)(float x)
