@@ -86,6 +86,12 @@ bool dir_is_folder(const char *path)
     return stat(path, &s) == 0 && S_ISDIR(s.st_mode);
 }
 
+bool dir_has_path(const char *folder, const char *name, char path[DIR_PATH])
+{
+    const int n = snprintf(path, DIR_PATH, "%s/%s", folder, name);
+    return n > 0 && n < DIR_PATH && access(path, F_OK) == 0;
+}
+
 enum status dir_open(const char *path, struct dir *d, struct err *e)
 {
     struct stat s;

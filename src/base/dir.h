@@ -36,6 +36,8 @@ struct dir {
 enum status dir_open(const char *path, struct dir *d, struct err *e);
 /* Is there a folder of that path, or a link to one? */
 bool dir_is_folder(const char *path);
+/* A name in a folder of the user's own: its path, and whether there is something. */
+bool dir_has_path(const char *folder, const char *name, char path[DIR_PATH]);
 /* A folder in a folder. ST_MISSING: there is none of that name; ST_IO. */
 enum { DIR_MAKE = 1 /* when it is missing */, DIR_LINK = 2 /* it may be a link to a folder */ };
 enum status dir_enter(const struct dir *in, const char *name, int flags, struct dir *d, struct err *e);

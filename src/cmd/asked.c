@@ -21,23 +21,16 @@ enum ir_dtype asked_dtype(const char *word)
 
 /* ---- which model ------------------------------------------------------------------------------------------------- */
 
-/* False: there is no such file; path gets its name. */
-static bool has(const char *folder, const char *name, char path[DIR_PATH])
-{
-    const int n = snprintf(path, DIR_PATH, "%s/%s", folder, name);
-    return n > 0 && n < DIR_PATH && access(path, F_OK) == 0;
-}
-
 /* RUN of RUN/checkpoints/step-000100.h5, and of another file its folder. */
 static char *folder_of(const char *file)
 {
     static const char checkpoints[] = "/checkpoints";
-    char *folder = mem_alloc(strlen(file) + 3), *slash;
+    char *folder = mem_alloc(strlen(file) + sizeof "."), *slash;
     strcpy(folder, file);
     slash = strrchr(folder, '/');
     if (!slash)
-        return strcpy(folder, strchr(file, '/') ? "/" : ".");
-    *slash = '\0';
+        return strcpy(folder, ".");
+    *slash = '\0'; /* of a file in / nothing is left, which with a slash behind it is right again */
     const size_t n = strlen(folder), end = sizeof checkpoints - 1;
     if (n > end && strcmp(folder + n - end, checkpoints) == 0)
         folder[n - end] = '\0';
@@ -49,7 +42,7 @@ static char *folder_of(const char *file)
 static enum status read_job(struct asked *a, const char *option, struct err *e)
 {
     char path[DIR_PATH];
-    if (!option && !has(a->beside, "job.h5", path))
+    if (!option && !dir_has_path(a->beside, "job.h5", path))
         return ST_OK;
     TRY(job_read(option ? option : path, &a->job, e));
     a->has_job = true;
@@ -60,7 +53,7 @@ enum status asked_open(const char *from, const char *job, struct asked *a, struc
 {
     char path[DIR_PATH];
     *a = (struct asked){ .from = from };
-    a->is_folder = dir_is_folder(from) && has(from, "config.json", path);
+    a->is_folder = dir_is_folder(from) && dir_has_path(from, "config.json", path);
     if (a->is_folder) {
         a->beside = mem_strdup(from);
         return job ? read_job(a, job, e) : ST_OK;

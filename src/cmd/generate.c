@@ -12,6 +12,7 @@
 #include "speak/sample.h"
 #include "speak/speaker.h"
 #include "speak/text.h"
+#include "speak/tokens.h"
 #include "text/chat.h"
 
 enum { TOKENS = 200 /* where nothing is said */, PROMPT_MOST = 1 << 28 /* bytes */, ROOM_MOST = 1 << 24 /* tokens */ };
@@ -114,46 +115,32 @@ static enum status read_ids(struct text_bytes *text, struct token_ids *to, struc
     return ST_OK;
 }
 
-static enum status encode_chat(struct generation *g, struct encoder *x, const struct text_bytes *text, struct err *e)
+static enum status encode_chat(struct generation *g, const struct text_bytes *text, struct err *e)
 {
     struct chat_template c = { 0 };
+    struct text_bytes user = { 0 };
+    if (!g->t)
+        return err_set(e, ST_USAGE, "--chat", "requires a tokenizer: templates are made of its special tokens");
     TRY(chat_template_find(g->o->template, g->t, &c, e));
-    const enum status st = chat_prompt(&c, x, g->t, g->o->system, text->at, &g->ids, e);
-    vec_add(&g->ends, chat_template_end(&c, g->t));
-    chat_template_free(&c);
-    return st;
-}
-
-static enum status encode_text(struct generation *g, const struct text_bytes *text, struct err *e)
-{
     struct encoder *x = encoder_new(g->t);
-    enum status st;
-    if (g->o->chat) {
-        st = encode_chat(g, x, text, e);
-    } else {
-        for (uint32_t i = 0; i < g->t->n_before; i++)
-            vec_add(&g->ids, g->t->before[i]);
-        st = encoder_encode(x, text->at, text->n - 1, 0, &g->ids, e);
-    }
+    utf8_repair(text->at, text->n, &user);
+    text_bytes_add(&user, "", 1);
+    const enum status st = chat_prompt(&c, x, g->t, g->o->system, user.at, &g->ids, e);
+    vec_add(&g->ends, chat_template_end(&c, g->t));
     encoder_free(x);
+    text_bytes_free(&user);
+    chat_template_free(&c);
     return st;
 }
 
 static enum status encode(struct generation *g, struct err *e)
 {
-    struct text_bytes raw = { 0 }, text = { 0 };
-    enum status st = read_prompt(g->o, &raw, e);
-    if (st == ST_OK && g->o->ids)
-        st = read_ids(&raw, &g->ids, e);
-    else if (st == ST_OK && g->t) {
-        utf8_repair(raw.at, raw.n, &text);
-        text_bytes_add(&text, "", 1);
-        st = encode_text(g, &text, e);
-    } else if (st == ST_OK && g->o->chat)
-        st = err_set(e, ST_USAGE, "--chat", "requires a tokenizer: templates are made of its special tokens");
-    for (size_t i = 0; st == ST_OK && !g->o->ids && !g->t && i < raw.n; i++)
-        vec_add(&g->ids, (unsigned char)raw.at[i]);
-    text_bytes_free(&raw);
+    struct text_bytes text = { 0 };
+    enum status st = read_prompt(g->o, &text, e);
+    if (st == ST_OK)
+        st = g->o->ids    ? read_ids(&text, &g->ids, e)
+             : g->o->chat ? encode_chat(g, &text, e)
+                          : speak_encode(g->t, text.at, text.n, &g->ids, e);
     text_bytes_free(&text);
     g->n_prompt = g->ids.n;
     return st == ST_OK && g->ids.n == 0 ? err_set(e, ST_INPUT, "prompt", "is empty, expected at least one token") : st;
@@ -194,14 +181,6 @@ static enum status open_model(struct generation *g, struct err *e)
 
 /* ---- tokens ------------------------------------------------------------------------------------------------------- */
 
-static bool is_end(const struct generation *g, uint32_t id)
-{
-    for (uint32_t i = 0; i < g->ends.n; i++)
-        if (g->ends.at[i] == id && !g->o->no_end)
-            return true;
-    return false;
-}
-
 static void show(struct generation *g, uint32_t id)
 {
     if (!g->o->ids) {
@@ -225,7 +204,7 @@ static enum status say(struct generation *g, struct err *e)
                            "or its training diverged",
                            g->ids.n);
         vec_add(&g->ids, id);
-        if (is_end(g, id)) {
+        if (!g->o->no_end && speak_is_end(&g->ends, id)) {
             if (g->o->ids)
                 show(g, id);
             break;

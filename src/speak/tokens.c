@@ -1,28 +1,15 @@
 #include "speak/tokens.h"
 
 #include <stdio.h>
-#include <unistd.h>
 
 #include "base/dir.h"
 #include "base/json.h"
 #include "io/tokens.h"
 
-/* False: there is no such file; path gets its name. */
-static bool has(const char *folder, const char *name, char path[DIR_PATH])
-{
-    const int n = snprintf(path, DIR_PATH, "%s/%s", folder, name);
-    return n > 0 && n < DIR_PATH && access(path, F_OK) == 0;
-}
-
 enum status speak_tokenizer_in(const char *folder, const char *pattern, struct tokenizer **t, struct err *e)
 {
-    static const char *const names[] = { "tokenizer.json", "tokenizer.model", "spiece.model" };
-    char path[DIR_PATH];
     *t = NULL;
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (has(folder, names[i], path))
-            return tokenizer_open(folder, pattern, t, e);
-    return ST_OK;
+    return tokenizer_is_in(folder) ? tokenizer_open(folder, pattern, t, e) : ST_OK;
 }
 
 enum status speak_tokenizer_of(const char *tokens, const char *pattern, struct tokenizer **t, struct err *e)
@@ -40,12 +27,34 @@ enum status speak_tokenizer_of(const char *tokens, const char *pattern, struct t
     return st;
 }
 
-static void add_end(struct token_ids *ends, int64_t id)
+enum status speak_encode(const struct tokenizer *t, const char *text, size_t n, struct token_ids *out, struct err *e)
+{
+    for (size_t i = 0; !t && i < n; i++)
+        vec_add(out, (unsigned char)text[i]);
+    if (!t)
+        return ST_OK;
+    struct text_bytes good = { 0 };
+    struct encoder *x = encoder_new(t);
+    for (uint32_t i = 0; i < t->n_before; i++)
+        vec_add(out, t->before[i]);
+    utf8_repair(text, n, &good);
+    const enum status st = good.n ? encoder_encode(x, good.at, good.n, 0, out, e) : ST_OK;
+    encoder_free(x);
+    text_bytes_free(&good);
+    return st;
+}
+
+bool speak_is_end(const struct token_ids *ends, uint32_t id)
 {
     for (uint32_t i = 0; i < ends->n; i++)
         if (ends->at[i] == id)
-            return;
-    if (id >= 0 && id < VOCABULARY_NONE)
+            return true;
+    return false;
+}
+
+static void add_end(struct token_ids *ends, int64_t id)
+{
+    if (id >= 0 && id < VOCABULARY_NONE && !speak_is_end(ends, (uint32_t)id))
         vec_add(ends, (uint32_t)id);
 }
 
@@ -85,9 +94,9 @@ enum status speak_ends(const char *folder, const char *model, const struct token
 {
     char path[DIR_PATH];
     json_t *doc;
-    if (has(folder, "generation_config.json", path))
+    if (dir_has_path(folder, "generation_config.json", path))
         TRY(add_ends_of_file(path, ends, e));
-    if (!ends->n && has(folder, "config.json", path))
+    if (!ends->n && dir_has_path(folder, "config.json", path))
         TRY(add_ends_of_file(path, ends, e));
     if (!ends->n && model && *model) {
         TRY(js_load_text(model, "model.json", &doc, e));

@@ -4,7 +4,6 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/dir.h"
@@ -260,17 +259,28 @@ static enum status read_file(struct tokenizer *t, struct err *e)
     return st;
 }
 
+/* Which of these it has; false: none. */
+static bool find_file(const char *folder, char path[DIR_PATH])
+{
+    for (int i = 0; i < FILE_NAMES; i++)
+        if (dir_has_path(folder, file_names[i], path))
+            return true;
+    return false;
+}
+
+bool tokenizer_is_in(const char *folder)
+{
+    char path[DIR_PATH];
+    return find_file(folder, path);
+}
+
 enum status tokenizer_open(const char *path, const char *pattern, struct tokenizer **out, struct err *e)
 {
-    struct stat about;
-    char full[DIR_PATH];
-    const bool folder = stat(path, &about) == 0 && S_ISDIR(about.st_mode);
-    snprintf(full, sizeof full, folder ? "%s/tokenizer.json" : "%s", path);
-    for (int i = 1; i < FILE_NAMES && folder && access(full, F_OK) != 0; i++)
-        snprintf(full, sizeof full, "%s/%s", path, file_names[i]);
-    if (folder && access(full, F_OK) != 0)
+    char found[DIR_PATH];
+    const bool folder = dir_is_folder(path);
+    if (folder && !find_file(path, found))
         return err_set(e, ST_MISSING, path, "has no tokenizer.json, tokenizer.model or spiece.model");
-    struct tokenizer *t = new_tokenizer(full);
+    struct tokenizer *t = new_tokenizer(folder ? found : path);
     enum status st = read_file(t, e);
     if (st == ST_OK)
         st = read_bytes(t, pattern, e);

@@ -66,6 +66,7 @@ struct tokenizer {
 /* FILE, or a folder with tokenizer.json, else tokenizer.model or spiece.model. `pattern`: of a rank file, one of gpt2, cl100k, o200k, or an expression; NULL for a
  * tokenizer.json. ST_MISSING, ST_INPUT; ST_USAGE where the pattern is missing or out of place. Ends with tokenizer_free(). */
 enum status tokenizer_open(const char *path, const char *pattern, struct tokenizer **t, struct err *e);
+bool tokenizer_is_in(const char *folder); /* one of these files */
 /* The same from bytes, copied; `path` is for messages. */
 enum status tokenizer_from_bytes(const void *bytes, size_t n, const char *pattern, const char *path,
                                  struct tokenizer **t, struct err *e);

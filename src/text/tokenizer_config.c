@@ -1,7 +1,6 @@
 /* What lies beside a tokenizer.json: tokenizer_config.json, chat_template.jinja. */
 #include <stdio.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "base/dir.h"
 #include "base/json.h"
@@ -44,8 +43,7 @@ static enum status read_template_file(struct tokenizer *t, const char *folder, s
 {
     enum { MOST = 1 << 20 };
     char path[DIR_PATH];
-    snprintf(path, sizeof path, "%s/chat_template.jinja", folder);
-    if (access(path, F_OK) != 0)
+    if (!dir_has_path(folder, "chat_template.jinja", path))
         return ST_OK;
     FILE *f = fopen(path, "rb");
     if (!f)
@@ -62,8 +60,7 @@ enum status tokenizer__read_config(struct tokenizer *t, const char *folder, stru
 {
     char path[DIR_PATH];
     json_t *doc;
-    snprintf(path, sizeof path, "%s/tokenizer_config.json", folder);
-    if (access(path, F_OK) == 0) {
+    if (dir_has_path(folder, "tokenizer_config.json", path)) {
         TRY(js_load_file(path, &doc, e));
         const struct js root = js_root(doc, path);
         enum status st = read_config(t, &root, e);

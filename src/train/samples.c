@@ -27,23 +27,16 @@ bool train__sample_is_due(const struct train *t)
 
 static enum status encode(const struct train *t, struct train_samples *s, struct err *e)
 {
-    struct encoder *x = s->t ? encoder_new(s->t) : NULL;
     enum status st = ST_OK;
     for (uint32_t i = 0; st == ST_OK && i < t->config->n_sample_prompts; i++) {
         const char *text = t->config->sample_prompts[i];
         struct token_ids *to = &s->prompt[i];
-        for (uint32_t k = 0; x && k < s->t->n_before; k++)
-            vec_add(to, s->t->before[k]);
-        if (x)
-            st = encoder_encode(x, text, strlen(text), 0, to, e);
-        for (const char *c = text; !x && *c; c++)
-            vec_add(to, (unsigned char)*c);
+        st = speak_encode(s->t, text, strlen(text), to, e);
         for (uint32_t k = 0; k < to->n && st == ST_OK; k++)
             if (to->at[k] >= t->job.graph.vocab)
                 st = err_set(e, ST_INPUT, "sample_prompts", "token %u is not below %u, the vocabulary of the model",
                              to->at[k], t->job.graph.vocab);
     }
-    encoder_free(x);
     return st;
 }
 
@@ -161,14 +154,6 @@ static void send_pieces(uint32_t r, const struct pieces *own, struct speak_model
 
 /* ---- what it says -------------------------------------------------------------------------------------------------- */
 
-static bool is_end(const struct train_samples *s, uint32_t id)
-{
-    for (uint32_t i = 0; i < s->ends.n; i++)
-        if (s->ends.at[i] == id)
-            return true;
-    return false;
-}
-
 /* The text that follows a prompt, control characters and line ends as codes; the caller frees it. */
 static enum status say(const struct train *t, const struct speak_model *m, const struct token_ids *prompt,
                        struct text_bytes *line, struct err *e)
@@ -184,7 +169,7 @@ static enum status say(const struct train *t, const struct speak_model *m, const
     const float *logits = speaker_add(speaker, prompt->at, prompt->n);
     for (uint32_t i = prompt->n; i < room; i++) {
         const uint32_t id = sample_token(&greedy, logits, m->graph.vocab, 0);
-        if (id == SAMPLE_NONE || is_end(t->samples, id))
+        if (id == SAMPLE_NONE || speak_is_end(&t->samples->ends, id))
             break;
         speak_text_add(&text, id);
         if (i + 1 < room)
