@@ -191,8 +191,7 @@ static void all_reduce(void *values, uint64_t n, MPI_Datatype type, MPI_Op op)
     }
 }
 
-/* From one rank to another; the rest do nothing. */
-static void pass_on(void *data, uint64_t bytes, uint32_t from, uint32_t to)
+void world_pass(void *data, uint64_t bytes, uint32_t from, uint32_t to)
 {
     if (from == to || (world.rank != from && world.rank != to))
         return;
@@ -270,7 +269,7 @@ void world_scatter(const struct world_classes *c, void **mine, uint64_t *bytes)
     if (world.rank == 0)
         memcpy(*mine, c->blobs[class], *bytes);
     for (uint32_t k = 0; k < c->n; k++)
-        pass_on(world.rank == 0 ? c->blobs[k] : *mine, sizes[k], 0, first[k]);
+        world_pass(world.rank == 0 ? c->blobs[k] : *mine, sizes[k], 0, first[k]);
     if (world.size > 1) {
         MPI_Comm members;
         CALL(MPI_Comm_split, world.comm, (int)class, (int)world.rank, &members);
@@ -314,7 +313,7 @@ void world_collect(const void *mine, const uint64_t *bytes, void **out)
             out[r] = bytes[r] ? mem_alloc(bytes[r]) : NULL;
         if (world.rank == 0 && r == 0 && bytes[0])
             memcpy(out[0], mine, bytes[0]);
-        pass_on(world.rank == 0 ? out[r] : (void *)(uintptr_t)mine, bytes[r], r, 0);
+        world_pass(world.rank == 0 ? out[r] : (void *)(uintptr_t)mine, bytes[r], r, 0);
     }
 }
 

@@ -31,6 +31,8 @@ enum status world_agree(enum status mine, struct err *e);
 void world_broadcast(void *data, uint64_t bytes);
 /* The bytes of one rank, the same one on all ranks. On others *data is allocated (mem_free) and *bytes set. */
 void world_share_from(uint32_t root, void **data, uint64_t *bytes);
+/* The bytes of one rank into those of another, the same number on both; the others may leave it out. */
+void world_pass(void *data, uint64_t bytes, uint32_t from, uint32_t to);
 /* Rank 0's bytes for each class to the members of the class. They travel once from rank 0 to the first member and are broadcast
  * inside the class. *mine is allocated on every rank (mem_free). */
 struct world_classes {

@@ -119,36 +119,33 @@ void train__sample_close(struct train *t)
 
 /* ---- parameters to rank 0 ------------------------------------------------------------------------------------------ */
 
-/* Rank r's piece, as far as it is known: on others without data. m: rank 0's. */
-static void send_piece(uint32_t r, const struct checkpoint_piece *p, struct speak_model *m)
+/* Of rank r, block by block; block: room for one on rank 0, where r is another. */
+static void send_piece(uint32_t r, const struct checkpoint_piece *p, float *block, struct speak_model *m)
 {
     for (uint64_t at = 0; at < p->count; at += BLOCK) {
-        struct checkpoint_piece part = { .param = p->param, .first = p->first + at };
-        uint64_t bytes;
-        void *data = world_rank() == r ? p->data + at : NULL;
-        part.count = p->count - at < BLOCK ? p->count - at : BLOCK;
-        bytes = part.count * sizeof(float);
-        if (r != 0)
-            world_share_from(r, &data, &bytes);
-        part.data = data;
+        const uint64_t n = p->count - at < BLOCK ? p->count - at : BLOCK;
+        float *data = world_rank() == r ? p->data + at : block;
+        world_pass(data, n * sizeof *data, r, 0);
         if (world_rank() == 0)
-            speak_model_put(m, &part, NULL);
-        if (world_rank() != r)
-            mem_free(data);
+            speak_model_put(
+                m, &(struct checkpoint_piece){ .param = p->param, .first = p->first + at, .count = n, .data = data },
+                NULL);
     }
 }
 
+/* To rank 0, whose model is m. */
 static void send_pieces(uint32_t r, const struct pieces *own, struct speak_model *m)
 {
-    void *list = own->list.at;
-    uint64_t bytes = own->list.n * sizeof *own->list.at;
-    if (r == 0 && world_rank() != 0)
-        return;
-    if (r != 0)
-        world_share_from(r, &list, &bytes);
-    for (uint64_t i = 0; i < bytes / sizeof *own->list.at; i++)
-        send_piece(r, (const struct checkpoint_piece *)list + i, m);
-    if (world_rank() != r)
+    const bool receives = world_rank() == 0 && r != 0;
+    uint64_t n = own->list.n;
+    world_pass(&n, sizeof n, r, 0);
+    struct checkpoint_piece *list = receives ? mem_alloc(n * sizeof *list) : own->list.at;
+    world_pass(list, n * sizeof *list, r, 0);
+    float *block = receives ? mem_alloc(BLOCK * sizeof *block) : NULL;
+    for (uint64_t i = 0; i < n; i++)
+        send_piece(r, &list[i], block, m);
+    mem_free(block);
+    if (receives)
         mem_free(list);
 }
 
@@ -226,7 +223,8 @@ enum status train__sample(struct train *t, struct err *e)
     world_broadcast(&good, sizeof good);
     pieces_to_look_at(&t->plan, world_rank(), exec_arenas(t->exec), &own);
     for (uint32_t r = 0; good && r < world_size(); r++)
-        send_pieces(r, &own, &m);
+        if (world_rank() == 0 || world_rank() == r)
+            send_pieces(r, &own, &m);
     pieces_release(&own);
     if (world_rank() == 0) {
         if (speak_model_end(&m, &want, why.status) == ST_OK)

@@ -440,6 +440,14 @@ static void test_numbers(void)
         expect_bytes(out[i], bytes[i], i);
         mem_free(out[i]);
     }
+    for (uint32_t i = 1; i < p; i++) {
+        void *passed = r == i ? make_bytes(100, i) : r == 0 ? mem_alloc(100) : NULL;
+        if (r == i || r == 0)
+            world_pass(passed, 100, i, 0);
+        if (r == 0)
+            expect_bytes(passed, 100, i);
+        mem_free(passed);
+    }
     double before = clock_now();
     world_barrier();
     EXPECT(clock_now() >= before);
