@@ -116,3 +116,16 @@ void memory_room(const char *root, struct memory_room *room)
     look_at_limit(root, RLIMIT_AS, "VmSize:", "ulimit -v", room);
     look_at_limit(root, RLIMIT_DATA, "VmData:", "ulimit -d", room);
 }
+
+enum status memory_room_for(double bytes, const char *where, const char *what, const char *advice, struct err *e)
+{
+    const double mib = 1 << 20;
+    struct memory_room room;
+    memory_room("", &room);
+    const bool own = room.own < room.shared;
+    const uint64_t least = own ? room.own : room.shared;
+    if (bytes <= (double)least)
+        return ST_OK;
+    return err_set(e, ST_DEVICE, where, "%s take %.1f MiB of memory, %s has %.1f MiB: %s", what, bytes / mib,
+                   own ? room.own_limit : room.of, (double)least / mib, advice);
+}

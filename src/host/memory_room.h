@@ -4,6 +4,8 @@
 
 #include <stdint.h>
 
+#include "base/status.h"
+
 struct memory_room {
     uint64_t shared;       /* bytes that the ranks of this machine may take together; UINT64_MAX: not known */
     char of[160];          /* what says so: "this machine", "the cgroup /slurm/job_7 (memory.max)" */
@@ -13,5 +15,7 @@ struct memory_room {
 
 /* root: "" , or a folder that stands for / (tests). */
 void memory_room(const char *root, struct memory_room *room);
+/* ST_DEVICE where one process can not have so much: "`where`: `what` take ... MiB of memory, ... has ... MiB: `advice`". */
+enum status memory_room_for(double bytes, const char *where, const char *what, const char *advice, struct err *e);
 
 #endif

@@ -60,7 +60,6 @@ static void choose_evaluate(struct speak_model *m)
 
 enum status speak_model_begin(struct speak_model *m, const struct speak_want *want, const char *from, struct err *e)
 {
-    struct memory_room room;
     m->params = mem_alloc(m->graph.params.n * sizeof *m->params);
     if (want->use == SPEAK_GENERATE)
         choose_generate(m);
@@ -68,12 +67,7 @@ enum status speak_model_begin(struct speak_model *m, const struct speak_want *wa
         choose_evaluate(m);
     for (uint32_t k = 0; k < m->graph.params.n; k++)
         m->bytes += ir_shape_elements(&m->graph.params.at[k].shape) * (m->params[k].half ? 2 : 4);
-    memory_room("", &room);
-    const uint64_t least = room.own < room.shared ? room.own : room.shared;
-    if (m->bytes > least)
-        return err_set(e, ST_DEVICE, from, "the parameters take %.1f MiB of memory, %s has %.1f MiB",
-                       (double)m->bytes / (1 << 20), room.own < room.shared ? room.own_limit : room.of,
-                       (double)least / (1 << 20));
+    TRY(memory_room_for((double)m->bytes, from, "the parameters", "use a machine with more", e));
     for (uint32_t k = 0; k < m->graph.params.n; k++)
         m->params[k].at = mem_alloc(ir_shape_elements(&m->graph.params.at[k].shape) * (m->params[k].half ? 2 : 4));
     return ST_OK;

@@ -1,5 +1,7 @@
 #include "speak/speaker.h"
 
+#include <stdio.h>
+
 #include "host/memory_room.h"
 #include "speak/walk.h"
 
@@ -43,14 +45,10 @@ static double kept_bytes(const struct ir_graph *g, uint32_t room)
 
 enum status speaker_open(const struct speak_model *m, uint32_t room, struct speaker **out, struct err *e)
 {
-    struct memory_room memory;
+    char what[64];
     TRY(check_model(&m->graph, room, e));
-    memory_room("", &memory);
-    const double need = kept_bytes(&m->graph, room);
-    if (need > (double)memory.shared)
-        return err_set(e, ST_DEVICE, "--max-tokens",
-                       "the keys and values of %u tokens take %.1f MiB of memory, %s has %.1f MiB", room,
-                       need / (1 << 20), memory.of, (double)memory.shared / (1 << 20));
+    snprintf(what, sizeof what, "the keys and values of %u tokens", room);
+    TRY(memory_room_for(kept_bytes(&m->graph, room), "model", what, "shorten the prompt, or ask for fewer tokens", e));
     struct speaker *s = mem_alloc(sizeof *s);
     walk_open(m, room < CHUNK ? room : CHUNK, room, &s->walk);
     s->logits = mem_alloc(m->graph.vocab * sizeof *s->logits);
