@@ -141,7 +141,10 @@ static enum status evaluate_open(struct evaluating *v, const struct train_source
     TRY(open_tokenizer(s->path, &c.t, e));
     const bool known = c.t || t->file_vocab == 256;
     const struct speak_data data = { t, windows, v->apart, known ? count_bytes : NULL, &c };
-    const enum status st = speak_evaluate(&v->m, &data, &r, e);
+    enum status st = speak_evaluate(&v->m, &data, &r, e);
+    if (st == ST_OK && r.targets == 0)
+        st = err_set(e, ST_INPUT, s->path, "no token of its %" PRIu64 " sequences is a target, expected one at least",
+                     windows);
     if (st == ST_OK) {
         print_result(*s->name ? s->name : s->path, &r, known ? c.bytes : 0);
         v->all.loss += r.loss;
