@@ -1,5 +1,6 @@
 #include "cmd/asked.h"
 
+#include <inttypes.h>
 #include <math.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -118,8 +119,11 @@ enum status asked_ends(const struct asked *a, const struct tokenizer *t, struct 
 
 enum status asked_threads(uint64_t option, struct err *e)
 {
+    enum { MOST = 1024 };
     uint64_t n = option;
     struct quota q;
+    if (option > MOST)
+        return err_set(e, ST_USAGE, "--threads", "found %" PRIu64 ", expected at most %d", option, MOST);
     if (!n)
         TRY(parse_omp_threads(&n, e));
     if (!n) {

@@ -28,14 +28,14 @@ enum status asked_load(const struct asked *a, uint32_t tokens, const struct spea
 extern const char *const asked_dtypes[];
 enum ir_dtype asked_dtype(const char *word);
 
-/* Where its tokenizer comes from, in this order: --tokenizer; beside it; the token files of the job, if they are there. *t NULL: none of these, or
- * a token file whose tokens are bytes. The caller ends with tokenizer_free. */
+/* Where its tokenizer comes from, in this order: --tokenizer; beside it; the token files of the job, if they are there. *t NULL: none of
+ * these, or a token file whose tokens are bytes. The caller ends with tokenizer_free. */
 enum status asked_tokenizer(const struct asked *a, const char *option, const char *pattern, struct tokenizer **t,
                             struct err *e);
 /* Adds the tokens that end a text: speak_ends() of what lies beside the model and of the job. */
 enum status asked_ends(const struct asked *a, const struct tokenizer *t, struct token_ids *ends, struct err *e);
 
-/* Threads to compute with: OMP_NUM_THREADS, else as many as this process has time for; sets them. 0: not asked for. */
+/* Sets the threads to compute with: as many as --threads says, else (0) as OMP_NUM_THREADS, else as this process has time for. */
 enum status asked_threads(uint64_t option, struct err *e);
 
 #endif
