@@ -148,6 +148,7 @@ refuses 'no ids' 65 'found "x", expected token ids' generate r --ids --prompt '1
 refuses 'an id that is none' 65 'token 1 is 256, expected ids below 256' generate r --ids --prompt '1 256'
 refuses 'a temperature' 64 'temperature: found "hot", expected a number from 0' generate r --prompt a --temperature hot
 refuses 'a probability' 64 'top-p: found "1.5", expected a number from 0 to 1' generate r --prompt a --top-p 1.5
+refuses 'threads' 64 'threads: found 4294967296, expected at most 1024' generate r --prompt a --threads 4294967296
 refuses 'a system text without a conversation' 64 'system requires --chat' generate r --prompt a --system b
 refuses 'a conversation of bytes' 64 'chat: requires a tokenizer' generate r --prompt a --chat
 refuses 'no such file' 66 'nosuch.txt: cannot be read' generate r --file nosuch.txt
@@ -161,11 +162,23 @@ cp r/checkpoints/step-000200.h5 bad.h5
 size=$(wc -c <bad.h5)
 printf '\377\377\377\377' | dd of=bad.h5 bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
 "$piper" checkpoint verify bad.h5 >out 2>&1
-grep -q '/params/' out && refuses 'a damaged file' 65 'the file is damaged' generate bad.h5 --prompt a
+grep -q '/params/' out
+result 'damage in the parameters'
+refuses 'a damaged file' 65 'the file is damaged' generate bad.h5 --prompt a
+(
+    ulimit -v 4000000
+    "$piper" generate h --prompt a -n 16000000
+) >said 2>out </dev/null
+got=$?
+[ $got -eq 71 ] && grep -q 'model: the keys and values of 16000001 tokens take .* MiB of memory, .* has .* MiB: shorten the prompt' out
+result 'keys and values beyond a limit of the process'
 "$piper" build -m tiny.json -s one.json -t adamw.json --set model.vocab_size=300 --set train.sample_every=1 --set 'train.sample_prompts=["a"]' \
     -o unknown.h5 >out 2>&1 && ends 65 1 unknown u && grep -q 'does not contain the tokenizer that sample_prompts require' out
 result 'samples without a tokenizer'
 refuses 'eval: nothing to evaluate on' 64 'name the job with --job JOB, or a token file' eval r
+awk 'BEGIN { for (i = 0; i < 2000; i++) print "{\"text\": \"a\"}" }' >letters.jsonl
+"$piper" data jsonl letters.jsonl -o letters.h5 >out 2>&1
+refuses 'eval: documents of one token' 65 'letters.h5: no token of its [0-9]* sequences is a target' eval d --data letters.h5
 refuses 'eval: of another job' 65 'is a model of another job' eval r --job half.h5
 refuses 'eval: sequences that are too long' 64 'found 65, expected at most 64, the positions of the model' eval published --data tokens.h5 --seq-len 65
 refuses 'eval: --seq-len of a checkpoint' 64 'is for a directory that transformers loads' eval r --data tokens.h5 --seq-len 8

@@ -71,8 +71,8 @@ token()
     sed 's/{"id"/\n&/g' "$small/chat.json" | sed -n "s/^{\"id\":\([0-9]*\),\"content\":\"$1\".*/\1/p"
 }
 
-# family NAME END TEMPLATE: the directory hf, as published: weights of one step, a tokenizer, which token ends a turn, and the template
-family()
+# published NAME END TEMPLATE: the directory hf: weights of one step, a tokenizer, which token ends a turn, and the template
+published()
 {
     rm -rf hf run mine seed seed.h5 job.h5
     mkdir tok
@@ -87,7 +87,8 @@ JSON
         piper checkpoint export seed --job seed.h5 -o hf --tokenizer tok >>out 2>&1
     ok=$?
     rm -rf tok
-    return $ok
+    [ $ok -eq 0 ]
+    result "$1: as published"
 }
 # The answer to a question of talk.jsonl.
 answer()
@@ -125,7 +126,7 @@ gemma="{% for m in messages %}<start_of_turn>{{ m.role }}\\n{{ m.content }}<end_
 
 # ---- the four, the first of them killed on the way
 
-if family llama '<|eot_id|>' "$llama3"; then
+if published llama '<|eot_id|>' "$llama3"; then
     for i in 1 2 3; do do_line $i; done
     expect=137 launch 4 job run
     tries=$((600 * ${TEST_TIME_SCALE:-1}))
@@ -144,8 +145,8 @@ fi
 path llama
 same_bits run killed
 result 'llama: the run that was killed has the bits of the one that was not'
-family qwen2 '<|im_end|>' "$chatml" && path qwen2
-family qwen3_moe '<|im_end|>' "$chatml" && path qwen3_moe
-family gemma3_text '<end_of_turn>' "$gemma" && path gemma3_text
+published qwen2 '<|im_end|>' "$chatml" && path qwen2
+published qwen3_moe '<|im_end|>' "$chatml" && path qwen3_moe
+published gemma3_text '<end_of_turn>' "$gemma" && path gemma3_text
 [ -n "${PYTHON-}" ] || echo '# transformers is not asked: PYTHON, an interpreter that has it, is not set'
 echo "1..$n"
