@@ -34,7 +34,7 @@ static void compare_sample(float *x, const json_t *of, uint64_t name, uint64_t a
         if ((uint64_t)json_integer_value(json_array_get(places, i)) != at)
             continue;
         const double off = fabs(*x - json_number_value(json_array_get(is, i))) / weights_number(of, WEIGHTS_LARGEST);
-        worst_here = off <= worst_here ? worst_here : off; /* NaN is worst */
+        worst_here = off > worst_here || isnan(off) ? off : worst_here; /* NaN is worst */
     }
 }
 
@@ -197,15 +197,18 @@ static void run(const struct settings *s, const json_t *row)
 
 /* ---- the files ------------------------------------------------------------------------------------------------------ */
 
+static int taken; /* models */
+
 static bool wanted(const json_t *row, int n, char **names)
 {
     const char *name = json_string_value(json_object_get(row, "name"));
     if (world_size() == 8 && !json_object_get(row, "batch"))
         return false;
+    bool named = n == 0;
     for (int i = 0; i < n; i++)
-        if (strcmp(names[i], name) == 0)
-            return true;
-    return n == 0;
+        named |= strcmp(names[i], name) == 0;
+    taken += named;
+    return named;
 }
 
 static void run_all(const json_t *doc, int n, char **names)
@@ -267,15 +270,20 @@ int main(int argc, char **argv)
         return 99;
     }
     json_t *doc = model_file("parity.json");
+    const char *how = argc > 1 ? argv[1] : "";
+    const bool half = strcmp(how, "--bfloat16") == 0, init = strcmp(how, "--init") == 0;
+    const int n = argc - (half || init ? 2 : 1);
     compute_cpu.set_threads(1);
-    if (argc > 1 && strcmp(argv[1], "--bfloat16") == 0)
-        run_bfloat16(doc, argc - 2, argv + 2);
-    else if (argc > 1 && strcmp(argv[1], "--init") == 0)
-        run_init(argc - 2, argv + 2);
+    if (half)
+        run_bfloat16(doc, n, argv + 2);
+    else if (init)
+        run_init(n, argv + 2);
     else
-        run_all(doc, argc - 1, argv + 1);
+        run_all(doc, n, argv + 1);
     json_decref(doc);
-    uint64_t failed = model_bad;
+    if (world_rank() == 0 && (taken == 0 || taken < n))
+        printf("found %d of the %d models that are named\n", taken, n);
+    uint64_t failed = model_bad || taken == 0 || taken < n;
     world_max_u64(&failed, 1);
     if (world_rank() == 0)
         printf("%s\n", failed ? "FAILED" : "good");
