@@ -197,9 +197,9 @@ struct ir_op_info {
     uint8_t n_in, n_out, n_param, n_save, n_stash;
     uint8_t grad_in;  /* bit i: input i has a gradient */
     uint8_t alias_in; /* bit i: the gradient of input i is that of output 0, unchanged: no kernel is needed for it */
-    uint32_t
-        bi_reads; /* beside the gradients of the outputs; 0 with grad_in == alias_in: there is no BI kernel. Of what is
-                          saved as far as there is such a shape: ir_op_part_shapes() has more */
+    /* What BI reads beside the gradients of the outputs; 0 with grad_in == alias_in: there is no BI kernel. Of what is saved as far as there
+     * is such a shape: ir_op_part_shapes() has more. */
+    uint32_t bi_reads;
     uint32_t bw_reads; /* 0: there is no BW kernel; nor for an operator without parameters */
     uint32_t attrs;    /* bit i: uses ir_attr_info[i] */
     void (*shapes)(const struct ir_attrs *a, uint32_t t, struct ir_op_shapes *s);

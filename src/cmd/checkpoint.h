@@ -29,8 +29,8 @@ struct chosen {
 /* ST_MISSING: a directory without any. It ends with chosen_close in any case. */
 enum status chosen_open(const char *from, struct chosen *s, struct err *e);
 void chosen_close(struct chosen *s);
-static inline const struct dir *chosen_folder(
-    const struct chosen *s) /* that it is in; NULL: a path of the user's own */
+/* That it is in; NULL: a path of the user's own. */
+static inline const struct dir *chosen_folder(const struct chosen *s)
 {
     return s->is_run ? &s->l.folder : NULL;
 }

@@ -21,8 +21,8 @@ struct vec_update {
     float decay; /* SGD: weight_decay */
 };
 
+enum { VEC_STRIP = 64 /* columns */, VEC_DOTS = 4 /* rows */ };
 /* A norm's parameter gradients over a strip of `width` <= VEC_STRIP columns: x, dy (rows, ld) point at the strip. */
-enum { VEC_STRIP = 64, VEC_DOTS = 4 };
 struct vec_strip {
     const float *x, *dy;
     const float *mean,

@@ -20,8 +20,8 @@ struct walk {
     void *work;
     struct op_positions positions; /* where keys are kept */
     const int32_t *tokens, *targets, *document;
-    float *
-        logits; /* where they are asked for instead of a loss, (V) of the last token; NULL while `kept` are filled only */
+    /* Where they are asked for instead of a loss, (V) of the last token; NULL while `kept` are filled only. */
+    float *logits;
     double scalars[SCALAR_COUNT];
 };
 
