@@ -241,7 +241,7 @@ static enum status add_turn(struct chatting *h, enum role role, const char *syst
     struct text_bytes head = { 0 };
     if (h->c->turns->trims)
         trim(&text, &n);
-    TRY(begin_turn(h, turn, &head));
+    enum status st = begin_turn(h, turn, &head);
     if (system) {
         text_bytes_add(&head, system, strlen(system));
         text_bytes_add(&head, h->c->turns->joins, strlen(h->c->turns->joins));
@@ -250,7 +250,8 @@ static enum status add_turn(struct chatting *h, enum role role, const char *syst
         text_bytes_add(&head, text, n);
     if (!target && turn->tail)
         text_bytes_add(&head, turn->tail, strlen(turn->tail));
-    enum status st = add_words(h, head.at, head.n, false);
+    if (st == ST_OK)
+        st = add_words(h, head.at, head.n, false);
     text_bytes_free(&head);
     TRY(st);
     if (target)
