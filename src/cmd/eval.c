@@ -8,7 +8,7 @@
 #include "speak/evaluate.h"
 #include "speak/tokens.h"
 
-enum { SEQ_LEN = 1024 /* of a directory that transformers loads, where nothing is said */ };
+enum { SEQ_LEN = 1024 /* of a directory that transformers loads, without a job */ };
 
 struct eval_options {
     struct option_common common;
@@ -67,18 +67,20 @@ static enum status open_model(struct evaluating *v, struct err *e)
                        "is for a directory that transformers loads; a checkpoint is evaluated as it was trained");
     if (v->o->seq_len > UINT32_MAX / 4)
         return err_set(e, ST_USAGE, "--seq-len", "expected at most %u", UINT32_MAX / 4);
-    TRY(asked_load(&v->from, v->o->seq_len ? (uint32_t)v->o->seq_len : SEQ_LEN, &want, &v->m, e));
+    const struct ir_graph *job = v->from.has_job ? &v->from.job.graph : NULL;
+    TRY(asked_load(&v->from, v->o->seq_len ? (uint32_t)v->o->seq_len : job ? job->seq_len : SEQ_LEN, &want, &v->m, e));
     char text[512];
     if (v->o->seq_len && v->m.graph.seq_len != v->o->seq_len)
         return err_set(e, ST_USAGE, "--seq-len", "found %" PRIu64 ", expected at most %u, the positions of the model",
                        v->o->seq_len, v->m.graph.seq_len);
     v->batch = 1;
-    if (!v->from.has_job || v->from.is_folder)
+    if (!job)
         return ST_OK;
     ir_graph_join(&v->from.job.graph);
-    if (!ir_graph_same(&v->m.graph, &v->from.job.graph, text, sizeof text))
+    if (!v->from.is_folder && !ir_graph_same(&v->m.graph, job, text, sizeof text))
         return err_set(e, ST_INPUT, v->from.from, "is a model of another job: %s; name its own with --job JOB", text);
-    v->batch = v->from.job.train.batch_size;
+    if (!v->o->seq_len)
+        v->batch = v->from.job.train.batch_size;
     v->apart = v->from.job.train.documents == DOCUMENTS_SEPARATE;
     if (v->apart)
         ir_graph_separate(&v->m.graph);
@@ -182,7 +184,7 @@ static const struct option options[] = {
     TEXT("job", 'j', AT(job), "JOB", "job file of the run (default: RUNDIR/job.h5)"),
     CHOICE("dtype", 0, AT(dtype), "TYPE", asked_dtypes, "compute in float32 or bfloat16 (default: as it was trained)"),
     NUMBER("seq-len", 0, AT(seq_len), "N", 1,
-           "of a directory that transformers loads: tokens per sequence (default 1024)"),
+           "of a directory that transformers loads: tokens per sequence (default: of the job, else 1024)"),
     NUMBER("threads", 0, AT(threads), "N", 1, "threads (default: OMP_NUM_THREADS, else all CPUs)"),
     { .name = NULL },
 };

@@ -105,6 +105,10 @@ build apart llama one train.steps=2 train.documents=separate train.data=docs.h5 
 train 1 apart d
 evaluated d apart eval_loss docs.h5
 result 'eval: of documents apart'
+cp here trained
+"$piper" checkpoint export d --job apart.h5 -o apart >out 2>&1 && "$piper" eval apart --job apart.h5 >said 2>>out &&
+    sed -n 's/^docs.h5: loss \([^,]*\), .*/\1/p' said | cmp trained - >>out
+result 'eval: of documents apart, exported'
 "$piper" eval published --data tokens.h5 --seq-len 16 >said 2>out && "$piper" eval r --data tokens.h5 >other 2>>out &&
     cut -d, -f1,2 said >a && cut -d, -f1,2 other | cmp a - >>out
 result 'eval: of the exported directory'
