@@ -1,0 +1,198 @@
+/* Mutants of what kernels read and write, of experts' rows, and of the memory beside them: see mutants.h. */
+#include "mutants.h"
+
+static bool is_gradient(const struct plan_kernel *k, uint32_t which)
+{
+    return (which >= OPERAND_DOUT && which < OPERAND_DPARAM) || (k->op >= IR_OP_GRAPH_COUNT && which != OPERAND_WORK);
+}
+
+/* The program of a kernel. */
+static const struct plan_program *program_of(const struct plan_builder *b, uint32_t kernel)
+{
+    uint32_t i = 0;
+    while (kernel >= b->programs.at[i].first_kernel + b->programs.at[i].n_kernels)
+        i++;
+    return &b->programs.at[i];
+}
+
+/* Elements of the gradient that operand `which` is; 0: of none. */
+static uint64_t gradient_elements(const struct compiled *c, const struct plan_kernel *k, uint32_t which)
+{
+    const struct ir_node_op *op = k->op < IR_OP_GRAPH_COUNT ? &c->g.ops.at[k->graph_op] : NULL;
+    if (!is_gradient(k, which))
+        return 0;
+    const uint32_t t = !op                   ? k->tensor
+                       : which < OPERAND_DIN ? op->out[which - OPERAND_DOUT]
+                                             : op->in[(which - OPERAND_DIN) % IR_MAX_IN];
+    return ir_shape_elements(&c->g.tensors.at[t].shape);
+}
+
+/* Puts the gradient operand number *nth of kind [from, to) in the place of an earlier one of the same size in its program, of another
+ * tensor: every such pair is a variant. False: there are no more. */
+static bool take_other(const struct compiled *c, struct plan_builder *b, uint32_t from, uint32_t to, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        for (uint32_t w = from; w < to; w++) {
+            const struct plan_kernel *k = &b->kernels.at[i];
+            struct plan_operand *o = mutant_operand(b, k, w);
+            const uint64_t n = o ? gradient_elements(c, k, w) : 0;
+            for (uint32_t j = program_of(b, i)->first_kernel; n && j < i; j++)
+                for (uint32_t x = OPERAND_DOUT; x < OPERAND_DPARAM; x++) {
+                    const struct plan_operand *other = mutant_operand(b, &b->kernels.at[j], x);
+                    if (!other || gradient_elements(c, &b->kernels.at[j], x) != n ||
+                        (other->slot == o->slot && other->offset == o->offset) || nth-- > 0)
+                        continue;
+                    *o = *other;
+                    return true;
+                }
+        }
+    return false;
+}
+
+/* acc0=10+0 -> acc0=0+0: trained to other bits */
+EXAMPLE(adds_to_other_gradient)
+{
+    return take_other(c, b, OPERAND_ACC, OPERAND_DPARAM, nth);
+}
+EXAMPLE(takes_other_gradient)
+{
+    return take_other(c, b, OPERAND_DOUT, OPERAND_DIN, nth);
+}
+/* A part of a gradient that is read twice, another that is left out. */
+EXAMPLE(sums_one_part_twice)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if (b->kernels.at[i].op == IR_OP_SUM && nth-- == 0) {
+            *mutant_operand(b, &b->kernels.at[i], OPERAND_IN + 1) = *mutant_operand(b, &b->kernels.at[i], OPERAND_IN);
+            return true;
+        }
+    return false;
+}
+/* A router's incoming gradient at another offset, in the frame that BI leaves for BW too. */
+EXAMPLE(gradient_of_router_elsewhere)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        const struct plan_kernel *k = &b->kernels.at[i];
+        struct plan_operand *o = k->op == IR_OP_ROUTER ? mutant_operand(b, k, OPERAND_DOUT) : NULL;
+        if (!o || nth-- > 0)
+            continue;
+        o->offset += ir_target_cpu.alignment;
+        return true;
+    }
+    return false;
+}
+/* A workspace over what its kernel reads or writes: not its first byte. */
+EXAMPLE(work_over_live_data)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        const struct plan_kernel *k = &b->kernels.at[i];
+        struct plan_operand *work = mutant_operand(b, k, OPERAND_WORK);
+        const bool small = k->op == IR_OP_DISPATCH && b->h.share; /* without a capacity no more than a place */
+        for (uint32_t w = 0; w < OPERAND_WORK && work && !small; w++) {
+            const struct plan_operand *o = mutant_operand(b, k, w);
+            if (!o || o->slot != work->slot || o->offset < ir_target_cpu.alignment || nth-- > 0)
+                continue;
+            work->offset = o->offset - ir_target_cpu.alignment;
+            return true;
+        }
+    }
+    return false;
+}
+EXAMPLE(no_workspace)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++) {
+        struct plan_kernel *k = &b->kernels.at[i];
+        struct plan_operand *o = mutant_operand(b, k, OPERAND_WORK);
+        if (!o || nth-- > 0)
+            continue;
+        k->mask &= ~(UINT64_C(1) << OPERAND_WORK);
+        memmove(o, o + 1, (b->operands.n - 1 - (uint32_t)(o - b->operands.at)) * sizeof *o);
+        b->operands.n--;
+        for (uint32_t j = i + 1; j < b->kernels.n; j++)
+            b->kernels.at[j].first_operand--;
+        return true;
+    }
+    return false;
+}
+/* Experts compute with the rows of this device instead of those that came to it. */
+EXAMPLE(rows_that_did_not_travel)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if (in->op != PLAN_ALL_TO_ALL && in->op != PLAN_ALL_TO_ALL_V)
+            continue;
+        const struct plan_base *from = &b->bases.at[in->first_base], *to = from + 1;
+        for (uint32_t k = i + 1; k < b->instrs.n; k++)
+            for (uint32_t x = 0; x < b->instrs.at[k].n_bases && b->instrs.at[k].op == PLAN_RUN; x++) {
+                struct plan_base *base = &b->bases.at[b->instrs.at[k].first_base + x];
+                if (base->arena != ARENA_WORK || base->buffer != to->buffer || nth-- > 0)
+                    continue;
+                base->buffer = from->buffer;
+                base->offset = from->offset;
+                return true;
+            }
+    }
+    return false;
+}
+EXAMPLE(counts_exchanged)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == PLAN_ALL_TO_ALL_V && nth-- == 0) {
+            struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base], t = base[2];
+            base[2] = base[3];
+            base[3] = t;
+            return true;
+        }
+    return false;
+}
+/* Then one rank or the network "was lost", or a rank divided by 0. */
+EXAMPLE(scratch_of_other_size)
+{
+    for (uint32_t i = 0; i < b->instrs.n && c->out.n_classes > 1; i++)
+        if (b->instrs.at[i].op == PLAN_SCALARS && nth-- == 0) {
+            b->streams.at[b->instrs.at[i].stream].scratch_bytes -= ir_target_cpu.alignment;
+            return true;
+        }
+    return false;
+}
+EXAMPLE(scratch_of_nothing)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if ((in->op != PLAN_ALL_REDUCE && in->op != PLAN_REDUCE_SCATTER) || nth-- > 0)
+            continue;
+        b->streams.at[in->stream].scratch_bytes = 0;
+        return true;
+    }
+    return false;
+}
+EXAMPLE(scratch_misaligned)
+{
+    for (uint32_t i = 0; i < b->streams.n; i++)
+        if (b->streams.at[i].scratch_bytes && nth-- == 0) {
+            b->streams.at[i].scratch += 4;
+            b->streams.at[i].scratch_bytes -= 4;
+            return true;
+        }
+    return false;
+}
+/* m and v of all buckets: on other state, not where the target asks, or only one of the two. */
+EXAMPLE(moments_elsewhere)
+{
+    struct plan_bucket *u = nth / 6 < b->buckets.n ? &b->buckets.at[nth / 6] : NULL;
+    if (!u)
+        return false;
+    uint64_t *at = nth % 2 ? &u->v : &u->m, *other = nth % 2 ? &u->m : &u->v;
+    *at = nth % 6 < 2 ? *other : nth % 6 < 4 ? *at + 4 : UINT64_MAX;
+    return true;
+}
+
+const struct mutant mutants_of_programs[] = {
+    MUTANT(adds_to_other_gradient, "gradient", 100), MUTANT(takes_other_gradient, "gradient", 100),
+    MUTANT(sums_one_part_twice, "gradient", 2),      MUTANT(gradient_of_router_elsewhere, "program", 4),
+    MUTANT(work_over_live_data, "value", 20),        MUTANT(no_workspace, "program", 20),
+    MUTANT(rows_that_did_not_travel, "layout", 8),   MUTANT(counts_exchanged, "layout", 4),
+    MUTANT(scratch_of_other_size, "scratch", 2),     MUTANT(scratch_of_nothing, "scratch", 10),
+    MUTANT(scratch_misaligned, "alignment", 4),      MUTANT(moments_elsewhere, "shards", 50),
+    MUTANT(moments_elsewhere, "alignment", 50),      { 0 },
+};

@@ -1,0 +1,174 @@
+/* Mutants of ZeRO, of its groups and of snapshots: see mutants.h. */
+#include "mutants.h"
+
+static struct plan_base *nth_base(struct plan_builder *b, enum plan_op op, uint32_t which, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        if (b->instrs.at[i].op == op && b->bases.at[b->instrs.at[i].first_base + which].access & PLAN_OWN && nth-- == 0)
+            return &b->bases.at[b->instrs.at[i].first_base + which];
+    return NULL;
+}
+EXAMPLE(scatters_into_the_first_part)
+{
+    struct plan_base *base = nth_base(b, PLAN_REDUCE_SCATTER, 1, nth);
+    if (base)
+        base->access &= (uint16_t)~PLAN_OWN;
+    return base != NULL;
+}
+EXAMPLE(gathers_the_first_part)
+{
+    struct plan_base *base = nth_base(b, PLAN_ALL_GATHER, 0, nth);
+    if (base)
+        base->access &= (uint16_t)~PLAN_OWN;
+    return base != NULL;
+}
+/* Of the list "train". */
+static bool drop_nth(struct plan_builder *b, enum plan_op op, uint32_t nth)
+{
+    for (uint32_t i = b->lists.at[0].first_instr; i < b->lists.at[0].first_instr + b->lists.at[0].n_instr; i++)
+        if (b->instrs.at[i].op == op && nth-- == 0)
+            return mutant_drop(b, i);
+    return false;
+}
+EXAMPLE(an_add_is_left_out)
+{
+    return drop_nth(b, PLAN_ADD, nth);
+}
+EXAMPLE(a_gather_is_left_out)
+{
+    return drop_nth(b, PLAN_ALL_GATHER, nth);
+}
+EXAMPLE(snapshots_overlap)
+{
+    if (nth + 1 >= b->buckets.n)
+        return false;
+    b->buckets.at[nth + 1].snapshot = b->buckets.at[nth].snapshot;
+    return true;
+}
+
+/* ---- zero groups ------------------------------------------------------------------------------------------------ */
+
+/* The reduction over copies number nth; PLAN_NONE: there are not so many. */
+static uint32_t nth_copies(const struct plan_builder *b, uint32_t nth)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++) {
+        const struct plan_instr *in = &b->instrs.at[i];
+        if ((in->op != PLAN_ALL_REDUCE && in->op != PLAN_REDUCE_SCATTER) ||
+            b->bases.at[in->first_base].arena != ARENA_GRADS)
+            continue;
+        const struct plan_bucket *u = &b->buckets.at[in->bucket];
+        if (u->zero_group && b->channels.at[in->channel].group == u->copies && nth-- == 0)
+            return i;
+    }
+    return PLAN_NONE;
+}
+EXAMPLE(copies_are_not_reduced)
+{
+    return mutant_drop(b, nth_copies(b, nth));
+}
+/* Each gradient counts as often as there are copies. */
+EXAMPLE(copies_are_reduced_twice)
+{
+    struct plan_edit e;
+    const uint32_t i = nth_copies(b, nth);
+    if (i == PLAN_NONE)
+        return false;
+    const uint32_t at = i - b->lists.at[0].first_instr;
+    plan_edit_begin(b, &e);
+    struct plan_record x = e.lists[0].at[at];
+    x.in.node += 1u << 30;
+    plan_edit_insert(&e.lists[0], at + 1, x);
+    plan_edit_end(&e);
+    return true;
+}
+/* Before the group has reduced the gradients of the last microbatch, or before these are added. */
+EXAMPLE(copies_are_reduced_early)
+{
+    const uint32_t i = nth_copies(b, nth);
+    uint32_t before = i - 1;
+    if (i == PLAN_NONE)
+        return false;
+    while ((b->instrs.at[before].op != PLAN_ADD && b->instrs.at[before].op != PLAN_REDUCE_SCATTER) ||
+           b->instrs.at[before].bucket != b->instrs.at[i].bucket)
+        before--;
+    mutant_move(b, i, before);
+    return true;
+}
+/* Within the group a second time, instead of over copies; or what a group reduces, over copies. */
+EXAMPLE(reduces_over_the_other_group)
+{
+    const uint32_t i = nth_copies(b, nth / 2);
+    if (i == PLAN_NONE)
+        return false;
+    const struct plan_bucket *u = &b->buckets.at[b->instrs.at[i].bucket];
+    for (uint32_t k = 0; k < b->channels.n; k++)
+        if (b->channels.at[k].group == (nth % 2 ? u->shard : u->copies))
+            b->channels.at[k].group = nth % 2 ? u->copies : u->shard;
+    return true;
+}
+/* Both reductions over the same holders, and the shard map says so too: the gradients of the others are lost. */
+EXAMPLE(copies_are_the_group_itself)
+{
+    for (uint32_t i = 0; i < b->buckets.n; i++) {
+        const struct plan_bucket u = b->buckets.at[i];
+        if (!u.zero_group || nth-- > 0)
+            continue;
+        b->groups.at[u.copies] = b->groups.at[u.shard];
+        return true;
+    }
+    return false;
+}
+/* Shards of a group in another order than in the others: sums of unlike elements. */
+EXAMPLE(a_group_in_another_order)
+{
+    for (uint32_t i = 0; i < b->buckets.n; i++) {
+        const struct plan_bucket *u = &b->buckets.at[i];
+        if (!u->zero_group || nth-- > 0)
+            continue;
+        /* its last two devices change places: each is a range of its own */
+        const uint32_t set = b->groups.at[u->shard].first_set + b->groups.at[u->shard].n_sets - 1;
+        struct plan_set *s = &b->sets.at[set];
+        const struct plan_range was = b->ranges.at[s->first_range];
+        if (s->n_ranges != 1 || was.count != 2)
+            return false;
+        *vec_push(&b->ranges) = was;
+        memmove(&b->ranges.at[s->first_range + 1], &b->ranges.at[s->first_range],
+                (b->ranges.n - 1 - s->first_range) * sizeof was);
+        b->ranges.at[s->first_range] = (struct plan_range){ was.start + was.stride, 1, 1 };
+        b->ranges.at[s->first_range + 1] = (struct plan_range){ was.start, 1, 1 };
+        s->n_ranges = 2;
+        for (uint32_t k = set + 1; k < b->sets.n; k++)
+            b->sets.at[k].first_range++;
+        return true;
+    }
+    return false;
+}
+EXAMPLE(takes_the_first_part_of_a_shard)
+{
+    for (uint32_t i = 0; i < b->instrs.n; i++)
+        for (uint32_t k = 0; k < b->instrs.at[i].n_bases; k++) {
+            struct plan_base *base = &b->bases.at[b->instrs.at[i].first_base + k];
+            if (!(base->access & PLAN_PART) || nth-- > 0)
+                continue;
+            base->access &= (uint16_t)~PLAN_PART;
+            return true;
+        }
+    return false;
+}
+
+const struct mutant mutants_of_zero[] = {
+    MUTANT(scatters_into_the_first_part, "reduce", 4),
+    MUTANT(gathers_the_first_part, "gather", 4),
+    MUTANT(an_add_is_left_out, "reduce", 4),
+    MUTANT(a_gather_is_left_out, "gather", 4),
+    MUTANT(snapshots_overlap, "shards", 4),
+    MUTANT(copies_are_not_reduced, "reduce", 10),
+    MUTANT(copies_are_reduced_twice, "reduce", 10),
+    MUTANT(copies_are_reduced_early, "reduce", 10),
+    MUTANT(reduces_over_the_other_group, "reduce", 10),
+    MUTANT(copies_are_the_group_itself, "holders", 10),
+    MUTANT(a_group_in_another_order, "holders", 10),
+    MUTANT(takes_the_first_part_of_a_shard, "first", 10),
+    MUTANT(takes_the_first_part_of_a_shard, "gather", 10),
+    { 0 },
+};
