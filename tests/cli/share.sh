@@ -2,15 +2,7 @@
 # time-limit: 120
 # What is refused of shared sequences, and of the regions that split operators (piper-strategy(5), shard), with its exact sentence.
 # Prints TAP: a case a sentence.
-piper=${PIPER:-./piper}
-src=${top_srcdir:-.}
-. "${top_srcdir:-.}/tests/tap.sh" || exit 99
-dir=$(mktemp -d) || exit 99
-trap 'rm -rf "$dir"' EXIT
-shown=$dir/shown
-case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
-cp "$src"/tests/jobs/*.json "$dir"
-cd "$dir" || exit 99
+. "${top_srcdir:-.}"/tests/cli/lib.sh || exit 99
 
 sed 's/"num_attention_heads": 4/"num_attention_heads": 14/; s/"num_key_value_heads": 2/"num_key_value_heads": 14/
      s/"hidden_size": 32/"hidden_size": 56/' llama.json >h14.json
@@ -51,23 +43,24 @@ sed 's/"name": "a.q", "in": \["embed"\], "out_features": 32/"name": "a.q", "in":
      s/  {"op": "linear", "name": "a.o", "in": \["a.core"\]/  {"op": "attention", "name": "b.core", "in": ["a.core", "a.k", "a.q"], "heads": 4, "v_head_dim": 24},\
   {"op": "linear", "name": "a.o", "in": ["b.core"]/' graph.json >packed.json
 sed 's/"in": \["a.q", "a.k", "a.v"\]/"in": ["a.q", "a.q", "a.k"]/' graph.json >twice.json
-
-# refused TOKENS MODEL SENTENCE DIRECTIVE...: of sequences of so many tokens
-refused()
+# nothing but the region reads what is made inside
+sed 's/"a.o", "a.v"/"a.o", "embed"/' graph.json >inside.json
+sed '/"name": "a.[kv]"/d; s/"out_features": 32, "block": 1/"out_features": 64, "block": 1/
+     s/"in": \["a.q", "a.k", "a.v"\], "heads": 4/"in": ["a.q"], "heads": 4, "kv_heads": 2, "head_dim": 8, "packed": true/' inside.json >sizes.json
+# stages FIRST SECOND: a graph in two
+stages()
 {
-    tokens=$1 model=$2 want="piper: strategy.json: $3"
-    shift 3
-    list=
-    for d in "$@"; do list="$list${list:+,}$d"; done
-    echo "[$list]" >strategy.json
-    sed "s/\"seq_len\": 16/${set_documents}\"seq_len\": $tokens/" adamw.json >train.json
-    "$piper" build -m "$model.json" -s strategy.json -t train.json -o bad.h5 >out 2>&1
-    code=$?
-    grep '^piper: ' out >message
-    { echo "expected: $want"; cat out; } >"$shown"
-    [ $code -eq 65 ] && [ "$(cat message)" = "$want" ]
-    result "$want"
+    sed "1s/{/{\"annotate\": [{\"tag\": \"PP\", \"index\": 0, \"match\": [$1]}, {\"tag\": \"PP\", \"index\": 1, \"match\": [$2]}], /"
 }
+stages '"embed", "a.q", "a.k", "a.v", "a.core"' '"a.o", "extra", "head"' <inside.json >cut.json
+stages '"embed", "r"' '"d", "e", "c", "head"' <apart.json >routed.json
+
+# tokens N [KEY]: sequences of so many, and a key of train.json
+tokens()
+{
+    sed "s/\"seq_len\": 16/${2-}\"seq_len\": $1/" adamw.json >train.json
+}
+tokens 24
 
 s2='{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1]}'
 s4='{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1,2,3]}'
@@ -78,123 +71,139 @@ ffn='{"op":"shard","dim":"ffn","filter":{"PP":0}}'
 
 # ---- keys ---------------------------------------------------------------------------------------------------------------
 
-refused 24 llama '$[0]: "dim": found "heads", expected "expert", "sequence", "head", "ffn", "vocab" or "context"' \
+refused llama '$[0]: "dim": found "heads", expected "expert", "sequence", "head", "ffn", "vocab" or "context"' \
     '{"op":"shard","dim":"heads","filter":{"PP":0}}'
-refused 24 llama '$[0]: "order": found "random", expected "contiguous" or "zigzag"' \
+refused llama '$[0]: "order": found "random", expected "contiguous" or "zigzag"' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1],"order":"random"}'
-refused 24 llama '$[1]: "keep": found "all", expected "part" or "whole"' "$s2" \
+refused llama '$[1]: "keep": found "all", expected "part" or "whole"' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"keep":"all"}'
-refused 24 llama '$[1]: "exchange": found "star", expected "gather", "all-to-all" or "ring"' "$s2" \
+refused llama '$[1]: "exchange": found "star", expected "gather", "all-to-all" or "ring"' "$s2" \
     '{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"star"}'
-refused 24 llama '$[1]: unknown key "exchange", expected "op", "dim", "filter", "devices", "stream" or "keep"' "$s2" \
+refused llama '$[1]: unknown key "exchange", expected "op", "dim", "filter", "devices", "stream" or "keep"' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"exchange":"ring"}'
-refused 24 llama '$[1]: shard acts on chunks: leave MB and PASS out of the filter' "$s2" \
+refused llama '$[1]: shard acts on chunks: leave MB and PASS out of the filter' "$s2" \
     '{"op":"shard","dim":"head","filter":{"PP":0,"PASS":"F"}}'
-refused 24 llama '$[0]: "exchange" has no effect without "cp" > 1' '{"op":"layout","tp":2,"dp":1,"exchange":"gather"}'
-refused 24 llama '$[0]: "keep" has no effect without "tp" or "cp" > 1' '{"op":"layout","dp":1,"keep":"part"}'
+refused llama '$[0]: "exchange" has no effect without "cp" > 1' '{"op":"layout","tp":2,"dp":1,"exchange":"gather"}'
+refused llama '$[0]: "keep" has no effect without "tp" or "cp" > 1' '{"op":"layout","dp":1,"keep":"part"}'
 
 # ---- what is not built yet ----------------------------------------------------------------------------------------------
 
-later='which is not implemented yet where sequences are shared; use a model without one of them, or no "dim":"sequence"'
-refused 24 counts "\$[0]: the loss of r counts other choices than the capacity of d, $later" "$s2"
+refused counts '$[0]: the loss of r counts other choices than the capacity of d, which is not implemented yet where sequences are shared; use a model without one of them, or no "dim":"sequence"' \
+    "$s2"
+refused sizes '$[1]: a.core has packed q, k and v of different sizes, which is not implemented yet; leave "head" out and use "context"' "$s2" "$head"
 
 # ---- groups -------------------------------------------------------------------------------------------------------------
 
-refused 24 llama '$[1]: "dim":"head" needs a shard with "dim":"sequence" that covers PP=0' \
+refused llama '$[1]: "dim":"head" needs a shard with "dim":"sequence" that covers PP=0' \
     '{"op":"place","filter":{"PP":0},"devices":[0]}' "$head"
-refused 24 llama '$[0].devices: group 1 has 3 devices, expected 2 as in the first: a sequence is shared evenly' \
+refused llama '$[0].devices: group 1 has 3 devices, expected 2 as in the first: a sequence is shared evenly' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[[0,1],[2,3,4]]}'
-refused 24 llama '$[1]: PP=0 is placed on 0,2,1,3 and its sequence groups are [0,1],[2,3]: list the groups one after the other' \
+refused llama '$[1]: PP=0 is placed on 0,2,1,3 and its sequence groups are [0,1],[2,3]: list the groups one after the other' \
     '{"op":"replicate","filter":{"PP":0},"devices":[0,2,1,3]}' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[[0,1],[2,3]]}' "$context"
-refused 24 llama '$[1]: PP=0 is placed on 0,1 and PP=1 on 1,0: where sequences are shared, what is on the same devices lists each sequence group in one order' \
+refused llama '$[1]: PP=0 is placed on 0,1 and PP=1 on 1,0: where sequences are shared, what is on the same devices lists each sequence group in one order' \
     "$s2" '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[1,0]}' '{"op":"shard","dim":"context","filter":{}}'
-refused 24 llama '$[1]: [1,2] is no block of neighbours of the sequence group [0,1,2,3]; these are [0,1] and [2,3]' "$s4" \
+refused llama '$[1]: [1,2] is no block of neighbours of the sequence group [0,1,2,3]; these are [0,1] and [2,3]' "$s4" \
     '{"op":"shard","dim":"ffn","filter":{"PP":0},"devices":[[1,2],[0,3]]}' "$context"
-refused 24 llama '$[1]: 1 groups of 2 devices, expected 2: all devices of the sequence groups' "$s4" \
+refused llama '$[1]: 1 groups of 2 devices, expected 2: all devices of the sequence groups' "$s4" \
     '{"op":"shard","dim":"ffn","filter":{"PP":0},"devices":[0,1]}' "$context"
-refused 24 llama '$[1]: PP=0 shares its sequences over 2 devices, PP=1 over 4; for now all stages share them alike' "$s2" \
+refused llama '$[1]: PP=0 shares its sequences over 2 devices, PP=1 over 4; for now all stages share them alike' "$s2" \
     '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3,4,5]}'
-refused 24 llama '$[1]: two shard directives with "dim":"sequence" match PP=0' "$s2" "$s2"
-refused 24 llama '$[2]: two shard directives with "dim":"ffn" match layers.0.mlp' "$s2" "$ffn" "$ffn" "$head"
-refused 24 llama '$[2]: two shard directives with "dim":"context" match layers.0.attn.core' "$s2" "$context" "$context"
-refused 24 llama '$[2]: tensor groups of 4 devices, of another region 2; they are the same for all regions' "$s4" \
+refused llama '$[1]: PP=0 shares its sequences zigzag, PP=1 contiguous; for now all stages share them alike' "$zigzag" \
+    '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3]}'
+refused llama '$[1]: [0,1,2] is no block of neighbours of the sequence group [0,1,2,3]: 3 does not divide 4' "$s4" \
+    '{"op":"shard","dim":"ffn","filter":{"PP":0},"devices":[0,1,2]}' "$context"
+refused llama '$[0]: layers.2.attn.core works on sequences in 4 parts, other attention on 2; for now head regions match all attention or none' "$s4" \
+    '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":["4-7"]}' '{"op":"shard","dim":"head","filter":{"PP":0},"devices":[[0,1],[2,3]]}' \
+    '{"op":"shard","dim":"context","filter":{}}'
+refused llama '$[1]: two shard directives with "dim":"sequence" match PP=0' "$s2" "$s2"
+refused llama '$[2]: two shard directives with "dim":"ffn" match layers.0.mlp' "$s2" "$ffn" "$ffn" "$head"
+refused llama '$[2]: two shard directives with "dim":"context" match layers.0.attn.core' "$s2" "$context" "$context"
+refused llama '$[2]: tensor groups of 4 devices, of another region 2; they are the same for all regions' "$s4" \
     '{"op":"shard","dim":"head","filter":{"PP":0},"devices":[[0,1],[2,3]]}' "$ffn" "$context"
 
 # ---- exchange -----------------------------------------------------------------------------------------------------------
 
 turned='{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"all-to-all"}'
 ring='{"op":"shard","dim":"context","filter":{"PP":0},"exchange":"ring"}'
-refused 24 llama '$[0]: "order":"zigzag" balances nothing where "exchange" is "all-to-all": every device has all tokens of some heads; use "contiguous"' \
+refused llama '$[0]: "order":"zigzag" balances nothing where "exchange" is "all-to-all": every device has all tokens of some heads; use "contiguous"' \
     "$zigzag" "$turned"
-refused 24 kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices, expected a multiple of 2; use "gather" or "ring"' "$s2" "$turned"
-refused 24 llama '$[1]: layers.0.attn.core has 2 key/value heads for 4 devices, expected a multiple of 4; use "gather" or "ring"' "$s4" "$turned"
-refused 24 h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or "gather" or "ring"' "$s4" "$turned"
-refused 24 gpt2 '$[2]: layers.0.attn.core has packed q, k and v, which "exchange":"ring" does not take; use "gather" or "all-to-all"' \
+refused kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices, expected a multiple of 2; use "gather" or "ring"' "$s2" "$turned"
+refused llama '$[1]: layers.0.attn.core has 2 key/value heads for 4 devices, expected a multiple of 4; use "gather" or "ring"' "$s4" "$turned"
+refused h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or "gather" or "ring"' "$s4" "$turned"
+refused gpt2 '$[2]: layers.0.attn.core has packed q, k and v, which "exchange":"ring" does not take; use "gather" or "all-to-all"' \
     '{"op":"place","filter":{"PP":0},"devices":[0,1]}' "$s2" "$ring"
-refused 24 mistral '$[1]: layers.0.attn.core has a window, which "exchange":"ring" does not take; use "gather" or "all-to-all"' "$s2" "$ring"
-refused 24 packed '$[1]: a.core reads packed q, k and v that b.core has otherwise; "all-to-all" needs them for itself: use "gather"' "$s2" "$turned"
-refused 24 twice '$[1]: a.core reads its queries as keys too; a context region needs them apart' "$s2" "$ring"
-set_documents='"documents": "separate", '
-refused 24 llama '$[1]: layers.0.attn.core has documents that are kept apart, which "exchange":"ring" does not take; use "gather" or "all-to-all"' \
+refused mistral '$[1]: layers.0.attn.core has a window, which "exchange":"ring" does not take; use "gather" or "all-to-all"' "$s2" "$ring"
+refused packed '$[1]: a.core reads packed q, k and v that b.core has otherwise; "all-to-all" needs them for itself: use "gather"' "$s2" "$turned"
+refused twice '$[1]: a.core reads its queries as keys too; a context region needs them apart' "$s2" "$ring"
+tokens 24 '"documents": "separate", '
+refused llama '$[1]: layers.0.attn.core has documents that are kept apart, which "exchange":"ring" does not take; use "gather" or "all-to-all"' \
     "$s2" "$ring"
-set_documents=
+tokens 24
 
 # ---- spellings of the reference -------------------------------------------------------------------------------------------
 
 tensor='"op":"shard_tensor","filter":{"TP":"*"},"devices":[0,1]'
 shift='"op":"ring_exchange","filter":{"CP":"*"},"devices":[0,1]'
-refused 24 llama '$[0]: omit "mesh": write the groups as lists in "devices"' "{$tensor,\"mesh\":[2]}"
-refused 24 llama '$[0]: omit "inputs": what a region gathers and sums follows from its operators' "{$tensor,\"inputs\":{\"0\":\"shard(1)\"}}"
-refused 24 llama '$[0].params: "q_proj": found "rowwise", but layers.0.attn.q_proj is split by its output features: "colwise"' \
+refused llama '$[0]: omit "mesh": write the groups as lists in "devices"' "{$tensor,\"mesh\":[2]}"
+refused llama '$[0]: omit "inputs": what a region gathers and sums follows from its operators' "{$tensor,\"inputs\":{\"0\":\"shard(1)\"}}"
+refused llama '$[0].params: "q_proj": found "rowwise", but layers.0.attn.q_proj is split by its output features: "colwise"' \
     "{$tensor,\"params\":{\"q_proj\":\"rowwise\"}}"
-refused 24 llama '$[0].params: no linear operator has a parameter called "w13"' "{$tensor,\"params\":{\"w13\":\"colwise\"}}"
-refused 24 llama '$[0].params: "q_proj": expected "colwise" or "rowwise"' "{$tensor,\"params\":{\"q_proj\":2}}"
-refused 24 llama '$[0]: omit "derive": k and v are found' "{$shift,\"derive\":true}"
-refused 24 llama '$[0]: omit "mesh": write the groups as lists in "devices"' "{$shift,\"mesh\":[2]}"
-refused 24 llama '$[0].tensors[1]: found "q", expected "k" or "v": keys and values travel' "{$shift,\"tensors\":[\"k\",\"q\"]}"
-refused 24 llama '$[0]: there are no meshes: write the groups as lists in "devices" of shard' '{"op":"mesh","devices":[0,1]}'
-refused 24 llama '$[0]: omit it: tensors go to their readers anyway' '{"op":"route","filter":{}}'
-refused 24 llama '$[0]: here layout is a grid: pp, dp, tp, cp; omit "filter"' '{"op":"layout","filter":{},"axis":0}'
-refused 24 llama '$[0]: here layout is a grid: pp, dp, tp, cp; omit "axis"' '{"op":"layout","axis":0}'
-refused 24 llama '$[0]: the model has no tag SP; for attention by heads write "dim":"context","exchange":"all-to-all", with a "dim":"sequence"' \
+refused llama '$[0].params: no linear operator has a parameter called "w13"' "{$tensor,\"params\":{\"w13\":\"colwise\"}}"
+refused llama '$[0].params: "q_proj": expected "colwise" or "rowwise"' "{$tensor,\"params\":{\"q_proj\":2}}"
+refused llama '$[0]: omit "derive": k and v are found' "{$shift,\"derive\":true}"
+refused llama '$[0]: omit "mesh": write the groups as lists in "devices"' "{$shift,\"mesh\":[2]}"
+refused llama '$[0].tensors[1]: found "q", expected "k" or "v": keys and values travel' "{$shift,\"tensors\":[\"k\",\"q\"]}"
+refused llama '$[0]: there are no meshes: write the groups as lists in "devices" of shard' '{"op":"mesh","devices":[0,1]}'
+refused llama '$[0]: omit it: tensors go to their readers anyway' '{"op":"route","filter":{}}'
+refused llama '$[0]: here layout is a grid: pp, dp, tp, cp; omit "filter"' '{"op":"layout","filter":{},"axis":0}'
+refused llama '$[0]: here layout is a grid: pp, dp, tp, cp; omit "axis"' '{"op":"layout","axis":0}'
+refused llama '$[0]: the model has no tag SP; for attention by heads write "dim":"context","exchange":"all-to-all", with a "dim":"sequence"' \
     '{"op":"shard","filter":{"SP":"*"},"devices":[0,1]}'
-refused 24 llama '$[1] expanded, directive 3: two shard directives with "dim":"sequence" match chunk 0 (embed ..)' "{$tensor}" "{$shift}"
-refused 24 llama '$[1] expanded, directive 2: two shard directives with "dim":"sequence" match chunk 0 (embed ..)' "{$shift}" "{$tensor}"
+refused llama '$[1] expanded, directive 3: two shard directives with "dim":"sequence" match chunk 0 (embed ..)' "{$tensor}" "{$shift}"
+refused llama '$[1] expanded, directive 2: two shard directives with "dim":"sequence" match chunk 0 (embed ..)' "{$shift}" "{$tensor}"
 
 # ---- sizes --------------------------------------------------------------------------------------------------------------
 
-refused 30 llama '$[0]: sequences of 30 tokens do not divide by 4 devices' "$s4" "$context"
-refused 30 llama '$[0]: zigzag cuts a sequence into 2 x 2 equal chunks, 30 tokens do not divide; use "contiguous"' "$zigzag" "$context"
-refused 24 llama '$[0]: "order":"zigzag" needs a shard with "dim":"context"; use "contiguous"' "$zigzag" "$head" "$ffn"
-refused 24 h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or leave "head" out and use "context"' \
+tokens 30
+refused llama '$[0]: sequences of 30 tokens do not divide by 4 devices' "$s4" "$context"
+refused llama '$[0]: zigzag cuts a sequence into 2 x 2 equal chunks, 30 tokens do not divide; use "contiguous"' "$zigzag" "$context"
+tokens 24
+refused llama '$[0]: "order":"zigzag" needs a shard with "dim":"context"; use "contiguous"' "$zigzag" "$head" "$ffn"
+refused h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or leave "head" out and use "context"' \
     "$s4" "$head"
-refused 24 kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices; one of the two must divide the other' "$s2" "$head"
-refused 24 f90 '$[1]: layers.0.mlp.gate_proj makes 90 features, which do not split over 4 devices' "$s4" "$ffn" "$context"
+refused kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices; one of the two must divide the other' "$s2" "$head"
+refused f90 '$[1]: layers.0.mlp.gate_proj makes 90 features, which do not split over 4 devices' "$s4" "$ffn" "$context"
 
 # ---- regions ------------------------------------------------------------------------------------------------------------
 
-refused 24 llama '$[0]: attention of PP=0 needs all tokens of its sequences; 4 devices share them, its head region joins 2: add "dim":"context"' \
+refused llama '$[0]: attention of PP=0 needs all tokens of its sequences; 4 devices share them, its head region joins 2: add "dim":"context"' \
     "$s4" '{"op":"shard","dim":"head","filter":{"PP":0},"devices":[[0,1],[2,3]]}'
-refused 24 llama '$[0]: attention of PP=0 needs all tokens of its sequences; 4 devices share them: add "dim":"context"' "$s4" "$ffn"
-refused 24 graph '$[1]: the filter matches PP=0, which has no swiglu or gelu between linear operators: nothing to split by "ffn"' \
+refused llama '$[0]: attention of PP=0 needs all tokens of its sequences; 4 devices share them: add "dim":"context"' "$s4" "$ffn"
+refused graph '$[1]: the filter matches PP=0, which has no swiglu or gelu between linear operators: nothing to split by "ffn"' \
     "$s2" "$ffn" "$context"
-refused 24 qwen3_moe '$[2]: the experts of EP=0 are split by "dim":"expert", not by "ffn"' \
+refused qwen3_moe '$[2]: the experts of EP=0 are split by "dim":"expert", not by "ffn"' \
     '{"op":"replicate","filter":{},"devices":[0,1]}' '{"op":"shard","dim":"sequence","filter":{},"devices":[0,1]}' \
     '{"op":"shard","dim":"ffn","filter":{"EP":0}}'
-refused 24 olmo2 '$[1]: layers.0.attn.q_norm norms all heads together, which is not split yet: leave "head" out and use "context"' \
+refused olmo2 '$[1]: layers.0.attn.q_norm norms all heads together, which is not split yet: leave "head" out and use "context"' \
     "$s2" "$head"
-refused 24 graph '$[1]: a.v is read outside of its region, by extra' "$s2" "$head"
-refused 24 gpt2 '$[2]: transformer.wte.weight is tied: "vocab" matches the embedding and the head, or neither' \
+refused graph '$[1]: a.v is read outside of its region, by extra' "$s2" "$head"
+refused cut '$[2]: a lies in PP=1 and PP=0; a region lies in one chunk' "$s2" \
+    '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3]}' '{"op":"shard","dim":"head","filter":{}}'
+refused gpt2 '$[2]: transformer.wte.weight is tied: "vocab" matches the embedding and the head, or neither' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1]}' \
     '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3]}' '{"op":"shard","dim":"vocab","filter":{"PP":1}}'
-refused 24 gpt2 '$[2]: transformer.wte.weight is tied and lies in PP=1 and PP=0, which is not implemented yet for "vocab"; leave "vocab" out' \
+refused gpt2 '$[2]: transformer.wte.weight is tied and lies in PP=1 and PP=0, which is not implemented yet for "vocab"; leave "vocab" out' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":[0,1]}' \
     '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3]}' '{"op":"shard","dim":"vocab","filter":{}}'
-refused 25 words8 '$[1]: 8 words in 5 blocks of 2 leave device 4 without any' \
+tokens 25
+refused words8 '$[1]: 8 words in 5 blocks of 2 leave device 4 without any' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":["0-4"]}' '{"op":"shard","dim":"vocab","filter":{"PP":0}}'
-refused 24 llama '$[1]: PP=0 is recomputed, and a loss over split words is not recomputed yet: leave it out of "vocab" or of recompute' \
+tokens 24
+refused llama '$[1]: PP=0 is recomputed, and a loss over split words is not recomputed yet: leave it out of "vocab" or of recompute' \
     "$s2" '{"op":"shard","dim":"vocab","filter":{"PP":0}}' '{"op":"recompute","filter":{"PP":0}}' "$context"
-refused 24 apart '$[1]: d and its router r are in different pieces of PP=0, cut by "bucket_size" or by a region between them; where sequences are shared, a capacity needs them next to each other' \
+refused routed '$[1]: d lies in PP=1 and its router r in PP=0; where sequences are shared, a capacity needs both in one chunk' "$s2" \
+    '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3]}'
+refused apart '$[1]: d and its router r are in different pieces of PP=0, cut by "bucket_size" or by a region between them; where sequences are shared, a capacity needs them next to each other' \
     '{"op":"replicate","filter":{},"devices":[0,1],"bucket_size":"layer"}' "$s2"
 echo "1..$n"

@@ -2,15 +2,7 @@
 # time-limit: 60
 # What is refused of groups for ZeRO (piper-strategy(5), replicate, zero_group), with its exact sentence, and what of the ranks follows
 # from them. Prints TAP: a case a sentence.
-piper=${PIPER:-./piper}
-src=${top_srcdir:-.}
-. "${top_srcdir:-.}/tests/tap.sh" || exit 99
-dir=$(mktemp -d) || exit 99
-trap 'rm -rf "$dir"' EXIT
-shown=$dir/shown
-case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
-cp "$src"/tests/jobs/*.json "$dir"
-cd "$dir" || exit 99
+. "${top_srcdir:-.}"/tests/cli/lib.sh || exit 99
 sed 's/"batch_size": 8/"batch_size": 12/' adamw.json >train.json
 
 echo '{"vocab_size": 256, "graph": [
@@ -21,21 +13,6 @@ echo '{"vocab_size": 256, "graph": [
   {"op": "attention", "name": "att", "in": ["q", "k", "v"], "heads": 4, "sinks": true},
   {"op": "head_loss", "name": "head", "in": ["att", "targets"]}]}' >sinks.json
 
-# refused MODEL SENTENCE DIRECTIVE...
-refused()
-{
-    model=$1 want="piper: strategy.json: $2"
-    shift 2
-    list=
-    for d in "$@"; do list="$list${list:+,}$d"; done
-    echo "[$list]" >strategy.json
-    "$piper" build -m "$model.json" -s strategy.json -t train.json -o bad.h5 >out 2>&1
-    code=$?
-    grep '^piper: ' out >message
-    { echo "expected: $want"; cat out; } >"$shown"
-    [ $code -eq 65 ] && [ "$(cat message)" = "$want" ]
-    result "$want"
-}
 layout() { echo "{\"op\":\"layout\",$1}"; }
 
 refused llama '$[0] expanded, directive 1: zero_group 8 does not divide the 12 holders of PP=0' "$(layout '"dp":12,"zero":3,"zero_group":8')"
