@@ -252,12 +252,12 @@ static enum status ffn_region(struct found *f, uint32_t number, struct err *e)
 
 /* ---- head ---------------------------------------------------------------------------------------------------------- */
 
-/* "2, 7 or 14" */
+/* "2, 7 or 14"; of 1 "1" */
 static const char *divisors_text(uint32_t n, char *text, size_t size)
 {
     uint32_t last = 0;
     text[0] = '\0';
-    for (uint32_t i = 2; i <= n && strlen(text) + 24 < size; i++) {
+    for (uint32_t i = n > 1 ? 2 : 1; i <= n && strlen(text) + 24 < size; i++) {
         if (n % i)
             continue;
         size_t at = strlen(text);

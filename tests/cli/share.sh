@@ -47,6 +47,7 @@ sed 's/"in": \["a.q", "a.k", "a.v"\]/"in": ["a.q", "a.q", "a.k"]/' graph.json >t
 sed 's/"a.o", "a.v"/"a.o", "embed"/' graph.json >inside.json
 sed '/"name": "a.[kv]"/d; s/"out_features": 32, "block": 1/"out_features": 64, "block": 1/
      s/"in": \["a.q", "a.k", "a.v"\], "heads": 4/"in": ["a.q"], "heads": 4, "kv_heads": 2, "head_dim": 8, "packed": true/' inside.json >sizes.json
+sed 's/"heads": 4/"heads": 1/' inside.json >one.json
 # stages FIRST SECOND: a graph in two
 stages()
 {
@@ -172,6 +173,7 @@ tokens 24
 refused llama '$[0]: "order":"zigzag" needs a shard with "dim":"context"; use "contiguous"' "$zigzag" "$head" "$ffn"
 refused h14 '$[1]: layers.0.attn.core has 14 heads, which do not split over 4 devices; use 2, 7 or 14, or leave "head" out and use "context"' \
     "$s4" "$head"
+refused one '$[1]: a.core has 1 heads, which do not split over 2 devices; use 1, or leave "head" out and use "context"' "$s2" "$head"
 refused kv3 '$[1]: layers.0.attn.core has 3 key/value heads for 2 devices; one of the two must divide the other' "$s2" "$head"
 refused f90 '$[1]: layers.0.mlp.gate_proj makes 90 features, which do not split over 4 devices' "$s4" "$ffn" "$context"
 
