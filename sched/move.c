@@ -178,16 +178,19 @@ static void order_after_counts(const struct sched *s, struct ir_dag *d)
     mem_free(counts);
 }
 
+/* A node of compute that stands behind another one, on its devices and of its microbatch. */
+static uint32_t node_behind(struct ir_dag *d, uint32_t giver, enum ir_node_kind kind, uint32_t what)
+{
+    const struct ir_node n = d->nodes.at[giver];
+    return ir_dag_node(
+        d, (struct ir_node){
+               .kind = (uint8_t)kind, .pass = IR_PASS_NONE, .mb = n.mb, .what = what, .set = n.set, .cost = 0.01f });
+}
+
 static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint32_t n, enum ir_layout layout)
 {
-    struct ir_node first = d->nodes.at[d->edges.at[crossing[0].edge].from];
-    *vec_push(&d->sums) = (struct ir_sum){ crossing[0].tensor, n, layout };
-    uint32_t sum = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_SUM,
-                                                    .pass = IR_PASS_NONE,
-                                                    .mb = first.mb,
-                                                    .what = d->sums.n - 1,
-                                                    .set = first.set,
-                                                    .cost = 0.01f });
+    vec_add(&d->sums, ((struct ir_sum){ crossing[0].tensor, n, layout }));
+    uint32_t sum = node_behind(d, d->edges.at[crossing[0].edge].from, IR_NODE_SUM, d->sums.n - 1);
     for (uint32_t i = 0; i < n; i++)
         ir_dag_edge(d, d->edges.at[crossing[i].edge].from, sum, IR_EDGE_GRAD, crossing[0].tensor);
     return sum;
@@ -196,16 +199,10 @@ static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint
 /* The same value in blocks by heads, or in rows again. */
 static uint32_t turn_node(struct ir_dag *d, uint32_t from, const struct ir_move *m, enum ir_layout layout)
 {
-    const struct ir_node giver = d->nodes.at[from];
     struct ir_move turned = *m;
     turned.layout = (uint8_t)layout;
     vec_add(&d->moves, turned);
-    uint32_t node = ir_dag_node(d, (struct ir_node){ .kind = IR_NODE_TURN,
-                                                     .pass = IR_PASS_NONE,
-                                                     .mb = giver.mb,
-                                                     .what = d->moves.n - 1,
-                                                     .set = giver.set,
-                                                     .cost = 0.01f });
+    uint32_t node = node_behind(d, from, IR_NODE_TURN, d->moves.n - 1);
     ir_dag_edge(d, from, node, m->grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, m->tensor);
     return node;
 }
