@@ -153,15 +153,9 @@ bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in)
 
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k)
 {
-    const bool ring = k->split == IR_RING;
-    const bool whole = k->op == IR_OP_ATTENTION ||
-                       (k->graph_op != PLAN_NONE && g->ops.at[k->graph_op].attrs.flags & IR_DOCUMENTS);
-    return (struct ir_share){ .split = k->split,
-                              .parts = k->split ? k->parts : 1,
-                              .keys = !whole ? 0
-                                      : ring ? g->seq_len / p->h->context
-                                             : g->seq_len,
-                              .ring = ring ? p->h->context : 0 };
+    static const struct ir_attrs none;
+    return ir_share_of((enum ir_op)k->op, k->graph_op == PLAN_NONE ? &none : &g->ops.at[k->graph_op].attrs,
+                       (enum ir_split)k->split, k->split ? k->parts : 1, g->seq_len, p->h->context);
 }
 
 uint32_t plan_ring(const struct plan *p, const struct plan_program *program)

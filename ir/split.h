@@ -113,6 +113,9 @@ struct ir_share {
         keys; /* attention: keys and values there are here; 0: as many as tokens. Where documents are apart: tokens of the whole sequence */
     uint32_t ring; /* attention: context parts whose keys come one after the other; 0: all keys are there */
 };
+/* That of an operator so split, where sequences of t tokens have so many context parts. */
+struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts, uint32_t t,
+                            uint32_t context);
 /* ir_op_shapes() of a part: a are its local attributes, t its tokens. Beside those,
  *   documents apart      the last input, where they begin, has `keys` tokens
  *   attention            in[1], in[2] have `keys` tokens, packed q, k, v in[0] too; ring, not packed: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side

@@ -43,14 +43,8 @@ struct ir_share side_share(const struct sched *s, uint32_t op)
     if (!s->sides)
         return (struct ir_share){ 0 };
     const struct ir_node_op *o = &s->g->ops.at[op];
-    const bool all = o->op == IR_OP_ATTENTION || o->attrs.flags & IR_DOCUMENTS;
-    const bool ring = s->sides[op].split == IR_RING;
-    return (struct ir_share){ .split = s->sides[op].split,
-                              .parts = s->sides[op].parts,
-                              .keys = !all   ? 0
-                                      : ring ? s->g->seq_len / s->share.context
-                                             : s->g->seq_len,
-                              .ring = ring ? s->share.context : 0 };
+    return ir_share_of((enum ir_op)o->op, &o->attrs, (enum ir_split)s->sides[op].split, s->sides[op].parts,
+                       s->g->seq_len, s->share.context);
 }
 
 struct ir_attrs side_attrs(const struct sched *s, uint32_t op)
