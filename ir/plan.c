@@ -158,6 +158,12 @@ struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g
                        (enum ir_split)k->split, k->split ? k->parts : 1, g->seq_len, p->h->context);
 }
 
+uint64_t plan_expert_rows(const struct plan *p, const struct ir_graph *g, uint32_t tensor)
+{
+    return (uint64_t)g->seq_len / (p->h->share ? p->h->share : 1) *
+           g->ops.at[g->tensors.at[tensor].producer].attrs.top_k;
+}
+
 uint32_t plan_ring(const struct plan *p, const struct plan_program *program)
 {
     for (uint32_t i = program->first_kernel; i < program->first_kernel + program->n_kernels && program->phases; i++)

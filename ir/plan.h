@@ -417,6 +417,8 @@ uint32_t plan_group_at(const struct plan *p, uint32_t group, uint32_t device, ui
 bool plan_moves_tensor(const struct plan *p, const struct plan_instr *in);
 /* How a kernel's part is cut out. */
 struct ir_share plan_kernel_share(const struct plan *p, const struct ir_graph *g, const struct plan_kernel *k);
+/* Rows by expert of such a tensor that a device sends of each sequence that it has tokens of, without a capacity. */
+uint64_t plan_expert_rows(const struct plan *p, const struct ir_graph *g, uint32_t tensor);
 /* The kernel of a program in pieces that is a ring; PLAN_NONE: its pieces are others. */
 uint32_t plan_ring(const struct plan *p, const struct plan_program *program);
 /* List by name; PLAN_NONE: the plan has no such list. */

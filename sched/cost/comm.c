@@ -219,9 +219,7 @@ static struct volume volume_of(const struct cost_class *c, const struct plan_lis
     case PLAN_ALL_GATHER:
         return c->m->ring ? ring(e, n * (e->size - 1.0), e->size - 1.0) : pairwise(e, n, 1);
     case PLAN_ALL_TO_ALL_V: /* balanced */
-        n = (double)ir_shape_elements(&c->g->tensors.at[in->tensor].shape) * l->microbatch_size / e->size *
-            ir_dtype_size((enum ir_dtype)in->type, IR_F32);
-        return pairwise(e, n, 1);
+        return pairwise(e, n * (double)plan_expert_rows(c->p, c->g, in->tensor) * l->microbatch_size / e->size, 1);
     case PLAN_SHIFT: /* to one of them */
         for (uint32_t k = 0; k < LINK_COUNT; k++)
             one.peers[k] = k == farthest(e) && e->peers[k];

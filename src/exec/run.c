@@ -151,9 +151,7 @@ void exec__overflow(void *self, uint32_t event, uint64_t rows)
     const struct plan_instr *in = &x->plan->instrs[x->list->first_instr + event];
     const struct comm_call *c = &x->calls[in - x->plan->instrs];
     struct err e = { 0 };
-    const struct ir_node_op *op = &x->graph->ops.at[x->graph->tensors.at[in->tensor].producer];
-    const uint32_t share = x->plan->h->share ? x->plan->h->share : 1;
-    uint64_t balanced = (uint64_t)x->graph->seq_len / share * op->attrs.top_k * x->list->microbatch_size;
+    uint64_t balanced = plan_expert_rows(x->plan, x->graph, in->tensor) * x->list->microbatch_size;
     uint64_t bound = (100 * rows + balanced - 1) / balanced; /* in hundredths */
     err_set(&e, ST_INPUT, NULL,
             "%llu rows arrive for the experts of this rank, but the plan has room for %llu; set \"expert_bound\": "

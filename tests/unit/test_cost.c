@@ -137,6 +137,29 @@ START_TEST(groups_on_a_node)
 }
 END_TEST
 
+/* Rows travel for the experts of a device's own tokens: as long with half of the tokens of twice the sequences, and with a capacity that is
+ * counted over whole sequences. */
+START_TEST(rows_of_experts)
+{
+    static const struct {
+        enum compiled_model model;
+        const char *strategy;
+    } jobs[] = { { MODEL_DROPLESS, "[{\"op\":\"layout\",\"dp\":4,\"ep\":2}]" },
+                 { MODEL_DROPLESS, "[{\"op\":\"layout\",\"cp\":2,\"dp\":2,\"ep\":2}]" },
+                 { MODEL_MOE, "[{\"op\":\"layout\",\"cp\":2,\"dp\":2,\"ep\":2}]" } };
+    struct machine m = round_machine();
+    for (int i = 0; i < 3; i++) {
+        struct compiled c;
+        compiled_init(&c, jobs[i].model, jobs[i].strategy, false);
+        /* 4 sequences of 8 tokens, 2 choices each, half of them with the other: rows of 32 float32 */
+        const double bytes = 4 * 8 * 2 / 2 * 32 * 4;
+        const struct cost_transfer t = transfer_of(&c, &m, PLAN_ALL_TO_ALL_V);
+        ck_assert_double_eq_tol(t.seconds, m.links[LINK_NODE].latency + bytes / m.links[LINK_NODE].bandwidth, 1e-12);
+        compiled_release(&c);
+    }
+}
+END_TEST
+
 /* Two reductions on streams of their own begin when a backward ends, one after the other; computing is free. */
 static double step_of(struct compiled *c, const struct machine *m, double compute, double *reductions)
 {
@@ -311,6 +334,7 @@ int main(void)
     tcase_add_test(tc, topology);
     tcase_add_test(tc, transfers);
     tcase_add_test(tc, groups_on_a_node);
+    tcase_add_test(tc, rows_of_experts);
     tcase_add_test(tc, contention);
     tcase_add_loop_test(tc, accounts, 0, sizeof accounted / sizeof *accounted);
     tcase_add_test(tc, regions_overlap);
