@@ -30,8 +30,8 @@ struct planner {
     /* Computations between the last use of bytes by another stream and their reuse, at least. Gathered parameters: none, the
      * plan says when a gather is dispatched (prefetch) and has room for that many buckets. Gradients: one, so that a reduction
      * runs under the next backward, in two buffers. The rest, what is sent and received: a pass over the device's stages,
-     * so that a receive is not held back by the pass that reads what came before it; but what crosses the border of a region: one,
-     * since its gather is dispatched under the run before its reader (gather.c), and there is room for one more of each. */
+     * so that a receive is not held back by the pass that reads what came before it. What is gathered again for a backward needs none: it
+     * comes behind what had the bytes (gather.c). */
     uint32_t lag[POOLS];
     uint32_t *clock;         /* [n * n_streams]: instruction + 1 known done on each stream when i starts */
     uint32_t *last_on;       /* [n_streams]: last instruction + 1 of each stream so far */
@@ -126,8 +126,7 @@ struct wanted {
     enum pool pool;
     uint32_t i; /* its first instruction */
     uint64_t bytes;
-    bool waits;   /* bytes that cost a wait are taken too, where the wait is free */
-    uint32_t lag; /* for that */
+    bool waits; /* bytes that cost a wait are taken too, where the wait is free */
 };
 
 struct fit {
@@ -141,7 +140,7 @@ static bool usable(const struct planner *p, const struct wanted *w, const struct
     if (w->pool != POOL_REST && (d->bytes < w->bytes || d->bytes > w->bytes + w->bytes / 2))
         return false;
     const uint32_t *guard = guard_of(p, d);
-    return covered(p, w->i, guard) || (w->waits && old_enough(p, w->i, guard, w->lag));
+    return covered(p, w->i, guard) || (w->waits && old_enough(p, w->i, guard, p->lag[w->pool]));
 }
 
 /* Runs of usable dead bytes among those from `first` to `end`, which touch: a window that slides over them once. Whatever holds as many
@@ -243,10 +242,7 @@ static uint64_t take_end(struct planner *p, const struct wanted *w)
 static void allocate(struct planner *p, uint32_t i, uint32_t buffer)
 {
     struct plan_buffer *b = &p->pb->buffers.at[buffer];
-    const uint32_t op = instr(p, i)->op;
-    struct wanted w = { pool_of(b), i, round_up(b->bytes ? b->bytes : 1, p->alignment), false, p->lag[pool_of(b)] };
-    if (w.pool == POOL_REST && (op == PLAN_ALL_GATHER || op == PLAN_REDUCE_SCATTER))
-        w.lag = 1;
+    struct wanted w = { pool_of(b), i, round_up(b->bytes ? b->bytes : 1, p->alignment), false };
     uint64_t taken = w.bytes;
     const struct fit run = find_run(p, &w);
     b->offset = run.count ? take_run(p, &w, &run, &taken) : take_end(p, &w);
