@@ -321,20 +321,35 @@ START_TEST(test_zero_groups)
 }
 END_TEST
 
+/* Reductions of a bucket in a step. */
+static uint32_t reductions_of(const struct plan *p, uint32_t bucket)
+{
+    const struct plan_list *l = &p->lists[plan_find_list(p, "train")];
+    uint32_t n = 0;
+    for (const struct plan_instr *in = p->instrs + l->first_instr; in < p->instrs + l->first_instr + l->n_instr; in++)
+        n += (in->op == PLAN_ALL_REDUCE || in->op == PLAN_REDUCE_SCATTER) && !plan_moves_tensor(p, in) &&
+             in->bucket == bucket;
+    return n;
+}
+
 /* Experts on as many devices as a group has are whole on each of their holders, and reduced once a step; or only their state is sharded. */
 START_TEST(test_experts_of_a_group)
 {
-    static const char *const strategies_of[] = { "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,\"zero\":3,\"zero_group\":2}]",
-                                                 "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,\"zero\":3,\"zero_group\":2,"
-                                                 "\"zero_optimizer\":\"all\"}]" };
+    char strategy[200];
     struct compiled c;
-    compiled_init(&c, MODEL_MOE, strategies_of[_i], false);
+    snprintf(strategy, sizeof strategy,
+             "[{\"op\":\"layout\",\"dp\":4,\"ep\":2,\"zero\":3,\"zero_group\":2%s},"
+             "{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]",
+             _i ? ",\"zero_optimizer\":\"all\"" : "");
+    compiled_init(&c, MODEL_MOE, strategy, false);
     uint32_t experts = 0, others = 0;
     for (uint32_t i = 0; i < c.plans[0].h->count[PLAN_S_BUCKETS]; i++) {
         const struct plan_bucket *b = &c.plans[0].buckets[i];
         const bool split = c.plans[0].pieces[b->first_piece].split > 1;
         ck_assert_uint_eq(b->zero_group, split ? 0 : 2);
         ck_assert_uint_eq(b->zero, !split ? ZERO_PARAMS : _i ? ZERO_STATE : ZERO_NONE);
+        if (split)
+            ck_assert_uint_eq(reductions_of(&c.plans[0], i), 1);
         experts += split;
         others += !split;
     }
