@@ -21,7 +21,7 @@ struct vec_update {
     float decay; /* SGD: weight_decay */
 };
 
-enum { VEC_STRIP = 64 /* columns */, VEC_DOTS = 4 /* rows */ };
+enum { VEC_STRIP = 64 /* columns */ };
 /* A norm's parameter gradients over a strip of `width` <= VEC_STRIP columns: x, dy (rows, ld) point at the strip. */
 struct vec_strip {
     const float *x, *dy;
@@ -51,10 +51,8 @@ struct vec {
     void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a x */
     void (*scale)(float *y, float a, const float *x, size_t n); /* y = a x, y may be x */
     float (*dot)(const float *a, const float *b, size_t n);
-    /* y[i] = the product of x and row i of w, whose rows are ld apart; dots_half: of bfloat16. */
-    void (*dots)(float y[VEC_DOTS], const float *x, const float *w, size_t ld, size_t n);
-    void (*dots_half)(float y[VEC_DOTS], const float *x, const uint16_t *w, size_t ld, size_t n);
-    void (*copy_far)(float *y, const float *x, size_t n); /* y = x, past the caches where it is aligned */
+    float (*dot_half)(const float *a, const uint16_t *b, size_t n); /* b of bfloat16 */
+    void (*copy_far)(float *y, const float *x, size_t n);           /* y = x, past the caches where it is aligned */
 
     void (*widen)(float *y, const uint16_t *x, size_t n); /* from bfloat16 */
     void (*round)(uint16_t *y, const float *x, size_t n); /* to bfloat16, as number_to_bf16() */

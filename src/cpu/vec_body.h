@@ -36,64 +36,46 @@ static void V(scale)(float *y, float a, const float *x, size_t n)
     EACH y[i] = a * x[i];
 }
 
-static float V(dot)(const float *a, const float *b, size_t n)
-{
-    float sum = 0;
-#pragma omp simd reduction(+ : sum)
-    EACH sum += a[i] * b[i];
-    return sum;
-}
-
-/* Four rows at once: one sum alone waits for its own last addition. Rows are short for what a processor reads ahead by itself, so
- * while these are added up the same piece of the four rows behind them is asked for; that it is not there does no harm. */
-enum { V(piece_bytes) = 512, V(line_bytes) = 64 };
-
-INLINE void V(ask)(const char *w, size_t row_bytes)
-{
-    for (size_t r = VEC_DOTS; r < 2 * VEC_DOTS; r++)
-        for (size_t i = 0; i < V(piece_bytes); i += V(line_bytes))
-            __builtin_prefetch(w + r * row_bytes + i);
-}
-
 INLINE float V(wide1)(uint16_t x)
 {
     union V(bits) z = { .u = (uint32_t)x << 16 };
     return z.f;
 }
 
-INLINE float V(element)(const char *w, size_t i, bool half)
+INLINE float V(element)(const void *x, size_t i, bool half)
 {
-    return half ? V(wide1)(((const uint16_t *)(const void *)w)[i]) : ((const float *)(const void *)w)[i];
+    return half ? V(wide1)(((const uint16_t *)x)[i]) : ((const float *)x)[i];
 }
 
-/* half: w is bfloat16. */
-INLINE void V(dots_of)(float y[VEC_DOTS], const float *x, const void *w, size_t ld, size_t n, bool half)
+/* b is bfloat16 if half. As many sums as registers hold, since one alone waits for its own last addition; one row from its begin to its
+ * end, since what a processor reads ahead by itself is what follows. */
+INLINE float V(dot_of)(const float *a, const void *b, size_t n, bool half)
 {
-    const size_t size = half ? sizeof(uint16_t) : sizeof(float), piece = V(piece_bytes) / size;
-    const char *w0 = w, *w1 = w0 + ld * size, *w2 = w1 + ld * size, *w3 = w2 + ld * size;
-    float a = 0, b = 0, c = 0, d = 0;
-    for (size_t from = 0; from < n; from += piece) {
-        const size_t end = n - from < piece ? n : from + piece;
-        V(ask)(w0 + from * size, ld * size);
-#pragma omp simd reduction(+ : a, b, c, d)
-        for (size_t i = from; i < end; i++) {
-            a += x[i] * V(element)(w0, i, half);
-            b += x[i] * V(element)(w1, i, half);
-            c += x[i] * V(element)(w2, i, half);
-            d += x[i] * V(element)(w3, i, half);
-        }
+    enum { LANES = 64 };
+    float lane[LANES] = { 0 }, sum = 0;
+    size_t i = 0;
+    for (; i + LANES <= n; i += LANES) {
+#pragma omp simd
+        for (size_t k = 0; k < LANES; k++)
+            lane[k] += a[i + k] * V(element)(b, i + k, half);
     }
-    y[0] = a, y[1] = b, y[2] = c, y[3] = d;
+#pragma omp simd reduction(+ : sum)
+    for (size_t k = 0; k < LANES; k++)
+        sum += lane[k];
+#pragma omp simd reduction(+ : sum)
+    for (size_t k = i; k < n; k++)
+        sum += a[k] * V(element)(b, k, half);
+    return sum;
 }
 
-static void V(dots)(float y[VEC_DOTS], const float *x, const float *w, size_t ld, size_t n)
+static float V(dot)(const float *a, const float *b, size_t n)
 {
-    V(dots_of)(y, x, w, ld, n, false);
+    return V(dot_of)(a, b, n, false);
 }
 
-static void V(dots_half)(float y[VEC_DOTS], const float *x, const uint16_t *w, size_t ld, size_t n)
+static float V(dot_half)(const float *a, const uint16_t *b, size_t n)
 {
-    V(dots_of)(y, x, w, ld, n, true);
+    return V(dot_of)(a, b, n, true);
 }
 
 /* Other threads see it after a locked instruction, as at the end of a parallel region. */
@@ -645,8 +627,7 @@ static const struct vec V(table) = {
     .axpy = V(axpy),
     .scale = V(scale),
     .dot = V(dot),
-    .dots = V(dots),
-    .dots_half = V(dots_half),
+    .dot_half = V(dot_half),
     .copy_far = V(copy_far),
     .widen = V(widen),
     .round = V(round),

@@ -162,14 +162,22 @@ refuses 'a directory with nothing in it' 66 'found no checkpoints' generate empt
 refuses 'a file that is no checkpoint' 65 'tokens.h5' generate tokens.h5 --prompt a
 "$piper" build -m tiny.json -s one.json -t adamw.json --set model.vocab_size=300 -o wide.h5 >out 2>&1 && train 1 wide w --steps 1
 refuses 'no tokenizer' 64 'does not say which tokenizer its model has \(vocabulary 300\)' generate w --prompt a
-cp r/checkpoints/step-000200.h5 bad.h5
-size=$(wc -c <bad.h5)
-printf '\377\377\377\377' | dd of=bad.h5 bs=1 seek=$((size / 2)) conv=notrunc 2>/dev/null
-"$piper" checkpoint verify bad.h5 >out 2>&1
-grep -q '/params/' out
+# damaged: bad.h5 with four other bytes, in its parameters wherever these lie.
+damaged()
+{
+    for part in $(seq 19); do
+        cp r/checkpoints/step-000200.h5 bad.h5
+        printf '\377\377\377\377' | dd of=bad.h5 bs=1 seek=$(($(wc -c <bad.h5) * part / 20)) conv=notrunc 2>/dev/null
+        "$piper" checkpoint verify bad.h5 >out 2>&1
+        grep -q ' /params/.*hash' out && return 0
+    done
+    return 1
+}
+damaged
 result 'damage in the parameters'
 refuses 'a damaged file' 65 'the file is damaged' generate bad.h5 --prompt a
 (
+    # shellcheck disable=SC3045 # dash and bash have it
     ulimit -v 4000000
     "$piper" generate h --prompt a -n 16000000
 ) >said 2>out </dev/null
@@ -182,7 +190,7 @@ result 'samples without a tokenizer'
 refuses 'eval: nothing to evaluate on' 64 'name the job with --job JOB, or a token file' eval r
 awk 'BEGIN { for (i = 0; i < 2000; i++) print "{\"text\": \"a\"}" }' >letters.jsonl
 "$piper" data jsonl letters.jsonl -o letters.h5 >out 2>&1
-refuses 'eval: documents of one token' 65 'letters.h5: no token of its [0-9]* sequences is a target' eval d --data letters.h5
+refuses 'eval: documents of one token' 65 'letters.h5: no token of its [0-9]* sequences is a target' eval d --job apart.h5 --data letters.h5
 refuses 'eval: of another job' 65 'is a model of another job' eval r --job half.h5
 refuses 'eval: sequences that are too long' 64 'found 65, expected at most 64, the positions of the model' eval published --data tokens.h5 --seq-len 65
 refuses 'eval: --seq-len of a checkpoint' 64 'is for a directory that transformers loads' eval r --data tokens.h5 --seq-len 8
