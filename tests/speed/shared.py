@@ -74,6 +74,7 @@ STEPS = (  # model, name, layout, stages of a pipeline rank, microbatches, batch
     (LLAMA405, "llama 405B", {"pp": 16, "dp": 4, "tp": 8}, 4, 32, 128, 8192, "430: Llama 3, with dp 64"),
     (LLAMA405, "llama 405B", {"pp": 16, "dp": 4, "tp": 8}, 4, 16, 64, 8192, "400: Llama 3, with dp 128"),
     (LLAMA405, "llama 405B", {"pp": 16, "dp": 1, "tp": 8, "cp": 16}, 4, 16, 16, 131072, "380: Llama 3, with dp 8"),
+    (LLAMA405, "llama 405B", {"pp": 8, "dp": 8, "tp": 8, "cp": 2}, 8, 64, 512, 8192, "763 in FP8: NeMo 25.09"),
     (LLAMA70, "llama 70B", {"pp": 4, "dp": 2, "tp": 4, "cp": 2}, 5, 64, 128, 8192, "738 in FP8: NeMo 24.07"),
     (LLAMA70, "llama 70B", {"pp": 8, "dp": 2, "tp": 4}, 5, 64, 128, 8192, "727 in FP8: NeMo 25.09"),
     (LLAMA70, "llama 70B", {"pp": 4, "dp": 2, "tp": 8}, 5, 64, 128, 8192, None),
