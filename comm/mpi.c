@@ -24,7 +24,7 @@ static enum status check_channel(const struct comm *c, const struct comm_setup *
     if (ch->stream >= setup->n_streams)
         return err_set(e, ST_BUG, "comm mpi", "communicator %u is on stream %u of %u", ch->id, ch->stream,
                        setup->n_streams);
-    if (g->count * UINT64_C(8) > c->limits.scratch)
+    if (!setup->scratch && g->count * UINT64_C(8) > c->limits.scratch)
         return err_set(e, ST_BUG, "comm mpi", "communicator %u has %u members, at most %llu can reduce", ch->id,
                        g->count, (unsigned long long)c->limits.scratch / 8);
     bool mine = false;

@@ -4,7 +4,7 @@
 # second and a GiB; LIMIT seconds of processor time (default 5: the machine may be slow or shared) and 1 GiB fail. Then a llama of
 # 64 stages and 128 to 1,024 microbatches: the time of the compiler grows as nodes x log(nodes), with GROWTH (default 1.25) to spare; and as the layers of a model on one rank.
 # Last, sequences shared: a llama of 70 billion parameters on 16,384 ranks with tp 8 and cp 2, beside the same without; and one of 8 billion
-# with sequences of 1,048,576 tokens on groups of 512, of which every rank fits 80 GB.
+# with sequences of 1,048,576 tokens on groups of 512, of which every rank fits 80 GB. And plans of a million ranks.
 piper=$(realpath "${PIPER:-./piper}")
 limit=${LIMIT:-5}
 dir=$(mktemp -d) || exit 99
@@ -116,4 +116,21 @@ device=$(sed -n 's/^ *"device": \([0-9]*\),*$/\1/p' plan.json | sort -n | tail -
 n=$((n + 1))
 awk -v c="$cpu" -v d="$device" 'BEGIN { exit !(c < 3 && d > 1e9 && d < 80e9) }' || printf 'not '
 echo "ok $n - 1,048,576 tokens, tp 8, cp 64: within 3 s, and $((device / 1000000)) MB of a device with 80 GB"
+# The goals of large plans, a job each: LAYOUT MICROBATCHES RANKS SECONDS, with --json=classes; LIMIT scales them.
+echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 64,
+ "num_attention_heads": 4, "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json
+while read -r pp dp mb goal; do
+    echo "[{\"op\": \"layout\", \"pp\": $pp, \"dp\": $dp}, {\"op\": \"schedule\", \"kind\": \"1f1b\", \"microbatches\": $mb}]" >strategy.json
+    echo "{\"batch_size\": $((dp * mb)), \"seq_len\": 16, \"steps\": 1}" >train.json
+    "$piper" build -m model.json -s strategy.json -t train.json -o job.h5 >log 2>&1 || { cat log; exit 99; }
+    measure --json=classes
+    printf '# %d ranks, %d stages, %d microbatches: %6.2f s\n' $((pp * dp)) "$pp" "$mb" "$cpu"
+    n=$((n + 1))
+    awk -v c="$cpu" -v g="$goal" -v l="$limit" 'BEGIN { exit !(c < g * l / 5) }' || printf 'not '
+    echo "ok $n - $((pp * dp)) ranks, $pp stages, $mb microbatches: within $goal s"
+done <<'END'
+16 8192 64 0.5
+16 65536 64 2
+64 512 4096 6
+END
 echo "1..$n"

@@ -111,13 +111,15 @@ void lower_number_channels(struct lowering *low)
         lower_number_borders(low, &s->eval);
 }
 
-/* What the back end needs to sum: the terms of all members, up to its limit. The same on all ranks of a stream, so that
- * both ends of a reduction cut it into the same pieces. */
+/* What the back end needs to sum: the terms of all members, up to its limit, but an element of each at least. The same on all ranks of a
+ * stream, so that both ends of a reduction cut it into the same pieces. */
 void lower_want_scratch(struct lowering *low, uint32_t stream, uint64_t members, uint64_t bytes)
 {
-    uint64_t want = round_up(members * bytes, low->s->in->target->alignment), limit = low->s->in->comm_scratch;
+    const uint64_t alignment = low->s->in->target->alignment, least = round_up(members * sizeof(double), alignment);
+    const uint64_t limit = low->s->in->comm_scratch > least ? low->s->in->comm_scratch : least;
+    uint64_t want = round_up(members * bytes, alignment);
     want = want < limit ? want : limit;
-    if (members > 1 && want > low->stream_scratch[stream])
+    if (low->s->in->comm_scratch && members > 1 && want > low->stream_scratch[stream])
         low->stream_scratch[stream] = want;
 }
 

@@ -16,7 +16,7 @@ static void print_help(const struct option_usage *u)
         int n = o->letter ? snprintf(left, sizeof left, "-%c, --%s", o->letter, o->name)
                           : snprintf(left, sizeof left, "    --%s", o->name);
         if (o->value && n > 0 && (size_t)n < sizeof left)
-            snprintf(left + n, sizeof left - (size_t)n, " %s", o->value);
+            snprintf(left + n, sizeof left - (size_t)n, o->kind == OPTION_MAYBE ? "[=%s]" : " %s", o->value);
         printf("  %-28s %s\n", left, o->help);
     }
     printf("\nThe manual: man piper-%s\n", u->command);
@@ -84,6 +84,11 @@ static enum status take(const struct option_usage *u, const struct option *o, co
             return wrong(u, e, "--%s: found \"%s\", expected an integer >= %llu", o->name, value,
                          (unsigned long long)o->least);
         return ST_OK;
+    case OPTION_MAYBE:
+        *(const char **)to = "";
+        if (!value)
+            return ST_OK;
+        break;
     case OPTION_CHOICE:
         break;
     }
@@ -121,9 +126,7 @@ static enum status take_option(const struct option_usage *u, int argc, char **ar
         if (value && o->kind == OPTION_FLAG)
             return wrong(u, e, "-%c takes no value", o->letter);
     }
-    if (o->kind == OPTION_FLAG)
-        return take(u, o, NULL, into, e);
-    if (!value) {
+    if (!value && o->kind != OPTION_FLAG && o->kind != OPTION_MAYBE) {
         if (*i + 1 >= argc)
             return wrong(u, e, "--%s requires a value (%s)", o->name, o->value);
         value = argv[++*i];

@@ -17,6 +17,7 @@ enum option_kind {
     OPTION_TEXT,   /* const char *: borrowed from argv */
     OPTION_NUMBER, /* uint64_t: decimal, at least `least` */
     OPTION_CHOICE, /* const char *: one of `words` */
+    OPTION_MAYBE,  /* const char *: "", or with --name=value one of `words` */
     OPTION_LIST,   /* struct option_list: may be given several times */
 };
 
@@ -33,7 +34,7 @@ struct option {
     const char *value; /* for --help: "RUNDIR"; NULL for a flag */
     const char *help;
     uint64_t least;           /* OPTION_NUMBER */
-    const char *const *words; /* OPTION_CHOICE, ends with NULL */
+    const char *const *words; /* OPTION_CHOICE and _MAYBE, ends with NULL */
 };
 
 /* Rows of the table that { .name = NULL } ends. */
@@ -52,6 +53,10 @@ struct option {
 #define CHOICE(name, letter, at, value, words, help)           \
     {                                                          \
         name, letter, OPTION_CHOICE, at, value, help, 0, words \
+    }
+#define MAYBE(name, letter, at, value, words, help)           \
+    {                                                         \
+        name, letter, OPTION_MAYBE, at, value, help, 0, words \
     }
 #define LIST(name, letter, at, value, help)                 \
     {                                                       \

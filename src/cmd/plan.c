@@ -24,7 +24,8 @@ struct plan_options {
     uint64_t ranks;
     void *image; /* of the job, for --simulate, which compiles other strategies too */
     uint64_t image_bytes;
-    bool json, expand, dump, simulate, memory;
+    const char *json; /* NULL: not asked for; "", "classes" */
+    bool expand, dump, simulate, memory;
     const char *rows; /* ranks that are drawn */
     struct picture_options picture;
     struct draw_view view;
@@ -32,30 +33,52 @@ struct plan_options {
 
 /* ---- output --------------------------------------------------------------------------------------------------- */
 
+static json_t *peak_json(const struct plan *p, const struct ir_target *target)
+{
+    const struct plan_places at = plan_places(p, target->device);
+    json_t *peak = json_object();
+    for (uint32_t k = 0; k < MEM_KINDS; k++)
+        json_object_set_new(peak, plan_memory_name((enum plan_kind_of_memory)k),
+                            json_integer((json_int_t)p->h->peak_bytes[k]));
+    json_object_set_new(peak, "device", json_integer((json_int_t)at.device));
+    json_object_set_new(peak, "host", json_integer((json_int_t)at.host));
+    json_object_set_new(peak, "total", json_integer((json_int_t)p->h->total_bytes));
+    return peak;
+}
+
+static json_t *per_class(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
+{
+    json_t *all = json_array();
+    for (uint32_t c = 0; c < out->n_classes; c++) {
+        const struct plan *p = &plans[c];
+        json_array_append_new(
+            all, json_pack("{s:I, s:I, s:o}", "first_rank", (json_int_t)plan_set_at(p, p->h->devices, 0), "ranks",
+                           (json_int_t)p->sets[p->h->devices].size, "peak_bytes", peak_json(p, target)));
+    }
+    return all;
+}
+
+static json_t *per_rank(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
+{
+    json_t *all = json_array();
+    for (uint32_t r = 0; r < out->ranks; r++)
+        json_array_append_new(
+            all, json_pack("{s:i, s:o}", "rank", (int)r, "peak_bytes", peak_json(&plans[out->class_of[r]], target)));
+    return all;
+}
+
 /* in: NULL without --simulate. */
 static void print_json(const struct sched_output *out, const struct plan *plans, const struct ir_target *target,
-                       const struct simulate_input *in, const struct simulate_job *job)
+                       bool classes, const struct simulate_input *in, const struct simulate_job *job)
 {
     uint64_t bytes = 0;
-    json_t *per_rank = json_array();
     for (uint32_t i = 0; i < out->n_classes; i++)
         bytes += out->classes[i].bytes;
-    for (uint32_t r = 0; r < out->ranks; r++) {
-        const struct plan_header *h = plans[out->class_of[r]].h;
-        const struct plan_places at = plan_places(&plans[out->class_of[r]], target->device);
-        json_t *peak = json_object();
-        for (uint32_t k = 0; k < MEM_KINDS; k++)
-            json_object_set_new(peak, plan_memory_name((enum plan_kind_of_memory)k),
-                                json_integer((json_int_t)h->peak_bytes[k]));
-        json_object_set_new(peak, "device", json_integer((json_int_t)at.device));
-        json_object_set_new(peak, "host", json_integer((json_int_t)at.host));
-        json_object_set_new(peak, "total", json_integer((json_int_t)h->total_bytes));
-        json_array_append_new(per_rank, json_pack("{s:i, s:o}", "rank", (int)r, "peak_bytes", peak));
-    }
-    json_t *all = json_pack("{s:i, s:I, s:I, s:f, s:f, s:I, s:o}", "ranks", (int)out->ranks, "nodes",
-                            (json_int_t)out->nodes, "instructions", (json_int_t)out->instructions, "compile_seconds",
-                            out->compile_seconds, "verify_seconds", out->verify_seconds, "plan_bytes",
-                            (json_int_t)bytes, "per_rank", per_rank);
+    json_t *all = json_pack("{s:i, s:I, s:I, s:f, s:f, s:I}", "ranks", (int)out->ranks, "nodes", (json_int_t)out->nodes,
+                            "instructions", (json_int_t)out->instructions, "compile_seconds", out->compile_seconds,
+                            "verify_seconds", out->verify_seconds, "plan_bytes", (json_int_t)bytes);
+    json_object_set_new(all, classes ? "per_class" : "per_rank",
+                        classes ? per_class(out, plans, target) : per_rank(out, plans, target));
     if (in)
         simulate_json(in, job, all);
     json_dumpf(all, stdout, JSON_INDENT(2) | JSON_REAL_PRECISION(9));
@@ -190,7 +213,7 @@ static enum status show(const struct plan_options *o, const struct job *j, const
     if (st == ST_OK && o->svg)
         st = print_svg(o->svg, &input, &o->view, o->json || o->dump, e);
     if (st == ST_OK && o->json) {
-        print_json(out, plans, in->target, o->simulate ? &input : NULL, &job);
+        print_json(out, plans, in->target, *o->json, o->simulate ? &input : NULL, &job);
     } else if (st == ST_OK && o->simulate && !(o->svg && !strcmp(o->svg, "-"))) {
         simulate_print(&input, &job, stdout);
     } else if (st == ST_OK && !o->dump && !o->svg) {
@@ -270,11 +293,12 @@ static enum status plan_job(struct plan_options *o, struct err *e)
 }
 
 #define AT(member) offsetof(struct plan_options, member)
+static const char *const json_words[] = { "classes", NULL };
 static const struct option options[] = {
     SOURCE_OPTIONS(AT(from)),
     NUMBER("ranks", 'n', AT(ranks), "RANKS", 1, "number of ranks, if the strategy leaves it open"),
     TEXT("device", 0, AT(device), "D", "plan for cpu (default), cuda or emulate"),
-    FLAG("json", 0, AT(json), "print the figures as JSON"),
+    MAYBE("json", 0, AT(json), "classes", json_words, "print the figures as JSON, of each rank or of each rank class"),
     FLAG("expand", 0, AT(expand), "print the strategy as primitive directives"),
     FLAG("dump", 0, AT(dump), "print the training DAG after every pass, and the plans"),
     TEXT("dot", 0, AT(dot), "FILE", "write the training DAG for Graphviz (-: standard output)"),
@@ -291,7 +315,7 @@ static const struct option options[] = {
 static const struct option_usage usage = {
     .command = "plan",
     .synopsis =
-        "job.h5 | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json] [--expand] "
+        "job.h5 | -m model.json -s strategy.json -t train.json [-n RANKS] [--device D] [--json[=classes]] [--expand] "
         "[--dump] [--dot FILE] [--csv FILE] [--svg FILE [--rows LIST] [--time A:B] [--lanes HOW] [--width PIXELS] "
         "[--memory]] "
         "[--simulate [--machine FILE] [--topology FILE]]",
@@ -304,7 +328,7 @@ static enum status check_options(struct plan_options *o, struct err *e)
 {
     TRY(source_options_check("plan", &o->from, false, e));
     TRY(source_or_job("plan", &o->from, &o->common.operands, &o->job, e));
-    if (o->json + o->expand + o->dump > 1)
+    if ((o->json != NULL) + o->expand + o->dump > 1)
         return err_set(e, ST_USAGE, "plan",
                        "--json, --expand and --dump are mutually exclusive: each replaces the output");
     TRY(picture_view(&o->picture, "--rows", o->rows, &o->view, e));

@@ -110,6 +110,10 @@ result 'data beside the file that names them'
     grep -q "\"$key\":" out || { echo "no key $key" >>out; false; break; }
 done
 result 'plan --json has its keys'
+echo '[{"op": "layout", "pp": 4, "dp": 262144}, {"op": "schedule", "kind": "1f1b", "microbatches": 2}]' >million.json
+"$piper" plan -m model.json -s million.json -t train.json --set train.batch_size=524288 --json=classes >out 2>&1 &&
+    [ "$(grep -c '"ranks": 262144' out)" -eq 4 ] && grep -q '"first_rank": 3' out && [ "$(wc -l <out)" -lt 100 ]
+result 'a million ranks, by class'
 "$piper" plan four.h5 >out 2>&1 && grep -q '^ranks .* 4 in 2 rank classes' out
 result 'plan for people'
 "$piper" plan four.h5 --expand >expanded.json 2>out && "$piper" build -m model.json -s expanded.json -t train.json -o expanded.h5 >out 2>&1

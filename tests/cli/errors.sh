@@ -378,7 +378,8 @@ bad "no command" 64 '^piper: missing command'
 bad "an unknown command" 64 '^piper: unknown command "trian"; did you mean "train"\?' trian
 bad "an unknown option" 64 '^piper: plan: unknown option --jsno; did you mean --json\?' plan one.h5 --jsno
 bad "an option without its value" 64 '^piper: plan: --dot requires a value' plan one.h5 --dot
-bad "a flag with a value" 64 '^piper: plan: --json takes no value' plan one.h5 --json=yes
+bad "a flag with a value" 64 '^piper: plan: --dump takes no value' plan one.h5 --dump=yes
+bad "an option with another value" 64 '^piper: plan: --json: found "yes", expected "classes"' plan one.h5 --json=yes
 bad "a number that is none" 64 '^piper: plan: --ranks: found "x", expected an integer >= 1' plan one.h5 -n x
 bad "no operand" 64 '^piper: trace: found 0 operands; usage: piper trace RUNDIR' trace
 bad "a missing option" 64 '^piper: build: missing required option -t train\.json' build -m llama.json -s one.json -o bad.h5

@@ -8,7 +8,7 @@
 static struct got {
     struct option_common common;
     bool flag;
-    const char *text, *word;
+    const char *text, *word, *maybe;
     uint64_t number;
     struct option_list list;
 } got;
@@ -16,9 +16,13 @@ static struct got {
 static const char *const words[] = { "red", "green", NULL };
 #define AT(member) offsetof(struct got, member)
 static const struct option table[] = {
-    FLAG("flag", 'f', AT(flag), "a flag"),         TEXT("text", 't', AT(text), "T", "a text"),
-    NUMBER("number", 'n', AT(number), "N", 2, ""), CHOICE("colour", 0, AT(word), "C", words, ""),
-    LIST("set", 0, AT(list), "K=V", ""),           { .name = NULL },
+    FLAG("flag", 'f', AT(flag), "a flag"),
+    TEXT("text", 't', AT(text), "T", "a text"),
+    NUMBER("number", 'n', AT(number), "N", 2, ""),
+    CHOICE("colour", 0, AT(word), "C", words, ""),
+    LIST("set", 0, AT(list), "K=V", ""),
+    MAYBE("how", 'h', AT(maybe), "red", words, ""),
+    { .name = NULL },
 };
 static const struct option_usage usage = { "test", "A B [options]", "A test.", table, 1, 2 };
 static struct err e;
@@ -29,7 +33,7 @@ static enum status parse(const char *const *argv)
     while (argv[argc])
         argc++;
     got.flag = false;
-    got.text = got.word = NULL;
+    got.text = got.word = got.maybe = NULL;
     got.number = 0;
     got.list.n = got.common.operands.n = 0;
     err_clear(&e);
@@ -42,6 +46,22 @@ static void teardown(void)
     vec_free(&got.list);
     vec_free(&got.common.operands);
 }
+
+/* An option whose value may be left out takes it behind "=" alone. */
+START_TEST(maybe)
+{
+    ck_assert_int_eq(PARSE("a", "--how"), ST_OK);
+    ck_assert_str_eq(got.maybe, "");
+    ck_assert_int_eq(PARSE("--how", "red"), ST_OK);
+    ck_assert_str_eq(got.maybe, "");
+    ck_assert_str_eq(got.common.operands.at[0], "red");
+    ck_assert_int_eq(PARSE("a", "--how=red"), ST_OK);
+    ck_assert_str_eq(got.maybe, "red");
+    ck_assert_int_eq(PARSE("a"), ST_OK);
+    ck_assert_ptr_null(got.maybe);
+    ck_assert_int_eq(PARSE("a", "--how=blue"), ST_USAGE);
+}
+END_TEST
 
 START_TEST(long_and_short)
 {
@@ -136,6 +156,7 @@ int main(void)
     TCase *t = tcase_create("parse");
     tcase_add_checked_fixture(t, NULL, teardown);
     tcase_add_test(t, long_and_short);
+    tcase_add_test(t, maybe);
     tcase_add_test(t, two_dashes_end_options);
     tcase_add_test(t, mistakes_have_sentences);
     tcase_add_test(t, durations);
