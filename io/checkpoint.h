@@ -50,7 +50,7 @@ struct checkpoint_info {
 uint32_t checkpoint_moments(const struct checkpoint_info *info); /* 0; 1: m; 2: m and v */
 
 /* Elements [first, first + count) of parameter `param` of the graph, row-major over the logical tensor. m and v are
- * NULL where there is no such moment; of state (ir_param.state) the file has zeros. The data are only read, or, by the functions that read a file, written. */
+ * NULL where there is no such moment; of state and of frozen parameters the file has zeros. The data are only read, or, by the functions that read a file, written. */
 struct checkpoint_piece {
     uint32_t param;
     uint64_t first, count;

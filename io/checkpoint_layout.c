@@ -118,7 +118,7 @@ enum status ckpt__layout_new(const char *where, const struct checkpoint_info *in
     l->place = mem_alloc(sizeof *l->place * l->n_params);
     for (uint32_t i = 0; i < l->n_params; i++) {
         l->place[i].elements = ir_shape_elements(&g->params.at[i].shape);
-        l->place[i].state = g->params.at[i].state;
+        l->place[i].state = g->params.at[i].state || g->params.at[i].frozen;
     }
     l->first_block = mem_alloc(sizeof *l->first_block * l->kinds * l->n_params);
     for (uint64_t i = 0; i < (uint64_t)l->kinds * l->n_params; i++) {

@@ -14,7 +14,7 @@ enum { CKPT_VERSION = 2 };
 
 struct ckpt__place {
     uint64_t elements;
-    bool state;                                  /* ir_param.state: it has no moments */
+    bool state;                                  /* ir_param.state or frozen: it has no moments */
     uint64_t data[CKPT_KINDS], hash[CKPT_KINDS]; /* offsets in the file, bytes */
 };
 struct ckpt__file {

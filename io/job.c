@@ -11,6 +11,7 @@
 #include "io/file.h"
 #include "io/job_train.h"
 #include "io/model.h"
+#include "ir/freeze.h"
 #include "comm/world.h"
 
 enum { VERSION = 1 };
@@ -103,6 +104,17 @@ static void make_digests(const struct job *j, uint8_t model[SHA256_BYTES], uint8
         sha256_add_text(&s, j->attachments.at[i].text);
     }
     sha256_end(&s, all);
+}
+
+enum status job_freeze(struct job *j, const char *where, struct err *e)
+{
+    for (uint32_t i = 0; i < j->train.n_freeze; i++)
+        if (!ir_freeze(&j->graph, j->train.freeze[i]))
+            return err_set(e, ST_INPUT, where,
+                           "$.freeze[%u]: \"%s\" matches none of the %u parameters of the model, from %s to %s", i,
+                           j->train.freeze[i], j->graph.params.n, j->graph.params.at[0].name,
+                           j->graph.params.at[j->graph.params.n - 1].name);
+    return j->train.n_freeze ? ir_freeze_check(&j->graph, where, e) : ST_OK;
 }
 
 /* What ties the parts together. */
@@ -353,7 +365,7 @@ static enum status get_all(const struct h5_at *root, struct job *j, struct err *
     TRY(check_digest(root, "model_digest", j, j->model_digest, e));
     TRY(check_digest(root, "digest", j, j->digest, e));
     prepare(j);
-    return ST_OK;
+    return job_freeze(j, root->where, e);
 }
 
 enum status job_decode(const char *path, const void *bytes, uint64_t size, struct job *j, struct err *e)

@@ -35,6 +35,8 @@ void job_init(struct job *j);
 void job_release(struct job *j);
 /* Copies a text into the job. */
 const char *job_text(struct job *j, const char *text);
+/* Freezes what train.freeze says, once the graph and the settings are there. ST_INPUT: a pattern that matches nothing, ir_freeze_check(). */
+enum status job_freeze(struct job *j, const char *where, struct err *e);
 /* Fills in provenance: this program, the user, the host, now, the command line. */
 void job_sign(struct job *j, int argc, char *const *argv);
 /* Text of an attachment, borrowed from the job; NULL when there is none of that name. */

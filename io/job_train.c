@@ -194,42 +194,67 @@ static void hash_sources(const struct sources *what, const struct train_config *
     }
 }
 
-/* ---- prompts: as many as there are, or no dataset ---- */
+/* ---- lists of texts: as many as there are, or no dataset ---- */
 
-static const char prompts_name[] = "sample_prompts";
+static const struct texts {
+    const char *name;
+    size_t count, at; /* offsets of uint32_t and of the first text */
+    uint32_t most;
+    size_t size; /* bytes of a text */
+} lists[] = {
+    { "sample_prompts", offsetof(struct train_config, n_sample_prompts), offsetof(struct train_config, sample_prompts),
+      TRAIN_PROMPTS_MAX, TRAIN_PROMPT_BYTES },
+    { "freeze", offsetof(struct train_config, n_freeze), offsetof(struct train_config, freeze), TRAIN_FREEZE_MAX,
+      TRAIN_FREEZE_BYTES },
+};
+enum { LISTS = sizeof lists / sizeof *lists };
 
-static enum status put_prompts(const struct h5_at *at, const struct train_config *t, struct err *e)
+static uint32_t count_of(const struct train_config *t, const struct texts *what)
 {
-    const char *texts[TRAIN_PROMPTS_MAX];
-    for (uint32_t i = 0; i < t->n_sample_prompts; i++)
-        texts[i] = t->sample_prompts[i];
-    return t->n_sample_prompts ? h5_put_strings(at, prompts_name, texts, t->n_sample_prompts, e) : ST_OK;
+    return *(const uint32_t *)(const void *)((const char *)t + what->count);
 }
 
-static enum status get_prompts(const struct h5_at *at, struct train_config *t, struct arena *a, struct err *e)
+static const char *text_of(const struct train_config *t, const struct texts *what, uint32_t i)
+{
+    return (const char *)t + what->at + i * what->size;
+}
+
+static enum status put_texts(const struct h5_at *at, const struct texts *what, const struct train_config *t,
+                             struct err *e)
+{
+    const char *texts[TRAIN_FREEZE_MAX];
+    const uint32_t n = count_of(t, what);
+    for (uint32_t i = 0; i < n; i++)
+        texts[i] = text_of(t, what, i);
+    return n ? h5_put_strings(at, what->name, texts, n, e) : ST_OK;
+}
+
+static enum status get_texts(const struct h5_at *at, const struct texts *what, struct train_config *t, struct arena *a,
+                             struct err *e)
 {
     const char **texts;
     uint64_t n = H5_ANY;
-    if (!h5_has(at, prompts_name))
+    if (!h5_has(at, what->name))
         return ST_OK;
-    TRY(h5_get_strings(at, prompts_name, &n, a, &texts, e));
-    if (n > TRAIN_PROMPTS_MAX)
-        return err_set(e, ST_INPUT, at->where, "%s: found %" PRIu64 " texts, expected at most %d", prompts_name, n,
-                       TRAIN_PROMPTS_MAX);
-    t->n_sample_prompts = (uint32_t)n;
-    for (uint32_t i = 0; i < t->n_sample_prompts; i++)
-        TRY(copy_text(at, prompts_name, texts[i], t->sample_prompts[i], TRAIN_PROMPT_BYTES, e));
+    TRY(h5_get_strings(at, what->name, &n, a, &texts, e));
+    if (n > what->most)
+        return err_set(e, ST_INPUT, at->where, "%s: found %" PRIu64 " texts, expected at most %u", what->name, n,
+                       what->most);
+    *(uint32_t *)(void *)((char *)t + what->count) = (uint32_t)n;
+    for (uint32_t i = 0; i < n; i++)
+        TRY(copy_text(at, what->name, texts[i], (char *)t + what->at + i * what->size, what->size, e));
     return ST_OK;
 }
 
-static void hash_prompts(const struct train_config *t, struct sha256 *to)
+static void hash_texts(const struct texts *what, const struct train_config *t, struct sha256 *to)
 {
-    if (!t->n_sample_prompts)
+    const uint32_t n = count_of(t, what);
+    if (!n)
         return;
-    sha256_add_text(to, prompts_name);
-    sha256_add_u64(to, t->n_sample_prompts);
-    for (uint32_t i = 0; i < t->n_sample_prompts; i++)
-        sha256_add_text(to, t->sample_prompts[i]);
+    sha256_add_text(to, what->name);
+    sha256_add_u64(to, n);
+    for (uint32_t i = 0; i < n; i++)
+        sha256_add_text(to, text_of(t, what, i));
 }
 
 /* ---- all of it ---- */
@@ -240,7 +265,8 @@ enum status job__train_put(const struct h5_at *at, const struct train_config *t,
         TRY(put_setting(at, &settings[i], t, e));
     for (int i = 0; i < SOURCES; i++)
         TRY(put_sources(at, &sources[i], t, e));
-    TRY(put_prompts(at, t, e));
+    for (int i = 0; i < LISTS; i++)
+        TRY(put_texts(at, &lists[i], t, e));
     struct h5_data d = { .name = "trace_steps", .units = "steps", .rank = 1, .dim = { t->n_trace_steps } };
     return h5_put(at, &d, H5_U64, t->trace_steps, e);
 }
@@ -307,8 +333,10 @@ static enum status get_trace_steps(const struct h5_at *at, struct train_config *
 
 enum status job__train_get(const struct h5_at *at, struct train_config *t, struct err *e)
 {
-    const char *known[SETTINGS + 3 * SOURCES + 3] = { "trace_steps", prompts_name };
-    int n = 2;
+    const char *known[SETTINGS + 3 * SOURCES + LISTS + 2] = { "trace_steps" };
+    int n = 1;
+    for (int i = 0; i < LISTS; i++)
+        known[n++] = lists[i].name;
     for (int i = 0; i < SETTINGS; i++)
         known[n++] = settings[i].name;
     for (int i = 0; i < SOURCES; i++) {
@@ -327,8 +355,8 @@ enum status job__train_get(const struct h5_at *at, struct train_config *t, struc
             st = get_setting(at, &settings[i], t, &a, e);
     for (int i = 0; st == ST_OK && i < SOURCES; i++)
         st = get_sources(at, &sources[i], t, &a, e);
-    if (st == ST_OK)
-        st = get_prompts(at, t, &a, e);
+    for (int i = 0; st == ST_OK && i < LISTS; i++)
+        st = get_texts(at, &lists[i], t, &a, e);
     if (st == ST_OK)
         st = get_trace_steps(at, t, &a, e);
     arena_release(&a);
@@ -365,7 +393,8 @@ void job__train_hash(const struct train_config *t, struct sha256 *s)
     }
     for (int i = 0; i < SOURCES; i++)
         hash_sources(&sources[i], t, s);
-    hash_prompts(t, s);
+    for (int i = 0; i < LISTS; i++)
+        hash_texts(&lists[i], t, s);
     sha256_add_u64(s, t->n_trace_steps);
     for (uint32_t i = 0; i < t->n_trace_steps; i++)
         sha256_add_u64(s, t->trace_steps[i]);

@@ -3,6 +3,8 @@
 
 #include <stdio.h>
 
+#include "ir/freeze.h"
+
 void ir_graph_init(struct ir_graph *g)
 {
     *g = (struct ir_graph){ 0 };
@@ -28,7 +30,9 @@ uint32_t ir_graph_input(struct ir_graph *g, const char *name, struct ir_shape sh
 
 uint32_t ir_graph_param(struct ir_graph *g, const char *name, struct ir_shape shape, enum ir_init init, float std)
 {
-    vec_add(&g->params, ((struct ir_param){ arena_strdup(&g->arena, name), shape, (uint8_t)init, std, false, false }));
+    vec_add(&g->params,
+            ((struct ir_param){
+                .name = arena_strdup(&g->arena, name), .shape = shape, .init = (uint8_t)init, .std = std }));
     return g->params.n - 1;
 }
 
@@ -211,8 +215,15 @@ static double forward_products(const struct ir_node_op *o, double t)
 double ir_graph_flops(const struct ir_graph *g)
 {
     double n = 0;
-    for (uint32_t i = 0; i < g->ops.n; i++)
-        n += 3 * forward_products(&g->ops.at[i], g->seq_len);
+    uint8_t *wanted = ir_freeze_wanted(g);
+    for (uint32_t i = 0; i < g->ops.n; i++) {
+        const struct ir_node_op *o = &g->ops.at[i];
+        bool back = false;
+        for (uint32_t k = 0; k < IR_MAX_IN; k++)
+            back = back || (o->in[k] != IR_NONE && wanted[o->in[k]]);
+        n += (1 + back + ir_op_trains(g, o)) * forward_products(o, g->seq_len);
+    }
+    mem_free(wanted);
     return n;
 }
 

@@ -31,6 +31,7 @@ struct ir_param {
     float std;    /* of IR_INIT_NORMAL */
     bool decays;  /* weight decay acts on it: some operator has it as a weight (ir_op_param_decays) */
     bool state;   /* ir_op_param_is_state */
+    bool frozen;  /* no gradient and no update: ir/freeze.h */
 };
 
 struct ir_node_op {   /* an operator of the graph */

@@ -38,6 +38,7 @@ libpiper_ir_la_SOURCES = \
 	ir/family/qwen.c \
 	ir/family/rope.c ir/family/rope.h \
 	ir/family/starcoder2.c \
+	ir/freeze.c ir/freeze.h \
 	ir/graph.c ir/graph.h \
 	ir/graph_validate.c \
 	ir/machine.c ir/machine.h \

@@ -104,8 +104,10 @@ static inline bool zero_gathers_at_start(uint32_t zero)
 /* What UPDATE does with a bucket: a step of the optimizer with its gradients; or it is the state of routers, whole and float32 on
  * every holder, without gradient, master and moments, and each selection bias b_i is moved by the load of its experts:
  * b_i += rate * sign(mean of c - c_i), c_i the tokens of the whole step that expert i was chosen by (DeepSeek-V3, arXiv 2412.19437,
- * 2.1.2). The loads stand behind the scalars (ir_graph_loads), summed over all ranks with them; so it is updated after them. */
-enum plan_rule { PLAN_RULE_OPTIMIZER, PLAN_RULE_BALANCE };
+ * 2.1.2). The loads stand behind the scalars (ir_graph_loads), summed over all ranks with them; so it is updated after them. Or nothing:
+ * frozen parameters are sharded as others are, but have no gradient and no moments, and nothing changes them: so no part of them is
+ * gathered where all of them is on every holder. */
+enum plan_rule { PLAN_RULE_OPTIMIZER, PLAN_RULE_BALANCE, PLAN_RULE_FROZEN };
 
 /* A bucket: parameters that are reduced, gathered and updated together, flat, of one type. Elements [0, n_decay) decay. The flat
  * range is padded to a multiple of the H holders. What is sharded is cut into equal shards: holder i has the i-th of H. With zero_group n

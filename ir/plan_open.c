@@ -239,10 +239,11 @@ static enum status check_buckets(const struct plan *p, const uint32_t *group_siz
              i);
         NEED(b->type == IR_F32 || b->type == IR_BF16, e, "bucket %u: type %u, expected float32 or bfloat16", i,
              b->type);
-        NEED(b->rule == PLAN_RULE_OPTIMIZER || (b->rule == PLAN_RULE_BALANCE && b->type == IR_F32 && !b->zero), e,
-             "bucket %u: rule %u, type %u, zero %u", i, b->rule, b->type, b->zero);
-        NEED((b->grad == UINT64_MAX) == (b->rule == PLAN_RULE_BALANCE), e, "bucket %u: gradients go with the optimizer",
-             i);
+        NEED(b->rule == PLAN_RULE_OPTIMIZER || b->rule == PLAN_RULE_FROZEN ||
+                 (b->rule == PLAN_RULE_BALANCE && b->type == IR_F32 && !b->zero),
+             e, "bucket %u: rule %u, type %u, zero %u", i, b->rule, b->type, b->zero);
+        NEED((b->grad == UINT64_MAX) == (b->rule != PLAN_RULE_OPTIMIZER), e,
+             "bucket %u: gradients go with the optimizer", i);
         NEED(b->grad == UINT64_MAX || inside(b->grad, grad_bytes(b, h), arena[ARENA_GRADS]), e,
              "bucket %u: gradients beyond their arena", i);
         const uint64_t state[3] = { b->master, b->m, b->v };

@@ -77,7 +77,7 @@ _Static_assert(OPERAND_COUNT == 35 && OPERAND_STASH == 9 && OPERAND_DIN == 20, "
 
 static const char *rule_text(uint32_t v)
 {
-    return v == PLAN_RULE_OPTIMIZER ? "optimizer" : "balance";
+    return v == PLAN_RULE_OPTIMIZER ? "optimizer" : v == PLAN_RULE_BALANCE ? "balance" : "frozen";
 }
 
 const struct plan_field plan_header_fields[] = {

@@ -73,11 +73,12 @@ static const char *wrong_sources(const struct train_sources *s)
     return NULL;
 }
 
-static bool good_prompts(const struct train_config *c)
+/* n texts in places of `size` bytes, of which there are `most`. */
+static bool good_texts(const char *at, uint32_t n, uint32_t most, size_t size)
 {
-    bool good = c->n_sample_prompts <= TRAIN_PROMPTS_MAX;
-    for (uint32_t i = 0; good && i < c->n_sample_prompts; i++)
-        good = c->sample_prompts[i][0] && memchr(c->sample_prompts[i], '\0', TRAIN_PROMPT_BYTES);
+    bool good = n <= most;
+    for (uint32_t i = 0; good && i < n; i++)
+        good = at[i * size] && memchr(at + i * size, '\0', size);
     return good;
 }
 
@@ -116,7 +117,10 @@ enum status train_config_validate(const struct train_config *c, const char *wher
         { c->sample_every < many && (c->sample_every == 0 || c->n_sample_prompts),
           "sample_every needs sample_prompts" },
         { c->sample_tokens >= 1 && c->sample_tokens <= TRAIN_SAMPLE_TOKENS, "sample_tokens must be from 1 to 65536" },
-        { good_prompts(c), "at most 8 sample_prompts of 1 to 1023 bytes are possible" },
+        { good_texts(*c->sample_prompts, c->n_sample_prompts, TRAIN_PROMPTS_MAX, TRAIN_PROMPT_BYTES),
+          "at most 8 sample_prompts of 1 to 1023 bytes are possible" },
+        { good_texts(*c->freeze, c->n_freeze, TRAIN_FREEZE_MAX, TRAIN_FREEZE_BYTES),
+          "at most 32 patterns of 1 to 255 bytes are possible in freeze" },
         { c->n_trace_steps <= TRAIN_TRACE_MAX, "at most 64 trace_steps are possible" },
     };
     for (size_t i = 0; i < sizeof rules / sizeof *rules; i++)

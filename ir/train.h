@@ -9,6 +9,7 @@
 #include "ir/optimizer.h"
 
 enum { TRAIN_PATH_BYTES = 1024, TRAIN_NAME_BYTES = 64, TRAIN_SOURCES_MAX = 32, TRAIN_TRACE_MAX = 64 };
+enum { TRAIN_FREEZE_MAX = 32, TRAIN_FREEZE_BYTES = 256 };
 enum { TRAIN_PROMPTS_MAX = 8, TRAIN_PROMPT_BYTES = 1024, TRAIN_SAMPLE_TOKENS = 1 << 16 };
 
 enum train_lr { LR_CONSTANT, LR_LINEAR, LR_COSINE, LR_WSD };
@@ -56,6 +57,9 @@ struct train_config {
     uint64_t sample_tokens; /* new ones of each prompt */
     uint32_t n_sample_prompts;
     char sample_prompts[TRAIN_PROMPTS_MAX][TRAIN_PROMPT_BYTES];
+
+    uint32_t n_freeze; /* patterns of the names of parameters that are not trained: ir/freeze.h */
+    char freeze[TRAIN_FREEZE_MAX][TRAIN_FREEZE_BYTES];
 
     uint64_t trace_steps[TRAIN_TRACE_MAX]; /* ascending, from 1 */
     uint32_t n_trace_steps;

@@ -1,7 +1,7 @@
 /* Buckets: which parameters are reduced and updated together, and who holds them (piper-strategy(5), replicate).
  *
  * The parameters of a piece of a chunk form one bucket, or one for each set of holders (regions of shared sequences hold blocks of some)
- * and each type that they have, and its state one beside it. A parameter that several sub-chunks use is a bucket of its own. The holders
+ * and each type and rule that they have. A parameter that several sub-chunks use is a bucket of its own. The holders
  * of a bucket are all devices of all classes that run one of those sub-chunks, for whatever reason: replicas and tied stages are one
  * mechanism. Needs: sub-chunks, classes. */
 #include <inttypes.h>
@@ -119,7 +119,7 @@ static enum status set_zero(struct sched *s, struct bucket *b, uint32_t chunk, c
                         b->holders == 1 ? "" : "s", chunk_text(s, chunk, text, sizeof text));
     if (group > 1) {
         b->group = group;
-        b->state_all = d->zero_all && group < b->holders;
+        b->state_all = d->zero_all && group < b->holders && b->rule == PLAN_RULE_OPTIMIZER;
         return ST_OK;
     }
     b->zero = d->zero_all && b->holders > 1 ? ZERO_STATE : ZERO_NONE; /* there is nobody in the group to shard with */
@@ -135,11 +135,12 @@ static enum status set_streams(struct sched *s, struct bucket *b, uint32_t chunk
     b->reduce_stream = d ? d->reduce_stream : s->stream_of[chunk];
     b->gather_stream = d ? d->gather_stream : 0;
     b->set = d && d->set != IR_NO_SET ? d->set : s->set_of[chunk * s->microbatches];
-    if (d && b->holders > 1 && !b->state) {
-        b->reduce_each = d->reduce_each && (b->n_classes == 1 || every_microbatch(s, b, (uint32_t)(b - s->buckets.at)));
+    if (d && b->holders > 1 && b->rule != PLAN_RULE_BALANCE) {
+        b->reduce_each = b->rule == PLAN_RULE_OPTIMIZER && d->reduce_each &&
+                         (b->n_classes == 1 || every_microbatch(s, b, (uint32_t)(b - s->buckets.at)));
         b->prefetch = d->prefetch;
     }
-    if (d && !b->state)
+    if (d && b->rule != PLAN_RULE_BALANCE)
         TRY(set_zero(s, b, chunk, d, e));
     if (d || s->replicas == 1) /* (shared sequences have a directive) */
         return ST_OK;
@@ -156,6 +157,11 @@ static enum ir_dtype param_type(const struct sched *s, const struct ir_param *p)
     return p->shape.dtype == IR_COMPUTE ? s->in->compute : (enum ir_dtype)p->shape.dtype;
 }
 
+static enum plan_rule param_rule(const struct ir_param *p)
+{
+    return p->frozen ? PLAN_RULE_FROZEN : p->state ? PLAN_RULE_BALANCE : PLAN_RULE_OPTIMIZER;
+}
+
 /* For parameters like this one. */
 static struct bucket *new_bucket(struct sched *s, const struct ir_param *like)
 {
@@ -163,7 +169,7 @@ static struct bucket *new_bucket(struct sched *s, const struct ir_param *like)
     *b = (struct bucket){ .first_param = s->bucket_params.n,
                           .first_class = s->bucket_classes.n,
                           .type = param_type(s, like),
-                          .state = like->state,
+                          .rule = param_rule(like),
                           .shard = IR_NONE,
                           .blocks = 1 };
     return b;
@@ -199,7 +205,7 @@ static uint32_t blocks_of(const struct sched *s, uint32_t chunk, uint32_t param)
 }
 
 /* The parameters of the piece that one sub-chunk alone uses, that have no bucket yet, and that are as `like`: in as many blocks, of the
- * same type, state or not. */
+ * same type and rule. */
 static enum status piece_bucket(struct sched *s, const struct piece *piece, uint32_t like, struct err *e)
 {
     const uint32_t chunk = s->chunks.subs.at[piece->first].chunk, blocks = blocks_of(s, chunk, like);
@@ -209,7 +215,7 @@ static enum status piece_bucket(struct sched *s, const struct piece *piece, uint
         for (uint32_t k = 0; k < u->n_param; k++) {
             uint32_t p = s->chunks.params.at[u->first_param + k];
             if (s->bucket_of[p] != IR_NONE || blocks_of(s, chunk, p) != blocks ||
-                b->type != param_type(s, &s->g->params.at[p]) || b->state != s->g->params.at[p].state)
+                b->type != param_type(s, &s->g->params.at[p]) || b->rule != param_rule(&s->g->params.at[p]))
                 continue;
             s->bucket_of[p] = s->buckets.n - 1;
             vec_add(&s->bucket_params, p);

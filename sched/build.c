@@ -6,6 +6,7 @@
  *
  * A region whose gradients of inputs are to be summed over its tensor group, on a stream of their own, runs its B as BI and then BW: so
  * the sum travels under BW, and what is gathered again for BW under BI. Filters see B, which is all of them (pass_seen()). */
+#include "ir/freeze.h"
 #include "sched/passes.h"
 
 enum status pass_chunks(struct sched *s, struct err *e)
@@ -36,7 +37,7 @@ enum status pass_chunks(struct sched *s, struct err *e)
  * when an output has one, or when it is a source of loss itself. */
 uint8_t *find_gradients(const struct ir_graph *g)
 {
-    uint8_t *has = mem_alloc(g->tensors.n);
+    uint8_t *has = mem_alloc(g->tensors.n), *wanted = ir_freeze_wanted(g);
     for (uint32_t o = g->ops.n; o-- > 0;) {
         const struct ir_node_op *op = &g->ops.at[o];
         const struct ir_op_info *info = &ir_op_info[op->op];
@@ -45,8 +46,9 @@ uint8_t *find_gradients(const struct ir_graph *g)
             flows = flows || (op->out[i] != IR_NONE && has[op->out[i]]);
         for (int i = 0; i < IR_MAX_IN && flows; i++)
             if (op->in[i] != IR_NONE && (info->grad_in >> i & 1) && g->tensors.at[op->in[i]].producer != IR_NONE)
-                has[op->in[i]] = 1;
+                has[op->in[i]] = wanted[op->in[i]];
     }
+    mem_free(wanted);
     return has;
 }
 
@@ -85,7 +87,7 @@ static bool overlaps(const struct builder *b, const struct ir_sub *sub)
     }
     for (uint32_t k = 0; k < sub->n_ops; k++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + k]];
-        weights = weights || ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW);
+        weights = weights || (ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(s->g, op));
     }
     return sums && weights;
 }

@@ -22,7 +22,7 @@ struct bucket {
     uint32_t prefetch;          /* zero 3 */
     uint64_t elements, n_decay; /* elements padded to the holders */
     enum ir_dtype type;         /* of its parameters: IR_F32 or IR_BF16 */
-    bool state;                 /* no gradients and no optimizer: a rule moves it on every holder alike */
+    uint8_t rule;               /* enum plan_rule: without the optimizer there are no gradients */
     uint32_t holders;           /* devices with the same parameters */
     uint32_t group;  /* of them, that what is sharded is sharded over: neighbours in the order of the set; else all */
     uint32_t set;    /* device set whose order says who neighbours whom */

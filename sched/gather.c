@@ -39,7 +39,7 @@ static void gather_at_start(struct sched *s, struct ir_dag *d)
     uint32_t *told = mem_alloc((s->buckets.n + 1) * sizeof *told); /* the last node that has its edge, plus one */
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         node[b] = IR_NONE;
-        if (!zero_gathers_at_start(s->buckets.at[b].zero))
+        if (!zero_gathers_at_start(s->buckets.at[b].zero) || s->buckets.at[b].rule == PLAN_RULE_FROZEN)
             continue;
         const uint32_t copies = gather_copies(s, d, b);
         node[b] = gather_node(s, d, b, IR_NODE_GATHER);

@@ -76,7 +76,7 @@ static void reduce_copies(struct sched *s, const uint32_t *target)
     const uint32_t m = s->microbatches;
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        if (!bucket_has_copies(k))
+        if (!bucket_has_copies(k) || k->rule != PLAN_RULE_OPTIMIZER)
             continue;
         uint32_t copies = bucket_node(d, IR_NODE_REDUCE_COPIES, b, IR_NO_MB, k->reduce_stream);
         for (uint32_t mb = 0; mb < (k->reduce_each ? m : 1); mb++)
@@ -91,7 +91,7 @@ enum status pass_reduce(struct sched *s, struct err *e)
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
         for (uint32_t mb = 0; mb < m; mb++) {
-            if (k->holders < 2 || k->state)
+            if (k->holders < 2 || k->rule != PLAN_RULE_OPTIMIZER)
                 target[b * m + mb] = IR_NONE;
             else if (k->reduce_each || !mb)
                 target[b * m + mb] = bucket_node(&s->train.dag, IR_NODE_REDUCE, b, k->reduce_each ? mb : IR_NO_MB,
@@ -141,7 +141,7 @@ enum status pass_update(struct sched *s, struct err *e)
     uint32_t *sumsq = mem_alloc((s->buckets.n + 1) * sizeof *sumsq);
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        sumsq[b] = k->state ? IR_NONE : bucket_node(d, IR_NODE_SUMSQ, b, IR_NO_MB, 0);
+        sumsq[b] = k->rule == PLAN_RULE_OPTIMIZER ? bucket_node(d, IR_NODE_SUMSQ, b, IR_NO_MB, 0) : IR_NONE;
         for (uint32_t mb = 0; mb < m; mb++)
             direct[b * m + mb] = k->holders < 2 ? sumsq[b] : IR_NONE;
     }
@@ -155,6 +155,8 @@ enum status pass_update(struct sched *s, struct err *e)
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         if (sumsq[b] != IR_NONE)
             ir_dag_edge(d, sumsq[b], scalars, IR_EDGE_AFTER, 0);
+        if (s->buckets.at[b].rule == PLAN_RULE_FROZEN)
+            continue;
         uint32_t update = bucket_node(d, IR_NODE_UPDATE, b, IR_NO_MB, 0);
         ir_dag_edge(d, s->in->clip || sumsq[b] == IR_NONE ? scalars : sumsq[b], update, IR_EDGE_AFTER, 0);
     }

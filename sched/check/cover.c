@@ -1,6 +1,7 @@
 /* Nothing is forgotten and nothing runs twice: for every microbatch each operator of the model has one forward
  * kernel, and in "train" one kernel per backward pass that its place in the model asks for, over all classes
  * together. */
+#include "ir/freeze.h"
 #include "sched/check/check.h"
 
 #include <stdlib.h>
@@ -31,14 +32,14 @@ struct cover {
 
 /* ---- which backward kernels the model asks for ---- */
 
-/* wanted[tensor]: some parameter lies upstream. */
+/* wanted[tensor]: some parameter that is trained lies upstream. */
 static void find_needs(struct cover *cover)
 {
     const struct ir_graph *g = cover->c->g;
     uint8_t *wanted = mem_alloc(g->tensors.n);
     for (uint32_t i = 0; i < g->ops.n; i++) {
         const struct ir_node_op *op = &g->ops.at[i];
-        bool any = ir_op_params(op->op, &op->attrs) > 0;
+        bool any = ir_op_trains(g, op);
         for (uint32_t k = 0; k < IR_MAX_IN; k++)
             any = any || (op->in[k] != IR_NONE && ir_op_info[op->op].grad_in >> k & 1 && wanted[op->in[k]]);
         for (uint32_t k = 0; k < IR_MAX_OUT; k++)
@@ -51,7 +52,7 @@ static void find_needs(struct cover *cover)
         cover->needs[i] = 1u << IR_PASS_F;
         if (!check_flows_in(cover->c, op))
             continue;
-        if (ir_op_runs(op->op, &op->attrs, IR_PASS_BW))
+        if (ir_op_runs(op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(g, op))
             cover->needs[i] |= 1u << IR_PASS_BW;
         for (uint32_t k = 0; k < IR_MAX_IN; k++)
             if (op->in[k] != IR_NONE && (info->grad_in & ~info->alias_in) >> k & 1 && wanted[op->in[k]])

@@ -39,7 +39,7 @@ uint64_t check_param_bytes(const struct plan *p, const struct plan_bucket *b)
 
 uint64_t check_grad_bytes(const struct plan *p, const struct plan_bucket *b)
 {
-    return b->rule == PLAN_RULE_BALANCE ? 0 : share(p, b, ZERO_GRADS) * 4;
+    return b->rule == PLAN_RULE_OPTIMIZER ? share(p, b, ZERO_GRADS) * 4 : 0;
 }
 
 uint64_t check_state_bytes(const struct plan *p, const struct plan_bucket *b)
@@ -163,10 +163,14 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
     k->piece_of[piece->param] = i;
     const struct plan_bucket *b = &k->p->buckets[piece->bucket];
     const enum ir_dtype type = param->shape.dtype == IR_COMPUTE ? k->p->h->compute : param->shape.dtype;
-    if (b->type != type || (b->rule == PLAN_RULE_BALANCE) != param->state)
+    const enum plan_rule rule = param->frozen  ? PLAN_RULE_FROZEN
+                                : param->state ? PLAN_RULE_BALANCE
+                                               : PLAN_RULE_OPTIMIZER;
+    static const char *const rules[] = { "", " and state", " and frozen" };
+    if (b->type != type || b->rule != rule)
         return check_wrong(c, RULE_SHARDS, at, "parameter %s is %s%s, bucket %u is for %s%s", param->name,
-                           ir_dtype_name(type), param->state ? " and state" : "", piece->bucket,
-                           ir_dtype_name((enum ir_dtype)b->type), b->rule == PLAN_RULE_BALANCE ? " and state" : "");
+                           ir_dtype_name(type), rules[rule], piece->bucket, ir_dtype_name((enum ir_dtype)b->type),
+                           rules[b->rule]);
     const bool decays = param->decays;
     if (decays ? piece->offset + piece->count > b->n_decay : piece->offset < b->n_decay)
         return check_wrong(c, RULE_SHARDS, at,

@@ -1,6 +1,7 @@
 /* Programs: their kernels fit the model, they use parameters that the class holds, at the places of the shard map,
  * and they use slots as declared. What a program reads of a slot before it has written it is what must be there
  * before it runs. */
+#include "ir/freeze.h"
 #include "sched/check/check.h"
 
 #include <inttypes.h>
@@ -120,6 +121,9 @@ static enum status check_kernel(const struct check *c, uint32_t cls, uint32_t pr
     if (sum)
         return ST_OK;
     const struct ir_node_op *op = &c->g->ops.at[k->graph_op];
+    if (k->pass == IR_PASS_BW && !ir_op_trains(c->g, op))
+        return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is BW of %s, whose parameters are frozen",
+                           program, kernel, op->name);
     if (op->op != k->op || !ir_op_runs(k->op, &op->attrs, k->pass))
         return check_wrong(c, RULE_PROGRAM, at, "program %u: kernel %u is %s %s, operator %s of the model is %s",
                            program, kernel, ir_op_info[k->op].name, ir_pass_name(k->pass), op->name,

@@ -45,8 +45,8 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
     uint32_t bucket = check_bucket_of(s->p, b, SLOT_GRAD);
     if (bucket == PLAN_NONE)
         return check_wrong(s->c, RULE_FIRST, (struct check_place){ s->cls, s->l, i }, "writes gradients of no bucket");
-    if (s->p->buckets[bucket].rule == PLAN_RULE_BALANCE)
-        return wrong(s, RULE_UPDATE, i, "gets gradients, but is state", bucket);
+    if (s->p->buckets[bucket].rule != PLAN_RULE_OPTIMIZER)
+        return wrong(s, RULE_UPDATE, i, "gets gradients, but is state or frozen", bucket);
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "gets gradients, but the list is not \"train\"", bucket);
     struct bucket_state *x = &s->buckets[bucket];
@@ -61,6 +61,12 @@ static enum status run_gradient(struct steps *s, uint32_t i, const struct plan_b
     return ST_OK;
 }
 
+/* Is a part of it as the last update left it? Frozen parameters are whole unless they are sharded. */
+static bool needs_gather(const struct plan_bucket *b)
+{
+    return b->zero && (b->rule != PLAN_RULE_FROZEN || zero_shards_params(b->zero));
+}
+
 static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr *in)
 {
     struct check_place at = { s->cls, s->l, i };
@@ -70,8 +76,8 @@ static enum status run_step(struct steps *s, uint32_t i, const struct plan_instr
         uint32_t kind = s->p->slots[g->first_slot + k].kind, bucket = check_bucket_of(s->p, b, SLOT_PARAM);
         if (kind == SLOT_PARAM && b->access & PLAN_WRITE)
             return check_wrong(s->c, RULE_UPDATE, at, "base %u: writes parameters; only UPDATE does", k);
-        if (kind == SLOT_PARAM && b->arena == ARENA_PARAMS && bucket != PLAN_NONE && s->p->buckets[bucket].zero &&
-            !s->buckets[bucket].gathered)
+        if (kind == SLOT_PARAM && b->arena == ARENA_PARAMS && bucket != PLAN_NONE &&
+            needs_gather(&s->p->buckets[bucket]) && !s->buckets[bucket].gathered)
             return wrong(s, RULE_GATHER, i, "is used, but its parts were not gathered in this list", bucket);
         if (kind == SLOT_PARAM && bucket != PLAN_NONE && s->buckets[bucket].updated)
             return wrong(s, RULE_UPDATE, i, "is used after its update", bucket);
@@ -100,6 +106,8 @@ static enum status bucket_step(struct steps *s, uint32_t i, const struct plan_in
     struct bucket_state *state = &s->buckets[in->bucket];
     if (!s->l->train)
         return wrong(s, RULE_UPDATE, i, "is measured or updated, but the list is not \"train\"", in->bucket);
+    if (u->rule == PLAN_RULE_FROZEN)
+        return wrong(s, RULE_UPDATE, i, "is measured or updated, but is frozen", in->bucket);
     if (u->rule == PLAN_RULE_BALANCE)
         return state_step(s, i, in);
     if (check_holders_of(s->p, u) > 1 && state->memory != GRADIENT_REDUCED)
@@ -383,7 +391,7 @@ static enum status totals(const struct steps *s)
     for (uint32_t b = 0; s->l->train && b < s->p->h->count[PLAN_S_BUCKETS]; b++) {
         if (s->buckets[b].sumsq != (s->p->buckets[b].rule == PLAN_RULE_OPTIMIZER))
             return check_wrong(s->c, RULE_UPDATE, at, "bucket %u does not count in the norm", b);
-        if (s->buckets[b].updated != 1)
+        if (s->buckets[b].updated != (s->p->buckets[b].rule != PLAN_RULE_FROZEN))
             return check_wrong(s->c, RULE_UPDATE, at, "bucket %u is never updated", b);
     }
     return ST_OK;

@@ -73,11 +73,11 @@ static void number_bucket(struct lowering *low, uint32_t b)
     low->holders[b] = found ? low->holders[like - 1] : lower_holders(s, k);
     low->zero_groups[b] = found ? low->zero_groups[like - 1] : lower_zero_groups(s, k, &low->holders[b]);
     const struct turned_groups to = low->zero_groups[b];
-    if (k->holders > 1 && !k->state)
+    if (k->holders > 1 && k->rule == PLAN_RULE_OPTIMIZER)
         low->reduce_channel[b] = lower_channel_number(low, to.blocks, k->reduce_stream);
     if (k->zero)
         low->gather_channel[b] = lower_channel_number(low, to.blocks, k->gather_stream);
-    if (!bucket_has_copies(k))
+    if (!bucket_has_copies(k) || k->rule != PLAN_RULE_OPTIMIZER)
         return;
     low->reduce_copies_channel[b] = lower_channel_number(low, to.turned, k->reduce_stream);
     if (k->state_all)
@@ -129,7 +129,7 @@ void lower_size_scratch(struct lowering *low)
     lower_want_scratch(low, 0, s->ranks, plan_scalars_bytes(s->g));
     for (uint32_t b = 0; b < s->buckets.n; b++) {
         const struct bucket *k = &s->buckets.at[b];
-        if (k->state)
+        if (k->rule != PLAN_RULE_OPTIMIZER)
             continue;
         lower_want_scratch(low, k->reduce_stream, k->group,
                            4 * (zero_shards_state(k->zero) ? bucket_shard(k) : k->elements));
@@ -236,9 +236,10 @@ static void place_bucket(struct class_lowering *c, const struct bucket *b, struc
 {
     const struct sched_input *in = c->x->s->in;
     const uint64_t shard = bucket_shard(b), state = 4 * bucket_state(b);
-    uint32_t moments = b->state ? 0 : optimizer_info[in->optimizer].moments, size = ir_dtype_size(b->type, b->type);
+    const bool trains = b->rule == PLAN_RULE_OPTIMIZER;
+    const uint32_t moments = trains ? optimizer_info[in->optimizer].moments : 0, size = ir_dtype_size(b->type, b->type);
     p->param = take(c, ARENA_PARAMS, (zero_shards_params(b->zero) ? shard : b->elements) * size);
-    p->grad = b->state ? UINT64_MAX : take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? shard : b->elements) * 4);
+    p->grad = trains ? take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? shard : b->elements) * 4) : UINT64_MAX;
     p->master = b->type == IR_F32 ? UINT64_MAX : take(c, ARENA_OPTIM, state);
     p->m = moments > 0 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
     p->v = moments > 1 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
@@ -279,7 +280,7 @@ void lower_buckets(struct class_lowering *c)
                                  .n_decay = b->n_decay,
                                  .zero = b->zero,
                                  .type = b->type,
-                                 .rule = b->state ? PLAN_RULE_BALANCE : PLAN_RULE_OPTIMIZER };
+                                 .rule = b->rule };
         p.holders = lower_group(c, c->x->holders[i]);
         if (bucket_has_copies(b)) {
             p.zero_group = b->group;

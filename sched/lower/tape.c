@@ -6,6 +6,7 @@
 #include "sched/lower/program.h"
 
 #include "base/number.h"
+#include "ir/freeze.h"
 
 struct tape_builder {
     struct programs *ps;
@@ -157,7 +158,7 @@ static void tape_bw(struct tape_builder *tape, uint32_t o, const uint32_t *dout,
 {
     const struct ir_node_op *op = &tape->g->ops.at[o];
     const struct ir_op_info *info = &ir_op_info[op->op];
-    if (!ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW))
+    if (!ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) || !ir_op_trains(tape->g, op))
         return;
     uint32_t at = tape->t->steps.n;
     struct step *k = new_step(tape, op->op, o, IR_PASS_BW);
@@ -213,7 +214,7 @@ static void tape_bi(struct tape_builder *tape, uint32_t o, const uint32_t *dout,
     const struct ir_op_info *info = &ir_op_info[op->op];
     struct ir_op_shapes shapes;
     uint32_t wanted = gradients_of_bi(tape, op);
-    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI) || (!wanted && !info->n_stash))
+    if (!ir_op_has_kernel((enum ir_op)op->op, IR_PASS_BI) || (!wanted && !(info->n_stash && ir_op_trains(tape->g, op))))
         return;
     side_shapes(tape->ps->s, o, &shapes);
     uint32_t at = tape->t->steps.n;

@@ -5,6 +5,7 @@
 #include "cmd/sources.h"
 #include "comm/comm.h"
 #include "io/file.h"
+#include "job/compile_job.h"
 
 struct build {
     struct option_common common;
@@ -22,8 +23,9 @@ static enum status write_job(const struct build *b, struct job *j, const struct 
         snprintf(length, sizeof length, "%llu steps", (unsigned long long)j->train.steps);
     else
         snprintf(length, sizeof length, "%g epochs", j->train.epochs);
-    printf("%s: %s, %llu parameters, batch %u x %u tokens, %s\n", b->out, j->graph.family,
-           (unsigned long long)ir_graph_param_count(&j->graph), j->train.batch_size, j->train.seq_len, length);
+    char parameters[80];
+    printf("%s: %s, %s, batch %u x %u tokens, %s\n", b->out, j->graph.family, compile_parameters(&j->graph, parameters),
+           j->train.batch_size, j->train.seq_len, length);
     return ST_OK;
 }
 

@@ -101,11 +101,11 @@ static void print_summary(const struct job *j, const struct sched_output *out, c
 {
     const struct plan_list *l = &plans[0].lists[plan_find_list(&plans[0], "train")];
     uint64_t bytes = 0;
-    char text[32];
+    char text[32], parameters[80];
     for (uint32_t i = 0; i < out->n_classes; i++)
         bytes += out->classes[i].bytes;
-    printf("model         %s, %llu parameters, %s\n", j->graph.family,
-           (unsigned long long)ir_graph_param_count(&j->graph), ir_dtype_name((enum ir_dtype)j->train.dtype));
+    printf("model         %s, %s, %s\n", j->graph.family, compile_parameters(&j->graph, parameters),
+           ir_dtype_name((enum ir_dtype)j->train.dtype));
     printf("ranks         %u in %u rank %s, %u data-parallel %s", out->ranks, out->n_classes,
            out->n_classes == 1 ? "class" : "classes", l->replicas, l->replicas == 1 ? "replica" : "replicas");
     plan_print_zero_groups(plans, out->n_classes);

@@ -206,6 +206,7 @@ static enum status build(struct build *b, struct err *e)
     TRY(ir_family_build(b->model, b->from->model, j->train.seq_len, &j->graph, b->notices, e));
     if (j->train.documents == DOCUMENTS_SEPARATE)
         ir_graph_separate(&j->graph);
+    TRY(job_freeze(j, b->from->train, e));
     TRY(attach_files(b, e));
     TRY(check_strategy(b, e));
     note_strategy(b);

@@ -1,8 +1,10 @@
 #include "job/compile_job.h"
 
+#include <inttypes.h>
 #include <stdio.h>
 
 #include "base/json.h"
+#include "ir/freeze.h"
 
 static const struct sched_text *texts_of(struct job *j)
 {
@@ -50,5 +52,14 @@ const char *compile_bytes(double bytes, char text[32])
         u++;
     }
     snprintf(text, 32, bytes < 10 && u ? "%.2f %s" : bytes < 100 && u ? "%.1f %s" : "%.0f %s", bytes, units[u]);
+    return text;
+}
+
+const char *compile_parameters(const struct ir_graph *g, char text[80])
+{
+    const uint64_t frozen = ir_freeze_count(g);
+    int n = snprintf(text, 80, "%" PRIu64 " parameters", ir_graph_param_count(g));
+    if (frozen)
+        snprintf(text + n, 80 - (size_t)n, " (%" PRIu64 " frozen)", frozen);
     return text;
 }

@@ -14,4 +14,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, uin
 /* Bytes of "float32" or "bfloat16" parameters and so on, for messages: "12.3 MiB". */
 const char *compile_bytes(double bytes, char text[32]);
 
+/* "124439808 parameters", "... (38597376 frozen)". */
+const char *compile_parameters(const struct ir_graph *g, char text[80]);
+
 #endif

@@ -210,26 +210,37 @@ static enum status read_trace(const struct js *root, struct train_config *c, str
     return ST_OK;
 }
 
+/* A list of at most `most` texts, in places of `size` bytes. */
+static enum status read_texts(const struct js *root, const char *key, uint32_t most, size_t size, char *to,
+                              uint32_t *count, struct err *e)
+{
+    struct js list;
+    TRY(js_opt(root, key, &list, e));
+    if (!list.v)
+        return ST_OK;
+    TRY(js_count(&list, count, e));
+    if (*count > most)
+        return js_expected(&list, e, "at most %u texts", most);
+    for (uint32_t i = 0; i < *count; i++) {
+        struct js v = js_at(&list, i);
+        const char *text;
+        TRY(js_str(&v, &text, e));
+        if (!*text || strlen(text) >= size)
+            return js_expected(&v, e, "a text of 1 to %zu bytes", size - 1);
+        strcpy(to + i * size, text);
+    }
+    return ST_OK;
+}
+
 static enum status read_samples(const struct js *root, struct train_config *c, struct err *e)
 {
-    struct js list, every;
+    struct js every;
     int64_t tokens;
     TRY(count_or(root, "sample_every", 0, &c->sample_every, e));
     TRY(js_int_or(root, "sample_tokens", 1, TRAIN_SAMPLE_TOKENS, 64, &tokens, e));
     c->sample_tokens = (uint64_t)tokens;
-    TRY(js_opt(root, "sample_prompts", &list, e));
-    if (list.v)
-        TRY(js_count(&list, &c->n_sample_prompts, e));
-    if (c->n_sample_prompts > TRAIN_PROMPTS_MAX)
-        return js_expected(&list, e, "at most %d texts", TRAIN_PROMPTS_MAX);
-    for (uint32_t i = 0; i < c->n_sample_prompts; i++) {
-        struct js v = js_at(&list, i);
-        const char *text;
-        TRY(js_str(&v, &text, e));
-        if (!*text || strlen(text) >= TRAIN_PROMPT_BYTES)
-            return js_expected(&v, e, "a text of 1 to %d bytes", TRAIN_PROMPT_BYTES - 1);
-        strcpy(c->sample_prompts[i], text);
-    }
+    TRY(read_texts(root, "sample_prompts", TRAIN_PROMPTS_MAX, TRAIN_PROMPT_BYTES, *c->sample_prompts,
+                   &c->n_sample_prompts, e));
     TRY(js_opt(root, "sample_every", &every, e));
     return c->sample_every && !c->n_sample_prompts
                ? js_wrong(&every, e, "requires sample_prompts: a list of texts that the model is to continue")
@@ -287,6 +298,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
                                         "lr",
                                         "clip_norm",
                                         "moe_router_bias_update_rate",
+                                        "freeze",
                                         "batch_size",
                                         "seq_len",
                                         "steps",
@@ -316,6 +328,7 @@ enum status config_parse(json_t *train, const char *file, struct train_config *c
     TRY(read_lr(&root, c, e));
     TRY(js_num_or(&root, "clip_norm", 0, 1e30, 0, &c->clip_norm, e));
     TRY(js_num_or(&root, "moe_router_bias_update_rate", 0, 1e6, 0, &c->bias_update_rate, e));
+    TRY(read_texts(&root, "freeze", TRAIN_FREEZE_MAX, TRAIN_FREEZE_BYTES, *c->freeze, &c->n_freeze, e));
     TRY(count_or(&root, "seed", 0, &c->seed, e));
     TRY(read_dtype(&root, c, e));
     TRY(read_data(&root, c, e));

@@ -524,15 +524,14 @@ static void report_job(struct train *t, const struct local *local)
     const struct train_config *c = t->config;
     const struct plan_list *l = &t->plan.lists[t->train_list];
     struct log *out = &t->log;
-    char most[32], snapshot[32];
+    char most[32], snapshot[32], parameters[80];
     const struct plan_places at = plan_places(&t->plan, t->compute->device != NULL);
     uint64_t worst[] = { at.device, at.host };
     world_max_u64(worst, 2);
     log_line(out, "%s", t->compiled);
-    log_line(out, "job %s: %s, %llu parameters, %s, %s; batch %u x %u tokens, steps to %llu", t->job_name,
-             t->job.graph.family, (unsigned long long)ir_graph_param_count(&t->job.graph),
-             ir_dtype_name((enum ir_dtype)c->dtype), optimizer_name(c->optimizer), c->batch_size, c->seq_len,
-             (unsigned long long)t->last_step);
+    log_line(out, "job %s: %s, %s, %s, %s; batch %u x %u tokens, steps to %llu", t->job_name, t->job.graph.family,
+             compile_parameters(&t->job.graph, parameters), ir_dtype_name((enum ir_dtype)c->dtype),
+             optimizer_name(c->optimizer), c->batch_size, c->seq_len, (unsigned long long)t->last_step);
     if (train__emulates(t))
         report_emulation(t);
     else

@@ -36,7 +36,7 @@ START_TEST(all_keys)
               ",\"seed\":9,\"dtype\":\"bfloat16\",\"data\":\"tokens.h5\",\"shuffle\":false,"
               "\"eval_data\":\"val.h5\",\"eval_every\":50,\"checkpoint_every\":25,\"checkpoint_keep\":2,"
               "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7],"
-              "\"sample_every\":20,\"sample_prompts\":[\"a\",\"b c\"],\"sample_tokens\":9}") == ST_OK,
+              "\"sample_every\":20,\"sample_prompts\":[\"a\",\"b c\"],\"sample_tokens\":9,\"freeze\":[\"*a*\",\"b\"]}") == ST_OK,
         "%s", err.text);
     ck_assert_uint_eq(c.optimizer, OPT_ADAMW);
     ck_assert_double_eq(c.beta1, 0.8);
@@ -66,6 +66,7 @@ START_TEST(all_keys)
     ck_assert_uint_eq(c.sample_every, 20);
     ck_assert(c.n_sample_prompts == 2 && strcmp(c.sample_prompts[1], "b c") == 0);
     ck_assert_uint_eq(c.sample_tokens, 9);
+    ck_assert(c.n_freeze == 2 && strcmp(c.freeze[0], "*a*") == 0 && strcmp(c.freeze[1], "b") == 0);
 }
 END_TEST
 
@@ -141,6 +142,7 @@ static const struct {
     { "{" SIZES ",\"sample_every\":5}", "$.sample_every: requires sample_prompts" },
     { "{" SIZES ",\"sample_prompts\":\"a\"}", "$.sample_prompts: found \"a\"" },
     { "{" SIZES ",\"sample_prompts\":[\"\"]}", "$.sample_prompts[0]: found \"\", expected a text of 1 to 1023 bytes" },
+    { "{" SIZES ",\"freeze\":[1]}", "$.freeze[0]: found 1, expected a string" },
     { "{" SIZES ",\"sample_tokens\":0}", "$.sample_tokens: found 0" },
     { "{" SIZES ",\"seed\":-1}", "$.seed: found -1" },
 };

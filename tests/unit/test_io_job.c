@@ -82,9 +82,15 @@ START_TEST(round_trip)
 {
     struct job j, k;
     sample_job(&j);
+    j.train.n_freeze = 1;
+    strcpy(j.train.freeze[0], "*norm.weight");
     ASSERT_OK(job_write(path, &j, &e));
     ASSERT_OK(job_read(path, &k, &e));
     ck_assert(same_job(&j, &k));
+    uint32_t frozen = 0;
+    for (uint32_t i = 0; i < k.graph.params.n; i++)
+        frozen += k.graph.params.at[i].frozen;
+    ck_assert(frozen > 0 && frozen < k.graph.params.n);
     ck_assert_str_eq(job_attachment(&k, "a.csv"), "rank,0\n1,2\n");
     ck_assert_str_eq(job_attachment(&k, "folder/b.csv"), "");
     ck_assert_ptr_null(job_attachment(&k, "b.csv"));
