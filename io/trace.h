@@ -93,6 +93,8 @@ struct trace {
     struct trace_event *events; /* by rank, in order of recording */
     uint64_t n_hosts, n_streams, n_ranks, n_locations, n_instructions, n_groups, n_events;
     uint64_t segment;
+    double zero;     /* clock of rank 0 at the start of the trace, seconds: the same in all segments of one launch */
+    int64_t written; /* when the segment was written, seconds of UTC since 1970; -1: that cannot be read */
 };
 /* A file of that path, or a segment of a run. ST_MISSING, ST_INPUT. On success ends with trace_release. */
 enum status trace_read(const char *path, struct trace *t, struct err *e);

@@ -1,6 +1,7 @@
 #include <inttypes.h>
 #include <math.h>
 #include <string.h>
+#include <time.h>
 
 #include "io/trace_private.h"
 
@@ -163,17 +164,26 @@ static enum status read_events(struct trace_reader *r)
     return ST_OK;
 }
 
+static int64_t seconds_of(const char *time)
+{
+    struct tm tm = { 0 };
+    const char *end = strptime(time, "%Y-%m-%dT%H:%M:%SZ", &tm);
+    return end && !*end ? (int64_t)timegm(&tm) : -1;
+}
+
 static enum status finish(struct trace *t, const struct h5_at *root, struct err *e)
 {
-    double zero;
-    TRY(h5_get_attr_f64(root, "zero", &zero, e));
+    const char *time;
+    TRY(h5_get_attr_f64(root, "zero", &t->zero, e));
+    TRY(h5_get_attr_text(root, "time", &t->arena, &time, e));
+    t->written = seconds_of(time);
     TRY(h5_get_attr_u64(root, "segment", UINT32_MAX, &t->segment, e));
     for (uint64_t i = 0; i < t->n_events; i++) {
         struct trace_event *ev = &t->events[i];
         if (ev->dur < 0)
             return err_set(e, ST_INPUT, root->where, "/events/dur, row %" PRIu64 ": found %g, expected 0 or more", i,
                            ev->dur);
-        ev->t = to_common_clock(&t->ranks[t->locations[ev->location].rank], ev->t, zero);
+        ev->t = to_common_clock(&t->ranks[t->locations[ev->location].rank], ev->t, t->zero);
     }
     return ST_OK;
 }

@@ -1,6 +1,6 @@
 #!/bin/sh
 # check.sh [CONFIGURE OPTION...]: installs what is missing, builds in ./build, runs all tests there. With
-# PIPER_TEST_SLURM=1 also installs Slurm, munge and shellcheck, which a few tests need and else skip.
+# PIPER_TEST_SLURM=1 also installs Slurm, munge, shellcheck and OTF2, which a few tests need and else skip.
 set -u
 cd "$(dirname "$0")/.." || exit 1
 . jobscripts/lib.sh

@@ -18,8 +18,8 @@ PIPER_PACKAGES='gcc libc6-dev make autoconf automake libtool pkgconf|pkg-config 
     libhdf5-openmpi-dev libopenblas-pthread-dev|libopenblas-dev|libopenblas-openmp-dev libjansson-dev check
     libpcre2-dev zlib1g-dev libzstd-dev'
 
-# What some tests need beside that; without them they are skipped.
-PIPER_TEST_PACKAGES='slurm-wlm slurm-wlm-basic-plugins munge shellcheck'
+# What some tests need beside that; without them they are skipped, or test less.
+PIPER_TEST_PACKAGES='slurm-wlm slurm-wlm-basic-plugins munge shellcheck libopen-trace-format2-dev otf2-tools'
 
 package_installed()
 {

@@ -1,7 +1,7 @@
 # All but main(): the program, and the one whose calls fail (tests/fault), are made of it.
 noinst_LTLIBRARIES += libpiper_main.la
 libpiper_main_la_SOURCES =
-libpiper_main_la_CPPFLAGS = $(AM_CPPFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'
+libpiper_main_la_CPPFLAGS = $(AM_CPPFLAGS) $(OTF2_CFLAGS) -DPIPER_MACHINES='"$(pkgdatadir)/machines"' -DPKGLIBDIR='"$(pkglibdir)"'
 libpiper_main_la_CFLAGS = $(AM_CFLAGS) $(OPENMP_CFLAGS)
 include src/host/local.mk
 include src/rundir/local.mk
@@ -18,7 +18,7 @@ piper_SOURCES = src/main.c
 # Modules use the program's own functions.
 piper_LDFLAGS = $(AM_LDFLAGS) -export-dynamic
 piper_LDADD = libpiper_main.la libpiper_sched.la libpiper_comm.la libpiper_cpu.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) \
-	$(ZLIB_LIBS) $(ZSTD_LIBS) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
+	$(ZLIB_LIBS) $(ZSTD_LIBS) $(OTF2_LIBS) $(CBLAS_LIBS) $(OPENMP_CFLAGS)
 
 dist_man_MANS += \
 	src/man/piper.1 src/man/piper-build.1 src/man/piper-calibrate.1 src/man/piper-checkpoint.1 src/man/piper-data.1 \

@@ -54,7 +54,7 @@ static enum status run(int argc, char **argv, struct err *e)
     const char *word = argv[1];
     const struct command *c = NULL;
     if (is_one_of(word, (const char *[]){ "--version", "-V", "version", NULL })) {
-        printf("piper %s (%s)\n", piper_version, piper_commit);
+        printf("piper %s (%s)\noptional: %s\n", piper_version, piper_commit, piper_optional);
         return ST_OK;
     }
     if (strcmp(word, "help") == 0 && argc > 2) { /* piper help COMMAND */

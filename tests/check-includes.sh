@@ -20,7 +20,7 @@
 #   src/speak   base, text, ir, io, host, exec                         none
 #   src/train   base, text, ir, sched, comm, io, host, rundir, job,    OpenMP
 #               exec, watch, speak
-#   src/view    base, ir, sched, io, job                               none
+#   src/view    base, ir, sched, io, job                               OTF2
 #   src/cmd     all but cpu and cuda                                   OpenMP
 #   src/cpu     base, ir, exec                                         BLAS, OpenMP
 #   src/cuda    base, ir, exec                                         cuda
@@ -83,6 +83,8 @@ function check_library(header, room, private)
         complain("OpenMP is used in src/cpu, src/cmd, src/exec and src/train")
     if (header ~ /^(pcre2|zlib|zstd)/ && room != "text")
         complain("PCRE2, zlib and zstd are used in src/text")
+    if (header ~ /^otf2/ && room != "view")
+        complain("OTF2 is used in src/view")
     if (header == "check.h")
         complain("Check is for tests")
 }

@@ -122,7 +122,7 @@ EXTRA_DIST += tests/parity/README tests/parity/bfloat16.json tests/parity/bfloat
 	tests/parity/models.py tests/parity/parity.json
 
 # Emulated runs, and what is made of traces.
-SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/trace.sh
+SCRIPT_TESTS += tests/emulate/emulate.sh tests/emulate/otf2.sh tests/emulate/trace.sh
 LONG_TESTS += tests/emulate/makespan.sh tests/emulate/overhead.sh
 
 MOSTLYCLEANFILES += test-suite-long.log
@@ -145,7 +145,7 @@ SCRIPT_TESTS += tests/cli/export.sh tests/cli/golden.sh tests/cli/generate.sh te
 check_PROGRAMS += tests/fuzz/fuzz
 tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c \
 	tests/fuzz/targets_run.c tests/fuzz/targets_text.c src/cuda/matmul_file.c
-tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS)
+tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(OTF2_LIBS)
 SCRIPT_TESTS += tests/fuzz/fuzz.sh
 LONG_TESTS += tests/fuzz/fuzz_all.sh
 

@@ -38,14 +38,14 @@ plain()
 while read -r command; do
     page=$man/piper-$command.1
     [ -f "$page" ] || { echo "there is no $page" >"$log"; clean "$command has a page"; continue; }
-    "$piper" "$command" --help | sed -n '/^Options:/,/^$/p' | cut -c1-28 | grep -oE '(^| )--?[a-z][a-z-]*' | tr -d ' ' |
+    "$piper" "$command" --help | sed -n '/^Options:/,/^$/p' | cut -c1-28 | grep -oE '(^| )--?[a-z][a-z0-9-]*' | tr -d ' ' |
         sort -u >"$dir/help"
     plain "$page" | awk '/^\.SH/ { inside = /^.SH OPTIONS/ } tag && inside { print } { tag = /^\.T[PQ]/ }' |
-        grep -oE '(^|[^a-z-])--?[a-z][a-z-]*' | grep -oE '[-][a-z-]*' | sort -u >"$dir/page"
+        grep -oE '(^|[^a-z-])--?[a-z][a-z0-9-]*' | grep -oE '[-][a-z0-9-]*' | sort -u >"$dir/page"
     lacks "not in the manual" "$dir/help" "$dir/page"
     lacks "not in --help" "$dir/page" "$dir/help"
     plain "$page" | awk '/^\.SH/ { inside = /EXAMPLES/ } inside' | grep -E "(^|[0-9] )piper $command" |
-        grep -oE ' --?[a-z][a-z-]*' | tr -d ' ' | grep -vx -e -q -e -n | sort -u >"$dir/used"
+        grep -oE ' --?[a-z][a-z0-9-]*' | tr -d ' ' | grep -vx -e -q -e -n | sort -u >"$dir/used"
     lacks "in an example, not in --help" "$dir/used" "$dir/help"
     clean "options of piper $command"
 done <"$dir/commands"

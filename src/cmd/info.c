@@ -18,7 +18,7 @@ static void print_versions(void)
 {
     char text[HEAD_VERSIONS];
     head_versions(text);
-    printf("built with     %s\n", text);
+    printf("built with     %s\noptional       %s\n", text, piper_optional);
 }
 
 static void print_machine(void)

@@ -9,11 +9,12 @@
 #include "cmd/picture.h"
 #include "rundir/flight.h"
 #include "view/number_list.h"
+#include "view/trace_files.h"
 #include "view/trace_summary.h"
 
 struct trace_options {
     struct option_common common;
-    const char *dir, *perfetto, *svg, *ranks, *steps;
+    const char *dir, *perfetto, *otf2, *svg, *ranks, *steps;
     bool summary, last;
     struct picture_options picture;
     struct draw_view view;
@@ -31,14 +32,8 @@ static bool is_asked_for(const void *self, uint32_t rank, uint64_t step)
 
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
-typedef void (*write_fn)(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to);
-
-static void write_perfetto(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
-{
-    trace_perfetto(views, n, &o->metrics, to);
-}
-
-static void write_svg(const struct trace_options *o, const struct trace_view *views, uint32_t n, FILE *to)
+/* The last part of the run directory's name. */
+static void name_of_run(const struct trace_options *o, char name[64])
 {
     size_t end = strlen(o->dir);
     while (end > 1 && o->dir[end - 1] == '/')
@@ -46,18 +41,44 @@ static void write_svg(const struct trace_options *o, const struct trace_view *vi
     size_t begin = end;
     while (begin > 0 && o->dir[begin - 1] != '/')
         begin--;
-    char name[64];
-    snprintf(name, sizeof name, "%.*s", (int)(end - begin), o->dir + begin);
-    draw_trace_svg(views, n, o->steps != NULL, name, &o->view, to);
+    snprintf(name, 64, "%.*s", (int)(end - begin), o->dir + begin);
+    dir_printable(name);
 }
 
-static enum status write_to(const struct trace_options *o, const struct trace_view *views, uint32_t n, const char *path,
-                            write_fn write, struct err *e)
+static enum status write_svg(const struct trace_options *o, const struct trace_view *views, uint32_t n, struct err *e)
 {
     FILE *f;
-    TRY(output_open(path, &f, e));
-    write(o, views, n, f);
-    return output_close(path, f, ST_OK, e);
+    char name[64];
+    name_of_run(o, name);
+    TRY(output_open(o->svg, &f, e));
+    draw_trace_svg(views, n, o->steps != NULL, name, &o->view, f);
+    return output_close(o->svg, f, ST_OK, e);
+}
+
+static enum status write_perfetto(const struct trace_options *o, const struct trace_walk *w, struct err *e)
+{
+    FILE *f;
+    TRY(output_open(o->perfetto, &f, e));
+    trace_perfetto(w, f);
+    return output_close(o->perfetto, f, ST_OK, e);
+}
+
+static enum status write_for_viewers(const struct trace_options *o, const struct trace_view *views, uint32_t n,
+                                     struct err *e)
+{
+    struct trace_walk w;
+    char name[64];
+    enum status st = ST_OK;
+    if (!o->perfetto && !o->otf2)
+        return ST_OK;
+    name_of_run(o, name);
+    trace_walk_make(views, n, &o->metrics, &w);
+    if (o->perfetto)
+        st = write_perfetto(o, &w, e);
+    if (st == ST_OK && o->otf2)
+        st = trace_otf2(&w, name, o->otf2, e);
+    trace_walk_release(&w);
+    return st;
 }
 
 /* ---- the command ---------------------------------------------------------------------------------------------- */
@@ -72,11 +93,10 @@ static enum status show(const struct trace_options *o, const struct trace_view *
     }
     if (!events)
         return err_set(e, ST_INPUT, o->dir, "found no events of these ranks and steps; traced are %s", o->traced);
-    if (o->perfetto)
-        TRY(write_to(o, views, n, o->perfetto, write_perfetto, e));
+    TRY(write_for_viewers(o, views, n, e));
     if (o->svg)
-        TRY(write_to(o, views, n, o->svg, write_svg, e));
-    if (o->summary || (!o->perfetto && !o->svg))
+        TRY(write_svg(o, views, n, e));
+    if (o->summary || (!o->perfetto && !o->otf2 && !o->svg))
         trace_summary(views, n, stdout);
     if (dropped)
         fprintf(stderr, "piper: note: %llu events were dropped: the trace buffers were full\n",
@@ -149,7 +169,7 @@ static bool rank_is_wanted(void *options, uint32_t rank)
 
 static enum status show_last(struct trace_options *o, const struct dir *run, struct err *e)
 {
-    if (o->summary || o->perfetto || o->steps)
+    if (o->summary || o->perfetto || o->otf2 || o->steps)
         return err_set(e, ST_USAGE, "--last", "can only be combined with --ranks");
     TRY(number_list_check("--ranks", o->ranks, e));
     return flight_print(run, rank_is_wanted, o, stdout, e);
@@ -159,6 +179,7 @@ static enum status show_last(struct trace_options *o, const struct dir *run, str
 static const struct option options[] = {
     FLAG("summary", 0, AT(summary), "time by rank and by kind (the default)"),
     TEXT("perfetto", 0, AT(perfetto), "FILE", "write the events for ui.perfetto.dev (-: standard output)"),
+    TEXT("otf2", 0, AT(otf2), "DIR", "write an OTF2 archive, for Vampir and the tools of OTF2"),
     FLAG("last", 0, AT(last), "print where each rank was last, also after a crash"),
     TEXT("svg", 0, AT(svg), "FILE", "draw ranks over time: the last traced step, or those of --steps"),
     TEXT("ranks", 0, AT(ranks), "LIST", "only these ranks, e.g. 0-3,8"),
@@ -168,8 +189,8 @@ static const struct option options[] = {
 };
 static const struct option_usage usage = {
     .command = "trace",
-    .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--svg FILE] [--ranks LIST] [--steps LIST] "
-                "[--time A:B] [--lanes HOW] [--width PIXELS]",
+    .synopsis = "RUNDIR [--last] [--summary] [--perfetto FILE] [--otf2 DIR] [--svg FILE] [--ranks LIST] "
+                "[--steps LIST] [--time A:B] [--lanes HOW] [--width PIXELS]",
     .about = "Shows what the ranks did in the traced steps, or where each was last.",
     .options = options,
     .min_operands = 1,

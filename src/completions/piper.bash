@@ -4,7 +4,7 @@
 # Lines of a command's options: "-o --output FILE", "--lanes merged|all|none"
 _piper_options()
 {
-    piper "$1" --help 2>/dev/null | sed -n 's/^  \(-[a-z], \|    \)\(--[a-z-]*\) \{0,1\}\([^ ]*\).*/\1 \2 \3/p' | tr -d ,
+    piper "$1" --help 2>/dev/null | sed -n 's/^  \(-[a-z], \|    \)\(--[a-z0-9-]*\) \{0,1\}\([^ ]*\).*/\1 \2 \3/p' | tr -d ,
 }
 
 _piper()

@@ -6,7 +6,7 @@ end
 
 function __piper_options
     set -l words (commandline -opc)
-    test (count $words) -ge 2; and piper $words[2] --help 2>/dev/null | sed -n 's/^  \(-[a-z], \|    \)\(--[a-z-]*\) \{0,1\}\([^ ]*\)  *\(.*\)/\2\t\4/p'
+    test (count $words) -ge 2; and piper $words[2] --help 2>/dev/null | sed -n 's/^  \(-[a-z], \|    \)\(--[a-z0-9-]*\) \{0,1\}\([^ ]*\)  *\(.*\)/\2\t\4/p'
 end
 
 complete -c piper -n 'test (count (commandline -opc)) -eq 1' -f -a '(__piper_commands)'

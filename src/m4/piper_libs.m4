@@ -98,3 +98,17 @@ PIPER_OPTIONAL([ZLIB],[zlib],[-lz],[[#include <zlib.h>]],[[z_stream z = {0}; inf
 PIPER_OPTIONAL([ZSTD],[libzstd],[-lzstd],[[#include <zstd.h>]],[[ZSTD_freeDStream(ZSTD_createDStream());]],
   [.zst files are refused])
 ])
+
+# PIPER_OTF2: OTF2_CFLAGS, OTF2_LIBS and the conditional HAVE_OTF2. Optional: archives of traces for Vampir. Debian gives the
+# library a name of its own; elsewhere otf2-config is in PATH.
+AC_DEFUN([PIPER_OTF2],[
+m4_pushdef([piper_include],[[#include <otf2/otf2.h>]])
+m4_pushdef([piper_body],[[OTF2_GlobalDefWriter_WriteComm(NULL, 0, 0, 0, 0, OTF2_COMM_FLAG_NONE); /* version 3 */]])
+AS_IF([test -z "$OTF2_LIBS"],[
+  piper_otf2_prefix=`otf2-config --prefix 2>/dev/null`
+  PIPER_TRY_PREFIX([OTF2],[$piper_otf2_prefix],[-lotf2],[piper_include],[piper_body])])
+PIPER_OPTIONAL([OTF2],[otf2],[-lopen-trace-format2],[piper_include],[piper_body],
+  [piper trace --otf2 is refused (Debian, Ubuntu: libopen-trace-format2-dev)])
+m4_popdef([piper_include])m4_popdef([piper_body])
+AM_CONDITIONAL([HAVE_OTF2],[test "x$piper_have_OTF2" = xyes])
+])

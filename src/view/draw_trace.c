@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "view/draw.h"
+#include "view/trace_words.h"
 
 /* What a row is made of: the compute stream of a rank as measured (0) or expected (1), or one of its streams (2 and up). */
 struct row_key {
@@ -31,47 +32,35 @@ struct drawing {
 
 /* ---- what an event is --------------------------------------------------------------------------------------------- */
 
-/* Number behind "KEY=" in the tags; UINT32_MAX: there is none. */
-static uint32_t tag_of(const struct trace_instruction *in, const char *key)
-{
-    const char *at = strstr(in->tags, key);
-    return at ? (uint32_t)strtoul(at + strlen(key), NULL, 10) : UINT32_MAX;
-}
-
-static bool begins(const char *text, const char *with)
-{
-    return strncmp(text, with, strlen(with)) == 0;
-}
-
 static enum draw_kind kind_of(const struct trace_instruction *in)
 {
-    static const struct {
-        const char *begin;
-        enum draw_kind kind;
-    } names[] = { { "F ", DRAW_F },
-                  { "B ", DRAW_B },
-                  { "BI ", DRAW_BI },
-                  { "BW ", DRAW_BW },
-                  { "send ", DRAW_MOVE },
-                  { "receive ", DRAW_MOVE },
-                  { "exchange ", DRAW_MOVE },
-                  { "shift ", DRAW_MOVE },
-                  { "all-to-all", DRAW_ALL_TO_ALL },
-                  { "all-reduce bucket", DRAW_REDUCE },
-                  { "reduce-scatter", DRAW_REDUCE },
-                  { "add ", DRAW_REDUCE },
-                  { "all-gather", DRAW_GATHER },
-                  { "update ", DRAW_UPDATE },
-                  { "norm of ", DRAW_UPDATE } };
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++)
-        if (begins(in->name, names[i].begin))
-            return names[i].kind;
-    return DRAW_OTHER;
+    static const enum draw_kind kinds[TRACE_KINDS] = {
+        [TRACE_OTHER] = DRAW_OTHER,
+        [TRACE_F] = DRAW_F,
+        [TRACE_B] = DRAW_B,
+        [TRACE_BI] = DRAW_BI,
+        [TRACE_BW] = DRAW_BW,
+        [TRACE_UPDATE] = DRAW_UPDATE,
+        [TRACE_ADD] = DRAW_REDUCE,
+        [TRACE_SEND] = DRAW_MOVE,
+        [TRACE_RECEIVE] = DRAW_MOVE,
+        [TRACE_EXCHANGE] = DRAW_MOVE,
+        [TRACE_SHIFT] = DRAW_MOVE,
+        [TRACE_ALL_TO_ALL] = DRAW_ALL_TO_ALL,
+        [TRACE_ALL_REDUCE] = DRAW_REDUCE,
+        [TRACE_REDUCE_SCATTER] = DRAW_REDUCE,
+        [TRACE_ALL_GATHER] = DRAW_GATHER,
+    };
+    const enum trace_kind kind = trace_kind_of(in->name);
+    /* sums of activations and of scalars are not gradients */
+    if (kind == TRACE_ALL_REDUCE && !strstr(in->name, " bucket "))
+        return DRAW_OTHER;
+    return kinds[kind];
 }
 
 static uint32_t stage_of(const struct trace_instruction *in)
 {
-    uint32_t stage = tag_of(in, "PP=");
+    const uint32_t stage = trace_tag(in->tags, "PP");
     return stage == UINT32_MAX ? 0 : stage;
 }
 
@@ -139,7 +128,7 @@ static void add_event(struct drawing *d, const struct trace_view *v, uint64_t i,
 {
     const struct trace_event *ev = &v->t.events[i];
     const struct trace_instruction *in = &v->t.instructions[ev->instruction];
-    uint32_t rank = trace_rank_of(&v->t, ev), stage = stage_of(in), mb = tag_of(in, "MB=");
+    uint32_t rank = trace_rank_of(&v->t, ev), stage = stage_of(in), mb = trace_tag(in->tags, "MB");
     struct item item = { .key = { rank, computes(&v->t, ev) ? 0 : 2 + ev->location } };
     enum draw_kind kind = kind_of(in);
     uint32_t shade = draw_is_pass(kind) ? d->shades[(size_t)rank * d->n_stages + stage] - 1 : 0;

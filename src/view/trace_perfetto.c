@@ -1,8 +1,13 @@
 /* The JSON trace event format, as ui.perfetto.dev and chrome://tracing read it: times in microseconds. */
 #include <math.h>
-#include <stdlib.h>
 
-#include "view/trace_summary.h"
+#include "view/trace_files.h"
+#include "view/trace_words.h"
+
+static double us(int64_t ns)
+{
+    return 1e-3 * (double)ns;
+}
 
 static void print_string(FILE *f, const char *s)
 {
@@ -15,51 +20,28 @@ static void print_string(FILE *f, const char *s)
     putc('"', f);
 }
 
-/* A process a rank, a thread a stream; only of ranks that have events. */
-static void print_tracks(FILE *f, const struct trace *t, const char **comma)
+/* ---- ranks: a process each, with a thread for each track ----------------------------------------------------------- */
+
+static void print_track(FILE *f, const struct trace_walk *w, uint32_t i, const char *comma)
 {
-    bool *seen = mem_alloc(t->n_ranks + 1), *named = mem_alloc(t->n_ranks + 1);
-    for (uint64_t i = 0; i < t->n_events; i++)
-        seen[trace_rank_of(t, &t->events[i])] = true;
-    for (uint32_t i = 0; i < t->n_locations; i++) {
-        uint32_t rank = t->locations[i].rank;
-        if (!seen[rank])
-            continue;
-        if (!named[rank])
-            fprintf(f, "%s{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"rank %u\"}}", *comma,
-                    rank, rank);
-        named[rank] = true;
-        *comma = ",\n";
-        fprintf(f, ",\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":", rank, i);
-        print_string(f, t->streams[t->locations[i].stream]);
-        fprintf(f,
-                "}},\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%u}}",
-                rank, i, i);
-    }
-    mem_free(seen);
-    mem_free(named);
+    const struct trace_track *track = &w->tracks.at[i];
+    char name[TRACE_TRACK_NAME];
+    if (!i || track[-1].rank != track->rank)
+        fprintf(f, "%s{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"rank %u\"}}", comma,
+                track->rank, track->rank);
+    fprintf(f, ",\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":", track->rank, i);
+    trace_track_name(track, name);
+    print_string(f, name);
+    fprintf(f, "}},\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_sort_index\",\"args\":{\"sort_index\":%u}}",
+            track->rank, i, i);
 }
 
-/* An arrow from a send to its receive: its ends lie where both were there. */
-static void print_flow(FILE *f, const struct trace_view *v, uint64_t i, unsigned long long id)
+static void print_slice(FILE *f, const struct trace_walk *w, uint32_t track, const struct trace_slice *s)
 {
-    const struct trace_event *ev = &v->t.events[i];
-    const char *name = v->t.instructions[ev->instruction].name;
-    bool sends = strncmp(name, "send", 4) == 0;
-    if (!v->match[i] || ev->peer < 0 || (!sends && strncmp(name, "receive", 7) != 0))
-        return;
-    fprintf(f,
-            ",\n{\"ph\":\"%s\",\"id\":%llu,\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"cat\":\"message\",\"name\":\"message\"}",
-            sends ? "s" : "f\",\"bp\":\"e", id, trace_rank_of(&v->t, ev), ev->location, 1e6 * v->met[i]);
-}
-
-static void print_event(FILE *f, const struct trace_view *v, uint64_t i)
-{
-    const struct trace *t = &v->t;
-    const struct trace_event *ev = &t->events[i];
-    const struct trace_instruction *in = &t->instructions[ev->instruction];
+    const struct trace_event *ev = trace_walk_event(w, s);
+    const struct trace_instruction *in = trace_walk_instruction(w, s);
     fprintf(f, ",\n{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"%s\",\"name\":",
-            trace_rank_of(t, ev), ev->location, 1e6 * ev->t, 1e6 * ev->dur,
+            w->tracks.at[track].rank, track, us(s->begin), us(s->end - s->begin),
             trace_is_communication(ev) ? "communication" : "compute");
     print_string(f, in->name);
     fprintf(f, ",\"args\":{\"step\":%llu,\"tags\":", (unsigned long long)ev->step);
@@ -67,7 +49,7 @@ static void print_event(FILE *f, const struct trace_view *v, uint64_t i)
     if (ev->bytes)
         fprintf(f, ",\"bytes\":%llu", (unsigned long long)ev->bytes);
     if (trace_is_communication(ev))
-        fprintf(f, ",\"waited_ms\":%.6g", 1e3 * (v->met[i] - ev->t));
+        fprintf(f, ",\"waited_ms\":%.6g", 1e-6 * (double)(s->met - s->begin));
     if (in->predicted > 0)
         fprintf(f, ",\"predicted_ms\":%.6g", 1e3 * in->predicted);
     if (ev->group >= 0)
@@ -77,110 +59,68 @@ static void print_event(FILE *f, const struct trace_view *v, uint64_t i)
     fputs("}}", f);
 }
 
-struct place {
-    uint32_t location;
-    double t;
-    uint64_t event;
-};
-
-static int by_place(const void *a, const void *b)
+/* An arrow from a send to its receive: its ends lie where both were there. */
+static void print_flow(FILE *f, const struct trace_walk *w, uint32_t track, const struct trace_slice *s)
 {
-    const struct place *x = a, *y = b;
-    if (x->location != y->location)
-        return x->location < y->location ? -1 : 1;
-    if (x->t != y->t)
-        return x->t < y->t ? -1 : 1;
-    return (x->event > y->event) - (x->event < y->event);
+    const struct trace_event *ev = trace_walk_event(w, s);
+    const enum trace_kind kind = trace_kind_of(trace_walk_instruction(w, s)->name);
+    const uint32_t match = w->views[s->view].match[s->event];
+    if (!match || ev->peer < 0 || (kind != TRACE_SEND && kind != TRACE_RECEIVE))
+        return;
+    fprintf(f,
+            ",\n{\"ph\":\"%s\",\"id\":%llu,\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"cat\":\"message\",\"name\":\"message\"}",
+            kind == TRACE_SEND ? "s" : "f\",\"bp\":\"e", (unsigned long long)s->view << 32 | match,
+            w->tracks.at[track].rank, track, us(s->met));
 }
 
-/* ---- steps ------------------------------------------------------------------------------------------------------ */
-
-struct step {
-    uint64_t number;
-    double begin, end;
-};
-struct steps {
-    VEC(struct step);
-};
-
-/* From the first event of a step on any rank to the last end. */
-static void find_steps(const struct trace_view *views, uint32_t n, struct steps *s)
+static void print_rank(FILE *f, const struct trace_walk *w, uint32_t first, uint32_t end)
 {
-    for (uint32_t k = 0; k < n; k++)
-        for (uint64_t i = 0; i < views[k].t.n_events; i++) {
-            const struct trace_event *ev = &views[k].t.events[i];
-            uint32_t at = s->n;
-            while (at > 0 && s->at[at - 1].number != ev->step)
-                at--;
-            if (at == 0) {
-                vec_add(s, ((struct step){ ev->step, ev->t, ev->t + ev->dur }));
-                continue;
-            }
-            struct step *step = &s->at[at - 1];
-            step->begin = ev->t < step->begin ? ev->t : step->begin;
-            step->end = ev->t + ev->dur > step->end ? ev->t + ev->dur : step->end;
+    for (uint32_t i = first; i < end; i++)
+        print_track(f, w, i, i ? ",\n" : "");
+    for (uint32_t i = first; i < end; i++)
+        for (uint32_t k = 0; k < w->tracks.at[i].n; k++) {
+            const struct trace_slice *s = &w->slices.at[w->tracks.at[i].first + k];
+            print_slice(f, w, i, s);
+            print_flow(f, w, i, s);
         }
 }
 
-/* A number of metrics.csv over the time of its step. */
-static void print_counter(FILE *f, uint32_t process, const struct step *step, const struct run_metrics *m,
-                          const char *name)
+/* ---- steps: a process of their own behind the ranks, with loss and speed ------------------------------------------- */
+
+static void print_step(FILE *f, uint32_t process, uint32_t track, const struct trace_step *s)
 {
-    const uint32_t column = run_metrics_find(m, name), steps = run_metrics_find(m, "step");
-    for (uint32_t i = 0; i < run_metrics_rows(m); i++) {
-        const double value = run_metrics_cell(m, i, column);
-        if (run_metrics_cell(m, i, steps) == (double)step->number && isfinite(value))
+    fprintf(f,
+            ",\n{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"step\",\"name\":\"step %llu\"}",
+            process, track, us(s->begin), us(s->end - s->begin), (unsigned long long)s->number);
+    for (uint32_t c = 0; c < TRACE_COUNTERS; c++)
+        if (isfinite(s->counters[c]))
             fprintf(f, ",\n{\"ph\":\"C\",\"pid\":%u,\"ts\":%.3f,\"name\":\"%s\",\"args\":{\"%s\":%.9g}}", process,
-                    1e6 * step->begin, name, name, value);
-    }
+                    us(s->begin), trace_counters[c], trace_counters[c], s->counters[c]);
 }
 
-/* A process of its own behind those of the ranks: the steps, and loss and speed. */
-static void print_steps(FILE *f, const struct trace_view *views, uint32_t n, const struct run_metrics *m)
+static void print_steps(FILE *f, const struct trace_walk *w)
 {
-    struct steps steps = { 0 };
-    uint32_t process = 0, track = 0;
-    for (uint32_t k = 0; k < n; k++) {
-        process = views[k].t.n_ranks > process ? (uint32_t)views[k].t.n_ranks : process;
-        track = views[k].t.n_locations > track ? (uint32_t)views[k].t.n_locations : track;
-    }
-    find_steps(views, n, &steps);
-    if (steps.n)
+    uint32_t process = 0;
+    for (uint32_t k = 0; k < w->n_views; k++)
+        process = w->views[k].t.n_ranks > process ? (uint32_t)w->views[k].t.n_ranks : process;
+    if (w->steps.n)
         fprintf(f,
                 ",\n{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_name\",\"args\":{\"name\":\"training\"}}"
                 ",\n{\"ph\":\"M\",\"pid\":%u,\"name\":\"process_sort_index\",\"args\":{\"sort_index\":-1}}"
                 ",\n{\"ph\":\"M\",\"pid\":%u,\"tid\":%u,\"name\":\"thread_name\",\"args\":{\"name\":\"steps\"}}",
-                process, process, process, track);
-    for (uint32_t i = 0; i < steps.n; i++) {
-        const struct step *s = &steps.at[i];
-        fprintf(
-            f,
-            ",\n{\"ph\":\"X\",\"pid\":%u,\"tid\":%u,\"ts\":%.3f,\"dur\":%.3f,\"cat\":\"step\",\"name\":\"step %llu\"}",
-            process, track, 1e6 * s->begin, 1e6 * (s->end - s->begin), (unsigned long long)s->number);
-        print_counter(f, process, s, m, "loss");
-        print_counter(f, process, s, m, "tokens_per_second");
-    }
-    vec_free(&steps);
+                process, process, process, w->tracks.n);
+    for (uint32_t i = 0; i < w->steps.n; i++)
+        print_step(f, process, w->tracks.n, &w->steps.at[i]);
 }
 
-void trace_perfetto(const struct trace_view *views, uint32_t n, const struct run_metrics *m, FILE *f)
+void trace_perfetto(const struct trace_walk *w, FILE *f)
 {
-    const char *comma = "";
     fputs("{\"displayTimeUnit\":\"ms\",\"traceEvents\":[\n", f);
-    for (uint32_t k = 0; k < n; k++) {
-        const struct trace *t = &views[k].t;
-        struct place *places = mem_alloc((t->n_events + 1) * sizeof *places);
-        print_tracks(f, t, &comma);
-        for (uint64_t i = 0; i < t->n_events; i++)
-            places[i] = (struct place){ t->events[i].location, t->events[i].t, i };
-        qsort(places, t->n_events, sizeof *places, by_place);
-        for (uint64_t i = 0; i < t->n_events; i++) {
-            uint64_t event = places[i].event;
-            print_event(f, &views[k], event);
-            print_flow(f, &views[k], event, (unsigned long long)k << 32 | views[k].match[event]);
-        }
-        mem_free(places);
+    for (uint32_t first = 0, end; first < w->tracks.n; first = end) {
+        for (end = first + 1; end < w->tracks.n && w->tracks.at[end].rank == w->tracks.at[first].rank;)
+            end++;
+        print_rank(f, w, first, end);
     }
-    print_steps(f, views, n, m);
+    print_steps(f, w);
     fputs("\n]}\n", f);
 }

@@ -3,6 +3,8 @@
 #include <math.h>
 #include <stdlib.h>
 
+#include "view/trace_words.h"
+
 /* ---- intervals ------------------------------------------------------------------------------------------------ */
 
 struct interval {
@@ -161,12 +163,6 @@ struct totals {
 };
 enum { SHOWN = 10 };
 
-static size_t without_microbatch(const char *name)
-{
-    const char *mb = strstr(name, " mb");
-    return mb ? (size_t)(mb - name) : strlen(name);
-}
-
 static int by_name(const void *a, const void *b)
 {
     const struct total *x = a, *y = b;
@@ -198,7 +194,7 @@ static struct totals all_totals(const struct trace_view *views, uint32_t n)
             const struct trace_instruction *in = &views[k].t.instructions[ev->instruction];
             double seconds = ev->t + ev->dur - views[k].met[i], waited = views[k].met[i] - ev->t;
             double off = in->predicted > 0 ? fabs(seconds - in->predicted) : 0;
-            vec_add(&t, ((struct total){ in->name, without_microbatch(in->name), seconds, waited, in->predicted, off, 1,
+            vec_add(&t, ((struct total){ in->name, trace_name_length(in->name), seconds, waited, in->predicted, off, 1,
                                          trace_is_communication(ev) }));
         }
     if (t.n)

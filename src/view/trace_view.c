@@ -2,6 +2,8 @@
 
 #include <stdlib.h>
 
+#include "view/trace_words.h"
+
 /* An end of a communication. Equal but for the event: the same communication. */
 struct end {
     uint64_t step;
@@ -36,10 +38,9 @@ static struct end end_of(const struct trace *t, uint32_t i)
     struct end end = { .step = ev->step, .group = ev->group, .seq = ev->seq, .event = i };
     if (ev->group >= 0)
         return end;
-    const char *name = t->instructions[ev->instruction].name;
+    const enum trace_kind kind = trace_kind_of(t->instructions[ev->instruction].name);
     uint32_t me = trace_rank_of(t, ev), peer = (uint32_t)ev->peer;
-    bool sends = strncmp(name, "send", 4) == 0, receives = strncmp(name, "receive", 7) == 0;
-    end.from = sends || (!receives && me < peer) ? me : peer;
+    end.from = kind == TRACE_SEND || (kind != TRACE_RECEIVE && me < peer) ? me : peer;
     end.to = end.from == me ? peer : me;
     return end;
 }

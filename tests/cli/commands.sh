@@ -72,7 +72,7 @@ result 'build --set'
     "$piper" build -m model.json -s one.json -t train.json --set train.steps=3 -o set.h5 >out 2>&1 && ! grep note out
 result 'a warm-up that is longer than the training is noted'
 
-"$piper" version >out 2>&1 && grep -q "^piper [0-9.]* (" out && "$piper" -V >x 2>&1 && cmp out x
+"$piper" version >out 2>&1 && grep -q "^piper [0-9.]* (" out && grep -q '^optional: [+-]PCRE2 .*[+-]OTF2$' out && "$piper" -V >x 2>&1 && cmp out x
 result 'version'
 "$piper" help build >out 2>&1 && "$piper" build --help >x 2>&1 && cmp out x && grep -q '^usage: piper build' out
 result 'help of a command'
