@@ -20,7 +20,7 @@ struct trace_event {
     uint64_t step, bytes;
     uint32_t location, instruction;
     int32_t group; /* id of the group in the job; -1: no collective. (group, seq) is one collective on all ranks */
-    uint32_t seq;  /* number of the call on its group within the step; of a message between two ranks: its tag */
+    uint32_t seq;  /* of the call on its group within the step; of a message between two ranks: its tag */
     int32_t peer;  /* rank; -1: none */
 };
 

@@ -19,11 +19,23 @@ static uint32_t traced_steps_left(const struct train *t)
     return n;
 }
 
+/* By number of a channel: where its calls are counted from, in steps of the number of ranks. Groups that share the number of their
+ * channel, but no rank, so count differently. */
+static uint32_t *first_members(const struct train *t, struct arena *a)
+{
+    const struct plan *p = &t->plan;
+    uint32_t *first = arena_array(a, uint32_t, p->h->n_channels_world);
+    for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++)
+        first[p->channels[i].id] = plan_group_at(p, p->channels[i].group, world_rank(), 0);
+    return first;
+}
+
 /* Fills in what does not change from step to step of every event, and the names of the instructions. */
 static void describe(struct train *t, struct trace_instruction *names, struct arena *a)
 {
     const struct plan_list *l = &t->plan.lists[t->train_list];
-    uint32_t *calls = arena_array(a, uint32_t, t->plan.h->n_channels_world);
+    const uint32_t ranks = world_size();
+    uint32_t *calls = first_members(t, a);
     for (uint32_t i = 0; i < l->n_instr; i++) {
         struct exec_instruction in;
         exec_describe(t->exec, t->train_list, i, &in);
@@ -34,9 +46,11 @@ static void describe(struct train *t, struct trace_instruction *names, struct ar
             .location = in.stream,
             .instruction = i,
             .group = in.group,
-            .seq = in.group >= 0 ? calls[in.group]++ : in.tag,
+            .seq = in.group >= 0 ? calls[in.group] : in.tag,
             .peer = in.peer,
         };
+        if (in.group >= 0)
+            calls[in.group] += ranks;
     }
 }
 

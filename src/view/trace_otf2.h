@@ -58,6 +58,7 @@ struct trace__otf2 {
     } comms;
     uint32_t **region_of;          /* [view][instruction]; UINT32_MAX: of an instruction that is not in the archive */
     uint32_t **ends;               /* [view][match]: ends of a communication that are in the archive */
+    uint32_t **first;              /* [view][match]: the least rank of these */
     uint32_t *process_of;          /* [rank]; UINT32_MAX: not in the archive */
     uint32_t *main_track;          /* [process]: its first track, which stands for the rank in communicators */
     uint64_t *n_events;            /* [tracks + 1]: of each location; the last is that of the steps */

@@ -89,10 +89,13 @@ static void find_processes(struct trace__otf2 *o)
     }
 }
 
+/* Several groups that share no rank may have one number: they differ in their first member. */
 static uint32_t key_of(struct trace__otf2 *o, const struct trace_slice *s)
 {
-    char key[32];
-    const int n = snprintf(key, sizeof key, "%u:%d", o->w->launch[s->view], trace_walk_event(o->w, s)->group);
+    char key[48];
+    const uint32_t match = o->w->views[s->view].match[s->event];
+    const int n = snprintf(key, sizeof key, "%u:%d:%u", o->w->launch[s->view], trace_walk_event(o->w, s)->group,
+                           o->first[s->view][match]);
     return 1 + text_table_number(&o->keys, key, (size_t)n);
 }
 
@@ -114,7 +117,7 @@ static void join(struct trace__otf2 *o, uint32_t number, uint32_t process)
 static void find_members(struct trace__otf2 *o, uint32_t process, const struct trace_slice *s)
 {
     const struct trace_event *ev = trace_walk_event(o->w, s);
-    if (ev->group < 0)
+    if (ev->group < 0 || !o->w->views[s->view].match[s->event])
         return;
     const uint32_t number = key_of(o, s), id = (uint32_t)ev->group;
     if (number == o->comms.n)
@@ -128,14 +131,19 @@ static void count_ends(struct trace__otf2 *o)
 {
     const struct trace_walk *w = o->w;
     o->ends = mem_alloc((w->n_views + 1) * sizeof *o->ends);
+    o->first = mem_alloc((w->n_views + 1) * sizeof *o->first);
     for (uint32_t k = 0; k < w->n_views; k++) {
         const struct trace_view *v = &w->views[k];
         uint32_t most = 0;
         for (uint64_t i = 0; i < v->t.n_events; i++)
             most = v->match[i] > most ? v->match[i] : most;
         o->ends[k] = mem_alloc((most + 1) * sizeof **o->ends);
-        for (uint64_t i = 0; i < v->t.n_events; i++)
-            o->ends[k][v->match[i]]++;
+        o->first[k] = mem_alloc((most + 1) * sizeof **o->first);
+        for (uint64_t i = 0; i < v->t.n_events; i++) {
+            const uint32_t rank = trace_rank_of(&v->t, &v->t.events[i]);
+            uint32_t *first = &o->first[k][v->match[i]];
+            *first = o->ends[k][v->match[i]]++ == 0 || rank < *first ? rank : *first;
+        }
     }
 }
 
@@ -144,13 +152,13 @@ void trace__otf2_index(struct trace__otf2 *o)
     const struct trace_walk *w = o->w;
     find_regions(o);
     find_processes(o);
+    count_ends(o);
     vec_add(&o->comms, ((struct trace__otf2_comm){ 0, 0, 0, "all ranks", mem_alloc(o->n_processes * sizeof(bool)) }));
     for (uint32_t p = 0; p < o->n_processes; p++)
         join(o, 0, p);
     for (uint32_t i = 0; i < w->tracks.n; i++)
         for (uint32_t k = 0; k < w->tracks.at[i].n; k++)
             find_members(o, o->process_of[w->tracks.at[i].rank], &w->slices.at[w->tracks.at[i].first + k]);
-    count_ends(o);
 }
 
 uint32_t trace__otf2_comm_of(struct trace__otf2 *o, const struct trace_slice *s)
@@ -171,11 +179,13 @@ void trace__otf2_release(struct trace__otf2 *o)
     for (uint32_t k = 0; o->ends && k < o->w->n_views; k++) {
         mem_free(o->region_of[k]);
         mem_free(o->ends[k]);
+        mem_free(o->first[k]);
     }
     for (uint32_t i = 0; i < o->comms.n; i++)
         mem_free(o->comms.at[i].members);
     mem_free(o->region_of);
     mem_free(o->ends);
+    mem_free(o->first);
     mem_free(o->process_of);
     mem_free(o->main_track);
     mem_free(o->n_events);

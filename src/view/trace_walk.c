@@ -13,7 +13,7 @@ static const int64_t second = 1000000000;
 /* A trace of other times than these is damaged; it is shown nevertheless. */
 static int64_t nanoseconds(double seconds)
 {
-    const double most = 4e9;
+    const double most = 1e8;
     return (int64_t)llround(1e9 * (seconds < -most ? -most : seconds > most ? most : seconds));
 }
 
@@ -49,6 +49,7 @@ static int64_t epoch_of(const struct trace_view *v, const struct extent *x)
  * least so late that it begins behind the one before. */
 static int64_t *place_launches(struct trace_walk *w)
 {
+    const int64_t latest = 8000000000 * second; /* so that no sum overflows */
     int64_t *shift = mem_alloc((w->n_views + 1) * sizeof *shift), end = INT64_MIN;
     w->epoch = -1;
     for (uint32_t k = 0, launch = 0, next; k < w->n_views; k = next, launch++) {
@@ -64,6 +65,7 @@ static int64_t *place_launches(struct trace_walk *w)
         if (all.begin <= all.end && end != INT64_MIN) {
             at = epoch > w->epoch && w->epoch >= 0 ? epoch - w->epoch : 0;
             at = all.begin + at < end ? end - all.begin : at;
+            at = at > latest ? latest : at;
         }
         if (w->epoch < 0 && epoch >= at)
             w->epoch = epoch - at;
@@ -81,6 +83,7 @@ static int64_t *place_launches(struct trace_walk *w)
 /* A slice on its way to a track. */
 struct entry {
     uint32_t rank, stream, track; /* stream: number of its name; track: of its stream */
+    uint32_t order;               /* on its track, once it has one */
     struct trace_slice slice;
 };
 
@@ -93,6 +96,8 @@ static int by_track_and_time(const void *a, const void *b)
         return x->stream < y->stream ? -1 : 1;
     if (x->track != y->track)
         return x->track < y->track ? -1 : 1;
+    if (x->order != y->order)
+        return x->order < y->order ? -1 : 1;
     if (x->slice.begin != y->slice.begin)
         return x->slice.begin < y->slice.begin ? -1 : 1;
     if (x->slice.view != y->slice.view)
@@ -123,20 +128,27 @@ static struct entry *list_entries(const struct trace_walk *w, const int64_t *shi
     return entries;
 }
 
+/* Threads note one moment at slightly different times: what begins that much before the end of another one follows it. */
+static bool follows(const struct trace_slice *s, int64_t end)
+{
+    const int64_t rounding = 2, near = 1000, overlap = end - s->begin;
+    return overlap <= rounding || (overlap <= near && 4 * overlap <= s->end - s->begin);
+}
+
 /* Entries of one stream, by begin: each goes to its first track that has room. */
 static void spread(struct entry *entries, size_t n)
 {
-    const int64_t rounding = 2; /* two ends of one moment */
     struct {
         VEC(int64_t);
     } ends = { 0 };
     for (size_t i = 0; i < n; i++) {
         struct entry *x = &entries[i];
-        while (x->track < ends.n && ends.at[x->track] - rounding > x->slice.begin)
+        while (x->track < ends.n && !follows(&x->slice, ends.at[x->track]))
             x->track++;
         if (x->track == ends.n)
             vec_add(&ends, x->slice.begin);
         int64_t *end = &ends.at[x->track];
+        x->order = (uint32_t)i;
         x->slice.begin = x->slice.begin < *end ? *end : x->slice.begin;
         x->slice.end = x->slice.end < x->slice.begin ? x->slice.begin : x->slice.end;
         x->slice.met = x->slice.met < x->slice.begin ? x->slice.begin : x->slice.met;
