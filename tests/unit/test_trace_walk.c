@@ -86,6 +86,23 @@ START_TEST(tracks)
 }
 END_TEST
 
+START_TEST(moments)
+{
+    struct segment s = { 0 };
+    struct trace_view v = view(&s, 5, -1);
+    struct trace_walk w;
+    event(&v, 0, 1, 10e-3 - 1e-9, 1e-3); /* the last */
+    event(&v, 0, 1, 10e-3 - 2e-9, 0);
+    event(&v, 0, 1, 0, 10e-3);
+    trace_walk_make(&v, 1, &no_metrics, &w);
+    ck_assert_uint_eq(w.tracks.n, 1);
+    check_slice(&w, 0, 0, 0, 10000000);
+    check_slice(&w, 0, 1, 10000000, 10000000);
+    check_slice(&w, 0, 2, 10000000, 10999999);
+    trace_walk_release(&w);
+}
+END_TEST
+
 START_TEST(launches)
 {
     struct segment s[4] = { 0 };
@@ -197,6 +214,7 @@ int main(void)
     Suite *s = suite_create("trace_walk");
     TCase *tc = tcase_create("trace_walk");
     tcase_add_test(tc, tracks);
+    tcase_add_test(tc, moments);
     tcase_add_test(tc, launches);
     tcase_add_test(tc, steps);
     tcase_add_test(tc, damaged);
