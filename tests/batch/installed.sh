@@ -31,25 +31,45 @@ if command -v man >/dev/null 2>&1; then
     result 'a manual'
 fi
 
-# completes WORDS... : what the last of them may become, with the bash of that completion
-completes()
+# What the last of some words may become, with the bash and the zsh of these completions. The zsh is not one with a terminal: what it
+# would show is printed. _describe takes all words and compares them itself.
+in_bash()
 {
     # shellcheck disable=SC2016 # for the bash
-    bash -c '. "$0" && COMP_WORDS=("$@") && COMP_CWORD=$(($# - 1)) && _piper && printf "%s\n" "${COMPREPLY[@]}"' "$tree/share/bash-completion/completions/piper" "$@"
+    bash -c '. "$0" && COMP_WORDS=("$@") && COMP_CWORD=$(($# - 1)) && _piper && printf "%s\n" "${COMPREPLY[@]}"' \
+        "$tree/share/bash-completion/completions/piper" "$@"
 }
-[ "$(completes piper tra | tr '\n' ' ')" = 'trace train ' ] && [ "$(completes piper plan --lan)" = --lanes ] && [ "$(completes piper plan --lanes m)" = merged ] &&
-    [ "$(completes piper train --on-nan '' | tr '\n' ' ')" = 'stop skip ' ] && [ "$(completes piper plan jo)" = job.h5 ] && [ "$(completes piper help wat)" = watch ] &&
-    [ "$(completes piper train --check | tr '\n' ' ')" = '--checkpoint --check-numbers --check-replicas ' ]
-result 'bash completes commands, options, values and files'
-if command -v zsh >/dev/null 2>&1; then
-    zsh -n "$tree/share/zsh/site-functions/_piper" 2>>../out
-    result 'zsh reads its completion'
-fi
-if command -v fish >/dev/null 2>&1; then
-    fish -c "source $tree/share/fish/vendor_completions.d/piper.fish; complete -C 'piper tra'" >words 2>>../out && grep -q '^trace' words && grep -q '^train' words &&
-        fish -c "source $tree/share/fish/vendor_completions.d/piper.fish; complete -C 'piper plan --lan'" >words 2>>../out && grep -q '^--lanes' words
-    result 'fish completes commands and options'
-fi
+in_zsh()
+{
+    # shellcheck disable=SC2016 # for the zsh
+    zsh -f -c '
+        _describe() { local -a all=("${(@P)2}"); all=(${all%%:*}); print -l -- ${(M)all:#$PREFIX*} }
+        compadd() { shift; print -l -- ${(M)@:#$PREFIX*} }
+        _files() { print -l -- $PREFIX*(N) }
+        file=$1; shift; words=("$@"); CURRENT=$#; PREFIX=$words[CURRENT]; set --; source $file' \
+        zsh "$tree/share/zsh/site-functions/_piper" "$@"
+}
+# fish says what each word means behind a tab
+in_fish()
+{
+    # shellcheck disable=SC2016 # for the fish
+    fish --no-config -c 'source $argv[1]; complete -C "$argv[2]"' "$tree/share/fish/vendor_completions.d/piper.fish" "$*" | cut -f 1
+}
+# completes SHELL "WORD ..." WORDS...: in the order of the alphabet
+completes()
+{
+    with=$1 want=$2
+    shift 2
+    got=$("in_$with" "$@" 2>>../out | LC_ALL=C sort | tr '\n' ' ')
+    [ "$got" = "$want " ] || { echo "$with completes \"$*\" to \"$got\", expected \"$want \"" >>../out && return 1; }
+}
+for shell in bash zsh fish; do
+    command -v $shell >/dev/null 2>&1 || continue
+    completes $shell 'trace train' piper tra && completes $shell --lanes piper plan --lan && completes $shell watch piper help wat &&
+        completes $shell '--check-numbers --check-replicas --checkpoint' piper train --check && completes $shell 'help' piper hel &&
+        completes $shell merged piper plan --lanes m && completes $shell 'skip stop' piper train --on-nan '' && completes $shell job.h5 piper plan jo
+    result "$shell completes commands, options, values and files"
+done
 (cd "$build_tree" && make -s uninstall prefix="$tree") >>../out 2>&1
 find "$tree" -type f >>../out
 [ -z "$(find "$tree" -type f)" ] && [ ! -d "$tree/share/piper" ]
