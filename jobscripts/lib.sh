@@ -84,7 +84,7 @@ build_piper()
 {
     if [ ! -f configure ] || [ -n "$(find configure.ac src/m4/piper_*.m4 -newer configure)" ]; then
         say 'running autoreconf'
-        autoreconf -i || die 'autoreconf failed: it requires autoconf, automake, libtool and pkgconf'
+        autoreconf -i || die 'autoreconf failed: it requires autoconf, automake and libtool'
     fi
     mkdir -p build
     if [ $# -gt 0 ] || [ ! -f build/config.status ] || [ -n "$(find configure -newer build/config.status)" ]; then

@@ -53,7 +53,7 @@ AS_IF([test "x$piper_have_MPI" = xyes],[
     _PIPER_HDF5_PREFIX([$piper_d])
   done
   _PIPER_HDF5_LINK([the compiler as it is],[],[-lhdf5])
-  AS_IF([test "x$piper_have_HDF5" != xyes],[
+  AS_IF([test "x$piper_have_HDF5" != xyes && test "x$cross_compiling" != xyes],[
     AC_CHECK_PROGS([H5PCC],[h5pcc.$piper_mpi_kind h5pcc])
     _PIPER_HDF5_WRAPPER([$H5PCC])])
   for piper_module in hdf5-$piper_mpi_kind hdf5-mpi hdf5; do

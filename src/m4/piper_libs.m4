@@ -53,6 +53,8 @@ AS_IF([test "x$piper_have_CBLAS" != xyes],[
 
 # PIPER_CHECK: CHECK_CFLAGS, CHECK_LIBS and the conditional HAVE_CHECK. Optional: without it unit tests are left out.
 AC_DEFUN([PIPER_CHECK],[
+AC_ARG_WITH([check],[AS_HELP_STRING([--without-check],[leave the unit tests out, though the Check library is there])],[],
+  [with_check=yes])
 AC_ARG_VAR([CHECK_CFLAGS],[C flags for the Check unit test library, overriding detection])
 AC_ARG_VAR([CHECK_LIBS],[linker flags for it])
 m4_pushdef([piper_include],[[#include <check.h>
@@ -60,12 +62,14 @@ m4_pushdef([piper_include],[[#include <check.h>
 #error Check 0.11 or newer is needed
 #endif]])
 m4_pushdef([piper_body],[[srunner_free(srunner_create(suite_create("s")));]])
-AS_IF([test -n "$CHECK_LIBS"],
-  [PIPER_TRY_LINK([CHECK],[CHECK_LIBS],[$CHECK_CFLAGS],[$CHECK_LIBS],[piper_include],[piper_body])])
-PIPER_TRY_PKGCONFIG([CHECK],[check],[piper_include],[piper_body])
-PIPER_TRY_LINK([CHECK],[-lcheck],[],[-lcheck],[piper_include],[piper_body])
+AS_IF([test "x$with_check" != xno],[
+  AS_IF([test -n "$CHECK_LIBS"],
+    [PIPER_TRY_LINK([CHECK],[CHECK_LIBS],[$CHECK_CFLAGS],[$CHECK_LIBS],[piper_include],[piper_body])])
+  PIPER_TRY_PKGCONFIG([CHECK],[check],[piper_include],[piper_body])
+  PIPER_TRY_LINK([CHECK],[-lcheck],[],[-lcheck],[piper_include],[piper_body])])
 m4_popdef([piper_include])m4_popdef([piper_body])
-AS_IF([test "x$piper_have_CHECK" != xyes],[piper_how_CHECK="not found: unit tests are left out"])
+AS_IF([test "x$with_check" = xno],[piper_how_CHECK="--without-check: unit tests are left out"],
+  [test "x$piper_have_CHECK" != xyes],[piper_how_CHECK="not found: unit tests are left out"])
 # where its header is, for all compilations: a test has no flags of its own
 CHECK_CPPFLAGS=
 for piper_word in $CHECK_CFLAGS; do

@@ -1,5 +1,6 @@
 # PIPER_MPI: MPI_CFLAGS and MPI_LIBS for the rooms that may use MPI, MPIEXEC for the tests, piper_mpi_kind for PIPER_HDF5.
-# Order: what the user names, the compiler as is (Cray), the wrapper in PATH (a loaded module), pkg-config.
+# Order: what the user names, the compiler as is (Cray), the wrapper in PATH (a loaded module), pkg-config. A wrapper in PATH is
+# one of the machine that builds: for another one (--host) it is not asked.
 AC_DEFUN([PIPER_MPI],[
 AC_ARG_VAR([MPICC],[MPI compiler wrapper, asked for its flags only])
 AC_ARG_VAR([MPI_CFLAGS],[C flags for MPI, overriding detection])
@@ -18,7 +19,7 @@ AS_IF([test -n "$MPI_LIBS"],
 AS_IF([test -n "$with_mpi" && test -z "$MPICC"],[MPICC=$with_mpi/bin/mpicc])
 AS_IF([test -z "$MPICC"],[
   PIPER_TRY_LINK([MPI],[the compiler as it is],[],[],[piper_include],[piper_body])
-  AC_CHECK_PROGS([MPICC],[mpicc mpiicx mpiicc])])
+  AS_IF([test "x$cross_compiling" != xyes],[AC_CHECK_PROGS([MPICC],[mpicc mpiicx mpiicc])])])
 AS_IF([test "x$piper_have_MPI" != xyes && test -n "$MPICC"],[
   PIPER_READ_WRAPPER([$MPICC -show])
   PIPER_TRY_LINK([MPI],[$MPICC -show],[$piper_w_cflags],[$piper_w_libs],[piper_include],[piper_body])
