@@ -50,7 +50,7 @@ tests_unit_test_io_safetensors_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 tests_unit_test_io_tokens_CPPFLAGS = $(IO_TEST_CPPFLAGS)
 
 SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-runners.sh tests/man.sh tests/matrix/reference.sh tests/site.sh
-LONG_TESTS += tests/batch/installed.sh tests/cli/viewers.sh tests/matrix/all.sh
+LONG_TESTS += tests/aarch64/aarch64.sh tests/batch/installed.sh tests/cli/viewers.sh tests/matrix/all.sh
 LONG_TESTS += tests/matrix/zero_group_all.sh
 SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/blend.sh tests/train/data.sh tests/train/documents.sh tests/train/freeze.sh tests/train/keep.sh tests/train/kill.sh \
 	tests/train/memory.sh tests/train/rows.sh tests/train/spent.sh
@@ -130,7 +130,7 @@ MOSTLYCLEANFILES += test-suite-long.log
 # Folders of data whole; of the others what is no test. tests/speed: steps beside PyTorch's, python3 tests/speed/table.py ./piper
 EXTRA_DIST += tests/emulate/recorded tests/fuzz/corpus tests/fuzz/hostile tests/golden tests/jobs tests/num/reference tests/speed \
 	tests/unit/data $(SLOW_TESTS) $(SCRIPT_TESTS) $(LONG_TESTS) tests/run-test tests/run-mpi tests/tap.sh tests/lsan.supp \
-	tests/batch/cluster.sh tests/batch/launcher.c tests/cli/lib.sh tests/fault/lib.sh tests/matrix/lib.sh tests/mpi/testlist \
+	tests/aarch64/sysroot.sh tests/batch/cluster.sh tests/batch/launcher.c tests/cli/lib.sh tests/fault/lib.sh tests/matrix/lib.sh tests/mpi/testlist \
 	tests/train/bench_stall.sh tests/train/hang_lib.sh tests/train/lib.sh tests/train/spin.c tests/train/version-1.h5
 
 # The long tests, in a report of their own.

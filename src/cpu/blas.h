@@ -1,4 +1,4 @@
-/* Matrix products: by kernels of our own where the processor has AVX2 (gemm.c, kernel.h), which know bfloat16 and processors that
+/* Matrix products: by kernels of our own where the processor has AVX2 or NEON (gemm.c, kernel.h), which know bfloat16 and processors that
  * a BLAS of last year takes for one of twenty years ago; else by BLAS (blas.c), in one thread. The threads are ours: so there
  * is one pool of threads, and the order of every sum depends on sizes alone, or with BLAS also on the number of threads. */
 #ifndef PIPER_CPU_BLAS_H

@@ -8,7 +8,11 @@
 #include "base/fail.h"
 #include "base/mem.h"
 
+#ifdef CPU_NEON
+static const char *const names[ISA_COUNT] = { "base", "neon" };
+#else
 static const char *const names[ISA_COUNT] = { "base", "avx2", "avx512", "avx512_bf16", "amx_bf16" };
+#endif
 
 #ifdef CPU_AMX
 #include <cpuid.h>
@@ -43,6 +47,9 @@ static enum isa of_processor(void)
         best = ISA_AMX_BF16;
 #endif
 #endif
+#ifdef CPU_NEON
+    best = ISA_NEON;
+#endif
     return best;
 }
 
@@ -62,7 +69,9 @@ static enum isa choose(void)
         if (strcmp(asked, names[i]) == 0)
             return i < (int)best ? (enum isa)i : best;
     char text[128];
-    snprintf(text, sizeof text, "PIPER_ISA is \"%.40s\", expected base, avx2, avx512, avx512_bf16 or amx_bf16", asked);
+    int n = snprintf(text, sizeof text, "PIPER_ISA is \"%.40s\", expected %s", asked, names[0]);
+    for (int i = 1; i < ISA_COUNT; i++)
+        n += snprintf(text + n, sizeof text - (size_t)n, "%s%s", i + 1 < ISA_COUNT ? ", " : " or ", names[i]);
     process_fail(ST_USAGE, text);
 }
 

@@ -32,10 +32,10 @@ static void multiply_blas(float *c, const struct matrix *a, const struct matrix 
 
 static const struct kernel table_blas = { "BLAS", pack_blas, pack_blas, multiply_blas };
 
+#define INLINE static inline __attribute__((always_inline))
+
 #ifdef CPU_AVX
 #include <immintrin.h>
-
-#define INLINE static inline __attribute__((always_inline))
 
 /* ---- AVX2 ----------------------------------------------------------------------------------------------------- */
 
@@ -155,6 +155,61 @@ INLINE __m512i widen_avx512(__m256i x)
 #endif
 #endif
 
+/* ---- NEON ----------------------------------------------------------------------------------------------------- */
+
+#ifdef CPU_NEON
+#include <arm_neon.h>
+
+INLINE uint32x4_t load_some_neon(const void *p, size_t n)
+{
+    uint32_t x[4] = { 0 };
+    memcpy(x, p, n * sizeof *x);
+    return vld1q_u32(x);
+}
+
+INLINE uint32x4_t widen_neon(const void *p)
+{
+    return vshlq_n_u32(vmovl_u16(vld1_u16(p)), 16);
+}
+
+INLINE uint32x4_t widen_some_neon(const void *p, size_t n)
+{
+    uint16_t x[4] = { 0 };
+    memcpy(x, p, n * sizeof *x);
+    return widen_neon(x);
+}
+
+/* Pairs of equal places in the even lines and in the odd ones, of either half of the lines. */
+INLINE void transpose_neon(uint32x4_t x[4])
+{
+    const uint64x2_t a = vreinterpretq_u64_u32(vtrn1q_u32(x[0], x[1])),
+                     b = vreinterpretq_u64_u32(vtrn2q_u32(x[0], x[1]));
+    const uint64x2_t c = vreinterpretq_u64_u32(vtrn1q_u32(x[2], x[3])),
+                     d = vreinterpretq_u64_u32(vtrn2q_u32(x[2], x[3]));
+    x[0] = vreinterpretq_u32_u64(vtrn1q_u64(a, c));
+    x[1] = vreinterpretq_u32_u64(vtrn1q_u64(b, d));
+    x[2] = vreinterpretq_u32_u64(vtrn2q_u64(a, c));
+    x[3] = vreinterpretq_u32_u64(vtrn2q_u64(b, d));
+}
+
+#define V(name)               name##_neon
+#define V_NAME                "neon"
+#define LANES                 4
+#define ROWS                  8
+#define PANEL                 2
+#define vector                float32x4_t
+#define bits                  uint32x4_t
+#define LOAD(p)               vld1q_u32((const uint32_t *)(const void *)(p))
+#define LOAD_SOME(p, n)       load_some_neon(p, n)
+#define WIDEN(p)              widen_neon(p)
+#define WIDEN_SOME(p, n)      widen_some_neon(p, n)
+#define STORE(p, x)           vst1q_u32((uint32_t *)(void *)(p), x)
+#define SET1(x)               vdupq_n_f32(x)
+#define MULTIPLY_ADD(x, y, s) vfmaq_f32(s, x, y)
+#define TRANSPOSE(x)          transpose_neon(x)
+#include "cpu/kernel_body.h"
+#endif
+
 /* ---- choice --------------------------------------------------------------------------------------------------- */
 
 const struct kernel *const *cpu_kernels(bool half)
@@ -164,6 +219,10 @@ const struct kernel *const *cpu_kernels(bool half)
                                                 &table_avx2,     &table_blas,      NULL };
     const enum isa isa = cpu_isa();
     return all + ISA_AMX_BF16 - (half || isa < ISA_AVX512 ? isa : ISA_AVX512);
+#elif defined(CPU_NEON)
+    static const struct kernel *const all[] = { &table_neon, &table_blas, NULL };
+    (void)half;
+    return all + ISA_NEON - cpu_isa();
 #else
     static const struct kernel *const all[] = { &table_blas, NULL };
     (void)half;

@@ -8,6 +8,9 @@
 #include "cpu/isa.h"
 #include "cpu/kernel.h"
 
+#ifndef CPU_AVX512_BF16 /* nothing packs its blocks */
+#undef CPU_AMX_MODEL
+#endif
 #if defined(CPU_AMX_MODEL)
 #include CPU_AMX_MODEL
 #elif defined(CPU_AMX)

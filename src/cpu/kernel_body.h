@@ -1,6 +1,6 @@
 /* Float32 sums of blocks for one instruction set; see kernel.c. No include guard: it is included several times on purpose.
  *
- * Parameters: V(name); LANES of a vector; ROWS of C at once, and PANEL vectors of columns; vector (float32), bits (the same as
+ * Parameters: V(name); LANES of a vector; ROWS of C at once, and PANEL (2 or 3) vectors of columns; vector (float32), bits (the same as
  * integers); LOAD, LOAD_SOME, WIDEN, WIDEN_SOME, STORE, SET1, MULTIPLY_ADD, TRANSPOSE.
  *
  * A lies in rows of KERNEL_BLOCK. B lies in panels of PANEL vectors of columns, the last as narrow as it can be, in each row
@@ -114,7 +114,7 @@ static void V(multiply)(float *c, const struct matrix *a, const struct matrix *b
         for (size_t i = 0; i < m; i += ROWS) {
             float *to = c + i * KERNEL_BLOCK + j;
             const float *rows = x + i * KERNEL_BLOCK;
-            if (width == 3)
+            if (PANEL == 3 && width == 3)
                 V(kernel)(to, rows, y, k, add, 3);
             else if (width == 2)
                 V(kernel)(to, rows, y, k, add, 2);

@@ -55,6 +55,13 @@
 
 #endif
 
+#ifdef CPU_NEON
+#define FMA(a, b, c) __builtin_fmaf(a, b, c)
+#define V(name)      name##_neon
+#define V_NAME       "neon"
+#include "cpu/vec_body.h"
+#endif
+
 /* By enum isa, downwards. */
 const struct vec *const *cpu_vec_all(void)
 {
@@ -62,6 +69,9 @@ const struct vec *const *cpu_vec_all(void)
     static const struct vec *const all[] = { &table_avx512, &table_avx2, &table_base, NULL };
     const enum isa isa = cpu_isa();
     return isa >= ISA_AVX512 ? all : isa == ISA_AVX2 ? all + 1 : all + 2;
+#elif defined(CPU_NEON)
+    static const struct vec *const all[] = { &table_neon, &table_base, NULL };
+    return cpu_isa() >= ISA_NEON ? all : all + 1;
 #else
     static const struct vec *const all[] = { &table_base, NULL };
     return all;

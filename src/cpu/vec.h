@@ -46,7 +46,7 @@ struct vec_gate {
 };
 
 struct vec {
-    const char *name; /* "avx512", "avx2", "base" */
+    const char *name; /* "avx512", "avx2", "neon", "base" */
     void (*add)(float *y, const float *a, const float *b, size_t n);
     void (*axpy)(float *y, float a, const float *x, size_t n);  /* y += a x */
     void (*scale)(float *y, float a, const float *x, size_t n); /* y = a x, y may be x */

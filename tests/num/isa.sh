@@ -16,8 +16,9 @@ products() # what PIPER_ISA=$1 gives
     PIPER_ISA=$1 "$piper" info | sed -n 's/.*available: \([a-z0-9]*\); products: float32 \([^,]*\), bfloat16 \([^;]*\).*/\1 \2 \3/p'
 }
 have=
-for isa in base avx2 avx512 avx512_bf16 amx_bf16; do
+for isa in base avx2 avx512 avx512_bf16 amx_bf16 neon; do
     uses=$(products $isa)
+    [ -n "$uses" ] || continue # of another kind of processor
     [ "$uses" != "$have" ] || continue # this processor has no more
     have=$uses
     for test in test_ops test_update test_kernels; do
