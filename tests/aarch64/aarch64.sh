@@ -1,8 +1,8 @@
 #!/bin/sh
 # time-limit: 3600
 # For aarch64: the archive of this tree, cross-compiled with warnings as errors, in an emulated processor: all unit tests; operators,
-# updates and products against float64, with NEON and without; a training of one rank has the losses of this machine's, and this
-# machine resumes from its checkpoint. Prints TAP.
+# updates and products against float64, by kernels for NEON and by the BLAS; a training of one rank has the losses of this machine's,
+# and this machine resumes from its checkpoint. Prints TAP.
 #
 # Needs a cross-compiler, qemu-user, and in $PIPER_AARCH64_ROOT the libraries: tests/aarch64/sysroot.sh makes that. JOBS: compilers and
 # tests at a time. PIPER_AARCH64_TESTS: these tests instead of all, e.g. tests/num/test_vec; all of them take 20 minutes of a processor.
@@ -44,7 +44,7 @@ PIPER_ISA=avx2 ./arm ./piper info >out 2>&1
 [ $? -eq 64 ] && grep -q 'PIPER_ISA is "avx2", expected base or neon' out
 result 'instructions of another processor are refused'
 
-# all programs of Check in tests/unit and tests/num, and products and updates once more without NEON
+# all programs of Check in tests/unit and tests/num, and products and updates once more with the BLAS
 # shellcheck disable=SC2016 # for make
 tests=${PIPER_AARCH64_TESTS-$(printf 'include Makefile\nwords:\n\t@echo $(SLOW_UNIT_TESTS) $(UNIT_TESTS)\n' | make -s -f - words | tr ' ' '\n' | grep -E '^tests/(unit|num)/')}
 # shellcheck disable=SC2086 # names
