@@ -16,10 +16,10 @@ die()
 # Debian and Ubuntu packages that a build needs. "a|b": either will do, the first is installed.
 PIPER_PACKAGES='gcc libc6-dev make autoconf automake libtool pkgconf|pkg-config libopenmpi-dev openmpi-bin
     libhdf5-openmpi-dev libopenblas-pthread-dev|libopenblas-dev|libopenblas-openmp-dev libjansson-dev check
-    libpcre2-dev zlib1g-dev libzstd-dev'
+    libpcre2-dev zlib1g-dev libzstd-dev libopen-trace-format2-dev'
 
 # What some tests need beside that; without them they are skipped, or test less.
-PIPER_TEST_PACKAGES='slurm-wlm slurm-wlm-basic-plugins munge shellcheck libopen-trace-format2-dev otf2-tools'
+PIPER_TEST_PACKAGES='slurm-wlm slurm-wlm-basic-plugins munge shellcheck otf2-tools'
 
 package_installed()
 {

@@ -19,6 +19,7 @@ JANSSON  libjansson-dev           jansson          Jansson
 PCRE2    libpcre2-dev             pcre2            PCRE2
 ZLIB     zlib1g-dev               zlib-api         zlib
 ZSTD     libzstd-dev              zstd             zstd
+OTF2     libopen-trace-format2-dev otf2            OTF2
 CUDA     -                        cuda,cudnn,nccl  -
 CHECK    check                    check            -'
 names() # COLUMN
@@ -57,6 +58,7 @@ jansson=$(sed -n 's/.*jansson \([0-9.]*\) or newer is needed/\1/p' src/m4/piper_
 same 'Spack: the oldest versions' "$(sed -n 's/^ *depends_on("\([a-z0-9]*@[0-9.]*\):.*/\1/p' $spack | LC_ALL=C sort)" \
     "$(for library in "check@$(sed -n 's/.*Check \([0-9.]*\) or newer is needed/\1/p' src/m4/piper_libs.m4)" \
         "cuda@$(of_part 'the CUDA runtime')" "cudnn@$(of_part cuDNN)" "jansson@$jansson" \
+        "otf2@$(sed -n 's/.*OTF2_COMM_FLAG_NONE); .* version \([0-9]*\) .*/\1/p' src/m4/piper_libs.m4)" \
         "mpi@$(sed -n 's/.*#error MPI \([0-9]*\)\.0 or newer is needed/\1/p' src/m4/piper_mpi.m4)" "nccl@$(of_part NCCL)"; do
         echo "$library"
     done | LC_ALL=C sort)"

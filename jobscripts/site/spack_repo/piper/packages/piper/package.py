@@ -36,6 +36,7 @@ class Piper(AutotoolsPackage, CudaPackage):
     depends_on("pcre2")
     depends_on("zlib-api")
     depends_on("zstd")
+    depends_on("otf2@3:")
     depends_on("check@0.11:", type="test")
 
     with when("+cuda"):
