@@ -11,6 +11,8 @@
 #include "base/parse.h"
 #include "exec/compute.h"
 #include "host/quota.h"
+#include "job/data_path.h"
+#include "job/keep_job.h"
 #include "speak/tokens.h"
 
 const char *const asked_dtypes[] = { "float32", "bfloat16", NULL };
@@ -43,9 +45,12 @@ static char *folder_of(const char *file)
 static enum status read_job(struct asked *a, const char *option, struct err *e)
 {
     char path[DIR_PATH];
-    if (!option && !dir_has_path(a->beside, "job.h5", path))
+    if (!option && !dir_has_path(a->beside, KEEP_JOB, path))
         return ST_OK;
-    TRY(job_read(option ? option : path, &a->job, e));
+    const char *file = option ? option : path;
+    TRY(job_read(file, &a->job, e));
+    data_paths_beside(file, &a->job.train.data);
+    data_paths_beside(file, &a->job.train.eval_data);
     a->has_job = true;
     return ST_OK;
 }
@@ -94,7 +99,7 @@ static const char *data_of(const struct asked *a)
 /* Where import has put tokenizer and generation files. */
 static const char *files_of(const struct asked *a, char folder[DIR_PATH])
 {
-    snprintf(folder, DIR_PATH, "%.4000s%s", a->beside, a->is_folder ? "" : "/tokenizer");
+    snprintf(folder, DIR_PATH, "%.4000s%s", a->beside, a->is_folder ? "" : "/" KEEP_TOKENIZER);
     return folder;
 }
 

@@ -214,11 +214,11 @@ static enum status run(const struct checkpoint_options *o, struct err *e)
 
 static const struct option options[] = {
     TEXT("output", 'o', offsetof(struct checkpoint_options, out), "PATH",
-         "import: run directory; export: safetensors file, or a directory with --job"),
+         "import: run directory; export: safetensors file, or DIR/: a directory that transformers loads"),
     TEXT("job", 'j', offsetof(struct checkpoint_options, job), "JOB",
-         "export: write a directory that transformers loads, with the config.json of the job's model"),
+         "export: write a directory, with the config.json of this job's model (default: RUNDIR/job.h5)"),
     TEXT("tokenizer", 't', offsetof(struct checkpoint_options, tokenizer), "DIR",
-         "export: copy tokenizer files from DIR (default: those that were imported)"),
+         "export: copy tokenizer files from DIR (default: those of the run)"),
     NUMBER("file-bytes", 0, offsetof(struct checkpoint_options, file_bytes), "BYTES", 1,
            "export: split the weights into files of at most BYTES, with an index (default 5000000000)"),
     { .name = NULL },
@@ -227,13 +227,12 @@ static const struct option_usage usage = {
     .command = "checkpoint",
     .synopsis = "list RUNDIR | verify FILE... | diff FILE FILE |\n"
                 "                        import job.h5 SAFETENSORS -o RUNDIR | export RUNDIR|FILE -o FILE |\n"
-                "                        export RUNDIR|FILE --job job.h5 -o DIR",
+                "                        export RUNDIR|FILE -o DIR/ [--job job.h5]",
     .about = "list:   list the checkpoints of a run directory\nverify: check every block of the files against its "
              "hash\ndiff:   list the tensors in which two checkpoints differ; exit status 65 if any do\nimport: "
              "initialize a run with the weights of a safetensors file, or of a directory of them\nexport: write the "
-             "weights of a checkpoint to one safetensors file, under their Hugging Face names; with --job to a "
-             "directory that transformers "
-             "loads",
+             "weights of a checkpoint to one safetensors file, under their Hugging Face names, or to a directory "
+             "that transformers loads",
     .options = options,
     .min_operands = 1,
     .max_operands = UINT32_MAX,

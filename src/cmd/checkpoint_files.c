@@ -11,6 +11,8 @@
 #include "io/job.h"
 #include "io/safetensors.h"
 #include "ir/family/export.h"
+#include "job/data_path.h"
+#include "job/keep_job.h"
 #include "rundir/folder.h"
 
 /* ---- tokenizer and generation settings -------------------------------------------------------------------------- */
@@ -28,7 +30,6 @@ static const char *const beside[] = { "generation_config.json",
                                       "chat_template.jinja",
                                       "chat_template.json" };
 enum { N_BESIDE = sizeof beside / sizeof *beside };
-static const char beside_folder[] = "tokenizer"; /* where import puts them, in the run directory */
 enum { COPY_BYTES = 1 << 20 };
 
 /* All of an open file into a new one. */
@@ -85,13 +86,13 @@ static void remove_beside(const struct dir *run)
 {
     struct dir folder;
     struct err ignored = { 0 };
-    if (dir_enter(run, beside_folder, 0, &folder, &ignored) != ST_OK)
+    if (dir_enter(run, KEEP_TOKENIZER, 0, &folder, &ignored) != ST_OK)
         return;
     for (int i = 0; i < N_BESIDE; i++)
         if (dir_has(&folder, beside[i]))
             dir_remove(&folder, beside[i]);
     dir_close(&folder);
-    dir_remove_folder(run, beside_folder);
+    dir_remove_folder(run, KEEP_TOKENIZER);
 }
 
 /* ---- import ----------------------------------------------------------------------------------------------------- */
@@ -102,14 +103,14 @@ static enum status import_beside(const struct dir *run, const char *from, struct
     uint32_t n = 0;
     if (!dir_is_folder(from) || !has_beside(from))
         return ST_OK;
-    TRY(dir_enter(run, beside_folder, DIR_MAKE, &folder, e));
+    TRY(dir_enter(run, KEEP_TOKENIZER, DIR_MAKE, &folder, e));
     enum status st = copy_beside(NULL, from, &folder, &n, e);
     dir_close(&folder);
     return st;
 }
 
-/* A run folder with weights and nothing else: piper train begins with them. */
-static enum status import_to(const char *dir, const char *from, const struct job *j, struct err *e)
+/* A run folder with weights, and the job they are of: piper train begins with them. */
+static enum status import_to(const char *dir, const char *from, struct job *j, struct err *e)
 {
     char path[PATH_MAX];
     struct listing there;
@@ -140,9 +141,12 @@ static enum status import_to(const char *dir, const char *from, const struct job
     if (st == ST_OK)
         st = import_beside(&run, from, e);
     if (st == ST_OK)
+        st = keep_job(&run, j, e);
+    if (st == ST_OK)
         st = safetensors_import(from, &j->graph, &info, path, &extra, e);
     if (st != ST_OK) { /* what was made for it goes; folders that were there are not empty or were empty before */
         remove_beside(&run);
+        dir_remove(&run, KEEP_JOB);
         dir_remove_folder(&run, "checkpoints");
     }
     if (st != ST_OK && made)
@@ -167,6 +171,8 @@ enum status checkpoint_import(const struct checkpoint_options *o, struct err *e)
     struct job j;
     TRY(need_output(o, "RUNDIR", e));
     TRY(job_read(o->common.operands.at[1], &j, e));
+    data_paths_beside(o->common.operands.at[1], &j.train.data);
+    data_paths_beside(o->common.operands.at[1], &j.train.eval_data);
     enum status st = import_to(o->out, o->common.operands.at[2], &j, e);
     job_release(&j);
     return st;
@@ -194,9 +200,9 @@ static enum status export_beside(const struct checkpoint_options *o, const struc
                             "found no tokenizer files, expected a directory with "
                             "tokenizer.json, tokenizer.model or vocab.json");
     }
-    if (!s->is_run || !dir_has(&s->l.run, beside_folder))
+    if (!s->is_run || !dir_has(&s->l.run, KEEP_TOKENIZER))
         return ST_OK;
-    TRY(dir_enter(&s->l.run, beside_folder, 0, &folder, e));
+    TRY(dir_enter(&s->l.run, KEEP_TOKENIZER, 0, &folder, e));
     enum status st = copy_beside(&folder, "", to, n, e);
     dir_close(&folder);
     return st;
@@ -237,17 +243,41 @@ static enum status export_folder(const struct checkpoint_options *o, const struc
     return st;
 }
 
+/* DIR/, or a directory that is there; with --job any name. */
+static bool is_directory(const struct checkpoint_options *o)
+{
+    const size_t n = strlen(o->out);
+    return o->job || (n && o->out[n - 1] == '/') || dir_is_folder(o->out);
+}
+
+/* That of --job, else of the run. */
+static enum status export_job(const struct checkpoint_options *o, const struct chosen *s, struct job *j, struct err *e)
+{
+    char path[DIR_PATH];
+    if (o->job)
+        return job_read(o->job, j, e);
+    if (s->is_run && dir_has_path(s->l.run.path, KEEP_JOB, path))
+        return job_read(path, j, e);
+    return err_set(e, ST_USAGE, o->out,
+                   "is a directory: its config.json comes from the job, and %s has no " KEEP_JOB
+                   "; name it with --job JOB, or a file to export the weights alone",
+                   s->path);
+}
+
 enum status checkpoint_export(const struct checkpoint_options *o, struct err *e)
 {
     struct chosen s;
     struct job j;
-    TRY(need_output(o, o->job ? "DIR" : "model.safetensors", e));
-    if (o->tokenizer && !o->job)
-        return err_set(e, ST_USAGE, "checkpoint", "--tokenizer requires --job");
+    TRY(need_output(o, "model.safetensors, or DIR/", e));
+    const bool directory = is_directory(o);
+    if (o->tokenizer && !directory)
+        return err_set(e, ST_USAGE, "--tokenizer", "requires a directory: -o DIR/");
     enum status st = chosen_open(o->common.operands.at[1], &s, e);
-    if (st == ST_OK && !o->job)
+    if (st == ST_OK && !s.is_run && access(s.path, R_OK) != 0)
+        st = err_set(e, ST_MISSING, s.path, "cannot be read: no such file, or no permission");
+    if (st == ST_OK && !directory)
         st = export_file(&s, o->out, e);
-    if (st == ST_OK && o->job && (st = job_read(o->job, &j, e)) == ST_OK) {
+    if (st == ST_OK && directory && (st = export_job(o, &s, &j, e)) == ST_OK) {
         st = export_folder(o, &s, &j, e);
         job_release(&j);
     }

@@ -159,6 +159,21 @@ static enum status evaluate_open(struct evaluating *v, const struct train_source
     return st;
 }
 
+static enum status evaluate_file(struct evaluating *v, const struct train_source *s, struct err *e)
+{
+    struct tokens t;
+    struct err why = { 0 };
+    enum status st = tokens_open(s->path, v->m.graph.seq_len, v->m.graph.vocab, &t, &why);
+    if (st != ST_OK)
+        return err_set(e, st, NULL, "%s%s", why.text,
+                       st == ST_MISSING && !v->o->data.n ? " (the job's eval_data, relative to the job file or to the "
+                                                           "current directory; --data FILE names another)"
+                                                         : "");
+    st = evaluate_open(v, s, &t, e);
+    tokens_close(&t);
+    return st;
+}
+
 static enum status evaluate(struct evaluating *v, struct err *e)
 {
     TRY(asked_threads(v->o->threads, e));
@@ -166,11 +181,7 @@ static enum status evaluate(struct evaluating *v, struct err *e)
     TRY(choose_files(v, e));
     TRY(open_model(v, e));
     for (uint32_t i = 0; i < v->sets.n; i++) {
-        struct tokens t;
-        TRY(tokens_open(v->sets.at[i].path, v->m.graph.seq_len, v->m.graph.vocab, &t, e));
-        const enum status st = evaluate_open(v, &v->sets.at[i], &t, e);
-        tokens_close(&t);
-        TRY(st);
+        TRY(evaluate_file(v, &v->sets.at[i], e));
         fflush(stdout);
     }
     if (v->sets.n > 1)

@@ -6,8 +6,8 @@
 
 /* Paths that `file` names become paths from the current directory, where something is there beside it. */
 void data_paths_beside(const char *file, struct train_sources *s);
-/* Paths from the current directory become such that are found from `file`, which is about to be written: absolute ones, where it will be
- * in another directory and something is there. */
+/* Relative paths, from the current directory, become such that are found from `file`, which is about to be written, where something is
+ * there: relative ones, so that a directory with both can be moved, or absolute ones where the two share nothing but the root. */
 void data_paths_for(const char *file, struct train_sources *s);
 
 #endif

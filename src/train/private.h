@@ -48,6 +48,8 @@ struct train {
     const struct train_options *o;
     struct dir *dir; /* the run folder; open on all ranks when the ranks are ready */
     struct job job;
+    void *image; /* the job as it was given, before the compiler adds to it; rank 0 */
+    uint64_t image_bytes;
     struct machine machine;     /* on rank 0, while plans are made: what o->machine names */
     double flops;               /* model flops of a step */
     double peak;                /* flop/s of a rank, of the job's type; 0: not known. On rank 0, as the next */
@@ -111,6 +113,8 @@ struct train {
 
 /* train/start.c: from the job to ranks that are ready to run. Collective. */
 enum status train__start(struct train *t, struct err *e);
+/* train/keep.c: the job and its tokenizer, in the run directory. Rank 0. */
+enum status train__keep_job(struct train *t, struct err *e);
 /* train/data.c: the executor and the token files, which are open, meet; every token is looked at. ST_INPUT, ST_IO. Collective. */
 enum status train__check_data(struct train *t, struct err *e);
 /* train/threads.c: how many threads this rank computes with, and why; when they are set, what is to be said of them. Collective. */

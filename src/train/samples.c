@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "job/keep_job.h"
 #include "speak/sample.h"
 #include "speak/speaker.h"
 #include "speak/text.h"
@@ -43,7 +44,7 @@ static enum status encode(const struct train *t, struct train_samples *s, struct
 static enum status find_tokenizer(const struct train *t, struct train_samples *s, struct err *e)
 {
     char folder[DIR_PATH];
-    snprintf(folder, sizeof folder, "%.4000s/tokenizer", t->dir->path);
+    snprintf(folder, sizeof folder, "%.4000s/" KEEP_TOKENIZER, t->dir->path);
     TRY(speak_tokenizer_in(folder, NULL, &s->t, e));
     if (!s->t)
         TRY(speak_tokenizer_of(t->data->at[0].path, NULL, &s->t, e));

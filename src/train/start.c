@@ -15,6 +15,7 @@
 #include "job/compile_job.h"
 #include "job/data_path.h"
 #include "job/expert_note.h"
+#include "job/keep_job.h"
 #include "rundir/folder.h"
 #include "job/machine_file.h"
 #include "base/number.h"
@@ -25,11 +26,9 @@
 
 /* ---- the run folder ------------------------------------------------------------------------------------------- */
 
-static const char built_name[] = "job.h5"; /* where the command line named three files instead of a job file */
-
 static bool is_of_run(const char *name)
 {
-    static const char *const names[] = { built_name, "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
+    static const char *const names[] = { KEEP_JOB, "metrics.csv", "log.txt", "halted", "algorithms", ".clock" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         if (strcmp(name, names[i]) == 0)
             return true;
@@ -68,32 +67,28 @@ static enum status build_job(struct train *t, struct err *e)
     if (world_rank() == 0) {
         st = job_build(&t->o->sources, COMM_SCRATCH, t->o->argc, t->o->argv, &built, &t->notices, e);
         if (st == ST_OK) {
-            st = job_encode(built_name, &built, &bytes, &size, e);
+            st = job_encode(KEEP_JOB, &built, &bytes, &size, e);
             job_release(&built);
         }
     }
     TRY(world_agree(st, e));
-    st = job_receive(built_name, bytes, size, &t->job, e);
+    st = job_receive(KEEP_JOB, bytes, size, &t->job, e);
     mem_free(bytes);
     return st;
 }
 
 static enum status read_job(struct train *t, struct err *e)
 {
-    t->job_name = t->o->job ? t->o->job : built_name;
+    t->job_name = t->o->job ? t->o->job : KEEP_JOB;
     enum status st = t->o->job ? job_read(t->o->job, &t->job, e) : build_job(t, e);
     t->have_job = st == ST_OK;
     if (st == ST_OK && t->o->job) {
         data_paths_beside(t->o->job, &t->job.train.data);
         data_paths_beside(t->o->job, &t->job.train.eval_data);
     }
+    if (st == ST_OK && world_rank() == 0)
+        st = job_encode(t->job_name, &t->job, &t->image, &t->image_bytes, e);
     return world_agree(st, e);
-}
-
-/* For people, and for piper plan; the next start builds it again. */
-static enum status keep_job(struct train *t, struct err *e)
-{
-    return world_rank() != 0 || t->o->job ? ST_OK : job_write_in(t->dir, built_name, &t->job, e);
 }
 
 /* --resume: is there anything to resume? Before the compiler works, and before a folder is made. */
@@ -229,10 +224,10 @@ static void say_how_to_launch(const struct train *t, struct sched_input *in, str
         err_set(e, ST_USAGE, NULL, "%s; launch it with mpirun -n %u (Slurm: srun -n %u)", said.text, ranks, ranks);
 }
 
-static void note_experts(struct train *t, const void *image, uint64_t bytes, const struct sched_output *out)
+static void note_experts(struct train *t, const struct sched_output *out)
 {
     char text[EXPERT_NOTE];
-    const struct expert_note note = { image, bytes, t->compute->target, world_size(), COMM_SCRATCH, out };
+    const struct expert_note note = { t->image, t->image_bytes, t->compute->target, world_size(), COMM_SCRATCH, out };
     if (expert_note_write(&note, text))
         notices_add(&t->notices, "memory", "%s", text);
 }
@@ -250,15 +245,11 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     enum status st = t->o->machine ? machine_load(t->o->machine, t->o->topology, &t->machine, e) : ST_OK;
     if (st == ST_OK && t->o->machine)
         take_peak(t, &t->machine);
-    void *image = NULL;
-    uint64_t bytes = 0;
-    if (st == ST_OK && expert_note_applies(in.graph, in.strategy))
-        st = job_encode(t->job_name, &t->job, &image, &bytes, e);
+    const bool note = st == ST_OK && expert_note_applies(in.graph, in.strategy);
     if (st == ST_OK)
         st = sched_compile(&in, out, e);
-    if (st == ST_OK && image)
-        note_experts(t, image, bytes, out);
-    mem_free(image);
+    if (st == ST_OK && note)
+        note_experts(t, out);
     if (st == ST_USAGE)
         say_how_to_launch(t, &in, e);
     if (st == ST_OK && train__emulates(t) && !t->o->machine)
@@ -595,7 +586,6 @@ enum status train__start(struct train *t, struct err *e)
 #endif
     TRY(bind(t, &local, e));
     TRY(world_agree(open_folder(t, true, e), e));
-    TRY(world_agree(keep_job(t, e), e));
     TRY(train__check_shared(t, e));
     TRY(world_agree(world_rank() == 0 ? ST_OK : dir_open(t->o->dir, t->dir, e), e));
     TRY(world_agree(watch_record(e), e));

@@ -1,6 +1,7 @@
 /* Parameters and moments: first values, or those of a checkpoint. */
 #include <stdio.h>
 
+#include "job/keep_job.h"
 #include "train/init_params.h"
 #include "train/private.h"
 
@@ -18,12 +19,12 @@ static enum status move_old(const struct dir *run, const char *name, const char 
         return ST_OK;
     if (old->fd < 0)
         TRY(dir_enter(run, folder, DIR_MAKE, old, e));
-    return dir_rename(run, name, old, name, e);
+    return strcmp(name, KEEP_JOB) == 0 ? keep_move(run, old, e) : dir_rename(run, name, old, name, e);
 }
 
 static enum status move_all(const struct dir *run, const char *folder, struct dir *old, struct err *e)
 {
-    static const char *const names[] = { "checkpoints", "metrics.csv", "tensorboard" };
+    static const char *const names[] = { "checkpoints", "metrics.csv", "tensorboard", KEEP_JOB, KEEP_TOKENIZER };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++)
         TRY(move_old(run, names[i], folder, old, e));
     for (uint32_t i = trace_count(run); i-- > 0;) { /* the last first: numbers stay without gaps */

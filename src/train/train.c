@@ -77,6 +77,7 @@ static enum status phases(struct train *t, struct err *e)
     TRY(train__start(t, e));
     watch_phase("resume");
     TRY(train__restore(t, e));
+    TRY(world_agree(world_rank() == 0 ? train__keep_job(t, e) : ST_OK, e));
     TRY(train__save_open(t, e));
     TRY(train__sample_open(t, e));
     if (world_rank() == 0)
@@ -129,6 +130,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     for (uint32_t i = 0; t.eval_feeds && i < t.config->eval_data.n; i++)
         feed_close(&t.eval_feeds[i]);
     mem_free(t.eval_feeds);
+    mem_free(t.image);
     mem_free(t.blob);
     mem_free(t.predicted);
     if (t.have_job)

@@ -89,7 +89,7 @@ refuses()
     { [ $got -eq "$expected" ] && grep -q -e "$pattern" out; } || { echo "exit status $got, looked for: $pattern" >>out; false; }
     result "$name"
 }
-refuses 'a tokenizer for a single file' 64 'tokenizer requires --job' export run -o x.safetensors --tokenizer other
+refuses 'a tokenizer for a single file' 64 'tokenizer: requires a directory: -o DIR/' export run -o x.safetensors --tokenizer other
 refuses 'no tokenizer' 66 'found no tokenizer files' export run --job job.h5 -o out4 --tokenizer run
 sed 's/"intermediate_size": 16/"intermediate_size": 16, "attention_bias": true/' model.json >biased.json
 "$piper" build -m biased.json -s one.json -t train.json --set model.rope_theta=5000 -o biased.h5 >out 2>&1

@@ -109,6 +109,7 @@ cp here trained
 "$piper" checkpoint export d --job apart.h5 -o apart >out 2>&1 && "$piper" eval apart --job apart.h5 >said 2>>out &&
     sed -n 's/^docs.h5: loss \([^,]*\), .*/\1/p' said | cmp trained - >>out
 result 'eval: of documents apart, exported'
+mv r/job.h5 small.kept
 "$piper" eval published --data tokens.h5 --seq-len 16 >said 2>out && "$piper" eval r --data tokens.h5 >other 2>>out &&
     cut -d, -f1,2 said >a && cut -d, -f1,2 other | cmp a - >>out
 result 'eval: of the exported directory'
@@ -142,6 +143,52 @@ result 'samples in training: parameters shared out, in bfloat16'
 asks spread qwen3_moe ep2 train.documents=separate train.data=docs.h5
 sampled x spread 2
 result 'samples in training: experts on two ranks, documents apart'
+
+# ---- a run has its job, and the tokenizer of its data, wherever it lies
+# heard RUN: what it says; lost RUN: its loss, without the name of the file
+heard()
+{
+    "$piper" generate "$1" --prompt 'the ' -n 12 2>>out
+}
+lost()
+{
+    "$piper" eval "$1" 2>>out | sed 's/.*: loss/loss/'
+}
+mkdir place
+cp "$src/tests/text/small/chat.json" place
+(
+    cd place || exit 1
+    head -c 4000 ../text >words && "$piper" data text words --tokenizer chat.json -o words.h5 &&
+        "$piper" build -m ../llama.json -s ../one.json -t ../adamw.json --set model.vocab_size=384 --set train.steps=3 \
+            --set train.data=words.h5 --set train.eval_data=words.h5 -o kept.h5 && "$piper" train kept.h5 -o run &&
+        mkdir ../elsewhere && "$piper" train kept.h5 -o ../elsewhere/run
+) >out 2>&1
+heard place/run >saying && lost place/run >loss && [ "$(wc -c <saying)" -gt 12 ] && [ -s loss ] && cmp place/chat.json place/run/tokenizer/tokenizer.json >>out
+result 'generate, eval: the job and the tokenizer of a run are in it'
+heard elsewhere/run | cmp saying - >>out && lost elsewhere/run | cmp loss - >>out
+result 'a run in another directory than its data'
+mv place project && heard project/run | cmp saying - >>out && lost project/run | cmp loss - >>out && (cd project/run && lost .) | cmp loss - >>out
+result 'moved with its data'
+mv project/run alone && heard alone | cmp saying - >>out
+result 'moved without its data: it speaks'
+refuses 'moved without its data: nothing to evaluate' 66 'words.h5: .*the job.s eval_data, relative to the job file' eval alone
+"$piper" checkpoint export alone -o alone.hf/ >out 2>&1 && heard alone.hf | cmp saying - >>out && cmp project/chat.json alone.hf/tokenizer.json >>out
+result 'exported from its own job, with the tokenizer of its data'
+mv alone project/run && rm project/kept.h5 && (cd project && "$piper" train run/job.h5 -o run --steps 5) >out 2>&1 && grep -q 'starting at step 4' out &&
+    lost project/run >later && ! cmp -s loss later
+result 'trained further with its own job'
+(cd project && "$piper" train run/job.h5 -o run --fresh --steps 2) >>out 2>&1 && lost project/run/old.1 | cmp later - >>out && lost project/run >new &&
+    [ -s new ] && ! cmp -s later new
+result '--fresh: what was moved to old.1 has its own'
+{ cat project/chat.json && echo; } >project/other.json
+(
+    cd project && "$piper" data text words --tokenizer other.json -o words.h5 && "$piper" train run/job.h5 -o run &&
+        cmp other.json run/tokenizer/tokenizer.json && echo '{}' >run/tokenizer/tokenizer_config.json &&
+        "$piper" data text words --tokenizer chat.json -o words.h5 && "$piper" train run/job.h5 -o run --steps 6 &&
+        cmp other.json run/tokenizer/tokenizer.json && grep 'warning: .*words.h5 was made with another tokenizer' run/log.txt
+) >>out 2>&1
+result 'another tokenizer: it follows the data, but imported files stay'
+refuses 'a directory from a run without a job' 64 'has no job.h5; name it with --job JOB' checkpoint export r/checkpoints/step-000200.h5 -o published
 
 # ---- mistakes
 refuses 'no prompt for two options' 64 'prompt and --file are mutually exclusive' generate r --prompt a --file b
@@ -188,6 +235,7 @@ result 'keys and values beyond a limit of the process'
     -o unknown.h5 >out 2>&1 && ends 65 1 unknown u && grep -q 'does not contain the tokenizer that sample_prompts require' out
 result 'samples without a tokenizer'
 refuses 'eval: nothing to evaluate on' 64 'name the job with --job JOB, or a token file' eval r
+mv small.kept r/job.h5
 awk 'BEGIN { for (i = 0; i < 2000; i++) print "{\"text\": \"a\"}" }' >letters.jsonl
 "$piper" data jsonl letters.jsonl -o letters.h5 >out 2>&1
 refuses 'eval: documents of one token' 65 'letters.h5: no token of its [0-9]* sequences is a target' eval d --job apart.h5 --data letters.h5
