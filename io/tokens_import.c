@@ -225,6 +225,9 @@ static enum status refuse(const char *path, const char *head, struct err *e)
         return err_set(e, ST_INPUT, path,
                        "is a parquet file, expected token ids; make JSONL of it: python3 -c \"import pandas, sys; "
                        "pandas.read_parquet(sys.argv[1]).to_json(sys.argv[2], orient='records', lines=True)\" IN OUT");
+    if (*head == '{')
+        return err_set(e, ST_INPUT, path,
+                       "is JSON or JSONL, expected token ids; piper data jsonl makes them of the text of each line");
     return err_set(
         e, ST_INPUT, path,
         "is no token file: expected one of piper's, a shard of llm.c, Megatron's .bin with its .idx, a .npy, or "

@@ -1,4 +1,5 @@
 /* piper: the table of subcommands. */
+#include <stdint.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -22,7 +23,9 @@ static void print_help(void)
            "strategy.\n\nCommands:\n");
     for (size_t i = 0; i < N_COMMANDS; i++)
         printf("  %-12s %s\n", commands[i]->name, commands[i]->summary);
-    printf("\n`piper COMMAND --help` lists the options of a command; the manual is piper(1).\n");
+    printf("\n`piper COMMAND --help` lists the options of a command; the manual is piper(1), to begin with "
+           "piper-tutorial(7).\n`piper help WORD` also knows words of Megatron-LM, DeepSpeed, TorchTitan and "
+           "transformers.\n");
 }
 
 static enum status find(const char *name, const struct command **out, struct err *e)
@@ -38,6 +41,40 @@ static enum status find(const char *name, const struct command **out, struct err
     char hint[WORDS_HINT];
     return err_set(e, ST_USAGE, NULL, "unknown command \"%s\"%s (`piper --help` lists the commands)", name,
                    words_hint(name, words, hint));
+}
+
+/* Pages that are about no command. */
+static const struct topic {
+    const char *name, *page, *about;
+} topics[] = {
+    { "tutorial", "piper-tutorial(7)", "from a first strategy to a published model, step by step" },
+    { "model", "piper-model(5)", "model.json: a Hugging Face config.json, or a graph" },
+    { "strategy", "piper-strategy(5)", "strategy.json: the directives" },
+    { "train-config", "piper-train-config(5)", "train.json: training settings" },
+    { "tokens", "piper-tokens(5)", "token files" },
+    { "job", "piper-job(5)", "job files" },
+    { "machine", "piper-machine(5)", "machine files and data sheets" },
+};
+
+/* A command's options, where a topic's manual is, or what a word of another program is called here. */
+static enum status help(const char *word, struct err *e)
+{
+    const struct command *c = NULL;
+    struct err unknown = { 0 };
+    char here[WORDS_HINT];
+    if (find(word, &c, &unknown) == ST_OK)
+        return c->run(2, (char *[]){ (char *)(uintptr_t)c->name, (char[]){ "--help" }, NULL }, e);
+    for (size_t i = 0; i < sizeof topics / sizeof *topics; i++)
+        if (strcmp(word, topics[i].name) == 0) {
+            const int n = (int)strcspn(topics[i].page, "(");
+            printf("%s: %s; man %.*s\n", topics[i].page, topics[i].about, n, topics[i].page);
+            return ST_OK;
+        }
+    if (words_here(word, here)) {
+        printf("%s: %s\n", word, here);
+        return ST_OK;
+    }
+    return err_set(e, unknown.status, NULL, "%s", unknown.text);
 }
 
 static bool is_one_of(const char *word, const char *const *words)
@@ -57,10 +94,8 @@ static enum status run(int argc, char **argv, struct err *e)
         printf("piper %s (%s)\noptional: %s\n", piper_version, piper_commit, piper_optional);
         return ST_OK;
     }
-    if (strcmp(word, "help") == 0 && argc > 2) { /* piper help COMMAND */
-        TRY(find(argv[2], &c, e));
-        return c->run(2, (char *[]){ argv[2], (char[]){ "--help" }, NULL }, e);
-    }
+    if (strcmp(word, "help") == 0 && argc > 2)
+        return help(argv[2], e);
     if (is_one_of(word, (const char *[]){ "--help", "-h", "help", NULL })) {
         print_help();
         return ST_OK;

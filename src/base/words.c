@@ -38,6 +38,7 @@ static const struct alias {
       "batch_size counts all ranks; the directive schedule cuts it into \"microbatches\"" },
     { "gradient_accumulation_steps", "microbatches", NULL },
     { "gradient_accumulation_steps", NULL, "the directive schedule has it, as \"microbatches\"" },
+    { "rampup_batch_size", NULL, "batch_size is constant; another one may be set when a run is resumed" },
     { "num_microbatches", "microbatches", NULL },
     { "micro_batches", "microbatches", NULL },
     { "sequence_length", "seq_len", NULL },
@@ -69,6 +70,7 @@ static const struct alias {
     { "learning_rate", "peak", NULL },
     { "max_lr", "lr.peak", NULL },
     { "max_lr", "peak", NULL },
+    { "lr", "lr.peak", NULL },
     { "lr", "peak", NULL },
     { "min_lr", "lr.min", NULL },
     { "min_lr", "min", NULL },
@@ -84,6 +86,9 @@ static const struct alias {
     { "warmup_num_steps", "warmup_steps", NULL },
     { "lr_warmup_iters", "lr.warmup_steps", NULL },
     { "warmup_ratio", NULL, "lr.warmup_steps counts steps" },
+    { "lr_warmup_fraction", NULL, "lr.warmup_steps counts steps" },
+    { "lr_wsd_decay_iters", "lr.decay_steps", NULL },
+    { "lr_wsd_decay_iters", "decay_steps", NULL },
     { "cos", "cosine", NULL },
     { "linear_with_warmup", "linear", NULL },
     { "warmup_stable_decay", "wsd", NULL },
@@ -93,6 +98,20 @@ static const struct alias {
     { "max_norm", "clip_norm", NULL },
     { "max_grad_norm", "clip_norm", NULL },
     { "gradient_clipping", "clip_norm", NULL },
+    { "label_smoothing", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "label_smoothing_factor", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "freeze", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "frozen", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "ema", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "use_ema", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "dropout", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "attention_dropout", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "hidden_dropout", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "lora_rank", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "peft", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "muon", NULL, "it is not offered: piper-train-config(5), LEFT OUT" },
+    { "loss_scale", NULL, "bfloat16 needs none: master weights and gradients are float32" },
+    { "initial_loss_scale", NULL, "bfloat16 needs none: master weights and gradients are float32" },
     /* types */
     { "bf16", "bfloat16", NULL },
     { "bf16", "dtype", NULL },
@@ -128,6 +147,18 @@ static const struct alias {
     { "dir", "output", NULL },
     { "save", "output", NULL },
     { "resume_from_checkpoint", "resume", NULL },
+    { "load", NULL, "the same piper train -o RUNDIR resumes; weights of others come by piper checkpoint import" },
+    { "tokenizer_model", "tokenizer", NULL },
+    { "tokenizer_name_or_path", "tokenizer", NULL },
+    { "num_workers", NULL, "a thread reads the data of the next steps ahead; the log says how long training waited" },
+    { "log_interval", NULL, "metrics.csv has every step" },
+    { "logging_steps", NULL, "metrics.csv has every step" },
+    { "tensorboard_dir", "tensorboard", NULL },
+    { "profile_step_start", "trace_steps", NULL },
+    { "profile_freq", "trace_steps", NULL },
+    { "check_for_nan_in_loss_and_grad", NULL, "a NaN ends the run by itself: --on-nan, --check-numbers" },
+    { "moe_expert_capacity_factor", "capacity_factor", NULL },
+    { "moe_aux_loss_coeff", "router_aux_loss_coef", NULL },
     { "time_limit", "max-time", NULL },
     { "walltime", "max-time", NULL },
     { "exit_duration_in_mins", "max-time", NULL },
@@ -190,6 +221,7 @@ static const struct alias {
     { "gradient_checkpointing", NULL, "the directive recompute of the strategy does it" },
     { "activation_checkpoint", NULL, "the directive recompute of the strategy does it" },
     { "recompute_granularity", NULL, "the directive recompute of the strategy does it" },
+    { "activation_checkpointing", NULL, "the directive recompute of the strategy does it" },
     { "ddp", "replicate", NULL },
     { "fsdp", "replicate", NULL },
     { "hsdp", "replicate", NULL },
@@ -199,15 +231,40 @@ static const struct alias {
     { "pipeline_parallel_size", "pp", NULL },
     { "pipeline_model_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"pp\":...}" },
     { "pipeline_parallel_degree", NULL, "the strategy has it: {\"op\":\"layout\",\"pp\":...}" },
+    { "num_stages", "pp", NULL },
+    { "num_stages", NULL, "the strategy has it: {\"op\":\"layout\",\"pp\":...}" },
+    { "pipeline_model_parallel_layout", NULL, "\"annotate\" of model.json cuts stages by hand: piper-model(5)" },
+    { "decoder_first_pipeline_num_layers", NULL, "\"annotate\" of model.json cuts stages by hand: piper-model(5)" },
+    { "module_fqns_per_model_part", NULL, "\"annotate\" of model.json cuts stages by hand: piper-model(5)" },
     { "tensor_model_parallel_size", "tp", NULL },
     { "tensor_parallel_degree", "tp", NULL },
     { "tensor_parallel_size", "tp", NULL },
+    { "autotp_size", "tp", NULL },
     { "context_parallel_size", "cp", NULL },
     { "context_parallel_degree", "cp", NULL },
+    { "sequence_parallel_size", "cp", NULL },
     { "sequence_parallel", "tp", NULL },
+    { "cp_comm_type", "exchange", NULL },
     { "expert_model_parallel_size", "ep", NULL },
     { "expert_parallel_degree", "ep", NULL },
     { "expert_parallel_size", "ep", NULL },
+    { "ep_size", "ep", NULL },
+    { "tensor_model_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"tp\":...}" },
+    { "tensor_parallel_degree", NULL, "the strategy has it: {\"op\":\"layout\",\"tp\":...}" },
+    { "tensor_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"tp\":...}" },
+    { "autotp_size", NULL, "the strategy has it: {\"op\":\"layout\",\"tp\":...}" },
+    { "context_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"cp\":...}" },
+    { "context_parallel_degree", NULL, "the strategy has it: {\"op\":\"layout\",\"cp\":...}" },
+    { "sequence_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"cp\":...}" },
+    { "expert_model_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"ep\":...}" },
+    { "expert_parallel_degree", NULL, "the strategy has it: {\"op\":\"layout\",\"ep\":...}" },
+    { "expert_parallel_size", NULL, "the strategy has it: {\"op\":\"layout\",\"ep\":...}" },
+    { "ep_size", NULL, "the strategy has it: {\"op\":\"layout\",\"ep\":...}" },
+    { "sequence_parallel", NULL, "\"tp\" of layout includes it" },
+    { "cp_comm_type", NULL, "the strategy has it: {\"op\":\"layout\",\"exchange\":...}" },
+    { "overlap_grad_reduce", NULL, "layout puts reductions on a stream beside computation: \"reduce_stream\"" },
+    { "overlap_param_gather", NULL, "layout puts gathers on a stream beside computation: \"gather_stream\"" },
+    { "overlap_comm", NULL, "layout puts reductions on a stream beside computation: \"reduce_stream\"" },
     { "data_parallel_size", "dp", NULL },
     { "data_parallel_replicate_degree", "dp", NULL },
     { "data_parallel_shard_degree", "zero", NULL },
@@ -219,12 +276,25 @@ static const struct alias {
     { "num_distributed_optimizer_instances", "zero_group", NULL },
     { "zero_hpz_partition_size", NULL, "the strategy has it: \"zero_group\" of layout or of replicate" },
     { "mics_shard_size", NULL, "the strategy has it: \"zero_group\" of layout or of replicate" },
+    { "data_parallel_shard_degree", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
+    { "use_distributed_optimizer", "zero", NULL },
+    { "data_parallel_sharding_strategy", "zero", NULL },
+    { "use_megatron_fsdp", "zero", NULL },
+    { "use_distributed_optimizer", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
+    { "data_parallel_sharding_strategy", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
+    { "use_megatron_fsdp", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
+    { "num_distributed_optimizer_instances", NULL, "the strategy has it: \"zero_group\" of layout or of replicate" },
+    { "data_parallel_replicate_degree", NULL, "the strategy has it: \"zero_group\" of layout or of replicate" },
     { "zero_stage", "zero", NULL },
     { "zero_optimization", "zero", NULL },
     { "stage", "zero", NULL },
     { "zero_optimization", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
     { "zero_stage", NULL, "the strategy has it: \"zero\" of layout or of replicate" },
     { "num_layers_per_virtual_pipeline_stage", "chunks", NULL },
+    { "num_virtual_stages_per_pipeline_rank", "chunks", NULL },
+    { "num_layers_per_virtual_pipeline_stage", NULL, "the strategy has it: \"chunks\" of layout or of schedule" },
+    { "num_virtual_stages_per_pipeline_rank", NULL, "the strategy has it: \"chunks\" of layout or of schedule" },
+    { "pipeline_parallel_schedule", NULL, "the strategy has it: {\"op\":\"schedule\",\"kind\":...}" },
     { "virtual_pipeline_model_parallel_size", "chunks", NULL },
     { "virtual_stages", "chunks", NULL },
     { "pipeline_parallel_schedule", "kind", NULL },
@@ -232,6 +302,9 @@ static const struct alias {
     { "name", "kind", NULL },
     { "type", "kind", NULL },
     { "bucket_cap_mb", "bucket_size", NULL },
+    { "ddp_bucket_size", "bucket_size", NULL },
+    { "ddp_bucket_size", NULL, "the strategy has it: \"bucket_size\" of layout or of replicate, in MiB" },
+    { "reduce_bucket_size", NULL, "the strategy has it: \"bucket_size\" of layout or of replicate, in MiB" },
     { "reduce_bucket_size", "bucket_size", NULL },
     { "one_f_one_b", "1f1b", NULL },
     { "pipedream_flush", "1f1b", NULL },
@@ -363,6 +436,27 @@ const char *words_hint(const char *s, const char *const *words, char text[WORDS_
     else
         *text = '\0';
     return text;
+}
+
+bool words_here(const char *s, char text[WORDS_HINT])
+{
+    const struct alias *a = aliases, *said = NULL;
+    size_t n = 0;
+    s += strspn(s, "-");
+    for (const char *dot = strrchr(s, '.'); dot && !find_alias(s, aliases); dot = NULL)
+        s = dot + 1; /* of a section of settings */
+    *text = '\0';
+    for (; (a = find_alias(s, a)); a++) {
+        said = a->say && !said ? a : said;
+        char word[WORD_MAX + 3], below[WORD_MAX + 3];
+        snprintf(word, sizeof word, "\"%s\"", a->ours ? a->ours : "");
+        snprintf(below, sizeof below, ".%s\"", a->ours ? a->ours : "");
+        if (a->ours && !strstr(text, word) && !strstr(text, below) && n < WORDS_HINT)
+            n += (size_t)snprintf(text + n, WORDS_HINT - n, "%s%s", n ? " or " : "", word);
+    }
+    if (said)
+        snprintf(text, WORDS_HINT, "%s", said->say);
+    return *text;
 }
 
 const char *words_list(const char *const *words, char *text, size_t size)

@@ -5,6 +5,7 @@
 #ifndef PIPER_BASE_WORDS_H
 #define PIPER_BASE_WORDS_H
 
+#include <stdbool.h>
 #include <stddef.h>
 
 enum { WORDS_HINT = 256 };
@@ -15,6 +16,10 @@ const char *words_meant(const char *s, const char *const *words);
 
 /* The end of a message about s: `; did you mean "x"?`, or a sentence about where such a thing is set, or nothing. Returns text. */
 const char *words_hint(const char *s, const char *const *words, char text[WORDS_HINT]);
+
+/* What a word of another program is called here: a sentence about where it is set, else "x", or "x" or "y", with the quotation marks.
+ * Dashes before it and sections (training.steps) do not count. False: it is in no row of the table. */
+bool words_here(const char *s, char text[WORDS_HINT]);
 
 /* For messages: "a", "b" or "c", with the quotation marks; cut off with "..." where it is too long. Returns text. */
 const char *words_list(const char *const *words, char *text, size_t size);

@@ -20,6 +20,8 @@ static enum status read_optimizer(const struct js *root, struct train_config *c,
     TRY(js_opt(root, "optimizer", &o, e));
     if (!o.v)
         return ST_OK;
+    if (!json_is_object(o.v))
+        return js_expected(&o, e, "an object such as {\"kind\": \"%s\"}", names[OPT_ADAMW]);
     TRY(js_only(&o, keys, e));
     TRY(js_word_or(&o, "kind", names, OPT_ADAMW, &c->optimizer, e));
     c->weight_decay = optimizer_info[c->optimizer].weight_decay;

@@ -287,7 +287,7 @@ settings "an unknown setting" '\$: unknown key "stepz"; did you mean "steps"\?' 
 settings "a missing setting" '\$: missing key "seq_len"' '{"batch_size": 8, "steps": 1}'
 settings "an unknown optimizer" '\$\.optimizer\.kind: found "adam", expected "adamw" or "sgd"' \
     "{$sizes, \"optimizer\": {\"kind\": \"adam\"}}"
-settings "an optimizer that is text" '\$\.optimizer: found "adamw", expected an object' "{$sizes, \"optimizer\": \"adamw\"}"
+settings "an optimizer that is text" '\$\.optimizer: found "adamw", expected an object such as \{"kind": "adamw"\}' "{$sizes, \"optimizer\": \"adamw\"}"
 settings "betas out of range" '\$\.optimizer\.betas\[1\]: found 1\.5, expected a number from 0 to 1' \
     "{$sizes, \"optimizer\": {\"betas\": [0.9, 1.5]}}"
 settings "an unknown learning-rate schedule" '\$\.lr\.kind: found "cosin", expected .*"cosine"' "{$sizes, \"lr\": {\"kind\": \"cosin\"}}"
@@ -299,6 +299,7 @@ settings "evaluation without data" '\$\.eval_every: requires eval_data' "{$sizes
 settings "a switch that is text" '\$\.shuffle: found "yes", expected true or false' "{$sizes, \"shuffle\": \"yes\"}"
 settings "max_steps" '\$: unknown key "max_steps"; did you mean "steps"\?' "{$sizes, \"max_steps\": 3}"
 settings "a key of the optimizer" '\$: unknown key "weight_decay"; did you mean "optimizer\.weight_decay"\?' "{$sizes, \"weight_decay\": 0}"
+settings "what is left out" '\$: unknown key "label_smoothing"; it is not offered: piper-train-config\(5\), LEFT OUT' "{$sizes, \"label_smoothing\": 0.1}"
 settings "what the strategy says" '\$: unknown key "gradient_checkpointing"; the directive recompute' \
     "{$sizes, \"gradient_checkpointing\": true}"
 settings "bf16" '\$\.dtype: found "bf16", expected "float32" or "bfloat16"; did you mean "bfloat16"\?' "{$sizes, \"dtype\": \"bf16\"}"
@@ -332,6 +333,8 @@ bad "a text that is missing" 66 '^piper: missing: ' data text missing -o bad.h5
 : >empty
 bad "a text without bytes" 65 '^piper: empty: contains no text' data text empty -o bad.h5
 bad "tokens that are none" 65 '^piper: text: ' data import text -o bad.h5
+echo '{"text": "a"}' >lines.jsonl
+bad "JSONL as tokens" 65 '^piper: lines\.jsonl: is JSON or JSONL, expected token ids; piper data jsonl' data import lines.jsonl -o bad.h5
 # shellcheck disable=SC2086 # $b is words
 {
     bad "a folder that is missing" 74 '^piper: none/bad\.h5.*: cannot be created' $b -o none/bad.h5
@@ -374,6 +377,10 @@ verdict "a flipped byte in a job" "${missed:+not refused with 65 (byte:status):$
 
 bad "ls" 64 '^piper: checkpoint: unknown subcommand "ls"; did you mean "list"\?' checkpoint ls run
 bad "help for no command" 64 '^piper: unknown command "buld"; did you mean "build"\?' help buld
+bad "a word of Megatron as option" 64 '^piper: train: unknown option --tensor-model-parallel-size; here it is no option: the strategy has it: \{"op":"layout","tp":' \
+    train --tensor-model-parallel-size 2
+bad "a key of another program as option" 64 '^piper: train: unknown option --min-lr; here it is no option: "lr\.min"' train --min-lr 1e-5
+bad "help for a word that nobody has" 64 '^piper: unknown command "--xyzzy"' help --xyzzy
 bad "no command" 64 '^piper: missing command'
 bad "an unknown command" 64 '^piper: unknown command "trian"; did you mean "train"\?' trian
 bad "an unknown option" 64 '^piper: plan: unknown option --jsno; did you mean --json\?' plan one.h5 --jsno

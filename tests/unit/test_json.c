@@ -199,9 +199,23 @@ START_TEST(words_of_other_programs)
         { "batchsize", train, "; did you mean \"batch_size\"?" },
         { "xyzzy", train, "" },
     };
+    static const char *const here[][2] = {
+        { "--tensor-model-parallel-size", "the strategy has it: {\"op\":\"layout\",\"tp\":...}" },
+        { "optimizer.lr", "\"lr.peak\"" }, /* not "peak", too */
+        { "training.LEARNING_RATE", "\"lr\" or \"peak\"" },
+        { "bf16", "\"bfloat16\" or \"dtype\"" },
+        { "micro-batch-size", "batch_size counts all ranks; the directive schedule cuts it into \"microbatches\"" },
+        { "xyzzy", "" },
+        { "--", "" },
+        { "a.", "" },
+    };
     char text[WORDS_HINT];
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
         ck_assert_str_eq(words_hint(rows[i].typed, rows[i].words, text), rows[i].hint);
+    for (size_t i = 0; i < sizeof here / sizeof *here; i++) {
+        ck_assert(words_here(here[i][0], text) == (*here[i][1] != '\0'));
+        ck_assert_str_eq(text, here[i][1]);
+    }
     ck_assert_str_eq(words_list(lr, text, sizeof text), "\"kind\", \"peak\" or \"warmup_steps\"");
     ck_assert_str_eq(words_list(lr, text, 12), "\"kind\", ...");
 }
