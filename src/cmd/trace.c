@@ -98,6 +98,10 @@ static enum status show(const struct trace_options *o, const struct trace_view *
         TRY(write_svg(o, views, n, e));
     if (o->summary || (!o->perfetto && !o->otf2 && !o->svg))
         trace_summary(views, n, stdout);
+    if (o->perfetto && strcmp(o->perfetto, "-") != 0)
+        printf("%s: %llu events; open it at https://ui.perfetto.dev\n", o->perfetto, (unsigned long long)events);
+    if (o->svg && strcmp(o->svg, "-") != 0)
+        printf("%s: %s%s, drawn\n", o->svg, o->steps ? "steps " : "the last traced step", o->steps ? o->steps : "");
     if (dropped)
         fprintf(stderr, "piper: note: %llu events were dropped: the trace buffers were full\n",
                 (unsigned long long)dropped);
