@@ -250,6 +250,18 @@ deaf
 result 'waits that are left out are seen'
 unset FAKE_CUDA_DEAF
 
+# A profiler: the stand-in of NVTX writes the ranges of each rank to a file.
+rm -rf profiled ranges.*
+(NVTX_INJECTION64_PATH=$dir/ranges && export NVTX_INJECTION64_PATH && train 2 stages profiled --device cuda --cuda-graph off)
+"$piper" trace profiled --perfetto - 2>>out | tr '{' '\n' | sed -n 's/.*"cat":"com[a-z]*","name":"\([^"]*\)".*/\1/p' | sort -u >traced
+cat ranges.* | sed -n 's/^push //p' | sort -u >named
+comm -23 traced named >>out && [ -z "$(comm -23 traced named)" ] && [ "$(wc -l <traced)" -gt 20 ] && grep -q '^BW .* mb1$' named && grep -q '^send F .* mb0$' named
+result 'a range around each instruction, named as in the trace: pass, part of the model, microbatch'
+ls ranges.* >>out && [ "$(ls ranges.* | wc -l)" -eq 2 ] && for file in ranges.*; do
+    awk '/^push/ && open++ { exit bad = 1 } /^pop/ && open-- != 1 { exit bad = 1 } END { exit bad || open || NR < 100 }' "$file" || { echo "$file" >>out; false; break; }
+done
+result 'its end comes before the next'
+
 # --comm nccl where it cannot be: a sentence, once, and exit code 71
 sh "$src/tests/run-mpi" -x 71 "$piper" 2 train two.h5 -o none --device cpu --comm nccl >out 2>&1 &&
     [ "$(grep -c 'requires device memory' out)" -eq 1 ]

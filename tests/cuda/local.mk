@@ -3,6 +3,7 @@ check_LTLIBRARIES += tests/cuda/piper_fake.la
 CUDA_FAKE_SOURCES = \
 	src/cuda/device.c \
 	tests/cuda/cuda_runtime_api.h \
+	tests/cuda/nvtx3/nvToolsExt.h \
 	tests/cuda/fake/fake.h \
 	tests/cuda/fake/graph.c \
 	tests/cuda/fake/kernels.c \
