@@ -56,6 +56,7 @@ struct builder {
     struct sched *s;
     struct ir_dag *d;
     uint8_t *has_grad;
+    uint8_t *users;      /* by parameter: sub-chunks that have it, 2: several */
     uint32_t *f, *b, *w; /* [mb * subs + sub]: nodes of F, of B or BI, of BW (IR_NONE) */
     bool eval;
 };
@@ -73,23 +74,28 @@ static uint32_t run_node(struct builder *b, uint32_t sub, uint32_t mb, enum ir_p
                                                .cost = cost[pass] });
 }
 
-/* Does B of this sub-chunk run as BI and then BW, so that something travels under each? */
-static bool overlaps(const struct builder *b, const struct ir_sub *sub)
+/* Does B of this sub-chunk run as BI and then BW, so that something travels under each? In a group that overlaps every B does that has
+ * both halves; but for parameters that several sub-chunks have, whose gradients are added up in the order of the backward. */
+static bool overlaps(const struct builder *b, const struct ir_sub *sub, uint32_t mb)
 {
     const struct sched *s = b->s;
     const uint32_t directive = s->sides ? s->sides[s->chunks.ops.at[sub->first_op]].directive : IR_NONE;
-    bool sums = false, weights = false;
-    if (directive == IR_NONE || s->directives.at[directive].stream == 0)
+    const bool paired = !s->uncut && s->overlapped[sub->chunk * s->microbatches + mb];
+    bool gives = false, sums = false, weights = false, tied = false;
+    if (!paired && (directive == IR_NONE || s->directives.at[directive].stream == 0))
         return false;
     for (uint32_t k = 0; k < sub->n_in; k++) {
         const uint32_t t = s->chunks.tensors.at[sub->first_in + k];
+        gives = gives || b->has_grad[t];
         sums = sums || (b->has_grad[t] && side_layout(s, sub, t) == IR_LAYOUT_WHOLE);
     }
+    for (uint32_t k = 0; k < sub->n_param; k++)
+        tied = tied || b->users[s->chunks.params.at[sub->first_param + k]] > 1;
     for (uint32_t k = 0; k < sub->n_ops; k++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + k]];
         weights = weights || (ir_op_runs((enum ir_op)op->op, &op->attrs, IR_PASS_BW) && ir_op_trains(s->g, op));
     }
-    return sums && weights;
+    return weights && (sums || (paired && gives && !tied));
 }
 
 /* The LOAD of a graph input on a device set: one per (input, microbatch, set, layout). */
@@ -152,8 +158,9 @@ static void backward_edges(struct builder *b, uint32_t mb)
         ir_dag_edge(b->d, b->f[at], b->b[at], IR_EDGE_AFTER, 0);
         if (b->w[at] != IR_NONE)
             ir_dag_edge(b->d, b->b[at], b->w[at], IR_EDGE_AFTER, 0);
-        const bool pair = s->backward_split[sub->chunk * s->microbatches + mb];
-        if (b->w[at] != IR_NONE && !pair && i > s->chunks.chunks.at[sub->chunk].first_sub)
+        const uint32_t cell = sub->chunk * s->microbatches + mb;
+        if (b->w[at] != IR_NONE && !s->backward_split[cell] && !s->overlapped[cell] &&
+            i > s->chunks.chunks.at[sub->chunk].first_sub)
             ir_dag_edge(b->d, b->w[at], b->b[at - 1], IR_EDGE_AFTER, 0); /* nothing of it waits for later */
         for (uint32_t k = 0; k < sub->n_in; k++) {
             uint32_t t = s->chunks.tensors.at[sub->first_in + k], p = s->g->tensors.at[t].producer;
@@ -173,7 +180,7 @@ static void build_microbatch(struct builder *b, uint32_t mb)
         const struct ir_chunk *chunk = &s->chunks.chunks.at[c];
         const bool split = s->backward_split[c * s->microbatches + mb];
         for (uint32_t k = chunk->first_sub + chunk->n_subs; k-- > chunk->first_sub;) {
-            const bool pair = split || overlaps(b, &s->chunks.subs.at[k]);
+            const bool pair = split || overlaps(b, &s->chunks.subs.at[k], mb);
             b->b[mb * subs + k] = run_node(b, k, mb, pair ? IR_PASS_BI : IR_PASS_B);
             b->w[mb * subs + k] = pair ? 0 : IR_NONE; /* numbered behind all of these */
         }
@@ -193,6 +200,9 @@ static void build_list(struct sched *s, struct list_plan *list)
     b.f = mem_alloc(n * sizeof(uint32_t));
     b.b = mem_alloc(n * sizeof(uint32_t));
     b.w = mem_alloc(n * sizeof(uint32_t));
+    b.users = mem_alloc(s->g->params.n + 1);
+    for (uint32_t k = 0; k < s->chunks.params.n; k++)
+        b.users[s->chunks.params.at[k]] += b.users[s->chunks.params.at[k]] < 2;
     ir_dag_init(b.d);
     for (uint32_t mb = 0; mb < s->microbatches; mb++)
         build_microbatch(&b, mb);
@@ -200,6 +210,7 @@ static void build_list(struct sched *s, struct list_plan *list)
     mem_free(b.b);
     mem_free(b.w);
     mem_free(b.has_grad);
+    mem_free(b.users);
 }
 
 enum status pass_build(struct sched *s, struct err *e)

@@ -1,6 +1,7 @@
 /* The compiler as a straight line. */
 #include "sched/passes.h"
 
+#include <math.h>
 #include <stdio.h>
 
 #include "base/clock.h"
@@ -18,9 +19,19 @@ static const struct pass passes[] = { SCHED_PASSES(PASS) };
 
 static void init(struct sched *s, const struct sched_input *in)
 {
-    *s = (struct sched){ .in = in, .g = in->graph, .mb_name = "MB" };
+    *s = (struct sched){ .in = in, .g = in->graph, .mb_name = "MB", .waiting = UINT32_MAX };
     arena_init(&s->arena);
     stream_number(s, "default_stream");
+}
+
+static void release_lists(struct sched *s)
+{
+    ir_dag_release(&s->train.dag);
+    ir_dag_release(&s->eval.dag);
+    mem_free(s->train.group);
+    mem_free(s->train.order);
+    mem_free(s->eval.order);
+    s->train = s->eval = (struct list_plan){ 0 };
 }
 
 static void release(struct sched *s)
@@ -43,10 +54,7 @@ static void release(struct sched *s)
     vec_free(&s->bucket_params);
     vec_free(&s->bucket_classes);
     ir_chunks_release(&s->chunks);
-    ir_dag_release(&s->train.dag);
-    ir_dag_release(&s->eval.dag);
-    mem_free(s->train.order);
-    mem_free(s->eval.order);
+    release_lists(s);
     arena_release(&s->arena);
 }
 
@@ -70,18 +78,27 @@ static enum status check_target(const struct sched *s, struct err *e)
     return ST_OK;
 }
 
-static enum status run_passes(struct sched *s, struct err *e)
+/* Those that precede the DAG, or those that make it. */
+static enum status run_passes(struct sched *s, bool dag, struct err *e)
 {
-    TRY(check_target(s, e));
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
+        if (passes[i].dumps != dag)
+            continue;
         TRY(passes[i].run(s, e));
-        ASSERT(!passes[i].dumps || (ir_dag_sound(&s->train.dag) && (!s->in->eval || ir_dag_sound(&s->eval.dag))));
-        if (s->in->dump && passes[i].dumps) {
+        ASSERT(!dag || (ir_dag_sound(&s->train.dag) && (!s->in->eval || ir_dag_sound(&s->eval.dag))));
+        if (s->in->dump && dag) {
             fprintf(s->in->dump, "after %s:\n", passes[i].name);
             ir_dag_print(&s->train.dag, &s->chunks, s->g, s->in->dump);
         }
     }
     return ST_OK;
+}
+
+static enum status run_all_passes(struct sched *s, struct err *e)
+{
+    TRY(check_target(s, e));
+    TRY(run_passes(s, false, e));
+    return run_passes(s, true, e);
 }
 
 static enum status verify(const struct sched *s, struct sched_output *out, struct err *e)
@@ -99,6 +116,88 @@ static enum status verify(const struct sched *s, struct sched_output *out, struc
     return st;
 }
 
+/* ---- what fits -------------------------------------------------------------------------------------------------------- */
+
+/* How B runs in groups that overlap, the fastest first: as BI and BW, of which any number may wait on a class, or none while it could run; whole. */
+struct variant {
+    bool uncut;
+    uint32_t waiting;
+};
+static const struct variant variants[] = { { false, UINT32_MAX }, { false, 0 }, { true, 0 } };
+enum { VARIANTS = sizeof variants / sizeof *variants, WHOLE = VARIANTS - 1 };
+
+/* Nothing stays of another variant but its output. */
+static enum status lower_variant(struct sched *s, uint32_t v, struct sched_output *out, struct err *e)
+{
+    release_lists(s);
+    s->uncut = variants[v].uncut;
+    s->waiting = variants[v].waiting;
+    TRY(run_passes(s, true, e));
+    return pass_lower(s, out, e);
+}
+
+/* What a rank allocates, at most. */
+static uint64_t peak_of(const struct sched_output *out)
+{
+    uint64_t peak = 0;
+    for (uint32_t c = 0; c < out->n_classes; c++) {
+        const uint64_t bytes = ((const struct plan_header *)out->classes[c].blob)->total_bytes;
+        peak = bytes > peak ? bytes : peak;
+    }
+    return peak;
+}
+
+static enum status refuse_peak(const struct sched *s, uint64_t least, struct err *e)
+{
+    return js_wrong(
+        &s->peak_js, e,
+        "found %.15g GiB, but a rank takes at least %.2f GiB in this order; allow that much, or use fewer microbatches "
+        "in flight, recompute, or more ranks",
+        (double)s->peak / GIB, ceil((double)least / GIB * 100) / 100);
+}
+
+/* The first variant that keeps within the peak: the one given, else what it takes when B is whole, so that what fits that way
+ * fits this way too. What a plan takes is known when its buffers have places: each variant is lowered. */
+static enum status lower_within_peak(struct sched *s, struct sched_output *out, struct err *e)
+{
+    struct sched_output whole = { 0 };
+    TRY(lower_variant(s, WHOLE, &whole, e));
+    uint64_t least = peak_of(&whole), peak = s->peak ? s->peak : least, takes;
+    for (uint32_t v = 0; v < WHOLE && s->overlaps; v++) {
+        const enum status st = lower_variant(s, v, out, e);
+        takes = st == ST_OK ? peak_of(out) : 0;
+        if (takes <= peak) {
+            sched_output_release(&whole);
+            return st;
+        }
+        sched_output_release(out);
+        least = takes < least ? takes : least;
+    }
+    *out = whole;
+    s->uncut = true; /* of what --dump prints */
+    return peak_of(out) <= peak ? ST_OK : refuse_peak(s, least, e);
+}
+
+/* ---- the whole --------------------------------------------------------------------------------------------------------- */
+
+static enum status lower(struct sched *s, struct sched_output *out, struct err *e)
+{
+    const struct sched_input *in = s->in;
+    struct sched_input quiet = *in;
+    TRY(check_target(s, e));
+    TRY(run_passes(s, false, e));
+    if (!s->overlaps && !s->peak)
+        return lower_variant(s, WHOLE, out, e);
+    quiet.dump = NULL;
+    s->in = &quiet;
+    enum status st = lower_within_peak(s, out, e);
+    s->in = in;
+    if (st != ST_OK || !in->dump)
+        return st;
+    release_lists(s);
+    return run_passes(s, true, e);
+}
+
 enum status sched_compile(const struct sched_input *in, struct sched_output *out, struct err *e)
 {
     struct sched s;
@@ -106,9 +205,7 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     *out = (struct sched_output){ 0 };
     mem_hold(true);
     init(&s, in);
-    enum status st = run_passes(&s, e);
-    if (st == ST_OK)
-        st = pass_lower(&s, out, e);
+    enum status st = lower(&s, out, e);
     out->compile_seconds = clock_now() - start;
     if (st == ST_OK) {
         start = clock_now();
@@ -135,8 +232,12 @@ void sched_output_release(struct sched_output *out)
 static void rows_to_json(struct sched *s)
 {
     for (uint32_t i = 0, row = 0; row < s->rows.n; i++)
-        if (json_is_null(json_array_get(s->primitives, i)))
-            json_array_set_new(s->primitives, i, schedule_row_json(&s->rows.at[row++], s->stages));
+        if (json_is_null(json_array_get(s->primitives, i))) {
+            json_t *order = schedule_row_json(&s->rows.at[row++], s->stages);
+            if (s->peak)
+                json_object_set_new(order, "peak", json_real((double)s->peak / GIB));
+            json_array_set_new(s->primitives, i, order);
+        }
 }
 
 enum status sched_expand(const struct sched_input *in, json_t **primitives, uint32_t *ranks, struct err *e)
@@ -162,7 +263,7 @@ enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e)
 {
     struct sched s;
     init(&s, in);
-    enum status st = run_passes(&s, e);
+    enum status st = run_all_passes(&s, e);
     if (st == ST_OK)
         ir_dag_dot(&s.train.dag, &s.chunks, s.g, to);
     release(&s);
@@ -173,7 +274,7 @@ enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e)
 {
     struct sched s;
     init(&s, in);
-    enum status st = run_passes(&s, e);
+    enum status st = run_all_passes(&s, e);
     if (st == ST_OK)
         st = csv_write(&s, to, e);
     release(&s);

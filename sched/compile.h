@@ -58,6 +58,8 @@ struct list_plan { /* one list of instructions: "train" or "eval" */
     const char *name;
     bool eval;
     struct ir_dag dag;
+    uint32_t *
+        group; /* by node of pass_order's DAG: number of the group that overlaps that a run is in, 0: none; NULL: none is */
     uint32_t *order; /* global order of all nodes: every class dispatches a projection of it */
 };
 
@@ -83,6 +85,8 @@ struct op_side {
     uint8_t in[IR_MAX_IN], out[IR_MAX_OUT]; /* enum ir_layout */
     uint32_t directive;                     /* of its region; IR_NONE: it is in none */
 };
+
+static const double GIB = 1024.0 * 1024 * 1024;
 
 struct sched {
     const struct sched_input *in;
@@ -117,11 +121,12 @@ struct sched {
     } streams; /* number 0 is default_stream */
     struct ir_chunks chunks;
     uint8_t *backward_split; /* [chunk * microbatches + mb]: 1 where B is the pair BI, BW */
-    uint16_t *set_of;        /* [chunk * microbatches + mb] */
-    uint16_t *stream_of;     /* [chunk]: stream of place, for sends and tied sums */
-    uint32_t *replicate_of;  /* [chunk]: index in directives, IR_NONE */
-    uint8_t *recompute;      /* [chunk]: 1 where the backward computes its forward again */
-    uint32_t *shard_of;      /* [chunk]: index in directives of the experts' shard, IR_NONE */
+    uint8_t *overlapped; /* the same: 1 where B stands in a group that overlaps: its BW may fill what BI leaves open */
+    uint16_t *set_of;    /* [chunk * microbatches + mb] */
+    uint16_t *stream_of; /* [chunk]: stream of place, for sends and tied sums */
+    uint32_t *replicate_of; /* [chunk]: index in directives, IR_NONE */
+    uint8_t *recompute;     /* [chunk]: 1 where the backward computes its forward again */
+    uint32_t *shard_of;     /* [chunk]: index in directives of the experts' shard, IR_NONE */
     struct ratio
         *row_factor; /* [chunk]: rows that a device of sharded experts receives, at most, by those that it sends */
     struct share share;
@@ -139,6 +144,11 @@ struct sched {
     } bucket_params, bucket_classes;
     uint32_t *bucket_of;    /* by parameter */
     struct param_cut *cuts; /* by parameter */
+    bool overlaps;          /* some group does */
+    uint64_t peak;          /* bytes that a rank may allocate, as the strategy says; 0: it does not */
+    struct js peak_js;      /* where */
+    bool uncut;             /* B stays whole in groups that overlap */
+    uint32_t waiting;       /* BW of these groups that may wait on a class at once */
     struct list_plan train, eval;
 };
 

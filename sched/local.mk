@@ -2,7 +2,7 @@ noinst_LTLIBRARIES += libpiper_sched.la
 libpiper_sched_la_SOURCES = \
 	sched/buckets.c sched/build.c sched/compile.c sched/compile.h sched/devices.c sched/devices.h \
 	sched/directive.c sched/directive.h sched/filter.c sched/filter.h sched/fit.c sched/gather.c sched/move.c \
-	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c sched/side.c sched/side.h \
+	sched/passes.h sched/reduce.c sched/sched.h sched/schedule.h sched/sequence.c sched/side.c sched/side.h sched/weights.c sched/weights.h \
 	sched/directives/counts.c sched/directives/csv.c sched/directives/csv.h sched/directives/csv_write.c sched/directives/layout.c \
 	sched/directives/order.c sched/directives/place.c sched/directives/recompute.c \
 	sched/directives/fuse_collectives.c sched/directives/reference.c sched/directives/reference.h sched/directives/region.c sched/directives/ring_exchange.c sched/directives/shard_tensor.c sched/directives/replicate.c sched/directives/rows.c sched/directives/schedule.c sched/directives/shard.c sched/directives/split.c \
@@ -15,7 +15,7 @@ libpiper_sched_la_SOURCES = \
 	sched/lower/tape.c \
 	sched/lower/values.c \
 	sched/cost/comm.c sched/cost/cost.c sched/cost/cost.h sched/cost/simulate.c sched/cost/simulate.h \
-	sched/cost/simulate_report.c sched/cost/timeline.c sched/cost/timeline.h sched/cost/timeline_units.c \
+	sched/cost/simulate_report.c sched/cost/simulate_steady.c sched/cost/timeline.c sched/cost/timeline.h sched/cost/timeline_units.c \
 	sched/check/bind.c sched/check/check.c sched/check/check.h sched/check/cover.c sched/check/execute.c sched/check/gradients.c sched/check/heads.c sched/check/layouts.c sched/check/match.c \
 	sched/check/memory.c sched/check/names.c sched/check/params.c sched/check/pieces.c sched/check/places.c sched/check/programs.c sched/check/replicas.c sched/check/ring.c sched/check/run.c sched/check/shapes.c \
 	sched/check/spans.c sched/check/steps.c sched/check/values.c sched/check/values.h

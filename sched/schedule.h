@@ -39,6 +39,8 @@ extern const struct schedule_kind *const sched_schedule_kinds[]; /* NULL-termina
 /* The order directive of a row: into d, whose js is set; and as JSON, a new reference. */
 enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t stages, struct directive *d,
                            struct err *e);
+/* "peak" of an order or a schedule: into s->peak. */
+enum status order_peak(struct sched *s, const struct js *js, struct err *e);
 json_t *schedule_row_json(const struct cells *cells, uint32_t stages);
 
 #endif

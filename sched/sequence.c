@@ -1,23 +1,31 @@
-/* One global order of all nodes of a list, from a simulation with unit costs.
+/* One global order of all nodes of a list, from a simulation of the step.
  *
  * Compute nodes of a class run one at a time; communication stands at the moment when its value is produced. It takes no time,
- * but for an all-to-all on a stream of its own, which takes as long as a sub-chunk's forward: so a class that has other work
- * goes on with it. That is the policy of interleaving inside an order group of several filters (and wherever the user left a
- * choice): list scheduling with that latency puts the compute of one filter under the all-to-all of the other, turn by turn,
- * which is what overlapped pairs of forward and backward are for (DeepSeek-V3, section 3.2.1). Every class dispatches the
- * projection of this one order, every stream and every communicator too: so the communication that comes first among those not
- * done is the head of its stream on all its members, and nothing can deadlock, whatever the assignment of streams. Where the
- * user's order leaves a choice, backwards go before forwards (they free memory), forwards before BW (which only fills), the
- * lower microbatch first. What ends the step (norm, updates) comes after all passes, in the order in which it became ready:
+ * but for what crosses a border of a region on a stream of its own. Every class dispatches the projection of this one order, every
+ * stream and every communicator too: so the communication that comes first among those not done is the head of its stream on all its
+ * members, and nothing can deadlock, whatever the assignment of streams.
+ *
+ * Where no group of several filters overlaps with communication, times are units: a border takes as long as a sub-chunk's
+ * forward. Where the user's order leaves a choice, backwards go before forwards (they free memory), forwards before BW (which only
+ * fills), the lower microbatch first. What ends the step (norm, updates) comes after all passes, in the order in which it became ready:
  * before that it would hold the compute stream until its reduction is done.
+ *
+ * Where one does, times are weights (sched/weights.h), what crosses borders on one stream of a class travels one after the other, and inside
+ * such a group (on the devices and on the streams) what has the longest path to the end of the group goes first: list scheduling, which puts the computation of one
+ * filter under the communication of the other, and fills what is left open with BW (DeepSeek-V3, section 3.2.1). No more than s->waiting BW of a class wait:
+ * what they read is alive until they run.
  *
  * Needs: the final DAG, acyclic. Gives: list.order. */
 
 #include "sched/passes.h"
+#include "sched/weights.h"
 
 struct event {
     double t;
     uint32_t node;
+};
+struct ready {
+    VEC(uint32_t);
 };
 struct simulation {
     const struct sched *s;
@@ -27,12 +35,15 @@ struct simulation {
     uint8_t *placed;      /* by node: LOADs are placed with their first reader */
     struct event *events; /* binary heap by (t, node) */
     uint32_t n_events;
-    struct ready {
-        VEC(uint32_t); /* binary heap by priority */
-    } * ready;         /* by class */
-    uint8_t *busy;     /* by class */
-    struct ready now;  /* nodes without duration, to be placed at this moment: binary heap by number */
-    struct ready late; /* nodes that end the step, first in, first out */
+    struct weights w;     /* none: units */
+    struct ready *ready;  /* by class: binary heap by priority */
+    struct ready *fill;   /* by class: BW of groups that overlap, the same */
+    uint8_t *busy;        /* by class */
+    struct ready *queues; /* by class and stream: borders that take turns, the same */
+    uint8_t *travels;     /* by class and stream: one of them is under way */
+    struct ready asked;   /* queues where one may begin */
+    struct ready now;     /* nodes without duration, to be placed at this moment: binary heap by number */
+    struct ready late;    /* nodes that end the step, first in, first out */
     uint32_t late_done;
 };
 
@@ -83,29 +94,35 @@ static struct event pop_event(struct simulation *sim)
     return top;
 }
 
-static uint64_t key_of(const struct simulation *sim, bool by_priority, uint32_t node)
+enum by { BY_NUMBER, BY_PRIORITY };
+
+/* Does a node come before another one? By priority: what is on the longer path first. */
+static bool before(const struct simulation *sim, enum by by, uint32_t a, uint32_t b)
 {
-    return by_priority ? priority(sim->s, &sim->d->nodes.at[node], node) : node;
+    const struct ir_node *nodes = sim->d->nodes.at;
+    if (by == BY_NUMBER)
+        return a < b;
+    if (sim->w.path && sim->w.path[a] != sim->w.path[b])
+        return sim->w.path[a] > sim->w.path[b];
+    return priority(sim->s, &nodes[a], a) < priority(sim->s, &nodes[b], b);
 }
 
-static void push_ready(struct simulation *sim, struct ready *h, bool by_priority, uint32_t node)
+static void push_ready(struct simulation *sim, struct ready *h, enum by by, uint32_t node)
 {
     vec_add(h, node);
     uint32_t i = h->n - 1;
-    uint64_t k = key_of(sim, by_priority, node);
-    for (; i && key_of(sim, by_priority, h->at[(i - 1) / 2]) > k; i = (i - 1) / 2)
+    for (; i && before(sim, by, node, h->at[(i - 1) / 2]); i = (i - 1) / 2)
         h->at[i] = h->at[(i - 1) / 2];
     h->at[i] = node;
 }
 
-static uint32_t pop_ready(struct simulation *sim, struct ready *h, bool by_priority)
+static uint32_t pop_ready(struct simulation *sim, struct ready *h, enum by by)
 {
     uint32_t top = h->at[0], node = h->at[--h->n], i = 0;
-    uint64_t k = key_of(sim, by_priority, node);
     for (uint32_t c; (c = 2 * i + 1) < h->n; i = c) {
-        if (c + 1 < h->n && key_of(sim, by_priority, h->at[c + 1]) < key_of(sim, by_priority, h->at[c]))
+        if (c + 1 < h->n && before(sim, by, h->at[c + 1], h->at[c]))
             c++;
-        if (key_of(sim, by_priority, h->at[c]) >= k)
+        if (!before(sim, by, h->at[c], node))
             break;
         h->at[i] = h->at[c];
     }
@@ -128,15 +145,38 @@ static void place(struct simulation *sim, uint32_t node)
     sim->order[sim->done++] = node;
 }
 
+static uint32_t class_of(const struct simulation *sim, uint32_t node)
+{
+    return sim->s->sets.at[sim->d->nodes.at[node].set].class_id;
+}
+
+/* The queue of what travels, one at a time; IR_NONE: it need not wait for another. */
+static uint32_t queue_of(const struct simulation *sim, uint32_t node)
+{
+    const struct ir_node *n = &sim->d->nodes.at[node];
+    const bool queues = sim->w.takes && n->kind == IR_NODE_BORDER && n->cost > 0;
+    return queues ? class_of(sim, node) * sim->s->streams.n + n->stream : IR_NONE;
+}
+
+static double time_of(const struct simulation *sim, uint32_t node)
+{
+    return sim->w.takes ? (double)sim->w.takes[node] : (double)sim->d->nodes.at[node].cost;
+}
+
 static void become_ready(struct simulation *sim, uint32_t node)
 {
     const struct ir_node *n = &sim->d->nodes.at[node];
-    if (is_compute(n))
-        push_ready(sim, &sim->ready[sim->s->sets.at[n->set].class_id], true, node);
-    else if (ends_step(n))
+    if (is_compute(n)) {
+        const bool fills = n->pass == IR_PASS_BW && sim->w.path && sim->w.path[node];
+        push_ready(sim, &(fills ? sim->fill : sim->ready)[class_of(sim, node)], BY_PRIORITY, node);
+    } else if (queue_of(sim, node) != IR_NONE) {
+        push_ready(sim, &sim->queues[queue_of(sim, node)], BY_PRIORITY, node);
+        vec_add(&sim->asked, queue_of(sim, node));
+    } else if (ends_step(n)) {
         vec_add(&sim->late, node);
-    else
-        push_ready(sim, &sim->now, false, node);
+    } else {
+        push_ready(sim, &sim->now, BY_NUMBER, node);
+    }
 }
 
 static void complete(struct simulation *sim, uint32_t node)
@@ -148,15 +188,52 @@ static void complete(struct simulation *sim, uint32_t node)
     }
 }
 
+/* What a class runs next; IR_NONE: nothing is ready. */
+static uint32_t next_run(struct simulation *sim, uint32_t class_id)
+{
+    struct ready *ready = &sim->ready[class_id], *fill = &sim->fill[class_id];
+    if (!ready->n && !fill->n)
+        return IR_NONE;
+    const bool fills = fill->n &&
+                       (!ready->n || fill->n > sim->s->waiting || before(sim, BY_PRIORITY, fill->at[0], ready->at[0]));
+    return pop_ready(sim, fills ? fill : ready, BY_PRIORITY);
+}
+
+static void begin(struct simulation *sim, uint32_t node, double t)
+{
+    place(sim, node);
+    push_event(sim, t + time_of(sim, node), node);
+}
+
 static void start_idle(struct simulation *sim, double t)
 {
-    for (uint32_t c = 0; c < sim->s->classes.n; c++)
-        if (!sim->busy[c] && sim->ready[c].n) {
-            uint32_t node = pop_ready(sim, &sim->ready[c], true);
-            sim->busy[c] = 1;
-            place(sim, node);
-            push_event(sim, t + (double)sim->d->nodes.at[node].cost, node);
-        }
+    for (uint32_t c = 0; c < sim->s->classes.n; c++) {
+        const uint32_t node = sim->busy[c] ? IR_NONE : next_run(sim, c);
+        if (node == IR_NONE)
+            continue;
+        sim->busy[c] = 1;
+        begin(sim, node, t);
+    }
+    for (uint32_t k = 0; k < sim->asked.n; k++) {
+        const uint32_t q = sim->asked.at[k];
+        if (sim->travels[q] || !sim->queues[q].n)
+            continue;
+        sim->travels[q] = 1;
+        begin(sim, pop_ready(sim, &sim->queues[q], BY_PRIORITY), t);
+    }
+    sim->asked.n = 0;
+}
+
+static void finish(struct simulation *sim, uint32_t node)
+{
+    const uint32_t queue = queue_of(sim, node);
+    if (is_compute(&sim->d->nodes.at[node]))
+        sim->busy[class_of(sim, node)] = 0;
+    if (queue != IR_NONE) {
+        sim->travels[queue] = 0;
+        vec_add(&sim->asked, queue);
+    }
+    complete(sim, node);
 }
 
 static void simulate(struct simulation *sim)
@@ -172,12 +249,13 @@ static void simulate(struct simulation *sim)
             become_ready(sim, i);
     for (double t = 0;;) {
         while (sim->now.n) {
-            uint32_t node = pop_ready(sim, &sim->now, false);
-            place(sim, node);
-            if (d->nodes.at[node].cost > 0)
-                push_event(sim, t + (double)d->nodes.at[node].cost, node);
-            else
+            uint32_t node = pop_ready(sim, &sim->now, BY_NUMBER);
+            if (time_of(sim, node) > 0) {
+                begin(sim, node, t);
+            } else {
+                place(sim, node);
                 complete(sim, node);
+            }
         }
         start_idle(sim, t);
         if (!sim->n_events) {
@@ -191,17 +269,22 @@ static void simulate(struct simulation *sim)
         t = sim->events[0].t;
         while (sim->n_events && sim->events[0].t == t) {
             uint32_t node = pop_event(sim).node;
-            if (is_compute(&d->nodes.at[node]))
-                sim->busy[sim->s->sets.at[d->nodes.at[node].set].class_id] = 0;
-            complete(sim, node);
+            finish(sim, node);
         }
     }
+}
+
+static void free_heaps(struct ready *heaps, uint32_t n)
+{
+    for (uint32_t i = 0; i < n; i++)
+        vec_free(&heaps[i]);
+    mem_free(heaps);
 }
 
 static enum status sequence_list(const struct sched *s, struct list_plan *list, struct err *e)
 {
     struct ir_dag *d = &list->dag;
-    uint32_t n = d->nodes.n;
+    const uint32_t n = d->nodes.n, n_queues = list->group ? s->classes.n * s->streams.n : 0;
     ir_dag_link(d);
     struct simulation sim = { .s = s, .d = d };
     sim.order = list->order = mem_alloc((n + 1) * sizeof(uint32_t));
@@ -209,17 +292,25 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     sim.placed = mem_alloc(n + 1);
     sim.events = mem_alloc((n + 1) * sizeof *sim.events);
     sim.ready = mem_alloc(s->classes.n * sizeof *sim.ready);
+    sim.fill = mem_alloc(s->classes.n * sizeof *sim.fill);
     sim.busy = mem_alloc(s->classes.n);
+    sim.queues = mem_alloc((n_queues + 1) * sizeof *sim.queues);
+    sim.travels = mem_alloc(n_queues + 1);
+    if (list->group)
+        weights_find(s, list, &sim.w);
     simulate(&sim);
-    for (uint32_t c = 0; c < s->classes.n; c++)
-        vec_free(&sim.ready[c]);
+    free_heaps(sim.ready, s->classes.n);
+    free_heaps(sim.fill, s->classes.n);
+    free_heaps(sim.queues, n_queues);
+    vec_free(&sim.asked);
     vec_free(&sim.now);
     vec_free(&sim.late);
+    weights_release(&sim.w);
     mem_free(sim.missing);
     mem_free(sim.placed);
     mem_free(sim.events);
-    mem_free(sim.ready);
     mem_free(sim.busy);
+    mem_free(sim.travels);
     if (sim.done != n)
         return err_set(e, ST_BUG, s->in->strategy_name, "only %u of %u nodes of the training DAG could be ordered",
                        sim.done, n);

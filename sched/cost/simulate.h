@@ -45,9 +45,16 @@ void simulate_run(const struct simulate_input *in, const struct simulate_change 
  * (several at once: the first in the order of the kinds below); what remains is idle. */
 struct simulate_class {
     double compute, idle;
-    double exposed[SIMULATE_KINDS]; /* [SIMULATE_COMPUTE]: 0 */
-    double total[SIMULATE_KINDS];   /* time with such a transfer under way */
+    double exposed[SIMULATE_KINDS];                                      /* [SIMULATE_COMPUTE]: 0 */
+    double total[SIMULATE_KINDS];                                        /* time with such a transfer under way */
+    double steady_exposed[SIMULATE_KINDS], steady_total[SIMULATE_KINDS]; /* the same in steady state */
 };
+/* Steady state: a forward and a backward take turns on the class. Apart from each other, by time. Owned by the caller. */
+struct simulate_windows {
+    VEC(struct timeline_span);
+};
+void simulate_steady(const struct simulate_input *in, const struct timeline *t, uint32_t cls,
+                     struct simulate_windows *out);
 void simulate_account(const struct simulate_input *in, const struct timeline *t, struct simulate_class *classes);
 /* The same over all ranks, as a mean per rank. */
 struct simulate_class simulate_mean(const struct simulate_input *in, const struct simulate_class *classes);

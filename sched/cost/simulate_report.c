@@ -17,7 +17,8 @@ static const struct plan_instr *instr_of(const struct simulate_input *in, struct
 
 /* ---- where time goes ------------------------------------------------------------------------------------------------ */
 
-struct turn { /* something begins (+1) or ends (-1) */
+enum { STEADY = SIMULATE_KINDS }; /* a kind beside the others */
+struct turn {                     /* something begins (+1) or ends (-1) */
     double at;
     int32_t kind, step;
 };
@@ -31,8 +32,10 @@ static int by_time(const void *a, const void *b)
 static void account(const struct simulate_input *in, const struct timeline *t, uint32_t cls, struct simulate_class *out)
 {
     const struct timeline_class *k = &t->classes[cls];
-    struct turn *turns = mem_alloc((2 * (size_t)k->n + 1) * sizeof *turns);
-    int32_t running[SIMULATE_KINDS] = { 0 };
+    struct simulate_windows steady = { 0 };
+    simulate_steady(in, t, cls, &steady);
+    struct turn *turns = mem_alloc((2 * ((size_t)k->n + steady.n) + 1) * sizeof *turns);
+    int32_t running[SIMULATE_KINDS + 1] = { 0 };
     uint32_t n = 0;
     for (uint32_t i = 0; i < k->n; i++) {
         enum simulate_kind kind = simulate_kind_of(&in->plans[cls], instr_of(in, (struct timeline_end){ cls, i }));
@@ -40,6 +43,10 @@ static void account(const struct simulate_input *in, const struct timeline *t, u
             continue;
         turns[n++] = (struct turn){ k->spans[i].start, (int32_t)kind, 1 };
         turns[n++] = (struct turn){ k->spans[i].end, (int32_t)kind, -1 };
+    }
+    for (uint32_t i = 0; i < steady.n; i++) {
+        turns[n++] = (struct turn){ steady.at[i].start, STEADY, 1 };
+        turns[n++] = (struct turn){ steady.at[i].end, STEADY, -1 };
     }
     qsort(turns, n, sizeof *turns, by_time);
     double now = 0;
@@ -49,14 +56,18 @@ static void account(const struct simulate_input *in, const struct timeline *t, u
         for (int kind = SIMULATE_KINDS - 1; kind >= 0; kind--)
             if (running[kind]) {
                 out->total[kind] += next - now;
+                out->steady_total[kind] += running[STEADY] ? next - now : 0;
                 to = kind == SIMULATE_COMPUTE ? &out->compute : &out->exposed[kind];
             }
         *to += next - now;
+        if (running[STEADY] && to >= out->exposed && to < out->exposed + SIMULATE_KINDS)
+            out->steady_exposed[to - out->exposed] += next - now;
         now = next;
         if (i < n)
             running[turns[i].kind] += turns[i].step;
     }
     mem_free(turns);
+    vec_free(&steady);
 }
 
 void simulate_account(const struct simulate_input *in, const struct timeline *t, struct simulate_class *classes)
@@ -76,6 +87,8 @@ struct simulate_class simulate_mean(const struct simulate_input *in, const struc
         for (int k = 0; k < SIMULATE_KINDS; k++) {
             mean.exposed[k] += share * classes[c].exposed[k];
             mean.total[k] += share * classes[c].total[k];
+            mean.steady_exposed[k] += share * classes[c].steady_exposed[k];
+            mean.steady_total[k] += share * classes[c].steady_total[k];
         }
     }
     return mean;

@@ -8,10 +8,26 @@
 
 static const char too_few[] = "at least two groups: one runs before the next";
 
+enum status order_peak(struct sched *s, const struct js *js, struct err *e)
+{
+    struct js v;
+    double gib;
+    TRY(js_opt(js, "peak", &v, e));
+    if (!v.v)
+        return ST_OK;
+    TRY(js_num(&v, 0.001, 1e6, &gib, e));
+    if (!s->peak || gib * GIB < (double)s->peak) {
+        s->peak = (uint64_t)(gib * GIB);
+        s->peak_js = v;
+    }
+    return ST_OK;
+}
+
 static enum status parse_order(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
     struct js groups;
     uint32_t n;
+    TRY(order_peak(s, js, e));
     TRY(js_need(js, "filters", &groups, e));
     if (!json_is_array(groups.v))
         return js_expected(&groups, e, "a list of groups, each a list of filters");
@@ -28,7 +44,7 @@ static enum status parse_order(struct sched *s, const struct js *js, struct dire
         TRY(js_count(&group, &k, e));
         if (!k)
             return js_expected(&group, e, "at least one filter in a group");
-        *vec_push(&s->groups) = (struct order_group){ s->filters.n, k };
+        *vec_push(&s->groups) = (struct order_group){ .first_filter = s->filters.n, .n_filters = k };
         for (uint32_t j = 0; j < k; j++) {
             struct js f = js_at(&group, j);
             TRY(filter_parse(s, &f, vec_push(&s->filters), e));
@@ -55,7 +71,7 @@ enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t 
     d->first_group = s->groups.n;
     for (uint32_t i = 0; i < cells->n; i++) {
         if (!i || !cells->at[i - 1].with_next)
-            *vec_push(&s->groups) = (struct order_group){ s->filters.n, 0 };
+            *vec_push(&s->groups) = (struct order_group){ .first_filter = s->filters.n };
         s->groups.at[s->groups.n - 1].n_filters++;
         vec_add(&s->filters, cell_filter(&cells->at[i], pp, stages));
     }
@@ -63,7 +79,7 @@ enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t 
     return d->n_groups < 2 ? js_expected(&d->js, e, "%s", too_few) : ST_OK;
 }
 
-static const char *const keys[] = { "op", "filters", NULL };
+static const char *const keys[] = { "op", "filters", "peak", NULL };
 const struct directive_kind directive_order = { .name = "order", .keys = keys, .parse = parse_order };
 
 /* Compute nodes of one (chunk, microbatch, pass) are numbered one after the other: first[] and n[] find them. */
@@ -105,6 +121,17 @@ struct collector {
     uint32_t number;    /* of this group */
     struct members *out;
 };
+
+/* Keeps the number of a group that overlaps with its nodes. */
+static void note_group(struct collector *g, struct list_plan *list)
+{
+    if (!g->s->groups.at[g->o->first_group + g->group].overlaps)
+        return;
+    if (!list->group)
+        list->group = mem_alloc(g->d->nodes.n * sizeof *list->group);
+    for (uint32_t i = 0; i < g->out->n; i++)
+        list->group[g->out->at[i]] = g->number;
+}
 
 /* The sub-chunks of one pass: all on the device set of the directive. */
 static enum status collect_pass(struct collector *g, uint32_t first, uint32_t n, struct err *e)
@@ -281,8 +308,9 @@ static enum status collect_group(struct collector *g, struct convexity *v, struc
     return ST_OK;
 }
 
-static enum status apply(struct collector *g, struct ir_dag *d, struct convexity *v, struct err *e)
+static enum status apply(struct collector *g, struct list_plan *list, struct convexity *v, struct err *e)
 {
+    struct ir_dag *d = &list->dag;
     struct members group = { 0 }, sinks = { 0 }, sources = { 0 };
     enum status st = ST_OK;
     g->out = &group;
@@ -293,6 +321,7 @@ static enum status apply(struct collector *g, struct ir_dag *d, struct convexity
         st = collect_group(g, v, e);
         if (st != ST_OK)
             break;
+        note_group(g, list);
         ends(d, &group, g->mark, false, &sources);
         if (g->group)
             order_after(d, &sinks, &sources, g->o->number, g->group);
@@ -363,7 +392,7 @@ enum status pass_order(struct sched *s, struct err *e)
     for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++) {
         g.o = &s->directives.at[i];
         if (g.o->kind == &directive_order)
-            st = apply(&g, d, &v, e);
+            st = apply(&g, &s->train, &v, e);
     }
     ir_dag_link(d);
     uint32_t n = st == ST_OK ? ir_dag_cycle(d, mark) : 0;

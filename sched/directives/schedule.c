@@ -229,9 +229,10 @@ static enum status expand_schedule(struct sched *s, const struct js *js, json_t 
     const struct schedule_kind *kind;
     const json_t *layout = layout_find(s->in->strategy);
     TRY(find_schedule(js, &kind, e));
+    TRY(order_peak(s, js, e));
     s->stages = count_stages(s);
     return kind ? expand_kind(s, kind, js, layout, out, e) : expand_csv(s, js, layout, out, e);
 }
 
-static const char *const keys[] = { "op", "kind", "microbatches", "chunks", "file", NULL };
+static const char *const keys[] = { "op", "kind", "microbatches", "chunks", "file", "peak", NULL };
 const struct directive_kind directive_schedule = { .name = "schedule", .keys = keys, .expand = expand_schedule };

@@ -131,12 +131,50 @@ static void forget_names(struct names *names)
     names->at.n = 0;
 }
 
+/* Does something of a chunk travel on a stream beside that of computation? */
+static bool communicates(const struct sched *s, uint32_t chunk)
+{
+    const struct ir_chunk *c = &s->chunks.chunks.at[chunk];
+    const uint32_t experts = s->shard_of[chunk];
+    bool any = experts != IR_NONE && s->directives.at[experts].stream;
+    for (uint32_t k = c->first_op; s->sides && k < c->first_op + c->n_ops && !any; k++) {
+        const uint32_t region = s->sides[s->chunks.ops.at[k]].directive;
+        any = region != IR_NONE && s->directives.at[region].stream;
+    }
+    return any;
+}
+
+/* Groups whose compute overlaps with their communication, and the B in them. */
+static void find_overlapped(struct sched *s)
+{
+    const uint32_t n = s->chunks.chunks.n;
+    uint8_t *talks = mem_alloc(n + 1);
+    for (uint32_t c = 0; c < n; c++)
+        talks[c] = communicates(s, c);
+    for (uint32_t g = 0; g < s->groups.n; g++) {
+        struct order_group *group = &s->groups.at[g];
+        const struct filter *first = &s->filters.at[group->first_filter], *end = first + group->n_filters;
+        for (const struct filter *f = first; f < end && group->n_filters > 1; f++)
+            for (uint32_t c = 0; c < n && !group->overlaps; c++)
+                group->overlaps = talks[c] && filter_chunk(s, f, c);
+        s->overlaps = s->overlaps || group->overlaps;
+        for (const struct filter *f = first; f < end && group->overlaps; f++) {
+            const struct mb_range r = filter_microbatches(s, f);
+            for (uint32_t c = 0; c < n && (f->pass == IR_PASS_B || f->pass == IR_PASS_NONE); c++)
+                for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+                    s->overlapped[c * s->microbatches + mb] = 1;
+        }
+    }
+    mem_free(talks);
+}
+
 enum status pass_split(struct sched *s, struct err *e)
 {
     s->microbatches = s->microbatches ? s->microbatches : 1;
     TRY(check_cover(s, e));
     uint32_t n = s->chunks.chunks.n * s->microbatches;
     s->backward_split = arena_alloc(&s->arena, n);
+    s->overlapped = arena_alloc(&s->arena, n);
     uint8_t *fused = arena_alloc(&s->arena, n);
     struct names names = { .of = mem_alloc(n * sizeof *names.of) };
     enum status st = ST_OK;
@@ -151,5 +189,6 @@ enum status pass_split(struct sched *s, struct err *e)
     }
     vec_free(&names.at);
     mem_free(names.of);
+    find_overlapped(s);
     return st;
 }

@@ -93,10 +93,16 @@ static void print_hidden(const struct simulated *s, FILE *to)
 {
     char text[32];
     for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
-        if (s->mean.total[k] > 0)
-            fprintf(to, "%-13s %s per rank and step, %.0f%% of it overlapped with computation\n",
+        if (s->mean.total[k] > 0) {
+            fprintf(to, "%-13s %s per rank and step, %.0f%% of it overlapped with computation",
                     simulate_kind_name((enum simulate_kind)k), seconds_text(s->mean.total[k], text),
                     100 * (1 - s->mean.exposed[k] / s->mean.total[k]));
+            if (s->mean.steady_total[k] > 0)
+                fprintf(to, "; in steady state %.0f%% of %s",
+                        100 * (1 - s->mean.steady_exposed[k] / s->mean.steady_total[k]),
+                        seconds_text(s->mean.steady_total[k], text));
+            fputc('\n', to);
+        }
 }
 
 static void print_path(const struct simulated *s, FILE *to)
@@ -143,13 +149,17 @@ void simulate_print(const struct simulate_input *in, const struct simulate_job *
 
 static json_t *class_json(const struct simulate_class *c)
 {
-    json_t *exposed = json_object(), *total = json_object();
+    json_t *exposed = json_object(), *total = json_object(), *steady_exposed = json_object(),
+           *steady_total = json_object();
     for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++) {
         json_object_set_new(exposed, simulate_kind_name((enum simulate_kind)k), json_real(c->exposed[k]));
         json_object_set_new(total, simulate_kind_name((enum simulate_kind)k), json_real(c->total[k]));
+        json_object_set_new(steady_exposed, simulate_kind_name((enum simulate_kind)k), json_real(c->steady_exposed[k]));
+        json_object_set_new(steady_total, simulate_kind_name((enum simulate_kind)k), json_real(c->steady_total[k]));
     }
-    return json_pack("{s:f, s:f, s:o, s:o}", "compute_seconds", c->compute, "idle_seconds", c->idle, "exposed_seconds",
-                     exposed, "communication_seconds", total);
+    return json_pack("{s:f, s:f, s:o, s:o, s:{s:o, s:o}}", "compute_seconds", c->compute, "idle_seconds", c->idle,
+                     "exposed_seconds", exposed, "communication_seconds", total, "steady_state", "exposed_seconds",
+                     steady_exposed, "communication_seconds", steady_total);
 }
 
 void simulate_json(const struct simulate_input *in, const struct simulate_job *job, json_t *to)

@@ -1,0 +1,16 @@
+/* How long nodes take, as far as that can be said without a machine, and what in a group has to begin first. Private to sched/. */
+#ifndef PIPER_SCHED_WEIGHTS_H
+#define PIPER_SCHED_WEIGHTS_H
+
+#include "sched/compile.h"
+
+/* By node. Numbers are whole, so that every machine comes to the same plan. */
+struct weights {
+    uint32_t *takes; /* 0: no time */
+    uint32_t *path;  /* the longest path from its start to the end of its group that overlaps; 0: it is in none */
+};
+/* Needs: list.group, the adjacency. Ends with release. */
+void weights_find(const struct sched *s, const struct list_plan *list, struct weights *w);
+void weights_release(struct weights *w);
+
+#endif
