@@ -159,7 +159,7 @@ static void backward_edges(struct builder *b, uint32_t mb)
         if (b->w[at] != IR_NONE)
             ir_dag_edge(b->d, b->b[at], b->w[at], IR_EDGE_AFTER, 0);
         const uint32_t cell = sub->chunk * s->microbatches + mb;
-        if (b->w[at] != IR_NONE && !s->backward_split[cell] && !s->overlapped[cell] &&
+        if (b->w[at] != IR_NONE && !s->backward_split[cell] && (s->uncut || !s->overlapped[cell]) &&
             i > s->chunks.chunks.at[sub->chunk].first_sub)
             ir_dag_edge(b->d, b->w[at], b->b[at - 1], IR_EDGE_AFTER, 0); /* nothing of it waits for later */
         for (uint32_t k = 0; k < sub->n_in; k++) {

@@ -161,11 +161,21 @@ static enum status refuse_peak(const struct sched *s, uint64_t least, struct err
 static enum status lower_within_peak(struct sched *s, struct sched_output *out, struct err *e)
 {
     struct sched_output whole = { 0 };
-    TRY(lower_variant(s, WHOLE, &whole, e));
-    uint64_t least = peak_of(&whole), peak = s->peak ? s->peak : least, takes;
-    for (uint32_t v = 0; v < WHOLE && s->overlaps; v++) {
-        const enum status st = lower_variant(s, v, out, e);
-        takes = st == ST_OK ? peak_of(out) : 0;
+    uint64_t peak = s->peak, least = UINT64_MAX;
+    if (!peak) {
+        TRY(lower_variant(s, WHOLE, &whole, e));
+        peak = peak_of(&whole);
+    }
+    for (uint32_t v = s->overlaps ? 0 : WHOLE; v <= WHOLE; v++) {
+        enum status st = ST_OK;
+        if (v == WHOLE && whole.classes) {
+            *out = whole;
+            whole = (struct sched_output){ 0 };
+            s->uncut = true; /* of what --dump prints */
+        } else {
+            st = lower_variant(s, v, out, e);
+        }
+        const uint64_t takes = st == ST_OK ? peak_of(out) : 0;
         if (takes <= peak) {
             sched_output_release(&whole);
             return st;
@@ -173,9 +183,7 @@ static enum status lower_within_peak(struct sched *s, struct sched_output *out, 
         sched_output_release(out);
         least = takes < least ? takes : least;
     }
-    *out = whole;
-    s->uncut = true; /* of what --dump prints */
-    return peak_of(out) <= peak ? ST_OK : refuse_peak(s, least, e);
+    return refuse_peak(s, least, e);
 }
 
 /* ---- the whole --------------------------------------------------------------------------------------------------------- */

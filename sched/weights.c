@@ -1,11 +1,11 @@
-/* Weights of nodes: floating-point operations of runs, elements of borders, whose largest takes about as long as the longest run. A plan must
- * not depend on who makes it, so no machine is asked; and little would be gained. A longer border than the longest run lets BW begin while one travels
- * that is done before BW is; a shorter one leaves them to the end of the group. Of weights from 0.3 to 2 this one
- * is nearest to the best order in simulations of six kinds of layers, with all-to-alls from a fifth to one and a half of computation: within
- * half a percent on average (tests/speed/overlap.py). */
+/* Weights of nodes: floating-point operations of runs, elements of borders. A plan must not depend on who makes it, so no machine is asked;
+ * and little would be gained. The largest all-to-all of experts takes about as long as the longest run: were it longer, BW would begin
+ * while one travels that is done before them; were it shorter, they would be left to the end of the group. Of weights from 0.3 to 2 this one is
+ * nearest to the best for six kinds of layers, with all-to-alls from a fifth to one and a half of computation: half a percent off on average. Gathers and sums of regions go over
+ * faster links than those of experts, and take a fifth (tests/speed/overlap.py). */
 #include "sched/weights.h"
 
-enum { LONGEST_RUN = 1000, LONGEST_BORDER = 950, NOT_YET = UINT32_MAX };
+enum { LONGEST_RUN = 1000, LONGEST_ROWS = 950, LONGEST_REGION = 200, NOT_YET = UINT32_MAX };
 
 /* Of a pass of a sub-chunk on a device. */
 static double operations(const struct sched *s, uint32_t sub, enum ir_pass pass)
@@ -42,19 +42,20 @@ static uint32_t *weigh_runs(const struct sched *s)
     return weight;
 }
 
-/* [tensor], owned by the caller. */
+/* By move, owned by the caller: by elements, of what travels alike. */
 static uint32_t *weigh_borders(const struct sched *s, const struct ir_dag *d)
 {
-    uint32_t *weight = mem_alloc((s->g->tensors.n + 1) * sizeof *weight);
-    double most = 1;
+    uint32_t *weight = mem_alloc((d->moves.n + 1) * sizeof *weight);
+    double most[] = { 1, 1 };
     for (int round = 0; round < 2; round++)
-        for (uint32_t i = 0; i < d->nodes.n; i++) {
-            if (d->nodes.at[i].kind != IR_NODE_BORDER)
+        for (uint32_t i = 0; i < d->moves.n; i++) {
+            const struct ir_move *m = &d->moves.at[i];
+            const double n = (double)ir_shape_elements(&s->g->tensors.at[m->tensor].shape);
+            const bool rows = m->how == IR_HOW_ROWS;
+            if (m->from_set != m->to_set)
                 continue;
-            const uint32_t tensor = d->moves.at[d->nodes.at[i].what].tensor;
-            const double n = (double)ir_shape_elements(&s->g->tensors.at[tensor].shape);
-            most = n > most ? n : most;
-            weight[tensor] = 1 + (uint32_t)(n / most * LONGEST_BORDER);
+            most[rows] = n > most[rows] ? n : most[rows];
+            weight[i] = 1 + (uint32_t)(n / most[rows] * (rows ? LONGEST_ROWS : LONGEST_REGION));
         }
     return weight;
 }
@@ -91,7 +92,7 @@ void weights_find(const struct sched *s, const struct list_plan *list, struct we
     for (uint32_t i = 0; i < n; i++) {
         const struct ir_node *k = &list->dag.nodes.at[i];
         w->takes[i] = k->kind == IR_NODE_RUN      ? runs[(size_t)k->what * IR_PASS_COUNT + k->pass]
-                      : k->kind == IR_NODE_BORDER ? (k->cost > 0 ? borders[list->dag.moves.at[k->what].tensor] : 0)
+                      : k->kind == IR_NODE_BORDER ? (k->cost > 0 ? borders[k->what] : 0)
                                                   : k->cost > 0;
         w->path[i] = NOT_YET;
     }

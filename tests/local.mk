@@ -69,7 +69,7 @@ tests_train_anywhere_LDADD = libpiper_sched.la $(PIPER_IO)
 LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh
 
 # The cost model: hidden all-to-all in simulation; the compiler at thousands of ranks; predicted beside measured.
-SCRIPT_TESTS += tests/hidden.sh
+SCRIPT_TESTS += tests/hidden.sh tests/overlap.sh
 LONG_TESTS += tests/predict.sh tests/scale.sh
 
 SCRIPT_TESTS += tests/train/numbers.sh

@@ -15,7 +15,7 @@ enum status order_peak(struct sched *s, const struct js *js, struct err *e)
     TRY(js_opt(js, "peak", &v, e));
     if (!v.v)
         return ST_OK;
-    TRY(js_num(&v, 0.001, 1e6, &gib, e));
+    TRY(js_num(&v, 1e-6, 1e6, &gib, e));
     if (!s->peak || gib * GIB < (double)s->peak) {
         s->peak = (uint64_t)(gib * GIB);
         s->peak_js = v;

@@ -182,6 +182,11 @@ strategy "an order of a microbatch that does not exist" 65 '\$\[3\].*group 1: .*
     "$two $(order 0,0,F 0,7,F)"
 strategy "an order of an unknown pass" 65 '\$\[3\]\.filters\[1\]\[0\]\.PASS: found "X", expected one of "F", "B", "BI", "BW"' \
     "$two $(order 0,0,F 0,0,X)"
+strategy "a peak that is no size" 65 '\$\[3\]\.peak: found "much", expected a number from 1e-06' \
+    "$two ,{\"op\":\"order\",\"peak\":\"much\",\"filters\":[[{\"MB\":0}],[{\"MB\":1}]]}"
+strategy "a peak below what the order takes" 65 \
+    '\$\[3\]\.peak: found 1e-05 GiB, but a rank takes at least [0-9.]* GiB in this order; allow that much' \
+    "$two $(order 0,0,F 0,1,F | sed 's/"filters"/"peak":0.00001,&/')"
 strategy "BI without BW" 65 '\$\[3\]: BI of PP=0 MB=0 has no BW in this order' "$two $(order 0,0,F 0,0,BI)"
 strategy "BW before BI" 65 '\$\[3\]: BW of PP=0 MB=0 precedes its BI' "$two $(order 0,0,F 0,0,BW 0,0,BI)"
 strategy "B beside BI and BW" 65 '\$\[4\]: PP=0 MB=0 is ordered both as B and as the pair BI, BW' \

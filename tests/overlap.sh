@@ -1,0 +1,96 @@
+#!/bin/sh
+# Groups that overlap (piper-strategy(5), order): how much of a pair's communication is hidden, on links where the all-to-alls of experts
+# take four fifths of the time of computation, and regions of tensor groups on the sheet of the H100; what "peak" makes of it; and that results are
+# those of the same passes one after the other: loss and gradient norm of three steps, to the last digit printed.
+# time-limit: 120
+. "${top_srcdir:-.}/tests/train/lib.sh" || exit 99
+export PIPER_MACHINES="$src/src/machines"
+
+# pairs NAME LAYOUT PEAK [DIRECTIVE]: NAME.json
+pairs()
+{
+    echo "[{\"op\":\"layout\",\"placement\":\"v\",$2},{\"op\":\"schedule\",\"kind\":\"dualpipev\",\"microbatches\":$microbatches$3}${4-}]" >"$1.json"
+}
+# figures OPTION...: of plan --simulate: step, hidden share in steady state of all-to-alls and regions, GiB of the rank that takes most
+figures()
+{
+    "$piper" plan "$@" --simulate --json >json 2>out || return 1
+    awk 'function number() { v = $2; sub(",", "", v); return v + 0 }
+        /^  "mean"/ { mean = 1 } /"steady_state"/ && mean { steady = 1 } /"exposed_seconds"/ { what = "e" }
+        /"communication_seconds"/ { what = "c" }
+        /"all-to-all"|"regions"/ && steady && mean { sum[what] += number() } /^  "classes"/ { mean = 0 }
+        /^  "step_seconds"/ { step = number() } /"total": [0-9]/ && number() > most { most = number() }
+        END { printf "%.6f %.4f %.6f\n", step, (sum["c"] > 0 ? 1 - sum["e"] / sum["c"] : 0), most / 1024 ^ 3 }' json
+}
+
+# ---- simulated ----
+echo '{"model_type": "qwen3_moe", "vocab_size": 4096, "hidden_size": 2048, "num_hidden_layers": 16, "num_attention_heads": 32,
+ "num_key_value_heads": 8, "head_dim": 64, "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 1024,
+ "tie_word_embeddings": false}' >model.json
+echo '{"batch_size": 256, "seq_len": 2048, "steps": 1, "dtype": "bfloat16"}' >train.json
+echo '{"name": "links", "source": "all-to-alls alone on their links", "flops": {"float32": 6e13, "bfloat16": 6e14}, "bandwidth": 2.7e12,
+ "launch": 0, "ranks_per_node": 16, "links": {"node": {"latency": 0, "bandwidth": 175e9}, "network": {"latency": 0, "bandwidth": 1e15}}}' >machine.json
+microbatches=16 cell='"pp":4,"dp":16,"ep":16'
+pairs most "$cell" ',"peak":1000'
+pairs default "$cell" ''
+for k in most default; do
+    figures -m model.json -s $k.json -t train.json --machine machine.json >$k || { cat out; exit 99; }
+done
+read -r step hidden _ <most
+read -r longer less takes <default
+awk -v h="$hidden" 'BEGIN { exit !(h >= 0.9) }'
+result "experts: $hidden of the all-to-alls of pairs are hidden, at least 0.9"
+awk -v a="$step" -v b="$longer" -v h="$hidden" -v l="$less" 'BEGIN { exit !(a <= b && h >= l) }'
+result "with memory to spare a step is not longer: $step s, by default $longer s"
+pairs least "$cell" ",\"peak\":$takes"
+figures -m model.json -s least.json -t train.json --machine machine.json >least && read -r _ _ kept <least &&
+    awk -v a="$kept" -v b="$takes" 'BEGIN { exit !(a <= b + 0.000001) }'
+result "a peak of what it takes by default is kept: $kept GiB"
+pairs none "$cell" ',"peak":1'
+! figures -m model.json -s none.json -t train.json --machine machine.json >none &&
+    grep -q '\$\[1\]\.peak: found 1 GiB, but a rank takes at least [0-9.]* GiB in this order; allow that much' out
+result 'a peak below what it takes is refused, with that'
+least=$(sed -n 's/.*at least \([0-9.]*\) GiB.*/\1/p' out)
+pairs enough "$cell" ",\"peak\":$least"
+figures -m model.json -s enough.json -t train.json --machine machine.json >enough
+result "and that is enough: $least GiB"
+"$piper" plan -m model.json -s most.json -t train.json --expand >expanded.json 2>out &&
+    figures -m model.json -s expanded.json -t train.json --machine machine.json | cmp - most
+result 'the primitives of --expand have the same peak, and the same plan'
+
+sed 's/"num_hidden_layers": 16/"num_hidden_layers": 8/; s/qwen3_moe/llama/; s/2048/8192/; s/"moe_intermediate_size"/"intermediate_size": 28672, "x"/' \
+    model.json | sed 's/"x": [0-9]*,//; s/"num_experts[a-z_]*": [0-9]*,//g; s/"num_attention_heads": 32/"num_attention_heads": 64/; s/"head_dim": 64/"head_dim": 128/' >dense.json
+echo '{"batch_size": 8, "seq_len": 8192, "steps": 1, "dtype": "bfloat16"}' >train.json
+microbatches=8
+pairs tensor '"pp":4,"dp":1,"tp":8' ',"peak":1000'
+figures -m dense.json -s tensor.json -t train.json --device cuda --machine h100 >tensor && read -r _ hidden _ <tensor &&
+    awk -v h="$hidden" 'BEGIN { exit !(h >= 0.8) }'
+result "tensor groups: $hidden of the gathers and sums of pairs are hidden, at least 0.8"
+
+# ---- trained ----
+# metrics NAME MODEL: of three steps of this job on 4 ranks
+metrics()
+{
+    build "$1" "$2" "$1" model.num_hidden_layers=8 train.batch_size=8 train.steps=3 && train 4 "$1" "$1-run" &&
+        cut -d, -f1-5 "$1-run/metrics.csv" >"$1.csv"
+}
+# halves NAME: B of this job that run as BI and BW
+halves()
+{
+    "$piper" plan "$1.h5" --dump | grep -c 'op=RUN pass=BI'
+}
+# same NAME MODEL LAYOUT [DIRECTIVE]: pairs whose BW wait, and the same passes one after the other
+same()
+{
+    microbatches=4
+    pairs halves "$3" ',"peak":1000' "${4-}"
+    rm -rf apart-run halves-run
+    metrics halves "$2" && "$piper" plan halves.h5 --csv - | sed 's/(\([^;]*\);\([^)]*\))OVERLAP_F_B/\1,\2/g' >order &&
+        sed 's/"kind":"dualpipev","microbatches":4,"peak":1000/"kind":"csv","file":"order"/' halves.json >apart.json && metrics apart "$2" &&
+        [ "$(halves apart)" -lt "$(halves halves)" ] && cmp apart.csv halves.csv
+    result "$1: the same bits in pairs"
+}
+same experts moe '"pp":2,"dp":2,"ep":2,"zero":2'
+same recompute moe '"pp":2,"dp":2,"ep":2,"zero":3' ',{"op":"recompute","filter":{"PP":"*"}}'
+same regions llama '"pp":2,"dp":1,"tp":2'
+echo "1..$n"
