@@ -1,0 +1,289 @@
+#!/usr/bin/env python3
+"""How near to its bound a pipeline of pairs comes: overlap.py PIPER [--before PIPER] [--kinds ...] [--pp ...] [--ratios ...]
+
+A mixture of experts (4 layers a rank, ep 8) under kinds x stages x microbatches x ratios of all-to-all to computation, simulated on a
+machine whose all-to-alls are alone on their links: the step with the program given by --before, by default, and with memory to spare
+("peak"); the shares of the all-to-alls that are hidden in steady state and over the step; the peak of the rank that takes most beside the one by default.
+The bound is computed here, from the order of passes (piper plan --csv) and the times of kernels (piper plan --dump), by no code of the
+simulator. It is the longer of (a) the step of that order with all-to-alls of length 0, where a pair takes as long as both of its passes compute,
+plus the all-to-alls of the passes outside of pairs on its longest path, and (b) what the busiest stream of all-to-alls has to carry.
+--weights prints instead how far from the best of them orders by other weights of an all-to-all are, in a scheduler of its own.
+"""
+import argparse
+import heapq
+import json
+import re
+import subprocess
+import sys
+import tempfile
+
+EP = 8
+LAYERS = 4
+PLACEMENT = {"dualpipe": "two-way", "dualpipev": "v", "zb-v": "v", "interleaved": "interleaved", "interleaved-zb": "interleaved"}
+MODEL = {"model_type": "qwen3_moe", "vocab_size": 4096, "hidden_size": 2048, "num_attention_heads": 32, "num_key_value_heads": 8,
+         "head_dim": 64, "num_experts": 64, "num_experts_per_tok": 8, "moe_intermediate_size": 1024, "tie_word_embeddings": False}
+
+
+def machine(bandwidth):
+    return {"name": "links", "source": "all-to-alls alone on their links", "flops": {"float32": 6e13, "bfloat16": 6e14},
+            "bandwidth": 2.7e12, "launch": 0, "ranks_per_node": EP,
+            "links": {"node": {"latency": 0, "bandwidth": bandwidth}, "network": {"latency": 0, "bandwidth": 1e15}}}
+
+
+class Job:
+    """A folder with the job's files; peak: GiB or None."""
+
+    def __init__(self, at, kind, pp, microbatches, stages=None, peak=None):
+        self.at, self.options = at, ["-m", "m.json", "-s", "s.json", "-t", "t.json"]
+        layers = LAYERS * (stages or pp)
+        layout = {"pp": pp, "dp": EP, "ep": EP, "placement": PLACEMENT.get(kind, "standard")}
+        schedule = {"kind": kind, "microbatches": microbatches, **({"peak": peak} if peak else {})}
+        self.write("m", {**MODEL, "num_hidden_layers": layers})
+        self.write("s", [{"op": "layout", **layout}, {"op": "schedule", **schedule}])
+        self.write("t", {"batch_size": microbatches * EP, "seq_len": 2048, "steps": 1, "dtype": "bfloat16"})
+
+    def write(self, name, what):
+        with open(f"{self.at}/{name}.json", "w") as f:
+            json.dump(what, f)
+
+    def plan(self, piper, *options):
+        done = subprocess.run([piper, "plan", *self.options, *options], cwd=self.at, capture_output=True, text=True)
+        if done.returncode:
+            sys.exit(done.stderr)
+        return done.stdout
+
+    def simulate(self, piper, bandwidth):
+        self.write("machine", machine(bandwidth))
+        return json.loads(self.plan(piper, "--simulate", "--machine", "machine.json", "--json"))
+
+
+# ---- the bound ------------------------------------------------------------------------------------------------------------
+
+
+def number(line, key):
+    found = re.search(rf"\b{key}=([\d.e+-]+)", line)
+    return float(found[1]) if found else 0.0
+
+
+def pass_times(at, piper, layers, stages, bandwidth):
+    """By stage: computing and travelling of F and of B, and what ends the step. From the plans of one microbatch, a stage a rank."""
+    job = Job(at, "1f1b", stages, 1)
+    job.write("m", {**MODEL, "num_hidden_layers": layers})
+    job.write("machine", machine(bandwidth))
+    of, program = [], {}
+    for line in map(str.strip, job.plan(piper, "--machine", "machine.json", "--dump").split("\n")):
+        if line.startswith("program "):
+            if line.startswith("program 0 "):
+                of.append({"F": 0.0, "B": 0.0, "F travels": 0.0, "B travels": 0.0, "end": 0.0, "reduces": 0.0})
+                program = {}
+            program[int(line.split()[1])] = number(line, "seconds")
+        elif line.startswith("instr "):
+            op, which = re.search(r"op=(\S+) pass=(\S+)", line).groups()
+            which = "F" if which == "F" else "B"
+            if op == "RUN":
+                of[-1][which] += program[int(number(line, "what"))]
+            elif op in ("SUMSQ", "UPDATE"):
+                of[-1]["end"] += number(line, "seconds")
+            elif op == "ALL_REDUCE":  # at least one is left when the last backward ends
+                of[-1]["reduces"] = max(of[-1]["reduces"], number(line, "seconds"))
+            elif op.startswith("ALL_TO_ALL"):
+                of[-1][f"{which} travels"] += number(line, "seconds")
+    assert len(of) == stages
+    return of
+
+
+def rows_of(csv):
+    """By pipeline rank: groups of cells (stage, pass, microbatch)."""
+    return [[[(int(s), x, int(m)) for s, x, m in re.findall(r"(\d+)([FBIW])(\d+)", group)]
+             for group in re.findall(r"\([^)]*\)[A-Z_]*|[^,()]+", row)] for row in csv.strip().split("\n")]
+
+
+def bound(rows, times):
+    """(a), (b)."""
+    stages = len(times)
+    share = {"F": ("F", 1), "B": ("B", 1), "I": ("B", 0.5), "W": ("B", 0.5)}
+
+    def computes(s, x):
+        return times[s % stages][share[x][0]] * share[x][1]
+
+    def travels(s, x):
+        return 0.0 if x == "W" else times[s % stages][f"{share[x][0]} travels"]
+
+    def needs(s, x, m):
+        if x == "F":
+            return [(s - 1, "F", m)] if s % stages else []
+        if x == "W":
+            return [(s, "I", m)]
+        return [(s, "F", m)] + ([(s + 1, "gradient", m)] if s % stages < stages - 1 else [])
+
+    done, at, free = {}, [0] * len(rows), [(0.0, 0.0)] * len(rows)  # (time, all-to-alls on the path to it)
+    left = sum(len(r) for r in rows)
+    while left:
+        before = left
+        for r, row in enumerate(rows):
+            while at[r] < len(row) and all(k in done for c in row[at[r]] for k in needs(*c)):
+                group = row[at[r]]
+                begin = max([free[r]] + [done[k] for c in group for k in needs(*c)])
+                alone = len(group) == 1
+                end = (begin[0] + sum(computes(s, x) for s, x, _ in group),
+                       begin[1] + sum(travels(s, x) for s, x, _ in group if alone))
+                for s, x, m in group:
+                    done[s, x, m] = end
+                    if x in "BI":
+                        done[s, "gradient", m] = end
+                free[r], at[r], left = end, at[r] + 1, left - 1
+        assert left < before, "this order can never run"
+    ends = [sum(t["end"] for t in of) + min(t["reduces"] for t in of)
+            for of in ([times[s] for s in {s % stages for g in row for s, _, _ in g}] for row in rows)]
+    longest = max((f[0] + e, f[1]) for f, e in zip(free, ends))
+    return sum(longest), max(sum(travels(s, x) for g in row for s, x, _ in g) for row in rows)
+
+
+# ---- the grid -------------------------------------------------------------------------------------------------------------
+
+
+def hidden(of):
+    total = of["communication_seconds"]["all-to-all"]
+    return f"{100 * (1 - of['exposed_seconds']['all-to-all'] / total):.0f}%" if total else "-"
+
+
+def peak(out):
+    return max(r["peak_bytes"]["total"] for r in out["per_rank"])
+
+
+def grid(o):
+    print("| kind | pp | microbatches | ratio | before, ms | by default | with memory | peak | bound, ms | over it | "
+          "hidden, steady | hidden, step |\n|" + "---|" * 12)
+    worst = 0.0
+    for kind in o.kinds:
+        for pp in o.pp:
+            for microbatches in (f * pp for f in o.microbatches):
+                with tempfile.TemporaryDirectory() as at:
+                    stages = pp if kind == "dualpipe" else 2 * pp
+                    job = Job(at, kind, pp, microbatches)
+                    mean = job.simulate(o.piper, 1e11)["mean"]
+                    rows = rows_of(job.plan(o.piper, "--csv", "-"))
+                    paired = kind in ("dualpipe", "dualpipev")
+                    for ratio in o.ratios:
+                        bandwidth = 1e11 * mean["communication_seconds"]["all-to-all"] / (ratio * mean["compute_seconds"])
+                        job = Job(at, kind, pp, microbatches)
+                        default = job.simulate(o.piper, bandwidth)
+                        before = job.simulate(o.before, bandwidth)["step_seconds"] if o.before else 0.0
+                        out = Job(at, kind, pp, microbatches, peak=1e5).simulate(o.piper, bandwidth)
+                        step = out["step_seconds"]
+                        limit = max(bound(rows, pass_times(at, o.piper, LAYERS * pp, stages, bandwidth))) if paired else 0.0
+                        worst = max(worst, default["step_seconds"] / before, step / before) if before else worst
+                        print(f"| {kind} | {pp} | {microbatches} | {ratio} | {1e3 * before:.1f} | "
+                              f"{1e3 * default['step_seconds']:.1f} | {1e3 * step:.1f} | {peak(out) / peak(default):.3f} | "
+                              f"{1e3 * limit:.1f} | {f'{100 * (step / limit - 1):.1f}%' if limit else '-'} | "
+                              f"{hidden(out['mean']['steady_state'])} | {hidden(out['mean'])} |", flush=True)
+    if worst:
+        print(f"\nThe longest step beside the one before: {worst:.3f}.")
+
+
+# ---- weights --------------------------------------------------------------------------------------------------------------
+
+SHAPES = {  # F of attention and of experts, of what joins layers in F and B, BI of both, BW of both
+    "as above": (0.169, 0.344, 0.037, 0.059, 0.213, 0.344, 0.095, 0.344),
+    "long sequences": (0.5, 0.344, 0.037, 0.059, 0.9, 0.344, 0.25, 0.344),
+    "large experts": (0.15, 0.8, 0.03, 0.05, 0.2, 0.8, 0.1, 0.8),
+    "equal": (0.3, 0.3, 0.03, 0.05, 0.35, 0.3, 0.25, 0.3),
+    "small experts": (0.5, 0.2, 0.03, 0.05, 0.6, 0.2, 0.4, 0.2),
+    "fused": (0.3, 0.5, 0.001, 0.001, 0.4, 0.5, 0.3, 0.5),
+}
+
+
+def pair(shape, layers):
+    """Name: (stream, time or None for an all-to-all, what it needs)."""
+    fa, fe, fj, bj, ba, be, wa, we = shape
+    t, last = {}, []
+    for k in range(layers):
+        t[f"F{k} join"], t[f"F{k} attention"] = ("c", fj, last), ("c", fa, [f"F{k} join"])
+        t[f"F{k} to"], t[f"F{k} experts"] = ("n", None, [f"F{k} attention"]), ("c", fe, [f"F{k} to"])
+        t[f"F{k} from"] = ("n", None, [f"F{k} experts"])
+        last = [f"F{k} from"]
+    t["F join"], last = ("c", fj, last), []
+    for k in range(layers):
+        t[f"B{k} join"], t[f"B{k} from"] = ("c", bj, last), ("n", None, [f"B{k} join"])
+        t[f"B{k} experts"], t[f"B{k} to"] = ("c", be, [f"B{k} from"]), ("n", None, [f"B{k} experts"])
+        t[f"B{k} attention"] = ("c", ba, [f"B{k} to"])
+        t[f"W{k} experts"], t[f"W{k} attention"] = ("c", we, [f"B{k} experts"]), ("c", wa, [f"B{k} attention"])
+        last = [f"B{k} attention"]
+    return t
+
+
+def schedule(t, travels, place=None):
+    """List scheduling by the longest path, or in a given order: the end, and the order of each stream."""
+    after = {k: [x for x in t if k in t[x][2]] for k in t}
+    takes = {k: travels if v[1] is None else v[1] for k, v in t.items()}
+    path = {}
+
+    def find(k):
+        if k not in path:
+            path[k] = takes[k] + max((find(x) for x in after[k]), default=0)
+        return path[k]
+
+    for k in t:
+        find(k)
+    missing, ready, busy, order = {k: len(v[2]) for k, v in t.items()}, {"c": [], "n": []}, {"c": 0, "n": 0}, {"c": [], "n": []}
+    for k in t:
+        if not missing[k]:
+            ready[t[k][0]].append(k)
+    events, now = [], 0.0
+    while True:
+        for stream in "cn":
+            if busy[stream] or not ready[stream]:
+                continue
+            k = min(ready[stream], key=lambda x: place[x] if place else (-path[x], x))
+            if place and place[k] != len(order[stream]):
+                continue
+            ready[stream].remove(k)
+            order[stream].append(k)
+            busy[stream] = 1
+            heapq.heappush(events, (now + takes[k], k))
+        if not events:
+            return now, order
+        now = events[0][0]
+        while events and events[0][0] == now:
+            k = heapq.heappop(events)[1]
+            busy[t[k][0]] = 0
+            for x in after[k]:
+                missing[x] -= 1
+                if not missing[x]:
+                    ready[t[x][0]].append(x)
+
+
+def weights():
+    tried, ratios = (0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 1.05, 1.2, 1.5, 2.0), (0.2, 0.5, 0.8, 1.0, 1.5)
+    over = {w: [] for w in tried}
+    for shape in SHAPES.values():
+        for layers in (1, 2, 4):
+            t = pair(shape, layers)
+            compute, n = sum(v[1] for v in t.values() if v[1]), sum(v[1] is None for v in t.values())
+            for ratio in ratios:
+                step = {}
+                for w in tried:
+                    order = schedule(t, w * max(v[1] for v in t.values() if v[1]))[1]
+                    step[w] = schedule(t, compute * ratio / n, {k: i for s in order.values() for i, k in enumerate(s)})[0]
+                for w in tried:
+                    over[w].append(step[w] / min(step.values()) - 1)
+    print("| an all-to-all, beside the longest run | over the best, mean | most |\n|---|---|---|")
+    for w in tried:
+        print(f"| {w} | {100 * sum(over[w]) / len(over[w]):.1f}% | {100 * max(over[w]):.0f}% |")
+
+
+def main():
+    p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    p.add_argument("piper")
+    p.add_argument("--before")
+    p.add_argument("--kinds", nargs="+", default=["dualpipev", "dualpipe"])
+    p.add_argument("--pp", nargs="+", type=int, default=[4, 8, 16])
+    p.add_argument("--microbatches", nargs="+", type=int, default=[2, 4, 8], help="by stages")
+    p.add_argument("--ratios", nargs="+", type=float, default=[0.2, 0.5, 0.8, 1.0, 1.5])
+    p.add_argument("--weights", action="store_true")
+    o = p.parse_args()
+    weights() if o.weights else grid(o)
+
+
+if __name__ == "__main__":
+    main()
