@@ -3,8 +3,8 @@
  * its class:
  * - the classes partition the ranks;
  * - both sets of a transfer are one whole class each, and of equal size;
- * - a communicator is one group of whole classes, known to all of them under one number, or a partition of one class.
- *   */
+ * - a communicator is one group of whole classes, or groups that partition these, each with equally many devices of every class;
+ *   all of them know it under one number. */
 #include "sched/check/check.h"
 
 #include <inttypes.h>
@@ -160,6 +160,16 @@ static enum status check_partition(struct check *c)
     return ST_OK;
 }
 
+/* Are all members of a set of the class? */
+static bool of_class(const struct check *c, uint32_t cls, uint32_t set)
+{
+    const struct plan *p = c->classes[cls].p;
+    for (uint32_t i = 0; i < p->sets[set].size; i++)
+        if (c->class_of[plan_set_at(p, set, i)] != cls)
+            return false;
+    return true;
+}
+
 enum status check_bind_sets(struct check *c)
 {
     c->class_of = arena_array(&c->arena, uint32_t, c->world);
@@ -170,12 +180,16 @@ enum status check_bind_sets(struct check *c)
         const struct plan *p = k->p;
         k->set_seq = arena_array(&c->arena, uint32_t, p->h->count[PLAN_S_SETS]);
         k->group_seq = arena_array(&c->arena, uint32_t, p->h->count[PLAN_S_GROUPS]);
+        k->each_seq = arena_array(&c->arena, uint32_t, p->h->count[PLAN_S_GROUPS]);
         for (uint32_t s = 0; s < p->h->count[PLAN_S_SETS]; s++)
             k->set_seq[s] = seq_of_sets(c, p, s, 1);
         for (uint32_t g = 0; g < p->h->count[PLAN_S_GROUPS]; g++) {
             const struct plan_group *group = &p->groups[g];
             bool one = group->kind == PLAN_GROUP_UNION || group->n_sets == 1;
             k->group_seq[g] = one ? seq_of_sets(c, p, group->first_set, group->n_sets) : PLAN_NONE;
+            k->each_seq[g] = one || of_class(c, i, group->first_set)
+                                 ? PLAN_NONE
+                                 : seq_of_sets(c, p, group->first_set, group->n_sets);
         }
         k->devices = k->set_seq[p->h->devices];
     }
@@ -187,6 +201,15 @@ static uint32_t class_of_seq(const struct check *c, uint32_t seq)
 {
     const struct check_seq *s = &c->seqs.at[seq];
     return s->n_classes == 1 ? c->class_pool.at[s->first_class] : PLAN_NONE;
+}
+
+static bool has_class(const struct check *c, uint32_t seq, uint32_t cls)
+{
+    const struct check_seq *s = &c->seqs.at[seq];
+    for (uint32_t i = 0; i < s->n_classes; i++)
+        if (c->class_pool.at[s->first_class + i] == cls)
+            return true;
+    return false;
 }
 
 /* The sets of an EACH group partition the class. */
@@ -217,21 +240,59 @@ static enum status check_each(struct check *c, uint32_t cls, uint32_t group)
     return ST_OK;
 }
 
-static bool has_class(const struct check *c, uint32_t seq, uint32_t cls)
+/* The sets of an EACH group of several classes partition these (a sequence that consists of whole classes lists nobody twice), each with
+ * equally many devices of every class. */
+static enum status check_each_of(const struct check *c, uint32_t cls, uint32_t group)
 {
-    const struct check_seq *s = &c->seqs.at[seq];
-    for (uint32_t i = 0; i < s->n_classes; i++)
-        if (c->class_pool.at[s->first_class + i] == cls)
-            return true;
-    return false;
+    const struct check_class *k = &c->classes[cls];
+    const struct plan_group *g = &k->p->groups[group];
+    const struct check_seq *all = &c->seqs.at[k->each_seq[group]];
+    struct check_place at = { .cls = cls };
+    if (!has_class(c, k->each_seq[group], cls))
+        return check_wrong(c, RULE_CHANNEL, at, "group %u does not partition whole rank classes, this one among them",
+                           group);
+    uint32_t *count = mem_alloc(sizeof *count * (size_t)c->n);
+    enum status st = ST_OK;
+    for (uint32_t i = 0; i < g->n_sets && st == ST_OK; i++) {
+        const uint32_t set = g->first_set + i;
+        memset(count, 0, sizeof *count * (size_t)c->n);
+        for (uint32_t m = 0; m < k->p->sets[set].size; m++)
+            count[c->class_of[plan_set_at(k->p, set, m)]]++;
+        for (uint32_t m = 0; m < all->n_classes && st == ST_OK; m++) {
+            const uint32_t other = c->class_pool.at[all->first_class + m];
+            const uint32_t size = c->seqs.at[c->classes[other].devices].size;
+            if ((uint64_t)count[other] * g->n_sets != size)
+                st = check_wrong(c, RULE_CHANNEL, at,
+                                 "group %u: set %u has %u of the %u ranks of rank class %u, as 1 of %u", group, set,
+                                 count[other], size, other, g->n_sets);
+        }
+    }
+    mem_free(count);
+    return st;
 }
 
 uint32_t check_group_classes(const struct check *c, uint32_t cls, uint32_t group, const uint32_t **classes)
 {
-    uint32_t seq = c->classes[cls].group_seq[group];
-    const struct check_seq *s = &c->seqs.at[seq == PLAN_NONE ? c->classes[cls].devices : seq];
+    const struct check_class *k = &c->classes[cls];
+    const uint32_t seq = k->group_seq[group] != PLAN_NONE ? k->group_seq[group] : k->each_seq[group];
+    const struct check_seq *s = &c->seqs.at[seq == PLAN_NONE ? k->devices : seq];
     *classes = c->class_pool.at + s->first_class;
     return s->n_classes;
+}
+
+bool check_same_groups(const struct check *c, uint32_t cls, uint32_t group, uint32_t other, uint32_t there)
+{
+    const struct check_class *k = &c->classes[cls], *o = &c->classes[other];
+    const struct plan_group *g = &k->p->groups[group], *h = &o->p->groups[there];
+    if (k->group_seq[group] != o->group_seq[there] || k->each_seq[group] != o->each_seq[there] ||
+        (k->each_seq[group] == PLAN_NONE && k->group_seq[group] == PLAN_NONE))
+        return false;
+    if (k->group_seq[group] != PLAN_NONE)
+        return true;
+    for (uint32_t i = 0; i < g->n_sets && g->n_sets == h->n_sets; i++)
+        if (k->set_seq[g->first_set + i] != o->set_seq[h->first_set + i])
+            return false;
+    return g->n_sets == h->n_sets;
 }
 
 uint32_t check_group_size(const struct check *c, uint32_t cls, uint32_t group)
@@ -293,8 +354,9 @@ static enum status same_stream(const struct check *c, const struct channel_row *
 /* The rows of one channel id: every member class has it, with the same members in the same order. */
 static enum status check_channel(const struct check *c, const struct channel_row *r, uint32_t n)
 {
-    uint32_t group = c->classes[r->cls].p->channels[r->channel].group;
-    uint32_t seq = c->classes[r->cls].group_seq[group];
+    const struct check_class *first = &c->classes[r->cls];
+    const uint32_t group = first->p->channels[r->channel].group;
+    const uint32_t seq = first->group_seq[group] != PLAN_NONE ? first->group_seq[group] : first->each_seq[group];
     struct check_place at = { .cls = r->cls };
     if (seq == PLAN_NONE)
         return n == 1 ? ST_OK
@@ -305,7 +367,7 @@ static enum status check_channel(const struct check *c, const struct channel_row
     for (uint32_t i = 0; i < n; i++) {
         at.cls = r[i].cls;
         const struct check_class *k = &c->classes[r[i].cls];
-        if (k->group_seq[k->p->channels[r[i].channel].group] != seq)
+        if (!check_same_groups(c, r[i].cls, k->p->channels[r[i].channel].group, r->cls, group))
             return check_wrong(c, RULE_CHANNEL, at,
                                "communicator %u: its members or their order differ from those in rank class %u", r->id,
                                r->cls);
@@ -334,7 +396,7 @@ enum status check_bind_channels(struct check *c)
             uint32_t seq = k->group_seq[g];
             struct check_place at = { .cls = i };
             if (seq == PLAN_NONE)
-                st = check_each(c, i, g);
+                st = k->each_seq[g] == PLAN_NONE ? check_each(c, i, g) : check_each_of(c, i, g);
             else if (c->seqs.at[seq].n_classes == 0)
                 st = check_wrong(c, RULE_CHANNEL, at, "group %u does not consist of whole rank classes", g);
         }

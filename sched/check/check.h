@@ -40,7 +40,8 @@ struct check_class {
     const struct plan *p;
     uint32_t devices;    /* seq */
     uint32_t *set_seq;   /* by set */
-    uint32_t *group_seq; /* by group: the members; PLAN_NONE: several groups, that partition the class */
+    uint32_t *group_seq; /* by group: the members; PLAN_NONE: several groups, that partition the class, */
+    uint32_t *each_seq;  /* or the classes that these members are, where they are of several; else PLAN_NONE */
     uint8_t *share_role; /* by group: bit i for each enum share_role that its members are */
     uint32_t *piece_of;  /* by parameter of the model: piece, PLAN_NONE */
     struct check_program *programs;
@@ -191,8 +192,10 @@ const char *check_layout_name(uint32_t layout);
 enum status check_bind_sets(struct check *c);
 enum status check_bind_channels(struct check *c);
 enum status check_bind_list(struct check *c, const struct check_list *l);
-/* The classes that a group's members are: n of them at *classes; 1 when the group is a partition of its class. */
+/* The classes that a group's members are: n of them at *classes; of one that is several groups, those that they partition. */
 uint32_t check_group_classes(const struct check *c, uint32_t cls, uint32_t group, const uint32_t **classes);
+/* Groups of two classes that each of them is in: the same sets of members in the same order. */
+bool check_same_groups(const struct check *c, uint32_t cls, uint32_t group, uint32_t other, uint32_t there);
 /* Two groups of a class have the same members; in_order: and in the same order. */
 bool check_same_members(const struct check *c, uint32_t cls, uint32_t a, uint32_t b, bool in_order);
 /* Members of a group, as every device of the class sees it. */

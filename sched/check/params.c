@@ -237,33 +237,55 @@ static uint64_t block_at(const struct plan *p, uint32_t set, uint32_t i, const u
     return (uint64_t)index[plan_set_at(p, set, i)] * piece->split / members;
 }
 
-/* A block of a split parameter: its holders are the devices with the same block in their sets of `owners`. */
-static enum status check_split_holders(const struct check *c, uint32_t cls, uint32_t bucket,
-                                       const struct plan_piece *piece)
+/* Devices of a class with one block of a split parameter, in the sets of its owners; 0: these have other sizes. members: of a set. */
+static uint32_t holding_one(const struct check *c, uint32_t cls, const struct plan_piece *piece, uint32_t members)
 {
     const struct check_class *k = &c->classes[cls];
     const struct plan_group *owners = &k->p->groups[piece->owners];
-    const struct plan_group *holders = &k->p->groups[k->p->buckets[bucket].holders];
+    const uint32_t *classes;
+    const bool fits = check_group_classes(c, cls, piece->owners, &classes) == 1 && classes[0] == cls &&
+                      k->p->sets[owners->first_set].size == members && members % piece->split == 0 &&
+                      (owners->kind == PLAN_GROUP_EACH || owners->n_sets == 1);
+    return fits ? owners->n_sets * (members / piece->split) : 0;
+}
+
+/* A block of a split parameter: its holders are the devices with the same block in their sets of `owners`, in all of the n_holding classes
+ * that have it. */
+static enum status check_split_holders(const struct check *c, uint32_t cls, uint32_t bucket,
+                                       const struct plan_piece *piece, uint32_t n_holding)
+{
+    const struct check_class *k = &c->classes[cls];
+    const uint32_t group = k->p->buckets[bucket].holders;
+    const struct plan_group *holders = &k->p->groups[group];
     struct check_place at = { .cls = cls };
     const uint32_t *classes;
     const char *name = c->g->params.at[piece->param].name;
-    const uint32_t members = k->p->sets[owners->first_set].size; /* of a set of owners */
-    if (check_group_classes(c, cls, piece->owners, &classes) != 1 || classes[0] != cls || members % piece->split ||
-        (owners->kind == PLAN_GROUP_UNION && owners->n_sets > 1))
-        return check_wrong(c, RULE_HOLDERS, at,
-                           "parameter %s is split in %u, but group %u of its owners has other sizes", name,
-                           piece->split, piece->owners);
-    if (check_group_classes(c, cls, k->p->buckets[bucket].holders, &classes) != 1 || classes[0] != cls)
-        return check_wrong(c, RULE_HOLDERS, at,
-                           "parameter %s is split, but the replica group of bucket %u reaches other rank classes", name,
-                           bucket);
+    const uint32_t members = k->p->sets[k->p->groups[piece->owners].first_set].size;
+    uint32_t holding = 0, n = check_group_classes(c, cls, group, &classes);
     uint32_t *index = mem_alloc(sizeof *index * (size_t)c->world);
-    index_in_group(c, cls, piece->owners, index);
     enum status st = ST_OK;
+    bool here = false;
+    for (uint32_t i = 0; i < n && st == ST_OK; i++) {
+        const struct check_class *o = &c->classes[classes[i]];
+        const struct plan_piece *theirs = o->piece_of[piece->param] == PLAN_NONE
+                                              ? NULL
+                                              : &o->p->pieces[o->piece_of[piece->param]];
+        const uint32_t one = theirs && theirs->split == piece->split ? holding_one(c, classes[i], theirs, members) : 0;
+        here = here || classes[i] == cls;
+        holding += one;
+        if (!one)
+            st = check_wrong(c, RULE_HOLDERS, (struct check_place){ .cls = classes[i] },
+                             "parameter %s is split in %u, but the group of its owners has other sizes", name,
+                             piece->split);
+        else
+            index_in_group(c, classes[i], theirs->owners, index);
+    }
+    if (st == ST_OK && (n != n_holding || !here))
+        st = check_wrong(c, RULE_HOLDERS, at, "bucket %u: its replica group is not the rank classes that hold %s",
+                         bucket, name);
     uint32_t n_sets = holders->kind == PLAN_GROUP_EACH ? holders->n_sets : 1;
     for (uint32_t s = 0; s < n_sets && st == ST_OK; s++) {
         uint32_t set = holders->first_set + s, size = k->p->sets[set].size;
-        const uint32_t holding = owners->n_sets * (members / piece->split); /* devices with one block */
         bool same = size == holding;
         for (uint32_t i = 1; i < size && same; i++)
             same = block_at(k->p, set, i, index, members, piece) == block_at(k->p, set, 0, index, members, piece);
@@ -450,16 +472,12 @@ static enum status check_holders(const struct check *c, const uint32_t *n_holdin
         const struct plan *p = c->classes[cls].p;
         for (uint32_t i = 0; i < p->h->count[PLAN_S_PIECES]; i++) {
             const struct plan_piece *piece = &p->pieces[i];
-            if (piece->split > 1) {
-                TRY(check_split_holders(c, cls, piece->bucket, piece));
-            } else {
+            if (piece->split > 1)
+                TRY(check_split_holders(c, cls, piece->bucket, piece, n_holding[piece->param]));
+            else
                 TRY(check_whole_holders(c, cls, piece->bucket, piece, n_holding[piece->param], first[piece->param]));
+            if (piece->split <= 1 || n_holding[piece->param] > 1)
                 TRY(check_layout(c, cls, i, first));
-            }
-            if (piece->split > 1 && n_holding[piece->param] > 1)
-                return check_wrong(c, RULE_HOLDERS, (struct check_place){ .cls = cls },
-                                   "%s is split, but in %u rank classes", c->g->params.at[piece->param].name,
-                                   n_holding[piece->param]);
         }
     }
     return ST_OK;

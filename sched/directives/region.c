@@ -329,27 +329,25 @@ static enum status head_region(struct found *f, uint32_t number, struct err *e)
 
 /* ---- vocab --------------------------------------------------------------------------------------------------------- */
 
+static bool splits_words(const struct sched *s, uint32_t o)
+{
+    for (uint32_t i = 0; i < s->directives.n; i++) {
+        const struct directive *d = &s->directives.at[i];
+        if (d->kind == &directive_shard && d->dim == DIM_VOCAB && in_filter(s, d, o))
+            return true;
+    }
+    return false;
+}
+
 /* A table is split wherever it is used, or nowhere. */
 static enum status check_table(const struct found *f, uint32_t param, struct err *e)
 {
     const struct sched *s = f->s;
-    const struct directive *d = directive_of(f);
-    char here[160], there[160];
-    for (uint32_t o = 0; o < s->g->ops.n; o++) {
-        const uint32_t a = s->chunks.chunk_of[o], b = s->chunks.chunk_of[f->core];
-        if (s->g->ops.at[o].param[0] != param || o == f->core)
-            continue;
-        if (!in_filter(s, d, o))
-            return js_wrong(&d->js, e, "%s is tied: \"vocab\" matches the embedding and the head, or neither",
+    for (uint32_t o = 0; o < s->g->ops.n; o++)
+        if (s->g->ops.at[o].param[0] == param && !splits_words(s, o))
+            return js_wrong(&directive_of(f)->js, e,
+                            "%s is tied: \"vocab\" matches the embedding and the head, or neither",
                             s->g->params.at[param].name);
-        if (a != b)
-            return js_wrong(
-                &d->js, e,
-                "%s is tied and lies in %s and %s, which is not implemented yet for \"vocab\"; leave \"vocab\" "
-                "out",
-                s->g->params.at[param].name, chunk_text(s, a, here, sizeof here),
-                chunk_text(s, b, there, sizeof there));
-    }
     return ST_OK;
 }
 

@@ -2,6 +2,14 @@
  * parameters, gradients and state are sharded, and those turned round, of the holders with the same shard. */
 #include "sched/lower/lower.h"
 
+uint32_t lower_set_of_class(const struct sched *s, uint32_t class_id)
+{
+    uint32_t set = 0;
+    while (s->sets.at[set].class_id != class_id)
+        set++;
+    return set;
+}
+
 /* The devices with the same block of experts in all groups of a shard directive: one set per block. */
 static struct group_key block_holders(struct sched *s, const struct directive *d)
 {
@@ -12,7 +20,7 @@ static struct group_key block_holders(struct sched *s, const struct directive *d
             list[g] = devices_of(s, s->shard_sets.at[d->first_shard_set + g])[i];
         sets[i] = devices_intern(s, list, d->n_shard_sets);
     }
-    return (struct group_key){ PLAN_GROUP_EACH, sets, ep };
+    return (struct group_key){ .kind = PLAN_GROUP_EACH, .ids = sets, .n = ep };
 }
 
 /* Which block of heads member i of a sequence group has, where context groups split those of tensor groups further. */
@@ -22,39 +30,39 @@ static uint32_t heads_block(const struct share *share, uint32_t i)
     return i % p * share->context + i / p;
 }
 
-/* The devices of a set with the same block in all its tensor groups, or in the order of heads in all its sequence groups: one set per
- * block. */
-static struct group_key tensor_holders(struct sched *s, uint32_t set, uint32_t blocks)
+/* The devices of a bucket's classes with the same block in all their tensor groups, or in the order of heads in all their sequence groups:
+ * one set per block. */
+static struct group_key tensor_holders(struct sched *s, const struct bucket *b)
 {
-    const uint32_t p = s->share.tensor, n = s->sets.at[set].n;
-    uint32_t *sets = arena_array(&s->arena, uint32_t, blocks), *list = mem_alloc(n * sizeof *list);
+    const uint32_t p = s->share.tensor, blocks = b->blocks, *classes = s->bucket_classes.at + b->first_class;
+    uint32_t *sets = arena_array(&s->arena, uint32_t, blocks), *list = mem_alloc(b->holders * sizeof *list);
     for (uint32_t k = 0; k < blocks; k++) {
         uint32_t found = 0;
-        for (uint32_t i = 0; i < n; i++)
-            if ((blocks > p ? heads_block(&s->share, i % s->share.n) : (uint64_t)(i % p) * blocks / p) == k)
-                list[found++] = devices_of(s, set)[i];
+        for (uint32_t c = 0; c < b->n_classes; c++) {
+            const uint32_t set = lower_set_of_class(s, classes[c]), n = s->sets.at[set].n;
+            for (uint32_t i = 0; i < n; i++)
+                if ((blocks > p ? heads_block(&s->share, i % s->share.n) : (uint64_t)(i % p) * blocks / p) == k)
+                    list[found++] = devices_of(s, set)[i];
+        }
         sets[k] = devices_intern(s, list, found);
     }
     mem_free(list);
-    return (struct group_key){ PLAN_GROUP_EACH, sets, blocks };
-}
-
-uint32_t lower_set_of_class(const struct sched *s, uint32_t class_id)
-{
-    uint32_t set = 0;
-    while (s->sets.at[set].class_id != class_id)
-        set++;
-    return set;
+    struct group_key key = { .kind = PLAN_GROUP_EACH, .ids = sets, .n = blocks };
+    if (b->n_classes > 1) {
+        key.classes = classes;
+        key.n_classes = b->n_classes;
+    }
+    return key;
 }
 
 struct group_key lower_holders(struct sched *s, const struct bucket *b)
 {
     if (b->shard != IR_NONE)
         return block_holders(s, &s->directives.at[b->shard]);
-    const uint32_t *classes = s->bucket_classes.at + b->first_class;
     if (b->blocks > 1)
-        return tensor_holders(s, lower_set_of_class(s, classes[0]), b->blocks);
-    return (struct group_key){ PLAN_GROUP_UNION, classes, b->n_classes };
+        return tensor_holders(s, b);
+    return (
+        struct group_key){ .kind = PLAN_GROUP_UNION, .ids = s->bucket_classes.at + b->first_class, .n = b->n_classes };
 }
 
 struct turned_groups lower_turned_groups(struct sched *s, const uint32_t *sets, uint32_t n_sets, uint32_t n)
@@ -75,14 +83,14 @@ struct turned_groups lower_turned_groups(struct sched *s, const uint32_t *sets, 
         }
     }
     mem_free(list);
-    return (struct turned_groups){ { PLAN_GROUP_EACH, blocks, n_sets * copies },
-                                   { PLAN_GROUP_EACH, turned, n_sets * n } };
+    return (struct turned_groups){ { .kind = PLAN_GROUP_EACH, .ids = blocks, .n = n_sets * copies },
+                                   { .kind = PLAN_GROUP_EACH, .ids = turned, .n = n_sets * n } };
 }
 
 struct turned_groups lower_zero_groups(struct sched *s, const struct bucket *b, const struct group_key *holders)
 {
     if (!bucket_has_copies(b))
-        return (struct turned_groups){ *holders, { PLAN_GROUP_UNION, NULL, 0 } };
+        return (struct turned_groups){ *holders, { .kind = PLAN_GROUP_UNION } };
     if (holders->kind == PLAN_GROUP_EACH)
         return lower_turned_groups(s, holders->ids, holders->n, b->group);
     const uint32_t class_id = s->bucket_classes.at[b->first_class];

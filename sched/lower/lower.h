@@ -4,11 +4,13 @@
 
 #include "sched/lower/program.h"
 
-/* A group of the job: UNION of classes, or EACH of device sets. */
+/* A group of the job: UNION of classes, or EACH of device sets, each of devices of one class, or alike of several. */
 struct group_key {
     enum plan_group_kind kind;
     const uint32_t *ids;
     uint32_t n;
+    const uint32_t *classes; /* EACH: of several; NULL: of one */
+    uint32_t n_classes;
 };
 /* Each set of a group cut into blocks of neighbours, and those turned round: of the devices at one place in the blocks of a set. */
 struct turned_groups {

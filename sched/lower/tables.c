@@ -36,7 +36,9 @@ uint32_t lower_channel_number(struct lowering *low, struct group_key group, uint
 
 static struct group_key expert_groups(const struct sched *s, const struct directive *d)
 {
-    return (struct group_key){ PLAN_GROUP_EACH, s->shard_sets.at + d->first_shard_set, d->n_shard_sets };
+    return (struct group_key){ .kind = PLAN_GROUP_EACH,
+                               .ids = s->shard_sets.at + d->first_shard_set,
+                               .n = d->n_shard_sets };
 }
 
 static void number_shares(struct lowering *low)
@@ -90,7 +92,8 @@ void lower_number_channels(struct lowering *low)
     uint32_t *all = arena_array(&s->arena, uint32_t, s->classes.n);
     for (uint32_t c = 0; c < s->classes.n; c++)
         all[c] = c;
-    low->scalars_channel = lower_channel_number(low, (struct group_key){ PLAN_GROUP_UNION, all, s->classes.n }, 0);
+    low->scalars_channel = lower_channel_number(
+        low, (struct group_key){ .kind = PLAN_GROUP_UNION, .ids = all, .n = s->classes.n }, 0);
     number_shares(low);
     low->holders = arena_array(&s->arena, struct group_key, s->buckets.n + 1);
     low->zero_groups = arena_array(&s->arena, struct turned_groups, s->buckets.n + 1);
@@ -186,7 +189,8 @@ uint32_t lower_group(struct class_lowering *c, struct group_key key)
 static bool in_group(const struct class_lowering *c, const struct group_key *key)
 {
     const struct sched *s = c->x->s;
-    if (key->kind == PLAN_GROUP_EACH) {
+    const bool each = key->kind == PLAN_GROUP_EACH;
+    if (each && !key->classes) {
         const uint32_t first = devices_of(s, key->ids[0])[0];
         const struct device_class *k = &s->classes.at[c->class_id];
         for (uint32_t i = 0; i < k->n; i++)
@@ -194,8 +198,9 @@ static bool in_group(const struct class_lowering *c, const struct group_key *key
                 return true;
         return false;
     }
-    for (uint32_t i = 0; i < key->n; i++)
-        if (key->ids[i] == c->class_id)
+    const uint32_t *classes = each ? key->classes : key->ids;
+    for (uint32_t i = 0; i < (each ? key->n_classes : key->n); i++)
+        if (classes[i] == c->class_id)
             return true;
     return false;
 }

@@ -53,17 +53,6 @@ static bool heads_split(const struct random_job *j, uint32_t p)
     return fit;
 }
 
-/* A tied table lies in one chunk. */
-static bool table_in_one_chunk(const struct random_job *j)
-{
-    for (uint32_t a = 0; a < j->g.ops.n; a++)
-        for (uint32_t b = 0; b < a; b++)
-            if (op_at(j, a)->op == IR_OP_HEAD_LOSS && op_at(j, b)->op == IR_OP_EMBED &&
-                op_at(j, a)->param[0] == op_at(j, b)->param[0] && j->chunks.chunk_of[a] != j->chunks.chunk_of[b])
-                return false;
-    return true;
-}
-
 void random_share_choose(struct random_job *j, uint32_t devices)
 {
     struct rng *r = &j->rng;
@@ -78,7 +67,7 @@ void random_share_choose(struct random_job *j, uint32_t devices)
     s->p = p;
     s->head = p > 1 && heads_split(j, p) && rng_chance(r, 60);
     s->ffn = p > 1 && is_family(j) && activations(j) && rng_chance(r, 60);
-    s->vocab = p > 1 && is_family(j) && table_in_one_chunk(j) && rng_chance(r, 40);
+    s->vocab = p > 1 && is_family(j) && rng_chance(r, 40);
     s->c = s->head ? n / p : n;
     s->context = s->c > 1 && count(j, IR_OP_ATTENTION);
     s->zigzag = s->context && j->model.seq_len % (2 * s->c) == 0 && rng_chance(r, 50);

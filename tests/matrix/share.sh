@@ -79,7 +79,7 @@ draw()
                 order = exchange == "all-to-all" || pick(3) == 0 ? "contiguous" : "zigzag"
                 text = text ",\"exchange\":\"" exchange "\",\"order\":\"" order "\""
             }
-            vocab = tp > 1 && i % 2 && !(model == "gpt2" && pp > 1)
+            vocab = tp > 1 && i % 2
             if (vocab) text = text ",\"vocab\":true"
             ep = model ~ /^(moe|aux|capacity)$/ ? one("1 2 " (tp * cp * dp < 4 ? tp * cp * dp : 4)) : 1
             text = text ",\"ep\":" ep
@@ -126,6 +126,12 @@ sed 's/"vocab_size": 256/"vocab_size": 257/' "$dir/gpt2.json" >"$dir/odd.json"
 base odd adamw
 case_of "gpt2 with a tied table of 257 words in 4 blocks" 4 odd adamw 1e-4 \
     '[{"op":"layout","tp":4,"vocab":true,"zero":2},{"op":"schedule","kind":"gpipe","microbatches":2}]'
+sed 's/"tie_word_embeddings": false/"tie_word_embeddings": true/' "$dir/llama.json" >"$dir/tied.json"
+base tied adamw
+case_of "gpt2, the two readers of a tied table of 257 words in two stages" 4 odd adamw 1e-4 \
+    '[{"op":"layout","pp":2,"tp":2,"vocab":true,"zero":2},{"op":"schedule","kind":"zb-h1","microbatches":4}]'
+case_of "llama, those of a tied table in two stages of both directions, replicated" 8 tied adamw 1e-4 \
+    '[{"op":"layout","pp":2,"dp":2,"tp":2,"vocab":true,"zero":3,"placement":"two-way"},{"op":"schedule","kind":"dualpipe","microbatches":4}]'
 sed 's/"batch_size": 16, "seq_len": 24/"batch_size": 1, "seq_len": 4/' "$dir/adamw.json" >"$dir/small.json"
 base llama small
 case_of "one sequence of 4 tokens on 4 devices" 4 llama small 1e-4 \

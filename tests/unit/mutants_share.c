@@ -136,6 +136,47 @@ EXAMPLE(holders_of_a_block)
             }
     return false;
 }
+/* Groups of devices of several classes, as the blocks of a table have that two stages use. Number nth of the plan. */
+static struct plan_group *nth_group_of_classes(struct plan_builder *b, uint32_t nth)
+{
+    for (uint32_t g = 0; g < b->groups.n; g++) {
+        bool all = b->groups.at[g].kind != PLAN_GROUP_EACH || b->groups.at[g].n_sets < 2;
+        const struct plan_set *devices = &b->sets.at[b->h.devices];
+        uint32_t members = 0;
+        for (uint32_t s = 0; s < b->groups.at[g].n_sets; s++)
+            members += b->sets.at[b->groups.at[g].first_set + s].size;
+        if (!all && members > devices->size && nth-- == 0)
+            return &b->groups.at[g];
+    }
+    return NULL;
+}
+/* Ranges number `range` of two of its sets, exchanged; false: they have not so many, or are not alike. */
+static bool exchange_ranges(struct plan_builder *b, const struct plan_group *g, uint32_t range)
+{
+    const struct plan_set *one = &b->sets.at[g->first_set], *two = one + 1;
+    struct plan_range *x = &b->ranges.at[one->first_range + range], *y = &b->ranges.at[two->first_range + range];
+    if (range >= one->n_ranges || range >= two->n_ranges || x->count != y->count)
+        return false;
+    const struct plan_range first = *x;
+    *x = *y;
+    *y = first;
+    return true;
+}
+/* One class has the groups in another order, */
+EXAMPLE(blocks_of_two_stages_in_another_order)
+{
+    const struct plan_group *g = nth_group_of_classes(b, nth);
+    for (uint32_t i = 0; g && i < b->sets.at[g->first_set].n_ranges; i++)
+        if (!exchange_ranges(b, g, i))
+            return false;
+    return g;
+}
+/* or devices of one block in the group of another. */
+EXAMPLE(blocks_of_two_stages_mixed)
+{
+    const struct plan_group *g = nth_group_of_classes(b, nth);
+    return g && exchange_ranges(b, g, 0);
+}
 EXAMPLE(rows_of_a_box)
 {
     for (uint32_t i = 0; i < b->pieces.n; i++)
@@ -333,6 +374,8 @@ const struct mutant mutants_of_share[] = {
     MUTANT(kernel_of_other_split, "shards", 10),
     MUTANT(block_of_other_member, "holders", 10),
     MUTANT(holders_of_a_block, "holders", 10),
+    MUTANT(blocks_of_two_stages_in_another_order, "channel", 2),
+    MUTANT(blocks_of_two_stages_mixed, "channel", 2),
     MUTANT(rows_of_a_box, "shards", 4),
     MUTANT(own_part_read_as_whole, "value", 10),
     MUTANT(numbers_are_not_told, "value", 2),

@@ -33,6 +33,8 @@ static const struct job {
                    "\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"vocab\":true},{\"op\":\"schedule\",\"kind\":\"gpipe\","
                    "\"microbatches\":2}]" },
+    { MODEL_GPT2, "[{\"op\":\"layout\",\"pp\":2,\"tp\":2,\"dp\":2,\"vocab\":true,\"zero\":1},{\"op\":\"schedule\","
+                  "\"kind\":\"1f1b\",\"microbatches\":2}]" },
     { MODEL_GPT2, "[{\"op\":\"layout\",\"dp\":4,\"zero\":1,\"zero_group\":2,\"reduce\":\"each\"},{\"op\":\"schedule\","
                   "\"kind\":\"gpipe\",\"microbatches\":2}]" },
     { MODEL_LLAMA, "[{\"op\":\"layout\",\"pp\":2,\"dp\":4,\"zero\":3,\"zero_group\":2,\"zero_optimizer\":\"all\"},"
