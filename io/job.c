@@ -203,20 +203,29 @@ static void prepare(struct job *j)
         ir_graph_separate(&j->graph);
 }
 
-/* Nothing is written that would not be read again; the file has the model's own graph, whatever its documents are. */
-static enum status sign(struct job *j, const char *where, struct err *e)
+/* Nothing is written that would not be read again. The file has the model's own graph, whatever its documents are, and the compiler has made
+ * of it: so has *own, which else is the job. */
+static enum status sign(struct job *j, struct job *own, const char *where, struct err *e)
 {
-    ir_graph_join(&j->graph);
-    TRY(ir_graph_validate(&j->graph, where, e));
-    TRY(check_whole(j, where, e));
-    make_digests(j, j->model_digest, j->digest);
+    *own = *j;
+    ir_graph_borrow(&j->graph, &own->graph);
+    enum status st = ir_graph_validate(&own->graph, where, e);
+    if (st == ST_OK)
+        st = check_whole(own, where, e);
+    if (st != ST_OK) {
+        ir_graph_release(&own->graph);
+        return st;
+    }
+    make_digests(own, own->model_digest, own->digest);
+    memcpy(j->model_digest, own->model_digest, sizeof j->model_digest);
+    memcpy(j->digest, own->digest, sizeof j->digest);
     return ST_OK;
 }
 
-static enum status finish(struct h5_out *out, struct job *j, struct err *e)
+static enum status finish(struct h5_out *out, struct job *own, struct err *e)
 {
-    enum status st = put_all(&out->root, j, e);
-    prepare(j);
+    enum status st = put_all(&out->root, own, e);
+    ir_graph_release(&own->graph);
     if (st == ST_OK)
         return h5_commit(out, e);
     h5_abandon(out);
@@ -226,31 +235,42 @@ static enum status finish(struct h5_out *out, struct job *j, struct err *e)
 enum status job_write(const char *path, struct job *j, struct err *e)
 {
     struct h5_out out;
-    TRY(sign(j, path, e));
-    TRY(h5_create(path, schema, VERSION, &out, e));
-    return finish(&out, j, e);
+    struct job own;
+    TRY(sign(j, &own, path, e));
+    enum status st = h5_create(path, schema, VERSION, &out, e);
+    if (st == ST_OK)
+        return finish(&out, &own, e);
+    ir_graph_release(&own.graph);
+    return st;
 }
 
 enum status job_write_in(const struct dir *in, const char *name, struct job *j, struct err *e)
 {
     struct h5_out out;
-    TRY(sign(j, name, e));
-    TRY(h5_create_in(in, name, schema, VERSION, &out, e));
-    return finish(&out, j, e);
+    struct job own;
+    TRY(sign(j, &own, name, e));
+    enum status st = h5_create_in(in, name, schema, VERSION, &out, e);
+    if (st == ST_OK)
+        return finish(&out, &own, e);
+    ir_graph_release(&own.graph);
+    return st;
 }
 
 enum status job_encode(const char *where, struct job *j, void **bytes, uint64_t *size, struct err *e)
 {
     struct h5_out out;
-    TRY(sign(j, where, e));
-    TRY(h5_create_image(where, schema, VERSION, &out, e));
-    enum status st = put_all(&out.root, j, e);
-    prepare(j);
-    if (st == ST_OK)
-        st = h5_close_image(&out, e);
-    if (st == ST_OK)
-        st = h5_read_image(&out, bytes, size, e);
-    h5_abandon(&out);
+    struct job own;
+    TRY(sign(j, &own, where, e));
+    enum status st = h5_create_image(where, schema, VERSION, &out, e);
+    if (st == ST_OK) {
+        st = put_all(&out.root, &own, e);
+        if (st == ST_OK)
+            st = h5_close_image(&out, e);
+        if (st == ST_OK)
+            st = h5_read_image(&out, bytes, size, e);
+        h5_abandon(&out);
+    }
+    ir_graph_release(&own.graph);
     return st;
 }
 

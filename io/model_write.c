@@ -211,14 +211,12 @@ static enum status put_graph(const struct h5_at *at, const struct ir_graph *g, s
     return st;
 }
 
-/* Documents that are apart are the job's, not the model's: a copy without them is written. */
+/* The model's own graph is written, whatever a job and its compiler have made of it. */
 enum status model_put(const struct h5_at *at, const struct ir_graph *g, struct err *e)
 {
-    struct ir_graph own = *g;
-    own.ops.at = mem_alloc((g->ops.n + 1) * sizeof *own.ops.at);
-    memcpy(own.ops.at, g->ops.at, g->ops.n * sizeof *own.ops.at);
-    ir_graph_join(&own);
+    struct ir_graph own;
+    ir_graph_borrow(g, &own);
     enum status st = put_graph(at, &own, e);
-    mem_free(own.ops.at);
+    ir_graph_release(&own);
     return st;
 }

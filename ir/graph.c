@@ -160,22 +160,6 @@ void ir_graph_join(struct ir_graph *g)
 
 /* ---- questions ------------------------------------------------------------------------------------------------ */
 
-uint32_t ir_graph_thirds(const struct ir_graph *g, uint32_t tensor, uint32_t width[3])
-{
-    for (uint32_t o = 0; o < g->ops.n; o++) {
-        const struct ir_node_op *op = &g->ops.at[o];
-        if (op->op != IR_OP_ATTENTION || !(op->attrs.flags & IR_PACKED) || op->in[0] != tensor)
-            continue;
-        width[0] = op->attrs.heads * op->attrs.head_dim;
-        width[1] = op->attrs.kv_heads * op->attrs.head_dim;
-        width[2] = op->attrs.kv_heads * ir_op_v_dim(&op->attrs);
-        return 3;
-    }
-    const struct ir_shape *s = &g->tensors.at[tensor].shape;
-    width[0] = s->dim[s->ndim - 1];
-    return 1;
-}
-
 uint32_t ir_graph_find_input(const struct ir_graph *g, const char *name)
 {
     for (uint32_t i = 0; i < g->tensors.n; i++)

@@ -32,6 +32,10 @@ struct ir_param {
     bool decays;  /* weight decay acts on it: some operator has it as a weight (ir_op_param_decays) */
     bool state;   /* ir_op_param_is_state */
     bool frozen;  /* no gradient and no update: ir/freeze.h */
+    /* After ir_graph_unpack(): of a part 1 + the number of the model's parameter that it is a part of, and the element where it begins there;
+     * stride: of as many of its elements each row of the part is the first, 0 where its rows follow each other. All 0: it is no part. */
+    uint32_t part_of;
+    uint64_t first, stride;
 };
 
 struct ir_node_op {   /* an operator of the graph */
@@ -60,6 +64,7 @@ struct ir_graph {
     } ops;
     const char *tags[IR_MAX_TAGS]; /* "PP", "EP", the user's; n_tags of them */
     uint32_t n_tags;
+    const struct ir_graph_whole *whole; /* after ir_graph_unpack(): as it was before; NULL */
 };
 
 void ir_graph_init(struct ir_graph *g);
@@ -85,9 +90,12 @@ uint32_t ir_graph_loads(const struct ir_graph *g, uint32_t *first);
  * that was read and is to be compiled; parameters and their values stay those of the model. */
 void ir_graph_separate(struct ir_graph *g);
 void ir_graph_join(struct ir_graph *g); /* as it was before */
-/* The parts of a tensor's rows that are each cut by heads: queries, keys and values where an attention reads it packed, else the row is one.
- * Their widths; returns how many they are. */
-uint32_t ir_graph_thirds(const struct ir_graph *g, uint32_t tensor, uint32_t width[3]);
+/* Packed queries, keys and values as three tensors, which three linear operators make, each with a part of the weight: in place of every
+ * attention whose packed input one linear operator makes for such attention alone. Operators get other numbers; a parameter keeps its own,
+ * part 0 of one that is taken apart too. For a job that was read and is to be compiled; nothing happens a second time. */
+void ir_graph_unpack(struct ir_graph *g);
+/* The model's own graph, neither unpacked nor with documents apart; texts are borrowed from g. For ir_graph_release(). */
+void ir_graph_borrow(const struct ir_graph *g, struct ir_graph *to);
 /* A graph input; IR_NONE: the graph has none of that name. */
 uint32_t ir_graph_find_input(const struct ir_graph *g, const char *name);
 /* Output `which` of an operator. */

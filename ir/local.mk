@@ -40,6 +40,7 @@ libpiper_ir_la_SOURCES = \
 	ir/family/starcoder2.c \
 	ir/freeze.c ir/freeze.h \
 	ir/graph.c ir/graph.h \
+	ir/graph_unpack.c \
 	ir/graph_validate.c \
 	ir/machine.c ir/machine.h \
 	ir/notices.c ir/notices.h \

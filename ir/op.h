@@ -67,8 +67,7 @@ enum ir_op {
     /* of the compiler, never in a model graph */
     IR_OP_SUM = IR_OP_GRAPH_COUNT, /* in0 + in1 -> out0, any shape (sums of gradients) */
     IR_OP_COPY,                    /* in0 -> out0 */
-    /* x (rows,C) -> (n,rows,C/n), block i of the columns of all rows behind block i-1; and back. Packed q, k and v: block i of each, side by
-     * side. n is `heads`, C `features`; `in_features`, `out_features`: columns of q and of k where packed, else 0 */
+    /* x (rows,C) -> (n,rows,C/n), block i of the columns of all rows behind block i-1; and back. n is `heads`, C `features` */
     IR_OP_TO_BLOCKS,
     IR_OP_FROM_BLOCKS,
     IR_OP_COUNT

@@ -145,9 +145,11 @@ static inline uint64_t plan_state_elements(const struct plan_bucket *b, uint32_t
  * bucket. With split 1 the whole tensor. With split > 1 the tensor is cut into `split` blocks, and device number i of its set of
  * group `owners`, of which there are `size`, holds block k = i*split/size, rounded down. run 0: blocks of `count` elements one
  * after the other, along the first dimension, the last of which may have fewer (its end is padding). Else a block is a box: of every
- * `stride` elements of the tensor the `run` from k*run on. first: 0. */
+ * `stride` elements of the tensor the `run` from k*run on. All that from element `first` on, 0 but of a part (struct ir_param), which is
+ * said in elements of the parameter that it is a part of, rows that do not follow each other as a box. */
 struct plan_piece {
     uint32_t param, bucket;
+    uint32_t part_of, pad;
     uint64_t first, count; /* elements */
     uint64_t offset;       /* elements from the start of the bucket */
     uint64_t run, stride;  /* elements */

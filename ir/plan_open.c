@@ -190,8 +190,10 @@ static enum status check_pieces(const struct plan *p, uint32_t bucket, struct er
         NEED(c->split >= 1 && c->split <= p->h->world, e, "piece %u: split in %u", i, c->split);
         NEED(c->split == 1 ? c->owners == b->holders : c->owners < p->h->count[PLAN_S_GROUPS], e,
              "piece %u: owners are group %u", i, c->owners);
+        NEED(c->part_of <= n_params && !c->pad, e, "piece %u: part of parameter %u", i, c->part_of);
         NEED(c->run <= c->stride && c->stride <= huge &&
-                 (c->run ? c->split > 1 && c->count % c->run == 0 : !c->stride) && (c->split > 1 || !c->elements),
+                 (c->run ? (c->split > 1 || c->part_of) && c->count % c->run == 0 : !c->stride) &&
+                 (c->split > 1 || !c->elements),
              e, "piece %u: rows of %" PRIu64 " elements of every %" PRIu64 ", split in %u", i, c->run, c->stride,
              c->split);
     }

@@ -132,8 +132,17 @@ const struct plan_field plan_bucket_fields[] = {
     END,
 };
 const struct plan_field plan_piece_fields[] = {
-    U(plan_piece, param),  U(plan_piece, first),    U(plan_piece, count), U(plan_piece, offset), U(plan_piece, run),
-    U(plan_piece, stride), U(plan_piece, elements), U(plan_piece, split), U(plan_piece, owners), END,
+    U(plan_piece, param),
+    U(plan_piece, part_of),
+    U(plan_piece, first),
+    U(plan_piece, count),
+    U(plan_piece, offset),
+    U(plan_piece, run),
+    U(plan_piece, stride),
+    U(plan_piece, elements),
+    U(plan_piece, split),
+    U(plan_piece, owners),
+    END,
 };
 const struct plan_field plan_program_fields[] = {
     U(plan_program, chunk),

@@ -162,7 +162,7 @@ int ir_op_param_cut(enum ir_op op, const struct ir_attrs *a, enum ir_split split
 static void attention_shapes(const struct ir_attrs *a, uint32_t t, const struct ir_share *share, struct ir_op_shapes *s)
 {
     const uint32_t keys = share->keys ? share->keys : t;
-    for (int i = a->flags & IR_PACKED ? 0 : 1; i < 3; i++)
+    for (int i = 1; i < 3; i++)
         if (s->in[i].ndim)
             s->in[i].dim[0] = keys;
     if (!share->ring)

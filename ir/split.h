@@ -87,20 +87,13 @@ static inline bool ir_op_counts(const struct ir_attrs *a)
 }
 /* Whether the operator has such a split, and its sizes can be split into so many parts. */
 bool ir_op_splits(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts);
-/* The attributes of one part: heads, kv_heads (1 at least), features, in_features, out_features or vocab divided; IR_COUNTS: capacity 0.
- * A linear that makes packed q, k, v (IR_ROWS_OF_W) is not told its heads: where kv_heads < parts its out_features are
- * ir_op_packed_width() of the attention's part. */
+/* The attributes of one part: heads, kv_heads (1 at least), features, in_features, out_features or vocab divided; IR_COUNTS: capacity 0. */
 struct ir_attrs ir_op_local(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t parts);
-/* attention: width of a row of packed q, k, v. */
-static inline uint32_t ir_op_packed_width(const struct ir_attrs *a)
-{
-    return a->heads * a->head_dim + a->kv_heads * (a->head_dim + ir_op_v_dim(a));
-}
 /* The layouts of inputs and outputs that the equations of the split operator take and give, as far as it has them. WHOLE: tokens, but for
  * the keys of attention; an operator outside of regions. Gradients are dual: of tokens tokens, of columns columns, of heads heads, of whole terms, of
  * keys key terms, of terms whole. */
 void ir_op_layouts(enum ir_op op, enum ir_split split, enum ir_layout in[IR_MAX_IN], enum ir_layout out[IR_MAX_OUT]);
-/* The dimension of parameter i along which blocks are cut; -1: every device has it whole. Packed q, k, v: each third for itself. */
+/* The dimension of parameter i along which blocks are cut; -1: every device has it whole. */
 int ir_op_param_cut(enum ir_op op, const struct ir_attrs *a, enum ir_split split, uint32_t i);
 
 /* ---- sizes ------------------------------------------------------------------------------------------------------- */
@@ -118,7 +111,7 @@ struct ir_share ir_share_of(enum ir_op op, const struct ir_attrs *a, enum ir_spl
                             uint32_t context);
 /* ir_op_shapes() of a part: a are its local attributes, t its tokens. Beside those,
  *   documents apart      the last input, where they begin, has `keys` tokens
- *   attention            in[1], in[2] have `keys` tokens, packed q, k, v in[0] too; ring, not packed: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side
+ *   attention            in[1], in[2] have `keys` tokens; packed q, k, v are not split (ir_graph_unpack()); ring: save[1] o so far, stash[0] dq so far, stash[1] dk and dv of a part so far, side
  *                        by side (keys, kv_heads*(D+Dv)), all float32
  *   rmsnorm, IR_WIDTH    save[1], stash[0] (parts,t) float32: sums of x*x, of x*w*dy, over the columns of each member
  *   head_loss, IR_WORDS  save[1] (parts,t,3) float32: of each member and row the greatest logit, the sum of exp(logit - it), the target's

@@ -250,18 +250,30 @@ static enum status buckets_of_piece(struct sched *s, const struct piece *piece, 
 
 /* ---- what a device holds of a parameter ------------------------------------------------------------------------------- */
 
-/* The block of a parameter cut along dimension `dim`; thirds: three blocks, one of each third of that dimension. */
-static struct param_cut cut_of(const struct ir_shape *shape, int dim, uint32_t blocks, bool thirds)
+/* All of a parameter: of a part of another one its rows, where they do not follow each other. */
+static struct param_cut whole_of(const struct ir_param *p)
 {
-    uint64_t elements = ir_shape_elements(shape), inner = 1;
-    for (int i = dim + 1; i < shape->ndim; i++)
-        inner *= shape->dim[i];
-    struct param_cut cut = { .blocks = blocks, .count = elements / blocks };
-    uint64_t stride = inner * shape->dim[dim] / (thirds ? 3 : 1);
-    if (stride == elements) /* one row of blocks: they follow one another */
-        return cut;
-    cut.stride = stride;
-    cut.run = stride / blocks;
+    struct param_cut cut = { .blocks = 1, .count = ir_shape_elements(&p->shape), .first = p->first };
+    if (p->stride) {
+        cut.stride = p->stride;
+        cut.run = p->shape.dim[p->shape.ndim - 1];
+    }
+    return cut;
+}
+
+/* The block of a parameter cut along dimension `dim`. */
+static struct param_cut cut_of(const struct ir_param *p, int dim, uint32_t blocks)
+{
+    struct param_cut cut = whole_of(p);
+    uint64_t row = 1;
+    for (int i = dim; i < p->shape.ndim; i++)
+        row *= p->shape.dim[i];
+    if (row < cut.count) { /* else one row of blocks: they follow one another */
+        cut.stride = p->stride ? p->stride : row;
+        cut.run = row / blocks;
+    }
+    cut.blocks = blocks;
+    cut.count /= blocks;
     return cut;
 }
 
@@ -283,12 +295,12 @@ static enum status cut_params(struct sched *s, uint32_t o, struct err *e)
         if (op->param[i] == IR_NONE)
             continue;
         const struct ir_param *p = &s->g->params.at[op->param[i]];
-        struct param_cut *cut = &s->cuts[op->param[i]], is = { .blocks = 1, .count = ir_shape_elements(&p->shape) };
+        struct param_cut *cut = &s->cuts[op->param[i]], is = whole_of(p);
         int dim = side->parts > 1 ? ir_op_param_cut((enum ir_op)op->op, &op->attrs, (enum ir_split)side->split, i) : -1;
         if (dim >= 0 && side->split == IR_WORDS)
             is = words_of(&p->shape, side->parts);
         else if (dim >= 0)
-            is = cut_of(&p->shape, dim, side->parts, side->thirds);
+            is = cut_of(p, dim, side->parts);
         if (cut->count && memcmp(cut, &is, sizeof is))
             return err_set(e, ST_INPUT, s->in->strategy_name,
                            "%s is shared by operators of which a region splits some: %s and another one; match both or "
@@ -307,7 +319,7 @@ static enum status find_cuts(struct sched *s, const uint32_t *users, struct err 
         TRY(cut_params(s, o, e));
     for (uint32_t p = 0; p < s->g->params.n; p++)
         if (!s->cuts[p].count)
-            s->cuts[p] = (struct param_cut){ .blocks = 1, .count = ir_shape_elements(&s->g->params.at[p].shape) };
+            s->cuts[p] = whole_of(&s->g->params.at[p]);
     for (uint32_t i = 0; i < s->chunks.subs.n; i++) {
         const struct ir_sub *u = &s->chunks.subs.at[i];
         for (uint32_t k = 0; k < u->n_param && s->shard_of[u->chunk] != IR_NONE; k++) {

@@ -49,7 +49,7 @@ static inline bool bucket_has_copies(const struct bucket *b)
 /* The part of a parameter that a device holds: struct plan_piece. */
 struct param_cut {
     uint32_t blocks;
-    uint64_t count, run, stride, elements;
+    uint64_t count, first, run, stride, elements;
 };
 
 /* ---- the compilation ---------------------------------------------------------------------------------------------- */
@@ -79,7 +79,6 @@ struct op_side {
     uint8_t split;    /* enum ir_split */
     bool context;     /* attention: keys and values come from a context group, */
     uint8_t exchange; /* enum shard_exchange: in this way */
-    bool thirds;      /* linear, IR_ROWS_OF_W: it makes packed q, k and v, each cut for itself */
     uint32_t parts;   /* blocks that it is split into; member j of a tensor group of p has block j*parts/p */
     uint32_t joined;  /* attention: devices that its head region joins; 1: it is in none */
     uint8_t in[IR_MAX_IN], out[IR_MAX_OUT]; /* enum ir_layout */

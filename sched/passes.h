@@ -9,6 +9,7 @@
 /* clang-format off */
 #define SCHED_PASSES(ROW) \
     ROW("expand", directives_expand, false)  /* macros to primitives */                              \
+    ROW("unpack", pass_unpack, false)        /* packed q, k and v, where sequences are shared */ \
     ROW("chunks", pass_chunks_build, false)  /* operators to chunks */                               \
     ROW("parse", directives_parse, false)    /* primitives to structs */                             \
     ROW("rows", pass_rows, false)            /* who shares sequences */                              \

@@ -5,22 +5,6 @@
 
 #include <inttypes.h>
 
-/* Packed q, k and v are cut each for itself: so all that reads them, or makes them, has them as such. */
-static bool cut_alike(const struct ir_graph *g, uint32_t tensor)
-{
-    bool packed = false, other = false;
-    for (uint32_t o = 0; o < g->ops.n; o++) {
-        const struct ir_node_op *op = &g->ops.at[o];
-        for (uint32_t i = 0; i < IR_MAX_IN && op->op == IR_OP_ATTENTION; i++) {
-            bool reads = op->in[i] == tensor, all = op->attrs.flags & IR_PACKED && i == 0;
-            packed = packed || (reads && all);
-            other = other || (reads && !all);
-        }
-        other = other || (op->op == IR_OP_ATTENTION && op->out[0] == tensor);
-    }
-    return !(packed && other);
-}
-
 /* Elements of own tokens of a tensor on one device, as attention has them. */
 static uint64_t own_elements(const struct values *v, uint32_t tensor)
 {
@@ -35,18 +19,19 @@ enum status heads_check_turn(const struct values *v, uint32_t program, uint32_t 
     const struct plan_program *g = &v->p->programs[program];
     const struct ir_tensor *t = &v->c->g->tensors.at[k->tensor];
     struct check_place at = { .cls = v->cls };
+    if (!v->p->h->share)
+        return check_wrong(v->c, RULE_LAYOUT, at, "program %u turns heads of %s, but no sequences are shared", program,
+                           t->name);
     const uint64_t want = own_elements(v, k->tensor);
     const uint32_t tokens = v->c->g->seq_len / v->p->h->context;
     if (k->n != want || k->type != t->shape.dtype || g->tokens != tokens)
         return check_wrong(v->c, RULE_LAYOUT, at,
                            "program %u turns %" PRIu64 " elements of %u tokens of %s, a device has %" PRIu64 " of %u",
                            program, k->n, g->tokens, t->name, want, tokens);
-    uint32_t width[3], parts = v->p->h->share, n = ir_graph_thirds(v->c->g, k->tensor, width);
-    for (uint32_t i = 0; i < n; i++)
-        if (width[i] % parts || !cut_alike(v->c->g, k->tensor) || v->p->h->zigzag)
-            return check_wrong(v->c, RULE_LAYOUT, at,
-                               "program %u turns %s, which does not split by heads over %u devices", program, t->name,
-                               parts);
+    const uint32_t parts = v->p->h->share;
+    if (t->shape.dim[t->shape.ndim - 1] % parts || v->p->h->zigzag)
+        return check_wrong(v->c, RULE_LAYOUT, at, "program %u turns %s, which does not split by heads over %u devices",
+                           program, t->name, parts);
     return ST_OK;
 }
 

@@ -151,7 +151,7 @@ enum status layouts_check_kernel(const struct values *v, uint32_t program, uint3
     const struct plan_program *g = &v->p->programs[program];
     const struct plan_kernel *k = &v->p->kernels[kernel];
     struct check_place at = { .cls = v->cls };
-    if (v->p->h->share && (k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS))
+    if (k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS)
         return heads_check_turn(v, program, kernel);
     if (!v->p->h->share || k->op >= IR_OP_GRAPH_COUNT)
         return ST_OK;

@@ -138,11 +138,13 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
  * `run` for each block; or one after the other along the first dimension, the last of which may be short, but not empty. */
 static bool blocks_cover(const struct plan_piece *piece, const struct ir_param *param, uint64_t elements)
 {
-    if (piece->first)
-        return false;
+    const uint64_t width = piece->run * piece->split;
     if (piece->run)
-        return piece->run * piece->split == piece->stride && elements % piece->stride == 0 &&
-               piece->count * piece->split == elements && !piece->elements;
+        return (param->stride ? piece->stride == param->stride && width == param->shape.dim[param->shape.ndim - 1]
+                              : piece->stride == width) &&
+               elements % width == 0 && piece->count * piece->split == elements && !piece->elements;
+    if (param->stride)
+        return false;
     const uint64_t row = elements / param->shape.dim[0];
     if (piece->elements)
         return piece->elements == elements && piece->count % row == 0 && piece->count * piece->split >= elements &&
@@ -176,11 +178,16 @@ static enum status check_piece(const struct check *c, uint32_t cls, uint32_t i)
         return check_wrong(c, RULE_SHARDS, at,
                            "parameter %s %s, but lies on the wrong side of element %" PRIu64 " of bucket %u",
                            param->name, decays ? "decays" : "does not decay", b->n_decay, piece->bucket);
-    if (piece->split == 1 && (piece->first != 0 || piece->count != elements))
+    if (piece->part_of != param->part_of || piece->first != param->first)
         return check_wrong(c, RULE_SHARDS, at,
-                           "parameter %s has %" PRIu64 " elements, held are %" PRIu64 " from %" PRIu64, param->name,
-                           elements, piece->count, piece->first);
-    if (piece->split > 1 && !blocks_cover(piece, param, elements))
+                           "parameter %s begins at element %" PRIu64
+                           " of parameter %u, held is %u from element %" PRIu64,
+                           param->name, param->first, param->part_of ? param->part_of - 1 : piece->param,
+                           piece->part_of ? piece->part_of - 1 : piece->param, piece->first);
+    if (piece->split == 1 && piece->count != elements)
+        return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, held are %" PRIu64, param->name,
+                           elements, piece->count);
+    if ((piece->split > 1 || piece->run || param->stride) && !blocks_cover(piece, param, elements))
         return check_wrong(c, RULE_SHARDS, at, "parameter %s has %" PRIu64 " elements, cut into %u blocks of %" PRIu64,
                            param->name, elements, piece->split, piece->count);
     return ST_OK;
@@ -309,7 +316,7 @@ static bool same_layout(const struct plan *p, const struct plan_bucket *a, const
         const struct plan_piece *piece = &p->pieces[a->first_piece + i], *other = &q->pieces[b->first_piece + i];
         if (piece->param != other->param || piece->offset != other->offset || piece->count != other->count ||
             piece->split != other->split || piece->run != other->run || piece->stride != other->stride ||
-            piece->elements != other->elements)
+            piece->elements != other->elements || piece->first != other->first || piece->part_of != other->part_of)
             return false;
     }
     return true;

@@ -146,17 +146,6 @@ static uint32_t element_bytes(const struct plan_bucket *b, bool grad)
     return ir_dtype_size(grad ? IR_F32 : (enum ir_dtype)b->type, IR_F32);
 }
 
-/* Does an attention read what the operator makes as packed q, k and v? */
-static bool reads_packed(const struct check *c, const struct ir_node_op *op)
-{
-    for (uint32_t o = 0; o < c->g->ops.n; o++) {
-        const struct ir_node_op *reader = &c->g->ops.at[o];
-        if (reader->op == IR_OP_ATTENTION && reader->attrs.flags & IR_PACKED && reader->in[0] == op->out[0])
-            return true;
-    }
-    return false;
-}
-
 /* A split operator has the block of its parameter that its equations want. */
 static enum status check_cut(const struct check *c, struct check_place at, const struct plan_kernel *k, uint32_t which,
                              const struct plan_piece *held)
@@ -169,10 +158,10 @@ static enum status check_cut(const struct check *c, struct check_place at, const
     uint64_t row = ir_shape_elements(shape);
     for (int i = 0; i < dim; i++)
         row /= shape->dim[i];
-    bool whole = dim < 0 || k->parts == 1, thirds = held->run && held->stride * 3 == row;
-    bool fits = whole       ? held->split == 1
-                : held->run ? held->split == k->parts && (held->stride == row || (thirds && reads_packed(c, op)))
-                            : held->split == k->parts && row == ir_shape_elements(shape) && !reads_packed(c, op);
+    bool whole = dim < 0 || k->parts == 1;
+    bool fits = whole ? held->split == 1
+                      : held->split == k->parts &&
+                            row == (held->run ? held->run * held->split : ir_shape_elements(shape));
     return fits ? ST_OK
                 : check_wrong(c, RULE_SHARDS, at, "%s has another part of %s than its split needs", op->name,
                               c->g->params.at[held->param].name);

@@ -217,18 +217,17 @@ static void set_side(const struct found *f, uint32_t o, enum ir_split split, uin
     s->regions[o] = number;
 }
 
-/* Splits a linear operator's output or input features; thirds: its output is packed q, k and v, each cut for itself. */
-static enum status split_linear(const struct found *f, uint32_t o, enum ir_split split, uint32_t parts, bool thirds,
-                                uint32_t number, struct err *e)
+/* Splits a linear operator's output or input features. */
+static enum status split_linear(const struct found *f, uint32_t o, enum ir_split split, uint32_t parts, uint32_t number,
+                                struct err *e)
 {
     struct sched *s = f->s;
     const struct ir_node_op *op = &s->g->ops.at[o];
     bool rows = split == IR_ROWS_OF_W;
-    if (!ir_op_splits(IR_OP_LINEAR, &op->attrs, split, parts * (thirds ? 3 : 1)))
+    if (!ir_op_splits(IR_OP_LINEAR, &op->attrs, split, parts))
         return js_wrong(&directive_of(f)->js, e, "%s %s %u features, which do not split over %u devices", op->name,
                         rows ? "makes" : "reads", rows ? op->attrs.out_features : op->attrs.in_features, parts);
     set_side(f, o, split, parts, number);
-    s->sides[o].thirds = thirds;
     return ST_OK;
 }
 
@@ -245,7 +244,7 @@ static enum status ffn_region(struct found *f, uint32_t number, struct err *e)
     const uint32_t p = s->share.tensor;
     TRY(check_inside(f, e));
     for (uint32_t i = 1; i < f->n; i++)
-        TRY(split_linear(f, f->ops[i], i + 1 < f->n ? IR_ROWS_OF_W : IR_COLUMNS_OF_W, p, false, number, e));
+        TRY(split_linear(f, f->ops[i], i + 1 < f->n ? IR_ROWS_OF_W : IR_COLUMNS_OF_W, p, number, e));
     set_side(f, f->core, IR_WIDTH, p, number);
     return ST_OK;
 }
@@ -282,11 +281,6 @@ static enum status check_heads(const struct found *f, struct err *e)
     if (kv % p && p % kv)
         return js_wrong(js, e, "%s has %u key/value heads for %u devices; one of the two must divide the other",
                         op->name, kv, p);
-    if (op->attrs.flags & IR_PACKED && (kv != heads || op->attrs.v_head_dim))
-        return js_wrong(js, e,
-                        "%s has packed q, k and v of different sizes, which is not implemented yet; leave \"head\" out "
-                        "and use \"context\"",
-                        op->name);
     return ST_OK;
 }
 
@@ -295,13 +289,12 @@ static enum status split_input(const struct found *f, uint32_t i, uint32_t numbe
 {
     struct sched *s = f->s;
     const struct ir_node_op *core = &s->g->ops.at[f->core];
-    const bool packed = core->attrs.flags & IR_PACKED;
     const uint32_t p = s->share.tensor, heads = i ? core->attrs.kv_heads : core->attrs.heads,
                    parts = heads < p ? heads : p;
     for (uint32_t o = producer(s, core->in[i]);; o = producer(s, s->g->ops.at[o].in[0])) {
         const struct ir_node_op *op = &s->g->ops.at[o];
         if (op->op == IR_OP_LINEAR)
-            return split_linear(f, o, IR_ROWS_OF_W, parts, packed, number, e);
+            return split_linear(f, o, IR_ROWS_OF_W, parts, number, e);
         bool norm = op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM;
         if (norm && heads > 1 && ir_op_norm_groups(&op->attrs) != heads)
             return js_wrong(&directive_of(f)->js, e,
@@ -321,7 +314,7 @@ static enum status head_region(struct found *f, uint32_t number, struct err *e)
     TRY(check_heads(f, e));
     for (uint32_t i = 0; i < values_read(core); i++)
         TRY(split_input(f, i, number, e));
-    TRY(split_linear(f, f->ops[f->n - 1], IR_COLUMNS_OF_W, p, false, number, e));
+    TRY(split_linear(f, f->ops[f->n - 1], IR_COLUMNS_OF_W, p, number, e));
     set_side(f, f->core, IR_HEADS, p, number);
     s->sides[f->core].joined = p;
     return ST_OK;
@@ -384,28 +377,6 @@ static enum status vocab_region(struct found *f, uint32_t number, struct err *e)
 
 /* ---- context ------------------------------------------------------------------------------------------------------- */
 
-/* Packed q, k and v are blocks of each side by side where they are exchanged by heads, and so nothing else. */
-static enum status check_packed(const struct found *f, struct err *e)
-{
-    const struct sched *s = f->s;
-    const struct ir_node_op *core = &s->g->ops.at[f->core];
-    for (uint32_t o = 0; o < s->g->ops.n; o++) {
-        const struct ir_node_op *op = &s->g->ops.at[o];
-        bool reads = false, alike = op->attrs.flags & IR_PACKED && op->attrs.heads == core->attrs.heads &&
-                                    op->attrs.kv_heads == core->attrs.kv_heads && op->in[0] == core->in[0];
-        for (int i = 0; i < IR_MAX_IN; i++)
-            reads = reads || op->in[i] == core->in[0];
-        if (core->attrs.flags & IR_PACKED && op->op == IR_OP_ATTENTION &&
-            ((reads && !alike) || op->out[0] == core->in[0]))
-            return js_wrong(
-                &directive_of(f)->js, e,
-                "%s reads packed q, k and v that %s has otherwise; \"all-to-all\" needs them for itself: use "
-                "\"gather\"",
-                core->name, op->name);
-    }
-    return ST_OK;
-}
-
 static enum status context_region(struct found *f, uint32_t number, struct err *e)
 {
     struct sched *s = f->s;
@@ -416,13 +387,11 @@ static enum status context_region(struct found *f, uint32_t number, struct err *
         return js_wrong(&d->js, e, "two shard directives with \"dim\":\"context\" match %s", op->name);
     if (d->exchange != EXCHANGE_ALL_TO_ALL && op->in[0] == op->in[1])
         return js_wrong(&d->js, e, "%s reads its queries as keys too; a context region needs them apart", op->name);
-    if (d->exchange == EXCHANGE_ALL_TO_ALL)
-        TRY(check_packed(f, e));
     side->context = true;
     side->exchange = d->exchange;
     side->directive = f->directive;
     s->regions[f->core] = number;
-    for (uint32_t i = op->attrs.flags & IR_PACKED ? 0 : 1; i < IR_MAX_IN && d->exchange == EXCHANGE_GATHER; i++)
+    for (uint32_t i = 1; i < IR_MAX_IN && d->exchange == EXCHANGE_GATHER; i++)
         side->in[i] = IR_LAYOUT_KEYS;
     return ST_OK;
 }
@@ -549,6 +518,19 @@ static enum status check_order(const struct sched *s, const struct directive *se
     return ST_OK;
 }
 
+/* What pass_unpack leaves packed has no linear operator of its own. */
+static enum status check_packed(const struct sched *s, struct err *e)
+{
+    for (uint32_t o = 0; o < s->g->ops.n; o++)
+        if (s->g->ops.at[o].op == IR_OP_ATTENTION && s->g->ops.at[o].attrs.flags & IR_PACKED)
+            return js_wrong(
+                &s->directives.at[s->sequence_of[s->chunks.chunk_of[o]]].js, e,
+                "%s has packed q, k and v, which are taken apart where sequences are shared: this needs one "
+                "linear operator that makes them for attention alone; give q, k and v as three inputs",
+                s->g->ops.at[o].name);
+    return ST_OK;
+}
+
 static void sides_init(struct sched *s)
 {
     s->regions = arena_array(&s->arena, uint32_t, s->g->ops.n);
@@ -588,10 +570,9 @@ static enum status ring(struct sched *s, uint32_t o, struct err *e)
     const struct ir_node_op *op = &s->g->ops.at[o];
     struct op_side *side = &s->sides[o];
     const struct js *js = &s->directives.at[side->directive].js;
-    const char *has = op->attrs.flags & IR_PACKED      ? "packed q, k and v"
-                      : op->attrs.flags & IR_DOCUMENTS ? "documents that are kept apart"
-                      : op->attrs.window               ? "a window"
-                                                       : NULL;
+    const char *has = op->attrs.flags & IR_DOCUMENTS ? "documents that are kept apart"
+                      : op->attrs.window             ? "a window"
+                                                     : NULL;
     if (has)
         return js_wrong(js, e, "%s has %s, which \"exchange\":\"ring\" does not take; use \"gather\" or \"all-to-all\"",
                         op->name, has);
@@ -620,8 +601,10 @@ enum status pass_region(struct sched *s, struct err *e)
 {
     static const uint8_t order[] = { DIM_HEAD, DIM_FFN, DIM_VOCAB, DIM_CONTEXT };
     uint32_t number = 0;
-    if (s->share.n > 1)
+    if (s->share.n > 1) {
+        TRY(check_packed(s, e));
         sides_init(s);
+    }
     for (size_t k = 0; k < sizeof order; k++)
         for (uint32_t i = 0; i < s->directives.n; i++) {
             const struct directive *d = &s->directives.at[i];

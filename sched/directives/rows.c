@@ -2,12 +2,28 @@
  * regions a device computes its tokens with whole parameters; that is data parallelism over tokens, so the holders of a parameter
  * are all devices of all groups, and nothing else needs a new rule.
  *
- * Needs: parsed directives, chunks. Gives: sequence_of, and share.n and zigzag; share.context and tensor follow from regions
+ * pass_unpack needs primitives and changes the graph. pass_rows needs parsed directives, chunks. Gives: sequence_of, and share.n and zigzag; share.context and tensor follow from regions
  * (sched/directives/region.c). Behind place: that the groups are the devices of their chunks, and groups of a device set. */
 #include <stdio.h>
 #include <stdlib.h>
 
 #include "sched/passes.h"
+
+/* Where sequences are shared, keys and values go other ways than queries, and are in other numbers of blocks. */
+enum status pass_unpack(struct sched *s, struct err *e)
+{
+    (void)e;
+    for (size_t i = 0; i < json_array_size(s->primitives); i++) {
+        const json_t *d = json_array_get(s->primitives, i);
+        const char *op = json_string_value(json_object_get(d, "op")),
+                   *dim = json_string_value(json_object_get(d, "dim"));
+        if (op && dim && !strcmp(op, directive_shard.name) && !strcmp(dim, "sequence")) {
+            ir_graph_unpack(s->in->graph);
+            break;
+        }
+    }
+    return ST_OK;
+}
 
 /* How many devices share the sequences of a chunk. */
 static uint32_t shared_by(const struct sched *s, uint32_t chunk)

@@ -260,6 +260,8 @@ static void add_pieces(struct class_lowering *c, const struct bucket *b, uint32_
         const struct param_cut *cut = &s->cuts[param];
         *vec_push(&c->pb.pieces) = (struct plan_piece){ .param = param,
                                                         .bucket = c->pb.buckets.n,
+                                                        .part_of = s->g->params.at[param].part_of,
+                                                        .first = cut->first,
                                                         .count = cut->count,
                                                         .offset = c->programs.param_offset[param],
                                                         .run = cut->run,

@@ -33,7 +33,6 @@ struct sequence {
     size_t t, keys, d, dv_size, group, window;
     float scale, cap;
     bool add_q, add_k, add_v; /* the gradient is added to what is there */
-    bool by_position;         /* q and dq have a row for each position */
     bool later;               /* phase behind the first: o and lse are those so far */
     bool half;                /* of a job in bfloat16: blocks are rounded before they are multiplied, as on a device */
 };
@@ -56,7 +55,7 @@ static void split_operands(const struct op_args *a, void *const x[3], size_t s, 
         out[i] = rows_of(a, x[i], s, width[i], i > 0);
     if (!(at->flags & IR_PACKED))
         return;
-    const struct heads all = rows_of(a, x[0], s, q + k + v, a->positions != NULL);
+    const struct heads all = rows_of(a, x[0], s, q + k + v, false);
     for (int i = 0; i < 3; i++)
         out[i] = (struct heads){ all.at ? all.at + first[i] : NULL, all.ld };
 }
@@ -81,7 +80,7 @@ static struct sequence sequence(const struct op_args *a, size_t s)
     const struct ir_attrs *at = a->attrs;
     const struct op_positions *p = a->positions;
     const size_t t = a->t, width = (size_t)at->heads * ir_op_v_dim(at);
-    const bool packed = (at->flags & IR_PACKED) != 0, by_position = packed && p, later = ring(a) && a->phase > 0;
+    const bool packed = (at->flags & IR_PACKED) != 0, later = ring(a) && a->phase > 0;
     struct heads x[3], dx[3];
     split_operands(a, a->in, s, x);
     if (ring(a))
@@ -111,10 +110,9 @@ static struct sequence sequence(const struct op_args *a, size_t s)
         .window = at->window,
         .scale = at->scale,
         .cap = at->score_cap,
-        .add_q = ring(a) ? later : by_position || a->acc[0] != NULL,
-        .add_k = ring(a) ? later : by_position || a->acc[packed ? 0 : 1] != NULL,
-        .add_v = ring(a) ? later : by_position || a->acc[packed ? 0 : 2] != NULL,
-        .by_position = by_position,
+        .add_q = ring(a) ? later : a->acc[0] != NULL,
+        .add_k = ring(a) ? later : a->acc[packed ? 0 : 1] != NULL,
+        .add_v = ring(a) ? later : a->acc[packed ? 0 : 2] != NULL,
         .later = later,
         .half = a->widened,
     };
@@ -163,12 +161,6 @@ static size_t query_block(const struct sequence *s, size_t n, size_t *nq)
 static size_t position(const struct sequence *s, size_t i)
 {
     return op_position(s->positions, (uint32_t)i);
-}
-
-/* The row of query i. */
-static size_t query_row(const struct sequence *s, size_t i)
-{
-    return s->by_position ? position(s, i) : i;
 }
 
 /* Keys that stand before a position, so the first of the others. */
@@ -277,8 +269,8 @@ static void forward_block(const struct sequence *s, size_t h, size_t n)
         resume(s, h, q0, nq, &run);
     for (size_t k0 = seen.begin; k0 < seen.end_all; k0 += BLOCK) {
         const size_t nk = block_size(s->keys, k0);
-        cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, query_row(s, q0), h, d),
-                                             transpose(&s->k, k0, kv, d), p, BLOCK, s->scale, 0, s->half });
+        cpu_gemm_block(&(struct gemm_block){ nq, nk, d, view(&s->q, q0, h, d), transpose(&s->k, k0, kv, d), p, BLOCK,
+                                             s->scale, 0, s->half });
         for (size_t r = 0; r < nq; r++) {
             size_t n, first = visible(&seen, r, k0, nk, &n);
             float *x = p + r * BLOCK;
@@ -308,7 +300,7 @@ static void forward_row(const struct sequence *s, size_t h)
 {
     const struct vec *v = cpu_vec();
     const size_t d = s->d, dv = s->dv_size, kv = h / s->group;
-    const float *q = row(&s->q, query_row(s, 0), h, d);
+    const float *q = row(&s->q, 0, h, d);
     float p[BLOCK], *o = row(&s->o, 0, h, dv);
     struct running run = { .v = v };
     struct seen seen;
@@ -397,7 +389,7 @@ static void backward_block(const struct sequence *s, const struct block *b, cons
 {
     const struct vec *v = cpu_vec();
     const size_t d = s->d, dv = s->dv_size, nq = b->nq, nk = b->nk;
-    const struct matrix q = view(&s->q, query_row(s, b->q0), b->h, d), dout = view(&s->dout, b->q0, b->h, dv);
+    const struct matrix q = view(&s->q, b->q0, b->h, d), dout = view(&s->dout, b->q0, b->h, dv);
     const float add_q = !b->first_q || s->add_q, add_k = !b->first_k || s->add_k, add_v = !b->first_k || s->add_v;
     _Alignas(64) float p[BLOCK * BLOCK], ds[BLOCK * BLOCK], bounded[BLOCK * BLOCK];
     float *const slope = s->cap > 0 ? bounded : NULL;
@@ -412,7 +404,7 @@ static void backward_block(const struct sequence *s, const struct block *b, cons
     cpu_gemm_block(&(struct gemm_block){ nk, d, nq, turned(ds, BLOCK), q, row(&s->dk, b->k0, b->kv, d), s->dk.ld, 1,
                                          add_k, s->half });
     cpu_gemm_block(&(struct gemm_block){ nq, d, nk, as_is(ds, BLOCK), view(&s->k, b->k0, b->kv, d),
-                                         row(&s->dq, query_row(s, b->q0), b->h, d), s->dq.ld, 1, add_q, s->half });
+                                         row(&s->dq, b->q0, b->h, d), s->dq.ld, 1, add_q, s->half });
 }
 
 /* Keys that no query sees. */
@@ -465,8 +457,6 @@ static void start_gradients(const struct op_args *a)
     ir_op_part_shapes(IR_OP_ATTENTION, a->attrs, a->t, &share, &shapes);
     for (uint32_t i = 0; i < ir_op_inputs(IR_OP_ATTENTION, a->attrs); i++)
         cpu_start_from(a->din[i], a->acc[i], a->b * ir_shape_elements(&shapes.in[i]));
-    if (a->positions && a->attrs->flags & IR_PACKED && !a->acc[0]) /* queries of others have no gradient here */
-        cpu_zero(a->din[0], a->b * ir_shape_elements(&shapes.in[0]));
 }
 
 /* din = acc + what has come home. */

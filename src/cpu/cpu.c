@@ -42,34 +42,18 @@ static void copy_f(const struct op_args *a)
         cpu_start_from(a->out[0], a->in[0], a->n);
 }
 
-/* Rows of `width` columns from `first` on, among n blocks: of one row of x and its places in the blocks. */
-struct columns {
-    size_t first, width, row, rows, n, size;
-};
-
-static void turn_row(const struct columns *c, unsigned char *row, unsigned char *blocks, size_t r, bool to_blocks)
-{
-    const size_t part = c->width / c->n * c->size;
-    for (size_t i = 0; i < c->n; i++) {
-        unsigned char *x = row + (r * c->row + c->first) * c->size + i * part;
-        unsigned char *y = blocks + ((i * c->rows + r) * (c->row / c->n) + c->first / c->n) * c->size;
-        memcpy(to_blocks ? y : x, to_blocks ? x : y, part);
-    }
-}
-
+/* Block i of the columns of each row, behind block i-1 of all rows. */
 static void turn(const struct op_args *a, void *rows, void *blocks, bool to_blocks)
 {
-    const struct ir_attrs *at = a->attrs;
-    const size_t q = at->in_features ? at->in_features : at->features, k = at->out_features, n = a->n / at->features;
-    const size_t size = ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
-    const struct columns parts[3] = { { 0, q, at->features, n, at->heads, size },
-                                      { q, k, at->features, n, at->heads, size },
-                                      { q + k, at->features - q - k, at->features, n, at->heads, size } };
-#pragma omp parallel for schedule(static) num_threads(cpu_team(n, at->features))
+    const size_t width = a->attrs->features, n = a->n / width, count = a->attrs->heads;
+    const size_t part = width / count * ir_dtype_size(IR_COMPUTE, (enum ir_dtype)a->compute);
+#pragma omp parallel for schedule(static) num_threads(cpu_team(n, width))
     for (size_t r = 0; r < n; r++)
-        for (int i = 0; i < 3; i++)
-            if (parts[i].width)
-                turn_row(&parts[i], rows, blocks, r, to_blocks);
+        for (size_t i = 0; i < count; i++) {
+            unsigned char *x = (unsigned char *)rows + (r * count + i) * part;
+            unsigned char *y = (unsigned char *)blocks + (i * n + r) * part;
+            memcpy(to_blocks ? y : x, to_blocks ? x : y, part);
+        }
 }
 
 static void to_blocks_f(const struct op_args *a)

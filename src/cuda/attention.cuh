@@ -58,12 +58,6 @@ inline bool attention_ring(const struct op_args *a)
     return a->positions && a->positions->ring;
 }
 
-/* Packed q, k, v whose rows are those of keys. */
-inline bool attention_by_position(const struct op_args *a)
-{
-    return a->positions && a->attrs->flags & IR_PACKED;
-}
-
 inline bool attention_last_phase(const struct op_args *a, bool backward)
 {
     return attention_ring(a) && a->phase + (backward ? 0 : 1) == a->positions->ring;

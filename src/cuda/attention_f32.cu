@@ -28,12 +28,8 @@ template <typename T> struct attention_operands {
     const T *sinks;                       /* (heads); NULL: none */
     attention_place place;
     unsigned t, d, dv, heads, group;
-    bool by_position, later, last; /* q and dq have a row for each position; ring: not the first phase, the last of F */
+    bool later, last; /* ring: not the first phase, the last of F */
     float scale, cap;
-    __device__ __forceinline__ unsigned query_row(unsigned i) const
-    {
-        return by_position ? place.position(i) : i;
-    }
 };
 
 /* The score of a product, and its derivative by it. */
@@ -78,22 +74,6 @@ __device__ __forceinline__ float attention_weigh(const float *weight, const atte
     float sum = 0, v[1];
     for (unsigned j = first; j < end; j++) {
         load(v, x.row(s, j, h, d) + e);
-        sum += weight[j] * v[0];
-    }
-    return sum;
-}
-
-/* The same where rows j are those of queries. */
-template <typename T>
-__device__ __forceinline__ float attention_weigh_queries(const attention_operands<T> &p, const float *weight,
-                                                         unsigned s, unsigned first, unsigned end, unsigned h,
-                                                         unsigned e)
-{
-    if (!p.by_position)
-        return attention_weigh(weight, p.q, s, first, end, h, p.d, e);
-    float sum = 0, v[1];
-    for (unsigned j = first; j < end; j++) {
-        load(v, p.q.row(s, p.place.position(j), h, p.d) + e);
         sum += weight[j] * v[0];
     }
     return sum;
@@ -151,7 +131,7 @@ template <typename T> __global__ void __launch_bounds__(ATTENTION_THREADS) atten
         most = sink[0];
     }
     const float before = most; /* the logarithm of what is in the sum already */
-    attention_fetch(q, p.q.row(s, p.query_row(i), h, p.d), p.d);
+    attention_fetch(q, p.q.row(s, i, h, p.d), p.d);
     __syncthreads();
     for (unsigned j = first + threadIdx.x; j < end; j += ATTENTION_THREADS) {
         weight[j] = attention_score(p, attention_dot(q, p.k.row(s, j, kv, p.d), p.d));
@@ -199,7 +179,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dq_kernel(att
     const uint64_t stat = (static_cast<uint64_t>(s) * p.heads + h) * p.t + i;
     unsigned first;
     const unsigned end = attention_end(p, s, i, &first);
-    attention_fetch(q, p.q.row(s, p.query_row(i), h, p.d), p.d);
+    attention_fetch(q, p.q.row(s, i, h, p.d), p.d);
     attention_fetch(dout, p.dout.row(s, i, h, p.dv), p.dv);
     __syncthreads();
     const float delta = attention_delta(p, dout, s, i, h, room);
@@ -210,7 +190,7 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dq_kernel(att
     }
     __syncthreads();
     for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS)
-        attention_write(p, 0, s, p.query_row(i), h, p.d, e, attention_weigh(ds, p.k, s, first, end, kv, p.d, e));
+        attention_write(p, 0, s, i, h, p.d, e, attention_weigh(ds, p.k, s, first, end, kv, p.d, e));
     if (threadIdx.x == 0)
         p.delta[stat] = delta;
 }
@@ -241,14 +221,14 @@ __global__ void __launch_bounds__(ATTENTION_THREADS, 16) attention_dkv_kernel(at
             weight[i] = ds[i] = 0;
             if (!p.place.sees(position, at, p.place.document_of(s, position)))
                 continue;
-            const float x = attention_score(p, attention_dot(k, p.q.row(s, p.query_row(i), h, p.d), p.d));
+            const float x = attention_score(p, attention_dot(k, p.q.row(s, i, h, p.d), p.d));
             weight[i] = expf(x - p.lse[stat + i]);
             ds[i] = weight[i] * (attention_dot(v, p.dout.row(s, i, h, p.dv), p.dv) - p.delta[stat + i]) *
                     attention_slope(p, x);
         }
         __syncthreads();
         for (unsigned e = threadIdx.x; e < p.d; e += ATTENTION_THREADS)
-            dk[e] += attention_weigh_queries(p, ds, s, first, end, h, e);
+            dk[e] += attention_weigh(ds, p.q, s, first, end, h, p.d, e);
         for (unsigned e = threadIdx.x; e < p.dv; e += ATTENTION_THREADS)
             dv[e] += attention_weigh(weight, p.dout, s, first, end, h, p.dv, e);
         __syncthreads();
@@ -305,7 +285,7 @@ template <typename T> void attention_split(const struct op_args *a, void *const 
     const bool packed = (at->flags & IR_PACKED) != 0;
     for (int i = 0; i < 3; i++)
         *to[i] = attention_operand<T>(a, packed ? x[0] : x[i], packed ? first[i] : 0,
-                                      packed ? width[0] + width[1] + width[2] : width[i], i > 0 || packed);
+                                      packed ? width[0] + width[1] + width[2] : width[i], i > 0);
 }
 
 template <typename T> attention_operands<T> attention_of(const struct op_args *a)
@@ -329,7 +309,6 @@ template <typename T> attention_operands<T> attention_of(const struct op_args *a
         p.far[1] = attention_operand<float>(a, a->stash[1], 0, k + v, true);
         p.far[2] = attention_operand<float>(a, a->stash[1], k, k + v, true);
     }
-    p.by_position = attention_by_position(a);
     p.later = attention_ring(a) && a->phase > 0;
     p.last = attention_last_phase(a, false);
     p.sinks = at->flags & IR_SINKS ? static_cast<const T *>(a->param[0]) : nullptr;
@@ -379,11 +358,9 @@ template <typename T> void attention_f32_f(const struct op_args *a)
            (p.d + p.place.keys) * sizeof(float), a->stream, p);
 }
 
-template <typename T> void attention_f32_bi(const struct op_args *given)
+template <typename T> void attention_f32_bi(const struct op_args *a)
 {
-    struct op_args started;
-    const struct op_args *a = cuda_attention_start(given, &started);
-    if (!a)
+    if (!cuda_attention_start(a))
         return;
     const attention_operands<T> p = attention_of<T>(a);
     launch("attention BI", attention_dq_kernel<T>, dim3(a->t, p.heads, a->b), ATTENTION_THREADS,
@@ -399,26 +376,13 @@ template <typename T> void attention_bw(const struct op_args *a)
 }
 } // namespace
 
-/* Rows of packed operands that no query here stands at get the addend, or 0, before the kernels add to all. */
-extern "C" const struct op_args *cuda_attention_start(const struct op_args *a, struct op_args *room)
+/* The last phase of a ring, in which no keys come, gives its gradients. */
+extern "C" bool cuda_attention_start(const struct op_args *a)
 {
-    const cudaStream_t stream = static_cast<cudaStream_t>(a->stream);
-    if (attention_last_phase(a, true)) {
-        (a->compute == IR_BF16 ? attention_give<bf16> : attention_give<float>)(a);
-        return nullptr;
-    }
-    if (!op_sees_keys(a))
-        return nullptr;
-    if (!attention_by_position(a) || (a->acc[0] && a->acc[0] == a->din[0]))
-        return a;
-    const uint64_t bytes = static_cast<uint64_t>(a->b) * a->positions->keys * ir_op_packed_width(a->attrs) *
-                           (a->compute == IR_BF16 ? sizeof(bf16) : sizeof(float));
-    cuda__check(a->acc[0] ? cudaMemcpyAsync(a->din[0], a->acc[0], bytes, cudaMemcpyDeviceToDevice, stream)
-                          : cudaMemsetAsync(a->din[0], 0, bytes, stream),
-                "attention BI");
-    *room = *a;
-    room->acc[0] = a->acc[0] ? a->din[0] : nullptr;
-    return room;
+    if (!attention_last_phase(a, true))
+        return op_sees_keys(a);
+    (a->compute == IR_BF16 ? attention_give<bf16> : attention_give<float>)(a);
+    return false;
 }
 
 FOR_BOTH_TYPES(attention_bw)

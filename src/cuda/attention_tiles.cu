@@ -18,15 +18,14 @@
 
 namespace
 {
-/* Rows of an operand: that of head h of token i of sequence s at at + s*step_s + i*step_i + h*size; from token `border` on `jump` rows
- * are left out. */
+/* Rows of an operand: that of head h of token i of sequence s at at + s*step_s + i*step_i + h*size. */
 template <typename T> struct tile_rows {
     T *at;
     uint64_t step_s, step_i;
-    unsigned size, border, jump;
+    unsigned size;
     __device__ __forceinline__ T *row(unsigned s, unsigned i, unsigned h) const
     {
-        return at + s * step_s + static_cast<uint64_t>(i < border ? i : i + jump) * step_i + h * size;
+        return at + s * step_s + static_cast<uint64_t>(i) * step_i + h * size;
     }
 };
 
@@ -542,7 +541,7 @@ tile_rows<T> tile_operand(const struct op_args *a, void *at, uint64_t offset, ui
 {
     const struct op_positions *p = a->positions;
     const uint64_t step_s = !p ? a->t : keys ? p->key_s : p->row_s, step_i = !p ? 1 : keys ? p->key_i : p->row_i;
-    return { at ? static_cast<T *>(at) + offset : nullptr, step_s * width, step_i * width, size, UINT32_MAX, 0 };
+    return { at ? static_cast<T *>(at) + offset : nullptr, step_s * width, step_i * width, size };
 }
 
 /* q, k, v in x: one packed operand, or three. */
@@ -557,13 +556,7 @@ template <typename T> void tile_split(const struct op_args *a, void *const x[3],
     const bool packed = (at->flags & IR_PACKED) != 0;
     for (int i = 0; i < 3; i++)
         *to[i] = tile_operand<T>(a, packed ? x[0] : x[i], packed ? first[i] : 0,
-                                 packed ? width[0] + width[1] + width[2] : width[i], size[i],
-                                 i > 0 || attention_by_position(a));
-    if (!attention_by_position(a) || !to[0]->at)
-        return;
-    to[0]->at += a->positions->run[0].first * to[0]->step_i; /* where the queries stand */
-    to[0]->border = a->positions->run[0].count;
-    to[0]->jump = a->positions->run[1].first - a->positions->run[0].first - a->positions->run[0].count;
+                                 packed ? width[0] + width[1] + width[2] : width[i], size[i], i > 0);
 }
 
 /* Ring: what there is so far. */
@@ -643,11 +636,9 @@ extern "C" void cuda_attention_tiles_f(const struct op_args *a)
         tile_launch_f<256>(a, p);
 }
 
-extern "C" void cuda_attention_tiles_bi(const struct op_args *given)
+extern "C" void cuda_attention_tiles_bi(const struct op_args *a)
 {
-    struct op_args started;
-    const struct op_args *a = cuda_attention_start(given, &started);
-    if (!a)
+    if (!cuda_attention_start(a))
         return;
     const tile_args p = tile_args_of(a);
     const unsigned d = tile_width(a->attrs);

@@ -44,9 +44,8 @@ void cuda_attention_bw(const struct op_args *a);
 void cuda_attention_f32_f(const struct op_args *a), cuda_attention_f32_bi(const struct op_args *a);
 /* The same in bfloat16 on tensor cores, for any T: heads that cuda_attention_tiles() (ir/target_cuda_own.h) takes. */
 void cuda_attention_tiles_f(const struct op_args *a), cuda_attention_tiles_bi(const struct op_args *a);
-/* What both do of BI first: *room, or what it was called with, is what is left to do; NULL: it was the last phase of a ring, or one whose
- * keys nobody sees, and is done. */
-const struct op_args *cuda_attention_start(const struct op_args *a, struct op_args *room);
+/* What both do of BI first; false: it was the last phase of a ring, or one whose keys nobody sees, and is done. */
+bool cuda_attention_start(const struct op_args *a);
 /* Experts that cuda_experts_grouped() (ir/target_cuda_own.h) says: their products in one launch each, sizes read on the device. */
 void cuda_grouped_f(const struct op_args *a), cuda_grouped_bi(const struct op_args *a);
 void cuda_grouped_bw(const struct op_args *a);

@@ -236,7 +236,7 @@ template <typename T> void sum_f(const struct op_args *a)
 
 struct block_args {
     uint64_t n, rows;
-    unsigned c, q, k, blocks; /* columns of a row; of these queries, then keys, of packed ones; else q is c */
+    unsigned width, blocks; /* columns of a block */
 };
 
 /* An element of rows, and where it is in the blocks. */
@@ -246,12 +246,7 @@ __global__ void __launch_bounds__(MAP_THREADS) block_kernel(const T *from, T *to
     const uint64_t i = static_cast<uint64_t>(blockIdx.x) * blockDim.x + threadIdx.x;
     if (i >= p.n)
         return;
-    const uint64_t row = i / p.c;
-    const unsigned column = static_cast<unsigned>(i % p.c);
-    const unsigned first = column < p.q ? 0 : column < p.q + p.k ? p.q : p.q + p.k;
-    const unsigned width = (column < p.q ? p.q : column < p.q + p.k ? p.k : p.c - p.q - p.k) / p.blocks;
-    const unsigned block = (column - first) / width;
-    const uint64_t at = (block * p.rows + row) * (p.c / p.blocks) + first / p.blocks + (column - first) % width;
+    const uint64_t part = i / p.width, at = (part % p.blocks * p.rows + part / p.blocks) * p.width + i % p.width;
     if (TO)
         to[at] = from[i];
     else
@@ -261,10 +256,7 @@ __global__ void __launch_bounds__(MAP_THREADS) block_kernel(const T *from, T *to
 template <typename T, bool TO> void turn(const struct op_args *a)
 {
     const struct ir_attrs *at = a->attrs;
-    const block_args p = {
-        a->n,     a->n / at->features, at->features, at->in_features ? at->in_features : at->features, at->out_features,
-        at->heads
-    };
+    const block_args p = { a->n, a->n / at->features, at->features / at->heads, at->heads };
     launch(TO ? "to blocks" : "from blocks", block_kernel<T, TO>, blocks_for(p.n, MAP_THREADS), MAP_THREADS, 0,
            a->stream, static_cast<const T *>(a->in[0]), static_cast<T *>(a->out[0]), p);
 }

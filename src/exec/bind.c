@@ -29,14 +29,8 @@ static const struct ir_attrs *block_attrs(struct exec *x, const struct plan_kern
 {
     const struct plan *p = x->plan;
     const uint64_t rows = (uint64_t)p->lists[0].microbatch_size * x->graph->seq_len / p->h->context;
-    uint32_t width[3], n = ir_graph_thirds(x->graph, k->tensor, width);
     struct ir_attrs *a = arena_array(&x->memory, struct ir_attrs, 1);
     *a = (struct ir_attrs){ .heads = p->h->context, .features = (uint32_t)(k->n / rows) };
-    if (n == 3) {
-        const uint64_t all = (uint64_t)width[0] + width[1] + width[2];
-        a->in_features = (uint32_t)(width[0] * (uint64_t)a->features / all);
-        a->out_features = (uint32_t)(width[1] * (uint64_t)a->features / all);
-    }
     return a;
 }
 

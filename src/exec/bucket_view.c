@@ -54,9 +54,9 @@ bool bucket_view_next(const struct plan *p, uint32_t piece, uint32_t rank, struc
         return false;
     uint64_t from = lo - q->offset, n = hi - lo, first = q->first + block * q->count + from;
     if (q->run) {
-        first = from / q->run * q->stride + block * q->run + from % q->run;
+        first = q->first + from / q->run * q->stride + block * q->run + from % q->run;
         n = least(n, q->run - from % q->run);
     }
-    *at = (struct bucket_view_piece){ q->param, first, n, lo };
+    *at = (struct bucket_view_piece){ q->part_of ? q->part_of - 1 : q->param, first, n, lo };
     return true;
 }

@@ -30,7 +30,7 @@ struct bucket_view bucket_view_of(const struct plan *p, uint32_t bucket, uint32_
 
 /* A stretch of a logical tensor (row-major elements) and its place in the bucket. */
 struct bucket_view_piece {
-    uint32_t param;
+    uint32_t param;        /* of the model's own graph (ir_graph_borrow()) */
     uint64_t first, count; /* elements of the tensor */
     uint64_t offset;       /* elements from the start of the bucket */
 };

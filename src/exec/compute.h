@@ -34,7 +34,7 @@ struct op_positions {
     /* Token i < run[0].count has position run[0].first + i, the others follow from run[1].first; the counts sum to t, ascending. */
     struct ir_run run[2];
     /* attention: keys and values there are; with counts in key_run at its positions, else at 0 to keys-1. No token stands at or behind
-     * t_all. Packed q, k, v have the rows of keys, and q of a token is in the row of its position. */
+     * t_all. q, k and v are not packed then. */
     uint32_t keys;
     struct ir_run key_run[2];
     uint32_t split; /* enum ir_split; attributes are those of ir_op_local() */

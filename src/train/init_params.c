@@ -96,12 +96,11 @@ void init_params(const struct ir_graph *g, const struct plan *p, uint32_t rank, 
         struct bucket_view s = bucket_view_of(p, b, rank, base);
         const struct plan_bucket *bucket = &p->buckets[b];
         for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
-            const struct ir_param *what = &g->params.at[p->pieces[i].param];
             struct bucket_view_piece piece = { 0 }, state = { 0 };
             while (bucket_view_next(p, i, rank, s.params, &piece))
-                fill_typed(&s, what, &piece, seed);
+                fill_typed(&s, &g->params.at[piece.param], &piece, seed);
             while (s.master && bucket_view_next(p, i, rank, s.state, &state))
-                fill(s.master + (state.offset - s.state.first), what, &state, seed);
+                fill(s.master + (state.offset - s.state.first), &g->params.at[state.param], &state, seed);
         }
     }
 }

@@ -14,7 +14,7 @@ void init_normal(float *to, uint64_t first, uint64_t count, uint64_t seed, const
 /* One block of the generator, for its test. */
 void init_philox(const uint32_t counter[4], const uint32_t key[2], uint32_t out[4]);
 
-/* Fills parameters and float32 masters of this rank; moments are left as they are (zero in a new arena). */
+/* g: the model's own graph. Fills parameters and float32 masters of this rank; moments are left as they are (zero in a new arena). */
 void init_params(const struct ir_graph *g, const struct plan *p, uint32_t rank, unsigned char *const base[ARENA_COUNT],
                  uint64_t seed);
 

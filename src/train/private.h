@@ -46,9 +46,10 @@ enum train_spent {
 
 struct train {
     const struct train_options *o;
-    struct dir *dir; /* the run folder; open on all ranks when the ranks are ready */
-    struct job job;
-    void *image; /* the job as it was given, before the compiler adds to it; rank 0 */
+    struct dir *dir;       /* the run folder; open on all ranks when the ranks are ready */
+    struct job job;        /* its graph: as the compiler has it, which the plans speak of */
+    struct ir_graph model; /* the model's own: what is initialised, saved, restored and compared */
+    void *image;           /* the job as it was given, before the compiler adds to it; rank 0 */
     uint64_t image_bytes;
     struct machine machine;     /* on rank 0, while plans are made: what o->machine names */
     double flops;               /* model flops of a step */

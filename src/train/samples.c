@@ -56,19 +56,11 @@ static enum status find_tokenizer(const struct train *t, struct train_samples *s
     return speak_ends(folder, t->job.model_text, s->t, &s->ends, e);
 }
 
-/* A model without values: the graph of the job, whose texts it borrows. */
+/* A model without values. */
 static void borrow_graph(const struct train *t, struct speak_model *m)
 {
-    const struct ir_graph *g = &t->job.graph;
-    *m = (struct speak_model){ .graph = *g, .compute = (enum ir_dtype)t->config->dtype, .step = t->step };
-    m->graph.tensors.at = mem_alloc(g->tensors.n * sizeof *g->tensors.at);
-    m->graph.params.at = mem_alloc(g->params.n * sizeof *g->params.at);
-    m->graph.ops.at = mem_alloc(g->ops.n * sizeof *g->ops.at);
-    memcpy(m->graph.tensors.at, g->tensors.at, g->tensors.n * sizeof *g->tensors.at);
-    memcpy(m->graph.params.at, g->params.at, g->params.n * sizeof *g->params.at);
-    memcpy(m->graph.ops.at, g->ops.at, g->ops.n * sizeof *g->ops.at);
-    arena_init(&m->graph.arena);
-    ir_graph_join(&m->graph);
+    *m = (struct speak_model){ .compute = (enum ir_dtype)t->config->dtype, .step = t->step };
+    ir_graph_borrow(&t->job.graph, &m->graph);
 }
 
 static const struct speak_want want = { SPEAK_GENERATE, IR_COMPUTE };

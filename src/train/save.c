@@ -24,7 +24,7 @@ enum status train__save_open(struct train *t, struct err *e)
         return ST_OK;
     struct checkpoint_setup setup = {
         .dir = t->dir,
-        .graph = &t->job.graph,
+        .graph = &t->model,
         .info = { .seed = t->config->seed },
         .keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every },
         .loaded = t->has_saved ? t->saved.step : UINT64_MAX,

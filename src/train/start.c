@@ -290,11 +290,15 @@ static void hand_out(struct train *t, const struct sched_output *out, uint64_t *
     mem_free(class_of);
 }
 
-/* Where the strategy cuts the model, the compiler on rank 0 has tagged its operators: the others tag theirs, so that all
- * give the same names to the same things. */
-static void share_stages(struct train *t)
+/* The compiler on rank 0 may have taken packed queries, keys and values apart, and tagged operators where the strategy cuts the model:
+ * the others do so too, so that all give the same names to the same things. */
+static void share_graph(struct train *t)
 {
     struct ir_graph *g = &t->job.graph;
+    uint8_t unpacked = g->whole != NULL;
+    world_broadcast(&unpacked, sizeof unpacked);
+    if (unpacked)
+        ir_graph_unpack(g);
     uint32_t tag = ir_graph_tag(g, "PP");
     if (tag == IR_NONE) /* the model's own tags fill the table: it was not cut */
         return;
@@ -321,11 +325,12 @@ static enum status open_plan(struct train *t, uint64_t bytes, struct err *e)
 static enum status make_plans(struct train *t, struct err *e)
 {
     struct sched_output out = { 0 };
+    ir_graph_borrow(&t->job.graph, &t->model);
     enum status st = world_agree(compile(t, &out, e), e);
     if (st == ST_OK) {
         uint64_t bytes = 0;
         hand_out(t, &out, &bytes);
-        share_stages(t);
+        share_graph(t);
         st = world_agree(open_plan(t, bytes, e), e);
         if (st == ST_OK && world_rank() == 0)
             snprintf(t->compiled, sizeof t->compiled,
@@ -453,7 +458,7 @@ static enum status bind(struct train *t, const struct local *local, struct err *
     TRY(exec_open(&setup, &t->exec, e));
     watch_attach(t->exec);
     if (t->o->check_replicas)
-        t->replicas = replicas_open(&t->job.graph, &t->plan, world_rank(), exec_arenas(t->exec));
+        t->replicas = replicas_open(&t->model, &t->plan, world_rank(), exec_arenas(t->exec));
     return ST_OK;
 }
 

@@ -183,7 +183,7 @@ static enum status read_newest(struct train *t, bool *found, struct err *e)
 {
     uint32_t rank = world_rank();
     unsigned char *const *base = exec_arenas(t->exec);
-    struct checkpoint_expect expect = { &t->job.graph, t->job.model_digest, warn, &t->log };
+    struct checkpoint_expect expect = { &t->model, t->job.model_digest, warn, &t->log };
     struct pieces pieces;
     pieces_to_read(&t->plan, rank, base, &pieces);
     enum status st = checkpoint_resume(t->dir, &expect, pieces.list.at, pieces.list.n, found, &t->saved, e);
@@ -210,7 +210,7 @@ enum status train__restore(struct train *t, struct err *e)
         report_changes(t, &t->saved);
     } else {
         TRY(world_agree(world_rank() == 0 ? begin_anew(t, e) : ST_OK, e));
-        init_params(&t->job.graph, &t->plan, world_rank(), exec_arenas(t->exec), t->config->seed);
+        init_params(&t->model, &t->plan, world_rank(), exec_arenas(t->exec), t->config->seed);
     }
     exec_upload(t->exec);
     if (t->step >= t->last_step)

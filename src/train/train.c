@@ -133,6 +133,7 @@ enum status train_run(const struct train_options *o, struct err *e)
     mem_free(t.image);
     mem_free(t.blob);
     mem_free(t.predicted);
+    ir_graph_release(&t.model);
     if (t.have_job)
         job_release(&t.job);
     notices_release(&t.notices);

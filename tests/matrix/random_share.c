@@ -40,15 +40,14 @@ static bool counts_alike(const struct random_job *j)
     return true;
 }
 
-/* Heads and key/value heads of every attention are split over p; not those of packed ones that differ. */
+/* Heads and key/value heads of every attention are split over p. */
 static bool heads_split(const struct random_job *j, uint32_t p)
 {
     bool fit = is_family(j) && count(j, IR_OP_ATTENTION);
     for (uint32_t o = 0; o < j->g.ops.n; o++) {
         const struct ir_attrs *a = &op_at(j, o)->attrs;
         if (op_at(j, o)->op == IR_OP_ATTENTION)
-            fit = fit && a->heads % p == 0 && (a->kv_heads % p == 0 || p % a->kv_heads == 0) &&
-                  (!(a->flags & IR_PACKED) || a->kv_heads == a->heads);
+            fit = fit && a->heads % p == 0 && (a->kv_heads % p == 0 || p % a->kv_heads == 0);
     }
     return fit;
 }
@@ -125,19 +124,6 @@ static uint32_t chunk_with(const struct random_job *j, uint32_t unit, const char
     return IR_NONE;
 }
 
-/* Does another attention read what this one reads packed, or make it? */
-static bool packed_is_shared(const struct random_job *j, uint32_t core)
-{
-    const uint32_t tensor = op_at(j, core)->in[0];
-    for (uint32_t o = 0; o < j->g.ops.n; o++) {
-        const struct ir_node_op *op = op_at(j, o);
-        for (int i = 0; i < IR_MAX_IN && op->op == IR_OP_ATTENTION && o != core; i++)
-            if (op->in[i] == tensor || op->out[0] == tensor)
-                return true;
-    }
-    return false;
-}
-
 /* How the keys of all attention may meet its queries: heads by all-to-all, a ring. */
 static void exchanges(const struct random_job *j, bool *turned, bool *ring)
 {
@@ -145,10 +131,9 @@ static void exchanges(const struct random_job *j, bool *turned, bool *ring)
     *ring = true;
     for (uint32_t o = 0; o < j->g.ops.n; o++) {
         const struct ir_node_op *op = op_at(j, o);
-        const bool attends = op->op == IR_OP_ATTENTION, packed = attends && op->attrs.flags & IR_PACKED;
-        *turned = *turned && !(attends && (op->attrs.heads % j->share.n || op->attrs.kv_heads % j->share.n)) &&
-                  !(packed && packed_is_shared(j, o));
-        *ring = *ring && !packed && !(attends && op->attrs.window);
+        const bool attends = op->op == IR_OP_ATTENTION;
+        *turned = *turned && !(attends && (op->attrs.heads % j->share.n || op->attrs.kv_heads % j->share.n));
+        *ring = *ring && !(attends && op->attrs.window);
     }
 }
 

@@ -13,9 +13,9 @@ enum { MOST_MEMBERS = 8 };
 
 /* ---- where the parts are ------------------------------------------------------------------------------------------- */
 
-/* `count` columns, or rows of a parameter, from `whole` on, which a member has from `local` on. */
+/* `count` columns, or rows of a parameter, from `whole` on, which are all that a member has. */
 struct stretch {
-    size_t whole, local, count;
+    size_t whole, count;
 };
 
 static size_t block_of(const struct member_case *c, size_t whole, size_t local, uint32_t j)
@@ -24,21 +24,11 @@ static size_t block_of(const struct member_case *c, size_t whole, size_t local, 
     return j * blocks / c->p;
 }
 
-/* The block of `local` of `whole` that member j of a tensor group has: one stretch, or one of q, of k and of v. */
-static int stretches(const struct member_case *c, size_t whole, size_t local, uint32_t j, struct stretch s[3])
+/* The block of `local` of `whole` that member j of a tensor group has. */
+static struct stretch stretch_of(const struct member_case *c, size_t whole, size_t local, uint32_t j)
 {
-    const struct ir_attrs *at = c->packed;
-    if (!at || whole != ir_op_packed_width(at)) {
-        const size_t from = block_of(c, whole, local, j) * local;
-        s[0] = (struct stretch){ from, 0, whole - from < local ? whole - from : local };
-        return 1;
-    }
-    const struct ir_attrs here = ir_op_local(IR_OP_ATTENTION, at, IR_HEADS, c->p);
-    const size_t all[3] = { at->heads * at->head_dim, at->kv_heads * at->head_dim, at->kv_heads * ir_op_v_dim(at) };
-    const size_t own[3] = { here.heads * at->head_dim, here.kv_heads * at->head_dim, here.kv_heads * ir_op_v_dim(at) };
-    for (size_t i = 0, w = 0, l = 0; i < 3; w += all[i], l += own[i], i++)
-        s[i] = (struct stretch){ w + block_of(c, all[i], own[i], j) * own[i], l, own[i] };
-    return 3;
+    const size_t from = block_of(c, whole, local, j) * local;
+    return (struct stretch){ from, whole - from < local ? whole - from : local };
 }
 
 /* The tokens of a layout on member m, by position; *t of them. part: of the keys that are there, by ring. */
@@ -126,17 +116,14 @@ static void move_view(const struct group *g, uint32_t m, uint32_t ring_part, con
     const struct op_positions *p = &g->part[m].positions;
     const size_t w = v->shape->ndim > 1 ? v->shape->dim[1] : 1, l = v->local->ndim > 1 ? v->local->dim[1] : 1;
     struct ir_run run[2];
-    struct stretch s[3];
     positions_of(c, v->layout, m, ring_part, run);
     const bool keys = v->layout == IR_LAYOUT_KEYS;
-    const int n = stretches(c, w, l, m % c->p, s);
+    const struct stretch s = stretch_of(c, w, l, m % c->p);
     for (uint32_t q = 0; q < c->op.b; q++)
         for (uint32_t i = 0; i < tokens(run); i++)
-            for (int k = 0; k < n; k++)
-                for (size_t e = 0; e < s[k].count; e++)
-                    move_one(v, ((size_t)q * c->op.t + at_position(run, i)) * w + s[k].whole + e,
-                             (keys ? q * p->key_s + i * p->key_i : q * p->row_s + i * p->row_i) * l + s[k].local + e,
-                             way);
+            for (size_t e = 0; e < s.count; e++)
+                move_one(v, ((size_t)q * c->op.t + at_position(run, i)) * w + s.whole + e,
+                         (keys ? q * p->key_s + i * p->key_i : q * p->row_s + i * p->row_i) * l + e, way);
 }
 
 static void move_param(const struct group *g, uint32_t m, int i, const struct view *v, enum way way)
@@ -145,15 +132,14 @@ static void move_param(const struct group *g, uint32_t m, int i, const struct vi
     const int cut = ir_op_param_cut(c->op.op, &c->op.a, c->split, (uint32_t)i);
     const struct ir_shape *w = v->shape, *l = v->local;
     const size_t across = w->ndim > 1 ? w->dim[1] : 1, across_here = l->ndim > 1 ? l->dim[1] : 1;
-    struct stretch rows[3] = { { 0, 0, w->dim[0] } }, columns[3] = { { 0, 0, across } };
-    const int nr = cut == 0 ? stretches(c, w->dim[0], l->dim[0], m % c->p, rows) : 1;
-    const int nc = cut == 1 ? stretches(c, across, across_here, m % c->p, columns) : 1;
-    for (int a = 0; a < nr; a++)
-        for (int b = 0; b < nc; b++)
-            for (size_t r = 0; r < rows[a].count; r++)
-                for (size_t e = 0; e < columns[b].count; e++)
-                    move_one(v, (rows[a].whole + r) * across + columns[b].whole + e,
-                             (rows[a].local + r) * across_here + columns[b].local + e, way);
+    struct stretch rows = { 0, w->dim[0] }, columns = { 0, across };
+    if (cut == 0)
+        rows = stretch_of(c, w->dim[0], l->dim[0], m % c->p);
+    else if (cut == 1)
+        columns = stretch_of(c, across, across_here, m % c->p);
+    for (size_t r = 0; r < rows.count; r++)
+        for (size_t e = 0; e < columns.count; e++)
+            move_one(v, (rows.whole + r) * across + columns.whole + e, r * across_here + e, way);
 }
 
 static void place_member(struct group *g, uint32_t m)
@@ -178,10 +164,6 @@ static void place_member(struct group *g, uint32_t m)
     p->key_s = c->batch_major ? p->keys : 1;
     p->key_i = p->row_i;
     x->attrs = ir_op_local(c->op.op, &c->op.a, c->split, c->p);
-    if (c->packed && c->op.op == IR_OP_LINEAR && c->split == IR_ROWS_OF_W) {
-        const struct ir_attrs here = ir_op_local(IR_OP_ATTENTION, c->packed, IR_HEADS, c->p);
-        x->attrs.out_features = ir_op_packed_width(&here);
-    }
     const struct ir_share share = { p->split, p->parts, p->keys, p->ring };
     ir_op_part_shapes(c->op.op, &x->attrs, x->t, &share, &x->shapes);
 }
@@ -589,8 +571,6 @@ void run_members(const struct member_case *c, uint64_t seed, double tolerance)
     round_problem(&g->whole);
     ir_op_shapes(c->op.op, &c->op.a, c->op.t, &g->shapes);
     ir_op_layouts(c->op.op, c->split, g->in, g->out);
-    if (c->op.op == IR_OP_ATTENTION && c->op.a.flags & IR_PACKED)
-        g->in[0] = IR_LAYOUT_KEYS;
     oracle_forward(&g->whole);
     oracle_backward(&g->whole);
     g->document = machine_elements(c->op.document ? c->op.b * (size_t)c->op.t : 0, IR_I32);

@@ -145,21 +145,15 @@ END_TEST
 START_TEST(heads)
 {
     struct member_case c = { .op = { .op = IR_OP_ATTENTION, .b = 2, .t = 16 }, .split = IR_HEADS };
-    struct ir_attrs packed = { .heads = 4, .kv_heads = 4, .head_dim = 8, .scale = 0.4f, .flags = IR_PACKED };
     c.op.a = plain;
     run_groups(c);
     c.op.a = full;
     c.op.document = documents(2, 16);
     run_groups(c);
     c.op.document = NULL;
-    c.op.a = packed;
-    c.packed = &packed;
-    run_groups(c);
-    packed.kv_heads = 1; /* one for all, or for two */
-    c.op.a = packed;
+    c.op.a = (struct ir_attrs){ .heads = 4, .kv_heads = 1, .head_dim = 8, .scale = 0.4f }; /* one for all, or for two */
     run_groups(c);
     c.split = IR_WHOLE;
-    c.packed = NULL;
     run_groups(c);
     c.split = IR_HEADS;
     c.op.op = IR_OP_ROPE;
@@ -181,7 +175,6 @@ END_TEST
 
 START_TEST(products)
 {
-    static const struct ir_attrs attention = { .heads = 8, .kv_heads = 4, .head_dim = 8 };
     struct member_case c = { .op = { .op = IR_OP_LINEAR, .b = 2, .t = 16 } };
     for (uint32_t flags = 0; flags < 4; flags++)
         for (int split = IR_ROWS_OF_W; split <= IR_COLUMNS_OF_W; split++) {
@@ -189,12 +182,6 @@ START_TEST(products)
             c.op.a = (struct ir_attrs){ .in_features = 24, .out_features = 32 };
             c.op.a.flags = (flags & 1 ? IR_BIAS : 0) | (flags & 2 ? IR_TRANSPOSED : 0);
             run_groups(c);
-            if (split == IR_COLUMNS_OF_W)
-                continue;
-            c.packed = &attention;
-            c.op.a.out_features = ir_op_packed_width(&attention);
-            run_groups(c);
-            c.packed = NULL;
         }
 }
 END_TEST

@@ -557,48 +557,42 @@ START_TEST(sum_and_copy)
 }
 END_TEST
 
-/* Element j of row r goes to its block, and comes back. Packed: queries of 4 heads, keys of 2, values of 2 narrower ones. */
+/* Element j of row r goes to its block, and comes back. */
 START_TEST(blocks)
 {
-    enum { ROWS = 37, BLOCKS = 2, Q = 4 * 6, K = 2 * 6, V = 2 * 4 };
+    enum { ROWS = 37, BLOCKS = 2, WIDTH = 12, C = BLOCKS * WIDTH, N = ROWS * C };
+    static const struct ir_attrs at = { .heads = BLOCKS, .features = C };
     if (!has_kernels(machine, IR_OP_SUM, &(struct ir_attrs){ 0 }))
         return;
     const enum ir_dtype type = machine->compute;
-    for (int packed = 0; packed < 2; packed++) {
-        const uint32_t c = packed ? Q + K + V : Q, n = ROWS * c;
-        const struct ir_attrs at = {
-            .heads = BLOCKS, .features = c, .in_features = packed ? Q : 0, .out_features = packed ? K : 0
-        };
-        struct guarded x[3]; /* rows, blocks, rows again */
-        for (int i = 0; i < 3; i++)
-            x[i] = machine_buffer(machine, n * ir_dtype_size(type, type));
-        for (uint32_t i = 0; i < n; i++)
-            set_element(&x[0], type, i, (double)(i % 251));
-        machine_put(machine, &x[0]);
-        for (int i = 0; i < 2; i++) {
-            const enum ir_op op = i ? IR_OP_FROM_BLOCKS : IR_OP_TO_BLOCKS;
-            machine_put(machine, &x[i + 1]);
-            const struct op_args a = { .attrs = &at,
-                                       .op = op,
-                                       .in = { x[i].device },
-                                       .out = { x[i + 1].device },
-                                       .n = n,
-                                       .compute = type,
-                                       .stream = machine->stream };
-            machine->backend->kernel(op, IR_PASS_F)(&a);
-            machine_get(machine, &x[i + 1]);
-        }
-        for (uint32_t i = 0; i < n; i++) {
-            const uint32_t row = i / c, j = i % c, first = j < Q ? 0 : j < Q + K ? Q : Q + K;
-            const uint32_t width = (j < Q ? Q : j < Q + K ? K : V) / BLOCKS, block = (j - first) / width;
-            const uint32_t to = (block * ROWS + row) * (c / BLOCKS) + first / BLOCKS + (j - first) % width;
-            ck_assert(element(&x[1], type, to) == (double)(i % 251));
-            ck_assert(element(&x[2], type, i) == (double)(i % 251));
-        }
-        for (int i = 0; i < 3; i++) {
-            ck_assert(guarded_intact(&x[i]));
-            machine_free(machine, &x[i]);
-        }
+    struct guarded x[3]; /* rows, blocks, rows again */
+    for (int i = 0; i < 3; i++)
+        x[i] = machine_buffer(machine, N * ir_dtype_size(type, type));
+    for (uint32_t i = 0; i < N; i++)
+        set_element(&x[0], type, i, (double)(i % 251));
+    machine_put(machine, &x[0]);
+    for (int i = 0; i < 2; i++) {
+        const enum ir_op op = i ? IR_OP_FROM_BLOCKS : IR_OP_TO_BLOCKS;
+        machine_put(machine, &x[i + 1]);
+        const struct op_args a = { .attrs = &at,
+                                   .op = op,
+                                   .in = { x[i].device },
+                                   .out = { x[i + 1].device },
+                                   .n = N,
+                                   .compute = type,
+                                   .stream = machine->stream };
+        machine->backend->kernel(op, IR_PASS_F)(&a);
+        machine_get(machine, &x[i + 1]);
+    }
+    for (uint32_t i = 0; i < N; i++) {
+        const uint32_t row = i / C, column = i % C;
+        const uint32_t to = (column / WIDTH * ROWS + row) * WIDTH + column % WIDTH;
+        ck_assert(element(&x[1], type, to) == (double)(i % 251));
+        ck_assert(element(&x[2], type, i) == (double)(i % 251));
+    }
+    for (int i = 0; i < 3; i++) {
+        ck_assert(guarded_intact(&x[i]));
+        machine_free(machine, &x[i]);
     }
 }
 END_TEST

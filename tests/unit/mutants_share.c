@@ -186,6 +186,27 @@ EXAMPLE(rows_of_a_box)
         }
     return false;
 }
+/* Of packed queries, keys and values another part than the operator has, or of another parameter, or rows that follow each other. */
+EXAMPLE(another_part_of_a_parameter)
+{
+    for (uint32_t i = 0; i < b->pieces.n; i++) {
+        struct plan_piece *piece = &b->pieces.at[i];
+        if (!piece->part_of || nth >= 3) {
+            nth -= piece->part_of ? 3 : 0;
+            continue;
+        }
+        if (nth == 0)
+            piece->first += piece->run ? piece->run : piece->count;
+        else if (nth == 1)
+            piece->part_of = piece->part_of > 1 ? 1 : 2;
+        else if (piece->run)
+            piece->run = piece->stride = 0;
+        else
+            piece->part_of = 0;
+        return true;
+    }
+    return false;
+}
 /* What is gathered is read, where the own part stands. */
 EXAMPLE(own_part_read_as_whole)
 {
@@ -302,6 +323,16 @@ EXAMPLE(blocks_turned_the_other_way)
         }
     return false;
 }
+/* Of a job that shares sequences, or of another one. */
+EXAMPLE(a_copy_that_turns_heads)
+{
+    for (uint32_t i = 0; i < b->kernels.n; i++)
+        if (b->kernels.at[i].op == IR_OP_COPY && nth-- == 0) {
+            b->kernels.at[i].op = IR_OP_TO_BLOCKS;
+            return true;
+        }
+    return false;
+}
 EXAMPLE(a_shift_is_left_out)
 {
     return mutant_drop(b, nth_shared(b, PLAN_SHIFT, nth));
@@ -377,6 +408,7 @@ const struct mutant mutants_of_share[] = {
     MUTANT(blocks_of_two_stages_in_another_order, "channel", 2),
     MUTANT(blocks_of_two_stages_mixed, "channel", 2),
     MUTANT(rows_of_a_box, "shards", 4),
+    MUTANT(another_part_of_a_parameter, "shards", 20),
     MUTANT(own_part_read_as_whole, "value", 10),
     MUTANT(numbers_are_not_told, "value", 2),
     MUTANT(the_last_piece_is_left_out, "value", 2),
@@ -388,6 +420,7 @@ const struct mutant mutants_of_share[] = {
     MUTANT(shift_over_other_group, "layout", 4),
     MUTANT(heads_are_not_exchanged, "value", 8),
     MUTANT(blocks_turned_the_other_way, "layout", 4),
+    MUTANT(a_copy_that_turns_heads, "layout", 2),
     MUTANT(a_shift_is_left_out, "value", 8),
     MUTANT(a_piece_of_a_ring_is_left_out, "value", 4),
     MUTANT(what_the_piece_before_had, "value", 12),

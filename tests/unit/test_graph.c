@@ -65,6 +65,76 @@ START_TEST(built_graph)
 }
 END_TEST
 
+static const struct ir_param *param_of(const struct ir_graph *g, const char *op, int i)
+{
+    return &g->params.at[g->ops.at[find(g, op)].param[i]];
+}
+
+/* Packed q, k and v as three tensors: a valid graph with the same parameters, whose parts cover the packed ones; and the model's own again. */
+START_TEST(taken_apart)
+{
+    struct ir_graph g, own, other;
+    struct err e = { 0 };
+    char text[400];
+    build(&g);
+    build(&other);
+    const uint32_t weight = g.ops.at[find(&g, "a.qkv")].param[0], bias = g.ops.at[find(&g, "a.qkv")].param[1];
+    const uint64_t elements = ir_graph_param_count(&g);
+    ir_graph_unpack(&g);
+    ir_graph_unpack(&g);
+    ck_assert_msg(ir_graph_validate(&g, "g", &e) == ST_OK, "%s", e.text);
+    ck_assert_uint_eq(g.ops.n, other.ops.n + 2);
+    ck_assert_uint_eq(ir_graph_param_count(&g), elements);
+    ck_assert_double_eq(ir_graph_flops(&g), ir_graph_flops(&other));
+    static const char *const parts[] = { "a.qkv.q", "a.qkv.k", "a.qkv.v" };
+    const struct ir_node_op *core = &g.ops.at[find(&g, "a.core")];
+    ck_assert_uint_eq(core->attrs.flags & IR_PACKED, 0);
+    for (uint32_t i = 0; i < 3; i++) {
+        const uint32_t o = find(&g, parts[i]);
+        ck_assert_uint_eq(core->in[i], g.ops.at[o].out[0]);
+        ck_assert_uint_eq(g.ops.at[o].attrs.out_features, 8);
+        ck_assert_uint_eq(param_of(&g, parts[i], 0)->part_of, weight + 1);
+        ck_assert_uint_eq(param_of(&g, parts[i], 0)->first, i * 8 * 8);
+        ck_assert_uint_eq(param_of(&g, parts[i], 1)->part_of, bias + 1);
+        ck_assert_uint_eq(param_of(&g, parts[i], 1)->first, i * 8);
+        ck_assert(param_of(&g, parts[i], 0)->decays && !param_of(&g, parts[i], 1)->decays);
+    }
+    ck_assert_uint_eq(g.ops.at[find(&g, "head")].param[0], other.ops.at[find(&other, "head")].param[0]);
+    ir_graph_borrow(&g, &own);
+    ck_assert_msg(ir_graph_same(&own, &other, text, sizeof text), "%s", text);
+    ir_graph_release(&own);
+    ir_graph_release(&g);
+    ir_graph_release(&other);
+}
+END_TEST
+
+/* Where documents are apart, and in columns of a weight (in,out); not where something else reads what is packed. */
+START_TEST(taken_apart_or_not)
+{
+    struct ir_graph g, own;
+    build(&g);
+    g.ops.at[find(&g, "a.qkv")].attrs.flags |= IR_TRANSPOSED;
+    g.params.at[g.ops.at[find(&g, "a.qkv")].param[0]].shape = (struct ir_shape){ IR_COMPUTE, 2, { 8, 24, 0 } };
+    ir_graph_separate(&g);
+    ir_graph_unpack(&g);
+    ck_assert_uint_eq(g.ops.at[find(&g, "a.core")].in[3], ir_graph_find_input(&g, "documents"));
+    ck_assert_uint_eq(param_of(&g, "a.qkv.v", 0)->first, 16);
+    ck_assert_uint_eq(param_of(&g, "a.qkv.v", 0)->stride, 24);
+    ck_assert_uint_eq(param_of(&g, "a.qkv.v", 0)->shape.dim[1], 8);
+    ir_graph_borrow(&g, &own);
+    ck_assert_uint_eq(ir_graph_find_input(&own, "documents"), IR_NONE);
+    ck_assert_uint_eq(own.ops.at[find(&own, "a.core")].attrs.flags, IR_PACKED);
+    ir_graph_release(&own);
+    ir_graph_release(&g);
+
+    build(&g);
+    g.ops.at[find(&g, "m.router")].in[0] = g.ops.at[find(&g, "a.qkv")].out[0];
+    ir_graph_unpack(&g);
+    ck_assert(!g.whole && g.ops.at[find(&g, "a.core")].attrs.flags & IR_PACKED);
+    ir_graph_release(&g);
+}
+END_TEST
+
 START_TEST(same_and_different)
 {
     struct ir_graph a, b;
@@ -437,6 +507,8 @@ int main(void)
     TCase *c = tcase_create("graph");
     tcase_add_test(c, built_graph);
     tcase_add_test(c, same_and_different);
+    tcase_add_test(c, taken_apart);
+    tcase_add_test(c, taken_apart_or_not);
     tcase_add_loop_test(c, each_wrong_is_named, 0, (int)(sizeof wrongs / sizeof *wrongs));
     tcase_add_test(c, flipped_words_never_crash);
     suite_add_tcase(s, c);

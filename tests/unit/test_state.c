@@ -477,7 +477,7 @@ static void count_blocks(const struct world *w, uint32_t p, const struct plan_pi
     }
 }
 
-/* All blocks of a tensor together cover it once: rows of W, columns of W, packed thirds, words; in whole and in parts of holders. */
+/* All blocks of a tensor together cover it once: rows of W, columns of W, rows of blocks, words; in whole and in parts of holders. */
 START_TEST(blocks_cover_the_tensor)
 {
     const uint32_t p = (uint32_t)_i + 1, rows = 24 * p, columns = 7 * p, words = 5 * p - (p > 1 ? 2 : 0);
@@ -509,6 +509,37 @@ START_TEST(blocks_cover_the_tensor)
 }
 END_TEST
 
+/* And so do all blocks of the parts of a parameter that is taken apart, by rows and by columns, each in blocks of its own number. */
+START_TEST(parts_cover_the_parameter)
+{
+    enum { ROWS = 6 };
+    const uint32_t p = (uint32_t)_i + 1, width[3] = { 8 * p, 3, 5 * p }, split[3] = { p, 1, p };
+    const uint64_t all = width[0] + width[1] + width[2], n = ROWS * all;
+    for (int columns = 0; columns < 2; columns++) {
+        uint32_t *seen = mem_alloc(n * sizeof *seen);
+        for (uint32_t i = 0, from = 0; i < 3; from += width[i++]) {
+            struct plan_piece piece = { .count = (uint64_t)ROWS * width[i] / split[i],
+                                        .part_of = 1,
+                                        .first = columns ? from : (uint64_t)from * ROWS,
+                                        .split = split[i],
+                                        .owners = split[i] > 1 };
+            if (columns) {
+                piece.run = width[i] / split[i];
+                piece.stride = all;
+            }
+            struct world w;
+            open_blocks(&w, p, &piece);
+            count_blocks(&w, split[i], &piece, 2, seen);
+            mem_free(w.blob);
+        }
+        for (uint64_t k = 0; k < n; k++)
+            ck_assert_msg(seen[k] == 1, "p %u, %s: element %llu is there %u times", p, columns ? "columns" : "rows",
+                          (unsigned long long)k, seen[k]);
+        mem_free(seen);
+    }
+}
+END_TEST
+
 /* With fewer blocks than members, neighbours hold the same one. */
 START_TEST(neighbours_share_blocks)
 {
@@ -532,6 +563,7 @@ int main(void)
     Suite *s = suite_create("state");
     TCase *t = tcase_create("state");
     tcase_add_loop_test(t, blocks_cover_the_tensor, 0, 8);
+    tcase_add_loop_test(t, parts_cover_the_parameter, 0, 8);
     tcase_add_test(t, neighbours_share_blocks);
     tcase_add_test(t, philox_known_answers);
     tcase_add_test(t, normal_values);
