@@ -63,6 +63,8 @@ static uint8_t layout_in(const struct plan_header *h, const struct ir_node_op *o
         return own_layout(h);
     if (is_key(op, i) && h->context > 1)
         return IR_LAYOUT_KEYS;
+    if (op->op == IR_OP_JOIN_HEADS && split && i == 1) /* a part that all heads share */
+        return IR_LAYOUT_WHOLE;
     switch (split) {
     case IR_ROWS_OF_W:
     case IR_WORDS:

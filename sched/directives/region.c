@@ -136,10 +136,12 @@ static uint32_t only_reader(const struct sched *s, uint32_t tensor)
     return found;
 }
 
-/* Between the linear operators and attention: works on each head, or each element, alone. */
+/* Between the linear operators and attention: works on each head, or each element, alone. What join_heads adds to each head comes from
+ * outside of the region, and is the same for all. */
 static bool acts_on_heads(const struct ir_node_op *op)
 {
-    return op->op == IR_OP_ROPE || op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM || op->op == IR_OP_CLAMP;
+    return op->op == IR_OP_ROPE || op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM || op->op == IR_OP_CLAMP ||
+           op->op == IR_OP_JOIN_HEADS;
 }
 
 /* From an input of the core back to a linear operator, with what lies between. */

@@ -35,6 +35,29 @@ cat >"$dir/graph.json" <<'EOF'
   {"op": "head_loss", "name": "head", "in": ["c.add", "targets"], "block": 4}
 ]}
 EOF
+# latent attention, whose heads share a part of their keys
+cat >"$dir/latent.json" <<'EOF'
+{"model_type": "deepseek_v2", "vocab_size": 256, "hidden_size": 32, "num_hidden_layers": 4, "num_attention_heads": 4,
+ "q_lora_rank": 16, "kv_lora_rank": 12, "qk_nope_head_dim": 8, "qk_rope_head_dim": 4, "v_head_dim": 6, "intermediate_size": 48,
+ "moe_intermediate_size": 16, "n_routed_experts": 4, "num_experts_per_tok": 2, "first_k_dense_replace": 4, "n_shared_experts": 1,
+ "aux_loss_alpha": 0, "tie_word_embeddings": false}
+EOF
+# packed q, k and v of unequal sizes, which are bounded on their way to attention
+cat >"$dir/packed.json" <<'EOF'
+{"vocab_size": 256, "initializer_range": 0.2, "graph": [
+  {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
+  {"op": "linear", "name": "a.qkv", "in": ["embed"], "out_features": 68, "bias": true, "block": 1},
+  {"op": "clamp", "name": "a.clip", "in": ["a.qkv"], "clamp": 0.5},
+  {"op": "attention", "name": "a.core", "in": ["a.clip"], "heads": 4, "kv_heads": 2, "head_dim": 8, "v_head_dim": 10, "packed": true},
+  {"op": "linear", "name": "a.o", "in": ["a.core"], "out_features": 32},
+  {"op": "add", "name": "a.add", "in": ["embed", "a.o"]},
+  {"op": "linear", "name": "c.up", "in": ["a.add"], "out_features": 64, "block": 2},
+  {"op": "gelu", "name": "c.act", "in": ["c.up"]},
+  {"op": "linear", "name": "c.down", "in": ["c.act"], "out_features": 32},
+  {"op": "add", "name": "c.add", "in": ["a.add", "c.down"]},
+  {"op": "head_loss", "name": "head", "in": ["c.add", "targets"], "block": 3}
+]}
+EOF
 
 commit=$(git -C "$src" rev-parse HEAD 2>/dev/null || echo none)
 seed=${SEED:-$(echo "$commit" | cksum | cut -d' ' -f1)}
@@ -50,16 +73,15 @@ draw()
         state = seed % 2147483
         first = pick(3)
         split("gather all-to-all ring", exchanges, " ")
-        shapes = split("2,1,1,1 4,1,1,1 1,2,1,1 1,4,1,1 2,2,1,1 2,2,2,1 2,1,1,2 1,2,1,2 2,2,1,2 4,2,1,1 1,2,2,2 1,2,2,1", shape, " ")
+        shapes = split("2,1,1,1 4,1,1,1 1,2,1,1 1,4,1,1 2,2,1,1 2,4,1,1 2,2,2,1 2,1,1,2 1,2,1,2 2,2,1,2 4,2,1,1 1,2,2,2 1,2,2,1", shape, " ")
         for (i = 1; i <= shapes; i++) {
             split(shape[i], s, ",")
             tp = s[1]; cp = s[2]; dp = s[3]; pp = s[4]
-            model = one((tp == 1 && pp == 1 ? "graph graph " : "") "llama gpt2 qwen3 " one("moe aux") " capacity")
-            # heads are exchanged where each device gets some; packed q, k and v do not go round
+            model = one((tp == 1 && pp == 1 ? "graph graph " : "") "llama gpt2 qwen3 latent " one("moe aux") " capacity")
+            # heads are exchanged where each device gets some
             exchange = cp == 1 ? "" : exchanges[1 + (turn++ + first) % 3]
             if (exchange == "all-to-all" && tp * cp > 4) exchange = "ring"
-            if (exchange == "all-to-all" && tp * cp > 2 && model != "gpt2") model = tp == 1 && pp == 1 ? "graph" : "gpt2"
-            if (exchange == "ring" && model == "gpt2") model = "llama"
+            if (exchange == "all-to-all" && tp * cp > 2 && model !~ /^(gpt2|latent)$/) model = tp == 1 && pp == 1 ? "graph" : "gpt2"
             schedule = "gpipe"; place = "standard"
             if (pp == 2) {
                 schedule = one("gpipe 1f1b interleaved zb-h1 zb-h2 zb-v dualpipev interleaved-zb dualpipe")
@@ -153,6 +175,12 @@ with()
     base "$2" adamw
     case_of "$1" "$3" "$2" adamw 1e-4 "[{\"op\":\"layout\",$4},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":2}]"
 }
+with "packed q, k and v of unequal sizes, a head of keys on two devices" packed 4 '"tp":4,"zero":1'
+with "packed q, k and v of unequal sizes, keys gathered" packed 4 '"tp":2,"cp":2,"zero":3'
+with "packed q, k and v of unequal sizes, a ring" packed 2 '"cp":2,"exchange":"ring"'
+with "latent attention, keys gathered" latent 4 '"tp":2,"cp":2,"zero":2'
+with "latent attention, keep whole" latent 4 '"tp":4,"keep":"whole"'
+with "latent attention, heads exchanged" latent 4 '"tp":2,"cp":2,"exchange":"all-to-all"'
 with "windows and bounded scores, keys gathered" gemma2 4 '"tp":2,"cp":2,"order":"zigzag"'
 with "windows and bounded scores, heads exchanged" gemma2 4 '"tp":2,"cp":2,"exchange":"all-to-all"'
 with "windows and sinks, keys gathered" gpt_oss 4 '"cp":4,"zero":1,"ep":2'
