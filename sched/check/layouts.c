@@ -147,12 +147,24 @@ uint32_t layouts_tokens(const struct values *v, uint32_t layout)
     }
 }
 
+/* Tokens of a program whose kernels do not say how many they have: as many as some layout has, or all. */
+static bool are_tokens(const struct values *v, uint32_t tokens)
+{
+    const struct plan_header *h = v->p->h;
+    const uint32_t t = v->c->g->seq_len;
+    return !tokens || (h->share && (tokens == t / h->share || tokens == t / h->share * h->tensor ||
+                                    tokens == t / h->context || tokens == t));
+}
+
 /* The rows of a kernel are those of its layout; a split one is split over tensor groups. */
 enum status layouts_check_kernel(const struct values *v, uint32_t program, uint32_t kernel)
 {
     const struct plan_program *g = &v->p->programs[program];
     const struct plan_kernel *k = &v->p->kernels[kernel];
     struct check_place at = { .cls = v->cls };
+    if (!are_tokens(v, g->tokens))
+        return check_wrong(v->c, RULE_LAYOUT, at,
+                           "program %u computes with %u tokens of a sequence, which no device has", program, g->tokens);
     if (k->op == IR_OP_TO_BLOCKS || k->op == IR_OP_FROM_BLOCKS)
         return heads_check_turn(v, program, kernel);
     if (!v->p->h->share || k->op >= IR_OP_GRAPH_COUNT)

@@ -78,11 +78,12 @@ EXAMPLE(buffer_of_other_layout)
 }
 EXAMPLE(program_of_other_tokens)
 {
-    for (uint32_t i = 0; i < b->programs.n && b->h.share; i++) {
+    for (uint32_t i = 0; i < b->programs.n; i++) {
         struct plan_program *g = &b->programs.at[i];
-        if (!g->n_kernels || b->kernels.at[g->first_kernel].op >= IR_OP_GRAPH_COUNT || nth-- > 0)
-            continue; /* sums have no rows */
-        g->tokens = g->tokens == c->g.seq_len ? 1 : c->g.seq_len;
+        if (!g->n_kernels || nth-- > 0)
+            continue;
+        const bool rows = b->kernels.at[g->first_kernel].op < IR_OP_GRAPH_COUNT; /* else sums */
+        g->tokens = !rows ? c->g.seq_len + 1 : !b->h.share || g->tokens == c->g.seq_len ? 1 : c->g.seq_len;
         return true;
     }
     return false;
