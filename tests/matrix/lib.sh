@@ -39,7 +39,16 @@ worst()
         "$dir/$2/metrics.csv" "$dir/$1/metrics.csv"
 }
 
-# case_of NAME RANKS MODEL OPTIMIZER LIMIT STRATEGY
+# weights NAME BASE: the largest difference of a weight after the last step; fails when a checkpoint is missing
+weights()
+{
+    step=checkpoints/$(printf 'step-%06d.h5' "${steps:-20}")
+    "$piper" checkpoint diff "$dir/$2/$step" "$dir/$1/$step" >"$dir/weights" 2>"$dir/log"
+    case $? in 0 | 65) ;; *) return 1 ;; esac
+    awk '/^params/ && $NF > most { most = $NF } END { printf "%.2e", most }' "$dir/weights"
+}
+
+# case_of NAME RANKS MODEL OPTIMIZER LIMIT STRATEGY; with apart=LIMIT weights too
 case_of()
 {
     n=$((n + 1))
@@ -48,10 +57,11 @@ case_of()
         sed 's/^/# /' "$dir/log"
         return
     fi
-    if w=$(worst "$1" "base-$3-$4") && echo "$w $5" | awk '{ exit !($1 <= 1e-5 && $2 <= 1e-5 && $3 <= $4) }'; then
+    if w=$(worst "$1" "base-$3-$4") && echo "$w $5" | awk '{ exit !($1 <= 1e-5 && $2 <= 1e-5 && $3 <= $4) }' &&
+        { [ -z "${apart-}" ] || { w="$w, weights $(weights "$1" "base-$3-$4")" && echo "${w##* } $apart" | awk '{ exit !(NF == 2 && $1 <= $2) }'; }; }; then
         echo "ok $n - $1: $w"
     else
-        echo "not ok $n - $1: deviations of first loss, first norm, all losses are $w, limits 1e-5 1e-5 $5"
+        echo "not ok $n - $1: deviations of first loss, first norm, all losses are $w, limits 1e-5 1e-5 $5${apart:+ $apart}"
     fi
     [ "${keep-}" ] && cut -d, -f1-5 "$dir/$1/metrics.csv" >"$dir/kept.csv"
     rm -rf "${dir:?}/$1" "$dir/$1.h5"
