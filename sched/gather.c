@@ -79,7 +79,7 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     if (n->pass == IR_PASS_BW)
         return false;
-    if (n->pass == IR_PASS_F || s->recompute[sub->chunk])
+    if (n->pass == IR_PASS_F || side_recomputes(s, sub))
         return uses_bucket(s, sub, bucket);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
@@ -166,7 +166,7 @@ static bool reads_tensor(const struct sched *s, const struct ir_node *n, uint32_
 {
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     bool bi = n->pass != IR_PASS_BW, bw = n->pass != IR_PASS_BI;
-    if (s->recompute[sub->chunk] && bi)
+    if (bi && side_recomputes(s, sub))
         return true;
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];

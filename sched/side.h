@@ -24,6 +24,9 @@ enum ir_layout side_dual(enum ir_layout layout);
 uint32_t side_phases(const struct sched *s, const struct ir_sub *sub);
 /* The attention of a sub-chunk that has keys and values one context part after the other; IR_NONE: it has none. It is alone then. */
 uint32_t side_ring(const struct sched *s, const struct ir_sub *sub);
+/* Does the backward of a sub-chunk compute its forward again? Not what travels between its pieces: a ring, and a loss over split words,
+ * whose members tell each other numbers, keep what they have. */
+bool side_recomputes(const struct sched *s, const struct ir_sub *sub);
 /* The router whose choices, counted over whole sequences, a dispatch reads beside its inputs: save 1 of it, as input side_counts_input.
  * IR_NONE: it reads none. */
 enum { side_counts_input = 2 };

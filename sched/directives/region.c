@@ -346,32 +346,16 @@ static enum status check_table(const struct found *f, uint32_t param, struct err
     return ST_OK;
 }
 
-/* (pass_recompute comes later) */
-static bool recomputed(const struct sched *s, uint32_t chunk)
-{
-    for (uint32_t i = 0; i < s->directives.n; i++)
-        if (s->directives.at[i].kind == &directive_recompute && filter_chunk(s, &s->directives.at[i].filter, chunk))
-            return true;
-    return false;
-}
-
 static enum status vocab_region(struct found *f, uint32_t number, struct err *e)
 {
     struct sched *s = f->s;
     const struct ir_node_op *op = &s->g->ops.at[f->core];
     const struct js *js = &directive_of(f)->js;
     const uint32_t p = s->share.tensor, v = op->attrs.vocab, block = (v + p - 1) / p;
-    char text[160];
     if (!ir_op_splits((enum ir_op)op->op, &op->attrs, IR_WORDS, p))
         return js_wrong(js, e, "%u words in %u blocks of %u leave device %u without any", v, p, block, p - 1);
     if (s->sides[f->core].directive != IR_NONE)
         return js_wrong(js, e, "two shard directives with \"dim\":\"vocab\" match %s", op->name);
-    if (op->op == IR_OP_HEAD_LOSS && recomputed(s, s->chunks.chunk_of[f->core]))
-        return js_wrong(
-            js, e,
-            "%s is recomputed, and a loss over split words is not recomputed yet: leave it out of \"vocab\" "
-            "or of recompute",
-            chunk_text(s, s->chunks.chunk_of[f->core], text, sizeof text));
     TRY(check_table(f, op->param[0], e));
     set_side(f, f->core, IR_WORDS, p, number);
     return ST_OK;

@@ -202,8 +202,6 @@ tokens 25
 refused words8 '$[1]: 8 words in 5 blocks of 2 leave device 4 without any' \
     '{"op":"shard","dim":"sequence","filter":{"PP":0},"devices":["0-4"]}' '{"op":"shard","dim":"vocab","filter":{"PP":0}}'
 tokens 24
-refused llama '$[1]: PP=0 is recomputed, and a loss over split words is not recomputed yet: leave it out of "vocab" or of recompute' \
-    "$s2" '{"op":"shard","dim":"vocab","filter":{"PP":0}}' '{"op":"recompute","filter":{"PP":0}}' "$context"
 refused routed '$[1]: d lies in PP=1 and its router r in PP=0; where sequences are shared, a capacity needs both in one chunk' "$s2" \
     '{"op":"shard","dim":"sequence","filter":{"PP":1},"devices":[2,3]}'
 refused apart '$[1]: d and its router r are in different pieces of PP=0, cut by "bucket_size" or by a region between them; where sequences are shared, a capacity needs them next to each other' \

@@ -110,7 +110,7 @@ draw()
             if (streams && cp > 1) text = text ",\"cp_stream\":\"default_stream\""
             if (streams && tp > 1) text = text ",\"tp_stream\":\"default_stream\""
             text = "[" text "},{\"op\":\"schedule\",\"kind\":\"" schedule "\",\"microbatches\":" m "}"
-            again = pick(3) == 0 && !vocab
+            again = pick(3) == 0
             if (again) text = text ",{\"op\":\"recompute\",\"filter\":{}}"
             printf "%s tp=%d cp=%d dp=%d pp=%d ep=%d %s mb=%d zero=%d%s keep=%s %s %s%s%s%s|%d|%s|%s]\n", model, tp, cp, dp, pp, ep, schedule, m,
                    zero, group ? " in groups" : "", keep, exchange, order, vocab ? " vocab" : "", again ? " recompute" : "", streams ? " default_stream" : "", tp * cp * dp * pp, model, text
@@ -179,6 +179,9 @@ with()
 with "packed q, k and v of unequal sizes, a head of keys on two devices" packed 4 '"tp":4,"zero":1'
 with "packed q, k and v of unequal sizes, keys gathered" packed 4 '"tp":2,"cp":2,"zero":3'
 with "packed q, k and v of unequal sizes, a ring" packed 2 '"cp":2,"exchange":"ring"'
+base llama adamw
+case_of "a loss over split words in a chunk that is recomputed" 4 llama adamw 1e-4 \
+    '[{"op":"layout","pp":2,"tp":2,"vocab":true,"zero":3},{"op":"schedule","kind":"zb-h1","microbatches":4},{"op":"recompute","filter":{}}]'
 with "latent attention, keys gathered" latent 4 '"tp":2,"cp":2,"zero":2'
 with "latent attention, keep whole" latent 4 '"tp":4,"keep":"whole"'
 with "latent attention, heads exchanged" latent 4 '"tp":2,"cp":2,"exchange":"all-to-all"'
