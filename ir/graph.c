@@ -205,7 +205,8 @@ double ir_graph_flops(const struct ir_graph *g)
         bool back = false;
         for (uint32_t k = 0; k < IR_MAX_IN; k++)
             back = back || (o->in[k] != IR_NONE && wanted[o->in[k]]);
-        n += (1 + back + ir_op_trains(g, o)) * forward_products(o, g->seq_len);
+        const bool weights = o->op != IR_OP_ATTENTION; /* else both factors are inputs */
+        n += (1 + back + (weights ? ir_op_trains(g, o) : back)) * forward_products(o, g->seq_len);
     }
     mem_free(wanted);
     return n;
