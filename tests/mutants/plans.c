@@ -207,7 +207,10 @@ static enum status run(const struct job *j, const struct plan *p, uint64_t *resu
     double sums[SCALAR_COUNT];
     uint64_t h = 0;
     TRY(exec_open(&setup, &x, e));
-    init_params(&j->g, p, world_rank(), exec_arenas(x), 1);
+    struct ir_graph own;
+    ir_graph_borrow(&j->g, &own);
+    init_params(&own, p, world_rank(), exec_arenas(x), 1);
+    ir_graph_release(&own);
     for (uint64_t s = 1; s <= STEPS; s++) {
         const struct exec_step step = { .list = plan_find_list(p, "train"),
                                         .step = s,
