@@ -94,7 +94,7 @@ static enum status open_attr(const struct h5_at *at, const char *name, hid_t *a,
 enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct arena *ar, const char **out,
                              struct err *e)
 {
-    hid_t a, type;
+    hid_t a = H5I_INVALID_HID, type = H5I_INVALID_HID;
     size_t width;
     TRY(open_attr(at, name, &a, &type, e));
     enum status st = ST_OK;
@@ -118,7 +118,7 @@ enum status h5_get_attr_text(const struct h5_at *at, const char *name, struct ar
 static enum status get_attr(const struct h5_at *at, const char *name, bool floats, hid_t memory, void *out,
                             struct err *e)
 {
-    hid_t a, type;
+    hid_t a = H5I_INVALID_HID, type = H5I_INVALID_HID;
     TRY(open_attr(at, name, &a, &type, e));
     enum status st = ST_OK;
     if (!h5__standard(type, floats) || H5Aget_storage_size(a) != H5Tget_size(type))

@@ -47,9 +47,10 @@ static void read_kind(const char *root, struct kind *k)
 static void read_numbers(const char *dir, const char *name, double x[2])
 {
     char path[PATH_BYTES + 64];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *f = fopen(path, "r");
     x[0] = x[1] = -1;
+    if ((size_t)snprintf(path, sizeof path, "%s/%s", dir, name) >= sizeof path)
+        return;
+    FILE *f = fopen(path, "r");
     if (f && fscanf(f, "%lf %lf", &x[0], &x[1]) < 1)
         x[0] = -1;
     if (f)
