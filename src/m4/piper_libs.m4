@@ -108,7 +108,7 @@ PIPER_OPTIONAL([ZSTD],[libzstd],[-lzstd],[[#include <zstd.h>]],[[ZSTD_freeDStrea
 AC_DEFUN([PIPER_OTF2],[
 m4_pushdef([piper_include],[[#include <otf2/otf2.h>]])
 m4_pushdef([piper_body],[[OTF2_GlobalDefWriter_WriteComm(NULL, 0, 0, 0, 0, OTF2_COMM_FLAG_NONE); /* version 3 */]])
-AS_IF([test -z "$OTF2_LIBS"],[
+AS_IF([test -z "$OTF2_LIBS" && test "x$cross_compiling" != xyes],[
   piper_otf2_prefix=`otf2-config --prefix 2>/dev/null`
   PIPER_TRY_PREFIX([OTF2],[$piper_otf2_prefix],[-lotf2],[piper_include],[piper_body])])
 PIPER_OPTIONAL([OTF2],[otf2],[-lopen-trace-format2],[piper_include],[piper_body],
