@@ -54,7 +54,7 @@ emulated() # INSTRUCTIONS TEST...
 {
     isa=$1
     shift
-    PIPER_ISA=$isa TEST_WRAPPER="$cross/arm" TEST_LIMIT=1500 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
+    PIPER_ISA=$isa TEST_WRAPPER="$cross/arm" TEST_LIMIT=1500 CK_TIMEOUT_MULTIPLIER=20 OMP_NUM_THREADS=1 OMP_WAIT_POLICY=passive \
         make -k -j "$jobs" check-TESTS check_PROGRAMS= check_LTLIBRARIES= TESTS="$*" >all 2>&1
     for test; do
         cat "$test.log" >out || cat all >out
