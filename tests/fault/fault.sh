@@ -104,6 +104,7 @@ writes()
 writer metrics.csv metrics.csv 6
 writer trace.0 trace.0000.h5 5
 writer log.txt log.txt 5
+writer job.h5 job.h5 1
 if [ "${STRIDE-}" ]; then
     writer ring ring 1
     writer lock lock 2
