@@ -257,7 +257,8 @@ rm -rf profiled ranges.*
 cat ranges.* | sed -n 's/^push //p' | sort -u >named
 comm -23 traced named >>out && [ -z "$(comm -23 traced named)" ] && [ "$(wc -l <traced)" -gt 20 ] && grep -q '^BW .* mb1$' named && grep -q '^send F .* mb0$' named
 result 'a range around each instruction, named as in the trace: pass, part of the model, microbatch'
-ls ranges.* >>out && [ "$(ls ranges.* | wc -l)" -eq 2 ] && for file in ranges.*; do
+set -- ranges.*
+[ $# -eq 2 ] && for file; do
     awk '/^push/ && open++ { exit bad = 1 } /^pop/ && open-- != 1 { exit bad = 1 } END { exit bad || open || NR < 100 }' "$file" || { echo "$file" >>out; false; break; }
 done
 result 'its end comes before the next'
