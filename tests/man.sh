@@ -50,8 +50,8 @@ while read -r command; do
     clean "options of piper $command"
 done <"$dir/commands"
 [ "$(wc -l <"$dir/commands")" -ge 7 ] || echo 'piper --help lists too few commands' >"$log"
-for page in "$man"/*.[15]; do
-    plain "$page" | sed -n 's/^\.BR* \(piper[a-z-]*\) (\([15]\)).*/\1.\2/p' | while read -r other; do
+for page in "$man"/*.[157]; do
+    plain "$page" | sed -n 's/^\.BR* \(piper[a-z-]*\) (\([157]\)).*/\1.\2/p' | while read -r other; do
         [ -f "$man/$other" ] || echo "${page##*/} refers to $other, which does not exist"
     done
     if command -v groff >/dev/null; then

@@ -1,5 +1,5 @@
 #!/bin/sh
-# The recipes of ir/README, followed to the letter: each adds what stands there (one new file, one row in a table, one line
+# The recipes of ir/README and of piper-tutorial(7), followed to the letter: each adds what stands there (one new file, one row in a table, one line
 # that names the file to make), compiles the two changed files with the flags of this build, links them in front of its
 # libraries, and uses what was added. Also: the plan that the README explains is the one of tests/golden/first. Prints TAP.
 src=${top_srcdir:-.}
@@ -118,6 +118,32 @@ result "add a directive: $example makes 4 replicas"
 echo "[$example]" | sed 's/}/,"devise":1}/' >"$dir/strategy.json"
 ! plan "$with" >"$dir/out" && grep -q 'devise' "$dir/log" && grep -q 'devices' "$dir/log"
 result 'add a directive: a key that it does not know is refused'
+
+# ---- a directive of the tutorial: its section as the README would have it
+sed 's/\\-/-/g; s/\\(aq/'"'"'/g; s/\\(dq/"/g; s/\\e/\\/g; s/^\\&//' "$src/src/man/piper-tutorial.7" | awk '
+    /^\.SS Recipe: / { inside = 1; print substr($0, 5); next }
+    /^\.S[HS]/ { inside = 0 }
+    !inside { next }
+    /^\.nf/ { block = 1; print ""; next }
+    /^\.fi/ { block = 0; print ""; next }
+    block { print (length($0) ? "    " : "") $0; next }
+    !/^\./ { print }' >"$dir/tutorial"
+readme=$dir/tutorial
+apply fsdp "$dir/fsdp" >"$dir/log" 2>&1 && sed 's/^/# /' "$dir/log" &&
+    [ "$(grep -c ' new, ' "$dir/log")" -eq 1 ] && [ "$(grep -c ' +1 -0$' "$dir/log")" -eq 2 ] && [ "$(wc -l <"$dir/log")" -eq 3 ]
+result 'the tutorial: a directive: a new file, a row, a line to make'
+link_piper "$dir/fsdp" >"$dir/log" 2>&1
+result 'the tutorial: it compiles'
+with=$dir/fsdp/piper
+example=$(sed -n 's/^ *\/\* [a-z_]*: \({"op":.*}\),.*/\1/p' "$readme")
+echo "[$example]" >"$dir/strategy.json"
+plan "$with" --expand >"$dir/out" && cat "$dir/out" >>"$dir/log" && grep -q '"op":"replicate".*"devices":\["0-3"\],"zero":3' "$dir/out" &&
+    grep -q '"op":"recompute"' "$dir/out" && "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 data-parallel replicas' "$dir/out"
+result "the tutorial: $example shards over 4 ranks"
+echo "[$example]" | sed 's/true/"yes"/' >"$dir/strategy.json"
+! plan "$with" >"$dir/out" && grep -q 'recompute: found "yes", expected true or false' "$dir/log"
+result 'the tutorial: a value of another type is refused'
+readme=$src/ir/README
 
 # ---- what the README quotes
 sed -n '/^From tests\/golden\/first/,/^Next:/p' "$readme" | grep -E '^  +[a-z]+ [0-9]+ ' >"$dir/quotes"

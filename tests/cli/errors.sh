@@ -304,7 +304,7 @@ settings "evaluation without data" '\$\.eval_every: requires eval_data' "{$sizes
 settings "a switch that is text" '\$\.shuffle: found "yes", expected true or false' "{$sizes, \"shuffle\": \"yes\"}"
 settings "max_steps" '\$: unknown key "max_steps"; did you mean "steps"\?' "{$sizes, \"max_steps\": 3}"
 settings "a key of the optimizer" '\$: unknown key "weight_decay"; did you mean "optimizer\.weight_decay"\?' "{$sizes, \"weight_decay\": 0}"
-settings "what is left out" '\$: unknown key "label_smoothing"; it is not offered: piper-train-config\(5\), LEFT OUT' "{$sizes, \"label_smoothing\": 0.1}"
+settings "what is left out" '\$: unknown key "label_smoothing"; it is not offered: piper-train-config\(5\), NOT HERE' "{$sizes, \"label_smoothing\": 0.1}"
 settings "what the strategy says" '\$: unknown key "gradient_checkpointing"; the directive recompute' \
     "{$sizes, \"gradient_checkpointing\": true}"
 settings "bf16" '\$\.dtype: found "bf16", expected "float32" or "bfloat16"; did you mean "bfloat16"\?' "{$sizes, \"dtype\": \"bf16\"}"
