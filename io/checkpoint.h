@@ -118,6 +118,8 @@ struct checkpoint_setup {
     uint32_t n_pieces;
     /* Returns when the pieces can be read; called by the thread. A failure gives the checkpoint up. NULL: they can at once */
     enum status (*ready)(void *arg, struct err *e);
+    /* The same, when they have been read and hashed: were they what they should be? NULL: nobody asks. */
+    enum status (*check)(void *arg, struct err *e);
     void *arg;
 };
 struct checkpoint_saver;

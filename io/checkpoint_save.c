@@ -83,6 +83,8 @@ static enum status write_pieces(struct checkpoint_saver *s)
     TRY(ckpt__writer_open(s->w, &s->err));
     for (uint32_t i = 0; i < s->set.n_pieces; i++)
         TRY(checkpoint_put(s->w, &s->set.pieces[i], &s->err));
+    if (s->set.check)
+        TRY(s->set.check(s->set.arg, &s->err));
     return checkpoint_sync(s->w, &s->err);
 }
 

@@ -53,13 +53,20 @@ SCRIPT_TESTS += tests/check-functions.sh tests/check-includes.sh tests/check-run
 LONG_TESTS += tests/aarch64/aarch64.sh tests/batch/installed.sh tests/cli/viewers.sh tests/matrix/all.sh
 LONG_TESTS += tests/matrix/share_all.sh tests/matrix/zero_group_all.sh
 SCRIPT_TESTS += tests/train/balance.sh tests/train/begin.sh tests/train/bf16.sh tests/train/blend.sh tests/train/data.sh tests/train/documents.sh tests/train/freeze.sh tests/train/keep.sh tests/train/kill.sh \
-	tests/train/memory.sh tests/train/rows.sh tests/train/spent.sh
+	tests/train/flips.sh tests/train/memory.sh tests/train/rows.sh tests/train/spent.sh
 
 # Jobs one after another under one launch of MPI, for the tests that train: tests/jobs/lib.sh.
 check_PROGRAMS += tests/train/ranks
 tests_train_ranks_SOURCES = tests/train/ranks.c
 tests_train_ranks_LDFLAGS = $(piper_LDFLAGS) -Wl,--wrap=world_init,--wrap=world_finalize
 tests_train_ranks_LDADD = $(piper_LDADD)
+
+# One bit of a running rank's memory changes.
+check_PROGRAMS += tests/train/flip
+tests_train_flip_SOURCES = tests/train/flip.c src/exec/bucket_view.c src/exec/bucket_view.h src/base/number.h
+tests_train_flip_LDADD = libpiper_sched.la $(PIPER_IO)
+EXTRA_DIST += tests/train/flip_maps.c
+LONG_TESTS += tests/train/flips_all.sh
 
 # A checkpoint of each strategy, loaded under every other one.
 MPI_PROGS += tests/train/anywhere

@@ -36,7 +36,7 @@ struct train_words {
     struct option_common common;
     struct source_options from;
     struct train_options run;
-    const char *on_nan, *checkpoint, *max_time, *forward, *graphs, *fuse;
+    const char *on_nan, *checkpoint, *max_time, *forward, *graphs, *fuse, *checksums;
 };
 
 static const char *const devices[] = { "auto", "cpu", "cuda", "emulate", NULL };
@@ -75,6 +75,8 @@ static const struct option options[] = {
            "declare a hang after S seconds without progress (default 5; 0: no watchdog)"),
     NUMBER("check-replicas", 0, AT(run.check_replicas), "N", 1,
            "verify every N steps that all replicas of the parameters are bitwise identical"),
+    CHOICE("checksums", 0, AT(checksums), "on|off", on_off,
+           "off: no checksums of parameters and optimizer state, which detect memory errors"),
     FLAG("tensorboard", 0, AT(run.tensorboard), "write the curves for TensorBoard too, in RUNDIR/tensorboard"),
     { .name = NULL },
 };
@@ -97,6 +99,7 @@ static enum status understand(struct train_words *w, struct err *e)
     o->skip_not_finite = strcmp(w->on_nan, "skip") == 0;
     o->graphs = strcmp(w->graphs, "on") == 0;
     o->fuse = strcmp(w->fuse, "on") == 0;
+    o->checksums = strcmp(w->checksums, "on") == 0;
     if (!o->dir)
         return err_set(e, ST_USAGE, "train",
                        "missing required option -o RUNDIR, the directory for metrics and checkpoints");
@@ -125,6 +128,7 @@ static enum status train_command(int argc, char **argv, struct err *e)
         .on_nan = "stop",
         .graphs = "on",
         .fuse = "on",
+        .checksums = "on",
     };
     enum status st = options_parse(&usage, argc, argv, &w, e);
     if (st == ST_OK && !w.common.help)

@@ -141,6 +141,7 @@ const struct compute_backend compute_cpu = {
     .target = "cpu",
     .kernel = cpu_kernel,
     .update = cpu_update,
+    .checksum = cpu_checksum,
     .balance = cpu_balance,
     .clip = cpu_clip,
     .sumsq = cpu_sumsq,

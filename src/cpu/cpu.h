@@ -105,6 +105,7 @@ void cpu_round(uint16_t *to, const float *from, uint64_t n); /* to bfloat16 */
 void cpu_balance(const struct balance_args *b, const struct step_inputs *s);
 void cpu_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
 void cpu_update(const struct update_args *u, const struct step_inputs *s);
+void cpu_checksum(const struct update_args *u, uint32_t arrays, bool check);
 void cpu_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream);
 
 #endif

@@ -106,6 +106,9 @@ struct vec {
 
     void (*adamw)(const struct vec_update *u, float *p, float *m, float *v, const float *g, size_t n);
     void (*sgd)(const struct vec_update *u, float *p, const float *g, size_t n);
+    /* Sums of the bits of elements, of 32 and of 16 bits, as whole numbers. */
+    uint64_t (*bits)(const float *x, size_t n);
+    uint64_t (*bits_half)(const uint16_t *x, size_t n);
     /* Sum of squares; *nonfinite += number of NaN and Inf. */
     double (*sumsq)(const float *x, size_t n, double *nonfinite);
 };

@@ -594,6 +594,32 @@ static void V(sgd)(const struct vec_update *u, float *p, const float *g, size_t 
     EACH p[i] -= c.step * (g[i] * c.grad_scale + c.decay * p[i]);
 }
 
+static uint64_t V(bits_sum)(const float *x, size_t n)
+{
+    uint64_t sum = 0;
+#pragma omp simd reduction(+ : sum)
+    EACH
+    {
+        union V(bits) z = { x[i] };
+        sum += z.u;
+    }
+    return sum;
+}
+
+static uint64_t V(bits_half_sum)(const uint16_t *x, size_t n)
+{
+    uint64_t sum = 0;
+    for (size_t i0 = 0; i0 < n; i0 += V(block)) {
+        const size_t end = n - i0 < V(block) ? n : i0 + V(block);
+        uint32_t part = 0; /* a block of 2^16 words at most fits */
+#pragma omp simd reduction(+ : part)
+        for (size_t i = i0; i < end; i++)
+            part += x[i];
+        sum += part;
+    }
+    return sum;
+}
+
 static double V(sumsq)(const float *x, size_t n, double *nonfinite)
 {
     double sum = 0;
@@ -660,5 +686,7 @@ static const struct vec V(table) = {
     .rope_pairs = V(rope_pairs),
     .adamw = V(adamw),
     .sgd = V(sgd),
+    .bits = V(bits_sum),
+    .bits_half = V(bits_half_sum),
     .sumsq = V(sumsq),
 };

@@ -83,6 +83,7 @@ static const struct compute_backend compute_cuda = {
     .kernel = cuda_kernel,
     .pair = cuda_pair,
     .update = cuda_update,
+    .checksum = cuda_checksum,
     .balance = cuda_balance,
     .clip = cuda_clip,
     .sumsq = cuda_sumsq,

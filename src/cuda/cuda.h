@@ -85,6 +85,7 @@ void cuda_head_loss_bw(const struct op_args *a);
 /* ---- a step's other work ---------------------------------------------------------------------------------------- */
 
 void cuda_update(const struct update_args *u, const struct step_inputs *s);
+void cuda_checksum(const struct update_args *u, uint32_t arrays, bool check);
 void cuda_balance(const struct balance_args *b, const struct step_inputs *s);
 void cuda_clip(struct step_inputs *s, const double *scalars, double clip_norm, void *stream);
 /* At most CUDA_SUMSQ_AT_ONCE calls may be under way at a time: each has a place of its own for its partial sums. */

@@ -51,16 +51,63 @@ __device__ __forceinline__ void update_constants_of(const struct optimizer_args 
     c->decay = o.weight_decay;
 }
 
-/* V elements from i on. Multiply-adds are written out: the bits of an element must not depend on V. */
+/* Sums over the bits of elements as they were read and as they were written. */
+struct update_bits {
+    uint64_t was[UPDATE_ARRAYS], is[UPDATE_ARRAYS];
+};
+
+template <int V> __device__ __forceinline__ void bits_add(uint64_t *sum, const float (&x)[V])
+{
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        *sum += __float_as_uint(x[k]);
+}
+
+/* Of V elements of T at p, as they stand there. */
+template <int V, typename T> __device__ __forceinline__ void bits_read(uint64_t *sum, const T *p)
+{
+    float x[V];
+    load(x, p);
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        *sum += __float_as_uint(x[k]) >> (32 - 8 * sizeof(T));
+}
+
+/* Of what store() makes of x. */
+template <int V> __device__ __forceinline__ void bits_stored(uint64_t *sum, const float *, const float (&x)[V])
+{
+    bits_add(sum, x);
+}
+
+template <int V> __device__ __forceinline__ void bits_stored(uint64_t *sum, const bf16 *, const float (&x)[V])
+{
+#pragma unroll
+    for (int k = 0; k < V; k++)
+        *sum += two_bf16(x[k], 0) & 0xffffu;
+}
+
+/* V elements from i on. Multiply-adds are written out: the bits of an element must not depend on V. bits: NULL, nobody asks. */
 template <bool ADAM, int V, typename T>
-__device__ __forceinline__ void update_at(const update_operands &u, const update_constants &c, uint64_t i)
+__device__ __forceinline__ void update_at(const update_operands &u, const update_constants &c, uint64_t i,
+                                          update_bits *bits)
 {
     float p[V], g[V], m[V], v[V];
+    T *const param = static_cast<T *>(u.param) + i;
+    const bool copied = u.param != u.master;
     load(p, u.master + i);
     load(g, u.grad + i);
     if (ADAM) {
         load(m, u.m + i);
         load(v, u.v + i);
+    }
+    if (bits) {
+        bits_add(&bits->was[UPDATE_MASTER], p);
+        if (ADAM) {
+            bits_add(&bits->was[UPDATE_M], m);
+            bits_add(&bits->was[UPDATE_V], v);
+        }
+        if (copied)
+            bits_read<V>(&bits->was[UPDATE_PARAM], param);
     }
 #pragma unroll
     for (int k = 0; k < V; k++) {
@@ -80,8 +127,17 @@ __device__ __forceinline__ void update_at(const update_operands &u, const update
         store(u.v + i, v);
     }
     store(u.master + i, p);
-    if (u.param != u.master)
-        store(static_cast<T *>(u.param) + i, p);
+    if (copied)
+        store(param, p);
+    if (bits) {
+        bits_add(&bits->is[UPDATE_MASTER], p);
+        if (ADAM) {
+            bits_add(&bits->is[UPDATE_M], m);
+            bits_add(&bits->is[UPDATE_V], v);
+        }
+        if (copied)
+            bits_stored(&bits->is[UPDATE_PARAM], param, p);
+    }
 }
 
 /* Blocks walk over the elements, so that few compute the constants. */
@@ -98,19 +154,151 @@ __global__ void __launch_bounds__(UPDATE_THREADS, 4) update_kernel(update_operan
     const uint64_t stride = static_cast<uint64_t>(gridDim.x) * UPDATE_THREADS * V;
     for (uint64_t i = (static_cast<uint64_t>(blockIdx.x) * UPDATE_THREADS + threadIdx.x) * V; i < u.n; i += stride)
         if (i + V <= u.n)
-            update_at<ADAM, V, T>(u, c, i);
+            update_at<ADAM, V, T>(u, c, i, nullptr);
         else
             for (uint64_t k = i; k < u.n; k++)
-                update_at<ADAM, 1, T>(u, c, k);
+                update_at<ADAM, 1, T>(u, c, k, nullptr);
+}
+
+/* ---- with checksums ------------------------------------------------------------------------------------------------- */
+
+/* f(width) for the elements of a stretch, V at once where it begins as aligned as the arrays do. */
+template <int V, typename F> __device__ __forceinline__ void stretch_walk(const update_stretch &at, F f)
+{
+    const uint64_t end = at.first + at.count;
+    if (at.first % V == 0) {
+        for (uint64_t i = at.first + threadIdx.x * V; i < end; i += UPDATE_THREADS * V)
+            if (i + V <= end)
+                f.template at<V>(i);
+            else
+                for (uint64_t k = i; k < end; k++)
+                    f.template at<1>(k);
+    } else {
+        for (uint64_t i = at.first + threadIdx.x; i < end; i += UPDATE_THREADS)
+            f.template at<1>(i);
+    }
+}
+
+template <bool ADAM, typename T> struct summed_step {
+    const update_operands &u;
+    const update_constants &c;
+    update_bits *bits;
+    template <int V> __device__ __forceinline__ void at(uint64_t i)
+    {
+        update_at<ADAM, V, T>(u, c, i, bits);
+    }
+};
+
+template <typename T> struct summed_read {
+    const update_operands &u;
+    unsigned arrays;
+    update_bits *bits;
+    template <int V> __device__ __forceinline__ void at(uint64_t i)
+    {
+        if (arrays >> UPDATE_MASTER & 1)
+            bits_read<V>(&bits->was[UPDATE_MASTER], u.master + i);
+        if (arrays >> UPDATE_M & 1 && u.m)
+            bits_read<V>(&bits->was[UPDATE_M], u.m + i);
+        if (arrays >> UPDATE_V & 1 && u.v)
+            bits_read<V>(&bits->was[UPDATE_V], u.v + i);
+        if (arrays >> UPDATE_PARAM & 1 && u.param != u.master)
+            bits_read<V>(&bits->was[UPDATE_PARAM], static_cast<const T *>(u.param) + i);
+    }
+};
+
+/* The whole block's sums, compared by one thread with those of the stretch, which become `is` if so wanted. */
+__device__ __forceinline__ void stretch_judge(const update_sums &sums, unsigned stretch, unsigned arrays, bool check,
+                                              bool take, const uint64_t (&was)[UPDATE_ARRAYS],
+                                              const uint64_t (&is)[UPDATE_ARRAYS], uint64_t *room)
+{
+    unsigned bad = 0;
+#pragma unroll
+    for (int k = 0; k < UPDATE_ARRAYS; k++) {
+        const uint64_t found = block_sum(was[k], room), made = block_sum(is[k], room);
+        if (threadIdx.x != 0 || !(arrays >> k & 1))
+            continue;
+        if (check && found != sums.sums[stretch][k])
+            bad |= 1u << k;
+        if (take)
+            sums.sums[stretch][k] = made;
+    }
+    if (!bad)
+        return;
+    sums.faults[stretch] |= bad;
+    *sums.any = 1;
+}
+
+template <int V, typename T>
+__device__ __forceinline__ void stretches_check(const update_operands &u, const update_sums &sums, unsigned arrays,
+                                                bool check, uint64_t *room)
+{
+    for (unsigned i = blockIdx.x; i < sums.n; i += gridDim.x) {
+        update_bits bits = {};
+        stretch_walk<V>(sums.at[i], summed_read<T>{ u, arrays, &bits });
+        stretch_judge(sums, i, arrays, check, !check, bits.was, bits.was, room);
+    }
+}
+
+template <bool ADAM, int V, typename T>
+__global__ void __launch_bounds__(UPDATE_THREADS)
+    update_summed_kernel(update_operands u, struct update_sums sums, const struct step_inputs *s)
+{
+    SHARED(update_constants, shared, 1);
+    SHARED(uint64_t, room, MAX_WARPS);
+    if (s->skip) {
+        stretches_check<V, T>(u, sums, UPDATE_ALL, true, room);
+        return;
+    }
+    if (threadIdx.x == 0)
+        update_constants_of(u.opt, s, shared);
+    __syncthreads();
+    const update_constants c = shared[0];
+    for (unsigned i = blockIdx.x; i < sums.n; i += gridDim.x) {
+        update_bits bits = {};
+        stretch_walk<V>(sums.at[i], summed_step<ADAM, T>{ u, c, &bits });
+        stretch_judge(sums, i, UPDATE_ALL, true, true, bits.was, bits.is, room);
+    }
+}
+
+template <int V, typename T>
+__global__ void __launch_bounds__(UPDATE_THREADS)
+    checksum_kernel(update_operands u, struct update_sums sums, unsigned arrays, bool check)
+{
+    SHARED(uint64_t, room, MAX_WARPS);
+    stretches_check<V, T>(u, sums, arrays, check, room);
+}
+
+/* ---- launches ------------------------------------------------------------------------------------------------------- */
+
+unsigned update_blocks(uint64_t n)
+{
+    return static_cast<unsigned>(n < UPDATE_BLOCKS ? n : static_cast<uint64_t>(UPDATE_BLOCKS));
+}
+
+update_operands update_operands_of(const struct update_args *a, const struct optimizer_args &opt)
+{
+    return { opt, a->n, a->n_decay, a->master, a->m, a->v, a->grad, a->param };
 }
 
 template <bool ADAM, int V, typename T> void update_as(const struct update_args *a, const struct step_inputs *s)
 {
-    const update_operands u = { *a->opt, a->n, a->n_decay, a->master, a->m, a->v, a->grad, a->param };
-    const uint64_t blocks = (a->n + UPDATE_THREADS * V - 1) / (UPDATE_THREADS * V);
-    launch("update", update_kernel<ADAM, V, T>,
-           static_cast<unsigned>(blocks < UPDATE_BLOCKS ? blocks : static_cast<uint64_t>(UPDATE_BLOCKS)),
-           UPDATE_THREADS, 0, a->stream, u, s);
+    const update_operands u = update_operands_of(a, *a->opt);
+    if (a->sums.n)
+        launch("update", update_summed_kernel<ADAM, V, T>, update_blocks(a->sums.n), UPDATE_THREADS, 0, a->stream, u,
+               a->sums, s);
+    else
+        launch("update", update_kernel<ADAM, V, T>,
+               update_blocks((a->n + UPDATE_THREADS * V - 1) / (UPDATE_THREADS * V)), UPDATE_THREADS, 0, a->stream, u,
+               s);
+}
+
+template <typename T> void checksum(const struct update_args *a, unsigned arrays, bool check)
+{
+    enum { V = vector_of<T> };
+    const update_operands u = update_operands_of(a, {});
+    if (a->sums.n)
+        launch("checksum", wide<T>(0, a->master, a->m, a->v, a->param) ? checksum_kernel<V, T> : checksum_kernel<1, T>,
+               update_blocks(a->sums.n), UPDATE_THREADS, 0, a->stream, u, a->sums, arrays, check);
 }
 
 template <bool ADAM, typename T> void update(const struct update_args *a, const struct step_inputs *s)
@@ -224,6 +412,14 @@ extern "C" void cuda_update(const struct update_args *u, const struct step_input
         adam ? update<true, bf16>(u, s) : update<false, bf16>(u, s);
     else
         adam ? update<true, float>(u, s) : update<false, float>(u, s);
+}
+
+extern "C" void cuda_checksum(const struct update_args *u, uint32_t arrays, bool check)
+{
+    if (u->compute == IR_BF16)
+        checksum<bf16>(u, arrays, check);
+    else
+        checksum<float>(u, arrays, check);
 }
 
 extern "C" void cuda_sumsq(const float *x, uint64_t n, double *sum, double *nonfinite, void *stream)

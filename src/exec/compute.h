@@ -145,6 +145,24 @@ struct optimizer_args {
     float beta1, beta2, eps, weight_decay;
 };
 
+/* Checksums of what a rank keeps from update to update. A stretch of an update's elements lies in one parameter, or in padding, and
+ * its sum is that of the words it consists of, of 32 bits, or of 16 in bfloat16, modulo 2^64: in any order, so it is no matter which
+ * thread adds what; one changed bit always shows. */
+enum update_array { UPDATE_MASTER, UPDATE_M, UPDATE_V, UPDATE_PARAM /* beside a master */, UPDATE_ARRAYS };
+enum { UPDATE_ALL = (1 << UPDATE_ARRAYS) - 1, UPDATE_STRETCH = 1 << 14 /* elements at most */ };
+struct update_stretch {
+    uint64_t first;
+    uint32_t count;
+    uint32_t param; /* of the graph; IR_NONE: padding. Kernels do not read it */
+};
+struct update_sums {
+    uint32_t n;                      /* 0: none are kept */
+    const struct update_stretch *at; /* [n] of all elements, in order; none across n_decay */
+    uint64_t (*sums)[UPDATE_ARRAYS]; /* [n] */
+    uint32_t *faults; /* [n] in memory that the host reads: bits (1 << array) of what was not as its sum says */
+    uint32_t *any;    /* the same, of all stretches of the rank: 1: there are faults */
+};
+
 /* One update over elements [0,n): the first n_decay of them decay. master, m, v: float32; m, v NULL for SGD. param: compute
  * type; equal to master in a float32 job (then one of them is written). grad: float32. */
 struct update_args {
@@ -155,6 +173,8 @@ struct update_args {
     void *param;
     uint32_t compute;
     void *stream;
+    /* With n: what is read is compared with the sums, what is written has new ones; where s->skip it is only compared. */
+    struct update_sums sums;
 };
 
 /* The selection bias of a router, moved by the load of its experts: bias += rate * sign(mean of load - load). */
@@ -218,6 +238,9 @@ struct compute_backend {
     /* AdamW (decoupled weight decay, Loshchilov and Hutter) or SGD: param -= lr*(grad*grad_scale + wd*param). Nothing where
      * s->skip. s: the back end's memory. */
     void (*update)(const struct update_args *u, const struct step_inputs *s);
+    /* Of these arrays (bits 1 << enum update_array) as far as there are: check: the sums are compared with what is there; else taken
+     * from it. NULL: this back end keeps none. */
+    void (*checksum)(const struct update_args *u, uint32_t arrays, bool check);
     /* Nothing where s->skip. s: the back end's memory. */
     void (*balance)(const struct balance_args *b, const struct step_inputs *s);
     /* grad_scale and skip from the step's sums: norm = sqrt(scalars[SCALAR_NORM2]); skipped is where the norm, LOSS or AUX is

@@ -127,11 +127,17 @@ static void run_program(struct exec *x, const struct plan_instr *in, uint32_t i)
 static void run_balance(struct exec *x, const struct exec__bucket *b, void *stream)
 {
     const struct exec__device *d = x->own;
+    struct update_args u = b->update;
+    u.stream = stream;
+    if (x->sums)
+        x->compute->checksum(&u, UPDATE_ALL, true);
     for (uint32_t i = 0; i < b->n_balance; i++) {
         struct balance_args a = b->balance[i];
         a.stream = stream;
         x->compute->balance(&a, d->inputs);
     }
+    if (x->sums)
+        x->compute->checksum(&u, UPDATE_ALL, false);
 }
 
 static void run_update(struct exec *x, const struct plan_instr *in)
@@ -181,6 +187,12 @@ static void run_load(struct exec *x, const struct plan_instr *in)
 static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
     const struct exec__device *d = x->own;
+    const uint32_t gathered = exec__sums_gathered(x, in);
+    if (gathered) {
+        struct update_args u = x->buckets[in->bucket].update;
+        u.stream = d->streams[in->stream];
+        x->compute->checksum(&u, gathered, true);
+    }
     if (d->tape && exec__device_call_is_direct(x, in))
         cut(x, i, PLAN_NONE);
     else
@@ -331,6 +343,7 @@ void exec__device_run(struct exec *x, double *scalars)
     d->now = NULL;
     d->ops->synchronize();
     exec__device_check(x, NULL);
+    exec__sums_judge(x, NULL);
     x->comm_backend->drain(x->comm);
     d->ran[list] = true;
     exec__device_ran(x, list);

@@ -65,7 +65,8 @@ struct exec__device {
     char (*names)[128];    /* [instructions of the plan] for a profiler; NULL: there is none */
     /* host memory: of ARENA_PARAMS, ARENA_GRADS, ARENA_OPTIM, when it is first asked for; ARENA_SNAPSHOT itself, pinned */
     unsigned char *image[ARENA_COUNT];
-    void *checked; /* host memory for one operand, of --check-numbers */
+    void *sums, *kept; /* of checksums: on the device, and pinned; NULL: there are none */
+    void *checked;     /* host memory for one operand, of --check-numbers */
     uint64_t checked_bytes;
 
     void *copy_stream;            /* state to host memory */

@@ -191,6 +191,29 @@ static enum status open_device(struct exec *x, uint32_t local_rank, struct err *
     return d->ops->open(&setup, e);
 }
 
+/* Stretches and sums lie on the device, faults where both see them: a kernel writes there only when it finds one. */
+static enum status open_sums(struct exec *x, struct err *e)
+{
+    struct exec__device *d = x->own;
+    exec__sums_open(x);
+    const uint64_t n = x->sums->n, stretches = n * sizeof *x->sums->at, sums = n * UPDATE_ARRAYS * sizeof(uint64_t);
+    unsigned char *device = d->sums = d->ops->alloc(sums + stretches);
+    unsigned char *host = d->kept = d->ops->host_alloc(sums + (n + 1) * sizeof(uint32_t));
+    if (!device || !host)
+        return err_set(e, ST_DEVICE, NULL, "rank %u: cannot allocate %.1f MiB for checksums (--checksums off)", x->rank,
+                       (double)(sums + stretches) / EXEC__MIB);
+    const struct exec__sums_memory memory = { .at = (struct update_stretch *)(void *)(device + sums),
+                                              .sums = (void *)device,
+                                              .kept = (void *)host,
+                                              .faults = (uint32_t *)(void *)(host + sums) };
+    d->ops->synchronize(); /* the zeros */
+    if (n)
+        d->ops->copy(memory.at, x->sums->at, stretches, d->streams[PLAN_COMPUTE_STREAM]);
+    d->ops->synchronize();
+    exec__sums_bind(x, &memory, d->streams[PLAN_COMPUTE_STREAM]);
+    return ST_OK;
+}
+
 /* ---- opening and closing --------------------------------------------------------------------------------------- */
 
 static enum status open_machine(struct exec *x, const struct exec_setup *s, struct err *e)
@@ -218,6 +241,8 @@ static enum status open_machine(struct exec *x, const struct exec_setup *s, stru
     if (error)
         return err_set(e, ST_DEVICE, NULL, "rank %u: %s", x->rank, error);
     TRY(exec__bind_kernels(x, e));
+    if (x->keeps_sums)
+        TRY(open_sums(x, e));
     if (x->compute->pair && s->fuse && !s->check_numbers)
         exec__device_pairs(x);
     return ST_OK;
@@ -245,7 +270,9 @@ static void give_back(struct exec *x)
     struct exec__device *d = x->own;
     if (d->libraries)
         x->compute->libraries->close();
-    void *const pinned[] = { d->block, d->loads, d->staging, (void *)x->events, d->image[ARENA_SNAPSHOT] };
+    if (d->sums)
+        d->ops->release(d->sums);
+    void *const pinned[] = { d->kept, d->block, d->loads, d->staging, (void *)x->events, d->image[ARENA_SNAPSHOT] };
     for (uint32_t a = 0; a < ARENA_COUNT; a++)
         if (x->arena[a])
             d->ops->release(x->arena[a]);
@@ -284,6 +311,15 @@ static const void *read_operand(const struct exec *x, const void *p, uint64_t by
     return d->checked;
 }
 
+static void settle(struct exec *x)
+{
+    const struct exec__device *d = x->own;
+    d->ops->synchronize();
+    const char *text = d->ops->error();
+    if (text)
+        process_fail(ST_DEVICE, text);
+}
+
 const struct exec_machine exec_device = {
     .open = open_machine,
     .operands = exec__operands,
@@ -292,6 +328,7 @@ const struct exec_machine exec_device = {
     .close = close_machine,
     .run = exec__device_run,
     .read = read_operand,
+    .settle = settle,
     .arenas = exec__device_image,
     .download = exec__device_download,
     .upload = exec__device_upload,

@@ -81,6 +81,9 @@ static const void *on_device(const struct exec *x, const void *p)
 void exec__device_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 {
     struct exec__device *d = x->own;
+    if (x->sums)
+        d->ops->copy(x->sums->memory.kept, x->sums->memory.sums, x->sums->n * sizeof *x->sums->memory.sums,
+                     d->copy_stream);
     if (!n) {
         exec__device_download(x);
         return;

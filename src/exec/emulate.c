@@ -101,6 +101,7 @@ const struct exec_machine exec_emulation = {
     .close = exec__host_close,
     .run = run,
     .read = exec__host_read,
+    .settle = exec__nothing,
     .arenas = exec__host_arenas,
     .download = exec__nothing,
     .upload = exec__nothing,

@@ -46,7 +46,8 @@ struct exec_setup {
     bool check_numbers;     /* after every kernel: no NaN, no Inf */
     /* NULL: such a number ends the job; else it is told, the first one of a step, and the step goes on */
     void (*tell_number)(const char *text);
-    bool times; /* keep the times of instructions, for exec_times() */
+    bool checksums; /* of what is kept from update to update: a fault ends the job */
+    bool times;     /* keep the times of instructions, for exec_times() */
 };
 
 struct exec; /* owned by the caller until exec_close */
@@ -75,6 +76,13 @@ void exec_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n);
 void exec_copy_wait(struct exec *x);
 /* Seconds that updates have waited for copies so far. */
 double exec_copy_waited(const struct exec *x);
+
+/* With setup.checksums. take(): parameters and optimizer state are complete, as of that step; steps follow. check(): between steps,
+ * they are what the last update left; else process_fail(), as in a step. copy_check(): so is what was copied, or can be read where
+ * nothing is, since copy_begin(); any thread may call it, when wait() has returned and before the next begin(). ST_DEVICE. */
+void exec_sums_take(struct exec *x, uint64_t step);
+void exec_sums_check(struct exec *x);
+enum status exec_copy_check(struct exec *x, struct err *e);
 
 struct exec_step {
     uint32_t list;   /* of the plan */

@@ -54,6 +54,17 @@ static enum status check_room(const struct exec *x, uint64_t local_ranks, struct
     return ST_OK;
 }
 
+static void open_sums(struct exec *x)
+{
+    exec__sums_open(x);
+    const uint64_t n = x->sums->n, bytes = n * UPDATE_ARRAYS * sizeof(uint64_t);
+    const struct exec__sums_memory memory = { .at = x->sums->at,
+                                              .sums = arena_alloc(&x->memory, bytes),
+                                              .kept = arena_alloc(&x->memory, bytes),
+                                              .faults = arena_array(&x->memory, uint32_t, n + 1) };
+    exec__sums_bind(x, &memory, NULL);
+}
+
 static enum status open_host(struct exec *x, const struct exec_setup *s, struct err *e)
 {
     struct host *h = x->own = arena_new(&x->memory, struct host);
@@ -63,7 +74,10 @@ static enum status open_host(struct exec *x, const struct exec_setup *s, struct 
     x->weight = &h->inputs.weight;
     TRY(check_room(x, s->local_ranks, e));
     TRY(exec__host_open(x, UINT32_MAX, e));
-    return exec__bind_kernels(x, e);
+    TRY(exec__bind_kernels(x, e));
+    if (x->keeps_sums)
+        open_sums(x);
+    return ST_OK;
 }
 
 static void close_host(struct exec *x)
@@ -96,6 +110,9 @@ static enum status connect(struct exec *x, const struct exec_setup *s, struct co
 static void copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 {
     struct host *h = x->own;
+    const struct exec__sums *sums = x->sums;
+    if (sums)
+        memcpy(sums->memory.kept, sums->memory.sums, sums->n * sizeof *sums->memory.sums);
     pthread_mutex_lock(&h->lock);
     CHECK(h->done == h->n);
     h->list = list;
@@ -170,30 +187,40 @@ static void run_sumsq(struct exec *x, const struct plan_instr *in)
     x->compute->sumsq(b->norm_grad, b->norm_count, &x->scalars[SCALAR_NORM2], &x->scalars[SCALAR_NONFINITE], NULL);
 }
 
-/* Where updates wait for the norm, a norm or a loss that is no number leaves the parameters as they were. */
 /* The step counts, or does not, as for the optimizer, though nothing clips. */
 static void run_balance(struct exec *x, const struct exec__bucket *b)
 {
     struct step_inputs inputs = ((struct host *)x->own)->inputs;
     x->compute->clip(&inputs, x->scalars, (double)INFINITY, NULL);
+    if (x->sums)
+        x->compute->checksum(&b->update, UPDATE_ALL, true);
     for (uint32_t i = 0; i < b->n_balance; i++)
         x->compute->balance(&b->balance[i], &inputs);
+    if (x->sums)
+        x->compute->checksum(&b->update, UPDATE_ALL, false);
 }
 
-static void run_update(struct exec *x, const struct plan_instr *in)
+/* Where updates wait for the norm, a norm or a loss that is no number leaves the parameters as they were. */
+static void run_optimizer(struct exec *x, const struct plan_instr *in)
 {
     struct host *h = x->own;
-    before_update(x);
-    if (x->buckets[in->bucket].n_balance) {
-        run_balance(x, &x->buckets[in->bucket]);
-        return;
-    }
     if (x->plan->h->clip)
         x->compute->clip(&h->inputs, x->scalars, x->clip_norm, NULL);
     bool check = x->check_numbers && exec__is_finite(x, in);
     x->compute->update(&x->buckets[in->bucket].update, &h->inputs);
     if (check)
         exec__check_bucket(x, in);
+}
+
+static void run_update(struct exec *x, const struct plan_instr *in)
+{
+    const struct exec__bucket *b = &x->buckets[in->bucket];
+    before_update(x);
+    if (b->n_balance)
+        run_balance(x, b);
+    else
+        run_optimizer(x, in);
+    exec__sums_judge(x, in);
 }
 
 static void carry_out(struct exec *x, const struct plan_instr *in, uint32_t i, uint32_t before)
@@ -224,6 +251,7 @@ const struct exec_machine exec_host = {
     .close = close_host,
     .run = run_list,
     .read = exec__host_read,
+    .settle = exec__nothing,
     .arenas = exec__host_arenas,
     .download = exec__nothing,
     .upload = exec__nothing,

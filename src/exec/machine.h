@@ -22,6 +22,8 @@ struct exec_machine {
     /* `bytes` of the memory that kernels work on, for the host to read until the next call. */
     const void *(*read)(const struct exec *x, const void *p, uint64_t bytes);
 
+    /* Returns when all that was enqueued is done. */
+    void (*settle)(struct exec *x);
     /* State: see exec_arenas(), exec_download() and so on. */
     unsigned char *const *(*arenas)(const struct exec *x);
     void (*download)(struct exec *x);

@@ -96,6 +96,7 @@ static struct exec *new_exec(const struct exec_setup *s)
 /* All that this rank does alone. */
 static enum status bind(struct exec *x, const struct exec_setup *s, struct err *e)
 {
+    x->keeps_sums = s->checksums && s->compute->checksum;
     TRY(x->machine->open(x, s, e));
     for (uint32_t i = 0; i < x->plan->h->count[PLAN_S_LISTS]; i++)
         exec__bind_list(x, &x->plan->lists[i]);
@@ -148,6 +149,8 @@ void exec_upload(struct exec *x)
 
 void exec_copy_begin(struct exec *x, const struct exec_copy *list, uint32_t n)
 {
+    if (x->sums)
+        x->sums->kept_step = x->sums->step;
     x->machine->copy_begin(x, list, n);
 }
 

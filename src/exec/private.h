@@ -33,6 +33,23 @@ struct exec__gaps {
     uint32_t n;
 };
 
+/* Checksums (sums.c) of the stretches of all buckets, one bucket after the other. */
+struct exec__sums_memory {
+    struct update_stretch *at;       /* [n] a copy, where kernels read it */
+    uint64_t (*sums)[UPDATE_ARRAYS]; /* [n] in the memory that kernels work on */
+    uint64_t (*kept)[UPDATE_ARRAYS]; /* [n] of the host: of the state that a checkpoint is written of */
+    uint32_t *faults;                /* [n + 1] which both see: update_sums.faults, then any */
+};
+struct exec__sums {
+    uint32_t n;
+    struct update_stretch *at;
+    uint32_t *first;        /* [buckets of the plan + 1] */
+    bool *updates;          /* [lists of the plan] it has updates */
+    unsigned char *gathers; /* [instructions of the plan] 1: a gather before which what it gathers is checked */
+    struct exec__sums_memory memory;
+    uint64_t step, kept_step; /* after which the sums were taken */
+};
+
 struct exec {
     /* what was given */
     const struct exec_machine *machine;
@@ -43,7 +60,7 @@ struct exec {
     uint32_t rank;
     struct optimizer_args optimizer;
     double clip_norm, balance_rate;
-    bool check_numbers;
+    bool check_numbers, keeps_sums;
     void (*tell_number)(const char *text);
 
     /* the machine's */
@@ -64,6 +81,7 @@ struct exec {
     struct exec__kernel *kernels; /* [kernels of the plan] */
     struct exec__bucket *buckets; /* [buckets of the plan] */
     struct exec__gaps *gaps;      /* [slots of the plan] */
+    struct exec__sums *sums;      /* NULL: nobody asked for them, or the back end keeps none */
     struct comm_call *calls;      /* [instructions of the plan]; filled in for communications */
     unsigned char *wakes;         /* [instructions of the plan] 1: a communication waits for its event */
     uint32_t *replica;            /* [instructions of the plan] PLAN_LOAD: which part of the samples */
@@ -146,6 +164,17 @@ void exec__check_kernel(struct exec *x, const struct plan_instr *in, const struc
 void exec__check_bucket(struct exec *x, const struct plan_instr *in);
 /* What an update is about to write: is all of it finite? */
 bool exec__is_finite(const struct exec *x, const struct plan_instr *in);
+
+/* ---- checksums (sums.c) ---------------------------------------------------------------------------------------- */
+
+/* Fills in x->sums but for its memory, when buckets are bound; bind() gives it memory, zeroed but for `at`, and the updates what they
+ * need. stream: where sums are taken between steps. */
+void exec__sums_open(struct exec *x);
+void exec__sums_bind(struct exec *x, const struct exec__sums_memory *m, void *stream);
+/* Of a gather before which they are to be checked: the arrays; else 0. */
+uint32_t exec__sums_gathered(const struct exec *x, const struct plan_instr *in);
+/* Leaves by process_fail() where a fault was found. in: by that instruction; NULL: by any of the list. */
+void exec__sums_judge(const struct exec *x, const struct plan_instr *in);
 
 /* All others are computations. */
 static inline bool exec__is_communication(const struct plan_instr *in)

@@ -231,6 +231,12 @@ static void compute(struct exec *x, uint32_t i, uint32_t before, exec__carry_out
 /* A communication on the stream of compute is in order with compute: it is waited for. */
 static void communicate(struct exec *x, const struct plan_instr *in, uint32_t i)
 {
+    const uint32_t gathered = exec__sums_gathered(x, in);
+    if (gathered) {
+        x->compute->checksum(&x->buckets[in->bucket].update, gathered, true);
+        exec__sums_judge(x, in);
+        spend(x, in);
+    }
     x->comm_backend->launch(x->comm, &x->calls[in - x->plan->instrs]);
     if (in->stream == PLAN_COMPUTE_STREAM)
         wait_until(x, i);
@@ -306,6 +312,8 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     atomic_store(&x->running_step, step->step);
     atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
     x->machine->run(x, scalars);
+    if (x->sums && x->sums->updates[step->list])
+        x->sums->step = step->step;
     atomic_fetch_and(&x->running, ~EXEC__RUNS);
 }
 

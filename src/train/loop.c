@@ -214,6 +214,7 @@ static enum status compare(struct train *t, struct err *e)
 {
     watch_phase("comparison of replicas");
     double begin = clock_now();
+    exec_sums_check(t->exec); /* which of two that differ is the wrong one? */
     exec_download(t->exec);
     enum status st = replicas_compare(t->replicas, t->step, e);
     train__spend(t, TRAIN_COMPARISONS, begin);

@@ -18,6 +18,12 @@ static enum status ready(void *x, struct err *e)
     return t->rows.status == ST_OK ? ST_OK : err_set(e, t->rows.status, NULL, "%s", t->rows.text);
 }
 
+/* What was written is what the update left. */
+static enum status check(void *x, struct err *e)
+{
+    return exec_copy_check(((const struct train *)x)->exec, e);
+}
+
 enum status train__save_open(struct train *t, struct err *e)
 {
     if (!train__keeps(t))
@@ -29,6 +35,7 @@ enum status train__save_open(struct train *t, struct err *e)
         .keep = { (uint32_t)t->config->checkpoint_keep, t->config->checkpoint_keep_every },
         .loaded = t->has_saved ? t->saved.step : UINT64_MAX,
         .ready = ready,
+        .check = check,
         .arg = t,
     };
     struct checkpoint_info *info = &setup.info;

@@ -453,6 +453,7 @@ static enum status bind(struct train *t, const struct local *local, struct err *
         .fuse = t->o->fuse,
         .check_numbers = t->o->check_numbers,
         .tell_number = t->o->skip_not_finite ? train__tell : NULL,
+        .checksums = t->o->checksums,
         .times = c->n_trace_steps > 0,
     };
     TRY(exec_open(&setup, &t->exec, e));

@@ -213,6 +213,7 @@ enum status train__restore(struct train *t, struct err *e)
         init_params(&t->model, &t->plan, world_rank(), exec_arenas(t->exec), t->config->seed);
     }
     exec_upload(t->exec);
+    exec_sums_take(t->exec, t->step);
     if (t->step >= t->last_step)
         log_line(&t->log, "step %llu of %llu is already done: nothing to do; %s", (unsigned long long)t->step,
                  (unsigned long long)t->last_step,

@@ -32,6 +32,7 @@ struct train_options {
     bool tensorboard;        /* event files beside metrics.csv */
     uint64_t hang_timeout;   /* seconds; 0: no watchdog */
     bool skip_not_finite;    /* a step whose loss or norm is no number is left out; else training ends there */
+    bool checksums;          /* of parameters and optimizer state, from update to update */
     uint64_t check_replicas; /* every so many steps; 0: never */
 };
 

@@ -315,6 +315,13 @@ fails 'no GPU' 'has no visible GPU' FAKE_CUDA_DEVICES=0 1 --device cuda
 fails 'no module' 'PIPER_CUDA_MODULE names /none' PIPER_CUDA_MODULE=/none 1 --device cuda
 fails 'more ranks than GPUs' 'ranks 0 and 1 would use the same device' FAKE_CUDA_DEVICES=1 2 --device cuda
 fails 'too little memory' 'rank 0: the plan needs [0-9]+ MiB of device memory' FAKE_CUDA_BYTES=1000000 1 --device cuda
+# an update writes a NaN behind what it has summed up: the first, and one that is captured
+for spoilt in 1 3; do
+    fails "memory that changes, update $spoilt" 'rank 0, step [0-9]: the parameters of .* changed in memory after step' \
+        FAKE_CUDA_SPOIL=$spoilt 1 --device cuda
+done
+fails 'memory that changes, gathered' 'rank [01], step [0-9]: the parameters of .* changed in memory after step' \
+    FAKE_CUDA_SPOIL=3 2 --device cuda
 # communications of a stream want more thread blocks at once than the device has
 echo '[{"op": "layout", "dp": 2}, {"op": "stream", "name": "dp", "max_ctas": 120}]' >many.json
 build many llama many train.steps=1

@@ -77,6 +77,7 @@ static const struct compute_backend own = { .name = "cuda",
                                             .kernel = kernel,
                                             .pair = pair,
                                             .update = cuda_update,
+                                            .checksum = cuda_checksum,
                                             .balance = cuda_balance,
                                             .clip = cuda_clip,
                                             .sumsq = cuda_sumsq };

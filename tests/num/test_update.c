@@ -177,6 +177,179 @@ START_TEST(skipped)
 }
 END_TEST
 
+/* ---- checksums ------------------------------------------------------------------------------------------------ */
+
+struct checked {
+    struct state s;
+    struct guarded at, sums, faults; /* faults: then any */
+    struct update_args u;
+    uint32_t n;
+};
+
+/* Stretches that begin anywhere: at n_decay, and after 1, 700, 1400, ... elements. */
+static struct checked checked_new(const struct optimizer_args *o, size_t n, size_t n_decay)
+{
+    struct update_stretch at[64];
+    uint32_t count = 0;
+    for (size_t i = 0, end; i < n; i = end) {
+        end = i == 0 ? 1 : i - i % 700 + 700;
+        end = end > n ? n : end;
+        end = i < n_decay && end > n_decay ? n_decay : end;
+        ck_assert_uint_lt(count, 64);
+        at[count++] = (struct update_stretch){ i, (uint32_t)(end - i), IR_NONE };
+    }
+    struct checked c = { state_new(n, n),
+                         machine_buffer(machine, count * sizeof *at),
+                         machine_buffer(machine, count * sizeof(uint64_t[UPDATE_ARRAYS])),
+                         machine_buffer(machine, (count + 1) * sizeof(uint32_t)),
+                         { .opt = o, .n = n, .n_decay = n_decay },
+                         count };
+    memcpy(c.at.at, at, c.at.bytes);
+    memset(c.faults.at, 0, c.faults.bytes);
+    machine_put(machine, &c.at);
+    machine_put(machine, &c.faults);
+    for (size_t i = 0; i < n; i++) {
+        ((float *)c.s.grad.at)[i] = (float)i * 0.37f - 9;
+        set_element(&c.s.param, machine->compute, i, (double)((float *)c.s.master.at)[i]);
+    }
+    c.u.sums = (struct update_sums){ .n = count,
+                                     .at = c.at.device,
+                                     .sums = c.sums.device,
+                                     .faults = c.faults.device,
+                                     .any = (uint32_t *)c.faults.device + count };
+    return c;
+}
+
+static void checked_free(struct checked *c)
+{
+    struct guarded *all[] = { &c->at, &c->sums, &c->faults };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++) {
+        ck_assert(guarded_intact(all[i]));
+        machine_free(machine, all[i]);
+    }
+    state_free(&c->s);
+}
+
+/* One pass over the state: an update, or a skipped one; or the sums alone are taken or compared. */
+enum pass { STEP, SKIP, TAKE, CHECK };
+static void run_pass(struct checked *c, enum pass pass, bool separate)
+{
+    const struct step_inputs in = { .lr = 0.01, .grad_scale = 0.7, .update = 3, .skip = pass == SKIP };
+    struct guarded *all[] = { &c->s.master, &c->s.m, &c->s.v, &c->s.param };
+    if (pass == STEP || pass == SKIP) {
+        update(&c->s, &c->u, &in, 0, separate);
+    } else {
+        struct update_args nothing = c->u; /* sets the pointers */
+        nothing.n = nothing.n_decay = nothing.sums.n = 0;
+        update(&c->s, &nothing, &in, 0, separate);
+        nothing.n = c->u.n;
+        nothing.sums.n = c->u.sums.n;
+        machine->backend->checksum(&nothing, UPDATE_ALL, pass == CHECK);
+        for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+            machine_get(machine, all[i]);
+    }
+    machine_get(machine, &c->sums);
+    machine_get(machine, &c->faults);
+}
+
+static uint64_t sum_of(const struct checked *c, uint32_t stretch, uint32_t array, bool separate)
+{
+    const struct guarded *const at[] = { &c->s.master, &c->s.m, &c->s.v, &c->s.param };
+    const bool adam = c->u.opt->kind == OPT_ADAMW, half = array == UPDATE_PARAM && machine->compute == IR_BF16;
+    const struct update_stretch *s = (const struct update_stretch *)c->at.at + stretch;
+    uint64_t sum = 0;
+    if (array == UPDATE_PARAM ? !separate : array != UPDATE_MASTER && !adam)
+        return 0;
+    for (uint64_t i = s->first; i < s->first + s->count; i++)
+        sum += half ? ((const uint16_t *)at[array]->at)[i] : ((const uint32_t *)at[array]->at)[i];
+    return sum;
+}
+
+static void sums_are_right(const struct checked *c, bool separate)
+{
+    for (uint32_t i = 0; i < c->n; i++)
+        for (uint32_t k = 0; k < UPDATE_ARRAYS; k++)
+            ck_assert_uint_eq(((uint64_t(*)[UPDATE_ARRAYS])c->sums.at)[i][k], sum_of(c, i, k, separate));
+}
+
+/* The stretches with faults, of one array: 1 where element i lies, if it is one of n. */
+static void faults_are(const struct checked *c, uint64_t i, uint32_t array)
+{
+    const uint32_t *faults = c->faults.at;
+    for (uint32_t k = 0; k < c->n; k++) {
+        const struct update_stretch *s = (const struct update_stretch *)c->at.at + k;
+        ck_assert_uint_eq(faults[k], i >= s->first && i - s->first < s->count ? 1u << array : 0);
+    }
+    ck_assert_uint_eq(faults[c->n], i < c->u.n);
+}
+
+static void flip_bit(const struct guarded *g, uint32_t bytes, uint64_t element, uint32_t bit)
+{
+    ((unsigned char *)g->at)[element * bytes + bit / 8] ^= (unsigned char)(1u << bit % 8);
+}
+
+/* One bit of one element changes between two passes: the second one finds it, whichever it is. */
+static void flipped(const struct optimizer_args *o, size_t n, bool separate, struct rng *r)
+{
+    static const enum pass passes[] = { STEP, SKIP, CHECK };
+    const uint32_t arrays = o->kind == OPT_ADAMW ? 4 : 1;
+    for (uint32_t array = 0; array < arrays; array++)
+        for (int p = 0; p < 3; p++) {
+            struct checked c = checked_new(o, n, n / 3);
+            const struct guarded *const at[] = { &c.s.master, &c.s.m, &c.s.v, &c.s.param };
+            const uint32_t bytes = array == UPDATE_PARAM ? ir_dtype_size(machine->compute, machine->compute) : 4;
+            const uint64_t element = rng_next(r) % n;
+            run_pass(&c, TAKE, separate);
+            run_pass(&c, STEP, separate);
+            if (array == UPDATE_PARAM && !separate) {
+                checked_free(&c);
+                continue;
+            }
+            flip_bit(at[array], bytes, element, (uint32_t)(rng_next(r) % (8 * bytes)));
+            run_pass(&c, passes[p], separate);
+            faults_are(&c, element, array);
+            checked_free(&c);
+        }
+}
+
+/* The bits of an update are those of one without checksums; the sums are of what it leaves. */
+static void summed(const struct optimizer_args *o, size_t n, bool separate)
+{
+    struct checked c = checked_new(o, n, n / 3), plain = checked_new(o, n, n / 3);
+    plain.u.sums.n = 0;
+    run_pass(&c, TAKE, separate);
+    sums_are_right(&c, separate);
+    for (int i = 0; i < 3; i++) {
+        run_pass(&c, i == 1 ? SKIP : STEP, separate);
+        run_pass(&plain, i == 1 ? SKIP : STEP, separate);
+        sums_are_right(&c, separate);
+    }
+    run_pass(&c, CHECK, separate);
+    faults_are(&c, n, 0);
+    ck_assert(memcmp(c.s.master.at, plain.s.master.at, n * 4) == 0 && memcmp(c.s.m.at, plain.s.m.at, n * 4) == 0);
+    ck_assert(memcmp(c.s.v.at, plain.s.v.at, n * 4) == 0 &&
+              memcmp(c.s.param.at, plain.s.param.at, c.s.param.bytes) == 0);
+    checked_free(&c);
+    checked_free(&plain);
+}
+
+START_TEST(checksums)
+{
+    static const struct optimizer_args kinds[] = { { OPT_ADAMW, 0.9f, 0.95f, 1e-8f, 0.1f },
+                                                   { OPT_SGD, 0, 0, 0, 0.1f } };
+    static const size_t lengths[] = { 1, 1000, 20001 };
+    struct rng r = { 20 };
+    if (!machine->backend->checksum)
+        return;
+    for (size_t k = 0; k < 2; k++)
+        for (size_t i = 0; i < 3; i++)
+            for (int separate = machine->compute != IR_F32; separate < 2; separate++) {
+                summed(&kinds[k], lengths[i], separate);
+                flipped(&kinds[k], lengths[i], separate, &r);
+            }
+}
+END_TEST
+
 /* sums[0] += squares, sums[1] += count of what is not finite. */
 static void sumsq(const struct guarded *x, size_t n, double sums[2])
 {
@@ -306,6 +479,7 @@ static Suite *suite(void)
     tcase_add_test(t, optimizers);
     tcase_add_test(t, same_bits);
     tcase_add_test(t, skipped);
+    tcase_add_test(t, checksums);
     tcase_add_test(t, squares);
     tcase_add_test(t, clipping);
     tcase_add_test(t, balance);

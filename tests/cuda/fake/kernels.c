@@ -186,6 +186,24 @@ void cuda_update(const struct update_args *u, const struct step_inputs *s)
     fake_launch(run_update, &arg, sizeof arg, u->stream);
 }
 
+struct checksum {
+    struct update_args args;
+    uint32_t arrays;
+    bool check;
+};
+
+static void run_checksum(const void *arg)
+{
+    const struct checksum *c = arg;
+    compute_cpu.checksum(&c->args, c->arrays, c->check);
+}
+
+void cuda_checksum(const struct update_args *u, uint32_t arrays, bool check)
+{
+    struct checksum arg = { *u, arrays, check };
+    fake_launch(run_checksum, &arg, sizeof arg, u->stream);
+}
+
 struct balance {
     struct balance_args args;
     const struct step_inputs *inputs;
