@@ -21,7 +21,7 @@ static char **names_of(const struct tokens_about *about)
     for (uint32_t i = 0; i < about->n_files; i++) {
         const char *slash = strrchr(about->files[i], '/');
         names[i] = mem_strdup(slash && slash[1] ? slash + 1 : about->files[i]);
-        dir_printable(names[i]);
+        text_printable(names[i]);
     }
     return names;
 }

@@ -24,5 +24,7 @@ void notices_add(struct notices *n, const char *where, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
-    vec_add(n, arena_printf(&n->arena, "%s: %s", where, text));
+    char *notice = arena_printf(&n->arena, "%s: %s", where, text);
+    text_printable(notice);
+    vec_add(n, notice);
 }

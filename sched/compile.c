@@ -78,12 +78,19 @@ static enum status check_target(const struct sched *s, struct err *e)
     return ST_OK;
 }
 
+static void say(const struct sched *s, const char *what)
+{
+    if (s->in->progress)
+        s->in->progress(what);
+}
+
 /* Those that precede the DAG, or those that make it. */
 static enum status run_passes(struct sched *s, bool dag, struct err *e)
 {
     for (size_t i = 0; i < sizeof passes / sizeof *passes; i++) {
         if (passes[i].dumps != dag)
             continue;
+        say(s, passes[i].name);
         TRY(passes[i].run(s, e));
         ASSERT(!dag || (ir_dag_sound(&s->train.dag) && (!s->in->eval || ir_dag_sound(&s->eval.dag))));
         if (s->in->dump && dag) {
@@ -133,6 +140,7 @@ static enum status lower_variant(struct sched *s, uint32_t v, struct sched_outpu
     s->uncut = variants[v].uncut;
     s->waiting = variants[v].waiting;
     TRY(run_passes(s, true, e));
+    say(s, "plans and their memory");
     return pass_lower(s, out, e);
 }
 
@@ -217,6 +225,7 @@ enum status sched_compile(const struct sched_input *in, struct sched_output *out
     out->compile_seconds = clock_now() - start;
     if (st == ST_OK) {
         start = clock_now();
+        say(&s, "verification");
         st = verify(&s, out, e);
         out->verify_seconds = clock_now() - start;
     }

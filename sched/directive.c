@@ -49,8 +49,16 @@ static enum status find_kind(const struct sched *s, const struct js *js, const s
     return js_wrong(&op, e, "unknown directive \"%s\", known: %s%s", name, list, words_hint(name, names, hint));
 }
 
-/* Stages that the strategy names: pp x chunks of layout, else the highest PP index of any filter, plus one. */
-static void highest_pp(const json_t *v, int *top)
+/* Stages that the strategy names: pp x chunks of layout, else the highest PP index of any filter, plus one. What is beyond the model is
+ * refused where the model is cut; here it must not overflow. */
+enum { MOST_STAGES = 1 << 30 };
+
+static int64_t stages_at_most(int64_t n)
+{
+    return n < MOST_STAGES ? n : MOST_STAGES;
+}
+
+static void highest_pp(const json_t *v, int64_t *top)
 {
     const json_t *pp = json_is_object(v) ? json_object_get(v, "PP") : NULL;
     if (json_is_array(v) && json_array_size(v) == 2 && json_is_string(json_array_get(v, 0)) &&
@@ -58,18 +66,20 @@ static void highest_pp(const json_t *v, int *top)
         pp = json_array_get(v, 1);
     if (!pp)
         return;
-    int index = 0;
+    int64_t index = 0;
     if (json_is_integer(pp))
-        index = (int)json_integer_value(pp);
+        index = json_integer_value(pp);
     else if (json_is_string(pp)) {
         /* what is no index and no range upwards counts as none: the filter's parser answers it */
         const char *text = json_string_value(pp), *dash = strchr(text, '-');
-        index = !dash ? atoi(text) : dash > text && atoi(dash + 1) >= atoi(text) ? atoi(dash + 1) : 0;
+        const int64_t first = strtoll(text, NULL, 10), last = dash ? strtoll(dash + 1, NULL, 10) : first;
+        index = dash != text && last >= first ? last : 0;
     }
+    index = stages_at_most(index);
     *top = index > *top ? index : *top;
 }
 
-static void highest_pp_of_filters(const json_t *v, int *top)
+static void highest_pp_of_filters(const json_t *v, int64_t *top)
 {
     if (json_is_object(v))
         highest_pp(v, top);
@@ -92,13 +102,14 @@ static enum status name_stages(struct sched *s, struct err *e)
 {
     if (ir_graph_find_tag(s->g, "PP") != IR_NONE)
         return ST_OK;
-    int top = -1;
+    int64_t top = -1;
     for (size_t i = 0; i < json_array_size(s->in->strategy); i++) {
         const json_t *d = json_array_get(s->in->strategy, i);
         const char *op = json_string_value(json_object_get(d, "op"));
         if (op && !strcmp(op, "layout")) {
             const json_t *pp = json_object_get(d, "pp");
-            int stages = (json_is_integer(pp) ? (int)json_integer_value(pp) : 1) * (int)layout_chunks(d);
+            const int64_t stages = stages_at_most((json_is_integer(pp) ? stages_at_most(json_integer_value(pp)) : 1) *
+                                                  layout_chunks(d));
             top = stages - 1 > top ? stages - 1 : top;
         } else if (op && !strcmp(op, "schedule")) {
             top = top < 0 ? 0 : top;

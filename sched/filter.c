@@ -7,6 +7,7 @@
 /* "8-15", "3", "*", "-", 3, null -> match. */
 static enum status parse_match(const struct js *v, struct match *m, struct err *e)
 {
+    static const char accepted[] = "a number, a numeric string, a range \"8-15\", \"*\", \"-\" or null";
     *m = (struct match){ .mode = MATCH_RANGE, .given = true };
     if (!v->v || json_is_null(v->v)) {
         m->mode = MATCH_NONE;
@@ -23,12 +24,14 @@ static enum status parse_match(const struct js *v, struct match *m, struct err *
         if (end != s && *end == '-' && end[1])
             hi = strtol(end + 1, &end, 10);
         if (end == s || *end || lo < 0 || hi < lo || hi > INT32_MAX)
-            return js_expected(v, e, "a number, a numeric string, a range \"8-15\", \"*\", \"-\" or null");
+            return js_expected(v, e, "%s", accepted);
         m->lo = (int32_t)lo;
         m->hi = (int32_t)hi;
         return ST_OK;
     }
     int64_t x;
+    if (!json_is_integer(v->v))
+        return js_expected(v, e, "%s", accepted);
     TRY(js_int(v, 0, INT32_MAX, &x, e));
     m->lo = m->hi = (int32_t)x;
     return ST_OK;

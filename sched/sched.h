@@ -37,8 +37,9 @@ struct sched_input {
     const struct ir_target *target;
     uint32_t multiprocessors; /* of the smallest device of the job; 0: what the target assumes */
     uint64_t comm_scratch;    /* bytes that the communication back end wants per reducing stream, at most; 0: none */
-    const struct machine *machine; /* predicted times are written into the plans; NULL: none */
-    FILE *dump;                    /* --dump: the DAG after every pass; NULL: none */
+    const struct machine *machine;      /* predicted times are written into the plans; NULL: none */
+    void (*progress)(const char *what); /* what comes next, static storage; NULL: nobody listens */
+    FILE *dump;                         /* --dump: the DAG after every pass; NULL: none */
 };
 
 struct sched_output {

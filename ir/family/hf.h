@@ -12,7 +12,7 @@
 
 #include "ir/family/family.h"
 
-enum { LAYERS_MAX = 1 << 16 };
+enum { LAYERS_MAX = 1 << 12 /* of published models the deepest have some hundreds */ };
 
 /* The values that have a fixed type, by the names of their keys; none is 0 or NULL. A key that no table of the family has is
  * 0 too. */

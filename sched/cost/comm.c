@@ -122,6 +122,8 @@ struct volume {
 
 static double bandwidth_of(const struct machine *m, enum machine_link l, double bytes)
 {
+    if (!m->link_points.n)
+        return m->links[l].bandwidth;
     const struct machine_link_point *p = m->link_points.at, *end = p + m->link_points.n, *lo = NULL;
     while (p < end && p->link != l)
         p++;

@@ -119,6 +119,8 @@ static bool same_kernel(const struct machine_point *p, const struct machine_poin
 static bool from_points(const struct machine *m, struct machine_point *at)
 {
     double work = at->work, width = at->width;
+    if (!m->points.n)
+        return false;
     const struct machine_point *p = m->points.at, *end = p + m->points.n;
     while (p < end && !same_kernel(p, at))
         p++;

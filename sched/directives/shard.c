@@ -33,6 +33,8 @@ static enum status parse_groups(struct sched *s, const struct js *js, struct dir
     uint32_t n, set;
     bool lists = json_is_array(js->v) && json_is_array(json_array_get(js->v, 0));
     d->first_shard_set = s->shard_sets.n;
+    if (!json_is_array(js->v))
+        return js_expected(js, e, "a list of devices: numbers and ranges \"0-511\", or a list of such lists");
     if (!lists) {
         TRY(devices_parse(s, js, &set, e));
         vec_add(&s->shard_sets, set);

@@ -57,13 +57,6 @@ void dir_random_word(char word[17])
     snprintf(word, 17, "%016llx", (unsigned long long)x);
 }
 
-void dir_printable(char *text)
-{
-    for (unsigned char *c = (unsigned char *)text; *c; c++)
-        if (*c < 0x20 || *c == 0x7f)
-            *c = '?';
-}
-
 /* ---- folders -------------------------------------------------------------------------------------------------- */
 
 enum { FOLDER = O_RDONLY | O_DIRECTORY | O_CLOEXEC };

@@ -126,7 +126,5 @@ void dir_remove_unfinished(const struct dir *d, bool (*ours)(const char *name));
 
 /* 16 hexadecimal digits that nobody can foresee. */
 void dir_random_word(char word[17]);
-/* Text from a file that another may have written, for a terminal: what is not printable becomes "?". */
-void dir_printable(char *text);
 
 #endif

@@ -16,7 +16,17 @@ enum status err_set(struct err *e, enum status status, const char *where, const 
     va_start(ap, fmt);
     vsnprintf(e->text + n, sizeof e->text - n, fmt, ap);
     va_end(ap);
+    text_printable(e->text);
     return status;
+}
+
+void text_printable(char *text)
+{
+    for (unsigned char *c = (unsigned char *)text; *c; c++)
+        if (*c < 0x20 || *c == 0x7f)
+            *c = '?';
+        else if (*c == 0xc2 && c[1] >= 0x80 && c[1] < 0xa0)
+            c[0] = c[1] = '?';
 }
 
 void err_clear(struct err *e)

@@ -32,6 +32,9 @@ struct err {
 enum status err_set(struct err *e, enum status status, const char *where, const char *fmt, ...)
     __attribute__((format(printf, 4, 5)));
 void err_clear(struct err *e);
+/* Text of others, for a terminal or a log: control characters, in one byte or as UTF-8 has those from U+0080 on, become "?". Messages
+ * are made so by err_set(). */
+void text_printable(char *text);
 
 /* "0 done", "bad input", ...: the kind in words, static storage. */
 const char *status_name(enum status status);

@@ -14,6 +14,7 @@
 #include "cmd/plan_zero.h"
 #include "view/draw_plan.h"
 #include "job/machine_file.h"
+#include "job/progress.h"
 #include "cmd/sources.h"
 #include "view/simulate_text.h"
 
@@ -244,7 +245,9 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
         return ST_OK;
     struct sched_output out = { 0 };
     in->dump = o->dump ? stdout : NULL;
+    progress_begin("the strategy");
     enum status st = sched_compile(in, &out, e);
+    progress_end();
     if (st == ST_OK)
         st = show(o, j, in, &out, e);
     sched_output_release(&out);

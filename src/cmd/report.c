@@ -72,7 +72,7 @@ static enum status open_run(const char *path, struct opened *o, struct report_ru
 {
     TRY(dir_open(path, &o->dir, e));
     o->name = mem_strdup(path);
-    dir_printable(o->name);
+    text_printable(o->name);
     run_metrics_open(&r->metrics, &o->dir);
     TRY(run_metrics_read(&r->metrics, e));
     TRY(run_log_read(&o->dir, &r->log, e));

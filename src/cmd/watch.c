@@ -201,7 +201,7 @@ static enum status watch(const struct watch_options *o, struct err *e)
     setlocale(LC_CTYPE, "");
     live_open(&live, &run);
     snprintf(live.name, sizeof live.name, "%.200s", o->common.operands.at[0]);
-    dir_printable(live.name);
+    text_printable(live.name);
     enum status st;
     if (terminal) {
         st = show_live(&run, &live, o->interval, e);

@@ -10,6 +10,7 @@
 #include "job/compile_job.h"
 #include "job/config.h"
 #include "job/data_path.h"
+#include "job/progress.h"
 
 struct build {
     const struct job_sources *from;
@@ -201,6 +202,7 @@ static enum status build(struct build *b, struct err *e)
 {
     struct job *j = b->job;
     TRY(read_sources(b, e));
+    progress_say("the model");
     TRY(config_parse(b->train, b->from->train, &j->train, e));
     config_notes(&j->train, b->from->train, b->notices);
     TRY(ir_family_build(b->model, b->from->model, j->train.seq_len, &j->graph, b->notices, e));
@@ -222,7 +224,9 @@ enum status job_build(const struct job_sources *s, uint64_t comm_scratch, int ar
     struct build b = { .from = s, .notices = notices, .job = j, .comm_scratch = comm_scratch };
     job_init(j);
     job_sign(j, argc, argv);
+    progress_begin("reading files");
     enum status st = build(&b, e);
+    progress_end();
     json_decref(b.model);
     json_decref(b.strategy);
     json_decref(b.train);

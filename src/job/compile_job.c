@@ -5,6 +5,7 @@
 
 #include "base/json.h"
 #include "ir/freeze.h"
+#include "job/progress.h"
 
 static const struct sched_text *texts_of(struct job *j)
 {
@@ -39,6 +40,7 @@ enum status compile_input(struct job *j, const char *device, uint32_t ranks, uin
         .snapshot = true,
         .target = target,
         .comm_scratch = comm_scratch,
+        .progress = progress_say,
     };
     return ST_OK;
 }

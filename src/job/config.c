@@ -117,8 +117,10 @@ static enum status read_source(const struct js *v, struct train_sources *to, uin
         TRY(js_num(&part, 1e-9, 1e9, &s->weight, e));
         part = js_at(v, 1);
         TRY(read_path(&part, s, e));
-    } else {
+    } else if (json_is_string(v->v)) {
         TRY(read_path(v, s, e));
+    } else {
+        return js_expected(v, e, "a file name, [weight, file] or [weight, file, name]");
     }
     if ((s->weight > 0) != (to->at[0].weight > 0))
         return js_expected(v, e, "[weight, file] for all files, or for none of them");

@@ -117,7 +117,7 @@ static const char *read_flight(const struct dir *run, uint32_t rank, struct cont
     if (h->check != header_check(h) || h->rank != rank || h->rank >= h->ranks ||
         memchr(h->host, 0, sizeof h->host) == NULL)
         return "its header is damaged";
-    dir_printable(c->header.host);
+    text_printable(c->header.host);
     return NULL;
 }
 
@@ -144,7 +144,7 @@ static void place_in_words(const struct flight_record *r, char *text, size_t siz
         snprintf(text, size, "step %llu, %s", (unsigned long long)r->step, r->name);
     else
         snprintf(text, size, "%s", r->name);
-    dir_printable(text);
+    text_printable(text);
 }
 
 void flight_last(const struct dir *run, uint32_t rank, char *text, size_t size)

@@ -63,7 +63,7 @@ bool halt_take(const struct dir *dir, const char *run, struct halt_request *r)
     dir_remove(dir, request);
     text[n > 0 ? n : 0] = '\0';
     bool good = parse(text, run, r);
-    dir_printable(r->by);
+    text_printable(r->by);
     return good;
 }
 

@@ -87,10 +87,10 @@ static bool read_owner(int fd, struct lock_owner *o)
     text[n] = '\0';
     bool good = sscanf(text, "run %23s host %127s pid %ld since %31[^\n] job %159[^\n]", o->run, o->host, &o->pid,
                        o->since, o->job) == 5;
-    dir_printable(o->run);
-    dir_printable(o->host);
-    dir_printable(o->since);
-    dir_printable(o->job);
+    text_printable(o->run);
+    text_printable(o->host);
+    text_printable(o->since);
+    text_printable(o->job);
     return good;
 }
 

@@ -140,6 +140,7 @@ static void write_text(struct log *l, bool console, const char *fmt, va_list ap)
     if (!l->file)
         return;
     vsnprintf(text, sizeof text, fmt, ap);
+    text_printable(text);
     if (!write_file(l, text) || console)
         write_console(l, text, false);
 }

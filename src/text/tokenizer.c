@@ -227,7 +227,7 @@ static char *name_of(const char *path)
     char *name = mem_strdup(slash && slash[1] ? slash + 1 : full), *dot = strrchr(name, '.');
     if (dot && dot > name)
         *dot = '\0';
-    dir_printable(name);
+    text_printable(name);
     return name;
 }
 

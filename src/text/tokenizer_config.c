@@ -18,6 +18,8 @@ static enum status read_token(const struct tokenizer *t, const struct js *root, 
     if (json_is_object(v.v)) {
         const struct js object = v;
         TRY(js_need(&object, "content", &v, e));
+    } else if (!json_is_string(v.v)) {
+        return js_expected(&v, e, "a string, an object with \"content\", or null");
     }
     TRY(js_str(&v, &text, e));
     *id = tokenizer_find(t, text);

@@ -73,7 +73,7 @@ static void report_command(struct log *l, int argc, char *const *argv)
     char text[1536] = "piper";
     for (int i = 0; i < argc; i++)
         add_word(text, sizeof text, argv[i]);
-    dir_printable(text);
+    text_printable(text);
     log_note(l, "command: %s", text);
 }
 

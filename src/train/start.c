@@ -18,6 +18,7 @@
 #include "job/keep_job.h"
 #include "rundir/folder.h"
 #include "job/machine_file.h"
+#include "job/progress.h"
 #include "base/number.h"
 #include "train/predict.h"
 #include "train/head.h"
@@ -246,8 +247,11 @@ static enum status compile(struct train *t, struct sched_output *out, struct err
     if (st == ST_OK && t->o->machine)
         take_peak(t, &t->machine);
     const bool note = st == ST_OK && expert_note_applies(in.graph, in.strategy);
-    if (st == ST_OK)
+    if (st == ST_OK) {
+        progress_begin("the strategy");
         st = sched_compile(&in, out, e);
+        progress_end();
+    }
     if (st == ST_OK && note)
         note_experts(t, out);
     if (st == ST_USAGE)

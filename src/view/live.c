@@ -38,7 +38,7 @@ static void copy_text(char to[LIVE_TEXT], const char *text)
 static void log_line_read(void *self, uint64_t at, char *line)
 {
     struct live *l = self;
-    dir_printable(line);
+    text_printable(line);
     const char *text = line + follow_time(line), *part;
     if (strncmp(text, "job ", 4) == 0 && (part = strstr(text, ", steps to "))) {
         copy_text(l->job, text + 4);

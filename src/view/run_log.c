@@ -108,7 +108,7 @@ static void take_line(void *self, uint64_t at, char *line)
 {
     struct run_log *l = self;
     (void)at;
-    dir_printable(line);
+    text_printable(line);
     const size_t text = follow_time(line);
     l->lines++;
     if (!text)

@@ -29,7 +29,7 @@ static void begin_again(void *self)
 
 static void take_names(struct run_metrics *m, char *line)
 {
-    dir_printable(line);
+    text_printable(line);
     m->names = mem_strdup(line);
     m->columns = 1;
     for (char *at = m->names; (at = strchr(at, ',')); m->columns++)

@@ -187,6 +187,15 @@ strategy "a peak that is no size" 65 '\$\[3\]\.peak: found "much", expected a nu
 strategy "a peak below what the order takes" 65 \
     '\$\[3\]\.peak: found 1e-05 GiB, but a rank takes at least [0-9.]* GiB in this order; allow that much' \
     "$two $(order 0,0,F 0,1,F | sed 's/"filters"/"peak":0.00001,&/')"
+bad "control characters" 66 '^piper: a\?\[31mb\?\?: cannot be read' build -m llama.json -s "$(printf 'a\033[31mb\302\233')" -t train.json -o bad.h5
+strategy "a tag that is true" 65 '\$\[0\]\.filter\.PP: found true, expected a number, a numeric string, a range "8-15", "\*", "-" or null' \
+    '{"op":"place","filter":{"PP":true},"devices":[0]}'
+strategy "experts on a device, no list" 65 '\$\[0\]\.devices: found 0, expected a list of devices: .*, or a list of such lists' \
+    '{"op":"shard","filter":{"EP":"*"},"devices":0}' moe
+strategy "stages beyond all integers" 65 'the strategy has 1073741824 pipeline stages, but the model has 4 layers' \
+    '{"op":"layout","pp":2147483649,"dp":1,"placement":"interleaved","chunks":1024}'
+strategy "a stage beyond all integers" 65 'the strategy has 1073741825 pipeline stages, but the model has 4 layers' \
+    '{"op":"place","filter":{"PP":"0-4294967297"},"devices":[0]}'
 strategy "BI without BW" 65 '\$\[3\]: BI of PP=0 MB=0 has no BW in this order' "$two $(order 0,0,F 0,0,BI)"
 strategy "BW before BI" 65 '\$\[3\]: BW of PP=0 MB=0 precedes its BI' "$two $(order 0,0,F 0,0,BW 0,0,BI)"
 strategy "B beside BI and BW" 65 '\$\[4\]: PP=0 MB=0 is ordered both as B and as the pair BI, BW' \
@@ -271,6 +280,9 @@ model "rope_scaling" '\$\.rope_scaling\.rope_type: found "ntk", expected default
     "{$llama, \"rope_scaling\": {\"rope_type\": \"ntk\", \"factor\": 8.0}}"
 model "rope_scaling without its numbers" '\$\.rope_scaling: low_freq_factor must be above 0' \
     "{$llama, \"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0}}"
+model "too many layers" '\$: num_hidden_layers is 4097, expected at most 4096' \
+    '{"model_type": "llama", "vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 4097, "num_attention_heads": 2,
+     "intermediate_size": 32}'
 model "a window for every layer" '\$\.layer_types: found 1 kinds, expected one for each of the 4 layers' \
     "{$(echo "$llama" | sed 's/llama/ministral/'), \"num_key_value_heads\": 2, \"layer_types\": [\"full_attention\"]}"
 model "another activation" '\$\.hidden_act: found "mish", expected silu, gelu' "{$llama, \"hidden_act\": \"mish\"}"
@@ -310,6 +322,8 @@ settings "what the strategy says" '\$: unknown key "gradient_checkpointing"; the
 settings "bf16" '\$\.dtype: found "bf16", expected "float32" or "bfloat16"; did you mean "bfloat16"\?' "{$sizes, \"dtype\": \"bf16\"}"
 settings "cos" '\$\.lr\.kind: found "cos", expected .*; did you mean "cosine"\?' "{$sizes, \"lr\": {\"kind\": \"cos\"}}"
 settings "a learning rate that is none" '\$\.lr: found "NaN", expected a number, or an object' "{$sizes, \"lr\": \"NaN\"}"
+settings "a source that is a number" '\$\.data\[0\]: found 3, expected a file name, \[weight, file\] or \[weight, file, name\]' \
+    "{$sizes, \"data\": [3]}"
 settings "a comment" 'line 1, column [0-9]+: invalid JSON: .*; JSON has no comments' "{$sizes, // longer
 \"seed\": 3}"
 settings "a trailing comma" 'line 1, column [0-9]+: invalid JSON: .*; JSON has no comma behind' "{$sizes,}"

@@ -40,6 +40,12 @@ flips()
     fi
     [ -n "$said" ] || kill "$(cat pid.launcher)"
     step=${said%% *} said=${said#* }
+    tries=$((200 * ${TEST_TIME_SCALE:-1})) # a fault that nobody finds: the run has no end
+    while [ $tries -gt 0 ] && kill -0 "$launched" 2>/dev/null; do
+        tries=$((tries - 1))
+        sleep 0.1
+    done
+    [ $tries -gt 0 ] || kill "$(cat pid.launcher)"
     wait "$launched" || return
     cat flip.out >>out
     echo "step $step: $said" >>out
