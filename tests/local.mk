@@ -151,8 +151,9 @@ SCRIPT_TESTS += tests/cli/export.sh tests/cli/golden.sh tests/cli/generate.sh te
 # Readers of what others wrote, fed with mutations.
 check_PROGRAMS += tests/fuzz/fuzz
 tests_fuzz_fuzz_SOURCES = tests/fuzz/fuzz.c tests/fuzz/fuzz.h tests/fuzz/hdf5.c tests/fuzz/mutate.c tests/fuzz/targets.c \
-	tests/fuzz/targets_run.c tests/fuzz/targets_text.c src/cuda/matmul_file.c
-tests_fuzz_fuzz_LDADD = libpiper_main.la libpiper_sched.la libpiper_text.la $(PIPER_IO) $(PCRE2_LIBS) $(ZLIB_LIBS) $(ZSTD_LIBS) $(OTF2_LIBS)
+	tests/fuzz/targets_commands.c tests/fuzz/targets_run.c tests/fuzz/targets_text.c src/cuda/matmul_file.c
+tests_fuzz_fuzz_LDFLAGS = $(piper_LDFLAGS)
+tests_fuzz_fuzz_LDADD = $(piper_LDADD)
 SCRIPT_TESTS += tests/fuzz/fuzz.sh
 LONG_TESTS += tests/fuzz/fuzz_all.sh
 

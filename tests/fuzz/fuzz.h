@@ -56,6 +56,14 @@ int fuzz_run_packed(const struct fuzz_input *in, const char *path);
 int fuzz_run_ids(const struct fuzz_input *in, const char *path);
 int fuzz_run_index(const struct fuzz_input *in, const char *path);
 
+/* targets_commands.c */
+void fuzz_open_commands(const char *corpus);
+int fuzz_run_options(const struct fuzz_input *in, const char *path);
+int fuzz_run_environment(const struct fuzz_input *in, const char *path);
+int fuzz_run_folder(const struct fuzz_input *in, const char *path);
+int fuzz_run_run(const struct fuzz_input *in, const char *path);
+void fuzz_remove_files(const char *folder);
+
 void fuzz_remove_run(const char *path); /* the folder they used */
 
 #endif

@@ -36,9 +36,18 @@ cp "$src"/src/machines/h100.json corpus/sheet-h100.json
 "$piper" plan corpus/job.h5 --dump >dump 2>log || bail "piper plan failed"
 sed -n '/^plan /,$p' dump >corpus/plan-text.txt
 
+mkdir corpus/run && cp -r run/metrics.csv run/log.txt run/trace.0000.h5 run/checkpoints corpus/run/
+{ echo metrics.csv && cat run/metrics.csv; } >corpus/run-metrics.txt
+{ echo log.txt && cat run/log.txt; } >corpus/run-log.txt
+for kind in gpt2 moe; do
+    { echo config.json && cat corpus/model-$kind.json; } >corpus/folder-$kind.txt
+done
+echo 'tokenizer_config.json
+{"bos_token": {"content": "a"}, "add_bos_token": true}' >corpus/folder-tokenizer.txt
+
 n=0
 for target in job checkpoint tokens trace safetensors model strategy train csv plan-text machine sheet topology products ring halt lock \
-    tokenizer pieces chat ranks pattern lines packed ids index; do
+    tokenizer pieces chat ranks pattern lines packed ids index options environment folder run; do
     n=$((n + 1))
     if "$fuzz" "$target" corpus "${FUZZ_INPUTS:-300}" "${FUZZ_SEED:-1}" >log 2>&1; then
         echo "ok $n - $(tail -n 1 log)"

@@ -26,6 +26,7 @@ void fuzz_targets_open(const char *corpus)
     }
     snprintf(path, sizeof path, "%s/tokenizer-chat.json", corpus);
     fuzz_open_chat(path);
+    fuzz_open_commands(corpus);
     snprintf(path, sizeof path, "%s/machine.h5", corpus);
     fuzz_make_machine(path);
 }
@@ -274,5 +275,9 @@ const struct fuzz_target fuzz_targets[] = {
     { "packed", fuzz_run_packed, 1, 0 },
     { "ids", fuzz_run_ids, 1, 0 },
     { "index", fuzz_run_index, 0, 0 },
+    { "options", fuzz_run_options, 0, 0 },
+    { "environment", fuzz_run_environment, 0, 0 },
+    { "folder", fuzz_run_folder, 0, 0 },
+    { "run", fuzz_run_run, 0, 0 },
     { 0 },
 };

@@ -85,6 +85,9 @@ static struct dir store(const struct fuzz_input *in, const char *path, const cha
 
 void fuzz_remove_run(const char *path)
 {
+    char folder[4200];
+    snprintf(folder, sizeof folder, "%s.run", path);
+    fuzz_remove_files(folder);
     static const char *const names[] = { "/ring/0000", "/ring", "/halt", "/lock", "" };
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
         char file[4400];

@@ -1,0 +1,190 @@
+/* Whole commands, in this process: command lines, the environment, folders of models and of runs. What they print goes nowhere, what
+ * they write to the current folder. */
+#include <ctype.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "base/mem.h"
+#include "cmd/command.h"
+#include "job/build_job.h"
+#include "text/tokenizer.h"
+#include "tests/fuzz/fuzz.h"
+
+static char job[4200], run_dir[4200], corpus_dir[4096];
+
+void fuzz_open_commands(const char *corpus)
+{
+    snprintf(corpus_dir, sizeof corpus_dir, "%s", corpus);
+    snprintf(job, sizeof job, "%s/job.h5", corpus);
+    snprintf(run_dir, sizeof run_dir, "%s/run", corpus);
+}
+
+static int run_quietly(const struct command *c, int argc, char **argv)
+{
+    struct err e = { 0 };
+    fflush(stdout);
+    const int kept = dup(STDOUT_FILENO), nowhere = open("/dev/null", O_WRONLY | O_CLOEXEC);
+    dup2(nowhere, STDOUT_FILENO);
+    enum status st = c->run(argc, argv, &e);
+    fflush(stdout);
+    dup2(kept, STDOUT_FILENO);
+    close(kept);
+    close(nowhere);
+    return fuzz_answer(st, &e);
+}
+
+/* The lines of an input; the last pointer is NULL. Owned by the caller, lines and all in one. */
+enum { WORDS = 64 };
+static char *lines_of(const struct fuzz_input *in, char *words[WORDS + 1], int *n)
+{
+    char *text = mem_alloc(in->n + 1);
+    memcpy(text, in->at, in->n);
+    text[in->n] = 0;
+    *n = 0;
+    for (char *word = strtok(text, "\n"); word && *n < WORDS; word = strtok(NULL, "\n"))
+        words[(*n)++] = word;
+    words[*n] = NULL;
+    return text;
+}
+
+/* A command, then its arguments, a line each. JOB and RUN are those of the corpus; other files are of the current folder, where a '/'
+ * leads nowhere. */
+int fuzz_run_options(const struct fuzz_input *in, const char *path)
+{
+    static const struct command *const commands[] = { &command_plan, &command_trace, &command_report, &command_plot,
+                                                      &command_checkpoint };
+    const struct command *c = commands[0];
+    char *words[WORDS + 1];
+    int n;
+    (void)path;
+    char *text = lines_of(in, words, &n);
+    for (size_t i = 0; i < sizeof commands / sizeof *commands; i++)
+        if (n && strcmp(words[0], commands[i]->name) == 0)
+            c = commands[i];
+    for (int i = 0; i < n; i++) {
+        for (char *at = words[i]; *at; at++)
+            if (*at == '/')
+                *at = '_';
+        words[i] = strcmp(words[i], "JOB") == 0 ? job : strcmp(words[i], "RUN") == 0 ? run_dir : words[i];
+    }
+    int accepted = n ? run_quietly(c, n, words) : 0;
+    mem_free(text);
+    return accepted;
+}
+
+/* NAME=VALUE, a line each, of names that piper reads; then what this machine is, and a plan as text. */
+int fuzz_run_environment(const struct fuzz_input *in, const char *path)
+{
+    char *words[WORDS + 1], *info[] = { (char[]){ "info" }, NULL },
+                            *plan[] = { (char[]){ "plan" }, job, (char[]){ "--simulate" }, NULL };
+    int n;
+    (void)path;
+    char *text = lines_of(in, words, &n);
+    for (int i = 0; i < n; i++) {
+        char *value = strchr(words[i], '=');
+        if (!value || value == words[i])
+            continue;
+        *value = 0;
+        for (char *at = words[i]; *at; at++)
+            *at = (char)(isalnum((unsigned char)*at) ? toupper((unsigned char)*at) : '_');
+        if (strncmp(words[i], "LD_", 3) != 0 && strncmp(words[i], "MALLOC_", 7) != 0)
+            setenv(words[i], value + 1, 1);
+    }
+    mem_free(text);
+    return run_quietly(&command_info, 1, info) & run_quietly(&command_plan, 3, plan);
+}
+
+/* ---- folders: the first line of an input names the file that the rest is ---- */
+
+static const char *const files[] = { "config.json", "tokenizer_config.json", "metrics.csv", "log.txt",
+                                     "tokenizer.json" };
+
+/* Returns the name. */
+static const char *store_in(const struct fuzz_input *in, const char *folder, const char *fallback)
+{
+    char path[4400];
+    const unsigned char *end = memchr(in->at, '\n', in->n);
+    const size_t head = end ? (size_t)(end - in->at) : 0, from = end ? head + 1 : 0;
+    const char *name = fallback;
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+        if (head == strlen(files[i]) && memcmp(in->at, files[i], head) == 0)
+            name = files[i];
+    mkdir(folder, 0777);
+    snprintf(path, sizeof path, "%s/%s", folder, name);
+    FILE *f = fopen(path, "wb");
+    if (!f || fwrite(in->at + from, 1, in->n - from, f) != in->n - from || fclose(f) != 0) {
+        perror(path);
+        exit(99);
+    }
+    return name;
+}
+
+static int build_model(const char *folder)
+{
+    char model[4400], strategy[4400], train[4400];
+    struct job j;
+    struct notices notices;
+    struct err e = { 0 };
+    snprintf(model, sizeof model, "%s/%s", folder, files[0]);
+    snprintf(strategy, sizeof strategy, "%s/strategy-one.json", corpus_dir);
+    snprintf(train, sizeof train, "%s/train-all.json", corpus_dir);
+    const struct job_sources from = { .model = model, .strategy = strategy, .train = train };
+    notices_init(&notices);
+    enum status st = job_build(&from, 0, 0, NULL, &j, &notices, &e);
+    if (st == ST_OK)
+        job_release(&j);
+    notices_release(&notices);
+    return fuzz_answer(st, &e);
+}
+
+/* The tokenizer itself is one of the corpus, and stays. */
+static int open_tokenizer(const char *folder)
+{
+    char from[4400], to[4400];
+    struct tokenizer *t;
+    struct err e = { 0 };
+    snprintf(from, sizeof from, "%s/tokenizer-bytes.json", corpus_dir);
+    snprintf(to, sizeof to, "%s/tokenizer.json", folder);
+    char *path = realpath(from, NULL);
+    if (!path || (symlink(path, to) != 0 && access(to, R_OK) != 0)) {
+        perror(to);
+        exit(99);
+    }
+    free(path);
+    enum status st = tokenizer_open(folder, NULL, &t, &e);
+    if (st == ST_OK)
+        tokenizer_free(t);
+    return fuzz_answer(st, &e);
+}
+
+/* A folder of transformers: its model is built into a job, or its tokenizer opened. */
+int fuzz_run_folder(const struct fuzz_input *in, const char *path)
+{
+    char folder[4200];
+    snprintf(folder, sizeof folder, "%s.run", path);
+    return store_in(in, folder, files[0]) == files[0] ? build_model(folder) : open_tokenizer(folder);
+}
+
+/* A run directory, of which a report and a picture are made. */
+int fuzz_run_run(const struct fuzz_input *in, const char *path)
+{
+    char folder[4200];
+    snprintf(folder, sizeof folder, "%s.run", path);
+    store_in(in, folder, files[2]);
+    char *report[] = { (char[]){ "report" }, folder, (char[]){ "-o" }, (char[]){ "-" }, NULL };
+    char *plot[] = { (char[]){ "plot" }, folder, (char[]){ "-o" }, (char[]){ "fuzz.svg" }, NULL };
+    return run_quietly(&command_report, 4, report) & run_quietly(&command_plot, 4, plot);
+}
+
+void fuzz_remove_files(const char *folder)
+{
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        char path[4400];
+        snprintf(path, sizeof path, "%s/%s", folder, files[i]);
+        remove(path);
+    }
+}
