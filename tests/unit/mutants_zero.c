@@ -156,12 +156,49 @@ EXAMPLE(takes_the_first_part_of_a_shard)
     return false;
 }
 
+/* Another stream like that of computation, and a channel of the same group on it. */
+static uint32_t channel_beside(struct plan_builder *b, uint32_t channel)
+{
+    struct plan_stream stream = b->streams.at[PLAN_COMPUTE_STREAM];
+    struct plan_channel beside = b->channels.at[channel];
+    stream.scratch = round_up(b->h.arena_bytes[ARENA_COMM], 64);
+    b->h.total_bytes += stream.scratch + stream.scratch_bytes - b->h.arena_bytes[ARENA_COMM];
+    b->h.arena_bytes[ARENA_COMM] = stream.scratch + stream.scratch_bytes;
+    beside.stream = b->streams.n;
+    beside.id = b->h.n_channels_world++;
+    vec_add(&b->streams, stream);
+    vec_add(&b->channels, beside);
+    return b->channels.n - 1;
+}
+
+/* The sums of a step stand on a stream of their own, behind all that adds to them. */
+EXAMPLE(an_update_does_not_wait_for_the_norm)
+{
+    struct plan_edit e;
+    uint32_t at = 0;
+    while (at < b->lists.at[0].n_instr && b->instrs.at[at].op != PLAN_SCALARS)
+        at++;
+    if (nth || c->out.n_classes != 1 || !b->h.clip || at == 0 || at == b->lists.at[0].n_instr ||
+        b->instrs.at[at - 1].stream != PLAN_COMPUTE_STREAM)
+        return false;
+    const uint32_t channel = channel_beside(b, b->instrs.at[at].channel), before = at - 1;
+    plan_edit_begin(b, &e);
+    struct plan_records *r = &e.lists[0];
+    r->at[at].in.channel = channel;
+    r->at[at].in.stream = (uint16_t)b->channels.at[channel].stream;
+    r->at[at].n_waits = 1;
+    r->at[at].waits = &before;
+    plan_edit_end(&e);
+    return true;
+}
+
 const struct mutant mutants_of_zero[] = {
     MUTANT(scatters_into_the_first_part, "reduce", 4),
     MUTANT(gathers_the_first_part, "gather", 4),
     MUTANT(an_add_is_left_out, "reduce", 4),
     MUTANT(a_gather_is_left_out, "gather", 4),
     MUTANT(snapshots_overlap, "shards", 4),
+    MUTANT(an_update_does_not_wait_for_the_norm, "race", 2),
     MUTANT(copies_are_not_reduced, "reduce", 10),
     MUTANT(copies_are_reduced_twice, "reduce", 10),
     MUTANT(copies_are_reduced_early, "reduce", 10),

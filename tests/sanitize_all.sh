@@ -1,0 +1,58 @@
+#!/bin/sh
+# time-limit: 28800
+# Builds with sanitizers: the tests of `make check` with addresses and undefined behaviour looked at, by gcc and by clang; and a run of two
+# ranks that writes checkpoints beside its steps, with data races looked at. WHAT="gcc clang thread": some of them.
+src=${top_srcdir:-.}
+build=${top_builddir:-.}
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+unset MAKEFLAGS MFLAGS MAKELEVEL MAKEOVERRIDES
+. "${top_srcdir:-.}/tests/tap.sh" || exit 99
+shown=$dir/log
+export OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
+
+make -C "$build" -s distdir distdir="$dir/tree" >"$dir/log" 2>&1 || { echo 'Bail out! make distdir failed' && cat "$dir/log"; exit 1; }
+
+# configured NAME ARGUMENT...: a build folder of that name
+configured()
+{
+    folder=$dir/$1
+    shift
+    mkdir "$folder" && cd "$folder" && "$dir/tree/configure" -q "$@" >"$dir/log" 2>&1 && make -s -j"$(nproc)" >"$dir/log" 2>&1
+}
+
+for compiler in gcc clang; do
+    case " ${WHAT:-gcc clang thread} " in
+    *" $compiler "*) ;;
+    *) continue ;;
+    esac
+    if ! command -v $compiler >"$dir/log"; then
+        n=$((n + 1))
+        echo "ok $n - $compiler # SKIP there is none"
+        continue
+    fi
+    (configured $compiler CC=$compiler --enable-sanitize)
+    result "$compiler: it builds"
+    (cd "$dir/$compiler" && TEST_TIME_SCALE=$((6 * ${TEST_TIME_SCALE:-1})) make -k check >"$dir/log" 2>&1)
+    status=$?
+    grep '^# [A-Z]*: ' "$dir/log"
+    grep '^FAIL' "$dir/log" | sed 's/^/# /'
+    [ $status -eq 0 ]
+    result "$compiler: make check"
+done
+
+case " ${WHAT:-gcc clang thread} " in *" thread "*) ;; *) echo "1..$n" && exit 0 ;; esac
+(configured thread CC=gcc CFLAGS='-O1 -g -fsanitize=thread' LDFLAGS=-fsanitize=thread)
+result 'thread sanitizer: it builds'
+# libraries without instrumentation synchronize unseen: one thread of OpenMP, and only what piper itself does counts
+cd "$dir/thread" && cp "$dir"/tree/tests/jobs/*.json . &&
+    ./piper data text "$dir/tree/README" -o tokens.h5 >"$dir/log" 2>&1 &&
+    echo '[{"op":"replicate","filter":{},"devices":[0,1],"zero":1}]' >zero1.json &&
+    ./piper build -m tiny.json -s zero1.json -t adamw.json -o job.h5 --set train.checkpoint_every=1 --set train.steps=40 >"$dir/log" 2>&1 &&
+    TSAN_OPTIONS='ignore_noninstrumented_modules=1 halt_on_error=0 exitcode=23 log_path=races' OMP_NUM_THREADS=1 OPENBLAS_NUM_THREADS=1 \
+        sh "$dir/tree/tests/run-mpi" "$PWD/piper" 2 train job.h5 -o run >"$dir/log" 2>&1
+status=$?
+cat races.* >>"$dir/log" 2>&1
+[ $status -eq 0 ] && [ ! -s "$(find . -name 'races.*' | head -n 1)" ] && [ -f run/checkpoints/step-000040.h5 ]
+result 'thread sanitizer: two ranks, checkpoints beside the steps'
+echo "1..$n"
