@@ -10,6 +10,7 @@ include src/exec/local.mk
 include src/watch/local.mk
 include src/speak/local.mk
 include src/train/local.mk
+include src/tune/local.mk
 include src/view/local.mk
 include src/cmd/local.mk
 

@@ -13,7 +13,7 @@
 static const struct command *const commands[] = {
     &command_build, &command_plan,  &command_train,      &command_halt,     &command_calibrate,
     &command_data,  &command_trace, &command_checkpoint, &command_generate, &command_eval,
-    &command_watch, &command_plot,  &command_report,     &command_info,
+    &command_watch, &command_plot,  &command_report,     &command_info,     &command_tune,
 };
 enum { N_COMMANDS = sizeof commands / sizeof *commands };
 

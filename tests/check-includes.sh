@@ -20,6 +20,7 @@
 #   src/speak   base, text, ir, io, host, exec                         none
 #   src/train   base, text, ir, sched, comm, io, host, rundir, job,    OpenMP
 #               exec, watch, speak
+#   src/tune    base, ir, sched, io, job                               none
 #   src/view    base, ir, sched, io, job                               OTF2
 #   src/cmd     all but cpu and cuda                                   OpenMP
 #   src/cpu     base, ir, exec                                         BLAS, OpenMP
@@ -104,7 +105,8 @@ BEGIN {
     may["speak"] = " base text ir io host exec speak "
     may["train"] = " base text ir sched world comm io host rundir job exec watch speak train "
     may["view"] = " base ir sched io job view "
-    may["cmd"] = " base ir sched world comm io host rundir job exec watch speak train view text cmd "
+    may["tune"] = " base ir sched io job tune "
+    may["cmd"] = " base ir sched world comm io host rundir job exec watch speak train tune view text cmd "
     may["cpu"] = " base ir exec cpu "
     may["cuda"] = " base ir exec cuda "
     may["src"] = " base exec cmd world "

@@ -148,11 +148,23 @@ enum status ir_family_build(json_t *model, const char *file, uint32_t seq_len, s
     return ir_graph_validate(g, file, e);
 }
 
+uint32_t ir_graph_layers(const struct ir_graph *g)
+{
+    return g->n_blocks > 2 ? g->n_blocks - 2 : 1;
+}
+
+uint32_t ir_graph_stage(const struct ir_graph *g, uint32_t op, uint32_t n)
+{
+    const uint32_t layers = ir_graph_layers(g), block = g->ops.at[op].block;
+    const uint32_t layer = block == 0 ? 0 : block > layers ? layers - 1 : block - 1;
+    return (uint32_t)((((uint64_t)layer + 1) * n - 1) / layers); /* the largest s with floor(s*layers/n) <= layer */
+}
+
 enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *where, struct err *e)
 {
     if (ir_graph_find_tag(g, "PP") != IR_NONE)
         return ST_OK;
-    uint32_t layers = g->n_blocks > 2 ? g->n_blocks - 2 : 1;
+    uint32_t layers = ir_graph_layers(g);
     if (n == 0 || n > layers)
         return err_set(
             e, ST_INPUT, where,
@@ -162,11 +174,16 @@ enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *wher
     uint32_t pp = ir_graph_tag(g, "PP");
     if (pp == IR_NONE)
         return err_set(e, ST_INPUT, where, "the model has %d tags, which leaves none for PP", IR_MAX_TAGS);
-    for (uint32_t i = 0; i < g->ops.n; i++) {
-        uint32_t block = g->ops.at[i].block;
-        uint32_t layer = block == 0 ? 0 : block > layers ? layers - 1 : block - 1;
-        /* the largest s with floor(s*layers/n) <= layer */
-        g->ops.at[i].tag[pp] = (int32_t)((((uint64_t)layer + 1) * n - 1) / layers);
-    }
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        g->ops.at[i].tag[pp] = (int32_t)ir_graph_stage(g, i, n);
     return ST_OK;
+}
+
+void ir_graph_uncut_stages(struct ir_graph *g)
+{
+    const uint32_t pp = ir_graph_find_tag(g, "PP");
+    CHECK(pp + 1 == g->n_tags);
+    g->n_tags--;
+    for (uint32_t i = 0; i < g->ops.n; i++)
+        g->ops.at[i].tag[pp] = -1;
 }

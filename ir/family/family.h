@@ -18,6 +18,11 @@ enum status ir_family_build(json_t *model, const char *file, uint32_t seq_len, s
  * embedding (block 0) with the first, norm and head (the last block) with the last. A graph that has PP annotations is
  * left as it is. More stages than layers are an error that begins with `where`. */
 enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *where, struct err *e);
+/* The stage of an operator in that cut; the layers that there are to cut between. */
+uint32_t ir_graph_stage(const struct ir_graph *g, uint32_t op, uint32_t n);
+uint32_t ir_graph_layers(const struct ir_graph *g);
+/* Takes the cut back, so that the graph can be cut anew: PP was the last tag that it was given. */
+void ir_graph_uncut_stages(struct ir_graph *g);
 
 /* `"annotate": [{"tag":"PP","index":0,"match":["embed","layers.0-5"]}]`: see annotate.c. */
 enum status ir_annotate(const struct js *list, struct ir_graph *g, struct err *e);

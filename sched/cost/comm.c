@@ -35,18 +35,25 @@ static bool worse(const struct cost_ends *a, const struct cost_ends *b)
     return la != lb ? la > lb : a->peers[la] > b->peers[lb];
 }
 
-/* The group around a rank, which is in set `set` of it: linear in its size. */
-static struct cost_ends ends_of(const struct machine *m, const struct plan *p, uint32_t group, uint32_t set,
+static void count_end(const struct machine *m, uint32_t other, uint32_t rank, struct cost_ends *e)
+{
+    if (other != rank)
+        e->peers[machine_link_between(m, rank, other)]++;
+    for (int l = 0; l < LINK_COUNT; l++)
+        e->beside[l] += place_of(m, (enum machine_link)l, other) == place_of(m, (enum machine_link)l, rank);
+}
+
+/* The members of sets, seen from a rank: linear in how many they are. */
+static struct cost_ends ends_of(const struct machine *m, const struct plan *p, uint32_t first_set, uint32_t n_sets,
                                 uint32_t rank)
 {
-    const bool each = p->groups[group].kind == PLAN_GROUP_EACH;
-    struct cost_ends e = { .size = each ? p->sets[set].size : plan_group_size(p, group, rank) };
-    for (uint32_t i = 0; i < e.size; i++) {
-        uint32_t other = each ? plan_set_at(p, set, i) : plan_group_at(p, group, rank, i);
-        if (other != rank)
-            e.peers[machine_link_between(m, rank, other)]++;
-        for (int l = 0; l < LINK_COUNT; l++)
-            e.beside[l] += place_of(m, (enum machine_link)l, other) == place_of(m, (enum machine_link)l, rank);
+    struct cost_ends e = { .size = 0 };
+    for (uint32_t i = first_set; i < first_set + n_sets; i++) {
+        const struct plan_set *s = &p->sets[i];
+        e.size += s->size;
+        for (uint32_t k = s->first_range; k < s->first_range + s->n_ranges; k++)
+            for (uint32_t n = 0; n < p->ranges[k].count; n++)
+                count_end(m, p->ranges[k].start + n * p->ranges[k].stride, rank, &e);
     }
     return e;
 }
@@ -65,7 +72,8 @@ static const struct cost_ends *group_ends(struct cost_class *c, uint32_t group)
             uint32_t rank = plan_set_at(p, set, at[k]);
             if (g->kind == PLAN_GROUP_EACH && plan_set_index(p, p->h->devices, rank) == PLAN_NONE)
                 continue;
-            struct cost_ends e = ends_of(c->m, p, group, set, rank);
+            const bool each = g->kind == PLAN_GROUP_EACH;
+            struct cost_ends e = ends_of(c->m, p, each ? set : g->first_set, each ? 1 : g->n_sets, rank);
             if (!worst->size || worse(&e, worst))
                 *worst = e;
         }
@@ -206,29 +214,49 @@ static struct volume reduce_scatter(const struct machine *m, const struct cost_e
     return v;
 }
 
-static struct volume volume_of(const struct cost_class *c, const struct plan_list *l, const struct plan_instr *in,
-                               const struct cost_ends *e)
+/* n: bytes as the instruction counts them; of ALL_TO_ALL_V what is sent to each member. */
+static struct volume volume_of(const struct machine *m, enum plan_op op, double n, const struct cost_ends *e)
 {
-    double n = (double)in->count * ir_dtype_size((enum ir_dtype)in->type, IR_F32);
     struct cost_ends one = *e;
-    switch ((enum plan_op)in->op) {
+    switch (op) {
     case PLAN_ALL_REDUCE:
-        return all_reduce(c->m, e, n);
+        return all_reduce(m, e, n);
     case PLAN_SCALARS:
-        return all_reduce(c->m, e, 64);
+        return all_reduce(m, e, 64);
     case PLAN_REDUCE_SCATTER:
-        return reduce_scatter(c->m, e, n);
+        return reduce_scatter(m, e, n);
     case PLAN_ALL_GATHER:
-        return c->m->ring ? ring(e, n * (e->size - 1.0), e->size - 1.0) : pairwise(e, n, 1);
-    case PLAN_ALL_TO_ALL_V: /* balanced */
-        return pairwise(e, n * (double)plan_expert_rows(c->p, c->g, in->tensor) * l->microbatch_size / e->size, 1);
+        return m->ring ? ring(e, n * (e->size - 1.0), e->size - 1.0) : pairwise(e, n, 1);
     case PLAN_SHIFT: /* to one of them */
         for (uint32_t k = 0; k < LINK_COUNT; k++)
             one.peers[k] = k == farthest(e) && e->peers[k];
         return pairwise(&one, n, 1);
-    default: /* ALL_TO_ALL, SEND, RECV, EXCHANGE */
+    default: /* ALL_TO_ALL, ALL_TO_ALL_V, SEND, RECV, EXCHANGE */
         return pairwise(e, n, 1);
     }
+}
+
+static double bytes_of(const struct cost_class *c, const struct plan_list *l, const struct plan_instr *in,
+                       uint32_t size)
+{
+    const double n = (double)in->count * ir_dtype_size((enum ir_dtype)in->type, IR_F32);
+    if (in->op != PLAN_ALL_TO_ALL_V)
+        return n;
+    return n * (double)plan_expert_rows(c->p, c->g, in->tensor) * l->microbatch_size / size; /* balanced */
+}
+
+struct cost_transfer cost_alone(const struct machine *m, enum plan_op op, const uint32_t *ranks, uint32_t n,
+                                uint32_t self, double bytes)
+{
+    struct cost_ends e = { .size = n };
+    struct cost_transfer out;
+    for (uint32_t i = 0; i < n; i++)
+        count_end(m, ranks[i], ranks[self], &e);
+    struct volume v = volume_of(m, op, bytes, &e);
+    if (n == 1)
+        v.rounds = 0;
+    finish(m, &e, &v, &out);
+    return out;
 }
 
 bool cost_transfer(struct cost_class *c, const struct plan_list *l, const struct plan_instr *in,
@@ -239,7 +267,7 @@ bool cost_transfer(struct cost_class *c, const struct plan_list *l, const struct
     if (!pair && in->channel == PLAN_NONE)
         return false;
     e = pair ? pair_ends(c, in->my_set, in->peer_set) : group_ends(c, c->p->channels[in->channel].group);
-    struct volume v = volume_of(c, l, in, e);
+    struct volume v = volume_of(c->m, (enum plan_op)in->op, bytes_of(c, l, in, e->size), e);
     if (e->size == 1)
         v.rounds = 0;
     finish(c->m, e, &v, out);

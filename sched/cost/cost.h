@@ -49,6 +49,10 @@ void cost_class_release(struct cost_class *c);
 /* False: the instruction is no communication. */
 bool cost_transfer(struct cost_class *c, const struct plan_list *l, const struct plan_instr *in,
                    struct cost_transfer *out);
+/* The same without a plan: as member `self` sees it of a communication among these ranks. bytes: of the instruction's count; of
+ * ALL_TO_ALL_V what is sent to each member. */
+struct cost_transfer cost_alone(const struct machine *m, enum plan_op op, const uint32_t *ranks, uint32_t n,
+                                uint32_t self, double bytes);
 /* Seconds of any instruction; of a RUN, its program's, which must be filled in. */
 double cost_instr(struct cost_class *c, const struct plan_list *l, const struct plan_instr *in);
 

@@ -13,6 +13,6 @@ struct command {
 
 extern const struct command command_build, command_calibrate, command_plan, command_train, command_halt, command_data,
     command_trace, command_checkpoint, command_generate, command_eval, command_watch, command_plot, command_report,
-    command_info;
+    command_info, command_tune;
 
 #endif

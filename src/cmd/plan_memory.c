@@ -1,37 +1,7 @@
 #include "cmd/plan_memory.h"
 
 #include "job/compile_job.h"
-
-/* Communicators of a rank: of its channels with other members, and of its lanes. */
-static uint32_t channels_of(const struct plan *p)
-{
-    uint32_t n = 0, device = plan_set_at(p, p->h->devices, 0);
-    for (uint32_t i = 0; i < p->h->count[PLAN_S_CHANNELS]; i++)
-        n += plan_group_size(p, p->channels[i].group, device) > 1;
-    return n;
-}
-
-static uint32_t lanes_of(const struct plan *p)
-{
-    struct {
-        VEC(uint64_t);
-    } seen = { 0 };
-    uint32_t device = plan_set_at(p, p->h->devices, 0);
-    for (uint32_t i = 0; i < p->h->count[PLAN_S_INSTRS]; i++) {
-        const struct plan_instr *in = &p->instrs[i];
-        if (in->op != PLAN_SEND && in->op != PLAN_RECV && in->op != PLAN_EXCHANGE)
-            continue;
-        uint64_t lane = plan_lane(p, in, device);
-        uint32_t k = 0;
-        while (k < seen.n && seen.at[k] != lane)
-            k++;
-        if (k == seen.n)
-            vec_add(&seen, lane);
-    }
-    uint32_t n = seen.n;
-    vec_free(&seen);
-    return n;
-}
+#include "job/need.h"
 
 enum { LABEL = 40 };
 /* "ranks 0-3", of a class. */
@@ -42,12 +12,6 @@ static const char *ranks_of(const struct plan *p, char label[LABEL])
     plan_ranges_text(&p->ranges[s->first_range], s->n_ranges, ranks, sizeof ranks);
     snprintf(label, LABEL, "%s %s", s->size == 1 ? "rank" : "ranks", ranks);
     return label;
-}
-
-/* What libraries take beside the plan, an estimate. */
-static uint64_t outside(const struct plan *p, const struct ir_target *target)
-{
-    return target->outside(channels_of(p), lanes_of(p));
 }
 
 void plan_print_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target)
@@ -71,28 +35,11 @@ void plan_print_memory(const struct sched_output *out, const struct plan *plans,
             printf(" %11s", compile_bytes((double)at.host, text));
         }
         printf(" %11s", compile_bytes((double)h->total_bytes, text));
-        printf(" %11s\n", compile_bytes((double)outside(&plans[c], target), text));
+        printf(" %11s\n", compile_bytes((double)need_outside(&plans[c], target), text));
     }
 }
 
 /* ---- more than a rank has ----------------------------------------------------------------------------------------- */
-
-static const char *const remedies[MEM_KINDS] = {
-    [MEM_PARAMS] = "zero 3, more stages or more devices that share the experts",
-    [MEM_GRADS] = "zero 2 or 3, or more stages",
-    [MEM_OPTIMIZER] = "zero 1",
-    [MEM_ACTIVATIONS] =
-        "recompute, a smaller microbatch, fewer of them under way, expert_bound where rows of experts are dropless",
-    [MEM_COMM] = "expert_bound where rows of experts are dropless, a smaller microbatch",
-    [MEM_WORKSPACE] = "a smaller microbatch",
-    [MEM_SNAPSHOT] = "--checkpoint sync",
-};
-
-/* Bytes of the memory that the machine's figure is of. */
-static double needed(const struct plan *p, const struct ir_target *target)
-{
-    return (double)(target->device ? plan_places(p, true).device : p->h->total_bytes) + (double)outside(p, target);
-}
 
 /* The kinds of a class from the largest on, as far as the others would fit. */
 static void print_kinds(const struct plan *p, const struct ir_target *target, double need, double limit, FILE *to)
@@ -109,7 +56,7 @@ static void print_kinds(const struct plan *p, const struct ir_target *target, do
         named[most] = true;
         rest -= (double)p->h->peak_bytes[most];
         fprintf(to, "  %-11s %11s  %s\n", plan_memory_name((enum plan_kind_of_memory)most),
-                compile_bytes((double)p->h->peak_bytes[most], text), remedies[most]);
+                compile_bytes((double)p->h->peak_bytes[most], text), need_remedy((enum plan_kind_of_memory)most));
     }
 }
 
@@ -121,13 +68,13 @@ void plan_note_memory(const struct sched_output *out, const struct plan *plans, 
     if (!(m->memory > 0))
         return;
     for (uint32_t c = 0; c < out->n_classes; c++) {
-        over += needed(&plans[c], target) > m->memory;
-        if (needed(&plans[c], target) > needed(&plans[worst], target))
+        over += need_bytes(&plans[c], target) > m->memory;
+        if (need_bytes(&plans[c], target) > need_bytes(&plans[worst], target))
             worst = c;
     }
     if (!over)
         return;
-    const double bytes = needed(&plans[worst], target);
+    const double bytes = need_bytes(&plans[worst], target);
     fprintf(to,
             "\nnote: %s need %s%s with the libraries, %s has %s per rank; %u of %u rank %s not fit. In the way, with "
             "what makes less of it:\n",

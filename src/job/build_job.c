@@ -63,12 +63,15 @@ static enum status read_sources(struct build *b, struct err *e)
     const char *train_text;
     const struct job_sources *from = b->from;
     TRY(read_text(b, from->model, &b->job->model_text, e));
-    TRY(read_text(b, from->strategy, &b->job->strategy_text, e));
+    if (from->strategy)
+        TRY(read_text(b, from->strategy, &b->job->strategy_text, e));
+    else
+        b->job->strategy_text = job_text(b->job, "[]\n");
     TRY(read_text(b, from->train, &train_text, e));
     b->job->model_file = job_text(b->job, from->model);
-    b->job->strategy_file = job_text(b->job, from->strategy);
+    b->job->strategy_file = job_text(b->job, from->strategy ? from->strategy : "");
     TRY(js_load_text(b->job->model_text, from->model, &b->model, e));
-    TRY(js_load_text(b->job->strategy_text, from->strategy, &b->strategy, e));
+    TRY(js_load_text(b->job->strategy_text, b->job->strategy_file, &b->strategy, e));
     TRY(js_load_text(train_text, from->train, &b->train, e));
     bool changed = false; /* the strategy, whose text is part of the job */
     for (uint32_t i = 0; i < from->n_set; i++) {
@@ -209,9 +212,11 @@ static enum status build(struct build *b, struct err *e)
     if (j->train.documents == DOCUMENTS_SEPARATE)
         ir_graph_separate(&j->graph);
     TRY(job_freeze(j, b->from->train, e));
-    TRY(attach_files(b, e));
-    TRY(check_strategy(b, e));
-    note_strategy(b);
+    if (b->from->strategy) { /* one that is still to be found is not judged */
+        TRY(attach_files(b, e));
+        TRY(check_strategy(b, e));
+        note_strategy(b);
+    }
     note_balance(b);
     take_data(b, "data", &j->train.data);
     take_data(b, "eval_data", &j->train.eval_data);

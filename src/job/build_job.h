@@ -7,7 +7,8 @@
 #include "ir/notices.h"
 
 struct job_sources {
-    const char *model, *strategy, *train; /* file names; model NULL: there is a job file instead */
+    /* file names; model NULL: there is a job file instead; strategy NULL: the job has none yet, an empty list */
+    const char *model, *strategy, *train;
     const char *const *set;               /* KEY=VALUE: model., train. or strategy[i]. */
     uint32_t n_set;
     const char *out; /* the job file that will be written; NULL: none */

@@ -1,0 +1,413 @@
+/* Bounds of a step: the busiest rank, the order of its schedule, its links. */
+#include "sched/cost/bound_private.h"
+
+#include <math.h>
+
+/* ---- computing ------------------------------------------------------------------------------------------------------- */
+
+/* Elements of a parameter that a device updates, and of which it has gradients, of the operators of a rank's stages: each parameter once. */
+struct elements {
+    double held, updated;
+};
+
+static struct elements elements_of_rank(struct bound *b, const struct bound_shape *s, uint32_t rank)
+{
+    const struct ir_graph *g = b->job.graph;
+    const uint32_t stages = s->pp * s->chunks;
+    struct elements sum = { 0 };
+    uint32_t stage;
+    b->stamp++;
+    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
+        for (uint32_t o = b->stages[stage].first; o < b->stages[stage].end; o++) {
+            const struct ir_node_op *op = &g->ops.at[o];
+            for (int k = 0; k < IR_MAX_PARAM; k++) {
+                const uint32_t p = op->param[k];
+                if (p == IR_NONE || b->stage_of[o] != stage || g->params.at[p].state || g->params.at[p].frozen ||
+                    b->seen[g->tensors.n + p] == b->stamp)
+                    continue;
+                b->seen[g->tensors.n + p] = b->stamp;
+                const double held = (double)ir_shape_elements(&g->params.at[p].shape) * bound__param_part(s, op->op);
+                sum.held += held;
+                /* a tied parameter is sharded over the holders of both stages */
+                sum.updated += held / (bound__zero_holders(s, op->op) * (s->zero ? stages > 1 ? 2.0 : 1.0 : 1.0));
+            }
+        }
+    return sum;
+}
+
+static double update_seconds(struct bound *b, const struct bound_shape *s, uint32_t rank)
+{
+    const struct elements e = elements_of_rank(b, s, rank);
+    const struct machine *m = b->job.machine;
+    const uint32_t kind = MACHINE_UPDATE + b->job.optimizer;
+    const double work = e.updated * cost_element_bytes(kind, b->job.compute);
+    double fastest = 0;
+    for (uint32_t i = 0; i < m->points.n; i++) /* of several buckets each is as fast as its size is */
+        if (m->points.at[i].kind == kind)
+            fastest = fmax(fastest, m->points.at[i].work / m->points.at[i].seconds);
+    return work / (fastest > 0 ? fastest : m->bandwidth);
+}
+
+static double pass_seconds(const struct bound_shape *s, const struct bound_stage *at)
+{
+    return at->f + at->bi + at->bw + (s->recompute ? at->again : 0);
+}
+
+static double rank_seconds(const struct bound *b, const struct bound_shape *s, uint32_t rank)
+{
+    double sum = 0;
+    uint32_t stage;
+    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
+        sum += pass_seconds(s, &b->stages[stage]);
+    return sum * bound__microbatches(s);
+}
+
+double bound_compute(struct bound *b, const struct bound_shape *s)
+{
+    double most = 0, update = 0;
+    bound__stages(b, s);
+    for (uint32_t r = 0; r < s->pp; r++) {
+        const double seconds = rank_seconds(b, s, r), own = update_seconds(b, s, r);
+        most = fmax(most, seconds + (b->job.clip ? 0 : own));
+        update = fmax(update, own);
+    }
+    return most + (b->job.clip ? update : 0); /* the norm is known when all gradients are: then all update */
+}
+
+/* ---- order ----------------------------------------------------------------------------------------------------------- */
+
+/* When passes end, as far as is known. A backward, or BI, gives its gradient on when its BI part is done: a compiler may put BW behind. */
+struct path {
+    struct bound *b;
+    const struct bound_shape *s;
+    uint32_t stages, m;
+    double *f, *back;   /* [stages * m]; negative: not known */
+    double *send;       /* [stages]: from the stage before, of activations; as much back */
+    struct cells *rows; /* [ranks] */
+    uint32_t *next;     /* by rank: cell */
+    double *free_at;    /* by rank */
+};
+
+static bool ready(const struct path *p, const struct cell *c, double *at)
+{
+    const uint32_t stage = c->stage % p->stages;
+    const struct bound_stage *stages = p->b->stages;
+    double from = 0;
+    if (c->pass == IR_PASS_F && stage > 0 && stages[stage].chained) {
+        if ((from = p->f[(stage - 1) * p->m + c->mb]) < 0)
+            return false;
+        from += p->send[stage];
+    }
+    if ((c->pass == IR_PASS_B || c->pass == IR_PASS_BI) && stage + 1 < p->stages && stages[stage + 1].chained &&
+        !p->b->freezes) {
+        if ((from = p->back[(stage + 1) * p->m + c->mb]) < 0)
+            return false;
+        from += p->send[stage + 1];
+    }
+    *at = from;
+    return true;
+}
+
+/* Computing of a cell, and what passes before its result is there, once it may begin; alone in its group exchanges count too. */
+static void times_of(const struct path *p, const struct cell *c, bool alone, double *busy, double *result, double *end)
+{
+    const struct bound_stage *at = &p->b->stages[c->stage % p->stages];
+    const double moves = alone && (c->pass == IR_PASS_F || !p->b->freezes) ? at->exchanges : 0;
+    switch (c->pass) {
+    case IR_PASS_F:
+        *busy = at->f;
+        *result = *end = fmax(at->f, at->serial_f + moves);
+        break;
+    case IR_PASS_B:
+        *busy = at->bi + at->bw;
+        *result = fmax(at->bi, at->serial_bi + moves);
+        *end = fmax(*busy, *result);
+        break;
+    case IR_PASS_BI:
+        *busy = at->bi;
+        *result = *end = fmax(at->bi, at->serial_bi + moves);
+        break;
+    default:
+        *busy = *result = *end = at->bw;
+    }
+}
+
+/* The next group of a rank, if all that it waits for is known. In a group the compiler interleaves: each member may begin when the group
+ * does, and the group ends when all is computed. */
+static bool advance(struct path *p, uint32_t rank)
+{
+    const struct cells *row = &p->rows[rank];
+    uint32_t first = p->next[rank], end = first;
+    double begin = p->free_at[rank], sum = 0, last = begin, at, busy, result, ends;
+    while (end < row->n && row->at[end].with_next)
+        end++;
+    if (first >= row->n)
+        return false;
+    end++;
+    for (uint32_t i = first; i < end; i++)
+        if (!ready(p, &row->at[i], &at))
+            return false;
+    for (uint32_t i = first; i < end; i++) {
+        const struct cell *c = &row->at[i];
+        const struct bound_stage *stage = &p->b->stages[c->stage % p->stages];
+        const bool backward = c->pass == IR_PASS_B || c->pass == IR_PASS_BI;
+        const double again = backward && p->s->recompute ? stage->again : 0; /* before the gradient comes, at best */
+        ready(p, c, &at);
+        times_of(p, c, end - first == 1, &busy, &result, &ends);
+        at = fmax(at, begin + (end - first == 1 ? again : 0));
+        if (c->pass == IR_PASS_F)
+            p->f[c->stage % p->stages * p->m + c->mb] = at + result;
+        else if (backward)
+            p->back[c->stage % p->stages * p->m + c->mb] = at + result;
+        sum += busy + again;
+        last = fmax(last, at + ends);
+    }
+    p->free_at[rank] = fmax(last, begin + sum);
+    p->next[rank] = end;
+    return true;
+}
+
+/* A message between neighbours takes as long as for the pair of replicas that is worst off: at least what it takes for the first, the middle
+ * and the last. */
+static double send_seconds(const struct path *p, uint32_t from, uint32_t to, double bytes)
+{
+    const struct bound_shape *s = p->s;
+    const struct machine *m = p->b->job.machine;
+    enum machine_link far = LINK_NODE;
+    uint32_t pair[2] = { bound__device(s, from, 0, 0), bound__device(s, to, 0, 0) };
+    if (from == to)
+        return 0;
+    for (uint32_t i = 0; i < 3; i++) {
+        const uint32_t r = i * (s->dp - 1) / 2, k = i * (bound__unit(s) - 1) / 2;
+        const uint32_t a = bound__device(s, from, r, k), z = bound__device(s, to, r, k);
+        if (machine_link_between(m, a, z) >= far) {
+            far = machine_link_between(m, a, z);
+            pair[0] = a;
+            pair[1] = z;
+        }
+    }
+    return cost_alone(m, PLAN_SEND, pair, 2, 0, bytes).seconds;
+}
+
+static uint32_t rank_with(const struct bound_shape *s, uint32_t stage)
+{
+    for (uint32_t r = 0; r < s->pp; r++)
+        for (uint32_t i = 0; bound__stage_of_rank(s, r, i) != IR_NONE; i++)
+            if (bound__stage_of_rank(s, r, i) == stage && (i == 0 || !bound__two_way(s)))
+                return r;
+    return 0;
+}
+
+static void path_init(struct path *p, uint32_t ranks)
+{
+    const uint32_t n = p->stages * p->m;
+    p->f = mem_alloc(n * sizeof *p->f);
+    p->back = mem_alloc(n * sizeof *p->back);
+    p->send = mem_alloc((p->stages + 1) * sizeof *p->send);
+    p->rows = mem_alloc(ranks * sizeof *p->rows);
+    p->next = mem_alloc(ranks * sizeof *p->next);
+    p->free_at = mem_alloc(ranks * sizeof *p->free_at);
+    for (uint32_t i = 0; i < n; i++)
+        p->f[i] = p->back[i] = -1;
+    for (uint32_t i = 1; i < p->stages; i++)
+        if (p->b->stages[i].chained)
+            p->send[i] = send_seconds(p, rank_with(p->s, i - 1), rank_with(p->s, i), p->b->stages[i].input);
+    for (uint32_t r = 0; r < ranks; r++)
+        bound__kind(p->s)->build(p->s->pp, p->s->microbatches, p->s->chunks, r, &p->rows[r]);
+}
+
+static void path_release(struct path *p, uint32_t ranks)
+{
+    for (uint32_t r = 0; r < ranks; r++)
+        vec_free(&p->rows[r]);
+    mem_free(p->f);
+    mem_free(p->back);
+    mem_free(p->send);
+    mem_free(p->rows);
+    mem_free(p->next);
+    mem_free(p->free_at);
+}
+
+double bound_order(struct bound *b, const struct bound_shape *s)
+{
+    /* two-way: ranks r and pp-1-r do the same, the directions exchanged */
+    const uint32_t ranks = s->pp / (bound__two_way(s) ? 2 : 1);
+    struct path p = { .b = b, .s = s, .stages = s->pp * s->chunks, .m = bound__microbatches(s) };
+    double last = 0, update = 0, longest = 0;
+    bool any = true;
+    bound__stages(b, s);
+    bound__exchanges(b, s);
+    path_init(&p, ranks);
+    while (any) {
+        any = false;
+        for (uint32_t r = 0; r < ranks; r++)
+            while (advance(&p, r))
+                any = true;
+    }
+    for (uint32_t r = 0; r < ranks; r++) {
+        const double own = update_seconds(b, s, r);
+        last = fmax(last, p.free_at[r]);
+        longest = fmax(longest, p.free_at[r] + own);
+        update = fmax(update, own);
+    }
+    for (uint32_t i = 0; i < p.stages * p.m; i++) /* what the last gradients still wait for is on no rank's row */
+        last = fmax(last, p.back[i]);
+    path_release(&p, ranks);
+    return b->job.clip ? last + update : fmax(last, longest);
+}
+
+/* ---- links ------------------------------------------------------------------------------------------------------------ */
+
+/* What a rank's communication of parameters takes: its ports, and its two streams, on which one thing follows the other. */
+struct loads {
+    double port[LINK_COUNT], reduce, gather;
+};
+/* Buckets of one kind of holders. Others are left out: tables may be tied, and then have other holders. */
+enum part { PART_LINEAR, PART_EXPERTS, PART_NORMS /* beside what a tensor group splits: those of the whole width */ };
+struct parts {
+    struct bound *b;
+    const struct bound_shape *s;
+    enum part part;
+    uint32_t *ranks,
+        group;   /* that reduce and gather; of a zero group these alone: what travels between groups comes on top */
+    double last; /* elements that `reduce` and `gather` are of */
+    struct cost_transfer reduce, gather;
+};
+
+static void add(struct loads *l, const struct cost_transfer *t, double times)
+{
+    for (int k = 0; k < LINK_COUNT; k++)
+        l->port[k] += times * t->port[k] * t->seconds;
+}
+
+static void time_bucket(struct parts *p, double n)
+{
+    const struct machine *m = p->b->job.machine;
+    const double size = ir_dtype_size(IR_COMPUTE, p->b->job.compute);
+    if (n == p->last)
+        return;
+    p->last = n;
+    p->reduce = p->s->zero ? cost_alone(m, PLAN_REDUCE_SCATTER, p->ranks, p->group, 0, 4 * n / p->group)
+                           : cost_alone(m, PLAN_ALL_REDUCE, p->ranks, p->group, 0, 4 * n);
+    p->gather = cost_alone(m, PLAN_ALL_GATHER, p->ranks, p->group, 0, size * n / p->group);
+}
+
+/* Gathers of a stage's buckets. */
+struct gathers {
+    double all, most;
+    struct cost_transfer sum; /* its ports: seconds of each */
+};
+
+/* A bucket of n elements, or the sum of some in `buckets`. An all-reduce of a sum may be a ring where small ones are trees: then its ports
+ * alone count. Gradients are reduced once, or, where they are sharded, after each microbatch. */
+static void add_buckets(struct parts *p, double n, double buckets, struct loads *l, struct gathers *g)
+{
+    const double times = buckets * (p->s->zero > 1 && !p->s->zero_group ? bound__microbatches(p->s) : 1);
+    if (n <= 0)
+        return;
+    time_bucket(p, n / buckets);
+    add(l, &p->reduce, times);
+    if (!p->s->bucket_mib || p->s->zero)
+        l->reduce += times * p->reduce.seconds;
+    g->all += buckets * p->gather.seconds;
+    g->most = fmax(g->most, p->gather.seconds);
+    for (int k = 0; k < LINK_COUNT; k++)
+        g->sum.port[k] += buckets * p->gather.port[k] * p->gather.seconds;
+}
+
+/* Parameters are gathered once a step, or, where they are sharded, for each F and each B or BI; a pass has at most two buckets, as prefetch 1
+ * holds, from the one before it. */
+static void add_gathers(const struct bound_shape *s, const struct gathers *g, struct loads *l)
+{
+    if (!s->zero || g->all <= 0)
+        return;
+    const double passes = 2.0 * bound__microbatches(s) * (g->all - 2 * g->most);
+    const double seconds = s->zero > 2 && !s->bucket_mib ? fmax(g->all, passes) : g->all;
+    l->gather += seconds;
+    for (int k = 0; k < LINK_COUNT; k++)
+        l->port[k] += seconds / g->all * g->sum.port[k];
+}
+
+/* Elements of an operator's parameters that are in this part. */
+static double elements_in(const struct parts *p, uint32_t o, double *largest)
+{
+    const struct ir_graph *g = p->b->job.graph;
+    const struct ir_node_op *op = &g->ops.at[o];
+    const uint32_t from = op->in[0] == IR_NONE ? IR_NONE : g->tensors.at[op->in[0]].producer;
+    const bool norm = (op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM) && op->param[0] != IR_NONE &&
+                      from != IR_NONE && g->ops.at[from].op == IR_OP_ADD;
+    const bool in = p->part == PART_NORMS     ? norm
+                    : p->part == PART_EXPERTS ? op->op == IR_OP_EXPERTS
+                                              : op->op == IR_OP_LINEAR;
+    double n = 0;
+    for (int k = 0; in && p->b->ops[o].trains && k < (p->part == PART_EXPERTS ? 3 : 1); k++) {
+        const double one = (double)ir_shape_elements(&g->params.at[op->param[k]].shape) *
+                           (norm ? 1 : bound__param_part(p->s, op->op));
+        n += one;
+        *largest = fmax(*largest, one);
+    }
+    return n;
+}
+
+/* With buckets of a size there are as many as it takes, but a parameter is in one. */
+static void add_stage(struct parts *p, uint32_t stage, struct loads *l)
+{
+    const struct ir_graph *g = p->b->job.graph;
+    const struct bound_stage *at = &p->b->stages[stage];
+    struct gathers gathers = { 0 };
+    double n = 0, largest = 0;
+    for (uint32_t o = at->first; o < at->end; o++) {
+        if (o > at->first && g->ops.at[o - 1].block != g->ops.at[o].block &&
+            !p->s->bucket_mib) { /* a bucket is of one layer */
+            add_buckets(p, n, 1, l, &gathers);
+            n = 0;
+        }
+        if (p->b->stage_of[o] == stage)
+            n += elements_in(p, o, &largest);
+    }
+    if (p->s->bucket_mib)
+        largest = fmax(largest, p->s->bucket_mib * 1048576.0 / ir_dtype_size(IR_COMPUTE, p->b->job.compute));
+    add_buckets(p, n, p->s->bucket_mib ? fmax(1, floor(n / largest)) : 1, l, &gathers);
+    add_gathers(p->s, &gathers, l);
+}
+
+static void add_parameters(struct bound *b, const struct bound_shape *s, uint32_t rank, enum part part, struct loads *l)
+{
+    const uint32_t op = part == PART_EXPERTS ? IR_OP_EXPERTS : IR_OP_LINEAR;
+    const uint32_t stride = part == PART_EXPERTS ? s->ep : part == PART_NORMS ? 1 : s->tp;
+    const uint32_t holders = s->dp * bound__unit(s) / stride;
+    struct parts p = { .b = b, .s = s, .part = part, .group = holders };
+    uint32_t stage;
+    if (s->zero && s->zero_group)
+        p.group = part == PART_NORMS ? s->zero_group : bound__zero_holders(s, op);
+    if (p.group < 2 || p.group > holders || bound__two_way(s) || (part == PART_NORMS && s->tp == 1))
+        return;
+    p.ranks = mem_alloc(p.group * sizeof *p.ranks);
+    for (uint32_t i = 0; i < p.group; i++)
+        p.ranks[i] = bound__device(s, rank, i * stride / bound__unit(s), i * stride % bound__unit(s));
+    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
+        add_stage(&p, stage, l);
+    mem_free(p.ranks);
+}
+
+double bound_links(struct bound *b, const struct bound_shape *s)
+{
+    double most = 0;
+    bound__stages(b, s);
+    if (b->job.machine->link_points
+            .n) /* a message's speed depends on its size there: buckets may be faster than their sum */
+        return 0;
+    /* the first rank and the last, which have the least even stages, and the middle one stand for all: fewer make no bound wrong */
+    for (uint32_t i = 0; i < 3; i++) {
+        const uint32_t r = i * (s->pp - 1) / 2;
+        struct loads l = { .reduce = 0 };
+        if (i && r == (i - 1) * (s->pp - 1) / 2)
+            continue;
+        for (int part = PART_LINEAR; part <= PART_NORMS; part++)
+            add_parameters(b, s, r, (enum part)part, &l);
+        for (int k = 0; k < LINK_COUNT; k++)
+            most = fmax(most, l.port[k]);
+        most = fmax(most, fmax(l.reduce, l.gather));
+    }
+    return most;
+}

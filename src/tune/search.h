@@ -1,0 +1,79 @@
+/* The search: candidates in the order of their bounds, compiled, verified and simulated until no bound is below the best.
+ *
+ * A candidate is dropped by a rule, which it keeps: its bound of memory is above the limit, or its bound of the step is not below the
+ * steps of the best that were found. Both bounds hold for everything that compiles, so among the candidates nothing better is missed,
+ * as far as the simulator is right; only where the search ends at `limit` compilations this is not known of those left over. */
+#ifndef PIPER_TUNE_SEARCH_H
+#define PIPER_TUNE_SEARCH_H
+
+#include "sched/cost/simulate.h"
+#include "sched/sched.h"
+#include "tune/space.h"
+
+enum tune_rule {
+    TUNE_OPEN,     /* not looked at yet */
+    TUNE_COMPILED, /* compiled, verified, simulated, and it fits */
+    TUNE_MEMORY,   /* bound_memory() is above the limit */
+    TUNE_COMPUTE,  /* the step's bound is not below the best: its computing, */
+    TUNE_ORDER,    /* the longest path of its schedule, */
+    TUNE_LINKS,    /* what its links carry */
+    TUNE_PLANNED,  /* compiled: the planned memory is above the limit */
+    TUNE_REFUSED,  /* the compiler refuses it */
+    TUNE_LIMIT,    /* left over when so many were compiled */
+    TUNE_RULES
+};
+const char *tune_rule_name(enum tune_rule r); /* "compiled", "memory", ... */
+
+struct tune_candidate {
+    uint32_t shape;           /* of the space */
+    uint8_t seen;             /* bounds that were looked at */
+    uint8_t rule, bound_rule; /* bound_rule: which bound `bound` is */
+    uint32_t result;          /* UINT32_MAX: it was not compiled */
+    double bound;             /* seconds; of what TUNE_MEMORY dropped: bytes */
+};
+/* What was compiled. */
+struct tune_result {
+    uint32_t candidate;
+    struct bound_shape shape; /* with its expert_bound */
+    double step, bubble;
+    double need;                /* bytes of the rank that needs most, with libraries */
+    double by_kind[MEM_KINDS];  /* peaks of that rank */
+    struct simulate_class mean; /* over the ranks */
+    double measured;            /* seconds; 0: it was not */
+};
+
+struct tune_search {
+    struct sched_input in;          /* what is compiled: strategy and graph's stages change */
+    const struct tune_space *space; /* borrowed, as all */
+    struct bound *bound;
+    double memory;        /* bytes that a rank has; 0: no limit */
+    uint32_t best, limit; /* so many best ones are found; so many compilations at most */
+    void (*progress)(void *arg, const struct tune_search *s); /* NULL, or called after each compilation */
+    void *arg;
+    /* results */
+    struct {
+        VEC(struct tune_candidate);
+    } candidates; /* one for each shape, in their order */
+    struct {
+        VEC(struct tune_result);
+    } results;       /* as they were compiled; those that fit and those that do not */
+    uint32_t *order; /* results that fit, the best first; owned */
+    uint32_t n_order, compiled;
+    uint32_t counts[TUNE_RULES];
+    /* the candidate that needs least where nothing fits */
+    double least, least_by_kind[MEM_KINDS];
+    struct bound_shape least_shape;
+    char refusal[256]; /* of the compiler, the first; "" */
+};
+void tune_search_run(struct tune_search *s);
+void tune_search_release(struct tune_search *s);
+/* Compiles and simulates any shape. False: the compiler refuses it, with its sentence in e. */
+bool tune_evaluate(struct tune_search *s, const struct bound_shape *shape, struct tune_result *out, struct err *e);
+/* Compiles at most n of the candidates that bounds dropped, spread evenly: how many of them fit and are better than the best. */
+struct tune_audit {
+    uint32_t looked, refused, beyond, better; /* beyond: more memory than there is */
+    double best;                              /* step of the best of those that fit; 0: none does */
+};
+struct tune_audit tune_search_audit(struct tune_search *s, uint32_t n);
+
+#endif

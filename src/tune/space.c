@@ -1,0 +1,261 @@
+#include "tune/space.h"
+
+#include <stdio.h>
+
+enum { MOST_SHAPES = 2000000, LEAST_TOKENS = 4096, MOST_TEXT = 200 };
+
+struct walk {
+    struct tune_space *space;
+    double chosen[TUNE_KEYS];
+    uint64_t refused;
+    char why[BOUND_TEXT]; /* the last that was refused */
+    bool full;
+};
+
+static uint32_t at(const struct walk *w, enum tune_key k)
+{
+    return (uint32_t)w->chosen[k];
+}
+
+/* ---- what "?" stands for ---------------------------------------------------------------------------------------------- */
+
+static void powers(struct tune_values *v, uint32_t most)
+{
+    for (uint32_t n = 1; n <= most && n; n *= 2)
+        vec_add(v, n);
+}
+
+static void divisors(struct tune_values *v, uint32_t n)
+{
+    for (uint32_t i = 1; i <= n; i++)
+        if (n % i == 0)
+            vec_add(v, i);
+}
+
+static void one(struct tune_values *v, double x)
+{
+    vec_add(v, x);
+}
+
+static bool dropless(const struct ir_graph *g)
+{
+    for (uint32_t o = 0; o < g->ops.n; o++)
+        if (g->ops.at[o].op == IR_OP_EXPERTS && !g->ops.at[o].attrs.capacity)
+            return true;
+    return false;
+}
+
+static bool has_op(const struct ir_graph *g, uint32_t op)
+{
+    for (uint32_t o = 0; o < g->ops.n; o++)
+        if (g->ops.at[o].op == op)
+            return true;
+    return false;
+}
+
+/* Ranks that are left for data replicas. */
+static uint32_t rest_of_ranks(const struct walk *w)
+{
+    const uint32_t others = at(w, TUNE_TP) * at(w, TUNE_CP) * at(w, TUNE_PP), ranks = w->space->job->ranks;
+    return others && ranks % others == 0 ? ranks / others : 0;
+}
+
+static void open_kinds(const struct walk *w, struct tune_values *v)
+{
+    for (uint32_t k = 0; bound_kind_name(k); k++) {
+        const bool only = !strcmp(bound_kind_name(k), "1f1b");
+        if (at(w, TUNE_PP) > 1 || only)
+            vec_add(v, k);
+    }
+}
+
+static void open_chunks(const struct walk *w, struct tune_values *v)
+{
+    const uint32_t chunks = bound_kind_chunks(at(w, TUNE_KIND));
+    if (chunks) {
+        one(v, chunks);
+        return;
+    }
+    one(v, 2);
+    one(v, 4);
+}
+
+static void open_microbatches(const struct walk *w, struct tune_values *v)
+{
+    const uint32_t dp = at(w, TUNE_DP), each = dp ? w->space->job->batch_size / dp : 0;
+    for (uint32_t size = 1; size <= 16 && size <= each; size *= 2)
+        if (each % size == 0)
+            vec_add(v, each / size);
+    if (each > 16)
+        one(v, 1);
+}
+
+static void open_zero_group(const struct walk *w, struct tune_values *v)
+{
+    const uint32_t per_node = w->space->job->machine->ranks_per_node, tp = at(w, TUNE_TP);
+    const uint32_t holders = at(w, TUNE_DP) * at(w, TUNE_CP);
+    one(v, 0);
+    if (at(w, TUNE_ZERO) && per_node > tp && per_node % tp == 0 && holders > per_node / tp)
+        one(v, per_node / tp);
+}
+
+static void two(struct tune_values *v, bool both)
+{
+    one(v, 0);
+    if (both)
+        one(v, 1);
+}
+
+static void open_values(const struct walk *w, enum tune_key k, struct tune_values *v)
+{
+    const struct bound_job *job = w->space->job;
+    const uint32_t holders = at(w, TUNE_DP) * at(w, TUNE_CP) * at(w, TUNE_TP);
+    switch (k) {
+    case TUNE_TP:
+        powers(v, job->machine->ranks_per_node < job->ranks ? job->machine->ranks_per_node : job->ranks);
+        break;
+    case TUNE_CP:
+        powers(v, job->graph->seq_len / LEAST_TOKENS ? job->graph->seq_len / LEAST_TOKENS : 1);
+        break;
+    case TUNE_PP:
+        divisors(v, job->ranks);
+        break;
+    case TUNE_EP:
+        powers(v, has_op(job->graph, IR_OP_EXPERTS) ? rest_of_ranks(w) * at(w, TUNE_TP) * at(w, TUNE_CP) : 1);
+        break;
+    case TUNE_DP:
+        one(v, rest_of_ranks(w));
+        break;
+    case TUNE_KIND:
+        open_kinds(w, v);
+        break;
+    case TUNE_CHUNKS:
+        open_chunks(w, v);
+        break;
+    case TUNE_MICROBATCHES:
+        open_microbatches(w, v);
+        break;
+    case TUNE_ZERO:
+        for (int z = 0; z < (holders > 1 ? 4 : 1); z++)
+            vec_add(v, z);
+        break;
+    case TUNE_ZERO_GROUP:
+        open_zero_group(w, v);
+        break;
+    case TUNE_BUCKET:
+        one(v, 0);
+        if (holders > 1)
+            one(v, 256);
+        break;
+    case TUNE_VOCAB:
+        two(v, at(w, TUNE_TP) > 1);
+        break;
+    case TUNE_RECOMPUTE:
+        two(v, true);
+        break;
+    default: /* placement follows from the kind; expert_bound is tried in turn */
+        one(v, 0);
+    }
+}
+
+/* ---- the walk ------------------------------------------------------------------------------------------------------------ */
+
+static void leaf(struct walk *w)
+{
+    const struct bound_shape s = { .pp = at(w, TUNE_PP),
+                                   .dp = at(w, TUNE_DP),
+                                   .ep = at(w, TUNE_EP),
+                                   .tp = at(w, TUNE_TP),
+                                   .cp = at(w, TUNE_CP),
+                                   .chunks = at(w, TUNE_CHUNKS),
+                                   .kind = at(w, TUNE_KIND),
+                                   .microbatches = at(w, TUNE_MICROBATCHES),
+                                   .zero = at(w, TUNE_ZERO),
+                                   .zero_group = at(w, TUNE_ZERO_GROUP),
+                                   .bucket_mib = at(w, TUNE_BUCKET),
+                                   .vocab = at(w, TUNE_VOCAB),
+                                   .recompute = at(w, TUNE_RECOMPUTE),
+                                   .expert_bound = w->chosen[TUNE_EXPERT_BOUND] };
+    char text[BOUND_TEXT];
+    const char *why = s.pp && s.dp && s.ep && s.tp && s.cp && s.chunks && s.microbatches
+                          ? bound_refuse(w->space->bound, &s, text)
+                          : "a value of 0, or sizes that do not divide the ranks";
+    if (why) {
+        snprintf(w->why, sizeof w->why, "%s", why);
+        w->refused++;
+    } else if (w->space->shapes.n == MOST_SHAPES) {
+        w->full = true;
+    } else {
+        vec_add(&w->space->shapes, s);
+    }
+}
+
+/* Can what is chosen so far not lead to a shape, whatever follows? Big branches end early. */
+static bool hopeless(const struct walk *w, enum tune_key k)
+{
+    if (k == TUNE_PP) {
+        const uint64_t others = (uint64_t)at(w, TUNE_TP) * at(w, TUNE_CP) * at(w, TUNE_PP);
+        return !others || w->space->job->ranks % others || at(w, TUNE_PP) > w->space->job->graph->ops.n;
+    }
+    if (k == TUNE_DP)
+        return !at(w, TUNE_DP) || w->space->job->batch_size % at(w, TUNE_DP);
+    return false;
+}
+
+static void walk(struct walk *w, enum tune_key k)
+{
+    if (k == TUNE_KEYS) {
+        leaf(w);
+        return;
+    }
+    struct tune_values open = { 0 };
+    const struct tune_values *v = &w->space->start->keys[k];
+    if (v->open || (k == TUNE_EXPERT_BOUND && w->space->n_expert_bounds > 1)) {
+        open_values(w, k, &open);
+        v = &open;
+    }
+    for (uint32_t i = 0; i < v->n; i++) {
+        w->chosen[k] = v->at[i];
+        if (k == TUNE_PLACEMENT && !w->space->start->keys[k].open &&
+            strcmp(bound_kind_placement(at(w, TUNE_KIND)),
+                   (const char *const[]){ "standard", "interleaved", "v", "two-way" }[at(w, k)]))
+            continue; /* the kind needs another one */
+        if (!hopeless(w, k) && !w->full)
+            walk(w, (enum tune_key)(k + 1));
+        else
+            w->refused++;
+    }
+    vec_free(&open);
+}
+
+enum status tune_space_make(const struct tune_start *start, const struct bound_job *job, const struct bound *bound,
+                            struct tune_space *out, struct err *e)
+{
+    static const double usual[TUNE_BOUNDS] = { 0, 2, 1.5, 1.25 };
+    *out = (struct tune_space){ .start = start, .job = job, .bound = bound, .n_expert_bounds = 1 };
+    struct walk w = { .space = out };
+    if (start->keys[TUNE_EXPERT_BOUND].open && dropless(job->graph)) {
+        memcpy(out->expert_bounds, usual, sizeof usual);
+        out->n_expert_bounds = TUNE_BOUNDS;
+    }
+    walk(&w, (enum tune_key)0);
+    if (w.full) {
+        tune_space_release(out);
+        return err_set(
+            e, ST_INPUT, NULL,
+            "the open keys give more than %d strategies; give values for some of them in a starting strategy (-s)",
+            MOST_SHAPES);
+    }
+    if (!out->shapes.n)
+        return err_set(
+            e, ST_INPUT, NULL,
+            "no strategy divides the model and the batch over %u ranks (%llu were tried; the last one: %s); change "
+            "-n, or batch_size in the training settings",
+            job->ranks, (unsigned long long)w.refused, *w.why ? w.why : "a batch that the replicas do not divide");
+    return ST_OK;
+}
+
+void tune_space_release(struct tune_space *s)
+{
+    vec_free(&s->shapes);
+}

@@ -1,0 +1,190 @@
+/* The bounds of src/tune's search: never above what the compiler plans and the simulator predicts; and the search: what it drops is no
+ * better than what it finds. */
+#include <math.h>
+
+#include "compiled.h"
+#include "tune/search.h"
+
+static const char everything[] =
+    "[{\"op\":\"layout\",\"pp\":\"?\",\"ep\":\"?\",\"tp\":{\"in\":[1,2,4]},\"cp\":{\"in\":[1,2]},\"zero\":\"?\",\"zero_"
+    "group\":\"?\","
+    "\"vocab\":\"?\",\"bucket_size\":\"?\",\"expert_bound\":{\"in\":[1.25,2,64]}},"
+    "{\"op\":\"schedule\",\"kind\":\"?\",\"microbatches\":\"?\"},{\"op\":\"recompute\",\"filter\":\"?\"}]";
+
+/* Machines that differ in what bounds may get wrong: rings and pairs, links faster and slower than computing, points, contention. */
+enum { MACHINES = 5 };
+static void machine_of(int kind, struct machine *m)
+{
+    machine_generic(m);
+    m->ranks_per_node = 4;
+    if (kind == 1) { /* links decide */
+        m->ring = 1;
+        for (int l = 0; l < LINK_COUNT; l++)
+            m->links[l] = (struct machine_links){ 1e-7, 2e8 / (l + 1), l ? 3e8 : 0 };
+    }
+    if (kind == 2) { /* kernels by points, and all slows all down */
+        m->ring = 0;
+        m->units = 0;
+        m->compute_beside = m->transfer_beside = 0.6;
+        for (uint32_t op = 0; op < IR_OP_GRAPH_COUNT; op++)
+            for (int pass = IR_PASS_F; pass <= IR_PASS_BW; pass++)
+                for (int i = 0; i < 4; i++)
+                    vec_add(&m->points,
+                            ((struct machine_point){ op, (uint32_t)pass, IR_F32, i % 2 ? 64 : 4, i < 2 ? 1e3 : 1e5,
+                                                     (i < 2 ? 1e-6 : 2e-5) * (i % 2 ? 1 : 2.5) }));
+        machine_sort(m);
+    }
+    if (kind == 3) { /* computing decides */
+        m->flops[0] = m->flops[1] = 1e9;
+        m->bandwidth = 1e9;
+        m->launch = 0;
+    }
+    if (kind == 4) { /* latency decides */
+        m->launch = 1e-9;
+        for (int l = 0; l < LINK_COUNT; l++)
+            m->links[l] = (struct machine_links){ 1e-4, 1e12, 0 };
+    }
+}
+
+struct bench {
+    int kind;
+    struct ir_graph g;
+    struct machine machine;
+    struct bound_job job;
+    struct tune_start start;
+    struct tune_space space;
+    struct tune_search search;
+};
+
+static void bench_init(struct bench *b, enum compiled_model model, uint32_t ranks, int machine, bool device,
+                       const char *start)
+{
+    struct err e = { 0 };
+    *b = (struct bench){ .kind = machine, .search = { .best = 1, .limit = UINT32_MAX } };
+    compiled_graph(model, &b->g);
+    machine_of(machine, &b->machine);
+    json_t *doc = compiled_json(start);
+    ck_assert_msg(tune_start_read(doc, "start.json", &b->start, &e) == ST_OK, "%s", e.text);
+    json_decref(doc);
+    const struct ir_target *target = device ? &ir_target_cuda : &ir_target_cpu;
+    b->job = (struct bound_job){ &b->g,     &b->machine,  target, ranks, 32, device ? IR_BF16 : IR_F32,
+                                 OPT_ADAMW, machine != 3, true };
+    b->search.bound = bound_new(&b->job);
+    ck_assert_msg(tune_space_make(&b->start, &b->job, b->search.bound, &b->space, &e) == ST_OK, "%s", e.text);
+    b->search.space = &b->space;
+    b->search.in = (struct sched_input){ .graph = &b->g,
+                                         .strategy_name = "strategy.json",
+                                         .ranks = ranks,
+                                         .batch_size = b->job.batch_size,
+                                         .compute = b->job.compute,
+                                         .clip = b->job.clip,
+                                         .snapshot = true,
+                                         .target = target,
+                                         .comm_scratch = 1 << 20,
+                                         .machine = &b->machine };
+}
+
+static void bench_release(struct bench *b)
+{
+    tune_search_release(&b->search);
+    tune_space_release(&b->space);
+    bound_free(b->search.bound);
+    tune_start_release(&b->start);
+    machine_release(&b->machine);
+    ir_graph_release(&b->g);
+}
+
+static uint32_t next(uint32_t *state)
+{
+    *state = *state * 1664525 + 1013904223;
+    return *state >> 8;
+}
+
+struct seen {
+    uint32_t n, wrong, refused, shared, sharded, kinds;
+    double compute, order, links, memory; /* means of bound by fact; links: the greatest */
+};
+
+/* Of one shape. */
+static void hold(struct bench *b, const struct bound_shape *s, struct seen *seen)
+{
+    char text[TUNE_TEXT];
+    struct tune_result r;
+    struct err e = { 0 };
+    double by_kind[MEM_KINDS];
+    if (!tune_evaluate(&b->search, s, &r, &e)) {
+        seen->refused++;
+        if (getenv("WHY"))
+            printf("# refused: %s\n", e.text);
+        return;
+    }
+    const double above = 1 + 1e-6; /* predicted times are float */
+    tune_shape_text(s, text);
+    const double compute = bound_compute(b->search.bound, s), order = bound_order(b->search.bound, s),
+                 links = bound_links(b->search.bound, s), memory = bound_memory(b->search.bound, s, by_kind);
+    const struct {
+        const char *name;
+        double bound, fact;
+    } all[] = { { "compute", compute, r.step * above },
+                { "order", order, r.step * above },
+                { "links", links, r.step * above },
+                { "memory", memory, r.need } };
+    for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+        if (all[i].bound > all[i].fact) {
+            seen->wrong++;
+            printf("# %s %.9g, fact %.9g: %s, machine %d: %s\n", all[i].name, all[i].bound, all[i].fact, b->g.family,
+                   b->kind, text);
+        }
+    seen->n++;
+    seen->shared += s->tp * s->cp > 1;
+    seen->sharded += s->ep > 1;
+    seen->kinds |= 1u << s->kind;
+    seen->compute += compute / r.step;
+    seen->order += order / r.step;
+    seen->links = fmax(seen->links, links / r.step);
+    seen->memory += memory / r.need;
+}
+
+START_TEST(below_what_is_planned)
+{
+    static const uint32_t ranks[] = { 1, 2, 4, 8, 16, 12 };
+    const char *more = getenv("BOUND_TESTS");
+    const uint32_t times = more ? (uint32_t)atoi(more) : 12;
+    struct seen seen = { 0 };
+    uint32_t state = 7;
+    for (int model = 0; model < 4; model++)
+        for (int machine = 0; machine < MACHINES; machine++) {
+            struct bench b;
+            bench_init(&b, (const enum compiled_model[]){ MODEL_LLAMA, MODEL_GPT2, MODEL_MOE, MODEL_DROPLESS }[model],
+                       ranks[next(&state) % 6], machine, machine == 1, everything);
+            for (uint32_t i = 0; i < times; i++)
+                hold(&b, &b.space.shapes.at[next(&state) % b.space.shapes.n], &seen);
+            bench_release(&b);
+        }
+    printf("# %u shapes, %u refused by the compiler; means of bound by fact: compute %.2f, order %.2f, memory %.2f; "
+           "links at most %.2f\n",
+           seen.n, seen.refused, seen.compute / seen.n, seen.order / seen.n, seen.memory / seen.n, seen.links);
+    ck_assert_uint_eq(seen.wrong, 0);
+    ck_assert_uint_gt(seen.n, times * 10);
+    ck_assert_uint_gt(seen.shared, times);
+    ck_assert_uint_gt(seen.sharded, times / 2);
+    ck_assert_uint_eq(seen.kinds, (1u << 9) - 1);
+    ck_assert_double_gt(seen.order / seen.n, 0.5);
+    ck_assert_double_gt(seen.memory / seen.n, 0.4);
+    ck_assert_double_gt(seen.links, 0.3);
+}
+END_TEST
+
+int main(void)
+{
+    Suite *s = suite_create("bound");
+    TCase *c = tcase_create("bound");
+    tcase_set_timeout(c, 0);
+    tcase_add_test(c, below_what_is_planned);
+    suite_add_tcase(s, c);
+    SRunner *r = srunner_create(s);
+    srunner_run_all(r, CK_ENV);
+    const int failed = srunner_ntests_failed(r);
+    srunner_free(r);
+    return failed ? 1 : 0;
+}
