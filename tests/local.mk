@@ -77,6 +77,8 @@ LONG_TESTS += tests/train/anywhere.sh tests/train/kill_all.sh
 
 # The cost model: hidden all-to-all in simulation; the compiler at thousands of ranks; predicted beside measured.
 SCRIPT_TESTS += tests/hidden.sh tests/overlap.sh
+SCRIPT_TESTS += tests/tune.sh
+LONG_TESTS += tests/tune_all.sh
 LONG_TESTS += tests/predict.sh tests/scale.sh
 
 SCRIPT_TESTS += tests/train/numbers.sh

@@ -366,7 +366,7 @@ uint32_t bound__stage_of_rank(const struct bound_shape *s, uint32_t rank, uint32
     return bound__kind(s)->placement == PLACE_V && i ? 2 * s->pp - 1 - rank : i * s->pp + rank;
 }
 
-static uint32_t rank_of_stage(const struct bound_shape *s, uint32_t stage)
+uint32_t bound__rank_of(const struct bound_shape *s, uint32_t stage)
 {
     return bound__kind(s)->placement == PLACE_V && stage >= s->pp ? 2 * s->pp - 1 - stage : stage % s->pp;
 }
@@ -450,7 +450,7 @@ void bound__exchanges(struct bound *b, const struct bound_shape *s)
         if (!b->ops[o].exchanges)
             continue;
         if (b->ops[o].like != like || b->stage_of[o] != stage)
-            seconds = exchange_seconds(b, s, o, rank_of_stage(s, b->stage_of[o]));
+            seconds = exchange_seconds(b, s, o, bound__rank_of(s, b->stage_of[o]));
         like = b->ops[o].like;
         stage = b->stage_of[o];
         b->stages[stage].exchanges += seconds;

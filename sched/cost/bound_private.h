@@ -80,6 +80,8 @@ static inline uint32_t bound__mb_size(const struct bound *b, const struct bound_
 }
 /* The i-th stage of a pipeline rank; s->chunks of them, two-way two. IR_NONE: it has no more. */
 uint32_t bound__stage_of_rank(const struct bound_shape *s, uint32_t rank, uint32_t i);
+/* The pipeline rank of a stage; two-way: in the first direction. */
+uint32_t bound__rank_of(const struct bound_shape *s, uint32_t stage);
 /* Device k of the data replica of a pipeline rank and a copy, as layout numbers them (sched/directives/layout.c). */
 static inline uint32_t bound__device(const struct bound_shape *s, uint32_t rank, uint32_t copy, uint32_t k)
 {

@@ -74,6 +74,174 @@ double bound_compute(struct bound *b, const struct bound_shape *s)
     return most + (b->job.clip ? update : 0); /* the norm is known when all gradients are: then all update */
 }
 
+/* ---- links ------------------------------------------------------------------------------------------------------------ */
+
+/* What a rank's communication of parameters takes: its ports, and its two streams, on which one thing follows the other. */
+struct loads {
+    double port[LINK_COUNT], reduce, gather;
+    double last;  /* of reduce, what cannot begin before the last backward does */
+    double first; /* of gather, what the first forward waits for; where parameters are sharded: what each pass does */
+};
+/* Buckets of one kind of holders. Others are left out: tied tables, which have those of two stages. */
+enum part { PART_LINEAR, PART_EXPERTS, PART_NORMS /* beside what a tensor group splits: those of the whole width */ };
+struct parts {
+    struct bound *b;
+    const struct bound_shape *s;
+    enum part part;
+    uint32_t *ranks,
+        group;   /* that reduce and gather; of a zero group these alone: what travels between groups comes on top */
+    double last; /* elements that `reduce` and `gather` are of */
+    struct cost_transfer reduce, gather;
+};
+
+static void add(struct loads *l, const struct cost_transfer *t, double times)
+{
+    for (int k = 0; k < LINK_COUNT; k++)
+        l->port[k] += times * t->port[k] * t->seconds;
+}
+
+static void time_bucket(struct parts *p, double n)
+{
+    const struct machine *m = p->b->job.machine;
+    const double size = ir_dtype_size(IR_COMPUTE, p->b->job.compute);
+    if (n == p->last)
+        return;
+    p->last = n;
+    p->reduce = p->s->zero ? cost_alone(m, PLAN_REDUCE_SCATTER, p->ranks, p->group, 0, 4 * n / p->group)
+                           : cost_alone(m, PLAN_ALL_REDUCE, p->ranks, p->group, 0, 4 * n);
+    p->gather = cost_alone(m, PLAN_ALL_GATHER, p->ranks, p->group, 0, size * n / p->group);
+}
+
+/* Gathers of a stage's buckets. */
+struct gathers {
+    double all, most;
+    struct cost_transfer sum; /* its ports: seconds of each */
+};
+
+/* A bucket of n elements, or the sum of some in `buckets`. An all-reduce of a sum may be a ring where small ones are trees: then its ports
+ * alone count. Gradients are reduced once, or, where they are sharded, after each microbatch. */
+static void add_buckets(struct parts *p, double n, double buckets, struct loads *l, struct gathers *g)
+{
+    const double times = buckets * (p->s->zero > 1 && !p->s->zero_group ? bound__microbatches(p->s) : 1);
+    if (n <= 0)
+        return;
+    time_bucket(p, n / buckets);
+    add(l, &p->reduce, times);
+    if (!p->s->bucket_mib || p->s->zero)
+        l->reduce += times * p->reduce.seconds;
+    if (!p->s->bucket_mib || p->s->zero)
+        l->last += buckets * p->reduce.seconds;
+    g->all += buckets * p->gather.seconds;
+    g->most = fmax(g->most, p->gather.seconds);
+    for (int k = 0; k < LINK_COUNT; k++)
+        g->sum.port[k] += buckets * p->gather.port[k] * p->gather.seconds;
+}
+
+/* Parameters are gathered once a step, or, where they are sharded, for each F and each B or BI; a pass has at most two buckets, as prefetch 1
+ * holds, from the one before it. */
+static void add_gathers(const struct bound_shape *s, const struct gathers *g, struct loads *l)
+{
+    if (!s->zero || g->all <= 0)
+        return;
+    const double passes = 2.0 * bound__microbatches(s) * (g->all - 2 * g->most);
+    const double seconds = s->zero > 2 && !s->bucket_mib ? fmax(g->all, passes) : g->all;
+    l->gather += seconds;
+    l->first += s->zero < 3 ? g->all : s->bucket_mib ? 0 : fmax(0, g->all - 2 * g->most);
+    for (int k = 0; k < LINK_COUNT; k++)
+        l->port[k] += seconds / g->all * g->sum.port[k];
+}
+
+/* Elements of an operator's parameters that are in this part. */
+static double elements_in(const struct parts *p, uint32_t o, double *largest)
+{
+    const struct ir_graph *g = p->b->job.graph;
+    const struct ir_node_op *op = &g->ops.at[o];
+    const uint32_t from = op->in[0] == IR_NONE ? IR_NONE : g->tensors.at[op->in[0]].producer;
+    const bool norm = (op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM) && op->param[0] != IR_NONE &&
+                      from != IR_NONE && g->ops.at[from].op == IR_OP_ADD;
+    const bool table = !p->b->tied && (op->op == IR_OP_EMBED || op->op == IR_OP_HEAD_LOSS);
+    const bool whole = p->s->tp > 1 && !p->s->vocab; /* tables are on every device of a tensor group */
+    const bool in = p->part == PART_NORMS     ? norm || (table && whole)
+                    : p->part == PART_EXPERTS ? op->op == IR_OP_EXPERTS
+                                              : op->op == IR_OP_LINEAR || (table && !whole);
+    double n = 0;
+    for (int k = 0; in && p->b->ops[o].trains && k < (p->part == PART_EXPERTS ? 3 : 1); k++) {
+        const double one = (double)ir_shape_elements(&g->params.at[op->param[k]].shape) *
+                           (norm ? 1 : bound__param_part(p->s, op->op));
+        n += one;
+        *largest = fmax(*largest, one);
+    }
+    return n;
+}
+
+/* With buckets of a size there are as many as it takes, but a parameter is in one. */
+static void add_stage(struct parts *p, uint32_t stage, struct loads *l)
+{
+    const struct ir_graph *g = p->b->job.graph;
+    const struct bound_stage *at = &p->b->stages[stage];
+    struct gathers gathers = { 0 };
+    double n = 0, largest = 0;
+    for (uint32_t o = at->first; o < at->end; o++) {
+        if (o > at->first && g->ops.at[o - 1].block != g->ops.at[o].block &&
+            !p->s->bucket_mib) { /* a bucket is of one layer */
+            add_buckets(p, n, 1, l, &gathers);
+            n = 0;
+        }
+        if (p->b->stage_of[o] == stage)
+            n += elements_in(p, o, &largest);
+    }
+    if (p->s->bucket_mib)
+        largest = fmax(largest, p->s->bucket_mib * 1048576.0 / ir_dtype_size(IR_COMPUTE, p->b->job.compute));
+    add_buckets(p, n, p->s->bucket_mib ? fmax(1, floor(n / largest)) : 1, l, &gathers);
+    add_gathers(p->s, &gathers, l);
+}
+
+static void add_parameters(struct bound *b, const struct bound_shape *s, uint32_t stage, enum part part,
+                           struct loads *l)
+{
+    const uint32_t op = part == PART_EXPERTS ? IR_OP_EXPERTS : IR_OP_LINEAR, rank = bound__rank_of(s, stage);
+    const uint32_t stride = part == PART_EXPERTS ? s->ep : part == PART_NORMS ? 1 : s->tp;
+    const uint32_t holders = s->dp * bound__unit(s) / stride;
+    struct parts p = { .b = b, .s = s, .part = part, .group = holders };
+    if (s->zero && s->zero_group)
+        p.group = part == PART_NORMS ? s->zero_group : bound__zero_holders(s, op);
+    if (p.group < 2 || p.group > holders || bound__two_way(s) || (part == PART_NORMS && s->tp == 1))
+        return;
+    p.ranks = mem_alloc(p.group * sizeof *p.ranks);
+    for (uint32_t i = 0; i < p.group; i++)
+        p.ranks[i] = bound__device(s, rank, i * stride / bound__unit(s), i * stride % bound__unit(s));
+    add_stage(&p, stage, l);
+    mem_free(p.ranks);
+}
+
+/* Of a stage. A message's speed depends on its size where links have points: buckets may be faster there than their sum, so nothing is
+ * counted. */
+static void add_loads(struct bound *b, const struct bound_shape *s, uint32_t stage, struct loads *l)
+{
+    for (int part = PART_LINEAR; part <= PART_NORMS && !b->job.machine->link_points.n; part++)
+        add_parameters(b, s, stage, (enum part)part, l);
+}
+
+double bound_links(struct bound *b, const struct bound_shape *s)
+{
+    double most = 0;
+    uint32_t stage;
+    bound__stages(b, s);
+    /* the first rank and the last, which have the least even stages, and the middle one stand for all: fewer make no bound wrong */
+    for (uint32_t i = 0; i < 3; i++) {
+        const uint32_t r = i * (s->pp - 1) / 2;
+        struct loads l = { .reduce = 0 };
+        if (i && r == (i - 1) * (s->pp - 1) / 2)
+            continue;
+        for (uint32_t k = 0; (stage = bound__stage_of_rank(s, r, k)) != IR_NONE; k++)
+            add_loads(b, s, stage, &l);
+        for (int k = 0; k < LINK_COUNT; k++)
+            most = fmax(most, l.port[k]);
+        most = fmax(most, fmax(l.reduce, l.gather));
+    }
+    return most;
+}
+
 /* ---- order ----------------------------------------------------------------------------------------------------------- */
 
 /* When passes end, as far as is known. A backward, or BI, gives its gradient on when its BI part is done: a compiler may put BW behind. */
@@ -83,6 +251,8 @@ struct path {
     uint32_t stages, m;
     double *f, *back;   /* [stages * m]; negative: not known */
     double *send;       /* [stages]: from the stage before, of activations; as much back */
+    struct loads *load; /* [stages] */
+    double *last;       /* [stages]: when the last gradients begin to be made, so far */
     struct cells *rows; /* [ranks] */
     uint32_t *next;     /* by rank: cell */
     double *free_at;    /* by rank */
@@ -132,6 +302,23 @@ static void times_of(const struct path *p, const struct cell *c, bool alone, dou
     }
 }
 
+/* Parameters that are gathered at the start of the step are there when all of the stage's are; those that are sharded come during each pass,
+ * but for what the pass before has left. */
+static void wait_for_gathers(const struct path *p, const struct cell *c, double at, double begin, double *result,
+                             double *end)
+{
+    const double wait = p->load[c->stage % p->stages].first;
+    double more = 0;
+    if (c->pass == IR_PASS_BW || wait <= 0)
+        return;
+    if (p->s->zero == 3)
+        more = wait;
+    else if (c->pass == IR_PASS_F && c->mb == 0)
+        more = wait - fmax(at, begin);
+    *result = fmax(*result, more);
+    *end = fmax(*end, more);
+}
+
 /* The next group of a rank, if all that it waits for is known. In a group the compiler interleaves: each member may begin when the group
  * does, and the group ends when all is computed. */
 static bool advance(struct path *p, uint32_t rank)
@@ -154,6 +341,9 @@ static bool advance(struct path *p, uint32_t rank)
         const double again = backward && p->s->recompute ? stage->again : 0; /* before the gradient comes, at best */
         ready(p, c, &at);
         times_of(p, c, end - first == 1, &busy, &result, &ends);
+        wait_for_gathers(p, c, at, begin, &result, &ends);
+        if (c->pass != IR_PASS_F)
+            p->last[c->stage % p->stages] = fmax(p->last[c->stage % p->stages], c->pass == IR_PASS_BI ? 0 : begin);
         at = fmax(at, begin + (end - first == 1 ? again : 0));
         if (c->pass == IR_PASS_F)
             p->f[c->stage % p->stages * p->m + c->mb] = at + result;
@@ -189,21 +379,16 @@ static double send_seconds(const struct path *p, uint32_t from, uint32_t to, dou
     return cost_alone(m, PLAN_SEND, pair, 2, 0, bytes).seconds;
 }
 
-static uint32_t rank_with(const struct bound_shape *s, uint32_t stage)
-{
-    for (uint32_t r = 0; r < s->pp; r++)
-        for (uint32_t i = 0; bound__stage_of_rank(s, r, i) != IR_NONE; i++)
-            if (bound__stage_of_rank(s, r, i) == stage && (i == 0 || !bound__two_way(s)))
-                return r;
-    return 0;
-}
-
 static void path_init(struct path *p, uint32_t ranks)
 {
     const uint32_t n = p->stages * p->m;
     p->f = mem_alloc(n * sizeof *p->f);
     p->back = mem_alloc(n * sizeof *p->back);
     p->send = mem_alloc((p->stages + 1) * sizeof *p->send);
+    p->load = mem_alloc(p->stages * sizeof *p->load);
+    p->last = mem_alloc(p->stages * sizeof *p->last);
+    for (uint32_t i = 0; i < p->stages; i++)
+        add_loads(p->b, p->s, i, &p->load[i]);
     p->rows = mem_alloc(ranks * sizeof *p->rows);
     p->next = mem_alloc(ranks * sizeof *p->next);
     p->free_at = mem_alloc(ranks * sizeof *p->free_at);
@@ -211,7 +396,7 @@ static void path_init(struct path *p, uint32_t ranks)
         p->f[i] = p->back[i] = -1;
     for (uint32_t i = 1; i < p->stages; i++)
         if (p->b->stages[i].chained)
-            p->send[i] = send_seconds(p, rank_with(p->s, i - 1), rank_with(p->s, i), p->b->stages[i].input);
+            p->send[i] = send_seconds(p, bound__rank_of(p->s, i - 1), bound__rank_of(p->s, i), p->b->stages[i].input);
     for (uint32_t r = 0; r < ranks; r++)
         bound__kind(p->s)->build(p->s->pp, p->s->microbatches, p->s->chunks, r, &p->rows[r]);
 }
@@ -223,6 +408,8 @@ static void path_release(struct path *p, uint32_t ranks)
     mem_free(p->f);
     mem_free(p->back);
     mem_free(p->send);
+    mem_free(p->load);
+    mem_free(p->last);
     mem_free(p->rows);
     mem_free(p->next);
     mem_free(p->free_at);
@@ -252,162 +439,8 @@ double bound_order(struct bound *b, const struct bound_shape *s)
     }
     for (uint32_t i = 0; i < p.stages * p.m; i++) /* what the last gradients still wait for is on no rank's row */
         last = fmax(last, p.back[i]);
+    for (uint32_t i = 0; i < p.stages; i++) /* gradients are whole when the last backward, or BW, has made its terms */
+        last = fmax(last, p.last[i] + p.load[i].last);
     path_release(&p, ranks);
     return b->job.clip ? last + update : fmax(last, longest);
-}
-
-/* ---- links ------------------------------------------------------------------------------------------------------------ */
-
-/* What a rank's communication of parameters takes: its ports, and its two streams, on which one thing follows the other. */
-struct loads {
-    double port[LINK_COUNT], reduce, gather;
-};
-/* Buckets of one kind of holders. Others are left out: tables may be tied, and then have other holders. */
-enum part { PART_LINEAR, PART_EXPERTS, PART_NORMS /* beside what a tensor group splits: those of the whole width */ };
-struct parts {
-    struct bound *b;
-    const struct bound_shape *s;
-    enum part part;
-    uint32_t *ranks,
-        group;   /* that reduce and gather; of a zero group these alone: what travels between groups comes on top */
-    double last; /* elements that `reduce` and `gather` are of */
-    struct cost_transfer reduce, gather;
-};
-
-static void add(struct loads *l, const struct cost_transfer *t, double times)
-{
-    for (int k = 0; k < LINK_COUNT; k++)
-        l->port[k] += times * t->port[k] * t->seconds;
-}
-
-static void time_bucket(struct parts *p, double n)
-{
-    const struct machine *m = p->b->job.machine;
-    const double size = ir_dtype_size(IR_COMPUTE, p->b->job.compute);
-    if (n == p->last)
-        return;
-    p->last = n;
-    p->reduce = p->s->zero ? cost_alone(m, PLAN_REDUCE_SCATTER, p->ranks, p->group, 0, 4 * n / p->group)
-                           : cost_alone(m, PLAN_ALL_REDUCE, p->ranks, p->group, 0, 4 * n);
-    p->gather = cost_alone(m, PLAN_ALL_GATHER, p->ranks, p->group, 0, size * n / p->group);
-}
-
-/* Gathers of a stage's buckets. */
-struct gathers {
-    double all, most;
-    struct cost_transfer sum; /* its ports: seconds of each */
-};
-
-/* A bucket of n elements, or the sum of some in `buckets`. An all-reduce of a sum may be a ring where small ones are trees: then its ports
- * alone count. Gradients are reduced once, or, where they are sharded, after each microbatch. */
-static void add_buckets(struct parts *p, double n, double buckets, struct loads *l, struct gathers *g)
-{
-    const double times = buckets * (p->s->zero > 1 && !p->s->zero_group ? bound__microbatches(p->s) : 1);
-    if (n <= 0)
-        return;
-    time_bucket(p, n / buckets);
-    add(l, &p->reduce, times);
-    if (!p->s->bucket_mib || p->s->zero)
-        l->reduce += times * p->reduce.seconds;
-    g->all += buckets * p->gather.seconds;
-    g->most = fmax(g->most, p->gather.seconds);
-    for (int k = 0; k < LINK_COUNT; k++)
-        g->sum.port[k] += buckets * p->gather.port[k] * p->gather.seconds;
-}
-
-/* Parameters are gathered once a step, or, where they are sharded, for each F and each B or BI; a pass has at most two buckets, as prefetch 1
- * holds, from the one before it. */
-static void add_gathers(const struct bound_shape *s, const struct gathers *g, struct loads *l)
-{
-    if (!s->zero || g->all <= 0)
-        return;
-    const double passes = 2.0 * bound__microbatches(s) * (g->all - 2 * g->most);
-    const double seconds = s->zero > 2 && !s->bucket_mib ? fmax(g->all, passes) : g->all;
-    l->gather += seconds;
-    for (int k = 0; k < LINK_COUNT; k++)
-        l->port[k] += seconds / g->all * g->sum.port[k];
-}
-
-/* Elements of an operator's parameters that are in this part. */
-static double elements_in(const struct parts *p, uint32_t o, double *largest)
-{
-    const struct ir_graph *g = p->b->job.graph;
-    const struct ir_node_op *op = &g->ops.at[o];
-    const uint32_t from = op->in[0] == IR_NONE ? IR_NONE : g->tensors.at[op->in[0]].producer;
-    const bool norm = (op->op == IR_OP_RMSNORM || op->op == IR_OP_LAYERNORM) && op->param[0] != IR_NONE &&
-                      from != IR_NONE && g->ops.at[from].op == IR_OP_ADD;
-    const bool in = p->part == PART_NORMS     ? norm
-                    : p->part == PART_EXPERTS ? op->op == IR_OP_EXPERTS
-                                              : op->op == IR_OP_LINEAR;
-    double n = 0;
-    for (int k = 0; in && p->b->ops[o].trains && k < (p->part == PART_EXPERTS ? 3 : 1); k++) {
-        const double one = (double)ir_shape_elements(&g->params.at[op->param[k]].shape) *
-                           (norm ? 1 : bound__param_part(p->s, op->op));
-        n += one;
-        *largest = fmax(*largest, one);
-    }
-    return n;
-}
-
-/* With buckets of a size there are as many as it takes, but a parameter is in one. */
-static void add_stage(struct parts *p, uint32_t stage, struct loads *l)
-{
-    const struct ir_graph *g = p->b->job.graph;
-    const struct bound_stage *at = &p->b->stages[stage];
-    struct gathers gathers = { 0 };
-    double n = 0, largest = 0;
-    for (uint32_t o = at->first; o < at->end; o++) {
-        if (o > at->first && g->ops.at[o - 1].block != g->ops.at[o].block &&
-            !p->s->bucket_mib) { /* a bucket is of one layer */
-            add_buckets(p, n, 1, l, &gathers);
-            n = 0;
-        }
-        if (p->b->stage_of[o] == stage)
-            n += elements_in(p, o, &largest);
-    }
-    if (p->s->bucket_mib)
-        largest = fmax(largest, p->s->bucket_mib * 1048576.0 / ir_dtype_size(IR_COMPUTE, p->b->job.compute));
-    add_buckets(p, n, p->s->bucket_mib ? fmax(1, floor(n / largest)) : 1, l, &gathers);
-    add_gathers(p->s, &gathers, l);
-}
-
-static void add_parameters(struct bound *b, const struct bound_shape *s, uint32_t rank, enum part part, struct loads *l)
-{
-    const uint32_t op = part == PART_EXPERTS ? IR_OP_EXPERTS : IR_OP_LINEAR;
-    const uint32_t stride = part == PART_EXPERTS ? s->ep : part == PART_NORMS ? 1 : s->tp;
-    const uint32_t holders = s->dp * bound__unit(s) / stride;
-    struct parts p = { .b = b, .s = s, .part = part, .group = holders };
-    uint32_t stage;
-    if (s->zero && s->zero_group)
-        p.group = part == PART_NORMS ? s->zero_group : bound__zero_holders(s, op);
-    if (p.group < 2 || p.group > holders || bound__two_way(s) || (part == PART_NORMS && s->tp == 1))
-        return;
-    p.ranks = mem_alloc(p.group * sizeof *p.ranks);
-    for (uint32_t i = 0; i < p.group; i++)
-        p.ranks[i] = bound__device(s, rank, i * stride / bound__unit(s), i * stride % bound__unit(s));
-    for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
-        add_stage(&p, stage, l);
-    mem_free(p.ranks);
-}
-
-double bound_links(struct bound *b, const struct bound_shape *s)
-{
-    double most = 0;
-    bound__stages(b, s);
-    if (b->job.machine->link_points
-            .n) /* a message's speed depends on its size there: buckets may be faster than their sum */
-        return 0;
-    /* the first rank and the last, which have the least even stages, and the middle one stand for all: fewer make no bound wrong */
-    for (uint32_t i = 0; i < 3; i++) {
-        const uint32_t r = i * (s->pp - 1) / 2;
-        struct loads l = { .reduce = 0 };
-        if (i && r == (i - 1) * (s->pp - 1) / 2)
-            continue;
-        for (int part = PART_LINEAR; part <= PART_NORMS; part++)
-            add_parameters(b, s, r, (enum part)part, &l);
-        for (int k = 0; k < LINK_COUNT; k++)
-            most = fmax(most, l.port[k]);
-        most = fmax(most, fmax(l.reduce, l.gather));
-    }
-    return most;
 }

@@ -144,8 +144,8 @@ static void open_values(const struct walk *w, enum tune_key k, struct tune_value
         break;
     case TUNE_BUCKET:
         one(v, 0);
-        if (holders > 1)
-            one(v, 256);
+        for (int mib = 16; mib <= 256 && holders > 1; mib *= 4)
+            vec_add(v, mib);
         break;
     case TUNE_VOCAB:
         two(v, at(w, TUNE_TP) > 1);

@@ -23,7 +23,7 @@ struct tune_space {
  *   kind          with one stage 1f1b; else all; chunks 2 and 4 where a kind leaves them open
  *   microbatches  of 1, 2, 4, 8 and 16 sequences, and of all
  *   zero          0 to 3 where parameters have several holders; zero_group: those on a node, where there are more
- *   bucket_size   a layer, 256 MiB; vocab, recompute: without and with
+ *   bucket_size   a layer; 16, 64, 256 MiB; vocab, recompute: without and with
  *   expert_bound  none, 2, 1.5, 1.25: the first that fits; it is no candidate of its own, as it changes memory alone
  * ST_INPUT: there is none; too many. Ends with tune_space_release. */
 enum status tune_space_make(const struct tune_start *start, const struct bound_job *job, const struct bound *bound,

@@ -1,0 +1,178 @@
+#!/bin/sh
+# piper tune against an enumeration of its own: strategies from raw directives (place, replicate, split, order), which awk writes, each
+# planned and simulated. What tune finds is at least as good as the best of them. PROBLEMS (default 1; tests/tune_all.sh: 20) of the list
+# below. Then what it says of bad input, and of a starting strategy. Prints TAP.
+piper=$(realpath "${PIPER:-./piper}")
+PIPER_MACHINES=$(realpath "${top_srcdir:-.}/src/machines")
+export PIPER_MACHINES
+problems=${PROBLEMS:-1}
+src=$(realpath "${top_srcdir:-.}")
+dir=$(mktemp -d) || exit 99
+trap 'rm -rf "$dir"' EXIT
+cd "$dir" || exit 99
+log=$dir/log
+. "$src/tests/tap.sh" || exit 99
+shown=$log
+: >"$log"
+
+# clean NAME: good when the log has no line
+clean()
+{
+    [ ! -s "$log" ]
+    result "$1"
+    : >"$log"
+}
+
+# layers width heads seq ranks batch machine's network in bytes per second
+cat >table <<'END'
+2 512 8 512 2 4 50e9
+4 1024 16 1024 4 16 50e9
+4 1024 16 1024 4 16 1e9
+4 512 8 1024 4 8 2e8
+8 1024 16 512 8 16 50e9
+8 1024 16 512 8 32 1e9
+6 768 12 1024 6 12 50e9
+4 2048 16 512 4 8 50e9
+4 2048 16 512 4 32 5e9
+8 512 8 2048 8 8 5e9
+8 512 8 2048 4 16 5e8
+2 1024 16 1024 4 8 1e9
+3 1024 16 1024 3 6 1e9
+12 768 12 512 4 16 5e9
+12 768 12 512 6 24 5e9
+4 1024 16 2048 2 8 1e9
+8 1024 16 1024 2 16 1e9
+4 512 8 512 8 32 5e8
+5 1024 16 512 5 20 1e9
+6 1024 16 512 4 24 2e9
+END
+
+# strategies RANKS LAYERS BATCH: one a line. The order of a rank: all forwards first, or at most warm-up forwards ahead: 1f1b, and one more.
+strategies()
+{
+    awk -v ranks="$1" -v layers="$2" -v batch="$3" '
+    function cell(s, mb, pass) { return "[{\"PP\":" s ",\"MB\":" mb ",\"PASS\":\"" pass "\"}]" }
+    function row(s, pp, m, ahead, text, f, b) {
+        f = b = 0
+        text = ""
+        while (b < m) {
+            if (f < m && f - b < ahead) text = text (text == "" ? "" : ",") cell(s, f++, "F")
+            else text = text (text == "" ? "" : ",") cell(s, b++, "B")
+        }
+        return "{\"op\":\"order\",\"filters\":[" text "]}"
+    }
+    BEGIN {
+        for (pp = 1; pp <= layers && pp <= ranks; pp++) {
+            if (ranks % pp) continue
+            dp = ranks / pp
+            for (m = 1; m * dp <= batch; m++) {
+                if (batch % (m * dp)) continue
+                for (kind = 0; kind < (pp > 1 && m > 1 ? 3 : 1); kind++)
+                for (zero = 0; zero < (dp > 1 ? 4 : 1); zero++)
+                for (bucket = 0; bucket < (dp > 1 ? 3 : 1); bucket++)
+                for (again = 0; again < 2; again++) {
+                    line = "{\"op\":\"split\",\"filter\":{},\"dim_name\":\"MB\",\"num_microbatches\":" m "}"
+                    if (again) line = line ",{\"op\":\"recompute\",\"filter\":{}}"
+                    for (s = 0; s < pp; s++) {
+                        devices = ""
+                        for (r = 0; r < dp; r++) devices = devices (r ? "," : "") s + pp * r
+                        line = line ",{\"op\":\"place\",\"filter\":{\"PP\":" s "},\"devices\":[" devices "],\"stream\":\"pp\",\"lanes\":true}"
+                        line = line ",{\"op\":\"replicate\",\"filter\":{\"PP\":" s "},\"devices\":[" devices "],\"reduce_stream\":\"dp\",\"gather_stream\":\"ag\",\"zero\":" zero ",\"bucket_size\":" (bucket == 0 ? "\"layer\"" : bucket == 1 ? 16 : 256) "}"
+                        line = line "," row(s, pp, m, kind == 0 ? pp - s : kind == 1 ? pp - s + 1 : m)
+                    }
+                    print "[" line "]"
+                }
+            }
+        }
+    }'
+}
+
+# step FILE: of a strategy, in seconds; nothing where it is refused
+step()
+{
+    "$piper" plan -m model.json -t train.json -s "$1" --device cuda --simulate --machine machine.json --json 2>/dev/null |
+        sed -n 's/^  "step_seconds": \([0-9.e+-]*\),*$/\1/p'
+}
+
+number=0
+compiled=0
+looked=0
+while read -r layers width heads seq ranks batch network && [ $number -lt "$problems" ]; do
+    number=$((number + 1))
+    echo "{\"model_type\": \"llama\", \"vocab_size\": 8192, \"hidden_size\": $width, \"intermediate_size\": $((width * 3)), \"num_hidden_layers\": $layers,
+        \"num_attention_heads\": $heads, \"num_key_value_heads\": $heads, \"max_position_embeddings\": 4096, \"tie_word_embeddings\": false}" >model.json
+    echo "{\"batch_size\": $batch, \"seq_len\": $seq, \"steps\": 1, \"dtype\": \"bfloat16\"}" >train.json
+    sed "s/\"ranks_per_node\": 8/\"ranks_per_node\": 2/; s/\"bandwidth\": 50e9/\"bandwidth\": $network/" "$PIPER_MACHINES/h100.json" >machine.json
+    "$piper" tune -m model.json -t train.json -n "$ranks" --machine machine.json --best 1 --limit 100000 -o found --json >tune.json 2>>"$log" || echo "tune failed" >>"$log"
+    found=$(step found/best-01.json)
+    said=$(sed -n '/"best": \[/,/\]/s/^ *"step_seconds": \([0-9.e+-]*\),*$/\1/p' tune.json | head -n 1)
+    strategies "$ranks" "$layers" "$batch" >list
+    best=
+    count=0
+    while read -r line; do
+        count=$((count + 1))
+        echo "$line" >one.json
+        took=$(step one.json)
+        if awk -v a="$best" -v b="$took" 'BEGIN { exit !(b != "" && (a == "" || b + 0 < a + 0)) }'; then
+            best=$took
+            cp one.json best.json
+        fi
+    done <list
+    took=$(sed -n 's/^  "compilations": \([0-9]*\),*$/\1/p' tune.json)
+    compiled=$((compiled + took))
+    looked=$((looked + count))
+    echo "# problem $number, $ranks ranks, $layers layers: tune $found s, $took compiled; best of $count by hand $best s"
+    awk -v f="$found" -v b="$best" -v s="$said" 'BEGIN { exit !(f > 0 && b > 0 && f <= b * 1.000001 && f == s) }' ||
+        { echo "found $found (tune says $said), the best by hand takes $best:"; cat found/best-01.json best.json; } >>"$log"
+    clean "problem $number: no worse than the best of $count strategies made by hand"
+done <table
+echo "# in all: $compiled compiled by tune, $looked made by hand"
+
+# refuses CODE WORDS ARGUMENT...: exit code and what the sentence has
+refuses()
+{
+    code=$1
+    words=$2
+    shift 2
+    "$piper" tune "$@" >out 2>&1
+    have=$?
+    [ $have -eq "$code" ] || echo "exit code $have, expected $code: $*" >>"$log"
+    grep -qF -- "$words" out || { echo "expected: $words"; cat out; } >>"$log"
+}
+same='-m model.json -t train.json -n 2 --machine h100'
+# shellcheck disable=SC2086 # several words
+{
+    refuses 64 'missing required option -n RANKS' -m model.json -t train.json --machine h100
+    refuses 64 'missing required option --machine FILE' -m model.json -t train.json -n 2
+    refuses 64 'found cpu, but the machine H100 is a GPU' $same --device cpu
+    refuses 64 'found "80X", expected bytes per rank such as 80G' $same --memory 80X
+    refuses 64 'requires -o DIR' $same --measure 1
+    refuses 65 'strategies fits into' $same --memory 100M
+    refuses 65 'In the way: ' $same --memory 100M
+    refuses 65 'no strategy divides the model and the batch over 97 ranks' -m model.json -t train.json -n 97 --machine h100
+    echo '[{"op":"layout","pp":{"in":[]}},{"op":"schedule","kind":"?","microbatches":"?"}]' >start.json
+    refuses 65 'expected a list with one value or more' $same -s start.json
+    echo '[{"op":"layout","pp":"?","outer":"pp"},{"op":"schedule","kind":"?","microbatches":"?"}]' >start.json
+    refuses 65 'tune knows layouts with the default of this key only' $same -s start.json
+    echo '[{"op":"layout","pp":"?"}]' >start.json
+    refuses 65 'found no "schedule"' $same -s start.json
+}
+clean 'bad input'
+
+# A start with open values: those alone change; twice the same; every candidate has a rule; a second look finds nothing better.
+echo '[{"op":"layout","pp":{"in":[1,2]},"zero":1},{"op":"schedule","kind":"1f1b","microbatches":"?"}]' >start.json
+# shellcheck disable=SC2086
+for i in 1 2; do
+    "$piper" tune $same -s start.json --csv all$i.csv -o start$i --audit 500 >said$i 2>>"$log" || echo "tune failed" >>"$log"
+done
+{
+    cmp said1 said2
+    cmp all1.csv all2.csv
+    diff -r start1 start2
+    grep -q '"zero": 1' start1/best-01.json || cat start1/best-01.json
+    grep -q ', 0 better than the best' said1 || cat said1
+    [ "$(grep -c ',open,' all1.csv)" -eq 0 ] || echo 'a candidate without a rule'
+    grep -q '<svg' start1/frontier.svg || echo 'no picture'
+} >>"$log"
+clean 'a starting strategy: deterministic, with files, and nothing better among the dropped'
+echo "1..$n"
