@@ -196,20 +196,24 @@ static void add_stage(struct parts *p, uint32_t stage, struct loads *l)
     add_gathers(p->s, &gathers, l);
 }
 
+/* Two-way: the devices of both directions hold a stage. */
 static void add_parameters(struct bound *b, const struct bound_shape *s, uint32_t stage, enum part part,
                            struct loads *l)
 {
     const uint32_t op = part == PART_EXPERTS ? IR_OP_EXPERTS : IR_OP_LINEAR, rank = bound__rank_of(s, stage);
     const uint32_t stride = part == PART_EXPERTS ? s->ep : part == PART_NORMS ? 1 : s->tp;
-    const uint32_t holders = s->dp * bound__unit(s) / stride;
+    const uint32_t unit = bound__unit(s), one_way = s->dp * unit / stride;
+    const uint32_t holders = one_way * (bound__two_way(s) ? 2 : 1);
     struct parts p = { .b = b, .s = s, .part = part, .group = holders };
     if (s->zero && s->zero_group)
-        p.group = part == PART_NORMS ? s->zero_group : bound__zero_holders(s, op);
-    if (p.group < 2 || p.group > holders || bound__two_way(s) || (part == PART_NORMS && s->tp == 1))
+        p.group = bound__two_way(s) ? 1 : part == PART_NORMS ? s->zero_group : bound__zero_holders(s, op);
+    if (p.group < 2 || p.group > holders || (part == PART_NORMS && s->tp == 1))
         return;
     p.ranks = mem_alloc(p.group * sizeof *p.ranks);
-    for (uint32_t i = 0; i < p.group; i++)
-        p.ranks[i] = bound__device(s, rank, i * stride / bound__unit(s), i * stride % bound__unit(s));
+    for (uint32_t i = 0; i < p.group; i++) {
+        const uint32_t k = i % one_way * stride;
+        p.ranks[i] = bound__device(s, i < one_way ? rank : s->pp - 1 - rank, k / unit, k % unit);
+    }
     add_stage(&p, stage, l);
     mem_free(p.ranks);
 }

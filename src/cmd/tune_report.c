@@ -329,6 +329,12 @@ enum status tune_nothing(const struct tune_found *f, struct err *e)
     if (!(s->least > 0))
         return err_set(e, ST_INPUT, "tune", "none of %u strategies compiles; the first refusal: %s", s->candidates.n,
                        s->refusal);
+    if (s->counts[TUNE_LIMIT])
+        return err_set(
+            e, ST_INPUT, "tune",
+            "none of the %u strategies that were compiled fits into %s per rank, and %u are left over: raise --limit, "
+            "or give values in a starting strategy (-s)",
+            s->compiled, compile_bytes(s->memory, have), s->counts[TUNE_LIMIT]);
     double rest = s->least;
     bool named[MEM_KINDS] = { [MEM_SNAPSHOT] = s->in.target->device };
     for (size_t n = 0; rest > s->memory;) {

@@ -9,7 +9,7 @@
 struct job_sources {
     /* file names; model NULL: there is a job file instead; strategy NULL: the job has none yet, an empty list */
     const char *model, *strategy, *train;
-    const char *const *set;               /* KEY=VALUE: model., train. or strategy[i]. */
+    const char *const *set; /* KEY=VALUE: model., train. or strategy[i]. */
     uint32_t n_set;
     const char *out; /* the job file that will be written; NULL: none */
 };

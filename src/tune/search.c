@@ -123,37 +123,46 @@ static double to_beat(const struct tune_search *s)
     return s->n_order < s->best ? INFINITY : s->results.at[s->order[s->best - 1]].step;
 }
 
-/* Compiles a candidate, with the loosest expert_bound that fits. */
-static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
+/* One value of expert_bound: TUNE_COMPILED where it fits, TUNE_PLANNED, TUNE_REFUSED. */
+static enum tune_rule try(struct tune_search *s, uint32_t candidate, double expert_bound, struct tune_result *out)
 {
     struct bound_shape shape = s->space->shapes.at[s->candidates.at[candidate].shape];
-    const struct bound_shape as_given = shape;
-    struct tune_result r;
     double by_kind[MEM_KINDS];
-    for (uint32_t i = 0; i < expert_bounds_of(s, &as_given); i++) {
-        struct err e = { 0 };
-        shape.expert_bound = expert_bound_of(s, &as_given, i);
-        if (!fits(s, memory_of(s, &shape, by_kind)))
-            continue;
-        s->compiled++;
-        const bool good = tune_evaluate(s, &shape, &r, &e);
-        if (s->progress)
-            s->progress(s->arg, s);
-        if (!good) {
-            if (!*s->refusal)
-                snprintf(s->refusal, sizeof s->refusal, "%.255s", e.text);
-            return TUNE_REFUSED;
+    struct err e = { 0 };
+    shape.expert_bound = expert_bound;
+    if (!fits(s, memory_of(s, &shape, by_kind)))
+        return TUNE_PLANNED;
+    s->compiled++;
+    const bool good = tune_evaluate(s, &shape, out, &e);
+    if (s->progress)
+        s->progress(s->arg, s);
+    if (!good && !*s->refusal)
+        snprintf(s->refusal, sizeof s->refusal, "%.255s", e.text);
+    out->candidate = candidate;
+    return !good ? TUNE_REFUSED : fits(s, out->need) ? TUNE_COMPILED : TUNE_PLANNED;
+}
+
+/* Compiles a candidate with the tightest expert_bound, and if that fits with the loosest that does. */
+static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
+{
+    const struct bound_shape *shape = &s->space->shapes.at[s->candidates.at[candidate].shape];
+    const uint32_t n = expert_bounds_of(s, shape);
+    struct tune_result r, looser;
+    const enum tune_rule rule = try(s, candidate, expert_bound_of(s, shape, n - 1), &r);
+    if (rule == TUNE_REFUSED)
+        return rule;
+    if (rule == TUNE_PLANNED)
+        remember_least(s, &r.shape, r.need, r.by_kind);
+    for (uint32_t i = 0; rule == TUNE_COMPILED && i + 1 < n; i++)
+        if (try(s, candidate, expert_bound_of(s, shape, i), &looser) == TUNE_COMPILED) {
+            r = looser;
+            break;
         }
-        r.candidate = candidate;
-        s->candidates.at[candidate].result = s->results.n;
-        vec_add(&s->results, r);
-        if (fits(s, r.need)) {
-            insert(s, s->results.n - 1);
-            return TUNE_COMPILED;
-        }
-        remember_least(s, &shape, r.need, r.by_kind);
-    }
-    return TUNE_PLANNED;
+    s->candidates.at[candidate].result = s->results.n;
+    vec_add(&s->results, r);
+    if (rule == TUNE_COMPILED)
+        insert(s, s->results.n - 1);
+    return rule;
 }
 
 /* ---- the order ------------------------------------------------------------------------------------------------------------ */
