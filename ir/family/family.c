@@ -178,12 +178,3 @@ enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *wher
         g->ops.at[i].tag[pp] = (int32_t)ir_graph_stage(g, i, n);
     return ST_OK;
 }
-
-void ir_graph_uncut_stages(struct ir_graph *g)
-{
-    const uint32_t pp = ir_graph_find_tag(g, "PP");
-    CHECK(pp + 1 == g->n_tags);
-    g->n_tags--;
-    for (uint32_t i = 0; i < g->ops.n; i++)
-        g->ops.at[i].tag[pp] = -1;
-}

@@ -21,8 +21,6 @@ enum status ir_graph_cut_stages(struct ir_graph *g, uint32_t n, const char *wher
 /* The stage of an operator in that cut; the layers that there are to cut between. */
 uint32_t ir_graph_stage(const struct ir_graph *g, uint32_t op, uint32_t n);
 uint32_t ir_graph_layers(const struct ir_graph *g);
-/* Takes the cut back, so that the graph can be cut anew: PP was the last tag that it was given. */
-void ir_graph_uncut_stages(struct ir_graph *g);
 
 /* `"annotate": [{"tag":"PP","index":0,"match":["embed","layers.0-5"]}]`: see annotate.c. */
 enum status ir_annotate(const struct js *list, struct ir_graph *g, struct err *e);

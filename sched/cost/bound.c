@@ -530,8 +530,6 @@ const char *bound_refuse(const struct bound *b, const struct bound_shape *s, cha
     if (s->zero_group && (!s->zero || bound__holders(s, IR_OP_LINEAR) % s->zero_group))
         return "zero_group that does not divide the holders";
     const char *why = k->refuse ? k->refuse(s->pp, s->microbatches, s->chunks) : NULL;
-    if (s->vocab && s->recompute)
-        return "vocab with recompute, which does not compute a loss over split words again";
     if (s->vocab && b->tied && s->pp * s->chunks > 1)
         return "vocab with a tied table on several stages";
     return why ? why : refuse_model(b, s, text);

@@ -4,7 +4,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 
-#include "ir/family/family.h"
 #include "job/need.h"
 
 const char *tune_rule_name(enum tune_rule r)
@@ -19,13 +18,13 @@ const char *tune_rule_name(enum tune_rule r)
 
 /* ---- one candidate ---------------------------------------------------------------------------------------------------- */
 
-static void look_at_plans(const struct tune_search *s, const struct plan *plans, uint32_t n, struct tune_result *out)
+static void look_at_plans(const struct sched_input *in, const struct plan *plans, uint32_t n, struct tune_result *out)
 {
-    const struct simulate_input input = { s->in.machine, plans, n, s->in.graph, "train" };
+    const struct simulate_input input = { in->machine, plans, n, in->graph, "train" };
     struct simulate_class *classes = mem_alloc(n * sizeof *classes);
     struct timeline t;
     for (uint32_t c = 0; c < n; c++) {
-        const double need = need_bytes(&plans[c], s->in.target);
+        const double need = need_bytes(&plans[c], in->target);
         if (need <= out->need)
             continue;
         out->need = need;
@@ -41,26 +40,34 @@ static void look_at_plans(const struct tune_search *s, const struct plan *plans,
     mem_free(classes);
 }
 
-bool tune_evaluate(struct tune_search *s, const struct bound_shape *shape, struct tune_result *out, struct err *e)
+/* The compiler changes a graph: it is compiled from a copy. */
+static void copy_graph(const struct ir_graph *g, struct ir_graph *to)
 {
-    struct ir_graph *g = s->in.graph;
-    const bool annotated = ir_graph_find_tag(g, "PP") != IR_NONE;
+    ir_graph_borrow(g, to);
+    if (ir_graph_find_input(g, "documents") != IR_NONE)
+        ir_graph_separate(to);
+}
+
+bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, struct tune_result *out, struct err *e)
+{
+    struct ir_graph g;
+    struct sched_input in = s->in;
     struct sched_output compiled = { 0 };
     *out = (struct tune_result){ .shape = *shape };
-    s->in.strategy = tune_strategy(s->space->start, shape);
-    enum status st = sched_compile(&s->in, &compiled, e);
-    json_decref(s->in.strategy);
-    s->in.strategy = NULL;
+    copy_graph(s->in.graph, &g);
+    in.graph = &g;
+    in.strategy = tune_strategy(s->space->start, shape);
+    enum status st = sched_compile(&in, &compiled, e);
     struct plan *plans = mem_alloc((compiled.n_classes + 1) * sizeof *plans);
     for (uint32_t c = 0; c < compiled.n_classes && st == ST_OK; c++)
-        st = plan_open(compiled.classes[c].blob, compiled.classes[c].bytes, g->ops.n, g->params.n, g->tensors.n,
-                       &plans[c], e);
+        st = plan_open(compiled.classes[c].blob, compiled.classes[c].bytes, g.ops.n, g.params.n, g.tensors.n, &plans[c],
+                       e);
     if (st == ST_OK)
-        look_at_plans(s, plans, compiled.n_classes, out);
+        look_at_plans(&in, plans, compiled.n_classes, out);
     mem_free(plans);
     sched_output_release(&compiled);
-    if (!annotated && ir_graph_find_tag(g, "PP") != IR_NONE)
-        ir_graph_uncut_stages(g);
+    json_decref(in.strategy);
+    ir_graph_release(&g);
     return st == ST_OK;
 }
 

@@ -43,7 +43,7 @@ struct tune_result {
 };
 
 struct tune_search {
-    struct sched_input in;          /* what is compiled: strategy and graph's stages change */
+    struct sched_input in;          /* what is compiled, but for the strategy; the graph is copied */
     const struct tune_space *space; /* borrowed, as all */
     struct bound *bound;
     double memory;        /* bytes that a rank has; 0: no limit */
@@ -68,7 +68,8 @@ struct tune_search {
 void tune_search_run(struct tune_search *s);
 void tune_search_release(struct tune_search *s);
 /* Compiles and simulates any shape. False: the compiler refuses it, with its sentence in e. */
-bool tune_evaluate(struct tune_search *s, const struct bound_shape *shape, struct tune_result *out, struct err *e);
+bool tune_evaluate(const struct tune_search *s, const struct bound_shape *shape, struct tune_result *out,
+                   struct err *e);
 /* Compiles at most n of the candidates that bounds dropped, spread evenly: how many of them fit and are better than the best. */
 struct tune_audit {
     uint32_t looked, refused, beyond, better; /* beyond: more memory than there is */
