@@ -42,7 +42,7 @@ static void name_of_run(const struct trace_options *o, char name[64])
     while (begin > 0 && o->dir[begin - 1] != '/')
         begin--;
     snprintf(name, 64, "%.*s", (int)(end - begin), o->dir + begin);
-    dir_printable(name);
+    text_printable(name);
 }
 
 static enum status write_svg(const struct trace_options *o, const struct trace_view *views, uint32_t n, struct err *e)
