@@ -1,7 +1,7 @@
 #!/bin/sh
 # piper tune against an enumeration of its own: strategies from raw directives (place, replicate, split, order), which awk writes, each
 # planned and simulated. What tune finds is at least as good as the best of them. PROBLEMS (default 1; tests/tune_all.sh: 20) of the list
-# below. Then what it says of bad input, and of a starting strategy. Prints TAP.
+# below. Then what it says of bad input, a starting strategy, and --measure. Prints TAP.
 piper=$(realpath "${PIPER:-./piper}")
 PIPER_MACHINES=$(realpath "${top_srcdir:-.}/src/machines")
 export PIPER_MACHINES
@@ -175,4 +175,22 @@ done
     grep -q '<svg' start1/frontier.svg || echo 'no picture'
 } >>"$log"
 clean 'a starting strategy: deterministic, with files, and nothing better among the dropped'
+
+# The two best, trained here.
+echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
+    "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json
+echo '{"batch_size": 8, "seq_len": 32, "steps": 10, "data": "tokens.h5"}' >train.json
+echo '{"name": "small", "flops": {"float32": 5e10, "bfloat16": 5e10}, "bandwidth": 1e10, "ranks_per_node": 2,
+    "links": {"node": {"latency": 2e-6, "bandwidth": 4e9}, "network": {"latency": 1e-5, "bandwidth": 1e9}}}' >cpu.json
+{
+    awk 'BEGIN { for (i = 0; i < 4000; i++) printf "%d ", i * i % 997 }' >text
+    "$piper" data text text -o tokens.h5 >out 2>&1 || cat out
+    MPIEXEC_FLAGS=${MPIEXEC_FLAGS:--q --oversubscribe --bind-to none}
+    export MPIEXEC_FLAGS
+    "$piper" tune -m model.json -t train.json -n 2 --machine cpu.json --best 3 --measure 2 -o measured >said 2>&1 || cat said measured/*.log
+    [ "$(grep -c '^     measured ' said)" -eq 2 ] || cat said
+    [ "$(grep -c '"measured_seconds"' measured/tune.json)" -ge 2 ] || echo 'tune.json has not both measurements'
+    awk '/"measured_seconds"/ { t[++n] = $2 + 0 } END { exit !(t[1] <= t[2]) }' measured/tune.json || echo 'not in the order of what was measured'
+} >>"$log"
+clean '--measure: the best are trained, and stand in the order of their steps'
 echo "1..$n"
