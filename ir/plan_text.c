@@ -116,7 +116,7 @@ const struct plan_field plan_bucket_fields[] = {
     U(plan_bucket, holders),
     U(plan_bucket, zero),
     E(plan_bucket, type, dtype_text, IR_BYTE + 1),
-    E(plan_bucket, rule, rule_text, 2),
+    E(plan_bucket, rule, rule_text, PLAN_RULE_FROZEN + 1),
     U(plan_bucket, elements),
     U(plan_bucket, n_decay),
     U(plan_bucket, param),

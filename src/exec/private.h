@@ -171,9 +171,11 @@ bool exec__is_finite(const struct exec *x, const struct plan_instr *in);
  * need. stream: where sums are taken between steps. */
 void exec__sums_open(struct exec *x);
 void exec__sums_bind(struct exec *x, const struct exec__sums_memory *m, void *stream);
+/* In a step: of frozen parameters, which no update reads; judged when the list has run. */
+void exec__sums_frozen(struct exec *x);
 /* Of a gather before which they are to be checked: the arrays; else 0. */
 uint32_t exec__sums_gathered(const struct exec *x, const struct plan_instr *in);
-/* Leaves by process_fail() where a fault was found. in: by that instruction; NULL: by any of the list. */
+/* Leaves by process_fail() where a fault was found. in: by that instruction; NULL: by any of the list, when it has run. */
 void exec__sums_judge(const struct exec *x, const struct plan_instr *in);
 
 /* All others are computations. */

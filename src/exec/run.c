@@ -311,8 +311,12 @@ void exec_run(struct exec *x, const struct exec_step *step, double *scalars)
     x->epoch++;
     atomic_store(&x->running_step, step->step);
     atomic_store(&x->running, EXEC__RUNS | (uint64_t)step->list << 32 | x->epoch);
+    const bool updates = x->sums && x->sums->updates[step->list];
+    if (updates)
+        exec__sums_frozen(x);
     x->machine->run(x, scalars);
-    if (x->sums && x->sums->updates[step->list])
+    exec__sums_judge(x, NULL);
+    if (updates)
         x->sums->step = step->step;
     atomic_fetch_and(&x->running, ~EXEC__RUNS);
 }

@@ -184,6 +184,13 @@ void exec__sums_judge(const struct exec *x, const struct plan_instr *in)
     process_fail(e.status, text);
 }
 
+void exec__sums_frozen(struct exec *x)
+{
+    for (uint32_t b = 0; x->sums && b < x->plan->h->count[PLAN_S_BUCKETS]; b++)
+        if (x->plan->buckets[b].rule == PLAN_RULE_FROZEN)
+            x->compute->checksum(&x->buckets[b].update, UPDATE_ALL, true);
+}
+
 uint32_t exec__sums_gathered(const struct exec *x, const struct plan_instr *in)
 {
     if (!x->sums || !x->sums->gathers[in - x->plan->instrs])

@@ -23,6 +23,7 @@ build z1 tiny zero1 $long train.dtype=bfloat16
 build z2 tiny zero2 $long
 build z3 moe zero3 $long train.dtype=bfloat16
 build pp tiny pp2dp2 $long
+build ice tiny zero0 $long 'train.freeze=["transformer.h.*"]'
 build keep tiny zero1 $long train.checkpoint_every=20
 build eval tiny zero3 $long train.eval_data=tokens.h5 train.eval_every=20
 
@@ -84,6 +85,10 @@ flip_case z0 2 kept
 flip_case z1 2 kept
 flip_case z3 2 kept
 flip_case pp 4 kept
+seed=100
+flip_case ice 2 params
+case $said in *transformer.h.*) ;; *) false ;; esac
+result 'a frozen parameter'
 
 # the evaluation of step 20 takes long: it is the gather of its next batch that is not made of that
 options=--no-checkpoint rows=20
