@@ -159,7 +159,7 @@ static enum status refuse_peak(const struct sched *s, uint64_t least, struct err
 {
     return js_wrong(
         &s->peak_js, e,
-        "found %.6g GiB, but a rank takes at least %.2f GiB in this order; allow that much, or use fewer microbatches "
+        "found %.4g GiB, but a rank takes at least %.2f GiB in this order; allow that much, or use fewer microbatches "
         "in flight, recompute, or more ranks",
         (double)s->peak / GIB, ceil((double)least / GIB * 100) / 100);
 }

@@ -12,6 +12,7 @@ plus the all-to-alls of the passes outside of pairs on its longest path, and (b)
 import argparse
 import heapq
 import json
+import os
 import re
 import subprocess
 import sys
@@ -282,6 +283,7 @@ def main():
     p.add_argument("--ratios", nargs="+", type=float, default=[0.2, 0.5, 0.8, 1.0, 1.5])
     p.add_argument("--weights", action="store_true")
     o = p.parse_args()
+    o.piper, o.before = os.path.abspath(o.piper), o.before and os.path.abspath(o.before)
     weights() if o.weights else grid(o)
 
 
