@@ -34,8 +34,10 @@ static void finish_classes(struct sched *s, struct bucket *b)
     s->bucket_classes.n = b->first_class + out;
     for (uint32_t i = 0; i < out; i++)
         b->holders += s->classes.at[at[i]].n;
-    if (b->shard != IR_NONE)
-        b->holders = s->directives.at[b->shard].n_shard_sets;
+    if (b->experts != IR_NONE)
+        b->holders = 0;
+    for (uint32_t i = 0; i < out && b->experts != IR_NONE; i++)
+        b->holders += s->directives.at[expert_shard_in(s, b->experts, at[i])].n_shard_sets;
     b->holders /= b->blocks;
     b->group = b->holders;
 }
@@ -87,7 +89,7 @@ static bool every_microbatch(const struct sched *s, const struct bucket *b, uint
 static enum status block_group(struct sched *s, const struct bucket *b, uint32_t chunk, const struct directive *d,
                                uint32_t *group, struct err *e)
 {
-    const bool experts = b->shard != IR_NONE;
+    const bool experts = b->experts != IR_NONE;
     const uint64_t n = experts ? expert_parts(s, chunk) : b->blocks, span = (uint64_t)d->zero_group * s->share.tensor;
     char text[160];
     chunk_text(s, chunk, text, sizeof text);
@@ -112,7 +114,7 @@ static enum status set_zero(struct sched *s, struct bucket *b, uint32_t chunk, c
     if (!d->zero_group || b->n_classes > 1)
         return ST_OK;
     uint32_t group = d->zero_group;
-    if (b->shard != IR_NONE || b->blocks > s->share.tensor)
+    if (b->experts != IR_NONE || b->blocks > s->share.tensor)
         TRY(block_group(s, b, chunk, d, &group, e));
     else if (b->holders % group)
         return js_wrong(&d->js, e, "zero_group %u does not divide the %u holder%s of %s", group, b->holders,
@@ -170,7 +172,7 @@ static struct bucket *new_bucket(struct sched *s, const struct ir_param *like)
                           .first_class = s->bucket_classes.n,
                           .type = param_type(s, like),
                           .rule = param_rule(like),
-                          .shard = IR_NONE,
+                          .experts = IR_NONE,
                           .blocks = 1 };
     return b;
 }
@@ -201,7 +203,7 @@ struct piece {
 /* Blocks in which a bucket's devices hold this parameter; 1 for experts, whose buckets are of a shard directive. */
 static uint32_t blocks_of(const struct sched *s, uint32_t chunk, uint32_t param)
 {
-    return s->shard_of[chunk] == IR_NONE ? s->cuts[param].blocks : 1;
+    return expert_shard(s, chunk) == IR_NONE ? s->cuts[param].blocks : 1;
 }
 
 /* The parameters of the piece that one sub-chunk alone uses, that have no bucket yet, and that are as `like`: in as many blocks, of the
@@ -223,7 +225,7 @@ static enum status piece_bucket(struct sched *s, const struct piece *piece, uint
         }
     }
     add_classes(s, piece->first);
-    b->shard = s->shard_of[chunk];
+    b->experts = expert_shard(s, chunk) == IR_NONE ? IR_NONE : chunk;
     b->blocks = blocks;
     finish_classes(s, b);
     lay_out(s, b);
@@ -322,7 +324,7 @@ static enum status find_cuts(struct sched *s, const uint32_t *users, struct err 
             s->cuts[p] = whole_of(&s->g->params.at[p]);
     for (uint32_t i = 0; i < s->chunks.subs.n; i++) {
         const struct ir_sub *u = &s->chunks.subs.at[i];
-        for (uint32_t k = 0; k < u->n_param && s->shard_of[u->chunk] != IR_NONE; k++) {
+        for (uint32_t k = 0; k < u->n_param && expert_shard(s, u->chunk) != IR_NONE; k++) {
             const uint32_t p = s->chunks.params.at[u->first_param + k];
             struct param_cut *cut = &s->cuts[p];
             if (users[p] < 2)

@@ -49,7 +49,7 @@ static void release(struct sched *s)
     vec_free(&s->classes);
     vec_free(&s->class_pool);
     vec_free(&s->streams);
-    vec_free(&s->shard_sets);
+    vec_free(&s->listed_sets);
     vec_free(&s->buckets);
     vec_free(&s->bucket_params);
     vec_free(&s->bucket_classes);

@@ -24,12 +24,12 @@ struct bucket {
     enum ir_dtype type;         /* of its parameters: IR_F32 or IR_BF16 */
     uint8_t rule;               /* enum plan_rule: without the optimizer there are no gradients */
     uint32_t holders;           /* devices with the same parameters */
-    uint32_t group;  /* of them, that what is sharded is sharded over: neighbours in the order of the set; else all */
-    uint32_t set;    /* device set whose order says who neighbours whom */
-    bool state_all;  /* optimizer state is sharded over all holders */
-    uint32_t shard;  /* index in directives; IR_NONE: no experts. Else a device holds 1/ep of the experts, and
-                                   the holders are those with the same block in all groups */
-    uint32_t blocks; /* 1: whole parameters. Else a member of a tensor group holds one of so many blocks of each, and
+    uint32_t group;   /* of them, that what is sharded is sharded over: neighbours in the order of the set; else all */
+    uint32_t set;     /* device set whose order says who neighbours whom */
+    bool state_all;   /* optimizer state is sharded over all holders */
+    uint32_t experts; /* of this chunk; IR_NONE: no experts. Else a device holds 1/ep of them, and the holders are those
+                                   with the same block in all groups, of all classes */
+    uint32_t blocks;  /* 1: whole parameters. Else a member of a tensor group holds one of so many blocks of each, and
                                    the holders are those with the same block in all tensor groups */
 };
 /* Elements of a shard, and of what a holder updates. */
@@ -124,8 +124,8 @@ struct sched {
     uint16_t *set_of;    /* [chunk * microbatches + mb] */
     uint16_t *stream_of; /* [chunk]: stream of place, for sends and tied sums */
     uint32_t *replicate_of; /* [chunk]: index in directives, IR_NONE */
-    uint8_t *recompute;     /* [chunk]: 1 where the backward computes its forward again */
-    uint32_t *shard_of;     /* [chunk]: index in directives of the experts' shard, IR_NONE */
+    uint8_t *recompute;     /* [chunk * microbatches + mb]: 1 where the backward computes its forward again */
+    uint32_t *shard_of;     /* [chunk * microbatches + mb]: index in directives of the experts' shard, IR_NONE */
     struct ratio
         *row_factor; /* [chunk]: rows that a device of sharded experts receives, at most, by those that it sends */
     struct share share;
@@ -134,7 +134,7 @@ struct sched {
     struct op_side *sides; /* [operator]; NULL where sequences are not shared */
     struct {
         VEC(uint32_t);
-    } shard_sets; /* expert groups of the shard directives */
+    } listed_sets; /* groups of shard, sets of rotations: by directive */
     struct {
         VEC(struct bucket);
     } buckets;
@@ -156,17 +156,30 @@ static inline uint32_t elements_of(const struct bucket *b, uint32_t bytes)
 {
     return bytes / ir_dtype_size(b->type, b->type);
 }
+/* A directive that shards the experts of a chunk, IR_NONE: none does. All microbatches have one, or none has; they split into as many
+ * blocks, and a device has one block in all of them. */
+static inline uint32_t expert_shard(const struct sched *s, uint32_t chunk)
+{
+    return s->shard_of[chunk * s->microbatches];
+}
+/* The one whose groups are on the devices of a class, which runs some microbatch of the chunk. */
+uint32_t expert_shard_in(const struct sched *s, uint32_t chunk, uint32_t class_id);
 /* Devices that the experts of a chunk are split over; 1 where they are not. */
 static inline uint32_t expert_parts(const struct sched *s, uint32_t chunk)
 {
-    uint32_t d = s->shard_of[chunk];
-    return d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
+    const uint32_t d = expert_shard(s, chunk);
+    return d == IR_NONE ? 1 : s->sets.at[s->listed_sets.at[s->directives.at[d].first_shard_set]].n;
 }
 /* Rows planned for in a sub-chunk of sharded experts, as a multiple of those that a device sends: row_factor, or less with an expert_bound. */
 struct ratio expert_row_factor(const struct sched *s, uint32_t chunk);
 static inline const uint32_t *devices_of(const struct sched *s, uint32_t set)
 {
     return s->sets.pool.at + s->sets.at[set].first;
+}
+/* Does the backward of a microbatch of a sub-chunk compute its forward again? */
+static inline bool recomputes(const struct sched *s, const struct ir_sub *sub, uint32_t mb)
+{
+    return s->recompute[sub->chunk * s->microbatches + mb];
 }
 /* The pass of a run as filters see it: B, too, where the compiler runs it as BI and then BW (sched/build.c). */
 static inline enum ir_pass pass_seen(const struct sched *s, const struct ir_node *n)

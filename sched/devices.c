@@ -3,54 +3,32 @@
 #include <stdlib.h>
 
 #include "base/number.h"
+#include "base/parse.h"
 #include "sched/compile.h"
 
 enum { MAX_DEVICES = 1 << 20 };
 
-/* What stands in the list of a filter: numbers from lo to hi, every step-th; lo -1: neither number nor range. */
-struct range {
-    long lo, hi, step;
-};
 struct numbers {
     VEC(uint32_t);
 };
 
-static enum status add_range(const struct js *v, struct range r, uint32_t ranks, struct numbers *list, struct err *e)
+/* A number or a range of numbers. */
+static enum status add_devices(const struct js *v, uint32_t ranks, struct numbers *list, struct err *e)
 {
-    if (r.lo < 0 || r.hi < r.lo || r.step < 1 || r.hi >= MAX_DEVICES)
+    struct parse_range r = { .step = 1 };
+    bool good = json_is_integer(v->v) && json_integer_value(v->v) >= 0;
+    if (good)
+        r.lo = r.hi = (uint64_t)json_integer_value(v->v);
+    else
+        good = json_is_string(v->v) && parse_range(json_string_value(v->v), &r);
+    if (!good || r.hi >= MAX_DEVICES)
         return js_expected(v, e, "a device number or a range \"0-511\" or \"0-1023:4\" below %d", MAX_DEVICES);
-    if (ranks && r.hi >= (long)ranks)
-        return js_wrong(v, e, "device %ld does not exist: the job has %u ranks, devices 0 to %u", r.hi, ranks,
+    if (ranks && r.hi >= ranks)
+        return js_wrong(v, e, "device %u does not exist: the job has %u ranks, devices 0 to %u", (uint32_t)r.hi, ranks,
                         ranks - 1);
-    for (long d = r.lo; d <= r.hi; d += r.step)
+    for (uint64_t d = r.lo; d <= r.hi; d += r.step)
         vec_add(list, (uint32_t)d);
     return ST_OK;
-}
-
-/* A decimal number at *at, which moves behind it: false where there is none. */
-static bool read_number(const char **at, long *x)
-{
-    char *end;
-    if (**at < '0' || **at > '9')
-        return false;
-    *x = strtol(*at, &end, 10);
-    *at = end;
-    return true;
-}
-
-/* "7", "0-511", "0-1023:4" */
-static struct range parse_range(const char *text)
-{
-    struct range r = { .step = 1 };
-    bool good = read_number(&text, &r.lo);
-    r.hi = r.lo;
-    if (good && *text == '-')
-        good = read_number((text++, &text), &r.hi);
-    if (good && *text == ':')
-        good = read_number((text++, &text), &r.step);
-    if (!good || *text)
-        r.lo = -1;
-    return r;
 }
 
 static int by_value(const void *a, const void *b)
@@ -115,12 +93,7 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
     enum status st = ST_OK;
     for (uint32_t i = 0; i < count && st == ST_OK; i++) {
         struct js v = js_at(js, i);
-        struct range r = { -1, -1, 1 };
-        if (json_is_integer(v.v))
-            r.lo = r.hi = (long)json_integer_value(v.v);
-        else if (json_is_string(v.v))
-            r = parse_range(json_string_value(v.v));
-        st = add_range(&v, r, s->in->ranks, &list, e);
+        st = add_devices(&v, s->in->ranks, &list, e);
     }
     if (st == ST_OK && !list.n)
         st = js_expected(js, e, "at least one device");
@@ -130,6 +103,61 @@ enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, s
         *set = devices_intern(s, list.at, list.n);
     vec_free(&list);
     return st;
+}
+
+enum status devices_parse_sets(struct sched *s, const struct js *js, uint32_t *first, uint32_t *n, struct err *e)
+{
+    uint32_t count, set;
+    TRY(js_count(js, &count, e));
+    *first = s->listed_sets.n;
+    for (uint32_t i = 0; i < count; i++) {
+        struct js one = js_at(js, i);
+        TRY(devices_parse(s, &one, &set, e));
+        vec_add(&s->listed_sets, set);
+    }
+    *n = count;
+    return ST_OK;
+}
+
+/* "rotate": set k mod n for microbatch k. */
+static enum status parse_rotation(struct sched *s, const struct js *js, struct directive *d, struct err *e)
+{
+    if (!json_is_array(js->v) || !json_is_array(json_array_get(js->v, 0)))
+        return js_expected(js, e,
+                           "a list of device sets such as [[0],[1]]: microbatch k is on set k modulo their "
+                           "number");
+    TRY(devices_parse_sets(s, js, &d->first_turn, &d->n_turns, e));
+    d->set = s->listed_sets.at[d->first_turn];
+    for (uint32_t i = 1; i < d->n_turns; i++) {
+        const struct js one = js_at(js, i);
+        if (s->sets.at[s->listed_sets.at[d->first_turn + i]].n != s->sets.at[d->set].n)
+            return js_expected(&one, e, "%u device%s, as in the first set", s->sets.at[d->set].n,
+                               s->sets.at[d->set].n == 1 ? "" : "s");
+    }
+    return ST_OK;
+}
+
+enum status placement_sets(struct sched *s, const struct js *js, struct directive *d, const char *meaning,
+                           struct err *e)
+{
+    struct js v, rotate;
+    TRY(js_opt(js, "rotate", &rotate, e));
+    if (!rotate.v) {
+        TRY(placement_keys(s, js, d, &v, meaning, e));
+        return devices_parse(s, &v, &d->set, e);
+    }
+    if (js_has(js, "devices") || js_has(js, "device"))
+        return js_wrong(js, e,
+                        "\"devices\" and \"rotate\" are mutually exclusive: the one is a device set for all "
+                        "microbatches, the other a list of them in turn");
+    TRY(js_need(js, "filter", &v, e));
+    TRY(filter_parse(s, &v, &d->filter, e));
+    return parse_rotation(s, &rotate, d, e);
+}
+
+uint32_t placement_set(const struct sched *s, const struct directive *d, uint32_t mb)
+{
+    return d->n_turns ? s->listed_sets.at[d->first_turn + mb % d->n_turns] : d->set;
 }
 
 enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices,

@@ -23,6 +23,12 @@ struct sched;
 struct directive;
 /* "devices" of a directive: numbers and ranges "0-511", "0-1023:4". */
 enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e);
+/* A list of such lists: appended to sched.listed_sets, n from number `first` on. */
+enum status devices_parse_sets(struct sched *s, const struct js *js, uint32_t *first, uint32_t *n, struct err *e);
+/* "filter" and "devices" or "rotate" of place and replicate, into d; and where d puts a microbatch that it matches. */
+enum status placement_sets(struct sched *s, const struct js *js, struct directive *d, const char *meaning,
+                           struct err *e);
+uint32_t placement_set(const struct sched *s, const struct directive *d, uint32_t mb);
 /* "filter" and "devices" of place, replicate and shard: the filter into d, the value of devices to be parsed. */
 enum status placement_keys(struct sched *s, const struct js *js, struct directive *d, struct js *devices,
                            const char *meaning, struct err *e);

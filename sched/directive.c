@@ -169,7 +169,7 @@ enum status directives_expand(struct sched *s, struct err *e)
 static enum status parse_row(struct sched *s, const struct js *js, uint32_t number, const struct cells *row,
                              struct err *e)
 {
-    struct directive d = { .kind = &directive_order, .js = *js, .number = number, .set = IR_NO_SET };
+    struct directive d = { .kind = &directive_order, .js = *js, .number = number, .set = IR_NO_SET, .line = row->line };
     TRY(order_of_cells(s, row, s->stages, &d, e));
     vec_add(&s->directives, d);
     return ST_OK;
@@ -202,5 +202,6 @@ enum status directives_parse(struct sched *s, struct err *e)
             TRY(kind->parse(s, &js, &d, e));
             vec_add(&s->directives, d);
         }
+    s->microbatches = s->microbatches ? s->microbatches : 1;
     return ST_OK;
 }

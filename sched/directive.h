@@ -36,7 +36,8 @@ struct directive {
     struct js js;    /* for messages: its path is that of the list as given, where it can be told */
     uint32_t number; /* in the list of primitives */
     struct filter filter;
-    uint32_t set;                           /* place, replicate: IR_NO_SET where absent */
+    uint32_t set;                           /* place, replicate: IR_NO_SET where absent; of a rotation the first */
+    uint32_t first_turn, n_turns;           /* place, replicate with "rotate": in sched.listed_sets; else none */
     uint32_t stream;                        /* place, shard, stream */
     uint32_t max_ctas;                      /* stream */
     int32_t priority;                       /* stream */
@@ -48,8 +49,9 @@ struct directive {
     bool reduce_each;                       /* replicate */
     uint32_t prefetch;                      /* replicate */
     uint32_t microbatches;                  /* split */
-    uint32_t first_group, n_groups;         /* order: in sched.groups */
-    uint32_t first_shard_set, n_shard_sets; /* shard: in sched.shard_sets; none where "devices" is omitted */
+    uint32_t first_group, n_groups;         /* order: in sched.groups, a cell of a csv schedule each, */
+    uint32_t line;                          /* of which it is this line; 0: it is from no such file */
+    uint32_t first_shard_set, n_shard_sets; /* shard: in sched.listed_sets; none where "devices" is omitted */
     uint8_t dim, exchange;                  /* shard */
     bool zigzag;                            /* shard, sequence */
     bool keep_whole;                        /* shard, regions: what is gathered stays until its last reader */

@@ -1,13 +1,19 @@
 /* Filters: which nodes a directive means (piper-strategy(5), FILTERS). */
 #include <stdio.h>
-#include <stdlib.h>
 
+#include "base/parse.h"
 #include "sched/compile.h"
 
-/* "8-15", "3", "*", "-", 3, null -> match. */
+/* The value `index` and no other. */
+struct match filter_index(uint32_t index)
+{
+    return (struct match){ .mode = MATCH_RANGE, .given = true, .lo = (int32_t)index, .hi = (int32_t)index, .step = 1 };
+}
+
+/* "8-15", "0-62:2", "3", "*", "-", 3, null -> match. */
 static enum status parse_match(const struct js *v, struct match *m, struct err *e)
 {
-    static const char accepted[] = "a number, a numeric string, a range \"8-15\", \"*\", \"-\" or null";
+    static const char accepted[] = "a number, a numeric string, a range \"8-15\" or \"0-62:2\", \"*\", \"-\" or null";
     *m = (struct match){ .mode = MATCH_RANGE, .given = true };
     if (!v->v || json_is_null(v->v)) {
         m->mode = MATCH_NONE;
@@ -15,25 +21,23 @@ static enum status parse_match(const struct js *v, struct match *m, struct err *
     }
     if (json_is_string(v->v)) {
         const char *s = json_string_value(v->v);
-        char *end;
+        struct parse_range r;
         if (!strcmp(s, "*") || !strcmp(s, "-")) {
             m->mode = *s == '*' ? MATCH_ANY : MATCH_NONE;
             return ST_OK;
         }
-        long lo = strtol(s, &end, 10), hi = lo;
-        if (end != s && *end == '-' && end[1])
-            hi = strtol(end + 1, &end, 10);
-        if (end == s || *end || lo < 0 || hi < lo || hi > INT32_MAX)
+        if (!parse_range(s, &r) || r.hi > INT32_MAX || r.step > INT32_MAX)
             return js_expected(v, e, "%s", accepted);
-        m->lo = (int32_t)lo;
-        m->hi = (int32_t)hi;
+        m->lo = (int32_t)r.lo;
+        m->hi = (int32_t)r.hi;
+        m->step = (int32_t)r.step;
         return ST_OK;
     }
     int64_t x;
     if (!json_is_integer(v->v))
         return js_expected(v, e, "%s", accepted);
     TRY(js_int(v, 0, INT32_MAX, &x, e));
-    m->lo = m->hi = (int32_t)x;
+    *m = filter_index((uint32_t)x);
     return ST_OK;
 }
 
@@ -104,7 +108,7 @@ static bool matches(const struct match *m, int32_t value)
     case MATCH_NONE:
         return value < 0;
     case MATCH_RANGE:
-        return value >= m->lo && value <= m->hi;
+        return value >= m->lo && value <= m->hi && (value - m->lo) % m->step == 0;
     }
     return false;
 }
@@ -124,12 +128,13 @@ bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk,
 
 struct mb_range filter_microbatches(const struct sched *s, const struct filter *f)
 {
-    uint32_t m = s->microbatches ? s->microbatches : 1;
+    const uint32_t m = s->microbatches;
     if (f->mb.given && f->mb.mode == MATCH_NONE)
-        return (struct mb_range){ 0, 0 };
+        return (struct mb_range){ 0, 0, 1 };
     if (!f->mb.given || f->mb.mode == MATCH_ANY)
-        return (struct mb_range){ 0, m };
-    return (struct mb_range){ (uint32_t)f->mb.lo, (uint32_t)f->mb.hi < m ? (uint32_t)f->mb.hi + 1 : m };
+        return (struct mb_range){ 0, m, 1 };
+    return (struct mb_range){ (uint32_t)f->mb.lo, (uint32_t)f->mb.hi < m ? (uint32_t)f->mb.hi + 1 : m,
+                              (uint32_t)f->mb.step };
 }
 
 /* Is there such a pass? Before pass_split nobody knows which backwards are split: any will do. */
@@ -146,7 +151,7 @@ static bool matches_some(const struct sched *s, const struct filter *f)
 {
     struct mb_range r = filter_microbatches(s, f);
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
             for (int p = IR_PASS_F; p < IR_PASS_COUNT; p++)
                 if ((f->pass == IR_PASS_NONE || f->pass == p) && exists(s, c, mb, (enum ir_pass)p))
                     return true;
@@ -168,7 +173,7 @@ enum status filter_check(const struct sched *s, const struct filter *f, const st
         js, e,
         "this filter matches nothing; the model's chunks are: %s; microbatches 0 to %u, a backward is B, or BI "
         "and BW where an order splits it",
-        have, s->microbatches ? s->microbatches - 1 : 0);
+        have, s->microbatches - 1);
 }
 
 const char *chunk_text(const struct sched *s, uint32_t chunk, char *text, size_t size)

@@ -7,22 +7,23 @@
 
 enum match_mode { MATCH_ANY, MATCH_NONE, MATCH_RANGE };
 struct match {
-    uint8_t mode; /* enum match_mode: any value or none; lacks the tag; lo <= value <= hi */
+    uint8_t mode; /* enum match_mode: any value or none; lacks the tag; lo, lo + step, .. up to hi */
     bool given;   /* the filter names this key: then MATCH_ANY asks for some value */
-    int32_t lo, hi;
+    int32_t lo, hi, step;
 };
 struct filter {
     struct match tag[IR_MAX_TAGS], mb;
     uint8_t pass; /* enum ir_pass; IR_PASS_NONE: any */
 };
 
+struct match filter_index(uint32_t index);
 struct sched;
 enum status filter_parse(struct sched *s, const struct js *js, struct filter *f, struct err *e);
 bool filter_chunk(const struct sched *s, const struct filter *f, uint32_t chunk);
 bool filter_match(const struct sched *s, const struct filter *f, uint32_t chunk, uint32_t mb, enum ir_pass pass);
-/* Microbatches [first, end) of the job that the filter names; none where first >= end. */
+/* Microbatches of the job that the filter names: every step-th from first on, before end; none where first >= end. */
 struct mb_range {
-    uint32_t first, end;
+    uint32_t first, end, step;
 };
 struct mb_range filter_microbatches(const struct sched *s, const struct filter *f);
 /* Matched chunks > 0, else the error with the tags that exist. */

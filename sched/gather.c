@@ -79,7 +79,7 @@ static bool reads_bucket(const struct sched *s, const struct ir_node *n, uint32_
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     if (n->pass == IR_PASS_BW)
         return false;
-    if (n->pass == IR_PASS_F || side_recomputes(s, sub))
+    if (n->pass == IR_PASS_F || side_recomputes(s, sub, n->mb))
         return uses_bucket(s, sub, bucket);
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
@@ -166,7 +166,7 @@ static bool reads_tensor(const struct sched *s, const struct ir_node *n, uint32_
 {
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
     bool bi = n->pass != IR_PASS_BW, bw = n->pass != IR_PASS_BI;
-    if (bi && side_recomputes(s, sub))
+    if (bi && side_recomputes(s, sub, n->mb))
         return true;
     for (uint32_t i = 0; i < sub->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[sub->first_op + i]];
@@ -211,7 +211,7 @@ static uint32_t run_before(const struct ir_dag *d, uint32_t run)
 static bool is_long(const struct sched *s, const struct ir_node *n)
 {
     const struct ir_sub *sub = &s->chunks.subs.at[n->what];
-    return s->sides[s->chunks.ops.at[sub->first_op]].directive != IR_NONE || s->shard_of[sub->chunk] != IR_NONE;
+    return s->sides[s->chunks.ops.at[sub->first_op]].directive != IR_NONE || expert_shard(s, sub->chunk) != IR_NONE;
 }
 
 /* What was gathered for `gather` is gathered once more, for run number i of the class. It starts when the last long run before that does:

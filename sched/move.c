@@ -87,7 +87,7 @@ static uint32_t chunk_at(const struct sched *s, const struct ir_node *n)
 /* The shard directive of the region that a node belongs to, IR_NONE outside of all. */
 static uint32_t region_of(const struct sched *s, const struct ir_node *n)
 {
-    return n->kind == IR_NODE_RUN ? s->shard_of[s->chunks.subs.at[n->what].chunk] : IR_NONE;
+    return n->kind == IR_NODE_RUN ? s->shard_of[s->chunks.subs.at[n->what].chunk * s->microbatches + n->mb] : IR_NONE;
 }
 
 /* The layout of a tensor, or of its gradient, at an end of an edge. */

@@ -11,6 +11,7 @@
 #include "base/status.h"
 #include "ir/graph.h"
 #include "ir/machine.h"
+#include "ir/notices.h"
 #include "ir/plan.h"
 #include "ir/target.h"
 
@@ -39,6 +40,7 @@ struct sched_input {
     uint64_t comm_scratch;    /* bytes that the communication back end wants per reducing stream, at most; 0: none */
     const struct machine *machine;      /* predicted times are written into the plans; NULL: none */
     void (*progress)(const char *what); /* what comes next, static storage; NULL: nobody listens */
+    struct notices *notices;            /* what of the strategy was left out; NULL: nobody wants to know */
     FILE *dump;                         /* --dump: the DAG after every pass; NULL: none */
 };
 

@@ -14,6 +14,7 @@ struct cell {
 };
 struct cells {
     VEC(struct cell);
+    uint32_t line; /* of the file that has them, from 1; 0: none */
 };
 /* How a layout directive puts stages on pipeline ranks; see there. Of JSON that may be wrong: chunks of the default,
  * PLACEMENTS for a name that is none. layout_find: the last layout of a list, NULL when there is none. */

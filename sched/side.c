@@ -161,9 +161,9 @@ uint32_t side_ring(const struct sched *s, const struct ir_sub *sub)
     return s->sides && s->sides[first].split == IR_RING ? first : IR_NONE;
 }
 
-bool side_recomputes(const struct sched *s, const struct ir_sub *sub)
+bool side_recomputes(const struct sched *s, const struct ir_sub *sub, uint32_t mb)
 {
     const uint32_t first = s->chunks.ops.at[sub->first_op];
     const bool words = s->sides && s->g->ops.at[first].op == IR_OP_HEAD_LOSS && s->sides[first].split == IR_WORDS;
-    return s->recompute[sub->chunk] && !words && side_ring(s, sub) == IR_NONE;
+    return recomputes(s, sub, mb) && !words && side_ring(s, sub) == IR_NONE;
 }

@@ -26,7 +26,7 @@ uint32_t side_phases(const struct sched *s, const struct ir_sub *sub);
 uint32_t side_ring(const struct sched *s, const struct ir_sub *sub);
 /* Does the backward of a sub-chunk compute its forward again? Not what travels between its pieces: a ring, and a loss over split words,
  * whose members tell each other numbers, keep what they have. */
-bool side_recomputes(const struct sched *s, const struct ir_sub *sub);
+bool side_recomputes(const struct sched *s, const struct ir_sub *sub, uint32_t mb);
 /* The router whose choices, counted over whole sequences, a dispatch reads beside its inputs: save 1 of it, as input side_counts_input.
  * IR_NONE: it reads none. */
 enum { side_counts_input = 2 };

@@ -30,7 +30,11 @@ static uint32_t *weigh_runs(const struct sched *s)
     for (uint32_t i = 0; i < n; i++) {
         double *of = &count[(size_t)i * IR_PASS_COUNT];
         of[IR_PASS_F] = operations(s, i, IR_PASS_F);
-        of[IR_PASS_BI] = operations(s, i, IR_PASS_BI) + (s->recompute[s->chunks.subs.at[i].chunk] ? of[IR_PASS_F] : 0);
+        bool again =
+            false; /* a weight is that of all microbatches: of those that compute the forward again, if some do */
+        for (uint32_t mb = 0; mb < s->microbatches && !again; mb++)
+            again = recomputes(s, &s->chunks.subs.at[i], mb);
+        of[IR_PASS_BI] = operations(s, i, IR_PASS_BI) + (again ? of[IR_PASS_F] : 0);
         of[IR_PASS_BW] = operations(s, i, IR_PASS_BW);
         of[IR_PASS_B] = of[IR_PASS_BI] + of[IR_PASS_BW];
         for (int p = 0; p < IR_PASS_COUNT; p++)

@@ -24,7 +24,7 @@ piper_LDADD = libpiper_main.la libpiper_sched.la libpiper_comm.la libpiper_cpu.l
 dist_man_MANS += \
 	src/man/piper.1 src/man/piper-build.1 src/man/piper-calibrate.1 src/man/piper-checkpoint.1 src/man/piper-data.1 \
 	src/man/piper-eval.1 src/man/piper-generate.1 src/man/piper-halt.1 src/man/piper-info.1 src/man/piper-plan.1 src/man/piper-plot.1 src/man/piper-report.1 src/man/piper-trace.1 src/man/piper-train.1 src/man/piper-tune.1 src/man/piper-watch.1 \
-	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5 src/man/piper-tutorial.7
+	src/man/piper-machine.5 src/man/piper-model.5 src/man/piper-strategy.5 src/man/piper-train-config.5 src/man/piper-tutorial.7 src/man/piper-zoo.7
 
 bashcompletiondir = $(datadir)/bash-completion/completions
 zshcompletiondir = $(datadir)/zsh/site-functions
@@ -38,7 +38,7 @@ install-data-local:
 	$(INSTALL_DATA) $(srcdir)/src/completions/piper.bash $(DESTDIR)$(bashcompletiondir)/piper
 uninstall-local:
 	rm -f $(DESTDIR)$(bashcompletiondir)/piper
-	-rmdir $(DESTDIR)$(jobscriptsdir) $(DESTDIR)$(exampledir) $(DESTDIR)$(machinesdir) $(DESTDIR)$(pkgdatadir) $(DESTDIR)$(docdir) $(DESTDIR)$(pkglibdir) 2>/dev/null || true
+	-rmdir $(DESTDIR)$(jobscriptsdir) $(DESTDIR)$(exampledir) $(DESTDIR)$(machinesdir) $(DESTDIR)$(zoodir) $(DESTDIR)$(pkgdatadir) $(DESTDIR)$(docdir) $(DESTDIR)$(pkglibdir) 2>/dev/null || true
 
 SCRIPT_TESTS += tests/check-runtime.sh
 

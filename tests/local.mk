@@ -92,8 +92,28 @@ tests_matrix_random_test_SOURCES = tests/matrix/random_test.c tests/matrix/rando
 	tests/matrix/random_break_share.c
 tests_matrix_random_test_LDADD = $(PIPER_SCHED)
 SCRIPT_TESTS += tests/matrix/random.sh tests/matrix/share.sh tests/cli/pictures.sh tests/cli/report.sh tests/cli/share.sh tests/cli/watch.sh
-SCRIPT_TESTS += tests/matrix/zero_group.sh tests/cli/zero_group.sh
+SCRIPT_TESTS += tests/matrix/zero_group.sh tests/cli/placement.sh tests/cli/zero_group.sh
 LONG_TESTS += tests/matrix/random_all.sh
+
+# Published strategies, which are installed for piper-zoo(7) too.
+SCRIPT_TESTS += tests/zoo/zoo.sh
+LONG_TESTS += tests/zoo/all.sh
+zoodir = $(pkgdatadir)/zoo
+dist_zoo_DATA = \
+	tests/zoo/attention-ffn.json tests/zoo/bitpipe-v.json tests/zoo/bitpipe.csv tests/zoo/bitpipe.json \
+	tests/zoo/breadth-first.csv tests/zoo/breadth-first.json tests/zoo/chimera-4.json tests/zoo/chimera.csv \
+	tests/zoo/chimera.json tests/zoo/dhelix.json tests/zoo/eager-1f1b.csv tests/zoo/eager-1f1b.json \
+	tests/zoo/encoder-bubbles.json tests/zoo/expert-folding.json tests/zoo/gems-experts.json tests/zoo/gems-replicas.json \
+	tests/zoo/gems-zero1.json tests/zoo/gems-zero3.json tests/zoo/gems.csv tests/zoo/gems.json tests/zoo/hanayo.csv \
+	tests/zoo/hanayo.json tests/zoo/head-spread.json tests/zoo/helixpipe.json tests/zoo/hetero-dp.json tests/zoo/kfkb.csv \
+	tests/zoo/kfkb.json tests/zoo/model-attention-stages.json tests/zoo/model-attention.json tests/zoo/model-dense.json \
+	tests/zoo/model-encoder.json tests/zoo/model-ends.json tests/zoo/model-experts-stages.json tests/zoo/model-experts.json \
+	tests/zoo/model-ffn.json tests/zoo/model-head.json tests/zoo/model-mlp.json tests/zoo/model-uneven.json \
+	tests/zoo/partial-recompute.json tests/zoo/permuted-sets.json tests/zoo/pipedream-bw.csv tests/zoo/pipedream-bw.json \
+	tests/zoo/pipedream-zero3.json tests/zoo/pipedream.json tests/zoo/replica-microbatches.json tests/zoo/roundpipe.json \
+	tests/zoo/selective-attention.json tests/zoo/selective-mlp.json tests/zoo/two-batch-overlap.json \
+	tests/zoo/uneven-stages.json tests/zoo/v-half.csv tests/zoo/v-half.json tests/zoo/v-min.csv tests/zoo/v-min.json \
+	tests/zoo/zero-by-part.json tests/zoo/zeropp.csv tests/zoo/zeropp.json
 
 # Random graphs whose operators share inputs, on several ranks, against float64: lines of tests/mpi/testlist start it.
 MPI_PROGS += tests/matrix/graphs_test

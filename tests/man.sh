@@ -192,6 +192,21 @@ for page in strategy model train-config; do
     clean "$count examples of piper-$page(5)"
 done
 
+# ---- the zoo: a strategy of tests/zoo each, as it is there
+mkdir "$dir/shown"
+plain "$man/piper-zoo.7" | awk -v to="$dir/shown/" '/^\.SS / { name = $2 } /^\.fi/ { on = 0 } on { print >(to name ".json") } /^\.nf/ { on = 1 }'
+ls "$dir/shown" >"$dir/page"
+for file in "$src"/tests/zoo/*.json; do
+    name=${file##*/}
+    case $name in model-*) continue ;; esac
+    echo "$name"
+    diff "$file" "$dir/shown/$name" >>"$log" 2>&1
+done >"$dir/code"
+lacks 'not in piper-zoo(7)' "$dir/code" "$dir/page"
+lacks 'not in tests/zoo' "$dir/page" "$dir/code"
+[ "$(wc -l <"$dir/code")" -ge 30 ] || echo 'too few strategies were found' >>"$log"
+clean 'strategies of the zoo'
+
 # ---- examples of commands, each in a new folder with the files that it names; training, and stopping it, is left to the other tests
 cd "$dir" || exit 99
 mkdir bin fixture fixture/gpt2

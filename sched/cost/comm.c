@@ -58,6 +58,17 @@ static struct cost_ends ends_of(const struct machine *m, const struct plan *p, u
     return e;
 }
 
+/* The first or the last of the class's members of a set; PLAN_NONE: it has none there. */
+static uint32_t end_in_class(const struct plan *p, uint32_t set, bool last)
+{
+    for (uint32_t i = 0, n = p->sets[set].size; i < n; i++) {
+        const uint32_t rank = plan_set_at(p, set, last ? n - 1 - i : i);
+        if (plan_set_index(p, p->h->devices, rank) != PLAN_NONE)
+            return rank;
+    }
+    return PLAN_NONE;
+}
+
 /* The worst place in any group of this kind that has members of the class: of every group, the first member and the last. */
 static const struct cost_ends *group_ends(struct cost_class *c, uint32_t group)
 {
@@ -69,10 +80,10 @@ static const struct cost_ends *group_ends(struct cost_class *c, uint32_t group)
     for (uint32_t i = 0; i < g->n_sets; i++) {
         uint32_t set = g->first_set + i, at[2] = { 0, p->sets[set].size - 1 };
         for (int k = 0; k < 2; k++) {
-            uint32_t rank = plan_set_at(p, set, at[k]);
-            if (g->kind == PLAN_GROUP_EACH && plan_set_index(p, p->h->devices, rank) == PLAN_NONE)
-                continue;
             const bool each = g->kind == PLAN_GROUP_EACH;
+            const uint32_t rank = each ? end_in_class(p, set, k == 1) : plan_set_at(p, set, at[k]);
+            if (rank == PLAN_NONE)
+                continue;
             struct cost_ends e = ends_of(c->m, p, each ? set : g->first_set, each ? 1 : g->n_sets, rank);
             if (!worst->size || worse(&e, worst))
                 *worst = e;

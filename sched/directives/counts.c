@@ -82,7 +82,7 @@ static uint32_t groups_spanned(const struct sched *s, const struct directive *ex
     for (uint32_t i = 0; i < n; i++)
         group[devices[i]] = i / s->share.n + 1;
     for (uint32_t g = 0; g < experts->n_shard_sets; g++) {
-        const uint32_t set = s->shard_sets.at[experts->first_shard_set + g];
+        const uint32_t set = s->listed_sets.at[experts->first_shard_set + g];
         uint32_t spanned = 0;
         for (uint32_t i = 0; i < s->sets.at[set].n; i++) {
             uint32_t *last = &seen[group[devices_of(s, set)[i]]];
@@ -102,14 +102,21 @@ void counts_bound_rows(struct sched *s)
     s->row_factor = arena_array(&s->arena, struct ratio, s->chunks.chunks.n);
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++) {
         const struct ir_attrs *a = &s->g->ops.at[s->chunks.ops.at[s->chunks.chunks.at[c].first_op]].attrs;
-        const uint32_t d = s->shard_of[c], ep = expert_parts(s, c);
+        const uint32_t ep = expert_parts(s, c);
         s->row_factor[c] = (struct ratio){ ep, 1 };
         if (ep < 2 || !a->capacity)
             continue;
         s->row_factor[c] = (struct ratio){ 1, 1 };
         if (!s->sides)
             continue;
-        const uint32_t spans = groups_spanned(s, &s->directives.at[d], &s->directives.at[s->sequence_of[c]]);
+        uint32_t spans = 1;
+        for (uint32_t mb = 0; mb < s->microbatches; mb++) {
+            const uint32_t d = s->shard_of[c * s->microbatches + mb];
+            if (mb && d == s->shard_of[c * s->microbatches + mb - 1])
+                continue;
+            const uint32_t n = groups_spanned(s, &s->directives.at[d], &s->directives.at[s->sequence_of[c]]);
+            spans = n > spans ? n : spans;
+        }
         const uint64_t received = (uint64_t)spans * (a->experts / ep) * a->capacity;
         const uint64_t sent = (uint64_t)s->g->seq_len / s->share.n * a->top_k; /* of a sequence, at most */
         if (received > sent)

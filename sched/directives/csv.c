@@ -26,6 +26,35 @@ static bool read_number(struct reader *r, uint32_t *x)
     return r->at > start && *x <= MAX_NUMBER;
 }
 
+static bool take(struct reader *r, const char *word)
+{
+    size_t n = strlen(word);
+    bool same = !strncmp(r->at, word, n);
+    r->at += same ? n : 0;
+    return same;
+}
+
+/* A cell of communication, as PyTorch's lowered schedules have: stage, what, and for sends and receives the microbatch. */
+static bool take_communication(struct reader *r, struct csv *out)
+{
+    static const char *const words[] = { "UNSHARD", "RESHARD", "REDUCE_GRAD", "SEND_F", "SEND_B", "RECV_F", "RECV_B" };
+    const char *start = r->at;
+    uint32_t number;
+    bool found = false;
+    read_number(r, &number); /* (some versions write no stage) */
+    for (size_t i = 0; i < sizeof words / sizeof *words && !found; i++)
+        found = take(r, words[i]);
+    if (found)
+        read_number(r, &number);
+    if (!found || !strchr(", \t\r\n", *r->at)) { /* (the end of the text too) */
+        r->at = start;
+        return false;
+    }
+    if (!out->dropped++)
+        snprintf(out->first_dropped, sizeof out->first_dropped, "%.*s", (int)(r->at - start), start);
+    return true;
+}
+
 static enum status read_pass(struct reader *r, struct cell *c)
 {
     static const char letters[] = "FBIW";
@@ -41,14 +70,6 @@ static enum status read_pass(struct reader *r, struct cell *c)
     }
     r->at = start;
     return wrong_cell(r, "stage, one of F, B, I, W, and microbatch, like 3F0 (a schedule has computation only)");
-}
-
-static bool take(struct reader *r, const char *word)
-{
-    size_t n = strlen(word);
-    bool same = !strncmp(r->at, word, n);
-    r->at += same ? n : 0;
-    return same;
 }
 
 /* A cell or a pair; of a pair the forward goes first. */
@@ -85,11 +106,11 @@ static void skip_blanks(struct reader *r)
         r->at++;
 }
 
-static enum status read_line(struct reader *r, struct cells *row)
+static enum status read_line(struct reader *r, struct csv *out, struct cells *row)
 {
     for (r->cell = 1;; r->cell++) {
         skip_blanks(r);
-        if (*r->at != ',' && *r->at != '\n' && *r->at)
+        if (*r->at != ',' && *r->at != '\n' && *r->at && !take_communication(r, out))
             TRY(read_cell(r, row));
         skip_blanks(r);
         if (*r->at != ',')
@@ -103,9 +124,8 @@ static enum status read_lines(struct reader *r, struct csv *out)
 {
     while (*r->at) {
         struct cells *row = vec_push(&out->rows);
-        *row = (struct cells){ 0 };
-        r->line++;
-        TRY(read_line(r, row));
+        *row = (struct cells){ .line = ++r->line };
+        TRY(read_line(r, out, row));
         r->at += *r->at == '\n';
     }
     while (out->rows.n && !out->rows.at[out->rows.n - 1].n) { /* empty lines at the end */
@@ -189,22 +209,33 @@ static const char *refuse_pass(uint8_t seen, enum ir_pass p)
     return NULL;
 }
 
-static enum status check_cells(struct csv *c, uint8_t *seen, const char *file, struct err *e)
+/* The line of an earlier cell that must be this one's: of the microbatch, or without `apart` of the stage. */
+static uint32_t line_before(const struct csv *c, const struct cell *cell, bool apart)
+{
+    const uint32_t *rows = c->row_of + (size_t)cell->stage * c->microbatches;
+    for (uint32_t mb = apart ? cell->mb : 0; mb < (apart ? cell->mb + 1 : c->microbatches); mb++)
+        if (rows[mb] != IR_NONE)
+            return rows[mb];
+    return IR_NONE;
+}
+
+static enum status check_cells(struct csv *c, bool apart, uint8_t *seen, const char *file, struct err *e)
 {
     for (uint32_t l = 0; l < c->rows.n; l++) {
         if (!c->rows.at[l].n)
             return err_set(e, ST_INPUT, file, "line %u, cell 1: found nothing, expected the passes of a rank", l + 1);
         for (uint32_t i = 0; i < c->rows.at[l].n; i++) {
             const struct cell *cell = &c->rows.at[l].at[i];
-            uint8_t *bits = &seen[(size_t)cell->stage * c->microbatches + cell->mb];
-            if (c->row_of[cell->stage] == IR_NONE)
-                c->row_of[cell->stage] = l;
-            if (c->row_of[cell->stage] != l) {
-                char why[80];
-                snprintf(why, sizeof why, "is on another line than earlier passes of its stage, line %u",
-                         c->row_of[cell->stage] + 1);
+            const size_t at = (size_t)cell->stage * c->microbatches + cell->mb;
+            const uint32_t before = line_before(c, cell, apart);
+            uint8_t *bits = &seen[at];
+            if (before != IR_NONE && before != l) {
+                char why[120];
+                snprintf(why, sizeof why, "is on another line than earlier passes of its %s, line %u",
+                         apart ? "stage and microbatch" : "stage", before + 1);
                 return wrong(c, l, i, file, why, e);
             }
+            c->row_of[at] = l;
             const char *why = refuse_pass(*bits, cell->pass);
             if (why)
                 return wrong(c, l, i, file, why, e);
@@ -223,29 +254,31 @@ static enum status check_complete(const struct csv *c, const uint8_t *seen, cons
                                : bits & 1 << IR_PASS_BI   ? (bits & 1 << IR_PASS_BW ? NULL : "W")
                                : !(bits & 1 << IR_PASS_B) ? "B"
                                                           : NULL;
-            if (want && c->row_of[s] == IR_NONE)
+            const struct cell any = { .stage = s, .mb = mb };
+            uint32_t line = want ? line_before(c, &any, true) : 0;
+            line = line == IR_NONE ? line_before(c, &any, false) : line;
+            if (line == IR_NONE)
                 return err_set(e, ST_INPUT, file, "no line has stage %u; stages are numbered from 0 to %u without gaps",
                                s, c->stages - 1);
-            if (want) {
-                const struct cells *row = &c->rows.at[c->row_of[s]];
-                return err_set(e, ST_INPUT, file, "line %u, which ends with cell %u: there is no %u%s%u%s",
-                               c->row_of[s] + 1, column(row, row->n - 1), s, want, mb,
+            if (want)
+                return err_set(e, ST_INPUT, file, "line %u, which ends with cell %u: there is no %u%s%u%s", line + 1,
+                               column(&c->rows.at[line], c->rows.at[line].n - 1), s, want, mb,
                                *want == 'B' ? ", nor I and W in its place" : "");
-            }
         }
     return ST_OK;
 }
 
-enum status csv_read(const char *text, const char *file, struct csv *out, struct err *e)
+enum status csv_read(const char *text, const char *file, bool apart, struct csv *out, struct err *e)
 {
     struct reader r = { .at = text, .file = file, .e = e };
     *out = (struct csv){ 0 };
     TRY(read_lines(&r, out));
     TRY(measure(out, file, e));
-    out->row_of = mem_alloc(out->stages * sizeof *out->row_of);
-    memset(out->row_of, 0xff, out->stages * sizeof *out->row_of);
-    uint8_t *seen = mem_alloc((size_t)out->stages * out->microbatches);
-    enum status st = check_cells(out, seen, file, e);
+    const size_t n = (size_t)out->stages * out->microbatches;
+    out->row_of = mem_alloc(n * sizeof *out->row_of);
+    memset(out->row_of, 0xff, n * sizeof *out->row_of);
+    uint8_t *seen = mem_alloc(n);
+    enum status st = check_cells(out, apart, seen, file, e);
     if (st == ST_OK)
         st = check_complete(out, seen, file, e);
     mem_free(seen);
@@ -268,7 +301,8 @@ enum status csv_fold(struct csv *c, uint32_t stages, const char *file, struct er
         struct cells *row = &c->rows.at[l];
         if (!row->n)
             continue;
-        uint32_t mirror = c->row_of[(row->at[0].stage + stages) % c->stages];
+        uint32_t mirror =
+            c->row_of[(size_t)((row->at[0].stage + stages) % c->stages) * c->microbatches + row->at[0].mb];
         const struct cells *other = &c->rows.at[mirror];
         if (mirror == l)
             return wrong(c, l, 0, file, "is on the line of the same stage in the other direction", e);
@@ -277,10 +311,10 @@ enum status csv_fold(struct csv *c, uint32_t stages, const char *file, struct er
             if (b && b->stage == (a->stage + stages) % c->stages && b->mb == a->mb && b->pass == a->pass &&
                 b->with_next == a->with_next)
                 continue;
-            char why[160];
+            char why[240];
             snprintf(why, sizeof why,
                      "differs from line %u, which has %u%c%u there for the other direction; mirrored ranks run in the "
-                     "same order",
+                     "same order. Directions with orders of their own: place microbatches, not two-way",
                      mirror + 1, (a->stage + stages) % c->stages, letter(a->pass), a->mb);
             return wrong(c, l, i, file, why, e);
         }

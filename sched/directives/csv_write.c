@@ -1,9 +1,11 @@
 /* Writing the schedule of a compiled plan as text.
  *
- * A line is what one device dispatches: the devices that are replica 0 of some stage, by their first stage. A stage of which a
+ * A line is what one device dispatches: the devices that are replica 0 of some stage, in their order. A stage of which a
  * line's device is replica k > 0 belongs to another direction through the pipeline and is numbered stage + k * stages. Cells
  * are chunk-level: the parts into which the compiler cuts a stage, and a fused backward, come once, where the first begins. */
 #include "sched/directives/csv.h"
+
+#include <stdlib.h>
 
 enum { LETTERS = 4 }; /* F, B, I, W */
 
@@ -46,14 +48,10 @@ struct keys {
 
 static void add_keys(const struct writer *w, const struct filter *f, struct keys *k)
 {
-    uint32_t lo = 0, hi = w->m - 1;
-    if (f->mb.given && f->mb.mode == MATCH_RANGE) {
-        lo = (uint32_t)f->mb.lo;
-        hi = (uint32_t)f->mb.hi < hi ? (uint32_t)f->mb.hi : hi;
-    }
+    const struct mb_range r = filter_microbatches(w->s, f);
     k->other |= f->pass != IR_PASS_F && f->pass != IR_PASS_B;
     for (uint32_t c = 0; c < w->s->chunks.chunks.n && !k->other; c++)
-        for (uint32_t mb = lo; mb <= hi && !k->other; mb++) {
+        for (uint32_t mb = r.first; mb < r.end && !k->other; mb += r.step) {
             if (!filter_match(w->s, f, c, mb, (enum ir_pass)f->pass))
                 continue;
             uint32_t key = w->stage_of[c] * w->m + mb, *at = f->pass == IR_PASS_F ? &k->f : &k->b;
@@ -83,6 +81,12 @@ static void find_pairs(struct writer *w)
     }
 }
 
+static int by_value(const void *a, const void *b)
+{
+    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+    return (x > y) - (x < y);
+}
+
 static void find_devices(struct writer *w)
 {
     const struct sched *s = w->s;
@@ -100,6 +104,8 @@ static void find_devices(struct writer *w)
             if (first[i] == stage && k == w->devices.n)
                 vec_add(&w->devices, *devices_of(s, i));
         }
+    if (w->devices.n)
+        qsort(w->devices.at, w->devices.n, sizeof *w->devices.at, by_value);
     mem_free(first);
 }
 

@@ -56,10 +56,8 @@ static enum status parse_order(struct sched *s, const struct js *js, struct dire
 /* A filter that names one stage, one microbatch, one pass. */
 static struct filter cell_filter(const struct cell *c, uint32_t pp, uint32_t stages)
 {
-    struct filter f = { .pass = (uint8_t)c->pass };
-    int32_t stage = (int32_t)(c->stage % stages), mb = (int32_t)c->mb;
-    f.tag[pp] = (struct match){ .mode = MATCH_RANGE, .given = true, .lo = stage, .hi = stage };
-    f.mb = (struct match){ .mode = MATCH_RANGE, .given = true, .lo = mb, .hi = mb };
+    struct filter f = { .pass = (uint8_t)c->pass, .mb = filter_index(c->mb) };
+    f.tag[pp] = filter_index(c->stage % stages);
     return f;
 }
 
@@ -117,8 +115,10 @@ struct collector {
     const struct directive *o;
     uint32_t group;     /* number in the directive */
     uint32_t row_class; /* of the first node; IR_NONE: none yet */
-    uint32_t *mark;     /* by node: number of the group that has it last, over all directives; 0: none */
-    uint32_t number;    /* of this group */
+    uint32_t
+        *line_of;    /* [chunk * classes + class]: line of a csv schedule with passes of the chunk there; 0: none yet */
+    uint32_t *mark;  /* by node: number of the group that has it last, over all directives; 0: none */
+    uint32_t number; /* of this group */
     struct members *out;
 };
 
@@ -133,20 +133,46 @@ static void note_group(struct collector *g, struct list_plan *list)
         list->group[g->out->at[i]] = g->number;
 }
 
+/* "group 3", or where a csv schedule has it. */
+static const char *group_text(const struct collector *g, char text[64])
+{
+    if (g->o->line)
+        snprintf(text, 64, "line %u, cell %u", g->o->line, g->group + 1);
+    else
+        snprintf(text, 64, "group %u", g->group);
+    return text;
+}
+
+/* A csv schedule has what a device set runs of a stage on one line. */
+static enum status check_line(struct collector *g, uint32_t node, struct err *e)
+{
+    const struct sched *s = g->s;
+    const uint32_t chunk = s->chunks.subs.at[g->d->nodes.at[node].what].chunk, line = g->o->line;
+    uint32_t *at = &g->line_of[(size_t)chunk * s->classes.n + g->row_class];
+    char text[160], where[64];
+    if (line && *at && *at != line)
+        return js_wrong(&g->o->js, e,
+                        "%s: %s is on another line than earlier passes of its stage on the same devices, line %u",
+                        group_text(g, where), node_text(s, g->d, node, text, sizeof text), *at);
+    *at = line;
+    return ST_OK;
+}
+
 /* The sub-chunks of one pass: all on the device set of the directive. */
 static enum status collect_pass(struct collector *g, uint32_t first, uint32_t n, struct err *e)
 {
     const struct sched *s = g->s;
-    char text[160];
+    char text[160], where[64];
     for (uint32_t node = first; node < first + n; node++) {
         uint32_t cls = s->sets.at[g->d->nodes.at[node].set].class_id;
         if (g->row_class == IR_NONE)
             g->row_class = cls;
         if (cls != g->row_class)
-            return js_wrong(&g->o->js, e,
-                            "group %u: %s is on another device set than the first match of this directive; an order "
-                            "directive covers one device set",
-                            g->group, node_text(s, g->d, node, text, sizeof text));
+            return js_wrong(&g->o->js, e, "%s: %s is on another device set than the first match of this %s",
+                            group_text(g, where), node_text(s, g->d, node, text, sizeof text),
+                            g->o->line ? "line; a line has what one device set runs"
+                                       : "directive; an order directive covers one device set");
+        TRY(check_line(g, node, e));
         if (g->mark[node] != g->number)
             vec_add(g->out, node);
         g->mark[node] = g->number;
@@ -161,7 +187,7 @@ static enum status collect(struct collector *g, const struct filter *f, struct e
     uint32_t before = g->out->n, m = s->microbatches;
     struct mb_range r = filter_microbatches(s, f);
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+        for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
             for (int p = 0; p < PASSES; p++) {
                 const size_t at = ((size_t)c * m + mb) * PASSES + (size_t)p;
                 if (g->x->first[at] != IR_NONE && (f->pass == IR_PASS_NONE || f->pass == p))
@@ -209,7 +235,7 @@ static bool same_match(const struct sched *s, const struct filter *a, const stru
     for (uint32_t i = 0; i < s->g->n_tags && same; i++) {
         const struct match *match = &a->tag[i], *other = &b->tag[i];
         same = match->given == other->given && match->mode == other->mode && match->lo == other->lo &&
-               match->hi == other->hi;
+               match->hi == other->hi && match->step == other->step;
     }
     return same;
 }
@@ -389,6 +415,7 @@ enum status pass_order(struct sched *s, struct err *e)
     index_nodes(s, d, &nodes);
     find_reaches(s, &v);
     struct collector g = { .s = s, .d = d, .x = &nodes, .mark = mark };
+    g.line_of = mem_alloc(((size_t)s->chunks.chunks.n * s->classes.n + 1) * sizeof *g.line_of);
     for (uint32_t i = 0; i < s->directives.n && st == ST_OK; i++) {
         g.o = &s->directives.at[i];
         if (g.o->kind == &directive_order)
@@ -398,6 +425,7 @@ enum status pass_order(struct sched *s, struct err *e)
     uint32_t n = st == ST_OK ? ir_dag_cycle(d, mark) : 0;
     if (n)
         st = refuse_cycle(s, d, mark, n, e);
+    mem_free(g.line_of);
     mem_free(v.reaches);
     vec_free(&v.done);
     mem_free(nodes.first);

@@ -9,10 +9,8 @@
 
 static enum status parse_place(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
-    struct js v;
     const char *stream;
-    TRY(placement_keys(s, js, d, &v, "the devices of replica 0, 1, ... in order", e));
-    TRY(devices_parse(s, &v, &d->set, e));
+    TRY(placement_sets(s, js, d, "the devices of replica 0, 1, ... in order", e));
     TRY(js_str_or(js, "stream", "pp_stream", &stream, e));
     bool lanes;
     TRY(js_bool_or(js, "lanes", false, &lanes, e));
@@ -21,7 +19,7 @@ static enum status parse_place(struct sched *s, const struct js *js, struct dire
 }
 
 /* lanes: `stream` is the first part of one stream per (peer, direction, kind). */
-static const char *const keys[] = { "op", "filter", "devices", "device", "stream", "lanes", NULL };
+static const char *const keys[] = { "op", "filter", "devices", "device", "rotate", "stream", "lanes", NULL };
 const struct directive_kind directive_place = { .name = "place", .keys = keys, .parse = parse_place };
 
 enum { PASSES = IR_PASS_COUNT };
@@ -44,7 +42,7 @@ static void apply(struct sched *s, const struct directive *d, uint16_t *sets)
         for (uint32_t mb = 0; mb < m; mb++)
             for (int p = 0; p < PASSES; p++)
                 if (filter_match(s, &d->filter, c, mb, (enum ir_pass)p))
-                    sets[(c * m + mb) * PASSES + p] = (uint16_t)d->set;
+                    sets[(c * m + mb) * PASSES + p] = (uint16_t)placement_set(s, d, mb);
     }
 }
 
@@ -110,8 +108,9 @@ enum status pass_place(struct sched *s, struct err *e)
             if (d->kind != kinds[k] || (d->kind == &directive_shard && d->dim != DIM_SEQUENCE))
                 continue;
             TRY(filter_check(s, &d->filter, &d->js, e));
-            if (d->set >= IR_NO_SET)
-                return js_wrong(&d->js, e, "more than %u device sets and groups are listed before", IR_NO_SET - 1);
+            for (uint32_t turn = 0; turn == 0 || turn < d->n_turns; turn++)
+                if (placement_set(s, d, turn) >= IR_NO_SET)
+                    return js_wrong(&d->js, e, "more than %u device sets and groups are listed before", IR_NO_SET - 1);
             apply(s, d, sets);
             any = true;
         }

@@ -48,7 +48,7 @@ static enum status check_blocks(struct sched *s, const struct directive *d, cons
     const uint32_t n = s->share.n, total = s->sets.at[sequence->set].n;
     const uint32_t *all = arena_copy(&s->arena, devices_of(s, sequence->set), total * sizeof *all);
     for (uint32_t g = 0; g < d->n_shard_sets; g++) {
-        const uint32_t set = s->shard_sets.at[d->first_shard_set + g], p = s->sets.at[set].n;
+        const uint32_t set = s->listed_sets.at[d->first_shard_set + g], p = s->sets.at[set].n;
         const uint32_t *group = devices_of(s, set);
         uint32_t at = 0;
         while (at < total && all[at] != group[0])
@@ -73,7 +73,7 @@ static enum status check_blocks(struct sched *s, const struct directive *d, cons
         return js_wrong(&d->js, e, "%s is no block of neighbours of the sequence group %s; these are %s",
                         devices_text(s, set, here, sizeof here), whole, blocks);
     }
-    const uint32_t p = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
+    const uint32_t p = s->sets.at[s->listed_sets.at[d->first_shard_set]].n;
     if (d->n_shard_sets * p != total)
         return js_wrong(&d->js, e, "%u groups of %u devices, expected %u: all devices of the sequence groups",
                         d->n_shard_sets, p, total / p);
@@ -86,7 +86,7 @@ static enum status check_tensor_groups(struct sched *s, const struct directive *
     for (uint32_t c = 0; c < s->chunks.chunks.n && d->n_shard_sets; c++)
         if (filter_chunk(s, &d->filter, c)) {
             TRY(check_blocks(s, d, &s->directives.at[s->sequence_of[c]], e));
-            p = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
+            p = s->sets.at[s->listed_sets.at[d->first_shard_set]].n;
             break;
         }
     if (s->share.tensor > 1 && s->share.tensor != p)

@@ -64,10 +64,8 @@ static enum status parse_zero_group(const struct js *js, struct directive *d, st
 
 static enum status parse_replicate(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
-    struct js v;
     const char *name;
-    TRY(placement_keys(s, js, d, &v, "the devices that hold a replica", e));
-    TRY(devices_parse(s, &v, &d->set, e));
+    TRY(placement_sets(s, js, d, "the devices that hold a replica", e));
     TRY(js_str_or(js, "reduce_stream", "default_stream", &name, e));
     d->reduce_stream = stream_number(s, name);
     TRY(js_str_or(js, "gather_stream", "default_stream", &name, e));
@@ -77,8 +75,8 @@ static enum status parse_replicate(struct sched *s, const struct js *js, struct 
     return parse_bucket(js, d->zero, &d->cut, e);
 }
 
-static const char *const keys[] = {
-    "op",         "filter",         "devices", "device",      "reduce_stream", "gather_stream", "bucket_size", "zero",
-    "zero_group", "zero_optimizer", "reduce",  "shard_grads", "shard_params",  "prefetch",      NULL
-};
+static const char *const keys[] = { "op",          "filter",        "devices",        "device",
+                                    "rotate",      "reduce_stream", "gather_stream",  "bucket_size",
+                                    "zero",        "zero_group",    "zero_optimizer", "reduce",
+                                    "shard_grads", "shard_params",  "prefetch",       NULL };
 const struct directive_kind directive_replicate = { .name = "replicate", .keys = keys, .parse = parse_replicate };

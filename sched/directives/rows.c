@@ -29,7 +29,7 @@ enum status pass_unpack(struct sched *s, struct err *e)
 static uint32_t shared_by(const struct sched *s, uint32_t chunk)
 {
     uint32_t d = s->sequence_of[chunk];
-    return d == IR_NONE ? 1 : s->sets.at[s->shard_sets.at[s->directives.at[d].first_shard_set]].n;
+    return d == IR_NONE ? 1 : s->sets.at[s->listed_sets.at[s->directives.at[d].first_shard_set]].n;
 }
 
 static enum status take_chunks(struct sched *s, uint32_t directive, struct err *e)
@@ -113,7 +113,7 @@ static const char *groups_text(const struct sched *s, const struct directive *d,
             return text;
         if (g)
             text[n++] = ',';
-        devices_text(s, s->shard_sets.at[d->first_shard_set + g], text + n, 160);
+        devices_text(s, s->listed_sets.at[d->first_shard_set + g], text + n, 160);
     }
     return text;
 }

@@ -205,6 +205,25 @@ static enum status fit_csv(const struct js *js, const char *file, struct csv *c,
     return two_way ? csv_fold(c, stages, file, e) : ST_OK;
 }
 
+/* Does a directive put microbatches of a stage on device sets of their own? */
+static bool placed_apart(const json_t *strategy)
+{
+    for (size_t i = 0; i < json_array_size(strategy); i++) {
+        const json_t *d = json_array_get(strategy, i), *filter = json_object_get(d, "filter");
+        const char *op = json_string_value(json_object_get(d, "op"));
+        if (!op || (strcmp(op, directive_place.name) && strcmp(op, directive_replicate.name)))
+            continue;
+        bool apart = json_object_get(d, "rotate") || json_object_get(filter, "MB");
+        for (size_t k = 0; k < json_array_size(filter) && !apart; k++) { /* the older form: pairs */
+            const char *tag = json_string_value(json_array_get(json_array_get(filter, k), 0));
+            apart = tag && !strcmp(tag, "MB");
+        }
+        if (apart)
+            return true;
+    }
+    return false;
+}
+
 static enum status expand_csv(struct sched *s, const struct js *js, const json_t *layout, json_t *out, struct err *e)
 {
     struct js v;
@@ -212,11 +231,15 @@ static enum status expand_csv(struct sched *s, const struct js *js, const json_t
     const char *file, *text;
     TRY(js_need(js, "file", &v, e));
     TRY(find_text(s->in, &v, &file, &text, e));
-    enum status st = csv_read(text, file, &c, e);
+    enum status st = csv_read(text, file, placed_apart(s->in->strategy), &c, e);
     if (st == ST_OK)
         st = fit_csv(js, file, &c, layout, s->stages, e);
     if (st == ST_OK)
         json_array_append_new(out, split_of(c.microbatches));
+    if (st == ST_OK && c.dropped)
+        notices_add(s->in->notices, file,
+                    "%u cell%s of communication (the first is %s) %s dropped: the compiler makes it from the placement",
+                    c.dropped, c.dropped == 1 ? "" : "s", c.first_dropped, c.dropped == 1 ? "is" : "are");
     for (uint32_t r = 0; r < c.rows.n && st == ST_OK; r++)
         if (c.rows.at[r].n)
             add_row(s, &c.rows.at[r], out);

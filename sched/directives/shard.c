@@ -3,7 +3,8 @@
  * their own tokens).
  *
  * The devices are one expert group, or a list of groups of equal size: device i of a group holds block i of the experts, and
- * the devices with the same block in all groups are the holders of its parameters (sched/buckets.c). Every data edge across
+ * the devices with the same block in all groups are the holders of its parameters (sched/buckets.c). A directive may be about some
+ * microbatches, which are placed on devices of their own: others then have groups there, and a device one block in all. Every data edge across
  * the border of the region goes through a BORDER node inside the groups: rows and counts on the way in, rows on the
  * way out, and the gradients of both. BW needs none: what it reads has arrived for BI.
  *
@@ -30,27 +31,24 @@ static enum status uneven(const struct directive *d, const struct js *js, const 
 
 static enum status parse_groups(struct sched *s, const struct js *js, struct directive *d, struct err *e)
 {
-    uint32_t n, set;
+    uint32_t set;
     bool lists = json_is_array(js->v) && json_is_array(json_array_get(js->v, 0));
-    d->first_shard_set = s->shard_sets.n;
     if (!json_is_array(js->v))
         return js_expected(js, e, "a list of devices: numbers and ranges \"0-511\", or a list of such lists");
     if (!lists) {
         TRY(devices_parse(s, js, &set, e));
-        vec_add(&s->shard_sets, set);
+        d->first_shard_set = s->listed_sets.n;
+        vec_add(&s->listed_sets, set);
         d->n_shard_sets = 1;
         return ST_OK;
     }
-    TRY(js_count(js, &n, e));
-    for (uint32_t i = 0; i < n; i++) {
-        struct js group = js_at(js, i);
-        TRY(devices_parse(s, &group, &set, e));
-        vec_add(&s->shard_sets, set);
-        uint32_t size = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
-        if (s->sets.at[set].n != size)
-            return uneven(d, js, &group, i, s->sets.at[set].n, size, e);
+    TRY(devices_parse_sets(s, js, &d->first_shard_set, &d->n_shard_sets, e));
+    const uint32_t *sets = s->listed_sets.at + d->first_shard_set, size = s->sets.at[sets[0]].n;
+    for (uint32_t i = 1; i < d->n_shard_sets; i++) {
+        const struct js group = js_at(js, i);
+        if (s->sets.at[sets[i]].n != size)
+            return uneven(d, js, &group, i, s->sets.at[sets[i]].n, size, e);
     }
-    d->n_shard_sets = n;
     return ST_OK;
 }
 
@@ -90,7 +88,7 @@ static enum status parse_sequence(struct sched *s, const struct js *js, struct d
         VEC(uint32_t);
     } all = { 0 };
     for (uint32_t g = 0; g < d->n_shard_sets; g++) {
-        const struct device_set *set = &s->sets.at[s->shard_sets.at[d->first_shard_set + g]];
+        const struct device_set *set = &s->sets.at[s->listed_sets.at[d->first_shard_set + g]];
         for (uint32_t i = 0; i < set->n; i++)
             vec_add(&all, s->sets.pool.at[set->first + i]);
     }
@@ -146,6 +144,8 @@ static enum status parse_shard(struct sched *s, const struct js *js, struct dire
                         name);
     TRY(js_only(js, dims[d->dim].keys, e));
     TRY(dims[d->dim].parse(s, js, d, e));
+    if (d->dim == DIM_EXPERT && d->filter.pass != IR_PASS_NONE)
+        return js_wrong(js, e, "experts are sharded in all passes of a microbatch: omit PASS from the filter");
     if (d->dim != DIM_EXPERT && (d->filter.mb.given || d->filter.pass != IR_PASS_NONE))
         return js_wrong(js, e, "shard acts on chunks: leave %s and PASS out of the filter", s->mb_name);
     TRY(js_str_or(js, "stream", "default_stream", &name, e));
@@ -162,7 +162,7 @@ static enum status check_region(const struct sched *s, const struct directive *d
 {
     char text[160];
     const struct ir_chunk *c = &s->chunks.chunks.at[chunk];
-    uint32_t ep = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
+    uint32_t ep = s->sets.at[s->listed_sets.at[d->first_shard_set]].n;
     for (uint32_t i = 0; i < c->n_ops; i++) {
         const struct ir_node_op *op = &s->g->ops.at[s->chunks.ops.at[c->first_op + i]];
         if (op->op != IR_OP_EXPERTS)
@@ -177,28 +177,76 @@ static enum status check_region(const struct sched *s, const struct directive *d
     return ST_OK;
 }
 
+/* Sharded for some microbatches, an expert region is for all of them, into as many blocks and with one bound. */
+static enum status check_microbatches(const struct sched *s, uint32_t chunk, struct err *e)
+{
+    const uint32_t *of = s->shard_of + (size_t)chunk * s->microbatches;
+    char text[160];
+    for (uint32_t mb = 1; mb < s->microbatches; mb++) {
+        if (of[mb] == of[mb - 1])
+            continue;
+        const uint32_t has = of[mb] == IR_NONE ? mb - 1 : mb, other = has == mb ? mb - 1 : mb;
+        const struct directive *d = &s->directives.at[of[has]], *o = d;
+        if (of[other] == IR_NONE)
+            return js_wrong(&d->js, e,
+                            "%s is sharded for %s=%u and not for %s=%u: a device holds a part of the experts for all "
+                            "microbatches or for none; shard the others too",
+                            chunk_text(s, chunk, text, sizeof text), s->mb_name, has, s->mb_name, other);
+        o = &s->directives.at[of[other]];
+        const uint32_t n = s->sets.at[s->listed_sets.at[d->first_shard_set]].n;
+        if (n != s->sets.at[s->listed_sets.at[o->first_shard_set]].n)
+            return js_wrong(&d->js, e,
+                            "%s is sharded over groups of %u devices for %s=%u and of %u for %s=%u; expected the same "
+                            "size for all microbatches",
+                            chunk_text(s, chunk, text, sizeof text), n, s->mb_name, has,
+                            s->sets.at[s->listed_sets.at[o->first_shard_set]].n, s->mb_name, other);
+        if (d->expert_bound.num * o->expert_bound.den != o->expert_bound.num * d->expert_bound.den)
+            return js_wrong(&d->js, e,
+                            "%s has another \"expert_bound\" for %s=%u than for %s=%u; expected the same for all "
+                            "microbatches",
+                            chunk_text(s, chunk, text, sizeof text), s->mb_name, has, s->mb_name, other);
+    }
+    return ST_OK;
+}
+
 enum status pass_shard(struct sched *s, struct err *e)
 {
-    uint32_t n = s->chunks.chunks.n;
-    s->shard_of = arena_array(&s->arena, uint32_t, n + 1);
-    memset(s->shard_of, 0xff, (n + 1) * sizeof *s->shard_of);
+    const uint32_t n = s->chunks.chunks.n, m = s->microbatches;
+    s->shard_of = arena_array(&s->arena, uint32_t, (uint64_t)n * m + 1);
+    memset(s->shard_of, 0xff, ((size_t)n * m + 1) * sizeof *s->shard_of);
     for (uint32_t i = 0; i < s->directives.n; i++) {
         const struct directive *d = &s->directives.at[i];
         if (d->kind != &directive_shard || d->dim != DIM_EXPERT)
             continue;
         TRY(filter_check(s, &d->filter, &d->js, e));
+        const struct mb_range r = filter_microbatches(s, &d->filter);
         for (uint32_t c = 0; c < n; c++) {
-            char text[160];
+            char text[160], at[64] = "";
             if (!filter_chunk(s, &d->filter, c))
                 continue;
-            if (s->shard_of[c] != IR_NONE)
-                return js_wrong(&d->js, e, "%s is already sharded by an earlier directive",
-                                chunk_text(s, c, text, sizeof text));
             TRY(check_region(s, d, c, e));
-            s->shard_of[c] = i;
+            for (uint32_t mb = r.first; mb < r.end; mb += r.step) {
+                if (d->filter.mb.given)
+                    snprintf(at, sizeof at, " %s=%u", s->mb_name, mb);
+                if (s->shard_of[c * m + mb] != IR_NONE)
+                    return js_wrong(&d->js, e, "%s%s is already sharded by an earlier directive",
+                                    chunk_text(s, c, text, sizeof text), at);
+                s->shard_of[c * m + mb] = i;
+            }
         }
     }
+    for (uint32_t c = 0; c < n; c++)
+        TRY(check_microbatches(s, c, e));
     return ST_OK;
+}
+
+uint32_t expert_shard_in(const struct sched *s, uint32_t chunk, uint32_t class_id)
+{
+    const uint32_t m = s->microbatches;
+    uint32_t mb = 0;
+    while (s->sets.at[s->set_of[chunk * m + mb]].class_id != class_id)
+        mb++;
+    return s->shard_of[chunk * m + mb];
 }
 
 /* Every member of the class is in one group, and nothing else is. */
@@ -209,7 +257,7 @@ static bool groups_fit(const struct sched *s, const struct directive *d, const s
     uint32_t total = 0;
     bool fit = true;
     for (uint32_t g = 0; g < d->n_shard_sets; g++) {
-        uint32_t set = s->shard_sets.at[d->first_shard_set + g];
+        uint32_t set = s->listed_sets.at[d->first_shard_set + g];
         total += s->sets.at[set].n;
         for (uint32_t i = 0; i < s->sets.at[set].n; i++) {
             uint32_t lo = 0, hi = k->n, x = devices_of(s, set)[i];
@@ -226,17 +274,47 @@ static bool groups_fit(const struct sched *s, const struct directive *d, const s
 /* What crosses the border of the region is rows of the experts' own devices. */
 static enum status check_neighbours(const struct sched *s, uint32_t from, uint32_t to, struct err *e)
 {
-    uint32_t region = s->shard_of[from] != IR_NONE ? from : to, other = region == from ? to : from, m = s->microbatches;
+    const uint32_t region = expert_shard(s, from) != IR_NONE ? from : to, other = region == from ? to : from;
+    const uint32_t m = s->microbatches;
     for (uint32_t mb = 0; mb < m; mb++) {
         uint32_t a = s->set_of[region * m + mb], b = s->set_of[other * m + mb];
         char name[160], near[160], here[160], there[160];
         if (a != b)
-            return js_wrong(&s->directives.at[s->shard_of[region]].js, e,
+            return js_wrong(&s->directives.at[s->shard_of[region * m + mb]].js, e,
                             "%s %s=%u is placed on %s, its neighbour %s on %s: sharded experts and the chunks before "
                             "and after them must be on the same devices, in the same order",
                             chunk_text(s, region, name, sizeof name), s->mb_name, mb,
                             devices_text(s, a, here, sizeof here), chunk_text(s, other, near, sizeof near),
                             devices_text(s, b, there, sizeof there));
+    }
+    return ST_OK;
+}
+
+/* A device has one block of the experts of a chunk, whatever the microbatch. */
+static enum status check_blocks(const struct sched *s, uint32_t chunk, uint32_t *block, struct err *e)
+{
+    const uint32_t m = s->microbatches, *of = s->shard_of + (size_t)chunk * m;
+    bool several = false;
+    for (uint32_t mb = 1; mb < m; mb++)
+        several = several || of[mb] != of[0];
+    if (!several || of[0] == IR_NONE)
+        return ST_OK;
+    memset(block, 0xff, s->ranks * sizeof *block);
+    for (uint32_t mb = 0; mb < m; mb++) {
+        const struct directive *d = &s->directives.at[of[mb]];
+        for (uint32_t g = 0; g < d->n_shard_sets && (!mb || of[mb] != of[mb - 1]); g++) {
+            const uint32_t set = s->listed_sets.at[d->first_shard_set + g];
+            for (uint32_t i = 0; i < s->sets.at[set].n; i++) {
+                const uint32_t device = devices_of(s, set)[i];
+                char text[160];
+                if (block[device] != IR_NONE && block[device] != i)
+                    return js_wrong(&d->js, e,
+                                    "device %u has place %u in its group for %s=%u of %s, and place %u for an earlier "
+                                    "microbatch; it holds one part of the experts, so expected the same place",
+                                    device, i, s->mb_name, mb, chunk_text(s, chunk, text, sizeof text), block[device]);
+                block[device] = i;
+            }
+        }
     }
     return ST_OK;
 }
@@ -247,9 +325,11 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         uint32_t c = i / s->microbatches;
         char text[160], set[160];
-        if (s->shard_of[c] == IR_NONE || (i % s->microbatches && s->set_of[i] == s->set_of[i - 1]))
+        const bool same = i % s->microbatches && s->set_of[i] == s->set_of[i - 1] &&
+                          s->shard_of[i] == s->shard_of[i - 1];
+        if (s->shard_of[i] == IR_NONE || same)
             continue;
-        const struct directive *d = &s->directives.at[s->shard_of[c]];
+        const struct directive *d = &s->directives.at[s->shard_of[i]];
         if (!groups_fit(s, d, &s->classes.at[s->sets.at[s->set_of[i]].class_id]))
             return js_wrong(&d->js, e,
                             "%s %s=%u is placed on %s; the expert groups must cover exactly these devices, each once",
@@ -259,17 +339,25 @@ enum status shard_check_devices(struct sched *s, struct err *e)
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         for (int i = 0; i < IR_MAX_IN; i++) {
             uint32_t t = s->g->ops.at[o].in[i], p = t == IR_NONE ? IR_NONE : s->g->tensors.at[t].producer;
-            if (p == IR_NONE || s->shard_of[s->chunks.chunk_of[p]] == s->shard_of[s->chunks.chunk_of[o]])
+            if (p == IR_NONE || s->chunks.chunk_of[p] == s->chunks.chunk_of[o] ||
+                (expert_shard(s, s->chunks.chunk_of[p]) == IR_NONE &&
+                 expert_shard(s, s->chunks.chunk_of[o]) == IR_NONE))
                 continue;
             TRY(check_neighbours(s, s->chunks.chunk_of[p], s->chunks.chunk_of[o], e));
         }
-    counts_bound_rows(s);
-    return ST_OK;
+    uint32_t *block = mem_alloc((s->ranks + 1) * sizeof *block);
+    enum status st = ST_OK;
+    for (uint32_t c = 0; c < s->chunks.chunks.n && st == ST_OK; c++)
+        st = check_blocks(s, c, block, e);
+    mem_free(block);
+    if (st == ST_OK)
+        counts_bound_rows(s);
+    return st;
 }
 
 struct ratio expert_row_factor(const struct sched *s, uint32_t chunk)
 {
-    const uint32_t d = s->shard_of[chunk];
+    const uint32_t d = expert_shard(s, chunk);
     const struct ratio most = s->row_factor[chunk];
     if (d == IR_NONE)
         return most;

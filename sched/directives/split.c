@@ -93,7 +93,7 @@ static enum status name_passes(struct sched *s, const struct directive *d, struc
             continue;
         struct mb_range r = filter_microbatches(s, f);
         for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-            for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+            for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
                 TRY(name_pass(s, d, (enum ir_pass)f->pass, c * s->microbatches + mb, names, e));
     }
     return ST_OK;
@@ -135,7 +135,7 @@ static void forget_names(struct names *names)
 static bool communicates(const struct sched *s, uint32_t chunk)
 {
     const struct ir_chunk *c = &s->chunks.chunks.at[chunk];
-    const uint32_t experts = s->shard_of[chunk];
+    const uint32_t experts = expert_shard(s, chunk);
     bool any = experts != IR_NONE && s->directives.at[experts].stream;
     for (uint32_t k = c->first_op; s->sides && k < c->first_op + c->n_ops && !any; k++) {
         const uint32_t region = s->sides[s->chunks.ops.at[k]].directive;
@@ -161,7 +161,7 @@ static void find_overlapped(struct sched *s)
         for (const struct filter *f = first; f < end && group->overlaps; f++) {
             const struct mb_range r = filter_microbatches(s, f);
             for (uint32_t c = 0; c < n && (f->pass == IR_PASS_B || f->pass == IR_PASS_NONE); c++)
-                for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb++)
+                for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
                     s->overlapped[c * s->microbatches + mb] = 1;
         }
     }
@@ -170,7 +170,6 @@ static void find_overlapped(struct sched *s)
 
 enum status pass_split(struct sched *s, struct err *e)
 {
-    s->microbatches = s->microbatches ? s->microbatches : 1;
     TRY(check_cover(s, e));
     uint32_t n = s->chunks.chunks.n * s->microbatches;
     s->backward_split = arena_alloc(&s->arena, n);

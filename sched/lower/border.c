@@ -52,7 +52,7 @@ static void lower_rows(struct class_lowering *c, uint32_t node, const struct ir_
     const struct ir_move *m = &d->moves.at[n->what];
     const struct directive *shard = &s->directives.at[m->shard];
     const struct ir_shape shape = side_whole_rows(s, m->tensor, IR_LAYOUT_TOKENS);
-    uint32_t ep = s->sets.at[s->shard_sets.at[shard->first_shard_set]].n;
+    uint32_t ep = s->sets.at[s->listed_sets.at[shard->first_shard_set]].n;
     uint32_t chunk = s->chunks.subs.at[d->nodes.at[region_forward(c, node)].what].chunk;
     const struct ir_attrs experts = side_attrs(s, s->chunks.ops.at[s->chunks.chunks.at[chunk].first_op]);
     bool uneven = !experts.capacity && shape.dtype != IR_I32;

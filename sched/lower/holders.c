@@ -10,17 +10,36 @@ uint32_t lower_set_of_class(const struct sched *s, uint32_t class_id)
     return set;
 }
 
-/* The devices with the same block of experts in all groups of a shard directive: one set per block. */
-static struct group_key block_holders(struct sched *s, const struct directive *d)
+struct group_key lower_expert_groups(const struct sched *s, uint32_t directive)
 {
-    uint32_t ep = s->sets.at[s->shard_sets.at[d->first_shard_set]].n;
-    uint32_t *sets = arena_array(&s->arena, uint32_t, ep), *list = arena_array(&s->arena, uint32_t, d->n_shard_sets);
+    const struct directive *d = &s->directives.at[directive];
+    return (struct group_key){ .kind = PLAN_GROUP_EACH,
+                               .ids = s->listed_sets.at + d->first_shard_set,
+                               .n = d->n_shard_sets };
+}
+
+/* The devices with the same block of experts in all groups on all classes of a bucket: one set per block. */
+static struct group_key block_holders(struct sched *s, const struct bucket *b)
+{
+    const uint32_t ep = expert_parts(s, b->experts), *classes = s->bucket_classes.at + b->first_class;
+    uint32_t *sets = arena_array(&s->arena, uint32_t, ep), *list = mem_alloc((b->holders + 1) * sizeof *list);
     for (uint32_t i = 0; i < ep; i++) {
-        for (uint32_t g = 0; g < d->n_shard_sets; g++)
-            list[g] = devices_of(s, s->shard_sets.at[d->first_shard_set + g])[i];
-        sets[i] = devices_intern(s, list, d->n_shard_sets);
+        uint32_t n = 0;
+        for (uint32_t c = 0; c < b->n_classes; c++) {
+            const struct group_key groups = lower_expert_groups(s, expert_shard_in(s, b->experts, classes[c]));
+            for (uint32_t g = 0; g < groups.n; g++)
+                list[n++] = devices_of(s, groups.ids[g])[i];
+        }
+        CHECK(n == b->holders);
+        sets[i] = devices_intern(s, list, n);
     }
-    return (struct group_key){ .kind = PLAN_GROUP_EACH, .ids = sets, .n = ep };
+    mem_free(list);
+    struct group_key key = { .kind = PLAN_GROUP_EACH, .ids = sets, .n = ep };
+    if (b->n_classes > 1) {
+        key.classes = classes;
+        key.n_classes = b->n_classes;
+    }
+    return key;
 }
 
 /* Which block of heads member i of a sequence group has, where context groups split those of tensor groups further. */
@@ -57,8 +76,8 @@ static struct group_key tensor_holders(struct sched *s, const struct bucket *b)
 
 struct group_key lower_holders(struct sched *s, const struct bucket *b)
 {
-    if (b->shard != IR_NONE)
-        return block_holders(s, &s->directives.at[b->shard]);
+    if (b->experts != IR_NONE)
+        return block_holders(s, b);
     if (b->blocks > 1)
         return tensor_holders(s, b);
     return (

@@ -119,6 +119,8 @@ void lower_buckets(struct class_lowering *c);
 void lower_channels(struct class_lowering *c);
 
 /* ---- sched/lower/holders.c ---- */
+/* The groups of a shard directive. */
+struct group_key lower_expert_groups(const struct sched *s, uint32_t directive);
 /* A device set of a class. */
 uint32_t lower_set_of_class(const struct sched *s, uint32_t class_id);
 /* All devices with a copy of the bucket: as one group, or one for each block of its parameters that devices hold. */

@@ -39,13 +39,14 @@ void programs_release(struct programs *ps)
     mem_free(ps->param_offset);
 }
 
-const struct tape *tape_get(struct programs *ps, uint32_t sub, const uint32_t *parts)
+const struct tape *tape_get(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts)
 {
-    uint32_t n = ps->s->chunks.subs.at[sub].n_out;
+    const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
+    const bool recompute = side_recomputes(ps->s, u, mb);
     for (uint32_t i = ps->first_tape[sub]; i != IR_NONE; i = ps->tapes.at[i]->next)
-        if (!memcmp(ps->tapes.at[i]->parts, parts, n * sizeof *parts))
+        if (ps->tapes.at[i]->recompute == recompute && !memcmp(ps->tapes.at[i]->parts, parts, u->n_out * sizeof *parts))
             return ps->tapes.at[i];
-    struct tape *t = tape_build(ps, sub, parts);
+    struct tape *t = tape_build(ps, sub, recompute, parts);
     t->next = ps->first_tape[sub];
     ps->first_tape[sub] = ps->tapes.n;
     vec_add(&ps->tapes, t);

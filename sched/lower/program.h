@@ -98,8 +98,8 @@ struct programs {
 
 void programs_init(struct programs *ps, struct sched *s, struct plan_builder *pb);
 void programs_release(struct programs *ps);
-/* parts[k]: gradient parts of output k of the sub-chunk. Made when new, kept until release. */
-const struct tape *tape_get(struct programs *ps, uint32_t sub, const uint32_t *parts);
+/* parts[k]: gradient parts of output k of the sub-chunk; mb: a microbatch that has them. Made when new, kept until release. */
+const struct tape *tape_get(struct programs *ps, uint32_t sub, uint32_t mb, const uint32_t *parts);
 /* The program of (sub, pass); for F of a training list the tape says what to keep; eval: F only, tape NULL. */
 uint32_t program_get(struct programs *ps, uint32_t sub, enum ir_pass pass, const struct tape *tape);
 /* A program that adds `parts` gradient parts of one tensor (WHAT_PART slots) into WHAT_LEAVING. sub: whose backward gives one of
@@ -122,7 +122,7 @@ struct turn_program {
 uint32_t program_turn(struct programs *ps, const struct turn_program *turn);
 
 /* tape.c */
-struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts);
+struct tape *tape_build(struct programs *ps, uint32_t sub, bool recompute, const uint32_t *parts);
 void tape_free(struct tape *t);
 /* The value of a forward tensor, saved tensor or parameter; IR_NONE where the tape has none. */
 uint32_t tape_find(const struct tape *t, enum value_kind kind, uint32_t a, uint32_t b);

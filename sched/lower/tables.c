@@ -34,13 +34,6 @@ uint32_t lower_channel_number(struct lowering *low, struct group_key group, uint
     return low->channels.n - 1;
 }
 
-static struct group_key expert_groups(const struct sched *s, const struct directive *d)
-{
-    return (struct group_key){ .kind = PLAN_GROUP_EACH,
-                               .ids = s->shard_sets.at + d->first_shard_set,
-                               .n = d->n_shard_sets };
-}
-
 static void number_shares(struct lowering *low)
 {
     struct sched *s = low->s;
@@ -57,8 +50,11 @@ static void number_shares(struct lowering *low)
 
 static bool held_alike(const struct sched *s, const struct bucket *a, const struct bucket *b)
 {
-    return a->shard == b->shard && a->blocks == b->blocks && a->group == b->group && a->set == b->set &&
-           a->n_classes == b->n_classes &&
+    const bool experts = a->experts != IR_NONE, alike = experts == (b->experts != IR_NONE);
+    if (!alike || (experts && a->experts != b->experts &&
+                   (a->n_classes > 1 || expert_shard(s, a->experts) != expert_shard(s, b->experts))))
+        return false;
+    return a->blocks == b->blocks && a->group == b->group && a->set == b->set && a->n_classes == b->n_classes &&
            !memcmp(s->bucket_classes.at + a->first_class, s->bucket_classes.at + b->first_class,
                    a->n_classes * sizeof(uint32_t));
 }
@@ -104,11 +100,11 @@ void lower_number_channels(struct lowering *low)
     low->shard_channel = arena_array(&s->arena, uint32_t, s->directives.n + 1);
     for (uint32_t b = 0; b < s->buckets.n; b++)
         number_bucket(low, b);
-    for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
-        if (s->shard_of[c] != IR_NONE) {
-            const struct directive *d = &s->directives.at[s->shard_of[c]];
-            low->shard_channel[s->shard_of[c]] = lower_channel_number(low, expert_groups(s, d), d->stream);
-        }
+    for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
+        const uint32_t d = s->shard_of[i];
+        if (d != IR_NONE && (!i || d != s->shard_of[i - 1]))
+            low->shard_channel[d] = lower_channel_number(low, lower_expert_groups(s, d), s->directives.at[d].stream);
+    }
     lower_number_borders(low, &s->train);
     if (s->in->eval)
         lower_number_borders(low, &s->eval);
@@ -297,7 +293,8 @@ void lower_buckets(struct class_lowering *c)
         }
         place_bucket(c, b, &p);
         add_pieces(c, b, p.holders,
-                   b->shard != IR_NONE           ? lower_group(c, expert_groups(s, &s->directives.at[b->shard]))
+                   b->experts != IR_NONE
+                       ? lower_group(c, lower_expert_groups(s, expert_shard_in(s, b->experts, c->class_id)))
                    : b->blocks > s->share.tensor ? c->programs.heads_group
                    : b->blocks > 1               ? c->programs.tensor_group
                                                  : p.holders);

@@ -386,7 +386,7 @@ static void lay_out(struct tape_builder *tape)
     mem_free(by_bw);
 }
 
-struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts)
+struct tape *tape_build(struct programs *ps, uint32_t sub, bool recompute, const uint32_t *parts)
 {
     const struct ir_graph *g = ps->s->g;
     const struct ir_sub *u = &ps->s->chunks.subs.at[sub];
@@ -396,7 +396,7 @@ struct tape *tape_build(struct programs *ps, uint32_t sub, const uint32_t *parts
     tape.written = mem_alloc(g->params.n + 1);
     memset(tape.current, 0xff, g->tensors.n * sizeof(uint32_t));
     t->sub = sub;
-    t->recompute = side_recomputes(ps->s, u);
+    t->recompute = recompute;
     t->parts = mem_alloc((u->n_out + 1) * sizeof(uint32_t));
     for (uint32_t i = 0; i < u->n_out; i++) {
         uint32_t tensor = ps->s->chunks.tensors.at[u->first_out + i];

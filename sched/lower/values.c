@@ -293,7 +293,7 @@ static const struct tape *tape_of(struct class_lowering *c, uint32_t node, const
         for (uint32_t t = 0; t < sub->n_out && e->kind == IR_EDGE_GRAD; t++)
             c->parts.at[t] += s->chunks.tensors.at[sub->first_out + t] == e->value;
     }
-    return tape_get(&c->programs, n->what, c->parts.at);
+    return tape_get(&c->programs, n->what, n->mb, c->parts.at);
 }
 
 void lower_run(struct class_lowering *c, uint32_t node, const struct ir_node *n)

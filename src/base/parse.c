@@ -20,6 +20,34 @@ bool parse_number(const char *text, uint64_t *x)
     return true;
 }
 
+/* The number of digits at *at, which moves behind them. */
+static bool take_number(const char **at, uint64_t *x)
+{
+    char digits[24]; /* holds 2^64 */
+    size_t n = strspn(*at, "0123456789");
+    if (n >= sizeof digits)
+        return false;
+    memcpy(digits, *at, n);
+    digits[n] = '\0';
+    *at += n;
+    return parse_number(digits, x);
+}
+
+bool parse_range(const char *text, struct parse_range *r)
+{
+    struct parse_range found = { .step = 1 };
+    bool good = take_number(&text, &found.lo);
+    found.hi = found.lo;
+    if (good && *text == '-')
+        good = take_number((text++, &text), &found.hi);
+    if (good && *text == ':')
+        good = take_number((text++, &text), &found.step);
+    if (!good || *text || found.hi < found.lo || !found.step)
+        return false;
+    *r = found;
+    return true;
+}
+
 enum status parse_environment(const char *name, uint64_t least, uint64_t most, uint64_t *x, struct err *e)
 {
     const char *text = getenv(name);

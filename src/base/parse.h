@@ -10,6 +10,12 @@
 /* The whole text is a decimal number from 0 to UINT64_MAX; false leaves *x as it was. */
 bool parse_number(const char *text, uint64_t *x);
 
+/* "7", "0-511", "0-1023:4": the numbers from lo to hi, both included, every step-th. false: the text is none of these. */
+struct parse_range {
+    uint64_t lo, hi, step;
+};
+bool parse_range(const char *text, struct parse_range *r);
+
 /* The number in an environment variable, from least to most. Of a list, as in OMP_NUM_THREADS=4,2, its first. A variable that
  * is not set, or empty, is ST_OK and leaves *x as it was; one that holds anything else is ST_USAGE, with a sentence. */
 enum status parse_environment(const char *name, uint64_t least, uint64_t most, uint64_t *x, struct err *e);

@@ -116,7 +116,9 @@ static enum status check_strategy(struct build *b, struct err *e)
     uint32_t ranks = 0;
     TRY(compile_input(b->job, "emulate", 0, b->comm_scratch, &in, e));
     in.ranks = sched_least_ranks(in.strategy);
+    in.notices = b->notices;
     enum status st = sched_expand(&in, &primitives, &ranks, e);
+    in.notices = NULL; /* said once */
     if (st == ST_OK && !in.ranks)
         b->job->strategy_expanded = list_text(b, primitives);
     if (st == ST_OK)

@@ -20,7 +20,7 @@
     ROW(order_no_list) ROW(order_no_such_microbatch) ROW(order_against_data) ROW(order_stages_backwards) \
     ROW(order_rows_deadlock) ROW(order_across_sets) ROW(order_not_convex) ROW(order_not_convex_both) ROW(order_bi_alone) \
     ROW(order_bw_first) ROW(order_bw_alone) ROW(order_twice) ROW(order_pair_and_b) ROW(order_pair_twice) \
-    ROW(order_pass_twice) ROW(recompute_microbatch) ROW(stream_unused) ROW(stream_priority) \
+    ROW(order_pass_twice) ROW(recompute_pass) ROW(stream_unused) ROW(stream_priority) \
     ROW(share_dim) ROW(share_order) ROW(share_keep) ROW(share_exchange) ROW(share_key_of_other) ROW(share_microbatch) \
     ROW(share_alone) ROW(share_order_of_devices) ROW(share_twice) ROW(share_uneven) ROW(share_tokens) \
     ROW(share_attention_apart) ROW(share_zigzag_of_nothing) \

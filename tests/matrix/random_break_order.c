@@ -442,13 +442,11 @@ bool breaks_order_pass_twice(struct breaker *b)
 
 /* ---- recompute, stream, macros ----------------------------------------------------------------------------------- */
 
-bool breaks_recompute_microbatch(struct breaker *b)
+bool breaks_recompute_pass(struct breaker *b)
 {
-    bool pass = rng_chance(&b->j->rng, 50);
-    json_t *f = pass ? json_pack("{s:s}", "PASS", "F") : json_pack("{s:i}", b->j->mb_name, 0);
-    break_append(b, "", json_pack("{s:s,s:o}", "op", "recompute", "filter", f));
-    break_want(b, "omit %s and PASS", b->j->mb_name);
-    return !b->j->share.vocab && (pass || break_has(b->j, "split") || b->j->macros);
+    break_append(b, "", json_pack("{s:s,s:{s:s}}", "op", "recompute", "filter", "PASS", "F"));
+    break_want(b, "omit PASS from the filter");
+    return !b->j->share.vocab;
 }
 
 bool breaks_stream_unused(struct breaker *b)

@@ -226,6 +226,27 @@ static uint32_t experts_of(const struct random_job *j, uint32_t chunk)
     return j->g.ops.at[j->chunks.ops.at[j->chunks.chunks.at[chunk].first_op]].attrs.experts;
 }
 
+/* A region whose microbatches are on two device sets: a directive for each run of them, with the groups of its set. */
+static void shard_halves(struct random_job *j, uint32_t chunk, uint32_t tags, uint32_t ep)
+{
+    const struct random_set *s = random_set_of(j, chunk, 0);
+    json_t *groups[2] = { expert_groups(j, &s[0], ep), expert_groups(j, &s[1], ep) };
+    json_t *bound = rng_chance(&j->rng, 40) ? json_real(ep + 0.5 * rng_below(&j->rng, 4)) : NULL;
+    for (uint32_t lo = 0, hi; lo < j->microbatches; lo = hi + 1) {
+        for (hi = lo; hi + 1 < j->microbatches && j->half[hi + 1] == j->half[lo];)
+            hi++;
+        json_t *d = directive(j, "shard", random_filter(j, chunk, tags, lo, hi, NULL));
+        json_object_set(d, "devices", groups[j->half[lo]]);
+        if (rng_chance(&j->rng, 60))
+            json_object_set_new(d, "stream", json_string(random_stream(j)));
+        if (bound)
+            json_object_set(d, "expert_bound", bound);
+    }
+    json_decref(bound);
+    json_decref(groups[0]);
+    json_decref(groups[1]);
+}
+
 static void shard(struct random_job *j)
 {
     uint32_t ep_tag = find_tag(j, "EP"), tag = ir_graph_find_tag(&j->g, "EP");
@@ -234,10 +255,14 @@ static void shard(struct random_job *j)
             continue;
         uint32_t ep = 1u << rng_below(&j->rng, 3);
         const struct random_set *s = random_set_of(j, c, 0);
-        if (ep > j->replicas || experts_of(j, c) % ep || (j->halves && s[0].class_id != s[1].class_id))
+        const uint32_t tags = ep_tag | (rng_chance(&j->rng, 50) ? j->place.tags : 0);
+        if (ep > j->replicas || experts_of(j, c) % ep)
             continue;
-        json_t *d = directive(j, "shard",
-                              random_filter(j, c, ep_tag | (rng_chance(&j->rng, 50) ? j->place.tags : 0), 1, 0, NULL));
+        if (j->halves && s[0].class_id != s[1].class_id) {
+            shard_halves(j, c, tags, ep);
+            continue;
+        }
+        json_t *d = directive(j, "shard", random_filter(j, c, tags, 1, 0, NULL));
         json_object_set_new(d, "devices", expert_groups(j, s, ep));
         if (rng_chance(&j->rng, 60))
             json_object_set_new(d, "stream", json_string(random_stream(j)));
@@ -282,13 +307,8 @@ static void recompute(struct random_job *j)
     for (uint32_t c = 0; c < j->chunks.chunks.n; c++)
         if (rng_chance(&j->rng, 30)) {
             uint32_t tags = 1u << rng_below(&j->rng, j->g.n_tags + 1);
-            directive(j, "recompute", random_filter(j, c, tags, 1, 0, NULL));
-            json_t *d = json_array_get(j->strategy, json_array_size(j->strategy) - 1),
-                   *f = json_object_get(d, "filter");
-            if (json_is_object(f))
-                json_object_del(f, j->mb_name);
-            else
-                json_object_set_new(d, "filter", json_object());
+            const uint32_t lo = rng_below(&j->rng, j->microbatches), hi = lo + rng_below(&j->rng, j->microbatches - lo);
+            directive(j, "recompute", random_filter(j, c, tags, lo, hi, NULL));
         }
 }
 

@@ -304,7 +304,9 @@ static const struct wrong_text {
 } wrong_texts[] = {
     { "", "line 1" },
     { "0F0,0B0\n1F0,1X0\n", "line 2, cell 2: found \"1X0\"" },
-    { "0F0,0SEND_F0\n1F0,1B0\n", "line 1, cell 2: found \"0SEND_F0\"" },
+    { "0F0,0SEND_F0\n1F0,1B0\n", "line 1, which ends with cell 1: there is no 0B0" },
+    { "0F0,0SEND_X0,0B0\n1F0,1B0\n", "line 1, cell 2: found \"0SEND_X0\"" },
+    { "0F0,0SEND_F0x,0B0\n1F0,1B0\n", "line 1, cell 2: found \"0SEND_F0x\"" },
     { "0F0,0B0\n1F0,1B\n", "line 2, cell 2" },
     { "0F0,0B0\n1F0,F0\n", "line 2, cell 2" },
     { "0F0,0B0\n1F0,1B0 1B0\n", "line 2, cell 2" },
@@ -370,18 +372,93 @@ START_TEST(lenient)
 }
 END_TEST
 
-/* An order that no rank can go on with is found by the compiler, not by the reader. */
-START_TEST(deadlock)
+/* PyTorch's lowered schedules: cells of communication are dropped, and a notice says so once. */
+START_TEST(lowered)
 {
     struct job j;
     struct err e = { 0 };
-    open_job(&j, 2,
-             "[{\"op\":\"layout\",\"pp\":2,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"s.csv\"}]");
-    j.text = (struct sched_text){ "s.csv", "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n" };
+    json_t *list;
+    uint32_t ranks;
+    struct notices notices;
+    static const char layout[] =
+        "[{\"op\":\"layout\",\"pp\":2,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"s.csv\"}]";
+    static const char text[] = "0UNSHARD,0F0,0SEND_F0,0F1,0SEND_F1,,0RECV_B0,0B0,0RECV_B1,0B1,0REDUCE_GRAD,0RESHARD\n"
+                               "1UNSHARD,1RECV_F0,1F0,1B0,1SEND_B0,1RECV_F1,1F1,1B1,1SEND_B1,1REDUCE_GRAD\n";
+    char *out = csv_of(2, layout, text);
+    ck_assert_str_eq(out, "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1B1\n");
+    free(out);
+    open_job(&j, 2, layout);
+    j.text = (struct sched_text){ "s.csv", text };
+    j.in.n_texts = 1;
+    notices_init(&notices);
+    j.in.notices = &notices;
+    ck_assert_msg(sched_expand(&j.in, &list, &ranks, &e) == ST_OK, "%s", e.text);
+    ck_assert_uint_eq(notices.n, 1);
+    ck_assert_str_eq(notices.at[0],
+                     "s.csv: 13 cells of communication (the first is 0UNSHARD) are dropped: the compiler "
+                     "makes it from the placement");
+    json_decref(list);
+    notices_release(&notices);
+    close_job(&j);
+}
+END_TEST
+
+/* Placed by microbatch, a stage is on a line for each of its device sets; lines are written in the order of ranks. */
+START_TEST(by_microbatch)
+{
+    static const char csv[] = "{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"s.csv\"}]";
+    static const char text[] = "0F0,1F1,1B1,0B0\n1F0,0F1,1B0,0B1\n";
+    static const char *const places[] = {
+        "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":1},\"rotate\":[[1],[0]]},",
+        "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"devices\":[0]},{\"op\":\"place\",\"filter\":{\"PP\":1},\"devices\":"
+        "[1]},"
+        "{\"op\":\"place\",\"filter\":[[\"PP\",0],[\"MB\",1]],\"devices\":[1]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":1,\"MB\":\"1-9:2\"},\"devices\":[0]},",
+    };
+    for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
+        char strategy[512];
+        snprintf(strategy, sizeof strategy, "%s%s", places[i], csv);
+        char *out = csv_of(2, strategy, "1F0,0F1,1B0,0B1\n0F0,1F1,1B1,0B0\n");
+        ck_assert_str_eq(out, text);
+        free(out);
+    }
+}
+END_TEST
+
+/* What the compiler finds, and not the reader: an order that no rank can go on with; lines that are not those of the placement. */
+static const struct wrong_order {
+    const char *places, *text, *part;
+} wrong_orders[] = {
+    { "{\"op\":\"layout\",\"pp\":2,\"dp\":1}", "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n", "can never run" },
+    { "{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},{\"op\":\"place\",\"filter\":{\"PP\":1},"
+      "\"devices\":[2]}",
+      "0F0,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n",
+      "line 1, cell 3: PP=0 MB=1 F is on another device set than the first match of this line; a line has what one "
+      "device set runs" },
+    { "{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},{\"op\":\"place\",\"filter\":{\"PP\":1},"
+      "\"devices\":[2]}",
+      "0F0,0B0\n0F1,0B1\n1F0,1B0\n1F1,1B1\n",
+      "line 4, cell 1: PP=1 MB=1 F is on another line than earlier passes of its stage on the same devices, line 3" },
+    { "{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},{\"op\":\"place\",\"filter\":{\"PP\":1},"
+      "\"devices\":[2]}",
+      "0F0,0B0\n0F1\n1F0,1B0,1F1,1B1,0B1\n",
+      "line 3, cell 5: 0B1 is on another line than earlier passes of its stage and microbatch, line 2" },
+};
+
+START_TEST(wrong_orders_refused)
+{
+    struct job j;
+    struct err e = { 0 };
+    char strategy[512];
+    const struct wrong_order *x = &wrong_orders[_i];
+    snprintf(strategy, sizeof strategy, "[%s,{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"s.csv\"}]", x->places);
+    open_job(&j, 2, strategy);
+    j.text = (struct sched_text){ "s.csv", x->text };
     j.in.n_texts = 1;
     FILE *f = tmpfile();
     ck_assert_int_eq(sched_csv(&j.in, f, &e), ST_INPUT);
-    ck_assert_msg(strstr(e.text, "can never run") != NULL, "%s", e.text);
+    ck_assert_msg(strstr(e.text, x->part) != NULL, "%s", e.text);
     fclose(f);
     close_job(&j);
 }
@@ -420,7 +497,9 @@ int main(void)
     tcase_add_loop_test(t, wrong_texts_refused, 0, (int)(sizeof wrong_texts / sizeof *wrong_texts));
     tcase_add_test(t, wrong_two_way_refused);
     tcase_add_test(t, lenient);
-    tcase_add_test(t, deadlock);
+    tcase_add_test(t, lowered);
+    tcase_add_test(t, by_microbatch);
+    tcase_add_loop_test(t, wrong_orders_refused, 0, (int)(sizeof wrong_orders / sizeof *wrong_orders));
     tcase_add_test(t, files);
     suite_add_tcase(s, t);
     SRunner *r = srunner_create(s);

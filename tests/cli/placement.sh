@@ -1,0 +1,59 @@
+#!/bin/sh
+# time-limit: 60
+# What is refused of microbatches in filters (piper-strategy(5), place, shard, recompute), with its exact sentence; and what of the memory
+# follows from them. Prints TAP: a case a sentence.
+. "${top_srcdir:-.}"/tests/cli/lib.sh || exit 99
+sed 's/"batch_size": 8/"batch_size": 16/' adamw.json >train.json
+
+m4='{"op":"split","filter":{},"num_microbatches":4}'
+all='{"op":"replicate","filter":{},"devices":[0,1]}'
+apart='{"op":"replicate","filter":{},"rotate":[[0,1],[2,3]]}'
+shard() { echo "{\"op\":\"shard\",\"filter\":{\"EP\":\"*\"${1:+,}$1},\"devices\":$2}"; }
+
+# ---- filters and sets in turn
+refused llama '$[0].filter.MB: found "0-6:0", expected a number, a numeric string, a range "8-15" or "0-62:2", "*", "-" or null' \
+    '{"op":"place","filter":{"MB":"0-6:0"},"devices":[0]}'
+refused llama '$[0].filter.MB: found "2:", expected a number, a numeric string, a range "8-15" or "0-62:2", "*", "-" or null' \
+    '{"op":"place","filter":{"MB":"2:"},"devices":[0]}'
+refused llama '$[0].rotate: found a list of 2, expected a list of device sets such as [[0],[1]]: microbatch k is on set k modulo their number' \
+    '{"op":"place","filter":{},"rotate":[0,1]}'
+refused llama '$[0].rotate[1]: found a list of 2, expected 1 device, as in the first set' '{"op":"place","filter":{},"rotate":[[0],[1,2]]}'
+refused llama '$[0]: "devices" and "rotate" are mutually exclusive: the one is a device set for all microbatches, the other a list of them in turn' \
+    '{"op":"replicate","filter":{},"devices":[0],"rotate":[[0],[1]]}'
+refused llama '$[0]: "devices" is missing: the devices of replica 0, 1, ... in order' '{"op":"place","filter":{}}'
+refused llama 'device set [1,2] partly overlaps another one; two device sets must be equal or disjoint' \
+    '{"op":"replicate","filter":{},"rotate":[[0,1],[1,2]]}' "$m4"
+refused llama 'device 1 is used, device 0 is not: devices are numbered from 0 without gaps' '{"op":"place","filter":{},"rotate":[[1]]}'
+
+# ---- experts
+refused qwen3_moe '$[1]: experts are sharded in all passes of a microbatch: omit PASS from the filter' "$all" "$(shard '"PASS":"F"' '[0,1]')"
+refused qwen3_moe '$[2]: EP=0 is sharded for MB=0 and not for MB=1: a device holds a part of the experts for all microbatches or for none; shard the others too' \
+    "$all" "$m4" "$(shard '"MB":0' '[0,1]')"
+refused qwen3_moe '$[3]: EP=0 MB=2 is already sharded by an earlier directive' \
+    "$all" "$m4" "$(shard '"MB":"0-2"' '[0,1]')" "$(shard '"MB":"2-3"' '[0,1]')"
+refused qwen3_moe '$[3]: EP=0 is sharded over groups of 1 devices for MB=1 and of 2 for MB=0; expected the same size for all microbatches' \
+    "$all" "$m4" "$(shard '"MB":"0-3:2"' '[0,1]')" "$(shard '"MB":"1-3:2"' '[[0],[1]]')"
+refused qwen3_moe '$[3]: device 1 has place 0 in its group for MB=1 of EP=0, and place 1 for an earlier microbatch; it holds one part of the experts, so expected the same place' \
+    "$all" "$m4" "$(shard '"MB":"0-3:2"' '[0,1]')" "$(shard '"MB":"1-3:2"' '[1,0]')"
+refused qwen3_moe '$[2]: EP=0 MB=1 is placed on [2,3]; the expert groups must cover exactly these devices, each once' \
+    "$apart" "$m4" "$(shard '' '[0,1]')"
+refused qwen3_moe '$[3]: EP=0 has another "expert_bound" for MB=1 than for MB=0; expected the same for all microbatches' \
+    "$apart" "$m4" "$(shard '"MB":"0-3:2"' '[0,1],"expert_bound":2')" "$(shard '"MB":"1-3:2"' '[2,3]')"
+
+# ---- recomputation
+refused llama '$[0]: recompute acts on chunks and microbatches: omit PASS from the filter' '{"op":"recompute","filter":{"PASS":"B"}}'
+refused llama '$[1]: this filter matches nothing; the model'"'"'s chunks are: chunk 0 (embed ..); microbatches 0 to 3, a backward is B, or BI and BW where an order splits it' \
+    "$m4" '{"op":"recompute","filter":{"MB":4}}'
+
+# kept DIRECTIVE...: bytes of activations that all microbatches of gpipe keep, in KiB
+kept()
+{
+    echo "[{\"op\":\"layout\",\"pp\":1,\"dp\":1},{\"op\":\"schedule\",\"kind\":\"gpipe\",\"microbatches\":4}${1:+,}$1]" >strategy.json
+    "$piper" build -m llama.json -s strategy.json -t train.json -o kept.h5 >out 2>&1 &&
+        "$piper" plan kept.h5 --json >plan.json 2>>out && sed -n 's/.*"activations": *\([0-9]*\).*/\1/p' plan.json | head -n 1
+}
+none=$(kept '') half=$(kept '{"op":"recompute","filter":{"MB":"0-3:2"}}') whole=$(kept '{"op":"recompute","filter":{}}')
+echo "activations: none recomputed $none, every second microbatch $half, all $whole" >"$shown"
+[ "${whole:-0}" -gt 0 ] && [ "$half" -gt $((whole + (none - whole) / 3)) ] && [ "$half" -lt $((whole + 2 * (none - whole) / 3)) ]
+result "every second microbatch recomputed keeps half: $none, $half, $whole"
+echo "1..$n"
