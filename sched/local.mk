@@ -10,7 +10,7 @@ libpiper_sched_la_SOURCES = \
 	sched/schedules/1f1b.c sched/schedules/dualpipe.c sched/schedules/dualpipe.h sched/schedules/dualpipev.c \
 	sched/schedules/gpipe.c sched/schedules/interleaved-zb.c sched/schedules/interleaved.c \
 	sched/schedules/row.h sched/schedules/zb-h1.c sched/schedules/zb-h2.c sched/schedules/zb-v.c \
-	sched/lower/border.c sched/lower/comm.c sched/lower/holders.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h \
+	sched/lower/border.c sched/lower/comm.c sched/lower/gradients.c sched/lower/holders.c sched/lower/index.c sched/lower/lower.c sched/lower/lower.h \
 	sched/lower/memory.c sched/lower/memory.h sched/lower/program.c sched/lower/program.h sched/lower/ring.c sched/lower/tables.c \
 	sched/lower/tape.c \
 	sched/lower/values.c \

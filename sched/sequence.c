@@ -8,7 +8,9 @@
  * Where no group of several filters overlaps with communication, times are units: a border takes as long as a sub-chunk's
  * forward. Where the user's order leaves a choice, backwards go before forwards (they free memory), forwards before BW (which only
  * fills), the lower microbatch first. What ends the step (norm, updates) comes after all passes, in the order in which it became ready:
- * before that it would hold the compute stream until its reduction is done.
+ * before that it would hold the compute stream until its reduction is done. Where updates do not wait for the norm, and no
+ * other device waits for what is computed next, those of a bucket come behind its reduction, when the next one on that stream begins: it is
+ * done then, or the next could not begin either. So gradients need not live to the end (sched/lower/gradients.c).
  *
  * Where one does, times are weights (sched/weights.h), what crosses borders on one stream of a class travels one after the other, and inside
  * such a group (on the devices and on the streams) what has the longest path to the end of the group goes first: list scheduling, which puts the computation of one
@@ -45,6 +47,8 @@ struct simulation {
     struct ready now;     /* nodes without duration, to be placed at this moment: binary heap by number */
     struct ready late;    /* nodes that end the step, first in, first out */
     uint32_t late_done;
+    bool early;        /* updates come behind reductions */
+    struct ready held; /* of buckets whose reduction is under way: first of what follows it */
 };
 
 static bool is_compute(const struct ir_node *n)
@@ -55,6 +59,13 @@ static bool is_compute(const struct ir_node *n)
 static bool ends_step(const struct ir_node *n)
 {
     return n->kind == IR_NODE_SUMSQ || n->kind == IR_NODE_SCALARS || n->kind == IR_NODE_UPDATE;
+}
+
+/* The stream on which a bucket is reduced before this node that measures or updates it; 0: on that of compute, or not at all. */
+static uint32_t reduced_on(const struct sched *s, const struct ir_node *n)
+{
+    const struct bucket *b = &s->buckets.at[n->what];
+    return n->kind == IR_NODE_SUMSQ && b->holders > 1 ? b->reduce_stream : 0;
 }
 
 static uint64_t priority(const struct sched *s, const struct ir_node *n, uint32_t id)
@@ -163,6 +174,12 @@ static double time_of(const struct simulation *sim, uint32_t node)
     return sim->w.takes ? (double)sim->w.takes[node] : (double)sim->d->nodes.at[node].cost;
 }
 
+/* Does a node that ends the step come behind the reduction of its bucket? */
+static bool comes_early(const struct simulation *sim, const struct ir_node *n)
+{
+    return sim->early && n->kind != IR_NODE_SCALARS && sim->s->buckets.at[n->what].rule == PLAN_RULE_OPTIMIZER;
+}
+
 static void become_ready(struct simulation *sim, uint32_t node)
 {
     const struct ir_node *n = &sim->d->nodes.at[node];
@@ -172,11 +189,27 @@ static void become_ready(struct simulation *sim, uint32_t node)
     } else if (queue_of(sim, node) != IR_NONE) {
         push_ready(sim, &sim->queues[queue_of(sim, node)], BY_PRIORITY, node);
         vec_add(&sim->asked, queue_of(sim, node));
-    } else if (ends_step(n)) {
+    } else if (ends_step(n) && !comes_early(sim, n)) {
         vec_add(&sim->late, node);
+    } else if (ends_step(n) && reduced_on(sim->s, n)) {
+        vec_add(&sim->held, node);
     } else {
         push_ready(sim, &sim->now, BY_NUMBER, node);
     }
+}
+
+/* A reduction begins: what was held for those before it on its stream goes on. */
+static void release_held(struct simulation *sim, const struct ir_node *reduction)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < sim->held.n; i++) {
+        const uint32_t node = sim->held.at[i];
+        if (reduced_on(sim->s, &sim->d->nodes.at[node]) == reduction->stream)
+            push_ready(sim, &sim->now, BY_NUMBER, node);
+        else
+            sim->held.at[left++] = node;
+    }
+    sim->held.n = left;
 }
 
 static void complete(struct simulation *sim, uint32_t node)
@@ -250,6 +283,8 @@ static void simulate(struct simulation *sim)
     for (double t = 0;;) {
         while (sim->now.n) {
             uint32_t node = pop_ready(sim, &sim->now, BY_NUMBER);
+            if (d->nodes.at[node].kind == IR_NODE_REDUCE || d->nodes.at[node].kind == IR_NODE_REDUCE_COPIES)
+                release_held(sim, &d->nodes.at[node]);
             if (time_of(sim, node) > 0) {
                 begin(sim, node, t);
             } else {
@@ -259,6 +294,9 @@ static void simulate(struct simulation *sim)
         }
         start_idle(sim, t);
         if (!sim->n_events) {
+            for (uint32_t i = 0; i < sim->held.n; i++)
+                vec_add(&sim->late, sim->held.at[i]);
+            sim->held.n = 0;
             if (sim->late_done == sim->late.n)
                 break;
             uint32_t node = sim->late.at[sim->late_done++];
@@ -298,6 +336,9 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     sim.travels = mem_alloc(n_queues + 1);
     if (list->group)
         weights_find(s, list, &sim.w);
+    sim.early = !s->in->clip && !list->eval;
+    for (uint32_t i = 0; i < n && sim.early; i++)
+        sim.early = d->nodes.at[i].kind != IR_NODE_MOVE;
     simulate(&sim);
     free_heaps(sim.ready, s->classes.n);
     free_heaps(sim.fill, s->classes.n);
@@ -306,6 +347,7 @@ static enum status sequence_list(const struct sched *s, struct list_plan *list, 
     vec_free(&sim.now);
     vec_free(&sim.late);
     weights_release(&sim.w);
+    vec_free(&sim.held);
     mem_free(sim.missing);
     mem_free(sim.placed);
     mem_free(sim.events);

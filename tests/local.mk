@@ -106,7 +106,7 @@ dist_zoo_DATA = \
 	tests/zoo/encoder-bubbles.json tests/zoo/expert-folding.json tests/zoo/gems-experts.json tests/zoo/gems-replicas.json \
 	tests/zoo/gems-zero1.json tests/zoo/gems-zero3.json tests/zoo/gems.csv tests/zoo/gems.json tests/zoo/hanayo.csv \
 	tests/zoo/hanayo.json tests/zoo/head-spread.json tests/zoo/helixpipe.json tests/zoo/hetero-dp.json tests/zoo/kfkb.csv \
-	tests/zoo/kfkb.json tests/zoo/model-attention-stages.json tests/zoo/model-attention.json tests/zoo/model-dense.json \
+	tests/zoo/kfkb.json tests/zoo/lomo.json tests/zoo/model-attention-stages.json tests/zoo/model-attention.json tests/zoo/model-dense.json \
 	tests/zoo/model-encoder.json tests/zoo/model-ends.json tests/zoo/model-experts-stages.json tests/zoo/model-experts.json \
 	tests/zoo/model-ffn.json tests/zoo/model-head.json tests/zoo/model-mlp.json tests/zoo/model-uneven.json \
 	tests/zoo/partial-recompute.json tests/zoo/permuted-sets.json tests/zoo/pipedream-bw.csv tests/zoo/pipedream-bw.json \

@@ -348,11 +348,12 @@ static enum status write_span(struct sweep *s, uint32_t i, const struct access *
     return ST_OK;
 }
 
-/* Not memory, but whether a byte of a gradient holds a value; no order is asked for. */
+/* Not memory, but whether a byte of a gradient holds a value of this bucket or buffer; no order is asked for. Buckets may have the same
+ * bytes one after the other: the first value of the next takes them from the one before, which then has none to be reduced or applied. */
 static enum status fill_span(struct sweep *s, uint32_t i, const struct access *a, struct check_span *span,
                              uint64_t byte)
 {
-    bool filled = span->writer != PLAN_NONE && (a->map == MAP_FILLED || span->buffer == a->buffer);
+    bool filled = span->writer != PLAN_NONE && span->buffer == a->buffer;
     return filled == !(a->mode & MODE_FIRST) ? ST_OK : wrong_value(s, i, a, span, byte);
 }
 

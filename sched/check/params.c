@@ -107,7 +107,24 @@ static void add_extent(struct extents *extents, uint64_t from, uint64_t bytes, u
         vec_add(extents, ((struct extent){ from, from + bytes, bucket }));
 }
 
-/* Buckets have memory of their own in each arena. */
+/* Do an earlier bucket's gradients lie in the same bytes, laid out alike? They may: sched/check/memory.c says when. */
+static bool shares_gradients(const struct plan *p, uint32_t bucket)
+{
+    const struct plan_bucket *b = &p->buckets[bucket];
+    for (uint32_t i = bucket; i-- > 0;) {
+        const struct plan_bucket *a = &p->buckets[i];
+        bool alike = a->grad == b->grad && a->elements == b->elements && a->n_pieces == b->n_pieces &&
+                     check_grad_bytes(p, a) == check_grad_bytes(p, b);
+        for (uint32_t k = 0; k < b->n_pieces && alike; k++)
+            alike = p->pieces[a->first_piece + k].offset == p->pieces[b->first_piece + k].offset &&
+                    p->pieces[a->first_piece + k].count == p->pieces[b->first_piece + k].count;
+        if (alike)
+            return true;
+    }
+    return false;
+}
+
+/* Buckets have memory of their own in each arena, but for gradients. */
 static enum status check_bucket_memory(const struct check *c, uint32_t cls)
 {
     const struct plan *p = c->classes[cls].p;
@@ -115,7 +132,8 @@ static enum status check_bucket_memory(const struct check *c, uint32_t cls)
     for (uint32_t i = 0; i < p->h->count[PLAN_S_BUCKETS]; i++) {
         const struct plan_bucket *b = &p->buckets[i];
         add_extent(&arena[0], b->param, check_param_bytes(p, b), i);
-        add_extent(&arena[1], b->grad, check_grad_bytes(p, b), i);
+        if (p->h->clip || !shares_gradients(p, i))
+            add_extent(&arena[1], b->grad, check_grad_bytes(p, b), i);
         add_extent(&arena[2], b->master, check_state_bytes(p, b), i);
         add_extent(&arena[2], b->m, check_state_bytes(p, b), i);
         add_extent(&arena[2], b->v, check_state_bytes(p, b), i);

@@ -200,6 +200,7 @@ static void lower_class(void *lowering, uint32_t class_id, uint32_t thread)
     lower_buckets(&c);
     lower_channels(&c);
     lower_list(&c, false);
+    lower_share_gradients(&c);
     low->instructions[class_id] = c.pb.lists.at[0].n_instr;
     if (s->in->eval)
         lower_list(&c, true);

@@ -114,6 +114,8 @@ uint32_t lower_set(struct plan_builder *pb, const uint32_t *d, uint32_t n);
 uint32_t lower_device_set(struct class_lowering *c, uint32_t set);
 uint16_t lower_stream(struct class_lowering *c, uint32_t stream);
 uint32_t lower_group(struct class_lowering *c, struct group_key key);
+/* Bytes of ARENA_GRADS that a bucket of the job takes. */
+uint64_t lower_grad_bytes(const struct bucket *b);
 /* Buckets with their arenas and pieces, and channels that this class takes part in. */
 void lower_buckets(struct class_lowering *c);
 void lower_channels(struct class_lowering *c);
@@ -129,6 +131,10 @@ struct group_key lower_holders(struct sched *s, const struct bucket *b);
 struct turned_groups lower_turned_groups(struct sched *s, const uint32_t *sets, uint32_t n_sets, uint32_t n);
 /* The groups that a bucket is sharded over, and their copies. */
 struct turned_groups lower_zero_groups(struct sched *s, const struct bucket *b, const struct group_key *holders);
+
+/* ---- sched/lower/gradients.c ---- */
+/* Of the list "train", which has been lowered. */
+void lower_share_gradients(struct class_lowering *c);
 
 /* ---- sched/lower/values.c ---- */
 uint32_t lower_new_buffer(struct class_lowering *c, uint64_t bytes, enum plan_kind_of_memory kind,

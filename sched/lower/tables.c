@@ -232,6 +232,11 @@ static uint64_t take(struct class_lowering *c, enum plan_arena arena, uint64_t b
     return at;
 }
 
+uint64_t lower_grad_bytes(const struct bucket *b)
+{
+    return (zero_shards_grads(b->zero) ? bucket_shard(b) : b->elements) * 4;
+}
+
 /* Where a bucket lies: parameters, gradients, master and moments, snapshot; each whole, or this holder's part. */
 static void place_bucket(struct class_lowering *c, const struct bucket *b, struct plan_bucket *p)
 {
@@ -240,7 +245,7 @@ static void place_bucket(struct class_lowering *c, const struct bucket *b, struc
     const bool trains = b->rule == PLAN_RULE_OPTIMIZER;
     const uint32_t moments = trains ? optimizer_info[in->optimizer].moments : 0, size = ir_dtype_size(b->type, b->type);
     p->param = take(c, ARENA_PARAMS, (zero_shards_params(b->zero) ? shard : b->elements) * size);
-    p->grad = trains ? take(c, ARENA_GRADS, (zero_shards_grads(b->zero) ? shard : b->elements) * 4) : UINT64_MAX;
+    p->grad = trains ? take(c, ARENA_GRADS, lower_grad_bytes(b)) : UINT64_MAX;
     p->master = b->type == IR_F32 ? UINT64_MAX : take(c, ARENA_OPTIM, state);
     p->m = moments > 0 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;
     p->v = moments > 1 ? take(c, ARENA_OPTIM, state) : UINT64_MAX;

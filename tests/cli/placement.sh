@@ -56,4 +56,23 @@ none=$(kept '') half=$(kept '{"op":"recompute","filter":{"MB":"0-3:2"}}') whole=
 echo "activations: none recomputed $none, every second microbatch $half, all $whole" >"$shown"
 [ "${whole:-0}" -gt 0 ] && [ "$half" -gt $((whole + (none - whole) / 3)) ] && [ "$half" -lt $((whole + 2 * (none - whole) / 3)) ]
 result "every second microbatch recomputed keeps half: $none, $half, $whole"
+
+# gradients CLIP: bytes of them, of a job whose layers are reduced on a stream of their own
+gradients()
+{
+    echo '[{"op":"replicate","filter":{},"devices":[0,1],"bucket_size":"layer","reduce_stream":"dp"}]' >strategy.json
+    "$piper" build -m llama.json -s strategy.json -t train.json -o grads.h5 --set train.clip_norm="$1" >out 2>&1 &&
+        "$piper" plan grads.h5 --dump >dump 2>>out && "$piper" plan grads.h5 --json >plan.json 2>>out &&
+        sed -n 's/.*"grads": *\([0-9]*\).*/\1/p' plan.json | head -n 1
+}
+clipped=$(gradients 1)
+grep 'op=UPDATE\|op=RUN' dump | sed -n '/op=UPDATE/,$p' | grep -q op=RUN && order=early || order=late
+[ $order = late ]
+result 'with clipping all updates stand behind the last backward'
+early=$(gradients 0)
+grep 'op=UPDATE\|op=RUN' dump | sed -n '/op=UPDATE/,$p' | grep -q op=RUN
+result 'without clipping updates stand behind the reduction of their bucket'
+echo "gradients: with clipping $clipped, without $early" >"$shown"
+[ "${early:-0}" -gt 0 ] && [ $((4 * early)) -lt $((3 * clipped)) ]
+result "and layers share memory of gradients: $clipped bytes, $early"
 echo "1..$n"
