@@ -95,9 +95,10 @@ static inline void compiled_graph(enum compiled_model model, struct ir_graph *g)
     json_decref(doc);
 }
 
-/* Compiles `strategy` for 16 sequences of 8 tokens; AdamW, clipped, with a plan for evaluation, as odd strategies have it
- * too. What the compiler refuses fails the test. */
-static inline void compiled_init(struct compiled *c, enum compiled_model model, const char *strategy, bool dump)
+/* Compiles `strategy` for 16 sequences of 8 tokens; AdamW, with a plan for evaluation, as odd strategies have it too. What the compiler
+ * refuses fails the test. */
+static inline void compiled_clipped(struct compiled *c, enum compiled_model model, const char *strategy, bool dump,
+                                    bool clip)
 {
     struct err e = { 0 };
     size_t bytes;
@@ -111,7 +112,7 @@ static inline void compiled_init(struct compiled *c, enum compiled_model model, 
         .strategy_name = "strategy.json",
         .batch_size = 16,
         .compute = IR_F32,
-        .clip = true,
+        .clip = clip,
         .eval = true,
         .snapshot = true,
         .target = &ir_target_cpu,
@@ -129,6 +130,10 @@ static inline void compiled_init(struct compiled *c, enum compiled_model model, 
                        &c->plans[i], &e);
         ck_assert_msg(st == ST_OK, "%s\n%s", strategy, e.text);
     }
+}
+static inline void compiled_init(struct compiled *c, enum compiled_model model, const char *strategy, bool dump)
+{
+    compiled_clipped(c, model, strategy, dump, true);
 }
 
 #endif

@@ -49,8 +49,17 @@ static const struct job {
     { MODEL_MOE, "[{\"op\":\"layout\",\"cp\":2,\"dp\":1,\"ep\":2},{\"op\":\"recompute\",\"filter\":{\"PP\":0}}]" },
     { MODEL_MOE, "[{\"op\":\"layout\",\"tp\":2,\"dp\":2,\"ep\":4},{\"op\":\"schedule\",\"kind\":\"gpipe\","
                  "\"microbatches\":2}]" },
+    { MODEL_MOE,
+      "[{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"rotate\":[[0,1],[2,3]],\"zero\":1},{\"op\":\"replicate\","
+      "\"filter\":{\"PP\":1},\"rotate\":[[2,3],[0,1]]},{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2},"
+      "{\"op\":\"shard\",\"filter\":{\"PP\":0,\"EP\":\"*\",\"MB\":0},\"devices\":[0,1]},"
+      "{\"op\":\"shard\",\"filter\":{\"PP\":0,\"EP\":\"*\",\"MB\":1},\"devices\":[2,3]},"
+      "{\"op\":\"shard\",\"filter\":{\"PP\":1,\"EP\":\"*\",\"MB\":0},\"devices\":[2,3]},"
+      "{\"op\":\"shard\",\"filter\":{\"PP\":1,\"EP\":\"*\",\"MB\":1},\"devices\":[0,1]}]" },
+    { MODEL_LLAMA, "[{\"op\":\"layout\",\"dp\":2,\"zero\":1}]" },
+    { MODEL_MOE, "[{\"op\":\"layout\",\"dp\":2,\"ep\":2}]" },
 };
-enum { N_JOBS = sizeof jobs / sizeof *jobs, MOST = 200 };
+enum { N_JOBS = sizeof jobs / sizeof *jobs, UNCLIPPED = N_JOBS - 2, MOST = 200 }; /* the last two */
 
 /* What the checks say of variant nth of an example in the plan of a class; false: there is no such variant. */
 static bool try_variant(const struct compiled *c, const char *strategy, uint32_t cls, const struct mutant *x,
@@ -79,7 +88,7 @@ static struct compiled compiled[N_JOBS];
 static void compile(void)
 {
     for (int j = 0; j < N_JOBS; j++)
-        compiled_init(&compiled[j], jobs[j].model, jobs[j].strategy, false);
+        compiled_clipped(&compiled[j], jobs[j].model, jobs[j].strategy, false, j < UNCLIPPED);
 }
 
 static void release(void)
