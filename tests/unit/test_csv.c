@@ -407,22 +407,58 @@ END_TEST
 START_TEST(by_microbatch)
 {
     static const char csv[] = "{\"op\":\"schedule\",\"kind\":\"csv\",\"file\":\"s.csv\"}]";
-    static const char text[] = "0F0,1F1,1B1,0B0\n1F0,0F1,1B0,0B1\n";
+    static const char text[] = "1F0,0F1,1B0,0B1\n0F0,1F1,1B1,0B0\n";
     static const char *const places[] = {
-        "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},"
-        "{\"op\":\"place\",\"filter\":{\"PP\":1},\"rotate\":[[1],[0]]},",
-        "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"devices\":[0]},{\"op\":\"place\",\"filter\":{\"PP\":1},\"devices\":"
-        "[1]},"
-        "{\"op\":\"place\",\"filter\":[[\"PP\",0],[\"MB\",1]],\"devices\":[1]},"
-        "{\"op\":\"place\",\"filter\":{\"PP\":1,\"MB\":\"1-9:2\"},\"devices\":[0]},",
+        "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[1],[0]]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":1},\"rotate\":[[0],[1]]},",
+        "[{\"op\":\"place\",\"filter\":{\"PP\":0},\"devices\":[1]},{\"op\":\"place\",\"filter\":{\"PP\":1},\"devices\":"
+        "[0]},"
+        "{\"op\":\"place\",\"filter\":[[\"PP\",0],[\"MB\",1]],\"devices\":[0]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":1,\"MB\":\"1-9:2\"},\"devices\":[1]},",
     };
     for (size_t i = 0; i < sizeof places / sizeof *places; i++) {
         char strategy[512];
         snprintf(strategy, sizeof strategy, "%s%s", places[i], csv);
-        char *out = csv_of(2, strategy, "1F0,0F1,1B0,0B1\n0F0,1F1,1B1,0B0\n");
+        char *out = csv_of(2, strategy, "0F0,1F1,1B1,0B0\n1F0,0F1,1B0,0B1\n");
         ck_assert_str_eq(out, text);
         free(out);
     }
+}
+END_TEST
+
+/* Ranges with a step, of stages and of microbatches; and the same sets in turn. */
+START_TEST(steps)
+{
+    static const char split[] = "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":5}]";
+    static const char *const places[] = {
+        "[{\"op\":\"place\",\"filter\":{\"PP\":\"0-3:2\"},\"rotate\":[[0],[1],[2]]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":\"1-3:2\"},\"rotate\":[[1],[2],[0]]},",
+        "[{\"op\":\"place\",\"filter\":{\"PP\":\"0-2:2\",\"MB\":\"0-9:3\"},\"devices\":[0]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":\"0-2:2\",\"MB\":\"1-9:3\"},\"devices\":[1]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":\"0-2:2\",\"MB\":2},\"devices\":[2]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":\"1-3:2\"},\"devices\":[2]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":\"1-3:2\",\"MB\":\"0-4:3\"},\"devices\":[1]},"
+        "{\"op\":\"place\",\"filter\":{\"PP\":\"1-3:2\",\"MB\":2},\"devices\":[0]},",
+    };
+    char *found[2];
+    for (int i = 0; i < 2; i++) {
+        char strategy[1024];
+        snprintf(strategy, sizeof strategy, "%s%s", places[i], split);
+        found[i] = csv_of(4, strategy, NULL);
+    }
+    ck_assert_str_eq(found[0], found[1]);
+    /* device 0 has microbatches 0 and 3 of stages 0 and 2, and 2 of the others */
+    size_t cells = 0;
+    for (const char *s = strtok(found[0], ",\n"); s; s = strtok(NULL, ",\n")) {
+        uint32_t stage, mb;
+        char pass;
+        ck_assert_int_eq(sscanf(s, "%u%c%u", &stage, &pass, &mb), 3);
+        if (cells++ < 12)
+            ck_assert_msg(mb % 3 == (stage % 2 ? 2 : 0), "cell %zu of device 0 is %s", cells, s);
+    }
+    ck_assert_uint_eq(cells, 40);
+    free(found[0]);
+    free(found[1]);
 }
 END_TEST
 
@@ -499,6 +535,7 @@ int main(void)
     tcase_add_test(t, lenient);
     tcase_add_test(t, lowered);
     tcase_add_test(t, by_microbatch);
+    tcase_add_test(t, steps);
     tcase_add_loop_test(t, wrong_orders_refused, 0, (int)(sizeof wrong_orders / sizeof *wrong_orders));
     tcase_add_test(t, files);
     suite_add_tcase(s, t);
