@@ -139,13 +139,19 @@ bool breaks_too_many_stages(struct breaker *b)
 /* ---- devices ----------------------------------------------------------------------------------------------------- */
 
 #define PLACING "place replicate"
+/* A rotation stands in place of devices. */
+static bool has_devices(const json_t *d)
+{
+    return d && !json_object_get(d, "rotate");
+}
+
 bool breaks_no_devices(struct breaker *b)
 {
     json_t *d = break_some(b, "place replicate", "");
     if (d)
         json_object_del(d, break_devices_key(d));
     break_want(b, "\"devices\" is missing");
-    return d;
+    return has_devices(d);
 }
 
 static bool set_devices(struct breaker *b, json_t *devices, const char *below)
@@ -156,7 +162,7 @@ static bool set_devices(struct breaker *b, json_t *devices, const char *below)
     if (d)
         break_want(b, "%s%s", break_devices_key(d), below);
     json_decref(devices);
-    return d;
+    return has_devices(d);
 }
 
 bool breaks_device_twice(struct breaker *b)
@@ -209,6 +215,8 @@ bool breaks_device_gap(struct breaker *b)
     json_array_foreach(b->j->strategy, i, d)
     {
         list = json_object_get(d, break_devices_key(d));
+        if (!has_devices(d))
+            return false;
         json_array_foreach(list, k, v)
         {
             if (json_is_string(v))

@@ -102,12 +102,30 @@ static void choose_halves(struct random_job *j)
         j->half[i] = odd ? i % 2 : i >= cut;
 }
 
-/* One directive per unit and run of microbatches with one set; all of them get the keys of `more`. */
+/* Two sets in turn, from the first microbatch on. */
+static bool in_turn(const struct random_job *j)
+{
+    bool turn = j->halves;
+    for (uint32_t i = 0; i < j->microbatches; i++)
+        turn = turn && j->half[i] == i % 2;
+    return turn;
+}
+
+/* One directive per unit and run of microbatches with one set, or a rotation; all of them get the keys of `more`. */
 static void for_sets(struct random_job *j, const char *op, uint32_t unit, const json_t *more)
 {
     uint32_t chunk = 0;
     while (j->place.of[chunk] != unit)
         chunk++;
+    if (in_turn(j) && rng_chance(&j->rng, 50)) {
+        const struct random_set *s = random_set_of(j, chunk, 0);
+        json_t *d = directive(j, op, random_filter(j, chunk, j->place.tags, 1, 0, NULL)), *turns = json_array();
+        for (int i = 0; i < 2; i++)
+            json_array_append_new(turns, random_devices(j, s[i].device, j->replicas));
+        json_object_set_new(d, "rotate", turns);
+        json_object_update(d, (json_t *)more);
+        return;
+    }
     for (uint32_t lo = 0, hi; lo < j->microbatches; lo = hi + 1) {
         for (hi = lo; hi + 1 < j->microbatches && j->half[hi + 1] == j->half[lo];)
             hi++;

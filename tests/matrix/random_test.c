@@ -121,6 +121,7 @@ static const char *const features[] = {
     "\"split\"",
     "\"order\"",
     "\"recompute\"",
+    "\"rotate\"",
     "\"op\":\"stream\"",
     "\"layout\"",
     "\"zero\":1",
