@@ -4,7 +4,8 @@
  *
  * The devices are one expert group, or a list of groups of equal size: device i of a group holds block i of the experts, and
  * the devices with the same block in all groups are the holders of its parameters (sched/buckets.c). A directive may be about some
- * microbatches, which are placed on devices of their own: others then have groups there, and a device one block in all. Every data edge across
+ * microbatches, or list groups of several device sets, of which a microbatch takes those where it is placed; a device has one block in
+ * all. Every data edge across
  * the border of the region goes through a BORDER node inside the groups: rows and counts on the way in, rows on the
  * way out, and the gradients of both. BW needs none: what it reads has arrived for BI.
  *
@@ -249,10 +250,19 @@ uint32_t expert_shard_in(const struct sched *s, uint32_t chunk, uint32_t class_i
     return s->shard_of[chunk * m + mb];
 }
 
+/* The place of a device in its class, whose members ascend; IR_NONE: it is in another one. */
+static uint32_t place_in_class(const struct sched *s, const struct device_class *k, uint32_t device)
+{
+    const uint32_t *members = s->class_pool.at + k->first;
+    uint32_t lo = 0, hi = k->n;
+    while (hi - lo > 1)
+        *(members[(lo + hi) / 2] <= device ? &lo : &hi) = (lo + hi) / 2;
+    return members[lo] == device ? lo : IR_NONE;
+}
+
 /* Every member of the class is in one group, and nothing else is. */
 static bool groups_fit(const struct sched *s, const struct directive *d, const struct device_class *k)
 {
-    const uint32_t *members = s->class_pool.at + k->first;
     uint8_t *seen = mem_alloc(k->n);
     uint32_t total = 0;
     bool fit = true;
@@ -260,15 +270,64 @@ static bool groups_fit(const struct sched *s, const struct directive *d, const s
         uint32_t set = s->listed_sets.at[d->first_shard_set + g];
         total += s->sets.at[set].n;
         for (uint32_t i = 0; i < s->sets.at[set].n; i++) {
-            uint32_t lo = 0, hi = k->n, x = devices_of(s, set)[i];
-            while (hi - lo > 1)
-                *(members[(lo + hi) / 2] <= x ? &lo : &hi) = (lo + hi) / 2;
-            fit = fit && members[lo] == x && !seen[lo];
-            seen[lo] = 1;
+            const uint32_t at = place_in_class(s, k, devices_of(s, set)[i]);
+            fit = fit && at != IR_NONE && !seen[at];
+            seen[at == IR_NONE ? 0 : at] = 1;
         }
     }
     mem_free(seen);
     return fit && total == k->n;
+}
+
+/* A directive whose groups are on several device sets stands for one for each: the groups that are there. */
+struct part {
+    uint32_t whole, class_id, directive;
+};
+struct parts {
+    VEC(struct part);
+};
+
+static uint32_t part_of(struct sched *s, struct parts *parts, uint32_t whole, uint32_t class_id)
+{
+    for (uint32_t i = 0; i < parts->n; i++)
+        if (parts->at[i].whole == whole && parts->at[i].class_id == class_id)
+            return parts->at[i].directive;
+    struct directive d = s->directives.at[whole];
+    const uint32_t first = d.first_shard_set, n = d.n_shard_sets;
+    d.first_shard_set = s->listed_sets.n;
+    d.n_shard_sets = 0;
+    for (uint32_t g = 0; g < n; g++) {
+        const uint32_t set = s->listed_sets.at[first + g];
+        if (place_in_class(s, &s->classes.at[class_id], devices_of(s, set)[0]) == IR_NONE)
+            continue;
+        vec_add(&s->listed_sets, set);
+        d.n_shard_sets++;
+    }
+    if (!d.n_shard_sets) /* none fits */
+        return whole;
+    vec_add(&s->directives, d);
+    vec_add(parts, ((struct part){ whole, class_id, s->directives.n - 1 }));
+    return s->directives.n - 1;
+}
+
+/* Every group of a directive in parts is in one of them. */
+static enum status check_parts(const struct sched *s, const struct parts *parts, struct err *e)
+{
+    for (uint32_t i = 0; i < parts->n; i++) {
+        const struct directive *whole = &s->directives.at[parts->at[i].whole];
+        for (uint32_t g = 0; g < whole->n_shard_sets; g++) {
+            const uint32_t set = s->listed_sets.at[whole->first_shard_set + g];
+            bool used = false;
+            for (uint32_t k = 0; k < parts->n && !used; k++)
+                used = parts->at[k].whole == parts->at[i].whole &&
+                       place_in_class(s, &s->classes.at[parts->at[k].class_id], devices_of(s, set)[0]) != IR_NONE;
+            char text[160];
+            if (!used)
+                return js_wrong(&whole->js, e, "no experts that the filter matches are on %s",
+                                devices_text(s, set, text, sizeof text));
+        }
+    }
+    return ST_OK;
 }
 
 /* What crosses the border of the region is rows of the experts' own devices. */
@@ -319,8 +378,8 @@ static enum status check_blocks(const struct sched *s, uint32_t chunk, uint32_t 
     return ST_OK;
 }
 
-/* The groups together are the devices of the region, for every microbatch; its neighbours are there too. */
-enum status shard_check_devices(struct sched *s, struct err *e)
+/* The groups together are the devices of the region, for every microbatch. */
+static enum status check_groups(struct sched *s, struct parts *parts, struct err *e)
 {
     for (uint32_t i = 0; i < s->chunks.chunks.n * s->microbatches; i++) {
         uint32_t c = i / s->microbatches;
@@ -329,13 +388,27 @@ enum status shard_check_devices(struct sched *s, struct err *e)
                           s->shard_of[i] == s->shard_of[i - 1];
         if (s->shard_of[i] == IR_NONE || same)
             continue;
+        const uint32_t class_id = s->sets.at[s->set_of[i]].class_id;
         const struct directive *d = &s->directives.at[s->shard_of[i]];
-        if (!groups_fit(s, d, &s->classes.at[s->sets.at[s->set_of[i]].class_id]))
+        if (d->n_shard_sets * s->sets.at[s->listed_sets.at[d->first_shard_set]].n > s->classes.at[class_id].n)
+            s->shard_of[i] = part_of(s, parts, s->shard_of[i], class_id);
+        d = &s->directives.at[s->shard_of[i]];
+        if (!groups_fit(s, d, &s->classes.at[class_id]))
             return js_wrong(&d->js, e,
                             "%s %s=%u is placed on %s; the expert groups must cover exactly these devices, each once",
                             chunk_text(s, c, text, sizeof text), s->mb_name, i % s->microbatches,
                             devices_text(s, s->set_of[i], set, sizeof set));
     }
+    return check_parts(s, parts, e);
+}
+
+/* Groups and their devices; and what is next to a region is there too. */
+enum status shard_check_devices(struct sched *s, struct err *e)
+{
+    struct parts parts = { 0 };
+    enum status st = check_groups(s, &parts, e);
+    vec_free(&parts);
+    TRY(st);
     for (uint32_t o = 0; o < s->g->ops.n; o++)
         for (int i = 0; i < IR_MAX_IN; i++) {
             uint32_t t = s->g->ops.at[o].in[i], p = t == IR_NONE ? IR_NONE : s->g->tensors.at[t].producer;
@@ -346,7 +419,6 @@ enum status shard_check_devices(struct sched *s, struct err *e)
             TRY(check_neighbours(s, s->chunks.chunk_of[p], s->chunks.chunk_of[o], e));
         }
     uint32_t *block = mem_alloc((s->ranks + 1) * sizeof *block);
-    enum status st = ST_OK;
     for (uint32_t c = 0; c < s->chunks.chunks.n && st == ST_OK; c++)
         st = check_blocks(s, c, block, e);
     mem_free(block);

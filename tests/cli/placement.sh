@@ -37,6 +37,9 @@ refused qwen3_moe '$[3]: device 1 has place 0 in its group for MB=1 of EP=0, and
     "$all" "$m4" "$(shard '"MB":"0-3:2"' '[0,1]')" "$(shard '"MB":"1-3:2"' '[1,0]')"
 refused qwen3_moe '$[2]: EP=0 MB=1 is placed on [2,3]; the expert groups must cover exactly these devices, each once' \
     "$apart" "$m4" "$(shard '' '[0,1]')"
+refused qwen3_moe '$[2]: no experts that the filter matches are on [4,5]' "$apart" "$m4" "$(shard '' '[[0,1],[2,3],[4,5]]')"
+refused qwen3_moe '$[2]: EP=0 MB=0 is placed on [0,1]; the expert groups must cover exactly these devices, each once' \
+    "$apart" "$m4" "$(shard '' '[[0,2],[1,3]]')"
 refused qwen3_moe '$[3]: EP=0 has another "expert_bound" for MB=1 than for MB=0; expected the same for all microbatches' \
     "$apart" "$m4" "$(shard '"MB":"0-3:2"' '[0,1],"expert_bound":2')" "$(shard '"MB":"1-3:2"' '[2,3]')"
 

@@ -68,7 +68,7 @@ lomo                 2 dense            16-unclipped quick -
 partial-recompute    2 mlp              16 quick text
 permuted-sets        2 dense            16 all   -
 pipedream            3 dense            16 all   text
-pipedream-bw         3 dense            16 quick text
+pipedream-bw         3 dense            16 all   text
 pipedream-zero3      3 dense            16 quick text
 replica-microbatches 4 attention        12 quick text
 roundpipe            3 dense            24 quick text
@@ -76,7 +76,7 @@ selective-attention  1 attention        16 all   -
 selective-mlp        2 mlp              16 all   -
 two-batch-overlap    2 experts          16 all   -
 uneven-stages        4 uneven           16 all   text
-v-half               4 dense            24 quick text
+v-half               4 dense            24 all   text
 v-min                4 dense            24 all   text
 zero-by-part         2 ends             16 all   -
 zeropp               4 dense            16 all   text
