@@ -103,8 +103,11 @@ void lower_share_gradients(struct class_lowering *c)
     const struct plan_list *list = &c->pb.lists.at[0];
     struct life *lives = find_lives(c);
     uint64_t *to = mem_alloc((c->pb.buckets.n + 1) * sizeof *to);
-    c->pb.h.arena_bytes[ARENA_GRADS] = place_gradients(c, lives, to);
-    for (uint32_t i = list->first_instr; i < list->first_instr + list->n_instr; i++) {
+    uint64_t *bytes = &c->pb.h.arena_bytes[ARENA_GRADS];
+    const uint64_t shared = place_gradients(c, lives, to);
+    const bool less = shared < *bytes;
+    *bytes = less ? shared : *bytes;
+    for (uint32_t i = list->first_instr; less && i < list->first_instr + list->n_instr; i++) {
         const struct plan_instr *in = &c->pb.instrs.at[i];
         for (uint32_t k = in->first_base; k < in->first_base + in->n_bases; k++) {
             struct plan_base *b = &c->pb.bases.at[k];
@@ -112,7 +115,7 @@ void lower_share_gradients(struct class_lowering *c)
                 b->offset += to[b->buffer] - c->pb.buckets.at[b->buffer].grad;
         }
     }
-    for (uint32_t i = 0; i < c->pb.buckets.n; i++)
+    for (uint32_t i = 0; less && i < c->pb.buckets.n; i++)
         c->pb.buckets.at[i].grad = to[i];
     mem_free(lives);
     mem_free(to);
