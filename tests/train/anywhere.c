@@ -59,6 +59,10 @@ static const struct {
     { 8, "[" LAYOUT("\"tp\":2,\"dp\":4,\"ep\":4,\"zero\":2") "]" },
     { 8,
       "[" LAYOUT("\"pp\":4,\"tp\":2,\"dp\":1,\"placement\":\"two-way\",\"vocab\":true") SCHEDULE("dualpipe", 8) "]" },
+    { 8, "[{\"op\":\"replicate\",\"filter\":{\"PP\":0},\"rotate\":[[\"0-3\"],[\"4-7\"]],\"zero\":1},"
+         "{\"op\":\"replicate\",\"filter\":{\"PP\":1},\"rotate\":[[\"4-7\"],[\"0-3\"]]},"
+         "{\"op\":\"shard\",\"filter\":{\"EP\":\"*\"},\"devices\":[[0,1],[2,3],[4,5],[6,7]]},"
+         "{\"op\":\"split\",\"filter\":{},\"num_microbatches\":2}]" },
 };
 enum { STRATEGIES = sizeof strategies / sizeof *strategies, BATCH = 48, SEQ_LEN = 8, RANKS = 8 };
 
