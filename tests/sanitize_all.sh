@@ -2,7 +2,6 @@
 # time-limit: 28800
 # Builds with sanitizers: the tests of `make check` with addresses and undefined behaviour looked at, by gcc and by clang; and a run of two
 # ranks that writes checkpoints beside its steps, with data races looked at. WHAT="gcc clang thread": some of them.
-src=${top_srcdir:-.}
 build=${top_builddir:-.}
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT

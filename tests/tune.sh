@@ -4,7 +4,7 @@
 # below. Then what it says of bad input, a starting strategy, and --measure. Prints TAP.
 piper=$(realpath "${PIPER:-./piper}")
 PIPER_MACHINES=$(realpath "${top_srcdir:-.}/src/machines")
-export PIPER_MACHINES
+export PIPER_MACHINES OMPI_ALLOW_RUN_AS_ROOT=1 OMPI_ALLOW_RUN_AS_ROOT_CONFIRM=1
 problems=${PROBLEMS:-1}
 src=$(realpath "${top_srcdir:-.}")
 dir=$(mktemp -d) || exit 99

@@ -58,6 +58,8 @@ static void split_operands(const struct op_args *a, void *const x[3], size_t s, 
     const struct heads all = rows_of(a, x[0], s, q + k + v, false);
     for (int i = 0; i < 3; i++)
         out[i] = (struct heads){ all.at ? all.at + first[i] : NULL, all.ld };
+    if (a->positions && all.at) /* a model that generates: rows of all tokens so far, of which the last ones ask */
+        out[0].at += a->positions->run[0].first * all.ld;
 }
 
 static bool ring(const struct op_args *a)

@@ -188,7 +188,7 @@ strategy "a peak below what the order takes" 65 \
     '\$\[3\]\.peak: found 1e-05 GiB, but a rank takes at least [0-9.]* GiB in this order; allow that much' \
     "$two $(order 0,0,F 0,1,F | sed 's/"filters"/"peak":0.00001,&/')"
 bad "control characters" 66 '^piper: a\?\[31mb\?\?: cannot be read' build -m llama.json -s "$(printf 'a\033[31mb\302\233')" -t train.json -o bad.h5
-strategy "a tag that is true" 65 '\$\[0\]\.filter\.PP: found true, expected a number, a numeric string, a range "8-15", "\*", "-" or null' \
+strategy "a tag that is true" 65 '\$\[0\]\.filter\.PP: found true, expected a number, a numeric string, a range "8-15" or "0-62:2", "\*", "-" or null' \
     '{"op":"place","filter":{"PP":true},"devices":[0]}'
 strategy "experts on a device, no list" 65 '\$\[0\]\.devices: found 0, expected a list of devices: .*, or a list of such lists' \
     '{"op":"shard","filter":{"EP":"*"},"devices":0}' moe

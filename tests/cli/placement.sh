@@ -70,7 +70,7 @@ gradients()
 }
 clipped=$(gradients 1)
 grep 'op=UPDATE\|op=RUN' dump | sed -n '/op=UPDATE/,$p' | grep -q op=RUN && order=early || order=late
-[ $order = late ]
+[ "$order" = late ]
 result 'with clipping all updates stand behind the last backward'
 early=$(gradients 0)
 grep 'op=UPDATE\|op=RUN' dump | sed -n '/op=UPDATE/,$p' | grep -q op=RUN

@@ -207,6 +207,7 @@ static struct checked checked_new(const struct optimizer_args *o, size_t n, size
     memcpy(c.at.at, at, c.at.bytes);
     memset(c.faults.at, 0, c.faults.bytes);
     machine_put(machine, &c.at);
+    machine_put(machine, &c.sums);
     machine_put(machine, &c.faults);
     for (size_t i = 0; i < n; i++) {
         ((float *)c.s.grad.at)[i] = (float)i * 0.37f - 9;

@@ -270,7 +270,7 @@ static uint32_t choose(uint32_t model, uint32_t use[STRATEGIES])
 {
     uint32_t n = 0;
     for (uint32_t i = 0; i < STRATEGIES; i++)
-        if (model == MOE || !strstr(strategies[i].text, "\"ep\""))
+        if (model == MOE || (!strstr(strategies[i].text, "\"ep\"") && !strstr(strategies[i].text, "\"EP\"")))
             use[n++] = i;
     return n;
 }
