@@ -66,7 +66,7 @@ completes()
 for shell in bash zsh fish; do
     command -v $shell >/dev/null 2>&1 || continue
     completes $shell 'trace train' piper tra && completes $shell --lanes piper plan --lan && completes $shell watch piper help wat &&
-        completes $shell '--check-numbers --check-replicas --checkpoint' piper train --check && completes $shell 'help' piper hel &&
+        completes $shell '--check-numbers --check-replicas --checkpoint --checksums' piper train --check && completes $shell 'help' piper hel &&
         completes $shell merged piper plan --lanes m && completes $shell 'skip stop' piper train --on-nan '' && completes $shell job.h5 piper plan jo
     result "$shell completes commands, options, values and files"
 done
