@@ -34,8 +34,8 @@ static enum status count_choices(struct sched *s, uint32_t o, struct err *e)
                         chunk_text(s, there, b, sizeof b));
     if (ir_op_counts_apart(&router->attrs) && router->attrs.aux_coef > 0)
         return js_wrong(js, e,
-                        "the loss of %s counts other choices than the capacity of %s, which is not implemented yet "
-                        "where sequences are shared; use a model without one of them, or no \"dim\":\"sequence\"",
+                        "the loss of %s counts other choices than the capacity of %s; where sequences are shared the "
+                        "counts of a router are one; use a model without one of them, or no \"dim\":\"sequence\"",
                         router->name, dispatch->name);
     count(s, r);
     return ST_OK;

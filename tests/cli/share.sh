@@ -86,9 +86,9 @@ refused llama '$[1]: shard acts on chunks: leave MB and PASS out of the filter' 
 refused llama '$[0]: "exchange" has no effect without "cp" > 1' '{"op":"layout","tp":2,"dp":1,"exchange":"gather"}'
 refused llama '$[0]: "keep" has no effect without "tp" or "cp" > 1' '{"op":"layout","dp":1,"keep":"part"}'
 
-# ---- what is not built yet ----------------------------------------------------------------------------------------------
+# ---- what is not built --------------------------------------------------------------------------------------------------
 
-refused counts '$[0]: the loss of r counts other choices than the capacity of d, which is not implemented yet where sequences are shared; use a model without one of them, or no "dim":"sequence"' \
+refused counts '$[0]: the loss of r counts other choices than the capacity of d; where sequences are shared the counts of a router are one; use a model without one of them, or no "dim":"sequence"' \
     "$s2"
 
 # ---- groups -------------------------------------------------------------------------------------------------------------
