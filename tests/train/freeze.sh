@@ -67,6 +67,10 @@ strategy context '"pp":2,"dp":1,"cp":2' 1f1b 2 ',{"op":"recompute","filter":{}}'
 strategy groups '"pp":1,"dp":4,"zero":3,"zero_group":2,"zero_optimizer":"all"' gpipe 1
 # all of the first stage: nothing goes backward there
 all_stay dense '["model.layers.[01].*"]' 'model\.layers\.[01]\..*' stage:4 halves:4 tensor:4 context:4 groups:4
+# queries, keys and values of one weight, which is taken apart where sequences are shared
+cp gpt2.json packed.json
+cp tensor.json columns.json
+all_stay packed '["*.attn.c_attn.*"]' '.*\.attn\.c_attn\..*' columns:4
 strategy routed '"pp":2,"dp":2,"ep":2,"zero":1,"placement":"v"' dualpipev 4
 strategy again '"pp":1,"dp":4,"ep":2,"zero":3' gpipe 2 ',{"op":"recompute","filter":{}}'
 all_stay experts '["model.embed_tokens.weight", "model.layers.0.*", "*.experts.*", "*norm.weight", "lm_head.weight"]' \
