@@ -38,7 +38,7 @@ static void release(struct sched *s)
 {
     json_decref(s->primitives);
     for (uint32_t i = 0; i < s->rows.n; i++)
-        vec_free(&s->rows.at[i]);
+        cells_release(&s->rows.at[i]);
     vec_free(&s->rows);
     vec_free(&s->directives);
     vec_free(&s->filters);

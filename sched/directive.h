@@ -29,6 +29,7 @@ enum shard_exchange { EXCHANGE_GATHER, EXCHANGE_ALL_TO_ALL, EXCHANGE_RING, EXCHA
 
 struct order_group {
     uint32_t first_filter, n_filters; /* in sched.filters */
+    uint32_t column;                  /* of its cell, where it is from a csv schedule */
     bool overlaps;                    /* several, and some of what they match communicates beside computation */
 };
 struct directive {

@@ -15,7 +15,11 @@ struct cell {
 struct cells {
     VEC(struct cell);
     uint32_t line; /* of the file that has them, from 1; 0: none */
+    struct {
+        VEC(uint32_t);
+    } columns; /* there, by cell, from 1 */
 };
+void cells_release(struct cells *c);
 /* How a layout directive puts stages on pipeline ranks; see there. Of JSON that may be wrong: chunks of the default,
  * PLACEMENTS for a name that is none. layout_find: the last layout of a list, NULL when there is none. */
 enum placement { PLACE_STANDARD, PLACE_INTERLEAVED, PLACE_V, PLACE_TWO_WAY, PLACEMENTS };

@@ -72,13 +72,19 @@ static enum status read_pass(struct reader *r, struct cell *c)
     return wrong_cell(r, "stage, one of F, B, I, W, and microbatch, like 3F0 (a schedule has computation only)");
 }
 
+static void add_cell(const struct reader *r, struct cells *row, struct cell c)
+{
+    vec_add(row, c);
+    vec_add(&row->columns, r->cell);
+}
+
 /* A cell or a pair; of a pair the forward goes first. */
 static enum status read_cell(struct reader *r, struct cells *row)
 {
     struct cell a, b;
     if (*r->at != '(') {
         TRY(read_pass(r, &a));
-        vec_add(row, a);
+        add_cell(r, row, a);
         return ST_OK;
     }
     const char *start = r->at++;
@@ -95,8 +101,8 @@ static enum status read_cell(struct reader *r, struct cells *row)
     }
     struct cell f = a.pass == IR_PASS_F ? a : b;
     f.with_next = true;
-    vec_add(row, f);
-    vec_add(row, (a.pass == IR_PASS_F ? b : a));
+    add_cell(r, row, f);
+    add_cell(r, row, a.pass == IR_PASS_F ? b : a);
     return ST_OK;
 }
 
@@ -139,15 +145,6 @@ static enum status read_lines(struct reader *r, struct csv *out)
 
 /* ---- checks ---- */
 
-/* Place of a cell in its line, pairs counted once, from 1. */
-static uint32_t column(const struct cells *row, uint32_t i)
-{
-    uint32_t n = 1;
-    for (uint32_t k = 0; k < i; k++)
-        n += !row->at[k].with_next;
-    return n;
-}
-
 static char letter(enum ir_pass p)
 {
     return p == IR_PASS_F ? 'F' : p == IR_PASS_B ? 'B' : p == IR_PASS_BI ? 'I' : 'W';
@@ -157,7 +154,7 @@ static enum status wrong(const struct csv *c, uint32_t line, uint32_t i, const c
                          struct err *e)
 {
     const struct cell *cell = &c->rows.at[line].at[i];
-    return err_set(e, ST_INPUT, file, "line %u, cell %u: %u%c%u %s", line + 1, column(&c->rows.at[line], i),
+    return err_set(e, ST_INPUT, file, "line %u, cell %u: %u%c%u %s", line + 1, c->rows.at[line].columns.at[i],
                    cell->stage, letter(cell->pass), cell->mb, why);
 }
 
@@ -262,7 +259,7 @@ static enum status check_complete(const struct csv *c, const uint8_t *seen, cons
                                s, c->stages - 1);
             if (want)
                 return err_set(e, ST_INPUT, file, "line %u, which ends with cell %u: there is no %u%s%u%s", line + 1,
-                               column(&c->rows.at[line], c->rows.at[line].n - 1), s, want, mb,
+                               c->rows.at[line].columns.at[c->rows.at[line].n - 1], s, want, mb,
                                *want == 'B' ? ", nor I and W in its place" : "");
         }
     return ST_OK;
@@ -285,10 +282,16 @@ enum status csv_read(const char *text, const char *file, bool apart, struct csv 
     return st;
 }
 
+void cells_release(struct cells *c)
+{
+    vec_free(c);
+    vec_free(&c->columns);
+}
+
 void csv_release(struct csv *c)
 {
     for (uint32_t i = 0; i < c->rows.n; i++)
-        vec_free(&c->rows.at[i]);
+        cells_release(&c->rows.at[i]);
     vec_free(&c->rows);
     mem_free(c->row_of);
     *c = (struct csv){ 0 };

@@ -69,7 +69,8 @@ enum status order_of_cells(struct sched *s, const struct cells *cells, uint32_t 
     d->first_group = s->groups.n;
     for (uint32_t i = 0; i < cells->n; i++) {
         if (!i || !cells->at[i - 1].with_next)
-            *vec_push(&s->groups) = (struct order_group){ .first_filter = s->filters.n };
+            *vec_push(&s->groups) = (struct order_group){ .first_filter = s->filters.n,
+                                                          .column = cells->line ? cells->columns.at[i] : 0 };
         s->groups.at[s->groups.n - 1].n_filters++;
         vec_add(&s->filters, cell_filter(&cells->at[i], pp, stages));
     }
@@ -115,10 +116,9 @@ struct collector {
     const struct directive *o;
     uint32_t group;     /* number in the directive */
     uint32_t row_class; /* of the first node; IR_NONE: none yet */
-    uint32_t
-        *line_of;    /* [chunk * classes + class]: line of a csv schedule with passes of the chunk there; 0: none yet */
-    uint32_t *mark;  /* by node: number of the group that has it last, over all directives; 0: none */
-    uint32_t number; /* of this group */
+    uint32_t *line_of;  /* [chunk * classes + class]: line of a csv schedule with its passes there; 0: none yet */
+    uint32_t *mark;     /* by node: number of the group that has it last, over all directives; 0: none */
+    uint32_t number;    /* of this group */
     struct members *out;
 };
 
@@ -137,7 +137,7 @@ static void note_group(struct collector *g, struct list_plan *list)
 static const char *group_text(const struct collector *g, char text[64])
 {
     if (g->o->line)
-        snprintf(text, 64, "line %u, cell %u", g->o->line, g->group + 1);
+        snprintf(text, 64, "line %u, cell %u", g->o->line, g->s->groups.at[g->o->first_group + g->group].column);
     else
         snprintf(text, 64, "group %u", g->group);
     return text;

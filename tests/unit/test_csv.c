@@ -313,6 +313,7 @@ static const struct wrong_text {
     { "0F99999999999999999999,0B0\n", "line 1, cell 1" },
     { "0F60000,60000B0\n", "line 1, cell 2: 60000B0 implies 60001 stages and 60001 microbatches" },
     { "0F0,0B0\n1F0,1B0,1B0\n", "line 2, cell 3: 1B0 appears twice" },
+    { "0F0,0B0\n1F0,,1RECV_B0,1B0,1B0\n", "line 2, cell 5: 1B0 appears twice" }, /* as they stand in the file */
     { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1I1\n", "line 2, which ends with cell 4: there is no 1W1" },
     { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1W0\n", "line 2, cell 4: 1W0 duplicates" },
     { "0F0,0F1,0B0,0B1\n1F0,1B0,1F1,1I0\n", "line 2, cell 4: 1I0 duplicates" },
@@ -469,8 +470,8 @@ static const struct wrong_order {
     { "{\"op\":\"layout\",\"pp\":2,\"dp\":1}", "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n", "can never run" },
     { "{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},{\"op\":\"place\",\"filter\":{\"PP\":1},"
       "\"devices\":[2]}",
-      "0F0,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n",
-      "line 1, cell 3: PP=0 MB=1 F is on another device set than the first match of this line; a line has what one "
+      "0F0,,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n",
+      "line 1, cell 4: PP=0 MB=1 F is on another device set than the first match of this line; a line has what one "
       "device set runs" },
     { "{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},{\"op\":\"place\",\"filter\":{\"PP\":1},"
       "\"devices\":[2]}",
