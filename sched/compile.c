@@ -101,13 +101,6 @@ static enum status run_passes(struct sched *s, bool dag, struct err *e)
     return ST_OK;
 }
 
-static enum status run_all_passes(struct sched *s, struct err *e)
-{
-    TRY(check_target(s, e));
-    TRY(run_passes(s, false, e));
-    return run_passes(s, true, e);
-}
-
 static enum status verify(const struct sched *s, struct sched_output *out, struct err *e)
 {
     struct plan *plans = mem_alloc(out->n_classes * sizeof *plans);
@@ -165,8 +158,9 @@ static enum status refuse_peak(const struct sched *s, uint64_t least, struct err
 }
 
 /* The first variant that keeps within the peak: the one given, else what it takes when B is whole, so that what fits that way
- * fits this way too. What a plan takes is known when its buffers have places: each variant is lowered. */
-static enum status lower_within_peak(struct sched *s, struct sched_output *out, struct err *e)
+ * fits this way too. What a plan takes is known when its buffers have places: each variant is lowered. The DAG that stays is that of the
+ * last one. */
+static enum status first_within_peak(struct sched *s, struct sched_output *out, struct err *e)
 {
     struct sched_output whole = { 0 };
     uint64_t peak = s->peak, least = UINT64_MAX;
@@ -179,7 +173,8 @@ static enum status lower_within_peak(struct sched *s, struct sched_output *out, 
         if (v == WHOLE && whole.classes) {
             *out = whole;
             whole = (struct sched_output){ 0 };
-            s->uncut = true; /* of what --dump prints */
+            s->uncut = variants[WHOLE].uncut;
+            s->waiting = variants[WHOLE].waiting;
         } else {
             st = lower_variant(s, v, out, e);
         }
@@ -194,22 +189,42 @@ static enum status lower_within_peak(struct sched *s, struct sched_output *out, 
     return refuse_peak(s, least, e);
 }
 
+/* The same, without what --dump prints. */
+static enum status lower_within_peak(struct sched *s, struct sched_output *out, struct err *e)
+{
+    const struct sched_input *in = s->in;
+    struct sched_input quiet = *in;
+    quiet.dump = NULL;
+    s->in = &quiet;
+    const enum status st = first_within_peak(s, out, e);
+    s->in = in;
+    return st;
+}
+
 /* ---- the whole --------------------------------------------------------------------------------------------------------- */
 
 static enum status lower(struct sched *s, struct sched_output *out, struct err *e)
 {
-    const struct sched_input *in = s->in;
-    struct sched_input quiet = *in;
     TRY(check_target(s, e));
     TRY(run_passes(s, false, e));
     if (!s->overlaps && !s->peak)
         return lower_variant(s, WHOLE, out, e);
-    quiet.dump = NULL;
-    s->in = &quiet;
-    enum status st = lower_within_peak(s, out, e);
-    s->in = in;
-    if (st != ST_OK || !in->dump)
-        return st;
+    TRY(lower_within_peak(s, out, e));
+    if (!s->in->dump)
+        return ST_OK;
+    release_lists(s);
+    return run_passes(s, true, e);
+}
+
+/* The DAG of the plan that sched_compile() makes. */
+static enum status make_dag(struct sched *s, struct err *e)
+{
+    struct sched_output out = { 0 };
+    TRY(check_target(s, e));
+    TRY(run_passes(s, false, e));
+    const enum status st = s->overlaps ? lower_within_peak(s, &out, e) : ST_OK;
+    sched_output_release(&out);
+    TRY(st);
     release_lists(s);
     return run_passes(s, true, e);
 }
@@ -280,7 +295,7 @@ enum status sched_dot(const struct sched_input *in, FILE *to, struct err *e)
 {
     struct sched s;
     init(&s, in);
-    enum status st = run_all_passes(&s, e);
+    enum status st = make_dag(&s, e);
     if (st == ST_OK)
         ir_dag_dot(&s.train.dag, &s.chunks, s.g, to);
     release(&s);
@@ -291,7 +306,7 @@ enum status sched_csv(const struct sched_input *in, FILE *to, struct err *e)
 {
     struct sched s;
     init(&s, in);
-    enum status st = run_all_passes(&s, e);
+    enum status st = make_dag(&s, e);
     if (st == ST_OK)
         st = csv_write(&s, to, e);
     release(&s);
