@@ -58,8 +58,8 @@ struct list_plan { /* one list of instructions: "train" or "eval" */
     const char *name;
     bool eval;
     struct ir_dag dag;
-    uint32_t *
-        group; /* by node of pass_order's DAG: number of the group that overlaps that a run is in, 0: none; NULL: none is */
+    uint32_t
+        *group; /* by node: number of the group that overlaps that a run is in, 0: in none; NULL: all are in none */
     uint32_t *order; /* global order of all nodes: every class dispatches a projection of it */
 };
 

@@ -37,6 +37,12 @@ static int by_value(const void *a, const void *b)
     return (x > y) - (x < y);
 }
 
+void devices_sort(uint32_t *devices, uint32_t n)
+{
+    if (n)
+        qsort(devices, n, sizeof *devices, by_value);
+}
+
 /* Where these members stand in the table, or the free place where they belong. */
 static uint32_t *table_place(const struct sched *s, const uint32_t *list, uint32_t n)
 {
@@ -76,7 +82,7 @@ uint32_t devices_intern(struct sched *s, const uint32_t *list, uint32_t n)
 static enum status check_twice(struct sched *s, const struct js *js, const struct numbers *list, struct err *e)
 {
     uint32_t *sorted = arena_copy(&s->arena, list->at, list->n * sizeof *sorted);
-    qsort(sorted, list->n, sizeof *sorted, by_value);
+    devices_sort(sorted, list->n);
     for (uint32_t i = 1; i < list->n; i++)
         if (sorted[i] == sorted[i - 1])
             return js_wrong(js, e, "device %u is listed twice", sorted[i]);

@@ -21,6 +21,7 @@ struct device_class {
 
 struct sched;
 struct directive;
+void devices_sort(uint32_t *devices, uint32_t n);
 /* "devices" of a directive: numbers and ranges "0-511", "0-1023:4". */
 enum status devices_parse(struct sched *s, const struct js *js, uint32_t *set, struct err *e);
 /* A list of such lists: appended to sched.listed_sets, n from number `first` on. */

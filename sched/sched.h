@@ -21,9 +21,8 @@ struct sched_text {
 };
 
 struct sched_input {
-    struct ir_graph
-        *graph; /* tags PP are added when the model has none and the strategy names stages; ir_graph_unpack() where
-                                       sequences are shared */
+    /* Tags PP are added when the model has none and the strategy names stages; ir_graph_unpack() where sequences are shared. */
+    struct ir_graph *graph;
     json_t *strategy;               /* the list of directives as given */
     const char *strategy_name;      /* for messages: "strategy.json" */
     const struct sched_text *texts; /* [n_texts] */

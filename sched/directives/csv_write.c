@@ -5,8 +5,6 @@
  * are chunk-level: the parts into which the compiler cuts a stage, and a fused backward, come once, where the first begins. */
 #include "sched/directives/csv.h"
 
-#include <stdlib.h>
-
 enum { LETTERS = 4 }; /* F, B, I, W */
 
 struct writer {
@@ -81,12 +79,6 @@ static void find_pairs(struct writer *w)
     }
 }
 
-static int by_value(const void *a, const void *b)
-{
-    uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
-    return (x > y) - (x < y);
-}
-
 static void find_devices(struct writer *w)
 {
     const struct sched *s = w->s;
@@ -104,8 +96,7 @@ static void find_devices(struct writer *w)
             if (first[i] == stage && k == w->devices.n)
                 vec_add(&w->devices, *devices_of(s, i));
         }
-    if (w->devices.n)
-        qsort(w->devices.at, w->devices.n, sizeof *w->devices.at, by_value);
+    devices_sort(w->devices.at, w->devices.n);
     mem_free(first);
 }
 

@@ -18,6 +18,17 @@ struct group_key lower_expert_groups(const struct sched *s, uint32_t directive)
                                .n = d->n_shard_sets };
 }
 
+/* Sets of holders of a bucket, each with devices of all of its classes. */
+static struct group_key sets_of_bucket(const struct sched *s, const struct bucket *b, const uint32_t *sets, uint32_t n)
+{
+    const bool several = b->n_classes > 1;
+    return (struct group_key){ .kind = PLAN_GROUP_EACH,
+                               .ids = sets,
+                               .n = n,
+                               .classes = several ? s->bucket_classes.at + b->first_class : NULL,
+                               .n_classes = several ? b->n_classes : 0 };
+}
+
 /* The devices with the same block of experts in all groups on all classes of a bucket: one set per block. */
 static struct group_key block_holders(struct sched *s, const struct bucket *b)
 {
@@ -34,12 +45,7 @@ static struct group_key block_holders(struct sched *s, const struct bucket *b)
         sets[i] = devices_intern(s, list, n);
     }
     mem_free(list);
-    struct group_key key = { .kind = PLAN_GROUP_EACH, .ids = sets, .n = ep };
-    if (b->n_classes > 1) {
-        key.classes = classes;
-        key.n_classes = b->n_classes;
-    }
-    return key;
+    return sets_of_bucket(s, b, sets, ep);
 }
 
 /* Which block of heads member i of a sequence group has, where context groups split those of tensor groups further. */
@@ -66,12 +72,7 @@ static struct group_key tensor_holders(struct sched *s, const struct bucket *b)
         sets[k] = devices_intern(s, list, found);
     }
     mem_free(list);
-    struct group_key key = { .kind = PLAN_GROUP_EACH, .ids = sets, .n = blocks };
-    if (b->n_classes > 1) {
-        key.classes = classes;
-        key.n_classes = b->n_classes;
-    }
-    return key;
+    return sets_of_bucket(s, b, sets, blocks);
 }
 
 struct group_key lower_holders(struct sched *s, const struct bucket *b)
