@@ -137,7 +137,8 @@ EXAMPLE(holders_of_a_block)
             }
     return false;
 }
-/* Groups of devices of several classes, as the blocks of a table have that two stages use. Number nth of the plan. */
+/* Groups of devices of several classes, as the blocks of a table have that two stages use, and experts whose microbatches are on several
+ * device sets. Number nth of the plan. */
 static struct plan_group *nth_group_of_classes(struct plan_builder *b, uint32_t nth)
 {
     for (uint32_t g = 0; g < b->groups.n; g++) {
@@ -164,7 +165,7 @@ static bool exchange_ranges(struct plan_builder *b, const struct plan_group *g, 
     return true;
 }
 /* One class has the groups in another order, */
-EXAMPLE(blocks_of_two_stages_in_another_order)
+EXAMPLE(blocks_of_classes_in_another_order)
 {
     const struct plan_group *g = nth_group_of_classes(b, nth);
     for (uint32_t i = 0; g && i < b->sets.at[g->first_set].n_ranges; i++)
@@ -173,7 +174,7 @@ EXAMPLE(blocks_of_two_stages_in_another_order)
     return g;
 }
 /* or devices of one block in the group of another. */
-EXAMPLE(blocks_of_two_stages_mixed)
+EXAMPLE(blocks_of_classes_mixed)
 {
     const struct plan_group *g = nth_group_of_classes(b, nth);
     return g && exchange_ranges(b, g, 0);
@@ -406,8 +407,8 @@ const struct mutant mutants_of_share[] = {
     MUTANT(kernel_of_other_split, "shards", 10),
     MUTANT(block_of_other_member, "holders", 10),
     MUTANT(holders_of_a_block, "holders", 10),
-    MUTANT(blocks_of_two_stages_in_another_order, "channel", 2),
-    MUTANT(blocks_of_two_stages_mixed, "channel", 2),
+    MUTANT(blocks_of_classes_in_another_order, "channel", 4),
+    MUTANT(blocks_of_classes_mixed, "channel", 4),
     MUTANT(rows_of_a_box, "shards", 4),
     MUTANT(another_part_of_a_parameter, "shards", 20),
     MUTANT(own_part_read_as_whole, "value", 10),

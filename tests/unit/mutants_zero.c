@@ -192,30 +192,8 @@ EXAMPLE(an_update_does_not_wait_for_the_norm)
     return true;
 }
 
-/* ---- buckets of several classes, gradients that share memory ---------------------------------------------------------- */
+/* ---- gradients that share memory -------------------------------------------------------------------------------------- */
 
-/* The group of a bucket of experts with holders of several classes: its sets are of as many devices as the class and more. */
-static const struct plan_group *holders_of_several(const struct plan_builder *b, uint32_t nth)
-{
-    for (uint32_t i = 0; i < b->pieces.n; i++) {
-        const struct plan_piece *piece = &b->pieces.at[i];
-        const struct plan_group *g = &b->groups.at[b->buckets.at[piece->bucket].holders];
-        if (piece->split > 1 && g->n_sets * b->sets.at[g->first_set].size > b->sets.at[b->h.devices].size && nth-- == 0)
-            return g;
-    }
-    return NULL;
-}
-/* Of the other class another block. */
-EXAMPLE(holders_of_another_block)
-{
-    const struct plan_group *g = holders_of_several(b, nth);
-    if (!g)
-        return false;
-    const struct plan_range was = b->ranges.at[b->sets.at[g->first_set].first_range];
-    b->ranges.at[b->sets.at[g->first_set].first_range] = b->ranges.at[b->sets.at[g->first_set + 1].first_range];
-    b->ranges.at[b->sets.at[g->first_set + 1].first_range] = was;
-    return true;
-}
 /* The gradients of a bucket where those of another one still are. */
 EXAMPLE(gradients_in_one_place)
 {
@@ -249,7 +227,6 @@ const struct mutant mutants_of_zero[] = {
     MUTANT(a_group_in_another_order, "holders", 10),
     MUTANT(takes_the_first_part_of_a_shard, "first", 10),
     MUTANT(takes_the_first_part_of_a_shard, "gather", 10),
-    MUTANT(holders_of_another_block, "channel", 4),
     MUTANT(gradients_in_one_place, "race", 10),
     MUTANT(gradients_in_one_place, "shards", 10),
     { 0 },
