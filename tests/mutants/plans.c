@@ -175,6 +175,7 @@ static enum status read_tokens(void *self, uint64_t sample, enum exec_input whic
     return ST_OK;
 }
 
+/* Of all ranks together: which holder has which part to write is not what a plan computes. */
 static uint64_t hash_state(const struct plan *p, struct exec *x)
 {
     struct pieces pieces;
@@ -182,9 +183,15 @@ static uint64_t hash_state(const struct plan *p, struct exec *x)
     pieces_to_write(p, world_rank(), exec_arenas(x), &pieces);
     for (uint32_t i = 0; i < pieces.copies.n; i++)
         memcpy(pieces.copies.at[i].to, pieces.copies.at[i].from, pieces.copies.at[i].bytes);
-    for (uint32_t i = 0; i < pieces.list.n; i++)
-        h = number_hash(pieces.list.at[i].data, pieces.list.at[i].count * sizeof(float), h);
+    for (uint32_t i = 0; i < pieces.list.n; i++) {
+        const struct checkpoint_piece *k = &pieces.list.at[i];
+        const float *const data[] = { k->data, k->m, k->v };
+        const uint64_t place = number_mix(k->param) + k->first;
+        for (uint64_t n = 0; n < 3 && data[n]; n++)
+            h += number_hash(data[n], k->count * sizeof(float), number_mix(place) + n);
+    }
     pieces_release(&pieces);
+    world_sum_u64(&h, 1);
     return h;
 }
 
