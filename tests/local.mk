@@ -17,7 +17,7 @@ AM_TESTS_ENVIRONMENT = \
 SLOW_TESTS = tests/matrix/matrix.sh tests/mpi/all.sh tests/fault/fault.sh tests/matrix/same.sh tests/train/signals.sh tests/train/halt.sh \
 	tests/batch/slurm.sh tests/train/hang.sh tests/train/left.sh tests/recipes.sh tests/train/ends.sh tests/cli/errors.sh \
 	tests/cuda/fake.sh tests/train/resume.sh tests/train/files.sh tests/train/taken.sh tests/fault/durable.sh tests/cli/commands.sh
-SLOW_UNIT_TESTS += tests/num/test_ops tests/cuda/test_libs tests/unit/test_compile
+SLOW_UNIT_TESTS += tests/num/test_ops tests/cuda/test_libs tests/unit/test_damage
 TESTS = $(SLOW_TESTS)
 if HAVE_CHECK
 TESTS += $(SLOW_UNIT_TESTS)
@@ -30,7 +30,7 @@ check_PROGRAMS += $(SLOW_UNIT_TESTS) $(UNIT_TESTS)
 endif
 
 # Unit tests: a name here is all that a new one takes. Its source is tests/unit/NAME.c; it links what of the program it calls.
-UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_bound tests/unit/test_bytes tests/unit/test_check tests/unit/test_config \
+UNIT_TESTS += tests/unit/test_balance tests/unit/test_base tests/unit/test_bound tests/unit/test_bytes tests/unit/test_check tests/unit/test_compile tests/unit/test_config \
 	tests/unit/test_cost tests/unit/test_csv tests/unit/test_draw tests/unit/test_export tests/unit/test_family tests/unit/test_graph tests/unit/test_graph_model \
 	tests/unit/test_io_job tests/unit/test_io_machine tests/unit/test_io_quantized tests/unit/test_io_safetensors tests/unit/test_io_samples tests/unit/test_io_tokens \
 	tests/unit/test_io_trace tests/unit/test_json tests/unit/test_memory_room tests/unit/test_metrics tests/unit/test_mutants tests/unit/test_op \

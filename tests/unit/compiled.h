@@ -135,5 +135,13 @@ static inline void compiled_init(struct compiled *c, enum compiled_model model, 
 {
     compiled_clipped(c, model, strategy, dump, true);
 }
+/* Case i: a strategy of tests/jobs/strategies with one of the MODELS; there are as many cases as strategies times those. */
+static inline const struct compiled_strategy *compiled_case(struct compiled *c, int i)
+{
+    int n;
+    const struct compiled_strategy *s = &compiled_strategies(&n)[i / MODELS];
+    compiled_init(c, (enum compiled_model)(i % MODELS), s->text, false);
+    return s;
+}
 
 #endif
