@@ -43,9 +43,10 @@ struct exec__sums_memory {
 struct exec__sums {
     uint32_t n;
     struct update_stretch *at;
-    uint32_t *first;        /* [buckets of the plan + 1] */
-    bool *updates;          /* [lists of the plan] it has updates */
-    unsigned char *gathers; /* [instructions of the plan] 1: a gather before which what it gathers is checked */
+    uint32_t *first;            /* [2*buckets of the plan + 1] of an update, then of what is beside it */
+    struct update_args *beside; /* [buckets of the plan] frozen parameters that this rank has no state of; n 0: none */
+    bool *updates;              /* [lists of the plan] it has updates */
+    unsigned char *gathers;     /* [instructions of the plan] 1: a gather before which what it gathers is checked */
     struct exec__sums_memory memory;
     uint64_t step, kept_step; /* after which the sums were taken */
 };

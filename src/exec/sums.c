@@ -1,7 +1,7 @@
 /* Checksums: what a rank keeps from update to update (parameters, masters, moments) is at the next one what the last one left. A bit
  * that changed between is found before a gather spreads it, by the update itself, which reads all of it, and before a checkpoint made of
  * it gets its name. What is kept nowhere is not covered: gradients, activations, and copies of parameters that the next gather brings
- * anew. */
+ * anew. No gather brings those of frozen parameters, of which each holder has all: they are kept beside the state. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
@@ -27,18 +27,21 @@ static void add_border(struct borders *all, uint64_t at, struct bucket_view_rang
         vec_add(all, at);
 }
 
-/* Where parameters, this rank's own part, and what decays begin and end. */
-static void find_borders(const struct plan *p, uint32_t bucket, const struct bucket_view *s, struct borders *all)
+/* Where in a range parameters, this rank's state and own part, and what decays begin and end. */
+static void find_borders(const struct plan *p, uint32_t bucket, const struct bucket_view *s,
+                         struct bucket_view_range in, struct borders *all)
 {
     const struct plan_bucket *b = &p->buckets[bucket];
-    const uint64_t more[] = { s->state.first, s->state.first + s->state.count, s->own.first,
-                              s->own.first + s->own.count, b->n_decay };
+    const uint64_t more[] = { in.first,       in.first + in.count,
+                              s->state.first, s->state.first + s->state.count,
+                              s->own.first,   s->own.first + s->own.count,
+                              b->n_decay };
     all->n = 0;
     for (size_t i = 0; i < sizeof more / sizeof *more; i++)
-        add_border(all, more[i], s->state);
+        add_border(all, more[i], in);
     for (uint32_t i = b->first_piece; i < b->first_piece + b->n_pieces; i++) {
-        add_border(all, p->pieces[i].offset, s->state);
-        add_border(all, p->pieces[i].offset + p->pieces[i].count, s->state);
+        add_border(all, p->pieces[i].offset, in);
+        add_border(all, p->pieces[i].offset + p->pieces[i].count, in);
     }
     qsort(all->at, all->n, sizeof *all->at, by_value);
 }
@@ -55,18 +58,22 @@ struct stretches {
     VEC(struct update_stretch);
 };
 
+/* Counted from the begin of the range. */
 static void add_stretches(const struct plan *p, uint32_t bucket, const struct bucket_view *s,
-                          const struct borders *borders, struct stretches *out)
+                          struct bucket_view_range in, struct stretches *out)
 {
-    for (uint32_t i = 0; i + 1 < borders->n; i++) {
-        const uint64_t end = borders->at[i + 1];
-        const uint32_t param = param_at(p, &p->buckets[bucket], borders->at[i]);
-        for (uint64_t at = borders->at[i]; at < end; at += UPDATE_STRETCH) {
+    struct borders borders = { 0 };
+    find_borders(p, bucket, s, in, &borders);
+    for (uint32_t i = 0; i + 1 < borders.n; i++) {
+        const uint64_t end = borders.at[i + 1];
+        const uint32_t param = param_at(p, &p->buckets[bucket], borders.at[i]);
+        for (uint64_t at = borders.at[i]; at < end; at += UPDATE_STRETCH) {
             const uint64_t left = end - at;
-            vec_add(out, ((struct update_stretch){ at - s->state.first,
+            vec_add(out, ((struct update_stretch){ at - in.first,
                                                    left < UPDATE_STRETCH ? (uint32_t)left : UPDATE_STRETCH, param }));
         }
     }
+    vec_free(&borders);
 }
 
 /* ---- opening --------------------------------------------------------------------------------------------------- */
@@ -87,30 +94,50 @@ static void look_through(const struct exec *x, const struct plan_list *l, struct
     mem_free(seen);
 }
 
+/* Of a bucket: what the update has, then what is beside it. */
+static void open_bucket(struct exec *x, uint32_t b, struct stretches *all)
+{
+    struct exec__sums *sums = x->sums;
+    const struct bucket_view s = bucket_view_of(x->plan, b, x->rank, x->arena);
+    add_stretches(x->plan, b, &s, s.state, all);
+    sums->first[2 * b + 1] = all->n;
+    if (x->plan->buckets[b].rule == PLAN_RULE_FROZEN && s.params.count > s.state.count) {
+        sums->beside[b] = (struct update_args){ .n = s.params.count, .param = s.param, .compute = s.type };
+        add_stretches(x->plan, b, &s, s.params, all);
+    }
+    sums->first[2 * b + 2] = all->n;
+}
+
 void exec__sums_open(struct exec *x)
 {
     const struct plan *p = x->plan;
     const uint64_t n_buckets = p->h->count[PLAN_S_BUCKETS];
     struct exec__sums *sums = x->sums = arena_array(&x->memory, struct exec__sums, 1);
     struct stretches all = { 0 };
-    struct borders borders = { 0 };
-    sums->first = arena_array(&x->memory, uint32_t, n_buckets + 1);
-    for (uint32_t b = 0; b < n_buckets; b++) {
-        const struct bucket_view s = bucket_view_of(p, b, x->rank, x->arena);
-        find_borders(p, b, &s, &borders);
-        add_stretches(p, b, &s, &borders, &all);
-        sums->first[b + 1] = all.n;
-    }
+    sums->first = arena_array(&x->memory, uint32_t, 2 * n_buckets + 1);
+    sums->beside = arena_array(&x->memory, struct update_args, n_buckets);
+    for (uint32_t b = 0; b < n_buckets; b++)
+        open_bucket(x, b, &all);
     sums->n = all.n;
     sums->at = arena_array(&x->memory, struct update_stretch, all.n);
     if (all.n)
         memcpy(sums->at, all.at, all.n * sizeof *all.at);
     vec_free(&all);
-    vec_free(&borders);
     sums->updates = arena_array(&x->memory, bool, p->h->count[PLAN_S_LISTS]);
     sums->gathers = arena_array(&x->memory, unsigned char, p->h->count[PLAN_S_INSTRS]);
     for (uint32_t i = 0; i < p->h->count[PLAN_S_LISTS]; i++)
         look_through(x, &p->lists[i], sums);
+}
+
+/* Those of a bucket, as first[] counts. */
+static struct update_sums sums_of(const struct exec__sums *sums, uint32_t which)
+{
+    const uint32_t first = sums->first[which];
+    return (struct update_sums){ .n = sums->first[which + 1] - first,
+                                 .at = sums->memory.at + first,
+                                 .sums = sums->memory.sums + first,
+                                 .faults = sums->memory.faults + first,
+                                 .any = sums->memory.faults + sums->n };
 }
 
 void exec__sums_bind(struct exec *x, const struct exec__sums_memory *m, void *stream)
@@ -118,13 +145,9 @@ void exec__sums_bind(struct exec *x, const struct exec__sums_memory *m, void *st
     struct exec__sums *sums = x->sums;
     sums->memory = *m;
     for (uint32_t b = 0; b < x->plan->h->count[PLAN_S_BUCKETS]; b++) {
-        const uint32_t first = sums->first[b];
-        x->buckets[b].update.stream = stream;
-        x->buckets[b].update.sums = (struct update_sums){ .n = sums->first[b + 1] - first,
-                                                          .at = m->at + first,
-                                                          .sums = m->sums + first,
-                                                          .faults = m->faults + first,
-                                                          .any = m->faults + sums->n };
+        x->buckets[b].update.stream = sums->beside[b].stream = stream;
+        x->buckets[b].update.sums = sums_of(sums, 2 * b);
+        sums->beside[b].sums = sums_of(sums, 2 * b + 1);
     }
 }
 
@@ -143,7 +166,7 @@ static void name_stretch(const struct exec *x, uint32_t i, uint32_t arrays, char
 {
     const struct exec__sums *sums = x->sums;
     uint32_t bucket = 0, array = 0;
-    while (sums->first[bucket + 1] <= i)
+    while (sums->first[2 * bucket + 2] <= i)
         bucket++;
     while (!(arrays >> array & 1))
         array++;
@@ -184,11 +207,19 @@ void exec__sums_judge(const struct exec *x, const struct plan_instr *in)
     process_fail(e.status, text);
 }
 
+/* Of all that is kept of a bucket. */
+static void checksum(const struct exec *x, uint32_t bucket, bool check)
+{
+    x->compute->checksum(&x->buckets[bucket].update, UPDATE_ALL, check);
+    if (x->sums->beside[bucket].n)
+        x->compute->checksum(&x->sums->beside[bucket], 1u << UPDATE_PARAM, check);
+}
+
 void exec__sums_frozen(struct exec *x)
 {
-    for (uint32_t b = 0; x->sums && b < x->plan->h->count[PLAN_S_BUCKETS]; b++)
+    for (uint32_t b = 0; b < x->plan->h->count[PLAN_S_BUCKETS]; b++)
         if (x->plan->buckets[b].rule == PLAN_RULE_FROZEN)
-            x->compute->checksum(&x->buckets[b].update, UPDATE_ALL, true);
+            checksum(x, b, true);
 }
 
 uint32_t exec__sums_gathered(const struct exec *x, const struct plan_instr *in)
@@ -204,7 +235,7 @@ uint32_t exec__sums_gathered(const struct exec *x, const struct plan_instr *in)
 static void all(struct exec *x, bool check)
 {
     for (uint32_t b = 0; b < x->plan->h->count[PLAN_S_BUCKETS]; b++)
-        x->compute->checksum(&x->buckets[b].update, UPDATE_ALL, check);
+        checksum(x, b, check);
     x->machine->settle(x);
 }
 
@@ -248,7 +279,7 @@ static enum status check_bucket(struct exec *x, uint32_t bucket, struct err *e)
         own[k] = !state[k] ? NULL : next ? next : state[k] + before;
         next += state[k] && next ? s.own.count : 0;
     }
-    for (uint32_t i = sums->first[bucket]; i < sums->first[bucket + 1]; i++) {
+    for (uint32_t i = sums->first[2 * bucket]; i < sums->first[2 * bucket + 1]; i++) {
         const struct update_stretch *at = &sums->at[i];
         for (uint32_t k = 0; k < 3 && at->first >= before && at->first < before + s.own.count; k++)
             if (own[k] && sum_of(own[k] + (at->first - before), at->count) != sums->memory.kept[i][k])

@@ -101,8 +101,10 @@ static void list_kept(const struct plan *p, uint32_t b, uint32_t rank, unsigned 
 {
     const struct bucket_view s = bucket_view_of(p, b, rank, base);
     const uint32_t size = ir_dtype_size(s.type, s.type);
-    add(all, (struct array){ "the parameters", b, size, (uintptr_t)s.param + (s.state.first - s.params.first) * size,
-                             s.state });
+    /* what no gather brings anew */
+    const struct bucket_view_range kept = p->buckets[b].rule == PLAN_RULE_FROZEN ? s.params : s.state;
+    add(all,
+        (struct array){ "the parameters", b, size, (uintptr_t)s.param + (kept.first - s.params.first) * size, kept });
     if (params)
         return;
     add(all, (struct array){ "the float32 master copy", b, 4, (uintptr_t)s.master, s.state });

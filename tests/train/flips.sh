@@ -23,7 +23,7 @@ build z1 tiny zero1 $long train.dtype=bfloat16
 build z2 tiny zero2 $long
 build z3 moe zero3 $long train.dtype=bfloat16
 build pp tiny pp2dp2 $long
-build ice tiny zero0 $long 'train.freeze=["transformer.h.*"]'
+build ice tiny zero1 $long 'train.freeze=["transformer.h.*"]'
 build keep tiny zero1 $long train.checkpoint_every=20
 build eval tiny zero3 $long train.eval_data=tokens.h5 train.eval_every=20
 
