@@ -161,6 +161,12 @@ static void bind_state(struct exec *x, uint32_t i, const uint32_t *loads)
     }
 }
 
+/* NULL where the bucket has none. */
+static float *grad_at(const struct bucket_view *s, uint64_t element)
+{
+    return s->grad ? s->grad + (element - s->grads.first) : NULL;
+}
+
 static void bind_bucket(struct exec *x, uint32_t i)
 {
     const struct plan_bucket *b = &x->plan->buckets[i];
@@ -175,11 +181,11 @@ static void bind_bucket(struct exec *x, uint32_t i)
             .master = s.master ? s.master : (float *)(void *)param,
             .m = s.m,
             .v = s.v,
-            .grad = s.grad + (s.state.first - s.grads.first),
+            .grad = grad_at(&s, s.state.first),
             .param = param,
             .compute = b->type,
         },
-        .norm_grad = s.grad + (s.own.first - s.grads.first),
+        .norm_grad = grad_at(&s, s.own.first),
         .norm_count = s.own.count,
         .own_param = s.shard.first * size,
         .own_grad = s.shard.first * sizeof(float),
