@@ -85,12 +85,12 @@ static void add(struct replicas *r, uint64_t *n, const struct bucket_view *s, ui
 }
 
 /* Where only the owner of a part updates it, the others get the new values with the next step: until then the owner's are
- * ahead of the copies, which are compared among themselves. */
+ * ahead of the copies, which are compared among themselves. Frozen ones stay what they are on all. */
 static void collect_bucket(struct replicas *r, uint64_t *n, uint32_t b)
 {
     const struct plan_bucket *bucket = &r->p->buckets[b];
     struct bucket_view s = bucket_view_of(r->p, b, r->rank, r->base);
-    bool ahead = s.state.count < s.params.count;
+    bool ahead = s.state.count < s.params.count && bucket->rule != PLAN_RULE_FROZEN;
     for (uint32_t i = bucket->first_piece; i < bucket->first_piece + bucket->n_pieces; i++) {
         if (!ahead)
             add(r, n, &s, i, s.params);
