@@ -313,6 +313,29 @@ static void flipped(const struct optimizer_args *o, size_t n, bool separate, str
         }
 }
 
+/* Parameters alone, which no update has: frozen ones beside what the rank has state of. */
+static void alone(size_t n, struct rng *r)
+{
+    static const struct optimizer_args none = { .kind = OPT_SGD };
+    const uint32_t bytes = ir_dtype_size(machine->compute, machine->compute), array = 1u << UPDATE_PARAM;
+    const uint64_t element = rng_next(r) % n;
+    struct checked c = checked_new(&none, n, n / 3);
+    machine_put(machine, &c.s.param);
+    c.u.param = c.s.param.device;
+    c.u.compute = machine->compute;
+    c.u.stream = machine->stream;
+    machine->backend->checksum(&c.u, array, false);
+    machine->backend->checksum(&c.u, array, true);
+    machine_get(machine, &c.faults);
+    faults_are(&c, n, UPDATE_PARAM);
+    flip_bit(&c.s.param, bytes, element, (uint32_t)(rng_next(r) % (8 * bytes)));
+    machine_put(machine, &c.s.param);
+    machine->backend->checksum(&c.u, array, true);
+    machine_get(machine, &c.faults);
+    faults_are(&c, element, UPDATE_PARAM);
+    checked_free(&c);
+}
+
 /* The bits of an update are those of one without checksums; the sums are of what it leaves. */
 static void summed(const struct optimizer_args *o, size_t n, bool separate)
 {
@@ -348,6 +371,8 @@ START_TEST(checksums)
                 summed(&kinds[k], lengths[i], separate);
                 flipped(&kinds[k], lengths[i], separate, &r);
             }
+    for (size_t i = 0; i < 3; i++)
+        alone(lengths[i], &r);
 }
 END_TEST
 
