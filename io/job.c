@@ -222,13 +222,15 @@ static enum status sign(struct job *j, struct job *own, const char *where, struc
     return ST_OK;
 }
 
-static enum status finish(struct h5_out *out, struct job *own, struct err *e)
+/* created: was the file begun? */
+static enum status finish(enum status created, struct h5_out *out, struct job *own, struct err *e)
 {
-    enum status st = put_all(&out->root, own, e);
+    enum status st = created == ST_OK ? put_all(&out->root, own, e) : created;
     ir_graph_release(&own->graph);
     if (st == ST_OK)
         return h5_commit(out, e);
-    h5_abandon(out);
+    if (created == ST_OK)
+        h5_abandon(out);
     return st;
 }
 
@@ -237,11 +239,7 @@ enum status job_write(const char *path, struct job *j, struct err *e)
     struct h5_out out;
     struct job own;
     TRY(sign(j, &own, path, e));
-    enum status st = h5_create(path, schema, VERSION, &out, e);
-    if (st == ST_OK)
-        return finish(&out, &own, e);
-    ir_graph_release(&own.graph);
-    return st;
+    return finish(h5_create(path, schema, VERSION, &out, e), &out, &own, e);
 }
 
 enum status job_write_in(const struct dir *in, const char *name, struct job *j, struct err *e)
@@ -249,11 +247,7 @@ enum status job_write_in(const struct dir *in, const char *name, struct job *j, 
     struct h5_out out;
     struct job own;
     TRY(sign(j, &own, name, e));
-    enum status st = h5_create_in(in, name, schema, VERSION, &out, e);
-    if (st == ST_OK)
-        return finish(&out, &own, e);
-    ir_graph_release(&own.graph);
-    return st;
+    return finish(h5_create_in(in, name, schema, VERSION, &out, e), &out, &own, e);
 }
 
 enum status job_encode(const char *where, struct job *j, void **bytes, uint64_t *size, struct err *e)

@@ -133,7 +133,6 @@ static enum status import_to(const char *dir, const char *from, struct job *j, s
     TRY(dir_open(dir, &run, e));
     snprintf(path, sizeof path, "%s/checkpoints/step-%06d.h5", dir, 0);
     struct checkpoint_info info = { .seed = j->train.seed, .optimizer = "none" };
-    memcpy(info.job_digest, j->digest, sizeof info.job_digest);
     memcpy(info.model_digest, j->model_digest, sizeof info.model_digest);
     snprintf(info.build, sizeof info.build, "piper %s (%s)", piper_version, piper_commit);
     uint32_t extra = 0;
@@ -142,6 +141,7 @@ static enum status import_to(const char *dir, const char *from, struct job *j, s
         st = import_beside(&run, from, e);
     if (st == ST_OK)
         st = keep_job(&run, j, e);
+    memcpy(info.job_digest, j->digest, sizeof info.job_digest); /* of the one that is kept */
     if (st == ST_OK)
         st = safetensors_import(from, &j->graph, &info, path, &extra, e);
     if (st != ST_OK) { /* what was made for it goes; folders that were there are not empty or were empty before */

@@ -175,8 +175,6 @@ static void report_changes(struct train *t, const struct checkpoint_info *info)
     else if (!same_optimizer(t, info))
         log_line(l, "warning: the optimizer was %s and is %s: moments start at zero", info->optimizer,
                  optimizer_name(t->config->optimizer));
-    if (memcmp(info->job_digest, t->job.digest, sizeof info->job_digest) != 0)
-        log_line(l, "the job file differs from that of the checkpoint; the model is the same");
 }
 
 static enum status read_newest(struct train *t, bool *found, struct err *e)

@@ -288,4 +288,14 @@ printf 'not a lock\n' >hurt/lock
 ln hurt/lock lock.before
 run short hurt --steps 7 && grep -q 'moved to lock.damaged.1' out && cmp lock.before hurt/lock.damaged.1
 result 'a lock that is none is put aside'
+# ---- one job, by whichever file and from wherever it is started
+same_job() { ! grep 'job differs' out; }
+mkdir elsewhere
+build again gpt2 one train.steps=6
+run again moved --steps 1 && (cd elsewhere && "$piper" train ../again.h5 -o ../moved --steps 2) >out 2>&1 && same_job &&
+    run moved/job moved --steps 3 && same_job && run again moved --steps 4 && same_job
+result 'from another directory, and by the job.h5 of the run, the job is the same'
+build again gpt2 one train.steps=7
+run again moved --steps 5 && grep -q '^the job differs from that of the checkpoint; the model is the same$' out
+result 'another job is told'
 echo "1..$n"
