@@ -22,9 +22,14 @@ const char *bound_kind_name(uint32_t kind)
     return kind_of(kind) ? kind_of(kind)->name : NULL;
 }
 
-const char *bound_kind_placement(uint32_t kind)
+const char *bound_placement_name(uint32_t placement)
 {
-    return placement_names[kind_of(kind)->placement];
+    return placement < PLACEMENTS ? placement_names[placement] : NULL;
+}
+
+uint32_t bound_kind_placement(uint32_t kind)
+{
+    return kind_of(kind)->placement;
 }
 
 uint32_t bound_kind_chunks(uint32_t kind)
@@ -350,7 +355,7 @@ static double exchange_seconds(const struct bound *b, const struct bound_shape *
 
 /* ---- stages --------------------------------------------------------------------------------------------------------- */
 
-uint32_t bound__stage_of(const struct bound *b, uint32_t op, uint32_t stages)
+static uint32_t stage_of(const struct bound *b, uint32_t op, uint32_t stages)
 {
     if (!b->annotated)
         return ir_graph_stage(b->job.graph, op, stages);
@@ -431,7 +436,7 @@ const struct bound_stage *bound__stages(struct bound *b, const struct bound_shap
     for (uint32_t i = 0; i < n; i++)
         b->stages[i].first = IR_NONE;
     for (uint32_t o = 0; o < g->ops.n; o++) {
-        b->stage_of[o] = bound__stage_of(b, o, n);
+        b->stage_of[o] = stage_of(b, o, n);
         add_op(b, s, o, &b->stages[b->stage_of[o]]);
     }
     for (uint32_t i = 1; i < n; i++)
@@ -490,7 +495,7 @@ uint32_t bound__zero_holders(const struct bound_shape *s, uint32_t op)
 static const char *refuse_model(const struct bound *b, const struct bound_shape *s, char text[BOUND_TEXT])
 {
     const uint32_t stages = s->pp * s->chunks;
-    snprintf(text, BOUND_TEXT, "%s", "");
+    text[0] = '\0';
     if (b->annotated ? stages != b->annotated : stages > b->layers)
         snprintf(text, BOUND_TEXT, "%u stages, the model has %u%s", stages, b->annotated ? b->annotated : b->layers,
                  b->annotated ? "" : " layers");

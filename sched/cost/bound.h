@@ -30,10 +30,11 @@ struct bound_shape {
     double expert_bound; /* 0: the worst case */
 };
 
-/* The kinds of schedule, from 0 on; NULL: there are no more. What a kind needs of a layout, beside stages: its placement, and its
- * chunks (0: any number). */
+/* The kinds of schedule, and the placements of a layout, from 0, the default, on; NULL: there are no more. What a kind needs of a layout,
+ * beside stages: its placement, and its chunks (0: any number). */
 const char *bound_kind_name(uint32_t kind);
-const char *bound_kind_placement(uint32_t kind);
+const char *bound_placement_name(uint32_t placement);
+uint32_t bound_kind_placement(uint32_t kind);
 uint32_t bound_kind_chunks(uint32_t kind);
 
 struct bound;

@@ -53,7 +53,6 @@ struct bound {
     uint32_t stamp;
 };
 
-uint32_t bound__stage_of(const struct bound *b, uint32_t op, uint32_t stages);
 const struct bound_stage *bound__stages(struct bound *b, const struct bound_shape *s);
 /* Fills in what is exchanged inside of the passes of the stages. */
 void bound__exchanges(struct bound *b, const struct bound_shape *s);

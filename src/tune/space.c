@@ -2,7 +2,7 @@
 
 #include <stdio.h>
 
-enum { MOST_SHAPES = 2000000, LEAST_TOKENS = 4096, MOST_TEXT = 200 };
+enum { MOST_SHAPES = 2000000, LEAST_TOKENS = 4096 };
 
 struct walk {
     struct tune_space *space;
@@ -25,16 +25,11 @@ static void powers(struct tune_values *v, uint32_t most)
         vec_add(v, n);
 }
 
-static void divisors(struct tune_values *v, uint32_t n)
+static void divisors(struct tune_values *v, uint32_t n, uint32_t most)
 {
-    for (uint32_t i = 1; i <= n; i++)
+    for (uint32_t i = 1; i <= n && i <= most; i++)
         if (n % i == 0)
             vec_add(v, i);
-}
-
-static void one(struct tune_values *v, double x)
-{
-    vec_add(v, x);
 }
 
 static bool dropless(const struct ir_graph *g)
@@ -73,11 +68,11 @@ static void open_chunks(const struct walk *w, struct tune_values *v)
 {
     const uint32_t chunks = bound_kind_chunks(at(w, TUNE_KIND));
     if (chunks) {
-        one(v, chunks);
+        vec_add(v, chunks);
         return;
     }
-    one(v, 2);
-    one(v, 4);
+    vec_add(v, 2);
+    vec_add(v, 4);
 }
 
 static void open_microbatches(const struct walk *w, struct tune_values *v)
@@ -87,23 +82,23 @@ static void open_microbatches(const struct walk *w, struct tune_values *v)
         if (each % size == 0)
             vec_add(v, each / size);
     if (each > 16)
-        one(v, 1);
+        vec_add(v, 1);
 }
 
 static void open_zero_group(const struct walk *w, struct tune_values *v)
 {
     const uint32_t per_node = w->space->job->machine->ranks_per_node, tp = at(w, TUNE_TP);
     const uint32_t holders = at(w, TUNE_DP) * at(w, TUNE_CP);
-    one(v, 0);
+    vec_add(v, 0);
     if (at(w, TUNE_ZERO) && per_node > tp && per_node % tp == 0 && holders > per_node / tp)
-        one(v, per_node / tp);
+        vec_add(v, per_node / tp);
 }
 
 static void two(struct tune_values *v, bool both)
 {
-    one(v, 0);
+    vec_add(v, 0);
     if (both)
-        one(v, 1);
+        vec_add(v, 1);
 }
 
 static void open_values(const struct walk *w, enum tune_key k, struct tune_values *v)
@@ -118,13 +113,13 @@ static void open_values(const struct walk *w, enum tune_key k, struct tune_value
         powers(v, job->graph->seq_len / LEAST_TOKENS ? job->graph->seq_len / LEAST_TOKENS : 1);
         break;
     case TUNE_PP:
-        divisors(v, job->ranks);
+        divisors(v, job->ranks, job->graph->ops.n); /* a stage has an operator */
         break;
     case TUNE_EP:
         powers(v, has_op(job->graph, IR_OP_EXPERTS) ? rest_of_ranks(w) * at(w, TUNE_TP) * at(w, TUNE_CP) : 1);
         break;
     case TUNE_DP:
-        one(v, rest_of_ranks(w));
+        vec_add(v, rest_of_ranks(w));
         break;
     case TUNE_KIND:
         open_kinds(w, v);
@@ -143,7 +138,7 @@ static void open_values(const struct walk *w, enum tune_key k, struct tune_value
         open_zero_group(w, v);
         break;
     case TUNE_BUCKET:
-        one(v, 0);
+        vec_add(v, 0);
         for (int mib = 16; mib <= 256 && holders > 1; mib *= 4)
             vec_add(v, mib);
         break;
@@ -154,7 +149,7 @@ static void open_values(const struct walk *w, enum tune_key k, struct tune_value
         two(v, true);
         break;
     default: /* placement follows from the kind; expert_bound is tried in turn */
-        one(v, 0);
+        vec_add(v, 0);
     }
 }
 
@@ -210,15 +205,13 @@ static void walk(struct walk *w, enum tune_key k)
     }
     struct tune_values open = { 0 };
     const struct tune_values *v = &w->space->start->keys[k];
-    if (v->open || (k == TUNE_EXPERT_BOUND && w->space->n_expert_bounds > 1)) {
+    if (v->open) {
         open_values(w, k, &open);
         v = &open;
     }
     for (uint32_t i = 0; i < v->n; i++) {
         w->chosen[k] = v->at[i];
-        if (k == TUNE_PLACEMENT && !w->space->start->keys[k].open &&
-            strcmp(bound_kind_placement(at(w, TUNE_KIND)),
-                   (const char *const[]){ "standard", "interleaved", "v", "two-way" }[at(w, k)]))
+        if (k == TUNE_PLACEMENT && !w->space->start->keys[k].open && bound_kind_placement(at(w, TUNE_KIND)) != at(w, k))
             continue; /* the kind needs another one */
         if (!hopeless(w, k) && !w->full)
             walk(w, (enum tune_key)(k + 1));

@@ -27,33 +27,40 @@ static const struct key_info {
     [TUNE_BUCKET] = { "bucket_size", false, VALUE_SIZE, 0 },
     [TUNE_EXPERT_BOUND] = { "expert_bound", false, VALUE_NUMBER, 0 },
 };
-static const char *const placements[] = { "standard", "interleaved", "v", "two-way", NULL };
 
 const char *tune_key_name(enum tune_key k)
 {
     return keys[k].name;
 }
 
-static enum status read_word(const struct js *v, const char *const *words, double *out, struct err *e)
+/* name: of a number, NULL where there are no more. */
+static enum status read_word(const struct js *v, const char *(*name)(uint32_t), double *out, struct err *e)
 {
+    const char *words[32] = { NULL };
     uint32_t which;
+    for (uint32_t i = 0; name(i); i++) {
+        CHECK(i + 1 < sizeof words / sizeof *words);
+        words[i] = name(i);
+    }
     TRY(js_word(v, words, &which, e));
     *out = which;
     return ST_OK;
 }
 
+static const char *size_name(uint32_t i)
+{
+    return i ? NULL : "layer";
+}
+
 static enum status read_value(const struct js *v, enum value_kind kind, double *out, struct err *e)
 {
-    const char *kinds[32] = { NULL };
     int64_t n;
     bool flag;
-    for (uint32_t i = 0; bound_kind_name(i); i++)
-        kinds[i] = bound_kind_name(i);
     switch (kind) {
     case VALUE_KIND:
-        return read_word(v, kinds, out, e);
+        return read_word(v, bound_kind_name, out, e);
     case VALUE_PLACEMENT:
-        return read_word(v, placements, out, e);
+        return read_word(v, bound_placement_name, out, e);
     case VALUE_BOOL:
         TRY(js_bool(v, &flag, e));
         *out = flag;
@@ -62,7 +69,7 @@ static enum status read_value(const struct js *v, enum value_kind kind, double *
         return js_num(v, 1, 1e6, out, e);
     case VALUE_SIZE:
         if (json_is_string(v->v))
-            return read_word(v, (const char *const[]){ "layer", NULL }, out, e);
+            return read_word(v, size_name, out, e);
         TRY(js_int(v, 1, 1 << 20, &n, e));
         break;
     default:
@@ -228,7 +235,7 @@ static void set_if(json_t *d, const char *key, uint32_t value, uint32_t usual)
 
 static void write_layout(json_t *d, const struct bound_shape *s)
 {
-    const char *placement = bound_kind_placement(s->kind);
+    const uint32_t placement = bound_kind_placement(s->kind);
     json_object_set_new(d, "pp", json_integer(s->pp));
     json_object_set_new(d, "dp", json_integer(s->dp));
     set_if(d, "ep", s->ep, 1);
@@ -239,9 +246,9 @@ static void write_layout(json_t *d, const struct bound_shape *s)
     set_if(d, "bucket_size", s->bucket_mib, 0);
     if (s->vocab)
         json_object_set_new(d, "vocab", json_true());
-    if (strcmp(placement, placements[0]))
-        json_object_set_new(d, "placement", json_string(placement));
-    if (!strcmp(placement, placements[1]))
+    if (placement)
+        json_object_set_new(d, "placement", json_string(bound_placement_name(placement)));
+    if (!bound_kind_chunks(s->kind))
         json_object_set_new(d, "chunks", json_integer(s->chunks));
     if (s->expert_bound > 0)
         json_object_set_new(d, "expert_bound", json_real(s->expert_bound));
@@ -288,7 +295,7 @@ const char *tune_shape_text(const struct bound_shape *s, char text[TUNE_TEXT])
             n += (size_t)snprintf(text + n, TUNE_TEXT - n, "%s%s %u", n ? ", " : "", parts[i].name, parts[i].value);
     n += (size_t)snprintf(text + n, TUNE_TEXT - n, "%s%s%s", n ? "; " : "", s->vocab ? "vocab; " : "",
                           bound_kind_name(s->kind));
-    if (!strcmp(bound_kind_placement(s->kind), placements[1]))
+    if (!bound_kind_chunks(s->kind))
         n += (size_t)snprintf(text + n, TUNE_TEXT - n, " x%u", s->chunks);
     n += (size_t)snprintf(text + n, TUNE_TEXT - n, " of %u%s", s->microbatches, s->recompute ? ", recompute" : "");
     if (s->expert_bound > 0)

@@ -44,7 +44,7 @@ void tune_start_release(struct tune_start *s);
 /* The directives of a shape, a new reference. */
 json_t *tune_strategy(const struct tune_start *start, const struct bound_shape *s);
 /* "pp 4, dp 8, zero 1; 1f1b of 16" */
-enum { TUNE_TEXT = 160 };
+enum { TUNE_TEXT = 256 };
 const char *tune_shape_text(const struct bound_shape *s, char text[TUNE_TEXT]);
 
 #endif
