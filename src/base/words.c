@@ -426,14 +426,20 @@ const char *words_meant(const char *s, const char *const *words)
     return nearest(s, words);
 }
 
-const char *words_hint(const char *s, const char *const *words, char text[WORDS_HINT])
+/* What the table says of a word of another program, if the list has not its like; else NULL. */
+static const char *sentence(const char *s, const char *const *words, const char *meant)
 {
     const struct alias *a = aliases;
     while ((a = find_alias(s, a)) && !a->say)
         a++;
-    const char *meant = words_meant(s, words);
-    if (a && (!meant || meant == nearest(s, words))) /* a word of another program, and no list has its like */
-        snprintf(text, WORDS_HINT, "; %s", a->say);
+    return a && (!meant || meant == nearest(s, words)) ? a->say : NULL;
+}
+
+const char *words_hint(const char *s, const char *const *words, char text[WORDS_HINT])
+{
+    const char *meant = words_meant(s, words), *said = sentence(s, words, meant);
+    if (said)
+        snprintf(text, WORDS_HINT, "; %s", said);
     else if (meant)
         snprintf(text, WORDS_HINT, "; did you mean \"%s\"?", meant);
     else
@@ -471,4 +477,10 @@ const char *words_list(const char *const *words, char *text, size_t size)
     if (n >= size)
         memcpy(text + size - 4, "...", 4);
     return text;
+}
+
+bool words_elsewhere(const char *s, const char *const *words, char text[WORDS_HINT])
+{
+    const char *meant = words_meant(s, words);
+    return (!meant || sentence(s, words, meant)) && words_here(s, text);
 }

@@ -60,10 +60,9 @@ static enum status unknown(const struct option_usage *u, const char *word, size_
     words[count] = NULL;
     char text[128];
     snprintf(text, sizeof text, "%.*s", (int)(n < 100 ? n : 100), word);
-    char hint[WORDS_HINT], here[WORDS_HINT];
+    char here[WORDS_HINT];
     const char *meant = words_meant(text, words);
-    const bool elsewhere = strncmp(words_hint(text, words, hint), "; did", 5) != 0 && words_here(text, here);
-    if (elsewhere)
+    if (words_elsewhere(text, words, here))
         return wrong(u, e, "unknown option --%s; here it is no option: %s", text, here);
     return meant ? wrong(u, e, "unknown option --%s; did you mean --%s?", text, meant)
                  : wrong(u, e, "unknown option --%s", text);
