@@ -5,16 +5,12 @@
 
 /* ---- computing ------------------------------------------------------------------------------------------------------- */
 
-/* Elements of a parameter that a device updates, and of which it has gradients, of the operators of a rank's stages: each parameter once. */
-struct elements {
-    double held, updated;
-};
-
-static struct elements elements_of_rank(struct bound *b, const struct bound_shape *s, uint32_t rank)
+/* Elements of parameters that a device updates, of the operators of a rank's stages: each parameter once. */
+static double updated_by_rank(struct bound *b, const struct bound_shape *s, uint32_t rank)
 {
     const struct ir_graph *g = b->job.graph;
     const uint32_t stages = s->pp * s->chunks;
-    struct elements sum = { 0 };
+    double sum = 0;
     uint32_t stage;
     b->stamp++;
     for (uint32_t i = 0; (stage = bound__stage_of_rank(s, rank, i)) != IR_NONE; i++)
@@ -27,9 +23,8 @@ static struct elements elements_of_rank(struct bound *b, const struct bound_shap
                     continue;
                 b->seen[g->tensors.n + p] = b->stamp;
                 const double held = (double)ir_shape_elements(&g->params.at[p].shape) * bound__param_part(s, op->op);
-                sum.held += held;
                 /* a tied parameter is sharded over the holders of both stages */
-                sum.updated += held / (bound__zero_holders(s, op->op) * (s->zero ? stages > 1 ? 2.0 : 1.0 : 1.0));
+                sum += held / (bound__zero_holders(s, op->op) * (s->zero ? stages > 1 ? 2.0 : 1.0 : 1.0));
             }
         }
     return sum;
@@ -37,10 +32,9 @@ static struct elements elements_of_rank(struct bound *b, const struct bound_shap
 
 static double update_seconds(struct bound *b, const struct bound_shape *s, uint32_t rank)
 {
-    const struct elements e = elements_of_rank(b, s, rank);
     const struct machine *m = b->job.machine;
     const uint32_t kind = MACHINE_UPDATE + b->job.optimizer;
-    const double work = e.updated * cost_element_bytes(kind, b->job.compute);
+    const double work = updated_by_rank(b, s, rank) * cost_element_bytes(kind, b->job.compute);
     double fastest = 0;
     for (uint32_t i = 0; i < m->points.n; i++) /* of several buckets each is as fast as its size is */
         if (m->points.at[i].kind == kind)
@@ -127,10 +121,10 @@ static void add_buckets(struct parts *p, double n, double buckets, struct loads 
         return;
     time_bucket(p, n / buckets);
     add(l, &p->reduce, times);
-    if (!p->s->bucket_mib || p->s->zero)
+    if (!p->s->bucket_mib || p->s->zero) {
         l->reduce += times * p->reduce.seconds;
-    if (!p->s->bucket_mib || p->s->zero)
         l->last += buckets * p->reduce.seconds;
+    }
     g->all += buckets * p->gather.seconds;
     g->most = fmax(g->most, p->gather.seconds);
     for (int k = 0; k < LINK_COUNT; k++)

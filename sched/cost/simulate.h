@@ -58,6 +58,7 @@ void simulate_steady(const struct simulate_input *in, const struct timeline *t, 
 void simulate_account(const struct simulate_input *in, const struct timeline *t, struct simulate_class *classes);
 /* The same over all ranks, as a mean per rank. */
 struct simulate_class simulate_mean(const struct simulate_input *in, const struct simulate_class *classes);
+double simulate_exposed(const struct simulate_class *c); /* of all kinds */
 
 /* The chain of instructions, each of which began when the one before it ended, that ends the step: by name, the largest first. */
 struct simulate_part {

@@ -76,6 +76,14 @@ void simulate_account(const struct simulate_input *in, const struct timeline *t,
         account(in, t, c, &classes[c]);
 }
 
+double simulate_exposed(const struct simulate_class *c)
+{
+    double sum = 0;
+    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
+        sum += c->exposed[k];
+    return sum;
+}
+
 struct simulate_class simulate_mean(const struct simulate_input *in, const struct simulate_class *classes)
 {
     struct simulate_class mean = { 0 };

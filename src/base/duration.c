@@ -78,3 +78,14 @@ const char *duration_write(double seconds, char text[DURATION_BYTES])
         snprintf(text, DURATION_BYTES, "%llu:%02llu", s / 60, s % 60);
     return text;
 }
+
+const char *duration_digits(double seconds, char text[DURATION_BYTES])
+{
+    const double size = seconds < 0 ? -seconds : seconds;
+    const bool whole = size >= 1, milli = !whole && size >= 1e-3;
+    snprintf(text, DURATION_BYTES, "%.4g %s", whole ? seconds : seconds * (milli ? 1e3 : 1e6),
+             whole   ? "s"
+             : milli ? "ms"
+                     : "us");
+    return text;
+}

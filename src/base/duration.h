@@ -12,5 +12,7 @@ bool duration_read(const char *text, uint64_t *seconds);
 enum { DURATION_BYTES = 32 };
 /* "2:05", "1:02:05"; returns text. Less than nothing is written as nothing. */
 const char *duration_write(double seconds, char text[DURATION_BYTES]);
+/* Of a step or less, four digits: "1.25 s", "3.2 ms", "17 us"; returns text. */
+const char *duration_digits(double seconds, char text[DURATION_BYTES]);
 
 #endif

@@ -41,23 +41,17 @@ void plan_print_memory(const struct sched_output *out, const struct plan *plans,
 
 /* ---- more than a rank has ----------------------------------------------------------------------------------------- */
 
-/* The kinds of a class from the largest on, as far as the others would fit. */
 static void print_kinds(const struct plan *p, const struct ir_target *target, double need, double limit, FILE *to)
 {
-    bool named[MEM_KINDS] = { [MEM_SNAPSHOT] = target->device };
+    enum plan_kind_of_memory kinds[MEM_KINDS];
+    double peaks[MEM_KINDS];
     char text[32];
-    for (double rest = need; rest > limit;) {
-        uint32_t most = MEM_KINDS;
-        for (uint32_t k = 0; k < MEM_KINDS; k++)
-            if (!named[k] && (most == MEM_KINDS || p->h->peak_bytes[k] > p->h->peak_bytes[most]))
-                most = k;
-        if (most == MEM_KINDS || p->h->peak_bytes[most] == 0)
-            return;
-        named[most] = true;
-        rest -= (double)p->h->peak_bytes[most];
-        fprintf(to, "  %-11s %11s  %s\n", plan_memory_name((enum plan_kind_of_memory)most),
-                compile_bytes((double)p->h->peak_bytes[most], text), need_remedy((enum plan_kind_of_memory)most));
-    }
+    for (uint32_t k = 0; k < MEM_KINDS; k++)
+        peaks[k] = (double)p->h->peak_bytes[k];
+    const uint32_t n = need_in_the_way(peaks, target, need, limit, kinds);
+    for (uint32_t i = 0; i < n; i++)
+        fprintf(to, "  %-11s %11s  %s\n", plan_memory_name(kinds[i]), compile_bytes(peaks[kinds[i]], text),
+                need_remedy(kinds[i]));
 }
 
 void plan_note_memory(const struct sched_output *out, const struct plan *plans, const struct ir_target *target,

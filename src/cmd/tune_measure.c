@@ -8,21 +8,20 @@
 #include <unistd.h>
 
 #include "base/dir.h"
+#include "cmd/calibrate.h"
 #include "cmd/tune.h"
 #include "view/run_metrics.h"
 
-enum { STEPS = 6, MOST_WORDS = 64 };
+enum { STEPS = 6 };
 
 /* mpirun -n RANKS piper train ..., with MPIEXEC and MPIEXEC_FLAGS of the environment in place of mpirun. */
 struct command_line {
-    char *words[MOST_WORDS + 1];
-    uint32_t n;
+    VEC(char *); /* owned; NULL at the end */
 };
 
 static void word(struct command_line *c, const char *text)
 {
-    CHECK(c->n < MOST_WORDS);
-    c->words[c->n++] = mem_strdup(text);
+    vec_add(c, mem_strdup(text));
 }
 
 static void words(struct command_line *c, const char *text)
@@ -66,12 +65,11 @@ static enum status make_line(const struct tune_found *f, const char *strategy, c
         word(c, fixed[i]);
     snprintf(number, sizeof number, "%d", STEPS);
     word(c, number);
-    if (f->o->from.set.n * 2 + c->n > MOST_WORDS)
-        return err_set(e, ST_USAGE, "--set", "found %u of them, too many with --measure", f->o->from.set.n);
     for (uint32_t i = 0; i < f->o->from.set.n; i++) {
         word(c, "--set");
         word(c, f->o->from.set.at[i]);
     }
+    vec_add(c, NULL);
     return ST_OK;
 }
 
@@ -83,18 +81,12 @@ static int run(const struct command_line *c, const char *log)
         const int fd = open(log, O_WRONLY | O_CREAT | O_TRUNC, 0666);
         if (fd < 0 || dup2(fd, 1) < 0 || dup2(fd, 2) < 0)
             _exit(127);
-        execvp(c->words[0], c->words);
+        execvp(c->at[0], c->at);
         _exit(127);
     }
     while (child > 0 && waitpid(child, &status, 0) < 0 && errno == EINTR) {
     }
     return child < 0 ? 127 : WIFEXITED(status) ? WEXITSTATUS(status) : 128 + WTERMSIG(status);
-}
-
-static int by_value(const void *a, const void *b)
-{
-    const double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
 }
 
 /* The median step of a run but for its first. */
@@ -116,10 +108,8 @@ static enum status median_step(const char *dir, double *seconds, struct err *e)
     if (st == ST_OK && !n)
         st = err_set(e, ST_INPUT, dir,
                      "metrics.csv has no second step; train.steps of 3 or more are needed to measure");
-    if (st == ST_OK) {
-        qsort(steps, n, sizeof *steps, by_value);
-        *seconds = n % 2 ? steps[n / 2] : (steps[n / 2 - 1] + steps[n / 2]) / 2;
-    }
+    if (st == ST_OK)
+        *seconds = calibrate_median(steps, n);
     return st;
 }
 
@@ -136,9 +126,10 @@ static enum status measure(const struct tune_found *f, uint32_t i, const char *d
         st = err_set(e, ST_IO, strategy,
                      code == 127 ? "%s could not be started (%d); set MPIEXEC to the launcher"
                                  : "%s train ended with exit code %d; see measure-NN.log next to it",
-                     c.words[0], code);
+                     c.at[0], code);
     for (uint32_t k = 0; k < c.n; k++)
-        mem_free(c.words[k]);
+        mem_free(c.at[k]);
+    vec_free(&c);
     return st == ST_OK ? median_step(to, seconds, e) : st;
 }
 

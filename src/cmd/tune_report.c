@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 
+#include "base/duration.h"
 #include "cmd/output.h"
 #include "cmd/tune.h"
 #include "job/compile_job.h"
@@ -19,27 +20,6 @@ static const struct tune_result *nth(const struct tune_found *f, uint32_t i)
 static uint32_t shown(const struct tune_found *f)
 {
     return f->search->n_order < f->o->best ? f->search->n_order : (uint32_t)f->o->best;
-}
-
-static const char *seconds_text(double s, char text[32])
-{
-    const double size = fabs(s);
-    snprintf(text, 32,
-             size >= 1      ? "%.4g s"
-             : size >= 1e-3 ? "%.4g ms"
-                            : "%.4g us",
-             size >= 1      ? s
-             : size >= 1e-3 ? s * 1e3
-                            : s * 1e6);
-    return text;
-}
-
-static double exposed_of(const struct simulate_class *c)
-{
-    double sum = 0;
-    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
-        sum += c->exposed[k];
-    return sum;
 }
 
 /* ---- text -------------------------------------------------------------------------------------------------------------- */
@@ -72,7 +52,7 @@ static void lost_text(const struct tune_result *best, const struct tune_result *
         said[most] = true;
         if (fabs(more) < 1e-3 * best->step)
             break;
-        n += (size_t)snprintf(text + n, size - n, "%s%s %s %s", n ? ", " : "", seconds_text(fabs(more), seconds),
+        n += (size_t)snprintf(text + n, size - n, "%s%s %s %s", n ? ", " : "", duration_digits(fabs(more), seconds),
                               more > 0 ? "more" : "less", share_name(most));
     }
     if (!n && r->step == best->step)
@@ -119,7 +99,7 @@ static void print_audit(const struct tune_found *f, FILE *to)
             "the best",
             f->audit->looked, f->audit->refused, f->audit->beyond, f->audit->better);
     if (f->audit->best > 0)
-        fprintf(to, " (their best step: %s)", seconds_text(f->audit->best, text));
+        fprintf(to, " (their best step: %s)", duration_digits(f->audit->best, text));
     fputc('\n', to);
 }
 
@@ -135,18 +115,18 @@ void tune_print(const struct tune_found *f, FILE *to)
     fprintf(to, "\n%4s %11s %11s %9s %7s  %s\n", "", "step", "memory", "exposed", "idle", "strategy");
     for (uint32_t i = 0; i < shown(f); i++) {
         const struct tune_result *r = nth(f, i);
-        fprintf(to, "%4u %11s %11s %8.1f%% %6.1f%%  %s\n", i + 1, seconds_text(r->step, step),
-                compile_bytes(r->need, memory), 100 * exposed_of(&r->mean) / r->step, 100 * r->mean.idle / r->step,
-                tune_shape_text(&r->shape, shape));
+        fprintf(to, "%4u %11s %11s %8.1f%% %6.1f%%  %s\n", i + 1, duration_digits(r->step, step),
+                compile_bytes(r->need, memory), 100 * simulate_exposed(&r->mean) / r->step,
+                100 * r->mean.idle / r->step, tune_shape_text(&r->shape, shape));
         if (r->measured > 0)
-            fprintf(to, "     measured %s\n", seconds_text(r->measured, step));
+            fprintf(to, "     measured %s\n", duration_digits(r->measured, step));
     }
     fputs("Steps are predicted; exposed: communication while the rank does not compute, on the mean of the ranks.\n",
           to);
     for (uint32_t i = 1; i < shown(f); i++) {
         lost_text(nth(f, 0), nth(f, i), why, sizeof why);
         fprintf(to, "%s %u: %s %+.1f%%: %s\n", i == 1 ? "\nlost to 1:\n " : " ", i + 1,
-                seconds_text(nth(f, i)->step, step), 100 * (nth(f, i)->step / nth(f, 0)->step - 1), why);
+                duration_digits(nth(f, i)->step, step), 100 * (nth(f, i)->step / nth(f, 0)->step - 1), why);
     }
     print_audit(f, to);
 }
@@ -326,32 +306,21 @@ enum status tune_nothing(const struct tune_found *f, struct err *e)
 {
     const struct tune_search *s = f->search;
     char have[32], need[32], over[32], shape[TUNE_TEXT], kinds[512] = "", one[32];
+    enum plan_kind_of_memory way[MEM_KINDS];
     if (!(s->least > 0))
-        return err_set(e, ST_INPUT, "tune", "none of %u strategies compiles; the first refusal: %s", s->candidates.n,
-                       s->refusal);
+        return err_set(e, ST_INPUT, "tune", "none of %u strategies compiles; the first refusal: %s",
+                       s->counts[TUNE_REFUSED], s->refusal);
     if (s->counts[TUNE_LIMIT])
         return err_set(
             e, ST_INPUT, "tune",
             "none of the %u strategies that were compiled fits into %s per rank, and %u are left over: raise --limit, "
             "or give values in a starting strategy (-s)",
             s->compiled, compile_bytes(s->memory, have), s->counts[TUNE_LIMIT]);
-    double rest = s->least;
-    bool named[MEM_KINDS] = { [MEM_SNAPSHOT] = s->in.target->device };
-    for (size_t n = 0; rest > s->memory;) {
-        int most = -1;
-        for (int k = 0; k < MEM_KINDS; k++)
-            if (!named[k] && (most < 0 || s->least_by_kind[k] > s->least_by_kind[most]))
-                most = k;
-        if (most < 0 || s->least_by_kind[most] <= 0)
-            break;
-        named[most] = true;
-        rest -= s->least_by_kind[most];
-        n += (size_t)snprintf(kinds + n, sizeof kinds - n, "%s%s %s (less with %s)", n ? "; " : "",
-                              plan_memory_name((enum plan_kind_of_memory)most),
-                              compile_bytes(s->least_by_kind[most], one), need_remedy((enum plan_kind_of_memory)most));
-        if (n >= sizeof kinds)
-            break;
-    }
+    const uint32_t n_way = need_in_the_way(s->least_by_kind, s->in.target, s->least, s->memory, way);
+    for (uint32_t i = 0, n = 0; i < n_way && n < sizeof kinds; i++)
+        n += (uint32_t)snprintf(kinds + n, sizeof kinds - n, "%s%s %s (less with %s)", n ? "; " : "",
+                                plan_memory_name(way[i]), compile_bytes(s->least_by_kind[way[i]], one),
+                                need_remedy(way[i]));
     return err_set(e, ST_INPUT, "tune",
                    "none of %u strategies fits into %s per rank: the one that needs least, %s, needs %s, %s too much. "
                    "In the way: %s. "

@@ -41,6 +41,25 @@ double need_bytes(const struct plan *p, const struct ir_target *target)
     return (double)(target->device ? plan_places(p, true).device : p->h->total_bytes) + (double)need_outside(p, target);
 }
 
+uint32_t need_in_the_way(const double by_kind[MEM_KINDS], const struct ir_target *target, double need, double limit,
+                         enum plan_kind_of_memory kinds[MEM_KINDS])
+{
+    bool named[MEM_KINDS] = { [MEM_SNAPSHOT] = target->device };
+    uint32_t n = 0;
+    for (double rest = need; rest > limit;) {
+        int most = -1;
+        for (int k = 0; k < MEM_KINDS; k++)
+            if (!named[k] && by_kind[k] > (most < 0 ? 0 : by_kind[most]))
+                most = k;
+        if (most < 0)
+            break;
+        named[most] = true;
+        rest -= by_kind[most];
+        kinds[n++] = (enum plan_kind_of_memory)most;
+    }
+    return n;
+}
+
 const char *need_remedy(enum plan_kind_of_memory kind)
 {
     static const char *const remedies[MEM_KINDS] = {

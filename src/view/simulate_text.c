@@ -1,5 +1,7 @@
 #include "view/simulate_text.h"
 
+#include "base/duration.h"
+
 /* A simulated step with everything that is said of it. */
 struct simulated {
     struct timeline t;
@@ -33,25 +35,6 @@ static void simulated_release(struct simulated *s)
 static bool shown(const struct simulated *s, int kind)
 {
     return kind != SIMULATE_REGION || s->mean.total[kind] > 0;
-}
-
-static const char *seconds_text(double s, char text[32])
-{
-    if (s >= 1)
-        snprintf(text, 32, "%.4g s", s);
-    else if (s >= 1e-3)
-        snprintf(text, 32, "%.4g ms", s * 1e3);
-    else
-        snprintf(text, 32, "%.4g us", s * 1e6);
-    return text;
-}
-
-static double exposed_of(const struct simulate_class *c)
-{
-    double sum = 0;
-    for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
-        sum += c->exposed[k];
-    return sum;
 }
 
 /* ---- text ----------------------------------------------------------------------------------------------------------- */
@@ -95,12 +78,12 @@ static void print_hidden(const struct simulated *s, FILE *to)
     for (int k = SIMULATE_COMPUTE + 1; k < SIMULATE_KINDS; k++)
         if (s->mean.total[k] > 0) {
             fprintf(to, "%-13s %s per rank and step, %.0f%% of it overlapped with computation",
-                    simulate_kind_name((enum simulate_kind)k), seconds_text(s->mean.total[k], text),
+                    simulate_kind_name((enum simulate_kind)k), duration_digits(s->mean.total[k], text),
                     100 * (1 - s->mean.exposed[k] / s->mean.total[k]));
             if (s->mean.steady_total[k] > 0)
                 fprintf(to, "; in steady state %.0f%% of %s",
                         100 * (1 - s->mean.steady_exposed[k] / s->mean.steady_total[k]),
-                        seconds_text(s->mean.steady_total[k], text));
+                        duration_digits(s->mean.steady_total[k], text));
             fputc('\n', to);
         }
 }
@@ -133,10 +116,10 @@ void simulate_print(const struct simulate_input *in, const struct simulate_job *
     char text[32];
     simulated_init(&s, in, job);
     fprintf(to, "machine       %s (%s)\n", in->machine->name, in->machine->source);
-    fprintf(to, "step          %s predicted, %.4g tokens/s\n", seconds_text(s.t.step, text),
+    fprintf(to, "step          %s predicted, %.4g tokens/s\n", duration_digits(s.t.step, text),
             s.t.step > 0 ? job->tokens / s.t.step : 0);
     fprintf(to, "bubble        %.1f%% of rank time; exposed communication %.1f%%\n", 100 * s.t.bubble,
-            s.t.step > 0 ? 100 * exposed_of(&s.mean) / s.t.step : 0);
+            s.t.step > 0 ? 100 * simulate_exposed(&s.mean) / s.t.step : 0);
     print_classes(&s, in, to);
     fputc('\n', to);
     print_hidden(&s, to);
