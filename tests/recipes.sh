@@ -103,14 +103,19 @@ result "add a schedule: \"$kind\" runs in the order that stands there"
 result "add a schedule: \"$kind\" is not there without it"
 
 # ---- a directive
-apply 'add a directive' "$dir/directive" >"$dir/log" 2>&1 && sed 's/^/# /' "$dir/log" &&
-    [ "$(grep -c ' new, ' "$dir/log")" -eq 1 ] && [ "$(grep -c ' +1 -0$' "$dir/log")" -eq 2 ] && [ "$(wc -l <"$dir/log")" -eq 3 ]
-result 'add a directive: a new file, a row, a line to make'
-link_piper "$dir/directive" >"$dir/log" 2>&1
-result 'add a directive: it compiles'
-with=$dir/directive/piper
-example=$(sed -n 's/^ *\/\* [a-z_]*: \({"op":.*}\),.*/\1/p' "$readme")
-echo "[$example]" >"$dir/strategy.json"
+# directive NAME RECIPE FOLDER: adds it to a copy; sets with, the program that has it, and example, a directive, which strategy.json is
+directive()
+{
+    apply "$2" "$dir/$3" >"$dir/log" 2>&1 && sed 's/^/# /' "$dir/log" &&
+        [ "$(grep -c ' new, ' "$dir/log")" -eq 1 ] && [ "$(grep -c ' +1 -0$' "$dir/log")" -eq 2 ] && [ "$(wc -l <"$dir/log")" -eq 3 ]
+    result "$1: a new file, a row, a line to make"
+    link_piper "$dir/$3" >"$dir/log" 2>&1
+    result "$1: it compiles"
+    with=$dir/$3/piper
+    example=$(sed -n 's/^ *\/\* [a-z_]*: \({"op":.*}\),.*/\1/p' "$readme")
+    echo "[$example]" >"$dir/strategy.json"
+}
+directive 'add a directive' 'add a directive' directive
 plan "$with" --expand >"$dir/out" &&
     cat "$dir/out" >>"$dir/log" && grep -q '"op":"replicate".*"devices":\["0-3"\]' "$dir/out" &&
     "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 data-parallel replicas' "$dir/out"
@@ -129,14 +134,7 @@ sed 's/\\-/-/g; s/\\(aq/'"'"'/g; s/\\(dq/"/g; s/\\e/\\/g; s/^\\&//' "$src/src/ma
     block { print (length($0) ? "    " : "") $0; next }
     !/^\./ { print }' >"$dir/tutorial"
 readme=$dir/tutorial
-apply fsdp "$dir/fsdp" >"$dir/log" 2>&1 && sed 's/^/# /' "$dir/log" &&
-    [ "$(grep -c ' new, ' "$dir/log")" -eq 1 ] && [ "$(grep -c ' +1 -0$' "$dir/log")" -eq 2 ] && [ "$(wc -l <"$dir/log")" -eq 3 ]
-result 'the tutorial: a directive: a new file, a row, a line to make'
-link_piper "$dir/fsdp" >"$dir/log" 2>&1
-result 'the tutorial: it compiles'
-with=$dir/fsdp/piper
-example=$(sed -n 's/^ *\/\* [a-z_]*: \({"op":.*}\),.*/\1/p' "$readme")
-echo "[$example]" >"$dir/strategy.json"
+directive 'the tutorial: a directive' fsdp fsdp
 plan "$with" --expand >"$dir/out" && cat "$dir/out" >>"$dir/log" && grep -q '"op":"replicate".*"devices":\["0-3"\],"zero":3' "$dir/out" &&
     grep -q '"op":"recompute"' "$dir/out" && "$with" plan "$dir/job.h5" >"$dir/out" 2>>"$dir/log" && grep -q '^ranks .* 4 data-parallel replicas' "$dir/out"
 result "the tutorial: $example shards over 4 ranks"

@@ -2,12 +2,8 @@
 # time-limit: 600
 # Every mistake gets one message that says the place, what was found and what was expected, and its exit code;
 # under MPI the message is printed once and all ranks are gone soon. Prints TAP: a case a mistake.
-piper=${PIPER:-./piper}
-src=${top_srcdir:-.}
-. "${top_srcdir:-.}/tests/tap.sh" || exit 99
-dir=$(mktemp -d) || exit 99
+. "${top_srcdir:-.}/tests/cli/lib.sh" || exit 99
 trap 'ranks_end; rm -rf "$dir"' EXIT
-shown=$dir/shown
 
 # ---- judging --------------------------------------------------------------------------------------------------------
 
@@ -123,15 +119,12 @@ launched()
 
 # ---- material -------------------------------------------------------------------------------------------------------
 
-case $piper in /*) ;; *) piper=$PWD/$piper ;; esac
-case $src in /*) ;; *) src=$PWD/$src ;; esac
 run_mpi=$src/tests/run-mpi
 llama='"model_type": "llama", "vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2,
  "intermediate_size": 24'
 moe='"model_type": "qwen3_moe", "vocab_size": 256, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 2,
  "num_key_value_heads": 1, "head_dim": 8, "moe_intermediate_size": 8, "num_experts": 4, "num_experts_per_tok": 2'
 sizes='"batch_size": 8, "seq_len": 16, "steps": 4'
-cd "$dir" || exit 99
 . "$src/tests/jobs/lib.sh"
 echo "{$llama}" >llama.json
 echo "{$moe}" >moe.json

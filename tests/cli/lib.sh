@@ -1,7 +1,7 @@
 # shellcheck shell=sh
-# Read by tests of what is refused of strategies: a folder with the files of tests/jobs, and refused. Prints TAP.
+# Read by tests of what is refused: a folder with the files of tests/jobs, in which they run, and refused. Prints TAP.
 piper=${PIPER:-./piper}
-src=${top_srcdir:-.}
+src=$(cd "${top_srcdir:-.}" && pwd) || exit 99
 . "$src/tests/tap.sh" || exit 99
 dir=$(mktemp -d) || exit 99
 trap 'rm -rf "$dir"' EXIT

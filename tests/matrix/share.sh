@@ -16,8 +16,19 @@ sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0.1/' "$dir/dropless
 sed 's/"router_aux_loss_coef": 0.01/"router_aux_loss_coef": 0.1/; s/"capacity_factor": 1.25/"capacity_factor": 0.75/' \
     "$dir/qwen3_moe.json" >"$dir/capacity.json"
 sed 's/"model_type": "llama"/"model_type": "qwen3", "head_dim": 16/; s/"vocab_size": 256/"vocab_size": 259/' "$dir/llama.json" >"$dir/qwen3.json"
+# ends_after OPERATOR BLOCK: the last operators of a graph, a feed-forward part and the head
+ends_after()
+{
+    cat <<EOF
+{"op": "linear", "name": "c.up", "in": ["$1"], "out_features": 64, "block": $2},
+  {"op": "gelu", "name": "c.act", "in": ["c.up"]},
+  {"op": "linear", "name": "c.down", "in": ["c.act"], "out_features": 32},
+  {"op": "add", "name": "c.add", "in": ["$1", "c.down"]},
+  {"op": "head_loss", "name": "head", "in": ["c.add", "targets"], "block": $(($2 + 1))}
+EOF
+}
 # k and v of one layer are read by the attention of two, and by two operators in one of them
-cat >"$dir/graph.json" <<'EOF'
+cat >"$dir/graph.json" <<EOF
 {"vocab_size": 256, "initializer_range": 0.2, "graph": [
   {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
   {"op": "linear", "name": "a.q", "in": ["embed"], "out_features": 32, "block": 1},
@@ -29,11 +40,7 @@ cat >"$dir/graph.json" <<'EOF'
   {"op": "attention", "name": "b.att", "in": ["b.q", "a.k", "a.v"], "heads": 4},
   {"op": "add", "name": "b.add", "in": ["a.add", "b.att"]},
   {"op": "add", "name": "b.more", "in": ["b.add", "a.v"]},
-  {"op": "linear", "name": "c.up", "in": ["b.more"], "out_features": 64, "block": 3},
-  {"op": "gelu", "name": "c.act", "in": ["c.up"]},
-  {"op": "linear", "name": "c.down", "in": ["c.act"], "out_features": 32},
-  {"op": "add", "name": "c.add", "in": ["b.more", "c.down"]},
-  {"op": "head_loss", "name": "head", "in": ["c.add", "targets"], "block": 4}
+  $(ends_after b.more 3)
 ]}
 EOF
 # latent attention, whose heads share a part of their keys
@@ -44,7 +51,7 @@ cat >"$dir/latent.json" <<'EOF'
  "aux_loss_alpha": 0, "tie_word_embeddings": false}
 EOF
 # packed q, k and v of unequal sizes, which are bounded on their way to attention
-cat >"$dir/packed.json" <<'EOF'
+cat >"$dir/packed.json" <<EOF
 {"vocab_size": 256, "initializer_range": 0.2, "graph": [
   {"op": "embed", "name": "embed", "in": ["tokens"], "features": 32},
   {"op": "linear", "name": "a.qkv", "in": ["embed"], "out_features": 68, "bias": true, "block": 1},
@@ -52,11 +59,7 @@ cat >"$dir/packed.json" <<'EOF'
   {"op": "attention", "name": "a.core", "in": ["a.clip"], "heads": 4, "kv_heads": 2, "head_dim": 8, "v_head_dim": 10, "packed": true},
   {"op": "linear", "name": "a.o", "in": ["a.core"], "out_features": 32},
   {"op": "add", "name": "a.add", "in": ["embed", "a.o"]},
-  {"op": "linear", "name": "c.up", "in": ["a.add"], "out_features": 64, "block": 2},
-  {"op": "gelu", "name": "c.act", "in": ["c.up"]},
-  {"op": "linear", "name": "c.down", "in": ["c.act"], "out_features": 32},
-  {"op": "add", "name": "c.add", "in": ["a.add", "c.down"]},
-  {"op": "head_loss", "name": "head", "in": ["c.add", "targets"], "block": 3}
+  $(ends_after a.add 2)
 ]}
 EOF
 
