@@ -254,21 +254,9 @@ static enum status compile_and_show(const struct plan_options *o, struct job *j,
     return st;
 }
 
-/* Notes go to standard error: standard output may be JSON, or a picture. */
-static enum status build_here(const struct plan_options *o, struct job *j, struct err *e)
-{
-    const struct job_sources from = source_files(&o->from);
-    struct notices notices;
-    notices_init(&notices);
-    enum status st = job_build(&from, COMM_SCRATCH, 0, NULL, j, &notices, e);
-    for (uint32_t i = 0; st == ST_OK && i < notices.n; i++)
-        fprintf(stderr, "note: %s\n", notices.at[i]);
-    notices_release(&notices);
-    return st;
-}
-
 static enum status plan_job(struct plan_options *o, struct err *e)
 {
+    const struct job_sources from = source_files(&o->from);
     struct job j;
     struct sched_input in;
     if (o->ranks > UINT32_MAX)
@@ -276,7 +264,7 @@ static enum status plan_job(struct plan_options *o, struct err *e)
     struct machine machine = { 0 };
     if (o->simulate || o->machine)
         TRY(machine_load(o->machine, o->topology, &machine, e));
-    enum status st = o->job ? job_read(o->job, &j, e) : build_here(o, &j, e);
+    enum status st = o->job ? job_read(o->job, &j, e) : source_build(&from, &j, e);
     if (st == ST_OK) {
         st = compile_input(&j, o->device, (uint32_t)o->ranks, COMM_SCRATCH, &in, e);
         if (st == ST_OK) {

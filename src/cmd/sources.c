@@ -1,5 +1,9 @@
 #include "cmd/sources.h"
 
+#include <stdio.h>
+
+#include "comm/comm.h"
+
 enum status source_options_check(const char *command, const struct source_options *o, bool needed, struct err *e)
 {
     if (!needed && !o->model && !o->strategy && !o->train)
@@ -19,6 +23,17 @@ struct job_sources source_files(const struct source_options *o)
     return (struct job_sources){
         .model = o->model, .strategy = o->strategy, .train = o->train, .set = o->set.at, .n_set = o->set.n
     };
+}
+
+enum status source_build(const struct job_sources *from, struct job *j, struct err *e)
+{
+    struct notices notices;
+    notices_init(&notices);
+    enum status st = job_build(from, COMM_SCRATCH, 0, NULL, j, &notices, e);
+    for (uint32_t i = 0; st == ST_OK && i < notices.n; i++)
+        fprintf(stderr, "note: %s\n", notices.at[i]);
+    notices_release(&notices);
+    return st;
 }
 
 enum status source_or_job(const char *command, const struct source_options *o, const struct option_list *operands,

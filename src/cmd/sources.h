@@ -28,5 +28,7 @@ enum status source_or_job(const char *command, const struct source_options *o, c
                           const char **job, struct err *e);
 /* Borrows from o. */
 struct job_sources source_files(const struct source_options *o);
+/* job_build(), for a look at the job. Notes go to standard error: standard output may be JSON, or a picture. */
+enum status source_build(const struct job_sources *from, struct job *j, struct err *e);
 
 #endif

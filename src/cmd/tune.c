@@ -159,18 +159,14 @@ static enum status search_job(const struct tune_options *o, const struct machine
 {
     struct tune_search s = { .memory = m->memory, .best = (uint32_t)o->best, .limit = (uint32_t)o->limit };
     struct job_sources from = source_files(&o->from);
-    struct notices notices;
     struct job j;
     const char *device;
     from.strategy = NULL;
     TRY(choose_device(o, m, &device, e));
     if (o->memory)
         TRY(read_memory(o->memory, &s.memory, e));
-    notices_init(&notices);
-    enum status st = job_build(&from, COMM_SCRATCH, 0, NULL, &j, &notices, e);
-    notices_release(&notices);
-    TRY(st);
-    st = compile_input(&j, device, (uint32_t)o->ranks, COMM_SCRATCH, &s.in, e);
+    TRY(source_build(&from, &j, e));
+    enum status st = compile_input(&j, device, (uint32_t)o->ranks, COMM_SCRATCH, &s.in, e);
     if (st == ST_OK) {
         json_decref(s.in.strategy);
         s.in.machine = m;

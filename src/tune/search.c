@@ -93,7 +93,7 @@ static void remember_least(struct tune_search *s, const struct bound_shape *shap
     memcpy(s->least_by_kind, by_kind, sizeof s->least_by_kind);
 }
 
-/* The values of expert_bound that a shape tries: its own, or those of the space. */
+/* The values of expert_bound that a shape tries: its own, or those of the space, as far as memory is short. */
 static double expert_bound_of(const struct tune_search *s, const struct bound_shape *shape, uint32_t i)
 {
     return s->space->n_expert_bounds > 1 ? s->space->expert_bounds[i] : shape->expert_bound;
@@ -101,7 +101,7 @@ static double expert_bound_of(const struct tune_search *s, const struct bound_sh
 
 static uint32_t expert_bounds_of(const struct tune_search *s, const struct bound_shape *shape)
 {
-    return shape->ep > 1 ? s->space->n_expert_bounds : 1;
+    return shape->ep > 1 && s->memory > 0 ? s->space->n_expert_bounds : 1;
 }
 
 /* ---- the best ------------------------------------------------------------------------------------------------------------ */
@@ -130,15 +130,12 @@ static double to_beat(const struct tune_search *s)
     return s->n_order < s->best ? INFINITY : s->results.at[s->order[s->best - 1]].step;
 }
 
-/* One value of expert_bound: TUNE_COMPILED where it fits, TUNE_PLANNED, TUNE_REFUSED. */
+/* One value of expert_bound, within the bound of memory: TUNE_COMPILED where it fits, TUNE_PLANNED, TUNE_REFUSED. */
 static enum tune_rule try(struct tune_search *s, uint32_t candidate, double expert_bound, struct tune_result *out)
 {
     struct bound_shape shape = s->space->shapes.at[s->candidates.at[candidate].shape];
-    double by_kind[MEM_KINDS];
     struct err e = { 0 };
     shape.expert_bound = expert_bound;
-    if (!fits(s, memory_of(s, &shape, by_kind)))
-        return TUNE_PLANNED;
     s->compiled++;
     const bool good = tune_evaluate(s, &shape, out, &e);
     if (s->progress)
@@ -147,6 +144,14 @@ static enum tune_rule try(struct tune_search *s, uint32_t candidate, double expe
         snprintf(s->refusal, sizeof s->refusal, "%.255s", e.text);
     out->candidate = candidate;
     return !good ? TUNE_REFUSED : fits(s, out->need) ? TUNE_COMPILED : TUNE_PLANNED;
+}
+
+static bool may_fit(struct tune_search *s, const struct bound_shape *shape, double expert_bound)
+{
+    struct bound_shape with = *shape;
+    double by_kind[MEM_KINDS];
+    with.expert_bound = expert_bound;
+    return fits(s, memory_of(s, &with, by_kind));
 }
 
 /* Compiles a candidate with the tightest expert_bound, and if that fits with the loosest that does. */
@@ -160,8 +165,9 @@ static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
         return rule;
     if (rule == TUNE_PLANNED)
         remember_least(s, &r.shape, r.need, r.by_kind);
-    for (uint32_t i = 0; rule == TUNE_COMPILED && i + 1 < n; i++)
-        if (try(s, candidate, expert_bound_of(s, shape, i), &looser) == TUNE_COMPILED) {
+    for (uint32_t i = 0; rule == TUNE_COMPILED && i + 1 < n && s->compiled < s->limit; i++)
+        if (may_fit(s, shape, expert_bound_of(s, shape, i)) &&
+            try(s, candidate, expert_bound_of(s, shape, i), &looser) == TUNE_COMPILED) {
             r = looser;
             break;
         }

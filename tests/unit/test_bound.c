@@ -168,6 +168,7 @@ START_TEST(below_what_is_planned)
     printf("# %u shapes, %u refused by the compiler; means of bound by fact: compute %.2f, order %.2f, memory %.2f; "
            "links at most %.2f\n",
            seen.n, seen.refused, seen.compute / seen.n, seen.order / seen.n, seen.memory / seen.n, seen.links);
+    fflush(stdout); /* what fails ends this process at once */
     ck_assert_uint_eq(seen.wrong, 0);
     ck_assert_uint_gt(seen.n, times * 10);
     ck_assert_uint_gt(seen.shared, times);
