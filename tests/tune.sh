@@ -176,6 +176,23 @@ done
 } >>"$log"
 clean 'a starting strategy: deterministic, with files, and nothing better among the dropped'
 
+# Room for rows of dropless experts: all of it where it fits, else the most that does, and no compilation beyond --limit.
+echo '{"model_type": "qwen3_moe", "vocab_size": 1024, "hidden_size": 512, "num_hidden_layers": 2, "num_attention_heads": 8, "num_key_value_heads": 2,
+    "head_dim": 64, "moe_intermediate_size": 512, "num_experts": 16, "num_experts_per_tok": 4}' >model.json
+echo '{"batch_size": 32, "seq_len": 1024, "steps": 1, "dtype": "bfloat16"}' >train.json
+echo '[{"op":"layout","pp":1,"ep":4,"zero":1,"expert_bound":"?"},{"op":"schedule","kind":"1f1b","microbatches":2}]' >start.json
+# room MEMORY LIMIT VALUE COMPILATIONS
+room()
+{
+    "$piper" tune -m model.json -t train.json -s start.json -n 4 --machine h100 --memory "$1" --limit "$2" --json >out 2>&1
+    have=$(sed -n 's/.*"text": ".*1f1b of 2\(.*\)".*/\1/p; s/.*"compilations": \([0-9]*\),/\1/p' out | uniq | tr '\n' ';')
+    [ "$have" = "$4;$3;" ] || echo "--memory $1 --limit $2: $have, expected $4;$3;" >>"$log"
+}
+room 80G 10 '' 2
+room 1.65GiB 10 ', expert_bound 1.5' 4
+room 80G 1 ', expert_bound 1.25' 1
+clean 'expert_bound: the loosest that fits'
+
 # The two best, trained here.
 echo '{"model_type": "llama", "vocab_size": 512, "hidden_size": 64, "intermediate_size": 128, "num_hidden_layers": 4, "num_attention_heads": 4,
     "num_key_value_heads": 2, "max_position_embeddings": 128}' >model.json
