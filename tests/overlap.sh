@@ -92,5 +92,10 @@ same()
 }
 same experts moe '"pp":2,"dp":2,"ep":2,"zero":2'
 same recompute moe '"pp":2,"dp":2,"ep":2,"zero":3' ',{"op":"recompute","filter":{"PP":"*"}}'
+# without memory to spare: the same job of longer sequences
+pairs whole '"pp":2,"dp":2,"ep":2,"zero":3' '' ',{"op":"recompute","filter":{"PP":"*"}}'
+build whole moe whole model.num_hidden_layers=8 train.batch_size=128 train.seq_len=512 && "$piper" plan whole.h5 --dot dot >out 2>&1 &&
+    [ "$(halves whole)" -lt "$(halves halves)" ] && [ "$(grep -c BI dot)" = "$(halves whole)" ]
+result "more B run whole where that takes less memory, $(halves whole) and not $(halves halves) in halves, and --dot shows it"
 same regions llama '"pp":2,"dp":1,"tp":2'
 echo "1..$n"
