@@ -134,12 +134,12 @@ static void note_group(struct collector *g, struct list_plan *list)
 }
 
 /* "group 3", or where a csv schedule has it. */
-static const char *group_text(const struct collector *g, char text[64])
+static const char *group_text(const struct sched *s, const struct directive *d, uint32_t group, char text[64])
 {
-    if (g->o->line)
-        snprintf(text, 64, "line %u, cell %u", g->o->line, g->s->groups.at[g->o->first_group + g->group].column);
+    if (d->line)
+        snprintf(text, 64, "line %u, cell %u", d->line, s->groups.at[d->first_group + group].column);
     else
-        snprintf(text, 64, "group %u", g->group);
+        snprintf(text, 64, "group %u", group);
     return text;
 }
 
@@ -153,7 +153,7 @@ static enum status check_line(struct collector *g, uint32_t node, struct err *e)
     if (line && *at && *at != line)
         return js_wrong(&g->o->js, e,
                         "%s: %s is on another line than earlier passes of its stage on the same devices, line %u",
-                        group_text(g, where), node_text(s, g->d, node, text, sizeof text), *at);
+                        group_text(s, g->o, g->group, where), node_text(s, g->d, node, text, sizeof text), *at);
     *at = line;
     return ST_OK;
 }
@@ -169,7 +169,7 @@ static enum status collect_pass(struct collector *g, uint32_t first, uint32_t n,
             g->row_class = cls;
         if (cls != g->row_class)
             return js_wrong(&g->o->js, e, "%s: %s is on another device set than the first match of this %s",
-                            group_text(g, where), node_text(s, g->d, node, text, sizeof text),
+                            group_text(s, g->o, g->group, where), node_text(s, g->d, node, text, sizeof text),
                             g->o->line ? "line; a line has what one device set runs"
                                        : "directive; an order directive covers one device set");
         TRY(check_line(g, node, e));
@@ -185,6 +185,7 @@ static enum status collect(struct collector *g, const struct filter *f, struct e
 {
     const struct sched *s = g->s;
     uint32_t before = g->out->n, m = s->microbatches;
+    char where[64];
     struct mb_range r = filter_microbatches(s, f);
     for (uint32_t c = 0; c < s->chunks.chunks.n; c++)
         for (uint32_t mb = r.first; mb < r.end && filter_chunk(s, f, c); mb += r.step)
@@ -195,9 +196,9 @@ static enum status collect(struct collector *g, const struct filter *f, struct e
             }
     if (g->out->n == before)
         return js_wrong(&g->o->js, e,
-                        "group %u: a filter matches no node; microbatches are 0 to %u, a backward is B, or BI and BW "
+                        "%s: a filter matches no node; microbatches are 0 to %u, a backward is B, or BI and BW "
                         "where an order splits it",
-                        g->group, m - 1);
+                        group_text(s, g->o, g->group, where), m - 1);
     return ST_OK;
 }
 
@@ -395,10 +396,13 @@ static enum status refuse_cycle(const struct sched *s, const struct ir_dag *d, c
             uint32_t with = other_order(d, cycle, n, o->directive);
             if (with != IR_NONE)
                 snprintf(other, sizeof other, " together with the order in %s", directive_at(s, with)->js.path);
+            const struct directive *order = directive_at(s, o->directive);
+            char where[64];
             return js_wrong(
-                &directive_at(s, o->directive)->js, e,
-                "group %u: %s is ordered before %s, but data flow%s requires the reverse: this order can never run",
-                o->group, node_text(s, d, a, ta, sizeof ta), node_text(s, d, b, tb, sizeof tb), other);
+                &order->js, e,
+                "%s: %s is ordered before %s, but data flow%s requires the reverse: this order can never run",
+                group_text(s, order, o->group, where), node_text(s, d, a, ta, sizeof ta),
+                node_text(s, d, b, tb, sizeof tb), other);
         }
     }
     return err_set(e, ST_BUG, s->in->strategy_name, "the training DAG has a cycle without an order edge");

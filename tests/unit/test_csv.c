@@ -467,7 +467,8 @@ END_TEST
 static const struct wrong_order {
     const char *places, *text, *part;
 } wrong_orders[] = {
-    { "{\"op\":\"layout\",\"pp\":2,\"dp\":1}", "0F0,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n", "can never run" },
+    { "{\"op\":\"layout\",\"pp\":2,\"dp\":1}", "0F0,,0B0,0F1,0B1\n1F0,1F1,1B0,1B1\n",
+      "line 1, cell 4: PP=0 MB=0 B is ordered before PP=0 MB=1 F, but data flow together with the order in" },
     { "{\"op\":\"place\",\"filter\":{\"PP\":0},\"rotate\":[[0],[1]]},{\"op\":\"place\",\"filter\":{\"PP\":1},"
       "\"devices\":[2]}",
       "0F0,,0B0,0F1,0B1\n1F0,1B0,1F1,1B1\n",
