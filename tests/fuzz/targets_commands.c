@@ -76,7 +76,7 @@ int fuzz_run_options(const struct fuzz_input *in, const char *path)
     return accepted;
 }
 
-/* NAME=VALUE, a line each, of names that piper reads; then what this machine is, and a plan as text. */
+/* NAME=VALUE, a line each, of names that piper reads; then what this machine is, and a plan as text. The next input finds none of them. */
 int fuzz_run_environment(const struct fuzz_input *in, const char *path)
 {
     char *words[WORDS + 1], *info[] = { (char[]){ "info" }, NULL },
@@ -86,16 +86,24 @@ int fuzz_run_environment(const struct fuzz_input *in, const char *path)
     char *text = lines_of(in, words, &n);
     for (int i = 0; i < n; i++) {
         char *value = strchr(words[i], '=');
-        if (!value || value == words[i])
+        if (!value || value == words[i]) {
+            words[i] = NULL;
             continue;
+        }
         *value = 0;
         for (char *at = words[i]; *at; at++)
             *at = (char)(isalnum((unsigned char)*at) ? toupper((unsigned char)*at) : '_');
         if (strncmp(words[i], "LD_", 3) != 0 && strncmp(words[i], "MALLOC_", 7) != 0)
             setenv(words[i], value + 1, 1);
+        else
+            words[i] = NULL;
     }
+    const int accepted = run_quietly(&command_info, 1, info) & run_quietly(&command_plan, 3, plan);
+    for (int i = 0; i < n; i++)
+        if (words[i])
+            unsetenv(words[i]);
     mem_free(text);
-    return run_quietly(&command_info, 1, info) & run_quietly(&command_plan, 3, plan);
+    return accepted;
 }
 
 /* ---- folders: the first line of an input names the file that the rest is ---- */
@@ -110,7 +118,7 @@ static const char *store_in(const struct fuzz_input *in, const char *folder, con
     const unsigned char *end = memchr(in->at, '\n', in->n);
     const size_t head = end ? (size_t)(end - in->at) : 0, from = end ? head + 1 : 0;
     const char *name = fallback;
-    for (size_t i = 0; i < sizeof files / sizeof *files; i++)
+    for (size_t i = 0; i + 1 < sizeof files / sizeof *files; i++) /* the last is a link into the corpus */
         if (head == strlen(files[i]) && memcmp(in->at, files[i], head) == 0)
             name = files[i];
     mkdir(folder, 0777);
