@@ -97,6 +97,7 @@ static enum status keep_in(const struct dir *folder, const struct tokens_about *
 {
     const char *name = name_for(about);
     struct dir_names there = { 0 };
+    dir_remove_unfinished(folder, is_tokenizer);
     TRY(dir_list(folder, &there, e));
     const bool alone = there.n == 0 || (there.n == 1 && is_tokenizer(there.at[0]));
     const char *other = there.n == 1 && strcmp(there.at[0], name) != 0 ? there.at[0] : NULL;
