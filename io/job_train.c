@@ -208,6 +208,7 @@ static const struct texts {
       TRAIN_FREEZE_BYTES },
 };
 enum { LISTS = sizeof lists / sizeof *lists };
+_Static_assert((int)TRAIN_PROMPTS_MAX <= (int)TRAIN_FREEZE_MAX, "put_texts() has room for the longest list");
 
 static uint32_t count_of(const struct train_config *t, const struct texts *what)
 {

@@ -15,7 +15,7 @@ struct memory_room {
 
 /* root: "" , or a folder that stands for / (tests). */
 void memory_room(const char *root, struct memory_room *room);
-/* ST_DEVICE where one process can not have so much: "`where`: `what` take ... MiB of memory, ... has ... MiB: `advice`". */
+/* ST_DEVICE where one process cannot have so much: "`where`: `what` take ... MiB of memory, ... has ... MiB: `advice`". */
 enum status memory_room_for(double bytes, const char *where, const char *what, const char *advice, struct err *e);
 
 #endif
