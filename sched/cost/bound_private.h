@@ -18,22 +18,22 @@ struct bound_stage {
      * exchanges, a backward serial_bi + exchanges */
     double serial_f, serial_bi, exchanges;
     double input; /* bytes of the tensor that comes from the stage before, of a device */
-    bool
-        chained; /* its first operator reads what the last of the stage before makes: a pass starts when that one has ended */
-    uint32_t first, end; /* operators, where they stand together */
+    /* Its first operator reads what the last of the stage before makes: a pass starts when that one has ended. */
+    bool chained;
+    uint32_t first, end; /* operators; those between belong to it where stage_of says so */
 };
 enum {
-    AGAIN_READ = 1,
-    AGAIN_ATTENTION = 2,
-    AGAIN_MADE = 4
-}; /* a backward reads its result; attention's does; another one is made from it */
+    AGAIN_READ = 1,      /* a backward reads its result */
+    AGAIN_ATTENTION = 2, /* that of attention does */
+    AGAIN_MADE = 4       /* another one is made from it */
+};
 struct bound_op {
     bool trains, wanted; /* there is a BW; a BI */
     uint32_t like;       /* the first operator with these attributes: the same kernels */
     bool beside;         /* it may run under an exchange: neither before all of it nor behind it */
     bool exchanges;      /* experts, attention, activation: something is exchanged around it where devices share it */
-    uint8_t
-        again; /* recompute runs its forward again, if pieces end where blocks and regions of experts do; bits, why: */
+    /* Recompute runs its forward again, if pieces end where blocks and regions of experts do; bits, why. */
+    uint8_t again;
 };
 struct bound {
     struct bound_job job;
