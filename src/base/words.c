@@ -413,35 +413,31 @@ static const char *nearest(const char *s, const char *const *words)
 
 /* ---- answers ------------------------------------------------------------------------------------------------------ */
 
-const char *words_meant(const char *s, const char *const *words)
+/* The entry that s is but for case and dashes, or by the table; NULL: none. */
+static const char *same(const char *s, const char *const *words)
 {
-    const char *same = known(s, words);
-    if (same)
-        return same; /* but for case and dashes */
-    for (const struct alias *a = aliases; (a = find_alias(s, a)); a++) {
-        const char *ours = a->ours ? known(a->ours, words) : NULL;
-        if (ours)
-            return ours;
-    }
-    return nearest(s, words);
+    const char *ours = known(s, words);
+    for (const struct alias *a = aliases; !ours && (a = find_alias(s, a)); a++)
+        ours = a->ours ? known(a->ours, words) : NULL;
+    return ours;
 }
 
-/* What the table says of a word of another program, if the list has not its like; else NULL. */
-static const char *sentence(const char *s, const char *const *words, const char *meant)
+const char *words_meant(const char *s, const char *const *words)
 {
-    const struct alias *a = aliases;
-    while ((a = find_alias(s, a)) && !a->say)
-        a++;
-    return a && (!meant || meant == nearest(s, words)) ? a->say : NULL;
+    const char *ours = same(s, words);
+    return ours ? ours : nearest(s, words);
 }
 
 const char *words_hint(const char *s, const char *const *words, char text[WORDS_HINT])
 {
-    const char *meant = words_meant(s, words), *said = sentence(s, words, meant);
-    if (said)
-        snprintf(text, WORDS_HINT, "; %s", said);
-    else if (meant)
-        snprintf(text, WORDS_HINT, "; did you mean \"%s\"?", meant);
+    const struct alias *a = aliases;
+    while ((a = find_alias(s, a)) && !a->say)
+        a++;
+    const char *ours = same(s, words);
+    if (a && !ours) /* a word of another program, and the list has not its like */
+        snprintf(text, WORDS_HINT, "; %s", a->say);
+    else if (ours || (ours = nearest(s, words)))
+        snprintf(text, WORDS_HINT, "; did you mean \"%s\"?", ours);
     else
         *text = '\0';
     return text;
@@ -452,7 +448,8 @@ bool words_here(const char *s, char text[WORDS_HINT])
     const struct alias *a = aliases, *said = NULL;
     size_t n = 0;
     s += strspn(s, "-");
-    for (const char *dot = strrchr(s, '.'); dot && !find_alias(s, aliases); dot = NULL)
+    const char *dot = strrchr(s, '.');
+    if (dot && !find_alias(s, aliases))
         s = dot + 1; /* of a section of settings */
     *text = '\0';
     for (; (a = find_alias(s, a)); a++) {
@@ -481,6 +478,5 @@ const char *words_list(const char *const *words, char *text, size_t size)
 
 bool words_elsewhere(const char *s, const char *const *words, char text[WORDS_HINT])
 {
-    const char *meant = words_meant(s, words);
-    return (!meant || sentence(s, words, meant)) && words_here(s, text);
+    return !same(s, words) && words_here(s, text);
 }

@@ -20,7 +20,7 @@ const char *words_hint(const char *s, const char *const *words, char text[WORDS_
 /* What a word of another program is called here: a sentence about where it is set, else "x", or "x" or "y", with the quotation marks.
  * Dashes before it and sections (training.steps) do not count. False: it is in no row of the table. */
 bool words_here(const char *s, char text[WORDS_HINT]);
-/* The same, but false too where words_meant() finds one, unless it is only near and the table has a sentence. */
+/* The same, but false too where the list has its like. */
 bool words_elsewhere(const char *s, const char *const *words, char text[WORDS_HINT]);
 
 /* For messages: "a", "b" or "c", with the quotation marks; cut off with "..." where it is too long. Returns text. */

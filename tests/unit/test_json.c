@@ -175,7 +175,7 @@ START_TEST(words_of_other_programs)
     static const char *const lr[] = { "kind", "peak", "warmup_steps", NULL };
     static const char *const types[] = { "float32", "bfloat16", NULL };
     static const char *const says[] = { "prompt", "max-tokens", "temperature", NULL };
-    static const char *const replicate[] = { "zero", "zero_group", "zero_optimizer", NULL };
+    static const char *const replicate[] = { "zero", "zero_group", "zero_optimizer", "bucket_size", NULL };
     static const struct {
         const char *typed;
         const char *const *words;
@@ -195,6 +195,8 @@ START_TEST(words_of_other_programs)
         { "zero_hpz_partition_size", replicate, "; did you mean \"zero_group\"?" },
         { "hybrid_shard", replicate, "; did you mean \"zero_group\"?" },
         { "data_parallel_shard_degree", replicate, "; did you mean \"zero\"?" },
+        { "ddp_bucket_size", replicate, "; did you mean \"bucket_size\"?" }, /* which is the nearest, too */
+        { "ddp_bucket_size", train, "; the strategy has it: \"bucket_size\" of layout or of replicate, in MiB" },
         { "mics_shard_size", train, "; the strategy has it: \"zero_group\" of layout or of replicate" },
         { "batchsize", train, "; did you mean \"batch_size\"?" },
         { "xyzzy", train, "" },
