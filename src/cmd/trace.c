@@ -81,6 +81,17 @@ static enum status write_for_viewers(const struct trace_options *o, const struct
     return st;
 }
 
+/* Nothing where one of them is standard output, which holds that file alone. */
+static void name_files(const struct trace_options *o, uint64_t events)
+{
+    if ((o->perfetto && strcmp(o->perfetto, "-") == 0) || (o->svg && strcmp(o->svg, "-") == 0))
+        return;
+    if (o->perfetto)
+        printf("%s: %llu events; open it at https://ui.perfetto.dev\n", o->perfetto, (unsigned long long)events);
+    if (o->svg)
+        printf("%s: %s%s, drawn\n", o->svg, o->steps ? "steps " : "the last traced step", o->steps ? o->steps : "");
+}
+
 /* ---- the command ---------------------------------------------------------------------------------------------- */
 
 static enum status show(const struct trace_options *o, const struct trace_view *views, uint32_t n, struct err *e)
@@ -98,10 +109,7 @@ static enum status show(const struct trace_options *o, const struct trace_view *
         TRY(write_svg(o, views, n, e));
     if (o->summary || (!o->perfetto && !o->otf2 && !o->svg))
         trace_summary(views, n, stdout);
-    if (o->perfetto && strcmp(o->perfetto, "-") != 0)
-        printf("%s: %llu events; open it at https://ui.perfetto.dev\n", o->perfetto, (unsigned long long)events);
-    if (o->svg && strcmp(o->svg, "-") != 0)
-        printf("%s: %s%s, drawn\n", o->svg, o->steps ? "steps " : "the last traced step", o->steps ? o->steps : "");
+    name_files(o, events);
     if (dropped)
         fprintf(stderr, "piper: note: %llu events were dropped: the trace buffers were full\n",
                 (unsigned long long)dropped);
@@ -173,7 +181,7 @@ static bool rank_is_wanted(void *options, uint32_t rank)
 
 static enum status show_last(struct trace_options *o, const struct dir *run, struct err *e)
 {
-    if (o->summary || o->perfetto || o->otf2 || o->steps)
+    if (o->summary || o->perfetto || o->otf2 || o->svg || o->steps)
         return err_set(e, ST_USAGE, "--last", "can only be combined with --ranks");
     TRY(number_list_check("--ranks", o->ranks, e));
     return flight_print(run, rank_is_wanted, o, stdout, e);

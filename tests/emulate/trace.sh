@@ -31,6 +31,8 @@ result 'summary'
 result 'Perfetto, one rank'
 "$piper" trace "$dir/run" --svg - >"$dir/picture.svg" 2>"$dir/log" && same picture.svg
 result 'picture'
+"$piper" trace "$dir/run" --perfetto - --svg "$dir/other.svg" --ranks 1 >"$dir/perfetto.json" 2>"$dir/log" && same perfetto.json && [ -s "$dir/other.svg" ]
+result 'standard output has one file alone, though another one is written'
 "$piper" trace "$dir/run" --svg "$dir/steps.svg" --steps 1-2 --ranks 0 >"$dir/log" 2>&1 &&
     [ "$(grep -c '>rank 0<' "$dir/steps.svg")" -eq 1 ] && ! grep -q '>rank 1<' "$dir/steps.svg" &&
     [ "$(grep -c '<title>forward of stage 0, microbatch 3' "$dir/steps.svg")" -eq 4 ] # measured and expected, twice
