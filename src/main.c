@@ -50,6 +50,7 @@ static const struct topic {
     { "tutorial", "piper-tutorial(7)", "from a first strategy to a published model, step by step" },
     { "model", "piper-model(5)", "model.json: a Hugging Face config.json, or a graph" },
     { "strategy", "piper-strategy(5)", "strategy.json: the directives" },
+    { "zoo", "piper-zoo(7)", "published strategies as directives" },
     { "train-config", "piper-train-config(5)", "train.json: training settings" },
     { "tokens", "piper-tokens(5)", "token files" },
     { "job", "piper-job(5)", "job files" },

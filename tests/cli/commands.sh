@@ -79,6 +79,11 @@ result 'help of a command'
 "$piper" help tutorial >out 2>&1 && grep -q '^piper-tutorial(7): .*; man piper-tutorial$' out && "$piper" help train-config >out 2>&1 && grep -q '^piper-train-config(5): ' out &&
     "$piper" help parallelism.pipeline_parallel_degree >out 2>&1 && grep -q '^parallelism.pipeline_parallel_degree: the strategy has it: {"op":"layout","pp":...}$' out
 result 'help of a topic, and of a word of another program'
+(for page in "$src"/src/man/piper-*.[57]; do
+    page=${page##*/piper-}
+    "$piper" help "${page%.*}" || exit 1
+done) >out 2>&1
+result 'help of each page of the manual'
 "$piper" build -m model.json -s four.json -t train.json -o set.h5 --set 'strategy[1].microbatches=4' >out 2>&1 &&
     "$piper" plan set.h5 >out 2>&1 && grep -q '4 microbatches of 1' out &&
     "$piper" plan -m model.json -s four.json -t train.json --set 'strategy[1].microbatches=4' >x 2>>out && grep -q '4 microbatches of 1' x
