@@ -9,8 +9,6 @@
 #include "base/version.h"
 #include "view/trace_otf2.h"
 
-#define DID(call) trace__otf2_did(o, call)
-
 /* ---- events ---------------------------------------------------------------------------------------------------------- */
 
 static void add_tags(struct trace__otf2 *o, OTF2_AttributeList *list, const char *tags)

@@ -34,7 +34,7 @@ enum trace__otf2_attribute {
 
 /* A communicator: a group of a launch, as far as its ranks are in the archive. */
 struct trace__otf2_comm {
-    uint32_t launch, id, n_members;
+    uint32_t id, n_members;
     const char *name;
     bool *members; /* by process; owned */
 };
@@ -74,6 +74,7 @@ static inline void trace__otf2_did(struct trace__otf2 *o, OTF2_ErrorCode code)
     if (code != OTF2_SUCCESS && o->failed == OTF2_SUCCESS)
         o->failed = code;
 }
+#define DID(call) trace__otf2_did(o, call)
 static inline uint64_t trace__otf2_tick(const struct trace__otf2 *o, int64_t ns)
 {
     return (uint64_t)(ns - o->w->begin);

@@ -4,8 +4,6 @@
 
 #include "view/trace_otf2.h"
 
-#define DID(call) trace__otf2_did(o, call)
-
 static OTF2_StringRef string(struct trace__otf2 *o, const char *text)
 {
     const uint32_t number = trace__otf2_string(o, text);

@@ -121,9 +121,8 @@ static void find_members(struct trace__otf2 *o, uint32_t process, const struct t
         return;
     const uint32_t number = key_of(o, s), id = (uint32_t)ev->group;
     if (number == o->comms.n)
-        vec_add(&o->comms,
-                ((struct trace__otf2_comm){ o->w->launch[s->view], id, 0, name_of(&o->w->views[s->view].t, id),
-                                            mem_alloc(o->n_processes * sizeof(bool)) }));
+        vec_add(&o->comms, ((struct trace__otf2_comm){ id, 0, name_of(&o->w->views[s->view].t, id),
+                                                       mem_alloc(o->n_processes * sizeof(bool)) }));
     join(o, number, process);
 }
 
@@ -153,7 +152,7 @@ void trace__otf2_index(struct trace__otf2 *o)
     find_regions(o);
     find_processes(o);
     count_ends(o);
-    vec_add(&o->comms, ((struct trace__otf2_comm){ 0, 0, 0, "all ranks", mem_alloc(o->n_processes * sizeof(bool)) }));
+    vec_add(&o->comms, ((struct trace__otf2_comm){ 0, 0, "all ranks", mem_alloc(o->n_processes * sizeof(bool)) }));
     for (uint32_t p = 0; p < o->n_processes; p++)
         join(o, 0, p);
     for (uint32_t i = 0; i < w->tracks.n; i++)

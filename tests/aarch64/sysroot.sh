@@ -18,7 +18,7 @@ cd "$(dirname "$0")/../.." && . jobscripts/lib.sh && cd "$OLDPWD" || exit 1
 mkdir -p "$root" || die "$root: cannot create directory"
 root=$(cd "$root" && pwd)
 work=$(mktemp -d) || exit 1
-trap 'rm -rf "$work"' EXIT
+trap 'rm -rf "$work"; rmdir "$root" 2>/dev/null' EXIT # where nothing has come
 trap 'exit 1' HUP INT TERM
 
 # an apt for a machine that has nothing yet, with this one's sources
