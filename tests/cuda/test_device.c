@@ -5,6 +5,7 @@
 #include "cuda/cuda.h"
 #include "exec/device_ops.h"
 #include "tests/cuda/fake/fake.h"
+#include "tests/unit/suite.h"
 
 static const struct device_ops *const ops = &cuda_device;
 static const int32_t priority[] = { 0, 1, 0 };
@@ -253,9 +254,5 @@ int main(void)
     tcase_add_test(t, no_device_is_a_sentence);
     Suite *s = suite_create("device");
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

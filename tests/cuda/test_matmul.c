@@ -12,6 +12,7 @@
 #include "cuda/matmul.h"
 #include "cuda/sdpa.h"
 #include "fake.h"
+#include "tests/unit/suite.h"
 
 enum { M = 6, N = 16, K = 5, WORK = 64 << 10 };
 
@@ -304,9 +305,5 @@ int main(void)
     tcase_add_test(t, multiprocessors);
     tcase_add_test(t, engines);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

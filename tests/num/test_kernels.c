@@ -2,7 +2,6 @@
  * cpu_gemm(), with its addends, over the borders of blocks. Against float64. */
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "base/mem.h"
@@ -13,6 +12,7 @@
 #include "cpu/vec.h"
 #include "num/num.h"
 #include "base/number.h"
+#include "tests/unit/suite.h"
 
 /* An operand as it lies, and what it says: (rows, columns), row-major, after turning. */
 struct operand {
@@ -289,9 +289,5 @@ int main(void)
     tcase_add_test(t, block);
     tcase_add_test(t, conversions);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

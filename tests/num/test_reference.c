@@ -11,6 +11,7 @@
 #include "ir/family/family.h"
 #include "ir/target.h"
 #include "num/naive.h"
+#include "tests/unit/suite.h"
 
 /* Largest deviation, relative to the largest element of the reference. */
 static const double tolerance = 1e-5;
@@ -319,9 +320,5 @@ int main(void)
     tcase_add_test(c, twenty_steps);
     Suite *s = suite_create("reference");
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -2,11 +2,11 @@
  * and what must not be touched. Kernels use the best set only, so the others would go untested. */
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 
 #include "base/number.h"
 #include "cpu/vec.h"
 #include "num/num.h"
+#include "tests/unit/suite.h"
 
 enum { N = 4099 };
 
@@ -182,9 +182,5 @@ int main(void)
     tcase_add_test(t, lengths);
     tcase_add_test(t, sets_agree);
     suite_add_tcase(s, t);
-    SRunner *runner = srunner_create(s);
-    srunner_run_all(runner, CK_ENV);
-    const int failed = srunner_ntests_failed(runner);
-    srunner_free(runner);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

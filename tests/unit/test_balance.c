@@ -2,6 +2,7 @@
  * known; and the checker refuses plans where that is not so. */
 #include "compiled.h"
 #include "plan_edit.h"
+#include "tests/unit/suite.h"
 
 #define HEAD                                                                                          \
     "{\"vocab_size\": 32, \"graph\": ["                                                               \
@@ -209,9 +210,5 @@ int main(void)
     tcase_add_loop_test(t, refused, 0, sizeof changes / sizeof *changes);
     tcase_add_test(t, shared_bias);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -5,6 +5,7 @@
 #include "compiled.h"
 #include "ir/freeze.h"
 #include "tune/search.h"
+#include "tests/unit/suite.h"
 
 static const char everything[] =
     "[{\"op\":\"layout\",\"pp\":\"?\",\"ep\":\"?\",\"tp\":{\"in\":[1,2,4]},\"cp\":{\"in\":[1,2]},\"zero\":\"?\",\"zero_"
@@ -245,9 +246,5 @@ int main(void)
     tcase_add_test(c, below_what_is_planned);
     tcase_add_test(c, finds_the_best);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -6,6 +6,7 @@
 #include "plan_edit.h"
 #include "plan_job.h"
 #include "sched/check/check.h"
+#include "tests/unit/suite.h"
 
 /* ---- finding and changing instructions ---- */
 
@@ -683,9 +684,5 @@ int main(void)
     tcase_add_test(t, test_messages);
     tcase_add_loop_test(t, test_random_bytes, 0, 4);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

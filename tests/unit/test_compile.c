@@ -2,10 +2,10 @@
  *
  * sched_compile() verifies its own output, so "compiles" is "accepted"; the checker shares no code with the passes. */
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "compiled.h"
+#include "tests/unit/suite.h"
 
 START_TEST(test_accepted)
 {
@@ -406,9 +406,5 @@ int main(void)
     tcase_add_loop_test(t, test_zero_groups, 0, N_ZERO_GROUPS);
     tcase_add_loop_test(t, test_experts_of_a_group, 0, 2);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

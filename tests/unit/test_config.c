@@ -6,6 +6,7 @@
 
 #include "job/config.h"
 #include "ir/op.h"
+#include "tests/unit/suite.h"
 
 static struct err err;
 static struct train_config c;
@@ -31,12 +32,14 @@ static enum status parse(const char *text)
 START_TEST(all_keys)
 {
     ck_assert_msg(
-        parse("{\"optimizer\":{\"kind\":\"adamw\",\"betas\":[0.8,0.99],\"eps\":1e-7,\"weight_decay\":0.2},"
-              "\"lr\":{\"kind\":\"cosine\",\"peak\":3e-4,\"min\":3e-5,\"warmup_steps\":10},\"clip_norm\":1.0," SIZES
-              ",\"seed\":9,\"dtype\":\"bfloat16\",\"data\":\"tokens.h5\",\"shuffle\":false,"
-              "\"eval_data\":\"val.h5\",\"eval_every\":50,\"checkpoint_every\":25,\"checkpoint_keep\":2,"
-              "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7],"
-              "\"sample_every\":20,\"sample_prompts\":[\"a\",\"b c\"],\"sample_tokens\":9,\"freeze\":[\"*a*\",\"b\"]}") == ST_OK,
+        parse(
+            "{\"optimizer\":{\"kind\":\"adamw\",\"betas\":[0.8,0.99],\"eps\":1e-7,\"weight_decay\":0.2},"
+            "\"lr\":{\"kind\":\"cosine\",\"peak\":3e-4,\"min\":3e-5,\"warmup_steps\":10},\"clip_norm\":1.0," SIZES
+            ",\"seed\":9,\"dtype\":\"bfloat16\",\"data\":\"tokens.h5\",\"shuffle\":false,"
+            "\"eval_data\":\"val.h5\",\"eval_every\":50,\"checkpoint_every\":25,\"checkpoint_keep\":2,"
+            "\"checkpoint_keep_every\":75,\"checkpoint_minutes\":0.5,\"trace_steps\":[1,2,7],"
+            "\"sample_every\":20,\"sample_prompts\":[\"a\",\"b c\"],\"sample_tokens\":9,\"freeze\":[\"*a*\",\"b\"]}") ==
+            ST_OK,
         "%s", err.text);
     ck_assert_uint_eq(c.optimizer, OPT_ADAMW);
     ck_assert_double_eq(c.beta1, 0.8);
@@ -299,9 +302,5 @@ int main(void)
     tcase_add_test(t, learning_rates);
     tcase_add_test(t, validate);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -3,6 +3,7 @@
 
 #include "sched/cost/simulate.h"
 #include "compiled.h"
+#include "tests/unit/suite.h"
 
 /* A machine of round numbers: a byte takes a nanosecond everywhere, an operation too. */
 static struct machine round_machine(void)
@@ -339,9 +340,5 @@ int main(void)
     tcase_add_loop_test(tc, accounts, 0, sizeof accounted / sizeof *accounted);
     tcase_add_test(tc, regions_overlap);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -7,6 +7,7 @@
 #include "ir/family/family.h"
 #include "sched/directives/csv.h"
 #include "schedule_sim.h"
+#include "tests/unit/suite.h"
 
 struct job {
     struct ir_graph g;
@@ -541,9 +542,5 @@ int main(void)
     tcase_add_loop_test(t, wrong_orders_refused, 0, (int)(sizeof wrong_orders / sizeof *wrong_orders));
     tcase_add_test(t, files);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

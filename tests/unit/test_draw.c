@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "view/draw.h"
+#include "tests/unit/suite.h"
 
 static void begin(struct draw_picture *p)
 {
@@ -220,9 +221,5 @@ int main(void)
     tcase_add_test(tc, as_text);
     tcase_add_test(tc, as_svg);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "rundir/events.h"
+#include "tests/unit/suite.h"
 
 /* CRC-32C by its table, which the writer has not. */
 static uint32_t crc_of(const unsigned char *p, size_t n)
@@ -131,9 +132,5 @@ int main(void)
     tcase_add_test(t, nothing_without_a_file);
     tcase_add_test(t, a_full_disk);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -4,6 +4,7 @@
 #include "base/json.h"
 #include "ir/family/family.h"
 #include "tests/unit/model.h"
+#include "tests/unit/suite.h"
 
 /* Model and configuration; NULL: "model" itself, and what is filled in. */
 static const struct {
@@ -164,9 +165,5 @@ int main(void)
     tcase_add_test(t, another_text);
     tcase_add_test(t, graphs);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -7,6 +7,7 @@
 #include "ir/family/files.h"
 #include "ir/family/hf.h"
 #include "model.h"
+#include "tests/unit/suite.h"
 
 /* ---- real files: the parameter counts are the published ones -------------------------------------------------- */
 
@@ -742,9 +743,5 @@ int main(void)
     tcase_add_test(c, capacity_of_whole_numbers);
     tcase_add_loop_test(c, capacity_of_models, 0, 2);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,8 +1,8 @@
 /* The model graph: building, comparing, and a reader's check on everything that can be wrong. */
 #include <check.h>
-#include <stdlib.h>
 
 #include "ir/family/family.h"
+#include "tests/unit/suite.h"
 
 /* All operators in one small model: dense attention, then experts. */
 static const char *const model =
@@ -512,9 +512,5 @@ int main(void)
     tcase_add_loop_test(c, each_wrong_is_named, 0, (int)(sizeof wrongs / sizeof *wrongs));
     tcase_add_test(c, flipped_words_never_crash);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -1,5 +1,6 @@
 /* Models given as operators ("graph"): what they may say, and every mistake. */
 #include "model.h"
+#include "tests/unit/suite.h"
 
 #define EMBED      "{\"op\":\"embed\",\"name\":\"e\",\"in\":[\"tokens\"],\"features\":12}"
 #define HEAD(x)    "{\"op\":\"head_loss\",\"name\":\"h\",\"in\":[\"" x "\",\"targets\"]}"
@@ -194,9 +195,5 @@ int main(void)
     tcase_add_test(c, explicit_rope);
     tcase_add_loop_test(c, explicit_mistakes, 0, (int)(sizeof bad_graphs / sizeof *bad_graphs));
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -8,6 +8,7 @@
 #include "io/file.h"
 #include "io/h5.h"
 #include "tests/unit/io_sample.h"
+#include "tests/unit/suite.h"
 
 static struct err e;
 static const char *folder;
@@ -536,9 +537,5 @@ int main(void)
     tcase_add_test(t, random_mutations);
     tcase_add_test(t, full_disk_leaves_the_old_file);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -9,6 +9,7 @@
 #include "tests/unit/data/quantized_table.h"
 #include "tests/unit/io_sample.h"
 #include "tests/unit/tensor_file.h"
+#include "tests/unit/suite.h"
 
 static struct err e;
 static const char *folder;
@@ -328,9 +329,5 @@ int main(void)
     tcase_add_test(t, mxfp4_of_a_model);
     tcase_add_loop_test(t, what_is_refused, 0, (int)(sizeof refused / sizeof *refused));
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

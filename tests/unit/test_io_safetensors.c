@@ -10,6 +10,7 @@
 #include "ir/family/files.h"
 #include "tests/unit/io_sample.h"
 #include "tests/unit/tensor_file.h"
+#include "tests/unit/suite.h"
 
 static struct err e;
 static const char *folder;
@@ -492,9 +493,5 @@ int main(void)
     tcase_add_test(t, what_does_not_fit_is_listed);
     tcase_add_test(t, shards_and_index);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -3,6 +3,7 @@
 #include "io/order.h"
 #include "io/tokens.h"
 #include "tests/unit/io_sample.h"
+#include "tests/unit/suite.h"
 
 static struct err e;
 
@@ -131,9 +132,5 @@ int main(void)
     tcase_add_test(t, blend_of_one_source_and_many);
     tcase_add_loop_test(t, targets_that_count, 0, 4);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

@@ -10,6 +10,7 @@
 #include "io/order.h"
 #include "io/tokens_import.h"
 #include "tests/unit/io_sample.h"
+#include "tests/unit/suite.h"
 
 static struct err e;
 static const char *folder;
@@ -674,9 +675,5 @@ int main(void)
     tcase_add_test(t, order_is_a_function_of_seed_and_epoch);
     tcase_add_test(t, order_looks_shuffled);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

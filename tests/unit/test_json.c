@@ -8,6 +8,7 @@
 #include "base/json.h"
 #include "base/parse.h"
 #include "base/words.h"
+#include "tests/unit/suite.h"
 
 /* ---- JSON ----------------------------------------------------------------------------------------------------- */
 
@@ -385,9 +386,5 @@ int main(void)
     suite_add_tcase(s, json);
     suite_add_tcase(s, words);
     suite_add_tcase(s, parse);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

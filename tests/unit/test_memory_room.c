@@ -7,6 +7,7 @@
 #include <sys/stat.h>
 
 #include "host/memory_room.h"
+#include "tests/unit/suite.h"
 
 static char root[] = "/tmp/piper-room-XXXXXX";
 
@@ -133,9 +134,5 @@ int main(void)
     tcase_add_test(t, damaged);
     tcase_add_test(t, own_limits);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include "tests/unit/io_sample.h"
+#include "tests/unit/suite.h"
 
 enum { STEPS = 6, FILE_BYTES = 4000 };
 static struct err e;
@@ -104,9 +105,5 @@ int main(void)
     tcase_set_timeout(t, 60);
     tcase_add_test(t, cut_anywhere);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

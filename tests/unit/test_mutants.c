@@ -2,6 +2,7 @@
  * that is about it. An example is a way to change a compiled plan; it is tried wherever the plan has such a thing, and no place of it may
  * pass. Random single-field mutants, run where they are accepted: tests/mutants. */
 #include "mutants.h"
+#include "tests/unit/suite.h"
 
 /* ---- jobs ------------------------------------------------------------------------------------------------------- */
 
@@ -140,9 +141,5 @@ int main(void)
     tcase_add_unchecked_fixture(t, compile, release);
     tcase_add_loop_test(t, test_example, 0, n);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

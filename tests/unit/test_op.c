@@ -1,13 +1,13 @@
 /* The operator table: attributes, shapes, what backward kernels read, work and bytes, targets. */
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "ir/op.h"
 #include "ir/rope.h"
 #include "ir/target.h"
 #include "tests/unit/data/rope_table.h"
+#include "tests/unit/suite.h"
 
 static const float two_freqs[] = { 1, 0.5f };
 /* Attributes that are possible, one set per operator of a model graph. */
@@ -484,9 +484,5 @@ int main(void)
     tcase_add_test(c, rope_numbers_are_checked);
     tcase_add_test(c, targets);
     suite_add_tcase(s, c);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

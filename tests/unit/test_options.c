@@ -1,9 +1,9 @@
 /* The option parser: what it takes, and the sentences for what it does not. */
 #include <check.h>
-#include <stdlib.h>
 
 #include "base/duration.h"
 #include "cmd/options.h"
+#include "tests/unit/suite.h"
 
 static struct got {
     struct option_common common;
@@ -161,9 +161,5 @@ int main(void)
     tcase_add_test(t, mistakes_have_sentences);
     tcase_add_test(t, durations);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "plan_job.h"
+#include "tests/unit/suite.h"
 
 static enum status open_bytes(const struct job *j, const void *blob, uint64_t bytes, struct err *e)
 {
@@ -412,9 +413,5 @@ int main(void)
     tcase_add_test(t, test_truncated);
     tcase_add_loop_test(t, test_random_bytes, 0, 4);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

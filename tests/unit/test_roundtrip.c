@@ -5,6 +5,7 @@
 
 #include "compiled.h"
 #include "ir/dag_print.h"
+#include "tests/unit/suite.h"
 
 struct strategy {
     enum compiled_model model;
@@ -166,9 +167,5 @@ int main(void)
     tcase_add_loop_test(t, test_plan, 0, N_STRATEGIES);
     tcase_add_loop_test(t, test_damaged_dag, 0, sizeof dag_damages / sizeof *dag_damages);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

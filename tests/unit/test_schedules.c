@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "schedule_sim.h"
+#include "tests/unit/suite.h"
 
 static bool verbose;
 
@@ -387,9 +388,5 @@ int main(int argc, char **argv)
     tcase_add_loop_test(t, valid, 0, kinds);
     tcase_add_loop_test(t, bubbles, 0, (int)(sizeof formulas / sizeof *formulas));
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

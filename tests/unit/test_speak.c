@@ -8,6 +8,7 @@
 #include "speak/sample.h"
 #include "speak/text.h"
 #include "text/chat.h"
+#include "tests/unit/suite.h"
 
 /* ---- draws ---- */
 
@@ -197,9 +198,5 @@ int main(void)
     tcase_add_test(t, streaming);
     tcase_add_test(t, answers);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

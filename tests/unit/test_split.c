@@ -1,10 +1,10 @@
 /* Parts of operators: who has which tokens, which block, and how much work the parts are together. */
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 #include <string.h>
 
 #include "ir/split.h"
+#include "tests/unit/suite.h"
 
 enum { MOST_T = 96 };
 
@@ -177,9 +177,5 @@ int main(void)
     tcase_add_test(t, attention_work);
     tcase_add_test(t, sizes);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    const int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -2,7 +2,6 @@
  * copies (src/train/replicas.c): all of them read the shard map of a plan, so they are tested on one made by hand. */
 #include <check.h>
 #include <math.h>
-#include <stdlib.h>
 
 #include "comm/comm.h"
 #include "train/init_params.h"
@@ -10,6 +9,7 @@
 #include "train/pieces.h"
 #include "train/replicas.h"
 #include "exec/bucket_view.h"
+#include "tests/unit/suite.h"
 
 enum { HOLDERS = 4, W = 100, BIAS = 7, EXPERT = 10, PAD = 132 };
 
@@ -575,9 +575,5 @@ int main(void)
     tcase_add_loop_test(t, owners_run_ahead_of_copies, 0, VARIANTS);
     tcase_add_test(t, bfloat16_rounds_to_even);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }

@@ -8,6 +8,7 @@
 
 #include "host/quota.h"
 #include "host/threads.h"
+#include "tests/unit/suite.h"
 
 enum { RANKS = 8 };
 
@@ -240,9 +241,5 @@ int main(void)
     tcase_add_test(q, container);
     suite_add_tcase(s, t);
     suite_add_tcase(s, q);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_ENV);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? 1 : 0;
+    return suite_run(s);
 }

@@ -2,11 +2,11 @@
  * rendezvous keep their order, and times that the caller gives are the times that come out. */
 #include <check.h>
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "ir/family/family.h"
 #include "sched/sched.h"
 #include "sched/cost/timeline.h"
+#include "tests/unit/suite.h"
 
 struct job {
     struct ir_graph g;
@@ -350,9 +350,5 @@ int main(void)
     tcase_add_test(tc, stages);
     tcase_add_test(tc, experts_are_hidden);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

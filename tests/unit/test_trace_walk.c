@@ -6,6 +6,7 @@
 #include "view/text_table.h"
 #include "view/trace_walk.h"
 #include "view/trace_words.h"
+#include "tests/unit/suite.h"
 
 enum { MOST = 8 };
 /* A segment of two ranks, each with the streams "main" and "side". */
@@ -221,9 +222,5 @@ int main(void)
     tcase_add_test(tc, words);
     tcase_add_test(tc, texts);
     suite_add_tcase(s, tc);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed != 0;
+    return suite_run(s);
 }

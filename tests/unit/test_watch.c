@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "watch/private.h"
+#include "tests/unit/suite.h"
 
 enum { RANKS = 4 };
 
@@ -223,9 +224,5 @@ int main(void)
     tcase_add_test(t, all_wait);
     tcase_add_test(t, outside);
     suite_add_tcase(s, t);
-    SRunner *r = srunner_create(s);
-    srunner_run_all(r, CK_NORMAL);
-    int failed = srunner_ntests_failed(r);
-    srunner_free(r);
-    return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+    return suite_run(s);
 }
