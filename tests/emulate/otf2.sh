@@ -116,12 +116,14 @@ build job llama dp2tp2 train.steps=4 'train.trace_steps=[2,4]' train.checkpoint_
 train 4 job real --steps 3 && train 4 job real && [ -e real/trace.0001.h5 ] &&
     "$piper" trace real --otf2 four >out 2>&1 && read_back four && consistent && ! grep -q ' 0 ends of collectives' out
 result 'a run of four ranks, resumed: valid and consistent'
-awk '/Operation: REDUCE_SCATTER_BLOCK/ || /Operation: ALLGATHER/ { s = $0; sub(/.*Sent: /, "", s); r = $0; sub(/.*Received: /, "", r)
+awk '/Operation: ALLREDUCE/ { s = $0; sub(/.*Sent: /, "", s); r = $0; sub(/.*Received: /, "", r); sub(/,.*/, "", s); reduces++
+        if (s + 0 == 0 || s + 0 != r + 0) { print "not the bytes of a member: " $0; wrong = 1; exit } }
+    /Operation: REDUCE_SCATTER_BLOCK/ || /Operation: ALLGATHER/ { s = $0; sub(/.*Sent: /, "", s); r = $0; sub(/.*Received: /, "", r)
     sub(/,.*/, "", s); if (/ALLGATHER/) { gathers++; x = s; s = r; r = x } else scatters++
     n = $0; sub(/ ranks".*/, "", n); sub(/.*, /, "", n)
     if (n < 2 || s + 0 != n * r) { print "not those of all members: " $0; wrong = 1; exit } }
-    END { print gathers + 0 " gathers, " scatters + 0 " scatters"; exit wrong || !gathers || !scatters }' events >out
-result 'bytes of gathers and scatters are those of all members'
+    END { print gathers + 0 " gathers, " scatters + 0 " scatters, " reduces + 0 " reductions"; exit wrong || !gathers || !scatters || !reduces }' events >out
+result 'bytes of gathers and scatters are those of all members, of reductions those of one'
 awk '/^ENTER .*Region: "step"/ { begin[++n] = $3; at[n] = /UINT64; 4\)/ ? 4 : 2 } /^LEAVE .*Region: "step"/ { end[n] = $3 }
     END { print begin[1], end[1], begin[2], end[2]; exit !(n == 2 && at[1] == 2 && at[2] == 4 && begin[2] >= end[1]) }' events >out &&
     [ "$(grep -c '^COMM .*tp, 2 ranks' defs)" -eq 4 ] && [ "$(grep -c '^GROUP .*tp, 2 ranks.* 2 Members' defs)" -eq 4 ]
