@@ -10,6 +10,8 @@ enum { WORD_MAX = 64 };
 
 /* ---- other programs' words ------------------------------------------------------------------------------------- */
 
+#define NOT_OFFERED "it is not offered: piper-train-config(5), NOT HERE"
+
 /* ours: a word that must be in the list, or a key below one of its words. say: where there is no such word in any list, what to do
  * instead. A word may have several rows: the first whose `ours` is known counts. Sources: Megatron-LM's arguments.py, DeepSpeed's
  * configuration JSON, TorchTitan's job_config.py, transformers' TrainingArguments. */
@@ -98,21 +100,21 @@ static const struct alias {
     { "max_norm", "clip_norm", NULL },
     { "max_grad_norm", "clip_norm", NULL },
     { "gradient_clipping", "clip_norm", NULL },
-    { "label_smoothing", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "label_smoothing_factor", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
+    { "label_smoothing", NULL, NOT_OFFERED },
+    { "label_smoothing_factor", NULL, NOT_OFFERED },
     { "frozen", "freeze", NULL },
     { "freeze_layers", "freeze", NULL },
     { "modules_to_freeze", "freeze", NULL },
-    { "ema", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "use_ema", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "dropout", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "attention_dropout", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "hidden_dropout", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "lora_rank", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "peft", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "adafactor", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "lion", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
-    { "muon", NULL, "it is not offered: piper-train-config(5), NOT HERE" },
+    { "ema", NULL, NOT_OFFERED },
+    { "use_ema", NULL, NOT_OFFERED },
+    { "dropout", NULL, NOT_OFFERED },
+    { "attention_dropout", NULL, NOT_OFFERED },
+    { "hidden_dropout", NULL, NOT_OFFERED },
+    { "lora_rank", NULL, NOT_OFFERED },
+    { "peft", NULL, NOT_OFFERED },
+    { "adafactor", NULL, NOT_OFFERED },
+    { "lion", NULL, NOT_OFFERED },
+    { "muon", NULL, NOT_OFFERED },
     { "loss_scale", NULL, "bfloat16 needs none: master weights and gradients are float32" },
     { "initial_loss_scale", NULL, "bfloat16 needs none: master weights and gradients are float32" },
     /* types */
