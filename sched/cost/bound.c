@@ -393,9 +393,16 @@ static void add_op(const struct bound *b, const struct bound_shape *s, uint32_t 
 {
     const double *t = &b->seconds[(size_t)b->ops[o].like * 3];
     const bool hides = b->ops[o].beside && (s->ep > 1 || s->tp > 1);
+    bool reads = at->first == IR_NONE;
+    for (int i = 0; i < IR_MAX_IN && !reads; i++) {
+        const uint32_t from = maker(b, o, i);
+        reads = from != IR_NONE && &b->stages[b->stage_of[from]] == at;
+    }
+    at->branches |= !reads;
     at->f += t[0];
     at->bi += t[1];
     at->bw += t[2];
+    at->bw_first += at->first == IR_NONE || op_at(b, o)->block == op_at(b, at->first)->block ? t[2] : 0;
     at->again += runs_again(s, &b->ops[o]) ? t[0] : 0;
     at->serial_f += hides ? 0 : t[0];
     at->serial_bi += hides ? 0 : t[1];

@@ -13,6 +13,7 @@ struct bound_share {
 /* A stage of the model, one microbatch: seconds, at least. */
 struct bound_stage {
     double f, bi, bw; /* kernels */
+    double bw_first;  /* of bw, the first layer */
     double again;     /* of f, what recompute runs again */
     /* What none of the exchanges inside of the pass can hide behind, and these exchanges (bound__exchanges()): F takes serial_f +
      * exchanges, a backward serial_bi + exchanges */
@@ -20,6 +21,7 @@ struct bound_stage {
     double input; /* bytes of the tensor that comes from the stage before, of a device */
     /* Its first operator reads what the last of the stage before makes: a pass starts when that one has ended. */
     bool chained;
+    bool branches; /* some operator reads nothing of the stage, so its backward is on no way to the stage's first one */
     uint32_t first, end; /* operators; those between belong to it where stage_of says so */
 };
 enum {

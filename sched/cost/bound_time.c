@@ -82,10 +82,10 @@ struct parts {
     struct bound *b;
     const struct bound_shape *s;
     enum part part;
-    uint32_t *ranks,
-        group;   /* that reduce and gather; of a zero group these alone: what travels between groups comes on top */
-    double last; /* elements that `reduce` and `gather` are of */
-    struct cost_transfer reduce, gather;
+    uint32_t *ranks, group;     /* that reduce and gather */
+    uint32_t *across, n_across; /* holders of one shard, where groups have copies of it; 0: there are none */
+    double last;                /* elements that the transfers are of */
+    struct cost_transfer reduce, copies, gather;
 };
 
 static void add(struct loads *l, const struct cost_transfer *t, double times)
@@ -104,6 +104,8 @@ static void time_bucket(struct parts *p, double n)
     p->reduce = p->s->zero ? cost_alone(m, PLAN_REDUCE_SCATTER, p->ranks, p->group, 0, 4 * n / p->group)
                            : cost_alone(m, PLAN_ALL_REDUCE, p->ranks, p->group, 0, 4 * n);
     p->gather = cost_alone(m, PLAN_ALL_GATHER, p->ranks, p->group, 0, size * n / p->group);
+    if (p->n_across)
+        p->copies = cost_alone(m, PLAN_ALL_REDUCE, p->across, p->n_across, 0, 4 * n / p->group);
 }
 
 /* Gathers of a stage's buckets. */
@@ -113,7 +115,7 @@ struct gathers {
 };
 
 /* A bucket of n elements, or the sum of some in `buckets`. An all-reduce of a sum may be a ring where small ones are trees: then its ports
- * alone count. Gradients are reduced once, or, where they are sharded, after each microbatch. */
+ * alone count. Gradients are reduced once, or, where they are sharded, after each microbatch; copies of shards once, behind that. */
 static void add_buckets(struct parts *p, double n, double buckets, struct loads *l, struct gathers *g)
 {
     const double times = buckets * (p->s->zero > 1 && !p->s->zero_group ? bound__microbatches(p->s) : 1);
@@ -121,9 +123,14 @@ static void add_buckets(struct parts *p, double n, double buckets, struct loads 
         return;
     time_bucket(p, n / buckets);
     add(l, &p->reduce, times);
+    add(l, &p->copies, buckets);
     if (!p->s->bucket_mib || p->s->zero) {
         l->reduce += times * p->reduce.seconds;
         l->last += buckets * p->reduce.seconds;
+    }
+    if (!p->s->bucket_mib) {
+        l->reduce += buckets * p->copies.seconds;
+        l->last += buckets * p->copies.seconds;
     }
     g->all += buckets * p->gather.seconds;
     g->most = fmax(g->most, p->gather.seconds);
@@ -203,10 +210,15 @@ static void add_parameters(struct bound *b, const struct bound_shape *s, uint32_
         p.group = bound__two_way(s) ? 1 : part == PART_NORMS ? s->zero_group : bound__zero_holders(s, op);
     if (p.group < 2 || p.group > holders || (part == PART_NORMS && s->tp == 1))
         return;
-    p.ranks = mem_alloc(p.group * sizeof *p.ranks);
-    for (uint32_t i = 0; i < p.group; i++) {
+    p.ranks = mem_alloc((p.group + holders / p.group) * sizeof *p.ranks);
+    p.across = p.ranks + p.group;
+    for (uint32_t i = 0; i < holders; i++) {
         const uint32_t k = i % one_way * stride;
-        p.ranks[i] = bound__device(s, i < one_way ? rank : s->pp - 1 - rank, k / unit, k % unit);
+        const uint32_t device = bound__device(s, i < one_way ? rank : s->pp - 1 - rank, k / unit, k % unit);
+        if (i < p.group)
+            p.ranks[i] = device;
+        if (p.group < holders && i % p.group == 0)
+            p.across[p.n_across++] = device;
     }
     add_stage(&p, stage, l);
     mem_free(p.ranks);
@@ -276,6 +288,16 @@ static bool ready(const struct path *p, const struct cell *c, double *at)
     return true;
 }
 
+/* Of BW what may come behind the gradient that B gives on. B runs as BI and then BW only where something is exchanged inside of the pass
+ * (sched/build.c); BW of a region runs while its sum travels, which the next region waits for: alone in its group all are done then but those
+ * of the first layer. */
+static double behind(const struct path *p, const struct bound_stage *at, bool alone)
+{
+    if (at->branches || p->b->freezes)
+        return at->bw;
+    return p->s->tp * p->s->cp * p->s->ep == 1 ? 0 : alone ? at->bw_first : at->bw;
+}
+
 /* Computing of a cell, and what passes before its result is there, once it may begin; alone in its group exchanges count too. */
 static void times_of(const struct path *p, const struct cell *c, bool alone, double *busy, double *result, double *end)
 {
@@ -288,7 +310,7 @@ static void times_of(const struct path *p, const struct cell *c, bool alone, dou
         break;
     case IR_PASS_B:
         *busy = at->bi + at->bw;
-        *result = fmax(at->bi, at->serial_bi + moves);
+        *result = fmax(*busy - behind(p, at, alone), at->serial_bi + moves);
         *end = fmax(*busy, *result);
         break;
     case IR_PASS_BI:

@@ -72,6 +72,7 @@ static void print_rules(const struct tune_found *f, FILE *to)
         [TUNE_COMPUTE] = "dropped: no better, by the computing of the busiest rank",
         [TUNE_ORDER] = "dropped: no better, by the longest path of the schedule",
         [TUNE_LINKS] = "dropped: no better, by the bytes on a link",
+        [TUNE_SAVES] = "dropped: save memory only, and fit without recompute or with less of zero",
         [TUNE_LIMIT] = "left over at --limit",
     };
     fprintf(to, "candidates    %u\n", s->candidates.n);

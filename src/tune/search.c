@@ -5,6 +5,7 @@
 #include <stdlib.h>
 
 #include "job/need.h"
+#include "tune/guess.h"
 
 const char *tune_rule_name(enum tune_rule r)
 {
@@ -180,16 +181,17 @@ static enum tune_rule compile(struct tune_search *s, uint32_t candidate)
 
 /* ---- the order ------------------------------------------------------------------------------------------------------------ */
 
-/* A heap by bound, then by number. */
+/* A heap by guess, then by number. */
 struct heap {
     const struct tune_search *s;
+    struct tune_guess g;
     VEC(uint32_t);
 };
 
 static bool sooner(const struct heap *h, uint32_t a, uint32_t b)
 {
     const struct tune_candidate *x = &h->s->candidates.at[a], *y = &h->s->candidates.at[b];
-    return x->bound != y->bound ? x->bound < y->bound : a < b;
+    return x->guess != y->guess ? x->guess < y->guess : a < b;
 }
 
 static void sink(struct heap *h, uint32_t i)
@@ -214,12 +216,71 @@ static void heap_pop(struct heap *h)
 static void raise(struct tune_search *s, struct heap *h, enum tune_rule rule, double bound)
 {
     struct tune_candidate *c = &s->candidates.at[h->at[0]];
-    c->seen++;
     if (bound <= c->bound)
         return;
+    c->guess *= bound / c->bound;
     c->bound_rule = (uint8_t)rule;
     c->bound = bound;
     sink(h, 0);
+}
+
+/* All guesses anew. */
+static void heap_order(struct tune_search *s, struct heap *h)
+{
+    for (uint32_t i = 0; i < h->n; i++) {
+        struct tune_candidate *c = &s->candidates.at[h->at[i]];
+        c->guess = c->bound * exp(tune_guess_log(&h->g, c->shape));
+    }
+    for (uint32_t i = h->n / 2 + 1; i-- > 0;)
+        sink(h, i);
+}
+
+static bool same_schedule(const struct bound_shape *a, const struct bound_shape *b)
+{
+    return a->tp == b->tp && a->cp == b->cp && a->pp == b->pp && a->ep == b->ep && a->dp == b->dp &&
+           a->kind == b->kind && a->chunks == b->chunks && a->microbatches == b->microbatches;
+}
+
+/* The candidate without recompute, or with less of zero, that is else as i; it is not far before i. UINT32_MAX: there is none. */
+static uint32_t like_without(const struct tune_search *s, uint32_t i, bool recompute)
+{
+    struct bound_shape like = s->space->shapes.at[s->candidates.at[i].shape];
+    if (recompute ? !like.recompute : like.zero < 2)
+        return UINT32_MAX;
+    if (recompute)
+        like.recompute = false;
+    else
+        like.zero--;
+    for (uint32_t k = i; k-- > 0;) {
+        const struct bound_shape *at = &s->space->shapes.at[s->candidates.at[k].shape];
+        if (!same_schedule(at, &like))
+            break;
+        if (at->recompute == like.recompute && at->zero == like.zero && at->zero_group == like.zero_group &&
+            at->vocab == like.vocab && at->bucket_mib == like.bucket_mib)
+            return k;
+    }
+    return UINT32_MAX;
+}
+
+/* Whether the candidate at the top has nothing to wait for: else it is dropped, or goes behind its like that fits or that is not looked at. */
+static bool may_be_compiled(struct tune_search *s, struct heap *h)
+{
+    struct tune_candidate *c = &s->candidates.at[h->at[0]];
+    for (int recompute = 0; recompute < 2; recompute++) {
+        const uint32_t k = like_without(s, h->at[0], recompute);
+        const struct tune_candidate *like = k == UINT32_MAX ? NULL : &s->candidates.at[k];
+        if (like && like->rule == TUNE_OPEN) {
+            c->guess = like->guess;
+            sink(h, 0);
+            return false;
+        }
+        if (like && (like->rule == TUNE_COMPILED || like->rule == TUNE_SAVES)) {
+            c->rule = TUNE_SAVES;
+            heap_pop(h);
+            return false;
+        }
+    }
+    return true;
 }
 
 /* The candidate at the top is looked at closer, a bound at a time, the quick ones first. True: it is ready to be compiled. */
@@ -230,6 +291,7 @@ static bool refine(struct tune_search *s, struct heap *h)
     double by_kind[MEM_KINDS];
     shape.expert_bound = expert_bound_of(s, &shape, expert_bounds_of(s, &shape) - 1);
     if (c->seen == 0) {
+        c->seen++;
         raise(s, h, TUNE_LINKS, bound_links(s->bound, &shape));
     } else if (c->seen == 1) {
         const double bytes = memory_of(s, &shape, by_kind);
@@ -241,9 +303,10 @@ static bool refine(struct tune_search *s, struct heap *h)
         c->bound = bytes;
         heap_pop(h);
     } else if (c->seen == 2) {
+        c->seen++;
         raise(s, h, TUNE_ORDER, bound_order(s->bound, &shape));
     } else {
-        return true;
+        return may_be_compiled(s, h);
     }
     return false;
 }
@@ -253,18 +316,41 @@ static void search(struct tune_search *s, struct heap *h)
     while (h->n) {
         const uint32_t i = h->at[0];
         struct tune_candidate *c = &s->candidates.at[i];
-        if (c->bound >= to_beat(s))
-            break;
+        if (c->bound >= to_beat(s)) {
+            c->rule = c->bound_rule;
+            heap_pop(h);
+            continue;
+        }
         if (!refine(s, h))
             continue;
         if (s->compiled >= s->limit)
             break;
         c->rule = compile(s, i);
         heap_pop(h);
+        if (c->result != UINT32_MAX) {
+            tune_guess_learn(&h->g, c->shape, c->bound, s->results.at[c->result].step);
+            heap_order(s, h);
+        }
     }
     for (uint32_t i = 0; i < h->n; i++) {
         struct tune_candidate *c = &s->candidates.at[h->at[i]];
         c->rule = c->bound >= to_beat(s) ? c->bound_rule : TUNE_LIMIT;
+    }
+}
+
+/* What saves memory where the best one does not, for the frontier. */
+static void save_at_best(struct tune_search *s)
+{
+    const uint32_t best = s->n_order ? s->results.at[s->order[0]].candidate : UINT32_MAX;
+    for (uint32_t i = 0; i < s->candidates.n && s->n_order; i++) {
+        uint32_t like = s->candidates.at[i].rule == TUNE_SAVES ? i : UINT32_MAX;
+        for (bool recompute = true; like != UINT32_MAX && like != best; recompute = false) {
+            const uint32_t next = like_without(s, like, recompute);
+            if (!recompute || next != UINT32_MAX)
+                like = next;
+        }
+        if (like == best && s->compiled < s->limit)
+            s->candidates.at[i].rule = compile(s, i);
     }
 }
 
@@ -278,10 +364,12 @@ void tune_search_run(struct tune_search *s)
                                                           .bound = bound_compute(s->bound, &s->space->shapes.at[i]) }));
         vec_add(&h, i);
     }
-    for (uint32_t i = h.n / 2 + 1; i-- > 0;)
-        sink(&h, i);
+    tune_guess_init(&h.g, s->space);
+    heap_order(s, &h);
     search(s, &h);
+    tune_guess_release(&h.g);
     vec_free(&h);
+    save_at_best(s);
     for (uint32_t i = 0; i < s->candidates.n; i++)
         s->counts[s->candidates.at[i].rule]++;
 }
@@ -297,7 +385,8 @@ void tune_search_release(struct tune_search *s)
 
 static bool dropped_by_bound(const struct tune_candidate *c)
 {
-    return c->rule == TUNE_MEMORY || c->rule == TUNE_COMPUTE || c->rule == TUNE_ORDER || c->rule == TUNE_LINKS;
+    return c->rule == TUNE_MEMORY || c->rule == TUNE_COMPUTE || c->rule == TUNE_ORDER || c->rule == TUNE_LINKS ||
+           c->rule == TUNE_SAVES;
 }
 
 struct tune_audit tune_search_audit(struct tune_search *s, uint32_t n)

@@ -1,8 +1,10 @@
-/* The search: candidates in the order of their bounds, compiled, verified and simulated until no bound is below the best.
+/* The search: candidates are compiled, verified and simulated, those first whose step is guessed shortest, until no bound is below the best.
  *
  * A candidate is dropped by a rule, which it keeps: its bound of memory is above the limit, or its bound of the step is not below the
  * steps of the best that were found. Both bounds hold for everything that compiles, so among the candidates nothing better is missed,
- * as far as the simulator is right; only where the search ends at `limit` compilations this is not known of those left over. */
+ * as far as the simulator is right; only where the search ends at `limit` compilations this is not known of those left over. And a
+ * candidate that only saves memory, by recompute, or by zero 2 or 3, is dropped where its like without that fits: it computes or
+ * communicates more. Of the best one all of these are compiled, for the frontier. */
 #ifndef PIPER_TUNE_SEARCH_H
 #define PIPER_TUNE_SEARCH_H
 
@@ -17,6 +19,7 @@ enum tune_rule {
     TUNE_COMPUTE,  /* the step's bound is not below the best: its computing, */
     TUNE_ORDER,    /* the longest path of its schedule, */
     TUNE_LINKS,    /* what its links carry */
+    TUNE_SAVES,    /* it only saves memory, which need not be: its like without recompute, or with less of zero, fits */
     TUNE_PLANNED,  /* compiled: the planned memory is above the limit */
     TUNE_REFUSED,  /* the compiler refuses it */
     TUNE_LIMIT,    /* left over when so many were compiled */
@@ -26,10 +29,11 @@ const char *tune_rule_name(enum tune_rule r); /* "compiled", "memory", ... */
 
 struct tune_candidate {
     uint32_t shape;           /* of the space */
-    uint8_t seen;             /* bounds that were looked at */
+    uint8_t seen;             /* what was looked at */
     uint8_t rule, bound_rule; /* bound_rule: which bound `bound` is */
     uint32_t result;          /* UINT32_MAX: it was not compiled */
     double bound;             /* seconds; of what TUNE_MEMORY dropped: bytes */
+    double guess;             /* seconds, while it is open */
 };
 /* What was compiled. */
 struct tune_result {
