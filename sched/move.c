@@ -124,33 +124,30 @@ static struct ir_node send_node(struct mover *moving, uint32_t from, uint32_t to
                              .stream = stream };
 }
 
-/* The directive of the region that a value enters or leaves, and the sub-chunk: first is one of the edges that cross, as pass_build made it. */
-static uint32_t border_directive(const struct mover *moving, const struct ir_edge *first, enum ir_how how, bool leaves,
-                                 uint32_t *sub)
+/* The end of an edge that lies in the region whose border it crosses. The other one may be a message, which is of two device sets. */
+static const struct ir_node *inside_of(const struct mover *moving, const struct ir_edge *e, bool rows, bool leaves)
 {
-    const struct sched *s = moving->s;
-    const struct ir_node *a = &moving->d->nodes.at[first->from], *b = &moving->d->nodes.at[first->to];
-    if (how == IR_HOW_ROWS)
-        return region_of(s, a) != IR_NONE ? region_of(s, a) : region_of(s, b);
-    const struct ir_node *inside = leaves ? a : b;
+    const struct ir_node *a = &moving->d->nodes.at[e->from], *b = &moving->d->nodes.at[e->to];
+    const struct ir_node *inside = (rows ? region_of(moving->s, a) != IR_NONE : leaves) ? a : b;
     CHECK(inside->kind == IR_NODE_RUN);
-    *sub = inside->what;
-    return s->sides[s->chunks.ops.at[s->chunks.subs.at[inside->what].first_op]].directive;
+    return inside;
 }
 
+/* first: one of the edges that cross, as pass_build made it. */
 static struct ir_node border_node(struct mover *moving, const struct ir_edge *first, bool leaves, struct ir_move *m)
 {
     struct sched *s = moving->s;
-    const struct ir_node *a = &moving->d->nodes.at[first->from], *b = &moving->d->nodes.at[first->to];
-    uint32_t sub = 0;
-    m->shard = border_directive(moving, first, (enum ir_how)m->how, leaves, &sub);
-    m->sub = m->how == IR_HOW_HEADS ? sub : 0;
-    m->inward = m->how == IR_HOW_ROWS && region_of(s, b) != IR_NONE;
+    const bool rows = m->how == IR_HOW_ROWS;
+    const struct ir_node *inside = inside_of(moving, first, rows, leaves);
+    const struct ir_sub *sub = &s->chunks.subs.at[inside->what];
+    m->shard = rows ? region_of(s, inside) : s->sides[s->chunks.ops.at[sub->first_op]].directive;
+    m->sub = m->how == IR_HOW_HEADS ? inside->what : 0;
+    m->inward = rows && region_of(s, &moving->d->nodes.at[first->to]) != IR_NONE;
     uint32_t stream = s->directives.at[m->shard].stream;
     return (struct ir_node){ .kind = IR_NODE_BORDER,
                              .pass = (uint8_t)(m->grad ? IR_PASS_B : IR_PASS_F),
-                             .mb = a->mb,
-                             .set = a->set,
+                             .mb = inside->mb,
+                             .set = inside->set,
                              .stream = (uint16_t)stream,
                              /* on the stream of compute nothing can run beside it */
                              .cost = stream ? 1 : 0 };
@@ -178,31 +175,32 @@ static void order_after_counts(const struct sched *s, struct ir_dag *d)
     mem_free(counts);
 }
 
-/* A node of compute that stands behind another one, on its devices and of its microbatch. */
-static uint32_t node_behind(struct ir_dag *d, uint32_t giver, enum ir_node_kind kind, uint32_t what)
+/* A node of compute on the devices of another one, and of its microbatch. */
+static uint32_t node_beside(struct ir_dag *d, const struct ir_node *n, enum ir_node_kind kind, uint32_t what)
 {
-    const struct ir_node n = d->nodes.at[giver];
     return ir_dag_node(
         d, (struct ir_node){
-               .kind = (uint8_t)kind, .pass = IR_PASS_NONE, .mb = n.mb, .what = what, .set = n.set, .cost = 0.01f });
+               .kind = (uint8_t)kind, .pass = IR_PASS_NONE, .mb = n->mb, .what = what, .set = n->set, .cost = 0.01f });
 }
 
 static uint32_t sum_node(struct ir_dag *d, const struct crossing *crossing, uint32_t n, enum ir_layout layout)
 {
     vec_add(&d->sums, ((struct ir_sum){ crossing[0].tensor, n, layout }));
-    uint32_t sum = node_behind(d, d->edges.at[crossing[0].edge].from, IR_NODE_SUM, d->sums.n - 1);
+    const struct ir_node giver = d->nodes.at[d->edges.at[crossing[0].edge].from];
+    uint32_t sum = node_beside(d, &giver, IR_NODE_SUM, d->sums.n - 1);
     for (uint32_t i = 0; i < n; i++)
         ir_dag_edge(d, d->edges.at[crossing[i].edge].from, sum, IR_EDGE_GRAD, crossing[0].tensor);
     return sum;
 }
 
-/* The same value in blocks by heads, or in rows again. */
-static uint32_t turn_node(struct ir_dag *d, uint32_t from, const struct ir_move *m, enum ir_layout layout)
+/* The same value in blocks by heads, or in rows again, beside the exchange of these. */
+static uint32_t turn_node(struct ir_dag *d, const struct ir_node *exchange, uint32_t from, const struct ir_move *m,
+                          enum ir_layout layout)
 {
     struct ir_move turned = *m;
     turned.layout = (uint8_t)layout;
     vec_add(&d->moves, turned);
-    uint32_t node = node_behind(d, from, IR_NODE_TURN, d->moves.n - 1);
+    uint32_t node = node_beside(d, exchange, IR_NODE_TURN, d->moves.n - 1);
     ir_dag_edge(d, from, node, m->grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, m->tensor);
     return node;
 }
@@ -232,7 +230,7 @@ static void move_group(struct mover *m, const struct crossing *crossing, uint32_
                                                     : border_node(m, &first, round == ROUND_LEAVE, &x);
     const bool heads = round != ROUND_SETS && x.how == IR_HOW_HEADS;
     if (heads && round == ROUND_ENTER)
-        from = turn_node(d, from, &x, IR_LAYOUT_BLOCKS);
+        from = turn_node(d, &node, from, &x, IR_LAYOUT_BLOCKS);
     if (heads && round == ROUND_LEAVE)
         x.layout = IR_LAYOUT_BLOCKS;
     vec_add(&d->moves, x);
@@ -240,7 +238,7 @@ static void move_group(struct mover *m, const struct crossing *crossing, uint32_
     d->nodes.at[move].what = d->moves.n - 1;
     ir_dag_edge(d, from, move, grad ? IR_EDGE_GRAD : IR_EDGE_TENSOR, crossing[0].tensor);
     if (heads && round == ROUND_LEAVE)
-        move = turn_node(d, move, &x, (enum ir_layout)crossing->layout);
+        move = turn_node(d, &node, move, &x, (enum ir_layout)crossing->layout);
     for (uint32_t i = 0; i < n; i++) {
         struct ir_edge *e = &d->edges.at[crossing[i].edge];
         e->from = move;
